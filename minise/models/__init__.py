@@ -1,0 +1,101 @@
+"""The nets by name; each plain net and its SE twin are one code path."""
+
+import difflib
+from collections.abc import Callable
+from dataclasses import fields
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from minise.models.net import Net
+from minise.models.resnet_cifar import ResNetCifar
+from minise.models.wide_resnet import WideResNet
+from minise.nn import SE, Build
+from minise.ops import reference
+from minise.ops.checks import check_integer
+
+__all__ = ["Net", "ResNetCifar", "WideResNet", "build", "names"]
+
+PLAIN: dict[str, Callable[..., Net]] = {
+    **{f"resnet{depth}": partial(ResNetCifar, depth) for depth in (8, 20, 32, 44, 56, 110)},
+    "preact_resnet110": partial(WideResNet, 18, 1),
+    "wrn_16_8": partial(WideResNet, 2, 8),
+}
+
+
+def names() -> list[str]:
+    """Return every name that build knows."""
+    return [*PLAIN, *(f"se_{name}" for name in PLAIN)]
+
+
+def build(
+    name: str,
+    *,
+    num_classes: int = 10,
+    ops: Any = reference,
+    rng: np.random.Generator | None = None,
+    dtype: Any = np.float32,
+    se: SE | None = None,
+    **settings: Any,
+) -> Net:
+    """Return a net with fresh parameters.
+
+    Parameters
+    ----------
+    name : str
+        One of names(); "se_" in front adds SE blocks.
+    num_classes : int
+        Outputs of the last layer.
+    ops : back end
+        The functions that the net calls, such as the module minise.ops.reference.
+    rng : numpy.random.Generator, optional
+        Draws the parameters; None draws from seed 0. A net and its SE twin start alike.
+    dtype : dtype
+        float32 or float64 (or complex128, for complex steps).
+    se : SE, optional
+        Settings of the SE blocks; of a name with "se_" the default is SE().
+    **settings
+        Fields of SE by name (reduction=4, site="pre", …), and shortcut="A" or "B" of ResNets.
+
+    Returns
+    -------
+    Net
+        A layer from images (N, 3, H, W) to logits (N, num_classes).
+
+    Raises
+    ------
+    ValueError
+        If the name or a setting's value is unknown; the nearest names are suggested.
+    TypeError
+        If a setting is not one of this net.
+
+    Examples
+    --------
+    >>> build("se_resnet20", reduction=4, bias=False, shortcut="A").parameter_count
+    277786
+    """
+    if name not in names():
+        near = difflib.get_close_matches(name, names(), 3)
+        hint = f"did you mean {' or '.join(near)}? " if near else ""
+        raise ValueError(f"model {name!r} is unknown: {hint}expected one of {', '.join(names())}")
+    check_integer("build", "num_classes", num_classes, 1)
+    own = {field.name for field in fields(SE)}
+    chosen = {key: value for key, value in settings.items() if key in own}
+    rest = {key: value for key, value in settings.items() if key not in own}
+    with_se = name.startswith("se_")
+    if not with_se and (chosen or se):
+        wrong = ", ".join(chosen) or "se"
+        raise TypeError(f"model {name} has no SE blocks, but {wrong} came: use se_{name}")
+    plain = PLAIN[name.removeprefix("se_")]
+    known = {"shortcut"} if plain.func is ResNetCifar else set()  # type: ignore[attr-defined]
+    if not rest.keys() <= known:
+        wrong = ", ".join(sorted(rest.keys() - known))
+        known |= own if with_se else set()
+        wanted = ", ".join(sorted(known)) or "none"
+        raise TypeError(f"model {name} has no setting {wrong}, expected any of: {wanted}")
+    if with_se:
+        se = SE(**{**(vars(se) if se else {}), **chosen})
+    rng = np.random.default_rng(0) if rng is None else rng
+    parts = Build(ops, rng, dtype, se, se_rng=rng.spawn(1)[0])
+    return plain(num_classes=num_classes, build=parts, **rest)

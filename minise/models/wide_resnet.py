@@ -1,0 +1,75 @@
+"""Wide residual nets for 32x32 images, plain and with SE blocks.
+
+    conv 3x3, 16 channels
+    n pre-activation blocks of 16 k channels, 32x32
+    n blocks of 32 k channels, 16x16      the first one of each of these with stride 2
+    n blocks of 64 k channels,  8x8
+    norm - ReLU - global mean - linear
+
+WRN-d-k has d = 6 n + 4 layers and is k times as wide as its ancestor. With k = 1 it is the
+pre-activation ResNet of He et al., where the depth is counted as 6 n + 2.
+
+Source: Zagoruyko and Komodakis, "Wide Residual Networks", arXiv:1605.07146; He et al., "Identity
+Mappings in Deep Residual Networks", arXiv:1603.05027. SE blocks as in Hu et al.,
+arXiv:1709.01507: at the end of each branch, before the sum.
+"""
+
+from minise.models.net import Net
+from minise.nn import Build, GlobalAvgPool2d, Linear, PreActBlock, Sequential
+from minise.ops.checks import Array
+
+
+class WideResNet(Net):
+    """See the module's docstring.
+
+    Parameters
+    ----------
+    blocks : int
+        n, blocks a stage.
+    widen : int
+        k, the factor on the widths 16, 32, 64.
+    num_classes : int
+        Outputs of the last layer.
+    build : Build
+        Back end, random numbers, dtype and SE settings.
+    """
+
+    def __init__(self, blocks: int, widen: int, num_classes: int, build: Build) -> None:
+        super().__init__(build.ops)
+        widths = (16 * widen, 32 * widen, 64 * widen)
+        self.conv1 = build.conv(3, 16, 3)
+        self.layer1 = _stage(blocks, 16, widths[0], 1, build)
+        self.layer2 = _stage(blocks, widths[0], widths[1], 2, build)
+        self.layer3 = _stage(blocks, widths[1], widths[2], 2, build)
+        self.bn1 = build.norm(widths[2])
+        self.relu = build.relu()
+        self.avgpool = GlobalAvgPool2d(ops=build.ops)
+        self.fc = Linear(widths[2], num_classes, ops=build.ops, rng=build.rng, dtype=build.dtype)
+
+    def forward(self, x: Array, training: bool) -> Array:
+        """Return logits (N, num_classes) of images (N, 3, H, W)."""
+        y = self.conv1.forward(x, training)
+        y = self.layer1.forward(y, training)
+        y = self.layer2.forward(y, training)
+        y = self.layer3.forward(y, training)
+        y = self.bn1.forward(y, training)
+        y = self.relu.forward(y, training)
+        y = self.avgpool.forward(y, training)
+        return self.fc.forward(y, training)
+
+    def backward(self, dout: Array) -> Array:
+        """Return the gradient of the images."""
+        dy = self.fc.backward(dout)
+        dy = self.avgpool.backward(dy)
+        dy = self.relu.backward(dy)
+        dy = self.bn1.backward(dy)
+        dy = self.layer3.backward(dy)
+        dy = self.layer2.backward(dy)
+        dy = self.layer1.backward(dy)
+        return self.conv1.backward(dy)
+
+
+def _stage(blocks: int, channels_in: int, channels: int, stride: int, build: Build) -> Sequential:
+    first = PreActBlock(channels_in, channels, stride, build)
+    rest = [PreActBlock(channels, channels, 1, build) for _ in range(blocks - 1)]
+    return Sequential(first, *rest, ops=build.ops)

@@ -1,0 +1,35 @@
+"""Layers: objects that own parameters, running statistics and the last cache, and call ops."""
+
+from minise.nn.layer import Layer
+from minise.nn.layers import (
+    AvgPool2d,
+    BatchNorm2d,
+    Conv2d,
+    Dropout,
+    GlobalAvgPool2d,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    Sequential,
+)
+from minise.nn.residual import BasicBlock, Build, PaddedShortcut, PreActBlock
+from minise.nn.squeeze_excite import SE, SEBlock
+
+__all__ = [
+    "SE",
+    "AvgPool2d",
+    "BasicBlock",
+    "BatchNorm2d",
+    "Build",
+    "Conv2d",
+    "Dropout",
+    "GlobalAvgPool2d",
+    "Layer",
+    "Linear",
+    "MaxPool2d",
+    "PaddedShortcut",
+    "PreActBlock",
+    "ReLU",
+    "SEBlock",
+    "Sequential",
+]

@@ -1,0 +1,98 @@
+"""A layer: parameters, running statistics, and what the last forward left for backward.
+
+Layers hold state and call ops; they do no arithmetic of their own. A composite layer spells out
+its forward, and below it its backward: the same lines upside down.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from minise.ops.checks import Array
+
+
+class Layer:
+    """What all layers and nets share.
+
+    Attributes
+    ----------
+    ops : back end
+        The functions that this layer calls, such as the module minise.ops.reference.
+    params, grads, state : dict of str to ndarray
+        Its own arrays, without those of its sublayers: what is learned, the gradients that the
+        last backward left, and running statistics. An array keeps its identity while it is
+        updated.
+    """
+
+    def __init__(self, ops: Any) -> None:
+        self.ops = ops
+        self.params: dict[str, Array] = {}
+        self.grads: dict[str, Array] = {}
+        self.state: dict[str, Array] = {}
+        self.keeps_cache = True
+        self._cache: Any = None
+
+    def forward(self, x: Array, training: bool) -> Array:
+        """Return the layer's output and keep what backward needs."""
+        raise NotImplementedError
+
+    def backward(self, dout: Array) -> Array:
+        """Return dx, leave the gradients of the parameters in grads, and drop the cache."""
+        raise NotImplementedError
+
+    def predict(self, x: Array) -> Array:
+        """Return the output in evaluation mode and keep nothing for backward."""
+        layers = self.named_layers().values()
+        for layer in layers:
+            layer.keeps_cache = False
+        try:
+            return self.forward(x, training=False)
+        finally:
+            for layer in layers:
+                layer.keeps_cache = True
+
+    def sublayers(self) -> Iterator[tuple[str, "Layer"]]:
+        """Yield the layers held as attributes, by name, in the order in which they were set."""
+        for name, value in vars(self).items():
+            if isinstance(value, Layer):
+                yield name, value
+
+    def named_layers(self) -> dict[str, "Layer"]:
+        """Return this layer, named "", and all below it by dotted names."""
+        found: dict[str, Layer] = {"": self}
+        for name, layer in self.sublayers():
+            for path, below in layer.named_layers().items():
+                found[f"{name}.{path}".removesuffix(".")] = below
+        return found
+
+    def named_parameters(self) -> dict[str, Array]:
+        """Return every parameter by its dotted name."""
+        return self._named("params")
+
+    def named_grads(self) -> dict[str, Array]:
+        """Return every gradient that the last backward left, named as its parameter."""
+        return self._named("grads")
+
+    def named_state(self) -> dict[str, Array]:
+        """Return every running statistic by its dotted name."""
+        return self._named("state")
+
+    def _named(self, kind: str) -> dict[str, Array]:
+        return {
+            f"{path}.{name}".removeprefix("."): array
+            for path, layer in self.named_layers().items()
+            for name, array in getattr(layer, kind).items()
+        }
+
+    def _remember(self, cache: Any) -> None:
+        """Keep what backward needs, unless predict runs."""
+        self._cache = cache if self.keeps_cache else None
+
+    def _recall(self) -> Any:
+        """Hand out what forward kept, once."""
+        if self._cache is None:
+            raise RuntimeError(
+                f"{type(self).__name__}: backward has no cache, expected one forward before each "
+                "backward: call forward(x, training) again (predict keeps nothing)"
+            )
+        cache, self._cache = self._cache, None
+        return cache

@@ -1,0 +1,308 @@
+"""The layers: each owns its parameters and calls one op."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from minise.nn.init import LINEAR, RELU, constant, he_normal, pair
+from minise.nn.layer import Layer
+from minise.ops import reference
+from minise.ops.checks import Array, Pair
+
+Rng = np.random.Generator | None
+
+
+class Conv2d(Layer):
+    """Convolution; kernel, stride, padding and dilation are pairs (rows, columns) or one number.
+
+    Parameters are `weight` (channels_out, channels_in // groups, KH, KW), He normal for a ReLU
+    behind it, and with bias=True `bias` (channels_out,), 0.
+    """
+
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        kernel: int | Pair,
+        *,
+        stride: int | Pair = 1,
+        padding: int | Pair = 0,
+        dilation: int | Pair = 1,
+        groups: int = 1,
+        bias: bool = False,
+        ops: Any = reference,
+        rng: Rng = None,
+        dtype: Any = np.float32,
+    ) -> None:
+        super().__init__(ops)
+        shape = (channels_out, channels_in // groups, *pair(kernel))
+        self.params["weight"] = he_normal(shape, RELU, ops, rng, dtype)
+        if bias:
+            self.params["bias"] = constant(0, channels_out, ops, dtype)
+        self.stride, self.padding = pair(stride), pair(padding)
+        self.dilation, self.groups = pair(dilation), groups
+
+    def forward(self, x: Array, training: bool) -> Array:
+        """Return (N, channels_out, OH, OW)."""
+        out, cache = self.ops.conv2d_forward(
+            x,
+            self.params["weight"],
+            self.params.get("bias"),
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            groups=self.groups,
+        )
+        self._remember(cache)
+        return out
+
+    def backward(self, dout: Array) -> Array:
+        """Return dx."""
+        dx, dweight, dbias = self.ops.conv2d_backward(dout, self._recall())
+        self.grads["weight"] = dweight
+        if dbias is not None:
+            self.grads["bias"] = dbias
+        return dx
+
+
+class Linear(Layer):
+    """Dense layer. Parameters are `weight` (outputs, inputs) and, unless bias=False, `bias`.
+
+    No ReLU is expected behind it (it is a net's last layer), so its variance is 1 / inputs.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        bias: bool = True,
+        ops: Any = reference,
+        rng: Rng = None,
+        dtype: Any = np.float32,
+    ) -> None:
+        super().__init__(ops)
+        self.params["weight"] = he_normal((outputs, inputs), LINEAR, ops, rng, dtype)
+        if bias:
+            self.params["bias"] = constant(0, outputs, ops, dtype)
+
+    def forward(self, x: Array, training: bool) -> Array:
+        """Return (N, outputs)."""
+        weight, bias = self.params["weight"], self.params.get("bias")
+        out, cache = self.ops.linear_forward(x, weight, bias)
+        self._remember(cache)
+        return out
+
+    def backward(self, dout: Array) -> Array:
+        """Return dx."""
+        dx, dweight, dbias = self.ops.linear_backward(dout, self._recall())
+        self.grads["weight"] = dweight
+        if dbias is not None:
+            self.grads["bias"] = dbias
+        return dx
+
+
+class BatchNorm2d(Layer):
+    """Batch normalisation.
+
+    Parameters are `weight` (gamma, 1) and `bias` (beta, 0), named as PyTorch names them; state is
+    `running_mean` (0) and `running_var` (1), updated by each forward in training.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        momentum: float = 0.1,
+        eps: float = 1e-5,
+        ops: Any = reference,
+        dtype: Any = np.float32,
+    ) -> None:
+        super().__init__(ops)
+        self.params["weight"] = constant(1, channels, ops, dtype)
+        self.params["bias"] = constant(0, channels, ops, dtype)
+        self.state["running_mean"] = constant(0, channels, ops, dtype)
+        self.state["running_var"] = constant(1, channels, ops, dtype)
+        self.momentum, self.eps = momentum, eps
+
+    def forward(self, x: Array, training: bool) -> Array:
+        """Return (N, channels, H, W)."""
+        out, cache = self.ops.batch_norm2d_forward(
+            x,
+            self.params["weight"],
+            self.params["bias"],
+            running_mean=self.state["running_mean"],
+            running_var=self.state["running_var"],
+            training=training,
+            momentum=self.momentum,
+            eps=self.eps,
+        )
+        if training:
+            self.state["running_mean"][...] = cache.running_mean
+            self.state["running_var"][...] = cache.running_var
+        self._remember(cache)
+        return out
+
+    def backward(self, dout: Array) -> Array:
+        """Return dx."""
+        dx, self.grads["weight"], self.grads["bias"] = self.ops.batch_norm2d_backward(
+            dout, self._recall()
+        )
+        return dx
+
+
+class ReLU(Layer):
+    """max(x, 0)."""
+
+    def __init__(self, *, ops: Any = reference) -> None:
+        super().__init__(ops)
+
+    def forward(self, x: Array, training: bool) -> Array:
+        """Return an array of the shape of x."""
+        out, cache = self.ops.relu_forward(x)
+        self._remember(cache)
+        return out
+
+    def backward(self, dout: Array) -> Array:
+        """Return dx."""
+        (dx,) = self.ops.relu_backward(dout, self._recall())
+        return dx
+
+
+class MaxPool2d(Layer):
+    """Maximum over windows; kernel, stride and padding are pairs (rows, columns) or one number."""
+
+    def __init__(
+        self,
+        kernel: int | Pair,
+        *,
+        stride: int | Pair | None = None,
+        padding: int | Pair = 0,
+        ceil_mode: bool = False,
+        ops: Any = reference,
+    ) -> None:
+        super().__init__(ops)
+        self.kernel, self.padding, self.ceil_mode = pair(kernel), pair(padding), ceil_mode
+        self.stride = self.kernel if stride is None else pair(stride)
+
+    def forward(self, x: Array, training: bool) -> Array:
+        """Return (N, C, OH, OW)."""
+        out, cache = self.ops.max_pool2d_forward(
+            x,
+            kernel=self.kernel,
+            stride=self.stride,
+            padding=self.padding,
+            ceil_mode=self.ceil_mode,
+        )
+        self._remember(cache)
+        return out
+
+    def backward(self, dout: Array) -> Array:
+        """Return dx."""
+        (dx,) = self.ops.max_pool2d_backward(dout, self._recall())
+        return dx
+
+
+class AvgPool2d(Layer):
+    """Mean over windows; kernel, stride and padding are pairs (rows, columns) or one number."""
+
+    def __init__(
+        self,
+        kernel: int | Pair,
+        *,
+        stride: int | Pair | None = None,
+        padding: int | Pair = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+        ops: Any = reference,
+    ) -> None:
+        super().__init__(ops)
+        self.kernel, self.padding, self.ceil_mode = pair(kernel), pair(padding), ceil_mode
+        self.stride = self.kernel if stride is None else pair(stride)
+        self.count_include_pad = count_include_pad
+
+    def forward(self, x: Array, training: bool) -> Array:
+        """Return (N, C, OH, OW)."""
+        out, cache = self.ops.avg_pool2d_forward(
+            x,
+            kernel=self.kernel,
+            stride=self.stride,
+            padding=self.padding,
+            ceil_mode=self.ceil_mode,
+            count_include_pad=self.count_include_pad,
+        )
+        self._remember(cache)
+        return out
+
+    def backward(self, dout: Array) -> Array:
+        """Return dx."""
+        (dx,) = self.ops.avg_pool2d_backward(dout, self._recall())
+        return dx
+
+
+class GlobalAvgPool2d(Layer):
+    """Mean over the whole image: (N, C, H, W) to (N, C)."""
+
+    def __init__(self, *, ops: Any = reference) -> None:
+        super().__init__(ops)
+
+    def forward(self, x: Array, training: bool) -> Array:
+        """Return (N, C)."""
+        out, cache = self.ops.global_avg_pool2d_forward(x)
+        self._remember(cache)
+        return out
+
+    def backward(self, dout: Array) -> Array:
+        """Return dx."""
+        (dx,) = self.ops.global_avg_pool2d_backward(dout, self._recall())
+        return dx
+
+
+class Dropout(Layer):
+    """Drops each number with probability p in training; does nothing in evaluation."""
+
+    def __init__(self, p: float, *, ops: Any = reference, rng: Rng = None) -> None:
+        super().__init__(ops)
+        if not 0 <= p < 1:
+            raise ValueError(f"Dropout: p is {p!r}, expected a number from 0 to below 1")
+        self.p = p
+        self.rng = np.random.default_rng(0) if rng is None else rng
+
+    def forward(self, x: Array, training: bool) -> Array:
+        """Return an array of the shape of x."""
+        p = self.p if training else 0.0
+        mask = self.ops.asarray(self.rng.random(x.shape) >= p if p else np.ones(x.shape, bool))
+        out, cache = self.ops.dropout_forward(x, mask, p=p)
+        self._remember(cache)
+        return out
+
+    def backward(self, dout: Array) -> Array:
+        """Return dx."""
+        dx, _ = self.ops.dropout_backward(dout, self._recall())
+        return dx
+
+
+class Sequential(Layer):
+    """One layer after the other; with none, the identity. Sublayers are named "0", "1", …."""
+
+    def __init__(self, *layers: Layer, ops: Any = reference) -> None:
+        super().__init__(ops)
+        self.layers = layers
+
+    def sublayers(self) -> Iterator[tuple[str, Layer]]:
+        """Yield the layers by their place."""
+        for i, layer in enumerate(self.layers):
+            yield str(i), layer
+
+    def forward(self, x: Array, training: bool) -> Array:
+        """Return what the last layer returns."""
+        for layer in self.layers:
+            x = layer.forward(x, training)
+        return x
+
+    def backward(self, dout: Array) -> Array:
+        """Return dx."""
+        for layer in reversed(self.layers):
+            dout = layer.backward(dout)
+        return dout

@@ -1,0 +1,230 @@
+"""Residual units: a branch of convolutions, a shortcut past it, and at most one SE block.
+
+Each unit spells its forward out, and below it its backward: the same lines, last one first. The
+SE block may stand at any of the paper's five sites (nn/squeeze_excite.py); `_gate` applies it
+where the site is right and does nothing elsewhere, so that the plain net is the same code.
+
+Source: He et al., "Deep Residual Learning for Image Recognition", arXiv:1512.03385, and "Identity
+Mappings in Deep Residual Networks", arXiv:1603.05027, for the pre-activation units.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from minise.nn.layer import Layer
+from minise.nn.layers import BatchNorm2d, Conv2d, ReLU, Rng, Sequential
+from minise.nn.squeeze_excite import SE, SEBlock
+from minise.ops import reference
+from minise.ops.checks import Array
+
+
+@dataclass(frozen=True)
+class Build:
+    """What every layer of a net is built with: back end, random numbers, dtype, SE settings.
+
+    SE blocks draw from a stream of their own, so that a net and its SE twin share all else.
+    """
+
+    ops: Any = reference
+    rng: Rng = None
+    dtype: Any = np.float32
+    se: SE | None = None
+    se_rng: Rng = None
+
+    def conv(self, channels_in: int, channels_out: int, kernel: int, stride: int = 1) -> Conv2d:
+        """Return a convolution without bias, padded so that stride 1 keeps the size."""
+        return Conv2d(
+            channels_in,
+            channels_out,
+            kernel,
+            stride=stride,
+            padding=kernel // 2,
+            ops=self.ops,
+            rng=self.rng,
+            dtype=self.dtype,
+        )
+
+    def norm(self, channels: int) -> BatchNorm2d:
+        """Return a batch normalisation."""
+        return BatchNorm2d(channels, ops=self.ops, dtype=self.dtype)
+
+    def relu(self) -> ReLU:
+        """Return a ReLU."""
+        return ReLU(ops=self.ops)
+
+
+class PaddedShortcut(Layer):
+    """Option A of He et al.: every stride-th pixel, and zeros for the channels that are missing."""
+
+    def __init__(
+        self, channels_in: int, channels_out: int, stride: int, *, ops: Any = reference
+    ) -> None:
+        super().__init__(ops)
+        self.stride = (stride, stride)
+        self.missing = channels_out - channels_in
+        if self.missing < 1:
+            raise ValueError(
+                f"PaddedShortcut: channels_out is {channels_out}, expected above channels_in = "
+                f"{channels_in}: where they are equal, nothing is to be padded"
+            )
+
+    def forward(self, x: Array, training: bool) -> Array:
+        """Return (N, channels_out, ceil(H / stride), ceil(W / stride))."""
+        # a mean over windows of one pixel is that pixel
+        pixels, pool_cache = self.ops.avg_pool2d_forward(x, kernel=(1, 1), stride=self.stride)
+        N, _, OH, OW = pixels.shape
+        zeros = self.ops.asarray(np.zeros((N, self.missing, OH, OW)), pixels.dtype)
+        out, concat_cache = self.ops.concat_forward(pixels, zeros)
+        self._remember((pool_cache, concat_cache))
+        return out
+
+    def backward(self, dout: Array) -> Array:
+        """Return dx."""
+        pool_cache, concat_cache = self._recall()
+        dpixels, _ = self.ops.concat_backward(dout, concat_cache)
+        (dx,) = self.ops.avg_pool2d_backward(dpixels, pool_cache)
+        return dx
+
+
+class ResidualUnit(Layer):
+    """What residual units share: the SE block at its site, and the sum of two gradients."""
+
+    def __init__(self, build: Build, se_channels: int) -> None:
+        super().__init__(build.ops)
+        self.site = None if build.se is None else build.se.site
+        self._se_channels = se_channels
+
+    def _gate(self, site: str, x: Array, training: bool) -> Array:
+        return self.se.forward(x, training) if site == self.site else x
+
+    def _gate_backward(self, site: str, dout: Array) -> Array:
+        return self.se.backward(dout) if site == self.site else dout
+
+    def _add_se(self, build: Build) -> None:
+        if build.se is not None:
+            self.se = SEBlock(
+                self._se_channels, build.se, ops=build.ops, rng=build.se_rng, dtype=build.dtype
+            )
+
+    def _sum(self, a: Array, b: Array) -> Array:
+        return self.ops.add_forward(a, b)[0]
+
+
+class BasicBlock(ResidualUnit):
+    """Two 3x3 convolutions, each normalised; the sum with the shortcut goes through a ReLU."""
+
+    def __init__(
+        self, channels_in: int, channels: int, stride: int, shortcut: str, build: Build
+    ) -> None:
+        before = build.se is not None and build.se.site == "pre"
+        super().__init__(build, channels_in if before else channels)
+        self.conv1 = build.conv(channels_in, channels, 3, stride)
+        self.bn1 = build.norm(channels)
+        self.relu1 = build.relu()
+        self.conv2 = build.conv(channels, channels, 3)
+        self.bn2 = build.norm(channels)
+        self._add_se(build)
+        self.downsample = _shortcut(channels_in, channels, stride, shortcut, build)
+        self.relu2 = build.relu()
+
+    def forward(self, x: Array, training: bool) -> Array:
+        """Return (N, channels, ceil(H / stride), ceil(W / stride))."""
+        shortcut = self.downsample.forward(x, training)
+        shortcut = self._gate("identity", shortcut, training)
+        y = self._gate("pre", x, training)
+        y = self.conv1.forward(y, training)
+        y = self.bn1.forward(y, training)
+        y = self.relu1.forward(y, training)
+        y = self._gate("3x3", y, training)
+        y = self.conv2.forward(y, training)
+        y = self.bn2.forward(y, training)
+        y = self._gate("standard", y, training)
+        y, cache = self.ops.add_forward(y, shortcut)
+        self._remember(cache)
+        y = self.relu2.forward(y, training)
+        return self._gate("post", y, training)
+
+    def backward(self, dout: Array) -> Array:
+        """Return dx: what comes through the branch and through the shortcut, added."""
+        dy = self._gate_backward("post", dout)
+        dy = self.relu2.backward(dy)
+        dy, dshortcut = self.ops.add_backward(dy, self._recall())
+        dy = self._gate_backward("standard", dy)
+        dy = self.bn2.backward(dy)
+        dy = self.conv2.backward(dy)
+        dy = self._gate_backward("3x3", dy)
+        dy = self.relu1.backward(dy)
+        dy = self.bn1.backward(dy)
+        dy = self.conv1.backward(dy)
+        dy = self._gate_backward("pre", dy)
+        dshortcut = self._gate_backward("identity", dshortcut)
+        dshortcut = self.downsample.backward(dshortcut)
+        return self._sum(dy, dshortcut)
+
+
+class PreActBlock(ResidualUnit):
+    """Normalisation and ReLU before each of two 3x3 convolutions; the sum stays as it is.
+
+    Where the shortcut projects, it takes the pre-activated input; else it takes x itself.
+    """
+
+    def __init__(self, channels_in: int, channels: int, stride: int, build: Build) -> None:
+        before = build.se is not None and build.se.site == "pre"
+        super().__init__(build, channels_in if before else channels)
+        self.projects = stride != 1 or channels_in != channels
+        self.bn1 = build.norm(channels_in)
+        self.relu1 = build.relu()
+        self.conv1 = build.conv(channels_in, channels, 3, stride)
+        self.bn2 = build.norm(channels)
+        self.relu2 = build.relu()
+        self.conv2 = build.conv(channels, channels, 3)
+        self._add_se(build)
+        projection = [build.conv(channels_in, channels, 1, stride)] if self.projects else []
+        self.downsample = Sequential(*projection, ops=build.ops)
+
+    def forward(self, x: Array, training: bool) -> Array:
+        """Return (N, channels, ceil(H / stride), ceil(W / stride))."""
+        y = self.bn1.forward(x, training)
+        y = self.relu1.forward(y, training)
+        shortcut = self.downsample.forward(y if self.projects else x, training)
+        shortcut = self._gate("identity", shortcut, training)
+        y = self._gate("pre", y, training)
+        y = self.conv1.forward(y, training)
+        y = self.bn2.forward(y, training)
+        y = self.relu2.forward(y, training)
+        y = self._gate("3x3", y, training)
+        y = self.conv2.forward(y, training)
+        y = self._gate("standard", y, training)
+        y, cache = self.ops.add_forward(y, shortcut)
+        self._remember(cache)
+        return self._gate("post", y, training)
+
+    def backward(self, dout: Array) -> Array:
+        """Return dx: what comes through the branch and through the shortcut, added."""
+        dy = self._gate_backward("post", dout)
+        dy, dshortcut = self.ops.add_backward(dy, self._recall())
+        dy = self._gate_backward("standard", dy)
+        dy = self.conv2.backward(dy)
+        dy = self._gate_backward("3x3", dy)
+        dy = self.relu2.backward(dy)
+        dy = self.bn2.backward(dy)
+        dy = self.conv1.backward(dy)
+        dy = self._gate_backward("pre", dy)
+        dshortcut = self._gate_backward("identity", dshortcut)
+        dshortcut = self.downsample.backward(dshortcut)
+        dy = self._sum(dy, dshortcut) if self.projects else dy
+        dy = self.relu1.backward(dy)
+        dy = self.bn1.backward(dy)
+        return dy if self.projects else self._sum(dy, dshortcut)
+
+
+def _shortcut(channels_in: int, channels: int, stride: int, shortcut: str, build: Build) -> Layer:
+    """Return the identity, or where the shape changes option A or B (a normalised projection)."""
+    if stride == 1 and channels_in == channels:
+        return Sequential(ops=build.ops)
+    if shortcut == "A":
+        return PaddedShortcut(channels_in, channels, stride, ops=build.ops)
+    projection = build.conv(channels_in, channels, 1, stride)
+    return Sequential(projection, build.norm(channels), ops=build.ops)

@@ -1,0 +1,106 @@
+"""The SE block as a layer, and the settings that say where and how a net uses it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from minise.nn.init import LINEAR, RELU, constant, he_normal
+from minise.nn.layer import Layer
+from minise.nn.layers import Rng
+from minise.ops import reference
+from minise.ops.checks import Array, check_choice, check_flag, check_integer
+from minise.ops.reference.gates import GATES
+from minise.ops.reference.squeezes import SQUEEZES
+
+SITES = ("standard", "pre", "post", "identity", "3x3")
+
+
+@dataclass(frozen=True)
+class SE:
+    """Where SE blocks stand in a residual unit, and of which kind they are.
+
+    Parameters
+    ----------
+    reduction : int
+        The paper's r; the gate has ``max(1, C // r)`` hidden units. CIFAR's narrow nets want 4.
+    site : {"standard", "pre", "post", "identity", "3x3"}
+        At the end of the residual branch, before the sum; on the branch before its first
+        convolution; behind the sum and its ReLU; on the shortcut; or behind the (first) 3x3
+        convolution, its normalisation and ReLU.
+    squeeze : {"avg", "max", "none"}
+        What the gate sees of an image.
+    gate : {"sigmoid", "tanh", "relu", "hard_sigmoid"}
+        Which function makes the gates.
+    bias : bool
+        Whether its two dense layers have biases: so in the authors' nets, not so in the paper's
+        ablations.
+
+    Notes
+    -----
+    Source: Hu et al., "Squeeze-and-Excitation Networks", arXiv:1709.01507, sections 3 and 6.
+    """
+
+    reduction: int = 16
+    site: str = "standard"
+    squeeze: str = "avg"
+    gate: str = "sigmoid"
+    bias: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse what no SE block can be."""
+        check_integer("SE", "reduction", self.reduction, 1)
+        check_choice("SE", "site", self.site, SITES)
+        check_choice("SE", "squeeze", self.squeeze, SQUEEZES)
+        check_choice("SE", "gate", self.gate, GATES)
+        check_flag("SE", "bias", self.bias)
+
+
+class SEBlock(Layer):
+    """Squeeze-and-excitation of `channels` channels.
+
+    Parameters are `fc.0.weight` (R, C) and `fc.2.weight` (C, R), with bias also `fc.0.bias` and
+    `fc.2.bias`: named by their places in the PyTorch twin, where a ReLU is between them. Both
+    weights start with a variance by their fan-in, so that a gate starts near 1/2 whatever R is.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        settings: SE | None = None,
+        *,
+        ops: Any = reference,
+        rng: Rng = None,
+        dtype: Any = np.float32,
+    ) -> None:
+        super().__init__(ops)
+        self.settings = SE() if settings is None else settings
+        hidden = max(1, channels // self.settings.reduction)
+        rng = np.random.default_rng(0) if rng is None else rng
+        self.params["fc.0.weight"] = he_normal((hidden, channels), RELU, ops, rng, dtype)
+        self.params["fc.2.weight"] = he_normal((channels, hidden), LINEAR, ops, rng, dtype)
+        if self.settings.bias:
+            self.params["fc.0.bias"] = constant(0, hidden, ops, dtype)
+            self.params["fc.2.bias"] = constant(0, channels, ops, dtype)
+
+    def forward(self, x: Array, training: bool) -> Array:
+        """Return an array of the shape of x."""
+        out, cache = self.ops.squeeze_excite_forward(
+            x,
+            self.params["fc.0.weight"],
+            self.params.get("fc.0.bias"),
+            self.params["fc.2.weight"],
+            self.params.get("fc.2.bias"),
+            squeeze=self.settings.squeeze,
+            gate=self.settings.gate,
+        )
+        self._remember(cache)
+        return out
+
+    def backward(self, dout: Array) -> Array:
+        """Return dx."""
+        dx, dw1, db1, dw2, db2 = self.ops.squeeze_excite_backward(dout, self._recall())
+        self.grads["fc.0.weight"], self.grads["fc.2.weight"] = dw1, dw2
+        if db1 is not None:
+            self.grads["fc.0.bias"], self.grads["fc.2.bias"] = db1, db2
+        return dx

@@ -1,0 +1,184 @@
+"""Activations: one function of one number, applied everywhere. Formulas and slopes in gates.py.
+
+Each slope can be told from out alone (sigmoid: s (1 - s); tanh: 1 - t t; ReLU: whether out is
+above 0), so only out is kept, which the next op keeps anyway. At a kink the slope is 0, as in
+PyTorch.
+"""
+
+from typing import Any, NamedTuple
+
+from minise.ops.checks import Array, check_arrays, check_gradient
+from minise.ops.reference.gates import gate_backward, gate_forward, gate_side
+
+SHAPES = {
+    "relu": "x: ...",
+    "sigmoid": "x: ...",
+    "tanh": "x: ...",
+    "hard_sigmoid": "x: ...",
+}
+
+
+class ReluCache(NamedTuple):
+    """What backward needs from forward."""
+
+    out: Array  # of the shape of x
+    extra: Any = None
+
+
+class SigmoidCache(NamedTuple):
+    """What backward needs from forward."""
+
+    out: Array  # of the shape of x
+    extra: Any = None
+
+
+class TanhCache(NamedTuple):
+    """What backward needs from forward."""
+
+    out: Array  # of the shape of x
+    extra: Any = None
+
+
+class HardSigmoidCache(NamedTuple):
+    """What backward needs from forward."""
+
+    out: Array  # of the shape of x
+    extra: Any = None
+
+
+def relu_forward(x: Array) -> tuple[Array, ReluCache]:
+    """Return x where it is above 0, and 0 elsewhere.
+
+    Parameters
+    ----------
+    x : ndarray of any shape
+        Pre-activations.
+
+    Returns
+    -------
+    out : ndarray of the shape of x
+        A new array, in the dtype of x.
+    cache : ReluCache
+        For relu_backward.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If x is empty, or not of a float dtype.
+    """
+    check_arrays("relu", SHAPES["relu"], x, complex_step=True)
+    out = gate_forward(x, "relu")
+    return out, ReluCache(out)
+
+
+def relu_backward(dout: Array, cache: ReluCache) -> tuple[Array]:
+    """Return dx: dout where out is above 0, and 0 elsewhere. Raises as relu_forward does."""
+    check_gradient("relu", dout, cache.out)
+    dx = gate_backward(dout, cache.out, "relu")
+    return (dx,)
+
+
+def relu_branches(cache: ReluCache) -> Array:
+    """Return, of the shape of x, 1 where x is above 0 (or NaN), and 0 elsewhere."""
+    return gate_side(cache.out, "relu")
+
+
+def sigmoid_forward(x: Array) -> tuple[Array, SigmoidCache]:
+    """Return 1 / (1 + exp(-x)).
+
+    Parameters
+    ----------
+    x : ndarray of any shape
+        Logits; no size overflows.
+
+    Returns
+    -------
+    out : ndarray of the shape of x
+        In 0..1, a new array, in the dtype of x.
+    cache : SigmoidCache
+        For sigmoid_backward.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If x is empty, or not of a float dtype.
+    """
+    check_arrays("sigmoid", SHAPES["sigmoid"], x, complex_step=True)
+    out = gate_forward(x, "sigmoid")
+    return out, SigmoidCache(out)
+
+
+def sigmoid_backward(dout: Array, cache: SigmoidCache) -> tuple[Array]:
+    """Return dx = dout * out * (1 - out). Raises as sigmoid_forward does."""
+    check_gradient("sigmoid", dout, cache.out)
+    dx = gate_backward(dout, cache.out, "sigmoid")
+    return (dx,)
+
+
+def tanh_forward(x: Array) -> tuple[Array, TanhCache]:
+    """Return the hyperbolic tangent of x.
+
+    Parameters
+    ----------
+    x : ndarray of any shape
+        Pre-activations.
+
+    Returns
+    -------
+    out : ndarray of the shape of x
+        In -1..1, a new array, in the dtype of x.
+    cache : TanhCache
+        For tanh_backward.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If x is empty, or not of a float dtype.
+    """
+    check_arrays("tanh", SHAPES["tanh"], x, complex_step=True)
+    out = gate_forward(x, "tanh")
+    return out, TanhCache(out)
+
+
+def tanh_backward(dout: Array, cache: TanhCache) -> tuple[Array]:
+    """Return dx = dout * (1 - out * out). Raises as tanh_forward does."""
+    check_gradient("tanh", dout, cache.out)
+    dx = gate_backward(dout, cache.out, "tanh")
+    return (dx,)
+
+
+def hard_sigmoid_forward(x: Array) -> tuple[Array, HardSigmoidCache]:
+    """Return relu6(x + 3) / 6: the sigmoid as one slope between two kinks, at -3 and 3.
+
+    Parameters
+    ----------
+    x : ndarray of any shape
+        Logits.
+
+    Returns
+    -------
+    out : ndarray of the shape of x
+        In 0..1, a new array, in the dtype of x.
+    cache : HardSigmoidCache
+        For hard_sigmoid_backward.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If x is empty, or not of a float dtype.
+    """
+    check_arrays("hard_sigmoid", SHAPES["hard_sigmoid"], x, complex_step=True)
+    out = gate_forward(x, "hard_sigmoid")
+    return out, HardSigmoidCache(out)
+
+
+def hard_sigmoid_backward(dout: Array, cache: HardSigmoidCache) -> tuple[Array]:
+    """Return dx: dout / 6 between the kinks, and 0 elsewhere. Raises as hard_sigmoid_forward."""
+    check_gradient("hard_sigmoid", dout, cache.out)
+    dx = gate_backward(dout, cache.out, "hard_sigmoid")
+    return (dx,)
+
+
+def hard_sigmoid_branches(cache: HardSigmoidCache) -> Array:
+    """Return, of the shape of x, 0 up to -3, 2 from 3 on, and 1 between (or for NaN)."""
+    return gate_side(cache.out, "hard_sigmoid")

@@ -1,0 +1,273 @@
+"""Where paths meet, part and mix: add, concat, channel scale, channel shuffle, dropout.
+
+None of them computes much; their backward passes say where a gradient goes:
+
+    add              out = a + b                       dout to both
+    concat           out = xs side by side             each gets its slice of dout
+    channel_scale    out = x * s, one s a channel      dx = dout * s, ds = sum of dout * x
+    channel_shuffle  out = channels dealt like cards   the cards dealt back
+    dropout          out = x / (1 - p) where kept      the same for dout
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minise.ops.checks import (
+    Array,
+    check_arrays,
+    check_divisor,
+    check_gradient,
+    check_integer,
+    check_number,
+)
+
+SHAPES = {
+    "add": "a: ..., b: ...",
+    "concat": "*xs: N _ H W",
+    "channel_scale": "x: N C H W, s: N C",
+    "channel_shuffle": "x: N C H W",
+    "dropout": "x: ..., mask: ... bool",
+}
+
+
+class AddCache(NamedTuple):
+    """What backward needs from forward."""
+
+    a: Array  # of any shape
+    b: Array  # of the same
+    extra: Any = None
+
+
+class ConcatCache(NamedTuple):
+    """What backward needs from forward."""
+
+    xs: tuple[Array, ...]  # each (N, C of its own, H, W)
+    extra: Any = None
+
+
+class ChannelScaleCache(NamedTuple):
+    """What backward needs from forward."""
+
+    x: Array  # (N, C, H, W)
+    s: Array  # (N, C)
+    extra: Any = None
+
+
+class ChannelShuffleCache(NamedTuple):
+    """What backward needs from forward."""
+
+    x: Array  # (N, C, H, W)
+    groups: int
+    extra: Any = None
+
+
+class DropoutCache(NamedTuple):
+    """What backward needs from forward."""
+
+    x: Array  # of any shape
+    mask: Array  # of the same, boolean
+    p: float
+    extra: Any = None
+
+
+def add_forward(a: Array, b: Array) -> tuple[Array, AddCache]:
+    """Return a + b: where a shortcut joins its branch.
+
+    Parameters
+    ----------
+    a, b : ndarray of any one shape
+        Nothing is broadcast.
+
+    Returns
+    -------
+    out : ndarray of the same shape
+        A new array, in the dtype of a.
+    cache : AddCache
+        For add_backward.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes or dtypes disagree.
+    """
+    check_arrays("add", SHAPES["add"], a, b, complex_step=True)
+    out = a + b
+    return out, AddCache(a, b)
+
+
+def add_backward(dout: Array, cache: AddCache) -> tuple[Array, Array]:
+    """Return da and db, both dout itself. Raises ValueError or TypeError if dout is unlike out."""
+    check_gradient("add", dout, cache.a)
+    return dout, dout
+
+
+def concat_forward(*xs: Array) -> tuple[Array, ConcatCache]:
+    """Return images side by side along the channels.
+
+    Parameters
+    ----------
+    *xs : ndarray of shape (N, C, H, W)
+        One or more; C may differ.
+
+    Returns
+    -------
+    out : ndarray of shape (N, sum of the C, H, W)
+        A new array, in the dtype of the first.
+    cache : ConcatCache
+        For concat_backward.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes or dtypes disagree, or none came.
+    """
+    check_arrays("concat", SHAPES["concat"], *xs, complex_step=True)
+    out = np.concatenate(xs, axis=1)
+    return out, ConcatCache(xs)
+
+
+def concat_backward(dout: Array, cache: ConcatCache) -> tuple[Array, ...]:
+    """Return the slice of dout that belongs to each of xs, as views.
+
+    Raises ValueError or TypeError if dout is not of the shape and dtype of out.
+    """
+    first = cache.xs[0]
+    ends = np.cumsum([x.shape[1] for x in cache.xs])
+    check_gradient("concat", dout, first, (len(first), int(ends[-1]), *first.shape[2:]))
+    return tuple(np.split(dout, ends[:-1], axis=1))
+
+
+def channel_scale_forward(x: Array, s: Array) -> tuple[Array, ChannelScaleCache]:
+    """Scale every channel of every image by its own number.
+
+    Parameters
+    ----------
+    x : ndarray of shape (N, C, H, W)
+        Feature maps.
+    s : ndarray of shape (N, C)
+        One factor for each channel of each image, such as the gates of an SE block.
+
+    Returns
+    -------
+    out : ndarray of shape (N, C, H, W)
+        A new array, in the dtype of x.
+    cache : ChannelScaleCache
+        For channel_scale_backward.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes or dtypes disagree.
+    """
+    check_arrays("channel_scale", SHAPES["channel_scale"], x, s, complex_step=True)
+    out = x * s[:, :, None, None]
+    return out, ChannelScaleCache(x, s)
+
+
+def channel_scale_backward(dout: Array, cache: ChannelScaleCache) -> tuple[Array, Array]:
+    """Return dx (N, C, H, W) and ds (N, C).
+
+    Raises ValueError or TypeError if dout is not of the shape and dtype of out.
+    """
+    check_gradient("channel_scale", dout, cache.x)
+
+    # forward: out = x * s             one s serves H * W pixels, so their gradients add up
+    dx = dout * cache.s[:, :, None, None]
+    ds = (dout * cache.x).sum(axis=(2, 3))
+    return dx, ds
+
+
+def channel_shuffle_forward(x: Array, *, groups: int) -> tuple[Array, ChannelShuffleCache]:
+    """Deal the channels of all groups in turn, so that a grouped convolution sees every group.
+
+    Channel ``g * (C // groups) + k`` moves to place ``k * groups + g``.
+
+    Parameters
+    ----------
+    x : ndarray of shape (N, C, H, W)
+        Feature maps.
+    groups : int
+        Divides C.
+
+    Returns
+    -------
+    out : ndarray of shape (N, C, H, W)
+        A new array, in the dtype of x.
+    cache : ChannelShuffleCache
+        For channel_shuffle_backward.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the shape or the dtype is wrong, or groups does not divide C.
+
+    Notes
+    -----
+    Source: Zhang et al., "ShuffleNet", arXiv:1707.01083.
+    """
+    check_integer("channel_shuffle", "groups", groups, 1)
+    check_arrays("channel_shuffle", SHAPES["channel_shuffle"], x, complex_step=True)
+    check_divisor("channel_shuffle", "groups", groups, "C", x.shape[1])
+    out = _shuffled(x, groups)
+    return out, ChannelShuffleCache(x, groups)
+
+
+def channel_shuffle_backward(dout: Array, cache: ChannelShuffleCache) -> tuple[Array]:
+    """Return dx (N, C, H, W): shuffling in C // groups groups deals the channels back.
+
+    Raises ValueError or TypeError if dout is not of the shape and dtype of out.
+    """
+    check_gradient("channel_shuffle", dout, cache.x)
+    dx = _shuffled(dout, dout.shape[1] // cache.groups)
+    return (dx,)
+
+
+def dropout_forward(x: Array, mask: Array, *, p: float) -> tuple[Array, DropoutCache]:
+    """Keep x where mask is True, scaled so that the mean stays, and put 0 elsewhere.
+
+    Parameters
+    ----------
+    x : ndarray of any shape
+        Activations.
+    mask : boolean ndarray of the same shape
+        True keeps. The caller draws it, True with probability 1 - p, so that the op is pure.
+    p : float
+        Share that is dropped, 0 <= p < 1.
+
+    Returns
+    -------
+    out : ndarray of the shape of x
+        A new array, in the dtype of x.
+    cache : DropoutCache
+        For dropout_backward.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes or dtypes disagree, or p is out of range.
+
+    Notes
+    -----
+    Source: Srivastava et al., "Dropout", JMLR 15 (2014); scaled in training ("inverted"), so that
+    evaluation does nothing.
+    """
+    check_arrays("dropout", SHAPES["dropout"], x, mask, complex_step=True)
+    check_number("dropout", "p", p, "a number from 0 to below 1", 0, np.nextafter(1, 0))
+    out = np.where(mask, x / (1 - p), 0)
+    return out, DropoutCache(x, mask, p)
+
+
+def dropout_backward(dout: Array, cache: DropoutCache) -> tuple[Array, None]:
+    """Return dx, and None for the mask.
+
+    Raises ValueError or TypeError if dout is not of the shape and dtype of out.
+    """
+    check_gradient("dropout", dout, cache.x)
+    dx = np.where(cache.mask, dout / (1 - cache.p), 0)
+    return dx, None
+
+
+def _shuffled(x: Array, groups: int) -> Array:
+    N, C, H, W = x.shape
+    return x.reshape(N, groups, C // groups, H, W).swapaxes(1, 2).reshape(N, C, H, W)

@@ -1,0 +1,86 @@
+"""The linear (dense, fully connected) layer: out = x @ weight.T + bias.
+
+Row by row, ``out[n, o] = sum over i of x[n, i] * weight[o, i] + bias[o]``. A small change of x
+therefore changes out by ``dx @ weight.T``, and a change of weight by ``x @ dweight.T``; the sums
+in backward are those two products transposed, so that every shape fits in one way only::
+
+    dx      (N, I) = dout (N, O)   @ weight (O, I)
+    dweight (O, I) = dout.T (O, N) @ x (N, I)
+"""
+
+from typing import Any, NamedTuple
+
+from minise.ops.checks import Array, check_arrays, check_gradient
+
+SHAPES = {"linear": "x: N I, weight: O I, bias?: O"}
+
+
+class LinearCache(NamedTuple):
+    """What backward needs from forward."""
+
+    x: Array  # (N, I)
+    weight: Array  # (O, I)
+    bias: Array | None  # (O,)
+    extra: Any = None
+
+
+def linear_forward(x: Array, weight: Array, bias: Array | None = None) -> tuple[Array, LinearCache]:
+    """Map every row of x by one matrix.
+
+    Parameters
+    ----------
+    x : ndarray of shape (N, I)
+        One row a sample.
+    weight : ndarray of shape (O, I)
+        One row an output.
+    bias : ndarray of shape (O,), optional
+        Added to each output.
+
+    Returns
+    -------
+    out : ndarray of shape (N, O)
+        A new array, in the dtype of x.
+    cache : LinearCache
+        For linear_backward.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes or dtypes disagree.
+    """
+    check_arrays("linear", SHAPES["linear"], x, weight, bias, complex_step=True)
+    product = x @ weight.T
+    out = product if bias is None else product + bias
+    return out, LinearCache(x, weight, bias)
+
+
+def linear_backward(dout: Array, cache: LinearCache) -> tuple[Array | None, ...]:
+    """Carry the gradient of the loss from out to x, weight and bias.
+
+    Parameters
+    ----------
+    dout : ndarray of shape (N, O)
+        Gradient of the loss with respect to out.
+    cache : LinearCache
+        As forward returned it.
+
+    Returns
+    -------
+    dx, dweight, dbias : ndarray
+        Of the shapes of x, weight, bias; None for a bias that was None.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If dout is not of the shape and dtype of out.
+    """
+    x, weight, bias, _ = cache
+    check_gradient("linear", dout, x, (len(x), len(weight)))
+
+    # forward: out = product + bias    one bias serves all rows
+    dbias = None if bias is None else dout.sum(axis=0)
+
+    # forward: product = x @ weight.T
+    dx = dout @ weight
+    dweight = dout.T @ x
+    return dx, dweight, dbias

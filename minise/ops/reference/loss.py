@@ -1,0 +1,111 @@
+"""Softmax and cross-entropy in one op, so that no probability is ever computed and then logged.
+
+    shifted  = logits - max(logits)                   (N, K)    the softmax does not change
+    logprob  = shifted - log(sum exp(shifted))        (N, K)    exponents are at most 0: no overflow
+    hit      = logprob at the label                   (N,)
+    loss     = mean over N of -hit
+
+With label_smoothing e the wanted distribution is not 1 at the label, but 1 - e there plus e / K
+everywhere, and the loss is the mean of ``-(1 - e) * hit - e * mean(logprob)``.
+
+The gradient of it all is short: ``dlogits = (softmax - wanted) / N * dout``.
+
+Source: Szegedy et al., "Rethinking the Inception Architecture", arXiv:1512.00567, for the
+smoothing; PyTorch's formula is the same.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minise.ops.checks import Array, check_arrays, check_gradient, check_labels, check_number
+
+SHAPES = {"softmax_cross_entropy": "logits: N K, labels: N int"}
+
+
+class SoftmaxCrossEntropyCache(NamedTuple):
+    """What backward needs from forward."""
+
+    logprob: Array  # (N, K)  logarithm of the softmax
+    labels: Array  # (N,)
+    label_smoothing: float
+    extra: Any = None
+
+
+def softmax_cross_entropy_forward(
+    logits: Array, labels: Array, *, label_smoothing: float = 0.0
+) -> tuple[Array, SoftmaxCrossEntropyCache]:
+    """Return the mean over the batch of minus the log-probability of the right class.
+
+    Parameters
+    ----------
+    logits : ndarray of shape (N, K)
+        Unnormalised log-probabilities; no size overflows.
+    labels : integer ndarray of shape (N,)
+        The right classes, 0..K-1.
+    label_smoothing : float
+        Share of the wanted probability that is spread over all classes, 0..1.
+
+    Returns
+    -------
+    loss : ndarray of shape ()
+        In nats, in the dtype of logits.
+    cache : SoftmaxCrossEntropyCache
+        For softmax_cross_entropy_backward.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes, dtypes or labels are wrong.
+    """
+    op = "softmax_cross_entropy"
+    check_arrays(op, SHAPES[op], logits, labels, complex_step=True)
+    check_labels(op, labels, logits.shape[1])
+    check_number(op, "label_smoothing", label_smoothing, "a number from 0 to 1", 0, 1)
+    shifted = logits - logits.real.max(axis=1, keepdims=True)
+    logprob = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    hit = logprob[np.arange(len(labels)), labels]
+    spread = logprob.mean(axis=1) if label_smoothing else np.zeros_like(hit)
+    loss = np.asarray(-((1 - label_smoothing) * hit + label_smoothing * spread).mean())
+    return loss, SoftmaxCrossEntropyCache(logprob, labels, label_smoothing)
+
+
+def softmax_cross_entropy_backward(
+    dout: Array, cache: SoftmaxCrossEntropyCache
+) -> tuple[Array, None]:
+    """Carry the gradient from the loss to the logits.
+
+    Parameters
+    ----------
+    dout : ndarray of shape ()
+        Gradient of the training loss with respect to this loss: 1, or the loss scale.
+    cache : SoftmaxCrossEntropyCache
+        As forward returned it.
+
+    Returns
+    -------
+    dlogits : ndarray of shape (N, K)
+        Every row adds up to 0: the softmax ignores a constant.
+    None
+        Labels have no gradient.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If dout is not of shape () or not of the dtype of logits.
+    """
+    logprob, labels, label_smoothing, _ = cache
+    check_gradient("softmax_cross_entropy", dout, logprob, ())
+    N, K = logprob.shape
+
+    # forward: loss = mean of -((1 - e) * hit + e * spread)
+    dhit = -(1 - label_smoothing) * dout / N
+    dspread = -label_smoothing * dout / N
+
+    # forward: hit = logprob at the label, spread = mean of logprob
+    at_label = np.arange(K) == labels[:, None]
+    dlogprob = np.where(at_label, dhit, 0) + dspread / K
+
+    # forward: logprob = shifted - log(sum exp(shifted))      exp(logprob) is the softmax
+    dlogits = dlogprob - np.exp(logprob) * dlogprob.sum(axis=1, keepdims=True)
+    return dlogits, None

@@ -1,0 +1,168 @@
+"""Batch normalisation: every channel gets mean 0 and variance 1 over the batch, then gamma, beta.
+
+    mean    = mean of x over N, H, W                (C,)      in training; else the running one
+    centred = x - mean
+    var     = mean of centred ** 2 over N, H, W     (C,)      in training; else the running one
+    rstd    = 1 / sqrt(var + eps)
+    xhat    = centred * rstd
+    out     = gamma * xhat + beta
+
+In training mean and var depend on every pixel of the channel, so x reaches out by three routes,
+and backward adds up three terms. In evaluation they are constants and only the direct one is left.
+The variance is the mean of centred squares, never mean(x ** 2) - mean ** 2: with a mean of 1000
+and a deviation of 1 the latter has no correct digit left in float32.
+
+Source: Ioffe and Szegedy, "Batch Normalization", arXiv:1502.03167. As in PyTorch, the biased
+variance normalises and the unbiased one goes into running_var, and
+``running += momentum * (batch - running)``.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minise.ops.checks import Array, check_arrays, check_flag, check_gradient, check_number
+
+SHAPES = {
+    "batch_norm2d": "x: N C H W, gamma: C, beta: C; running_mean: C, running_var: C",
+}
+AXES = (0, 2, 3)  # all but the channels
+
+
+class BatchNorm2dCache(NamedTuple):
+    """What backward needs from forward, and the running statistics after it."""
+
+    x: Array  # (N, C, H, W)
+    gamma: Array  # (C,)
+    beta: Array  # (C,)
+    mean: Array  # (C,)  which normalised: the batch's, or in evaluation the running one
+    rstd: Array  # (C,)  1 / sqrt(var + eps) of the same
+    running_mean: Array  # (C,)  to be kept for the next call
+    running_var: Array  # (C,)
+    training: bool
+    momentum: float
+    eps: float
+    extra: Any = None
+
+
+def batch_norm2d_forward(
+    x: Array,
+    gamma: Array,
+    beta: Array,
+    *,
+    running_mean: Array,
+    running_var: Array,
+    training: bool,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> tuple[Array, BatchNorm2dCache]:
+    """Normalise every channel over the batch, then scale and shift it.
+
+    Parameters
+    ----------
+    x : ndarray of shape (N, C, H, W)
+        Feature maps. In training N * H * W must be above 1.
+    gamma, beta : ndarray of shape (C,)
+        Scale and shift of each channel.
+    running_mean, running_var : ndarray of shape (C,)
+        What normalises in evaluation; in training they are not read but carried on.
+    training : bool
+        Whether the batch's own mean and variance normalise.
+    momentum : float
+        Share of the batch in the new running statistics, 0..1.
+    eps : float
+        Added to the variance, above 0.
+
+    Returns
+    -------
+    out : ndarray of shape (N, C, H, W)
+        A new array, in the dtype of x.
+    cache : BatchNorm2dCache
+        For batch_norm2d_backward; its running_mean and running_var are the new ones.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes, dtypes or settings are wrong, or one value a channel is to be normalised.
+    """
+    arrays = x, gamma, beta, running_mean, running_var
+    check_arrays("batch_norm2d", SHAPES["batch_norm2d"], *arrays, complex_step=True)
+    check_flag("batch_norm2d", "training", training)
+    check_number("batch_norm2d", "momentum", momentum, "a number from 0 to 1", 0, 1)
+    check_number("batch_norm2d", "eps", eps, "a small number above 0, such as 1e-5", 1e-300, 1)
+    count = x.size // len(gamma)
+    if training and count == 1:
+        raise ValueError(
+            f"batch_norm2d: x has shape {x.shape}, expected N * H * W above 1 in training: one "
+            "value a channel has no variance; pass more images, or training=False"
+        )
+    mean = x.mean(axis=AXES) if training else running_mean
+    centred = x - mean[:, None, None]
+    var = (centred * centred).mean(axis=AXES) if training else running_var
+    rstd = 1 / np.sqrt(var + eps)
+    xhat = centred * rstd[:, None, None]
+    out = gamma[:, None, None] * xhat + beta[:, None, None]
+    step = momentum if training else 0
+    unbiased = var * (count / max(1, count - 1))
+    new_mean = running_mean + step * (mean - running_mean)
+    new_var = running_var + step * (unbiased - running_var)
+    return out, BatchNorm2dCache(
+        x, gamma, beta, mean, rstd, new_mean, new_var, training, momentum, eps
+    )
+
+
+def batch_norm2d_backward(dout: Array, cache: BatchNorm2dCache) -> tuple[Array, ...]:
+    """Carry the gradient of the loss from out to x, gamma and beta.
+
+    Parameters
+    ----------
+    dout : ndarray of shape (N, C, H, W)
+        Gradient of the loss with respect to out.
+    cache : BatchNorm2dCache
+        As forward returned it.
+
+    Returns
+    -------
+    dx, dgamma, dbeta : ndarray
+        Of the shapes of x, gamma, beta.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If dout is not of the shape and dtype of out.
+
+    Notes
+    -----
+    With M = N * H * W, the steps below add up in training to::
+
+        dx = gamma * rstd * (dout - mean(dout) - xhat * mean(dout * xhat))
+
+    which is zero for dout = 1: a constant cannot get through, nor can a multiple of xhat.
+    """
+    check_gradient("batch_norm2d", dout, cache.x)
+    x, gamma, _, mean, rstd, *_ = cache
+    M = x.size // len(gamma)
+    centred = x - mean[:, None, None]
+    xhat = centred * rstd[:, None, None]
+
+    # forward: out = gamma * xhat + beta
+    dbeta = dout.sum(axis=AXES)
+    dgamma = (dout * xhat).sum(axis=AXES)
+    dxhat = dout * gamma[:, None, None]
+
+    # forward: xhat = centred * rstd
+    dcentred_direct = dxhat * rstd[:, None, None]
+    drstd = gamma * dgamma / rstd  # = (dxhat * centred).sum(axis=AXES), with no pass of its own
+
+    # forward: rstd = (var + eps) ** -0.5
+    dvar = -0.5 * rstd**3 * drstd if cache.training else np.zeros_like(rstd)
+
+    # forward: var = (centred * centred).mean(axis=AXES)
+    dcentred = dcentred_direct + (2 / M * dvar)[:, None, None] * centred
+
+    # forward: centred = x - mean      the mean of centred is 0, so only the direct route counts
+    dmean = -gamma * rstd * dbeta if cache.training else np.zeros_like(mean)
+
+    # forward: mean = x.mean(axis=AXES)
+    dx = dcentred + dmean[:, None, None] / M
+    return dx, dgamma, dbeta

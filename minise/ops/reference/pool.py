@@ -1,0 +1,375 @@
+"""Pooling: every window of an image becomes one number, its maximum or its mean.
+
+The windows are those of windows.py, seen offset by offset. Forward takes a maximum or a sum over
+the KH * KW views; backward gives each view its share of dout, and a pixel that several windows
+see adds up what it gets from each.
+
+    max    out = the largest pixel of the window     dout to that pixel, the first of tied ones
+    avg    out = sum of the window / divisor         dout / divisor to every pixel of the window
+
+A maximum never looks at the padding (as if it were -inf), so an all-negative image keeps its
+values. An average counts the padding as zeros, or with count_include_pad=False does not count it.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minise.ops.checks import (
+    Array,
+    Pair,
+    check_arrays,
+    check_flag,
+    check_gradient,
+    check_pair,
+    check_window,
+)
+from minise.ops.reference.squeezes import squeeze_argmax, squeeze_backward, squeeze_forward
+from minise.ops.reference.windows import Windows, pad, unpad, window, windows_of
+
+SHAPES = {
+    "max_pool2d": "x: N C H W",
+    "avg_pool2d": "x: N C H W",
+    "global_avg_pool2d": "x: N C H W",
+    "global_max_pool2d": "x: N C H W",
+}
+
+
+class MaxPool2dCache(NamedTuple):
+    """What backward needs from forward."""
+
+    x: Array  # (N, C, H, W)
+    argmax: Array  # (N, C, OH, OW)  h * W + w of each window's maximum
+    kernel: Pair
+    stride: Pair
+    padding: Pair
+    ceil_mode: bool
+    extra: Any = None
+
+
+class AvgPool2dCache(NamedTuple):
+    """What backward needs from forward."""
+
+    x: Array  # (N, C, H, W)
+    kernel: Pair
+    stride: Pair
+    padding: Pair
+    ceil_mode: bool
+    count_include_pad: bool
+    extra: Any = None
+
+
+class GlobalAvgPool2dCache(NamedTuple):
+    """What backward needs from forward."""
+
+    x: Array  # (N, C, H, W)
+    extra: Any = None
+
+
+class GlobalMaxPool2dCache(NamedTuple):
+    """What backward needs from forward."""
+
+    x: Array  # (N, C, H, W)
+    argmax: Array  # (N, C)  h * W + w of each channel's maximum
+    extra: Any = None
+
+
+def max_pool2d_forward(
+    x: Array,
+    *,
+    kernel: Pair,
+    stride: Pair | None = None,
+    padding: Pair = (0, 0),
+    ceil_mode: bool = False,
+) -> tuple[Array, MaxPool2dCache]:
+    """Return the maximum of every window; the first of tied ones wins, and NaN counts as largest.
+
+    Parameters
+    ----------
+    x : ndarray of shape (N, C, H, W)
+        Feature maps.
+    kernel, stride, padding : (int, int)
+        Window size, steps between windows (None: kernel), pixels added on each side, at most half
+        the kernel; each as (rows, columns).
+    ceil_mode : bool
+        Whether a last window that hangs over the lower or right edge is kept.
+
+    Returns
+    -------
+    out : ndarray of shape (N, C, OH, OW)
+        With ``OH = (H + 2 * padding - KH) // stride + 1`` (rounded up in ceil mode), OW likewise.
+    cache : MaxPool2dCache
+        For max_pool2d_backward.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the shape, the dtype or a setting is wrong.
+    """
+    stride = kernel if stride is None else stride
+    _check("max_pool2d", x, kernel, stride, padding, ceil_mode)
+    where = windows_of(x.shape[2:], kernel, stride, padding, ceil_mode=ceil_mode)
+    argmax = _first_maximum(x, where)
+    out = _pixels_at(x, argmax)
+    return out, MaxPool2dCache(x, argmax, kernel, stride, padding, ceil_mode)
+
+
+def max_pool2d_backward(dout: Array, cache: MaxPool2dCache) -> tuple[Array]:
+    """Give each dout to the pixel that was its window's maximum.
+
+    Parameters
+    ----------
+    dout : ndarray of shape (N, C, OH, OW)
+        Gradient of the loss with respect to out.
+    cache : MaxPool2dCache
+        As forward returned it.
+
+    Returns
+    -------
+    dx : ndarray of shape (N, C, H, W)
+        Adds up to the sum of dout.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If dout is not of the shape and dtype of out.
+    """
+    x, argmax, kernel, stride, padding, ceil_mode, _ = cache
+    check_gradient("max_pool2d", dout, x, argmax.shape)
+    where = windows_of(x.shape[2:], kernel, stride, padding, ceil_mode=ceil_mode)
+
+    # forward: out = x at argmax       a pixel may be the maximum of several windows
+    dx = _sum_to_argmax(dout, argmax, where)
+    return (dx,)
+
+
+def max_pool2d_branches(cache: MaxPool2dCache) -> Array:
+    """Return which pixel of the image won each window, of shape (N, C, OH, OW)."""
+    return cache.argmax
+
+
+def avg_pool2d_forward(
+    x: Array,
+    *,
+    kernel: Pair,
+    stride: Pair | None = None,
+    padding: Pair = (0, 0),
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> tuple[Array, AvgPool2dCache]:
+    """Return the mean of every window.
+
+    Parameters
+    ----------
+    x : ndarray of shape (N, C, H, W)
+        Feature maps.
+    kernel, stride, padding : (int, int)
+        Window size, steps between windows (None: kernel), zeros added on each side, at most half
+        the kernel; each as (rows, columns).
+    ceil_mode : bool
+        Whether a last window that hangs over the lower or right edge is kept; what hangs over is
+        never counted.
+    count_include_pad : bool
+        Whether the padding counts in the divisor.
+
+    Returns
+    -------
+    out : ndarray of shape (N, C, OH, OW)
+        With ``OH = (H + 2 * padding - KH) // stride + 1`` (rounded up in ceil mode), OW likewise.
+    cache : AvgPool2dCache
+        For avg_pool2d_backward.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the shape, the dtype or a setting is wrong.
+    """
+    stride = kernel if stride is None else stride
+    _check("avg_pool2d", x, kernel, stride, padding, ceil_mode)
+    check_flag("avg_pool2d", "count_include_pad", count_include_pad)
+    where = windows_of(x.shape[2:], kernel, stride, padding, ceil_mode=ceil_mode)
+    padded = pad(x, where)
+    total = _sum_of_windows(padded, where)
+    divisor = _divisor(where, count_include_pad, x)
+    out = total / divisor
+    return out, AvgPool2dCache(x, kernel, stride, padding, ceil_mode, count_include_pad)
+
+
+def avg_pool2d_backward(dout: Array, cache: AvgPool2dCache) -> tuple[Array]:
+    """Give every pixel its share of the dout of each window that sees it.
+
+    Parameters
+    ----------
+    dout : ndarray of shape (N, C, OH, OW)
+        Gradient of the loss with respect to out.
+    cache : AvgPool2dCache
+        As forward returned it.
+
+    Returns
+    -------
+    dx : ndarray of shape (N, C, H, W)
+        Zero where no window looks.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If dout is not of the shape and dtype of out.
+    """
+    x, kernel, stride, padding, ceil_mode, count_include_pad, _ = cache
+    where = windows_of(x.shape[2:], kernel, stride, padding, ceil_mode=ceil_mode)
+    check_gradient("avg_pool2d", dout, x, (*x.shape[:2], *where.outputs))
+
+    # forward: out = total / divisor
+    divisor = _divisor(where, count_include_pad, x)
+    dtotal = dout / divisor
+
+    # forward: total = sum over i, j of window(padded, i, j)
+    dpadded = _sum_to_windows(dtotal, where)
+
+    # forward: padded = pad(x)         what fell on the frame is dropped
+    dx = unpad(dpadded, where)
+    return (dx,)
+
+
+def global_avg_pool2d_forward(x: Array) -> tuple[Array, GlobalAvgPool2dCache]:
+    """Return the mean of every channel of every image.
+
+    Parameters
+    ----------
+    x : ndarray of shape (N, C, H, W)
+        Feature maps.
+
+    Returns
+    -------
+    out : ndarray of shape (N, C)
+        A new array, in the dtype of x.
+    cache : GlobalAvgPool2dCache
+        For global_avg_pool2d_backward.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the shape or the dtype is wrong.
+    """
+    check_arrays("global_avg_pool2d", SHAPES["global_avg_pool2d"], x, complex_step=True)
+    out = x.mean(axis=(2, 3))
+    return out, GlobalAvgPool2dCache(x)
+
+
+def global_avg_pool2d_backward(dout: Array, cache: GlobalAvgPool2dCache) -> tuple[Array]:
+    """Return dx (N, C, H, W), a read-only view: every pixel gets dout / (H * W).
+
+    Raises ValueError or TypeError if dout is not of the shape (N, C) and dtype of out.
+    """
+    x = cache.x
+    check_gradient("global_avg_pool2d", dout, x, x.shape[:2])
+    share = dout / (x.shape[2] * x.shape[3])
+    dx = np.broadcast_to(share[:, :, None, None], x.shape)
+    return (dx,)
+
+
+def global_max_pool2d_forward(x: Array) -> tuple[Array, GlobalMaxPool2dCache]:
+    """Return the maximum of every channel of every image; the first of tied ones wins.
+
+    Parameters
+    ----------
+    x : ndarray of shape (N, C, H, W)
+        Feature maps.
+
+    Returns
+    -------
+    out : ndarray of shape (N, C)
+        A new array, in the dtype of x.
+    cache : GlobalMaxPool2dCache
+        For global_max_pool2d_backward.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the shape or the dtype is wrong.
+    """
+    check_arrays("global_max_pool2d", SHAPES["global_max_pool2d"], x, complex_step=True)
+    argmax = squeeze_argmax(x)
+    out = squeeze_forward(x, argmax, "max")[:, :, 0, 0]
+    return out, GlobalMaxPool2dCache(x, argmax[:, :, 0, 0])
+
+
+def global_max_pool2d_backward(dout: Array, cache: GlobalMaxPool2dCache) -> tuple[Array]:
+    """Return dx (N, C, H, W): dout at the pixel of each maximum, 0 elsewhere.
+
+    Raises ValueError or TypeError if dout is not of the shape (N, C) and dtype of out.
+    """
+    x, argmax, _ = cache
+    check_gradient("global_max_pool2d", dout, x, argmax.shape)
+    dx = squeeze_backward(dout[:, :, None, None], argmax[:, :, None, None], x)
+    return (dx,)
+
+
+def global_max_pool2d_branches(cache: GlobalMaxPool2dCache) -> Array:
+    """Return which pixel of the image won each channel, of shape (N, C)."""
+    return cache.argmax
+
+
+def _check(op: str, x: Array, kernel: Pair, stride: Pair, padding: Pair, ceil_mode: bool) -> None:
+    check_pair(op, "kernel", kernel, 1)
+    check_pair(op, "stride", stride, 1)
+    check_pair(op, "padding", padding, 0)
+    check_flag(op, "ceil_mode", ceil_mode)
+    check_arrays(op, SHAPES[op], x, complex_step=True)
+    for axis, size, frame in zip(("rows", "columns"), kernel, padding, strict=True):
+        if 2 * frame > size:
+            raise ValueError(
+                f"{op}: padding is {frame} {axis}, expected at most half the kernel's {size}: a "
+                "window must not lie in the padding alone"
+            )
+    check_window(op, x.shape[2:], padding, kernel)
+
+
+def _first_maximum(x: Array, where: Windows) -> Array:
+    """Return h * W + w of the first maximum of every window; NaN is larger than any number."""
+    H, W = where.image
+    padded = pad(x.real, where, -np.inf)
+    place = pad(np.arange(H * W).reshape(H, W), where, -1)
+    values = np.stack([window(padded, where, i, j) for i, j in where.offsets()])
+    places = np.stack([window(place, where, i, j) for i, j in where.offsets()])
+    largest = (values == values.max(axis=0)) | np.isnan(values)
+    inside = places[:, None, None] >= 0  # an image of -inf must not find its maximum in the frame
+    first = (largest & inside).argmax(axis=0)
+    p, q = np.indices(where.outputs, sparse=True)
+    return places[first, p, q]
+
+
+def _pixels_at(x: Array, argmax: Array) -> Array:
+    pixels = x.reshape(*x.shape[:2], -1)
+    return np.take_along_axis(pixels, argmax.reshape(*x.shape[:2], -1), 2).reshape(argmax.shape)
+
+
+def _sum_to_argmax(dout: Array, argmax: Array, where: Windows) -> Array:
+    H, W = where.image
+    place = pad(np.arange(H * W).reshape(H, W), where, -1)
+    dpadded = np.zeros(dout.shape[:2] + place.shape, dout.dtype)
+    for i, j in where.offsets():
+        chosen = argmax == window(place, where, i, j)
+        window(dpadded, where, i, j)[...] += np.where(chosen, dout, 0)
+    return unpad(dpadded, where)
+
+
+def _sum_of_windows(padded: Array, where: Windows) -> Array:
+    return np.asarray(sum(window(padded, where, i, j) for i, j in where.offsets()))
+
+
+def _sum_to_windows(dtotal: Array, where: Windows) -> Array:
+    place = pad(np.zeros(where.image, bool), where)
+    dpadded = np.zeros(dtotal.shape[:2] + place.shape, dtotal.dtype)
+    for i, j in where.offsets():
+        window(dpadded, where, i, j)[...] += dtotal
+    return dpadded
+
+
+def _divisor(where: Windows, count_include_pad: bool, x: Array) -> Array:
+    """Return how many pixels of every window count, of shape (OH, OW), in the dtype of x."""
+    counted = np.ones(where.image, x.real.dtype)
+    if count_include_pad:
+        counted = np.pad(counted, [(size, size) for size in where.padding], constant_values=1)
+        where = where._replace(image=counted.shape, padding=(0, 0))
+    return _sum_of_windows(pad(counted, where), where)

@@ -1,0 +1,244 @@
+"""A back end around a back end: record every call, time it, or stop at the first NaN.
+
+A back end is only an object with functions, so an object with the same functions can stand in its
+place. Each wrapper here is called like the back end it wraps, on bare ops::
+
+    recorder = record(reference)
+    out, cache = recorder.relu_forward(x)
+    recorder.calls[0].op                       # "relu"
+
+and on nets, where `attach` tells it the layers' names::
+
+    attach(net, recorder)
+    net.forward(x, training=True)
+    recorder.calls[0].layer                    # "conv1"
+    attach(net, reference)                     # the net as it was
+"""
+
+import inspect
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minise.ops.checks import Array
+
+FORWARD, BACKWARD = "forward", "backward"
+
+
+class Call(NamedTuple):
+    """One call of one op."""
+
+    layer: str  # dotted name, or "" of a bare op
+    op: str
+    direction: str  # "forward" or "backward"
+    arrays: tuple[Any, ...]  # forward's positional arrays, or (dout,)
+    settings: dict[str, Any]  # forward's keyword arguments
+    cache: Any  # that forward returned, or that backward was given
+    results: tuple[Any, ...]  # (out,), or one gradient an array
+    seconds: float
+
+
+class Wrapper:
+    """A back end whose ops are passed to `observe` after, and to `prepare` before each call."""
+
+    def __init__(self, ops: Any, layer: str = "") -> None:
+        self.ops = ops
+        self.layer = layer
+
+    def at(self, layer: str) -> Any:
+        """Return a view of this wrapper for one layer, which it names in what it observes."""
+        return _View(self, layer)
+
+    def prepare(self, layer: str, op: str, direction: str, arrays: Sequence[Any]) -> None:
+        """Do what is due before a call; by default nothing."""
+
+    def observe(self, call: Call) -> None:
+        """Do what is due after a call."""
+        raise NotImplementedError
+
+    def __getattr__(self, name: str) -> Any:
+        """Return the back end's function of this name, observed if it is half of an op."""
+        if name.startswith("__") or name == "ops":  # not there yet while it is being copied
+            raise AttributeError(name)
+        return self.wrapped(self.layer, name)
+
+    def wrapped(self, layer: str, name: str) -> Any:
+        """Return one function of the back end, observed under the name of a layer."""
+        function = getattr(self.ops, name)
+        op, _, direction = name.rpartition("_")
+        if direction == FORWARD:
+            return partial(self._forward, layer, op, function)
+        if direction == BACKWARD:
+            return partial(self._backward, layer, op, function)
+        return function
+
+    def _forward(
+        self, layer: str, op: str, function: Callable[..., Any], *arrays: Any, **settings: Any
+    ) -> Any:
+        self.prepare(layer, op, FORWARD, arrays)
+        start = time.perf_counter()
+        out, cache = function(*arrays, **settings)
+        seconds = time.perf_counter() - start
+        self.observe(Call(layer, op, FORWARD, arrays, settings, cache, (out,), seconds))
+        return out, cache
+
+    def _backward(
+        self, layer: str, op: str, function: Callable[..., Any], dout: Any, cache: Any
+    ) -> Any:
+        self.prepare(layer, op, BACKWARD, (dout,))
+        start = time.perf_counter()
+        gradients = function(dout, cache)
+        seconds = time.perf_counter() - start
+        self.observe(Call(layer, op, BACKWARD, (dout,), {}, cache, tuple(gradients), seconds))
+        return gradients
+
+
+class _View:
+    """What one layer sees of a wrapper."""
+
+    def __init__(self, wrapper: Wrapper, layer: str) -> None:
+        self._wrapper, self._layer = wrapper, layer
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "_wrapper":
+            raise AttributeError(name)
+        return self._wrapper.wrapped(self._layer, name)
+
+
+def attach(net: Any, ops: Any) -> None:
+    """Make every layer of a net call ops: a wrapper, which learns the layers' names, or a back end.
+
+    Parameters
+    ----------
+    net : Layer
+        A net or a layer; its own name is "".
+    ops : Wrapper or back end
+        To take a wrapper off again, attach the back end.
+    """
+    for name, layer in net.named_layers().items():
+        layer.ops = ops.at(name) if isinstance(ops, Wrapper) else ops
+
+
+class Recorder(Wrapper):
+    """Keeps every call with its arrays, in order."""
+
+    def __init__(self, ops: Any) -> None:
+        super().__init__(ops)
+        self.calls: list[Call] = []
+
+    def observe(self, call: Call) -> None:
+        """Keep the call."""
+        self.calls.append(call)
+
+
+@dataclass
+class Timing:
+    """What the calls of one op, layer and direction took."""
+
+    calls: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class Row:
+    """One line of a timer's table."""
+
+    layer: str
+    op: str
+    direction: str
+    timing: Timing = field(default_factory=Timing)
+
+
+class Timer(Wrapper):
+    """Adds up the time of every op by layer and direction; keeps no array."""
+
+    def __init__(self, ops: Any) -> None:
+        super().__init__(ops)
+        self.timings: dict[tuple[str, str, str], Timing] = {}
+
+    def observe(self, call: Call) -> None:
+        """Add the call's time."""
+        timing = self.timings.setdefault((call.layer, call.op, call.direction), Timing())
+        timing.calls += 1
+        timing.seconds += call.seconds
+
+    def rows(self) -> Iterator[Row]:
+        """Yield layer, op, direction and timing, the slowest first."""
+        slowest = sorted(self.timings.items(), key=lambda item: -item[1].seconds)
+        for (layer, op, direction), timing in slowest:
+            yield Row(layer, op, direction, timing)
+
+    @property
+    def seconds(self) -> float:
+        """All time spent in ops."""
+        return sum(timing.seconds for timing in self.timings.values())
+
+
+class Guard(Wrapper):
+    """Stops at the first NaN or infinity, and says where it came from."""
+
+    def prepare(self, layer: str, op: str, direction: str, arrays: Sequence[Any]) -> None:
+        """Raise if an input is not finite: then the trouble lies before this op."""
+        names = ["dout"] if direction == BACKWARD else _names(self.ops, op, len(arrays))
+        for name, array in zip(names, arrays, strict=True):
+            _check_finite(layer, op, direction, f"its input {name}", array)
+
+    def observe(self, call: Call) -> None:
+        """Raise if a result is not finite, though the inputs were: then this op made it."""
+        if call.direction == FORWARD:
+            names = ["out"]
+        else:
+            names = [f"d{name}" for name in _names(self.ops, call.op, len(call.results))]
+        for name, array in zip(names, call.results, strict=True):
+            _check_finite(call.layer, call.op, call.direction, f"its result {name}", array)
+        if call.direction == FORWARD:
+            for name in ("running_mean", "running_var"):
+                array = getattr(call.cache, name, None)
+                _check_finite(call.layer, call.op, call.direction, f"its new {name}", array)
+
+
+class NonFiniteError(FloatingPointError):
+    """A NaN or an infinity, with the layer, op, direction and array where it was first seen."""
+
+    def __init__(self, layer: str, op: str, direction: str, array: str, message: str) -> None:
+        super().__init__(message)
+        self.layer, self.op, self.direction, self.array = layer, op, direction, array
+
+
+def record(ops: Any) -> Recorder:
+    """Return a back end that keeps every call, in `.calls`."""
+    return Recorder(ops)
+
+
+def timed(ops: Any) -> Timer:
+    """Return a back end that times every call, in `.timings`; see also its rows()."""
+    return Timer(ops)
+
+
+def guarded(ops: Any) -> Guard:
+    """Return a back end that raises NonFiniteError at the first NaN or infinity."""
+    return Guard(ops)
+
+
+def _names(ops: Any, op: str, count: int) -> list[str]:
+    """Return the names of an op's positional arrays, from its forward's signature."""
+    while isinstance(ops, Wrapper):
+        ops = ops.ops
+    parameters = inspect.signature(getattr(ops, f"{op}_forward")).parameters.values()
+    if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
+        return [f"xs[{i}]" for i in range(count)]
+    return [parameter.name for parameter in parameters][:count]
+
+
+def _check_finite(layer: str, op: str, direction: str, what: str, array: Array | None) -> None:
+    if array is None or array.dtype.kind not in "fc" or np.isfinite(array).all():
+        return
+    first = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+    where = f"layer {layer or '(none)'}, {op}_{direction}"
+    count = int((~np.isfinite(array)).sum())
+    message = f"{where}: {what} has {count} of {array.size} numbers not finite, first at {first}"
+    raise NonFiniteError(layer, op, direction, what.split()[-1], message)
