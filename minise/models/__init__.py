@@ -1,6 +1,7 @@
 """The nets by name; each plain net and its SE twin are one code path."""
 
 import difflib
+import inspect
 from collections.abc import Callable
 from dataclasses import fields
 from functools import partial
@@ -11,17 +12,20 @@ import numpy as np
 from minise.models.net import Net
 from minise.models.resnet_cifar import ResNetCifar
 from minise.models.wide_resnet import WideResNet
-from minise.nn import SE, Build
+from minise.nn import SE, Build, PreActBlock, PreActBottleneck
 from minise.ops import reference
 from minise.ops.checks import check_integer
 
-__all__ = ["Net", "ResNetCifar", "WideResNet", "build", "names"]
+__all__ = ["Net", "ResNetCifar", "WideResNet", "build", "names", "settings"]
 
 PLAIN: dict[str, Callable[..., Net]] = {
     **{f"resnet{depth}": partial(ResNetCifar, depth) for depth in (8, 20, 32, 44, 56, 110)},
-    "preact_resnet110": partial(WideResNet, 18, 1),
-    "wrn_16_8": partial(WideResNet, 2, 8),
+    "preact_resnet110": partial(WideResNet, 18, 1, PreActBlock),
+    "preact_resnet164": partial(WideResNet, 18, 1, PreActBottleneck),
+    "wrn_16_8": partial(WideResNet, 2, 8, PreActBlock),
 }
+COMMON = ("num_classes", "build")  # what every builder takes
+SE_FIELDS = {field.name for field in fields(SE)}
 
 
 def names() -> list[str]:
@@ -75,27 +79,38 @@ def build(
     >>> build("se_resnet20", reduction=4, bias=False, shortcut="A").parameter_count
     277786
     """
-    if name not in names():
-        near = difflib.get_close_matches(name, names(), 3)
-        hint = f"did you mean {' or '.join(near)}? " if near else ""
-        raise ValueError(f"model {name!r} is unknown: {hint}expected one of {', '.join(names())}")
+    _check_name(name)
     check_integer("build", "num_classes", num_classes, 1)
-    own = {field.name for field in fields(SE)}
-    chosen = {key: value for key, value in settings.items() if key in own}
-    rest = {key: value for key, value in settings.items() if key not in own}
+    chosen = {key: settings.pop(key) for key in SE_FIELDS & settings.keys()}
     with_se = name.startswith("se_")
     if not with_se and (chosen or se):
         wrong = ", ".join(chosen) or "se"
         raise TypeError(f"model {name} has no SE blocks, but {wrong} came: use se_{name}")
-    plain = PLAIN[name.removeprefix("se_")]
-    known = {"shortcut"} if plain.func is ResNetCifar else set()  # type: ignore[attr-defined]
-    if not rest.keys() <= known:
-        wrong = ", ".join(sorted(rest.keys() - known))
-        known |= own if with_se else set()
-        wanted = ", ".join(sorted(known)) or "none"
-        raise TypeError(f"model {name} has no setting {wrong}, expected any of: {wanted}")
+    unknown = settings.keys() - set(_own_settings(name))
+    if unknown:
+        wanted = ", ".join([*_own_settings(name), *(sorted(SE_FIELDS) if with_se else [])])
+        wrong = ", ".join(sorted(unknown))
+        raise TypeError(f"model {name} has no setting {wrong}, expected any of: {wanted or 'none'}")
     if with_se:
         se = SE(**{**(vars(se) if se else {}), **chosen})
     rng = np.random.default_rng(0) if rng is None else rng
     parts = Build(ops, rng, dtype, se, se_rng=rng.spawn(1)[0])
-    return plain(num_classes=num_classes, build=parts, **rest)
+    return PLAIN[name.removeprefix("se_")](num_classes=num_classes, build=parts, **settings)
+
+
+def settings(name: str) -> tuple[str, ...]:
+    """Return which settings a model has of its own, besides those of SE."""
+    _check_name(name)
+    return _own_settings(name)
+
+
+def _own_settings(name: str) -> tuple[str, ...]:
+    builder = PLAIN[name.removeprefix("se_")]
+    return tuple(key for key in inspect.signature(builder).parameters if key not in COMMON)
+
+
+def _check_name(name: str) -> None:
+    if name not in names():
+        near = difflib.get_close_matches(name, names(), 3)
+        hint = f"did you mean {' or '.join(near)}? " if near else ""
+        raise ValueError(f"model {name!r} is unknown: {hint}expected one of {', '.join(names())}")

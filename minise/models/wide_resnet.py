@@ -6,8 +6,9 @@
     n blocks of 64 k channels,  8x8
     norm - ReLU - global mean - linear
 
-WRN-d-k has d = 6 n + 4 layers and is k times as wide as its ancestor. With k = 1 it is the
-pre-activation ResNet of He et al., where the depth is counted as 6 n + 2.
+WRN-d-k has d = 6 n + 4 layers and is k times as wide as its ancestor, the pre-activation ResNet,
+which is the case k = 1 (there the depth is counted as 6 n + 2, or 9 n + 2 with bottlenecks, whose
+stages return four times the channels).
 
 Source: Zagoruyko and Komodakis, "Wide Residual Networks", arXiv:1605.07146; He et al., "Identity
 Mappings in Deep Residual Networks", arXiv:1603.05027. SE blocks as in Hu et al.,
@@ -15,8 +16,10 @@ arXiv:1709.01507: at the end of each branch, before the sum.
 """
 
 from minise.models.net import Net
-from minise.nn import Build, GlobalAvgPool2d, Linear, PreActBlock, Sequential
+from minise.nn import Build, GlobalAvgPool2d, Linear, PreActBlock, PreActBottleneck, Sequential
 from minise.ops.checks import Array
+
+Unit = type[PreActBlock] | type[PreActBottleneck]
 
 
 class WideResNet(Net):
@@ -32,19 +35,22 @@ class WideResNet(Net):
         Outputs of the last layer.
     build : Build
         Back end, random numbers, dtype and SE settings.
+    unit : {PreActBlock, PreActBottleneck}
+        What the stages are made of.
     """
 
-    def __init__(self, blocks: int, widen: int, num_classes: int, build: Build) -> None:
+    def __init__(self, blocks: int, widen: int, unit: Unit, num_classes: int, build: Build) -> None:
         super().__init__(build.ops)
         widths = (16 * widen, 32 * widen, 64 * widen)
+        outputs = [unit.EXPANSION * width for width in widths]
         self.conv1 = build.conv(3, 16, 3)
-        self.layer1 = _stage(blocks, 16, widths[0], 1, build)
-        self.layer2 = _stage(blocks, widths[0], widths[1], 2, build)
-        self.layer3 = _stage(blocks, widths[1], widths[2], 2, build)
-        self.bn1 = build.norm(widths[2])
+        self.layer1 = _stage(blocks, 16, widths[0], 1, unit, build)
+        self.layer2 = _stage(blocks, outputs[0], widths[1], 2, unit, build)
+        self.layer3 = _stage(blocks, outputs[1], widths[2], 2, unit, build)
+        self.bn1 = build.norm(outputs[2])
         self.relu = build.relu()
         self.avgpool = GlobalAvgPool2d(ops=build.ops)
-        self.fc = Linear(widths[2], num_classes, ops=build.ops, rng=build.rng, dtype=build.dtype)
+        self.fc = Linear(outputs[2], num_classes, ops=build.ops, rng=build.rng, dtype=build.dtype)
 
     def forward(self, x: Array, training: bool) -> Array:
         """Return logits (N, num_classes) of images (N, 3, H, W)."""
@@ -69,7 +75,10 @@ class WideResNet(Net):
         return self.conv1.backward(dy)
 
 
-def _stage(blocks: int, channels_in: int, channels: int, stride: int, build: Build) -> Sequential:
-    first = PreActBlock(channels_in, channels, stride, build)
-    rest = [PreActBlock(channels, channels, 1, build) for _ in range(blocks - 1)]
+def _stage(
+    blocks: int, channels_in: int, channels: int, stride: int, unit: Unit, build: Build
+) -> Sequential:
+    first = unit(channels_in, channels, stride, build)
+    wide = unit.EXPANSION * channels
+    rest = [unit(wide, channels, 1, build) for _ in range(blocks - 1)]
     return Sequential(first, *rest, ops=build.ops)

@@ -12,7 +12,8 @@ from minise.nn.layers import (
     ReLU,
     Sequential,
 )
-from minise.nn.residual import BasicBlock, Build, PaddedShortcut, PreActBlock
+from minise.nn.preactivation import PreActBlock, PreActBottleneck
+from minise.nn.residual import BasicBlock, Build, PaddedShortcut
 from minise.nn.squeeze_excite import SE, SEBlock
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "MaxPool2d",
     "PaddedShortcut",
     "PreActBlock",
+    "PreActBottleneck",
     "ReLU",
     "SEBlock",
     "Sequential",

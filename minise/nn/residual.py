@@ -4,8 +4,8 @@ Each unit spells its forward out, and below it its backward: the same lines, las
 SE block may stand at any of the paper's five sites (nn/squeeze_excite.py); `_gate` applies it
 where the site is right and does nothing elsewhere, so that the plain net is the same code.
 
-Source: He et al., "Deep Residual Learning for Image Recognition", arXiv:1512.03385, and "Identity
-Mappings in Deep Residual Networks", arXiv:1603.05027, for the pre-activation units.
+Source: He et al., "Deep Residual Learning for Image Recognition", arXiv:1512.03385. Units with
+pre-activation stand in nn/preactivation.py.
 """
 
 from dataclasses import dataclass
@@ -91,22 +91,23 @@ class PaddedShortcut(Layer):
 class ResidualUnit(Layer):
     """What residual units share: the SE block at its site, and the sum of two gradients."""
 
-    def __init__(self, build: Build, se_channels: int) -> None:
+    def __init__(self, build: Build) -> None:
         super().__init__(build.ops)
         self.site = None if build.se is None else build.se.site
-        self._se_channels = se_channels
+
+    def _add_se(self, build: Build, before: int, inside: int, after: int) -> None:
+        """Add the SE block, for the channels before, inside or after the branch by its site."""
+        if build.se is not None:
+            channels = {"pre": before, "3x3": inside}.get(build.se.site, after)
+            self.se = SEBlock(
+                channels, build.se, ops=build.ops, rng=build.se_rng, dtype=build.dtype
+            )
 
     def _gate(self, site: str, x: Array, training: bool) -> Array:
         return self.se.forward(x, training) if site == self.site else x
 
     def _gate_backward(self, site: str, dout: Array) -> Array:
         return self.se.backward(dout) if site == self.site else dout
-
-    def _add_se(self, build: Build) -> None:
-        if build.se is not None:
-            self.se = SEBlock(
-                self._se_channels, build.se, ops=build.ops, rng=build.se_rng, dtype=build.dtype
-            )
 
     def _sum(self, a: Array, b: Array) -> Array:
         return self.ops.add_forward(a, b)[0]
@@ -118,14 +119,13 @@ class BasicBlock(ResidualUnit):
     def __init__(
         self, channels_in: int, channels: int, stride: int, shortcut: str, build: Build
     ) -> None:
-        before = build.se is not None and build.se.site == "pre"
-        super().__init__(build, channels_in if before else channels)
+        super().__init__(build)
         self.conv1 = build.conv(channels_in, channels, 3, stride)
         self.bn1 = build.norm(channels)
         self.relu1 = build.relu()
         self.conv2 = build.conv(channels, channels, 3)
         self.bn2 = build.norm(channels)
-        self._add_se(build)
+        self._add_se(build, channels_in, channels, channels)
         self.downsample = _shortcut(channels_in, channels, stride, shortcut, build)
         self.relu2 = build.relu()
 
@@ -162,62 +162,6 @@ class BasicBlock(ResidualUnit):
         dshortcut = self._gate_backward("identity", dshortcut)
         dshortcut = self.downsample.backward(dshortcut)
         return self._sum(dy, dshortcut)
-
-
-class PreActBlock(ResidualUnit):
-    """Normalisation and ReLU before each of two 3x3 convolutions; the sum stays as it is.
-
-    Where the shortcut projects, it takes the pre-activated input; else it takes x itself.
-    """
-
-    def __init__(self, channels_in: int, channels: int, stride: int, build: Build) -> None:
-        before = build.se is not None and build.se.site == "pre"
-        super().__init__(build, channels_in if before else channels)
-        self.projects = stride != 1 or channels_in != channels
-        self.bn1 = build.norm(channels_in)
-        self.relu1 = build.relu()
-        self.conv1 = build.conv(channels_in, channels, 3, stride)
-        self.bn2 = build.norm(channels)
-        self.relu2 = build.relu()
-        self.conv2 = build.conv(channels, channels, 3)
-        self._add_se(build)
-        projection = [build.conv(channels_in, channels, 1, stride)] if self.projects else []
-        self.downsample = Sequential(*projection, ops=build.ops)
-
-    def forward(self, x: Array, training: bool) -> Array:
-        """Return (N, channels, ceil(H / stride), ceil(W / stride))."""
-        y = self.bn1.forward(x, training)
-        y = self.relu1.forward(y, training)
-        shortcut = self.downsample.forward(y if self.projects else x, training)
-        shortcut = self._gate("identity", shortcut, training)
-        y = self._gate("pre", y, training)
-        y = self.conv1.forward(y, training)
-        y = self.bn2.forward(y, training)
-        y = self.relu2.forward(y, training)
-        y = self._gate("3x3", y, training)
-        y = self.conv2.forward(y, training)
-        y = self._gate("standard", y, training)
-        y, cache = self.ops.add_forward(y, shortcut)
-        self._remember(cache)
-        return self._gate("post", y, training)
-
-    def backward(self, dout: Array) -> Array:
-        """Return dx: what comes through the branch and through the shortcut, added."""
-        dy = self._gate_backward("post", dout)
-        dy, dshortcut = self.ops.add_backward(dy, self._recall())
-        dy = self._gate_backward("standard", dy)
-        dy = self.conv2.backward(dy)
-        dy = self._gate_backward("3x3", dy)
-        dy = self.relu2.backward(dy)
-        dy = self.bn2.backward(dy)
-        dy = self.conv1.backward(dy)
-        dy = self._gate_backward("pre", dy)
-        dshortcut = self._gate_backward("identity", dshortcut)
-        dshortcut = self.downsample.backward(dshortcut)
-        dy = self._sum(dy, dshortcut) if self.projects else dy
-        dy = self.relu1.backward(dy)
-        dy = self.bn1.backward(dy)
-        return dy if self.projects else self._sum(dy, dshortcut)
 
 
 def _shortcut(channels_in: int, channels: int, stride: int, shortcut: str, build: Build) -> Layer:

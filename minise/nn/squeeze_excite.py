@@ -1,7 +1,7 @@
 """The SE block as a layer, and the settings that say where and how a net uses it."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -13,7 +13,10 @@ from minise.ops.checks import Array, check_choice, check_flag, check_integer
 from minise.ops.reference.gates import GATES
 from minise.ops.reference.squeezes import SQUEEZES
 
-SITES = ("standard", "pre", "post", "identity", "3x3")
+Site = Literal["standard", "pre", "post", "identity", "3x3"]
+Squeeze = Literal["avg", "max", "none"]
+Gate = Literal["sigmoid", "tanh", "relu", "hard_sigmoid"]
+SITES = get_args(Site)
 
 
 @dataclass(frozen=True)
@@ -42,9 +45,9 @@ class SE:
     """
 
     reduction: int = 16
-    site: str = "standard"
-    squeeze: str = "avg"
-    gate: str = "sigmoid"
+    site: Site = "standard"
+    squeeze: Squeeze = "avg"
+    gate: Gate = "sigmoid"
     bias: bool = True
 
     def __post_init__(self) -> None:

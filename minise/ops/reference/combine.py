@@ -253,7 +253,7 @@ def dropout_forward(x: Array, mask: Array, *, p: float) -> tuple[Array, DropoutC
     evaluation does nothing.
     """
     check_arrays("dropout", SHAPES["dropout"], x, mask, complex_step=True)
-    check_number("dropout", "p", p, "a number from 0 to below 1", 0, np.nextafter(1, 0))
+    p = check_number("dropout", "p", p, "a number from 0 to below 1", 0, np.nextafter(1, 0))
     out = np.where(mask, x / (1 - p), 0)
     return out, DropoutCache(x, mask, p)
 
@@ -269,5 +269,5 @@ def dropout_backward(dout: Array, cache: DropoutCache) -> tuple[Array, None]:
 
 
 def _shuffled(x: Array, groups: int) -> Array:
-    N, C, H, W = x.shape
-    return x.reshape(N, groups, C // groups, H, W).swapaxes(1, 2).reshape(N, C, H, W)
+    order = np.arange(x.shape[1]).reshape(groups, -1).T.ravel()
+    return x[:, order]

@@ -61,7 +61,8 @@ def softmax_cross_entropy_forward(
     op = "softmax_cross_entropy"
     check_arrays(op, SHAPES[op], logits, labels, complex_step=True)
     check_labels(op, labels, logits.shape[1])
-    check_number(op, "label_smoothing", label_smoothing, "a number from 0 to 1", 0, 1)
+    share = "a number from 0 to 1"
+    label_smoothing = check_number(op, "label_smoothing", label_smoothing, share, 0, 1)
     shifted = logits - logits.real.max(axis=1, keepdims=True)
     logprob = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     hit = logprob[np.arange(len(labels)), labels]

@@ -88,8 +88,9 @@ def batch_norm2d_forward(
     arrays = x, gamma, beta, running_mean, running_var
     check_arrays("batch_norm2d", SHAPES["batch_norm2d"], *arrays, complex_step=True)
     check_flag("batch_norm2d", "training", training)
-    check_number("batch_norm2d", "momentum", momentum, "a number from 0 to 1", 0, 1)
-    check_number("batch_norm2d", "eps", eps, "a small number above 0, such as 1e-5", 1e-300, 1)
+    momentum = check_number("batch_norm2d", "momentum", momentum, "a number from 0 to 1", 0, 1)
+    small = "a small number above 0, such as 1e-5"
+    eps = check_number("batch_norm2d", "eps", eps, small, 1e-300, 1)
     count = x.size // len(gamma)
     if training and count == 1:
         raise ValueError(

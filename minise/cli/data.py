@@ -1,0 +1,69 @@
+"""The verb that shows the data: what is found where, and a sheet of samples."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import tyro
+from rich.console import Console
+
+from minise.cli.words import misuse
+from minise.data import Dataset, blocks, found, load, sheet, write_png
+
+COLUMNS, ROWS = 10, 4  # of the sheet
+
+
+def data(
+    source: Annotated[str, tyro.conf.Positional] = "",
+    split: Literal["train", "test"] = "train",
+    root: Path | None = None,
+    png: Path | None = None,
+    seed: int = 0,
+) -> int:
+    """Say which data is found and where; with a source, describe it and show samples.
+
+    Example: minise data shapes10 --split test
+
+    Args:
+        source: cifar10, cifar100, shapes10, or a folder with train/ and test/ of class folders.
+        split: Which images.
+        root: Folder that holds the data; by default the environment variable MINISE_DATA names it.
+        png: Write the sheet, four times as large, to this file (needs Pillow).
+        seed: Which samples, and of shapes10 which images.
+    """
+    console = Console()
+    if not source:
+        with misuse():
+            for name, text in found(root):
+                console.print(f"{name:<10} {text}", highlight=False, soft_wrap=True)
+        return 0
+    with misuse():
+        dataset = load(
+            source, split, root=root, seed=seed, n=2000 if source == "shapes10" else None
+        )
+        chosen = samples(dataset, seed)
+        if png is not None:
+            write_png(png, sheet(chosen.images, columns=COLUMNS, scale=4, gap=2))
+    N, C, H, W = dataset.images.shape
+    console.print(
+        f"{dataset.name}, {split}: {N:,} images of {C} x {H} x {W}, uint8; "
+        f"{len(dataset.classes)} classes: {', '.join(dataset.classes)}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if png is not None:
+        console.print(f"a sheet of {len(chosen)} samples is in {png}", highlight=False)
+    elif console.is_terminal:
+        print(blocks(sheet(chosen.images, columns=max(1, console.width // (W + 1)))))
+    return 0
+
+
+def samples(dataset: Dataset, seed: int) -> Dataset:
+    """Return ROWS images of each class, class by class in columns; of many classes, any images."""
+    order = np.random.default_rng(seed).permutation(len(dataset))
+    if len(dataset.classes) > COLUMNS:
+        return dataset.take(order[: ROWS * COLUMNS])
+    by_class = [
+        order[dataset.labels[order] == label][:ROWS] for label in range(len(dataset.classes))
+    ]
+    return dataset.take(np.concatenate([one[k : k + 1] for k in range(ROWS) for one in by_class]))

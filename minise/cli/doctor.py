@@ -1,0 +1,60 @@
+"""What is installed and found: the first thing to look at when something does not work."""
+
+import importlib.util
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from minise.cli.words import misuse
+from minise.train.run_folder import machine, versions
+
+
+def doctor(root: Path | None = None) -> int:
+    """Show versions, cores, BLAS, GPU and the data that is found.
+
+    Example: minise doctor
+
+    Args:
+        root: Folder that holds data; by default the environment variable MINISE_DATA names it.
+    """
+    from minise.data import found
+
+    with misuse():
+        data = found(root)
+    table = Table("what", "found", show_lines=False)
+    for name, text in [*versions().items(), *((k, str(v)) for k, v in machine().items())]:
+        table.add_row(name, text)
+    for name, text in _blas():
+        table.add_row(name, text)
+    table.add_row("Pillow", _optional("PIL", "image files and contact sheets", "image"))
+    table.add_row("GPU", "not used: this version has no CUDA back end")
+    for name, text in data:
+        table.add_row(f"data: {name}", text)
+    Console().print(table)
+    return 0
+
+
+def _blas() -> list[tuple[str, str]]:
+    """Return what NumPy's matrix products run on."""
+    import numpy as np
+    from threadpoolctl import threadpool_info
+
+    np.ones((2, 2)) @ np.ones((2, 2))  # makes sure that the library is loaded
+    pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    if not pools:
+        return [("BLAS", "not recognised: matrix products may be slow")]
+    return [
+        (
+            "BLAS",
+            f"{pool['internal_api']} {pool.get('version')}, {pool['num_threads']} threads, for "
+            f"{pool.get('architecture', 'an unknown processor')}",
+        )
+        for pool in pools
+    ]
+
+
+def _optional(module: str, purpose: str, extra: str) -> str:
+    if importlib.util.find_spec(module):
+        return f"found, for {purpose}"
+    return f"not installed, for {purpose}: pip install 'minise[{extra}]'"

@@ -1,0 +1,112 @@
+"""The verbs that look: eval, summary, data, doctor."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from minise.cli.words import misuse
+from minise.nn import SE
+
+
+def evaluate_run(
+    run: tyro.conf.Positional[Path],
+    checkpoint: Literal["best", "last"] = "best",
+    split: Literal["test", "train"] = "test",
+    root: Path | None = None,
+) -> int:
+    """Evaluate the net of a run folder: accuracy of every class, and what it is mistaken for.
+
+    Example: minise eval runs/se_resnet8-shapes10-1
+
+    Args:
+        run: The run folder.
+        checkpoint: Which checkpoint; without validation there is only the last.
+        split: Which images.
+        root: Folder that holds the data; by default that of the run.
+    """
+    from minise.train import checkpoint as checkpoints
+    from minise.train.evaluate import evaluate
+    from minise.train.setup import build_net, for_evaluation, load_split
+
+    with misuse():
+        path = run / f"{checkpoint}.safetensors"
+        if checkpoint == "best" and not path.exists() and run.is_dir():
+            path = run / "last.safetensors"
+        saved = checkpoints.load(path)
+        config = replace(saved.config, root=root or saved.config.root)
+        classes = tuple(saved.data["classes"])
+        net = build_net(config, len(classes))
+        checkpoints.restore(net, saved.arrays)
+        images = load_split(config, split)
+        if images.classes != classes:
+            raise ValueError(f"{config.data} has classes {images.classes}, expected {classes}")
+    result = evaluate(net, for_evaluation(images, saved.data), len(classes))
+    console = Console()
+    table = Table("class", "images", "right", "taken most often for")
+    for name, row, label in zip(classes, result.confusion, range(len(classes)), strict=True):
+        wrong = row.copy()
+        wrong[label] = 0
+        rival = f"{classes[wrong.argmax()]} ({wrong.max()})" if wrong.any() else ""
+        share = f"{row[label] / row.sum():.1%}" if row.sum() else "none came"
+        table.add_row(name, str(row.sum()), share, rival)
+    console.print(table)
+    console.print(
+        f"{split} accuracy {result.accuracy:.2%}, loss {result.loss:.4f}, of {path}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return 0
+
+
+def summary(
+    model: tyro.conf.Positional[str],
+    se: SE = SE(),  # noqa: B008, it is frozen
+    shortcut: Literal["A", "B"] = "B",
+    num_classes: int = 10,
+    size: tuple[int, int] = (32, 32),
+) -> int:
+    """Show what every layer of a net returns and costs, and the share of its SE blocks.
+
+    Example: minise summary se_resnet20 --reduction 4 --shortcut A
+
+    Args:
+        model: Name of the net, such as se_resnet20 or, without SE blocks, resnet20; "all" lists them.
+        se: Settings of the SE blocks.
+        shortcut: What passes where a ResNet's shape changes: padding (A) or a projection (B).
+        num_classes: Outputs of the last layer.
+        size: Rows and columns of an image.
+    """
+    from minise import models
+    from minise.analysis import cost_of
+    from minise.train.setup import model_settings
+
+    console = Console()
+    if model == "all":
+        console.print("\n".join(models.names()), highlight=False)
+        return 0
+    with misuse():
+        settings = model_settings(model, se, shortcut)
+        net = models.build(model, num_classes=num_classes, **settings)
+        cost = cost_of(net, size)
+    table = Table("layer", "kind", "output", "parameters", "MACs", title=model)
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for row in cost.layers:
+        shape = " x ".join(map(str, row.shape))
+        macs = f"{row.macs:,}" if row.macs else ""
+        parameters = f"{row.parameters:,}" if row.parameters else ""
+        table.add_row(row.layer or "(net)", row.kind, shape, parameters, macs)
+    console.print(table)
+    console.print(
+        f"{cost.parameters:,} parameters, {cost.se_parameters:,} of them in SE blocks "
+        f"({cost.se_parameters / cost.parameters:.2%})\n{cost.macs / 1e6:,.3f} million MACs for an "
+        f"image of {size[0]} x {size[1]}, {cost.se_macs / 1e6:,.3f} million of them in SE blocks "
+        f"({cost.se_macs / cost.macs:.2%})",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return 0

@@ -1,0 +1,121 @@
+"""Everything a training run depends on, in one typed and frozen place.
+
+The command line, config.json and the checkpoint's metadata are all made from this class, so that
+they cannot disagree.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from minise.nn import SE
+from minise.ops.checks import check_choice, check_integer, check_number
+
+SCHEDULES = ("cosine", "steps")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings of a training run."""
+
+    data: str = "cifar10"
+    """cifar10, cifar100, shapes10, or a folder with train/ and test/ folders of class folders."""
+    root: Path | None = None
+    """Folder that holds the data; by default the environment variable MINISE_DATA names it."""
+    limit: int | None = None
+    """Use only so many training images (of shapes10: draw so many; by default 10000)."""
+    model: str = "se_resnet20"
+    """Name of the net; `minise summary all` lists them."""
+    shortcut: Literal["A", "B"] = "B"
+    """What passes where a ResNet's shape changes: padding (A) or a projection (B)."""
+    se: SE = field(default_factory=SE)
+    """SE blocks, of models whose name begins with se_."""
+    ops: str = "reference"
+    """Back end: reference (NumPy)."""
+    epochs: int = 12
+    """Passes over the training images."""
+    batch_size: int = 128
+    """Images a step."""
+    rate: float = 0.2
+    """Highest learning rate."""
+    schedule: Literal["cosine", "steps"] = "cosine"
+    """cosine: down to 0; steps: a tenth after 1/2 and after 3/4 of the run, as He et al."""
+    warmup: float = 0.15
+    """Share of the run in which the rate first rises linearly from 0."""
+    momentum: float = 0.9
+    """Share of the velocity that stays."""
+    nesterov: bool = True
+    """Look one step of momentum ahead."""
+    weight_decay: float = 5e-4
+    """Pull of the weights towards 0."""
+    decay_all: bool = False
+    """Decay biases and normalisation's scales and shifts too."""
+    label_smoothing: float = 0.0
+    """Share of the wanted probability that is spread over all classes."""
+    crop: int = 4
+    """Pad so many pixels and take a random window of the old size."""
+    flip: bool = True
+    """Mirror half of the images."""
+    cutout: int = 0
+    """Side of a random square that is blanked."""
+    val: int = 5000
+    """The last so many training images are held out for validation; 0 trains on all."""
+    seed: int = 0
+    """Of parameters, order and augmentation."""
+    threads: int | None = None
+    """BLAS threads; by default as many as there are cores."""
+    guard: bool = False
+    """Check every array for NaN and infinity, and name the layer and op where the first arises."""
+    out: Path = Path("runs")
+    """Folder of run folders."""
+    name: str | None = None
+    """Name of the run folder; by default model-data, numbered."""
+    log_every: int = 50
+    """Steps between two lines of metrics.jsonl."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be trained with, before anything is loaded or written."""
+        for name, least in dict(
+            epochs=1, batch_size=1, crop=0, cutout=0, val=0, seed=0, log_every=1
+        ).items():
+            check_integer("train", name, getattr(self, name), least)
+        for name in ("limit", "threads"):
+            if getattr(self, name) is not None:
+                check_integer("train", name, getattr(self, name), 1)
+        check_choice("train", "schedule", self.schedule, SCHEDULES)
+        for name in ("rate", "weight_decay"):
+            check_number("train", name, getattr(self, name), "a number of at least 0", 0, 1e6)
+        for name in ("warmup", "momentum", "label_smoothing"):
+            check_number("train", name, getattr(self, name), "a number from 0 to 1", 0, 1)
+        if self.name is not None and (not self.name or Path(self.name).name != self.name):
+            raise ValueError(
+                f"train: name is {self.name!r}, expected a plain folder name: --out says where"
+            )
+
+
+def to_dict(config: TrainConfig) -> dict[str, Any]:
+    """Return the settings as JSON takes them."""
+    return {
+        key: str(value) if isinstance(value, Path) else value
+        for key, value in asdict(config).items()
+    }
+
+
+def from_dict(values: dict[str, Any]) -> TrainConfig:
+    """Return the settings that to_dict wrote; unknown ones are refused."""
+    unknown = values.keys() - {field.name for field in fields(TrainConfig)}
+    if unknown:
+        raise ValueError(
+            f"config has {', '.join(sorted(unknown))}, which this version of minise does not know"
+        )
+    paths = {key: Path(values[key]) for key in ("root", "out") if values.get(key) is not None}
+    return TrainConfig(**{**values, **paths, "se": SE(**values.get("se", {}))})
+
+
+def read_config(path: Path) -> TrainConfig:
+    """Return the settings of a run folder's config.json."""
+    try:
+        return from_dict(json.loads(path.read_text())["config"])
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is not a run's config.json: {error}") from None

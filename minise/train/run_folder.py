@@ -1,0 +1,106 @@
+"""The folder that a run leaves: config.json, metrics.jsonl, last and best .safetensors."""
+
+import json
+import os
+import platform
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from minise.train.checkpoint import write_whole
+from minise.train.config import TrainConfig, to_dict
+
+PACKAGES = ("minise", "numpy", "safetensors", "rich", "threadpoolctl", "tyro")
+
+
+class RunFolder:
+    """Writes what a run reports.
+
+    Parameters
+    ----------
+    path : Path
+        The folder; it exists.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def last(self) -> Path:
+        """The checkpoint of the last epoch, or of an interrupted one."""
+        return self.path / "last.safetensors"
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint of the epoch with the best validation accuracy."""
+        return self.path / "best.safetensors"
+
+    def write_config(self, config: TrainConfig) -> None:
+        """Write everything that is needed to repeat the run."""
+        content = {
+            "config": to_dict(config),
+            "versions": versions(),
+            "machine": machine(),
+            "command": sys.argv,
+            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        }
+        write_whole(self.path / "config.json", (json.dumps(content, indent=2) + "\n").encode())
+
+    def log(self, kind: str, **values: Any) -> None:
+        """Append one line to metrics.jsonl."""
+        with (self.path / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps({"kind": kind, **values}) + "\n")
+
+
+def create(config: TrainConfig) -> RunFolder:
+    """Make a new run folder; an older run is never written over.
+
+    Raises
+    ------
+    FileExistsError
+        If the folder was named and is there.
+    OSError
+        If it cannot be written.
+    """
+    if config.name is not None:
+        path = config.out / config.name
+        if path.exists():
+            raise FileExistsError(f"{path} is there already: choose another --name, or remove it")
+        return _made(path)
+    source = Path(config.data).name
+    for number in range(1, 1_000_000):
+        path = config.out / f"{config.model}-{source}-{number}"
+        if not path.exists():
+            return _made(path)
+    raise FileExistsError(f"{config.out} is full of runs: choose a --name")
+
+
+def _made(path: Path) -> RunFolder:
+    try:
+        path.mkdir(parents=True)
+        (path / "metrics.jsonl").touch()
+    except OSError as error:
+        reason = error.strerror or error
+        raise OSError(
+            f"run folder {path} cannot be written ({reason}): choose another --out"
+        ) from None
+    return RunFolder(path)
+
+
+def versions() -> dict[str, str]:
+    """Return the version of Python and of every package that a run depends on."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """Return the system, the processor's kind and how many cores this process may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {"system": platform.platform(), "processor": platform.machine(), "cores": cores}

@@ -1,0 +1,150 @@
+"""Nets: exact parameter counts, names, twins, a whole gradient, and messages."""
+
+import numpy as np
+import pytest
+
+from minise import models, nn
+from minise.analysis import cost_of
+from minise.gradcheck import assert_gradients
+from tests.nn.adapter import as_functions, shaken
+
+# Hu et al., tables 4 and 5, and He et al., table 6, by arithmetic: learnable numbers only
+NO_BIAS = dict(bias=False)
+COUNTS = [
+    ("resnet20", dict(shortcut="A"), 269_722),
+    ("resnet20", {}, 272_474),
+    ("resnet32", dict(shortcut="A"), 464_154),
+    ("resnet32", {}, 466_906),
+    ("resnet44", dict(shortcut="A"), 658_586),
+    ("resnet44", {}, 661_338),
+    ("resnet56", dict(shortcut="A"), 853_018),
+    ("resnet56", {}, 855_770),
+    ("resnet110", dict(shortcut="A"), 1_727_962),
+    ("resnet110", {}, 1_730_714),
+    ("se_resnet20", dict(shortcut="A", **NO_BIAS), 271_738),
+    ("se_resnet20", dict(shortcut="A", reduction=4, **NO_BIAS), 277_786),
+    ("se_resnet20", {}, 274_847),
+    ("se_resnet32", {}, 470_861),
+    ("se_resnet44", {}, 666_875),
+    ("se_resnet56", {}, 862_889),
+    ("se_resnet110", dict(shortcut="A", **NO_BIAS), 1_740_058),
+    ("se_resnet110", dict(shortcut="A", reduction=4, **NO_BIAS), 1_776_346),
+    ("se_resnet110", {}, 1_744_952),
+    ("wrn_16_8", {}, 10_961_370),
+    ("se_wrn_16_8", NO_BIAS, 11_047_386),
+    ("se_wrn_16_8", {}, 11_049_290),
+    ("preact_resnet110", {}, 1_730_522),
+    ("se_preact_resnet110", NO_BIAS, 1_742_618),
+    ("se_preact_resnet110", {}, 1_744_760),
+    ("preact_resnet164", {}, 1_703_258),
+    ("se_preact_resnet164", NO_BIAS, 1_896_794),
+    ("se_preact_resnet164", {}, 1_905_362),
+]
+
+
+@pytest.mark.parametrize(("name", "settings", "count"), COUNTS)
+def test_parameter_counts(name, settings, count):
+    assert models.build(name, **settings).parameter_count == count
+
+
+@pytest.mark.parametrize(
+    ("name", "macs"),
+    [
+        ("resnet20", 40.551),
+        ("resnet32", 68.863),
+        ("resnet44", 97.174),
+        ("resnet56", 125.486),
+        ("resnet110", 252.888),
+    ],
+)
+def test_macs(name, macs):
+    """He et al.'s nets with option A: millions of MACs in convolutions and the dense layer."""
+    assert round(cost_of(models.build(name, shortcut="A")).macs / 1e6, 3) == macs
+
+
+def test_macs_of_se_blocks_by_hand():
+    cost = cost_of(models.build("se_resnet20", reduction=4))
+    blocks = [(16, 32 * 32), (32, 16 * 16), (64, 8 * 8)]  # three of each: channels, pixels
+    assert cost.se_macs == sum(3 * (2 * C * (C // 4) + C * pixels) for C, pixels in blocks)
+    assert cost.se_parameters == sum(3 * (2 * C * (C // 4) + C // 4 + C) for C, _ in blocks)
+    plain = cost_of(models.build("resnet20"))
+    assert cost.macs - cost.se_macs == plain.macs
+    assert cost.parameters - cost.se_parameters == plain.parameters == 272_474
+
+
+def test_every_name_builds_and_runs():
+    x = np.random.default_rng(0).standard_normal((1, 3, 8, 8)).astype(np.float32)
+    for name in models.names():
+        net = models.build(name, num_classes=7)
+        logits = net.forward(x, training=True)
+        assert (logits.shape, logits.dtype) == ((1, 7), np.float32)
+        assert net.backward(logits).shape == x.shape
+
+
+def test_a_net_and_its_se_twin_start_alike():
+    plain = models.build("resnet20", rng=np.random.default_rng(5)).named_parameters()
+    twin = models.build("se_resnet20", rng=np.random.default_rng(5)).named_parameters()
+    assert [name for name in twin if ".se." not in name] == list(plain)
+    for name, array in plain.items():
+        np.testing.assert_array_equal(array, twin[name])
+
+
+def test_seeds():
+    one, same, other = (
+        models.build("se_resnet8", rng=np.random.default_rng(seed)).named_parameters()
+        for seed in (0, 0, 1)
+    )
+    for name, array in one.items():
+        np.testing.assert_array_equal(array, same[name])
+    assert (one["conv1.weight"] != other["conv1.weight"]).any()
+    unseeded = models.build("se_resnet8").named_parameters()
+    np.testing.assert_array_equal(unseeded["fc.weight"], one["fc.weight"])
+
+
+@pytest.mark.parametrize("unit", [None, nn.PreActBlock, nn.PreActBottleneck])
+def test_gradients_of_a_whole_net(unit):
+    rng = np.random.default_rng(0)
+    build = nn.Build(rng=rng, dtype=np.float64, se=nn.SE(reduction=4), se_rng=rng)
+    net = models.WideResNet(1, 1, unit, 10, build) if unit else models.ResNetCifar(8, 10, build)
+    forward, backward, params = as_functions(shaken(net, rng), training=True)
+    x = rng.standard_normal((2, 3, 9, 8))
+    assert_gradients(forward, backward, [x, *params], rng, mode="complex_step")
+
+
+def test_names_are_those_of_the_pytorch_twin():
+    names = models.build("se_resnet20").named_parameters()
+    for name in (
+        "conv1.weight",
+        "bn1.bias",
+        "layer1.0.conv2.weight",
+        "layer1.2.se.fc.0.weight",
+        "layer1.2.se.fc.2.bias",
+        "layer2.0.downsample.0.weight",
+        "layer3.0.downsample.1.bias",
+        "fc.bias",
+    ):
+        assert name in names
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "error", "message"),
+    [
+        ("se_resnet21", {}, ValueError, "'se_resnet21' is unknown: did you mean se_resnet"),
+        ("nothing", {}, ValueError, "expected one of resnet8, resnet20"),
+        ("resnet20", dict(reduction=4), TypeError, "no SE blocks, but reduction came: use se_resn"),
+        ("resnet20", dict(se=nn.SE()), TypeError, "no SE blocks, but se came"),
+        ("se_resnet20", dict(ratio=4), TypeError, "no setting ratio, expected any of: shortcut, b"),
+        ("wrn_16_8", dict(shortcut="A"), TypeError, "no setting shortcut, expected any of: none"),
+        ("resnet20", dict(shortcut="C"), ValueError, "shortcut is 'C', expected one of A, B"),
+        ("resnet20", dict(num_classes=0), ValueError, "num_classes is 0, expected at least 1"),
+        ("se_resnet20", dict(site="here"), ValueError, "site is 'here', expected one of standard"),
+    ],
+)
+def test_messages(name, settings, error, message):
+    with pytest.raises(error, match=message):
+        models.build(name, **settings)
+
+
+def test_depth():
+    with pytest.raises(ValueError, match="depth is 21, expected 6 n \\+ 2"):
+        models.ResNetCifar(21, 10, nn.Build())

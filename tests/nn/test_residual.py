@@ -1,0 +1,125 @@
+"""Residual units: gradients at every site, and where the SE block really stands."""
+
+import numpy as np
+import pytest
+
+from minise import nn
+from minise.gradcheck import assert_gradients
+from minise.nn.squeeze_excite import SITES
+from minise.ops import reference, wrap
+from tests.nn.adapter import as_functions, shaken
+
+UNITS = {
+    "basic, identity": lambda build: nn.BasicBlock(4, 4, 1, "B", build),
+    "basic, padded": lambda build: nn.BasicBlock(4, 6, 2, "A", build),
+    "basic, projected": lambda build: nn.BasicBlock(4, 6, 2, "B", build),
+    "pre-activation, identity": lambda build: nn.PreActBlock(4, 4, 1, build),
+    "pre-activation, projected": lambda build: nn.PreActBlock(4, 6, 2, build),
+    "bottleneck, identity": lambda build: nn.PreActBottleneck(4, 1, 1, build),
+    "bottleneck, projected": lambda build: nn.PreActBottleneck(4, 2, 2, build),
+}
+ALL_UNITS = pytest.mark.parametrize("unit", UNITS.values(), ids=UNITS)
+ALL_SITES = pytest.mark.parametrize("site", [None, *SITES])
+
+
+def make(unit, site):
+    rng = np.random.default_rng(3)
+    se = None if site is None else nn.SE(reduction=2, site=site)
+    return shaken(unit(nn.Build(rng=rng, dtype=np.float64, se=se, se_rng=rng)), rng)
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+@ALL_UNITS
+@ALL_SITES
+def test_gradients(unit, site, training):
+    rng = np.random.default_rng(1)
+    forward, backward, params = as_functions(make(unit, site), training)
+    x = rng.standard_normal((2, 4, 5, 6))
+    assert_gradients(forward, backward, [x, *params], rng, mode="complex_step")
+
+
+# What the unit does, op by op, around its SE block: [what SE reads, what reads SE]
+ORDER = {
+    "basic, identity": {
+        "standard": [
+            "conv2d",
+            "batch_norm2d",
+            "relu",
+            "conv2d",
+            "batch_norm2d",
+            "SE",
+            "add",
+            "relu",
+        ],
+        "pre": ["SE", "conv2d", "batch_norm2d", "relu", "conv2d", "batch_norm2d", "add", "relu"],
+        "post": ["conv2d", "batch_norm2d", "relu", "conv2d", "batch_norm2d", "add", "relu", "SE"],
+        "identity": [
+            "SE",
+            "conv2d",
+            "batch_norm2d",
+            "relu",
+            "conv2d",
+            "batch_norm2d",
+            "add",
+            "relu",
+        ],
+        "3x3": ["conv2d", "batch_norm2d", "relu", "SE", "conv2d", "batch_norm2d", "add", "relu"],
+    },
+    "pre-activation, identity": {
+        "standard": [
+            "batch_norm2d",
+            "relu",
+            "conv2d",
+            "batch_norm2d",
+            "relu",
+            "conv2d",
+            "SE",
+            "add",
+        ],
+        "pre": ["batch_norm2d", "relu", "SE", "conv2d", "batch_norm2d", "relu", "conv2d", "add"],
+        "post": ["batch_norm2d", "relu", "conv2d", "batch_norm2d", "relu", "conv2d", "add", "SE"],
+        "identity": [
+            "batch_norm2d",
+            "relu",
+            "SE",
+            "conv2d",
+            "batch_norm2d",
+            "relu",
+            "conv2d",
+            "add",
+        ],
+        "3x3": ["batch_norm2d", "relu", "conv2d", "batch_norm2d", "relu", "SE", "conv2d", "add"],
+    },
+}
+
+
+@pytest.mark.parametrize("unit", ORDER)
+@pytest.mark.parametrize("site", SITES)
+def test_where_the_se_block_stands(unit, site):
+    layer, recorder = make(UNITS[unit], site), wrap.record(reference)
+    wrap.attach(layer, recorder)
+    x = np.random.default_rng(1).standard_normal((2, 4, 5, 6))
+    layer.forward(x, training=True)
+    names = ["SE" if call.op == "squeeze_excite" else call.op for call in recorder.calls]
+    assert names == ORDER[unit][site]
+    gate = next(call for call in recorder.calls if call.op == "squeeze_excite")
+    joint = next(call for call in recorder.calls if call.op == "add")
+    convolved = next(call for call in recorder.calls if call.op == "conv2d")
+    gated = gate.results[0]
+    branch, shortcut = joint.arrays
+    assert (gated is branch) == (site == "standard")
+    assert (gated is shortcut) == (site == "identity")
+    assert (gated is convolved.arrays[0]) == (site == "pre")
+    assert (shortcut is x) == (site != "identity")  # elsewhere the shortcut is not gated
+    assert (gate.arrays[0] is x) == (site == "identity" or (site == "pre" and unit[0] == "b"))
+
+
+def test_padded_shortcut_by_hand():
+    shortcut = nn.PaddedShortcut(1, 3, 2)
+    x = np.arange(9.0).reshape(1, 1, 3, 3)
+    out = shortcut.forward(x, training=True)
+    np.testing.assert_array_equal(out[0], [[[0, 2], [6, 8]], np.zeros((2, 2)), np.zeros((2, 2))])
+    dx = shortcut.backward(np.arange(12.0).reshape(1, 3, 2, 2))
+    np.testing.assert_array_equal(dx[0, 0], [[0, 0, 1], [0, 0, 0], [2, 0, 3]])
+    with pytest.raises(ValueError, match="channels_out is 4, expected above channels_in = 4"):
+        nn.PaddedShortcut(4, 4, 2)

@@ -1,0 +1,47 @@
+"""Settings: there and back, and what they refuse."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from minise.nn import SE
+from minise.train.config import TrainConfig, from_dict, read_config, to_dict
+
+CHANGED = TrainConfig(root=Path("/data"), se=SE(reduction=4, site="pre"), rate=0.1, name="mine")
+
+
+@pytest.mark.parametrize("config", [TrainConfig(), CHANGED])
+def test_there_and_back_through_json(config, tmp_path):
+    assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"config": to_dict(config), "versions": {}}))
+    assert read_config(path) == config
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        (dict(epochs=0), "train: epochs is 0, expected at least 1"),
+        (dict(batch_size=2.5), "batch_size is 2.5, expected an integer of at least 1"),
+        (dict(limit=0), "limit is 0, expected at least 1"),
+        (dict(rate=-1), "rate is -1, expected a number of at least 0"),
+        (dict(rate=float("nan")), "rate is nan, expected a number"),
+        (dict(warmup=1.5), "warmup is 1.5, expected a number from 0 to 1"),
+        (dict(schedule="linear"), "schedule is 'linear', expected one of cosine, steps"),
+        (dict(name="a/b"), "name is 'a/b', expected a plain folder name"),
+        (dict(val=-1), "val is -1, expected at least 0"),
+    ],
+)
+def test_messages(setting, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        TrainConfig(**setting)
+
+
+def test_unknown_settings_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="config has speed, which this version"):
+        from_dict({"speed": 3})
+    path = tmp_path / "config.json"
+    path.write_text("{")
+    with pytest.raises(ValueError, match=r"config.json is not a run's config.json"):
+        read_config(path)

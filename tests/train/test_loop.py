@@ -1,0 +1,216 @@
+"""The loop on a handful of images: what it writes, repeats, chooses and refuses."""
+
+import io
+import json
+import os
+import signal
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from minise.data import Batches, load, moments
+from minise.nn import SE
+from minise.ops.wrap import NonFiniteError
+from minise.train import (
+    Interrupted,
+    NonFiniteLoss,
+    TrainConfig,
+    checkpoint,
+    evaluate,
+    fit,
+    loop,
+    prepare,
+    run,
+)
+from minise.train.setup import for_evaluation
+
+TINY = TrainConfig(
+    data="shapes10",
+    limit=96,
+    val=32,
+    model="se_resnet8",
+    se=SE(reduction=4),
+    epochs=2,
+    batch_size=16,
+    rate=0.05,
+    log_every=3,
+)
+
+
+@pytest.fixture(autouse=True)
+def _few_test_images(monkeypatch):
+    monkeypatch.setattr("minise.train.setup.SHAPES10_TEST", 40)
+
+
+def quiet():
+    return Console(file=io.StringIO(), width=200)
+
+
+def lines(folder, kind):
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [record for record in records if record["kind"] == kind]
+
+
+def test_a_run_folder_holds_everything(tmp_path):
+    console = quiet()
+    result = fit(replace(TINY, out=tmp_path), console)
+    assert result.folder == tmp_path / "se_resnet8-shapes10-1"
+    names = {path.name for path in result.folder.iterdir()}
+    assert names == {"config.json", "metrics.jsonl", "last.safetensors", "best.safetensors"}
+    content = json.loads((result.folder / "config.json").read_text())
+    assert content["config"]["se"]["reduction"] == 4
+    assert content["versions"]["numpy"] == np.__version__
+    epochs = lines(result.folder, "epoch")
+    assert [record["epoch"] for record in epochs] == [1, 2]
+    assert [record["step"] for record in lines(result.folder, "step")] == [3, 6]  # of 2 * 4
+    assert len(lines(result.folder, "test")) == 1  # the test set is read once
+    assert lines(result.folder, "test")[0]["accuracy"] == result.test.accuracy
+    assert result.test.confusion.sum() == 40
+    assert "epoch 2/2" in console.file.getvalue()
+    assert fit(replace(TINY, out=tmp_path, epochs=1), quiet()).folder.name.endswith("-2")
+
+
+def test_the_same_seed_gives_the_same_bits(tmp_path):
+    runs = [fit(replace(TINY, out=tmp_path, threads=1), quiet()).folder for _ in range(2)]
+    arrays = [checkpoint.load(folder / "last.safetensors").arrays for folder in runs]
+    for name, array in arrays[0].items():
+        np.testing.assert_array_equal(array, arrays[1][name])
+    losses = [[record["loss"] for record in lines(folder, "epoch")] for folder in runs]
+    assert losses[0] == losses[1]
+    other = fit(replace(TINY, out=tmp_path, seed=1), quiet()).folder
+    assert lines(other, "epoch")[0]["loss"] != losses[0][0]
+
+
+def test_the_best_epoch_by_validation_is_tested(tmp_path, monkeypatch):
+    accuracies = iter([0.5, 0.75, 0.75, 0.25])
+    honest, tested = loop.evaluate, []
+
+    def scripted(net, batches, classes):
+        result = honest(net, batches, classes)
+        if len(batches.dataset) == 40:
+            tested.append(net.named_parameters()["fc.weight"].copy())
+            return result
+        return result._replace(accuracy=next(accuracies))
+
+    monkeypatch.setattr(loop, "evaluate", scripted)
+    folder = fit(replace(TINY, out=tmp_path, epochs=4), quiet()).folder
+    best = checkpoint.load(folder / "best.safetensors")
+    assert best.progress["epoch"] == 2  # the first of equals
+    assert checkpoint.load(folder / "last.safetensors").progress["epoch"] == 4
+    np.testing.assert_array_equal(tested, [best.arrays["fc.weight"]])
+
+
+def test_without_validation_the_last_epoch_is_tested(tmp_path):
+    result = fit(replace(TINY, out=tmp_path, val=0), quiet())
+    assert not (result.folder / "best.safetensors").exists()
+    assert "val_accuracy" not in lines(result.folder, "epoch")[0]
+
+
+def test_the_last_images_are_held_out(tmp_path):
+    training = prepare(replace(TINY, out=tmp_path))
+    whole = load("shapes10", "train", n=96)
+    np.testing.assert_array_equal(training.train.dataset.images, whole.images[:64])
+    np.testing.assert_array_equal(training.val.dataset.images, whole.images[64:])
+    assert training.data["mean"] == moments(whole.take(slice(64)))[0]  # of training images alone
+
+
+def test_evaluate_by_hand():
+    dataset = load("shapes10", "test", n=5)
+
+    class Always:
+        """Calls everything class 2, with probability 1/2."""
+
+        from minise.ops import reference as ops
+
+        def predict(self, x):
+            return np.log(np.tile([1.0, 1.0, 10.0] + [8 / 7] * 7, (len(x), 1)))
+
+    result = evaluate(
+        Always(), Batches(dataset, 2, shuffle=False, mean=(0, 0, 0), std=(1, 1, 1)), 10
+    )
+    twos = int((dataset.labels == 2).sum())
+    assert result.accuracy == twos / 5
+    np.testing.assert_array_equal(result.confusion[:, 2], np.bincount(dataset.labels, minlength=10))
+    assert result.confusion.sum() == 5
+
+
+def test_a_saved_net_evaluates_as_the_run_did(tmp_path):
+    training = prepare(replace(TINY, out=tmp_path))
+    result = run(training, quiet())
+    saved = checkpoint.load(result.folder / "best.safetensors")
+    assert tuple(saved.data["mean"]) == training.data["mean"]
+    fresh = prepare(replace(TINY, out=tmp_path, seed=3)).net
+    checkpoint.restore(fresh, saved.arrays)
+    again = evaluate(fresh, for_evaluation(load("shapes10", "test", n=40), saved.data), 10)
+    np.testing.assert_array_equal(again.confusion, result.test.confusion)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_run_with_a_checkpoint(tmp_path, monkeypatch, number):
+    honest, steps = loop.train_step, []
+
+    def signalled(*arguments):
+        steps.append(1)
+        if len(steps) == 3:
+            os.kill(os.getpid(), number)
+        return honest(*arguments)
+
+    monkeypatch.setattr(loop, "train_step", signalled)
+    before = signal.getsignal(number)
+    message = r"interrupted after step 3 of 8; .* is written"
+    with pytest.raises(Interrupted, match=message) as caught:
+        fit(replace(TINY, out=tmp_path), quiet())
+    assert caught.value.exit_status == 128 + number
+    assert signal.getsignal(number) is before
+    saved = checkpoint.load(tmp_path / "se_resnet8-shapes10-1" / "last.safetensors")
+    assert saved.progress == {"epoch": 0, "step": 3}
+    assert any(array.any() for array in saved.velocity.values())
+
+
+def test_a_loss_that_diverges_stops_with_the_step_and_a_hint(tmp_path):
+    message = r"the loss is (nan|inf) at step \d+ \(epoch 1, rate .*lower --rate \(1e\+06\)"
+    with pytest.raises(NonFiniteLoss, match=message):
+        fit(replace(TINY, out=tmp_path, rate=1e6, warmup=0), quiet())
+
+
+def test_the_guard_names_the_layer(tmp_path):
+    training = prepare(replace(TINY, out=tmp_path, guard=True))
+    training.net.named_parameters()["layer2.0.conv1.weight"][0, 0, 0, 0] = np.inf
+    with pytest.raises(NonFiniteError, match=r"layer layer2.0.conv1, conv2d_forward: .* weight"):
+        run(training, quiet())
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        (dict(ops="tensorflow"), "ops 'tensorflow' is unknown, expected one of reference"),
+        (dict(model="se_resnet21"), "model 'se_resnet21' is unknown: did you mean"),
+        (dict(model="resnet8"), "model resnet8 has no SE blocks, but se came: use se_resnet8"),
+        (dict(model="se_wrn_16_8", shortcut="A"), "has no setting shortcut"),
+        (dict(data="cifar11"), "source is 'cifar11', expected one of .*Did you mean cifar10"),
+        (dict(val=96), "96"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_written(tmp_path, setting, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        prepare(replace(TINY, out=tmp_path, **setting))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_run_folders_are_not_written_over(tmp_path):
+    prepare(replace(TINY, out=tmp_path, name="mine"))
+    with pytest.raises(FileExistsError, match="mine is there already: choose another --name"):
+        prepare(replace(TINY, out=tmp_path, name="mine"))
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"cannot be written \(.*choose another --out"):
+        prepare(replace(TINY, out=tmp_path / "file"))
+
+
+def test_bars_in_a_terminal(tmp_path):
+    screen = Console(file=io.StringIO(), force_terminal=True, width=120)
+    fit(replace(TINY, out=tmp_path), screen)
+    shown = screen.file.getvalue()
+    for word in ("run", "epoch 2/2", "ETA", "images/s", "loss"):
+        assert word in shown

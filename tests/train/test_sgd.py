@@ -1,0 +1,97 @@
+"""SGD: by hand, against PyTorch, and which parameters decay."""
+
+import numpy as np
+import pytest
+
+from minise import nn
+from minise.ops import reference
+from minise.train import SGD
+
+
+def update(param, grad, velocity, **settings):
+    defaults = dict(rate=0.5, momentum=0.5, nesterov=False, weight_decay=0.0)
+    reference.sgd_update(param, grad, velocity, **{**defaults, **settings})
+
+
+@pytest.mark.parametrize(
+    ("settings", "param", "velocity"),
+    [
+        (dict(momentum=0.0), 4 - 0.5 * 2, 2),
+        ({}, 4 - 0.5 * (0.5 * 8 + 2), 0.5 * 8 + 2),
+        (dict(nesterov=True), 4 - 0.5 * (2 + 0.5 * (0.5 * 8 + 2)), 0.5 * 8 + 2),
+        (dict(weight_decay=0.25), 4 - 0.5 * (0.5 * 8 + 2 + 0.25 * 4), 0.5 * 8 + 2 + 0.25 * 4),
+    ],
+)
+def test_by_hand(settings, param, velocity):
+    p, v = np.array([4.0]), np.array([8.0])
+    update(p, np.array([2.0]), v, **settings)
+    assert (p[0], v[0]) == (param, velocity)
+
+
+def net():
+    rng = np.random.default_rng(0)
+    layers = (
+        nn.Conv2d(2, 3, 1, bias=True, dtype=np.float64, rng=rng),
+        nn.BatchNorm2d(3, dtype=float),
+    )
+    return nn.Sequential(*layers)
+
+
+def trained(steps=4, **settings):
+    layer = net()
+    optimiser = SGD(layer, **settings)
+    for seed in range(steps):
+        rng = np.random.default_rng(seed)
+        out = layer.forward(rng.standard_normal((2, 2, 3, 3)), training=True)
+        layer.backward(rng.standard_normal(out.shape))
+        optimiser.step(0.1)
+    return layer
+
+
+def test_arrays_keep_their_identity():
+    layer = net()
+    before = layer.named_parameters()
+    optimiser = SGD(layer, momentum=0.9)
+    layer.backward(layer.forward(np.ones((1, 2, 3, 3)), training=True))
+    optimiser.step(0.1)
+    assert all(layer.named_parameters()[name] is array for name, array in before.items())
+
+
+@pytest.mark.parametrize("decay_all", [False, True])
+def test_only_weights_decay_unless_all_shall(decay_all):
+    layer = net()
+    optimiser = SGD(layer, momentum=0, weight_decay=0.5, decay_all=decay_all)
+    for array in layer.named_parameters().values():
+        array[...] = 2
+    for below in layer.layers:
+        below.grads = {name: np.zeros_like(array) for name, array in below.params.items()}
+    optimiser.step(0.5)
+    decayed = {name for name, array in layer.named_parameters().items() if (array == 1.5).all()}
+    assert decayed == (set(layer.named_parameters()) if decay_all else {"0.weight"})
+
+
+def test_needs_gradients():
+    with pytest.raises(RuntimeError, match=r"0.weight has no gradient, call net.backward"):
+        SGD(net()).step(0.1)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_pytorch_agrees(nesterov):
+    torch = pytest.importorskip("torch", reason="the oracle extra is not installed")
+    settings = dict(momentum=0.9, nesterov=nesterov, weight_decay=0.01)
+    ours = trained(decay_all=True, **settings).named_parameters()
+    conv, norm = torch.nn.Conv2d(2, 3, 1).double(), torch.nn.BatchNorm2d(3).double()
+    twin = torch.nn.Sequential(conv, norm)
+    start = {name: torch.tensor(array) for name, array in net().named_parameters().items()}
+    twin.load_state_dict(start, strict=False)
+    optimiser = torch.optim.SGD(twin.parameters(), lr=0.1, **settings)
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        out = twin(torch.tensor(rng.standard_normal((2, 2, 3, 3))))
+        optimiser.zero_grad()
+        out.backward(torch.tensor(rng.standard_normal(tuple(out.shape))))
+        optimiser.step()
+    for name, param in twin.named_parameters():
+        # four steps of sums over 2 * 3 * 3 pixels, through a normalisation: some 100 roundings
+        bound = 100 * np.finfo(float).eps * (1 + abs(ours[name]).max())
+        np.testing.assert_allclose(ours[name], param.detach().numpy(), rtol=0, atol=bound)
