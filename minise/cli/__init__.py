@@ -3,6 +3,7 @@
 Exit status: 0 done, 1 a failed run, 2 misuse, 130 or 143 interrupted with a checkpoint written.
 """
 
+import functools
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from minise.cli.doctor import doctor
     from minise.cli.inspect import evaluate_run, summary
     from minise.cli.train import quickstart, train
-    from minise.cli.words import Failure
+    from minise.cli.words import Failure, misuse
 
     verbs: dict[str, Callable[..., Any]] = {
         "quickstart": quickstart,
@@ -30,15 +31,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        return int(
-            tyro.extras.subcommand_cli_from_dict(
-                verbs,
+        with misuse():
+            command = tyro.extras.subcommand_cli_from_dict(
+                {name: _deferred(verb) for name, verb in verbs.items()},
                 prog="minise",
                 description=DESCRIPTION,
                 args=given or ["--help"],
                 config=(tyro.conf.OmitArgPrefixes,),
             )
-        )
+        return int(command())
     except Failure as failure:
         print(f"minise: {failure}", file=sys.stderr)
         return failure.status
+
+
+def _deferred(verb: Callable[..., int]) -> Callable[..., Callable[[], int]]:
+    """Return verb with its arguments bound, not yet run: parsing and running fail differently."""
+
+    @functools.wraps(verb)
+    def bind(*arguments: Any, **settings: Any) -> Callable[[], int]:
+        return functools.partial(verb, *arguments, **settings)
+
+    return bind

@@ -7,10 +7,11 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from minise.cli.words import misuse
+from minise.cli.words import misuse, say
 from minise.data import Dataset, blocks, found, load, sheet, write_png
 
 COLUMNS, ROWS = 10, 4  # of the sheet
+LINES = 2  # of images in a terminal, as many as it is wide
 
 
 def data(
@@ -35,7 +36,7 @@ def data(
     if not source:
         with misuse():
             for name, text in found(root):
-                console.print(f"{name:<10} {text}", highlight=False, soft_wrap=True)
+                say(console, f"{name:<10} {text}")
         return 0
     with misuse():
         dataset = load(
@@ -45,16 +46,16 @@ def data(
         if png is not None:
             write_png(png, sheet(chosen.images, columns=COLUMNS, scale=4, gap=2))
     N, C, H, W = dataset.images.shape
-    console.print(
+    say(
+        console,
         f"{dataset.name}, {split}: {N:,} images of {C} x {H} x {W}, uint8; "
         f"{len(dataset.classes)} classes: {', '.join(dataset.classes)}",
-        highlight=False,
-        soft_wrap=True,
     )
     if png is not None:
-        console.print(f"a sheet of {len(chosen)} samples is in {png}", highlight=False)
+        say(console, f"a sheet of {len(chosen)} samples is in {png}")
     elif console.is_terminal:
-        print(blocks(sheet(chosen.images, columns=max(1, console.width // (W + 1)))))
+        columns = max(1, console.width // (W + 1))
+        print(blocks(sheet(chosen.images[: LINES * columns], columns=columns)))
     return 0
 
 

@@ -8,7 +8,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from minise.cli.words import misuse
+from minise.cli.words import misuse, say
 from minise.nn import SE
 
 
@@ -54,10 +54,9 @@ def evaluate_run(
         share = f"{row[label] / row.sum():.1%}" if row.sum() else "none came"
         table.add_row(name, str(row.sum()), share, rival)
     console.print(table)
-    console.print(
+    say(
+        console,
         f"{split} accuracy {result.accuracy:.2%}, loss {result.loss:.4f}, of {path}",
-        highlight=False,
-        soft_wrap=True,
     )
     return 0
 
@@ -74,7 +73,7 @@ def summary(
     Example: minise summary se_resnet20 --reduction 4 --shortcut A
 
     Args:
-        model: Name of the net, such as se_resnet20 or, without SE blocks, resnet20; "all" lists them.
+        model: Name of the net, such as se_resnet20 or, without SE, resnet20; "all" lists them.
         se: Settings of the SE blocks.
         shortcut: What passes where a ResNet's shape changes: padding (A) or a projection (B).
         num_classes: Outputs of the last layer.
@@ -86,7 +85,7 @@ def summary(
 
     console = Console()
     if model == "all":
-        console.print("\n".join(models.names()), highlight=False)
+        say(console, "\n".join(models.names()))
         return 0
     with misuse():
         settings = model_settings(model, se, shortcut)
@@ -101,12 +100,11 @@ def summary(
         parameters = f"{row.parameters:,}" if row.parameters else ""
         table.add_row(row.layer or "(net)", row.kind, shape, parameters, macs)
     console.print(table)
-    console.print(
+    say(
+        console,
         f"{cost.parameters:,} parameters, {cost.se_parameters:,} of them in SE blocks "
         f"({cost.se_parameters / cost.parameters:.2%})\n{cost.macs / 1e6:,.3f} million MACs for an "
         f"image of {size[0]} x {size[1]}, {cost.se_macs / 1e6:,.3f} million of them in SE blocks "
         f"({cost.se_macs / cost.macs:.2%})",
-        highlight=False,
-        soft_wrap=True,
     )
     return 0

@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from minise.cli.words import FAILED, Failure, misuse
+from minise.cli.words import FAILED, Failure, misuse, say
 from minise.nn import SE
 from minise.train import Interrupted, Result, TrainConfig, prepare, run
 
@@ -19,10 +19,9 @@ QUICKSTART = TrainConfig(
     se=SE(reduction=4),
     epochs=3,
     batch_size=32,
-    rate=0.1,
-    crop=2,
+    rate=0.2,
+    crop=0,
     val=500,
-    name=None,
 )
 EXPECTED = (0.90, 0.95)
 
@@ -36,12 +35,11 @@ def train(config: Annotated[TrainConfig, tyro.conf.arg(name="")]) -> int:
     with misuse():
         training = prepare(config)
     images, val = len(training.train.dataset), training.val
-    console.print(
+    say(
+        console,
         f"{config.model}, {training.net.parameter_count:,} parameters, on {config.data}: "
         f"{images:,} images to train, {len(val.dataset) if val else 0:,} to validate, "
         f"{len(training.test.dataset):,} to test. Back end: {config.ops}.",
-        highlight=False,
-        soft_wrap=True,
     )
     try:
         result = run(training, console)
@@ -56,12 +54,11 @@ def train(config: Annotated[TrainConfig, tyro.conf.arg(name="")]) -> int:
 def report(console: Console, result: Result, config: TrainConfig) -> None:
     """Print what a run ended with."""
     chosen = "best epoch by validation" if config.val else "last epoch"
-    console.print(
+    say(
+        console,
         f"test accuracy {result.test.accuracy:.2%} ({chosen}), loss {result.test.loss:.4f}; "
         f"{result.images_per_second:.0f} images/s, {result.seconds:.0f} s in all\n"
         f"run folder: {result.folder}",
-        highlight=False,
-        soft_wrap=True,
     )
 
 
@@ -75,15 +72,14 @@ def quickstart(seed: int = 0, out: Path = Path("runs")) -> int:
         out: Folder of run folders.
     """
     console = Console()
-    console.print(
+    say(
+        console,
         "minise quickstart: an SE-ResNet-8 learns ten shapes, drawn here and now. Every gradient "
         "was written by hand.\nBack end: reference (NumPy), because it needs nothing to be "
         "compiled and is the code to read; see minise/ops/reference.",
-        highlight=False,
-        soft_wrap=True,
     )
     config = replace(QUICKSTART, seed=seed, out=out)
     status = train(config)
     low, high = EXPECTED
-    console.print(f"expected test accuracy: {low:.0%} to {high:.0%}", highlight=False)
+    say(console, f"expected test accuracy: {low:.0%} to {high:.0%}")
     return status

@@ -1,7 +1,9 @@
-"""How a command fails: in one line, with an exit status."""
+"""How a command speaks, and how it fails: in one line, with an exit status."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from rich.console import Console
 
 MISUSE, FAILED = 2, 1
 
@@ -12,6 +14,11 @@ class Failure(Exception):
     def __init__(self, message: str, status: int = FAILED) -> None:
         super().__init__(" ".join(message.split()))
         self.status = status
+
+
+def say(console: Console, text: str) -> None:
+    """Print plain text: wrapped between words in a terminal, line by line as it is elsewhere."""
+    console.print(text, highlight=False, markup=False, soft_wrap=not console.is_terminal)
 
 
 @contextmanager

@@ -68,7 +68,8 @@ class Wrapper:
 
     def wrapped(self, layer: str, name: str) -> Any:
         """Return one function of the back end, observed under the name of a layer."""
-        function = getattr(self.ops, name)
+        inner = isinstance(self.ops, Wrapper)  # then it learns the layer's name too
+        function = self.ops.wrapped(layer, name) if inner else getattr(self.ops, name)
         op, _, direction = name.rpartition("_")
         if direction == FORWARD:
             return partial(self._forward, layer, op, function)

@@ -76,7 +76,9 @@ class Progress:
     def line(self, text: str) -> None:
         """Print a line above the bars."""
         self._printed = time.perf_counter()
-        self.console.print(text, highlight=False, soft_wrap=True)
+        self.console.print(
+            text, highlight=False, markup=False, soft_wrap=not self.console.is_terminal
+        )
 
 
 def _eta(seconds: float) -> str:

@@ -156,14 +156,15 @@ def batch_norm2d_backward(dout: Array, cache: BatchNorm2dCache) -> tuple[Array, 
     drstd = gamma * dgamma / rstd  # = (dxhat * centred).sum(axis=AXES), with no pass of its own
 
     # forward: rstd = (var + eps) ** -0.5
-    dvar = -0.5 * rstd**3 * drstd if cache.training else np.zeros_like(rstd)
+    dvar = -0.5 * rstd**3 * drstd
 
-    # forward: var = (centred * centred).mean(axis=AXES)
-    dcentred = dcentred_direct + (2 / M * dvar)[:, None, None] * centred
+    # forward: var = (centred * centred).mean(axis=AXES)     a constant in evaluation
+    dcentred_var = (2 / M * dvar)[:, None, None] * centred
+    dcentred = dcentred_direct + dcentred_var if cache.training else dcentred_direct
 
-    # forward: centred = x - mean      the mean of centred is 0, so only the direct route counts
-    dmean = -gamma * rstd * dbeta if cache.training else np.zeros_like(mean)
+    # forward: centred = x - mean      centred adds up to 0, so only the direct route reaches mean
+    dmean = -gamma * rstd * dbeta
 
-    # forward: mean = x.mean(axis=AXES)
-    dx = dcentred + dmean[:, None, None] / M
+    # forward: mean = x.mean(axis=AXES)                      a constant in evaluation
+    dx = dcentred + dmean[:, None, None] / M if cache.training else dcentred
     return dx, dgamma, dbeta

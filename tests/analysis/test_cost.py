@@ -1,0 +1,51 @@
+"""Costs of layers, by hand."""
+
+import pytest
+
+from minise import models, nn
+from minise.analysis import cost_of
+from minise.ops import reference
+
+
+def one(layer, size=(8, 6)):
+    """Return the table's only row of a net of one layer."""
+    (row,) = cost_of(nn.Sequential(layer), size).layers
+    return row
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "macs"),
+    [
+        (nn.Conv2d(3, 5, 3, padding=1), (5, 8, 6), 5 * 8 * 6 * 3 * 3 * 3),
+        (nn.Conv2d(3, 5, 3, stride=2, bias=True), (5, 3, 2), 5 * 3 * 2 * 3 * 3 * 3),
+        (nn.Conv2d(3, 6, (1, 2), groups=3), (6, 8, 5), 6 * 8 * 5 * 1 * 1 * 2),
+        (nn.SEBlock(3, nn.SE(reduction=1)), (3, 8, 6), 3 * 3 + 3 * 3 + 3 * 8 * 6),
+        (nn.SEBlock(3, nn.SE(3, squeeze="none")), (3, 8, 6), 8 * 6 * (3 + 3) + 3 * 8 * 6),
+        (nn.BatchNorm2d(3), (3, 8, 6), 0),
+    ],
+)
+def test_by_hand(layer, shape, macs):
+    row = one(layer)
+    assert (row.layer, row.shape, row.macs) == ("0", shape, macs)
+    assert row.parameters == sum(array.size for array in layer.params.values())
+    assert row.se == isinstance(layer, nn.SEBlock)
+
+
+def test_the_net_is_left_as_it_was():
+    net = models.build("se_resnet8")
+    before = {name: array.copy() for name, array in net.named_state().items()}
+    cost = cost_of(net)
+    assert all(layer.ops is reference for layer in net.named_layers().values())
+    assert all((net.named_state()[name] == array).all() for name, array in before.items())
+    assert cost.parameters == net.parameter_count
+    assert cost.macs == sum(row.macs for row in cost.layers)
+
+
+def test_cost_grows_with_the_image():
+    small, large = (cost_of(models.build("resnet8"), size).macs for size in ((32, 32), (64, 64)))
+    assert large - 640 == 4 * (small - 640)  # all but the dense layer's 64 x 10
+
+
+def test_messages():
+    with pytest.raises(ValueError, match=r"cost_of: size \(rows\) is 0, expected at least 1"):
+        cost_of(models.build("resnet8"), (0, 32))

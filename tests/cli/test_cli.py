@@ -1,0 +1,159 @@
+"""The command line as a user meets it: help, examples, misuse, interruption."""
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from minise.cli import main
+
+VERBS = ("quickstart", "data", "train", "eval", "summary", "doctor")
+TINY = "train --data shapes10 --limit 96 --val 32 --model se_resnet8 --batch-size 32"
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MINISE_DATA", raising=False)
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setattr("minise.train.setup.SHAPES10_TEST", 40)
+
+
+def call(line, capsys):
+    """Return exit status, standard output and standard error of one command."""
+    try:
+        status = main(shlex.split(line))
+    except SystemExit as stopped:
+        status = stopped.code
+    shown = capsys.readouterr()
+    return status, shown.out, shown.err
+
+
+def helped(verb, capsys):
+    status, out, _ = call(f"{verb} --help", capsys)
+    assert status == 0
+    return out
+
+
+def example(verb, capsys):
+    """Return the example of a verb's help, from "minise" to the paragraph's end."""
+    text = re.search(r"Example:\s+minise\s+(.*?)(?:\n\s*\n|\n╭|$)", helped(verb, capsys), re.DOTALL)
+    return " ".join(text.group(1).split())
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_with_its_own_example(verb, capsys):
+    assert example(verb, capsys).startswith(verb)
+
+
+def test_no_verb_shows_all_verbs(capsys):
+    status, out, _ = call("", capsys)
+    assert status == 0
+    assert all(verb in out for verb in VERBS)
+
+
+def test_the_examples_run(capsys):
+    """All but quickstart's, which has a test of its own; eval reads the run that train left."""
+    for verb, expected in {
+        "train": r"test accuracy \d+\.\d\d% .*\nrun folder: runs/se_resnet8-shapes10-1",
+        "eval": r"test accuracy \d+\.\d\d%, loss .*best.safetensors",
+        "data": r"2,000 images of 3 x 32 x 32, uint8; 10 classes",
+        "summary": "278,206 parameters, 8,484 of them in SE blocks",
+        "doctor": r"openblas|BLAS",
+    }.items():
+        status, out, err = call(example(verb, capsys), capsys)
+        assert (status, err) == (0, "")
+        assert re.search(expected, out)
+
+
+def test_eval_shows_what_train_showed(capsys):
+    _, trained, _ = call(f"{TINY} --epochs 1", capsys)
+    _, evaluated, _ = call("eval runs/se_resnet8-shapes10-1", capsys)
+    accuracy = re.search(r"test accuracy (\S+%)", trained).group(1)
+    assert f"test accuracy {accuracy}" in evaluated
+    assert evaluated.count("\n│") == 10  # a row each class
+    _, last, _ = call("eval runs/se_resnet8-shapes10-1 --checkpoint last --split train", capsys)
+    assert "train accuracy" in last
+
+
+def test_summary_counts(capsys):
+    _, out, _ = call("summary resnet20 --shortcut A", capsys)
+    assert "269,722 parameters, 0 of them in SE blocks" in out
+    assert "40.551 million MACs" in out
+    _, out, _ = call("summary all", capsys)
+    assert {"resnet20", "se_resnet110", "se_wrn_16_8"} <= set(out.split())
+
+
+def test_data_of_all_kinds(capsys):
+    status, out, _ = call("data", capsys)
+    assert status == 0
+    assert all(name in out for name in ("cifar10", "cifar100", "shapes10"))
+    for part in ("train", "test"):
+        for name in ("cat", "dog"):
+            Path(part, name).mkdir(parents=True)
+            Image.new("RGB", (40, 30), (9, 9, 9)).save(Path(part, name, "one.png"))
+    status, out, _ = call("data . --png sheet.png", capsys)
+    assert status == 0
+    assert "2 images of 3 x 32 x 32" in out
+    assert np.asarray(Image.open("sheet.png")).ndim == 3
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("train --model se_resnet21 --data shapes10", "'se_resnet21' is unknown: did you mean"),
+        ("train --data cifar10", "MINISE_DATA"),
+        ("train --data cifar10 --root nowhere", "nowhere"),
+        ("train --data shapes10 --limit 50 --val 50", "50"),
+        ("train --data shapes10 --ops jax", "ops 'jax' is unknown, expected one of reference"),
+        ("train --data shapes10 --limit 50 --val 0 --out /proc/none", "cannot be written"),
+        ("summary se_resnet", "'se_resnet' is unknown: did you mean se_resnet"),
+        ("summary resnet20 --reduction 4", "no SE blocks, but se came: use se_resnet20"),
+        ("eval runs/none", "is not there, expected a checkpoint"),
+        ("data cifar11", "cifar11"),
+        ("data shapes10 --png no/folder/sheet.png", "no/folder"),
+    ],
+)
+def test_misuse_is_one_line_and_status_2(line, message, capsys):
+    status, _, err = call(line, capsys)
+    assert status == 2
+    assert err.startswith("minise: ")
+    assert err.count("\n") == 1
+    assert message in err
+
+
+@pytest.mark.parametrize("line", ["trian", "train --epochs many", "train --epochs 0", "eval"])
+def test_misuse_that_the_parser_sees(line, capsys):
+    status, out, err = call(line, capsys)
+    assert status == 2
+    assert "Traceback" not in out + err
+
+
+def test_divergence_is_one_line_and_status_1(capsys):
+    status, _, err = call(f"{TINY} --rate 1000000 --warmup 0 --epochs 9", capsys)
+    assert status == 1
+    assert re.match(r"minise: the loss is (nan|inf) at step \d+ .*\n$", err)
+
+
+def test_ctrl_c_writes_a_checkpoint_and_exits_130(tmp_path):
+    line = TINY.replace("--limit 96", "--limit 4000")
+    command = [sys.executable, "-m", "minise", *line.split(), "--epochs", "1", "--log-every", "1"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    metrics = tmp_path / "runs" / "se_resnet8-shapes10-1" / "metrics.jsonl"
+    deadline = time.monotonic() + 60
+    while not (metrics.exists() and metrics.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert re.search(r"minise: interrupted after step \d+ of 124; .* is written", err)
+    assert "Traceback" not in err
+    assert (metrics.parent / "last.safetensors").exists()

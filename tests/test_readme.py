@@ -1,0 +1,69 @@
+"""The README is run: its program, its commands, and what it claims to print."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from minise import models
+from minise.ops import reference
+from minise.ops.backends import BACKENDS
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+COMMANDS = [
+    "python3 -m venv .venv && .venv/bin/pip install -q -e . && .venv/bin/minise quickstart",
+    "python3 -m venv .venv && .venv/bin/pip install -q -e '.[test]' && .venv/bin/pytest",
+]
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_first_program_prints_what_stands_below_it(tmp_path):
+    program, printed = blocks("python")[0], blocks("text")[0]
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == printed
+    assert len([line for line in program.splitlines() if line.strip()]) <= 16
+
+
+def test_the_two_commands_stand_first_and_in_ci():
+    shell = blocks("sh")[0].strip().splitlines()
+    assert shell == COMMANDS
+    assert COMMANDS[1] in (ROOT / ".ci" / "run").read_text()
+    assert README.index(COMMANDS[0]) < README.index("```python")
+
+
+def test_the_table_of_ops_is_complete():
+    rows = re.findall(r"^\| `(\w+)` \|(.*)\|$", README, re.MULTILINE)
+    ops = {name.removesuffix("_forward") for name in reference.__all__ if "_forward" in name}
+    assert {name for name, _ in rows} == ops
+    assert all(cells.count("yes") == len(BACKENDS) for _, cells in rows)
+
+
+def test_the_table_of_nets_is_right():
+    """Every number in a row is the count of that net, plain or SE, with one of its shortcuts."""
+    rows = re.findall(
+        r"^\| (\w+) (?:\(.*?\) )?\| ([\d,/ ]+) \| ([\d,/ ]+) \|$", README, re.MULTILINE
+    )
+    assert len(rows) == 5
+    for name, plain, with_se in rows:
+        for cell, net in ((plain, name), (with_se, f"se_{name}")):
+            shortcuts = [{"shortcut": key} for key in "AB"] if name == "resnet20" else [{}]
+            counts = [models.build(net, **shortcut).parameter_count for shortcut in shortcuts]
+            assert cell == " / ".join(f"{count:,}" for count in counts)
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\(([\w./]+)\)", README))))
+def test_linked_files_exist(path):
+    assert (ROOT / path).exists()
