@@ -1,0 +1,110 @@
+"""Random crops, flips and cutouts of a batch, decided by four random words an image."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from minise.data.checks import check_flag, check_integer, check_triple, check_within
+from minise.data.dataset import Bytes
+from minise.data.streams import ROW, Words, below
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Shift, mirror and mask images, each by its own words.
+
+    Parameters
+    ----------
+    crop : int
+        Pixels of border put round the image before a window of its old size is cut out at random.
+    flip : bool
+        Whether every second image, at random, is mirrored left to right.
+    cutout : int
+        Side of a square that is blanked around a random pixel; what juts out is lost. 0 for none.
+    fill : tuple of int
+        Colour of border and square in 0..255, (red, green, blue).
+
+    Notes
+    -----
+    The default fill, black, is what torchvision's RandomCrop(32, padding=4) gives on images not yet
+    normalised, the recipe in common use. He et al. (arXiv:1512.03385) and DeVries & Taylor blank
+    with zero after normalising, which is the mean colour: for theirs pass
+    ``fill=tuple(round(255 * m) for m in mean)``.
+
+    Source: DeVries and Taylor, "Improved regularization of convolutional neural networks with
+    cutout", arXiv:1708.04552. For an even side the square reaches one pixel further up and left
+    of its pixel than down and right, as in their code.
+    """
+
+    crop: int = 4
+    flip: bool = True
+    cutout: int = 0
+    fill: tuple[int, int, int] = (0, 0, 0)
+
+    def __post_init__(self) -> None:
+        check_integer("Augment", "crop", self.crop, 0)
+        check_flag("Augment", "flip", self.flip)
+        check_integer("Augment", "cutout", self.cutout, 0)
+        for channel in check_triple("Augment", "fill", self.fill):
+            if not (channel.is_integer() and 0 <= channel <= 255):
+                raise ValueError(
+                    f"Augment: fill is {self.fill!r}, expected three integers in 0..255: "
+                    "scale means in 0..1 by 255 and round them"
+                )
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Raise ValueError if images of shape (N, 3, H, W) are too small for these settings."""
+        side = min(shape[2:])
+        for name in ("crop", "cutout"):
+            smaller = f"the images are of {shape[2]} x {shape[3]}"
+            check_within("Augment", name, getattr(self, name), 0, side, smaller)
+
+    def __call__(self, images: Bytes, words: Words) -> Bytes:
+        """Return new images, shaped as the old.
+
+        Parameters
+        ----------
+        images : ndarray of shape (N, 3, H, W), uint8
+            Left as they are.
+        words : ndarray of shape (N, 4), uint64
+            Of each image: row of the window, column of the window, flip, and in its upper and
+            lower half row and column of the cutout's centre.
+        """
+        self.check(images.shape)
+        if words.shape != (len(images), ROW):
+            raise ValueError(
+                f"Augment: words has shape {words.shape}, expected ({len(images)}, {ROW}): "
+                "pass a row for each image, as from stream(...).random_raw"
+            )
+        out = self._cropped(images, words) if self.crop else images.copy()
+        if self.flip:
+            mirrored = below(words[:, 2], 2) == 1
+            out[mirrored] = out[mirrored, :, :, ::-1]
+        if self.cutout:
+            self._cut(out, words[:, 3])
+        return out
+
+    def _cropped(self, images: Bytes, words: Words) -> Bytes:
+        N, C, H, W = images.shape
+        padded = np.empty((N, C, H + 2 * self.crop, W + 2 * self.crop), np.uint8)
+        padded[:] = np.array(self.fill, np.uint8)[:, None, None]
+        padded[:, :, self.crop : self.crop + H, self.crop : self.crop + W] = images
+        windows = sliding_window_view(padded, (H, W), axis=(2, 3))
+        top = below(words[:, 0], 2 * self.crop + 1)
+        left = below(words[:, 1], 2 * self.crop + 1)
+        return windows[np.arange(N), :, top, left]
+
+    def _cut(self, out: Bytes, words: Words) -> None:
+        _, _, H, W = out.shape
+        rows = self._span(below(words, H), H)
+        columns = self._span(below(words << np.uint64(32), W), W)
+        hole = rows[:, None, :, None] & columns[:, None, None, :]
+        np.copyto(out, np.array(self.fill, np.uint8)[:, None, None], where=hole)
+
+    def _span(self, centre: NDArray[np.int64], size: int) -> NDArray[np.bool_]:
+        """Return for each centre which of size places the square covers."""
+        start = centre[:, None] - self.cutout // 2
+        place = np.arange(size)
+        return (start <= place) & (place < start + self.cutout)

@@ -1,0 +1,106 @@
+"""Data sets by name: what `--data` means, and what of it is there."""
+
+import difflib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from minise.data.checks import Place, check_choice, check_integer, check_within
+from minise.data.cifar import LAYOUTS, cifar10, cifar100, locate
+from minise.data.dataset import Dataset
+from minise.data.folder import image_folder
+from minise.data.shapes10 import shapes10
+from minise.data.streams import stream
+
+SPLITS = ("train", "test")
+
+
+def names() -> tuple[str, ...]:
+    """Return the data sets that `load` knows by name."""
+    return (*LAYOUTS, "shapes10")
+
+
+def load(
+    source: Place,
+    split: str = "train",
+    *,
+    root: Place | None = None,
+    seed: int = 0,
+    n: int | None = None,
+    size: int = 32,
+) -> Dataset:
+    """Return a data set by name, or from a folder of images.
+
+    Parameters
+    ----------
+    source : str or path
+        One of `names`, or a folder with the sub-folders train and test, each as `image_folder`
+        takes it. A name wins over a folder called the same: write ./cifar10 for that.
+    split : {"train", "test"}
+        Which part.
+    root : path or None
+        Where CIFAR lies; None stands for MINISE_DATA.
+    seed : int
+        Of shapes10.
+    n : int or None
+        Only the first n images. None for all; of shapes10 10,000 to train and 2,000 to test.
+    size : int
+        Rows and columns to which a folder's images are brought.
+
+    Returns
+    -------
+    Dataset
+        A folder's images come in an order shuffled once and for all, so that the last of them
+        serve `hold_out`, and the first n are a fair sample.
+    """
+    check_choice("load", "split", split, SPLITS)
+    if n is not None:
+        check_integer("load", "n", n, 1)
+    if source == "shapes10":
+        return shapes10(split, n or {"train": 10_000, "test": 2_000}[split], seed)
+    if source == "cifar10":
+        dataset = cifar10(root, split)
+    elif source == "cifar100":
+        dataset = cifar100(root, split)
+    else:
+        dataset = _folder(source, split, size)
+    if n is None:
+        return dataset
+    check_within("load", "n", n, 1, len(dataset), f"{source} {split} has no more")
+    return dataset.take(slice(n))
+
+
+def found(root: Place | None = None) -> list[tuple[str, str]]:
+    """Return for each of `names` a sentence on where it is, or why not; reads sizes, not pixels."""
+    states = []
+    for name in names():
+        if name not in LAYOUTS:
+            states.append((name, "built in, drawn as it is needed"))
+            continue
+        try:
+            states.append((name, f"complete in {locate(name, root)}"))
+        except (FileNotFoundError, ValueError) as error:
+            states.append((name, str(error).removeprefix(f"{name}: ")))
+    return states
+
+
+def _folder(source: Place, split: str, size: int) -> Dataset:
+    path = Path(source).expanduser()
+    if not path.is_dir():
+        close = difflib.get_close_matches(str(source), names(), n=2, cutoff=0.4)
+        hint = f" Did you mean {' or '.join(close)}?" if close else ""
+        raise ValueError(
+            f"load: source is {str(source)!r}, expected one of {', '.join(names())}, or a folder "
+            f"that has train/ and test/ with a sub-folder for each class.{hint}"
+        )
+    parts = {part: path / part for part in SPLITS}
+    for part in parts.values():
+        if not part.is_dir():
+            raise ValueError(
+                f"load: {path} has no folder {part.name}/, expected train/ and test/ with a "
+                "sub-folder for each class: move the classes into them"
+            )
+    dataset = replace(image_folder(parts[split], size), name=str(source))
+    order = np.argsort(stream(0, 0, "folder").random_raw(len(dataset)), kind="stable")
+    return dataset.take(order)

@@ -1,0 +1,104 @@
+"""Augmentation against a loop that does to one image after another what the words say."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minise.data import Augment
+from minise.data.streams import rows, stream
+
+few = settings(deadline=None, max_examples=40)
+SIZES = st.tuples(st.integers(1, 6), st.integers(4, 9), st.integers(4, 9))
+FILLS = st.tuples(*[st.integers(0, 255)] * 3)
+
+
+def high(word, bound):
+    return (int(word) >> 32) * bound >> 32
+
+
+def one(image, words, augment):
+    """Augment one image in plain Python, pixel by pixel."""
+    _, H, W = image.shape
+    c, side = augment.crop, augment.cutout
+    top, left = high(words[0], 2 * c + 1) - c, high(words[1], 2 * c + 1) - c
+    flip = augment.flip and int(words[2]) >> 63
+    row, column = high(words[3], H), high(int(words[3]) << 32 & (2**64 - 1), W)
+    out = np.empty_like(image)
+    for i in range(H):
+        for j in range(W):
+            y, x = i + top, (W - 1 - j if flip else j) + left
+            inside = 0 <= y < H and 0 <= x < W
+            cut = 0 <= i - row + side // 2 < side and 0 <= j - column + side // 2 < side
+            out[:, i, j] = image[:, y, x] if inside and not cut else augment.fill
+    return out
+
+
+@few
+@given(SIZES, st.integers(0, 4), st.booleans(), st.integers(0, 4), FILLS, st.integers(0, 2**32))
+def test_against_one_by_one(size, crop, flip, cutout, fill, seed):
+    N, H, W = size
+    images = np.random.default_rng(seed).integers(0, 256, (N, 3, H, W), np.uint8)
+    before = images.copy()
+    words = rows(stream(seed, 0, "augment"), 0, N)
+    augment = Augment(crop, flip, cutout, fill)
+    out = augment(images, words)
+    expected = np.stack([one(*pair, augment) for pair in zip(images, words, strict=True)])
+    np.testing.assert_array_equal(out, expected)
+    np.testing.assert_array_equal(images, before)
+    assert not np.shares_memory(out, images)
+    assert out.flags.c_contiguous
+
+
+def test_every_window_and_both_mirrors_turn_up():
+    image = np.arange(25, dtype=np.uint8).reshape(1, 1, 5, 5).repeat(3, axis=1)
+    images = image.repeat(2000, axis=0)
+    out = Augment(crop=1)(images, rows(stream(0, 0, "augment"), 0, 2000))
+    kinds, counts = np.unique(out.reshape(2000, -1), axis=0, return_counts=True)
+    assert len(kinds) == 3 * 3 * 2
+    # 2000 / 18 = 111 each, standard deviation 10: five of them either way
+    assert counts.min() > 60
+    assert counts.max() < 162
+
+
+def test_nothing_asked_nothing_done():
+    images = np.arange(2 * 3 * 4 * 4, dtype=np.uint8).reshape(2, 3, 4, 4)
+    words = rows(stream(0, 0, "augment"), 0, 2)
+    np.testing.assert_array_equal(Augment(crop=0, flip=False)(images, words), images)
+
+
+def test_cutout_covers_its_square():
+    """Far from the border a square of 4 x 4 is lost; at a corner, a quarter of it."""
+    images = np.full((2, 3, 32, 32), 255, np.uint8)
+    middle, corner = (16 << 59) + (16 << 27), 0  # 16 of 32 rows: half of the word's upper half
+    words = np.array([[0, 0, 0, middle], [0, 0, 0, corner]], np.uint64)
+    out = Augment(crop=0, flip=False, cutout=4)(images, words)
+    expected = images.copy()
+    expected[0, :, 14:18, 14:18] = 0
+    expected[1, :, :2, :2] = 0
+    np.testing.assert_array_equal(out, expected)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (dict(crop=-1), "crop is -1, expected at least 0"),
+        (dict(cutout=-2), "cutout is -2, expected at least 0"),
+        (dict(fill=(0, 0)), r"fill is \(0, 0\), expected three numbers"),
+        (dict(fill=(0, 0, 256)), r"fill is .*, expected three integers in 0\.\.255"),
+        (dict(fill=(0.49, 0.48, 0.45)), r"fill is .*: scale means in 0\.\.1 by 255"),
+    ],
+)
+def test_settings(settings, message):
+    with pytest.raises(ValueError, match=f"Augment: {message}"):
+        Augment(**settings)
+
+
+def test_calls():
+    images, words = np.zeros((2, 3, 4, 6), np.uint8), np.zeros((2, 4), np.uint64)
+    with pytest.raises(ValueError, match="crop is 5, expected at most 4: the images are of 4 x 6"):
+        Augment(crop=5)(images, words)
+    with pytest.raises(ValueError, match="cutout is 5, expected at most"):
+        Augment(cutout=5)(images, words)
+    with pytest.raises(ValueError, match=r"words has shape \(1, 4\), expected \(2, 4\)"):
+        Augment()(images, words[:1])

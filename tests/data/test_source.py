@@ -1,0 +1,42 @@
+"""Data sets by name."""
+
+import numpy as np
+import pytest
+
+from minise.data import found, load, names, shapes10
+
+
+def test_names_are_what_found_tells_of():
+    assert names() == ("cifar10", "cifar100", "shapes10")
+    assert tuple(name for name, _ in found()) == names()
+
+
+def test_shapes10_by_name():
+    assert len(load("shapes10", "test")) == 2000
+    some = load("shapes10", "train", seed=5, n=30)
+    np.testing.assert_array_equal(some.images, shapes10("train", 30, seed=5).images)
+
+
+def test_cifar_by_name(tmp_path):
+    for name in (*(f"data_batch_{k}.bin" for k in range(1, 6)), "test_batch.bin"):
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(30_730_000)
+    assert len(load("cifar10", "test", root=tmp_path)) == 10_000
+    assert len(load("cifar10", "test", root=tmp_path, n=12)) == 12
+    with pytest.raises(ValueError, match="n is 10001, expected at most 10000: cifar10 test has no"):
+        load("cifar10", "test", root=tmp_path, n=10_001)
+
+
+def test_unknown_names():
+    with pytest.raises(
+        ValueError,
+        match=r"source is 'cifra10', expected one of cifar10, cifar100, "
+        r"shapes10, or a folder .*\. Did you mean cifar10",
+    ):
+        load("cifra10")
+    with pytest.raises(ValueError, match=r"source is 'imagenet'.* each class\.$"):
+        load("imagenet")
+    with pytest.raises(ValueError, match="split is 'val', expected one of train, test"):
+        load("shapes10", "val")
+    with pytest.raises(ValueError, match="n is 0, expected at least 1"):
+        load("shapes10", n=0)
