@@ -1,5 +1,6 @@
 """Check a hand-written backward pass against its forward pass."""
 
-from minise.gradcheck.check import assert_gradients
+from minise.gradcheck.check import assert_gradients, check
+from minise.gradcheck.report import ArgumentReport, Report
 
-__all__ = ["assert_gradients"]
+__all__ = ["ArgumentReport", "Report", "assert_gradients", "check"]

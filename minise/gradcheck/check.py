@@ -1,128 +1,388 @@
-"""Check a backward pass against its forward pass: by a complex step, or by finite differences."""
+"""Check a backward pass against its forward pass.
 
-from collections.abc import Callable, Sequence
+Let J be the derivative of forward in one argument, u a random direction of that argument and dout a
+random gradient of the output. Then ``<dout, J u> == <J.T dout, u>``: a few runs of forward give the
+left side (slopes.py), one of backward the right. One random direction touches every number of the
+gradient, so a mistake anywhere shows, and costs as much as a few steps of training.
+
+dout has to be random. All ones would ask for the gradient of ``out.sum()``, which is zero whatever
+backward does for batch norm and for softmax; and the sum of squares is as blind.
+
+The two sides may differ by what arithmetic can lose, and by no tuned constant: every number may be
+rounded once for each number that the op has, because no sum is longer; and a difference adds its
+own truncation error, which is seen by halving the step.
+"""
+
+import time
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
 
+from minise.gradcheck.adapters import by_name, parameter_names, takes_complex
+from minise.gradcheck.diagnose import Case, Diagnosis, diagnose
+from minise.gradcheck.report import NOT_SMOOTH, RIGHT, WRONG, ArgumentReport, Entry, Report
+from minise.gradcheck.slopes import (
+    EPS,
+    Outputs,
+    Slope,
+    central_slope,
+    complex_slope,
+    linear_slope,
+    norm,
+)
 from minise.ops.checks import Array, check_choice
 
-EPS = float(np.finfo(np.float64).eps)
-MODES = ("directional", "complex_step")
-STEPS = 2.0 ** -np.arange(17, 30, 4)  # the first is about the cube root of EPS: best if no kink
-TINY = 2.0**-100  # of a complex step: nothing is subtracted, so it cannot be too small
+MODES = ("auto", "directional", "complex_step", "jacobian")
+LOOKED_AT = 2000  # entries of a wrong gradient at most, for the diagnosis
+SHOWN = 3  # wrong entries
 
 
 def assert_gradients(
     forward: Callable[..., Any],
     backward: Callable[..., Any],
-    inputs: Sequence[Array | None],
+    inputs: Sequence[Any],
     rng: np.random.Generator | None = None,
-    *,
-    mode: str = "directional",
-    branches: Callable[[Any], Array] | None = None,
-) -> None:
-    """Assert that backward is the transpose of forward's derivative at the given inputs.
-
-    Parameters
-    ----------
-    forward : callable
-        Maps the inputs to ``(out, cache)``.
-    backward : callable
-        Maps ``(dout, cache)`` to one gradient per input.
-    inputs : sequence of ndarray or None
-        Where to check, in float64. An input that is None, integer or boolean must get None.
-    rng : numpy.random.Generator, optional
-        Draws the directions; None draws from seed 0.
-    mode : {"directional", "complex_step"}
-        How forward's slope is found: by central differences, or, where forward takes complex
-        numbers, by a complex step; then it is exact but for rounding.
-    branches : callable, optional
-        The op's branches(cache): finite differences then never step across a kink.
+    **settings: Any,
+) -> Report:
+    """Assert that backward is the transpose of forward's derivative; takes what `check` takes.
 
     Raises
     ------
     AssertionError
-        Naming the input whose gradient is wrong, and both numbers.
-    ValueError
-        If the inputs are too close to a kink for any step, or the mode is unknown.
-
-    Notes
-    -----
-    Let J be the derivative of forward in one input, u a random direction of that input and dout a
-    random gradient of the output. Then ``<dout, J u> == <J.T dout, u>``: a few runs of forward give
-    the left side, one of backward the right. dout has to be random. All ones would ask for the
-    gradient of ``out.sum()``, which is zero everywhere for batch norm and for softmax.
-
-    The tolerance is what can be lost: every number may be rounded once for each number that the
-    op has, because no sum is longer; and a difference adds its own truncation error.
+        With the report, which begins with the first gradient that is wrong.
     """
-    check_choice("assert_gradients", "mode", mode, MODES)
-    rng = np.random.default_rng(0) if rng is None else rng
-    out, cache = forward(*inputs)
-    dout = np.asarray(rng.standard_normal(out.shape))
-    gradients = backward(dout, cache)
-    if len(gradients) != len(inputs):
-        raise AssertionError(f"{len(gradients)} gradients for {len(inputs)} inputs")
-    count = out.size + sum(value.size for value in inputs if value is not None)
-    for k, (value, gradient) in enumerate(zip(inputs, gradients, strict=True)):
-        if value is None or value.dtype.kind != "f":
-            if gradient is not None:
-                raise AssertionError(f"input {k}: a gradient where None is expected")
-            continue
-        if gradient is None or gradient.shape != value.shape:
-            got = None if gradient is None else gradient.shape
-            raise AssertionError(f"input {k}: gradient of shape {got} is not {value.shape}")
-        u = np.asarray(rng.standard_normal(value.shape))
-        if mode == "complex_step":
-            slope, truncation, magnified = _complex_slope(forward, inputs, k, u), 0.0, 1.0
-        else:
-            slope, truncation, magnified = _slope(forward, inputs, k, u, dout, branches)
-        numeric = np.vdot(dout, slope)
-        exact = np.vdot(gradient, u)
-        size = np.linalg.norm(dout) * (np.linalg.norm(slope) + np.linalg.norm(out) * magnified)
-        size += np.linalg.norm(gradient) * np.linalg.norm(u)
-        tolerance = truncation + count * EPS * size
-        if not abs(numeric - exact) <= tolerance:
-            raise AssertionError(
-                f"input {k}: forward's slope is {numeric:.12g}, backward gives {exact:.12g}, "
-                f"apart by {abs(numeric - exact):.1e} where {tolerance:.1e} is allowed"
-            )
+    report = check(forward, backward, inputs, rng, **settings)
+    if not report.ok:
+        first = report.problem or report.failures[0].sentence()
+        raise AssertionError(f"{first}\n{report}")
+    return report
 
 
-def _moved(inputs: Sequence[Array | None], k: int, step: Array) -> list[Array | None]:
-    return [step + a if i == k and a is not None else a for i, a in enumerate(inputs)]
-
-
-def _complex_slope(
-    forward: Callable[..., Any], inputs: Sequence[Array | None], k: int, u: Array
-) -> Array:
-    """Return J u = imag(forward(value + i t u)) / t for a tiny t."""
-    promoted = [a.astype(complex) if a is not None and a.dtype.kind == "f" else a for a in inputs]
-    out, _ = forward(*_moved(promoted, k, 1j * TINY * u))
-    return out.imag / TINY
-
-
-def _slope(
+def check(
     forward: Callable[..., Any],
-    inputs: Sequence[Array | None],
-    k: int,
-    u: Array,
-    dout: Array,
-    branches: Callable[[Any], Array] | None,
-) -> tuple[Array, float, float]:
-    """Return J u by a central difference, a bound on <dout, its truncation error>, and 1 / step.
+    backward: Callable[..., Any],
+    inputs: Sequence[Any],
+    rng: np.random.Generator | None = None,
+    *,
+    mode: str = "auto",
+    branches: Callable[[Any], Any] | None = None,
+    linear: Collection[str | int] = (),
+    names: Sequence[str] | None = None,
+) -> Report:
+    """Check a backward at the given inputs and report on every gradient.
 
-    Twice the step makes four times the truncation error, so the change between the two is three
-    times the error of the smaller.
+    Parameters
+    ----------
+    forward : callable
+        Maps the inputs to ``(out, cache)``; out is an array or a tuple of arrays, the cache
+        anything. Pairs of other shapes: see minise.gradcheck.adapters.
+    backward : callable
+        Maps ``(dout, cache)`` to one gradient per input, as a tuple, a list, a dict by the names of
+        forward's parameters (with or without a leading d), or one array.
+    inputs : sequence of ndarray or None
+        Where to check, in float64. An input that is None, integer or boolean must get None.
+    rng : numpy.random.Generator, optional
+        Draws dout and the directions; None draws from seed 0.
+    mode : {"auto", "directional", "complex_step", "jacobian"}
+        "directional": one random direction an argument, by fourth-order differences.
+        "complex_step": the same, exact but for rounding, where forward takes complex numbers.
+        "jacobian": every entry of every gradient, by differences. "auto" is "complex_step" for
+        minise's reference ops and nets that call them, else "directional".
+    branches : callable, optional
+        Maps the cache to integers that tell which side of every kink forward was on, such as
+        ``relu_branches``: then no difference is taken across a kink.
+    linear : collection of str or int
+        Names or places of arguments in which forward is linear: a step of one is then exact.
+    names : sequence of str, optional
+        Of the arguments; by default those of forward's parameters.
+
+    Returns
+    -------
+    Report
+        ``report.ok``; print it to read it, ``report.to_json()`` for tools.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the mode is unknown, or an input is neither None nor an array of float64, integers or
+        booleans.
+
+    Examples
+    --------
+    >>> def forward(x):
+    ...     return x * x, x
+    >>> def backward(dout, x):
+    ...     return (dout * x,)  # forgets the 2
+    >>> print(check(forward, backward, [np.array([1.0, 2.0, 3.0])]).arguments[0].diagnosis.kind)
+    factor
     """
-    for step in STEPS:
-        runs = [forward(*_moved(inputs, k, m * step * u)) for m in (-2, -1, 1, 2)]
-        if branches is None or all(
-            np.array_equal(branches(runs[0][1]), branches(cache)) for _, cache in runs
-        ):
-            far2, far1, near1, near2 = (out for out, _ in runs)
-            near = (near1 - far1) / (2 * step)
-            wide = (near2 - far2) / (4 * step)
-            return near, float(abs(np.vdot(dout, wide - near))), float(1 / step)
-    raise ValueError(f"input {k}: a kink is nearer than {2 * STEPS[-1]:.0e} steps; move the inputs")
+    started = time.perf_counter()
+    check_choice("check", "mode", mode, MODES)
+    names = list(names or parameter_names(forward, len(inputs)))[: len(inputs)]
+    _check_inputs(inputs, names)
+    if mode == "auto":
+        mode = "complex_step" if takes_complex(forward) else "directional"
+    rng = np.random.default_rng(0) if rng is None else rng
+    title = getattr(getattr(forward, "func", forward), "__name__", "forward")
+    pair = _Pair(forward, branches, inputs, mode, {_place(one, names) for one in linear})
+    pair.start(rng)
+    try:
+        gradients = _as_tuple(forward, backward(pair.dout, pair.cache))
+    except ValueError as error:
+        return Report(title, mode, (), time.perf_counter() - started, str(error))
+    if len(gradients) != len(inputs):
+        problem = f"{len(gradients)} gradients for {len(inputs)} inputs"
+        return Report(title, mode, (), time.perf_counter() - started, problem)
+    found = tuple(
+        _one(pair, k, names[k], gradient, rng) for k, gradient in enumerate(map(host, gradients))
+    )
+    found = tuple(_explained(pair, one, gradients, names) for one in found)
+    return Report(title, mode, found, time.perf_counter() - started)
+
+
+class _Pair:
+    """Forward at a place, its random dout, and its slopes along any direction."""
+
+    def __init__(
+        self,
+        forward: Callable[..., Any],
+        branches: Callable[[Any], Any] | None,
+        inputs: Sequence[Any],
+        mode: str,
+        linear: set[int],
+    ) -> None:
+        self.forward, self.branches, self.mode, self.linear = forward, branches, mode, linear
+        self.inputs = list(inputs)
+        self.promoted = [_promoted(value) for value in inputs] if mode == "complex_step" else []
+
+    def start(self, rng: np.random.Generator) -> None:
+        """Run forward once and draw dout, shaped as out."""
+        out, self.cache = self.forward(*self.inputs)
+        outs = _outputs(out)
+        self.douts: Outputs = tuple(np.asarray(rng.standard_normal(one.shape)) for one in outs)
+        self.dout = _shaped_as(out, self.douts)
+        sizes = [host(value).size for value in self.inputs if value is not None]
+        self.count = sum(one.size for one in outs) + sum(sizes)
+
+    def slope(self, k: int, u: Array) -> Slope:
+        """Return the slope of <dout, out> when input k moves along u."""
+        inputs = self.promoted if self.mode == "complex_step" else self.inputs
+
+        def line(t: Any) -> tuple[Outputs, Any]:
+            moved = list(inputs)
+            moved[k] = moved[k] + like(t * u, moved[k])
+            out, cache = self.forward(*moved)
+            return _outputs(out), cache
+
+        if self.mode == "complex_step":
+            return complex_slope(line, self.douts, self.count)
+        if k in self.linear:
+            return linear_slope(line, self.douts, self.count)
+        return central_slope(line, self.douts, self.count, self.branches)
+
+    def allowed(self, slope: Slope, gradient: Array, u: Array) -> float:
+        """Return by how much the slope and <gradient, u> may differ."""
+        return slope.error + self.count * EPS * norm((gradient,)) * norm((u,))
+
+
+def _one(
+    pair: _Pair, k: int, name: str, gradient: Array | None, rng: np.random.Generator
+) -> ArgumentReport:
+    """Check the gradient of input k, along a random direction or entry by entry."""
+    value = host(pair.inputs[k])
+    shape = () if value is None else value.shape
+    if value is None or value.dtype.kind not in "fc":
+        problem = "" if gradient is None else "a gradient where None is expected"
+        return ArgumentReport(k, name, shape, WRONG if problem else RIGHT, problem=problem)
+    if gradient is None or gradient.shape != shape:
+        got = None if gradient is None else gradient.shape
+        return ArgumentReport(
+            k, name, shape, WRONG, problem=f"gradient of shape {got} is not {shape}"
+        )
+    if not np.isfinite(gradient).all():
+        return ArgumentReport(k, name, shape, WRONG, problem="the gradient has NaN or infinity")
+    if pair.mode == "jacobian":
+        return _every_entry(pair, k, name, gradient)
+    u = np.asarray(rng.standard_normal(shape))
+    slope = pair.slope(k, u)
+    exact = float(np.vdot(gradient, u))
+    allowed = pair.allowed(slope, gradient, u)
+    verdict = RIGHT if abs(exact - slope.value) <= allowed else WRONG
+    return ArgumentReport(
+        k,
+        name,
+        shape,
+        verdict if slope.smooth else NOT_SMOOTH,
+        exact,
+        slope.value,
+        allowed,
+        slope.step,
+        slope.tried,
+        slope.crossed,
+    )
+
+
+def _every_entry(pair: _Pair, k: int, name: str, gradient: Array) -> ArgumentReport:
+    """Check every entry of a gradient and report the worst."""
+    slopes = _entries(pair, k, gradient.shape)
+    entries, verdict, worst, worst_by = [], RIGHT, None, -1.0
+    for place, (u, slope) in slopes.items():
+        exact = float(gradient[place])
+        allowed = pair.allowed(slope, gradient, u)
+        excess = abs(exact - slope.value) / max(allowed, 1e-300)
+        if not slope.smooth:
+            verdict = NOT_SMOOTH if verdict == RIGHT else verdict
+            continue
+        if excess > worst_by:
+            worst, worst_by = (exact, slope, allowed), excess
+        if not excess <= 1:
+            verdict = WRONG
+            entries.append(Entry(place, exact, slope.value))
+    tried = sum(slope.tried for _, slope in slopes.values())
+    crossed = sum(slope.crossed for _, slope in slopes.values())
+    exact, slope, allowed = worst or (0.0, Slope(0.0, 0.0, 0.0, 0, 0, False), 0.0)
+    return ArgumentReport(
+        k,
+        name,
+        gradient.shape,
+        verdict,
+        exact,
+        slope.value,
+        allowed,
+        slope.step,
+        tried,
+        crossed,
+        entries=_worst_first(entries),
+        wrong_share=len(entries) / gradient.size,
+    )
+
+
+def _explained(
+    pair: _Pair, one: ArgumentReport, gradients: Sequence[Any], names: Sequence[str]
+) -> ArgumentReport:
+    """Add to a wrong gradient its worst entries and a diagnosis."""
+    size = int(np.prod(one.shape))
+    if one.verdict != WRONG or one.problem or size > LOOKED_AT:
+        return one
+    right, wrong = numeric_gradient(pair, one.index), host(gradients[one.index])
+    off = abs(wrong - right) > 1e-6 * (abs(right) + norm((right,)) / np.sqrt(size))
+    entries = [
+        Entry(tuple(map(int, place)), float(wrong[tuple(place)]), float(right[tuple(place)]))
+        for place in np.argwhere(off)
+    ]
+    alike = [
+        k
+        for k, value in enumerate(pair.inputs)
+        if k != one.index and value is not None and host(value).shape == one.shape
+    ]
+    others = {
+        names[k]: numeric_gradient(pair, k) for k in alike if pair.inputs[k].dtype.kind == "f"
+    }
+    value = host(pair.inputs[one.index])
+    answer: Diagnosis = diagnose(Case(wrong, right, value, others, _sizes(pair)))
+    return ArgumentReport(
+        **{
+            **vars(one),
+            "entries": _worst_first(entries),
+            "wrong_share": len(entries) / max(size, 1),
+            "diagnosis": answer,
+        }
+    )
+
+
+def numeric_gradient(pair: _Pair, k: int) -> Array:
+    """Return forward's slope along every entry of input k."""
+    shape = host(pair.inputs[k]).shape
+    right = np.zeros(shape)
+    for place, (_, slope) in _entries(pair, k, shape).items():
+        right[place] = slope.value if np.isfinite(slope.value) else 0.0
+    return right
+
+
+def _entries(
+    pair: _Pair, k: int, shape: tuple[int, ...]
+) -> dict[tuple[int, ...], tuple[Array, Slope]]:
+    found = {}
+    for place in np.ndindex(*shape):
+        u = np.zeros(shape)
+        u[place] = 1.0
+        found[place] = u, pair.slope(k, u)
+    return found
+
+
+def _worst_first(entries: list[Entry]) -> tuple[Entry, ...]:
+    return tuple(sorted(entries, key=lambda one: -abs(one.exact - one.numeric))[:SHOWN])
+
+
+def _sizes(pair: _Pair) -> dict[str, int]:
+    """Return the sizes that factors are made of, read off the first input and out."""
+    sizes = {}
+    shape = host(pair.inputs[0]).shape if pair.inputs[0] is not None else ()
+    if len(shape) == 4:
+        N, C, H, W = map(int, shape)
+        sizes = {"N": N, "H*W": H * W, "N*H*W": N * H * W, "C": C}
+    elif shape:
+        sizes = {"N": shape[0], "size": int(np.prod(shape)), "last axis": shape[-1]}
+    windows = pair.douts[0].shape[2:]
+    return {**sizes, "OH*OW": int(np.prod(windows))} if len(windows) == 2 else sizes
+
+
+def host(array: Any) -> Any:
+    """Return an array of any library as NumPy's; None stays None."""
+    if array is None or isinstance(array, np.ndarray):
+        return array
+    return np.asarray(array.get() if hasattr(array, "get") else array)
+
+
+def like(array: Array, model: Any) -> Any:
+    """Return a NumPy array as one of the model's library."""
+    if isinstance(model, np.ndarray | np.generic):
+        return array
+    import sys
+
+    return sys.modules[type(model).__module__.partition(".")[0]].asarray(array)
+
+
+def _outputs(out: Any) -> Outputs:
+    return tuple(map(host, out)) if isinstance(out, tuple | list) else (host(out),)
+
+
+def _shaped_as(out: Any, douts: Outputs) -> Any:
+    if not isinstance(out, tuple | list):
+        return like(douts[0], out)
+    parts = [like(dout, one) for dout, one in zip(douts, out, strict=True)]
+    return type(out)(*parts) if hasattr(out, "_fields") else type(out)(parts)
+
+
+def _as_tuple(forward: Callable[..., Any], gradients: Any) -> tuple[Any, ...]:
+    if isinstance(gradients, dict):
+        return by_name(forward, gradients)
+    return tuple(gradients) if isinstance(gradients, tuple | list) else (gradients,)
+
+
+def _promoted(value: Any) -> Any:
+    return value.astype(complex) if value is not None and value.dtype.kind == "f" else value
+
+
+def _place(one: str | int, names: Sequence[str]) -> int:
+    if isinstance(one, str) and one not in names:
+        raise ValueError(f"check: linear names {one!r}, expected any of {', '.join(names)}")
+    return names.index(one) if isinstance(one, str) else one
+
+
+def _check_inputs(inputs: Sequence[Any], names: Sequence[str]) -> None:
+    for name, value in zip(names, inputs, strict=True):
+        if value is None:
+            continue
+        dtype = getattr(value, "dtype", None)
+        if dtype is None:
+            kind = type(value).__name__
+            raise TypeError(
+                f"check: {name} is a {kind}, expected an array: pass np.asarray({name})"
+            )
+        if dtype.kind == "f" and dtype != np.float64:
+            raise TypeError(
+                f"check: {name} has dtype {dtype}, expected float64: finite differences have no "
+                f"digits left in less; pass {name}.astype(np.float64)"
+            )

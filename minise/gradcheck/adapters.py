@@ -1,0 +1,123 @@
+"""Pairs of other shapes, made ``forward(*inputs) -> (out, cache)``, ``backward(dout, cache)``.
+
+The check takes plain functions. What people have is often a little different: gradients in a dict,
+a forward that returns no cache, a layer that keeps its cache and parameters to itself. Each adapter
+here is a few lines that make it the same.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+REFERENCE = "minise.ops.reference"
+
+Pair = tuple[Callable[..., Any], Callable[..., Any]]
+
+
+def by_name(forward: Callable[..., Any], gradients: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return gradients in the order of forward's parameters, from a dict of "dx" or "x" to array.
+
+    Raises
+    ------
+    ValueError
+        If the dict has a key that is no parameter's.
+    """
+    names = parameter_names(forward, len(gradients))
+    known = {*names, *(f"d{name}" for name in names)}
+    if not gradients.keys() <= known:
+        unknown = ", ".join(sorted(gradients.keys() - known))
+        raise ValueError(
+            f"backward returns {unknown}, expected keys of {', '.join(f'd{n}' for n in names)}"
+        )
+    return tuple(gradients.get(f"d{name}", gradients.get(name)) for name in names)
+
+
+def parameter_names(function: Callable[..., Any], count: int) -> list[str]:
+    """Return the names of a function's positional parameters, or x0, x1, … where it has none."""
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        parameters = []
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    names = [parameter.name for parameter in parameters if parameter.kind in kinds]
+    return names if len(names) >= count else [f"x{i}" for i in range(count)]
+
+
+def without_cache(forward: Callable[..., Any], backward: Callable[..., Any]) -> Pair:
+    """Adapt ``forward(*inputs) -> out`` and ``backward(dout, *inputs) -> gradients``.
+
+    Examples
+    --------
+    >>> from minise.gradcheck import check
+    >>> pair = without_cache(lambda a, b: a * b, lambda dout, a, b: (dout * b, dout * a))
+    >>> check(*pair, [np.ones(3), np.arange(3.0)]).ok
+    True
+    """
+
+    def with_cache(*inputs: Any) -> tuple[Any, Any]:
+        return forward(*inputs), inputs
+
+    with_cache.__signature__ = inspect.signature(forward)  # type: ignore[attr-defined]
+    return with_cache, lambda dout, inputs: backward(dout, *inputs)
+
+
+def layer(
+    layer: Any, training: bool | None = None, state: Sequence[dict[str, Any]] | None = None
+) -> tuple[Callable[..., Any], Callable[..., Any], dict[str, Any]]:
+    """Adapt a layer or a whole net with forward, backward, params and grads.
+
+    Parameters
+    ----------
+    layer : object
+        With ``forward(x)`` or ``forward(x, training)`` and ``backward(dout)``, and ``params`` and
+        ``grads``, dicts of arrays by name; or a net of minise, whose sublayers have those.
+    training : bool, optional
+        Passed to forward; None passes nothing.
+    state : sequence of dict, optional
+        Further dicts of arrays that forward changes (running statistics); every forward starts
+        from what they hold now. A net of minise names its own.
+
+    Returns
+    -------
+    forward, backward : callable
+        forward(x, *params) and backward(dout, cache).
+    params : dict of str to ndarray
+        The parameters as they are now, by name: inputs are ``[x, *params.values()]``.
+    """
+    parts = layer.named_layers() if hasattr(layer, "named_layers") else {"": layer}
+    slots = {
+        f"{path}.{name}".removeprefix("."): (part, name)
+        for path, part in parts.items()
+        for name in part.params
+    }
+    held = [*(getattr(part, "state", {}) for part in parts.values()), *(state or ())]
+    start = [{name: np.array(array) for name, array in one.items()} for one in held]
+    flags = () if training is None else (training,)
+
+    def forward(x: Any, *params: Any) -> tuple[Any, None]:
+        for (part, name), value in zip(slots.values(), params, strict=True):
+            part.params[name] = value
+        for one, values in zip(held, start, strict=True):
+            one.update({name: array.astype(x.dtype) for name, array in values.items()})
+        return layer.forward(x, *flags), None
+
+    def backward(dout: Any, cache: None) -> tuple[Any, ...]:
+        dx = layer.backward(dout)
+        return dx, *(part.grads[name] for part, name in slots.values())
+
+    if parts.keys() != {""} or hasattr(layer, "ops"):
+        forward.complex_step = all(  # type: ignore[attr-defined]
+            getattr(part.ops, "__name__", "") == REFERENCE for part in parts.values()
+        )
+    return forward, backward, {key: part.params[name] for key, (part, name) in slots.items()}
+
+
+def takes_complex(forward: Callable[..., Any]) -> bool:
+    """Tell whether forward is known to take complex numbers: it is, or calls, our reference."""
+    while isinstance(forward, functools.partial):
+        forward = forward.func
+    module = getattr(forward, "__module__", None) or ""
+    return getattr(forward, "complex_step", module.startswith(f"{REFERENCE}."))

@@ -1,0 +1,192 @@
+"""What a wrong gradient looks like: compare it with the right one and name the likely mistake.
+
+Each rule knows one way in which backward passes go wrong, and says so if it explains the wrong
+gradient to within the accuracy of the right one. A rule that explains less comes later.
+"""
+
+from collections.abc import Callable, Iterator
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+
+from minise.ops.checks import Array
+
+CLOSE = 1e-5  # relative: far above the error of the right gradient, far below a chance match
+
+
+class Case(NamedTuple):
+    """A wrong gradient beside the right one."""
+
+    wrong: Array  # what backward gave
+    right: Array  # forward's slope, entry by entry
+    value: Array  # the argument itself
+    others: dict[str, Array]  # the right gradients of the other arguments, by name
+    sizes: dict[str, int]  # sizes that factors are made of, by name, such as N and H*W
+
+
+class Diagnosis(NamedTuple):
+    """A likely mistake."""
+
+    kind: str  # a short name, such as "sign"
+    text: str  # what to look for
+
+
+def diagnose(case: Case) -> Diagnosis:
+    """Return the first rule's answer that explains the wrong gradient."""
+    for rule in RULES:
+        for answer in rule(case):
+            return answer
+    share = float((abs(case.wrong - case.right) > CLOSE * _size(case.right)).mean())
+    return Diagnosis("unknown", f"no known pattern: {share:.0%} of its entries are wrong")
+
+
+def _size(array: Array) -> float:
+    return float(np.sqrt((array * array).mean())) + 1e-300
+
+
+def _same(a: Array, b: Array) -> bool:
+    return a.shape == b.shape and _size(a - b) <= CLOSE * _size(b)
+
+
+def _zero(case: Case) -> Iterator[Diagnosis]:
+    if _size(case.right) > 1e-12 and not case.wrong.any():
+        yield Diagnosis("zero", "it is zero: the argument's gradient is not computed, or dropped")
+
+
+def _not_finite(case: Case) -> Iterator[Diagnosis]:
+    if not np.isfinite(case.wrong).all():
+        yield Diagnosis("not finite", "it has NaN or infinity: a division by zero, or an overflow")
+
+
+def _should_be_zero(case: Case) -> Iterator[Diagnosis]:
+    if _size(case.right) <= 1e-9 * _size(case.wrong):
+        yield Diagnosis("should be zero", "out does not depend on the argument, but it is not zero")
+
+
+def _factor(case: Case) -> Iterator[Diagnosis]:
+    scale = float(np.vdot(case.right, case.wrong) / np.vdot(case.right, case.right))
+    if scale == 0 or not _same(case.wrong, scale * case.right):
+        return
+    if abs(scale + 1) < CLOSE:
+        yield Diagnosis("sign", "it has the wrong sign")
+    if abs(scale - 2) < CLOSE:
+        yield Diagnosis("factor 2", "it is twice too large: accumulated twice, or a square's 2")
+    for name, size in case.sizes.items():
+        if size > 1 and abs(scale - size) < CLOSE * size:
+            text = f"it is {name} = {size} times too large: a mean whose 1/({name}) is missing"
+            yield Diagnosis(f"factor {name}", text)
+        if size > 1 and abs(scale * size - 1) < CLOSE:
+            text = f"it is {name} = {size} times too small: divided once too often, or a mean "
+            yield Diagnosis(f"factor 1/{name}", f"{text}instead of a sum")
+    yield Diagnosis("factor", f"it is {scale:.6g} times the right one: a constant factor is wrong")
+
+
+def _swapped(case: Case) -> Iterator[Diagnosis]:
+    for name, right in case.others.items():
+        if _same(case.wrong, right):
+            yield Diagnosis("swapped", f"it is the gradient of {name}: two arguments are swapped")
+
+
+def _moved(case: Case) -> Iterator[Diagnosis]:
+    """Find the same numbers at other places."""
+    wrong, right = case.wrong, case.right
+    for a in range(wrong.ndim):
+        if _same(wrong, np.flip(right, a)) or _same(wrong, np.flip(right)):
+            yield Diagnosis("flipped", "its entries stand in reverse order along an axis")
+        for b in range(a):
+            turned = np.swapaxes(right, a, b)
+            if _same(wrong, turned) or _same(wrong, turned.reshape(wrong.shape)):
+                yield Diagnosis("transposed", f"axes {b} and {a} are transposed")
+    if wrong.ndim >= 2:
+        if _same(wrong, np.flip(right, (-2, -1))):
+            yield Diagnosis("flipped", "the kernel is flipped in both its axes")
+        cut = right.reshape(-1, *right.shape[-2:])
+        if _same(wrong, cut.swapaxes(1, 2).reshape(wrong.shape)):
+            yield Diagnosis("transposed", "the last two axes are transposed")
+    for axis in range(wrong.ndim):
+        for shift in range(-2, 3):
+            if shift and _same(wrong, np.roll(right, shift, axis)):
+                yield Diagnosis("shifted", f"its entries are shifted by {shift} along axis {axis}")
+    if wrong.size > 1 and np.allclose(np.sort(wrong, None), np.sort(right, None), CLOSE, CLOSE):
+        yield Diagnosis("permuted", "its numbers are right but stand at the wrong places")
+
+
+def _missing_mean(case: Case) -> Iterator[Diagnosis]:
+    """See whether what is missing is the same for all that share a mean."""
+    missing = case.right - case.wrong
+    if missing.ndim == 4:
+        if _constant(missing, (0, 2, 3)):
+            text = "what is missing is one number a channel: the route through the batch's mean"
+            yield Diagnosis("missing mean term", text)
+        if _constant(missing, (2, 3)):
+            text = "what is missing is one number a channel of an image: the route through the "
+            yield Diagnosis("missing gate path", f"{text}image's mean, as through an SE gate")
+        centred = case.value - case.value.mean(axis=(0, 2, 3), keepdims=True)
+        if _along(missing, centred, (0, 2, 3)):
+            text = "what is missing is a multiple of x - mean a channel: the route through the "
+            yield Diagnosis("missing variance term", f"{text}batch's variance")
+        if _affine(missing, centred, (0, 2, 3)):
+            text = "what is missing is affine in x a channel: the routes through mean and variance"
+            yield Diagnosis("missing mean and variance terms", text)
+        if _along(case.wrong, case.right, (0, 2, 3)):
+            yield Diagnosis("channel factor", "each channel has a wrong factor: gamma, or 1 / std")
+        if _along(missing, case.value, (2, 3)) or _along(case.wrong, case.right, (2, 3)):
+            text = "each channel of each image has a wrong factor: a gate, or its route through x"
+            yield Diagnosis("missing scale path", text)
+    elif missing.ndim == 2 and _constant(missing, (1,)):
+        text = "what is missing is one number a row: the part of a sum (a mean, a softmax)"
+        yield Diagnosis("missing mean term", text)
+
+
+def _constant(array: Array, axes: tuple[int, ...]) -> bool:
+    return prod(array.shape[a] for a in axes) > 2 and _same(
+        array, np.broadcast_to(array.mean(axis=axes, keepdims=True), array.shape)
+    )
+
+
+def _along(array: Array, model: Array, axes: tuple[int, ...]) -> bool:
+    """Tell whether array is model times one number for each place of the other axes."""
+    if prod(array.shape[a] for a in axes) <= 2:
+        return False
+    square = (model * model).sum(axis=axes, keepdims=True)
+    factor = (array * model).sum(axis=axes, keepdims=True) / np.where(square > 0, square, 1)
+    return _same(array, factor * model)
+
+
+def _affine(array: Array, centred: Array, axes: tuple[int, ...]) -> bool:
+    if prod(array.shape[a] for a in axes) <= 3:
+        return False
+    return _along(array - array.mean(axis=axes, keepdims=True), centred, axes)
+
+
+def _masked(case: Case) -> Iterator[Diagnosis]:
+    """Find entries that are exactly right beside entries that are wrong in one way."""
+    wrong, right = case.wrong, case.right
+    off = abs(wrong - right) > CLOSE * _size(right)
+    share = off.mean()
+    if not 0 < share < 1:
+        return
+    dropped = off & (wrong == 0)
+    if (dropped == off).all():
+        text = f"{share:.0%} of its entries are zero but should not be: not accumulated where "
+        yield Diagnosis("not accumulated", f"{text}windows overlap, cut off, or a wrong mask")
+    extra = off & (abs(right) <= CLOSE * _size(right))
+    if (extra == off).all():
+        text = f"{share:.0%} of its entries should be zero but are not: a mask is missing, or ties "
+        yield Diagnosis("wrong mask", f"{text}are shared")
+    if share < 0.95:
+        text = f"{share:.0%} of its entries are wrong, the others exactly right: assigned instead "
+        yield Diagnosis("not accumulated", f"{text}of added where windows overlap, or an edge")
+
+
+RULES: tuple[Callable[[Case], Iterator[Diagnosis]], ...] = (
+    _not_finite,
+    _zero,
+    _should_be_zero,
+    _factor,
+    _swapped,
+    _moved,
+    _missing_mean,
+    _masked,
+)

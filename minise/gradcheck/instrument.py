@@ -1,0 +1,276 @@
+"""See and move every intermediate of a function: ``v = expr`` becomes ``v = tap("v", expr)``.
+
+In the reference ops every intermediate has a name and a line of its own, so that the code is its
+own trace. Here that trace is taken: the function's source is parsed, each assignment to a plain
+name is rewritten to pass its value through a tap, and the result is compiled in the function's own
+module. A tap that notes gives the values; a tap that adds a step to one of them, followed by a run
+of the rest, gives the derivative with respect to an intermediate.
+
+This is the only place where minise compiles source, and it takes only two kinds: minise's own, and
+a file that the caller names.
+"""
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+PACKAGE = Path(__file__).resolve().parents[1]
+TAP = "__tap__"
+
+
+class Line(NamedTuple):
+    """A line that assigns a name."""
+
+    name: str
+    number: int  # in the file, from 1
+    text: str  # "z = squeeze_forward(x, argmax, squeeze)"
+
+
+class Step(NamedTuple):
+    """A value that a line gave in one run."""
+
+    line: Line
+    occurrence: int  # 0 of the first time that the line ran, 1 of the second, …
+    value: Any
+
+
+class Instrumented:
+    """A function whose assignments pass through a tap.
+
+    Parameters
+    ----------
+    function : callable
+        A plain Python function of minise, or of the file that is named.
+    file : path, optional
+        A file of the caller's whose functions may be compiled.
+
+    Attributes
+    ----------
+    file : Path
+        Where the source stands.
+    lines : list of Line
+        The assignments, from top to bottom.
+
+    Raises
+    ------
+    ValueError
+        If the source is neither minise's nor the named file's, or cannot be found.
+    """
+
+    def __init__(self, function: Callable[..., Any], *, file: str | Path | None = None) -> None:
+        self.function = function
+        self.file = _source_file(function, file)
+        source, self._first = inspect.getsourcelines(function)
+        tree = ast.parse(textwrap.dedent("".join(source)))
+        rewriter = _Rewriter(self._first - 1)
+        self._tree = ast.fix_missing_locations(rewriter.visit(tree))
+        ast.increment_lineno(self._tree, self._first - 1)
+        self.lines = rewriter.lines
+
+    def run(self, tap: Callable[[Line, Any], Any], *arguments: Any, **settings: Any) -> Any:
+        """Call the function; each assigned value is what tap(line, value) returns."""
+        space = dict(self.function.__globals__)
+        space[TAP] = lambda index, value: tap(self.lines[index], value)
+        exec(compile(self._tree, str(self.file), "exec"), space)
+        return space[self.function.__name__](*arguments, **settings)
+
+    def trace(self, *arguments: Any, **settings: Any) -> tuple[Any, list[Step]]:
+        """Return what the function returns, and every value on the way, in order."""
+        steps: list[Step] = []
+
+        def note(line: Line, value: Any) -> Any:
+            occurrence = sum(step.line == line for step in steps)
+            steps.append(Step(line, occurrence, value))
+            return value
+
+        return self.run(note, *arguments, **settings), steps
+
+    def moved(
+        self, name: str, step: Any, *arguments: Any, occurrence: int = 0, **settings: Any
+    ) -> Any:
+        """Return what the function returns when `step` is added to one of its intermediates.
+
+        Parameters
+        ----------
+        name : str
+            Which intermediate.
+        step : ndarray or number
+            Added to it as soon as it is assigned; the rest of the function sees the sum.
+        *arguments, **settings
+            Of the function.
+        occurrence : int
+            Which assignment to the name, counted from 0 in the order in which they run.
+
+        Raises
+        ------
+        ValueError
+            If the name is not assigned so often; the message lists the names.
+        """
+        seen = 0
+
+        def add(line: Line, value: Any) -> Any:
+            nonlocal seen
+            if line.name != name:
+                return value
+            seen += 1
+            return value + step if seen == occurrence + 1 else value
+
+        result = self.run(add, *arguments, **settings)
+        if seen <= occurrence:
+            names = ", ".join(dict.fromkeys(line.name for line in self.lines)) or "nothing"
+            raise ValueError(
+                f"{self.function.__name__}: {name!r} is assigned {seen} times, expected at least "
+                f"{occurrence + 1}: the function assigns {names}"
+            )
+        return result
+
+
+class _Rewriter(ast.NodeTransformer):
+    """Wraps the right side of each assignment to one plain name; goes into no inner function."""
+
+    def __init__(self, offset: int) -> None:
+        self.offset = offset
+        self.lines: list[Line] = []
+        self.depth = 0
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        """Drop the decorators of the outermost function and rewrite its body."""
+        if self.depth:
+            return node
+        self.depth += 1
+        node.decorator_list = []
+        self.generic_visit(node)
+        self.depth -= 1
+        return node
+
+    def visit_Lambda(self, node: ast.Lambda) -> ast.AST:
+        """Leave inner functions as they are."""
+        return node
+
+    def visit_Assign(self, node: ast.Assign) -> ast.AST:
+        """Turn v = expr into v = tap(index, expr)."""
+        target = node.targets[0]
+        if len(node.targets) == 1 and isinstance(target, ast.Name):
+            node.value = self._tapped(node, target.id, node.value)
+        return node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        """Turn v: type = expr into v: type = tap(index, expr)."""
+        if isinstance(node.target, ast.Name) and node.value is not None:
+            node.value = self._tapped(node, node.target.id, node.value)
+        return node
+
+    def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST:
+        """Turn v += expr into v = tap(index, v + expr), which writes into no caller's array."""
+        if not isinstance(node.target, ast.Name):
+            return node
+        name = node.target.id
+        left = ast.Name(name, ast.Load())
+        value = self._tapped(node, name, ast.BinOp(left, node.op, node.value))
+        return ast.copy_location(ast.Assign([ast.Name(name, ast.Store())], value), node)
+
+    def _tapped(self, node: ast.stmt, name: str, value: ast.expr) -> ast.expr:
+        self.lines.append(Line(name, node.lineno + self.offset, ast.unparse(node)))
+        tap = ast.Name(TAP, ast.Load())
+        index = ast.Constant(len(self.lines) - 1)
+        return ast.copy_location(ast.Call(tap, [index, value], []), value)
+
+
+class LineCheck(NamedTuple):
+    """One line of a backward, against the slope of forward in the intermediate that it is for."""
+
+    line: Line  # of backward, such as "du = np.where(…)"
+    of: str  # forward's intermediate, "u"
+    exact: float  # <du, direction>
+    numeric: float  # slope of <dout, out> along the direction
+    agrees: bool
+
+
+def check_lines(
+    forward: Callable[..., Any],
+    backward: Callable[..., Any],
+    inputs: Sequence[Any],
+    rng: np.random.Generator | None = None,
+    *,
+    file: str | Path | None = None,
+    **settings: Any,
+) -> list[LineCheck]:
+    """Check every line ``dv = …`` of a backward whose forward has an intermediate ``v``.
+
+    The first line that disagrees, from top to bottom, is where the mistake is: all lines above it
+    are right, and those below it inherit it.
+
+    Parameters
+    ----------
+    forward, backward : callable
+        An op of minise's contract whose forward takes complex numbers, of minise or of `file`.
+    inputs : sequence of ndarray or None
+        Where to check, in float64.
+    rng : numpy.random.Generator, optional
+        Draws dout and the directions; None draws from seed 0.
+    file : path, optional
+        A file of the caller's that holds both functions.
+    **settings
+        Of forward; arrays among them are promoted with the inputs.
+
+    Notes
+    -----
+    Two different numbers by an exact derivative: forward is run with ``i t u`` added to v alone,
+    whose imaginary part over t is the slope along u without any subtraction, and the sum of
+    ``dv * u`` says the same if dv is right. Both may be rounded once for each number there is.
+    """
+    rng = np.random.default_rng(0) if rng is None else rng
+    there, back = Instrumented(forward, file=file), Instrumented(backward, file=file)
+    (out, cache), steps = there.trace(*inputs, **settings)
+    dout = np.asarray(rng.standard_normal(out.shape))
+    _, lines = back.trace(dout, cache)
+    values = {step.line.name: step.value for step in steps}
+    promoted = [_promoted(value) for value in inputs]
+    complex_settings = {key: _promoted(value) for key, value in settings.items()}
+    tiny = 2.0**-100
+    checks = []
+    for step in lines:
+        of, value = step.line.name.removeprefix("d"), step.value
+        like = values.get(of)
+        if step.line.name == of or not _comparable(value, like):
+            continue
+        u = np.asarray(rng.standard_normal(value.shape))
+        moved, _ = there.moved(of, 1j * tiny * u, *promoted, **complex_settings)
+        numeric, exact = float(np.vdot(dout, moved.imag / tiny)), float(np.vdot(value, u))
+        count = out.size + value.size + sum(a.size for a in inputs if a is not None)
+        scale = np.linalg.norm(dout) * np.linalg.norm(moved.imag / tiny)
+        scale += np.linalg.norm(value) * np.linalg.norm(u)
+        agrees = abs(numeric - exact) <= count * np.finfo(float).eps * float(scale)
+        checks.append(LineCheck(step.line, of, exact, numeric, bool(agrees)))
+    return checks
+
+
+def _comparable(gradient: Any, value: Any) -> bool:
+    arrays = isinstance(gradient, np.ndarray) and isinstance(value, np.ndarray | np.generic)
+    return arrays and value.dtype.kind == "f" and gradient.shape == value.shape
+
+
+def _promoted(value: Any) -> Any:
+    floats = isinstance(value, np.ndarray) and value.dtype.kind == "f"
+    return value.astype(complex) if floats else value
+
+
+def _source_file(function: Callable[..., Any], file: str | Path | None) -> Path:
+    name = getattr(function, "__name__", repr(function))
+    try:
+        found = Path(inspect.getsourcefile(function) or "").resolve()
+    except TypeError:
+        found = Path()
+    if not inspect.isfunction(function) or not found.is_file():
+        raise ValueError(f"instrument: {name} has no Python source, expected a plain function")
+    if PACKAGE not in found.parents and (file is None or Path(file).resolve() != found):
+        raise ValueError(
+            f"instrument: {name} stands in {found}, expected a function of minise or of the file "
+            f"that is named: pass file={str(found)!r} if you trust it"
+        )
+    return found

@@ -1,0 +1,114 @@
+"""Forward's own slope: how fast <dout, out> changes along a direction, and how surely.
+
+    complex step         imag(phi(i t)) / t, with t so small that nothing is lost: nothing is
+                         subtracted, so only rounding is left
+    central difference   (8 (phi(h) - phi(-h)) - (phi(2h) - phi(-2h))) / 12 h: the error falls as
+                         the fourth power of h, and is seen by halving h
+    linear               (phi(1) - phi(-1)) / 2: where phi is a straight line, any step is exact
+
+A difference across a kink (a ReLU that wakes up, a maximum that changes its pixel) measures
+nothing. Where the op tells its branches, a step that changes them is made smaller. Where it does
+not, the differences tell: of a smooth phi the second difference over h falls with h, at a kink it
+stays; and differences at h and h/2 come together, across a kink they do not.
+
+Source: Squire and Trapp, "Using complex variables to estimate derivatives of real functions",
+SIAM Review 40 (1998), for the complex step.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minise.ops.checks import Array
+
+EPS = float(np.finfo(np.float64).eps)
+TINY = 2.0**-100  # of a complex step
+STEPS = 2.0 ** -np.arange(9, 34, 3)  # the first is about EPS ** (1 / 5), best for fourth order
+
+Outputs = tuple[Array, ...]
+
+
+class Slope(NamedTuple):
+    """A slope, and what is known about it."""
+
+    value: float
+    error: float  # bound on truncation and rounding
+    step: float
+    tried: int  # steps
+    crossed: int  # of them those that changed a branch
+    smooth: bool  # False where no step gave a slope that can be trusted
+
+
+Line = Callable[[Any], tuple[Outputs, Any]]  # from a place t on the line to (outputs, cache)
+
+
+def inner(douts: Outputs, outs: Outputs) -> Any:
+    """Return the sum of all products."""
+    return sum((np.vdot(dout, out) for dout, out in zip(douts, outs, strict=True)), 0.0)
+
+
+def norm(arrays: Outputs) -> float:
+    """Return the length of all numbers as one vector."""
+    return float(np.sqrt(sum(float(np.linalg.norm(array)) ** 2 for array in arrays)))
+
+
+def complex_slope(line: Line, douts: Outputs, count: int) -> Slope:
+    """Return the slope by a complex step; count bounds the length of any sum in forward."""
+    outs, _ = line(1j * TINY)
+    slopes = tuple(np.asarray(out).imag / TINY for out in outs)
+    size = norm(tuple(np.asarray(out).real for out in outs)) + norm(slopes)
+    error = count * EPS * norm(douts) * size
+    return Slope(float(inner(douts, slopes)), error, TINY, 1, 0, True)
+
+
+def linear_slope(line: Line, douts: Outputs, count: int) -> Slope:
+    """Return the slope of a forward that is linear along the line, by a step of one."""
+    (ahead, _), (behind, _) = line(1.0), line(-1.0)
+    size = norm(ahead) + norm(behind)
+    slope = (float(inner(douts, ahead)) - float(inner(douts, behind))) / 2
+    return Slope(slope, count * EPS * norm(douts) * size, 1.0, 1, 0, True)
+
+
+def central_slope(
+    line: Line, douts: Outputs, count: int, branches: Callable[[Any], Any] | None
+) -> Slope:
+    """Return the slope by fourth-order differences, at the largest step that can be trusted."""
+    start, cache = line(0.0)
+    side = None if branches is None else branches(cache)
+    noise = count * EPS * norm(douts) * norm(start)  # of phi at one place
+    crossed, best = 0, Slope(float("nan"), float("inf"), 0.0, 0, 0, False)
+    for tried, h in enumerate(STEPS, 1):
+        places = {m: line(m * h) for m in (-2, -1, -0.5, 0.5, 1, 2)}
+        if branches is not None and any(
+            not np.array_equal(np.asarray(side), branches(cache)) for _, cache in places.values()
+        ):
+            crossed += 1
+            continue
+        phi = {m: float(inner(douts, outs)) for m, (outs, _) in places.items()}
+        phi[0] = float(inner(douts, start))
+        wide = (8 * (phi[1] - phi[-1]) - (phi[2] - phi[-2])) / (12 * h)
+        near = (8 * (phi[0.5] - phi[-0.5]) - (phi[1] - phi[-1])) / (6 * h)
+        rounding = 3 * noise / (h / 2)  # (8 + 8 + 1 + 1) / 12 numbers, at half the step
+        truncation = abs(wide - near)
+        slope = Slope(near, truncation + rounding, h, tried, crossed, True)
+        trusted = branches is not None or (
+            truncation <= rounding + RELATIVE * (abs(near) + abs(wide)) and _bends(phi, h, rounding)
+        )
+        if trusted:
+            return slope
+    return best._replace(tried=len(STEPS), crossed=crossed)
+
+
+RELATIVE = 2.0**-20  # of a slope: two differences that agree less well do not see one smooth line
+
+
+def _bends(phi: dict[float, float], h: float, rounding: float) -> bool:
+    """Tell whether the second difference over h falls with h, as a smooth line's does.
+
+    It is the jump between the slopes on the two sides. At a kink in the middle it is the same for
+    every h; of a smooth line it is h times the second derivative, and halves with h.
+    """
+    jump = (phi[1] - 2 * phi[0] + phi[-1]) / h
+    half = (phi[0.5] - 2 * phi[0] + phi[-0.5]) / (h / 2)
+    return abs(half) <= 0.75 * abs(jump) + 2 * rounding

@@ -1,0 +1,83 @@
+"""Draws the arrays that an op's line in SHAPES names, and lays them out in memory."""
+
+import numpy as np
+
+from minise.ops.checks import parse
+
+
+def draw_arrays(line, sizes, rng, dtype=np.float64, *, integers=False, without=(), **settings):
+    """Return the arrays that go by position, as a list, and those that go by keyword, as a dict.
+
+    sizes holds every axis that is named, a whole shape for "...", and for "_" one size for each of
+    *xs; settings hold the divisors. The names in without become None. Labels are columns of the
+    first array, and what is called a variance is positive.
+    """
+    positional, keyword = [], {}
+    for argument in parse(line):
+        for place in range(len(sizes["_"]) if argument.many else 1):
+            shape = shape_of(argument, sizes, settings, place)
+            if argument.name in without:
+                array = None
+            elif argument.kind == "int":
+                array = rng.integers(0, positional[0].shape[-1], shape)
+            elif argument.kind == "bool":
+                array = rng.random(shape) < 0.5
+            else:
+                array = _floats(rng, shape, integers, argument.name.endswith("_var")).astype(dtype)
+            if argument.keyword:
+                keyword[argument.name] = array
+            else:
+                positional.append(array)
+    return positional, keyword
+
+
+def shape_of(argument, sizes, settings, place=0):
+    """Return the shape of one array; place counts *xs."""
+    shape = []
+    for axis, divisor in argument.axes:
+        if axis == "...":
+            return sizes["..."]
+        size = sizes["_"][place] if axis == "_" else sizes[axis]
+        shape.append(size // settings.get(divisor, 1) if divisor else size)
+    return tuple(shape)
+
+
+def _floats(rng, shape, integers, positive):
+    draw = rng.integers(-3, 4, shape) if integers else rng.standard_normal(shape)
+    return np.asarray(abs(draw) + 0.5 if positive else draw)
+
+
+def backwards(array):
+    """Equal numbers, every other place of a larger array, last to first."""
+    poison = {"f": np.nan, "c": np.nan, "b": True}.get(array.dtype.kind, 99)
+    larger = np.full([2 * size for size in array.shape], poison, array.dtype)
+    view = larger[(*(slice(None, None, -2) for _ in array.shape), ...)]
+    view[...] = array
+    return view
+
+
+def channels_last(array):
+    """Equal numbers, with the second axis innermost in memory."""
+    if array.ndim < 2:
+        return array.copy()
+    return np.moveaxis(np.ascontiguousarray(np.moveaxis(array, 1, -1)), -1, 1)
+
+
+def first_axis_innermost(array):
+    """Equal numbers, in Fortran's order."""
+    return np.array(array, order="F")
+
+
+def read_only(array):
+    """Equal numbers of equal strides that raise where they are written to."""
+    copy = array.copy(order="K")
+    copy.flags.writeable = False
+    return copy
+
+
+LAYOUTS = {
+    "backwards": backwards,
+    "channels_last": channels_last,
+    "first_axis_innermost": first_axis_innermost,
+    "read_only": read_only,
+}

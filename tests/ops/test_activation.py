@@ -1,0 +1,147 @@
+"""Activations: by hand, against math, at their kinks and extremes."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+
+from tests.ops.cases import BACKENDS, EPS, SEEDS, STRATEGIES, direction, draw, few
+
+over_backends = pytest.mark.parametrize("ops", BACKENDS.values(), ids=BACKENDS)
+DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+NAMES = ["relu", "sigmoid", "tanh", "hard_sigmoid"]
+
+SCALAR = {
+    "relu": lambda v: max(v, 0.0),
+    "sigmoid": lambda v: 1 / (1 + math.exp(-v)),
+    "tanh": math.tanh,
+    "hard_sigmoid": lambda v: min(max(v + 3, 0.0), 6.0) / 6,
+}
+SLOPE = {
+    "relu": lambda v: 1.0 if v > 0 else 0.0,
+    "sigmoid": lambda v: 1 / (2 + math.exp(v) + math.exp(-v)),
+    "tanh": lambda v: 1 / math.cosh(v) ** 2,
+    "hard_sigmoid": lambda v: 1 / 6 if -3 < v < 3 else 0.0,
+}
+
+
+@over_backends
+@pytest.mark.parametrize(
+    ("op", "out", "slope"),
+    [
+        ("relu", [0, 0, 0, 0, 2, 3, 1000], [0, 0, 0, 0, 1, 1, 1]),
+        ("hard_sigmoid", [0, 0, 1 / 6, 1 / 2, 5 / 6, 1, 1], [0, 0, 1 / 6, 1 / 6, 1 / 6, 0, 0]),
+    ],
+)
+def test_kinks_by_hand(ops, op, out, slope):
+    """At a kink the slope is 0."""
+    x = np.array([-1000.0, -3.0, -2.0, 0.0, 2.0, 3.0, 1000.0])
+    found, cache = getattr(ops, f"{op}_forward")(x)
+    assert found.tolist() == out
+    (dx,) = getattr(ops, f"{op}_backward")(np.ones_like(x), cache)
+    assert dx.tolist() == slope
+
+
+@over_backends
+def test_smooth_by_hand(ops):
+    x = np.array([-np.log(3), 0, np.log(3)])
+    s, cache = ops.sigmoid_forward(x)
+    np.testing.assert_array_max_ulp(s, np.array([1 / 4, 1 / 2, 3 / 4]), 2)
+    (dx,) = ops.sigmoid_backward(np.array([16.0, 4.0, -16.0]), cache)
+    np.testing.assert_array_max_ulp(dx, np.array([3.0, 1.0, -3.0]), 4)
+    t, cache = ops.tanh_forward(x / 2)  # (3 - 1) / (3 + 1)
+    np.testing.assert_array_max_ulp(t, np.array([-1 / 2, 0, 1 / 2]), 2)
+    (dx,) = ops.tanh_backward(np.array([4.0, 1.0, -4.0]), cache)
+    np.testing.assert_array_max_ulp(dx, np.array([3.0, 1.0, -3.0]), 4)
+
+
+@over_backends
+@pytest.mark.parametrize("op", NAMES)
+@few
+@given(case=STRATEGIES["relu"], seed=SEEDS)
+def test_against_math(ops, op, case, seed):
+    rng = np.random.default_rng(seed)
+    (x,), _ = draw(case, rng)
+    x = 3 * x
+    out, cache = getattr(ops, f"{op}_forward")(x)
+    dout = direction(out, rng)
+    (dx,) = getattr(ops, f"{op}_backward")(dout, cache)
+    assert out.shape == dx.shape == x.shape
+    for v, y, d, g in zip(x.flat, np.ravel(out), dout.flat, np.ravel(dx), strict=True):
+        # a handful of roundings on each side; 1 - s and 1 - t t are rounded at the size of 1
+        assert abs(y - SCALAR[op](float(v))) <= 8 * EPS * max(abs(y), 0.5 * (op == "hard_sigmoid"))
+        assert abs(g - d * SLOPE[op](float(v))) <= 8 * EPS * abs(d)
+
+
+@over_backends
+@DTYPES
+def test_extremes_do_not_overflow(ops, dtype):
+    big = np.finfo(dtype).max
+    x = np.array([-np.inf, -big, -1000, 1000, big, np.inf], dtype)
+    expected = dict(
+        sigmoid=[0, 0, 0, 1, 1, 1],
+        tanh=[-1, -1, -1, 1, 1, 1],
+        hard_sigmoid=[0, 0, 0, 1, 1, 1],
+        relu=[0, 0, 0, 1000, big, np.inf],
+    )
+    for op, values in expected.items():
+        out, cache = getattr(ops, f"{op}_forward")(x)
+        assert out.tolist() == values
+        (dx,) = getattr(ops, f"{op}_backward")(np.ones_like(x), cache)
+        assert dx.tolist() == ([0, 0, 0, 1, 1, 1] if op == "relu" else [0] * 6)
+
+
+@over_backends
+def test_small_sigmoids_keep_their_digits(ops):
+    x = np.array([-700.0, -100.0, -40.0])
+    out, cache = ops.sigmoid_forward(x)
+    np.testing.assert_array_max_ulp(out, np.exp(x), 2)  # 1 + exp(x) is 1
+    (dx,) = ops.sigmoid_backward(np.ones(3), cache)
+    np.testing.assert_array_max_ulp(dx, np.exp(x), 2)
+
+
+@over_backends
+@pytest.mark.parametrize("op", NAMES)
+def test_nan_stays_where_it_is(ops, op):
+    x = np.array([-5.0, np.nan, -1.0, 1.0, np.nan, 5.0])
+    out, _ = getattr(ops, f"{op}_forward")(x)
+    assert np.isnan(out).tolist() == np.isnan(x).tolist()
+
+
+@over_backends
+@pytest.mark.parametrize("op", ["relu", "hard_sigmoid"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_slope_of_zero_selects(ops, op, bad):
+    out, cache = getattr(ops, f"{op}_forward")(np.array([-4.0, 1.0]))
+    (dx,) = getattr(ops, f"{op}_backward")(np.array([bad, bad]), cache)
+    assert dx[0] == 0
+    assert not np.isfinite(dx[1])
+
+
+@over_backends
+def test_branches(ops):
+    x = np.array([-4.0, -3.0, -1.0, 0.0, 1.0, 3.0, 4.0, np.nan])
+    sides = ops.relu_branches(ops.relu_forward(x)[1])
+    assert sides.tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
+    sides = ops.hard_sigmoid_branches(ops.hard_sigmoid_forward(x)[1])
+    assert sides.tolist() == [0, 0, 1, 1, 1, 2, 2, 1]
+
+
+@over_backends
+def test_dout_keeps_its_sign(ops):
+    _, cache = ops.relu_forward(np.array([1.0, 1.0, -1.0, -1.0]))
+    (dx,) = ops.relu_backward(np.array([2.0, -2.0, 2.0, -2.0]), cache)
+    assert dx.tolist() == [2, -2, 0, 0]
+
+
+@over_backends
+@pytest.mark.parametrize("op", NAMES)
+def test_messages(ops, op):
+    with pytest.raises(ValueError, match=rf"^{op}: x has shape \(2, 0\), .* every axis at least 1"):
+        getattr(ops, f"{op}_forward")(np.ones((2, 0)))
+    with pytest.raises(TypeError, match=f"^{op}: x has dtype int64, expected float32 or float64"):
+        getattr(ops, f"{op}_forward")(np.ones(3, int))
+    _, cache = getattr(ops, f"{op}_forward")(np.ones(3))
+    with pytest.raises(ValueError, match=rf"^{op}: dout has shape \(1, 3\), expected \(3,\) as out"):
+        getattr(ops, f"{op}_backward")(np.ones((1, 3)), cache)

@@ -1,0 +1,206 @@
+"""Convolution: by hand, against loops, by its properties, and its messages."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+
+from tests.drawing import LAYOUTS
+from tests.ops.cases import (
+    BACKENDS,
+    CASES,
+    SEEDS,
+    STRATEGIES,
+    all_equal,
+    direction,
+    draw,
+    few,
+    without,
+)
+
+over_backends = pytest.mark.parametrize("ops", BACKENDS.values(), ids=BACKENDS)
+
+
+def loops(x, weight, bias, dout, *, stride, padding, dilation, groups):
+    """Return out, dx, dweight, dbias: seven loops, each product seen once."""
+    (N, C, H, W), (K, channels, KH, KW) = x.shape, weight.shape
+    spans = dilation[0] * (KH - 1) + 1, dilation[1] * (KW - 1) + 1
+    OH = (H + 2 * padding[0] - spans[0]) // stride[0] + 1
+    OW = (W + 2 * padding[1] - spans[1]) // stride[1] + 1
+    out = np.zeros((N, K, OH, OW), x.dtype)
+    dx, dweight = np.zeros_like(x), np.zeros_like(weight)
+    for n, k, p, q in itertools.product(*map(range, out.shape)):
+        first = k // (K // groups) * channels  # the first channel of this filter's group
+        for c, i, j in itertools.product(range(channels), range(KH), range(KW)):
+            h = p * stride[0] + i * dilation[0] - padding[0]
+            w = q * stride[1] + j * dilation[1] - padding[1]
+            if 0 <= h < H and 0 <= w < W:
+                out[n, k, p, q] += weight[k, c, i, j] * x[n, first + c, h, w]
+                dx[n, first + c, h, w] += weight[k, c, i, j] * dout[n, k, p, q]
+                dweight[k, c, i, j] += x[n, first + c, h, w] * dout[n, k, p, q]
+    if bias is None:
+        return out, dx, dweight, None
+    for k in range(K):
+        out[:, k] += bias[k]
+    return out, dx, dweight, np.array([dout[:, k].sum() for k in range(K)])
+
+
+@over_backends
+def test_by_hand(ops):
+    x = np.array([[[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]]])
+    weight = np.array([[[[10.0, 1.0]]]])  # not its own mirror image
+    bias = np.array([100.0])
+    out, cache = ops.conv2d_forward(x, weight, bias)
+    assert out.tolist() == [
+        [[[10 * 1 + 2 + 100, 10 * 2 + 3 + 100], [10 * 4 + 5 + 100, 10 * 5 + 6 + 100]]]
+    ]
+    dout = np.array([[[[1.0, 2.0], [3.0, 4.0]]]])
+    dx, dweight, dbias = ops.conv2d_backward(dout, cache)
+    assert dx.tolist() == [[[[10 * 1, 1 * 1 + 10 * 2, 1 * 2], [10 * 3, 1 * 3 + 10 * 4, 1 * 4]]]]
+    left, right = 1 * 1 + 2 * 2 + 3 * 4 + 4 * 5, 1 * 2 + 2 * 3 + 3 * 5 + 4 * 6
+    assert dweight.tolist() == [[[[left, right]]]]
+    assert dbias.tolist() == [1 + 2 + 3 + 4]
+
+
+@over_backends
+def test_padding_by_hand(ops):
+    x, weight = np.array([[[[5.0]]]]), np.arange(9.0).reshape(1, 1, 3, 3)
+    out, _ = ops.conv2d_forward(x, weight, padding=(1, 2))
+    assert out.tolist() == [[[[5 * 5, 5 * 4, 5 * 3]]]]  # one row, the kernel slides over it
+
+
+@over_backends
+def test_the_kernel_is_not_flipped(ops):
+    x = np.zeros((1, 1, 5, 6))
+    x[0, 0, 2, 3] = 1
+    weight = np.arange(6.0).reshape(1, 1, 2, 3)
+    out, cache = ops.conv2d_forward(x, weight)
+    assert out[0, 0, 1:3, 1:4].tolist() == weight[0, 0, ::-1, ::-1].tolist()  # of a correlation
+    dx, _, _ = ops.conv2d_backward((out == 5) * 1.0, cache)
+    assert dx[0, 0, 1:3, 1:4].tolist() == weight[0, 0].tolist()  # the last weight's window
+
+
+@over_backends
+def test_groups_are_convolutions_of_their_own(ops):
+    rng = np.random.default_rng(0)
+    (x, weight, bias), _ = draw(CASES["conv2d"]["groups"], rng, integers=True)
+    out, cache = ops.conv2d_forward(x, weight, bias, groups=2)
+    dout = direction(out, rng, integers=True)
+    dx, dweight, dbias = ops.conv2d_backward(dout, cache)
+    for c, k in ((slice(0, 2), slice(0, 3)), (slice(2, 4), slice(3, 6))):
+        part, part_cache = ops.conv2d_forward(x[:, c], weight[k], bias[k])
+        np.testing.assert_array_equal(out[:, k], part)
+        all_equal([dx[:, c], dweight[k], dbias[k]], ops.conv2d_backward(dout[:, k], part_cache))
+
+
+@over_backends
+@few
+@given(case=STRATEGIES["conv2d"], seed=SEEDS, bare=without("conv2d"))
+def test_against_loops(ops, case, seed, bare):
+    """Integers below 2**24 are exact also in float32."""
+    rng = np.random.default_rng(seed)
+    inputs, keywords = draw(case, rng, np.float32, integers=True, without=bare)
+    out, cache = ops.conv2d_forward(*inputs, **keywords)
+    dout = direction(out, rng, integers=True)
+    expected, *gradients = loops(*inputs, dout, **keywords)
+    np.testing.assert_array_equal(out, expected)
+    all_equal(ops.conv2d_backward(dout, cache), gradients)
+
+
+@over_backends
+@few
+@given(case=STRATEGIES["conv2d"], seed=SEEDS)
+def test_adjoint_on_integers(ops, case, seed):
+    """<dout, conv(u)> == <dx, u>, without a rounding."""
+    rng = np.random.default_rng(seed)
+    (x, weight, _), keywords = draw(case, rng, integers=True)
+    out, cache = ops.conv2d_forward(x, weight, **keywords)
+    dout = direction(out, rng, integers=True)
+    dx, dweight, _ = ops.conv2d_backward(dout, cache)
+    assert (dout * out).sum() == (dx * x).sum() == (dweight * weight).sum()
+
+
+@over_backends
+def test_what_no_window_sees_gets_no_gradient(ops):
+    x, weight = np.ones((1, 2, 6, 9)), np.ones((3, 2, 3, 2))
+    out, cache = ops.conv2d_forward(x, weight, stride=(2, 3))
+    dx, _, _ = ops.conv2d_backward(np.ones_like(out), cache)
+    assert out.shape == (1, 3, (6 - 3) // 2 + 1, (9 - 2) // 3 + 1)
+    rows, columns = [1, 1, 2, 1, 1, 0], [1, 1, 0, 1, 1, 0, 1, 1, 0]  # windows that see each
+    np.testing.assert_array_equal(dx[0, 0], 3 * np.outer(rows, columns))
+    assert not dx[..., 5, :].any()
+    assert not dx[..., 2::3].any()
+
+
+@over_backends
+def test_one_by_one_is_linear(ops):
+    rng = np.random.default_rng(0)
+    x, weight = rng.integers(-3, 4, (2, 3, 4, 5)) * 1.0, rng.integers(-3, 4, (6, 3, 1, 1)) * 1.0
+    out, _ = ops.conv2d_forward(x, weight)
+    rows, _ = ops.linear_forward(x.transpose(0, 2, 3, 1).reshape(-1, 3), weight[:, :, 0, 0])
+    np.testing.assert_array_equal(out.transpose(0, 2, 3, 1).reshape(-1, 6), rows)
+
+
+@over_backends
+def test_gradients_do_not_depend_on_what_was_there_before(ops):
+    """A buffer that is not zeroed would show once its memory has been dirtied."""
+    rng = np.random.default_rng(0)
+    inputs, keywords = draw(CASES["conv2d"]["stride above kernel"], rng, integers=True)
+    out, cache = ops.conv2d_forward(*inputs, **keywords)
+    dout = direction(out, rng, integers=True)
+    first = [g.copy() for g in ops.conv2d_backward(dout, cache)]
+    for _ in range(5):
+        dirt = [np.full(a.shape, np.nan) for a in (*inputs, out)]
+        del dirt
+        all_equal(ops.conv2d_backward(dout, cache), first)
+
+
+@over_backends
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_weights_of_any_layout(ops, layout):
+    (x, weight, bias), keywords = draw(CASES["conv2d"]["all"], np.random.default_rng(0))
+    out, _ = ops.conv2d_forward(x, weight, bias, **keywords)
+    again, _ = ops.conv2d_forward(x, LAYOUTS[layout](weight), bias, **keywords)
+    np.testing.assert_array_equal(again, out)
+
+
+@over_backends
+@pytest.mark.parametrize(
+    ("setting", "kind", "message"),
+    [
+        (dict(stride=2), TypeError, r"stride is 2, expected a pair \(rows, columns\): pass \(2, 2"),
+        (dict(stride=(0, 1)), ValueError, r"stride \(rows\) is 0, expected at least 1"),
+        (dict(padding=1), TypeError, r"padding is 1, expected a pair"),
+        (dict(padding=(0, -1)), ValueError, r"padding \(columns\) is -1, expected at least 0"),
+        (dict(dilation=3), TypeError, r"dilation is 3, expected a pair"),
+        (dict(dilation=(1, 0)), ValueError, r"dilation \(columns\) is 0, expected at least 1"),
+        (dict(groups=0), ValueError, "groups is 0, expected at least 1"),
+        (dict(groups=2.0), TypeError, "groups is 2.0, expected an integer of at least 1"),
+        (dict(groups=3), ValueError, "groups is 3, expected a divisor of C = 4"),
+        (dict(groups=2), ValueError, r"weight has shape .* C = 4 as in x and groups = 2"),
+        (dict(dilation=(3, 1)), ValueError, "kernel spans 7 rows, expected at most 6, the rows"),
+        (dict(dilation=(1, 8)), ValueError, "kernel spans 9 columns, expected at most 7, the c"),
+    ],
+    ids=str,
+)
+def test_settings_that_are_refused(ops, setting, kind, message):
+    with pytest.raises(kind, match=f"^conv2d: .*{message}"):
+        ops.conv2d_forward(np.ones((2, 4, 6, 7)), np.ones((6, 4, 3, 2)), **setting)
+
+
+@over_backends
+def test_arrays_that_are_refused(ops):
+    x, weight, bias = np.ones((2, 4, 6, 7)), np.ones((6, 4, 3, 2)), np.ones(6)
+    with pytest.raises(ValueError, match=r"^conv2d: x has shape \(4, 6, 7\), .* 4 axes, not 3"):
+        ops.conv2d_forward(x[0], weight)
+    with pytest.raises(ValueError, match=r"^conv2d: weight has shape .* C = 3 as in x"):
+        ops.conv2d_forward(x[:, :3], weight)
+    with pytest.raises(ValueError, match=r"^conv2d: bias has shape \(5,\), .* K = 6 as in weight"):
+        ops.conv2d_forward(x, weight, bias[:5])
+    with pytest.raises(ValueError, match=r"^conv2d: weight has shape .*every axis at least 1"):
+        ops.conv2d_forward(x, weight[:, :, :0])
+    with pytest.raises(ValueError, match="^conv2d: groups is 4, expected a divisor of K = 6"):
+        ops.conv2d_forward(x, weight[:, :1], groups=4)
+    with pytest.raises(ValueError, match="^conv2d: the kernel spans 3 rows, expected at most 2"):
+        ops.conv2d_forward(x[:, :, :2], weight)

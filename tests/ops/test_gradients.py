@@ -1,0 +1,93 @@
+"""Every gradient of every op: by a complex step, to the last digits, and by differences."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minise.gradcheck import assert_gradients
+from minise.ops import reference
+from tests.ops.cases import (
+    BACKENDS,
+    CASES,
+    OPS,
+    SEEDS,
+    STRATEGIES,
+    direction,
+    draw,
+    few,
+    functions,
+    without,
+)
+
+TINY = 2.0**-100  # of a complex step
+over_backends = pytest.mark.parametrize("ops", BACKENDS.values(), ids=BACKENDS)
+over_cases = pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id=f"{op}-{name.replace(' ', '_')}")
+        for op in OPS
+        for name, case in CASES[op].items()
+    ],
+)
+
+
+def gentle(op, inputs):
+    """Bring logits closer: a probability near 1 leaves its complement few digits."""
+    return [inputs[0] / 4, *inputs[1:]] if op == "softmax_cross_entropy" else inputs
+
+
+@pytest.mark.parametrize("op", OPS)
+@few
+@given(data=st.data(), seed=SEEDS)
+def test_by_complex_step(op, data, seed):
+    case, bare = data.draw(STRATEGIES[op]), data.draw(without(op))
+    rng = np.random.default_rng(seed)
+    inputs, keywords = draw(case, rng, without=bare)
+    forward, backward, _ = functions(reference, op, keywords)
+    assert_gradients(forward, backward, gentle(op, inputs), rng, mode="complex_step")
+
+
+@over_cases
+def test_to_the_last_digits(case):
+    """All inputs move at once; <dout, J u> and the sum of <d_k, u_k> agree to 1e-12."""
+    rng = np.random.default_rng(7)
+    inputs, keywords = draw(case, rng)
+    forward, backward, _ = functions(reference, case.op, keywords)
+    moved = [a.dtype.kind == "f" for a in inputs]
+    us = [rng.standard_normal(a.shape) if m else None for a, m in zip(inputs, moved, strict=True)]
+    steps = [a if u is None else a + 1j * TINY * u for a, u in zip(inputs, us, strict=True)]
+    slope = forward(*steps)[0].imag / TINY
+    out, cache = forward(*inputs)
+    dout = direction(out, rng)
+    gradients = backward(dout, cache)
+    numeric = np.vdot(dout, slope)
+    exact = sum(np.vdot(g, u) for g, u in zip(gradients, us, strict=True) if u is not None)
+    assert numeric != 0
+    assert abs(numeric - exact) <= 1e-12 * abs(numeric)
+
+
+@over_backends
+@over_cases
+def test_by_differences(ops, case):
+    rng = np.random.default_rng(3)
+    inputs, keywords = draw(case, rng)
+    forward, backward, branches = functions(ops, case.op, keywords)
+    assert_gradients(forward, backward, inputs, rng, branches=branches)
+
+
+@over_backends
+@pytest.mark.parametrize("op", OPS)
+@settings(few, max_examples=10)
+@given(data=st.data(), seed=SEEDS)
+def test_backward_is_linear_in_dout(ops, op, data, seed):
+    """Twice the gradient comes back as exactly twice, and minus it as exactly minus."""
+    case = data.draw(STRATEGIES[op])
+    rng = np.random.default_rng(seed)
+    inputs, keywords = draw(case, rng)
+    forward, backward, _ = functions(ops, op, keywords)
+    out, cache = forward(*inputs)
+    dout = direction(out, rng)
+    for once, twice in zip(backward(dout, cache), backward(-2 * dout, cache), strict=True):
+        if once is not None:
+            np.testing.assert_array_equal(twice, -2 * once)
