@@ -27,7 +27,7 @@ class Case(NamedTuple):
 
     op: str
     sizes: dict[str, Any]
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = {}  # noqa: RUF012, a NamedTuple's default is never changed
     exact: bool = True  # whether small integers leave nothing that depends on the order of sums
 
 
@@ -72,9 +72,7 @@ def forward_of(ops, op, keywords):
 
     def forward(*inputs):
         dtype = inputs[0].dtype
-        same = {
-            k: v.astype(dtype) if isinstance(v, np.ndarray) else v for k, v in keywords.items()
-        }
+        same = {k: v.astype(dtype) if isinstance(v, np.ndarray) else v for k, v in keywords.items()}
         return function(*inputs, **same)
 
     return forward
@@ -308,7 +306,7 @@ def pairs(low, high):
 
 
 def _sizes(**axes):
-    return st.fixed_dictionaries({axis: AXIS for axis in axes.pop("names", "")} | axes)
+    return st.fixed_dictionaries(dict.fromkeys(axes.pop("names", ""), AXIS) | axes)
 
 
 @st.composite
@@ -404,7 +402,10 @@ STRATEGIES = {
         "softmax_cross_entropy", "NK", label_smoothing=st.sampled_from([0, 0.1, 1.0])
     ),
     "squeeze_excite": _named(
-        "squeeze_excite", "NCHWR", squeeze=st.sampled_from(list(SQUEEZES)), gate=st.sampled_from(GATES)
+        "squeeze_excite",
+        "NCHWR",
+        squeeze=st.sampled_from(list(SQUEEZES)),
+        gate=st.sampled_from(GATES),
     ),
     "tanh": _any_shape("tanh"),
 }

@@ -113,7 +113,7 @@ def test_nan_stays_where_it_is(ops, op):
 @pytest.mark.parametrize("op", ["relu", "hard_sigmoid"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_slope_of_zero_selects(ops, op, bad):
-    out, cache = getattr(ops, f"{op}_forward")(np.array([-4.0, 1.0]))
+    _, cache = getattr(ops, f"{op}_forward")(np.array([-4.0, 1.0]))
     (dx,) = getattr(ops, f"{op}_backward")(np.array([bad, bad]), cache)
     assert dx[0] == 0
     assert not np.isfinite(dx[1])
@@ -143,5 +143,7 @@ def test_messages(ops, op):
     with pytest.raises(TypeError, match=f"^{op}: x has dtype int64, expected float32 or float64"):
         getattr(ops, f"{op}_forward")(np.ones(3, int))
     _, cache = getattr(ops, f"{op}_forward")(np.ones(3))
-    with pytest.raises(ValueError, match=rf"^{op}: dout has shape \(1, 3\), expected \(3,\) as out"):
+    with pytest.raises(
+        ValueError, match=rf"^{op}: dout has shape \(1, 3\), expected \(3,\) as out"
+    ):
         getattr(ops, f"{op}_backward")(np.ones((1, 3)), cache)

@@ -134,7 +134,9 @@ def test_dots_take_any_shape_but_one(shape):
     a = np.ones(shape)
     check_arrays("add", "a: ..., b: ...", a, a)
     for wrong in (np.ones((2, *shape)), np.ones((*shape, 1))):
-        with pytest.raises(ValueError, match=r"^add: b has shape .*, expected \(\.\.\.,\) with the"):
+        with pytest.raises(
+            ValueError, match=r"^add: b has shape .*, expected \(\.\.\.,\) with the"
+        ):
             check_arrays("add", "a: ..., b: ...", a, wrong)
 
 
@@ -199,7 +201,9 @@ def test_pairs():
     checks.check_pair("op", "stride", (1, 2), 1)
     checks.check_pair("op", "stride", [np.int64(1), 2], 1)
     for bad in (2, (1,), (1, 1, 1), "ab", np.ones(2, int)):
-        with pytest.raises(TypeError, match=r"^op: stride is .*, expected a pair \(rows, columns\)"):
+        with pytest.raises(
+            TypeError, match=r"^op: stride is .*, expected a pair \(rows, columns\)"
+        ):
             checks.check_pair("op", "stride", bad, 1)
     with pytest.raises(TypeError, match=r": pass \(2, 2\)$"):
         checks.check_pair("op", "stride", 2, 1)

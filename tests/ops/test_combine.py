@@ -93,7 +93,9 @@ def test_concat_messages(ops):
         ops.concat_forward()
     with pytest.raises(ValueError, match=r"^concat: xs\[2\] has shape .* N = 2 as in xs\[0\]"):
         ops.concat_forward(x, x, x[:1])
-    with pytest.raises(ValueError, match=r"^concat: xs\[1\] has shape .* 4 axes, not 3: reshape it"):
+    with pytest.raises(
+        ValueError, match=r"^concat: xs\[1\] has shape .* 4 axes, not 3: reshape it"
+    ):
         ops.concat_forward(x, x[0])
     with pytest.raises(TypeError, match=r"^concat: xs\[1\] has dtype float32, expected float64"):
         ops.concat_forward(x, x.astype(np.float32))
@@ -156,7 +158,7 @@ def test_channel_shuffle_by_hand(ops):
 @few
 @given(case=STRATEGIES["channel_shuffle"], seed=SEEDS)
 def test_channel_shuffle(ops, case, seed):
-    (x,), keywords, rng = drawn(case, seed)
+    (x,), keywords, _ = drawn(case, seed)
     groups = keywords["groups"]
     out, cache = ops.channel_shuffle_forward(x, groups=groups)
     each = x.shape[1] // groups
@@ -237,9 +239,13 @@ def test_dropout_refuses_shares(ops, p):
 
 @over_backends
 def test_dropout_messages(ops):
-    with pytest.raises(TypeError, match="^dropout: mask has dtype float64, expected bool: pass mas"):
+    with pytest.raises(
+        TypeError, match="^dropout: mask has dtype float64, expected bool: pass mas"
+    ):
         ops.dropout_forward(np.ones(3), np.ones(3), p=0.5)
     with pytest.raises(ValueError, match=r"^dropout: mask has shape \(1, 3\), .* \(3,\) of x"):
         ops.dropout_forward(np.ones(3), np.ones((1, 3), bool), p=0.5)
-    with pytest.raises(ValueError, match=r"^dropout: mask has shape \(1,\), .* the shape \(\) of x"):
+    with pytest.raises(
+        ValueError, match=r"^dropout: mask has shape \(1,\), .* the shape \(\) of x"
+    ):
         ops.dropout_forward(np.array(1.0), np.ones(1, bool), p=0.5)

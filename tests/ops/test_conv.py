@@ -24,7 +24,7 @@ over_backends = pytest.mark.parametrize("ops", BACKENDS.values(), ids=BACKENDS)
 
 def loops(x, weight, bias, dout, *, stride, padding, dilation, groups):
     """Return out, dx, dweight, dbias: seven loops, each product seen once."""
-    (N, C, H, W), (K, channels, KH, KW) = x.shape, weight.shape
+    (N, _, H, W), (K, channels, KH, KW) = x.shape, weight.shape
     spans = dilation[0] * (KH - 1) + 1, dilation[1] * (KW - 1) + 1
     OH = (H + 2 * padding[0] - spans[0]) // stride[0] + 1
     OW = (W + 2 * padding[1] - spans[1]) // stride[1] + 1

@@ -13,15 +13,15 @@ over_backends = pytest.mark.parametrize("ops", BACKENDS.values(), ids=BACKENDS)
 
 def loops(x, weight, bias, dout):
     """Return out, dx, dweight, dbias."""
-    (N, I), O = x.shape, len(weight)
-    out, dx, dweight = np.zeros((N, O), x.dtype), np.zeros_like(x), np.zeros_like(weight)
-    for n, o, i in itertools.product(range(N), range(O), range(I)):
+    (N, inputs), outputs = x.shape, len(weight)
+    out, dx, dweight = np.zeros((N, outputs), x.dtype), np.zeros_like(x), np.zeros_like(weight)
+    for n, o, i in itertools.product(range(N), range(outputs), range(inputs)):
         out[n, o] += weight[o, i] * x[n, i]
         dx[n, i] += weight[o, i] * dout[n, o]
         dweight[o, i] += x[n, i] * dout[n, o]
     if bias is None:
         return out, dx, dweight, None
-    return out + bias, dx, dweight, np.array([dout[:, o].sum() for o in range(O)])
+    return out + bias, dx, dweight, np.array([dout[:, o].sum() for o in range(outputs)])
 
 
 @over_backends

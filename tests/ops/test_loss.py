@@ -31,7 +31,9 @@ def by_math(logits, labels, dout, *, label_smoothing):
         row = logits[n].tolist()
         total = math.fsum(math.exp(a) for a in row)
         wanted = [label_smoothing / K + (1 - label_smoothing) * (k == label) for k in range(K)]
-        losses.append(-math.fsum(w * math.log(math.exp(a) / total) for w, a in zip(wanted, row)))
+        losses.append(
+            -math.fsum(w * math.log(math.exp(a) / total) for w, a in zip(wanted, row, strict=True))
+        )
         for k in range(K):
             dlogits[n, k] = (math.exp(row[k]) / total - wanted[k]) / N * dout
     return math.fsum(losses) / N, dlogits
@@ -87,7 +89,7 @@ def test_against_math(ops, case, seed):
 def test_rows_of_dlogits_add_up_to_zero(ops, case, seed):
     rng = np.random.default_rng(seed)
     inputs, keywords = draw(case, rng)
-    loss, cache = ops.softmax_cross_entropy_forward(*inputs, **keywords)
+    _, cache = ops.softmax_cross_entropy_forward(*inputs, **keywords)
     dlogits, _ = ops.softmax_cross_entropy_backward(ONE, cache)
     N, K = inputs[0].shape
     assert (abs(dlogits.sum(axis=1)) <= 8 * K * EPS / N).all()  # K terms, none above 1 / N
@@ -173,7 +175,9 @@ def test_labels_of_any_integer(ops, dtype):
 def test_messages(ops):
     logits, labels = np.ones((2, 3)), np.array([0, 2])
     forward, op = ops.softmax_cross_entropy_forward, "softmax_cross_entropy"
-    with pytest.raises(ValueError, match=rf"^{op}: labels\[1\] is 3, expected 0..2 as logits has 3"):
+    with pytest.raises(
+        ValueError, match=rf"^{op}: labels\[1\] is 3, expected 0..2 as logits has 3"
+    ):
         forward(logits, np.array([0, 3]))
     with pytest.raises(ValueError, match=rf"^{op}: labels\[0\] is -1, expected 0..2"):
         forward(logits, np.array([-1, 2]))

@@ -186,7 +186,9 @@ def test_a_large_mean_costs_no_more_than_its_digits(ops, dtype, level):
     off = shift**2 + (M + 4) * np.finfo(dtype).eps * var  # a shifted mean adds its own square
     assert (abs(cache.running_var - var * M / (M - 1)) <= 2 * off).all()
     if shift < 1:
-        assert (abs(out - centred / np.sqrt(var + 1e-5)[:, None, None]) <= 4 * (shift + off)[0]).all()
+        assert (
+            abs(out - centred / np.sqrt(var + 1e-5)[:, None, None]) <= 4 * (shift + off)[0]
+        ).all()
 
 
 @over_backends
@@ -275,7 +277,9 @@ def test_nan_in_a_batch_reaches_its_channel_and_its_statistics(ops):
 def test_settings_that_are_refused(ops, setting, kind, message):
     good = dict(running_mean=np.zeros(2), running_var=np.ones(2), training=True)
     with pytest.raises(kind, match=f"^batch_norm2d: {message}"):
-        ops.batch_norm2d_forward(np.ones((2, 2, 3, 4)), np.ones(2), np.ones(2), **{**good, **setting})
+        ops.batch_norm2d_forward(
+            np.ones((2, 2, 3, 4)), np.ones(2), np.ones(2), **{**good, **setting}
+        )
 
 
 @over_backends
@@ -284,12 +288,14 @@ def test_one_value_a_channel(ops):
     setting = dict(running_mean=one, running_var=one)
     with pytest.raises(
         ValueError,
-        match=r"^batch_norm2d: x has shape \(1, 2, 1, 1\), expected N \* H \* W above 1 in training",
+        match=r"^batch_norm2d: x has shape \(1, 2, 1, 1\), expected N \* H \* W above 1 in train",
     ):
         ops.batch_norm2d_forward(x, one, one, **setting, training=True)
     out, _ = ops.batch_norm2d_forward(x, one, one, **setting, training=False)
     assert out.tolist() == x.tolist()
-    with pytest.raises(ValueError, match=r"^batch_norm2d: gamma has shape \(1,\), .* C = 2 as in x"):
+    with pytest.raises(
+        ValueError, match=r"^batch_norm2d: gamma has shape \(1,\), .* C = 2 as in x"
+    ):
         ops.batch_norm2d_forward(x, one[:1], one, **setting, training=False)
     with pytest.raises(ValueError, match=r"^batch_norm2d: x has shape \(1, 2\), .* 4 axes, not 2"):
         ops.batch_norm2d_forward(x[:, :, 0, 0], one, one, **setting, training=False)

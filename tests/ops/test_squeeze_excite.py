@@ -259,7 +259,9 @@ def test_messages(ops):
         forward(x, w1[:, :3], b1, w2, b2)
     with pytest.raises(ValueError, match=r"^squeeze_excite: w2 has shape \(2, 4\), .* C = 4 as in"):
         forward(x, w1, b1, w2.T, b2)
-    with pytest.raises(ValueError, match=r"^squeeze_excite: b1 has shape \(4,\), .* R = 2 as in w1"):
+    with pytest.raises(
+        ValueError, match=r"^squeeze_excite: b1 has shape \(4,\), .* R = 2 as in w1"
+    ):
         forward(x, w1, b2, w2, b2)
     with pytest.raises(ValueError, match="^squeeze_excite: x has shape .* 4 axes, not 2: reshape"):
         forward(x[:, :, 0, 0], w1, b1, w2, b2)
@@ -267,7 +269,9 @@ def test_messages(ops):
         forward(x, w1, b1, w2, b2.astype(np.float32))
     with pytest.raises(TypeError, match="^squeeze_excite: w2 is a NoneType, expected an array"):
         forward(x, w1, b1, None, b2)
-    with pytest.raises(ValueError, match="gate is 'sigmod', expected one of sigmoid, tanh, relu, h"):
+    with pytest.raises(
+        ValueError, match="gate is 'sigmod', expected one of sigmoid, tanh, relu, h"
+    ):
         forward(x, w1, b1, w2, b2, gate="sigmod")
     with pytest.raises(ValueError, match="squeeze is 'mean', expected one of avg, max, none"):
         forward(x, w1, b1, w2, b2, squeeze="mean")

@@ -1,0 +1,356 @@
+"""Wrong backward passes by name, over all ops: what a gradient check must catch.
+
+Each is a function of the right gradients, dout and the cache, beside the case in which it shows
+and the kinds of diagnosis that would put its author on the right track.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minise.ops import reference
+from minise.ops.reference.windows import pad, window, windows_of
+from tests.ops.cases import CASES, Case
+
+
+class Mistake(NamedTuple):
+    """A wrong backward and where it shows."""
+
+    case: Case
+    wrong: Any  # (gradients, dout, cache) -> gradients
+    kinds: set[str]  # of diagnosis
+    integers: bool = False  # draw small integers, so that numbers tie
+
+
+def put(gradients, k, value):
+    """Return the gradients with the k-th replaced."""
+    return (*gradients[:k], value, *gradients[k + 1 :])
+
+
+def scaled(k, factor):
+    return lambda g, d, c: put(g, k, g[k] * (factor(d, c) if callable(factor) else factor))
+
+
+def where_of(c, kernel, dilation=(1, 1)):
+    ceil_mode = getattr(c, "ceil_mode", False)
+    return windows_of(c.x.shape[2:], kernel, c.stride, c.padding, dilation, ceil_mode)
+
+
+def assigned(shares, c, kernel, dilation=(1, 1)):
+    """Write each offset's share over what stands there, as if windows did not overlap."""
+    where = where_of(c, kernel, dilation)
+    dpadded = np.zeros_like(pad(c.x, where))
+    for (i, j), share in zip(where.offsets(), shares, strict=True):
+        window(dpadded, where, i, j)[...] = share
+    return dpadded
+
+
+def cropped(dpadded, c, top, left):
+    H, W = c.x.shape[2:]
+    return dpadded[..., top : top + H, left : left + W]
+
+
+def conv_assigned(g, d, c):
+    kernel = c.weight.shape[2:]
+    shares = [np.einsum("kc,nkpq->ncpq", c.weight[:, :, i, j], d) for i, j in np.ndindex(*kernel)]
+    dpadded = assigned(shares, c, kernel, c.dilation)
+    return put(g, 0, cropped(dpadded, c, *c.padding))
+
+
+def conv_uncropped(g, d, c):
+    free = c._replace(x=pad(c.x, where_of(c, c.weight.shape[2:], c.dilation)), padding=(0, 0))
+    return put(g, 0, cropped(reference.conv2d_backward(d, free)[0], c, 0, 0))
+
+
+def conv_flipped(g, d, c):
+    flipped = c._replace(weight=c.weight[..., ::-1, ::-1])
+    return put(g, 0, reference.conv2d_backward(d, flipped)[0])
+
+
+def max_shares(d, c):
+    """Return for each offset what it gives to its pixels."""
+    where = where_of(c, c.kernel)
+    place = pad(np.arange(c.x[0, 0].size).reshape(c.x.shape[2:]), where, -1)
+    for i, j in where.offsets():
+        yield np.where(c.argmax == window(place, where, i, j), d, 0)
+
+
+def max_assigned(g, d, c):
+    return (cropped(assigned(max_shares(d, c), c, c.kernel), c, *c.padding),)
+
+
+def max_to_ties(g, d, c):
+    where = where_of(c, c.kernel)
+    padded, out = pad(c.x, where, -np.inf), reference.max_pool2d_forward(c.x, **settings_of(c))[0]
+    dpadded = np.zeros_like(padded)
+    for i, j in where.offsets():
+        tied = window(padded, where, i, j) == out
+        window(dpadded, where, i, j)[...] += np.where(tied, d, 0)
+    return (cropped(dpadded, c, *c.padding),)
+
+
+def settings_of(c):
+    names = ("kernel", "stride", "padding", "ceil_mode")
+    return {name: getattr(c, name) for name in names}
+
+
+def avg_assigned(g, d, c):
+    size = c.kernel[0] * c.kernel[1]
+    dpadded = assigned([d / size] * size, c, c.kernel)
+    return (cropped(dpadded, c, *c.padding),)
+
+
+def avg_by_other_divisor(g, d, c):
+    return reference.avg_pool2d_backward(d, c._replace(count_include_pad=not c.count_include_pad))
+
+
+def norm_parts(d, c):
+    xhat = (c.x - c.mean[:, None, None]) * c.rstd[:, None, None]
+    scale = (c.gamma * c.rstd)[:, None, None]
+    means = [one.mean(axis=(0, 2, 3))[:, None, None] for one in (d, d * xhat)]
+    return xhat, scale, *means
+
+
+def norm_without(mean, variance):
+    def wrong(g, d, c):
+        xhat, scale, dmean, dvar = norm_parts(d, c)
+        return put(g, 0, scale * (d - (0 if mean else dmean) - (0 if variance else xhat * dvar)))
+
+    return wrong
+
+
+def norm_unbiased(g, d, c):
+    xhat, scale, dmean, dvar = norm_parts(d, c)
+    M = c.x.size // len(c.gamma)
+    return put(g, 0, scale * (d - dmean - xhat * dvar * M / (M - 1)))
+
+
+def norm_without_eps(g, d, c):
+    rstd = 1 / np.sqrt(1 / c.rstd**2 - c.eps)
+    return put(g, 0, g[0] * (rstd / c.rstd)[:, None, None])
+
+
+def norm_as_training(g, d, c):
+    return reference.batch_norm2d_backward(d, c._replace(training=True))
+
+
+def through_scale(g, d, c):
+    return d * c.s
+
+
+def one_hot(c):
+    return np.arange(c.logprob.shape[1]) == c.labels[:, None]
+
+
+SQUARE = Case("conv2d", dict(N=2, C=3, H=5, W=6, K=4, KH=3, KW=3), dict(padding=(1, 1)))
+MATRIX = Case("linear", dict(N=4, I=5, O=5))
+TIES = Case("max_pool2d", dict(N=2, C=3, H=5, W=6), dict(kernel=(3, 2), stride=(1, 2)))
+CHANNELS = Case("concat", {"N": 2, "_": (3, 3), "H": 4, "W": 3})
+SE = Case("squeeze_excite", dict(N=3, C=4, H=3, W=5, R=2))
+SE_SQUARE = Case("squeeze_excite", dict(N=3, C=4, H=3, W=5, R=4))
+NORM = Case("batch_norm2d", dict(N=3, C=4, H=3, W=5), dict(training=True, eps=0.1))
+EVALUATION = Case("batch_norm2d", dict(N=3, C=4, H=3, W=5), dict(training=False, eps=0.1))
+LOGITS = Case("softmax_cross_entropy", dict(N=4, K=6))
+SMOOTH = Case("softmax_cross_entropy", dict(N=4, K=6), dict(label_smoothing=0.2))
+ANY = {"...": (3, 4, 5)}
+SUM = {"missing mean term"}
+
+MISTAKES = {
+    # convolution
+    "conv2d: dx is assigned, not added, where windows overlap": Mistake(
+        SQUARE, conv_assigned, {"not accumulated", "unknown"}
+    ),
+    "conv2d: dx with the kernel not turned round": Mistake(SQUARE, conv_flipped, {"unknown"}),
+    "conv2d: dx not cropped by the padding": Mistake(SQUARE, conv_uncropped, {"unknown"}),
+    "conv2d: dx is shifted by a row": Mistake(
+        SQUARE, lambda g, d, c: put(g, 0, np.roll(g[0], 1, axis=2)), {"shifted"}
+    ),
+    "conv2d: dx is accumulated twice": Mistake(SQUARE, scaled(0, 2), {"factor 2"}),
+    "conv2d: dx of the groups is swapped": Mistake(
+        CASES["conv2d"]["groups"],
+        lambda g, d, c: put(g, 0, np.roll(g[0], c.x.shape[1] // c.groups, axis=1)),
+        {"shifted"},
+    ),
+    "conv2d: dweight is flipped": Mistake(
+        SQUARE, lambda g, d, c: put(g, 1, g[1][..., ::-1, ::-1]), {"flipped"}
+    ),
+    "conv2d: dweight is transposed": Mistake(
+        SQUARE, lambda g, d, c: put(g, 1, g[1].swapaxes(2, 3)), {"transposed"}
+    ),
+    "conv2d: dweight is a mean over images": Mistake(
+        SQUARE, scaled(1, lambda d, c: 1 / len(d)), {"factor 1/N"}
+    ),
+    "conv2d: dbias forgets all images but the first": Mistake(
+        SQUARE, lambda g, d, c: put(g, 2, d[0].sum(axis=(1, 2))), {"unknown"}
+    ),
+    "conv2d: dbias is a mean over windows": Mistake(
+        SQUARE, scaled(2, lambda d, c: 1 / d[0, 0].size), {"factor 1/H*W", "factor 1/OH*OW"}
+    ),
+    # linear
+    "linear: dx is zero": Mistake(MATRIX, scaled(0, 0), {"zero"}),
+    "linear: dweight has the wrong sign": Mistake(MATRIX, scaled(1, -1), {"sign"}),
+    "linear: dweight is transposed": Mistake(
+        MATRIX, lambda g, d, c: put(g, 1, g[1].T), {"transposed"}
+    ),
+    "linear: dbias is a mean": Mistake(MATRIX, scaled(2, lambda d, c: 1 / len(d)), {"factor 1/N"}),
+    # pooling
+    "max_pool2d: dx is assigned, not added": Mistake(
+        CASES["max_pool2d"]["overlap"], max_assigned, {"not accumulated"}
+    ),
+    "max_pool2d: dx goes to all of tied maxima": Mistake(TIES, max_to_ties, {"wrong mask"}, True),
+    "max_pool2d: argmax counted in the padded image": Mistake(
+        CASES["max_pool2d"]["padding"],
+        lambda g, d, c: (np.roll(g[0], (1, 2), axis=(2, 3)),),
+        {"shifted", "permuted"},
+    ),
+    "max_pool2d: dx is shared by the window": Mistake(TIES, scaled(0, 1 / 6), {"factor"}),
+    "avg_pool2d: dx is assigned, not added": Mistake(
+        CASES["avg_pool2d"]["overlap"], avg_assigned, {"not accumulated", "unknown"}
+    ),
+    "avg_pool2d: the padding is counted but should not be": Mistake(
+        CASES["avg_pool2d"]["padding not counted"],
+        avg_by_other_divisor,
+        {"not accumulated", "unknown"},
+    ),
+    "avg_pool2d: dx is not divided": Mistake(
+        CASES["avg_pool2d"]["plain"], scaled(0, 6), {"factor"}
+    ),
+    "avg_pool2d: what hangs over in ceil mode is counted": Mistake(
+        CASES["avg_pool2d"]["ceil mode"],
+        lambda g, d, c: (avg_assigned(g, d, c)[0],),
+        {"not accumulated", "unknown"},
+    ),
+    "global_avg_pool2d: dx is not divided": Mistake(
+        CASES["global_avg_pool2d"]["plain"],
+        scaled(0, lambda d, c: c.x[0, 0].size),
+        {"factor H*W"},
+    ),
+    "global_max_pool2d: dx goes to every pixel": Mistake(
+        CASES["global_max_pool2d"]["plain"],
+        lambda g, d, c: (np.broadcast_to(d[:, :, None, None], c.x.shape),),
+        {"wrong mask"},
+    ),
+    # batch normalisation
+    "batch_norm2d: dx lacks the route through the mean": Mistake(
+        NORM, norm_without(True, False), {"missing mean term"}
+    ),
+    "batch_norm2d: dx lacks the route through the variance": Mistake(
+        NORM, norm_without(False, True), {"missing variance term"}
+    ),
+    "batch_norm2d: dx in training as in evaluation": Mistake(
+        NORM, norm_without(True, True), {"missing mean and variance terms"}
+    ),
+    "batch_norm2d: dx in evaluation as in training": Mistake(
+        EVALUATION, norm_as_training, {"missing mean and variance terms"}
+    ),
+    "batch_norm2d: dx by the unbiased variance": Mistake(
+        NORM, norm_unbiased, {"missing variance term"}
+    ),
+    "batch_norm2d: dx without eps": Mistake(NORM, norm_without_eps, {"channel factor"}),
+    "batch_norm2d: dx without gamma": Mistake(
+        NORM, lambda g, d, c: put(g, 0, g[0] / c.gamma[:, None, None]), {"channel factor"}
+    ),
+    "batch_norm2d: dgamma from x instead of xhat": Mistake(
+        NORM, lambda g, d, c: put(g, 1, (d * c.x).sum(axis=(0, 2, 3))), {"unknown"}
+    ),
+    "batch_norm2d: dbeta is a mean": Mistake(
+        NORM, scaled(2, lambda d, c: len(c.gamma) / d.size), {"factor 1/N*H*W"}
+    ),
+    # activations
+    "relu: dx passes everywhere": Mistake(Case("relu", ANY), lambda g, d, c: (d,), {"wrong mask"}),
+    "relu: dx by the sign of dout": Mistake(
+        Case("relu", ANY),
+        lambda g, d, c: (np.where(d > 0, d, 0),),
+        {"wrong mask", "not accumulated"},
+    ),
+    "sigmoid: the slope is forgotten": Mistake(
+        Case("sigmoid", ANY), lambda g, d, c: (d,), {"unknown", "wrong slope"}
+    ),
+    "sigmoid: half of the slope is forgotten": Mistake(
+        Case("sigmoid", ANY), lambda g, d, c: (d * c.out,), {"unknown", "wrong slope"}
+    ),
+    "tanh: the square is forgotten": Mistake(
+        Case("tanh", ANY), lambda g, d, c: (d * (1 - c.out),), {"unknown", "wrong slope"}
+    ),
+    "hard_sigmoid: the slope goes on beyond the kinks": Mistake(
+        Case("hard_sigmoid", {"...": (20, 30)}), lambda g, d, c: (d / 6,), {"wrong mask"}
+    ),
+    "hard_sigmoid: the slope is 1": Mistake(Case("hard_sigmoid", ANY), scaled(0, 6), {"factor"}),
+    # loss
+    "softmax_cross_entropy: a sum instead of a mean": Mistake(
+        LOGITS, scaled(0, lambda d, c: len(c.labels)), {"factor N"}
+    ),
+    "softmax_cross_entropy: divided by N twice": Mistake(
+        LOGITS, scaled(0, lambda d, c: 1 / len(c.labels)), {"factor 1/N"}
+    ),
+    "softmax_cross_entropy: the smoothing is forgotten": Mistake(
+        SMOOTH,
+        lambda g, d, c: reference.softmax_cross_entropy_backward(
+            d, c._replace(label_smoothing=0.0)
+        ),
+        {"unknown", "missing mean term"},
+    ),
+    "softmax_cross_entropy: the label is not subtracted": Mistake(
+        LOGITS,
+        lambda g, d, c: put(g, 0, np.exp(c.logprob) * d / len(c.labels)),
+        {"not accumulated", "wrong mask"},
+    ),
+    "softmax_cross_entropy: only the label's entry": Mistake(
+        LOGITS, lambda g, d, c: put(g, 0, np.where(one_hot(c), g[0], 0)), {"not accumulated"}
+    ),
+    "softmax_cross_entropy: dout is ignored": Mistake(
+        LOGITS, lambda g, d, c: put(g, 0, g[0] / d), {"factor"}
+    ),
+    # squeeze-and-excitation
+    "squeeze_excite: dx lacks the route through the gate": Mistake(
+        SE, lambda g, d, c: put(g, 0, through_scale(g, d, c)), {"missing gate path"}
+    ),
+    "squeeze_excite: dx lacks the route through the scale": Mistake(
+        SE, lambda g, d, c: put(g, 0, g[0] - through_scale(g, d, c)), {"missing scale path"}
+    ),
+    "squeeze_excite: dz is not divided by H * W": Mistake(
+        SE,
+        lambda g, d, c: put(g, 0, g[0] + (g[0] - through_scale(g, d, c)) * (c.x[0, 0].size - 1)),
+        {"missing gate path"},
+    ),
+    "squeeze_excite: dx is a billionth too large": Mistake(SE, scaled(0, 1 + 1e-9), {"too small"}),
+    "squeeze_excite: dw1 is transposed": Mistake(
+        SE_SQUARE, lambda g, d, c: put(g, 1, g[1].T), {"transposed"}
+    ),
+    "squeeze_excite: dw1 and dw2 are swapped": Mistake(
+        SE_SQUARE, lambda g, d, c: put(put(g, 1, g[3]), 3, g[1]), {"swapped"}
+    ),
+    "squeeze_excite: db1 has the wrong sign": Mistake(SE, scaled(2, -1), {"sign"}),
+    "squeeze_excite: dw2 is off by one row": Mistake(
+        SE, lambda g, d, c: put(g, 3, np.roll(g[3], 1, axis=0)), {"shifted"}
+    ),
+    "squeeze_excite: db2 is a mean over images": Mistake(
+        SE, scaled(4, lambda d, c: 1 / len(d)), {"factor 1/N"}
+    ),
+    "squeeze_excite: db2 lacks the sigmoid's slope": Mistake(
+        SE, lambda g, d, c: put(g, 4, (d * c.x).sum(axis=(0, 2, 3))), {"unknown"}
+    ),
+    # where paths meet
+    "add: db is zero": Mistake(Case("add", ANY), scaled(1, 0), {"zero"}),
+    "add: both get half": Mistake(Case("add", ANY), lambda g, d, c: (d / 2, d / 2), {"factor"}),
+    "concat: the slices are swapped": Mistake(CHANNELS, lambda g, d, c: g[::-1], {"swapped"}),
+    "channel_scale: ds is a mean": Mistake(
+        CASES["channel_scale"]["plain"],
+        scaled(1, lambda d, c: 1 / d[0, 0].size),
+        {"factor 1/H*W"},
+    ),
+    "channel_scale: dx lacks s": Mistake(
+        CASES["channel_scale"]["plain"], lambda g, d, c: put(g, 0, d), {"missing scale path"}
+    ),
+    "channel_shuffle: shuffled again, not back": Mistake(
+        CASES["channel_shuffle"]["three of two"],
+        lambda g, d, c: reference.channel_shuffle_forward(d, groups=c.groups)[:1],
+        {"permuted"},
+    ),
+    "dropout: dx is not scaled": Mistake(CASES["dropout"]["half"], scaled(0, 1 / 2), {"factor"}),
+    "dropout: the mask is inverted": Mistake(
+        CASES["dropout"]["half"],
+        lambda g, d, c: put(g, 0, np.where(c.mask, 0, d / (1 - c.p))),
+        {"unknown"},
+    ),
+}

@@ -1,0 +1,192 @@
+"""Back ends around a back end: what they record, time and stop at, on nets and on bare ops."""
+
+import inspect
+
+import numpy as np
+import pytest
+
+from minise import models, nn
+from minise.ops import reference, wrap
+
+
+def small_net():
+    layers = nn.Conv2d(2, 3, 3, padding=1), nn.BatchNorm2d(3), nn.ReLU(), nn.GlobalAvgPool2d()
+    return nn.Sequential(*layers, nn.Linear(3, 4))
+
+
+def images(rng=0):
+    return np.random.default_rng(rng).standard_normal((2, 2, 5, 6)).astype(np.float32)
+
+
+def step(net):
+    out = net.forward(images(), training=True)
+    return net.backward(np.ones_like(out))
+
+
+FORWARD = [
+    ("0", "conv2d"),
+    ("1", "batch_norm2d"),
+    ("2", "relu"),
+    ("3", "global_avg_pool2d"),
+    ("4", "linear"),
+]
+
+
+def test_record_on_a_net():
+    net, recorder = small_net(), wrap.record(reference)
+    wrap.attach(net, recorder)
+    dx = step(net)
+    forward, backward = recorder.calls[:5], recorder.calls[5:]
+    assert [(call.layer, call.op) for call in forward] == FORWARD
+    assert [(call.layer, call.op) for call in backward] == FORWARD[::-1]
+    assert [call.direction for call in recorder.calls] == ["forward"] * 5 + ["backward"] * 5
+    for before, after in zip(forward, forward[1:], strict=False):
+        assert after.arrays[0] is before.results[0]
+    for call, undone in zip(backward, forward[::-1], strict=True):
+        assert call.cache is undone.cache
+    assert forward[0].settings["padding"] == (1, 1)
+    assert forward[1].settings["training"] is True
+    assert recorder.calls[-1].results[0] is dx
+    assert all(call.seconds > 0 for call in recorder.calls)
+
+
+def test_record_on_bare_ops():
+    recorder = wrap.record(reference)
+    x = np.array([-1.0, 2.0])
+    out, cache = recorder.relu_forward(x)
+    recorder.relu_backward(out, cache)
+    assert [(call.layer, call.op, call.direction) for call in recorder.calls] == [
+        ("", "relu", "forward"),
+        ("", "relu", "backward"),
+    ]
+    assert recorder.calls[0].arrays[0] is x
+    assert recorder.calls[1].arrays[0] is out
+
+
+def test_results_are_those_of_the_back_end():
+    plain, wrapped = small_net(), small_net()
+    wrap.attach(wrapped, wrap.guarded(wrap.timed(wrap.record(reference))))
+    np.testing.assert_array_equal(step(wrapped), step(plain))
+    for name, grad in plain.named_grads().items():
+        np.testing.assert_array_equal(wrapped.named_grads()[name], grad)
+
+
+def test_a_wrapper_has_what_its_back_end_has():
+    recorder = wrap.record(reference)
+    for name in reference.__all__:
+        if name.endswith(("_branches", "asarray", "asnumpy", "sgd_update")):
+            assert getattr(recorder, name) is getattr(reference, name)
+        else:
+            assert callable(getattr(recorder, name))
+    for view in (recorder, recorder.at("layer")):
+        with pytest.raises(AttributeError, match="conv5d_forward"):
+            _ = view.conv5d_forward
+
+
+def test_taking_a_wrapper_off():
+    net, recorder = small_net(), wrap.record(reference)
+    wrap.attach(net, recorder)
+    wrap.attach(net, reference)
+    step(net)
+    assert recorder.calls == []
+    assert all(layer.ops is reference for layer in net.named_layers().values())
+
+
+def test_timed():
+    net, timer = small_net(), wrap.timed(reference)
+    wrap.attach(net, timer)
+    for _ in range(3):
+        step(net)
+    assert set(timer.timings) == {(*key, way) for key in FORWARD for way in ("forward", "backward")}
+    assert all(timing.calls == 3 for timing in timer.timings.values())
+    rows = list(timer.rows())
+    seconds = [row.timing.seconds for row in rows]
+    assert seconds == sorted(seconds, reverse=True)
+    assert timer.seconds == pytest.approx(sum(seconds))
+    assert {(row.layer, row.op, row.direction) for row in rows} == set(timer.timings)
+
+
+def test_nested_wrappers_all_learn_the_layer():
+    recorder = wrap.record(reference)
+    timer = wrap.timed(recorder)
+    net = small_net()
+    wrap.attach(net, timer)
+    step(net)
+    assert {(call.layer, call.op, call.direction) for call in recorder.calls} == set(timer.timings)
+
+
+def poisoned(layer, name, value=np.nan):
+    net = small_net()
+    wrap.attach(net, wrap.guarded(reference))
+    net.named_parameters()[f"{layer}.{name}"].flat[1] = value
+    return net
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_guard_names_a_poisoned_parameter(value):
+    message = r"layer 1, batch_norm2d_forward: its input gamma has 1 of 3 .* first at \(1,\)"
+    with pytest.raises(wrap.NonFiniteError, match=message) as caught:
+        step(poisoned("1", "weight", value))
+    error = caught.value
+    assert (error.layer, error.op, error.direction) == ("1", "batch_norm2d", "forward")
+    assert error.array == "gamma"
+
+
+def test_guard_names_the_op_that_makes_an_infinity():
+    net = poisoned("4", "weight", np.finfo(np.float32).max)
+    net.named_parameters()["1.weight"][...] = 1e6
+    net.named_parameters()["1.bias"][...] = 1e6
+    with (
+        pytest.raises(wrap.NonFiniteError, match="layer 4, linear_forward: its result out has"),
+        np.errstate(all="ignore"),
+    ):
+        step(net)
+
+
+def test_guard_in_backward():
+    net = small_net()
+    wrap.attach(net, wrap.guarded(reference))
+    out = net.forward(images(), training=True)
+    dout = np.ones_like(out)
+    dout[1, 2] = np.nan
+    message = r"layer 4, linear_backward: its input dout has 1 of 8 .* first at \(1, 2\)"
+    with pytest.raises(wrap.NonFiniteError, match=message):
+        net.backward(dout)
+    x = np.full((1, 1), 1e300)
+    guard = wrap.guarded(reference)
+    out, cache = guard.linear_forward(x / 1e300, x)
+    with (
+        pytest.raises(wrap.NonFiniteError, match="layer .none., linear_backward: its result dx"),
+        np.errstate(over="ignore"),
+    ):
+        guard.linear_backward(x, cache)
+    guard.add_backward(out, guard.add_forward(x, x)[1])  # finite, however large
+
+
+def test_guard_looks_at_running_statistics():
+    guard = wrap.guarded(reference)
+    x = np.array([1e200, -1e200, 0.0]).reshape(3, 1, 1, 1)
+    one = np.ones(1)
+    with (
+        pytest.raises(wrap.NonFiniteError, match="batch_norm2d_forward: its (result|new running)"),
+        np.errstate(all="ignore"),
+    ):
+        guard.batch_norm2d_forward(x, one, one, running_mean=one, running_var=one, training=True)
+
+
+def test_guard_names_concat_arguments_and_skips_masks():
+    guard = wrap.guarded(reference)
+    x = np.ones((1, 1, 2, 2))
+    with pytest.raises(wrap.NonFiniteError, match=r"concat_forward: its input xs\[1\]"):
+        guard.concat_forward(x, x * np.nan)
+    guard.dropout_forward(x, x > 0, p=0.5)
+    guard.softmax_cross_entropy_forward(np.ones((2, 3)), np.array([0, 2]))
+
+
+def test_a_whole_net_names_its_layers():
+    net, recorder = models.build("se_resnet8"), wrap.record(reference)
+    wrap.attach(net, recorder)
+    net.forward(np.ones((1, 3, 8, 8), np.float32), training=True)
+    named = {call.layer for call in recorder.calls}
+    assert {"conv1", "layer1.0", "layer1.0.se", "layer2.0.downsample.1", "avgpool", "fc"} <= named
+    assert inspect.ismodule(recorder.ops)
