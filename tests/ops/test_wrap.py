@@ -1,6 +1,7 @@
 """Back ends around a back end: what they record, time and stop at, on nets and on bare ops."""
 
 import inspect
+import itertools
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ def test_record_on_a_net():
     assert [(call.layer, call.op) for call in forward] == FORWARD
     assert [(call.layer, call.op) for call in backward] == FORWARD[::-1]
     assert [call.direction for call in recorder.calls] == ["forward"] * 5 + ["backward"] * 5
-    for before, after in zip(forward, forward[1:], strict=False):
+    for before, after in itertools.pairwise(forward):
         assert after.arrays[0] is before.results[0]
     for call, undone in zip(backward, forward[::-1], strict=True):
         assert call.cache is undone.cache
