@@ -34,7 +34,7 @@ from minise.gradcheck.slopes import (
 from minise.ops.checks import Array, check_choice
 
 MODES = ("auto", "directional", "complex_step", "jacobian")
-LOOKED_AT = 2000  # entries of a wrong gradient at most, for the diagnosis
+LOOKED_AT = 4000  # entries of a wrong gradient at most, for the diagnosis
 SHOWN = 3  # wrong entries
 
 

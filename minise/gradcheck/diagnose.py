@@ -59,6 +59,13 @@ def _not_finite(case: Case) -> Iterator[Diagnosis]:
         yield Diagnosis("not finite", "it has NaN or infinity: a division by zero, or an overflow")
 
 
+def _nearly(case: Case) -> Iterator[Diagnosis]:
+    share = _size(case.wrong - case.right) / _size(case.right)
+    if share < CLOSE:
+        text = f"it is off by {share:.0e} of its size: single precision inside, or an eps left out"
+        yield Diagnosis("nearly right", text)
+
+
 def _should_be_zero(case: Case) -> Iterator[Diagnosis]:
     if _size(case.right) <= 1e-9 * _size(case.wrong):
         yield Diagnosis("should be zero", "out does not depend on the argument, but it is not zero")
@@ -108,8 +115,24 @@ def _moved(case: Case) -> Iterator[Diagnosis]:
         for shift in range(-2, 3):
             if shift and _same(wrong, np.roll(right, shift, axis)):
                 yield Diagnosis("shifted", f"its entries are shifted by {shift} along axis {axis}")
+    if wrong.ndim >= 2 and (by := _shift_of_a_part(wrong, right)):
+        text = f"it is right but for a shift by {by} (rows, columns): cropped at another place"
+        yield Diagnosis("shifted", text)
     if wrong.size > 1 and np.allclose(np.sort(wrong, None), np.sort(right, None), CLOSE, CLOSE):
         yield Diagnosis("permuted", "its numbers are right but stand at the wrong places")
+
+
+def _shift_of_a_part(wrong: Array, right: Array) -> tuple[int, int] | None:
+    """Return by how much the last two axes of wrong are shifted, where they overlap."""
+    H, W = wrong.shape[-2:]
+    for i, j in [(i, j) for i in range(-2, 3) for j in range(-2, 3) if i or j]:
+        if abs(i) >= H - 1 or abs(j) >= W - 1:
+            continue
+        a = wrong[..., max(i, 0) : H + min(i, 0), max(j, 0) : W + min(j, 0)]
+        b = right[..., max(-i, 0) : H + min(-i, 0), max(-j, 0) : W + min(-j, 0)]
+        if b.any() and _same(a, b):
+            return i, j
+    return None
 
 
 def _missing_mean(case: Case) -> Iterator[Diagnosis]:
@@ -131,6 +154,9 @@ def _missing_mean(case: Case) -> Iterator[Diagnosis]:
             yield Diagnosis("missing mean and variance terms", text)
         if _along(case.wrong, case.right, (0, 2, 3)):
             yield Diagnosis("channel factor", "each channel has a wrong factor: gamma, or 1 / std")
+        if _constant(case.wrong, (2, 3)):
+            text = "it is one number a channel of an image: only the route through a mean is there"
+            yield Diagnosis("missing scale path", text)
         if _along(missing, case.value, (2, 3)) or _along(case.wrong, case.right, (2, 3)):
             text = "each channel of each image has a wrong factor: a gate, or its route through x"
             yield Diagnosis("missing scale path", text)
@@ -160,33 +186,50 @@ def _affine(array: Array, centred: Array, axes: tuple[int, ...]) -> bool:
     return _along(array - array.mean(axis=axes, keepdims=True), centred, axes)
 
 
-def _masked(case: Case) -> Iterator[Diagnosis]:
-    """Find entries that are exactly right beside entries that are wrong in one way."""
+def _mask(case: Case) -> Iterator[Diagnosis]:
+    """Find zeros that should be none, and none that should be zeros."""
     wrong, right = case.wrong, case.right
     off = abs(wrong - right) > CLOSE * _size(right)
-    share = off.mean()
-    if not 0 < share < 1:
+    if not (wrong * right).any():
+        text = "it is zero just where it should not be: the mask is inverted"
+        yield Diagnosis("wrong mask", text)
+    if off.all():
         return
-    dropped = off & (wrong == 0)
-    if (dropped == off).all():
-        text = f"{share:.0%} of its entries are zero but should not be: not accumulated where "
+    if not (off & (wrong != 0)).any():
+        text = f"{off.mean():.0%} of its entries are zero but should not be: not accumulated where "
         yield Diagnosis("not accumulated", f"{text}windows overlap, cut off, or a wrong mask")
-    extra = off & (abs(right) <= CLOSE * _size(right))
-    if (extra == off).all():
-        text = f"{share:.0%} of its entries should be zero but are not: a mask is missing, or ties "
-        yield Diagnosis("wrong mask", f"{text}are shared")
-    if share < 0.95:
+    if not (off & (abs(right) > CLOSE * _size(right))).any():
+        text = f"{off.mean():.0%} of its entries should be zero but are not: a mask is missing, or "
+        yield Diagnosis("wrong mask", f"{text}ties are shared")
+
+
+def _partly(case: Case) -> Iterator[Diagnosis]:
+    """Find entries that are exactly right beside entries that are wrong."""
+    share = (abs(case.wrong - case.right) > CLOSE * _size(case.right)).mean()
+    if 0 < share < 0.95:
         text = f"{share:.0%} of its entries are wrong, the others exactly right: assigned instead "
-        yield Diagnosis("not accumulated", f"{text}of added where windows overlap, or an edge")
+        text += "of added where windows overlap, ties that share, or an edge"
+        yield Diagnosis("not accumulated", text)
+
+
+def _slope(case: Case) -> Iterator[Diagnosis]:
+    """Find entries that all have the right sign, each with a factor of its own."""
+    product = case.wrong * case.right
+    if (product > 0).sum() >= 4 and (product >= 0).all():
+        text = "every entry has the right sign but a factor of its own: a wrong slope, as of a "
+        yield Diagnosis("wrong slope", f"{text}sigmoid or a square")
 
 
 RULES: tuple[Callable[[Case], Iterator[Diagnosis]], ...] = (
     _not_finite,
     _zero,
+    _nearly,
     _should_be_zero,
     _factor,
     _swapped,
     _moved,
+    _mask,
     _missing_mean,
-    _masked,
+    _partly,
+    _slope,
 )

@@ -75,6 +75,7 @@ def forward_of(ops, op, keywords):
         same = {k: v.astype(dtype) if isinstance(v, np.ndarray) else v for k, v in keywords.items()}
         return function(*inputs, **same)
 
+    forward.complex_step = ops is reference
     return forward
 
 

@@ -146,7 +146,7 @@ SQUARE = Case("conv2d", dict(N=2, C=3, H=5, W=6, K=4, KH=3, KW=3), dict(padding=
 MATRIX = Case("linear", dict(N=4, I=5, O=5))
 TIES = Case("max_pool2d", dict(N=2, C=3, H=5, W=6), dict(kernel=(3, 2), stride=(1, 2)))
 CHANNELS = Case("concat", {"N": 2, "_": (3, 3), "H": 4, "W": 3})
-SE = Case("squeeze_excite", dict(N=3, C=4, H=3, W=5, R=2))
+SE = Case("squeeze_excite", dict(N=5, C=6, H=3, W=5, R=4))
 SE_SQUARE = Case("squeeze_excite", dict(N=3, C=4, H=3, W=5, R=4))
 NORM = Case("batch_norm2d", dict(N=3, C=4, H=3, W=5), dict(training=True, eps=0.1))
 EVALUATION = Case("batch_norm2d", dict(N=3, C=4, H=3, W=5), dict(training=False, eps=0.1))
@@ -161,7 +161,7 @@ MISTAKES = {
         SQUARE, conv_assigned, {"not accumulated", "unknown"}
     ),
     "conv2d: dx with the kernel not turned round": Mistake(SQUARE, conv_flipped, {"unknown"}),
-    "conv2d: dx not cropped by the padding": Mistake(SQUARE, conv_uncropped, {"unknown"}),
+    "conv2d: dx not cropped by the padding": Mistake(SQUARE, conv_uncropped, {"shifted"}),
     "conv2d: dx is shifted by a row": Mistake(
         SQUARE, lambda g, d, c: put(g, 0, np.roll(g[0], 1, axis=2)), {"shifted"}
     ),
@@ -197,7 +197,9 @@ MISTAKES = {
     "max_pool2d: dx is assigned, not added": Mistake(
         CASES["max_pool2d"]["overlap"], max_assigned, {"not accumulated"}
     ),
-    "max_pool2d: dx goes to all of tied maxima": Mistake(TIES, max_to_ties, {"wrong mask"}, True),
+    "max_pool2d: dx goes to all of tied maxima": Mistake(
+        TIES, max_to_ties, {"not accumulated", "wrong mask"}, True
+    ),
     "max_pool2d: argmax counted in the padded image": Mistake(
         CASES["max_pool2d"]["padding"],
         lambda g, d, c: (np.roll(g[0], (1, 2), axis=(2, 3)),),
@@ -213,7 +215,7 @@ MISTAKES = {
         {"not accumulated", "unknown"},
     ),
     "avg_pool2d: dx is not divided": Mistake(
-        CASES["avg_pool2d"]["plain"], scaled(0, 6), {"factor"}
+        CASES["avg_pool2d"]["stride above kernel"], scaled(0, 2), {"factor 2"}
     ),
     "avg_pool2d: what hangs over in ceil mode is counted": Mistake(
         CASES["avg_pool2d"]["ceil mode"],
@@ -246,7 +248,7 @@ MISTAKES = {
     "batch_norm2d: dx by the unbiased variance": Mistake(
         NORM, norm_unbiased, {"missing variance term"}
     ),
-    "batch_norm2d: dx without eps": Mistake(NORM, norm_without_eps, {"channel factor"}),
+    "batch_norm2d: dx without eps": Mistake(NORM, norm_without_eps, {"channel factor", "factor"}),
     "batch_norm2d: dx without gamma": Mistake(
         NORM, lambda g, d, c: put(g, 0, g[0] / c.gamma[:, None, None]), {"channel factor"}
     ),
@@ -264,16 +266,16 @@ MISTAKES = {
         {"wrong mask", "not accumulated"},
     ),
     "sigmoid: the slope is forgotten": Mistake(
-        Case("sigmoid", ANY), lambda g, d, c: (d,), {"unknown", "wrong slope"}
+        Case("sigmoid", ANY), lambda g, d, c: (d,), {"wrong slope"}
     ),
     "sigmoid: half of the slope is forgotten": Mistake(
-        Case("sigmoid", ANY), lambda g, d, c: (d * c.out,), {"unknown", "wrong slope"}
+        Case("sigmoid", ANY), lambda g, d, c: (d * c.out,), {"wrong slope"}
     ),
     "tanh: the square is forgotten": Mistake(
-        Case("tanh", ANY), lambda g, d, c: (d * (1 - c.out),), {"unknown", "wrong slope"}
+        Case("tanh", ANY), lambda g, d, c: (d * (1 - c.out),), {"wrong slope"}
     ),
     "hard_sigmoid: the slope goes on beyond the kinks": Mistake(
-        Case("hard_sigmoid", {"...": (20, 30)}), lambda g, d, c: (d / 6,), {"wrong mask"}
+        Case("hard_sigmoid", {"...": (60, 60)}), lambda g, d, c: (d / 6,), {"wrong mask"}
     ),
     "hard_sigmoid: the slope is 1": Mistake(Case("hard_sigmoid", ANY), scaled(0, 6), {"factor"}),
     # loss
@@ -313,7 +315,9 @@ MISTAKES = {
         lambda g, d, c: put(g, 0, g[0] + (g[0] - through_scale(g, d, c)) * (c.x[0, 0].size - 1)),
         {"missing gate path"},
     ),
-    "squeeze_excite: dx is a billionth too large": Mistake(SE, scaled(0, 1 + 1e-9), {"too small"}),
+    "squeeze_excite: dx is a billionth too large": Mistake(
+        SE, scaled(0, 1 + 1e-9), {"nearly right"}
+    ),
     "squeeze_excite: dw1 is transposed": Mistake(
         SE_SQUARE, lambda g, d, c: put(g, 1, g[1].T), {"transposed"}
     ),
@@ -328,7 +332,7 @@ MISTAKES = {
         SE, scaled(4, lambda d, c: 1 / len(d)), {"factor 1/N"}
     ),
     "squeeze_excite: db2 lacks the sigmoid's slope": Mistake(
-        SE, lambda g, d, c: put(g, 4, (d * c.x).sum(axis=(0, 2, 3))), {"unknown"}
+        SE, lambda g, d, c: put(g, 4, (d * c.x).sum(axis=(0, 2, 3))), {"wrong slope"}
     ),
     # where paths meet
     "add: db is zero": Mistake(Case("add", ANY), scaled(1, 0), {"zero"}),
@@ -347,10 +351,10 @@ MISTAKES = {
         lambda g, d, c: reference.channel_shuffle_forward(d, groups=c.groups)[:1],
         {"permuted"},
     ),
-    "dropout: dx is not scaled": Mistake(CASES["dropout"]["half"], scaled(0, 1 / 2), {"factor"}),
+    "dropout: dx is not scaled": Mistake(CASES["dropout"]["fifth"], scaled(0, 1 - 0.2), {"factor"}),
     "dropout: the mask is inverted": Mistake(
         CASES["dropout"]["half"],
         lambda g, d, c: put(g, 0, np.where(c.mask, 0, d / (1 - c.p))),
-        {"unknown"},
+        {"wrong mask"},
     ),
 }
