@@ -8,9 +8,9 @@ from functools import partial
 import numpy as np
 import pytest
 
+from minise.gradcheck.drawing import LAYOUTS, read_only
 from minise.ops import reference
 from minise.ops.checks import parse
-from tests.drawing import LAYOUTS, read_only
 from tests.ops.cases import (
     BACKENDS,
     CASES,

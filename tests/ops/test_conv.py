@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from tests.drawing import LAYOUTS
+from minise.gradcheck.drawing import LAYOUTS
 from tests.ops.cases import (
     BACKENDS,
     CASES,

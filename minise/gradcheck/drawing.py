@@ -1,23 +1,36 @@
 """Draws the arrays that an op's line in SHAPES names, and lays them out in memory."""
 
+from collections.abc import Collection
+from typing import Any
+
 import numpy as np
 
-from minise.ops.checks import parse
+from minise.ops.checks import Argument, Array, parse
 
 
-def draw_arrays(line, sizes, rng, dtype=np.float64, *, integers=False, without=(), **settings):
+def draw_arrays(
+    line: str,
+    sizes: dict[str, Any],
+    rng: np.random.Generator,
+    dtype: Any = np.float64,
+    *,
+    integers: bool = False,
+    without: Collection[str] = (),
+    **settings: Any,
+) -> tuple[list[Array | None], dict[str, Array]]:
     """Return the arrays that go by position, as a list, and those that go by keyword, as a dict.
 
     sizes holds every axis that is named, a whole shape for "...", and for "_" one size for each of
     *xs; settings hold the divisors. The names in without become None. Labels are columns of the
     first array, and what is called a variance is positive.
     """
-    positional, keyword = [], {}
+    positional: list[Any] = []
+    keyword: dict[str, Array] = {}
     for argument in parse(line):
         for place in range(len(sizes["_"]) if argument.many else 1):
             shape = shape_of(argument, sizes, settings, place)
             if argument.name in without:
-                array = None
+                array: Any = None
             elif argument.kind == "int":
                 array = rng.integers(0, positional[0].shape[-1], shape)
             elif argument.kind == "bool":
@@ -31,45 +44,50 @@ def draw_arrays(line, sizes, rng, dtype=np.float64, *, integers=False, without=(
     return positional, keyword
 
 
-def shape_of(argument, sizes, settings, place=0):
+def shape_of(
+    argument: Argument, sizes: dict[str, Any], settings: dict[str, Any], place: int = 0
+) -> tuple[int, ...]:
     """Return the shape of one array; place counts *xs."""
     shape = []
     for axis, divisor in argument.axes:
         if axis == "...":
-            return sizes["..."]
+            return tuple(sizes["..."])
         size = sizes["_"][place] if axis == "_" else sizes[axis]
         shape.append(size // settings.get(divisor, 1) if divisor else size)
     return tuple(shape)
 
 
-def _floats(rng, shape, integers, positive):
+def _floats(
+    rng: np.random.Generator, shape: tuple[int, ...], integers: bool, positive: bool
+) -> Array:
     draw = rng.integers(-3, 4, shape) if integers else rng.standard_normal(shape)
     return np.asarray(abs(draw) + 0.5 if positive else draw)
 
 
-def backwards(array):
-    """Equal numbers, every other place of a larger array, last to first."""
+def backwards(array: Array) -> Array:
+    """Return equal numbers, every other place of a larger array, last to first."""
     poison = {"f": np.nan, "c": np.nan, "b": True}.get(array.dtype.kind, 99)
     larger = np.full([2 * size for size in array.shape], poison, array.dtype)
-    view = larger[(*(slice(None, None, -2) for _ in array.shape), ...)]
+    every_other: Any = (*(slice(None, None, -2) for _ in array.shape), ...)
+    view = larger[every_other]
     view[...] = array
     return view
 
 
-def channels_last(array):
-    """Equal numbers, with the second axis innermost in memory."""
+def channels_last(array: Array) -> Array:
+    """Return equal numbers, with the second axis innermost in memory."""
     if array.ndim < 2:
         return array.copy()
     return np.moveaxis(np.ascontiguousarray(np.moveaxis(array, 1, -1)), -1, 1)
 
 
-def first_axis_innermost(array):
-    """Equal numbers, in Fortran's order."""
+def first_axis_innermost(array: Array) -> Array:
+    """Return equal numbers, in Fortran's order."""
     return np.array(array, order="F")
 
 
-def read_only(array):
-    """Equal numbers of equal strides that raise where they are written to."""
+def read_only(array: Array) -> Array:
+    """Return equal numbers of equal strides that raise where they are written to."""
     copy = array.copy(order="K")
     copy.flags.writeable = False
     return copy
