@@ -15,6 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     import tyro
 
+    from minise.cli.check import check
     from minise.cli.data import data
     from minise.cli.doctor import doctor
     from minise.cli.inspect import evaluate_run, summary
@@ -27,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "train": train,
         "eval": evaluate_run,
         "summary": summary,
+        "check": check,
         "doctor": doctor,
     }
     given = list(sys.argv[1:] if arguments is None else arguments)

@@ -8,9 +8,11 @@ gradient, so a mistake anywhere shows, and costs as much as a few steps of train
 dout has to be random. All ones would ask for the gradient of ``out.sum()``, which is zero whatever
 backward does for batch norm and for softmax; and the sum of squares is as blind.
 
-The two sides may differ by what arithmetic can lose, and by no tuned constant: every number may be
-rounded once for each number that the op has, because no sum is longer; and a difference adds its
-own truncation error, which is seen by halving the step.
+The two sides may differ by what arithmetic can lose, and by no tuned constant. Every number may be
+rounded once for each number that the op has, because no sum is longer. What backward reads was
+rounded too, and may be cancelled later (1 - s * s, where s is nearly 1): how much that costs is
+measured, by moving every number of dout and the cache by one unit in its last place. And a
+difference adds its own truncation error, which is seen by halving the step.
 """
 
 import time
@@ -36,6 +38,8 @@ from minise.ops.checks import Array, check_choice
 MODES = ("auto", "directional", "complex_step", "jacobian")
 LOOKED_AT = 4000  # entries of a wrong gradient at most, for the diagnosis
 SHOWN = 3  # wrong entries
+PROBES, ULPS = 2, 8  # moves of the cache, and how much more the worst of them may cost
+JUMP = 2.0**-26  # of a gradient: half of all digits; more is no rounding
 
 
 def assert_gradients(
@@ -134,8 +138,10 @@ def check(
     if len(gradients) != len(inputs):
         problem = f"{len(gradients)} gradients for {len(inputs)} inputs"
         return Report(title, mode, (), time.perf_counter() - started, problem)
+    noise = _noise(pair, forward, backward, gradients, rng)
     found = tuple(
-        _one(pair, k, names[k], gradient, rng) for k, gradient in enumerate(map(host, gradients))
+        _one(pair, k, names[k], gradient, noise[k], rng)
+        for k, gradient in enumerate(map(host, gradients))
     )
     found = tuple(_explained(pair, one, gradients, names) for one in found)
     return Report(title, mode, found, time.perf_counter() - started)
@@ -181,13 +187,56 @@ class _Pair:
             return linear_slope(line, self.douts, self.count)
         return central_slope(line, self.douts, self.count, self.branches)
 
-    def allowed(self, slope: Slope, gradient: Array, u: Array) -> float:
+    def allowed(self, slope: Slope, gradient: Array, noise: Array, u: Array) -> float:
         """Return by how much the slope and <gradient, u> may differ."""
-        return slope.error + self.count * EPS * norm((gradient,)) * norm((u,))
+        rounding = self.count * EPS * norm((gradient,)) * norm((u,))
+        return slope.error + rounding + float(np.vdot(noise, abs(u)))
+
+
+def _noise(
+    pair: _Pair,
+    forward: Callable[..., Any],
+    backward: Callable[..., Any],
+    gradients: Sequence[Any],
+    rng: np.random.Generator,
+) -> list[Any]:
+    """Return how far each gradient moves when dout and the cache move in their last places."""
+    noise: list[Any] = [0.0 if one is None else np.zeros(np.shape(host(one))) for one in gradients]
+    for _ in range(PROBES):
+        try:
+            moved = _as_tuple(
+                forward, backward(_jittered(pair.dout, rng), _jittered(pair.cache, rng))
+            )
+        except RuntimeError:
+            return noise  # a layer's cache serves one backward
+        for k, (one, other) in enumerate(zip(gradients, moved, strict=True)):
+            if one is not None and other is not None and np.shape(one) == np.shape(other):
+                moves = ULPS * abs(host(other) - host(one))
+                decided = moves > JUMP * abs(host(one)).max()  # a tie fell the other way: no noise
+                noise[k] = np.maximum(noise[k], np.where(decided, 0.0, moves))
+    return noise
+
+
+def _jittered(value: Any, rng: np.random.Generator) -> Any:
+    """Return a cache whose floats are moved by up to one unit in the last place, at random."""
+    if isinstance(value, np.ndarray | np.floating) and value.dtype.kind == "f":
+        return np.asarray(value * (1 + EPS * rng.uniform(-1, 1, np.shape(value))))
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(_jittered(one, rng) for one in value))
+    if isinstance(value, tuple | list):
+        return type(value)(_jittered(one, rng) for one in value)
+    if isinstance(value, dict):
+        return {key: _jittered(one, rng) for key, one in value.items()}
+    return value
 
 
 def _one(
-    pair: _Pair, k: int, name: str, gradient: Array | None, rng: np.random.Generator
+    pair: _Pair,
+    k: int,
+    name: str,
+    gradient: Array | None,
+    noise: Array,
+    rng: np.random.Generator,
 ) -> ArgumentReport:
     """Check the gradient of input k, along a random direction or entry by entry."""
     value = host(pair.inputs[k])
@@ -203,11 +252,11 @@ def _one(
     if not np.isfinite(gradient).all():
         return ArgumentReport(k, name, shape, WRONG, problem="the gradient has NaN or infinity")
     if pair.mode == "jacobian":
-        return _every_entry(pair, k, name, gradient)
+        return _every_entry(pair, k, name, gradient, noise)
     u = np.asarray(rng.standard_normal(shape))
     slope = pair.slope(k, u)
     exact = float(np.vdot(gradient, u))
-    allowed = pair.allowed(slope, gradient, u)
+    allowed = pair.allowed(slope, gradient, noise, u)
     verdict = RIGHT if abs(exact - slope.value) <= allowed else WRONG
     return ArgumentReport(
         k,
@@ -223,13 +272,13 @@ def _one(
     )
 
 
-def _every_entry(pair: _Pair, k: int, name: str, gradient: Array) -> ArgumentReport:
+def _every_entry(pair: _Pair, k: int, name: str, gradient: Array, noise: Array) -> ArgumentReport:
     """Check every entry of a gradient and report the worst."""
     slopes = _entries(pair, k, gradient.shape)
     entries, verdict, worst, worst_by = [], RIGHT, None, -1.0
     for place, (u, slope) in slopes.items():
         exact = float(gradient[place])
-        allowed = pair.allowed(slope, gradient, u)
+        allowed = pair.allowed(slope, gradient, noise, u)
         excess = abs(exact - slope.value) / max(allowed, 1e-300)
         if not slope.smooth:
             verdict = NOT_SMOOTH if verdict == RIGHT else verdict

@@ -34,7 +34,7 @@ def draw_arrays(
             elif argument.kind == "int":
                 array = rng.integers(0, positional[0].shape[-1], shape)
             elif argument.kind == "bool":
-                array = rng.random(shape) < 0.5
+                array = np.asarray(rng.random(shape) < 0.5)
             else:
                 array = _floats(rng, shape, integers, argument.name.endswith("_var")).astype(dtype)
             if argument.keyword:

@@ -1,6 +1,9 @@
 """The back ends by name, for the command line; in code one passes the module itself."""
 
 import importlib
+import importlib.util
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 BACKENDS = {"reference": "minise.ops.reference"}
@@ -11,3 +14,33 @@ def backend(name: str) -> Any:
     if name not in BACKENDS:
         raise ValueError(f"ops {name!r} is unknown, expected one of {', '.join(BACKENDS)}")
     return importlib.import_module(BACKENDS[name])
+
+
+def load_ops(name: str) -> Any:
+    """Return a back end by name, by a dotted module name, or from a Python file that is named.
+
+    Raises
+    ------
+    ValueError
+        If there is no such back end, module or file. The file is run, as any import does.
+    """
+    if name in BACKENDS:
+        return backend(name)
+    if name.endswith(".py"):
+        return _from_file(Path(name))
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        names = ", ".join(BACKENDS)
+        raise ValueError(
+            f"ops {name!r} is unknown ({error}), expected one of {names}, a module, or a .py file"
+        ) from None
+
+
+def _from_file(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if not path.is_file() or spec is None or spec.loader is None:
+        raise ValueError(f"ops {str(path)!r} is not there, expected a Python file with ops")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
