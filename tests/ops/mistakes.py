@@ -62,6 +62,22 @@ def conv_uncropped(g, d, c):
     return put(g, 0, cropped(reference.conv2d_backward(d, free)[0], c, 0, 0))
 
 
+def conv_with(**settings):
+    """Return a backward that scatters dx as under other settings."""
+
+    def wrong(g, d, c):
+        kernel = c.weight.shape[2:]
+        where = where_of(c, kernel, c.dilation)
+        other = where._replace(**settings)
+        dpadded = np.zeros_like(pad(c.x, where))
+        for i, j in where.offsets():
+            share = np.einsum("kc,nkpq->ncpq", c.weight[:, :, i, j], d)
+            window(dpadded, other, i, j)[...] += share
+        return put(g, 0, cropped(dpadded, c, *c.padding))
+
+    return wrong
+
+
 def conv_flipped(g, d, c):
     flipped = c._replace(weight=c.weight[..., ::-1, ::-1])
     return put(g, 0, reference.conv2d_backward(d, flipped)[0])
@@ -162,6 +178,12 @@ MISTAKES = {
     ),
     "conv2d: dx with the kernel not turned round": Mistake(SQUARE, conv_flipped, {"unknown"}),
     "conv2d: dx not cropped by the padding": Mistake(SQUARE, conv_uncropped, {"shifted"}),
+    "conv2d: dx ignores the stride": Mistake(
+        CASES["conv2d"]["remainder"], conv_with(stride=(1, 1)), {"unknown", "not accumulated"}
+    ),
+    "conv2d: dx ignores the dilation": Mistake(
+        CASES["conv2d"]["dilation"], conv_with(dilation=(1, 1)), {"unknown", "not accumulated"}
+    ),
     "conv2d: dx is shifted by a row": Mistake(
         SQUARE, lambda g, d, c: put(g, 0, np.roll(g[0], 1, axis=2)), {"shifted"}
     ),
@@ -188,6 +210,9 @@ MISTAKES = {
     ),
     # linear
     "linear: dx is zero": Mistake(MATRIX, scaled(0, 0), {"zero"}),
+    "linear: dx by the transposed weight": Mistake(
+        MATRIX, lambda g, d, c: put(g, 0, d @ c.weight.T), {"unknown"}
+    ),
     "linear: dweight has the wrong sign": Mistake(MATRIX, scaled(1, -1), {"sign"}),
     "linear: dweight is transposed": Mistake(
         MATRIX, lambda g, d, c: put(g, 1, g[1].T), {"transposed"}

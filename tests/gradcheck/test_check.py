@@ -1,0 +1,427 @@
+"""The checker itself: it passes what is right, fails what is wrong, and says which and where."""
+
+import json
+import re
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minise import nn
+from minise.gradcheck import adapters, assert_gradients, check
+from minise.gradcheck.report import NOT_SMOOTH, RIGHT, WRONG
+from minise.gradcheck.slopes import STEPS
+from minise.ops import reference
+
+MODES = ["auto", "directional", "complex_step", "jacobian"]
+over_modes = pytest.mark.parametrize("mode", MODES)
+
+
+def forward(a, b):
+    """Smooth, not linear, and different in its two arguments."""
+    return a * a * b + np.exp(b), (a, b)
+
+
+def backward(dout, cache):
+    a, b = cache
+    return dout * 2 * a * b, dout * (a * a + np.exp(b))
+
+
+def inputs(shape=(3, 4)):
+    rng = np.random.default_rng(5)
+    return [rng.standard_normal(shape), rng.standard_normal(shape)]
+
+
+def wrong_in(k, change):
+    """Return a backward whose k-th gradient is changed."""
+
+    def wrong(dout, cache):
+        gradients = list(backward(dout, cache))
+        gradients[k] = change(gradients[k])
+        return tuple(gradients)
+
+    return wrong
+
+
+def at(place, factor):
+    """Change one entry."""
+
+    def change(gradient):
+        gradient = gradient.copy()
+        gradient[place] *= factor
+        return gradient
+
+    return change
+
+
+# Right and wrong
+
+
+@over_modes
+def test_right_pairs_pass(mode):
+    report = assert_gradients(forward, backward, inputs(), mode=mode)
+    assert report.ok
+    assert [one.verdict for one in report.arguments] == [RIGHT, RIGHT]
+    assert [one.name for one in report.arguments] == ["a", "b"]
+    assert report.failures == ()
+
+
+@over_modes
+@pytest.mark.parametrize("k", [0, 1])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda g: -g,
+        lambda g: g * 0,
+        lambda g: g * 2,
+        lambda g: g + 1e-3,
+        lambda g: g[::-1],
+        at((2, 3), 1.5),
+        lambda g: g * (1 + 1e-6),
+    ],
+    ids=["sign", "zero", "twice", "offset", "reversed", "one entry", "a millionth"],
+)
+def test_wrong_pairs_fail(mode, k, change):
+    name = "ab"[k]
+    message = (
+        rf"^input {k} \({name}\): forward's slope is .*, backward gives .*, apart by \d\.\de[+-]\d+"
+        r" where \d\.\de-\d+ is allowed\n"
+    )
+    with pytest.raises(AssertionError, match=message):
+        assert_gradients(forward, wrong_in(k, change), inputs(), mode=mode)
+
+
+def test_a_complex_step_sees_twelve_digits():
+    assert check(forward, backward, inputs(), mode="complex_step").ok
+    for factor in (1 + 1e-11, 1 - 1e-11):
+        wrong = wrong_in(1, partial(np.multiply, factor))
+        assert not check(forward, wrong, inputs(), mode="complex_step").ok
+
+
+@over_modes
+def test_only_the_wrong_argument_is_blamed(mode):
+    report = check(forward, wrong_in(1, np.negative), inputs(), mode=mode)
+    assert [one.verdict for one in report.arguments] == [RIGHT, WRONG]
+    (failure,) = report.failures
+    assert (failure.index, failure.name, failure.shape) == (1, "b", (3, 4))
+    assert failure.diagnosis.kind == "sign"
+    assert failure.wrong_share == 1
+    assert failure.error == abs(failure.exact - failure.numeric)
+    assert failure.ratio == pytest.approx(-1)
+
+
+def test_one_entry_of_a_thousand():
+    big = inputs((10, 100))
+    for mode in ("directional", "complex_step"):
+        report = check(forward, wrong_in(0, at((7, 31), 1.01)), big, mode=mode)
+        (failure,) = report.failures
+        assert failure.entries[0].place == (7, 31)
+        assert failure.wrong_share == 1 / 1000
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    shape=st.lists(st.integers(1, 4), max_size=3).map(tuple),
+    seed=st.integers(0, 2**32 - 1),
+    mode=st.sampled_from(MODES[1:]),
+)
+def test_any_shape(shape, seed, mode):
+    rng = np.random.default_rng(seed)
+    values = [np.asarray(rng.standard_normal(shape)) + 2 for _ in range(2)]
+    assert_gradients(forward, backward, values, rng, mode=mode)
+    with pytest.raises(AssertionError):
+        assert_gradients(forward, wrong_in(0, lambda g: g * 1.01), values, rng, mode=mode)
+
+
+# Directions
+
+
+def seen_douts(**arguments):
+    seen = []
+
+    def spy(dout, cache):
+        seen.append(dout.copy())
+        return backward(dout, cache)
+
+    assert check(forward, spy, inputs(), **arguments).ok
+    return seen[0]
+
+
+def test_dout_is_random_but_not_by_chance():
+    """Ones as dout would let wrong gradients of batch norm and softmax pass."""
+    first = seen_douts()
+    assert len(np.unique(first)) == first.size
+    np.testing.assert_array_equal(first, seen_douts(rng=np.random.default_rng(0)))
+    assert not np.array_equal(first, seen_douts(rng=np.random.default_rng(1)))
+
+
+def test_a_gradient_that_ones_would_let_pass():
+    def softmax(x):
+        e = np.exp(x)
+        return e / e.sum(), e / e.sum()
+
+    def zero(dout, s):
+        return (np.zeros_like(s),)
+
+    def right(dout, s):
+        return (s * (dout - (dout * s).sum()),)
+
+    x = [np.arange(4.0)]
+    assert check(softmax, right, x).ok
+    assert abs(right(np.ones(4), softmax(*x)[1])[0]).max() <= 4 * np.finfo(float).eps
+    assert not check(softmax, zero, x).ok
+
+
+def test_nothing_is_written():
+    values = inputs()
+    kept = [value.copy() for value in values]
+    for mode in MODES:
+        check(forward, backward, values, mode=mode)
+    for value, copy in zip(values, kept, strict=True):
+        np.testing.assert_array_equal(value, copy)
+        value.flags.writeable = False
+    assert check(forward, backward, values).ok
+
+
+def test_modes_are_chosen():
+    x = [np.ones((2, 3)), np.ones((4, 3)), None]
+    assert check(reference.linear_forward, reference.linear_backward, x).mode == "complex_step"
+    held = partial(reference.dropout_forward, p=0.5)
+    mask = [np.ones(3), np.ones(3, bool)]
+    assert check(held, reference.dropout_backward, mask).mode == "complex_step"
+    assert check(forward, backward, inputs()).mode == "directional"
+
+
+# Kinks
+
+RELU = reference.relu_forward, reference.relu_backward
+
+
+@pytest.mark.parametrize("mode", ["directional", "jacobian"])
+def test_a_step_never_crosses_a_kink(mode):
+    x = np.array([-1.0, 1.0, 2.0**-20, -(2.0**-20)])  # near: the first steps are longer
+    report = check(*RELU, [x], mode=mode, branches=reference.relu_branches)
+    assert report.ok
+    assert 0 < report.crossed_share < 1
+    if mode == "directional":  # of entries, the step of the worst one is reported
+        assert report.arguments[0].step < 2.0**-20
+    assert f"{report.crossed_share:.0%} of the steps crossed a kink" in str(report)
+    far = check(*RELU, [np.array([-1.0, 1.0])], mode=mode, branches=reference.relu_branches)
+    assert far.crossed_share == 0
+    assert far.arguments[0].step == STEPS[0]
+
+
+@pytest.mark.parametrize("mode", ["directional", "jacobian"])
+@pytest.mark.parametrize("branches", [reference.relu_branches, None], ids=["told", "seen"])
+def test_on_a_kink(mode, branches):
+    """At 0 there is no slope: neither right nor wrong, but not to be passed over."""
+    report = check(*RELU, [np.array([-1.0, 0.0, 1.0])], mode=mode, branches=branches)
+    assert not report.ok
+    assert report.arguments[0].verdict == NOT_SMOOTH
+    message = r"^input 0 \(x\): not smooth here: a kink is nearer than .* steps"
+    with pytest.raises(AssertionError, match=message):
+        assert_gradients(*RELU, [np.array([0.0])], mode=mode, branches=branches)
+
+
+def test_a_mistake_beside_a_kink_is_a_mistake():
+    def everywhere(dout, cache):
+        return (dout,)
+
+    x = np.array([-1.0, 2.0**-20, 1.0])
+    report = check(RELU[0], everywhere, [x], mode="directional", branches=reference.relu_branches)
+    assert report.arguments[0].verdict == WRONG
+    assert report.failures[0].diagnosis.kind == "wrong mask"
+
+
+def test_a_complex_step_takes_the_side_of_forward():
+    assert check(*RELU, [np.array([0.0, -0.0, 1e-300, -1e-300])], mode="complex_step").ok
+
+
+# None, integers and what cannot be compared
+
+
+def test_none_for_none():
+    x, weight = np.ones((2, 3)), np.ones((4, 3))
+    report = check(reference.linear_forward, reference.linear_backward, [x, weight, None])
+    assert report.ok
+    assert report.arguments[2].shape == ()
+
+    def too_much(dout, cache):
+        return dout @ weight, dout.T @ x, dout.sum(axis=0)
+
+    with pytest.raises(AssertionError, match=r"^input 2 \(bias\): a gradient where None is exp"):
+        assert_gradients(reference.linear_forward, too_much, [x, weight, None])
+
+
+def test_none_for_labels():
+    pair = reference.softmax_cross_entropy_forward, reference.softmax_cross_entropy_backward
+    values = [np.eye(3), np.array([0, 1, 2])]
+    assert check(*pair, values).ok
+
+    def both(dout, cache):
+        return pair[1](dout, cache)[0], np.zeros(3)
+
+    with pytest.raises(AssertionError, match=r"^input 1 \(labels\): a gradient where None is exp"):
+        assert_gradients(pair[0], both, values)
+
+
+@pytest.mark.parametrize(
+    ("gradients", "message"),
+    [
+        (
+            lambda d, c: (backward(d, c)[0], None),
+            r"^input 1 \(b\): gradient of shape None is not \(3, 4\)",
+        ),
+        (lambda d, c: (d[0], d), r"^input 0 \(a\): gradient of shape \(4,\) is not \(3, 4\)"),
+        (lambda d, c: (d * np.nan, d), r"^input 0 \(a\): the gradient has NaN or infinity"),
+        (lambda d, c: (d, d / 0), r"^input .*"),
+        (lambda d, c: (d,), "^1 gradients for 2 inputs"),
+        (lambda d, c: (d, d, d), "^3 gradients for 2 inputs"),
+        (lambda d, c: {"da": d, "dc": d}, "^backward returns dc, expected keys of da, db"),
+    ],
+)
+def test_what_cannot_be_compared(gradients, message):
+    with (
+        pytest.raises(AssertionError, match=message),
+        np.errstate(all="ignore"),
+    ):
+        assert_gradients(forward, gradients, inputs())
+
+
+def test_gradients_by_name_in_a_list_or_alone():
+    for collect in (
+        list,
+        lambda g: {"db": g[1], "da": g[0]},
+        lambda g: {"a": g[0], "b": g[1]},
+    ):
+        assert check(forward, lambda d, c, f=collect: f(backward(d, c)), inputs()).ok
+    assert check(lambda x: (x * x, x), lambda d, x: 2 * x * d, [np.ones((2, 3))]).ok
+
+
+# Several outputs
+
+
+class Both(NamedTuple):
+    total: np.ndarray
+    product: np.ndarray
+
+
+@over_modes
+@pytest.mark.parametrize("kind", [tuple, Both._make], ids=["tuple", "named"])
+def test_several_outputs(mode, kind):
+    def there(a, b):
+        return kind((a.sum(axis=0), a * b)), (a, b)
+
+    def back(dout, cache):
+        a, b = cache
+        dtotal, dproduct = dout
+        return dtotal + dproduct * b, dproduct * a
+
+    def forgets_one(dout, cache):
+        a, b = cache
+        return dout[1] * b, dout[1] * a
+
+    assert check(there, back, inputs(), mode=mode).ok
+    report = check(there, forgets_one, inputs(), mode=mode)
+    assert [one.verdict for one in report.arguments] == [WRONG, RIGHT]
+
+
+# Settings
+
+
+def test_linear_arguments_take_a_step_of_one():
+    def there(x, weight):
+        return np.tanh(x) @ weight, (x, weight)
+
+    def back(dout, cache):
+        x, weight = cache
+        return dout @ weight.T * (1 - np.tanh(x) ** 2), np.tanh(x).T @ dout
+
+    values = [np.ones((2, 3)), np.ones((3, 4))]
+    for linear in (["weight"], [1]):
+        report = check(there, back, values, mode="directional", linear=linear)
+        assert report.ok
+        assert [one.step for one in report.arguments] == [STEPS[0], 1.0]
+    assert not check(there, back, values, mode="directional", linear=["x"]).ok  # it is not linear
+
+
+def test_refusals():
+    with pytest.raises(ValueError, match="^check: mode is 'fast', expected one of auto, direct"):
+        check(forward, backward, inputs(), mode="fast")
+    with pytest.raises(ValueError, match="^check: linear names 'c', expected any of a, b"):
+        check(forward, backward, inputs(), linear=["c"])
+    with pytest.raises(TypeError, match="^check: b has dtype float32, expected float64: finite d"):
+        check(forward, backward, [inputs()[0], inputs()[1].astype(np.float32)])
+    with pytest.raises(TypeError, match=r"^check: a is a list, expected an array: pass np.asarray"):
+        check(forward, backward, [[1.0], np.ones(1)])
+
+
+# What a right pair may lose
+
+
+@pytest.mark.parametrize("op", ["sigmoid", "tanh"])
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("x", [2.5, 10.0, 20.0])
+def test_cancellation_is_not_held_against_a_backward(op, mode, x):
+    """1 - s, where s is nearly 1, has few digits left; that is rounding, no mistake."""
+    pair = getattr(reference, f"{op}_forward"), getattr(reference, f"{op}_backward")
+    for seed in range(5):
+        assert_gradients(*pair, [np.array([x])], np.random.default_rng(seed), mode=mode)
+
+
+def test_numbers_of_any_size():
+    def product(a, b):
+        return a * b, (a, b)
+
+    for scale in (1e-12, 1e-3, 1e3, 1e6):
+        values = [value * scale for value in inputs()]
+        assert check(product, lambda d, c: (d * c[1], d * c[0]), values).ok
+        assert not check(product, lambda d, c: (d * c[1], d * c[0] * 1.001), values).ok
+
+
+# The report
+
+
+def test_a_report_reads_and_travels():
+    report = check(forward, wrong_in(0, at((0, 1), 3)), inputs(), mode="jacobian")
+    text = str(report)
+    assert text.startswith("forward, mode jacobian: 1 of 2 gradients wrong\n  a        (3, 4)")
+    assert re.search(r"entry \[0, 1\]: backward .*, forward .*, ratio 3\n", text)
+    assert re.search(r"\n  b +\(3, 4\) +right, apart by \de-\d+ of it$", text)
+    told = json.loads(report.to_json())
+    assert (told["ok"], told["name"], told["mode"]) == (False, "forward", "jacobian")
+    a, b = told["arguments"]
+    assert (a["name"], a["verdict"], b["verdict"]) == ("a", "wrong", "right")
+    assert a["entries"][0]["place"] == [0, 1]
+    assert a["wrong_share"] == 1 / 12
+    right = check(forward, backward, inputs())
+    assert str(right).startswith("forward, mode directional: all right\n")
+    assert json.loads(right.to_json())["ok"]
+
+
+# Adapters
+
+
+def test_a_layer_with_its_state():
+    layer = nn.BatchNorm2d(3, dtype=np.float64)
+    layer.params["weight"][...] = [1.0, 2.0, -3.0]
+    before = {name: array.copy() for name, array in layer.state.items()}
+    there, back, params = adapters.layer(layer, training=True)
+    x = np.random.default_rng(0).standard_normal((4, 3, 2, 5))
+    report = assert_gradients(there, back, [x, *params.values()])
+    assert report.mode == "complex_step"
+    for name, array in before.items():  # every forward started from them
+        assert not np.array_equal(layer.state[name], array)
+    assert list(params) == ["weight", "bias"]
+
+
+def test_pairs_without_a_cache():
+    pair = adapters.without_cache(lambda a, b: a * b, lambda d, a, b: (d * b, d * a))
+    report = assert_gradients(*pair, inputs())
+    assert [one.name for one in report.arguments] == ["a", "b"]
+    swapped = adapters.without_cache(lambda a, b: a * b, lambda d, a, b: (d * a, d * b))
+    found = check(*swapped, inputs())
+    assert [one.diagnosis.kind for one in found.failures] == ["swapped", "swapped"]
