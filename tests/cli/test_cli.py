@@ -15,7 +15,7 @@ from PIL import Image
 
 from minise.cli import main
 
-VERBS = ("quickstart", "data", "train", "eval", "summary", "doctor")
+VERBS = ("quickstart", "data", "train", "eval", "summary", "check", "doctor")
 TINY = "train --data shapes10 --limit 96 --val 32 --model se_resnet8 --batch-size 32"
 
 
@@ -67,6 +67,7 @@ def test_the_examples_run(capsys):
         "eval": r"test accuracy \d+\.\d\d%, loss .*best.safetensors",
         "data": r"2,000 images of 3 x 32 x 32, uint8; 10 classes",
         "summary": "278,206 parameters, 8,484 of them in SE blocks",
+        "check": "1 ops of reference are right in 50 cases",
         "doctor": r"openblas|BLAS",
     }.items():
         status, out, err = call(example(verb, capsys), capsys)
@@ -117,6 +118,9 @@ def test_data_of_all_kinds(capsys):
         ("train --data shapes10 --limit 50 --val 0 --out /proc/none", "cannot be written"),
         ("summary se_resnet", "'se_resnet' is unknown: did you mean se_resnet"),
         ("summary resnet20 --reduction 4", "no SE blocks, but se came: use se_resnet20"),
+        ("check --ops no_such_module", "ops 'no_such_module' is unknown"),
+        ("check --ops none.py", "'none.py' is not there, expected a Python file with ops"),
+        ("check --op conv3d", "op is 'conv3d', expected one of add, "),
         ("eval runs/none", "is not there, expected a checkpoint"),
         ("data cifar11", "cifar11"),
         ("data shapes10 --png no/folder/sheet.png", "no/folder"),
@@ -135,6 +139,19 @@ def test_misuse_that_the_parser_sees(line, capsys):
     status, out, err = call(line, capsys)
     assert status == 2
     assert "Traceback" not in out + err
+
+
+def test_check_of_a_file_of_ones_own(capsys):
+    Path("mine.py").write_text(
+        "from minise.ops.reference import relu_branches, relu_forward\n"
+        "def relu_backward(dout, cache):\n"
+        "    return (dout,)\n"
+    )
+    status, out, err = call("check --ops mine.py --cases 20", capsys)
+    assert status == 1
+    assert "1 of 1 ops of mine.py are broken" in err
+    assert "smallest case: sizes" in out
+    assert "not there: add, " in out
 
 
 def test_divergence_is_one_line_and_status_1(capsys):
