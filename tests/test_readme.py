@@ -23,8 +23,12 @@ def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
-def test_the_first_program_prints_what_stands_below_it(tmp_path):
-    program, printed = blocks("python")[0], blocks("text")[0]
+PROGRAMS = list(zip(blocks("python"), blocks("text"), strict=True))
+
+
+@pytest.mark.parametrize("place", range(len(PROGRAMS)))
+def test_a_program_prints_what_stands_below_it(place, tmp_path):
+    program, printed = PROGRAMS[place]
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],
         capture_output=True,
@@ -34,7 +38,10 @@ def test_the_first_program_prints_what_stands_below_it(tmp_path):
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.strip() == printed.strip()
-    assert len([line for line in program.splitlines() if line.strip()]) == 12
+
+
+def test_the_first_program_has_twelve_lines():
+    assert len([line for line in PROGRAMS[0][0].splitlines() if line.strip()]) == 12
 
 
 def test_the_two_commands_stand_first_and_in_ci():
