@@ -28,6 +28,8 @@ def evaluate_run(
         split: Which images.
         root: Folder that holds the data; by default that of the run.
     """
+    from threadpoolctl import threadpool_limits
+
     from minise.train import checkpoint as checkpoints
     from minise.train.evaluate import evaluate
     from minise.train.setup import build_net, for_evaluation, load_split
@@ -44,7 +46,8 @@ def evaluate_run(
         images = load_split(config, split)
         if images.classes != classes:
             raise ValueError(f"{config.data} has classes {images.classes}, expected {classes}")
-    result = evaluate(net, for_evaluation(images, saved.data), len(classes))
+    with threadpool_limits(config.threads, "blas"):
+        result = evaluate(net, for_evaluation(images, saved.data), len(classes))
     console = Console()
     table = Table("class", "images", "right", "taken most often for")
     for name, row, label in zip(classes, result.confusion, range(len(classes)), strict=True):

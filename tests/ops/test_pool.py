@@ -175,6 +175,19 @@ def test_nan_is_the_largest(ops):
     assert ops.global_max_pool2d_branches(cache).tolist() == [[1]]
 
 
+@over_backends
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_bad_dout_reaches_its_maximum_alone(ops, bad):
+    """Selected, not multiplied: the other pixels of the window get 0, not 0 * NaN."""
+    x = image([[1, 5, 2, 3]])
+    _, cache = ops.max_pool2d_forward(x, kernel=(1, 2), stride=(1, 2))
+    (dx,) = ops.max_pool2d_backward(np.array([[[[bad, 7.0]]]]), cache)
+    np.testing.assert_array_equal(dx, [[[[0, bad, 0, 7]]]])
+    _, cache = ops.global_max_pool2d_forward(x)
+    (dx,) = ops.global_max_pool2d_backward(np.array([[bad]]), cache)
+    np.testing.assert_array_equal(dx, [[[[0, bad, 0, 0]]]])
+
+
 # Mean
 
 

@@ -211,6 +211,18 @@ def test_sleeping_units_end_a_nan(ops):
 
 
 @over_backends
+def test_a_nan_through_the_gate_reaches_the_maxima_alone(ops):
+    x = np.array([[[[1.0, 5.0, 2.0]], [[3.0, 2.0, 1.0]]]])
+    _, cache = ops.squeeze_excite_forward(
+        x, np.ones((1, 2)), None, np.ones((2, 1)), None, squeeze="max"
+    )
+    dout = np.zeros_like(x)
+    dout[0, 0, 0, 2] = np.nan  # it makes a NaN of ds, and so of every dz
+    dx, *_ = ops.squeeze_excite_backward(dout, cache)
+    assert np.isnan(dx).tolist() == [[[[False, True, True]], [[True, False, False]]]]
+
+
+@over_backends
 def test_arrays_may_share_memory(ops):
     (x, w1, b1, _, b2), _ = draw(Case("squeeze_excite", SOME), np.random.default_rng(0))
     apart = x.copy(), w1, b1, w1.T.copy(order="K"), b2  # the same strides, hence the same bits
