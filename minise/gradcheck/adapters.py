@@ -25,7 +25,7 @@ def by_name(forward: Callable[..., Any], gradients: Mapping[str, Any]) -> tuple[
     ValueError
         If the dict has a key that is no parameter's.
     """
-    names = parameter_names(forward, len(gradients))
+    names = parameter_names(forward, 1)
     known = {*names, *(f"d{name}" for name in names)}
     if not gradients.keys() <= known:
         unknown = ", ".join(sorted(gradients.keys() - known))
