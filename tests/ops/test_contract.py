@@ -107,6 +107,7 @@ def test_caches(ops, case):
     assert isinstance(cache, tuple)
     assert cache._fields[-1] == "extra"
     assert cache._field_defaults == {"extra": None}
+    assert ops is not reference or cache.extra is None
     for argument, value in zip(parse(line(case.op)), inputs, strict=False):
         if argument.optional:
             assert value is None

@@ -178,7 +178,8 @@ def test_guard_looks_at_running_statistics():
 def test_guard_names_concat_arguments_and_skips_masks():
     guard = wrap.guarded(reference)
     x = np.ones((1, 1, 2, 2))
-    with pytest.raises(wrap.NonFiniteError, match=r"concat_forward: its input xs\[1\]"):
+    message = r"concat_forward: its input xs\[1\] has 4 of 4 .* first at \(0, 0, 0, 0\)"
+    with pytest.raises(wrap.NonFiniteError, match=message):
         guard.concat_forward(x, x * np.nan)
     guard.dropout_forward(x, x > 0, p=0.5)
     guard.softmax_cross_entropy_forward(np.ones((2, 3)), np.array([0, 2]))
