@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from minise.gradcheck.adapters import by_name, parameter_names, takes_complex
+from minise.gradcheck.arrays import host, jittered, like, outputs_of, promoted, shaped_as
 from minise.gradcheck.diagnose import Case, Diagnosis, diagnose
 from minise.gradcheck.report import NOT_SMOOTH, RIGHT, WRONG, ArgumentReport, Entry, Report
 from minise.gradcheck.slopes import (
@@ -160,14 +161,14 @@ class _Pair:
     ) -> None:
         self.forward, self.branches, self.mode, self.linear = forward, branches, mode, linear
         self.inputs = list(inputs)
-        self.promoted = [_promoted(value) for value in inputs] if mode == "complex_step" else []
+        self.promoted = [promoted(value) for value in inputs] if mode == "complex_step" else []
 
     def start(self, rng: np.random.Generator) -> None:
         """Run forward once and draw dout, shaped as out."""
         out, self.cache = self.forward(*self.inputs)
-        outs = _outputs(out)
+        outs = outputs_of(out)
         self.douts: Outputs = tuple(np.asarray(rng.standard_normal(one.shape)) for one in outs)
-        self.dout = _shaped_as(out, self.douts)
+        self.dout = shaped_as(out, self.douts)
         sizes = [host(value).size for value in self.inputs if value is not None]
         self.count = sum(one.size for one in outs) + sum(sizes)
 
@@ -179,7 +180,7 @@ class _Pair:
             moved = list(inputs)
             moved[k] = moved[k] + like(t * u, moved[k])
             out, cache = self.forward(*moved)
-            return _outputs(out), cache
+            return outputs_of(out), cache
 
         if self.mode == "complex_step":
             return complex_slope(line, self.douts, self.count)
@@ -205,7 +206,7 @@ def _noise(
     for _ in range(PROBES):
         try:
             moved = _as_tuple(
-                forward, backward(_jittered(pair.dout, rng), _jittered(pair.cache, rng))
+                forward, backward(jittered(pair.dout, rng), jittered(pair.cache, rng))
             )
         except RuntimeError:
             return noise  # a layer's cache serves one backward
@@ -215,19 +216,6 @@ def _noise(
                 decided = moves > JUMP * abs(host(one)).max()  # a tie fell the other way: no noise
                 noise[k] = np.maximum(noise[k], np.where(decided, 0.0, moves))
     return noise
-
-
-def _jittered(value: Any, rng: np.random.Generator) -> Any:
-    """Return a cache whose floats are moved by up to one unit in the last place, at random."""
-    if isinstance(value, np.ndarray | np.floating) and value.dtype.kind == "f":
-        return np.asarray(value * (1 + EPS * rng.uniform(-1, 1, np.shape(value))))
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(_jittered(one, rng) for one in value))
-    if isinstance(value, tuple | list):
-        return type(value)(_jittered(one, rng) for one in value)
-    if isinstance(value, dict):
-        return {key: _jittered(one, rng) for key, one in value.items()}
-    return value
 
 
 def _one(
@@ -377,41 +365,10 @@ def _sizes(pair: _Pair) -> dict[str, int]:
     return {**sizes, "OH*OW": int(np.prod(windows))} if len(windows) == 2 else sizes
 
 
-def host(array: Any) -> Any:
-    """Return an array of any library as NumPy's; None stays None."""
-    if array is None or isinstance(array, np.ndarray):
-        return array
-    return np.asarray(array.get() if hasattr(array, "get") else array)
-
-
-def like(array: Array, model: Any) -> Any:
-    """Return a NumPy array as one of the model's library."""
-    if isinstance(model, np.ndarray | np.generic):
-        return array
-    import sys
-
-    return sys.modules[type(model).__module__.partition(".")[0]].asarray(array)
-
-
-def _outputs(out: Any) -> Outputs:
-    return tuple(map(host, out)) if isinstance(out, tuple | list) else (host(out),)
-
-
-def _shaped_as(out: Any, douts: Outputs) -> Any:
-    if not isinstance(out, tuple | list):
-        return like(douts[0], out)
-    parts = [like(dout, one) for dout, one in zip(douts, out, strict=True)]
-    return type(out)(*parts) if hasattr(out, "_fields") else type(out)(parts)
-
-
 def _as_tuple(forward: Callable[..., Any], gradients: Any) -> tuple[Any, ...]:
     if isinstance(gradients, dict):
         return by_name(forward, gradients)
     return tuple(gradients) if isinstance(gradients, tuple | list) else (gradients,)
-
-
-def _promoted(value: Any) -> Any:
-    return value.astype(complex) if value is not None and value.dtype.kind == "f" else value
 
 
 def _place(one: str | int, names: Sequence[str]) -> int:

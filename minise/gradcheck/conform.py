@@ -14,9 +14,10 @@ import numpy as np
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
+from minise.gradcheck.arrays import host
 from minise.gradcheck.bounds import count_of, magnitudes
 from minise.gradcheck.cases import OPS, Case, direction, draw, functions
-from minise.gradcheck.check import assert_gradients, host
+from minise.gradcheck.check import assert_gradients
 from minise.gradcheck.drawing import LAYOUTS
 from minise.gradcheck.strategies import SEEDS, STRATEGIES, without
 from minise.ops import reference
@@ -162,8 +163,7 @@ def _run(
     integers: bool = False,
     dout: Array | None = None,
 ) -> Run:
-    arrays = [None if a is None else _of(ops, a) for a in inputs]
-    same = {k: _of(ops, v) if isinstance(v, np.ndarray) else v for k, v in keywords.items()}
+    arrays, same = _all_of(ops, inputs, keywords)
     out, cache = getattr(ops, f"{case.op}_forward")(*arrays, **same)
     dout = direction(host(out), rng, integers=integers) if dout is None else dout
     gradients = getattr(ops, f"{case.op}_backward")(_of(ops, dout), cache)
@@ -172,6 +172,15 @@ def _run(
 
 def _of(ops: Any, array: Array) -> Any:
     return ops.asarray(array) if hasattr(ops, "asarray") else array
+
+
+def _all_of(
+    ops: Any, inputs: list[Any], keywords: dict[str, Any]
+) -> tuple[list[Any], dict[str, Any]]:
+    """Return inputs and keywords with all arrays as the back end's."""
+    arrays = [None if a is None else _of(ops, a) for a in inputs]
+    same = {k: _of(ops, v) if isinstance(v, np.ndarray) else v for k, v in keywords.items()}
+    return arrays, same
 
 
 def _names_and_signatures(ops: Any, op: str) -> None:
@@ -263,8 +272,7 @@ def _nan_comes_out(
     poisoned: list[Any] = [None if a is None else a.copy() for a in inputs]
     poisoned[k].flat[int(rng.integers(poisoned[k].size))] = np.nan
     wanted, _ = getattr(reference, f"{case.op}_forward")(*poisoned, **keywords)
-    arrays = [None if a is None else _of(ops, a) for a in poisoned]
-    same = {key: _of(ops, v) if isinstance(v, np.ndarray) else v for key, v in keywords.items()}
+    arrays, same = _all_of(ops, poisoned, keywords)
     came, _ = getattr(ops, f"{case.op}_forward")(*arrays, **same)
     if not np.array_equal(np.isnan(host(came)), np.isnan(wanted)):
         raise Broken(

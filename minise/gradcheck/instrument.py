@@ -19,6 +19,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from minise.gradcheck.arrays import promoted
+from minise.gradcheck.slopes import EPS, TINY
+
 PACKAGE = Path(__file__).resolve().parents[1]
 TAP = "__tap__"
 
@@ -230,9 +233,8 @@ def check_lines(
     dout = np.asarray(rng.standard_normal(out.shape))
     _, lines = back.trace(dout, cache)
     values = {step.line.name: step.value for step in steps}
-    promoted = [_promoted(value) for value in inputs]
-    complex_settings = {key: _promoted(value) for key, value in settings.items()}
-    tiny = 2.0**-100
+    complex_inputs = [promoted(value) for value in inputs]
+    complex_settings = {key: promoted(value) for key, value in settings.items()}
     checks = []
     for step in lines:
         of, value = step.line.name.removeprefix("d"), step.value
@@ -240,12 +242,12 @@ def check_lines(
         if step.line.name == of or not _comparable(value, like):
             continue
         u = np.asarray(rng.standard_normal(value.shape))
-        moved, _ = there.moved(of, 1j * tiny * u, *promoted, **complex_settings)
-        numeric, exact = float(np.vdot(dout, moved.imag / tiny)), float(np.vdot(value, u))
+        moved, _ = there.moved(of, 1j * TINY * u, *complex_inputs, **complex_settings)
+        numeric, exact = float(np.vdot(dout, moved.imag / TINY)), float(np.vdot(value, u))
         count = out.size + value.size + sum(a.size for a in inputs if a is not None)
-        scale = np.linalg.norm(dout) * np.linalg.norm(moved.imag / tiny)
+        scale = np.linalg.norm(dout) * np.linalg.norm(moved.imag / TINY)
         scale += np.linalg.norm(value) * np.linalg.norm(u)
-        agrees = abs(numeric - exact) <= count * np.finfo(float).eps * float(scale)
+        agrees = abs(numeric - exact) <= count * EPS * float(scale)
         checks.append(LineCheck(step.line, of, exact, numeric, bool(agrees)))
     return checks
 
@@ -253,11 +255,6 @@ def check_lines(
 def _comparable(gradient: Any, value: Any) -> bool:
     arrays = isinstance(gradient, np.ndarray) and isinstance(value, np.ndarray | np.generic)
     return arrays and value.dtype.kind == "f" and gradient.shape == value.shape
-
-
-def _promoted(value: Any) -> Any:
-    floats = isinstance(value, np.ndarray) and value.dtype.kind == "f"
-    return value.astype(complex) if floats else value
 
 
 def _source_file(function: Callable[..., Any], file: str | Path | None) -> Path:

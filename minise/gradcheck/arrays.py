@@ -1,0 +1,55 @@
+"""Arrays of any library, and what holds them: taken to NumPy and back, promoted, jittered."""
+
+import sys
+from typing import Any
+
+import numpy as np
+
+from minise.gradcheck.slopes import EPS
+from minise.ops.checks import Array
+
+
+def host(array: Any) -> Any:
+    """Return an array of any library as NumPy's; None stays None."""
+    if array is None or isinstance(array, np.ndarray):
+        return array
+    return np.asarray(array.get() if hasattr(array, "get") else array)
+
+
+def like(array: Array, model: Any) -> Any:
+    """Return a NumPy array as one of the model's library."""
+    if isinstance(model, np.ndarray | np.generic):
+        return array
+    return sys.modules[type(model).__module__.partition(".")[0]].asarray(array)
+
+
+def outputs_of(out: Any) -> tuple[Array, ...]:
+    """Return what forward returned, one array or a tuple of them, as a tuple of NumPy's."""
+    return tuple(map(host, out)) if isinstance(out, tuple | list) else (host(out),)
+
+
+def shaped_as(out: Any, douts: tuple[Array, ...]) -> Any:
+    """Return dout as out is: one array, a tuple or a NamedTuple, of its library."""
+    if not isinstance(out, tuple | list):
+        return like(douts[0], out)
+    parts = [like(dout, one) for dout, one in zip(douts, out, strict=True)]
+    return type(out)(*parts) if hasattr(out, "_fields") else type(out)(parts)
+
+
+def promoted(value: Any) -> Any:
+    """Return a float array as complex; anything else stays."""
+    floats = getattr(getattr(value, "dtype", None), "kind", "") == "f"
+    return value.astype(complex) if floats else value
+
+
+def jittered(value: Any, rng: np.random.Generator) -> Any:
+    """Return a cache whose floats are moved by up to one unit in the last place, at random."""
+    if isinstance(value, np.ndarray | np.floating) and value.dtype.kind == "f":
+        return np.asarray(value * (1 + EPS * rng.uniform(-1, 1, np.shape(value))))
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(jittered(one, rng) for one in value))
+    if isinstance(value, tuple | list):
+        return type(value)(jittered(one, rng) for one in value)
+    if isinstance(value, dict):
+        return {key: jittered(one, rng) for key, one in value.items()}
+    return value
