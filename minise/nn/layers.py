@@ -170,8 +170,8 @@ class ReLU(Layer):
         return dx
 
 
-class MaxPool2d(Layer):
-    """Maximum over windows; kernel, stride and padding are pairs (rows, columns) or one number."""
+class _Pool2d(Layer):
+    """What both pools over windows share: where the windows lie."""
 
     def __init__(
         self,
@@ -185,6 +185,10 @@ class MaxPool2d(Layer):
         super().__init__(ops)
         self.kernel, self.padding, self.ceil_mode = pair(kernel), pair(padding), ceil_mode
         self.stride = self.kernel if stride is None else pair(stride)
+
+
+class MaxPool2d(_Pool2d):
+    """Maximum over windows; kernel, stride and padding are pairs (rows, columns) or one number."""
 
     def forward(self, x: Array, training: bool) -> Array:
         """Return (N, C, OH, OW)."""
@@ -204,7 +208,7 @@ class MaxPool2d(Layer):
         return dx
 
 
-class AvgPool2d(Layer):
+class AvgPool2d(_Pool2d):
     """Mean over windows; kernel, stride and padding are pairs (rows, columns) or one number."""
 
     def __init__(
@@ -217,9 +221,7 @@ class AvgPool2d(Layer):
         count_include_pad: bool = True,
         ops: Any = reference,
     ) -> None:
-        super().__init__(ops)
-        self.kernel, self.padding, self.ceil_mode = pair(kernel), pair(padding), ceil_mode
-        self.stride = self.kernel if stride is None else pair(stride)
+        super().__init__(kernel, stride=stride, padding=padding, ceil_mode=ceil_mode, ops=ops)
         self.count_include_pad = count_include_pad
 
     def forward(self, x: Array, training: bool) -> Array:
