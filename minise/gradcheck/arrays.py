@@ -1,11 +1,10 @@
-"""Arrays of any library, and what holds them: taken to NumPy and back, promoted, jittered."""
+"""Arrays of any library, and what holds them: taken to NumPy and back, promoted, swayed."""
 
 import sys
 from typing import Any
 
 import numpy as np
 
-from minise.gradcheck.slopes import EPS
 from minise.ops.checks import Array
 
 
@@ -42,14 +41,15 @@ def promoted(value: Any) -> Any:
     return value.astype(complex) if floats else value
 
 
-def jittered(value: Any, rng: np.random.Generator) -> Any:
-    """Return a cache whose floats are moved by up to one unit in the last place, at random."""
-    if isinstance(value, np.ndarray | np.floating) and value.dtype.kind == "f":
-        return np.asarray(value * (1 + EPS * rng.uniform(-1, 1, np.shape(value))))
+def swayed(value: Any, share: float, rng: np.random.Generator) -> Any:
+    """Return a cache whose floats are all made larger or smaller, at random, by up to a share."""
+    if getattr(getattr(value, "dtype", None), "kind", "") == "f":
+        numbers = np.asarray(host(value))
+        return like(np.asarray(numbers * (1 + share * rng.uniform(-1, 1, numbers.shape))), value)
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(jittered(one, rng) for one in value))
+        return type(value)(*(swayed(one, share, rng) for one in value))
     if isinstance(value, tuple | list):
-        return type(value)(jittered(one, rng) for one in value)
+        return type(value)(swayed(one, share, rng) for one in value)
     if isinstance(value, dict):
-        return {key: jittered(one, rng) for key, one in value.items()}
+        return {key: swayed(one, share, rng) for key, one in value.items()}
     return value

@@ -15,32 +15,27 @@ measured, by moving every number of dout and the cache by one unit in its last p
 difference adds its own truncation error, which is seen by halving the step.
 """
 
+import functools
 import time
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from math import prod
 from typing import Any
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
-from minise.gradcheck.adapters import by_name, parameter_names, takes_complex
-from minise.gradcheck.arrays import host, jittered, like, outputs_of, promoted, shaped_as
+from minise.gradcheck.adapters import parameter_names, takes_complex
+from minise.gradcheck.arrays import host
 from minise.gradcheck.diagnose import Case, Diagnosis, diagnose
+from minise.gradcheck.pair import Pair
 from minise.gradcheck.report import NOT_SMOOTH, RIGHT, WRONG, ArgumentReport, Entry, Report
-from minise.gradcheck.slopes import (
-    EPS,
-    Outputs,
-    Slope,
-    central_slope,
-    complex_slope,
-    linear_slope,
-    norm,
-)
-from minise.ops.checks import Array, check_choice
+from minise.gradcheck.slopes import norm
+from minise.ops.checks import check_choice
 
 MODES = ("auto", "directional", "complex_step", "jacobian")
 LOOKED_AT = 4000  # entries of a wrong gradient at most, for the diagnosis
 SHOWN = 3  # wrong entries
-PROBES, ULPS = 2, 8  # moves of the cache, and how much more the worst of them may cost
-JUMP = 2.0**-26  # of a gradient: half of all digits; more is no rounding
 
 
 def assert_gradients(
@@ -110,8 +105,8 @@ def check(
     Raises
     ------
     ValueError, TypeError
-        If the mode is unknown, or an input is neither None nor an array of float64, integers or
-        booleans.
+        If the mode is unknown, or an input is neither None nor an array of finite float64, integers
+        or booleans.
 
     Examples
     --------
@@ -122,6 +117,26 @@ def check(
     >>> print(check(forward, backward, [np.array([1.0, 2.0, 3.0])]).arguments[0].diagnosis.kind)
     factor
     """
+    with _blas().limit(limits=1, user_api="blas"):
+        return _check(forward, backward, inputs, rng, mode, branches, linear, names)
+
+
+@functools.cache
+def _blas() -> ThreadpoolController:
+    """Return the BLAS, for one thread: the products are small, and threads that wait cost more."""
+    return ThreadpoolController()
+
+
+def _check(
+    forward: Callable[..., Any],
+    backward: Callable[..., Any],
+    inputs: Sequence[Any],
+    rng: np.random.Generator | None,
+    mode: str,
+    branches: Callable[[Any], Any] | None,
+    linear: Collection[str | int],
+    names: Sequence[str] | None,
+) -> Report:
     started = time.perf_counter()
     check_choice("check", "mode", mode, MODES)
     names = list(names or parameter_names(forward, len(inputs)))[: len(inputs)]
@@ -130,104 +145,20 @@ def check(
         mode = "complex_step" if takes_complex(forward) else "directional"
     rng = np.random.default_rng(0) if rng is None else rng
     title = getattr(getattr(forward, "func", forward), "__name__", "forward")
-    pair = _Pair(forward, branches, inputs, mode, {_place(one, names) for one in linear})
-    pair.start(rng)
+    places = {_place(one, names) for one in linear}
+    pair = Pair(forward, backward, inputs, mode, branches, places, rng)
     try:
-        gradients = _as_tuple(forward, backward(pair.dout, pair.cache))
+        pair.run_backward()
     except ValueError as error:
         return Report(title, mode, (), time.perf_counter() - started, str(error))
-    if len(gradients) != len(inputs):
-        problem = f"{len(gradients)} gradients for {len(inputs)} inputs"
-        return Report(title, mode, (), time.perf_counter() - started, problem)
-    noise = _noise(pair, forward, backward, gradients, rng)
-    found = tuple(
-        _one(pair, k, names[k], gradient, noise[k], rng)
-        for k, gradient in enumerate(map(host, gradients))
-    )
-    found = tuple(_explained(pair, one, gradients, names) for one in found)
-    return Report(title, mode, found, time.perf_counter() - started)
+    found = [_one(pair, k, name, rng) for k, name in enumerate(names)]
+    explained = tuple(_explained(pair, one, names) for one in found)
+    return Report(title, mode, explained, time.perf_counter() - started)
 
 
-class _Pair:
-    """Forward at a place, its random dout, and its slopes along any direction."""
-
-    def __init__(
-        self,
-        forward: Callable[..., Any],
-        branches: Callable[[Any], Any] | None,
-        inputs: Sequence[Any],
-        mode: str,
-        linear: set[int],
-    ) -> None:
-        self.forward, self.branches, self.mode, self.linear = forward, branches, mode, linear
-        self.inputs = list(inputs)
-        self.promoted = [promoted(value) for value in inputs] if mode == "complex_step" else []
-
-    def start(self, rng: np.random.Generator) -> None:
-        """Run forward once and draw dout, shaped as out."""
-        out, self.cache = self.forward(*self.inputs)
-        outs = outputs_of(out)
-        self.douts: Outputs = tuple(np.asarray(rng.standard_normal(one.shape)) for one in outs)
-        self.dout = shaped_as(out, self.douts)
-        sizes = [host(value).size for value in self.inputs if value is not None]
-        self.count = sum(one.size for one in outs) + sum(sizes)
-
-    def slope(self, k: int, u: Array) -> Slope:
-        """Return the slope of <dout, out> when input k moves along u."""
-        inputs = self.promoted if self.mode == "complex_step" else self.inputs
-
-        def line(t: Any) -> tuple[Outputs, Any]:
-            moved = list(inputs)
-            moved[k] = moved[k] + like(t * u, moved[k])
-            out, cache = self.forward(*moved)
-            return outputs_of(out), cache
-
-        if self.mode == "complex_step":
-            return complex_slope(line, self.douts, self.count)
-        if k in self.linear:
-            return linear_slope(line, self.douts, self.count)
-        return central_slope(line, self.douts, self.count, self.branches)
-
-    def allowed(self, slope: Slope, gradient: Array, noise: Array, u: Array) -> float:
-        """Return by how much the slope and <gradient, u> may differ."""
-        rounding = self.count * EPS * norm((gradient,)) * norm((u,))
-        return slope.error + rounding + float(np.vdot(noise, abs(u)))
-
-
-def _noise(
-    pair: _Pair,
-    forward: Callable[..., Any],
-    backward: Callable[..., Any],
-    gradients: Sequence[Any],
-    rng: np.random.Generator,
-) -> list[Any]:
-    """Return how far each gradient moves when dout and the cache move in their last places."""
-    noise: list[Any] = [0.0 if one is None else np.zeros(np.shape(host(one))) for one in gradients]
-    for _ in range(PROBES):
-        try:
-            moved = _as_tuple(
-                forward, backward(jittered(pair.dout, rng), jittered(pair.cache, rng))
-            )
-        except RuntimeError:
-            return noise  # a layer's cache serves one backward
-        for k, (one, other) in enumerate(zip(gradients, moved, strict=True)):
-            if one is not None and other is not None and np.shape(one) == np.shape(other):
-                moves = ULPS * abs(host(other) - host(one))
-                decided = moves > JUMP * abs(host(one)).max()  # a tie fell the other way: no noise
-                noise[k] = np.maximum(noise[k], np.where(decided, 0.0, moves))
-    return noise
-
-
-def _one(
-    pair: _Pair,
-    k: int,
-    name: str,
-    gradient: Array | None,
-    noise: Array,
-    rng: np.random.Generator,
-) -> ArgumentReport:
+def _one(pair: Pair, k: int, name: str, rng: np.random.Generator) -> ArgumentReport:
     """Check the gradient of input k, along a random direction or entry by entry."""
-    value = host(pair.inputs[k])
+    value, gradient = host(pair.inputs[k]), host(pair.gradients[k])
     shape = () if value is None else value.shape
     if value is None or value.dtype.kind not in "fc":
         problem = "" if gradient is None else "a gradient where None is expected"
@@ -240,11 +171,8 @@ def _one(
     if not np.isfinite(gradient).all():
         return ArgumentReport(k, name, shape, WRONG, problem="the gradient has NaN or infinity")
     if pair.mode == "jacobian":
-        return _every_entry(pair, k, name, gradient, noise)
-    u = np.asarray(rng.standard_normal(shape))
-    slope = pair.slope(k, u)
-    exact = float(np.vdot(gradient, u))
-    allowed = pair.allowed(slope, gradient, noise, u)
+        return _every_entry(pair, k, name, shape)
+    exact, slope, allowed = pair.compared(k, pair.direction(k, rng))
     verdict = RIGHT if abs(exact - slope.value) <= allowed else WRONG
     return ArgumentReport(
         k,
@@ -260,99 +188,73 @@ def _one(
     )
 
 
-def _every_entry(pair: _Pair, k: int, name: str, gradient: Array, noise: Array) -> ArgumentReport:
+def _every_entry(pair: Pair, k: int, name: str, shape: tuple[int, ...]) -> ArgumentReport:
     """Check every entry of a gradient and report the worst."""
-    slopes = _entries(pair, k, gradient.shape)
-    entries, verdict, worst, worst_by = [], RIGHT, None, -1.0
-    for place, (u, slope) in slopes.items():
-        exact = float(gradient[place])
-        allowed = pair.allowed(slope, gradient, noise, u)
-        excess = abs(exact - slope.value) / max(allowed, 1e-300)
+    entries, verdict, worst, worst_by, tried, crossed = [], RIGHT, None, -1.0, 0, 0
+    for place, u, size in pair.entries(k):
+        exact, slope, allowed = pair.compared(k, u, cheaply=verdict == WRONG)
+        tried, crossed = tried + slope.tried, crossed + slope.crossed
         if not slope.smooth:
             verdict = NOT_SMOOTH if verdict == RIGHT else verdict
             continue
+        excess = abs(exact - slope.value) / max(allowed, 1e-300)
         if excess > worst_by:
-            worst, worst_by = (exact, slope, allowed), excess
+            worst_by = excess
+            worst = (exact / size, slope.value / size, allowed / size, slope.step)
         if not excess <= 1:
             verdict = WRONG
-            entries.append(Entry(place, exact, slope.value))
-    tried = sum(slope.tried for _, slope in slopes.values())
-    crossed = sum(slope.crossed for _, slope in slopes.values())
-    exact, slope, allowed = worst or (0.0, Slope(0.0, 0.0, 0.0, 0, 0, False), 0.0)
+            entries.append(Entry(place, exact / size, slope.value / size))
+    exact, numeric, allowed, step = worst or (0.0, 0.0, 0.0, 0.0)
     return ArgumentReport(
         k,
         name,
-        gradient.shape,
+        shape,
         verdict,
         exact,
-        slope.value,
+        numeric,
         allowed,
-        slope.step,
+        step,
         tried,
         crossed,
         entries=_worst_first(entries),
-        wrong_share=len(entries) / gradient.size,
+        wrong_share=len(entries) / prod(shape),
     )
 
 
-def _explained(
-    pair: _Pair, one: ArgumentReport, gradients: Sequence[Any], names: Sequence[str]
-) -> ArgumentReport:
+def _explained(pair: Pair, one: ArgumentReport, names: Sequence[str]) -> ArgumentReport:
     """Add to a wrong gradient its worst entries and a diagnosis."""
-    size = int(np.prod(one.shape))
+    size = prod(one.shape)
     if one.verdict != WRONG or one.problem or size > LOOKED_AT:
         return one
-    right, wrong = numeric_gradient(pair, one.index), host(gradients[one.index])
+    right, wrong = pair.gradient(one.index), host(pair.gradients[one.index])
     off = abs(wrong - right) > 1e-6 * (abs(right) + norm((right,)) / np.sqrt(size))
     entries = [
         Entry(tuple(map(int, place)), float(wrong[tuple(place)]), float(right[tuple(place)]))
         for place in np.argwhere(off)
     ]
-    alike = [
-        k
-        for k, value in enumerate(pair.inputs)
-        if k != one.index and value is not None and host(value).shape == one.shape
-    ]
-    others = {
-        names[k]: numeric_gradient(pair, k) for k in alike if pair.inputs[k].dtype.kind == "f"
-    }
+    others = (
+        (names[k], pair.gradient(k))
+        for k, value in enumerate(map(host, pair.inputs))
+        if k != one.index
+        and value is not None
+        and value.shape == one.shape
+        and value.dtype.kind == "f"
+    )
     value = host(pair.inputs[one.index])
     answer: Diagnosis = diagnose(Case(wrong, right, value, others, _sizes(pair)))
-    return ArgumentReport(
-        **{
-            **vars(one),
-            "entries": _worst_first(entries),
-            "wrong_share": len(entries) / max(size, 1),
-            "diagnosis": answer,
-        }
+    return replace(
+        one,
+        entries=_worst_first(entries),
+        wrong_share=len(entries) / max(size, 1),
+        diagnosis=answer,
     )
-
-
-def numeric_gradient(pair: _Pair, k: int) -> Array:
-    """Return forward's slope along every entry of input k."""
-    shape = host(pair.inputs[k]).shape
-    right = np.zeros(shape)
-    for place, (_, slope) in _entries(pair, k, shape).items():
-        right[place] = slope.value if np.isfinite(slope.value) else 0.0
-    return right
-
-
-def _entries(
-    pair: _Pair, k: int, shape: tuple[int, ...]
-) -> dict[tuple[int, ...], tuple[Array, Slope]]:
-    found = {}
-    for place in np.ndindex(*shape):
-        u = np.zeros(shape)
-        u[place] = 1.0
-        found[place] = u, pair.slope(k, u)
-    return found
 
 
 def _worst_first(entries: list[Entry]) -> tuple[Entry, ...]:
     return tuple(sorted(entries, key=lambda one: -abs(one.exact - one.numeric))[:SHOWN])
 
 
-def _sizes(pair: _Pair) -> dict[str, int]:
+def _sizes(pair: Pair) -> dict[str, int]:
     """Return the sizes that factors are made of, read off the first input and out."""
     sizes = {}
     shape = host(pair.inputs[0]).shape if pair.inputs[0] is not None else ()
@@ -360,15 +262,9 @@ def _sizes(pair: _Pair) -> dict[str, int]:
         N, C, H, W = map(int, shape)
         sizes = {"N": N, "H*W": H * W, "N*H*W": N * H * W, "C": C}
     elif shape:
-        sizes = {"N": shape[0], "size": int(np.prod(shape)), "last axis": shape[-1]}
+        sizes = {"N": shape[0], "size": prod(shape), "last axis": shape[-1]}
     windows = pair.douts[0].shape[2:]
-    return {**sizes, "OH*OW": int(np.prod(windows))} if len(windows) == 2 else sizes
-
-
-def _as_tuple(forward: Callable[..., Any], gradients: Any) -> tuple[Any, ...]:
-    if isinstance(gradients, dict):
-        return by_name(forward, gradients)
-    return tuple(gradients) if isinstance(gradients, tuple | list) else (gradients,)
+    return {**sizes, "OH*OW": prod(windows)} if len(windows) == 2 else sizes
 
 
 def _place(one: str | int, names: Sequence[str]) -> int:
@@ -392,3 +288,5 @@ def _check_inputs(inputs: Sequence[Any], names: Sequence[str]) -> None:
                 f"check: {name} has dtype {dtype}, expected float64: finite differences have no "
                 f"digits left in less; pass {name}.astype(np.float64)"
             )
+        if not np.isfinite(host(value)).all():
+            raise ValueError(f"check: {name} has NaN or infinity, expected finite numbers")

@@ -300,8 +300,6 @@ def _gradients_are_right(
     ops: Any, case: Case, inputs: list[Any], keywords: dict[str, Any], rng: np.random.Generator
 ) -> None:
     forward, backward, branches = functions(ops, case.op, keywords)
-    if case.op == "softmax_cross_entropy":  # a probability near 1 leaves its complement few digits
-        inputs = [inputs[0] / 4, *inputs[1:]]
     try:
         assert_gradients(forward, backward, inputs, rng, branches=branches)
     except AssertionError as error:

@@ -4,7 +4,7 @@ Each rule knows one way in which backward passes go wrong, and says so if it exp
 gradient to within the accuracy of the right one. A rule that explains less comes later.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from math import prod
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ class Case(NamedTuple):
     wrong: Array  # what backward gave
     right: Array  # forward's slope, entry by entry
     value: Array  # the argument itself
-    others: dict[str, Array]  # the right gradients of the other arguments, by name
+    others: Iterable[tuple[str, Array]]  # names and right gradients of the other arguments
     sizes: dict[str, int]  # sizes that factors are made of, by name, such as N and H*W
 
 
@@ -90,7 +90,7 @@ def _factor(case: Case) -> Iterator[Diagnosis]:
 
 
 def _swapped(case: Case) -> Iterator[Diagnosis]:
-    for name, right in case.others.items():
+    for name, right in case.others:
         if _same(case.wrong, right):
             yield Diagnosis("swapped", f"it is the gradient of {name}: two arguments are swapped")
 

@@ -55,6 +55,11 @@ class ArgumentReport:
         """What backward gave, as a multiple of forward's slope."""
         return self.exact / self.numeric if self.numeric else float("inf")
 
+    @property
+    def lost(self) -> bool:
+        """Whether rounding may be all there is: a zero, or nothing that a check could see."""
+        return 0 < max(abs(self.exact), abs(self.numeric)) <= self.allowed
+
     def sentence(self) -> str:
         """Say what is wrong, or that nothing is, in one line."""
         who = f"input {self.index} ({self.name})"
@@ -100,8 +105,12 @@ class Report:
         verdict = f"{wrong} of {len(self.arguments)} gradients wrong" if wrong else "all right"
         head = f"{self.name}, mode {self.mode}: {self.problem or verdict}"
         found = [(head, "bold green" if self.ok else "bold red")]
+        name_width = max((len(one.name) for one in self.arguments), default=0)
+        shape_width = max((len(str(one.shape)) for one in self.arguments), default=0)
         for one in self.arguments:
-            found += _argument_lines(one)
+            found += _argument_lines(
+                one, f"  {one.name:<{name_width}}  {one.shape!s:<{shape_width}} "
+            )
         if self.crossed_share:
             found.append((f"  {self.crossed_share:.0%} of the steps crossed a kink", "yellow"))
         return found
@@ -138,10 +147,12 @@ class Report:
         return json.dumps(self.to_dict())
 
 
-def _argument_lines(one: ArgumentReport) -> list[tuple[str, str]]:
-    title = f"  {one.name:<8} {one.shape!s:<18}"
+def _argument_lines(one: ArgumentReport, title: str) -> list[tuple[str, str]]:
     if one.verdict == RIGHT:
-        return [(f"{title} right, apart by {one.relative:.0e} of it", "green")]
+        how = f"apart by {one.relative:.0e} of it"
+        if one.lost:
+            how = f"{one.exact:.0e}, which is nothing but rounding here"
+        return [(f"{title} right, {how}", "green")]
     if one.verdict == NOT_SMOOTH:
         return [(f"{title} {one.sentence().partition(': ')[2]}", "yellow")]
     found = [(f"{title} WRONG", "red")]

@@ -12,10 +12,12 @@ not, the differences tell: of a smooth phi the second difference over h falls wi
 stays; and differences at h and h/2 come together, across a kink they do not.
 
 Source: Squire and Trapp, "Using complex variables to estimate derivatives of real functions",
-SIAM Review 40 (1998), for the complex step.
+SIAM Review 40 (1998), for the complex step; Moré and Wild, "Estimating computational noise",
+SIAM Journal on Scientific Computing 33 (2011), for noise_of.
 """
 
 from collections.abc import Callable
+from math import comb
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +27,11 @@ from minise.ops.checks import Array
 EPS = float(np.finfo(np.float64).eps)
 TINY = 2.0**-100  # of a complex step
 STEPS = 2.0 ** -np.arange(9, 34, 3)  # the first is about EPS ** (1 / 5), best for fourth order
+
+POINTS = 9  # of the line on which rounding is measured
+NOT_ROUND = 1.618  # so that every number on the way is rounded in its own way
+SPACINGS = NOT_ROUND * 2.0 ** -np.array([30, 25, 20])  # near, for no kink to lie between
+SURE = 8  # standard deviations
 
 Outputs = tuple[Array, ...]
 
@@ -53,30 +60,36 @@ def norm(arrays: Outputs) -> float:
     return float(np.sqrt(sum(float(np.linalg.norm(array)) ** 2 for array in arrays)))
 
 
-def complex_slope(line: Line, douts: Outputs, count: int) -> Slope:
-    """Return the slope by a complex step; count bounds the length of any sum in forward."""
+def complex_slope(line: Line, douts: Outputs, count: int, noise: float = 0.0) -> Slope:
+    """Return the slope by a complex step.
+
+    count bounds the length of any sum in forward; noise is what is known of its rounding besides.
+    """
     outs, _ = line(1j * TINY)
     slopes = tuple(np.asarray(out).imag / TINY for out in outs)
-    size = norm(tuple(np.asarray(out).real for out in outs)) + norm(slopes)
-    error = count * EPS * norm(douts) * size
+    error = noise + count * EPS * norm(douts) * norm(slopes)
     return Slope(float(inner(douts, slopes)), error, TINY, 1, 0, True)
 
 
-def linear_slope(line: Line, douts: Outputs, count: int) -> Slope:
+def linear_slope(line: Line, douts: Outputs, count: int, noise: float = 0.0) -> Slope:
     """Return the slope of a forward that is linear along the line, by a step of one."""
     (ahead, _), (behind, _) = line(1.0), line(-1.0)
-    size = norm(ahead) + norm(behind)
+    error = noise + count * EPS * norm(douts) * (norm(ahead) + norm(behind))
     slope = (float(inner(douts, ahead)) - float(inner(douts, behind))) / 2
-    return Slope(slope, count * EPS * norm(douts) * size, 1.0, 1, 0, True)
+    return Slope(slope, error, 1.0, 1, 0, True)
 
 
 def central_slope(
-    line: Line, douts: Outputs, count: int, branches: Callable[[Any], Any] | None
+    line: Line,
+    douts: Outputs,
+    count: int,
+    branches: Callable[[Any], Any] | None,
+    noise: float = 0.0,
 ) -> Slope:
     """Return the slope by fourth-order differences, at the largest step that can be trusted."""
     start, cache = line(0.0)
     side = None if branches is None else branches(cache)
-    noise = count * EPS * norm(douts) * norm(start)  # of phi at one place
+    noise += count * EPS * norm(douts) * norm(start)  # of phi at one place
     crossed, best = 0, Slope(float("nan"), float("inf"), 0.0, 0, 0, False)
     for tried, h in enumerate(STEPS, 1):
         places = {m: line(m * h) for m in (-2, -1, -0.5, 0.5, 1, 2)}
@@ -93,7 +106,9 @@ def central_slope(
         truncation = abs(wide - near)
         slope = Slope(near, truncation + rounding, h, tried, crossed, True)
         trusted = branches is not None or (
-            truncation <= rounding + RELATIVE * (abs(near) + abs(wide)) and _bends(phi, h, rounding)
+            truncation <= rounding + RELATIVE * (abs(near) + abs(wide))
+            and _bends(phi, h, rounding)
+            and (tried == 1 or near != 0)  # a small step that changes nothing is lost in rounding
         )
         if trusted:
             return slope
@@ -112,3 +127,39 @@ def _bends(phi: dict[float, float], h: float, rounding: float) -> bool:
     jump = (phi[1] - 2 * phi[0] + phi[-1]) / h
     half = (phi[0.5] - 2 * phi[0] + phi[-0.5]) / (h / 2)
     return abs(half) <= 0.75 * abs(jump) + 2 * rounding
+
+
+def phi(line: Line, douts: Outputs, *, complex_step: bool = False) -> Callable[[float], float]:
+    """Return <dout, out> along a line, or its slope by a complex step, as a function of place."""
+
+    def value(t: float) -> float:
+        if complex_step:
+            outs, _ = line(t + 1j * TINY)
+            return float(inner(douts, tuple(np.asarray(out).imag / TINY for out in outs)))
+        return float(inner(douts, line(t)[0]))
+
+    return value
+
+
+def noise_of(function: Callable[[float], float], far: float = 0.0) -> float:
+    """Return a bound on a smooth function's rounding, by measuring it near 0.
+
+    At a few places near to each other it is nearly straight. Differences of differences then leave
+    nothing of it but the rounding, in which one place knows nothing of the next: the k-th
+    difference of numbers of variance s**2 has variance comb(2 k, k) s**2. That sees what the size
+    of its result does not, as when it cancels inside.
+
+    Places too near to each other would round alike, so they are moved apart. A kink between them
+    would look like rounding, so both sides of 0 are seen, and 0 itself, where numbers may be tied,
+    is not. far tells how far there is no kink, where that is known.
+    """
+    spacings = [NOT_ROUND * far / 2 / POINTS] if far else SPACINGS
+    return SURE * max(
+        min(_deviation(function, spacing), _deviation(function, -spacing)) for spacing in spacings
+    )
+
+
+def _deviation(function: Callable[[float], float], spacing: float) -> float:
+    values = np.array([function(i * spacing) for i in range(1, POINTS + 1)])
+    squares = [(np.diff(values, k) ** 2).mean() / comb(2 * k, k) for k in range(4, 7)]
+    return float(np.sqrt(min(squares)))  # of lower order, the function's own bend would be left

@@ -1,5 +1,8 @@
 """Pairs of other shapes are checked like ours."""
 
+import sys
+from types import ModuleType
+
 import numpy as np
 import pytest
 
@@ -69,3 +72,50 @@ def test_our_nets_are_checked_by_a_complex_step():
     assert (report.ok, report.mode) == (True, "complex_step")
     assert adapters.takes_complex(reference.relu_forward)
     assert not adapters.takes_complex(forward)
+
+
+class OnDevice(np.lib.mixins.NDArrayOperatorsMixin):
+    """An array that, like CuPy's, becomes NumPy's only when asked, and does not mix with them."""
+
+    __module__ = "elsewhere.core"
+
+    def __init__(self, array):
+        self.array = np.array(array)
+
+    dtype = property(lambda self: self.array.dtype)
+    shape = property(lambda self: self.array.shape)
+
+    def __array__(self, *args, **kwargs):
+        raise TypeError("implicit conversion to a NumPy array is not allowed")
+
+    def __array_ufunc__(self, ufunc, method, *arrays):
+        if any(isinstance(one, np.ndarray) for one in arrays):
+            return NotImplemented
+        plain = [one.array if isinstance(one, OnDevice) else one for one in arrays]
+        return OnDevice(getattr(ufunc, method)(*plain))
+
+    def get(self):
+        return self.array
+
+
+@pytest.mark.parametrize(("factor", "ok"), [(2.0, True), (2.1, False), (2 + 1e-9, False)])
+@pytest.mark.parametrize("mode", ["directional", "jacobian"])
+def test_arrays_of_another_library(monkeypatch, factor, ok, mode):
+    elsewhere = ModuleType("elsewhere")
+    elsewhere.asarray = OnDevice
+    monkeypatch.setitem(sys.modules, "elsewhere", elsewhere)
+    with pytest.raises(TypeError, match="implicit"):
+        np.asarray(OnDevice(1.0))
+    with pytest.raises(TypeError):
+        OnDevice([1.0]) * np.ones(1)
+
+    def square(x):
+        return x * x + np.float64(1), x
+
+    def back(dout, x):
+        return (factor * x * dout,)
+
+    report = check(square, back, [OnDevice(inputs()[0])], mode=mode)
+    assert report.ok == ok
+    if not ok:
+        assert report.failures[0].error > report.failures[0].allowed

@@ -355,6 +355,8 @@ def test_refusals():
         check(forward, backward, inputs(), linear=["c"])
     with pytest.raises(TypeError, match="^check: b has dtype float32, expected float64: finite d"):
         check(forward, backward, [inputs()[0], inputs()[1].astype(np.float32)])
+    with pytest.raises(ValueError, match="^check: a has NaN or infinity, expected finite numbers"):
+        check(forward, backward, [inputs()[0] * np.nan, inputs()[1]])
     with pytest.raises(TypeError, match=r"^check: a is a list, expected an array: pass np.asarray"):
         check(forward, backward, [[1.0], np.ones(1)])
 
@@ -372,11 +374,36 @@ def test_cancellation_is_not_held_against_a_backward(op, mode, x):
         assert_gradients(*pair, [np.array([x])], np.random.default_rng(seed), mode=mode)
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("gap", [5, 12, 20])
+def test_a_confident_softmax(mode, gap):
+    """The loss is a small difference of large numbers: its size tells not what it lost."""
+    pair = reference.softmax_cross_entropy_forward, reference.softmax_cross_entropy_backward
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        values = [rng.standard_normal((2, 5)) + gap * np.eye(5)[:2], np.arange(2)]
+        report = check(*pair, values, rng, mode=mode)
+        assert WRONG not in [one.verdict for one in report.arguments]
+        twice = check(pair[0], lambda d, c: (2 * pair[1](d, c)[0], None), values, rng, mode=mode)
+        assert not twice.ok
+
+
+def test_cancellation_inside_of_forward():
+    """Adding and taking off 1e9 leaves seven digits; forward's own rounding has to be measured."""
+
+    def there(x):
+        return np.sin(x) + 1e9 - 1e9, x
+
+    for mode in ("directional", "jacobian"):
+        assert check(there, lambda d, x: (d * np.cos(x),), [np.arange(1.0, 4.0)], mode=mode).ok
+        assert not check(there, lambda d, x: (d * np.sin(x),), [np.arange(1.0, 4.0)], mode=mode).ok
+
+
 def test_numbers_of_any_size():
     def product(a, b):
         return a * b, (a, b)
 
-    for scale in (1e-12, 1e-3, 1e3, 1e6):
+    for scale in (1e-12, 1e-3, 1e3, 1e6, 1e12):
         values = [value * scale for value in inputs()]
         assert check(product, lambda d, c: (d * c[1], d * c[0]), values).ok
         assert not check(product, lambda d, c: (d * c[1], d * c[0] * 1.001), values).ok
@@ -388,7 +415,7 @@ def test_numbers_of_any_size():
 def test_a_report_reads_and_travels():
     report = check(forward, wrong_in(0, at((0, 1), 3)), inputs(), mode="jacobian")
     text = str(report)
-    assert text.startswith("forward, mode jacobian: 1 of 2 gradients wrong\n  a        (3, 4)")
+    assert text.startswith("forward, mode jacobian: 1 of 2 gradients wrong\n  a  (3, 4)  WRONG\n")
     assert re.search(r"entry \[0, 1\]: backward .*, forward .*, ratio 3\n", text)
     assert re.search(r"\n  b +\(3, 4\) +right, apart by \de-\d+ of it$", text)
     told = json.loads(report.to_json())
