@@ -83,7 +83,8 @@ def check(
     inputs : sequence of ndarray or None
         Where to check, in float64. An input that is None, integer or boolean must get None.
     rng : numpy.random.Generator, optional
-        Draws dout and the directions; None draws from seed 0.
+        A stream of its own is spawned from it for dout and the directions, so that they are not
+        the inputs again where those came from the same seed. None is seed 0.
     mode : {"auto", "directional", "complex_step", "jacobian"}
         "directional": one random direction an argument, by fourth-order differences.
         "complex_step": the same, exact but for rounding, where forward takes complex numbers.
@@ -143,7 +144,7 @@ def _check(
     _check_inputs(inputs, names)
     if mode == "auto":
         mode = "complex_step" if takes_complex(forward) else "directional"
-    rng = np.random.default_rng(0) if rng is None else rng
+    rng = (np.random.default_rng(0) if rng is None else rng).spawn(1)[0]  # else dout could be x
     title = getattr(getattr(forward, "func", forward), "__name__", "forward")
     places = {_place(one, names) for one in linear}
     pair = Pair(forward, backward, inputs, mode, branches, places, rng)

@@ -158,6 +158,21 @@ def test_dout_is_random_but_not_by_chance():
     assert not np.array_equal(first, seen_douts(rng=np.random.default_rng(1)))
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_dout_is_not_what_the_inputs_were_drawn_as(seed):
+    """Of a normalisation, the gradient in the direction of its own input is nearly zero."""
+    seen = []
+
+    def spy(dout, x):
+        seen.append(dout)
+        return (dout,)
+
+    x = np.random.default_rng(seed).standard_normal(5)
+    for rng in (None, np.random.default_rng(seed)):
+        assert check(lambda x: (x, x), spy, [x], rng).ok
+        assert not np.isin(seen[-1], x).any()
+
+
 def test_a_gradient_that_ones_would_let_pass():
     def softmax(x):
         e = np.exp(x)
