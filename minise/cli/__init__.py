@@ -15,6 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     import tyro
 
+    from minise.cli.bench import bench
     from minise.cli.check import check
     from minise.cli.data import data
     from minise.cli.doctor import doctor
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "eval": evaluate_run,
         "summary": summary,
         "check": check,
+        "bench": bench,
         "doctor": doctor,
     }
     given = list(sys.argv[1:] if arguments is None else arguments)
