@@ -12,7 +12,7 @@
     turns         the parent's side: processes that take turns
     compare       `minise bench cpu` from end to end, and report its tables
     roofline      what the machine can do: matrix products and bandwidth
-    profile       `minise profile`: every op beside its floor
+    profile       `minise profile`: every op beside its floor; profile_report: its tables
     ladder        convolution, from seven loops in Python upwards
     climb         `minise bench conv-ladder`: times the ladder
 

@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 from minise.bench.figures import meanwhile
 from minise.bench.ladder import RUNGS, Rung
 from minise.bench.load import read, taken
-from minise.bench.report import plain_table, short
+from minise.bench.report import millis, plain_table, short
 from minise.bench.threads import check_threads, default_threads
 from minise.ops.checks import Array, check_integer
 
@@ -78,7 +78,7 @@ def table_of(timed: list[Timed], others: float | None, settings: LadderSettings)
     for one in timed:
         table.add_row(
             one.rung.name,
-            short(1000 * one.seconds) + ("*" if one.scaled else " "),
+            millis(1000 * one.seconds) + ("*" if one.scaled else " "),
             short(one.flops / 1e9),
             short(timed[0].seconds / one.seconds),
             (one.rung.forward.__doc__ or "").partition("\n")[0],

@@ -52,9 +52,18 @@ def make(name: str, work: Work, settings: Settings) -> Run:
     if work["kind"] == "op":
         return _op(ops, work, settings)
     net: Any = models.build(settings.net, ops=ops, **settings.net_settings)
-    images, labels = (ops.asarray(array) for array in images_of(settings))
     if work["kind"] == "forward":
+        images = ops.asarray(images_of(settings)[0])
         return lambda: _nothing(net.predict(images))
+    return step_of(net, ops, settings)
+
+
+def step_of(net: Any, ops: Any, settings: Settings) -> Run:
+    """Return a function that does one training step of minise and returns the loss.
+
+    The net has a back end of its own; ops computes the loss.
+    """
+    images, labels = (ops.asarray(array) for array in images_of(settings))
     optimiser = SGD(net, MOMENTUM, weight_decay=WEIGHT_DECAY, decay_all=True)
     one = ops.asarray(np.ones((), settings.dtype))
 

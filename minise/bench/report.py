@@ -42,7 +42,7 @@ def whole_table(outcome: Outcome, comparison: Comparison) -> Table:
     for name, figure in found.items():
         row = [
             _label(name, settings),
-            short(figure["ms"].median),
+            millis(figure["ms"].median),
             f"{1000 * settings.batch / figure['ms'].median:.0f}",
             _ratio(figure["ratio"], name),
             f"{outcome.memory[name]['mib']:.0f}",
@@ -68,7 +68,7 @@ def ops_table(outcomes: Sequence[Outcome], settings: Settings) -> Table:
         for name in names:
             figure = found.get(name)
             if name == BASE:
-                cells.append(short(found[name]["ms"].median))
+                cells.append(millis(found[name]["ms"].median))
             else:
                 cells.append(_times(figure["ratio"].median) if figure else "")
         table.add_row(title(outcome.work), *cells)
@@ -132,6 +132,17 @@ def short(number: float) -> str:
     ['0.0123', '1.50', '104', '12,346']
     """
     return f"{number:,.0f}" if number >= 100 else f"{number:#.3g}"
+
+
+def millis(ms: float) -> str:
+    """Return milliseconds, to a microsecond at the finest.
+
+    Examples
+    --------
+    >>> [millis(ms) for ms in (0.0123456, 1.5, 2345.6)]
+    ['0.012', '1.50', '2,346']
+    """
+    return short(ms) if ms >= 1 else f"{ms:.3f}"
 
 
 def heading(settings: Settings) -> str:

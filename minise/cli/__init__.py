@@ -20,6 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from minise.cli.data import data
     from minise.cli.doctor import doctor
     from minise.cli.inspect import evaluate_run, summary
+    from minise.cli.profile import profile
     from minise.cli.train import quickstart, train
     from minise.cli.words import Failure, misuse
 
@@ -31,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "summary": summary,
         "check": check,
         "bench": bench,
+        "profile": profile,
         "doctor": doctor,
     }
     given = list(sys.argv[1:] if arguments is None else arguments)

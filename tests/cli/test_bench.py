@@ -15,6 +15,7 @@ def _quick_in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr("minise.bench.climb.ENOUGH", 0.0)
+    monkeypatch.setattr("minise.bench.roofline.SIDE", 64)
 
 
 def call(line, capsys):
@@ -64,12 +65,23 @@ def test_the_example_of_conv_ladder_runs(capsys):
     assert narrow(out)
 
 
+def test_the_example_of_profile_runs(capsys):
+    status, out, err = call(f"{example('profile', capsys)} --threads 1 --steps 1", capsys)
+    assert (status, err) == (0, "")
+    assert "a training step by ops: se_resnet8, reduction 16, batch 8" in out
+    assert re.search(r"softmax_cross_entropy +forward +1 ", out)
+    assert re.search(r"the slowest 10 of \d+ layers", out)
+    assert narrow(out)
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
         ("bench cpu --net se_resnet21", "'se_resnet21' is unknown: did you mean se_resnet"),
         ("bench cpu --net resnet8 --reduction 4", "no SE blocks, but reduction came"),
         ("bench cpu --ops no_such_module", "ops 'no_such_module' is unknown"),
+        ("profile --net resnet", "'resnet' is unknown: did you mean resnet"),
+        ("profile --ops none.py", "'none.py' is not there"),
     ],
 )
 def test_misuse_is_one_line_and_status_2(line, message, capsys):
@@ -89,6 +101,8 @@ def test_misuse_is_one_line_and_status_2(line, message, capsys):
         ("bench cpu --rounds 0", "rounds is 0, expected at least 1"),
         ("bench cpu --threads 100000", "threads is 100000, expected at most"),
         ("bench cpu --json nowhere/figures.json", "folder is not there"),
+        ("profile --steps 0", "steps is 0, expected at least 1"),
+        ("profile --threads 100000", "threads is 100000, expected at most"),
         ("bench conv-ladder --stage 4", "4"),
         ("bench conv-ladder --batch 0", "batch is 0, expected at least 1"),
     ],
