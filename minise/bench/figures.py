@@ -93,7 +93,7 @@ def choose(rounds: Sequence[Round]) -> Choice:
     enough = 2 * len(clean) >= len(rounds)
     sentence = (
         f"Others disturbed {len(disturbed)} of {len(rounds)} rounds (more than {DISTURBED} of a "
-        f"core, at most {most:.2f}); "
+        f"core taken, up to {most:.2f}); "
     )
     if enough:
         return Choice(clean, disturbed, most, sentence + "the figures leave them out.")
