@@ -8,11 +8,11 @@ gradient, so a mistake anywhere shows, and costs as much as a few steps of train
 dout has to be random. All ones would ask for the gradient of ``out.sum()``, which is zero whatever
 backward does for batch norm and for softmax; and the sum of squares is as blind.
 
-The two sides may differ by what arithmetic can lose, and by no tuned constant. Every number may be
-rounded once for each number that the op has, because no sum is longer. What backward reads was
-rounded too, and may be cancelled later (1 - s * s, where s is nearly 1): how much that costs is
-measured, by moving every number of dout and the cache by one unit in its last place. And a
-difference adds its own truncation error, which is seen by halving the step.
+The two sides may differ by what arithmetic can lose, and by no tuned constant: a random walk of
+roundings, one for each number that the op has. Where that is not enough (1 - s * s, where s is
+nearly 1), what forward and backward lose is measured, by high differences along a line
+(slopes.noise_of). And a difference adds its own truncation error, which is seen by halving the
+step.
 """
 
 import functools

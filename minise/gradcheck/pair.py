@@ -13,17 +13,21 @@ from minise.gradcheck.adapters import by_name
 from minise.gradcheck.arrays import host, like, outputs_of, promoted, shaped_as, swayed
 from minise.gradcheck.slopes import (
     EPS,
+    SURE,
     Outputs,
     Slope,
     central_slope,
     complex_slope,
+    confirmed_slope,
     linear_slope,
     noise_of,
     norm,
     phi,
+    rounding_of,
 )
 from minise.ops.checks import Array
 
+DRAWS = 3  # of a direction
 HOPELESS = 2.0**-13  # of a slope: what is apart by more is so by no rounding
 
 
@@ -80,9 +84,14 @@ class Pair:
         return tuple(gradients) if isinstance(gradients, tuple | list) else (gradients,)
 
     def direction(self, k: int, rng: np.random.Generator) -> Array:
-        """Return a random direction for input k."""
-        value = host(self.inputs[k])
-        return np.asarray(rng.standard_normal(value.shape) * np.maximum(abs(value), 1))
+        """Return a random direction for input k: of a few, the one that its gradient sees best.
+
+        Along one that is nearly across it, a factor that is nearly right would not show.
+        """
+        value, gradient = host(self.inputs[k]), host(self.gradients[k])
+        scale = np.maximum(abs(value), 1)
+        few = [np.asarray(rng.standard_normal(value.shape) * scale) for _ in range(DRAWS)]
+        return max(few, key=lambda u: abs(float(np.vdot(gradient, u))) / norm((u,)))
 
     def entries(self, k: int) -> Iterator[tuple[tuple[int, ...], Array, float]]:
         """Yield every place of input k, the direction along it, and that direction's length."""
@@ -100,14 +109,15 @@ class Pair:
             right[place] = slope.value / size if np.isfinite(slope.value) else 0.0
         return right
 
-    def slope(self, k: int, u: Array, noise: float = 0.0) -> Slope:
+    def slope(self, k: int, u: Array, noise: float = 0.0, *, confirmed: bool = False) -> Slope:
         """Return the slope of <dout, out> when input k moves along u."""
         line = self._line(k, u)
         if self.mode == "complex_step":
             return complex_slope(line, self.douts, self.count, noise)
         if k in self.linear:
             return linear_slope(line, self.douts, self.count, noise)
-        return central_slope(line, self.douts, self.count, self.branches, noise)
+        find = confirmed_slope if confirmed else central_slope
+        return find(line, self.douts, self.count, self.branches, noise)
 
     def _line(
         self, k: int, u: Array, *, all_move: bool = False
@@ -132,13 +142,13 @@ class Pair:
     def compared(self, k: int, u: Array, *, cheaply: bool = False) -> tuple[float, Slope, float]:
         """Return <gradient, u>, forward's slope along u, and by how much they may differ.
 
-        Arithmetic that loses no more than one rounding of each number's size for every number of
-        the op stays within a bound that costs nothing. Where that is not enough, the rounding of
-        forward and of backward is measured; but not cheaply, nor if it cannot be that much.
+        Most arithmetic stays within a bound that costs nothing (rounding_of). Where that is not
+        enough, the rounding of forward and of backward is measured; but not cheaply, nor if it
+        cannot be that much.
         """
         gradient, slope = host(self.gradients[k]), self.slope(k, u)
         exact = float(np.vdot(gradient, u))
-        rounding = self.count * EPS * norm((gradient,)) * norm((u,))
+        rounding = rounding_of(self.count, norm((gradient,)) * norm((u,)))
         allowed = slope.error + rounding
         apart = abs(exact - slope.value)
         if cheaply or (slope.smooth and apart <= allowed) or self._hopeless(exact, slope, u):
@@ -147,7 +157,7 @@ class Pair:
         if slope.smooth and not complex_step:  # so there is no kink for some way along u
             noise = noise_of(phi(self._line(k, u), self.douts), far=slope.step)
         forwards = phi(self._line(k, u, all_move=True), self.douts, complex_step=complex_step)
-        slope = self.slope(k, u, max(noise, noise_of(forwards)))
+        slope = self.slope(k, u, max(noise, noise_of(forwards)), confirmed=True)
         return exact, slope, slope.error + rounding + noise_of(self._backwards(k, u))
 
     def _hopeless(self, exact: float, slope: Slope, u: Array) -> bool:
@@ -157,7 +167,7 @@ class Pair:
         """
         apart, size = abs(exact - slope.value), max(abs(exact), abs(slope.value))
         noise = self.count * EPS * norm(self.douts) * self.size * norm((u,))
-        return self.mode == "complex_step" and apart > HOPELESS * size + 8 * noise
+        return self.mode == "complex_step" and apart > HOPELESS * size + SURE * noise
 
     def _backwards(self, k: int, u: Array) -> Callable[[float], float]:
         """Return <gradient, u> as a function of the share by which all that is read is swayed.
