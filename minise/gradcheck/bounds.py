@@ -27,6 +27,9 @@ def magnitudes(op: str, inputs: Sequence[Any], keywords: dict[str, Any], dout: A
         return [1 + abs(inputs[0]), abs(dout)]
     special: dict[str, Callable[..., list[Any]]] = dict(
         batch_norm2d=_batch_norm_terms,
+        batch_norm2d_add_relu=_batch_norm_relu_terms,
+        batch_norm2d_relu=_batch_norm_relu_terms,
+        se_block_tail=_se_block_tail_terms,
         softmax_cross_entropy=_cross_entropy_terms,
         squeeze_excite=_squeeze_excite_terms,
     )
@@ -52,6 +55,37 @@ def _batch_norm_terms(inputs: Sequence[Any], keywords: dict[str, Any], dout: Arr
     dx = 4 * g * rstd * lost * (d + (d.sum(axis=axes, keepdims=True) + xhat * dgamma) / count)
     out = g * lost * xhat + abs(beta)[:, None, None]
     return [out, dx, dgamma.ravel(), d.sum(axis=axes)]
+
+
+def _batch_norm_relu_terms(
+    inputs: Sequence[Any], keywords: dict[str, Any], dout: Array
+) -> list[Any]:
+    """Bound batch norm, shortcut and ReLU by batch norm, where the ReLU lets through.
+
+    The ReLU makes no difference larger and selects; so does the sum with the shortcut in backward.
+    """
+    *norm, shortcut = inputs if len(inputs) == 4 else (*inputs, None)
+    op = "batch_norm2d_relu" if shortcut is None else "batch_norm2d_add_relu"
+    _, cache = getattr(reference, f"{op}_forward")(*inputs, **keywords)
+    g = np.where(cache.out <= 0, 0, abs(dout))
+    out, *gradients = _batch_norm_terms(norm, keywords, g)
+    return [out, *gradients] if shortcut is None else [out + abs(shortcut), *gradients, g]
+
+
+def _se_block_tail_terms(inputs: Sequence[Any], keywords: dict[str, Any], dout: Array) -> list[Any]:
+    """Bound the tail part by part: what bounds batch norm's out goes into SE, and back again.
+
+    A bound on a part's rounding bounds its numbers too, so that the next part's bound covers what
+    it makes of their errors.
+    """
+    x, gamma, beta, w1, b1, w2, b2, shortcut = inputs
+    _, cache = reference.se_block_tail_forward(*inputs, **keywords)
+    g = np.where(cache.out <= 0, 0, abs(dout))
+    norm = {name: value for name, value in keywords.items() if name != "gate"}
+    y, *_ = _batch_norm_terms((x, gamma, beta), norm, g)
+    gated, dy, *dense = _squeeze_excite_terms((y, w1, b1, w2, b2), {}, g)
+    _, *gradients = _batch_norm_terms((x, gamma, beta), norm, dy)
+    return [gated + abs(shortcut), *gradients, *dense, g]
 
 
 def _cross_entropy_terms(inputs: Sequence[Any], keywords: dict[str, Any], dout: Array) -> list[Any]:
