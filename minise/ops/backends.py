@@ -6,7 +6,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-BACKENDS = {"reference": "minise.ops.reference"}
+BACKENDS = {"reference": "minise.ops.reference", "jit": "minise.ops.jit"}
 
 
 def backend(name: str) -> Any:
