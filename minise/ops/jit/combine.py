@@ -104,7 +104,7 @@ def _shuffled(x: Array, groups: int) -> Array:
 def _dropped(x: Array, mask: Array, p: float) -> Array:
     numbers = flat(x)
     out = np.empty_like(numbers)
-    _drop(numbers, flat(mask, like=x), p, out)
+    _drop(numbers, flat(mask, like=x), x.dtype.type(1 - p), out)
     return unflat(out, x)
 
 
@@ -158,6 +158,6 @@ def _shuffle(x, groups, out):
 
 
 @kernel
-def _drop(x, mask, p, out):
+def _drop(x, mask, kept, out):
     for i in prange(len(x)):
-        out[i] = x[i] / (1 - p) if mask[i] else 0
+        out[i] = x[i] / kept if mask[i] else 0
