@@ -16,8 +16,8 @@ import pickle
 import platform
 import sys
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,8 @@ from platformdirs import user_cache_dir
 KERNELS: list[Any] = []  # all that may be compiled
 OPTIONS = dict(error_model="numpy", nogil=True)  # dividing by zero gives infinity, as in NumPy
 
-Listener = Callable[[str, int], None]  # is told a kernel's name, and how many were compiled before
-listeners: list[Listener] = []
+Listener = Callable[[str, int, int], None]  # is told a kernel's name, how many so far, and of all
+_listeners: list[Listener] = []
 _compiled: list[str] = []  # in this process
 
 
@@ -50,6 +50,16 @@ def kernel(function: Callable[..., Any]) -> Any:
 def part(function: Callable[..., Any]) -> Any:
     """Compile a function that kernels call; it becomes a part of theirs."""
     return numba.njit(**OPTIONS)(function)
+
+
+@contextmanager
+def told(listener: Listener) -> Iterator[None]:
+    """Tell a listener of every kernel that is about to be compiled."""
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.remove(listener)
 
 
 @cache
@@ -83,9 +93,9 @@ class DiskCache(_Cache):  # type: ignore[misc]
         if payload is not None:
             with suppress(Exception):  # whole, but of another make: then it is compiled
                 return CompileResult._rebuild(target_context, *pickle.loads(payload))
-        for listener in listeners:
-            listener(self._name, len(_compiled))
         _compiled.append(self._name)
+        for listener in _listeners:
+            listener(self._name, len(_compiled), len(KERNELS))
         return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
