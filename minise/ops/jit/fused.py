@@ -93,10 +93,12 @@ def batch_norm2d_add_relu_forward(
 
 def batch_norm2d_add_relu_backward(
     dout: Array, cache: BatchNorm2dAddReluCache
-) -> tuple[Array | None, ...]:
+) -> tuple[Array, ...]:
     """See minise.ops.reference.batch_norm2d_add_relu_backward; dx is channels-last in memory."""
     check_gradient("batch_norm2d_add_relu", dout, cache.out)
-    return norm_backward(dout, cache.out, cache, with_g=True)
+    dx, dgamma, dbeta, dshortcut = norm_backward(dout, cache.out, cache, with_g=True)
+    assert dshortcut is not None
+    return dx, dgamma, dbeta, dshortcut
 
 
 def se_block_tail_forward(
