@@ -11,6 +11,10 @@ import pytest
 from minise.ops.backends import on_compile
 from minise.ops.jit import compile as compiling
 
+pytestmark = pytest.mark.skipif(
+    "NUMBA_DISABLE_JIT" in os.environ, reason="where Numba is switched off nothing is compiled"
+)
+
 PROGRAM = """
 import numpy as np
 from minise.ops import jit
