@@ -15,10 +15,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     import tyro
 
+    from minise.cli.bench import bench
     from minise.cli.check import check
     from minise.cli.data import data
     from minise.cli.doctor import doctor
     from minise.cli.inspect import evaluate_run, summary
+    from minise.cli.profile import profile
     from minise.cli.train import quickstart, train
     from minise.cli.words import Failure, misuse
 
@@ -29,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "eval": evaluate_run,
         "summary": summary,
         "check": check,
+        "bench": bench,
+        "profile": profile,
         "doctor": doctor,
     }
     given = list(sys.argv[1:] if arguments is None else arguments)

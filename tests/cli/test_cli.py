@@ -15,7 +15,7 @@ from PIL import Image
 
 from minise.cli import main
 
-VERBS = ("quickstart", "data", "train", "eval", "summary", "check", "doctor")
+VERBS = ("quickstart", "data", "train", "eval", "summary", "check", "bench", "profile", "doctor")
 TINY = "train --data shapes10 --limit 96 --val 32 --model se_resnet8 --batch-size 32"
 
 

@@ -1,0 +1,110 @@
+"""`minise bench cpu` from end to end: start contestants, prepare each work, take turns."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from minise.bench.contestants import missing, takes_part
+from minise.bench.figures import Round
+from minise.bench.settings import Settings
+from minise.bench.turns import Child, Stopped, rounds_of
+from minise.bench.works import Work, title
+
+BASE = "minise"
+Progress = Callable[[str], None]
+
+
+@dataclass
+class Outcome:
+    """What was measured of one work; all dicts are by contestant."""
+
+    work: Work
+    memory: dict[str, dict[str, Any]] = field(default_factory=dict)
+    losses: dict[str, float] = field(default_factory=dict)  # of the first training step
+    rounds: list[Round] = field(default_factory=list)
+
+
+@dataclass
+class Comparison:
+    """What was measured in all, while it grows."""
+
+    settings: Settings
+    outcomes: list[Outcome] = field(default_factory=list)
+    absent: dict[str, str] = field(default_factory=dict)  # why a contestant is not there
+    starts: dict[str, dict[str, float]] = field(default_factory=dict)  # seconds, cold and warm
+
+
+class Disagreement(Exception):
+    """The contestants do not do the same work, or minise itself cannot do it."""
+
+
+def compare(settings: Settings, works: list[Work], progress: Progress) -> Comparison:
+    """Measure every work, with all contestants that can be had here.
+
+    Raises
+    ------
+    Disagreement
+        If first losses differ by more than rounding can, or minise cannot do a work.
+    """
+    comparison = Comparison(settings)
+    names = [BASE, *dict.fromkeys(settings.against)]
+    comparison.absent = {name: reason for name in names if (reason := missing(name))}
+    with ExitStack() as stack:
+        cache = stack.enter_context(TemporaryDirectory())
+        children: dict[str, Child] = {}
+        for work in works:
+            outcome = Outcome(work)
+            for name in names:
+                if takes_part(name, work) and name not in comparison.absent:
+                    progress(f"{title(work)}: {name} gets ready")
+                    _prepare(name, outcome, children, comparison, stack, cache)
+            _check_losses(outcome.losses, settings.dtype)
+            taking_part = [children[name] for name in names if name in outcome.memory]
+            outcome.rounds = rounds_of(taking_part, settings.rounds, title(work), progress)
+            comparison.outcomes.append(outcome)
+    return comparison
+
+
+def _prepare(
+    name: str,
+    outcome: Outcome,
+    children: dict[str, Child],
+    comparison: Comparison,
+    stack: ExitStack,
+    cache: str,
+) -> None:
+    """Bring a contestant so far that its turns can begin, or note why it cannot."""
+    settings, work = comparison.settings, outcome.work
+    starts = settings.start and name not in children and work["kind"] != "op"
+    try:
+        if starts:  # a process that finds nothing compiled, and leaves what it compiles
+            with Child(name, settings, f"{cache}/{name}") as cold:
+                comparison.starts[name] = {"cold": cold.first(work)[1]}
+        if name not in children:
+            children[name] = stack.enter_context(Child(name, settings, f"{cache}/{name}"))
+        loss, since = children[name].first(work)
+        if starts:
+            comparison.starts[name]["warm"] = since
+        outcome.memory[name] = children[name].ask("warm")
+        if loss is not None:
+            outcome.losses[name] = loss
+    except Stopped as stopped:
+        if name == BASE:
+            raise Disagreement(f"{title(work)} with {settings.ops}: {stopped}") from None
+        comparison.absent[name] = str(stopped)
+
+
+def _check_losses(losses: dict[str, float], dtype: str) -> None:
+    """Raise Disagreement unless all first losses agree to half of their digits."""
+    expected = losses.get(BASE, 0.0)
+    bound = float(np.sqrt(np.finfo(dtype).eps)) * max(1.0, abs(expected))
+    for name, loss in losses.items():
+        if not abs(loss - expected) <= bound:
+            raise Disagreement(
+                f"the first loss of {name} is {loss:.6f}, but that of minise {expected:.6f}: they "
+                "do not train the same net"
+            )

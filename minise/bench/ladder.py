@@ -1,0 +1,235 @@
+"""One convolution written seven times, each rung quicker than the one before for one reason.
+
+All rungs add the same products: for every image n, filter k and output pixel (p, q), the sum over
+channels c and offsets (i, j) of padded[n, c, p * stride + i, q * stride + j] * weight[k, c, i, j].
+What differs is who walks the loops, in which order, and so what the processor can do at once.
+
+    python_loops       seven loops, each step interpreted: some hundred instructions a product
+    compiled_loops     the same loops as machine code: one product at a time, because a sum in a
+                       given order must be added in that order
+    row_loops          the loops in another order: the innermost one runs along a row of pixels,
+                       whose sums do not wait for each other, so 8 or 16 go in one instruction
+    channels_last      the innermost loop runs along the filters: their sums stay in the nearest
+                       cache for a whole pixel, and every x that is loaded serves all of them
+    threads            the images dealt to several cores: they share nothing but the filters
+    shifted_products   nine matrix products, one an offset, by BLAS: it keeps tiles of all three
+                       matrices in registers and caches, so that each number loaded is used often
+    im2col_product     every window copied out, then one large product: the best use of BLAS, paid
+                       for with nine copies of the image in memory
+
+Which rung wins depends on the shape. channels_last wants many filters and row_loops long rows: of
+the 32x32 images of ResNet-20's first stage, with 16 channels, row_loops is the quicker one, of the
+other two stages channels_last. One product wins over nine where channels are few, because nine
+short sums spend their time on adding whole arrays. A back end that beats them all keeps the layout
+of channels_last and the registers of BLAS, and copies nothing.
+"""
+
+import functools
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minise.ops import reference
+from minise.ops.checks import Array, Pair
+
+
+class Rung(NamedTuple):
+    """One way to do it."""
+
+    name: str
+    forward: Callable[..., Array]
+    channels_last: bool = False  # whether x is best given with its channels innermost in memory
+
+
+def python_loops(x: Array, weight: Array, *, stride: Pair, padding: Pair, threads: int) -> Array:
+    """Add one product at a time, in Python.
+
+    This is the definition, and it needs no library. Every product costs a trip through the
+    interpreter, which looks up, unpacks and boxes each number: the arithmetic is lost in it.
+    """
+    padded, out = _padded(x, padding), _empty(x, weight, stride, padding)
+    seven_loops(padded, weight, out, *stride)
+    return out
+
+
+def compiled_loops(x: Array, weight: Array, *, stride: Pair, padding: Pair, threads: int) -> Array:
+    """Run the same seven loops as machine code.
+
+    Numba knows the types before it runs and leaves a load, a multiplication and an addition. Each
+    sum is added up in the order that the source states, since another one would round otherwise:
+    every addition waits for the one before, and no two of them share an instruction.
+    """
+    padded, out = _padded(x, padding), _empty(x, weight, stride, padding)
+    _compiled(seven_loops)(padded, weight, out, *stride)
+    return out
+
+
+def row_loops(x: Array, weight: Array, *, stride: Pair, padding: Pair, threads: int) -> Array:
+    """Put the loop over a row's pixels innermost.
+
+    For one filter, channel and offset the weight is one number, and a row of it times pixels is
+    added to a row of sums. Neighbours in the loop are neighbours in memory and none waits for
+    another, so the compiler takes 8 or 16 of them at once (SIMD). It does so only where it knows
+    that neighbours touch, whatever the stride is: so the columns are sorted by their remainder
+    first. What it waits for is then the sums, fetched and stored once a product.
+    """
+    sorted_columns = _by_remainder(_padded(x, padding), stride[1])
+    out = _empty(x, weight, stride, padding)
+    _compiled(rows_innermost)(sorted_columns, weight, out, *stride)
+    return out
+
+
+def channels_last(x: Array, weight: Array, *, stride: Pair, padding: Pair, threads: int) -> Array:
+    """Put the loop over the filters innermost, with channels innermost in memory.
+
+    The K sums of one pixel are a few vectors, which stay near the arithmetic for all C * KH * KW
+    products, and the filters are read in the order in which they lie. Rows of any length and any
+    stride gain, where row_loops wants long rows at stride 1.
+    """
+    return _by_images(x, weight, stride, padding, 1)
+
+
+def threads(x: Array, weight: Array, *, stride: Pair, padding: Pair, threads: int) -> Array:
+    """Deal the images to threads, which run channels_last.
+
+    Images share nothing but the filters, which are only read, so no thread waits for another.
+    Compiled code does not hold Python's lock, so plain Python threads will do.
+    """
+    return _by_images(x, weight, stride, padding, threads)
+
+
+def shifted_products(
+    x: Array, weight: Array, *, stride: Pair, padding: Pair, threads: int
+) -> Array:
+    """Multiply matrices: one product of filters and pixels for each offset of the kernel.
+
+    BLAS multiplies in tiles that fit the registers, each number loaded serving a whole row or
+    column of the tile, which loops over vectors in memory cannot do. This is minise's reference.
+    """
+    return reference.conv2d_forward(x, weight, stride=stride, padding=padding)[0]
+
+
+def im2col_product(x: Array, weight: Array, *, stride: Pair, padding: Pair, threads: int) -> Array:
+    """Copy every window into a column, then multiply once.
+
+    The sums over all offsets happen inside BLAS, with longer sums in registers, instead of in nine
+    additions of whole arrays. The copies take KH * KW times the memory of the image.
+    """
+    K, C, KH, KW = weight.shape
+    padded = _padded(x, padding)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (KH, KW), axis=(2, 3))
+    seen = windows[:, :, :: stride[0], :: stride[1]]
+    N, _, OH, OW = seen.shape[:4]
+    cols = seen.transpose(1, 4, 5, 0, 2, 3).reshape(C * KH * KW, N * OH * OW)
+    return (weight.reshape(K, -1) @ cols).reshape(K, N, OH, OW).swapaxes(0, 1)
+
+
+RUNGS = (
+    Rung("python_loops", python_loops),
+    Rung("compiled_loops", compiled_loops),
+    Rung("row_loops", row_loops),
+    Rung("channels_last", channels_last, channels_last=True),
+    Rung("threads", threads, channels_last=True),
+    Rung("shifted_products", shifted_products),
+    Rung("im2col_product", im2col_product),
+)
+
+
+def seven_loops(padded: Any, weight: Any, out: Any, rows: int, columns: int) -> None:
+    """Fill out (N, K, OH, OW); rows and columns are the stride."""
+    N, K, OH, OW = out.shape
+    _, C, KH, KW = weight.shape
+    for n in range(N):
+        for k in range(K):
+            for p in range(OH):
+                for q in range(OW):
+                    total = out.dtype.type(0)
+                    for c in range(C):
+                        for i in range(KH):
+                            for j in range(KW):
+                                pixel = padded[n, c, p * rows + i, q * columns + j]
+                                total += pixel * weight[k, c, i, j]
+                    out[n, k, p, q] = total
+
+
+def rows_innermost(columns_sorted: Any, weight: Any, out: Any, rows: int, columns: int) -> None:
+    """Fill out (N, K, OH, OW) from (N, C, H, columns, W); q's loop is the one of vectors."""
+    N, K, OH, OW = out.shape
+    _, C, KH, KW = weight.shape
+    for n in range(N):
+        for k in range(K):
+            for p in range(OH):
+                sums = out[n, k, p]
+                sums[:] = 0
+                for c in range(C):
+                    for i in range(KH):
+                        for j in range(KW):
+                            row = columns_sorted[n, c, p * rows + i, j % columns]
+                            pixels = row[j // columns :]
+                            w = weight[k, c, i, j]
+                            for q in range(OW):
+                                sums[q] += w * pixels[q]
+
+
+def filters_innermost(padded: Any, weight: Any, out: Any, rows: int, columns: int) -> None:
+    """Fill out (N, OH, OW, K) from padded (N, H, W, C) and weight (KH, KW, C, K)."""
+    N, OH, OW, K = out.shape
+    KH, KW, C, _ = weight.shape
+    for n in range(N):
+        for p in range(OH):
+            for q in range(OW):
+                sums = out[n, p, q]
+                sums[:] = 0
+                for i in range(KH):
+                    for j in range(KW):
+                        for c in range(C):
+                            pixel = padded[n, p * rows + i, q * columns + j, c]
+                            for k in range(K):
+                                sums[k] += pixel * weight[i, j, c, k]
+
+
+def _by_images(x: Array, weight: Array, stride: Pair, padding: Pair, threads: int) -> Array:
+    """Run filters_innermost, with the images in as many parts as there are threads."""
+    padded = np.ascontiguousarray(_padded(x, padding).transpose(0, 2, 3, 1))
+    out = np.ascontiguousarray(_empty(x, weight, stride, padding).transpose(0, 2, 3, 1))
+    matrices = np.ascontiguousarray(weight.transpose(2, 3, 1, 0))
+    kernel = _compiled(filters_innermost)
+    with ThreadPoolExecutor(threads) as pool:
+        parts = _parts(len(x), threads)
+        list(pool.map(lambda part: kernel(padded[part], matrices, out[part], *stride), parts))
+    return out.transpose(0, 3, 1, 2)
+
+
+def _parts(N: int, threads: int) -> Iterator[slice]:
+    for i in range(threads):
+        yield slice(N * i // threads, N * (i + 1) // threads)
+
+
+def _padded(x: Array, padding: Pair) -> Array:
+    frame = [(0, 0), (0, 0), *((pad, pad) for pad in padding)]
+    return np.pad(x, frame)
+
+
+def _by_remainder(padded: Array, step: int) -> Array:
+    """Return (N, C, H, step, W): column q * step + r of padded is at [..., r, q]."""
+    N, C, H, W = padded.shape
+    whole = np.pad(padded, [(0, 0), (0, 0), (0, 0), (0, -W % step)]) if W % step else padded
+    return np.ascontiguousarray(whole.reshape(N, C, H, -1, step).swapaxes(3, 4))
+
+
+def _empty(x: Array, weight: Array, stride: Pair, padding: Pair) -> Array:
+    sizes = zip(x.shape[2:], weight.shape[2:], stride, padding, strict=True)
+    outputs = [(size + 2 * pad - k) // step + 1 for size, k, step, pad in sizes]
+    return np.empty((len(x), len(weight), *outputs), x.dtype)
+
+
+@functools.cache
+def _compiled(function: Callable[..., None]) -> Any:
+    """Return a function compiled by Numba, which is loaded only here."""
+    try:
+        from numba import njit
+    except ImportError:
+        raise ImportError("the ladder compiles its loops: pip install 'numba>=0.61'") from None
+    return njit(nogil=True)(function)

@@ -1,0 +1,72 @@
+"""What a measurement was made on: processor, memory, versions."""
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from minise.bench.threads import cores
+
+PACKAGES = ("minise", "numpy", "numba", "llvmlite", "threadpoolctl", "torch")
+
+
+def describe() -> dict[str, Any]:
+    """Return processor, usable cores, memory in GB, and system."""
+    return {
+        "processor": processor(_text("/proc/cpuinfo")) or platform.processor() or "unknown",
+        "cores": cores(),
+        "memory_gb": memory_gb(_text("/proc/meminfo")),
+        "system": platform.platform(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the version of Python and of what does arithmetic."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def processor(cpuinfo: str) -> str | None:
+    r"""Return the processor's name, family and model from the text of /proc/cpuinfo.
+
+    Names alone can be as vague as "AMD EPYC", on virtual machines above all.
+
+    Examples
+    --------
+    >>> processor("model name : AMD EPYC\ncpu family : 25\nmodel : 17\n")
+    'AMD EPYC, family 25, model 17'
+    """
+    fields: dict[str, str] = {}
+    for line in cpuinfo.splitlines():
+        name, _, value = line.partition(":")
+        fields.setdefault(name.strip(), value.strip())
+    if "model name" not in fields:
+        return None
+    rest = [("family", fields.get("cpu family")), ("model", fields.get("model"))]
+    return ", ".join([fields["model name"], *(f"{name} {value}" for name, value in rest if value)])
+
+
+def memory_gb(meminfo: str) -> float | None:
+    r"""Return the memory of the machine from the text of /proc/meminfo.
+
+    Examples
+    --------
+    >>> memory_gb("MemTotal:       16000000 kB\nMemFree: 1 kB\n")
+    16.4
+    """
+    for line in meminfo.splitlines():
+        if line.startswith("MemTotal:"):
+            return round(int(line.split()[1]) * 1024 / 1e9, 1)
+    return None
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:  # not Linux
+        return ""

@@ -1,0 +1,44 @@
+"""How many threads a back end uses, and the libraries below it."""
+
+import os
+from typing import Any
+
+from minise.ops.backends import load_ops
+from minise.ops.checks import check_integer
+
+# Read when a library is loaded, so they are set before a process starts.
+VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def default_threads() -> int:
+    """Return two, or one where there is one core."""
+    return min(2, cores())
+
+
+def environment(threads: int) -> dict[str, str]:
+    """Return the environment variables that give a process's libraries so many threads."""
+    return dict.fromkeys(VARIABLES, str(threads))
+
+
+def ops_with(name: str, threads: int) -> Any:
+    """Return a back end by name that uses so many threads, where it can be told how many."""
+    ops = load_ops(name)
+    using = getattr(ops, "using", None)
+    return using(threads=threads) if using else ops
+
+
+def check_threads(function: str, threads: int) -> None:
+    """Raise ValueError unless there are so many cores: threads that share one only wait."""
+    check_integer(function, "threads", threads, 1)
+    if threads > cores():
+        raise ValueError(
+            f"{function}: threads is {threads}, expected at most {cores()}, the cores that this "
+            "process may use"
+        )

@@ -1,0 +1,104 @@
+"""What is timed: a training step, a forward pass, or one op at the shapes that a net gives it.
+
+A work is a plain dict, so that it can be sent to another process as it is.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from minise import models
+from minise.bench.settings import Settings
+from minise.ops.wrap import Call, attach, record
+
+Work = dict[str, Any]
+SIZE = (32, 32)  # of an image
+NORM, SE = "batch_norm2d_relu", "squeeze_excite"
+
+
+def works_of(settings: Settings) -> list[Work]:
+    """Return the works that settings ask for, in the order in which they are done.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If there is no such net, or it has no such settings.
+    """
+    net = models.build(settings.net, **settings.net_settings)
+    works: list[Work] = []
+    for what in dict.fromkeys(settings.what):
+        works += op_works(net, settings) if what == "ops" else [{"kind": what}]
+    return works
+
+
+def title(work: Work) -> str:
+    """Return what a work is called in a table.
+
+    Examples
+    --------
+    >>> title({"kind": "op", "op": "conv2d", "C": 16, "H": 32, "W": 32, "K": 32, "kernel": (3, 3),
+    ...        "stride": (2, 2)})
+    'conv2d 3x3 /2, 16 to 32, 32x32'
+    """
+    if work["kind"] != "op":
+        return {"step": "training step", "forward": "inference"}[work["kind"]]
+    size = f"{work['H']}x{work['W']}"
+    if work["op"] != "conv2d":
+        name = {NORM: "batch norm + ReLU", SE: f"squeeze-excite R={work.get('R')}"}[work["op"]]
+        return f"{name}, {work['C']}, {size}"
+    KH, KW = work["kernel"]
+    stride = "" if max(work["stride"]) == 1 else f" /{max(work['stride'])}"
+    return f"conv2d {KH}x{KW}{stride}, {work['C']} to {work['K']}, {size}"
+
+
+def op_works(net: Any, settings: Settings) -> list[Work]:
+    """Return the ops of a net that take most of its time, each at every shape it has there."""
+    recorder = record(net.ops)
+    attach(net, recorder)
+    net.predict(np.zeros((1, 3, *SIZE), settings.dtype))
+    works: list[Work] = []
+    for call in recorder.calls:
+        work = _work_of(call, settings.batch)
+        if work and work not in works:
+            works.append(work)
+    return works
+
+
+def _work_of(call: Call, batch: int) -> Work | None:
+    if len(call.arrays[0].shape) != 4:
+        return None
+    _, C, H, W = call.arrays[0].shape
+    work = {"kind": "op", "N": batch, "C": C, "H": H, "W": W}
+    if call.op == "conv2d":
+        weight = call.arrays[1]
+        if call.settings["groups"] != 1:
+            return None
+        where = {key: list(call.settings[key]) for key in ("stride", "padding")}
+        return work | {"op": "conv2d", "K": len(weight), "kernel": list(weight.shape[2:])} | where
+    if call.op == SE:
+        return work | {"op": SE, "R": len(call.arrays[1])}
+    return work | {"op": NORM} if call.op.startswith("batch_norm2d") else None
+
+
+def arrays_of(work: Work, dtype: str) -> dict[str, np.ndarray]:
+    """Return the inputs of an op, by name, and dout, drawn from one seed for all contestants."""
+    rng = np.random.default_rng(0)
+    N, C, H, W = (work[axis] for axis in "NCHW")
+    shapes: dict[str, tuple[int, ...]] = {"x": (N, C, H, W), "dout": (N, C, H, W)}
+    if work["op"] == "conv2d":
+        sizes = zip((H, W), work["kernel"], work["stride"], work["padding"], strict=True)
+        outputs = [(size + 2 * pad - k) // step + 1 for size, k, step, pad in sizes]
+        shapes |= {"weight": (work["K"], C, *work["kernel"]), "dout": (N, work["K"], *outputs)}
+    elif work["op"] == SE:
+        R = work["R"]
+        shapes |= {"w1": (R, C), "b1": (R,), "w2": (C, R), "b2": (C,)}
+    else:
+        shapes |= {"gamma": (C,), "beta": (C,)}
+    return {name: rng.standard_normal(shape).astype(dtype) for name, shape in shapes.items()}
+
+
+def images_of(settings: Settings) -> tuple[np.ndarray, np.ndarray]:
+    """Return images and labels, drawn from one seed for all contestants."""
+    rng = np.random.default_rng(0)
+    images = rng.standard_normal((settings.batch, 3, *SIZE)).astype(settings.dtype)
+    return images, rng.integers(0, 10, settings.batch)

@@ -1,0 +1,63 @@
+"""The verb that compares speeds: `minise bench`."""
+
+import json
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from minise.bench.climb import LadderSettings
+from minise.bench.settings import Settings
+from minise.cli.words import FAILED, Failure, misuse, say
+
+Cpu = Annotated[Settings, tyro.conf.subcommand("cpu")]
+Ladder = Annotated[LadderSettings, tyro.conf.subcommand("conv-ladder")]
+
+
+def bench(of: Cpu | Ladder) -> int:
+    """Measure speed: minise beside its peers, or convolution from seven loops upwards.
+
+    Example: minise bench cpu --net se_resnet8 --batch 8 --rounds 3 --against numpy-im2col
+    """
+    return _ladder(of) if isinstance(of, LadderSettings) else _cpu(of)
+
+
+def _cpu(settings: Settings) -> int:
+    """Compare minise with its peers, print tables and write JSON."""
+    from minise.bench.compare import Disagreement, compare
+    from minise.bench.report import as_json, notes, ops_table, whole_table
+    from minise.bench.works import works_of
+    from minise.ops.backends import load_ops
+
+    console = Console()
+    with misuse():
+        load_ops(settings.ops)
+        works = works_of(settings)
+    try:
+        with console.status("starting") as status:
+            comparison = compare(settings, works, status.update)
+    except Disagreement as error:
+        raise Failure(str(error), FAILED) from error
+    for outcome in comparison.outcomes:
+        if outcome.work["kind"] != "op":
+            console.print(whole_table(outcome, comparison))
+    ops = [outcome for outcome in comparison.outcomes if outcome.work["kind"] == "op"]
+    if ops:
+        console.print(ops_table(ops, settings))
+    say(console, notes(comparison))
+    if settings.json is not None:
+        with misuse():
+            settings.json.write_text(json.dumps(as_json(comparison), indent=1) + "\n")
+        say(console, f"every figure is in {settings.json}")
+    return 0
+
+
+def _ladder(settings: LadderSettings) -> int:
+    """Time the rungs and print them."""
+    from minise.bench.climb import climb, table_of
+
+    console = Console()
+    with misuse(), console.status("climbing"):  # Numba may not be there
+        timed, others = climb(settings)
+    console.print(table_of(timed, others, settings))
+    return 0

@@ -1,0 +1,27 @@
+"""The verb that times a training step op by op: `minise profile`."""
+
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from minise.bench.profile import ProfileSettings
+from minise.cli.words import misuse
+
+
+def profile(settings: Annotated[ProfileSettings, tyro.conf.arg(name="")]) -> int:
+    """Time every op and layer of a training step, beside what the machine could do it in.
+
+    Example: minise profile --net se_resnet8 --batch 8
+    """
+    from minise.bench import profile as profiling
+    from minise.bench.profile_report import layers_table, ops_table
+
+    console = Console()
+    with misuse():
+        ops, net = profiling.prepare(settings)
+    with console.status("measuring"):
+        found = profiling.profile(net, ops, settings)
+    console.print(ops_table(found, settings))
+    console.print(layers_table(found, settings))
+    return 0

@@ -1,0 +1,74 @@
+"""Every rung of the ladder is the same convolution."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from minise.bench import climb, ladder
+from minise.ops import reference
+
+pytest.importorskip("numba", reason="the rungs are compiled by Numba")
+
+
+def integers(rng, *shape):
+    return rng.integers(-3, 4, shape)
+
+
+@pytest.mark.parametrize("rung", ladder.RUNGS, ids=lambda rung: rung.name)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("sizes", "kernel", "stride", "padding"),
+    [
+        ((2, 3, 6, 5), (3, 3), (1, 1), (1, 1)),
+        ((1, 1, 1, 1), (1, 1), (1, 1), (0, 0)),
+        ((3, 2, 7, 8), (3, 2), (2, 2), (1, 0)),
+        ((1, 4, 5, 9), (2, 3), (1, 3), (0, 2)),
+        ((2, 3, 4, 6), (1, 1), (2, 2), (0, 0)),
+    ],
+)
+def test_rungs_are_the_reference(rung, dtype, sizes, kernel, stride, padding):
+    """Sums of small integers are exact, in whatever order."""
+    rng = np.random.default_rng(0)
+    x, weight = integers(rng, *sizes).astype(dtype), integers(rng, 5, sizes[1], *kernel)
+    where = dict(stride=stride, padding=padding)
+    expected, _ = reference.conv2d_forward(x, weight.astype(dtype), **where)
+    for memory in (x, np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)):
+        out = rung.forward(memory, weight.astype(dtype), threads=2, **where)
+        assert out.dtype == dtype
+        np.testing.assert_array_equal(out, expected)
+
+
+def test_more_threads_than_images():
+    x, weight = np.ones((1, 2, 4, 4)), np.ones((3, 2, 1, 1))
+    where = dict(stride=(1, 1), padding=(0, 0))
+    np.testing.assert_array_equal(
+        ladder.threads(x, weight, threads=3, **where), np.full((1, 3, 4, 4), 2.0)
+    )
+
+
+def test_every_rung_says_what_changes():
+    """The module tells the story in the order of the rungs; each docstring tells its part."""
+    places = [ladder.__doc__.index(f"    {rung.name} ") for rung in ladder.RUNGS]
+    assert places == sorted(places)
+    assert all(len(rung.forward.__doc__.splitlines()) > 3 for rung in ladder.RUNGS)
+
+
+def test_scaling_by_hand():
+    """Pure Python is timed on a tiny image: 1 * 4 * 4 * 8 * 8 * 9 products."""
+    assert climb._macs(climb.TINY) == 9216
+    rung = ladder.RUNGS[0]
+    timed = climb._time(rung, (2, 16, 32), threads=1)
+    assert timed.scaled
+    macs = 2 * 16 * 16 * 32 * 32 * 9
+    assert timed.seconds == pytest.approx(2 * macs / timed.flops)
+
+
+def test_without_numba_the_message_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "numba", None)
+    ladder._compiled.cache_clear()
+    with pytest.raises(ImportError, match="pip install 'numba"):
+        ladder.RUNGS[1].forward(
+            np.ones((1, 1, 1, 1)), np.ones((1, 1, 1, 1)), stride=(1, 1), padding=(0, 0), threads=1
+        )
+    ladder._compiled.cache_clear()

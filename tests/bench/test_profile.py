@@ -1,0 +1,96 @@
+"""What ops need by hand, and a profile of a small net."""
+
+import numpy as np
+import pytest
+
+from minise.bench import profile, roofline
+from minise.bench.profile import LOSS, Needs, ProfileSettings, prepare
+from minise.bench.profile_report import layers_table, ops_table
+from minise.ops import reference
+
+RATES = roofline.Rates(macs=1e9, bytes=1e9)
+F = np.float32
+
+
+@pytest.fixture(autouse=True)
+def _quick_measurement(monkeypatch):
+    monkeypatch.setattr(roofline, "SIDE", 64)
+    monkeypatch.setattr(roofline, "COPIED", 2**16 + 1)  # does not divide among two threads
+
+
+def small(**values):
+    return ProfileSettings(**{"net": "se_resnet8", "batch": 2, "threads": 1, "steps": 2, **values})
+
+
+def test_what_a_convolution_needs():
+    """2 * 4 * 5 * 6 outputs of 3 * 9 products; numbers of four bytes."""
+    needs = Needs(reference)
+    x, weight = np.ones((2, 3, 5, 6), F), np.ones((4, 3, 3, 3), F)
+    out, cache = needs.conv2d_forward(x, weight, padding=(1, 1))
+    needs.conv2d_backward(np.ones_like(out), cache)
+    macs = out.size * 27
+    arrays = 4 * (x.size + weight.size)
+    (forward,) = needs.of["", "conv2d", "forward"]
+    (backward,) = needs.of["", "conv2d", "backward"]
+    assert forward == (macs, arrays + 4 * out.size)
+    assert backward == (2 * macs, 2 * arrays + 4 * out.size)
+
+
+def test_views_move_nothing_and_an_array_counts_once():
+    needs = Needs(reference)
+    x = np.ones((2, 3, 4, 4), F)
+    out, cache = needs.add_forward(x, x)
+    needs.add_backward(out, cache)  # returns dout twice
+    _, cache = needs.concat_forward(x, x[:, :1])
+    assert needs.of["", "add", "forward"] == [(0, 4 * 2 * x.size)]
+    assert needs.of["", "add", "backward"] == [(0, 0)]
+    assert needs.of["", "concat", "forward"] == [(0, 4 * 2 * (x.size + x.size // 3))]
+
+
+def test_what_a_back_end_keeps_besides_does_not_count():
+    needs = Needs(reference)
+    x = np.ones((1, 1, 2, 2), F)
+    out, cache = reference.relu_forward(x)
+    needs.relu_backward(out, cache)
+    needs.relu_backward(out, cache._replace(extra=np.ones(1000)))
+    one, other = needs.of["", "relu", "backward"]
+    assert one == other
+
+
+def test_the_floor_is_the_larger_of_both():
+    assert RATES.floor(2e9, 1e9) == 2
+    assert RATES.floor(1e9, 3e9) == 3
+
+
+def test_rates_of_this_machine():
+    for threads in (1, 2):
+        assert min(roofline.measure(threads, "float32")) > 0
+
+
+@pytest.mark.parametrize("ops", ["reference", "minise.bench.peers.im2col"])
+def test_a_profile(ops):
+    settings = small(ops=ops)
+    back_end, net = prepare(settings)
+    found = profile.profile(net, back_end, settings)
+    keys = [entry[:3] for entry in found.entries]
+    assert len(set(keys)) == len(keys)
+    assert ("conv1", "conv2d", "forward") in keys
+    assert ("layer3.0.se", "squeeze_excite", "backward") in keys
+    assert (LOSS, "softmax_cross_entropy", "forward") in keys
+    assert {op for _, op, way in keys if way == "forward"} == {
+        op for _, op, way in keys if way == "backward"
+    }
+    assert all(entry.seconds > 0 for entry in found.entries)
+    assert found.sum > found.outside > 0
+    assert found.whole > 0
+    calls = sum(entry.calls for entry in found.entries if entry.op == "conv2d")
+    assert calls == 2 * 9  # of 3x3: 1 and 2 in each of 3 units; of 1x1: 2
+
+
+def test_the_tables():
+    settings = small(layers=3)
+    back_end, net = prepare(settings)
+    found = profile.profile(net, back_end, settings)
+    assert layers_table(found, settings).row_count == 3
+    ops = {entry[1:3] for entry in found.entries}
+    assert ops_table(found, settings).row_count == len(ops) + 3

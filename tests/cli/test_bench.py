@@ -1,0 +1,122 @@
+"""minise bench and minise profile as a user meets them."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from minise.cli import main
+
+
+@pytest.fixture(autouse=True)
+def _quick_in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("minise.bench.climb.ENOUGH", 0.0)
+    monkeypatch.setattr("minise.bench.roofline.SIDE", 64)
+
+
+def call(line, capsys):
+    """Return exit status, standard output and standard error of one command."""
+    try:
+        status = main(shlex.split(line))
+    except SystemExit as stopped:
+        status = stopped.code
+    shown = capsys.readouterr()
+    return status, shown.out, shown.err
+
+
+def example(verb, capsys):
+    """Return the example of a verb's help, from "minise" to the paragraph's end."""
+    status, out, _ = call(f"{verb} --help", capsys)
+    assert status == 0
+    text = re.search(r"Example:\s+minise\s+(.*?)(?:\n\s*\n|\n╭|$)", out, re.DOTALL)
+    return " ".join(text.group(1).split())
+
+
+def narrow(out):
+    """Check that the table fits 80 columns; the lines below it may be as long as they like."""
+    table = out.partition("\nms: ")[0]
+    return max(len(line.rstrip()) for line in table.splitlines()) <= 80
+
+
+def test_the_example_of_bench_cpu_runs(capsys):
+    line = example("bench cpu", capsys).replace("--rounds 3", "--rounds 2")
+    status, out, err = call(f"{line} --threads 1 --json figures.json", capsys)
+    assert (status, err) == (0, "")
+    assert "training step: se_resnet8, reduction 16, batch 8, float32, 1 thread" in out
+    assert "minise (reference)" in out
+    assert "numpy-im2col" in out
+    assert narrow(out)
+    content = json.loads(Path("figures.json").read_text())
+    assert content["settings"]["batch"] == 8
+    assert content["works"][0]["verdict"].partition(",")[0].partition(" ")[0] in out
+
+
+def test_the_example_of_conv_ladder_runs(capsys):
+    pytest.importorskip("numba", reason="the rungs are compiled by Numba")
+    status, out, err = call(f"{example('bench conv-ladder', capsys)} --threads 1", capsys)
+    assert (status, err) == (0, "")
+    assert "3x3 convolution, 32 to 32 channels, 4 images of 16x16, float32, 1 thread" in out
+    for rung in ("python_loops", "row_loops", "im2col_product"):
+        assert rung in out
+    assert narrow(out)
+
+
+def test_the_example_of_profile_runs(capsys):
+    status, out, err = call(f"{example('profile', capsys)} --threads 1 --steps 1", capsys)
+    assert (status, err) == (0, "")
+    assert "a training step by ops: se_resnet8, reduction 16, batch 8" in out
+    assert re.search(r"softmax_cross_entropy +forward +1 ", out)
+    assert re.search(r"the slowest 10 of \d+ layers", out)
+    assert narrow(out)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("bench cpu --net se_resnet21", "'se_resnet21' is unknown: did you mean se_resnet"),
+        ("bench cpu --net resnet8 --reduction 4", "no SE blocks, but reduction came"),
+        ("bench cpu --ops no_such_module", "ops 'no_such_module' is unknown"),
+        ("profile --net resnet", "'resnet' is unknown: did you mean resnet"),
+        ("profile --ops none.py", "'none.py' is not there"),
+    ],
+)
+def test_misuse_is_one_line_and_status_2(line, message, capsys):
+    status, _, err = call(line, capsys)
+    assert status == 2
+    assert err.startswith("minise: ")
+    assert err.count("\n") == 1
+    assert message in err
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("bench", "cpu"),
+        ("bench gpu", "gpu"),
+        ("bench cpu --against tensorflow", "tensorflow"),
+        ("bench cpu --rounds 0", "rounds is 0, expected at least 1"),
+        ("bench cpu --threads 100000", "threads is 100000, expected at most"),
+        ("bench cpu --json nowhere/figures.json", "folder is not there"),
+        ("profile --steps 0", "steps is 0, expected at least 1"),
+        ("profile --threads 100000", "threads is 100000, expected at most"),
+        ("bench conv-ladder --stage 4", "4"),
+        ("bench conv-ladder --batch 0", "batch is 0, expected at least 1"),
+    ],
+)
+def test_misuse_that_the_parser_sees(line, message, capsys):
+    status, out, err = call(line, capsys)
+    assert status == 2
+    words = " ".join((out + err).replace("│", " ").split())
+    assert message in words
+    assert "Traceback" not in words
+
+
+def test_a_back_end_that_fails_is_one_line_and_status_1(capsys):
+    Path("mine.py").write_text("from minise.ops.reference import *\nconv2d_forward = None\n")
+    status, _, err = call("bench cpu --net resnet8 --batch 1 --threads 1 --ops mine.py", capsys)
+    assert status == 1
+    assert re.match(r"minise: training step with mine.py: TypeError: .*\n$", err)
