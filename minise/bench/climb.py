@@ -6,13 +6,13 @@ from statistics import median
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from rich.table import Table
+from rich.console import Group
 from threadpoolctl import threadpool_limits
 
 from minise.bench.figures import meanwhile
 from minise.bench.ladder import RUNGS, Rung
 from minise.bench.load import read, taken
-from minise.bench.report import millis, plain_table, short
+from minise.bench.report import framed, millis, plain_table, short
 from minise.bench.threads import check_threads, default_threads
 from minise.ops.checks import Array, check_integer
 
@@ -61,17 +61,11 @@ def climb(settings: LadderSettings) -> tuple[list[Timed], float | None]:
     return timed, taken(before, read([]))
 
 
-def table_of(timed: list[Timed], others: float | None, settings: LadderSettings) -> Table:
+def table_of(timed: list[Timed], others: float | None, settings: LadderSettings) -> Group:
     """Return the ladder as a table."""
     channels, size = STAGES[settings.stage]
     threads = "1 thread" if settings.threads == 1 else f"{settings.threads} threads"
-    table = plain_table(
-        f"3x3 convolution, {channels} to {channels} channels, {settings.batch} images of "
-        f"{size}x{size}, float32, {threads}",
-        "GFLOP/s: a multiply-accumulate counts as two. * timed on one image of "
-        f"{TINY[2]}x{TINY[2]} with {TINY[1]} channels, and scaled by the multiply-accumulates.\n"
-        + meanwhile(others),
-    )
+    table = plain_table()
     for name in ("ms", "GFLOP/s", "times as fast"):
         table.add_column(name, justify="right")
     table.add_column("what it does")
@@ -83,7 +77,14 @@ def table_of(timed: list[Timed], others: float | None, settings: LadderSettings)
             short(timed[0].seconds / one.seconds),
             (one.rung.forward.__doc__ or "").partition("\n")[0],
         )
-    return table
+    return framed(
+        f"3x3 convolution, {channels} to {channels} channels, {settings.batch} images of "
+        f"{size}x{size}, float32, {threads}",
+        table,
+        "GFLOP/s: a multiply-accumulate counts as two. * timed on one image of "
+        f"{TINY[2]}x{TINY[2]} with {TINY[1]} channels, and scaled by the multiply-accumulates.\n"
+        + meanwhile(others),
+    )
 
 
 def _time(rung: Rung, shape: tuple[int, int, int], threads: int) -> Timed:

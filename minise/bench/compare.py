@@ -1,7 +1,6 @@
 """`minise bench cpu` from end to end: start contestants, prepare each work, take turns."""
 
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -53,49 +52,72 @@ def compare(settings: Settings, works: list[Work], progress: Progress) -> Compar
     comparison = Comparison(settings)
     names = [BASE, *dict.fromkeys(settings.against)]
     comparison.absent = {name: reason for name in names if (reason := missing(name))}
-    with ExitStack() as stack:
-        cache = stack.enter_context(TemporaryDirectory())
-        children: dict[str, Child] = {}
+    with TemporaryDirectory() as cache, Processes(comparison, cache) as processes:
         for work in works:
+            if work["kind"] != "op":
+                processes.end()  # so that the memory of a step or forward pass is its own
             outcome = Outcome(work)
             for name in names:
                 if takes_part(name, work) and name not in comparison.absent:
                     progress(f"{title(work)}: {name} gets ready")
-                    _prepare(name, outcome, children, comparison, stack, cache)
+                    processes.prepare(name, outcome)
             _check_losses(outcome.losses, settings.dtype)
-            taking_part = [children[name] for name in names if name in outcome.memory]
-            outcome.rounds = rounds_of(taking_part, settings.rounds, title(work), progress)
+            children = [processes.children[name] for name in outcome.memory]
+            outcome.rounds = rounds_of(children, settings.rounds, title(work), progress)
             comparison.outcomes.append(outcome)
     return comparison
 
 
-def _prepare(
-    name: str,
-    outcome: Outcome,
-    children: dict[str, Child],
-    comparison: Comparison,
-    stack: ExitStack,
-    cache: str,
-) -> None:
-    """Bring a contestant so far that its turns can begin, or note why it cannot."""
-    settings, work = comparison.settings, outcome.work
-    starts = settings.start and name not in children and work["kind"] != "op"
-    try:
-        if starts:  # a process that finds nothing compiled, and leaves what it compiles
-            with Child(name, settings, f"{cache}/{name}") as cold:
-                comparison.starts[name] = {"cold": cold.first(work)[1]}
-        if name not in children:
-            children[name] = stack.enter_context(Child(name, settings, f"{cache}/{name}"))
-        loss, since = children[name].first(work)
-        if starts:
-            comparison.starts[name]["warm"] = since
-        outcome.memory[name] = children[name].ask("warm")
-        if loss is not None:
-            outcome.losses[name] = loss
-    except Stopped as stopped:
-        if name == BASE:
-            raise Disagreement(f"{title(work)} with {settings.ops}: {stopped}") from None
-        comparison.absent[name] = str(stopped)
+class Processes:
+    """The contestants' processes, which end with the `with` block.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        Notes starts, and who cannot take part.
+    cache : str
+        Folder for what they compile, one below it for each.
+    """
+
+    def __init__(self, comparison: Comparison, cache: str) -> None:
+        self.comparison, self.cache = comparison, cache
+        self.children: dict[str, Child] = {}
+
+    def __enter__(self) -> "Processes":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """End them all."""
+        for child in self.children.values():
+            child.close()
+        self.children = {}
+
+    def prepare(self, name: str, outcome: Outcome) -> None:
+        """Bring a contestant so far that its turns can begin, or note why it cannot."""
+        settings, work = self.comparison.settings, outcome.work
+        starts = settings.start and not self.comparison.outcomes and work["kind"] != "op"
+        try:
+            if starts:  # a process that finds nothing compiled, and leaves what it compiles
+                with self._child(name) as cold:
+                    self.comparison.starts[name] = {"cold": cold.first(work)[1]}
+            if name not in self.children:
+                self.children[name] = self._child(name)
+            loss, since = self.children[name].first(work)
+            if starts:
+                self.comparison.starts[name]["warm"] = since
+            outcome.memory[name] = self.children[name].ask("warm")
+            if loss is not None:
+                outcome.losses[name] = loss
+        except Stopped as stopped:
+            if name == BASE:
+                raise Disagreement(f"{title(work)} with {settings.ops}: {stopped}") from None
+            self.comparison.absent[name] = str(stopped)
+
+    def _child(self, name: str) -> Child:
+        return Child(name, self.comparison.settings, f"{self.cache}/{name}")
 
 
 def _check_losses(losses: dict[str, float], dtype: str) -> None:

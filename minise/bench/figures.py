@@ -48,6 +48,11 @@ class Choice(NamedTuple):
     others: float | None  # the most that others took in any round
     sentence: str
 
+    @property
+    def doubtful(self) -> bool:
+        """Whether disturbed rounds had to be kept."""
+        return not set(self.disturbed).isdisjoint(self.kept)
+
 
 def spread(values: Sequence[float]) -> Spread:
     """Return median and quartiles.

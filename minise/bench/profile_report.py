@@ -2,21 +2,19 @@
 
 from collections.abc import Callable, Iterable
 
-from rich.table import Table
+from rich.console import Group
 
 from minise.bench.figures import meanwhile
 from minise.bench.profile import Entry, Profile, ProfileSettings
-from minise.bench.report import heading, millis, plain_table, short
+from minise.bench.report import framed, heading, millis, plain_table, short
 from minise.ops.wrap import FORWARD
 
 LEAST = 1e-5  # seconds: below this floor it is the call itself that takes time
 
 
-def ops_table(profile: Profile, settings: ProfileSettings) -> Table:
+def ops_table(profile: Profile, settings: ProfileSettings) -> Group:
     """Return a line for each op and direction, the slowest first, and their sums."""
-    table = plain_table(
-        f"a training step by ops: {heading(settings.of_step)}, {settings.ops}", _caption(profile)
-    )
+    table = plain_table()
     table.add_column("direction")
     for name in ("calls", "ms", "share", "floor ms", "times\nfloor"):
         table.add_column(name, justify="right")
@@ -28,14 +26,15 @@ def ops_table(profile: Profile, settings: ProfileSettings) -> Table:
     outside = [millis(1000 * profile.outside), f"{profile.outside / profile.sum:.1%}"]
     table.add_row("outside of ops", "", "", *outside)
     table.add_row("step", "", "", millis(1000 * profile.sum), "100.0%")
-    return table
+    above = f"a training step by ops: {heading(settings.of_step)}, {settings.ops}"
+    return framed(above, table, _caption(profile))
 
 
-def layers_table(profile: Profile, settings: ProfileSettings) -> Table:
+def layers_table(profile: Profile, settings: ProfileSettings) -> Group:
     """Return a line for each of the slowest layers."""
     grouped = _grouped(profile, lambda entry: (entry.layer, entry.op))
     count = min(settings.layers, len(grouped))
-    table = plain_table(f"the slowest {count} of {len(grouped)} layers", "")
+    table = plain_table()
     table.add_column("op")
     for name in ("forward\nms", "backward\nms", "share", "floor ms", "times\nfloor"):
         table.add_column(name, justify="right")
@@ -45,7 +44,7 @@ def layers_table(profile: Profile, settings: ProfileSettings) -> Table:
             ways[entry.direction == FORWARD] += 1000 * entry.seconds
         _, *rest = _figures(entries, profile)
         table.add_row(layer or "(net)", op, millis(ways[True]), millis(ways[False]), *rest)
-    return table
+    return framed(f"the slowest {count} of {len(grouped)} layers", table, "")
 
 
 def _caption(profile: Profile) -> str:

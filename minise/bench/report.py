@@ -7,7 +7,9 @@ from dataclasses import asdict
 from typing import Any
 
 from rich import box
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from minise.bench import machine
 from minise.bench.compare import BASE, Comparison, Outcome
@@ -29,12 +31,12 @@ def figures(outcome: Outcome) -> tuple[Choice, dict[str, dict[str, Spread]]]:
     }
 
 
-def whole_table(outcome: Outcome, comparison: Comparison) -> Table:
+def whole_table(outcome: Outcome, comparison: Comparison) -> Group:
     """Return the table of a training step or of inference."""
     settings, starts = comparison.settings, comparison.starts
     choice, found = figures(outcome)
     with_starts = bool(starts) and outcome is comparison.outcomes[0]
-    table = plain_table(f"{title(outcome.work)}: {heading(settings)}", choice.sentence)
+    table = plain_table()
     for name in ("ms", "img/s", "times minise's ms", "MiB"):
         table.add_column(name, justify="right")
     if with_starts:
@@ -50,29 +52,30 @@ def whole_table(outcome: Outcome, comparison: Comparison) -> Table:
         if with_starts:
             row.append(f"{starts[name]['cold']:.1f}, {starts[name]['warm']:.1f}")
         table.add_row(*row)
-    return table
+    return framed(f"{title(outcome.work)}: {heading(settings)}", table, choice.sentence)
 
 
-def ops_table(outcomes: Sequence[Outcome], settings: Settings) -> Table:
+def ops_table(outcomes: Sequence[Outcome], settings: Settings) -> Group:
     """Return the table of single ops, one a row."""
     names = [name for name in (BASE, *settings.against) if any(name in o.memory for o in outcomes)]
-    table = plain_table(
-        f"ops, forward + backward: {heading(settings)}",
-        "ms of minise; of the others, how many times as long they take.\n" + _disturbed(outcomes),
-    )
+    table = plain_table()
     for name in names:
         table.add_column(name.replace("-", "-\n", 1), justify="right")
     for outcome in outcomes:
-        _, found = figures(outcome)
+        choice, found = figures(outcome)
         cells = []
         for name in names:
             figure = found.get(name)
             if name == BASE:
-                cells.append(millis(found[name]["ms"].median))
+                mark = "~" if choice.doubtful else ""
+                cells.append(mark + millis(found[name]["ms"].median))
             else:
                 cells.append(_times(figure["ratio"].median) if figure else "")
         table.add_row(title(outcome.work), *cells)
-    return table
+    below = "ms of minise; of the others, how many times as long they take.\n"
+    return framed(
+        f"ops, forward + backward: {heading(settings)}", table, below + _disturbed(outcomes)
+    )
 
 
 def notes(comparison: Comparison) -> str:
@@ -109,18 +112,16 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def plain_table(heading: str, caption: str) -> Table:
-    """Return an empty table with a heading above, words below, and a first column of names."""
-    table = Table(
-        title=heading,
-        caption=caption,
-        title_justify="left",
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-    )
+def plain_table() -> Table:
+    """Return an empty table with a first column of names."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
     return table
+
+
+def framed(heading: str, table: Table, below: str) -> Group:
+    """Return a table with words above and below, which are as wide as the terminal."""
+    return Group(Text(heading, "bold"), table, Text(below + "\n" if below else ""))
 
 
 def short(number: float) -> str:
@@ -196,12 +197,8 @@ def _disturbed(outcomes: Sequence[Outcome]) -> str:
         return choices[0].sentence
     rounds = sum(len(outcome.rounds) for outcome in outcomes)
     disturbed = sum(len(choice.disturbed) for choice in choices)
-    doubtful = [
-        title(outcome.work)
-        for outcome, choice in zip(outcomes, choices, strict=True)
-        if choice.disturbed and len(choice.kept) == len(outcome.rounds)
-    ]
+    doubtful = sum(choice.doubtful for choice in choices)
     text = f"Others disturbed {disturbed} of {rounds} rounds (at most {max(known):.2f} of a core)"
     if doubtful:
-        return f"{text}; too many to leave out, so do not trust: {'; '.join(doubtful)}."
+        return f"{text}; do not trust the {doubtful} ops marked ~, of which most rounds were."
     return text + ("; the figures leave them out." if disturbed else ".")

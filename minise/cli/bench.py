@@ -8,10 +8,10 @@ from rich.console import Console
 
 from minise.bench.climb import LadderSettings
 from minise.bench.settings import Settings
-from minise.cli.words import FAILED, Failure, misuse, say
+from minise.cli.words import FAILED, INTERRUPTED, Failure, misuse, say
 
-Cpu = Annotated[Settings, tyro.conf.subcommand("cpu")]
-Ladder = Annotated[LadderSettings, tyro.conf.subcommand("conv-ladder")]
+Cpu = Annotated[Settings, tyro.conf.subcommand("cpu", prefix_name=False)]
+Ladder = Annotated[LadderSettings, tyro.conf.subcommand("conv-ladder", prefix_name=False)]
 
 
 def bench(of: Cpu | Ladder) -> int:
@@ -38,6 +38,8 @@ def _cpu(settings: Settings) -> int:
             comparison = compare(settings, works, status.update)
     except Disagreement as error:
         raise Failure(str(error), FAILED) from error
+    except KeyboardInterrupt:  # by now all contestants' processes have ended
+        raise Failure("interrupted, nothing is written", INTERRUPTED) from None
     for outcome in comparison.outcomes:
         if outcome.work["kind"] != "op":
             console.print(whole_table(outcome, comparison))

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from rich.console import Console
 
 MISUSE, FAILED = 2, 1
+INTERRUPTED = 130  # as shells have it: 128 + SIGINT
 
 
 class Failure(Exception):

@@ -33,6 +33,7 @@ def test_disturbed_rounds_are_left_out_while_half_remains():
     choice = choose(rounds)
     assert (choice.kept, choice.disturbed, choice.others) == ([1, 3], [0, 2], 0.5)
     assert "2 of 4 rounds" in choice.sentence
+    assert not choice.doubtful
     assert "the figures leave them out" in choice.sentence
 
 
@@ -40,6 +41,7 @@ def test_too_many_disturbed_rounds_are_kept_and_said():
     rounds = [a_round([1.0], [1.0], others) for others in (0.5, 0.2, 0.0)]
     choice = choose(rounds)
     assert (choice.kept, choice.disturbed) == ([0, 1, 2], [0, 1])
+    assert choice.doubtful
     assert "do not trust them" in choice.sentence
 
 

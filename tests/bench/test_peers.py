@@ -126,6 +126,8 @@ def test_the_torch_twin_has_our_loss_and_gradients(name, settings):
     assert grads.keys() == {name for name, _ in twin.named_parameters()}
     for name, parameter in twin.named_parameters():
         close(grads[name], parameter.grad.numpy())
+    with torch.inference_mode():  # with the running statistics that the step left
+        close(net.predict(images.numpy()), twin.eval()(images).numpy())
 
 
 @pytest.mark.parametrize("settings", [dict(shortcut="A", site="post"), dict(gate="tanh")])

@@ -37,7 +37,7 @@ def example(verb, capsys):
 
 
 def narrow(out):
-    """Check that the table fits 80 columns; the lines below it may be as long as they like."""
+    """Check that the tables fit 80 columns; the notes below may be as long as they like."""
     table = out.partition("\nms: ")[0]
     return max(len(line.rstrip()) for line in table.splitlines()) <= 80
 
@@ -113,6 +113,21 @@ def test_misuse_that_the_parser_sees(line, message, capsys):
     words = " ".join((out + err).replace("│", " ").split())
     assert message in words
     assert "Traceback" not in words
+
+
+def test_ctrl_c_ends_the_processes_and_exits_130(capsys, monkeypatch):
+    started = []
+
+    def interrupted(children, *_):
+        started.extend(children)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("minise.bench.compare.rounds_of", interrupted)
+    line = "bench cpu --net resnet8 --batch 1 --threads 1 --against numpy-im2col --no-start"
+    status, _, err = call(line, capsys)
+    assert (status, err) == (130, "minise: interrupted, nothing is written\n")
+    assert len(started) == 2
+    assert all(child.process.returncode is not None for child in started)
 
 
 def test_a_back_end_that_fails_is_one_line_and_status_1(capsys):
