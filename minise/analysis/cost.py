@@ -18,10 +18,10 @@ from minise.ops.wrap import Call, attach, record
 
 
 class LayerCost(NamedTuple):
-    """One line of the table: a layer that calls an op."""
+    """One line of the table: a layer that calls an op, or whose parameters an op is called with."""
 
     layer: str
-    kind: str  # the layer's class
+    kind: str  # the layer's class, and what is one op with it
     shape: tuple[int, ...]  # of its output, without the batch
     parameters: int
     macs: int  # of one image
@@ -79,19 +79,26 @@ def cost_of(net: Any, size: tuple[int, int] = (32, 32)) -> NetCost:
     finally:
         attach(net, recorder.ops)
     layers = net.named_layers()
-    rows: dict[str, LayerCost] = {}
-    for call in recorder.calls:
-        layer = layers[call.layer]
-        before = rows[call.layer].macs if call.layer in rows else 0
-        rows[call.layer] = LayerCost(
-            call.layer,
-            "add" if call.op == "add" else type(layer).__name__,
-            tuple(call.results[0].shape[1:]),
-            sum(array.size for array in layer.params.values()),
-            before + macs(call),
-            isinstance(layer, SEBlock),
-        )
-    return NetCost(list(rows.values()))
+    owners = {id(a): name for name, layer in layers.items() for a in layer.params.values()}
+    calls: dict[str, list[Call]] = {}
+    for call in recorder.calls:  # a fused op may run more layers than the one that calls it
+        run = [owners[id(array)] for array in call.arrays if id(array) in owners]
+        for name in dict.fromkeys([*run, call.layer]):
+            calls.setdefault(name, []).append(call)
+    return NetCost([_row(name, layers[name], calls[name]) for name in calls])
+
+
+def _row(name: str, layer: Any, calls: list[Call]) -> LayerCost:
+    own = [call for call in calls if call.layer == name]
+    kinds = dict.fromkeys(KINDS.get(call.op, type(layer).__name__) for call in own)
+    return LayerCost(
+        name,
+        ", ".join(kinds) or type(layer).__name__,
+        tuple(calls[-1].results[0].shape[1:]),
+        sum(array.size for array in layer.params.values()),
+        sum(macs(call) for call in own),
+        isinstance(layer, SEBlock),
+    )
 
 
 def macs(call: Call) -> int:
@@ -115,6 +122,11 @@ def _squeeze_excite(call: Call) -> int:
     return x.size + gates * (w1.size + w2.size)
 
 
+def _se_block_tail(call: Call) -> int:
+    x, w1, w2 = call.arrays[0], call.arrays[3], call.arrays[5]
+    return x.size + len(x) * (w1.size + w2.size)
+
+
 def _channel_scale(call: Call) -> int:
     return call.arrays[0].size
 
@@ -123,5 +135,13 @@ MACS: dict[str, Callable[[Call], int]] = {
     "conv2d": _conv2d,
     "linear": _linear,
     "squeeze_excite": _squeeze_excite,
+    "se_block_tail": _se_block_tail,
     "channel_scale": _channel_scale,
+}
+KINDS = {  # where the layer's class does not tell what is done
+    "add": "add",
+    "relu": "ReLU",
+    "batch_norm2d_relu": "BatchNorm2d, ReLU",
+    "batch_norm2d_add_relu": "BatchNorm2d, add, ReLU",
+    "se_block_tail": "SEBlock, add, ReLU",
 }

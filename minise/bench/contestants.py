@@ -15,7 +15,7 @@ import numpy as np
 from minise import models
 from minise.bench.settings import Settings
 from minise.bench.threads import ops_with
-from minise.bench.works import NORM, SE, Work, arrays_of, images_of
+from minise.bench.works import NORM, SE, TAIL, Work, arrays_of, images_of
 from minise.train import SGD
 
 Run = Callable[[], float | None]
@@ -87,30 +87,16 @@ def _op(ops: Any, work: Work, settings: Settings) -> Run:
     if op == "conv2d":
         inputs.append(None)  # no bias
         keywords = {key: tuple(work[key]) for key in ("stride", "padding")}
-    elif op == NORM:
+    elif op != SE:
         C = work["C"]
         running = {"running_mean": np.zeros(C), "running_var": np.ones(C)}
         keywords = {key: ops.asarray(a.astype(settings.dtype)) for key, a in running.items()}
         keywords |= {"training": True, "eps": EPS}
-        if not hasattr(ops, f"{NORM}_forward"):
-            return _norm_and_relu(ops, inputs, keywords, dout)
     forward, backward = getattr(ops, f"{op}_forward"), getattr(ops, f"{op}_backward")
 
     def run() -> None:
         _, cache = forward(*inputs, **keywords)
         backward(dout, cache)
-
-    return run
-
-
-def _norm_and_relu(ops: Any, inputs: list[Any], keywords: dict[str, Any], dout: Any) -> Run:
-    """Return a function that does batch norm and ReLU one after the other, and back."""
-
-    def run() -> None:
-        normal, norm_cache = ops.batch_norm2d_forward(*inputs, **keywords)
-        _, relu_cache = ops.relu_forward(normal)
-        (dnormal,) = ops.relu_backward(dout, relu_cache)
-        ops.batch_norm2d_backward(dnormal, norm_cache)
 
     return run
 
@@ -181,15 +167,22 @@ def _torch_function(work: Work, dtype: str) -> Callable[..., Any]:
     if work["op"] == "conv2d":
         keywords = {key: tuple(work[key]) for key in ("stride", "padding")}
         return lambda x, weight: F.conv2d(x, weight, **keywords)
-    if work["op"] == SE:
 
-        def squeeze_excite(x: Any, w1: Any, b1: Any, w2: Any, b2: Any) -> Any:
-            h = torch.relu(F.linear(x.mean((2, 3)), w1, b1))
-            return x * torch.sigmoid(F.linear(h, w2, b2))[:, :, None, None]
+    def squeeze_excite(x: Any, w1: Any, b1: Any, w2: Any, b2: Any) -> Any:
+        h = torch.relu(F.linear(x.mean((2, 3)), w1, b1))
+        return x * torch.sigmoid(F.linear(h, w2, b2))[:, :, None, None]
 
-        return squeeze_excite
     kind = getattr(torch, dtype)
     mean, var = torch.zeros(work["C"], dtype=kind), torch.ones(work["C"], dtype=kind)
-    return lambda x, gamma, beta: torch.relu(
-        F.batch_norm(x, mean, var, gamma, beta, training=True, eps=EPS)
-    )
+
+    def norm(x: Any, gamma: Any, beta: Any) -> Any:
+        return F.batch_norm(x, mean, var, gamma, beta, training=True, eps=EPS)
+
+    def norm_relu(*arrays: Any) -> Any:
+        return torch.relu(norm(*arrays))
+
+    def tail(*arrays: Any) -> Any:
+        x, gamma, beta, *gates, shortcut = arrays
+        return torch.relu(squeeze_excite(norm(x, gamma, beta), *gates) + shortcut)
+
+    return {SE: squeeze_excite, NORM: norm_relu, TAIL: tail}[work["op"]]

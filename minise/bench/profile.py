@@ -46,7 +46,7 @@ class ProfileSettings:
     """How many are timed; each figure is the median."""
     layers: int = 10
     """How many lines the second table has."""
-    ops: str = "reference"
+    ops: str = "jit"
     """Back end: its name, a module such as my_package.my_ops, or a file."""
 
     def __post_init__(self) -> None:

@@ -41,7 +41,7 @@ class Settings:
     """Time the first run of a process too, with and without what an earlier one has compiled."""
     json: Path | None = None
     """Write every figure to this file."""
-    ops: str = "reference"
+    ops: str = "jit"
     """Back end of minise: its name, a module such as my_package.my_ops, or a file."""
 
     def __post_init__(self) -> None:

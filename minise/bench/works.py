@@ -13,7 +13,7 @@ from minise.ops.wrap import Call, attach, record
 
 Work = dict[str, Any]
 SIZE = (32, 32)  # of an image
-NORM, SE = "batch_norm2d_relu", "squeeze_excite"
+NORM, SE, TAIL = "batch_norm2d_relu", "squeeze_excite", "se_block_tail"
 
 
 def works_of(settings: Settings) -> list[Work]:
@@ -44,8 +44,9 @@ def title(work: Work) -> str:
         return {"step": "training step", "forward": "inference"}[work["kind"]]
     size = f"{work['H']}x{work['W']}"
     if work["op"] != "conv2d":
-        name = {NORM: "batch norm + ReLU", SE: f"squeeze-excite R={work.get('R')}"}[work["op"]]
-        return f"{name}, {work['C']}, {size}"
+        gated = f"squeeze-excite R={work.get('R')}"
+        ends = {NORM: "batch norm + ReLU", SE: gated, TAIL: f"batch norm + {gated} + add + ReLU"}
+        return f"{ends[work['op']]}, {work['C']}, {size}"
     KH, KW = work["kernel"]
     stride = "" if max(work["stride"]) == 1 else f" /{max(work['stride'])}"
     return f"conv2d {KH}x{KW}{stride}, {work['C']} to {work['K']}, {size}"
@@ -77,6 +78,8 @@ def _work_of(call: Call, batch: int) -> Work | None:
         return work | {"op": "conv2d", "K": len(weight), "kernel": list(weight.shape[2:])} | where
     if call.op == SE:
         return work | {"op": SE, "R": len(call.arrays[1])}
+    if call.op == TAIL:
+        return work | {"op": TAIL, "R": len(call.arrays[3])}
     return work | {"op": NORM} if call.op.startswith("batch_norm2d") else None
 
 
@@ -89,11 +92,13 @@ def arrays_of(work: Work, dtype: str) -> dict[str, np.ndarray]:
         sizes = zip((H, W), work["kernel"], work["stride"], work["padding"], strict=True)
         outputs = [(size + 2 * pad - k) // step + 1 for size, k, step, pad in sizes]
         shapes |= {"weight": (work["K"], C, *work["kernel"]), "dout": (N, work["K"], *outputs)}
-    elif work["op"] == SE:
-        R = work["R"]
-        shapes |= {"w1": (R, C), "b1": (R,), "w2": (C, R), "b2": (C,)}
     else:
-        shapes |= {"gamma": (C,), "beta": (C,)}
+        R = work.get("R", 0)
+        gates = {"w1": (R, C), "b1": (R,), "w2": (C, R), "b2": (C,)}
+        norm = {"gamma": (C,), "beta": (C,)}
+        shapes |= {} if work["op"] == SE else norm
+        shapes |= {} if work["op"] == NORM else gates
+        shapes |= {"shortcut": (N, C, H, W)} if work["op"] == TAIL else {}
     return {name: rng.standard_normal(shape).astype(dtype) for name, shape in shapes.items()}
 
 

@@ -9,13 +9,16 @@ from minise.cli.words import FAILED, Failure, misuse, say
 def check(ops: str = "reference", op: str | None = None, cases: int = 100, seed: int = 0) -> int:
     """Check a back end against the reference: every rule of the contract, every gradient.
 
+    The contract, ten rules, is what help("minise.ops") shows. To check a backward of any other kind
+    call minise.gradcheck.check.
+
     Example: minise check --op conv2d --cases 50
 
     Args:
         ops: Its name, a module such as my_package.my_ops, or a file such as my_ops.py.
         op: One op; by default all that the back end has.
-        cases: Drawn for each op.
-        seed: Of the drawing.
+        cases: How many are drawn for each op.
+        seed: Of the random numbers that draw them.
     """
     from minise.gradcheck.cases import OPS
     from minise.gradcheck.conform import check_op
@@ -48,7 +51,10 @@ def check(ops: str = "reference", op: str | None = None, cases: int = 100, seed:
     if missing and op is None:
         say(console, f"not there: {', '.join(missing)}")
     if broken:
-        raise Failure(f"{len(broken)} of {len(results)} ops of {ops} are broken", FAILED)
+        contract = "the rules: python -c \"help('minise.ops')\""
+        raise Failure(
+            f"{len(broken)} of {len(results)} ops of {ops} are broken; {contract}", FAILED
+        )
     total = sum(result.cases for result in results)
     say(console, f"{len(results)} ops of {ops} are right in {total:,} cases")
     return 0

@@ -27,6 +27,7 @@ def doctor(root: Path | None = None) -> int:
         table.add_row(name, text)
     for name, text in _blas():
         table.add_row(name, text)
+    table.add_row("jit", _kernels())
     table.add_row("Pillow", _optional("PIL", "image files and contact sheets", "image"))
     table.add_row("GPU", "not used: this version has no CUDA back end")
     for name, text in data:
@@ -52,6 +53,21 @@ def _blas() -> list[tuple[str, str]]:
         )
         for pool in pools
     ]
+
+
+def _kernels() -> str:
+    """Return what compiled kernels run on, and where they lie."""
+    import numba
+
+    from minise.ops.jit import compile as compiling
+    from minise.ops.jit import simd
+
+    folder = compiling.folder()
+    count = len(list(folder.glob("*-*")))
+    return (
+        f"{8 * simd.BYTES}-bit vectors, {numba.config.NUMBA_NUM_THREADS} threads, {count} compiled "
+        f"kernels in {folder}"
+    )
 
 
 def _optional(module: str, purpose: str, extra: str) -> str:

@@ -46,7 +46,7 @@ def evaluate_run(
         images = load_split(config, split)
         if images.classes != classes:
             raise ValueError(f"{config.data} has classes {images.classes}, expected {classes}")
-    with threadpool_limits(config.threads, "blas"):
+    with threadpool_limits(config.threads or 1, "blas"):
         result = evaluate(net, for_evaluation(images, saved.data), len(classes))
     console = Console()
     table = Table("class", "images", "right", "taken most often for")

@@ -17,15 +17,14 @@ REFERENCE = "minise.ops.reference"
 Pair = tuple[Callable[..., Any], Callable[..., Any]]
 
 
-def by_name(forward: Callable[..., Any], gradients: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Return gradients in the order of forward's parameters, from a dict of "dx" or "x" to array.
+def by_name(names: Sequence[str], gradients: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return gradients in the order of the inputs' names, from a dict of "dx" or "x" to array.
 
     Raises
     ------
     ValueError
-        If the dict has a key that is no parameter's.
+        If the dict has a key that is no input's.
     """
-    names = parameter_names(forward, 1)
     known = {*names, *(f"d{name}" for name in names)}
     if not gradients.keys() <= known:
         unknown = ", ".join(sorted(gradients.keys() - known))
@@ -37,6 +36,8 @@ def by_name(forward: Callable[..., Any], gradients: Mapping[str, Any]) -> tuple[
 
 def parameter_names(function: Callable[..., Any], count: int) -> list[str]:
     """Return the names of a function's positional parameters, or x0, x1, … where it has none."""
+    if hasattr(function, "names"):
+        return list(function.names)
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
@@ -86,7 +87,24 @@ def layer(
         forward(x, *params) and backward(dout, cache).
     params : dict of str to ndarray
         The parameters as they are now, by name: inputs are ``[x, *params.values()]``.
+
+    Raises
+    ------
+    TypeError
+        If the layer has no dict named params.
+
+    Examples
+    --------
+    >>> from minise import nn
+    >>> from minise.gradcheck import check
+    >>> forward, backward, params = layer(nn.Linear(3, 2, dtype=np.float64), training=True)
+    >>> x = np.random.default_rng(0).standard_normal((4, 3))
+    >>> check(forward, backward, [x, *params.values()]).ok
+    True
     """
+    if not hasattr(layer, "named_layers") and not isinstance(getattr(layer, "params", None), dict):
+        kind = type(layer).__name__
+        raise TypeError(f"layer: {kind} has no params, expected a dict of arrays by name")
     parts = layer.named_layers() if hasattr(layer, "named_layers") else {"": layer}
     slots = {
         f"{path}.{name}".removeprefix("."): (part, name)
@@ -106,7 +124,13 @@ def layer(
 
     def backward(dout: Any, cache: None) -> tuple[Any, ...]:
         dx = layer.backward(dout)
+        for key, (part, name) in slots.items():
+            if name not in part.grads:
+                found = ", ".join(part.grads) or "nothing"
+                raise ValueError(f"grads has {found}, expected a gradient named {key} too")
         return dx, *(part.grads[name] for part, name in slots.values())
+
+    forward.names = ["x", *slots]  # type: ignore[attr-defined]
 
     if parts.keys() != {""} or hasattr(layer, "ops"):
         forward.complex_step = all(  # type: ignore[attr-defined]

@@ -41,6 +41,23 @@ def promoted(value: Any) -> Any:
     return value.astype(complex) if floats else value
 
 
+def copied(value: Any) -> Any:
+    """Return an array, or a tuple of them, as a copy that its reader may keep."""
+    if isinstance(value, tuple | list):
+        parts = [copied(one) for one in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+    return value.copy() if hasattr(value, "copy") else value
+
+
+def same(one: Any, other: Any) -> bool:
+    """Tell whether two arrays, or tuples of them, hold the same bits."""
+    if isinstance(one, tuple | list):
+        return all(same(a, b) for a, b in zip(one, other, strict=True))
+    if one is None:
+        return True
+    return bool(np.array_equal(host(one), host(other), equal_nan=True))
+
+
 def swayed(value: Any, share: float, rng: np.random.Generator) -> Any:
     """Return a cache whose floats are all made larger or smaller, at random, by up to a share."""
     if getattr(getattr(value, "dtype", None), "kind", "") == "f":

@@ -48,7 +48,7 @@ def draw(
         line(case.op), case.sizes, rng, dtype, integers=integers, without=without, **case.settings
     )
     arrays: list[Any] = drawn
-    if case.op == "batch_norm2d":
+    if "running_var" in keywords:
         arrays[0] = spread(arrays[0].shape, rng, integers).astype(dtype)
         if integers:
             keywords["running_var"][...] = 3
@@ -106,7 +106,15 @@ ODD = dict(N=2, C=3, H=6, W=7)
 CONV = dict(N=2, C=4, H=6, W=7, K=6, KH=3, KW=2)
 MATRIX = dict(N=4, I=3, O=5)
 SE = dict(N=2, C=4, H=2, W=4, R=3)
+TAIL = dict(ODD, R=2)
 LOGITS = dict(N=4, K=6)
+NORM: list[tuple[Any, ...]] = [
+    ("training", IMAGE, dict(training=True, eps=1.0)),
+    ("training, momentum", IMAGE, dict(training=True, momentum=0.5, eps=1.0)),
+    ("evaluation", IMAGE, dict(training=False, eps=1.0)),
+    ("training, small eps", ODD, dict(training=True), False),
+    ("evaluation, small eps", ODD, dict(training=False), False),
+]
 
 TABLE: dict[str, list[tuple[Any, ...]]] = {
     "add": [("four axes", {"...": (2, 3, 4, 5)}), ("no axis", {"...": ()})],
@@ -139,13 +147,9 @@ TABLE: dict[str, list[tuple[Any, ...]]] = {
             ),
         ),
     ],
-    "batch_norm2d": [
-        ("training", IMAGE, dict(training=True, eps=1.0)),
-        ("training, momentum", IMAGE, dict(training=True, momentum=0.5, eps=1.0)),
-        ("evaluation", IMAGE, dict(training=False, eps=1.0)),
-        ("training, small eps", ODD, dict(training=True), False),
-        ("evaluation, small eps", ODD, dict(training=False), False),
-    ],
+    "batch_norm2d": NORM,
+    "batch_norm2d_add_relu": NORM,
+    "batch_norm2d_relu": NORM,
     "channel_scale": [("plain", ODD)],
     "channel_shuffle": [
         ("two of three", dict(ODD, C=6), dict(groups=2)),
@@ -194,6 +198,12 @@ TABLE: dict[str, list[tuple[Any, ...]]] = {
         ),
     ],
     "relu": [("four axes", {"...": (2, 3, 4, 5)}), ("no axis", {"...": ()})],
+    "se_block_tail": [
+        ("training, relu", SE, dict(training=True, gate="relu", eps=1.0)),
+        ("evaluation, relu", SE, dict(training=False, gate="relu", eps=1.0)),
+        *((f"training, {gate}", TAIL, dict(training=True, gate=gate), False) for gate in GATES),
+        ("evaluation, sigmoid", TAIL, dict(training=False, momentum=0.5), False),
+    ],
     "sigmoid": [("four axes", {"...": (2, 3, 4, 5)}, {}, False), ("no axis", {"...": ()})],
     "softmax_cross_entropy": [
         ("plain", LOGITS, {}, False),

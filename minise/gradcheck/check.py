@@ -8,11 +8,11 @@ gradient, so a mistake anywhere shows, and costs as much as a few steps of train
 dout has to be random. All ones would ask for the gradient of ``out.sum()``, which is zero whatever
 backward does for batch norm and for softmax; and the sum of squares is as blind.
 
-The two sides may differ by what arithmetic can lose, and by no tuned constant. Every number may be
-rounded once for each number that the op has, because no sum is longer. What backward reads was
-rounded too, and may be cancelled later (1 - s * s, where s is nearly 1): how much that costs is
-measured, by moving every number of dout and the cache by one unit in its last place. And a
-difference adds its own truncation error, which is seen by halving the step.
+The two sides may differ by what arithmetic can lose, and by no tuned constant: a random walk of
+roundings, one for each number that the op has. Where that is not enough (1 - s * s, where s is
+nearly 1), what forward and backward lose is measured, by high differences along a line
+(slopes.noise_of). And a difference adds its own truncation error, which is seen by halving the
+step.
 """
 
 import functools
@@ -42,7 +42,7 @@ def assert_gradients(
     forward: Callable[..., Any],
     backward: Callable[..., Any],
     inputs: Sequence[Any],
-    rng: np.random.Generator | None = None,
+    rng: np.random.Generator | int | None = None,
     **settings: Any,
 ) -> Report:
     """Assert that backward is the transpose of forward's derivative; takes what `check` takes.
@@ -52,6 +52,7 @@ def assert_gradients(
     AssertionError
         With the report, which begins with the first gradient that is wrong.
     """
+    __tracebackhide__ = True  # pytest then shows the report, and no line of ours
     report = check(forward, backward, inputs, rng, **settings)
     if not report.ok:
         first = report.problem or report.failures[0].sentence()
@@ -63,7 +64,7 @@ def check(
     forward: Callable[..., Any],
     backward: Callable[..., Any],
     inputs: Sequence[Any],
-    rng: np.random.Generator | None = None,
+    rng: np.random.Generator | int | None = None,
     *,
     mode: str = "auto",
     branches: Callable[[Any], Any] | None = None,
@@ -81,8 +82,9 @@ def check(
         Maps ``(dout, cache)`` to one gradient per input, as a tuple, a list, a dict by the names of
         forward's parameters (with or without a leading d), or one array.
     inputs : sequence of ndarray or None
-        Where to check, in float64. An input that is None, integer or boolean must get None.
-    rng : numpy.random.Generator, optional
+        Where to check, in float64. An input that is None, integer or boolean must get None. Draw
+        all of them at random: at gamma = 1, say, a forgotten gamma cannot show.
+    rng : numpy.random.Generator or int, optional
         A stream of its own is spawned from it for dout and the directions, so that they are not
         the inputs again where those came from the same seed. None is seed 0.
     mode : {"auto", "directional", "complex_step", "jacobian"}
@@ -93,7 +95,7 @@ def check(
     branches : callable, optional
         Maps the cache to integers that tell which side of every kink forward was on, such as
         ``relu_branches``: then no difference is taken across a kink.
-    linear : collection of str or int
+    linear : str, or collection of str or int
         Names or places of arguments in which forward is linear: a step of one is then exact.
     names : sequence of str, optional
         Of the arguments; by default those of forward's parameters.
@@ -101,7 +103,8 @@ def check(
     Returns
     -------
     Report
-        ``report.ok``; print it to read it, ``report.to_json()`` for tools.
+        ``report.ok``, and so its truth; print it to read it (``rich.print`` in colour),
+        ``report.to_json()`` for tools.
 
     Raises
     ------
@@ -132,7 +135,7 @@ def _check(
     forward: Callable[..., Any],
     backward: Callable[..., Any],
     inputs: Sequence[Any],
-    rng: np.random.Generator | None,
+    rng: np.random.Generator | int | None,
     mode: str,
     branches: Callable[[Any], Any] | None,
     linear: Collection[str | int],
@@ -140,14 +143,16 @@ def _check(
 ) -> Report:
     started = time.perf_counter()
     check_choice("check", "mode", mode, MODES)
-    names = list(names or parameter_names(forward, len(inputs)))[: len(inputs)]
+    names = _names(forward, inputs, names)
     _check_inputs(inputs, names)
     if mode == "auto":
         mode = "complex_step" if takes_complex(forward) else "directional"
-    rng = (np.random.default_rng(0) if rng is None else rng).spawn(1)[0]  # else dout could be x
+    drawn = rng if isinstance(rng, np.random.Generator) else np.random.default_rng(rng or 0)
+    rng = drawn.spawn(1)[0]  # else dout could be x
     title = getattr(getattr(forward, "func", forward), "__name__", "forward")
+    linear = [linear] if isinstance(linear, str) else linear
     places = {_place(one, names) for one in linear}
-    pair = Pair(forward, backward, inputs, mode, branches, places, rng)
+    pair = Pair(forward, backward, inputs, names, mode, branches, places, rng)
     try:
         pair.run_backward()
     except ValueError as error:
@@ -165,10 +170,8 @@ def _one(pair: Pair, k: int, name: str, rng: np.random.Generator) -> ArgumentRep
         problem = "" if gradient is None else "a gradient where None is expected"
         return ArgumentReport(k, name, shape, WRONG if problem else RIGHT, problem=problem)
     if gradient is None or gradient.shape != shape:
-        got = None if gradient is None else gradient.shape
-        return ArgumentReport(
-            k, name, shape, WRONG, problem=f"gradient of shape {got} is not {shape}"
-        )
+        got = "no gradient (None)" if gradient is None else f"gradient of shape {gradient.shape}"
+        return ArgumentReport(k, name, shape, WRONG, problem=f"{got}, expected shape {shape}")
     if not np.isfinite(gradient).all():
         return ArgumentReport(k, name, shape, WRONG, problem="the gradient has NaN or infinity")
     if pair.mode == "jacobian":
@@ -268,6 +271,20 @@ def _sizes(pair: Pair) -> dict[str, int]:
     return {**sizes, "OH*OW": prod(windows)} if len(windows) == 2 else sizes
 
 
+def _names(
+    forward: Callable[..., Any], inputs: Sequence[Any], names: Sequence[str] | None
+) -> list[str]:
+    """Return one name for each input."""
+    if not isinstance(inputs, list | tuple) or not inputs:
+        came = type(inputs).__name__ if not isinstance(inputs, list | tuple) else "empty"
+        raise TypeError(f"check: inputs is {came}, expected a list of arrays: [x]")
+    if names is None:
+        names = parameter_names(forward, len(inputs))[: len(inputs)]
+    if len(names) != len(inputs):
+        raise ValueError(f"check: {len(names)} names for {len(inputs)} inputs")
+    return list(names)
+
+
 def _place(one: str | int, names: Sequence[str]) -> int:
     if isinstance(one, str) and one not in names:
         raise ValueError(f"check: linear names {one!r}, expected any of {', '.join(names)}")
@@ -289,5 +306,7 @@ def _check_inputs(inputs: Sequence[Any], names: Sequence[str]) -> None:
                 f"check: {name} has dtype {dtype}, expected float64: finite differences have no "
                 f"digits left in less; pass {name}.astype(np.float64)"
             )
+        if not host(value).size:
+            raise ValueError(f"check: {name} has shape {value.shape}, expected no empty axis")
         if not np.isfinite(host(value)).all():
             raise ValueError(f"check: {name} has NaN or infinity, expected finite numbers")

@@ -193,7 +193,15 @@ def _names_and_signatures(ops: Any, op: str) -> None:
         expected, came = (inspect.signature(f) for f in (getattr(reference, name), function))
         plain = [(p.name, p.kind, p.default) for p in expected.parameters.values()]
         if plain != [(p.name, p.kind, p.default) for p in came.parameters.values()]:
-            raise Broken("rule 6, signatures", f"{name}{came}, expected {name}{expected}")
+            text = f"{name}({_plain(came)}), expected {name}({_plain(expected)})"
+            raise Broken("rule 6, signatures", text)
+
+
+def _plain(signature: inspect.Signature) -> str:
+    """Return a signature without its annotations."""
+    parameters = signature.parameters.values()
+    plain = [one.replace(annotation=inspect.Parameter.empty) for one in parameters]
+    return str(inspect.Signature(plain))[1:-1]
 
 
 def _gradients_are_like_inputs(came: Run, expected: Run) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from minise.ops.checks import Array
 
+UNKNOWN = "unknown"  # the kind of a diagnosis that knows no mistake
 CLOSE = 1e-5  # relative: far above the error of the right gradient, far below a chance match
 
 
@@ -38,7 +39,7 @@ def diagnose(case: Case) -> Diagnosis:
         for answer in rule(case):
             return answer
     share = float((abs(case.wrong - case.right) > CLOSE * _size(case.right)).mean())
-    return Diagnosis("unknown", f"no known pattern: {share:.0%} of its entries are wrong")
+    return Diagnosis(UNKNOWN, f"no known pattern: {share:.0%} of its entries are wrong")
 
 
 def _size(array: Array) -> float:
@@ -92,7 +93,9 @@ def _factor(case: Case) -> Iterator[Diagnosis]:
 def _swapped(case: Case) -> Iterator[Diagnosis]:
     for name, right in case.others:
         if _same(case.wrong, right):
-            yield Diagnosis("swapped", f"it is the gradient of {name}: two arguments are swapped")
+            yield Diagnosis(
+                "swapped", f"it is the gradient of {name}: swapped, or a factor left out"
+            )
 
 
 def _moved(case: Case) -> Iterator[Diagnosis]:
@@ -160,9 +163,26 @@ def _missing_mean(case: Case) -> Iterator[Diagnosis]:
         if _along(missing, case.value, (2, 3)) or _along(case.wrong, case.right, (2, 3)):
             text = "each channel of each image has a wrong factor: a gate, or its route through x"
             yield Diagnosis("missing scale path", text)
-    elif missing.ndim == 2 and _constant(missing, (1,)):
-        text = "what is missing is one number a row: the part of a sum (a mean, a softmax)"
-        yield Diagnosis("missing mean term", text)
+    elif missing.ndim == 2:
+        yield from _missing_in_lines(case, missing)
+
+
+def _missing_in_lines(case: Case, missing: Array) -> Iterator[Diagnosis]:
+    """See the same for what is normalised along the rows or the columns of a matrix."""
+    for axis, line in ((1, "row"), (0, "column")):
+        if _constant(missing, (axis,)):
+            text = f"what is missing is one number a {line}: the part of a sum (a mean, a softmax)"
+            yield Diagnosis("missing mean term", text)
+        centred = case.value - case.value.mean(axis=axis, keepdims=True)
+        if _along(missing, centred, (axis,)):
+            text = f"what is missing is a multiple of x - mean a {line}: the route through the "
+            yield Diagnosis("missing variance term", f"{text}{line}'s variance")
+        if _affine(missing, centred, (axis,)):
+            text = f"what is missing is affine in x a {line}: the routes through mean and variance"
+            yield Diagnosis("missing mean and variance terms", text)
+        if _along(case.wrong, case.right, (axis,)):
+            text = f"each {line} has a wrong factor of its own: 1 / std, or a weight"
+            yield Diagnosis("line factor", text)
 
 
 def _constant(array: Array, axes: tuple[int, ...]) -> bool:

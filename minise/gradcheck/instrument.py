@@ -2,9 +2,9 @@
 
 In the reference ops every intermediate has a name and a line of its own, so that the code is its
 own trace. Here that trace is taken: the function's source is parsed, each assignment to a plain
-name is rewritten to pass its value through a tap, and the result is compiled in the function's own
-module. A tap that notes gives the values; a tap that adds a step to one of them, followed by a run
-of the rest, gives the derivative with respect to an intermediate.
+name (or to several, from a call) is rewritten to pass its value through a tap, and the result is
+compiled in the function's own module. A tap that notes gives the values; a tap that adds a step to
+one of them, followed by a run of the rest, gives the derivative with respect to an intermediate.
 
 This is the only place where minise compiles source, and it takes only two kinds: minise's own, and
 a file that the caller names.
@@ -155,12 +155,20 @@ class _Rewriter(ast.NodeTransformer):
         """Leave inner functions as they are."""
         return node
 
-    def visit_Assign(self, node: ast.Assign) -> ast.AST:
-        """Turn v = expr into v = tap(index, expr)."""
+    def visit_Assign(self, node: ast.Assign) -> ast.AST | list[ast.stmt]:
+        """Turn v = expr into v = tap(index, expr); what a call returns is tapped name by name."""
         target = node.targets[0]
         if len(node.targets) == 1 and isinstance(target, ast.Name):
             node.value = self._tapped(node, target.id, node.value)
+        if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Call):
+            names = [part.id for part in target.elts if isinstance(part, ast.Name)]
+            return [node, *(self._again(node, name) for name in names if name != "_")]
         return node
+
+    def _again(self, node: ast.Assign, name: str) -> ast.stmt:
+        """Return v = tap(index, v), for behind the line that assigned v."""
+        value = self._tapped(node, name, ast.Name(name, ast.Load()))
+        return ast.copy_location(ast.Assign([ast.Name(name, ast.Store())], value), node)
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
         """Turn v: type = expr into v: type = tap(index, expr)."""

@@ -10,21 +10,40 @@ from typing import Any
 import numpy as np
 
 from minise.gradcheck.adapters import by_name
-from minise.gradcheck.arrays import host, like, outputs_of, promoted, shaped_as, swayed
+from minise.gradcheck.arrays import (
+    copied,
+    host,
+    like,
+    outputs_of,
+    promoted,
+    same,
+    shaped_as,
+    swayed,
+)
 from minise.gradcheck.slopes import (
     EPS,
+    SURE,
     Outputs,
     Slope,
     central_slope,
     complex_slope,
+    confirmed_slope,
     linear_slope,
     noise_of,
     norm,
     phi,
+    rounding_of,
 )
 from minise.ops.checks import Array
 
+JUMP = 2.0**-26  # of a result: half of all digits; rounding does not change more by itself
+DRAWS = 3  # of a direction
 HOPELESS = 2.0**-13  # of a slope: what is apart by more is so by no rounding
+
+
+def counted(number: int, thing: str) -> str:
+    """Return "1 thing" or "2 things"."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 class Pair:
@@ -43,46 +62,113 @@ class Pair:
         forward: Callable[..., Any],
         backward: Callable[..., Any],
         inputs: Sequence[Any],
+        names: Sequence[str],
         mode: str,
         branches: Callable[[Any], Any] | None,
         linear: set[int],
         rng: np.random.Generator,
     ) -> None:
-        self.forward, self.backward, self.branches = forward, backward, branches
-        self.inputs, self.mode, self.linear = list(inputs), mode, linear
-
-        self._run_forward(rng)
-
-    def _run_forward(self, rng: np.random.Generator) -> None:
-        out, self.cache = self.forward(*self.inputs)
-        outs = outputs_of(out)
+        self._forward, self._backward, self.branches = forward, backward, branches
+        self.inputs, self.names, self.mode, self.linear = list(inputs), names, mode, linear
+        self._copies = [copied(value) for value in inputs]
+        self.out, self.cache = self.forward(*self.inputs)
+        outs = outputs_of(self.out)
+        for one in outs:
+            if one.dtype != np.float64:
+                raise TypeError(
+                    f"check: forward's out has dtype {one.dtype}, expected float64 as its inputs: "
+                    "single precision inside leaves differences no digits"
+                )
         self.douts: Outputs = tuple(np.asarray(rng.standard_normal(one.shape)) for one in outs)
-        self.dout = shaped_as(out, self.douts)
+        self.dout = shaped_as(self.out, self.douts)
         self.size = 1 + norm(outs)
         sizes = [host(value).size for value in self.inputs if value is not None]
         self.count = sum(one.size for one in outs) + sum(sizes)
 
-    def run_backward(self) -> None:
-        """Ask backward for the gradients.
+    def forward(self, *inputs: Any) -> tuple[Any, Any]:
+        """Return out and cache.
+
+        Raises
+        ------
+        TypeError
+            If forward returns something else.
+        """
+        returned = self._forward(*inputs)
+        if isinstance(returned, tuple) and len(returned) == 2:
+            return returned[0], returned[1]
+        kind = type(returned).__name__
+        raise TypeError(
+            f"check: forward returned a {kind}, expected (out, cache): for a forward without a "
+            "cache pass *adapters.without_cache(forward, backward), for a layer see adapters.layer"
+        )
+
+    def backward(self, dout: Any, cache: Any) -> tuple[Any, ...]:
+        """Return one gradient for each input.
 
         Raises
         ------
         ValueError
-            If there is not one for each input.
+            If there are more or fewer.
         """
-        self.gradients = self._as_tuple(self.backward(self.dout, self.cache))
-        if len(self.gradients) != len(self.inputs):
-            raise ValueError(f"{len(self.gradients)} gradients for {len(self.inputs)} inputs")
-
-    def _as_tuple(self, gradients: Any) -> tuple[Any, ...]:
+        gradients = self._backward(dout, cache)
+        if gradients is None:
+            raise ValueError("backward returned None: is there a return?")
         if isinstance(gradients, dict):
-            return by_name(self.forward, gradients)
-        return tuple(gradients) if isinstance(gradients, tuple | list) else (gradients,)
+            return by_name(self.names, gradients)
+        several = isinstance(gradients, tuple | list)
+        found = tuple(gradients) if several else (gradients,)
+        if len(found) != len(self.inputs):
+            raise ValueError(f"{counted(len(found), 'gradient')} for {len(self.inputs)} inputs")
+        return found
+
+    def run_backward(self) -> None:
+        """Ask backward for the gradients, twice, to see whether the pair can be checked at all.
+
+        Raises
+        ------
+        ValueError
+            If it changes its arguments, or does not give the same again.
+        """
+        self._refuse_changed_inputs("forward")
+        dout = copied(self.dout)
+        self.gradients = self.backward(dout, self.cache)
+        if not same(dout, self.dout):
+            raise ValueError(
+                "backward changes dout in place: another branch may need it; work on a copy"
+            )
+        self._refuse_changed_inputs("backward")
+        self.gradients = copied(self.gradients)
+        out, cache = self.forward(*self.inputs)
+        self._refuse_other("forward", outputs_of(self.out), outputs_of(out))
+        again = self.backward(copied(self.dout), cache)
+        self._refuse_other("backward", self.gradients, again)
+
+    def _refuse_changed_inputs(self, who: str) -> None:
+        for name, copy, value in zip(self.names, self._copies, self.inputs, strict=True):
+            if not same(copy, value):
+                raise ValueError(f"{who} changes its input {name} in place: work on a copy")
+
+    def _refuse_other(self, who: str, first: Sequence[Any], again: Sequence[Any]) -> None:
+        """Refuse results that differ by more than another order of sums would."""
+        for one, other in zip(first, again, strict=True):
+            if one is None or other is None or host(one).shape != host(other).shape:
+                continue
+            apart = float(np.max(abs(host(one) - host(other)), initial=0.0))
+            if apart > JUMP * float(np.max(abs(host(one)), initial=0.0)):
+                raise ValueError(
+                    f"{who} gives other results for the same inputs, apart by {apart:.1e}: it "
+                    "draws random numbers or keeps a state; pass what it draws as an input"
+                )
 
     def direction(self, k: int, rng: np.random.Generator) -> Array:
-        """Return a random direction for input k."""
-        value = host(self.inputs[k])
-        return np.asarray(rng.standard_normal(value.shape) * np.maximum(abs(value), 1))
+        """Return a random direction for input k: of a few, the one that its gradient sees best.
+
+        Along one that is nearly across it, a factor that is nearly right would not show.
+        """
+        value, gradient = host(self.inputs[k]), host(self.gradients[k])
+        scale = np.maximum(abs(value), 1)
+        few = [np.asarray(rng.standard_normal(value.shape) * scale) for _ in range(DRAWS)]
+        return max(few, key=lambda u: abs(float(np.vdot(gradient, u))) / norm((u,)))
 
     def entries(self, k: int) -> Iterator[tuple[tuple[int, ...], Array, float]]:
         """Yield every place of input k, the direction along it, and that direction's length."""
@@ -100,14 +186,15 @@ class Pair:
             right[place] = slope.value / size if np.isfinite(slope.value) else 0.0
         return right
 
-    def slope(self, k: int, u: Array, noise: float = 0.0) -> Slope:
+    def slope(self, k: int, u: Array, noise: float = 0.0, *, confirmed: bool = False) -> Slope:
         """Return the slope of <dout, out> when input k moves along u."""
         line = self._line(k, u)
         if self.mode == "complex_step":
             return complex_slope(line, self.douts, self.count, noise)
         if k in self.linear:
             return linear_slope(line, self.douts, self.count, noise)
-        return central_slope(line, self.douts, self.count, self.branches, noise)
+        find = confirmed_slope if confirmed else central_slope
+        return find(line, self.douts, self.count, self.branches, noise)
 
     def _line(
         self, k: int, u: Array, *, all_move: bool = False
@@ -120,7 +207,13 @@ class Pair:
                 moved = [promoted(value) for value in moved]
             moved[k] = moved[k] + like(t * u, moved[k])
             out, cache = self.forward(*moved)
-            return outputs_of(out), cache
+            outs = outputs_of(out)
+            if self.mode == "complex_step" and not any(np.iscomplexobj(one) for one in outs):
+                raise TypeError(
+                    "check: forward's out is real for complex inputs, expected complex in mode "
+                    "complex_step: abs, .real or astype drops the imaginary part; use another mode"
+                )
+            return outs, cache
 
         return line
 
@@ -132,13 +225,13 @@ class Pair:
     def compared(self, k: int, u: Array, *, cheaply: bool = False) -> tuple[float, Slope, float]:
         """Return <gradient, u>, forward's slope along u, and by how much they may differ.
 
-        Arithmetic that loses no more than one rounding of each number's size for every number of
-        the op stays within a bound that costs nothing. Where that is not enough, the rounding of
-        forward and of backward is measured; but not cheaply, nor if it cannot be that much.
+        Most arithmetic stays within a bound that costs nothing (rounding_of). Where that is not
+        enough, the rounding of forward and of backward is measured; but not cheaply, nor if it
+        cannot be that much.
         """
         gradient, slope = host(self.gradients[k]), self.slope(k, u)
         exact = float(np.vdot(gradient, u))
-        rounding = self.count * EPS * norm((gradient,)) * norm((u,))
+        rounding = rounding_of(self.count, norm((gradient,)) * norm((u,)))
         allowed = slope.error + rounding
         apart = abs(exact - slope.value)
         if cheaply or (slope.smooth and apart <= allowed) or self._hopeless(exact, slope, u):
@@ -147,7 +240,7 @@ class Pair:
         if slope.smooth and not complex_step:  # so there is no kink for some way along u
             noise = noise_of(phi(self._line(k, u), self.douts), far=slope.step)
         forwards = phi(self._line(k, u, all_move=True), self.douts, complex_step=complex_step)
-        slope = self.slope(k, u, max(noise, noise_of(forwards)))
+        slope = self.slope(k, u, max(noise, noise_of(forwards)), confirmed=True)
         return exact, slope, slope.error + rounding + noise_of(self._backwards(k, u))
 
     def _hopeless(self, exact: float, slope: Slope, u: Array) -> bool:
@@ -157,7 +250,7 @@ class Pair:
         """
         apart, size = abs(exact - slope.value), max(abs(exact), abs(slope.value))
         noise = self.count * EPS * norm(self.douts) * self.size * norm((u,))
-        return self.mode == "complex_step" and apart > HOPELESS * size + 8 * noise
+        return self.mode == "complex_step" and apart > HOPELESS * size + SURE * noise
 
     def _backwards(self, k: int, u: Array) -> Callable[[float], float]:
         """Return <gradient, u> as a function of the share by which all that is read is swayed.
@@ -169,6 +262,6 @@ class Pair:
             rng = np.random.default_rng(0)
             _, cache = self.forward(*self._swayed(share))
             gradients = self.backward(swayed(self.dout, share, rng), swayed(cache, share, rng))
-            return float(np.vdot(host(self._as_tuple(gradients)[k]), u))
+            return float(np.vdot(host(gradients[k]), u))
 
         return value

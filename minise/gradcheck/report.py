@@ -4,12 +4,14 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from minise.gradcheck.diagnose import Diagnosis
+from minise.gradcheck.diagnose import UNKNOWN, Diagnosis
+from minise.gradcheck.slopes import STEPS
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
 RIGHT, WRONG, NOT_SMOOTH = "right", "wrong", "not smooth here"
+REACH = 2 * float(STEPS[-1])  # of the smallest difference
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ class ArgumentReport:
             return f"{who}: {self.problem}"
         if self.verdict == NOT_SMOOTH:
             return (
-                f"{who}: not smooth here: a kink is nearer than {self.step or 2.0**-30:.0e} steps"
+                f"{who}: not smooth here: forward has a kink or a jump within {REACH:.0e} of it; "
+                "move the input, or pass branches"
             )
         both = f"forward's slope is {self.numeric:.12g}, backward gives {self.exact:.12g}"
         return f"{who}: {both}, apart by {self.error:.1e} where {self.allowed:.1e} is allowed"
@@ -88,6 +91,9 @@ class Report:
         """Whether every gradient is right; one that could not be checked is not."""
         return not self.problem and all(one.verdict == RIGHT for one in self.arguments)
 
+    def __bool__(self) -> bool:
+        return self.ok
+
     @property
     def failures(self) -> tuple[ArgumentReport, ...]:
         """The arguments whose gradients are not right."""
@@ -101,9 +107,7 @@ class Report:
 
     def lines(self) -> list[tuple[str, str]]:
         """Return the text line by line, each with a style that rich knows."""
-        wrong = len(self.failures)
-        verdict = f"{wrong} of {len(self.arguments)} gradients wrong" if wrong else "all right"
-        head = f"{self.name}, mode {self.mode}: {self.problem or verdict}"
+        head = f"{self.name}, mode {self.mode}: {self.problem or self._verdict()}"
         found = [(head, "bold green" if self.ok else "bold red")]
         name_width = max((len(one.name) for one in self.arguments), default=0)
         shape_width = max((len(str(one.shape)) for one in self.arguments), default=0)
@@ -114,6 +118,14 @@ class Report:
         if self.crossed_share:
             found.append((f"  {self.crossed_share:.0%} of the steps crossed a kink", "yellow"))
         return found
+
+    def _verdict(self) -> str:
+        unsure = sum(one.verdict == NOT_SMOOTH for one in self.arguments)
+        wrong = len(self.failures) - unsure
+        if not self.failures:
+            return "all right"
+        verdict = f"{wrong} of {len(self.arguments)} gradients wrong"
+        return f"{verdict}, {unsure} could not be checked" if unsure else verdict
 
     def __str__(self) -> str:
         """Return the text without colours."""
@@ -149,7 +161,7 @@ class Report:
 
 def _argument_lines(one: ArgumentReport, title: str) -> list[tuple[str, str]]:
     if one.verdict == RIGHT:
-        how = f"apart by {one.relative:.0e} of it"
+        how = f"agrees to {one.relative:.0e}"
         if one.lost:
             how = f"{one.exact:.0e}, which is nothing but rounding here"
         return [(f"{title} right, {how}", "green")]
@@ -161,17 +173,20 @@ def _argument_lines(one: ArgumentReport, title: str) -> list[tuple[str, str]]:
     found.append(
         (
             f"    along a random direction backward gives {one.exact:.9g}, forward's slope is "
-            f"{one.numeric:.9g}, ratio {one.ratio:.6g}",
+            f"{one.numeric:.9g}{_ratio(one)}",
             "red",
         )
     )
     for entry in one.entries:
-        ratio = f", ratio {entry.exact / entry.numeric:.6g}" if entry.numeric else ""
         place = ", ".join(map(str, entry.place))
-        text = (
-            f"    entry [{place}]: backward {entry.exact:.9g}, forward {entry.numeric:.9g}{ratio}"
-        )
+        both = f"backward {entry.exact:.9g}, forward {entry.numeric:.9g}{_ratio(entry)}"
+        text = f"    entry [{place}]: {both}"
         found.append((text, ""))
     if one.diagnosis:
-        found.append((f"    likely: {one.diagnosis.text}", "bold"))
+        sure = "" if one.diagnosis.kind == UNKNOWN else "likely: "
+        found.append((f"    {sure}{one.diagnosis.text}", "bold"))
     return found
+
+
+def _ratio(one: Entry | ArgumentReport) -> str:
+    return f", ratio {one.exact / one.numeric:.6g}" if one.exact and one.numeric else ""

@@ -60,6 +60,15 @@ def norm(arrays: Outputs) -> float:
     return float(np.sqrt(sum(float(np.linalg.norm(array)) ** 2 for array in arrays)))
 
 
+def rounding_of(count: int, size: float) -> float:
+    """Return what rounding costs a result of some size that comes of so many numbers.
+
+    Each may be rounded once, up or down, so the errors add up as a random walk does. Where that is
+    not enough, as with terms far larger than their sum, it has to be measured (noise_of).
+    """
+    return float(SURE * np.sqrt(count) * EPS * size)
+
+
 def complex_slope(line: Line, douts: Outputs, count: int, noise: float = 0.0) -> Slope:
     """Return the slope by a complex step.
 
@@ -67,14 +76,30 @@ def complex_slope(line: Line, douts: Outputs, count: int, noise: float = 0.0) ->
     """
     outs, _ = line(1j * TINY)
     slopes = tuple(np.asarray(out).imag / TINY for out in outs)
-    error = noise + count * EPS * norm(douts) * norm(slopes)
+    error = noise + rounding_of(count, norm(douts) * norm(slopes))
     return Slope(float(inner(douts, slopes)), error, TINY, 1, 0, True)
+
+
+def confirmed_slope(
+    line: Line, douts: Outputs, count: int, branches: Callable[[Any], Any] | None, noise: float
+) -> Slope:
+    """Return a slope that a smaller step confirms.
+
+    Two differences may agree by chance though a kink lies between their places.
+    """
+    slope = central_slope(line, douts, count, branches, noise)
+    while slope.smooth and branches is None and (smaller := STEPS[slope.step > STEPS]).size:
+        other = central_slope(line, douts, count, branches, noise, smaller)
+        if not other.smooth or abs(other.value - slope.value) <= other.error + slope.error:
+            break
+        slope = other
+    return slope
 
 
 def linear_slope(line: Line, douts: Outputs, count: int, noise: float = 0.0) -> Slope:
     """Return the slope of a forward that is linear along the line, by a step of one."""
     (ahead, _), (behind, _) = line(1.0), line(-1.0)
-    error = noise + count * EPS * norm(douts) * (norm(ahead) + norm(behind))
+    error = noise + rounding_of(count, norm(douts) * (norm(ahead) + norm(behind)))
     slope = (float(inner(douts, ahead)) - float(inner(douts, behind))) / 2
     return Slope(slope, error, 1.0, 1, 0, True)
 
@@ -85,13 +110,14 @@ def central_slope(
     count: int,
     branches: Callable[[Any], Any] | None,
     noise: float = 0.0,
+    steps: Array = STEPS,
 ) -> Slope:
     """Return the slope by fourth-order differences, at the largest step that can be trusted."""
     start, cache = line(0.0)
     side = None if branches is None else branches(cache)
-    noise += count * EPS * norm(douts) * norm(start)  # of phi at one place
+    noise += rounding_of(count, norm(douts) * norm(start))  # of phi at one place
     crossed, best = 0, Slope(float("nan"), float("inf"), 0.0, 0, 0, False)
-    for tried, h in enumerate(STEPS, 1):
+    for tried, h in enumerate(steps, 1):
         places = {m: line(m * h) for m in (-2, -1, -0.5, 0.5, 1, 2)}
         if branches is not None and any(
             not np.array_equal(np.asarray(side), branches(cache)) for _, cache in places.values()
@@ -112,7 +138,7 @@ def central_slope(
         )
         if trusted:
             return slope
-    return best._replace(tried=len(STEPS), crossed=crossed)
+    return best._replace(tried=len(steps), crossed=crossed)
 
 
 RELATIVE = 2.0**-20  # of a slope: two differences that agree less well do not see one smooth line

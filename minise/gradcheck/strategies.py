@@ -56,15 +56,16 @@ def _pool2d(draw: Any, op: str) -> Case:
 
 
 @st.composite
-def _batch_norm2d(draw: Any) -> Case:
-    sizes = draw(_sizes(names="NCHW"))
+def _normalised(draw: Any, /, op: str, names: str = "NCHW", **more: Any) -> Case:
+    sizes = draw(_sizes(names=names))
     alone = sizes["N"] * sizes["H"] * sizes["W"] == 1
     setting = dict(
         training=False if alone else draw(st.booleans()),
         momentum=draw(st.sampled_from([0, 0.1, 1])),
         eps=draw(st.sampled_from([1e-5, 1e-3, 1.0])),
+        **draw(st.fixed_dictionaries(more)),
     )
-    return Case("batch_norm2d", sizes, setting)
+    return Case(op, sizes, setting)
 
 
 @st.composite
@@ -99,7 +100,9 @@ def _concat() -> Strategy:
 STRATEGIES: dict[str, Strategy] = {
     "add": _any_shape("add"),
     "avg_pool2d": _pool2d("avg_pool2d"),
-    "batch_norm2d": _batch_norm2d(),
+    "batch_norm2d": _normalised("batch_norm2d"),
+    "batch_norm2d_add_relu": _normalised("batch_norm2d_add_relu"),
+    "batch_norm2d_relu": _normalised("batch_norm2d_relu"),
     "channel_scale": _named("channel_scale", "NCHW"),
     "channel_shuffle": _channel_shuffle(),
     "concat": _concat(),
@@ -111,6 +114,7 @@ STRATEGIES: dict[str, Strategy] = {
     "linear": _named("linear", "NIO"),
     "max_pool2d": _pool2d("max_pool2d"),
     "relu": _any_shape("relu"),
+    "se_block_tail": _normalised("se_block_tail", "NCHWR", gate=st.sampled_from(GATES)),
     "sigmoid": _any_shape("sigmoid"),
     "softmax_cross_entropy": _named(
         "softmax_cross_entropy", "NK", label_smoothing=st.sampled_from([0, 0.1, 1.0])

@@ -46,7 +46,6 @@ class ResNetCifar(Net):
             raise ValueError(f"ResNetCifar: depth is {depth}, expected 6 n + 2, such as 20 or 110")
         self.conv1 = build.conv(3, WIDTHS[0], 3)
         self.bn1 = build.norm(WIDTHS[0])
-        self.relu = build.relu()
         self.layer1 = _stage(n, WIDTHS[0], WIDTHS[0], 1, shortcut, build)
         self.layer2 = _stage(n, WIDTHS[0], WIDTHS[1], 2, shortcut, build)
         self.layer3 = _stage(n, WIDTHS[1], WIDTHS[2], 2, shortcut, build)
@@ -56,8 +55,7 @@ class ResNetCifar(Net):
     def forward(self, x: Array, training: bool) -> Array:
         """Return logits (N, num_classes) of images (N, 3, H, W)."""
         y = self.conv1.forward(x, training)
-        y = self.bn1.forward(y, training)
-        y = self.relu.forward(y, training)
+        y = self.bn1.forward_relu(y, training)
         y = self.layer1.forward(y, training)
         y = self.layer2.forward(y, training)
         y = self.layer3.forward(y, training)
@@ -71,8 +69,7 @@ class ResNetCifar(Net):
         dy = self.layer3.backward(dy)
         dy = self.layer2.backward(dy)
         dy = self.layer1.backward(dy)
-        dy = self.relu.backward(dy)
-        dy = self.bn1.backward(dy)
+        dy = self.bn1.backward_relu(dy)
         return self.conv1.backward(dy)
 
 

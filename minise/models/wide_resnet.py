@@ -48,7 +48,6 @@ class WideResNet(Net):
         self.layer2 = _stage(blocks, outputs[0], widths[1], 2, unit, build)
         self.layer3 = _stage(blocks, outputs[1], widths[2], 2, unit, build)
         self.bn1 = build.norm(outputs[2])
-        self.relu = build.relu()
         self.avgpool = GlobalAvgPool2d(ops=build.ops)
         self.fc = Linear(outputs[2], num_classes, ops=build.ops, rng=build.rng, dtype=build.dtype)
 
@@ -58,8 +57,7 @@ class WideResNet(Net):
         y = self.layer1.forward(y, training)
         y = self.layer2.forward(y, training)
         y = self.layer3.forward(y, training)
-        y = self.bn1.forward(y, training)
-        y = self.relu.forward(y, training)
+        y = self.bn1.forward_relu(y, training)
         y = self.avgpool.forward(y, training)
         return self.fc.forward(y, training)
 
@@ -67,8 +65,7 @@ class WideResNet(Net):
         """Return the gradient of the images."""
         dy = self.fc.backward(dout)
         dy = self.avgpool.backward(dy)
-        dy = self.relu.backward(dy)
-        dy = self.bn1.backward(dy)
+        dy = self.bn1.backward_relu(dy)
         dy = self.layer3.backward(dy)
         dy = self.layer2.backward(dy)
         dy = self.layer1.backward(dy)

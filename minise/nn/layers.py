@@ -1,6 +1,6 @@
 """The layers: each owns its parameters and calls one op."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from minise.ops import reference
 from minise.ops.checks import Array, Pair
 
 Rng = np.random.Generator | None
+Op = Callable[..., Any]
 
 
 class Conv2d(Layer):
@@ -108,6 +109,9 @@ class BatchNorm2d(Layer):
 
     Parameters are `weight` (gamma, 1) and `bias` (beta, 0), named as PyTorch names them; state is
     `running_mean` (0) and `running_var` (1), updated by each forward in training.
+
+    What often follows it can be had with it as one op, which moves less memory: each of
+    `forward`, `forward_relu` and `forward_add_relu` is undone by the backward of its own name.
     """
 
     def __init__(
@@ -128,28 +132,58 @@ class BatchNorm2d(Layer):
 
     def forward(self, x: Array, training: bool) -> Array:
         """Return (N, channels, H, W)."""
-        out, cache = self.ops.batch_norm2d_forward(
-            x,
-            self.params["weight"],
-            self.params["bias"],
+        return self._run(self.ops.batch_norm2d_forward, training, x)
+
+    def backward(self, dout: Array) -> Array:
+        """Return dx."""
+        (dx,) = self._undo(self.ops.batch_norm2d_backward, dout)
+        return dx
+
+    def forward_relu(self, x: Array, training: bool) -> Array:
+        """Return max(forward(x), 0)."""
+        return self._run(self.ops.batch_norm2d_relu_forward, training, x)
+
+    def backward_relu(self, dout: Array) -> Array:
+        """Return dx."""
+        (dx,) = self._undo(self.ops.batch_norm2d_relu_backward, dout)
+        return dx
+
+    def forward_add_relu(self, x: Array, shortcut: Array, training: bool) -> Array:
+        """Return max(forward(x) + shortcut, 0)."""
+        return self._run(self.ops.batch_norm2d_add_relu_forward, training, x, shortcut)
+
+    def backward_add_relu(self, dout: Array) -> tuple[Array, Array]:
+        """Return dx and dshortcut."""
+        dx, dshortcut = self._undo(self.ops.batch_norm2d_add_relu_backward, dout)
+        return dx, dshortcut
+
+    def settings(self, training: bool) -> dict[str, Any]:
+        """Return what an op that normalises takes by keyword."""
+        return dict(
             running_mean=self.state["running_mean"],
             running_var=self.state["running_var"],
             training=training,
             momentum=self.momentum,
             eps=self.eps,
         )
-        if training:
+
+    def update(self, cache: Any) -> None:
+        """Take the running statistics over from the cache of an op that normalised in training."""
+        if cache.training:
             self.state["running_mean"][...] = cache.running_mean
             self.state["running_var"][...] = cache.running_var
+
+    def _run(self, forward: Op, training: bool, x: Array, *more: Array) -> Array:
+        gamma, beta = self.params["weight"], self.params["bias"]
+        out, cache = forward(x, gamma, beta, *more, **self.settings(training))
+        self.update(cache)
         self._remember(cache)
         return out
 
-    def backward(self, dout: Array) -> Array:
-        """Return dx."""
-        dx, self.grads["weight"], self.grads["bias"] = self.ops.batch_norm2d_backward(
-            dout, self._recall()
-        )
-        return dx
+    def _undo(self, backward: Op, dout: Array) -> tuple[Array, ...]:
+        dx, dgamma, dbeta, *more = backward(dout, self._recall())
+        self.grads["weight"], self.grads["bias"] = dgamma, dbeta
+        return dx, *more
 
 
 class ReLU(Layer):

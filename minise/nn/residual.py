@@ -2,7 +2,8 @@
 
 Each unit spells its forward out, and below it its backward: the same lines, last one first. The
 SE block may stand at any of the paper's five sites (nn/squeeze_excite.py); `_gate` applies it
-where the site is right and does nothing elsewhere, so that the plain net is the same code.
+where the site is right and does nothing elsewhere, so that the plain net is the same code. A
+normalisation and the ReLU behind it are one op, and so is a unit's end (`_tail`).
 
 Source: He et al., "Deep Residual Learning for Image Recognition", arXiv:1512.03385. Units with
 pre-activation stand in nn/preactivation.py.
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from minise.nn.layer import Layer
-from minise.nn.layers import BatchNorm2d, Conv2d, ReLU, Rng, Sequential
+from minise.nn.layers import BatchNorm2d, Conv2d, Rng, Sequential
 from minise.nn.squeeze_excite import SE, SEBlock
 from minise.ops import reference
 from minise.ops.checks import Array
@@ -49,10 +50,6 @@ class Build:
     def norm(self, channels: int) -> BatchNorm2d:
         """Return a batch normalisation."""
         return BatchNorm2d(channels, ops=self.ops, dtype=self.dtype)
-
-    def relu(self) -> ReLU:
-        """Return a ReLU."""
-        return ReLU(ops=self.ops)
 
 
 class PaddedShortcut(Layer):
@@ -89,7 +86,7 @@ class PaddedShortcut(Layer):
 
 
 class ResidualUnit(Layer):
-    """What residual units share: the SE block at its site, and the sum of two gradients."""
+    """What residual units share: the SE block at its site, their end, the sum of two gradients."""
 
     def __init__(self, build: Build) -> None:
         super().__init__(build.ops)
@@ -109,6 +106,31 @@ class ResidualUnit(Layer):
     def _gate_backward(self, site: str, dout: Array) -> Array:
         return self.se.backward(dout) if site == self.site else dout
 
+    def _tail(self, norm: BatchNorm2d, x: Array, shortcut: Array, training: bool) -> Array:
+        """Return max(norm(x) + shortcut, 0), with the SE block before the sum where it stands."""
+        if self.site != "standard":
+            return norm.forward_add_relu(x, shortcut, training)
+        if self.se.settings.squeeze == "avg":
+            return self.se.forward_tail(norm, x, shortcut, training)
+        y = norm.forward(x, training)
+        y = self.se.forward(y, training)
+        y, add_cache = self.ops.add_forward(y, shortcut)
+        y, relu_cache = self.ops.relu_forward(y)
+        self._remember((add_cache, relu_cache))
+        return y
+
+    def _tail_backward(self, norm: BatchNorm2d, dout: Array) -> tuple[Array, Array]:
+        """Return dx and dshortcut."""
+        if self.site != "standard":
+            return norm.backward_add_relu(dout)
+        if self.se.settings.squeeze == "avg":
+            return self.se.backward_tail(norm, dout)
+        add_cache, relu_cache = self._recall()
+        (dy,) = self.ops.relu_backward(dout, relu_cache)
+        dy, dshortcut = self.ops.add_backward(dy, add_cache)
+        dy = self.se.backward(dy)
+        return norm.backward(dy), dshortcut
+
     def _sum(self, a: Array, b: Array) -> Array:
         return self.ops.add_forward(a, b)[0]
 
@@ -122,12 +144,10 @@ class BasicBlock(ResidualUnit):
         super().__init__(build)
         self.conv1 = build.conv(channels_in, channels, 3, stride)
         self.bn1 = build.norm(channels)
-        self.relu1 = build.relu()
         self.conv2 = build.conv(channels, channels, 3)
         self.bn2 = build.norm(channels)
         self._add_se(build, channels_in, channels, channels)
         self.downsample = _shortcut(channels_in, channels, stride, shortcut, build)
-        self.relu2 = build.relu()
 
     def forward(self, x: Array, training: bool) -> Array:
         """Return (N, channels, ceil(H / stride), ceil(W / stride))."""
@@ -135,28 +155,19 @@ class BasicBlock(ResidualUnit):
         shortcut = self._gate("identity", shortcut, training)
         y = self._gate("pre", x, training)
         y = self.conv1.forward(y, training)
-        y = self.bn1.forward(y, training)
-        y = self.relu1.forward(y, training)
+        y = self.bn1.forward_relu(y, training)
         y = self._gate("3x3", y, training)
         y = self.conv2.forward(y, training)
-        y = self.bn2.forward(y, training)
-        y = self._gate("standard", y, training)
-        y, cache = self.ops.add_forward(y, shortcut)
-        self._remember(cache)
-        y = self.relu2.forward(y, training)
+        y = self._tail(self.bn2, y, shortcut, training)
         return self._gate("post", y, training)
 
     def backward(self, dout: Array) -> Array:
         """Return dx: what comes through the branch and through the shortcut, added."""
         dy = self._gate_backward("post", dout)
-        dy = self.relu2.backward(dy)
-        dy, dshortcut = self.ops.add_backward(dy, self._recall())
-        dy = self._gate_backward("standard", dy)
-        dy = self.bn2.backward(dy)
+        dy, dshortcut = self._tail_backward(self.bn2, dy)
         dy = self.conv2.backward(dy)
         dy = self._gate_backward("3x3", dy)
-        dy = self.relu1.backward(dy)
-        dy = self.bn1.backward(dy)
+        dy = self.bn1.backward_relu(dy)
         dy = self.conv1.backward(dy)
         dy = self._gate_backward("pre", dy)
         dshortcut = self._gate_backward("identity", dshortcut)

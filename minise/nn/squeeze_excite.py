@@ -7,7 +7,7 @@ import numpy as np
 
 from minise.nn.init import LINEAR, RELU, constant, he_normal
 from minise.nn.layer import Layer
-from minise.nn.layers import Rng
+from minise.nn.layers import BatchNorm2d, Rng
 from minise.ops import reference
 from minise.ops.checks import Array, check_choice, check_flag, check_integer
 from minise.ops.reference.gates import GATES
@@ -107,3 +107,34 @@ class SEBlock(Layer):
         if db1 is not None:
             self.grads["fc.0.bias"], self.grads["fc.2.bias"] = db1, db2
         return dx
+
+    def forward_tail(self, norm: BatchNorm2d, x: Array, shortcut: Array, training: bool) -> Array:
+        """Return max(forward(norm.forward(x)) + shortcut, 0) as one op; the squeeze has to be avg.
+
+        Nothing is left in norm but its running statistics.
+        """
+        out, cache = self.ops.se_block_tail_forward(
+            x,
+            norm.params["weight"],
+            norm.params["bias"],
+            self.params["fc.0.weight"],
+            self.params.get("fc.0.bias"),
+            self.params["fc.2.weight"],
+            self.params.get("fc.2.bias"),
+            shortcut,
+            gate=self.settings.gate,
+            **norm.settings(training),
+        )
+        norm.update(cache)
+        self._remember(cache)
+        return out
+
+    def backward_tail(self, norm: BatchNorm2d, dout: Array) -> tuple[Array, Array]:
+        """Return dx and dshortcut, and leave the gradients of norm's parameters too."""
+        gradients = self.ops.se_block_tail_backward(dout, self._recall())
+        dx, dgamma, dbeta, dw1, db1, dw2, db2, dshortcut = gradients
+        norm.grads["weight"], norm.grads["bias"] = dgamma, dbeta
+        self.grads["fc.0.weight"], self.grads["fc.2.weight"] = dw1, dw2
+        if db1 is not None:
+            self.grads["fc.0.bias"], self.grads["fc.2.bias"] = db1, db2
+        return dx, dshortcut

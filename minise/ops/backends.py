@@ -2,18 +2,44 @@
 
 import importlib
 import importlib.util
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-BACKENDS = {"reference": "minise.ops.reference"}
+BACKENDS = {"reference": "minise.ops.reference", "jit": "minise.ops.jit"}
 
 
-def backend(name: str) -> Any:
-    """Return the back end of a name, imported when it is asked for."""
+def backend(name: str, threads: int = 0) -> Any:
+    """Return the back end of a name, imported when it is asked for.
+
+    Parameters
+    ----------
+    name : str
+        One of BACKENDS.
+    threads : int
+        On how many threads its ops run, where it has threads of its own; 0 is its own choice.
+
+    Raises
+    ------
+    ValueError
+        If there is no such back end, or it has not so many threads.
+    """
     if name not in BACKENDS:
         raise ValueError(f"ops {name!r} is unknown, expected one of {', '.join(BACKENDS)}")
-    return importlib.import_module(BACKENDS[name])
+    module = importlib.import_module(BACKENDS[name])
+    return module.using(threads=threads) if threads and hasattr(module, "using") else module
+
+
+def on_compile(listener: Callable[[str, int, int], None]) -> AbstractContextManager[None]:
+    """Tell a listener of every kernel that has to be compiled: its name, how many so far, of all.
+
+    Where no back end is imported that compiles, there is nothing to tell.
+    """
+    module = sys.modules.get("minise.ops.jit.compile")
+    return nullcontext() if module is None else module.told(listener)
 
 
 def load_ops(name: str) -> Any:

@@ -63,8 +63,10 @@ class TrainConfig:
     """The last so many training images are held out for validation; 0 trains on all."""
     seed: int = 0
     """Of parameters, order and augmentation."""
-    threads: int = 1
-    """BLAS threads. One repeats a run to the bit; more pay only for wide nets such as wrn_16_8."""
+    threads: int = 0
+    """0 is what suits the back end: one BLAS thread for reference, for jit every core.
+
+    jit gives the same bits at any number; reference repeats a run to the bit at one."""
     guard: bool = False
     """Check every array for NaN and infinity, and name the layer and op where the first arises."""
     out: Path = Path("runs")
@@ -77,7 +79,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Refuse what cannot be trained with, before anything is loaded or written."""
         for name, least in dict(
-            epochs=1, batch_size=1, crop=0, cutout=0, val=0, seed=0, log_every=1, threads=1
+            epochs=1, batch_size=1, crop=0, cutout=0, val=0, seed=0, log_every=1, threads=0
         ).items():
             check_integer("train", name, getattr(self, name), least)
         if self.limit is not None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from minise.ops.backends import on_compile
 from minise.ops.checks import Array
 from minise.train import checkpoint as checkpoints
 from minise.train.checkpoint import Checkpoint, arrays_of, restore
@@ -73,10 +74,11 @@ def run(training: Training, console: "Console | None" = None) -> Result:
     start = time.perf_counter()
     training.folder.write_config(config)
     with (
-        threadpool_limits(config.threads, "blas"),
+        threadpool_limits(config.threads or 1, "blas"),
         np.errstate(over="ignore", invalid="ignore"),  # a loss that diverges is told in our words
         Interruption() as interruption,
         Progress(console, config.epochs, len(training.train)) as progress,
+        on_compile(progress.compiling),
     ):
         speed = _epochs(training, progress, interruption)
         if training.val is not None:

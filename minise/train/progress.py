@@ -73,6 +73,13 @@ class Progress:
                 f"epoch {epoch}/{self.epochs}  step {step}/{self.steps}  {text}  {_eta(left)}"
             )
 
+    def compiling(self, kernel: str, so_far: int, of_all: int) -> None:
+        """Show that a kernel is being compiled; without a terminal, the first one only."""
+        text = f"compiling {kernel}, {so_far} of at most {of_all}, once per machine"
+        self._bars.update(self._epoch, text=text)
+        if not self.console.is_terminal and so_far == 1:
+            self.line(f"compiling up to {of_all} kernels, once per machine")
+
     def line(self, text: str) -> None:
         """Print a line above the bars."""
         self._printed = time.perf_counter()

@@ -12,7 +12,7 @@ from typing import Any
 from minise.train.checkpoint import write_whole
 from minise.train.config import TrainConfig, to_dict
 
-PACKAGES = ("minise", "numpy", "safetensors", "rich", "threadpoolctl", "tyro")
+PACKAGES = ("minise", "numpy", "numba", "safetensors", "rich", "threadpoolctl", "tyro")
 
 
 class RunFolder:

@@ -31,6 +31,18 @@ def test_by_hand(layer, shape, macs):
     assert row.se == isinstance(layer, nn.SEBlock)
 
 
+def test_a_fused_op_counts_for_each_of_its_layers():
+    block = nn.BasicBlock(3, 3, 1, "B", nn.Build(se=nn.SE(reduction=1)))
+    rows = {row.layer: row for row in cost_of(nn.Sequential(block), (8, 6)).layers}
+    assert list(rows) == ["0.conv1", "0.bn1", "0.conv2", "0.bn2", "0.se"]
+    tail = rows["0.se"]
+    assert (tail.kind, tail.se, tail.shape) == ("SEBlock, add, ReLU", True, (3, 8, 6))
+    assert (tail.macs, tail.parameters) == (3 * 3 + 3 * 3 + 3 * 8 * 6, 2 * 3 * 3 + 3 + 3)
+    norm = rows["0.bn2"]
+    assert (norm.kind, norm.se, norm.macs, norm.parameters) == ("BatchNorm2d", False, 0, 3 + 3)
+    assert rows["0.bn1"].kind == "BatchNorm2d, ReLU"
+
+
 def test_the_net_is_left_as_it_was():
     net = models.build("se_resnet8")
     before = {name: array.copy() for name, array in net.named_state().items()}

@@ -104,9 +104,9 @@ def test_a_back_end_that_fails_ends_the_comparison(tmp_path):
     mine = tmp_path / "mine.py"
     mine.write_text(
         "from minise.ops.reference import *\n\n"
-        "def relu_forward(x):\n    raise ValueError('no relu')\n"
+        "def add_forward(a, b):\n    raise ValueError('no add')\n"
     )
-    with pytest.raises(comparing.Disagreement, match="training step with .*: ValueError: no relu"):
+    with pytest.raises(comparing.Disagreement, match="training step with .*: ValueError: no add"):
         run(ops=str(mine), against=(), start=False)
 
 

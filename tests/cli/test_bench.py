@@ -47,7 +47,7 @@ def test_the_example_of_bench_cpu_runs(capsys):
     status, out, err = call(f"{line} --threads 1 --json figures.json", capsys)
     assert (status, err) == (0, "")
     assert "training step: se_resnet8, reduction 16, batch 8, float32, 1 thread" in out
-    assert "minise (reference)" in out
+    assert "minise (jit)" in out
     assert "numpy-im2col" in out
     assert narrow(out)
     content = json.loads(Path("figures.json").read_text())

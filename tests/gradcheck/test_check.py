@@ -236,7 +236,8 @@ def test_on_a_kink(mode, branches):
     report = check(*RELU, [np.array([-1.0, 0.0, 1.0])], mode=mode, branches=branches)
     assert not report.ok
     assert report.arguments[0].verdict == NOT_SMOOTH
-    message = r"^input 0 \(x\): not smooth here: a kink is nearer than .* steps"
+    message = r"^input 0 \(x\): not smooth here: forward has a kink or a jump within .* of it; move"
+    assert "0 of 1 gradients wrong, 1 could not be checked" in str(report)
     with pytest.raises(AssertionError, match=message):
         assert_gradients(*RELU, [np.array([0.0])], mode=mode, branches=branches)
 
@@ -288,12 +289,16 @@ def test_none_for_labels():
     [
         (
             lambda d, c: (backward(d, c)[0], None),
-            r"^input 1 \(b\): gradient of shape None is not \(3, 4\)",
+            r"^input 1 \(b\): no gradient \(None\), expected shape \(3, 4\)",
         ),
-        (lambda d, c: (d[0], d), r"^input 0 \(a\): gradient of shape \(4,\) is not \(3, 4\)"),
+        (
+            lambda d, c: (d[0], d),
+            r"^input 0 \(a\): gradient of shape \(4,\), expected shape \(3, 4\)",
+        ),
         (lambda d, c: (d * np.nan, d), r"^input 0 \(a\): the gradient has NaN or infinity"),
         (lambda d, c: (d, d / 0), r"^input .*"),
-        (lambda d, c: (d,), "^1 gradients for 2 inputs"),
+        (lambda d, c: (d,), "^1 gradient for 2 inputs"),
+        (lambda d, c: None, "^backward returned None: is there a return"),
         (lambda d, c: (d, d, d), "^3 gradients for 2 inputs"),
         (lambda d, c: {"da": d, "dc": d}, "^backward returns dc, expected keys of da, db"),
     ],
@@ -314,6 +319,76 @@ def test_gradients_by_name_in_a_list_or_alone():
     ):
         assert check(forward, lambda d, c, f=collect: f(backward(d, c)), inputs()).ok
     assert check(lambda x: (x * x, x), lambda d, x: 2 * x * d, [np.ones((2, 3))]).ok
+
+
+def test_a_dict_for_a_forward_with_a_default():
+    def there(x, gamma, eps=1.0):
+        return x * gamma + eps, (x, gamma)
+
+    def back(dout, cache):
+        return {"dgamma": dout * cache[0], "dx": dout * cache[1]}
+
+    assert check(there, back, inputs()).ok
+    report = check(there, lambda d, c: {"dx": back(d, c)["dx"]}, inputs())
+    assert report.failures[0].sentence() == (
+        "input 1 (gamma): no gradient (None), expected shape (3, 4)"
+    )
+
+
+# Pairs that cannot be checked
+
+
+def draws(x):
+    mask = np.random.default_rng().random(x.shape) < 0.5
+    return x * mask, mask
+
+
+def test_a_forward_that_draws_is_no_function():
+    for mode in ("directional", "jacobian"):
+        report = check(draws, lambda d, mask: (-3 * d * mask,), inputs()[:1], mode=mode)
+        assert not report
+        assert "forward gives other results for the same inputs, apart by" in report.problem
+
+    def cached(x):
+        return x * x, np.random.default_rng().random(x.shape)
+
+    report = check(cached, lambda d, drawn: (d * drawn,), inputs()[:1])
+    assert "backward gives other results for the same inputs" in report.problem
+
+
+def test_what_is_changed_in_place():
+    def doubled_dout(dout, cache):
+        dout *= 2
+        return backward(dout, cache)
+
+    values = inputs()
+    assert "backward changes dout in place" in check(forward, doubled_dout, values).problem
+
+    def doubled_input(a, b):
+        a *= 2
+        return forward(a, b)
+
+    assert "forward changes its input a in place" in check(doubled_input, backward, values).problem
+
+    def doubled_cache(dout, cache):
+        cache[1][...] = 0
+        return backward(dout, cache)
+
+    assert (
+        "backward changes its input b in place" in check(forward, doubled_cache, inputs()).problem
+    )
+
+
+def test_forwards_of_another_shape_are_refused():
+    message = r"^check: forward returned a ndarray, expected \(out, cache\): for a forward without"
+    with pytest.raises(TypeError, match=message):
+        check(lambda x: x * x, lambda d, c: (d,), [np.ones((2, 3))])
+    message = "^check: forward's out is real for complex inputs, expected complex in mode complex_"
+    with pytest.raises(TypeError, match=message):
+        check(lambda x: (abs(x), x), lambda d, x: (d,), [np.ones(3)], mode="complex_step")
+    message = "^check: forward's out has dtype float32, expected float64 as its inputs: single pr"
+    with pytest.raises(TypeError, match=message):
+        check(lambda x: (x.astype(np.float32), x), lambda d, x: (d,), [np.ones(3)])
 
 
 # Several outputs
@@ -356,7 +431,7 @@ def test_linear_arguments_take_a_step_of_one():
         return dout @ weight.T * (1 - np.tanh(x) ** 2), np.tanh(x).T @ dout
 
     values = [np.ones((2, 3)), np.ones((3, 4))]
-    for linear in (["weight"], [1]):
+    for linear in (["weight"], [1], "weight"):
         report = check(there, back, values, mode="directional", linear=linear)
         assert report.ok
         assert [one.step for one in report.arguments] == [STEPS[0], 1.0]
@@ -366,6 +441,14 @@ def test_linear_arguments_take_a_step_of_one():
 def test_refusals():
     with pytest.raises(ValueError, match="^check: mode is 'fast', expected one of auto, direct"):
         check(forward, backward, inputs(), mode="fast")
+    with pytest.raises(TypeError, match="^check: inputs is ndarray, expected a list of arrays"):
+        check(forward, backward, inputs()[0])
+    with pytest.raises(TypeError, match="^check: inputs is empty, expected a list of arrays"):
+        check(forward, backward, [])
+    with pytest.raises(ValueError, match="^check: 1 names for 2 inputs"):
+        check(forward, backward, inputs(), names=["a"])
+    with pytest.raises(ValueError, match=r"^check: a has shape \(0, 4\), expected no empty axis"):
+        check(forward, backward, [np.ones((0, 4)), np.ones((0, 4))])
     with pytest.raises(ValueError, match="^check: linear names 'c', expected any of a, b"):
         check(forward, backward, inputs(), linear=["c"])
     with pytest.raises(TypeError, match="^check: b has dtype float32, expected float64: finite d"):
@@ -432,7 +515,7 @@ def test_a_report_reads_and_travels():
     text = str(report)
     assert text.startswith("forward, mode jacobian: 1 of 2 gradients wrong\n  a  (3, 4)  WRONG\n")
     assert re.search(r"entry \[0, 1\]: backward .*, forward .*, ratio 3\n", text)
-    assert re.search(r"\n  b +\(3, 4\) +right, apart by \de-\d+ of it$", text)
+    assert re.search(r"\n  b +\(3, 4\) +right, agrees to \de-\d+$", text)
     told = json.loads(report.to_json())
     assert (told["ok"], told["name"], told["mode"]) == (False, "forward", "jacobian")
     a, b = told["arguments"]

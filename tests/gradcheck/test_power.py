@@ -15,7 +15,7 @@ from tests.ops.cases import CASES, OPS, SEEDS, STRATEGIES, draw, functions, with
 from tests.ops.mistakes import MISTAKES
 from tests.ops.test_mistakes import pair
 
-CHECKS = 400  # drawn for each op and each way: over all ops 21,600 gradient checks
+CHECKS = 400  # drawn for each op and each way: over all ops 25,200 gradient checks
 WAYS = ("complex_step", "directional, branches told", "directional, branches not told")
 SMOOTH = {"batch_norm2d", "sigmoid", "softmax_cross_entropy", "tanh"}
 

@@ -86,6 +86,57 @@ def test_running_statistics_keep_their_identity():
     assert layer.state["running_var"] is var
 
 
+def left_by(*layers):
+    """Return all gradients and running statistics of some layers."""
+    return [array for layer in layers for array in (*layer.grads.values(), *layer.state.values())]
+
+
+def same(ours, theirs):
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def normalisation(rng=0):
+    return shaken(nn.BatchNorm2d(4, momentum=0.3, eps=0.1, dtype=F64), np.random.default_rng(rng))
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+def test_a_normalisation_with_what_follows_it(training):
+    rng = np.random.default_rng(0)
+    x, shortcut, dout = images(rng), images(rng), images(rng)
+    fused, norm, relu = normalisation(), normalisation(), nn.ReLU()
+    out = relu.forward(norm.forward(x, training), training)
+    same([fused.forward_relu(x, training)], [out])
+    same([fused.backward_relu(dout)], [norm.backward(relu.backward(dout))])
+    same(left_by(fused), left_by(norm))
+    out = relu.forward(norm.forward(x, training) + shortcut, training)
+    same([fused.forward_add_relu(x, shortcut, training)], [out])
+    dsum = relu.backward(dout)
+    same(fused.backward_add_relu(dout), [norm.backward(dsum), dsum])
+    same(left_by(fused), left_by(norm))
+    assert (fused.state["running_mean"] != normalisation().state["running_mean"]).all() == training
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+def test_an_se_block_with_what_stands_around_it(training, bias):
+    rng = np.random.default_rng(0)
+    x, shortcut, dout = images(rng), images(rng), images(rng)
+    settings = nn.SE(reduction=2, gate="hard_sigmoid", bias=bias)
+    one, other = (
+        shaken(nn.SEBlock(4, settings, dtype=F64), np.random.default_rng(2)) for _ in range(2)
+    )
+    norm_of_one, norm, relu = normalisation(), normalisation(), nn.ReLU()
+    y = other.forward(norm.forward(x, training), training)
+    out = relu.forward(y + shortcut, training)
+    same([one.forward_tail(norm_of_one, x, shortcut, training)], [out])
+    dsum = relu.backward(dout)
+    dx = norm.backward(other.backward(dsum))
+    same(one.backward_tail(norm_of_one, dout), [dx, dsum])
+    same(left_by(one, norm_of_one), left_by(other, norm))
+    assert one.grads.keys() == one.params.keys()
+
+
 def test_dropout():
     x = np.ones((4, 3, 20, 20))
     layer = nn.Dropout(0.25, rng=np.random.default_rng(0))

@@ -22,9 +22,9 @@ ALL_UNITS = pytest.mark.parametrize("unit", UNITS.values(), ids=UNITS)
 ALL_SITES = pytest.mark.parametrize("site", [None, *SITES])
 
 
-def make(unit, site):
+def make(unit, site, squeeze="avg"):
     rng = np.random.default_rng(3)
-    se = None if site is None else nn.SE(reduction=2, site=site)
+    se = None if site is None else nn.SE(reduction=2, site=site, squeeze=squeeze)
     return shaken(unit(nn.Build(rng=rng, dtype=np.float64, se=se, se_rng=rng)), rng)
 
 
@@ -38,79 +38,60 @@ def test_gradients(unit, site, training):
     assert_gradients(forward, backward, [x, *params], rng, mode="complex_step")
 
 
-# What the unit does, op by op, around its SE block: [what SE reads, what reads SE]
+@pytest.mark.parametrize("squeeze", ["max", "none"])
+def test_gradients_of_other_squeezes(squeeze):
+    """At the standard site these take other ops than the mean does."""
+    rng = np.random.default_rng(1)
+    layer = make(UNITS["basic, projected"], "standard", squeeze)
+    forward, backward, params = as_functions(layer, training=True)
+    x = rng.standard_normal((2, 4, 5, 6))
+    assert_gradients(forward, backward, [x, *params], rng, mode="complex_step")
+
+
+# What the unit does, op by op, around its SE block
 ORDER = {
     "basic, identity": {
-        "standard": [
-            "conv2d",
-            "batch_norm2d",
-            "relu",
-            "conv2d",
-            "batch_norm2d",
-            "SE",
-            "add",
-            "relu",
-        ],
-        "pre": ["SE", "conv2d", "batch_norm2d", "relu", "conv2d", "batch_norm2d", "add", "relu"],
-        "post": ["conv2d", "batch_norm2d", "relu", "conv2d", "batch_norm2d", "add", "relu", "SE"],
-        "identity": [
-            "SE",
-            "conv2d",
-            "batch_norm2d",
-            "relu",
-            "conv2d",
-            "batch_norm2d",
-            "add",
-            "relu",
-        ],
-        "3x3": ["conv2d", "batch_norm2d", "relu", "SE", "conv2d", "batch_norm2d", "add", "relu"],
+        "standard": "conv2d batch_norm2d_relu conv2d se_block_tail",
+        "pre": "SE conv2d batch_norm2d_relu conv2d batch_norm2d_add_relu",
+        "post": "conv2d batch_norm2d_relu conv2d batch_norm2d_add_relu SE",
+        "identity": "SE conv2d batch_norm2d_relu conv2d batch_norm2d_add_relu",
+        "3x3": "conv2d batch_norm2d_relu SE conv2d batch_norm2d_add_relu",
     },
     "pre-activation, identity": {
-        "standard": [
-            "batch_norm2d",
-            "relu",
-            "conv2d",
-            "batch_norm2d",
-            "relu",
-            "conv2d",
-            "SE",
-            "add",
-        ],
-        "pre": ["batch_norm2d", "relu", "SE", "conv2d", "batch_norm2d", "relu", "conv2d", "add"],
-        "post": ["batch_norm2d", "relu", "conv2d", "batch_norm2d", "relu", "conv2d", "add", "SE"],
-        "identity": [
-            "batch_norm2d",
-            "relu",
-            "SE",
-            "conv2d",
-            "batch_norm2d",
-            "relu",
-            "conv2d",
-            "add",
-        ],
-        "3x3": ["batch_norm2d", "relu", "conv2d", "batch_norm2d", "relu", "SE", "conv2d", "add"],
+        "standard": "batch_norm2d_relu conv2d batch_norm2d_relu conv2d SE add",
+        "pre": "batch_norm2d_relu SE conv2d batch_norm2d_relu conv2d add",
+        "post": "batch_norm2d_relu conv2d batch_norm2d_relu conv2d add SE",
+        "identity": "batch_norm2d_relu SE conv2d batch_norm2d_relu conv2d add",
+        "3x3": "batch_norm2d_relu conv2d batch_norm2d_relu SE conv2d add",
     },
 }
+UNFUSED = "conv2d batch_norm2d_relu conv2d batch_norm2d SE add relu"
+JOINTS = {"add", "batch_norm2d_add_relu", "se_block_tail"}
 
 
+@pytest.mark.parametrize("squeeze", ["avg", "max"])
 @pytest.mark.parametrize("unit", ORDER)
 @pytest.mark.parametrize("site", SITES)
-def test_where_the_se_block_stands(unit, site):
-    layer, recorder = make(UNITS[unit], site), wrap.record(reference)
+def test_where_the_se_block_stands(unit, site, squeeze):
+    layer, recorder = make(UNITS[unit], site, squeeze), wrap.record(reference)
     wrap.attach(layer, recorder)
     x = np.random.default_rng(1).standard_normal((2, 4, 5, 6))
     layer.forward(x, training=True)
     names = ["SE" if call.op == "squeeze_excite" else call.op for call in recorder.calls]
-    assert names == ORDER[unit][site]
+    unfused = (unit, site, squeeze) == ("basic, identity", "standard", "max")
+    assert names == (UNFUSED if unfused else ORDER[unit][site]).split()
+    joint = next(call for call in recorder.calls if call.op in JOINTS)
+    branch, *_, shortcut = joint.arrays
+    assert (shortcut is x) == (site != "identity")  # elsewhere the shortcut is not gated
+    if joint.op == "se_block_tail":
+        assert joint.layer == "se"
+        return
     gate = next(call for call in recorder.calls if call.op == "squeeze_excite")
-    joint = next(call for call in recorder.calls if call.op == "add")
     convolved = next(call for call in recorder.calls if call.op == "conv2d")
     gated = gate.results[0]
-    branch, shortcut = joint.arrays
     assert (gated is branch) == (site == "standard")
     assert (gated is shortcut) == (site == "identity")
     assert (gated is convolved.arrays[0]) == (site == "pre")
-    assert (shortcut is x) == (site != "identity")  # elsewhere the shortcut is not gated
     assert (gate.arrays[0] is x) == (site == "identity" or (site == "pre" and unit[0] == "b"))
 
 

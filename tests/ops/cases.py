@@ -16,7 +16,7 @@ from minise.gradcheck.cases import (
     optional,
 )
 from minise.gradcheck.strategies import SEEDS, STRATEGIES, without
-from minise.ops import reference
+from minise.ops import jit, reference
 
 __all__ = [
     "BACKENDS",
@@ -40,7 +40,7 @@ __all__ = [
     "without",
 ]
 
-BACKENDS = {"reference": reference}
+BACKENDS = {"reference": reference, "jit": jit}
 EPS = float(np.finfo(np.float64).eps)
 
 few = settings(deadline=None, max_examples=100)

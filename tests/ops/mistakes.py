@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minise.ops import reference
+from minise.ops.reference.gates import gate_backward
+from minise.ops.reference.norm import BatchNorm2dCache
 from minise.ops.reference.windows import pad, window, windows_of
 from tests.ops.cases import CASES, Case
 
@@ -150,6 +152,82 @@ def norm_as_training(g, d, c):
     return reference.batch_norm2d_backward(d, c._replace(training=True))
 
 
+def cut(d, out):
+    """Return dout behind the ReLU."""
+    return np.where(out <= 0, 0, d)
+
+
+def norm_backward(d, c):
+    """Return dx, dgamma, dbeta of the batch normalisation in a fused op."""
+    cache = BatchNorm2dCache(*(getattr(c, name) for name in BatchNorm2dCache._fields))
+    return reference.batch_norm2d_backward(d, cache)
+
+
+def normalised(c):
+    """Return xhat and y of a fused op."""
+    xhat = (c.x - c.mean[:, None, None]) * c.rstd[:, None, None]
+    return xhat, c.gamma[:, None, None] * xhat + c.beta[:, None, None]
+
+
+def fused_masked_by(sides):
+    """Return a backward of batch norm and ReLU whose mask is told by another array than out."""
+
+    def wrong(g, d, c):
+        dy = cut(d, sides(c))
+        return (*norm_backward(dy, c), *([dy] if len(g) == 4 else []))
+
+    return wrong
+
+
+def fused_without_mean(g, d, c):
+    M = c.x.size // len(c.gamma)
+    return put(g, 0, g[0] + (c.gamma * c.rstd * g[2] / M)[:, None, None])
+
+
+def fused_without_variance(g, d, c):
+    M, (xhat, _) = c.x.size // len(c.gamma), normalised(c)
+    return put(g, 0, g[0] + (c.gamma * c.rstd * g[1] / M)[:, None, None] * xhat)
+
+
+def tail_dz(g, d, c):
+    """Return dz of the tail."""
+    _, y = normalised(c)
+    ds = (cut(d, c.out) * y).sum(axis=(2, 3), keepdims=True)
+    dh = np.einsum("cr,ncij->nrij", c.w2, gate_backward(ds, c.s, c.gate))
+    return np.einsum("rc,nrij->ncij", c.w1, cut(dh, c.h))
+
+
+def tail_with(dy):
+    """Return a backward whose gradient behind the batch normalisation is dy(g, s, dz, H * W)."""
+
+    def wrong(g, d, c):
+        dgated, dz = cut(d, c.out), tail_dz(g, d, c)
+        return (*norm_backward(dy(dgated, c.s, dz, c.x[0, 0].size), c), *g[3:])
+
+    return wrong
+
+
+def tail_dgamma_of(moment):
+    """Return a backward whose dgamma takes its route through the gate by another moment."""
+
+    def wrong(g, d, c):
+        xhat, _ = normalised(c)
+        direct = (cut(d, c.out) * c.s * xhat).sum(axis=(0, 2, 3))
+        return put(g, 1, direct + (tail_dz(g, d, c) * moment(c)).sum(axis=(0, 2, 3)))
+
+    return wrong
+
+
+def tail_masked_by_branch(g, d, c):
+    _, y = normalised(c)
+    return put(g, 7, cut(d, y * c.s))
+
+
+def tail_slope_of_one(g, d, c):
+    _, y = normalised(c)
+    return put(g, 6, (cut(d, c.out) * y).sum(axis=(0, 2, 3)))
+
+
 def through_scale(g, d, c):
     return d * c.s
 
@@ -166,6 +244,10 @@ SE = Case("squeeze_excite", dict(N=5, C=6, H=3, W=5, R=4))
 SE_SQUARE = Case("squeeze_excite", dict(N=3, C=4, H=3, W=5, R=4))
 NORM = Case("batch_norm2d", dict(N=3, C=4, H=3, W=5), dict(training=True, eps=0.1))
 EVALUATION = Case("batch_norm2d", dict(N=3, C=4, H=3, W=5), dict(training=False, eps=0.1))
+NORM_RELU = Case("batch_norm2d_relu", *NORM[1:])
+NORM_ADD_RELU = Case("batch_norm2d_add_relu", *NORM[1:])
+TAIL = Case("se_block_tail", dict(N=5, C=6, H=3, W=5, R=4), dict(training=True, eps=0.1))
+NARROW_TAIL = Case("se_block_tail", dict(N=4, C=6, H=1, W=3, R=4), dict(training=False, eps=1.0))
 LOGITS = Case("softmax_cross_entropy", dict(N=4, K=6))
 SMOOTH = Case("softmax_cross_entropy", dict(N=4, K=6), dict(label_smoothing=0.2))
 ANY = {"...": (3, 4, 5)}
@@ -282,6 +364,103 @@ MISTAKES = {
     ),
     "batch_norm2d: dbeta is a mean": Mistake(
         NORM, scaled(2, lambda d, c: len(c.gamma) / d.size), {"factor 1/N*H*W"}
+    ),
+    # fused with what follows it
+    "batch_norm2d_relu: the mask is forgotten": Mistake(
+        NORM_RELU,
+        fused_masked_by(lambda c: np.ones_like(c.out)),
+        {"not accumulated", "wrong slope", "unknown"},
+    ),
+    "batch_norm2d_relu: the mask is taken from x": Mistake(
+        NORM_RELU, fused_masked_by(lambda c: c.x), {"not accumulated", "wrong slope", "unknown"}
+    ),
+    "batch_norm2d_relu: the mask is taken from xhat, before beta": Mistake(
+        NORM_RELU,
+        fused_masked_by(lambda c: normalised(c)[0]),
+        {"not accumulated", "wrong slope", "unknown"},
+    ),
+    "batch_norm2d_relu: dx is masked, not dout": Mistake(
+        NORM_RELU,
+        lambda g, d, c: put(g, 0, cut(norm_backward(d, c)[0], c.out)),
+        {"not accumulated", "wrong slope", "unknown"},
+    ),
+    "batch_norm2d_relu: dx lacks the route through the mean": Mistake(
+        NORM_RELU, fused_without_mean, {"missing mean term"}
+    ),
+    "batch_norm2d_relu: dx lacks the route through the variance": Mistake(
+        NORM_RELU, fused_without_variance, {"missing variance term"}
+    ),
+    "batch_norm2d_relu: dbeta of all dout": Mistake(
+        NORM_RELU,
+        lambda g, d, c: put(g, 2, d.sum(axis=(0, 2, 3))),
+        {"not accumulated", "wrong slope", "unknown"},
+    ),
+    "batch_norm2d_add_relu: the mask is dropped in dshortcut": Mistake(
+        NORM_ADD_RELU, lambda g, d, c: put(g, 3, d), {"wrong mask"}
+    ),
+    "batch_norm2d_add_relu: the mask is taken before the sum": Mistake(
+        NORM_ADD_RELU,
+        fused_masked_by(lambda c: normalised(c)[1]),
+        {"not accumulated", "wrong slope", "unknown"},
+    ),
+    "batch_norm2d_add_relu: dshortcut is forgotten": Mistake(NORM_ADD_RELU, scaled(3, 0), {"zero"}),
+    "batch_norm2d_add_relu: dshortcut is scaled as dx": Mistake(
+        NORM_ADD_RELU,
+        lambda g, d, c: put(g, 3, g[3] * (c.gamma * c.rstd)[:, None, None]),
+        {"channel factor"},
+    ),
+    "batch_norm2d_add_relu: dx lacks the route through the mean": Mistake(
+        NORM_ADD_RELU, fused_without_mean, {"missing mean term"}
+    ),
+    "batch_norm2d_add_relu: dx lacks the route through the variance": Mistake(
+        NORM_ADD_RELU, fused_without_variance, {"missing variance term"}
+    ),
+    "batch_norm2d_add_relu: dgamma of all dout": Mistake(
+        NORM_ADD_RELU,
+        lambda g, d, c: put(g, 1, norm_backward(d, c)[1]),
+        {"not accumulated", "wrong slope", "unknown"},
+    ),
+    "se_block_tail: the mask is dropped in dshortcut": Mistake(
+        TAIL, lambda g, d, c: put(g, 7, d), {"wrong mask"}
+    ),
+    "se_block_tail: the mask of dshortcut is taken before the sum": Mistake(
+        TAIL, tail_masked_by_branch, {"not accumulated"}
+    ),
+    "se_block_tail: the route through the gate is forgotten": Mistake(
+        NARROW_TAIL,
+        tail_with(lambda g, s, dz, size: g * s),
+        {"missing gate path", "wrong slope", "unknown"},
+    ),
+    "se_block_tail: the route through the scale is forgotten": Mistake(
+        NARROW_TAIL,
+        tail_with(lambda g, s, dz, size: dz / size + 0 * g),
+        {"missing scale path", "wrong slope", "unknown"},
+    ),
+    "se_block_tail: dz is not divided by H * W": Mistake(
+        TAIL, tail_with(lambda g, s, dz, size: g * s + dz), {"wrong slope", "unknown"}
+    ),
+    "se_block_tail: dx passes the gate twice": Mistake(
+        TAIL, tail_with(lambda g, s, dz, size: g * s * s + dz / size), {"wrong slope", "unknown"}
+    ),
+    "se_block_tail: dx lacks the route through the batch's mean": Mistake(
+        TAIL, fused_without_mean, {"missing mean term"}
+    ),
+    "se_block_tail: dx lacks the route through the batch's variance": Mistake(
+        TAIL, fused_without_variance, {"missing variance term"}
+    ),
+    "se_block_tail: dgamma lacks the route through the gate": Mistake(
+        TAIL, tail_dgamma_of(lambda c: 0 * c.z), {"wrong slope", "unknown"}
+    ),
+    "se_block_tail: dgamma through the gate by z, not by zhat": Mistake(
+        TAIL, tail_dgamma_of(lambda c: c.z), {"wrong slope", "unknown"}
+    ),
+    "se_block_tail: dbeta lacks the route through the gate": Mistake(
+        TAIL,
+        lambda g, d, c: put(g, 2, (cut(d, c.out) * c.s).sum(axis=(0, 2, 3))),
+        {"wrong slope", "unknown"},
+    ),
+    "se_block_tail: db2 lacks the sigmoid's slope": Mistake(
+        TAIL, tail_slope_of_one, {"wrong slope", "unknown"}
     ),
     # activations
     "relu: dx passes everywhere": Mistake(Case("relu", ANY), lambda g, d, c: (d,), {"wrong mask"}),

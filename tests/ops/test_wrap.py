@@ -190,5 +190,12 @@ def test_a_whole_net_names_its_layers():
     wrap.attach(net, recorder)
     net.forward(np.ones((1, 3, 8, 8), np.float32), training=True)
     named = {call.layer for call in recorder.calls}
-    assert {"conv1", "layer1.0", "layer1.0.se", "layer2.0.downsample.1", "avgpool", "fc"} <= named
+    assert {
+        "conv1",
+        "layer1.0.bn1",
+        "layer1.0.se",
+        "layer2.0.downsample.1",
+        "avgpool",
+        "fc",
+    } <= named
     assert inspect.ismodule(recorder.ops)

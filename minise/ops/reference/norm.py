@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minise.ops.checks import Array, check_arrays, check_flag, check_gradient, check_number
+from minise.ops.checks import Array, check_arrays, check_batch_norm, check_gradient
 
 SHAPES = {
     "batch_norm2d": "x: N C H W, gamma: C, beta: C; running_mean: C, running_var: C",
@@ -87,16 +87,10 @@ def batch_norm2d_forward(
     """
     arrays = x, gamma, beta, running_mean, running_var
     check_arrays("batch_norm2d", SHAPES["batch_norm2d"], *arrays, complex_step=True)
-    check_flag("batch_norm2d", "training", training)
-    momentum = check_number("batch_norm2d", "momentum", momentum, "a number from 0 to 1", 0, 1)
-    small = "a small number above 0, such as 1e-5"
-    eps = check_number("batch_norm2d", "eps", eps, small, 1e-300, 1)
+    check_batch_norm("batch_norm2d", x, training, momentum, eps)
+    momentum = float(momentum)  # NumPy's float64 would make float64 of a float32 array
+    eps = float(eps)
     count = x.size // len(gamma)
-    if training and count == 1:
-        raise ValueError(
-            f"batch_norm2d: x has shape {x.shape}, expected N * H * W above 1 in training: one "
-            "value a channel has no variance; pass more images, or training=False"
-        )
     mean = x.mean(axis=AXES) if training else running_mean
     centred = x - mean[:, None, None]
     var = (centred * centred).mean(axis=AXES) if training else running_var

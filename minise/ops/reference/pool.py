@@ -107,7 +107,7 @@ def max_pool2d_forward(
         If the shape, the dtype or a setting is wrong.
     """
     stride = kernel if stride is None else stride
-    _check("max_pool2d", x, kernel, stride, padding, ceil_mode)
+    check_pool("max_pool2d", x, kernel, stride, padding, ceil_mode)
     where = windows_of(x.shape[2:], kernel, stride, padding, ceil_mode=ceil_mode)
     argmax = _first_maximum(x, where)
     out = _pixels_at(x, argmax)
@@ -185,12 +185,12 @@ def avg_pool2d_forward(
         If the shape, the dtype or a setting is wrong.
     """
     stride = kernel if stride is None else stride
-    _check("avg_pool2d", x, kernel, stride, padding, ceil_mode)
+    check_pool("avg_pool2d", x, kernel, stride, padding, ceil_mode)
     check_flag("avg_pool2d", "count_include_pad", count_include_pad)
     where = windows_of(x.shape[2:], kernel, stride, padding, ceil_mode=ceil_mode)
     padded = pad(x, where)
     total = _sum_of_windows(padded, where)
-    divisor = _divisor(where, count_include_pad, x)
+    divisor = divisor_of(where, count_include_pad, x)
     out = total / divisor
     return out, AvgPool2dCache(x, kernel, stride, padding, ceil_mode, count_include_pad)
 
@@ -220,7 +220,7 @@ def avg_pool2d_backward(dout: Array, cache: AvgPool2dCache) -> tuple[Array]:
     check_gradient("avg_pool2d", dout, x, (*x.shape[:2], *where.outputs))
 
     # forward: out = total / divisor
-    divisor = _divisor(where, count_include_pad, x)
+    divisor = divisor_of(where, count_include_pad, x)
     dtotal = dout / divisor
 
     # forward: total = sum over i, j of window(padded, i, j)
@@ -310,7 +310,10 @@ def global_max_pool2d_branches(cache: GlobalMaxPool2dCache) -> Array:
     return cache.argmax
 
 
-def _check(op: str, x: Array, kernel: Pair, stride: Pair, padding: Pair, ceil_mode: bool) -> None:
+def check_pool(
+    op: str, x: Array, kernel: Pair, stride: Pair, padding: Pair, ceil_mode: bool
+) -> None:
+    """Check what both pools over windows take."""
     check_pair(op, "kernel", kernel, 1)
     check_pair(op, "stride", stride, 1)
     check_pair(op, "padding", padding, 0)
@@ -366,7 +369,7 @@ def _sum_to_windows(dtotal: Array, where: Windows) -> Array:
     return dpadded
 
 
-def _divisor(where: Windows, count_include_pad: bool, x: Array) -> Array:
+def divisor_of(where: Windows, count_include_pad: bool, x: Array) -> Array:
     """Return how many pixels of every window count, of shape (OH, OW), in the dtype of x."""
     counted = np.ones(where.image, x.real.dtype)
     if count_include_pad:

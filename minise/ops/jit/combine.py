@@ -1,0 +1,163 @@
+"""Joining, scaling and dropping, compiled: rows of channels, or one number at a time.
+
+The formulas are in minise/ops/reference/combine.py. What only renames memory stays the reference's.
+"""
+
+import numpy as np
+from numba import prange
+
+from minise.ops.checks import (
+    Array,
+    check_arrays,
+    check_divisor,
+    check_gradient,
+    check_integer,
+    check_number,
+)
+from minise.ops.jit.compile import kernel
+from minise.ops.jit.layout import flat, frozen, images_of, rows_of, unflat
+from minise.ops.reference.combine import (
+    SHAPES,
+    AddCache,
+    ChannelScaleCache,
+    ChannelShuffleCache,
+    ConcatCache,
+    DropoutCache,
+)
+from minise.ops.reference.combine import add_backward as add_backward
+from minise.ops.reference.combine import concat_backward as concat_backward
+
+
+def add_forward(a: Array, b: Array) -> tuple[Array, AddCache]:
+    """See minise.ops.reference.add_forward."""
+    check_arrays("add", SHAPES["add"], a, b)
+    numbers = flat(a)
+    out = np.empty_like(numbers)
+    _add(numbers, flat(b, like=a), out)
+    return unflat(out, a), AddCache(a, b)
+
+
+def concat_forward(*xs: Array) -> tuple[Array, ConcatCache]:
+    """See minise.ops.reference.concat_forward; out is channels-last in memory."""
+    check_arrays("concat", SHAPES["concat"], *xs)
+    N, _, H, W = xs[0].shape
+    out = np.empty((N, H * W, sum(x.shape[1] for x in xs)), xs[0].dtype)
+    first = 0
+    for x in xs:
+        _put(rows_of(x), first, out)
+        first += x.shape[1]
+    return images_of(out, H, W), ConcatCache(xs)
+
+
+def channel_scale_forward(x: Array, s: Array) -> tuple[Array, ChannelScaleCache]:
+    """See minise.ops.reference.channel_scale_forward; out is channels-last in memory."""
+    check_arrays("channel_scale", SHAPES["channel_scale"], x, s)
+    rows = rows_of(x)
+    out = np.empty_like(rows)
+    _scale(rows, frozen(s), out)
+    return images_of(out, *x.shape[2:]), ChannelScaleCache(x, s)
+
+
+def channel_scale_backward(dout: Array, cache: ChannelScaleCache) -> tuple[Array, Array]:
+    """See minise.ops.reference.channel_scale_backward; dx is channels-last in memory."""
+    check_gradient("channel_scale", dout, cache.x)
+    rows = rows_of(cache.x)
+    dx, ds = np.empty_like(rows), np.empty_like(cache.s, order="C")
+    _scale_backward(rows_of(dout), rows, frozen(cache.s), dx, ds)
+    return images_of(dx, *dout.shape[2:]), ds
+
+
+def channel_shuffle_forward(x: Array, *, groups: int) -> tuple[Array, ChannelShuffleCache]:
+    """See minise.ops.reference.channel_shuffle_forward; out is channels-last in memory."""
+    check_integer("channel_shuffle", "groups", groups, 1)
+    check_arrays("channel_shuffle", SHAPES["channel_shuffle"], x)
+    check_divisor("channel_shuffle", "groups", groups, "C", x.shape[1])
+    return _shuffled(x, groups), ChannelShuffleCache(x, groups)
+
+
+def channel_shuffle_backward(dout: Array, cache: ChannelShuffleCache) -> tuple[Array]:
+    """See minise.ops.reference.channel_shuffle_backward; dx is channels-last in memory."""
+    check_gradient("channel_shuffle", dout, cache.x)
+    return (_shuffled(dout, dout.shape[1] // cache.groups),)
+
+
+def dropout_forward(x: Array, mask: Array, *, p: float) -> tuple[Array, DropoutCache]:
+    """See minise.ops.reference.dropout_forward."""
+    check_arrays("dropout", SHAPES["dropout"], x, mask)
+    p = check_number("dropout", "p", p, "a number from 0 to below 1", 0, np.nextafter(1, 0))
+    return _dropped(x, mask, p), DropoutCache(x, mask, p)
+
+
+def dropout_backward(dout: Array, cache: DropoutCache) -> tuple[Array, None]:
+    """See minise.ops.reference.dropout_backward."""
+    check_gradient("dropout", dout, cache.x)
+    return _dropped(dout, cache.mask, cache.p), None
+
+
+def _shuffled(x: Array, groups: int) -> Array:
+    rows = rows_of(x)
+    out = np.empty_like(rows)
+    _shuffle(rows, groups, out)
+    return images_of(out, *x.shape[2:])
+
+
+def _dropped(x: Array, mask: Array, p: float) -> Array:
+    numbers = flat(x)
+    out = np.empty_like(numbers)
+    _drop(numbers, flat(mask, like=x), x.dtype.type(1 - p), out)
+    return unflat(out, x)
+
+
+@kernel
+def _add(a, b, out):
+    for i in prange(len(a)):
+        out[i] = a[i] + b[i]
+
+
+@kernel
+def _put(x, first, out):
+    """Copy rows of channels into wider rows."""
+    N, pixels, C = x.shape
+    for n in prange(N):
+        for i in range(pixels):
+            for c in range(C):
+                out[n, i, first + c] = x[n, i, c]
+
+
+@kernel
+def _scale(x, s, out):
+    N, pixels, C = x.shape
+    for n in prange(N):
+        for i in range(pixels):
+            for c in range(C):
+                out[n, i, c] = x[n, i, c] * s[n, c]
+
+
+@kernel
+def _scale_backward(dout, x, s, dx, ds):
+    N, pixels, C = x.shape
+    for n in prange(N):
+        total = np.zeros(C)
+        for i in range(pixels):
+            for c in range(C):
+                total[c] += dout[n, i, c] * x[n, i, c]
+                dx[n, i, c] = dout[n, i, c] * s[n, c]
+        for c in range(C):
+            ds[n, c] = total[c]
+
+
+@kernel
+def _shuffle(x, groups, out):
+    N, pixels, C = x.shape
+    each = C // groups
+    for n in prange(N):
+        for i in range(pixels):
+            for g in range(groups):
+                for k in range(each):
+                    out[n, i, k * groups + g] = x[n, i, g * each + k]
+
+
+@kernel
+def _drop(x, mask, kept, out):
+    for i in prange(len(x)):
+        out[i] = x[i] / kept if mask[i] else 0

@@ -1,0 +1,141 @@
+"""Compiles kernels once per machine: a cache on disk that survives whatever happens to its files.
+
+Numba's own cache loads what it finds: a file that was cut short stops the program, one with a
+flipped bit may do anything, and it does not notice a change in a function that a kernel calls.
+Here a file carries the digest of its contents, its name says all that it depends on, and its
+folder is named after the sources of this package and the versions of Python, NumPy and Numba.
+What does not fit is compiled again and replaced. A file is written under another name and then
+renamed, so processes that compile at once, or that are killed, leave whole files or none.
+
+The folder is that of the user's caches, or the environment variable MINISE_CACHE names it.
+"""
+
+import hashlib
+import os
+import pickle
+import platform
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import numba
+import numpy as np
+from numba.core import serialize
+from numba.core.caching import _Cache
+from numba.core.compiler import CompileResult
+from platformdirs import user_cache_dir
+
+KERNELS: list[Any] = []  # all that may be compiled
+OPTIONS = dict(error_model="numpy", nogil=True)  # dividing by zero gives infinity, as in NumPy
+
+Listener = Callable[[str, int, int], None]  # is told a kernel's name, how many so far, and of all
+_listeners: list[Listener] = []
+_compiled: list[str] = []  # in this process
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """Compile a function whose outer loop runs in parallel, and keep it on disk."""
+    dispatcher = numba.njit(parallel=True, **OPTIONS)(function)
+    if not numba.config.DISABLE_JIT:
+        dispatcher._cache = DiskCache(function)
+        KERNELS.append(dispatcher)
+    return dispatcher
+
+
+def part(function: Callable[..., Any]) -> Any:
+    """Compile a function that kernels call; it becomes a part of theirs."""
+    return numba.njit(**OPTIONS)(function)
+
+
+@contextmanager
+def told(listener: Listener) -> Iterator[None]:
+    """Tell a listener of every kernel that is about to be compiled."""
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.remove(listener)
+
+
+@cache
+def folder() -> Path:
+    """Return where compiled kernels lie, for this version of everything that they depend on."""
+    root = os.environ.get("MINISE_CACHE") or user_cache_dir("minise", appauthor=False)
+    digest = hashlib.sha256()
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(source.read_bytes())
+    for version in (sys.version, np.__version__, numba.__version__, llvmlite.__version__):
+        digest.update(version.encode())
+    digest.update(platform.platform().encode())
+    return Path(root) / "kernels" / digest.hexdigest()[:16]
+
+
+class DiskCache(_Cache):  # type: ignore[misc]
+    """One kernel's files: each holds a digest, and the machine code for one set of types."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._name = f"{function.__module__.rpartition('.')[2]}.{function.__name__.strip('_')}"
+
+    @property
+    def cache_path(self) -> str:
+        """Where the files lie."""
+        return str(folder())
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Return the kernel for a signature, or None where it has to be compiled."""
+        target_context.refresh()
+        payload = read_checked(self._path(sig, target_context.codegen()))
+        if payload is not None:
+            with suppress(Exception):  # whole, but of another make: then it is compiled
+                return CompileResult._rebuild(target_context, *pickle.loads(payload))
+        _compiled.append(self._name)
+        for listener in _listeners:
+            listener(self._name, len(_compiled), len(KERNELS))
+        return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep the kernel for a signature."""
+        with suppress(OSError):  # a full or read-only disk: it works without, and is slow to start
+            write_checked(self._path(sig, data.codegen), serialize.dumps(data._reduce()))
+
+    def _path(self, sig: Any, codegen: Any) -> Path:
+        makes = repr((sig, codegen.magic_tuple()))  # types, processor and its features
+        return folder() / f"{self._name}-{hashlib.sha256(makes.encode()).hexdigest()[:16]}"
+
+    def enable(self) -> None:
+        """Do nothing: it is always on."""
+
+    def disable(self) -> None:
+        """Do nothing: it is always on."""
+
+    def flush(self) -> None:
+        """Delete the kernel's files."""
+        for path in folder().glob(f"{self._name}-*"):
+            path.unlink(missing_ok=True)
+
+
+def read_checked(path: Path) -> bytes | None:
+    """Return what write_checked wrote, or None where it is not there, not whole or not the same."""
+    try:
+        digest, payload = path.read_bytes().split(b"\n", 1)
+    except (OSError, ValueError):
+        return None
+    return payload if digest == hashlib.sha256(payload).hexdigest().encode() else None
+
+
+def write_checked(path: Path, payload: bytes) -> None:
+    """Write a digest and a payload so that a reader sees all of it or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,73 @@
+"""The one memory layout that kernels see: rows of channels, one row a pixel.
+
+Channels-last suits a CPU: neighbouring numbers then belong to different channels, so a sum over
+pixels adds whole vectors, and their order, hence every bit of the result, stays as written.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from minise.ops.checks import Array
+
+LONG = 256  # numbers in a row that is long enough for vectors
+
+
+def frozen(array: Array) -> Array:
+    """Return the array contiguous, aligned and read-only, copied only where it is not.
+
+    Numba gives every layout and both values of the write flag a type of its own; after this there
+    is one type per dtype and rank. A kernel that writes to such an argument does not compile.
+    """
+    view = np.require(array, requirements=("C", "ALIGNED")).view()
+    view.flags.writeable = False
+    return view
+
+
+def pixels_of(images: Array) -> Array:
+    """Return (N, C, H, W) as frozen (N, H, W, C); free where the memory is channels-last."""
+    return frozen(images.transpose(0, 2, 3, 1))
+
+
+def rows_of(images: Array) -> Array:
+    """Return (N, C, H, W) as frozen (N, H*W, C); free where the memory is channels-last."""
+    N, C, H, W = images.shape
+    return pixels_of(images).reshape(N, H * W, C)
+
+
+def images_of(rows: Array, H: int, W: int) -> Array:
+    """Undo rows_of: the same memory seen as (N, C, H, W)."""
+    N, _, C = rows.shape
+    return rows.reshape(N, H, W, C).transpose(0, 3, 1, 2)
+
+
+def side_by_side(C: int, pixels: int) -> int:
+    """Return how many pixels to put into one row, so that it is long enough for vectors.
+
+    A loop over 16 channels is over before it has begun. With g pixels side by side, (pixels, C) is
+    (pixels / g, g * C) of the same memory, and g divides the pixels of an image.
+    """
+    wanted = max(1, LONG // C)
+    return math.gcd(pixels, wanted) if pixels % wanted else wanted
+
+
+def flat(array: Array, like: Array | None = None) -> Array:
+    """Return an array's numbers as one frozen row, in the order in which they lie in memory.
+
+    With like, in the order in which the numbers of that array lie.
+    """
+    model = array if like is None else like
+    return frozen(array.transpose(_order(model))).reshape(-1)
+
+
+def unflat(row: Array, like: Array) -> Array:
+    """Undo flat: the same memory, in the shape and order of an array."""
+    order = _order(like)
+    shaped = row.reshape([like.shape[axis] for axis in order])
+    return shaped.transpose(np.argsort(order))
+
+
+def _order(array: Array) -> Any:
+    """Return the axes from the outermost to the innermost in memory."""
+    return sorted(range(array.ndim), key=lambda axis: (-abs(array.strides[axis]), axis))

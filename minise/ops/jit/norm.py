@@ -1,0 +1,289 @@
+"""Batch normalisation, compiled: each image is read twice while it is in cache.
+
+The formulas are in minise/ops/reference/norm.py; this file changes only the order of the work, and
+says it for all ops that begin with a normalisation (see fused.py).
+
+Forward first takes the mean and the centred sum of squares of each block of pixels, whose second
+pass finds the block in cache. Blocks are equally large, so the mean of their means is the mean, and
+what the means themselves deviate is added (Chan et al.):
+
+    mean = mean of mean_i          M * var = sum of m2_i + pixels * sum of (mean_i - mean) ** 2
+
+A second pass writes out. Backward takes two sums for each block, sum of g and sum of
+g * (x - mean), where g is dout or, behind a ReLU, dout where out > 0. A second pass writes dx,
+which is affine in g and x. Sums are kept in double precision.
+
+Each block is one iteration of a parallel loop, and the few numbers that come of them are added up
+in order. So the bits do not depend on the number of threads.
+
+Source: Chan, Golub, LeVeque, "Algorithms for computing the sample variance", The American
+Statistician 37 (1983).
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import prange
+
+from minise.ops.checks import Array, check_arrays, check_batch_norm, check_gradient
+from minise.ops.jit.compile import kernel
+from minise.ops.jit.layout import frozen, images_of, rows_of, side_by_side
+from minise.ops.reference.norm import SHAPES, BatchNorm2dCache
+
+BLOCKS = 16  # at least, where there are few images
+NOTHING = {np.dtype(t): frozen(np.empty((0, 0, 0), t)) for t in (np.float32, np.float64)}
+
+
+class Moments(NamedTuple):
+    """What normalises, all in double precision."""
+
+    mean: Array  # (C,)  of the batch, or in evaluation the running one
+    rstd: Array  # (C,)
+    running_mean: Array  # (C,)  new
+    running_var: Array  # (C,)
+    block_means: Array | None  # (blocks, C)  the blocks of an image one after another
+
+    def kept(self, x: Array) -> tuple[Array, Array, Array, Array]:
+        """Return mean, rstd and the new running statistics as caches keep them."""
+        running = self.running_mean.astype(x.dtype), self.running_var.astype(x.dtype)
+        return self.mean.astype(x.dtype), self.rstd.astype(x.dtype), *running
+
+
+def batch_norm2d_forward(
+    x: Array,
+    gamma: Array,
+    beta: Array,
+    *,
+    running_mean: Array,
+    running_var: Array,
+    training: bool,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> tuple[Array, BatchNorm2dCache]:
+    """See minise.ops.reference.batch_norm2d_forward; out is channels-last in memory."""
+    arrays = x, gamma, beta, running_mean, running_var
+    check_arrays("batch_norm2d", SHAPES["batch_norm2d"], *arrays)
+    check_batch_norm("batch_norm2d", x, training, momentum, eps)
+    found = moments_of(x, running_mean, running_var, training, momentum, eps)
+    out = normalised(x, found.mean, gamma * found.rstd, beta)
+    settings = training, float(momentum), float(eps)
+    return out, BatchNorm2dCache(x, gamma, beta, *found.kept(x), *settings)
+
+
+def batch_norm2d_backward(dout: Array, cache: BatchNorm2dCache) -> tuple[Array, ...]:
+    """See minise.ops.reference.batch_norm2d_backward; dx is channels-last in memory."""
+    check_gradient("batch_norm2d", dout, cache.x)
+    dx, dgamma, dbeta, _ = norm_backward(dout, None, cache, with_g=False)
+    return dx, dgamma, dbeta
+
+
+def moments_of(
+    x: Array, running_mean: Array, running_var: Array, training: bool, momentum: float, eps: float
+) -> Moments:
+    """Return what normalises."""
+    if not training:
+        mean, var = running_mean.astype(float), running_var.astype(float)
+        return Moments(mean, 1 / np.sqrt(var + eps), mean, var, None)
+    N, C, H, W = x.shape
+    M = N * H * W
+    means, squares = (moment.reshape(-1, C) for moment in _moments_of_blocks(x))
+    mean = means.mean(axis=0)
+    apart = means - mean
+    var = (squares.sum(axis=0) + M / len(means) * (apart * apart).sum(axis=0)) / M
+    new_mean = running_mean + momentum * (mean - running_mean)
+    new_var = running_var + momentum * (var * (M / max(1, M - 1)) - running_var)
+    return Moments(mean, 1 / np.sqrt(var + eps), new_mean, new_var, means)
+
+
+def image_means(x: Array, found: Moments) -> Array:
+    """Return the mean of every channel of every image, (N, C), in double precision."""
+    means = _moments_of_blocks(x)[0] if found.block_means is None else found.block_means
+    return means.reshape(len(x), -1, x.shape[1]).mean(axis=1)
+
+
+def normalised(
+    x: Array,
+    mean: Array,
+    scale: Array,
+    shift: Array,
+    shortcut: Array | None = None,
+    *,
+    relu: bool = False,
+) -> Array:
+    """Return (x - mean) * scale + shift + shortcut, cut off below 0 with relu.
+
+    scale and shift are (C,) or (N, C), in any precision.
+    """
+    N, C, H, W = x.shape
+    rows = _wide(rows_of(x))
+    added = NOTHING[x.dtype] if shortcut is None else _wide(rows_of(shortcut))
+    out = np.empty_like(rows)
+    g = rows.shape[2] // C
+    coefficients = (_tiled(np.broadcast_to(a, (N, C)), g, x.dtype) for a in (mean, scale, shift))
+    _normalise(rows, *coefficients, added, relu, out)
+    return images_of(out.reshape(N, H * W, C), H, W)
+
+
+def sums_backward(dout: Array, out: Array | None, x: Array, mean: Array) -> tuple[Array, Array]:
+    """Return, for each (n, c), the sum of g and the sum of g * (x - mean).
+
+    g is dout, or where an out is given dout where that is above 0.
+    """
+    N, C = x.shape[:2]
+    rows = _blocks(rows_of(x))
+    douts = _blocks(rows_of(dout))
+    outs = NOTHING[x.dtype] if out is None else _blocks(rows_of(out))
+    means = _tiled(mean[None], rows.shape[2] // C, x.dtype)
+    sum_g, sum_gx = _sums(douts, outs, rows, means[0])
+    return sum_g.reshape(N, -1, C).sum(axis=1), sum_gx.reshape(N, -1, C).sum(axis=1)
+
+
+def norm_backward(
+    dout: Array, out: Array | None, cache: Any, *, with_g: bool
+) -> tuple[Array, Array, Array, Array | None]:
+    """Return dx, dgamma, dbeta, and with_g what a ReLU in front let through (out tells where)."""
+    x, gamma, dtype = cache.x, cache.gamma, cache.x.dtype
+    mean, rstd = cache.mean.astype(float), cache.rstd.astype(float)
+    sum_g, sum_gx = sums_backward(dout, out, x, mean)
+    dbeta, dgamma = sum_g.sum(axis=0), sum_gx.sum(axis=0) * rstd
+    M = x.size // len(gamma) if cache.training else math.inf  # constants have no gradient
+    scale = gamma * rstd
+    dx, g = input_gradient(
+        dout, out, x, mean, scale, -scale * dbeta / M, scale * rstd * dgamma / M, with_g=with_g
+    )
+    return dx, dgamma.astype(dtype), dbeta.astype(dtype), g
+
+
+def input_gradient(
+    dout: Array,
+    out: Array | None,
+    x: Array,
+    mean: Array,
+    scale: Array,
+    shift: Array,
+    slope: Array,
+    *,
+    with_g: bool,
+) -> tuple[Array, Array | None]:
+    """Return g * scale + shift - (x - mean) * slope, and with_g also g itself.
+
+    scale and shift are (C,) or (N, C), mean and slope (C,), in any precision.
+    """
+    N, C, H, W = x.shape
+    rows, douts = _wide(rows_of(x)), _wide(rows_of(dout))
+    outs = NOTHING[x.dtype] if out is None else _wide(rows_of(out))
+    wide = rows.shape[2] // C
+    both = (_tiled(np.broadcast_to(a, (N, C)), wide, x.dtype) for a in (scale, shift))
+    one = (_tiled(a[None], wide, x.dtype)[0] for a in (mean, slope))
+    dx = np.empty_like(rows)
+    kept = np.empty_like(rows if with_g else NOTHING[x.dtype])
+    _input_gradient(douts, outs, rows, *both, *one, dx, kept)
+    g = images_of(kept.reshape(N, H * W, C), H, W) if with_g else None
+    return images_of(dx.reshape(N, H * W, C), H, W), g
+
+
+def _wide(rows: Array) -> Array:
+    """Return (N, pixels, C) as (N, pixels / g, g * C), a view: see side_by_side."""
+    N, pixels, C = rows.shape
+    g = side_by_side(C, pixels)
+    return rows.reshape(N, pixels // g, g * C)
+
+
+def _blocks(rows: Array) -> Array:
+    """Return (N, pixels, C) as blocks (N * parts, pixels / parts, C), a view.
+
+    Of few images, several blocks each, so that one image too is work for more than one core.
+    """
+    N, pixels, C = rows.shape
+    parts = 1
+    while N * parts < BLOCKS and pixels % (2 * parts) == 0:
+        parts *= 2
+    return _wide(rows.reshape(N * parts, pixels // parts, C))
+
+
+def _tiled(coefficients: Array, g: int, dtype: Any) -> Array:
+    """Return (N, C) as (N, g * C), for g pixels side by side."""
+    return frozen(np.tile(coefficients.astype(dtype), (1, g)))
+
+
+def _moments_of_blocks(x: Array) -> tuple[Array, Array]:
+    """Return mean and centred sum of squares of every block and number that stands in a row.
+
+    With g pixels side by side, g of them are of one channel, each a block of its own.
+    """
+    blocks = _blocks(rows_of(x))
+    means = np.empty((len(blocks), blocks.shape[2]))
+    squares = np.empty_like(means)
+    _moments(blocks, means, squares)
+    return means, squares
+
+
+@kernel
+def _moments(blocks, means, squares):
+    """Take the mean of each block, then from the cache its centred sum of squares."""
+    for n in prange(len(blocks)):
+        _, pixels, numbers = blocks.shape
+        total = np.zeros(numbers)
+        for i in range(pixels):
+            for c in range(numbers):
+                total[c] += blocks[n, i, c]
+        for c in range(numbers):
+            means[n, c] = total[c] / pixels
+            total[c] = 0
+        for i in range(pixels):
+            for c in range(numbers):
+                apart = blocks[n, i, c] - means[n, c]
+                total[c] += apart * apart
+        squares[n] = total
+
+
+@kernel
+def _normalise(x, mean, scale, shift, shortcut, relu, out):
+    for n in prange(len(x)):
+        _, pixels, numbers = x.shape
+        for i in range(pixels):
+            if shortcut.size:
+                for c in range(numbers):
+                    y = (x[n, i, c] - mean[n, c]) * scale[n, c] + shift[n, c]
+                    out[n, i, c] = y + shortcut[n, i, c]
+            else:
+                for c in range(numbers):
+                    out[n, i, c] = (x[n, i, c] - mean[n, c]) * scale[n, c] + shift[n, c]
+            if relu:
+                for c in range(numbers):
+                    y = out[n, i, c]
+                    out[n, i, c] = 0 if y <= 0 else y
+
+
+@kernel
+def _sums(dout, out, x, mean):
+    blocks, pixels, numbers = x.shape
+    sum_g = np.zeros((blocks, numbers))
+    sum_gx = np.zeros((blocks, numbers))
+    for n in prange(blocks):
+        for i in range(pixels):
+            if out.size:
+                for c in range(numbers):
+                    g = 0 if out[n, i, c] <= 0 else dout[n, i, c]
+                    sum_g[n, c] += g
+                    sum_gx[n, c] += g * (x[n, i, c] - mean[c])
+            else:
+                for c in range(numbers):
+                    sum_g[n, c] += dout[n, i, c]
+                    sum_gx[n, c] += dout[n, i, c] * (x[n, i, c] - mean[c])
+    return sum_g, sum_gx
+
+
+@kernel
+def _input_gradient(dout, out, x, scale, shift, mean, slope, dx, kept):
+    for n in prange(len(x)):
+        _, pixels, numbers = x.shape
+        for i in range(pixels):
+            for c in range(numbers):
+                g = dout[n, i, c]
+                if out.size:
+                    g = 0 if out[n, i, c] <= 0 else g
+                if kept.size:
+                    kept[n, i, c] = g
+                dx[n, i, c] = g * scale[n, c] + shift[n, c] - (x[n, i, c] - mean[c]) * slope[c]

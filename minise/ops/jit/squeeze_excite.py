@@ -1,0 +1,195 @@
+"""Squeeze-and-excitation, compiled: one image at a time, so it is still in cache for the scale.
+
+The formulas and their derivation are in minise/ops/reference/squeeze_excite.py; this file changes
+only the order of the work. Kernels see an image as rows of channels, one row a pixel (layout.py),
+and P rows of gates: one for the image, or with squeeze="none" one a pixel.
+
+Every number has one owner: each image is one iteration of a parallel loop and writes its own rows,
+each row of a weight gradient is one iteration of another and adds up the images in order. So the
+bits do not depend on the number of threads. Sums are kept in double precision.
+"""
+
+import math
+
+import numpy as np
+from numba import prange
+
+from minise.ops.checks import Array, check_arrays, check_choice, check_gradient
+from minise.ops.jit.activation import gate_backward, gate_forward
+from minise.ops.jit.compile import kernel, part
+from minise.ops.jit.layout import frozen, images_of, rows_of
+from minise.ops.reference.gates import GATES
+from minise.ops.reference.squeeze_excite import SHAPES, SqueezeExciteCache
+from minise.ops.reference.squeezes import SQUEEZES
+
+AVG, MAX, NONE = range(3)  # the order of SQUEEZES
+
+
+def squeeze_excite_forward(
+    x: Array,
+    w1: Array,
+    b1: Array | None,
+    w2: Array,
+    b2: Array | None,
+    *,
+    squeeze: str = "avg",
+    gate: str = "sigmoid",
+) -> tuple[Array, SqueezeExciteCache]:
+    """See minise.ops.reference.squeeze_excite_forward; out is channels-last in memory."""
+    shapes = SHAPES["squeeze_excite"]
+    size = check_arrays("squeeze_excite", shapes, x, w1, b1, w2, b2)
+    check_choice("squeeze_excite", "squeeze", squeeze, SQUEEZES)
+    check_choice("squeeze_excite", "gate", gate, GATES)
+    N, C, H, W, R = (size[axis] for axis in "NCHWR")
+    P, Q = (H, W) if squeeze == "none" else (1, 1)
+    bias1 = np.zeros(R, x.dtype) if b1 is None else b1
+    bias2 = np.zeros(C, x.dtype) if b2 is None else b2
+    weights = frozen(w1), frozen(bias1), frozen(w2), frozen(bias2)
+    pixel = np.empty((N, C), np.intp)
+    pooled = np.empty((N, 1, C), x.dtype)
+    hidden = np.empty((N, P * Q, R), x.dtype)
+    gates = np.empty((N, P * Q, C), x.dtype)
+    rows = np.empty((N, H * W, C), x.dtype)
+    _forward(rows_of(x), *weights, *_codes(squeeze, gate), pixel, pooled, hidden, gates, rows)
+    argmax = pixel.reshape(N, C, 1, 1) if squeeze == "max" else None
+    z = x if squeeze == "none" else images_of(pooled, 1, 1)
+    h = images_of(hidden, P, Q)
+    s = images_of(gates, P, Q)
+    out = images_of(rows, H, W)
+    return out, SqueezeExciteCache(x, w1, b1, w2, b2, argmax, z, h, s, squeeze, gate)
+
+
+def squeeze_excite_backward(dout: Array, cache: SqueezeExciteCache) -> tuple[Array | None, ...]:
+    """See minise.ops.reference.squeeze_excite_backward; dx is channels-last in memory."""
+    check_gradient("squeeze_excite", dout, cache.x)
+    x, z, h, s = (rows_of(images) for images in (cache.x, cache.z, cache.h, cache.s))
+    N, C, H, W = cache.x.shape
+    pixel = np.zeros((N, C), np.intp) if cache.argmax is None else cache.argmax.reshape(N, C)
+    weights = frozen(cache.w1), frozen(cache.w2)
+    codes = _codes(cache.squeeze, cache.gate)
+    dv = np.empty_like(s)
+    du = np.empty_like(h)
+    dx = np.empty_like(x)
+    _backward(rows_of(dout), x, *weights, *codes, frozen(pixel), h, s, dv, du, dx)
+    dw1, sum1 = weight_gradient(frozen(du), z)
+    dw2, sum2 = weight_gradient(frozen(dv), h)
+    db1 = None if cache.b1 is None else sum1
+    db2 = None if cache.b2 is None else sum2
+    return images_of(dx, H, W), dw1, db1, dw2, db2
+
+
+def _codes(squeeze: str, gate: str) -> tuple[int, int]:
+    return list(SQUEEZES).index(squeeze), GATES.index(gate)
+
+
+@kernel
+def _forward(x, w1, b1, w2, b2, squeeze, gate, argmax, z, h, s, out):
+    for n in prange(len(x)):
+        if squeeze == NONE:
+            excite(x[n], w1, b1, w2, b2, gate, h[n], s[n])
+        else:
+            _squeeze(x[n], squeeze, argmax[n], z[n, 0])
+            excite(z[n], w1, b1, w2, b2, gate, h[n], s[n])
+        for i in range(x.shape[1]):
+            p = min(i, s.shape[1] - 1)  # one row of gates for all pixels, or one a pixel
+            for c in range(x.shape[2]):
+                out[n, i, c] = x[n, i, c] * s[n, p, c]
+
+
+@part
+def _squeeze(x, squeeze, argmax, z):
+    """Squeeze one image (H*W, C) into z (C,), and where that takes the maximum, note its pixel."""
+    pixels, C = x.shape
+    if squeeze == AVG:
+        total = np.zeros(C)
+        for i in range(pixels):
+            for c in range(C):
+                total[c] += x[i, c]
+        for c in range(C):
+            z[c] = total[c] / pixels
+    else:
+        argmax[:] = 0
+        z[:] = x[0]
+        for i in range(1, pixels):
+            for c in range(C):
+                if x[i, c] > z[c] or (math.isnan(x[i, c]) and not math.isnan(z[c])):
+                    argmax[c] = i
+                    z[c] = x[i, c]
+
+
+@part
+def excite(z, w1, b1, w2, b2, gate, h, s):
+    """Compute the hidden units (P, R) and the gates (P, C) of one image from z (P, C)."""
+    R, C = w1.shape
+    for p in range(len(z)):
+        for r in range(R):
+            u = 0.0
+            for c in range(C):
+                u += w1[r, c] * z[p, c]
+            u += b1[r]
+            h[p, r] = 0 if u <= 0 else u
+        for c in range(C):
+            v = 0.0
+            for r in range(R):
+                v += w2[c, r] * h[p, r]
+            s[p, c] = gate_forward(v + b2[c], gate)
+
+
+@kernel
+def _backward(dout, x, w1, w2, squeeze, gate, argmax, h, s, dv, du, dx):
+    for n in prange(len(x)):
+        _, pixels, C = x.shape
+        P = h.shape[1]
+        ds = np.zeros((P, C))
+        for i in range(pixels):
+            p = min(i, P - 1)
+            for c in range(C):
+                ds[p, c] += dout[n, i, c] * x[n, i, c]
+        dz = np.zeros((P, C))
+        excite_backward(ds, w1, w2, gate, h[n], s[n], dv[n], du[n], dz)
+        for i in range(pixels):
+            p = min(i, P - 1)
+            for c in range(C):
+                share = dz[p, c]
+                if squeeze == AVG:
+                    share /= pixels
+                elif squeeze == MAX and i != argmax[n, c]:
+                    share = 0.0
+                dx[n, i, c] = dout[n, i, c] * s[n, p, c] + share
+
+
+@part
+def excite_backward(ds, w1, w2, gate, h, s, dv, du, dz):
+    """Carry ds (P, C) of one image back to dv (P, C), du (P, R) and dz (P, C)."""
+    R, C = w1.shape
+    for p in range(len(ds)):
+        dz[p] = 0
+        for c in range(C):
+            dv[p, c] = gate_backward(ds[p, c], s[p, c], gate)
+        for r in range(R):
+            dh = 0.0
+            for c in range(C):
+                dh += dv[p, c] * w2[c, r]
+            du[p, r] = 0 if h[p, r] <= 0 else dh
+            for c in range(C):
+                dz[p, c] += du[p, r] * w1[r, c]
+
+
+@kernel
+def weight_gradient(dout, x):
+    """Return dweight (K, C) and dbias (K,) of out = weight x + bias at every place (N, P)."""
+    N, P, K = dout.shape
+    C = x.shape[2]
+    dweight = np.empty((K, C), dout.dtype)
+    dbias = np.empty(K, dout.dtype)
+    for k in prange(K):
+        row = np.zeros(C)
+        total = 0.0
+        for n in range(N):
+            for p in range(P):
+                total += dout[n, p, k]
+                for c in range(C):
+                    row[c] += dout[n, p, k] * x[n, p, c]
+        dweight[k] = row
+        dbias[k] = total
+    return dweight, dbias

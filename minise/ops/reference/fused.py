@@ -1,0 +1,497 @@
+"""Fused ops: the ends of residual units, each equal to the ops that it replaces, one after another.
+
+    batch_norm2d_relu        out = relu(batch_norm2d(x))
+    batch_norm2d_add_relu    out = relu(batch_norm2d(x) + shortcut)
+    se_block_tail            out = relu(squeeze_excite(batch_norm2d(x)) + shortcut)
+
+They are written here as that composition, so that no derivation is repeated. What a fast back end
+saves by them is memory traffic, which is what such ops cost: nothing between x and out need be
+written. Arrays of x's size that are read and written, one op after another and fused:
+
+                             forward             fused    backward            fused
+    batch_norm2d_relu        3 read, 2 written    2, 1    6 read, 2 written    6, 1
+    batch_norm2d_add_relu    5 read, 3 written    3, 1    6 read, 2 written    5, 2
+    se_block_tail            7 read, 4 written    3, 1    9 read, 3 written    5, 2
+
+The rest of this page is the closed form by which it does so. Let y = gamma * xhat + beta, with xhat
+as in norm.py, and let s be the gates of squeeze_excite.py, one for each image n and channel c; in
+the two ops without gates s = 1 and dz = 0. The squeeze needs no pass of its own, because the mean
+of what is affine in x is affine in the mean of x::
+
+    zhat = (mean of x over H, W - mean) * rstd          (N, C)
+    z    = gamma * zhat + beta
+    out  = relu(s * (gamma * xhat + beta) + shortcut)
+
+Backward, one pass over dout, out and x finds two sums for each (n, c), and everything but dx
+follows from them::
+
+    g     = dout, but 0 where out <= 0                 (N, C, H, W)    what the ReLU lets through
+    sum_g = sum of g over H, W                         (N, C)
+    sum_gxhat = sum of g * xhat over H, W              (N, C)
+              = rstd * (sum of g * x - mean * sum_g)                   if g * x was added up
+
+    dshortcut = g
+    ds = sum of g * y over H, W = gamma * sum_gxhat + beta * sum_g     (N, C)
+
+From ds on, squeeze_excite.py's backward sees no image until it has dz, and finds dw1, db1, dw2 and
+db2 on its way. Then y, which out reaches through the scale and through the gate, has the gradient
+``dy = s * g + dz / (H * W)``, so that::
+
+    dbeta  = sum of dy over N, H, W        = sum over N of s * sum_g + dz
+    dgamma = sum of dy * xhat over N, H, W = sum over N of s * sum_gxhat + dz * zhat
+
+and norm.py's dx, with M = N * H * W, is one affine map of g and xhat. A second pass writes it::
+
+    dx = gamma * rstd * (dy - dbeta / M - xhat * dgamma / M)                     in training
+       = (gamma * rstd * s) * g                                                  (N, C) times g
+       + (gamma * rstd) * (dz / (H * W) - dbeta / M)                             (N, C)
+       - (gamma * rstd * dgamma / M) * xhat                                      (C,) times xhat
+
+In evaluation the two terms over M are not there. zhat is in the cache, although z is, because z
+does not tell it where gamma is 0 or small.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minise.ops.checks import (
+    Array,
+    check_arrays,
+    check_batch_norm,
+    check_choice,
+    check_gradient,
+)
+from minise.ops.reference.activation import ReluCache, relu_backward, relu_forward
+from minise.ops.reference.combine import AddCache, add_backward, add_forward
+from minise.ops.reference.gates import GATES, gate_side
+from minise.ops.reference.norm import (
+    BatchNorm2dCache,
+    batch_norm2d_backward,
+    batch_norm2d_forward,
+)
+from minise.ops.reference.squeeze_excite import (
+    SqueezeExciteCache,
+    squeeze_excite_backward,
+    squeeze_excite_forward,
+)
+
+STATISTICS = "running_mean: C, running_var: C"
+SHAPES = {
+    "batch_norm2d_relu": f"x: N C H W, gamma: C, beta: C; {STATISTICS}",
+    "batch_norm2d_add_relu": f"x: N C H W, gamma: C, beta: C, shortcut: N C H W; {STATISTICS}",
+    "se_block_tail": "x: N C H W, gamma: C, beta: C, w1: R C, b1?: R, w2: C R, b2?: C, "
+    f"shortcut: N C H W; {STATISTICS}",
+}
+
+
+class BatchNorm2dReluCache(NamedTuple):
+    """What backward needs from forward, and the running statistics after it."""
+
+    x: Array  # (N, C, H, W)
+    gamma: Array  # (C,)
+    beta: Array  # (C,)
+    mean: Array  # (C,)  which normalised: the batch's, or in evaluation the running one
+    rstd: Array  # (C,)  1 / sqrt(var + eps) of the same
+    out: Array  # (N, C, H, W)  above 0 where the ReLU lets through
+    running_mean: Array  # (C,)  to be kept for the next call
+    running_var: Array  # (C,)
+    training: bool
+    momentum: float
+    eps: float
+    extra: Any = None
+
+
+class BatchNorm2dAddReluCache(NamedTuple):
+    """What backward needs from forward, and the running statistics after it."""
+
+    x: Array  # (N, C, H, W)
+    gamma: Array  # (C,)
+    beta: Array  # (C,)
+    mean: Array  # (C,)  which normalised: the batch's, or in evaluation the running one
+    rstd: Array  # (C,)  1 / sqrt(var + eps) of the same
+    out: Array  # (N, C, H, W)  above 0 where the ReLU lets through
+    running_mean: Array  # (C,)  to be kept for the next call
+    running_var: Array  # (C,)
+    training: bool
+    momentum: float
+    eps: float
+    extra: Any = None
+
+
+class SeBlockTailCache(NamedTuple):
+    """What backward needs from forward, and the running statistics after it."""
+
+    x: Array  # (N, C, H, W)
+    gamma: Array  # (C,)
+    beta: Array  # (C,)
+    w1: Array  # (R, C)
+    b1: Array | None  # (R,)
+    w2: Array  # (C, R)
+    b2: Array | None  # (C,)
+    mean: Array  # (C,)  which normalised: the batch's, or in evaluation the running one
+    rstd: Array  # (C,)  1 / sqrt(var + eps) of the same
+    zhat: Array  # (N, C, 1, 1)  mean of xhat over H, W; the composition does without
+    z: Array  # (N, C, 1, 1)  squeezed
+    h: Array  # (N, R, 1, 1)  hidden, after the ReLU
+    s: Array  # (N, C, 1, 1)  gates
+    out: Array  # (N, C, H, W)  above 0 where the ReLU lets through
+    running_mean: Array  # (C,)  to be kept for the next call
+    running_var: Array  # (C,)
+    training: bool
+    momentum: float
+    eps: float
+    gate: str
+    extra: Any = None
+
+
+def batch_norm2d_relu_forward(
+    x: Array,
+    gamma: Array,
+    beta: Array,
+    *,
+    running_mean: Array,
+    running_var: Array,
+    training: bool,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> tuple[Array, BatchNorm2dReluCache]:
+    """Normalise every channel over the batch, scale and shift it, and cut it off below 0.
+
+    Parameters
+    ----------
+    x, gamma, beta, running_mean, running_var, training, momentum, eps
+        As of batch_norm2d_forward.
+
+    Returns
+    -------
+    out : ndarray of shape (N, C, H, W)
+        A new array, in the dtype of x, nowhere below 0.
+    cache : BatchNorm2dReluCache
+        For batch_norm2d_relu_backward; its running_mean and running_var are the new ones.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes, dtypes or settings are wrong, or one value a channel is to be normalised.
+    """
+    arrays = x, gamma, beta, running_mean, running_var
+    check_arrays("batch_norm2d_relu", SHAPES["batch_norm2d_relu"], *arrays, complex_step=True)
+    check_batch_norm("batch_norm2d_relu", x, training, momentum, eps)
+    y, norm = batch_norm2d_forward(
+        x,
+        gamma,
+        beta,
+        running_mean=running_mean,
+        running_var=running_var,
+        training=training,
+        momentum=momentum,
+        eps=eps,
+    )
+    out, _ = relu_forward(y)
+    return out, BatchNorm2dReluCache(
+        x,
+        gamma,
+        beta,
+        norm.mean,
+        norm.rstd,
+        out,
+        norm.running_mean,
+        norm.running_var,
+        norm.training,
+        norm.momentum,
+        norm.eps,
+    )
+
+
+def batch_norm2d_relu_backward(dout: Array, cache: BatchNorm2dReluCache) -> tuple[Array, ...]:
+    """Carry the gradient of the loss from out to x, gamma and beta.
+
+    Parameters
+    ----------
+    dout : ndarray of shape (N, C, H, W)
+        Gradient of the loss with respect to out.
+    cache : BatchNorm2dReluCache
+        As forward returned it.
+
+    Returns
+    -------
+    dx, dgamma, dbeta : ndarray
+        Of the shapes of x, gamma, beta.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If dout is not of the shape and dtype of out.
+    """
+    check_gradient("batch_norm2d_relu", dout, cache.out)
+
+    # forward: out = relu(y)
+    (dy,) = relu_backward(dout, ReluCache(cache.out))
+
+    # forward: y = batch_norm2d(x, gamma, beta)
+    dx, dgamma, dbeta = batch_norm2d_backward(dy, _norm_cache(cache))
+    return dx, dgamma, dbeta
+
+
+def batch_norm2d_relu_branches(cache: BatchNorm2dReluCache) -> Array:
+    """Return, of the shape of out, 1 where it is above 0 (or NaN), and 0 elsewhere."""
+    return gate_side(cache.out, "relu")
+
+
+def batch_norm2d_add_relu_forward(
+    x: Array,
+    gamma: Array,
+    beta: Array,
+    shortcut: Array,
+    *,
+    running_mean: Array,
+    running_var: Array,
+    training: bool,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> tuple[Array, BatchNorm2dAddReluCache]:
+    """Normalise every channel over the batch, add the shortcut, and cut the sum off below 0.
+
+    Parameters
+    ----------
+    x, gamma, beta, running_mean, running_var, training, momentum, eps
+        As of batch_norm2d_forward.
+    shortcut : ndarray of shape (N, C, H, W)
+        What passes by the branch that ends in x.
+
+    Returns
+    -------
+    out : ndarray of shape (N, C, H, W)
+        A new array, in the dtype of x, nowhere below 0.
+    cache : BatchNorm2dAddReluCache
+        For batch_norm2d_add_relu_backward; its running_mean and running_var are the new ones.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes, dtypes or settings are wrong, or one value a channel is to be normalised.
+    """
+    arrays = x, gamma, beta, shortcut, running_mean, running_var
+    line = SHAPES["batch_norm2d_add_relu"]
+    check_arrays("batch_norm2d_add_relu", line, *arrays, complex_step=True)
+    check_batch_norm("batch_norm2d_add_relu", x, training, momentum, eps)
+    y, norm = batch_norm2d_forward(
+        x,
+        gamma,
+        beta,
+        running_mean=running_mean,
+        running_var=running_var,
+        training=training,
+        momentum=momentum,
+        eps=eps,
+    )
+    total, _ = add_forward(y, shortcut)
+    out, _ = relu_forward(total)
+    return out, BatchNorm2dAddReluCache(
+        x,
+        gamma,
+        beta,
+        norm.mean,
+        norm.rstd,
+        out,
+        norm.running_mean,
+        norm.running_var,
+        norm.training,
+        norm.momentum,
+        norm.eps,
+    )
+
+
+def batch_norm2d_add_relu_backward(
+    dout: Array, cache: BatchNorm2dAddReluCache
+) -> tuple[Array, ...]:
+    """Carry the gradient of the loss from out to x, gamma, beta and the shortcut.
+
+    Parameters
+    ----------
+    dout : ndarray of shape (N, C, H, W)
+        Gradient of the loss with respect to out.
+    cache : BatchNorm2dAddReluCache
+        As forward returned it.
+
+    Returns
+    -------
+    dx, dgamma, dbeta, dshortcut : ndarray
+        Of the shapes of x, gamma, beta, shortcut.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If dout is not of the shape and dtype of out.
+    """
+    check_gradient("batch_norm2d_add_relu", dout, cache.out)
+
+    # forward: out = relu(total)
+    (dtotal,) = relu_backward(dout, ReluCache(cache.out))
+
+    # forward: total = y + shortcut
+    dy, dshortcut = add_backward(dtotal, AddCache(cache.out, cache.out))
+
+    # forward: y = batch_norm2d(x, gamma, beta)
+    dx, dgamma, dbeta = batch_norm2d_backward(dy, _norm_cache(cache))
+    return dx, dgamma, dbeta, dshortcut
+
+
+def batch_norm2d_add_relu_branches(cache: BatchNorm2dAddReluCache) -> Array:
+    """Return, of the shape of out, 1 where it is above 0 (or NaN), and 0 elsewhere."""
+    return gate_side(cache.out, "relu")
+
+
+def se_block_tail_forward(
+    x: Array,
+    gamma: Array,
+    beta: Array,
+    w1: Array,
+    b1: Array | None,
+    w2: Array,
+    b2: Array | None,
+    shortcut: Array,
+    *,
+    running_mean: Array,
+    running_var: Array,
+    training: bool,
+    gate: str = "sigmoid",
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> tuple[Array, SeBlockTailCache]:
+    """Normalise, squeeze and excite, add the shortcut, and cut the sum off below 0.
+
+    Parameters
+    ----------
+    x, gamma, beta, running_mean, running_var, training, momentum, eps
+        As of batch_norm2d_forward.
+    w1, b1, w2, b2, gate
+        As of squeeze_excite_forward, whose squeeze is the mean.
+    shortcut : ndarray of shape (N, C, H, W)
+        What passes by the branch that ends in x.
+
+    Returns
+    -------
+    out : ndarray of shape (N, C, H, W)
+        A new array, in the dtype of x, nowhere below 0.
+    cache : SeBlockTailCache
+        For se_block_tail_backward; its running_mean and running_var are the new ones.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes, dtypes or settings are wrong, or one value a channel is to be normalised.
+    """
+    arrays = x, gamma, beta, w1, b1, w2, b2, shortcut, running_mean, running_var
+    check_arrays("se_block_tail", SHAPES["se_block_tail"], *arrays, complex_step=True)
+    check_batch_norm("se_block_tail", x, training, momentum, eps)
+    check_choice("se_block_tail", "gate", gate, GATES)
+    y, norm = batch_norm2d_forward(
+        x,
+        gamma,
+        beta,
+        running_mean=running_mean,
+        running_var=running_var,
+        training=training,
+        momentum=momentum,
+        eps=eps,
+    )
+    gated, se = squeeze_excite_forward(y, w1, b1, w2, b2, squeeze="avg", gate=gate)
+    total, _ = add_forward(gated, shortcut)
+    out, _ = relu_forward(total)
+    centred = x.mean(axis=(2, 3), keepdims=True) - norm.mean[:, None, None]
+    zhat = centred * norm.rstd[:, None, None]
+    return out, SeBlockTailCache(
+        x,
+        gamma,
+        beta,
+        w1,
+        b1,
+        w2,
+        b2,
+        norm.mean,
+        norm.rstd,
+        zhat,
+        se.z,
+        se.h,
+        se.s,
+        out,
+        norm.running_mean,
+        norm.running_var,
+        norm.training,
+        norm.momentum,
+        norm.eps,
+        gate,
+    )
+
+
+def se_block_tail_backward(dout: Array, cache: SeBlockTailCache) -> tuple[Array | None, ...]:
+    """Carry the gradient of the loss from out to the eight arrays of forward.
+
+    Parameters
+    ----------
+    dout : ndarray of shape (N, C, H, W)
+        Gradient of the loss with respect to out.
+    cache : SeBlockTailCache
+        As forward returned it.
+
+    Returns
+    -------
+    dx, dgamma, dbeta, dw1, db1, dw2, db2, dshortcut : ndarray
+        Of the shapes of x, gamma, beta, w1, b1, w2, b2, shortcut; None for a bias that was None.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If dout is not of the shape and dtype of out.
+    """
+    check_gradient("se_block_tail", dout, cache.out)
+
+    # forward: out = relu(total)
+    (dtotal,) = relu_backward(dout, ReluCache(cache.out))
+
+    # forward: total = gated + shortcut
+    dgated, dshortcut = add_backward(dtotal, AddCache(cache.out, cache.out))
+
+    # forward: gated = squeeze_excite(y, w1, b1, w2, b2)      y is not kept but made again
+    dy, dw1, db1, dw2, db2 = squeeze_excite_backward(dgated, _squeeze_excite_cache(cache))
+    assert dy is not None  # only a bias has no gradient
+
+    # forward: y = batch_norm2d(x, gamma, beta)
+    dx, dgamma, dbeta = batch_norm2d_backward(dy, _norm_cache(cache))
+    return dx, dgamma, dbeta, dw1, db1, dw2, db2, dshortcut
+
+
+def se_block_tail_branches(cache: SeBlockTailCache) -> Array:
+    """Return as one row of integers which side of every kink forward was on.
+
+    They are the sides of the hidden units and of the gates (see gate_side), then of out.
+    """
+    sides = gate_side(cache.h, "relu"), gate_side(cache.s, cache.gate), gate_side(cache.out, "relu")
+    return np.concatenate([side.ravel() for side in sides])
+
+
+def _norm_cache(
+    cache: BatchNorm2dReluCache | BatchNorm2dAddReluCache | SeBlockTailCache,
+) -> BatchNorm2dCache:
+    return BatchNorm2dCache(
+        cache.x,
+        cache.gamma,
+        cache.beta,
+        cache.mean,
+        cache.rstd,
+        cache.running_mean,
+        cache.running_var,
+        cache.training,
+        cache.momentum,
+        cache.eps,
+    )
+
+
+def _squeeze_excite_cache(cache: SeBlockTailCache) -> SqueezeExciteCache:
+    """Return it with y computed as batch_norm2d_forward does, to the same bits."""
+    xhat = (cache.x - cache.mean[:, None, None]) * cache.rstd[:, None, None]
+    y = cache.gamma[:, None, None] * xhat + cache.beta[:, None, None]
+    w1, b1, w2, b2 = cache.w1, cache.b1, cache.w2, cache.b2
+    return SqueezeExciteCache(y, w1, b1, w2, b2, None, cache.z, cache.h, cache.s, "avg", cache.gate)

@@ -1,0 +1,144 @@
+"""The cache of kernels recovers from whatever happens to its files, and from many at once."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minise.ops.backends import on_compile
+from minise.ops.jit import compile as compiling
+
+pytestmark = pytest.mark.skipif(
+    "NUMBA_DISABLE_JIT" in os.environ, reason="where Numba is switched off nothing is compiled"
+)
+
+PROGRAM = """
+import numpy as np
+from minise.ops import jit
+from minise.ops.backends import on_compile
+
+told = []
+with on_compile(lambda name, so_far, of_all: told.append(name)):
+    out, _ = jit.relu_forward(np.arange(-3, 4, dtype=np.float32))
+assert out.tolist() == [0, 0, 0, 0, 1, 2, 3]
+print(len(told))
+"""
+
+
+def start(folder):
+    environment = {**os.environ, "MINISE_CACHE": str(folder)}
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM], env=environment, stdout=-1, stderr=-1, text=True
+    )
+
+
+def compiled(process):
+    """Return how many kernels a process had to compile."""
+    out, error = process.communicate(timeout=120)
+    assert process.returncode == 0, error
+    return int(out)
+
+
+def kernels_in(folder):
+    return [path for path in Path(folder).rglob("*") if path.is_file()]
+
+
+def test_a_second_process_finds_the_kernels(tmp_path):
+    assert compiled(start(tmp_path)) == 1
+    assert [path.name.rpartition("-")[0] for path in kernels_in(tmp_path)] == ["activation.gates"]
+    assert compiled(start(tmp_path)) == 0
+
+
+def test_many_first_starts_at_once(tmp_path):
+    found = [compiled(process) for process in [start(tmp_path) for _ in range(8)]]
+    assert max(found) == 1
+    assert len(kernels_in(tmp_path)) == 1
+    assert compiled(start(tmp_path)) == 0
+
+
+@pytest.mark.parametrize("kill_after", [1.0, 2.0])
+def test_a_killed_first_start(tmp_path, kill_after):
+    process = start(tmp_path)
+    try:
+        process.wait(timeout=kill_after)
+    except subprocess.TimeoutExpired:
+        process.kill()
+    process.communicate()
+    assert compiled(start(tmp_path)) in (0, 1)
+    assert compiled(start(tmp_path)) == 0
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    assert compiled(start(blocked)) == 1
+
+
+def damaged(content, rng):
+    """Return content cut short, lengthened, emptied, or with some bits turned."""
+    way = rng.integers(4)
+    if way == 0:
+        return content[: rng.integers(len(content))]
+    if way == 1:
+        return content + rng.bytes(int(rng.integers(1, 100)))
+    if way == 2:
+        return rng.bytes(int(rng.integers(0, 1000)))
+    changed = bytearray(content)
+    for place in rng.integers(len(content), size=rng.integers(1, 9)):
+        changed[place] ^= 1 << rng.integers(8)
+    return bytes(changed)
+
+
+def test_a_thousand_damages_are_seen(tmp_path):
+    """Of whole files, what is read is what was written; of damaged ones, nothing is."""
+    rng = np.random.default_rng(0)
+    path = tmp_path / "kernel"
+    compiling.write_checked(path, rng.bytes(5000))
+    whole = path.read_bytes()
+    assert compiling.read_checked(path) == whole.partition(b"\n")[2]
+    for _ in range(1000):
+        path.write_bytes(other := damaged(whole, rng))
+        assert other == whole or compiling.read_checked(path) is None
+
+
+@pytest.mark.slow
+def test_damaged_kernels_are_compiled_again(tmp_path):
+    rng = np.random.default_rng(1)
+    assert compiled(start(tmp_path)) == 1
+    (path,) = kernels_in(tmp_path)
+    whole = path.read_bytes()
+    for _ in range(20):
+        path.write_bytes(damaged(whole, rng))
+        assert compiled(start(tmp_path)) == 1
+        assert path.read_bytes() != b""
+    assert compiled(start(tmp_path)) == 0
+
+
+def test_a_whole_file_of_another_make_is_compiled_again(tmp_path):
+    assert compiled(start(tmp_path)) == 1
+    (path,) = kernels_in(tmp_path)
+    compiling.write_checked(path, b"no pickle at all")
+    assert compiled(start(tmp_path)) == 1
+    assert compiled(start(tmp_path)) == 0
+
+
+def test_the_folder_is_named_after_all_sources(monkeypatch):
+    before = compiling.folder()
+    compiling.folder.cache_clear()
+    monkeypatch.setattr(compiling.numba, "__version__", "0.0")
+    other = compiling.folder()
+    compiling.folder.cache_clear()
+    assert before != other
+    assert compiling.KERNELS
+
+
+def test_listeners_are_told_and_forgotten():
+    told = []
+    with on_compile(lambda *what: told.append(what)):
+        pass
+    compiling._compiled.append("nothing")
+    assert told == []
+    assert compiling._listeners == []
