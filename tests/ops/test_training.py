@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 
 from minise import models
-from tests.ops.cases import BACKENDS
+from minise.data import shapes10
+from minise.ops import jit, reference
+from minise.train import SGD
+from tests.ops.cases import BACKENDS, EPS
 
 # an SE-ResNet-8 in float64, four images of 8 x 8, plain SGD of rate 0.1
 LOSSES = [
@@ -37,3 +40,39 @@ def test_ten_losses(ops):
         losses.append(float(loss))
     # ten steps through twelve layers, whose sums have at most 64 * 9 terms
     np.testing.assert_allclose(losses, LOSSES, rtol=10 * 12 * 576 * np.finfo(float).eps)
+
+
+def curve(ops, moved=0):
+    """Return 50 losses of an SE-ResNet-8 on shapes10; moved draws one rounding of each weight."""
+    rng, rounding = np.random.default_rng(0), np.random.default_rng(moved)
+    net = models.build("se_resnet8", reduction=4, ops=ops, dtype=np.float64, rng=rng)
+    if moved:
+        for param in net.named_parameters().values():
+            param *= 1 + EPS * rounding.choice([-1, 1], param.shape)
+    data = shapes10("train", n=50 * 8, seed=0)
+    optimiser, losses = SGD(net, momentum=0.9, nesterov=True), []
+    for step in range(50):
+        these = slice(8 * step, 8 * step + 8)
+        x = data.images[these].astype(np.float64) / 127.5 - 1
+        loss, cache = ops.softmax_cross_entropy_forward(
+            net.forward(x, training=True), data.labels[these]
+        )
+        net.backward(ops.softmax_cross_entropy_backward(np.ones_like(loss), cache)[0])
+        optimiser.step(0.1)
+        losses.append(float(loss))
+    return np.array(losses)
+
+
+@pytest.mark.slow
+def test_fifty_losses_are_the_references():
+    """Training makes a rounding grow: by how much, runs that begin one rounding apart tell.
+
+    A back end rounds in every sum of every step, in layers of up to 64 * 9 terms, where those runs
+    were rounded once; rounding errors of both kinds grow alike.
+    """
+    expected = curve(reference)
+    spread = np.max([abs(curve(reference, moved) - expected) for moved in (1, 2, 3)], axis=0)
+    grown = np.maximum.accumulate(spread) + EPS
+    assert grown.max() < 1e-6  # else the bound would hold anything
+    apart = abs(curve(jit) - expected)
+    assert (apart <= 64 * 9 * grown).all()
