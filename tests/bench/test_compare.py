@@ -33,6 +33,7 @@ def test_settings_travel():
     assert from_dict(json.loads(json.dumps(to_dict(settings)))) == settings
 
 
+@pytest.mark.slow
 def test_a_real_run(comparison):
     (outcome,) = comparison.outcomes
     names = {"minise", *PEERS}
@@ -48,6 +49,7 @@ def test_a_real_run(comparison):
         assert outcome.memory[name]["mib"] > 0
 
 
+@pytest.mark.slow
 def test_its_json(comparison):
     content = json.loads(json.dumps(report.as_json(comparison)))
     assert {"date", "command", "machine", "versions", "settings", "works"} <= content.keys()
@@ -58,6 +60,7 @@ def test_its_json(comparison):
     assert work["verdict"]
 
 
+@pytest.mark.slow
 def test_ops_of_one_net(monkeypatch):
     monkeypatch.setattr("minise.bench.turns.PAUSE", 0.0)
     settings, comparison = run(what=("ops",), batch=1, against=("numpy-im2col",), rounds=1)

@@ -3,6 +3,7 @@
 import sys
 from types import ModuleType
 
+import numba
 import numpy as np
 import pytest
 
@@ -31,6 +32,27 @@ def test_gradients_as_a_dict_in_any_order():
     wrong = check(forward, lambda d, c: {**by_dict(d, c), "dbias": d}, inputs())
     assert not wrong.ok
     assert "backward returns dbias, expected keys of dx, dweight" in wrong.problem
+
+
+def test_functions_that_numba_compiled():
+    @numba.njit
+    def there(a, b):
+        return np.sin(a) * b, (a, b)
+
+    @numba.njit
+    def back(dout, cache):
+        a, b = cache
+        return dout * b * np.cos(a), dout * np.sin(a)
+
+    @numba.njit
+    def wrong(dout, cache):
+        a, b = cache
+        return dout * b * np.cos(a), dout * np.cos(a)
+
+    values = [inputs()[0], inputs()[0] + 1]
+    assert check(there, back, values).ok
+    report = check(there, wrong, values)
+    assert [one.name for one in report.failures] == ["b"]
 
 
 def test_without_a_cache():

@@ -1,5 +1,6 @@
 """The cache of kernels recovers from whatever happens to its files, and from many at once."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -8,8 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from minise.gradcheck.drawing import LAYOUTS
+from minise.ops import jit
 from minise.ops.backends import on_compile
 from minise.ops.jit import compile as compiling
+from tests.ops.cases import CASES, direction, draw
 
 pytestmark = pytest.mark.skipif(
     "NUMBA_DISABLE_JIT" in os.environ, reason="where Numba is switched off nothing is compiled"
@@ -142,3 +146,18 @@ def test_listeners_are_told_and_forgotten():
     compiling._compiled.append("nothing")
     assert told == []
     assert compiling._listeners == []
+
+
+def test_a_kernel_compiles_once_for_each_dtype():
+    """Whatever the strides and the write flags of what users pass."""
+    for op, cases in CASES.items():
+        for case in cases.values():
+            for dtype, layout in itertools.product((np.float32, np.float64), LAYOUTS.values()):
+                rng = np.random.default_rng(0)
+                inputs, keywords = draw(case, rng, dtype)
+                laid = [layout(array) for array in inputs]
+                out, cache = getattr(jit, f"{op}_forward")(*laid, **keywords)
+                getattr(jit, f"{op}_backward")(layout(direction(out, rng)), cache)
+    found = {kernel.__name__: len(kernel.signatures) for kernel in compiling.KERNELS}
+    assert found
+    assert all(count <= 2 for count in found.values()), found
