@@ -17,7 +17,7 @@ def host(array: Any) -> Any:
 
 def like(array: Array, model: Any) -> Any:
     """Return a NumPy array as one of the model's library."""
-    if isinstance(model, np.ndarray | np.generic):
+    if isinstance(model, np.ndarray | np.generic | float):
         return array
     return sys.modules[type(model).__module__.partition(".")[0]].asarray(array)
 

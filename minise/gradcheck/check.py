@@ -94,7 +94,8 @@ def check(
         minise's reference ops and nets that call them, else "directional".
     branches : callable, optional
         Maps the cache to integers that tell which side of every kink forward was on, such as
-        ``relu_branches``: then no difference is taken across a kink.
+        ``minise.ops.reference.relu_branches``: then no difference is taken across a kink. At a
+        kink itself only a complex step has a slope: that of the side which forward takes there.
     linear : str, or collection of str or int
         Names or places of arguments in which forward is linear: a step of one is then exact.
     names : sequence of str, optional

@@ -86,7 +86,8 @@ def _factor(case: Case) -> Iterator[Diagnosis]:
             yield Diagnosis(f"factor {name}", text)
         if size > 1 and abs(scale * size - 1) < CLOSE:
             text = f"it is {name} = {size} times too small: divided once too often, or a mean "
-            yield Diagnosis(f"factor 1/{name}", f"{text}instead of a sum")
+            square = ", or a square's 2 is missing" if size == 2 else ""
+            yield Diagnosis(f"factor 1/{name}", f"{text}instead of a sum{square}")
     yield Diagnosis("factor", f"it is {scale:.6g} times the right one: a constant factor is wrong")
 
 

@@ -154,7 +154,8 @@ class Pair:
             if one is None or other is None or host(one).shape != host(other).shape:
                 continue
             apart = float(np.max(abs(host(one) - host(other)), initial=0.0))
-            if apart > JUMP * float(np.max(abs(host(one)), initial=0.0)):
+            rounding = rounding_of(self.count, norm(self.douts) * self.size)
+            if apart > rounding + JUMP * float(np.max(abs(host(one)), initial=0.0)):
                 raise ValueError(
                     f"{who} gives other results for the same inputs, apart by {apart:.1e}: it "
                     "draws random numbers or keeps a state; pass what it draws as an input"

@@ -356,6 +356,11 @@ def test_a_forward_that_draws_is_no_function():
     assert "backward gives other results for the same inputs" in report.problem
 
 
+def test_a_loss_that_is_a_plain_float():
+    report = check(lambda x: (float((x * x).sum()), x), lambda d, x: (2 * d * x,), inputs()[:1])
+    assert report.ok
+
+
 def test_what_is_changed_in_place():
     def doubled_dout(dout, cache):
         dout *= 2
