@@ -33,6 +33,7 @@ import numpy as np
 
 from minise.ops import reference
 from minise.ops.checks import Array, Pair
+from minise.ops.reference.windows import windows_of
 
 
 class Rung(NamedTuple):
@@ -220,9 +221,8 @@ def _by_remainder(padded: Array, step: int) -> Array:
 
 
 def _empty(x: Array, weight: Array, stride: Pair, padding: Pair) -> Array:
-    sizes = zip(x.shape[2:], weight.shape[2:], stride, padding, strict=True)
-    outputs = [(size + 2 * pad - k) // step + 1 for size, k, step, pad in sizes]
-    return np.empty((len(x), len(weight), *outputs), x.dtype)
+    where = windows_of(x.shape[2:], weight.shape[2:], stride, padding)
+    return np.empty((len(x), len(weight), *where.outputs), x.dtype)
 
 
 @functools.cache

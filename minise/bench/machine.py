@@ -1,11 +1,10 @@
-"""What a measurement was made on: processor, memory, versions."""
+"""What a measurement was made on: processor, memory; and the packages that did it."""
 
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from minise.bench.threads import cores
+from minise.train.run_folder import cores
 
 PACKAGES = ("minise", "numpy", "numba", "llvmlite", "threadpoolctl", "torch")
 
@@ -18,17 +17,6 @@ def describe() -> dict[str, Any]:
         "memory_gb": memory_gb(_text("/proc/meminfo")),
         "system": platform.platform(),
     }
-
-
-def versions() -> dict[str, str]:
-    """Return the version of Python and of what does arithmetic."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
 
 
 def processor(cpuinfo: str) -> str | None:

@@ -16,6 +16,7 @@ from minise.bench.compare import BASE, Comparison, Outcome
 from minise.bench.figures import Choice, Spread, choose, ratios, spread, turn_medians
 from minise.bench.settings import Settings, to_dict
 from minise.bench.works import title
+from minise.train.run_folder import versions
 
 
 def figures(outcome: Outcome) -> tuple[Choice, dict[str, dict[str, Spread]]]:
@@ -104,7 +105,7 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
         "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": ["minise", *sys.argv[1:]],
         "machine": machine.describe(),
-        "versions": machine.versions(),
+        "versions": versions(machine.PACKAGES),
         "settings": to_dict(comparison.settings),
         "absent": comparison.absent,
         "start_seconds": comparison.starts,

@@ -1,20 +1,13 @@
 """How many threads a back end uses, and the libraries below it."""
 
-import os
 from typing import Any
 
 from minise.ops.backends import load_ops
 from minise.ops.checks import check_integer
+from minise.train.run_folder import cores
 
 # Read when a library is loaded, so they are set before a process starts.
 VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def default_threads() -> int:

@@ -9,6 +9,7 @@ import numpy as np
 
 from minise import models
 from minise.bench.settings import Settings
+from minise.ops.reference.windows import windows_of
 from minise.ops.wrap import Call, attach, record
 
 Work = dict[str, Any]
@@ -89,9 +90,9 @@ def arrays_of(work: Work, dtype: str) -> dict[str, np.ndarray]:
     N, C, H, W = (work[axis] for axis in "NCHW")
     shapes: dict[str, tuple[int, ...]] = {"x": (N, C, H, W), "dout": (N, C, H, W)}
     if work["op"] == "conv2d":
-        sizes = zip((H, W), work["kernel"], work["stride"], work["padding"], strict=True)
-        outputs = [(size + 2 * pad - k) // step + 1 for size, k, step, pad in sizes]
-        shapes |= {"weight": (work["K"], C, *work["kernel"]), "dout": (N, work["K"], *outputs)}
+        where = windows_of((H, W), work["kernel"], work["stride"], work["padding"])
+        weight, dout = (work["K"], C, *work["kernel"]), (N, work["K"], *where.outputs)
+        shapes |= {"weight": weight, "dout": dout}
     else:
         R = work.get("R", 0)
         gates = {"w1": (R, C), "b1": (R,), "w2": (C, R), "b2": (C,)}

@@ -122,26 +122,6 @@ def check(
     >>> print(check(forward, backward, [np.array([1.0, 2.0, 3.0])]).arguments[0].diagnosis.kind)
     factor
     """
-    with _blas().limit(limits=1, user_api="blas"):
-        return _check(forward, backward, inputs, rng, mode, branches, linear, names)
-
-
-@functools.cache
-def _blas() -> ThreadpoolController:
-    """Return the BLAS, for one thread: the products are small, and threads that wait cost more."""
-    return ThreadpoolController()
-
-
-def _check(
-    forward: Callable[..., Any],
-    backward: Callable[..., Any],
-    inputs: Sequence[Any],
-    rng: np.random.Generator | int | None,
-    mode: str,
-    branches: Callable[[Any], Any] | None,
-    linear: Collection[str | int],
-    names: Sequence[str] | None,
-) -> Report:
     started = time.perf_counter()
     check_choice("check", "mode", mode, MODES)
     names = _names(forward, inputs, names)
@@ -150,17 +130,27 @@ def _check(
         mode = "complex_step" if takes_complex(forward) else "directional"
     drawn = rng if isinstance(rng, np.random.Generator) else np.random.default_rng(rng or 0)
     rng = drawn.spawn(1)[0]  # else dout could be x
-    title = getattr(getattr(forward, "func", forward), "__name__", "forward")
     linear = [linear] if isinstance(linear, str) else linear
     places = {_place(one, names) for one in linear}
-    pair = Pair(forward, backward, inputs, names, mode, branches, places, rng)
-    try:
-        pair.run_backward()
-    except ValueError as error:
-        return Report(title, mode, (), time.perf_counter() - started, str(error))
-    found = [_one(pair, k, name, rng) for k, name in enumerate(names)]
-    explained = tuple(_explained(pair, one, names) for one in found)
-    return Report(title, mode, explained, time.perf_counter() - started)
+    found: tuple[ArgumentReport, ...] = ()
+    problem = ""
+    with _blas().limit(limits=1, user_api="blas"):
+        pair = Pair(forward, backward, inputs, names, mode, branches, places, rng)
+        try:
+            pair.run_backward()
+        except ValueError as error:
+            problem = str(error)
+        else:
+            found = tuple(_one(pair, k, name, rng) for k, name in enumerate(names))
+            found = tuple(_explained(pair, one, names) for one in found)
+    title = getattr(getattr(forward, "func", forward), "__name__", "forward")
+    return Report(title, mode, found, time.perf_counter() - started, problem)
+
+
+@functools.cache
+def _blas() -> ThreadpoolController:
+    """Return the BLAS, for one thread: the products are small, and threads that wait cost more."""
+    return ThreadpoolController()
 
 
 def _one(pair: Pair, k: int, name: str, rng: np.random.Generator) -> ArgumentReport:

@@ -5,6 +5,7 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -89,10 +90,10 @@ def _made(path: Path) -> RunFolder:
     return RunFolder(path)
 
 
-def versions() -> dict[str, str]:
-    """Return the version of Python and of every package that a run depends on."""
+def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
+    """Return the version of Python and of packages, by default those that a run depends on."""
     found = {"python": platform.python_version()}
-    for name in PACKAGES:
+    for name in packages:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -102,5 +103,11 @@ def versions() -> dict[str, str]:
 
 def machine() -> dict[str, Any]:
     """Return the system, the processor's kind and how many cores this process may use."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"system": platform.platform(), "processor": platform.machine(), "cores": cores}
+    return {"system": platform.platform(), "processor": platform.machine(), "cores": cores()}
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

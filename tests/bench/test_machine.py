@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from minise.bench import load, machine, memory, threads
+from minise.train.run_folder import versions
 
 LINUX = os.path.exists("/proc/self/status")
 needs_proc = pytest.mark.skipif(not LINUX, reason="there is no /proc")
@@ -16,7 +17,7 @@ def test_describe_and_versions():
     described = machine.describe()
     assert described["cores"] >= 1
     assert described["processor"]
-    assert machine.versions()["numpy"] == np.__version__
+    assert versions(machine.PACKAGES)["numpy"] == np.__version__
 
 
 def test_fields_that_are_not_there():

@@ -2,12 +2,11 @@
 
 import json
 import re
-import shlex
 from pathlib import Path
 
 import pytest
 
-from minise.cli import main
+from tests.cli.commands import call, example
 
 
 @pytest.fixture(autouse=True)
@@ -16,24 +15,6 @@ def _quick_in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr("minise.bench.climb.ENOUGH", 0.0)
     monkeypatch.setattr("minise.bench.roofline.SIDE", 64)
-
-
-def call(line, capsys):
-    """Return exit status, standard output and standard error of one command."""
-    try:
-        status = main(shlex.split(line))
-    except SystemExit as stopped:
-        status = stopped.code
-    shown = capsys.readouterr()
-    return status, shown.out, shown.err
-
-
-def example(verb, capsys):
-    """Return the example of a verb's help, from "minise" to the paragraph's end."""
-    status, out, _ = call(f"{verb} --help", capsys)
-    assert status == 0
-    text = re.search(r"Example:\s+minise\s+(.*?)(?:\n\s*\n|\n╭|$)", out, re.DOTALL)
-    return " ".join(text.group(1).split())
 
 
 def narrow(out):

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shlex
 import signal
 import subprocess
 import sys
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minise.cli import main
+from tests.cli.commands import call, example
 
 VERBS = ("quickstart", "data", "train", "eval", "summary", "check", "bench", "profile", "doctor")
 TINY = "train --data shapes10 --limit 96 --val 32 --model se_resnet8 --batch-size 32"
@@ -25,28 +24,6 @@ def _in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.delenv("MINISE_DATA", raising=False)
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setattr("minise.train.setup.SHAPES10_TEST", 40)
-
-
-def call(line, capsys):
-    """Return exit status, standard output and standard error of one command."""
-    try:
-        status = main(shlex.split(line))
-    except SystemExit as stopped:
-        status = stopped.code
-    shown = capsys.readouterr()
-    return status, shown.out, shown.err
-
-
-def helped(verb, capsys):
-    status, out, _ = call(f"{verb} --help", capsys)
-    assert status == 0
-    return out
-
-
-def example(verb, capsys):
-    """Return the example of a verb's help, from "minise" to the paragraph's end."""
-    text = re.search(r"Example:\s+minise\s+(.*?)(?:\n\s*\n|\n╭|$)", helped(verb, capsys), re.DOTALL)
-    return " ".join(text.group(1).split())
 
 
 @pytest.mark.parametrize("verb", VERBS)

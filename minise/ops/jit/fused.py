@@ -27,7 +27,12 @@ from minise.ops.jit.norm import (
     normalised,
     sums_backward,
 )
-from minise.ops.jit.squeeze_excite import excite, excite_backward, weight_gradient
+from minise.ops.jit.squeeze_excite import (
+    excite,
+    excite_backward,
+    frozen_weights,
+    weight_gradient,
+)
 from minise.ops.reference.fused import (
     SHAPES,
     BatchNorm2dAddReluCache,
@@ -182,9 +187,7 @@ def _gates(
     z: Array, w1: Array, b1: Array | None, w2: Array, b2: Array | None, gate: str
 ) -> tuple[Array, Array]:
     """Return hidden units (N, R) and gates (N, C) of z (N, C)."""
-    bias1 = np.zeros(len(w1), z.dtype) if b1 is None else b1
-    bias2 = np.zeros(len(w2), z.dtype) if b2 is None else b2
-    weights = (frozen(array) for array in (w1, bias1, w2, bias2))
+    weights = frozen_weights(w1, b1, w2, b2)
     h, s = np.empty((len(z), 1, len(w1)), z.dtype), np.empty((len(z), 1, len(w2)), z.dtype)
     _excite(frozen(z)[:, None], *weights, GATES.index(gate), h, s)
     return h[:, 0], s[:, 0]

@@ -42,9 +42,7 @@ def squeeze_excite_forward(
     check_choice("squeeze_excite", "gate", gate, GATES)
     N, C, H, W, R = (size[axis] for axis in "NCHWR")
     P, Q = (H, W) if squeeze == "none" else (1, 1)
-    bias1 = np.zeros(R, x.dtype) if b1 is None else b1
-    bias2 = np.zeros(C, x.dtype) if b2 is None else b2
-    weights = frozen(w1), frozen(bias1), frozen(w2), frozen(bias2)
+    weights = frozen_weights(w1, b1, w2, b2)
     pixel = np.empty((N, C), np.intp)
     pooled = np.empty((N, 1, C), x.dtype)
     hidden = np.empty((N, P * Q, R), x.dtype)
@@ -76,6 +74,13 @@ def squeeze_excite_backward(dout: Array, cache: SqueezeExciteCache) -> tuple[Arr
     db1 = None if cache.b1 is None else sum1
     db2 = None if cache.b2 is None else sum2
     return images_of(dx, H, W), dw1, db1, dw2, db2
+
+
+def frozen_weights(w1: Array, b1: Array | None, w2: Array, b2: Array | None) -> tuple[Array, ...]:
+    """Return both dense layers as kernels take them, with zeros for a bias that is None."""
+    bias1 = np.zeros(len(w1), w1.dtype) if b1 is None else b1
+    bias2 = np.zeros(len(w2), w2.dtype) if b2 is None else b2
+    return frozen(w1), frozen(bias1), frozen(w2), frozen(bias2)
 
 
 def _codes(squeeze: str, gate: str) -> tuple[int, int]:
