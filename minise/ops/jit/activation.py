@@ -5,12 +5,12 @@ The formulas are in minise/ops/reference/activation.py and gates.py.
 
 import math
 
-import numpy as np
 from numba import prange
 
 from minise.ops.checks import Array, check_arrays, check_gradient
 from minise.ops.jit.compile import kernel, part
 from minise.ops.jit.layout import flat, unflat
+from minise.ops.jit.memory import empty_like
 from minise.ops.reference.activation import (
     SHAPES,
     HardSigmoidCache,
@@ -70,7 +70,7 @@ def hard_sigmoid_backward(dout: Array, cache: HardSigmoidCache) -> tuple[Array]:
 def _forward(op: str, x: Array) -> Array:
     check_arrays(op, SHAPES[op], x)
     numbers = flat(x)
-    out = np.empty_like(numbers)
+    out = empty_like(numbers)
     _gates(numbers, GATES.index(op), out)
     return unflat(out, x)
 
@@ -78,7 +78,7 @@ def _forward(op: str, x: Array) -> Array:
 def _backward(op: str, dout: Array, out: Array) -> tuple[Array]:
     check_gradient(op, dout, out)
     numbers = flat(out)
-    dx = np.empty_like(numbers)
+    dx = empty_like(numbers)
     _gates_backward(flat(dout, like=out), numbers, GATES.index(op), dx)
     return (unflat(dx, out),)
 

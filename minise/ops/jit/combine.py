@@ -16,6 +16,7 @@ from minise.ops.checks import (
 )
 from minise.ops.jit.compile import kernel
 from minise.ops.jit.layout import flat, frozen, images_of, rows_of, unflat
+from minise.ops.jit.memory import empty, empty_like
 from minise.ops.reference.combine import (
     SHAPES,
     AddCache,
@@ -32,7 +33,7 @@ def add_forward(a: Array, b: Array) -> tuple[Array, AddCache]:
     """See minise.ops.reference.add_forward."""
     check_arrays("add", SHAPES["add"], a, b)
     numbers = flat(a)
-    out = np.empty_like(numbers)
+    out = empty_like(numbers)
     _add(numbers, flat(b, like=a), out)
     return unflat(out, a), AddCache(a, b)
 
@@ -41,7 +42,7 @@ def concat_forward(*xs: Array) -> tuple[Array, ConcatCache]:
     """See minise.ops.reference.concat_forward; out is channels-last in memory."""
     check_arrays("concat", SHAPES["concat"], *xs)
     N, _, H, W = xs[0].shape
-    out = np.empty((N, H * W, sum(x.shape[1] for x in xs)), xs[0].dtype)
+    out = empty((N, H * W, sum(x.shape[1] for x in xs)), xs[0].dtype)
     first = 0
     for x in xs:
         _put(rows_of(x), first, out)
@@ -53,7 +54,7 @@ def channel_scale_forward(x: Array, s: Array) -> tuple[Array, ChannelScaleCache]
     """See minise.ops.reference.channel_scale_forward; out is channels-last in memory."""
     check_arrays("channel_scale", SHAPES["channel_scale"], x, s)
     rows = rows_of(x)
-    out = np.empty_like(rows)
+    out = empty_like(rows)
     _scale(rows, frozen(s), out)
     return images_of(out, *x.shape[2:]), ChannelScaleCache(x, s)
 
@@ -62,7 +63,7 @@ def channel_scale_backward(dout: Array, cache: ChannelScaleCache) -> tuple[Array
     """See minise.ops.reference.channel_scale_backward; dx is channels-last in memory."""
     check_gradient("channel_scale", dout, cache.x)
     rows = rows_of(cache.x)
-    dx, ds = np.empty_like(rows), np.empty_like(cache.s, order="C")
+    dx, ds = empty_like(rows), np.empty_like(cache.s, order="C")
     _scale_backward(rows_of(dout), rows, frozen(cache.s), dx, ds)
     return images_of(dx, *dout.shape[2:]), ds
 
@@ -96,14 +97,14 @@ def dropout_backward(dout: Array, cache: DropoutCache) -> tuple[Array, None]:
 
 def _shuffled(x: Array, groups: int) -> Array:
     rows = rows_of(x)
-    out = np.empty_like(rows)
+    out = empty_like(rows)
     _shuffle(rows, groups, out)
     return images_of(out, *x.shape[2:])
 
 
 def _dropped(x: Array, mask: Array, p: float) -> Array:
     numbers = flat(x)
-    out = np.empty_like(numbers)
+    out = empty_like(numbers)
     _drop(numbers, flat(mask, like=x), x.dtype.type(1 - p), out)
     return unflat(out, x)
 

@@ -46,7 +46,9 @@ from minise.ops.checks import (
 )
 from minise.ops.jit.compile import kernel, part
 from minise.ops.jit.layout import frozen, pixels_of
-from minise.ops.jit.simd import ROWS, copy, lanes_of, tile, zero
+from minise.ops.jit.memory import empty
+from minise.ops.jit.simd import lanes_of
+from minise.ops.jit.tile import ROWS, copy, tile, zero
 from minise.ops.reference.conv import SHAPES, Conv2dCache
 from minise.ops.reference.windows import windows_of
 
@@ -96,7 +98,7 @@ def conv2d_forward(
     check_window("conv2d", x.shape[2:], padding, (span[0], span[1]))
     cache = Conv2dCache(x, weight, bias, stride, padding, dilation, groups)
     view = _windows(cache)
-    out = np.empty((len(x), *view.grid, len(weight)), x.dtype)
+    out = empty((len(x), *view.grid, len(weight)), x.dtype)
     filters = _cut(weight, groups).transpose(0, 3, 2, 1)  # (groups, taps, C, K)
     _correlate(pixels_of(x), view, filters, bias, out)
     return out.transpose(0, 3, 1, 2), cache
@@ -110,7 +112,7 @@ def conv2d_backward(dout: Array, cache: Conv2dCache) -> tuple[Array | None, ...]
     dpixels = pixels_of(dout)
     dbias = None if bias is None else _sum_of_pixels(dpixels)
     filters = _cut(weight, groups).transpose(0, 3, 1, 2)  # (groups, taps, K, C)
-    dx = np.empty((len(x), *x.shape[2:], x.shape[1]), x.dtype)
+    dx = empty((len(x), *x.shape[2:], x.shape[1]), x.dtype)
     for source, kept in _sources(cache):
         _correlate(dpixels, source, filters[:, kept], None, dx)
     dfilters = _weight_gradient(pixels_of(x), dpixels, view, groups)

@@ -29,6 +29,7 @@ from numba import prange
 from minise.ops.checks import Array, check_arrays, check_batch_norm, check_gradient
 from minise.ops.jit.compile import kernel
 from minise.ops.jit.layout import frozen, images_of, rows_of, side_by_side
+from minise.ops.jit.memory import empty_like
 from minise.ops.reference.norm import SHAPES, BatchNorm2dCache
 
 BLOCKS = 16  # at least, where there are few images
@@ -118,7 +119,7 @@ def normalised(
     N, C, H, W = x.shape
     rows = _wide(rows_of(x))
     added = NOTHING[x.dtype] if shortcut is None else _wide(rows_of(shortcut))
-    out = np.empty_like(rows)
+    out = empty_like(rows)
     g = rows.shape[2] // C
     coefficients = (_tiled(np.broadcast_to(a, (N, C)), g, x.dtype) for a in (mean, scale, shift))
     _normalise(rows, *coefficients, added, relu, out)
@@ -176,8 +177,8 @@ def input_gradient(
     wide = rows.shape[2] // C
     both = (_tiled(np.broadcast_to(a, (N, C)), wide, x.dtype) for a in (scale, shift))
     one = (_tiled(a[None], wide, x.dtype)[0] for a in (mean, slope))
-    dx = np.empty_like(rows)
-    kept = np.empty_like(rows if with_g else NOTHING[x.dtype])
+    dx = empty_like(rows)
+    kept = empty_like(rows if with_g else NOTHING[x.dtype])
     _input_gradient(douts, outs, rows, *both, *one, dx, kept)
     g = images_of(kept.reshape(N, H * W, C), H, W) if with_g else None
     return images_of(dx.reshape(N, H * W, C), H, W), g

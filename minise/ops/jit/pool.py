@@ -13,6 +13,7 @@ from numba import prange
 from minise.ops.checks import Array, Pair, check_arrays, check_flag, check_gradient
 from minise.ops.jit.compile import kernel, part
 from minise.ops.jit.layout import frozen, pixels_of, rows_of
+from minise.ops.jit.memory import empty
 from minise.ops.reference.pool import (
     SHAPES,
     AvgPool2dCache,
@@ -40,8 +41,8 @@ def max_pool2d_forward(
     stride = kernel if stride is None else stride
     check_pool("max_pool2d", x, kernel, stride, padding, ceil_mode)
     where = windows_of(x.shape[2:], kernel, stride, padding, ceil_mode=ceil_mode)
-    out = np.empty((len(x), *where.outputs, x.shape[1]), x.dtype)
-    argmax = np.empty(out.shape, np.intp)
+    out = empty((len(x), *where.outputs, x.shape[1]), x.dtype)
+    argmax = empty(out.shape, np.intp)
     _maxima(pixels_of(x), kernel, stride, padding, out, argmax)
     images, places = out.transpose(0, 3, 1, 2), argmax.transpose(0, 3, 1, 2)
     return images, MaxPool2dCache(x, places, kernel, stride, padding, ceil_mode)
@@ -69,7 +70,7 @@ def avg_pool2d_forward(
     check_flag("avg_pool2d", "count_include_pad", count_include_pad)
     cache = AvgPool2dCache(x, kernel, stride, padding, ceil_mode, count_include_pad)
     where, divisor = _windows(cache)
-    out = np.empty((len(x), *where.outputs, x.shape[1]), x.dtype)
+    out = empty((len(x), *where.outputs, x.shape[1]), x.dtype)
     _means(pixels_of(x), kernel, stride, padding, divisor, out)
     return out.transpose(0, 3, 1, 2), cache
 

@@ -1,22 +1,29 @@
-"""One vector micro-kernel under every convolution: a small tile of a matrix product.
+"""A small vector library: what a processor does with 4, 8 or 16 numbers at a time, by name.
 
-A processor multiplies and adds whole vectors: 16 numbers of float32 at once where it has 512-bit
-registers. It is fast only if the sums stay in registers while the products stream past, and a
-compiler that is given plain loops finds that arrangement by luck. So it is written out:
+A register holds a row of numbers, its lanes, and one instruction works on all of them. A compiler
+that is given plain loops finds such code by luck; here a kernel says what it wants. It is written
+as if vectors were numbers:
 
-    for r < ROWS, lane < LANES:   c[r, lane] += sum over s of a[r, s] * b[s, lane]
+    a = load(x, at)                       LANES neighbours of a flat array
+    b = load(x, at + row)
+    store(fma(2.0, a, b) - b, out, to)    2 * a + b, rounded once
 
-ROWS vectors of sums stay in as many registers. Each step loads one vector of b, and for each row
-one number of a, which the multiply-add itself spreads over all lanes. That is one load for each
-multiply-add, which is what these processors sustain.
+`fma`, `+`, `-` and `*` take vectors, and beside one of them numbers, which fill all lanes. Whatever
+is not changed by the lanes' order is done for all of them; nothing here adds lanes up, so a sum
+over pixels keeps one sum a channel, in the order in which the pixels come, and its bits do not
+depend on the width.
 
-The steps s go through `runs` of `count` neighbours: a kernel's row of an image, say, and then the
-next one. a, b and c are flat arrays, each with the place of its first number, and distances in
-numbers; a row of c and a step of b are LANES neighbours in memory.
+A vector lives in a register and cannot be indexed or returned to Python. Where Numba is switched
+off the same kernels run as Python: then a vector is a NumPy array of LANES numbers, which every
+operation here takes as it is.
 
-`tile_loops` is the same in plain loops, and runs where Numba is switched off.
+The width is that of the processor that Numba compiles for: 64 bytes with AVX-512, 32 with AVX,
+16 elsewhere (SSE, NEON). NUMBA_CPU_NAME and NUMBA_CPU_FEATURES name another one.
 """
 
+import operator
+import platform
+from collections.abc import Callable
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -24,13 +31,25 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.extending import intrinsic
+from numba.core.datamodel import models
+from numba.extending import intrinsic, overload, register_model
 
-FEATURES = llvm.get_host_cpu_features()
-WIDE = bool(FEATURES.get("avx512f"))  # 32 registers of 64 bytes; else 16 of 32 bytes
-BYTES = 64 if WIDE else 32
-ROWS = 16 if WIDE else 8  # half of the registers hold sums
-UNROLL = 4  # steps of one turn of the loop
+
+def _features() -> set[str]:
+    """Return the names of what the processor can do that Numba compiles for."""
+    if numba.config.CPU_FEATURES is not None:
+        named = str(numba.config.CPU_FEATURES).split(",")
+        return {name[1:] for name in named if name.startswith("+")}
+    if numba.config.CPU_NAME not in (None, "host"):
+        return set()  # Numba then assumes none either
+    return {name for name, there in llvm.get_host_cpu_features().items() if there}
+
+
+FEATURES = _features()
+ARM = platform.machine().lower() in ("arm64", "aarch64")
+BYTES = 64 if "avx512f" in FEATURES else 32 if "avx" in FEATURES else 16
+REGISTERS = 32 if BYTES == 64 or ARM else 16
+FUSED = ARM or "fma" in FEATURES  # whether a product and a sum are one instruction
 INDEX = ir.IntType(64)
 
 
@@ -39,158 +58,143 @@ def lanes_of(dtype: np.dtype[Any]) -> int:
     return BYTES // dtype.itemsize
 
 
-def tile_loops(a, a0, a_row, a_step, runs, count, b, b0, b_step, c, c0, c_row):
-    """Add a tile of a matrix product to c: the specification of `tile`."""
-    for r in range(ROWS):
-        for lane in range(BYTES // c.itemsize):
-            total = c[c0 + r * c_row + lane]
-            for i in range(len(runs)):
-                for s in range(count):
-                    number = a[a0 + runs[i] + r * a_row + s * a_step]
-                    total += number * b[b0 + (i * count + s) * b_step + lane]
-            c[c0 + r * c_row + lane] = total
+class Vector(types.Type):
+    """Numba's type of a register full of numbers."""
+
+    def __init__(self, dtype: Any) -> None:
+        self.dtype, self.lanes = dtype, BYTES * 8 // dtype.bitwidth
+        super().__init__(name=f"Vector({dtype}, {self.lanes})")
 
 
-class _Emitter:
-    """Writes vector instructions; addresses are pointers to one number."""
-
-    def __init__(self, builder, number):
-        self.builder, self.number = builder, number
-        bits = 32 if isinstance(number, ir.FloatType) else 64
-        self.size, lanes = bits // 8, BYTES * 8 // bits
-        self.vector = ir.VectorType(number, lanes)
-        self.same = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
-        name = f"llvm.fma.v{lanes}f{bits}"
-        function = ir.FunctionType(self.vector, [self.vector] * 3)
-        self.fma_function = cgutils.get_or_insert_function(builder.module, function, name)
-
-    def at(self, pointer, *terms):
-        """Return the address of a number, some numbers further."""
-        for term in terms:
-            pointer = self.builder.gep(pointer, [term])
-        return pointer
-
-    def times(self, index, by):
-        return self.builder.mul(index, ir.Constant(INDEX, by))
-
-    def load(self, pointer):
-        """Load a vector; it may lie anywhere."""
-        place = self.builder.bitcast(pointer, self.vector.as_pointer())
-        return self.builder.load(place, align=self.size)
-
-    def store(self, value, pointer):
-        place = self.builder.bitcast(pointer, self.vector.as_pointer())
-        self.builder.store(value, place, align=self.size)
-
-    def spread(self, pointer):
-        """Load one number into all lanes."""
-        number = self.builder.load(pointer, align=self.size)
-        nothing = ir.Constant(self.vector, ir.Undefined)
-        first = self.builder.insert_element(nothing, number, ir.Constant(ir.IntType(32), 0))
-        return self.builder.shuffle_vector(first, nothing, self.same)
-
-    def fma(self, a, b, c):
-        return self.builder.call(self.fma_function, [a, b, c])
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, manager: Any, kind: Vector) -> None:
+        number = ir.FloatType() if kind.dtype.bitwidth == 32 else ir.DoubleType()
+        super().__init__(manager, kind, ir.VectorType(number, kind.lanes))
 
 
-def _emit_tile(emit, a, a_row, a_step, runs, how_many, count, b, b_step, c, c_row):
-    """Write the tile's instructions: sums into registers, run after run, sums back."""
-    builder = emit.builder
-    rows = [emit.times(a_row, r) for r in range(ROWS)]
-    outs = [emit.at(c, emit.times(c_row, r)) for r in range(ROWS)]
-    sums = [cgutils.alloca_once_value(builder, emit.load(out)) for out in outs]
+def place(context, builder, kind, array, at):
+    """Return the address of a number of an array."""
+    return builder.gep(context.make_array(kind)(context, builder, array).data, [at])
 
-    def steps(a, b, first, how_many):
-        """Add some steps that begin at a place; the sums are registers in between."""
-        held = [builder.load(one) for one in sums]
-        for u in range(how_many):
-            s = builder.add(first, ir.Constant(INDEX, u))
-            vector = emit.load(emit.at(b, builder.mul(s, b_step)))
-            column = emit.at(a, builder.mul(s, a_step))
-            for r in range(ROWS):
-                held[r] = emit.fma(emit.spread(emit.at(column, rows[r])), vector, held[r])
-        for one, value in zip(sums, held, strict=True):
-            builder.store(value, one)
 
-    turns = builder.udiv(count, ir.Constant(INDEX, UNROLL))
-    done = emit.times(turns, UNROLL)
-    with cgutils.for_range(builder, how_many, intp=INDEX) as run:
-        here = emit.at(a, builder.load(emit.at(runs, run.index)))
-        beside = emit.at(b, builder.mul(builder.mul(run.index, count), b_step))
-        with cgutils.for_range(builder, turns, intp=INDEX) as turn:
-            steps(here, beside, emit.times(turn.index, UNROLL), UNROLL)
-        with cgutils.for_range(builder, builder.sub(count, done), intp=INDEX) as rest:
-            steps(here, beside, builder.add(done, rest.index), 1)
-    for one, out in zip(sums, outs, strict=True):
-        emit.store(builder.load(one), out)
+def spread(builder, number, vector):
+    """Return a vector of an LLVM type with a number in all lanes."""
+    nothing, lane = ir.Constant(vector, ir.Undefined), ir.IntType(32)
+    first = builder.insert_element(nothing, number, ir.Constant(lane, 0))
+    same = ir.Constant(ir.VectorType(lane, vector.count), [0] * vector.count)
+    return builder.shuffle_vector(first, nothing, same)
+
+
+def multiply_add(builder, a, b, c):
+    """Return a * b + c of LLVM vectors."""
+    if not FUSED:
+        return builder.fadd(builder.fmul(a, b), c)
+    vector = a.type
+    bits = 32 if isinstance(vector.element, ir.FloatType) else 64
+    name = f"llvm.fma.v{vector.count}f{bits}"
+    kind = ir.FunctionType(vector, [vector] * 3)
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [a, b, c])
 
 
 @intrinsic
-def tile_vectors(typingctx, a, a0, a_row, a_step, runs, count, b, b0, b_step, c, c0, c_row):
-    """Add a tile of a matrix product to c: as tile_loops, in vector instructions."""
-    place = types.intp
-    sig = types.void(a, place, place, place, runs, place, b, place, place, c, place, place)
+def _load(typingctx, array, at):
+    vector = Vector(array.dtype)
 
     def codegen(context, builder, signature, args):
-        emit = _Emitter(builder, context.get_data_type(signature.args[0].dtype))
+        begin = place(context, builder, signature.args[0], *args)
+        kind = context.get_data_type(vector).as_pointer()
+        return builder.load(builder.bitcast(begin, kind), align=array.dtype.bitwidth // 8)
 
-        def array(i):
-            return context.make_array(signature.args[i])(context, builder, args[i])
-
-        _, a0, a_row, a_step, _, count, _, b0, b_step, _, c0, c_row = args
-        a, b, c = (emit.at(array(i).data, first) for i, first in ((0, a0), (6, b0), (9, c0)))
-        how_many = builder.extract_value(array(4).shape, 0)
-        _emit_tile(emit, a, a_row, a_step, array(4).data, how_many, count, b, b_step, c, c_row)
-        return context.get_dummy_value()
-
-    return sig, codegen
-
-
-def copy_loops(source, at, target, to, count):
-    """Copy neighbours: the specification of `copy`."""
-    for i in range(count):
-        target[to + i] = source[at + i]
-
-
-def zero_loops(target, to, count):
-    """Set neighbours to 0: the specification of `zero`."""
-    for i in range(count):
-        target[to + i] = 0
+    return vector(array, types.intp), codegen
 
 
 @intrinsic
-def copy_bytes(typingctx, source, at, target, to, count):
-    """Copy neighbours in one piece; a loop would ask at each number whether its place is < 0."""
-    place = types.intp
-    sig = types.void(source, place, target, place, place)
-
+def _store(typingctx, vector, array, at):
     def codegen(context, builder, signature, args):
-        source, target = (context.make_array(signature.args[i]) for i in (0, 2))
-        begin = builder.gep(source(context, builder, args[0]).data, [args[1]])
-        end = builder.gep(target(context, builder, args[2]).data, [args[3]])
-        size = context.get_abi_sizeof(context.get_data_type(signature.args[0].dtype))
-        cgutils.raw_memcpy(builder, end, begin, args[4], size)
+        begin = place(context, builder, signature.args[1], *args[1:])
+        kind = args[0].type.as_pointer()
+        builder.store(args[0], builder.bitcast(begin, kind), align=array.dtype.bitwidth // 8)
         return context.get_dummy_value()
 
-    return sig, codegen
+    return types.void(vector, array, types.intp), codegen
 
 
-@intrinsic
-def zero_bytes(typingctx, target, to, count):
-    """Set neighbours to 0 in one piece."""
-    sig = types.void(target, types.intp, types.intp)
+def _operation(emit: Callable[..., Any], count: int) -> Any:
+    """Return an intrinsic of so many vectors or numbers, at least one of them a vector."""
 
-    def codegen(context, builder, signature, args):
-        kind = signature.args[0]
-        begin = builder.gep(context.make_array(kind)(context, builder, args[0]).data, [args[1]])
-        size = context.get_abi_sizeof(context.get_data_type(kind.dtype))
-        cgutils.memset(builder, begin, builder.mul(args[2], ir.Constant(INDEX, size)), 0)
-        return context.get_dummy_value()
+    def typed(arguments):
+        vector = next(kind for kind in arguments if isinstance(kind, Vector))
 
-    return sig, codegen
+        def codegen(context, builder, signature, args):
+            wide = context.get_data_type(vector)
+
+            def as_vector(kind, value):
+                if isinstance(kind, Vector):
+                    return value
+                return spread(builder, context.cast(builder, value, kind, vector.dtype), wide)
+
+            return emit(builder, *map(as_vector, signature.args, args))
+
+        return vector(*arguments), codegen
+
+    if count == 2:
+        return intrinsic(lambda typingctx, a, b: typed((a, b)))
+    return intrinsic(lambda typingctx, a, b, c: typed((a, b, c)))
 
 
-AS_LOOPS = numba.config.DISABLE_JIT
-tile = tile_loops if AS_LOOPS else tile_vectors
-copy = copy_loops if AS_LOOPS else copy_bytes
-zero = zero_loops if AS_LOOPS else zero_bytes
+def _nonpositive(builder, test, value, other):
+    """Return other where test <= 0, else value, also where test is NaN."""
+    zero = ir.Constant(test.type, [0.0] * test.type.count)
+    return builder.select(builder.fcmp_ordered("<=", test, zero), other, value)
+
+
+def _cut(builder, value, test):
+    zero = ir.Constant(value.type, [0.0] * value.type.count)
+    return _nonpositive(builder, test, value, zero)
+
+
+_fma, _kept = _operation(multiply_add, 3), _operation(_cut, 2)
+
+
+def _overload(operation: Any, emit: str) -> None:
+    """Let an operator of Python take vectors."""
+    vectors = _operation(lambda builder, a, b: getattr(builder, emit)(a, b), 2)
+
+    @overload(operation)
+    def choose(a, b):
+        if isinstance(a, Vector) or isinstance(b, Vector):
+            return lambda a, b: vectors(a, b)
+        return None
+
+
+_overload(operator.add, "fadd")
+_overload(operator.sub, "fsub")
+_overload(operator.mul, "fmul")
+
+
+def load_lanes(array, at):
+    """Return a copy of a vector's lanes: the specification of `load`."""
+    return array[at : at + lanes_of(array.dtype)].copy()
+
+
+def store_lanes(vector, array, at):
+    """Write a vector's lanes: the specification of `store`."""
+    array[at : at + lanes_of(array.dtype)] = vector
+
+
+def fma_lanes(a, b, c):
+    """Return a * b + c: the specification of `fma`, but for the rounding of the product."""
+    return a * b + c
+
+
+def kept_lanes(value, test):
+    """Return value, and 0 where test <= 0, so that NaN stays: the specification of `kept`."""
+    return np.where(test <= 0, np.zeros_like(value), value)
+
+
+AS_LOOPS = bool(numba.config.DISABLE_JIT)
+load = load_lanes if AS_LOOPS else _load
+store = store_lanes if AS_LOOPS else _store
+fma = fma_lanes if AS_LOOPS else _fma
+kept = kept_lanes if AS_LOOPS else _kept

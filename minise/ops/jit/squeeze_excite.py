@@ -18,6 +18,7 @@ from minise.ops.checks import Array, check_arrays, check_choice, check_gradient
 from minise.ops.jit.activation import gate_backward, gate_forward
 from minise.ops.jit.compile import kernel, part
 from minise.ops.jit.layout import frozen, images_of, rows_of
+from minise.ops.jit.memory import empty, empty_like
 from minise.ops.reference.gates import GATES
 from minise.ops.reference.squeeze_excite import SHAPES, SqueezeExciteCache
 from minise.ops.reference.squeezes import SQUEEZES
@@ -47,7 +48,7 @@ def squeeze_excite_forward(
     pooled = np.empty((N, 1, C), x.dtype)
     hidden = np.empty((N, P * Q, R), x.dtype)
     gates = np.empty((N, P * Q, C), x.dtype)
-    rows = np.empty((N, H * W, C), x.dtype)
+    rows = empty((N, H * W, C), x.dtype)
     _forward(rows_of(x), *weights, *_codes(squeeze, gate), pixel, pooled, hidden, gates, rows)
     argmax = pixel.reshape(N, C, 1, 1) if squeeze == "max" else None
     z = x if squeeze == "none" else images_of(pooled, 1, 1)
@@ -67,7 +68,7 @@ def squeeze_excite_backward(dout: Array, cache: SqueezeExciteCache) -> tuple[Arr
     codes = _codes(cache.squeeze, cache.gate)
     dv = np.empty_like(s)
     du = np.empty_like(h)
-    dx = np.empty_like(x)
+    dx = empty_like(x)
     _backward(rows_of(dout), x, *weights, *codes, frozen(pixel), h, s, dv, du, dx)
     dw1, sum1 = weight_gradient(frozen(du), z)
     dw2, sum2 = weight_gradient(frozen(dv), h)

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minise.ops.jit.simd import BYTES, ROWS, copy, copy_loops, lanes_of, tile, tile_loops, zero
+from minise.ops.jit.simd import BYTES, lanes_of
+from minise.ops.jit.tile import ROWS, copy, copy_loops, tile, tile_loops, zero
 from tests.ops.cases import SEEDS, few
 
 over_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
