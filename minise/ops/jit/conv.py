@@ -3,7 +3,7 @@
 The formulas are in minise/ops/reference/conv.py; this file changes only the order of the work.
 
 A block of rows of an image, padded with zeros, lies in cache as one long row of pixels of C numbers
-each (`_pack`). From an output pixel to the next one, everything that its window sees moves on by
+each (packing.py). From an output pixel to the next one, everything that its window sees moves on by
 one pixel; and so it does at the end of a row, if the few places between the last window of a row
 and the first of the next are computed too and thrown away. So all windows see, relative to their
 own place, the same `runs` of numbers, and a convolution is a matrix product without a copy
@@ -44,11 +44,14 @@ from minise.ops.checks import (
     check_pair,
     check_window,
 )
+from minise.ops.jit import winograd
+from minise.ops.jit.algorithm import algorithm_of
 from minise.ops.jit.compile import kernel, part
 from minise.ops.jit.layout import frozen, pixels_of
 from minise.ops.jit.memory import empty
+from minise.ops.jit.packing import copy_pixels, pack, room_of
 from minise.ops.jit.simd import lanes_of
-from minise.ops.jit.tile import ROWS, copy, tile, zero
+from minise.ops.jit.tile import ROWS, tile, zero
 from minise.ops.reference.conv import SHAPES, Conv2dCache
 from minise.ops.reference.windows import windows_of
 
@@ -99,6 +102,9 @@ def conv2d_forward(
     cache = Conv2dCache(x, weight, bias, stride, padding, dilation, groups)
     view = _windows(cache)
     out = empty((len(x), *view.grid, len(weight)), x.dtype)
+    if algorithm_of(weight, stride, padding, dilation, groups) == "winograd":
+        winograd.correlate(pixels_of(x), weight, bias, padding, turned=False, out=out)
+        return out.transpose(0, 3, 1, 2), cache
     filters = _cut(weight, groups).transpose(0, 3, 2, 1)  # (groups, taps, C, K)
     _correlate(pixels_of(x), view, filters, bias, out)
     return out.transpose(0, 3, 1, 2), cache
@@ -106,13 +112,18 @@ def conv2d_forward(
 
 def conv2d_backward(dout: Array, cache: Conv2dCache) -> tuple[Array | None, ...]:
     """See minise.ops.reference.conv2d_backward; dx is channels-last in memory."""
-    x, weight, bias, *_, groups, _ = cache
+    x, weight, bias, stride, padding, dilation, groups, _ = cache
     view = _windows(cache)
     check_gradient("conv2d", dout, x, (len(x), len(weight), *view.grid))
     dpixels = pixels_of(dout)
     dbias = None if bias is None else _sum_of_pixels(dpixels)
-    filters = _cut(weight, groups).transpose(0, 3, 1, 2)  # (groups, taps, K, C)
     dx = empty((len(x), *x.shape[2:], x.shape[1]), x.dtype)
+    if algorithm_of(weight, stride, padding, dilation, groups) == "winograd":
+        outside = 2 - padding[0], 2 - padding[1]
+        winograd.correlate(dpixels, weight, None, outside, turned=True, out=dx)
+        dweight = winograd.weight_gradient(pixels_of(x), dpixels, padding)
+        return dx.transpose(0, 3, 1, 2), dweight, dbias
+    filters = _cut(weight, groups).transpose(0, 3, 1, 2)  # (groups, taps, K, C)
     for source, kept in _sources(cache):
         _correlate(dpixels, source, filters[:, kept], None, dx)
     dfilters = _weight_gradient(pixels_of(x), dpixels, view, groups)
@@ -249,10 +260,10 @@ def _products(
     for block in prange(len(source) * blocks):
         n, top = block // blocks, block % blocks * rows
         bottom = min(top + rows, grid[0])
-        image = np.empty(_room(len(planes), rows + high, wide, C), out.dtype)
+        image = np.empty(room_of(len(planes), rows + high, wide, C), out.dtype)
         sums = np.empty(room, out.dtype)
         for g in range(groups):
-            _pack(source, n, g * C, C, planes, step, top, rows + high, wide, image)
+            pack(source, n, g * C, C, planes, step, top, rows + high, wide, image)
             zero(sums, 0, room)
             for k in range(0, width, lanes):
                 for m in range(0, (bottom - top) * wide, ROWS):
@@ -262,27 +273,9 @@ def _products(
                 row = (n * out.shape[1] + first[0] + p * apart[0]) * out.shape[2] + first[1]
                 at = (p - top) * wide * width
                 to = row * out.shape[3] + g * K
-                _copy(sums, at, width, K, grid[1], flat_out, to, apart[1] * out.shape[3])
+                copy_pixels(sums, at, width, K, grid[1], flat_out, to, apart[1] * out.shape[3])
                 if len(bias):
                     _add_bias(bias, g * K, K, grid[1], flat_out, to, apart[1] * out.shape[3])
-
-
-@part
-def _room(planes, rows, wide, C):
-    """Return how many numbers a packed block has, with what the last tile reads beyond it."""
-    return (max(1, planes) * rows * wide + ROWS + wide) * C
-
-
-@part
-def _copy(source, at, source_apart, count, pixels, target, to, target_apart):
-    """Copy some numbers of each pixel of a row; places are in numbers."""
-    if source_apart == target_apart == count:  # then the whole row is one piece
-        copy(source, at, target, to, pixels * count)
-    else:
-        for _ in range(pixels):
-            copy(source, at, target, to, count)
-            at += source_apart
-            to += target_apart
 
 
 @part
@@ -291,30 +284,6 @@ def _add_bias(bias, first, count, pixels, target, to, target_apart):
         for i in range(count):
             target[to + i] += bias[first + i]
         to += target_apart
-
-
-@part
-def _pack(source, n, first, C, planes, step, top, rows, wide, packed):
-    """Copy rows of some channels into planes, with zeros around: packed[plane, row, column, c]."""
-    _, H, W, channels = source.shape
-    pixels = source.reshape(-1)
-    at = 0
-    for one in range(len(planes)):
-        left = planes[one, 1]  # the image's column that stands first
-        begin = min(wide, max(0, -(left // step[1])))
-        end = max(begin, min(wide, -((left - W) // step[1])))
-        for r in range(rows):
-            h = (top + r) * step[0] + planes[one, 0]
-            if h < 0 or h >= H:
-                zero(packed, at, wide * C)
-            else:
-                zero(packed, at, begin * C)
-                pixel = (n * H + h) * W + left + begin * step[1]
-                to, apart = at + begin * C, step[1] * channels
-                _copy(pixels, pixel * channels + first, apart, C, end - begin, packed, to, C)
-                zero(packed, at + end * C, (wide - end) * C)
-            at += wide * C
-    zero(packed, at, len(packed) - at)
 
 
 def _weight_gradient(x: Array, dout: Array, view: View, groups: int) -> Array:
@@ -341,7 +310,7 @@ def _outer_products(x, dout, planes, high, wide, step, runs, rows, lanes, parts)
     all_blocks = len(x) * blocks
     start, pixels = np.zeros(1, np.intp), dout.reshape(-1)
     for one in prange(len(parts)):
-        image = np.empty(_room(len(planes), rows + high, wide, C), x.dtype)
+        image = np.empty(room_of(len(planes), rows + high, wide, C), x.dtype)
         douts = np.zeros(rows * wide * width, x.dtype)
         sums = parts[one].reshape(-1)
         for block in range(one * all_blocks // len(parts), (one + 1) * all_blocks // len(parts)):
@@ -349,13 +318,13 @@ def _outer_products(x, dout, planes, high, wide, step, runs, rows, lanes, parts)
             bottom = min(top + rows, OH)
             places = (bottom - top) * wide
             for g in range(groups):
-                _pack(x, n, g * C, C, planes, step, top, rows + high, wide, image)
+                pack(x, n, g * C, C, planes, step, top, rows + high, wide, image)
                 for p in range(top, bottom):
                     pixel, to = (
                         ((n * OH + p) * OW) * dout.shape[3] + g * K,
                         (p - top) * wide * width,
                     )
-                    _copy(pixels, pixel, dout.shape[3], K, OW, douts, to, width)
+                    copy_pixels(pixels, pixel, dout.shape[3], K, OW, douts, to, width)
                 for near in range(0, places, NEAR):
                     steps = min(NEAR, places - near)
                     for r in range(len(runs)):

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from minise.ops.checks import Array
+from minise.ops.jit.simd import LINE
 
-LINE = 64  # bytes of a line of the cache
 SMALL = 32 * 1024  # bytes up to which the system keeps memory itself
 SLACK = 1.25  # of the most that was used at the same time
 

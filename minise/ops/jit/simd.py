@@ -48,6 +48,7 @@ def _features() -> set[str]:
 FEATURES = _features()
 ARM = platform.machine().lower() in ("arm64", "aarch64")
 BYTES = 64 if "avx512f" in FEATURES else 32 if "avx" in FEATURES else 16
+LINE = 64  # bytes of a line of the cache
 REGISTERS = 32 if BYTES == 64 or ARM else 16
 FUSED = ARM or "fma" in FEATURES  # whether a product and a sum are one instruction
 INDEX = ir.IntType(64)
@@ -56,6 +57,12 @@ INDEX = ir.IntType(64)
 def lanes_of(dtype: np.dtype[Any]) -> int:
     """Return how many numbers of a dtype a vector holds."""
     return BYTES // dtype.itemsize
+
+
+@overload(lanes_of)
+def _lanes_of(dtype):
+    lanes = BYTES * 8 // dtype.dtype.bitwidth
+    return lambda dtype: lanes
 
 
 class Vector(types.Type):

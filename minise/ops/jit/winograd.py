@@ -1,0 +1,230 @@
+"""Winograd's convolution: 3 x 3 filters, stride 1, with a quarter of the multiplications.
+
+The formulas of the convolution are in minise/ops/reference/conv.py, those of the transforms in
+transforms.py. Out is cut into tiles of 4 x 4, each of which sees 6 x 6 pixels; for each of the 36
+points of a transformed tile all tiles make one matrix product with the transformed filters:
+
+    out     see_tiles(x)  @ filters        (tiles, C) @ (C, K) at every point, then make_tiles
+    dx      the same of dout, with the filters turned round and C and K exchanged
+    dweight see_tiles(x).T @ turn_tiles(dout), added up over the tiles, then transform_dweights
+
+A block of tiles lies in the second-level cache: its pixels, their 36 points, the products. So
+memory is read and written once, as by a copy. Tiles that reach over the edge see zeros there, and
+what they make beyond it is not stored; channels and filters have to be whole vectors.
+
+Rounding: the transforms add numbers up to 100 times as large as the results, so float32 loses a
+digit compared with the direct sum (`rounding` states the bound). The bits differ from those of
+the direct convolution, but not from run to run or with the number of threads: a block's out has
+one owner, and dweight is added up in parts that follow from the shapes alone, in order.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import prange
+
+from minise.ops.checks import Array, Pair
+from minise.ops.jit.compile import kernel, part
+from minise.ops.jit.layout import frozen
+from minise.ops.jit.memory import empty
+from minise.ops.jit.packing import pack
+from minise.ops.jit.simd import LINE, lanes_of
+from minise.ops.jit.tile import ROWS, fresh, tile
+from minise.ops.jit.transforms import (
+    IN,
+    OUT,
+    POINTS,
+    TAP,
+    make_tiles,
+    see_tiles,
+    transform_dweights,
+    transform_weights,
+    turn_tiles,
+)
+
+TILES = 64  # of a block, about
+BLOCKS = 8  # at least, where there are so many tiles
+PARTS = 16  # of a batch, at most
+PART_BYTES = 32 << 20  # of all parts of dweight, where that allows two
+
+
+class Blocks(NamedTuple):
+    """How the tiles of a batch are cut: some images whole, or some rows of tiles of one."""
+
+    high: int  # rows of tiles of an image
+    wide: int  # tiles in a row
+    images: int  # of a block
+    rows: int  # rows of tiles of each image of a block
+
+
+def blocks_of(N: int, size: Pair) -> Blocks:
+    """Return how to cut the tiles of N images of results of a size."""
+    high, wide = (-(-length // OUT) for length in size)
+    tiles = max(ROWS, min(TILES, N * high * wide // BLOCKS))
+    if high * wide <= tiles:
+        return Blocks(high, wide, min(N, tiles // (high * wide)), high)
+    return Blocks(high, wide, 1, max(1, min(high, tiles // wide)))
+
+
+def correlate(
+    x: Array, weight: Array, bias: Array | None, padding: Pair, *, turned: bool, out: Array
+) -> None:
+    """Fill out (N, OH, OW, K) with x (N, H, W, C), padded, correlated with weight (K, C, 3, 3).
+
+    With turned, with the filters of dx: weight is (C, K, 3, 3), and each of its 3 x 3 is turned
+    round.
+    """
+    outputs = weight.shape[1 if turned else 0]
+    filters = empty((POINTS, x.shape[3], outputs), x.dtype)
+    _transform_filters(frozen(weight), turned, filters)
+    added = frozen(np.zeros(outputs, x.dtype) if bias is None else bias)
+    places = np.array([[-padding[0], -padding[1]]], np.intp)
+    _correlate(x, filters, added, places, *blocks_of(len(x), out.shape[1:3]), out)
+
+
+def weight_gradient(x: Array, dout: Array, padding: Pair) -> Array:
+    """Return dweight (K, C, 3, 3) from x (N, H, W, C) and dout (N, OH, OW, K)."""
+    C, K = x.shape[3], dout.shape[3]
+    blocks = blocks_of(len(x), dout.shape[1:3])
+    filled = -(-C // ROWS) * ROWS
+    how_many = -(-len(x) // blocks.images) * -(-blocks.high // blocks.rows)
+    fit = max(2, PART_BYTES // (POINTS * filled * K * x.itemsize))
+    parts = empty((min(PARTS, fit, how_many), POINTS, filled, K), x.dtype)
+    places = np.array([[-padding[0], -padding[1]]], np.intp)
+    _outer_products(x, dout, places, *blocks, parts)
+    dweight = np.empty((K, C, TAP, TAP), x.dtype)
+    _transform_back(parts, dweight)
+    return dweight
+
+
+@part
+def scratch(count, like):
+    """Return memory for so many numbers that begins at a line of the cache."""
+    itemsize = like.itemsize
+    memory = np.empty(count + LINE // itemsize, like.dtype)
+    skip = (-memory.ctypes.data % LINE) // itemsize
+    return memory[skip : skip + count]
+
+
+@part
+def _plane(tiles, channels, like):
+    """Return how far the points of a block lie apart: a power of two would share cache lines."""
+    return -(-tiles // ROWS) * ROWS * channels + LINE // like.itemsize
+
+
+@kernel
+def _transform_filters(weight, turned, filters):
+    """Set filters (36, C, K) to the transformed weight, (K, C, 3, 3) or turned (C, K, 3, 3)."""
+    _, C, K = filters.shape
+    flat = filters.reshape(-1)
+    for c in prange(C):
+        taps = np.empty(TAP * TAP * K, filters.dtype)
+        for k in range(K):
+            for i in range(TAP):
+                for j in range(TAP):
+                    tap = (i * TAP + j) * K + k
+                    if turned:
+                        taps[tap] = weight[c, k, TAP - 1 - i, TAP - 1 - j]
+                    else:
+                        taps[tap] = weight[k, c, i, j]
+        transform_weights(taps, K, flat, c * K, C * K)
+
+
+@part
+def _see(x, n, top, strips, wide, places, band, half, seen, at, plane):
+    """Pack some rows of tiles of an image and transform what they see; return the next place."""
+    C, across = x.shape[3], OUT * wide + IN - OUT
+    pack(x, n, 0, C, places, (1, 1), top * OUT, strips * OUT + IN - OUT, across, band)
+    for strip in range(strips):
+        see_tiles(band, strip * OUT * across * C, across, C, wide, half, seen, at, plane)
+        at += wide * C
+    return at
+
+
+@kernel
+def _correlate(x, filters, bias, places, high, wide, images, rows, out):
+    """Make a block of tiles after the other, in cache from pixels to results."""
+    N, OH, OW, K = out.shape
+    C = x.shape[3]
+    stacks = -(-high // rows)
+    blocks = -(-N // images) * stacks
+    flat, flat_filters, start = out.reshape(-1), filters.reshape(-1), np.zeros(1, np.intp)
+    plane, product = _plane(images * rows * wide, C, out), _plane(images * rows * wide, K, out)
+    across, parts = OUT * wide + IN - OUT, min(blocks, PARTS)
+    for one in prange(parts):
+        band = scratch((rows * OUT + IN - OUT) * across * C, out)
+        half = scratch(IN * across * C, out)
+        seen, sums = scratch(POINTS * plane, out), scratch(POINTS * product, out)
+        for block in range(one * blocks // parts, (one + 1) * blocks // parts):
+            first, top = block // stacks * images, block % stacks * rows
+            strips = min(rows, high - top)
+            at = 0
+            for n in range(first, min(N, first + images)):
+                at = _see(x, n, top, strips, wide, places, band, half, seen, at, plane)
+            for point in range(POINTS):
+                a, b, c = point * plane, point * C * K, point * product
+                for m in range(0, at // C, ROWS):
+                    for k in range(0, K, lanes_of(out.dtype)):
+                        p, q = a + m * C, c + m * K + k
+                        fresh(seen, p, C, 1, start, C, flat_filters, b + k, K, sums, q, K)
+            at = 0
+            for n in range(first, min(N, first + images)):
+                for strip in range(top, top + strips):
+                    row, to = OH - strip * OUT, (n * OH + strip * OUT) * OW * K
+                    make_tiles(sums, at, product, K, bias, wide, row, OW, flat, to, OW * K)
+                    at += wide * K
+
+
+@kernel
+def _outer_products(x, dout, places, high, wide, images, rows, parts):
+    """Add up, for each part of the blocks, see_tiles(x).T @ turn_tiles(dout) at every point."""
+    N, _, _, C = x.shape
+    K, filled = dout.shape[3], parts.shape[2]
+    stacks = -(-high // rows)
+    blocks = -(-N // images) * stacks
+    start, here = np.zeros(1, np.intp), np.zeros((1, 2), np.intp)
+    plane, product = _plane(images * rows * wide, C, x), _plane(images * rows * wide, K, x)
+    across = OUT * wide + IN - OUT
+    for one in prange(len(parts)):
+        band = scratch((rows * OUT + IN - OUT) * across * max(C, K), x)
+        half = scratch(IN * across * C, x)
+        seen, turned = scratch(POINTS * plane + ROWS, x), scratch(POINTS * product, x)
+        total = parts[one].reshape(-1)
+        total[:] = 0
+        for block in range(one * blocks // len(parts), (one + 1) * blocks // len(parts)):
+            first, top = block // stacks * images, block % stacks * rows
+            strips = min(rows, high - top)
+            at = to = 0
+            for n in range(first, min(N, first + images)):
+                at = _see(x, n, top, strips, wide, places, band, half, seen, at, plane)
+                pack(dout, n, 0, K, here, (1, 1), top * OUT, strips * OUT, wide * OUT, band)
+                for strip in range(strips):
+                    begin, row = strip * OUT * OUT * wide * K, OUT * wide * K
+                    turn_tiles(band, begin, row, K, wide, turned, to, product)
+                    to += wide * K
+            for point in range(POINTS):
+                for c in range(0, C, ROWS):
+                    for k in range(0, K, lanes_of(x.dtype)):
+                        a, b = point * plane + c, point * product + k
+                        p = (point * filled + c) * K + k
+                        tile(seen, a, 1, C, start, at // C, turned, b, K, total, p, K)
+
+
+@kernel
+def _transform_back(parts, dweight):
+    """Add the parts up, in order, and transform them back to dweight (K, C, 3, 3)."""
+    count, K = len(parts), parts.shape[3]
+    C = dweight.shape[1]
+    for c in prange(C):
+        total, taps = np.empty(POINTS * K, parts.dtype), np.empty(TAP * TAP * K, parts.dtype)
+        for point in range(POINTS):
+            for k in range(K):
+                total[point * K + k] = parts[0, point, c, k]
+            for one in range(1, count):
+                for k in range(K):
+                    total[point * K + k] += parts[one, point, c, k]
+        transform_dweights(total, K, K, taps)
+        for k in range(K):
+            for i in range(TAP):
+                for j in range(TAP):
+                    dweight[k, c, i, j] = taps[(i * TAP + j) * K + k]
