@@ -24,16 +24,15 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import prange
 
 from minise.ops.checks import Array, check_arrays, check_batch_norm, check_gradient
-from minise.ops.jit.compile import kernel
-from minise.ops.jit.layout import frozen, images_of, rows_of, side_by_side
+from minise.ops.jit import passes
+from minise.ops.jit.layout import frozen, images_of, rows_of
 from minise.ops.jit.memory import empty_like
+from minise.ops.jit.passes import blocks_of, moments, normalise, sums
 from minise.ops.reference.norm import SHAPES, BatchNorm2dCache
 
-BLOCKS = 16  # at least, where there are few images
-NOTHING = {np.dtype(t): frozen(np.empty((0, 0, 0), t)) for t in (np.float32, np.float64)}
+NOTHING = {np.dtype(t): frozen(np.empty((1, 0, 0), t)) for t in (np.float32, np.float64)}
 
 
 class Moments(NamedTuple):
@@ -86,9 +85,9 @@ def moments_of(
     if not training:
         mean, var = running_mean.astype(float), running_var.astype(float)
         return Moments(mean, 1 / np.sqrt(var + eps), mean, var, None)
-    N, C, H, W = x.shape
+    N, _, H, W = x.shape
     M = N * H * W
-    means, squares = (moment.reshape(-1, C) for moment in _moments_of_blocks(x))
+    means, squares = _moments_of_blocks(x)
     mean = means.mean(axis=0)
     apart = means - mean
     var = (squares.sum(axis=0) + M / len(means) * (apart * apart).sum(axis=0)) / M
@@ -117,12 +116,11 @@ def normalised(
     scale and shift are (C,) or (N, C), in any precision.
     """
     N, C, H, W = x.shape
-    rows = _wide(rows_of(x))
-    added = NOTHING[x.dtype] if shortcut is None else _wide(rows_of(shortcut))
-    out = empty_like(rows)
-    g = rows.shape[2] // C
-    coefficients = (_tiled(np.broadcast_to(a, (N, C)), g, x.dtype) for a in (mean, scale, shift))
-    _normalise(rows, *coefficients, added, relu, out)
+    blocks = blocks_of(rows_of(x))
+    added = NOTHING[x.dtype] if shortcut is None else blocks_of(rows_of(shortcut))
+    out = empty_like(blocks)
+    both = (_of_images(a, N, x.dtype) for a in (scale, shift))
+    normalise(blocks, frozen(mean.astype(x.dtype)), *both, added, relu, out)
     return images_of(out.reshape(N, H * W, C), H, W)
 
 
@@ -132,12 +130,12 @@ def sums_backward(dout: Array, out: Array | None, x: Array, mean: Array) -> tupl
     g is dout, or where an out is given dout where that is above 0.
     """
     N, C = x.shape[:2]
-    rows = _blocks(rows_of(x))
-    douts = _blocks(rows_of(dout))
-    outs = NOTHING[x.dtype] if out is None else _blocks(rows_of(out))
-    means = _tiled(mean[None], rows.shape[2] // C, x.dtype)
-    sum_g, sum_gx = _sums(douts, outs, rows, means[0])
-    return sum_g.reshape(N, -1, C).sum(axis=1), sum_gx.reshape(N, -1, C).sum(axis=1)
+    blocks, douts = blocks_of(rows_of(x)), blocks_of(rows_of(dout))
+    outs = NOTHING[x.dtype] if out is None else blocks_of(rows_of(out))
+    found = np.empty((2, len(blocks), C), x.dtype)
+    sums(douts, outs, blocks, frozen(mean.astype(x.dtype)), found[0], found[1])
+    sum_g, sum_gx = found.reshape(2, N, -1, C).sum(axis=2, dtype=float)
+    return sum_g, sum_gx
 
 
 def norm_backward(
@@ -172,119 +170,26 @@ def input_gradient(
     scale and shift are (C,) or (N, C), mean and slope (C,), in any precision.
     """
     N, C, H, W = x.shape
-    rows, douts = _wide(rows_of(x)), _wide(rows_of(dout))
-    outs = NOTHING[x.dtype] if out is None else _wide(rows_of(out))
-    wide = rows.shape[2] // C
-    both = (_tiled(np.broadcast_to(a, (N, C)), wide, x.dtype) for a in (scale, shift))
-    one = (_tiled(a[None], wide, x.dtype)[0] for a in (mean, slope))
-    dx = empty_like(rows)
-    kept = empty_like(rows if with_g else NOTHING[x.dtype])
-    _input_gradient(douts, outs, rows, *both, *one, dx, kept)
-    g = images_of(kept.reshape(N, H * W, C), H, W) if with_g else None
+    blocks, douts = blocks_of(rows_of(x)), blocks_of(rows_of(dout))
+    outs = NOTHING[x.dtype] if out is None else blocks_of(rows_of(out))
+    both = (_of_images(a, N, x.dtype) for a in (scale, shift))
+    one = (frozen(a.astype(x.dtype)) for a in (mean, slope))
+    dx = empty_like(blocks)
+    gated = empty_like(blocks if with_g else NOTHING[x.dtype])
+    passes.input_gradient(douts, outs, blocks, *both, *one, dx, gated)
+    g = images_of(gated.reshape(N, H * W, C), H, W) if with_g else None
     return images_of(dx.reshape(N, H * W, C), H, W), g
 
 
-def _wide(rows: Array) -> Array:
-    """Return (N, pixels, C) as (N, pixels / g, g * C), a view: see side_by_side."""
-    N, pixels, C = rows.shape
-    g = side_by_side(C, pixels)
-    return rows.reshape(N, pixels // g, g * C)
-
-
-def _blocks(rows: Array) -> Array:
-    """Return (N, pixels, C) as blocks (N * parts, pixels / parts, C), a view.
-
-    Of few images, several blocks each, so that one image too is work for more than one core.
-    """
-    N, pixels, C = rows.shape
-    parts = 1
-    while N * parts < BLOCKS and pixels % (2 * parts) == 0:
-        parts *= 2
-    return _wide(rows.reshape(N * parts, pixels // parts, C))
-
-
-def _tiled(coefficients: Array, g: int, dtype: Any) -> Array:
-    """Return (N, C) as (N, g * C), for g pixels side by side."""
-    return frozen(np.tile(coefficients.astype(dtype), (1, g)))
+def _of_images(coefficients: Array, N: int, dtype: Any) -> Array:
+    """Return (C,) or (N, C) as (N, C) of a dtype."""
+    return frozen(np.broadcast_to(coefficients.astype(dtype), (N, coefficients.shape[-1])))
 
 
 def _moments_of_blocks(x: Array) -> tuple[Array, Array]:
-    """Return mean and centred sum of squares of every block and number that stands in a row.
-
-    With g pixels side by side, g of them are of one channel, each a block of its own.
-    """
-    blocks = _blocks(rows_of(x))
-    means = np.empty((len(blocks), blocks.shape[2]))
+    """Return mean and centred sum of squares of every block, (blocks, C), in double precision."""
+    blocks = blocks_of(rows_of(x))
+    means = np.empty((len(blocks), blocks.shape[2]), x.dtype)
     squares = np.empty_like(means)
-    _moments(blocks, means, squares)
-    return means, squares
-
-
-@kernel
-def _moments(blocks, means, squares):
-    """Take the mean of each block, then from the cache its centred sum of squares."""
-    for n in prange(len(blocks)):
-        _, pixels, numbers = blocks.shape
-        total = np.zeros(numbers)
-        for i in range(pixels):
-            for c in range(numbers):
-                total[c] += blocks[n, i, c]
-        for c in range(numbers):
-            means[n, c] = total[c] / pixels
-            total[c] = 0
-        for i in range(pixels):
-            for c in range(numbers):
-                apart = blocks[n, i, c] - means[n, c]
-                total[c] += apart * apart
-        squares[n] = total
-
-
-@kernel
-def _normalise(x, mean, scale, shift, shortcut, relu, out):
-    for n in prange(len(x)):
-        _, pixels, numbers = x.shape
-        for i in range(pixels):
-            if shortcut.size:
-                for c in range(numbers):
-                    y = (x[n, i, c] - mean[n, c]) * scale[n, c] + shift[n, c]
-                    out[n, i, c] = y + shortcut[n, i, c]
-            else:
-                for c in range(numbers):
-                    out[n, i, c] = (x[n, i, c] - mean[n, c]) * scale[n, c] + shift[n, c]
-            if relu:
-                for c in range(numbers):
-                    y = out[n, i, c]
-                    out[n, i, c] = 0 if y <= 0 else y
-
-
-@kernel
-def _sums(dout, out, x, mean):
-    blocks, pixels, numbers = x.shape
-    sum_g = np.zeros((blocks, numbers))
-    sum_gx = np.zeros((blocks, numbers))
-    for n in prange(blocks):
-        for i in range(pixels):
-            if out.size:
-                for c in range(numbers):
-                    g = 0 if out[n, i, c] <= 0 else dout[n, i, c]
-                    sum_g[n, c] += g
-                    sum_gx[n, c] += g * (x[n, i, c] - mean[c])
-            else:
-                for c in range(numbers):
-                    sum_g[n, c] += dout[n, i, c]
-                    sum_gx[n, c] += dout[n, i, c] * (x[n, i, c] - mean[c])
-    return sum_g, sum_gx
-
-
-@kernel
-def _input_gradient(dout, out, x, scale, shift, mean, slope, dx, kept):
-    for n in prange(len(x)):
-        _, pixels, numbers = x.shape
-        for i in range(pixels):
-            for c in range(numbers):
-                g = dout[n, i, c]
-                if out.size:
-                    g = 0 if out[n, i, c] <= 0 else g
-                if kept.size:
-                    kept[n, i, c] = g
-                dx[n, i, c] = g * scale[n, c] + shift[n, c] - (x[n, i, c] - mean[c]) * slope[c]
+    moments(blocks, means, squares)
+    return means.astype(float), squares.astype(float)

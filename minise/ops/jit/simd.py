@@ -6,7 +6,8 @@ as if vectors were numbers:
 
     a = load(x, at)                       LANES neighbours of a flat array
     b = load(x, at + row)
-    store(fma(2.0, a, b) - b, out, to)    2 * a + b, rounded once
+    store(fma(2.0, a, b), out, to)        2 * a + b, rounded once
+    kept(a, b)                            a, but 0 where b <= 0
 
 `fma`, `+`, `-` and `*` take vectors, and beside one of them numbers, which fill all lanes. Whatever
 is not changed by the lanes' order is done for all of them; nothing here adds lanes up, so a sum
@@ -150,6 +151,17 @@ def _operation(emit: Callable[..., Any], count: int) -> Any:
     return intrinsic(lambda typingctx, a, b, c: typed((a, b, c)))
 
 
+@intrinsic
+def _filled(typingctx, number, like):
+    vector = Vector(like.dtype)
+
+    def codegen(context, builder, signature, args):
+        value = context.cast(builder, args[0], signature.args[0], vector.dtype)
+        return spread(builder, value, context.get_data_type(vector))
+
+    return vector(number, like), codegen
+
+
 def _nonpositive(builder, test, value, other):
     """Return other where test <= 0, else value, also where test is NaN."""
     zero = ir.Constant(test.type, [0.0] * test.type.count)
@@ -190,6 +202,11 @@ def store_lanes(vector, array, at):
     array[at : at + lanes_of(array.dtype)] = vector
 
 
+def filled_lanes(number, like):
+    """Return a vector with a number in all lanes: the specification of `filled`."""
+    return np.full(lanes_of(like.dtype), number, like.dtype)
+
+
 def fma_lanes(a, b, c):
     """Return a * b + c: the specification of `fma`, but for the rounding of the product."""
     return a * b + c
@@ -201,6 +218,7 @@ def kept_lanes(value, test):
 
 
 AS_LOOPS = bool(numba.config.DISABLE_JIT)
+filled = filled_lanes if AS_LOOPS else _filled
 load = load_lanes if AS_LOOPS else _load
 store = store_lanes if AS_LOOPS else _store
 fma = fma_lanes if AS_LOOPS else _fma
