@@ -15,12 +15,10 @@ import numpy as np
 from minise import models
 from minise.bench.settings import Settings
 from minise.bench.threads import ops_with
-from minise.bench.works import NORM, SE, TAIL, Work, arrays_of, images_of
+from minise.bench.works import EPS, MOMENTUM, RATE, SE, WEIGHT_DECAY, Work, arrays_of, images_of
 from minise.train import SGD
 
 Run = Callable[[], float | None]
-RATE, MOMENTUM, WEIGHT_DECAY = 0.01, 0.9, 1e-4
-EPS = 1e-5  # of batch norm, in both libraries
 NUMPY_OPS = {"numpy-im2col": "minise.bench.peers.im2col"}
 COMPILERS = ("c++", "g++", "clang++")  # any of them serves torch.compile
 
@@ -47,7 +45,9 @@ def takes_part(name: str, work: Work) -> bool:
 def make(name: str, work: Work, settings: Settings) -> Run:
     """Return a function that does a work once, as a contestant does it."""
     if name.startswith("torch"):
-        return _torch(name, work, settings)
+        from minise.bench.peers import torch_runs
+
+        return torch_runs.make(name, work, settings)
     ops = ops_with(NUMPY_OPS.get(name, settings.ops), settings.threads)
     if work["kind"] == "op":
         return _op(ops, work, settings)
@@ -103,86 +103,3 @@ def _op(ops: Any, work: Work, settings: Settings) -> Run:
 
 def _nothing(_: Any) -> None:
     """Drop a result."""
-
-
-# PyTorch. channels_last is the layout its convolutions are quickest in on a CPU, and the one that
-# torch.compile is given.
-
-
-def _torch(name: str, work: Work, settings: Settings) -> Run:
-    import torch
-
-    torch.set_num_threads(settings.threads)
-    layout = torch.contiguous_format if name == "torch" else torch.channels_last
-    if work["kind"] == "op":
-        return _torch_op(layout, work, settings)
-    from minise.bench.peers.torch_net import twin_of
-
-    twin = twin_of(models.build(settings.net, **settings.net_settings)).to(memory_format=layout)
-    net: Any = torch.compile(twin) if name == "torch-compile" else twin
-    images, labels = (torch.from_numpy(array) for array in images_of(settings))
-    images = images.contiguous(memory_format=layout)
-    if work["kind"] == "forward":
-        twin.eval()
-
-        def forward() -> None:
-            with torch.inference_mode():
-                net(images)
-
-        return forward
-    optimiser = torch.optim.SGD(
-        twin.parameters(), lr=RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
-    )
-
-    def step() -> float:
-        optimiser.zero_grad(set_to_none=True)
-        loss = torch.nn.functional.cross_entropy(net(images), labels)
-        loss.backward()
-        optimiser.step()
-        return float(loss.detach())
-
-    return step
-
-
-def _torch_op(layout: Any, work: Work, settings: Settings) -> Run:
-    """Return a function that does one op forward and backward, through autograd."""
-    import torch
-
-    arrays = {name: torch.from_numpy(a) for name, a in arrays_of(work, settings.dtype).items()}
-    for name in ("x", "dout"):
-        arrays[name] = arrays[name].contiguous(memory_format=layout)
-    dout, inputs = arrays.pop("dout"), [array.requires_grad_() for array in arrays.values()]
-    function = _torch_function(work, settings.dtype)
-
-    def run() -> None:
-        torch.autograd.grad(function(*inputs), inputs, dout)
-
-    return run
-
-
-def _torch_function(work: Work, dtype: str) -> Callable[..., Any]:
-    import torch
-    from torch.nn import functional as F
-
-    if work["op"] == "conv2d":
-        keywords = {key: tuple(work[key]) for key in ("stride", "padding")}
-        return lambda x, weight: F.conv2d(x, weight, **keywords)
-
-    def squeeze_excite(x: Any, w1: Any, b1: Any, w2: Any, b2: Any) -> Any:
-        h = torch.relu(F.linear(x.mean((2, 3)), w1, b1))
-        return x * torch.sigmoid(F.linear(h, w2, b2))[:, :, None, None]
-
-    kind = getattr(torch, dtype)
-    mean, var = torch.zeros(work["C"], dtype=kind), torch.ones(work["C"], dtype=kind)
-
-    def norm(x: Any, gamma: Any, beta: Any) -> Any:
-        return F.batch_norm(x, mean, var, gamma, beta, training=True, eps=EPS)
-
-    def norm_relu(*arrays: Any) -> Any:
-        return torch.relu(norm(*arrays))
-
-    def tail(*arrays: Any) -> Any:
-        x, gamma, beta, *gates, shortcut = arrays
-        return torch.relu(squeeze_excite(norm(x, gamma, beta), *gates) + shortcut)
-
-    return {SE: squeeze_excite, NORM: norm_relu, TAIL: tail}[work["op"]]

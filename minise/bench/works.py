@@ -14,6 +14,8 @@ from minise.ops.wrap import Call, attach, record
 
 Work = dict[str, Any]
 SIZE = (32, 32)  # of an image
+RATE, MOMENTUM, WEIGHT_DECAY = 0.01, 0.9, 1e-4  # of a training step's SGD
+EPS = 1e-5  # of batch norm, in both libraries
 NORM, SE, TAIL = "batch_norm2d_relu", "squeeze_excite", "se_block_tail"
 
 

@@ -156,11 +156,13 @@ def test_three_training_steps_lose_alike(dtype):
 
 def test_the_torch_ops_have_our_gradients():
     torch = pytest.importorskip("torch", reason="the oracle extra is not installed")
+    from minise.bench.peers.torch_runs import function_of
+
     for work in OPS:
         arrays = arrays_of(work, "float64")
         leaves = {n: torch.from_numpy(a.copy()) for n, a in arrays.items() if n != "dout"}
         inputs = [leaf.requires_grad_() for leaf in leaves.values()]
-        out = contestants._torch_function(work, "float64")(*inputs)
+        out = function_of(work, "float64")(*inputs)
         theirs = torch.autograd.grad(out, inputs, torch.from_numpy(arrays["dout"]))
         for one, other in zip(minise_gradients(work, arrays), theirs, strict=True):
             close(one, other.numpy())
