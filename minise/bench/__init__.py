@@ -8,6 +8,7 @@
     settings      what `minise bench cpu` is asked
     works         what is timed: a step, a forward pass, the ops of a net
     contestants   who does the work: minise, PyTorch in three ways, NumPy with im2col
+    agree         whether contestants compute the same
     child         the process that a contestant lives in
     turns         the parent's side: processes that take turns
     compare       `minise bench cpu` from end to end, and report its tables

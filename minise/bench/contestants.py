@@ -1,8 +1,8 @@
 """Who does the work. Each contestant turns a work into a function that does it once.
 
-    make(work, settings) -> run        and run() returns the loss of a training step, else None
+    make(work, settings) -> run        and run() returns a loss, logits or the output of an op
 
-All start from one net's parameters and draw the same inputs, so that first losses must agree.
+All start from one net's parameters and draw the same inputs, so that first results must agree.
 """
 
 import importlib.util
@@ -18,7 +18,7 @@ from minise.bench.threads import ops_with
 from minise.bench.works import EPS, MOMENTUM, RATE, SE, WEIGHT_DECAY, Work, arrays_of, images_of
 from minise.train import SGD
 
-Run = Callable[[], float | None]
+Run = Callable[[], Any]
 NUMPY_OPS = {"numpy-im2col": "minise.bench.peers.im2col"}
 COMPILERS = ("c++", "g++", "clang++")  # any of them serves torch.compile
 
@@ -54,7 +54,7 @@ def make(name: str, work: Work, settings: Settings) -> Run:
     net: Any = models.build(settings.net, ops=ops, **settings.net_settings)
     if work["kind"] == "forward":
         images = ops.asarray(images_of(settings)[0])
-        return lambda: _nothing(net.predict(images))
+        return lambda: net.predict(images)
     return step_of(net, ops, settings)
 
 
@@ -94,12 +94,9 @@ def _op(ops: Any, work: Work, settings: Settings) -> Run:
         keywords |= {"training": True, "eps": EPS}
     forward, backward = getattr(ops, f"{op}_forward"), getattr(ops, f"{op}_backward")
 
-    def run() -> None:
-        _, cache = forward(*inputs, **keywords)
+    def run() -> Any:
+        out, cache = forward(*inputs, **keywords)
         backward(dout, cache)
+        return out
 
     return run
-
-
-def _nothing(_: Any) -> None:
-    """Drop a result."""

@@ -164,7 +164,7 @@ def _outcome_json(outcome: Outcome) -> dict[str, Any]:
                 "ms": figure["ms"]._asdict(),
                 "ratio_to_minise": figure["ratio"]._asdict(),
                 "memory": outcome.memory[name],
-                "first_loss": outcome.losses.get(name),
+                "first": outcome.firsts[name]._asdict(),
             }
             for name, figure in found.items()
         },

@@ -24,7 +24,8 @@ def bench(of: Cpu | Ladder) -> int:
 
 def _cpu(settings: Settings) -> int:
     """Compare minise with its peers, print tables and write JSON."""
-    from minise.bench.compare import Disagreement, compare
+    from minise.bench.agree import Disagreement
+    from minise.bench.compare import compare
     from minise.bench.report import as_json, notes, ops_table, whole_table
     from minise.bench.works import works_of
     from minise.ops.backends import load_ops

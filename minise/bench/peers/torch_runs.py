@@ -26,7 +26,7 @@ from minise.bench.works import (
     images_of,
 )
 
-Run = Callable[[], float | None]
+Run = Callable[[], Any]
 
 
 def make(name: str, work: Work, settings: Settings) -> Run:
@@ -42,9 +42,9 @@ def make(name: str, work: Work, settings: Settings) -> Run:
     if work["kind"] == "forward":
         twin.eval()
 
-        def forward() -> None:
+        def forward() -> Any:
             with torch.inference_mode():
-                net(images)
+                return net(images)
 
         return forward
     optimiser = torch.optim.SGD(
@@ -69,8 +69,10 @@ def _op(layout: Any, work: Work, settings: Settings) -> Run:
     dout, inputs = arrays.pop("dout"), [array.requires_grad_() for array in arrays.values()]
     function = function_of(work, settings.dtype)
 
-    def run() -> None:
-        torch.autograd.grad(function(*inputs), inputs, dout)
+    def run() -> Any:
+        out = function(*inputs)
+        torch.autograd.grad(out, inputs, dout)
+        return out.detach()
 
     return run
 
