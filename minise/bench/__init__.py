@@ -6,7 +6,8 @@
     memory        resident memory and its peak
     figures       medians, ratios, quartiles, and which rounds to trust
     settings      what `minise bench cpu` is asked
-    works         what is timed: a step, a forward pass, the ops of a net
+    blocks        two blocks of convolutions in groups, built of layers
+    works         what is timed: a step, a forward pass, those blocks, the ops of a net
     contestants   who does the work: minise, PyTorch in three ways, NumPy with im2col
     agree         whether contestants compute the same
     child         the process that a contestant lives in

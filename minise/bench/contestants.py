@@ -1,6 +1,6 @@
 """Who does the work. Each contestant turns a work into a function that does it once.
 
-    make(work, settings) -> run        and run() returns a loss, logits or the output of an op
+    make(work, settings) -> run        and run() returns a loss, logits, or what a block or op gives
 
 All start from one net's parameters and draw the same inputs, so that first results must agree.
 """
@@ -13,9 +13,20 @@ from typing import Any
 import numpy as np
 
 from minise import models
+from minise.bench import blocks
 from minise.bench.settings import Settings
 from minise.bench.threads import ops_with
-from minise.bench.works import EPS, MOMENTUM, RATE, SE, WEIGHT_DECAY, Work, arrays_of, images_of
+from minise.bench.works import (
+    EPS,
+    MOMENTUM,
+    RATE,
+    SE,
+    WEIGHT_DECAY,
+    Work,
+    arrays_of,
+    conv_settings,
+    images_of,
+)
 from minise.train import SGD
 
 Run = Callable[[], Any]
@@ -35,11 +46,12 @@ def missing(name: str) -> str:
 def takes_part(name: str, work: Work) -> bool:
     """Return whether a contestant does such a work.
 
-    Of single ops torch-compile does none, and numpy-im2col only its own, the convolution.
+    Of blocks and single ops torch-compile does none, and numpy-im2col only its own, the convolution
+    in one group.
     """
-    if work["kind"] != "op" or name in ("minise", "torch", "torch-channels-last"):
+    if work["kind"] in ("step", "forward") or name in ("minise", "torch", "torch-channels-last"):
         return True
-    return name in NUMPY_OPS and work["op"] == "conv2d"
+    return name in NUMPY_OPS and work.get("op") == "conv2d" and work["groups"] == 1
 
 
 def make(name: str, work: Work, settings: Settings) -> Run:
@@ -51,6 +63,8 @@ def make(name: str, work: Work, settings: Settings) -> Run:
     ops = ops_with(NUMPY_OPS.get(name, settings.ops), settings.threads)
     if work["kind"] == "op":
         return _op(ops, work, settings)
+    if work["kind"] == "block":
+        return _block(ops, work, settings)
     net: Any = models.build(settings.net, ops=ops, **settings.net_settings)
     if work["kind"] == "forward":
         images = ops.asarray(images_of(settings)[0])
@@ -78,6 +92,19 @@ def step_of(net: Any, ops: Any, settings: Settings) -> Run:
     return step
 
 
+def _block(ops: Any, work: Work, settings: Settings) -> Run:
+    """Return a function that does a block forward and backward."""
+    block = blocks.build(work["block"], ops=ops, dtype=settings.dtype)
+    x, dout = (ops.asarray(a) for a in arrays_of(work, settings.dtype).values())
+
+    def run() -> Any:
+        out = block.forward(x, training=True)
+        block.backward(dout)
+        return out
+
+    return run
+
+
 def _op(ops: Any, work: Work, settings: Settings) -> Run:
     """Return a function that does one op forward and backward."""
     arrays = {name: ops.asarray(a) for name, a in arrays_of(work, settings.dtype).items()}
@@ -86,7 +113,7 @@ def _op(ops: Any, work: Work, settings: Settings) -> Run:
     keywords: dict[str, Any] = {}
     if op == "conv2d":
         inputs.append(None)  # no bias
-        keywords = {key: tuple(work[key]) for key in ("stride", "padding")}
+        keywords = conv_settings(work)
     elif op != SE:
         C = work["C"]
         running = {"running_mean": np.zeros(C), "running_var": np.ones(C)}

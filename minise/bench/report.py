@@ -33,7 +33,7 @@ def figures(outcome: Outcome) -> tuple[Choice, dict[str, dict[str, Spread]]]:
 
 
 def whole_table(outcome: Outcome, comparison: Comparison) -> Group:
-    """Return the table of a training step or of inference."""
+    """Return the table of a training step, of inference or of a block."""
     settings, starts = comparison.settings, comparison.starts
     choice, found = figures(outcome)
     with_starts = bool(starts) and outcome is comparison.outcomes[0]
@@ -53,7 +53,8 @@ def whole_table(outcome: Outcome, comparison: Comparison) -> Group:
         if with_starts:
             row.append(f"{starts[name]['cold']:.1f}, {starts[name]['warm']:.1f}")
         table.add_row(*row)
-    return framed(f"{title(outcome.work)}: {heading(settings)}", table, choice.sentence)
+    where = shared(settings) if outcome.work["kind"] == "block" else heading(settings)
+    return framed(f"{title(outcome.work)}: {where}", table, choice.sentence)
 
 
 def ops_table(outcomes: Sequence[Outcome], settings: Settings) -> Group:
@@ -90,6 +91,8 @@ def notes(comparison: Comparison) -> str:
             "(and quartiles) of the ratios within a round.",
             f"MiB: what the work needs besides net and inputs: {' or '.join(sorted(hows))}.",
         ]
+    if any(outcome.work["kind"] == "block" for outcome in comparison.outcomes):
+        lines.append("Blocks are timed forward + backward, with the gradients of their parameters.")
     if wholes and comparison.starts:
         lines.append(
             "start: from the start of a process to the end of its first run; cold with an empty "
@@ -150,8 +153,13 @@ def millis(ms: float) -> str:
 def heading(settings: Settings) -> str:
     """Return what was asked, in one line."""
     se = f", reduction {settings.reduction}" if settings.net.startswith("se_") else ""
+    return f"{settings.net}{se}, {shared(settings)}"
+
+
+def shared(settings: Settings) -> str:
+    """Return what was asked beside the net."""
     threads = "1 thread" if settings.threads == 1 else f"{settings.threads} threads"
-    return f"{settings.net}{se}, batch {settings.batch}, {settings.dtype}, {threads}"
+    return f"batch {settings.batch}, {settings.dtype}, {threads}"
 
 
 def _outcome_json(outcome: Outcome) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from minise import models, nn
 from minise.bench import contestants
 from minise.bench.peers import im2col
 from minise.bench.settings import Settings
-from minise.bench.works import arrays_of, images_of, title, works_of
+from minise.bench.works import arrays_of, conv_settings, images_of, title, works_of
 from minise.ops import reference
 
 SMALL = Settings(what=("ops",), net="se_resnet8", batch=4, threads=1, dtype="float64")
@@ -174,8 +174,7 @@ WAYS = ("forward", "backward")
 def minise_gradients(work, arrays):
     dout, inputs = arrays["dout"], [a for name, a in arrays.items() if name != "dout"]
     if work["op"] == "conv2d":
-        where = {key: tuple(work[key]) for key in ("stride", "padding")}
-        _, cache = reference.conv2d_forward(*inputs, **where)
+        _, cache = reference.conv2d_forward(*inputs, **conv_settings(work))
         return reference.conv2d_backward(dout, cache)[:2]
     if work["op"] == "squeeze_excite":
         return reference.squeeze_excite_backward(dout, reference.squeeze_excite_forward(*inputs)[1])

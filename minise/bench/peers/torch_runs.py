@@ -11,6 +11,8 @@ import torch
 from torch.nn import functional as F
 
 from minise import models
+from minise.bench import blocks
+from minise.bench.peers import torch_blocks
 from minise.bench.peers.torch_net import twin_of
 from minise.bench.settings import Settings
 from minise.bench.works import (
@@ -23,6 +25,7 @@ from minise.bench.works import (
     WEIGHT_DECAY,
     Work,
     arrays_of,
+    conv_settings,
     images_of,
 )
 
@@ -35,6 +38,8 @@ def make(name: str, work: Work, settings: Settings) -> Run:
     layout = torch.contiguous_format if name == "torch" else torch.channels_last
     if work["kind"] == "op":
         return _op(layout, work, settings)
+    if work["kind"] == "block":
+        return _block(layout, work, settings)
     twin = twin_of(models.build(settings.net, **settings.net_settings)).to(memory_format=layout)
     net: Any = torch.compile(twin) if name == "torch-compile" else twin
     images, labels = (torch.from_numpy(array) for array in images_of(settings))
@@ -61,6 +66,22 @@ def make(name: str, work: Work, settings: Settings) -> Run:
     return step
 
 
+def _block(layout: Any, work: Work, settings: Settings) -> Run:
+    """Return a function that does a block forward and backward, through autograd."""
+    arrays = arrays_of(work, settings.dtype).values()
+    x, dout = (torch.from_numpy(a).contiguous(memory_format=layout) for a in arrays)
+    twin: Any = torch_blocks.twin_of(blocks.build(work["block"], dtype=settings.dtype))
+    twin.to(memory_format=layout)
+    inputs = [x.requires_grad_(), *twin.parameters()]
+
+    def run() -> Any:
+        out = twin(x)
+        torch.autograd.grad(out, inputs, dout)
+        return out.detach()
+
+    return run
+
+
 def _op(layout: Any, work: Work, settings: Settings) -> Run:
     """Return a function that does one op forward and backward, through autograd."""
     arrays = {name: torch.from_numpy(a) for name, a in arrays_of(work, settings.dtype).items()}
@@ -80,7 +101,7 @@ def _op(layout: Any, work: Work, settings: Settings) -> Run:
 def function_of(work: Work, dtype: str) -> Callable[..., Any]:
     """Return an op's forward, as a function of the tensors that arrays_of lists before dout."""
     if work["op"] == "conv2d":
-        keywords = {key: tuple(work[key]) for key in ("stride", "padding")}
+        keywords = conv_settings(work)
         return lambda x, weight: F.conv2d(x, weight, **keywords)
 
     def squeeze_excite(x: Any, w1: Any, b1: Any, w2: Any, b2: Any) -> Any:
