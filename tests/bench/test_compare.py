@@ -62,6 +62,24 @@ def test_its_json(comparison):
 
 
 @pytest.mark.slow
+def test_inference_of_one_image_and_blocks_with_every_contestant():
+    names = ("numpy-im2col", "torch", "torch-channels-last", "torch-compile")
+    peers = [name for name in names if not contestants.missing(name)]
+    what = ("forward", "blocks")
+    _, comparison = run(what=what, batch=1, against=peers, rounds=1, start=False)
+    assert comparison.absent == {}
+    inference, *blocks = comparison.outcomes
+    assert set(inference.rounds[0]) == {"minise", *peers}
+    for outcome in comparison.outcomes:
+        assert set(outcome.firsts) == set(outcome.rounds[0])
+        table = report.whole_table(outcome, comparison).renderables[1]
+        assert table.row_count == len(outcome.firsts)
+    for outcome in blocks:
+        assert set(outcome.firsts) == {"minise", *peers} - {"numpy-im2col", "torch-compile"}
+    assert "Blocks are timed forward + backward" in report.notes(comparison)
+
+
+@pytest.mark.slow
 def test_ops_of_one_net(monkeypatch):
     monkeypatch.setattr("minise.bench.turns.PAUSE", 0.0)
     settings, comparison = run(what=("ops",), batch=1, against=("numpy-im2col",), rounds=1)

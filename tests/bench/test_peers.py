@@ -5,6 +5,7 @@ import pytest
 
 from minise import models, nn
 from minise.bench import contestants
+from minise.bench.agree import check_firsts, first_of
 from minise.bench.peers import im2col
 from minise.bench.settings import Settings
 from minise.bench.works import arrays_of, conv_settings, images_of, title, works_of
@@ -152,6 +153,17 @@ def test_three_training_steps_lose_alike(dtype):
         losses.append([step() for _ in range(3)])
     assert losses[0][2] != losses[0][0]
     np.testing.assert_allclose(losses, [losses[0]] * len(names), rtol=np.finfo(dtype).eps * 1e3)
+
+
+@pytest.mark.parametrize("name", ["numpy-im2col", "torch", "torch-channels-last"])
+def test_inference_of_one_image_agrees(name):
+    if reason := contestants.missing(name):
+        pytest.skip(reason)
+    settings = Settings(net="se_resnet8", batch=1, threads=1, ops="reference")
+    logits = [contestants.make(n, {"kind": "forward"}, settings)() for n in ("minise", name)]
+    assert logits[0].shape == (1, 10)
+    firsts = dict(zip(("minise", name), map(first_of, logits), strict=True))
+    check_firsts("inference", firsts, "minise", settings.dtype)
 
 
 def test_the_torch_ops_have_our_gradients():
