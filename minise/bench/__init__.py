@@ -17,6 +17,7 @@
     profile       `minise profile`: every op beside its floor; profile_report: its tables
     ladder        convolution, from seven loops in Python upwards
     climb         `minise bench conv-ladder`: times the ladder
+    scaling       `minise bench scaling`: cost against depth and batch; scaling_report, scaling_plot
 
 Nothing here is loaded with minise itself.
 """

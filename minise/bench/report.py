@@ -1,7 +1,5 @@
 """The tables of `minise bench cpu`, and the same figures as JSON."""
 
-import sys
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -16,7 +14,6 @@ from minise.bench.compare import BASE, Comparison, Outcome
 from minise.bench.figures import Choice, Spread, choose, ratios, spread, turn_medians
 from minise.bench.settings import Settings, to_dict
 from minise.bench.works import title
-from minise.train.run_folder import versions
 
 
 def figures(outcome: Outcome) -> tuple[Choice, dict[str, dict[str, Spread]]]:
@@ -105,10 +102,7 @@ def notes(comparison: Comparison) -> str:
 def as_json(comparison: Comparison) -> dict[str, Any]:
     """Return every figure of a comparison, with what is needed to repeat it."""
     return {
-        "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "command": ["minise", *sys.argv[1:]],
-        "machine": machine.describe(),
-        "versions": versions(machine.PACKAGES),
+        **machine.circumstances(),
         "settings": to_dict(comparison.settings),
         "absent": comparison.absent,
         "start_seconds": comparison.starts,

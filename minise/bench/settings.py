@@ -55,16 +55,19 @@ class Settings:
         check_choice("bench cpu", "dtype", self.dtype, ("float32", "float64"))
         if not self.what:
             raise ValueError("bench cpu: what is empty, expected any of step, forward, blocks, ops")
-        if self.json is not None and not self.json.absolute().parent.is_dir():
-            raise ValueError(
-                f"bench cpu: json is {self.json}, whose folder is not there: make it first"
-            )
+        check_file("bench cpu", "json", self.json)
 
     @property
     def net_settings(self) -> dict[str, Any]:
         """What the net's builder is given besides its name."""
         with_se = self.net.startswith("se_") or self.reduction != 16
         return {"dtype": self.dtype, **({"reduction": self.reduction} if with_se else {})}
+
+
+def check_file(function: str, name: str, path: Path | None) -> None:
+    """Raise ValueError unless a file of this path, if any, has a folder to be written in."""
+    if path is not None and not path.absolute().parent.is_dir():
+        raise ValueError(f"{function}: {name} is {path}, whose folder is not there: make it first")
 
 
 def to_dict(settings: Settings) -> dict[str, Any]:
