@@ -57,7 +57,8 @@ def report(console: Console, result: Result, config: TrainConfig) -> None:
     say(
         console,
         f"test accuracy {result.test.accuracy:.2%} ({chosen}), loss {result.test.loss:.4f}; "
-        f"{result.images_per_second:.0f} images/s, {result.seconds:.0f} s in all\n"
+        f"trained in {result.training_seconds:.0f} s, data included, at "
+        f"{result.images_per_second:.0f} images/s; {result.seconds:.0f} s in all\n"
         f"run folder: {result.folder}",
     )
 
