@@ -13,6 +13,7 @@ from minise.nn import SE
 from minise.ops.checks import check_choice, check_integer, check_number
 
 SCHEDULES = ("cosine", "steps")
+Channels = tuple[float, float, float]  # red, green, blue
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class TrainConfig:
     se: SE = field(default_factory=SE)
     """SE blocks, of models whose name begins with se_."""
     ops: str = "reference"
-    """Back end: reference (NumPy)."""
+    """Back end: reference (NumPy) or jit (Numba)."""
     epochs: int = 12
     """Passes over the training images."""
     batch_size: int = 128
@@ -61,6 +62,10 @@ class TrainConfig:
     """Side of a random square that is blanked."""
     val: int = 5000
     """The last so many training images are held out for validation; 0 trains on all."""
+    mean: Channels | None = None
+    """Of red, green and blue, 0..1, to normalise with; by default that of the training images."""
+    std: Channels | None = None
+    """Deviation of red, green and blue, likewise."""
     seed: int = 0
     """Of parameters, order and augmentation."""
     threads: int = 0
@@ -89,6 +94,9 @@ class TrainConfig:
             check_number("train", name, getattr(self, name), "a number of at least 0", 0, 1e6)
         for name in ("warmup", "momentum", "label_smoothing"):
             check_number("train", name, getattr(self, name), "a number from 0 to 1", 0, 1)
+        for name, low, text in (("mean", 0.0, "0"), ("std", 1e-6, "above 0")):
+            for channel in getattr(self, name) or ():
+                check_number("train", name, channel, f"three numbers from {text} to 1", low, 1)
         if self.name is not None and (not self.name or Path(self.name).name != self.name):
             raise ValueError(
                 f"train: name is {self.name!r}, expected a plain folder name: --out says where"
@@ -111,7 +119,8 @@ def from_dict(values: dict[str, Any]) -> TrainConfig:
             f"config has {', '.join(sorted(unknown))}, which this version of minise does not know"
         )
     paths = {key: Path(values[key]) for key in ("root", "out") if values.get(key) is not None}
-    return TrainConfig(**{**values, **paths, "se": SE(**values.get("se", {}))})
+    triples = {key: tuple(values[key]) for key in ("mean", "std") if values.get(key) is not None}
+    return TrainConfig(**{**values, **paths, **triples, "se": SE(**values.get("se", {}))})
 
 
 def read_config(path: Path) -> TrainConfig:

@@ -144,6 +144,18 @@ def test_the_last_images_are_held_out(tmp_path):
     assert training.data["mean"] == moments(whole.take(slice(64)))[0]  # of training images alone
 
 
+def test_mean_and_deviation_can_be_given(tmp_path):
+    """Either alone too; a pixel of 51 is 0.2, which lies two deviations of 0.1 above no mean."""
+    measured = moments(load("shapes10", "train", n=96).take(slice(64)))
+    given = replace(TINY, out=tmp_path, std=(0.1, 0.1, 0.1))
+    half = prepare(given)
+    assert (half.data["mean"], half.data["std"]) == (measured[0], (0.1, 0.1, 0.1))
+    whole = prepare(replace(given, mean=(0.0, 0.0, 0.0)))
+    for batches in (whole.train, whole.val, whole.test):
+        pixels = batches._normalised(np.full((1, 3, 2, 2), 51, np.uint8))
+        np.testing.assert_allclose(pixels, 2, rtol=1e-6)
+
+
 def test_evaluate_by_hand():
     dataset = load("shapes10", "test", n=5)
 
