@@ -7,12 +7,13 @@ they cannot disagree.
 import json
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from minise.nn import SE
 from minise.ops.checks import check_choice, check_integer, check_number
 
 SCHEDULES = ("cosine", "steps")
+Recipe = Literal["quick"]  # the names in minise/train/recipes.py
 Channels = tuple[float, float, float]  # red, green, blue
 
 
@@ -20,6 +21,8 @@ Channels = tuple[float, float, float]  # red, green, blue
 class TrainConfig:
     """Settings of a training run."""
 
+    recipe: Recipe | None = None
+    """Settings to start from, of minise/train/recipes.py; what is given beside it wins."""
     data: str = "cifar10"
     """cifar10, cifar100, shapes10, or a folder with train/ and test/ folders of class folders."""
     root: Path | None = None
@@ -87,6 +90,8 @@ class TrainConfig:
             epochs=1, batch_size=1, crop=0, cutout=0, val=0, seed=0, log_every=1, threads=0
         ).items():
             check_integer("train", name, getattr(self, name), least)
+        if self.recipe is not None:
+            check_choice("train", "recipe", self.recipe, get_args(Recipe))
         if self.limit is not None:
             check_integer("train", "limit", self.limit, 1)
         check_choice("train", "schedule", self.schedule, SCHEDULES)
