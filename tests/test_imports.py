@@ -20,7 +20,7 @@ def loaded_by(statement):
         "import minise",
         "from minise.ops import reference, wrap",
         "from minise import analysis, data, gradcheck, models, nn, train",
-        "from minise.bench import compare, contestants, ladder, works",
+        "from minise.bench import compare, contestants, ladder, scaling, works",
     ],
 )
 def test_imports_are_light(statement):

@@ -6,8 +6,10 @@
     memory        resident memory and its peak
     figures       medians, ratios, quartiles, and which rounds to trust
     settings      what `minise bench cpu` is asked
-    works         what is timed: a step, a forward pass, the ops of a net
+    blocks        two blocks of convolutions in groups, built of layers
+    works         what is timed: a step, a forward pass, those blocks, the ops of a net
     contestants   who does the work: minise, PyTorch in three ways, NumPy with im2col
+    agree         whether contestants compute the same
     child         the process that a contestant lives in
     turns         the parent's side: processes that take turns
     compare       `minise bench cpu` from end to end, and report its tables
@@ -15,6 +17,7 @@
     profile       `minise profile`: every op beside its floor; profile_report: its tables
     ladder        convolution, from seven loops in Python upwards
     climb         `minise bench conv-ladder`: times the ladder
+    scaling       `minise bench scaling`: cost against depth and batch; scaling_report, scaling_plot
 
 Nothing here is loaded with minise itself.
 """

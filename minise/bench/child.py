@@ -1,7 +1,7 @@
 """The process that a contestant lives in: it does what its parent asks, one JSON line a request.
 
     {"do": "make", "work": …}   builds net and inputs               {"ready": true}
-    {"do": "first"}             does the work for the first time    {"loss": …}
+    {"do": "first"}             does the work for the first time    {"first": [figure, scale]}
     {"do": "warm"}              does it for a while                 {"mib": …, "how": …}
     {"do": "turn"}              does it for a while                 {"seconds": [one a run]}
 
@@ -15,6 +15,7 @@ import sys
 import time
 from typing import Any
 
+from minise.bench.agree import first_of
 from minise.bench.memory import Peak
 from minise.bench.settings import Settings, from_dict
 
@@ -47,9 +48,9 @@ class Contestant:
 
     def do_first(self) -> dict[str, Any]:
         """Do the work for the first time: this is where things are compiled."""
-        loss = self.run()
+        first = first_of(self.run())
         self.peak.restart()
-        return {"loss": loss}
+        return {"first": first}
 
     def do_warm(self) -> dict[str, Any]:
         """Do the work until it is in its stride, and return the peak of memory."""

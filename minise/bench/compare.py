@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
-
+from minise.bench.agree import Disagreement, First, check_firsts
 from minise.bench.contestants import missing, takes_part
 from minise.bench.figures import Round
 from minise.bench.settings import Settings
@@ -23,7 +22,7 @@ class Outcome:
 
     work: Work
     memory: dict[str, dict[str, Any]] = field(default_factory=dict)
-    losses: dict[str, float] = field(default_factory=dict)  # of the first training step
+    firsts: dict[str, First] = field(default_factory=dict)
     rounds: list[Round] = field(default_factory=list)
 
 
@@ -37,17 +36,13 @@ class Comparison:
     starts: dict[str, dict[str, float]] = field(default_factory=dict)  # seconds, cold and warm
 
 
-class Disagreement(Exception):
-    """The contestants do not do the same work, or minise itself cannot do it."""
-
-
 def compare(settings: Settings, works: list[Work], progress: Progress) -> Comparison:
     """Measure every work, with all contestants that can be had here.
 
     Raises
     ------
     Disagreement
-        If first losses differ by more than rounding can, or minise cannot do a work.
+        If first results differ by more than rounding can, or minise cannot do a work.
     """
     comparison = Comparison(settings)
     names = [BASE, *dict.fromkeys(settings.against)]
@@ -61,7 +56,7 @@ def compare(settings: Settings, works: list[Work], progress: Progress) -> Compar
                 if takes_part(name, work) and name not in comparison.absent:
                     progress(f"{title(work)}: {name} gets ready")
                     processes.prepare(name, outcome)
-            _check_losses(outcome.losses, settings.dtype)
+            check_firsts(title(work), outcome.firsts, BASE, settings.dtype)
             children = [processes.children[name] for name in outcome.memory]
             outcome.rounds = rounds_of(children, settings.rounds, title(work), progress)
             comparison.outcomes.append(outcome)
@@ -105,12 +100,11 @@ class Processes:
                     self.comparison.starts[name] = {"cold": cold.first(work)[1]}
             if name not in self.children:
                 self.children[name] = self._child(name)
-            loss, since = self.children[name].first(work)
+            first, since = self.children[name].first(work)
             if starts:
                 self.comparison.starts[name]["warm"] = since
             outcome.memory[name] = self.children[name].ask("warm")
-            if loss is not None:
-                outcome.losses[name] = loss
+            outcome.firsts[name] = first
         except Stopped as stopped:
             if name == BASE:
                 raise Disagreement(f"{title(work)} with {settings.ops}: {stopped}") from None
@@ -118,15 +112,3 @@ class Processes:
 
     def _child(self, name: str) -> Child:
         return Child(name, self.comparison.settings, f"{self.cache}/{name}")
-
-
-def _check_losses(losses: dict[str, float], dtype: str) -> None:
-    """Raise Disagreement unless all first losses agree to half of their digits."""
-    expected = losses.get(BASE, 0.0)
-    bound = float(np.sqrt(np.finfo(dtype).eps)) * max(1.0, abs(expected))
-    for name, loss in losses.items():
-        if not abs(loss - expected) <= bound:
-            raise Disagreement(
-                f"the first loss of {name} is {loss:.6f}, but that of minise {expected:.6f}: they "
-                "do not train the same net"
-            )

@@ -1,10 +1,12 @@
 """What a measurement was made on: processor, memory; and the packages that did it."""
 
 import platform
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
-from minise.train.run_folder import cores
+from minise.train.run_folder import cores, versions
 
 PACKAGES = ("minise", "numpy", "numba", "llvmlite", "threadpoolctl", "torch")
 
@@ -16,6 +18,16 @@ def describe() -> dict[str, Any]:
         "cores": cores(),
         "memory_gb": memory_gb(_text("/proc/meminfo")),
         "system": platform.platform(),
+    }
+
+
+def circumstances() -> dict[str, Any]:
+    """Return when, by which command, where and with which versions something is measured."""
+    return {
+        "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command": ["minise", *sys.argv[1:]],
+        "machine": describe(),
+        "versions": versions(PACKAGES),
     }
 
 

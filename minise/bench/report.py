@@ -1,7 +1,5 @@
 """The tables of `minise bench cpu`, and the same figures as JSON."""
 
-import sys
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -16,7 +14,6 @@ from minise.bench.compare import BASE, Comparison, Outcome
 from minise.bench.figures import Choice, Spread, choose, ratios, spread, turn_medians
 from minise.bench.settings import Settings, to_dict
 from minise.bench.works import title
-from minise.train.run_folder import versions
 
 
 def figures(outcome: Outcome) -> tuple[Choice, dict[str, dict[str, Spread]]]:
@@ -33,7 +30,7 @@ def figures(outcome: Outcome) -> tuple[Choice, dict[str, dict[str, Spread]]]:
 
 
 def whole_table(outcome: Outcome, comparison: Comparison) -> Group:
-    """Return the table of a training step or of inference."""
+    """Return the table of a training step, of inference or of a block."""
     settings, starts = comparison.settings, comparison.starts
     choice, found = figures(outcome)
     with_starts = bool(starts) and outcome is comparison.outcomes[0]
@@ -53,7 +50,8 @@ def whole_table(outcome: Outcome, comparison: Comparison) -> Group:
         if with_starts:
             row.append(f"{starts[name]['cold']:.1f}, {starts[name]['warm']:.1f}")
         table.add_row(*row)
-    return framed(f"{title(outcome.work)}: {heading(settings)}", table, choice.sentence)
+    where = shared(settings) if outcome.work["kind"] == "block" else heading(settings)
+    return framed(f"{title(outcome.work)}: {where}", table, choice.sentence)
 
 
 def ops_table(outcomes: Sequence[Outcome], settings: Settings) -> Group:
@@ -90,6 +88,8 @@ def notes(comparison: Comparison) -> str:
             "(and quartiles) of the ratios within a round.",
             f"MiB: what the work needs besides net and inputs: {' or '.join(sorted(hows))}.",
         ]
+    if any(outcome.work["kind"] == "block" for outcome in comparison.outcomes):
+        lines.append("Blocks are timed forward + backward, with the gradients of their parameters.")
     if wholes and comparison.starts:
         lines.append(
             "start: from the start of a process to the end of its first run; cold with an empty "
@@ -102,10 +102,7 @@ def notes(comparison: Comparison) -> str:
 def as_json(comparison: Comparison) -> dict[str, Any]:
     """Return every figure of a comparison, with what is needed to repeat it."""
     return {
-        "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "command": ["minise", *sys.argv[1:]],
-        "machine": machine.describe(),
-        "versions": versions(machine.PACKAGES),
+        **machine.circumstances(),
         "settings": to_dict(comparison.settings),
         "absent": comparison.absent,
         "start_seconds": comparison.starts,
@@ -150,8 +147,13 @@ def millis(ms: float) -> str:
 def heading(settings: Settings) -> str:
     """Return what was asked, in one line."""
     se = f", reduction {settings.reduction}" if settings.net.startswith("se_") else ""
+    return f"{settings.net}{se}, {shared(settings)}"
+
+
+def shared(settings: Settings) -> str:
+    """Return what was asked beside the net."""
     threads = "1 thread" if settings.threads == 1 else f"{settings.threads} threads"
-    return f"{settings.net}{se}, batch {settings.batch}, {settings.dtype}, {threads}"
+    return f"batch {settings.batch}, {settings.dtype}, {threads}"
 
 
 def _outcome_json(outcome: Outcome) -> dict[str, Any]:
@@ -164,7 +166,7 @@ def _outcome_json(outcome: Outcome) -> dict[str, Any]:
                 "ms": figure["ms"]._asdict(),
                 "ratio_to_minise": figure["ratio"]._asdict(),
                 "memory": outcome.memory[name],
-                "first_loss": outcome.losses.get(name),
+                "first": outcome.firsts[name]._asdict(),
             }
             for name, figure in found.items()
         },

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from minise.bench.threads import check_threads, default_threads
 from minise.ops.checks import check_choice, check_integer
 
-What = Literal["step", "forward", "ops"]
+What = Literal["step", "forward", "blocks", "ops"]
 Peer = Literal["torch", "torch-channels-last", "torch-compile", "numpy-im2col"]
 Dtype = Literal["float32", "float64"]
 
@@ -16,7 +16,10 @@ Dtype = Literal["float32", "float64"]
 class Settings:
     """Time minise beside PyTorch and NumPy with im2col, in processes that take turns.
 
-    A step is forward, loss, backward and SGD; ops are timed forward and backward.
+    A step is forward, loss, backward and SGD; forward is inference, with --batch 1 its latency.
+    Blocks and ops are timed forward and backward. The ops are those of the net. The blocks are two
+    with convolutions in groups, on 128 channels of 16x16: 3x3 depthwise and 1x1, each with batch
+    norm and ReLU; and 1x1, 3x3 in 32 groups, 1x1, with batch norm and ReLU between them.
 
     Example: minise bench cpu --net se_resnet8 --batch 8 --rounds 3 --against numpy-im2col
     """
@@ -51,17 +54,20 @@ class Settings:
         check_threads("bench cpu", self.threads)
         check_choice("bench cpu", "dtype", self.dtype, ("float32", "float64"))
         if not self.what:
-            raise ValueError("bench cpu: what is empty, expected any of step, forward, ops")
-        if self.json is not None and not self.json.absolute().parent.is_dir():
-            raise ValueError(
-                f"bench cpu: json is {self.json}, whose folder is not there: make it first"
-            )
+            raise ValueError("bench cpu: what is empty, expected any of step, forward, blocks, ops")
+        check_file("bench cpu", "json", self.json)
 
     @property
     def net_settings(self) -> dict[str, Any]:
         """What the net's builder is given besides its name."""
         with_se = self.net.startswith("se_") or self.reduction != 16
         return {"dtype": self.dtype, **({"reduction": self.reduction} if with_se else {})}
+
+
+def check_file(function: str, name: str, path: Path | None) -> None:
+    """Raise ValueError unless a file of this path, if any, has a folder to be written in."""
+    if path is not None and not path.absolute().parent.is_dir():
+        raise ValueError(f"{function}: {name} is {path}, whose folder is not there: make it first")
 
 
 def to_dict(settings: Settings) -> dict[str, Any]:

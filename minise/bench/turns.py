@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import minise
+from minise.bench.agree import First
 from minise.bench.figures import Round, Turn
 from minise.bench.load import read, taken
 from minise.bench.settings import Settings, to_dict
@@ -90,11 +91,11 @@ class Child:
             raise Stopped(answer["error"].strip().partition("\n")[0][:200])
         return answer
 
-    def first(self, work: dict[str, Any]) -> tuple[float | None, float]:
-        """Make a work and do it once; return its loss, and the seconds since the process began."""
+    def first(self, work: dict[str, Any]) -> tuple[First, float]:
+        """Make a work and do it once; return what came, and the seconds since the process began."""
         self.ask("make", work=work)
-        loss = self.ask("first")["loss"]
-        return loss, time.perf_counter() - self.started
+        first = First(*self.ask("first")["first"])
+        return first, time.perf_counter() - self.started
 
     def close(self) -> None:
         """End the process and all that it started."""

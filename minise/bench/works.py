@@ -1,4 +1,4 @@
-"""What is timed: a training step, a forward pass, or one op at the shapes that a net gives it.
+"""What is timed: a step, a forward pass, a block, or one op at the shapes that a net gives it.
 
 A work is a plain dict, so that it can be sent to another process as it is.
 """
@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 
 from minise import models
+from minise.bench import blocks
 from minise.bench.settings import Settings
 from minise.ops.reference.windows import windows_of
 from minise.ops.wrap import Call, attach, record
 
 Work = dict[str, Any]
 SIZE = (32, 32)  # of an image
+RATE, MOMENTUM, WEIGHT_DECAY = 0.01, 0.9, 1e-4  # of a training step's SGD
+EPS = 1e-5  # of batch norm, in both libraries
 NORM, SE, TAIL = "batch_norm2d_relu", "squeeze_excite", "se_block_tail"
 
 
@@ -28,7 +31,12 @@ def works_of(settings: Settings) -> list[Work]:
     net = models.build(settings.net, **settings.net_settings)
     works: list[Work] = []
     for what in dict.fromkeys(settings.what):
-        works += op_works(net, settings) if what == "ops" else [{"kind": what}]
+        if what == "ops":
+            works += op_works(net, settings)
+        elif what == "blocks":
+            works += block_works(settings)
+        else:
+            works.append({"kind": what})
     return works
 
 
@@ -38,19 +46,29 @@ def title(work: Work) -> str:
     Examples
     --------
     >>> title({"kind": "op", "op": "conv2d", "C": 16, "H": 32, "W": 32, "K": 32, "kernel": (3, 3),
-    ...        "stride": (2, 2)})
+    ...        "groups": 1, "stride": (2, 2)})
     'conv2d 3x3 /2, 16 to 32, 32x32'
     """
-    if work["kind"] != "op":
+    if work["kind"] in ("step", "forward"):
         return {"step": "training step", "forward": "inference"}[work["kind"]]
     size = f"{work['H']}x{work['W']}"
+    if work["kind"] == "block":
+        return f"block {blocks.TITLES[work['block']]}, {work['C']}, {size}"
     if work["op"] != "conv2d":
         gated = f"squeeze-excite R={work.get('R')}"
         ends = {NORM: "batch norm + ReLU", SE: gated, TAIL: f"batch norm + {gated} + add + ReLU"}
         return f"{ends[work['op']]}, {work['C']}, {size}"
     KH, KW = work["kernel"]
     stride = "" if max(work["stride"]) == 1 else f" /{max(work['stride'])}"
-    return f"conv2d {KH}x{KW}{stride}, {work['C']} to {work['K']}, {size}"
+    groups = "" if work["groups"] == 1 else f" in {work['groups']} groups"
+    return f"conv2d {KH}x{KW}{stride}{groups}, {work['C']} to {work['K']}, {size}"
+
+
+def block_works(settings: Settings) -> list[Work]:
+    """Return the blocks of minise.bench.blocks."""
+    H, W = blocks.SIZE
+    sizes = {"N": settings.batch, "C": blocks.CHANNELS, "H": H, "W": W}
+    return [{"kind": "block", "block": name, **sizes} for name in blocks.BLOCKS]
 
 
 def op_works(net: Any, settings: Settings) -> list[Work]:
@@ -73,9 +91,8 @@ def _work_of(call: Call, batch: int) -> Work | None:
     work = {"kind": "op", "N": batch, "C": C, "H": H, "W": W}
     if call.op == "conv2d":
         weight = call.arrays[1]
-        if call.settings["groups"] != 1:
-            return None
         where = {key: list(call.settings[key]) for key in ("stride", "padding")}
+        where |= {"groups": call.settings["groups"]}
         return work | {"op": "conv2d", "K": len(weight), "kernel": list(weight.shape[2:])} | where
     if call.op == SE:
         return work | {"op": SE, "R": len(call.arrays[1])}
@@ -84,16 +101,22 @@ def _work_of(call: Call, batch: int) -> Work | None:
     return work | {"op": NORM} if call.op.startswith("batch_norm2d") else None
 
 
+def conv_settings(work: Work) -> dict[str, Any]:
+    """Return what a convolution takes by keyword, in minise as in PyTorch."""
+    pairs = {key: tuple(work[key]) for key in ("stride", "padding")}
+    return {**pairs, "groups": work["groups"]}
+
+
 def arrays_of(work: Work, dtype: str) -> dict[str, np.ndarray]:
-    """Return the inputs of an op, by name, and dout, drawn from one seed for all contestants."""
+    """Return the inputs of an op or a block, by name, and dout, drawn from one seed for all."""
     rng = np.random.default_rng(0)
     N, C, H, W = (work[axis] for axis in "NCHW")
     shapes: dict[str, tuple[int, ...]] = {"x": (N, C, H, W), "dout": (N, C, H, W)}
-    if work["op"] == "conv2d":
+    if work["kind"] == "op" and work["op"] == "conv2d":
         where = windows_of((H, W), work["kernel"], work["stride"], work["padding"])
-        weight, dout = (work["K"], C, *work["kernel"]), (N, work["K"], *where.outputs)
-        shapes |= {"weight": weight, "dout": dout}
-    else:
+        weight = (work["K"], C // work["groups"], *work["kernel"])
+        shapes |= {"weight": weight, "dout": (N, work["K"], *where.outputs)}
+    elif work["kind"] == "op":
         R = work.get("R", 0)
         gates = {"w1": (R, C), "b1": (R,), "w2": (C, R), "b2": (C,)}
         norm = {"gamma": (C,), "beta": (C,)}

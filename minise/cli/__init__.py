@@ -21,13 +21,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from minise.cli.doctor import doctor
     from minise.cli.inspect import evaluate_run, summary
     from minise.cli.profile import profile
-    from minise.cli.train import quickstart, train
+    from minise.cli.train import quickstart, train_verb
     from minise.cli.words import Failure, misuse
 
+    given = list(sys.argv[1:] if arguments is None else arguments)
     verbs: dict[str, Callable[..., Any]] = {
         "quickstart": quickstart,
         "data": data,
-        "train": train,
+        "train": train_verb(given),
         "eval": evaluate_run,
         "summary": summary,
         "check": check,
@@ -35,7 +36,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "profile": profile,
         "doctor": doctor,
     }
-    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         with misuse():
             command = tyro.extras.subcommand_cli_from_dict(

@@ -7,24 +7,29 @@ import tyro
 from rich.console import Console
 
 from minise.bench.climb import LadderSettings
+from minise.bench.scaling import ScalingSettings
 from minise.bench.settings import Settings
 from minise.cli.words import FAILED, INTERRUPTED, Failure, misuse, say
 
 Cpu = Annotated[Settings, tyro.conf.subcommand("cpu", prefix_name=False)]
+Scaling = Annotated[ScalingSettings, tyro.conf.subcommand("scaling", prefix_name=False)]
 Ladder = Annotated[LadderSettings, tyro.conf.subcommand("conv-ladder", prefix_name=False)]
 
 
-def bench(of: Cpu | Ladder) -> int:
-    """Measure speed: minise beside its peers, or convolution from seven loops upwards.
+def bench(of: Cpu | Scaling | Ladder) -> int:
+    """Measure speed: beside peers, against depth and batch, or of convolution in seven ways.
 
     Example: minise bench cpu --net se_resnet8 --batch 8 --rounds 3 --against numpy-im2col
     """
-    return _ladder(of) if isinstance(of, LadderSettings) else _cpu(of)
+    if isinstance(of, LadderSettings):
+        return _ladder(of)
+    return _scaling(of) if isinstance(of, ScalingSettings) else _cpu(of)
 
 
 def _cpu(settings: Settings) -> int:
     """Compare minise with its peers, print tables and write JSON."""
-    from minise.bench.compare import Disagreement, compare
+    from minise.bench.agree import Disagreement
+    from minise.bench.compare import compare
     from minise.bench.report import as_json, notes, ops_table, whole_table
     from minise.bench.works import works_of
     from minise.ops.backends import load_ops
@@ -51,6 +56,33 @@ def _cpu(settings: Settings) -> int:
         with misuse():
             settings.json.write_text(json.dumps(as_json(comparison), indent=1) + "\n")
         say(console, f"every figure is in {settings.json}")
+    return 0
+
+
+def _scaling(settings: ScalingSettings) -> int:
+    """Time steps along both axes, print tables, write JSON and a figure."""
+    from minise.bench.scaling import measure, prepare
+    from minise.bench.scaling_plot import draw, figure_class
+    from minise.bench.scaling_report import as_json, tables_of
+
+    console = Console()
+    with misuse():
+        if settings.plot is not None:
+            figure_class()  # Matplotlib may not be there
+        steps = prepare(settings)
+    try:
+        with console.status("starting") as status:
+            scaling = measure(settings, steps, status.update)
+    except KeyboardInterrupt:
+        raise Failure("interrupted, nothing is written", INTERRUPTED) from None
+    console.print(tables_of(scaling, settings))
+    with misuse():
+        if settings.json is not None:
+            settings.json.write_text(json.dumps(as_json(scaling, settings), indent=1) + "\n")
+            say(console, f"every figure is in {settings.json}")
+        if settings.plot is not None:
+            draw(scaling, settings, settings.plot)
+            say(console, f"points and lines are drawn in {settings.plot}")
     return 0
 
 

@@ -28,6 +28,7 @@ def doctor(root: Path | None = None) -> int:
     for name, text in _blas():
         table.add_row(name, text)
     table.add_row("jit", _kernels())
+    table.add_row("Matplotlib", _optional("matplotlib", "the figure of bench scaling", "plot"))
     table.add_row("Pillow", _optional("PIL", "image files and contact sheets", "image"))
     table.add_row("GPU", "not used: this version has no CUDA back end")
     for name, text in data:

@@ -7,18 +7,22 @@ they cannot disagree.
 import json
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from minise.nn import SE
 from minise.ops.checks import check_choice, check_integer, check_number
 
 SCHEDULES = ("cosine", "steps")
+Recipe = Literal["quick"]  # the names in minise/train/recipes.py
+Channels = tuple[float, float, float]  # red, green, blue
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """Settings of a training run."""
 
+    recipe: Recipe | None = None
+    """Settings to start from, of minise/train/recipes.py; what is given beside it wins."""
     data: str = "cifar10"
     """cifar10, cifar100, shapes10, or a folder with train/ and test/ folders of class folders."""
     root: Path | None = None
@@ -32,7 +36,7 @@ class TrainConfig:
     se: SE = field(default_factory=SE)
     """SE blocks, of models whose name begins with se_."""
     ops: str = "reference"
-    """Back end: reference (NumPy)."""
+    """Back end: reference (NumPy) or jit (Numba)."""
     epochs: int = 12
     """Passes over the training images."""
     batch_size: int = 128
@@ -61,6 +65,10 @@ class TrainConfig:
     """Side of a random square that is blanked."""
     val: int = 5000
     """The last so many training images are held out for validation; 0 trains on all."""
+    mean: Channels | None = None
+    """Of red, green and blue, 0..1, to normalise with; by default that of the training images."""
+    std: Channels | None = None
+    """Deviation of red, green and blue, likewise."""
     seed: int = 0
     """Of parameters, order and augmentation."""
     threads: int = 0
@@ -82,6 +90,8 @@ class TrainConfig:
             epochs=1, batch_size=1, crop=0, cutout=0, val=0, seed=0, log_every=1, threads=0
         ).items():
             check_integer("train", name, getattr(self, name), least)
+        if self.recipe is not None:
+            check_choice("train", "recipe", self.recipe, get_args(Recipe))
         if self.limit is not None:
             check_integer("train", "limit", self.limit, 1)
         check_choice("train", "schedule", self.schedule, SCHEDULES)
@@ -89,6 +99,9 @@ class TrainConfig:
             check_number("train", name, getattr(self, name), "a number of at least 0", 0, 1e6)
         for name in ("warmup", "momentum", "label_smoothing"):
             check_number("train", name, getattr(self, name), "a number from 0 to 1", 0, 1)
+        for name, low, text in (("mean", 0.0, "0"), ("std", 1e-6, "above 0")):
+            for channel in getattr(self, name) or ():
+                check_number("train", name, channel, f"three numbers from {text} to 1", low, 1)
         if self.name is not None and (not self.name or Path(self.name).name != self.name):
             raise ValueError(
                 f"train: name is {self.name!r}, expected a plain folder name: --out says where"
@@ -111,7 +124,8 @@ def from_dict(values: dict[str, Any]) -> TrainConfig:
             f"config has {', '.join(sorted(unknown))}, which this version of minise does not know"
         )
     paths = {key: Path(values[key]) for key in ("root", "out") if values.get(key) is not None}
-    return TrainConfig(**{**values, **paths, "se": SE(**values.get("se", {}))})
+    triples = {key: tuple(values[key]) for key in ("mean", "std") if values.get(key) is not None}
+    return TrainConfig(**{**values, **paths, **triples, "se": SE(**values.get("se", {}))})
 
 
 def read_config(path: Path) -> TrainConfig:

@@ -32,7 +32,8 @@ class Result(NamedTuple):
 
     test: Evaluation
     folder: Path
-    images_per_second: float  # of training steps, data included, without validation
+    images_per_second: float  # of training steps, as training_seconds
+    training_seconds: float  # of all training steps, with their data, and with what is compiled
     seconds: float  # of everything
 
 
@@ -80,22 +81,29 @@ def run(training: Training, console: "Console | None" = None) -> Result:
         Progress(console, config.epochs, len(training.train)) as progress,
         on_compile(progress.compiling),
     ):
-        speed = _epochs(training, progress, interruption)
+        trained = _epochs(training, progress, interruption)
         if training.val is not None:
             restore(training.net, checkpoints.load(training.folder.best).arrays)
         test = evaluate(training.net, training.test, len(training.data["classes"]))
-    training.folder.log("test", loss=test.loss, accuracy=test.accuracy)
-    return Result(test, training.folder.path, speed, time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    training.folder.log(
+        "test",
+        loss=test.loss,
+        accuracy=test.accuracy,
+        training_seconds=trained,
+        seconds=seconds,
+    )
+    speed = config.epochs * len(training.train.dataset) / trained
+    return Result(test, training.folder.path, speed, trained, seconds)
 
 
 def _epochs(training: Training, progress: Progress, interruption: Interruption) -> float:
-    """Train all epochs and return the images per second."""
+    """Train all epochs and return how many seconds their steps took."""
     config, folder = training.config, training.folder
-    seconds, seen, best = 0.0, 0, -1.0
+    seconds, best = 0.0, -1.0
     for epoch in range(1, config.epochs + 1):
         figures = _one_epoch(training, epoch, progress, interruption)
         seconds += figures["seconds"]
-        seen += len(training.train.dataset)
         if training.val is not None:
             val = evaluate(training.net, training.val, len(training.data["classes"]))
             figures |= {"val_loss": val.loss, "val_accuracy": val.accuracy}
@@ -105,7 +113,7 @@ def _epochs(training: Training, progress: Progress, interruption: Interruption) 
         if training.val is not None and figures["val_accuracy"] > best:
             best = figures["val_accuracy"]
             _save(training, folder.best, figures)
-    return seen / seconds
+    return seconds
 
 
 def _one_epoch(

@@ -38,7 +38,7 @@ def prepare(config: TrainConfig) -> Training:
     val_set: Dataset | None = None
     if config.val:
         train_set, val_set = hold_out(train_set, config.val)
-    mean, std = moments(train_set)
+    mean, std = normalisation(config, train_set)
     data = {"mean": mean, "std": std, "classes": train_set.classes}
     net = build_net(config, len(train_set.classes))
     return Training(
@@ -58,6 +58,14 @@ def prepare(config: TrainConfig) -> Training:
         create(config),
         data,
     )
+
+
+def normalisation(config: TrainConfig, images: Dataset) -> tuple[tuple[float, ...], ...]:
+    """Return mean and deviation of the channels: as config says, or else those of the images."""
+    if config.mean and config.std:
+        return config.mean, config.std
+    mean, std = moments(images)
+    return config.mean or mean, config.std or std
 
 
 def load_split(config: TrainConfig, split: str) -> Dataset:

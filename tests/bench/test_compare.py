@@ -6,6 +6,7 @@ import pytest
 
 from minise.bench import compare as comparing
 from minise.bench import contestants, report
+from minise.bench.agree import Disagreement
 from minise.bench.settings import Settings, from_dict, to_dict
 from minise.bench.turns import Child, Stopped
 from minise.bench.works import works_of
@@ -38,13 +39,13 @@ def test_a_real_run(comparison):
     (outcome,) = comparison.outcomes
     names = {"minise", *PEERS}
     assert comparison.absent == {}
-    assert set(outcome.memory) == set(outcome.losses) == set(comparison.starts) == names
+    assert set(outcome.memory) == set(outcome.firsts) == set(comparison.starts) == names
     assert len(outcome.rounds) == 2
     for one in outcome.rounds:
         assert set(one) == names
         assert all(min(turn.seconds) > 0 for turn in one.values())
     for name in names:
-        assert outcome.losses[name] == pytest.approx(outcome.losses["minise"], rel=1e-5)
+        assert outcome.firsts[name] == pytest.approx(outcome.firsts["minise"], rel=1e-5)
         assert comparison.starts[name].keys() == {"cold", "warm"}
         assert outcome.memory[name]["mib"] > 0
 
@@ -61,6 +62,24 @@ def test_its_json(comparison):
 
 
 @pytest.mark.slow
+def test_inference_of_one_image_and_blocks_with_every_contestant():
+    names = ("numpy-im2col", "torch", "torch-channels-last", "torch-compile")
+    peers = [name for name in names if not contestants.missing(name)]
+    what = ("forward", "blocks")
+    _, comparison = run(what=what, batch=1, against=peers, rounds=1, start=False)
+    assert comparison.absent == {}
+    inference, *blocks = comparison.outcomes
+    assert set(inference.rounds[0]) == {"minise", *peers}
+    for outcome in comparison.outcomes:
+        assert set(outcome.firsts) == set(outcome.rounds[0])
+        table = report.whole_table(outcome, comparison).renderables[1]
+        assert table.row_count == len(outcome.firsts)
+    for outcome in blocks:
+        assert set(outcome.firsts) == {"minise", *peers} - {"numpy-im2col", "torch-compile"}
+    assert "Blocks are timed forward + backward" in report.notes(comparison)
+
+
+@pytest.mark.slow
 def test_ops_of_one_net(monkeypatch):
     monkeypatch.setattr("minise.bench.turns.PAUSE", 0.0)
     settings, comparison = run(what=("ops",), batch=1, against=("numpy-im2col",), rounds=1)
@@ -68,6 +87,7 @@ def test_ops_of_one_net(monkeypatch):
     for outcome in comparison.outcomes:
         conv = outcome.work["op"] == "conv2d"
         assert set(outcome.memory) == ({"minise", "numpy-im2col"} if conv else {"minise"})
+        assert set(outcome.firsts) == set(outcome.memory)
     table = report.ops_table(comparison.outcomes, settings).renderables[1]
     assert table.row_count == len(comparison.outcomes)
 
@@ -109,14 +129,5 @@ def test_a_back_end_that_fails_ends_the_comparison(tmp_path):
         "from minise.ops.reference import *\n\n"
         "def add_forward(a, b):\n    raise ValueError('no add')\n"
     )
-    with pytest.raises(comparing.Disagreement, match="training step with .*: ValueError: no add"):
+    with pytest.raises(Disagreement, match="training step with .*: ValueError: no add"):
         run(ops=str(mine), against=(), start=False)
-
-
-def test_losses_that_differ_end_the_comparison():
-    comparing._check_losses({"minise": 2.3, "torch": 2.3001}, "float32")
-    comparing._check_losses({}, "float32")
-    with pytest.raises(comparing.Disagreement, match="first loss of torch is 2.31"):
-        comparing._check_losses({"minise": 2.3, "torch": 2.31}, "float32")
-    with pytest.raises(comparing.Disagreement, match="is nan"):
-        comparing._check_losses({"minise": 2.3, "torch": float("nan")}, "float64")

@@ -5,9 +5,10 @@ import pytest
 
 from minise import models, nn
 from minise.bench import contestants
+from minise.bench.agree import check_firsts, first_of
 from minise.bench.peers import im2col
 from minise.bench.settings import Settings
-from minise.bench.works import arrays_of, images_of, title, works_of
+from minise.bench.works import arrays_of, conv_settings, images_of, title, works_of
 from minise.ops import reference
 
 SMALL = Settings(what=("ops",), net="se_resnet8", batch=4, threads=1, dtype="float64")
@@ -154,13 +155,26 @@ def test_three_training_steps_lose_alike(dtype):
     np.testing.assert_allclose(losses, [losses[0]] * len(names), rtol=np.finfo(dtype).eps * 1e3)
 
 
+@pytest.mark.parametrize("name", ["numpy-im2col", "torch", "torch-channels-last"])
+def test_inference_of_one_image_agrees(name):
+    if reason := contestants.missing(name):
+        pytest.skip(reason)
+    settings = Settings(net="se_resnet8", batch=1, threads=1, ops="reference")
+    logits = [contestants.make(n, {"kind": "forward"}, settings)() for n in ("minise", name)]
+    assert logits[0].shape == (1, 10)
+    firsts = dict(zip(("minise", name), map(first_of, logits), strict=True))
+    check_firsts("inference", firsts, "minise", settings.dtype)
+
+
 def test_the_torch_ops_have_our_gradients():
     torch = pytest.importorskip("torch", reason="the oracle extra is not installed")
+    from minise.bench.peers.torch_runs import function_of
+
     for work in OPS:
         arrays = arrays_of(work, "float64")
         leaves = {n: torch.from_numpy(a.copy()) for n, a in arrays.items() if n != "dout"}
         inputs = [leaf.requires_grad_() for leaf in leaves.values()]
-        out = contestants._torch_function(work, "float64")(*inputs)
+        out = function_of(work, "float64")(*inputs)
         theirs = torch.autograd.grad(out, inputs, torch.from_numpy(arrays["dout"]))
         for one, other in zip(minise_gradients(work, arrays), theirs, strict=True):
             close(one, other.numpy())
@@ -172,8 +186,7 @@ WAYS = ("forward", "backward")
 def minise_gradients(work, arrays):
     dout, inputs = arrays["dout"], [a for name, a in arrays.items() if name != "dout"]
     if work["op"] == "conv2d":
-        where = {key: tuple(work[key]) for key in ("stride", "padding")}
-        _, cache = reference.conv2d_forward(*inputs, **where)
+        _, cache = reference.conv2d_forward(*inputs, **conv_settings(work))
         return reference.conv2d_backward(dout, cache)[:2]
     if work["op"] == "squeeze_excite":
         return reference.squeeze_excite_backward(dout, reference.squeeze_excite_forward(*inputs)[1])

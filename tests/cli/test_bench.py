@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ def _quick_in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr("minise.bench.climb.ENOUGH", 0.0)
     monkeypatch.setattr("minise.bench.roofline.SIDE", 64)
+    monkeypatch.setattr("minise.bench.scaling.TURN", 0.0)
 
 
 def narrow(out):
@@ -34,6 +36,27 @@ def test_the_example_of_bench_cpu_runs(capsys):
     content = json.loads(Path("figures.json").read_text())
     assert content["settings"]["batch"] == 8
     assert content["works"][0]["verdict"].partition(",")[0].partition(" ")[0] in out
+
+
+def test_the_example_of_bench_scaling_runs(capsys):
+    line = f"{example('bench scaling', capsys)} --threads 1"
+    status, out, err = call(f"{line} --json figures.json", capsys)
+    assert (status, err) == (0, "")
+    assert "against depth: batch 2, reduction 16, float32, jit, 1 thread" in out
+    assert "against batch: se_resnet20, reduction 16, float32, jit, 1 thread" in out
+    assert re.search(r"ms per layer [+-] .* ms; R\^2 [-\d.]+; farthest off it", out)
+    assert re.search(r"ms per image [+-] .* ms; R\^2 [-\d.]+; farthest off it", out)
+    assert narrow(out)
+    assert json.loads(Path("figures.json").read_text())["settings"]["depths"] == [8, 20, 32]
+
+
+def test_bench_scaling_draws(capsys):
+    pytest.importorskip("matplotlib", reason="the plot extra is not installed")
+    line = "bench scaling --ops reference --depths 8 20 32 --batches 1 2 3 --batch 1 --depth 8"
+    status, out, err = call(f"{line} --threads 1 --rounds 1 --plot lines.svg", capsys)
+    assert (status, err) == (0, "")
+    assert "points and lines are drawn in lines.svg" in out
+    assert "<svg" in Path("lines.svg").read_text()
 
 
 def test_the_example_of_conv_ladder_runs(capsys):
@@ -61,6 +84,7 @@ def test_the_example_of_profile_runs(capsys):
         ("bench cpu --net se_resnet21", "'se_resnet21' is unknown: did you mean se_resnet"),
         ("bench cpu --net resnet8 --reduction 4", "no SE blocks, but reduction came"),
         ("bench cpu --ops no_such_module", "ops 'no_such_module' is unknown"),
+        ("bench scaling --depths 8 20 21", "'se_resnet21' is unknown"),
         ("profile --net resnet", "'resnet' is unknown: did you mean resnet"),
         ("profile --ops none.py", "'none.py' is not there"),
     ],
@@ -82,6 +106,10 @@ def test_misuse_is_one_line_and_status_2(line, message, capsys):
         ("bench cpu --rounds 0", "rounds is 0, expected at least 1"),
         ("bench cpu --threads 100000", "threads is 100000, expected at most"),
         ("bench cpu --json nowhere/figures.json", "folder is not there"),
+        ("bench scaling --depths 8 20 8", "depths is (8, 20, 8), expected at least 3 different"),
+        ("bench scaling --batches 0 1 2", "batches is 0, expected at least 1"),
+        ("bench scaling --plot lines.pdf", "suffix is '.pdf', expected one of .png, .svg"),
+        ("bench scaling --plot nowhere/lines.png", "folder is not there"),
         ("profile --steps 0", "steps is 0, expected at least 1"),
         ("profile --threads 100000", "threads is 100000, expected at most"),
         ("bench conv-ladder --stage 4", "4"),
@@ -109,6 +137,14 @@ def test_ctrl_c_ends_the_processes_and_exits_130(capsys, monkeypatch):
     assert (status, err) == (130, "minise: interrupted, nothing is written\n")
     assert len(started) == 2
     assert all(child.process.returncode is not None for child in started)
+
+
+def test_ctrl_c_ends_scaling_and_exits_130(capsys, monkeypatch):
+    monkeypatch.setattr("minise.bench.scaling.fit", lambda *_: signal.raise_signal(signal.SIGINT))
+    line = "bench scaling --ops reference --depths 8 20 32 --batches 1 2 3 --batch 1 --depth 8"
+    status, _, err = call(f"{line} --threads 1 --rounds 1 --json figures.json", capsys)
+    assert (status, err) == (130, "minise: interrupted, nothing is written\n")
+    assert not Path("figures.json").exists()
 
 
 def test_a_back_end_that_fails_is_one_line_and_status_1(capsys):

@@ -6,13 +6,16 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.cli.commands import call, example
+from minise.train import RECIPES
+from minise.train.config import read_config
+from tests.cli.commands import call, example, helped
 
 VERBS = ("quickstart", "data", "train", "eval", "summary", "check", "bench", "profile", "doctor")
 TINY = "train --data shapes10 --limit 96 --val 32 --model se_resnet8 --batch-size 32"
@@ -62,6 +65,31 @@ def test_eval_shows_what_train_showed(capsys):
     assert "train accuracy" in last
 
 
+def test_what_is_given_beside_a_recipe_wins(capsys):
+    """Also where it is the default without a recipe, as reference is."""
+    line = f"{TINY} --val 0 --epochs 1 --ops reference --recipe"
+    for given in (f"{line} quick", f"{line}=quick"):
+        status, out, err = call(given, capsys)
+        assert (status, err) == (0, "")
+        assert "96 images to train, 0 to validate" in out
+        assert "Back end: reference. Recipe: quick." in out
+        assert re.search(r"\(last epoch\), loss .*; trained in \d+ s, data included, at", out)
+    config = read_config(Path("runs/se_resnet8-shapes10-2/config.json"))
+    changed = dict(data="shapes10", limit=96, model="se_resnet8", batch_size=32, epochs=1)
+    assert config == replace(RECIPES["quick"], ops="reference", **changed)
+
+
+def test_the_help_of_a_recipe_shows_its_settings(capsys):
+    for verb, ops, recipe in (
+        ("train", "reference", "None"),
+        ("train --recipe quick", "jit", "quick"),
+    ):
+        words = " ".join(helped(verb, capsys).replace("│", " ").split())
+        assert f"or jit (Numba). (default: {ops})" in words
+        assert f"beside it wins. (default: {recipe})" in words
+        assert "minise train --recipe quick --help shows them" in words
+
+
 def test_summary_counts(capsys):
     _, out, _ = call("summary resnet20 --shortcut A", capsys)
     assert "269,722 parameters, 0 of them in SE blocks" in out
@@ -109,6 +137,14 @@ def test_misuse_is_one_line_and_status_2(line, message, capsys):
     assert err.startswith("minise: ")
     assert err.count("\n") == 1
     assert message in err
+
+
+@pytest.mark.parametrize("line", ["train --recipe quik", "train --recipe"])
+def test_recipes_that_the_parser_refuses(line, capsys):
+    status, out, err = call(line, capsys)
+    assert status == 2
+    assert "--recipe" in out + err
+    assert ("'quick'" in out + err) == ("quik" in line)
 
 
 @pytest.mark.parametrize("line", ["trian", "train --epochs many", "train --epochs 0", "eval"])

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import signal
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -106,6 +107,33 @@ def test_without_validation_the_last_epoch_is_tested(tmp_path):
     result = fit(replace(TINY, out=tmp_path, val=0), quiet())
     assert not (result.folder / "best.safetensors").exists()
     assert "val_accuracy" not in lines(result.folder, "epoch")[0]
+    (tested,) = lines(result.folder, "test")
+    assert (tested["accuracy"], tested["loss"]) == (result.test.accuracy, result.test.loss)
+
+
+def test_the_time_of_training_is_that_of_its_epochs(tmp_path, monkeypatch):
+    """Data is included, and validation is not."""
+    honest_batch, honest_evaluate = Batches._prepare, loop.evaluate
+
+    def slow_batch(*arguments):
+        time.sleep(0.02)
+        return honest_batch(*arguments)
+
+    def slow_evaluate(*arguments):
+        time.sleep(0.3)
+        return honest_evaluate(*arguments)
+
+    monkeypatch.setattr(Batches, "_prepare", slow_batch)
+    monkeypatch.setattr(loop, "evaluate", slow_evaluate)
+    result = fit(replace(TINY, out=tmp_path, log_every=1), quiet())
+    (tested,) = lines(result.folder, "test")
+    assert tested["training_seconds"] == result.training_seconds
+    assert tested["seconds"] == result.seconds
+    epochs = [record["seconds"] for record in lines(result.folder, "epoch")]
+    assert result.training_seconds == pytest.approx(sum(epochs))
+    assert result.training_seconds >= 2 * 4 * 0.02
+    assert result.seconds >= result.training_seconds + 3 * 0.3  # two validations and the test
+    assert result.images_per_second == pytest.approx(2 * 64 / result.training_seconds)
 
 
 def test_the_last_images_are_held_out(tmp_path):
@@ -114,6 +142,18 @@ def test_the_last_images_are_held_out(tmp_path):
     np.testing.assert_array_equal(training.train.dataset.images, whole.images[:64])
     np.testing.assert_array_equal(training.val.dataset.images, whole.images[64:])
     assert training.data["mean"] == moments(whole.take(slice(64)))[0]  # of training images alone
+
+
+def test_mean_and_deviation_can_be_given(tmp_path):
+    """Either alone too; a pixel of 51 is 0.2, which lies two deviations of 0.1 above no mean."""
+    measured = moments(load("shapes10", "train", n=96).take(slice(64)))
+    given = replace(TINY, out=tmp_path, std=(0.1, 0.1, 0.1))
+    half = prepare(given)
+    assert (half.data["mean"], half.data["std"]) == (measured[0], (0.1, 0.1, 0.1))
+    whole = prepare(replace(given, mean=(0.0, 0.0, 0.0)))
+    for batches in (whole.train, whole.val, whole.test):
+        pixels = batches._normalised(np.full((1, 3, 2, 2), 51, np.uint8))
+        np.testing.assert_allclose(pixels, 2, rtol=1e-6)
 
 
 def test_evaluate_by_hand():

@@ -1,0 +1,120 @@
+"""Lines through points: by hand, from rounds that are made up, and from a small measurement."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from minise.bench import scaling, scaling_plot
+from minise.bench.figures import Turn
+from minise.bench.scaling import Point, Scaling, ScalingSettings, fit, measure, prepare, series_of
+from minise.bench.scaling_report import as_json, formula, tables_of
+
+SMALL = ScalingSettings(
+    depths=(20, 8, 32), batches=(2, 1, 4), depth=8, batch=2, threads=1, rounds=3, ops="reference"
+)
+
+
+def made_up(settings=SMALL):
+    """Return what three rounds measure where a step takes 5 ms and 2 ms a layer and image.
+
+    In the second round the machine is twice as slow.
+    """
+    axes = scaling._axes(settings)
+    points = dict.fromkeys(point for points in axes.values() for point in points)
+    rounds = [
+        {p.name: Turn([factor * (5 + 2 * p.depth * p.batch) / 1000], 0, 0) for p in points}
+        for factor in (1, 2, 1)
+    ]
+    series = [series_of(axis, points, rounds) for axis, points in axes.items()]
+    return Scaling(series, rounds, scaling.choose(rounds))
+
+
+def test_a_line_by_hand():
+    """Through (0, 0), (1, 2), (2, 1): the means are 1 and 1, the slope is (1 + 0) / 2."""
+    line = fit([0, 1, 2], [0, 2, 1])
+    assert line == pytest.approx((0.5, 0.5, 0.25))  # 1 - 1.5 / 2
+    assert line.at(4) == pytest.approx(2.5)
+    assert fit([1, 2, 3], [4, 4, 4]) == (0, 4, 1)
+
+
+def test_a_line_is_that_of_numpy():
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((2, 9))
+    line = fit(x, y)
+    np.testing.assert_allclose(line[:2], np.polyfit(x, y, 1), rtol=1e-12)
+    assert line.r2 == pytest.approx(np.corrcoef(x, y)[0, 1] ** 2, rel=1e-12)
+
+
+def test_series_are_sorted_and_the_medians_lie_on_their_lines():
+    by_depth, by_batch = made_up().series
+    assert by_depth.xs == [8, 20, 32]
+    assert by_depth.points[0] == Point(depth=8, batch=2)
+    assert by_depth.line == pytest.approx((4, 5, 1))  # 2 ms a layer and image, of 2 images
+    assert by_batch.xs == [1, 2, 4]
+    assert by_batch.line == pytest.approx((16, 5, 1))  # of 8 layers
+    assert by_batch.off == pytest.approx([0, 0, 0], abs=1e-12)
+    assert formula(by_batch) == "16.0 ms per image + 5.00 ms"
+
+
+def test_how_far_a_point_lies_off():
+    points = [Point(8, batch) for batch in (1, 2, 3)]
+    times = dict(zip([point.name for point in points], (0.001, 0.004, 0.001), strict=True))
+    series = series_of("batch", points, [{name: Turn([s], 0, 0) for name, s in times.items()}])
+    assert series.line == pytest.approx((0, 2, 0))
+    assert series.off == pytest.approx([-1, 0.5, -1])
+    table, _ = tables_of(made_up()._replace(series=[series]), SMALL).renderables
+    assert "farthest off it -100.0%, at batch 1" in str(table.renderables[2])
+
+
+def test_the_json_holds_every_figure():
+    content = json.loads(json.dumps(as_json(made_up(), SMALL)))
+    assert {"date", "command", "machine", "versions", "settings", "verdict"} <= content.keys()
+    series = content["series"][1]
+    assert series["axis"] == "batch"
+    assert series["line"]["slope"] == pytest.approx(16)
+    assert [point["batch"] for point in series["points"]] == [1, 2, 4]
+    assert len(content["rounds"]) == 3
+    assert content["rounds"][1]["se_resnet8, batch 1"]["seconds"] == pytest.approx([0.042])
+
+
+def test_a_small_measurement(monkeypatch):
+    monkeypatch.setattr(scaling, "TURN", 0.0)
+    steps, shown = prepare(SMALL), []
+    assert list(steps) == [(8, 2), (20, 2), (32, 2), (8, 1), (8, 4)]  # (8, 2) lies on both axes
+    found = measure(SMALL, steps, shown.append)
+    assert [list(one) for one in found.rounds[:2]] == [
+        [point.name for point in order] for order in (list(steps), list(steps)[::-1])
+    ]
+    assert "round 3 of 3: se_resnet8, batch 4" in shown
+    assert np.isfinite([series.line for series in found.series]).all()
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg"])
+def test_the_figure_is_drawn(tmp_path, suffix):
+    pytest.importorskip("matplotlib", reason="the plot extra is not installed")
+    path = tmp_path / f"lines{suffix}"
+    scaling_plot.draw(made_up(), SMALL, path)
+    assert path.read_bytes().startswith({".png": b"\x89PNG", ".svg": b"<?xml"}[suffix])
+
+
+def test_the_figure_says_what_was_measured():
+    pytest.importorskip("matplotlib", reason="the plot extra is not installed")
+    axes = scaling_plot.figure_class()().subplots()
+    scaling_plot._draw_series(axes, made_up().series[0])
+    assert axes.get_xlabel() == "depth (layers with weights)"
+    assert axes.get_ylabel() == "training step (ms)"
+    assert axes.get_title("left") == "batch of 2"
+    line, points = axes.get_lines()
+    np.testing.assert_allclose(points.get_ydata(), [5 + 4 * depth for depth in (8, 20, 32)])
+    assert line.get_ydata()[0] == pytest.approx(5)
+    assert line.get_label() == "4.00 ms per layer + 5.00 ms\nR² = 1.0000"
+
+
+def test_without_matplotlib_the_message_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(
+        ImportError, match=r"drawing needs Matplotlib: pip install 'minise\[plot\]'"
+    ):
+        scaling_plot.figure_class()
