@@ -1,12 +1,22 @@
-"""Which algorithm a convolution is computed by: the rule, and how a user overrules it."""
+"""Which algorithm a convolution is computed by: the rule, and how a user overrules it.
+
+direct (conv.py) takes every product that the formula has, and adds them up: on small integers it
+is exact. winograd (winograd.py) takes a quarter of them, and loses about a digit of float32.
+`algorithm_of` states what "auto" chooses; `jit.using(algorithm="direct")` and, on the command
+line, `--algorithm direct` overrule it.
+"""
 
 from contextvars import ContextVar
+from typing import get_args
 
+import numpy as np
+
+from minise.ops.backends import Algorithm
 from minise.ops.checks import Array, Pair
 from minise.ops.jit.simd import lanes_of
 from minise.ops.jit.transforms import TAP
 
-ALGORITHMS = ("auto", "direct", "winograd")
+ALGORITHMS = get_args(Algorithm)
 chosen: ContextVar[str] = ContextVar("algorithm", default="auto")  # set by jit.using
 
 
@@ -19,7 +29,15 @@ def winograd_can(weight: Array, stride: Pair, dilation: Pair, groups: int) -> bo
     K, C, KH, KW = weight.shape
     lanes = lanes_of(weight.dtype)
     whole = C % lanes == 0 and K % lanes == 0
-    return (KH, KW) == (TAP, TAP) and stride == dilation == (1, 1) and groups == 1 and whole
+    return (KH, KW, *stride, *dilation, groups) == (TAP, TAP, 1, 1, 1, 1, 1) and whole
+
+
+def rule_of_auto() -> str:
+    """Return in words what "auto" takes on this machine; `algorithm_of` is the rule."""
+    return (
+        "Winograd's for 3x3 filters at stride 1 in float32, where channels and filters are "
+        f"multiples of {lanes_of(np.dtype(np.float32))} and groups 1; else direct"
+    )
 
 
 def algorithm_of(weight: Array, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> str:
