@@ -1,9 +1,9 @@
 """Which algorithm a convolution is computed by: the rule, and how a user overrules it.
 
-direct (conv.py) takes every product that the formula has, and adds them up: on small integers it
-is exact. winograd (winograd.py) takes a quarter of them, and loses about a digit of float32.
-`algorithm_of` states what "auto" chooses; `jit.using(algorithm="direct")` and, on the command
-line, `--algorithm direct` overrule it.
+Three ways take every product that the formula has and add them up, so that on small integers they
+are exact: direct.py, pointwise.py and depthwise.py. winograd.py takes a quarter of the products and
+loses about a digit of float32. `algorithm_of` is the rule of "auto", which the user overrules by
+`jit.using(algorithm="direct")` or, on the command line, `--algorithm direct`.
 """
 
 from contextvars import ContextVar
@@ -12,46 +12,62 @@ from typing import get_args
 import numpy as np
 
 from minise.ops.backends import Algorithm
-from minise.ops.checks import Array, Pair
+from minise.ops.checks import Array
+from minise.ops.jit.depthwise import depthwise_can
+from minise.ops.jit.pointwise import pointwise_can
 from minise.ops.jit.simd import lanes_of
 from minise.ops.jit.transforms import TAP
+from minise.ops.reference.conv import Conv2dCache
 
 ALGORITHMS = get_args(Algorithm)
 chosen: ContextVar[str] = ContextVar("algorithm", default="auto")  # set by jit.using
 
 
-def winograd_can(weight: Array, stride: Pair, dilation: Pair, groups: int) -> bool:
+def winograd_can(cache: Conv2dCache) -> bool:
     """Return whether Winograd's convolution can do it.
 
-    It is made for 3 x 3 filters with stride 1, and its channels and filters have to be whole
-    vectors: multiples of 16 in float32 where vectors have 512 bits, of 8 or 4 where fewer.
+    It is made for 3 x 3 filters with stride 1, and the channels and filters of a group have to be
+    whole vectors: multiples of 16 in float32 where vectors have 512 bits, of 8 or 4 where fewer.
+    With a padding of more than 2, pixels of dx would be seen from outside of dout.
     """
-    K, C, KH, KW = weight.shape
-    lanes = lanes_of(weight.dtype)
-    whole = C % lanes == 0 and K % lanes == 0
-    return (KH, KW, *stride, *dilation, groups) == (TAP, TAP, 1, 1, 1, 1, 1) and whole
+    weight, groups = cache.weight, cache.groups
+    fewer, lanes = merged_groups(weight, groups), lanes_of(weight.dtype)
+    whole = len(weight) // fewer % lanes == weight.shape[1] * groups // fewer % lanes == 0
+    plain = weight.shape[2:] == (TAP, TAP) and cache.stride == cache.dilation == (1, 1)
+    return whole and plain and max(cache.padding) < TAP
 
 
 def rule_of_auto() -> str:
     """Return in words what "auto" takes on this machine; `algorithm_of` is the rule."""
     return (
-        "Winograd's for 3x3 filters at stride 1 in float32, where channels and filters are "
-        f"multiples of {lanes_of(np.dtype(np.float32))} and groups 1; else direct"
+        "Winograd's for 3x3 filters at stride 1 in float32, where a group's channels and filters "
+        f"are multiples of {lanes_of(np.dtype(np.float32))}; else direct"
     )
 
 
-def algorithm_of(weight: Array, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> str:
-    """Return "direct" or "winograd" for a convolution.
+def algorithm_of(cache: Conv2dCache) -> str:
+    """Return what a convolution is done by: winograd, pointwise, depthwise or direct.
 
-    With "auto" it is Winograd's wherever that can do it, in float32: measured at 16 to 512
-    channels it takes a fifth to a half of the direct one's time. In float64, which is asked for
-    to have digits, it is the direct one. With "winograd" also float64 is done by it. What it
-    cannot do is done directly.
-
-    Padding of more than 2 is done directly too: pixels of dx would be seen from outside of dout.
+    1 x 1 filters and depthwise ones have files of their own, where channels are whole vectors.
+    Else, with "auto", it is Winograd's in float32 wherever that can do it: measured at 16 to 512
+    channels it takes a fifth to a half of the direct one's time. In float64, which is asked for to
+    have digits, it is the direct one; with "winograd" that is done by Winograd's too. With
+    "direct" nothing is.
     """
-    wanted = chosen.get()
-    can = winograd_can(weight, stride, dilation, groups) and max(padding) < TAP
-    if not can or wanted == "direct":
-        return "direct"
-    return "winograd" if wanted == "winograd" or weight.dtype.itemsize == 4 else "direct"
+    weight, wanted = cache.weight, chosen.get()
+    if pointwise_can(cache.x, weight, cache.stride, cache.padding, cache.groups):
+        return "pointwise"
+    if depthwise_can(weight, cache.groups):
+        return "depthwise"
+    in_time = wanted == "winograd" or (wanted == "auto" and weight.dtype.itemsize == 4)
+    return "winograd" if in_time and winograd_can(cache) else "direct"
+
+
+def merged_groups(weight: Array, groups: int) -> int:
+    """Return how many groups remain after merging, so that the filters of each fill a vector.
+
+    Groups of few filters would leave most lanes empty (see conv.py).
+    """
+    filters, most = len(weight) // groups, lanes_of(weight.dtype)
+    fill = [m for m in range(1, groups + 1) if groups % m == 0 and m * filters <= most]
+    return groups // max(fill, default=1)

@@ -30,6 +30,13 @@ from numba.core.caching import _Cache
 from numba.core.compiler import CompileResult
 from platformdirs import user_cache_dir
 
+# Threads that wait for others spin. By default they spin so long that, where a third process wants
+# one of two cores, a step takes ten times as long; so briefly that is over before the next kernel,
+# it costs nothing, and a core that is not needed is soon free. It counts if set before the first
+# kernel runs, and a user's own choice stays.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # about a tenth of a millisecond
+
 KERNELS: list[Any] = []  # all that may be compiled
 OPTIONS = dict(error_model="numpy", nogil=True)  # dividing by zero gives infinity, as in NumPy
 

@@ -20,7 +20,12 @@ def frozen(array: Array) -> Array:
     Numba gives every layout and both values of the write flag a type of its own; after this there
     is one type per dtype and rank. A kernel that writes to such an argument does not compile.
     """
-    view = np.require(array, requirements=("C", "ALIGNED")).view()
+    flags = array.flags
+    if not (flags.c_contiguous and flags.aligned):
+        array = np.require(array, requirements=("C", "ALIGNED"))
+    elif not flags.writeable:
+        return array
+    view = array.view()
     view.flags.writeable = False
     return view
 

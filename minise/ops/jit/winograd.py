@@ -18,6 +18,7 @@ the direct convolution, but not from run to run or with the number of threads: a
 one owner, and dweight is added up in parts that follow from the shapes alone, in order.
 """
 
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -67,34 +68,43 @@ def blocks_of(N: int, size: Pair) -> Blocks:
 
 
 def correlate(
-    x: Array, weight: Array, bias: Array | None, padding: Pair, *, turned: bool, out: Array
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    padding: Pair,
+    groups: int,
+    *,
+    turned: bool,
+    out: Array,
 ) -> None:
-    """Fill out (N, OH, OW, K) with x (N, H, W, C), padded, correlated with weight (K, C, 3, 3).
+    """Fill out (N, OH, OW, K) with x (N, H, W, C), padded, correlated with weight.
 
-    With turned, with the filters of dx: weight is (C, K, 3, 3), and each of its 3 x 3 is turned
-    round.
+    weight is (K, C // groups, 3, 3). With turned, the filters are those of dx: weight is
+    (C, K // groups, 3, 3), and each of its 3 x 3 is turned round.
     """
-    outputs = weight.shape[1 if turned else 0]
-    filters = empty((POINTS, x.shape[3], outputs), x.dtype)
-    _transform_filters(frozen(weight), turned, filters)
-    added = frozen(np.zeros(outputs, x.dtype) if bias is None else bias)
+    C, K = x.shape[3], out.shape[3]
+    filters = empty((groups, POINTS, C // groups, K // groups), x.dtype)
+    each = weight.reshape(groups, len(weight) // groups, *weight.shape[1:])
+    _transform_filters(frozen(each), turned, filters)
+    added = frozen(np.zeros(K, x.dtype) if bias is None else bias)
     places = np.array([[-padding[0], -padding[1]]], np.intp)
     _correlate(x, filters, added, places, *blocks_of(len(x), out.shape[1:3]), out)
 
 
-def weight_gradient(x: Array, dout: Array, padding: Pair) -> Array:
-    """Return dweight (K, C, 3, 3) from x (N, H, W, C) and dout (N, OH, OW, K)."""
-    C, K = x.shape[3], dout.shape[3]
+def weight_gradient(x: Array, dout: Array, padding: Pair, groups: int) -> Array:
+    """Return dweight (K, C // groups, 3, 3) from x (N, H, W, C) and dout (N, OH, OW, K)."""
+    C, K = x.shape[3] // groups, dout.shape[3] // groups
     blocks = blocks_of(len(x), dout.shape[1:3])
     filled = -(-C // ROWS) * ROWS
     how_many = -(-len(x) // blocks.images) * -(-blocks.high // blocks.rows)
-    fit = max(2, PART_BYTES // (POINTS * filled * K * x.itemsize))
-    parts = empty((min(PARTS, fit, how_many), POINTS, filled, K), x.dtype)
+    shape = groups, POINTS, filled, K
+    fit = max(2, PART_BYTES // (prod(shape) * x.itemsize))
+    parts = empty((min(PARTS, fit, how_many), *shape), x.dtype)
     places = np.array([[-padding[0], -padding[1]]], np.intp)
     _outer_products(x, dout, places, *blocks, parts)
-    dweight = np.empty((K, C, TAP, TAP), x.dtype)
+    dweight = np.empty((groups, K, C, TAP, TAP), x.dtype)
     _transform_back(parts, dweight)
-    return dweight
+    return dweight.reshape(groups * K, C, TAP, TAP)
 
 
 @part
@@ -114,20 +124,24 @@ def _plane(tiles, channels, like):
 
 @kernel
 def _transform_filters(weight, turned, filters):
-    """Set filters (36, C, K) to the transformed weight, (K, C, 3, 3) or turned (C, K, 3, 3)."""
-    _, C, K = filters.shape
+    """Set filters (groups, 36, C, K) to the transformed weight.
+
+    It is (groups, K, C, 3, 3), or turned (groups, C, K, 3, 3).
+    """
+    groups, _, C, K = filters.shape
     flat = filters.reshape(-1)
-    for c in prange(C):
+    for row in prange(groups * C):
+        g, c = row // C, row % C
         taps = np.empty(TAP * TAP * K, filters.dtype)
         for k in range(K):
             for i in range(TAP):
                 for j in range(TAP):
                     tap = (i * TAP + j) * K + k
                     if turned:
-                        taps[tap] = weight[c, k, TAP - 1 - i, TAP - 1 - j]
+                        taps[tap] = weight[g, c, k, TAP - 1 - i, TAP - 1 - j]
                     else:
-                        taps[tap] = weight[k, c, i, j]
-        transform_weights(taps, K, flat, c * K, C * K)
+                        taps[tap] = weight[g, k, c, i, j]
+        transform_weights(taps, K, flat, (g * POINTS * C + c) * K, C * K)
 
 
 @part
@@ -145,7 +159,7 @@ def _see(x, n, top, strips, wide, places, band, half, seen, at, plane):
 def _correlate(x, filters, bias, places, high, wide, images, rows, out):
     """Make a block of tiles after the other, in cache from pixels to results."""
     N, OH, OW, K = out.shape
-    C = x.shape[3]
+    C, (groups, _, each, width) = x.shape[3], filters.shape
     stacks = -(-high // rows)
     blocks = -(-N // images) * stacks
     flat, flat_filters, start = out.reshape(-1), filters.reshape(-1), np.zeros(1, np.intp)
@@ -161,12 +175,14 @@ def _correlate(x, filters, bias, places, high, wide, images, rows, out):
             at = 0
             for n in range(first, min(N, first + images)):
                 at = _see(x, n, top, strips, wide, places, band, half, seen, at, plane)
-            for point in range(POINTS):
-                a, b, c = point * plane, point * C * K, point * product
+            for i in range(POINTS * groups):
+                point, g = i // groups, i % groups
+                a, c = point * plane + g * each, point * product + g * width
+                b = (g * POINTS + point) * each * width
                 for m in range(0, at // C, ROWS):
-                    for k in range(0, K, lanes_of(out.dtype)):
+                    for k in range(0, width, lanes_of(out.dtype)):
                         p, q = a + m * C, c + m * K + k
-                        fresh(seen, p, C, 1, start, C, flat_filters, b + k, K, sums, q, K)
+                        fresh(seen, p, C, 1, start, each, flat_filters, b + k, width, sums, q, K)
             at = 0
             for n in range(first, min(N, first + images)):
                 for strip in range(top, top + strips):
@@ -178,8 +194,8 @@ def _correlate(x, filters, bias, places, high, wide, images, rows, out):
 @kernel
 def _outer_products(x, dout, places, high, wide, images, rows, parts):
     """Add up, for each part of the blocks, see_tiles(x).T @ turn_tiles(dout) at every point."""
-    N, _, _, C = x.shape
-    K, filled = dout.shape[3], parts.shape[2]
+    (N, _, _, C), K = x.shape, dout.shape[3]
+    _, groups, _, filled, width = parts.shape
     stacks = -(-high // rows)
     blocks = -(-N // images) * stacks
     start, here = np.zeros(1, np.intp), np.zeros((1, 2), np.intp)
@@ -202,29 +218,31 @@ def _outer_products(x, dout, places, high, wide, images, rows, parts):
                     begin, row = strip * OUT * OUT * wide * K, OUT * wide * K
                     turn_tiles(band, begin, row, K, wide, turned, to, product)
                     to += wide * K
-            for point in range(POINTS):
-                for c in range(0, C, ROWS):
-                    for k in range(0, K, lanes_of(x.dtype)):
-                        a, b = point * plane + c, point * product + k
-                        p = (point * filled + c) * K + k
-                        tile(seen, a, 1, C, start, at // C, turned, b, K, total, p, K)
+            for i in range(POINTS * groups):
+                point, g = i // groups, i % groups
+                a, b = point * plane + g * (C // groups), point * product + g * width
+                for c in range(0, C // groups, ROWS):
+                    for k in range(0, width, lanes_of(x.dtype)):
+                        to = ((g * POINTS + point) * filled + c) * width + k
+                        tile(seen, a + c, 1, C, start, at // C, turned, b + k, K, total, to, width)
 
 
 @kernel
 def _transform_back(parts, dweight):
-    """Add the parts up, in order, and transform them back to dweight (K, C, 3, 3)."""
-    count, K = len(parts), parts.shape[3]
-    C = dweight.shape[1]
-    for c in prange(C):
+    """Add the parts up, in order, and transform them back to dweight (groups, K, C, 3, 3)."""
+    count = len(parts)
+    groups, K, C = dweight.shape[:3]
+    for row in prange(groups * C):
+        g, c = row // C, row % C
         total, taps = np.empty(POINTS * K, parts.dtype), np.empty(TAP * TAP * K, parts.dtype)
         for point in range(POINTS):
             for k in range(K):
-                total[point * K + k] = parts[0, point, c, k]
+                total[point * K + k] = parts[0, g, point, c, k]
             for one in range(1, count):
                 for k in range(K):
-                    total[point * K + k] += parts[one, point, c, k]
+                    total[point * K + k] += parts[one, g, point, c, k]
         transform_dweights(total, K, K, taps)
         for k in range(K):
             for i in range(TAP):
                 for j in range(TAP):
-                    dweight[k, c, i, j] = taps[(i * TAP + j) * K + k]
+                    dweight[g, k, c, i, j] = taps[(i * TAP + j) * K + k]

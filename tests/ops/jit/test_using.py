@@ -171,7 +171,9 @@ ALL = ["correlate", "correlate", "weight_gradient"]  # out, dx, dweight
         ({"KW": 5}, {}, np.float32, None),
         ({}, {"stride": (1, 2)}, np.float32, None),
         ({}, {"dilation": (2, 1)}, np.float32, None),
-        ({"C": 2 * LANES}, {"groups": 2}, np.float32, None),
+        ({"C": 2 * LANES}, {"groups": 2}, np.float32, True),
+        ({"C": 4 * LANES}, {"groups": 2 * LANES}, np.float32, True),  # some groups are merged
+        ({"K": LANES}, {"groups": LANES}, np.float32, None),
         ({}, {"padding": (1, 3)}, np.float32, None),
     ],
     ids=str,
