@@ -13,7 +13,7 @@ memory is read and written once, as by a copy. Tiles that reach over the edge se
 what they make beyond it is not stored; channels and filters have to be whole vectors.
 
 Rounding: the transforms add numbers up to 100 times as large as the results, so float32 loses a
-digit compared with the direct sum (`rounding` states the bound). The bits differ from those of
+digit compared with the direct sum (rounding.py derives a bound). The bits differ from those of
 the direct convolution, but not from run to run or with the number of threads: a block's out has
 one owner, and dweight is added up in parts that follow from the shapes alone, in order.
 """
@@ -102,7 +102,7 @@ def weight_gradient(x: Array, dout: Array, padding: Pair, groups: int) -> Array:
     parts = empty((min(PARTS, fit, how_many), *shape), x.dtype)
     places = np.array([[-padding[0], -padding[1]]], np.intp)
     _outer_products(x, dout, places, *blocks, parts)
-    dweight = np.empty((groups, K, C, TAP, TAP), x.dtype)
+    dweight = empty((groups, K, C, TAP, TAP), x.dtype)
     _transform_back(parts, dweight)
     return dweight.reshape(groups * K, C, TAP, TAP)
 
