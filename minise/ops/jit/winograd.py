@@ -30,7 +30,7 @@ from minise.ops.jit.layout import frozen
 from minise.ops.jit.memory import empty
 from minise.ops.jit.packing import pack
 from minise.ops.jit.simd import LINE, lanes_of
-from minise.ops.jit.tile import ROWS, fresh, tile
+from minise.ops.jit.tile import ROWS, fresh, tile, zero
 from minise.ops.jit.transforms import (
     IN,
     OUT,
@@ -209,7 +209,7 @@ def _outer_products(x, dout, places, high, wide, images, rows, parts):
         half = scratch(IN * across * C, x)
         seen, turned = scratch(POINTS * plane + ROWS, x), scratch(POINTS * product, x)
         total = parts[one].reshape(-1)
-        total[:] = 0
+        zero(total, 0, len(total))
         for block in range(one * blocks // len(parts), (one + 1) * blocks // len(parts)):
             first, top = block // stacks * images, block % stacks * rows
             strips = min(rows, high - top)
