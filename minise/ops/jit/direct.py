@@ -81,11 +81,12 @@ def _correlate(
         sums = np.empty(room, out.dtype)
         for g in range(groups):
             pack(source, n, g * C, C, planes, step, top, rows + high, wide, image)
-            for v in range(vectors):
-                b = (g * vectors + v) * T * lanes
+            for v in range(0, vectors, 2):
+                b, two = (g * vectors + v) * T * lanes, min(2, vectors - v)
+                right = lanes, T * lanes, two
                 for m in range(0, (bottom - top) * wide, ROWS):
                     c = m * width + v * lanes
-                    fresh(image, m * C, C, 1, runs, count, weights, b, lanes, sums, c, width)
+                    fresh(image, m * C, C, 1, runs, count, weights, b, *right, sums, c, width)
             for p in range(top, bottom):
                 row = (n * out.shape[1] + first[0] + p * apart[0]) * out.shape[2] + first[1]
                 at = (p - top) * wide * width
@@ -140,10 +141,11 @@ def _outer_products(x, dout, planes, high, wide, step, runs, rows, parts):
                     for r in range(len(runs)):
                         for t in range(0, T, ROWS):
                             a = runs[r] + t + near * C
-                            for v in range(vectors):
+                            for v in range(0, vectors, 2):
                                 b = (v * rows * wide + near) * lanes
                                 c = ((g * len(runs) + r) * T + t) * width + v * lanes
-                                tile(image, a, 1, C, start, steps, douts, b, lanes, sums, c, width)
+                                right = b, lanes, rows * wide * lanes, min(2, vectors - v)
+                                tile(image, a, 1, C, start, steps, douts, *right, sums, c, width)
 
 
 @part

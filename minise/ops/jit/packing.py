@@ -1,11 +1,11 @@
 """Blocks of an image in cache, with zeros around: what convolution kernels read.
 
 A block is packed as one plane for each remainder of row and column by the stride (one, without a
-stride), each of so many rows of so many pixels of C numbers. Copies are pieces of memory: a loop
-over numbers would ask at each whether its place is < 0.
+stride), each of so many rows of so many pixels of C numbers.
 """
 
 from minise.ops.jit.compile import part
+from minise.ops.jit.simd import lanes_of, load, store
 from minise.ops.jit.tile import ROWS, copy, zero
 
 
@@ -18,11 +18,19 @@ def room_of(planes, rows, wide, C):
 @part
 def copy_pixels(source, at, source_apart, count, pixels, target, to, target_apart):
     """Copy some numbers of each pixel of a row; places are in numbers."""
+    lanes = lanes_of(target.dtype)
     if source_apart == target_apart == count:  # then the whole row is one piece
         copy(source, at, target, to, pixels * count)
+    elif count % lanes == 0:
+        for _ in range(pixels):
+            for i in range(0, count, lanes):
+                store(load(source, at + i), target, to + i)
+            at += source_apart
+            to += target_apart
     else:
         for _ in range(pixels):
-            copy(source, at, target, to, count)
+            for i in range(count):
+                target[to + i] = source[at + i]
             at += source_apart
             to += target_apart
 

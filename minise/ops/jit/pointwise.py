@@ -26,7 +26,8 @@ NEAR = 64  # pixels whose numbers stay in the first-level cache, for dweight
 def pointwise_can(x: Array, weight: Array, stride: Pair, padding: Pair, groups: int) -> bool:
     """Return whether it is a product of all pixels, and of whole tiles: 64 pixels at least."""
     K, C, KH, KW = weight.shape
-    whole = C % ROWS == 0 and K % ROWS == 0 and ROWS % lanes_of(weight.dtype) == 0
+    fill = max(ROWS, lanes_of(weight.dtype))  # both are powers of two
+    whole = C % fill == K % fill == 0
     plain = (KH, KW) == stride == (1, 1) and padding == (0, 0) and groups == 1
     return plain and whole and x.size >= NEAR * C
 
@@ -50,12 +51,12 @@ def _multiply(x, panels, bias, rows, out):
     blocks = max(1, M // rows)  # of at least so many rows, or all
     for block in prange(blocks):
         begin, end = block * M // blocks, (block + 1) * M // blocks
-        for v in range(vectors):
-            b = v * C * lanes
+        for v in range(0, vectors, 2):
+            right = v * C * lanes, lanes, C * lanes, min(2, vectors - v)
             for at in range(begin, end, ROWS):
                 m = min(at, end - ROWS)
                 c = m * K + v * lanes
-                fresh(flat, m * C, C, 1, start, C, weights, b, lanes, results, c, K)
+                fresh(flat, m * C, C, 1, start, C, weights, *right, results, c, K)
         if len(bias):
             for m in range(begin, end):
                 for k in range(K):
@@ -86,6 +87,7 @@ def _outer_products(x, dout, lanes, parts):
                     copy(douts, (begin + m) * K + k, panels, k * NEAR + m * lanes, lanes)
             for c in range(0, C, ROWS):
                 a = begin * C + c
-                for k in range(0, K, lanes):
-                    to = c * K + k
-                    tile(flat, a, 1, C, start, steps, panels, k * NEAR, lanes, sums, to, K)
+                for k in range(0, K, 2 * lanes):
+                    to, two = c * K + k, min(2, (K - k) // lanes)
+                    right = k * NEAR, lanes, NEAR * lanes, two
+                    tile(flat, a, 1, C, start, steps, panels, *right, sums, to, K)

@@ -30,7 +30,7 @@ from minise.ops.jit.layout import frozen
 from minise.ops.jit.memory import empty
 from minise.ops.jit.packing import pack
 from minise.ops.jit.simd import LINE, lanes_of
-from minise.ops.jit.tile import ROWS, fresh, tile
+from minise.ops.jit.tile import ROWS, fresh, tile, zero
 from minise.ops.jit.transforms import (
     IN,
     OUT,
@@ -162,6 +162,7 @@ def _correlate(x, filters, bias, places, high, wide, images, rows, out):
     C, (groups, _, each, width) = x.shape[3], filters.shape
     stacks = -(-high // rows)
     blocks = -(-N // images) * stacks
+    lanes = lanes_of(out.dtype)
     flat, flat_filters, start = out.reshape(-1), filters.reshape(-1), np.zeros(1, np.intp)
     plane, product = _plane(images * rows * wide, C, out), _plane(images * rows * wide, K, out)
     across, parts = OUT * wide + IN - OUT, min(blocks, PARTS)
@@ -180,9 +181,10 @@ def _correlate(x, filters, bias, places, high, wide, images, rows, out):
                 a, c = point * plane + g * each, point * product + g * width
                 b = (g * POINTS + point) * each * width
                 for m in range(0, at // C, ROWS):
-                    for k in range(0, width, lanes_of(out.dtype)):
+                    for k in range(0, width, 2 * lanes):
                         p, q = a + m * C, c + m * K + k
-                        fresh(seen, p, C, 1, start, each, flat_filters, b + k, width, sums, q, K)
+                        right = b + k, width, lanes, min(2, (width - k) // lanes)
+                        fresh(seen, p, C, 1, start, each, flat_filters, *right, sums, q, K)
             at = 0
             for n in range(first, min(N, first + images)):
                 for strip in range(top, top + strips):
@@ -198,6 +200,7 @@ def _outer_products(x, dout, places, high, wide, images, rows, parts):
     _, groups, _, filled, width = parts.shape
     stacks = -(-high // rows)
     blocks = -(-N // images) * stacks
+    lanes = lanes_of(x.dtype)
     start, here = np.zeros(1, np.intp), np.zeros((1, 2), np.intp)
     plane, product = _plane(images * rows * wide, C, x), _plane(images * rows * wide, K, x)
     across = OUT * wide + IN - OUT
@@ -206,7 +209,7 @@ def _outer_products(x, dout, places, high, wide, images, rows, parts):
         half = scratch(IN * across * C, x)
         seen, turned = scratch(POINTS * plane + ROWS, x), scratch(POINTS * product, x)
         total = parts[one].reshape(-1)
-        total[:] = 0
+        zero(total, 0, len(total))
         for block in range(one * blocks // len(parts), (one + 1) * blocks // len(parts)):
             first, top = block // stacks * images, block % stacks * rows
             strips = min(rows, high - top)
@@ -222,9 +225,10 @@ def _outer_products(x, dout, places, high, wide, images, rows, parts):
                 point, g = i // groups, i % groups
                 a, b = point * plane + g * (C // groups), point * product + g * width
                 for c in range(0, C // groups, ROWS):
-                    for k in range(0, width, lanes_of(x.dtype)):
+                    for k in range(0, width, 2 * lanes):
                         to = ((g * POINTS + point) * filled + c) * width + k
-                        tile(seen, a + c, 1, C, start, at // C, turned, b + k, K, total, to, width)
+                        right = b + k, K, lanes, min(2, (width - k) // lanes)
+                        tile(seen, a + c, 1, C, start, at // C, turned, *right, total, to, width)
 
 
 @kernel

@@ -1,0 +1,133 @@
+"""Each way to do a convolution gives what the reference gives, to the bit on small integers.
+
+tests/ops/test_conv.py draws shapes of all kinds, which are done directly nearly always; here the
+shapes are those for which there is another way. Winograd's has a file of its own.
+"""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minise.ops import jit, reference
+from minise.ops.jit.algorithm import algorithm_of, chosen, merged_groups
+from minise.ops.jit.conv import merged, parted
+from minise.ops.jit.simd import lanes_of
+from minise.ops.jit.tile import ROWS
+from tests.ops.cases import SEEDS, few
+
+
+@pytest.fixture(autouse=True)
+def exact():
+    """Sums of small integers are exact, Winograd's transforms of them are not."""
+    before = chosen.set("direct")
+    yield
+    chosen.reset(before)
+
+
+over_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+PAIRS = st.tuples(st.integers(1, 3), st.integers(1, 3))
+
+
+def compare(way, dtype, seed, N, C, K, size, kernel, bias, **settings):
+    """Compare forward and backward with the reference, and ask that it was done that way."""
+    rng = np.random.default_rng(seed)
+
+    def integers(*shape):
+        return rng.integers(-3, 4, shape).astype(dtype)
+
+    groups = settings.get("groups", 1)
+    given_bias = integers(K) if bias else None
+    arrays = integers(N, C, *size), integers(K, C // groups, *kernel), given_bias
+    out, cache = jit.conv2d_forward(*arrays, **settings)
+    assert algorithm_of(cache) == way
+    expected, _ = reference.conv2d_forward(*arrays, **settings)
+    np.testing.assert_array_equal(out, expected, strict=True)
+    dout = integers(*out.shape)
+    grads = jit.conv2d_backward(dout, cache)
+    for grad, wanted in zip(grads, reference.conv2d_backward(dout, cache), strict=True):
+        assert (grad is None) == (wanted is None)
+        if wanted is not None:
+            np.testing.assert_array_equal(grad, wanted, strict=True)
+
+
+@over_dtypes
+@few
+@given(
+    vectors=st.integers(1, 2),
+    N=st.integers(1, 3),
+    size=st.tuples(st.integers(3, 9), st.integers(3, 9)),
+    kernel=PAIRS,
+    stride=PAIRS,
+    padding=st.tuples(st.integers(0, 2), st.integers(0, 2)),
+    bias=st.booleans(),
+    seed=SEEDS,
+)
+def test_depthwise(dtype, vectors, N, size, kernel, stride, padding, bias, seed):
+    C = vectors * lanes_of(np.dtype(dtype))
+    where = {"stride": stride, "padding": padding, "groups": C}
+    compare("depthwise", dtype, seed, N, C, C, size, kernel, bias, **where)
+
+
+@over_dtypes
+def test_depthwise_dilated(dtype):
+    C = lanes_of(np.dtype(dtype))
+    where = {"stride": (2, 1), "padding": (2, 3), "dilation": (2, 3), "groups": C}
+    compare("depthwise", dtype, 0, 2, C, C, (9, 8), (3, 2), True, **where)
+
+
+@over_dtypes
+@few
+@given(
+    tiles=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    N=st.integers(1, 3),
+    size=st.tuples(st.integers(8, 11), st.integers(8, 11)),
+    bias=st.booleans(),
+    seed=SEEDS,
+)
+def test_pointwise(dtype, tiles, N, size, bias, seed):
+    """Pixel counts that fill no tile as well."""
+    compare("pointwise", dtype, seed, N, tiles[0] * ROWS, tiles[1] * ROWS, size, (1, 1), bias)
+
+
+@over_dtypes
+def test_pointwise_of_many_pixels(dtype):
+    """Several blocks of pixels, the last tile of each reaching back, and several parts."""
+    compare("pointwise", dtype, 0, 5, 8 * ROWS, 2 * ROWS, (23, 31), (1, 1), True)
+
+
+@over_dtypes
+@few
+@given(
+    groups=st.sampled_from([2, 3, 4, 6, 8]),
+    each=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    size=st.tuples(st.integers(3, 7), st.integers(3, 7)),
+    kernel=PAIRS,
+    stride=PAIRS,
+    bias=st.booleans(),
+    seed=SEEDS,
+)
+def test_merged_groups(dtype, groups, each, size, kernel, stride, bias, seed):
+    C, K = groups * each[0], groups * each[1]
+    if each == (1, 1) and groups % lanes_of(np.dtype(dtype)) == 0:
+        return  # depthwise, above
+    where = {"stride": stride, "padding": (1, 1), "groups": groups}
+
+    compare("direct", dtype, seed, 2, C, K, size, kernel, bias, **where)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4, 6, 12])
+def test_parted_undoes_merged(groups):
+    weight = np.arange(24.0 * 5 * 2).reshape(24, 5, 2, 1)
+    dense, fewer = merged(weight, groups)
+    assert fewer == merged_groups(weight, groups)
+    assert groups % fewer == 0
+    assert np.count_nonzero(dense) == np.count_nonzero(weight)
+    np.testing.assert_array_equal(parted(dense, fewer, groups), weight)
+
+
+def test_merging_fills_a_vector():
+    lanes = lanes_of(np.dtype(np.float32))
+    weight = np.zeros((4 * lanes, 4, 3, 3), np.float32)  # groups of 4 filters
+    assert merged_groups(weight, lanes) == 4
+    assert merged_groups(np.zeros((64, 4, 3, 3), np.float32), 1) == 1
