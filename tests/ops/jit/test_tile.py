@@ -27,13 +27,13 @@ pytestmark = pytest.mark.skipif(
 
 
 @numba.njit
-def run_tile(a, a0, a_row, a_step, runs, count, b, b0, b_step, c, c0, c_row):
-    tile(a, a0, a_row, a_step, runs, count, b, b0, b_step, c, c0, c_row)
+def run_tile(a, a0, a_row, a_step, runs, count, b, b0, b_step, b_apart, vectors, c, c0, c_row):
+    tile(a, a0, a_row, a_step, runs, count, b, b0, b_step, b_apart, vectors, c, c0, c_row)
 
 
 @numba.njit
-def run_fresh(a, a0, a_row, a_step, runs, count, b, b0, b_step, c, c0, c_row):
-    fresh(a, a0, a_row, a_step, runs, count, b, b0, b_step, c, c0, c_row)
+def run_fresh(a, a0, a_row, a_step, runs, count, b, b0, b_step, b_apart, vectors, c, c0, c_row):
+    fresh(a, a0, a_row, a_step, runs, count, b, b0, b_step, b_apart, vectors, c, c0, c_row)
 
 
 @numba.njit
@@ -52,29 +52,37 @@ def run_zero(target, to, count):
     count=st.integers(0, 11),
     runs=st.lists(st.integers(0, 30), max_size=4),
     steps=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    vectors=st.integers(1, 2),
+    panels=st.booleans(),
     room=st.tuples(st.integers(0, 7), st.integers(0, 7), st.integers(0, 7)),
     seed=SEEDS,
 )
 @pytest.mark.parametrize(("run", "loops"), [(run_tile, tile_loops), (run_fresh, fresh_loops)])
-def test_tile(run, loops, dtype, count, runs, steps, room, seed):
-    """Small integers, so == ; around every array stands NaN, which a stray read would bring in."""
+def test_tile(run, loops, dtype, count, runs, steps, vectors, panels, room, seed):
+    """Small integers, so == ; around every array stands NaN, which a stray read would bring in.
+
+    The vectors of a step are neighbours, or each begins a panel of its own.
+    """
     rng = np.random.default_rng(seed)
-    lanes = lanes_of(np.dtype(dtype))
+    lanes, how_many = lanes_of(np.dtype(dtype)), len(runs) * count
     a_row, a_step = steps
-    b_step, c_row = lanes + room[1], lanes + room[2]
+    wide = vectors * lanes
+    b_step, c_row = (lanes if panels else wide) + room[1], wide + room[2]
+    b_apart = how_many * b_step if panels else lanes
     reach = max(runs, default=0) + (ROWS - 1) * a_row + max(0, count - 1) * a_step + 1
     a = guarded(rng.integers(-3, 4, reach), room[0], dtype)
-    b = guarded(rng.integers(-3, 4, (len(runs) * count, b_step)), 3, dtype)
+    b = guarded(np.full((vectors if panels else 1) * how_many * b_step, np.nan), 3, dtype)
+    for v, step in np.ndindex(vectors, how_many):
+        begin = 3 + v * b_apart + step * b_step
+        b[begin : begin + lanes] = rng.integers(-3, 4, lanes)
     c = guarded(rng.integers(-3, 4, (ROWS, c_row)), 5, dtype)
-    for row in range(len(runs) * count):
-        b[3 + row * b_step + lanes : 3 + (row + 1) * b_step] = np.nan
-    offsets = np.array(runs, np.intp)
     if loops is fresh_loops:  # does not read what it sets
         for row in range(ROWS):
-            c[5 + row * c_row : 5 + row * c_row + lanes] = np.nan
+            c[5 + row * c_row : 5 + row * c_row + wide] = np.nan
     same = c.copy()
-    run(a, room[0], a_row, a_step, offsets, count, b, 3, b_step, c, 5, c_row)
-    loops(a, room[0], a_row, a_step, offsets, count, b, 3, b_step, same, 5, c_row)
+    left, right = (room[0], a_row, a_step, np.array(runs, np.intp), count), (b_step, b_apart)
+    run(a, *left, b, 3, *right, vectors, c, 5, c_row)
+    loops(a, *left, b, 3, *right, vectors, same, 5, c_row)
     np.testing.assert_array_equal(c, same)
     assert np.isnan(c[:5]).all()
     assert np.isfinite(c[5 : 5 + ROWS * c_row]).all()

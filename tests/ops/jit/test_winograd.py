@@ -20,7 +20,7 @@ over_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 OPS = jit.using(algorithm="winograd")
 NHWC = (0, 2, 3, 1)
 some = settings(few, max_examples=8 if AS_LOOPS else few.max_examples)
-VECTORS = st.integers(1, 1 if AS_LOOPS else 2)
+VECTORS = st.integers(1, 1 if AS_LOOPS else 3)
 ALL = 1 + 9 * np.finfo(np.longdouble).eps / np.finfo(float).eps  # with what exact sums may lose
 
 
