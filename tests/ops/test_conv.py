@@ -4,22 +4,32 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from minise.gradcheck.drawing import LAYOUTS
+from minise.ops import jit, reference
+from minise.ops.jit.rounding import gamma, rounding
+from minise.ops.jit.simd import AS_LOOPS, lanes_of
 from tests.ops.cases import (
     BACKENDS,
     CASES,
     SEEDS,
     STRATEGIES,
+    Case,
     all_equal,
     direction,
     draw,
     few,
+    magnitudes,
     without,
 )
 
-over_backends = pytest.mark.parametrize("ops", BACKENDS.values(), ids=BACKENDS)
+# Sums of small integers are exact, but Winograd's transforms of them are not.
+EXACT = {**BACKENDS, "jit": jit.using(algorithm="direct")}
+over_backends = pytest.mark.parametrize("ops", EXACT.values(), ids=EXACT)
+over_algorithms = pytest.mark.parametrize("algorithm", ["direct", "winograd"])
+over_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
 def loops(x, weight, bias, dout, *, stride, padding, dilation, groups):
@@ -163,6 +173,84 @@ def test_weights_of_any_layout(ops, layout):
     out, _ = ops.conv2d_forward(x, weight, bias, **keywords)
     again, _ = ops.conv2d_forward(x, LAYOUTS[layout](weight), bias, **keywords)
     np.testing.assert_array_equal(again, out)
+
+
+def direct_bounds(inputs, keywords, dout):
+    """Return by how much a sum of products, one for each weight, pixel or both, may be off."""
+    x, weight, _ = inputs
+    out, *gradients = magnitudes("conv2d", inputs, keywords, dout)
+    taps, filters = weight[0].size, weight[:, 0].size // keywords.get("groups", 1)
+    counts = taps + 2, filters + 1, dout[:, 0].size + 2, dout[:, 0].size
+    terms, eps = (out, *gradients), float(np.finfo(x.dtype).eps)
+    return [
+        None if one is None else gamma(count, eps) * one.astype(float)
+        for count, one in zip(counts, terms, strict=True)
+    ]
+
+
+def both_ways(ops, inputs, keywords, dout):
+    """Return out and gradients of inputs, and their cache."""
+    out, cache = ops.conv2d_forward(*inputs, **keywords)
+    return (out, *ops.conv2d_backward(dout, cache)), cache
+
+
+def within(ours, theirs, bounds):
+    """Assert that arrays are apart by no more than the bounds of both."""
+    for a, b, bound in zip(ours, theirs, bounds, strict=True):
+        assert (a is None) == (b is None)
+        if a is not None:
+            assert (abs(a - b) <= bound).all()
+
+
+@over_dtypes
+@few
+@given(case=STRATEGIES["conv2d"], seed=SEEDS, bare=without("conv2d"))
+def test_direct_sums_within_their_bound(dtype, case, seed, bare):
+    """On numbers of all digits; the reference's sums are as long, and have the same bound."""
+    rng = np.random.default_rng(seed)
+    inputs, keywords = draw(case, rng, dtype, without=bare)
+    dout = direction(jit.conv2d_forward(*inputs, **keywords)[0], rng)
+    bounds = direct_bounds(inputs, keywords, dout)
+    ours, _ = both_ways(EXACT["jit"], inputs, keywords, dout)
+    theirs, _ = both_ways(reference, inputs, keywords, dout)
+    within(ours, theirs, [None if bound is None else 2 * bound for bound in bounds])
+
+
+@st.composite
+def whole_vectors(draw):
+    """Draw what Winograd's convolution can do, in vectors of channels."""
+    vector, pad = st.integers(1, 1 if AS_LOOPS else 2), st.integers(0, 2)
+    sizes = {name: draw(vector) for name in ("N", "C", "K")}
+    padding = draw(pad), draw(pad)
+    H, W = (draw(st.integers(max(1, 3 - 2 * one), 9)) for one in padding)
+    return dict(sizes, H=H, W=W, KH=3, KW=3), dict(padding=padding, groups=draw(vector))
+
+
+@over_algorithms
+@over_dtypes
+@pytest.mark.parametrize("integers", [True, False])
+@settings(few, max_examples=3 if AS_LOOPS else few.max_examples)
+@given(drawn=whole_vectors(), seed=SEEDS, bare=without("conv2d"))
+def test_both_algorithms(algorithm, dtype, integers, drawn, seed, bare):
+    """Within their bounds; and on small integers the direct one is the reference to the bit."""
+    sizes, keywords = drawn
+    lanes, groups, rng = lanes_of(np.dtype(dtype)), keywords["groups"], np.random.default_rng(seed)
+    sizes = sizes | {name: sizes[name] * lanes * groups for name in "CK"}
+    case = Case("conv2d", sizes, keywords)
+    inputs, _ = draw(case, rng, dtype, integers=integers, without=bare)
+    ops = jit.using(algorithm=algorithm)
+    dout = direction(ops.conv2d_forward(*inputs, **keywords)[0], rng, integers=integers)
+    ours, cache = both_ways(ops, inputs, keywords, dout)
+    theirs, _ = both_ways(reference, inputs, keywords, dout)
+    if integers and algorithm == "direct":
+        all_equal(ours, theirs)
+        return
+    bounds = direct = direct_bounds(inputs, keywords, dout)
+    if algorithm == "winograd":
+        bounds = [*rounding(dout, cache), direct[3]]
+    within(
+        ours, theirs, [None if a is None else a + b for a, b in zip(bounds, direct, strict=True)]
+    )
 
 
 @over_backends
