@@ -15,7 +15,7 @@
     compare       `minise bench cpu` from end to end, and report its tables
     roofline      what the machine can do: matrix products and bandwidth
     profile       `minise profile`: every op beside its floor; profile_report: its tables
-    ladder        convolution, from seven loops in Python upwards
+    ladder        convolution, from seven loops in Python upwards; ladder_loops, ladder_vectors
     climb         `minise bench conv-ladder`: times the ladder
     scaling       `minise bench scaling`: cost against depth and batch; scaling_report, scaling_plot
 

@@ -24,7 +24,7 @@ ENOUGH = 1.0  # seconds of runs, but three at least
 
 @dataclass(frozen=True)
 class LadderSettings:
-    """Time one 3x3 convolution written seven times: from loops in Python to matrix products.
+    """Time one 3x3 convolution written ten times: from loops in Python to Winograd's algorithm.
 
     Example: minise bench conv-ladder --batch 4
     """

@@ -1,4 +1,4 @@
-"""One convolution written seven times, each rung quicker than the one before for one reason.
+"""One convolution written ten times, each rung quicker than the one before for one reason.
 
 All rungs add the same products: for every image n, filter k and output pixel (p, q), the sum over
 channels c and offsets (i, j) of padded[n, c, p * stride + i, q * stride + j] * weight[k, c, i, j].
@@ -16,21 +16,31 @@ What differs is who walks the loops, in which order, and so what the processor c
                        matrices in registers and caches, so that each number loaded is used often
     im2col_product     every window copied out, then one large product: the best use of BLAS, paid
                        for with nine copies of the image in memory
+    vectors            channels_last once more, in vectors that are written out: the sums of a
+                       pixel stay in registers, and nothing is left to the compiler's luck
+    register_tiles     the sums of a tile of pixels in registers: none waits for the one before,
+                       and every weight that is loaded serves all of them
+    winograd           the same tiles, on pixels and filters that are transformed first so that a
+                       quarter of the multiplications is enough
 
-Which rung wins depends on the shape. channels_last wants many filters and row_loops long rows: of
-the 32x32 images of ResNet-20's first stage, with 16 channels, row_loops is the quicker one, of the
-other two stages channels_last. One product wins over nine where channels are few, because nine
-short sums spend their time on adding whole arrays. A back end that beats them all keeps the layout
-of channels_last and the registers of BLAS, and copies nothing.
+Which of the first seven wins depends on the shape. channels_last wants many filters and row_loops
+long rows: of the 32x32 images of ResNet-20's first stage, with 16 channels, row_loops is the
+quicker one, of the other two stages channels_last. One product wins over nine where channels are
+few, because nine short sums spend their time on adding whole arrays.
+
+The last three keep the layout of channels_last and the registers of BLAS, and copy nothing. vectors
+is to be compared with threads, and BLAS may still win: it shows what registers bring, and the next
+one what tiles of them do. The last two are the compiled back end itself (minise/ops/jit/direct.py
+and winograd.py).
 """
 
-import functools
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from minise.bench.ladder_loops import compiled, filters_innermost, rows_innermost, seven_loops
 from minise.ops import reference
 from minise.ops.checks import Array, Pair
 from minise.ops.reference.windows import windows_of
@@ -63,7 +73,7 @@ def compiled_loops(x: Array, weight: Array, *, stride: Pair, padding: Pair, thre
     every addition waits for the one before, and no two of them share an instruction.
     """
     padded, out = _padded(x, padding), _empty(x, weight, stride, padding)
-    _compiled(seven_loops)(padded, weight, out, *stride)
+    compiled(seven_loops)(padded, weight, out, *stride)
     return out
 
 
@@ -78,7 +88,7 @@ def row_loops(x: Array, weight: Array, *, stride: Pair, padding: Pair, threads: 
     """
     sorted_columns = _by_remainder(_padded(x, padding), stride[1])
     out = _empty(x, weight, stride, padding)
-    _compiled(rows_innermost)(sorted_columns, weight, out, *stride)
+    compiled(rows_innermost)(sorted_columns, weight, out, *stride)
     return out
 
 
@@ -89,7 +99,7 @@ def channels_last(x: Array, weight: Array, *, stride: Pair, padding: Pair, threa
     products, and the filters are read in the order in which they lie. Rows of any length and any
     stride gain, where row_loops wants long rows at stride 1.
     """
-    return _by_images(x, weight, stride, padding, 1)
+    return _by_images(x, weight, stride, padding, 1, compiled(filters_innermost))
 
 
 def threads(x: Array, weight: Array, *, stride: Pair, padding: Pair, threads: int) -> Array:
@@ -98,7 +108,7 @@ def threads(x: Array, weight: Array, *, stride: Pair, padding: Pair, threads: in
     Images share nothing but the filters, which are only read, so no thread waits for another.
     Compiled code does not hold Python's lock, so plain Python threads will do.
     """
-    return _by_images(x, weight, stride, padding, threads)
+    return _by_images(x, weight, stride, padding, threads, compiled(filters_innermost))
 
 
 def shifted_products(
@@ -127,6 +137,56 @@ def im2col_product(x: Array, weight: Array, *, stride: Pair, padding: Pair, thre
     return (weight.reshape(K, -1) @ cols).reshape(K, N, OH, OW).swapaxes(0, 1)
 
 
+def vectors(x: Array, weight: Array, *, stride: Pair, padding: Pair, threads: int) -> Array:
+    """Hold the sums of a pixel in vectors, and say so.
+
+    channels_last is fast where the compiler finds that it may keep the sums in registers. Here a
+    kernel says it (ops/jit/simd.py): a vector of 16 filters is one register, each step loads their
+    weights and multiplies them by one number of x, spread over all lanes. What it waits for is the
+    sum itself: a multiply-add takes four cycles and the next one needs its result, so of two that
+    the processor could do in a cycle it does an eighth.
+    """
+    from minise.bench.ladder_vectors import one_pixel
+    from minise.ops.jit.simd import lanes_of
+
+    short = -len(weight) % lanes_of(x.dtype)
+    whole = np.pad(weight, [(0, short), (0, 0), (0, 0), (0, 0)])
+    out = _by_images(x, whole, stride, padding, threads, compiled(one_pixel))
+    return out[:, : len(weight)]
+
+
+def register_tiles(x: Array, weight: Array, *, stride: Pair, padding: Pair, threads: int) -> Array:
+    """Hold the sums of a tile of pixels and filters in registers.
+
+    Sixteen sums that do not need each other keep the multipliers busy, and a vector of weights that
+    is loaded serves every pixel of the tile, a number of x every vector of filters: ten loads for
+    sixteen multiply-adds, instead of one for each. So the tile is what a matrix product by BLAS is
+    made of, but it reads the padded image in place: from pixel to pixel a window only moves on
+    (ops/jit/tile.py and direct.py).
+    """
+    return _compiled_back_end("direct", x, weight, stride, padding, threads)
+
+
+def winograd(x: Array, weight: Array, *, stride: Pair, padding: Pair, threads: int) -> Array:
+    """Multiply at six points instead of twelve times: Winograd's algorithm.
+
+    Four neighbours in a row of results are sums of six pixels and three weights, twelve products.
+    They can be had as the product of two polynomials, and that is known from its values at six
+    places: 0, 1, -1, 2, -2 and infinity, where finding the values takes sums and doublings, but no
+    product of two inputs. Pixels go through a matrix B.T, weights through G, the products back
+    through A.T, whose rows and columns are powers of those places (ops/jit/transforms.py derives
+    them). Along rows and columns, a tile of 4x4 takes 36 products instead of 144. Weights are
+    transformed once, pixels once for all filters, results once for all channels; what remains are
+    36 matrix products, of register tiles.
+
+    The price is about one digit. B.T and A.T have entries up to 5 and 8, so terms on the way are up
+    to 100 times as large as the results in which they cancel, and every rounding is one of theirs
+    (ops/jit/rounding.py bounds it). More places would save more products and cost all digits. Other
+    kernels than 3x3, and strides, are done by register_tiles.
+    """
+    return _compiled_back_end("winograd", x, weight, stride, padding, threads)
+
+
 RUNGS = (
     Rung("python_loops", python_loops),
     Rung("compiled_loops", compiled_loops),
@@ -135,72 +195,33 @@ RUNGS = (
     Rung("threads", threads, channels_last=True),
     Rung("shifted_products", shifted_products),
     Rung("im2col_product", im2col_product),
+    Rung("vectors", vectors, channels_last=True),
+    Rung("register_tiles", register_tiles, channels_last=True),
+    Rung("winograd", winograd, channels_last=True),
 )
 
 
-def seven_loops(padded: Any, weight: Any, out: Any, rows: int, columns: int) -> None:
-    """Fill out (N, K, OH, OW); rows and columns are the stride."""
-    N, K, OH, OW = out.shape
-    _, C, KH, KW = weight.shape
-    for n in range(N):
-        for k in range(K):
-            for p in range(OH):
-                for q in range(OW):
-                    total = out.dtype.type(0)
-                    for c in range(C):
-                        for i in range(KH):
-                            for j in range(KW):
-                                pixel = padded[n, c, p * rows + i, q * columns + j]
-                                total += pixel * weight[k, c, i, j]
-                    out[n, k, p, q] = total
-
-
-def rows_innermost(columns_sorted: Any, weight: Any, out: Any, rows: int, columns: int) -> None:
-    """Fill out (N, K, OH, OW) from (N, C, H, columns, W); q's loop is the one of vectors."""
-    N, K, OH, OW = out.shape
-    _, C, KH, KW = weight.shape
-    for n in range(N):
-        for k in range(K):
-            for p in range(OH):
-                sums = out[n, k, p]
-                sums[:] = 0
-                for c in range(C):
-                    for i in range(KH):
-                        for j in range(KW):
-                            row = columns_sorted[n, c, p * rows + i, j % columns]
-                            pixels = row[j // columns :]
-                            w = weight[k, c, i, j]
-                            for q in range(OW):
-                                sums[q] += w * pixels[q]
-
-
-def filters_innermost(padded: Any, weight: Any, out: Any, rows: int, columns: int) -> None:
-    """Fill out (N, OH, OW, K) from padded (N, H, W, C) and weight (KH, KW, C, K)."""
-    N, OH, OW, K = out.shape
-    KH, KW, C, _ = weight.shape
-    for n in range(N):
-        for p in range(OH):
-            for q in range(OW):
-                sums = out[n, p, q]
-                sums[:] = 0
-                for i in range(KH):
-                    for j in range(KW):
-                        for c in range(C):
-                            pixel = padded[n, p * rows + i, q * columns + j, c]
-                            for k in range(K):
-                                sums[k] += pixel * weight[i, j, c, k]
-
-
-def _by_images(x: Array, weight: Array, stride: Pair, padding: Pair, threads: int) -> Array:
-    """Run filters_innermost, with the images in as many parts as there are threads."""
+def _by_images(
+    x: Array, weight: Array, stride: Pair, padding: Pair, threads: int, kernel: Any
+) -> Array:
+    """Run a kernel on channels-last arrays, the images in as many parts as there are threads."""
     padded = np.ascontiguousarray(_padded(x, padding).transpose(0, 2, 3, 1))
     out = np.ascontiguousarray(_empty(x, weight, stride, padding).transpose(0, 2, 3, 1))
     matrices = np.ascontiguousarray(weight.transpose(2, 3, 1, 0))
-    kernel = _compiled(filters_innermost)
     with ThreadPoolExecutor(threads) as pool:
         parts = _parts(len(x), threads)
         list(pool.map(lambda part: kernel(padded[part], matrices, out[part], *stride), parts))
     return out.transpose(0, 3, 1, 2)
+
+
+def _compiled_back_end(
+    algorithm: str, x: Array, weight: Array, stride: Pair, padding: Pair, threads: int
+) -> Array:
+    """Return what the compiled back end makes of it, by an algorithm of its two."""
+    from minise.ops import jit
+
+    ops = jit.using(threads=threads, algorithm=algorithm)
+    return ops.conv2d_forward(x, weight, stride=stride, padding=padding)[0]
 
 
 def _parts(N: int, threads: int) -> Iterator[slice]:
@@ -223,13 +244,3 @@ def _by_remainder(padded: Array, step: int) -> Array:
 def _empty(x: Array, weight: Array, stride: Pair, padding: Pair) -> Array:
     where = windows_of(x.shape[2:], weight.shape[2:], stride, padding)
     return np.empty((len(x), len(weight), *where.outputs), x.dtype)
-
-
-@functools.cache
-def _compiled(function: Callable[..., None]) -> Any:
-    """Return a function compiled by Numba, which is loaded only here."""
-    try:
-        from numba import njit
-    except ImportError:
-        raise ImportError("the ladder compiles its loops: pip install 'numba>=0.61'") from None
-    return njit(nogil=True)(function)

@@ -17,7 +17,7 @@ Ladder = Annotated[LadderSettings, tyro.conf.subcommand("conv-ladder", prefix_na
 
 
 def bench(of: Cpu | Scaling | Ladder) -> int:
-    """Measure speed: beside peers, against depth and batch, or of convolution in seven ways.
+    """Measure speed: beside peers, against depth and batch, or of convolution in ten ways.
 
     Example: minise bench cpu --net se_resnet8 --batch 8 --rounds 3 --against numpy-im2col
     """

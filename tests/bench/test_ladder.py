@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from minise.bench import climb, ladder
+from minise.bench.threads import default_threads
 from minise.ops import reference
 
 pytest.importorskip("numba", reason="the rungs are compiled by Numba")
@@ -34,9 +35,24 @@ def test_rungs_are_the_reference(rung, dtype, sizes, kernel, stride, padding):
     where = dict(stride=stride, padding=padding)
     expected, _ = reference.conv2d_forward(x, weight.astype(dtype), **where)
     for memory in (x, np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)):
-        out = rung.forward(memory, weight.astype(dtype), threads=2, **where)
+        out = rung.forward(memory, weight.astype(dtype), threads=default_threads(), **where)
         assert out.dtype == dtype
         np.testing.assert_array_equal(out, expected)
+
+
+@pytest.mark.parametrize("stage", climb.STAGES)
+def test_winograd_is_the_reference_but_for_a_digit(stage):
+    """On the shapes that are timed, where the other rungs are equal to the bit; and it is used."""
+    from minise.ops.jit.rounding import rounding
+
+    channels, size = climb.STAGES[stage]
+    x, weight = climb._inputs((2, channels, size), channels_last=True)
+    where = dict(stride=(1, 1), padding=(1, 1))
+    out = ladder.winograd(x, weight, threads=1, **where)
+    exact, cache = reference.conv2d_forward(x.astype(float), weight.astype(float), **where)
+    bound, *_ = rounding(out, cache._replace(x=x, weight=weight))
+    assert (abs(out - exact) <= bound).all()
+    assert not np.array_equal(out, ladder.register_tiles(x, weight, threads=1, **where))
 
 
 def test_more_threads_than_images():
@@ -66,9 +82,9 @@ def test_scaling_by_hand():
 
 def test_without_numba_the_message_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "numba", None)
-    ladder._compiled.cache_clear()
+    ladder.compiled.cache_clear()
     with pytest.raises(ImportError, match="pip install 'numba"):
         ladder.RUNGS[1].forward(
             np.ones((1, 1, 1, 1)), np.ones((1, 1, 1, 1)), stride=(1, 1), padding=(0, 0), threads=1
         )
-    ladder._compiled.cache_clear()
+    ladder.compiled.cache_clear()

@@ -15,7 +15,7 @@ infinity. So instead of 12 multiplications 6 are enough,
 
 Row k of B.T has the coefficients of the product of all (t - place), the k-th left out (and for
 infinity, of all of them); row k of G and column k of A.T have the powers of the k-th place, G
-divided by the product of its distances from the other places (up to a sign that both share).
+divided by the product of its distances from the other places.
 
 For images it is done along columns, then along rows: a tile of 6 x 6 pixels gives 4 x 4 results by
 36 multiplications instead of 144, each between all C channels and all K filters, hence a matrix

@@ -1,6 +1,7 @@
 """Winograd's transforms: the identity in exact fractions, and the vector functions beside it."""
 
 from fractions import Fraction
+from math import prod
 
 import numba
 import numpy as np
@@ -61,6 +62,20 @@ MATRICES = {  # of each vector function
     "_weights": G,
     "_dweights": G.T,
 }
+
+
+def test_the_matrices_follow_from_the_places():
+    """0, 1, -1, 2, -2, and infinity last."""
+    places = [0, 1, -1, 2, -2]
+    for k, place in enumerate(places):
+        others = [other for other in places if other != place]
+        distance = Fraction(prod(place - other for other in others))
+        assert [*reversed(np.poly(others)), 0] == list(B_T[k])
+        assert [place**i / distance for i in range(TAP)] == list(G[k])
+        assert [place**i for i in range(OUT)] == list(A_T[:, k])
+    assert [*reversed(np.poly(places))] == list(B_T[5])
+    assert list(G[5]) == [0, 0, 1]
+    assert list(A_T[:, 5]) == [0, 0, 0, 1]
 
 
 def test_it_is_the_correlation():
