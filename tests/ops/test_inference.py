@@ -29,6 +29,13 @@ over_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 ONE = np.array([1.0])
 
 
+@pytest.fixture(autouse=True)
+def no_warnings():
+    """Rows of a tile beyond its block hold whatever was there, of which NumPy would warn."""
+    with np.errstate(all="ignore"):
+        yield
+
+
 def normals(rng, dtype, *shape):
     return rng.standard_normal(shape).astype(dtype)
 
@@ -122,8 +129,8 @@ def test_conv2d_equals_its_parts(ops, case, seed, bare, dtype, added, relu):
     rng = np.random.default_rng(seed)
     arrays, settings = draw(case, rng, dtype, without=bare)
     x, weight, bias = arrays
-    shape = composed(ops, arrays, settings, None, False).shape
-    shortcut = normals(rng, dtype, *shape) if added else None
+    N, K, OH, OW = reference.conv2d_forward(*arrays, **settings)[0].shape
+    shortcut = normals(rng, dtype, N, K, OH, OW) if added else None
     prepared = ops.prepare_conv2d(weight, bias, **settings, relu=relu)
     out = ops.run_conv2d(prepared, x, shortcut)
     expected = composed(ops, arrays, settings, shortcut, relu)

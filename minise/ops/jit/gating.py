@@ -31,7 +31,8 @@ def gate_images(w1, b1, w2, b2, gate, shortcut, relu, out):
 def _means(images, at, pixels, C, z):
     """Set z (C,) to the mean of each channel: sums of at most BLOCK pixels, added in double."""
     lanes, sums = lanes_of(images.dtype), np.empty(C, images.dtype)
-    z[:] = 0
+    for c in range(C):
+        z[c] = 0
     for begin in range(at, at + pixels * C, BLOCK * C):
         end = min(begin + BLOCK * C, at + pixels * C)
         quarters = begin + (end - begin) // (4 * C) * 4 * C
