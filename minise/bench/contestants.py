@@ -60,7 +60,10 @@ def make(name: str, work: Work, settings: Settings) -> Run:
         from minise.bench.peers import torch_runs
 
         return torch_runs.make(name, work, settings)
-    ops = ops_with(NUMPY_OPS.get(name, settings.ops), settings.threads)
+    if name in NUMPY_OPS:
+        ops = ops_with(NUMPY_OPS[name], settings.threads)
+    else:
+        ops = ops_with(settings.ops, settings.threads, settings.algorithm)
     if work["kind"] == "op":
         return _op(ops, work, settings)
     if work["kind"] == "block":

@@ -21,6 +21,7 @@ from minise.bench.load import read, taken
 from minise.bench.roofline import Rates, measure
 from minise.bench.settings import Dtype, Settings
 from minise.bench.threads import check_threads, default_threads, ops_with
+from minise.ops.backends import Algorithm
 from minise.ops.checks import check_integer
 from minise.ops.wrap import FORWARD, Call, Timing, Wrapper, attach, timed
 
@@ -48,6 +49,8 @@ class ProfileSettings:
     """How many lines the second table has."""
     ops: str = "jit"
     """Back end: its name, a module such as my_package.my_ops, or a file."""
+    algorithm: Algorithm = "auto"
+    """Of its convolutions, where it has a choice, as jit has."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be profiled."""
@@ -60,7 +63,7 @@ class ProfileSettings:
         """The same as settings of a step."""
         return Settings(
             net=self.net, reduction=self.reduction, batch=self.batch, threads=self.threads,
-            dtype=self.dtype, ops=self.ops,
+            dtype=self.dtype, ops=self.ops, algorithm=self.algorithm,
         )  # fmt: skip
 
 
@@ -127,7 +130,7 @@ def prepare(settings: ProfileSettings) -> tuple[Any, Any]:
     ValueError, TypeError, ImportError
         If one of them is not there.
     """
-    ops = ops_with(settings.ops, settings.threads)
+    ops = ops_with(settings.ops, settings.threads, settings.algorithm)
     return ops, models.build(settings.net, ops=ops, **settings.of_step.net_settings)
 
 

@@ -6,7 +6,7 @@ from rich.console import Group
 
 from minise.bench.figures import meanwhile
 from minise.bench.profile import Entry, Profile, ProfileSettings
-from minise.bench.report import framed, heading, millis, plain_table, short
+from minise.bench.report import back_end, framed, heading, millis, plain_table, short
 from minise.ops.wrap import FORWARD
 
 LEAST = 1e-5  # seconds: below this floor it is the call itself that takes time
@@ -26,7 +26,7 @@ def ops_table(profile: Profile, settings: ProfileSettings) -> Group:
     outside = [millis(1000 * profile.outside), f"{profile.outside / profile.sum:.1%}"]
     table.add_row("outside of ops", "", "", *outside)
     table.add_row("step", "", "", millis(1000 * profile.sum), "100.0%")
-    above = f"a training step by ops: {heading(settings.of_step)}, {settings.ops}"
+    above = f"a training step by ops: {heading(settings.of_step)}, {back_end(settings.of_step)}"
     return framed(above, table, _caption(profile))
 
 

@@ -156,6 +156,12 @@ def shared(settings: Settings) -> str:
     return f"batch {settings.batch}, {settings.dtype}, {threads}"
 
 
+def back_end(settings: Settings) -> str:
+    """Return which back end of minise is timed, and its algorithm where one is chosen."""
+    auto = settings.algorithm == "auto"
+    return settings.ops if auto else f"{settings.ops}, {settings.algorithm}"
+
+
 def _outcome_json(outcome: Outcome) -> dict[str, Any]:
     choice, found = figures(outcome)
     return {
@@ -179,7 +185,7 @@ def _outcome_json(outcome: Outcome) -> dict[str, Any]:
 
 
 def _label(name: str, settings: Settings) -> str:
-    return f"minise ({settings.ops})" if name == BASE else name
+    return f"minise ({back_end(settings)})" if name == BASE else name
 
 
 def _ratio(ratio: Spread, name: str) -> str:

@@ -2,9 +2,10 @@
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from minise.bench.threads import check_threads, default_threads
+from minise.ops.backends import Algorithm
 from minise.ops.checks import check_choice, check_integer
 
 What = Literal["step", "forward", "blocks", "ops"]
@@ -46,6 +47,8 @@ class Settings:
     """Write every figure to this file."""
     ops: str = "jit"
     """Back end of minise: its name, a module such as my_package.my_ops, or a file."""
+    algorithm: Algorithm = "auto"
+    """Of its convolutions, where it has a choice, as jit has."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be measured, before any process starts."""
@@ -53,6 +56,7 @@ class Settings:
             check_integer("bench cpu", name, getattr(self, name), 1)
         check_threads("bench cpu", self.threads)
         check_choice("bench cpu", "dtype", self.dtype, ("float32", "float64"))
+        check_choice("bench cpu", "algorithm", self.algorithm, get_args(Algorithm))
         if not self.what:
             raise ValueError("bench cpu: what is empty, expected any of step, forward, blocks, ops")
         check_file("bench cpu", "json", self.json)

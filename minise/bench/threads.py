@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from minise.ops.backends import load_ops
+from minise.ops.backends import Algorithm, adjusted, load_ops
 from minise.ops.checks import check_integer
 from minise.train.run_folder import cores
 
@@ -20,11 +20,15 @@ def environment(threads: int) -> dict[str, str]:
     return dict.fromkeys(VARIABLES, str(threads))
 
 
-def ops_with(name: str, threads: int) -> Any:
-    """Return a back end by name that uses so many threads, where it can be told how many."""
-    ops = load_ops(name)
-    using = getattr(ops, "using", None)
-    return using(threads=threads) if using else ops
+def ops_with(name: str, threads: int, algorithm: Algorithm = "auto") -> Any:
+    """Return a back end by name that uses so many threads, where it can be told how many.
+
+    Raises
+    ------
+    ValueError
+        If there is no such back end, or it has no choice of algorithm, but one is chosen.
+    """
+    return adjusted(load_ops(name), name, threads, algorithm)
 
 
 def check_threads(function: str, threads: int) -> None:

@@ -32,11 +32,11 @@ def _cpu(settings: Settings) -> int:
     from minise.bench.compare import compare
     from minise.bench.report import as_json, notes, ops_table, whole_table
     from minise.bench.works import works_of
-    from minise.ops.backends import load_ops
+    from minise.ops.backends import adjusted, load_ops
 
     console = Console()
     with misuse():
-        load_ops(settings.ops)
+        adjusted(load_ops(settings.ops), settings.ops, None, settings.algorithm)
         works = works_of(settings)
     try:
         with console.status("starting") as status:

@@ -19,6 +19,7 @@ def doctor(root: Path | None = None) -> int:
         root: Folder that holds data; by default the environment variable MINISE_DATA names it.
     """
     from minise.data import found
+    from minise.ops.jit.algorithm import rule_of_auto
 
     with misuse():
         data = found(root)
@@ -28,6 +29,7 @@ def doctor(root: Path | None = None) -> int:
     for name, text in _blas():
         table.add_row(name, text)
     table.add_row("jit", _kernels())
+    table.add_row("jit convolutions", rule_of_auto())
     table.add_row("Matplotlib", _optional("matplotlib", "the figure of bench scaling", "plot"))
     table.add_row("Pillow", _optional("PIL", "image files and contact sheets", "image"))
     table.add_row("GPU", "not used: this version has no CUDA back end")

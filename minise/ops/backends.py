@@ -2,17 +2,19 @@
 
 import importlib
 import importlib.util
+import inspect
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
+Algorithm = Literal["auto", "direct", "winograd"]  # of convolutions, where there is a choice
 BACKENDS = {"reference": "minise.ops.reference", "jit": "minise.ops.jit"}
 
 
-def backend(name: str, threads: int = 0) -> Any:
+def backend(name: str, threads: int = 0, algorithm: Algorithm = "auto") -> Any:
     """Return the back end of a name, imported when it is asked for.
 
     Parameters
@@ -21,16 +23,38 @@ def backend(name: str, threads: int = 0) -> Any:
         One of BACKENDS.
     threads : int
         On how many threads its ops run, where it has threads of its own; 0 is its own choice.
+    algorithm : {"auto", "direct", "winograd"}
+        By which convolutions are computed; of a back end that has one way only, "auto".
 
     Raises
     ------
     ValueError
-        If there is no such back end, or it has not so many threads.
+        If there is no such back end, it has not so many threads, or no choice of algorithm.
     """
     if name not in BACKENDS:
         raise ValueError(f"ops {name!r} is unknown, expected one of {', '.join(BACKENDS)}")
     module = importlib.import_module(BACKENDS[name])
-    return module.using(threads=threads) if threads and hasattr(module, "using") else module
+    return adjusted(module, name, threads or None, algorithm)
+
+
+def adjusted(ops: Any, name: str, threads: int | None, algorithm: Algorithm = "auto") -> Any:
+    """Return a back end that runs as asked, where it has a function `using` that takes it.
+
+    Raises
+    ------
+    ValueError
+        If it has no choice of algorithm, but one is chosen.
+    """
+    using = getattr(ops, "using", None)
+    known = {} if using is None else inspect.signature(using).parameters
+    if algorithm != "auto" and "algorithm" not in known:
+        raise ValueError(
+            f"ops {name!r} has one algorithm only, but algorithm is {algorithm!r}: leave it out, "
+            "or choose ops 'jit'"
+        )
+    asked = {"threads": threads, "algorithm": None if algorithm == "auto" else algorithm}
+    given = {key: value for key, value in asked.items() if value is not None and key in known}
+    return using(**given) if using is not None and given else ops
 
 
 def on_compile(listener: Callable[[str, int, int], None]) -> AbstractContextManager[None]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from minise.nn import SE
+from minise.ops.backends import Algorithm
 from minise.ops.checks import check_choice, check_integer, check_number
 
 SCHEDULES = ("cosine", "steps")
@@ -37,6 +38,9 @@ class TrainConfig:
     """SE blocks, of models whose name begins with se_."""
     ops: str = "reference"
     """Back end: reference (NumPy) or jit (Numba)."""
+    algorithm: Algorithm = "auto"
+    """Of jit's convolutions: winograd, which rounds more coarsely, or direct; auto takes winograd
+    where it is the quicker one, in float32."""
     epochs: int = 12
     """Passes over the training images."""
     batch_size: int = 128
@@ -94,6 +98,7 @@ class TrainConfig:
             check_choice("train", "recipe", self.recipe, get_args(Recipe))
         if self.limit is not None:
             check_integer("train", "limit", self.limit, 1)
+        check_choice("train", "algorithm", self.algorithm, get_args(Algorithm))
         check_choice("train", "schedule", self.schedule, SCHEDULES)
         for name in ("rate", "weight_decay"):
             check_number("train", name, getattr(self, name), "a number of at least 0", 0, 1e6)

@@ -23,6 +23,7 @@ QUICK = TrainConfig(
     se=SE(reduction=4, bias=True),
     shortcut="B",
     ops="jit",
+    algorithm="auto",
     epochs=12,
     batch_size=128,
     rate=0.2,

@@ -80,7 +80,7 @@ def load_split(config: TrainConfig, split: str) -> Dataset:
 
 def build_net(config: TrainConfig, classes: int) -> Any:
     """Return the net that config names, with fresh parameters."""
-    ops = backend(config.ops, config.threads)
+    ops = backend(config.ops, config.threads, config.algorithm)
     settings = model_settings(config.model, config.se, config.shortcut)
     rng = np.random.default_rng(config.seed)
     net = models.build(config.model, num_classes=classes, ops=ops, rng=rng, **settings)

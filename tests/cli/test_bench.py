@@ -70,9 +70,11 @@ def test_the_example_of_conv_ladder_runs(capsys):
 
 
 def test_the_example_of_profile_runs(capsys):
-    status, out, err = call(f"{example('profile', capsys)} --threads 1 --steps 1", capsys)
+    line = f"{example('profile', capsys)} --threads 1 --steps 1 --algorithm direct"
+    status, out, err = call(line, capsys)
     assert (status, err) == (0, "")
     assert "a training step by ops: se_resnet8, reduction 16, batch 8" in out
+    assert re.search(r"1 thread,\s+jit, direct", out)
     assert re.search(r"softmax_cross_entropy +forward +1 ", out)
     assert re.search(r"the slowest 10 of \d+ layers", out)
     assert narrow(out)
@@ -87,6 +89,8 @@ def test_the_example_of_profile_runs(capsys):
         ("bench scaling --depths 8 20 21", "'se_resnet21' is unknown"),
         ("profile --net resnet", "'resnet' is unknown: did you mean resnet"),
         ("profile --ops none.py", "'none.py' is not there"),
+        ("profile --ops reference --algorithm direct", "'reference' has one algorithm only"),
+        ("bench cpu --ops reference --algorithm winograd", "'reference' has one algorithm only"),
     ],
 )
 def test_misuse_is_one_line_and_status_2(line, message, capsys):
@@ -110,6 +114,7 @@ def test_misuse_is_one_line_and_status_2(line, message, capsys):
         ("bench scaling --batches 0 1 2", "batches is 0, expected at least 1"),
         ("bench scaling --plot lines.pdf", "suffix is '.pdf', expected one of .png, .svg"),
         ("bench scaling --plot nowhere/lines.png", "folder is not there"),
+        ("bench cpu --algorithm fft", "fft"),
         ("profile --steps 0", "steps is 0, expected at least 1"),
         ("profile --threads 100000", "threads is 100000, expected at most"),
         ("bench conv-ladder --stage 4", "4"),

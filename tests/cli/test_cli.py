@@ -48,7 +48,7 @@ def test_the_examples_run(capsys):
         "data": r"2,000 images of 3 x 32 x 32, uint8; 10 classes",
         "summary": "278,206 parameters, 8,484 of them in SE blocks",
         "check": "1 ops of reference are right in 50 cases",
-        "doctor": r"openblas|BLAS",
+        "doctor": r"(?s)BLAS.*jit convolutions .*Winograd",
     }.items():
         status, out, err = call(example(verb, capsys), capsys)
         assert (status, err) == (0, "")
@@ -120,6 +120,7 @@ def test_data_of_all_kinds(capsys):
         ("train --data cifar10 --root nowhere", "nowhere"),
         ("train --data shapes10 --limit 50 --val 50", "50"),
         ("train --data shapes10 --ops jax", "ops 'jax' is unknown, expected one of reference"),
+        ("train --data shapes10 --limit 50 --val 9 --algorithm direct", "has one algorithm only"),
         ("train --data shapes10 --limit 50 --val 0 --out /proc/none", "cannot be written"),
         ("summary se_resnet", "'se_resnet' is unknown: did you mean se_resnet"),
         ("summary resnet20 --reduction 4", "no SE blocks, but se came: use se_resnet20"),

@@ -9,7 +9,12 @@ from minise.nn import SE
 from minise.train.config import TrainConfig, from_dict, read_config, to_dict
 
 CHANGED = TrainConfig(
-    root=Path("/data"), se=SE(reduction=4, site="pre"), rate=0.1, name="mine", mean=(0.4, 0.5, 0.6)
+    root=Path("/data"),
+    se=SE(reduction=4, site="pre"),
+    algorithm="direct",
+    rate=0.1,
+    name="mine",
+    mean=(0.4, 0.5, 0.6),
 )
 
 
@@ -31,6 +36,7 @@ def test_there_and_back_through_json(config, tmp_path):
         (dict(rate=float("nan")), "rate is nan, expected a number"),
         (dict(warmup=1.5), "warmup is 1.5, expected a number from 0 to 1"),
         (dict(schedule="linear"), "schedule is 'linear', expected one of cosine, steps"),
+        (dict(algorithm="fft"), "algorithm is 'fft', expected one of auto, direct, winograd"),
         (dict(name="a/b"), "name is 'a/b', expected a plain folder name"),
         (dict(mean=(0.5, 0.5, 125)), "mean is 125, expected three numbers from 0 to 1"),
         (dict(std=(0.5, 0, 0.5)), "std is 0, expected three numbers from above 0 to 1"),

@@ -72,7 +72,7 @@ from minise.ops.jit.squeeze_excite import (
     squeeze_excite_backward,
     squeeze_excite_forward,
 )
-from minise.ops.jit.threads import using
+from minise.ops.jit.using import using
 from minise.ops.reference.activation import (
     hard_sigmoid_branches,
     relu_branches,

@@ -11,6 +11,8 @@ Below each kernel's vectors stand its plain loops, for the channels that fill no
 `first` = 0 they are the whole pass, and its specification.
 """
 
+from functools import lru_cache
+
 from numba import prange
 
 from minise.ops.checks import Array
@@ -28,10 +30,15 @@ def blocks_of(rows: Array) -> Array:
     Of few images, several blocks each, so that one image too is work for more than one core.
     """
     N, pixels, C = rows.shape
-    parts = 1
-    while (N * parts < BLOCKS or pixels // parts > BLOCK) and pixels % (2 * parts) == 0:
-        parts *= 2
+    parts = _parts_of(N, pixels)
     return frozen(rows).reshape(N * parts, pixels // parts, C)
+
+
+@lru_cache(4096)
+def _parts_of(N: int, pixels: int) -> int:
+    """Return the least number of equal parts of an image that makes blocks short, and enough."""
+    least = max(-(-BLOCKS // N), -(-pixels // BLOCK))
+    return next((parts for parts in range(least, pixels) if pixels % parts == 0), pixels)
 
 
 @kernel

@@ -169,8 +169,8 @@ def excite_backward(ds, w1, w2, gate, h, s, dv, du, dz):
     """Carry ds (P, C) of one image back to dv (P, C), du (P, R) and dz (P, C)."""
     R, C = w1.shape
     for p in range(len(ds)):
-        dz[p] = 0
         for c in range(C):
+            dz[p, c] = 0
             dv[p, c] = gate_backward(ds[p, c], s[p, c], gate)
         for r in range(R):
             dh = 0.0
@@ -196,6 +196,7 @@ def weight_gradient(dout, x):
                 total += dout[n, p, k]
                 for c in range(C):
                     row[c] += dout[n, p, k] * x[n, p, c]
-        dweight[k] = row
+        for c in range(C):
+            dweight[k, c] = row[c]
         dbias[k] = total
     return dweight, dbias

@@ -13,7 +13,7 @@ memory is read and written once, as by a copy. Tiles that reach over the edge se
 what they make beyond it is not stored; channels and filters have to be whole vectors.
 
 Rounding: the transforms add numbers up to 100 times as large as the results, so float32 loses a
-digit compared with the direct sum (`rounding` states the bound). The bits differ from those of
+digit compared with the direct sum (rounding.py derives a bound). The bits differ from those of
 the direct convolution, but not from run to run or with the number of threads: a block's out has
 one owner, and dweight is added up in parts that follow from the shapes alone, in order.
 """
@@ -32,7 +32,7 @@ from minise.ops.jit.layout import frozen
 from minise.ops.jit.memory import empty
 from minise.ops.jit.packing import pack
 from minise.ops.jit.simd import LINE, lanes_of
-from minise.ops.jit.tile import ROWS, fresh, tile
+from minise.ops.jit.tile import ROWS, fresh, tile, zero
 from minise.ops.jit.transforms import (
     IN,
     OUT,
@@ -102,7 +102,7 @@ def weight_gradient(x: Array, dout: Array, padding: Pair, groups: int) -> Array:
     parts = empty((min(PARTS, fit, how_many), *shape), x.dtype)
     places = np.array([[-padding[0], -padding[1]]], np.intp)
     _outer_products(x, dout, places, *blocks, parts)
-    dweight = np.empty((groups, K, C, TAP, TAP), x.dtype)
+    dweight = empty((groups, K, C, TAP, TAP), x.dtype)
     _transform_back(parts, dweight)
     return dweight.reshape(groups * K, C, TAP, TAP)
 
@@ -213,7 +213,7 @@ def _outer_products(x, dout, places, high, wide, images, rows, parts):
         half = scratch(IN * across * C, x)
         seen, turned = scratch(POINTS * plane + ROWS, x), scratch(POINTS * product, x)
         total = parts[one].reshape(-1)
-        total[:] = 0
+        zero(total, 0, len(total))
         for block in range(one * blocks // len(parts), (one + 1) * blocks // len(parts)):
             first, top = block // stacks * images, block % stacks * rows
             strips = min(rows, high - top)

@@ -1,86 +1,227 @@
-"""The vector kernels do what their plain loops do, and touch nothing else."""
+"""Every operation on vectors does what its *_lanes says, to the last bit and sign of zero."""
+
+import itertools
+import platform
+from fractions import Fraction
 
 import numba
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from minise.ops.jit.simd import BYTES, lanes_of
-from minise.ops.jit.tile import ROWS, copy, copy_loops, tile, tile_loops, zero
-from tests.ops.cases import SEEDS, few
+from minise.ops.jit import simd
+from minise.ops.jit.simd import (
+    BYTES,
+    FUSED,
+    filled,
+    filled_lanes,
+    fma,
+    fma_lanes,
+    kept,
+    kept_lanes,
+    lanes_of,
+    load,
+    store,
+)
 
 over_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 pytestmark = pytest.mark.skipif(
-    bool(numba.config.DISABLE_JIT), reason="compares with what runs where Numba is switched off"
+    simd.AS_LOOPS, reason="compares with what runs where Numba is switched off"
 )
+AT = 3  # where vectors begin: nowhere near a line
+SPECIAL = [
+    0.0,
+    -0.0,
+    1.0,
+    -1.0,
+    1 / 3,
+    -0.1,
+    np.inf,
+    -np.inf,
+    np.nan,
+    1e-40,
+    -1e15,
+    7.5,
+]  # no product overflows
 
 
-@numba.njit
-def run_tile(a, a0, a_row, a_step, runs, count, b, b0, b_step, c, c0, c_row):
-    tile(a, a0, a_row, a_step, runs, count, b, b0, b_step, c, c0, c_row)
-
-
-@numba.njit
-def run_copy(source, at, target, to, count):
-    copy(source, at, target, to, count)
-
-
-@numba.njit
-def run_zero(target, to, count):
-    zero(target, to, count)
-
-
-@over_dtypes
-@few
-@given(
-    count=st.integers(0, 11),
-    runs=st.lists(st.integers(0, 30), max_size=4),
-    steps=st.tuples(st.integers(1, 5), st.integers(1, 5)),
-    room=st.tuples(st.integers(0, 7), st.integers(0, 7), st.integers(0, 7)),
-    seed=SEEDS,
-)
-def test_tile(dtype, count, runs, steps, room, seed):
-    """Small integers, so == ; around every array stands NaN, which a stray read would bring in."""
-    rng = np.random.default_rng(seed)
+def rows(dtype):
+    """Return all triples of special numbers in three rows, and lanes enough to fill vectors."""
+    triples = np.array(list(itertools.product(SPECIAL, repeat=3)), dtype).T
     lanes = lanes_of(np.dtype(dtype))
-    a_row, a_step = steps
-    b_step, c_row = lanes + room[1], lanes + room[2]
-    reach = max(runs, default=0) + (ROWS - 1) * a_row + max(0, count - 1) * a_step + 1
-    a = guarded(rng.integers(-3, 4, reach), room[0], dtype)
-    b = guarded(rng.integers(-3, 4, (len(runs) * count, b_step)), 3, dtype)
-    c = guarded(rng.integers(-3, 4, (ROWS, c_row)), 5, dtype)
-    for row in range(len(runs) * count):
-        b[3 + row * b_step + lanes : 3 + (row + 1) * b_step] = np.nan
-    same = c.copy()
-    offsets = np.array(runs, np.intp)
-    run_tile(a, room[0], a_row, a_step, offsets, count, b, 3, b_step, c, 5, c_row)
-    tile_loops(a, room[0], a_row, a_step, offsets, count, b, 3, b_step, same, 5, c_row)
-    np.testing.assert_array_equal(c, same)
-    assert np.isnan(c[:5]).all()
-    assert np.isfinite(c[5 : 5 + ROWS * c_row]).all()
-    assert np.isnan(c[5 + ROWS * c_row :]).all()
+    short = -triples.shape[1] % lanes
+    return np.ascontiguousarray(np.pad(triples, [(0, 0), (AT, short)]))
 
 
-def guarded(values, before, dtype):
-    """Return values flat, with NaN before and behind."""
-    row = np.full(before + values.size + 9, np.nan, dtype)
-    row[before : before + values.size] = values.ravel()
-    return row
+def same(ours, theirs):
+    """Assert that numbers are equal, NaN where NaN is, and zeros of one sign."""
+    np.testing.assert_array_equal(ours, theirs)
+    number = ~np.isnan(theirs)
+    np.testing.assert_array_equal(np.signbit(ours[number]), np.signbit(theirs[number]))
+
+
+def runner(operation):
+    """Return a compiled function that does an operation of three vectors all along three rows."""
+
+    @numba.njit
+    def run(a, b, c, out):
+        for i in range(AT, len(out), lanes_of(out.dtype)):
+            store(operation(load(a, i), load(b, i), load(c, i)), out, i)
+
+    return run
+
+
+def both(emitted, written, dtype):
+    """Return what vectors give, compiled, and what their specification gives, in NumPy."""
+    given, out = rows(dtype), np.full_like(rows(dtype)[0], np.nan)
+    runner(numba.njit(emitted))(*given, out)
+    with np.errstate(all="ignore"):
+        expected = written(*given[:, AT:])
+    assert np.isnan(out[:AT]).all()
+    assert expected.dtype == dtype
+    return out[AT:], expected
+
+
+OPERATIONS = {  # on vectors a, b, c, as it is compiled and, where NumPy writes it otherwise, there
+    "a": (lambda a, b, c: a,),
+    "a + b": (lambda a, b, c: a + b,),
+    "a - b": (lambda a, b, c: a - b,),
+    "a * b": (lambda a, b, c: a * b,),
+    "a + 0.1": (lambda a, b, c: a + 0.1,),
+    "0.1 + a": (lambda a, b, c: 0.1 + a,),
+    "a - 3": (lambda a, b, c: a - 3,),
+    "3 - a": (lambda a, b, c: 3 - a,),
+    "0.1 * a": (lambda a, b, c: 0.1 * a,),
+    "a * -2": (lambda a, b, c: a * -2,),
+    "of a sum": (lambda a, b, c: (a + b) * (b - c),),
+    "kept": (lambda a, b, c: kept(a, b), lambda a, b, c: kept_lanes(a, b)),
+    "relu": (lambda a, b, c: kept(a, a), lambda a, b, c: kept_lanes(a, a)),
+    "a number kept": (
+        lambda a, b, c: kept(0.1, b),
+        lambda a, b, c: kept_lanes(filled_as(a, 0.1), b),
+    ),
+    "kept by a number": (
+        lambda a, b, c: kept(a, -0.0),
+        lambda a, b, c: kept_lanes(a, filled_as(a, -0.0)),
+    ),
+}
+
+
+def filled_as(a, number):
+    return np.full_like(a, number)
 
 
 @over_dtypes
-def test_copy_and_zero(dtype):
-    source, target = np.arange(20, dtype=dtype), np.full(20, np.nan, dtype)
-    same = target.copy()
-    run_copy(source, 3, target, 5, 7)
-    copy_loops(source, 3, same, 5, 7)
-    np.testing.assert_array_equal(target, same)
-    run_zero(target, 6, 2)
-    same[6:8] = 0
-    np.testing.assert_array_equal(target, same)
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_operations(dtype, name):
+    emitted, *written = OPERATIONS[name]
+    same(*both(emitted, (written or [emitted])[0], dtype))
+
+
+@over_dtypes
+def test_fma_rounds_once_or_twice(dtype):
+    """Fused, it is the nearest number to a * b + c; else exactly what its specification gives."""
+    ours, theirs = both(lambda a, b, c: fma(a, b, c), fma_lanes, dtype)
+    if not FUSED:
+        same(ours, theirs)
+        return
+    a, b, c = rows(dtype)[:, AT:]
+    finite = np.isfinite(theirs)
+    np.testing.assert_array_equal(ours[~finite], theirs[~finite])
+    for i in np.flatnonzero(finite):
+        exact = Fraction(float(a[i])) * Fraction(float(b[i])) + Fraction(float(c[i]))
+        off = abs(Fraction(float(ours[i])) - exact)
+        assert 2 * off <= Fraction(float(np.spacing(abs(ours[i]))))
+        if exact == 0:
+            assert np.signbit(ours[i]) == np.signbit(theirs[i])
+
+
+@over_dtypes
+def test_numbers_beside_vectors_in_fma(dtype):
+    """Products by powers of two are exact, so that one rounding and two are the same."""
+    for emitted, written in (
+        (lambda a, b, c: fma(4.0, b, c), lambda a, b, c: 4 * b + c),
+        (lambda a, b, c: fma(a, -2, c), lambda a, b, c: a * -2 + c),
+        (lambda a, b, c: fma(0.5, b, 0.1), lambda a, b, c: 0.5 * b + filled_as(b, 0.1)),
+    ):
+        ours, theirs = both(emitted, written, dtype)
+        normal = abs(theirs) >= np.finfo(dtype).tiny  # half of a subnormal number may be none
+        np.testing.assert_array_equal(ours[normal], theirs[normal])
+        np.testing.assert_array_equal(np.isnan(ours), np.isnan(theirs))
+
+
+@over_dtypes
+def test_a_fused_product_is_seen(dtype):
+    """(1 + e) (1 - e) - 1 = -e e: rounded twice it is 0."""
+    e = float(np.finfo(dtype).eps)
+    out = np.zeros(lanes_of(np.dtype(dtype)), dtype)
+
+    @numba.njit
+    def run(out, e):
+        one = filled(1.0, out)
+        store(fma(one + e, one - e, -1.0), out, 0)
+
+    run(out, e)
+    assert (out == (-e * e if FUSED else 0)).all()
+
+
+@over_dtypes
+def test_filled(dtype):
+    out = np.full(3 * lanes_of(np.dtype(dtype)), np.nan, dtype)
+
+    @numba.njit
+    def run(number, out, at):
+        store(filled(number, out), out, at)
+
+    lanes = lanes_of(np.dtype(dtype))
+    for number in (0.1, -0.0, np.nan, 3):
+        run(number, out, lanes)
+        same(out[lanes:-lanes], filled_lanes(number, out))
+        assert np.isnan(out[:lanes]).all()
+        assert np.isnan(out[-lanes:]).all()
+
+
+@over_dtypes
+def test_load_and_store_at_any_place(dtype):
+    """They touch as many numbers as a vector has lanes, wherever these lie."""
+    lanes = lanes_of(np.dtype(dtype))
+    source = np.arange(1, 4 * lanes, dtype=dtype)
+
+    @numba.njit
+    def run(source, at, target, to):
+        store(load(source, at), target, to)
+
+    for at, to in itertools.product(range(0, 2 * lanes, 3), range(lanes)):
+        target, expected = (np.full(3 * lanes, np.nan, dtype) for _ in range(2))
+        run(source, at, target, to)
+        simd.store_lanes(simd.load_lanes(source, at), expected, to)
+        np.testing.assert_array_equal(target, expected)
 
 
 def test_a_vector_is_whole_numbers():
-    assert BYTES in (32, 64)
-    assert lanes_of(np.dtype(np.float32)) == 2 * lanes_of(np.dtype(np.float64))
+    assert BYTES in (16, 32, 64)
+    assert lanes_of(np.dtype(np.float32)) == 2 * lanes_of(np.dtype(np.float64)) == BYTES // 4
+
+
+@numba.njit
+def _product(a, b, out):
+    store(fma(load(a, 0), load(b, 0), load(out, 0)), out, 0)
+
+
+@pytest.mark.skipif(
+    platform.machine() not in ("x86_64", "AMD64"), reason="x86's names of registers"
+)
+@over_dtypes
+def test_the_code_has_registers_of_this_width(dtype):
+    """A wider vector than the processor's would be split in two, a narrower one waste it."""
+    row = np.ones(lanes_of(np.dtype(dtype)), dtype)
+    _product(row, row, row)
+    (code,) = [
+        text
+        for kinds, text in _product.inspect_asm().items()
+        if kinds[0].dtype == numba.from_dtype(np.dtype(dtype))
+    ]
+    arithmetic = [line for line in code.splitlines() if "fmadd" in line or "mulp" in line]
+    names = {16: "%xmm", 32: "%ymm", 64: "%zmm"}
+    assert arithmetic
+    assert all(names[BYTES] in line for line in arithmetic)
+    assert ("fmadd" in arithmetic[0]) == FUSED

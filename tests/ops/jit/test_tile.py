@@ -1,0 +1,108 @@
+"""The tiles of a matrix product do what their plain loops do, and touch nothing else."""
+
+import numba
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minise.ops.jit.simd import lanes_of
+from minise.ops.jit.tile import (
+    ROWS,
+    copy,
+    copy_loops,
+    fresh,
+    fresh_loops,
+    tile,
+    tile_loops,
+    zero,
+    zero_loops,
+)
+from tests.ops.cases import SEEDS, few
+
+over_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+pytestmark = pytest.mark.skipif(
+    bool(numba.config.DISABLE_JIT), reason="compares with what runs where Numba is switched off"
+)
+
+
+@numba.njit
+def run_tile(a, a0, a_row, a_step, runs, count, b, b0, b_step, b_apart, vectors, c, c0, c_row):
+    tile(a, a0, a_row, a_step, runs, count, b, b0, b_step, b_apart, vectors, c, c0, c_row)
+
+
+@numba.njit
+def run_fresh(a, a0, a_row, a_step, runs, count, b, b0, b_step, b_apart, vectors, c, c0, c_row):
+    fresh(a, a0, a_row, a_step, runs, count, b, b0, b_step, b_apart, vectors, c, c0, c_row)
+
+
+@numba.njit
+def run_copy(source, at, target, to, count):
+    copy(source, at, target, to, count)
+
+
+@numba.njit
+def run_zero(target, to, count):
+    zero(target, to, count)
+
+
+@over_dtypes
+@few
+@given(
+    count=st.integers(0, 11),
+    runs=st.lists(st.integers(0, 30), max_size=4),
+    steps=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    vectors=st.integers(1, 2),
+    panels=st.booleans(),
+    room=st.tuples(st.integers(0, 7), st.integers(0, 7), st.integers(0, 7)),
+    seed=SEEDS,
+)
+@pytest.mark.parametrize(("run", "loops"), [(run_tile, tile_loops), (run_fresh, fresh_loops)])
+def test_tile(run, loops, dtype, count, runs, steps, vectors, panels, room, seed):
+    """Small integers, so == ; around every array stands NaN, which a stray read would bring in.
+
+    The vectors of a step are neighbours, or each begins a panel of its own.
+    """
+    rng = np.random.default_rng(seed)
+    lanes, how_many = lanes_of(np.dtype(dtype)), len(runs) * count
+    a_row, a_step = steps
+    wide = vectors * lanes
+    b_step, c_row = (lanes if panels else wide) + room[1], wide + room[2]
+    b_apart = how_many * b_step if panels else lanes
+    reach = max(runs, default=0) + (ROWS - 1) * a_row + max(0, count - 1) * a_step + 1
+    a = guarded(rng.integers(-3, 4, reach), room[0], dtype)
+    b = guarded(np.full((vectors if panels else 1) * how_many * b_step, np.nan), 3, dtype)
+    for v, step in np.ndindex(vectors, how_many):
+        begin = 3 + v * b_apart + step * b_step
+        b[begin : begin + lanes] = rng.integers(-3, 4, lanes)
+    c = guarded(rng.integers(-3, 4, (ROWS, c_row)), 5, dtype)
+    if loops is fresh_loops:  # does not read what it sets
+        for row in range(ROWS):
+            c[5 + row * c_row : 5 + row * c_row + wide] = np.nan
+    same = c.copy()
+    left, right = (room[0], a_row, a_step, np.array(runs, np.intp), count), (b_step, b_apart)
+    run(a, *left, b, 3, *right, vectors, c, 5, c_row)
+    loops(a, *left, b, 3, *right, vectors, same, 5, c_row)
+    np.testing.assert_array_equal(c, same)
+    assert np.isnan(c[:5]).all()
+    assert np.isfinite(c[5 : 5 + ROWS * c_row]).all()
+    assert np.isnan(c[5 + ROWS * c_row :]).all()
+
+
+def guarded(values, before, dtype):
+    """Return values flat, with NaN before and behind."""
+    row = np.full(before + values.size + 9, np.nan, dtype)
+    row[before : before + values.size] = values.ravel()
+    return row
+
+
+@over_dtypes
+def test_copy_and_zero(dtype):
+    source, target = np.arange(20, dtype=dtype), np.full(20, np.nan, dtype)
+    same = target.copy()
+    run_copy(source, 3, target, 5, 7)
+    copy_loops(source, 3, same, 5, 7)
+    np.testing.assert_array_equal(target, same)
+    run_zero(target, 6, 2)
+    zero_loops(same, 6, 2)
+    np.testing.assert_array_equal(target, same)

@@ -1,0 +1,206 @@
+"""Views of the ops: the bits do not depend on their threads, and their algorithm is obeyed."""
+
+import hashlib
+import os
+import subprocess
+import sys
+import threading
+
+import numba
+import numpy as np
+import pytest
+
+from minise.ops import jit, reference
+from minise.ops.backends import backend
+from minise.ops.jit import winograd
+from minise.ops.jit.algorithm import ALGORITHMS, chosen, rule_of_auto
+from minise.ops.jit.simd import lanes_of
+from tests.ops.cases import Case, draw
+
+PROGRAM = """
+import hashlib, sys
+import numpy as np
+from minise import models
+from minise.gradcheck.cases import CASES, direction, draw
+from minise.ops import jit
+from minise.train import SGD
+
+def digest(arrays):
+    whole = hashlib.sha256()
+    for array in arrays:
+        if array is not None:
+            whole.update(np.ascontiguousarray(array).tobytes())
+    return whole.hexdigest()
+
+for threads in (1, 2, 4):
+    ops, found = jit.using(threads=threads), []
+    for op, cases in CASES.items():
+        for case in cases.values():
+            rng = np.random.default_rng(0)
+            inputs, keywords = draw(case, rng, np.float32)
+            out, cache = getattr(ops, f"{op}_forward")(*inputs, **keywords)
+            found += [out, *getattr(ops, f"{op}_backward")(direction(out, rng), cache)]
+    net = models.build("se_resnet20", ops=ops)
+    optimiser, rng = SGD(net, momentum=0.9), np.random.default_rng(1)
+    for _ in range(3):
+        x = rng.standard_normal((33, 3, 32, 32)).astype(np.float32)
+        logits = net.forward(x, training=True)
+        loss, cache = ops.softmax_cross_entropy_forward(logits, rng.integers(0, 10, 33))
+        net.backward(ops.softmax_cross_entropy_backward(np.float32(1).reshape(()), cache)[0])
+        optimiser.step(0.1)
+    print(digest([*found, loss, *net.named_parameters().values()]))
+"""
+
+
+@pytest.mark.skipif("NUMBA_DISABLE_JIT" in os.environ, reason="without Numba there are no threads")
+def test_the_same_bits_on_one_two_and_four_threads():
+    environment = {**os.environ, "NUMBA_NUM_THREADS": "4"}
+    found = subprocess.run(
+        [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True
+    )
+    one, two, four = found.stdout.split()
+    assert one == two == four
+    assert len(one) == len(hashlib.sha256().hexdigest())
+
+
+def test_a_view_of_the_ops_has_their_functions():
+    ops = jit.using(threads=1)
+    x = np.array([-1.0, 2.0])
+    out, cache = ops.relu_forward(x)
+    np.testing.assert_array_equal(out, [0.0, 2.0])
+    np.testing.assert_array_equal(ops.relu_backward(x, cache)[0], [0.0, 2.0])
+    assert ops.relu_forward.__name__ == "relu_forward"
+    assert backend("jit", threads=1).relu_forward(x)[0][1] == 2
+    assert backend("jit") is jit
+    with pytest.raises(AttributeError):
+        _ = ops.no_such_op
+
+
+@pytest.mark.parametrize("threads", [0, -1, 10_000])
+def test_threads_that_there_are_not(threads):
+    message = "expected at least 1" if threads < 1 else r"expected at most \d+, which Numba has st"
+    for ops in (jit, jit.using(threads=1)):
+        with pytest.raises(ValueError, match=rf"^using: threads is {threads}, {message}"):
+            ops.using(threads=threads)
+
+
+def test_algorithms_that_there_are_not():
+    for name in ("fft", "", "Direct"):
+        message = f"^using: algorithm is '{name}', expected one of auto, direct, winograd$"
+        for ops in (jit, jit.using(algorithm="direct")):
+            with pytest.raises(ValueError, match=message):
+                ops.using(algorithm=name)
+
+
+@pytest.fixture
+def way(monkeypatch):
+    """Let relu_forward tell how it is run, and then fail if its input is None."""
+
+    def relu_forward(x):
+        found = numba.get_num_threads(), chosen.get()
+        return found if x is not None else [][0]
+
+    monkeypatch.setattr(jit, "relu_forward", relu_forward)
+    return lambda ops: ops.relu_forward(0)
+
+
+def test_what_is_not_given_stays(way):
+    most = numba.get_num_threads()
+    assert way(jit) == way(jit.using()) == (most, "auto")
+    assert way(jit.using(threads=1)) == (1, "auto")
+    assert way(jit.using(algorithm="winograd")) == (most, "winograd")
+    both = jit.using(threads=1, algorithm="direct")
+    assert way(both) == (1, "direct")
+    assert way(both.using()) == (1, "direct")
+    assert way(both.using(threads=most)) == (most, "direct")
+    assert way(both.using(algorithm="auto")) == (1, "auto")
+    assert way(jit) == (most, "auto")
+
+
+def test_the_way_is_put_back_also_after_an_error(way):
+    before = way(jit)
+    with pytest.raises(IndexError):
+        jit.using(threads=1, algorithm="direct").relu_forward(None)
+    assert way(jit) == before
+
+
+def test_a_way_is_that_of_one_thread(way):
+    """Another Python thread, in the middle of a call, sees its own."""
+    found = []
+
+    def other(x):
+        thread = threading.Thread(target=lambda: found.append(chosen.get()))
+        thread.start()
+        thread.join()
+        found.append(chosen.get())
+
+    ops = jit.using(algorithm="direct")
+    ops._bound(other)(0)
+    assert found == ["auto", "direct"]
+
+
+@pytest.fixture
+def by_winograd(monkeypatch):
+    """Return a list that gets a name at every call of Winograd's."""
+    calls = []
+    for name in ("correlate", "weight_gradient"):
+        function = getattr(winograd, name)
+
+        def noted(*arrays, function=function, name=name, **settings):
+            calls.append(name)
+            return function(*arrays, **settings)
+
+        monkeypatch.setattr(winograd, name, noted)
+    return calls
+
+
+LANES = lanes_of(np.dtype(np.float32))
+WHOLE = dict(N=1, C=LANES, H=5, W=6, K=2 * LANES, KH=3, KW=3)
+ALL = ["correlate", "correlate", "weight_gradient"]  # out, dx, dweight
+
+
+@pytest.mark.parametrize(
+    ("sizes", "settings", "dtype", "auto"),
+    [
+        ({}, {}, np.float32, True),
+        ({}, {"padding": (2, 1)}, np.float32, True),
+        ({}, {}, np.float64, False),
+        ({"C": LANES + 1}, {}, np.float32, None),
+        ({"K": LANES // 2}, {}, np.float32, None),
+        ({"KH": 1}, {}, np.float32, None),
+        ({"KW": 5}, {}, np.float32, None),
+        ({}, {"stride": (1, 2)}, np.float32, None),
+        ({}, {"dilation": (2, 1)}, np.float32, None),
+        ({"C": 2 * LANES}, {"groups": 2}, np.float32, True),
+        ({"C": 4 * LANES}, {"groups": 2 * LANES}, np.float32, True),  # some groups are merged
+        ({"K": LANES}, {"groups": LANES}, np.float32, None),
+        ({}, {"padding": (1, 3)}, np.float32, None),
+    ],
+    ids=str,
+)
+def test_the_rule_of_auto(by_winograd, sizes, settings, dtype, auto):
+    """True: by Winograd's; False: only where that is asked for; None: not even then."""
+    rng = np.random.default_rng(0)
+    inputs, keywords = draw(Case("conv2d", {**WHOLE, **sizes}, settings), rng, dtype)
+    found = {}
+    for name in ALGORITHMS:
+        by_winograd.clear()
+        ops = jit.using(algorithm=name)
+        out, cache = ops.conv2d_forward(*inputs, **keywords)
+        ops.conv2d_backward(out, cache)
+        found[name] = sorted(by_winograd)
+    assert found["direct"] == []
+    assert found["winograd"] == (ALL if auto is not None else [])
+    assert found["auto"] == (ALL if auto else [])
+
+
+def test_the_back_end_of_the_command_line():
+    x, weight = np.ones((1, LANES, 3, 3), np.float32), np.ones((LANES, LANES, 3, 3), np.float32)
+    out, _ = backend("jit", algorithm="direct").conv2d_forward(x, weight)
+    assert (out == 9 * LANES).all()
+    assert backend("reference", threads=3, algorithm="auto") is reference
+    with pytest.raises(ValueError, match="^ops 'reference' has one algorithm only, but algorithm"):
+        backend("reference", algorithm="direct")
+    with pytest.raises(ValueError, match="algorithm is 'fft', expected one of auto, direct, win"):
+        backend("jit", algorithm="fft")
+    assert str(LANES) in rule_of_auto()

@@ -1,0 +1,189 @@
+"""Winograd's convolution: within its bound of the exact one, and inside of its own memory."""
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minise.ops import jit
+from minise.ops.jit.algorithm import winograd_can
+from minise.ops.jit.rounding import rounding
+from minise.ops.jit.simd import AS_LOOPS, lanes_of
+from minise.ops.jit.winograd import blocks_of
+from tests.ops.cases import SEEDS, few
+from tests.ops.jit.guards import guarded
+
+over_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+OPS = jit.using(algorithm="winograd")
+NHWC = (0, 2, 3, 1)
+some = settings(few, max_examples=8 if AS_LOOPS else few.max_examples)
+VECTORS = st.integers(1, 1 if AS_LOOPS else 3)
+ALL = 1 + 9 * np.finfo(np.longdouble).eps / np.finfo(float).eps  # with what exact sums may lose
+
+
+class Sizes(NamedTuple):
+    """Of a convolution; channels and filters of a group are given in vectors."""
+
+    N: int = 2
+    C: int = 1
+    K: int = 1
+    H: int = 5
+    W: int = 6
+    padding: tuple = (1, 1)
+    groups: int = 1
+    bias: bool = True
+
+
+SIZES = st.builds(
+    Sizes,
+    N=st.integers(1, 3),
+    C=VECTORS,
+    K=VECTORS,
+    H=st.integers(1, 13),
+    W=st.integers(1, 13),
+    padding=st.tuples(st.integers(0, 2), st.integers(0, 2)),
+    groups=VECTORS,
+    bias=st.booleans(),
+).filter(lambda one: min(one.H + 2 * one.padding[0], one.W + 2 * one.padding[1]) >= 3)
+CUTS = {  # into blocks, each for a way of its own
+    "one tile": Sizes(N=1, H=4, W=4),
+    "rows of an image": Sizes(N=1, H=30, W=22),
+    "a row each": Sizes(N=1, H=6, W=70, padding=(0, 2)),
+    "images together, and a rest": Sizes(N=21, H=4, W=3, padding=(2, 1)),
+    **({} if AS_LOOPS else {"two blocks a part": Sizes(N=1, H=66, W=140)}),  # slow as Python
+}
+
+
+def draw(sizes, dtype, seed=0, *, integers=False):
+    """Return x, weight, bias or None, and dout."""
+    rng, lanes = np.random.default_rng(seed), lanes_of(np.dtype(dtype))
+    N, C, K, H, W, (rows, columns), groups, with_bias = sizes
+    C, K = C * lanes, K * lanes * groups
+    shapes = (
+        (N, C * groups, H, W),
+        (K, C, 3, 3),
+        (K,),
+        (N, K, H + 2 * rows - 2, W + 2 * columns - 2),
+    )
+    if integers:
+        x, weight, bias, dout = (rng.integers(-3, 4, shape).astype(dtype) for shape in shapes)
+    else:
+        x, weight, bias, dout = (rng.standard_normal(shape).astype(dtype) for shape in shapes)
+    return x, weight, bias if with_bias else None, dout
+
+
+def exact(x, weight, bias, dout, padding, groups):
+    """Return out, dx and dweight by their sums, in twice the precision, or what there is of it."""
+    wide = np.float64 if x.dtype == np.float32 else np.longdouble
+    (top, left), (_, _, H, W), (_, _, OH, OW) = padding, x.shape, dout.shape
+    frame = (0, 0), (0, 0), (top, top), (left, left)
+    seen = np.pad(x.astype(wide), frame).reshape(len(x), groups, -1, H + 2 * top, W + 2 * left)
+    filters = weight.astype(wide).reshape(groups, -1, *weight.shape[1:])
+    d = dout.astype(wide).reshape(len(x), groups, -1, OH, OW)
+    out, dseen, dfilters = np.zeros_like(d), np.zeros_like(seen), np.zeros_like(filters)
+    for i, j in np.ndindex(3, 3):
+        here = (..., slice(i, i + OH), slice(j, j + OW))
+        out += np.einsum("ngcpq,gkc->ngkpq", seen[here], filters[..., i, j])
+        dseen[here] += np.einsum("ngkpq,gkc->ngcpq", d, filters[..., i, j])
+        dfilters[..., i, j] = np.einsum("ngkpq,ngcpq->gkc", d, seen[here])
+    out = out.reshape(dout.shape) + (0 if bias is None else bias[:, None, None])
+    dx = dseen[..., top : top + H, left : left + W].reshape(x.shape)
+    return out, dx, dfilters.reshape(weight.shape)
+
+
+def by_winograd(sizes, arrays, ops=OPS):
+    """Return out, dx and dweight, and the bounds of their errors; check all memory around."""
+    x, weight, bias, dout = arrays
+    with guarded() as guards:
+        laid = guards.array(x, NHWC), guards.array(weight)
+        added = None if bias is None else guards.array(bias)
+        where = dict(padding=sizes.padding, groups=sizes.groups)
+        out, cache = ops.conv2d_forward(*laid, added, **where)
+        assert winograd_can(cache)
+        dx, dweight, _ = ops.conv2d_backward(guards.array(dout, NHWC), cache)
+        return [a.copy() for a in (out, dx, dweight)], rounding(dout, cache)
+
+
+def ratios(sizes, arrays):
+    """Return the largest part of its bound that an error takes, in out, dx and dweight."""
+    ours, bounds = by_winograd(sizes, arrays)
+    theirs = exact(*arrays, sizes.padding, sizes.groups)
+    found = []
+    for a, b, bound in zip(ours, theirs, bounds, strict=True):
+        assert a.shape == b.shape == bound.shape
+        assert np.isfinite(a).all()
+        off = abs(a.astype(b.dtype) - b)
+        assert not off[bound == 0].any()
+        found.append(float((off / np.where(bound == 0, 1, bound)).max()))
+    return found
+
+
+@over_dtypes
+@some
+@given(sizes=SIZES, seed=SEEDS)
+def test_within_the_bound(dtype, sizes, seed):
+    """NaN stands around every array, and in every array that is not filled yet."""
+    assert max(ratios(sizes, draw(sizes, dtype, seed))) <= ALL
+
+
+@over_dtypes
+@pytest.mark.parametrize("cut", CUTS)
+def test_every_cut_into_blocks(dtype, cut):
+    assert max(ratios(CUTS[cut], draw(CUTS[cut], dtype))) <= ALL
+
+
+@over_dtypes
+def test_the_bound_is_not_far_away(dtype):
+    """Signs cancel most of the errors; a bound that forgot a factor of 100 would show here."""
+    sizes = Sizes(N=1, H=4, W=4, bias=False)
+    assert min(ratios(sizes, draw(sizes, dtype))) > 1 / 1000
+
+
+def test_merged_groups_are_within_the_bound_too():
+    lanes = lanes_of(np.dtype(np.float32))
+    x, weight, bias, dout = draw(Sizes(C=2, K=2), np.float32)
+    arrays = x, np.ascontiguousarray(weight[:, :2]), bias, dout
+    assert max(ratios(Sizes(groups=lanes), arrays)) <= ALL
+
+
+@pytest.mark.skipif(AS_LOOPS or numba.config.NUMBA_NUM_THREADS < 2, reason="there is one thread")
+@over_dtypes
+@pytest.mark.parametrize("cut", CUTS)
+def test_the_same_bits_on_one_and_two_threads(dtype, cut):
+    arrays = draw(CUTS[cut], dtype)
+    runs = [by_winograd(CUTS[cut], arrays, OPS.using(threads=k))[0] for k in (1, 2, 2)]
+    for one, two, again in zip(*runs, strict=True):
+        assert one.tobytes() == two.tobytes() == again.tobytes()
+
+
+@np.errstate(all="ignore")  # where kernels run as Python
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_is_not_finite_reaches_its_tile(bad):
+    """The direct convolution would keep it to the windows that see it."""
+    x, weight, _, dout = draw(Sizes(N=2, H=12, W=12), np.float32)
+    _, cache = OPS.conv2d_forward(x, weight, padding=(1, 1))
+    dout[0, 2, 4, 4] = bad
+    dx, dweight, _ = OPS.conv2d_backward(dout, cache)
+    assert not np.isfinite(dx[0, :, 3:6, 3:6]).any()
+    assert np.isfinite(dx[1]).all()
+    assert not np.isfinite(dweight[2]).any()
+    assert np.isfinite(dweight[:2]).all()
+    x[1, 3, 5, 6] = bad
+    out, _ = OPS.conv2d_forward(x, weight, padding=(1, 1))
+    assert not np.isfinite(out[1, :, 4:7, 5:8]).any()  # the windows that see it
+    assert not np.isfinite(out[1, :, 4:8, 4:8]).any() or np.isinf(bad)
+    out[1, :, 4:8, 4:8] = 0
+    assert np.isfinite(out).all()
+
+
+@few
+@given(N=st.integers(1, 300), H=st.integers(1, 100), W=st.integers(1, 100))
+def test_blocks_are_made_of_all_tiles_once(N, H, W):
+    high, wide, images, rows = blocks_of(N, (H, W))
+    assert (high, wide) == ((H + 3) // 4, (W + 3) // 4)
+    assert 1 <= images <= N
+    assert 1 <= rows <= high
+    assert images == 1 or rows == high
