@@ -1,5 +1,7 @@
 """What the tests of all ops share."""
 
+import os
+
 import numpy as np
 from hypothesis import settings
 
@@ -43,7 +45,8 @@ __all__ = [
 BACKENDS = {"reference": reference, "jit": jit}
 EPS = float(np.finfo(np.float64).eps)
 
-few = settings(deadline=None, max_examples=100)
+# fewer where the same tests run again, on a processor of another kind
+few = settings(deadline=None, max_examples=int(os.environ.get("MINISE_EXAMPLES", "100")))
 
 
 def all_equal(ours, theirs):

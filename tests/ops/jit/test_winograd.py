@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minise.ops import jit
+from minise import models
+from minise.ops import jit, reference
 from minise.ops.jit.algorithm import winograd_can
 from minise.ops.jit.rounding import rounding
 from minise.ops.jit.simd import AS_LOOPS, lanes_of
@@ -177,6 +178,23 @@ def test_what_is_not_finite_reaches_its_tile(bad):
     assert not np.isfinite(out[1, :, 4:8, 4:8]).any() or np.isinf(bad)
     out[1, :, 4:8, 4:8] = 0
     assert np.isfinite(out).all()
+
+
+@over_dtypes
+def test_a_training_step_of_a_net(dtype):
+    """Loss, gradients and statistics agree to half of their digits, as no ReLU is switched."""
+    rng = np.random.default_rng(0)
+    x, labels = rng.standard_normal((4, 3, 32, 32)), rng.integers(0, 10, 4)
+    found = []
+    for ops, kind in ((reference, np.float64), (OPS, dtype)):
+        net = models.build("se_resnet8", reduction=4, ops=ops, dtype=kind)
+        logits = net.forward(x.astype(kind), training=True)
+        loss, cache = ops.softmax_cross_entropy_forward(logits, labels)
+        net.backward(ops.softmax_cross_entropy_backward(np.ones((), kind), cache)[0])
+        found.append({"loss": loss, **net.named_grads(), **net.named_state()})
+    half = np.sqrt(np.finfo(dtype).eps)
+    for name, theirs in found[0].items():
+        assert np.linalg.norm(found[1][name] - theirs) <= half * np.linalg.norm(theirs), name
 
 
 @few

@@ -1,0 +1,95 @@
+"""The kernels on processors of other kinds: each width of vectors is told to Numba and run.
+
+A processor can do what older ones could, so that every width up to this machine's own is compiled
+and tested here, in a process of its own. What is allocated there is filled with large numbers.
+"""
+
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from minise.ops.jit import simd
+
+HERE = Path(__file__).parent
+TESTS = ("simd", "tile", "transforms", "winograd", "passes")
+CHOICE = "not float64 or test_simd or test_tile or test_transforms"  # those compile quickly
+
+
+class Width(NamedTuple):
+    """What Numba is told."""
+
+    name: str
+    features: tuple[str, ...]
+
+
+WIDTHS = {
+    16: Width("x86-64", ()),
+    32: Width("x86-64-v3", ("avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe")),
+    64: Width(
+        "x86-64-v4",
+        ("avx", "avx2", "fma", "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"),
+    ),
+}
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(simd.AS_LOOPS, reason="without Numba there are no vectors"),
+    pytest.mark.skipif(
+        platform.machine() not in ("x86_64", "AMD64"), reason="elsewhere there is one width"
+    ),
+]
+
+
+def possible(width):
+    return set(WIDTHS[width].features) <= simd.FEATURES
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("kernels")
+
+
+@pytest.fixture(scope="module")
+def processes(folder):
+    """Start the tests of all widths at once: most of their time is compilation."""
+    started = {width: start(WIDTHS[width], folder) for width in WIDTHS if possible(width)}
+    yield started
+    for process in started.values():
+        process.kill()
+
+
+def start(width, folder):
+    told = {
+        "NUMBA_CPU_NAME": width.name,
+        "NUMBA_CPU_FEATURES": ",".join(f"+{feature}" for feature in width.features),
+        "MINISE_CACHE": str(folder),
+        "MINISE_EXAMPLES": "10",
+        "OMP_WAIT_POLICY": "PASSIVE",  # there are more threads than cores
+        "MALLOC_PERTURB_": "128",  # glibc's: memory is filled with 3.4e38
+    }
+    files = [str(HERE / f"test_{name}.py") for name in TESTS]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", CHOICE, *files]
+    return subprocess.Popen(
+        command, env={**os.environ, **told}, cwd=HERE.parents[2], stdout=-1, stderr=-2, text=True
+    )
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_same_tests_pass(width, processes):
+    """test_simd also reads in the machine code that the registers have this width."""
+    if width not in processes:
+        pytest.skip("this processor has no such vectors")
+    output, _ = processes[width].communicate(timeout=600)
+    assert processes[width].returncode == 0, output
+
+
+def test_no_processor_is_given_the_kernels_of_another(processes, folder):
+    """Else one would run what it has no instructions for."""
+    for process in processes.values():
+        process.wait()
+    made = [path.name for path in folder.rglob("passes.sums-*")]
+    assert len(made) == len(set(made)) == len(processes)
