@@ -60,7 +60,7 @@ def part(function: Callable[..., Any]) -> Any:
 
 
 def inlined(function: Callable[..., Any]) -> Any:
-    """Compile a part that is so short that a call, which hands over whole arrays, would cost more."""
+    """Compile a part so short that a call, which hands over whole arrays, would cost more."""
     return numba.njit(forceinline=True, **OPTIONS)(function)
 
 
