@@ -71,7 +71,9 @@ def make(name: str, work: Work, settings: Settings) -> Run:
     net: Any = models.build(settings.net, ops=ops, **settings.net_settings)
     if work["kind"] == "forward":
         images = ops.asarray(images_of(settings)[0])
-        return lambda: net.predict(images)
+        # what a peer has is its forward; minise's own back ends have steps for inference too
+        predict = net.predict if name in NUMPY_OPS else net.inference()
+        return lambda: predict(images)
     return step_of(net, ops, settings)
 
 

@@ -17,7 +17,8 @@ Dtype = Literal["float32", "float64"]
 class Settings:
     """Time minise beside PyTorch and NumPy with im2col, in processes that take turns.
 
-    A step is forward, loss, backward and SGD; forward is inference, with --batch 1 its latency.
+    A step is forward, loss, backward and SGD; forward is inference, with --batch 1 its latency, for
+    which minise folds batch norm into convolutions (net.inference()).
     Blocks and ops are timed forward and backward. The ops are those of the net. The blocks are two
     with convolutions in groups, on 128 channels of 16x16: 3x3 depthwise and 1x1, each with batch
     norm and ReLU; and 1x1, 3x3 in 32 groups, 1x1, with batch norm and ReLU between them.

@@ -17,6 +17,8 @@ starts and tests; the paper begins at 20.
 
 from minise.models.net import Net
 from minise.nn import BasicBlock, Build, GlobalAvgPool2d, Linear, Sequential
+from minise.nn.inference import chain, convolution
+from minise.nn.layer import Inference
 from minise.ops.checks import Array, check_choice
 
 WIDTHS = (16, 32, 64)
@@ -71,6 +73,12 @@ class ResNetCifar(Net):
         dy = self.layer1.backward(dy)
         dy = self.bn1.backward_relu(dy)
         return self.conv1.backward(dy)
+
+    def folded(self) -> Inference:
+        """Return forward's lines, with each normalisation in the convolution before it."""
+        first = convolution(self.conv1, self.bn1, relu=True)
+        rest = self.layer1, self.layer2, self.layer3, self.avgpool, self.fc
+        return chain(first, *(layer.inference() for layer in rest))
 
 
 def _stage(

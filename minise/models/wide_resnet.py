@@ -17,6 +17,8 @@ arXiv:1709.01507: at the end of each branch, before the sum.
 
 from minise.models.net import Net
 from minise.nn import Build, GlobalAvgPool2d, Linear, PreActBlock, PreActBottleneck, Sequential
+from minise.nn.inference import chain, normalisation
+from minise.nn.layer import Inference
 from minise.ops.checks import Array
 
 Unit = type[PreActBlock] | type[PreActBottleneck]
@@ -70,6 +72,13 @@ class WideResNet(Net):
         dy = self.layer2.backward(dy)
         dy = self.layer1.backward(dy)
         return self.conv1.backward(dy)
+
+    def folded(self) -> Inference:
+        """Return forward's lines, by the folded forms of the layers."""
+        stages = self.conv1, self.layer1, self.layer2, self.layer3
+        last = normalisation(self.bn1, relu=True)
+        head = self.avgpool.inference(), self.fc.inference()
+        return chain(*(layer.inference() for layer in stages), last, *head)
 
 
 def _stage(

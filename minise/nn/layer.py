@@ -4,10 +4,12 @@ Layers hold state and call ops; they do no arithmetic of their own. A composite 
 its forward, and below it its backward: the same lines upside down.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from minise.ops.checks import Array
+
+Inference = Callable[..., Array]  # of x, and for some of a shortcut too
 
 
 class Layer:
@@ -49,6 +51,28 @@ class Layer:
         finally:
             for layer in layers:
                 layer.keeps_cache = True
+
+    def inference(self) -> Inference:
+        """Return a function from x to what predict returns but for rounding, made to be fast.
+
+        It is a snapshot: it has copies of parameters and running statistics, so that what is
+        learned afterwards does not change it; to see that, ask again. It keeps nothing for
+        backward, and shares no array with the layer.
+
+        All that does not depend on x is done here, above all normalisations are folded into the
+        convolutions before them (see minise/nn/inference.py). It pays from a few batches on.
+        """
+        from minise.nn.inference import inference_of
+
+        return inference_of(self)
+
+    def folded(self) -> Inference:
+        """Return what inference returns, by the folded forms of this layer's sublayers.
+
+        A layer that defines its own forward may define this beside it; one that does not is copied
+        and run as it is.
+        """
+        raise NotImplementedError
 
     def sublayers(self) -> Iterator[tuple[str, "Layer"]]:
         """Yield the layers held as attributes, by name, in the order in which they were set."""

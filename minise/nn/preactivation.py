@@ -7,6 +7,8 @@ block as in nn/residual.py.
 Source: He et al., "Identity Mappings in Deep Residual Networks", arXiv:1603.05027.
 """
 
+from minise.nn.inference import convolution, normalisation
+from minise.nn.layer import Inference
 from minise.nn.layers import Sequential
 from minise.nn.residual import Build, ResidualUnit
 from minise.ops.checks import Array
@@ -57,6 +59,22 @@ class PreActBlock(ResidualUnit):
         dy = self._sum(dy, dshortcut) if self.projects else dy
         dy = self.bn1.backward_relu(dy)
         return dy if self.projects else self._sum(dy, dshortcut)
+
+    def folded(self) -> Inference:
+        """Return forward's lines; a convolution has the normalisation behind it in itself."""
+        downsample, identity_gate = self.downsample.inference(), self._gated("identity")
+        before, inside, after = (self._gated(site) for site in ("pre", "3x3", "post"))
+        bn1 = normalisation(self.bn1, relu=True)
+        conv1 = convolution(self.conv1, self.bn2, relu=True)
+        conv2 = self._end(self.conv2, None, relu=False)
+
+        def run(x: Array) -> Array:
+            y = bn1(x)
+            shortcut = identity_gate(downsample(y if self.projects else x))
+            y = inside(conv1(before(y)))
+            return after(conv2(y, shortcut))
+
+        return run
 
 
 class PreActBottleneck(ResidualUnit):
@@ -114,6 +132,23 @@ class PreActBottleneck(ResidualUnit):
         dy = self._sum(dy, dshortcut) if self.projects else dy
         dy = self.bn1.backward_relu(dy)
         return dy if self.projects else self._sum(dy, dshortcut)
+
+    def folded(self) -> Inference:
+        """Return forward's lines; a convolution has the normalisation behind it in itself."""
+        downsample, identity_gate = self.downsample.inference(), self._gated("identity")
+        before, inside, after = (self._gated(site) for site in ("pre", "3x3", "post"))
+        bn1 = normalisation(self.bn1, relu=True)
+        conv1 = convolution(self.conv1, self.bn2, relu=True)
+        conv2 = convolution(self.conv2, self.bn3, relu=True)
+        conv3 = self._end(self.conv3, None, relu=False)
+
+        def run(x: Array) -> Array:
+            y = bn1(x)
+            shortcut = identity_gate(downsample(y if self.projects else x))
+            y = inside(conv2(conv1(before(y))))
+            return after(conv3(y, shortcut))
+
+        return run
 
 
 def _projection(

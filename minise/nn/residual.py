@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from minise.nn.layer import Layer
+from minise.nn.inference import convolution, identity
+from minise.nn.layer import Inference, Layer
 from minise.nn.layers import BatchNorm2d, Conv2d, Rng, Sequential
 from minise.nn.squeeze_excite import SE, SEBlock
 from minise.ops import reference
@@ -131,6 +132,15 @@ class ResidualUnit(Layer):
         dy = self.se.backward(dy)
         return norm.backward(dy), dshortcut
 
+    def _gated(self, site: str) -> Inference:
+        """Return the SE block's inference where it stands at a site, else the identity."""
+        return self.se.inference() if site == self.site else identity
+
+    def _end(self, conv: Layer, norm: Layer | None, *, relu: bool) -> Inference:
+        """Return conv, norm, the SE block where it stands before the sum, the sum, and ReLU."""
+        se = self.se if self.site == "standard" else None
+        return convolution(conv, norm, se, relu=relu)
+
     def _sum(self, a: Array, b: Array) -> Array:
         return self.ops.add_forward(a, b)[0]
 
@@ -173,6 +183,20 @@ class BasicBlock(ResidualUnit):
         dshortcut = self._gate_backward("identity", dshortcut)
         dshortcut = self.downsample.backward(dshortcut)
         return self._sum(dy, dshortcut)
+
+    def folded(self) -> Inference:
+        """Return forward's lines; each convolution has the normalisation behind it in itself."""
+        downsample, identity_gate = self.downsample.inference(), self._gated("identity")
+        before, inside, after = (self._gated(site) for site in ("pre", "3x3", "post"))
+        conv1 = convolution(self.conv1, self.bn1, relu=True)
+        conv2 = self._end(self.conv2, self.bn2, relu=True)
+
+        def run(x: Array) -> Array:
+            shortcut = identity_gate(downsample(x))
+            y = inside(conv1(before(x)))
+            return after(conv2(y, shortcut))
+
+        return run
 
 
 def _shortcut(channels_in: int, channels: int, stride: int, shortcut: str, build: Build) -> Layer:

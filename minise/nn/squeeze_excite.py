@@ -86,14 +86,16 @@ class SEBlock(Layer):
             self.params["fc.0.bias"] = constant(0, hidden, ops, dtype)
             self.params["fc.2.bias"] = constant(0, channels, ops, dtype)
 
+    def weights(self) -> tuple[Array, Array | None, Array, Array | None]:
+        """Return the arrays w1, b1, w2, b2 of the op."""
+        of = self.params
+        return of["fc.0.weight"], of.get("fc.0.bias"), of["fc.2.weight"], of.get("fc.2.bias")
+
     def forward(self, x: Array, training: bool) -> Array:
         """Return an array of the shape of x."""
         out, cache = self.ops.squeeze_excite_forward(
             x,
-            self.params["fc.0.weight"],
-            self.params.get("fc.0.bias"),
-            self.params["fc.2.weight"],
-            self.params.get("fc.2.bias"),
+            *self.weights(),
             squeeze=self.settings.squeeze,
             gate=self.settings.gate,
         )
@@ -117,10 +119,7 @@ class SEBlock(Layer):
             x,
             norm.params["weight"],
             norm.params["bias"],
-            self.params["fc.0.weight"],
-            self.params.get("fc.0.bias"),
-            self.params["fc.2.weight"],
-            self.params.get("fc.2.bias"),
+            *self.weights(),
             shortcut,
             gate=self.settings.gate,
             **norm.settings(training),

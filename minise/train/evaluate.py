@@ -22,15 +22,16 @@ def evaluate(net: Any, batches: Batches, classes: int) -> Evaluation:
     Parameters
     ----------
     net : Net
-        From images to logits.
+        From images to logits, by what net.inference() returns.
     batches : Batches
         Neither shuffled nor augmented, with the mean and deviation of the training images.
     classes : int
         How many columns logits have.
     """
+    predict = net.inference()
     loss, confusion = 0.0, np.zeros((classes, classes), np.int64)
     for images, labels in batches.epoch(0):
-        logits = net.predict(net.ops.asarray(images))
+        logits = predict(net.ops.asarray(images))
         mean, _ = net.ops.softmax_cross_entropy_forward(logits, net.ops.asarray(labels))
         loss += float(mean) * len(labels)
         np.add.at(confusion, (labels, net.ops.asnumpy(logits).argmax(axis=1)), 1)

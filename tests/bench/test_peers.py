@@ -166,6 +166,16 @@ def test_inference_of_one_image_agrees(name):
     check_firsts("inference", firsts, "minise", settings.dtype)
 
 
+def test_minise_folds_its_net_and_a_peer_runs_its_own_ops(monkeypatch):
+    settings = Settings(net="se_resnet8", batch=1, threads=1, ops="reference")
+    calls = []
+    monkeypatch.setattr(models.Net, "inference", lambda _: lambda x: calls.append("inference"))
+    monkeypatch.setattr(models.Net, "predict", lambda *_: calls.append("predict"))
+    for name in ("minise", "numpy-im2col"):
+        contestants.make(name, {"kind": "forward"}, settings)()
+    assert calls == ["inference", "predict"]
+
+
 def test_the_torch_ops_have_our_gradients():
     torch = pytest.importorskip("torch", reason="the oracle extra is not installed")
     from minise.bench.peers.torch_runs import function_of

@@ -28,6 +28,7 @@ from tests.ops.cases import (
 )
 
 ARRAY_FUNCTIONS = {"asarray", "asnumpy", "sgd_update"}  # of a back end, but no ops
+INFERENCE = {n for n in reference.__all__ if n.startswith(("fold_", "prepare_", "run_"))}  # nor
 KINKS = {"global_max_pool2d", "hard_sigmoid", "max_pool2d", "relu", "squeeze_excite"}
 KINKS |= {"batch_norm2d_add_relu", "batch_norm2d_relu", "se_block_tail"}
 
@@ -257,8 +258,17 @@ def test_every_name_is_half_of_an_op():
     backward = {n.removesuffix("_backward") for n in reference.__all__ if n.endswith("_backward")}
     branches = {n.removesuffix("_branches") for n in reference.__all__ if n.endswith("_branches")}
     assert sorted(backward) == OPS
-    assert len(reference.__all__) == 2 * len(OPS) + len(branches) + len(ARRAY_FUNCTIONS)
+    others = ARRAY_FUNCTIONS | INFERENCE
+    assert len(reference.__all__) == 2 * len(OPS) + len(branches) + len(others)
     assert set(reference.__all__) >= ARRAY_FUNCTIONS
+
+
+def test_every_step_of_inference_is_prepared_and_run():
+    steps = {n.removeprefix("run_") for n in INFERENCE if n.startswith("run_")}
+    assert {f"{half}_{step}" for half in ("prepare", "run") for step in steps} == {
+        n for n in INFERENCE if not n.startswith("fold_")
+    }
+    assert steps < set(OPS)
 
 
 @over_ops
@@ -376,7 +386,7 @@ def test_branches(ops, case):
 # The source
 
 
-@pytest.mark.parametrize("function", sorted(set(reference.__all__) - ARRAY_FUNCTIONS))
+@pytest.mark.parametrize("function", sorted(set(reference.__all__) - ARRAY_FUNCTIONS - INFERENCE))
 def test_every_intermediate_has_one_name_and_one_line(function):
     tree = ast.parse(inspect.getsource(getattr(reference, function)))
     nodes = list(ast.walk(tree))

@@ -39,6 +39,13 @@ from minise.ops.jit.fused import (
     se_block_tail_backward,
     se_block_tail_forward,
 )
+from minise.ops.jit.inference import (
+    fold_batch_norm2d,
+    prepare_batch_norm2d,
+    prepare_conv2d,
+    run_batch_norm2d,
+    run_conv2d,
+)
 from minise.ops.jit.linear import (
     linear_backward,
     linear_forward,
@@ -108,6 +115,7 @@ __all__ = [
     "conv2d_forward",
     "dropout_backward",
     "dropout_forward",
+    "fold_batch_norm2d",
     "global_avg_pool2d_backward",
     "global_avg_pool2d_forward",
     "global_max_pool2d_backward",
@@ -121,9 +129,13 @@ __all__ = [
     "max_pool2d_backward",
     "max_pool2d_branches",
     "max_pool2d_forward",
+    "prepare_batch_norm2d",
+    "prepare_conv2d",
     "relu_backward",
     "relu_branches",
     "relu_forward",
+    "run_batch_norm2d",
+    "run_conv2d",
     "se_block_tail_backward",
     "se_block_tail_branches",
     "se_block_tail_forward",

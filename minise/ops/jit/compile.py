@@ -59,6 +59,11 @@ def part(function: Callable[..., Any]) -> Any:
     return numba.njit(**OPTIONS)(function)
 
 
+def inlined(function: Callable[..., Any]) -> Any:
+    """Compile a part so short that a call, which hands over whole arrays, would cost more."""
+    return numba.njit(forceinline=True, **OPTIONS)(function)
+
+
 @contextmanager
 def told(listener: Listener) -> Iterator[None]:
     """Tell a listener of every kernel that is about to be compiled."""

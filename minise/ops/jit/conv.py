@@ -30,9 +30,11 @@ from minise.ops.checks import (
 from minise.ops.jit import depthwise, direct, pointwise, winograd
 from minise.ops.jit.algorithm import algorithm_of, merged_groups
 from minise.ops.jit.compile import kernel
+from minise.ops.jit.finish import NO_SHORTCUT, Correlation, plainly
 from minise.ops.jit.geometry import PARTS, sources_in, windows_in
-from minise.ops.jit.layout import pixels_of
+from minise.ops.jit.layout import frozen, pixels_of
 from minise.ops.jit.memory import empty
+from minise.ops.jit.simd import lanes_of
 from minise.ops.reference.conv import SHAPES, Conv2dCache
 
 
@@ -57,7 +59,9 @@ def conv2d_forward(
     check_window("conv2d", x.shape[2:], padding, (span[0], span[1]))
     cache = Conv2dCache(x, weight, bias, stride, padding, dilation, groups)
     out = empty((len(x), *windows_in(cache).grid, len(weight)), x.dtype)
-    _correlate(cache, out)
+    algorithm = algorithm_of(cache)
+    correlate = correlation_of(algorithm, cache, filters_of(algorithm, weight, groups))
+    correlate(pixels_of(x), NO_SHORTCUT[x.dtype], False, out)
     return out.transpose(0, 3, 1, 2), cache
 
 
@@ -72,44 +76,56 @@ def conv2d_backward(dout: Array, cache: Conv2dCache) -> tuple[Array | None, ...]
     return dx.transpose(0, 3, 1, 2), dweight, dbias
 
 
-def _correlate(cache: Conv2dCache, out: Array) -> None:
-    """Fill out (N, OH, OW, K)."""
-    x, weight, bias, padding = cache.x, cache.weight, cache.bias, cache.padding
-    pixels, algorithm = pixels_of(x), algorithm_of(cache)
+def filters_of(algorithm: str, weight: Array, groups: int) -> Array:
+    """Return the weight as an algorithm reads it in forward."""
+    if algorithm == "depthwise":
+        return frozen(_by_tap(weight))
+    dense, fewer = merged(weight, groups)
+    if algorithm == "winograd":
+        return winograd.transformed(dense, fewer, turned=False)
+    panels = direct.panels_of(_cut(dense, fewer).transpose(0, 3, 2, 1), lanes_of(weight.dtype))
+    return panels[0] if algorithm == "pointwise" else panels
+
+
+def correlation_of(algorithm: str, cache: Conv2dCache, filters: Array) -> Correlation:
+    """Return a function that fills out (N, OH, OW, K) for images of the size of cache.x."""
+    view, bias = windows_in(cache), plainly(cache.bias, cache.x)
     if algorithm == "pointwise":
-        pointwise.correlate(pixels, weight[:, :, 0, 0].T, bias, out)
-    elif algorithm == "depthwise":
-        depthwise.correlate(pixels, windows_in(cache), _by_tap(weight), bias, out)
-    else:
-        dense, groups = merged(weight, cache.groups)
-        if algorithm == "winograd":
-            winograd.correlate(pixels, dense, bias, padding, groups, turned=False, out=out)
-        else:
-            filters = _cut(dense, groups).transpose(0, 3, 2, 1)  # (groups, taps, C, K)
-            direct.correlate(pixels, windows_in(cache), filters, bias, out)
+        return pointwise.correlation(filters, bias)
+    shape = len(cache.x), *view.grid, len(cache.weight)
+    if algorithm == "depthwise":
+        return depthwise.correlation(view, filters, bias, shape)
+    if algorithm == "winograd":
+        return winograd.correlation(filters, bias, cache.padding, shape)
+    return direct.correlation(view, filters, bias, shape)
 
 
 def _backward(cache: Conv2dCache, dpixels: Array, dx: Array) -> Array:
     """Fill dx (N, H, W, C) and return dweight."""
     pixels, weight, view = pixels_of(cache.x), cache.weight, windows_in(cache)
-    algorithm = algorithm_of(cache)
+    algorithm, nothing = algorithm_of(cache), plainly(None, dx)
+    plain = dpixels, NO_SHORTCUT[dx.dtype], False, dx
     if algorithm == "pointwise":
-        pointwise.correlate(dpixels, weight[:, :, 0, 0], None, dx)
+        panels = direct.panels_of(weight[None, None, :, :, 0, 0], lanes_of(weight.dtype))
+        pointwise.correlation(panels[0], nothing)(*plain)
         return pointwise.weight_gradient(pixels, dpixels).T.reshape(weight.shape)
     if algorithm == "depthwise":
         filters = _by_tap(weight)
         for source in sources_in(cache):
-            depthwise.correlate(dpixels, source, filters[list(source.kept)], None, dx)
+            some = frozen(filters[list(source.kept)])
+            depthwise.correlation(source, some, nothing, dx.shape)(*plain)
         return depthwise.weight_gradient(pixels, dpixels, view).T.reshape(weight.shape)
     dense, groups = merged(weight, cache.groups)
     if algorithm == "winograd":
         outside = 2 - cache.padding[0], 2 - cache.padding[1]
-        winograd.correlate(dpixels, dense, None, outside, groups, turned=True, out=dx)
+        filters = winograd.transformed(dense, groups, turned=True)
+        winograd.correlation(filters, nothing, outside, dx.shape)(*plain)
         ddense = winograd.weight_gradient(pixels, dpixels, cache.padding, groups)
     else:
         filters = _cut(dense, groups).transpose(0, 3, 1, 2)  # (groups, taps, K, C)
         for source in sources_in(cache):
-            direct.correlate(dpixels, source, filters[:, list(source.kept)], None, dx)
+            panels = direct.panels_of(filters[:, list(source.kept)], lanes_of(weight.dtype))
+            direct.correlation(source, panels, nothing, dx.shape)(*plain)
         dfilters = direct.weight_gradient(pixels, dpixels, view, groups)
         ddense = dfilters.transpose(0, 3, 2, 1).reshape(dense.shape)
     return np.ascontiguousarray(parted(ddense, groups, cache.groups))

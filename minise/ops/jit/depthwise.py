@@ -6,12 +6,15 @@ lies in the first-level cache; geometry.py says what sees what. A weight is load
 places, each of which has its sum in a register.
 """
 
+from functools import partial
+
 import numpy as np
 from numba import prange
 
 from minise.ops.checks import Array
 from minise.ops.jit.compile import kernel, part
 from minise.ops.jit.direct import sum_of_parts
+from minise.ops.jit.finish import Correlation, finish
 from minise.ops.jit.geometry import PARTS, View, rows_of_block, runs_of
 from minise.ops.jit.layout import frozen
 from minise.ops.jit.packing import copy_pixels, pack, room_of
@@ -27,12 +30,14 @@ def depthwise_can(weight: Array, groups: int) -> bool:
     return one_each and groups % lanes_of(weight.dtype) == 0
 
 
-def correlate(source: Array, view: View, filters: Array, bias: Array | None, out: Array) -> None:
-    """Fill out (N, OH, OW, C) at the places of a view; filters is (taps, C)."""
-    rows, taps = _blocks(view, len(out), out)
-    added = frozen(np.zeros(out.shape[3], out.dtype) if bias is None else bias)
+def correlation(view: View, filters: Array, bias: Array, shape: tuple[int, ...]) -> Correlation:
+    """Return a function that fills out, of a shape (N, OH, OW, C), at the places of a view.
+
+    filters is (taps, C).
+    """
+    rows, taps = _blocks(view, shape[0], filters)
     packing = view.planes, view.high, view.wide, *view.where
-    _correlate(source, *packing, taps, frozen(filters), added, rows, out)
+    return partial(_correlate, packing, taps, rows, filters, bias)
 
 
 def weight_gradient(x: Array, dout: Array, view: View) -> Array:
@@ -53,13 +58,13 @@ def _blocks(view: View, N: int, array: Array) -> tuple[int, Array]:
 
 
 @kernel
-def _correlate(
-    source, planes, high, wide, step, grid, first, apart, taps, filters, bias, rows, out
-):
+def _correlate(packing, taps, rows, filters, bias, source, shortcut, relu, out):
     """Pack and multiply, a block of rows of one image, and of it a vector of channels at a time."""
+    planes, high, wide, step, grid, first, apart = packing
     _, H, W, C = out.shape
     blocks, lanes, right = -(-grid[0] // rows), lanes_of(out.dtype), apart[1] * C
     weights, flat = filters.reshape(-1), out.reshape(-1)
+    end = bias, shortcut.reshape(-1), relu
     for block in prange(len(source) * blocks):
         n, top = block // blocks, block % blocks * rows
         image = np.empty(room_of(len(planes), rows + high, wide, lanes), out.dtype)
@@ -68,24 +73,27 @@ def _correlate(
             for p in range(top, min(top + rows, grid[0])):
                 at = (p - top) * wide * lanes
                 to = ((n * H + first[0] + p * apart[0]) * W + first[1]) * C + c
+                row = to
                 for _ in range(grid[1] // QUAD):
-                    _quad(image, at, taps, weights, c, C, bias, flat, to, right)
+                    _quad(image, at, taps, weights, c, C, flat, to, right)
                     at += QUAD * lanes
                     to += QUAD * right
                 for _ in range(grid[1] % QUAD):
-                    total = load(bias, c)
+                    total = filled(0.0, image)
                     for t in range(len(taps)):
                         total = fma(load(image, at + taps[t]), load(weights, t * C + c), total)
                     store(total, flat, to)
                     at += lanes
                     to += right
+                if len(bias) or shortcut.size or relu:
+                    finish(flat, row, right, lanes, grid[1], c, *end, flat, row, right)
 
 
 @part
-def _quad(image, at, taps, weights, c, C, bias, out, to, right):
+def _quad(image, at, taps, weights, c, C, out, to, right):
     """Make a vector of channels of four neighbouring places."""
     lanes = lanes_of(image.dtype)
-    s0 = s1 = s2 = s3 = load(bias, c)
+    s0 = s1 = s2 = s3 = filled(0.0, image)
     for t in range(len(taps)):
         weight, p = load(weights, t * C + c), at + taps[t]
         s0, s1 = fma(load(image, p), weight, s0), fma(load(image, p + lanes), weight, s1)

@@ -25,11 +25,14 @@ a batch are cut into at most PARTS parts, by shapes alone, each part adds up a d
 and those are added in order: the bits do not depend on the number of threads.
 """
 
+from functools import partial
+
 import numpy as np
 from numba import prange
 
 from minise.ops.checks import Array
 from minise.ops.jit.compile import kernel, part
+from minise.ops.jit.finish import Correlation, finish
 from minise.ops.jit.geometry import PARTS, View, rows_of_block, runs_of
 from minise.ops.jit.layout import frozen
 from minise.ops.jit.packing import copy_pixels, pack, room_of
@@ -39,18 +42,15 @@ from minise.ops.jit.tile import ROWS, fresh, tile
 NEAR = 128  # places whose numbers stay in the first-level cache, for dweight
 
 
-def correlate(source: Array, view: View, filters: Array, bias: Array | None, out: Array) -> None:
-    """Fill out (N, OH, OW, K) at the places of a view with their products.
+def correlation(view: View, panels: Array, bias: Array, shape: tuple[int, ...]) -> Correlation:
+    """Return a function that fills out, of a shape (N, OH, OW, K), at the places of a view.
 
-    filters is (groups, taps, C // groups, K // groups).
+    panels is what panels_of makes of (groups, taps, C // groups, K // groups).
     """
-    C = filters.shape[2]
-    added = np.zeros(0, out.dtype) if bias is None else bias
-    rows = rows_of_block(len(out), view, C * out.itemsize)
-    runs, count = runs_of(view, rows, C)
+    C = max(1, panels.shape[2] // max(1, len(view.taps)))
+    rows = rows_of_block(shape[0], view, C * panels.itemsize)
     packing = view.planes, view.high, view.wide, *view.where
-    panels = panels_of(filters, lanes_of(out.dtype))
-    _correlate(source, *packing, runs, count, panels, frozen(added), rows, out)
+    return partial(_correlate, packing, *runs_of(view, rows, C), rows, panels, bias)
 
 
 def panels_of(filters: Array, lanes: int) -> Array:
@@ -65,14 +65,14 @@ def panels_of(filters: Array, lanes: int) -> Array:
 
 
 @kernel
-def _correlate(
-    source, planes, high, wide, step, grid, first, apart, runs, count, panels, bias, rows, out
-):
+def _correlate(packing, runs, count, rows, panels, bias, source, shortcut, relu, out):
     """Pack and multiply, a block of rows of one image at a time."""
+    planes, high, wide, step, grid, first, apart = packing
     groups, vectors, T, lanes = panels.shape
     C, K, width = source.shape[3] // groups, out.shape[3] // groups, vectors * lanes
     blocks = -(-grid[0] // rows)
     weights, flat_out = panels.reshape(-1), out.reshape(-1)
+    end = bias, shortcut.reshape(-1), relu
     room = -(-rows * wide // ROWS) * ROWS * width
     for block in prange(len(source) * blocks):
         n, top = block // blocks, block % blocks * rows
@@ -91,17 +91,8 @@ def _correlate(
                 row = (n * out.shape[1] + first[0] + p * apart[0]) * out.shape[2] + first[1]
                 at = (p - top) * wide * width
                 to = row * out.shape[3] + g * K
-                copy_pixels(sums, at, width, K, grid[1], flat_out, to, apart[1] * out.shape[3])
-                if len(bias):
-                    _add_bias(bias, g * K, K, grid[1], flat_out, to, apart[1] * out.shape[3])
-
-
-@part
-def _add_bias(bias, first, count, pixels, target, to, target_apart):
-    for _ in range(pixels):
-        for i in range(count):
-            target[to + i] += bias[first + i]
-        to += target_apart
+                away = apart[1] * out.shape[3]
+                finish(sums, at, width, K, grid[1], g * K, *end, flat_out, to, away)
 
 
 def weight_gradient(x: Array, dout: Array, view: View, groups: int) -> Array:

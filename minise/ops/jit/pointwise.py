@@ -8,13 +8,15 @@ after the other passes over them, from panels as in direct.py. A last tile that 
 end of its block begins earlier, and makes some rows twice.
 """
 
+from functools import partial
+
 import numpy as np
 from numba import prange
 
 from minise.ops.checks import Array, Pair
 from minise.ops.jit.compile import kernel
-from minise.ops.jit.direct import panels_of, sum_of_parts
-from minise.ops.jit.layout import frozen
+from minise.ops.jit.direct import sum_of_parts
+from minise.ops.jit.finish import Correlation, finish
 from minise.ops.jit.simd import lanes_of
 from minise.ops.jit.tile import ROWS, copy, fresh, tile
 
@@ -32,35 +34,31 @@ def pointwise_can(x: Array, weight: Array, stride: Pair, padding: Pair, groups: 
     return plain and whole and x.size >= NEAR * C
 
 
-def correlate(source: Array, weight: Array, bias: Array | None, out: Array) -> None:
-    """Fill out (N, H, W, K) from source (N, H, W, C) and weight (C, K)."""
-    C, K = weight.shape
-    panels = panels_of(weight[None, None], lanes_of(out.dtype))
-    added = frozen(np.zeros(0, out.dtype) if bias is None else bias)
-    rows = max(ROWS, BLOCK // (C * out.itemsize))
-    _multiply(source.reshape(-1, C), panels[0], added, rows, out.reshape(-1, K))
+def correlation(panels: Array, bias: Array) -> Correlation:
+    """Return a function that fills out (N, H, W, K); panels is what panels_of makes of weight.T."""
+    rows = max(ROWS, BLOCK // (panels.shape[1] * panels.itemsize))
+    return partial(_correlate, panels, bias, rows)
 
 
 @kernel
-def _multiply(x, panels, bias, rows, out):
+def _correlate(panels, bias, rows, source, shortcut, relu, out):
     """Multiply a block of pixels after the other."""
-    M, C = x.shape
-    vectors, _, lanes = panels.shape
-    K, start = vectors * lanes, np.zeros(1, np.intp)
-    flat, weights, results = x.reshape(-1), panels.reshape(-1), out.reshape(-1)
+    vectors, C, lanes = panels.shape
+    K, start, M = vectors * lanes, np.zeros(1, np.intp), source.size // C
+    flat, weights, flat_out = source.reshape(-1), panels.reshape(-1), out.reshape(-1)
+    end = bias, shortcut.reshape(-1), relu
     blocks = max(1, M // rows)  # of at least so many rows, or all
     for block in prange(blocks):
-        begin, end = block * M // blocks, (block + 1) * M // blocks
+        first, last = block * M // blocks, (block + 1) * M // blocks
         for v in range(0, vectors, 2):
             right = v * C * lanes, lanes, C * lanes, min(2, vectors - v)
-            for at in range(begin, end, ROWS):
-                m = min(at, end - ROWS)
+            for at in range(first, last, ROWS):
+                m = min(at, last - ROWS)
                 c = m * K + v * lanes
-                fresh(flat, m * C, C, 1, start, C, weights, *right, results, c, K)
-        if len(bias):
-            for m in range(begin, end):
-                for k in range(K):
-                    out[m, k] += bias[k]
+                fresh(flat, m * C, C, 1, start, C, weights, *right, flat_out, c, K)
+        if len(bias) or shortcut.size or relu:
+            at = first * K
+            finish(flat_out, at, K, K, last - first, 0, *end, flat_out, at, K)
 
 
 def weight_gradient(x: Array, dout: Array) -> Array:

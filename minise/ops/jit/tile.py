@@ -25,7 +25,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from minise.ops.jit.compile import part
+from minise.ops.jit.compile import inlined
 from minise.ops.jit.simd import AS_LOOPS, BYTES, INDEX, REGISTERS, multiply_add, place, spread
 
 ROWS = REGISTERS // 2  # half of the registers hold sums
@@ -151,7 +151,7 @@ _add_one, _add_two = _tile(is_fresh=False, vectors=1), _tile(is_fresh=False, vec
 _set_one, _set_two = _tile(is_fresh=True, vectors=1), _tile(is_fresh=True, vectors=2)
 
 
-@part
+@inlined
 def _tile_vectors(a, a0, a_row, a_step, runs, count, b, b0, b_step, b_apart, vectors, c, c0, c_row):
     if vectors == 2:
         right = b, b0, b_step, b_apart
@@ -163,7 +163,7 @@ def _tile_vectors(a, a0, a_row, a_step, runs, count, b, b0, b_step, b_apart, vec
         _add_one(a, a0, a_row, a_step, runs, count, b, b0, b_step, b_apart, c, c0, c_row)
 
 
-@part
+@inlined
 def _fresh_vectors(
     a, a0, a_row, a_step, runs, count, b, b0, b_step, b_apart, vectors, c, c0, c_row
 ):

@@ -18,6 +18,7 @@ the direct convolution, but not from run to run or with the number of threads: a
 one owner, and dweight is added up in parts that follow from the shapes alone, in order.
 """
 
+from functools import partial
 from math import prod
 from typing import NamedTuple
 
@@ -26,6 +27,7 @@ from numba import prange
 
 from minise.ops.checks import Array, Pair
 from minise.ops.jit.compile import kernel, part
+from minise.ops.jit.finish import Correlation, finish
 from minise.ops.jit.layout import frozen
 from minise.ops.jit.memory import empty
 from minise.ops.jit.packing import pack
@@ -67,28 +69,26 @@ def blocks_of(N: int, size: Pair) -> Blocks:
     return Blocks(high, wide, 1, max(1, min(high, tiles // wide)))
 
 
-def correlate(
-    x: Array,
-    weight: Array,
-    bias: Array | None,
-    padding: Pair,
-    groups: int,
-    *,
-    turned: bool,
-    out: Array,
-) -> None:
-    """Fill out (N, OH, OW, K) with x (N, H, W, C), padded, correlated with weight.
+def correlation(filters: Array, bias: Array, padding: Pair, shape: tuple[int, ...]) -> Correlation:
+    """Return a function that fills out, of a shape (N, OH, OW, K), from images that it pads.
 
-    weight is (K, C // groups, 3, 3). With turned, the filters are those of dx: weight is
-    (C, K // groups, 3, 3), and each of its 3 x 3 is turned round.
+    filters is what transformed returns.
     """
-    C, K = x.shape[3], out.shape[3]
-    filters = empty((groups, POINTS, C // groups, K // groups), x.dtype)
-    each = weight.reshape(groups, len(weight) // groups, *weight.shape[1:])
-    _transform_filters(frozen(each), turned, filters)
-    added = frozen(np.zeros(K, x.dtype) if bias is None else bias)
     places = np.array([[-padding[0], -padding[1]]], np.intp)
-    _correlate(x, filters, added, places, *blocks_of(len(x), out.shape[1:3]), out)
+    return partial(_correlate, filters, bias, places, *blocks_of(shape[0], (shape[1], shape[2])))
+
+
+def transformed(weight: Array, groups: int, *, turned: bool) -> Array:
+    """Return the filters (groups, 36, C // groups, K // groups) of weight (K, C // groups, 3, 3).
+
+    With turned, the filters are those of dx: weight is (C, K // groups, 3, 3), and each of its
+    3 x 3 is turned round.
+    """
+    each = weight.reshape(groups, len(weight) // groups, *weight.shape[1:])
+    channels = each.shape[1:3] if turned else each.shape[2:0:-1]
+    filters = empty((groups, POINTS, *channels), weight.dtype)
+    _transform_filters(frozen(each), turned, filters)
+    return frozen(filters)
 
 
 def weight_gradient(x: Array, dout: Array, padding: Pair, groups: int) -> Array:
@@ -156,7 +156,7 @@ def _see(x, n, top, strips, wide, places, band, half, seen, at, plane):
 
 
 @kernel
-def _correlate(x, filters, bias, places, high, wide, images, rows, out):
+def _correlate(filters, bias, places, high, wide, images, rows, x, shortcut, relu, out):
     """Make a block of tiles after the other, in cache from pixels to results."""
     N, OH, OW, K = out.shape
     C, (groups, _, each, width) = x.shape[3], filters.shape
@@ -166,6 +166,7 @@ def _correlate(x, filters, bias, places, high, wide, images, rows, out):
     flat, flat_filters, start = out.reshape(-1), filters.reshape(-1), np.zeros(1, np.intp)
     plane, product = _plane(images * rows * wide, C, out), _plane(images * rows * wide, K, out)
     across, parts = OUT * wide + IN - OUT, min(blocks, PARTS)
+    end = bias, shortcut.reshape(-1), relu
     for one in prange(parts):
         band = scratch((rows * OUT + IN - OUT) * across * C, out)
         half = scratch(IN * across * C, out)
@@ -188,8 +189,11 @@ def _correlate(x, filters, bias, places, high, wide, images, rows, out):
             at = 0
             for n in range(first, min(N, first + images)):
                 for strip in range(top, top + strips):
-                    row, to = OH - strip * OUT, (n * OH + strip * OUT) * OW * K
-                    make_tiles(sums, at, product, K, bias, wide, row, OW, flat, to, OW * K)
+                    left, to = OH - strip * OUT, (n * OH + strip * OUT) * OW * K
+                    make_tiles(sums, at, product, K, wide, left, OW, flat, to, OW * K)
+                    if len(bias) or shortcut.size or relu:
+                        pixels = min(OUT, left) * OW
+                        finish(flat, to, K, K, pixels, 0, *end, flat, to, K)
                     at += wide * K
 
 

@@ -44,6 +44,13 @@ from minise.ops.reference.fused import (
     se_block_tail_branches,
     se_block_tail_forward,
 )
+from minise.ops.reference.inference import (
+    fold_batch_norm2d,
+    prepare_batch_norm2d,
+    prepare_conv2d,
+    run_batch_norm2d,
+    run_conv2d,
+)
 from minise.ops.reference.linear import (
     linear_backward,
     linear_forward,
@@ -99,6 +106,7 @@ __all__ = [
     "conv2d_forward",
     "dropout_backward",
     "dropout_forward",
+    "fold_batch_norm2d",
     "global_avg_pool2d_backward",
     "global_avg_pool2d_forward",
     "global_max_pool2d_backward",
@@ -112,9 +120,13 @@ __all__ = [
     "max_pool2d_backward",
     "max_pool2d_branches",
     "max_pool2d_forward",
+    "prepare_batch_norm2d",
+    "prepare_conv2d",
     "relu_backward",
     "relu_branches",
     "relu_forward",
+    "run_batch_norm2d",
+    "run_conv2d",
     "se_block_tail_backward",
     "se_block_tail_branches",
     "se_block_tail_forward",
