@@ -225,6 +225,17 @@ def test_settings_that_are_numpys_change_no_dtype(ops, case, dtype):
 
 @over_cases
 @over_backends
+def test_pairs_may_be_lists(ops, case):
+    """Of NumPy's integers, too: the bits are those that tuples give."""
+    inputs, keywords = draw(case, rng(), np.float32)
+    lists = {k: list(np.array(v)) if isinstance(v, tuple) else v for k, v in keywords.items()}
+    out, _, dout, gradients = run(ops, case, inputs, keywords)
+    out2, _, _, gradients2 = run(ops, case, inputs, lists, dout)
+    all_equal([out2, *gradients2], [out, *gradients])
+
+
+@over_cases
+@over_backends
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_any_layout(ops, case, layout):
     """Small integers add up exactly in any order, so the numbers are equal, not only close."""

@@ -20,6 +20,7 @@ from numba import prange
 from minise.ops.checks import (
     Array,
     Pair,
+    as_pairs,
     check_arrays,
     check_divisor,
     check_gradient,
@@ -57,6 +58,7 @@ def conv2d_forward(
     check_divisor("conv2d", "groups", groups, "K", len(weight))
     span = [d * (size - 1) + 1 for d, size in zip(dilation, weight.shape[2:], strict=True)]
     check_window("conv2d", x.shape[2:], padding, (span[0], span[1]))
+    stride, padding, dilation = as_pairs(stride, padding, dilation)
     cache = Conv2dCache(x, weight, bias, stride, padding, dilation, groups)
     out = empty((len(x), *windows_in(cache).grid, len(weight)), x.dtype)
     algorithm = algorithm_of(cache)

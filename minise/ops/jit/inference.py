@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minise.ops.checks import Array, Pair, check_arrays
+from minise.ops.checks import Array, Pair, as_pairs, check_arrays
 from minise.ops.jit.activation import relu_forward
-from minise.ops.jit.algorithm import algorithm_of
+from minise.ops.jit.algorithm import algorithm_of, chosen
 from minise.ops.jit.combine import add_forward
 from minise.ops.jit.conv import correlation_of, filters_of
 from minise.ops.jit.finish import NO_SHORTCUT, Correlation
@@ -54,13 +54,15 @@ class PreparedConv2d:
             code = GATES.index(plain.se_settings["gate"])
             self.gates = *frozen_weights(*plain.gates), code
         self.filters: dict[str, Array] = {}  # by algorithm
-        self.plans: dict[tuple[int, ...], Plan] = {}  # by the shape of x
+        self.plans: dict[tuple[Any, str], Plan] = {}  # by the shape of x, and what is asked for
 
     def plan(self, x: Array) -> Plan:
         """Check x, and find out how the convolution is done for its shape."""
         check_images(self.plain, x)
         weight, bias, settings = self.plain.weight, self.plain.bias, self.plain.settings
-        cache = Conv2dCache(x, weight, bias, **settings)
+        pairs = (settings[name] for name in ("stride", "padding", "dilation"))
+        stride, padding, dilation = as_pairs(*pairs)
+        cache = Conv2dCache(x, weight, bias, stride, padding, dilation, settings["groups"])
         algorithm = algorithm_of(cache)
         if algorithm not in self.filters:
             self.filters[algorithm] = filters_of(algorithm, weight, cache.groups)
@@ -68,7 +70,7 @@ class PreparedConv2d:
         plan = Plan((len(x), *windows_in(cache).grid, len(weight)), correlate)
         if len(self.plans) == SHAPES:
             self.plans.clear()
-        self.plans[x.shape] = plan
+        self.plans[x.shape, chosen.get()] = plan
         return plan
 
     def follow(self, y: Array, shortcut: Array | None) -> Array:
@@ -124,7 +126,7 @@ def prepare_conv2d(
 
 def run_conv2d(prepared: Any, x: Array, shortcut: Array | None = None) -> Array:
     """See minise.ops.reference.run_conv2d; out is channels-last in memory."""
-    plan = prepared.plans.get(getattr(x, "shape", None))
+    plan = prepared.plans.get((getattr(x, "shape", None), chosen.get()))
     if plan is None or x.dtype != prepared.dtype:
         plan = prepared.plan(x)
     out = empty(plan.shape, prepared.dtype)

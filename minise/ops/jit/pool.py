@@ -10,7 +10,7 @@ import math
 import numpy as np
 from numba import prange
 
-from minise.ops.checks import Array, Pair, check_arrays, check_flag, check_gradient
+from minise.ops.checks import Array, Pair, as_pairs, check_arrays, check_flag, check_gradient
 from minise.ops.jit.compile import kernel, part
 from minise.ops.jit.layout import frozen, pixels_of, rows_of
 from minise.ops.jit.memory import empty
@@ -40,6 +40,7 @@ def max_pool2d_forward(
     """See minise.ops.reference.max_pool2d_forward; out is channels-last in memory."""
     stride = kernel if stride is None else stride
     check_pool("max_pool2d", x, kernel, stride, padding, ceil_mode)
+    kernel, stride, padding = as_pairs(kernel, stride, padding)
     where = windows_of(x.shape[2:], kernel, stride, padding, ceil_mode=ceil_mode)
     out = empty((len(x), *where.outputs, x.shape[1]), x.dtype)
     argmax = empty(out.shape, np.intp)
@@ -67,6 +68,7 @@ def avg_pool2d_forward(
     """See minise.ops.reference.avg_pool2d_forward; out is channels-last in memory."""
     stride = kernel if stride is None else stride
     check_pool("avg_pool2d", x, kernel, stride, padding, ceil_mode)
+    kernel, stride, padding = as_pairs(kernel, stride, padding)
     check_flag("avg_pool2d", "count_include_pad", count_include_pad)
     cache = AvgPool2dCache(x, kernel, stride, padding, ceil_mode, count_include_pad)
     where, divisor = _windows(cache)

@@ -35,10 +35,17 @@ class Using:
     def _bound(self, function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def run(*arguments: Any, **settings: Any) -> Any:
+            if _stands(self._threads, self._algorithm):  # which takes less time to see than to set
+                return function(*arguments, **settings)
             with _set(self._threads, self._algorithm):
                 return function(*arguments, **settings)
 
         return run
+
+
+def _stands(threads: int | None, algorithm: str | None) -> bool:
+    """Tell whether all that is not None is set already."""
+    return threads in (None, numba.get_num_threads()) and algorithm in (None, chosen.get())
 
 
 @contextmanager

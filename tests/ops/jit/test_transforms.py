@@ -174,8 +174,8 @@ def run_see(band, at, wide, C, tiles, half, seen, to, plane):
 
 
 @numba.njit
-def run_make(sums, at, plane, K, bias, tiles, rows, columns, out, to, row):
-    make_tiles(sums, at, plane, K, bias, tiles, rows, columns, out, to, row)
+def run_make(sums, at, plane, K, tiles, rows, columns, out, to, row):
+    make_tiles(sums, at, plane, K, tiles, rows, columns, out, to, row)
 
 
 @numba.njit
@@ -226,16 +226,15 @@ def test_see_tiles(dtype, vectors, tiles, room, seed):
 @few
 @given(rows=st.integers(1, 6), less=st.integers(0, 3), **SIZES)
 def test_make_tiles(dtype, rows, less, vectors, tiles, room, seed):
-    """Only what lies inside of out is stored; a bias is added to it."""
+    """Only what lies inside of out is stored."""
     rng, guards = np.random.default_rng(seed), Guarded()
     K, columns = vectors * lanes_of(np.dtype(dtype)), OUT * tiles - less
     plane, row = tiles * K + 2 * room, columns * K + room
-    m, bias = drawn(rng, IN, IN, tiles, K), drawn(rng, K)
+    m = drawn(rng, IN, IN, tiles, K)
     sums = guards.array(at_points(m, room, plane, POINTS * plane).astype(dtype))
     out = guards.array(np.full(room + OUT * row, np.nan, dtype))
-    added = guards.array(bias.astype(dtype))
-    run_make(sums, room, plane, K, added, tiles, rows, columns, out, room, row)
-    y = both(A_T, m.transpose(2, 3, 0, 1)) + bias[:, None, None]  # (tiles, K, 4, 4)
+    run_make(sums, room, plane, K, tiles, rows, columns, out, room, row)
+    y = both(A_T, m.transpose(2, 3, 0, 1))  # (tiles, K, 4, 4)
     image = y.transpose(2, 0, 3, 1).reshape(OUT, OUT * tiles, K)[:rows, :columns]
     expected = np.full_like(out, np.nan)
     for r, pixels in enumerate(image):
@@ -314,10 +313,8 @@ def test_a_transpose_is_the_transpose(dtype, vectors, tiles, seed):
     rng = np.random.default_rng(seed)
     K = vectors * lanes_of(np.dtype(dtype))
     m, y = (drawn(rng, n, tiles * K).astype(dtype) for n in (POINTS, OUT * OUT))
-    out, turned, bias = np.empty_like(y), np.empty_like(m), np.zeros(K, dtype)
-    run_make(
-        m.ravel(), 0, tiles * K, K, bias, tiles, OUT, OUT * tiles, out.ravel(), 0, OUT * tiles * K
-    )
+    out, turned = np.empty_like(y), np.empty_like(m)
+    run_make(m.ravel(), 0, tiles * K, K, tiles, OUT, OUT * tiles, out.ravel(), 0, OUT * tiles * K)
     run_turn(y.ravel(), 0, OUT * tiles * K, K, tiles, turned.ravel(), 0, tiles * K)
     assert (out * y).sum() == (m * turned).sum()
     g, u = (24 * drawn(rng, n * n, K).astype(dtype) for n in (TAP, IN))

@@ -143,7 +143,7 @@ def test_a_way_is_that_of_one_thread(way):
 def by_winograd(monkeypatch):
     """Return a list that gets a name at every call of Winograd's."""
     calls = []
-    for name in ("correlate", "weight_gradient"):
+    for name in ("correlation", "weight_gradient"):
         function = getattr(winograd, name)
 
         def noted(*arrays, function=function, name=name, **settings):
@@ -156,7 +156,7 @@ def by_winograd(monkeypatch):
 
 LANES = lanes_of(np.dtype(np.float32))
 WHOLE = dict(N=1, C=LANES, H=5, W=6, K=2 * LANES, KH=3, KW=3)
-ALL = ["correlate", "correlate", "weight_gradient"]  # out, dx, dweight
+ALL = ["correlation", "correlation", "weight_gradient"]  # out, dx, dweight
 
 
 @pytest.mark.parametrize(
@@ -192,6 +192,18 @@ def test_the_rule_of_auto(by_winograd, sizes, settings, dtype, auto):
     assert found["direct"] == []
     assert found["winograd"] == (ALL if auto is not None else [])
     assert found["auto"] == (ALL if auto else [])
+
+
+def test_a_prepared_convolution_obeys_too():
+    """Also one that was run by another algorithm before."""
+    rng = np.random.default_rng(0)
+    (x, weight, bias), _ = draw(Case("conv2d", WHOLE), rng, np.float32)
+    prepared, outs = jit.prepare_conv2d(weight, bias), {}
+    for name in ("auto", "direct", "winograd", "direct"):
+        ops = jit.using(algorithm=name)
+        outs[name] = ops.run_conv2d(prepared, x)
+        np.testing.assert_array_equal(outs[name], ops.conv2d_forward(x, weight, bias)[0])
+    assert not np.array_equal(outs["direct"], outs["winograd"])
 
 
 def test_the_back_end_of_the_command_line():
