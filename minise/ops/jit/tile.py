@@ -21,6 +21,7 @@ row of c is `vectors` vectors that are neighbours.
 and run where Numba is switched off.
 """
 
+import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
@@ -32,8 +33,13 @@ ROWS = REGISTERS // 2  # half of the registers hold sums
 UNROLL = {1: 4, 2: 1}  # steps of one turn of the loop, for one vector and for two
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def tile_loops(a, a0, a_row, a_step, runs, count, b, b0, b_step, b_apart, vectors, c, c0, c_row):
-    """Add a tile of a matrix product to c: the specification of `tile`."""
+    """Add a tile of a matrix product to c: the specification of `tile`.
+
+    Rows beyond the last one of a block are made of whatever stands there, and thrown away: no
+    reason for a warning.
+    """
     lanes = BYTES // c.itemsize
     for r in range(ROWS):
         for i in range(vectors * lanes):
