@@ -119,7 +119,7 @@ def normalised(
     blocks = blocks_of(rows_of(x))
     added = _blocks_or_none(shortcut, x)
     out = empty_like(blocks)
-    both = (_of_images(a, N, x.dtype) for a in (scale, shift))
+    both = (_rows(a, x.dtype) for a in (scale, shift))
     normalise(blocks, frozen(mean.astype(x.dtype)), *both, added, relu, out)
     return images_of(out.reshape(N, H * W, C), H, W)
 
@@ -170,7 +170,7 @@ def input_gradient(
     """
     N, C, H, W = x.shape
     blocks, douts, outs = blocks_of(rows_of(x)), blocks_of(rows_of(dout)), _blocks_or_none(out, x)
-    both = (_of_images(a, N, x.dtype) for a in (scale, shift))
+    both = (_rows(a, x.dtype) for a in (scale, shift))
     one = (frozen(a.astype(x.dtype)) for a in (mean, slope))
     dx = empty_like(blocks)
     passes.input_gradient(douts, outs, blocks, *both, *one, dx)
@@ -182,9 +182,9 @@ def _blocks_or_none(array: Array | None, like: Array) -> Array:
     return NOTHING[like.dtype] if array is None else blocks_of(rows_of(array))
 
 
-def _of_images(coefficients: Array, N: int, dtype: Any) -> Array:
-    """Return (C,) or (N, C) as (N, C) of a dtype."""
-    return frozen(np.broadcast_to(coefficients.astype(dtype), (N, coefficients.shape[-1])))
+def _rows(coefficients: Array, dtype: Any) -> Array:
+    """Return (C,), which serves all images, or (N, C) as rows of a dtype."""
+    return frozen(coefficients.astype(dtype)).reshape(-1, coefficients.shape[-1])
 
 
 def _moments_of_blocks(x: Array) -> tuple[Array, Array]:

@@ -96,7 +96,7 @@ def moments_loops(x, first, means, squares):
 def normalise(x, mean, scale, shift, shortcut, relu, out):
     """Set out to (x - mean) * scale + shift + shortcut, cut off below 0 with relu.
 
-    mean is (C,), scale and shift are (N, C), of images of several blocks; shortcut may be empty.
+    mean is (C,), scale and shift are (N, C), or (1, C) for all images; shortcut may be empty.
     """
     blocks, pixels, C = x.shape
     per_image = blocks // len(scale)
@@ -196,7 +196,7 @@ def sums_loops(dout, out, x, first, mean, sum_g, sum_gx, gated):
 def input_gradient(dout, out, x, scale, shift, mean, slope, dx):
     """Set dx to g * scale + shift - (x - mean) * slope.
 
-    g is as in sums; scale and shift are (N, C), mean and slope (C,).
+    g is as in sums; scale and shift are (N, C) or (1, C), mean and slope (C,).
     """
     blocks, pixels, C = x.shape
     per_image = blocks // len(scale)

@@ -131,18 +131,14 @@ def _transform_filters(weight, turned, filters):
     It is (groups, K, C, 3, 3), or turned (groups, C, K, 3, 3).
     """
     groups, _, C, K = filters.shape
-    flat = filters.reshape(-1)
+    weights, flat = weight.reshape(-1), filters.reshape(-1)
     for row in prange(groups * C):
         g, c = row // C, row % C
         taps = np.empty(TAP * TAP * K, filters.dtype)
         for k in range(K):
-            for i in range(TAP):
-                for j in range(TAP):
-                    tap = (i * TAP + j) * K + k
-                    if turned:
-                        taps[tap] = weight[g, c, k, TAP - 1 - i, TAP - 1 - j]
-                    else:
-                        taps[tap] = weight[g, k, c, i, j]
+            at = ((g * C + c) * K + k if turned else (g * K + k) * C + c) * TAP * TAP
+            for tap in range(TAP * TAP):
+                taps[tap * K + k] = weights[at + (TAP * TAP - 1 - tap if turned else tap)]
         transform_weights(taps, K, flat, (g * POINTS * C + c) * K, C * K)
 
 
