@@ -344,7 +344,8 @@ def _first_maximum(x: Array, where: Windows) -> Array:
 
 def _pixels_at(x: Array, argmax: Array) -> Array:
     pixels = x.reshape(*x.shape[:2], -1)
-    return np.take_along_axis(pixels, argmax.reshape(*x.shape[:2], -1), 2).reshape(argmax.shape)
+    chosen = np.take_along_axis(pixels, argmax.reshape(*x.shape[:2], -1), 2)
+    return chosen.reshape(argmax.shape)  # = x at argmax
 
 
 def _sum_to_argmax(dout: Array, argmax: Array, where: Windows) -> Array:
