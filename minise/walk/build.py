@@ -67,10 +67,9 @@ class Builder:
                 for name, value, pick in _arrays_given(event):
                     names[name] = self._step(call, event, direction, name, value, pick)
 
-    def step_of(self, call: OpCall, event: Event) -> Step | None:
-        """Return the step that gave what an event names."""
-        given = self._local[id(call)].get(event.name)
-        return self.steps[given] if isinstance(given, int) else None
+    def source_in(self, call: OpCall, name: str) -> Source | None:
+        """Return who gave what a call knows by a name."""
+        return self._local[id(call)].get(name)
 
     def source(self, value: Any) -> Source | None:
         """Return the step or the input that gave an array, or None."""

@@ -165,7 +165,7 @@ class Explainer:
         bound = unknown | (set(scope) - set(names))
         helper = self._helper_of(right, reader)
         if not beside and (_reads(right) & bound or helper is not None):
-            return None if helper is None else self._helper(right, reader)  # type: ignore[arg-type]
+            return None if helper is None else self._helper(right, reader)
         text = sources.line_at(code.file, line.number)
         self.inner.append(Inner(text, sources.shown_path(code.file), line.number))
         return _prose(beside, reader) if beside else convert(right, reader)

@@ -1,4 +1,4 @@
-"""A case of the reader's own, from a file of NumPy's: arrays by the names that the op gives them."""
+"""A case of the reader's own, from a file of NumPy's: arrays by the names of the op."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -40,7 +40,8 @@ def leaves_of(line: Line, scope: Mapping[str, Any]) -> Iterator[Leaf]:
     """Yield the arrays that a line reads, in the order in which it names them."""
     seen = set()
     for node in _names_read(line):
-        base, path = node.id, ()
+        base = node.id
+        path: tuple[Any, ...] = ()
         parent = getattr(node, "parent", None)
         if base not in scope:
             continue
@@ -181,7 +182,7 @@ def _names_read(line: Line) -> list[Any]:
     for node in [statement, *nodes]:
         for child in ast.iter_child_nodes(node):
             child.parent = node  # type: ignore[attr-defined]
-    read = [node for node in nodes if isinstance(node, ast.Name)]
+    read: list[Any] = [node for node in nodes if isinstance(node, ast.Name)]
     if isinstance(statement, ast.AugAssign):
         read.append(statement.target)
     return sorted(read, key=lambda node: (node.lineno, node.col_offset))
@@ -202,6 +203,7 @@ def _arrays_in(base: str, path: tuple[Any, ...], value: Any) -> Iterator[Leaf]:
 
 
 def value_at(value: Any, path: tuple[Any, ...]) -> Any:
+    """Return what stands in a container at the end of a path of fields, keys and places."""
     for step in path:
         named = isinstance(step, str) and not isinstance(value, dict)
         value = getattr(value, step, None) if named else value[step]

@@ -142,7 +142,7 @@ def half_of_op(name: str) -> bool:
 
 
 def argument_names(function: Callable[..., Any], count: int) -> list[str]:
-    """Return the names of an op's positional arguments; of *xs as xs[0], xs[1], …"""
+    """Return the names of an op's positional arguments; *xs as xs[0], xs[1] and so on."""
     names: list[str] = []
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind is parameter.VAR_POSITIONAL:

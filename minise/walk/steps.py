@@ -111,6 +111,8 @@ class Step:
         The input of the whole whose gradient this is, or "".
     check : Check or None
         None in forward, and where forward has no intermediate of that name.
+    twin : int, str or None
+        Of a gradient: the step or the input of forward whose gradient it is.
     route : tuple of (int or str, int) or None
         Of a part of a gradient: the forward edge that it comes through, from a source to a step.
     parts : dict of tuple of str to ndarray
@@ -134,6 +136,7 @@ class Step:
     constants: dict[str, Any] = field(default_factory=dict)
     gradient_of: str = ""
     check: Check | None = None
+    twin: int | str | None = None
     route: tuple[int | str, int] | None = None
     parts: dict[tuple[str, ...], Array] = field(default_factory=dict)
 

@@ -97,6 +97,8 @@ def trace(
     whole = _Whole(subject, builder, forwards, backwards, gradients, Slopes(subject, dout))
     return whole.trace(out, dout, settings)
 
+Found = tuple[Place, int | str | None, tuple[int | str, int] | None]  # place, twin, route
+
 
 class _Whole:
     """Both passes of a subject, from which a trace is made."""
@@ -175,14 +177,15 @@ class _Whole:
         found = self._place(step)
         if found is None:
             return step
-        place, route = found
-        return replace(step, check=self.slopes.check(step.value, place), route=route)
+        place, twin, route = found
+        return replace(step, check=self.slopes.check(step.value, place), twin=twin, route=route)
 
-    def _place(self, step: Step) -> tuple[Place, tuple[int | str, int] | None] | None:
-        """Return what has to be moved in forward for this gradient, and its route if it is one."""
+    def _place(self, step: Step) -> Found | None:
+        """Return what has to be moved in forward for this gradient."""
         if step.gradient_of:
             given = self.subject.names.index(step.gradient_of)
-            return Place(step.gradient_of, self.subject.inputs[given], given=given), None
+            value = self.subject.inputs[given]
+            return Place(step.gradient_of, value, given=given), step.gradient_of, None
         call = self.builder.calls[step.number]
         twin = self.twins.get(call)
         if twin is None or not step.name.startswith("d") or step.value.dtype.kind != "f":
@@ -190,27 +193,27 @@ class _Whole:
         name, events = step.name[1:], _by_name(twin)
         if name in events and local.is_float(events[name].value):
             event = events[name]
-            return Place(name, np.asarray(event.value), event=event.number), None
+            source = self.builder.source_in(twin, event.name)
+            return Place(name, np.asarray(event.value), event=event.number), source, None
         bases = [base for base in events if name.startswith(f"{base}_")]
         return self._route(step, twin, events, max(bases, key=len)) if bases else None
 
     def _route(
         self, step: Step, twin: OpCall, events: dict[str, Event], base: str
-    ) -> tuple[Place, tuple[int | str, int]] | None:
+    ) -> Found | None:
         """Return a value as that line of forward alone reads it which the step's rule names."""
         for undone in step.rule.split(", "):
             event = events.get(undone.partition(" = ")[0])
             if event is None or event.line is None:
                 continue
-            leaves = [
-                leaf for leaf in local.leaves_of(event.line, event.scope) if leaf.name == base
-            ]
-            target = self.builder.step_of(twin, event)
-            if leaves and target is not None:
+            found = local.leaves_of(event.line, event.scope)
+            leaf = next((leaf for leaf in found if leaf.name == base), None)
+            line = self.builder.source_in(twin, event.name)
+            edge = self.builder.source_in(twin, base)
+            if leaf is not None and edge is not None and isinstance(line, int):
                 said = f"{base} as read by {event.line.text}"
-                edge = next((r.source for r in target.reads if r.name == base), None)
-                place = Place(said, leaves[0].value, event=event.number, leaf=leaves[0])
-                return None if edge is None else (place, (edge, target.number))
+                place = Place(said, leaf.value, event=event.number, leaf=leaf)
+                return place, edge, (edge, line)
         return None
 
     def _parts(self, step: Step) -> dict[tuple[str, ...], Array]:
@@ -320,8 +323,9 @@ def _arrays(value: Any) -> list[Any]:
 
 def _renumbered(step: Step, number: dict[int, int]) -> Step:
     def new(given: int | str | None) -> Any:
-        return number[given] if isinstance(given, int) else given
+        return number.get(given) if isinstance(given, int) else given
 
     reads = tuple(replace(read, source=new(read.source)) for read in step.reads)
     route = None if step.route is None else (new(step.route[0]), new(step.route[1]))
-    return replace(step, number=number[step.number], reads=reads, route=route)
+    at = number[step.number]
+    return replace(step, number=at, reads=reads, twin=new(step.twin), route=route)

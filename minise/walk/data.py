@@ -1,0 +1,160 @@
+"""A trace as JSON for the page: every number as Python's repr has it, so that none is rounded.
+
+    arrays   inputs first, then what each step gave: name, axes, shape, numbers in one row
+    steps    what the reader is shown, in the order of the trace
+    reads    of a step: which array, and the derivative of the step's value in it, sparse: for each
+             entry that the step gives, the entries that it depends on, and how fast
+
+A derivative is often itself a number that the line reads (the weight, in a sum of weights times
+gradients). Where just one entry has that value, the page can name it.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from minise.gradcheck.cases import OPS
+from minise.gradcheck.cases import line as shapes_of
+from minise.ops.checks import Array, parse
+from minise.walk.steps import Check, Read, Step, Trace
+
+RANKS = {1: "c", 2: "nc", 3: "nci", 4: "ncij"}
+LETTERS = {"H": "i", "W": "j", "KH": "a", "KW": "b"}
+ROOM = 8  # of roundings, between a derivative and the entry that it is
+
+
+def data_of(trace: Trace) -> dict[str, Any]:
+    """Return all that the page shows, in lists, dicts, numbers and words."""
+    arrays = [_array(trace, name, value) for name, value in trace.inputs.items()]
+    place: dict[int | str, int] = {name: k for k, name in enumerate(trace.inputs)}
+    for step in trace.steps:
+        place[step.number] = len(arrays)
+        arrays.append({**_array(trace, step.name, step.value), "step": step.number})
+    steps = [_step(trace, step, place, arrays) for step in trace.steps]
+    return {
+        "name": trace.name,
+        "title": trace.title or trace.name,
+        "settings": {key: _plain(value) for key, value in trace.settings.items()},
+        "story": trace.story,
+        "notes": trace.notes,
+        "loss": trace.loss,
+        "out": place[trace.out],
+        "dout": place["dout"],
+        "gradients": {name: place[given] for name, given in trace.gradients.items()},
+        "arrays": arrays,
+        "steps": steps,
+    }
+
+
+def _array(trace: Trace, name: str, value: Array) -> dict[str, Any]:
+    return {
+        "name": name,
+        "shape": list(value.shape),
+        "axes": list(_axes(trace.name, name, value)),
+        "values": [_plain(one) for one in value.ravel()],
+        "real": value.dtype.kind == "f",
+    }
+
+
+def _axes(op: str, name: str, value: Array) -> tuple[str, ...]:
+    """Return a letter for each axis: of an op's own arrays and their gradients, as its line has."""
+    if op in OPS:
+        bare = name.removeprefix("d") if name.startswith("d") and name != "dout" else name
+        for argument in parse(shapes_of(op)):
+            letters = tuple(LETTERS.get(axis, axis.lower()) for axis, _ in argument.axes)
+            if argument.name == bare and len(letters) == value.ndim and "..." not in letters:
+                return letters
+    return tuple(RANKS.get(value.ndim, "abcdefgh"[: value.ndim]))
+
+
+def _step(
+    trace: Trace, step: Step, place: dict[int | str, int], arrays: list[dict[str, Any]]
+) -> dict[str, Any]:
+    reads = []
+    for read in step.reads:
+        if read.source is None:
+            arrays.append(_array(trace, read.name, read.value))
+            reads.append(_read(step, read, len(arrays) - 1))
+        else:
+            reads.append(_read(step, read, place[read.source]))
+    names = list(next(iter(step.parts), ()))
+    return {
+        "array": place[step.number],
+        "direction": step.direction,
+        "layer": step.layer,
+        "op": step.op,
+        "mathml": step.formula.mathml,
+        "formula": step.formula.text,
+        "code": [{"text": step.code, "file": step.file, "line": step.line}]
+        + [{"text": one.code, "file": one.file, "line": one.line} for one in step.inner],
+        "rule": step.rule,
+        "reason": step.reason,
+        "constants": {name: _plain(value) for name, value in step.constants.items()},
+        "reads": reads,
+        "gradientOf": step.gradient_of,
+        "twin": place.get(step.twin) if step.twin is not None else None,
+        "route": None if step.route is None else [place[one] for one in step.route],
+        "check": None if step.check is None else _check(step.check),
+        "terms": names,
+        "parts": {
+            "".join("1" if name in chosen else "0" for name in names): _numbers(value)
+            for chosen, value in step.parts.items()
+        },
+    }
+
+
+def _check(check: Check) -> dict[str, Any]:
+    exact = check.complex_step
+    return {
+        "of": check.of,
+        "difference": _numbers(check.difference),
+        "complex": None if exact is None else _numbers(exact),
+        "error": _numbers(check.error),
+        "agrees": [bool(one) for one in check.agrees.ravel()],
+    }
+
+
+def _read(step: Step, read: Read, array: int) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "name": read.name,
+        "array": array,
+        "up": read.upstream,
+        "sum": read.summed,
+        "at": None,
+    }
+    if read.derivative is None:
+        return found
+    slopes, numbers = np.unique(read.derivative, return_inverse=True)
+    numbers = numbers.reshape(read.derivative.shape)
+    rows = [np.flatnonzero(row) for row in read.derivative]
+    return {
+        **found,
+        "at": [row.tolist() for row in rows],
+        "by": [numbers[out, row].tolist() for out, row in enumerate(rows)],
+        "slopes": _numbers(slopes),
+        "names": [_name(float(slope), step, read) for slope in slopes],
+    }
+
+
+def _name(slope: float, step: Step, read: Read) -> list[int] | None:
+    """Return [read, entry, sign] of the one entry beside this read that has a slope's value."""
+    found = []
+    for k, other in enumerate(step.reads):
+        if other.summed or other is read or other.derivative is None or not slope:
+            continue
+        near = ROOM * float(np.finfo(float).eps) * abs(slope)
+        for sign in (1, -1):
+            places = np.flatnonzero(abs(other.value.ravel() - sign * slope) <= near)
+            found += [[k, int(place), sign] for place in places]
+    return found[0] if len(found) == 1 else None
+
+
+def _numbers(values: Array) -> list[float]:
+    return [float(value) for value in values.ravel()]
+
+
+def _plain(value: Any) -> Any:
+    """Return a number, flag or word of NumPy's as Python's own; a pair as a list."""
+    if isinstance(value, np.generic):
+        return value.item()
+    return list(value) if isinstance(value, tuple) else value
