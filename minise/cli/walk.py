@@ -40,13 +40,15 @@ def walk(
     """
     from minise.walk import trace
     from minise.walk.cases import case
-    from minise.walk.page import write_all, write_page
+    from minise.walk.page import write_page
     from minise.walk.text import lines
 
     console = Console()
     if all is not None:
+        from minise.walk.book import write_book
+
         with misuse():
-            written = write_all(all, seed=seed)
+            written = write_book(all, seed)
         say(console, f"{len(written)} pages and {all / 'index.html'}")
         return 0
     with misuse():

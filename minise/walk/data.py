@@ -50,21 +50,34 @@ def _array(trace: Trace, name: str, value: Array) -> dict[str, Any]:
     return {
         "name": name,
         "shape": list(value.shape),
-        "axes": list(_axes(trace.name, name, value)),
+        "axes": list(_axes(trace, name, value)),
         "values": [_plain(one) for one in value.ravel()],
         "real": value.dtype.kind == "f",
     }
 
 
-def _axes(op: str, name: str, value: Array) -> tuple[str, ...]:
-    """Return a letter for each axis: of an op's own arrays and their gradients, as its line has."""
-    if op in OPS:
-        bare = name.removeprefix("d") if name.startswith("d") and name != "dout" else name
-        for argument in parse(shapes_of(op)):
-            letters = tuple(LETTERS.get(axis, axis.lower()) for axis, _ in argument.axes)
-            if argument.name == bare and len(letters) == value.ndim and "..." not in letters:
-                return letters
-    return tuple(RANKS.get(value.ndim, "abcdefgh"[: value.ndim]))
+def _axes(trace: Trace, name: str, value: Array) -> tuple[str, ...]:
+    """Return a letter for each axis: of an op's own arrays and their gradients, as its line has.
+
+    Others begin with images and channels; where they have not so many channels as x, the letter
+    is that of the op's axis which is as long.
+    """
+    axes = list(RANKS.get(value.ndim, "abcdefgh"[: value.ndim]))
+    if trace.name not in OPS:
+        return tuple(axes)
+    lengths: dict[str, int] = {}
+    bare = name.removeprefix("d") if name != "dout" else name
+    for argument in parse(shapes_of(trace.name)):
+        letters = tuple(LETTERS.get(axis, axis.lower()) for axis, _ in argument.axes)
+        if argument.name == bare and len(letters) == value.ndim and "..." not in letters:
+            return letters
+        if argument.name in trace.inputs:
+            shape = trace.inputs[argument.name].shape
+            lengths = {**dict(zip(letters, shape, strict=False)), **lengths}
+    if value.ndim > 1 and value.shape[1] != lengths.get("c", value.shape[1]):
+        long = [axis for axis in set(lengths) - set("ncij") if lengths[axis] == value.shape[1]]
+        axes[1] = long[0] if len(long) == 1 else axes[1]
+    return tuple(axes)
 
 
 def _step(
@@ -132,21 +145,45 @@ def _read(step: Step, read: Read, array: int) -> dict[str, Any]:
         "at": [row.tolist() for row in rows],
         "by": [numbers[out, row].tolist() for out, row in enumerate(rows)],
         "slopes": _numbers(slopes),
-        "names": [_name(float(slope), step, read) for slope in slopes],
+        **(_factors(step, read, rows) if read.summed else {}),
     }
 
 
-def _name(slope: float, step: Step, read: Read) -> list[int] | None:
-    """Return [read, entry, sign] of the one entry beside this read that has a slope's value."""
-    found = []
+def _factors(step: Step, read: Read, rows: list[Array]) -> dict[str, Any]:
+    """Return which entry of which other read each derivative is, where one is: of a product.
+
+    In a product a * b the derivative in a is b, and that in b is a. An entry is coded as twice its
+    place, and one more if it is there with a minus sign; -1 is none.
+    """
+    best: dict[str, Any] = {}
+    most = 0
     for k, other in enumerate(step.reads):
-        if other.summed or other is read or other.derivative is None or not slope:
+        if other.summed or other.derivative is None:
             continue
-        near = ROOM * float(np.finfo(float).eps) * abs(slope)
-        for sign in (1, -1):
-            places = np.flatnonzero(abs(other.value.ravel() - sign * slope) <= near)
-            found += [[k, int(place), sign] for place in places]
-    return found[0] if len(found) == 1 else None
+        codes = [
+            [_factor(read, other, out, int(entry)) for entry in row] for out, row in enumerate(rows)
+        ]
+        count = sum(code >= 0 for row in codes for code in row)
+        if count > most:
+            most, best = count, {"factorOf": k, "factors": codes}
+    return best
+
+
+def _factor(read: Read, other: Read, out: int, entry: int) -> int:
+    assert read.derivative is not None
+    assert other.derivative is not None
+    slope, value = read.derivative[out, entry], read.value.flat[entry]
+    for sign in (1, -1):
+        is_slope = _near(sign * other.value.ravel(), slope)
+        places = np.flatnonzero(is_slope & _near(sign * other.derivative[out], value))
+        if len(places) == 1:
+            return 2 * int(places[0]) + (sign < 0)
+    return -1
+
+
+def _near(values: Array, value: float) -> Array:
+    """Tell which values are one number but for rounding."""
+    return np.asarray(abs(values - value) <= ROOM * np.finfo(float).eps * abs(value))
 
 
 def _numbers(values: Array) -> list[float]:

@@ -21,20 +21,9 @@ from minise.gradcheck.cases import line as shapes_of
 from minise.gradcheck.instrument import RETURN, Instrumented, Line, Scope
 from minise.ops.checks import parse
 from minise.walk import source as sources
-from minise.walk.formula import (
-    Reader,
-    Term,
-    Unknown,
-    called,
-    convert,
-    einsum_letters,
-    formula,
-    indexed,
-    name_of,
-    read,
-    words,
-)
+from minise.walk.formula import Reader, Unknown, convert, einsum_letters, read
 from minise.walk.steps import Inner
+from minise.walk.terms import Term, called, formula, indexed, name_of, words
 
 LETTERS = {"H": "i", "W": "j", "KH": "a", "KW": "b"}  # of an axis, where not its own in lower case
 RANKS = {4: "NCHW", 2: "NC", 1: "C"}  # axes of arrays that the op's line has none like

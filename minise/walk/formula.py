@@ -8,29 +8,36 @@ how to lay arrays out (None in an index, keepdims, .real, .reshape) is left out.
 import ast
 import re
 from collections.abc import Callable, Mapping
-from html import escape
 from typing import Any, NamedTuple
 
 import numpy as np
 
-SUM, PRODUCT, POWER, ATOM = range(4)  # how tightly a term holds together
+from minise.walk.terms import (
+    ATOM,
+    MINUS,
+    NAMES,
+    POWER,
+    PRODUCT,
+    SPACE,
+    SUM,
+    SUM_SIGN,
+    Term,
+    at,
+    called,
+    held,
+    indexed,
+    joined,
+    name_of,
+    number,
+    over,
+    words,
+)
 
-GREEK = {"gamma": "γ", "beta": "β", "eps": "ε"}
-NAMES = {"exp": "exp", "log": "log", "tanh": "tanh", "max": "max", "mean": "mean"}
-NO_GRADIENT = ("divisor", "dilation", "dropout")  # words that begin with d
-REDUCTIONS = {"sum": "∑", "mean": "mean", "max": "max"}
+REDUCTIONS = {"sum": SUM_SIGN, "mean": "mean", "max": "max"}
 SAME = {"asarray", "reshape", "astype", "copy", "ravel"}  # change how an array is held, no number
 COMPARED = {
     ast.LtE: "≤", ast.Lt: "<", ast.GtE: "≥", ast.Gt: ">", ast.Eq: "==", ast.NotEq: "≠"
 }  # fmt: skip
-
-
-class Term(NamedTuple):
-    """A formula, or a part of one."""
-
-    text: str
-    mathml: str
-    level: int = ATOM
 
 
 class Reader(NamedTuple):
@@ -47,59 +54,11 @@ class Unknown(Exception):
     """Says that an expression is more code than formula."""
 
 
-def name_of(name: str) -> Term:
-    """Return a name as mathematics has it: digits and what follows _ are indices, hat is a hat."""
-    name, _, place = name.partition("[")
-    if place:
-        return indexed(name_of(name), place.rstrip("]"))
-    gradient = re.match(r"d[a-z]", name) and not name.startswith(NO_GRADIENT)
-    d, bare = ("d", name[1:]) if gradient else ("", name)
-    stem, _, index = bare.partition("_")
-    found = re.fullmatch(r"([a-zA-Z]+)(\d+)", stem)
-    if found and not index:
-        stem, index = found.groups()
-    hat = stem.endswith("hat") and len(stem) > 3
-    stem = stem.removesuffix("hat") if hat else stem
-    symbol = GREEK.get(stem, stem)
-    style = "" if len(symbol) == 1 else ' mathvariant="normal"'
-    inner = f"<mi{style}>{escape(symbol)}</mi>"
-    text = symbol + ("\N{COMBINING CIRCUMFLEX ACCENT}" if hat else "")
-    if hat:
-        inner = f"<mover accent='true'>{inner}<mo>^</mo></mover>"
-    if d:
-        inner, text = f"<mrow><mi mathvariant='normal'>d</mi>{inner}</mrow>", f"d{text}"
-    if index:
-        words = index.replace("_", " ")
-        inner = f"<msub>{inner}<mtext>{escape(words)}</mtext></msub>"
-        text = f"{text}_{index}"
-    return Term(text, inner)
-
-
-def formula(left: Term, right: Term) -> Term:
-    """Return ``left = right``."""
-    return Term(f"{left.text} = {right.text}", f"{left.mathml}<mo>=</mo>{right.mathml}", SUM)
-
-
-def words(text: str) -> Term:
-    """Return plain words."""
-    return Term(text, f"<mtext>{escape(text)}</mtext>")
-
-
-def indexed(base: Term, letters: str) -> Term:
-    """Return a term with an index for each letter."""
-    if not letters:
-        return base
-    base = _held(base, ATOM)
-    row = "".join(f"<mi>{escape(one)}</mi>" for one in letters)
-    text = f"{base.text}[{','.join(letters)}]"
-    return Term(text, f"<msub>{base.mathml}<mrow>{row}</mrow></msub>")
-
-
 def read(text: str, reader: Reader) -> Term | None:
     """Return the formula of a right side, or None if it is neither an expression nor a sum."""
     found = re.match(r"(sum|mean|max) over ([\w, ]+) of (.*)", text)
     if found and (inner := read(found[3], reader)):
-        return _over(REDUCTIONS[found[1]], found[2].split(", "), inner)
+        return over(REDUCTIONS[found[1]], found[2].split(", "), inner)
     if found := re.fullmatch(r"(\w+) at ([\w ]+)", text):
         base, place = name_of(found[1]), words(found[2])
         return Term(text, f"<msub>{base.mathml}{place.mathml}</msub>")
@@ -124,19 +83,20 @@ def convert(node: ast.expr, reader: Reader) -> Term:
         case ast.Name():
             return reader.names.get(node.id) or name_of(node.id)
         case ast.Constant():
-            return _number(node.value)
+            return number(node.value)
         case ast.Attribute(attr="T"):
-            base = _held(convert(node.value, reader), ATOM)
-            return Term(f"{base.text}ᵀ", f"<msup>{base.mathml}<mo>⊤</mo></msup>")
+            base = held(convert(node.value, reader), ATOM)
+            return Term(f"{base.text}ᵀ", f"<msup>{base.mathml}<mo>&#x22A4;</mo></msup>")
         case ast.Attribute(attr="real"):
             return convert(node.value, reader)
         case ast.Attribute(attr="size" | "shape"):
-            return _number(reader.evaluate(ast.unparse(node)))
+            return number(reader.evaluate(ast.unparse(node)))
         case ast.Attribute():
             return reader.names.get(node.attr) or name_of(node.attr)
         case ast.UnaryOp(op=ast.USub()):
-            inner = _held(convert(node.operand, reader), PRODUCT)
-            return Term(f"−{inner.text}", f"<mrow><mo>−</mo>{inner.mathml}</mrow>", PRODUCT)
+            inner = held(convert(node.operand, reader), PRODUCT)
+            row = f"<mrow><mo>{MINUS}</mo>{inner.mathml}</mrow>"
+            return Term(f"{MINUS}{inner.text}", row, PRODUCT)
         case ast.BinOp():
             return _operation(node, reader)
         case ast.BoolOp() | ast.Compare():
@@ -151,37 +111,30 @@ def convert(node: ast.expr, reader: Reader) -> Term:
     return words(ast.unparse(node))
 
 
-def _number(value: Any) -> Term:
-    if isinstance(value, float) and value == int(value):
-        value = int(value)
-    text = repr(value)
-    return Term(text, f"<mn>{escape(text)}</mn>")
-
-
 def _operation(node: ast.BinOp, reader: Reader) -> Term:
     left, right = convert(node.left, reader), convert(node.right, reader)
     match node.op:
         case ast.Add() | ast.Sub():
-            sign = "+" if isinstance(node.op, ast.Add) else "−"
-            right = _held(right, SUM if sign == "+" else PRODUCT)
-            return _joined(left, sign, right, SUM)
+            sign = "+" if isinstance(node.op, ast.Add) else MINUS
+            right = held(right, SUM if sign == "+" else PRODUCT)
+            return joined(left, sign, right, SUM)
         case ast.Mult():
-            right = _held(right, ATOM if right.text.startswith("−") else PRODUCT)
-            return _joined(_held(left, PRODUCT), "·", right, PRODUCT)
+            right = held(right, ATOM if right.text.startswith(MINUS) else PRODUCT)
+            return joined(held(left, PRODUCT), "·", right, PRODUCT)
         case ast.MatMult():
-            left, right = _held(left, PRODUCT), _held(right, PRODUCT)
+            left, right = held(left, PRODUCT), held(right, PRODUCT)
             row = f"<mrow>{left.mathml}<mspace width='.25em'/>{right.mathml}</mrow>"
             return Term(f"{left.text} {right.text}", row, PRODUCT)
         case ast.Div() | ast.FloorDiv():
-            over, under = _held(left, PRODUCT).text, _held(right, POWER).text
+            text = f"{held(left, PRODUCT).text} / {held(right, POWER).text}"
             fraction = f"<mfrac><mrow>{left.mathml}</mrow><mrow>{right.mathml}</mrow></mfrac>"
-            return Term(f"{over} / {under}", fraction, PRODUCT)
+            return Term(text, fraction, PRODUCT)
         case ast.Pow():
-            base = _held(left, ATOM)
+            base = held(left, ATOM)
             power = f"<msup>{base.mathml}<mrow>{right.mathml}</mrow></msup>"
-            return Term(f"{base.text}^{_held(right, ATOM).text}", power, POWER)
+            return Term(f"{base.text}^{held(right, ATOM).text}", power, POWER)
         case ast.BitOr():
-            return _joined(left, "or", right, SUM)
+            return joined(left, "or", right, SUM)
     return words(ast.unparse(node))
 
 
@@ -190,7 +143,7 @@ def _condition(node: ast.expr, reader: Reader) -> Term:
         sign = COMPARED.get(type(node.ops[0]))
         if sign:
             left, right = convert(node.left, reader), convert(node.comparators[0], reader)
-            return _joined(left, sign, right, SUM)
+            return joined(left, sign, right, SUM)
     return words(ast.unparse(node))
 
 
@@ -200,11 +153,7 @@ def _subscript(node: ast.Subscript, reader: Reader) -> Term:
     shown = [part for part in parts if not _lays_out(part)]
     if not shown:
         return base
-    terms = [convert(part, reader) for part in shown]
-    row = "<mo>,</mo>".join(term.mathml for term in terms)
-    base = _held(base, ATOM)
-    text = f"{base.text}[{', '.join(term.text for term in terms)}]"
-    return Term(text, f"<msub>{base.mathml}<mrow>{row}</mrow></msub>")
+    return at(base, [convert(part, reader) for part in shown])
 
 
 def _lays_out(part: ast.expr) -> bool:
@@ -225,7 +174,7 @@ def _call(node: ast.Call, reader: Reader) -> Term:
     if name == "where" and len(node.args) == 3:
         return _cases(node, reader)
     if name == "zeros_like":
-        return _number(0)
+        return number(0)
     method = isinstance(function, ast.Attribute) and not of_numpy
     arguments = [function.value, *node.args] if method else list(node.args)  # type: ignore[attr-defined]
     if name in SAME:
@@ -243,25 +192,15 @@ def _call(node: ast.Call, reader: Reader) -> Term:
     return called(name, terms)
 
 
-def called(name: str, terms: list[Term]) -> Term:
-    """Return a function of some terms."""
-    shown = NAMES.get(name, name.strip("_").replace("_", " "))
-    tag = "mi" if " " not in shown else "mtext"
-    row = "<mo>,</mo>".join(term.mathml for term in terms)
-    text = f"{shown}({', '.join(term.text for term in terms)})"
-    opened = f"<{tag}>{escape(shown)}</{tag}><mo>&#x2061;</mo><mo>(</mo>"
-    return Term(text, f"<mrow>{opened}{row}<mo>)</mo></mrow>")
-
-
 def _einsum(node: ast.Call, reader: Reader) -> Term:
     inputs, _, output = str(reader.evaluate(ast.unparse(node.args[0]))).partition("->")
     operands = zip(inputs.split(","), node.args[1:], strict=True)
     terms = [indexed(convert(one, reader), letters) for letters, one in operands]
     product = terms[0]
     for term in terms[1:]:
-        product = _joined(product, "·", term, PRODUCT)
-    over = [letter for letter in dict.fromkeys(inputs) if letter not in f"{output},"]
-    return _over("∑", over, product) if over else product
+        product = joined(product, "·", term, PRODUCT)
+    axes = [letter for letter in dict.fromkeys(inputs) if letter not in f"{output},"]
+    return over(SUM_SIGN, axes, product) if axes else product
 
 
 def einsum_letters(node: ast.expr) -> str:
@@ -277,7 +216,10 @@ def _cases(node: ast.Call, reader: Reader) -> Term:
     test, yes, no = (convert(one, reader) for one in node.args)
     rows = "".join(
         f"<mtr><mtd>{value.mathml}</mtd><mtd><mtext>{word}</mtext>{condition}</mtd></mtr>"
-        for value, word, condition in ((yes, "where ", test.mathml), (no, "elsewhere", ""))
+        for value, word, condition in (
+            (yes, "where", f"{SPACE}{test.mathml}"),
+            (no, "elsewhere", ""),
+        )
     )
     table = f"<mtable columnalign='left left' class='cases'>{rows}</mtable>"
     text = f"{{{yes.text} where {test.text}, {no.text} elsewhere}}"
@@ -295,26 +237,4 @@ def _reduction(name: str, node: ast.Call, reader: Reader) -> Term:
     axis = axis if isinstance(axis, tuple) else (axis,)
     if not axis:
         return inner
-    return _over(REDUCTIONS[name], [letters[one] for one in axis], inner)
-
-
-def _over(sign: str, letters: list[str], inner: Term) -> Term:
-    inner = _held(inner, PRODUCT)
-    index = "<mo>,</mo>".join(f"<mi>{escape(one)}</mi>" for one in letters)
-    symbol = "<mo>∑</mo>" if sign == "∑" else f"<mi>{sign}</mi>"
-    under = f"<munder>{symbol}<mrow>{index}</mrow></munder>"
-    text = f"{sign}[{','.join(letters)}] {inner.text}"
-    return Term(text, f"<mrow>{under}<mspace width='.2em'/>{inner.mathml}</mrow>", PRODUCT)
-
-
-def _joined(left: Term, sign: str, right: Term, level: int) -> Term:
-    mark = f"<mtext> {sign} </mtext>" if sign.isalpha() else f"<mo>{escape(sign)}</mo>"
-    row = f"<mrow>{left.mathml}{mark}{right.mathml}</mrow>"
-    return Term(f"{left.text} {sign} {right.text}", row, level)
-
-
-def _held(term: Term, level: int) -> Term:
-    """Return a term in brackets, if it holds together less tightly than it has to."""
-    if term.level >= level:
-        return term
-    return Term(f"({term.text})", f"<mrow><mo>(</mo>{term.mathml}<mo>)</mo></mrow>")
+    return over(REDUCTIONS[name], [letters[one] for one in axis], inner)

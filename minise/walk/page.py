@@ -62,6 +62,3 @@ def fill(name: str, **parts: Any) -> str:
         key, _, rest = piece.partition("}}")
         text += str(parts[key]) + rest
     return text
-
-
-def write_all(*a, **k): raise NotImplementedError

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from minise.ops.checks import Array
-from minise.walk.formula import Term
+from minise.walk.terms import Term
 
 FORWARD, BACKWARD = "forward", "backward"
 

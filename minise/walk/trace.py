@@ -97,6 +97,7 @@ def trace(
     whole = _Whole(subject, builder, forwards, backwards, gradients, Slopes(subject, dout))
     return whole.trace(out, dout, settings)
 
+
 Found = tuple[Place, int | str | None, tuple[int | str, int] | None]  # place, twin, route
 
 
@@ -198,9 +199,7 @@ class _Whole:
         bases = [base for base in events if name.startswith(f"{base}_")]
         return self._route(step, twin, events, max(bases, key=len)) if bases else None
 
-    def _route(
-        self, step: Step, twin: OpCall, events: dict[str, Event], base: str
-    ) -> Found | None:
+    def _route(self, step: Step, twin: OpCall, events: dict[str, Event], base: str) -> Found | None:
         """Return a value as that line of forward alone reads it which the step's rule names."""
         for undone in step.rule.split(", "):
             event = events.get(undone.partition(" = ")[0])

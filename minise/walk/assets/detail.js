@@ -43,15 +43,15 @@ function termRows(step, term, k, go, off) {
       more.textContent = nested.hidden ? "▸" : "▾";
     },
   }, "▸");
-  const name = factorName(step, term.factor);
+  const name = factorName(step, term);
   const row = el("tr", { class: off.has(term.read.name) ? "off" : null, "data-product": String(term.value * term.slope) },
     el("td", { class: "sign" }, k ? "+" : ""),
-    el("td", { class: "name" }, inner ? more : el("span", { class: "more" }), chip(term.read.array, term.entry, term.read.name, go, term.read.up)),
-    el("td", {}, medium(term.value)),
+    el("td", { class: "fold" }, inner ? more : null),
+    el("td", {}, chip(term.read.array, term.entry, term.read.name, go, term.read.up), el("div", {}, medium(term.value))),
     el("td", { class: "sign" }, "×"),
-    el("td", {}, medium(term.slope), name ? el("span", { class: "sub" }, ` ${name}`) : null),
+    el("td", {}, el("span", { class: "sub" }, name || "slope"), el("div", {}, medium(term.slope))),
     el("td", { class: "sign" }, "="),
-    el("td", {}, medium(term.value * term.slope)));
+    el("td", { class: "product" }, medium(term.value * term.slope)));
   return [row, nested];
 }
 

@@ -1,6 +1,6 @@
 // The graph of forward as an arc diagram: what gives what, from left to right; gradients go back.
 
-const NARROW = 62, WIDE = 118, RADIUS = 8, SVG = "http://www.w3.org/2000/svg";
+const NARROW = 44, WIDE = 118, RADIUS = 8, SVG = "http://www.w3.org/2000/svg";
 
 function svg(tag, attributes, text) {
   const element = document.createElementNS(SVG, tag);
@@ -10,11 +10,10 @@ function svg(tag, attributes, text) {
 }
 
 const graph = (() => {
-  const real = (read) => read.at && read.at.some((places) => places.length);
   const needed = new Set([data.out]);
   for (let k = steps.length - 1; k >= 0; k--) {
     if (steps[k].direction === "forward" && needed.has(steps[k].array)) {
-      steps[k].reads.filter(real).forEach((read) => needed.add(read.array));
+      steps[k].reads.filter(hasSlope).forEach((read) => needed.add(read.array));
     }
   }
   const like = JSON.stringify(arrays[0].shape); // an input like the first is a node, others are parameters
@@ -26,7 +25,7 @@ const graph = (() => {
   const place = new Map(nodes.map((a, k) => [a, k]));
   const edges = [], params = new Map();
   for (const a of nodes.filter((one) => stepOfArray.has(one))) {
-    for (const read of steps[stepOfArray.get(a)].reads.filter(real)) {
+    for (const read of steps[stepOfArray.get(a)].reads.filter(hasSlope)) {
       if (place.has(read.array)) edges.push({ from: read.array, to: a });
       else params.set(a, [...(params.get(a) || []), read]);
     }
@@ -39,7 +38,8 @@ const x = (array) => 40 + gap * graph.place.get(array);
 
 function drawGraph(figure, go) {
   const room = (figure.clientWidth - 80) / Math.max(1, graph.nodes.length - 1);
-  gap = Math.max(NARROW, Math.min(WIDE, room));
+  const longest = Math.max(...graph.nodes.map((a) => arrays[a].name.length));
+  gap = Math.max(Math.min(WIDE, room), NARROW, 8 * longest + 6);
   const span = Math.max(1, ...graph.edges.map((e) => graph.place.get(e.to) - graph.place.get(e.from)));
   const tall = span > 1 ? Math.min(86, 22 + 9 * span) : 16;
   const groups = groupsOf();

@@ -60,19 +60,22 @@ function madeOf(step, entry, reads = step.reads) {
   return reads.filter((read) => read.at).flatMap((read) => read.at[entry].map((at, k) => {
     const by = read.by[entry][k];
     const from = arrays[read.array];
-    return { read, entry: at, value: from.values[at], slope: read.slopes[by], factor: read.names[by] };
+    const factor = read.factors ? read.factors[entry][k] : -1;
+    return { read, entry: at, value: from.values[at], slope: read.slopes[by], factor };
   }));
 }
+
+/** Whether anything that a step gives changes smoothly with a read; not so of a condition. */
+const hasSlope = (read) => read.at !== null && read.at.some((places) => places.length);
 
 /** The terms of the sum that an entry is, or none where the line is no sum. */
 const termsOf = (step, entry) => madeOf(step, entry, step.reads.filter((read) => read.sum));
 
 /** How a slope is called: the one entry of another read that it is, or nothing. */
-function factorName(step, factor) {
-  if (!factor) return "";
-  const [read, entry, sign] = factor;
-  const other = step.reads[read];
-  return (sign < 0 ? "\u2212" : "") + entryName(arrays[other.array], entry, other.name);
+function factorName(step, { read, factor }) {
+  if (factor < 0) return "";
+  const other = step.reads[read.factorOf];
+  return (factor % 2 ? "\u2212" : "") + entryName(arrays[other.array], Math.floor(factor / 2), other.name);
 }
 
 /** All entries of later steps that depend on an entry of an array. */

@@ -96,7 +96,7 @@ function startScreen() {
       el("p", {}, "Point at a number, or tap it: what it depends on lights up, and its sum is written out. Every number of every gradient, ", String(count), " in all, was checked against the forward pass alone: how fast does the loss change when just that entry is moved?")),
     el("p", { class: "label", style: "margin-top:1.6rem" }, "What goes in"),
     el("p", { class: "scale" }, "below 0", el("i"), "above 0, strongest at the largest of each array"),
-    el("div", { style: "display:flex;flex-wrap:wrap;gap:0 2.4rem" }, ...figures),
+    el("div", { class: "inputs" }, ...figures),
     el("p", { class: "keys" }, el("kbd", {}, "←"), " ", el("kbd", {}, "→"), " step by step, ", el("kbd", {}, "Home"), " ", el("kbd", {}, "End"), " first and last; in a table the arrows go from number to number, ", el("kbd", {}, "Esc"), " leaves it."),
   ];
 }
@@ -160,6 +160,7 @@ function stepScreen(k) {
   const sources = step.reads.map((read) => {
     const from = stepOfArray.get(read.array);
     const caption = from === undefined ? [] : [el("button", { type: "button", onclick: () => goArray(read.array) }, `step ${from + 1}`)];
+    if (!hasSlope(read)) caption.unshift("chooses, but has no slope");
     const figure = heatmap(arrays[read.array], {
       name: read.name, up: read.up, caption: read.up ? ["upstream gradient", ...caption] : caption,
       choose: (entry) => lightFrom(read, entry),
@@ -173,11 +174,11 @@ function stepScreen(k) {
   } });
   function pick(entry) {
     light(result, null, entry);
-    for (const { read, figure } of sources) light(figure, new Set(read.at ? read.at[entry] : []), null);
+    for (const { read, figure } of sources) light(figure, hasSlope(read) ? new Set(read.at[entry]) : null, null);
     showEntry(panel, step, entry, values, whole);
   }
   function lightFrom(read, entry) {
-    if (entry === null || !read.at) return pick(kept);
+    if (entry === null || !hasSlope(read)) return pick(kept);
     const outs = new Set(read.at.flatMap((places, out) => (places.includes(entry) ? [out] : [])));
     light(result, outs, null);
     for (const one of sources) light(one.figure, one.read === read ? new Set([entry]) : null, one.read === read ? entry : null);
