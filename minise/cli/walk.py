@@ -78,7 +78,9 @@ def walk(
         for line in lines(found):
             console.print(line, highlight=False, soft_wrap=not console.is_terminal)
     if not found.ok:
-        raise Failure("a gradient is wrong: see above the first that does not agree", FAILED)
+        first = next(step for step in found.steps if step.check and not step.check.ok)
+        where = f"{first.file}:{first.line}"
+        raise Failure(f"{first.name} is not forward's gradient, see {where}: {first.code}", FAILED)
     return 0
 
 

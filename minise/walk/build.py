@@ -100,7 +100,7 @@ class Builder:
         ):
             if given[place] is None and local.is_float(value):
                 pick = partial(_element, place=place)
-                given[place] = self._step(call, event, direction, name, value, pick)
+                given[place] = self._step(call, event, direction, name, value, pick, place)
         for value, one in zip(reversed(results), reversed(given), strict=True):
             if one is not None:
                 self._by_identity[id(value)] = one  # its last name; of one array twice the first
@@ -119,7 +119,7 @@ class Builder:
         assert event.line is not None
         inner = [one for one in self._all if one.parent is call and one.events]
         before = [one for one in inner if one.events[-1].number < event.number]
-        place = target_place(event.line.text, event.name)
+        place = local.target_place(event.line.text, event.name)
         given = self.results.get(id(before[-1]), []) if before else []
         return given[place] if place < len(given) else self.source(event.value)
 
@@ -131,13 +131,14 @@ class Builder:
         name: str,
         value: Any,
         pick: Callable[[Any], Any],
+        place: int = 0,
     ) -> int:
         assert event.line is not None
         number = len(self.steps)
         array = np.asarray(value)
         twin = call.source.function.__globals__.get(f"{call.op}_{BACKWARD}")
         explainer = Explainer(call.op, call.source, twin if call.direction == FORWARD else None)
-        formula = explainer.formula(name, event.line, event.scope)
+        formula = explainer.formula(name, event.line, event.scope, place)
         function, file = call.source.function, call.source.file
         undone = source.undone_by(function, file, event.line) if call.direction == BACKWARD else ()
         self.steps.append(
@@ -250,13 +251,6 @@ def _inside(call: OpCall | None, outer: OpCall) -> bool:
     while call is not None and call is not outer:
         call = call.parent
     return call is not None
-
-
-def target_place(text: str, name: str) -> int:
-    """Return the place of a name on the left side of ``a, b = …``; 0 of one alone."""
-    target: Any = getattr(ast.parse(text).body[0], "targets", [None])[0]
-    names = [getattr(part, "id", "") for part in getattr(target, "elts", [])]
-    return names.index(name) if name in names else 0
 
 
 def _called(event: Event) -> str:

@@ -34,7 +34,7 @@ def data_of(trace: Trace) -> dict[str, Any]:
     return {
         "name": trace.name,
         "title": trace.title or trace.name,
-        "settings": {key: _plain(value) for key, value in trace.settings.items()},
+        "settings": {key: _said(value) for key, value in trace.settings.items()},
         "story": trace.story,
         "notes": trace.notes,
         "loss": trace.loss,
@@ -102,7 +102,7 @@ def _step(
         + [{"text": one.code, "file": one.file, "line": one.line} for one in step.inner],
         "rule": step.rule,
         "reason": step.reason,
-        "constants": {name: _plain(value) for name, value in step.constants.items()},
+        "constants": {name: _said(value) for name, value in step.constants.items()},
         "reads": reads,
         "gradientOf": step.gradient_of,
         "twin": place.get(step.twin) if step.twin is not None else None,
@@ -191,7 +191,10 @@ def _numbers(values: Array) -> list[float]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a number, flag or word of NumPy's as Python's own; a pair as a list."""
-    if isinstance(value, np.generic):
-        return value.item()
-    return list(value) if isinstance(value, tuple) else value
+    """Return a number or a flag of NumPy's as Python's own."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _said(value: Any) -> str:
+    """Return a setting as Python writes it; a word bare."""
+    return str(value) if isinstance(value, str | np.generic) else repr(value)

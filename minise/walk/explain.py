@@ -22,6 +22,7 @@ from minise.gradcheck.instrument import RETURN, Instrumented, Line, Scope
 from minise.ops.checks import parse
 from minise.walk import source as sources
 from minise.walk.formula import Reader, Unknown, convert, einsum_letters, read
+from minise.walk.local import target_place
 from minise.walk.steps import Inner
 from minise.walk.terms import Term, called, formula, indexed, name_of, words
 
@@ -47,8 +48,11 @@ class Explainer:
         self.inner: list[Inner] = []
         self.helper_says = ""
 
-    def formula(self, name: str, line: Line, scope: Scope) -> Term:
-        """Return ``name = …``; `inner` then holds the helpers' lines that were followed."""
+    def formula(self, name: str, line: Line, scope: Scope, place: int = 0) -> Term:
+        """Return ``name = …``; `inner` then holds the helpers' lines that were followed.
+
+        Of a line that returns several things the name is that of the one at a place.
+        """
         reader = self._reader(self.code, line, scope, {})
         left = name_of(name)
         if beside := sources.formula_beside(self.code.file, line.number):
@@ -57,9 +61,8 @@ class Explainer:
         right = statement.value
         if isinstance(statement, ast.AugAssign):
             right = ast.BinOp(statement.target, statement.op, statement.value)
-        place = _place_in(statement, name)
-        if line.name == RETURN or place is not None:
-            right = _element(right, 0 if place is None else place)
+        if isinstance(right, ast.Tuple):
+            right = right.elts[place if line.name == RETURN else target_place(line.text, name)]
         helper = self._helper_of(right, reader)
         if helper is None or self._helper(right, reader) is not None:
             return formula(indexed(left, einsum_letters(right)), convert(right, reader))
@@ -171,19 +174,6 @@ def _prose(text: str, reader: Reader) -> Term:
 
 def _reads(node: ast.expr) -> set[str]:
     return {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
-
-
-def _place_in(statement: Any, name: str) -> int | None:
-    """Return the place of a name on the left side of ``a, b = …``, or None."""
-    target = statement.targets[0] if isinstance(statement, ast.Assign) else None
-    if not isinstance(target, ast.Tuple):
-        return None
-    names = [getattr(part, "id", "") for part in target.elts]
-    return names.index(name) if name in names else None
-
-
-def _element(node: ast.expr, place: int) -> ast.expr:
-    return node.elts[place] if isinstance(node, ast.Tuple) else node
 
 
 def _shows(node: ast.expr, reader: Reader) -> bool:

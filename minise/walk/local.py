@@ -65,7 +65,7 @@ def scalars_of(line: Line, scope: Mapping[str, Any]) -> dict[str, Any]:
         name = node.id
         if isinstance(parent, ast.Attribute) and isinstance(value, tuple):
             name, value = parent.attr, getattr(value, parent.attr, None)
-        if isinstance(value, bool | int | float | str | np.integer):
+        if isinstance(value, bool | int | float | str | np.integer) and not is_array(value):
             found[name] = value
     return found
 
@@ -162,6 +162,13 @@ def summed(
 def changed(scope: Mapping[str, Any], leaf: Leaf, value: Array) -> Scope:
     """Return the scope with another array in the place of a leaf."""
     return {**scope, leaf.base: _put(scope[leaf.base], leaf.path, value)}
+
+
+def target_place(text: str, name: str) -> int:
+    """Return the place of a name on the left side of ``a, b = …``; 0 of one alone."""
+    target: Any = getattr(ast.parse(text).body[0], "targets", [None])[0]
+    names = [getattr(part, "id", "") for part in getattr(target, "elts", [])]
+    return names.index(name) if name in names else 0
 
 
 def is_array(value: Any) -> bool:

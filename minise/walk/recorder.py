@@ -76,6 +76,10 @@ class LineRecorder(Wrapper):
 
     def wrapped(self, layer: str, name: str) -> Any:
         """Return one function of the back end, its lines recorded under the name of a layer."""
+        if half_of_op(name) and not hasattr(self.ops, name):
+            where = self.file.name if self.file else getattr(self.ops, "__name__", "ops")
+            by = f"layer {layer}" if layer else "the walk"
+            raise ValueError(f"walk: {where} has no {name}, which {by} calls: write or import it")
         function = getattr(self.ops, name)
         return partial(self._call, layer, name, function) if half_of_op(name) else function
 

@@ -100,7 +100,7 @@ def comment_formulas(function: Callable[..., Any], file: Path) -> list[Formula]:
     return found
 
 
-def summary_of(function: Callable[..., Any]) -> str:
+def summary_of(function: Any) -> str:
     """Return the first paragraph of a docstring as one line."""
     return " ".join((inspect.getdoc(function) or "").partition("\n\n")[0].split())
 

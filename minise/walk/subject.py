@@ -16,6 +16,7 @@ from minise.gradcheck.arrays import promoted
 from minise.ops.checks import Array, check_labels
 from minise.ops.wrap import attach
 from minise.walk.recorder import LineRecorder, Move, argument_names
+from minise.walk.source import summary_of
 
 LOSS = "softmax_cross_entropy"
 DIGITS = 2  # behind the point, of numbers that are drawn
@@ -26,8 +27,8 @@ class Subject:
 
     Attributes
     ----------
-    name : str
-        Of the op, or the class of the net.
+    name, about : str
+        Of the op, or the class of the net; what a net's docstring says first.
     names, inputs : list
         Forward's arrays; of a net its images and its parameters.
     recorder : LineRecorder
@@ -42,7 +43,9 @@ class Subject:
         recorder: LineRecorder,
         forward: Callable[..., tuple[Any, Any]],
         backward: Callable[[Array, Any], tuple[Any, ...]],
+        about: str = "",
     ) -> None:
+        self.about = about
         self.name, self.names, self.inputs = name, list(names), list(inputs)
         self.recorder, self._forward, self._backward = recorder, forward, backward
 
@@ -94,7 +97,10 @@ def net_subject(
         return undo(dout, None)
 
     inputs = [x, *float_params]
-    return Subject(type(net).__name__, ["x", *params], inputs, recorder, forward, backward)
+    names = ["x", *params]
+    return Subject(
+        type(net).__name__, names, inputs, recorder, forward, backward, summary_of(type(net))
+    )
 
 
 def rounded(value: Any) -> Any:

@@ -150,7 +150,7 @@ class _Whole:
             float(np.vdot(dout, out)),
             renumbered,
             {name: number.get(one, one) for name, one in self.of_input.items()},  # type: ignore[arg-type]
-            source.title_of(code.file) if one_op else "",
+            source.title_of(code.file) if one_op else self.subject.about,
             source.story_of(code.file) if one_op else [],
             source.notes_of(back.function) if one_op else [],
         )

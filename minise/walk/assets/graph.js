@@ -59,7 +59,8 @@ function drawGraph(figure, go) {
     node.addEventListener("click", () => go(a));
     root.append(node);
     (graph.params.get(a) || []).forEach((read, k, all) => {
-      const label = svg("text", { class: "given", x: x(a) + 24 * (k - (all.length - 1) / 2), y: base + 40 }, read.name.slice(0, 8));
+      const wide = 10 + 6.4 * Math.max(...all.map((one) => one.name.length));
+      const label = svg("text", { class: "given", x: x(a) + wide * (k - (all.length - 1) / 2), y: base + 40 }, read.name);
       label.dataset.given = read.array;
       root.append(label);
     });
@@ -102,20 +103,25 @@ function describe() {
   return `Graph of the forward pass: ${lines.join(", ")}`;
 }
 
+/** The edges of forward that one gradient, read by a step, comes back along. */
+function edgesBack(step, read) {
+  const giver = stepOfArray.has(read.array) ? steps[stepOfArray.get(read.array)] : null;
+  if (giver && giver.twin === step.twin) { // a part of the same gradient
+    return giver.route ? [giver.route] : giver.reads.filter((one) => one.up).flatMap((one) => edgesBack(giver, one));
+  }
+  const to = read.array === data.dout ? data.out : giver && giver.twin;
+  return to === null || step.twin === null ? [] : [[step.twin, to]];
+}
+
 /** The edges of forward that a step goes along, and those that are switched off. */
 function edgesOf(step, chosen) {
   if (!step) return { on: [], off: [] };
   if (step.direction === "forward") return { on: step.reads.map((read) => [read.array, step.array]), off: [] };
+  if (step.route) return { on: [step.route], off: [] };
   const on = [], off = [];
-  if (step.route) on.push(step.route);
   for (const read of step.reads.filter((one) => one.up)) {
-    const giver = stepOfArray.has(read.array) ? steps[stepOfArray.get(read.array)] : null;
-    const open = !step.terms.length || chosen[step.terms.indexOf(read.name)] !== false;
-    if (giver && giver.route && step.terms.includes(read.name)) (open ? on : off).push(giver.route);
-    else if (step.twin !== null && !step.route) {
-      const to = read.array === data.dout ? data.out : giver && giver.twin;
-      if (to !== null) (open ? on : off).push([step.twin, to]);
-    }
+    const open = chosen[step.terms.indexOf(read.name)] !== false;
+    (open ? on : off).push(...edgesBack(step, read));
   }
   return { on, off };
 }

@@ -6,7 +6,15 @@ let here = -1, kept = 0, chosen = [];
 
 /** Screens are 0, the case; 1 and on, the steps; and behind them the end. */
 const hashOf = (screen, entry) =>
-  screen === 0 ? "#start" : screen === last ? "#end" : `#step-${screen}${entry ? `-entry-${entry}` : ""}`;
+  screen === 0 ? "#start" : screen === last ? "#end" : `#step-${screen}${entry !== telling(screen) ? `-entry-${entry}` : ""}`;
+
+/** The entry that a step shows at first: one that is not zero and has something to tell. */
+function telling(screen) {
+  const step = steps[screen - 1];
+  if (!step) return 0;
+  const found = arrays[step.array].values.findIndex((value, entry) => value !== 0 && madeOf(step, entry).length);
+  return Math.max(0, found);
+}
 
 function screenOf(hash) {
   if (hash === "#end") return [last, 0];
@@ -14,12 +22,13 @@ function screenOf(hash) {
   if (!found) return [0, 0];
   const screen = Math.min(Number(found[1]), last);
   const step = steps[screen - 1];
-  const entry = Number(found[2] || 0);
+  const entry = found[2] === undefined ? telling(screen) : Number(found[2]);
   return [screen, step && entry < sizeOf(arrays[step.array]) ? entry : 0];
 }
 
-function goTo(screen, entry = 0, speak = true) {
+function goTo(screen, entry, speak = true) {
   screen = Math.max(0, Math.min(last, screen));
+  if (entry === undefined) entry = telling(screen);
   if (screen !== here) chosen = [];
   kept = entry;
   const moved = screen !== here;
@@ -35,7 +44,7 @@ function goTo(screen, entry = 0, speak = true) {
 }
 
 /** Go to the step that gave an array, with an entry chosen; inputs are on the first screen. */
-function goArray(array, entry = 0) {
+function goArray(array, entry) {
   goTo(stepOfArray.has(array) ? stepOfArray.get(array) + 1 : 0, stepOfArray.has(array) ? entry : 0);
 }
 
@@ -141,7 +150,7 @@ function lead(step) {
 }
 
 function ruleBox(step) {
-  const math = el("div", {});
+  const math = el("div", { class: "shown" });
   math.innerHTML = `<math display="block" style="text-align:left">${step.mathml}</math>`;
   math.firstChild.setAttribute("aria-label", step.formula);
   const given = Object.entries(step.constants).map(([name, value]) => `${name} = ${value}`).join(", ");
@@ -222,6 +231,12 @@ function showSource(panel, step, read, entry) {
       : el("p", {}, "No entry of this step depends on it."));
 }
 
+/** In words, the lines of forward that a gradient comes back through. */
+function throughs(step, read) {
+  const lines = edgesBack(step, read).map(([, to]) => stepOfArray.get(to)).filter((k) => k !== undefined);
+  return [...new Set(lines)].map((k) => `through ${steps[k].layer ? `${whereOf(steps[k])}: ` : ""}${steps[k].formula}`);
+}
+
 /** Switches for the terms of a gradient. */
 function routes(step) {
   const labels = step.terms.map((name, t) => {
@@ -233,7 +248,7 @@ function routes(step) {
       article.querySelector(`[data-term="${name}"]`).focus();
     } });
     box.checked = chosen[t] !== false;
-    const via = giver && giver.route ? `through ${steps[stepOfArray.get(giver.route[1])].formula}` : giver ? giver.formula : "";
+    const via = throughs(step, read).join("; ") || (giver ? giver.formula : "");
     return el("label", {}, box, el("span", {}, el("code", {}, name), " ", el("span", { class: "says" }, via)));
   });
   const words = `${arrays[step.array].name} is a sum of ${step.terms.length} routes: switch one off and see what is missing`;
