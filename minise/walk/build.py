@@ -185,9 +185,9 @@ class Builder:
         order = sorted(leaves, key=lambda leaf: self._rank(sources[leaf]))
         terms = local.summed(code, line, scope, order, value, pick)
         for leaf in order:
-            slope = local.derivative(code, line, scope, leaf, pick)
-            up = self._is_gradient(sources[leaf])
-            yield Read(leaf.name, sources[leaf], leaf.value, slope, up, leaf in terms)
+            slope, exact = local.derivative(code, line, scope, leaf, pick)
+            given, up = sources[leaf], self._is_gradient(sources[leaf])
+            yield Read(leaf.name, given, leaf.value, slope, up, leaf in terms, exact)
 
     def _rank(self, given: Source | None) -> int:
         """Return 0 of gradients, 1 of x and what comes of it, 2 of other inputs."""

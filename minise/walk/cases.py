@@ -1,6 +1,7 @@
 """Small cases to walk through, by name: numbers of two digits, so that a reader can follow."""
 
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from minise.models.net import Net
 from minise.nn import SE, BatchNorm2d, Conv2d, GlobalAvgPool2d, Linear, ReLU, SEBlock
 from minise.nn.residual import BasicBlock, Build
 from minise.ops.checks import Array, parse
+from minise.walk.limit import refuse_large
 from minise.walk.subject import rounded
 
 ALIASES = {
@@ -134,9 +136,10 @@ def case(
     Raises
     ------
     ValueError
-        If the name is unknown, or the shape has another number of axes than x.
+        If the name is unknown, or the shape too large, or with another number of axes than x.
     """
     op = full_name(name)
+    refuse_large("x", shape or (1,), prod(shape or (1,)))
     rng = np.random.default_rng(seed)
     if op in NETS:
         if settings:

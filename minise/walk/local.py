@@ -70,9 +70,12 @@ def scalars_of(line: Line, scope: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def derivative(source: Instrumented, line: Line, scope: Scope, leaf: Leaf, pick: Any) -> Array:
+def derivative(
+    source: Instrumented, line: Line, scope: Scope, leaf: Leaf, pick: Any
+) -> tuple[Array, bool]:
     """Return d(what the line gives) / d(leaf), of shape (entries given, entries read).
 
+    And whether it is exact but for rounding; a difference is so to two thirds of all digits.
     `pick` takes from what the line gives the array that is meant.
     """
 
@@ -90,12 +93,12 @@ def derivative(source: Instrumented, line: Line, scope: Scope, leaf: Leaf, pick:
     try:
         exact = slopes(leaf.value, units)
         if not np.any(leaf.value) or _analytic(at, slopes, leaf.value):
-            return exact
+            return exact, True
     except (TypeError, ValueError):
         pass
     h = STEP * max(1.0, float(np.max(abs(leaf.value))))
     columns = [(at(leaf.value + h * u) - at(leaf.value - h * u)) / (2 * h) for u in units]
-    return np.stack(columns, axis=1)
+    return np.stack(columns, axis=1), False
 
 
 def _analytic(

@@ -9,6 +9,7 @@ import ast
 import inspect
 import io
 import re
+import textwrap
 import tokenize
 from collections.abc import Callable
 from functools import cache
@@ -103,6 +104,21 @@ def comment_formulas(function: Callable[..., Any], file: Path) -> list[Formula]:
 def summary_of(function: Any) -> str:
     """Return the first paragraph of a docstring as one line."""
     return " ".join((inspect.getdoc(function) or "").partition("\n\n")[0].split())
+
+
+def code_of(function: Callable[..., Any]) -> str:
+    """Return a function's code as a paragraph of code, without its docstring."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    except (OSError, TypeError):
+        return ""
+    body = tree.body[0]
+    assert isinstance(body, ast.FunctionDef)
+    skipped = body.body[0] if ast.get_docstring(body) else None
+    lines = textwrap.dedent(inspect.getsource(function)).splitlines()
+    if skipped is not None:
+        del lines[skipped.lineno - 1 : skipped.end_lineno]
+    return textwrap.indent("\n".join(lines), 4 * " ")
 
 
 def title_of(file: Path) -> str:

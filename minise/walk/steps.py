@@ -30,6 +30,9 @@ class Read:
     summed : bool
         Whether the step's value is the sum, over all reads for which this is so, of each entry
         times its derivative.
+    exact : bool
+        Whether the derivative is exact but for rounding, as a complex step gives it; of a line
+        that complex numbers break it is a difference, right to two thirds of all digits.
     """
 
     name: str
@@ -38,6 +41,7 @@ class Read:
     derivative: Array | None
     upstream: bool = False
     summed: bool = False
+    exact: bool = True
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from minise.gradcheck.arrays import promoted
 from minise.ops.checks import Array, check_labels
 from minise.ops.wrap import attach
 from minise.walk.recorder import LineRecorder, Move, argument_names
-from minise.walk.source import summary_of
+from minise.walk.source import code_of, summary_of
 
 LOSS = "softmax_cross_entropy"
 DIGITS = 2  # behind the point, of numbers that are drawn
@@ -27,8 +27,10 @@ class Subject:
 
     Attributes
     ----------
-    name, about : str
-        Of the op, or the class of the net; what a net's docstring says first.
+    name : str
+        Of the op, or the class of the net.
+    about, story : str, list of str
+        Of a net: what its docstring says first; the code of its forward and backward.
     names, inputs : list
         Forward's arrays; of a net its images and its parameters.
     recorder : LineRecorder
@@ -44,8 +46,9 @@ class Subject:
         forward: Callable[..., tuple[Any, Any]],
         backward: Callable[[Array, Any], tuple[Any, ...]],
         about: str = "",
+        story: Sequence[str] = (),
     ) -> None:
-        self.about = about
+        self.about, self.story = about, list(story)
         self.name, self.names, self.inputs = name, list(names), list(inputs)
         self.recorder, self._forward, self._backward = recorder, forward, backward
 
@@ -97,10 +100,9 @@ def net_subject(
         return undo(dout, None)
 
     inputs = [x, *float_params]
-    names = ["x", *params]
-    return Subject(
-        type(net).__name__, names, inputs, recorder, forward, backward, summary_of(type(net))
-    )
+    kind = type(net)
+    words = summary_of(kind) or kind.__name__, [code_of(kind.forward), code_of(kind.backward)]
+    return Subject(kind.__name__, ["x", *params], inputs, recorder, forward, backward, *words)
 
 
 def rounded(value: Any) -> Any:

@@ -43,8 +43,8 @@ def numbers(value: Any) -> str:
     Examples
     --------
     >>> print(numbers(np.arange(8.0).reshape(1, 2, 2, 2)))
-    [[ 0.  1.]   [[ 4.  5.]
-     [ 2.  3.]]   [ 6.  7.]]
+    [[ 0.  1.]    [[ 4.  5.]
+     [ 2.  3.]]    [ 6.  7.]]
     """
     array = np.asarray(value)
     if array.ndim == 4 and array.shape[2:] == (1, 1):

@@ -152,7 +152,7 @@ function lead(step) {
 function ruleBox(step) {
   const math = el("div", { class: "shown" });
   math.innerHTML = `<math display="block" style="text-align:left">${step.mathml}</math>`;
-  math.firstChild.setAttribute("aria-label", step.formula);
+  math.firstChild.setAttribute("alttext", step.formula);
   const given = Object.entries(step.constants).map(([name, value]) => `${name} = ${value}`).join(", ");
   return el("div", { class: "rule" }, math, el("div", { class: "source" },
     ...step.code.map((line, k) => el("div", { class: k ? "inner" : null }, el("pre", {}, el("code", {}, line.text)), el("span", { class: "at" }, `${line.file}:${line.line}`))),
@@ -208,10 +208,13 @@ function stepScreen(k) {
 function showEntry(panel, step, entry, values, whole) {
   const array = arrays[step.array], off = new Set(step.terms.filter((_, t) => chosen[t] === false));
   const into = goesInto(step.array, entry);
+  const gradient = steps.find((one) => one.twin === step.array && !one.route && sizeOf(arrays[one.array]) === sizeOf(array));
   panel.replaceChildren(
     el("h3", {}, entryName(array, entry), el("span", { class: "value" }, ` = ${exact(values[entry])}`)),
     madeOfBlock(step, entry, goArray, false, off, values[entry]),
     ...(step.check ? [el("h4", {}, `Forward's own slope in ${step.check.of}`), checkTable(step.check, entry, values[entry], whole)] : []),
+    ...(gradient ? [el("h4", {}, "The gradient of the loss with respect to it"),
+      el("p", { class: "goes" }, chip(gradient.array, entry, undefined, goArray, true), el("span", {}, `= ${exact(arrays[gradient.array].values[entry])}`))] : []),
     ...(into.length ? [el("h4", {}, "What depends on it"), goesList(step.array, entry, goArray)] : []));
 }
 
