@@ -32,7 +32,7 @@ function entryName(array, entry, name = array.name) {
   return index.length ? `${name}[${index.join(", ")}]` : name;
 }
 
-const minus = (text) => text.replace("-", "\u2212");
+const minus = (text) => text.replaceAll("-", "\u2212");
 
 /** A number in full: the shortest digits that give the same number again. */
 const exact = (value) => minus(String(value));

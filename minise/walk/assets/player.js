@@ -102,6 +102,7 @@ function startScreen() {
       el("p", {}, "Each step is one line of the code that trains, run on the small case below. First the forward pass, then the backward pass, which undoes it line by line. ",
         el("code", {}, "dv"), " is the gradient of the loss with respect to ", el("code", {}, "v"), ", so it has the shape of ", el("code", {}, "v"), "; n counts images, c channels, i rows and j columns, all from 0. The loss here is the sum of all products of ",
         el("code", {}, "dout"), " and ", el("code", {}, arrays[data.out].name), `, which is ${medium(data.loss)}.`),
+      el("p", {}, "The dots above are what forward computes, from left to right; gradients come back along the same lines. Where several lines leave one dot, it reaches the loss by several routes, and its gradient is the sum of what comes back by each."),
       el("p", {}, "Point at a number, or tap it: what it depends on lights up, and its sum is written out. Every number of every gradient, ", String(count), " in all, was checked against the forward pass alone: how fast does the loss change when just that entry is moved?")),
     el("p", { class: "label", style: "margin-top:1.6rem" }, "What goes in"),
     el("p", { class: "scale" }, "below 0", el("i"), "above 0, strongest at the largest of each array"),
