@@ -71,6 +71,8 @@ def _axes(trace: Trace, name: str, value: Array) -> tuple[str, ...]:
         letters = tuple(LETTERS.get(axis, axis.lower()) for axis, _ in argument.axes)
         if argument.name == bare and len(letters) == value.ndim and "..." not in letters:
             return letters
+        if len(letters) == value.ndim == 1:
+            axes = list(letters)
         if argument.name in trace.inputs:
             shape = trace.inputs[argument.name].shape
             lengths = {**dict(zip(letters, shape, strict=False)), **lengths}

@@ -93,8 +93,8 @@ def called(name: str, terms: list[Term]) -> Term:
     tag = "mi" if " " not in shown else "mtext"
     row = "<mo>,</mo>".join(term.mathml for term in terms)
     text = f"{shown}({', '.join(term.text for term in terms)})"
-    opened = f"<{tag}>{escape(shown)}</{tag}><mo>&#x2061;</mo><mo>(</mo>"
-    return Term(text, f"<mrow>{opened}{row}<mo>)</mo></mrow>")
+    opened = f"<{tag}>{escape(shown)}</{tag}><mo>&#x2061;</mo>"
+    return Term(text, f"<mrow>{opened}{_bracketed(row)}</mrow>")
 
 
 def over(sign: str, letters: list[str], inner: Term) -> Term:
@@ -118,4 +118,10 @@ def held(term: Term, level: int) -> Term:
     """Return a term in brackets, if it holds together less tightly than it has to."""
     if term.level >= level:
         return term
-    return Term(f"({term.text})", f"<mrow><mo>(</mo>{term.mathml}<mo>)</mo></mrow>")
+    return Term(f"({term.text})", _bracketed(term.mathml))
+
+
+def _bracketed(mathml: str) -> str:
+    """Return round brackets, as tall as what they hold only where that is more than a line."""
+    grows = str("<mfrac" in mathml or "<munder" in mathml).lower()
+    return f"<mrow><mo stretchy='{grows}'>(</mo>{mathml}<mo stretchy='{grows}'>)</mo></mrow>"

@@ -114,7 +114,7 @@ class Whole:
         step = replace(step, gradient_of=names[0] if names else "", parts=self._parts(step))
         found = self._place(step)
         if found is None:
-            return step
+            return step if step.upstream else replace(step, rule="", reason="")
         place, twin, route = found
         return replace(step, check=self.slopes.check(step.value, place), twin=twin, route=route)
 

@@ -149,11 +149,11 @@ def test_arrows_in_a_table_go_from_number_to_number(opened):
 
 
 def test_pointing_lights_up_what_an_entry_depends_on(opened):
-    """dz[0, 1, 0, 0] is made of du[0, :] and w1[:, 1]."""
+    """dz[1, 1, 0, 0] is made of du[1, :] and w1[:, 1]."""
     tab = opened(SE, "#step-14")
     lit = "cells => cells.map(c => Number(c.dataset.entry))"
-    tab.hover(".gives td.cell[data-entry='1']")
-    assert tab.eval_on_selector_all(".reads figure:nth-of-type(1) td.on", lit) == [0, 1]
+    tab.hover(".gives td.cell[data-entry='4']")
+    assert tab.eval_on_selector_all(".reads figure:nth-of-type(1) td.on", lit) == [2, 3]
     assert tab.eval_on_selector_all(".reads figure:nth-of-type(2) td.on", lit) == [1, 4]
     tab.hover(".reads figure:nth-of-type(1) td.cell[data-entry='3']")  # du[1, 1]
     assert tab.eval_on_selector_all(".gives td.on", lit) == [3, 4, 5]

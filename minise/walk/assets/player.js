@@ -145,7 +145,7 @@ function lead(step) {
   }
   if (step.rule) parts.push("Undoes ", el("code", {}, step.rule), step.reason ? `: ${step.reason}. ` : ". ");
   else if (step.reason) parts.push(step.reason);
-  else if (!step.reads.some((read) => read.up)) parts.push("Made again from what forward kept. ");
+  else if (!step.reads.some((read) => read.up)) parts.push("Made from what forward kept. ");
   if (step.gradientOf) parts.push("This is what is returned for ", el("code", {}, step.gradientOf), ".");
   return parts.length ? el("p", { class: "lead" }, ...parts) : null;
 }
