@@ -175,7 +175,8 @@ class Trace:
     gradients : dict of str to int or str
         By input: the step (or input) that gave its gradient.
     title, story, notes
-        What the source says: first line and paragraphs of the op's file, Notes of its backward.
+        What the source says: first line and paragraphs of the op's file (of a net its code), and
+        by op the Notes of each backward.
     """
 
     name: str
@@ -187,7 +188,7 @@ class Trace:
     gradients: dict[str, int | str]
     title: str = ""
     story: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    notes: dict[str, list[str]] = field(default_factory=dict)
 
     def passes(self, direction: str) -> list[Step]:
         """Return the steps of one pass."""

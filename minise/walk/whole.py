@@ -68,7 +68,7 @@ class Whole:
         kept = self._kept({result, *self.of_input.values()})
         number = {old: new for new, old in enumerate(kept)}
         renumbered = [_renumbered(steps[old], number) for old in kept]
-        title, story, notes = self._words()
+        title, story = self._words()
         return Trace(
             self.subject.name,
             self.builder.inputs,
@@ -79,18 +79,22 @@ class Whole:
             {name: number.get(one, one) for name, one in self.of_input.items()},  # type: ignore[arg-type]
             title,
             story,
-            notes,
+            self._notes(),
         )
 
-    def _words(self) -> tuple[str, list[str], list[str]]:
-        """Return title, story and notes, as the source has them."""
+    def _words(self) -> tuple[str, list[str]]:
+        """Return title and story, as the source has them."""
         if self.subject.about:
-            return self.subject.about, self.subject.story, []
+            return self.subject.about, self.subject.story
         code = next(call for call in self.forwards if call.parent is None).source
-        back = next(call for call in self.twins if call.parent is None).source
         several = len(code.function.__globals__.get("SHAPES", ())) > 1
         title = source.summary_of(code.function) if several else source.title_of(code.file)
-        return title, source.story_of(code.file), source.notes_of(back.function)
+        return title, source.story_of(code.file)
+
+    def _notes(self) -> dict[str, list[str]]:
+        """Return by op what the Notes of each backward say, where it has any."""
+        found = {call.op: source.notes_of(call.source.function) for call in self.twins}
+        return {op: notes for op, notes in found.items() if notes}
 
     def _kept(self, results: set[Any]) -> list[int]:
         """Return the steps that a result depends on, or that a cache keeps, in order."""

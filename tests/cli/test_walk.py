@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from minise.walk.book import Page
 from minise.walk.cases import case
 from tests.cli.commands import call
 from tests.walk.students import RIGHT
@@ -61,6 +62,18 @@ def test_a_file_of_ones_own_ops(capsys):
 def test_a_page_of_a_wrong_op_is_written_too(capsys):
     assert call("walk se --ops wrong.py --html page.html", capsys)[0] == 1
     assert Path("page.html").stat().st_size > 50_000
+
+
+def test_all_pages_with_an_index(capsys, monkeypatch):
+    few = {"Activations": [Page("relu"), Page("tanh")]}
+    monkeypatch.setattr("minise.walk.book.BOOK", few)
+    status, out, _ = call("walk --all pages", capsys)
+    assert (status, out) == (0, "2 pages and pages/index.html\n")
+    assert {path.name for path in Path("pages").iterdir()} == {
+        "index.html",
+        "relu.html",
+        "tanh.html",
+    }
 
 
 @pytest.mark.parametrize(

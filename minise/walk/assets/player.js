@@ -263,8 +263,9 @@ function routes(step) {
 function notesFor(step) {
   const name = step.route ? `d${arrays[step.route[0]].name}` : nameOf(step);
   const about = new RegExp(`^\\s+${name}\\s+=`, "m");
-  if (step.direction !== "backward" || !data.notes.some((text) => about.test(text))) return null;
-  return el("div", { class: "notes" }, el("p", { class: "label", style: "margin-top:1.6rem" }, "In the words of the source"), ...prose(data.notes));
+  const notes = data.notes[step.op] || [];
+  if (step.direction !== "backward" || !notes.some((text) => about.test(text))) return null;
+  return el("div", { class: "notes" }, el("p", { class: "label", style: "margin-top:1.6rem" }, "In the words of the source"), ...prose(notes));
 }
 
 function contents() {
