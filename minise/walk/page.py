@@ -13,7 +13,7 @@ from typing import Any
 from minise.walk.data import data_of
 from minise.walk.steps import Trace
 
-SCRIPTS = ("model.js", "heatmap.js", "graph.js", "detail.js", "player.js")
+SCRIPTS = ("model.js", "heatmap.js", "graph.js", "detail.js", "screens.js", "player.js")
 MOST = 1_000_000  # bytes
 
 
