@@ -76,8 +76,7 @@ extern "C" __global__ void __launch_bounds__(256) col2im(
 // The first of tied maxima wins, and NaN counts as largest; the padding is never looked at.
 extern "C" __global__ void __launch_bounds__(256) max_pool(
     const real* __restrict__ x, real* __restrict__ out, long long* __restrict__ argmax,
-    long long total, int H, int W, int KH,
-    int KW, int SH, int SW, int PH, int PW, int OH, int OW) {
+    long long total, int H, int W, int KH, int KW, int SH, int SW, int PH, int PW, int OH, int OW) {
   const long long own = own_number();
   if (own >= total) return;
   const long long plane = own / (OH * OW);
@@ -100,8 +99,7 @@ extern "C" __global__ void __launch_bounds__(256) max_pool(
 
 extern "C" __global__ void __launch_bounds__(256) max_pool_backward(
     const real* __restrict__ dout, const long long* __restrict__ argmax, real* __restrict__ dx,
-    long long total, int H, int W, int KH,
-    int KW, int SH, int SW, int PH, int PW, int OH, int OW) {
+    long long total, int H, int W, int KH, int KW, int SH, int SW, int PH, int PW, int OH, int OW) {
   const long long own = own_number();
   if (own >= total) return;
   const long long plane = own / (H * W);
@@ -151,6 +149,7 @@ extern "C" __global__ void __launch_bounds__(256) avg_pool_backward(
   real sum = 0;
   for (int p = first_window(row, KH, SH, PH); p <= last_window(row, SH, PH, OH); p++) {
     const int pixels = counted(p, H, KH, SH, PH, pad);
+#pragma unroll 1
     for (int q = first_window(column, KW, SW, PW); q <= last_window(column, SW, PW, OW); q++) {
       sum += dout[(plane * OH + p) * OW + q] / (pixels * counted(q, W, KW, SW, PW, pad));
     }

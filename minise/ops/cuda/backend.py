@@ -1,0 +1,106 @@
+"""The back end as a value: every op, bound to the launcher that runs its kernels."""
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from minise.ops import reference
+from minise.ops.cuda import arrays, combine, conv, fused, loss, norm, pool, squeeze_excite
+from minise.ops.cuda.launcher import Launcher
+
+MODULES = (arrays, combine, conv, fused, loss, norm, pool, squeeze_excite)
+FOR_INFERENCE = ("fold_", "prepare_", "run_")  # nets do without
+
+
+def _functions(module: ModuleType) -> dict[str, Callable[..., Any]]:
+    """Return a module's own functions that carry a name of the reference."""
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if name in reference.__all__ and value.__module__ == module.__name__
+    }
+
+
+OWN = {name: f for module in MODULES for name, f in _functions(module).items()}
+NAMES = [name for name in reference.__all__ if not name.startswith(FOR_INFERENCE)]
+
+
+class Backend:
+    """The ops as functions, as a module has them.
+
+    An op that has no kernel of its own is the reference's: NumPy's functions, called on CuPy's
+    arrays, are CuPy's (NEP 13 and 18), so that whole-array lines run on the GPU as they stand.
+
+    Parameters
+    ----------
+    launcher : Launcher
+        Which arrays the ops take, and where kernels run.
+    """
+
+    def __init__(self, launcher: Launcher) -> None:
+        self.launcher = launcher
+        self.__all__ = NAMES
+
+    def __getattr__(self, name: str) -> Any:
+        """Return one of the ops, bound when it is first asked for."""
+        if name.startswith("_") or name == "launcher":  # not there yet while it is being copied
+            raise AttributeError(name)
+        if name not in NAMES:
+            raise AttributeError(f"the cuda back end has no {name}")
+        function = self._bound(name)
+        setattr(self, name, function)
+        return function
+
+    def _bound(self, name: str) -> Callable[..., Any]:
+        plain: Callable[..., Any] = getattr(reference, name)
+        own = OWN.get(name)
+        function = plain if own is None else functools.partial(own, self.launcher)
+        op, _, half = name.rpartition("_")
+        if half not in ("forward", "backward"):
+            return functools.wraps(plain)(function) if own else plain
+
+        @functools.wraps(plain if own is None else own)
+        def run(*arguments: Any, **settings: Any) -> Any:
+            names = _names(plain, len(arguments))
+            self._check(op, [*zip(names, arguments, strict=False), *settings.items()])
+            return function(*arguments, **settings)
+
+        run.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+        return run
+
+    def _check(self, op: str, arguments: Iterable[tuple[str, Any]]) -> None:
+        """Refuse arrays of another library, or on another device than the current one."""
+        for name, array in _arrays(arguments):
+            if not isinstance(array, self.launcher.xp.ndarray):
+                library = type(array).__module__.partition(".")[0]
+                raise TypeError(
+                    f"{op}: {name} is an array of {library}, expected one of "
+                    f"{self.launcher.xp.__name__}: pass ops.asarray({name})"
+                )
+            if not self.launcher.here(array):
+                raise ValueError(
+                    f"{op}: {name} lies on GPU {array.device.id}, expected the current one: call "
+                    f"it within cupy.cuda.Device({array.device.id})"
+                )
+
+
+@functools.cache
+def _names(function: Callable[..., Any], count: int) -> list[str]:
+    """Return what a function calls its positional arguments, of which so many came."""
+    parameters = inspect.signature(function).parameters.values()
+    if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
+        return [f"xs[{i}]" for i in range(count)]
+    return [parameter.name for parameter in parameters]
+
+
+def _arrays(arguments: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """Yield every array among arguments, with its name; those of a cache as cache.x."""
+    for name, value in arguments:
+        if isinstance(value, tuple) and hasattr(value, "_fields"):
+            yield from _arrays((f"{name}.{field}", one) for field, one in value._asdict().items())
+        elif hasattr(value, "dtype") and not isinstance(value, np.generic):
+            yield name, value
