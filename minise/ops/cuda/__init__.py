@@ -19,17 +19,10 @@ nothing waits for them but `asnumpy` and whoever looks at a number.
 from typing import Any
 
 from minise.ops.cuda.backend import NAMES, Backend
-from minise.ops.cuda.cupy_launcher import Cupy, CudaMissing, describe, missing
+from minise.ops.cuda.cupy_launcher import Cupy, CudaMissing, describe, missing, require
 
 __all__ = NAMES
 _ops = Backend(Cupy())
-
-
-def require() -> None:
-    """Raise CudaMissing, an ImportError, which says what is missing for kernels to run here."""
-    problem = missing()
-    if problem is not None:
-        raise CudaMissing(f"the cuda back end cannot run: {problem}")
 
 
 def __getattr__(name: str) -> Any:

@@ -41,6 +41,13 @@ def missing() -> str | None:
     return None
 
 
+def require() -> None:
+    """Raise CudaMissing, an ImportError, if anything is missing for kernels to run here."""
+    problem = missing()
+    if problem is not None:
+        raise CudaMissing(f"the cuda back end cannot run: {problem}")
+
+
 def _no_driver(error: str, runtime: int) -> str:
     cuda = f"{runtime // 1000}.{runtime % 1000 // 10}"
     if "NoDevice" in error:
@@ -81,9 +88,7 @@ class Cupy(Launcher):
     @cached_property
     def xp(self) -> Any:
         """CuPy's module. Raises CudaMissing where kernels cannot run."""
-        problem = missing()
-        if problem is not None:
-            raise CudaMissing(f"the cuda back end cannot run: {problem}")
+        require()
         import cupy
 
         return cupy
