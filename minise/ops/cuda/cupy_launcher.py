@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from minise.ops.cuda.launcher import Launcher, Source
+from minise.ops.cuda.launcher import STATIC_LIMIT, Launcher, Source
 
 INSTALL = "pip install 'minise[cuda]'"
-STATIC_LIMIT = 48 << 10  # bytes of shared memory that need not be asked for
 
 
 class CudaMissing(ImportError):

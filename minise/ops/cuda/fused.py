@@ -10,7 +10,7 @@ from minise.ops.checks import (
     check_choice,
     check_gradient,
 )
-from minise.ops.cuda.gating import excite, excite_backward
+from minise.ops.cuda.gating import check_fits, excite, excite_backward
 from minise.ops.cuda.launcher import Launcher, blocks_of
 from minise.ops.cuda.norm import (
     FILE,
@@ -129,6 +129,7 @@ def se_block_tail_forward(
     check_arrays(op, SHAPES[op], *arrays)
     check_batch_norm(op, x, training, momentum, eps)
     check_choice(op, "gate", gate, GATES)
+    check_fits(gpu, op, x, len(w1))
     settings = training, float(momentum), float(eps)
     rows = row_moments(gpu, x)
     mean, rstd, *running = moments(gpu, rows, x, running_mean, running_var, *settings)

@@ -1,6 +1,8 @@
 """The two dense layers of an SE block, for (N, C) numbers: squeeze_excite.cu's small kernels."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from minise.ops.checks import Array
 from minise.ops.cuda.launcher import WARP, Launcher
@@ -8,6 +10,22 @@ from minise.ops.reference.gates import GATES
 
 FILE = "squeeze_excite.cu"
 ROWS = 4  # of a weight gradient, that a block owns
+
+
+def check_fits(gpu: Launcher, op: str, x: Array, R: int) -> None:
+    """Check that the vectors of one image's gates fit into a block's shared memory."""
+    C, most = x.shape[1], gpu.shared_limit()
+    needed = _shared(C, R, x.dtype)
+    if needed > most:
+        raise ValueError(
+            f"{op}: the gates of C = {C} and R = {R} take {needed} bytes of shared memory, expected "
+            f"at most {most}, which this GPU has: use fewer channels, or ops.reference"
+        )
+
+
+def _shared(C: int, R: int, dtype: Any) -> int:
+    """Return how many bytes z, s and h take."""
+    return (2 * C + R) * np.dtype(dtype).itemsize
 
 
 class Gradients(NamedTuple):
@@ -27,7 +45,7 @@ def excite(
     (N, C), R = z.shape, len(w1)
     h, s = gpu.xp.empty((N, R), z.dtype), gpu.xp.empty((N, C), z.dtype)
     weights = [None if a is None else gpu.contiguous(a) for a in (w1, b1, w2, b2)]
-    shared = (2 * C + R) * z.dtype.itemsize
+    shared = _shared(C, R, z.dtype)
     code = GATES.index(gate)
     gpu.launch(
         FILE, "excite", N, z, *weights, h, s, code, C, R, dtype=z.dtype, shared=shared

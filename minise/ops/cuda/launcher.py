@@ -21,6 +21,7 @@ THREADS = 256  # a block of most kernels: eight warps
 WARP = 32
 ALIGNMENT = 16  # bytes: what a lane reads at once
 MOST_BLOCKS = 2**31 - 1
+STATIC_LIMIT = 48 << 10  # bytes of shared memory that need not be asked for
 KERNEL = re.compile(r'extern "C" __global__ void(?: __launch_bounds__\(\d+\))? (\w+)\(([^)]*)\)')
 
 
@@ -76,7 +77,7 @@ class Launcher(ABC):
 
     @abstractmethod
     def shared_limit(self) -> int:
-        """Return how many bytes of shared memory a block may have."""
+        """Return how many bytes of shared memory a block may ask for: 48 KB at least."""
 
     @abstractmethod
     def address(self, array: Any) -> int:

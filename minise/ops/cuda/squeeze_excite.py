@@ -10,7 +10,7 @@ Which of them runs follows from the shape alone:
 
 from minise.ops import reference
 from minise.ops.checks import Array, check_arrays, check_choice, check_gradient
-from minise.ops.cuda.gating import excite, excite_backward, weight_gradient
+from minise.ops.cuda.gating import check_fits, excite, excite_backward, weight_gradient
 from minise.ops.cuda.launcher import Launcher, warps
 from minise.ops.reference.gates import GATES
 from minise.ops.reference.squeeze_excite import SHAPES, SqueezeExciteCache
@@ -53,6 +53,7 @@ def squeeze_excite_forward(
     check_choice("squeeze_excite", "gate", gate, GATES)
     if squeeze != "avg":
         return reference.squeeze_excite_forward(x, w1, b1, w2, b2, squeeze=squeeze, gate=gate)
+    check_fits(gpu, "squeeze_excite", x, len(w1))
     run = _tile_forward if way(gpu, x, len(w1)) == "tile" else _simple_forward
     out, *few = run(gpu, gpu.contiguous(x), w1, b1, w2, b2, gate)
     z, h, s = (one[:, :, None, None] for one in few)

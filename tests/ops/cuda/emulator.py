@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from platformdirs import user_cache_path
 
-from minise.ops.cuda.launcher import Launcher, parameters
+from minise.ops.cuda.launcher import STATIC_LIMIT, Launcher, parameters
 
 HEADER = Path(__file__).with_name("emulator.h")
 FLAGS = "-std=c++20 -O1 -g0 -fPIC -shared -w -fno-strict-aliasing -U_FORTIFY_SOURCE".split()
@@ -25,7 +25,6 @@ DYNAMIC = re.compile(r"extern __shared__ (?:__align__\(\d+\) )?(\w+) (\w+)\[\];"
 STATIC = re.compile(r"__shared__ (\w+) (\w+)((?:\[\w+\])+);")
 ZONE = 4096  # numbers of four bytes
 HOPPER = 227 << 10  # bytes of shared memory that a block of compute capability 9.0 may have
-STATIC_LIMIT = 48 << 10
 
 
 class EmulatorError(AssertionError):
@@ -33,7 +32,7 @@ class EmulatorError(AssertionError):
 
 
 class Emulator(Launcher):
-    """Runs kernels on NumPy arrays."""
+    """Runs kernels on NumPy arrays, or on those of device.py."""
 
     def __init__(self, xp=np, *, seed=0, resident=1, shared=HOPPER, edit=lambda text: text):
         """Take an order of threads, how many blocks run at a time, and edits that plant bugs."""
