@@ -26,7 +26,8 @@
 //
 // The variance is never mean(x ** 2) - mean ** 2, in which a large mean leaves no digit. A row is
 // taken in pieces that fit into the registers of a warp: 512 floats, 16 a lane. Each piece has a
-// mean and the sum of its centred squares, and two pieces (or rows) of a and b pixels join by
+// mean and the sum of its centred squares. What is left when the centred pixels are added up tells
+// by how much the mean was rounded, and corrects both. Two pieces (or rows) of a and b pixels join:
 //
 //     mean = mean_a + apart * b / (a + b)                      apart = mean_b - mean_a
 //     m2   = m2_a + m2_b + apart ** 2 * a * b / (a + b)
@@ -37,7 +38,7 @@
 // of N * C a warp owns a channel: lane l takes the images l, l + 32, …, and the lanes add up.
 //
 // Source: Chan, Golub, LeVeque, "Algorithms for computing the sample variance", The American
-// Statistician 37 (1983), for the joining.
+// Statistician 37 (1983), for the joining and for the correction.
 
 constexpr int HELD = 4;  // chunks of a piece that a lane holds
 
@@ -48,7 +49,7 @@ template <int P> __device__ void moments_of_row(const real* x, double* mean, dou
     const double count = min(hw - start, PIECE), seen = start;
     const int own = start + own_lane() * P;
     Chunk<P> held[HELD];
-    real sum = 0, squares = 0;
+    real sum = 0, squares = 0, left = 0;
 #pragma unroll
     for (int h = 0; h < HELD; h++) {
       if (own + h * WARP * P >= hw) continue;
@@ -56,8 +57,7 @@ template <int P> __device__ void moments_of_row(const real* x, double* mean, dou
 #pragma unroll
       for (int k = 0; k < P; k++) sum += held[h].at[k];
     }
-    const double middle = sum_of_lanes((double)sum) / count;
-    const real centre = (real)middle;
+    const real centre = sum_of_lanes(sum) / (real)count;  // the mean, but for rounding
 #pragma unroll
     for (int h = 0; h < HELD; h++) {
       if (own + h * WARP * P >= hw) continue;
@@ -65,11 +65,12 @@ template <int P> __device__ void moments_of_row(const real* x, double* mean, dou
       for (int k = 0; k < P; k++) {
         const real centred = held[h].at[k] - centre;
         squares += centred * centred;
+        left += centred;
       }
     }
-    // squares are around the rounded mean: take off what that adds
-    const double off = middle - centre;
-    const double piece = sum_of_lanes((double)squares) - count * off * off;
+    const double rest = sum_of_lanes((double)left);  // 0 if centre were the mean
+    const double middle = centre + rest / count;
+    const double piece = sum_of_lanes((double)squares) - rest * rest / count;
     const double apart = middle - mean_so_far;
     m2_so_far += piece + apart * apart * (seen * count / (seen + count));
     mean_so_far += apart * (count / (seen + count));
