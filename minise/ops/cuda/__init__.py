@@ -19,7 +19,11 @@ nothing waits for them but `asnumpy` and whoever looks at a number.
 from typing import Any
 
 from minise.ops.cuda.backend import NAMES, Backend
-from minise.ops.cuda.cupy_launcher import Cupy, CudaMissing, describe, missing, require
+from minise.ops.cuda.cupy_launcher import CudaMissing as CudaMissing
+from minise.ops.cuda.cupy_launcher import Cupy
+from minise.ops.cuda.cupy_launcher import describe as describe
+from minise.ops.cuda.cupy_launcher import missing as missing
+from minise.ops.cuda.cupy_launcher import require as require
 
 __all__ = NAMES
 _ops = Backend(Cupy())

@@ -100,7 +100,9 @@ def _names(function: Callable[..., Any], count: int) -> list[str]:
 def _arrays(arguments: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
     """Yield every array among arguments, with its name; those of a cache as cache.x."""
     for name, value in arguments:
-        if isinstance(value, tuple) and hasattr(value, "_fields"):
-            yield from _arrays((f"{name}.{field}", one) for field, one in value._asdict().items())
+        if isinstance(value, tuple):
+            fields = getattr(value, "_fields", range(len(value)))
+            pairs = zip(fields, value, strict=True)
+            yield from _arrays((f"{name}.{field}", one) for field, one in pairs)
         elif hasattr(value, "dtype") and not isinstance(value, np.generic):
             yield name, value

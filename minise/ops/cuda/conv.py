@@ -51,20 +51,18 @@ def conv2d_forward(
     check_divisor("conv2d", "groups", groups, "K", len(weight))
     spans = [d * (k - 1) + 1 for d, k in zip(dilation, weight.shape[2:], strict=True)]
     check_window("conv2d", x.shape[2:], padding, (spans[0], spans[1]))
-    cache = Conv2dCache(x, weight, bias, *as_pairs(stride, padding, dilation), int(groups))
-    matrices, where = _matrices(gpu, cache), _windows(cache)
+    cache = Conv2dCache(x, weight, bias, stride, padding, dilation, groups)
+    matrices, where, groups = _matrices(gpu, cache), _windows(cache), int(groups)
     out = gpu.xp.empty((len(x), len(weight), *where.outputs), x.dtype)
     for part in _parts(cache, where):
         columns = _columns(gpu, x[part], where, groups)
         gpu.xp.matmul(matrices, columns, out=_rows(out[part], groups))
     if bias is not None:
         out += bias[:, None, None]
-    return out, Conv2dCache(x, weight, bias, stride, padding, dilation, groups)
+    return out, cache
 
 
-def conv2d_backward(
-    gpu: Launcher, dout: Array, cache: Conv2dCache
-) -> tuple[Array | None, ...]:
+def conv2d_backward(gpu: Launcher, dout: Array, cache: Conv2dCache) -> tuple[Array | None, ...]:
     """See minise.ops.reference.conv2d_backward."""
     x, weight, groups = cache.x, cache.weight, int(cache.groups)
     where = _windows(cache)
@@ -82,8 +80,8 @@ def conv2d_backward(
 
 
 def _windows(cache: Conv2dCache) -> Windows:
-    pairs = as_pairs(cache.stride, cache.padding, cache.dilation)
-    return windows_of(cache.x.shape[2:], cache.weight.shape[2:], *pairs)
+    stride, padding, dilation = as_pairs(cache.stride, cache.padding, cache.dilation)
+    return windows_of(cache.x.shape[2:], cache.weight.shape[2:], stride, padding, dilation)
 
 
 def _matrices(gpu: Launcher, cache: Conv2dCache) -> Array:

@@ -14,6 +14,7 @@ from minise.ops.cuda.gating import check_fits, excite, excite_backward
 from minise.ops.cuda.launcher import Launcher, blocks_of
 from minise.ops.cuda.norm import (
     FILE,
+    Moments,
     channel_gradients,
     gradient_sums,
     input_gradient,
@@ -47,11 +48,11 @@ def batch_norm2d_relu_forward(
     op = "batch_norm2d_relu"
     check_arrays(op, SHAPES[op], x, gamma, beta, running_mean, running_var)
     check_batch_norm(op, x, training, momentum, eps)
-    settings = training, float(momentum), float(eps)
     rows = row_moments(gpu, x) if training else None
-    found = moments(gpu, rows, x, running_mean, running_var, *settings)
-    out = normalised(gpu, x, found[0], found[1], gamma, beta, clip=True)
-    few = *found[:2], out, *found[2:]
+    found = moments(gpu, rows, x, running_mean, running_var, momentum, eps)
+    out = normalised(gpu, x, found, gamma, beta, clip=True)
+    few = found.mean, found.rstd, out, found.running_mean, found.running_var
+    settings = training, float(momentum), float(eps)
     return out, BatchNorm2dReluCache(x, gamma, beta, *few, *settings)
 
 
@@ -84,11 +85,11 @@ def batch_norm2d_add_relu_forward(
     op = "batch_norm2d_add_relu"
     check_arrays(op, SHAPES[op], x, gamma, beta, shortcut, running_mean, running_var)
     check_batch_norm(op, x, training, momentum, eps)
-    settings = training, float(momentum), float(eps)
     rows = row_moments(gpu, x) if training else None
-    found = moments(gpu, rows, x, running_mean, running_var, *settings)
-    out = normalised(gpu, x, found[0], found[1], gamma, beta, None, shortcut, clip=True)
-    few = *found[:2], out, *found[2:]
+    found = moments(gpu, rows, x, running_mean, running_var, momentum, eps)
+    out = normalised(gpu, x, found, gamma, beta, None, shortcut, clip=True)
+    few = found.mean, found.rstd, out, found.running_mean, found.running_var
+    settings = training, float(momentum), float(eps)
     return out, BatchNorm2dAddReluCache(x, gamma, beta, *few, *settings)
 
 
@@ -130,15 +131,34 @@ def se_block_tail_forward(
     check_batch_norm(op, x, training, momentum, eps)
     check_choice(op, "gate", gate, GATES)
     check_fits(gpu, op, x, len(w1))
-    settings = training, float(momentum), float(eps)
     rows = row_moments(gpu, x)
-    mean, rstd, *running = moments(gpu, rows, x, running_mean, running_var, *settings)
-    zhat, z = _squeezed(gpu, rows[0], mean, rstd, gamma, beta)
+    normalising = rows if training else None
+    found = moments(gpu, normalising, x, running_mean, running_var, momentum, eps)
+    zhat, z = _squeezed(gpu, rows[0], found, gamma, beta)
     h, s = excite(gpu, z, w1, b1, w2, b2, gate)
-    out = normalised(gpu, x, mean, rstd, gamma, beta, s, shortcut, clip=True)
-    few = (one[:, :, None, None] for one in (zhat, z, h, s))
-    found = mean, rstd, *few, out, *running
-    return out, SeBlockTailCache(x, gamma, beta, w1, b1, w2, b2, *found, *settings, gate)
+    out = normalised(gpu, x, found, gamma, beta, s, shortcut, clip=True)
+    return out, SeBlockTailCache(
+        x,
+        gamma,
+        beta,
+        w1,
+        b1,
+        w2,
+        b2,
+        found.mean,
+        found.rstd,
+        zhat[:, :, None, None],
+        z[:, :, None, None],
+        h[:, :, None, None],
+        s[:, :, None, None],
+        out,
+        found.running_mean,
+        found.running_var,
+        training,
+        float(momentum),
+        float(eps),
+        gate,
+    )
 
 
 def se_block_tail_backward(
@@ -160,14 +180,14 @@ def se_block_tail_backward(
 
 
 def _squeezed(
-    gpu: Launcher, row_mean: Array, mean: Array, rstd: Array, gamma: Array, beta: Array
+    gpu: Launcher, row_mean: Array, found: Moments, gamma: Array, beta: Array
 ) -> tuple[Array, Array]:
     """Return zhat and z (N, C), which need no image."""
     N, C = row_mean.shape
-    zhat, z = (gpu.xp.empty((N, C), mean.dtype) for _ in range(2))
-    few = [gpu.contiguous(one) for one in (mean, rstd, gamma, beta)]
+    zhat, z = (gpu.xp.empty((N, C), gamma.dtype) for _ in range(2))
+    few = [gpu.contiguous(one) for one in (found.mean, found.rstd, gamma, beta)]
     given = row_mean, *few, zhat, z, N * C, C
-    gpu.launch(FILE, "squeeze_normalised", blocks_of(N * C), *given, dtype=mean.dtype)
+    gpu.launch(FILE, "squeeze_normalised", blocks_of(N * C), *given, dtype=gamma.dtype)
     return zhat, z
 
 

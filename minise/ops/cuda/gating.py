@@ -18,8 +18,8 @@ def check_fits(gpu: Launcher, op: str, x: Array, R: int) -> None:
     needed = _shared(C, R, x.dtype)
     if needed > most:
         raise ValueError(
-            f"{op}: the gates of C = {C} and R = {R} take {needed} bytes of shared memory, expected "
-            f"at most {most}, which this GPU has: use fewer channels, or ops.reference"
+            f"{op}: the gates of C = {C} and R = {R} take {needed} bytes of shared memory, "
+            f"expected at most {most}, which this GPU has: use fewer channels, or ops.reference"
         )
 
 
@@ -47,9 +47,7 @@ def excite(
     weights = [None if a is None else gpu.contiguous(a) for a in (w1, b1, w2, b2)]
     shared = _shared(C, R, z.dtype)
     code = GATES.index(gate)
-    gpu.launch(
-        FILE, "excite", N, z, *weights, h, s, code, C, R, dtype=z.dtype, shared=shared
-    )
+    gpu.launch(FILE, "excite", N, z, *weights, h, s, code, C, R, dtype=z.dtype, shared=shared)
     return h, s
 
 

@@ -4,6 +4,8 @@ What the fused ops share with it stands here too: moments, the pass that writes 
 back, each with gates, shortcut and ReLU left out where there are none.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from minise.ops.checks import Array, check_arrays, check_batch_norm, check_gradient
@@ -29,21 +31,28 @@ def batch_norm2d_forward(
     arrays = x, gamma, beta, running_mean, running_var
     check_arrays("batch_norm2d", SHAPES["batch_norm2d"], *arrays)
     check_batch_norm("batch_norm2d", x, training, momentum, eps)
-    settings = training, float(momentum), float(eps)
-    found = moments(gpu, row_moments(gpu, x) if training else None, x, *arrays[3:], *settings)
-    out = normalised(gpu, x, found[0], found[1], gamma, beta)
-    return out, BatchNorm2dCache(x, gamma, beta, *found, *settings)
+    rows = row_moments(gpu, x) if training else None
+    found = moments(gpu, rows, x, running_mean, running_var, momentum, eps)
+    out = normalised(gpu, x, found, gamma, beta)
+    return out, BatchNorm2dCache(x, gamma, beta, *found, training, float(momentum), float(eps))
 
 
-def batch_norm2d_backward(
-    gpu: Launcher, dout: Array, cache: BatchNorm2dCache
-) -> tuple[Array, ...]:
+def batch_norm2d_backward(gpu: Launcher, dout: Array, cache: BatchNorm2dCache) -> tuple[Array, ...]:
     """See minise.ops.reference.batch_norm2d_backward."""
     check_gradient("batch_norm2d", dout, cache.x)
     sums, _ = gradient_sums(gpu, dout, None, cache, keep_g=False)
     dgamma, dbeta = channel_gradients(gpu, sums, cache)
     dx = input_gradient(gpu, dout, None, cache, dgamma, dbeta)
     return dx, dgamma, dbeta
+
+
+class Moments(NamedTuple):
+    """What normalises, and the running statistics after it."""
+
+    mean: Array  # (C,)  of the batch, or in evaluation the running one
+    rstd: Array  # (C,)
+    running_mean: Array  # (C,)  new
+    running_var: Array  # (C,)
 
 
 def row_moments(gpu: Launcher, x: Array) -> tuple[Array, Array]:
@@ -61,28 +70,25 @@ def moments(
     x: Array,
     running_mean: Array,
     running_var: Array,
-    training: bool,
     momentum: float,
     eps: float,
-) -> tuple[Array, Array, Array, Array]:
-    """Return mean and rstd that normalise, (C,), and the new running mean and variance."""
-    if not training:
-        rstd = 1 / gpu.xp.sqrt(running_var + eps)
-        return running_mean, rstd, running_mean.copy(), running_var.copy()
-    assert rows is not None  # in training they normalise
+) -> Moments:
+    """Return what normalises: the moments of rows, or where there are none the running ones."""
+    if rows is None:
+        rstd = 1 / gpu.xp.sqrt(running_var + float(eps))
+        return Moments(running_mean, rstd, running_mean.copy(), running_var.copy())
     N, C, H, W = x.shape
-    mean, rstd, new_mean, new_var = found = tuple(gpu.xp.empty(C, x.dtype) for _ in range(4))
+    found = Moments(*(gpu.xp.empty(C, x.dtype) for _ in range(4)))
     old = gpu.contiguous(running_mean), gpu.contiguous(running_var)
     given = *rows, *old, *found, momentum, eps, N, C, H * W
     gpu.launch(FILE, "channel_moments", warps(C), *given, dtype=x.dtype)
-    return mean, rstd, new_mean, new_var
+    return found
 
 
 def normalised(
     gpu: Launcher,
     x: Array,
-    mean: Array,
-    rstd: Array,
+    found: Moments,
     gamma: Array,
     beta: Array,
     s: Array | None = None,
@@ -93,7 +99,7 @@ def normalised(
     """Return (gamma * xhat + beta) * s + shortcut, with clip cut off below 0."""
     N, C, H, W = x.shape
     out = gpu.xp.empty(x.shape, x.dtype)
-    arrays = (x, mean, rstd, gamma, beta, s, shortcut)
+    arrays = (x, found.mean, found.rstd, gamma, beta, s, shortcut)
     given = [None if a is None else gpu.contiguous(a) for a in arrays]
     sizes = int(clip), N * C, C, H * W
     gpu.launch(FILE, "normalise", warps(N * C), *given, out, *sizes, dtype=x.dtype)

@@ -30,9 +30,7 @@ def max_pool2d_forward(
     return out, MaxPool2dCache(x, argmax, kernel, stride, padding, ceil_mode)
 
 
-def max_pool2d_backward(
-    gpu: Launcher, dout: Array, cache: MaxPool2dCache
-) -> tuple[Array]:
+def max_pool2d_backward(gpu: Launcher, dout: Array, cache: MaxPool2dCache) -> tuple[Array]:
     """See minise.ops.reference.max_pool2d_backward."""
     x, argmax, kernel, stride, padding, ceil_mode, _ = cache
     check_gradient("max_pool2d", dout, x, argmax.shape)
@@ -64,9 +62,7 @@ def avg_pool2d_forward(
     return out, AvgPool2dCache(x, kernel, stride, padding, ceil_mode, count_include_pad)
 
 
-def avg_pool2d_backward(
-    gpu: Launcher, dout: Array, cache: AvgPool2dCache
-) -> tuple[Array]:
+def avg_pool2d_backward(gpu: Launcher, dout: Array, cache: AvgPool2dCache) -> tuple[Array]:
     """See minise.ops.reference.avg_pool2d_backward."""
     x, kernel, stride, padding, ceil_mode, count_include_pad, _ = cache
     where = _windows(x, kernel, stride, padding, ceil_mode)
@@ -78,8 +74,8 @@ def avg_pool2d_backward(
 
 
 def _windows(x: Array, kernel: Pair, stride: Pair, padding: Pair, ceil_mode: bool) -> Windows:
-    pairs = as_pairs(kernel, stride, padding)
-    return windows_of(x.shape[2:], *pairs, ceil_mode=bool(ceil_mode))
+    kernel, stride, padding = as_pairs(kernel, stride, padding)
+    return windows_of(x.shape[2:], kernel, stride, padding, ceil_mode=bool(ceil_mode))
 
 
 def _numbers(where: Windows) -> tuple[int, ...]:

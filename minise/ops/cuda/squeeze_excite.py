@@ -8,6 +8,8 @@ Which of them runs follows from the shape alone:
     arrays    squeeze="max" or "none": the reference's own lines, whose whole-array calls CuPy runs
 """
 
+from typing import Any
+
 from minise.ops import reference
 from minise.ops.checks import Array, check_arrays, check_choice, check_gradient
 from minise.ops.cuda.gating import check_fits, excite, excite_backward, weight_gradient
@@ -99,9 +101,7 @@ def _simple_backward(
     rows, hw, code = N * C, H * W, GATES.index(cache.gate)
     z, h, s = _few(gpu, cache)
     dv, dx = gpu.xp.empty((N, C), x.dtype), gpu.xp.empty(x.shape, x.dtype)
-    gpu.launch(
-        SIMPLE, "gate_gradient", warps(rows), dout, x, s, dv, code, rows, hw, dtype=x.dtype
-    )
+    gpu.launch(SIMPLE, "gate_gradient", warps(rows), dout, x, s, dv, code, rows, hw, dtype=x.dtype)
     dz, *dense = excite_backward(gpu, dv, z, h, cache.w1, cache.w2)
     gpu.launch(SIMPLE, "input_gradient", warps(rows), dout, s, dz, dx, rows, hw, dtype=x.dtype)
     return dx, *dense
@@ -121,10 +121,8 @@ def _tile_forward(
     out, z, s = (gpu.xp.empty(shape, dtype) for shape in (x.shape, (N, C), (N, C)))
     h = gpu.xp.empty((N, R), dtype)
     weights = [None if a is None else gpu.contiguous(a) for a in (w1, b1, w2, b2)]
-    sizes = GATES.index(gate), C, R, H * W
-    shared = tile_bytes(x, R)
-    how = dict(dtype=dtype, threads=tile_threads(shared), shared=shared)
-    gpu.launch(TILE, "tile_forward", N, x, *weights, out, z, h, s, *sizes, **how)
+    given = x, *weights, out, z, h, s, GATES.index(gate), C, R, H * W
+    _launch_tile(gpu, "tile_forward", x, R, given)
     return out, z, h, s
 
 
@@ -136,11 +134,16 @@ def _tile_backward(
     z, h, s = _few(gpu, cache)
     dx, dv, du = (gpu.xp.empty(shape, dtype) for shape in (x.shape, (N, C), (N, R)))
     weights = gpu.contiguous(cache.w1), gpu.contiguous(cache.w2)
-    sizes = GATES.index(cache.gate), C, R, H * W
-    shared = tile_bytes(x, R)
-    how = dict(dtype=dtype, threads=tile_threads(shared), shared=shared)
-    gpu.launch(TILE, "tile_backward", N, dout, x, h, s, *weights, dx, dv, du, *sizes, **how)
+    given = dout, x, h, s, *weights, dx, dv, du, GATES.index(cache.gate), C, R, H * W
+    _launch_tile(gpu, "tile_backward", x, R, given)
     return dx, *weight_gradient(gpu, du, z), *weight_gradient(gpu, dv, h)
+
+
+def _launch_tile(gpu: Launcher, kernel: str, x: Array, R: int, given: tuple[Any, ...]) -> None:
+    """Start a kernel that keeps an image in shared memory."""
+    size = tile_bytes(x, R)
+    threads = tile_threads(size)
+    gpu.launch(TILE, kernel, len(x), *given, dtype=x.dtype, threads=threads, shared=size)
 
 
 def _few(gpu: Launcher, cache: SqueezeExciteCache) -> tuple[Array, ...]:

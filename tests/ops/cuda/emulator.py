@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 from platformdirs import user_cache_path
 
-from minise.ops.cuda.launcher import STATIC_LIMIT, Launcher, parameters
+from minise.ops.cuda.launcher import Launcher, parameters
 
 HEADER = Path(__file__).with_name("emulator.h")
-FLAGS = "-std=c++20 -O1 -g0 -fPIC -shared -w -fno-strict-aliasing -U_FORTIFY_SOURCE".split()
+FLAGS = ["-std=c++20", "-O1", "-fPIC", "-shared", "-w", "-fno-strict-aliasing", "-U_FORTIFY_SOURCE"]
 DYNAMIC = re.compile(r"extern __shared__ (?:__align__\(\d+\) )?(\w+) (\w+)\[\];")
 STATIC = re.compile(r"__shared__ (\w+) (\w+)((?:\[\w+\])+);")
 ZONE = 4096  # numbers of four bytes
@@ -36,7 +36,8 @@ class Emulator(Launcher):
 
     def __init__(self, xp=np, *, seed=0, resident=1, shared=HOPPER, edit=lambda text: text):
         """Take an order of threads, how many blocks run at a time, and edits that plant bugs."""
-        self._xp, self.seed, self.resident, self.shared, self.edit = xp, seed, resident, shared, edit
+        self._xp, self.seed, self.resident = xp, seed, resident
+        self.shared, self.edit = shared, edit
         self.launches = []  # names of kernels, in order
 
     @property
@@ -55,7 +56,9 @@ class Emulator(Launcher):
     def run(self, source, kernel, blocks, threads, arguments, shared):
         self.launches.append(kernel)
         if shared > self.shared:
-            raise EmulatorError(f"{kernel}: {shared} bytes of shared memory, {self.shared} are there")
+            raise EmulatorError(
+                f"{kernel}: {shared} bytes of shared memory, {self.shared} are there"
+            )
         text = self.edit(source.text)
         function = getattr(compiled(text, source.defines), f"emulate_{kernel}")
         buffers = {}
@@ -83,7 +86,7 @@ class Buffer:
         self.array, self.written = array, False
         size = 2 * ZONE + array.nbytes // 4 + 130
         mixed = np.arange(size, dtype=np.uint32) * np.uint32(2654435761)
-        self.raw = (mixed >> np.uint32(12) | np.uint32(0x7FF40000)).view(np.uint8)
+        self.raw = (mixed >> np.uint32(14) | signalling(array.dtype)).view(np.uint8)
         start = self.raw.ctypes.data + 4 * ZONE
         self.low = 4 * ZONE + (array.ctypes.data - start) % 256
         self.high = self.low + array.nbytes
@@ -99,6 +102,11 @@ class Buffer:
             flat(self.array)[:] = self.raw[self.low : self.high]
         elif (self.raw != self.kept).any():
             raise EmulatorError(f"{kernel}: wrote an array of shape {shape}, which it only reads")
+
+
+def signalling(dtype):
+    """Return the upper bits of a signalling NaN: any arithmetic changes it, also if it is kept."""
+    return np.uint32(0x7FA00000 if dtype == np.float32 else 0x7FF40000)
 
 
 def flat(array):
@@ -118,24 +126,46 @@ def address_of(array, written, buffers):
 @cache
 def compiled(text, defines):
     """Return a source as a library; compiled once, and kept on disk for later runs."""
-    if shutil.which("g++") is None:
-        pytest.skip("no g++, which compiles the emulator: apt install g++")
     program = translated(text)
-    digest = hashlib.sha256(repr((program, HEADER.read_text(), FLAGS, defines)).encode())
-    folder = Path(os.environ.get("MINISE_CACHE") or user_cache_path("minise", appauthor=False))
-    library = folder / "emulator" / f"{digest.hexdigest()[:24]}.so"
+    library = folder() / f"{digest(program, *defines)}.so"
     if not library.exists():
-        library.parent.mkdir(parents=True, exist_ok=True)
-        made = library.with_suffix(f".{os.getpid()}")
-        command = ["g++", *FLAGS, *defines, "-x", "c++", "-", "-o", str(made)]
-        done = subprocess.run(command, input=program, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise EmulatorError(done.stderr[:4000])
-        made.replace(library)
+        header = compiled_header()
+        compile_to(library, [*defines, "-include", str(header), "-x", "c++", "-"], program)
     loaded = ctypes.CDLL(str(library))
     for kernel in parameters(text):
         getattr(loaded, f"emulate_{kernel}").restype = ctypes.c_char_p
     return loaded
+
+
+@cache
+def compiled_header():
+    """Return a copy of emulator.h beside its compiled form, which is quick to include."""
+    header = folder() / digest() / HEADER.name
+    if not header.with_suffix(".h.gch").exists():
+        header.parent.mkdir(parents=True, exist_ok=True)
+        header.write_bytes(HEADER.read_bytes())
+        compile_to(header.with_suffix(".h.gch"), ["-x", "c++-header", str(header)])
+    return header
+
+
+def folder():
+    return Path(os.environ.get("MINISE_CACHE") or user_cache_path("minise")) / "emulator"
+
+
+def digest(*parts):
+    return hashlib.sha256(repr((HEADER.read_text(), FLAGS, parts)).encode()).hexdigest()[:24]
+
+
+def compile_to(target, arguments, program=None):
+    if shutil.which("g++") is None:
+        pytest.skip("no g++, which compiles the emulator: apt install g++")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    made = target.with_suffix(f".{os.getpid()}")
+    command = ["g++", *FLAGS, *arguments, "-o", str(made)]
+    done = subprocess.run(command, input=program, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise EmulatorError(done.stderr[:4000])
+    made.replace(target)  # at once: another process may be doing the same
 
 
 def translated(text):
@@ -155,4 +185,4 @@ def translated(text):
             f"static std::string error; error = emulator::run(*launch, [=] {{ {kernel}("
             f"{', '.join(given)}); }}); return error.empty() ? nullptr : error.c_str(); }}"
         )
-    return f'#include "{HEADER}"\n#line 1\n{body}\n' + "\n".join(entries) + "\n"
+    return f"#line 1\n{body}\n" + "\n".join(entries) + "\n"
