@@ -45,7 +45,7 @@ extern "C" __global__ void __launch_bounds__(256) squeeze(
   else squeeze_row<1>(image, z + row, hw);
 }
 
-extern "C" __global__ void __launch_bounds__(256) excite(
+extern "C" __global__ void __launch_bounds__(256, 4) excite(
     const real* __restrict__ z, const real* __restrict__ w1, const real* __restrict__ b1,
     const real* __restrict__ w2, const real* __restrict__ b2, real* __restrict__ h,
     real* __restrict__ s, int gate, int C, int R) {

@@ -20,7 +20,7 @@
 // waited for between two copies, so many are under way at once. In steps 2 and 4 a row belongs to a
 // group of lanes just large enough: 32 for 32 x 32 pixels, 16 for 8 x 8, whose rows have only 16
 // chunks. While one block waits for memory, others on the same processor compute: three fit where a
-// tile is 64 KB of 227.
+// tile is 64 KB of 227, and 3 * 512 threads with 40 registers each.
 
 // How many lanes a row of so many chunks can use: a power of two, at most a warp.
 __device__ __forceinline__ int lanes_for(int chunks) {
@@ -98,7 +98,7 @@ template <int P> __device__ void forward_image(
   affine_of_rows<P>(tile, ss, nullptr, out, C, hw);
 }
 
-extern "C" __global__ void __launch_bounds__(512) tile_forward(
+extern "C" __global__ void __launch_bounds__(512, 3) tile_forward(
     const real* __restrict__ x, const real* __restrict__ w1, const real* __restrict__ b1,
     const real* __restrict__ w2, const real* __restrict__ b2, real* __restrict__ out,
     real* __restrict__ z, real* __restrict__ h, real* __restrict__ s, int gate, int C, int R,
@@ -128,7 +128,7 @@ template <int P> __device__ void backward_image(
   affine_of_rows<P>(tile, s, dzs, dx, C, hw);
 }
 
-extern "C" __global__ void __launch_bounds__(512) tile_backward(
+extern "C" __global__ void __launch_bounds__(512, 3) tile_backward(
     const real* __restrict__ dout, const real* __restrict__ x, const real* __restrict__ h,
     const real* __restrict__ s, const real* __restrict__ w1, const real* __restrict__ w2,
     real* __restrict__ dx, real* __restrict__ dv, real* __restrict__ du, int gate, int C, int R,
