@@ -32,9 +32,7 @@ def missing() -> str | None:
     except Exception as error:  # CuPy has error classes of its own for CUDA's
         return _no_driver(_first_line(error), cupy.cuda.runtime.runtimeGetVersion())
     if count == 0:
-        return (
-            "the NVIDIA driver is there but shows no GPU: see nvidia-smi and CUDA_VISIBLE_DEVICES"
-        )
+        return "the NVIDIA driver shows no GPU: see nvidia-smi and CUDA_VISIBLE_DEVICES"
     try:
         cupy.cuda.nvrtc.getVersion()
     except Exception as error:  # RuntimeError, ImportError or an error class of its loader

@@ -22,7 +22,9 @@ WARP = 32
 ALIGNMENT = 16  # bytes: what a lane reads at once
 MOST_BLOCKS = 2**31 - 1
 STATIC_LIMIT = 48 << 10  # bytes of shared memory that need not be asked for
-KERNEL = re.compile(r'extern "C" __global__ void(?: __launch_bounds__\([\d, ]+\))? (\w+)\(([^)]*)\)')
+KERNEL = re.compile(
+    r'extern "C" __global__ void(?: __launch_bounds__\([\d, ]+\))? (\w+)\(([^)]*)\)'
+)
 
 
 class Parameter(NamedTuple):

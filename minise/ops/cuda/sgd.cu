@@ -5,6 +5,8 @@
 // is one: every number of a parameter is a thread's own.
 //
 // Bytes. Reads param, grad and velocity, writes param and velocity: 5 S of the parameters, the least.
+//
+// Split of the work. One thread a number.
 
 extern "C" __global__ void __launch_bounds__(256) sgd_update(
     real* __restrict__ param, const real* __restrict__ grad, real* __restrict__ velocity, real rate,

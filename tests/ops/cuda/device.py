@@ -5,40 +5,54 @@ to wait. NumPy's functions work on them as on CuPy's (NEP 13 and 18). Names that
 not have, or that nobody has used yet, are not there.
 """
 
+import sys
+from typing import ClassVar
+
 import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
 
 NAMES = ["arange", "ascontiguousarray", "exp", "log", "matmul", "nan", "sqrt", "where"]
 
 
-class DeviceArray(np.ndarray):
+class DeviceArray(NDArrayOperatorsMixin):
     """An array that only its own kind may meet."""
 
     looks = 0  # at numbers, by all arrays
+    called: ClassVar = set()  # functions of NumPy that were called on any
 
-    def __array_ufunc__(self, ufunc, method, *inputs, out=None, **settings):
-        given = [plain(one) for one in inputs]
-        if out is not None:
-            settings["out"] = tuple(plain(one) for one in out)
-        result = getattr(ufunc, method)(*given, **settings)
-        return out[0] if out is not None else on_device(result)
+    def __init__(self, held):
+        self.held = held
+
+    def __getattr__(self, name):
+        value = getattr(self.held, name)
+        return on_device(value) if isinstance(value, np.ndarray) else calling(value)
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **settings):
+        DeviceArray.called.add(ufunc.__name__)
+        outs = settings.get("out")
+        result = calling(getattr(ufunc, method))(*inputs, **settings)
+        return outs[0] if outs else result
 
     def __array_function__(self, function, types, arguments, settings):
-        settings = {key: plain(value) for key, value in settings.items() if key != "like"}
-        return on_device(function(*map(plain, arguments), **settings))
+        DeviceArray.called.add(function.__name__)
+        settings = {key: value for key, value in settings.items() if key != "like"}
+        return calling(function)(*arguments, **settings)
 
     def __getitem__(self, place):
-        return on_device(self.view(np.ndarray)[plain(place)])
+        return on_device(self.held[plain(place)])
 
     def __setitem__(self, place, value):
-        self.view(np.ndarray)[plain(place)] = plain(value)
+        self.held[plain(place)] = plain(value)
+
+    def __len__(self):
+        return len(self.held)
 
     def get(self):
-        DeviceArray.looks += 1
-        return np.array(self.view(np.ndarray))
+        return np.array(self._look())
 
     def _look(self):
         DeviceArray.looks += 1
-        return self.view(np.ndarray)
+        return self.held
 
     def __bool__(self):
         return bool(self._look())
@@ -56,10 +70,19 @@ class DeviceArray(np.ndarray):
         return self._look().tolist()
 
 
+def calling(value):
+    """Return a function of NumPy's as one of device arrays; what is no function stays."""
+    if not callable(value):
+        return value
+    return lambda *arguments, **settings: on_device(
+        value(*map(plain, arguments), **{key: plain(one) for key, one in settings.items()})
+    )
+
+
 def plain(value):
     """Return a device array as NumPy's, and refuse what is one of NumPy's already."""
     if isinstance(value, DeviceArray):
-        return value.view(np.ndarray)
+        return value.held
     if isinstance(value, tuple | list):
         return type(value)(plain(one) for one in value)
     if isinstance(value, np.ndarray):
@@ -71,15 +94,13 @@ def on_device(value):
     """Return an array, or a number that NumPy has made of one, as a device array."""
     if isinstance(value, tuple | list):
         return type(value)(on_device(one) for one in value)
-    if isinstance(value, np.ndarray | np.generic):
-        return np.asarray(value).view(DeviceArray)
-    return value
+    return DeviceArray(np.asarray(value)) if isinstance(value, np.ndarray | np.generic) else value
 
 
 def _asarray(values, dtype=None):
     """Take NumPy's arrays: this is the way onto the device. What is there already stays."""
     if isinstance(values, DeviceArray):
-        return values if dtype in (None, values.dtype) else on_device(plain(values).astype(dtype))
+        return values if dtype in (None, values.dtype) else values.astype(dtype)
     return on_device(np.array(values, dtype))
 
 
@@ -99,12 +120,10 @@ class Module:
     def __getattr__(self, name):
         if name not in NAMES:
             raise AttributeError(f"the module of the tests has no {name}")
-        value = getattr(np, name)
-        if not callable(value):
-            return value
-        return lambda *arguments, **settings: on_device(
-            value(*map(plain, arguments), **{key: plain(one) for key, one in settings.items()})
-        )
+        return calling(getattr(np, name))
 
 
 device = Module()
+# a checker finds the library of an array by the name of its module, as it finds CuPy's
+DeviceArray.__module__ = Module.__name__
+sys.modules[Module.__name__] = device

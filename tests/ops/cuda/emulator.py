@@ -50,9 +50,6 @@ class Emulator(Launcher):
     def address(self, array):
         return array.ctypes.data
 
-    def asnumpy(self, array):
-        return array.get() if hasattr(array, "get") else array
-
     def run(self, source, kernel, blocks, threads, arguments, shared):
         self.launches.append(kernel)
         if shared > self.shared:
@@ -111,7 +108,8 @@ def signalling(dtype):
 
 def flat(array):
     """Return the bytes of a contiguous array, as a view."""
-    return np.asarray(array).view(np.ndarray).reshape(-1).view(np.uint8)
+    held = array if isinstance(array, np.ndarray) else array.held
+    return held.reshape(-1).view(np.uint8)
 
 
 def address_of(array, written, buffers):

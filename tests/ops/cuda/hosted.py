@@ -46,7 +46,7 @@ def there(launcher, value):
     """Return NumPy's arrays as the launcher's; in the emulator they are the same memory."""
     if isinstance(value, np.ndarray):
         emulated = launcher.xp.ndarray is DeviceArray
-        return value.view(DeviceArray) if emulated else launcher.asarray(value)
+        return DeviceArray(value) if emulated else launcher.asarray(value)
     if isinstance(value, tuple):
         parts = [there(launcher, one) for one in value]
         return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
@@ -56,7 +56,7 @@ def there(launcher, value):
 def back(value):
     """Undo there."""
     if isinstance(value, DeviceArray):
-        return value.view(np.ndarray)
+        return value.held
     if isinstance(value, tuple):
         parts = [back(one) for one in value]
         return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
