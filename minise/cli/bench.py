@@ -31,12 +31,12 @@ def _cpu(settings: Settings) -> int:
     from minise.bench.agree import Disagreement
     from minise.bench.compare import compare
     from minise.bench.report import as_json, notes, ops_table, whole_table
+    from minise.bench.threads import ops_with
     from minise.bench.works import works_of
-    from minise.ops.backends import adjusted, load_ops
 
     console = Console()
     with misuse():
-        adjusted(load_ops(settings.ops), settings.ops, None, settings.algorithm)
+        ops_with(settings.ops, settings.threads, settings.algorithm)
         works = works_of(settings)
     try:
         with console.status("starting") as status:

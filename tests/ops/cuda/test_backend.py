@@ -2,6 +2,7 @@
 
 import importlib.machinery
 import inspect
+import os
 import subprocess
 import sys
 import zipfile
@@ -19,6 +20,7 @@ from minise.ops.cuda.backend import NAMES, OWN, Backend
 from minise.ops.cuda.launcher import parameters, source
 from minise.ops.cuda.squeeze_excite import tile_bytes, tile_threads, way
 from minise.ops.wrap import NonFiniteError
+from tests.cli.commands import call
 from tests.ops.cuda.device import NAMES as NAMES_OF_THE_MODULE
 from tests.ops.cuda.device import DeviceArray, device
 from tests.ops.cuda.emulator import Emulator
@@ -258,7 +260,7 @@ MISSING = {
 def test_what_is_missing_is_said_with_what_to_do(what, monkeypatch):
     make, message = MISSING[what]
     make(monkeypatch)
-    for call in (
+    for use in (
         cuda.require,
         lambda: backend("cuda"),
         lambda: load_ops("cuda"),
@@ -266,7 +268,7 @@ def test_what_is_missing_is_said_with_what_to_do(what, monkeypatch):
         lambda: Backend(cupy_launcher.Cupy()).relu_forward(np.ones(3)),
     ):
         with pytest.raises(ImportError, match=f"^the cuda back end cannot run: .*{message}"):
-            call()
+            use()
     assert cuda.describe() == cuda.missing()
 
 
@@ -333,3 +335,50 @@ def test_cupy_has_what_is_used_of_it():
     assert {"where", "einsum", "take_along_axis", "concatenate", "tanh"} < DeviceArray.called
     for name in {*DeviceArray.called, *NAMES_OF_THE_MODULE, "asarray", "empty"}:
         assert hasattr(cupy, name)
+
+
+# On the command line, and in the tests themselves
+
+
+@pytest.mark.parametrize("line", ["train --data shapes10 --ops cuda", "check --ops cuda"])
+def test_the_command_line_says_what_is_missing(line, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    no_cupy(monkeypatch)
+    status, _, error = call(line, capsys)
+    assert status == 2
+    assert error == (
+        "minise: the cuda back end cannot run: CuPy is not installed: pip install 'minise[cuda]'\n"
+    )
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("verb", ["profile", "bench cpu", "bench scaling"])
+def test_what_a_clock_on_the_processor_cannot_time_is_refused(verb, capsys):
+    status, _, error = call(f"{verb} --ops cuda", capsys)
+    assert status == 2
+    assert "ops is 'cuda', whose kernels run on after a call has returned" in error
+
+
+def test_doctor_says_what_is_missing(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    no_cupy(monkeypatch)
+    status, out, _ = call("doctor", capsys)
+    assert status == 0
+    assert "CuPy is not installed: pip install 'minise[cuda]'" in out
+
+
+@pytest.mark.skipif(cuda.missing() is None, reason="there is a GPU: its tests run")
+@pytest.mark.parametrize(("required", "status"), [("0", 0), ("1", 1)])
+def test_tests_for_a_gpu_are_skipped_with_the_reason_or_fail(required, status):
+    command = [sys.executable, "-m", "pytest", "-q", "-rsfE", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [*command, "tests/ops/cuda/test_kernels.py", "-k", "on_a_gpu and max_pool"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        env={**os.environ, "MINISE_REQUIRE_GPU": required, "COLUMNS": "300"},
+    )
+    expected = "MINISE_REQUIRE_GPU is 1, but " if required == "1" else ""
+    assert done.returncode == status, done.stdout
+    assert f"{expected}{cuda.missing()}" in done.stdout
