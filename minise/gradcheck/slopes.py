@@ -115,7 +115,7 @@ def central_slope(
 ) -> Slope:
     """Return the slope by fourth-order differences, at the largest step that can be trusted."""
     start, cache = line(0.0)
-    side = None if branches is None else host(branches(cache))
+    side: Any = None if branches is None else host(branches(cache))
     noise += rounding_of(count, norm(douts) * norm(start))  # of phi at one place
     crossed, best = 0, Slope(float("nan"), float("inf"), 0.0, 0, 0, False)
     for tried, h in enumerate(steps, 1):

@@ -1,5 +1,6 @@
 """The back end as a value: every op, bound to the launcher that runs its kernels."""
 
+import copy
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator
@@ -9,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from minise.ops import reference
+from minise.ops.checks import check_choice
 from minise.ops.cuda import arrays, combine, conv, fused, loss, norm, pool, squeeze_excite
 from minise.ops.cuda.launcher import Launcher
+from minise.ops.cuda.squeeze_excite import WAYS
 
 MODULES = (arrays, combine, conv, fused, loss, norm, pool, squeeze_excite)
 FOR_INFERENCE = ("fold_", "prepare_", "run_")  # nets do without
@@ -26,7 +29,8 @@ def _functions(module: ModuleType) -> dict[str, Callable[..., Any]]:
 
 
 OWN = {name: f for module in MODULES for name, f in _functions(module).items()}
-NAMES = [name for name in reference.__all__ if not name.startswith(FOR_INFERENCE)]
+OPS = [name for name in reference.__all__ if not name.startswith(FOR_INFERENCE)]
+NAMES = sorted([*OPS, "using"])
 
 
 class Backend:
@@ -45,11 +49,30 @@ class Backend:
         self.launcher = launcher
         self.__all__ = NAMES
 
+    def using(self, *, squeeze_excite: str = "auto") -> "Backend":
+        """Return the same ops, run as it is told here.
+
+        Parameters
+        ----------
+        squeeze_excite : {"auto", "simple", "tile"}
+            By which kernels; minise.ops.cuda.squeeze_excite states the rule of "auto". The bits of
+            a result depend on it.
+
+        Raises
+        ------
+        ValueError
+            If there is no such way.
+        """
+        check_choice("using", "squeeze_excite", squeeze_excite, WAYS)
+        launcher = copy.copy(self.launcher)  # with the kernels that are compiled already
+        launcher.squeeze_excite = squeeze_excite
+        return Backend(launcher)
+
     def __getattr__(self, name: str) -> Any:
         """Return one of the ops, bound when it is first asked for."""
         if name.startswith("_") or name == "launcher":  # not there yet while it is being copied
             raise AttributeError(name)
-        if name not in NAMES:
+        if name not in OPS:
             raise AttributeError(f"the cuda back end has no {name}")
         function = self._bound(name)
         setattr(self, name, function)

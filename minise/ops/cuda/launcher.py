@@ -72,6 +72,8 @@ def _parameter(declared: str) -> Parameter:
 class Launcher(ABC):
     """Runs kernels on arrays of one library."""
 
+    squeeze_excite = "auto"  # or "simple" or "tile", instead of squeeze_excite.py's rule
+
     @property
     @abstractmethod
     def xp(self) -> Any:

@@ -6,6 +6,8 @@ Which of them runs follows from the shape alone:
               pixel is read from memory once, which is all a kernel can do with
     simple    squeeze="avg" and it does not fit: a warp a row, x and dout are read twice
     arrays    squeeze="max" or "none": the reference's own lines, whose whole-array calls CuPy runs
+
+`cuda.using(squeeze_excite="simple")` leaves the tile out.
 """
 
 from typing import Any
@@ -19,12 +21,22 @@ from minise.ops.reference.squeeze_excite import SHAPES, SqueezeExciteCache
 from minise.ops.reference.squeezes import SQUEEZES
 
 SIMPLE, TILE = "squeeze_excite.cu", "squeeze_excite_tile.cu"
+WAYS = ("auto", "simple", "tile")
 SMALL = 32 << 10  # bytes: smaller tiles do with fewer threads, of which several blocks share a chip
 
 
 def way(gpu: Launcher, x: Array, R: int) -> str:
     """Return "tile" or "simple": how images of this shape are gated by their means."""
-    return "tile" if tile_bytes(x, R) <= gpu.shared_limit() else "simple"
+    size, most, asked = tile_bytes(x, R), gpu.shared_limit(), gpu.squeeze_excite
+    if asked == "tile" and size > most:
+        raise ValueError(
+            f"squeeze_excite: a tile of x with shape {x.shape} takes {size} bytes of shared "
+            f"memory, expected at most {most}, which this GPU has: do without "
+            "using(squeeze_excite='tile')"
+        )
+    if asked != "auto":
+        return asked
+    return "tile" if size <= most else "simple"
 
 
 def tile_bytes(x: Array, R: int) -> int:

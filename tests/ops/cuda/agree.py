@@ -36,9 +36,9 @@ def backend(**settings):
     return Hosted(Backend(Emulator(device, **settings)))
 
 
-def simple_backend(sizes, **settings):
-    """Return one whose chip has room for the gates of such images, but for no tile."""
-    return backend(shared=4 * (2 * sizes["C"] + sizes["R"]), **settings)
+def simple_backend(**settings):
+    """Return one that makes no tile, also where there is room for it."""
+    return Hosted(Backend(Emulator(device, **settings)).using(squeeze_excite="simple"))
 
 
 def cases():

@@ -27,6 +27,8 @@ class Hosted:
         function = getattr(self.ops, name)
         if name.endswith("_branches") or name in ("asarray", "asnumpy"):
             return getattr(reference, name)
+        if name == "using":
+            return lambda **settings: Hosted(function(**settings))
         launcher = self.ops.launcher
 
         @functools.wraps(function)

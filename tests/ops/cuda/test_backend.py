@@ -16,7 +16,7 @@ from minise.gradcheck.conform import conform
 from minise.ops import cuda, reference, wrap
 from minise.ops.backends import backend, load_ops
 from minise.ops.cuda import cupy_launcher
-from minise.ops.cuda.backend import NAMES, OWN, Backend
+from minise.ops.cuda.backend import NAMES, OPS, OWN, Backend
 from minise.ops.cuda.launcher import parameters, source
 from minise.ops.cuda.squeeze_excite import tile_bytes, tile_threads, way
 from minise.ops.wrap import NonFiniteError
@@ -66,21 +66,22 @@ def test_a_tile_of_a_stage_of_se_resnet_20():
 
 
 @pytest.mark.parametrize(
-    ("settings", "shared", "forward", "backward"),
+    ("settings", "way", "forward", "backward"),
     [
-        ({}, 227 << 10, ["tile_forward"], ["tile_backward", *2 * ["weight_gradient"]]),
+        ({}, "auto", ["tile_forward"], ["tile_backward", *2 * ["weight_gradient"]]),
         (
             {},
-            200,
+            "simple",
             ["squeeze", "excite", "scale"],
             ["gate_gradient", "excite_backward", *2 * ["weight_gradient"], "input_gradient"],
         ),
-        (dict(squeeze="max"), 227 << 10, [], []),
-        (dict(squeeze="none"), 227 << 10, [], []),
+        (dict(squeeze="max"), "auto", [], []),
+        (dict(squeeze="none"), "auto", [], []),
     ],
 )
-def test_what_is_launched(settings, shared, forward, backward):
-    back_end = ops(shared=shared)
+def test_what_is_launched(settings, way, forward, backward):
+    back_end = ops().using(squeeze_excite=way)
+    back_end.launcher.launches = []
     x, w1, w2 = arrays((2, 4, 5, 6), (2, 4), (4, 2))
     out, cache = back_end.squeeze_excite_forward(x, w1, None, w2, None, **settings)
     assert back_end.launcher.launches == forward
@@ -104,6 +105,14 @@ def test_a_convolution_in_parts(monkeypatch):
     np.testing.assert_allclose(dweight.get(), gradients[1].get(), rtol=1e-12, atol=1e-13)
 
 
+def test_a_tile_that_is_asked_for_has_to_fit():
+    x, w1, w2 = arrays((2, 4, 5, 6), (2, 4), (4, 2))
+    with pytest.raises(ValueError, match=r"^squeeze_excite: a tile of x .* takes 520 bytes"):
+        ops(shared=500).using(squeeze_excite="tile").squeeze_excite_forward(x, w1, None, w2, None)
+    with pytest.raises(ValueError, match="^using: squeeze_excite is 'fast', expected one of auto"):
+        cuda.using(squeeze_excite="fast")
+
+
 # The contract, beyond what the tests of all ops say
 
 
@@ -115,12 +124,12 @@ def test_it_conforms_with_arrays_of_its_own():
 
 def test_the_module_has_the_references_names_and_signatures_also_without_a_gpu():
     assert cuda.__all__ == NAMES
-    for name in NAMES:
+    for name in OPS:
         function, expected = getattr(cuda, name), getattr(reference, name)
         assert inspect.signature(function) == inspect.signature(expected)
         assert function.__doc__
     assert not hasattr(cuda, "run_conv2d")
-    assert set(OWN) < set(NAMES)
+    assert set(OWN) < set(OPS) < set(NAMES)
 
 
 def test_caches_keep_the_callers_arrays():

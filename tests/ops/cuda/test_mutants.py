@@ -131,7 +131,7 @@ def largest_distance(file, seed, edit):
             settings = dict(training=k % 3 != 2)
             found.append(distance(backend(**how), Case("se_block_tail", sizes, settings)))
         else:
-            ops = backend(**how) if file == TILE else simple_backend(sizes, **how)
+            ops = backend(**how) if file == TILE else simple_backend(**how)
             found.append(distance(ops, Case("squeeze_excite", sizes)))
     return max(found)
 
