@@ -3,7 +3,9 @@
 With columns (N, groups, C // groups * KH * KW, OH * OW) and weight as a matrix a group,
 
     out      = weight @ columns           dcolumns = weight.T @ dout        then col2im
-    dweight  = sum over N of dout @ columns.T
+    dweight  = sum over N of dout @ columns.T, computed as (columns @ dout.T).T
+
+because the matrix product copies what it has to transpose, and dout is much smaller than columns.
 
 Columns are KH * KW times as large as x, so images are taken in parts whose columns stay below
 LIMIT. A convolution of 1x1 at stride 1 needs none: its columns are x.
@@ -69,14 +71,15 @@ def conv2d_backward(gpu: Launcher, dout: Array, cache: Conv2dCache) -> tuple[Arr
     check_gradient("conv2d", dout, x, (len(x), len(weight), *where.outputs))
     matrices = _matrices(gpu, cache)
     dx = gpu.xp.empty(x.shape, x.dtype)
-    dmatrices: Any = 0
+    dtransposed: Any = 0  # dweight with rows and columns exchanged
     for part in _parts(cache, where):
         rows = _rows(gpu.contiguous(dout[part]), groups)
         columns = _columns(gpu, x[part], where, groups)
-        dmatrices = dmatrices + gpu.xp.matmul(rows, columns.swapaxes(2, 3)).sum(axis=0)
+        dtransposed = dtransposed + gpu.xp.matmul(columns, rows.swapaxes(2, 3)).sum(axis=0)
         _add_up(gpu, gpu.xp.matmul(matrices.swapaxes(1, 2), rows), dx[part], where)
     dbias = None if cache.bias is None else dout.sum(axis=(0, 2, 3))
-    return dx, dmatrices.reshape(weight.shape), dbias
+    dweight = gpu.contiguous(dtransposed.swapaxes(1, 2)).reshape(weight.shape)
+    return dx, dweight, dbias
 
 
 def _windows(cache: Conv2dCache) -> Windows:

@@ -82,7 +82,8 @@ class Cupy(Launcher):
     """Runs kernels on CuPy's current device and stream."""
 
     def __init__(self) -> None:
-        self._kernels: dict[tuple[Any, ...], Any] = {}
+        self._kernels: dict[tuple[Any, ...], Any] = {}  # by source, name and device
+        self._limits: dict[int, int] = {}  # by device
 
     @cached_property
     def xp(self) -> Any:
@@ -94,7 +95,12 @@ class Cupy(Launcher):
 
     def shared_limit(self) -> int:
         """Return how many bytes of shared memory a block of the current device may ask for."""
-        return int(self.xp.cuda.Device().attributes["MaxSharedMemoryPerBlockOptin"])
+        runtime = self.xp.cuda.runtime
+        device = runtime.getDevice()
+        if device not in self._limits:
+            most = runtime.cudaDevAttrMaxSharedMemoryPerBlockOptin
+            self._limits[device] = int(runtime.deviceGetAttribute(most, device))
+        return self._limits[device]
 
     def address(self, array: Any) -> int:
         """Return where an array's first number lies."""
