@@ -82,7 +82,8 @@ class Cupy(Launcher):
     """Runs kernels on CuPy's current device and stream."""
 
     def __init__(self) -> None:
-        self._kernels: dict[tuple[Any, ...], Any] = {}  # by source, name and device
+        self._modules: dict[tuple[Any, ...], Any] = {}  # by source and device
+        self._kernels: dict[tuple[Any, ...], Any] = {}  # by source, device and name
         self._limits: dict[int, int] = {}  # by device
 
     @cached_property
@@ -120,14 +121,19 @@ class Cupy(Launcher):
         shared: int,
     ) -> None:
         """Start a kernel on the current stream; the first time on a device it is compiled."""
-        key = source.file, source.defines, kernel, self.xp.cuda.runtime.getDevice()
-        if key not in self._kernels:
-            options = ("-std=c++17", *source.defines)
-            module = self.xp.RawModule(code=source.text, options=options)
-            self._kernels[key] = module.get_function(kernel)
-        function = self._kernels[key]
+        function = self._function(source, kernel)
         if shared > max(STATIC_LIMIT, function.max_dynamic_shared_size_bytes):
             function.max_dynamic_shared_size_bytes = shared
         # CuPy takes no None for a pointer; a null pointer is eight bytes of zero
         given = [np.uint64(0) if argument is None else argument for argument in arguments]
         function(blocks, (threads,), given, shared_mem=shared)
+
+    def _function(self, source: Source, kernel: str) -> Any:
+        """Return a kernel for the current device, whose source is compiled when first asked for."""
+        place = source.file, source.defines, self.xp.cuda.runtime.getDevice()
+        if (*place, kernel) not in self._kernels:
+            if place not in self._modules:
+                options = ("-std=c++17", *source.defines)
+                self._modules[place] = self.xp.RawModule(code=source.text, options=options)
+            self._kernels[(*place, kernel)] = self._modules[place].get_function(kernel)
+        return self._kernels[(*place, kernel)]
