@@ -18,11 +18,11 @@
 //
 // Plain batch norm leaves out the gates, and batch_norm2d_relu the shortcut: they pass null.
 //
-// Bytes. In units of S = N * C * H * W numbers: forward row_moments reads x; normalise reads x and the shortcut and writes out:
-// 4 S. Backward gradient_sums reads dout, out, x and writes g, which is the shortcut's gradient;
-// norm_input_gradient reads g and x and writes dx: 7 S. In all 11 S; one op after another, as
-// PyTorch runs them, move about 30 S. A convolution that hands out the moments of what it writes
-// would save the first read.
+// Bytes. Of S = N * C * H * W numbers, forward row_moments reads x; normalise reads x and the
+// shortcut and writes out: 4 S. Backward gradient_sums reads dout, out and x and writes g, which is
+// the shortcut's gradient; norm_input_gradient reads g and x and writes dx: 7 S. In all 11 S; one
+// op after another, as PyTorch runs them, move about 30 S. A convolution that hands out the moments
+// of what it writes would save the first read.
 //
 // The variance is never mean(x ** 2) - mean ** 2, in which a large mean leaves no digit. A row is
 // taken in pieces that fit into the registers of a warp: 512 floats, 16 a lane. Each piece has a

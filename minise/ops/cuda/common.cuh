@@ -4,7 +4,8 @@
 // come in warps of 32, whose lanes run together and can read each other's registers. The GPU moves
 // memory in pieces of 32 bytes and is quickest when a warp reads 512 neighbouring bytes at once: 32
 // lanes, 16 bytes each. A Chunk is such a piece of one lane, P numbers of one row. Rows begin at a
-// multiple of 16 bytes if hw is a multiple of PACK; otherwise (7 x 7) the same code runs with P = 1.
+// multiple of 16 bytes if hw is a multiple of PACK; otherwise (7 x 7) the same code runs with
+// P = 1.
 //
 // Every sum is taken in one fixed order and every number is written by one thread, so the same
 // inputs give the same bits. There is no atomic addition anywhere.
@@ -62,9 +63,10 @@ __device__ __forceinline__ real gate_backward(real ds, real s, int gate) {
 }
 
 // Both dense layers of one image, by a whole block: u = w1 z + b1, h = relu(u), v = w2 h + b2,
-// s = gate(v). z (C) and h (R) are in shared memory; save takes h and s of this image. A bias may be
-// null. Layer 1 gives a warp a hidden unit, so that its lanes read one row of w1 side by side; layer
-// 2 gives a thread a gate, because its sum has only R terms. Ends with s complete, for all threads.
+// s = gate(v). z (C), h (R) and s (C) are in shared memory; what the cache keeps of this image goes
+// to save_h and save_s. A bias may be null. Layer 1 gives a warp a hidden unit, so that its lanes
+// read one row of w1 side by side; layer 2 gives a thread a gate, because its sum has only R terms.
+// Ends with s complete, for all threads.
 struct Excite {
   const real *w1, *b1, *w2, *b2;
   int gate, C, R;

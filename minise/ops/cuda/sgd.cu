@@ -1,10 +1,15 @@
 // One step of SGD with momentum, for one parameter, in place: reference/arrays.py's sgd_update.
 //
-// Idea. g = grad + weight_decay * param; velocity = momentum * velocity + g; param -= rate * (g +
-// momentum * velocity with Nesterov, else velocity). NumPy would run five loops over memory, here it
-// is one: every number of a parameter is a thread's own.
+// Idea. The lines of NumPy are
 //
-// Bytes. Reads param, grad and velocity, writes param and velocity: 5 S of the parameters, the least.
+//     g        = grad + weight_decay * param
+//     velocity = momentum * velocity + g
+//     param   -= rate * (g + momentum * velocity if nesterov else velocity)
+//
+// of which each operation would pass over memory. Here one pass does all.
+//
+// Bytes. Reads param, grad and velocity, writes param and velocity: 5 S, of S numbers of a
+// parameter, and the least.
 //
 // Split of the work. One thread a number.
 

@@ -39,7 +39,7 @@ template <int P> __device__ void squeeze_row(const real* x, real* z, int hw) {
 extern "C" __global__ void __launch_bounds__(256) squeeze(
     const real* __restrict__ x, real* __restrict__ z, int rows, int hw) {
   const int row = own_row();
-  if (row >= rows) return;  // a whole warp at once, so that no shuffle waits for lanes that are gone
+  if (row >= rows) return;  // a whole warp, so that no shuffle waits for lanes that are gone
   const real* image = x + (size_t)row * hw;
   if (hw % PACK == 0) squeeze_row<PACK>(image, z + row, hw);
   else squeeze_row<1>(image, z + row, hw);

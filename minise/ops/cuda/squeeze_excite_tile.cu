@@ -31,7 +31,9 @@ __device__ __forceinline__ int lanes_for(int chunks) {
 
 template <int P> __device__ void copy_to_tile(const real* from, real* tile, int count) {
 #pragma unroll 4
-  for (int i = threadIdx.x * P; i < count; i += blockDim.x * P) store<P>(tile + i, load<P>(from + i));
+  for (int i = threadIdx.x * P; i < count; i += blockDim.x * P) {
+    store<P>(tile + i, load<P>(from + i));
+  }
 }
 
 // Rows of a tile, dealt to groups of lanes. Every thread of the block makes the same number of

@@ -5,9 +5,12 @@
 //
 //     columns[n, (c, i, j), (p, q)] = x[n, c, p * stride + i * dilation - padding, q * …]
 //
-// or 0 in the padding, so that a convolution is one matrix product an image, weight (K, C * KH * KW)
-// @ columns, which libraries do well. Its transpose col2im adds each column back to where it came
-// from, and pooling's backward gives each window's gradient to its pixels.
+// or 0 in the padding, so that a convolution is one matrix product an image,
+//
+//     out[n] = weight (K, C * KH * KW) @ columns[n]
+//
+// which libraries do well. Its transpose col2im adds each column back to where it came from, and
+// pooling's backward gives each window's gradient to its pixels.
 //
 // Adding could be done from the windows' side, but then many threads would add to one pixel, in an
 // order that changes from run to run. So every thread owns one number that is written and gathers:
@@ -22,8 +25,8 @@ __device__ __forceinline__ long long own_number() {
   return (long long)blockIdx.x * blockDim.x + threadIdx.x;
 }
 
-// Whether offset k of some window lies on pixel i, and then of which: window * stride + k * dilation
-// - padding == i.
+// The window whose offset k lies on pixel i, or -1 if there is none:
+// window * stride + k * dilation - padding == i.
 __device__ __forceinline__ int window_at(
     int i, int k, int stride, int padding, int dilation, int count) {
   const int start = i + padding - k * dilation;

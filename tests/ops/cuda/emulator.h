@@ -1,4 +1,4 @@
-// Runs CUDA C++ on the CPU, unchanged: every CUDA thread is a fiber, all on one thread of the system.
+// Runs CUDA C++ on the CPU: every CUDA thread is a fiber, all on one thread of the system.
 //
 // A fiber runs until it has to wait (a barrier, a shuffle) and then lets others run. So a launch is
 // the same every time for one seed, and another seed is another order in which a GPU might have run
@@ -20,6 +20,7 @@
 #include <map>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #define __global__
@@ -112,9 +113,12 @@ inline void barrier(int line) {
   Block* block = machine.current->block;
   meet(block->barrier, block->live, line, "barrier");
 }
-inline int lanes_of(int warp) { return std::min<int>(WARP_SIZE, machine.block.x - warp * WARP_SIZE); }
+inline int lanes_of(int warp) {
+  return std::min<int>(WARP_SIZE, machine.block.x - warp * WARP_SIZE);
+}
+inline int lane() { return thread_of(machine.current) % WARP_SIZE; }
 inline const uint64_t* meet_lanes(unsigned mask, uint64_t value, int line) {
-  const int warp = thread_of(machine.current) / WARP_SIZE, lane = thread_of(machine.current) % WARP_SIZE;
+  const int warp = thread_of(machine.current) / WARP_SIZE, lane = emulator::lane();
   const int lanes = lanes_of(warp);
   const unsigned there = lanes == WARP_SIZE ? ~0u : (1u << lanes) - 1;
   if (!(mask >> lane & 1)) fail("a lane shuffles that is not in its mask, " + at(line));
@@ -133,7 +137,6 @@ template <class T> T shuffle(unsigned mask, T value, int from, int line) {
   memcpy(&value, &shown[from], sizeof value);
   return value;
 }
-inline int lane() { return thread_of(machine.current) % WARP_SIZE; }
 inline unsigned ballot(unsigned mask, int vote, int line) {
   const uint64_t* shown = meet_lanes(mask, vote != 0, line);
   unsigned votes = 0;
@@ -149,21 +152,33 @@ inline void* shared_array(const void* key, size_t bytes, size_t align, bool dyna
   auto found = machine.shared.find(key);
   if (found == machine.shared.end()) {
     const size_t start = (machine.used + ZONE + align - 1) / align * align;
-    if (!dynamic && start + bytes > STATIC + machine.launch.dynamic) fail("static shared memory above 48 KB");
+    if (!dynamic && start + bytes > STATIC + machine.launch.dynamic) {
+      fail("static shared memory above 48 KB");
+    }
     if (start + bytes + ZONE > ARENA) fail("more shared memory than any GPU has");
     found = machine.shared.emplace(key, std::make_pair(start, bytes)).first;
     machine.used = start + bytes;
   }
   return machine.current->block->arena + found->second.first;
 }
-template <class T, int ID> T& shared() { static char key; return *(T*)shared_array(&key, sizeof(T), 16, false); }
-template <class T> T* dynamic_shared() { static char key; return (T*)shared_array(&key, machine.launch.dynamic, 16, true); }
+template <class T, int ID> T& shared() {
+  static char key;
+  return *(T*)shared_array(&key, sizeof(T), 16, false);
+}
+template <class T> T* dynamic_shared() {
+  static char key;
+  return (T*)shared_array(&key, machine.launch.dynamic, 16, true);
+}
 inline void* aligned(const void* p, size_t bytes) {
-  if ((uintptr_t)p % bytes) fail("an address is no multiple of " + std::to_string(bytes) + " bytes");
+  if ((uintptr_t)p % bytes) {
+    fail("an address is no multiple of " + std::to_string(bytes) + " bytes");
+  }
   return (void*)p;
 }
-inline bool wrote_outside(const Block& block) {  // between the shared arrays, which are then emptied
-  for (const auto& [key, place] : machine.shared) memset(block.arena + place.first, 0xff, place.second);
+inline bool wrote_outside(const Block& block) {  // of its shared arrays, which are then emptied
+  for (const auto& [key, place] : machine.shared) {
+    memset(block.arena + place.first, 0xff, place.second);
+  }
   const uint64_t* words = (const uint64_t*)block.arena;
   return !std::all_of(words, words + ARENA / 8, [](uint64_t word) { return word == ~0ull; });
 }
@@ -186,7 +201,8 @@ inline void start(Slot& slot, size_t place, long number) {
   const unsigned threads = machine.block.x;
   slot.busy = true;
   slot.block = Block();
-  slot.block.index = {unsigned(number % grid.x), unsigned(number / grid.x % grid.y), unsigned(number / grid.x / grid.y)};
+  const long row = number / grid.x;
+  slot.block.index = {unsigned(number % grid.x), unsigned(row % grid.y), unsigned(row / grid.y)};
   slot.block.live = threads;
   slot.block.arena = arenas[place];
   slot.fibers = std::vector<Fiber>(threads);
@@ -203,7 +219,8 @@ inline void start(Slot& slot, size_t place, long number) {
 }
 inline void provide(size_t slots) {
   while (stacks.size() < slots * machine.block.x) {
-    stacks.push_back((char*)mmap(nullptr, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+    const int kind = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    stacks.push_back((char*)mmap(nullptr, STACK, PROT_READ | PROT_WRITE, kind, -1, 0));
   }
   while (arenas.size() < slots) {
     arenas.push_back((char*)aligned_alloc(128, ARENA));
@@ -230,7 +247,9 @@ inline std::string run(const Launch& launch, std::function<void()> body) {
       if (!slots[s].busy && next < order.size()) start(slots[s], s, order[next++]);
     }
     turn.clear();
-    for (Slot& slot : slots) for (Fiber& fiber : slot.fibers) if (slot.busy && !fiber.done) turn.push_back(&fiber);
+    for (Slot& slot : slots) {
+      for (Fiber& fiber : slot.fibers) if (slot.busy && !fiber.done) turn.push_back(&fiber);
+    }
     if (launch.seed == 1) std::reverse(turn.begin(), turn.end());
     if (launch.seed > 1) std::shuffle(turn.begin(), turn.end(), machine.random);
     const long before = machine.progress;
@@ -241,13 +260,16 @@ inline std::string run(const Launch& launch, std::function<void()> body) {
       if (!fiber->done) stuck = fiber;
     }
     if (machine.error.empty() && machine.progress == before) {
-      machine.error = std::string("threads wait for ever: ") + stuck->reason + ", " + at(stuck->line);
+      machine.error = "threads wait for ever: ";
+      machine.error += stuck->reason + (", " + at(stuck->line));
     }
     for (Slot& slot : slots) {
       if (!slot.busy || (slot.block.live && machine.error.empty())) continue;
       slot.busy = false;
       left--;
-      if (wrote_outside(slot.block) && machine.error.empty()) machine.error = "wrote outside the shared arrays";
+      if (wrote_outside(slot.block) && machine.error.empty()) {
+        machine.error = "wrote outside the shared arrays";
+      }
     }
     if (!machine.error.empty()) {
       for (char* arena : arenas) memset(arena, 0xff, ARENA);
@@ -265,12 +287,19 @@ inline std::string run(const Launch& launch, std::function<void()> body) {
 #define __syncthreads() emulator::barrier(__LINE__)
 #define __syncwarp() emulator::meet_lanes(0xffffffffu, 0, __LINE__)
 #define __shfl_sync(mask, value, from) emulator::shuffle(mask, value, from, __LINE__)
-#define __shfl_xor_sync(mask, value, away) emulator::shuffle(mask, value, emulator::lane() ^ (away), __LINE__)
-#define __shfl_down_sync(mask, value, away) emulator::shuffle(mask, value, emulator::lane() + (away), __LINE__)
+#define __shfl_xor_sync(mask, value, away) \
+  emulator::shuffle(mask, value, emulator::lane() ^ (away), __LINE__)
+#define __shfl_down_sync(mask, value, away) \
+  emulator::shuffle(mask, value, emulator::lane() + (away), __LINE__)
 #define __ballot_sync(mask, vote) emulator::ballot(mask, vote, __LINE__)
 #define __builtin_assume_aligned(p, bytes) emulator::aligned(p, bytes)
-template <class T> T atomicAdd(T* p, T value) { const T old = *p; *p += value; emulator::machine.progress++; return old; }
-template <class T> T atomicMax(T* p, T value) { const T old = *p; *p = std::max(old, value); emulator::machine.progress++; return old; }
-template <class T> T atomicExch(T* p, T value) { const T old = *p; *p = value; emulator::machine.progress++; return old; }
-template <class T> T atomicCAS(T* p, T expected, T value) { const T old = *p; if (old == expected) *p = value; emulator::machine.progress++; return old; }
+template <class T> T atomicExch(T* p, T value) {  // fibers switch at meetings only
+  emulator::machine.progress++;
+  return std::exchange(*p, value);
+}
+template <class T> T atomicAdd(T* p, T value) { return atomicExch(p, T(*p + value)); }
+template <class T> T atomicMax(T* p, T value) { return atomicExch(p, std::max(*p, value)); }
+template <class T> T atomicCAS(T* p, T expected, T value) {
+  return atomicExch(p, *p == expected ? value : *p);
+}
 using std::exp, std::max, std::min, std::sqrt, std::tanh;
