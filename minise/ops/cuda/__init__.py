@@ -32,3 +32,8 @@ _ops = Backend(Cupy())
 def __getattr__(name: str) -> Any:
     """Return one of the ops."""
     return getattr(_ops, name)
+
+
+def __dir__() -> list[str]:
+    """Return all names, also of ops that nobody has asked for yet."""
+    return sorted({*globals(), *NAMES})

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from minise.ops import reference
-from minise.ops.checks import check_choice
+from minise.ops.checks import check_choice, positional_names
 from minise.ops.cuda import arrays, combine, conv, fused, loss, norm, pool, squeeze_excite
 from minise.ops.cuda.launcher import Launcher
 from minise.ops.cuda.squeeze_excite import WAYS
@@ -86,9 +86,11 @@ class Backend:
         if half not in ("forward", "backward"):
             return functools.wraps(plain)(function) if own else plain
 
+        signature = inspect.signature(plain)
+
         @functools.wraps(plain if own is None else own)
         def run(*arguments: Any, **settings: Any) -> Any:
-            names = _names(plain, len(arguments))
+            names = positional_names(signature, len(arguments))
             self._check(op, [*zip(names, arguments, strict=False), *settings.items()])
             return function(*arguments, **settings)
 
@@ -109,15 +111,6 @@ class Backend:
                     f"{op}: {name} lies on GPU {array.device.id}, expected the current one: call "
                     f"it within cupy.cuda.Device({array.device.id})"
                 )
-
-
-@functools.cache
-def _names(function: Callable[..., Any], count: int) -> list[str]:
-    """Return what a function calls its positional arguments, of which so many came."""
-    parameters = inspect.signature(function).parameters.values()
-    if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
-        return [f"xs[{i}]" for i in range(count)]
-    return [parameter.name for parameter in parameters]
 
 
 def _arrays(arguments: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:

@@ -124,6 +124,7 @@ def test_the_module_has_the_references_names_and_signatures_also_without_a_gpu()
         assert inspect.signature(function) == inspect.signature(expected)
         assert function.__doc__
     assert not hasattr(cuda, "run_conv2d")
+    assert {*NAMES, "require", "describe"} < set(dir(cuda))
     assert set(OWN) < set(OPS) < set(NAMES)
 
 
