@@ -19,7 +19,7 @@ def loaded_by(statement):
     [
         "import minise",
         "from minise.ops import cuda, reference, wrap",
-        "from minise import analysis, data, gradcheck, models, nn, train",
+        "from minise import analysis, data, gradcheck, models, nn, train, walk",
         "from minise.bench import compare, contestants, gpu, ladder, scaling, works",
     ],
 )

@@ -41,11 +41,11 @@ class Child:
         The contestant.
     settings : Settings
         Of the whole comparison.
-    cache : str
-        Folder for what is compiled.
+    cache : str, optional
+        Folder for what is compiled, by default the user's own.
     """
 
-    def __init__(self, name: str, settings: Settings, cache: str) -> None:
+    def __init__(self, name: str, settings: Settings, cache: str | None) -> None:
         self.name = name
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115, close() closes it
         self.started = time.perf_counter()
@@ -137,14 +137,11 @@ def _turn(child: Child, groups: Sequence[int]) -> Turn:
     return Turn(seconds, before, taken(start, read([child.group])))
 
 
-def _environment(threads: int, cache: str) -> dict[str, str]:
+def _environment(threads: int, cache: str | None) -> dict[str, str]:
     """Return the child's environment: threads, compiled files, and this copy of minise."""
     root = str(Path(minise.__file__).parents[1])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {
-        **os.environ,
-        **environment(threads),
-        "PYTHONPATH": os.pathsep.join(paths),
-        "MINISE_CACHE": str(Path(cache, "minise")),  # made by whoever compiles
-        "TORCHINDUCTOR_CACHE_DIR": str(Path(cache, "torch")),
-    }
+    folders = dict(MINISE_CACHE="minise", TORCHINDUCTOR_CACHE_DIR="torch")
+    compiled = {name: str(Path(cache, part)) for name, part in folders.items()} if cache else {}
+    path = {"PYTHONPATH": os.pathsep.join(paths)}
+    return {**os.environ, **environment(threads), **path, **compiled}

@@ -22,6 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from minise.cli.inspect import evaluate_run, summary
     from minise.cli.profile import profile
     from minise.cli.train import quickstart, train_verb
+    from minise.cli.walk import walk
     from minise.cli.words import Failure, misuse
 
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "eval": evaluate_run,
         "summary": summary,
         "check": check,
+        "walk": walk,
         "bench": bench,
         "profile": profile,
         "doctor": doctor,

@@ -5,6 +5,8 @@ own trace. Here that trace is taken: the function's source is parsed, each assig
 name (or to several, from a call) is rewritten to pass its value through a tap, and the result is
 compiled in the function's own module. A tap that notes gives the values; a tap that adds a step to
 one of them, followed by a run of the rest, gives the derivative with respect to an intermediate.
+A tap also sees the names that its line could read, so that one line can be run again alone, at
+other values: that gives the derivative of the line.
 
 This is the only place where minise compiles source, and it takes only two kinds: minise's own, and
 a file that the caller names.
@@ -13,8 +15,9 @@ a file that the caller names.
 import ast
 import inspect
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import CodeType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,13 +26,14 @@ from minise.gradcheck.arrays import promoted
 from minise.gradcheck.slopes import EPS, TINY
 
 PACKAGE = Path(__file__).resolve().parents[1]
-TAP = "__tap__"
+TAP, SCOPE, RESULT = "__tap__", "__scope__", "__result__"
+RETURN = "return"  # stands for a name in the line that returns
 
 
 class Line(NamedTuple):
-    """A line that assigns a name."""
+    """A line that assigns a name, or returns."""
 
-    name: str
+    name: str  # RETURN of a line that returns
     number: int  # in the file, from 1
     text: str  # "z = squeeze_forward(x, argmax, squeeze)"
 
@@ -40,6 +44,10 @@ class Step(NamedTuple):
     line: Line
     occurrence: int  # 0 of the first time that the line ran, 1 of the second, …
     value: Any
+
+
+Scope = dict[str, Any]  # local names by value, as a line finds them
+Tap = Callable[[Line, Any, Scope], Any]
 
 
 class Instrumented:
@@ -68,30 +76,51 @@ class Instrumented:
     def __init__(self, function: Callable[..., Any], *, file: str | Path | None = None) -> None:
         self.function = function
         self.file = _source_file(function, file)
-        source, self._first = inspect.getsourcelines(function)
+        source, first = inspect.getsourcelines(function)
         tree = ast.parse(textwrap.dedent("".join(source)))
-        rewriter = _Rewriter(self._first - 1)
-        self._tree = ast.fix_missing_locations(rewriter.visit(tree))
-        ast.increment_lineno(self._tree, self._first - 1)
-        self.lines = rewriter.lines
+        rewriter = _Rewriter(first - 1)
+        tree = ast.fix_missing_locations(rewriter.visit(tree))
+        ast.increment_lineno(tree, first - 1)
+        self._code = compile(tree, str(self.file), "exec")
+        self._tapped = rewriter.lines
+        self._alone: dict[Line, CodeType] = {}
+        self.lines = [line for line in self._tapped if line.name != RETURN]
 
-    def run(self, tap: Callable[[Line, Any], Any], *arguments: Any, **settings: Any) -> Any:
-        """Call the function; each assigned value is what tap(line, value) returns."""
-        space = dict(self.function.__globals__)
-        space[TAP] = lambda index, value: tap(self.lines[index], value)
-        exec(compile(self._tree, str(self.file), "exec"), space)
+    def run(
+        self, tap: Tap, *arguments: Any, instead: Mapping[str, Any] | None = None, **settings: Any
+    ) -> Any:
+        """Call the function; what a line assigns or returns is what tap(line, value, scope) gives.
+
+        Where `instead` has a global name, the function finds that instead of its module's.
+        """
+        space = {**self.function.__globals__, **(instead or {})}
+        space[TAP] = lambda index, value, scope: tap(self._tapped[index], value, scope)
+        exec(self._code, space)
         return space[self.function.__name__](*arguments, **settings)
 
     def trace(self, *arguments: Any, **settings: Any) -> tuple[Any, list[Step]]:
         """Return what the function returns, and every value on the way, in order."""
         steps: list[Step] = []
 
-        def note(line: Line, value: Any) -> Any:
-            occurrence = sum(step.line == line for step in steps)
-            steps.append(Step(line, occurrence, value))
+        def note(line: Line, value: Any, scope: Scope) -> Any:
+            if line.name != RETURN:
+                occurrence = sum(step.line == line for step in steps)
+                steps.append(Step(line, occurrence, value))
             return value
 
         return self.run(note, *arguments, **settings), steps
+
+    def again(
+        self, line: Line, scope: Mapping[str, Any], instead: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Return what one line gives in a scope, where `instead` may change names, also globals."""
+        if line not in self._alone:
+            returned = line.text.replace("return", f"{RESULT} =", 1)
+            text = returned if line.name == RETURN else line.text
+            self._alone[line] = compile(text, str(self.file), "exec")
+        space = {**self.function.__globals__, **scope, **(instead or {})}
+        exec(self._alone[line], space)
+        return space[RESULT if line.name == RETURN else line.name]
 
     def moved(
         self, name: str, step: Any, *arguments: Any, occurrence: int = 0, **settings: Any
@@ -116,7 +145,7 @@ class Instrumented:
         """
         seen = 0
 
-        def add(line: Line, value: Any) -> Any:
+        def add(line: Line, value: Any, scope: Scope) -> Any:
             nonlocal seen
             if line.name != name:
                 return value
@@ -134,7 +163,10 @@ class Instrumented:
 
 
 class _Rewriter(ast.NodeTransformer):
-    """Wraps the right side of each assignment to one plain name; goes into no inner function."""
+    """Wraps the right side of each assignment to one plain name; goes into no inner function.
+
+    What is returned is wrapped too.
+    """
 
     def __init__(self, offset: int) -> None:
         self.offset = offset
@@ -162,13 +194,22 @@ class _Rewriter(ast.NodeTransformer):
             node.value = self._tapped(node, target.id, node.value)
         if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Call):
             names = [part.id for part in target.elts if isinstance(part, ast.Name)]
-            return [node, *(self._again(node, name) for name in names if name != "_")]
+            before = ast.Assign([ast.Name(SCOPE, ast.Store())], _locals())
+            assigned = [self._again(node, name) for name in names if name != "_"]
+            return [ast.copy_location(before, node), node, *assigned]
         return node
 
     def _again(self, node: ast.Assign, name: str) -> ast.stmt:
-        """Return v = tap(index, v), for behind the line that assigned v."""
-        value = self._tapped(node, name, ast.Name(name, ast.Load()))
+        """Return v = tap(index, v, scope before), for behind the line that assigned v."""
+        read = ast.Name(name, ast.Load())
+        value = self._tapped(node, name, read, ast.Name(SCOPE, ast.Load()))
         return ast.copy_location(ast.Assign([ast.Name(name, ast.Store())], value), node)
+
+    def visit_Return(self, node: ast.Return) -> ast.AST:
+        """Turn return expr into return tap(index, expr)."""
+        if node.value is not None:
+            node.value = self._tapped(node, RETURN, node.value)
+        return node
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
         """Turn v: type = expr into v: type = tap(index, expr)."""
@@ -185,11 +226,19 @@ class _Rewriter(ast.NodeTransformer):
         value = self._tapped(node, name, ast.BinOp(left, node.op, node.value))
         return ast.copy_location(ast.Assign([ast.Name(name, ast.Store())], value), node)
 
-    def _tapped(self, node: ast.stmt, name: str, value: ast.expr) -> ast.expr:
+    def _tapped(
+        self, node: ast.stmt, name: str, value: ast.expr, scope: ast.expr | None = None
+    ) -> ast.expr:
         self.lines.append(Line(name, node.lineno + self.offset, ast.unparse(node)))
         tap = ast.Name(TAP, ast.Load())
         index = ast.Constant(len(self.lines) - 1)
-        return ast.copy_location(ast.Call(tap, [index, value], []), value)
+        return ast.copy_location(ast.Call(tap, [index, value, scope or _locals()], []), value)
+
+
+def _locals() -> ast.expr:
+    """Return a call of locals, as a copy: a later line does not change it."""
+    local = ast.Call(ast.Name("locals", ast.Load()), [], [])
+    return ast.Call(ast.Name("dict", ast.Load()), [local], [])
 
 
 class LineCheck(NamedTuple):

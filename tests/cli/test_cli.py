@@ -17,7 +17,8 @@ from minise.train import RECIPES
 from minise.train.config import read_config
 from tests.cli.commands import call, example, helped
 
-VERBS = ("quickstart", "data", "train", "eval", "summary", "check", "bench", "profile", "doctor")
+VERBS = ("quickstart", "data", "train", "eval", "summary", "check", "walk", "bench", "profile")
+VERBS += ("doctor",)
 TINY = "train --data shapes10 --limit 96 --val 32 --model se_resnet8 --batch-size 32"
 
 
@@ -48,6 +49,7 @@ def test_the_examples_run(capsys):
         "data": r"2,000 images of 3 x 32 x 32, uint8; 10 classes",
         "summary": "278,206 parameters, 8,484 of them in SE blocks",
         "check": "1 ops of reference are right in 50 cases",
+        "walk": r"se.html: 19 steps, 1\d\d kB",
         "doctor": r"(?s)BLAS.*jit convolutions .*Winograd",
     }.items():
         status, out, err = call(example(verb, capsys), capsys)

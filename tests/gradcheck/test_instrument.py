@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from minise.gradcheck.instrument import Instrumented, check_lines
+from minise.gradcheck.instrument import RETURN, Instrumented, Line, check_lines
 from minise.ops import reference
+from minise.ops.reference import fused
 from tests.ops.cases import CASES, OPS, draw
 
 STUDENT = """
@@ -67,6 +68,52 @@ def test_a_moved_value_moves_the_rest(student):
     assert instrumented.moved("z", 1.0, np.array([3.0]), occurrence=1)[0][0] == 22
     with pytest.raises(ValueError, match="'w' is assigned 0 times, .* the function assigns y, z"):
         instrumented.moved("w", 1.0, np.array([3.0]))
+
+
+def test_a_tap_sees_what_its_line_could_read(student):
+    forward, _, path = student
+    seen = {}
+
+    def note(line, value, scope):
+        seen.setdefault(line.number, (line.name, scope))
+        return value
+
+    Instrumented(forward, file=path).run(note, np.array([3.0]))
+    assert [(number, name, sorted(scope)) for number, (name, scope) in seen.items()] == [
+        (6, "y", ["x"]),
+        (8, "y", ["k", "x", "y"]),
+        (9, "z", ["k", "x", "y"]),
+        (10, "z", ["k", "x", "y", "z"]),
+        (11, "return", ["k", "x", "y", "z"]),
+    ]
+    assert seen[8][1]["y"] == 9  # as it was before the line
+
+
+def test_a_line_is_run_again_alone(student):
+    forward, backward, path = student
+    instrumented = Instrumented(forward, file=path)
+    by_number = {line.number: line for line in instrumented.lines}
+    scope = {"x": np.array([3.0]), "y": np.array([10.0]), "z": np.array([20.0])}
+    assert instrumented.again(by_number[9], scope) == 20
+    assert instrumented.again(by_number[10], scope) == 21
+    assert instrumented.again(by_number[9], scope, {"y": np.array([1.0])}) == 2
+    returned = Line(RETURN, 14, "return (2 * x,)")
+    assert Instrumented(backward, file=path).again(returned, scope) == (6,)
+
+
+def test_a_global_name_may_stand_for_something_else(student):
+    def doubled(x):
+        return 2 * x, None
+
+    forward = Instrumented(fused.batch_norm2d_relu_forward)
+    inputs, keywords = draw(CASES["batch_norm2d_relu"]["training"], np.random.default_rng(0))
+    plain, _ = forward.run(lambda line, value, scope: value, *inputs, **keywords)
+    y, _ = reference.batch_norm2d_forward(*inputs, **keywords)
+    out, _ = forward.run(
+        lambda line, value, scope: value, *inputs, instead={"relu_forward": doubled}, **keywords
+    )
+    np.testing.assert_array_equal(out, 2 * y)
+    np.testing.assert_array_equal(plain, np.maximum(y, 0))
 
 
 def test_the_function_itself_is_untouched(student):

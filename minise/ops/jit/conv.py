@@ -35,6 +35,7 @@ from minise.ops.jit.finish import NO_SHORTCUT, Correlation, plainly
 from minise.ops.jit.geometry import PARTS, sources_in, windows_in
 from minise.ops.jit.layout import frozen, pixels_of
 from minise.ops.jit.memory import empty
+from minise.ops.jit.scatter import scatter, scatters
 from minise.ops.jit.simd import lanes_of
 from minise.ops.reference.conv import SHAPES, Conv2dCache
 
@@ -125,7 +126,10 @@ def _backward(cache: Conv2dCache, dpixels: Array, dx: Array) -> Array:
         ddense = winograd.weight_gradient(pixels, dpixels, cache.padding, groups)
     else:
         filters = _cut(dense, groups).transpose(0, 3, 1, 2)  # (groups, taps, K, C)
-        for source in sources_in(cache):
+        if scatters(cache, groups):
+            scatter(cache, filters, dpixels, dx)
+        else:
+            (source,) = sources_in(cache)
             panels = direct.panels_of(filters[:, list(source.kept)], lanes_of(weight.dtype))
             direct.correlation(source, panels, nothing, dx.shape)(*plain)
         dfilters = direct.weight_gradient(pixels, dpixels, view, groups)

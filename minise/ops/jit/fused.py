@@ -165,7 +165,8 @@ def se_block_tail_backward(dout: Array, cache: SeBlockTailCache) -> tuple[Array 
     mean, rstd = cache.mean.astype(float), cache.rstd.astype(float)
     few = (cache.zhat, cache.z, cache.h, cache.s)
     zhat, z, h, s = (array[:, :, 0, 0] for array in few)
-    sum_g, sum_gx = sums_backward(dout, cache.out, x, mean)
+    sum_g, sum_gx, dshortcut = sums_backward(dout, cache.out, x, mean, with_g=True)
+    assert dshortcut is not None
     sum_gxhat = sum_gx * rstd
 
     ds = gamma * sum_gxhat + beta * sum_g
@@ -177,7 +178,7 @@ def se_block_tail_backward(dout: Array, cache: SeBlockTailCache) -> tuple[Array 
     M = len(x) * pixels if cache.training else math.inf  # constants have no gradient
     scale = gamma * rstd
     shift, slope = scale * (dz / pixels - dbeta / M), scale * rstd * dgamma / M
-    dx, dshortcut = input_gradient(dout, cache.out, x, mean, scale * s, shift, slope, with_g=True)
+    dx = input_gradient(dshortcut, None, x, mean, scale * s, shift, slope)
     dnorm = dgamma.astype(x.dtype), dbeta.astype(x.dtype)
     biases = None if cache.b1 is None else db1, None if cache.b2 is None else db2
     return dx, *dnorm, dw1, biases[0], dw2, biases[1], dshortcut

@@ -8,9 +8,13 @@ import math
 from typing import Any
 
 import numpy as np
+from numba import prange
 
 from minise.ops.checks import Array
+from minise.ops.jit.compile import kernel
+from minise.ops.jit.memory import empty
 
+NEAR = 64  # pixels whose numbers stay in the first-level cache while they are moved
 LONG = 256  # numbers in a row that is long enough for vectors
 
 
@@ -32,7 +36,30 @@ def frozen(array: Array) -> Array:
 
 def pixels_of(images: Array) -> Array:
     """Return (N, C, H, W) as frozen (N, H, W, C); free where the memory is channels-last."""
-    return frozen(images.transpose(0, 2, 3, 1))
+    pixels = images.transpose(0, 2, 3, 1)
+    if pixels.flags.c_contiguous or not _moves(images):
+        return frozen(pixels)
+    N, C, H, W = images.shape
+    moved = empty(pixels.shape, images.dtype)
+    _move_channels(frozen(images).reshape(N, C, H * W), moved.reshape(N, H * W, C))
+    return frozen(moved)
+
+
+def _moves(images: Array) -> bool:
+    """Return whether _move_channels was made for such an array; NumPy copies all others."""
+    flags = images.flags
+    return bool(flags.c_contiguous and flags.aligned and images.dtype.kind == "f")
+
+
+@kernel
+def _move_channels(planes, pixels):
+    """Set pixels (N, P, C) to planes (N, C, P), NEAR pixels at a time."""
+    N, P, C = pixels.shape
+    for n in prange(N):
+        for first in range(0, P, NEAR):
+            for c in range(C):
+                for i in range(first, min(first + NEAR, P)):
+                    pixels[n, i, c] = planes[n, c, i]
 
 
 def rows_of(images: Array) -> Array:

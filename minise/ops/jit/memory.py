@@ -20,7 +20,7 @@ import numpy as np
 from minise.ops.checks import Array
 from minise.ops.jit.simd import LINE
 
-SMALL = 32 * 1024  # bytes up to which the system keeps memory itself
+SMALL = 64 * 1024  # bytes up to which the system keeps memory itself, at less cost a call
 SLACK = 1.25  # of the most that was used at the same time
 
 

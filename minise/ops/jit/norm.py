@@ -117,25 +117,27 @@ def normalised(
     """
     N, C, H, W = x.shape
     blocks = blocks_of(rows_of(x))
-    added = NOTHING[x.dtype] if shortcut is None else blocks_of(rows_of(shortcut))
+    added = _blocks_or_none(shortcut, x)
     out = empty_like(blocks)
-    both = (_of_images(a, N, x.dtype) for a in (scale, shift))
+    both = (_rows(a, x.dtype) for a in (scale, shift))
     normalise(blocks, frozen(mean.astype(x.dtype)), *both, added, relu, out)
     return images_of(out.reshape(N, H * W, C), H, W)
 
 
-def sums_backward(dout: Array, out: Array | None, x: Array, mean: Array) -> tuple[Array, Array]:
-    """Return, for each (n, c), the sum of g and the sum of g * (x - mean).
+def sums_backward(
+    dout: Array, out: Array | None, x: Array, mean: Array, *, with_g: bool = False
+) -> tuple[Array, Array, Array | None]:
+    """Return, for each (n, c), the sum of g and the sum of g * (x - mean), and with_g also g.
 
     g is dout, or where an out is given dout where that is above 0.
     """
-    N, C = x.shape[:2]
-    blocks, douts = blocks_of(rows_of(x)), blocks_of(rows_of(dout))
-    outs = NOTHING[x.dtype] if out is None else blocks_of(rows_of(out))
+    N, C, H, W = x.shape
+    blocks, douts, outs = blocks_of(rows_of(x)), blocks_of(rows_of(dout)), _blocks_or_none(out, x)
     found = np.empty((2, len(blocks), C), x.dtype)
-    sums(douts, outs, blocks, frozen(mean.astype(x.dtype)), found[0], found[1])
+    gated = empty_like(blocks if with_g else NOTHING[x.dtype])
+    sums(douts, outs, blocks, frozen(mean.astype(x.dtype)), found[0], found[1], gated)
     sum_g, sum_gx = found.reshape(2, N, -1, C).sum(axis=2, dtype=float)
-    return sum_g, sum_gx
+    return sum_g, sum_gx, images_of(gated.reshape(N, H * W, C), H, W) if with_g else None
 
 
 def norm_backward(
@@ -144,13 +146,12 @@ def norm_backward(
     """Return dx, dgamma, dbeta, and with_g what a ReLU in front let through (out tells where)."""
     x, gamma, dtype = cache.x, cache.gamma, cache.x.dtype
     mean, rstd = cache.mean.astype(float), cache.rstd.astype(float)
-    sum_g, sum_gx = sums_backward(dout, out, x, mean)
+    sum_g, sum_gx, g = sums_backward(dout, out, x, mean, with_g=with_g)
     dbeta, dgamma = sum_g.sum(axis=0), sum_gx.sum(axis=0) * rstd
     M = x.size // len(gamma) if cache.training else math.inf  # constants have no gradient
     scale = gamma * rstd
-    dx, g = input_gradient(
-        dout, out, x, mean, scale, -scale * dbeta / M, scale * rstd * dgamma / M, with_g=with_g
-    )
+    both = -scale * dbeta / M, scale * rstd * dgamma / M
+    dx = input_gradient(*((dout, out) if g is None else (g, None)), x, mean, scale, *both)
     return dx, dgamma.astype(dtype), dbeta.astype(dtype), g
 
 
@@ -162,28 +163,28 @@ def input_gradient(
     scale: Array,
     shift: Array,
     slope: Array,
-    *,
-    with_g: bool,
-) -> tuple[Array, Array | None]:
-    """Return g * scale + shift - (x - mean) * slope, and with_g also g itself.
+) -> Array:
+    """Return g * scale + shift - (x - mean) * slope, where g is as in sums_backward.
 
     scale and shift are (C,) or (N, C), mean and slope (C,), in any precision.
     """
     N, C, H, W = x.shape
-    blocks, douts = blocks_of(rows_of(x)), blocks_of(rows_of(dout))
-    outs = NOTHING[x.dtype] if out is None else blocks_of(rows_of(out))
-    both = (_of_images(a, N, x.dtype) for a in (scale, shift))
+    blocks, douts, outs = blocks_of(rows_of(x)), blocks_of(rows_of(dout)), _blocks_or_none(out, x)
+    both = (_rows(a, x.dtype) for a in (scale, shift))
     one = (frozen(a.astype(x.dtype)) for a in (mean, slope))
     dx = empty_like(blocks)
-    gated = empty_like(blocks if with_g else NOTHING[x.dtype])
-    passes.input_gradient(douts, outs, blocks, *both, *one, dx, gated)
-    g = images_of(gated.reshape(N, H * W, C), H, W) if with_g else None
-    return images_of(dx.reshape(N, H * W, C), H, W), g
+    passes.input_gradient(douts, outs, blocks, *both, *one, dx)
+    return images_of(dx.reshape(N, H * W, C), H, W)
 
 
-def _of_images(coefficients: Array, N: int, dtype: Any) -> Array:
-    """Return (C,) or (N, C) as (N, C) of a dtype."""
-    return frozen(np.broadcast_to(coefficients.astype(dtype), (N, coefficients.shape[-1])))
+def _blocks_or_none(array: Array | None, like: Array) -> Array:
+    """Return an array's blocks, or no numbers where there is none."""
+    return NOTHING[like.dtype] if array is None else blocks_of(rows_of(array))
+
+
+def _rows(coefficients: Array, dtype: Any) -> Array:
+    """Return (C,), which serves all images, or (N, C) as rows of a dtype."""
+    return frozen(coefficients.astype(dtype)).reshape(-1, coefficients.shape[-1])
 
 
 def _moments_of_blocks(x: Array) -> tuple[Array, Array]:

@@ -5,7 +5,7 @@ stride), each of so many rows of so many pixels of C numbers.
 """
 
 from minise.ops.jit.compile import part
-from minise.ops.jit.simd import lanes_of, load, store
+from minise.ops.jit.simd import LINE, lanes_of, load, store, will_read, will_write
 from minise.ops.jit.tile import ROWS, copy, zero
 
 
@@ -57,3 +57,19 @@ def pack(source, n, first, C, planes, step, top, rows, wide, packed):
                 zero(packed, at + end * C, (wide - end) * C)
             at += wide * C
     zero(packed, at, len(packed) - at)
+
+
+@part
+def read_ahead(numbers, begin, end, i, parts):
+    """Ask for the i-th of some parts of what will be read."""
+    size, line = end - begin, LINE // numbers.itemsize
+    for at in range(begin + i * size // parts, begin + (i + 1) * size // parts, line):
+        will_read(numbers, at)
+
+
+@part
+def write_ahead(numbers, begin, end, i, parts):
+    """Ask for the i-th of some parts of what will be written."""
+    size, line = end - begin, LINE // numbers.itemsize
+    for at in range(begin + i * size // parts, begin + (i + 1) * size // parts, line):
+        will_write(numbers, at)

@@ -96,7 +96,7 @@ def moments_loops(x, first, means, squares):
 def normalise(x, mean, scale, shift, shortcut, relu, out):
     """Set out to (x - mean) * scale + shift + shortcut, cut off below 0 with relu.
 
-    mean is (C,), scale and shift are (N, C), of images of several blocks; shortcut may be empty.
+    mean is (C,), scale and shift are (N, C), or (1, C) for all images; shortcut may be empty.
     """
     blocks, pixels, C = x.shape
     per_image = blocks // len(scale)
@@ -132,14 +132,16 @@ def normalise_loops(x, first, mean, scale, shift, shortcut, relu, out):
 
 
 @kernel
-def sums(dout, out, x, mean, sum_g, sum_gx):
+def sums(dout, out, x, mean, sum_g, sum_gx, gated):
     """Find, for each block and channel, the sum of g and the sum of g * (x - mean).
 
-    g is dout, or where out is not empty dout where that is above 0.
+    g is dout, or where out is not empty dout where that is above 0; gated, if not empty, is set
+    to g.
     """
     blocks, pixels, C = x.shape
     flat, douts, outs = x.reshape(-1), dout.reshape(-1), out.reshape(-1)
     totals, products, lanes = sum_g.reshape(-1), sum_gx.reshape(-1), lanes_of(x.dtype)
+    gs = gated.reshape(-1)
     quarters = pixels - pixels % 4
     masks = outs if out.size else douts
     for block in prange(blocks):
@@ -152,6 +154,11 @@ def sums(dout, out, x, mean, sum_g, sum_gx):
                 if out.size:
                     g0, g1 = kept(g0, load(masks, p)), kept(g1, load(masks, p + C))
                     g2, g3 = kept(g2, load(masks, p + 2 * C)), kept(g3, load(masks, p + 3 * C))
+                if gated.size:
+                    store(g0, gs, p)
+                    store(g1, gs, p + C)
+                    store(g2, gs, p + 2 * C)
+                    store(g3, gs, p + 3 * C)
                 s0, s1, s2, s3 = s0 + g0, s1 + g1, s2 + g2, s3 + g3
                 t0, t1 = fma(g0, load(flat, p) - m, t0), fma(g1, load(flat, p + C) - m, t1)
                 t2 = fma(g2, load(flat, p + 2 * C) - m, t2)
@@ -160,37 +167,41 @@ def sums(dout, out, x, mean, sum_g, sum_gx):
                 g0 = load(douts, p)
                 if out.size:
                     g0 = kept(g0, load(masks, p))
+                if gated.size:
+                    store(g0, gs, p)
                 s0, t0 = s0 + g0, fma(g0, load(flat, p) - m, t0)
             store((s0 + s1) + (s2 + s3), totals, block * C + c)
             store((t0 + t1) + (t2 + t3), products, block * C + c)
-        given = out[block] if out.size else out[0]
+        given, keep = out[block] if out.size else out[0], gated[block] if gated.size else gated[0]
         rest = C - C % lanes
-        sums_loops(dout[block], given, x[block], rest, mean, sum_g[block], sum_gx[block])
+        sums_loops(dout[block], given, x[block], rest, mean, sum_g[block], sum_gx[block], keep)
 
 
 @part
-def sums_loops(dout, out, x, first, mean, sum_g, sum_gx):
-    """Find both sums for the channels from `first` of a block (pixels, C)."""
+def sums_loops(dout, out, x, first, mean, sum_g, sum_gx, gated):
+    """Find both sums, and gated, for the channels from `first` of a block (pixels, C)."""
     pixels, C = x.shape
     for c in range(first, C):
         total = product = 0.0
         for i in range(pixels):
             g = 0 if out.size and out[i, c] <= 0 else dout[i, c]
+            if gated.size:
+                gated[i, c] = g
             total += g
             product += g * (x[i, c] - mean[c])
         sum_g[c], sum_gx[c] = total, product
 
 
 @kernel
-def input_gradient(dout, out, x, scale, shift, mean, slope, dx, gated):
-    """Set dx to g * scale + shift - (x - mean) * slope, and gated, if not empty, to g.
+def input_gradient(dout, out, x, scale, shift, mean, slope, dx):
+    """Set dx to g * scale + shift - (x - mean) * slope.
 
-    g is as in sums; scale and shift are (N, C), mean and slope (C,).
+    g is as in sums; scale and shift are (N, C) or (1, C), mean and slope (C,).
     """
     blocks, pixels, C = x.shape
     per_image = blocks // len(scale)
     flat, douts, outs = x.reshape(-1), dout.reshape(-1), out.reshape(-1)
-    dxs, gs, lanes = dx.reshape(-1), gated.reshape(-1), lanes_of(x.dtype)
+    dxs, lanes = dx.reshape(-1), lanes_of(x.dtype)
     scales, shifts = scale.reshape(-1), shift.reshape(-1)
     for block in prange(blocks):
         n = block // per_image
@@ -201,23 +212,17 @@ def input_gradient(dout, out, x, scale, shift, mean, slope, dx, gated):
                 g = load(douts, p)
                 if out.size:
                     g = kept(g, load(outs, p))
-                if gated.size:
-                    store(g, gs, p)
                 store(fma(g, a, fma(load(flat, p) - m, minus, b)), dxs, p)
-        given = out[block] if out.size else out[0]
-        keep = gated[block] if gated.size else gated[0]
-        gradients = dout[block], given, x[block]
+        gradients = dout[block], out[block] if out.size else out[0], x[block]
         rest = C - C % lanes
-        input_gradient_loops(*gradients, rest, scale[n], shift[n], mean, slope, dx[block], keep)
+        input_gradient_loops(*gradients, rest, scale[n], shift[n], mean, slope, dx[block])
 
 
 @part
-def input_gradient_loops(dout, out, x, first, scale, shift, mean, slope, dx, gated):
-    """Set dx, and gated, for the channels from `first` of a block (pixels, C)."""
+def input_gradient_loops(dout, out, x, first, scale, shift, mean, slope, dx):
+    """Set dx for the channels from `first` of a block (pixels, C)."""
     pixels, C = x.shape
     for i in range(pixels):
         for c in range(first, C):
             g = 0 if out.size and out[i, c] <= 0 else dout[i, c]
-            if gated.size:
-                gated[i, c] = g
             dx[i, c] = g * scale[c] + shift[c] - (x[i, c] - mean[c]) * slope[c]

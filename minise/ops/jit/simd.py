@@ -14,6 +14,9 @@ is not changed by the lanes' order is done for all of them; nothing here adds la
 over pixels keeps one sum a channel, in the order in which the pixels come, and its bits do not
 depend on the width.
 
+`will_read` and `will_write` ask for the line of memory in which a number lies, and go on: when the
+kernel comes to it some microseconds later, it is in the second-level cache.
+
 A vector lives in a register and cannot be indexed or returned to Python. Where Numba is switched
 off the same kernels run as Python: then a vector is a NumPy array of LANES numbers, which every
 operation here takes as it is.
@@ -128,6 +131,25 @@ def _store(typingctx, vector, array, at):
     return types.void(vector, array, types.intp), codegen
 
 
+def _fetch(writes: bool) -> Any:
+    """Return an intrinsic that asks for a line of memory."""
+
+    def fetch(typingctx, array, at):
+        def codegen(context, builder, signature, args):
+            begin = place(context, builder, signature.args[0], *args)
+            byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+            kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+            function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+            how = (int(writes), 2, 1)  # into the second-level cache; data, not instructions
+            hints = [ir.Constant(number, one) for one in how]
+            builder.call(function, [builder.bitcast(begin, byte), *hints])
+            return context.get_dummy_value()
+
+        return types.void(array, types.intp), codegen
+
+    return intrinsic(fetch)
+
+
 def _operation(emit: Callable[..., Any], count: int) -> Any:
     """Return an intrinsic of so many vectors or numbers, at least one of them a vector."""
 
@@ -217,9 +239,15 @@ def kept_lanes(value, test):
     return np.where(test <= 0, np.zeros_like(value), value)
 
 
+def fetch_nothing(array, at):
+    """Do nothing: the specification of `will_read` and `will_write`, which only save time."""
+
+
 AS_LOOPS = bool(numba.config.DISABLE_JIT)
 filled = filled_lanes if AS_LOOPS else _filled
 load = load_lanes if AS_LOOPS else _load
 store = store_lanes if AS_LOOPS else _store
 fma = fma_lanes if AS_LOOPS else _fma
 kept = kept_lanes if AS_LOOPS else _kept
+will_read = fetch_nothing if AS_LOOPS else _fetch(writes=False)
+will_write = fetch_nothing if AS_LOOPS else _fetch(writes=True)

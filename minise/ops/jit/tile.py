@@ -10,7 +10,9 @@ The sums stay in ROWS registers. Each step loads `vectors` vectors of b, and for
 of a, spread over all lanes, which every vector of b is then multiplied with. With two vectors, half
 of the rows at a time, that is 10 loads for 16 multiply-adds, and the multipliers are busy all the
 time (measured on AVX-512: 260 GF/s on one core, where nothing was faster); with one vector it is a
-load for each, and they wait now and then (190).
+load for each, and they wait now and then (210). Of four rows one has its place in a register, and
+the other three are addressed from there: sixteen places would not fit, and would themselves be
+loaded again and again.
 
 The steps s go through `runs` of `count` neighbours: a kernel's row of an image, say, and then the
 next one. a, b and c are flat arrays, each with the place of its first number, and distances in
@@ -21,6 +23,7 @@ row of c is `vectors` vectors that are neighbours.
 and run where Numba is switched off.
 """
 
+import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
@@ -29,11 +32,17 @@ from minise.ops.jit.compile import inlined
 from minise.ops.jit.simd import AS_LOOPS, BYTES, INDEX, REGISTERS, multiply_add, place, spread
 
 ROWS = REGISTERS // 2  # half of the registers hold sums
+QUAD = 4  # rows of a that share a register with their place
 UNROLL = {1: 4, 2: 1}  # steps of one turn of the loop, for one vector and for two
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def tile_loops(a, a0, a_row, a_step, runs, count, b, b0, b_step, b_apart, vectors, c, c0, c_row):
-    """Add a tile of a matrix product to c: the specification of `tile`."""
+    """Add a tile of a matrix product to c: the specification of `tile`.
+
+    Rows beyond the last one of a block are made of whatever stands there, and thrown away: no
+    reason for a warning.
+    """
     lanes = BYTES // c.itemsize
     for r in range(ROWS):
         for i in range(vectors * lanes):
@@ -68,6 +77,11 @@ class _Emitter:
             index = self.builder.mul(index, factor)
         return self.builder.gep(pointer, [index])
 
+    def kept(self, pointer):
+        """Return the same place, but so that it has to stand in a register of its own."""
+        kind = ir.FunctionType(pointer.type, [pointer.type])
+        return self.builder.asm(kind, "", "=r,0", [pointer], False)
+
     def load(self, pointer):
         """Load a vector; it may lie anywhere."""
         begin = self.builder.bitcast(pointer, self.vector.as_pointer())
@@ -98,12 +112,14 @@ def _emit_tile(emit, fresh, a, a_row, a_step, runs, how_many, count, b, b_step, 
     def steps(a, b, first, how_many):
         """Add some steps that begin at a place; the sums are registers in between."""
         held = [builder.load(one) for one in sums]
+        column = emit.at(a, first, a_step)
+        quads = [emit.kept(emit.at(column, rows[r])) for r in range(0, height, QUAD)]
         for u in range(how_many):
-            s = builder.add(first, ir.Constant(INDEX, u))
-            beside, column = emit.at(b, s, b_step), emit.at(a, s, a_step)
+            beside = emit.at(b, builder.add(first, ir.Constant(INDEX, u)), b_step)
             vectors = [emit.load(emit.at(beside, offset)) for offset in offsets]
+            columns = [emit.at(quad, ir.Constant(INDEX, u), a_step) for quad in quads]
             for r in range(height):
-                number = emit.spread(emit.at(column, rows[r]))
+                number = emit.spread(emit.at(columns[r // QUAD], rows[r % QUAD]))
                 for i, vector in enumerate(vectors, r * len(vectors)):
                     held[i] = multiply_add(builder, number, vector, held[i])
         for one, value in zip(sums, held, strict=True):

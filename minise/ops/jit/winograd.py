@@ -9,8 +9,10 @@ points of a transformed tile all tiles make one matrix product with the transfor
     dweight see_tiles(x).T @ turn_tiles(dout), added up over the tiles, then transform_dweights
 
 A block of tiles lies in the second-level cache: its pixels, their 36 points, the products. So
-memory is read and written once, as by a copy. Tiles that reach over the edge see zeros there, and
-what they make beyond it is not stored; channels and filters have to be whole vectors.
+memory is read and written once, as by a copy; and while a block is multiplied, the pixels of the
+next one and the places of its own results are asked for, so that little time is spent waiting.
+Tiles that reach over the edge see zeros there, and what they make beyond it is not stored; channels
+and filters have to be whole vectors.
 
 Rounding: the transforms add numbers up to 100 times as large as the results, so float32 loses a
 digit compared with the direct sum (rounding.py derives a bound). The bits differ from those of
@@ -30,7 +32,7 @@ from minise.ops.jit.compile import kernel, part
 from minise.ops.jit.finish import Correlation, finish
 from minise.ops.jit.layout import frozen
 from minise.ops.jit.memory import empty
-from minise.ops.jit.packing import pack
+from minise.ops.jit.packing import pack, read_ahead, write_ahead
 from minise.ops.jit.simd import LINE, lanes_of
 from minise.ops.jit.tile import ROWS, fresh, tile, zero
 from minise.ops.jit.transforms import (
@@ -129,18 +131,14 @@ def _transform_filters(weight, turned, filters):
     It is (groups, K, C, 3, 3), or turned (groups, C, K, 3, 3).
     """
     groups, _, C, K = filters.shape
-    flat = filters.reshape(-1)
+    weights, flat = weight.reshape(-1), filters.reshape(-1)
     for row in prange(groups * C):
         g, c = row // C, row % C
         taps = np.empty(TAP * TAP * K, filters.dtype)
         for k in range(K):
-            for i in range(TAP):
-                for j in range(TAP):
-                    tap = (i * TAP + j) * K + k
-                    if turned:
-                        taps[tap] = weight[g, c, k, TAP - 1 - i, TAP - 1 - j]
-                    else:
-                        taps[tap] = weight[g, k, c, i, j]
+            at = ((g * C + c) * K + k if turned else (g * K + k) * C + c) * TAP * TAP
+            for tap in range(TAP * TAP):
+                taps[tap * K + k] = weights[at + (TAP * TAP - 1 - tap if turned else tap)]
         transform_weights(taps, K, flat, (g * POINTS * C + c) * K, C * K)
 
 
@@ -155,6 +153,15 @@ def _see(x, n, top, strips, wide, places, band, half, seen, at, plane):
     return at
 
 
+@part
+def _span(block, high, images, rows, array):
+    """Return where the pixels of a block begin and end in an array (N, H, W, C), if it has any."""
+    (N, H, W, C), stacks = array.shape, -(-high // rows)
+    first, top = block // stacks * images, block % stacks * rows * OUT
+    last = min(N, first + images) - 1
+    return (first * H + min(H, top)) * W * C, (last * H + min(H, top + rows * OUT)) * W * C
+
+
 @kernel
 def _correlate(filters, bias, places, high, wide, images, rows, x, shortcut, relu, out):
     """Make a block of tiles after the other, in cache from pixels to results."""
@@ -163,9 +170,9 @@ def _correlate(filters, bias, places, high, wide, images, rows, x, shortcut, rel
     stacks = -(-high // rows)
     blocks = -(-N // images) * stacks
     lanes = lanes_of(out.dtype)
-    flat, flat_filters, start = out.reshape(-1), filters.reshape(-1), np.zeros(1, np.intp)
+    flat, flat_filters, pixels = out.reshape(-1), filters.reshape(-1), x.reshape(-1)
     plane, product = _plane(images * rows * wide, C, out), _plane(images * rows * wide, K, out)
-    across, parts = OUT * wide + IN - OUT, min(blocks, PARTS)
+    across, parts, start = OUT * wide + IN - OUT, min(blocks, PARTS), np.zeros(1, np.intp)
     end = bias, shortcut.reshape(-1), relu
     for one in prange(parts):
         band = scratch((rows * OUT + IN - OUT) * across * C, out)
@@ -177,7 +184,11 @@ def _correlate(filters, bias, places, high, wide, images, rows, x, shortcut, rel
             at = 0
             for n in range(first, min(N, first + images)):
                 at = _see(x, n, top, strips, wide, places, band, half, seen, at, plane)
+            later = _span(block + 1, high, images, rows, x)
+            now = _span(block, high, images, rows, out)
             for i in range(POINTS * groups):
+                read_ahead(pixels, *later, i, POINTS * groups)
+                write_ahead(flat, *now, i, POINTS * groups)
                 point, g = i // groups, i % groups
                 a, c = point * plane + g * each, point * product + g * width
                 b = (g * POINTS + point) * each * width
@@ -192,8 +203,7 @@ def _correlate(filters, bias, places, high, wide, images, rows, x, shortcut, rel
                     left, to = OH - strip * OUT, (n * OH + strip * OUT) * OW * K
                     make_tiles(sums, at, product, K, wide, left, OW, flat, to, OW * K)
                     if len(bias) or shortcut.size or relu:
-                        pixels = min(OUT, left) * OW
-                        finish(flat, to, K, K, pixels, 0, *end, flat, to, K)
+                        finish(flat, to, K, K, min(OUT, left) * OW, 0, *end, flat, to, K)
                     at += wide * K
 
 
@@ -206,6 +216,7 @@ def _outer_products(x, dout, places, high, wide, images, rows, parts):
     blocks = -(-N // images) * stacks
     lanes = lanes_of(x.dtype)
     start, here = np.zeros(1, np.intp), np.zeros((1, 2), np.intp)
+    pixels, douts = x.reshape(-1), dout.reshape(-1)
     plane, product = _plane(images * rows * wide, C, x), _plane(images * rows * wide, K, x)
     across = OUT * wide + IN - OUT
     for one in prange(len(parts)):
@@ -225,7 +236,11 @@ def _outer_products(x, dout, places, high, wide, images, rows, parts):
                     begin, row = strip * OUT * OUT * wide * K, OUT * wide * K
                     turn_tiles(band, begin, row, K, wide, turned, to, product)
                     to += wide * K
+            later = _span(block + 1, high, images, rows, x)
+            too = _span(block + 1, high, images, rows, dout)
             for i in range(POINTS * groups):
+                read_ahead(pixels, *later, i, POINTS * groups)
+                read_ahead(douts, *too, i, POINTS * groups)
                 point, g = i // groups, i % groups
                 a, b = point * plane + g * (C // groups), point * product + g * width
                 for c in range(0, C // groups, ROWS):

@@ -135,7 +135,7 @@ def concat_backward(dout: Array, cache: ConcatCache) -> tuple[Array, ...]:
     first = cache.xs[0]
     ends = np.cumsum([x.shape[1] for x in cache.xs])
     check_gradient("concat", dout, first, (len(first), int(ends[-1]), *first.shape[2:]))
-    return tuple(np.split(dout, ends[:-1], axis=1))
+    return tuple(np.split(dout, ends[:-1], axis=1))  # = dout at the channels of each
 
 
 def channel_scale_forward(x: Array, s: Array) -> tuple[Array, ChannelScaleCache]:

@@ -65,7 +65,7 @@ def softmax_cross_entropy_forward(
     label_smoothing = check_number(op, "label_smoothing", label_smoothing, share, 0, 1)
     shifted = logits - logits.real.max(axis=1, keepdims=True)
     logprob = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    hit = logprob[np.arange(len(labels)), labels]
+    hit = logprob[np.arange(len(labels)), labels]  # = logprob[n, labels[n]]
     spread = logprob.mean(axis=1) if label_smoothing else np.zeros_like(hit)
     loss = np.asarray(-((1 - label_smoothing) * hit + label_smoothing * spread).mean())
     return loss, SoftmaxCrossEntropyCache(logprob, labels, label_smoothing)

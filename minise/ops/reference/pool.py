@@ -109,7 +109,7 @@ def max_pool2d_forward(
     stride = kernel if stride is None else stride
     check_pool("max_pool2d", x, kernel, stride, padding, ceil_mode)
     where = windows_of(x.shape[2:], kernel, stride, padding, ceil_mode=ceil_mode)
-    argmax = _first_maximum(x, where)
+    argmax = _first_maximum(x, where)  # = place of the first maximum of each window
     out = _pixels_at(x, argmax)
     return out, MaxPool2dCache(x, argmax, kernel, stride, padding, ceil_mode)
 
@@ -139,7 +139,7 @@ def max_pool2d_backward(dout: Array, cache: MaxPool2dCache) -> tuple[Array]:
     where = windows_of(x.shape[2:], kernel, stride, padding, ceil_mode=ceil_mode)
 
     # forward: out = x at argmax       a pixel may be the maximum of several windows
-    dx = _sum_to_argmax(dout, argmax, where)
+    dx = _sum_to_argmax(dout, argmax, where)  # = sum of dout over windows with argmax here
     return (dx,)
 
 
@@ -344,7 +344,8 @@ def _first_maximum(x: Array, where: Windows) -> Array:
 
 def _pixels_at(x: Array, argmax: Array) -> Array:
     pixels = x.reshape(*x.shape[:2], -1)
-    return np.take_along_axis(pixels, argmax.reshape(*x.shape[:2], -1), 2).reshape(argmax.shape)
+    chosen = np.take_along_axis(pixels, argmax.reshape(*x.shape[:2], -1), 2)
+    return chosen.reshape(argmax.shape)  # = x at argmax
 
 
 def _sum_to_argmax(dout: Array, argmax: Array, where: Windows) -> Array:

@@ -12,9 +12,14 @@ from hypothesis import strategies as st
 from minise.ops import jit, reference
 from minise.ops.jit.algorithm import algorithm_of, chosen, merged_groups
 from minise.ops.jit.conv import merged, parted
+from minise.ops.jit.layout import pixels_of
+from minise.ops.jit.scatter import scatters
 from minise.ops.jit.simd import lanes_of
 from minise.ops.jit.tile import ROWS
 from tests.ops.cases import SEEDS, few
+from tests.ops.jit.guards import guarded
+
+NHWC = (0, 2, 3, 1)
 
 
 @pytest.fixture(autouse=True)
@@ -131,3 +136,60 @@ def test_merging_fills_a_vector():
     weight = np.zeros((4 * lanes, 4, 3, 3), np.float32)  # groups of 4 filters
     assert merged_groups(weight, lanes) == 4
     assert merged_groups(np.zeros((64, 4, 3, 3), np.float32), 1) == 1
+
+
+@over_dtypes
+@few
+@given(
+    channels=st.tuples(st.integers(1, 20), st.integers(1, 20)),
+    groups=st.integers(1, 2),
+    N=st.integers(1, 3),
+    size=st.tuples(st.integers(5, 24), st.integers(5, 24)),
+    kernel=PAIRS,
+    stride=PAIRS,
+    padding=st.tuples(st.integers(0, 2), st.integers(0, 2)),
+    dilation=st.tuples(st.integers(1, 2), st.integers(1, 2)),
+    seed=SEEDS,
+)
+def test_gathered_and_scattered_dx(dtype, channels, groups, N, size, seed, **where):
+    """With a stride or few channels dx is scattered, else gathered; around every array is NaN."""
+    rng, (each, filters), kernel = np.random.default_rng(seed), channels, where.pop("kernel")
+    x, weight = (
+        rng.integers(-3, 4, shape).astype(dtype)
+        for shape in ((N, groups * each, *size), (groups * filters, each, *kernel))
+    )
+    out, cache = reference.conv2d_forward(x, weight, None, groups=groups, **where)
+    dout = rng.integers(-3, 4, out.shape).astype(dtype)
+    expected, *_ = reference.conv2d_backward(dout, cache)
+    with guarded() as guards:
+        laid = cache._replace(x=guards.array(x, NHWC), weight=guards.array(weight))
+        dx, *_ = jit.conv2d_backward(guards.array(dout, NHWC), laid)
+        np.testing.assert_array_equal(dx, expected)
+
+
+LANES = lanes_of(np.dtype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("C", "stride", "scattered"),
+    [
+        (LANES // 2, (1, 1), True),
+        (LANES // 2 + 1, (1, 1), False),
+        (LANES // 2 + 1, (1, 2), True),
+        (4 * LANES, (2, 2), True),
+    ],
+)
+def test_which_dx_is_scattered(C, stride, scattered):
+    x, weight = np.zeros((1, C, 4, 4), np.float32), np.zeros((5, C, 1, 1), np.float32)
+    _, cache = jit.conv2d_forward(x, weight, stride=stride)
+    assert scatters(cache, 1) == scattered
+
+
+@over_dtypes
+@pytest.mark.parametrize("shape", [(2, 3, 9, 11), (1, 17, 5, 1), (3, 1, 1, 70), (0, 3, 2, 2)])
+def test_channels_are_moved_to_the_end(dtype, shape):
+    images = np.arange(np.prod(shape)).astype(dtype).reshape(shape)
+    pixels = pixels_of(images)
+    assert pixels.flags.c_contiguous
+    assert not pixels.flags.writeable
+    np.testing.assert_array_equal(pixels, images.transpose(0, 2, 3, 1), strict=True)

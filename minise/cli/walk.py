@@ -1,0 +1,109 @@
+"""The verb that shows every number of a backward pass: `minise walk`."""
+
+import ast
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich.console import Console
+
+from minise.cli.words import FAILED, Failure, misuse, say
+
+
+def walk(
+    subject: tyro.conf.Positional[str] = "",
+    shape: tuple[int, ...] | None = None,
+    seed: int = 0,
+    settings: tuple[str, ...] = (),
+    file: Path | None = None,
+    ops: str = "reference",
+    html: Path | None = None,
+    all: Path | None = None,
+) -> int:
+    """Walk through an op, forward and backward: every line of code, its formula, its numbers.
+
+    Every gradient is checked, entry by entry, against forward's own slopes. Exit status 1 says that
+    one is wrong.
+
+    Example: minise walk se --settings squeeze=max --html se.html
+
+    Args:
+        subject: se, conv, pool, batch-norm, linear, loss, the name of any other op, or block (a
+            residual SE block) or net.
+        shape: Of x, such as 2 3 2 2.
+        seed: Of the random numbers.
+        settings: Of the op, such as gate=tanh, or stride=2,2.
+        file: A .npz file with the arrays of your own case by name, and dout if you like.
+        ops: reference, or a file of your own such as my_ops.py.
+        html: Write a page to click through, instead of text.
+        all: Write the pages of all ops with an index into this folder.
+    """
+    from minise.walk import trace
+    from minise.walk.cases import case
+    from minise.walk.page import write_page
+    from minise.walk.text import lines
+
+    console = Console()
+    if all is not None:
+        from minise.walk.book import write_book
+
+        with misuse():
+            written = write_book(all, seed)
+        say(console, f"{len(written)} pages and {all / 'index.html'}")
+        return 0
+    with misuse():
+        if not subject:
+            raise ValueError("walk: what? expected a subject, such as se, or --all FOLDER")
+        own = _read_settings(settings)
+        chosen = case(subject, shape, seed, own)
+        if file is not None:
+            from minise.walk.files import from_file
+
+            chosen = from_file(file, chosen, own)
+        back_end, path = _load(ops)
+        found = trace(
+            chosen.subject,
+            chosen.x,
+            chosen.target,
+            ops=back_end,
+            file=path,
+            seed=seed,
+            **chosen.settings,
+        )
+        if html is not None:
+            write_page(found, html)
+    if html is not None:
+        say(console, f"{html}: {len(found.steps)} steps, {html.stat().st_size / 1e3:,.0f} kB")
+    else:
+        for line in lines(found):
+            console.print(line, highlight=False, soft_wrap=not console.is_terminal)
+    if not found.ok:
+        first = next(step for step in found.steps if step.check and not step.check.ok)
+        where = f"{first.file}:{first.line}"
+        raise Failure(f"{first.name} is not forward's gradient, see {where}: {first.code}", FAILED)
+    return 0
+
+
+def _load(ops: str) -> tuple[Any, Path | None]:
+    from minise.ops.backends import load_ops
+
+    if ops != "reference" and not ops.endswith(".py"):
+        raise ValueError(
+            f"walk: ops is {ops!r}, expected reference or a .py file: lines of NumPy are shown, "
+            "which a compiled back end has not"
+        )
+    return load_ops(ops), Path(ops) if ops.endswith(".py") else None
+
+
+def _read_settings(given: tuple[str, ...]) -> dict[str, Any]:
+    """Return name=value as a dict; what is no number, pair or flag stays a word."""
+    found: dict[str, Any] = {}
+    for one in given:
+        name, equals, value = one.partition("=")
+        if not equals or not name.isidentifier():
+            raise ValueError(f"walk: settings has {one!r}, expected name=value, such as gate=tanh")
+        try:
+            found[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            found[name] = value
+    return found

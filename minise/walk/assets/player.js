@@ -1,0 +1,136 @@
+// The player: one screen for the case, one for each step, one for all gradients.
+
+const article = document.getElementById("step"), graphFigure = document.getElementById("graph");
+const slider = document.getElementById("slider"), last = steps.length + 1;
+let here = -1, kept = 0, chosen = [];
+
+/** Screens are 0, the case; 1 and on, the steps; and behind them the end. */
+const hashOf = (screen, entry) =>
+  screen === 0 ? "#start" : screen === last ? "#end" : `#step-${screen}${entry !== telling(screen) ? `-entry-${entry}` : ""}`;
+
+/** The entry that a step shows at first: one that is not zero and has something to tell. */
+function telling(screen) {
+  const step = steps[screen - 1];
+  if (!step) return 0;
+  const found = arrays[step.array].values.findIndex((value, entry) => value !== 0 && madeOf(step, entry).length);
+  return Math.max(0, found);
+}
+
+function screenOf(hash) {
+  if (hash === "#end") return [last, 0];
+  const found = /^#step-(\d+)(?:-entry-(\d+))?$/.exec(hash);
+  if (!found) return [0, 0];
+  const screen = Math.min(Number(found[1]), last);
+  const step = steps[screen - 1];
+  const entry = found[2] === undefined ? telling(screen) : Number(found[2]);
+  return [screen, step && entry < sizeOf(arrays[step.array]) ? entry : 0];
+}
+
+function goTo(screen, entry, speak = true) {
+  screen = Math.max(0, Math.min(last, screen));
+  if (entry === undefined) entry = telling(screen);
+  if (screen !== here) chosen = [];
+  kept = entry;
+  const moved = screen !== here;
+  here = screen;
+  const hash = hashOf(screen, entry);
+  if (location.hash !== hash) history.replaceState(null, "", hash);
+  render();
+  if (moved && speak) {
+    const top = article.getBoundingClientRect().top + scrollY - document.querySelector(".stage").offsetHeight;
+    if (scrollY > top) scrollTo(0, top);
+    document.getElementById("spoken").textContent = spoken();
+  }
+}
+
+/** Go to the step that gave an array, with an entry chosen; inputs are on the first screen. */
+function goArray(array, entry) {
+  goTo(stepOfArray.has(array) ? stepOfArray.get(array) + 1 : 0, stepOfArray.has(array) ? entry : 0);
+}
+
+/** From a node of the graph: in backward to its gradient, where there is one. */
+function goNode(array) {
+  const back = steps[here - 1] && steps[here - 1].direction === "backward";
+  const gradient = steps.findIndex((step) => step.twin === array && !step.route);
+  if (back && gradient >= 0) goTo(gradient + 1);
+  else goArray(array);
+}
+
+function spoken() {
+  if (here === 0) return "The case";
+  if (here === last) return "All gradients";
+  const step = steps[here - 1];
+  return `Step ${here} of ${steps.length}, ${step.direction}: ${step.formula}`;
+}
+
+function render() {
+  slider.value = here;
+  slider.setAttribute("aria-valuetext", spoken());
+  document.getElementById("back").disabled = here === 0;
+  document.getElementById("next").disabled = here === last;
+  for (const link of document.querySelectorAll("#list a")) {
+    if (Number(link.dataset.screen) === here) {
+      link.setAttribute("aria-current", "step");
+      const box = link.closest(".contents");
+      if (box.scrollHeight > box.clientHeight) box.scrollTop = link.offsetTop - box.clientHeight / 2;
+    } else link.removeAttribute("aria-current");
+  }
+  markGraph(graphFigure, here === 0 ? -1 : here === last ? steps.length : here - 1, chosen);
+  article.className = here > 0 && here < last ? steps[here - 1].direction : "";
+  article.replaceChildren(...(here === 0 ? startScreen() : here === last ? endScreen() : stepScreen(here - 1)));
+}
+
+function contents() {
+  const list = document.getElementById("list");
+  const link = (screen, text, kind = "", bad = false) => el("li", {}, el("a", { href: hashOf(screen, 0), class: kind, "data-screen": screen },
+    el("span", { class: "n" }, screen > 0 && screen < last ? String(screen) : ""), el("span", { class: `what${bad ? " bad" : ""}` }, text)));
+  list.append(link(0, "The case"));
+  let part = "", group = "";
+  const many = new Set(steps.map(whereOf)).size > 1;
+  steps.forEach((step, k) => {
+    if (step.direction !== part) { part = step.direction; group = ""; list.append(el("li", { class: "part" }, part)); }
+    if (many && whereOf(step) !== group) { group = whereOf(step); list.append(el("li", { class: "group" }, group)); }
+    list.append(link(k + 1, nameOf(step), part, step.check && !step.check.agrees.every(Boolean)));
+  });
+  list.append(link(last, "All gradients"));
+}
+
+function theme() {
+  const button = document.getElementById("theme"), root = document.documentElement;
+  const set = (dark) => {
+    root.dataset.theme = dark ? "dark" : "light";
+    button.textContent = dark ? "Light" : "Dark";
+    button.setAttribute("aria-pressed", String(dark));
+  };
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  set(system.matches);
+  system.addEventListener("change", (event) => set(event.matches));
+  button.addEventListener("click", () => set(root.dataset.theme !== "dark"));
+}
+
+function start() {
+  document.getElementById("title").textContent = data.title;
+  document.getElementById("op").textContent = data.name;
+  document.getElementById("settings").textContent = Object.entries(data.settings).map(([name, value]) => `${name} = ${value}`).join(", ");
+  theme();
+  contents();
+  document.getElementById("contents").open = matchMedia("(min-width: 62rem)").matches;
+  drawGraph(graphFigure, goNode);
+  slider.max = last;
+  const turn = 100 * (1 + steps.filter((step) => step.direction === "forward").length) / (last + 1);
+  slider.style.setProperty("--track", `linear-gradient(90deg, var(--forward) ${turn}%, var(--backward) ${turn}%)`);
+  slider.addEventListener("input", () => goTo(Number(slider.value)));
+  document.getElementById("back").addEventListener("click", () => goTo(here - 1));
+  document.getElementById("next").addEventListener("click", () => goTo(here + 1));
+  document.querySelector("[data-skip]").addEventListener("click", (event) => { event.preventDefault(); article.focus(); });
+  addEventListener("hashchange", () => goTo(...screenOf(location.hash)));
+  addEventListener("keydown", (event) => {
+    if (event.altKey || event.ctrlKey || event.metaKey || event.target === slider) return;
+    if (event.key === "Escape" && document.activeElement) document.activeElement.blur();
+    const to = { ArrowLeft: here - 1, ArrowRight: here + 1, Home: 0, End: last }[event.key];
+    if (to !== undefined) { event.preventDefault(); goTo(to); }
+  });
+  goTo(...screenOf(location.hash), false);
+}
+
+start();

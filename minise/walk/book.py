@@ -1,0 +1,112 @@
+"""All walks as a folder of pages with an index: `minise walk --all FOLDER`."""
+
+from html import escape
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from minise.walk.cases import case
+from minise.walk.page import asset, fill, page
+from minise.walk.steps import BACKWARD, Trace
+from minise.walk.trace import trace
+
+
+class Page(NamedTuple):
+    """A page of the book."""
+
+    subject: str
+    variant: str = ""  # how it differs from the plain one, in the name of its file
+    settings: dict[str, Any] = {}  # noqa: RUF012, a NamedTuple's default is never changed
+
+    @property
+    def file(self) -> str:
+        """The name of its file."""
+        return "-".join(filter(None, [self.subject, self.variant])) + ".html"
+
+
+BOOK: dict[str, list[Page]] = {
+    "Start here": [Page("squeeze_excite"), Page("block"), Page("net")],
+    "Squeeze and excitation": [
+        Page("squeeze_excite", "max", dict(squeeze="max")),
+        Page("squeeze_excite", "none", dict(squeeze="none")),
+        Page("squeeze_excite", "tanh", dict(gate="tanh")),
+        Page("squeeze_excite", "relu", dict(gate="relu")),
+        Page("squeeze_excite", "hard_sigmoid", dict(gate="hard_sigmoid")),
+        Page("channel_scale"),
+    ],
+    "Layers with weights": [
+        Page("linear"),
+        Page("conv2d"),
+        Page("conv2d", "strided", dict(stride=(2, 2), padding=(1, 1))),
+        Page("conv2d", "grouped", dict(groups=2)),
+    ],
+    "Normalisation": [
+        Page("batch_norm2d"),
+        Page("batch_norm2d", "evaluation", dict(training=False)),
+        Page("batch_norm2d_relu"),
+        Page("batch_norm2d_add_relu"),
+        Page("se_block_tail"),
+    ],
+    "Pooling": [
+        Page("max_pool2d"),
+        Page("max_pool2d", "overlapping", dict(stride=(1, 1))),
+        Page("avg_pool2d"),
+        Page("global_avg_pool2d"),
+        Page("global_max_pool2d"),
+    ],
+    "Activations": [Page("relu"), Page("sigmoid"), Page("tanh"), Page("hard_sigmoid")],
+    "Where paths meet, part and mix": [
+        Page("add"),
+        Page("concat"),
+        Page("channel_shuffle"),
+        Page("dropout"),
+    ],
+    "The loss": [
+        Page("softmax_cross_entropy"),
+        Page("softmax_cross_entropy", "smoothing", dict(label_smoothing=0.1)),
+    ],
+}
+ABOUT = {
+    "block": "A residual unit with an SE block: what comes back by the branch and by the shortcut.",
+    "net": "A whole small net, from its images to the loss and back.",
+}
+
+
+def traced(one: Page, seed: int = 0) -> Trace:
+    """Return the trace of a page."""
+    found = case(one.subject, None, seed, one.settings)
+    return trace(found.subject, found.x, found.target, seed=seed, **found.settings)
+
+
+def write_book(folder: Path, seed: int = 0) -> list[Path]:
+    """Write every page and the index, and return the pages.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    written, groups = [], []
+    for title, pages in BOOK.items():
+        items = []
+        for one in pages:
+            found = traced(one, seed)
+            path = folder / one.file
+            path.write_text(page(found), encoding="utf-8")
+            written.append(path)
+            items.append(_item(one, found))
+        groups.append("\n".join([f"<h2>{escape(title)}</h2>", "<ul>", *items, "</ul>"]))
+    index = fill("index.html", style=asset("page.css"), groups="\n".join(groups))
+    (folder / "index.html").write_text(index, encoding="utf-8")
+    return written
+
+
+def _item(one: Page, found: Trace) -> str:
+    about = ABOUT.get(one.subject) or found.title
+    given = ", ".join(f"{key} = {value}" for key, value in one.settings.items())
+    count = f"{len(found.steps)} steps, {len(found.passes(BACKWARD))} of them backward"
+    sub = escape(f"{given}; {count}" if given else count)
+    return (
+        f'<li><a href="{one.file}"><b>{escape(one.subject)}</b> <span class="sub">{sub}</span>'
+        f'<span class="says">{escape(about)}</span></a></li>'
+    )

@@ -1,0 +1,64 @@
+"""A trace as one page that opens from disk: all in one file, no request to anywhere.
+
+The page is put together from the files in `assets`: a skeleton, a style sheet, scripts. They show
+what is in the data and hold no formula of their own.
+"""
+
+import json
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from minise.walk.data import data_of
+from minise.walk.steps import Trace
+
+SCRIPTS = ("model.js", "heatmap.js", "graph.js", "detail.js", "screens.js", "player.js")
+MOST = 1_000_000  # bytes
+
+
+def page(trace: Trace) -> str:
+    """Return the whole page.
+
+    Raises
+    ------
+    ValueError
+        If it would be larger than a page that is shared may be.
+    """
+    data = data_of(trace)
+    # "<" in a script element could end it
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    html = fill(
+        "page.html",
+        title=escape(f"{trace.name}: {trace.title}" if trace.title else trace.name),
+        style=asset("page.css"),
+        data=text,
+        script="\n".join(asset(name) for name in SCRIPTS),
+    )
+    size = len(html.encode())
+    if size > MOST:
+        raise ValueError(
+            f"walk: the page of {trace.name} has {size:,} bytes, expected at most {MOST:,}: "
+            "choose a smaller shape"
+        )
+    return html
+
+
+def write_page(trace: Trace, path: Path) -> None:
+    """Write the page of a trace."""
+    path.write_text(page(trace), encoding="utf-8")
+
+
+def asset(name: str) -> str:
+    """Return a file of the page."""
+    return files("minise.walk").joinpath("assets", name).read_text(encoding="utf-8")
+
+
+def fill(name: str, **parts: Any) -> str:
+    """Return a skeleton with its parts, each named in it as {{part}}, put in once."""
+    pieces = asset(name).split("{{")
+    text = pieces[0]
+    for piece in pieces[1:]:
+        key, _, rest = piece.partition("}}")
+        text += str(parts[key]) + rest
+    return text

@@ -1,0 +1,119 @@
+"""What a walk goes through: an op or a net with its arrays, run forward and backward as one loss.
+
+The loss is ``<dout, out>``, the sum of all products: dout is then its gradient with respect to
+out, whatever out is. Behind a net that got labels stands softmax cross-entropy, and dout is 1.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minise.gradcheck.adapters import layer as adapt
+from minise.gradcheck.arrays import promoted
+from minise.ops.checks import Array, check_labels
+from minise.ops.wrap import attach
+from minise.walk.recorder import LineRecorder, Move, argument_names
+from minise.walk.source import code_of, summary_of
+
+LOSS = "softmax_cross_entropy"
+DIGITS = 2  # behind the point, of numbers that are drawn
+
+
+class Subject:
+    """An op or a net whose every line can be seen and moved.
+
+    Attributes
+    ----------
+    name : str
+        Of the op, or the class of the net.
+    about, story : str, list of str
+        Of a net: what its docstring says first; the code of its forward and backward.
+    names, inputs : list
+        Forward's arrays; of a net its images and its parameters.
+    recorder : LineRecorder
+        Holds the calls of the last run.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        names: Sequence[str],
+        inputs: Sequence[Any],
+        recorder: LineRecorder,
+        forward: Callable[..., tuple[Any, Any]],
+        backward: Callable[[Array, Any], tuple[Any, ...]],
+        about: str = "",
+        story: Sequence[str] = (),
+    ) -> None:
+        self.about, self.story = about, list(story)
+        self.name, self.names, self.inputs = name, list(names), list(inputs)
+        self.recorder, self._forward, self._backward = recorder, forward, backward
+
+    def forward(self, inputs: Sequence[Any], move: Move | None = None) -> tuple[Array, Any]:
+        """Return out and the cache; the recorder holds the calls."""
+        self.recorder.start(move)
+        return self._forward(*inputs)
+
+    def backward(self, dout: Array, cache: Any) -> tuple[Any, ...]:
+        """Return one gradient an input."""
+        return self._backward(dout, cache)
+
+
+def op_subject(
+    ops: Any, file: Path | None, op: str, inputs: Sequence[Any], settings: dict[str, Any]
+) -> Subject:
+    """Return one op of a back end with its arrays and settings."""
+    recorder = LineRecorder(ops, file)
+
+    def forward(*arrays: Any) -> tuple[Any, Any]:
+        lifted = any(np.iscomplexobj(array) for array in arrays if array is not None)
+        same = {k: promoted(v) for k, v in settings.items()} if lifted else settings
+        return getattr(recorder, f"{op}_forward")(*arrays, **same)
+
+    names = argument_names(getattr(ops, f"{op}_forward"), len(inputs))
+    return Subject(op, names, inputs, recorder, forward, getattr(recorder, f"{op}_backward"))
+
+
+def net_subject(
+    ops: Any, file: Path | None, net: Any, x: Array, labels: Array | None, training: bool
+) -> Subject:
+    """Return a copy of a net that calls `ops`, with the loss of its labels where there are any."""
+    recorder = LineRecorder(ops, file)
+    own = _copied(net)
+    attach(own, recorder)
+    run, undo, params = adapt(own, training)
+    float_params = [np.asarray(array, np.float64) for array in params.values()]
+
+    def forward(*arrays: Any) -> tuple[Any, Any]:
+        out, _ = run(*arrays)
+        if labels is None:
+            return out, None
+        check_labels(LOSS, labels, out.shape[-1])
+        return recorder.softmax_cross_entropy_forward(out, labels)
+
+    def backward(dout: Array, cache: Any) -> tuple[Any, ...]:
+        if labels is not None:
+            dout, _ = recorder.softmax_cross_entropy_backward(dout, cache)
+        return undo(dout, None)
+
+    inputs = [x, *float_params]
+    kind = type(net)
+    words = summary_of(kind) or kind.__name__, [code_of(kind.forward), code_of(kind.backward)]
+    return Subject(kind.__name__, ["x", *params], inputs, recorder, forward, backward, *words)
+
+
+def rounded(value: Any) -> Any:
+    """Return an array of floats with few digits and no zero, where a ReLU would have its kink."""
+    if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
+        return value
+    short = np.round(value, DIGITS)
+    return np.where(short == 0, 10.0**-DIGITS, short)
+
+
+def _copied(net: Any) -> Any:
+    """Return a copy that shares its back ends, so that the caller's net stays as it was."""
+    memo = {id(below.ops): below.ops for below in net.named_layers().values()}
+    return copy.deepcopy(net, memo)

@@ -1,0 +1,153 @@
+"""A trace in the terminal: forward, then backward, every line with its formula and its numbers."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from minise.walk.steps import BACKWARD, FORWARD, Check, Read, Step, Trace
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+DIGITS = 4
+STYLES = {FORWARD: "bold blue", BACKWARD: "bold dark_orange3"}
+
+
+def lines(trace: Trace) -> Iterator["Text"]:
+    """Yield the whole walk, line by line, with the styles that rich shows."""
+    from rich.text import Text
+
+    yield Text(trace.title or trace.name, "bold")
+    if trace.settings:
+        yield Text(", ".join(f"{key} = {value!r}" for key, value in trace.settings.items()), "dim")
+    yield Text("")
+    for name, value in trace.inputs.items():
+        yield Text.assemble((f"{name} ", "bold"), (_shape(value), "dim"))
+        yield Text(_indented(numbers(value)))
+    for direction in (FORWARD, BACKWARD):
+        yield Text("")
+        yield Text(f"{direction} pass", f"{STYLES[direction]} underline")
+        for step in trace.passes(direction):
+            yield from _step(trace, step)
+        if direction == FORWARD:
+            yield Text("")
+            yield Text(f"loss = <dout, out> = {trace.loss:.{DIGITS + 2}g}", "bold")
+    yield Text("")
+    yield from _verdict(trace)
+
+
+def numbers(value: Any) -> str:
+    """Return an array as text; of images (N, C, H, W) the channels stand side by side.
+
+    Examples
+    --------
+    >>> print(numbers(np.arange(8.0).reshape(1, 2, 2, 2)))
+    [[ 0.  1.]    [[ 4.  5.]
+     [ 2.  3.]]    [ 6.  7.]]
+    """
+    array = np.asarray(value)
+    if array.ndim == 4 and array.shape[2:] == (1, 1):
+        array = array[:, :, 0, 0]
+    if array.ndim != 4:
+        return _plain(array)
+    rows = []
+    for image in array:
+        blocks = [_plain(channel).splitlines() for channel in image]
+        widths = [max(map(len, block)) for block in blocks]
+        for parts in zip(*blocks, strict=True):
+            cells = [part.ljust(width) for part, width in zip(parts, widths, strict=True)]
+            rows.append("   ".join(cells).rstrip())
+    return "\n".join(rows)
+
+
+def _plain(array: Any) -> str:
+    return np.array2string(
+        array, precision=DIGITS, suppress_small=True, floatmode="maxprec", sign=" "
+    )
+
+
+def where(step: Step) -> str:
+    """Return layer and op of a step."""
+    return f"{step.layer} {step.op}".strip()
+
+
+def _step(trace: Trace, step: Step) -> Iterator["Text"]:
+    from rich.text import Text
+
+    yield Text("")
+    yield Text.assemble(
+        (f"{step.number + 1:>3} ", "dim"),
+        (step.name, STYLES[step.direction]),
+        (f" {_shape(step.value)}", "dim"),
+        (f"  {where(step)}", "dim italic"),
+    )
+    if step.rule:
+        reason = f"  ({step.reason})" if step.reason else ""
+        yield Text(f"    undoes {step.rule}{reason}", "italic")
+    elif step.reason:
+        yield Text(f"    {step.reason}", "italic")
+    yield Text.assemble(("    ", ""), (step.formula.text, "bold"))
+    for code, file, line in [(step.code, step.file, step.line), *map(_inner, step.inner)]:
+        yield Text.assemble(("    ", ""), (code, "cyan"), (f"  {file}:{line}", "dim"))
+    if step.constants:
+        given = ", ".join(f"{name} = {value}" for name, value in step.constants.items())
+        yield Text(f"    with {given}", "dim")
+    up = [read for read in step.reads if read.upstream]
+    if up:
+        yield Text(f"    upstream {', '.join(_from(trace, read) for read in up)}", "dim")
+    yield Text(_indented(numbers(step.value)))
+    if step.check is not None:
+        yield _checked(step.check)
+
+
+def _inner(inner: Any) -> tuple[str, str, int]:
+    return inner.code, inner.file, inner.line
+
+
+def _from(trace: Trace, read: Read) -> str:
+    if isinstance(read.source, int):
+        return f"{read.name} (step {trace.steps[read.source].number + 1})"
+    return read.name
+
+
+def _checked(check: Check) -> "Text":
+    from rich.text import Text
+
+    slope = check.difference if check.complex_step is None else check.complex_step
+    how = "differences" if check.complex_step is None else "complex step"
+    worst = float(np.max(check.error))
+    if check.ok:
+        words = f"    right: {how} in {check.of} agrees to {worst:.0e} of every entry"
+        return Text(words, "green")
+    place = tuple(int(i) for i in np.argwhere(~check.agrees)[0])
+    return Text(
+        f"    WRONG: {int((~check.agrees).sum())} of {check.agrees.size} entries; at {list(place)} "
+        f"forward's slope in {check.of} is {float(slope[place]):.9g}",
+        "bold red",
+    )
+
+
+def _verdict(trace: Trace) -> Iterator["Text"]:
+    from rich.text import Text
+
+    checked = [step.check for step in trace.steps if step.check is not None]
+    count = sum(check.agrees.size for check in checked)
+    wrong = sum(int((~check.agrees).sum()) for check in checked)
+    if not wrong:
+        yield Text(f"All {count} gradients agree with forward's own slopes.", "bold green")
+        return
+    first = next(s for s in trace.steps if s.check is not None and not s.check.ok)
+    yield Text(
+        f"{wrong} of {count} gradients are wrong, first {first.name} of {where(first)}: "
+        f"{first.file}:{first.line}",
+        "bold red",
+    )
+
+
+def _shape(value: Any) -> str:
+    return str(tuple(np.shape(value)))
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"      {line}" for line in text.splitlines())

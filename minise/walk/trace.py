@@ -1,0 +1,152 @@
+"""Take an op or a net apart, line by line, forward and backward, and check every gradient."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minise.gradcheck.cases import direction
+from minise.ops import reference
+from minise.ops.checks import Array
+from minise.walk import local
+from minise.walk.build import Builder
+from minise.walk.limit import refuse_large
+from minise.walk.slopes import Slopes
+from minise.walk.steps import BACKWARD, FORWARD, Trace
+from minise.walk.subject import Subject, net_subject, op_subject, rounded
+from minise.walk.whole import Whole
+
+DOUT = 1  # of the stream that dout is drawn from, which is not that of the arrays
+
+
+def trace(
+    net_or_op: Any,
+    x: Any,
+    target: Array | None = None,
+    *,
+    ops: Any = reference,
+    file: str | Path | None = None,
+    training: bool | None = None,
+    seed: int = 0,
+    **settings: Any,
+) -> Trace:
+    """Walk through a forward and a backward pass, every line of every op.
+
+    Parameters
+    ----------
+    net_or_op : Layer or str
+        A net or a layer of minise.nn, or the name of an op, such as "squeeze_excite".
+    x : ndarray, or sequence of ndarray or None
+        Images (N, C, H, W) for a net; for an op all its positional arrays, such as
+        ``[x, w1, b1, w2, b2]``. Taken in float64.
+    target : ndarray, optional
+        Labels, integers of shape (N,): behind the net then stands softmax cross-entropy. Or dout,
+        the gradient of the loss with respect to out, of out's shape. None draws dout.
+    ops : module
+        In plain Python: the reference, or a module of the caller's.
+    file : path, optional
+        The file of that module, which is then compiled line by line.
+    training : bool, optional
+        Whether a net is walked in training, which is the default, or in evaluation; of an op a
+        setting like others.
+    seed : int
+        Of the random dout.
+    **settings
+        Of an op, such as stride, or running_mean.
+
+    Returns
+    -------
+    Trace
+        Its steps hold every number, formula, code line, derivative and check.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the case is too large, an op is missing, or an op refuses its arrays.
+
+    Examples
+    --------
+    >>> found = trace("relu", np.array([-1.0, 2.0]), np.array([3.0, 4.0]))
+    >>> [(step.name, step.value.tolist()) for step in found.steps]
+    [('out', [0.0, 2.0]), ('dx', [0.0, 4.0])]
+    """
+    place = None if file is None else Path(file).resolve()
+    if isinstance(net_or_op, str):
+        settings |= {} if training is None else {"training": training}
+        subject, labels = _op(ops, place, net_or_op, x, settings), None
+    else:
+        x = np.asarray(x, np.float64)
+        labels = target if target is not None and np.asarray(target).dtype.kind in "iu" else None
+        subject = net_subject(ops, place, net_or_op, x, labels, training is not False)
+    out, cache = subject.forward(subject.inputs)
+    _refuse(subject)
+    forwards = subject.recorder.calls
+    dout = _dout(out, None if labels is not None else target, labels is not None, seed)
+    subject.recorder.calls = []
+    gradients = _gradients(subject, dout, cache)
+    backwards = subject.recorder.calls
+    inputs = dict(zip(subject.names, subject.inputs, strict=True))
+    inputs = {name: value for name, value in inputs.items() if value is not None}
+    builder = Builder({**inputs, "dout": dout})
+    builder.add(forwards, FORWARD)
+    builder.add(backwards, BACKWARD)
+    whole = Whole(subject, builder, forwards, backwards, gradients, Slopes(subject, dout))
+    return whole.trace(out, dout, settings)
+
+
+def _op(ops: Any, file: Path | None, op: str, x: Any, settings: dict[str, Any]) -> Subject:
+    missing = [half for half in (f"{op}_forward", f"{op}_backward") if not hasattr(ops, half)]
+    if missing:
+        where = file.name if file else getattr(ops, "__name__", "ops")
+        names = sorted(n.removesuffix("_forward") for n in dir(ops) if n.endswith("_forward"))
+        raise ValueError(
+            f"walk: {where} has no {' and no '.join(missing)}, expected both halves of the op; "
+            f"it has {', '.join(names) or 'no op'}"
+        )
+    arrays = [x] if hasattr(x, "dtype") else list(x)
+    wide = [_as_float64(array) for array in arrays]
+    same = {key: _as_float64(value) for key, value in settings.items()}
+    return op_subject(ops, file, op, wide, same)
+
+
+def _as_float64(value: Any) -> Any:
+    floats = isinstance(value, np.ndarray) and value.dtype.kind == "f"
+    return value.astype(np.float64) if floats else value
+
+
+def _dout(out: Any, target: Any, is_loss: bool, seed: int) -> Array:
+    if is_loss or (target is None and not np.ndim(out)):
+        return np.asarray(1.0)
+    if target is None:
+        drawn = direction(np.asarray(out), np.random.default_rng([seed, DOUT]))
+        return np.asarray(rounded(drawn))
+    dout = np.asarray(target, np.float64)
+    if dout.shape != np.shape(out):
+        raise ValueError(
+            f"walk: target has shape {dout.shape}, expected {np.shape(out)} as out, or integer "
+            "labels for a net that ends in logits"
+        )
+    return dout
+
+
+def _refuse(subject: Subject) -> None:
+    """Refuse a case that is too large, or not of finite numbers."""
+    events = [event for call in subject.recorder.calls for event in call.events]
+    floats = [event for event in events if local.is_float(event.value)]
+    count = sum(np.size(event.value) for event in floats)
+    refuse_large(subject.names[0], np.shape(subject.inputs[0]), count)
+    for event in floats:
+        if not np.isfinite(event.value).all():
+            raise ValueError(f"walk: {event.name} has NaN or infinity, expected finite numbers")
+
+
+def _gradients(subject: Subject, dout: Array, cache: Any) -> tuple[Any, ...]:
+    """Return what backward gives, one for each input."""
+    found = subject.backward(dout, cache)
+    gradients = tuple(found) if isinstance(found, tuple | list) else (found,)
+    if len(gradients) != len(subject.names):
+        raise ValueError(
+            f"walk: {subject.name}_backward returns {len(gradients)} gradients, expected one for "
+            f"each of {', '.join(subject.names)}, None where there is none"
+        )
+    return gradients

@@ -1,0 +1,103 @@
+"""The walk as a user of the command line meets it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minise.walk.book import Page
+from minise.walk.cases import case
+from tests.cli.commands import call
+from tests.walk.students import RIGHT
+
+WRONG = RIGHT.replace("dv = ds * s * (1 - s)", "dv = ds * s")
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
+    Path("right.py").write_text(RIGHT)
+    Path("wrong.py").write_text(WRONG)
+    Path("text.npz").write_text("no archive")
+    _, x, w1, b1, w2, b2 = (None, *case("se", (1, 2, 2, 2), 3).x)
+    np.savez("mine.npz", x=x[:, :, :, ::-1], w1=w1[:, :2], b1=b1, w2=w2[:2], b2=b2[:2], gate="tanh")
+    np.savez("few.npz", x=x, w1=w1)
+
+
+def test_text_shows_both_passes_with_code_and_verdict(capsys):
+    status, out, err = call("walk se --shape 1 2 2 2 --seed 3", capsys)
+    assert (status, err) == (0, "")
+    assert out.index("forward pass") < out.index("loss = <dout, out>") < out.index("backward pass")
+    assert "dx = dx_scale + dx_gate  minise/ops/reference/squeeze_excite.py:" in out
+    assert "right: complex step in x agrees" in out
+    assert "gradients agree with forward's own slopes" in out
+
+
+def test_shape_seed_and_settings_choose_the_case(capsys):
+    _, one, _ = call("walk conv --shape 1 1 3 3 --settings stride=2,2 padding=1,1", capsys)
+    assert "x (1, 1, 3, 3)" in one
+    assert "out (1, 2, 2, 2)" in one
+    _, two, _ = call("walk linear --seed 1", capsys)
+    _, three, _ = call("walk linear --seed 2", capsys)
+    assert two != three
+
+
+def test_a_file_of_ones_own_arrays(capsys):
+    status, out, _ = call("walk se --file mine.npz", capsys)
+    assert status == 0
+    assert "gate = 'tanh'" in out
+    assert "s = tanh(v)" in out
+    assert "x (1, 2, 2, 2)" in out
+
+
+def test_a_file_of_ones_own_ops(capsys):
+    assert call("walk se --ops right.py", capsys)[0] == 0
+    status, out, err = call("walk se --ops wrong.py", capsys)
+    assert status == 1
+    assert "WRONG: 6 of 6 entries" in out
+    assert "dv is not forward's gradient, see wrong.py:18: dv = ds * s" in err
+
+
+def test_a_page_of_a_wrong_op_is_written_too(capsys):
+    assert call("walk se --ops wrong.py --html page.html", capsys)[0] == 1
+    assert Path("page.html").stat().st_size > 50_000
+
+
+def test_all_pages_with_an_index(capsys, monkeypatch):
+    few = {"Activations": [Page("relu"), Page("tanh")]}
+    monkeypatch.setattr("minise.walk.book.BOOK", few)
+    status, out, _ = call("walk --all pages", capsys)
+    assert (status, out) == (0, "2 pages and pages/index.html\n")
+    assert {path.name for path in Path("pages").iterdir()} == {
+        "index.html",
+        "relu.html",
+        "tanh.html",
+    }
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("walk", "expected a subject, such as se"),
+        ("walk seq", "'seq' is unknown, expected one of batch-norm, conv"),
+        ("walk se --shape 4 64 32 32", "at most 3,000, for each is shown and checked: x has shape"),
+        ("walk se --shape 4 4", "shape is (4, 4), expected 4 numbers, for x of squeeze_excite is"),
+        ("walk se --settings gate", "settings has 'gate', expected name=value"),
+        ("walk se --settings gate=soft", "gate is 'soft', expected one of sigmoid"),
+        ("walk se --file none.npz", "none.npz is not there, expected a .npz file"),
+        ("walk se --file text.npz", "text.npz is no .npz file of plain arrays"),
+        ("walk se --file few.npz", "few.npz has x, w1, but squeeze_excite needs w2 too"),
+        ("walk conv --ops right.py", "right.py has no conv2d_forward and no conv2d_backward"),
+        ("walk block --ops right.py", "right.py has no conv2d_forward, which layer conv1 calls"),
+        ("walk se --ops jit", "ops is 'jit', expected reference or a .py file"),
+        ("walk se --ops none.py", "'none.py' is not there"),
+        ("walk se --html no/folder/page.html", "no/folder"),
+    ],
+)
+def test_misuse_is_one_line_and_status_2(line, message, capsys):
+    status, _, err = call(line, capsys)
+    assert status == 2
+    assert err.startswith("minise: ")
+    assert err.count("\n") == 1
+    assert message in err

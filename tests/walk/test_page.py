@@ -1,0 +1,166 @@
+"""A page holds the trace's numbers, all of them, and nothing that it would have to fetch."""
+
+import json
+import re
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from minise.walk import trace
+from minise.walk.book import BOOK, write_book
+from minise.walk.cases import case
+from minise.walk.data import data_of
+from minise.walk.page import MOST, SCRIPTS, asset, page
+from minise.walk.steps import BACKWARD
+from minise.walk.text import lines
+from tests.walk.pages import PAGES, walk_of
+from tests.walk.students import edited
+
+
+@pytest.fixture(scope="module", params=[page.file for page in PAGES])
+def walked(request):
+    return walk_of(request.param)
+
+
+@pytest.fixture(scope="module")
+def html(walked):
+    return page(walked)
+
+
+def embedded(html):
+    """Return the data that stand in a page."""
+    return json.loads(re.search(r'<script type="application/json".*?>(.*?)</script>', html)[1])
+
+
+def test_every_number_is_the_traces(walked, html):
+    """Equal, not near: JSON has each number as repr has it."""
+    data = embedded(html)
+    arrays = data["arrays"]
+    for name, value in walked.inputs.items():
+        (found,) = [one for one in arrays if one["name"] == name and "step" not in one]
+        assert found["values"] == value.ravel().tolist()
+    for step, shown in zip(walked.steps, data["steps"], strict=True):
+        assert arrays[shown["array"]]["values"] == step.value.ravel().tolist()
+        assert arrays[shown["array"]]["shape"] == list(step.value.shape)
+        assert [arrays[one["array"]]["values"] for one in shown["reads"]] == [
+            read.value.ravel().tolist() for read in step.reads
+        ]
+        if step.check:
+            assert shown["check"]["difference"] == step.check.difference.ravel().tolist()
+            assert shown["check"]["complex"] == step.check.complex_step.ravel().tolist()
+        for names, value in step.parts.items():
+            key = "".join("01"[name in names] for name in shown["terms"])
+            assert shown["parts"][key] == value.ravel().tolist()
+
+
+def test_derivatives_come_back_whole(walked, html):
+    for step, shown in zip(walked.steps, embedded(html)["steps"], strict=True):
+        for read, one in zip(step.reads, shown["reads"], strict=True):
+            if read.derivative is None:
+                assert one["at"] is None
+                continue
+            dense = np.zeros_like(read.derivative)
+            for out, (places, numbers) in enumerate(zip(one["at"], one["by"], strict=True)):
+                dense[out, places] = [one["slopes"][k] for k in numbers]
+            np.testing.assert_array_equal(dense, read.derivative)
+
+
+def test_named_factors_are_what_they_say(walked):
+    """Where the page says that a derivative is w1[0, 1], it is."""
+    for step, shown in zip(walked.steps, data_of(walked)["steps"], strict=True):
+        for read, one in zip(step.reads, shown["reads"], strict=True):
+            if "factors" not in one:
+                continue
+            other = step.reads[one["factorOf"]].value.ravel()
+            for out, codes in enumerate(one["factors"]):
+                for entry, code in zip(one["at"][out], codes, strict=True):
+                    if code >= 0:
+                        sign = -1 if code % 2 else 1
+                        found = sign * other[code // 2]
+                        assert abs(found - read.derivative[out, entry]) <= 1e-14 * abs(found)
+
+
+def test_squeeze_excite_names_its_weights():
+    """Of dz[0, 1, 0, 0] the terms are du[0, r] times w1[r, 1]."""
+    data = data_of(walk_of("squeeze_excite.html"))
+    step = next(s for s in data["steps"] if data["arrays"][s["array"]]["name"] == "dz")
+    read = next(one for one in step["reads"] if one["sum"])
+    assert read["name"] == "du"
+    assert step["reads"][read["factorOf"]]["name"] == "w1"
+    assert read["factors"][1] == [2 * 1, 2 * 4]  # w1[0, 1] and w1[1, 1], in rows of three
+
+
+def test_a_page_is_small_and_asks_for_nothing(html):
+    assert len(html.encode()) <= MOST
+    for address in re.findall(r"https?://[^\s\"'<)]+", html):
+        assert address == "http://www.w3.org/2000/svg"  # the name of a language, never fetched
+    assert not re.search(r"\bsrc=|@import|url\(|fetch\(|XMLHttpRequest|import\(", html)
+    assert "default-src 'none'" in html
+
+
+def test_formulas_are_well_formed_mathml(walked):
+    for step in walked.steps:
+        root = ElementTree.fromstring(f"<math>{step.formula.mathml}</math>")
+        assert "".join(root.itertext()).strip()
+
+
+def test_a_changed_line_changes_the_page(tmp_path):
+    """Formula, code, numbers and verdict: the page has none of its own."""
+    chosen = case("se")
+    before = embedded(page(trace("squeeze_excite", chosen.x)))
+    path = tmp_path / "edited.py"
+    ops = edited(path, "dx = dx_scale + dx_gate", "dx = dx_scale + 2 * dx_gate")
+    after = embedded(page(trace("squeeze_excite", chosen.x, ops=ops, file=path)))
+    old, new = before["steps"][-1], after["steps"][-1]
+    assert (old["formula"], new["formula"]) == (
+        "dx = dx_scale + dx_gate",
+        "dx = dx_scale + 2 · dx_gate",
+    )
+    assert "<mn>2</mn>" in new["mathml"]
+    assert "<mn>2</mn>" not in old["mathml"]
+    assert new["code"][0]["text"] == "dx = dx_scale + 2 * dx_gate"
+    numbers = before["arrays"][old["array"]]["values"], after["arrays"][new["array"]]["values"]
+    assert numbers[0] != numbers[1]
+    assert all(old["check"]["agrees"])
+    assert not any(new["check"]["agrees"])
+    assert before["steps"][:-1] == [
+        {**one, "code": two["code"]}
+        for one, two in zip(after["steps"][:-1], before["steps"][:-1], strict=True)
+    ]
+
+
+def test_the_scripts_know_no_op():
+    """What they show comes from the data: no intermediate's name stands in a script."""
+    steps = [step for page in PAGES for step in walk_of(page.file).steps]
+    gradients = {step.name for step in steps if step.direction == BACKWARD}
+    code = re.sub(r"//.*|/\*\*.*?\*/", "", "\n".join(map(asset, SCRIPTS)))
+    known = set(re.findall(r"\w+", code)) & {name for name in gradients if name.startswith("d")}
+    assert known <= {"dv"}  # which stands for any
+
+
+def test_text_has_every_formula_and_line(walked):
+    text = "\n".join(line.plain for line in lines(walked))
+    for step in walked.steps:
+        assert step.formula.text in text
+        assert f"{step.code}  {step.file}:{step.line}" in text
+    assert "agree with forward's own slopes" in text
+
+
+def test_too_large_a_page_is_refused(monkeypatch):
+    monkeypatch.setattr("minise.walk.page.MOST", 1000)
+    with pytest.raises(ValueError, match="bytes, expected at most 1,000: choose a smaller shape"):
+        page(walk_of("relu.html"))
+
+
+def test_the_book_has_an_index_of_all_its_pages(tmp_path, monkeypatch):
+    few = {title: [one for one in pages if one.subject == "relu"] for title, pages in BOOK.items()}
+    monkeypatch.setattr("minise.walk.book.BOOK", few)
+    written = write_book(tmp_path / "book")
+    assert [path.name for path in written] == ["relu.html"]
+    index = (tmp_path / "book" / "index.html").read_text()
+    assert re.findall(r'href="([\w.-]+)"', index) == ["relu.html"]
+
+
+def test_files_of_pages_are_all_named_differently():
+    assert len({page.file for page in PAGES}) == len(PAGES)

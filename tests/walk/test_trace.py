@@ -1,0 +1,291 @@
+"""A trace holds the library's own numbers, and says truly what each is made of."""
+
+import ast
+
+import numpy as np
+import pytest
+
+from minise import nn
+from minise.gradcheck.cases import OPS
+from minise.gradcheck.instrument import PACKAGE
+from minise.nn.residual import BasicBlock
+from minise.ops import reference
+from minise.walk import trace
+from minise.walk.cases import case
+from minise.walk.steps import BACKWARD, FORWARD
+from tests.walk.pages import PAGES, walk_of
+from tests.walk.students import RIGHT, edited, module
+
+EPS = float(np.finfo(float).eps)
+
+
+@pytest.fixture(scope="module", params=PAGES, ids=lambda page: page.file.removesuffix(".html"))
+def page(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def walked(page):
+    return walk_of(page.file)
+
+
+def test_every_op_has_a_page():
+    assert {page.subject for page in PAGES} == {*OPS, "block", "net"}
+
+
+def test_out_and_gradients_are_the_librarys(page, walked):
+    """To the bit: the lines are the same, run in the same order."""
+    chosen = case(page.subject, settings=page.settings)
+    dout = walked.inputs["dout"]
+    if isinstance(chosen.subject, str):
+        forward, backward = (
+            getattr(reference, f"{chosen.name}_{way}") for way in (FORWARD, BACKWARD)
+        )
+        out, cache = forward(*chosen.x, **chosen.settings)
+        gradients = backward(dout, cache)
+        names = [name for name in walked.inputs if name != "dout"]
+    else:
+        net = chosen.subject
+        out = net.forward(chosen.x, True)
+        if chosen.target is not None:
+            out, cache = reference.softmax_cross_entropy_forward(out, chosen.target)
+            dout = reference.softmax_cross_entropy_backward(dout, cache)[0]
+        gradients = [net.backward(dout), *net.named_grads().values()]
+        names = ["x", *net.named_grads()]
+    np.testing.assert_array_equal(walked.value(walked.out), out)
+    for name, gradient in zip(names, gradients, strict=False):
+        if gradient is not None:
+            np.testing.assert_array_equal(walked.value(walked.gradients[name]), gradient)
+
+
+def test_every_gradient_is_checked_and_right(walked):
+    assert walked.ok
+    for name, given in walked.gradients.items():
+        step = walked.steps[given]
+        assert step.gradient_of == name or walked.gradients[step.gradient_of] == given
+        assert step.check is not None
+
+
+def test_checks_are_near_what_they_check(walked):
+    """A complex step is exact but for rounding, a difference to about its fourth-order error."""
+    for step in walked.passes(BACKWARD):
+        if step.check is not None:
+            size = 1 + np.max(abs(step.value))
+            for slopes, share in ((step.check.complex_step, 1e-12), (step.check.difference, 1e-6)):
+                assert np.max(abs(slopes - step.value)) <= share * size
+
+
+def test_a_sum_of_terms_is_the_entry(walked):
+    """Entry times derivative, added up, is the value, but for one rounding a term."""
+    seen = 0
+    for step in walked.steps:
+        reads = [read for read in step.reads if read.summed]
+        if not reads:
+            continue
+        terms = np.concatenate([read.derivative * read.value.ravel() for read in reads], axis=1)
+        each = EPS if all(read.exact for read in reads) else EPS ** (2 / 3)
+        bound = (2 + terms.shape[1]) * each * (abs(terms).sum(axis=1) + np.max(abs(step.value)))
+        assert np.all(abs(terms.sum(axis=1) - step.value.ravel()) <= bound)
+        seen += 1
+    assert seen
+
+
+def test_reads_are_what_their_source_gave(walked):
+    for step in walked.steps:
+        for read in step.reads:
+            if read.source is not None:
+                assert not isinstance(read.source, int) or read.source < step.number
+                np.testing.assert_array_equal(read.value, walked.value(read.source))
+
+
+def test_all_numbers_come_from_somewhere(walked):
+    """Only a slice of integers, such as argmax[:, :, 0, 0], is of nobody."""
+    reads = [read for step in walked.steps for read in step.reads]
+    assert all(read.source is not None or read.derivative is None for read in reads)
+
+
+def test_parts_add_up(walked):
+    """Every choice of routes: each alone, none (zero), and all (the gradient)."""
+    for step in walked.steps:
+        if step.parts:
+            names = max(step.parts, key=len)
+            np.testing.assert_array_equal(step.parts[names], step.value)
+            np.testing.assert_array_equal(step.parts[()], 0 * step.value)
+            alone = sum(step.parts[(name,)] for name in names)
+            np.testing.assert_allclose(alone, step.value, rtol=0, atol=4 * EPS * np.max(abs(alone)))
+
+
+def test_the_code_stands_where_it_says(walked):
+    for step in walked.steps:
+        lines = (PACKAGE.parent / step.file).read_text().splitlines()
+        assert lines[step.line - 1].strip().startswith(step.code)
+        for inner in step.inner:
+            assert (
+                (PACKAGE.parent / inner.file)
+                .read_text()
+                .splitlines()[inner.line - 1]
+                .count(inner.code)
+            )
+
+
+def test_squeeze_excite_line_by_line():
+    steps = walk_of("squeeze_excite.html").steps
+    forward = ["z", "u", "h", "v", "s", "out"]
+    backward = [
+        "dx_scale",
+        "ds",
+        "dv",
+        "dh",
+        "dw2",
+        "db2",
+        "du",
+        "dz",
+        "dw1",
+        "db1",
+        "dx_gate",
+        "dx",
+    ]
+    assert [step.name for step in steps] == forward + backward
+    by_name = {step.name: step for step in steps}
+    assert by_name["s"].formula.text == "s = 1 / (1 + exp(\N{MINUS SIGN}v))"
+    assert by_name["dz"].formula.text == "dz[n,c,i,j] = ∑[r] w_1[r,c] · du[n,r,i,j]"
+    assert by_name["dx_gate"].formula.text == "dx_gate = dz / (H · W)"
+    assert by_name["ds"].rule == "out = x * s"
+    assert by_name["ds"].reason == "one gate serves P * Q pixels, so their gradients add up"
+    assert by_name["dx_scale"].route == ("x", by_name["out"].number)
+    assert by_name["dx_gate"].route == ("x", by_name["z"].number)
+    assert set(by_name["dx"].parts) == {("dx_scale", "dx_gate"), ("dx_scale",), ("dx_gate",), ()}
+    assert [read.name for read in by_name["dz"].upstream] == ["du"]
+    assert by_name["z"].constants == {"squeeze": "avg"}
+
+
+def test_a_derivative_by_hand():
+    """Of dz = sum over r of w1[r, c] du[n, r], in du[1, 0], it is w1[0, c] in row 1."""
+    walked = walk_of("squeeze_excite.html")
+    step = next(step for step in walked.steps if step.name == "dz")
+    read = next(read for read in step.reads if read.name == "du")
+    w1 = walked.inputs["w1"]
+    expected = np.kron(np.eye(2), w1.T)  # (N * C, N * R)
+    np.testing.assert_allclose(read.derivative, expected, rtol=4 * EPS, atol=0)
+
+
+def test_a_route_alone_is_the_slope_of_one_line():
+    """x as the scale reads it reaches out by s alone."""
+    walked = walk_of("squeeze_excite.html")
+    step = next(step for step in walked.steps if step.name == "dx_scale")
+    s = next(step for step in walked.steps if step.name == "s").value
+    expected = walked.inputs["dout"] * s
+    np.testing.assert_allclose(step.check.complex_step, expected, rtol=8 * EPS, atol=0)
+    assert step.check.of == "x as read by out = x * s"
+
+
+def test_a_block_names_its_layers():
+    walked = walk_of("block.html")
+    assert [layer for layer in dict.fromkeys(s.layer for s in walked.steps) if layer] == [
+        "conv1", "bn1", "conv2", "se",
+    ]  # fmt: skip
+    last = walked.steps[-1]
+    assert (last.op, last.direction, last.gradient_of) == ("add", BACKWARD, "x")
+    assert {"z", "s", "ds", "dx_gate"} <= {step.name for step in walked.steps}
+
+
+def test_a_net_ends_in_its_loss_and_stays_as_it_was():
+    net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    before = dict(net.named_parameters())
+    rng = np.random.default_rng(5)
+    walked = trace(net, rng.standard_normal((2, 3)), np.array([1, 0]))
+    assert walked.ok
+    assert walked.steps[walked.out].op == "softmax_cross_entropy"
+    assert float(walked.value(walked.out)) == walked.loss
+    assert all(net.named_parameters()[name] is array for name, array in before.items())
+    assert {id(layer.ops) for layer in net.named_layers().values()} == {id(reference)}
+
+
+def test_evaluation_has_one_route():
+    assert all(not step.parts for step in walk_of("batch_norm2d-evaluation.html").steps)
+
+
+def test_a_students_file_is_walked_and_right(tmp_path):
+    chosen = case("se")
+    path = tmp_path / "mine.py"
+    walked = trace(chosen.subject, chosen.x, ops=module(path, RIGHT), file=path)
+    assert walked.ok
+    assert {step.file for step in walked.steps} == {"mine.py"}
+    own = trace(chosen.subject, chosen.x)
+    for name in ("x", "w1", "b1", "w2", "b2"):
+        ours, theirs = own.value(own.gradients[name]), walked.value(walked.gradients[name])
+        np.testing.assert_allclose(theirs, ours, rtol=0, atol=64 * EPS * np.max(abs(ours)))
+
+
+def test_the_wrong_line_of_a_student_is_the_first_that_does_not_agree(tmp_path):
+    path = tmp_path / "mine.py"
+    ops = module(path, RIGHT.replace("dv = ds * s * (1 - s)", "dv = ds * s"))
+    walked = trace("squeeze_excite", case("se").x, ops=ops, file=path)
+    wrong = [step.name for step in walked.steps if step.check and not step.check.ok]
+    assert wrong[0] == "dv"
+    assert "ds" not in wrong
+    assert not walked.ok
+
+
+def test_maximum_of_complex_numbers_is_not_trusted(tmp_path):
+    """np.maximum takes complex numbers and is wrong: the line's slope comes from differences."""
+    path = tmp_path / "mine.py"
+    walked = trace("squeeze_excite", case("se").x, ops=module(path, RIGHT), file=path)
+    step = next(step for step in walked.steps if step.name == "h")
+    (read,) = step.reads
+    expected = np.diag((read.value.ravel() > 0).astype(float))
+    np.testing.assert_allclose(read.derivative, expected, rtol=0, atol=EPS ** (1 / 2))
+
+
+def test_a_changed_line_changes_the_trace(tmp_path):
+    path = tmp_path / "edited.py"
+    old, new = "dx_gate = squeeze_backward(dz, cache.argmax, cache.x)", "dx_gate = dz"
+    walked = trace("squeeze_excite", case("se").x, ops=edited(path, old, new), file=path)
+    step = next(step for step in walked.steps if step.name == "dx_gate")
+    assert (step.formula.text, step.code) == ("dx_gate = dz", "dx_gate = dz")
+    assert not step.check.ok
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: trace("relu", np.zeros((40, 40, 2))), r"6,400 numbers pass .*try .20, 20, 2."),
+        (lambda: case("conv", (9, 9, 99, 99)), r"at most 3,000.* try \("),
+        (lambda: trace("conv3d", np.zeros(3)), "has no conv3d_forward and no conv3d_backward"),
+        (lambda: trace("relu", np.array([np.nan])), "x has NaN or infinity"),
+        (
+            lambda: trace("relu", np.ones(3), np.ones(2)),
+            r"target has shape \(2,\), expected \(3,\)",
+        ),
+        (lambda: trace("linear", [np.ones((2, 3)), np.ones((4, 2))]), "linear: weight has shape"),
+        (lambda: case("convolution"), "'convolution' is unknown, expected one of batch-norm"),
+        (lambda: case("loss", (2, 3, 4)), "expected 2 numbers, for logits .* is"),
+        (lambda: case("block", settings={"gate": "relu"}), "takes no settings, but gate came"),
+    ],
+)
+def test_messages(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_the_shape_that_is_tried_instead_is_small_enough():
+    chosen = case("conv", (2, 4, 16, 16))
+    with pytest.raises(ValueError, match="try") as caught:
+        trace(chosen.subject, chosen.x)
+    smaller = ast.literal_eval(str(caught.value).rpartition("try ")[2])
+    chosen = case("conv", smaller)
+    assert chosen.x[0].shape == smaller
+    assert trace(chosen.subject, chosen.x).ok
+
+
+def test_wrong_students(tmp_path):
+    path = tmp_path / "mine.py"
+    lacking = module(path, RIGHT.replace("def squeeze_excite_backward", "def backward"))
+    with pytest.raises(ValueError, match="mine.py has no squeeze_excite_backward.*it has squeeze"):
+        trace("squeeze_excite", case("se").x, ops=lacking, file=path)
+    few = module(path, RIGHT.replace(", dv.sum(axis=0)", ""))
+    with pytest.raises(ValueError, match="returns 4 gradients, expected one for each of x, w1, b1"):
+        trace("squeeze_excite", case("se").x, ops=few, file=path)
+    block = BasicBlock(2, 2, 1, "B", nn.residual.Build())
+    with pytest.raises(ValueError, match="mine.py has no conv2d_forward, which layer conv1 calls"):
+        trace(block, np.ones((1, 2, 2, 2)), ops=few, file=path)
