@@ -164,18 +164,21 @@ def _one_epoch(
 def train_step(
     net: Any, optimiser: SGD, images: Array, labels: Array, rate: float, label_smoothing: float = 0
 ) -> tuple[float, int]:
-    """Take one step; return the loss before it and how many images were classified rightly."""
+    """Take one step; return the loss before it and how many images were classified rightly.
+
+    Where that loss is not finite, the parameters are lost as well.
+    """
     ops = net.ops
     targets = ops.asarray(labels)
     logits = net.forward(ops.asarray(images), training=True)
     loss, cache = ops.softmax_cross_entropy_forward(
         logits, targets, label_smoothing=label_smoothing
     )
-    if np.isfinite(float(loss)):
-        one = ops.asarray(1, logits.dtype)
-        dlogits, _ = ops.softmax_cross_entropy_backward(one, cache)
-        net.backward(dlogits)
-        optimiser.step(rate)
+    one = ops.asarray(1, logits.dtype)
+    dlogits, _ = ops.softmax_cross_entropy_backward(one, cache)
+    net.backward(dlogits)
+    optimiser.step(rate)
+    # nothing has looked at a number so far, so that a GPU was given the whole step at once
     return float(loss), int((ops.asnumpy(logits).argmax(axis=1) == labels).sum())
 
 
