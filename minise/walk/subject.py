@@ -29,8 +29,9 @@ class Subject:
     ----------
     name : str
         Of the op, or the class of the net.
-    about, story : str, list of str
-        Of a net: what its docstring says first; the code of its forward and backward.
+    about, story, joins : str, list of str, str
+        Of a net: what its docstring says first; the code of its forward and backward; what the
+        docstring of its backward says first.
     names, inputs : list
         Forward's arrays; of a net its images and its parameters.
     recorder : LineRecorder
@@ -47,8 +48,9 @@ class Subject:
         backward: Callable[[Array, Any], tuple[Any, ...]],
         about: str = "",
         story: Sequence[str] = (),
+        joins: str = "",
     ) -> None:
-        self.about, self.story = about, list(story)
+        self.about, self.story, self.joins = about, list(story), joins
         self.name, self.names, self.inputs = name, list(names), list(inputs)
         self.recorder, self._forward, self._backward = recorder, forward, backward
 
@@ -101,7 +103,8 @@ def net_subject(
 
     inputs = [x, *float_params]
     kind = type(net)
-    words = summary_of(kind) or kind.__name__, [code_of(kind.forward), code_of(kind.backward)]
+    code = [code_of(kind.forward), code_of(kind.backward)]
+    words = summary_of(kind) or kind.__name__, code, summary_of(kind.backward)
     return Subject(kind.__name__, ["x", *params], inputs, recorder, forward, backward, *words)
 
 

@@ -206,6 +206,11 @@ def test_a_block_names_its_layers():
     ]  # fmt: skip
     last = walked.steps[-1]
     assert (last.op, last.direction, last.gradient_of) == ("add", BACKWARD, "x")
+    assert last.formula.text == "dx = dx_conv1 + db_se"
+    assert set(last.parts) == {("dx_conv1", "db_se"), ("dx_conv1",), ("db_se",), ()}
+    assert (
+        last.reason == "Return dx: what comes through the branch and through the shortcut, added."
+    )
     assert {"z", "s", "ds", "dx_gate"} <= {step.name for step in walked.steps}
 
 
