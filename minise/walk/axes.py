@@ -21,8 +21,8 @@ LETTERS = {"H": "i", "W": "j", "OH": "p", "OW": "q", "KH": "a", "KW": "b", "P": 
 RANKS = {1: "c", 2: "nc", 3: "nci", 4: "ncij"}  # of arrays of which the source says nothing
 COUNTED = {
     "n": "images", "c": "channels", "i": "rows", "j": "columns", "k": "filters",
-    "a": "rows of the kernel", "b": "columns of the kernel", "p": "rows of what comes out", "q": "columns of what comes out",
-    "r": "hidden units", "o": "outputs",
+    "a": "rows of the kernel", "b": "columns of the kernel", "p": "rows of what comes out",
+    "q": "columns of what comes out", "r": "hidden units", "o": "outputs",
 }  # fmt: skip
 SHAPE = r"\(([A-Z0-9][A-Z0-9/ ,]*?),?\)"
 

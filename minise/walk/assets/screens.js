@@ -14,16 +14,19 @@ function startScreen() {
   const figures = shown.map((a) => {
     const figure = heatmap(arrays[a], {
       choose: (entry) => light(figure, entry === null ? null : new Set([entry]), entry),
-      caption: a === data.dout ? ["the gradient of the loss with respect to what comes out"] : [],
+      caption: a === data.dout ? [`the gradient of the loss with respect to ${arrays[data.out].name}`] : [],
     });
     return figure;
   });
+  const first = steps.find((step) => step.gradientOf), of = first ? first.gradientOf : arrays[0].name;
+  const gradient = first ? nameOf(first) : `d${of}`;
+  const counts = Object.entries(data.axes).map(([axis, said]) => `${axis} counts ${said}`).join(", ");
   const count = steps.filter((step) => step.check).reduce((sum, step) => sum + step.check.agrees.length, 0);
   return [
     el("div", { class: "story" }, ...prose(data.story),
       el("h2", {}, "How to read this"),
-      el("p", {}, "Each step is one line of the code that trains, run on the small case below. First the forward pass, then the backward pass, which undoes it line by line. ",
-        el("code", {}, "dv"), " is the gradient of the loss with respect to ", el("code", {}, "v"), ", so it has the shape of ", el("code", {}, "v"), "; n counts images, c channels, i rows and j columns, all from 0. The loss here is the sum of all products of ",
+      el("p", {}, "Each step is one line of the code that trains, run on the small case below. First the forward pass, then the backward pass, which goes back through it line by line. ",
+        el("code", {}, gradient), " is the gradient of the loss with respect to ", el("code", {}, of), ", so it has the shape of ", el("code", {}, of), `; ${counts}${counts ? ", all from 0" : ""}. The loss` + " here is the sum of all products of ",
         el("code", {}, "dout"), " and ", el("code", {}, arrays[data.out].name), `, which is ${medium(data.loss)}.`),
       el("p", {}, "The dots above are what forward computes, from left to right; gradients come back along the same lines. Where several lines leave one dot, it reaches the loss by several routes, and its gradient is the sum of what comes back by each."),
       el("p", {}, "Point at a number, or tap it: what it depends on lights up, and its sum is written out. Every number of every gradient, ", String(count), " in all, was checked against the forward pass alone: how fast does the loss change when just that entry is moved?")),
