@@ -17,7 +17,18 @@ from minise.gradcheck.cases import line as shapes_of
 from minise.ops import reference
 from minise.ops.checks import parse
 
-LETTERS = {"H": "i", "W": "j", "OH": "p", "OW": "q", "KH": "a", "KW": "b", "P": "i", "Q": "j"}
+LETTERS = {
+    "H": "i",
+    "W": "j",
+    "OH": "p",
+    "OW": "q",
+    "KH": "a",
+    "KW": "b",
+    "P": "i",
+    "Q": "j",
+    "PH": "i",
+    "PW": "j",
+}
 RANKS = {1: "c", 2: "nc", 3: "nci", 4: "ncij"}  # of arrays of which the source says nothing
 COUNTED = {
     "n": "images", "c": "channels", "i": "rows", "j": "columns", "k": "filters",

@@ -97,6 +97,8 @@ def test_squeeze_excite_names_its_weights():
         ("conv2d", "dout", "nkpq"),
         ("conv2d", "product", "nkpq"),
         ("conv2d", "dweight", "kcab"),
+        ("conv2d", "padded", "ncij"),
+        ("conv2d", "dpadded", "ncij"),
         ("squeeze_excite", "u", "nrij"),
         ("squeeze_excite", "dw1", "rc"),
         ("squeeze_excite", "dw2", "cr"),

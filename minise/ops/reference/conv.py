@@ -4,6 +4,7 @@ For every offset (a, b) of the kernel, all windows together see one shifted view
 image (windows.py): window(padded, a, b) holds at [n, c, p, q] the pixel that the window in row p
 and column q sees there, and the weights at that offset are a matrix of K x C numbers. So
 
+    padded  = pad(x)                                                        (N, C, PH, PW)
     product = sum over a, b of weight[:, :, a, b] @ window(padded, a, b)    (N, K, OH, OW)
     out     = product + bias
 

@@ -9,7 +9,7 @@
 
 In training mean and var depend on every pixel of the channel, so x reaches out by three routes:
 straight, through var and through mean, and every pixel moves every other of its channel. Backward
-adds up three terms, two by two: the first two meet in centred, whose gradient is their sum, and
+adds up three terms, in two places: the first two meet in centred, whose gradient is their sum, and
 dmean joins them in dx. In evaluation mean and var are constants and only the direct route is left.
 The variance is the mean of centred squares, never mean(x ** 2) - mean ** 2: with a mean of 1000
 and a deviation of 1 the latter has no correct digit left in float32.

@@ -72,7 +72,7 @@ function termRows(step, term, k, go, way, off) {
     el("td", { class: "fold" }, inner ? more : null),
     el("td", {}, chip(term.read.array, term.entry, term.read.name, go, term.read.up), plain ? null : el("div", {}, medium(term.value))),
     el("td", { class: "sign" }, plain ? "" : "×"),
-    plain ? el("td") : el("td", {}, other ? chip(other.array, other.entry, other.name, go, false, other.sign) : el("span", { class: "sub", title: SLOPE }, "slope"), el("div", {}, slopeText(term.slope))),
+    plain ? el("td") : el("td", {}, other ? chip(other.array, other.entry, other.name, go, false, other.sign) : el("span", { class: "sub", title: SLOPE }, "slope"), el("div", {}, other ? medium(term.slope) : slopeText(term.slope))),
     el("td", { class: "sign" }, plain ? "" : "="),
     el("td", { class: "product" }, medium(term.value * term.slope)));
   return [row, nested];
@@ -118,7 +118,7 @@ function madeOfBlock(step, entry, go, way, nested = false, off = undefined, tota
     openAll(way);
     block.replaceWith(madeOfBlock(step, entry, go, way, false, off, total));
   } }, table.querySelector(".more[aria-expanded='true']") ? "Fold all" : "Open all") : null;
-  const block = el("div", {}, all, el("div", { class: "scroll" }, table), bare ? el("p", { class: "hint" }, SLOPE) : null);
+  const block = el("div", {}, el("div", { class: "scroll" }, table), all, bare ? el("p", { class: "hint" }, SLOPE) : null);
   return block;
 }
 

@@ -28,7 +28,7 @@ function startScreen() {
     });
     return figure;
   });
-  const first = steps.find((step) => step.gradientOf), of = first ? first.gradientOf : arrays[0].name;
+  const first = steps.find((step) => step.gradientOf === arrays[0].name) || steps.find((step) => step.gradientOf), of = first ? first.gradientOf : arrays[0].name;
   const gradient = first ? nameOf(first) : `d${of}`;
   const counts = Object.entries(data.axes).map(([axis, said]) => `${axis} counts ${said}`).join(", ");
   const count = steps.filter((step) => step.check).reduce((sum, step) => sum + step.check.agrees.length, 0);
@@ -38,7 +38,8 @@ function startScreen() {
       el("p", {}, "Each step is one line of the code that trains, run on the small case below. First the forward pass, then the backward pass, which goes back through it line by line. ",
         code(gradient), " is the gradient of the loss with respect to ", code(of), ": how fast the loss changes with each number of ", code(of), ", so it has the shape of ", code(of),
         `.${counts ? ` ${counts}, all from 0.` : ""}`),
-      el("p", {}, "The loss here is the sum of all products of ", code("dout"), " and ", code(arrays[data.out].name), `, which is ${medium(data.loss)}: chosen so that its gradient with respect to `, code(arrays[data.out].name), " is ", code("dout"), ", the upstream gradient that the backward pass starts from."),
+      arrays[data.dout].shape.length === 0 ? el("p", {}, "The loss is ", code(arrays[data.out].name), `, which is ${medium(data.loss)}; `, code("dout"), " is its gradient with respect to itself.")
+      : el("p", {}, "The loss here is the sum of all products of ", code("dout"), " and ", code(arrays[data.out].name), `, which is ${medium(data.loss)}: chosen so that its gradient with respect to `, code(arrays[data.out].name), " is ", code("dout"), ", the upstream gradient that the backward pass starts from."),
       el("p", {}, "The dots above are what forward computes, from left to right; gradients come back along the same lines. Where several lines leave one dot, it reaches the loss by several routes, and its gradient is the sum of what comes back by each."),
       el("p", {}, "In the steps, point at a number, or tap it: what it depends on lights up, and its sum is written out. Every number of every gradient, ", String(count), " in all, was checked against the forward pass alone: how fast does the loss change when just that entry is moved?")),
     el("p", { class: "label", style: "margin-top:1.6rem" }, "What goes in"),
@@ -81,7 +82,7 @@ function lead(step) {
     parts.push("One route of several: the part of ", el("code", {}, whole(step)), " that comes back through ", el("code", {}, to), " alone. ");
   }
   if (step.rule) parts.push("Passes the gradient back through ", code(step.rule), step.reason ? `: ${step.reason}. ` : ". ");
-  else if (step.reason) parts.push(step.reason);
+  else if (step.reason) parts.push(`${step.reason.replace(/\.$/, "")}. `);
   else if (!step.reads.some((read) => read.up)) parts.push("Made from what forward kept. ");
   if (step.gradientOf) parts.push("This is what is returned for ", el("code", {}, step.gradientOf), ".");
   return parts.length ? el("p", { class: "lead" }, ...parts) : null;
@@ -203,7 +204,7 @@ function routes(step) {
       article.querySelector(`[data-term="${name}"]`).focus();
     } });
     box.checked = chosen[t] !== false;
-    const reason = giver && giver.reason ? `: ${giver.reason}` : "";
+    const reason = giver && giver.route && giver.reason ? `: ${giver.reason}` : "";
     const inner = giver && giver.terms.length ? `; itself a sum of ${giver.terms.length} routes, see step ${stepOfArray.get(read.array) + 1}` : "";
     const via = `${throughs(step, read).join("; ") || (giver ? giver.formula : "")}${reason}${inner}`;
     return el("label", {}, box, el("span", {}, el("code", {}, name), " ", el("span", { class: "says" }, via)));
