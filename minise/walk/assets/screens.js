@@ -121,13 +121,16 @@ function stepScreen(k) {
     pick(entry);
     if (keep) reveal(panel);
   } });
+  const hold = (still) => { panel.style.minHeight = still ? `${panel.offsetHeight}px` : ""; }; // or the page would jump
   function pick(entry) {
+    hold(entry !== kept);
     light(result, null, entry);
     for (const { read, figure } of sources) light(figure, hasSlope(read) ? new Set(read.at[entry]) : null, null);
     showEntry(panel, step, entry, values, complete);
   }
   function lightFrom(read, entry) {
     if (entry === null || !hasSlope(read)) return pick(kept);
+    hold(true);
     const outs = new Set(read.at.flatMap((places, out) => (places.includes(entry) ? [out] : [])));
     light(result, outs, null);
     for (const one of sources) light(one.figure, one.read === read ? new Set([entry]) : null, one.read === read ? entry : null);
