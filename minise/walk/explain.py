@@ -59,10 +59,11 @@ class Explainer:
         """
         reader = self._reader(self.code, line, scope, known)
         left = name_of(name)
-        if beside := sources.formula_beside(self.code.file, line.number):
-            return formula(left, _prose(beside, reader))
         statement: Any = ast.parse(line.text).body[0]
         right = statement.value
+        if beside := sources.formula_beside(self.code.file, line.number):
+            self.helper_says = sources.summary_of(self._helper_of(right, reader))
+            return formula(left, _prose(beside, reader))
         if isinstance(statement, ast.AugAssign):
             right = ast.BinOp(statement.target, statement.op, statement.value)
         if isinstance(right, ast.Tuple):

@@ -143,6 +143,9 @@ def test_arrows_in_a_table_go_from_number_to_number(opened):
         tab.keyboard.press(key)
         assert tab.text_content("h3").startswith(f"dx[{entry}]")
     assert tab.evaluate("location.hash") == "#step-18-entry-4"
+    for key, entry in (("End", 5), ("Home", 3), ("ArrowRight", 4)):
+        tab.keyboard.press(key)
+        assert tab.evaluate("location.hash") == f"#step-18-entry-{entry}"
     tab.keyboard.press("Escape")
     tab.keyboard.press("ArrowLeft")
     assert tab.evaluate("location.hash") == "#step-17"

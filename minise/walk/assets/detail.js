@@ -122,10 +122,16 @@ function madeOfBlock(step, entry, go, way, nested = false, off = undefined, tota
   return block;
 }
 
+/** The layer and op of a step, in brackets, where it is not that of the step that is shown. */
+function elsewhere(step) {
+  const where = whereOf(step);
+  return steps[here - 1] && whereOf(steps[here - 1]) !== where ? ` (${where})` : "";
+}
+
 function goesList(array, entry, go) {
   const places = goesInto(array, entry);
   const items = places.slice(0, SHOWN).map((one) => el("li", {},
-    chip(steps[one.step].array, one.entry, undefined, go, steps[one.step].direction === "backward"), ` × ${short(one.slope)}`));
+    chip(steps[one.step].array, one.entry, undefined, go, steps[one.step].direction === "backward"), ` × ${short(one.slope)}${elsewhere(steps[one.step])}`));
   if (places.length > SHOWN) items.push(el("li", {}, `and ${places.length - SHOWN} more`));
   return el("ul", { class: "goes" }, ...items);
 }

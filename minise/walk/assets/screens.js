@@ -45,7 +45,7 @@ function startScreen() {
     el("p", { class: "label", style: "margin-top:1.6rem" }, "What goes in"),
     scale(),
     el("div", { class: "inputs" }, ...figures),
-    el("p", { class: "keys" }, el("kbd", {}, "←"), " ", el("kbd", {}, "→"), " step by step, ", el("kbd", {}, "Home"), " ", el("kbd", {}, "End"), " first and last; in a table the arrows go from number to number, ", el("kbd", {}, "Esc"), " leaves it."),
+    el("p", { class: "keys" }, el("kbd", {}, "←"), " ", el("kbd", {}, "→"), " step by step, ", el("kbd", {}, "Home"), " ", el("kbd", {}, "End"), " first and last; in a table the same keys go from number to number, ", el("kbd", {}, "Esc"), " leaves it."),
   ];
 }
 
@@ -170,7 +170,7 @@ function showEntry(panel, step, entry, values, complete) {
     madeOfBlock(step, entry, goArray, `${step.array}.${entry}`, false, off, values[entry]),
     ...(step.check ? [el("h4", {}, `Forward's own slope in ${step.check.of}`), el("p", { class: "hint" }, CHECKED), checkTable(step.check, entry, values[entry], complete)] : []),
     ...(gradient ? [el("h4", {}, "The gradient of the loss with respect to it"),
-      el("p", { class: "goes" }, chip(gradient.array, entry, undefined, goArray, true), el("span", {}, `= ${exact(arrays[gradient.array].values[entry])}`))] : []),
+      el("p", { class: "goes" }, chip(gradient.array, entry, undefined, goArray, true), el("span", {}, `= ${exact(arrays[gradient.array].values[entry])}${elsewhere(gradient)}`))] : []),
     ...(into.length ? [el("h4", {}, "What depends on it"), goesList(step.array, entry, goArray)] : []));
 }
 
