@@ -185,7 +185,7 @@ class Builder:
         sources: dict[local.Leaf, Source | None] = {}
         for leaf in local.leaves_of(line, scope):
             known = names.get(leaf.text)
-            given = known if known is not None else self.source(_held(scope, leaf))
+            given = known if known is not None else self.source(local.held(scope, leaf))
             if not (local.is_float(leaf.value) and local.is_float(value)):
                 yield Read(leaf.name, given, leaf.value, None)
             elif local.matters(code, line, scope, leaf, value, pick):
@@ -266,11 +266,6 @@ def _called(event: Event) -> str:
     """Return the function that a line only calls, or words that are no name."""
     assert event.line is not None
     return event.line.text.partition(" = ")[2].partition("(")[0]
-
-
-def _held(scope: dict[str, Any], leaf: local.Leaf) -> Any:
-    """Return the very object that a leaf is."""
-    return local.value_at(scope[leaf.base], leaf.path)
 
 
 def _bits(value: Any) -> tuple[Any, ...]:

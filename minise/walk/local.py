@@ -236,6 +236,11 @@ def _arrays_in(base: str, path: tuple[Any, ...], value: Any) -> Iterator[Leaf]:
             yield from _arrays_in(base, (*path, place), one)
 
 
+def held(scope: Mapping[str, Any], leaf: Leaf) -> Any:
+    """Return the very object that a leaf is in a scope."""
+    return value_at(scope[leaf.base], leaf.path)
+
+
 def value_at(value: Any, path: tuple[Any, ...]) -> Any:
     """Return what stands in a container at the end of a path of fields, keys and places."""
     for step in path:
