@@ -18,15 +18,10 @@ from minise.ops.checks import (
     Array,
     Pair,
     as_pairs,
-    check_arrays,
-    check_divisor,
     check_gradient,
-    check_integer,
-    check_pair,
-    check_window,
 )
 from minise.ops.cuda.launcher import Launcher, blocks_of
-from minise.ops.reference.conv import SHAPES, Conv2dCache
+from minise.ops.reference.conv import Conv2dCache, check_conv2d
 from minise.ops.reference.windows import Windows, windows_of
 
 FILE = "windows.cu"
@@ -45,14 +40,7 @@ def conv2d_forward(
     groups: int = 1,
 ) -> tuple[Array, Conv2dCache]:
     """See minise.ops.reference.conv2d_forward."""
-    check_pair("conv2d", "stride", stride, 1)
-    check_pair("conv2d", "padding", padding, 0)
-    check_pair("conv2d", "dilation", dilation, 1)
-    check_integer("conv2d", "groups", groups, 1)
-    check_arrays("conv2d", SHAPES["conv2d"], x, weight, bias, groups=groups)
-    check_divisor("conv2d", "groups", groups, "K", len(weight))
-    spans = [d * (k - 1) + 1 for d, k in zip(dilation, weight.shape[2:], strict=True)]
-    check_window("conv2d", x.shape[2:], padding, (spans[0], spans[1]))
+    check_conv2d(x, weight, bias, stride, padding, dilation, groups)
     cache = Conv2dCache(x, weight, bias, stride, padding, dilation, groups)
     matrices, where, groups = _matrices(gpu, cache), _windows(cache), int(groups)
     out = gpu.xp.empty((len(x), len(weight), *where.outputs), x.dtype)

@@ -94,18 +94,34 @@ def conv2d_forward(
         If shapes or dtypes disagree, groups does not divide the channels, or the kernel is larger
         than the padded image.
     """
-    check_pair("conv2d", "stride", stride, 1)
-    check_pair("conv2d", "padding", padding, 0)
-    check_pair("conv2d", "dilation", dilation, 1)
-    check_integer("conv2d", "groups", groups, 1)
-    check_arrays("conv2d", SHAPES["conv2d"], x, weight, bias, complex_step=True, groups=groups)
-    check_divisor("conv2d", "groups", groups, "K", len(weight))
-    check_window("conv2d", x.shape[2:], padding, _span(weight, dilation))
+    check_conv2d(x, weight, bias, stride, padding, dilation, groups, complex_step=True)
     where = windows_of(x.shape[2:], weight.shape[2:], stride, padding, dilation)
     padded = pad(x, where)
     product = _sum_of_products(padded, weight, where, groups)
     out = product if bias is None else product + bias[:, None, None]
     return out, Conv2dCache(x, weight, bias, stride, padding, dilation, groups)
+
+
+def check_conv2d(
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
+    *,
+    complex_step: bool = False,
+) -> None:
+    """Check what conv2d_forward takes, in every back end."""
+    check_pair("conv2d", "stride", stride, 1)
+    check_pair("conv2d", "padding", padding, 0)
+    check_pair("conv2d", "dilation", dilation, 1)
+    check_integer("conv2d", "groups", groups, 1)
+    arrays = x, weight, bias
+    check_arrays("conv2d", SHAPES["conv2d"], *arrays, complex_step=complex_step, groups=groups)
+    check_divisor("conv2d", "groups", groups, "K", len(weight))
+    check_window("conv2d", x.shape[2:], padding, _span(weight, dilation))
 
 
 def conv2d_backward(dout: Array, cache: Conv2dCache) -> tuple[Array | None, ...]:
