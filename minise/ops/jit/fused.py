@@ -1,14 +1,8 @@
-"""The fused ops, compiled: two passes over memory forward, two backward.
+"""The fused ops, compiled: a normalisation and what follows it.
 
-The closed forms are in minise/ops/reference/fused.py, the passes in norm.py beside this file. What
-lies between them has (N, C) numbers: there the SE block's gates and their gradients are found, one
-image one iteration of a parallel loop.
+The closed forms are in minise/ops/reference/fused.py. All begin with a normalisation and are done
+by the kernels of norm.py, two passes over memory forward and two backward.
 """
-
-import math
-
-import numpy as np
-from numba import prange
 
 from minise.ops.checks import (
     Array,
@@ -17,22 +11,7 @@ from minise.ops.checks import (
     check_choice,
     check_gradient,
 )
-from minise.ops.jit.compile import kernel
-from minise.ops.jit.layout import frozen
-from minise.ops.jit.norm import (
-    image_means,
-    input_gradient,
-    moments_of,
-    norm_backward,
-    normalised,
-    sums_backward,
-)
-from minise.ops.jit.squeeze_excite import (
-    excite,
-    excite_backward,
-    frozen_weights,
-    weight_gradient,
-)
+from minise.ops.jit.norm import backward, forward
 from minise.ops.reference.fused import (
     SHAPES,
     BatchNorm2dAddReluCache,
@@ -57,18 +36,15 @@ def batch_norm2d_relu_forward(
     arrays = x, gamma, beta, running_mean, running_var
     check_arrays("batch_norm2d_relu", SHAPES["batch_norm2d_relu"], *arrays)
     check_batch_norm("batch_norm2d_relu", x, training, momentum, eps)
-    found = moments_of(x, running_mean, running_var, training, momentum, eps)
-    out = normalised(x, found.mean, gamma * found.rstd, beta, relu=True)
-    mean, rstd, new_mean, new_var = found.kept(x)
     settings = training, float(momentum), float(eps)
+    out, (mean, rstd, new_mean, new_var), _ = forward(arrays, settings, relu=True)
     return out, BatchNorm2dReluCache(x, gamma, beta, mean, rstd, out, new_mean, new_var, *settings)
 
 
 def batch_norm2d_relu_backward(dout: Array, cache: BatchNorm2dReluCache) -> tuple[Array, ...]:
     """See minise.ops.reference.batch_norm2d_relu_backward; dx is channels-last in memory."""
     check_gradient("batch_norm2d_relu", dout, cache.out)
-    dx, dgamma, dbeta, _ = norm_backward(dout, cache.out, cache, with_g=False)
-    return dx, dgamma, dbeta
+    return backward(dout, cache.out, cache)[:3]
 
 
 def batch_norm2d_add_relu_forward(
@@ -87,10 +63,9 @@ def batch_norm2d_add_relu_forward(
     op = "batch_norm2d_add_relu"
     check_arrays(op, SHAPES[op], x, gamma, beta, shortcut, running_mean, running_var)
     check_batch_norm(op, x, training, momentum, eps)
-    found = moments_of(x, running_mean, running_var, training, momentum, eps)
-    out = normalised(x, found.mean, gamma * found.rstd, beta, shortcut, relu=True)
-    mean, rstd, new_mean, new_var = found.kept(x)
+    arrays = x, gamma, beta, running_mean, running_var
     settings = training, float(momentum), float(eps)
+    out, (mean, rstd, new_mean, new_var), _ = forward(arrays, settings, shortcut, relu=True)
     return out, BatchNorm2dAddReluCache(
         x, gamma, beta, mean, rstd, out, new_mean, new_var, *settings
     )
@@ -101,9 +76,8 @@ def batch_norm2d_add_relu_backward(
 ) -> tuple[Array, ...]:
     """See minise.ops.reference.batch_norm2d_add_relu_backward; dx is channels-last in memory."""
     check_gradient("batch_norm2d_add_relu", dout, cache.out)
-    dx, dgamma, dbeta, dshortcut = norm_backward(dout, cache.out, cache, with_g=True)
-    assert dshortcut is not None
-    return dx, dgamma, dbeta, dshortcut
+    found = backward(dout, cache.out, cache, with_g=True)
+    return *found[:3], found.g
 
 
 def se_block_tail_forward(
@@ -128,32 +102,24 @@ def se_block_tail_forward(
     check_arrays("se_block_tail", SHAPES["se_block_tail"], *given)
     check_batch_norm("se_block_tail", x, training, momentum, eps)
     check_choice("se_block_tail", "gate", gate, GATES)
-    found = moments_of(x, running_mean, running_var, training, momentum, eps)
-    zhat = (image_means(x, found) - found.mean) * found.rstd
-    z = (gamma * zhat + beta).astype(x.dtype)
-    h, s = _gates(z, w1, b1, w2, b2, gate)
-    out = normalised(x, found.mean, s * (gamma * found.rstd), s * beta, shortcut, relu=True)
-    mean, rstd, new_mean, new_var = found.kept(x)
+    arrays = x, gamma, beta, running_mean, running_var
+    settings = training, float(momentum), float(eps)
+    se = w1, b1, w2, b2
+    out, (mean, rstd, new_mean, new_var), gates = forward(
+        arrays, settings, shortcut, relu=True, se=se, gate=gate
+    )
     return out, SeBlockTailCache(
         x,
         gamma,
         beta,
-        w1,
-        b1,
-        w2,
-        b2,
+        *se,
         mean,
         rstd,
-        zhat.astype(x.dtype)[:, :, None, None],
-        z[:, :, None, None],
-        h[:, :, None, None],
-        s[:, :, None, None],
+        *gates,
         out,
         new_mean,
         new_var,
-        training,
-        float(momentum),
-        float(eps),
+        *settings,
         gate,
     )
 
@@ -161,60 +127,11 @@ def se_block_tail_forward(
 def se_block_tail_backward(dout: Array, cache: SeBlockTailCache) -> tuple[Array | None, ...]:
     """See minise.ops.reference.se_block_tail_backward; dx is channels-last in memory."""
     check_gradient("se_block_tail", dout, cache.out)
-    x, gamma, beta = cache.x, cache.gamma, cache.beta
-    mean, rstd = cache.mean.astype(float), cache.rstd.astype(float)
-    few = (cache.zhat, cache.z, cache.h, cache.s)
-    zhat, z, h, s = (array[:, :, 0, 0] for array in few)
-    sum_g, sum_gx, dshortcut = sums_backward(dout, cache.out, x, mean, with_g=True)
-    assert dshortcut is not None
-    sum_gxhat = sum_gx * rstd
-
-    ds = gamma * sum_gxhat + beta * sum_g
-    dz, dw1, db1, dw2, db2 = _gates_backward(ds, z, h, s, cache.w1, cache.w2, cache.gate)
-
-    dbeta = (s * sum_g + dz).sum(axis=0)
-    dgamma = (s * sum_gxhat + dz * zhat).sum(axis=0)
-    pixels = x.shape[2] * x.shape[3]
-    M = len(x) * pixels if cache.training else math.inf  # constants have no gradient
-    scale = gamma * rstd
-    shift, slope = scale * (dz / pixels - dbeta / M), scale * rstd * dgamma / M
-    dx = input_gradient(dshortcut, None, x, mean, scale * s, shift, slope)
-    dnorm = dgamma.astype(x.dtype), dbeta.astype(x.dtype)
-    biases = None if cache.b1 is None else db1, None if cache.b2 is None else db2
-    return dx, *dnorm, dw1, biases[0], dw2, biases[1], dshortcut
-
-
-def _gates(
-    z: Array, w1: Array, b1: Array | None, w2: Array, b2: Array | None, gate: str
-) -> tuple[Array, Array]:
-    """Return hidden units (N, R) and gates (N, C) of z (N, C)."""
-    weights = frozen_weights(w1, b1, w2, b2)
-    h, s = np.empty((len(z), 1, len(w1)), z.dtype), np.empty((len(z), 1, len(w2)), z.dtype)
-    _excite(frozen(z)[:, None], *weights, GATES.index(gate), h, s)
-    return h[:, 0], s[:, 0]
-
-
-def _gates_backward(
-    ds: Array, z: Array, h: Array, s: Array, w1: Array, w2: Array, gate: str
-) -> tuple[Array, ...]:
-    """Return dz (N, C) in double precision, dw1, db1, dw2, db2."""
-    rows = [frozen(array)[:, None] for array in (ds, z, h, s)]
-    dv, du = np.empty((len(z), 1, len(w2)), z.dtype), np.empty((len(z), 1, len(w1)), z.dtype)
-    dz = np.empty((len(z), 1, len(w2)))
-    weights = frozen(w1), frozen(w2)
-    _excite_backward(rows[0], *weights, GATES.index(gate), rows[2], rows[3], dv, du, dz)
-    dw1, db1 = weight_gradient(frozen(du), rows[1])
-    dw2, db2 = weight_gradient(frozen(dv), rows[2])
-    return dz[:, 0], dw1, db1, dw2, db2
-
-
-@kernel
-def _excite(z, w1, b1, w2, b2, gate, h, s):
-    for n in prange(len(z)):
-        excite(z[n], w1, b1, w2, b2, gate, h[n], s[n])
-
-
-@kernel
-def _excite_backward(ds, w1, w2, gate, h, s, dv, du, dz):
-    for n in prange(len(ds)):
-        excite_backward(ds[n], w1, w2, gate, h[n], s[n], dv[n], du[n], dz[n])
+    dx, dgamma, dbeta, dw1, db1, dw2, db2, g = backward(
+        dout, cache.out, cache, with_g=True, se=True
+    )
+    if cache.b1 is None:
+        db1 = None
+    if cache.b2 is None:
+        db2 = None
+    return dx, dgamma, dbeta, dw1, db1, dw2, db2, g

@@ -12,11 +12,13 @@ its first pixel is done, so it follows as a kernel of its own (gating.py), in pl
 from typing import Any, NamedTuple
 
 import numpy as np
+from numba import prange
 
 from minise.ops.checks import Array, Pair, as_pairs, check_arrays
 from minise.ops.jit.activation import relu_forward
 from minise.ops.jit.algorithm import algorithm_of, chosen
 from minise.ops.jit.combine import add_forward
+from minise.ops.jit.compile import kernel
 from minise.ops.jit.conv import correlation_of, filters_of
 from minise.ops.jit.finish import NO_SHORTCUT, Correlation
 from minise.ops.jit.gating import gate_images
@@ -170,6 +172,12 @@ def run_batch_norm2d(prepared: Any, x: Array) -> Array:
     check_arrays("run_batch_norm2d", IMAGES, x, prepared.arrays[0])
     blocks = blocks_of(rows_of(x))
     out = empty(blocks.shape, x.dtype)
-    normalise(blocks, *prepared.arrays, NOTHING[x.dtype], prepared.relu, out)
+    _normalise(blocks, *prepared.arrays, NOTHING[x.dtype], prepared.relu, out)
     N, C, H, W = x.shape
     return images_of(out.reshape(N, H * W, C), H, W)
+
+
+@kernel
+def _normalise(x, mean, scale, shift, nothing, relu, out):
+    for block in prange(len(x)):
+        normalise(block, x, mean, scale, shift, nothing, relu, out)

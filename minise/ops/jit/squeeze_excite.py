@@ -70,8 +70,8 @@ def squeeze_excite_backward(dout: Array, cache: SqueezeExciteCache) -> tuple[Arr
     du = np.empty_like(h)
     dx = empty_like(x)
     _backward(rows_of(dout), x, *weights, *codes, frozen(pixel), h, s, dv, du, dx)
-    dw1, sum1 = weight_gradient(frozen(du), z)
-    dw2, sum2 = weight_gradient(frozen(dv), h)
+    dw1, sum1 = weight_gradient(*(frozen(a).reshape(-1, a.shape[2]) for a in (du, z)))
+    dw2, sum2 = weight_gradient(*(frozen(a).reshape(-1, a.shape[2]) for a in (dv, h)))
     db1 = None if cache.b1 is None else sum1
     db2 = None if cache.b2 is None else sum2
     return images_of(dx, H, W), dw1, db1, dw2, db2
@@ -183,20 +183,22 @@ def excite_backward(ds, w1, w2, gate, h, s, dv, du, dz):
 
 @kernel
 def weight_gradient(dout, x):
-    """Return dweight (K, C) and dbias (K,) of out = weight x + bias at every place (N, P)."""
-    N, P, K = dout.shape
-    C = x.shape[2]
-    dweight = np.empty((K, C), dout.dtype)
-    dbias = np.empty(K, dout.dtype)
+    """Return dweight (K, C) and dbias (K,) of out = weight x + bias at every place (places, K)."""
+    K, C = dout.shape[1], x.shape[1]
+    dweight, dbias = np.empty((K, C), dout.dtype), np.empty(K, dout.dtype)
     for k in prange(K):
-        row = np.zeros(C)
-        total = 0.0
-        for n in range(N):
-            for p in range(P):
-                total += dout[n, p, k]
-                for c in range(C):
-                    row[c] += dout[n, p, k] * x[n, p, c]
-        for c in range(C):
-            dweight[k, c] = row[c]
-        dbias[k] = total
+        weight_row(k, dout, x, dweight, dbias)
     return dweight, dbias
+
+
+@part
+def weight_row(k, dout, x, dweight, dbias):
+    """Set one row of dweight, and its number of dbias, to the sum over all places."""
+    total, row = 0.0, np.zeros(x.shape[1])
+    for n in range(len(x)):
+        total += dout[n, k]
+        for c in range(x.shape[1]):
+            row[c] += dout[n, k] * x[n, c]
+    for c in range(x.shape[1]):
+        dweight[k, c] = row[c]
+    dbias[k] = total
