@@ -7,18 +7,20 @@ loses about a digit of float32. `algorithm_of` is the rule of "auto", which the 
 """
 
 from contextvars import ContextVar
-from typing import get_args
+from functools import lru_cache
+from typing import Any, get_args
 
 import numpy as np
 
 from minise.ops.backends import Algorithm
-from minise.ops.checks import Array
+from minise.ops.checks import Array, kind_of
 from minise.ops.jit.depthwise import depthwise_can
 from minise.ops.jit.pointwise import pointwise_can
 from minise.ops.jit.simd import lanes_of
 from minise.ops.jit.transforms import TAP
 from minise.ops.reference.conv import Conv2dCache
 
+SIZES = 4096  # are remembered
 ALGORITHMS = get_args(Algorithm)
 chosen: ContextVar[str] = ContextVar("algorithm", default="auto")  # set by jit.using
 
@@ -32,7 +34,7 @@ def winograd_can(cache: Conv2dCache) -> bool:
     """
     weight, groups = cache.weight, cache.groups
     fewer, lanes = merged_groups(weight, groups), lanes_of(weight.dtype)
-    whole = len(weight) // fewer % lanes == weight.shape[1] * groups // fewer % lanes == 0
+    whole = weight.shape[0] // fewer % lanes == weight.shape[1] * groups // fewer % lanes == 0
     plain = weight.shape[2:] == (TAP, TAP) and cache.stride == cache.dilation == (1, 1)
     return whole and plain and max(cache.padding) < TAP
 
@@ -54,13 +56,21 @@ def algorithm_of(cache: Conv2dCache) -> str:
     have digits, it is the direct one; with "winograd" that is done by Winograd's too. With
     "direct" nothing is.
     """
-    weight, wanted = cache.weight, chosen.get()
-    if pointwise_can(cache.x, weight, cache.stride, cache.padding, cache.groups):
+    settings = cache.stride, cache.padding, cache.dilation, cache.groups
+    kinds: Any = kind_of(cache.x), kind_of(cache.weight), None
+    return _rule(Conv2dCache(*kinds, *settings), chosen.get())
+
+
+@lru_cache(SIZES)
+def _rule(sizes: Conv2dCache, wanted: str) -> str:
+    """Return what algorithm_of returns, of a cache that has the kinds of arrays in their places."""
+    weight = sizes.weight
+    if pointwise_can(sizes.x, weight, sizes.stride, sizes.padding, sizes.groups):
         return "pointwise"
-    if depthwise_can(weight, cache.groups):
+    if depthwise_can(weight, sizes.groups):
         return "depthwise"
     in_time = wanted == "winograd" or (wanted == "auto" and weight.dtype.itemsize == 4)
-    return "winograd" if in_time and winograd_can(cache) else "direct"
+    return "winograd" if in_time and winograd_can(sizes) else "direct"
 
 
 def merged_groups(weight: Array, groups: int) -> int:
@@ -68,6 +78,10 @@ def merged_groups(weight: Array, groups: int) -> int:
 
     Groups of few filters would leave most lanes empty (see conv.py).
     """
-    filters, most = len(weight) // groups, lanes_of(weight.dtype)
+    return _merged_groups(weight.shape[0] // groups, groups, lanes_of(weight.dtype))
+
+
+@lru_cache(SIZES)
+def _merged_groups(filters: int, groups: int, most: int) -> int:
     fill = [m for m in range(1, groups + 1) if groups % m == 0 and m * filters <= most]
     return groups // max(fill, default=1)

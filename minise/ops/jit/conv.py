@@ -52,9 +52,13 @@ def conv2d_forward(
     stride, padding, dilation = as_pairs(stride, padding, dilation)
     cache = Conv2dCache(x, weight, bias, stride, padding, dilation, groups)
     out = empty((len(x), *windows_in(cache).grid, len(weight)), x.dtype)
-    algorithm = algorithm_of(cache)
-    correlate = correlation_of(algorithm, cache, filters_of(algorithm, weight, groups))
-    correlate(pixels_of(x), NO_SHORTCUT[x.dtype], False, out)
+    pixels, nothing, algorithm = pixels_of(x), NO_SHORTCUT[x.dtype], algorithm_of(cache)
+    if algorithm == "winograd":
+        dense = merged(weight, groups)
+        winograd.correlate(*dense, plainly(bias, x), padding, pixels, nothing, out)
+    else:
+        correlate = correlation_of(algorithm, cache, filters_of(algorithm, weight, groups))
+        correlate(pixels, nothing, False, out)
     return out.transpose(0, 3, 1, 2), cache
 
 
@@ -97,7 +101,7 @@ def filters_of(algorithm: str, weight: Array, groups: int) -> Array:
         return frozen(_by_tap(weight))
     dense, fewer = merged(weight, groups)
     if algorithm == "winograd":
-        return winograd.transformed(dense, fewer, turned=False)
+        return winograd.transformed(dense, fewer)
     panels = direct.panels_of(_cut(dense, fewer).transpose(0, 3, 2, 1), lanes_of(weight.dtype))
     return panels[0] if algorithm == "pointwise" else panels
 
@@ -128,9 +132,7 @@ def _fill_dx(cache: Conv2dCache, dpixels: Array, plus: Array, dx: Array) -> None
             some = frozen(filters[list(source.kept)])
             depthwise.correlation(source, some, nothing, dx.shape)(*plain)
     elif algorithm == "winograd":
-        outside = 2 - cache.padding[0], 2 - cache.padding[1]
-        filters = winograd.transformed(*merged(weight, cache.groups), turned=True)
-        winograd.correlation(filters, nothing, outside, dx.shape)(*plain)
+        winograd.image_gradient(*merged(weight, cache.groups), cache.padding, dpixels, plus, dx)
     else:
         dense, groups = merged(weight, cache.groups)
         filters = _cut(dense, groups).transpose(0, 3, 1, 2)  # (groups, taps, K, C)
@@ -185,6 +187,8 @@ def merged(weight: Array, groups: int) -> tuple[Array, int]:
 
 def parted(dense: Array, fewer: int, groups: int) -> Array:
     """Undo merged: take from a gradient what belongs to filters that are not the zeros between."""
+    if fewer == groups:
+        return dense
     (K, C, KH, KW), m = dense.shape, groups // fewer
     split = dense.reshape(fewer, m, K // groups, m, C // m, KH, KW)
     return np.stack([split[:, i, :, i] for i in range(m)], axis=1).reshape(K, C // m, KH, KW)

@@ -26,7 +26,7 @@ QUAD = 4
 
 def depthwise_can(weight: Array, groups: int) -> bool:
     """Return whether each channel has one filter, and the channels are whole vectors."""
-    one_each = groups == len(weight) and weight.shape[1] == 1
+    one_each = groups == weight.shape[0] and weight.shape[1] == 1
     return one_each and groups % lanes_of(weight.dtype) == 0
 
 

@@ -20,7 +20,7 @@ the direct convolution, but not from run to run or with the number of threads: a
 one owner, and dweight is added up in parts that follow from the shapes alone, in order.
 """
 
-from functools import partial
+from functools import lru_cache, partial
 from math import prod
 from typing import NamedTuple
 
@@ -29,7 +29,7 @@ from numba import prange
 
 from minise.ops.checks import Array, Pair
 from minise.ops.jit.compile import kernel, part
-from minise.ops.jit.finish import Correlation, finish
+from minise.ops.jit.finish import Correlation, finish, plainly
 from minise.ops.jit.layout import frozen
 from minise.ops.jit.memory import empty
 from minise.ops.jit.packing import pack, read_ahead, write_ahead
@@ -47,6 +47,7 @@ from minise.ops.jit.transforms import (
     turn_tiles,
 )
 
+SIZES = 4096  # are remembered
 TILES = 64  # of a block, about
 BLOCKS = 8  # at least, where there are so many tiles
 PARTS = 16  # of a batch, at most
@@ -62,6 +63,7 @@ class Blocks(NamedTuple):
     rows: int  # rows of tiles of each image of a block
 
 
+@lru_cache(SIZES)
 def blocks_of(N: int, size: Pair) -> Blocks:
     """Return how to cut the tiles of N images of results of a size."""
     high, wide = (-(-length // OUT) for length in size)
@@ -71,25 +73,59 @@ def blocks_of(N: int, size: Pair) -> Blocks:
     return Blocks(high, wide, 1, max(1, min(high, tiles // wide)))
 
 
+@lru_cache(SIZES)
+def _places(padding: Pair) -> Array:
+    """Return where an image begins that is padded, as pack takes it: one plane, its first pixel."""
+    return frozen(np.array([[-padding[0], -padding[1]]], np.intp))
+
+
 def correlation(filters: Array, bias: Array, padding: Pair, shape: tuple[int, ...]) -> Correlation:
     """Return a function that fills out, of a shape (N, OH, OW, K), from images that it pads.
 
     filters is what transformed returns.
     """
-    places = np.array([[-padding[0], -padding[1]]], np.intp)
-    return partial(_correlate, filters, bias, places, *blocks_of(shape[0], (shape[1], shape[2])))
+    blocks = tuple(blocks_of(shape[0], shape[1:3]))
+    return partial(_correlate, filters, bias, _places(padding), blocks)
 
 
-def transformed(weight: Array, groups: int, *, turned: bool) -> Array:
-    """Return the filters (groups, 36, C // groups, K // groups) of weight (K, C // groups, 3, 3).
+def correlate(
+    weight: Array, groups: int, bias: Array, padding: Pair, x: Array, plus: Array, out: Array
+) -> None:
+    """Fill out (N, OH, OW, K) from x (N, H, W, C) and weight (K, C // groups, 3, 3), and add plus.
 
-    With turned, the filters are those of dx: weight is (C, K // groups, 3, 3), and each of its
-    3 x 3 is turned round.
+    It is what correlation of transformed filters does, in one kernel.
     """
-    each = weight.reshape(groups, len(weight) // groups, *weight.shape[1:])
-    channels = each.shape[1:3] if turned else each.shape[2:0:-1]
-    filters = empty((groups, POINTS, *channels), weight.dtype)
-    _transform_filters(frozen(each), turned, filters)
+    _convolve(*_untransformed(weight, groups, x, out), False, bias, _places(padding), x, plus, out)
+
+
+def image_gradient(
+    weight: Array, groups: int, padding: Pair, dout: Array, plus: Array, dx: Array
+) -> None:
+    """Fill dx (N, H, W, C) from dout (N, OH, OW, K), and add plus."""
+    outside, nothing = (2 - padding[0], 2 - padding[1]), plainly(None, dx)
+    cut = _untransformed(weight, groups, dout, dx)
+    _convolve(*cut, True, nothing, _places(outside), dout, plus, dx)
+
+
+def _untransformed(
+    weight: Array, groups: int, x: Array, out: Array
+) -> tuple[Array, Array, tuple[int, ...]]:
+    """Return the weight, memory for its transformed filters, and how out is cut into blocks."""
+    shape = groups, POINTS, x.shape[3] // groups, out.shape[3] // groups
+    blocks = blocks_of(len(out), out.shape[1:3])
+    return _grouped(weight, groups), empty(shape, weight.dtype), tuple(blocks)
+
+
+def _grouped(weight: Array, groups: int) -> Array:
+    """Return weight (K, C, 3, 3) as (groups, K // groups, C, 3, 3)."""
+    return frozen(weight).reshape(groups, len(weight) // groups, *weight.shape[1:])
+
+
+def transformed(weight: Array, groups: int) -> Array:
+    """Return filters (groups, 36, C // groups, K // groups) of weight (K, C // groups, 3, 3)."""
+    each = _grouped(weight, groups)
+    filters = empty((groups, POINTS, *each.shape[2:0:-1]), weight.dtype)
+    _transform_filters(each, filters)
     return frozen(filters)
 
 
@@ -102,10 +138,8 @@ def weight_gradient(x: Array, dout: Array, padding: Pair, groups: int) -> Array:
     shape = groups, POINTS, filled, K
     fit = max(2, PART_BYTES // (prod(shape) * x.itemsize))
     parts = empty((min(PARTS, fit, how_many), *shape), x.dtype)
-    places = np.array([[-padding[0], -padding[1]]], np.intp)
-    _outer_products(x, dout, places, *blocks, parts)
     dweight = empty((groups, K, C, TAP, TAP), x.dtype)
-    _transform_back(parts, dweight)
+    _weight_gradient(x, dout, _places(padding), tuple(blocks), parts, dweight)
     return dweight.reshape(groups * K, C, TAP, TAP)
 
 
@@ -124,22 +158,28 @@ def _plane(tiles, channels, like):
     return -(-tiles // ROWS) * ROWS * channels + LINE // like.itemsize
 
 
-@kernel
-def _transform_filters(weight, turned, filters):
-    """Set filters (groups, 36, C, K) to the transformed weight.
+@part
+def _transform_row(row, weight, turned, filters):
+    """Set one channel, which is a row, of filters (groups, 36, C, K) to the transformed weight.
 
-    It is (groups, K, C, 3, 3), or turned (groups, C, K, 3, 3).
+    It is (groups, K, C, 3, 3). Or the filters are those of dx, turned round: then they are set from
+    weight (groups, C, K, 3, 3), so that a channel is one of dout.
     """
-    groups, _, C, K = filters.shape
+    _, _, C, K = filters.shape
     weights, flat = weight.reshape(-1), filters.reshape(-1)
-    for row in prange(groups * C):
-        g, c = row // C, row % C
-        taps = np.empty(TAP * TAP * K, filters.dtype)
-        for k in range(K):
-            at = ((g * C + c) * K + k if turned else (g * K + k) * C + c) * TAP * TAP
-            for tap in range(TAP * TAP):
-                taps[tap * K + k] = weights[at + (TAP * TAP - 1 - tap if turned else tap)]
-        transform_weights(taps, K, flat, (g * POINTS * C + c) * K, C * K)
+    g, c = row // C, row % C
+    taps = np.empty(TAP * TAP * K, filters.dtype)
+    for k in range(K):
+        at = ((g * C + c) * K + k if turned else (g * K + k) * C + c) * TAP * TAP
+        for tap in range(TAP * TAP):
+            taps[tap * K + k] = weights[at + (TAP * TAP - 1 - tap if turned else tap)]
+    transform_weights(taps, K, flat, (g * POINTS * C + c) * K, C * K)
+
+
+@kernel
+def _transform_filters(weight, filters):
+    for row in prange(filters.shape[0] * filters.shape[2]):
+        _transform_row(row, weight, False, filters)
 
 
 @part
@@ -162,113 +202,138 @@ def _span(block, high, images, rows, array):
     return (first * H + min(H, top)) * W * C, (last * H + min(H, top + rows * OUT)) * W * C
 
 
-@kernel
-def _correlate(filters, bias, places, high, wide, images, rows, x, shortcut, relu, out):
-    """Make a block of tiles after the other, in cache from pixels to results."""
-    N, OH, OW, K = out.shape
+@part
+def _correlate_part(one, parts, cut, places, x, filters, bias, shortcut, relu, out):
+    """Make the blocks of one part of them, each in cache from pixels to results."""
+    (high, wide, images, rows), (N, OH, OW, K) = cut, out.shape
     C, (groups, _, each, width) = x.shape[3], filters.shape
     stacks = -(-high // rows)
-    blocks = -(-N // images) * stacks
-    lanes = lanes_of(out.dtype)
+    blocks, lanes, start = -(-N // images) * stacks, lanes_of(out.dtype), np.zeros(1, np.intp)
     flat, flat_filters, pixels = out.reshape(-1), filters.reshape(-1), x.reshape(-1)
     plane, product = _plane(images * rows * wide, C, out), _plane(images * rows * wide, K, out)
-    across, parts, start = OUT * wide + IN - OUT, min(blocks, PARTS), np.zeros(1, np.intp)
-    others = shortcut.reshape(-1)
-    end = bias, others, relu
-    for one in prange(parts):
-        band = scratch((rows * OUT + IN - OUT) * across * C, out)
-        half = scratch(IN * across * C, out)
-        seen, sums = scratch(POINTS * plane, out), scratch(POINTS * product, out)
-        for block in range(one * blocks // parts, (one + 1) * blocks // parts):
-            first, top = block // stacks * images, block % stacks * rows
-            strips = min(rows, high - top)
-            at = 0
-            for n in range(first, min(N, first + images)):
-                at = _see(x, n, top, strips, wide, places, band, half, seen, at, plane)
-            later = _span(block + 1, high, images, rows, x)
-            now = _span(block, high, images, rows, out)
-            for i in range(POINTS * groups):
-                read_ahead(pixels, *later, i, POINTS * groups)
-                write_ahead(flat, *now, i, POINTS * groups)
-                if shortcut.size:
-                    read_ahead(others, *now, i, POINTS * groups)
-                point, g = i // groups, i % groups
-                a, c = point * plane + g * each, point * product + g * width
-                b = (g * POINTS + point) * each * width
-                for m in range(0, at // C, ROWS):
-                    for k in range(0, width, 2 * lanes):
-                        p, q = a + m * C, c + m * K + k
-                        right = b + k, width, lanes, min(2, (width - k) // lanes)
-                        fresh(seen, p, C, 1, start, each, flat_filters, *right, sums, q, K)
-            at = 0
-            for n in range(first, min(N, first + images)):
-                for strip in range(top, top + strips):
-                    left, to = OH - strip * OUT, (n * OH + strip * OUT) * OW * K
-                    make_tiles(sums, at, product, K, wide, left, OW, flat, to, OW * K)
-                    if len(bias) or shortcut.size or relu:
-                        finish(flat, to, K, K, min(OUT, left) * OW, 0, *end, flat, to, K)
-                    at += wide * K
+    across, others = OUT * wide + IN - OUT, shortcut.reshape(-1)
+    band = scratch((rows * OUT + IN - OUT) * across * C, out)
+    half = scratch(IN * across * C, out)
+    seen, sums = scratch(POINTS * plane, out), scratch(POINTS * product, out)
+    for block in range(one * blocks // parts, (one + 1) * blocks // parts):
+        first, top = block // stacks * images, block % stacks * rows
+        strips = min(rows, high - top)
+        at = 0
+        for n in range(first, min(N, first + images)):
+            at = _see(x, n, top, strips, wide, places, band, half, seen, at, plane)
+        later = _span(block + 1, high, images, rows, x)
+        now = _span(block, high, images, rows, out)
+        for i in range(POINTS * groups):
+            read_ahead(pixels, *later, i, POINTS * groups)
+            write_ahead(flat, *now, i, POINTS * groups)
+            if shortcut.size:
+                read_ahead(others, *now, i, POINTS * groups)
+            point, g = i // groups, i % groups
+            a, c = point * plane + g * each, point * product + g * width
+            b = (g * POINTS + point) * each * width
+            for m in range(0, at // C, ROWS):
+                for k in range(0, width, 2 * lanes):
+                    p, q = a + m * C, c + m * K + k
+                    right = b + k, width, lanes, min(2, (width - k) // lanes)
+                    fresh(seen, p, C, 1, start, each, flat_filters, *right, sums, q, K)
+        at = 0
+        for n in range(first, min(N, first + images)):
+            for strip in range(top, top + strips):
+                left, to = OH - strip * OUT, (n * OH + strip * OUT) * OW * K
+                make_tiles(sums, at, product, K, wide, left, OW, flat, to, OW * K)
+                if len(bias) or shortcut.size or relu:
+                    end = bias, others, relu
+                    finish(flat, to, K, K, min(OUT, left) * OW, 0, *end, flat, to, K)
+                at += wide * K
+
+
+@part
+def _parts_of(cut, N):
+    """Return in how many parts the blocks are done."""
+    high, _, images, rows = cut
+    return min(PARTS, -(-N // images) * -(-high // rows))
 
 
 @kernel
-def _outer_products(x, dout, places, high, wide, images, rows, parts):
-    """Add up, for each part of the blocks, see_tiles(x).T @ turn_tiles(dout) at every point."""
-    (N, _, _, C), K = x.shape, dout.shape[3]
+def _correlate(filters, bias, places, cut, x, shortcut, relu, out):
+    parts = _parts_of(cut, len(out))
+    for one in prange(parts):
+        _correlate_part(one, parts, cut, places, x, filters, bias, shortcut, relu, out)
+
+
+@kernel
+def _convolve(weight, filters, cut, turned, bias, places, x, plus, out):
+    """Transform the filters, and with them make out."""
+    for row in prange(filters.shape[0] * filters.shape[2]):
+        _transform_row(row, weight, turned, filters)
+    parts = _parts_of(cut, len(out))
+    for one in prange(parts):
+        _correlate_part(one, parts, cut, places, x, filters, bias, plus, False, out)
+
+
+@part
+def _multiply_part(one, cut, places, x, dout, parts):
+    """Add up, for one part of the blocks, see_tiles(x).T @ turn_tiles(dout) at every point."""
+    (high, wide, images, rows), (N, _, _, C), K = cut, x.shape, dout.shape[3]
     _, groups, _, filled, width = parts.shape
     stacks = -(-high // rows)
-    blocks = -(-N // images) * stacks
-    lanes = lanes_of(x.dtype)
+    blocks, lanes = -(-N // images) * stacks, lanes_of(x.dtype)
     start, here = np.zeros(1, np.intp), np.zeros((1, 2), np.intp)
-    pixels, douts = x.reshape(-1), dout.reshape(-1)
+    pixels, douts, total = x.reshape(-1), dout.reshape(-1), parts[one].reshape(-1)
     plane, product = _plane(images * rows * wide, C, x), _plane(images * rows * wide, K, x)
     across = OUT * wide + IN - OUT
-    for one in prange(len(parts)):
-        band = scratch((rows * OUT + IN - OUT) * across * max(C, K), x)
-        half = scratch(IN * across * C, x)
-        seen, turned = scratch(POINTS * plane + ROWS, x), scratch(POINTS * product, x)
-        total = parts[one].reshape(-1)
-        zero(total, 0, len(total))
-        for block in range(one * blocks // len(parts), (one + 1) * blocks // len(parts)):
-            first, top = block // stacks * images, block % stacks * rows
-            strips = min(rows, high - top)
-            at = to = 0
-            for n in range(first, min(N, first + images)):
-                at = _see(x, n, top, strips, wide, places, band, half, seen, at, plane)
-                pack(dout, n, 0, K, here, (1, 1), top * OUT, strips * OUT, wide * OUT, band)
-                for strip in range(strips):
-                    begin, row = strip * OUT * OUT * wide * K, OUT * wide * K
-                    turn_tiles(band, begin, row, K, wide, turned, to, product)
-                    to += wide * K
-            later = _span(block + 1, high, images, rows, x)
-            too = _span(block + 1, high, images, rows, dout)
-            for i in range(POINTS * groups):
-                read_ahead(pixels, *later, i, POINTS * groups)
-                read_ahead(douts, *too, i, POINTS * groups)
-                point, g = i // groups, i % groups
-                a, b = point * plane + g * (C // groups), point * product + g * width
-                for c in range(0, C // groups, ROWS):
-                    for k in range(0, width, 2 * lanes):
-                        to = ((g * POINTS + point) * filled + c) * width + k
-                        right = b + k, K, lanes, min(2, (width - k) // lanes)
-                        tile(seen, a + c, 1, C, start, at // C, turned, *right, total, to, width)
+    band = scratch((rows * OUT + IN - OUT) * across * max(C, K), x)
+    half = scratch(IN * across * C, x)
+    seen, turned = scratch(POINTS * plane + ROWS, x), scratch(POINTS * product, x)
+    zero(total, 0, len(total))
+    for block in range(one * blocks // len(parts), (one + 1) * blocks // len(parts)):
+        first, top = block // stacks * images, block % stacks * rows
+        strips = min(rows, high - top)
+        at = to = 0
+        for n in range(first, min(N, first + images)):
+            at = _see(x, n, top, strips, wide, places, band, half, seen, at, plane)
+            pack(dout, n, 0, K, here, (1, 1), top * OUT, strips * OUT, wide * OUT, band)
+            for strip in range(strips):
+                begin, row = strip * OUT * OUT * wide * K, OUT * wide * K
+                turn_tiles(band, begin, row, K, wide, turned, to, product)
+                to += wide * K
+        later = _span(block + 1, high, images, rows, x)
+        too = _span(block + 1, high, images, rows, dout)
+        for i in range(POINTS * groups):
+            read_ahead(pixels, *later, i, POINTS * groups)
+            read_ahead(douts, *too, i, POINTS * groups)
+            point, g = i // groups, i % groups
+            a, b = point * plane + g * (C // groups), point * product + g * width
+            for c in range(0, C // groups, ROWS):
+                for k in range(0, width, 2 * lanes):
+                    to = ((g * POINTS + point) * filled + c) * width + k
+                    right = b + k, K, lanes, min(2, (width - k) // lanes)
+                    tile(seen, a + c, 1, C, start, at // C, turned, *right, total, to, width)
+
+
+@part
+def _transform_back(row, parts, dweight):
+    """Add the parts of a channel up, in order; transform to its dweight (groups, K, C, 3, 3)."""
+    _, K, C = dweight.shape[:3]
+    g, c = row // C, row % C
+    total, taps = np.empty(POINTS * K, parts.dtype), np.empty(TAP * TAP * K, parts.dtype)
+    for point in range(POINTS):
+        for k in range(K):
+            total[point * K + k] = parts[0, g, point, c, k]
+        for one in range(1, len(parts)):
+            for k in range(K):
+                total[point * K + k] += parts[one, g, point, c, k]
+    transform_dweights(total, K, K, taps)
+    for k in range(K):
+        for i in range(TAP):
+            for j in range(TAP):
+                dweight[g, k, c, i, j] = taps[(i * TAP + j) * K + k]
 
 
 @kernel
-def _transform_back(parts, dweight):
-    """Add the parts up, in order, and transform them back to dweight (groups, K, C, 3, 3)."""
-    count = len(parts)
-    groups, K, C = dweight.shape[:3]
-    for row in prange(groups * C):
-        g, c = row // C, row % C
-        total, taps = np.empty(POINTS * K, parts.dtype), np.empty(TAP * TAP * K, parts.dtype)
-        for point in range(POINTS):
-            for k in range(K):
-                total[point * K + k] = parts[0, g, point, c, k]
-            for one in range(1, count):
-                for k in range(K):
-                    total[point * K + k] += parts[one, g, point, c, k]
-        transform_dweights(total, K, K, taps)
-        for k in range(K):
-            for i in range(TAP):
-                for j in range(TAP):
-                    dweight[g, k, c, i, j] = taps[(i * TAP + j) * K + k]
+def _weight_gradient(x, dout, places, cut, parts, dweight):
+    """Make the outer products of all blocks, part by part, and of them dweight."""
+    for one in prange(len(parts)):
+        _multiply_part(one, cut, places, x, dout, parts)
+    for row in prange(dweight.shape[0] * dweight.shape[2]):
+        _transform_back(row, parts, dweight)
