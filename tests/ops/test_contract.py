@@ -29,6 +29,7 @@ from tests.ops.cases import (
 
 ARRAY_FUNCTIONS = {"asarray", "asnumpy", "sgd_update"}  # of a back end, but no ops
 INFERENCE = {n for n in reference.__all__ if n.startswith(("fold_", "prepare_", "run_"))}  # nor
+VARIANTS = {"conv2d_backward_params", "conv2d_backward_plus"}  # that a back end may have besides
 KINKS = {"global_max_pool2d", "hard_sigmoid", "max_pool2d", "relu", "squeeze_excite"}
 KINKS |= {"batch_norm2d_add_relu", "batch_norm2d_relu", "se_block_tail"}
 
@@ -258,10 +259,11 @@ def test_any_layout(ops, case, layout):
 
 @over_backends
 def test_same_names_and_signatures(ops):
-    names = [name for name in ops.__all__ if name != "using"]
+    names = [name for name in ops.__all__ if name not in {"using", *VARIANTS}]
     lacking = [] if set(names) & INFERENCE else INFERENCE  # a back end may do without
     assert names == [name for name in reference.__all__ if name not in lacking]
     assert ops.__all__ == sorted(ops.__all__)
+    assert set(ops.__all__) & VARIANTS in (set(), VARIANTS)
     for function in names:
         expected = inspect.signature(getattr(reference, function))
         assert inspect.signature(getattr(ops, function)) == expected

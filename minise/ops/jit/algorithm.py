@@ -56,9 +56,10 @@ def algorithm_of(cache: Conv2dCache) -> str:
     have digits, it is the direct one; with "winograd" that is done by Winograd's too. With
     "direct" nothing is.
     """
+    x: Any = kind_of(cache.x)
+    weight: Any = kind_of(cache.weight)
     settings = cache.stride, cache.padding, cache.dilation, cache.groups
-    kinds: Any = kind_of(cache.x), kind_of(cache.weight), None
-    return _rule(Conv2dCache(*kinds, *settings), chosen.get())
+    return _rule(Conv2dCache(x, weight, None, *settings), chosen.get())
 
 
 @lru_cache(SIZES)

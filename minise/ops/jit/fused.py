@@ -127,11 +127,9 @@ def se_block_tail_forward(
 def se_block_tail_backward(dout: Array, cache: SeBlockTailCache) -> tuple[Array | None, ...]:
     """See minise.ops.reference.se_block_tail_backward; dx is channels-last in memory."""
     check_gradient("se_block_tail", dout, cache.out)
-    dx, dgamma, dbeta, dw1, db1, dw2, db2, g = backward(
+    dx, dgamma, dbeta, dw1, sum1, dw2, sum2, g = backward(
         dout, cache.out, cache, with_g=True, se=True
     )
-    if cache.b1 is None:
-        db1 = None
-    if cache.b2 is None:
-        db2 = None
+    db1 = None if cache.b1 is None else sum1
+    db2 = None if cache.b2 is None else sum2
     return dx, dgamma, dbeta, dw1, db1, dw2, db2, g

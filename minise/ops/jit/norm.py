@@ -87,8 +87,8 @@ def batch_norm2d_forward(
     check_arrays("batch_norm2d", SHAPES["batch_norm2d"], *arrays)
     check_batch_norm("batch_norm2d", x, training, momentum, eps)
     settings = training, float(momentum), float(eps)
-    out, kept, _ = forward(arrays, settings)
-    return out, BatchNorm2dCache(x, gamma, beta, *kept, *settings)
+    out, (mean, rstd, new_mean, new_var), _ = forward(arrays, settings)
+    return out, BatchNorm2dCache(x, gamma, beta, mean, rstd, new_mean, new_var, *settings)
 
 
 def batch_norm2d_backward(dout: Array, cache: BatchNorm2dCache) -> tuple[Array, ...]:
@@ -179,7 +179,9 @@ def backward(
     dnorm, dx = np.empty((2, C), dtype), empty_like(x)
     _backward(*first, x, norm, cache.training, N, weights, code, kept, *second, g, dense, dnorm, dx)
     dx = images_of(dx.reshape(N, H * W, C), H, W)
-    return Gradients(dx, *dnorm, *dense, images_of(g.reshape(N, H * W, C), H, W) if with_g else g)
+    dw1, db1, dw2, db2 = dense
+    g = images_of(g.reshape(N, H * W, C), H, W) if with_g else g
+    return Gradients(dx, dnorm[0], dnorm[1], dw1, db1, dw2, db2, g)
 
 
 @kernel

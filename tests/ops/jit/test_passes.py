@@ -61,8 +61,8 @@ def test_moments(dtype, level, **sizes):
     drawn = Drawn(dtype, **sizes)
     x = frozen(drawn.guards.array(drawn.integers(drawn.blocks) + dtype(level)))
     ours, (means, squares) = drawn.empty(*[x.shape[::2]] * 2)
-    passes.moments(x, *ours)
     for block in range(len(x)):
+        passes.moments(block, x, *ours)
         passes.moments_loops(x[block], 0, means[block], squares[block])
     pixels, eps = x.shape[1], np.finfo(dtype).eps
     off = 0 if pixels & (pixels - 1) == 0 else eps * (abs(means) + 6)  # x is at most 6 from x[0]
@@ -84,8 +84,8 @@ def test_normalise(dtype, switch, relu, **sizes):
     scale, shift = drawn.integers(drawn.image), drawn.integers(drawn.image)
     shortcut = drawn.integers(drawn.blocks) if switch else drawn.nothing
     ours, (out,) = drawn.empty(drawn.blocks)
-    passes.normalise(x, mean, scale, shift, shortcut, relu, *ours)
     for block in range(len(x)):
+        passes.normalise(block, x, mean, scale, shift, shortcut, relu, *ours)
         n, other = block // sizes["parts"], shortcut[block if switch else 0]
         passes.normalise_loops(x[block], 0, mean, scale[n], shift[n], other, relu, out[block])
     drawn.check(ours, [out])
@@ -104,8 +104,8 @@ def test_sums(dtype, switch, with_g, **sizes):
     out = drawn.integers(drawn.blocks, nan=True) if switch else drawn.nothing
     of_g = drawn.blocks if with_g else (1, 0, 0)
     ours, (sum_g, sum_gx, gated) = drawn.empty(*[x.shape[::2]] * 2, of_g)
-    passes.sums(dout, out, x, mean, *ours)
     for block in range(len(x)):
+        passes.sums(block, dout, out, x, mean, *ours)
         arrays = dout[block], out[block if switch else 0], x[block]
         results = sum_g[block], sum_gx[block], gated[block if with_g else 0]
         passes.sums_loops(*arrays, 0, mean, *results)
@@ -124,8 +124,8 @@ def test_input_gradient(dtype, switch, **sizes):
     scale, shift = drawn.integers(drawn.image), drawn.integers(drawn.image)
     mean, slope = drawn.integers(drawn.channel), drawn.integers(drawn.channel)
     ours, (dx,) = drawn.empty(drawn.blocks)
-    passes.input_gradient(dout, out, x, scale, shift, mean, slope, *ours)
     for block in range(len(x)):
+        passes.input_gradient(block, dout, out, x, scale, shift, mean, slope, *ours)
         n, arrays = block // sizes["parts"], (dout[block], out[block if switch else 0], x[block])
         passes.input_gradient_loops(*arrays, 0, scale[n], shift[n], mean, slope, dx[block])
     drawn.check(ours, [dx])

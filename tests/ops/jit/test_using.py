@@ -139,11 +139,14 @@ def test_a_way_is_that_of_one_thread(way):
     assert found == ["auto", "direct"]
 
 
+ALL = ["correlate", "image_gradient", "weight_gradient"]  # out, dx, dweight
+
+
 @pytest.fixture
 def by_winograd(monkeypatch):
     """Return a list that gets a name at every call of Winograd's."""
     calls = []
-    for name in ("correlation", "weight_gradient"):
+    for name in ALL:
         function = getattr(winograd, name)
 
         def noted(*arrays, function=function, name=name, **settings):
@@ -156,7 +159,6 @@ def by_winograd(monkeypatch):
 
 LANES = lanes_of(np.dtype(np.float32))
 WHOLE = dict(N=1, C=LANES, H=5, W=6, K=2 * LANES, KH=3, KW=3)
-ALL = ["correlation", "correlation", "weight_gradient"]  # out, dx, dweight
 
 
 @pytest.mark.parametrize(
