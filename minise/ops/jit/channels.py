@@ -10,11 +10,11 @@ import math
 
 import numpy as np
 
-from minise.ops.jit.compile import part
+from minise.ops.jit.compile import spliced
 from minise.ops.jit.squeeze_excite import excite, excite_backward
 
 
-@part
+@spliced
 def statistics(training, means, squares, pixels, running_mean, running_var, momentum, eps, kept):
     """Return wide (2, C), and set kept to mean, rstd and the new running mean and variance.
 
@@ -48,7 +48,7 @@ def statistics(training, means, squares, pixels, running_mean, running_var, mome
     return wide
 
 
-@part
+@spliced
 def rows_of_gates(gates):
     """Return zhat, z, h, s as rows, one an image."""
     zhat, z, h, s = gates
@@ -56,7 +56,7 @@ def rows_of_gates(gates):
     return zhat.reshape(N, C), z.reshape(N, C), h.reshape(N, h.shape[1]), s.reshape(N, C)
 
 
-@part
+@spliced
 def gates_of(n, means, wide, gamma, beta, w1, b1, w2, b2, gate, zhat, z, h, s):
     """Find, for one image, zhat and z (N, C), the hidden units h (N, R) and the gates s (N, C)."""
     parts, mean, rstd = len(means) // len(s), wide[0], wide[1]
@@ -69,7 +69,7 @@ def gates_of(n, means, wide, gamma, beta, w1, b1, w2, b2, gate, zhat, z, h, s):
     excite(z[n : n + 1], w1, b1, w2, b2, gate, h[n : n + 1], s[n : n + 1])
 
 
-@part
+@spliced
 def totals_of(n, sum_g, sum_gx, total_g, total_gx):
     """Add up, for one image, both sums of its blocks: (blocks, C) to (N, C)."""
     parts = len(sum_g) // len(total_g)
@@ -80,7 +80,7 @@ def totals_of(n, sum_g, sum_gx, total_g, total_gx):
             total_gx[n, c] += sum_gx[block, c]
 
 
-@part
+@spliced
 def gates_backward_of(n, total_g, total_gx, rstd, gamma, beta, w1, w2, gate, h, s, dv, du, dz):
     """Carry, for one image, the gradient of its gates back to dv (N, C), du (N, R), dz (N, C)."""
     ds = np.empty((1, len(gamma)))
@@ -90,7 +90,7 @@ def gates_backward_of(n, total_g, total_gx, rstd, gamma, beta, w1, w2, gate, h, 
     excite_backward(ds, w1, w2, gate, h[one], s[one], dv[one], du[one], dz[one])
 
 
-@part
+@spliced
 def norm_gradients(total_g, total_gx, rstd, s, zhat, dz, dgamma, dbeta):
     """Set dgamma and dbeta (C,), from what every image gave; s, zhat and dz may be empty."""
     dgamma[:], dbeta[:] = 0, 0
@@ -104,7 +104,7 @@ def norm_gradients(total_g, total_gx, rstd, s, zhat, dz, dgamma, dbeta):
                 dgamma[c] += total_gx[n, c] * rstd[c]
 
 
-@part
+@spliced
 def fold(wide, gamma, beta, s, scale, shift):
     """Set scale and shift to those of (x - mean) * scale + shift: one row, or one for each s."""
     for n in range(len(scale)):
@@ -114,7 +114,7 @@ def fold(wide, gamma, beta, s, scale, shift):
             shift[n, c] = s[n, c] * beta[c] if s.size else beta[c]
 
 
-@part
+@spliced
 def fold_backward(M, pixels, gamma, rstd, dgamma, dbeta, s, dz, scale, shift, slope):
     """Set the numbers of dx = g * scale + shift - (x - mean) * slope, as fold does.
 

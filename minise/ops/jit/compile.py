@@ -10,10 +10,12 @@ renamed, so processes that compile at once, or that are killed, leave whole file
 The folder is that of the user's caches, or the environment variable MINISE_CACHE names it.
 """
 
+import atexit
 import hashlib
 import os
 import pickle
 import platform
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -37,8 +39,13 @@ from platformdirs import user_cache_dir
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # about a tenth of a millisecond
 
+FIRST, LAST = "norm.forward", "norm.backward"  # of the kernels that only training meets
 KERNELS: list[Any] = []  # all that may be compiled
 OPTIONS = dict(error_model="numpy", nogil=True)  # dividing by zero gives infinity, as in NumPy
+
+ONLY_PRANGE = dict.fromkeys(  # what is parallel is written so; to look for more takes time
+    ("comprehension", "reduction", "inplace_binop", "setitem", "numpy", "stencil", "fusion"), False
+) | {"prange": True}
 
 Listener = Callable[[str, int, int], None]  # is told a kernel's name, how many so far, and of all
 _listeners: list[Listener] = []
@@ -47,7 +54,7 @@ _compiled: list[str] = []  # in this process
 
 def kernel(function: Callable[..., Any]) -> Any:
     """Compile a function whose outer loop runs in parallel, and keep it on disk."""
-    dispatcher = numba.njit(parallel=True, **OPTIONS)(function)
+    dispatcher = numba.njit(parallel=ONLY_PRANGE, **OPTIONS)(function)
     if not numba.config.DISABLE_JIT:
         dispatcher._cache = DiskCache(function)
         KERNELS.append(dispatcher)
@@ -62,6 +69,11 @@ def part(function: Callable[..., Any]) -> Any:
 def inlined(function: Callable[..., Any]) -> Any:
     """Compile a part so short that a call, which hands over whole arrays, would cost more."""
     return numba.njit(forceinline=True, **OPTIONS)(function)
+
+
+def spliced(function: Callable[..., Any]) -> Any:
+    """Put a long function into the one place where it is called: it is not compiled by itself."""
+    return numba.njit(inline="always", **OPTIONS)(function)
 
 
 @contextmanager
@@ -87,6 +99,24 @@ def folder() -> Path:
     return Path(root) / "kernels" / digest.hexdigest()[:16]
 
 
+def compile_ahead() -> None:
+    """Start a second process that compiles the kernels of the backward pass (ahead.py).
+
+    Numba compiles on one core. While a first training step compiles its forward pass here, the
+    backward pass is compiled there, and later it is found in the folder. The process ends with this
+    one. MINISE_AHEAD=0 keeps it away.
+    """
+    if os.environ.get("MINISE_AHEAD") == "0" or os.cpu_count() == 1:
+        return
+    command, nowhere = [sys.executable, "-P", "-m", "minise.ops.jit.ahead"], subprocess.DEVNULL
+    settings = {**os.environ, "MINISE_AHEAD": "0"}
+    with suppress(OSError):  # if no process can be started, all is compiled here
+        other = subprocess.Popen(
+            command, env=settings, stdin=nowhere, stdout=nowhere, stderr=nowhere
+        )
+        atexit.register(other.kill)
+
+
 class DiskCache(_Cache):  # type: ignore[misc]
     """One kernel's files: each holds a digest, and the machine code for one set of types."""
 
@@ -105,6 +135,8 @@ class DiskCache(_Cache):  # type: ignore[misc]
         if payload is not None:
             with suppress(Exception):  # whole, but of another make: then it is compiled
                 return CompileResult._rebuild(target_context, *pickle.loads(payload))
+        if self._name == FIRST and not any(folder().glob(f"{LAST}-*")):
+            compile_ahead()
         _compiled.append(self._name)
         for listener in _listeners:
             listener(self._name, len(_compiled), len(KERNELS))

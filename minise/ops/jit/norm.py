@@ -135,8 +135,9 @@ def _forward(x, norm, training, momentum, eps, weights, gate, shortcut, relu, ga
     if training or s.size:
         for block in prange(blocks):
             moments(block, x, means, squares)
-    running = running_mean, running_var
-    wide = statistics(training, means, squares, pixels, *running, momentum, eps, kept)
+    wide = statistics(
+        training, means, squares, pixels, running_mean, running_var, momentum, eps, kept
+    )
     for n in prange(len(s)):
         gates_of(n, means, wide, gamma, beta, w1, b1, w2, b2, gate, zhat, z, h, s)
     rows, mean = max(1, len(s)), kept[0]  # of scales and shifts: one for all images, or one each
@@ -200,8 +201,9 @@ def _backward(
     for n in prange(images):
         totals_of(n, sum_g, sum_gx, total_g, total_gx)
         if s.size:
-            both = total_g, total_gx
-            gates_backward_of(n, *both, deviation, gamma, beta, w1, w2, gate, h, s, dv, du, dz)
+            gates_backward_of(
+                n, total_g, total_gx, deviation, gamma, beta, w1, w2, gate, h, s, dv, du, dz
+            )
     for k in prange(len(w1) + len(w2)):
         if k < len(w1):
             weight_row(k, du, z, dw1, db1)

@@ -14,7 +14,7 @@ Below the vectors of each stand its plain loops, for the channels that fill no v
 from functools import lru_cache
 
 from minise.ops.checks import Array
-from minise.ops.jit.compile import part
+from minise.ops.jit.compile import part, spliced
 from minise.ops.jit.layout import frozen
 from minise.ops.jit.simd import filled, fma, kept, lanes_of, load, store
 
@@ -39,7 +39,7 @@ def _parts_of(N: int, pixels: int) -> int:
     return next((parts for parts in range(least, pixels) if pixels % parts == 0), pixels)
 
 
-@part
+@spliced
 def moments(block, x, means, squares):
     """Find the mean of each channel of a block, and the sum of squares of what is apart from it.
 
@@ -89,7 +89,7 @@ def moments_loops(x, first, means, squares):
         means[c], squares[c] = mean, total
 
 
-@part
+@spliced
 def normalise(block, x, mean, scale, shift, shortcut, relu, out):
     """Set a block of out to (x - mean) * scale + shift + shortcut, cut off below 0 with relu.
 
@@ -126,7 +126,7 @@ def normalise_loops(x, first, mean, scale, shift, shortcut, relu, out):
             out[i, c] = 0 if relu and y <= 0 else y
 
 
-@part
+@spliced
 def sums(block, dout, out, x, mean, sum_g, sum_gx, gated):
     """Find, for each channel of a block, the sum of g and the sum of g * (x - mean).
 
@@ -186,7 +186,7 @@ def sums_loops(dout, out, x, first, mean, sum_g, sum_gx, gated):
         sum_g[c], sum_gx[c] = total, product
 
 
-@part
+@spliced
 def input_gradient(block, dout, out, x, scale, shift, mean, slope, dx):
     """Set a block of dx to g * scale + shift - (x - mean) * slope.
 

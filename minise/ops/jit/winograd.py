@@ -28,7 +28,7 @@ import numpy as np
 from numba import prange
 
 from minise.ops.checks import Array, Pair
-from minise.ops.jit.compile import kernel, part
+from minise.ops.jit.compile import kernel, part, spliced
 from minise.ops.jit.finish import Correlation, finish, plainly
 from minise.ops.jit.layout import frozen
 from minise.ops.jit.memory import empty
@@ -158,7 +158,7 @@ def _plane(tiles, channels, like):
     return -(-tiles // ROWS) * ROWS * channels + LINE // like.itemsize
 
 
-@part
+@spliced
 def _transform_row(row, weight, turned, filters):
     """Set one channel, which is a row, of filters (groups, 36, C, K) to the transformed weight.
 
@@ -202,7 +202,7 @@ def _span(block, high, images, rows, array):
     return (first * H + min(H, top)) * W * C, (last * H + min(H, top + rows * OUT)) * W * C
 
 
-@part
+@spliced
 def _correlate_part(one, parts, cut, places, x, filters, bias, shortcut, relu, out):
     """Make the blocks of one part of them, each in cache from pixels to results."""
     (high, wide, images, rows), (N, OH, OW, K) = cut, out.shape
@@ -271,7 +271,7 @@ def _convolve(weight, filters, cut, turned, bias, places, x, plus, out):
         _correlate_part(one, parts, cut, places, x, filters, bias, plus, False, out)
 
 
-@part
+@spliced
 def _multiply_part(one, cut, places, x, dout, parts):
     """Add up, for one part of the blocks, see_tiles(x).T @ turn_tiles(dout) at every point."""
     (high, wide, images, rows), (N, _, _, C), K = cut, x.shape, dout.shape[3]
@@ -311,7 +311,7 @@ def _multiply_part(one, cut, places, x, dout, parts):
                     tile(seen, a + c, 1, C, start, at // C, turned, *right, total, to, width)
 
 
-@part
+@spliced
 def _transform_back(row, parts, dweight):
     """Add the parts of a channel up, in order; transform to its dweight (groups, K, C, 3, 3)."""
     _, K, C = dweight.shape[:3]

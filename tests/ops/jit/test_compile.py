@@ -165,3 +165,65 @@ def test_a_kernel_compiles_once_for_each_dtype():
     found = {kernel.__name__: len(set(kernel.signatures) - before[kernel]) for kernel in before}
     assert found
     assert all(count <= 2 for count in found.values()), found
+
+
+TRAINING = """
+import numpy as np
+from minise import models
+from minise.ops import jit
+from minise.ops.backends import on_compile
+
+told = []
+with on_compile(lambda name, so_far, of_all: told.append(name)):
+    net = models.build("se_resnet8", ops=jit)
+    net.backward_params(net.forward(np.zeros((2, 3, 8, 8), np.float32), training=True))
+print(*told)
+"""
+
+
+@pytest.mark.slow
+def test_the_backward_pass_is_compiled_ahead(tmp_path):
+    """All that takes long of it, and of the types that training has."""
+    environment = {**os.environ, "MINISE_CACHE": str(tmp_path)}
+    ahead = [sys.executable, "-P", "-m", "minise.ops.jit.ahead"]
+    subprocess.run(ahead, env=environment, check=True, timeout=300)
+    made = {path.name.rpartition("-")[0] for path in kernels_in(tmp_path)}
+    assert made >= {"norm.backward", "winograd.weight_gradient", "scatter.scatter"}
+    program = [sys.executable, "-c", TRAINING]
+    found = subprocess.run(program, env=environment, check=True, timeout=300, stdout=-1, text=True)
+    assert "norm.forward" in found.stdout
+    assert not made & set(found.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "cores", "made", "started"),
+    [
+        (compiling.FIRST, "1", 2, [], 1),
+        (compiling.FIRST, "0", 2, [], 0),
+        (compiling.FIRST, "1", 1, [], 0),
+        (compiling.FIRST, "1", 2, [compiling.LAST], 0),
+        ("activation.gates", "1", 2, [], 0),
+    ],
+)
+def test_when_a_second_process_is_started(
+    monkeypatch, tmp_path, name, setting, cores, made, started
+):
+    came = []
+    monkeypatch.setattr(compiling.subprocess, "Popen", lambda *a, **k: came.append(a) or Process())
+    monkeypatch.setattr(compiling, "folder", lambda: tmp_path)
+    monkeypatch.setattr(compiling.os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(compiling.DiskCache, "_path", lambda *arguments: tmp_path / "nothing")
+    monkeypatch.setenv("MINISE_AHEAD", setting)
+    for one in made:
+        (tmp_path / f"{one}-0").touch()
+    cache = compiling.DiskCache(jit.relu_forward)
+    cache._name = name
+    assert cache.load_overload(None, compiling.KERNELS[0].targetctx) is None
+    assert len(came) == started
+
+
+class Process:
+    """What stands in for a process that was started."""
+
+    def kill(self):
+        """Do nothing."""
