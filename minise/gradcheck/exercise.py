@@ -1,0 +1,586 @@
+"""Exercises: a backward with blanks is judged line by line, and the first wrong line is named.
+
+A reader fills in the lines of a backward. What comes back is judged on small cases, the smallest
+first, each by an exact derivative of the real forward:
+
+    every gradient returned is right     solved, however the lines are written
+    a line ``dv = …`` is wrong           where forward has a ``v``, its own slope in v says so
+    another line is wrong                where the op's backward has that name too, its value says
+    a line is ``...``                    it is still to do, and all lines above it are judged
+
+The first wrong line is where the mistake is: those below inherit it. Its gradient is then compared
+entry by entry, so that what is wrong with it can be named (diagnose.py), and hints follow in
+steps; the last one is the line that trains.
+"""
+
+import ast
+import inspect
+import linecache
+import textwrap
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from types import EllipsisType
+from typing import Any, NamedTuple, TypeGuard
+
+import numpy as np
+
+from minise.gradcheck.adapters import parameter_names
+from minise.gradcheck.arrays import copied, promoted, same
+from minise.gradcheck.cases import Case, draw
+from minise.gradcheck.diagnose import UNKNOWN, diagnose
+from minise.gradcheck.diagnose import Case as Wrong
+from minise.gradcheck.instrument import RETURN, Instrumented, Line, Scope
+from minise.gradcheck.slopes import EPS, TINY
+from minise.ops import reference
+from minise.ops.checks import Array
+
+RIGHT, WRONG, BLANK, BROKEN, UNSEEN = "right", "wrong", "to do", "fails", "not judged"
+SIGNS = {RIGHT: "ok", WRONG: "WRONG", BLANK: "to do", BROKEN: "FAILS", UNSEEN: "?"}
+FEW = 3  # entries say too little to tell one mistake from another
+VAGUE = {UNKNOWN, "permuted"}
+HALF = EPS**0.5  # of the digits: rounding never takes so many, a mistake always does
+
+
+class Verdict(NamedTuple):
+    """What is known about one line of the reader's."""
+
+    number: int  # in the function, from 1
+    text: str  # "dv = ds * s"
+    name: str  # "dv", or "return"
+    verdict: str  # RIGHT, WRONG, BLANK, BROKEN, UNSEEN
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the exercise says to a backward; print it, or let a notebook show it.
+
+    Attributes
+    ----------
+    solved : bool
+        Whether every gradient is right in every case.
+    verdicts : tuple of Verdict
+        One for each line that ran, in the order in which they stand.
+    line : Verdict or None
+        The first line to look at.
+    reason : str
+        What is wrong with it, in numbers.
+    case : str
+        The smallest case that shows it.
+    hints : tuple of str
+        One more telling than the other; the last one is the op's own line.
+    """
+
+    title: str
+    solved: bool
+    verdicts: tuple[Verdict, ...] = ()
+    line: Verdict | None = None
+    reason: str = ""
+    case: str = ""
+    hints: tuple[str, ...] = ()
+    also: tuple[Verdict, ...] = field(default=())  # other lines that may be the wrong one
+
+    def headline(self) -> str:
+        """Return the answer in one sentence."""
+        if self.solved:
+            return f"{self.title}: solved, every gradient is right"
+        if self.line is None:
+            return f"{self.title}: {self.reason}"
+        right = sum(one.verdict == RIGHT for one in self.verdicts)
+        place = f"line {self.line.number} {_says(self.line.verdict)}"
+        if self.also:
+            numbers = ", ".join(str(one.number) for one in (*self.also, self.line))
+            place = f"one of the lines {numbers} is wrong"
+        return f"{self.title}: {place}, {right} of {len(self.verdicts)} lines are right"
+
+    def hint(self, step: int = 1) -> str:
+        """Return one hint more at each step, from 1."""
+        if not self.hints:
+            return "no hint is needed" if self.solved else "no hint is known"
+        return self.hints[min(max(step, 1), len(self.hints)) - 1]
+
+    def __str__(self) -> str:
+        """Return the answer as lines of text."""
+        lines = [self.headline()]
+        for one in self.verdicts:
+            lines.append(f"  {SIGNS[one.verdict]:>5}  {one.number:>2}  {one.text}")
+            if one == self.line:
+                lines += [f"             {text}" for text in (self.reason, self.case) if text]
+        if self.hints:
+            lines.append(f"  hint 1 of {len(self.hints)}: {self.hints[0]}")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """Return the answer as a table; hints unfold one inside the other, without a script."""
+        rows = "".join(_row(one, self) for one in self.verdicts)
+        hints = ""
+        for k, text in reversed(list(enumerate(self.hints, start=1))):
+            body = f"<code>{escape(text)}</code>" if k == len(self.hints) else escape(text)
+            hints = (
+                f"<details style='margin:.3em 0 0 1em'><summary>hint {k} of {len(self.hints)}"
+                f"</summary><div style='margin:.2em 1em'>{body}</div>{hints}</details>"
+            )
+        colour = "#2e7d32" if self.solved else "#b3541e"
+        return (
+            f"<div style='border-left:4px solid {colour};padding:.2em 0 .2em .8em;"
+            f"overflow-x:auto'><b>{escape(self.headline())}</b>"
+            f"<table style='border-collapse:collapse;font-size:.9em;margin:.4em 0'>{rows}</table>"
+            f"{hints}</div>"
+        )
+
+
+class Exercise:
+    """A backward to fill in.
+
+    Parameters
+    ----------
+    cases : sequence of Case
+        Of one op, the smallest first; minise.gradcheck.cases has the class.
+    hints : mapping of str to sequence of str, optional
+        By the name that a line assigns. The op's own line is added behind them.
+    integers : bool
+        Whether small integers are drawn, so that numbers tie.
+    seed : int
+        Of the random numbers: inputs and dout.
+
+    Examples
+    --------
+    >>> from minise.gradcheck.cases import Case
+    >>> exercise = Exercise([Case("linear", dict(N=2, I=3, O=2))])
+    >>> print(exercise.check(reference.linear_backward).headline())
+    linear_backward: solved, every gradient is right
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[Case],
+        hints: Mapping[str, Sequence[str]] | None = None,
+        *,
+        integers: bool = False,
+        seed: int = 0,
+    ) -> None:
+        self.op = cases[0].op
+        self.hints = dict(hints or {})
+        rng = np.random.default_rng(seed)
+        forward = getattr(reference, f"{self.op}_forward")
+        self.solution = getattr(reference, f"{self.op}_backward")
+        self._cases = [_Place(forward, self.solution, case, rng, integers) for case in cases]
+
+    def check(self, backward: Callable[..., Any]) -> Answer:
+        """Judge a backward at every case, and answer at the first that shows something wrong."""
+        title = getattr(backward, "__name__", "backward")
+        try:
+            code = Instrumented(backward, file=backward.__code__.co_filename)
+        except (AttributeError, OSError, TypeError, ValueError):
+            reason = "its source is not to be found: define it in a file, or in a notebook's cell"
+            return Answer(title, solved=False, reason=reason)
+        found = None
+        for place in self._cases:
+            found = place.judge(code)
+            if not found.solved:
+                found.reason += self._likely(code, found.of)
+                return found._answer(title, self._hints_of)
+        assert found is not None
+        return found._answer(title, self._hints_of)
+
+    def _likely(self, code: Instrumented, of: str) -> str:
+        """Return the likely mistake, by the largest case: small ones look like many."""
+        if not of:
+            return ""
+        largest = self._cases[-1]
+        found = largest.judge(code)
+        return largest.likely(of, found.value) if found.of == of else ""
+
+    def _hints_of(self, name: str) -> tuple[str, ...]:
+        lines = [one for one in Instrumented(self.solution).lines if one.name == name]
+        own = [lines[-1].text] if lines else []
+        return (*self.hints.get(name, ()), *own)
+
+
+class _Stop(Exception):
+    """Ends a run at a line that is blank."""
+
+
+class _Step(NamedTuple):
+    line: Line
+    value: Any
+
+
+@dataclass
+class _Found:
+    """What a run at one case showed."""
+
+    code: Instrumented
+    steps: list[_Step]
+    verdicts: dict[Line, str]
+    case: str
+    culprit: Line | None = None
+    others: tuple[Line, ...] = ()
+    reason: str = ""
+    of: str = ""  # what the wrong gradient is for
+    value: Any = None
+
+    @property
+    def solved(self) -> bool:
+        return self.culprit is None and not self.reason
+
+    def _answer(self, title: str, hints_of: Callable[[str], tuple[str, ...]]) -> Answer:
+        order = sorted(self.verdicts, key=lambda line: (line.number, line.name == RETURN))
+        if self.culprit is not None and self.verdicts.get(self.culprit) == UNSEEN:
+            self.verdicts[self.culprit] = WRONG
+        shown = {line: self._verdict(line) for line in order}
+        hints: tuple[str, ...] = ()
+        if self.culprit is not None:
+            hints = hints_of(self.culprit.name)
+        return Answer(
+            title,
+            self.solved,
+            tuple(shown.values()),
+            shown.get(self.culprit) if self.culprit else None,
+            self.reason,
+            "" if self.solved else f"at the smallest case that shows it: {self.case}",
+            hints,
+            tuple(shown[line] for line in self.others if line in shown),
+        )
+
+    def _verdict(self, line: Line) -> Verdict:
+        number = line.number - _first(self.code) + 1
+        return Verdict(number, line.text, line.name, self.verdicts[line])
+
+
+class _Place:
+    """One case with its arrays, and what is right there."""
+
+    def __init__(
+        self,
+        forward: Callable[..., Any],
+        backward: Callable[..., Any],
+        case: Case,
+        rng: np.random.Generator,
+        integers: bool,
+    ) -> None:
+        self.inputs, self.settings = draw(case, rng, integers=integers)
+        self.there = Instrumented(forward)
+        self.names = parameter_names(forward, len(self.inputs))[: len(self.inputs)]
+        (self.out, self.cache), steps = self.there.trace(*self.inputs, **self.settings)
+        self.dout = np.asarray(rng.standard_normal(np.shape(self.out)))
+        _, twins = Instrumented(backward).trace(self.dout, self.cache)
+        self.values = {step.line.name: step.value for step in steps}
+        self.values |= dict(zip(self.names, self.inputs, strict=True))
+        self.twins = {step.line.name: step.value for step in twins}
+        self.case = ", ".join(f"{k} = {v}" for k, v in {**case.sizes, **case.settings}.items())
+        sizes = {k: v for k, v in case.sizes.items() if isinstance(v, int)}
+        if "H" in sizes:
+            sizes["H*W"] = sizes["H"] * sizes["W"]
+            sizes["N*H*W"] = sizes["N"] * sizes["H*W"]
+        self.sizes = {k: v for k, v in sizes.items() if k not in ("H", "W")}
+        self._right: dict[str, Array] = {}
+
+    def right(self, of: str) -> Array:
+        """Return the gradient with respect to an input or an intermediate, entry by entry."""
+        if of not in self._right:
+            value = np.asarray(self.values[of])
+            found = np.zeros(value.shape)
+            for entry in np.ndindex(*value.shape):
+                u = np.zeros(value.shape)
+                u[entry] = 1
+                found[entry] = np.vdot(self.dout, self._moved(of, u).imag / TINY)
+            self._right[of] = found
+        return self._right[of]
+
+    def _moved(self, of: str, u: Array) -> Any:
+        """Return out where one of forward's arrays is moved by a complex step along u."""
+        inputs = [promoted(value) for value in self.inputs]
+        settings = {key: promoted(value) for key, value in self.settings.items()}
+        if of in self.names:
+            inputs[self.names.index(of)] = inputs[self.names.index(of)] + 1j * TINY * u
+            return np.asarray(self.there.function(*inputs, **settings)[0])
+        return np.asarray(self.there.moved(of, 1j * TINY * u, *inputs, **settings)[0])
+
+    def judge(self, code: Instrumented) -> _Found:
+        """Run a backward and judge its lines."""
+        steps: list[_Step] = []
+        found = _Found(code, steps, {}, self.case)
+
+        def note(line: Line, value: Any, scope: Scope) -> Any:
+            steps.append(_Step(line, value))
+            parts = value if line.name == RETURN and isinstance(value, tuple) else (value,)
+            if any(isinstance(one, EllipsisType) for one in parts):
+                raise _Stop
+            return value
+
+        dout, cache = self.dout.copy(), copied(self.cache)
+        stop: Line | None = None
+        problem, returned = "", None
+        try:
+            returned = code.run(note, dout, cache)
+        except _Stop:
+            stop, problem = steps.pop().line, "this line is still blank"
+        except Exception as error:
+            stop, problem = _line_of(error, code), f"{type(error).__name__}: {error}"
+        found.verdicts = self._judged(code, steps, stop)
+        if stop is not None:
+            blank = problem == "this line is still blank"
+            found.verdicts[stop] = BLANK if blank else BROKEN
+            self._name_first(found, stop, problem)
+        elif problem:
+            found.reason = problem
+        elif not same(dout, self.dout):
+            found.reason = "it changes dout in place: another branch may need it, so copy it first"
+        else:
+            self._judge_returned(found, returned)
+        return found
+
+    def _judged(
+        self, code: Instrumented, steps: Sequence[_Step], stop: Line | None
+    ) -> dict[Line, str]:
+        """Return a verdict for each line; of several that assign one name only the last counts."""
+        last = {step.line.name: step for step in steps}
+        more = {line.name for line in code.lines if stop is not None and line.number > stop.number}
+        verdicts = {step.line: UNSEEN for step in steps}
+        for name, step in last.items():
+            if name != RETURN and name not in more:
+                verdicts[step.line] = self._of_line(name, step.value)
+        return verdicts
+
+    def _of_line(self, name: str, value: Any) -> str:
+        of = name.removeprefix("d")
+        if of != name and _floats(self.values.get(of)):
+            right = self.right(of)
+            if np.size(value) == right.size:
+                return RIGHT if _close(value, right) else WRONG
+        twin = self.twins.get(name)
+        if _floats(twin) and _floats(value) and np.size(twin) == np.size(value):
+            return RIGHT if _close(value, twin) else UNSEEN
+        return UNSEEN
+
+    def _name_first(self, found: _Found, otherwise: Line | None, reason: str) -> None:
+        """Name the first line that is wrong; else another, for another reason."""
+        for step in found.steps:
+            if found.verdicts.get(step.line) == WRONG:
+                self._blame(found, step.line)
+                return
+        found.culprit, found.reason = otherwise, reason
+
+    def _judge_returned(self, found: _Found, returned: Any) -> None:
+        if returned is None:
+            found.reason = "it returns nothing: is there a return?"
+            return
+        gradients = tuple(returned) if isinstance(returned, tuple | list) else (returned,)
+        last = found.steps[-1].line
+        if len(gradients) != len(self.inputs):
+            wanted = ", ".join(f"d{name}" for name in self.names)
+            found.culprit = last
+            found.reason = f"it returns {len(gradients)} gradients, expected {wanted}"
+            found.verdicts[last] = WRONG
+            return
+        wrong = [k for k, gradient in enumerate(gradients) if self._wrong(k, gradient)]
+        if not wrong:
+            for line in found.verdicts:
+                found.verdicts[line] = RIGHT
+            return
+        found.verdicts[last] = UNSEEN
+        for step in found.steps[:-1]:
+            if found.verdicts[step.line] == WRONG:
+                self._blame(found, step.line)
+                return
+        name = self.names[wrong[0]]
+        self._blame(found, last, name, gradients[wrong[0]], wrong[0])
+
+    def _wrong(self, k: int, gradient: Any) -> bool:
+        """Tell whether the gradient of input k is wrong."""
+        value = self.inputs[k]
+        if not _floats(value):
+            return gradient is not None
+        if not _floats(gradient) or np.shape(gradient) != np.shape(value):
+            return True
+        return not _close(gradient, self.right(self.names[k]))
+
+    def _blame(
+        self, found: _Found, line: Line, of: str = "", value: Any = None, place: int | None = None
+    ) -> None:
+        """Name a wrong line, or one above it that it reads and that nothing vouches for."""
+        if not of:
+            of = line.name.removeprefix("d")
+            value = next(step.value for step in reversed(found.steps) if step.line == line)
+        suspects = [one for one in _doubtful(found, line, place) if one != line]
+        twins = [one for one in suspects if one.name != line.name and self._differs(found, one)]
+        hands_on = line.name == RETURN and place is not None and _only_names(found.code, place)
+        if twins:
+            found.culprit = twins[0]
+        elif hands_on and suspects:
+            found.culprit, found.others = suspects[-1], tuple(suspects[:-1])
+        else:
+            found.culprit, found.others = line, tuple(suspects)
+        if found.verdicts[found.culprit] != WRONG and not found.others:
+            found.verdicts[found.culprit] = WRONG
+        found.reason, found.of, found.value = self._reason(of, value), of, value
+
+    def _differs(self, found: _Found, line: Line) -> bool:
+        twin = self.twins.get(line.name)
+        values = [step.value for step in found.steps if step.line == line]
+        if not values or not _floats(twin) or not _floats(values[-1]):
+            return False
+        return np.size(twin) != np.size(values[-1]) or not _close(values[-1], twin)
+
+    def _reason(self, of: str, value: Any) -> str:
+        """Return in numbers what is wrong with a gradient, and the likely mistake."""
+        right, name = self.right(of) if _floats(self.values[of]) else None, f"d{of}"
+        if right is None:
+            return f"{name} is a gradient, expected None: {of} holds integers, or is None"
+        if not _floats(value):
+            return f"{name} is {type(value).__name__}, expected an array of shape {right.shape}"
+        if np.size(value) != right.size:
+            return f"{name} has shape {np.shape(value)}, expected {right.shape}, that of {of}"
+        if np.shape(value) != right.shape and _close(value, right):
+            return f"{name} has shape {np.shape(value)}, expected {right.shape}: reshape it"
+        wrong = np.reshape(value, right.shape)
+        worst = np.unravel_index(int(np.argmax(abs(wrong - right))), right.shape)
+        entry = f"{name}[{', '.join(map(str, worst))}]" if worst else name
+        text = f"{entry} is {float(wrong[worst]):.6g}, forward's slope is {float(right[worst]):.6g}"
+        return text
+
+    def likely(self, of: str, value: Any) -> str:
+        """Return the mistake that a wrong gradient looks like, or nothing."""
+        if not _floats(self.values[of]) or not _floats(value):
+            return ""
+        right = self.right(of)
+        if np.size(value) != right.size or right.size < FEW or _close(value, right):
+            return ""
+        wrong, array = np.reshape(value, right.shape), np.asarray(self.values[of])
+        case = Wrong(wrong, right, array, self._others(of, right.shape), self.sizes)
+        answer = diagnose(case)
+        return "" if answer.kind in VAGUE else f"; likely {answer.text}"
+
+    def _others(self, of: str, shape: tuple[int, ...]) -> Iterator[tuple[str, Array]]:
+        for name, value in self.values.items():
+            if name != of and _floats(value) and np.shape(value) == shape and len(shape):
+                yield name, self.right(name)
+
+
+def _doubtful(found: _Found, line: Line, place: int | None) -> Iterator[Line]:
+    """Yield the lines that a wrong one comes from and that nothing vouches for, in order."""
+    tree = ast.parse(textwrap.dedent(_source(found.code))).body[0]
+    right = {one.name for one, verdict in found.verdicts.items() if verdict == RIGHT}
+    wanted, seen = {line.number}, set()
+    names = _reads_at(tree, line, place, _first(found.code))
+    ran = {one.number: one for one in found.verdicts}
+    while names:
+        name = names.pop()
+        if name in right or name in seen:
+            continue
+        seen.add(name)
+        for number, reads in _writes(tree, name, _first(found.code)):
+            if number <= line.number:
+                wanted.add(number)
+                names |= reads
+    lines = {
+        number: ran.get(number)
+        or Line(RETURN, number, linecache.getline(str(found.code.file), number).strip())
+        for number in sorted(wanted)
+    }
+    for one in lines.values():
+        if one not in found.verdicts:
+            found.verdicts[one] = UNSEEN
+        yield one
+
+
+def _only_names(code: Instrumented, place: int) -> bool:
+    """Tell whether what is returned at a place is a name that another line made."""
+    tree = ast.parse(textwrap.dedent(_source(code))).body[0]
+    return isinstance(_returned(tree, place), ast.Name)
+
+
+def _returned(tree: ast.AST, place: int) -> ast.expr | None:
+    values = [node.value for node in ast.walk(tree) if isinstance(node, ast.Return)]
+    value = values[-1] if values else None
+    return value.elts[place] if isinstance(value, ast.Tuple) else value
+
+
+def _reads_at(tree: ast.AST, line: Line, place: int | None, first: int) -> set[str]:
+    """Return the names that a line reads; of one that returns several, those of one of them."""
+    if place is not None and (element := _returned(tree, place)) is not None:
+        return _names(element)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.stmt) and node.lineno + first - 1 == line.number:
+            value = getattr(node, "value", None)
+            if value is not None:
+                return _names(value)
+    return set()
+
+
+def _writes(tree: ast.AST, name: str, first: int) -> Iterator[tuple[int, set[str]]]:
+    """Yield number and names read of each line that writes a name, whole or in part."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign) or node.value is None:
+            continue
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        for target in targets:
+            part = isinstance(target, ast.Subscript)
+            unpacks = isinstance(target, ast.Tuple) and not isinstance(node.value, ast.Call)
+            if name in _names(target) and not unpacks:
+                reads = _names(node.value) | (_names(target) - {name} if part else set())
+                yield node.lineno + first - 1, reads
+
+
+def _names(node: ast.AST) -> set[str]:
+    return {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
+
+
+def _source(code: Instrumented) -> str:
+    lines, _ = inspect.getsourcelines(code.function)
+    while not lines[0].lstrip().startswith("def "):
+        lines = lines[1:]
+    return "".join(lines)
+
+
+def _first(code: Instrumented) -> int:
+    """Return the number of the line with the def."""
+    lines, first = inspect.getsourcelines(code.function)
+    first = max(first, 1)
+    while not lines[0].lstrip().startswith("def "):
+        lines, first = lines[1:], first + 1
+    return first
+
+
+def _line_of(error: BaseException, code: Instrumented) -> Line | None:
+    """Return the line of the reader's that an error comes from."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if frame.name == code.function.__name__]
+    own = [frame for frame in own if frame.filename == str(code.file)]
+    if not own or own[-1].lineno is None:
+        return None
+    number = own[-1].lineno
+    known = [line for line in code.lines if line.number == number]
+    text = linecache.getline(str(code.file), number).strip()
+    return known[0] if known else Line(RETURN, number, text or "return")
+
+
+def _floats(value: Any) -> TypeGuard[Array]:
+    return isinstance(value, np.ndarray | np.generic) and value.dtype.kind == "f"
+
+
+def _close(value: Any, right: Array) -> bool:
+    """Tell whether two gradients agree to half of all digits of the largest entry."""
+    apart = np.reshape(value, np.shape(right)) - right
+    return bool(np.max(abs(apart)) <= HALF * max(float(np.max(abs(right))), HALF))
+
+
+def _says(verdict: str) -> str:
+    return {WRONG: "is wrong", BLANK: "is still to do", BROKEN: "fails"}.get(verdict, "is wrong")
+
+
+def _row(one: Verdict, answer: Answer) -> str:
+    colours = {RIGHT: "#2e7d32", WRONG: "#c62828", BROKEN: "#c62828"}
+    colour = colours.get(one.verdict, "#777")
+    cell = "padding:.1em .7em .1em 0;border:0;text-align:left;vertical-align:top"
+    notes = ""
+    if one == answer.line:
+        texts = [text for text in (answer.reason, answer.case) if text]
+        notes = "".join(f"<div style='white-space:normal'>{escape(text)}</div>" for text in texts)
+    return (
+        f"<tr><td style='{cell};color:{colour};white-space:nowrap'>{SIGNS[one.verdict]}</td>"
+        f"<td style='{cell};color:#777'>{one.number}</td>"
+        f"<td style='{cell}'><code>{escape(one.text)}</code>{notes}</td></tr>"
+    )
