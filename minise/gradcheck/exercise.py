@@ -18,7 +18,7 @@ import inspect
 import linecache
 import textwrap
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from types import EllipsisType
@@ -88,6 +88,8 @@ class Answer:
         if self.line is None:
             return f"{self.title}: {self.reason}"
         right = sum(one.verdict == RIGHT for one in self.verdicts)
+        if self.line.verdict == BLANK:
+            return f"{self.title}: line {self.line.number} is the next to fill in"
         place = f"line {self.line.number} {_says(self.line.verdict)}"
         if self.also:
             numbers = ", ".join(str(one.number) for one in (*self.also, self.line))
@@ -107,7 +109,7 @@ class Answer:
             lines.append(f"  {SIGNS[one.verdict]:>5}  {one.number:>2}  {one.text}")
             if one == self.line:
                 lines += [f"             {text}" for text in (self.reason, self.case) if text]
-        if self.hints:
+        if len(self.hints) > 1:
             lines.append(f"  hint 1 of {len(self.hints)}: {self.hints[0]}")
         return "\n".join(lines)
 
@@ -139,6 +141,8 @@ class Exercise:
         Of one op, the smallest first; minise.gradcheck.cases has the class.
     hints : mapping of str to sequence of str, optional
         By the name that a line assigns. The op's own line is added behind them.
+    given : collection of str
+        Names that lines of the exercise assign which are not the reader's: they are right.
     integers : bool
         Whether small integers are drawn, so that numbers tie.
     seed : int
@@ -157,6 +161,7 @@ class Exercise:
         cases: Sequence[Case],
         hints: Mapping[str, Sequence[str]] | None = None,
         *,
+        given: Collection[str] = (),
         integers: bool = False,
         seed: int = 0,
     ) -> None:
@@ -165,7 +170,9 @@ class Exercise:
         rng = np.random.default_rng(seed)
         forward = getattr(reference, f"{self.op}_forward")
         self.solution = getattr(reference, f"{self.op}_backward")
-        self._cases = [_Place(forward, self.solution, case, rng, integers) for case in cases]
+        self._cases = [
+            _Place(forward, self.solution, case, set(given), rng, integers) for case in cases
+        ]
 
     def check(self, backward: Callable[..., Any]) -> Answer:
         """Judge a backward at every case, and answer at the first that shows something wrong."""
@@ -239,7 +246,9 @@ class _Found:
             tuple(shown.values()),
             shown.get(self.culprit) if self.culprit else None,
             self.reason,
-            "" if self.solved else f"at the smallest case that shows it: {self.case}",
+            ""
+            if self.culprit is None or self.verdicts[self.culprit] == BLANK
+            else f"at the smallest case that shows it: {self.case}",
             hints,
             tuple(shown[line] for line in self.others if line in shown),
         )
@@ -257,9 +266,11 @@ class _Place:
         forward: Callable[..., Any],
         backward: Callable[..., Any],
         case: Case,
+        given: set[str],
         rng: np.random.Generator,
         integers: bool,
     ) -> None:
+        self.given = given
         self.inputs, self.settings = draw(case, rng, integers=integers)
         self.there = Instrumented(forward)
         self.names = parameter_names(forward, len(self.inputs))[: len(self.inputs)]
@@ -304,6 +315,10 @@ class _Place:
         found = _Found(code, steps, {}, self.case)
 
         def note(line: Line, value: Any, scope: Scope) -> Any:
+            if line.name == RETURN:
+                filled = [(one, scope.get(name)) for name, one in _parts(code).items()]
+                steps.extend(_Step(one, array) for one, array in filled)
+                steps.sort(key=lambda step: step.line.number)
             steps.append(_Step(line, value))
             parts = value if line.name == RETURN and isinstance(value, tuple) else (value,)
             if any(isinstance(one, EllipsisType) for one in parts):
@@ -312,18 +327,18 @@ class _Place:
 
         dout, cache = self.dout.copy(), copied(self.cache)
         stop: Line | None = None
-        problem, returned = "", None
+        problem, blank, returned = "", False, None
         try:
             returned = code.run(note, dout, cache)
         except _Stop:
-            stop, problem = steps.pop().line, "this line is still blank"
+            stop, blank = steps.pop().line, True
         except Exception as error:
             stop, problem = _line_of(error, code), f"{type(error).__name__}: {error}"
+            blank = stop is not None and stop.text.rstrip().endswith("= ...")
         found.verdicts = self._judged(code, steps, stop)
         if stop is not None:
-            blank = problem == "this line is still blank"
             found.verdicts[stop] = BLANK if blank else BROKEN
-            self._name_first(found, stop, problem)
+            self._name_first(found, stop, "" if blank else problem)
         elif problem:
             found.reason = problem
         elif not same(dout, self.dout):
@@ -338,15 +353,21 @@ class _Place:
         """Return a verdict for each line; of several that assign one name only the last counts."""
         last = {step.line.name: step for step in steps}
         more = {line.name for line in code.lines if stop is not None and line.number > stop.number}
+        if stop is not None:
+            more |= set(_parts(code))
         verdicts = {step.line: UNSEEN for step in steps}
         for name, step in last.items():
             if name != RETURN and name not in more:
                 verdicts[step.line] = self._of_line(name, step.value)
+        filled = _parts(code)
+        for line in verdicts:
+            if line.name in self.given or (line.name in filled and line != filled[line.name]):
+                verdicts[line] = RIGHT
         return verdicts
 
     def _of_line(self, name: str, value: Any) -> str:
         of = name.removeprefix("d")
-        if of != name and _floats(self.values.get(of)):
+        if of != name and name != "dout" and _floats(self.values.get(of)):
             right = self.right(of)
             if np.size(value) == right.size:
                 return RIGHT if _close(value, right) else WRONG
@@ -411,6 +432,8 @@ class _Place:
             found.culprit = twins[0]
         elif hands_on and suspects:
             found.culprit, found.others = suspects[-1], tuple(suspects[:-1])
+        elif hands_on and (own := _assigns(found, line, place)):
+            found.culprit = own
         else:
             found.culprit, found.others = line, tuple(suspects)
         if found.verdicts[found.culprit] != WRONG and not found.others:
@@ -463,16 +486,20 @@ def _doubtful(found: _Found, line: Line, place: int | None) -> Iterator[Line]:
     """Yield the lines that a wrong one comes from and that nothing vouches for, in order."""
     tree = ast.parse(textwrap.dedent(_source(found.code))).body[0]
     right = {one.name for one, verdict in found.verdicts.items() if verdict == RIGHT}
+    right -= {one.name for one, verdict in found.verdicts.items() if verdict == WRONG}
     wanted, seen = {line.number}, set()
     names = _reads_at(tree, line, place, _first(found.code))
     ran = {one.number: one for one in found.verdicts}
+    parts = _parts(found.code)
+    if line.name in parts:
+        names, right = {line.name}, right - {line.name}
     while names:
         name = names.pop()
         if name in right or name in seen:
             continue
         seen.add(name)
         for number, reads in _writes(tree, name, _first(found.code)):
-            if number <= line.number:
+            if number <= line.number or name in parts:
                 wanted.add(number)
                 names |= reads
     lines = {
@@ -486,10 +513,41 @@ def _doubtful(found: _Found, line: Line, place: int | None) -> Iterator[Line]:
         yield one
 
 
+def _base(target: ast.expr) -> str:
+    """Return the array that a line writes into: dx of dx[i], and of window(dx, …)[...]."""
+    if isinstance(target, ast.Subscript | ast.Attribute | ast.Starred):
+        return _base(target.value)
+    if isinstance(target, ast.Call) and target.args:
+        return _base(target.args[0])
+    return target.id if isinstance(target, ast.Name) else ""
+
+
+def _parts(code: Instrumented) -> dict[str, Line]:
+    """Return the arrays that lines write into, such as dx[i] += …, each with its last such line."""
+    found = {}
+    for node in ast.walk(ast.parse(textwrap.dedent(_source(code)))):
+        if isinstance(node, ast.Assign | ast.AugAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            for target in targets:
+                if isinstance(target, ast.Subscript):
+                    name, number = _base(target), node.lineno + _first(code) - 1
+                    found[name] = Line(name, number, ast.unparse(node))
+    return found
+
+
 def _only_names(code: Instrumented, place: int) -> bool:
     """Tell whether what is returned at a place is a name that another line made."""
     tree = ast.parse(textwrap.dedent(_source(code))).body[0]
     return isinstance(_returned(tree, place), ast.Name)
+
+
+def _assigns(found: _Found, line: Line, place: int | None) -> Line | None:
+    """Return the last line that made what is returned at a place under its name."""
+    tree = ast.parse(textwrap.dedent(_source(found.code))).body[0]
+    element = _returned(tree, place or 0)
+    name = element.id if isinstance(element, ast.Name) else ""
+    lines = [one for one in found.verdicts if one.name == name]
+    return lines[-1] if lines else None
 
 
 def _returned(tree: ast.AST, place: int) -> ast.expr | None:
@@ -517,11 +575,10 @@ def _writes(tree: ast.AST, name: str, first: int) -> Iterator[tuple[int, set[str
             continue
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
         for target in targets:
-            part = isinstance(target, ast.Subscript)
             unpacks = isinstance(target, ast.Tuple) and not isinstance(node.value, ast.Call)
-            if name in _names(target) and not unpacks:
-                reads = _names(node.value) | (_names(target) - {name} if part else set())
-                yield node.lineno + first - 1, reads
+            whole = target.elts if isinstance(target, ast.Tuple) else [target]
+            if not unpacks and name in map(_base, whole):
+                yield node.lineno + first - 1, _names(node.value) | (_names(target) - {name})
 
 
 def _names(node: ast.AST) -> set[str]:
@@ -568,7 +625,7 @@ def _close(value: Any, right: Array) -> bool:
 
 
 def _says(verdict: str) -> str:
-    return {WRONG: "is wrong", BLANK: "is still to do", BROKEN: "fails"}.get(verdict, "is wrong")
+    return "fails" if verdict == BROKEN else "is wrong"
 
 
 def _row(one: Verdict, answer: Answer) -> str:

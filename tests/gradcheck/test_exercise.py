@@ -1,0 +1,172 @@
+import numpy as np
+import pytest
+
+from minise.gradcheck.cases import Case
+from minise.gradcheck.exercise import BLANK, BROKEN, Exercise
+from minise.ops import reference
+from tests.tutorials.solutions import MISTAKES, SOLUTIONS, compiled
+
+SE = dict(C=3, H=2, W=4, R=2)
+NORM = dict(training=True)
+POOL = dict(kernel=(2, 2), stride=(1, 1))
+EXERCISES = {
+    "linear": Exercise([Case("linear", dict(N=1, I=2, O=1)), Case("linear", dict(N=3, I=2, O=4))]),
+    "conv2d": Exercise(
+        [
+            Case("conv2d", dict(N=1, C=1, H=2, W=2, K=1, KH=1, KW=2)),
+            Case(
+                "conv2d",
+                dict(N=2, C=2, H=4, W=5, K=3, KH=3, KW=2),
+                dict(stride=(1, 2), padding=(1, 0)),
+            ),
+        ],
+        given=("where", "padded", "seen"),
+    ),
+    "max_pool2d": Exercise([Case("max_pool2d", dict(N=2, C=2, H=3, W=4), POOL)]),
+    "batch_norm2d": Exercise(
+        [
+            Case("batch_norm2d", dict(N=1, C=1, H=1, W=3), NORM),
+            Case("batch_norm2d", dict(N=2, C=3, H=2, W=3), NORM),
+        ]
+    ),
+    "squeeze_excite": Exercise(
+        [
+            Case("squeeze_excite", dict(N=1, C=1, H=1, W=2, R=1)),
+            Case("squeeze_excite", dict(N=1, **SE)),
+            Case("squeeze_excite", dict(N=2, **SE)),
+        ],
+        {"dv": ("a slope", "s (1 - s)")},
+    ),
+    "softmax_cross_entropy": Exercise([Case("softmax_cross_entropy", dict(N=3, K=4))]),
+}
+SOLVED = SOLUTIONS["squeeze_excite"]
+
+
+def edited(op, old, new):
+    assert SOLUTIONS[op].count(old) == 1
+    return compiled(SOLUTIONS[op].replace(old, new))
+
+
+@pytest.mark.parametrize("op", EXERCISES)
+def test_the_reference_and_the_skeleton_filled_in_are_solutions(op):
+    assert EXERCISES[op].check(getattr(reference, f"{op}_backward")).solved
+    assert EXERCISES[op].check(compiled(SOLUTIONS[op])).solved
+
+
+def test_planted_mistakes_are_named_at_their_line():
+    named = 0
+    for op, old, new in MISTAKES:
+        answer = EXERCISES[op].check(edited(op, old, new))
+        assert not answer.solved, (op, new)
+        where = SOLUTIONS[op].strip().index(old)
+        number = SOLUTIONS[op].strip().count("\n", 0, where) + 1
+        named += answer.line is not None and answer.line.number == number
+    assert len(MISTAKES) >= 20
+    assert named >= 0.9 * len(MISTAKES)
+
+
+OTHER_WAYS = {
+    "squeeze_excite": """
+        def my_backward(dout, cache):
+            x, s, n = cache.x, cache.s[:, :, 0, 0], cache.x[0, 0].size
+            g = (dout * x).sum((2, 3)) * s * (1 - s)
+            a = (g @ cache.w2) * (cache.h[:, :, 0, 0] > 0)
+            dx = dout * cache.s
+            dx += (a @ cache.w1 / n)[:, :, None, None]
+            return [dx, a.T @ cache.z[:, :, 0, 0], a.sum(0), g.T @ cache.h[:, :, 0, 0], g.sum(0)]
+    """,
+    "batch_norm2d": """
+        def closed_form_backward(dout, cache):
+            x, gamma, beta, mean, rstd, *_ = cache
+            xhat = (x - mean[:, None, None]) * rstd[:, None, None]
+            share = (dout * xhat).mean((0, 2, 3), keepdims=True)
+            dx = dout - dout.mean((0, 2, 3), keepdims=True) - xhat * share
+            dx = dx * (gamma * rstd)[:, None, None]
+            return dx, (dout * xhat).sum((0, 2, 3)), dout.sum((0, 2, 3))
+    """,
+    "linear": """
+        def einsum_backward(dout, cache):
+            dv = 3  # a name of the reader's own, that means nothing here
+            dx = np.einsum("no,oi->ni", dout, cache.weight)
+            return dx, np.einsum("no,ni->oi", dout, cache.x), np.einsum("no->o", dout)
+    """,
+    "conv2d": """
+        def loops_backward(dout, cache):
+            x, weight, _, (a, b), (top, left), *_ = cache
+            framed = np.pad(x, [(0, 0), (0, 0), (top, top), (left, left)])
+            dframed, dw = np.zeros(framed.shape), np.zeros(weight.shape)
+            KH, KW = weight.shape[2:]
+            for n, k, p, q in np.ndindex(*dout.shape):
+                rows, columns = slice(p * a, p * a + KH), slice(q * b, q * b + KW)
+                dw[k] += dout[n, k, p, q] * framed[n, :, rows, columns]
+                dframed[n, :, rows, columns] += dout[n, k, p, q] * weight[k]
+            H, W = x.shape[2:]
+            return dframed[:, :, top : top + H, left : left + W], dw, dout.sum((0, 2, 3))
+    """,
+    "softmax_cross_entropy": """
+        def short_backward(dout, cache):
+            probability = np.exp(cache.logprob)
+            probability[np.arange(len(cache.labels)), cache.labels] -= 1
+            return dout * probability / len(cache.labels), None
+    """,
+}
+
+
+@pytest.mark.parametrize("op", OTHER_WAYS)
+def test_right_solutions_pass_however_they_are_written(op):
+    answer = EXERCISES[op].check(compiled(OTHER_WAYS[op]))
+    assert answer.solved, str(answer)
+
+
+def test_blank_lines_are_to_do_from_top_to_bottom():
+    text = SOLVED.replace("ds * s * (1 - s)", "...").replace("dz / (H * W)", "...")
+    answer = EXERCISES["squeeze_excite"].check(compiled(text))
+    assert (answer.line.verdict, answer.line.text) == (BLANK, "dv = ...")
+    assert [one.verdict for one in answer.verdicts[:2]] == ["right", "right"]
+    assert answer.hint(1) == "a slope"
+    assert answer.hint(9) == "dv = gate_backward(ds, cache.s, cache.gate)"
+
+
+def test_a_line_that_fails_is_named_with_its_error():
+    answer = EXERCISES["squeeze_excite"].check(edited("squeeze_excite", "* x).sum", "* y).sum"))
+    assert (answer.line.verdict, answer.line.number) == (BROKEN, 5)
+    assert "NameError" in answer.reason
+
+
+def test_a_wrong_line_above_a_blank_one_comes_first():
+    text = SOLVED.replace("ds * s * (1 - s)", "ds * s").replace("dz / (H * W)", "...")
+    answer = EXERCISES["squeeze_excite"].check(compiled(text))
+    assert answer.line.text == "dv = ds * s"
+    assert "dv[0, 0, 0, 0] is" in answer.reason
+    assert "N = 1, C = 1, H = 1" in answer.case
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("pass", "returns nothing"),
+        ("return dout", "1 gradients, expected dx, dweight, dbias"),
+        (
+            "dout[...] = 0\n    return dout @ cache.weight, dout.T @ cache.x, dout.sum(0)",
+            "in place",
+        ),
+        ("return dout @ cache.weight, dout.T @ cache.x, None", "NoneType, expected an array"),
+        ("return dout @ cache.weight, cache.x.T @ dout, dout.sum(0)", "expected (1, 2)"),
+    ],
+)
+def test_what_comes_back_is_checked(body, says):
+    answer = EXERCISES["linear"].check(compiled(f"def some_backward(dout, cache):\n    {body}\n"))
+    assert not answer.solved
+    assert says in str(answer)
+
+
+def test_a_function_without_source_is_refused():
+    assert "source" in EXERCISES["linear"].check(np.sin).headline()
+
+
+def test_the_page_says_what_the_text_says():
+    answer = EXERCISES["squeeze_excite"].check(edited("squeeze_excite", "ds * s * (1 - s)", "ds"))
+    html = answer._repr_html_()
+    assert "line 6 is wrong" in html
+    assert html.count("<details") == len(answer.hints) == 3
+    assert "<script" not in html

@@ -1,0 +1,121 @@
+"""Every lesson runs: as a notebook, a script, and converted for Jupyter; its exercise answers."""
+
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+import time
+import types
+from pathlib import Path
+
+import pytest
+
+from minise.gradcheck.exercise import BLANK, Exercise
+from tests.tutorials.solutions import SOLUTIONS, compiled
+
+pytest.importorskip("marimo", reason="needs the extra 'tutorials': marimo")
+pytest.importorskip("matplotlib", reason="needs the extra 'tutorials': matplotlib")
+FOLDER = Path(__file__).parents[2] / "tutorials"
+LESSONS = sorted(FOLDER.glob("[0-9]*.py"))
+WITHOUT = {"01_chain_rule"}  # the exercises begin in the second lesson
+SECONDS = 10
+QUIET = "ignore::DeprecationWarning"  # marimo's own
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+
+
+@pytest.fixture(scope="module")
+def ran():
+    """Return a function that runs a lesson once and returns its definitions and its seconds."""
+    done = {}
+
+    def run(path):
+        if path not in done:
+            spec = importlib.util.spec_from_file_location(f"lesson_{path.stem}", path)
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+            started = time.perf_counter()
+            _, definitions = module.app.run()
+            done[path] = module, definitions, time.perf_counter() - started
+        return done[path]
+
+    return run
+
+
+def each(function):
+    return pytest.mark.parametrize("path", LESSONS, ids=[path.stem for path in LESSONS])(function)
+
+
+@each
+def test_a_lesson_runs_in_seconds(path, ran):
+    *_, seconds = ran(path)
+    assert seconds < SECONDS
+
+
+@each
+def test_an_exercise_is_blank_and_its_solution_passes(path, ran):
+    module, definitions, _ = ran(path)
+    exercises = [value for value in definitions.values() if isinstance(value, Exercise)]
+    assert bool(exercises) == (path.stem not in WITHOUT)
+    for exercise in exercises:
+        name = f"{exercise.op}_backward"
+        answer = exercise.check(getattr(module, name))
+        assert answer.line.verdict == BLANK
+        assert answer.hints
+        assert exercise.check(exercise.solution).solved
+        assert exercise.check(compiled(SOLUTIONS[exercise.op])).solved
+
+
+@each
+def test_a_skeleton_is_the_solution_with_its_lines_blank(path, ran):
+    """So that the planted mistakes of test_exercise.py are mistakes in the lessons' own lines."""
+    text = path.read_text()
+    for name in re.findall(r"@app\.function\ndef (\w+)_backward\(", text):
+        blank = re.search(rf"@app\.function\n(def {name}_backward.*?)\n\n\n", text, re.DOTALL)[1]
+        filled = [line.strip() for line in SOLUTIONS[name].strip().splitlines()]
+        lines = [line.strip() for line in blank.splitlines()]
+        assert len(lines) == len(filled)
+        for line, solution in zip(lines, filled, strict=True):
+            left = line.removesuffix("...")
+            assert line == solution if left == line else solution.startswith(left)
+        hints = re.findall(r'^ +"(\w+)": \(', text, re.MULTILINE)
+        assert hints
+
+
+@each
+def test_a_lesson_runs_as_a_script(path, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-W", QUIET, str(path)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    if path.stem not in WITHOUT:
+        assert "is the next to fill in" in done.stdout
+
+
+@each
+def test_a_lesson_runs_as_a_jupyter_notebook(path, tmp_path, monkeypatch):
+    """As tutorials/README.md converts it; cell by cell, as Jupyter would."""
+    pytest.importorskip("nbformat", reason="needs the extra 'tutorials': nbformat")
+    notebook = tmp_path / f"{path.stem}.ipynb"
+    command = ["export", "ipynb", str(path), "-o", str(notebook)]
+    subprocess.run([sys.executable, "-m", "marimo", "-q", *command], check=True, timeout=60)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["notebook"])
+    space = vars(types.ModuleType("notebook"))
+    cells = json.loads(notebook.read_text())["cells"]
+    assert {"code", "markdown"} <= {cell["cell_type"] for cell in cells}
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            exec(compile("".join(cell["source"]), path.stem, "exec"), space)
+
+
+@each
+def test_links_lead_somewhere(path):
+    for link in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text()):
+        assert link.startswith("https://") or (FOLDER / link).exists(), link
