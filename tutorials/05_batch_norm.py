@@ -93,28 +93,31 @@ def _():
     `dv` stands for the gradient of the loss with respect to `v`, whatever `v` is, and `dout` is
     given. Undo one line after the other.
 
-    **out = γ x̂ + β.** One $\beta$ serves $M$ numbers, so $d\beta = \sum \text{dout}$. Likewise
-    $d\gamma = \sum \text{dout} \cdot \hat x$. And $d\hat x = \gamma \cdot \text{dout}$.
+    `out = gamma * xhat + beta`. One $\beta$ serves $M$ numbers, so
+    $d\beta = \sum \text{dout}$. Likewise $d\gamma = \sum \text{dout} \cdot \hat x$. And
+    $d\hat x = \gamma \cdot \text{dout}$.
 
-    **x̂ = centred · rstd.** A product: each factor gets the other one.
+    `xhat = centred * rstd`. A product: each factor gets the other one.
     $d\text{rstd} = \sum d\hat x \cdot \text{centred}$, and the first part of $d\text{centred}$ is
     $d\hat x \cdot \text{rstd}$.
 
-    **rstd = (var + ε)^(−1/2).** Its slope is $-\tfrac12 (\text{var} + \varepsilon)^{-3/2}$, which
+    `rstd = (var + eps) ** -0.5`. Its slope is $-\tfrac12 (\text{var} + \varepsilon)^{-3/2}$, which
     is $-\tfrac12 \text{rstd}^3$. So $d\text{var} = -\tfrac12 \text{rstd}^3 \, d\text{rstd}$.
 
-    **var = mean of centred².** Its slope in one number is $\tfrac{2}{M} \text{centred}$. This is
-    the second part: $d\text{centred} = d\hat x \cdot \text{rstd} + \tfrac{2}{M} d\text{var} \cdot
-    \text{centred}$.
+    `var` = mean of `centred ** 2`. Its slope in one number is
+    $\tfrac{2}{M} \text{centred}$. This is the second part:
+    $d\text{centred} = d\hat x \cdot \text{rstd} + \tfrac{2}{M} d\text{var} \cdot \text{centred}$.
 
-    **centred = x − mean.** $d\text{mean} = -\sum d\text{centred}$.
+    `centred = x - mean`. $d\text{mean} = -\sum d\text{centred}$.
 
-    **mean = sum of x / M.** $dx = d\text{centred} + d\text{mean} / M$.
+    `mean` = sum of `x / M`. $dx = d\text{centred} + d\text{mean} / M$.
 
     So $x$ has three routes to the loss: itself, the variance and the mean. Put together, they are
 
-    $$ dx = \gamma \cdot \text{rstd} \cdot \big(\text{dout} - \overline{\text{dout}}
-    - \hat x \cdot \overline{\text{dout} \cdot \hat x}\big) $$
+    $$
+    dx = \gamma \, \text{rstd} \, \big(\text{dout} - \overline{\text{dout}} -
+    \hat x \, \overline{\text{dout} \, \hat x}\big)
+    $$
 
     where the bar is the mean over the channel.
     """)
@@ -331,7 +334,7 @@ def _():
                 "Each x is one M-th of the mean: dmean / M.",
             ),
         },
-        given=("centred", "xhat"),
+        given=("M", "centred", "xhat"),
     )
     return (exercise,)
 

@@ -33,6 +33,13 @@ SOLUTIONS = {
             dx = unpad(dpadded, where)
             return dx, dweight, dbias
     """,
+    "hard_sigmoid": """
+        def hard_sigmoid_backward(dout, cache):
+            out = cache.out
+            inside = (out > 0) & (out < 1)
+            dx = np.where(inside, dout / 6, 0)
+            return dx
+    """,
     "max_pool2d": """
         def max_pool2d_backward(dout, cache):
             x, argmax, *_ = cache
