@@ -611,7 +611,19 @@ def _line_of(error: BaseException, code: Instrumented) -> Line | None:
     number = own[-1].lineno
     known = [line for line in code.lines if line.number == number]
     text = linecache.getline(str(code.file), number).strip()
-    return known[0] if known else Line(RETURN, number, text or "return")
+    return known[0] if known else Line(_target(text), number, text or "return")
+
+
+def _target(text: str) -> str:
+    """Return the first name that a line assigns or writes into."""
+    try:
+        statement = ast.parse(text).body[0]
+    except (SyntaxError, IndexError):
+        return RETURN
+    if isinstance(statement, ast.Assign | ast.AugAssign):
+        target = statement.targets[0] if isinstance(statement, ast.Assign) else statement.target
+        return _base(target.elts[0] if isinstance(target, ast.Tuple) else target) or RETURN
+    return RETURN
 
 
 def _floats(value: Any) -> TypeGuard[Array]:
