@@ -166,8 +166,8 @@ def _(kernel, padding, stride):
 @app.cell(hide_code=True)
 def _(kernel, padding, seen, stride):
     mo.md(f"""
-    Windows that fit: (H + 2 · padding - kernel) // stride + 1. Here that is (8 + 2 · {padding.value} -
-    {kernel.value}) // {stride.value} + 1 = {seen.shape[2]}.
+    Windows that fit: (H + 2 · padding - kernel) // stride + 1. Here that is (8 + 2 ·
+    {padding.value} - {kernel.value}) // {stride.value} + 1 = {seen.shape[2]}.
     """)
     return
 

@@ -64,8 +64,8 @@ def _(dlargest, dmean, dout, mean, x):
     mo.md(f"""
     By hand: ({" + ".join(f"{v:g}" for v in _first)}) / 4 = {mean[0, 0, 0, 0]:g}, and each of them
     gets {dout[0, 0, 0, 0]:g} / 4 = {dmean[0, 0, 0, 0]:g} back. The maximum is {_first.max():g};
-    its pixel gets {dlargest[0, 0, :, :2].max():g}. In both cases `dx` adds up to the sum of `dout`,
-    {dout.sum():g}.
+    its pixel gets {dlargest[0, 0, :, :2].max():g}. In both cases `dx` adds up to the sum of
+    `dout`, {dout.sum():g}.
     """)
     return
 
@@ -102,8 +102,8 @@ def _(stride):
 @app.cell(hide_code=True)
 def _(stride, times, wins):
     mo.md(f"""
-    At stride {stride.value} there are {wins.size} windows, and the 9 wins {times[0, 0, 1, 1]:.0f} of
-    them. With `=` its gradient would be {min(times[0, 0, 1, 1], 1):.0f}.
+    At stride {stride.value} there are {wins.size} windows, and the 9 wins {times[0, 0, 1, 1]:.0f}
+    of them. With `=` its gradient would be {min(times[0, 0, 1, 1], 1):.0f}.
     """)
     return
 

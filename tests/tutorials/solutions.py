@@ -6,9 +6,10 @@ import textwrap
 import numpy as np
 
 from minise.ops import reference
+from minise.ops.reference.norm import BatchNorm2dCache
 from minise.ops.reference.windows import pad, unpad, window, windows_of
 
-SOLUTIONS = {
+SOLUTIONS = {  # by op, or by lesson where an op is done once more
     "linear": """
         def linear_backward(dout, cache):
             x, weight, bias, _ = cache
@@ -33,12 +34,54 @@ SOLUTIONS = {
             dx = unpad(dpadded, where)
             return dx, dweight, dbias
     """,
+    "batch_norm2d_add_relu": """
+        def batch_norm2d_add_relu_backward(dout, cache):
+            norm = BatchNorm2dCache(*(getattr(cache, name) for name in BatchNorm2dCache._fields))
+            dtotal = np.where(cache.out <= 0, 0, dout)
+            dshortcut = dtotal
+            dx, dgamma, dbeta = ops.batch_norm2d_backward(dtotal, norm)
+            return dx, dgamma, dbeta, dshortcut
+    """,
     "hard_sigmoid": """
         def hard_sigmoid_backward(dout, cache):
             out = cache.out
             inside = (out > 0) & (out < 1)
             dx = np.where(inside, dout / 6, 0)
             return dx
+    """,
+    "10_seven_loops_to_winograd": """
+        def conv2d_backward(dout, cache):
+            x, weight, bias, stride, padding, *_ = cache
+            where = windows_of(x.shape[2:], weight.shape[2:], stride, padding)
+            padded = pad(x, where)
+            filters = weight.reshape(*weight.shape[:2], -1)
+            cols = np.stack([window(padded, where, i, j) for i, j in where.offsets()], axis=2)
+            dbias = dout.sum(axis=(0, 2, 3))
+            dfilters = np.einsum("nkpq,ncopq->kco", dout, cols)
+            dcols = np.einsum("kco,nkpq->ncopq", filters, dout)
+            dweight = dfilters.reshape(weight.shape)
+            dpadded = np.zeros(padded.shape)
+            for place, (i, j) in enumerate(where.offsets()):
+                window(dpadded, where, i, j)[...] += dcols[:, :, place]
+            dx = unpad(dpadded, where)
+            return dx, dweight, dbias
+    """,
+    "channel_scale": """
+        def channel_scale_backward(dout, cache):
+            rows = cache.s.size
+            x, dy, s = cache.x.reshape(rows, -1), dout.reshape(rows, -1), cache.s.ravel()
+            dx = np.zeros(x.shape)
+            ds = np.zeros(rows)
+            for row in range(rows):
+                lanes = np.zeros(32)
+                for lane in range(32):
+                    for i in range(lane, x.shape[1], 32):
+                        dx[row, i] = dy[row, i] * s[row]
+                        lanes[lane] += dy[row, i] * x[row, i]
+                for half in (16, 8, 4, 2, 1):
+                    lanes[:half] += lanes[half : 2 * half]
+                ds[row] = lanes[0]
+            return dx.reshape(cache.x.shape), ds.reshape(cache.s.shape)
     """,
     "max_pool2d": """
         def max_pool2d_backward(dout, cache):
@@ -134,7 +177,7 @@ def compiled(text):
     name = f"<cell {hash(text)}>"
     linecache.cache[name] = (len(text), None, text.splitlines(True), name)
     space = {
-        **dict(np=np, ops=reference),
+        **dict(np=np, ops=reference, BatchNorm2dCache=BatchNorm2dCache),
         **dict(pad=pad, unpad=unpad, window=window, windows_of=windows_of),
     }
     exec(compile(text, name, "exec"), space)
