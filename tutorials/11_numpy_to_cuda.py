@@ -200,8 +200,8 @@ def _(C, H, N, W, speed):
     mo.md(f"""
     For {N} images of {C} channels of {H} x {W} pixels, one array has {_bytes / 1e6:.0f} MB. At
     {speed.value:,} GB a second, forward takes at least {_simple / speed.value / 1e3:.0f} µs the
-    simple way (three arrays), and {_least / speed.value / 1e3:.0f} µs with two. No cleverness in the
-    arithmetic can make it less.
+    simple way (three arrays), and {_least / speed.value / 1e3:.0f} µs with two. No cleverness in
+    the arithmetic can make it less.
     """)
     return
 

@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+import textwrap
 import time
 import types
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from minise.gradcheck.exercise import BLANK, Exercise
-from tests.tutorials.solutions import SOLUTIONS, compiled
+from tests.tutorials.solutions import MISTAKES, SOLUTIONS, compiled
 
 pytest.importorskip("marimo", reason="needs the extra 'tutorials': marimo")
 pytest.importorskip("matplotlib", reason="needs the extra 'tutorials': matplotlib")
@@ -87,6 +88,38 @@ def test_a_skeleton_is_the_solution_with_its_lines_blank(path, ran):
         assert hints
 
 
+def test_planted_mistakes_are_named_at_their_line(ran):
+    """By the lessons' own exercises, on the smallest of their cases that shows it."""
+    told = {}
+    for path in LESSONS:
+        for exercise in ran(path)[1].values():
+            if isinstance(exercise, Exercise) and path.stem not in SOLUTIONS:
+                told[exercise.op] = exercise
+    named = []
+    for op, old, new in MISTAKES:
+        text = SOLUTIONS[op].strip()
+        answer = told[op].check(compiled(text.replace(old.strip(), new.strip())))
+        assert not answer.solved, (op, new)
+        number = text[: text.index(old.strip())].count("\n") + 1
+        named.append(answer.line is not None and answer.line.number == number)
+    assert len(named) >= 20
+    assert sum(named) >= 0.9 * len(named)
+
+
+@each
+def test_a_reader_who_fills_in_the_file_is_told_so(path, tmp_path):
+    text = path.read_text()
+    for name in re.findall(r"@app\.function\ndef (\w+)_backward\(", text):
+        blank = re.search(rf"def {name}_backward.*?(?=\n\n\n)", text, re.DOTALL)[0]
+        solution = textwrap.dedent(solution_of(path, name)).strip()
+        copy = tmp_path / path.name
+        copy.write_text(text.replace(blank, solution))
+        done = subprocess.run(
+            [sys.executable, str(copy)], capture_output=True, text=True, check=True
+        )
+        assert "solved, every gradient is right" in done.stdout
+
+
 @each
 def test_a_lesson_runs_as_a_script(path, tmp_path):
     done = subprocess.run(
@@ -117,6 +150,20 @@ def test_a_lesson_runs_as_a_jupyter_notebook(path, tmp_path, monkeypatch):
     for cell in cells:
         if cell["cell_type"] == "code":
             exec(compile("".join(cell["source"]), path.stem, "exec"), space)
+
+
+def test_an_exercise_answers_in_jupyter(tmp_path):
+    """In a kernel of its own, where a cell is no file."""
+    nbformat = pytest.importorskip("nbformat", reason="needs the extra 'tutorials': nbformat")
+    nbclient = pytest.importorskip("nbclient", reason="needs Jupyter: nbclient")
+    pytest.importorskip("ipykernel", reason="needs Jupyter: ipykernel")
+    notebook = tmp_path / "notebook.ipynb"
+    command = ["export", "ipynb", str(FOLDER / "05_batch_norm.py"), "-o", str(notebook)]
+    subprocess.run([sys.executable, "-m", "marimo", "-q", *command], check=True, timeout=60)
+    cells = nbformat.read(notebook, as_version=4)
+    nbclient.NotebookClient(cells, timeout=60, kernel_name="python3").execute()
+    shown = [str(output) for cell in cells.cells for output in cell.get("outputs", [])]
+    assert any("line 6 is the next to fill in" in one for one in shown)
 
 
 @each
