@@ -88,7 +88,7 @@ def _():
 
 @app.cell(hide_code=True)
 def _(A, dproduct, dvector):
-    _terms = [f"{dproduct[o]:g} · {A[o, 1]:g}" for o in range(2)]
+    _terms = [f"{dproduct[o]:g} · ({A[o, 1]:g})" for o in range(2)]
     mo.md(f"""
     By hand for the middle one: {_terms[0]} + {_terms[1]} = {dvector[1]:g}. It has two routes, one
     through each number of v.

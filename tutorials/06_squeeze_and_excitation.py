@@ -301,8 +301,8 @@ def _():
       knows other squeezes and gates. `minise walk se --html se.html` writes a page with every
       number of it to click through.
 
-    **Go on:** change `squeeze` to `"max"` in the first cell. Which pixels get a gradient by the
-    second route then? Next: [residual blocks](07_residual_blocks.py).
+    **Go on:** pass `squeeze="max"` to `ops.squeeze_excite_forward` above. Which pixels get
+    a gradient by the second route then? Next: [residual blocks](07_residual_blocks.py).
 
     Source: Hu et al., *Squeeze-and-Excitation Networks*, arXiv:1709.01507. The names $z$, $s$,
     $W_1$, $W_2$ are theirs; biases as in the authors' code.

@@ -197,7 +197,8 @@ class Exercise:
             return ""
         largest = self._cases[-1]
         found = largest.judge(code)
-        return largest.likely(of, found.value) if found.of == of else ""
+        text = largest.likely(of, found.value) if found.of == of else ""
+        return f"; at {largest.case} {text}" if text else ""
 
     def _hints_of(self, name: str) -> tuple[str, ...]:
         lines = [one for one in Instrumented(self.solution).lines if one.name == name]
@@ -474,7 +475,7 @@ class _Place:
         wrong, array = np.reshape(value, right.shape), np.asarray(self.values[of])
         case = Wrong(wrong, right, array, self._others(of, right.shape), self.sizes)
         answer = diagnose(case)
-        return "" if answer.kind in VAGUE else f"; likely {answer.text}"
+        return "" if answer.kind in VAGUE else answer.text
 
     def _others(self, of: str, shape: tuple[int, ...]) -> Iterator[tuple[str, Array]]:
         for name, value in self.values.items():
