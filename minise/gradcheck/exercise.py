@@ -14,122 +14,39 @@ steps; the last one is the line that trains.
 """
 
 import ast
-import inspect
 import linecache
 import textwrap
-import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from html import escape
+from dataclasses import dataclass
 from types import EllipsisType
 from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
 from minise.gradcheck.adapters import parameter_names
+from minise.gradcheck.answer import BLANK, BROKEN, RIGHT, UNSEEN, WRONG, Answer, Verdict
 from minise.gradcheck.arrays import copied, promoted, same
 from minise.gradcheck.cases import Case, draw
 from minise.gradcheck.diagnose import UNKNOWN, diagnose
 from minise.gradcheck.diagnose import Case as Wrong
 from minise.gradcheck.instrument import RETURN, Instrumented, Line, Scope
+from minise.gradcheck.lines import (
+    first_line,
+    line_of,
+    only_a_name,
+    reads_at,
+    returned_at,
+    source_of,
+    writes,
+    written_in_part,
+)
 from minise.gradcheck.slopes import EPS, TINY
 from minise.ops import reference
 from minise.ops.checks import Array
 
-RIGHT, WRONG, BLANK, BROKEN, UNSEEN = "right", "wrong", "to do", "fails", "not judged"
-SIGNS = {RIGHT: "ok", WRONG: "WRONG", BLANK: "to do", BROKEN: "FAILS", UNSEEN: "?"}
 FEW = 3  # entries say too little to tell one mistake from another
 VAGUE = {UNKNOWN, "permuted"}
 HALF = EPS**0.5  # of the digits: rounding never takes so many, a mistake always does
-
-
-class Verdict(NamedTuple):
-    """What is known about one line of the reader's."""
-
-    number: int  # in the function, from 1
-    text: str  # "dv = ds * s"
-    name: str  # "dv", or "return"
-    verdict: str  # RIGHT, WRONG, BLANK, BROKEN, UNSEEN
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What the exercise says to a backward; print it, or let a notebook show it.
-
-    Attributes
-    ----------
-    solved : bool
-        Whether every gradient is right in every case.
-    verdicts : tuple of Verdict
-        One for each line that ran, in the order in which they stand.
-    line : Verdict or None
-        The first line to look at.
-    reason : str
-        What is wrong with it, in numbers.
-    case : str
-        The smallest case that shows it.
-    hints : tuple of str
-        One more telling than the other; the last one is the op's own line.
-    """
-
-    title: str
-    solved: bool
-    verdicts: tuple[Verdict, ...] = ()
-    line: Verdict | None = None
-    reason: str = ""
-    case: str = ""
-    hints: tuple[str, ...] = ()
-    also: tuple[Verdict, ...] = field(default=())  # other lines that may be the wrong one
-
-    def headline(self) -> str:
-        """Return the answer in one sentence."""
-        if self.solved:
-            return f"{self.title}: solved, every gradient is right"
-        if self.line is None:
-            return f"{self.title}: {self.reason}"
-        right = sum(one.verdict == RIGHT for one in self.verdicts)
-        if self.line.verdict == BLANK:
-            return f"{self.title}: line {self.line.number} is the next to fill in"
-        place = f"line {self.line.number} {_says(self.line.verdict)}"
-        if self.also:
-            numbers = ", ".join(str(one.number) for one in (*self.also, self.line))
-            place = f"one of the lines {numbers} is wrong"
-        return f"{self.title}: {place}, {right} of {len(self.verdicts)} lines are right"
-
-    def hint(self, step: int = 1) -> str:
-        """Return one hint more at each step, from 1."""
-        if not self.hints:
-            return "no hint is needed" if self.solved else "no hint is known"
-        return self.hints[min(max(step, 1), len(self.hints)) - 1]
-
-    def __str__(self) -> str:
-        """Return the answer as lines of text."""
-        lines = [self.headline()]
-        for one in self.verdicts:
-            lines.append(f"  {SIGNS[one.verdict]:>5}  {one.number:>2}  {one.text}")
-            if one == self.line:
-                lines += [f"             {text}" for text in (self.reason, self.case) if text]
-        if len(self.hints) > 1:
-            lines.append(f"  hint 1 of {len(self.hints)}: {self.hints[0]}")
-        return "\n".join(lines)
-
-    def _repr_html_(self) -> str:
-        """Return the answer as a table; hints unfold one inside the other, without a script."""
-        rows = "".join(_row(one, self) for one in self.verdicts)
-        hints = ""
-        for k, text in reversed(list(enumerate(self.hints, start=1))):
-            body = f"<code>{escape(text)}</code>" if k == len(self.hints) else escape(text)
-            hints = (
-                f"<details style='margin:.3em 0 0 1em'><summary>hint {k} of {len(self.hints)}"
-                f"</summary><div style='margin:.2em 1em'>{body}</div>{hints}</details>"
-            )
-        colour = "#2e7d32" if self.solved else "#b3541e"
-        return (
-            f"<div style='border-left:4px solid {colour};padding:.2em 0 .2em .8em;"
-            f"overflow-x:auto'><b>{escape(self.headline())}</b>"
-            f"<table style='border-collapse:collapse;font-size:.9em;margin:.4em 0'>{rows}</table>"
-            f"{hints}</div>"
-        )
 
 
 class Exercise:
@@ -255,7 +172,7 @@ class _Found:
         )
 
     def _verdict(self, line: Line) -> Verdict:
-        number = line.number - _first(self.code) + 1
+        number = line.number - first_line(self.code) + 1
         return Verdict(number, line.text, line.name, self.verdicts[line])
 
 
@@ -317,7 +234,7 @@ class _Place:
 
         def note(line: Line, value: Any, scope: Scope) -> Any:
             if line.name == RETURN:
-                filled = [(one, scope.get(name)) for name, one in _parts(code).items()]
+                filled = [(one, scope.get(name)) for name, one in written_in_part(code).items()]
                 steps.extend(_Step(one, array) for one, array in filled)
                 steps.sort(key=lambda step: step.line.number)
             steps.append(_Step(line, value))
@@ -334,7 +251,7 @@ class _Place:
         except _Stop:
             stop, blank = steps.pop().line, True
         except Exception as error:
-            stop, problem = _line_of(error, code), f"{type(error).__name__}: {error}"
+            stop, problem = line_of(error, code), f"{type(error).__name__}: {error}"
             blank = stop is not None and stop.text.rstrip().endswith("= ...")
         found.verdicts = self._judged(code, steps, stop)
         if stop is not None:
@@ -355,12 +272,12 @@ class _Place:
         last = {step.line.name: step for step in steps}
         more = {line.name for line in code.lines if stop is not None and line.number > stop.number}
         if stop is not None:
-            more |= set(_parts(code))
+            more |= set(written_in_part(code))
         verdicts = {step.line: UNSEEN for step in steps}
         for name, step in last.items():
             if name != RETURN and name not in more:
                 verdicts[step.line] = self._of_line(name, step.value)
-        filled = _parts(code)
+        filled = written_in_part(code)
         for line in verdicts:
             if line.name in self.given or (line.name in filled and line != filled[line.name]):
                 verdicts[line] = RIGHT
@@ -428,7 +345,7 @@ class _Place:
             value = next(step.value for step in reversed(found.steps) if step.line == line)
         suspects = [one for one in _doubtful(found, line, place) if one != line]
         twins = [one for one in suspects if one.name != line.name and self._differs(found, one)]
-        hands_on = line.name == RETURN and place is not None and _only_names(found.code, place)
+        hands_on = line.name == RETURN and place is not None and only_a_name(found.code, place)
         if twins:
             found.culprit = twins[0]
         elif hands_on and suspects:
@@ -485,13 +402,13 @@ class _Place:
 
 def _doubtful(found: _Found, line: Line, place: int | None) -> Iterator[Line]:
     """Yield the lines that a wrong one comes from and that nothing vouches for, in order."""
-    tree = ast.parse(textwrap.dedent(_source(found.code))).body[0]
+    tree = ast.parse(textwrap.dedent(source_of(found.code))).body[0]
     right = {one.name for one, verdict in found.verdicts.items() if verdict == RIGHT}
     right -= {one.name for one, verdict in found.verdicts.items() if verdict == WRONG}
     wanted, seen = {line.number}, set()
-    names = _reads_at(tree, line, place, _first(found.code))
+    names = reads_at(tree, line, place, first_line(found.code))
     ran = {one.number: one for one in found.verdicts}
-    parts = _parts(found.code)
+    parts = written_in_part(found.code)
     if line.name in parts:
         names, right = {line.name}, right - {line.name}
     while names:
@@ -499,7 +416,7 @@ def _doubtful(found: _Found, line: Line, place: int | None) -> Iterator[Line]:
         if name in right or name in seen:
             continue
         seen.add(name)
-        for number, reads in _writes(tree, name, _first(found.code)):
+        for number, reads in writes(tree, name, first_line(found.code)):
             if number <= line.number or name in parts:
                 wanted.add(number)
                 names |= reads
@@ -514,117 +431,13 @@ def _doubtful(found: _Found, line: Line, place: int | None) -> Iterator[Line]:
         yield one
 
 
-def _base(target: ast.expr) -> str:
-    """Return the array that a line writes into: dx of dx[i], and of window(dx, …)[...]."""
-    if isinstance(target, ast.Subscript | ast.Attribute | ast.Starred):
-        return _base(target.value)
-    if isinstance(target, ast.Call) and target.args:
-        return _base(target.args[0])
-    return target.id if isinstance(target, ast.Name) else ""
-
-
-def _parts(code: Instrumented) -> dict[str, Line]:
-    """Return the arrays that lines write into, such as dx[i] += …, each with its last such line."""
-    found = {}
-    for node in ast.walk(ast.parse(textwrap.dedent(_source(code)))):
-        if isinstance(node, ast.Assign | ast.AugAssign):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            for target in targets:
-                if isinstance(target, ast.Subscript):
-                    name, number = _base(target), node.lineno + _first(code) - 1
-                    found[name] = Line(name, number, ast.unparse(node))
-    return found
-
-
-def _only_names(code: Instrumented, place: int) -> bool:
-    """Tell whether what is returned at a place is a name that another line made."""
-    tree = ast.parse(textwrap.dedent(_source(code))).body[0]
-    return isinstance(_returned(tree, place), ast.Name)
-
-
 def _assigns(found: _Found, line: Line, place: int | None) -> Line | None:
     """Return the last line that made what is returned at a place under its name."""
-    tree = ast.parse(textwrap.dedent(_source(found.code))).body[0]
-    element = _returned(tree, place or 0)
+    tree = ast.parse(textwrap.dedent(source_of(found.code))).body[0]
+    element = returned_at(tree, place or 0)
     name = element.id if isinstance(element, ast.Name) else ""
     lines = [one for one in found.verdicts if one.name == name]
     return lines[-1] if lines else None
-
-
-def _returned(tree: ast.AST, place: int) -> ast.expr | None:
-    values = [node.value for node in ast.walk(tree) if isinstance(node, ast.Return)]
-    value = values[-1] if values else None
-    return value.elts[place] if isinstance(value, ast.Tuple) else value
-
-
-def _reads_at(tree: ast.AST, line: Line, place: int | None, first: int) -> set[str]:
-    """Return the names that a line reads; of one that returns several, those of one of them."""
-    if place is not None and (element := _returned(tree, place)) is not None:
-        return _names(element)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.stmt) and node.lineno + first - 1 == line.number:
-            value = getattr(node, "value", None)
-            if value is not None:
-                return _names(value)
-    return set()
-
-
-def _writes(tree: ast.AST, name: str, first: int) -> Iterator[tuple[int, set[str]]]:
-    """Yield number and names read of each line that writes a name, whole or in part."""
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign) or node.value is None:
-            continue
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-        for target in targets:
-            unpacks = isinstance(target, ast.Tuple) and not isinstance(node.value, ast.Call)
-            whole = target.elts if isinstance(target, ast.Tuple) else [target]
-            if not unpacks and name in map(_base, whole):
-                yield node.lineno + first - 1, _names(node.value) | (_names(target) - {name})
-
-
-def _names(node: ast.AST) -> set[str]:
-    return {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
-
-
-def _source(code: Instrumented) -> str:
-    lines, _ = inspect.getsourcelines(code.function)
-    while not lines[0].lstrip().startswith("def "):
-        lines = lines[1:]
-    return "".join(lines)
-
-
-def _first(code: Instrumented) -> int:
-    """Return the number of the line with the def."""
-    lines, first = inspect.getsourcelines(code.function)
-    first = max(first, 1)
-    while not lines[0].lstrip().startswith("def "):
-        lines, first = lines[1:], first + 1
-    return first
-
-
-def _line_of(error: BaseException, code: Instrumented) -> Line | None:
-    """Return the line of the reader's that an error comes from."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if frame.name == code.function.__name__]
-    own = [frame for frame in own if frame.filename == str(code.file)]
-    if not own or own[-1].lineno is None:
-        return None
-    number = own[-1].lineno
-    known = [line for line in code.lines if line.number == number]
-    text = linecache.getline(str(code.file), number).strip()
-    return known[0] if known else Line(_target(text), number, text or "return")
-
-
-def _target(text: str) -> str:
-    """Return the first name that a line assigns or writes into."""
-    try:
-        statement = ast.parse(text).body[0]
-    except (SyntaxError, IndexError):
-        return RETURN
-    if isinstance(statement, ast.Assign | ast.AugAssign):
-        target = statement.targets[0] if isinstance(statement, ast.Assign) else statement.target
-        return _base(target.elts[0] if isinstance(target, ast.Tuple) else target) or RETURN
-    return RETURN
 
 
 def _floats(value: Any) -> TypeGuard[Array]:
@@ -635,22 +448,3 @@ def _close(value: Any, right: Array) -> bool:
     """Tell whether two gradients agree to half of all digits of the largest entry."""
     apart = np.reshape(value, np.shape(right)) - right
     return bool(np.max(abs(apart)) <= HALF * max(float(np.max(abs(right))), HALF))
-
-
-def _says(verdict: str) -> str:
-    return "fails" if verdict == BROKEN else "is wrong"
-
-
-def _row(one: Verdict, answer: Answer) -> str:
-    colours = {RIGHT: "#2e7d32", WRONG: "#c62828", BROKEN: "#c62828"}
-    colour = colours.get(one.verdict, "#777")
-    cell = "padding:.1em .7em .1em 0;border:0;text-align:left;vertical-align:top"
-    notes = ""
-    if one == answer.line:
-        texts = [text for text in (answer.reason, answer.case) if text]
-        notes = "".join(f"<div style='white-space:normal'>{escape(text)}</div>" for text in texts)
-    return (
-        f"<tr><td style='{cell};color:{colour};white-space:nowrap'>{SIGNS[one.verdict]}</td>"
-        f"<td style='{cell};color:#777'>{one.number}</td>"
-        f"<td style='{cell}'><code>{escape(one.text)}</code>{notes}</td></tr>"
-    )

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from minise.gradcheck.answer import BLANK, BROKEN
 from minise.gradcheck.cases import Case
-from minise.gradcheck.exercise import BLANK, BROKEN, Exercise
+from minise.gradcheck.exercise import Exercise
 from minise.ops import reference
 from tests.tutorials.solutions import MISTAKES, SOLUTIONS, compiled
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from minise.gradcheck.exercise import BLANK, Exercise
+from minise.gradcheck.answer import BLANK
+from minise.gradcheck.exercise import Exercise
 from tests.tutorials.solutions import MISTAKES, SOLUTIONS, compiled
 
 pytest.importorskip("marimo", reason="needs the extra 'tutorials': marimo")
