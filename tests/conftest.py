@@ -1,7 +1,9 @@
-"""One BLAS thread for all tests, and for the processes that they start.
+"""One BLAS thread for all tests, and for the processes that they start; a GPU where one is needed.
 
 The matrices are small, so a second thread gains nothing; and where another process is busy, waiting
 for it costs a hundredfold.
+
+Tests marked gpu are skipped where kernels cannot run, or fail with MINISE_REQUIRE_GPU=1.
 """
 
 import os
@@ -9,6 +11,27 @@ import os
 for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[name] = "1"  # read when NumPy is first imported, which is after this file
 
+import pytest  # noqa: E402
 from threadpoolctl import threadpool_limits  # noqa: E402
 
 threadpool_limits(1)  # in case a plugin was quicker
+
+
+@pytest.fixture(scope="session")
+def no_gpu():
+    """What is missing for kernels to run on a GPU, or None."""
+    from minise.ops.cuda import missing
+
+    return missing()
+
+
+@pytest.fixture(autouse=True)
+def _gpu(request):
+    """Skip a test marked gpu, or let it fail, where it cannot run."""
+    if request.node.get_closest_marker("gpu") is None:
+        return
+    problem = request.getfixturevalue("no_gpu")
+    if problem is not None and os.environ.get("MINISE_REQUIRE_GPU") == "1":
+        pytest.fail(f"MINISE_REQUIRE_GPU is 1, but {problem}")
+    if problem is not None:
+        pytest.skip(problem)

@@ -18,10 +18,10 @@ def loaded_by(statement):
     "statement",
     [
         "import minise",
-        "from minise.ops import reference, wrap",
+        "from minise.ops import cuda, reference, wrap",
         "from minise import analysis, data, gradcheck, lessons, models, nn, train, walk",
         "from minise.gradcheck import exercise",
-        "from minise.bench import compare, contestants, ladder, scaling, works",
+        "from minise.bench import compare, contestants, gpu, ladder, scaling, works",
     ],
 )
 def test_imports_are_light(statement):

@@ -30,6 +30,7 @@ from minise.bench.works import (
 from minise.train import SGD
 
 Run = Callable[[], Any]
+IMAGES = ("x", "dout", "shortcut")  # (N, C, H, W)
 NUMPY_OPS = {"numpy-im2col": "minise.bench.peers.im2col"}
 COMPILERS = ("c++", "g++", "clang++")  # any of them serves torch.compile
 
@@ -97,10 +98,27 @@ def step_of(net: Any, ops: Any, settings: Settings) -> Run:
     return step
 
 
+def _laid(ops: Any, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Return arrays as a net of the back end hands them over: images as a convolution lays its out.
+
+    A peer's are laid out as its own net's are, too.
+    """
+    x, weight = np.ones((1, 2, 3, 3), np.float32), np.ones((2, 2, 1, 1), np.float32)
+    out, _ = ops.conv2d_forward(ops.asarray(x), ops.asarray(weight))
+    order = np.argsort([-step for step in out.strides], kind="stable")
+    back = np.argsort(order)
+    return {
+        name: ops.asarray(np.ascontiguousarray(a.transpose(order)).transpose(back))
+        if name in IMAGES
+        else ops.asarray(a)
+        for name, a in arrays.items()
+    }
+
+
 def _block(ops: Any, work: Work, settings: Settings) -> Run:
     """Return a function that does a block forward and backward."""
     block = blocks.build(work["block"], ops=ops, dtype=settings.dtype)
-    x, dout = (ops.asarray(a) for a in arrays_of(work, settings.dtype).values())
+    x, dout = _laid(ops, arrays_of(work, settings.dtype)).values()
 
     def run() -> Any:
         out = block.forward(x, training=True)
@@ -112,7 +130,7 @@ def _block(ops: Any, work: Work, settings: Settings) -> Run:
 
 def _op(ops: Any, work: Work, settings: Settings) -> Run:
     """Return a function that does one op forward and backward."""
-    arrays = {name: ops.asarray(a) for name, a in arrays_of(work, settings.dtype).items()}
+    arrays = _laid(ops, arrays_of(work, settings.dtype))
     dout, inputs = arrays.pop("dout"), list(arrays.values())
     op = work["op"]
     keywords: dict[str, Any] = {}

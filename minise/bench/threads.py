@@ -26,8 +26,14 @@ def ops_with(name: str, threads: int, algorithm: Algorithm = "auto") -> Any:
     Raises
     ------
     ValueError
-        If there is no such back end, or it has no choice of algorithm, but one is chosen.
+        If there is no such back end, or it has no choice of algorithm, but one is chosen; or if a
+        clock on the processor cannot time it.
     """
+    if name == "cuda":
+        raise ValueError(
+            "ops is 'cuda', whose kernels run on after a call has returned, expected a back end on "
+            "the processor: minise bench cuda times a GPU"
+        )
     return adjusted(load_ops(name), name, threads, algorithm)
 
 

@@ -7,6 +7,7 @@ import tyro
 from rich.console import Console
 
 from minise.bench.climb import LadderSettings
+from minise.bench.gpu.settings import CudaSettings
 from minise.bench.scaling import ScalingSettings
 from minise.bench.settings import Settings
 from minise.cli.words import FAILED, INTERRUPTED, Failure, misuse, say
@@ -14,15 +15,18 @@ from minise.cli.words import FAILED, INTERRUPTED, Failure, misuse, say
 Cpu = Annotated[Settings, tyro.conf.subcommand("cpu", prefix_name=False)]
 Scaling = Annotated[ScalingSettings, tyro.conf.subcommand("scaling", prefix_name=False)]
 Ladder = Annotated[LadderSettings, tyro.conf.subcommand("conv-ladder", prefix_name=False)]
+Cuda = Annotated[CudaSettings, tyro.conf.subcommand("cuda", prefix_name=False)]
 
 
-def bench(of: Cpu | Scaling | Ladder) -> int:
-    """Measure speed: beside peers, against depth and batch, or of convolution in ten ways.
+def bench(of: Cpu | Scaling | Ladder | Cuda) -> int:
+    """Measure speed: beside peers, against depth and batch, of convolution in ten ways, on a GPU.
 
     Example: minise bench cpu --net se_resnet8 --batch 8 --rounds 3 --against numpy-im2col
     """
     if isinstance(of, LadderSettings):
         return _ladder(of)
+    if isinstance(of, CudaSettings):
+        return _cuda(of)
     return _scaling(of) if isinstance(of, ScalingSettings) else _cpu(of)
 
 
@@ -31,12 +35,12 @@ def _cpu(settings: Settings) -> int:
     from minise.bench.agree import Disagreement
     from minise.bench.compare import compare
     from minise.bench.report import as_json, notes, ops_table, whole_table
+    from minise.bench.threads import ops_with
     from minise.bench.works import works_of
-    from minise.ops.backends import adjusted, load_ops
 
     console = Console()
     with misuse():
-        adjusted(load_ops(settings.ops), settings.ops, None, settings.algorithm)
+        ops_with(settings.ops, settings.threads, settings.algorithm)
         works = works_of(settings)
     try:
         with console.status("starting") as status:
@@ -94,4 +98,38 @@ def _ladder(settings: LadderSettings) -> int:
     with misuse(), console.status("climbing"):  # Numba may not be there
         timed, others = climb(settings)
     console.print(table_of(timed, others, settings))
+    return 0
+
+
+def _cuda(settings: CudaSettings) -> int:
+    """Measure on the GPU, print a table, and write JSON after every row."""
+    from minise.bench.gpu.clock import Clock
+    from minise.bench.gpu.measure import Found, Measurement
+    from minise.bench.gpu.report import as_json, table_of
+    from minise.ops import cuda
+
+    console = Console()
+    with misuse():
+        cuda.require()  # CuPy, a driver, a GPU or NVRTC may not be there
+    import cupy
+
+    measurement = Measurement(settings, cuda.using(), Clock(cupy, settings.rounds), cuda.describe())
+    with console.status("starting") as status:
+
+        def saw(doing: str, found: Found) -> None:
+            status.update(doing)
+            if settings.json is not None:
+                settings.json.write_text(json.dumps(as_json(found, settings), indent=1) + "\n")
+
+        try:
+            found = measurement.run(saw)
+        except KeyboardInterrupt:
+            kept = f"; {settings.json} has what was found before" if settings.json else ""
+            raise Failure(f"interrupted{kept}", INTERRUPTED) from None
+    console.print(table_of(found))
+    if settings.json is not None:
+        say(console, f"every figure is in {settings.json}")
+    if found.wrong:
+        names = ", ".join(f"{row.way} at {row.work}" for row in found.wrong)
+        raise Failure(f"too far from float64: {names}", FAILED)
     return 0

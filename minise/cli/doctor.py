@@ -4,6 +4,7 @@ import importlib.util
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from minise.cli.words import misuse
@@ -19,22 +20,25 @@ def doctor(root: Path | None = None) -> int:
         root: Folder that holds data; by default the environment variable MINISE_DATA names it.
     """
     from minise.data import found
+    from minise.ops.cuda import describe
     from minise.ops.jit.algorithm import rule_of_auto
 
     with misuse():
         data = found(root)
     table = Table("what", "found", show_lines=False)
-    for name, text in [*versions().items(), *((k, str(v)) for k, v in machine().items())]:
-        table.add_row(name, text)
-    for name, text in _blas():
-        table.add_row(name, text)
-    table.add_row("jit", _kernels())
-    table.add_row("jit convolutions", rule_of_auto())
-    table.add_row("Matplotlib", _optional("matplotlib", "the figure of bench scaling", "plot"))
-    table.add_row("Pillow", _optional("PIL", "image files and contact sheets", "image"))
-    table.add_row("GPU", "not used: this version has no CUDA back end")
-    for name, text in data:
-        table.add_row(f"data: {name}", text)
+    rows = [
+        *versions().items(),
+        *((name, str(value)) for name, value in machine().items()),
+        *_blas(),
+        ("jit", _kernels()),
+        ("jit convolutions", rule_of_auto()),
+        ("GPU, for cuda", describe()),
+        ("Matplotlib", _optional("matplotlib", "the figure of bench scaling", "plot")),
+        ("Pillow", _optional("PIL", "image files and contact sheets", "image")),
+        *((f"data: {name}", text) for name, text in data),
+    ]
+    for name, text in rows:
+        table.add_row(name, escape(text))  # [cuda] in it is no style
     Console().print(table)
     return 0
 

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from minise.gradcheck.arrays import host
 from minise.ops.checks import Array
 
 EPS = float(np.finfo(np.float64).eps)
@@ -114,13 +115,13 @@ def central_slope(
 ) -> Slope:
     """Return the slope by fourth-order differences, at the largest step that can be trusted."""
     start, cache = line(0.0)
-    side = None if branches is None else branches(cache)
+    side: Any = None if branches is None else host(branches(cache))
     noise += rounding_of(count, norm(douts) * norm(start))  # of phi at one place
     crossed, best = 0, Slope(float("nan"), float("inf"), 0.0, 0, 0, False)
     for tried, h in enumerate(steps, 1):
         places = {m: line(m * h) for m in (-2, -1, -0.5, 0.5, 1, 2)}
         if branches is not None and any(
-            not np.array_equal(np.asarray(side), branches(cache)) for _, cache in places.values()
+            not np.array_equal(side, host(branches(cache))) for _, cache in places.values()
         ):
             crossed += 1
             continue

@@ -11,7 +11,11 @@ from types import ModuleType
 from typing import Any, Literal
 
 Algorithm = Literal["auto", "direct", "winograd"]  # of convolutions, where there is a choice
-BACKENDS = {"reference": "minise.ops.reference", "jit": "minise.ops.jit"}
+BACKENDS = {
+    "reference": "minise.ops.reference",
+    "jit": "minise.ops.jit",
+    "cuda": "minise.ops.cuda",
+}
 
 
 def backend(name: str, threads: int = 0, algorithm: Algorithm = "auto") -> Any:
@@ -30,10 +34,14 @@ def backend(name: str, threads: int = 0, algorithm: Algorithm = "auto") -> Any:
     ------
     ValueError
         If there is no such back end, it has not so many threads, or no choice of algorithm.
+    ImportError
+        If it cannot run here: the message says what is missing.
     """
     if name not in BACKENDS:
         raise ValueError(f"ops {name!r} is unknown, expected one of {', '.join(BACKENDS)}")
     module = importlib.import_module(BACKENDS[name])
+    if name == "cuda":
+        module.require()
     return adjusted(module, name, threads or None, algorithm)
 
 

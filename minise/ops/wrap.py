@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minise.ops.checks import Array
+from minise.ops.checks import Array, positional_names
 
 FORWARD, BACKWARD = "forward", "backward"
 
@@ -229,10 +229,7 @@ def _names(ops: Any, op: str, count: int) -> list[str]:
     """Return the names of an op's positional arrays, from its forward's signature."""
     while isinstance(ops, Wrapper):
         ops = ops.ops
-    parameters = inspect.signature(getattr(ops, f"{op}_forward")).parameters.values()
-    if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
-        return [f"xs[{i}]" for i in range(count)]
-    return [parameter.name for parameter in parameters][:count]
+    return positional_names(inspect.signature(getattr(ops, f"{op}_forward")), count)
 
 
 def _check_finite(layer: str, op: str, direction: str, what: str, array: Array | None) -> None:

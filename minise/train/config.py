@@ -37,7 +37,7 @@ class TrainConfig:
     se: SE = field(default_factory=SE)
     """SE blocks, of models whose name begins with se_."""
     ops: str = "reference"
-    """Back end: reference (NumPy) or jit (Numba)."""
+    """Back end: reference (NumPy), jit (Numba) or cuda (CuPy, on an NVIDIA GPU)."""
     algorithm: Algorithm = "auto"
     """Of jit's convolutions: winograd, which rounds more coarsely, or direct; auto takes winograd
     where it is the quicker one, in float32."""

@@ -164,14 +164,18 @@ def _one_epoch(
 def train_step(
     net: Any, optimiser: SGD, images: Array, labels: Array, rate: float, label_smoothing: float = 0
 ) -> tuple[float, int]:
-    """Take one step; return the loss before it and how many images were classified rightly."""
+    """Take one step; return the loss before it and how many images were classified rightly.
+
+    Where that loss is not finite, the parameters stay as they are. On a GPU they are lost as well:
+    to look at the loss would be to wait for it.
+    """
     ops = net.ops
     targets = ops.asarray(labels)
     logits = net.forward(ops.asarray(images), training=True)
     loss, cache = ops.softmax_cross_entropy_forward(
         logits, targets, label_smoothing=label_smoothing
     )
-    if np.isfinite(float(loss)):
+    if not isinstance(loss, np.ndarray | np.generic) or np.isfinite(loss):
         one = ops.asarray(1, logits.dtype)
         dlogits, _ = ops.softmax_cross_entropy_backward(one, cache)
         net.backward(dlogits)

@@ -1,9 +1,11 @@
 """All walks as a folder of pages with an index: `minise walk --all FOLDER`."""
 
+import re
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from minise.ops.reference import gates, squeezes
 from minise.walk.cases import case
 from minise.walk.page import asset, fill, page
 from minise.walk.steps import BACKWARD, Trace
@@ -65,6 +67,8 @@ BOOK: dict[str, list[Page]] = {
         Page("softmax_cross_entropy", "smoothing", dict(label_smoothing=0.1)),
     ],
 }
+INDEX = "index.html"
+CHOICES = {"squeeze": squeezes, "gate": gates}  # settings, each choice a line of a docstring
 ABOUT = {
     "block": "A residual unit with an SE block: what comes back by the branch and by the shortcut.",
     "net": "A whole small net, from its images to the loss and back.",
@@ -92,17 +96,24 @@ def write_book(folder: Path, seed: int = 0) -> list[Path]:
         for one in pages:
             found = traced(one, seed)
             path = folder / one.file
-            path.write_text(page(found), encoding="utf-8")
+            path.write_text(page(found, INDEX), encoding="utf-8")
             written.append(path)
             items.append(_item(one, found))
         groups.append("\n".join([f"<h2>{escape(title)}</h2>", "<ul>", *items, "</ul>"]))
     index = fill("index.html", style=asset("page.css"), groups="\n".join(groups))
-    (folder / "index.html").write_text(index, encoding="utf-8")
+    (folder / INDEX).write_text(index, encoding="utf-8")
     return written
 
 
+def _choice(setting: str, value: str) -> str:
+    """Return what the source says of a choice: "With gate = tanh: tanh(v)"."""
+    said = re.search(rf"^ +{value}  +(.+?)(?:  |$)", CHOICES[setting].__doc__ or "", re.MULTILINE)
+    return f"With {setting} = {value}: {said[1]}" if said else f"With {setting} = {value}"
+
+
 def _item(one: Page, found: Trace) -> str:
-    about = ABOUT.get(one.subject) or found.title
+    chosen = [_choice(key, value) for key, value in one.settings.items() if key in CHOICES]
+    about = ". ".join([(ABOUT.get(one.subject) or found.title).rstrip("."), *chosen])
     given = ", ".join(f"{key} = {value}" for key, value in one.settings.items())
     count = f"{len(found.steps)} steps, {len(found.passes(BACKWARD))} of them backward"
     sub = escape(f"{given}; {count}" if given else count)

@@ -19,6 +19,7 @@ from minise.walk import local, source
 from minise.walk.explain import Explainer
 from minise.walk.recorder import Event, OpCall, argument_names
 from minise.walk.steps import BACKWARD, FORWARD, Read, Step
+from minise.walk.terms import Term, name_of
 
 Source = int | str
 
@@ -70,6 +71,14 @@ class Builder:
     def source_in(self, call: OpCall, name: str) -> Source | None:
         """Return who gave what a call knows by a name."""
         return self._local[id(call)].get(name)
+
+    def formula(self, number: int, name: str, names: dict[str, str]) -> Term:
+        """Return a step's formula in other names of what it gives and reads."""
+        event, call = self.events[number], self.calls[number]
+        assert event.line is not None
+        explainer = Explainer(call.op, call.source, None)
+        known = {old: name_of(new) for old, new in names.items()}
+        return explainer.formula(name, event.line, event.scope, known=known)
 
     def source(self, value: Any) -> Source | None:
         """Return the step or the input that gave an array, or None."""
@@ -176,7 +185,7 @@ class Builder:
         sources: dict[local.Leaf, Source | None] = {}
         for leaf in local.leaves_of(line, scope):
             known = names.get(leaf.text)
-            given = known if known is not None else self.source(_held(scope, leaf))
+            given = known if known is not None else self.source(local.held(scope, leaf))
             if not (local.is_float(leaf.value) and local.is_float(value)):
                 yield Read(leaf.name, given, leaf.value, None)
             elif local.matters(code, line, scope, leaf, value, pick):
@@ -257,11 +266,6 @@ def _called(event: Event) -> str:
     """Return the function that a line only calls, or words that are no name."""
     assert event.line is not None
     return event.line.text.partition(" = ")[2].partition("(")[0]
-
-
-def _held(scope: dict[str, Any], leaf: local.Leaf) -> Any:
-    """Return the very object that a leaf is."""
-    return local.value_at(scope[leaf.base], leaf.path)
 
 
 def _bits(value: Any) -> tuple[Any, ...]:

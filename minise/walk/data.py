@@ -13,23 +13,24 @@ from typing import Any
 
 import numpy as np
 
-from minise.gradcheck.cases import OPS
-from minise.gradcheck.cases import line as shapes_of
-from minise.ops.checks import Array, parse
+from minise.ops.checks import Array
+from minise.walk.axes import axes_of, counted, sizes_of
 from minise.walk.steps import Check, Read, Step, Trace
 
-RANKS = {1: "c", 2: "nc", 3: "nci", 4: "ncij"}
-LETTERS = {"H": "i", "W": "j", "KH": "a", "KW": "b"}
 ROOM = 8  # of roundings, between a derivative and the entry that it is
 
 
 def data_of(trace: Trace) -> dict[str, Any]:
     """Return all that the page shows, in lists, dicts, numbers and words."""
-    arrays = [_array(trace, name, value) for name, value in trace.inputs.items()]
+    arrays = [
+        _array(name, value, _op_reading(trace, name), trace.inputs)
+        for name, value in trace.inputs.items()
+    ]
     place: dict[int | str, int] = {name: k for k, name in enumerate(trace.inputs)}
     for step in trace.steps:
         place[step.number] = len(arrays)
-        arrays.append({**_array(trace, step.name, step.value), "step": step.number})
+        one = _array(step.name, step.value, (step.op, step.name), _around(step))
+        arrays.append({**one, "step": step.number})
     steps = [_step(trace, step, place, arrays) for step in trace.steps]
     return {
         "name": trace.name,
@@ -41,45 +42,38 @@ def data_of(trace: Trace) -> dict[str, Any]:
         "out": place[trace.out],
         "dout": place["dout"],
         "gradients": {name: place[given] for name, given in trace.gradients.items()},
+        "axes": counted({axis for one in arrays for axis in one["axes"]}),
         "arrays": arrays,
         "steps": steps,
     }
 
 
-def _array(trace: Trace, name: str, value: Array) -> dict[str, Any]:
+def _op_reading(trace: Trace, name: str) -> tuple[str, str]:
+    """Return the op that reads an input first, and the input's name there."""
+    if name == "dout":
+        return (trace.steps[trace.out].op if isinstance(trace.out, int) else trace.name), "out"
+    for step in trace.steps:
+        for read in step.reads:
+            if read.source == name:
+                return step.op, read.name
+    return trace.name, name
+
+
+def _around(step: Step) -> dict[str, Array]:
+    return {read.name: read.value for read in step.reads}
+
+
+def _array(
+    name: str, value: Array, known: tuple[str, str], around: dict[str, Array]
+) -> dict[str, Any]:
+    """Return an array; the op and its name there, and arrays around it, tell what its axes are."""
     return {
         "name": name,
         "shape": list(value.shape),
-        "axes": list(_axes(trace, name, value)),
+        "axes": list(axes_of(*known, value.shape, sizes_of(known[0], around))),
         "values": [_plain(one) for one in value.ravel()],
         "real": value.dtype.kind == "f",
     }
-
-
-def _axes(trace: Trace, name: str, value: Array) -> tuple[str, ...]:
-    """Return a letter for each axis: of an op's own arrays and their gradients, as its line has.
-
-    Others begin with images and channels; where they have not so many channels as x, the letter
-    is that of the op's axis which is as long.
-    """
-    axes = list(RANKS.get(value.ndim, "abcdefgh"[: value.ndim]))
-    if trace.name not in OPS:
-        return tuple(axes)
-    lengths: dict[str, int] = {}
-    bare = name.removeprefix("d") if name != "dout" else name
-    for argument in parse(shapes_of(trace.name)):
-        letters = tuple(LETTERS.get(axis, axis.lower()) for axis, _ in argument.axes)
-        if argument.name == bare and len(letters) == value.ndim and "..." not in letters:
-            return letters
-        if len(letters) == value.ndim == 1:
-            axes = list(letters)
-        if argument.name in trace.inputs:
-            shape = trace.inputs[argument.name].shape
-            lengths = {**dict(zip(letters, shape, strict=False)), **lengths}
-    if value.ndim > 1 and value.shape[1] != lengths.get("c", value.shape[1]):
-        long = [axis for axis in set(lengths) - set("ncij") if lengths[axis] == value.shape[1]]
-        axes[1] = long[0] if len(long) == 1 else axes[1]
-    return tuple(axes)
 
 
 def _step(
@@ -88,7 +82,8 @@ def _step(
     reads = []
     for read in step.reads:
         if read.source is None:
-            arrays.append(_array(trace, read.name, read.value))
+            known = (step.op, read.name)
+            arrays.append(_array(read.name, read.value, known, _around(step)))
             reads.append(_read(step, read, len(arrays) - 1))
         else:
             reads.append(_read(step, read, place[read.source]))

@@ -12,22 +12,18 @@ In this order:
 
 import ast
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from minise.gradcheck.cases import OPS
-from minise.gradcheck.cases import line as shapes_of
 from minise.gradcheck.instrument import RETURN, Instrumented, Line, Scope
-from minise.ops.checks import parse
 from minise.walk import source as sources
+from minise.walk.axes import RANKS, documented
 from minise.walk.formula import Reader, Unknown, convert, einsum_letters, read
 from minise.walk.local import target_place
 from minise.walk.steps import Inner
 from minise.walk.terms import Term, called, formula, indexed, name_of, words
-
-LETTERS = {"H": "i", "W": "j", "KH": "a", "KW": "b"}  # of an axis, where not its own in lower case
-RANKS = {4: "NCHW", 2: "NC", 1: "C"}  # axes of arrays that the op's line has none like
 
 
 class Explainer:
@@ -48,17 +44,26 @@ class Explainer:
         self.inner: list[Inner] = []
         self.helper_says = ""
 
-    def formula(self, name: str, line: Line, scope: Scope, place: int = 0) -> Term:
+    def formula(
+        self,
+        name: str,
+        line: Line,
+        scope: Scope,
+        place: int = 0,
+        known: Mapping[str, Term] = MappingProxyType({}),
+    ) -> Term:
         """Return ``name = …``; `inner` then holds the helpers' lines that were followed.
 
-        Of a line that returns several things the name is that of the one at a place.
+        Of a line that returns several things the name is that of the one at a place;
+        `known` has other terms for names that the line reads.
         """
-        reader = self._reader(self.code, line, scope, {})
+        reader = self._reader(self.code, line, scope, known)
         left = name_of(name)
-        if beside := sources.formula_beside(self.code.file, line.number):
-            return formula(left, _prose(beside, reader))
         statement: Any = ast.parse(line.text).body[0]
         right = statement.value
+        if beside := sources.formula_beside(self.code.file, line.number):
+            self.helper_says = sources.summary_of(self._helper_of(right, reader))
+            return formula(left, _prose(beside, reader))
         if isinstance(statement, ast.AugAssign):
             right = ast.BinOp(statement.target, statement.op, statement.value)
         if isinstance(right, ast.Tuple):
@@ -86,11 +91,13 @@ class Explainer:
 
         return Reader(evaluate, self._axes, names, self._helper)
 
-    def _axes(self, rank: int) -> tuple[str, ...]:
-        arguments = parse(shapes_of(self.op)) if self.op in OPS else ()
-        known = [one.axes for one in arguments if len(one.axes) == rank and "..." not in one.text]
-        axes = [axis for axis, _ in known[0]] if known else RANKS.get(rank, "IJKLM"[:rank])
-        return tuple(LETTERS.get(axis, axis.lower()) for axis in axes)
+    def _axes(self, rank: int, *names: str) -> tuple[str, ...]:
+        """Return letters of what is made of some arrays, or of the op's first one of a rank."""
+        known = documented(self.op)
+        bare = [name.removeprefix("d") if name not in known else name for name in names]
+        own = [known[name] for name in bare if len(known.get(name, ())) == rank]
+        like = [axes for axes in known.values() if len(axes) == rank]
+        return (*own, *like, tuple(RANKS.get(rank, "abcdefgh"[:rank])))[0]
 
     def _helper_of(self, node: Any, reader: Reader) -> Callable[..., Any] | None:
         """Return the plain function of ours, no op, that an expression only calls."""

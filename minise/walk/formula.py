@@ -44,7 +44,7 @@ class Reader(NamedTuple):
     """What a formula needs to know of the line that it is read from."""
 
     evaluate: Callable[[str], Any]  # an expression of the line's scope
-    axes: Callable[[int], tuple[str, ...]]  # letters of the axes of an array, by their number
+    axes: Callable[..., tuple[str, ...]]  # letters of the axes of an array: rank, names it is of
     names: Mapping[str, Term]  # what names stand for, where not for themselves
     call: Callable[[ast.Call, "Reader"], Term | None]  # a helper's formula in place of its call
     strict: bool = False  # whether a function that has no sign of its own is Unknown
@@ -59,11 +59,24 @@ def read(text: str, reader: Reader) -> Term | None:
     found = re.match(r"(sum|mean|max) over ([\w, ]+) of (.*)", text)
     if found and (inner := read(found[3], reader)):
         return over(REDUCTIONS[found[1]], found[2].split(", "), inner)
+    if found := re.match(r"(.+) \+ (sum over .*)", text):
+        first, last = read(found[1], reader), read(found[2], reader)
+        if first and last:
+            bare = found[1].partition("[")[0]
+            return last if _is_none(bare, reader) else joined(first, "+", last, SUM)
     if found := re.fullmatch(r"(\w+) at ([\w ]+)", text):
         base, place = name_of(found[1]), words(found[2])
         return Term(text, f"<msub>{base.mathml}{place.mathml}</msub>")
     tree = _parsed(text)
     return None if tree is None else convert(tree, reader)
+
+
+def _is_none(name: str, reader: Reader) -> bool:
+    """Tell whether an optional array is not there."""
+    try:
+        return reader.evaluate(name) is None
+    except (NameError, SyntaxError):
+        return False
 
 
 def _parsed(text: str) -> ast.expr | None:
@@ -226,13 +239,18 @@ def _cases(node: ast.Call, reader: Reader) -> Term:
     return Term(text, f"<mrow><mo fence='true' stretchy='true'>{{</mo>{table}</mrow>", PRODUCT)
 
 
+def _named(node: ast.AST) -> bool:
+    return isinstance(node, ast.Name | ast.Attribute)
+
+
 def _reduction(name: str, node: ast.Call, reader: Reader) -> Term:
     function = node.func
     assert isinstance(function, ast.Attribute)
     inner = convert(function.value, reader)
     given = [word.value for word in node.keywords if word.arg == "axis"] or node.args[:1]
     rank = np.ndim(reader.evaluate(ast.unparse(function.value)))
-    letters = reader.axes(rank)
+    of = [ast.unparse(one) for one in ast.walk(function.value) if _named(one)]
+    letters = reader.axes(rank, *(name.rpartition(".")[2] for name in of))
     axis = reader.evaluate(ast.unparse(given[0])) if given else tuple(range(rank))
     axis = axis if isinstance(axis, tuple) else (axis,)
     if not axis:

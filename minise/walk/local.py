@@ -97,8 +97,20 @@ def derivative(
     except (TypeError, ValueError):
         pass
     h = STEP * max(1.0, float(np.max(abs(leaf.value))))
-    columns = [(at(leaf.value + h * u) - at(leaf.value - h * u)) / (2 * h) for u in units]
+    columns = [_difference(at, leaf.value, h * u, h) for u in units]
     return np.stack(columns, axis=1), False
+
+
+def _difference(at: Callable[[Array], Array], value: Array, way: Array, h: float) -> Array:
+    """Return a central difference; across a jump, as of a condition, that of the side without."""
+    here, after, before = at(value), at(value + way), at(value - way)
+    sides = np.stack([after - here, here - before])
+    nearer = np.stack([at(value + way / 2) - here, here - at(value - way / 2)])
+    jumps = 4 * abs(nearer) > 3 * abs(sides)  # half as far, but no smaller by half
+    jumps &= abs(sides) > AGREES
+    smooth = np.where(jumps[0], sides[1], sides[0])
+    mean = np.where(jumps.any(axis=0), smooth, (after - before) / 2)
+    return np.asarray(np.where(jumps.all(axis=0), 0, mean) / h)
 
 
 def _analytic(
@@ -108,11 +120,13 @@ def _analytic(
 ) -> bool:
     """Tell whether complex steps say what differences say, at some place near to a value.
 
-    Not at the value itself: that may lie at a kink, which a difference would step across.
+    Not at the value itself: that may lie at a kink, or a zero at the edge of a condition, which a
+    difference would step across.
     """
     rng = np.random.default_rng(0)
     for _ in range(DRAWS):
         place = value * (1 + rng.uniform(-NEAR, NEAR, value.shape))
+        place = np.where(value == 0, rng.uniform(-NEAR, NEAR, value.shape), place)
         u = rng.standard_normal(value.shape)
         h = STEP * max(1.0, float(np.max(abs(place))))
         with np.errstate(all="ignore"):
@@ -220,6 +234,11 @@ def _arrays_in(base: str, path: tuple[Any, ...], value: Any) -> Iterator[Leaf]:
     elif isinstance(value, tuple | list):
         for place, one in enumerate(value):
             yield from _arrays_in(base, (*path, place), one)
+
+
+def held(scope: Mapping[str, Any], leaf: Leaf) -> Any:
+    """Return the very object that a leaf is in a scope."""
+    return value_at(scope[leaf.base], leaf.path)
 
 
 def value_at(value: Any, path: tuple[Any, ...]) -> Any:

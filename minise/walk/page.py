@@ -17,8 +17,8 @@ SCRIPTS = ("model.js", "heatmap.js", "graph.js", "detail.js", "screens.js", "pla
 MOST = 1_000_000  # bytes
 
 
-def page(trace: Trace) -> str:
-    """Return the whole page.
+def page(trace: Trace, home: str = "") -> str:
+    """Return the whole page; `home` is the address of an index that it belongs to.
 
     Raises
     ------
@@ -32,6 +32,7 @@ def page(trace: Trace) -> str:
         "page.html",
         title=escape(f"{trace.name}: {trace.title}" if trace.title else trace.name),
         style=asset("page.css"),
+        home=fill("home.html", address=escape(home)) if home else "",
         data=text,
         script="\n".join(asset(name) for name in SCRIPTS),
     )

@@ -21,7 +21,7 @@ from minise.gradcheck.slopes import (
     rounding_of,
 )
 from minise.ops.checks import Array
-from minise.walk.local import Leaf, changed, mapped
+from minise.walk.local import Leaf, changed, held, mapped
 from minise.walk.recorder import Event, Move, OpCall
 from minise.walk.steps import Check
 from minise.walk.subject import Subject
@@ -157,12 +157,5 @@ def _changed(
     scope, leaf = event.scope, place.leaf
     if isinstance(t, complex):
         scope = {name: mapped(value, promoted) for name, value in scope.items()}
-    there = changed(scope, leaf, moved(_value_in(scope, leaf), t))
+    there = changed(scope, leaf, moved(held(scope, leaf), t))
     return call.source.again(event.line, there)
-
-
-def _value_in(scope: dict[str, Any], leaf: Leaf) -> Any:
-    value = scope[leaf.base]
-    for step in leaf.path:
-        value = getattr(value, step) if isinstance(step, str) else value[step]
-    return value

@@ -102,7 +102,9 @@ def comment_formulas(function: Callable[..., Any], file: Path) -> list[Formula]:
 
 
 def summary_of(function: Any) -> str:
-    """Return the first paragraph of a docstring as one line."""
+    """Return the first paragraph of a docstring as one line; of None ""."""
+    if function is None:
+        return ""
     return " ".join((inspect.getdoc(function) or "").partition("\n\n")[0].split())
 
 

@@ -5,6 +5,7 @@ out, whatever out is. Behind a net that got labels stands softmax cross-entropy,
 """
 
 import copy
+import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from minise.gradcheck.arrays import promoted
 from minise.ops.checks import Array, check_labels
 from minise.ops.wrap import attach
 from minise.walk.recorder import LineRecorder, Move, argument_names
-from minise.walk.source import code_of, summary_of
+from minise.walk.source import code_of, story_of, summary_of
 
 LOSS = "softmax_cross_entropy"
 DIGITS = 2  # behind the point, of numbers that are drawn
@@ -29,8 +30,9 @@ class Subject:
     ----------
     name : str
         Of the op, or the class of the net.
-    about, story : str, list of str
-        Of a net: what its docstring says first; the code of its forward and backward.
+    about, story, joins : str, list of str, str
+        Of a net: what its docstring says first; what its file says and the code of its forward
+        and backward; what the docstring of its backward says first.
     names, inputs : list
         Forward's arrays; of a net its images and its parameters.
     recorder : LineRecorder
@@ -47,8 +49,9 @@ class Subject:
         backward: Callable[[Array, Any], tuple[Any, ...]],
         about: str = "",
         story: Sequence[str] = (),
+        joins: str = "",
     ) -> None:
-        self.about, self.story = about, list(story)
+        self.about, self.story, self.joins = about, list(story), joins
         self.name, self.names, self.inputs = name, list(names), list(inputs)
         self.recorder, self._forward, self._backward = recorder, forward, backward
 
@@ -101,8 +104,17 @@ def net_subject(
 
     inputs = [x, *float_params]
     kind = type(net)
-    words = summary_of(kind) or kind.__name__, [code_of(kind.forward), code_of(kind.backward)]
+    code = [*_story(kind), code_of(kind.forward), code_of(kind.backward)]
+    words = summary_of(kind) or kind.__name__, code, summary_of(kind.backward)
     return Subject(kind.__name__, ["x", *params], inputs, recorder, forward, backward, *words)
+
+
+def _story(kind: type) -> list[str]:
+    """Return what the docstring of a class's file says, where it stands in one."""
+    try:
+        return story_of(Path(inspect.getsourcefile(kind) or ""))
+    except (OSError, TypeError):
+        return []
 
 
 def rounded(value: Any) -> Any:

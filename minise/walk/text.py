@@ -84,7 +84,7 @@ def _step(trace: Trace, step: Step) -> Iterator["Text"]:
     )
     if step.rule:
         reason = f"  ({step.reason})" if step.reason else ""
-        yield Text(f"    undoes {step.rule}{reason}", "italic")
+        yield Text(f"    passes the gradient back through {step.rule}{reason}", "italic")
     elif step.reason:
         yield Text(f"    {step.reason}", "italic")
     yield Text.assemble(("    ", ""), (step.formula.text, "bold"))

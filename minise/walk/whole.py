@@ -115,12 +115,38 @@ class Whole:
         names = [name for name, given in self.of_input.items() if given == step.number]
         if step.direction == FORWARD:
             return step
+        if self.builder.calls[step.number].direction == FORWARD:
+            return self._joined(step, names[0] if names else "")
         step = replace(step, gradient_of=names[0] if names else "", parts=self._parts(step))
         found = self._place(step)
         if found is None:
             return step if step.upstream else replace(step, rule="", reason="")
         place, twin, route = found
         return replace(step, check=self.slopes.check(step.value, place), twin=twin, route=route)
+
+    def _joined(self, step: Step, of: str) -> Step:
+        """Return the step where a net adds gradients by an op's forward, in gradients' names."""
+        name = f"d{of or 'x'}"
+        new = {read.name: self._called(read) for read in step.reads if read.upstream}
+        reads = tuple(replace(read, name=new.get(read.name, read.name)) for read in step.reads)
+        parts = {
+            tuple(new[one] for one in names): value for names, value in self._parts(step).items()
+        }
+        formula = self.builder.formula(step.number, name, new)
+        reason = self.subject.joins if of == self.subject.names[0] else ""
+        step = replace(step, name=name, formula=formula, reads=reads, gradient_of=of)
+        step = replace(step, parts=parts, rule="", reason=reason)
+        found = self._place(step)
+        if found is None:
+            return step
+        return replace(step, check=self.slopes.check(step.value, found[0]), twin=found[1])
+
+    def _called(self, read: Read) -> str:
+        """Return a gradient's name with the layer that it comes back from."""
+        if not isinstance(read.source, int):
+            return read.name
+        step = self.builder.steps[read.source]
+        return f"{step.name}_{step.layer or step.op}"
 
     def _place(self, step: Step) -> Found | None:
         """Return what has to be moved in forward for this gradient."""

@@ -87,7 +87,7 @@ def test_the_help_of_a_recipe_shows_its_settings(capsys):
         ("train --recipe quick", "jit", "quick"),
     ):
         words = " ".join(helped(verb, capsys).replace("│", " ").split())
-        assert f"or jit (Numba). (default: {ops})" in words
+        assert f"or cuda (CuPy, on an NVIDIA GPU). (default: {ops})" in words
         assert f"beside it wins. (default: {recipe})" in words
         assert "minise train --recipe quick --help shows them" in words
 

@@ -3,6 +3,7 @@
 import os
 
 import numpy as np
+import pytest
 from hypothesis import settings
 
 from minise.gradcheck.bounds import count_of, magnitudes
@@ -19,6 +20,7 @@ from minise.gradcheck.cases import (
 )
 from minise.gradcheck.strategies import SEEDS, STRATEGIES, without
 from minise.ops import jit, reference
+from tests.ops.cuda.hosted import emulated, on_gpu
 
 __all__ = [
     "BACKENDS",
@@ -42,7 +44,12 @@ __all__ = [
     "without",
 ]
 
-BACKENDS = {"reference": reference, "jit": jit}
+BACKENDS = {
+    "reference": reference,
+    "jit": jit,
+    "cuda": emulated,
+    "gpu": pytest.param(on_gpu, marks=pytest.mark.gpu),
+}
 EPS = float(np.finfo(np.float64).eps)
 
 # fewer where the same tests run again, on a processor of another kind

@@ -215,6 +215,16 @@ def test_a_loss_that_diverges_stops_with_the_step_and_a_hint(tmp_path):
         fit(replace(TINY, out=tmp_path, rate=1e6, warmup=0), quiet())
 
 
+def test_a_step_whose_loss_is_not_finite_leaves_the_parameters(tmp_path):
+    training = prepare(replace(TINY, out=tmp_path))
+    net, images = training.net, np.full((2, 3, 32, 32), np.nan, np.float32)
+    before = {name: array.copy() for name, array in net.named_parameters().items()}
+    loss, _ = loop.train_step(net, training.optimiser, images, np.array([0, 1]), 0.1)
+    assert np.isnan(loss)
+    for name, array in net.named_parameters().items():
+        np.testing.assert_array_equal(array, before[name])
+
+
 def test_the_guard_names_the_layer(tmp_path):
     training = prepare(replace(TINY, out=tmp_path, guard=True))
     training.net.named_parameters()["layer2.0.conv1.weight"][0, 0, 0, 0] = np.inf

@@ -143,6 +143,9 @@ def test_arrows_in_a_table_go_from_number_to_number(opened):
         tab.keyboard.press(key)
         assert tab.text_content("h3").startswith(f"dx[{entry}]")
     assert tab.evaluate("location.hash") == "#step-18-entry-4"
+    for key, entry in (("End", 5), ("Home", 3), ("ArrowRight", 4)):
+        tab.keyboard.press(key)
+        assert tab.evaluate("location.hash") == f"#step-18-entry-{entry}"
     tab.keyboard.press("Escape")
     tab.keyboard.press("ArrowLeft")
     assert tab.evaluate("location.hash") == "#step-17"
@@ -176,6 +179,38 @@ def test_a_sum_is_written_out_and_unfolds_to_the_inputs(opened):
     names = set(tab.eval_on_selector_all("#entry .chip", "chips => chips.map(c => c.textContent)"))
     assert {"dx_scale[0, 1, 0, 1]", "dx_gate[0, 1, 0, 0]", "dz[0, 1, 0, 0]"} <= names
     assert {"dout[0, 1, 0, 1]", "ds[0, 0, 0, 0]", "dout[0, 2, 1, 2]"} <= names
+
+
+def test_opened_sums_survive_a_look_elsewhere(opened):
+    tab = opened(SE, "#step-18-entry-7")
+    count = "#entry .more[aria-expanded='true']"
+    tab.click("#entry .more >> nth=1")
+    tab.hover(".reads figure:nth-of-type(1) td.cell[data-entry='3']")
+    assert tab.locator(count).count() == 0
+    tab.hover("h2")
+    assert tab.locator(count).count() == 1
+    tab.click("#entry .all")
+    assert tab.locator(count).count() == 0
+    tab.click("#entry .all")
+    assert tab.locator(count).count() > 10
+    assert tab.text_content("#entry .all") == "Fold all"
+
+
+def test_factors_lead_to_their_step_and_back_returns(opened):
+    tab = opened(SE, "#step-7")
+    tab.click("#entry .chip >> text=s[0")
+    assert tab.evaluate("location.hash").startswith("#step-5")
+    tab.go_back()
+    tab.wait_for_function("document.querySelector('h2').textContent.startsWith('dx_scale')")
+    assert tab.evaluate("location.hash") == "#step-7"
+
+
+def test_what_a_relu_cuts_off_is_named(opened):
+    tab = opened(SE, "#step-13-entry-1")
+    assert "cut off: h[0, 1, 0, 0] is 0" in tab.text_content("#entry")
+    tab = opened(SE, "#step-3-entry-1")
+    goes = tab.text_content("#entry")
+    assert "du[" not in goes[goes.index("What depends on it") :]
 
 
 def test_routes_are_switched_on_and_off(opened):
@@ -212,6 +247,14 @@ def test_touch_chooses_an_entry(opened):
     tab = opened(SE, "#step-18", viewport=PHONE, has_touch=True, is_mobile=True)
     tab.tap(".gives td.cell[data-entry='5']")
     assert tab.text_content("h3").startswith("dx[0, 0, 1, 2]")
+
+
+def test_a_tapped_number_is_written_out_in_sight(opened):
+    tab = opened(SE, "#step-18", viewport=PHONE, has_touch=True, is_mobile=True)
+    tab.tap(".reads figure:nth-of-type(2) td.cell[data-entry='4']")
+    assert tab.text_content("h3").startswith("dx_gate[1, 1, 0, 0]")
+    top = tab.evaluate("document.querySelector('h3').getBoundingClientRect().top")
+    assert 0 <= top <= PHONE["height"] - 100
 
 
 def test_dark_and_light(opened):
@@ -253,6 +296,7 @@ def test_the_index_leads_to_its_pages(opened, tmp_path, monkeypatch):
     tab = opened((tmp_path / "index.html").as_uri(), viewport=PHONE)
     assert tab.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
     assert tab.get_attribute(".index a", "href") == "relu.html"
+    assert 'href="index.html"' in (tmp_path / "relu.html").read_text()
 
 
 def test_no_page_needs_the_network(opened, monkeypatch):

@@ -6,10 +6,10 @@ import pytest
 from minise.walk.formula import Reader, read
 from minise.walk.terms import name_of
 
-SCOPE = {"np": np, "x": np.ones((2, 3, 4, 5)), "w": np.ones((3, 3)), "training": True}
+SCOPE = {"np": np, "x": np.ones((2, 3, 4, 5)), "w": np.ones((3, 3)), "training": True, "none": None}
 READER = Reader(
     evaluate=lambda text: eval(text, dict(SCOPE)),
-    axes=lambda rank: tuple("ncij"[:rank]),
+    axes=lambda rank, *names: tuple("ncij"[:rank]),
     names={},
     call=lambda node, reader: None,
 )
@@ -37,6 +37,8 @@ READER = Reader(
         ("np.asarray(x).reshape(2, -1)", "x"),
         ("sum over i, j of a[:, i] * b", "∑[i,j] a[i] · b"),
         ("x at argmax", "x at argmax"),
+        ("b[k] + sum over c of w[k, c] * x[n, c]", "b[k] + ∑[c] w[k,c] · x[n,c]"),
+        ("none[k] + sum over c of w[k, c] * x[n, c]", "∑[c] w[k,c] · x[n,c]"),
     ],
 )
 def test_reading(code, text):

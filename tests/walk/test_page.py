@@ -91,6 +91,36 @@ def test_squeeze_excite_names_its_weights():
     assert read["factors"][1] == [2 * 1, 2 * 4]  # w1[0, 1] and w1[1, 1], in rows of three
 
 
+@pytest.mark.parametrize(
+    ("page_of", "name", "axes"),
+    [
+        ("conv2d", "dout", "nkpq"),
+        ("conv2d", "product", "nkpq"),
+        ("conv2d", "dweight", "kcab"),
+        ("conv2d", "padded", "ncij"),
+        ("conv2d", "dpadded", "ncij"),
+        ("squeeze_excite", "u", "nrij"),
+        ("squeeze_excite", "dw1", "rc"),
+        ("squeeze_excite", "dw2", "cr"),
+        ("squeeze_excite", "dx_gate", "ncij"),
+        ("block", "conv1.weight", "kcab"),
+        ("block", "se.fc.0.weight", "rc"),
+        ("block", "se.fc.0.bias", "r"),
+        ("linear", "product", "no"),
+    ],
+)
+def test_axes_have_the_letters_of_the_formulas(page_of, name, axes):
+    data = data_of(walk_of(f"{page_of}.html"))
+    assert {"".join(one["axes"]) for one in data["arrays"] if one["name"] == name} == {axes}
+
+
+def test_the_letters_of_a_sum_are_those_of_the_tables():
+    by_name = {step.name: step.formula.text for step in walk_of("squeeze_excite.html").steps}
+    assert by_name["u"] == "u = b_1[r] + ∑[c] w_1[r,c] · z[n,c,i,j]"
+    conv = {step.name: step.formula.text for step in walk_of("conv2d.html").steps}
+    assert conv["dbias"] == "dbias = ∑[n,p,q] dout"
+
+
 def test_a_page_is_small_and_asks_for_nothing(html):
     assert len(html.encode()) <= MOST
     for address in re.findall(r"https?://[^\s\"'<)]+", html):

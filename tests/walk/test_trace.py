@@ -169,6 +169,26 @@ def test_a_derivative_by_hand():
     np.testing.assert_allclose(read.derivative, expected, rtol=4 * EPS, atol=0)
 
 
+@pytest.mark.parametrize("student", [False, True], ids=["ours", "a student's"])
+def test_a_condition_gives_no_slope(student, tmp_path):
+    """Of du = where(h <= 0, 0, dh), zeros of h among them, all slopes in h are 0."""
+    chosen, path = case("se"), tmp_path / "mine.py"
+    text = RIGHT.replace("du = dh * (cache", "du = dh * np.float64(cache")
+    own = dict(ops=module(path, text), file=path) if student else {}
+    walked = trace("squeeze_excite", chosen.x, **own)
+    step = next(step for step in walked.steps if step.name == "du")
+    condition = next(read for read in step.reads if read.name == "h")
+    assert np.any(condition.value == 0)
+    assert not np.any(condition.derivative)
+
+
+def test_relus_slopes_are_0_and_1(walked):
+    for step in walked.steps:
+        if step.op == "relu":
+            for read in step.reads:
+                assert set(np.unique(read.derivative)) <= {0, 1}
+
+
 def test_a_route_alone_is_the_slope_of_one_line():
     """x as the scale reads it reaches out by s alone."""
     walked = walk_of("squeeze_excite.html")
@@ -186,6 +206,11 @@ def test_a_block_names_its_layers():
     ]  # fmt: skip
     last = walked.steps[-1]
     assert (last.op, last.direction, last.gradient_of) == ("add", BACKWARD, "x")
+    assert last.formula.text == "dx = dx_conv1 + db_se"
+    assert set(last.parts) == {("dx_conv1", "db_se"), ("dx_conv1",), ("db_se",), ()}
+    assert (
+        last.reason == "Return dx: what comes through the branch and through the shortcut, added."
+    )
     assert {"z", "s", "ds", "dx_gate"} <= {step.name for step in walked.steps}
 
 

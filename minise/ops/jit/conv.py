@@ -6,6 +6,7 @@ The formulas are in minise/ops/reference/conv.py. Each way has a file and there 
     pointwise.py   1 x 1 filters: a matrix product of all pixels
     depthwise.py   a filter for each channel: vectors need no product
     direct.py      everything else: a matrix product whose left factor is read from a padded image
+    scatter.py     its dx where there is a stride, or images have few channels
 
 algorithm.py has the rule, and `jit.using(algorithm="direct")` keeps the first one away.
 
@@ -21,12 +22,7 @@ from minise.ops.checks import (
     Array,
     Pair,
     as_pairs,
-    check_arrays,
-    check_divisor,
     check_gradient,
-    check_integer,
-    check_pair,
-    check_window,
 )
 from minise.ops.jit import depthwise, direct, pointwise, winograd
 from minise.ops.jit.algorithm import algorithm_of, merged_groups
@@ -37,7 +33,7 @@ from minise.ops.jit.layout import frozen, pixels_of
 from minise.ops.jit.memory import empty
 from minise.ops.jit.scatter import scatter, scatters
 from minise.ops.jit.simd import lanes_of
-from minise.ops.reference.conv import SHAPES, Conv2dCache
+from minise.ops.reference.conv import Conv2dCache, check_conv2d
 
 
 def conv2d_forward(
@@ -51,14 +47,7 @@ def conv2d_forward(
     groups: int = 1,
 ) -> tuple[Array, Conv2dCache]:
     """See minise.ops.reference.conv2d_forward; out is channels-last in memory."""
-    check_pair("conv2d", "stride", stride, 1)
-    check_pair("conv2d", "padding", padding, 0)
-    check_pair("conv2d", "dilation", dilation, 1)
-    check_integer("conv2d", "groups", groups, 1)
-    check_arrays("conv2d", SHAPES["conv2d"], x, weight, bias, groups=groups)
-    check_divisor("conv2d", "groups", groups, "K", len(weight))
-    span = [d * (size - 1) + 1 for d, size in zip(dilation, weight.shape[2:], strict=True)]
-    check_window("conv2d", x.shape[2:], padding, (span[0], span[1]))
+    check_conv2d(x, weight, bias, stride, padding, dilation, groups)
     stride, padding, dilation = as_pairs(stride, padding, dilation)
     cache = Conv2dCache(x, weight, bias, stride, padding, dilation, groups)
     out = empty((len(x), *windows_in(cache).grid, len(weight)), x.dtype)
@@ -130,7 +119,7 @@ def _backward(cache: Conv2dCache, dpixels: Array, dx: Array) -> Array:
             scatter(cache, filters, dpixels, dx)
         else:
             (source,) = sources_in(cache)
-            panels = direct.panels_of(filters[:, list(source.kept)], lanes_of(weight.dtype))
+            panels = direct.panels_of(filters, lanes_of(weight.dtype))
             direct.correlation(source, panels, nothing, dx.shape)(*plain)
         dfilters = direct.weight_gradient(pixels, dpixels, view, groups)
         ddense = dfilters.transpose(0, 3, 2, 1).reshape(dense.shape)

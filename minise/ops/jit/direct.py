@@ -16,7 +16,7 @@ would share few lines of the cache.
 The same product serves all three passes (geometry.py says what sees what):
 
     forward   out sees x
-    dx        x sees dout, each remainder of the stride through its own few taps, without zeros
+    dx        x sees dout, where the stride is 1 and channels fill vectors; else see scatter.py
     dweight   (runs * count, K) = image.T @ dout, added up over the places; dout has zeros at those
               places that are thrown away
 
@@ -49,7 +49,7 @@ def correlation(view: View, panels: Array, bias: Array, shape: tuple[int, ...]) 
     """
     C = max(1, panels.shape[2] // max(1, len(view.taps)))
     rows = rows_of_block(shape[0], view, C * panels.itemsize)
-    packing = view.planes, view.high, view.wide, *view.where
+    packing = view.planes, view.high, view.wide, view.step, view.grid
     return partial(_correlate, packing, *runs_of(view, rows, C), rows, panels, bias)
 
 
@@ -67,7 +67,7 @@ def panels_of(filters: Array, lanes: int) -> Array:
 @kernel
 def _correlate(packing, runs, count, rows, panels, bias, source, shortcut, relu, out):
     """Pack and multiply, a block of rows of one image at a time."""
-    planes, high, wide, step, grid, first, apart = packing
+    planes, high, wide, step, grid = packing
     groups, vectors, T, lanes = panels.shape
     C, K, width = source.shape[3] // groups, out.shape[3] // groups, vectors * lanes
     blocks = -(-grid[0] // rows)
@@ -88,11 +88,9 @@ def _correlate(packing, runs, count, rows, panels, bias, source, shortcut, relu,
                     c = m * width + v * lanes
                     fresh(image, m * C, C, 1, runs, count, weights, b, *right, sums, c, width)
             for p in range(top, bottom):
-                row = (n * out.shape[1] + first[0] + p * apart[0]) * out.shape[2] + first[1]
-                at = (p - top) * wide * width
-                to = row * out.shape[3] + g * K
-                away = apart[1] * out.shape[3]
-                finish(sums, at, width, K, grid[1], g * K, *end, flat_out, to, away)
+                at, channels = (p - top) * wide * width, out.shape[3]
+                to = (n * grid[0] + p) * grid[1] * channels + g * K
+                finish(sums, at, width, K, grid[1], g * K, *end, flat_out, to, channels)
 
 
 def weight_gradient(x: Array, dout: Array, view: View, groups: int) -> Array:

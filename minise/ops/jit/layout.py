@@ -14,6 +14,7 @@ from minise.ops.checks import Array
 from minise.ops.jit.compile import kernel
 from minise.ops.jit.memory import empty
 
+FEW = 16  # channels
 NEAR = 64  # pixels whose numbers stay in the first-level cache while they are moved
 LONG = 256  # numbers in a row that is long enough for vectors
 
@@ -46,9 +47,9 @@ def pixels_of(images: Array) -> Array:
 
 
 def _moves(images: Array) -> bool:
-    """Return whether _move_channels was made for such an array; NumPy copies all others."""
-    flags = images.flags
-    return bool(flags.c_contiguous and flags.aligned and images.dtype.kind == "f")
+    """Return whether _move_channels is quicker than NumPy: of planes of few channels, as of x."""
+    flags, few = images.flags, images.shape[1] <= FEW
+    return bool(few and flags.c_contiguous and flags.aligned and images.dtype.kind == "f")
 
 
 @kernel

@@ -76,7 +76,8 @@ class _Lease:
     """Memory in use: the arrays in it keep this alive, and when the last is gone it waits again."""
 
     def __init__(self, size: int) -> None:
-        self.memory = _pool.take(size)
+        self.pool = _pool
+        self.memory = self.pool.take(size)
         begin = self.memory.ctypes.data
         begin += -begin % LINE
         self.__array_interface__ = {
@@ -87,7 +88,7 @@ class _Lease:
         }
 
     def __del__(self) -> None:
-        _pool.freed.append(self.memory)
+        self.pool.freed.append(self.memory)
 
 
 _pool = _Pool()

@@ -1,19 +1,23 @@
 """Convolution: KH * KW matrix products of shifted images.
 
-For every offset (i, j) of the kernel, all windows together see one shifted view of the padded
-image (windows.py), and the weights at that offset are a matrix of K x C numbers. So
+For every offset (a, b) of the kernel, all windows together see one shifted view of the padded
+image (windows.py): window(padded, a, b) holds at [n, c, p, q] the pixel that the window in row p
+and column q sees there, and the weights at that offset are a matrix of K x C numbers. So
 
-    out = sum over i, j of weight[:, :, i, j] @ window(padded, i, j)  + bias
+    padded  = pad(x)                                                        (N, C, PH, PW)
+    product = sum over a, b of weight[:, :, a, b] @ window(padded, a, b)    (N, K, OH, OW)
+    out     = product + bias
 
 where the matrix product runs over the channels, at every window of every image. (As everywhere in
 deep learning this is a correlation: the kernel is not flipped.) With groups, channels and filters
 are cut into as many equal parts, and each part of the filters sees its part of the channels:
 one product becomes `groups` independent ones, down to depthwise, where each is a 1 x 1 matrix.
 
-Backward undoes each product, offset by offset. From Y = A B follows dA = dY B.T, dB = A.T dY:
+Backward takes each product, offset by offset. From Y = A B follows dA = dY B.T, dB = A.T dY,
+where a weight adds up what all images n and all windows (p, q) send to it:
 
-    dweight[:, :, i, j]         = dout @ window(padded, i, j).T
-    window(dpadded, i, j)      += weight[:, :, i, j].T @ dout
+    dweight[k, c, a, b] = sum over n, p, q of dout[n, k, p, q] * window(padded, a, b)[n, c, p, q]
+    window(dpadded, a, b) += weight[:, :, a, b].T @ dout
 
 Source: Dumoulin and Visin, "A guide to convolution arithmetic for deep learning",
 arXiv:1603.07285, for the sizes; the sum over offsets is the plain definition, reordered.
@@ -90,18 +94,34 @@ def conv2d_forward(
         If shapes or dtypes disagree, groups does not divide the channels, or the kernel is larger
         than the padded image.
     """
-    check_pair("conv2d", "stride", stride, 1)
-    check_pair("conv2d", "padding", padding, 0)
-    check_pair("conv2d", "dilation", dilation, 1)
-    check_integer("conv2d", "groups", groups, 1)
-    check_arrays("conv2d", SHAPES["conv2d"], x, weight, bias, complex_step=True, groups=groups)
-    check_divisor("conv2d", "groups", groups, "K", len(weight))
-    check_window("conv2d", x.shape[2:], padding, _span(weight, dilation))
+    check_conv2d(x, weight, bias, stride, padding, dilation, groups, complex_step=True)
     where = windows_of(x.shape[2:], weight.shape[2:], stride, padding, dilation)
     padded = pad(x, where)
     product = _sum_of_products(padded, weight, where, groups)
     out = product if bias is None else product + bias[:, None, None]
     return out, Conv2dCache(x, weight, bias, stride, padding, dilation, groups)
+
+
+def check_conv2d(
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
+    *,
+    complex_step: bool = False,
+) -> None:
+    """Check what conv2d_forward takes, in every back end."""
+    check_pair("conv2d", "stride", stride, 1)
+    check_pair("conv2d", "padding", padding, 0)
+    check_pair("conv2d", "dilation", dilation, 1)
+    check_integer("conv2d", "groups", groups, 1)
+    arrays = x, weight, bias
+    check_arrays("conv2d", SHAPES["conv2d"], *arrays, complex_step=complex_step, groups=groups)
+    check_divisor("conv2d", "groups", groups, "K", len(weight))
+    check_window("conv2d", x.shape[2:], padding, _span(weight, dilation))
 
 
 def conv2d_backward(dout: Array, cache: Conv2dCache) -> tuple[Array | None, ...]:
@@ -131,7 +151,7 @@ def conv2d_backward(dout: Array, cache: Conv2dCache) -> tuple[Array | None, ...]
     # forward: out = product + bias    one bias serves all windows of all images
     dbias = None if bias is None else dout.sum(axis=(0, 2, 3))
 
-    # forward: product = sum over i, j of weight[:, :, i, j] @ window(padded, i, j)
+    # forward: product = sum over c, a, b of weight[k, c, a, b] * window(padded, a, b)[n, c, p, q]
     padded = pad(x, where)
     dweight = _weight_gradient(dout, padded, weight, where, groups)
     dpadded = _image_gradient(dout, padded, weight, where, groups)

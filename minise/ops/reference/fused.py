@@ -230,7 +230,7 @@ def batch_norm2d_relu_backward(dout: Array, cache: BatchNorm2dReluCache) -> tupl
     (dy,) = relu_backward(dout, ReluCache(cache.out))
 
     # forward: y = batch_norm2d(x, gamma, beta)
-    dx, dgamma, dbeta = batch_norm2d_backward(dy, _norm_cache(cache))
+    dx, dgamma, dbeta = batch_norm2d_backward(dy, norm_cache(cache))
     return dx, dgamma, dbeta
 
 
@@ -334,7 +334,7 @@ def batch_norm2d_add_relu_backward(
     dy, dshortcut = add_backward(dtotal, AddCache(cache.out, cache.out))
 
     # forward: y = batch_norm2d(x, gamma, beta)
-    dx, dgamma, dbeta = batch_norm2d_backward(dy, _norm_cache(cache))
+    dx, dgamma, dbeta = batch_norm2d_backward(dy, norm_cache(cache))
     return dx, dgamma, dbeta, dshortcut
 
 
@@ -459,7 +459,7 @@ def se_block_tail_backward(dout: Array, cache: SeBlockTailCache) -> tuple[Array 
     assert dy is not None  # only a bias has no gradient
 
     # forward: y = batch_norm2d(x, gamma, beta)
-    dx, dgamma, dbeta = batch_norm2d_backward(dy, _norm_cache(cache))
+    dx, dgamma, dbeta = batch_norm2d_backward(dy, norm_cache(cache))
     return dx, dgamma, dbeta, dw1, db1, dw2, db2, dshortcut
 
 
@@ -472,9 +472,10 @@ def se_block_tail_branches(cache: SeBlockTailCache) -> Array:
     return np.concatenate([side.ravel() for side in sides])
 
 
-def _norm_cache(
+def norm_cache(
     cache: BatchNorm2dReluCache | BatchNorm2dAddReluCache | SeBlockTailCache,
 ) -> BatchNorm2dCache:
+    """Return the part of a cache that batch_norm2d_backward takes."""
     return BatchNorm2dCache(
         cache.x,
         cache.gamma,

@@ -7,8 +7,10 @@
     xhat    = centred * rstd
     out     = gamma * xhat + beta
 
-In training mean and var depend on every pixel of the channel, so x reaches out by three routes,
-and backward adds up three terms. In evaluation they are constants and only the direct one is left.
+In training mean and var depend on every pixel of the channel, so x reaches out by three routes:
+straight, through var and through mean, and every pixel moves every other of its channel. Backward
+adds up three terms, in two places: the first two meet in centred, whose gradient is their sum, and
+dmean joins them in dx. In evaluation mean and var are constants and only the direct route is left.
 The variance is the mean of centred squares, never mean(x ** 2) - mean ** 2: with a mean of 1000
 and a deviation of 1 the latter has no correct digit left in float32.
 
@@ -128,11 +130,12 @@ def batch_norm2d_backward(dout: Array, cache: BatchNorm2dCache) -> tuple[Array, 
 
     Notes
     -----
-    With M = N * H * W, the steps below add up in training to::
+    With M = N * H * W, the lines of this function add up in training to::
 
         dx = gamma * rstd * (dout - mean(dout) - xhat * mean(dout * xhat))
 
-    which is zero for dout = 1: a constant cannot get through, nor can a multiple of xhat.
+    which is zero for dout = 1: a constant cannot get through, nor can a multiple of xhat. Both
+    means run over the whole channel: through them every pixel's dout reaches every pixel's dx.
     """
     check_gradient("batch_norm2d", dout, cache.x)
     x, gamma, _, mean, rstd, *_ = cache
@@ -147,7 +150,9 @@ def batch_norm2d_backward(dout: Array, cache: BatchNorm2dCache) -> tuple[Array, 
 
     # forward: xhat = centred * rstd
     dcentred_direct = dxhat * rstd[:, None, None]
-    drstd = gamma * dgamma / rstd  # = (dxhat * centred).sum(axis=AXES), with no pass of its own
+
+    # forward: xhat = centred * rstd   drstd is the sum of dxhat * centred, which dgamma has in it
+    drstd = gamma * dgamma / rstd
 
     # forward: rstd = (var + eps) ** -0.5
     dvar = -0.5 * rstd**3 * drstd

@@ -1,56 +1,79 @@
 // One entry in numbers: the sum that it is, what depends on it, and how its gradient was checked.
 
 const SHOWN = 10; // terms at first
+const MOST_OPENED = 40; // terms, at once
+const SLOPE = "slope: how fast what this line gives changes with the number beside it, all others held";
+const opened = new Set(); // terms that are unfolded, by their way down from an entry
 
 /** A button that leads to an entry of the step, or the input, that gave an array. */
-function chip(array, entry, name, go, up = false) {
+function chip(array, entry, name, go, up = false, sign = "") {
   return el("button", {
     type: "button", class: `chip${up ? " up" : ""}`,
     title: stepOfArray.has(array) ? "Go to the step that gave this number" : "An input",
     onclick: () => go(array, entry),
-  }, entryName(arrays[array], entry, name));
+  }, sign + entryName(arrays[array], entry, name));
+}
+
+/** A slope as it is, or as one part of a whole number. */
+function slopeText(slope) {
+  const parts = Math.round(1 / slope);
+  return Math.abs(parts) > 1 && Math.abs(parts) < 1000 && Math.abs(parts * slope - 1) < 1e-12 ? minus(`${parts < 0 ? "-" : ""}1/${Math.abs(parts)}`) : medium(slope);
+}
+
+/** Whether a term is added as it is. */
+const isPlain = (term) => term.slope === 1 && term.factor < 0;
+
+/** Why an entry has no term: what the line looks at there. */
+function cutOff(step, entry) {
+  const size = sizeOf(arrays[step.array]);
+  const reads = step.reads.filter((read) => read.at && sizeOf(arrays[read.array]) === size);
+  const read = reads.find((one) => !hasSlope(one)) || reads[0];
+  if (!read) return "no term: nothing reaches this entry";
+  return `cut off: ${entryName(arrays[read.array], entry, read.name)} is ${medium(arrays[read.array].values[entry])}`;
 }
 
 /** A table of the terms whose sum an entry is; each can be unfolded into its own. */
-function sumTable(step, entry, go, off = new Set(), total = arrays[step.array].values[entry]) {
+function sumTable(step, entry, go, way, off = new Set(), total = arrays[step.array].values[entry]) {
   const terms = termsOf(step, entry);
   const body = el("tbody");
-  const rows = terms.map((term, k) => termRows(step, term, k, go, off));
+  const rows = terms.map((term, k) => termRows(step, term, k, go, `${way}/${k}`, off));
   const show = (some) => some.forEach((pair) => body.append(...pair));
-  show(rows.slice(0, SHOWN));
-  if (rows.length > SHOWN) {
+  show(opened.has(`${way}/all`) ? rows : rows.slice(0, SHOWN));
+  if (rows.length > SHOWN && !opened.has(`${way}/all`)) {
     const rest = el("tr", {}, el("td", { colspan: 7, class: "name" }, el("button", {
-      type: "button", class: "chip", onclick: () => { rest.remove(); show(rows.slice(SHOWN)); },
+      type: "button", class: "chip", onclick: () => { opened.add(`${way}/all`); rest.remove(); show(rows.slice(SHOWN)); },
     }, `${rows.length - SHOWN} more terms`)));
     body.append(rest);
   }
   const foot = el("tfoot", {}, el("tr", {},
-    el("td", { colspan: 5, class: "name" }, terms.length ? "sum" : "no term: nothing reaches this entry"),
+    el("td", { colspan: 5, class: "name" }, terms.length ? "sum" : cutOff(step, entry)),
     el("td", { class: "sign" }, "="), el("td", {}, medium(total))));
   return el("table", { class: "terms", "data-terms": terms.length }, body, foot);
 }
 
-function termRows(step, term, k, go, off) {
+function termRows(step, term, k, go, way, off) {
   const from = stepOfArray.has(term.read.array) ? steps[stepOfArray.get(term.read.array)] : null;
   const inner = from && (termsOf(from, term.entry).length || madeOf(from, term.entry).length);
   const nested = el("tr", { class: "nested", hidden: "" }, el("td", { colspan: 7 }));
   const more = el("button", {
     type: "button", class: "more", "aria-expanded": "false", "aria-label": `What ${term.read.name} is made of`,
-    onclick: () => {
-      if (!nested.firstChild.childNodes.length) nested.firstChild.append(madeOfBlock(from, term.entry, go, true));
-      nested.hidden = !nested.hidden;
-      more.setAttribute("aria-expanded", String(!nested.hidden));
-      more.textContent = nested.hidden ? "▸" : "▾";
-    },
+    onclick: () => { opened[nested.hidden ? "add" : "delete"](way); unfold(); },
   }, "▸");
-  const name = factorName(step, term);
+  const unfold = () => {
+    nested.hidden = !opened.has(way);
+    if (!nested.hidden && !nested.firstChild.childNodes.length) nested.firstChild.append(madeOfBlock(from, term.entry, go, way, true));
+    more.setAttribute("aria-expanded", String(!nested.hidden));
+    more.textContent = nested.hidden ? "▸" : "▾";
+  };
+  if (inner && opened.has(way)) unfold();
+  const plain = isPlain(term), other = factorOf(step, term);
   const row = el("tr", { class: off.has(term.read.name) ? "off" : null, "data-product": String(term.value * term.slope) },
     el("td", { class: "sign" }, k ? "+" : ""),
     el("td", { class: "fold" }, inner ? more : null),
-    el("td", {}, chip(term.read.array, term.entry, term.read.name, go, term.read.up), el("div", {}, medium(term.value))),
-    el("td", { class: "sign" }, "×"),
-    el("td", {}, el("span", { class: "sub" }, name || "slope"), el("div", {}, medium(term.slope))),
-    el("td", { class: "sign" }, "="),
+    el("td", {}, chip(term.read.array, term.entry, term.read.name, go, term.read.up), plain ? null : el("div", {}, medium(term.value))),
+    el("td", { class: "sign" }, plain ? "" : "×"),
+    plain ? el("td") : el("td", {}, other ? chip(other.array, other.entry, other.name, go, false, other.sign) : el("span", { class: "sub", title: SLOPE }, "slope"), el("div", {}, other ? medium(term.slope) : slopeText(term.slope))),
+    el("td", { class: "sign" }, plain ? "" : "="),
     el("td", { class: "product" }, medium(term.value * term.slope)));
   return [row, nested];
 }
@@ -59,23 +82,56 @@ function termRows(step, term, k, go, off) {
 function slopeTable(step, entry, go) {
   const rows = madeOf(step, entry).slice(0, 4 * SHOWN).map((term) => el("tr", {},
     el("td", { class: "name" }, chip(term.read.array, term.entry, term.read.name, go, term.read.up)),
-    el("td", {}, medium(term.value)), el("td", {}, medium(term.slope))));
+    el("td", {}, medium(term.value)), el("td", {}, slopeText(term.slope))));
   const head = el("tr", {}, el("th", { class: "name" }, "reads"), el("th", {}, "value"), el("th", {}, "slope of this line"));
   return el("table", { class: "terms" }, el("thead", {}, head), el("tbody", {}, ...rows));
 }
 
-function madeOfBlock(step, entry, go, nested = false, off = undefined, total = undefined) {
+/** Unfold the terms under an entry, those nearest to it first, or fold them all. */
+function openAll(way) {
+  const inside = [...opened].filter((one) => one.startsWith(`${way}/`));
+  if (inside.length) { inside.forEach((one) => opened.delete(one)); return; }
+  const [array, entry] = way.split(".").map(Number);
+  let found = [[steps[stepOfArray.get(array)], entry, way]];
+  for (let count = 0; found.length && count < MOST_OPENED;) {
+    const [step, at, here] = found.shift();
+    termsOf(step, at).slice(0, SHOWN).forEach((term, k) => {
+      const from = stepOfArray.get(term.read.array);
+      if (from === undefined || !madeOf(steps[from], term.entry).length || count >= MOST_OPENED) return;
+      opened.add(`${here}/${k}`);
+      count += 1;
+      found.push([steps[from], term.entry, `${here}/${k}`]);
+    });
+  }
+}
+
+/** What an entry is made of; `way` leads down to it from the entry that is shown. */
+function madeOfBlock(step, entry, go, way, nested = false, off = undefined, total = undefined) {
   const isSum = step.reads.some((read) => read.sum);
   const some = isSum || madeOf(step, entry).length;
   if (!some) return el("p", { class: "says" }, "No array that it reads has a slope here.");
-  const table = isSum ? sumTable(step, entry, go, off, total) : slopeTable(step, entry, go);
-  return nested ? el("div", {}, el("span", { class: "sub" }, step.formula), table) : el("div", { class: "scroll" }, table);
+  const table = isSum ? sumTable(step, entry, go, way, off, total) : slopeTable(step, entry, go);
+  if (nested) return el("div", {}, el("span", { class: "sub" }, step.formula), table);
+  const bare = isSum ? termsOf(step, entry).some((term) => term.factor < 0 && !isPlain(term)) : true;
+  const folds = table.querySelector(".more");
+  const all = folds ? el("button", { type: "button", class: "quiet all", onclick: () => {
+    openAll(way);
+    block.replaceWith(madeOfBlock(step, entry, go, way, false, off, total));
+  } }, table.querySelector(".more[aria-expanded='true']") ? "Fold all" : "Open all") : null;
+  const block = el("div", {}, el("div", { class: "scroll" }, table), all, bare ? el("p", { class: "hint" }, SLOPE) : null);
+  return block;
+}
+
+/** The layer and op of a step, in brackets, where it is not that of the step that is shown. */
+function elsewhere(step) {
+  const where = whereOf(step);
+  return steps[here - 1] && whereOf(steps[here - 1]) !== where ? ` (${where})` : "";
 }
 
 function goesList(array, entry, go) {
   const places = goesInto(array, entry);
   const items = places.slice(0, SHOWN).map((one) => el("li", {},
-    chip(steps[one.step].array, one.entry, undefined, go, steps[one.step].direction === "backward"), ` × ${short(one.slope)}`));
+    chip(steps[one.step].array, one.entry, undefined, go, steps[one.step].direction === "backward"), ` × ${short(one.slope)}${elsewhere(steps[one.step])}`));
   if (places.length > SHOWN) items.push(el("li", {}, `and ${places.length - SHOWN} more`));
   return el("ul", { class: "goes" }, ...items);
 }

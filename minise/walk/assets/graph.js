@@ -136,6 +136,7 @@ function markGraph(figure, k, chosen) {
   }
   const done = new Set(steps.slice(0, Math.max(0, k + 1)).map((one) => one.array));
   const graded = new Set(steps.slice(0, Math.max(0, k + 1)).map((one) => (one.direction === "backward" ? one.twin : null)));
+  if (back || k >= steps.length) graded.add(data.out); // its gradient is dout
   const now = step && (back ? step.twin : step.array);
   for (const node of figure.querySelectorAll(".node")) {
     const a = Number(node.dataset.node);

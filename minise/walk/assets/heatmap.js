@@ -99,10 +99,12 @@ function listen(figure, array, choose) {
   });
 }
 
-/** The entry that an arrow key leads to, or null: across the last axis, down the one before. */
+/** The entry that a key leads to, or null: across the last axis, down the one before, to a row's ends. */
 function moved(array, entry, key) {
   const shape = collapsed(array) ? array.shape.slice(0, 2) : array.shape;
   const columns = shape.length ? shape[shape.length - 1] : 1;
+  if (key === "Home") return entry - (entry % columns);
+  if (key === "End") return entry - (entry % columns) + columns - 1;
   const way = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns }[key];
   if (!way) return null;
   const to = entry + way;

@@ -71,11 +71,11 @@ const hasSlope = (read) => read.at !== null && read.at.some((places) => places.l
 /** The terms of the sum that an entry is, or none where the line is no sum. */
 const termsOf = (step, entry) => madeOf(step, entry, step.reads.filter((read) => read.sum));
 
-/** How a slope is called: the one entry of another read that it is, or nothing. */
-function factorName(step, { read, factor }) {
-  if (factor < 0) return "";
+/** The one entry of another read that a slope is, or null. */
+function factorOf(step, { read, factor }) {
+  if (factor < 0) return null;
   const other = step.reads[read.factorOf];
-  return (factor % 2 ? "\u2212" : "") + entryName(arrays[other.array], Math.floor(factor / 2), other.name);
+  return { array: other.array, entry: Math.floor(factor / 2), name: other.name, sign: factor % 2 ? "\u2212" : "" };
 }
 
 /** All entries of later steps that depend on an entry of an array. */

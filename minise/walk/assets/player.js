@@ -36,6 +36,7 @@ function goTo(screen, entry, speak = true) {
   const hash = hashOf(screen, entry);
   if (location.hash !== hash) history.replaceState(null, "", hash);
   render();
+  if (moved) opened.clear();
   if (moved && speak) {
     const top = article.getBoundingClientRect().top + scrollY - document.querySelector(".stage").offsetHeight;
     if (scrollY > top) scrollTo(0, top);
@@ -45,6 +46,8 @@ function goTo(screen, entry, speak = true) {
 
 /** Go to the step that gave an array, with an entry chosen; inputs are on the first screen. */
 function goArray(array, entry) {
+  const [screen, at] = stepOfArray.has(array) ? [stepOfArray.get(array) + 1, entry] : [0, 0];
+  history.pushState(null, "", hashOf(screen, at === undefined ? telling(screen) : at)); // Back returns
   goTo(stepOfArray.has(array) ? stepOfArray.get(array) + 1 : 0, stepOfArray.has(array) ? entry : 0);
 }
 
@@ -52,8 +55,7 @@ function goArray(array, entry) {
 function goNode(array) {
   const back = steps[here - 1] && steps[here - 1].direction === "backward";
   const gradient = steps.findIndex((step) => step.twin === array && !step.route);
-  if (back && gradient >= 0) goTo(gradient + 1);
-  else goArray(array);
+  goArray(back && gradient >= 0 ? steps[gradient].array : array);
 }
 
 function spoken() {
@@ -95,6 +97,13 @@ function contents() {
   list.append(link(last, "All gradients"));
 }
 
+const THEME = "minise-walk-theme";
+
+/** The colours that were chosen, also on another page, or null. */
+function remembered() {
+  try { return localStorage.getItem(THEME); } catch { return null; }
+}
+
 function theme() {
   const button = document.getElementById("theme"), root = document.documentElement;
   const set = (dark) => {
@@ -103,9 +112,13 @@ function theme() {
     button.setAttribute("aria-pressed", String(dark));
   };
   const system = matchMedia("(prefers-color-scheme: dark)");
-  set(system.matches);
-  system.addEventListener("change", (event) => set(event.matches));
-  button.addEventListener("click", () => set(root.dataset.theme !== "dark"));
+  const known = remembered();
+  set(known ? known === "dark" : system.matches);
+  system.addEventListener("change", (event) => { if (!remembered()) set(event.matches); });
+  button.addEventListener("click", () => {
+    set(root.dataset.theme !== "dark");
+    try { localStorage.setItem(THEME, root.dataset.theme); } catch { /* a browser that keeps nothing */ }
+  });
 }
 
 function start() {

@@ -149,7 +149,11 @@ def test_listeners_are_told_and_forgotten():
 
 
 def test_a_kernel_compiles_once_for_each_dtype():
-    """Whatever the strides and the write flags of what users pass."""
+    """Whatever the strides and the write flags of what users pass.
+
+    Other tests call kernels themselves, with arrays that no op passes; those do not count.
+    """
+    before = {kernel: set(kernel.signatures) for kernel in compiling.KERNELS}
     for op, cases in CASES.items():
         for case in cases.values():
             for dtype, layout in itertools.product((np.float32, np.float64), LAYOUTS.values()):
@@ -158,6 +162,6 @@ def test_a_kernel_compiles_once_for_each_dtype():
                 laid = [layout(array) for array in inputs]
                 out, cache = getattr(jit, f"{op}_forward")(*laid, **keywords)
                 getattr(jit, f"{op}_backward")(layout(direction(out, rng)), cache)
-    found = {kernel.__name__: len(kernel.signatures) for kernel in compiling.KERNELS}
+    found = {kernel.__name__: len(set(kernel.signatures) - before[kernel]) for kernel in before}
     assert found
     assert all(count <= 2 for count in found.values()), found

@@ -1,0 +1,10 @@
+"""`minise bench cuda`: the kernels on a GPU, beside PyTorch and beside what the memory allows.
+
+settings    what is asked
+works       the shapes, and the bytes that each way of doing them moves
+clock       how a GPU is timed: events, graphs, and buffers that no cache holds
+ours        minise's ways: one op, or a training step
+peers       PyTorch's ways: eager, eager in a graph, compiled
+measure     everything in order, within a time limit
+report      the tables, and the same figures as JSON
+"""

@@ -1,0 +1,45 @@
+"""Making, reading and updating arrays; see minise.ops.reference.arrays."""
+
+from typing import Any
+
+from minise.ops.checks import Array
+from minise.ops.cuda.launcher import Launcher, blocks_of
+from minise.ops.reference import arrays as reference
+
+
+def asarray(gpu: Launcher, values: Any, dtype: Any = None) -> Array:
+    """Return values as an array on the GPU."""
+    return gpu.asarray(values, dtype)
+
+
+def asnumpy(gpu: Launcher, array: Array) -> Array:
+    """Return an array on the GPU as a NumPy array; waits until its numbers are there."""
+    return gpu.asnumpy(array)
+
+
+def sgd_update(
+    gpu: Launcher,
+    param: Array,
+    grad: Array,
+    velocity: Array,
+    *,
+    rate: float,
+    momentum: float,
+    nesterov: bool,
+    weight_decay: float,
+) -> None:
+    """See minise.ops.reference.sgd_update; one kernel a parameter."""
+    if not (param.flags.c_contiguous and velocity.flags.c_contiguous):
+        reference.sgd_update(
+            param,
+            grad,
+            velocity,
+            rate=rate,
+            momentum=momentum,
+            nesterov=nesterov,
+            weight_decay=weight_decay,
+        )
+        return
+    settings = float(rate), float(momentum), int(nesterov), float(weight_decay), param.size
+    given = param, gpu.contiguous(grad), velocity, *settings
+    gpu.launch("sgd.cu", "sgd_update", blocks_of(param.size), *given, dtype=param.dtype)

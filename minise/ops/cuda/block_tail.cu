@@ -1,0 +1,279 @@
+// Batch normalisation and the ends of residual units: out = relu(SE(batch_norm(x)) + shortcut).
+//
+// Idea. The algebra stands in reference/fused.py: what batch norm and SE need to know of an image
+// are sums over its rows, and between the sums there are only N * C numbers. So whole images are
+// passed over twice forward and twice backward, whatever the unit ends with:
+//
+//     forward   row_moments          mean and centred squares of each row of x
+//               channel_moments      mean and rstd of each channel                  (C numbers)
+//               squeeze_normalised   zhat and z, with no pass of their own      (N * C numbers)
+//               excite               the gates, squeeze_excite.cu               (N * C numbers)
+//               normalise            out = relu((gamma * xhat + beta) * s + shortcut)
+//
+//     backward  gradient_sums        g = dout where out > 0; sums of g and g * xhat of each row
+//               gate_gradient_of_sums  dv, from them                            (N * C numbers)
+//               excite_backward, weight_gradient                                (N * C numbers)
+//               channel_gradients    dgamma, dbeta                                  (C numbers)
+//               norm_input_gradient  dx, an affine map of g and xhat
+//
+// Plain batch norm leaves out the gates, and batch_norm2d_relu the shortcut: they pass null.
+//
+// Bytes. Of S = N * C * H * W numbers, forward row_moments reads x; normalise reads x and the
+// shortcut and writes out: 4 S. Backward gradient_sums reads dout, out and x and writes g, which is
+// the shortcut's gradient; norm_input_gradient reads g and x and writes dx: 7 S. In all 11 S; one
+// op after another, as PyTorch runs them, move about 30 S. A convolution that hands out the moments
+// of what it writes would save the first read.
+//
+// The variance is never mean(x ** 2) - mean ** 2, in which a large mean leaves no digit. A row is
+// taken in pieces that fit into the registers of a warp: 512 floats, 16 a lane. Each piece has a
+// mean and the sum of its centred squares. What is left when the centred pixels are added up tells
+// by how much the mean was rounded, and corrects both. Two pieces (or rows) of a and b pixels join:
+//
+//     mean = mean_a + apart * b / (a + b)                      apart = mean_b - mean_a
+//     m2   = m2_a + m2_b + apart ** 2 * a * b / (a + b)
+//
+// Rows' results are kept and joined in double precision: there are few of them.
+//
+// Split of the work. As in squeeze_excite.cu a warp owns a row, and in kernels that make C numbers
+// of N * C a warp owns a channel: lane l takes the images l, l + 32, …, and the lanes add up.
+//
+// Source: Chan, Golub, LeVeque, "Algorithms for computing the sample variance", The American
+// Statistician 37 (1983), for the joining and for the correction.
+
+constexpr int HELD = 4;  // chunks of a piece that a lane holds
+
+template <int P> __device__ void moments_of_row(const real* x, double* mean, double* m2, int hw) {
+  constexpr int PIECE = WARP * P * HELD;
+  double mean_so_far = 0, m2_so_far = 0;
+  for (int start = 0; start < hw; start += PIECE) {
+    const double count = min(hw - start, PIECE), seen = start;
+    const int own = start + own_lane() * P;
+    Chunk<P> held[HELD];
+    real sum = 0, squares = 0, left = 0;
+#pragma unroll
+    for (int h = 0; h < HELD; h++) {
+      if (own + h * WARP * P >= hw) continue;
+      held[h] = load<P>(x + own + h * WARP * P);
+#pragma unroll
+      for (int k = 0; k < P; k++) sum += held[h].at[k];
+    }
+    const real centre = sum_of_lanes(sum) / (real)count;  // the mean, but for rounding
+#pragma unroll
+    for (int h = 0; h < HELD; h++) {
+      if (own + h * WARP * P >= hw) continue;
+#pragma unroll
+      for (int k = 0; k < P; k++) {
+        const real centred = held[h].at[k] - centre;
+        squares += centred * centred;
+        left += centred;
+      }
+    }
+    const double rest = sum_of_lanes((double)left);  // 0 if centre were the mean
+    const double middle = centre + rest / count;
+    const double piece = sum_of_lanes((double)squares) - rest * rest / count;
+    const double apart = middle - mean_so_far;
+    m2_so_far += piece + apart * apart * (seen * count / (seen + count));
+    mean_so_far += apart * (count / (seen + count));
+  }
+  if (own_lane() == 0) {
+    *mean = mean_so_far;
+    *m2 = m2_so_far;
+  }
+}
+
+extern "C" __global__ void __launch_bounds__(256) row_moments(
+    const real* __restrict__ x, double* __restrict__ row_mean, double* __restrict__ row_m2,
+    int rows, int hw) {
+  const int row = own_row();
+  if (row >= rows) return;
+  const real* pixels = x + (size_t)row * hw;
+  if (hw % PACK == 0) moments_of_row<PACK>(pixels, row_mean + row, row_m2 + row, hw);
+  else moments_of_row<1>(pixels, row_mean + row, row_m2 + row, hw);
+}
+
+// mean and rstd of each channel over the batch, and what training carries on: the running ones move
+// by momentum towards the mean and the unbiased variance.
+extern "C" __global__ void __launch_bounds__(256) channel_moments(
+    const double* __restrict__ row_mean, const double* __restrict__ row_m2,
+    const real* __restrict__ running_mean, const real* __restrict__ running_var,
+    real* __restrict__ mean, real* __restrict__ rstd, real* __restrict__ new_mean,
+    real* __restrict__ new_var, double momentum, double eps, int N, int C, int hw) {
+  const int c = own_row(), lane = own_lane();
+  if (c >= C) return;
+  double sum = 0, m2 = 0;
+  for (int n = lane; n < N; n += WARP) sum += row_mean[(size_t)n * C + c];
+  const double middle = sum_of_lanes(sum) / N;  // rows are equally long
+  for (int n = lane; n < N; n += WARP) {
+    const double apart = row_mean[(size_t)n * C + c] - middle;
+    m2 += row_m2[(size_t)n * C + c] + hw * apart * apart;
+  }
+  const double M = (double)N * hw, var = sum_of_lanes(m2) / M;
+  if (lane > 0) return;
+  mean[c] = (real)middle;
+  rstd[c] = (real)(1 / sqrt(var + eps));
+  new_mean[c] = (real)(running_mean[c] + momentum * (middle - running_mean[c]));
+  new_var[c] = (real)(running_var[c] + momentum * (var * (M / max(1.0, M - 1)) - running_var[c]));
+}
+
+// The squeeze of what is normalised: the mean of what is affine in x is affine in the mean of x.
+extern "C" __global__ void __launch_bounds__(256) squeeze_normalised(
+    const double* __restrict__ row_mean, const real* __restrict__ mean,
+    const real* __restrict__ rstd, const real* __restrict__ gamma, const real* __restrict__ beta,
+    real* __restrict__ zhat, real* __restrict__ z, int rows, int C) {
+  const int row = blockIdx.x * blockDim.x + threadIdx.x, c = row % C;
+  if (row >= rows) return;
+  const double normal = (row_mean[row] - mean[c]) * rstd[c];
+  zhat[row] = (real)normal;
+  z[row] = (real)(gamma[c] * normal + beta[c]);
+}
+
+struct Affine {  // out = (x - mean) * slope + shift
+  real mean, slope, shift;
+};
+
+template <int P> __device__ void normalise_row(
+    const real* x, const real* shortcut, real* out, Affine map, int clip, int hw) {
+#pragma unroll 4
+  for (int i = own_lane() * P; i < hw; i += WARP * P) {
+    Chunk<P> pixels = load<P>(x + i), added = pixels;
+    if (shortcut) added = load<P>(shortcut + i);
+#pragma unroll
+    for (int k = 0; k < P; k++) {
+      real v = (pixels.at[k] - map.mean) * map.slope + map.shift;
+      if (shortcut) v += added.at[k];
+      pixels.at[k] = clip ? relu(v) : v;
+    }
+    store<P>(out + i, pixels);
+  }
+}
+
+// s and shortcut may be null: then there are no gates, and nothing is added. clip is the ReLU.
+extern "C" __global__ void __launch_bounds__(256) normalise(
+    const real* __restrict__ x, const real* __restrict__ mean, const real* __restrict__ rstd,
+    const real* __restrict__ gamma, const real* __restrict__ beta, const real* __restrict__ s,
+    const real* __restrict__ shortcut, real* __restrict__ out, int clip, int rows, int C, int hw) {
+  const int row = own_row(), c = row % C;
+  if (row >= rows) return;
+  const size_t start = (size_t)row * hw;
+  const real gate = s ? s[row] : real(1);
+  const Affine map = {mean[c], gamma[c] * rstd[c] * gate, beta[c] * gate};
+  const real* added = shortcut ? shortcut + start : nullptr;
+  if (hw % PACK == 0) normalise_row<PACK>(x + start, added, out + start, map, clip, hw);
+  else normalise_row<1>(x + start, added, out + start, map, clip, hw);
+}
+
+struct Sums {
+  double g, gx;  // of g, and of g * (x - mean)
+};
+
+template <int P> __device__ Sums sums_of_row(
+    const real* dout, const real* out, const real* x, real* save_g, real mean, int hw) {
+  real sum_g = 0, sum_gx = 0;
+#pragma unroll 2
+  for (int i = own_lane() * P; i < hw; i += WARP * P) {
+    Chunk<P> g = load<P>(dout + i), seen = g;
+    const Chunk<P> pixels = load<P>(x + i);
+    if (out) seen = load<P>(out + i);
+#pragma unroll
+    for (int k = 0; k < P; k++) {
+      if (out && seen.at[k] <= 0) g.at[k] = 0;  // what the ReLU stopped
+      sum_g += g.at[k];
+      sum_gx += g.at[k] * (pixels.at[k] - mean);
+    }
+    if (save_g) store<P>(save_g + i, g);
+  }
+  return {sum_of_lanes((double)sum_g), sum_of_lanes((double)sum_gx)};
+}
+
+// out is null where no ReLU follows, g where nobody asks for what it let through.
+extern "C" __global__ void __launch_bounds__(256) gradient_sums(
+    const real* __restrict__ dout, const real* __restrict__ out, const real* __restrict__ x,
+    const real* __restrict__ mean, const real* __restrict__ rstd, real* __restrict__ g,
+    double* __restrict__ sum_g, double* __restrict__ sum_gxhat, int rows, int C, int hw) {
+  const int row = own_row(), c = row % C;
+  if (row >= rows) return;
+  const size_t start = (size_t)row * hw;
+  const real* seen = out ? out + start : nullptr;
+  real* save = g ? g + start : nullptr;
+  const Sums sums = hw % PACK == 0
+      ? sums_of_row<PACK>(dout + start, seen, x + start, save, mean[c], hw)
+      : sums_of_row<1>(dout + start, seen, x + start, save, mean[c], hw);
+  if (own_lane() > 0) return;
+  sum_g[row] = sums.g;
+  sum_gxhat[row] = sums.gx * rstd[c];
+}
+
+// ds = sum of g * y with y = gamma * xhat + beta, and dv in front of the gate.
+extern "C" __global__ void __launch_bounds__(256) gate_gradient_of_sums(
+    const double* __restrict__ sum_g, const double* __restrict__ sum_gxhat,
+    const real* __restrict__ gamma, const real* __restrict__ beta, const real* __restrict__ s,
+    real* __restrict__ dv, int gate, int rows, int C) {
+  const int row = blockIdx.x * blockDim.x + threadIdx.x, c = row % C;
+  if (row >= rows) return;
+  const real ds = (real)(gamma[c] * sum_gxhat[row] + beta[c] * sum_g[row]);
+  dv[row] = gate_backward(ds, s[row], gate);
+}
+
+// dgamma and dbeta: sums over the images. Without gates s is null and stands for 1, dz for 0.
+extern "C" __global__ void __launch_bounds__(256) channel_gradients(
+    const double* __restrict__ sum_g, const double* __restrict__ sum_gxhat,
+    const real* __restrict__ s, const real* __restrict__ dz, const real* __restrict__ zhat,
+    real* __restrict__ dgamma, real* __restrict__ dbeta, int N, int C) {
+  const int c = own_row(), lane = own_lane();
+  if (c >= C) return;
+  double to_gamma = 0, to_beta = 0;
+  for (int n = lane; n < N; n += WARP) {
+    const size_t row = (size_t)n * C + c;
+    const double gate = s ? s[row] : real(1), through = s ? dz[row] : real(0);
+    to_beta += gate * sum_g[row] + through;
+    to_gamma += gate * sum_gxhat[row] + (s ? through * zhat[row] : 0);
+  }
+  to_gamma = sum_of_lanes(to_gamma);
+  to_beta = sum_of_lanes(to_beta);
+  if (lane > 0) return;
+  dgamma[c] = (real)to_gamma;
+  dbeta[c] = (real)to_beta;
+}
+
+struct Gradient {  // dx = g * scale + shift - (x - mean) * slope
+  real scale, shift, slope, mean;
+};
+
+template <int P> __device__ void gradient_of_row(
+    const real* g, const real* out, const real* x, real* dx, Gradient map, int hw) {
+#pragma unroll 2
+  for (int i = own_lane() * P; i < hw; i += WARP * P) {
+    Chunk<P> dout = load<P>(g + i), seen = dout;
+    const Chunk<P> pixels = load<P>(x + i);
+    if (out) seen = load<P>(out + i);
+#pragma unroll
+    for (int k = 0; k < P; k++) {
+      if (out && seen.at[k] <= 0) dout.at[k] = 0;
+      dout.at[k] = dout.at[k] * map.scale + map.shift - (pixels.at[k] - map.mean) * map.slope;
+    }
+    store<P>(dx + i, dout);
+  }
+}
+
+// g is what gradient_sums saved, and out null; or g is dout, and out tells what the ReLU stopped.
+// In evaluation mean and rstd are constants: what goes through them is left out.
+extern "C" __global__ void __launch_bounds__(256) norm_input_gradient(
+    const real* __restrict__ g, const real* __restrict__ out, const real* __restrict__ x,
+    const real* __restrict__ mean, const real* __restrict__ rstd, const real* __restrict__ gamma,
+    const real* __restrict__ s, const real* __restrict__ dz, const real* __restrict__ dgamma,
+    const real* __restrict__ dbeta, real* __restrict__ dx, int training, int N, int C, int hw) {
+  const int row = own_row(), c = row % C;
+  if (row >= N * C) return;
+  const size_t start = (size_t)row * hw;
+  const double M = (double)N * hw, scale = (double)gamma[c] * rstd[c];
+  const double share = s ? (double)dz[row] / hw : 0;  // a pixel is one hw-th of its row's mean
+  const double to_mean = training ? dbeta[c] / M : 0, to_var = training ? dgamma[c] / M : 0;
+  Gradient map;
+  map.scale = (real)(scale * (s ? s[row] : real(1)));
+  map.shift = (real)(scale * (share - to_mean));
+  map.slope = (real)(scale * rstd[c] * to_var);
+  map.mean = mean[c];
+  const real* seen = out ? out + start : nullptr;
+  if (hw % PACK == 0) gradient_of_row<PACK>(g + start, seen, x + start, dx + start, map, hw);
+  else gradient_of_row<1>(g + start, seen, x + start, dx + start, map, hw);
+}

@@ -1,0 +1,39 @@
+"""Where the reference's lines would index by NumPy's arrays: concat's backward, channel shuffle."""
+
+from itertools import accumulate, pairwise
+
+from minise.ops.checks import Array, check_arrays, check_divisor, check_gradient, check_integer
+from minise.ops.cuda.launcher import Launcher
+from minise.ops.reference.combine import SHAPES, ChannelShuffleCache, ConcatCache
+
+
+def concat_backward(gpu: Launcher, dout: Array, cache: ConcatCache) -> tuple[Array, ...]:
+    """See minise.ops.reference.concat_backward."""
+    first = cache.xs[0]
+    ends = list(accumulate((x.shape[1] for x in cache.xs), initial=0))
+    check_gradient("concat", dout, first, (len(first), ends[-1], *first.shape[2:]))
+    return tuple(dout[:, start:end] for start, end in pairwise(ends))
+
+
+def channel_shuffle_forward(
+    gpu: Launcher, x: Array, *, groups: int
+) -> tuple[Array, ChannelShuffleCache]:
+    """See minise.ops.reference.channel_shuffle_forward."""
+    check_integer("channel_shuffle", "groups", groups, 1)
+    check_arrays("channel_shuffle", SHAPES["channel_shuffle"], x)
+    check_divisor("channel_shuffle", "groups", groups, "C", x.shape[1])
+    return _shuffled(x, int(groups)), ChannelShuffleCache(x, groups)
+
+
+def channel_shuffle_backward(
+    gpu: Launcher, dout: Array, cache: ChannelShuffleCache
+) -> tuple[Array]:
+    """See minise.ops.reference.channel_shuffle_backward."""
+    check_gradient("channel_shuffle", dout, cache.x)
+    return (_shuffled(dout, dout.shape[1] // int(cache.groups)),)
+
+
+def _shuffled(x: Array, groups: int) -> Array:
+    N, C, H, W = x.shape
+    dealt = x.reshape(N, groups, C // groups, H, W).swapaxes(1, 2)
+    return dealt.copy().reshape(x.shape)

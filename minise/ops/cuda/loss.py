@@ -1,0 +1,48 @@
+"""Softmax and cross-entropy on the GPU: N * K numbers, by whole-array calls."""
+
+from minise.ops.checks import Array, check_arrays, check_gradient, check_number
+from minise.ops.cuda.launcher import Launcher
+from minise.ops.reference.loss import SHAPES, SoftmaxCrossEntropyCache
+
+
+def softmax_cross_entropy_forward(
+    gpu: Launcher, logits: Array, labels: Array, *, label_smoothing: float = 0.0
+) -> tuple[Array, SoftmaxCrossEntropyCache]:
+    """See minise.ops.reference.softmax_cross_entropy_forward.
+
+    A label out of range makes the loss NaN and raises nothing: to raise, the labels would have to
+    be read back, and every step would wait for the GPU.
+    """
+    op, xp = "softmax_cross_entropy", gpu.xp
+    check_arrays(op, SHAPES[op], logits, labels)
+    share = "a number from 0 to 1"
+    label_smoothing = check_number(op, "label_smoothing", label_smoothing, share, 0, 1)
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    logprob = shifted - xp.log(xp.exp(shifted).sum(axis=1, keepdims=True))
+    at_label = _at_label(gpu, labels, logits.shape[1])
+    found = xp.where(at_label, logprob, 0).sum(axis=1)
+    hit = xp.where(at_label.any(axis=1), found, xp.nan)
+    spread = logprob.mean(axis=1) if label_smoothing else 0
+    loss = -((1 - label_smoothing) * hit + label_smoothing * spread).mean()
+    return xp.asarray(loss, logits.dtype), SoftmaxCrossEntropyCache(
+        logprob, labels, label_smoothing
+    )
+
+
+def softmax_cross_entropy_backward(
+    gpu: Launcher, dout: Array, cache: SoftmaxCrossEntropyCache
+) -> tuple[Array, None]:
+    """See minise.ops.reference.softmax_cross_entropy_backward."""
+    logprob, labels, label_smoothing, _ = cache
+    check_gradient("softmax_cross_entropy", dout, logprob, ())
+    N, K = logprob.shape
+    dhit = -(1 - label_smoothing) * dout / N
+    dspread = -label_smoothing * dout / N
+    dlogprob = gpu.xp.where(_at_label(gpu, labels, K), dhit, 0) + dspread / K
+    dlogits = dlogprob - gpu.xp.exp(logprob) * dlogprob.sum(axis=1, keepdims=True)
+    return dlogits, None
+
+
+def _at_label(gpu: Launcher, labels: Array, K: int) -> Array:
+    """Return where the right class of each row stands, (N, K)."""
+    return gpu.xp.arange(K) == labels[:, None]

@@ -1,0 +1,84 @@
+"""Pooling over windows on the GPU, see windows.cu: forward and backward are one kernel each."""
+
+import numpy as np
+
+from minise.ops.checks import Array, Pair, as_pairs, check_flag, check_gradient
+from minise.ops.cuda.launcher import Launcher, blocks_of
+from minise.ops.reference.pool import AvgPool2dCache, MaxPool2dCache, check_pool
+from minise.ops.reference.windows import Windows, windows_of
+
+FILE = "windows.cu"
+
+
+def max_pool2d_forward(
+    gpu: Launcher,
+    x: Array,
+    *,
+    kernel: Pair,
+    stride: Pair | None = None,
+    padding: Pair = (0, 0),
+    ceil_mode: bool = False,
+) -> tuple[Array, MaxPool2dCache]:
+    """See minise.ops.reference.max_pool2d_forward."""
+    stride = kernel if stride is None else stride
+    check_pool("max_pool2d", x, kernel, stride, padding, ceil_mode)
+    where = _windows(x, kernel, stride, padding, ceil_mode)
+    out = gpu.xp.empty((*x.shape[:2], *where.outputs), x.dtype)
+    argmax = gpu.xp.empty(out.shape, np.int64)
+    given = gpu.contiguous(x), out, argmax, out.size, *_numbers(where)
+    gpu.launch(FILE, "max_pool", blocks_of(out.size), *given, dtype=x.dtype)
+    return out, MaxPool2dCache(x, argmax, kernel, stride, padding, ceil_mode)
+
+
+def max_pool2d_backward(gpu: Launcher, dout: Array, cache: MaxPool2dCache) -> tuple[Array]:
+    """See minise.ops.reference.max_pool2d_backward."""
+    x, argmax, kernel, stride, padding, ceil_mode, _ = cache
+    check_gradient("max_pool2d", dout, x, argmax.shape)
+    where = _windows(x, kernel, stride, padding, ceil_mode)
+    dx = gpu.xp.empty(x.shape, x.dtype)
+    given = gpu.contiguous(dout), gpu.contiguous(argmax), dx, dx.size, *_numbers(where)
+    gpu.launch(FILE, "max_pool_backward", blocks_of(dx.size), *given, dtype=x.dtype)
+    return (dx,)
+
+
+def avg_pool2d_forward(
+    gpu: Launcher,
+    x: Array,
+    *,
+    kernel: Pair,
+    stride: Pair | None = None,
+    padding: Pair = (0, 0),
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> tuple[Array, AvgPool2dCache]:
+    """See minise.ops.reference.avg_pool2d_forward."""
+    stride = kernel if stride is None else stride
+    check_pool("avg_pool2d", x, kernel, stride, padding, ceil_mode)
+    check_flag("avg_pool2d", "count_include_pad", count_include_pad)
+    where = _windows(x, kernel, stride, padding, ceil_mode)
+    out = gpu.xp.empty((*x.shape[:2], *where.outputs), x.dtype)
+    given = gpu.contiguous(x), out, int(count_include_pad), out.size, *_numbers(where)
+    gpu.launch(FILE, "avg_pool", blocks_of(out.size), *given, dtype=x.dtype)
+    return out, AvgPool2dCache(x, kernel, stride, padding, ceil_mode, count_include_pad)
+
+
+def avg_pool2d_backward(gpu: Launcher, dout: Array, cache: AvgPool2dCache) -> tuple[Array]:
+    """See minise.ops.reference.avg_pool2d_backward."""
+    x, kernel, stride, padding, ceil_mode, count_include_pad, _ = cache
+    where = _windows(x, kernel, stride, padding, ceil_mode)
+    check_gradient("avg_pool2d", dout, x, (*x.shape[:2], *where.outputs))
+    dx = gpu.xp.empty(x.shape, x.dtype)
+    given = gpu.contiguous(dout), dx, int(count_include_pad), dx.size, *_numbers(where)
+    gpu.launch(FILE, "avg_pool_backward", blocks_of(dx.size), *given, dtype=x.dtype)
+    return (dx,)
+
+
+def _windows(x: Array, kernel: Pair, stride: Pair, padding: Pair, ceil_mode: bool) -> Windows:
+    kernel, stride, padding = as_pairs(kernel, stride, padding)
+    return windows_of(x.shape[2:], kernel, stride, padding, ceil_mode=bool(ceil_mode))
+
+
+def _numbers(where: Windows) -> tuple[int, ...]:
+    """Return the sizes that all four kernels take."""
+    pairs = where.image, where.kernel, where.stride, where.padding, where.outputs
+    return tuple(number for pair in pairs for number in pair)

@@ -1,0 +1,149 @@
+// Squeeze-and-excitation, one block an image: each pixel is read from memory once.
+//
+// Idea. The simple kernels read x twice, because the gates are known only after the whole image was
+// seen. But a small image fits into the memory that a block has on the chip (shared memory: 64 KB
+// on Turing, up to 227 KB on Hopper; 16 x 32 x 32 floats are 64 KB). So one block does it all:
+//
+//     tile = x[n]                                 1. read, once
+//     z    = tile.mean(axis=(1, 2))               2. squeeze, from the tile
+//     s    = gate(w2 @ max(w1 @ z + b1, 0) + b2)  3. excite, in shared memory
+//     out[n] = tile * s                           4. scale, from the tile
+//
+// Backward it is dout that is needed twice, and x once, for ds = sum of dout * x: the tile keeps
+// dout, and x streams past.
+//
+// Bytes. Forward reads x and writes out: 2 S. Backward reads dout and x and writes dx: 3 S. No
+// program can do with less. The weights are read by every block; at CIFAR's sizes they are small,
+// and come from the cache.
+//
+// Split of the work. In step 1 all threads copy, 16 bytes each, side by side; nothing has to be
+// waited for between two copies, so many are under way at once. In steps 2 and 4 a row belongs to a
+// group of lanes just large enough: 32 for 32 x 32 pixels, 16 for 8 x 8, whose rows have only 16
+// chunks. While one block waits for memory, others on the same processor compute: three fit where a
+// tile is 64 KB of 227, and 3 * 512 threads with 40 registers each.
+
+// How many lanes a row of so many chunks can use: a power of two, at most a warp.
+__device__ __forceinline__ int lanes_for(int chunks) {
+  int lanes = 1;
+  while (lanes < WARP && lanes < chunks) lanes *= 2;
+  return lanes;
+}
+
+template <int P> __device__ void copy_to_tile(const real* from, real* tile, int count) {
+#pragma unroll 4
+  for (int i = threadIdx.x * P; i < count; i += blockDim.x * P) {
+    store<P>(tile + i, load<P>(from + i));
+  }
+}
+
+// Rows of a tile, dealt to groups of lanes. Every thread of the block makes the same number of
+// turns, also where the last turn has fewer rows than groups, so that shuffles find all lanes.
+struct Rows {
+  int lanes, lane, group, groups;
+  __device__ explicit Rows(int chunks) {
+    lanes = lanes_for(chunks);
+    lane = threadIdx.x % lanes;
+    group = threadIdx.x / lanes;
+    groups = blockDim.x / lanes;
+  }
+};
+
+// result[c] = sum of tile[c] * factor[c] over the pixels; without a factor, their sum.
+template <int P> __device__ void sums_of_rows(
+    const real* tile, const real* factor, real* result, int C, int hw) {
+  const Rows rows(hw / P);
+  for (int first = 0; first < C; first += rows.groups) {
+    const int c = first + rows.group;
+    real sum = 0;
+    if (c < C) {
+#pragma unroll 4
+      for (int i = c * hw + rows.lane * P; i < (c + 1) * hw; i += rows.lanes * P) {
+        const Chunk<P> pixels = load<P>(tile + i);
+        Chunk<P> factors = pixels;
+        if (factor) factors = load<P>(factor + i);
+#pragma unroll
+        for (int k = 0; k < P; k++) sum += factor ? pixels.at[k] * factors.at[k] : pixels.at[k];
+      }
+    }
+    sum = sum_of_lanes(sum, rows.lanes);
+    if (c < C && rows.lane == 0) result[c] = sum;
+  }
+}
+
+// to[c] = tile[c] * scale[c] + shift[c], all pixels; without a shift, only scaled.
+template <int P> __device__ void affine_of_rows(
+    const real* tile, const real* scale, const real* shift, real* to, int C, int hw) {
+  const Rows rows(hw / P);
+  for (int c = rows.group; c < C; c += rows.groups) {
+    const real factor = scale[c], term = shift ? shift[c] / hw : real(0);
+#pragma unroll 4
+    for (int i = c * hw + rows.lane * P; i < (c + 1) * hw; i += rows.lanes * P) {
+      Chunk<P> pixels = load<P>(tile + i);
+#pragma unroll
+      for (int k = 0; k < P; k++) pixels.at[k] = pixels.at[k] * factor + term;
+      store<P>(to + i, pixels);
+    }
+  }
+}
+
+template <int P> __device__ void forward_image(
+    const Excite& net, real* shared, const real* x, real* out, real* z, real* h, real* s, int hw) {
+  const int C = net.C;
+  real *tile = shared, *zs = tile + C * hw, *ss = zs + C, *hs = ss + C;
+  copy_to_tile<P>(x, tile, C * hw);
+  __syncthreads();  // the tile is complete
+  sums_of_rows<P>(tile, nullptr, zs, C, hw);
+  __syncthreads();  // all sums are there
+  for (int c = threadIdx.x; c < C; c += blockDim.x) z[c] = zs[c] = zs[c] / hw;
+  __syncthreads();  // z is complete
+  excite_image(net, zs, hs, ss, h, s);
+  affine_of_rows<P>(tile, ss, nullptr, out, C, hw);
+}
+
+extern "C" __global__ void __launch_bounds__(512, 3) tile_forward(
+    const real* __restrict__ x, const real* __restrict__ w1, const real* __restrict__ b1,
+    const real* __restrict__ w2, const real* __restrict__ b2, real* __restrict__ out,
+    real* __restrict__ z, real* __restrict__ h, real* __restrict__ s, int gate, int C, int R,
+    int hw) {
+  extern __shared__ __align__(16) real shared[];  // the tile (C * hw), z and s (C each), h (R)
+  const size_t n = blockIdx.x, start = n * C * hw;
+  const Excite net = {w1, b1, w2, b2, gate, C, R};
+  real *zn = z + n * C, *hn = h + n * R, *sn = s + n * C;
+  if (hw % PACK == 0) forward_image<PACK>(net, shared, x + start, out + start, zn, hn, sn, hw);
+  else forward_image<1>(net, shared, x + start, out + start, zn, hn, sn, hw);
+}
+
+template <int P> __device__ void backward_image(
+    const Excite& net, real* shared, const real* dout, const real* x, const real* h, const real* s,
+    real* dx, real* dv, real* du, int hw) {
+  const int C = net.C;
+  real *tile = shared, *dvs = tile + C * hw, *dzs = dvs + C, *dus = dzs + C;
+  copy_to_tile<P>(dout, tile, C * hw);
+  __syncthreads();  // the tile is complete
+  sums_of_rows<P>(tile, x, dvs, C, hw);
+  __syncthreads();  // every ds is there
+  for (int c = threadIdx.x; c < C; c += blockDim.x) {
+    dv[c] = dvs[c] = gate_backward(dvs[c], s[c], net.gate);
+  }
+  __syncthreads();  // dv is complete
+  excite_image_backward(net, dvs, h, dus, dzs, du);
+  affine_of_rows<P>(tile, s, dzs, dx, C, hw);
+}
+
+extern "C" __global__ void __launch_bounds__(512, 3) tile_backward(
+    const real* __restrict__ dout, const real* __restrict__ x, const real* __restrict__ h,
+    const real* __restrict__ s, const real* __restrict__ w1, const real* __restrict__ w2,
+    real* __restrict__ dx, real* __restrict__ dv, real* __restrict__ du, int gate, int C, int R,
+    int hw) {
+  extern __shared__ __align__(16) real shared[];  // the tile (C * hw), dv and dz (C each), du (R)
+  const size_t n = blockIdx.x, start = n * C * hw;
+  const Excite net = {w1, nullptr, w2, nullptr, gate, C, R};
+  const real *hn = h + n * R, *sn = s + n * C;
+  real *dvn = dv + n * C, *dun = du + n * R;
+  const real *douts = dout + start, *xs = x + start;
+  if (hw % PACK == 0) {
+    backward_image<PACK>(net, shared, douts, xs, hn, sn, dx + start, dvn, dun, hw);
+  } else {
+    backward_image<1>(net, shared, douts, xs, hn, sn, dx + start, dvn, dun, hw);
+  }
+}

@@ -1,0 +1,186 @@
+"""A launcher that runs the .cu files on the CPU: emulator.h, compiled with each source by g++.
+
+Arrays are NumPy's. Each is copied between two zones of signalling NaNs: what is read outside is
+NaN, and what is written outside changes a zone.
+"""
+
+import ctypes
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from platformdirs import user_cache_path
+
+from minise.ops.cuda.launcher import Launcher, parameters
+
+HEADER = Path(__file__).with_name("emulator.h")
+FLAGS = ["-std=c++20", "-O1", "-fPIC", "-shared", "-w", "-fno-strict-aliasing", "-U_FORTIFY_SOURCE"]
+DYNAMIC = re.compile(r"extern __shared__ (?:__align__\(\d+\) )?(\w+) (\w+)\[\];")
+STATIC = re.compile(r"__shared__ (\w+) (\w+)((?:\[\w+\])+);")
+ZONE = 4096  # numbers of four bytes
+HOPPER = 227 << 10  # bytes of shared memory that a block of compute capability 9.0 may have
+
+
+class EmulatorError(AssertionError):
+    """A kernel did what a GPU would not have forgiven, or a later reader."""
+
+
+class Emulator(Launcher):
+    """Runs kernels on NumPy arrays, or on those of device.py."""
+
+    def __init__(self, xp=np, *, seed=0, resident=1, shared=HOPPER, edit=lambda text: text):
+        """Take an order of threads, how many blocks run at a time, and edits that plant bugs."""
+        self._xp, self.seed, self.resident = xp, seed, resident
+        self.shared, self.edit = shared, edit
+        self.launches = []  # names of kernels, in order
+
+    @property
+    def xp(self):
+        return self._xp
+
+    def shared_limit(self):
+        return self.shared
+
+    def address(self, array):
+        return array.ctypes.data
+
+    def run(self, source, kernel, blocks, threads, arguments, shared):
+        self.launches.append(kernel)
+        if shared > self.shared:
+            raise EmulatorError(
+                f"{kernel}: {shared} bytes of shared memory, {self.shared} are there"
+            )
+        text = self.edit(source.text)
+        function = getattr(compiled(text, source.defines), f"emulate_{kernel}")
+        buffers = {}
+        cells = []
+        for parameter, argument in zip(parameters(text)[kernel], arguments, strict=True):
+            if parameter.pointer:
+                cells.append(np.uint64(address_of(argument, parameter.written, buffers)))
+            else:
+                cells.append(argument)
+        cells = [np.asarray(cell) for cell in cells]
+        grid = (*blocks, 1, 1)[:3]
+        launch = (ctypes.c_uint * 7)(*grid, threads, shared, self.seed, self.resident)
+        pointers = (ctypes.c_void_p * len(cells))(*(cell.ctypes.data for cell in cells))
+        error = function(launch, pointers)
+        if error:
+            raise EmulatorError(f"{kernel}: {error.decode()}")
+        for buffer in buffers.values():
+            buffer.take_back(kernel)
+
+
+class Buffer:
+    """A copy of an array between two zones, at an address of the same alignment."""
+
+    def __init__(self, array):
+        self.array, self.written = array, False
+        size = 2 * ZONE + array.nbytes // 4 + 130
+        mixed = np.arange(size, dtype=np.uint32) * np.uint32(2654435761)
+        self.raw = (mixed >> np.uint32(14) | signalling(array.dtype)).view(np.uint8)
+        start = self.raw.ctypes.data + 4 * ZONE
+        self.low = 4 * ZONE + (array.ctypes.data - start) % 256
+        self.high = self.low + array.nbytes
+        self.raw[self.low : self.high] = flat(array)
+        self.kept = self.raw.copy()
+
+    def take_back(self, kernel):
+        shape = self.array.shape
+        for part in (slice(None, self.low), slice(self.high, None)):
+            if (self.raw[part] != self.kept[part]).any():
+                raise EmulatorError(f"{kernel}: wrote outside an array of shape {shape}")
+        if self.written:
+            flat(self.array)[:] = self.raw[self.low : self.high]
+        elif (self.raw != self.kept).any():
+            raise EmulatorError(f"{kernel}: wrote an array of shape {shape}, which it only reads")
+
+
+def signalling(dtype):
+    """Return the upper bits of a signalling NaN: any arithmetic changes it, also if it is kept."""
+    return np.uint32(0x7FA00000 if dtype == np.float32 else 0x7FF40000)
+
+
+def flat(array):
+    """Return the bytes of a contiguous array, as a view."""
+    held = array if isinstance(array, np.ndarray) else array.held
+    return held.reshape(-1).view(np.uint8)
+
+
+def address_of(array, written, buffers):
+    if array is None:
+        return 0
+    buffer = buffers.setdefault((array.ctypes.data, array.nbytes), None) or Buffer(array)
+    buffers[array.ctypes.data, array.nbytes] = buffer
+    buffer.written |= written
+    return buffer.raw.ctypes.data + buffer.low
+
+
+@cache
+def compiled(text, defines):
+    """Return a source as a library; compiled once, and kept on disk for later runs."""
+    program = translated(text)
+    library = folder() / f"{digest(program, *defines)}.so"
+    if not library.exists():
+        header = compiled_header()
+        compile_to(library, [*defines, "-include", str(header), "-x", "c++", "-"], program)
+    loaded = ctypes.CDLL(str(library))
+    for kernel in parameters(text):
+        getattr(loaded, f"emulate_{kernel}").restype = ctypes.c_char_p
+    return loaded
+
+
+@cache
+def compiled_header():
+    """Return a copy of emulator.h beside its compiled form, which is quick to include."""
+    header = folder() / digest() / HEADER.name
+    if not header.with_suffix(".h.gch").exists():
+        header.parent.mkdir(parents=True, exist_ok=True)
+        header.write_bytes(HEADER.read_bytes())
+        compile_to(header.with_suffix(".h.gch"), ["-x", "c++-header", str(header)])
+    return header
+
+
+def folder():
+    return Path(os.environ.get("MINISE_CACHE") or user_cache_path("minise")) / "emulator"
+
+
+def digest(*parts):
+    return hashlib.sha256(repr((HEADER.read_text(), FLAGS, parts)).encode()).hexdigest()[:24]
+
+
+def compile_to(target, arguments, program=None):
+    if shutil.which("g++") is None:
+        pytest.skip("no g++, which compiles the emulator: apt install g++")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    made = target.with_suffix(f".{os.getpid()}")
+    command = ["g++", *FLAGS, *arguments, "-o", str(made)]
+    done = subprocess.run(command, input=program, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise EmulatorError(done.stderr[:4000])
+    made.replace(target)  # at once: another process may be doing the same
+
+
+def translated(text):
+    """Return a source as C++: shared arrays from the emulator, and one entry for each kernel."""
+    body = DYNAMIC.sub(r"\1* \2 = emulator::dynamic_shared<\1>();", text)
+    body = STATIC.sub(
+        r"typedef \1 \2_array \3; auto& \2 = emulator::shared<\2_array, __COUNTER__>();", body
+    )
+    entries = []
+    for kernel, listed in parameters(text).items():
+        given = (
+            f"*({parameter.type}{'*' if parameter.pointer else ''}*)cells[{place}]"
+            for place, parameter in enumerate(listed)
+        )
+        entries.append(
+            f'extern "C" const char* emulate_{kernel}(emulator::Launch* launch, void** cells) {{ '
+            f"static std::string error; error = emulator::run(*launch, [=] {{ {kernel}("
+            f"{', '.join(given)}); }}); return error.empty() ? nullptr : error.c_str(); }}"
+        )
+    return f"#line 1\n{body}\n" + "\n".join(entries) + "\n"

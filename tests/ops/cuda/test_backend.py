@@ -1,0 +1,263 @@
+"""The back end as a user meets it: which kernel runs, what is refused, and what is shipped."""
+
+import inspect
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from minise.gradcheck.conform import conform
+from minise.ops import cuda, reference, wrap
+from minise.ops.cuda.backend import NAMES, OPS, OWN, Backend
+from minise.ops.cuda.launcher import parameters, source
+from minise.ops.cuda.squeeze_excite import tile_bytes, tile_threads, way
+from minise.ops.wrap import NonFiniteError
+from tests.ops.cuda.device import NAMES as NAMES_OF_THE_MODULE
+from tests.ops.cuda.device import DeviceArray, device
+from tests.ops.cuda.emulator import Emulator
+
+ROOT = Path(__file__).parents[3]
+FLOAT = np.dtype(np.float32)
+
+
+def ops(**settings):
+    return Backend(Emulator(device, **settings))
+
+
+def arrays(*shapes, dtype=np.float32):
+    rng = np.random.default_rng(0)
+    return [device.asarray(rng.standard_normal(shape), dtype) for shape in shapes]
+
+
+# Which kernel runs
+
+
+@pytest.mark.parametrize(
+    ("shape", "R", "shared", "expected"),
+    [
+        ((128, 16, 32, 32), 1, 227, "tile"),  # SE-ResNet-20's three stages, on a Hopper
+        ((128, 32, 16, 16), 2, 227, "tile"),
+        ((128, 64, 8, 8), 4, 227, "tile"),
+        ((128, 64, 8, 8), 4, 64, "tile"),  # on a Turing
+        ((128, 16, 32, 32), 1, 64, "simple"),
+        ((64, 512, 28, 28), 32, 227, "simple"),  # SE-ResNet-50's largest
+        ((64, 2048, 7, 7), 128, 227, "simple"),
+    ],
+)
+def test_the_rule(shape, R, shared, expected):
+    x = np.broadcast_to(np.float32(0), shape)
+    assert way(Emulator(shared=shared << 10), x, R) == expected
+
+
+def test_a_tile_of_a_stage_of_se_resnet_20():
+    x = np.broadcast_to(np.float32(0), (128, 16, 32, 32))
+    assert tile_bytes(x, 1) == 4 * (16 * 1024 + 16 + 16 + 1)
+    assert 3 * tile_bytes(x, 1) < 227 << 10  # three blocks share a processor, as the kernel says
+    assert (tile_threads(32 << 10), tile_threads(64 << 10)) == (256, 512)
+
+
+@pytest.mark.parametrize(
+    ("settings", "way", "forward", "backward"),
+    [
+        ({}, "auto", ["tile_forward"], ["tile_backward", *2 * ["weight_gradient"]]),
+        (
+            {},
+            "simple",
+            ["squeeze", "excite", "scale"],
+            ["gate_gradient", "excite_backward", *2 * ["weight_gradient"], "input_gradient"],
+        ),
+        (dict(squeeze="max"), "auto", [], []),
+        (dict(squeeze="none"), "auto", [], []),
+    ],
+)
+def test_what_is_launched(settings, way, forward, backward):
+    back_end = ops().using(squeeze_excite=way)
+    back_end.launcher.launches = []
+    x, w1, w2 = arrays((2, 4, 5, 6), (2, 4), (4, 2))
+    out, cache = back_end.squeeze_excite_forward(x, w1, None, w2, None, **settings)
+    assert back_end.launcher.launches == forward
+    back_end.squeeze_excite_backward(out, cache)
+    assert back_end.launcher.launches == forward + backward
+
+
+def test_a_convolution_in_parts(monkeypatch):
+    """Of images whose columns are too many at a time: the same numbers but for dweight's order."""
+    x, weight, dout = arrays((5, 3, 6, 7), (4, 3, 3, 3), (5, 4, 6, 7), dtype=np.float64)
+    whole = ops()
+    out, cache = whole.conv2d_forward(x, weight, padding=(1, 1))
+    gradients = whole.conv2d_backward(dout, cache)
+    monkeypatch.setattr("minise.ops.cuda.conv.LIMIT", 2 * 3 * 9 * 42 * 8)
+    parts = ops()
+    out2, _ = parts.conv2d_forward(x, weight, padding=(1, 1))
+    dx, dweight, _ = parts.conv2d_backward(dout, cache)
+    assert parts.launcher.launches.count("im2col") == 2 * 3
+    np.testing.assert_array_equal(out.get(), out2.get())
+    np.testing.assert_array_equal(dx.get(), gradients[0].get())
+    np.testing.assert_allclose(dweight.get(), gradients[1].get(), rtol=1e-12, atol=1e-13)
+
+
+def test_a_tile_that_is_asked_for_has_to_fit():
+    x, w1, w2 = arrays((2, 4, 5, 6), (2, 4), (4, 2))
+    with pytest.raises(ValueError, match=r"^squeeze_excite: a tile of x .* takes 520 bytes"):
+        ops(shared=500).using(squeeze_excite="tile").squeeze_excite_forward(x, w1, None, w2, None)
+    with pytest.raises(ValueError, match="^using: squeeze_excite is 'fast', expected one of auto"):
+        cuda.using(squeeze_excite="fast")
+
+
+# The contract, beyond what the tests of all ops say
+
+
+def test_it_conforms_with_arrays_of_its_own():
+    results = conform(ops(), cases=4)
+    assert [result.op for result in results if result.problem] == []
+    assert len(results) == len([name for name in NAMES if name.endswith("_forward")])
+
+
+def test_the_module_has_the_references_names_and_signatures_also_without_a_gpu():
+    assert cuda.__all__ == NAMES
+    for name in OPS:
+        function, expected = getattr(cuda, name), getattr(reference, name)
+        assert inspect.signature(function) == inspect.signature(expected)
+        assert function.__doc__
+    assert not hasattr(cuda, "run_conv2d")
+    assert {*NAMES, "require", "describe"} < set(dir(cuda))
+    assert set(OWN) < set(OPS) < set(NAMES)
+
+
+def test_caches_keep_the_callers_arrays():
+    x, w1, w2 = arrays((2, 4, 5, 6), (2, 4), (4, 2))
+    _, cache = ops().squeeze_excite_forward(x, w1, None, w2, None)
+    assert cache.x is x
+    assert cache.w1 is w1
+    assert cache.b1 is None
+
+
+def test_wrappers_see_through_it():
+    recorder = wrap.record(ops())
+    (x,) = arrays((2, 3))
+    recorder.relu_forward(x)
+    assert recorder.calls[0].op == "relu"
+    x[0, 1] = np.inf
+    with pytest.raises(NonFiniteError, match=r"relu_forward: its input x .* first at \(0, 1\)"):
+        wrap.guarded(ops()).relu_forward(x)
+
+
+# Refusals
+
+
+def test_refuses_arrays_of_another_library():
+    x, w1, w2 = arrays((2, 4, 5, 6), (2, 4), (4, 2))
+    back_end = ops()
+    forward = back_end.squeeze_excite_forward
+    message = "^squeeze_excite: w1 is an array of numpy, expected one of device: pass ops.asarray"
+    with pytest.raises(TypeError, match=message):
+        forward(x, np.ones((2, 4), np.float32), None, w2, None)
+    _, cache = forward(x, w1, None, w2, None)
+    with pytest.raises(TypeError, match="^squeeze_excite: dout is an array of numpy, expected"):
+        back_end.squeeze_excite_backward(np.ones(x.shape, np.float32), cache)
+    with pytest.raises(TypeError, match=r"^squeeze_excite: cache.x is an array of numpy, expected"):
+        back_end.squeeze_excite_backward(x, cache._replace(x=np.asarray(x.get())))
+    with pytest.raises(TypeError, match=r"^concat: xs\[1\] is an array of numpy, expected one of"):
+        back_end.concat_forward(x, np.ones(x.shape, np.float32))
+
+
+def test_refuses_arrays_on_another_device(monkeypatch):
+    (x,) = arrays((2, 3))
+    back_end = ops()
+    monkeypatch.setattr(Emulator, "here", lambda self, array: False)
+    monkeypatch.setattr(DeviceArray, "device", SimpleNamespace(id=1), raising=False)
+    with pytest.raises(ValueError, match=r"^relu: x lies on GPU 1, expected the current one: call"):
+        back_end.relu_forward(x)
+
+
+def test_refuses_gates_for_which_there_is_no_room():
+    x, w1, w2 = arrays((1, 40, 1, 1), (9, 40), (40, 9))
+    message = r"^squeeze_excite: the gates of C = 40 and R = 9 take 356 bytes .* at most 300, which"
+    with pytest.raises(ValueError, match=message):
+        ops(shared=300).squeeze_excite_forward(x, w1, None, w2, None)
+
+
+def test_kernels_are_not_given_what_they_would_misread():
+    """These are errors of ours: ops hand over what a kernel's own parameters say."""
+    launcher = Emulator(device)
+    x, z = arrays((2, 8), (2,))
+
+    def squeeze(x, z, rows=2, hw=8):
+        launcher.launch("squeeze_excite.cu", "squeeze", 1, x, z, rows, hw, dtype=FLOAT)
+
+    squeeze(x, z)
+    for bad, problem in (
+        ((x.astype(np.float64), z), "squeeze: x is float64, expected float32"),
+        ((x[:, ::2], z), "squeeze: x does not lie in order"),
+        ((x.get(), z), "squeeze: x is a ndarray"),
+        ((x, z, 2**31), "squeeze: rows is 2147483648, which is no int32"),
+    ):
+        with pytest.raises(AssertionError, match=problem):
+            squeeze(*bad)
+    with pytest.raises(AssertionError, match="squeeze takes 4 arguments"):
+        launcher.launch("squeeze_excite.cu", "squeeze", 1, x, z, 2, dtype=FLOAT)
+
+
+# What is shipped
+
+
+def test_an_import_loads_no_cupy():
+    code = "import sys; from minise.ops import cuda; print('cupy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+@pytest.mark.slow
+def test_kernels_are_read_from_an_installed_wheel(tmp_path):
+    """Not from this folder: a wheel is built, unpacked elsewhere, and asked for its sources."""
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", tmp_path, ROOT]
+    subprocess.run(command, check=True)
+    (wheel,) = tmp_path.glob("minise-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    code = (
+        "import numpy as np, minise; from minise.ops.cuda.launcher import source, parameters;"
+        "print(minise.__file__);"
+        "print(*parameters(source('squeeze_excite_tile.cu', np.dtype('f')).text))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(tmp_path / "site")},
+    )
+    where, kernels = done.stdout.splitlines()
+    assert Path(where).is_relative_to(tmp_path)
+    assert kernels == "tile_forward tile_backward"
+
+
+def test_every_source_has_kernels_and_a_lesson():
+    """Each opens with its idea, its bytes and its split of the work."""
+    sources = sorted((ROOT / "minise" / "ops" / "cuda").glob("*.cu"))
+    assert len(sources) == 5
+    for path in sources:
+        lesson = path.read_text().partition("\n\n")[0]
+        for part in ("Idea.", "Bytes.", "Split of the work."):
+            assert f"\n// {part} " in lesson, path.name
+        assert parameters(source(path.name, FLOAT).text)
+
+
+# CuPy itself, where it is installed, also without a GPU
+
+
+def test_cupy_has_what_is_used_of_it():
+    """Its module's own functions, and NumPy's that are called on its arrays."""
+    cupy = pytest.importorskip("cupy")
+    DeviceArray.called.clear()
+    conform(ops(), cases=4)
+    assert {"where", "einsum", "take_along_axis", "concatenate", "tanh"} < DeviceArray.called
+    for name in {*DeviceArray.called, *NAMES_OF_THE_MODULE, "asarray", "empty", "RawModule"}:
+        assert hasattr(cupy, name)
+    for name in ("getDevice", "deviceGetAttribute", "cudaDevAttrMaxSharedMemoryPerBlockOptin"):
+        assert hasattr(cupy.cuda.runtime, name)

@@ -1,0 +1,149 @@
+"""The emulator: it runs what a GPU runs, and refuses what a GPU would not forgive."""
+
+import re
+
+import numpy as np
+import pytest
+
+from minise.ops.cuda.launcher import Source
+from tests.ops.cuda.emulator import Emulator, EmulatorError
+
+HEAD = 'extern "C" __global__ void __launch_bounds__(256) kernel(double* out, int n) {\n'
+SEEDS = range(4)
+
+
+def run(body, *, blocks=1, threads=64, size=64, seed=0, shared=0, resident=1):
+    """Run a kernel of one array and return the array."""
+    out = np.zeros(size)
+    source = Source("test.cu", f"{HEAD}{body}\n}}\n", ())
+    emulator = Emulator(seed=seed, resident=resident)
+    emulator.run(source, "kernel", (blocks,), threads, [out, np.int32(size)], shared)
+    return out
+
+
+OWN = "const int i = blockIdx.x * blockDim.x + threadIdx.x;\n"
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_threads_and_blocks(seed):
+    out = run(OWN + "out[i] = 1000 * blockIdx.x + threadIdx.x;", blocks=3, size=192, seed=seed)
+    assert out.tolist() == [1000 * (i // 64) + i % 64 for i in range(192)]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("resident", [1, 3])
+def test_shared_memory_and_barriers(seed, resident):
+    """Each thread writes its place and reads its mirror image's, twice over."""
+    body = OWN + (
+        "__shared__ double line[64];\n"
+        "line[threadIdx.x] = i;\n__syncthreads();\n"
+        "const double seen = line[63 - threadIdx.x];\n__syncthreads();\n"
+        "line[threadIdx.x] = seen + 1;\n__syncthreads();\n"
+        "out[i] = line[63 - threadIdx.x];"
+    )
+    out = run(body, blocks=4, size=256, seed=seed, resident=resident)
+    assert out.tolist() == [i + 1 for i in range(256)]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_shuffles(seed):
+    for shuffle, expected in {
+        "__shfl_xor_sync(0xffffffffu, v, 5)": lambda lane: lane ^ 5,
+        "__shfl_down_sync(0xffffffffu, v, 7)": lambda lane: lane + 7 if lane < 25 else lane,
+        "__shfl_sync(0xffffffffu, v, 3)": lambda lane: 3,
+    }.items():
+        out = run(f"const double v = threadIdx.x % 32; out[threadIdx.x] = {shuffle};", seed=seed)
+        assert out.tolist() == [expected(i % 32) for i in range(64)]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_votes_and_atomics(seed):
+    out = run("out[threadIdx.x] = __ballot_sync(0xffffffffu, threadIdx.x % 32 < 3);", seed=seed)
+    assert out.tolist() == [7.0] * 64
+    assert run("atomicAdd(out, 1.0);", blocks=5, seed=seed)[0] == 320
+    assert run("atomicMax(out, double(threadIdx.x));", seed=seed)[0] == 63
+
+
+def test_a_seed_is_an_order():
+    """Without atomics the last thread wins: which that is, the seed says, the same every time."""
+    body = "out[0] = threadIdx.x;"
+    assert [run(body, seed=seed)[0] for seed in (0, 1)] == [63, 0]
+    others = [run(body, seed=seed)[0] for seed in range(2, 10)]
+    assert others == [run(body, seed=seed)[0] for seed in range(2, 10)]
+    assert len(set(others)) > 3
+
+
+def test_memory_that_nobody_wrote_is_nan():
+    out = run("__shared__ double line[64]; out[threadIdx.x] = line[threadIdx.x];")
+    assert np.isnan(out).all()
+    again = "__shared__ double line[64]; out[threadIdx.x] += line[threadIdx.x]; line[0] = 1;"
+    assert np.isnan(run(again, blocks=3)).all()  # also of a block that follows another
+    assert np.isnan(run("out[threadIdx.x] = out[n + threadIdx.x];")).all()
+
+
+REFUSED = {
+    "lanes that never come": (
+        "if (threadIdx.x % 32 < 9) out[0] = __shfl_xor_sync(0xffffffffu, 1.0, 1);",
+        "threads wait for ever: shuffle, line 2",
+    ),
+    "two barriers": (
+        "if (threadIdx.x < 32) {\n__syncthreads(); } else {\n__syncthreads(); }",
+        "threads of one barrier at line 4 and line 3",
+    ),
+    "two shuffles": (
+        "if (threadIdx.x % 32 < 9) out[0] = __shfl_xor_sync(0xffffffffu, 1.0, 1);\n"
+        "else out[1] = __shfl_xor_sync(0xffffffffu, 1.0, 1);",
+        "threads of one shuffle at line 3 and line 2",
+    ),
+    "a lane outside the mask": (
+        "out[0] = __shfl_xor_sync(0xffffu, 1.0, 1);",
+        "a lane shuffles that is not in its mask, line 2",
+    ),
+    "a read from outside the mask": (
+        "if (threadIdx.x % 32 < 16) out[0] = __shfl_xor_sync(0xffffu, 1.0, 16);",
+        "a shuffle reads a lane that is not in its mask, line 2",
+    ),
+    "a write behind the end": ("out[n] = 1;", "wrote outside an array of shape (64,)"),
+    "a write before the start": ("out[-1] = 1;", "wrote outside an array of shape (64,)"),
+    "a write behind a shared array": (
+        "__shared__ double line[64]; line[threadIdx.x + 1] = 1;",
+        "wrote outside the shared arrays",
+    ),
+    "a crooked address": (
+        "out[0] = *(double*)__builtin_assume_aligned((char*)out + 8, 16);",
+        "an address is no multiple of 16 bytes (block 0,0, thread 0)",
+    ),
+    "too much static memory": (
+        "__shared__ double line[6200]; line[0] = 1;",
+        "static shared memory above 48 KB",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_refuses(what):
+    body, message = REFUSED[what]
+    with pytest.raises(EmulatorError, match=re.escape(message)):
+        run(body)
+
+
+def test_refuses_writes_through_a_const_pointer():
+    text = 'extern "C" __global__ void kernel(const double* a) { *(double*)a = 1; }'
+    with pytest.raises(EmulatorError, match=r"wrote an array of shape \(2,\), which it only reads"):
+        Emulator().run(Source("test.cu", text, ()), "kernel", (1,), 32, [np.zeros(2)], 0)
+
+
+def test_refuses_more_shared_memory_than_the_chip_has():
+    with pytest.raises(EmulatorError, match="240000 bytes of shared memory, 232448 are there"):
+        run("out[0] = 1;", shared=240000)
+
+
+def test_a_compiler_error_shows():
+    with pytest.raises(EmulatorError, match="error: .*nothing"):
+        run("out[0] = nothing;")
+
+
+def test_goes_on_after_an_error():
+    with pytest.raises(EmulatorError):
+        run("__shared__ double line[64]; line[threadIdx.x + 1] = 1;")
+    assert np.isnan(run("__shared__ double line[64]; out[threadIdx.x] = line[threadIdx.x];")).all()

@@ -1,0 +1,136 @@
+"""Whole nets on the cuda back end: what a GPU would be given, in the emulator."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from minise import models
+from minise.nn import SE
+from minise.ops import reference
+from minise.ops.cuda.backend import Backend
+from minise.ops.cuda.cupy_launcher import Cupy
+from minise.train import SGD
+from minise.train.checkpoint import arrays_of, restore
+from minise.train.evaluate import evaluate
+from minise.train.loop import train_step
+from tests.ops.cuda.device import DeviceArray, device
+from tests.ops.cuda.emulator import Emulator
+
+NETS = {
+    "se_resnet8": {},
+    "se_resnet8 padded": dict(shortcut="A"),
+    "resnet8": {},
+    "se_resnet8 max": dict(se=SE(reduction=4, squeeze="max", gate="hard_sigmoid")),
+    "se_resnet8 pre": dict(se=SE(reduction=4, site="pre", bias=False)),
+}
+RATE = 0.05
+
+
+def images(rng, n=4):
+    return rng.standard_normal((n, 3, 8, 8)), rng.integers(0, 10, n)
+
+
+def build(name, ops, dtype):
+    settings = {"reduction": 4} if name == "se_resnet8" else {}
+    net = models.build(name.split()[0], ops=ops, dtype=dtype, **settings, **NETS[name])
+    return net, SGD(net, momentum=0.9, nesterov=True, weight_decay=5e-4)
+
+
+def three_steps(name, ops, dtype=np.float64):
+    """Return losses and parameters after three steps."""
+    rng = np.random.default_rng(1)
+    net, optimiser = build(name, ops, dtype)
+    losses = []
+    for _ in range(3):
+        pixels, labels = images(rng)
+        losses.append(train_step(net, optimiser, pixels.astype(dtype), labels, RATE)[0])
+    return losses, {key: ops.asnumpy(a) for key, a in net.named_parameters().items()}
+
+
+def close(name, ops, dtype, tolerance):
+    losses, params = three_steps(name, ops, dtype)
+    expected, wanted = three_steps(name, reference)
+    np.testing.assert_allclose(losses, expected, rtol=tolerance)
+    for key, param in params.items():
+        norm = np.linalg.norm(wanted[key] - param) / max(1e-3, np.linalg.norm(wanted[key]))
+        assert norm < tolerance, key
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_three_steps_are_the_references(name):
+    """In float64: 1e-10 is what 1e-16 grows to in the nets' 30 layers, three times over."""
+    close(name, Backend(Emulator(device)), np.float64, 1e-10)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_three_steps_on_a_gpu(dtype):
+    close("se_resnet8", Backend(Cupy()), dtype, 1e-10 if dtype == np.float64 else 1e-3)
+
+
+def test_nothing_looks_at_a_number_within_a_step():
+    """So a GPU can be given the whole step at once, and none of it waits."""
+    ops = Backend(Emulator(device))
+    net, optimiser = build("se_resnet8", ops, np.float32)
+    pixels, labels = images(np.random.default_rng(0))
+    x, targets, one = ops.asarray(pixels, np.float32), ops.asarray(labels), ops.asarray(1, "f")
+    before = DeviceArray.looks
+    logits = net.forward(x, training=True)
+    loss, cache = ops.softmax_cross_entropy_forward(logits, targets, label_smoothing=0.1)
+    dlogits, _ = ops.softmax_cross_entropy_backward(one, cache)
+    net.backward(dlogits)
+    optimiser.step(RATE)
+    assert DeviceArray.looks == before
+    assert np.isfinite(float(loss))
+    assert DeviceArray.looks == before + 1
+
+
+def test_parameters_and_state_keep_their_identity():
+    ops = Backend(Emulator(device))
+    net, optimiser = build("se_resnet8", ops, np.float32)
+    held = {**net.named_parameters(), **net.named_state()}
+    kept = {name: ops.asnumpy(array) for name, array in held.items()}
+    pixels, labels = images(np.random.default_rng(0))
+    train_step(net, optimiser, pixels.astype(np.float32), labels, RATE)
+    for name, array in {**net.named_parameters(), **net.named_state()}.items():
+        assert array is held[name]
+        assert not np.array_equal(ops.asnumpy(array), kept[name]), name
+
+
+def test_the_kernels_of_a_step():
+    """Blocks of the net end in the fused tail, their convolutions in columns."""
+    ops = Backend(Emulator(device))
+    net, optimiser = build("se_resnet8", ops, np.float32)
+    pixels, labels = images(np.random.default_rng(0))
+    train_step(net, optimiser, pixels.astype(np.float32), labels, RATE)
+    launched = ops.launcher.launches
+    assert launched.count("gate_gradient_of_sums") == 3  # one a block
+    assert launched.count("sgd_update") == len(net.named_parameters())
+    assert {"im2col", "col2im", "excite", "normalise", "norm_input_gradient"} <= set(launched)
+
+
+def test_inference_and_snapshots():
+    ops = Backend(Emulator(device))
+    net, _ = build("se_resnet8", ops, np.float64)
+    twin, _ = build("se_resnet8", reference, np.float64)
+    pixels, _ = images(np.random.default_rng(0))
+    expected = twin.forward(pixels, training=False)
+    for predict in (net.inference(), lambda x: net.forward(x, training=False)):
+        np.testing.assert_allclose(ops.asnumpy(predict(ops.asarray(pixels))), expected, rtol=1e-10)
+
+
+def test_evaluation_and_checkpoints():
+    """Arrays go to the host for a checkpoint, and from one to any back end."""
+    ops = Backend(Emulator(device))
+    net, _ = build("se_resnet8", ops, np.float64)
+    twin, _ = build("se_resnet8", reference, np.float64)
+    rng = np.random.default_rng(0)
+    batches = [images(rng) for _ in range(2)]
+    net.named_state()["bn1.running_mean"][...] = 0.25
+    restore(twin, arrays_of(net))
+    assert (twin.named_state()["bn1.running_mean"] == 0.25).all()
+    data = SimpleNamespace(epoch=lambda number: batches)
+    mine, theirs = (evaluate(one, data, 10) for one in (net, twin))
+    assert mine.accuracy == theirs.accuracy
+    assert mine.loss == pytest.approx(theirs.loss, rel=1e-10)
