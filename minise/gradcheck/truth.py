@@ -1,0 +1,154 @@
+"""What is right at one case: its arrays, and the gradient of each, entry by entry.
+
+Every gradient is an exact slope of the real forward: an input or an intermediate is moved by a
+complex step in one entry after the other.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, TypeGuard
+
+import numpy as np
+
+from minise.gradcheck.adapters import parameter_names
+from minise.gradcheck.arrays import promoted
+from minise.gradcheck.cases import Case, draw
+from minise.gradcheck.diagnose import UNKNOWN, diagnose
+from minise.gradcheck.diagnose import Case as Wrong
+from minise.gradcheck.instrument import Instrumented
+from minise.gradcheck.slopes import EPS, TINY
+from minise.ops.checks import Array
+
+FEW = 3  # entries say too little to tell one mistake from another
+VAGUE = {UNKNOWN, "permuted"}
+HALF = EPS**0.5  # of the digits: rounding never takes so many, a mistake always does
+
+
+class Truth:
+    """One case with its arrays, and what is right there.
+
+    Parameters
+    ----------
+    forward, backward : callable
+        An op of the reference.
+    case : Case
+        Its sizes and settings.
+    rng : numpy.random.Generator
+        Draws the inputs and dout.
+    integers : bool
+        Whether inputs are small integers, so that they tie.
+
+    Attributes
+    ----------
+    inputs, names : list
+        What goes by position, and what forward calls it.
+    dout, cache
+        What backward gets.
+    values : dict
+        Forward's inputs and intermediates by name.
+    twins : dict
+        The intermediates of the op's own backward by name.
+    """
+
+    def __init__(
+        self,
+        forward: Callable[..., Any],
+        backward: Callable[..., Any],
+        case: Case,
+        rng: np.random.Generator,
+        *,
+        integers: bool = False,
+    ) -> None:
+        self.inputs, self._settings = draw(case, rng, integers=integers)
+        self._forward = Instrumented(forward)
+        self.names = parameter_names(forward, len(self.inputs))[: len(self.inputs)]
+        (out, self.cache), steps = self._forward.trace(*self.inputs, **self._settings)
+        self.dout = np.asarray(rng.standard_normal(np.shape(out)))
+        _, twins = Instrumented(backward).trace(self.dout, self.cache)
+        self.values = {step.line.name: step.value for step in steps}
+        self.values |= dict(zip(self.names, self.inputs, strict=True))
+        self.twins = {step.line.name: step.value for step in twins}
+        self.case = ", ".join(f"{k} = {v}" for k, v in {**case.sizes, **case.settings}.items())
+        self._sizes = _counts(case.sizes)
+        self._right: dict[str, Array] = {}
+
+    def right(self, of: str) -> Array:
+        """Return the gradient with respect to an input or an intermediate, entry by entry."""
+        if of not in self._right:
+            value = np.asarray(self.values[of])
+            found = np.zeros(value.shape)
+            for entry in np.ndindex(*value.shape):
+                u = np.zeros(value.shape)
+                u[entry] = 1
+                found[entry] = np.vdot(self.dout, self._moved(of, u).imag / TINY)
+            self._right[of] = found
+        return self._right[of]
+
+    def _moved(self, of: str, u: Array) -> Any:
+        """Return out where one of forward's arrays is moved by a complex step along u."""
+        inputs = [promoted(value) for value in self.inputs]
+        settings = {key: promoted(value) for key, value in self._settings.items()}
+        if of in self.names:
+            inputs[self.names.index(of)] = inputs[self.names.index(of)] + 1j * TINY * u
+            return np.asarray(self._forward.function(*inputs, **settings)[0])
+        return np.asarray(self._forward.moved(of, 1j * TINY * u, *inputs, **settings)[0])
+
+    def returned_is_right(self, k: int, gradient: Any) -> bool:
+        """Tell whether what is returned for input k is its gradient."""
+        value = self.inputs[k]
+        if not floats(value):
+            return gradient is None
+        if not floats(gradient) or np.shape(gradient) != np.shape(value):
+            return False
+        return close(gradient, self.right(self.names[k]))
+
+    def reason(self, of: str, value: Any) -> str:
+        """Return in numbers what is wrong with a gradient."""
+        right, name = self.right(of) if floats(self.values[of]) else None, f"d{of}"
+        if right is None:
+            return f"{name} is a gradient, expected None: {of} holds integers, or is None"
+        if not floats(value):
+            return f"{name} is {type(value).__name__}, expected an array of shape {right.shape}"
+        if np.size(value) != right.size:
+            return f"{name} has shape {np.shape(value)}, expected {right.shape}, that of {of}"
+        if np.shape(value) != right.shape and close(value, right):
+            return f"{name} has shape {np.shape(value)}, expected {right.shape}: reshape it"
+        wrong = np.reshape(value, right.shape)
+        worst = np.unravel_index(int(np.argmax(abs(wrong - right))), right.shape)
+        entry = f"{name}[{', '.join(map(str, worst))}]" if worst else name
+        return f"{entry} is {float(wrong[worst]):.6g}, forward's slope is {float(right[worst]):.6g}"
+
+    def likely(self, of: str, value: Any) -> str:
+        """Return the mistake that a wrong gradient looks like, or nothing."""
+        if not floats(self.values[of]) or not floats(value):
+            return ""
+        right = self.right(of)
+        if np.size(value) != right.size or right.size < FEW or close(value, right):
+            return ""
+        wrong, array = np.reshape(value, right.shape), np.asarray(self.values[of])
+        answer = diagnose(Wrong(wrong, right, array, self._others(of, right.shape), self._sizes))
+        return "" if answer.kind in VAGUE else answer.text
+
+    def _others(self, of: str, shape: tuple[int, ...]) -> Iterator[tuple[str, Array]]:
+        for name, value in self.values.items():
+            if name != of and floats(value) and np.shape(value) == shape and len(shape):
+                yield name, self.right(name)
+
+
+def floats(value: Any) -> TypeGuard[Array]:
+    """Tell whether a value is an array of real numbers."""
+    return isinstance(value, np.ndarray | np.generic) and value.dtype.kind == "f"
+
+
+def close(value: Any, right: Array) -> bool:
+    """Tell whether two gradients agree to half of all digits of the largest entry."""
+    apart = np.reshape(value, np.shape(right)) - right
+    return bool(np.max(abs(apart)) <= HALF * max(float(np.max(abs(right))), HALF))
+
+
+def _counts(sizes: dict[str, Any]) -> dict[str, int]:
+    """Return the numbers by which a gradient may be wrong: sizes, and those of a mean."""
+    found = {k: v for k, v in sizes.items() if isinstance(v, int)}
+    if "H" in found:
+        found["H*W"] = found["H"] * found["W"]
+        found["N*H*W"] = found["N"] * found["H*W"]
+    return {k: v for k, v in found.items() if k not in ("H", "W")}
