@@ -5,12 +5,11 @@ app = marimo.App(width="medium", app_title="Linear layers and a first net")
 
 with app.setup:
     import marimo as mo
-    import matplotlib.pyplot as plt
     import numpy as np
 
     from minise.gradcheck.cases import Case
     from minise.gradcheck.exercise import Exercise
-    from minise.lessons import Arrays
+    from minise.lessons import Arrays, Plot
     from minise.ops import reference as ops
 
 
@@ -141,11 +140,11 @@ def _(hidden):
 
 @app.cell(hide_code=True)
 def _(accuracy, labels, losses, points, run):
-    _figure, (_left, _right) = plt.subplots(1, 2, figsize=(7, 3), layout="constrained")
+    _plot = Plot(2.1, columns=2)
+    _left, _right = _plot.axes
     _left.plot(losses)
     _left.set_xlabel("step")
     _left.set_ylabel("loss")
-    _left.spines[["top", "right"]].set_visible(False)
     _side = np.linspace(-2.8, 2.8, 80)
     _plane = np.stack(np.meshgrid(_side, _side), axis=-1).reshape(-1, 2)
     _logits, _ = run(_plane)
@@ -159,10 +158,9 @@ def _(accuracy, labels, losses, points, run):
     _right.scatter(*points.T, c=np.where(labels == 0, "#2166ac", "#ca5020"), s=8)
     _right.set_aspect("equal")
     _right.axis("off")
-    plt.close(_figure)
     mo.vstack(
         [
-            _figure,
+            _plot,
             mo.md(
                 f"After {len(losses)} steps the loss has gone from {losses[0]:.2f} to "
                 f"{losses[-1]:.2f}; {accuracy:.0%} of the points are on the right side. With one "

@@ -5,13 +5,12 @@ app = marimo.App(width="medium", app_title="Convolution")
 
 with app.setup:
     import marimo as mo
-    import matplotlib.pyplot as plt
     import numpy as np
 
     from minise import data
     from minise.gradcheck.cases import Case
     from minise.gradcheck.exercise import Exercise
-    from minise.lessons import Arrays
+    from minise.lessons import Arrays, Plot
     from minise.ops import reference as ops
     from minise.ops.reference.windows import pad, unpad, window, windows_of
 
@@ -185,15 +184,15 @@ def _():
     filters = np.stack([np.stack([edges] * 3), np.stack([edges.T] * 3)])  # 2, 3, 3, 3
     found, _ = ops.conv2d_forward(picture, filters, padding=(1, 1))
 
-    _figure, _axes = plt.subplots(1, 3, figsize=(7, 2.5), layout="constrained")
+    _plot = Plot(1.8, columns=3)
+    _axes = _plot.axes
     _axes[0].imshow(picture[0].transpose(1, 2, 0))
     for _k in range(2):
         _axes[_k + 1].imshow(found[0, _k], cmap="RdBu_r", vmin=-2, vmax=2)
     for _one, _title in zip(_axes, ("image", "to the right", "downward"), strict=True):
-        _one.set_title(_title, fontsize=10)
+        _one.set_title(_title)
         _one.axis("off")
-    plt.close(_figure)
-    _figure
+    _plot
     return
 
 

@@ -5,14 +5,14 @@ app = marimo.App(width="medium", app_title="Squeeze and excitation")
 
 with app.setup:
     import marimo as mo
-    import matplotlib.pyplot as plt
     import numpy as np
 
     from minise import models
     from minise.gradcheck.cases import Case
     from minise.gradcheck.exercise import Exercise
-    from minise.lessons import Arrays
+    from minise.lessons import Arrays, Plot
     from minise.ops import reference as ops
+    from minise.walk import trace
 
 
 @app.cell(hide_code=True)
@@ -121,7 +121,7 @@ def _(cache, out):
     scale_route = dout * cache.s
     gate_route = dx - scale_route
     Arrays(3, dout=dout, through_the_scale=scale_route, through_the_gate=gate_route, dx=dx)
-    return dw1, dw2, dx, gate_route, scale_route
+    return dout, dx, gate_route, scale_route
 
 
 @app.cell(hide_code=True)
@@ -133,6 +133,12 @@ def _(dx, gate_route):
     first one. Whoever forgets this route has a gradient that is nearly right, and a loss that
     may fall all the same. A gradient check tells at once.
     """)
+    return
+
+
+@app.cell
+def _(b1, b2, dout, w1, w2, x):
+    trace("squeeze_excite", [x, w1, b1, w2, b2], dout)
     return
 
 
@@ -159,17 +165,16 @@ def _():
 def _(gate_input):
     _v = np.linspace(-6, 6, 121)
     _s, _here = 1 / (1 + np.exp(-_v)), 1 / (1 + np.exp(-gate_input.value))
-    _figure, _axes = plt.subplots(figsize=(6, 2.6), layout="constrained")
+    _plot = Plot(2.2)
+    _axes = _plot.axes
     _axes.plot(_v, _s, label="gate  s")
     _axes.plot(_v, _s * (1 - _s), label="its slope  s (1 - s)")
     _axes.plot([gate_input.value] * 2, [_here, _here * (1 - _here)], "ko")
     _axes.set_xlabel("v")
-    _axes.legend(frameon=False)
-    _axes.spines[["top", "right"]].set_visible(False)
-    plt.close(_figure)
+    _axes.legend()
     mo.vstack(
         [
-            _figure,
+            _plot,
             mo.md(f"At v = {gate_input.value}: s = {_here:.3f}, slope = {_here * (1 - _here):.3f}"),
         ]
     )
@@ -280,7 +285,7 @@ def _(exercise):
     if mo.app_meta().mode == "script":
         print(answer)
     answer
-    return (answer,)
+    return
 
 
 @app.cell(hide_code=True)

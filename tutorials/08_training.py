@@ -5,13 +5,12 @@ app = marimo.App(width="medium", app_title="Loss and training")
 
 with app.setup:
     import marimo as mo
-    import matplotlib.pyplot as plt
     import numpy as np
 
     from minise import data, models, train
     from minise.gradcheck.cases import Case
     from minise.gradcheck.exercise import Exercise
-    from minise.lessons import Arrays
+    from minise.lessons import Arrays, Plot
     from minise.ops import reference as ops
 
 
@@ -106,13 +105,12 @@ def _():
 @app.cell
 def _():
     images = data.shapes10("train", n=40)
-    _figure, _axes = plt.subplots(2, 5, figsize=(6, 2.5), layout="constrained")
-    for _k, _one in enumerate(_axes.ravel()):
+    _plot = Plot(2.2, rows=2, columns=5)
+    for _k, _one in enumerate(_plot.axes.ravel()):
         _one.imshow(images.images[_k].transpose(1, 2, 0))
         _one.set_title(f"class {images.labels[_k]}", fontsize=8)
         _one.axis("off")
-    plt.close(_figure)
-    _figure
+    _plot
     return (images,)
 
 
@@ -150,15 +148,14 @@ def _(images):
 
 @app.cell(hide_code=True)
 def _(losses, net):
-    _figure, _axes = plt.subplots(figsize=(5, 2.2), layout="constrained")
+    _plot = Plot(2)
+    _axes = _plot.axes
     _axes.plot(range(1, len(losses) + 1), losses, "o-")
     _axes.set_xlabel("step")
     _axes.set_ylabel("loss")
-    _axes.spines[["top", "right"]].set_visible(False)
-    plt.close(_figure)
     mo.vstack(
         [
-            _figure,
+            _plot,
             mo.md(
                 "Ten classes and no idea: the loss is about log 10 = "
                 f"{np.log(10):.2f}. It starts at {losses[0]:.2f} and is at {losses[-1]:.2f} after "

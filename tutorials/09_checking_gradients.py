@@ -5,12 +5,12 @@ app = marimo.App(width="medium", app_title="Checking gradients")
 
 with app.setup:
     import marimo as mo
-    import matplotlib.pyplot as plt
     import numpy as np
 
     from minise.gradcheck import check
     from minise.gradcheck.cases import Case
     from minise.gradcheck.exercise import Exercise
+    from minise.lessons import Plot
     from minise.ops import reference as ops
 
 
@@ -109,21 +109,20 @@ def _(steps):
 
 @app.cell(hide_code=True)
 def _(errors, steps, which):
-    _figure, _axes = plt.subplots(figsize=(6, 3), layout="constrained")
+    _plot = Plot(2.8)
+    _axes = _plot.axes
     for _way, _values in errors.items():
-        _axes.loglog(steps, _values, "o-", markersize=3, label=_way)
+        _axes.loglog(steps, _values, "o-", label=_way)
     _here = steps[which.value - 1]
     _axes.axvline(_here, color="0.7", zorder=0)
     _axes.set_xlabel("step h")
     _axes.set_ylabel("relative error of the slope")
-    _axes.legend(frameon=False)
-    _axes.spines[["top", "right"]].set_visible(False)
-    plt.close(_figure)
+    _axes.legend()
     _text = ", ".join(f"{way} {values[which.value - 1]:.0e}" for way, values in errors.items())
     _best = {way: steps[int(np.argmin(values))] for way, values in errors.items()}
     mo.vstack(
         [
-            _figure,
+            _plot,
             mo.md(
                 f"At h = {_here:.0e} the errors are: {_text}. The best step of the central "
                 f"difference is {_best['central']:.0e}, there it is off by "

@@ -4,28 +4,32 @@ __generated_with = "0.25.2"
 app = marimo.App(width="medium", app_title="From seven loops to Winograd")
 
 with app.setup:
+    import inspect
     import time
+    from html import escape
 
     import marimo as mo
-    import matplotlib.pyplot as plt
     import numpy as np
 
     from minise.bench.ladder import RUNGS
+    from minise.bench.ladder_loops import filters_innermost, rows_innermost, seven_loops
     from minise.gradcheck.cases import Case
     from minise.gradcheck.exercise import Exercise
-    from minise.lessons import Arrays
+    from minise.lessons import Arrays, Plot
+    from minise.ops.jit.rounding import A_T, B_T, G
+    from minise.ops.jit.simd import REGISTERS
     from minise.ops.reference.windows import pad, unpad, window, windows_of
 
 
 @app.cell(hide_code=True)
 def _():
-    mo.md(r"""
+    mo.md(rf"""
     # 10. From seven loops to Winograd
 
-    One convolution, written ten times. Every rung of this ladder adds up the same products, and
-    is quicker than the one before for one reason. The last one does not even need all the
-    products. In this lesson you climb the first rungs, measure them on your machine, and compute
-    the trick of the last one by hand.
+    One convolution, written {len(RUNGS)} times. The package has it as a ladder. Every rung adds
+    up the same products, and is quicker than the one before for one reason; only the last one
+    does not need all the products. In this lesson you climb it, measure it on your machine, and
+    compute the trick of the last rung by hand.
 
     You need: [convolution](03_convolution.py).
     """)
@@ -38,17 +42,109 @@ def _():
     ## The definition: seven loops
 
     For each image, filter, row and column of the output: for each channel, row and column of the
-    filter, add a product. In Python every product is a trip through the interpreter, which costs
-    hundreds of instructions for one multiplication. These are the rungs, and the first line of
-    each docstring:
+    filter, add a product. This is the first rung, as it stands in the package:
+    """)
+    return
+
+
+@app.function
+def code(function):
+    """Return a function's source for a page, without its docstring."""
+    text = inspect.getsource(function).replace(f'    """{function.__doc__}"""\n', "")
+    return mo.md(f"```python\n{text}```")
+
+
+@app.cell(hide_code=True)
+def _():
+    code(seven_loops)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    In Python every turn of the innermost loop is a trip through the interpreter, which looks up,
+    unpacks and boxes each number. The multiplication is lost in it. The second rung is the same
+    source, compiled by Numba.
+
+    ## What a processor can do at once
+
+    Compiled, the seven loops still do one product at a time. Look at `total`: each addition needs
+    the one before, and to add in another order would round otherwise, so the compiler must not.
+    Sums that do *not* wait for each other can go together: one instruction multiplies and adds a
+    whole vector of 8 or 16 numbers. So put a loop over different sums innermost. There are two
+    candidates, the pixels of a row and the filters:
     """)
     return
 
 
 @app.cell(hide_code=True)
 def _():
-    _rows = [f"| {rung.name} | {rung.forward.__doc__.splitlines()[0]} |" for rung in RUNGS]
-    mo.md("| rung | what it does |\n|:---|:---|\n" + "\n".join(_rows))
+    mo.vstack([code(rows_innermost), code(filters_innermost)])
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    The second one has channels last in memory. Its sums are the few vectors of one pixel, which
+    stay near the arithmetic for all products; in the first one a whole row of sums is fetched and
+    stored once a product.
+
+    ## Every number loaded, used often
+
+    What is left to win is loading. A processor has a handful of *registers*, places for one vector
+    each, and can multiply only what stands in them. Keep the sums of several pixels (`rows`) times
+    several vectors of filters there. Each step loads one number for every row and one vector for
+    every vector of filters, and each of them meets all of the others. Move the sliders.
+    """)
+    return
+
+
+@app.cell
+def _():
+    tile_rows = mo.ui.slider(1, 14, value=8, label="rows", show_value=True)
+    tile_vectors = mo.ui.slider(1, 4, value=2, label="vectors", show_value=True)
+    mo.vstack([tile_rows, tile_vectors])
+    return tile_rows, tile_vectors
+
+
+@app.cell(hide_code=True)
+def _(tile_rows, tile_vectors):
+    _loads = tile_rows.value + tile_vectors.value
+    _products = tile_rows.value * tile_vectors.value
+    _places = _products + tile_vectors.value + 1  # the sums, the filters, one pixel at a time
+    _fit = "fits" if _places <= REGISTERS else "does not fit: sums would be stored and loaded again"
+    mo.md(f"""
+    {_loads} loads for {_products} multiply-adds of whole vectors, {_products / _loads:.2f} a load.
+    It takes {_places} registers. This machine has {REGISTERS}, so it {_fit}.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    A matrix product by BLAS is made of such tiles. That is why the rungs that turn a convolution
+    into matrix products, nine of them or one, are quick at once. The best rung does without the
+    copies that they need.
+
+    ## The ladder
+
+    Open a rung to read why it is quicker than the one before, and what it waits for.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    def _unfolding(rung):
+        first, *rest = inspect.getdoc(rung.forward).split("\n\n")
+        rest = "".join(f"<p>{escape(part)}</p>" for part in rest)
+        title = f"<summary><code>{rung.name}</code> {escape(first)}</summary>"
+        return f"<details>{title}<div style='margin-left:1em'>{rest}</div></details>"
+
+    mo.Html("".join(map(_unfolding, RUNGS)))
     return
 
 
@@ -57,8 +153,8 @@ def _():
     mo.md(r"""
     ## Measure
 
-    Here are the rungs that need no compiler. Tick the box for the others: compiling may take a
-    minute, once per machine.
+    Here are the rungs that need no compiler. Tick the box for the others. Compiling takes some
+    seconds, the first time on a machine up to a minute.
     """)
     return
 
@@ -98,19 +194,20 @@ def _(macs, results, seconds):
     _first = results["python_loops"]
     _size = np.max(abs(_first))
     _rows = [
-        f"| {name} | {1e3 * took:,.2f} | {macs / took / 1e6:,.0f} | "
+        f"| {name} | {1e3 * took:,.2f} | {1e9 * took / macs:,.3g} | "
         f"{np.max(abs(results[name] - _first)) / _size:.0e} |"
         for name, took in seconds.items()
     ]
-    _table = "| rung | ms | million MACs a second | apart from the first |\n|:---|---:|---:|---:|\n"
+    _table = "| rung | ms | ns a product | apart from the first |\n|:---|---:|---:|---:|\n"
     _times = seconds["python_loops"] / min(seconds.values())
     mo.md(
         _table
         + "\n".join(_rows)
         + f"""
 
-    From the slowest to the quickest of these: {_times:,.0f} times. The results differ by rounding
-    only, as sums in another order do.
+    {macs:,} products. From the slowest to the quickest of these: {_times:,.0f} times. The results
+    differ by rounding only, as sums in another order do. Measured once, on a small image, these
+    numbers sway; `minise bench conv-ladder` takes a stage of a real net, and medians.
     """
     )
     return
@@ -164,11 +261,57 @@ def _():
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
+    ## Where it comes from
+
+    Multiply a polynomial with the coefficients $g_0, g_1, g_2$ by one with $t$ coefficients. That
+    is a linear map $T$ from $t$ numbers to $t + 2$, and if you write down its matrix, you see that
+    the transposed one is our correlation, from $t + 2$ pixels to $t$ results.
+
+    A polynomial is known from its values at as many places as it has coefficients. So take the
+    values of both factors ($A$ and $G$ are tables of powers), multiply value by value, and go back
+    to coefficients by a third matrix $B$. This is $T = B \, \text{diag}(G g) \, A$. Transposed:
+
+    $$ y = T^T d = A^T \big[ (G g) \cdot (B^T d) \big] $$
+
+    Above, the places are 0, 1, -1 and infinity, where the value is the leading coefficient. The
+    function below makes the three matrices from a list of places. For $t = 4$ they are those that
+    train.
+    """)
+    return
+
+
+@app.function
+def matrices(places):
+    """Return A.T, G and B.T of a filter of three; infinity is added to the places."""
+    n = len(places) + 1
+    powers = np.array([[place**k for k in range(n)] for place in places])
+    apart = np.array([np.prod([a - b for b in places if b != a]) for a in places])
+    without = [np.poly([b for b in places if b != a])[::-1] for a in places]  # lowest power first
+    b_t = np.array([*(np.append(row, 0) for row in without), np.poly(places)[::-1]])
+    g = np.vstack([powers[:, :3] / apart[:, None], [0, 0, 1]])
+    a_t = np.vstack([powers[:, : n - 2], np.eye(n - 2)[-1]]).T
+    return a_t, g, b_t
+
+
+@app.cell
+def _():
+    PLACES = [0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5, 4.0, -4.0]
+    a_t, filters_in, b_t = matrices(PLACES[:5])
+    assert np.allclose(a_t, A_T)
+    assert np.allclose(filters_in, G)
+    assert np.allclose(b_t, B_T)
+    Arrays(2, B_T=b_t, G=filters_in, A_T=a_t)
+    return (PLACES,)
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
     ## How large a tile?
 
     Along rows and columns at once, a tile of $t \times t$ results of a 3 x 3 filter takes $(t +
-    2)^2$ products instead of $9 t^2$. Larger tiles save more. But the sums on the way have larger
-    factors, and what cancels in the end has cost digits. Our compiled back end takes $t = 4$.
+    2)^2$ products instead of $9 t^2$. Larger tiles save more. But powers of the places grow, and
+    what cancels in the end has cost digits. Here both are computed, in float32, for one row.
     """)
     return
 
@@ -180,23 +323,44 @@ def _():
     return (tile,)
 
 
+@app.cell
+def _(PLACES):
+    def worst_error(t):
+        """Return how far float32 takes a tile of t results from the exact ones, relatively."""
+        rng = np.random.default_rng(0)
+        d, g = rng.standard_normal((1000, t + 2)), rng.standard_normal((1000, 3))
+        a_t, g_in, b_t = (one.astype(np.float32) for one in matrices(PLACES[: t + 1]))
+        rounded, taps = d.astype(np.float32), g.astype(np.float32)
+        y = ((taps @ g_in.T) * (rounded @ b_t.T)) @ a_t.T
+        pairs = zip(rounded.astype(float), taps.astype(float), strict=True)
+        exact = np.array([np.correlate(one, other) for one, other in pairs])
+        return float(np.max(abs(y - exact)) / np.max(abs(exact)))
+
+    tiles = np.arange(1, 9)
+    saved = 9 * tiles**2 / (tiles + 2) ** 2
+    lost = np.array([worst_error(t) for t in tiles])
+    return lost, saved, tiles
+
+
 @app.cell(hide_code=True)
-def _(tile):
-    _t = np.arange(1, 9)
-    _figure, _axes = plt.subplots(figsize=(5, 2.4), layout="constrained")
-    _axes.plot(_t, 9 * _t**2 / (_t + 2) ** 2, "o-")
-    _axes.axvline(tile.value, color="0.7", zorder=0)
-    _axes.set_xlabel("tile t")
-    _axes.set_ylabel("times fewer products")
-    _axes.spines[["top", "right"]].set_visible(False)
-    plt.close(_figure)
+def _(lost, saved, tile, tiles):
+    _plot = Plot(2.2, columns=2)
+    for _axes, _values in zip(_plot.axes, (saved, lost), strict=True):
+        _axes.plot(tiles, _values, "o-")
+        _axes.axvline(tile.value, color="0.7", zorder=0)
+        _axes.set_xlabel("tile t")
+    _plot.axes[0].set_title("times fewer products", fontsize=10)
+    _plot.axes[1].set_title("largest error, relative", fontsize=10)
+    _plot.axes[1].set_yscale("log")
     _few, _many = (tile.value + 2) ** 2, 9 * tile.value**2
+    _k = tile.value - 1
     mo.vstack(
         [
-            _figure,
+            _plot,
             mo.md(
-                f"t = {tile.value}: {_few} products instead of {_many}, "
-                f"{_many / _few:.2f} times fewer."
+                f"t = {tile.value}: {_few} products instead of {_many}, {saved[_k]:.2f} times "
+                f"fewer, and an error of {lost[_k]:.0e}, {lost[_k] / lost[0]:.1f} times that of "
+                "t = 1. Our compiled back end takes t = 4."
             ),
         ]
     )
@@ -270,18 +434,20 @@ def _():
     mo.md(r"""
     ## What to take with you
 
-    - First leave the interpreter, then keep the processor's vectors full, then keep what was
-      loaded.
+    - First leave the interpreter, then fill the processor's vectors with sums that do not wait for
+      each other, then use often what was loaded.
     - A matrix product by BLAS does all of that. Copying every window makes one of a convolution.
     - Fewer products are possible, at the price of digits.
-    - The rungs are [ladder.py](../minise/bench/ladder.py), and `minise bench conv-ladder` times
-      all of them. The last two are what trains: [direct.py](../minise/ops/jit/direct.py) and
-      [winograd.py](../minise/ops/jit/winograd.py), with the bound of its rounding in
-      [rounding.py](../minise/ops/jit/rounding.py).
+    - The rungs are [ladder.py](../minise/bench/ladder.py). The last two are what trains:
+      [tile.py](../minise/ops/jit/tile.py) and [direct.py](../minise/ops/jit/direct.py), and
+      [transforms.py](../minise/ops/jit/transforms.py) and
+      [winograd.py](../minise/ops/jit/winograd.py), whose rounding
+      [rounding.py](../minise/ops/jit/rounding.py) bounds.
 
     Next: [from NumPy to CUDA](11_numpy_to_cuda.py).
 
-    Source: Lavin and Gray, *Fast Algorithms for Convolutional Neural Networks*, arXiv:1509.09308.
+    Sources: Lavin and Gray, *Fast Algorithms for Convolutional Neural Networks*, arXiv:1509.09308;
+    Goto and van de Geijn, *Anatomy of High-Performance Matrix Multiplication*, ACM TOMS 34 (2008).
     """)
     return
 

@@ -1,4 +1,4 @@
-"""What the lessons in tutorials/ share: arrays as tables of numbers, coloured by size.
+"""Arrays as tables of numbers, coloured by size.
 
 A table of HTML needs no plotting library, its numbers can be read on a phone, and notebooks of any
 kind show it.
