@@ -11,6 +11,7 @@ with app.setup:
     from minise.gradcheck.exercise import Exercise
     from minise.lessons import Arrays, Plot
     from minise.ops import reference as ops
+    from minise.walk import trace
 
 
 @app.cell(hide_code=True)
@@ -57,7 +58,7 @@ def _():
             Arrays(0, dout=dout, dx=dx, dweight=dweight, dbias=dbias),
         ]
     )
-    return dout, dweight, out, weight, x
+    return bias, dout, dweight, out, weight, x
 
 
 @app.cell(hide_code=True)
@@ -219,13 +220,32 @@ def _(exercise):
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
+    ## Every number
+
+    Here is the op that trains, taken apart on the numbers of this lesson: each of its lines, what
+    it read and what it gave. Open it, step through it, and click on a number to see the sum that
+    it is. It shows the solution, so it stands behind the exercise, here and in the lessons to
+    come.
+    """)
+    return
+
+
+@app.cell
+def _(bias, dout, weight, x):
+    trace("linear", [x, weight, bias], dout)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
     ## What to take with you
 
     - A linear layer's gradients are two matrix products. Shapes leave one way to write them.
     - What all samples share, weight and bias, collects a sum over the samples.
     - A training step is forward, loss, the same calls upside down, and a step downhill.
     - The op that trains is [linear.py](../minise/ops/reference/linear.py): a backward in three
-      lines. `minise walk linear --html linear.html` shows every number of it.
+      lines.
 
     Next: [convolution](03_convolution.py), which is nine such products.
 

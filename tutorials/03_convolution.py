@@ -13,6 +13,7 @@ with app.setup:
     from minise.lessons import Arrays, Plot
     from minise.ops import reference as ops
     from minise.ops.reference.windows import pad, unpad, window, windows_of
+    from minise.walk import trace
 
 
 @app.cell(hide_code=True)
@@ -265,14 +266,30 @@ def _(exercise):
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
+    ## Every number
+
+    The op that trains, on the numbers of this lesson. In the step of `dx` click on the pixel in the
+    middle: there are the two windows that it was seen by.
+    """)
+    return
+
+
+@app.cell
+def _(dout, weight, x):
+    trace("conv2d", [x, weight, None], dout)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
     ## What to take with you
 
     - A convolution is one matrix product for each place of its filter. Backward is the linear
       layer's, as often.
     - Where windows overlap, `+=`. Where no window looks, zero.
     - The op that trains is [conv.py](../minise/ops/reference/conv.py), with groups and dilation
-      too; the views are in [windows.py](../minise/ops/reference/windows.py). `minise walk conv2d
-      --html conv.html` shows every number.
+      too; the views are in [windows.py](../minise/ops/reference/windows.py).
 
     Next: [pooling and ties](04_pooling.py). How fast such a convolution can be: [from seven loops
     to Winograd](10_seven_loops_to_winograd.py).

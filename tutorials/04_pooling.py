@@ -12,6 +12,7 @@ with app.setup:
     from minise.gradcheck.exercise import Exercise
     from minise.lessons import Arrays
     from minise.ops import reference as ops
+    from minise.walk import trace
 
 
 @app.cell(hide_code=True)
@@ -209,6 +210,22 @@ def _(exercise):
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
+    ## Every number
+
+    The op that trains, on the numbers of this lesson.
+    """)
+    return
+
+
+@app.cell
+def _(dout, x):
+    trace("max_pool2d", [x], dout, kernel=(2, 2))
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
     ## What to take with you
 
     - A mean sends shares, a maximum sends all to one pixel.
@@ -216,8 +233,7 @@ def _():
       that of `dout`.
     - Padding must never win: an image of negative numbers keeps its maxima. Ours pads with minus
       infinity.
-    - The ops that train are in [pool.py](../minise/ops/reference/pool.py). `minise walk
-      max_pool2d --html pool.html` shows every number.
+    - The ops that train are in [pool.py](../minise/ops/reference/pool.py).
 
     Next: [batch normalisation](05_batch_norm.py).
 

@@ -9,8 +9,9 @@ with app.setup:
 
     from minise.gradcheck.cases import Case
     from minise.gradcheck.exercise import Exercise
-    from minise.lessons import Arrays
+    from minise.lessons import Arrays, table
     from minise.ops import reference as ops
+    from minise.walk import trace
 
 
 @app.cell(hide_code=True)
@@ -132,7 +133,7 @@ def _(cache, gamma, x):
     dx, dgamma, dbeta = ops.batch_norm2d_backward(dout, cache)
     assert np.allclose(direct + by_mean + by_variance, dx)
     Arrays(3, dout=dout, direct=direct, by_mean=by_mean, by_variance=by_variance, dx=dx)
-    return by_mean, direct, dx
+    return by_mean, direct, dout, dx
 
 
 @app.cell(hide_code=True)
@@ -225,21 +226,21 @@ def _(running):
 def _(errors):
     _ways = list(dict.fromkeys(way for way, _ in errors))
     _choices = list(dict.fromkeys(choice for _, choice in errors))
-    _rows = [
-        f"| {way} | " + " | ".join(f"{errors[way, choice]:.0e}" for choice in _choices) + " |"
-        for way in _ways
-    ]
-    _head = f"| wrong dx | {' | '.join(f'dout = {c}' for c in _choices)} |\n|---|---|---|---|\n"
+    _head = ["wrong dx", *(f"dout = {choice}" for choice in _choices)]
+    _rows = [(way, *(f"{errors[way, choice]:.0e}" for choice in _choices)) for way in _ways]
     _blind, _half_blind = (
         sum(errors[way, choice] < 1e-3 for way in _ways) for choice in ("ones", "out")
     )
-    mo.md(f"""
-{_head}{chr(10).join(_rows)}
-
-With ones, {_blind} of {len(_ways)} mistakes look right, even the backward that returns zero; with
-`out`, {_half_blind} of them are off by no more than ε brings in. A random `dout` shows all. That
-is why `minise.gradcheck` draws it at random, always.
-""")
+    mo.vstack(
+        [
+            mo.md(table(_head, _rows)),
+            mo.md(f"""
+    With ones, {_blind} of {len(_ways)} mistakes look right, even the backward that returns zero;
+    with `out`, {_half_blind} of them are off by no more than ε brings in. A random `dout` shows
+    all. That is why `minise.gradcheck` draws it at random, always.
+    """),
+        ]
+    )
     return
 
 
@@ -348,6 +349,23 @@ def _(exercise):
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
+    ## Every number
+
+    The op that trains, on the four numbers of this lesson, with the loss that looks at the first
+    one only. Follow `dx` back to its routes.
+    """)
+    return
+
+
+@app.cell
+def _(beta, dout, gamma, running, x):
+    trace("batch_norm2d", [x, gamma, beta], dout, training=True, **running)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
     ## What to take with you
 
     - What many numbers share is summed backward; what is a mean of many sends each its share.
@@ -356,7 +374,6 @@ def _():
     - The variance is the mean of centred squares. `mean(x**2) - mean(x)**2` is the same on paper,
       but with a mean of 1000 it has no correct digit left in float32.
     - The op that trains is [norm.py](../minise/ops/reference/norm.py).
-      `minise walk batch_norm2d --html bn.html` writes a page with every number to click through.
 
     Next: [squeeze and excitation](06_squeeze_and_excitation.py), whose gate is made of a mean too.
 

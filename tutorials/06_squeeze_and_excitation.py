@@ -136,12 +136,6 @@ def _(dx, gate_route):
     return
 
 
-@app.cell
-def _(b1, b2, dout, w1, w2, x):
-    trace("squeeze_excite", [x, w1, b1, w2, b2], dout)
-    return
-
-
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
@@ -291,6 +285,23 @@ def _(exercise):
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
+    ## Every number
+
+    The op that trains, on the two channels of this lesson, with the loss that looks at one pixel
+    only. In the last step each route of `dx` can be switched off.
+    """)
+    return
+
+
+@app.cell
+def _(b1, b2, dout, w1, w2, x):
+    trace("squeeze_excite", [x, w1, b1, w2, b2], dout)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
     ## What to take with you
 
     - A gate that looks at the whole image gives every pixel two routes to the loss. `dx` is their
@@ -298,8 +309,7 @@ def _():
     - What is shared forward (one gate for $HW$ pixels, one matrix for all images) is summed
       backward.
     - The op that trains is [squeeze_excite.py](../minise/ops/reference/squeeze_excite.py); it also
-      knows other squeezes and gates. `minise walk se --html se.html` writes a page with every
-      number of it to click through.
+      knows other squeezes and gates.
 
     **Go on:** pass `squeeze="max"` to `ops.squeeze_excite_forward` above. Which pixels get
     a gradient by the second route then? Next: [residual blocks](07_residual_blocks.py).

@@ -10,9 +10,11 @@ with app.setup:
     from minise import models
     from minise.gradcheck.cases import Case
     from minise.gradcheck.exercise import Exercise
+    from minise.lessons import table
     from minise.nn import SE, BasicBlock, Build
     from minise.ops import reference as ops
     from minise.ops.reference.norm import BatchNorm2dCache
+    from minise.walk import trace
 
 
 @app.cell(hide_code=True)
@@ -156,12 +158,8 @@ def _():
         one: models.build("se_resnet20", reduction=4, site=one).parameter_count - _plain
         for one in ("standard", "pre", "post", "identity", "3x3")
     }
-    _rows = [f"| {one} | {count:,} |" for one, count in _counts.items()]
-    mo.md(f"""
-    | site | parameters added to ResNet-20 ({_plain:,}) |
-    |---|---:|
-    {chr(10).join(_rows)}
-    """)
+    _rows = [(one, f"{count:,}") for one, count in _counts.items()]
+    mo.md(table(["site", f"parameters added to ResNet-20 ({_plain:,})"], _rows))
     return
 
 
@@ -218,14 +216,40 @@ def _(exercise):
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
+    ## Every number
+
+    The op that trains, on one channel of four pixels. Its backward does not call another op: it
+    writes out what you called. A whole residual block with SE, taken apart in the same way, is
+    `minise walk block --html block.html`.
+    """)
+    return
+
+
+@app.cell
+def _():
+    branch_end = np.array([1.0, -1.0, 2.0, 0.0]).reshape(1, 1, 2, 2)
+    shortcut = np.array([0.5, 0.5, -2.0, 1.0]).reshape(1, 1, 2, 2)
+    trace(
+        "batch_norm2d_add_relu",
+        [branch_end, np.array([1.0]), np.array([0.0]), shortcut],
+        np.array([1.0, 2.0, 3.0, 4.0]).reshape(1, 1, 2, 2),
+        running_mean=np.zeros(1),
+        running_var=np.ones(1),
+        training=True,
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
     ## What to take with you
 
     - A plus hands its gradient to both sides. Whatever the branch does, the gradient gets past
       it.
     - Where $x$ went two ways, add what comes back.
     - The block that trains is in [residual.py](../minise/nn/residual.py), the fused end in
-      [fused.py](../minise/ops/reference/fused.py). `minise walk --all pages` has a page of a
-      whole residual SE block.
+      [fused.py](../minise/ops/reference/fused.py).
 
     Next: [loss and training](08_training.py).
 

@@ -12,6 +12,7 @@ with app.setup:
     from minise.gradcheck.exercise import Exercise
     from minise.lessons import Arrays, Plot
     from minise.ops import reference as ops
+    from minise.walk import trace
 
 
 @app.cell(hide_code=True)
@@ -60,7 +61,7 @@ def _(first):
     loss, cache = ops.softmax_cross_entropy_forward(logits, labels)
     dlogits, _ = ops.softmax_cross_entropy_backward(np.asarray(1.0), cache)
     Arrays(3, logits=logits, probabilities=np.exp(cache.logprob), dlogits=dlogits)
-    return cache, dlogits, loss
+    return cache, dlogits, labels, logits, loss
 
 
 @app.cell(hide_code=True)
@@ -256,14 +257,30 @@ def _(exercise):
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
+    ## Every number
+
+    The op that trains, on the three logits of this lesson. The sum of a row, which all logits
+    share, is what makes `dlogits` a difference.
+    """)
+    return
+
+
+@app.cell
+def _(labels, logits):
+    trace("softmax_cross_entropy", [logits, labels])
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
     ## What to take with you
 
     - Softmax and cross-entropy are one op. Its gradient is probability minus wish, over $N$.
     - Training is the same calls forward and upside down, and a step. Everything else makes it
       good.
     - The op is [loss.py](../minise/ops/reference/loss.py), the optimiser
-      [sgd.py](../minise/train/sgd.py). `minise walk softmax_cross_entropy --html loss.html` shows
-      every number.
+      [sgd.py](../minise/train/sgd.py).
 
     Next: [checking gradients](09_checking_gradients.py).
 

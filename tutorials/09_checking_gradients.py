@@ -10,7 +10,7 @@ with app.setup:
     from minise.gradcheck import check
     from minise.gradcheck.cases import Case
     from minise.gradcheck.exercise import Exercise
-    from minise.lessons import Plot
+    from minise.lessons import Plot, table
     from minise.ops import reference as ops
 
 
@@ -272,18 +272,11 @@ def _(BUGS):
 def _(caught):
     _checks = list(next(iter(caught.values())))
     _rows = [
-        f"| {bug} | " + " | ".join("yes" if row[c] else "**no**" for c in _checks) + " |"
-        for bug, row in caught.items()
+        (bug, *("yes" if row[one] else "**no**" for one in _checks)) for bug, row in caught.items()
     ]
-    _missed = {c: sum(not row[c] for row in caught.values()) for c in _checks}
-    _blind = ", ".join(f"{c} {count}" for c, count in _missed.items())
-    mo.md(f"""
-| caught? | {" | ".join(_checks)} |
-|---|{"---|" * len(_checks)}
-{chr(10).join(_rows)}
-
-Missed, of {len(caught)}: {_blind}.
-""")
+    _missed = {one: sum(not row[one] for row in caught.values()) for one in _checks}
+    _blind = ", ".join(f"{one} {count}" for one, count in _missed.items())
+    mo.md(table(["caught?", *_checks], _rows) + f"\n\nMissed, of {len(caught)}: {_blind}.")
     return
 
 

@@ -15,7 +15,7 @@ with app.setup:
     from minise.bench.ladder_loops import filters_innermost, rows_innermost, seven_loops
     from minise.gradcheck.cases import Case
     from minise.gradcheck.exercise import Exercise
-    from minise.lessons import Arrays, Plot
+    from minise.lessons import Arrays, Plot, table
     from minise.ops.jit.rounding import A_T, B_T, G
     from minise.ops.jit.simd import REGISTERS
     from minise.ops.reference.windows import pad, unpad, window, windows_of
@@ -193,22 +193,21 @@ def _(with_compiled):
 def _(macs, results, seconds):
     _first = results["python_loops"]
     _size = np.max(abs(_first))
-    _rows = [
-        f"| {name} | {1e3 * took:,.2f} | {1e9 * took / macs:,.3g} | "
-        f"{np.max(abs(results[name] - _first)) / _size:.0e} |"
-        for name, took in seconds.items()
-    ]
-    _table = "| rung | ms | ns a product | apart from the first |\n|:---|---:|---:|---:|\n"
+    _head = ["rung", "ms", "ns a product", "apart from the first"]
+    _rows = []
+    for _name, _took in seconds.items():
+        _apart = np.max(abs(results[_name] - _first)) / _size
+        _rows.append((_name, f"{1e3 * _took:,.2f}", f"{1e9 * _took / macs:,.3g}", f"{_apart:.0e}"))
     _times = seconds["python_loops"] / min(seconds.values())
-    mo.md(
-        _table
-        + "\n".join(_rows)
-        + f"""
-
+    mo.vstack(
+        [
+            mo.md(table(_head, _rows)),
+            mo.md(f"""
     {macs:,} products. From the slowest to the quickest of these: {_times:,.0f} times. The results
     differ by rounding only, as sums in another order do. Measured once, on a small image, these
     numbers sway; `minise bench conv-ladder` takes a stage of a real net, and medians.
-    """
+    """),
+        ]
     )
     return
 

@@ -5,12 +5,12 @@ app = marimo.App(width="medium", app_title="From NumPy to CUDA")
 
 with app.setup:
     import marimo as mo
-    import matplotlib.pyplot as plt
     import numpy as np
 
+    from minise.bench.gpu.works import PASSES, SE
     from minise.gradcheck.cases import Case
     from minise.gradcheck.exercise import Exercise
-    from minise.lessons import Arrays
+    from minise.lessons import Arrays, Plot, piece, table
 
 
 @app.cell(hide_code=True)
@@ -19,11 +19,13 @@ def _():
     # 11. From NumPy to CUDA
 
     A GPU runs the same small program many thousand times at once. In this lesson you write such
-    programs, called kernels, in Python, and run them thread by thread. Nothing here needs a GPU.
-    What you learn is how to cut an op into threads, how threads add up numbers together, and why
-    one counts bytes instead of multiplications.
+    programs, called kernels, in Python, run them thread by thread, and read beside each the CUDA
+    kernel that our nets use. Nothing here needs a GPU. What you learn is how to cut an op into
+    threads, how threads add up numbers together, why one counts bytes instead of multiplications,
+    and how such a thing is tested.
 
-    You need: [squeeze and excitation](06_squeeze_and_excitation.py).
+    You need: [squeeze and excitation](06_squeeze_and_excitation.py). No C++: what is new in a
+    kernel is said beside it.
     """)
     return
 
@@ -37,8 +39,8 @@ def _():
     *warp*: they do the same instruction at the same time. Several warps make a *block*, which has
     some fast memory to share. Blocks know nothing of each other and may run in any order.
 
-    This kernel multiplies every pixel by the gate of its channel. It is the last line of squeeze
-    and excitation, and each thread does one pixel.
+    The kernel below multiplies every pixel by the gate of its channel, the last line of squeeze and
+    excitation. Each thread does one pixel.
     """)
     return
 
@@ -72,15 +74,43 @@ def _(block, blocks, image):
     return
 
 
+@app.function
+def cuda(*pieces):
+    """Return kernels as they stand in the package."""
+    return mo.md(
+        "```cpp\n" + "\n\n".join(piece(f"ops/cuda/{f}", start) for f, start in pieces) + "\n```"
+    )
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.vstack(
+        [
+            mo.md(r"""
+    And this is the one that trains, cut from
+    [squeeze_excite.cu](../minise/ops/cuda/squeeze_excite.cu). `__global__` marks a kernel. Each
+    *warp* owns a row, one channel of one image. Its lanes walk along it side by side and take `P`
+    pixels at a time. Lane 3 does pieces 3, 35, 67 and so on. `backward` uses `affine_row` too, with
+    a `shift`.
+    """),
+            cuda(
+                ("squeeze_excite.cu", "template <int P> __device__ void affine_row"),
+                ("squeeze_excite.cu", 'extern "C" __global__ void __launch_bounds__(256) scale('),
+            ),
+        ]
+    )
+    return
+
+
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
     ## Adding up together
 
-    The squeeze is a sum over a whole channel, and here threads must work together. A warp takes a
-    channel. Each of its lanes adds up every 32nd pixel. Then the lanes add up each other: lane
-    $i$ takes the sum of lane $i + 16$, then of $i + 8$, and so on. Five steps for 32 lanes,
-    instead of 31. Move the slider and watch how a sum of 8 lanes gets done.
+    The squeeze is a sum over a whole channel, and here threads must work together. Each lane of the
+    warp adds up every 32nd pixel. Then the lanes add up each other: lane $i$ takes the sum of lane
+    $i + 16$, then of $i + 8$, and so on. Five steps for 32 lanes, instead of 31. Move the slider
+    and watch how a sum of 8 lanes gets done.
     """)
     return
 
@@ -117,12 +147,30 @@ def _(stages):
 
 @app.cell(hide_code=True)
 def _():
+    mo.vstack(
+        [
+            mo.md(r"""
+    In the kernel a lane reads the other's register by `__shfl_xor_sync`: lanes swap sums in pairs,
+    first those 16 apart, so that in the end every lane has the whole sum. `sum_of_lanes` is in
+    [common.cuh](../minise/ops/cuda/common.cuh), which stands in front of every source.
+    """),
+            cuda(
+                ("common.cuh", "template <class T> __device__ __forceinline__ T sum_of_lanes"),
+                ("squeeze_excite.cu", "template <int P> __device__ void squeeze_row"),
+            ),
+        ]
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _():
     mo.md(r"""
     ## Side by side
 
-    Memory comes in pieces of 128 bytes: 32 numbers of four bytes. If the lanes of a warp read 32
-    neighbours, one piece serves them all. If they stand `step` apart, more pieces are fetched,
-    and most of each is thrown away.
+    Memory comes in pieces of 32 bytes: 8 numbers of four bytes. If the lanes of a warp read 32
+    neighbours, four pieces serve them all. If they stand `step` apart, more pieces are fetched, and
+    most of each is thrown away.
     """)
     return
 
@@ -137,19 +185,19 @@ def _():
 @app.cell(hide_code=True)
 def _(apart):
     _read = np.arange(32) * apart.value
-    _pieces = len(np.unique(_read // 32))
-    _figure, _axes = plt.subplots(figsize=(6, 1.3), layout="constrained")
+    _pieces = len(np.unique(_read // 8))
+    _plot = Plot(0.9)
+    _axes = _plot.axes
     _axes.imshow(np.isin(np.arange(1024), _read)[None], aspect="auto", cmap="Blues", vmax=1.3)
     _axes.set_yticks([])
-    _axes.set_xticks(range(0, 1025, 128))
+    _axes.set_xticks(range(0, 1025, 256))
     _axes.set_xlabel("place in memory, in numbers; read by the 32 lanes")
-    plt.close(_figure)
     mo.vstack(
         [
-            _figure,
+            _plot,
             mo.md(
                 f"At a step of {apart.value}: pieces fetched {_pieces}, share of them that is used "
-                f"{1 / _pieces:.0%}. This is why a lane takes every 32nd pixel, "
+                f"{32 / (8 * _pieces):.0%}. This is why a lane takes every 32nd pixel, "
                 "and not 32 in a row."
             ),
         ]
@@ -173,10 +221,17 @@ def _():
     | backward: gradient of the gates | dout, x | |
     | backward: gradient of the input | dout | dx |
 
-    The sum over a channel must end before its first pixel can be scaled. So a simple kernel reads
-    $x$ twice. One that keeps a whole image near, in the memory that a block shares, reads it
-    once.
+    The sum over a channel must end before its first pixel can be scaled. So simple kernels read
+    $x$ twice, and `dout` too. A kernel that keeps a whole image near, in the memory that a block
+    shares, reads each once. This is how it begins,
+    [squeeze_excite_tile.cu](../minise/ops/cuda/squeeze_excite_tile.cu):
     """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    cuda(("squeeze_excite_tile.cu", "template <int P> __device__ void forward_image"))
     return
 
 
@@ -190,14 +245,100 @@ def _():
 
 @app.cell(hide_code=True)
 def _(C, H, N, W, speed):
-    _bytes = 4 * N * C * H * W
-    _simple, _least = 3 * _bytes, 2 * _bytes
-    mo.md(f"""
-    For {N} images of {C} channels of {H} x {W} pixels, one array has {_bytes / 1e6:.0f} MB. At
-    {speed.value:,} GB a second, forward takes at least {_simple / speed.value / 1e3:.0f} µs the
-    simple way (three arrays), and {_least / speed.value / 1e3:.0f} µs with two. No cleverness in
-    the arithmetic can make it less.
+    _megabytes = 4 * N * C * H * W / 1e6
+    _rows = []
+    for _way in ("simple", "tile"):
+        _passes = PASSES[SE, _way]
+        _least = [passes * _megabytes / speed.value * 1e3 for passes in _passes]
+        _times = (f"{one:.0f} µs" for one in _least)
+        _rows.append((_way, f"{_passes[0]} + {_passes[1]}", *_times))
+    mo.vstack(
+        [
+            mo.md(f"""
+    For {N} images of {C} channels of {H} x {W} pixels, one array has {_megabytes:.0f} MB. At
+    {speed.value:,} GB a second these are the shortest times possible. No cleverness in the
+    arithmetic can make them less.
+    """),
+            mo.md(table(["way", "arrays, forward + backward", "forward", "backward"], _rows)),
+        ]
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## Tested without a GPU
+
+    `__syncthreads()` in the kernel above is a barrier: no thread of the block goes on before all
+    are there. Forget one, and a thread may read what another one has not yet written. It may: on
+    most days the order happens to be right.
+
+    Python can play this. A thread is a generator, `yield` is the barrier, and a launch runs the
+    threads in any order that we like. The shared memory begins full of NaN, so that what nobody
+    wrote cannot pass for a number. Here 8 threads add up 8 numbers, with the barrier and without.
     """)
+    return
+
+
+@app.cell
+def _():
+    numbers = np.array([3.0, 1.0, 4.0, 1.0, 5.0, 9.0, 2.0, 6.0])
+
+    def sum_in_block(thread, shared, waits):
+        """Do one thread's part of a sum; the result is in shared[0]."""
+        shared[thread] = numbers[thread]
+        half = len(numbers) // 2
+        while half:
+            if waits:
+                yield  # __syncthreads()
+            if thread < half:
+                shared[thread] += shared[thread + half]
+            half //= 2
+
+    def launch(order, waits):
+        """Run a block whose threads take turns in this order, from barrier to barrier."""
+        shared = np.full(len(numbers), np.nan)
+        threads = [sum_in_block(thread, shared, waits) for thread in order]
+        while threads:
+            threads = [thread for thread in threads if next(thread, "done") != "done"]
+        return shared[0]
+
+    orders = {
+        "in order": range(8),
+        "backwards": range(7, -1, -1),
+        "shuffled": np.random.default_rng(0).permutation(8),
+    }
+    sums = {
+        name: [launch(order, waits) for waits in (True, False)] for name, order in orders.items()
+    }
+    return numbers, sums
+
+
+@app.cell(hide_code=True)
+def _(numbers, sums):
+    _rows = [(name, f"{right:g}", f"{wrong:g}") for name, (right, wrong) in sums.items()]
+    _lucky = [name for name, (right, wrong) in sums.items() if right == wrong]
+    mo.vstack(
+        [
+            mo.md(table(["threads run", "with the barrier", "without"], _rows)),
+            mo.md(f"""
+    The sum is {numbers.sum():g}. Without the barrier it is right only here: {", ".join(_lucky)}. A
+    test that runs one order might have been that one.
+
+    [An emulator](../tests/ops/cuda/emulator.h) does the same to the real sources. A C++ compiler
+    builds the `.cu` file for the processor; each CUDA thread is a fiber, which runs until a barrier
+    or a shuffle. Every kernel goes through several orders, on awkward shapes, between zones that
+    nobody may write, and is compared [with the reference in
+    float64](../tests/ops/cuda/test_kernels.py). NVIDIA's compiler, which needs no GPU either,
+    [builds each for three generations of chips](../tests/ops/cuda/test_compile.py), and one that
+    runs out of registers is refused. And since a test is worth what it catches, [bugs are
+    planted](../tests/ops/cuda/test_mutants.py) one by one, missing barriers among them. What this
+    cannot show is speed. For that, `minise bench cuda` waits for a GPU; the
+    [README](../README.md#on-a-gpu) says what has been measured.
+    """),
+        ]
+    )
     return
 
 
@@ -267,15 +408,37 @@ def _():
     ## From here to the real thing
 
     In CUDA the outer loops are gone: `blockIdx` and `threadIdx` say which row and lane a thread
-    is, and `__shfl_down_sync` hands a number from lane to lane. The body stays as you wrote it.
+    is. The bodies stay as you wrote them. Compare `dot_row` with your `lanes`, which is $ds$, and
+    the kernel around it, which goes on to $dv$:
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    cuda(
+        ("squeeze_excite.cu", "template <int P> __device__ real dot_row"),
+        ("squeeze_excite.cu", 'extern "C" __global__ void __launch_bounds__(256) gate_gradient('),
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## What to take with you
 
     - Cut the work so that no two threads write the same place.
     - Let neighbours read neighbours.
     - Add up in a fixed tree.
     - Count the bytes first: they are the time.
 
-    The arithmetic of the op is [squeeze_excite.py](../minise/ops/reference/squeeze_excite.py).
-    Back to the [syllabus](README.md).
+    The kernels, in the order in which to read them:
+    [squeeze_excite.cu](../minise/ops/cuda/squeeze_excite.cu),
+    [squeeze_excite_tile.cu](../minise/ops/cuda/squeeze_excite_tile.cu),
+    [block_tail.cu](../minise/ops/cuda/block_tail.cu) (normalisation, gate, shortcut and ReLU
+    together), [windows.cu](../minise/ops/cuda/windows.cu) (convolution and pooling). With a GPU,
+    `minise train --ops cuda` runs them. Back to the [syllabus](README.md).
 
     Sources: Harris, *Optimizing Parallel Reduction in CUDA* (NVIDIA); the CUDA C++ programming
     guide.

@@ -1,7 +1,8 @@
-"""What the lessons in tutorials/ share: how they show arrays, plots, and pieces of sources."""
+"""What the lessons in tutorials/ share: how they show arrays, plots, tables and sources."""
 
+from minise.lessons.arrays import Arrays
+from minise.lessons.markdown import table
 from minise.lessons.plots import Plot
 from minise.lessons.sources import piece
-from minise.lessons.tables import Arrays
 
-__all__ = ["Arrays", "Plot", "piece"]
+__all__ = ["Arrays", "Plot", "piece", "table"]
