@@ -94,10 +94,11 @@ def _(A, dproduct, dvector):
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
-    ## Four rules that are all there is
+    ## Five rules that are all there is
 
     | forward | backward | because |
-    |---|---|---|
+    |:---|:---|:---|
+    | `out = f(a)`, each number alone | `da = dout * f'(a)` | the slope of one number |
     | `out = a * b` | `da = dout * b` | each factor gets the other one |
     | `out = a + b` | `da = dout`, `db = dout` | a sum hands on |
     | one number used by many | sum over all its uses | routes add up |

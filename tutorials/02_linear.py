@@ -19,9 +19,10 @@ def _():
     mo.md(r"""
     # 2. Linear layers and a first net
 
-    The linear layer is a matrix product. With one ReLU between two of them, you have a net that
-    learns what no line can separate. In this lesson you train one with no framework, in a dozen
-    lines, and then write the backward pass of the layer yourself.
+    The linear layer is a matrix product. Between two of them put a ReLU, which makes zeros of
+    negative numbers, and you have a net that learns what no line can separate. In this lesson you
+    train one with no framework, in a dozen lines, and then write the backward pass of the layer
+    yourself.
 
     You need: [the chain rule in shapes](01_chain_rule.py).
     """)
@@ -38,7 +39,9 @@ def _():
 
     $$ \text{out}_{no} = \sum_i x_{ni} \, \text{weight}_{oi} + \text{bias}_o $$
 
-    In NumPy: `out = x @ weight.T + bias`.
+    In NumPy: `out = x @ weight.T + bias`. The ops in minise come in pairs. Forward returns `out`
+    and a `cache`, which is whatever backward will need; backward takes `dout` and the cache, and
+    returns a gradient for each array that went in.
     """)
     return
 
@@ -129,7 +132,8 @@ def _(hidden):
         loss, tail = ops.softmax_cross_entropy_forward(logits, labels)
         losses.append(float(loss))
 
-        dlogits, _ = ops.softmax_cross_entropy_backward(np.asarray(1.0), tail)
+        one = np.asarray(1.0)  # the gradient of the loss with respect to itself
+        dlogits, _ = ops.softmax_cross_entropy_backward(one, tail)
         dh, dw2, db2 = ops.linear_backward(dlogits, second)
         (du,) = ops.relu_backward(dh, relu)
         _, dw1, db1 = ops.linear_backward(du, first)
@@ -177,7 +181,9 @@ def _():
     mo.md(r"""
     ## Exercise: the backward pass
 
-    Replace each `...` by one line. The answer below judges every line alone.
+    Replace each `...` by one line, and run the cell (Ctrl+Enter). The answer below judges every
+    line alone: one that is wrong does not spoil those above. Hints unfold one by one, and the last
+    one is the solution.
     """)
     return
 

@@ -22,7 +22,7 @@ def _():
 
     A pooling layer makes an image smaller: of each window it keeps the mean, or the maximum.
     There are no weights and hardly any arithmetic. Still, two mistakes are made here again and
-    again. This lesson shows both, on numbers and on real images.
+    again. This lesson shows both, on numbers and on images.
 
     You need: [windows](03_convolution.py), as in a convolution.
     """)

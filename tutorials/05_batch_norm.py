@@ -250,7 +250,8 @@ def _():
     ## Training and evaluation
 
     In training, the batch's own mean and variance normalise. Meanwhile running averages of both
-    are kept: `running += 0.1 * (batch - running)`. In evaluation these normalise, as constants.
+    are kept: `running += 0.1 * (batch - running)`. (The variance that goes into them is the sum of
+    squares over $M - 1$, as usual for an estimate.) In evaluation these normalise, as constants.
     Then two of the three routes are gone, and $dx = \gamma \cdot \text{rstd} \cdot \text{dout}$.
     """)
     return
@@ -261,6 +262,38 @@ def _(beta, cache, gamma, x):
     later = dict(running_mean=cache.running_mean, running_var=cache.running_var)
     evaluated, _ = ops.batch_norm2d_forward(x, gamma, beta, training=False, **later)
     Arrays(running_mean=cache.running_mean, running_var=cache.running_var, evaluated=evaluated)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## Two ways to a variance
+
+    On paper, the variance is also $\overline{x^2} - \overline{x}^2$, which takes one pass over the
+    image instead of two. Put the pixels far from zero, in float32, and see what is left of it:
+    """)
+    return
+
+
+@app.cell
+def _():
+    far = mo.ui.slider(steps=[0, 10, 100, 1000, 10000], value=1000, label="mean", show_value=True)
+    far
+    return (far,)
+
+
+@app.cell(hide_code=True)
+def _(far):
+    _pixels = far.value + np.random.default_rng(0).standard_normal(4096)
+    _rounded = _pixels.astype(np.float32)
+    _centred = ((_rounded - _rounded.mean()) ** 2).mean()
+    _difference = (_rounded**2).mean() - _rounded.mean() ** 2
+    mo.md(f"""
+    The variance is {_pixels.var():.4f}. Centred first, float32 finds {_centred:.4f}; as a
+    difference {_difference:.4f}. The two numbers that it subtracts are about {far.value**2 + 1:,}
+    each, so their last digits are all that is left.
+    """)
     return
 
 
@@ -371,8 +404,7 @@ def _():
     - What many numbers share is summed backward; what is a mean of many sends each its share.
     - In training, `dx` has no part along a constant nor along $\hat x$. So by `out.sum()` and
       by the sum of squares even a backward that returns zero looks right.
-    - The variance is the mean of centred squares. `mean(x**2) - mean(x)**2` is the same on paper,
-      but with a mean of 1000 it has no correct digit left in float32.
+    - The variance is the mean of centred squares, and not a difference of two large numbers.
     - The op that trains is [norm.py](../minise/ops/reference/norm.py).
 
     Next: [squeeze and excitation](06_squeeze_and_excitation.py), whose gate is made of a mean too.

@@ -10,7 +10,7 @@ with app.setup:
     from minise import models
     from minise.gradcheck.cases import Case
     from minise.gradcheck.exercise import Exercise
-    from minise.lessons import table
+    from minise.lessons import Plot, table
     from minise.nn import SE, BasicBlock, Build
     from minise.ops import reference as ops
     from minise.ops.reference.norm import BatchNorm2dCache
@@ -61,22 +61,29 @@ def _():
 def _(depth):
     rng = np.random.default_rng(0)
     plain = residual = np.ones((1, 8)) / np.sqrt(8)  # of length 1
+    lengths = [(1.0, 1.0)]
     for _layer in range(depth.value):
         turn, _ = np.linalg.qr(rng.standard_normal((8, 8)))
         _, cache = ops.linear_forward(plain, 0.5 * turn)  # backward needs the weight only
         plain, _, _ = ops.linear_backward(plain, cache)
         branch, _, _ = ops.linear_backward(residual, cache)
         residual = branch + residual
-    lengths = np.linalg.norm(plain), np.linalg.norm(residual)
+        lengths.append((np.linalg.norm(plain), np.linalg.norm(residual)))
     return (lengths,)
 
 
 @app.cell(hide_code=True)
 def _(depth, lengths):
-    mo.md(f"""
-    Through {depth.value} layers, of a gradient of length 1 there arrive {lengths[0]:.1e} without
-    the sum and {lengths[1]:.1f} with it.
-    """)
+    _plot = Plot(2.1)
+    _plot.axes.semilogy(lengths, label=["without the sum", "with it"])
+    _plot.axes.set_xlabel("layers gone back")
+    _plot.axes.set_ylabel("length of the gradient")
+    _plot.axes.legend()
+    _text = f"""
+    Through {depth.value} layers, of a gradient of length 1 there arrive {lengths[-1][0]:.1e}
+    without the sum and {lengths[-1][1]:.1f} with it.
+    """
+    mo.vstack([_plot, mo.md(_text)])
     return
 
 

@@ -55,7 +55,8 @@ def _():
     gradient = np.array([x[1] ** 2, 2 * x[0] * x[1]])
     u, h = np.array([0.6, -0.8]), 1e-3
     slope = (f(x + h * u) - f(x - h * u)) / (2 * h)
-    print(f"gradient {gradient}, <gradient, u> = {gradient @ u:.6f}, slope {slope:.6f}")
+    print(f"<gradient, u> = {gradient @ u:.6f}")
+    print(f"measured      = {slope:.6f}")
     return f, gradient, u, x
 
 
@@ -162,7 +163,7 @@ def _():
     draws = np.random.default_rng(0)
     arrays = [draws.standard_normal(shape) for shape in ((4, 3), (2, 3), (2,))]
     report = check(ops.linear_forward, wrong_linear_backward, arrays)
-    print(report)
+    mo.md(f"```text\n{report}\n```")
     return
 
 
@@ -309,7 +310,7 @@ def _():
         mode="directional",
         branches=ops.relu_branches,
     )
-    print(told)
+    mo.md(f"```text\n{told}\n```")
     return (told,)
 
 

@@ -15,7 +15,7 @@ with app.setup:
     from minise.bench.ladder_loops import filters_innermost, rows_innermost, seven_loops
     from minise.gradcheck.cases import Case
     from minise.gradcheck.exercise import Exercise
-    from minise.lessons import Arrays, Plot, table
+    from minise.lessons import Arrays, Plot, python_of, table
     from minise.ops.jit.rounding import A_T, B_T, G
     from minise.ops.jit.simd import REGISTERS
     from minise.ops.reference.windows import pad, unpad, window, windows_of
@@ -47,16 +47,9 @@ def _():
     return
 
 
-@app.function
-def code(function):
-    """Return a function's source for a page, without its docstring."""
-    text = inspect.getsource(function).replace(f'    """{function.__doc__}"""\n', "")
-    return mo.md(f"```python\n{text}```")
-
-
 @app.cell(hide_code=True)
 def _():
-    code(seven_loops)
+    mo.md(python_of(seven_loops))
     return
 
 
@@ -80,7 +73,7 @@ def _():
 
 @app.cell(hide_code=True)
 def _():
-    mo.vstack([code(rows_innermost), code(filters_innermost)])
+    mo.md(python_of(rows_innermost) + "\n\n" + python_of(filters_innermost))
     return
 
 

@@ -10,7 +10,7 @@ with app.setup:
     from minise.bench.gpu.works import PASSES, SE
     from minise.gradcheck.cases import Case
     from minise.gradcheck.exercise import Exercise
-    from minise.lessons import Arrays, Plot, piece, table
+    from minise.lessons import Arrays, Plot, cuda_of, table
 
 
 @app.cell(hide_code=True)
@@ -74,14 +74,6 @@ def _(block, blocks, image):
     return
 
 
-@app.function
-def cuda(*pieces):
-    """Return kernels as they stand in the package."""
-    return mo.md(
-        "```cpp\n" + "\n\n".join(piece(f"ops/cuda/{f}", start) for f, start in pieces) + "\n```"
-    )
-
-
 @app.cell(hide_code=True)
 def _():
     mo.vstack(
@@ -93,9 +85,14 @@ def _():
     pixels at a time. Lane 3 does pieces 3, 35, 67 and so on. `backward` uses `affine_row` too, with
     a `shift`.
     """),
-            cuda(
-                ("squeeze_excite.cu", "template <int P> __device__ void affine_row"),
-                ("squeeze_excite.cu", 'extern "C" __global__ void __launch_bounds__(256) scale('),
+            mo.md(
+                cuda_of(
+                    ("squeeze_excite.cu", "template <int P> __device__ void affine_row"),
+                    (
+                        "squeeze_excite.cu",
+                        'extern "C" __global__ void __launch_bounds__(256) scale(',
+                    ),
+                )
             ),
         ]
     )
@@ -154,9 +151,11 @@ def _():
     first those 16 apart, so that in the end every lane has the whole sum. `sum_of_lanes` is in
     [common.cuh](../minise/ops/cuda/common.cuh), which stands in front of every source.
     """),
-            cuda(
-                ("common.cuh", "template <class T> __device__ __forceinline__ T sum_of_lanes"),
-                ("squeeze_excite.cu", "template <int P> __device__ void squeeze_row"),
+            mo.md(
+                cuda_of(
+                    ("common.cuh", "template <class T> __device__ __forceinline__ T sum_of_lanes"),
+                    ("squeeze_excite.cu", "template <int P> __device__ void squeeze_row"),
+                )
             ),
         ]
     )
@@ -231,7 +230,7 @@ def _():
 
 @app.cell(hide_code=True)
 def _():
-    cuda(("squeeze_excite_tile.cu", "template <int P> __device__ void forward_image"))
+    mo.md(cuda_of(("squeeze_excite_tile.cu", "template <int P> __device__ void forward_image")))
     return
 
 
@@ -416,9 +415,14 @@ def _():
 
 @app.cell(hide_code=True)
 def _():
-    cuda(
-        ("squeeze_excite.cu", "template <int P> __device__ real dot_row"),
-        ("squeeze_excite.cu", 'extern "C" __global__ void __launch_bounds__(256) gate_gradient('),
+    mo.md(
+        cuda_of(
+            ("squeeze_excite.cu", "template <int P> __device__ real dot_row"),
+            (
+                "squeeze_excite.cu",
+                'extern "C" __global__ void __launch_bounds__(256) gate_gradient(',
+            ),
+        )
     )
     return
 

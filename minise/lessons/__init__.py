@@ -3,6 +3,6 @@
 from minise.lessons.arrays import Arrays
 from minise.lessons.markdown import table
 from minise.lessons.plots import Plot
-from minise.lessons.sources import piece
+from minise.lessons.sources import cuda_of, python_of
 
-__all__ = ["Arrays", "Plot", "piece", "table"]
+__all__ = ["Arrays", "Plot", "cuda_of", "python_of", "table"]

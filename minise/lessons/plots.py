@@ -8,7 +8,7 @@ from io import StringIO
 from typing import Any
 
 WIDTH = 4.6  # inches: about a phone's
-LARGEST = "34rem"
+LARGEST = "30rem"
 STYLE = {
     "axes.spines.right": False,
     "axes.spines.top": False,

@@ -1,22 +1,30 @@
-"""Pieces of minise's own sources, so that a lesson shows the code that runs and no copy of it."""
+"""Pieces of minise's own sources as Markdown, so that a lesson shows the code that runs."""
 
+import inspect
+from collections.abc import Callable
 from importlib.resources import files
+from typing import Any
 
 
-def piece(file: str, start: str) -> str:
-    """Return a function or a kernel as it stands in a file, from its first line to its last.
+def python_of(function: Callable[..., Any]) -> str:
+    """Return a function's source without its docstring, as Markdown."""
+    text = inspect.getsource(function).replace(f'    """{function.__doc__}"""\n', "")
+    return f"```python\n{text}```"
+
+
+def cuda_of(*places: tuple[str, str]) -> str:
+    """Return functions and kernels of minise.ops.cuda as Markdown.
 
     Parameters
     ----------
-    file : str
-        Below the package, such as "ops/cuda/squeeze_excite.cu".
-    start : str
-        How the first line begins, or the comment above it. It stands once in the file.
+    *places : pair of str
+        The name of a file, such as "squeeze_excite.cu", and how the first line begins.
+    """
+    return "```cpp\n" + "\n\n".join(_piece(file, start) for file, start in places) + "\n```"
 
-    Returns
-    -------
-    str
-        That line if it ends with "}", else all lines up to one that is "}".
+
+def _piece(file: str, start: str) -> str:
+    """Return a function as it stands in a file.
 
     Raises
     ------
@@ -25,13 +33,16 @@ def piece(file: str, start: str) -> str:
 
     Examples
     --------
-    >>> print(piece("ops/cuda/common.cuh", "__device__ __forceinline__ real relu"))
+    >>> print(_piece("common.cuh", "__device__ __forceinline__ real relu"))
     __device__ __forceinline__ real relu(real v) { return v <= 0 ? 0 : v; }
     """
-    lines = files("minise").joinpath(file).read_text(encoding="utf-8").splitlines()
+    path = files("minise").joinpath("ops", "cuda", file)
+    lines = path.read_text(encoding="utf-8").splitlines()
     found = [k for k, line in enumerate(lines) if line.startswith(start)]
     if len(found) != 1:
-        raise ValueError(f"piece: {len(found)} lines of {file} begin with {start!r}, expected one")
+        raise ValueError(
+            f"cuda_of: {len(found)} lines of {file} begin with {start!r}, expected one"
+        )
     first = found[0]
     last = first if lines[first].endswith("}") else lines.index("}", first)
     return "\n".join(lines[first : last + 1])

@@ -171,3 +171,16 @@ def test_the_page_says_what_the_text_says():
     assert "line 6 is wrong" in html
     assert html.count("<details") == len(answer.hints) == 3
     assert "<script" not in html
+
+
+@pytest.mark.parametrize(
+    ("cases", "says"),
+    [
+        ([], "cases are of no op, expected one or more of one op"),
+        ([Case("relu", {"...": (2,)}), Case("tanh", {"...": (2,)})], "cases are of relu, tanh"),
+        ([Case("pool", dict(N=1))], "'pool' is no op, expected one of add, "),
+    ],
+)
+def test_cases_that_make_no_exercise_are_refused(cases, says):
+    with pytest.raises(ValueError, match=says):
+        Exercise(cases)
