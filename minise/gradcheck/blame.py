@@ -69,12 +69,15 @@ def _differs(found: Found, truth: Truth, line: Line) -> bool:
 def _doubtful(found: Found, line: Line, place: int | None) -> Iterator[Line]:
     """Yield the lines that a wrong one comes from and that nothing vouches for, in order."""
     tree = _tree(found)
-    right = {one.name for one, verdict in found.verdicts.items() if verdict == RIGHT}
-    right -= {one.name for one, verdict in found.verdicts.items() if verdict == WRONG}
+    parts = written_in_part(found.code)
+    held = {
+        one: verdict for one, verdict in found.verdicts.items() if parts.get(one.name, one) == one
+    }
+    right = {one.name for one, verdict in held.items() if verdict == RIGHT}
+    right -= {one.name for one, verdict in held.items() if verdict == WRONG}
     wanted, seen = {line.number}, set()
     names = reads_at(tree, line, place, first_line(found.code))
     ran = {one.number: one for one in found.verdicts}
-    parts = written_in_part(found.code)
     if line.name in parts:
         names, right = {line.name}, right - {line.name}
     while names:
@@ -89,8 +92,8 @@ def _doubtful(found: Found, line: Line, place: int | None) -> Iterator[Line]:
     for number in sorted(wanted):
         text = linecache.getline(str(found.code.file), number).strip()
         one = ran.get(number) or Line(RETURN, number, text)
-        found.verdicts.setdefault(one, UNSEEN)
-        yield one
+        if found.verdicts.setdefault(one, UNSEEN) != RIGHT:
+            yield one
 
 
 def _assigns(found: Found, place: int | None) -> Line | None:

@@ -39,6 +39,11 @@ EXERCISES = {
         {"dv": ("a slope", "s (1 - s)")},
     ),
     "softmax_cross_entropy": Exercise([Case("softmax_cross_entropy", dict(N=3, K=4))]),
+    "batch_norm2d_add_relu": Exercise(
+        [Case("batch_norm2d_add_relu", dict(N=2, C=2, H=2, W=3), NORM)], given=("norm",)
+    ),
+    "hard_sigmoid": Exercise([Case("hard_sigmoid", {"...": (3, 8)})], integers=True),
+    "channel_scale": Exercise([Case("channel_scale", dict(N=1, C=2, H=5, W=7))]),
 }
 SOLVED = SOLUTIONS["squeeze_excite"]
 

@@ -168,6 +168,13 @@ MISTAKES = [  # op, what the right line has, what the wrong one has instead
     ("softmax_cross_entropy", "-dout / N", "-dout"),
     ("softmax_cross_entropy", "-dout / N", "dout / N"),
     ("softmax_cross_entropy", "np.exp(logprob) *", "logprob *"),
+    ("batch_norm2d_add_relu", "np.where(cache.out <= 0, 0, dout)", "dout"),
+    ("batch_norm2d_add_relu", "dshortcut = dtotal", "dshortcut = dout"),
+    ("hard_sigmoid", "(out > 0) & (out < 1)", "(out >= 0) & (out <= 1)"),
+    ("hard_sigmoid", "dout / 6", "dout"),
+    ("channel_scale", "dy[row, i] * s[row]", "dy[row, i]"),
+    ("channel_scale", "dy[row, i] * x[row, i]", "dy[row, i]"),
+    ("channel_scale", "lanes[half : 2 * half]", "lanes[:half]"),
 ]
 
 

@@ -37,9 +37,9 @@ def ran():
             spec = importlib.util.spec_from_file_location(f"lesson_{path.stem}", path)
             module = importlib.util.module_from_spec(spec)
             spec.loader.exec_module(module)
-            started = time.perf_counter()
+            started = time.process_time()  # a machine that has more to do is not the lesson's fault
             _, definitions = module.app.run()
-            done[path] = module, definitions, time.perf_counter() - started
+            done[path] = module, definitions, time.process_time() - started
         return done[path]
 
     return run
