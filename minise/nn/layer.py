@@ -82,11 +82,14 @@ class Layer:
 
     def named_layers(self) -> dict[str, "Layer"]:
         """Return this layer, named "", and all below it by dotted names."""
-        found: dict[str, Layer] = {"": self}
-        for name, layer in self.sublayers():
-            for path, below in layer.named_layers().items():
-                found[f"{name}.{path}".removesuffix(".")] = below
+        found: dict[str, Layer] = {}
+        self._name_layers("", found)
         return found
+
+    def _name_layers(self, path: str, found: dict[str, "Layer"]) -> None:
+        found[path] = self
+        for name, layer in self.sublayers():
+            layer._name_layers(f"{path}.{name}" if path else name, found)
 
     def named_parameters(self) -> dict[str, Array]:
         """Return every parameter by its dotted name."""

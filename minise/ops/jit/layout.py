@@ -5,7 +5,7 @@ pixels adds whole vectors, and their order, hence every bit of the result, stays
 """
 
 import math
-from typing import Any
+from functools import lru_cache
 
 import numpy as np
 from numba import prange
@@ -91,16 +91,17 @@ def flat(array: Array, like: Array | None = None) -> Array:
     With like, in the order in which the numbers of that array lie.
     """
     model = array if like is None else like
-    return frozen(array.transpose(_order(model))).reshape(-1)
+    return frozen(array.transpose(_order(model.strides))).reshape(-1)
 
 
 def unflat(row: Array, like: Array) -> Array:
     """Undo flat: the same memory, in the shape and order of an array."""
-    order = _order(like)
+    order = _order(like.strides)
     shaped = row.reshape([like.shape[axis] for axis in order])
     return shaped.transpose(np.argsort(order))
 
 
-def _order(array: Array) -> Any:
+@lru_cache(4096)
+def _order(strides: tuple[int, ...]) -> tuple[int, ...]:
     """Return the axes from the outermost to the innermost in memory."""
-    return sorted(range(array.ndim), key=lambda axis: (-abs(array.strides[axis]), axis))
+    return tuple(sorted(range(len(strides)), key=lambda axis: (-abs(strides[axis]), axis)))
