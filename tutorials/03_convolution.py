@@ -55,8 +55,8 @@ def _():
 def _(out, weight, x):
     _terms = [f"{x[0, 0, i, j]:g} · ({weight[0, 0, i, j]:g})" for i in range(2) for j in range(2)]
     mo.md(f"""
-    The first number of `out` is {" + ".join(_terms)} = {out[0, 0, 0, 0]:g}. There are 2 x 2
-    windows, so `out` is 2 x 2.
+    The first number of `out` is {" + ".join(_terms)} = {out[0, 0, 0, 0]:g}. There are
+    {out.shape[2]} x {out.shape[3]} windows, so `out` is {out.shape[2]} x {out.shape[3]}.
     """)
     return
 

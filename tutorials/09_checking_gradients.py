@@ -284,10 +284,9 @@ def _(caught):
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
-    None of these shortcuts is an invention. The losses of the first two columns stand in well-known
-    teaching libraries, and batch normalisation has been released with terms missing because its
-    tests looked at the parameters only (mlpack, issue 1923). Our own tests plant such mistakes
-    in every op, and the check has to catch each of them.
+    None of these shortcuts is an invention. Batch normalisation has been released with a wrong `dx`
+    because its tests, with no layer in front of it, looked at the parameters only (mlpack, issue
+    1923). Our own tests plant such mistakes in every op, and the check has to catch each of them.
 
     ## Kinks
 
