@@ -10,7 +10,7 @@ with app.setup:
     from minise import models
     from minise.gradcheck.cases import Case
     from minise.gradcheck.exercise import Exercise
-    from minise.lessons import Plot, table
+    from minise.lessons import Plot, python_of, table
     from minise.nn import SE, BasicBlock, Build
     from minise.ops import reference as ops
     from minise.ops.reference.norm import BatchNorm2dCache
@@ -78,6 +78,7 @@ def _(depth, lengths):
     _plot.axes.semilogy(lengths, label=["without the sum", "with it"])
     _plot.axes.set_xlabel("layers gone back")
     _plot.axes.set_ylabel("length of the gradient")
+    _plot.axes.locator_params(axis="x", integer=True)
     _plot.axes.legend()
     _text = f"""
     Through {depth.value} layers, of a gradient of length 1 there arrive {lengths[-1][0]:.1e}
@@ -92,11 +93,23 @@ def _():
     mo.md(r"""
     ## A block, forward and upside down
 
-    The basic block is: convolution, normalisation, ReLU, convolution, normalisation, SE, sum,
-    ReLU. Its backward in our code is the same lines from the last to the first. Where $x$ went
-    two ways, two gradients are added at the end.
+    This is the basic block of our nets, as it stands in the package. Backward is the same lines from
+    the last to the first. Where $x$ went two ways, two gradients are added at the end.
+    """)
+    return
 
-    The SE block may stand elsewhere. The paper tries five sites:
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(python_of(BasicBlock.forward, BasicBlock.backward))
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    `_tail` is the end of a block: normalisation, SE, sum with the shortcut, ReLU. `_gate` applies the
+    SE block if this is its site, and else hands on what it got. The paper tries five sites:
 
     | site | where |
     |:---|:---|

@@ -73,7 +73,7 @@ def _():
 
 @app.cell(hide_code=True)
 def _():
-    mo.md(python_of(rows_innermost) + "\n\n" + python_of(filters_innermost))
+    mo.md(python_of(rows_innermost, filters_innermost))
     return
 
 

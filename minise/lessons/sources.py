@@ -1,15 +1,19 @@
 """Pieces of minise's own sources as Markdown, so that a lesson shows the code that runs."""
 
 import inspect
+import textwrap
 from collections.abc import Callable
 from importlib.resources import files
 from typing import Any
 
 
-def python_of(function: Callable[..., Any]) -> str:
-    """Return a function's source without its docstring, as Markdown."""
-    text = inspect.getsource(function).replace(f'    """{function.__doc__}"""\n', "")
-    return f"```python\n{text}```"
+def python_of(*functions: Callable[..., Any]) -> str:
+    """Return the sources of functions or methods without their docstrings, as Markdown."""
+    texts = []
+    for function in functions:
+        text = textwrap.dedent(inspect.getsource(function))
+        texts.append(text.replace(f'    """{function.__doc__}"""\n', ""))
+    return "```python\n" + "\n".join(texts) + "```"
 
 
 def cuda_of(*places: tuple[str, str]) -> str:

@@ -7,6 +7,7 @@ import pytest
 from minise.bench.ladder_loops import seven_loops
 from minise.lessons import Arrays, Plot, cuda_of, python_of, table
 from minise.lessons.arrays import MOST
+from minise.nn import BasicBlock
 
 
 def test_arrays_are_told_with_every_number():
@@ -50,8 +51,9 @@ def test_a_kernel_that_is_not_one_is_refused(start, count):
 
 
 def test_a_function_is_shown_without_its_docstring():
-    text = python_of(seven_loops)
+    text = python_of(seven_loops, BasicBlock.forward)
     assert text.startswith("```python\ndef seven_loops(")
+    assert "\n\ndef forward(self, x" in text
     assert '"""' not in text
 
 
