@@ -93,8 +93,8 @@ def _():
     mo.md(r"""
     ## A block, forward and upside down
 
-    This is the basic block of our nets, as it stands in the package. Backward is the same lines from
-    the last to the first. Where $x$ went two ways, two gradients are added at the end.
+    This is the basic block of our nets, as it stands in the package. Backward is the same lines
+    from the last to the first. Where $x$ went two ways, two gradients are added at the end.
     """)
     return
 
@@ -108,8 +108,8 @@ def _():
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
-    `_tail` is the end of a block: normalisation, SE, sum with the shortcut, ReLU. `_gate` applies the
-    SE block if this is its site, and else hands on what it got. The paper tries five sites:
+    `_tail` is the end of a block: normalisation, SE, sum with the shortcut, ReLU. `_gate` applies
+    the SE block if this is its site, and else hands on what it got. The paper tries five sites:
 
     | site | where |
     |:---|:---|
