@@ -91,7 +91,7 @@ def step_of(net: Any, ops: Any, settings: Settings) -> Run:
         logits = net.forward(images, training=True)
         loss, cache = ops.softmax_cross_entropy_forward(logits, labels)
         dlogits, _ = ops.softmax_cross_entropy_backward(one, cache)
-        net.backward(dlogits)
+        net.backward_params(dlogits)
         optimiser.step(RATE)
         return float(loss)
 

@@ -16,7 +16,7 @@ starts and tests; the paper begins at 20.
 """
 
 from minise.models.net import Net
-from minise.nn import BasicBlock, Build, GlobalAvgPool2d, Linear, Sequential
+from minise.nn import BasicBlock, Build, GlobalAvgPool2d, Layer, Linear, Sequential
 from minise.nn.inference import chain, convolution
 from minise.nn.layer import Inference
 from minise.ops.checks import Array, check_choice
@@ -63,6 +63,10 @@ class ResNetCifar(Net):
         y = self.layer3.forward(y, training)
         y = self.avgpool.forward(y, training)
         return self.fc.forward(y, training)
+
+    def first(self) -> Layer:
+        """Return the layer that the images go into."""
+        return self.conv1
 
     def backward(self, dout: Array) -> Array:
         """Return the gradient of the images."""

@@ -16,7 +16,15 @@ arXiv:1709.01507: at the end of each branch, before the sum.
 """
 
 from minise.models.net import Net
-from minise.nn import Build, GlobalAvgPool2d, Linear, PreActBlock, PreActBottleneck, Sequential
+from minise.nn import (
+    Build,
+    GlobalAvgPool2d,
+    Layer,
+    Linear,
+    PreActBlock,
+    PreActBottleneck,
+    Sequential,
+)
 from minise.nn.inference import chain, normalisation
 from minise.nn.layer import Inference
 from minise.ops.checks import Array
@@ -62,6 +70,10 @@ class WideResNet(Net):
         y = self.bn1.forward_relu(y, training)
         y = self.avgpool.forward(y, training)
         return self.fc.forward(y, training)
+
+    def first(self) -> Layer:
+        """Return the layer that the images go into."""
+        return self.conv1
 
     def backward(self, dout: Array) -> Array:
         """Return the gradient of the images."""

@@ -58,13 +58,26 @@ class Conv2d(Layer):
         self._remember(cache)
         return out
 
-    def backward(self, dout: Array) -> Array:
-        """Return dx."""
-        dx, dweight, dbias = self.ops.conv2d_backward(dout, self._recall())
+    def backward(self, dout: Array, plus: Array | None = None) -> Array:
+        """Return dx, with plus, a gradient that reaches x by another way, added to it.
+
+        While finds_dx is False, dx may be None.
+        """
+        dx, dweight, dbias = self._gradients(dout, plus)
         self.grads["weight"] = dweight
         if dbias is not None:
             self.grads["bias"] = dbias
         return dx
+
+    def _gradients(self, dout: Array, plus: Array | None) -> tuple[Any, ...]:
+        """Return what the op does, by the variant of it that saves work where there is one."""
+        ops, cache = self.ops, self._recall()
+        if not self.finds_dx and hasattr(ops, "conv2d_backward_params"):
+            return tuple(ops.conv2d_backward_params(dout, cache))
+        if plus is not None and hasattr(ops, "conv2d_backward_plus"):
+            return tuple(ops.conv2d_backward_plus(dout, cache, plus))
+        dx, *params = ops.conv2d_backward(dout, cache)
+        return dx if plus is None else ops.add_forward(dx, plus)[0], *params
 
 
 class Linear(Layer):
@@ -325,6 +338,10 @@ class Sequential(Layer):
     def __init__(self, *layers: Layer, ops: Any = reference) -> None:
         super().__init__(ops)
         self.layers = layers
+
+    def first(self) -> Layer | None:
+        """Return the first layer, or that layer's first."""
+        return (self.layers[0].first() or self.layers[0]) if self.layers else None
 
     def sublayers(self) -> Iterator[tuple[str, Layer]]:
         """Yield the layers by their place."""

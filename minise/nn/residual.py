@@ -141,6 +141,15 @@ class ResidualUnit(Layer):
         se = self.se if self.site == "standard" else None
         return convolution(conv, norm, se, relu=relu)
 
+    def _both_ways(self, conv: Conv2d, dout: Array, dshortcut: Array) -> Array:
+        """Return dx: what comes through the branch, whose first convolution this is, and past it.
+
+        Only the SE block before the branch stands between that convolution and the sum.
+        """
+        if self.site == "pre":
+            return self._sum(self.se.backward(conv.backward(dout)), dshortcut)
+        return conv.backward(dout, plus=dshortcut)
+
     def _sum(self, a: Array, b: Array) -> Array:
         return self.ops.add_forward(a, b)[0]
 
@@ -178,11 +187,9 @@ class BasicBlock(ResidualUnit):
         dy = self.conv2.backward(dy)
         dy = self._gate_backward("3x3", dy)
         dy = self.bn1.backward_relu(dy)
-        dy = self.conv1.backward(dy)
-        dy = self._gate_backward("pre", dy)
         dshortcut = self._gate_backward("identity", dshortcut)
         dshortcut = self.downsample.backward(dshortcut)
-        return self._sum(dy, dshortcut)
+        return self._both_ways(self.conv1, dy, dshortcut)
 
     def folded(self) -> Inference:
         """Return forward's lines; each convolution has the normalisation behind it in itself."""

@@ -35,7 +35,7 @@ class Call(NamedTuple):
     layer: str  # dotted name, or "" of a bare op
     op: str
     direction: str  # "forward" or "backward"
-    arrays: tuple[Any, ...]  # forward's positional arrays, or (dout,)
+    arrays: tuple[Any, ...]  # forward's positional arrays, or (dout,), and plus of a variant
     settings: dict[str, Any]  # forward's keyword arguments
     cache: Any  # that forward returned, or that backward was given
     results: tuple[Any, ...]  # (out,), or one gradient an array
@@ -70,12 +70,10 @@ class Wrapper:
         """Return one function of the back end, observed under the name of a layer."""
         inner = isinstance(self.ops, Wrapper)  # then it learns the layer's name too
         function = self.ops.wrapped(layer, name) if inner else getattr(self.ops, name)
-        op, _, direction = name.rpartition("_")
-        if direction == FORWARD:
-            return partial(self._forward, layer, op, function)
-        if direction == BACKWARD:
-            return partial(self._backward, layer, op, function)
-        return function
+        if name.endswith(f"_{FORWARD}"):
+            return partial(self._forward, layer, name.removesuffix(f"_{FORWARD}"), function)
+        op, found, _ = name.partition(f"_{BACKWARD}")  # or a variant, such as _backward_plus
+        return partial(self._backward, layer, op, function) if found else function
 
     def _forward(
         self, layer: str, op: str, function: Callable[..., Any], *arrays: Any, **settings: Any
@@ -88,13 +86,20 @@ class Wrapper:
         return out, cache
 
     def _backward(
-        self, layer: str, op: str, function: Callable[..., Any], dout: Any, cache: Any
+        self,
+        layer: str,
+        op: str,
+        function: Callable[..., Any],
+        dout: Any,
+        cache: Any,
+        *more: Any,
     ) -> Any:
-        self.prepare(layer, op, BACKWARD, (dout,))
+        arrays = dout, *more
+        self.prepare(layer, op, BACKWARD, arrays)
         start = time.perf_counter()
-        gradients = function(dout, cache)
+        gradients = function(dout, cache, *more)
         seconds = time.perf_counter() - start
-        self.observe(Call(layer, op, BACKWARD, (dout,), {}, cache, tuple(gradients), seconds))
+        self.observe(Call(layer, op, BACKWARD, arrays, {}, cache, tuple(gradients), seconds))
         return gradients
 
 

@@ -178,7 +178,7 @@ def train_step(
     if not isinstance(loss, np.ndarray | np.generic) or np.isfinite(loss):
         one = ops.asarray(1, logits.dtype)
         dlogits, _ = ops.softmax_cross_entropy_backward(one, cache)
-        net.backward(dlogits)
+        net.backward_params(dlogits)
         optimiser.step(rate)
     return float(loss), int((ops.asnumpy(logits).argmax(axis=1) == labels).sum())
 

@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from minise import nn
+from minise import models, nn
 from minise.gradcheck import assert_gradients
 from minise.nn.init import LINEAR, RELU, he_normal
-from minise.ops import reference
+from minise.ops import jit, reference, wrap
 from tests.nn.adapter import as_functions, shaken
 
 F64 = np.float64
@@ -33,7 +33,10 @@ LAYERS = {
 }
 
 
-def images(rng, shape=(3, 4, 7, 6)):
+X = (3, 4, 7, 6)
+
+
+def images(rng, shape=X):
     return rng.standard_normal(shape)
 
 
@@ -115,6 +118,52 @@ def test_a_normalisation_with_what_follows_it(training):
     same(fused.backward_add_relu(dout), [norm.backward(dsum), dsum])
     same(left_by(fused), left_by(norm))
     assert (fused.state["running_mean"] != normalisation().state["running_mean"]).all() == training
+
+
+@pytest.mark.parametrize("ops", [reference, jit])
+def test_a_convolution_adds_what_reaches_x_by_another_way(ops):
+    """Of integers, whose sums are exact in any order."""
+    rng = np.random.default_rng(0)
+    x, plus, dout = (np.rint(2 * images(rng, shape)) for shape in [X, X, (3, 5, 5, 4)])
+    one, other = (nn.Conv2d(4, 5, 3, bias=True, ops=ops, dtype=F64) for _ in range(2))
+    for layer in (one, other):
+        layer.params["weight"][...] = np.rint(2 * images(np.random.default_rng(1), (5, 4, 3, 3)))
+        layer.forward(x, training=True)
+    same([one.backward(dout, plus)], [other.backward(dout) + plus])
+    same(left_by(one), left_by(other))
+    assert one.grads.keys() == one.params.keys()
+
+
+@pytest.mark.parametrize("ops", [reference, jit])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda ops: models.build("se_resnet8", ops=ops),
+        lambda ops: models.build("preact_resnet110", ops=ops),
+        lambda ops: nn.Sequential(nn.Sequential(nn.Conv2d(3, 2, 3, ops=ops)), ops=ops),
+        lambda ops: nn.Sequential(nn.BatchNorm2d(3, ops=ops), ops=ops),
+        lambda ops: nn.Sequential(ops=ops),
+    ],
+    ids=["ResNetCifar", "WideResNet", "sequence", "no convolution", "nothing"],
+)
+def test_training_needs_no_gradient_of_the_images(make, ops):
+    """What is left is the same; the first convolution, where it can, saves its dx that time."""
+    x = images(np.random.default_rng(0), (2, 3, 8, 8)).astype(np.float32)
+    one, other = make(ops), make(ops)
+    recorder = wrap.record(ops)
+    wrap.attach(one, recorder)
+    out = one.forward(x, training=True)
+    other.forward(x, training=True)
+    one.backward_params(out)
+    dx = other.backward(out)
+    ours, theirs = one.named_grads(), other.named_grads()
+    assert ours.keys() == theirs.keys()
+    same(ours.values(), theirs.values())
+    convolutions = [call for call in recorder.calls if call.op == "conv2d"]
+    saved = [call.results[0] is None for call in convolutions if call.direction == "backward"]
+    assert saved == [False] * (len(saved) - 1) + [ops is jit] * bool(saved)
+    one.forward(x, training=True)
+    same([one.backward(out)], [dx])  # and the next backward finds it again
 
 
 @pytest.mark.parametrize("bias", [True, False])

@@ -103,7 +103,7 @@ def training_step(ops: Any, batch: int, net: str = "se_resnet20") -> Callable[[]
     def step() -> Any:
         logits = built.forward(images, training=True)
         loss, cache = ops.softmax_cross_entropy_forward(logits, labels)
-        built.backward(ops.softmax_cross_entropy_backward(one, cache)[0])
+        built.backward_params(ops.softmax_cross_entropy_backward(one, cache)[0])
         optimiser.step(RATE)
         return loss
 

@@ -22,6 +22,7 @@ from minise.ops.checks import (
     Array,
     Pair,
     as_pairs,
+    check_arrays,
     check_gradient,
 )
 from minise.ops.jit import depthwise, direct, pointwise, winograd
@@ -59,13 +60,35 @@ def conv2d_forward(
 
 def conv2d_backward(dout: Array, cache: Conv2dCache) -> tuple[Array | None, ...]:
     """See minise.ops.reference.conv2d_backward; dx is channels-last in memory."""
+    return _gradients(dout, cache, NO_SHORTCUT[cache.x.dtype])
+
+
+def conv2d_backward_plus(dout: Array, cache: Conv2dCache, plus: Array) -> tuple[Array | None, ...]:
+    """conv2d_backward for an x that goes another way too, such as through a shortcut.
+
+    plus (N, C, H, W) is the gradient from there, and dx is the sum of both. It is added while dx
+    is in cache; to add it later would move four times as much memory.
+    """
+    check_arrays("conv2d", "x: N C H W, plus: N C H W", cache.x, plus)
+    return _gradients(dout, cache, pixels_of(plus))
+
+
+def conv2d_backward_params(dout: Array, cache: Conv2dCache) -> tuple[Array | None, ...]:
+    """conv2d_backward for an x whose gradient nobody asks for: None stands in place of dx."""
+    return _gradients(dout, cache, None)
+
+
+def _gradients(dout: Array, cache: Conv2dCache, plus: Array | None) -> tuple[Array | None, ...]:
+    """Return dx + plus, where plus may have no numbers, dweight and dbias; without plus no dx."""
     x, weight = cache.x, cache.weight
     check_gradient("conv2d", dout, x, (len(x), len(weight), *windows_in(cache).grid))
-    dpixels = pixels_of(dout)
+    dpixels, dx = pixels_of(dout), None
+    if plus is not None:
+        dx = empty((len(x), *x.shape[2:], x.shape[1]), x.dtype)
+        _fill_dx(cache, dpixels, plus, dx)
+        dx = dx.transpose(0, 3, 1, 2)
     dbias = None if cache.bias is None else _sum_of_pixels(dpixels)
-    dx = empty((len(x), *x.shape[2:], x.shape[1]), x.dtype)
-    dweight = _backward(cache, dpixels, dx)
-    return dx.transpose(0, 3, 1, 2), dweight, dbias
+    return dx, _dweight(cache, dpixels), dbias
 
 
 def filters_of(algorithm: str, weight: Array, groups: int) -> Array:
@@ -92,37 +115,47 @@ def correlation_of(algorithm: str, cache: Conv2dCache, filters: Array) -> Correl
     return direct.correlation(view, filters, bias, shape)
 
 
-def _backward(cache: Conv2dCache, dpixels: Array, dx: Array) -> Array:
-    """Fill dx (N, H, W, C) and return dweight."""
-    pixels, weight, view = pixels_of(cache.x), cache.weight, windows_in(cache)
-    algorithm, nothing = algorithm_of(cache), plainly(None, dx)
-    plain = dpixels, NO_SHORTCUT[dx.dtype], False, dx
+def _fill_dx(cache: Conv2dCache, dpixels: Array, plus: Array, dx: Array) -> None:
+    """Fill dx (N, H, W, C) from dpixels (N, OH, OW, K), plus included."""
+    weight, algorithm, nothing = cache.weight, algorithm_of(cache), plainly(None, dx)
+    lanes, plain = lanes_of(weight.dtype), (dpixels, plus, False, dx)
     if algorithm == "pointwise":
-        panels = direct.panels_of(weight[None, None, :, :, 0, 0], lanes_of(weight.dtype))
+        panels = direct.panels_of(weight[None, None, :, :, 0, 0], lanes)
         pointwise.correlation(panels[0], nothing)(*plain)
-        return pointwise.weight_gradient(pixels, dpixels).T.reshape(weight.shape)
-    if algorithm == "depthwise":
+    elif algorithm == "depthwise":
         filters = _by_tap(weight)
         for source in sources_in(cache):
             some = frozen(filters[list(source.kept)])
             depthwise.correlation(source, some, nothing, dx.shape)(*plain)
-        return depthwise.weight_gradient(pixels, dpixels, view).T.reshape(weight.shape)
-    dense, groups = merged(weight, cache.groups)
-    if algorithm == "winograd":
+    elif algorithm == "winograd":
         outside = 2 - cache.padding[0], 2 - cache.padding[1]
-        filters = winograd.transformed(dense, groups, turned=True)
+        filters = winograd.transformed(*merged(weight, cache.groups), turned=True)
         winograd.correlation(filters, nothing, outside, dx.shape)(*plain)
-        ddense = winograd.weight_gradient(pixels, dpixels, cache.padding, groups)
     else:
+        dense, groups = merged(weight, cache.groups)
         filters = _cut(dense, groups).transpose(0, 3, 1, 2)  # (groups, taps, K, C)
         if scatters(cache, groups):
-            scatter(cache, filters, dpixels, dx)
+            scatter(cache, filters, dpixels, plus, dx)
         else:
             (source,) = sources_in(cache)
-            panels = direct.panels_of(filters, lanes_of(weight.dtype))
+            panels = direct.panels_of(filters, lanes)
             direct.correlation(source, panels, nothing, dx.shape)(*plain)
+
+
+def _dweight(cache: Conv2dCache, dpixels: Array) -> Array:
+    """Return dweight (K, C // groups, KH, KW) from dpixels (N, OH, OW, K)."""
+    pixels, weight, view = pixels_of(cache.x), cache.weight, windows_in(cache)
+    algorithm = algorithm_of(cache)
+    if algorithm == "pointwise":
+        return pointwise.weight_gradient(pixels, dpixels).T.reshape(weight.shape)
+    if algorithm == "depthwise":
+        return depthwise.weight_gradient(pixels, dpixels, view).T.reshape(weight.shape)
+    groups = merged_groups(weight, cache.groups)
+    if algorithm == "winograd":
+        ddense = winograd.weight_gradient(pixels, dpixels, cache.padding, groups)
+    else:
         dfilters = direct.weight_gradient(pixels, dpixels, view, groups)
-        ddense = dfilters.transpose(0, 3, 2, 1).reshape(dense.shape)
+        ddense = dfilters.transpose(0, 3, 2, 1).reshape(len(weight), -1, *weight.shape[2:])
     return np.ascontiguousarray(parted(ddense, groups, cache.groups))
 
 

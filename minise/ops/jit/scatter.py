@@ -23,7 +23,7 @@ from minise.ops.jit.direct import panels_of
 from minise.ops.jit.layout import frozen
 from minise.ops.jit.packing import copy_pixels
 from minise.ops.jit.simd import lanes_of, load, store
-from minise.ops.jit.tile import ROWS, fresh, zero
+from minise.ops.jit.tile import ROWS, copy, fresh, zero
 from minise.ops.reference.conv import Conv2dCache
 from minise.ops.reference.windows import windows_of
 
@@ -36,19 +36,23 @@ def scatters(cache: Conv2dCache, groups: int) -> bool:
     return cache.stride != (1, 1) or 2 * channels <= lanes_of(cache.x.dtype)
 
 
-def scatter(cache: Conv2dCache, filters: Array, dout: Array, dx: Array) -> None:
-    """Fill dx (N, H, W, C) from dout (N, OH, OW, K), with filters (groups, taps, K, C)."""
+def scatter(cache: Conv2dCache, filters: Array, dout: Array, plus: Array, dx: Array) -> None:
+    """Fill dx (N, H, W, C) from dout (N, OH, OW, K), with filters (groups, taps, K, C).
+
+    plus is what dx begins as; it is like dx, or has no numbers.
+    """
     (_, _, H, W), (_, _, KH, KW) = cache.x.shape, cache.weight.shape
     windows = windows_of((H, W), (KH, KW), cache.stride, cache.padding, cache.dilation)
     taps = np.array(list(windows.offsets()), np.intp) * cache.dilation - cache.padding
     groups, _, K, _ = filters.shape
     columns = filters.transpose(0, 2, 1, 3).reshape(groups, 1, K, -1)
     rows = max(1, NEAR // dout.shape[2])
-    _scatter(dout, panels_of(columns, lanes_of(dx.dtype)), frozen(taps), cache.stride, rows, dx)
+    panels = panels_of(columns, lanes_of(dx.dtype))
+    _scatter(dout, panels, frozen(taps), cache.stride, rows, plus, dx)
 
 
 @kernel
-def _scatter(dout, panels, taps, stride, rows, dx):
+def _scatter(dout, panels, taps, stride, rows, plus, dx):
     """Hand out the shares of a block of rows of dout after the other, image by image."""
     (N, OH, OW, _), (_, H, W, channels) = dout.shape, dx.shape
     groups, vectors, K, lanes = panels.shape
@@ -57,7 +61,10 @@ def _scatter(dout, panels, taps, stride, rows, dx):
     for n in prange(N):
         pixels = np.empty((rows * OW + ROWS) * K, dx.dtype)
         share = np.empty((rows * OW + ROWS) * 2 * lanes, dx.dtype)
-        zero(flat, n * size, size)
+        if plus.size:
+            copy(plus.reshape(-1), n * size, flat, n * size, size)
+        else:
+            zero(flat, n * size, size)
         for block in range(-(-OH // rows) * groups):
             top, g = block // groups * rows, block % groups
             bottom = min(top + rows, OH)

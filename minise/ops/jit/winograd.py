@@ -173,7 +173,8 @@ def _correlate(filters, bias, places, high, wide, images, rows, x, shortcut, rel
     flat, flat_filters, pixels = out.reshape(-1), filters.reshape(-1), x.reshape(-1)
     plane, product = _plane(images * rows * wide, C, out), _plane(images * rows * wide, K, out)
     across, parts, start = OUT * wide + IN - OUT, min(blocks, PARTS), np.zeros(1, np.intp)
-    end = bias, shortcut.reshape(-1), relu
+    others = shortcut.reshape(-1)
+    end = bias, others, relu
     for one in prange(parts):
         band = scratch((rows * OUT + IN - OUT) * across * C, out)
         half = scratch(IN * across * C, out)
@@ -189,6 +190,8 @@ def _correlate(filters, bias, places, high, wide, images, rows, x, shortcut, rel
             for i in range(POINTS * groups):
                 read_ahead(pixels, *later, i, POINTS * groups)
                 write_ahead(flat, *now, i, POINTS * groups)
+                if shortcut.size:
+                    read_ahead(others, *now, i, POINTS * groups)
                 point, g = i // groups, i % groups
                 a, c = point * plane + g * each, point * product + g * width
                 b = (g * POINTS + point) * each * width

@@ -18,6 +18,7 @@ from minise.ops.jit.simd import lanes_of
 from minise.ops.jit.tile import ROWS
 from tests.ops.cases import SEEDS, few
 from tests.ops.jit.guards import guarded
+from tests.ops.jit.variants import check_variants
 
 NHWC = (0, 2, 3, 1)
 
@@ -54,6 +55,7 @@ def compare(way, dtype, seed, N, C, K, size, kernel, bias, **settings):
         assert (grad is None) == (wanted is None)
         if wanted is not None:
             np.testing.assert_array_equal(grad, wanted, strict=True)
+    check_variants(dout, cache, grads, integers(*arrays[0].shape))
 
 
 @over_dtypes
@@ -163,8 +165,13 @@ def test_gathered_and_scattered_dx(dtype, channels, groups, N, size, seed, **whe
     expected, *_ = reference.conv2d_backward(dout, cache)
     with guarded() as guards:
         laid = cache._replace(x=guards.array(x, NHWC), weight=guards.array(weight))
-        dx, *_ = jit.conv2d_backward(guards.array(dout, NHWC), laid)
+        dout, plus = (
+            guards.array(dout, NHWC),
+            guards.array(rng.integers(-3, 4, x.shape).astype(dtype), NHWC),
+        )
+        dx, *params = jit.conv2d_backward(dout, laid)
         np.testing.assert_array_equal(dx, expected)
+        check_variants(dout, laid, (dx, *params), plus)
 
 
 LANES = lanes_of(np.dtype(np.float32))

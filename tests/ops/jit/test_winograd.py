@@ -16,6 +16,7 @@ from minise.ops.jit.simd import AS_LOOPS, lanes_of
 from minise.ops.jit.winograd import blocks_of
 from tests.ops.cases import SEEDS, few
 from tests.ops.jit.guards import guarded
+from tests.ops.jit.variants import check_variants
 
 over_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 OPS = jit.using(algorithm="winograd")
@@ -104,7 +105,9 @@ def by_winograd(sizes, arrays, ops=OPS):
         where = dict(padding=sizes.padding, groups=sizes.groups)
         out, cache = ops.conv2d_forward(*laid, added, **where)
         assert winograd_can(cache)
-        dx, dweight, _ = ops.conv2d_backward(guards.array(dout, NHWC), cache)
+        laid_dout, plus = guards.array(dout, NHWC), guards.array(x, NHWC)
+        dx, dweight, dbias = ops.conv2d_backward(laid_dout, cache)
+        check_variants(laid_dout, cache, (dx, dweight, dbias), plus, ops)
         return [a.copy() for a in (out, dx, dweight)], rounding(dout, cache)
 
 
