@@ -285,14 +285,14 @@ def _():
 
 @app.cell(hide_code=True)
 def _(far):
-    _pixels = far.value + np.random.default_rng(0).standard_normal(4096)
+    _pixels = far.value + np.random.default_rng(0).standard_normal(4096) / 10
     _rounded = _pixels.astype(np.float32)
     _centred = ((_rounded - _rounded.mean()) ** 2).mean()
     _difference = (_rounded**2).mean() - _rounded.mean() ** 2
     mo.md(f"""
-    The variance is {_pixels.var():.4f}. Centred first, float32 finds {_centred:.4f}; as a
-    difference {_difference:.4f}. The two numbers that it subtracts are about {far.value**2 + 1:,}
-    each, so their last digits are all that is left.
+    The variance is {_pixels.var():.5f}. Centred first, float32 finds {_centred:.5f}; as a
+    difference {_difference:.5f}. What the difference subtracts are two numbers of about
+    {(_rounded**2).mean():,.2f}, so their last digits are all that is left.
     """)
     return
 
