@@ -27,7 +27,7 @@ EXERCISES = {
     "batch_norm2d": Exercise(
         [
             Case("batch_norm2d", dict(N=1, C=1, H=1, W=3), NORM),
-            Case("batch_norm2d", dict(N=2, C=3, H=2, W=3), NORM),
+            Case("batch_norm2d", dict(N=2, C=3, H=2, W=4), NORM),
         ]
     ),
     "squeeze_excite": Exercise(
