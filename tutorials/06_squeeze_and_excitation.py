@@ -241,7 +241,7 @@ def _():
         [
             Case("squeeze_excite", dict(N=1, C=1, H=1, W=2, R=1)),
             Case("squeeze_excite", dict(N=1, C=3, H=2, W=2, R=2)),
-            Case("squeeze_excite", dict(N=2, C=3, H=2, W=4, R=2)),
+            Case("squeeze_excite", dict(N=2, C=5, H=4, W=6, R=3)),
         ],
         hints={
             "dx_scale": ("out = x * s: hold s fixed. What is the slope of out in x?",),
@@ -269,6 +269,7 @@ def _():
                 "Each pixel is one H*W-th of its channel's mean: dz / (H * W).",
             ),
         },
+        seed=153,  # in each image another hidden unit is off
     )
     return (exercise,)
 

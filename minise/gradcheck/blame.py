@@ -2,13 +2,13 @@
 
 import ast
 import linecache
-import textwrap
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from minise.gradcheck.answer import RIGHT, UNSEEN, WRONG
+from minise.gradcheck.compare import close, floats
 from minise.gradcheck.found import Found
 from minise.gradcheck.instrument import RETURN, Line
 from minise.gradcheck.lines import (
@@ -16,11 +16,11 @@ from minise.gradcheck.lines import (
     only_a_name,
     reads_at,
     returned_at,
-    source_of,
+    tree_of,
     writes,
     written_in_part,
 )
-from minise.gradcheck.truth import Truth, close, floats
+from minise.gradcheck.truth import Truth
 
 
 def first_wrong(found: Found) -> Line | None:
@@ -31,8 +31,43 @@ def first_wrong(found: Found) -> Line | None:
 
 def blame_line(found: Found, truth: Truth, line: Line) -> None:
     """Name a line whose gradient is wrong, or one above it that it reads."""
-    value = next(step.value for step in reversed(found.steps) if step.line == line)
+    value = _value(found, line)
+    if not truth.fits(line.name, value) and (above := _misfits(found, truth, line)):
+        line, value = above
     _blame(found, truth, line, line.name.removeprefix("d"), value, None)
+
+
+def blame_failing(found: Found, truth: Truth, stop: Line, problem: str) -> bool:
+    """Name a line above a failing one whose shape makes it fail; tell whether there is one."""
+    above = _misfits(found, truth, stop)
+    if above is None:
+        return False
+    line, value = above
+    _blame(found, truth, line, line.name.removeprefix("d"), value, None)
+    number = stop.number - first_line(found.code) + 1
+    found.reason += f"; line {number}, which reads it, fails: {problem}"
+    return True
+
+
+def _value(found: Found, line: Line) -> Any:
+    return next(step.value for step in reversed(found.steps) if step.line == line)
+
+
+def _misfits(found: Found, truth: Truth, line: Line) -> tuple[Line, Any] | None:
+    """Return the first line that one reads, through others, whose gradient has another shape."""
+    tree, first = _tree(found), first_line(found.code)
+    above = {one.name: one for one in found.verdicts if one.number < line.number}
+    names, seen = reads_at(tree, line, None, first), set[str]()
+    while names:
+        name = names.pop()
+        if name in above and name not in seen:
+            names |= reads_at(tree, above[name], None, first)
+        seen.add(name)
+    read = [one for name, one in above.items() if name in seen]
+    for one in sorted(read, key=lambda one: one.number):
+        if not truth.fits(one.name, value := _value(found, one)):
+            return one, value
+    return None
 
 
 def blame_returned(found: Found, truth: Truth, place: int, value: Any) -> None:
@@ -105,4 +140,4 @@ def _assigns(found: Found, place: int | None) -> Line | None:
 
 
 def _tree(found: Found) -> ast.stmt:
-    return ast.parse(textwrap.dedent(source_of(found.code))).body[0]
+    return tree_of(found.code)

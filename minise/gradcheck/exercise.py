@@ -47,6 +47,8 @@ class Exercise:
     ----------
     op : str
         What the backward is of.
+    truths : list of Truth
+        The cases with their arrays, and what is right there.
     solution : callable
         The op's own backward, from the reference.
 
@@ -78,28 +80,27 @@ class Exercise:
         self._given = set(given)
         rng = np.random.default_rng(seed)
         forward = getattr(reference, f"{self.op}_forward")
-        self._truths = [Truth(forward, self.solution, c, rng, integers=integers) for c in cases]
+        self.truths = [Truth(forward, self.solution, c, rng, integers=integers) for c in cases]
 
     def check(self, backward: Callable[..., Any]) -> Answer:
-        """Judge a backward at every case, and answer at the first that shows something wrong."""
+        """Judge a backward at every case, and name its first wrong line, at the smallest case."""
         title = getattr(backward, "__name__", "backward")
         try:
             code = Instrumented(backward, file=backward.__code__.co_filename)
         except (AttributeError, OSError, TypeError, ValueError):
             reason = "its source is not to be found: define it in a file, or in a notebook's cell"
             return Answer(title, solved=False, reason=reason)
-        for truth in self._truths:
-            found = judge(code, truth, self._given)
-            if not found.solved:
-                found.reason += self._likely(found)
-                break
+        every = [judge(code, truth, self._given) for truth in self.truths]
+        found = min(every, key=_first)
+        if not found.solved and not found.blank:
+            found.reason += self._likely(found)
         return found.answer(title, self._hints_of)
 
     def _likely(self, found: Found) -> str:
         """Return the likely mistake, by the largest case: small ones look like many."""
         if not found.of:
             return ""
-        largest = self._truths[-1]
+        largest = self.truths[-1]
         there = judge(found.code, largest, self._given)
         text = largest.likely(found.of, there.value) if there.of == found.of else ""
         return f"; at {largest.case} {text}" if text else ""
@@ -108,6 +109,12 @@ class Exercise:
         lines = [one for one in Instrumented(self.solution).lines if one.name == name]
         own = [lines[-1].text] if lines else []
         return (*self.hints.get(name, ()), *own)
+
+
+def _first(found: Found) -> tuple[int, float]:
+    """Return what sorts mistakes before blanks, and both by their line; the smallest case leads."""
+    line = float("inf") if found.culprit is None else found.culprit.number
+    return 2 if found.solved else 1 if found.blank else 0, line
 
 
 def _op_of(cases: Sequence[Case]) -> str:

@@ -51,6 +51,11 @@ class Found:
         """Whether nothing is left to do or to mend."""
         return self.culprit is None and not self.reason
 
+    @property
+    def blank(self) -> bool:
+        """Whether the line to look at is still to fill in."""
+        return self.culprit is not None and self.verdicts.get(self.culprit) == BLANK
+
     def answer(self, title: str, hints_of: Callable[[str], tuple[str, ...]]) -> Answer:
         """Return it as a reader sees it; hints_of gives the hints by the name a line assigns."""
         if self.culprit is None:
@@ -58,14 +63,13 @@ class Found:
         if self.verdicts.get(self.culprit) == UNSEEN:
             self.verdicts[self.culprit] = WRONG
         shown = self._shown()
-        blank = self.verdicts[self.culprit] == BLANK
         return Answer(
             title,
             solved=False,
             verdicts=tuple(shown.values()),
             line=shown[self.culprit],
             reason=self.reason,
-            case="" if blank else f"at the smallest case that shows it: {self.case}",
+            case="" if self.blank else f"at the smallest case that shows it: {self.case}",
             hints=hints_of(self.culprit.name),
             also=tuple(shown[line] for line in self.others if line in shown),
         )

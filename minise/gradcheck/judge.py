@@ -8,11 +8,12 @@ import numpy as np
 
 from minise.gradcheck.answer import BLANK, BROKEN, RIGHT, UNSEEN, WRONG
 from minise.gradcheck.arrays import copied, same
-from minise.gradcheck.blame import blame_line, blame_returned, first_wrong
+from minise.gradcheck.blame import blame_failing, blame_line, blame_returned, first_wrong
+from minise.gradcheck.compare import close, floats, may_become
 from minise.gradcheck.found import Found, Ran
 from minise.gradcheck.instrument import RETURN, Instrumented, Line, Scope
-from minise.gradcheck.lines import line_of, written_in_part
-from minise.gradcheck.truth import Truth, close, floats
+from minise.gradcheck.lines import line_of, readers, written_in_part
+from minise.gradcheck.truth import Truth
 
 
 def judge(code: Instrumented, truth: Truth, given: Collection[str] = ()) -> Found:
@@ -30,7 +31,7 @@ def judge(code: Instrumented, truth: Truth, given: Collection[str] = ()) -> Foun
     found = Found(code, truth.case)
     dout, cache = truth.dout.copy(), copied(truth.cache)
     stop: Line | None = None
-    problem, blank, returned = "", False, None
+    problem, blank, returned, shapes = "", False, None, False
     try:
         returned = _run(found, dout, cache)
     except _Stop:
@@ -38,12 +39,15 @@ def judge(code: Instrumented, truth: Truth, given: Collection[str] = ()) -> Foun
     except Exception as error:
         stop, problem = line_of(error, code), f"{type(error).__name__}: {error}"
         blank = stop is not None and stop.text.rstrip().endswith("= ...")
+        shapes = isinstance(error, ValueError | IndexError)
     found.verdicts = _verdicts(found, truth, stop, given)
     if stop is not None:
         found.verdicts[stop] = BLANK if blank else BROKEN
+        if shapes and not blank:
+            _judge_shapes(found, truth)
         if (line := first_wrong(found)) is not None:
             blame_line(found, truth, line)
-        else:
+        elif blank or not shapes or not blame_failing(found, truth, stop, problem):
             found.culprit, found.reason = stop, "" if blank else problem
     elif problem:
         found.reason = problem
@@ -101,10 +105,26 @@ def _verdict(truth: Truth, name: str, value: Any) -> str:
         right = truth.right(of)
         if np.size(value) == right.size:
             return RIGHT if close(value, right) else WRONG
+        return UNSEEN if may_become(value, right) else WRONG
     twin = truth.twins.get(name)
     if floats(twin) and floats(value) and np.size(twin) == np.size(value):
         return RIGHT if close(value, twin) else UNSEEN
     return UNSEEN
+
+
+def _judge_shapes(found: Found, truth: Truth) -> None:
+    """Mark lines WRONG whose gradient is of another size, where something below goes wrong.
+
+    Who sums later does so in the lines that read it: where these are right, so is the line.
+    """
+    for line, name in [(step.line, step.line.name) for step in found.steps]:
+        of = name.removeprefix("d")
+        if found.verdicts.get(line) != UNSEEN or of == name or not floats(truth.values.get(of)):
+            continue
+        value = next(step.value for step in reversed(found.steps) if step.line == line)
+        below = [found.verdicts.get(one) for one in readers(found.code, line, found.verdicts)]
+        if np.size(value) != truth.right(of).size and not (below and set(below) == {RIGHT}):
+            found.verdicts[line] = WRONG
 
 
 def _judge_returned(found: Found, truth: Truth, returned: Any) -> None:
@@ -124,6 +144,7 @@ def _judge_returned(found: Found, truth: Truth, returned: Any) -> None:
         found.verdicts = dict.fromkeys(found.verdicts, RIGHT)
         return
     found.verdicts[last] = UNSEEN
+    _judge_shapes(found, truth)
     if (line := first_wrong(found)) is not None:
         blame_line(found, truth, line)
     else:

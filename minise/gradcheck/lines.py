@@ -5,7 +5,7 @@ import inspect
 import linecache
 import textwrap
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from minise.gradcheck.instrument import RETURN, Instrumented, Line
 
@@ -34,8 +34,7 @@ def written_in_part(code: Instrumented) -> dict[str, Line]:
 
 def only_a_name(code: Instrumented, place: int) -> bool:
     """Tell whether what is returned at a place is a name that another line made."""
-    tree = ast.parse(textwrap.dedent(source_of(code))).body[0]
-    return isinstance(returned_at(tree, place), ast.Name)
+    return isinstance(returned_at(tree_of(code), place), ast.Name)
 
 
 def returned_at(tree: ast.AST, place: int) -> ast.expr | None:
@@ -57,6 +56,13 @@ def reads_at(tree: ast.AST, line: Line, place: int | None, first: int) -> set[st
     return set()
 
 
+def readers(code: Instrumented, line: Line, among: Iterable[Line]) -> list[Line]:
+    """Return the lines below one that read what it gives."""
+    tree, first = tree_of(code), first_line(code)
+    below = [one for one in among if one.number > line.number]
+    return [one for one in below if line.name in reads_at(tree, one, None, first)]
+
+
 def writes(tree: ast.AST, name: str, first: int) -> Iterator[tuple[int, set[str]]]:
     """Yield number and names read of each line that writes a name, whole or in part."""
     for node in ast.walk(tree):
@@ -72,6 +78,11 @@ def writes(tree: ast.AST, name: str, first: int) -> Iterator[tuple[int, set[str]
 
 def _names(node: ast.AST) -> set[str]:
     return {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
+
+
+def tree_of(code: Instrumented) -> ast.stmt:
+    """Return the function's definition, parsed; its first line is line 1."""
+    return ast.parse(textwrap.dedent(source_of(code))).body[0]
 
 
 def source_of(code: Instrumented) -> str:

@@ -5,22 +5,22 @@ complex step in one entry after the other.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 
 from minise.gradcheck.adapters import parameter_names
 from minise.gradcheck.arrays import promoted
 from minise.gradcheck.cases import Case, draw
+from minise.gradcheck.compare import close, floats, misfit
 from minise.gradcheck.diagnose import UNKNOWN, diagnose
 from minise.gradcheck.diagnose import Case as Wrong
 from minise.gradcheck.instrument import Instrumented
-from minise.gradcheck.slopes import EPS, TINY
+from minise.gradcheck.slopes import TINY
 from minise.ops.checks import Array
 
 FEW = 3  # entries say too little to tell one mistake from another
 VAGUE = {UNKNOWN, "permuted"}
-HALF = EPS**0.5  # of the digits: rounding never takes so many, a mistake always does
 
 
 class Truth:
@@ -92,6 +92,13 @@ class Truth:
             return np.asarray(self._forward.function(*inputs, **settings)[0])
         return np.asarray(self._forward.moved(of, 1j * TINY * u, *inputs, **settings)[0])
 
+    def fits(self, name: str, value: Any) -> bool:
+        """Tell whether what a line gave has the shape of what it is the gradient of."""
+        of = name.removeprefix("d")
+        if of == name or not floats(self.values.get(of)) or not floats(value):
+            return True
+        return np.shape(value) == np.shape(self.values[of])
+
     def returned_is_right(self, k: int, gradient: Any) -> bool:
         """Tell whether what is returned for input k is its gradient."""
         value = self.inputs[k]
@@ -108,10 +115,9 @@ class Truth:
             return f"{name} is a gradient, expected None: {of} holds integers, or is None"
         if not floats(value):
             return f"{name} is {type(value).__name__}, expected an array of shape {right.shape}"
-        if np.size(value) != right.size:
-            return f"{name} has shape {np.shape(value)}, expected {right.shape}, that of {of}"
-        if np.shape(value) != right.shape and close(value, right):
-            return f"{name} has shape {np.shape(value)}, expected {right.shape}: reshape it"
+        shape = misfit(name, of, value, right)
+        if shape and (np.size(value) != right.size or close(value, right) or "transpose" in shape):
+            return shape
         wrong = np.reshape(value, right.shape)
         worst = np.unravel_index(int(np.argmax(abs(wrong - right))), right.shape)
         entry = f"{name}[{', '.join(map(str, worst))}]" if worst else name
@@ -132,17 +138,6 @@ class Truth:
         for name, value in self.values.items():
             if name != of and floats(value) and np.shape(value) == shape and len(shape):
                 yield name, self.right(name)
-
-
-def floats(value: Any) -> TypeGuard[Array]:
-    """Tell whether a value is an array of real numbers."""
-    return isinstance(value, np.ndarray | np.generic) and value.dtype.kind == "f"
-
-
-def close(value: Any, right: Array) -> bool:
-    """Tell whether two gradients agree to half of all digits of the largest entry."""
-    apart = np.reshape(value, np.shape(right)) - right
-    return bool(np.max(abs(apart)) <= HALF * max(float(np.max(abs(right))), HALF))
 
 
 def _counts(sizes: dict[str, Any]) -> dict[str, int]:

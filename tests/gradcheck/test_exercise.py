@@ -1,13 +1,14 @@
 import numpy as np
 import pytest
 
-from minise.gradcheck.answer import BLANK, BROKEN
+from minise.gradcheck.answer import BLANK, BROKEN, UNSEEN
 from minise.gradcheck.cases import Case
 from minise.gradcheck.exercise import Exercise
 from minise.ops import reference
 from tests.tutorials.solutions import MISTAKES, SOLUTIONS, compiled
 
-SE = dict(C=3, H=2, W=4, R=2)
+SE = dict(C=3, H=2, W=2, R=2)
+SEED = 153  # in each image another hidden unit is off
 NORM = dict(training=True)
 POOL = dict(kernel=(2, 2), stride=(1, 1))
 EXERCISES = {
@@ -34,9 +35,10 @@ EXERCISES = {
         [
             Case("squeeze_excite", dict(N=1, C=1, H=1, W=2, R=1)),
             Case("squeeze_excite", dict(N=1, **SE)),
-            Case("squeeze_excite", dict(N=2, **SE)),
+            Case("squeeze_excite", dict(N=2, C=5, H=4, W=6, R=3)),
         ],
         {"dv": ("a slope", "s (1 - s)")},
+        seed=SEED,
     ),
     "softmax_cross_entropy": Exercise([Case("softmax_cross_entropy", dict(N=3, K=4))]),
     "batch_norm2d_add_relu": Exercise(
@@ -69,6 +71,75 @@ def test_planted_mistakes_are_named_at_their_line():
         named += answer.line is not None and answer.line.number == number
     assert len(MISTAKES) >= 20
     assert named >= 0.9 * len(MISTAKES)
+
+
+MISSHAPED = [  # op, what the right line has, what a reader has, what is said of that line
+    (
+        "batch_norm2d",
+        "(dxhat * centred).sum(axis=(0, 2, 3))",
+        "dxhat * centred",
+        "a sum is missing",
+    ),
+    (
+        "batch_norm2d",
+        "(dxhat * centred).sum(axis=(0, 2, 3))",
+        "(dxhat * centred).sum(axis=(0, 2, 3), keepdims=True)",
+        "drstd has shape (1, 1, 1, 1), expected (1,), that of rstd",
+    ),
+    ("squeeze_excite", ", keepdims=True)", ")", "expected (1, 3, 1, 1), that of s: is keepdims"),
+    (
+        "squeeze_excite",
+        'np.einsum("cr,ncij->nrij", w2, dv)',
+        "dv[:, :, 0, 0] @ w2",
+        "dh has shape (1, 2), expected (1, 2, 1, 1)",
+    ),
+    ("squeeze_excite", ").sum(axis=(2, 3), keepdims=True)", ")", "a sum is missing"),
+    ("squeeze_excite", "ncij,nrij->cr", "ncij,nrij->rc", "expected (3, 2), that of w2: transpose"),
+]
+
+
+@pytest.mark.parametrize(("op", "old", "new", "says"), MISSHAPED)
+def test_a_wrong_shape_is_named_where_it_arises(op, old, new, says):
+    """And not in a line below, which is right; the earliest line over all cases counts."""
+    answer = EXERCISES[op].check(edited(op, old, new))
+    number = SOLUTIONS[op].strip()[: SOLUTIONS[op].strip().index(old)].count("\n") + 1
+    assert answer.line.number == number, str(answer)
+    assert says in answer.reason
+
+
+def test_a_sum_that_comes_later_is_no_mistake():
+    text = SOLUTIONS["batch_norm2d"].replace(
+        "(dxhat * centred).sum(axis=(0, 2, 3))", "dxhat * centred"
+    )
+    blank = text.replace("-0.5 * rstd**3 * drstd", "...")
+    later = "(-0.5 * rstd[:, None, None]**3 * drstd).sum(axis=(0, 2, 3))"
+    later = text.replace("-0.5 * rstd**3 * drstd", later)
+    assert EXERCISES["batch_norm2d"].check(compiled(later)).solved
+    answer = EXERCISES["batch_norm2d"].check(compiled(blank))
+    assert (answer.line.verdict, answer.line.text) == (BLANK, "dvar = ...")
+    assert {one.verdict for one in answer.verdicts if one.name == "drstd"} == {UNSEEN}
+    wrong = later.replace("dcentred + dmean[:, None, None] / M", "dcentred")
+    assert EXERCISES["batch_norm2d"].check(compiled(wrong)).line.name == "dx"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "blank"),
+    [
+        ("ncij,nrij->cr", "ncij,nrij->rc", "dv.sum(axis=(0, 2, 3))"),
+        (
+            'np.einsum("ncij,nrij->cr", dv, h)',
+            "dv[0, :, 0, 0][:, None] * h[0, :, 0, 0]",
+            "dx_scale + dz / (H * W)",
+        ),
+        (", keepdims=True)", ")", 'np.einsum("cr,ncij->nrij", w2, dv)'),
+    ],
+)
+def test_lines_above_a_blank_are_judged_at_every_case(old, new, blank):
+    """With one image, one channel and one hidden unit they look right."""
+    text = SOLVED.replace(old, new).replace(blank, "...")
+    answer = EXERCISES["squeeze_excite"].check(compiled(text))
+    number = SOLVED.strip()[: SOLVED.strip().index(old)].count("\n") + 1
+    assert answer.line.number == number, str(answer)
 
 
 OTHER_WAYS = {

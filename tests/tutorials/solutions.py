@@ -164,6 +164,13 @@ MISTAKES = [  # op, what the right line has, what the wrong one has instead
     ("squeeze_excite", "(dout * x).sum(", "(dout * x).mean("),
     ("squeeze_excite", "ds * s * (1 - s)", "ds * s"),
     ("squeeze_excite", "np.where(h <= 0, 0, dh)", "dh"),
+    ("squeeze_excite", "np.where(h <= 0, 0, dh)", "dh * (h[:1] > 0)"),
+    ("squeeze_excite", "np.where(h <= 0, 0, dh)", "dh * (h.sum(axis=0) > 0)"),
+    (
+        "squeeze_excite",
+        '"cr,ncij->nrij", w2, dv',
+        '"c,ncij->nij", w2[:, -1], dv)[:, None].repeat(h.shape[1], 1',
+    ),
     ("squeeze_excite", '"nrij,ncij->rc", du, z', '"nrij,ncij->rc", h, z'),
     ("squeeze_excite", "dv.sum(axis=(0, 2, 3))", "ds.sum(axis=(0, 2, 3))"),
     ("squeeze_excite", "dz / (H * W)", "dz"),

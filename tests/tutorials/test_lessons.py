@@ -10,10 +10,12 @@ import time
 import types
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from minise.gradcheck.answer import BLANK
 from minise.gradcheck.exercise import Exercise
+from minise.ops import reference
 from tests.tutorials.solutions import MISTAKES, SOLUTIONS, compiled
 
 pytest.importorskip("marimo", reason="needs the extra 'tutorials': marimo")
@@ -87,6 +89,23 @@ def test_a_skeleton_is_the_solution_with_its_lines_blank(path, ran):
             assert line == solution if left == line else solution.startswith(left)
         hints = re.findall(r'^ +"(\w+)": \(', text, re.MULTILINE)
         assert hints
+
+
+@each
+def test_masks_have_both_sides_in_the_cases(path, ran):
+    """Where all are on one side, a backward without the mask, or with another one, looks right."""
+    for exercise in ran(path)[1].values():
+        branches = getattr(reference, f"{getattr(exercise, 'op', '')}_branches", None)
+        if isinstance(exercise, Exercise) and branches:
+            largest = branches(exercise.truths[-1].cache)
+            assert len(np.unique(largest)) > 1
+            alive = [getattr(truth.cache, "h", None) for truth in exercise.truths]
+            if alive[-1] is not None:  # of the hidden units: (N, R), in each image other ones
+                units = alive[-1][:, :, 0, 0] > 0
+                assert units.any(axis=0).all()
+                assert (units[0] != units[1]).any()
+                assert units.any(axis=1).all()
+                assert all((one > 0).any() for one in alive)
 
 
 def test_planted_mistakes_are_named_at_their_line(ran):
