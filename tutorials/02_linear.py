@@ -181,9 +181,10 @@ def _():
     mo.md(r"""
     ## Exercise: the backward pass
 
-    Replace each `...` by one line, and run the cell (Ctrl+Enter). The answer below judges every
-    line alone: one that is wrong does not spoil those above. Hints unfold one by one, and the last
-    one is the solution.
+    Replace each `...` by one line, and run the cell (Ctrl+Enter). The answer below compares what
+    each line gives with the exact slope of the real forward, and marks it: ok, WRONG, or ? for
+    what cannot be judged yet. A line that reads a wrong one is wrong too, so mend the first. Hints
+    unfold one by one, and the last one is the solution.
     """)
     return
 

@@ -302,9 +302,10 @@ def _():
     mo.md(r"""
     ## Exercise: the backward pass, in training
 
-    Replace each `...` by one line, from top to bottom. After every line look at the answer below.
-    `x`, `centred`, `xhat` are (N, C, H, W); `gamma`, `mean`, `rstd` are (C,). To multiply both
-    kinds, write `gamma[:, None, None]`.
+    Replace each `...` by one line, from top to bottom. After every line look at the answer below
+    (? = cannot be judged yet). `x`, `centred`, `xhat` and their gradients are (N, C, H, W);
+    `gamma`, `mean`, `rstd`, the variance and their gradients `drstd`, `dvar`, `dmean` are (C,). To
+    multiply both kinds, write `gamma[:, None, None]`.
     """)
     return
 

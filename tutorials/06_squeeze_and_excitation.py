@@ -211,8 +211,9 @@ def _():
     ## Exercise: the backward pass
 
     Replace each `...` by one line, from top to bottom. After every line look at the answer below:
-    it judges each line alone, by the exact slope of the real forward. Shapes are your friends:
-    `z`, `s` are (N, C, 1, 1) and `h` is (N, R, 1, 1); `w1` is (R, C), `w2` is (C, R).
+    it compares what each line gives with the exact slope of the real forward. A mistake shows in
+    all lines below that read it, so mend the first one. A line marked ? cannot be judged yet:
+    forward has nothing of that name, or a sum may still follow.
     """)
     return
 

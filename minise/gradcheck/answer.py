@@ -5,6 +5,7 @@ from html import escape
 from typing import NamedTuple
 
 RIGHT, WRONG, BLANK, BROKEN, UNSEEN = "right", "wrong", "to do", "fails", "not judged"
+FOLLOWS = "follows"  # wrong, but only as what it reads is
 SIGNS = {RIGHT: "ok", WRONG: "WRONG", BLANK: "to do", BROKEN: "FAILS", UNSEEN: "?"}
 
 
@@ -14,7 +15,7 @@ class Verdict(NamedTuple):
     number: int  # in the function, from 1
     text: str  # "dv = ds * s"
     name: str  # "dv", or "return"
-    verdict: str  # RIGHT, WRONG, BLANK, BROKEN, UNSEEN
+    verdict: str  # RIGHT, WRONG, BLANK, BROKEN, UNSEEN, FOLLOWS
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Answer:
         What is wrong with it, in numbers.
     case : str
         The smallest case that shows it.
+    place : str
+        Where the line stands in a file, such as "lesson.py:12"; empty in a notebook.
     hints : tuple of str
         One more telling than the other; the last one is the op's own line.
     """
@@ -45,6 +48,7 @@ class Answer:
     case: str = ""
     hints: tuple[str, ...] = ()
     also: tuple[Verdict, ...] = field(default=())  # other lines that may be the wrong one
+    place: str = ""
 
     def headline(self) -> str:
         """Return the answer in one sentence."""
@@ -54,12 +58,30 @@ class Answer:
             return f"{self.title}: {self.reason}"
         right = sum(one.verdict == RIGHT for one in self.verdicts)
         if self.line.verdict == BLANK:
-            return f"{self.title}: line {self.line.number} is the next to fill in"
-        place = f"line {self.line.number} {_says(self.line.verdict)}"
+            return f"{self.title}: {self._line()} is the next to fill in"
+        place = f"{self._line()} {_says(self.line.verdict)}"
         if self.also:
             numbers = ", ".join(str(one.number) for one in (*self.also, self.line))
             place = f"one of the lines {numbers} is wrong"
-        return f"{self.title}: {place}, {right} of {len(self.verdicts)} lines are right"
+        if any(one.verdict == FOLLOWS for one in self.verdicts):
+            place += ", lines below it follow"
+        return f"{self.title}: {place}; {right} of {len(self.verdicts)} lines are right"
+
+    def _line(self) -> str:
+        number = self.line.number if self.line else 0
+        return f"line {number} ({self.place})" if self.place else f"line {number}"
+
+    def sign(self, one: Verdict) -> str:
+        """Return what stands before a line, such as ok, WRONG, or the line that it follows."""
+        if one.verdict == FOLLOWS and self.line:
+            return f"after {self.line.number}"
+        return SIGNS[one.verdict]
+
+    def legend(self) -> str:
+        """Return what signs mean that do not explain themselves, of those that stand there."""
+        shown = {one.verdict: self.sign(one) for one in self.verdicts}
+        meaning = {UNSEEN: "cannot be judged yet", FOLLOWS: "wrong as what it reads is"}
+        return "; ".join(f"{shown[v]} = {text}" for v, text in meaning.items() if v in shown)
 
     def hint(self, step: int = 1) -> str:
         """Return one hint more at each step, from 1."""
@@ -71,9 +93,11 @@ class Answer:
         """Return the answer as lines of text."""
         lines = [self.headline()]
         for one in self.verdicts:
-            lines.append(f"  {SIGNS[one.verdict]:>5}  {one.number:>2}  {one.text}")
+            lines.append(f"  {self.sign(one):>8}  {one.number:>2}  {one.text}")
             if one == self.line:
-                lines += [f"             {text}" for text in (self.reason, self.case) if text]
+                lines += [f"                {text}" for text in (self.reason, self.case) if text]
+        if legend := self.legend():
+            lines.append(f"  {legend}")
         if len(self.hints) > 1:
             lines.append(f"  hint 1 of {len(self.hints)}: {self.hints[0]}")
         return "\n".join(lines)
@@ -93,7 +117,7 @@ class Answer:
             f"<div style='border-left:4px solid {colour};padding:.2em 0 .2em .8em;"
             f"overflow-x:auto'><b>{escape(self.headline())}</b>"
             f"<table style='border-collapse:collapse;font-size:.9em;margin:.4em 0'>{rows}</table>"
-            f"{hints}</div>"
+            f"<div style='color:#777;font-size:.85em'>{escape(self.legend())}</div>{hints}</div>"
         )
 
 
@@ -110,7 +134,7 @@ def _row(one: Verdict, answer: Answer) -> str:
         texts = [text for text in (answer.reason, answer.case) if text]
         notes = "".join(f"<div style='white-space:normal'>{escape(text)}</div>" for text in texts)
     return (
-        f"<tr><td style='{cell};color:{colour};white-space:nowrap'>{SIGNS[one.verdict]}</td>"
+        f"<tr><td style='{cell};color:{colour};white-space:nowrap'>{answer.sign(one)}</td>"
         f"<td style='{cell};color:#777'>{one.number}</td>"
         f"<td style='{cell}'><code>{escape(one.text)}</code>{notes}</td></tr>"
     )

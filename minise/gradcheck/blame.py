@@ -72,6 +72,15 @@ def _misfits(found: Found, truth: Truth, line: Line) -> tuple[Line, Any] | None:
 
 def blame_returned(found: Found, truth: Truth, place: int, value: Any) -> None:
     """Name where a wrong gradient that is returned at a place comes from."""
+    if (other := truth.is_gradient_of(value)) and only_a_name(found.code, place):
+        order = ", ".join(f"d{name}" for name in truth.names)
+        found.culprit = found.steps[-1].line
+        found.verdicts[found.culprit] = WRONG
+        found.reason = (
+            f"the return hands over d{other} where d{truth.names[place]} is expected "
+            f"(order: {order})"
+        )
+        return
     _blame(found, truth, found.steps[-1].line, truth.names[place], value, place)
 
 

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from minise.gradcheck.answer import BLANK, UNSEEN, WRONG, Answer, Verdict
+from minise.gradcheck.answer import BLANK, BROKEN, FOLLOWS, UNSEEN, WRONG, Answer, Verdict
 from minise.gradcheck.instrument import RETURN, Instrumented, Line
-from minise.gradcheck.lines import first_line
+from minise.gradcheck.lines import first_line, followers, place_of
 
 
 class Ran(NamedTuple):
@@ -62,6 +62,7 @@ class Found:
             return Answer(title, self.solved, tuple(self._shown().values()), reason=self.reason)
         if self.verdicts.get(self.culprit) == UNSEEN:
             self.verdicts[self.culprit] = WRONG
+        self._mark_what_follows(self.culprit)
         shown = self._shown()
         return Answer(
             title,
@@ -71,8 +72,17 @@ class Found:
             reason=self.reason,
             case="" if self.blank else f"at the smallest case that shows it: {self.case}",
             hints=hints_of(self.culprit.name),
+            place=place_of(self.code, self.culprit),
             also=tuple(shown[line] for line in self.others if line in shown),
         )
+
+    def _mark_what_follows(self, culprit: Line) -> None:
+        """Tell lines that are wrong since they read the culprit from those with a mistake too."""
+        if self.verdicts[culprit] not in (WRONG, BROKEN):
+            return
+        for line in followers(self.code, culprit, self.verdicts):
+            if self.verdicts[line] == WRONG and line not in self.others:
+                self.verdicts[line] = FOLLOWS
 
     def _shown(self) -> dict[Line, Verdict]:
         first = first_line(self.code)

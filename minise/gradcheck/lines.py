@@ -6,6 +6,7 @@ import linecache
 import textwrap
 import traceback
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from minise.gradcheck.instrument import RETURN, Instrumented, Line
 
@@ -61,6 +62,25 @@ def readers(code: Instrumented, line: Line, among: Iterable[Line]) -> list[Line]
     tree, first = tree_of(code), first_line(code)
     below = [one for one in among if one.number > line.number]
     return [one for one in below if line.name in reads_at(tree, one, None, first)]
+
+
+def followers(code: Instrumented, line: Line, among: Iterable[Line]) -> list[Line]:
+    """Return the lines below one that read what it gives, or that read such a line."""
+    tree, first = tree_of(code), first_line(code)
+    names, found = {line.name}, []
+    for one in sorted(among, key=lambda one: one.number):
+        if one.number > line.number and names & reads_at(tree, one, None, first):
+            found.append(one)
+            names.add(one.name)
+    return found
+
+
+def place_of(code: Instrumented, line: Line) -> str:
+    """Return file and number of a line, or nothing where the code stands in a notebook's cell."""
+    path = Path(code.file)
+    if path.name.startswith("__marimo__") or not path.is_file():
+        return ""
+    return f"{path.name}:{line.number}"
 
 
 def writes(tree: ast.AST, name: str, first: int) -> Iterator[tuple[int, set[str]]]:

@@ -108,6 +108,15 @@ class Truth:
             return False
         return close(gradient, self.right(self.names[k]))
 
+    def is_gradient_of(self, value: Any) -> str:
+        """Return the input that something returned is the right gradient of, or nothing."""
+        for k, name in enumerate(self.names):
+            if not floats(self.inputs[k]) or not floats(value) or not self.right(name).any():
+                continue
+            if self.returned_is_right(k, value):
+                return name
+        return ""
+
     def reason(self, of: str, value: Any) -> str:
         """Return in numbers what is wrong with a gradient."""
         right, name = self.right(of) if floats(self.values[of]) else None, f"d{of}"

@@ -1,3 +1,6 @@
+import importlib.util
+import textwrap
+
 import numpy as np
 import pytest
 
@@ -105,6 +108,41 @@ def test_a_wrong_shape_is_named_where_it_arises(op, old, new, says):
     number = SOLUTIONS[op].strip()[: SOLUTIONS[op].strip().index(old)].count("\n") + 1
     assert answer.line.number == number, str(answer)
     assert says in answer.reason
+
+
+def test_gradients_returned_in_another_order_are_the_returns_fault():
+    answer = EXERCISES["batch_norm2d"].check(
+        edited("batch_norm2d", "return dx, dgamma, dbeta", "return dx, dbeta, dgamma")
+    )
+    assert answer.line.name == "return"
+    assert "hands over dbeta where dgamma is expected (order: dx, dgamma, dbeta)" in answer.reason
+    assert [one.name for one in answer.verdicts if one.verdict == "wrong"] == ["return"]
+
+
+def test_lines_that_inherit_a_mistake_follow_it_and_others_are_wrong():
+    text = SOLUTIONS["batch_norm2d"].replace("dbeta = dout.sum", "dbeta = dout.mean")
+    both = EXERCISES["batch_norm2d"].check(compiled(text.replace("dout * gamma", "2 * gamma")))
+    said = {one.name: one.verdict for one in both.verdicts}
+    assert (both.line.name, said["dxhat"], said["drstd"]) == ("dbeta", "wrong", "wrong")
+    one = EXERCISES["squeeze_excite"].check(edited("squeeze_excite", "ds * s * (1 - s)", "ds * s"))
+    said = [verdict.verdict for verdict in one.verdicts]
+    assert said.count("wrong") == 1
+    assert said.count("follows") >= 5
+    assert "line 6 is wrong, lines below it follow;" in one.headline()
+    assert str(one).count(" after 6  ") == one._repr_html_().count(">after 6<") >= 5
+    assert "after 6 = wrong as what it reads is" in str(one)
+
+
+def test_a_line_of_a_file_is_named_with_its_place(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("import numpy as np\n\n" + textwrap.dedent(SOLVED).strip())
+    text = path.read_text().replace("ds * s * (1 - s)", "ds * s")
+    path.write_text(text)
+    spec = importlib.util.spec_from_file_location("mine", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    answer = EXERCISES["squeeze_excite"].check(module.squeeze_excite_backward)
+    assert "line 6 (mine.py:8) is wrong" in answer.headline()
 
 
 def test_a_sum_that_comes_later_is_no_mistake():
