@@ -207,9 +207,19 @@ def _():
             Case("linear", dict(N=3, I=2, O=4)),
         ],
         hints={
-            "dbias": ("One bias serves all rows.", "Sum dout over the rows: axis=0."),
-            "dweight": ("Which product of dout (N, O) and x (N, I) has shape (O, I)?",),
-            "dx": ("Which product of dout (N, O) and weight (O, I) has shape (N, I)?",),
+            "dbias": (
+                "One bias serves all rows.",
+                "Sum dout over the rows: axis=0.",
+                "dbias = dout.sum(axis=0)",
+            ),
+            "dweight": (
+                "Which product of dout (N, O) and x (N, I) has shape (O, I)?",
+                "dweight = dout.T @ x",
+            ),
+            "dx": (
+                "Which product of dout (N, O) and weight (O, I) has shape (N, I)?",
+                "dx = dout @ weight",
+            ),
         },
     )
     return (exercise,)

@@ -239,14 +239,18 @@ def _():
             ),
         ],
         hints={
-            "dbias": ("One bias serves all windows of all images.", "Sum over axes (0, 2, 3)."),
+            "dbias": (
+                "One bias serves all windows of all images.",
+                "Sum over axes (0, 2, 3).",
+                "dbias = dout.sum(axis=(0, 2, 3))",
+            ),
             "dweight": (
                 "At this offset: dout (N, K, OH, OW) and seen (N, C, OH, OW) give (K, C).",
-                'np.einsum("nkpq,ncpq->kc", dout, seen)',
+                'dweight[:, :, i, j] = np.einsum("nkpq,ncpq->kc", dout, seen)',
             ),
             "dseen": (
                 "weight[:, :, i, j] is (K, C), dout is (N, K, OH, OW), dseen (N, C, OH, OW).",
-                'np.einsum("kc,nkpq->ncpq", weight[:, :, i, j], dout)',
+                'dseen = np.einsum("kc,nkpq->ncpq", weight[:, :, i, j], dout)',
             ),
         },
         given=("where", "padded", "seen"),

@@ -186,10 +186,14 @@ def _():
             ),
         ],
         hints={
-            "i": ("Row and column from i * W + j.", "divmod(argmax[n, c, p, q], W)"),
+            "i": (
+                "Row and column from i * W + j.",
+                "i, j = divmod(argmax[n, c, p, q], W)",
+            ),
             "dx": (
                 "The winner gets what came back to its window.",
                 "dout[n, c, p, q], added: another window may have the same winner.",
+                "dx[n, c, i, j] += dout[n, c, p, q]",
             ),
         },
         given=("W",),

@@ -339,31 +339,42 @@ def _():
             "dbeta": (
                 "One beta serves every pixel of every image.",
                 "Sum dout over all axes but the channels: axis=(0, 2, 3).",
+                "dbeta = dout.sum(axis=(0, 2, 3))",
             ),
-            "dgamma": ("out = gamma * xhat + beta: gamma's factor is xhat.", "Sum as for dbeta."),
+            "dgamma": (
+                "out = gamma * xhat + beta: gamma's factor is xhat.",
+                "Sum as for dbeta.",
+                "dgamma = (dout * xhat).sum(axis=(0, 2, 3))",
+            ),
             "dxhat": (
                 "out = gamma * xhat + beta: xhat's factor is gamma.",
                 "gamma is (C,): make it (C, 1, 1) by gamma[:, None, None].",
+                "dxhat = dout * gamma[:, None, None]",
             ),
             "drstd": (
                 "xhat = centred * rstd: rstd's factor is centred.",
                 "One rstd serves the channel: sum dxhat * centred.",
+                "drstd = (dxhat * centred).sum(axis=(0, 2, 3))",
             ),
             "dvar": (
                 "rstd = (var + eps) ** -0.5. What is its slope?",
                 "-0.5 * (var + eps) ** -1.5, which is -0.5 * rstd**3.",
+                "dvar = -0.5 * rstd**3 * drstd",
             ),
             "dcentred": (
                 "Two routes: centred is in xhat, and in the variance.",
                 "The first gives dxhat * rstd, the second 2 / M * dvar * centred.",
+                "dcentred = dxhat * rstd[:, None, None] + (2 / M * dvar)[:, None, None] * centred",
             ),
             "dmean": (
                 "centred = x - mean, for every number of the channel.",
                 "Minus the sum of dcentred.",
+                "dmean = -dcentred.sum(axis=(0, 2, 3))",
             ),
             "dx": (
                 "Two routes: x is in centred, and in the mean.",
                 "Each x is one M-th of the mean: dmean / M.",
+                "dx = dcentred + dmean[:, None, None] / M",
             ),
         },
         given=("M", "centred", "xhat"),

@@ -245,29 +245,57 @@ def _():
             Case("squeeze_excite", dict(N=2, C=5, H=4, W=6, R=3)),
         ],
         hints={
-            "dx_scale": ("out = x * s: hold s fixed. What is the slope of out in x?",),
+            "dx_scale": (
+                "out = x * s: hold s fixed. What is the slope of out in x?",
+                "dx_scale = dout * s",
+            ),
             "ds": (
                 "out = x * s: hold x fixed.",
                 "One gate serves all pixels of its channel: their gradients add up.",
                 "Sum over H and W, and keep both axes with keepdims=True.",
+                "ds = (dout * x).sum(axis=(2, 3), keepdims=True)",
             ),
-            "dv": ("What is the slope of the sigmoid, in terms of s?", "It is s (1 - s)."),
+            "dv": (
+                "What is the slope of the sigmoid, in terms of s?",
+                "It is s (1 - s).",
+                "dv = ds * s * (1 - s)",
+            ),
             "dh": (
                 "v = w2 h: which transposed product has the shape of h?",
                 "For every n: w2.T (R, C) times dv (C,). np.einsum says it in one line.",
+                'dh = np.einsum("cr,ncij->nrij", w2, dv)',
             ),
             "dw2": (
                 "v = w2 h: the gradient of the matrix is an outer product, dv times h.",
                 "It adds up over the images: all of them use one w2.",
+                'dw2 = np.einsum("ncij,nrij->cr", dv, h)',
             ),
-            "db2": ("One bias serves all images.", "Sum dv over all axes but the channels."),
-            "du": ("h = max(u, 0): where u <= 0, h does not move.", "h is 0 just where u <= 0."),
-            "dz": ("The same as dh, one layer below.",),
-            "dw1": ("The same as dw2, one layer below: du and z.",),
-            "db1": ("The same as db2, one layer below.",),
+            "db2": (
+                "One bias serves all images.",
+                "Sum dv over all axes but the channels.",
+                "db2 = dv.sum(axis=(0, 2, 3))",
+            ),
+            "du": (
+                "h = max(u, 0): where u <= 0, h does not move.",
+                "h is 0 just where u <= 0.",
+                "du = np.where(h <= 0, 0, dh)",
+            ),
+            "dz": (
+                "The same as dh, one layer below.",
+                'dz = np.einsum("rc,nrij->ncij", w1, du)',
+            ),
+            "dw1": (
+                "The same as dw2, one layer below: du and z.",
+                'dw1 = np.einsum("nrij,ncij->rc", du, z)',
+            ),
+            "db1": (
+                "The same as db2, one layer below.",
+                "db1 = du.sum(axis=(0, 2, 3))",
+            ),
             "dx": (
                 "Two routes, so two terms.",
                 "Each pixel is one H*W-th of its channel's mean: dz / (H * W).",
+                "dx = dx_scale + dz / (H * W)",
             ),
         },
         seed=153,  # in each image another hidden unit is off

@@ -215,9 +215,12 @@ def _():
         hints={
             "dtotal": (
                 "The ReLU lets through where its output is above 0, and cache.out is its output.",
-                "np.where(cache.out <= 0, 0, dout)",
+                "dtotal = np.where(cache.out <= 0, 0, dout)",
             ),
-            "dshortcut": ("Both summands of a plus get the same gradient.",),
+            "dshortcut": (
+                "Both summands of a plus get the same gradient.",
+                "dshortcut = dtotal",
+            ),
         },
         given=("norm",),
     )

@@ -234,10 +234,12 @@ def _():
             "dlogprob": (
                 "loss = -mean over N of logprob at the label.",
                 "-dout / N at the label, 0 elsewhere: np.where(at_label, …, 0).",
+                "dlogprob = np.where(at_label, -dout / N, 0)",
             ),
             "dlogits": (
                 "Two routes: through the logit itself, and through the sum of its row.",
                 "The second one is minus the softmax times the row's sum of dlogprob.",
+                "dlogits = dlogprob - np.exp(logprob) * dlogprob.sum(axis=1, keepdims=True)",
             ),
         },
         given=("at_label",),

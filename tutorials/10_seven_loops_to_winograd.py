@@ -400,11 +400,11 @@ def _():
         hints={
             "dfilters": (
                 "dout is (N, K, OH, OW), cols (N, C, KH * KW, OH, OW): sum over images, windows.",
-                'np.einsum("nkpq,ncopq->kco", dout, cols)',
+                'dfilters = np.einsum("nkpq,ncopq->kco", dout, cols)',
             ),
             "dcols": (
                 "filters is (K, C, KH * KW), dout is (N, K, OH, OW): sum over the filters.",
-                'np.einsum("kco,nkpq->ncopq", filters, dout)',
+                'dcols = np.einsum("kco,nkpq->ncopq", filters, dout)',
             ),
         },
         given=("where", "padded", "filters", "cols", "dbias", "dweight"),

@@ -380,12 +380,16 @@ def _():
             Case("channel_scale", dict(N=1, C=2, H=5, W=7)),
         ],
         hints={
-            "dx": ("out = x * s: x's factor is the gate of its row.", "dy[row, i] * s[row]"),
+            "dx": (
+                "out = x * s: x's factor is the gate of its row.",
+                "dx[row, i] = dy[row, i] * s[row]",
+            ),
             "lanes": (
                 "One gate serves all pixels: each lane adds up dy * x of its own.",
-                "dy[row, i] * x[row, i]; and then lanes[half : 2 * half], the upper half.",
+                "Then each lane of the lower half adds that of the upper half to its own.",
+                "lanes[lane] += dy[row, i] * x[row, i]; lanes[:half] += lanes[half : 2 * half]",
             ),
-            "ds": ("Lane 0 holds the sum in the end.",),
+            "ds": ("Lane 0 holds the sum in the end.", "ds[row] = lanes[0]"),
         },
         given=("rows",),
     )

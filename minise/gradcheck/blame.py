@@ -32,6 +32,9 @@ def first_wrong(found: Found) -> Line | None:
 def blame_line(found: Found, truth: Truth, line: Line) -> None:
     """Name a line whose gradient is wrong, or one above it that it reads."""
     value = _value(found, line)
+    if line.name in truth.own:
+        found.culprit, found.reason = line, truth.reason_of_own(line.name, value)
+        return
     if not truth.fits(line.name, value) and (above := _misfits(found, truth, line)):
         line, value = above
     _blame(found, truth, line, line.name.removeprefix("d"), value, None)

@@ -23,8 +23,10 @@ from minise.gradcheck.cases import OPS, Case
 from minise.gradcheck.found import Found
 from minise.gradcheck.instrument import Instrumented
 from minise.gradcheck.judge import judge
+from minise.gradcheck.lines import names_in, names_of
 from minise.gradcheck.truth import Truth
 from minise.ops import reference
+from minise.ops.checks import Array
 
 
 class Exercise:
@@ -35,9 +37,13 @@ class Exercise:
     cases : sequence of Case
         Of one op, the smallest first; minise.gradcheck.cases has the class.
     hints : mapping of str to sequence of str, optional
-        By the name that a line assigns. The op's own line is added behind them.
+        By the name that a line assigns. The op's own line is added behind them, unless the last
+        one is such a line, or it reads names that the exercise does not have.
     given : collection of str
         Names that lines of the exercise assign which are not the reader's: they are right.
+    own : mapping of str to callable, optional
+        By the name that a line assigns and that is no gradient, such as a mask: what it holds,
+        from the cache.
     integers : bool
         Whether small integers are drawn, so that numbers tie.
     seed : int
@@ -71,6 +77,7 @@ class Exercise:
         hints: Mapping[str, Sequence[str]] | None = None,
         *,
         given: Collection[str] = (),
+        own: Mapping[str, Callable[[Any], Array]] | None = None,
         integers: bool = False,
         seed: int = 0,
     ) -> None:
@@ -81,6 +88,8 @@ class Exercise:
         rng = np.random.default_rng(seed)
         forward = getattr(reference, f"{self.op}_forward")
         self.truths = [Truth(forward, self.solution, c, rng, integers=integers) for c in cases]
+        for truth in self.truths:
+            truth.own = {name: value(truth.cache) for name, value in (own or {}).items()}
 
     def check(self, backward: Callable[..., Any]) -> Answer:
         """Judge a backward at every case, and name its first wrong line, at the smallest case."""
@@ -94,7 +103,7 @@ class Exercise:
         found = min(every, key=_first)
         if not found.solved and not found.blank:
             found.reason += self._likely(found)
-        return found.answer(title, self._hints_of)
+        return found.answer(title, lambda name: self._hints_of(name, code))
 
     def _likely(self, found: Found) -> str:
         """Return the likely mistake, by the largest case: small ones look like many."""
@@ -105,10 +114,13 @@ class Exercise:
         text = largest.likely(found.of, there.value) if there.of == found.of else ""
         return f"; at {largest.case} {text}" if text else ""
 
-    def _hints_of(self, name: str) -> tuple[str, ...]:
+    def _hints_of(self, name: str, code: Instrumented) -> tuple[str, ...]:
+        """Return the hints; the op's own line is one where the reader has all that it reads."""
         lines = [one for one in Instrumented(self.solution).lines if one.name == name]
-        own = [lines[-1].text] if lines else []
-        return (*self.hints.get(name, ()), *own)
+        own = [lines[-1].text] if lines and names_in(lines[-1].text) <= names_of(code) else []
+        hints = tuple(self.hints.get(name, ()))
+        solved = hints and hints[-1].startswith((f"{name} ", f"{name}[", f"{name},"))
+        return hints if solved else (*hints, *own)
 
 
 def _first(found: Found) -> tuple[int, float]:

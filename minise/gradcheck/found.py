@@ -71,10 +71,16 @@ class Found:
             line=shown[self.culprit],
             reason=self.reason,
             case="" if self.blank else f"at the smallest case that shows it: {self.case}",
-            hints=hints_of(self.culprit.name),
+            hints=self._hints(self.culprit, hints_of),
             place=place_of(self.code, self.culprit),
             also=tuple(shown[line] for line in self.others if line in shown),
         )
+
+    def _hints(self, culprit: Line, hints_of: Callable[[str], tuple[str, ...]]) -> tuple[str, ...]:
+        """Return the hints of the line to look at, behind those of others that may be it."""
+        hints = hints_of(culprit.name)
+        more = [f"{one.name}: {text}" for one in self.others for text in hints_of(one.name)[:-1]]
+        return (*more, *hints)
 
     def _mark_what_follows(self, culprit: Line) -> None:
         """Tell lines that are wrong since they read the culprit from those with a mistake too."""

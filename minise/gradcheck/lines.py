@@ -105,6 +105,17 @@ def tree_of(code: Instrumented) -> ast.stmt:
     return ast.parse(textwrap.dedent(source_of(code))).body[0]
 
 
+def names_in(text: str) -> set[str]:
+    """Return the names that stand in a line."""
+    return _names(ast.parse(text))
+
+
+def names_of(code: Instrumented) -> set[str]:
+    """Return the names that a function has, of its own and of NumPy."""
+    arguments = {one.arg for one in ast.walk(tree_of(code)) if isinstance(one, ast.arg)}
+    return _names(tree_of(code)) | arguments | {"np"}
+
+
 def source_of(code: Instrumented) -> str:
     """Return the source from the line with the def on."""
     lines, _ = inspect.getsourcelines(code.function)

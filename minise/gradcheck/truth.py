@@ -12,7 +12,7 @@ import numpy as np
 from minise.gradcheck.adapters import parameter_names
 from minise.gradcheck.arrays import promoted
 from minise.gradcheck.cases import Case, draw
-from minise.gradcheck.compare import close, floats, misfit
+from minise.gradcheck.compare import HALF, close, floats, misfit
 from minise.gradcheck.diagnose import UNKNOWN, diagnose
 from minise.gradcheck.diagnose import Case as Wrong
 from minise.gradcheck.instrument import Instrumented
@@ -47,6 +47,8 @@ class Truth:
         Forward's inputs and intermediates by name.
     twins : dict
         The intermediates of the op's own backward by name.
+    own : dict
+        What else lines of an exercise must hold, by name, such as a mask.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Truth:
         self.values = {step.line.name: step.value for step in steps}
         self.values |= dict(zip(self.names, self.inputs, strict=True))
         self.twins = {step.line.name: step.value for step in twins}
+        self.own: dict[str, Array] = {}
         self.case = ", ".join(f"{k} = {v}" for k, v in {**case.sizes, **case.settings}.items())
         self._sizes = _counts(case.sizes)
         self._right: dict[str, Array] = {}
@@ -130,7 +133,33 @@ class Truth:
         wrong = np.reshape(value, right.shape)
         worst = np.unravel_index(int(np.argmax(abs(wrong - right))), right.shape)
         entry = f"{name}[{', '.join(map(str, worst))}]" if worst else name
-        return f"{entry} is {float(wrong[worst]):.6g}, forward's slope is {float(right[worst]):.6g}"
+        text = f"{entry} is {float(wrong[worst]):.6g}, forward's slope is "
+        off = abs(wrong - right) > HALF * abs(right).max()
+        return f"{text}{float(right[worst]):.6g}{self._only_where(name, off)}"
+
+    def reason_of_own(self, name: str, value: Any) -> str:
+        """Return where something that is no gradient, such as a mask, is wrong."""
+        right = self.own[name]
+        if np.shape(value) != right.shape:
+            return f"{name} has shape {np.shape(value)}, expected {right.shape}"
+        off = np.asarray(value) != right
+        worst = tuple(map(int, np.argwhere(off)[0]))
+        entry = f"{name}[{', '.join(map(str, worst))}]" if worst else name
+        text = f"{entry} is {np.asarray(value)[worst]}, expected {right[worst]}"
+        return f"{text}{self._only_where(name, off)}"
+
+    def _only_where(self, name: str, off: Array) -> str:
+        """Say so where something is wrong just where out is 0 or 1: on the flat side of a kink."""
+        out = getattr(self.cache, "out", None)
+        if not floats(out) or out.shape != off.shape or off.all():
+            return ""
+        values = np.unique(out[off])
+        if len(values) > 2 or not np.isin(values, (0, 1)).all():
+            return ""
+        if np.isin(out, values).sum() != off.sum():
+            return ""
+        told = " or ".join(f"{value:g}" for value in values)
+        return f": {name} is wrong only where out is exactly {told}, so look at the mask there"
 
     def likely(self, of: str, value: Any) -> str:
         """Return the mistake that a wrong gradient looks like, or nothing."""

@@ -47,7 +47,12 @@ EXERCISES = {
     "batch_norm2d_add_relu": Exercise(
         [Case("batch_norm2d_add_relu", dict(N=2, C=2, H=2, W=3), NORM)], given=("norm",)
     ),
-    "hard_sigmoid": Exercise([Case("hard_sigmoid", {"...": (3, 8)})], integers=True),
+    "hard_sigmoid": Exercise(
+        [Case("hard_sigmoid", {"...": (2,)}), Case("hard_sigmoid", {"...": (3, 8)})],
+        given=("out",),
+        own={"inside": lambda cache: reference.hard_sigmoid_branches(cache) == 1},
+        integers=True,
+    ),
     "channel_scale": Exercise([Case("channel_scale", dict(N=1, C=2, H=5, W=7))]),
 }
 SOLVED = SOLUTIONS["squeeze_excite"]
@@ -117,6 +122,19 @@ def test_gradients_returned_in_another_order_are_the_returns_fault():
     assert answer.line.name == "return"
     assert "hands over dbeta where dgamma is expected (order: dx, dgamma, dbeta)" in answer.reason
     assert [one.name for one in answer.verdicts if one.verdict == "wrong"] == ["return"]
+
+
+def test_a_mask_is_judged_for_itself_and_kinks_are_named():
+    answer = EXERCISES["hard_sigmoid"].check(
+        edited("hard_sigmoid", "(out > 0) & (out < 1)", "(out >= 0) & (out <= 1)")
+    )
+    assert (answer.line.name, answer.also) == ("inside", ())
+    assert "is True, expected False" in answer.reason
+    assert "only where out is exactly 0" in answer.reason
+    text = SOLUTIONS["hard_sigmoid"].replace("inside, dout", "(out >= 0) & (out <= 1), dout")
+    answer = EXERCISES["hard_sigmoid"].check(compiled(text))
+    assert answer.line.name == "dx"
+    assert "only where out is exactly 0" in answer.reason
 
 
 def test_lines_that_inherit_a_mistake_follow_it_and_others_are_wrong():
@@ -239,7 +257,10 @@ def test_blank_lines_are_to_do_from_top_to_bottom():
     assert (answer.line.verdict, answer.line.text) == (BLANK, "dv = ...")
     assert [one.verdict for one in answer.verdicts[:2]] == ["right", "right"]
     assert answer.hint(1) == "a slope"
-    assert answer.hint(9) == "dv = gate_backward(ds, cache.s, cache.gate)"
+    assert answer.hint(9) == "s (1 - s)"  # the op's own line calls what no reader has
+    blank = SOLVED.replace("dout * s\n", "...\n")
+    answer = EXERCISES["squeeze_excite"].check(compiled(blank))
+    assert answer.hint(9) == "dx_scale = dout * cache.s"
 
 
 def test_a_line_that_fails_is_named_with_its_error():
@@ -283,7 +304,7 @@ def test_the_page_says_what_the_text_says():
     answer = EXERCISES["squeeze_excite"].check(edited("squeeze_excite", "ds * s * (1 - s)", "ds"))
     html = answer._repr_html_()
     assert "line 6 is wrong" in html
-    assert html.count("<details") == len(answer.hints) == 3
+    assert html.count("<details") == len(answer.hints) == 2
     assert "<script" not in html
 
 

@@ -92,6 +92,17 @@ def test_a_skeleton_is_the_solution_with_its_lines_blank(path, ran):
 
 
 @each
+def test_only_the_last_hint_is_the_solution(path, ran):
+    for exercise in ran(path)[1].values():
+        if isinstance(exercise, Exercise):
+            solution = [line.strip() for line in solution_of(path, exercise.op).splitlines()]
+            for *first, last in exercise.hints.values():
+                assert set(last.split("; ")) <= set(solution) | {""}
+                right = {line.split("= ", 1)[-1] for line in solution}
+                assert not right & set(first)
+
+
+@each
 def test_masks_have_both_sides_in_the_cases(path, ran):
     """Where all are on one side, a backward without the mask, or with another one, looks right."""
     for exercise in ran(path)[1].values():
