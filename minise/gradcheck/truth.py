@@ -72,6 +72,9 @@ class Truth:
         self.own: dict[str, Array] = {}
         self.case = ", ".join(f"{k} = {v}" for k, v in {**case.sizes, **case.settings}.items())
         self._sizes = _counts(case.sizes)
+        names = {"N": "image", "C": "channel", "R": "unit", "K": "channel"}
+        self._axes = {case.sizes[k]: name for k, name in names.items() if k in case.sizes}
+        self._windows = "kernel" in case.settings or "KH" in case.sizes
         self._right: dict[str, Array] = {}
 
     def right(self, of: str) -> Array:
@@ -169,13 +172,25 @@ class Truth:
         if np.size(value) != right.size or right.size < FEW or close(value, right):
             return ""
         wrong, array = np.reshape(value, right.shape), np.asarray(self.values[of])
-        answer = diagnose(Wrong(wrong, right, array, self._others(of, right.shape), self._sizes))
+        others = self._others(of, right.shape)
+        windows, axes = self._windows, _axes(right.shape, self._axes)
+        answer = diagnose(Wrong(wrong, right, array, others, self._sizes, windows, axes))
         return "" if answer.kind in VAGUE else answer.text
 
     def _others(self, of: str, shape: tuple[int, ...]) -> Iterator[tuple[str, Array]]:
         for name, value in self.values.items():
             if name != of and floats(value) and np.shape(value) == shape and len(shape):
                 yield name, self.right(name)
+
+
+def _axes(shape: tuple[int, ...], names: dict[int, str]) -> tuple[str, ...]:
+    """Return what an entry of each leading axis is, as far as sizes tell."""
+    if len(shape) == 2:
+        return ("row", "column")
+    first, second = (names.get(size, "") for size in (*shape, -1, -1)[:2])
+    if len(shape) == 4 and first == "image" and second:
+        return (first, second)
+    return (first,) if len(shape) == 1 and first else ()
 
 
 def _counts(sizes: dict[str, Any]) -> dict[str, int]:

@@ -137,6 +137,24 @@ def test_a_mask_is_judged_for_itself_and_kinks_are_named():
     assert "only where out is exactly 0" in answer.reason
 
 
+@pytest.mark.parametrize(
+    ("op", "old", "new", "says"),
+    [
+        (
+            "batch_norm2d",
+            "dxhat * rstd[:, None, None]",
+            "dxhat * rstd[0]",
+            "all of channel 0 is right, channel 1, 2 wrong: a factor or mask along the wrong axis",
+        ),
+        ("squeeze_excite", "np.where(h <= 0, 0, dh)", "dh * (h[:1] > 0)", "all of image 0 is"),
+    ],
+)
+def test_the_part_that_is_right_is_named(op, old, new, says):
+    answer = EXERCISES[op].check(edited(op, old, new))
+    assert says in answer.reason
+    assert "windows" not in answer.reason
+
+
 def test_lines_that_inherit_a_mistake_follow_it_and_others_are_wrong():
     text = SOLUTIONS["batch_norm2d"].replace("dbeta = dout.sum", "dbeta = dout.mean")
     both = EXERCISES["batch_norm2d"].check(compiled(text.replace("dout * gamma", "2 * gamma")))

@@ -419,7 +419,7 @@ MISTAKES = {
     "batch_norm2d_relu: dx is masked, not dout": Mistake(
         NORM_RELU,
         lambda g, d, c: put(g, 0, cut(norm_backward(d, c)[0], c.out)),
-        {"not accumulated", "wrong slope", "unknown"},
+        {"one part", "not accumulated", "wrong slope", "unknown"},
     ),
     "batch_norm2d_relu: dx lacks the route through the mean": Mistake(
         NORM_RELU, fused_without_mean, {"missing mean term"}
@@ -603,7 +603,7 @@ MISTAKES |= {  # between the channels: they show where channels differ
     f"{op}: {name}": Mistake(
         Case(op, {**FUSED, **more}, dict(training=True)),
         norm_with(*ways),
-        {"missing variance term", "not accumulated", "wrong slope", "unknown"},
+        {"missing variance term", "one part", "not accumulated", "wrong slope", "unknown"},
     )
     for op, more in (
         ("batch_norm2d", {}),
