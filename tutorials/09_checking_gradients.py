@@ -8,9 +8,9 @@ with app.setup:
     import numpy as np
 
     from minise.gradcheck import check
-    from minise.gradcheck.cases import Case
+    from minise.gradcheck.cases import Case, draw, functions
     from minise.gradcheck.exercise import Exercise
-    from minise.lessons import Plot, table
+    from minise.lessons import Pair, Planted, Plot, Text, table
     from minise.ops import reference as ops
 
 
@@ -41,7 +41,9 @@ def _():
     $$ \frac{f(x + h u) - f(x - h u)}{2 h} \;\approx\; \langle \text{gradient}, u \rangle $$
 
     The left side needs two runs of forward and knows nothing of backward. One random direction
-    touches all entries of the gradient at once. If one of them is wrong, the two sides differ.
+    touches all entries of the gradient at once. If one of them is wrong, the two sides differ for
+    nearly every $u$: they agree only if what is wrong happens to be at a right angle to $u$, which
+    a random $u$ almost surely is not. (The $u$ below is chosen, for the sake of the numbers.)
     """)
     return
 
@@ -55,9 +57,8 @@ def _():
     gradient = np.array([x[1] ** 2, 2 * x[0] * x[1]])
     u, h = np.array([0.6, -0.8]), 1e-3
     slope = (f(x + h * u) - f(x - h * u)) / (2 * h)
-    print(f"<gradient, u> = {gradient @ u:.6f}")
-    print(f"measured      = {slope:.6f}")
-    return f, gradient, u, x
+    mo.md(f"⟨gradient, u⟩ = {gradient @ u:.6f}, measured {slope:.6f}")
+    return
 
 
 @app.cell(hide_code=True)
@@ -65,11 +66,21 @@ def _():
     mo.md(r"""
     ## How small a step?
 
-    A large $h$ leaves out the curve of $f$. A small one subtracts two numbers that are nearly
-    equal, and their digits cancel. In between lies the best step. There is a way around: take the
-    step along the imaginary axis. $\operatorname{imag} f(x + i t u) / t$ subtracts nothing, so $t$
-    may be as small as you like. It works where forward is written with functions that take complex
-    numbers, as all ops of our reference do.
+    Let $f(h)$ be the loss a step of $h$ along $u$, and $f'$, $f''$, $f'''$ its derivatives at 0.
+    Taylor's series is $f(h) = f(0) + h f' + \tfrac{h^2}{2} f'' + \tfrac{h^3}{6} f''' + \dots$, so
+
+    - **one-sided**, $(f(h) - f(0)) / h$ is off by $\tfrac{h}{2} f''$;
+    - **central**, in $(f(h) - f(-h)) / 2h$ the even powers cancel: it is off by
+      $\tfrac{h^2}{6} f'''$;
+    - **complex step**: with $i h$ for $h$, $i^2 = -1$ makes the even powers real, so
+      $\operatorname{imag} f(i h) = h f' - \tfrac{h^3}{6} f''' + \dots$. Divided by $h$ it is off by
+      $-\tfrac{h^2}{6} f'''$, as much as the central one.
+
+    A large $h$ leaves these terms in. A small one subtracts two numbers that are nearly equal, and
+    their digits cancel: in between lies the best step. The complex step subtracts nothing, so there
+    $h$ may be as small as you like: its curve coincides with the central one until that one's
+    digits cancel, and goes on falling. It works where forward is written with functions that take
+    complex numbers, as all ops of our reference do.
 
     Here is the error of three slopes of a squeeze-and-excitation block, against the step.
     """)
@@ -103,7 +114,7 @@ def _():
 
 @app.cell
 def _(steps):
-    which = mo.ui.slider(1, len(steps), value=5, label="digits of the step", show_value=True)
+    which = mo.ui.slider(1, len(steps), value=5, label="n, for h = 10⁻ⁿ", show_value=True)
     which
     return (which,)
 
@@ -147,7 +158,8 @@ def _():
     - with a random `dout`;
     - for every argument, also for `x`;
     - never across a kink: a ReLU or a maximum that changes sides between $x - h$ and $x + h$;
-    - with a bound that follows from rounding, and no tolerance to turn up until the test passes.
+    - with a bound that rounding explains (2e-16, float64's precision, times how many numbers are
+      added up, times their size), and no tolerance to turn up until the test passes.
 
     Let us hand it a mistake: a linear layer whose bias gradient is a mean instead of a sum.
     """)
@@ -160,10 +172,10 @@ def _():
         dx, dweight, _ = ops.linear_backward(dout, cache)
         return dx, dweight, dout.mean(axis=0)
 
-    draws = np.random.default_rng(0)
-    arrays = [draws.standard_normal(shape) for shape in ((4, 3), (2, 3), (2,))]
+    numbers = np.random.default_rng(0)
+    arrays = [numbers.standard_normal(shape) for shape in ((4, 3), (2, 3), (2,))]
     report = check(ops.linear_forward, wrong_linear_backward, arrays)
-    mo.md(f"```text\n{report}\n```")
+    Text(report)
     return
 
 
@@ -172,14 +184,26 @@ def _():
     mo.md(r"""
     ## Real bugs, and the checks that miss them
 
-    Each row is a mistake that people make. Each column is a check that people use:
+    Each row is a mistake that people make:
+
+    - **BN: zero**: batch normalisation whose `dx` is zero;
+    - **BN: no variance**: without the route through the variance;
+    - **BN: unbiased**: `dx` by the unbiased variance;
+    - **SE: no gate**: squeeze and excitation without the route through the gate;
+    - **pool: =**: max pooling with = instead of += where windows overlap;
+    - **conv: dbias**: a convolution's bias gradient of the first image only.
+
+    Each column is a check that people use:
 
     - **ones**: `dout` is 1 everywhere, because the loss is `out.sum()`;
     - **squares**: `dout` is `out`, because the loss is half the sum of squares;
-    - **one entry**: one random entry of each gradient is looked at;
-    - **parameters**: all gradients but that of `x`;
+    - **entry**: one random entry of each gradient is looked at;
+    - **params**: all gradients but that of `x`;
     - **loose**: all is as it should be, but an error of 2 % may pass;
     - **minise**: `check`, as above.
+
+    Whether a check notices depends on the numbers drawn. So each is made many times, and the table
+    says how often it notices. Draws in which the mistake changes no number are left out.
     """)
     return
 
@@ -215,18 +239,18 @@ def _():
 
     NORM = Case("batch_norm2d", dict(N=4, C=2, H=4, W=4), dict(training=True))
     BUGS = {
-        "batch norm: dx is zero": (NORM, norm_zero),
-        "batch norm: no route through the variance": (NORM, norm_without_variance),
-        "batch norm: dx by the unbiased variance": (NORM, norm_unbiased),
-        "SE: no route through the gate": (
+        "BN: zero": (NORM, norm_zero),
+        "BN: no variance": (NORM, norm_without_variance),
+        "BN: unbiased": (NORM, norm_unbiased),
+        "SE: no gate": (
             Case("squeeze_excite", dict(N=2, C=4, H=4, W=4, R=2)),
             gate_forgotten,
         ),
-        "max pooling: = instead of += where windows overlap": (
+        "pool: =": (
             Case("max_pool2d", dict(N=2, C=2, H=5, W=5), dict(kernel=(3, 3), stride=(2, 2))),
             pool_assigned,
         ),
-        "convolution: dbias of the first image only": (
+        "conv: dbias": (
             Case("conv2d", dict(N=3, C=2, H=4, W=4, K=2, KH=3, KW=3)),
             bias_of_first,
         ),
@@ -236,10 +260,12 @@ def _():
 
 @app.cell(hide_code=True)
 def _(BUGS):
-    from minise.gradcheck.cases import draw, functions
-
     def weak_checks(forward, right, wrong, inputs, rng):
-        """Return for each weaker check whether it catches the bug; slopes are exact here."""
+        """Return for each weaker check whether it catches the bug; slopes are exact here.
+
+        Return nothing where the bug changes no number: all hidden units are off, or no two windows
+        have the same winner.
+        """
         out, cache = forward(*inputs)
 
         def apart(dout):
@@ -247,37 +273,48 @@ def _(BUGS):
             return [abs(a - b) / (np.max(abs(a)) + 1e-3) for a, b in pairs]
 
         random = apart(rng.standard_normal(out.shape))
+        if max(float(e.max()) for e in random) < 1e-12:
+            return {}
         return {
             "ones": max(float(e.max()) for e in apart(np.ones(out.shape))) > 1e-3,
             "squares": max(float(e.max()) for e in apart(out)) > 1e-3,
-            "one entry": max(float(rng.choice(e.ravel())) for e in random) > 1e-5,
-            "parameters": max([float(e.max()) for e in random[1:]] or [0]) > 1e-5,
+            "entry": max(float(rng.choice(e.ravel())) for e in random) > 1e-5,
+            "params": max([float(e.max()) for e in random[1:]] or [0]) > 1e-5,
             "loose": max(float(e.max()) for e in random) > 0.02,
         }
 
+    def draw_all(case, bug, seed):
+        """Return one draw of a case: forward, right and wrong backward, branches, inputs, rng."""
+        rng = np.random.default_rng(seed)
+        inputs, keywords = draw(case, rng)
+        forward, right, branches = functions(ops, case.op, keywords)
+
+        def wrong(dout, cache):
+            return bug(right(dout, cache), dout, cache)
+
+        return forward, right, wrong, branches, inputs, rng
+
+    draws = 50
     caught = {}
     for _name, (_case, _bug) in BUGS.items():
-        _rng = np.random.default_rng(3)
-        _inputs, _keywords = draw(_case, _rng)
-        _forward, _right, _branches = functions(ops, _case.op, _keywords)
-
-        def _wrong(dout, cache, _right=_right, _bug=_bug):
-            return _bug(_right(dout, cache), dout, cache)
-
-        caught[_name] = weak_checks(_forward, _right, _wrong, _inputs, _rng)
-        caught[_name]["minise"] = not check(_forward, _wrong, _inputs, branches=_branches).ok
-    return (caught,)
+        _all = []
+        for _seed in range(draws):
+            _forward, _right, _wrong, _branches, _inputs, _rng = draw_all(_case, _bug, _seed)
+            if _row := weak_checks(_forward, _right, _wrong, _inputs, _rng):
+                _found = not check(_forward, _wrong, _inputs, branches=_branches).ok
+                _all.append({**_row, "minise": _found})
+        caught[_name] = {one: np.mean([row[one] for row in _all]) for one in _all[0]}
+    return caught, draw_all, draws
 
 
 @app.cell(hide_code=True)
-def _(caught):
+def _(caught, draws):
     _checks = list(next(iter(caught.values())))
     _rows = [
-        (bug, *("yes" if row[one] else "**no**" for one in _checks)) for bug, row in caught.items()
+        (bug, *(f"{row[one]:.0%}" if row[one] == 1 else f"**{row[one]:.0%}**" for one in _checks))
+        for bug, row in caught.items()
     ]
-    _missed = {one: sum(not row[one] for row in caught.values()) for one in _checks}
-    _blind = ", ".join(f"{one} {count}" for one, count in _missed.items())
-    mo.md(table(["caught?", *_checks], _rows) + f"\n\nMissed, of {len(caught)}: {_blind}.")
+    mo.md(table(["noticed", *_checks], _rows) + f"\n\nOf up to {draws} draws; bold: not always.")
     return
 
 
@@ -309,7 +346,7 @@ def _():
         mode="directional",
         branches=ops.relu_branches,
     )
-    mo.md(f"```text\n{told}\n```")
+    Text(told)
     return (told,)
 
 
@@ -326,12 +363,12 @@ def _(told):
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
-    ## Exercise: a backward with two kinks
+    ## Exercise 1: a backward with two kinks
 
     The hard sigmoid is $\text{out} = \min(\max((x + 3) / 6, 0), 1)$: one slope between two flat
     parts. The cache holds `out`, and no `x`. At a kink itself the slope is 0, by the convention
     that we share with PyTorch. The numbers of this exercise are integers, so some of them stand
-    exactly on a kink.
+    exactly on a kink. Two lines, to warm up.
     """)
     return
 
@@ -358,7 +395,7 @@ def _():
             ),
             "dx": (
                 "The slope between the kinks is 1/6, elsewhere 0.",
-                "np.where(inside, …, 0) selects; a product would make NaN of 0 * inf.",
+                "np.where(inside, …, 0) selects; a product makes NaN of 0 and an infinite dout.",
                 "dx = np.where(inside, dout / 6, 0)",
             ),
         },
@@ -381,10 +418,84 @@ def _(exercise):
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
+    ## Exercise 2: the check itself
+
+    Write a gradient check. `forward(x)` returns `out, cache`, and `backward(dout, cache)` returns
+    `dx`. Draw `dout` and `u` with `rng.standard_normal`. By backward, the loss
+    $\langle \text{dout}, \text{out} \rangle$ has the slope $\langle dx, u \rangle$ along $u$; by
+    forward, it is the central difference. Return how far they are apart, relative to their size.
+    Below your check is tried on backward passes that are right and on the bugs of this lesson, with
+    other random numbers each time: it has to tell them apart.
+    """)
+    return
+
+
+@app.function
+def slope_check(forward, backward, x, rng):
+    h = 1e-5
+    out, cache = forward(x)
+    dout = ...
+    u = ...
+    by_backward = ...
+    by_forward = ...
+    apart = ...
+    return apart
+
+
+@app.cell(hide_code=True)
+def _(BUGS, draw_all):
+    pairs = []
+    for _name, (_case, _bug) in BUGS.items():
+        _forward, _right, _wrong, _, (_x, *_rest), _ = draw_all(_case, _bug, 0)
+
+        def _of_x(x, _forward=_forward, _rest=_rest):
+            return _forward(x, *_rest)
+
+        for _backward, _is_right in ((_right, True), (_wrong, False)):
+            if _case.op == "conv2d":
+                continue  # its bug is not in dx
+
+            def _dx(dout, cache, _backward=_backward):
+                return _backward(dout, cache)[0]
+
+            _title = f"{_case.op}, right" if _is_right else _name
+            if _title not in [pair.name for pair in pairs]:
+                pairs.append(Pair(_title, _of_x, _dx, _x, _is_right))
+    return (pairs,)
+
+
+@app.cell(hide_code=True)
+def _(pairs):
+    planted = Planted(slope_check, pairs)
+    if mo.app_meta().mode == "script":
+        print(planted)
+    _hints = {
+        "hint 1": mo.md("Both dout and u are random: of the shapes of out and of x."),
+        "hint 2": mo.md("An inner product is the sum of a product: `(a * b).sum()`."),
+        "hint 3": mo.md("One step further, out is `forward(x + h * u)[0]`."),
+        "solution": mo.md("""
+    ```python
+    dout = rng.standard_normal(out.shape)
+    u = rng.standard_normal(x.shape)
+    by_backward = (backward(dout, cache) * u).sum()
+    by_forward = (dout * (forward(x + h * u)[0] - forward(x - h * u)[0])).sum() / (2 * h)
+    apart = abs(by_backward - by_forward) / (abs(by_backward) + abs(by_forward))
+    ```
+    """),
+    }
+    mo.vstack([mo.md(planted.markdown()), mo.accordion(_hints)])
+    return (planted,)
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
     ## What to take with you
 
-    - Compare $\langle \text{dout}, J u \rangle$ with $\langle J^T \text{dout}, u \rangle$. Both
-      `dout` and `u` are random. One pair of numbers tests the whole gradient.
+    - Move the input along $u$: out moves by $J u$, where $J$ holds the slope of every output in
+      every input. Backward takes `dout` to $J^T \text{dout}$. If it is right,
+      $\langle \text{dout}, J u \rangle = \langle J^T \text{dout}, u \rangle$ for random `dout` and
+      $u$. One pair of numbers tests the whole gradient.
     - Check in float64, every argument, and do not cross kinks.
     - A check that has never caught a mistake is not a check. Plant some.
     - Yours, in a test: `from minise.gradcheck import assert_gradients`. How it works:

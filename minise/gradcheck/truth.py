@@ -70,7 +70,10 @@ class Truth:
         self.values |= dict(zip(self.names, self.inputs, strict=True))
         self.twins = {step.line.name: step.value for step in twins}
         self.own: dict[str, Array] = {}
-        self.case = ", ".join(f"{k} = {v}" for k, v in {**case.sizes, **case.settings}.items())
+        shown = {**case.sizes, **case.settings}
+        shape = shown.pop("...", None)
+        named = [f"{k} = {v}" for k, v in shown.items()]
+        self.case = ", ".join([f"an array of shape {shape}", *named] if shape else named)
         self._sizes = _counts(case.sizes)
         names = {"N": "image", "C": "channel", "R": "unit", "K": "channel"}
         self._axes = {case.sizes[k]: name for k, name in names.items() if k in case.sizes}

@@ -15,6 +15,7 @@ import pytest
 
 from minise.gradcheck.answer import BLANK
 from minise.gradcheck.exercise import Exercise
+from minise.lessons import Planted
 from minise.ops import reference
 from tests.tutorials.solutions import MISTAKES, SOLUTIONS, compiled
 
@@ -135,6 +136,44 @@ def test_planted_mistakes_are_named_at_their_line(ran):
         named.append(answer.line is not None and answer.line.number == number)
     assert len(named) >= 20
     assert sum(named) >= 0.9 * len(named)
+
+
+WRITTEN = """
+    h = 1e-5
+    out, cache = forward(x)
+    dout = rng.standard_normal(out.shape)
+    u = rng.standard_normal(x.shape)
+    by_backward = (backward(dout, cache) * u).sum()
+    by_forward = (dout * (forward(x + h * u)[0] - forward(x - h * u)[0])).sum() / (2 * h)
+    apart = abs(by_backward - by_forward) / (abs(by_backward) + abs(by_forward))
+    return apart
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("", "", "solved"),
+        ("dout = rng.standard_normal(out.shape)", "dout = np.ones(out.shape)", "not yet"),
+        ("dout = rng.standard_normal(out.shape)", "dout = out", "not yet"),
+        ("/ (2 * h)", "/ h", "not yet"),
+        ("u = rng.standard_normal(x.shape)", "u = rng.standard_normal(3)", "it fails: ValueError"),
+        ("rng.standard_normal(x.shape)", "...", "it fails|still to fill in"),
+    ],
+)
+def test_a_check_of_the_readers_is_tried_on_planted_mistakes(old, new, says, ran):
+    _, definitions, _ = ran(FOLDER / "09_checking_gradients.py")
+    space = {"np": np}
+    exec("def slope_check(forward, backward, x, rng):" + WRITTEN.replace(old, new), space)
+    told = Planted(space["slope_check"], definitions["pairs"])
+    assert re.search(says, told.headline()), str(told)
+    assert told.solved == (says == "solved")
+    assert told.headline() in told.markdown()
+
+
+def test_a_check_that_is_blank_is_still_to_fill_in(ran):
+    module, definitions, _ = ran(FOLDER / "09_checking_gradients.py")
+    assert "still to fill in" in str(Planted(module.slope_check, definitions["pairs"]))
 
 
 @each
