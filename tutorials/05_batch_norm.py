@@ -47,8 +47,11 @@ def _():
     \end{aligned}
     $$
 
-    $\gamma$ and $\beta$ are learned, one of each a channel. Here are two images of one channel
-    with 1 x 2 pixels.
+    $\varepsilon = 10^{-5}$ keeps the root away from 0 where a channel is constant; by hand we may
+    leave it out. rstd is the reciprocal of the standard deviation, one number a channel like mean
+    and variance. $\gamma$ and $\beta$ are learned, one of each a channel.
+
+    Here are two images of one channel with 1 x 2 pixels.
     """)
     return
 
@@ -57,6 +60,7 @@ def _():
 def _():
     x = np.array([[[[1.0, 3.0]]], [[[5.0, 7.0]]]])  # N = 2, C = 1, H = 1, W = 2: M = 4
     gamma, beta = np.array([2.0]), np.array([10.0])
+    # what evaluation will use: forward asks for both, and training carries them on (see below)
     running = dict(running_mean=np.zeros(1), running_var=np.ones(1))
 
     out, cache = ops.batch_norm2d_forward(x, gamma, beta, training=True, **running)
@@ -69,12 +73,12 @@ def _(beta, cache, gamma, out, x):
     _mean = x.mean()
     _centred = (x - _mean).ravel()
     _var = (_centred**2).mean()
-    _first = gamma[0] * _centred[0] / np.sqrt(_var) + beta[0]
-    assert abs(_first - out.ravel()[0]) < 1e-4
+    _first = gamma[0] * _centred[0] / np.sqrt(_var + cache.eps) + beta[0]
+    assert np.isclose(_first, out.ravel()[0])
     mo.md(rf"""
-    By hand: the mean is ({" + ".join(f"{v:g}" for v in x.ravel())}) / 4 = {_mean:g}, centred is
-    {", ".join(f"{v:g}" for v in _centred)}, and the variance is
-    ({" + ".join(f"{v * v:g}" for v in _centred)}) / 4 = {_var:g}. So rstd =
+    By hand: the mean is ({" + ".join(f"{v:g}" for v in x.ravel())}) / {x.size} = {_mean:g},
+    centred is {", ".join(f"{v:g}" for v in _centred)}, and the variance is
+    ({" + ".join(f"{v * v:g}" for v in _centred)}) / {x.size} = {_var:g}. So rstd =
     1 / √{_var:g} = {cache.rstd[0]:.3f}, and the first number of `out` is
     {gamma[0]:g} · ({_centred[0]:g}) · {cache.rstd[0]:.3f} + {beta[0]:g} = {_first:.2f}.
     """)
@@ -108,7 +112,15 @@ def _():
 
     `mean` = sum of `x / M`. $dx = d\text{centred} + d\text{mean} / M$.
 
-    So $x$ has three routes to the loss: itself, the variance and the mean. Put together, they are
+    So $x$ has three routes to the loss: itself, the variance and the mean. Two of them get shorter:
+
+    - the variance's part is $\tfrac{2}{M} d\text{var} \cdot \text{centred} =
+      -\gamma \, \text{rstd} \, \hat x \, \overline{\text{dout} \, \hat x}$. (Put in
+      $d\text{var}$ and $d\text{rstd}$, and write $\text{centred} \cdot \text{rstd}$ as $\hat x$.)
+    - `centred` sums to 0, so that part drops out of the sum in $d\text{mean}$, and
+      $d\text{mean} / M = -\gamma \, \text{rstd} \, \overline{\text{dout}}$.
+
+    Put together, they are
 
     $$
     dx = \gamma \, \text{rstd} \, \big(\text{dout} - \overline{\text{dout}} -
@@ -122,7 +134,8 @@ def _():
 
 @app.cell
 def _(cache, gamma, x):
-    dout = np.array([[[[1.0, 0.0]]], [[[0.0, 0.0]]]])  # the loss is the first number of out
+    dout = np.zeros(x.shape)
+    dout[0, 0, 0, 0] = 1.0  # the loss is the first number of out
 
     factor = gamma[0] * cache.rstd[0]
     xhat = (x - cache.mean[0]) * cache.rstd[0]
@@ -183,7 +196,7 @@ def _():
     A popular way to test a backward pass takes the loss `out.sum()`. Then `dout` is 1 everywhere.
     You have just seen what batch normalisation does with a constant: `dx` is zero, whatever the
     input. Another popular loss is half the sum of squares, where `dout` is `out`. But `out` is a
-    constant plus a multiple of $\hat x$: zero again.
+    constant plus a multiple of $\hat x$: zero again, but for what $\varepsilon$ brings in.
 
     So here are three wrong backward passes, each tested with three choices of `dout`. The number
     is the largest error of `dx`.
@@ -227,7 +240,16 @@ def _(errors):
     _ways = list(dict.fromkeys(way for way, _ in errors))
     _choices = list(dict.fromkeys(choice for _, choice in errors))
     _head = ["wrong dx", *(f"dout = {choice}" for choice in _choices)]
-    _rows = [(way, *(f"{errors[way, choice]:.0e}" for choice in _choices)) for way in _ways]
+    _rows = [
+        (
+            way,
+            *(
+                f"{errors[way, choice]:.1g}" if errors[way, choice] > 1e-12 else "0"
+                for choice in _choices
+            ),
+        )
+        for way in _ways
+    ]
     _blind, _half_blind = (
         sum(errors[way, choice] < 1e-3 for way in _ways) for choice in ("ones", "out")
     )

@@ -33,15 +33,17 @@ def _():
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
-    ## Five lines
+    ## Six lines
 
     For every image $n$ and channel $c$, and $R$ hidden units, fewer than there are channels:
 
     $$
     \begin{aligned}
     z &= \text{mean of } x \text{ over } H, W\\
-    h &= \max(u, 0), \quad u = w_1 z + b_1\\
-    s &= \operatorname{sigmoid}(v), \quad v = w_2 h + b_2\\
+    u &= w_1 z + b_1\\
+    h &= \max(u, 0)\\
+    v &= w_2 h + b_2\\
+    s &= \operatorname{sigmoid}(v)\\
     \text{out} &= x \cdot s
     \end{aligned}
     $$
@@ -58,7 +60,7 @@ def _():
 
 @app.cell
 def _():
-    x = np.array([[[[1.0, 3.0]], [[4.0, 0.0]]]])  # N = 1, C = 2, H = 1, W = 2
+    x = np.array([[[[1.0, 3.0]], [[2.0, 0.0]]]])  # N = 1, C = 2, H = 1, W = 2
     w1, b1 = np.array([[1.0, -0.5]]), np.array([0.0])  # R = 1 hidden unit
     w2, b2 = np.array([[2.0], [-2.0]]), np.array([0.0, 0.0])
 
@@ -73,12 +75,14 @@ def _(b1, b2, cache, w1, w2, x):
     _u = float(w1[0] @ _z + b1[0])
     _v = w2[:, 0] * max(_u, 0) + b2
     _s = 1 / (1 + np.exp(-_v))
+    _louder, _other = ("first", "second") if _s[0] > _s[1] else ("second", "first")
     assert np.allclose(_s, cache.s.ravel())
     mo.md(rf"""
     By hand: the means are $z = ({_z[0]:g}, {_z[1]:g})$, so
     $u = {w1[0, 0]:g} \cdot {_z[0]:g} {w1[0, 1]:+g} \cdot {_z[1]:g} = {_u:g}$ and
     $h = {max(_u, 0):g}$. Then $v = ({_v[0]:g}, {_v[1]:g})$ and
-    $s = ({_s[0]:.3f}, {_s[1]:.3f})$. The first channel stays loud, the second is turned down.
+    $s = ({_s[0]:.3f}, {_s[1]:.3f})$. The {_louder} channel stays louder, the {_other} is turned
+    down more.
 
     The function that we called, `ops.squeeze_excite_forward`, is the one that trains our nets.
     """)
@@ -108,6 +112,11 @@ def _():
     adds up over all of them: $ds = \sum_{H, W} \text{dout} \cdot x$. The slope of the sigmoid is
     $s(1 - s)$, so $dv = ds \cdot s (1 - s)$. A matrix product sends its gradient back by the
     transposed matrix: $dh = w_2^T dv$. The ReLU lets through where $u > 0$. And $dz = w_1^T du$.
+
+    The parameters come along the way. In $v = w_2 h + b_2$ the entry $w_2[c, r]$ multiplies $h_r$
+    and goes into $v_c$, in every image $n$. So $dw_2 = \sum_n dv \, h^T$, an outer product of one
+    column and one row for each image, and $db_2 = \sum_n dv$. One layer below it is the same:
+    $dw_1 = \sum_n du \, z^T$ and $db_1 = \sum_n du$.
     """)
     return
 
@@ -129,8 +138,8 @@ def _(dx, gate_route):
     mo.md(rf"""
     Only one pixel of `out` counts here, and yet all {dx.size} pixels of $x$ get a gradient. The
     first route is local. The second one is not: pixels of the *other* channel get
-    {gate_route[0, 1, 0, 0]:.3f} each, since a louder second channel changes the gate of the
-    first one. Whoever forgets this route has a gradient that is nearly right, and a loss that
+    {gate_route[0, 1, 0, 0]:.3f} each, since the mean of the second channel goes into the gate of
+    the first one. Whoever forgets this route has a gradient that is nearly right, and a loss that
     may fall all the same. A gradient check tells at once.
     """)
     return
@@ -180,8 +189,9 @@ def _():
     mo.md(r"""
     ## What a block costs
 
-    The two matrices have $2 C R$ numbers, with $R = C / r$. The reduction $r$ is the block's only
-    dial. The paper takes 16; the narrow nets that we train on small images like 4.
+    The two matrices have $2 C R$ numbers and the biases $R + C$, with $R = C / r$. The reduction
+    $r$ is the block's main dial. The paper takes 16; the narrow nets that we train on small
+    images like 4.
     """)
     return
 
@@ -214,6 +224,12 @@ def _():
     it compares what each line gives with the exact slope of the real forward. A mistake shows in
     all lines below that read it, so mend the first one. A line marked ? cannot be judged yet:
     forward has nothing of that name, or a sum may still follow.
+
+    Shapes are your friends: `z`, `s`, `ds`, `dv` are (N, C, 1, 1) and `h`, `dh`, `du` are
+    (N, R, 1, 1); `w1` is (R, C), `w2` is (C, R). To multiply a matrix `a`, (K, C), with such an
+    array `b`, name the axes: `np.einsum("kc,ncij->nkij", a, b)` sums over `c`, which is not behind
+    the arrow. Or make rows, multiply, and put the axes back:
+    `(b[:, :, 0, 0] @ a.T)[:, :, None, None]`.
     """)
     return
 
@@ -341,8 +357,9 @@ def _():
     - The op that trains is [squeeze_excite.py](../minise/ops/reference/squeeze_excite.py); it also
       knows other squeezes and gates.
 
-    **Go on:** pass `squeeze="max"` to `ops.squeeze_excite_forward` above. Which pixels get
-    a gradient by the second route then? Next: [residual blocks](07_residual_blocks.py).
+    **Go on:** in a cell of your own, call `ops.squeeze_excite_forward` with `squeeze="max"`, and
+    `ops.squeeze_excite_backward` with its cache. Which pixels get a gradient by the second route
+    then? Next: [residual blocks](07_residual_blocks.py).
 
     Source: Hu et al., *Squeeze-and-Excitation Networks*, arXiv:1709.01507. The names $z$, $s$,
     $W_1$, $W_2$ are theirs; biases as in the authors' code.
