@@ -48,7 +48,7 @@ def _():
     dx = dv * 3  # forward: v = 3 * x
 
     moved = (3 * (x + 1e-6)) ** 2
-    print(f"dx = {dx}, and measured: {(moved - out) / 1e-6:.4f}")
+    mo.md(f"dx = {dx}, and measured: {(moved - out) / 1e-6:.4f}")
     return
 
 

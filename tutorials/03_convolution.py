@@ -234,7 +234,7 @@ def _():
             Case("conv2d", dict(N=1, C=2, H=3, W=3, K=1, KH=2, KW=2)),
             Case(
                 "conv2d",
-                dict(N=2, C=2, H=5, W=4, K=3, KH=3, KW=2),
+                dict(N=2, C=4, H=6, W=7, K=5, KH=3, KW=2),
                 dict(stride=(2, 1), padding=(1, 0)),
             ),
         ],

@@ -181,7 +181,7 @@ def _():
             Case("max_pool2d", dict(N=1, C=1, H=2, W=3), dict(kernel=(2, 2), stride=(1, 1))),
             Case(
                 "max_pool2d",
-                dict(N=2, C=2, H=4, W=5),
+                dict(N=2, C=3, H=4, W=5),
                 dict(kernel=(3, 2), stride=(1, 2), padding=(1, 0)),
             ),
         ],

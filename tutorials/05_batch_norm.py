@@ -355,7 +355,7 @@ def _():
         [
             Case("batch_norm2d", dict(N=1, C=1, H=1, W=3), dict(training=True)),
             Case("batch_norm2d", dict(N=2, C=1, H=1, W=2), dict(training=True)),
-            Case("batch_norm2d", dict(N=2, C=3, H=2, W=4), dict(training=True)),
+            Case("batch_norm2d", dict(N=2, C=3, H=5, W=4), dict(training=True)),
         ],
         hints={
             "dbeta": (

@@ -210,7 +210,7 @@ def _():
     exercise = Exercise(
         [
             Case("batch_norm2d_add_relu", dict(N=1, C=1, H=1, W=4), dict(training=True)),
-            Case("batch_norm2d_add_relu", dict(N=2, C=2, H=2, W=3), dict(training=True)),
+            Case("batch_norm2d_add_relu", dict(N=2, C=3, H=4, W=5), dict(training=True)),
         ],
         hints={
             "dtotal": (

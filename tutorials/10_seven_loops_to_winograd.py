@@ -395,7 +395,7 @@ def _():
     exercise = Exercise(
         [
             Case("conv2d", dict(N=1, C=1, H=1, W=3, K=1, KH=1, KW=2)),
-            Case("conv2d", dict(N=2, C=2, H=4, W=3, K=3, KH=2, KW=2), dict(padding=(1, 0))),
+            Case("conv2d", dict(N=2, C=4, H=6, W=7, K=5, KH=2, KW=3), dict(padding=(1, 0))),
         ],
         hints={
             "dfilters": (

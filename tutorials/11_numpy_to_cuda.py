@@ -378,6 +378,7 @@ def _():
         [
             Case("channel_scale", dict(N=1, C=1, H=1, W=2)),
             Case("channel_scale", dict(N=1, C=2, H=5, W=7)),
+            Case("channel_scale", dict(N=2, C=3, H=5, W=8)),
         ],
         hints={
             "dx": (

@@ -104,6 +104,15 @@ def test_only_the_last_hint_is_the_solution(path, ran):
 
 
 @each
+def test_no_two_axes_are_equal_in_the_largest_case(path, ran):
+    """Where they are, an axis that is missing or mixed up can broadcast, and look right."""
+    for exercise in ran(path)[1].values():
+        if isinstance(exercise, Exercise):
+            shape = np.shape(exercise.truths[-1].inputs[0])
+            assert len(set(shape)) == len(shape), shape
+
+
+@each
 def test_masks_have_both_sides_in_the_cases(path, ran):
     """Where all are on one side, a backward without the mask, or with another one, looks right."""
     for exercise in ran(path)[1].values():
