@@ -51,21 +51,32 @@ def draw(
     if "running_var" in keywords:
         arrays[0] = spread(arrays[0].shape, rng, integers).astype(dtype)
         if integers:
-            keywords["running_var"][...] = 3
+            running_var = keywords["running_var"]
+            running_var[...] = np.resize([3, 15], running_var.shape)
     return arrays, {**keywords, **case.settings}
 
 
 def spread(shape: tuple[int, ...], rng: np.random.Generator, integers: bool) -> Array:
-    """Return images whose channels have a variance that is not small.
+    """Return images whose channels have variances that are not small, and that differ.
 
-    Integers have variance 3 in every channel of N * H * W = 4, 8, 16, … pixels, so that with
-    eps = 1 rstd is 1/2, exactly. Other numbers lie about 1 apart: pixels that are nearly equal
-    would lose their digits when their mean is taken off.
+    Were they equal, the statistics of one channel would do for another, and a backward that mixes
+    them up would look right. Integers have variance 3 in N * H * W = 4, 8, 16, … pixels, and in
+    every other channel of 8, 16, … variance 15, so that with eps = 1 rstd is 1/2 or 1/4, exactly.
+    Other numbers lie 1 to 2 apart: pixels that are nearly equal would lose their digits when
+    their mean is taken off.
     """
     N, C, H, W = shape
     count = N * H * W
-    one = np.resize([-3, 1, 1, 1], count) if integers else np.arange(count) + rng.random(count) / 2
-    rows = np.stack([rng.permutation(one) + rng.integers(-3, 4) for _ in range(C)])
+
+    def channel(c: int) -> Array:
+        if integers:
+            wide = c % 2 and count % 8 == 0
+            one = np.resize([5, 5, 3, 1, -5, -5, -3, -1] if wide else [-3, 1, 1, 1], count)
+        else:
+            one = (np.arange(count) + rng.random(count) / 2) * rng.uniform(1, 2)
+        return np.asarray(rng.permutation(one) + rng.integers(-3, 4))
+
+    rows = np.stack([channel(c) for c in range(C)])
     images: Array = rows.reshape(C, N, H, W).swapaxes(0, 1)
     return images
 
@@ -99,7 +110,8 @@ def direction(
     return np.asarray(values * scale, out.dtype)
 
 
-# Settings worth running, each for a way through the code that no other takes. H is never W.
+# Settings worth running, each for a way through the code that no other takes. H is never W, and no
+# two axes are of one size in all cases of an op, so that none can be taken for another.
 
 IMAGE = dict(N=2, C=4, H=4, W=8)  # powers of two: means of integers are exact
 ODD = dict(N=2, C=3, H=6, W=7)
@@ -180,7 +192,7 @@ TABLE: dict[str, list[tuple[Any, ...]]] = {
         ("none", {"...": (3,)}, dict(p=0.0)),
         ("fifth", {"...": (3, 4)}, dict(p=0.2)),
     ],
-    "global_avg_pool2d": [("plain", IMAGE)],
+    "global_avg_pool2d": [("plain", IMAGE), ("odd", ODD, {}, False)],
     "global_max_pool2d": [("plain", ODD)],
     "hard_sigmoid": [("four axes", {"...": (2, 3, 4, 5)}), ("no axis", {"...": ()})],
     "linear": [("plain", MATRIX)],
@@ -212,7 +224,7 @@ TABLE: dict[str, list[tuple[Any, ...]]] = {
     ],
     "squeeze_excite": [
         *((f"{squeeze}, relu", SE, dict(squeeze=squeeze, gate="relu")) for squeeze in SQUEEZES),
-        *((f"avg, {gate}", SE, dict(gate=gate), False) for gate in GATES if gate != "relu"),
+        *((f"avg, {gate}", TAIL, dict(gate=gate), False) for gate in GATES if gate != "relu"),
         ("none, sigmoid", SE, dict(squeeze="none"), False),
         ("max, hard_sigmoid", SE, dict(squeeze="max", gate="hard_sigmoid"), False),
     ],

@@ -24,6 +24,8 @@ class Case(NamedTuple):
     value: Array  # the argument itself
     others: Iterable[tuple[str, Array]]  # names and right gradients of the other arguments
     sizes: dict[str, int]  # sizes that factors are made of, by name, such as N and H*W
+    windows: bool = True  # whether the op may have windows that overlap
+    axes: tuple[str, ...] = ()  # what an entry of each axis is, such as "channel", where known
 
 
 class Diagnosis(NamedTuple):
@@ -144,23 +146,27 @@ def _missing_mean(case: Case) -> Iterator[Diagnosis]:
     missing = case.right - case.wrong
     if missing.ndim == 4:
         if _constant(missing, (0, 2, 3)):
-            text = "what is missing is one number a channel: the route through the batch's mean"
+            text = "what is missing is one number in each channel: the route through the batch's "
+            text += "mean, absent or wrongly scaled"
             yield Diagnosis("missing mean term", text)
         if _constant(missing, (2, 3)):
-            text = "what is missing is one number a channel of an image: the route through the "
-            yield Diagnosis("missing gate path", f"{text}image's mean, as through an SE gate")
+            text = "what is missing is one number in each channel of an image: the route through "
+            text += "the image's mean, as through an SE gate, absent or wrongly scaled"
+            yield Diagnosis("missing gate path", text)
         centred = case.value - case.value.mean(axis=(0, 2, 3), keepdims=True)
         if _along(missing, centred, (0, 2, 3)):
-            text = "what is missing is a multiple of x - mean a channel: the route through the "
-            yield Diagnosis("missing variance term", f"{text}batch's variance")
+            text = "what is missing is a multiple of x - mean in each channel: the route through "
+            text += "the batch's variance, absent or wrongly scaled"
+            yield Diagnosis("missing variance term", text)
         if _affine(missing, centred, (0, 2, 3)):
-            text = "what is missing is affine in x a channel: the routes through mean and variance"
+            text = "what is missing is affine in x in each channel: the routes through mean and "
+            text += "variance, absent or wrongly scaled"
             yield Diagnosis("missing mean and variance terms", text)
         if _along(case.wrong, case.right, (0, 2, 3)):
             yield Diagnosis("channel factor", "each channel has a wrong factor: gamma, or 1 / std")
         if _constant(case.wrong, (2, 3)):
-            text = "it is one number a channel of an image: only the route through a mean is there"
-            yield Diagnosis("missing scale path", text)
+            text = "it is one number in each channel of an image: only the route through a mean "
+            yield Diagnosis("missing scale path", f"{text}is there")
         if _along(missing, case.value, (2, 3)) or _along(case.wrong, case.right, (2, 3)):
             text = "each channel of each image has a wrong factor: a gate, or its route through x"
             yield Diagnosis("missing scale path", text)
@@ -172,14 +178,16 @@ def _missing_in_lines(case: Case, missing: Array) -> Iterator[Diagnosis]:
     """See the same for what is normalised along the rows or the columns of a matrix."""
     for axis, line in ((1, "row"), (0, "column")):
         if _constant(missing, (axis,)):
-            text = f"what is missing is one number a {line}: the part of a sum (a mean, a softmax)"
-            yield Diagnosis("missing mean term", text)
+            text = f"what is missing is one number in each {line}: the part of a sum (a mean, a "
+            yield Diagnosis("missing mean term", f"{text}softmax), absent or wrongly scaled")
         centred = case.value - case.value.mean(axis=axis, keepdims=True)
         if _along(missing, centred, (axis,)):
-            text = f"what is missing is a multiple of x - mean a {line}: the route through the "
-            yield Diagnosis("missing variance term", f"{text}{line}'s variance")
+            text = f"what is missing is a multiple of x - mean in each {line}: the route through "
+            text += f"the {line}'s variance, absent or wrongly scaled"
+            yield Diagnosis("missing variance term", text)
         if _affine(missing, centred, (axis,)):
-            text = f"what is missing is affine in x a {line}: the routes through mean and variance"
+            text = f"what is missing is affine in x in each {line}: the routes through mean and "
+            text += "variance, absent or wrongly scaled"
             yield Diagnosis("missing mean and variance terms", text)
         if _along(case.wrong, case.right, (axis,)):
             text = f"each {line} has a wrong factor of its own: 1 / std, or a weight"
@@ -212,25 +220,48 @@ def _mask(case: Case) -> Iterator[Diagnosis]:
     wrong, right = case.wrong, case.right
     off = abs(wrong - right) > CLOSE * _size(right)
     if not (wrong * right).any():
-        text = "it is zero just where it should not be: the mask is inverted"
+        text = "it is zero just where it should not be: the mask is inverted, or it "
+        text += "tests the wrong array"
         yield Diagnosis("wrong mask", text)
     if off.all():
         return
     if not (off & (wrong != 0)).any():
-        text = f"{off.mean():.0%} of its entries are zero but should not be: not accumulated where "
-        yield Diagnosis("not accumulated", f"{text}windows overlap, cut off, or a wrong mask")
+        text = f"{off.mean():.0%} of its entries are zero but should not be: "
+        text += "not accumulated where windows overlap, " if case.windows else ""
+        yield Diagnosis("not accumulated", f"{text}cut off, or a wrong mask")
     if not (off & (abs(right) > CLOSE * _size(right))).any():
         text = f"{off.mean():.0%} of its entries should be zero but are not: a mask is missing, or "
         yield Diagnosis("wrong mask", f"{text}ties are shared")
+
+
+def _one_part(case: Case) -> Iterator[Diagnosis]:
+    """Find places along one axis, such as channels, where all is right, and others."""
+    off = abs(case.wrong - case.right) > CLOSE * _size(case.right)
+    for axis, size in enumerate(off.shape[:2]):
+        wrong = off.any(axis=tuple(a for a in range(off.ndim) if a != axis))
+        if size < 2 or not wrong.any() or wrong.all():
+            continue
+        name = case.axes[axis] if axis < len(case.axes) else f"index of axis {axis}:"
+        right, others = (_listed(np.flatnonzero(one)) for one in (~wrong, wrong))
+        text = f"all of {name} {right} is right, {name} {others} wrong: a factor or mask along the "
+        text += "wrong axis, a missing [:, None, None], or some places left out"
+        share = off.sum() / (wrong.sum() * off.size / size)
+        if share > (0.9 if off.ndim == 2 else 0.3):  # not only a few entries there
+            yield Diagnosis("one part", text)
+
+
+def _listed(places: Array) -> str:
+    few = ", ".join(str(place) for place in places[:4])
+    return few if len(places) <= 4 else f"{few}, …"
 
 
 def _partly(case: Case) -> Iterator[Diagnosis]:
     """Find entries that are exactly right beside entries that are wrong."""
     share = (abs(case.wrong - case.right) > CLOSE * _size(case.right)).mean()
     if 0 < share < 0.95:
-        text = f"{share:.0%} of its entries are wrong, the others exactly right: assigned instead "
-        text += "of added where windows overlap, ties that share, or an edge"
-        yield Diagnosis("not accumulated", text)
+        text = f"{share:.0%} of its entries are wrong, the others exactly right: "
+        text += "assigned instead of added where windows overlap, " if case.windows else "a mask, "
+        yield Diagnosis("not accumulated", f"{text}ties that share, or an edge")
 
 
 def _slope(case: Case) -> Iterator[Diagnosis]:
@@ -251,6 +282,7 @@ RULES: tuple[Callable[[Case], Iterator[Diagnosis]], ...] = (
     _moved,
     _mask,
     _missing_mean,
+    _one_part,
     _partly,
     _slope,
 )

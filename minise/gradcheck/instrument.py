@@ -58,7 +58,8 @@ class Instrumented:
     function : callable
         A plain Python function of minise, or of the file that is named.
     file : path, optional
-        A file of the caller's whose functions may be compiled.
+        A file of the caller's whose functions may be compiled, or a notebook's cell by the name
+        that Python has for it (``function.__code__.co_filename``).
 
     Attributes
     ----------
@@ -317,9 +318,12 @@ def _comparable(gradient: Any, value: Any) -> bool:
 def _source_file(function: Callable[..., Any], file: str | Path | None) -> Path:
     name = getattr(function, "__name__", repr(function))
     try:
-        found = Path(inspect.getsourcefile(function) or "").resolve()
+        written = inspect.getsourcefile(function) or ""
     except TypeError:
-        found = Path()
+        written = ""
+    found = Path(written).resolve()
+    if inspect.isfunction(function) and file is not None and str(file) == written:
+        return Path(written)  # also a notebook's cell, which is no file but has lines
     if not inspect.isfunction(function) or not found.is_file():
         raise ValueError(f"instrument: {name} has no Python source, expected a plain function")
     if PACKAGE not in found.parents and (file is None or Path(file).resolve() != found):

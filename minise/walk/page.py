@@ -5,6 +5,7 @@ what is in the data and hold no formula of their own.
 """
 
 import json
+from base64 import b64encode
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -43,6 +44,22 @@ def page(trace: Trace, home: str = "") -> str:
             "choose a smaller shape"
         )
     return html
+
+
+def folded(trace: Trace) -> str:
+    """Return the page in a frame of its own, which opens at a click on one line above it.
+
+    The frame has an address of its own, of the page itself, since its links lead to places on it.
+    """
+    text = b64encode(page(trace).encode()).decode()
+    return (
+        "<details><summary style='cursor:pointer'>Every number of "
+        f"<code>{escape(trace.name)}</code>, in {len(trace.steps)} steps to click through"
+        f"</summary><iframe title='{escape(trace.name)}, step by step' "
+        "style='width:100%;height:80vh;min-height:36rem;border:1px solid #8886;"
+        "border-radius:6px;margin-top:.6em' "
+        f"src='data:text/html;base64,{text}'></iframe></details>"
+    )
 
 
 def write_page(trace: Trace, path: Path) -> None:

@@ -190,6 +190,12 @@ class Trace:
     story: list[str] = field(default_factory=list)
     notes: dict[str, list[str]] = field(default_factory=dict)
 
+    def _repr_html_(self) -> str:
+        """Return its page folded away under one line, for a notebook to show."""
+        from minise.walk.page import folded
+
+        return folded(self)
+
     def passes(self, direction: str) -> list[Step]:
         """Return the steps of one pass."""
         return [step for step in self.steps if step.direction == direction]

@@ -70,7 +70,7 @@ def test_every_mistake_is_caught_and_most_are_named():
 def test_digits(op, mode, digits):
     """Relative to the gradient's length along the direction, as a slope may be nearly zero."""
     for case in CASES[op].values():
-        inputs, keywords = draw(case, np.random.default_rng(7))
+        inputs, keywords = draw(case, np.random.default_rng(9))
         forward, backward, branches = functions(reference, op, keywords)
         report = check(forward, backward, inputs, mode=mode, branches=branches)
         assert report.ok

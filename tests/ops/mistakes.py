@@ -152,6 +152,37 @@ def norm_as_training(g, d, c):
     return reference.batch_norm2d_backward(d, c._replace(training=True))
 
 
+def norm_with(direct, variance):
+    """Return a backward of batch norm whose routes take rstd from functions of the right rstd.
+
+    Behind a fused op the gradient at batch norm's output is that of the right backward.
+    """
+
+    def wrong(g, d, c):
+        dy = behind_norm(g, d, c)
+        M, centred = c.x.size // len(c.gamma), c.x - c.mean[:, None, None]
+        dxhat = dy * c.gamma[:, None, None]
+        dvar = -0.5 * variance(c.rstd) ** 3 * (dxhat * centred).sum(axis=(0, 2, 3))
+        dcentred = dxhat * direct(c.rstd) + (2 / M * dvar)[:, None, None] * centred
+        dmean = -dcentred.sum(axis=(0, 2, 3))
+        return put(g, 0, dcentred + dmean[:, None, None] / M)
+
+    return wrong
+
+
+def over_channels(rstd):
+    """Return rstd as it should stand beside images."""
+    return rstd[:, None, None]
+
+
+def behind_norm(g, d, c):
+    """Return the gradient at the output of the batch normalisation, also of one in a fused op."""
+    if not hasattr(c, "out"):
+        return d
+    dtotal = cut(d, c.out)
+    return dtotal * c.s + tail_dz(g, d, c) / c.x[0, 0].size if hasattr(c, "s") else dtotal
+
+
 def cut(d, out):
     """Return dout behind the ReLU."""
     return np.where(out <= 0, 0, d)
@@ -252,6 +283,12 @@ LOGITS = Case("softmax_cross_entropy", dict(N=4, K=6))
 SMOOTH = Case("softmax_cross_entropy", dict(N=4, K=6), dict(label_smoothing=0.2))
 ANY = {"...": (3, 4, 5)}
 SUM = {"missing mean term"}
+FUSED = dict(N=2, C=3, H=2, W=3)  # C = W, so that a forgotten [:, None, None] broadcasts
+MIXED = {  # rstd in the direct route, and in that through the variance
+    "rstd of one channel for all": (lambda r: r[0], lambda r: r),
+    "rstd along the rows": (lambda r: r, lambda r: r),
+    "the mean of rstd in dvar": (over_channels, lambda r: r.mean()),
+}
 
 MISTAKES = {
     # convolution
@@ -382,7 +419,7 @@ MISTAKES = {
     "batch_norm2d_relu: dx is masked, not dout": Mistake(
         NORM_RELU,
         lambda g, d, c: put(g, 0, cut(norm_backward(d, c)[0], c.out)),
-        {"not accumulated", "wrong slope", "unknown"},
+        {"one part", "not accumulated", "wrong slope", "unknown"},
     ),
     "batch_norm2d_relu: dx lacks the route through the mean": Mistake(
         NORM_RELU, fused_without_mean, {"missing mean term"}
@@ -561,4 +598,18 @@ MISTAKES = {
         lambda g, d, c: put(g, 0, np.where(c.mask, 0, d / (1 - c.p))),
         {"wrong mask"},
     ),
+}
+MISTAKES |= {  # between the channels: they show where channels differ
+    f"{op}: {name}": Mistake(
+        Case(op, {**FUSED, **more}, dict(training=True)),
+        norm_with(*ways),
+        {"missing variance term", "one part", "not accumulated", "wrong slope", "unknown"},
+    )
+    for op, more in (
+        ("batch_norm2d", {}),
+        ("batch_norm2d_relu", {}),
+        ("batch_norm2d_add_relu", {}),
+        ("se_block_tail", dict(R=2)),
+    )
+    for name, ways in MIXED.items()
 }

@@ -306,3 +306,19 @@ def test_no_page_needs_the_network(opened, monkeypatch):
     monkeypatch.setattr(socket, "create_connection", refuse)
     tab = opened(SE, "#end")
     assert tab.evaluate("performance.getEntriesByType('resource').length") == 0
+
+
+def test_a_page_in_a_notebooks_frame_works_as_one_of_its_own(browser, tmp_path):
+    """Folded away it has no width, so that it cannot know yet whether it stands on a phone."""
+    (tmp_path / "notebook.html").write_text(walk_of(SE)._repr_html_(), encoding="utf-8")
+    tab, heard = browser.new_page(viewport=DESKTOP), []
+    tab.on("pageerror", lambda error: heard.append(str(error)))
+    tab.goto((tmp_path / "notebook.html").as_uri())
+    tab.locator("summary").click()
+    frame = tab.frame_locator("iframe")
+    frame.locator("#list a").nth(9).click()
+    assert "step 9 of" in frame.locator("#step").inner_text()
+    frame.locator("#next").click()
+    assert "step 10 of" in frame.locator("#step").inner_text()
+    assert heard == []
+    tab.close()

@@ -2,6 +2,7 @@
 
 import json
 import re
+from base64 import b64decode
 from xml.etree import ElementTree
 
 import numpy as np
@@ -194,3 +195,11 @@ def test_the_book_has_an_index_of_all_its_pages(tmp_path, monkeypatch):
 
 def test_files_of_pages_are_all_named_differently():
     assert len({page.file for page in PAGES}) == len(PAGES)
+
+
+def test_a_notebook_shows_the_page_folded_away():
+    found = trace("relu", np.array([-1.0, 2.0]), np.array([3.0, 4.0]))
+    html = found._repr_html_()
+    assert html.startswith("<details><summary")
+    framed = re.search(r"src='data:text/html;base64,([^']+)'", html)[1]
+    assert b64decode(framed).decode() == page(found)

@@ -127,7 +127,10 @@ function start() {
   document.getElementById("settings").textContent = Object.entries(data.settings).map(([name, value]) => `${name} = ${value}`).join(", ");
   theme();
   contents();
-  document.getElementById("contents").open = matchMedia("(min-width: 62rem)").matches;
+  const wide = matchMedia("(min-width: 62rem)"); // it changes too when a frame that was folded away opens
+  const unfold = () => { document.getElementById("contents").open = wide.matches; };
+  wide.addEventListener("change", unfold);
+  unfold();
   drawGraph(graphFigure, goNode);
   slider.max = last;
   const turn = 100 * (1 + steps.filter((step) => step.direction === "forward").length) / (last + 1);

@@ -1,0 +1,155 @@
+"""Which line a wrong gradient comes from: itself, or one above that nothing vouches for."""
+
+import ast
+import linecache
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from minise.gradcheck.answer import RIGHT, UNSEEN, WRONG
+from minise.gradcheck.compare import close, floats
+from minise.gradcheck.found import Found
+from minise.gradcheck.instrument import RETURN, Line
+from minise.gradcheck.lines import (
+    first_line,
+    only_a_name,
+    reads_at,
+    returned_at,
+    tree_of,
+    writes,
+    written_in_part,
+)
+from minise.gradcheck.truth import Truth
+
+
+def first_wrong(found: Found) -> Line | None:
+    """Return the first line, in the order in which they ran, whose verdict is WRONG."""
+    wrong = (step.line for step in found.steps if found.verdicts.get(step.line) == WRONG)
+    return next(wrong, None)
+
+
+def blame_line(found: Found, truth: Truth, line: Line) -> None:
+    """Name a line whose gradient is wrong, or one above it that it reads."""
+    value = _value(found, line)
+    if line.name in truth.own:
+        found.culprit, found.reason = line, truth.reason_of_own(line.name, value)
+        return
+    if not truth.fits(line.name, value) and (above := _misfits(found, truth, line)):
+        line, value = above
+    _blame(found, truth, line, line.name.removeprefix("d"), value, None)
+
+
+def blame_failing(found: Found, truth: Truth, stop: Line, problem: str) -> bool:
+    """Name a line above a failing one whose shape makes it fail; tell whether there is one."""
+    above = _misfits(found, truth, stop)
+    if above is None:
+        return False
+    line, value = above
+    _blame(found, truth, line, line.name.removeprefix("d"), value, None)
+    number = stop.number - first_line(found.code) + 1
+    found.reason += f"; line {number}, which reads it, fails: {problem}"
+    return True
+
+
+def _value(found: Found, line: Line) -> Any:
+    return next(step.value for step in reversed(found.steps) if step.line == line)
+
+
+def _misfits(found: Found, truth: Truth, line: Line) -> tuple[Line, Any] | None:
+    """Return the first line that one reads, through others, whose gradient has another shape."""
+    tree, first = _tree(found), first_line(found.code)
+    above = {one.name: one for one in found.verdicts if one.number < line.number}
+    names, seen = reads_at(tree, line, None, first), set[str]()
+    while names:
+        name = names.pop()
+        if name in above and name not in seen:
+            names |= reads_at(tree, above[name], None, first)
+        seen.add(name)
+    read = [one for name, one in above.items() if name in seen]
+    for one in sorted(read, key=lambda one: one.number):
+        if not truth.fits(one.name, value := _value(found, one)):
+            return one, value
+    return None
+
+
+def blame_returned(found: Found, truth: Truth, place: int, value: Any) -> None:
+    """Name where a wrong gradient that is returned at a place comes from."""
+    if (other := truth.is_gradient_of(value)) and only_a_name(found.code, place):
+        order = ", ".join(f"d{name}" for name in truth.names)
+        found.culprit = found.steps[-1].line
+        found.verdicts[found.culprit] = WRONG
+        found.reason = (
+            f"the return hands over d{other} where d{truth.names[place]} is expected "
+            f"(order: {order})"
+        )
+        return
+    _blame(found, truth, found.steps[-1].line, truth.names[place], value, place)
+
+
+def _blame(found: Found, truth: Truth, line: Line, of: str, value: Any, place: int | None) -> None:
+    suspects = [one for one in _doubtful(found, line, place) if one != line]
+    unlike = [one for one in suspects if one.name != line.name and _differs(found, truth, one)]
+    hands_on = line.name == RETURN and place is not None and only_a_name(found.code, place)
+    if unlike:
+        found.culprit = unlike[0]
+    elif hands_on and suspects:
+        found.culprit, found.others = suspects[-1], tuple(suspects[:-1])
+    elif hands_on and (own := _assigns(found, place)):
+        found.culprit = own
+    else:
+        found.culprit, found.others = line, tuple(suspects)
+    if found.verdicts[found.culprit] != WRONG and not found.others:
+        found.verdicts[found.culprit] = WRONG
+    found.reason, found.of, found.value = truth.reason(of, value), of, value
+
+
+def _differs(found: Found, truth: Truth, line: Line) -> bool:
+    """Tell whether a line gives something else than the op's own line of that name."""
+    twin = truth.twins.get(line.name)
+    values = [step.value for step in found.steps if step.line == line]
+    if not values or not floats(twin) or not floats(values[-1]):
+        return False
+    return np.size(twin) != np.size(values[-1]) or not close(values[-1], twin)
+
+
+def _doubtful(found: Found, line: Line, place: int | None) -> Iterator[Line]:
+    """Yield the lines that a wrong one comes from and that nothing vouches for, in order."""
+    tree = _tree(found)
+    parts = written_in_part(found.code)
+    held = {
+        one: verdict for one, verdict in found.verdicts.items() if parts.get(one.name, one) == one
+    }
+    right = {one.name for one, verdict in held.items() if verdict == RIGHT}
+    right -= {one.name for one, verdict in held.items() if verdict == WRONG}
+    wanted, seen = {line.number}, set()
+    names = reads_at(tree, line, place, first_line(found.code))
+    ran = {one.number: one for one in found.verdicts}
+    if line.name in parts:
+        names, right = {line.name}, right - {line.name}
+    while names:
+        name = names.pop()
+        if name in right or name in seen:
+            continue
+        seen.add(name)
+        for number, reads in writes(tree, name, first_line(found.code)):
+            if number <= line.number or name in parts:
+                wanted.add(number)
+                names |= reads
+    for number in sorted(wanted):
+        text = linecache.getline(str(found.code.file), number).strip()
+        one = ran.get(number) or Line(RETURN, number, text)
+        if found.verdicts.setdefault(one, UNSEEN) != RIGHT:
+            yield one
+
+
+def _assigns(found: Found, place: int | None) -> Line | None:
+    """Return the last line that made what is returned at a place under its name."""
+    element = returned_at(_tree(found), place or 0)
+    name = element.id if isinstance(element, ast.Name) else ""
+    lines = [one for one in found.verdicts if one.name == name]
+    return lines[-1] if lines else None
+
+
+def _tree(found: Found) -> ast.stmt:
+    return tree_of(found.code)

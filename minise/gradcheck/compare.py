@@ -1,0 +1,72 @@
+"""Compare a gradient with the right one: its numbers, and what its shape says."""
+
+from itertools import combinations
+from typing import Any, TypeGuard
+
+import numpy as np
+
+from minise.gradcheck.slopes import EPS
+from minise.ops.checks import Array
+
+HALF = EPS**0.5  # of the digits: rounding never takes so many, a mistake always does
+
+
+def floats(value: Any) -> TypeGuard[Array]:
+    """Tell whether a value is an array of real numbers."""
+    return isinstance(value, np.ndarray | np.generic) and value.dtype.kind == "f"
+
+
+def close(value: Any, right: Array) -> bool:
+    """Tell whether two gradients agree to half of all digits of the largest entry."""
+    apart = np.reshape(value, np.shape(right)) - right
+    return bool(np.max(abs(apart)) <= HALF * max(float(np.max(abs(right))), HALF))
+
+
+def may_become(value: Any, right: Array) -> bool:
+    """Tell whether a later sum, or broadcasting, can still make a value the right gradient."""
+    if not floats(value):
+        return False
+    if np.size(value) < right.size:
+        try:
+            return close(np.broadcast_to(value, right.shape), right)
+        except ValueError:
+            return False
+    return _adds_up(value, right)
+
+
+def _adds_up(value: Array, right: Array) -> bool:
+    axes = range(np.ndim(value))
+    for count in axes:
+        for some in combinations(axes, count + 1):
+            total = np.asarray(value.sum(axis=some))
+            if total.size == right.size and close(total, right):
+                return True
+    return False
+
+
+def misfit(name: str, of: str, value: Array, right: Array) -> str:
+    """Return what is wrong with a shape, or nothing if it is that of the right gradient."""
+    if np.shape(value) == right.shape:
+        return ""
+    text = f"{name} has shape {np.shape(value)}, expected {right.shape}, that of {of}"
+    advice = _advice(value, right)
+    return f"{text}: {advice}" if advice else text
+
+
+def _advice(value: Array, right: Array) -> str:
+    """Return how a shape may be mended."""
+    more = np.ndim(value) - right.ndim
+    if np.size(value) != right.size:
+        if right.any() and may_become(value, right) and np.size(value) > right.size:
+            return "a sum is missing"
+        if np.size(value) > right.size:
+            many = "an axis too many" if more > 0 else "too large"
+            return f"{many}: is [:, None, None] or keepdims=True missing or doubled?"
+        return ""
+    if right.ndim == 2 and np.shape(value) == right.shape[::-1]:
+        return "transpose it" if close(np.transpose(value), right) else ""
+    if more and [n for n in np.shape(value) if n > 1] == [n for n in right.shape if n > 1]:
+        if more > 0:
+            return "is keepdims=True or [:, None, None] one too many, or a sum missing?"
+        return "is keepdims=True or [:, None, None] missing?"
+    return "reshape it" if right.any() and close(value, right) else ""

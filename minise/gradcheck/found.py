@@ -1,0 +1,99 @@
+"""What a run of a reader's backward showed: its steps, a verdict a line, the line to look at."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from minise.gradcheck.answer import BLANK, BROKEN, FOLLOWS, UNSEEN, WRONG, Answer, Verdict
+from minise.gradcheck.instrument import RETURN, Instrumented, Line
+from minise.gradcheck.lines import first_line, followers, place_of
+
+
+class Ran(NamedTuple):
+    """A line that ran, with what it gave."""
+
+    line: Line
+    value: Any
+
+
+@dataclass
+class Found:
+    """What a run at one case showed.
+
+    Attributes
+    ----------
+    code : Instrumented
+        The reader's function.
+    case : str
+        Sizes and settings, as text.
+    steps : list of Ran
+        In the order in which they ran.
+    verdicts : dict of Line to str
+        RIGHT, WRONG, BLANK, BROKEN or UNSEEN.
+    culprit, others, reason : Line, tuple of Line, str
+        The line to look at, others that may be it as well, and what is wrong.
+    of, value : str, object
+        What the wrong gradient is for, and the wrong gradient.
+    """
+
+    code: Instrumented
+    case: str
+    steps: list[Ran] = field(default_factory=list)
+    verdicts: dict[Line, str] = field(default_factory=dict)
+    culprit: Line | None = None
+    others: tuple[Line, ...] = ()
+    reason: str = ""
+    of: str = ""
+    value: Any = None
+
+    @property
+    def solved(self) -> bool:
+        """Whether nothing is left to do or to mend."""
+        return self.culprit is None and not self.reason
+
+    @property
+    def blank(self) -> bool:
+        """Whether the line to look at is still to fill in."""
+        return self.culprit is not None and self.verdicts.get(self.culprit) == BLANK
+
+    def answer(self, title: str, hints_of: Callable[[str], tuple[str, ...]]) -> Answer:
+        """Return it as a reader sees it; hints_of gives the hints by the name a line assigns."""
+        if self.culprit is None:
+            return Answer(title, self.solved, tuple(self._shown().values()), reason=self.reason)
+        if self.verdicts.get(self.culprit) == UNSEEN:
+            self.verdicts[self.culprit] = WRONG
+        self._mark_what_follows(self.culprit)
+        shown = self._shown()
+        return Answer(
+            title,
+            solved=False,
+            verdicts=tuple(shown.values()),
+            line=shown[self.culprit],
+            reason=self.reason,
+            case="" if self.blank else f"at the smallest case that shows it: {self.case}",
+            hints=self._hints(self.culprit, hints_of),
+            place=place_of(self.code, self.culprit),
+            also=tuple(shown[line] for line in self.others if line in shown),
+        )
+
+    def _hints(self, culprit: Line, hints_of: Callable[[str], tuple[str, ...]]) -> tuple[str, ...]:
+        """Return the hints of the line to look at, behind those of others that may be it."""
+        hints = hints_of(culprit.name)
+        more = [f"{one.name}: {text}" for one in self.others for text in hints_of(one.name)[:-1]]
+        return (*more, *hints)
+
+    def _mark_what_follows(self, culprit: Line) -> None:
+        """Tell lines that are wrong since they read the culprit from those with a mistake too."""
+        if self.verdicts[culprit] not in (WRONG, BROKEN):
+            return
+        for line in followers(self.code, culprit, self.verdicts):
+            if self.verdicts[line] == WRONG and line not in self.others:
+                self.verdicts[line] = FOLLOWS
+
+    def _shown(self) -> dict[Line, Verdict]:
+        first = first_line(self.code)
+        order = sorted(self.verdicts, key=lambda line: (line.number, line.name == RETURN))
+        return {
+            line: Verdict(line.number - first + 1, line.text, line.name, self.verdicts[line])
+            for line in order
+        }

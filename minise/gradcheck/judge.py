@@ -1,0 +1,153 @@
+"""A reader's backward, run at one case: a verdict on each line, and the first wrong one named."""
+
+from collections.abc import Collection, Sequence
+from types import EllipsisType
+from typing import Any
+
+import numpy as np
+
+from minise.gradcheck.answer import BLANK, BROKEN, RIGHT, UNSEEN, WRONG
+from minise.gradcheck.arrays import copied, same
+from minise.gradcheck.blame import blame_failing, blame_line, blame_returned, first_wrong
+from minise.gradcheck.compare import close, floats, may_become
+from minise.gradcheck.found import Found, Ran
+from minise.gradcheck.instrument import RETURN, Instrumented, Line, Scope
+from minise.gradcheck.lines import line_of, readers, written_in_part
+from minise.gradcheck.truth import Truth
+
+
+def judge(code: Instrumented, truth: Truth, given: Collection[str] = ()) -> Found:
+    """Run a backward at a case and judge its lines.
+
+    Parameters
+    ----------
+    code : Instrumented
+        The reader's backward.
+    truth : Truth
+        The case.
+    given : collection of str
+        Names that lines assign which are not the reader's: they are right.
+    """
+    found = Found(code, truth.case)
+    dout, cache = truth.dout.copy(), copied(truth.cache)
+    stop: Line | None = None
+    problem, blank, returned, shapes = "", False, None, False
+    try:
+        returned = _run(found, dout, cache)
+    except _Stop:
+        stop, blank = found.steps.pop().line, True
+    except Exception as error:
+        stop, problem = line_of(error, code), f"{type(error).__name__}: {error}"
+        blank = stop is not None and stop.text.rstrip().endswith("= ...")
+        shapes = isinstance(error, ValueError | IndexError)
+    found.verdicts = _verdicts(found, truth, stop, given)
+    if stop is not None:
+        found.verdicts[stop] = BLANK if blank else BROKEN
+        if shapes and not blank:
+            _judge_shapes(found, truth)
+        if (line := first_wrong(found)) is not None:
+            blame_line(found, truth, line)
+        elif blank or not shapes or not blame_failing(found, truth, stop, problem):
+            found.culprit, found.reason = stop, "" if blank else problem
+    elif problem:
+        found.reason = problem
+    elif not same(dout, truth.dout):
+        found.reason = "it changes dout in place: another branch may need it, so copy it first"
+    else:
+        _judge_returned(found, truth, returned)
+    return found
+
+
+class _Stop(Exception):
+    """Ends a run at a line that is blank."""
+
+
+def _run(found: Found, dout: Any, cache: Any) -> Any:
+    """Run the reader's lines into found.steps, up to one that is blank."""
+
+    def note(line: Line, value: Any, scope: Scope) -> Any:
+        if line.name == RETURN:
+            parts = written_in_part(found.code).items()
+            found.steps.extend(Ran(one, scope.get(name)) for name, one in parts)
+            found.steps.sort(key=lambda step: step.line.number)
+        found.steps.append(Ran(line, value))
+        results = value if line.name == RETURN and isinstance(value, tuple) else (value,)
+        if any(isinstance(one, EllipsisType) for one in results):
+            raise _Stop
+        return value
+
+    return found.code.run(note, dout, cache)
+
+
+def _verdicts(
+    found: Found, truth: Truth, stop: Line | None, given: Collection[str]
+) -> dict[Line, str]:
+    """Return a verdict for each line; of several that assign one name only the last counts."""
+    code, filled = found.code, written_in_part(found.code)
+    last = {step.line.name: step for step in found.steps}
+    more = {line.name for line in code.lines if stop is not None and line.number > stop.number}
+    if stop is not None:
+        more |= set(filled)
+    verdicts = {step.line: UNSEEN for step in found.steps}
+    for name, step in last.items():
+        if name != RETURN and name not in more:
+            verdicts[step.line] = _verdict(truth, name, step.value)
+    for line in verdicts:
+        if line.name in given or (line.name in filled and line != filled[line.name]):
+            verdicts[line] = RIGHT
+    return verdicts
+
+
+def _verdict(truth: Truth, name: str, value: Any) -> str:
+    """Judge what a name holds: by forward's slope, or else by the op's own line of that name."""
+    if name in truth.own:
+        return RIGHT if np.array_equal(value, truth.own[name]) else WRONG
+    of = name.removeprefix("d")
+    if of != name and name != "dout" and floats(truth.values.get(of)):
+        right = truth.right(of)
+        if np.size(value) == right.size:
+            return RIGHT if close(value, right) else WRONG
+        return UNSEEN if may_become(value, right) else WRONG
+    twin = truth.twins.get(name)
+    if floats(twin) and floats(value) and np.size(twin) == np.size(value):
+        return RIGHT if close(value, twin) else UNSEEN
+    return UNSEEN
+
+
+def _judge_shapes(found: Found, truth: Truth) -> None:
+    """Mark lines WRONG whose gradient is of another size, where something below goes wrong.
+
+    Who sums later does so in the lines that read it: where these are right, so is the line.
+    """
+    for line, name in [(step.line, step.line.name) for step in found.steps]:
+        of = name.removeprefix("d")
+        if found.verdicts.get(line) != UNSEEN or of == name or not floats(truth.values.get(of)):
+            continue
+        value = next(step.value for step in reversed(found.steps) if step.line == line)
+        below = [found.verdicts.get(one) for one in readers(found.code, line, found.verdicts)]
+        if np.size(value) != truth.right(of).size and not (below and set(below) == {RIGHT}):
+            found.verdicts[line] = WRONG
+
+
+def _judge_returned(found: Found, truth: Truth, returned: Any) -> None:
+    """Judge what is returned: where it is right, all is, however the lines are written."""
+    if returned is None:
+        found.reason = "it returns nothing: is there a return?"
+        return
+    gradients: Sequence[Any] = returned if isinstance(returned, tuple | list) else (returned,)
+    last = found.steps[-1].line
+    if len(gradients) != len(truth.inputs):
+        wanted = ", ".join(f"d{name}" for name in truth.names)
+        found.culprit, found.verdicts[last] = last, WRONG
+        found.reason = f"it returns {len(gradients)} gradients, expected {wanted}"
+        return
+    wrong = [k for k, one in enumerate(gradients) if not truth.returned_is_right(k, one)]
+    if not wrong:
+        found.verdicts = dict.fromkeys(found.verdicts, RIGHT)
+        return
+    found.verdicts[last] = UNSEEN
+    _judge_shapes(found, truth)
+    if (line := first_wrong(found)) is not None:
+        blame_line(found, truth, line)
+    else:
+        blame_returned(found, truth, wrong[0], gradients[wrong[0]])

@@ -1,0 +1,158 @@
+"""A reader's source, line by line: what each line writes, and what it reads."""
+
+import ast
+import inspect
+import linecache
+import textwrap
+import traceback
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from minise.gradcheck.instrument import RETURN, Instrumented, Line
+
+
+def _base(target: ast.expr) -> str:
+    """Return the array that a line writes into: dx of dx[i], and of window(dx, …)[...]."""
+    if isinstance(target, ast.Subscript | ast.Attribute | ast.Starred):
+        return _base(target.value)
+    if isinstance(target, ast.Call) and target.args:
+        return _base(target.args[0])
+    return target.id if isinstance(target, ast.Name) else ""
+
+
+def written_in_part(code: Instrumented) -> dict[str, Line]:
+    """Return the arrays that lines write into, such as dx[i] += …, each with its last such line."""
+    found = {}
+    for node in ast.walk(ast.parse(textwrap.dedent(source_of(code)))):
+        if isinstance(node, ast.Assign | ast.AugAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            for target in targets:
+                if isinstance(target, ast.Subscript):
+                    name, number = _base(target), node.lineno + first_line(code) - 1
+                    found[name] = Line(name, number, ast.unparse(node))
+    return found
+
+
+def only_a_name(code: Instrumented, place: int) -> bool:
+    """Tell whether what is returned at a place is a name that another line made."""
+    return isinstance(returned_at(tree_of(code), place), ast.Name)
+
+
+def returned_at(tree: ast.AST, place: int) -> ast.expr | None:
+    """Return the expression of what is returned at a place."""
+    values = [node.value for node in ast.walk(tree) if isinstance(node, ast.Return)]
+    value = values[-1] if values else None
+    return value.elts[place] if isinstance(value, ast.Tuple) else value
+
+
+def reads_at(tree: ast.AST, line: Line, place: int | None, first: int) -> set[str]:
+    """Return the names that a line reads; of one that returns several, those of one of them."""
+    if place is not None and (element := returned_at(tree, place)) is not None:
+        return _names(element)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.stmt) and node.lineno + first - 1 == line.number:
+            value = getattr(node, "value", None)
+            if value is not None:
+                return _names(value)
+    return set()
+
+
+def readers(code: Instrumented, line: Line, among: Iterable[Line]) -> list[Line]:
+    """Return the lines below one that read what it gives."""
+    tree, first = tree_of(code), first_line(code)
+    below = [one for one in among if one.number > line.number]
+    return [one for one in below if line.name in reads_at(tree, one, None, first)]
+
+
+def followers(code: Instrumented, line: Line, among: Iterable[Line]) -> list[Line]:
+    """Return the lines below one that read what it gives, or that read such a line."""
+    tree, first = tree_of(code), first_line(code)
+    names, found = {line.name}, []
+    for one in sorted(among, key=lambda one: one.number):
+        if one.number > line.number and names & reads_at(tree, one, None, first):
+            found.append(one)
+            names.add(one.name)
+    return found
+
+
+def place_of(code: Instrumented, line: Line) -> str:
+    """Return file and number of a line, or nothing where the code stands in a notebook's cell."""
+    path = Path(code.file)
+    if path.name.startswith("__marimo__") or not path.is_file():
+        return ""
+    return f"{path.name}:{line.number}"
+
+
+def writes(tree: ast.AST, name: str, first: int) -> Iterator[tuple[int, set[str]]]:
+    """Yield number and names read of each line that writes a name, whole or in part."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign) or node.value is None:
+            continue
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        for target in targets:
+            unpacks = isinstance(target, ast.Tuple) and not isinstance(node.value, ast.Call)
+            whole = target.elts if isinstance(target, ast.Tuple) else [target]
+            if not unpacks and name in map(_base, whole):
+                yield node.lineno + first - 1, _names(node.value) | (_names(target) - {name})
+
+
+def _names(node: ast.AST) -> set[str]:
+    return {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
+
+
+def tree_of(code: Instrumented) -> ast.stmt:
+    """Return the function's definition, parsed; its first line is line 1."""
+    return ast.parse(textwrap.dedent(source_of(code))).body[0]
+
+
+def names_in(text: str) -> set[str]:
+    """Return the names that stand in a line."""
+    return _names(ast.parse(text))
+
+
+def names_of(code: Instrumented) -> set[str]:
+    """Return the names that a function has, of its own and of NumPy."""
+    arguments = {one.arg for one in ast.walk(tree_of(code)) if isinstance(one, ast.arg)}
+    return _names(tree_of(code)) | arguments | {"np"}
+
+
+def source_of(code: Instrumented) -> str:
+    """Return the source from the line with the def on."""
+    lines, _ = inspect.getsourcelines(code.function)
+    while not lines[0].lstrip().startswith("def "):
+        lines = lines[1:]
+    return "".join(lines)
+
+
+def first_line(code: Instrumented) -> int:
+    """Return the number of the line with the def."""
+    lines, first = inspect.getsourcelines(code.function)
+    first = max(first, 1)
+    while not lines[0].lstrip().startswith("def "):
+        lines, first = lines[1:], first + 1
+    return first
+
+
+def line_of(error: BaseException, code: Instrumented) -> Line | None:
+    """Return the line of the reader's that an error comes from."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if frame.name == code.function.__name__]
+    own = [frame for frame in own if frame.filename == str(code.file)]
+    if not own or own[-1].lineno is None:
+        return None
+    number = own[-1].lineno
+    known = [line for line in code.lines if line.number == number]
+    text = linecache.getline(str(code.file), number).strip()
+    return known[0] if known else Line(_target(text), number, text or "return")
+
+
+def _target(text: str) -> str:
+    """Return the first name that a line assigns or writes into."""
+    try:
+        statement = ast.parse(text).body[0]
+    except (SyntaxError, IndexError):
+        return RETURN
+    if isinstance(statement, ast.Assign | ast.AugAssign):
+        target = statement.targets[0] if isinstance(statement, ast.Assign) else statement.target
+        return _base(target.elts[0] if isinstance(target, ast.Tuple) else target) or RETURN
+    return RETURN

@@ -1,0 +1,251 @@
+"""Every lesson runs: as a notebook, a script, and converted for Jupyter; its exercise answers."""
+
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+import textwrap
+import time
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minise.gradcheck.answer import BLANK
+from minise.gradcheck.exercise import Exercise
+from minise.lessons import Planted
+from minise.ops import reference
+from tests.tutorials.solutions import MISTAKES, SOLUTIONS, compiled
+
+pytest.importorskip("marimo", reason="needs the extra 'tutorials': marimo")
+pytest.importorskip("matplotlib", reason="needs the extra 'tutorials': matplotlib")
+FOLDER = Path(__file__).parents[2] / "tutorials"
+LESSONS = sorted(FOLDER.glob("[0-9]*.py"))
+WITHOUT = {"01_chain_rule"}  # the exercises begin in the second lesson
+SECONDS = 10
+QUIET = "ignore::DeprecationWarning"  # marimo's own
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+
+
+@pytest.fixture(scope="module")
+def ran():
+    """Return a function that runs a lesson once and returns its definitions and its seconds."""
+    done = {}
+
+    def run(path):
+        if path not in done:
+            spec = importlib.util.spec_from_file_location(f"lesson_{path.stem}", path)
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+            started = time.process_time()  # a machine that has more to do is not the lesson's fault
+            _, definitions = module.app.run()
+            done[path] = module, definitions, time.process_time() - started
+        return done[path]
+
+    return run
+
+
+def each(function):
+    return pytest.mark.parametrize("path", LESSONS, ids=[path.stem for path in LESSONS])(function)
+
+
+def solution_of(path, op):
+    return SOLUTIONS[path.stem] if path.stem in SOLUTIONS else SOLUTIONS[op]
+
+
+@each
+def test_a_lesson_runs_in_seconds(path, ran):
+    *_, seconds = ran(path)
+    assert seconds < SECONDS
+
+
+@each
+def test_an_exercise_is_blank_and_its_solution_passes(path, ran):
+    module, definitions, _ = ran(path)
+    exercises = [value for value in definitions.values() if isinstance(value, Exercise)]
+    assert bool(exercises) == (path.stem not in WITHOUT)
+    for exercise in exercises:
+        name = f"{exercise.op}_backward"
+        answer = exercise.check(getattr(module, name))
+        assert answer.line.verdict == BLANK
+        assert answer.hints
+        assert exercise.check(exercise.solution).solved
+        assert exercise.check(compiled(solution_of(path, exercise.op))).solved
+
+
+@each
+def test_a_skeleton_is_the_solution_with_its_lines_blank(path, ran):
+    """So that the planted mistakes of test_exercise.py are mistakes in the lessons' own lines."""
+    text = path.read_text()
+    for name in re.findall(r"@app\.function\ndef (\w+)_backward\(", text):
+        blank = re.search(rf"@app\.function\n(def {name}_backward.*?)\n\n\n", text, re.DOTALL)[1]
+        filled = [line.strip() for line in solution_of(path, name).strip().splitlines()]
+        lines = [line.strip() for line in blank.splitlines()]
+        assert len(lines) == len(filled)
+        for line, solution in zip(lines, filled, strict=True):
+            left = line.removesuffix("...")
+            assert line == solution if left == line else solution.startswith(left)
+        hints = re.findall(r'^ +"(\w+)": \(', text, re.MULTILINE)
+        assert hints
+
+
+@each
+def test_only_the_last_hint_is_the_solution(path, ran):
+    for exercise in ran(path)[1].values():
+        if isinstance(exercise, Exercise):
+            solution = [line.strip() for line in solution_of(path, exercise.op).splitlines()]
+            for *first, last in exercise.hints.values():
+                assert set(last.split("; ")) <= set(solution) | {""}
+                right = {line.split("= ", 1)[-1] for line in solution}
+                assert not right & set(first)
+
+
+@each
+def test_no_two_axes_are_equal_in_the_largest_case(path, ran):
+    """Where they are, an axis that is missing or mixed up can broadcast, and look right."""
+    for exercise in ran(path)[1].values():
+        if isinstance(exercise, Exercise):
+            shape = np.shape(exercise.truths[-1].inputs[0])
+            assert len(set(shape)) == len(shape), shape
+
+
+@each
+def test_masks_have_both_sides_in_the_cases(path, ran):
+    """Where all are on one side, a backward without the mask, or with another one, looks right."""
+    for exercise in ran(path)[1].values():
+        branches = getattr(reference, f"{getattr(exercise, 'op', '')}_branches", None)
+        if isinstance(exercise, Exercise) and branches:
+            largest = branches(exercise.truths[-1].cache)
+            assert len(np.unique(largest)) > 1
+            alive = [getattr(truth.cache, "h", None) for truth in exercise.truths]
+            if alive[-1] is not None:  # of the hidden units: (N, R), in each image other ones
+                units = alive[-1][:, :, 0, 0] > 0
+                assert units.any(axis=0).all()
+                assert (units[0] != units[1]).any()
+                assert units.any(axis=1).all()
+                assert all((one > 0).any() for one in alive)
+
+
+def test_planted_mistakes_are_named_at_their_line(ran):
+    """By the lessons' own exercises, on the smallest of their cases that shows it."""
+    told = {}
+    for path in LESSONS:
+        for exercise in ran(path)[1].values():
+            if isinstance(exercise, Exercise) and path.stem not in SOLUTIONS:
+                told[exercise.op] = exercise
+    named = []
+    for op, old, new in MISTAKES:
+        text = SOLUTIONS[op].strip()
+        answer = told[op].check(compiled(text.replace(old.strip(), new.strip())))
+        assert not answer.solved, (op, new)
+        number = text[: text.index(old.strip())].count("\n") + 1
+        named.append(answer.line is not None and answer.line.number == number)
+    assert len(named) >= 20
+    assert sum(named) >= 0.9 * len(named)
+
+
+WRITTEN = """
+    h = 1e-5
+    out, cache = forward(x)
+    dout = rng.standard_normal(out.shape)
+    u = rng.standard_normal(x.shape)
+    by_backward = (backward(dout, cache) * u).sum()
+    by_forward = (dout * (forward(x + h * u)[0] - forward(x - h * u)[0])).sum() / (2 * h)
+    apart = abs(by_backward - by_forward) / (abs(by_backward) + abs(by_forward))
+    return apart
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("", "", "solved"),
+        ("dout = rng.standard_normal(out.shape)", "dout = np.ones(out.shape)", "not yet"),
+        ("dout = rng.standard_normal(out.shape)", "dout = out", "not yet"),
+        ("/ (2 * h)", "/ h", "not yet"),
+        ("u = rng.standard_normal(x.shape)", "u = rng.standard_normal(3)", "it fails: ValueError"),
+        ("rng.standard_normal(x.shape)", "...", "it fails|still to fill in"),
+    ],
+)
+def test_a_check_of_the_readers_is_tried_on_planted_mistakes(old, new, says, ran):
+    _, definitions, _ = ran(FOLDER / "09_checking_gradients.py")
+    space = {"np": np}
+    exec("def slope_check(forward, backward, x, rng):" + WRITTEN.replace(old, new), space)
+    told = Planted(space["slope_check"], definitions["pairs"])
+    assert re.search(says, told.headline()), str(told)
+    assert told.solved == (says == "solved")
+    assert told.headline() in told.markdown()
+
+
+def test_a_check_that_is_blank_is_still_to_fill_in(ran):
+    module, definitions, _ = ran(FOLDER / "09_checking_gradients.py")
+    assert "still to fill in" in str(Planted(module.slope_check, definitions["pairs"]))
+
+
+@each
+def test_a_reader_who_fills_in_the_file_is_told_so(path, tmp_path):
+    text = path.read_text()
+    for name in re.findall(r"@app\.function\ndef (\w+)_backward\(", text):
+        blank = re.search(rf"def {name}_backward.*?(?=\n\n\n)", text, re.DOTALL)[0]
+        solution = textwrap.dedent(solution_of(path, name)).strip()
+        copy = tmp_path / path.name
+        copy.write_text(text.replace(blank, solution))
+        done = subprocess.run(
+            [sys.executable, str(copy)], capture_output=True, text=True, check=True
+        )
+        assert "solved, every gradient is right" in done.stdout
+
+
+@each
+def test_a_lesson_runs_as_a_script(path, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-W", QUIET, str(path)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    if path.stem not in WITHOUT:
+        assert "is the next to fill in" in done.stdout
+
+
+@each
+def test_a_lesson_runs_as_a_jupyter_notebook(path, tmp_path, monkeypatch):
+    """As tutorials/README.md converts it; cell by cell, as Jupyter would."""
+    pytest.importorskip("nbformat", reason="needs the extra 'tutorials': nbformat")
+    notebook = tmp_path / f"{path.stem}.ipynb"
+    command = ["export", "ipynb", str(path), "-o", str(notebook)]
+    subprocess.run([sys.executable, "-m", "marimo", "-q", *command], check=True, timeout=60)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["notebook"])
+    space = vars(types.ModuleType("notebook"))
+    cells = json.loads(notebook.read_text())["cells"]
+    assert {"code", "markdown"} <= {cell["cell_type"] for cell in cells}
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            exec(compile("".join(cell["source"]), path.stem, "exec"), space)
+
+
+def test_an_exercise_answers_in_jupyter(tmp_path):
+    """In a kernel of its own, where a cell is no file."""
+    nbformat = pytest.importorskip("nbformat", reason="needs the extra 'tutorials': nbformat")
+    nbclient = pytest.importorskip("nbclient", reason="needs Jupyter: nbclient")
+    pytest.importorskip("ipykernel", reason="needs Jupyter: ipykernel")
+    notebook = tmp_path / "notebook.ipynb"
+    command = ["export", "ipynb", str(FOLDER / "05_batch_norm.py"), "-o", str(notebook)]
+    subprocess.run([sys.executable, "-m", "marimo", "-q", *command], check=True, timeout=60)
+    cells = nbformat.read(notebook, as_version=4)
+    nbclient.NotebookClient(cells, timeout=60, kernel_name="python3").execute()
+    shown = [str(output) for cell in cells.cells for output in cell.get("outputs", [])]
+    assert any("line 6 is the next to fill in" in one for one in shown)
+
+
+@each
+def test_links_lead_somewhere(path):
+    for link in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text()):
+        assert link.startswith("https://") or (FOLDER / link).exists(), link

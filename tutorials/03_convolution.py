@@ -1,0 +1,308 @@
+import marimo
+
+__generated_with = "0.25.2"
+app = marimo.App(width="medium", app_title="Convolution")
+
+with app.setup:
+    import marimo as mo
+    import numpy as np
+
+    from minise import data
+    from minise.gradcheck.cases import Case
+    from minise.gradcheck.exercise import Exercise
+    from minise.lessons import Arrays, Plot
+    from minise.ops import reference as ops
+    from minise.ops.reference.windows import pad, unpad, window, windows_of
+    from minise.walk import trace
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    # 3. Convolution: nine matrix products, and its two gradients
+
+    A convolution slides a small filter over an image. Written as seven loops, its backward is a
+    puzzle of indices. Written as one matrix product for each place of the filter, it is the
+    backward of the linear layer, nine times. This is how our reference does it.
+
+    You need: [the linear layer](02_linear.py).
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## By hand
+
+    A filter of 2 x 2 on an image of 3 x 3. At every window, multiply pixel by pixel and add. (The
+    filter is not turned round. Mathematicians call this a correlation.)
+    """)
+    return
+
+
+@app.cell
+def _():
+    x = np.array([[[[1.0, 2.0, 0.0], [0.0, 1.0, 3.0], [4.0, 0.0, 1.0]]]])  # N, C, H, W = 1, 1, 3, 3
+    weight = np.array([[[[1.0, 0.0], [2.0, -1.0]]]])  # K, C, KH, KW = 1, 1, 2, 2
+
+    out, cache = ops.conv2d_forward(x, weight)
+    Arrays(0, x=x, weight=weight, out=out)
+    return cache, out, weight, x
+
+
+@app.cell(hide_code=True)
+def _(out, weight, x):
+    _terms = [f"{x[0, 0, i, j]:g} · ({weight[0, 0, i, j]:g})" for i in range(2) for j in range(2)]
+    mo.md(f"""
+    The first number of `out` is {" + ".join(_terms)} = {out[0, 0, 0, 0]:g}. There are
+    {out.shape[2]} x {out.shape[3]} windows, so `out` is {out.shape[2]} x {out.shape[3]}.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## Offset by offset, not window by window
+
+    Stand at one place $(i, j)$ of the filter. All windows together see one shifted image there.
+    At this offset the whole convolution is that image times one number:
+    """)
+    return
+
+
+@app.cell
+def _(out, weight, x):
+    shifted = {f"offset_{i}{j}": x[0, 0, i : i + 2, j : j + 2] for i in range(2) for j in range(2)}
+    total = sum(weight[0, 0, i, j] * shifted[f"offset_{i}{j}"] for i in range(2) for j in range(2))
+    assert np.array_equal(total, out[0, 0])
+    Arrays(0, **shifted, sum_with_weights=total)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    With $C$ channels in and $K$ filters, the number becomes a matrix of $K \times C$ numbers:
+
+    $$ \text{out} = \sum_{i, j} \text{weight}_{:,:,i,j} \; @ \; \text{window}(i, j) $$
+
+    A filter of 3 x 3 gives nine products. Stride and padding only change which pixels `window`
+    sees. And backward is what we know from the linear layer, at each offset:
+
+    $$
+    \begin{aligned}
+    d\text{weight}_{:,:,i,j} &= \text{dout} \; @ \; \text{window}(i, j)^T\\
+    d\text{window}(i, j) &\mathrel{+}= \text{weight}_{:,:,i,j}^T \; @ \; \text{dout}
+    \end{aligned}
+    $$
+
+    Mind the `+=`. Windows overlap, so a pixel is seen by several of them, and what comes back
+    from each must be added.
+    """)
+    return
+
+
+@app.cell
+def _(cache):
+    dout = np.array([[[[1.0, 0.0], [0.0, 10.0]]]])
+    dx, dweight, _ = ops.conv2d_backward(dout, cache)
+    Arrays(0, dout=dout, dx=dx, dweight=dweight)
+    return dout, dweight, dx
+
+
+@app.cell(hide_code=True)
+def _(dout, dweight, dx, weight, x):
+    mo.md(f"""
+    The pixel in the middle is the last one of the first window and the first one of the last
+    window. It gets {dout[0, 0, 0, 0]:g} · ({weight[0, 0, 1, 1]:g}) + {dout[0, 0, 1, 1]:g} ·
+    ({weight[0, 0, 0, 0]:g}) = {dx[0, 0, 1, 1]:g}. And the first weight meets the first pixel of
+    every window: {dout[0, 0, 0, 0]:g} · {x[0, 0, 0, 0]:g} + {dout[0, 0, 1, 1]:g} ·
+    {x[0, 0, 1, 1]:g} = {dweight[0, 0, 0, 0]:g}.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## Kernel, stride and padding
+
+    How often is each pixel seen? That is `dx` for a filter of ones and a `dout` of ones. Move the
+    sliders. Where the stride leaves a remainder, the last columns are seen by nobody, and their
+    gradient is zero: no mistake.
+    """)
+    return
+
+
+@app.cell
+def _():
+    kernel = mo.ui.slider(1, 4, value=3, label="kernel", show_value=True)
+    stride = mo.ui.slider(1, 4, value=2, label="stride", show_value=True)
+    padding = mo.ui.slider(0, 2, value=0, label="padding", show_value=True)
+    mo.vstack([kernel, stride, padding])
+    return kernel, padding, stride
+
+
+@app.cell
+def _(kernel, padding, stride):
+    ones = np.ones((1, 1, kernel.value, kernel.value))
+    seen, seen_cache = ops.conv2d_forward(
+        np.ones((1, 1, 8, 8)),
+        ones,
+        stride=(stride.value, stride.value),
+        padding=(padding.value, padding.value),
+    )
+    Arrays(0, times_seen=ops.conv2d_backward(np.ones(seen.shape), seen_cache)[0])
+    return (seen,)
+
+
+@app.cell(hide_code=True)
+def _(kernel, padding, seen, stride):
+    mo.md(f"""
+    Windows that fit: (H + 2 · padding - kernel) // stride + 1. Here that is (8 + 2 ·
+    {padding.value} - {kernel.value}) // {stride.value} + 1 = {seen.shape[2]}.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## A filter on a picture
+
+    One of the built-in images, and what two filters make of it: differences to the right, and
+    downward.
+    """)
+    return
+
+
+@app.cell
+def _():
+    picture = data.shapes10("train", n=8).images[:1] / 255.0  # 1, 3, 32, 32
+    edges = np.array([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]) / 3
+    filters = np.stack([np.stack([edges] * 3), np.stack([edges.T] * 3)])  # 2, 3, 3, 3
+    found, _ = ops.conv2d_forward(picture, filters, padding=(1, 1))
+
+    _plot = Plot(1.8, columns=3)
+    _axes = _plot.axes
+    _axes[0].imshow(picture[0].transpose(1, 2, 0))
+    for _k in range(2):
+        _axes[_k + 1].imshow(found[0, _k], cmap="RdBu_r", vmin=-2, vmax=2)
+    for _one, _title in zip(_axes, ("image", "to the right", "downward"), strict=True):
+        _one.set_title(_title)
+        _one.axis("off")
+    _plot
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## Exercise: the backward pass
+
+    `where` knows kernel, stride and padding; `window(padded, where, i, j)` is the pixel at offset
+    $(i, j)$ of every window, a view of shape (N, C, OH, OW). `dout` is (N, K, OH, OW).
+    `np.einsum` writes a product by naming its axes.
+    """)
+    return
+
+
+@app.function
+def conv2d_backward(dout, cache):
+    x, weight, bias, stride, padding, *_ = cache
+    where = windows_of(x.shape[2:], weight.shape[2:], stride, padding)
+    padded = pad(x, where)
+    dweight = np.zeros(weight.shape)
+    dpadded = np.zeros(padded.shape)
+    dbias = ...
+    for i, j in where.offsets():
+        seen = window(padded, where, i, j)
+        dweight[:, :, i, j] = ...
+        dseen = ...
+        window(dpadded, where, i, j)[...] += dseen
+    dx = unpad(dpadded, where)
+    return dx, dweight, dbias
+
+
+@app.cell(hide_code=True)
+def _():
+    exercise = Exercise(
+        [
+            Case("conv2d", dict(N=1, C=1, H=1, W=3, K=1, KH=1, KW=2)),
+            Case("conv2d", dict(N=1, C=2, H=3, W=3, K=1, KH=2, KW=2)),
+            Case(
+                "conv2d",
+                dict(N=2, C=4, H=6, W=7, K=5, KH=3, KW=2),
+                dict(stride=(2, 1), padding=(1, 0)),
+            ),
+        ],
+        hints={
+            "dbias": (
+                "One bias serves all windows of all images.",
+                "Sum over axes (0, 2, 3).",
+                "dbias = dout.sum(axis=(0, 2, 3))",
+            ),
+            "dweight": (
+                "At this offset: dout (N, K, OH, OW) and seen (N, C, OH, OW) give (K, C).",
+                'dweight[:, :, i, j] = np.einsum("nkpq,ncpq->kc", dout, seen)',
+            ),
+            "dseen": (
+                "weight[:, :, i, j] is (K, C), dout is (N, K, OH, OW), dseen (N, C, OH, OW).",
+                'dseen = np.einsum("kc,nkpq->ncpq", weight[:, :, i, j], dout)',
+            ),
+        },
+        given=("where", "padded", "seen"),
+    )
+    return (exercise,)
+
+
+@app.cell(hide_code=True)
+def _(exercise):
+    answer = exercise.check(conv2d_backward)
+    if mo.app_meta().mode == "script":
+        print(answer)
+    answer
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## Every number
+
+    The op that trains, on the numbers of this lesson. In the step of `dx` click on the pixel in the
+    middle: there are the two windows that it was seen by.
+    """)
+    return
+
+
+@app.cell
+def _(dout, weight, x):
+    trace("conv2d", [x, weight, None], dout)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## What to take with you
+
+    - A convolution is one matrix product for each place of its filter. Backward is the linear
+      layer's, as often.
+    - Where windows overlap, `+=`. Where no window looks, zero.
+    - The op that trains is [conv.py](../minise/ops/reference/conv.py), with groups and dilation
+      too; the views are in [windows.py](../minise/ops/reference/windows.py).
+
+    Next: [pooling and ties](04_pooling.py). How fast such a convolution can be: [from seven loops
+    to Winograd](10_seven_loops_to_winograd.py).
+
+    Source: Dumoulin and Visin, *A guide to convolution arithmetic for deep learning*,
+    arXiv:1603.07285.
+    """)
+    return
+
+
+if __name__ == "__main__":
+    app.run()

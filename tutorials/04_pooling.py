@@ -1,0 +1,250 @@
+import marimo
+
+__generated_with = "0.25.2"
+app = marimo.App(width="medium", app_title="Pooling and ties")
+
+with app.setup:
+    import marimo as mo
+    import numpy as np
+
+    from minise import data
+    from minise.gradcheck.cases import Case
+    from minise.gradcheck.exercise import Exercise
+    from minise.lessons import Arrays
+    from minise.ops import reference as ops
+    from minise.walk import trace
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    # 4. Pooling and ties
+
+    A pooling layer makes an image smaller: of each window it keeps the mean, or the maximum.
+    There are no weights and hardly any arithmetic. Still, two mistakes are made here again and
+    again. This lesson shows both, on numbers and on images.
+
+    You need: [windows](03_convolution.py), as in a convolution.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## Mean and maximum
+
+    Windows of 2 x 2, one beside the other. The gradient of a mean goes to all of its pixels, a
+    quarter to each. The gradient of a maximum goes to the pixel that won, and to no other: to
+    move a loser a little changes nothing.
+    """)
+    return
+
+
+@app.cell
+def _():
+    x = np.array([[[[1.0, 5.0, 0.0, 2.0], [3.0, 2.0, 4.0, 3.0]]]])  # N, C, H, W = 1, 1, 2, 4
+    dout = np.array([[[[1.0, 10.0]]]])
+
+    mean, mean_cache = ops.avg_pool2d_forward(x, kernel=(2, 2))
+    largest, largest_cache = ops.max_pool2d_forward(x, kernel=(2, 2))
+    (dmean,) = ops.avg_pool2d_backward(dout, mean_cache)
+    (dlargest,) = ops.max_pool2d_backward(dout, largest_cache)
+    Arrays(2, x=x, mean=mean, dx_of_mean=dmean, maximum=largest, dx_of_maximum=dlargest)
+    return dlargest, dmean, dout, mean, x
+
+
+@app.cell(hide_code=True)
+def _(dlargest, dmean, dout, mean, x):
+    _first = x[0, 0, :, :2].ravel()
+    mo.md(f"""
+    By hand: ({" + ".join(f"{v:g}" for v in _first)}) / 4 = {mean[0, 0, 0, 0]:g}, and each of them
+    gets {dout[0, 0, 0, 0]:g} / 4 = {dmean[0, 0, 0, 0]:g} back. The maximum is {_first.max():g};
+    its pixel gets {dlargest[0, 0, :, :2].max():g}. In both cases `dx` adds up to the sum of
+    `dout`, {dout.sum():g}.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## The first mistake: windows that overlap
+
+    With a stride below the kernel a pixel may win several windows. Then it must get the sum of
+    what comes back. `dx[place] = …` keeps the last one only.
+    """)
+    return
+
+
+@app.cell
+def _():
+    stride = mo.ui.slider(1, 3, value=1, label="stride", show_value=True)
+    stride
+    return (stride,)
+
+
+@app.cell
+def _(stride):
+    image = np.array([[[[0.0, 1.0, 0.0, 2], [1, 9, 1, 0], [3, 0, 5, 1]]]])
+    wins, wins_cache = ops.max_pool2d_forward(
+        image, kernel=(2, 2), stride=(stride.value, stride.value)
+    )
+    (times,) = ops.max_pool2d_backward(np.ones(wins.shape), wins_cache)
+    Arrays(0, x=image, maximum=wins, times_won=times)
+    return times, wins
+
+
+@app.cell(hide_code=True)
+def _(stride, times, wins):
+    mo.md(f"""
+    At stride {stride.value} there are {wins.size} windows, and the 9 wins {times[0, 0, 1, 1]:.0f}
+    of them. With `=` its gradient would be {min(times[0, 0, 1, 1], 1):.0f}.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## The second mistake: ties
+
+    What if two pixels are both the maximum? "That does not happen with real numbers", one reads.
+    But pooling often stands behind a ReLU, which makes exact zeros, and behind it whole windows
+    are zero. A backward that compares, `x == maximum`, then pays the gradient to each winner in
+    full. Ours goes to the first winner. Let us count how often it matters, on images of the
+    built-in set.
+    """)
+    return
+
+
+@app.cell
+def _():
+    images = data.shapes10("train", n=32).images / 255.0
+    rng = np.random.default_rng(0)
+    filters = rng.standard_normal((8, 3, 3, 3))
+    feature, _ = ops.conv2d_forward(images - images.mean(), filters, padding=(1, 1))
+    feature, _ = ops.relu_forward(feature)
+    pooled, pooled_cache = ops.max_pool2d_forward(feature, kernel=(2, 2))
+    spread_out = pooled.repeat(2, axis=2).repeat(2, axis=3)
+    winners = (feature == spread_out).reshape(32, 8, 16, 2, 16, 2).sum(axis=(3, 5))
+    tied = float((winners > 1).mean())
+
+    dpooled = np.ones(pooled.shape)
+    (right,) = ops.max_pool2d_backward(dpooled, pooled_cache)
+    wrong = (feature == spread_out) * dpooled.repeat(2, axis=2).repeat(2, axis=3)
+    return dpooled, right, tied, winners, wrong
+
+
+@app.cell(hide_code=True)
+def _(dpooled, right, tied, winners, wrong):
+    mo.md(f"""
+    Of {winners.size:,} windows {tied:.0%} are tied. `dx` should add up to what came in,
+    {dpooled.sum():,.0f}. Ours does: {right.sum():,.0f}. The comparison pays out {wrong.sum():,.0f}.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## The whole image as one window
+
+    A net ends with one window as large as the image: `global_avg_pool2d`. Each pixel gets `dout /
+    (H W)`. The squeeze of squeeze and excitation is the same mean.
+
+    ## Exercise: the backward of max pooling
+
+    `argmax` is (N, C, OH, OW) and holds for each window the place of its winner in the image,
+    counted row by row: `i * W + j`. The numbers of this exercise are small integers, so there are
+    ties, and windows overlap.
+    """)
+    return
+
+
+@app.function
+def max_pool2d_backward(dout, cache):
+    x, argmax, *_ = cache
+    W = x.shape[3]
+    dx = np.zeros(x.shape)
+    for n, c, p, q in np.ndindex(*dout.shape):
+        i, j = ...
+        dx[n, c, i, j] += ...
+    return dx
+
+
+@app.cell(hide_code=True)
+def _():
+    exercise = Exercise(
+        [
+            Case("max_pool2d", dict(N=1, C=1, H=1, W=2), dict(kernel=(1, 2))),
+            Case("max_pool2d", dict(N=1, C=1, H=2, W=3), dict(kernel=(2, 2), stride=(1, 1))),
+            Case(
+                "max_pool2d",
+                dict(N=2, C=3, H=4, W=5),
+                dict(kernel=(3, 2), stride=(1, 2), padding=(1, 0)),
+            ),
+        ],
+        hints={
+            "i": (
+                "Row and column from i * W + j.",
+                "i, j = divmod(argmax[n, c, p, q], W)",
+            ),
+            "dx": (
+                "The winner gets what came back to its window.",
+                "dout[n, c, p, q], added: another window may have the same winner.",
+                "dx[n, c, i, j] += dout[n, c, p, q]",
+            ),
+        },
+        given=("W",),
+        integers=True,
+    )
+    return (exercise,)
+
+
+@app.cell(hide_code=True)
+def _(exercise):
+    answer = exercise.check(max_pool2d_backward)
+    if mo.app_meta().mode == "script":
+        print(answer)
+    answer
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## Every number
+
+    The op that trains, on the numbers of this lesson.
+    """)
+    return
+
+
+@app.cell
+def _(dout, x):
+    trace("max_pool2d", [x], dout, kernel=(2, 2))
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## What to take with you
+
+    - A mean sends shares, a maximum sends all to one pixel.
+    - Add where windows overlap. Choose one winner where they tie. The sum of `dx` tells: it is
+      that of `dout`.
+    - Padding must never win: an image of negative numbers keeps its maxima. Ours pads with minus
+      infinity.
+    - The ops that train are in [pool.py](../minise/ops/reference/pool.py).
+
+    Next: [batch normalisation](05_batch_norm.py).
+
+    Source: the assignments of Stanford's course CS231n, where the warning about ties stands.
+    """)
+    return
+
+
+if __name__ == "__main__":
+    app.run()

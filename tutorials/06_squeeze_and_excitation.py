@@ -1,0 +1,371 @@
+import marimo
+
+__generated_with = "0.25.2"
+app = marimo.App(width="medium", app_title="Squeeze and excitation")
+
+with app.setup:
+    import marimo as mo
+    import numpy as np
+
+    from minise import models
+    from minise.gradcheck.cases import Case
+    from minise.gradcheck.exercise import Exercise
+    from minise.lessons import Arrays, Plot
+    from minise.ops import reference as ops
+    from minise.walk import trace
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    # 6. Squeeze and excitation: one input, two routes
+
+    A convolution looks at a few neighbouring pixels. A squeeze-and-excitation block looks at the
+    whole image and decides how loud each channel should be. In this lesson you compute one by
+    hand, find out why its gradient is a sum of two terms, and write its backward pass.
+
+    You need: [batch normalisation](05_batch_norm.py) (a mean sends its gradient back to all that
+    it was taken of) and matrix products.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## Six lines
+
+    For every image $n$ and channel $c$, and $R$ hidden units, fewer than there are channels:
+
+    $$
+    \begin{aligned}
+    z &= \text{mean of } x \text{ over } H, W\\
+    u &= w_1 z + b_1\\
+    h &= \max(u, 0)\\
+    v &= w_2 h + b_2\\
+    s &= \operatorname{sigmoid}(v)\\
+    \text{out} &= x \cdot s
+    \end{aligned}
+    $$
+
+    *Squeeze*: $z$ is one number a channel. *Excite*: two dense layers, from $C$ numbers down to
+    $R$ and up again, and a sigmoid; $s$ is one gate a channel, between 0 and 1. *Scale*: every
+    pixel is multiplied by the gate of its channel.
+
+    Here is one image with two channels of 1 x 2 pixels and one hidden unit. The numbers are small
+    enough for pencil and paper. Do it once: it takes two minutes.
+    """)
+    return
+
+
+@app.cell
+def _():
+    x = np.array([[[[1.0, 3.0]], [[2.0, 0.0]]]])  # N = 1, C = 2, H = 1, W = 2
+    w1, b1 = np.array([[1.0, -0.5]]), np.array([0.0])  # R = 1 hidden unit
+    w2, b2 = np.array([[2.0], [-2.0]]), np.array([0.0, 0.0])
+
+    out, cache = ops.squeeze_excite_forward(x, w1, b1, w2, b2)
+    Arrays(x=x, z=cache.z[:, :, 0, 0], h=cache.h[:, :, 0, 0], s=cache.s[:, :, 0, 0], out=out)
+    return b1, b2, cache, out, w1, w2, x
+
+
+@app.cell(hide_code=True)
+def _(b1, b2, cache, w1, w2, x):
+    _z = [x[0, c].mean() for c in range(2)]
+    _u = float(w1[0] @ _z + b1[0])
+    _v = w2[:, 0] * max(_u, 0) + b2
+    _s = 1 / (1 + np.exp(-_v))
+    _louder, _other = ("first", "second") if _s[0] > _s[1] else ("second", "first")
+    assert np.allclose(_s, cache.s.ravel())
+    mo.md(rf"""
+    By hand: the means are $z = ({_z[0]:g}, {_z[1]:g})$, so
+    $u = {w1[0, 0]:g} \cdot {_z[0]:g} {w1[0, 1]:+g} \cdot {_z[1]:g} = {_u:g}$ and
+    $h = {max(_u, 0):g}$. Then $v = ({_v[0]:g}, {_v[1]:g})$ and
+    $s = ({_s[0]:.3f}, {_s[1]:.3f})$. The {_louder} channel stays louder, the {_other} is turned
+    down more.
+
+    The function that we called, `ops.squeeze_excite_forward`, is the one that trains our nets.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## Two routes
+
+    Let $L$ be the loss, and write `dout` for $\partial L / \partial \text{out}$, and `dv` for
+    $\partial L / \partial v$, whatever $v$ is. Now follow one pixel of $x$ forward. It reaches
+    `out` twice:
+
+    1. **through the scale.** $\text{out} = x \cdot s$: the pixel itself is multiplied by its gate.
+       This gives $\text{dout} \cdot s$.
+    2. **through the gate.** The pixel is part of the mean $z$, the mean makes all gates, and the
+       gates multiply all channels. This gives $dz / (H W)$, because the pixel has a share of
+       $1/(HW)$ in its mean.
+
+    The chain rule adds them:
+
+    $$ dx = \text{dout} \cdot s \;+\; \frac{dz}{H W} $$
+
+    For $dz$ go back line by line, last line first. One gate serves $HW$ pixels, so its gradient
+    adds up over all of them: $ds = \sum_{H, W} \text{dout} \cdot x$. The slope of the sigmoid is
+    $s(1 - s)$, so $dv = ds \cdot s (1 - s)$. A matrix product sends its gradient back by the
+    transposed matrix: $dh = w_2^T dv$. The ReLU lets through where $u > 0$. And $dz = w_1^T du$.
+
+    The parameters come along the way. In $v = w_2 h + b_2$ the entry $w_2[c, r]$ multiplies $h_r$
+    and goes into $v_c$, in every image $n$. So $dw_2 = \sum_n dv \, h^T$, an outer product of one
+    column and one row for each image, and $db_2 = \sum_n dv$. One layer below it is the same:
+    $dw_1 = \sum_n du \, z^T$ and $db_1 = \sum_n du$.
+    """)
+    return
+
+
+@app.cell
+def _(cache, out):
+    dout = np.zeros(out.shape)
+    dout[0, 0, 0, 0] = 1.0  # only this pixel matters to the loss
+
+    dx, dw1, db1, dw2, db2 = ops.squeeze_excite_backward(dout, cache)
+    scale_route = dout * cache.s
+    gate_route = dx - scale_route
+    Arrays(3, dout=dout, through_the_scale=scale_route, through_the_gate=gate_route, dx=dx)
+    return dout, dx, gate_route, scale_route
+
+
+@app.cell(hide_code=True)
+def _(dx, gate_route):
+    mo.md(rf"""
+    Only one pixel of `out` counts here, and yet all {dx.size} pixels of $x$ get a gradient. The
+    first route is local. The second one is not: pixels of the *other* channel get
+    {gate_route[0, 1, 0, 0]:.3f} each, since the mean of the second channel goes into the gate of
+    the first one. Whoever forgets this route has a gradient that is nearly right, and a loss that
+    may fall all the same. A gradient check tells at once.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## Move the gate
+
+    Let $v$ of the first channel be what you like. The nearer the gate is to 0 or 1, the smaller is
+    its slope $s(1-s)$, and the less goes through the second route. A gate that is fully open or
+    shut learns nothing more.
+    """)
+    return
+
+
+@app.cell
+def _():
+    gate_input = mo.ui.slider(-6, 6, step=0.5, value=2, label="v", show_value=True)
+    gate_input
+    return (gate_input,)
+
+
+@app.cell(hide_code=True)
+def _(gate_input):
+    _v = np.linspace(-6, 6, 121)
+    _s, _here = 1 / (1 + np.exp(-_v)), 1 / (1 + np.exp(-gate_input.value))
+    _plot = Plot(2.2)
+    _axes = _plot.axes
+    _axes.plot(_v, _s, label="gate  s")
+    _axes.plot(_v, _s * (1 - _s), label="its slope  s (1 - s)")
+    _axes.plot([gate_input.value] * 2, [_here, _here * (1 - _here)], "ko")
+    _axes.set_xlabel("v")
+    _axes.legend()
+    mo.vstack(
+        [
+            _plot,
+            mo.md(f"At v = {gate_input.value}: s = {_here:.3f}, slope = {_here * (1 - _here):.3f}"),
+        ]
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## What a block costs
+
+    The two matrices have $2 C R$ numbers and the biases $R + C$, with $R = C / r$. The reduction
+    $r$ is the block's main dial. The paper takes 16; the narrow nets that we train on small
+    images like 4.
+    """)
+    return
+
+
+@app.cell
+def _():
+    reduction = mo.ui.slider(steps=[2, 4, 8, 16], value=4, label="reduction r", show_value=True)
+    reduction
+    return (reduction,)
+
+
+@app.cell(hide_code=True)
+def _(reduction):
+    _plain = models.build("resnet20")
+    _se = models.build("se_resnet20", reduction=reduction.value)
+    _more = _se.parameter_count - _plain.parameter_count
+    mo.md(rf"""
+    ResNet-20 has {_plain.parameter_count:,} parameters. SE blocks with r = {reduction.value} add
+    {_more:,}, that is {_more / _plain.parameter_count:.1%}.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## Exercise: the backward pass
+
+    Replace each `...` by one line, from top to bottom. After every line look at the answer below:
+    it compares what each line gives with the exact slope of the real forward. A mistake shows in
+    all lines below that read it, so mend the first one. A line marked ? cannot be judged yet:
+    forward has nothing of that name, or a sum may still follow.
+
+    Shapes are your friends: `z`, `s`, `ds`, `dv` are (N, C, 1, 1) and `h`, `dh`, `du` are
+    (N, R, 1, 1); `w1` is (R, C), `w2` is (C, R). To multiply a matrix `a`, (K, C), with such an
+    array `b`, name the axes: `np.einsum("kc,ncij->nkij", a, b)` sums over `c`, which is not behind
+    the arrow. Or make rows, multiply, and put the axes back:
+    `(b[:, :, 0, 0] @ a.T)[:, :, None, None]`.
+    """)
+    return
+
+
+@app.function
+def squeeze_excite_backward(dout, cache):
+    x, w1, b1, w2, b2, _, z, h, s, *_ = cache
+    H, W = x.shape[2:]
+    dx_scale = ...
+    ds = ...
+    dv = ...
+    dh = ...
+    dw2 = ...
+    db2 = ...
+    du = ...
+    dz = ...
+    dw1 = ...
+    db1 = ...
+    dx = ...
+    return dx, dw1, db1, dw2, db2
+
+
+@app.cell(hide_code=True)
+def _():
+    exercise = Exercise(
+        [
+            Case("squeeze_excite", dict(N=1, C=1, H=1, W=2, R=1)),
+            Case("squeeze_excite", dict(N=1, C=3, H=2, W=2, R=2)),
+            Case("squeeze_excite", dict(N=2, C=5, H=4, W=6, R=3)),
+        ],
+        hints={
+            "dx_scale": (
+                "out = x * s: hold s fixed. What is the slope of out in x?",
+                "dx_scale = dout * s",
+            ),
+            "ds": (
+                "out = x * s: hold x fixed.",
+                "One gate serves all pixels of its channel: their gradients add up.",
+                "Sum over H and W, and keep both axes with keepdims=True.",
+                "ds = (dout * x).sum(axis=(2, 3), keepdims=True)",
+            ),
+            "dv": (
+                "What is the slope of the sigmoid, in terms of s?",
+                "It is s (1 - s).",
+                "dv = ds * s * (1 - s)",
+            ),
+            "dh": (
+                "v = w2 h: which transposed product has the shape of h?",
+                "For every n: w2.T (R, C) times dv (C,). np.einsum says it in one line.",
+                'dh = np.einsum("cr,ncij->nrij", w2, dv)',
+            ),
+            "dw2": (
+                "v = w2 h: the gradient of the matrix is an outer product, dv times h.",
+                "It adds up over the images: all of them use one w2.",
+                'dw2 = np.einsum("ncij,nrij->cr", dv, h)',
+            ),
+            "db2": (
+                "One bias serves all images.",
+                "Sum dv over all axes but the channels.",
+                "db2 = dv.sum(axis=(0, 2, 3))",
+            ),
+            "du": (
+                "h = max(u, 0): where u <= 0, h does not move.",
+                "h is 0 just where u <= 0.",
+                "du = np.where(h <= 0, 0, dh)",
+            ),
+            "dz": (
+                "The same as dh, one layer below.",
+                'dz = np.einsum("rc,nrij->ncij", w1, du)',
+            ),
+            "dw1": (
+                "The same as dw2, one layer below: du and z.",
+                'dw1 = np.einsum("nrij,ncij->rc", du, z)',
+            ),
+            "db1": (
+                "The same as db2, one layer below.",
+                "db1 = du.sum(axis=(0, 2, 3))",
+            ),
+            "dx": (
+                "Two routes, so two terms.",
+                "Each pixel is one H*W-th of its channel's mean: dz / (H * W).",
+                "dx = dx_scale + dz / (H * W)",
+            ),
+        },
+        seed=153,  # in each image another hidden unit is off
+    )
+    return (exercise,)
+
+
+@app.cell(hide_code=True)
+def _(exercise):
+    answer = exercise.check(squeeze_excite_backward)
+    if mo.app_meta().mode == "script":
+        print(answer)
+    answer
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## Every number
+
+    The op that trains, on the two channels of this lesson, with the loss that looks at one pixel
+    only. In the last step each route of `dx` can be switched off.
+    """)
+    return
+
+
+@app.cell
+def _(b1, b2, dout, w1, w2, x):
+    trace("squeeze_excite", [x, w1, b1, w2, b2], dout)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## What to take with you
+
+    - A gate that looks at the whole image gives every pixel two routes to the loss. `dx` is their
+      sum.
+    - What is shared forward (one gate for $HW$ pixels, one matrix for all images) is summed
+      backward.
+    - The op that trains is [squeeze_excite.py](../minise/ops/reference/squeeze_excite.py); it also
+      knows other squeezes and gates.
+
+    **Go on:** in a cell of your own, call `ops.squeeze_excite_forward` with `squeeze="max"`, and
+    `ops.squeeze_excite_backward` with its cache. Which pixels get a gradient by the second route
+    then? Next: [residual blocks](07_residual_blocks.py).
+
+    Source: Hu et al., *Squeeze-and-Excitation Networks*, arXiv:1709.01507. The names $z$, $s$,
+    $W_1$, $W_2$ are theirs; biases as in the authors' code.
+    """)
+    return
+
+
+if __name__ == "__main__":
+    app.run()

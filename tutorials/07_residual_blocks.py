@@ -1,0 +1,286 @@
+import marimo
+
+__generated_with = "0.25.2"
+app = marimo.App(width="medium", app_title="Residual blocks")
+
+with app.setup:
+    import marimo as mo
+    import numpy as np
+
+    from minise import models
+    from minise.gradcheck.cases import Case
+    from minise.gradcheck.exercise import Exercise
+    from minise.lessons import Plot, python_of, table
+    from minise.nn import SE, BasicBlock, Build
+    from minise.ops import reference as ops
+    from minise.ops.reference.norm import BatchNorm2dCache
+    from minise.walk import trace
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    # 7. Residual blocks, and the five sites of SE
+
+    A residual block adds its input to its output. One plus sign, and nets of a hundred layers
+    train. In this lesson you see what the sign does to the gradient, put a squeeze-and-excitation
+    block at each of the five places of the paper, and write the backward of a block's end.
+
+    You need: [batch normalisation](05_batch_norm.py) and [squeeze and
+    excitation](06_squeeze_and_excitation.py).
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## The plus sign
+
+    $\text{out} = \text{branch}(x) + x$. Both summands get `dout` as it is, so
+
+    $$ dx = \text{branch}^T(\text{dout}) + \text{dout} $$
+
+    where $\text{branch}^T$ is the branch's backward. The second term is the point. However small
+    the branch makes its part, the whole of `dout` arrives one block further down.
+
+    Let the branch be a matrix product that halves its input. Stack many of them, once without and
+    once with the sum. How much of the gradient arrives at the first layer?
+    """)
+    return
+
+
+@app.cell
+def _():
+    depth = mo.ui.slider(1, 40, value=20, label="layers", show_value=True)
+    depth
+    return (depth,)
+
+
+@app.cell
+def _(depth):
+    rng = np.random.default_rng(0)
+    plain = residual = np.ones((1, 8)) / np.sqrt(8)  # of length 1
+    lengths = [(1.0, 1.0)]
+    for _layer in range(depth.value):
+        turn, _ = np.linalg.qr(rng.standard_normal((8, 8)))
+        _, cache = ops.linear_forward(plain, 0.5 * turn)  # backward needs the weight only
+        plain, _, _ = ops.linear_backward(plain, cache)
+        branch, _, _ = ops.linear_backward(residual, cache)
+        residual = branch + residual
+        lengths.append((np.linalg.norm(plain), np.linalg.norm(residual)))
+    return (lengths,)
+
+
+@app.cell(hide_code=True)
+def _(depth, lengths):
+    _plot = Plot(2.1)
+    _plot.axes.semilogy(lengths, label=["without the sum", "with it"])
+    _plot.axes.set_xlabel("layers gone back")
+    _plot.axes.set_ylabel("length of the gradient")
+    _plot.axes.locator_params(axis="x", integer=True)
+    _plot.axes.legend()
+    _text = f"""
+    Through {depth.value} layers, of a gradient of length 1 there arrive {lengths[-1][0]:.1e}
+    without the sum and {lengths[-1][1]:.1f} with it.
+    """
+    mo.vstack([_plot, mo.md(_text)])
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## A block, forward and upside down
+
+    This is the basic block of our nets, as it stands in the package. Backward is the same lines
+    from the last to the first. Where $x$ went two ways, two gradients are added at the end.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(python_of(BasicBlock.forward, BasicBlock.backward))
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    `_tail` is the end of a block: normalisation, SE, sum with the shortcut, ReLU. `_gate` applies
+    the SE block if this is its site, and else hands on what it got. The paper tries five sites:
+
+    | site | where |
+    |:---|:---|
+    | standard | at the end of the branch, before the sum |
+    | pre | on the branch, before its first convolution |
+    | post | behind the sum and its ReLU |
+    | identity | on the shortcut |
+    | 3x3 | behind the first 3 x 3 convolution, its normalisation and ReLU |
+
+    Choose one. The block is the one that trains. Below it is checked by a derivative of its
+    forward.
+    """)
+    return
+
+
+@app.cell
+def _():
+    site = mo.ui.dropdown(
+        ["standard", "pre", "post", "identity", "3x3"], value="standard", label="site"
+    )
+    site
+    return (site,)
+
+
+@app.cell
+def _(site):
+    block = BasicBlock(
+        4, 4, 1, "A", Build(dtype=np.float64, rng=np.random.default_rng(0), se=SE(2, site.value))
+    )
+    draws = np.random.default_rng(1)
+    x, dout, u = (draws.standard_normal((2, 4, 6, 6)) for _ in range(3))
+    out = block.forward(x, training=True)
+    dx = block.backward(dout)
+
+    h = 1e-5
+    slope = (dout * (block.forward(x + h * u, True) - block.forward(x - h * u, True))).sum() / (
+        2 * h
+    )
+    return dx, slope, u
+
+
+@app.cell(hide_code=True)
+def _(dx, site, slope, u):
+    mo.md(f"""
+    SE at the site *{site.value}*: along a random direction `dx` says {np.vdot(dx, u):.6f}, and
+    forward itself {slope:.6f}.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## What a site costs
+
+    At the pre site the gate sees the channels before the block, at the others those after it.
+    Over a whole net the difference is small.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    _plain = models.build("resnet20").parameter_count
+    _counts = {
+        one: models.build("se_resnet20", reduction=4, site=one).parameter_count - _plain
+        for one in ("standard", "pre", "post", "identity", "3x3")
+    }
+    _rows = [(one, f"{count:,}") for one, count in _counts.items()]
+    mo.md(table(["site", f"parameters added to ResNet-20 ({_plain:,})"], _rows))
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## Exercise: the end of a block
+
+    $\text{out} = \max(\text{BN}(x) + \text{shortcut}, 0)$ is one op in our nets,
+    `batch_norm2d_add_relu`. Its cache holds `out`, and what batch normalisation keeps. You may
+    call the ops: here `batch_norm2d_backward` does the normalisation, so what is left is the ReLU
+    and the plus sign. `norm` is the cache that it wants.
+    """)
+    return
+
+
+@app.function
+def batch_norm2d_add_relu_backward(dout, cache):
+    norm = BatchNorm2dCache(*(getattr(cache, name) for name in BatchNorm2dCache._fields))
+    dtotal = ...
+    dshortcut = ...
+    dx, dgamma, dbeta = ops.batch_norm2d_backward(dtotal, norm)
+    return dx, dgamma, dbeta, dshortcut
+
+
+@app.cell(hide_code=True)
+def _():
+    exercise = Exercise(
+        [
+            Case("batch_norm2d_add_relu", dict(N=1, C=1, H=1, W=4), dict(training=True)),
+            Case("batch_norm2d_add_relu", dict(N=2, C=3, H=4, W=5), dict(training=True)),
+        ],
+        hints={
+            "dtotal": (
+                "The ReLU lets through where its output is above 0, and cache.out is its output.",
+                "dtotal = np.where(cache.out <= 0, 0, dout)",
+            ),
+            "dshortcut": (
+                "Both summands of a plus get the same gradient.",
+                "dshortcut = dtotal",
+            ),
+        },
+        given=("norm",),
+    )
+    return (exercise,)
+
+
+@app.cell(hide_code=True)
+def _(exercise):
+    answer = exercise.check(batch_norm2d_add_relu_backward)
+    if mo.app_meta().mode == "script":
+        print(answer)
+    answer
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## Every number
+
+    The op that trains, on one channel of four pixels. Its backward does not call another op: it
+    writes out what you called. A whole residual block with SE, taken apart in the same way, is
+    `minise walk block --html block.html`.
+    """)
+    return
+
+
+@app.cell
+def _():
+    branch_end = np.array([1.0, -1.0, 2.0, 0.0]).reshape(1, 1, 2, 2)
+    shortcut = np.array([0.5, 0.5, -2.0, 1.0]).reshape(1, 1, 2, 2)
+    trace(
+        "batch_norm2d_add_relu",
+        [branch_end, np.array([1.0]), np.array([0.0]), shortcut],
+        np.array([1.0, 2.0, 3.0, 4.0]).reshape(1, 1, 2, 2),
+        running_mean=np.zeros(1),
+        running_var=np.ones(1),
+        training=True,
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## What to take with you
+
+    - A plus hands its gradient to both sides. Whatever the branch does, the gradient gets past
+      it.
+    - Where $x$ went two ways, add what comes back.
+    - The block that trains is in [residual.py](../minise/nn/residual.py), the fused end in
+      [fused.py](../minise/ops/reference/fused.py).
+
+    Next: [loss and training](08_training.py).
+
+    Sources: He et al., *Deep Residual Learning for Image Recognition*, arXiv:1512.03385; Hu et
+    al., arXiv:1709.01507, section 6, for the sites.
+    """)
+    return
+
+
+if __name__ == "__main__":
+    app.run()

@@ -1,0 +1,296 @@
+import marimo
+
+__generated_with = "0.25.2"
+app = marimo.App(width="medium", app_title="Loss and training")
+
+with app.setup:
+    import marimo as mo
+    import numpy as np
+
+    from minise import data, models, train
+    from minise.gradcheck.cases import Case
+    from minise.gradcheck.exercise import Exercise
+    from minise.lessons import Arrays, Plot
+    from minise.ops import reference as ops
+    from minise.walk import trace
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    # 8. Loss and training
+
+    All ops are there. What is missing is a number that says how wrong the net is, and a loop. In
+    this lesson you derive the shortest gradient of the course, train an SE-ResNet on images that
+    are drawn as you read, and see what is needed to go on to CIFAR-10.
+
+    You need: [the linear layer](02_linear.py); the net is made of lessons 3 to 7.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## From logits to a loss
+
+    The net ends in $K$ numbers, the *logits*, one for each class. The softmax makes probabilities
+    of them, and the loss is minus the logarithm of the right one:
+
+    $$ p_k = \frac{e^{\text{logit}_k}}{\sum_j e^{\text{logit}_j}}, \quad
+    \text{loss} = -\log p_\text{label} $$
+
+    Both belong in one op. A probability of $10^{-60}$ is 0 in float32, and its logarithm is lost.
+    The logarithm of the softmax is a logit minus the logarithm of a sum; with the largest logit
+    taken off first, nothing can overflow.
+    """)
+    return
+
+
+@app.cell
+def _():
+    first = mo.ui.slider(-5, 5, step=0.5, value=2, label="logit of class 0", show_value=True)
+    first
+    return (first,)
+
+
+@app.cell
+def _(first):
+    logits = np.array([[first.value, 1.0, -1.0]])
+    labels = np.array([0])
+    loss, cache = ops.softmax_cross_entropy_forward(logits, labels)
+    dlogits, _ = ops.softmax_cross_entropy_backward(np.asarray(1.0), cache)
+    Arrays(3, logits=logits, probabilities=np.exp(cache.logprob), dlogits=dlogits)
+    return cache, dlogits, labels, logits, loss
+
+
+@app.cell(hide_code=True)
+def _(cache, dlogits, loss):
+    _p = np.exp(cache.logprob)[0]
+    mo.md(f"""
+    Class 0 is right. The loss is -log {_p[0]:.3f} = {float(loss):.3f}. And `dlogits` is the row of
+    probabilities with 1 taken off at the label: {_p[0]:.3f} - 1 = {dlogits[0, 0]:.3f}. The row
+    adds up to {abs(dlogits.sum()):.0f}.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## Why so short
+
+    $\text{loss} = -\text{logit}_\text{label} + \log \sum_j e^{\text{logit}_j}$. The slope of the
+    first term is $-1$ at the label. The slope of the second one in $\text{logit}_k$ is
+    $e^{\text{logit}_k} / \sum_j e^{\text{logit}_j} = p_k$. So
+
+    $$ d\text{logits} = \frac{p - \text{onehot}}{N} $$
+
+    where $N$ is the number of images, since the loss is their mean. Every row adds up to zero:
+    the softmax does not change when a constant is added to all logits.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## Training
+
+    The built-in set `shapes10` draws its images: ten kinds of shapes on noisy ground, made in a
+    moment and needed from nowhere.
+    """)
+    return
+
+
+@app.cell
+def _():
+    images = data.shapes10("train", n=40)
+    _plot = Plot(2.2, rows=2, columns=5)
+    for _k, _one in enumerate(_plot.axes.ravel()):
+        _one.imshow(images.images[_k].transpose(1, 2, 0))
+        _one.set_title(f"class {images.labels[_k]}", fontsize=8)
+        _one.axis("off")
+    _plot
+    return (images,)
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    To be quick, we take every second pixel, and few images. A step of training is forward, loss,
+    the same upside down, and a step downhill. The momentum keeps a share of the last step:
+    `velocity = 0.9 * velocity + gradient`.
+    """)
+    return
+
+
+@app.cell
+def _(images):
+    def few_steps(shown):
+        """Return a net and its losses in eight steps on all images at once."""
+        net = models.build("se_resnet8", reduction=4)
+        optimiser = train.SGD(net, momentum=0.9)
+        pixels = (shown.images[:, :, ::2, ::2] / 255 - 0.5).astype(np.float32)  # every second one
+        losses = []
+        for _ in range(8):
+            scores = net.forward(pixels, training=True)
+            mean_loss, kept = ops.softmax_cross_entropy_forward(scores, shown.labels)
+            one = np.asarray(1.0, np.float32)
+            dscores, _ = ops.softmax_cross_entropy_backward(one, kept)
+            net.backward(dscores)  # fills the gradients of every layer
+            optimiser.step(rate=0.1)
+            losses.append(float(mean_loss))
+        return net, losses
+
+    net, losses = few_steps(images)
+    return few_steps, losses, net
+
+
+@app.cell(hide_code=True)
+def _(losses, net):
+    _plot = Plot(2)
+    _axes = _plot.axes
+    _axes.plot(range(1, len(losses) + 1), losses, "o-")
+    _axes.set_xlabel("step")
+    _axes.set_ylabel("loss")
+    mo.vstack(
+        [
+            _plot,
+            mo.md(
+                "Ten classes and no idea: the loss is about log 10 = "
+                f"{np.log(10):.2f}. It starts at {losses[0]:.2f} and is at {losses[-1]:.2f} after "
+                f"{len(losses)} steps. The net has {net.parameter_count:,} parameters, "
+                "and no line of it is differentiated for you."
+            ),
+        ]
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## What a real run adds
+
+    `minise quickstart` trains this net to the end. For a real set a run also needs: images in
+    another order each epoch, shifted and mirrored at random; a rate that falls; weight decay;
+    held-out images to choose the best epoch by, and test images that are read once. All of it is
+    in [train/loop.py](../minise/train/loop.py), and this is how to go on:
+
+    - unpack CIFAR-10 in its binary form, and name the folder in `MINISE_DATA`
+    - `minise train --recipe quick` trains SE-ResNet-20; the README says how well and how long
+    - `minise eval runs/NAME` reads what it left
+    """)
+    return
+
+
+@app.cell
+def _(few_steps):
+    try:
+        cifar = data.load("cifar10", "train", n=40)
+        _, cifar_losses = few_steps(cifar)
+        _text = (
+            f"CIFAR-10 is here. On its first {len(cifar)} images the loss goes from "
+            f"{cifar_losses[0]:.2f} to {cifar_losses[-1]:.2f} in {len(cifar_losses)} steps."
+        )
+    except (OSError, ValueError) as error:
+        _text = f"CIFAR-10 is not here, so this cell goes without it. ({error})"
+    mo.md(_text)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## Exercise: the gradient of the loss
+
+    In our op's steps: `logprob` is (N, K), the logarithm of the softmax; `at_label` is True at
+    the right class of each row. `dlogprob` is how the loss changes with each logarithm. For
+    `dlogits`, remember that logprob = logits - log sum exp(logits), where the sum depends on all
+    logits of the row.
+    """)
+    return
+
+
+@app.function
+def softmax_cross_entropy_backward(dout, cache):
+    logprob, labels, *_ = cache
+    N, K = logprob.shape
+    at_label = np.arange(K) == labels[:, None]
+    dlogprob = ...
+    dlogits = ...
+    return dlogits, None
+
+
+@app.cell(hide_code=True)
+def _():
+    exercise = Exercise(
+        [
+            Case("softmax_cross_entropy", dict(N=1, K=2)),
+            Case("softmax_cross_entropy", dict(N=3, K=4)),
+        ],
+        hints={
+            "dlogprob": (
+                "loss = -mean over N of logprob at the label.",
+                "-dout / N at the label, 0 elsewhere: np.where(at_label, …, 0).",
+                "dlogprob = np.where(at_label, -dout / N, 0)",
+            ),
+            "dlogits": (
+                "Two routes: through the logit itself, and through the sum of its row.",
+                "The second one is minus the softmax times the row's sum of dlogprob.",
+                "dlogits = dlogprob - np.exp(logprob) * dlogprob.sum(axis=1, keepdims=True)",
+            ),
+        },
+        given=("at_label",),
+    )
+    return (exercise,)
+
+
+@app.cell(hide_code=True)
+def _(exercise):
+    answer = exercise.check(softmax_cross_entropy_backward)
+    if mo.app_meta().mode == "script":
+        print(answer)
+    answer
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## Every number
+
+    The op that trains, on the three logits of this lesson. The sum of a row, which all logits
+    share, is what makes `dlogits` a difference.
+    """)
+    return
+
+
+@app.cell
+def _(labels, logits):
+    trace("softmax_cross_entropy", [logits, labels])
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## What to take with you
+
+    - Softmax and cross-entropy are one op. Its gradient is probability minus wish, over $N$.
+    - Training is the same calls forward and upside down, and a step. Everything else makes it
+      good.
+    - The op is [loss.py](../minise/ops/reference/loss.py), the optimiser
+      [sgd.py](../minise/train/sgd.py).
+
+    Next: [checking gradients](09_checking_gradients.py).
+
+    Sources: Goodfellow et al., *Deep Learning*, section 6.2; He et al., arXiv:1512.03385, for the
+    recipe on CIFAR-10.
+    """)
+    return
+
+
+if __name__ == "__main__":
+    app.run()

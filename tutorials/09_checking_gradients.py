@@ -1,0 +1,511 @@
+import marimo
+
+__generated_with = "0.25.2"
+app = marimo.App(width="medium", app_title="Checking gradients")
+
+with app.setup:
+    import marimo as mo
+    import numpy as np
+
+    from minise.gradcheck import check
+    from minise.gradcheck.cases import Case, draw, functions
+    from minise.gradcheck.exercise import Exercise
+    from minise.lessons import Pair, Planted, Plot, Text, table
+    from minise.ops import reference as ops
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    # 9. Checking gradients: what weaker checks miss
+
+    A wrong forward pass shows at once. A wrong backward pass trains, a little worse, and nobody
+    knows. So every backward has to be checked against its forward. In this lesson you build such
+    a check, find the step at which it is best, and see which real bugs the usual shortcuts let
+    through.
+
+    You need: what a derivative is. [Batch normalisation](05_batch_norm.py) and
+    [squeeze and excitation](06_squeeze_and_excitation.py) give the examples.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## The idea, in one number
+
+    Take $f(x) = x_0 x_1^2$ at $x = (3, 2)$. By hand, the gradient is $(x_1^2, 2 x_0 x_1)$. Now move
+    a little along a direction $u$. The value changes by the inner product of gradient and $u$:
+
+    $$ \frac{f(x + h u) - f(x - h u)}{2 h} \;\approx\; \langle \text{gradient}, u \rangle $$
+
+    The left side needs two runs of forward and knows nothing of backward. One random direction
+    touches all entries of the gradient at once. If one of them is wrong, the two sides differ for
+    nearly every $u$: they agree only if what is wrong happens to be at a right angle to $u$, which
+    a random $u$ almost surely is not. (The $u$ below is chosen, for the sake of the numbers.)
+    """)
+    return
+
+
+@app.cell
+def _():
+    def f(x):
+        return x[0] * x[1] ** 2
+
+    x = np.array([3.0, 2.0])
+    gradient = np.array([x[1] ** 2, 2 * x[0] * x[1]])
+    u, h = np.array([0.6, -0.8]), 1e-3
+    slope = (f(x + h * u) - f(x - h * u)) / (2 * h)
+    mo.md(f"⟨gradient, u⟩ = {gradient @ u:.6f}, measured {slope:.6f}")
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## How small a step?
+
+    Let $f(h)$ be the loss a step of $h$ along $u$, and $f'$, $f''$, $f'''$ its derivatives at 0.
+    Taylor's series is $f(h) = f(0) + h f' + \tfrac{h^2}{2} f'' + \tfrac{h^3}{6} f''' + \dots$, so
+
+    - **one-sided**, $(f(h) - f(0)) / h$ is off by $\tfrac{h}{2} f''$;
+    - **central**, in $(f(h) - f(-h)) / 2h$ the even powers cancel: it is off by
+      $\tfrac{h^2}{6} f'''$;
+    - **complex step**: with $i h$ for $h$, $i^2 = -1$ makes the even powers real, so
+      $\operatorname{imag} f(i h) = h f' - \tfrac{h^3}{6} f''' + \dots$. Divided by $h$ it is off by
+      $-\tfrac{h^2}{6} f'''$, as much as the central one.
+
+    A large $h$ leaves these terms in. A small one subtracts two numbers that are nearly equal, and
+    their digits cancel: in between lies the best step. The complex step subtracts nothing, so there
+    $h$ may be as small as you like: its curve coincides with the central one until that one's
+    digits cancel, and goes on falling. It works where forward is written with functions that take
+    complex numbers, as all ops of our reference do.
+
+    Here is the error of three slopes of a squeeze-and-excitation block, against the step.
+    """)
+    return
+
+
+@app.cell
+def _():
+    rng = np.random.default_rng(0)
+    shapes = (2, 4, 3, 3), (2, 4), (2,), (4, 2), (4,)
+    inputs = [rng.standard_normal(shape) for shape in shapes]
+    direction = rng.standard_normal(shapes[3])  # of w2
+    out, cache = ops.squeeze_excite_forward(*inputs)
+    dout = rng.standard_normal(out.shape)
+    exact = np.vdot(ops.squeeze_excite_backward(dout, cache)[3], direction)
+
+    def loss(step):
+        moved = [value + 0 * step for value in inputs]  # complex if the step is
+        moved[3] = inputs[3] + step * direction
+        return (dout * ops.squeeze_excite_forward(*moved)[0]).sum()
+
+    steps = 10.0 ** -np.arange(1, 13)
+    slopes = {
+        "one-sided": [(loss(h) - loss(0.0)) / h for h in steps],
+        "central": [(loss(h) - loss(-h)) / (2 * h) for h in steps],
+        "complex step": [loss(1j * h).imag / h for h in steps],
+    }
+    errors = {way: abs(np.array(found) / exact - 1) + 1e-17 for way, found in slopes.items()}
+    return errors, steps
+
+
+@app.cell
+def _(steps):
+    which = mo.ui.slider(1, len(steps), value=5, label="n, for h = 10⁻ⁿ", show_value=True)
+    which
+    return (which,)
+
+
+@app.cell(hide_code=True)
+def _(errors, steps, which):
+    _plot = Plot(2.8)
+    _axes = _plot.axes
+    for _way, _values in errors.items():
+        _axes.loglog(steps, _values, "o-", label=_way)
+    _here = steps[which.value - 1]
+    _axes.axvline(_here, color="0.7", zorder=0)
+    _axes.set_xlabel("step h")
+    _axes.set_ylabel("relative error of the slope")
+    _axes.legend()
+    _text = ", ".join(f"{way} {values[which.value - 1]:.0e}" for way, values in errors.items())
+    _best = {way: steps[int(np.argmin(values))] for way, values in errors.items()}
+    mo.vstack(
+        [
+            _plot,
+            mo.md(
+                f"At h = {_here:.0e} the errors are: {_text}. The best step of the central "
+                f"difference is {_best['central']:.0e}, there it is off by "
+                f"{errors['central'].min():.0e}."
+            ),
+        ]
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## The whole check
+
+    For an op with many outputs take a random `dout`, and look at the loss
+    $\langle \text{dout}, \text{out} \rangle$. Then `dout` is its gradient with respect to `out`,
+    and backward must give the rest. `minise.gradcheck.check` does this for any pair of functions:
+
+    - in float64, since float32 leaves a difference too few digits;
+    - with a random `dout`;
+    - for every argument, also for `x`;
+    - never across a kink: a ReLU or a maximum that changes sides between $x - h$ and $x + h$;
+    - with a bound that rounding explains (2e-16, float64's precision, times how many numbers are
+      added up, times their size), and no tolerance to turn up until the test passes.
+
+    Let us hand it a mistake: a linear layer whose bias gradient is a mean instead of a sum.
+    """)
+    return
+
+
+@app.cell
+def _():
+    def wrong_linear_backward(dout, cache):
+        dx, dweight, _ = ops.linear_backward(dout, cache)
+        return dx, dweight, dout.mean(axis=0)
+
+    numbers = np.random.default_rng(0)
+    arrays = [numbers.standard_normal(shape) for shape in ((4, 3), (2, 3), (2,))]
+    report = check(ops.linear_forward, wrong_linear_backward, arrays)
+    Text(report)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## Real bugs, and the checks that miss them
+
+    Each row is a mistake that people make:
+
+    - **BN: zero**: batch normalisation whose `dx` is zero;
+    - **BN: no variance**: without the route through the variance;
+    - **BN: unbiased**: `dx` by the unbiased variance;
+    - **SE: no gate**: squeeze and excitation without the route through the gate;
+    - **pool: =**: max pooling with = instead of += where windows overlap;
+    - **conv: dbias**: a convolution's bias gradient of the first image only.
+
+    Each column is a check that people use:
+
+    - **ones**: `dout` is 1 everywhere, because the loss is `out.sum()`;
+    - **squares**: `dout` is `out`, because the loss is half the sum of squares;
+    - **entry**: one random entry of each gradient is looked at;
+    - **params**: all gradients but that of `x`;
+    - **loose**: all is as it should be, but an error of 2 % may pass;
+    - **minise**: `check`, as above.
+
+    Whether a check notices depends on the numbers drawn. So each is made many times, and the table
+    says how often it notices. Draws in which the mistake changes no number are left out.
+    """)
+    return
+
+
+@app.cell
+def _():
+    def put(gradients, place, value):
+        return (*gradients[:place], value, *gradients[place + 1 :])
+
+    def norm_without_variance(gradients, dout, cache):
+        mean = dout.mean(axis=(0, 2, 3), keepdims=True)
+        return put(gradients, 0, (cache.gamma * cache.rstd)[:, None, None] * (dout - mean))
+
+    def norm_zero(gradients, dout, cache):
+        return put(gradients, 0, np.zeros_like(dout))
+
+    def norm_unbiased(gradients, dout, cache):
+        M = dout[:, 0].size
+        return put(gradients, 0, gradients[0] * np.sqrt((M - 1) / M))
+
+    def gate_forgotten(gradients, dout, cache):
+        return put(gradients, 0, dout * cache.s)
+
+    def pool_assigned(gradients, dout, cache):
+        W, dx = cache.x.shape[3], np.zeros_like(cache.x)
+        for n, c, p, q in np.ndindex(*dout.shape):
+            i, j = divmod(cache.argmax[n, c, p, q], W)
+            dx[n, c, i, j] = dout[n, c, p, q]  # = instead of +=
+        return (dx,)
+
+    def bias_of_first(gradients, dout, cache):
+        return put(gradients, 2, dout[0].sum(axis=(1, 2)))
+
+    NORM = Case("batch_norm2d", dict(N=4, C=2, H=4, W=4), dict(training=True))
+    BUGS = {
+        "BN: zero": (NORM, norm_zero),
+        "BN: no variance": (NORM, norm_without_variance),
+        "BN: unbiased": (NORM, norm_unbiased),
+        "SE: no gate": (
+            Case("squeeze_excite", dict(N=2, C=4, H=4, W=4, R=2)),
+            gate_forgotten,
+        ),
+        "pool: =": (
+            Case("max_pool2d", dict(N=2, C=2, H=5, W=5), dict(kernel=(3, 3), stride=(2, 2))),
+            pool_assigned,
+        ),
+        "conv: dbias": (
+            Case("conv2d", dict(N=3, C=2, H=4, W=4, K=2, KH=3, KW=3)),
+            bias_of_first,
+        ),
+    }
+    return (BUGS,)
+
+
+@app.cell(hide_code=True)
+def _(BUGS):
+    def weak_checks(forward, right, wrong, inputs, rng):
+        """Return for each weaker check whether it catches the bug; slopes are exact here.
+
+        Return nothing where the bug changes no number: all hidden units are off, or no two windows
+        have the same winner.
+        """
+        out, cache = forward(*inputs)
+
+        def apart(dout):
+            pairs = zip(right(dout, cache), wrong(dout, cache), strict=True)
+            return [abs(a - b) / (np.max(abs(a)) + 1e-3) for a, b in pairs]
+
+        random = apart(rng.standard_normal(out.shape))
+        if max(float(e.max()) for e in random) < 1e-12:
+            return {}
+        return {
+            "ones": max(float(e.max()) for e in apart(np.ones(out.shape))) > 1e-3,
+            "squares": max(float(e.max()) for e in apart(out)) > 1e-3,
+            "entry": max(float(rng.choice(e.ravel())) for e in random) > 1e-5,
+            "params": max([float(e.max()) for e in random[1:]] or [0]) > 1e-5,
+            "loose": max(float(e.max()) for e in random) > 0.02,
+        }
+
+    def draw_all(case, bug, seed):
+        """Return one draw of a case: forward, right and wrong backward, branches, inputs, rng."""
+        rng = np.random.default_rng(seed)
+        inputs, keywords = draw(case, rng)
+        forward, right, branches = functions(ops, case.op, keywords)
+
+        def wrong(dout, cache):
+            return bug(right(dout, cache), dout, cache)
+
+        return forward, right, wrong, branches, inputs, rng
+
+    draws = 50
+    caught = {}
+    for _name, (_case, _bug) in BUGS.items():
+        _all = []
+        for _seed in range(draws):
+            _forward, _right, _wrong, _branches, _inputs, _rng = draw_all(_case, _bug, _seed)
+            if _row := weak_checks(_forward, _right, _wrong, _inputs, _rng):
+                _found = not check(_forward, _wrong, _inputs, branches=_branches).ok
+                _all.append({**_row, "minise": _found})
+        caught[_name] = {one: np.mean([row[one] for row in _all]) for one in _all[0]}
+    return caught, draw_all, draws
+
+
+@app.cell(hide_code=True)
+def _(caught, draws):
+    _checks = list(next(iter(caught.values())))
+    _rows = [
+        (bug, *(f"{row[one]:.0%}" if row[one] == 1 else f"**{row[one]:.0%}**" for one in _checks))
+        for bug, row in caught.items()
+    ]
+    mo.md(table(["noticed", *_checks], _rows) + f"\n\nOf up to {draws} draws; bold: not always.")
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    None of these shortcuts is an invention. Batch normalisation has been released with a wrong `dx`
+    because its tests, with no layer in front of it, looked at the parameters only (mlpack, issue
+    1923). Our own tests plant such mistakes in every op, and the check has to catch each of them.
+
+    ## Kinks
+
+    At a kink there is no slope. $\max(x, 0)$ at 0 has slope 0 from the left and 1 from the right,
+    and a central difference answers 1/2. That is nobody's gradient. It is no rare accident either:
+    a step of $h$ crosses a kink whenever some $x$ is nearer than $h$ to it. An op that was written
+    by hand knows on which side it was, so our ops tell: `relu_branches(cache)`. The check compares
+    the sides at $x - h$, $x$ and $x + h$ and takes a smaller step where they differ.
+    """)
+    return
+
+
+@app.cell
+def _():
+    near = np.array([-1.0, 2e-4, 1.0])
+    told = check(
+        ops.relu_forward,
+        ops.relu_backward,
+        [near],
+        mode="directional",
+        branches=ops.relu_branches,
+    )
+    Text(told)
+    return (told,)
+
+
+@app.cell(hide_code=True)
+def _(told):
+    _one = told.arguments[0]
+    mo.md(f"""
+    Told of its branches, the check tried {_one.tried} steps, of which {_one.crossed} crossed the
+    kink, and took one of {_one.step:.0e}.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## Exercise 1: a backward with two kinks
+
+    The hard sigmoid is $\text{out} = \min(\max((x + 3) / 6, 0), 1)$: one slope between two flat
+    parts. The cache holds `out`, and no `x`. At a kink itself the slope is 0, by the convention
+    that we share with PyTorch. The numbers of this exercise are integers, so some of them stand
+    exactly on a kink. Two lines, to warm up.
+    """)
+    return
+
+
+@app.function
+def hard_sigmoid_backward(dout, cache):
+    out = cache.out
+    inside = ...
+    dx = ...
+    return dx
+
+
+@app.cell(hide_code=True)
+def _():
+    exercise = Exercise(
+        [
+            Case("hard_sigmoid", {"...": (2,)}),
+            Case("hard_sigmoid", {"...": (3, 8)}),
+        ],
+        hints={
+            "inside": (
+                "Between the kinks out is neither 0 nor 1.",
+                "inside = (out > 0) & (out < 1)",
+            ),
+            "dx": (
+                "The slope between the kinks is 1/6, elsewhere 0.",
+                "np.where(inside, …, 0) selects; a product makes NaN of 0 and an infinite dout.",
+                "dx = np.where(inside, dout / 6, 0)",
+            ),
+        },
+        given=("out",),
+        own={"inside": lambda cache: ops.hard_sigmoid_branches(cache) == 1},
+        integers=True,
+    )
+    return (exercise,)
+
+
+@app.cell(hide_code=True)
+def _(exercise):
+    answer = exercise.check(hard_sigmoid_backward)
+    if mo.app_meta().mode == "script":
+        print(answer)
+    answer
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## Exercise 2: the check itself
+
+    Write a gradient check. `forward(x)` returns `out, cache`, and `backward(dout, cache)` returns
+    `dx`. Draw `dout` and `u` with `rng.standard_normal`. By backward, the loss
+    $\langle \text{dout}, \text{out} \rangle$ has the slope $\langle dx, u \rangle$ along $u$; by
+    forward, it is the central difference. Return how far they are apart, relative to their size.
+    Below your check is tried on backward passes that are right and on the bugs of this lesson, with
+    other random numbers each time: it has to tell them apart.
+    """)
+    return
+
+
+@app.function
+def slope_check(forward, backward, x, rng):
+    h = 1e-5
+    out, cache = forward(x)
+    dout = ...
+    u = ...
+    by_backward = ...
+    by_forward = ...
+    apart = ...
+    return apart
+
+
+@app.cell(hide_code=True)
+def _(BUGS, draw_all):
+    pairs = []
+    for _name, (_case, _bug) in BUGS.items():
+        _forward, _right, _wrong, _, (_x, *_rest), _ = draw_all(_case, _bug, 0)
+
+        def _of_x(x, _forward=_forward, _rest=_rest):
+            return _forward(x, *_rest)
+
+        for _backward, _is_right in ((_right, True), (_wrong, False)):
+            if _case.op == "conv2d":
+                continue  # its bug is not in dx
+
+            def _dx(dout, cache, _backward=_backward):
+                return _backward(dout, cache)[0]
+
+            _title = f"{_case.op}, right" if _is_right else _name
+            if _title not in [pair.name for pair in pairs]:
+                pairs.append(Pair(_title, _of_x, _dx, _x, _is_right))
+    return (pairs,)
+
+
+@app.cell(hide_code=True)
+def _(pairs):
+    planted = Planted(slope_check, pairs)
+    if mo.app_meta().mode == "script":
+        print(planted)
+    _hints = {
+        "hint 1": mo.md("Both dout and u are random: of the shapes of out and of x."),
+        "hint 2": mo.md("An inner product is the sum of a product: `(a * b).sum()`."),
+        "hint 3": mo.md("One step further, out is `forward(x + h * u)[0]`."),
+        "solution": mo.md("""
+    ```python
+    dout = rng.standard_normal(out.shape)
+    u = rng.standard_normal(x.shape)
+    by_backward = (backward(dout, cache) * u).sum()
+    by_forward = (dout * (forward(x + h * u)[0] - forward(x - h * u)[0])).sum() / (2 * h)
+    apart = abs(by_backward - by_forward) / (abs(by_backward) + abs(by_forward))
+    ```
+    """),
+    }
+    mo.vstack([mo.md(planted.markdown()), mo.accordion(_hints)])
+    return (planted,)
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## What to take with you
+
+    - Move the input along $u$: out moves by $J u$, where $J$ holds the slope of every output in
+      every input. Backward takes `dout` to $J^T \text{dout}$. If it is right,
+      $\langle \text{dout}, J u \rangle = \langle J^T \text{dout}, u \rangle$ for random `dout` and
+      $u$. One pair of numbers tests the whole gradient.
+    - Check in float64, every argument, and do not cross kinks.
+    - A check that has never caught a mistake is not a check. Plant some.
+    - Yours, in a test: `from minise.gradcheck import assert_gradients`. How it works:
+      [check.py](../minise/gradcheck/check.py) and [slopes.py](../minise/gradcheck/slopes.py).
+
+    Sources: Squire and Trapp, *Using complex variables to estimate derivatives of real functions*,
+    SIAM Review 40 (1998); the notes of Stanford's course CS231n on gradient checks.
+    """)
+    return
+
+
+if __name__ == "__main__":
+    app.run()
