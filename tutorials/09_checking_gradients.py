@@ -196,7 +196,7 @@ def _():
     Each column is a check that people use:
 
     - **ones**: `dout` is 1 everywhere, because the loss is `out.sum()`;
-    - **squares**: `dout` is `out`, because the loss is half the sum of squares;
+    - **out**: `dout` is `out`, because the loss is half the sum of squares;
     - **entry**: one random entry of each gradient is looked at;
     - **params**: all gradients but that of `x`;
     - **loose**: all is as it should be, but an error of 2 % may pass;
@@ -277,7 +277,7 @@ def _(BUGS):
             return {}
         return {
             "ones": max(float(e.max()) for e in apart(np.ones(out.shape))) > 1e-3,
-            "squares": max(float(e.max()) for e in apart(out)) > 1e-3,
+            "out": max(float(e.max()) for e in apart(out)) > 1e-3,
             "entry": max(float(rng.choice(e.ravel())) for e in random) > 1e-5,
             "params": max([float(e.max()) for e in random[1:]] or [0]) > 1e-5,
             "loose": max(float(e.max()) for e in random) > 0.02,
@@ -314,7 +314,7 @@ def _(caught, draws):
         (bug, *(f"{row[one]:.0%}" if row[one] == 1 else f"**{row[one]:.0%}**" for one in _checks))
         for bug, row in caught.items()
     ]
-    mo.md(table(["noticed", *_checks], _rows) + f"\n\nOf up to {draws} draws; bold: not always.")
+    mo.md(table(["bug", *_checks], _rows) + f"\n\nOf up to {draws} draws; bold: not always.")
     return
 
 
