@@ -37,7 +37,6 @@ WIDTHS = {
 }
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.xdist_group("widths"),  # its processes are started once
     pytest.mark.skipif(simd.AS_LOOPS, reason="without Numba there are no vectors"),
     pytest.mark.skipif(
         platform.machine() not in ("x86_64", "AMD64"), reason="elsewhere there is one width"
