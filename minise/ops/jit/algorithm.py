@@ -15,12 +15,12 @@ import numpy as np
 from minise.ops.backends import Algorithm
 from minise.ops.checks import Array, kind_of
 from minise.ops.jit.depthwise import depthwise_can
+from minise.ops.jit.geometry import SIZES
 from minise.ops.jit.pointwise import pointwise_can
 from minise.ops.jit.simd import lanes_of
 from minise.ops.jit.transforms import TAP
 from minise.ops.reference.conv import Conv2dCache
 
-SIZES = 4096  # are remembered
 ALGORITHMS = get_args(Algorithm)
 chosen: ContextVar[str] = ContextVar("algorithm", default="auto")  # set by jit.using
 

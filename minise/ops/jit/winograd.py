@@ -30,6 +30,7 @@ from numba import prange
 from minise.ops.checks import Array, Pair
 from minise.ops.jit.compile import kernel, part, spliced
 from minise.ops.jit.finish import Correlation, finish, plainly
+from minise.ops.jit.geometry import SIZES
 from minise.ops.jit.layout import frozen
 from minise.ops.jit.memory import empty
 from minise.ops.jit.packing import pack, read_ahead, write_ahead
@@ -47,7 +48,6 @@ from minise.ops.jit.transforms import (
     turn_tiles,
 )
 
-SIZES = 4096  # are remembered
 TILES = 64  # of a block, about
 BLOCKS = 8  # at least, where there are so many tiles
 PARTS = 16  # of a batch, at most
