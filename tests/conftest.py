@@ -11,6 +11,7 @@ import os
 for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[name] = "1"  # read when NumPy is first imported, which is after this file
 os.environ["MINISE_AHEAD"] = "0"  # a test compiles what it needs, and nothing beside it
+os.environ.pop("PYTEST_ADDOPTS", None)  # read by now; where a test runs pytest, it says how
 
 import pytest  # noqa: E402
 from threadpoolctl import threadpool_limits  # noqa: E402
