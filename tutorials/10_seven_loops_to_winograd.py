@@ -204,7 +204,7 @@ def _(with_compiled):
 def _(macs, results, seconds):
     _first = results["python_loops"]
     _size = np.max(abs(_first))
-    _head = ["rung", "ms", "ns a product", "apart from the first"]
+    _head = ["rung", "ms", "ns a product", "off by"]
     _rows = []
     for _name, _took in seconds.items():
         _apart = np.max(abs(results[_name] - _first)) / _size
@@ -215,8 +215,9 @@ def _(macs, results, seconds):
             mo.md(table(_head, _rows)),
             mo.md(f"""
     {macs:,} products. From the slowest to the quickest of these: {_times:,.0f} times. The results
-    differ by rounding only, as sums in another order do. Measured once, on a small image, these
-    numbers sway; `minise bench conv-ladder` takes a stage of a real net, and medians.
+    are off those of the first by rounding only, as sums in another order are. Measured once, on a
+    small image, these numbers sway; `minise bench conv-ladder` takes a stage of a real net, and
+    medians.
     """),
         ]
     )
