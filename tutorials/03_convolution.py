@@ -120,10 +120,9 @@ def _(dout, dweight, dx, weight, x):
     mo.md(f"""
     All four windows see the pixel in the middle. `dout` is zero at two of them. In the first window
     it is the last pixel, in the last window the first one, so it gets {dout[0, 0, 0, 0]:g} ·
-    ({weight[0, 0, 1, 1]:g}) + {dout[0, 0, 1, 1]:g} · ({weight[0, 0, 0, 0]:g}) =
-    {dx[0, 0, 1, 1]:g}. And the first weight meets the first pixel of every window:
-    {dout[0, 0, 0, 0]:g} · {x[0, 0, 0, 0]:g} + {dout[0, 0, 1, 1]:g} · {x[0, 0, 1, 1]:g} =
-    {dweight[0, 0, 0, 0]:g}.
+    ({weight[0, 0, 1, 1]:g}) + {dout[0, 0, 1, 1]:g} · ({weight[0, 0, 0, 0]:g}) = {dx[0, 0, 1, 1]:g}.
+    And the first weight meets the first pixel of every window: {dout[0, 0, 0, 0]:g} ·
+    {x[0, 0, 0, 0]:g} + {dout[0, 0, 1, 1]:g} · {x[0, 0, 1, 1]:g} = {dweight[0, 0, 0, 0]:g}.
     """)
     return
 
