@@ -100,7 +100,8 @@ def _(stride):
 def _(image, stride, times, wins):
     mo.md(f"""
     Windows at stride {stride.value}: {wins.size}. The {image.max():.0f} wins
-    {times[0, 0, 1, 1]:.0f} of them. With `=` its gradient would be {times[0, 0, 1, 1] > 0:d}.
+    {times[0, 0, 1, 1]:.0f} of them. With `=` instead of `+=` its gradient
+    would be {min(times[0, 0, 1, 1], 1):.0f}.
     """)
     return
 
