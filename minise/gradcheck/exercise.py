@@ -9,9 +9,9 @@ first, each by an exact derivative of the real forward (truth.py):
     a line is ``...``                    it is still to do, and all lines above it are judged
 
 The first wrong line is where the mistake is: those below inherit it (judge.py, blame.py). A line
-that cannot be judged alone is, by mending the others (mend.py). The wrong gradient is then compared
-entry by entry, so that what is wrong with it can be named (diagnose.py), and hints follow in steps;
-the last one is the line that trains.
+that cannot be judged alone is, by mending the others (mend.py, settle.py). The wrong gradient is
+then compared entry by entry, so that what is wrong with it can be named (diagnose.py), and hints
+follow in steps; the last one is the line that trains.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -25,7 +25,8 @@ from minise.gradcheck.found import Found
 from minise.gradcheck.instrument import Instrumented
 from minise.gradcheck.judge import judge
 from minise.gradcheck.lines import names_in, names_of
-from minise.gradcheck.mend import Mended, settle
+from minise.gradcheck.mend import Mended
+from minise.gradcheck.settle import settle
 from minise.gradcheck.truth import Truth
 from minise.ops import reference
 from minise.ops.checks import Array

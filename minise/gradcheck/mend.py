@@ -12,16 +12,14 @@ from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
-from minise.gradcheck.answer import BROKEN, FOLLOWS, RIGHT, UNSEEN, WRONG
 from minise.gradcheck.arrays import copied, same
 from minise.gradcheck.compare import close, floats
-from minise.gradcheck.found import Found
-from minise.gradcheck.instrument import RETURN, Instrumented, Line
-from minise.gradcheck.lines import base_of, first_line, tree_of, written_in_part
+from minise.gradcheck.instrument import Instrumented, Line
+from minise.gradcheck.lines import base_of, first_line, tree_of
 from minise.gradcheck.truth import Truth
 
 NOTE = "__note__"
-_Assignment = ast.Assign | ast.AugAssign
+_Assignment = ast.Assign | ast.AugAssign | ast.AnnAssign
 
 
 class Guilty(NamedTuple):
@@ -156,6 +154,10 @@ class _Mender(ast.NodeTransformer):
         """Mend a line v += …, if it is one to mend."""
         return self._mended(node)
 
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | list[ast.stmt]:
+        """Mend a line v: type = …, if it is one to mend."""
+        return self._mended(node)
+
     def _mended(self, node: _Assignment) -> ast.AST | list[ast.stmt]:
         key = self.keys.get(node.lineno, "")
         if not key:
@@ -181,9 +183,9 @@ def _statements(text: str) -> list[_Assignment]:
 
 def _assigns(node: ast.AST) -> TypeGuard[_Assignment]:
     """Tell whether a statement assigns one target."""
-    return isinstance(node, ast.AugAssign) or (
-        isinstance(node, ast.Assign) and len(node.targets) == 1
-    )
+    if isinstance(node, ast.Assign):
+        return len(node.targets) == 1
+    return isinstance(node, ast.AugAssign | ast.AnnAssign) and node.value is not None
 
 
 def _key(node: _Assignment) -> str:
@@ -224,6 +226,8 @@ def _is_right(function: Callable[..., Any], truth: Truth) -> bool:
 
 def _unlike(name: str, whole: bool, given: Any, wanted: Any) -> str:
     """Return in numbers how a value differs from the right one, or nothing."""
+    if given is None:
+        return f"{name} is None, expected an array of shape {np.shape(wanted)}"
     if np.shape(given) != np.shape(wanted):
         return f"{name} has shape {np.shape(given)}, expected {np.shape(wanted)}"
     try:
@@ -245,81 +249,3 @@ def _same_numbers(given: Any, wanted: Any) -> bool:
     if not floats(given) or not floats(wanted) or np.size(given) != np.size(wanted):
         return False
     return close(np.sort(np.ravel(given)), np.sort(np.ravel(wanted)))
-
-
-def settle(found: Found, every: Sequence[Found], mended: Mended) -> Found:
-    """Return what was found, with the wrong line named that mending the others shows.
-
-    Parameters
-    ----------
-    found : Found
-        At the case that was chosen.
-    every : sequence of Found
-        At each case.
-    mended : Mended
-        The same backward, mended.
-    """
-    if found.blank:
-        doubtful = {line.number for one in mended.guilty for line in one.lines}
-        for line, verdict in found.verdicts.items():
-            if mended.works and verdict == UNSEEN and line.number not in doubtful:
-                found.verdicts[line] = RIGHT
-        return found
-    guilty = _believed(found, mended)
-    if not guilty:
-        return found
-    if not any(_holds(one, found.culprit) for one in guilty):
-        found = every[guilty[0].truth]
-        _name(found, guilty[0])
-    found.others = _others(found, guilty)
-    for line, verdict in found.verdicts.items():
-        if not any(_holds(one, line) for one in guilty):
-            found.verdicts[line] = RIGHT if verdict in (RIGHT, UNSEEN) else FOLLOWS
-    return found
-
-
-def _holds(guilty: Guilty, line: Line | None) -> bool:
-    return line is not None and line.number in {one.number for one in guilty.lines}
-
-
-def _others(found: Found, guilty: Sequence[Guilty]) -> tuple[Line, ...]:
-    """Return other lines that may be the wrong one: a name may mean what the reader likes."""
-    held = {one for one in found.others if any(_holds(some, one) for some in guilty)}
-    for line, verdict in found.verdicts.items():
-        above = found.culprit is not None and line.number < found.culprit.number
-        if above and verdict == UNSEEN:
-            held |= {line for one in guilty if len(one.lines) == 1 and _holds(one, line)}
-    return tuple(sorted(held, key=lambda line: line.number))
-
-
-def _believed(found: Found, mended: Mended) -> list[Guilty]:
-    """Return the lines that are wrong beyond doubt.
-
-    A line whose gradient is right is not, and one that arranges the right numbers in a way of the
-    reader's is not as long as there is another.
-    """
-    parts = written_in_part(found.code)
-    right = {line.number for line, verdict in found.verdicts.items() if verdict == RIGHT}
-    guilty = [
-        one
-        for one in mended.guilty
-        if one.lines[-1].number not in right or one.lines[-1].name in parts
-    ]
-    return [one for one in guilty if not one.arranged] or guilty
-
-
-def _name(found: Found, guilty: Guilty) -> None:
-    """Name a line in place of the one that was found."""
-    numbers = {line.number for line in guilty.lines}
-    for line in [one for one in found.verdicts if one.number in numbers and one.name == RETURN]:
-        del found.verdicts[line]  # it stood for a line whose name was not known
-    known = {(line.name, line.number): line for line in found.verdicts}
-    lines = [known.get((line.name, line.number), line) for line in guilty.lines]
-    problem = ""
-    if found.culprit is not None and found.verdicts.get(found.culprit) == BROKEN:
-        number = found.culprit.number - first_line(found.code) + 1
-        problem = f"line {number}, which reads it, fails: {found.reason}"
-    found.culprit, found.others, found.of = lines[-1], tuple(lines[:-1]), ""
-    found.verdicts[found.culprit] = WRONG
-    texts = (guilty.reason, problem) if guilty.reason or problem else (found.reason,)
-    found.reason = "; ".join(text for text in texts if text)

@@ -157,6 +157,7 @@ UNSEEN = [  # lesson, what the right line has, what the wrong one has, what is s
         "dseen[0, 0, 0, 0] is -0.698513, expected 0.13679",
     ),
     ("03", 'nkpq->ncpq", weight', 'nkpq->nkpq", weight', "dseen has shape (1, 1, 2, 2), expected"),
+    ("03", "dseen = np.einsum(", "dseen: np.ndarray = -np.einsum(", "dseen[0, 0, 0, 0] is -"),
     ("04", "divmod(argmax[n, c, p, q], W)", "p, q", "i is 0, expected 1"),
     ("04", "i, j = divmod", "j, i = divmod", "line 7, which reads it, fails: IndexError"),
     ("04", "divmod(argmax[n, c, p, q], W)", "divmod(argmax[n, c, p, q], 2)", "i is 2, expected 1"),
