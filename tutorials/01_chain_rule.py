@@ -65,7 +65,8 @@ def _():
     $$ dx_i = \sum_o dv_o \, A_{oi}, \quad dx = A^T dv $$
 
     **A gradient has the shape of what it is for.** With this rule, and `dv` (2,) and `A` (2, 3)
-    at hand, there is only one product that gives (3,).
+    at hand, there is only one product that gives (3,). Shapes suggest a formula, they do not prove
+    it: were `A` square, `A @ dv` would fit as well.
     """)
     return
 
@@ -104,9 +105,11 @@ def _():
     | one number used by many | sum over all its uses | routes add up |
     | `mean` of $M$ numbers | `dout / M` to each | each has a share of $1/M$ |
 
-    The last two mirror each other. NumPy's broadcasting repeats a number forward, so backward
-    *sums* along that axis. A sum forward *repeats* backward. Move the sliders: the bias is added
-    to every row of a table, and its gradient is the sum of that column.
+    The matrix product above is rules two to four at once: each entry is a sum of products, and each
+    $x_i$ goes into several. The last two rules mirror each other. NumPy's broadcasting repeats a
+    number forward, so backward *sums* along that axis. A sum forward *repeats* backward, and a mean
+    repeats a share. Move the sliders: the bias is added to every row of a table, and its gradient
+    is the sum of that column.
     """)
     return
 

@@ -70,8 +70,8 @@ def _(dout, dweight, out, weight, x):
     _backward = " + ".join(f"{dout[n, 1]:g} · ({x[n, 1]:g})" for n in range(2))
     mo.md(f"""
     By hand: the first output of the first sample is {_forward} = {out[0, 0]:g}. And
-    dweight[1, 1], for the weight from input 1 to output 1, is a sum over both samples, since both
-    use it: {_backward} = {dweight[1, 1]:g}.
+    dweight[1, 1], for the weight from input 1 to output 1 (counted from 0), is a sum over both
+    samples, since both use it: {_backward} = {dweight[1, 1]:g}.
     """)
     return
 
@@ -91,7 +91,13 @@ def _():
     d\text{weight}_{oi} &= \textstyle\sum_n \text{dout}_{no}\, x_{ni}
     \end{aligned}
     $$
+    """)
+    return
 
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
     ## A first net
 
     Two rings of points, one inside the other. No line separates them. The net is linear, ReLU,

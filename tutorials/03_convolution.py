@@ -84,12 +84,15 @@ def _(out, weight, x):
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
-    With $C$ channels in and $K$ filters, the number becomes a matrix of $K \times C$ numbers:
+    With $C$ channels in and $K$ filters, the number becomes a matrix of $K \times C$ numbers. Write
+    $\text{window}(i, j)$ for the shifted image as a matrix, too: a row for each channel, a column
+    for each window. Then `out` has a row for each filter, and
 
     $$ \text{out} = \sum_{i, j} \text{weight}_{:,:,i,j} \; @ \; \text{window}(i, j) $$
 
     A filter of 3 x 3 gives nine products. Stride and padding only change which pixels `window`
-    sees. And backward is what we know from the linear layer, at each offset:
+    sees. A bias is one number for a whole row. And backward is what we know from the linear layer,
+    at each offset (with several images, $d\text{weight}$ adds up over them):
 
     $$
     \begin{aligned}
@@ -115,11 +118,11 @@ def _(cache):
 @app.cell(hide_code=True)
 def _(dout, dweight, dx, weight, x):
     mo.md(f"""
-    The pixel in the middle is the last one of the first window and the first one of the last
-    window. It gets {dout[0, 0, 0, 0]:g} · ({weight[0, 0, 1, 1]:g}) + {dout[0, 0, 1, 1]:g} ·
-    ({weight[0, 0, 0, 0]:g}) = {dx[0, 0, 1, 1]:g}. And the first weight meets the first pixel of
-    every window: {dout[0, 0, 0, 0]:g} · {x[0, 0, 0, 0]:g} + {dout[0, 0, 1, 1]:g} ·
-    {x[0, 0, 1, 1]:g} = {dweight[0, 0, 0, 0]:g}.
+    All four windows see the pixel in the middle. `dout` is zero at two of them. In the first window
+    it is the last pixel, in the last window the first one, so it gets {dout[0, 0, 0, 0]:g} ·
+    ({weight[0, 0, 1, 1]:g}) + {dout[0, 0, 1, 1]:g} · ({weight[0, 0, 0, 0]:g}) = {dx[0, 0, 1, 1]:g}.
+    And the first weight meets the first pixel of every window: {dout[0, 0, 0, 0]:g} ·
+    {x[0, 0, 0, 0]:g} + {dout[0, 0, 1, 1]:g} · {x[0, 0, 1, 1]:g} = {dweight[0, 0, 0, 0]:g}.
     """)
     return
 
@@ -130,8 +133,9 @@ def _():
     ## Kernel, stride and padding
 
     How often is each pixel seen? That is `dx` for a filter of ones and a `dout` of ones. Move the
-    sliders. Where the stride leaves a remainder, the last columns are seen by nobody, and their
-    gradient is zero: no mistake.
+    sliders. Where the stride leaves a remainder, the last rows and columns are seen by nobody, and
+    where it is larger than the kernel, those between the windows. Their gradient is zero: no
+    mistake.
     """)
     return
 
@@ -172,8 +176,8 @@ def _():
     mo.md(r"""
     ## A filter on a picture
 
-    One of the built-in images, and what two filters make of it: differences to the right, and
-    downward.
+    One of the built-in images, and what Sobel's two filters make of it: differences to the right,
+    and downward. (The frame around both is the edge to the padding, which is zero.)
     """)
     return
 
@@ -204,7 +208,8 @@ def _():
 
     `where` knows kernel, stride and padding; `window(padded, where, i, j)` is the pixel at offset
     $(i, j)$ of every window, a view of shape (N, C, OH, OW). `dout` is (N, K, OH, OW).
-    `np.einsum` writes a product by naming its axes.
+    `np.einsum` writes a product by naming its axes: `np.einsum("no,ni->oi", dout, x)` is the linear
+    layer's `dout.T @ x`. What is not named in the result is summed.
     """)
     return
 
@@ -246,10 +251,12 @@ def _():
             ),
             "dweight": (
                 "At this offset: dout (N, K, OH, OW) and seen (N, C, OH, OW) give (K, C).",
+                "With nkpq and ncpq as their axes, the result is kc: n, p and q are summed.",
                 'dweight[:, :, i, j] = np.einsum("nkpq,ncpq->kc", dout, seen)',
             ),
             "dseen": (
                 "weight[:, :, i, j] is (K, C), dout is (N, K, OH, OW), dseen (N, C, OH, OW).",
+                "With kc and nkpq as their axes, the result is ncpq: k is summed.",
                 'dseen = np.einsum("kc,nkpq->ncpq", weight[:, :, i, j], dout)',
             ),
         },
@@ -273,7 +280,7 @@ def _():
     ## Every number
 
     The op that trains, on the numbers of this lesson. In the step of `dx` click on the pixel in the
-    middle: there are the two windows that it was seen by.
+    middle: there is what came back from the windows that it was seen by.
     """)
     return
 

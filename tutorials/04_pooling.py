@@ -72,7 +72,8 @@ def _():
     ## The first mistake: windows that overlap
 
     With a stride below the kernel a pixel may win several windows. Then it must get the sum of
-    what comes back. `dx[place] = …` keeps the last one only.
+    what comes back. `dx[place] = …` keeps the last one only. For a `dout` of ones, `dx` counts how
+    often each pixel has won.
     """)
     return
 
@@ -92,14 +93,15 @@ def _(stride):
     )
     (times,) = ops.max_pool2d_backward(np.ones(wins.shape), wins_cache)
     Arrays(0, x=image, maximum=wins, times_won=times)
-    return times, wins
+    return image, times, wins
 
 
 @app.cell(hide_code=True)
-def _(stride, times, wins):
+def _(image, stride, times, wins):
     mo.md(f"""
-    At stride {stride.value} there are {wins.size} windows, and the 9 wins {times[0, 0, 1, 1]:.0f}
-    of them. With `=` its gradient would be {min(times[0, 0, 1, 1], 1):.0f}.
+    Windows at stride {stride.value}: {wins.size}. The {image.max():.0f} wins
+    {times[0, 0, 1, 1]:.0f} of them. With `=` instead of `+=` its gradient
+    would be {min(times[0, 0, 1, 1], 1):.0f}.
     """)
     return
 
@@ -109,11 +111,12 @@ def _():
     mo.md(r"""
     ## The second mistake: ties
 
-    What if two pixels are both the maximum? "That does not happen with real numbers", one reads.
-    But pooling often stands behind a ReLU, which makes exact zeros, and behind it whole windows
-    are zero. A backward that compares, `x == maximum`, then pays the gradient to each winner in
-    full. Ours goes to the first winner. Let us count how often it matters, on images of the
-    built-in set.
+    What if two pixels are both the maximum? With real numbers that hardly happens, one reads. But
+    pooling often stands behind a ReLU, which makes exact zeros, and there whole windows are zero.
+    At a tie the maximum has no derivative, but one thing is certain: move all winners by $h$, and
+    it moves by $h$. So what they get must add up to what came back. A backward that compares, `x ==
+    maximum`, pays it to each winner in full. Ours gives it to the first one. Let us count how often
+    it matters, on images of the built-in set.
     """)
     return
 
@@ -152,7 +155,13 @@ def _():
 
     A net ends with one window as large as the image: `global_avg_pool2d`. Each pixel gets `dout /
     (H W)`. The squeeze of squeeze and excitation is the same mean.
+    """)
+    return
 
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
     ## Exercise: the backward of max pooling
 
     `argmax` is (N, C, OH, OW) and holds for each window the place of its winner in the image,

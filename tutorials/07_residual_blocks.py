@@ -42,10 +42,11 @@ def _():
     $$ dx = \text{branch}^T(\text{dout}) + \text{dout} $$
 
     where $\text{branch}^T$ is the branch's backward. The second term is the point. However small
-    the branch makes its part, the whole of `dout` arrives one block further down.
+    the branch makes the first one, the second is the whole of `dout`.
 
-    Let the branch be a matrix product that halves its input. Stack many of them, once without and
-    once with the sum. How much of the gradient arrives at the first layer?
+    Let the branch be a matrix product that turns its input at random and halves its length. Stack
+    many of them, once without and once with the sum. How much of the gradient arrives at the first
+    layer?
     """)
     return
 
@@ -82,7 +83,8 @@ def _(depth, lengths):
     _plot.axes.legend()
     _text = f"""
     Through {depth.value} layers, of a gradient of length 1 there arrive {lengths[-1][0]:.1e}
-    without the sum and {lengths[-1][1]:.1f} with it.
+    without the sum and {lengths[-1][1]:.1f} with it. (At random, the two terms help each other in
+    some layers and hinder each other in others.)
     """
     mo.vstack([_plot, mo.md(_text)])
     return
@@ -109,7 +111,9 @@ def _():
 def _():
     mo.md(r"""
     `_tail` is the end of a block: normalisation, SE, sum with the shortcut, ReLU. `_gate` applies
-    the SE block if this is its site, and else hands on what it got. The paper tries five sites:
+    the SE block if this is its site, and else hands on what it got. Behind the sum the ReLU still
+    stops the gradient where `out` is zero; nets with pre-activation, such as our
+    `preact_resnet110`, have nothing there. The paper of squeeze and excitation tries five sites:
 
     | site | where |
     |:---|:---|
@@ -119,8 +123,8 @@ def _():
     | identity | on the shortcut |
     | 3x3 | behind the first 3 x 3 convolution, its normalisation and ReLU |
 
-    Choose one. The block is the one that trains. Below it is checked by a derivative of its
-    forward.
+    (The last one is tried there in bottlenecks, which have one such convolution.) Choose one. The
+    block is the one that trains. Below it is checked by a derivative of its forward.
     """)
     return
 
@@ -165,8 +169,8 @@ def _():
     mo.md(r"""
     ## What a site costs
 
-    At the pre site the gate sees the channels before the block, at the others those after it.
-    Over a whole net the difference is small.
+    At the pre site the gate sees the channels before the block, at the others those after it. They
+    differ only where the net grows wider.
     """)
     return
 
@@ -179,7 +183,16 @@ def _():
         for one in ("standard", "pre", "post", "identity", "3x3")
     }
     _rows = [(one, f"{count:,}") for one, count in _counts.items()]
-    mo.md(table(["site", f"parameters added to ResNet-20 ({_plain:,})"], _rows))
+    _apart = max(_counts.values()) - min(_counts.values())
+    mo.vstack(
+        [
+            mo.md(table(["site", f"parameters added to ResNet-20 ({_plain:,})"], _rows)),
+            mo.md(
+                f"Between the most and the fewest are {_apart:,} parameters, {_apart / _plain:.1%} "
+                "of the net."
+            ),
+        ]
+    )
     return
 
 
@@ -268,16 +281,18 @@ def _():
     mo.md(r"""
     ## What to take with you
 
-    - A plus hands its gradient to both sides. Whatever the branch does, the gradient gets past
-      it.
+    - A plus hands its gradient to both sides. However weak the branch is, all of it gets past on
+      the shortcut.
     - Where $x$ went two ways, add what comes back.
     - The block that trains is in [residual.py](../minise/nn/residual.py), the fused end in
       [fused.py](../minise/ops/reference/fused.py).
 
     Next: [loss and training](08_training.py).
 
-    Sources: He et al., *Deep Residual Learning for Image Recognition*, arXiv:1512.03385; Hu et
-    al., arXiv:1709.01507, section 6, for the sites.
+    Sources: He et al., *Deep Residual Learning for Image Recognition*, arXiv:1512.03385; the same,
+    *Identity Mappings in Deep Residual Networks*, arXiv:1603.05027, for the gradient along the
+    shortcuts and pre-activation; Hu et al., *Squeeze-and-Excitation Networks*, arXiv:1709.01507,
+    section 6, for the sites.
     """)
     return
 

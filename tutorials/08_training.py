@@ -97,8 +97,8 @@ def _():
     mo.md(r"""
     ## Training
 
-    The built-in set `shapes10` draws its images: ten kinds of shapes on noisy ground, made in a
-    moment and needed from nowhere.
+    The built-in set `shapes10` draws its images: ten kinds of shapes on noisy ground. That takes a
+    moment, and nothing is downloaded.
     """)
     return
 
@@ -119,8 +119,8 @@ def _():
 def _():
     mo.md(r"""
     To be quick, we take every second pixel, and few images. A step of training is forward, loss,
-    the same upside down, and a step downhill. The momentum keeps a share of the last step:
-    `velocity = 0.9 * velocity + gradient`.
+    the same upside down, and a step downhill. With momentum a share of the last step is kept:
+    `velocity = 0.9 * velocity + gradient`, then `weight -= rate * velocity`.
     """)
     return
 
@@ -278,7 +278,8 @@ def _():
     mo.md(r"""
     ## What to take with you
 
-    - Softmax and cross-entropy are one op. Its gradient is probability minus wish, over $N$.
+    - Softmax and cross-entropy are one op. Its gradient is the probabilities minus 1 at the
+      label, over $N$.
     - Training is the same calls forward and upside down, and a step. Everything else makes it
       good.
     - The op is [loss.py](../minise/ops/reference/loss.py), the optimiser

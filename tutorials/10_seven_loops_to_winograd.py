@@ -26,10 +26,10 @@ def _():
     mo.md(rf"""
     # 10. From seven loops to Winograd
 
-    One convolution, written {len(RUNGS)} times. The package has it as a ladder. Every rung adds
-    up the same products, and is quicker than the one before for one reason; only the last one
-    does not need all the products. In this lesson you climb it, measure it on your machine, and
-    compute the trick of the last rung by hand.
+    One convolution, written {len(RUNGS)} times. The package has it as a ladder, on which each rung
+    adds one reason to be quick. (Which of the middle ones wins depends on the shapes.) All add up
+    the same products, but the last one, which does not need them all. In this lesson you climb the
+    ladder, measure it on your machine, and compute the trick of its last rung by hand.
 
     You need: [convolution](03_convolution.py).
     """)
@@ -59,7 +59,13 @@ def _():
     In Python every turn of the innermost loop is a trip through the interpreter, which looks up,
     unpacks and boxes each number. The multiplication is lost in it. The second rung is the same
     source, compiled by Numba.
+    """)
+    return
 
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
     ## What a processor can do at once
 
     Compiled, the seven loops still do one product at a time. Look at `total`: each addition needs
@@ -83,7 +89,13 @@ def _():
     The second one has channels last in memory. Its sums are the few vectors of one pixel, which
     stay near the arithmetic for all products; in the first one a whole row of sums is fetched and
     stored once a product.
+    """)
+    return
 
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
     ## Every number loaded, used often
 
     What is left to win is loading. A processor has a handful of *registers*, places for one vector
@@ -119,12 +131,18 @@ def _(tile_rows, tile_vectors):
 def _():
     mo.md(r"""
     A matrix product by BLAS is made of such tiles. That is why the rungs that turn a convolution
-    into matrix products, nine of them or one, are quick at once. The best rung does without the
-    copies that they need.
+    into matrix products, nine of them or one, are quick at once. The rung *register_tiles* does
+    without the copies that they need.
+    """)
+    return
 
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
     ## The ladder
 
-    Open a rung to read why it is quicker than the one before, and what it waits for.
+    Open a rung to read what makes it quick, and what it waits for.
     """)
     return
 
@@ -186,7 +204,7 @@ def _(with_compiled):
 def _(macs, results, seconds):
     _first = results["python_loops"]
     _size = np.max(abs(_first))
-    _head = ["rung", "ms", "ns a product", "apart from the first"]
+    _head = ["rung", "ms", "ns a product", "off by"]
     _rows = []
     for _name, _took in seconds.items():
         _apart = np.max(abs(results[_name] - _first)) / _size
@@ -197,8 +215,9 @@ def _(macs, results, seconds):
             mo.md(table(_head, _rows)),
             mo.md(f"""
     {macs:,} products. From the slowest to the quickest of these: {_times:,.0f} times. The results
-    differ by rounding only, as sums in another order do. Measured once, on a small image, these
-    numbers sway; `minise bench conv-ladder` takes a stage of a real net, and medians.
+    are off those of the first by rounding only, as sums in another order are. Measured once, on a
+    small image, these numbers sway; `minise bench conv-ladder` takes a stage of a real net, and
+    medians.
     """),
         ]
     )
@@ -232,8 +251,8 @@ def _():
     $$
 
     Multiply it out once and see the terms cancel. The sums over $g$ are made once for a whole
-    image, those over $d$ once for all filters. What remains for each pair of pixel and filter are
-    the four products.
+    image, those over $d$ once for all filters. What remains for each pair of four pixels and a
+    filter are the four products.
     """)
     return
 
@@ -265,9 +284,15 @@ def _():
 
     $$ y = T^T d = A^T \big[ (G g) \cdot (B^T d) \big] $$
 
-    Above, the places are 0, 1, -1 and infinity, where the value is the leading coefficient. The
-    function below makes the three matrices from a list of places. For $t = 4$ they are those that
-    train.
+    The way back is Lagrange's. The product has the values $p(a)$ at the places $a$, and one place
+    is infinity, where the value is the leading coefficient $p_\infty$:
+
+    $$ p(z) = \sum_a p(a) \prod_{b \ne a} \frac{z - b}{a - b} \; + \; p_\infty \prod_a (z - a) $$
+
+    The coefficients of the products over $z - b$ are the columns of $B$. The divisors $a - b$ go
+    into $G$ (`apart` in the code), where they are paid for once a filter. Above, the places are
+    0, 1, -1 and infinity (up to two signs, which cancel). The function below makes the three
+    matrices from a list of places. For $t = 4$ they are those that train.
     """)
     return
 
@@ -303,7 +328,8 @@ def _():
 
     Along rows and columns at once, a tile of $t \times t$ results of a 3 x 3 filter takes $(t +
     2)^2$ products instead of $9 t^2$. Larger tiles save more. But powers of the places grow, and
-    what cancels in the end has cost digits. Here both are computed, in float32, for one row.
+    what cancels in the end has cost digits. Here are both: what such a tile saves, and the error
+    along one row in float32.
     """)
     return
 
@@ -400,10 +426,12 @@ def _():
         hints={
             "dfilters": (
                 "dout is (N, K, OH, OW), cols (N, C, KH * KW, OH, OW): sum over images, windows.",
+                "With nkpq and ncopq as their axes, the result is kco.",
                 'dfilters = np.einsum("nkpq,ncopq->kco", dout, cols)',
             ),
             "dcols": (
                 "filters is (K, C, KH * KW), dout is (N, K, OH, OW): sum over the filters.",
+                "With kco and nkpq as their axes, the result is ncopq.",
                 'dcols = np.einsum("kco,nkpq->ncopq", filters, dout)',
             ),
         },
@@ -438,8 +466,11 @@ def _():
 
     Next: [from NumPy to CUDA](11_numpy_to_cuda.py).
 
-    Sources: Lavin and Gray, *Fast Algorithms for Convolutional Neural Networks*, arXiv:1509.09308;
-    Goto and van de Geijn, *Anatomy of High-Performance Matrix Multiplication*, ACM TOMS 34 (2008).
+    Sources: Chellapilla, Puri and Simard, *High Performance Convolutional Neural Networks for
+    Document Processing* (2006), for the copied windows; Goto and van de Geijn, *Anatomy of
+    High-Performance Matrix Multiplication*, ACM TOMS 34 (2008); Winograd, *Arithmetic Complexity of
+    Computations* (1980); Lavin and Gray, *Fast Algorithms for Convolutional Neural Networks*,
+    arXiv:1509.09308.
     """)
     return
 

@@ -105,7 +105,7 @@ def _():
     ## Adding up together
 
     The squeeze is a sum over a whole channel, and here threads must work together. Each lane of the
-    warp adds up every 32nd pixel. Then the lanes add up each other: lane $i$ takes the sum of lane
+    warp adds up every 32nd pixel. Then their sums are added in pairs: lane $i$ takes that of lane
     $i + 16$, then of $i + 8$, and so on. Five steps for 32 lanes, instead of 31. Move the slider
     and watch how a sum of 8 lanes gets done.
     """)
@@ -348,8 +348,8 @@ def _():
 
     The op is `channel_scale`: $\text{out} = x \cdot s$. Here is its backward as a warp does it,
     for one row after the other: `row` is a channel of an image, `lane` one of 32, and each lane
-    takes every 32nd pixel `i`. Fill in what a lane does with a pixel, and how lanes add up each
-    other.
+    takes every 32nd pixel `i`. Fill in what a lane does with a pixel, and how the lanes' sums are
+    added.
     """)
     return
 

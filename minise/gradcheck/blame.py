@@ -84,7 +84,12 @@ def blame_returned(found: Found, truth: Truth, place: int, value: Any) -> None:
             f"(order: {order})"
         )
         return
-    _blame(found, truth, found.steps[-1].line, truth.names[place], value, place)
+    last = found.steps[-1].line
+    if not floats(truth.inputs[place]):
+        found.culprit, found.verdicts[last] = last, WRONG
+        found.reason = truth.reason(truth.names[place], value)
+        return
+    _blame(found, truth, last, truth.names[place], value, place)
 
 
 def _blame(found: Found, truth: Truth, line: Line, of: str, value: Any, place: int | None) -> None:

@@ -56,6 +56,8 @@ def misfit(name: str, of: str, value: Array, right: Array) -> str:
 def _advice(value: Array, right: Array) -> str:
     """Return how a shape may be mended."""
     more = np.ndim(value) - right.ndim
+    if not np.ndim(value):
+        return "are too many axes summed?"
     if np.size(value) != right.size:
         if right.any() and may_become(value, right) and np.size(value) > right.size:
             return "a sum is missing"

@@ -8,9 +8,10 @@ first, each by an exact derivative of the real forward (truth.py):
     another line is wrong                where the op's backward has that name too, its value says
     a line is ``...``                    it is still to do, and all lines above it are judged
 
-The first wrong line is where the mistake is: those below inherit it (judge.py, blame.py). Its
-gradient is then compared entry by entry, so that what is wrong with it can be named (diagnose.py),
-and hints follow in steps; the last one is the line that trains.
+The first wrong line is where the mistake is: those below inherit it (judge.py, blame.py). A line
+that cannot be judged alone is, by mending the others (mend.py, settle.py). The wrong gradient is
+then compared entry by entry, so that what is wrong with it can be named (diagnose.py), and hints
+follow in steps; the last one is the line that trains.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -24,6 +25,8 @@ from minise.gradcheck.found import Found
 from minise.gradcheck.instrument import Instrumented
 from minise.gradcheck.judge import judge
 from minise.gradcheck.lines import names_in, names_of
+from minise.gradcheck.mend import Mended
+from minise.gradcheck.settle import settle
 from minise.gradcheck.truth import Truth
 from minise.ops import reference
 from minise.ops.checks import Array
@@ -101,9 +104,15 @@ class Exercise:
             return Answer(title, solved=False, reason=reason)
         every = [judge(code, truth, self._given) for truth in self.truths]
         found = min(every, key=_first)
+        if not found.solved:
+            found = settle(found, every, Mended(code, self.right_lines(code), self.truths))
         if not found.solved and not found.blank:
             found.reason += self._likely(found)
         return found.answer(title, lambda name: self._hints_of(name, code))
+
+    def right_lines(self, code: Instrumented) -> list[str]:
+        """Return the last hint of each name, which is the right line."""
+        return [hints[-1] for name in self.hints if (hints := self._hints_of(name, code))]
 
     def _likely(self, found: Found) -> str:
         """Return the likely mistake, by the largest case: small ones look like many."""

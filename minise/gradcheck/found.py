@@ -4,9 +4,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from minise.gradcheck.answer import BLANK, BROKEN, FOLLOWS, UNSEEN, WRONG, Answer, Verdict
+from minise.gradcheck.answer import (
+    BLANK,
+    BROKEN,
+    FOLLOWS,
+    RIGHT,
+    UNSEEN,
+    WRONG,
+    Answer,
+    Verdict,
+)
 from minise.gradcheck.instrument import RETURN, Instrumented, Line
 from minise.gradcheck.lines import first_line, followers, place_of
+
+WORST = (BROKEN, WRONG, BLANK, FOLLOWS, UNSEEN, RIGHT)  # first
 
 
 class Ran(NamedTuple):
@@ -59,7 +70,8 @@ class Found:
     def answer(self, title: str, hints_of: Callable[[str], tuple[str, ...]]) -> Answer:
         """Return it as a reader sees it; hints_of gives the hints by the name a line assigns."""
         if self.culprit is None:
-            return Answer(title, self.solved, tuple(self._shown().values()), reason=self.reason)
+            rows = tuple(dict.fromkeys(self._shown().values()))
+            return Answer(title, self.solved, rows, reason=self.reason)
         if self.verdicts.get(self.culprit) == UNSEEN:
             self.verdicts[self.culprit] = WRONG
         self._mark_what_follows(self.culprit)
@@ -67,7 +79,7 @@ class Found:
         return Answer(
             title,
             solved=False,
-            verdicts=tuple(shown.values()),
+            verdicts=tuple(dict.fromkeys(shown.values())),
             line=shown[self.culprit],
             reason=self.reason,
             case="" if self.blank else f"at the smallest case that shows it: {self.case}",
@@ -79,7 +91,8 @@ class Found:
     def _hints(self, culprit: Line, hints_of: Callable[[str], tuple[str, ...]]) -> tuple[str, ...]:
         """Return the hints of the line to look at, behind those of others that may be it."""
         hints = hints_of(culprit.name)
-        more = [f"{one.name}: {text}" for one in self.others for text in hints_of(one.name)[:-1]]
+        names = dict.fromkeys(one.name for one in self.others if one.name != culprit.name)
+        more = [f"{name}: {text}" for name in names for text in hints_of(name)[:-1]]
         return (*more, *hints)
 
     def _mark_what_follows(self, culprit: Line) -> None:
@@ -91,9 +104,16 @@ class Found:
                 self.verdicts[line] = FOLLOWS
 
     def _shown(self) -> dict[Line, Verdict]:
+        """Return what is shown of each line; one that assigns several names is shown once."""
         first = first_line(self.code)
         order = sorted(self.verdicts, key=lambda line: (line.number, line.name == RETURN))
-        return {
-            line: Verdict(line.number - first + 1, line.text, line.name, self.verdicts[line])
-            for line in order
-        }
+        rows: dict[tuple[int, bool], list[Line]] = {}
+        for line in order:
+            rows.setdefault((line.number, line.name == RETURN), []).append(line)
+        shown: dict[Line, Verdict] = {}
+        for same in rows.values():
+            worst = min(same, key=lambda line: WORST.index(self.verdicts[line]))
+            named = self.culprit if self.culprit in same else worst
+            row = Verdict(named.number - first + 1, named.text, named.name, self.verdicts[worst])
+            shown |= dict.fromkeys(same, row)
+        return shown

@@ -11,24 +11,29 @@ from pathlib import Path
 from minise.gradcheck.instrument import RETURN, Instrumented, Line
 
 
-def _base(target: ast.expr) -> str:
+def base_of(target: ast.expr) -> str:
     """Return the array that a line writes into: dx of dx[i], and of window(dx, …)[...]."""
     if isinstance(target, ast.Subscript | ast.Attribute | ast.Starred):
-        return _base(target.value)
+        return base_of(target.value)
     if isinstance(target, ast.Call) and target.args:
-        return _base(target.args[0])
+        return base_of(target.args[0])
     return target.id if isinstance(target, ast.Name) else ""
 
 
 def written_in_part(code: Instrumented) -> dict[str, Line]:
-    """Return the arrays that lines write into, such as dx[i] += …, each with its last such line."""
-    found = {}
-    for node in ast.walk(ast.parse(textwrap.dedent(source_of(code)))):
+    """Return the arrays that lines write into, such as dx[i] += …, each with its last such line.
+
+    Behind one, a line such as dx *= 2 counts too.
+    """
+    found: dict[str, Line] = {}
+    nodes = [one for one in ast.walk(tree_of(code)) if isinstance(one, ast.Assign | ast.AugAssign)]
+    for node in sorted(nodes, key=lambda one: one.lineno):
         if isinstance(node, ast.Assign | ast.AugAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             for target in targets:
-                if isinstance(target, ast.Subscript):
-                    name, number = _base(target), node.lineno + first_line(code) - 1
+                again = isinstance(node, ast.AugAssign) and base_of(target) in found
+                if isinstance(target, ast.Subscript) or again:
+                    name, number = base_of(target), node.lineno + first_line(code) - 1
                     found[name] = Line(name, number, ast.unparse(node))
     return found
 
@@ -92,7 +97,7 @@ def writes(tree: ast.AST, name: str, first: int) -> Iterator[tuple[int, set[str]
         for target in targets:
             unpacks = isinstance(target, ast.Tuple) and not isinstance(node.value, ast.Call)
             whole = target.elts if isinstance(target, ast.Tuple) else [target]
-            if not unpacks and name in map(_base, whole):
+            if not unpacks and name in map(base_of, whole):
                 yield node.lineno + first - 1, _names(node.value) | (_names(target) - {name})
 
 
@@ -154,5 +159,5 @@ def _target(text: str) -> str:
         return RETURN
     if isinstance(statement, ast.Assign | ast.AugAssign):
         target = statement.targets[0] if isinstance(statement, ast.Assign) else statement.target
-        return _base(target.elts[0] if isinstance(target, ast.Tuple) else target) or RETURN
+        return base_of(target.elts[0] if isinstance(target, ast.Tuple) else target) or RETURN
     return RETURN

@@ -13,8 +13,6 @@ STYLE = {
     "axes.spines.right": False,
     "axes.spines.top": False,
     "font.size": 10,
-    "legend.frameon": False,
-    "lines.markersize": 4,
     "svg.hashsalt": "minise",  # the same file for the same plot
 }
 
@@ -47,6 +45,9 @@ class Plot:
         """Return the figure as vectors."""
         from matplotlib import rc_context
 
+        for axes in self.figure.axes:
+            if (legend := axes.get_legend()) is not None:
+                legend.set_frame_on(False)
         text = StringIO()
         with rc_context(STYLE):
             self.figure.savefig(text, format="svg", metadata={"Date": None})

@@ -102,6 +102,12 @@ MISSHAPED = [  # op, what the right line has, what a reader has, what is said of
         "dh has shape (1, 2), expected (1, 2, 1, 1)",
     ),
     ("squeeze_excite", ").sum(axis=(2, 3), keepdims=True)", ")", "a sum is missing"),
+    (
+        "batch_norm2d",
+        "dbeta = dout.sum(axis=(0, 2, 3))",
+        "dbeta = dout.sum()",
+        "dbeta has shape (), expected (1,), that of beta: are too many axes summed?",
+    ),
     ("squeeze_excite", "ncij,nrij->cr", "ncij,nrij->rc", "expected (3, 2), that of w2: transpose"),
 ]
 
@@ -122,6 +128,57 @@ def test_gradients_returned_in_another_order_are_the_returns_fault():
     assert answer.line.name == "return"
     assert "hands over dbeta where dgamma is expected (order: dx, dgamma, dbeta)" in answer.reason
     assert [one.name for one in answer.verdicts if one.verdict == "wrong"] == ["return"]
+
+
+def test_a_gradient_of_labels_is_the_returns_fault():
+    exercise = Exercise([Case("softmax_cross_entropy", dict(N=2, K=3))])
+    answer = exercise.check(
+        compiled("""
+        def loss_backward(dout, cache):
+            logprob, labels, *_ = cache
+            N, K = logprob.shape
+            dlogprob = np.where(np.arange(K) == labels[:, None], -dout / N, 0)
+            dlogits = dlogprob - np.exp(logprob) * dlogprob.sum(axis=1, keepdims=True)
+            return dlogits, dlogprob
+        """)
+    )
+    assert answer.line.name == "return"
+    assert "dlabels is a gradient, expected None" in answer.reason
+
+
+def test_of_lines_that_make_one_array_the_last_is_named_with_the_others():
+    exercise = Exercise([Case("softmax_cross_entropy", dict(N=3, K=2))])
+    answer = exercise.check(
+        compiled("""
+        def loss_backward(dout, cache):
+            logprob, labels, *_ = cache
+            dlogits = np.exp(logprob)
+            dlogits[np.arange(len(labels)), labels] -= 1
+            dlogits *= dout / 2
+            return dlogits, None
+        """)
+    )
+    assert answer.line.text == "dlogits *= dout / 2"
+    assert [one.text for one in answer.also] == [
+        "dlogits[np.arange(len(labels)), labels] -= 1",
+    ]
+
+
+def test_a_line_that_assigns_several_names_is_shown_once():
+    exercise = Exercise(
+        [Case("batch_norm2d_add_relu", dict(N=1, C=1, H=1, W=4), dict(training=True))]
+    )
+    answer = exercise.check(
+        compiled("""
+        def tail_backward(dout, cache):
+            dtotal = np.where(cache.out <= 0, 0, dout)
+            norm = BatchNorm2dCache(*(getattr(cache, k) for k in BatchNorm2dCache._fields))
+            dx, dgamma, dbeta = ops.batch_norm2d_backward(dout, norm)
+            return dx, dgamma, dbeta, dtotal
+        """)
+    )
+    assert answer.line.number == 4
+    assert [one.number for one in answer.verdicts] == [2, 3, 4, 5]
 
 
 def test_a_mask_is_judged_for_itself_and_kinks_are_named():

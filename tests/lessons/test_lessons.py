@@ -32,8 +32,10 @@ def test_large_arrays_are_cut():
 def test_a_plot_is_one_drawing_as_wide_as_the_page():
     pytest.importorskip("matplotlib")
     plot = Plot(2, columns=2)
-    plot.axes[0].plot([1, 2, 3])
+    plot.axes[0].plot([1, 2, 3], label="a line")
+    legend = plot.axes[0].legend()
     html = plot._repr_html_()
+    assert not legend.get_frame_on()
     assert html == plot._repr_html_()
     assert ElementTree.fromstring(html)[0].attrib["style"] == "width:100%;height:auto"
 

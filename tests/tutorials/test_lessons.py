@@ -15,6 +15,8 @@ import pytest
 
 from minise.gradcheck.answer import BLANK
 from minise.gradcheck.exercise import Exercise
+from minise.gradcheck.instrument import Instrumented
+from minise.gradcheck.mend import Mended
 from minise.lessons import Planted
 from minise.ops import reference
 from tests.tutorials.solutions import MISTAKES, SOLUTIONS, compiled
@@ -145,6 +147,77 @@ def test_planted_mistakes_are_named_at_their_line(ran):
         named.append(answer.line is not None and answer.line.number == number)
     assert len(named) >= 20
     assert sum(named) >= 0.9 * len(named)
+
+
+UNSEEN = [  # lesson, what the right line has, what the wrong one has, what is said of it
+    (
+        "03",
+        "weight[:, :, i, j], dout",
+        "weight[:, :, -i - 1, -j - 1], dout",
+        "dseen[0, 0, 0, 0] is -0.698513, expected 0.13679",
+    ),
+    ("03", 'nkpq->ncpq", weight', 'nkpq->nkpq", weight', "dseen has shape (1, 1, 2, 2), expected"),
+    ("03", "dseen = np.einsum(", "dseen: np.ndarray = -np.einsum(", "dseen[0, 0, 0, 0] is -"),
+    ("04", "divmod(argmax[n, c, p, q], W)", "p, q", "i is 0, expected 1"),
+    ("04", "i, j = divmod", "j, i = divmod", "line 7, which reads it, fails: IndexError"),
+    ("04", "divmod(argmax[n, c, p, q], W)", "divmod(argmax[n, c, p, q], 2)", "i is 2, expected 1"),
+    ("04", "+= dout[n, c, p, q]", "+= 1", "forward's slope is"),
+    ("04", "dx[n, c, i, j] += dout", "dx[n, c, i, j] -= dout", "it has the wrong sign"),
+    ("10", 'ncopq->kco", dout', 'ncopq->cko", dout', "dfilters has shape (4, 5, 6), expected"),
+    ("10", "dout, cols)", "dout, cols[:, :, ::-1])", "dfilters[0, 0, 0] is"),
+    ("10", "dout, cols)", "dout, cols) / len(x)", "dfilters["),
+    ("10", 'nkpq->ncopq", filters, dout', 'nkpq->nocpq", filters, dout', "line 13, which reads it"),
+    ("10", 'np.einsum("kco,', '-np.einsum("kco,', "dcols["),
+    ("10", "filters, dout)", "dfilters, dout)", "dcols["),
+    ("11", "dy[row, i] * x[row, i]", "dy[row, i] * s[row]", "lanes[lane] is"),
+    ("11", "lanes[lane] += dy", "lanes[lane] = dy", "lanes[lane] is"),
+    ("11", "lanes[lane] += dy", "lanes[0] -= dy", "lanes[lane] is -"),
+    ("11", "lanes[:half] += lanes", "lanes[:half] = lanes", "entry (1) of lanes[:half] is"),
+    ("11", "lanes[half : 2 * half]", "lanes[0]", "entry (0) of lanes[:half] is"),
+    ("11", "ds[row] = lanes[0]", "ds[row] = lanes.sum()", "forward's slope is"),
+]
+
+
+@pytest.mark.parametrize(("number", "old", "new", "says"), UNSEEN)
+def test_a_line_without_a_slope_is_judged_by_mending_the_others(number, old, new, says, ran):
+    """Also where the line below is the first whose value shows that something is wrong."""
+    path = next(path for path in LESSONS if path.stem.startswith(number))
+    exercise = next(one for one in ran(path)[1].values() if isinstance(one, Exercise))
+    text = textwrap.dedent(solution_of(path, exercise.op)).strip()
+    assert text.count(old) == 1
+    answer = exercise.check(compiled(text.replace(old, new)))
+    assert answer.line.number == text[: text.index(old)].count("\n") + 1, str(answer)
+    assert not answer.also
+    assert says in answer.reason, answer.reason
+    assert answer.hints
+    assert [one.number for one in answer.verdicts if one.verdict == "wrong"] == [answer.line.number]
+    assert len({one.number for one in answer.verdicts}) == len(answer.verdicts)
+
+
+def test_a_name_may_mean_what_the_reader_likes(ran):
+    """Here lanes holds minus the sum, and ds takes that back: the mistake is in dx alone."""
+    _, definitions, _ = ran(FOLDER / "11_numpy_to_cuda.py")
+    exercise = next(one for one in definitions.values() if isinstance(one, Exercise))
+    own = SOLUTIONS["channel_scale"].replace("lanes[lane] +=", "lanes[lane] -=")
+    own = own.replace("ds[row] = lanes[0]", "ds[row] = -lanes[0]")
+    assert exercise.check(compiled(own)).solved
+    answer = exercise.check(compiled(own.replace("* s[row]", "/ s[row]")))
+    assert answer.line.text == "dx[row, i] = dy[row, i] / s[row]"
+    assert not answer.also
+    assert [one.name for one in answer.verdicts if one.verdict == "wrong"] == ["dx"]
+
+
+@each
+def test_the_last_hints_fill_in_what_is_blank(path, ran):
+    """So that every line can be judged by mending the others."""
+    module, definitions, _ = ran(path)
+    for exercise in definitions.values():
+        if isinstance(exercise, Exercise):
+            blank = getattr(module, f"{exercise.op}_backward")
+            code = Instrumented(blank, file=blank.__code__.co_filename)
+            mended = Mended(code, exercise.right_lines(code), exercise.truths)
+            assert mended.works
+            assert mended.guilty == []
 
 
 WRITTEN = """
