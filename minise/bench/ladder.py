@@ -1,4 +1,4 @@
-"""One convolution written ten times, each rung quicker than the one before for one reason.
+"""One convolution written ten times, each time with one more reason to be quick.
 
 All rungs add the same products: for every image n, filter k and output pixel (p, q), the sum over
 channels c and offsets (i, j) of padded[n, c, p * stride + i, q * stride + j] * weight[k, c, i, j].
