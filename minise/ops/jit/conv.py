@@ -25,7 +25,7 @@ from minise.ops.checks import (
     check_arrays,
     check_gradient,
 )
-from minise.ops.jit import depthwise, direct, pointwise, winograd
+from minise.ops.jit import depthwise, direct, pointwise, winograd, winograd_dweight
 from minise.ops.jit.algorithm import algorithm_of, merged_groups
 from minise.ops.jit.compile import kernel
 from minise.ops.jit.finish import NO_SHORTCUT, Correlation, plainly
@@ -154,7 +154,7 @@ def _dweight(cache: Conv2dCache, dpixels: Array) -> Array:
         return depthwise.weight_gradient(pixels, dpixels, view).T.reshape(weight.shape)
     groups = merged_groups(weight, cache.groups)
     if algorithm == "winograd":
-        ddense = winograd.weight_gradient(pixels, dpixels, cache.padding, groups)
+        ddense = winograd_dweight.weight_gradient(pixels, dpixels, cache.padding, groups)
     else:
         dfilters = direct.weight_gradient(pixels, dpixels, view, groups)
         ddense = dfilters.transpose(0, 3, 2, 1).reshape(len(weight), -1, *weight.shape[2:])

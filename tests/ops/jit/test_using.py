@@ -12,7 +12,7 @@ import pytest
 
 from minise.ops import jit, reference
 from minise.ops.backends import backend
-from minise.ops.jit import winograd
+from minise.ops.jit import winograd, winograd_dweight
 from minise.ops.jit.algorithm import ALGORITHMS, chosen, rule_of_auto
 from minise.ops.jit.simd import lanes_of
 from tests.ops.cases import Case, draw
@@ -139,21 +139,22 @@ def test_a_way_is_that_of_one_thread(way):
     assert found == ["auto", "direct"]
 
 
-ALL = ["correlate", "image_gradient", "weight_gradient"]  # out, dx, dweight
+WAYS = {"correlate": winograd, "image_gradient": winograd, "weight_gradient": winograd_dweight}
+ALL = list(WAYS)  # out, dx, dweight
 
 
 @pytest.fixture
 def by_winograd(monkeypatch):
     """Return a list that gets a name at every call of Winograd's."""
     calls = []
-    for name in ALL:
-        function = getattr(winograd, name)
+    for name, module in WAYS.items():
+        function = getattr(module, name)
 
         def noted(*arrays, function=function, name=name, **settings):
             calls.append(name)
             return function(*arrays, **settings)
 
-        monkeypatch.setattr(winograd, name, noted)
+        monkeypatch.setattr(module, name, noted)
     return calls
 
 
