@@ -10,7 +10,7 @@ with app.setup:
     from minise.gradcheck import check
     from minise.gradcheck.cases import Case, draw, functions
     from minise.gradcheck.exercise import Exercise
-    from minise.lessons import Pair, Planted, Plot, Text, table
+    from minise.lessons import BOUND, Pair, Planted, Plot, Text, table
     from minise.ops import reference as ops
 
 
@@ -440,15 +440,18 @@ def _(exercise):
 
 @app.cell(hide_code=True)
 def _():
-    mo.md(r"""
+    mo.md(rf"""
     ## Exercise 2: the check itself
 
     Write a gradient check. `forward(x)` returns `out, cache`, and `backward(dout, cache)` returns
     `dx`. Draw `dout` and `u` with `rng.standard_normal`. By backward, the loss
-    $\langle \text{dout}, \text{out} \rangle$ has the slope $\langle dx, u \rangle$ along $u$; by
-    forward, it is the central difference. Return how far they are apart, relative to their size.
-    Below your check is tried on backward passes that are right and on the bugs of this lesson, with
-    other random numbers each time: it has to tell them apart.
+    ⟨dout, out⟩ has the slope ⟨dx, u⟩ along $u$; by forward, it is the central difference. Return
+    how far they are apart, relative to their size: below {BOUND:.0e} counts as agreement.
+
+    Below your check is tried on backward passes that are right and on the bugs in `dx` of this
+    lesson, with other random numbers each time: it has to tell them apart. Two of these come once
+    more with a tiny and a huge `out`, where only a relative error does; and near 0 the slope of
+    $x^2$ is so small that only a central difference does.
     """)
     return
 
@@ -484,19 +487,35 @@ def _(BUGS, draw_all):
             _title = f"{_case.op}, right" if _is_right else _name
             if _title not in [pair.name for pair in pairs]:
                 pairs.append(Pair(_title, _of_x, _dx, _x, _is_right))
+
+    _named = {pair.name: pair for pair in pairs}
+    _ask = "is it relative to the slopes' size?"
+    _near = np.random.default_rng(0).standard_normal(12) / 100
+    pairs += [
+        _named["SE: no gate"].times(1e-6, _ask),
+        _named["squeeze_excite, right"].times(1e6, _ask),
+        Pair(
+            "x² near 0, right",
+            lambda x: (x * x, x),
+            lambda dout, x: 2 * x * dout,
+            _near,
+            right=True,
+            shows="is the difference central?",
+        ),
+    ]
     return (pairs,)
 
 
 @app.cell(hide_code=True)
 def _(pairs):
-    planted = Planted(slope_check, pairs)
-    if mo.app_meta().mode == "script":
-        print(planted)
-    _hints = {
-        "hint 1": mo.md("Both dout and u are random: of the shapes of out and of x."),
-        "hint 2": mo.md("An inner product is the sum of a product: `(a * b).sum()`."),
-        "hint 3": mo.md("One step further, out is `forward(x + h * u)[0]`."),
-        "solution": mo.md("""
+    planted = Planted(
+        slope_check,
+        pairs,
+        hints=(
+            "Both dout and u are random: of the shapes of out and of x.",
+            "An inner product is the sum of a product: `(a * b).sum()`.",
+            "One step further, out is `forward(x + h * u)[0]`.",
+            """
     ```python
     dout = rng.standard_normal(out.shape)
     u = rng.standard_normal(x.shape)
@@ -504,9 +523,14 @@ def _(pairs):
     by_forward = (dout * (forward(x + h * u)[0] - forward(x - h * u)[0])).sum() / (2 * h)
     apart = abs(by_backward - by_forward) / (abs(by_backward) + abs(by_forward))
     ```
-    """),
-    }
-    mo.vstack([mo.md(planted.markdown()), mo.accordion(_hints)])
+    """,
+        ),
+    )
+    if mo.app_meta().mode == "script":
+        print(planted)
+    *_steps, _solution = planted.hints
+    _hints = {f"hint {k}": mo.md(text) for k, text in enumerate(_steps, start=1)}
+    mo.vstack([mo.md(planted.markdown()), mo.accordion({**_hints, "solution": mo.md(_solution)})])
     return (planted,)
 
 
