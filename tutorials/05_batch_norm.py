@@ -49,7 +49,8 @@ def _():
 
     $\varepsilon = 10^{-5}$ keeps the root away from 0 where a channel is constant; by hand we may
     leave it out. rstd is the reciprocal of the standard deviation, one number a channel like mean
-    and variance. $\gamma$ and $\beta$ are learned, one of each a channel.
+    and variance; in the exercise $\varepsilon$ counts, and rstd has it already. $\gamma$ and
+    $\beta$ are learned, one of each a channel.
 
     Here are two images of one channel with 1 x 2 pixels.
     """)
@@ -112,22 +113,26 @@ def _():
 
     `mean` = sum of `x / M`. $dx = d\text{centred} + d\text{mean} / M$.
 
-    So $x$ has three routes to the loss: itself, the variance and the mean. Two of them get shorter:
+    So $x$ has three routes to the loss: itself, the variance and the mean. Two of them get shorter.
+    Let a bar be the mean over the channel. Into the variance's part put $d\text{var}$ and
+    $d\text{rstd}$, then write $\text{centred} \cdot \text{rstd}$ as $\hat x$, twice:
 
-    - the variance's part is $\tfrac{2}{M} d\text{var} \cdot \text{centred} =
-      -\gamma \, \text{rstd} \, \hat x \, \overline{\text{dout} \, \hat x}$. (Put in
-      $d\text{var}$ and $d\text{rstd}$, and write $\text{centred} \cdot \text{rstd}$ as $\hat x$.)
-    - `centred` sums to 0, so that part drops out of the sum in $d\text{mean}$, and
-      $d\text{mean} / M = -\gamma \, \text{rstd} \, \overline{\text{dout}}$.
+    $$
+    \begin{aligned}
+    &\tfrac{2}{M} \, d\text{var} \cdot \text{centred}\\
+    &= \tfrac{2}{M} \big({-\tfrac12} \text{rstd}^3\big)
+    \big(\textstyle\sum \gamma \, \text{dout} \cdot \text{centred}\big) \, \text{centred}\\
+    &= -\gamma \, \text{rstd} \, \hat x \, \overline{\text{dout} \, \hat x}
+    \end{aligned}
+    $$
 
-    Put together, they are
+    `centred` sums to 0, so this part drops out of the sum in $d\text{mean}$, and
+    $d\text{mean} / M = -\gamma \, \text{rstd} \, \overline{\text{dout}}$. Put together, they are
 
     $$
     dx = \gamma \, \text{rstd} \, \big(\text{dout} - \overline{\text{dout}} -
     \hat x \, \overline{\text{dout} \, \hat x}\big)
     $$
-
-    where the bar is the mean over the channel.
     """)
     return
 
@@ -146,17 +151,18 @@ def _(cache, gamma, x):
     dx, dgamma, dbeta = ops.batch_norm2d_backward(dout, cache)
     assert np.allclose(direct + by_mean + by_variance, dx)
     Arrays(3, dout=dout, direct=direct, by_mean=by_mean, by_variance=by_variance, dx=dx)
-    return by_mean, direct, dout, dx
+    return by_mean, by_variance, direct, dout, dx
 
 
 @app.cell(hide_code=True)
-def _(by_mean, direct, dx):
+def _(by_mean, by_variance, direct, dx):
     mo.md(rf"""
     The loss looks at one number of `out` only. Yet all {dx.size} numbers of $x$ get a gradient,
     since all of them are in the mean and in the variance. The direct route alone would give
     {direct.ravel()[0]:.3f} to the first pixel. Through the mean every pixel gets
-    {by_mean.ravel()[0]:.3f}. The sum of `dx` is {abs(dx.sum()):.0f}: adding a constant to the
-    channel changes nothing, so the gradient has no part along a constant.
+    {by_mean.ravel()[0]:.3f}. Through the variance the first one gets {by_variance.ravel()[0]:.3f},
+    which makes {dx.ravel()[0]:.3f} in all. The sum of `dx` is {abs(dx.sum()):.0f}: adding a
+    constant to the channel changes nothing, so the gradient has no part along a constant.
     """)
     return
 
@@ -196,7 +202,9 @@ def _():
     A popular way to test a backward pass takes the loss `out.sum()`. Then `dout` is 1 everywhere.
     You have just seen what batch normalisation does with a constant: `dx` is zero, whatever the
     input. Another popular loss is half the sum of squares, where `dout` is `out`. But `out` is a
-    constant plus a multiple of $\hat x$: zero again, but for what $\varepsilon$ brings in.
+    constant plus a multiple of $\hat x$. The mean of $\hat x$ is 0, and that of $\hat x^2$ is
+    $\text{var} / (\text{var} + \varepsilon)$, nearly 1. So of $\hat x$ the formula leaves
+    $\hat x - 0 - \hat x \cdot 1$: zero again, but for what $\varepsilon$ brings in.
 
     So here are three wrong backward passes, each tested with three choices of `dout`. The number
     is the largest error of `dx`.
@@ -324,10 +332,11 @@ def _():
     mo.md(r"""
     ## Exercise: the backward pass, in training
 
-    Replace each `...` by one line, from top to bottom. After every line look at the answer below
-    (? = cannot be judged yet). `x`, `centred`, `xhat` and their gradients are (N, C, H, W);
-    `gamma`, `mean`, `rstd`, the variance and their gradients `drstd`, `dvar`, `dmean` are (C,). To
-    multiply both kinds, write `gamma[:, None, None]`.
+    Replace each `...` by one line, from top to bottom. After every line look at the answer below.
+    A line marked ? cannot be judged yet: forward has nothing of that name, or a sum may still
+    follow. `x`, `centred`, `xhat` and their gradients are (N, C, H, W); `gamma`, `mean`, `rstd`,
+    the variance and their gradients `drstd`, `dvar`, `dmean` are (C,). To multiply both kinds,
+    write `gamma[:, None, None]`.
     """)
     return
 

@@ -35,7 +35,8 @@ def _():
     mo.md(r"""
     ## Six lines
 
-    For every image $n$ and channel $c$, and $R$ hidden units, fewer than there are channels:
+    For every image $n$ and channel $c$, and $R$ hidden units (the numbers in the middle, $h$),
+    fewer than there are channels:
 
     $$
     \begin{aligned}
@@ -43,14 +44,15 @@ def _():
     u &= w_1 z + b_1\\
     h &= \max(u, 0)\\
     v &= w_2 h + b_2\\
-    s &= \operatorname{sigmoid}(v)\\
+    s &= \operatorname{sigmoid}(v) = 1 / (1 + e^{-v})\\
     \text{out} &= x \cdot s
     \end{aligned}
     $$
 
-    *Squeeze*: $z$ is one number a channel. *Excite*: two dense layers, from $C$ numbers down to
-    $R$ and up again, and a sigmoid; $s$ is one gate a channel, between 0 and 1. *Scale*: every
-    pixel is multiplied by the gate of its channel.
+    *Squeeze*: $z$ is one number a channel. *Excite*: two dense layers, each a matrix product plus a
+    bias, from $C$ numbers down to $R$ and up again. Between them stands a ReLU, which is
+    $\max(u, 0)$, and behind them a sigmoid; $s$ is one gate a channel, between 0 and 1. *Scale*:
+    every pixel is multiplied by the gate of its channel.
 
     Here is one image with two channels of 1 x 2 pixels and one hidden unit. The numbers are small
     enough for pencil and paper. Do it once: it takes two minutes.
@@ -75,14 +77,21 @@ def _(b1, b2, cache, w1, w2, x):
     _u = float(w1[0] @ _z + b1[0])
     _v = w2[:, 0] * max(_u, 0) + b2
     _s = 1 / (1 + np.exp(-_v))
-    _louder, _other = ("first", "second") if _s[0] > _s[1] else ("second", "first")
+    _first, _second = (
+        "passes nearly whole"
+        if gate > 0.9
+        else "is almost shut"
+        if gate < 0.1
+        else "is partly open"
+        for gate in _s
+    )
     assert np.allclose(_s, cache.s.ravel())
     mo.md(rf"""
     By hand: the means are $z = ({_z[0]:g}, {_z[1]:g})$, so
     $u = {w1[0, 0]:g} \cdot {_z[0]:g} {w1[0, 1]:+g} \cdot {_z[1]:g} = {_u:g}$ and
     $h = {max(_u, 0):g}$. Then $v = ({_v[0]:g}, {_v[1]:g})$ and
-    $s = ({_s[0]:.3f}, {_s[1]:.3f})$. The {_louder} channel stays louder, the {_other} is turned
-    down more.
+    $s = ({_s[0]:.3f}, {_s[1]:.3f})$. The first channel {_first}, the second
+    {_second}.
 
     The function that we called, `ops.squeeze_excite_forward`, is the one that trains our nets.
     """)
@@ -94,12 +103,11 @@ def _():
     mo.md(r"""
     ## Two routes
 
-    Let $L$ be the loss, and write `dout` for $\partial L / \partial \text{out}$, and `dv` for
-    $\partial L / \partial v$, whatever $v$ is. Now follow one pixel of $x$ forward. It reaches
-    `out` twice:
+    Let $L$ be the loss, and write `da` for $\partial L / \partial a$, whatever $a$ is; `dout` is
+    given. Now follow one pixel of $x$ forward. It reaches `out` twice:
 
     1. **through the scale.** $\text{out} = x \cdot s$: the pixel itself is multiplied by its gate.
-       This gives $\text{dout} \cdot s$.
+       This gives $\text{dx\_scale} = \text{dout} \cdot s$.
     2. **through the gate.** The pixel is part of the mean $z$, the mean makes all gates, and the
        gates multiply all channels. This gives $dz / (H W)$, because the pixel has a share of
        $1/(HW)$ in its mean.
@@ -110,13 +118,16 @@ def _():
 
     For $dz$ go back line by line, last line first. One gate serves $HW$ pixels, so its gradient
     adds up over all of them: $ds = \sum_{H, W} \text{dout} \cdot x$. The slope of the sigmoid is
-    $s(1 - s)$, so $dv = ds \cdot s (1 - s)$. A matrix product sends its gradient back by the
-    transposed matrix: $dh = w_2^T dv$. The ReLU lets through where $u > 0$. And $dz = w_1^T du$.
+    $\partial s / \partial v = e^{-v} / (1 + e^{-v})^2 = s (1 - s)$, so $dv = ds \cdot s (1 - s)$.
 
-    The parameters come along the way. In $v = w_2 h + b_2$ the entry $w_2[c, r]$ multiplies $h_r$
-    and goes into $v_c$, in every image $n$. So $dw_2 = \sum_n dv \, h^T$, an outer product of one
-    column and one row for each image, and $db_2 = \sum_n dv$. One layer below it is the same:
-    $dw_1 = \sum_n du \, z^T$ and $db_1 = \sum_n du$.
+    In $v = w_2 h + b_2$ the number $h_r$ goes into every $v_c$ with the factor $w_2[c, r]$. So
+    $dh_r = \sum_c w_2[c, r] \, dv_c$, that is $dh = w_2^T dv$. The ReLU lets through where $u > 0$:
+    there $du = dh$, elsewhere 0. Likewise $dz = w_1^T du$.
+
+    The parameters come along the way. The entry $w_2[c, r]$ multiplies $h_r$ and goes into $v_c$,
+    in every image $n$. So $dw_2 = \sum_n dv \, h^T$, an outer product of one column and one row for
+    each image, and $db_2 = \sum_n dv$. One layer below it is the same: $dw_1 = \sum_n du \, z^T$
+    and $db_1 = \sum_n du$.
     """)
     return
 
@@ -209,8 +220,8 @@ def _(reduction):
     _se = models.build("se_resnet20", reduction=reduction.value)
     _more = _se.parameter_count - _plain.parameter_count
     mo.md(rf"""
-    ResNet-20 has {_plain.parameter_count:,} parameters. SE blocks with r = {reduction.value} add
-    {_more:,}, that is {_more / _plain.parameter_count:.1%}.
+    ResNet-20 (a net of lesson 7) has {_plain.parameter_count:,} parameters. SE blocks with
+    r = {reduction.value} add {_more:,}, that is {_more / _plain.parameter_count:.1%}.
     """)
     return
 
@@ -229,7 +240,8 @@ def _():
     (N, R, 1, 1); `w1` is (R, C), `w2` is (C, R). To multiply a matrix `a`, (K, C), with such an
     array `b`, name the axes: `np.einsum("kc,ncij->nkij", a, b)` sums over `c`, which is not behind
     the arrow. Or make rows, multiply, and put the axes back:
-    `(b[:, :, 0, 0] @ a.T)[:, :, None, None]`.
+    `(b[:, :, 0, 0] @ a.T)[:, :, None, None]`. Of the cache, `_` takes one part that you do not
+    need, and `*_` all that are left.
     """)
     return
 

@@ -10,7 +10,7 @@ with app.setup:
     from minise.gradcheck import check
     from minise.gradcheck.cases import Case, draw, functions
     from minise.gradcheck.exercise import Exercise
-    from minise.lessons import Pair, Planted, Plot, Text, table
+    from minise.lessons import BOUND, Pair, Planted, Plot, Text, table
     from minise.ops import reference as ops
 
 
@@ -66,15 +66,16 @@ def _():
     mo.md(r"""
     ## How small a step?
 
-    Let $f(h)$ be the loss a step of $h$ along $u$, and $f'$, $f''$, $f'''$ its derivatives at 0.
-    Taylor's series is $f(h) = f(0) + h f' + \tfrac{h^2}{2} f'' + \tfrac{h^3}{6} f''' + \dots$, so
+    Let $g(h)$ be the loss after a step of $h$ along $u$, and $g'$, $g''$, $g'''$ its derivatives
+    at 0. Taylor's series is
+    $g(h) = g(0) + h g' + \tfrac{h^2}{2} g'' + \tfrac{h^3}{6} g''' + \dots$, so
 
-    - **one-sided**, $(f(h) - f(0)) / h$ is off by $\tfrac{h}{2} f''$;
-    - **central**, in $(f(h) - f(-h)) / 2h$ the even powers cancel: it is off by
-      $\tfrac{h^2}{6} f'''$;
+    - **one-sided**, $(g(h) - g(0)) / h$ is off by $\tfrac{h}{2} g''$;
+    - **central**, in $(g(h) - g(-h)) / 2h$ the even powers cancel: it is off by
+      $\tfrac{h^2}{6} g'''$;
     - **complex step**: with $i h$ for $h$, $i^2 = -1$ makes the even powers real, so
-      $\operatorname{imag} f(i h) = h f' - \tfrac{h^3}{6} f''' + \dots$. Divided by $h$ it is off by
-      $-\tfrac{h^2}{6} f'''$, as much as the central one.
+      $\operatorname{imag} g(i h) = h g' - \tfrac{h^3}{6} g''' + \dots$. Divided by $h$ it is off by
+      $-\tfrac{h^2}{6} g'''$, as much as the central one.
 
     A large $h$ leaves these terms in. A small one subtracts two numbers that are nearly equal, and
     their digits cancel: in between lies the best step. The complex step subtracts nothing, so there
@@ -114,7 +115,7 @@ def _():
 
 @app.cell
 def _(steps):
-    which = mo.ui.slider(1, len(steps), value=5, label="n, for h = 10⁻ⁿ", show_value=True)
+    which = mo.ui.slider(1, len(steps), value=3, label="n, for h = 10⁻ⁿ", show_value=True)
     which
     return (which,)
 
@@ -151,8 +152,9 @@ def _():
     ## The whole check
 
     For an op with many outputs take a random `dout`, and look at the loss
-    $\langle \text{dout}, \text{out} \rangle$. Then `dout` is its gradient with respect to `out`,
-    and backward must give the rest. `minise.gradcheck.check` does this for any pair of functions:
+    $\langle \text{dout}, \text{out} \rangle$: both multiplied entry by entry, and all added up.
+    Then `dout` is its gradient with respect to `out`, and backward must give the rest.
+    `minise.gradcheck.check` does this for any pair of functions:
 
     - in float64, since float32 leaves a difference too few digits;
     - with a random `dout`;
@@ -188,7 +190,8 @@ def _():
 
     - **BN: zero**: batch normalisation whose `dx` is zero;
     - **BN: no variance**: without the route through the variance;
-    - **BN: unbiased**: `dx` by the unbiased variance;
+    - **BN: unbiased**: `dx` with the unbiased variance in rstd, so off by the factor
+      $\sqrt{(M - 1) / M}$;
     - **SE: no gate**: squeeze and excitation without the route through the gate;
     - **pool: =**: max pooling with = instead of += where windows overlap;
     - **conv: dbias**: a convolution's bias gradient of the first image only.
@@ -280,7 +283,7 @@ def _(BUGS):
             "out": max(float(e.max()) for e in apart(out)) > 1e-3,
             "entry": max(float(rng.choice(e.ravel())) for e in random) > 1e-5,
             "params": max([float(e.max()) for e in random[1:]] or [0]) > 1e-5,
-            "loose": max(float(e.max()) for e in random) > 0.02,
+            "loose": max(float(e.max()) for e in random) > loosely,
         }
 
     def draw_all(case, bug, seed):
@@ -294,7 +297,7 @@ def _(BUGS):
 
         return forward, right, wrong, branches, inputs, rng
 
-    draws = 50
+    draws, loosely = 50, 0.02
     caught = {}
     for _name, (_case, _bug) in BUGS.items():
         _all = []
@@ -304,7 +307,7 @@ def _(BUGS):
                 _found = not check(_forward, _wrong, _inputs, branches=_branches).ok
                 _all.append({**_row, "minise": _found})
         caught[_name] = {one: np.mean([row[one] for row in _all]) for one in _all[0]}
-    return caught, draw_all, draws
+    return caught, draw_all, draws, loosely
 
 
 @app.cell(hide_code=True)
@@ -315,6 +318,26 @@ def _(caught, draws):
         for bug, row in caught.items()
     ]
     mo.md(table(["bug", *_checks], _rows) + f"\n\nOf up to {draws} draws; bold: not always.")
+    return
+
+
+@app.cell(hide_code=True)
+def _(BUGS, caught, draw_all, draws, loosely):
+    _sizes = BUGS["BN: unbiased"][0].sizes
+    _M = _sizes["N"] * _sizes["H"] * _sizes["W"]
+    _case, _bug = BUGS["pool: ="]
+    _spoiled = []
+    for _seed in range(draws):
+        _forward, _right, _wrong, _, _inputs, _rng = draw_all(_case, _bug, _seed)
+        _out, _cache = _forward(*_inputs)
+        _dout = _rng.standard_normal(_out.shape)
+        _spoiled.append(np.sum(_right(_dout, _cache)[0] != _wrong(_dout, _cache)[0]))
+    mo.md(f"""
+    **BN: unbiased** makes `dx` {1 - np.sqrt(1 - 1 / _M):.1%} too small, less than the {loosely:.0%}
+    that **loose** lets pass. **pool: =** spoils {np.mean(_spoiled):.1f} of {_inputs[0].size}
+    entries on average, so one random **entry** sees it in {caught["pool: ="]["entry"]:.0%} of the
+    draws. And **params** never looks at `dx`, where all these bugs are but the last one.
+    """)
     return
 
 
@@ -394,7 +417,7 @@ def _():
                 "inside = (out > 0) & (out < 1)",
             ),
             "dx": (
-                "The slope between the kinks is 1/6, elsewhere 0.",
+                "dx is dout times the slope: 1/6 between the kinks, elsewhere 0.",
                 "np.where(inside, …, 0) selects; a product makes NaN of 0 and an infinite dout.",
                 "dx = np.where(inside, dout / 6, 0)",
             ),
@@ -417,15 +440,18 @@ def _(exercise):
 
 @app.cell(hide_code=True)
 def _():
-    mo.md(r"""
+    mo.md(rf"""
     ## Exercise 2: the check itself
 
     Write a gradient check. `forward(x)` returns `out, cache`, and `backward(dout, cache)` returns
     `dx`. Draw `dout` and `u` with `rng.standard_normal`. By backward, the loss
-    $\langle \text{dout}, \text{out} \rangle$ has the slope $\langle dx, u \rangle$ along $u$; by
-    forward, it is the central difference. Return how far they are apart, relative to their size.
-    Below your check is tried on backward passes that are right and on the bugs of this lesson, with
-    other random numbers each time: it has to tell them apart.
+    ⟨dout, out⟩ has the slope ⟨dx, u⟩ along $u$; by forward, it is the central difference. Return
+    how far they are apart, relative to their size: below {BOUND:.0e} counts as agreement.
+
+    Below your check is tried on backward passes that are right and on the bugs in `dx` of this
+    lesson, with other random numbers each time: it has to tell them apart. Two of these come once
+    more with a tiny and a huge `out`, where only a relative error does; and near 0 the slope of
+    $x^2$ is so small that only a central difference does.
     """)
     return
 
@@ -461,19 +487,35 @@ def _(BUGS, draw_all):
             _title = f"{_case.op}, right" if _is_right else _name
             if _title not in [pair.name for pair in pairs]:
                 pairs.append(Pair(_title, _of_x, _dx, _x, _is_right))
+
+    _named = {pair.name: pair for pair in pairs}
+    _ask = "is it relative to the slopes' size?"
+    _near = np.random.default_rng(0).standard_normal(12) / 100
+    pairs += [
+        _named["SE: no gate"].times(1e-6, _ask),
+        _named["squeeze_excite, right"].times(1e6, _ask),
+        Pair(
+            "x² near 0, right",
+            lambda x: (x * x, x),
+            lambda dout, x: 2 * x * dout,
+            _near,
+            right=True,
+            shows="is the difference central?",
+        ),
+    ]
     return (pairs,)
 
 
 @app.cell(hide_code=True)
 def _(pairs):
-    planted = Planted(slope_check, pairs)
-    if mo.app_meta().mode == "script":
-        print(planted)
-    _hints = {
-        "hint 1": mo.md("Both dout and u are random: of the shapes of out and of x."),
-        "hint 2": mo.md("An inner product is the sum of a product: `(a * b).sum()`."),
-        "hint 3": mo.md("One step further, out is `forward(x + h * u)[0]`."),
-        "solution": mo.md("""
+    planted = Planted(
+        slope_check,
+        pairs,
+        hints=(
+            "Both dout and u are random: of the shapes of out and of x.",
+            "An inner product is the sum of a product: `(a * b).sum()`.",
+            "One step further, out is `forward(x + h * u)[0]`.",
+            """
     ```python
     dout = rng.standard_normal(out.shape)
     u = rng.standard_normal(x.shape)
@@ -481,9 +523,14 @@ def _(pairs):
     by_forward = (dout * (forward(x + h * u)[0] - forward(x - h * u)[0])).sum() / (2 * h)
     apart = abs(by_backward - by_forward) / (abs(by_backward) + abs(by_forward))
     ```
-    """),
-    }
-    mo.vstack([mo.md(planted.markdown()), mo.accordion(_hints)])
+    """,
+        ),
+    )
+    if mo.app_meta().mode == "script":
+        print(planted)
+    *_steps, _solution = planted.hints
+    _hints = {f"hint {k}": mo.md(text) for k, text in enumerate(_steps, start=1)}
+    mo.vstack([mo.md(planted.markdown()), mo.accordion({**_hints, "solution": mo.md(_solution)})])
     return (planted,)
 
 

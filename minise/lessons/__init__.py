@@ -2,9 +2,9 @@
 
 from minise.lessons.arrays import Arrays
 from minise.lessons.markdown import table
-from minise.lessons.planted import Pair, Planted
+from minise.lessons.planted import BOUND, Pair, Planted
 from minise.lessons.plots import Plot
 from minise.lessons.sources import cuda_of, python_of
 from minise.lessons.text import Text
 
-__all__ = ["Arrays", "Pair", "Planted", "Plot", "Text", "cuda_of", "python_of", "table"]
+__all__ = ["BOUND", "Arrays", "Pair", "Planted", "Plot", "Text", "cuda_of", "python_of", "table"]
