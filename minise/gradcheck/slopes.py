@@ -8,8 +8,12 @@
 
 A difference across a kink (a ReLU that wakes up, a maximum that changes its pixel) measures
 nothing. Where the op tells its branches, a step that changes them is made smaller. Where it does
-not, the differences tell: of a smooth phi the second difference over h falls with h, at a kink it
-stays; and differences at h and h/2 come together, across a kink they do not.
+not, the differences tell: the second difference over h is the jump between the slopes on the two
+sides, which of a smooth phi is h times the second derivative and halves with h, at a kink stays;
+and differences at h and h/2 come together, across a kink they do not. So a kink changes the slope
+by no more than half of what does not halve, and by how far the two differences are apart: a jump J
+at 0 < t < h/2 by J |1/2 - 7/6 t/h|, of which the first sees J |1/2 - 3/2 t/h| and the second
+7/12 J t/h; at h/2 < t < h by J (1 - t/h) / 6, of which the first sees J (1 - t/h) / 2.
 
 Source: Squire and Trapp, "Using complex variables to estimate derivatives of real functions",
 SIAM Review 40 (1998), for the complex step; Moré and Wild, "Estimating computational noise",
@@ -46,6 +50,7 @@ class Slope(NamedTuple):
     tried: int  # steps
     crossed: int  # of them those that changed a branch
     smooth: bool  # False where no step gave a slope that can be trusted
+    kink: float = 0.0  # by how much one between the places could change it beyond that
 
 
 Line = Callable[[Any], tuple[Outputs, Any]]  # from a place t on the line to (outputs, cache)
@@ -84,16 +89,20 @@ def complex_slope(line: Line, douts: Outputs, count: int, noise: float = 0.0) ->
 def confirmed_slope(
     line: Line, douts: Outputs, count: int, branches: Callable[[Any], Any] | None, noise: float
 ) -> Slope:
-    """Return a slope that a smaller step confirms.
+    """Return the slope at the step that can tell most, a kink that no step sees in its error.
 
-    Two differences may agree by chance though a kink lies between their places.
+    Where branches are not told, differences may agree by chance though a kink lies between their
+    places.
     """
     slope = central_slope(line, douts, count, branches, noise)
-    while slope.smooth and branches is None and (smaller := STEPS[slope.step > STEPS]).size:
-        other = central_slope(line, douts, count, branches, noise, smaller)
-        if not other.smooth or abs(other.value - slope.value) <= other.error + slope.error:
-            break
-        slope = other
+    if branches is None:
+        slope = slope._replace(error=slope.error + slope.kink)
+        while slope.smooth and (smaller := STEPS[slope.step > STEPS]).size:
+            other = central_slope(line, douts, count, branches, noise, smaller)
+            error = other.error + other.kink
+            if not other.smooth or error >= slope.error:
+                break
+            slope = other._replace(error=error)
     return slope
 
 
@@ -131,10 +140,12 @@ def central_slope(
         near = (8 * (phi[0.5] - phi[-0.5]) - (phi[1] - phi[-1])) / (6 * h)
         rounding = 3 * noise / (h / 2)  # (8 + 8 + 1 + 1) / 12 numbers, at half the step
         truncation = abs(wide - near)
-        slope = Slope(near, truncation + rounding, h, tried, crossed, True)
+        jump, half = ((phi[m] - 2 * phi[0] + phi[-m]) / (m * h) for m in (1, 0.5))
+        kink = abs(2 * half - jump) / 2 + 8 * noise / h  # see the head of the file
+        slope = Slope(near, truncation + rounding, h, tried, crossed, True, kink)
         trusted = branches is not None or (
             truncation <= rounding + RELATIVE * (abs(near) + abs(wide))
-            and _bends(phi, h, rounding)
+            and abs(half) <= 0.75 * abs(jump) + 2 * rounding  # at a kink it would stay
             and (tried == 1 or near != 0)  # a small step that changes nothing is lost in rounding
         )
         if trusted:
@@ -143,17 +154,6 @@ def central_slope(
 
 
 RELATIVE = 2.0**-20  # of a slope: two differences that agree less well do not see one smooth line
-
-
-def _bends(phi: dict[float, float], h: float, rounding: float) -> bool:
-    """Tell whether the second difference over h falls with h, as a smooth line's does.
-
-    It is the jump between the slopes on the two sides. At a kink in the middle it is the same for
-    every h; of a smooth line it is h times the second derivative, and halves with h.
-    """
-    jump = (phi[1] - 2 * phi[0] + phi[-1]) / h
-    half = (phi[0.5] - 2 * phi[0] + phi[-0.5]) / (h / 2)
-    return abs(half) <= 0.75 * abs(jump) + 2 * rounding
 
 
 def phi(line: Line, douts: Outputs, *, complex_step: bool = False) -> Callable[[float], float]:

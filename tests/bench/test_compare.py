@@ -10,6 +10,7 @@ from minise.bench.agree import Disagreement
 from minise.bench.settings import Settings, from_dict, to_dict
 from minise.bench.turns import Child, Stopped
 from minise.bench.works import works_of
+from tests.bench.tables import text_of
 
 TORCH = [] if contestants.missing("torch") else ["torch"]
 PEERS = ("numpy-im2col", *TORCH)
@@ -48,6 +49,10 @@ def test_a_real_run(comparison):
         assert outcome.firsts[name] == pytest.approx(outcome.firsts["minise"], rel=1e-5)
         assert comparison.starts[name].keys() == {"cold", "warm"}
         assert outcome.memory[name]["mib"] > 0
+    table = text_of(report.whole_table(outcome, comparison), width=80)
+    assert all(len(line.rstrip()) <= 80 for line in table.splitlines())
+    minise = comparison.starts["minise"]
+    assert f"{minise['cold']:.1f}, {minise['warm']:.1f}" in table
 
 
 @pytest.mark.slow

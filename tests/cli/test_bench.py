@@ -26,8 +26,9 @@ def narrow(out):
 
 
 def test_the_example_of_bench_cpu_runs(capsys):
+    """Without the first starts, which compile everything: a slow test has them (test_compare)."""
     line = example("bench cpu", capsys).replace("--rounds 3", "--rounds 2")
-    status, out, err = call(f"{line} --threads 1 --json figures.json", capsys)
+    status, out, err = call(f"{line} --threads 1 --no-start --json figures.json", capsys)
     assert (status, err) == (0, "")
     assert "training step: se_resnet8, reduction 16, batch 8, float32, 1 thread" in out
     assert "minise (jit)" in out

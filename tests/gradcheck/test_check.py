@@ -252,6 +252,31 @@ def test_a_mistake_beside_a_kink_is_a_mistake():
     assert report.failures[0].diagnosis.kind == "wrong mask"
 
 
+@pytest.mark.parametrize("beside", [2.0**-12.5, -(2.0**-14.5), 2.0**-15.5])
+def test_a_weak_kink_beside_the_place_is_no_mistake(beside):
+    """Its jump is more than the first step's error, and less than the bend of the line hides.
+
+    Steps that are longer than its distance agree with each other, but not with the gradient.
+    """
+    for jump in 10.0 ** np.arange(-8, -5, 0.25):
+
+        def forward(x, jump=jump):
+            d = x - 1
+            return 50 + 2e-4 * d + 2e-3 * d**2 + jump * np.maximum(d - beside, 0), d
+
+        def backward(dout, d, jump=jump):
+            return (dout * (2e-4 + 4e-3 * d + jump * (d > beside)),)
+
+        def wrong(dout, d, jump=jump):
+            return (1.01 * backward(dout, d)[0],)
+
+        for seed in range(8):
+            report = check(forward, backward, [np.ones(1)], seed, mode="directional")
+            assert report.arguments[0].verdict in (RIGHT, NOT_SMOOTH)
+            report = check(forward, wrong, [np.ones(1)], seed, mode="directional")
+            assert not report.ok
+
+
 def test_a_complex_step_takes_the_side_of_forward():
     assert check(*RELU, [np.array([0.0, -0.0, 1e-300, -1e-300])], mode="complex_step").ok
 
