@@ -97,7 +97,7 @@ class Exercise:
         """Judge a backward at every case, and name its first wrong line, at the smallest case."""
         title = getattr(backward, "__name__", "backward")
         try:
-            code = Instrumented(backward, file=backward.__code__.co_filename)
+            code = Instrumented(backward, file=backward.__code__.co_filename, in_place=True)
         except (AttributeError, OSError, TypeError, ValueError):
             reason = "its source is not to be found: define it in a file, or in a notebook's cell"
             return Answer(title, solved=False, reason=reason)

@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from minise.gradcheck.answer import BLANK, BROKEN, RIGHT, UNSEEN, WRONG
-from minise.gradcheck.arrays import copied, same
+from minise.gradcheck.answer import BLANK, BROKEN, FOLLOWS, RIGHT, UNSEEN, WRONG
+from minise.gradcheck.arrays import copied
 from minise.gradcheck.blame import blame_failing, blame_line, blame_returned, first_wrong
 from minise.gradcheck.compare import close, floats, may_become
 from minise.gradcheck.found import Found, Ran
+from minise.gradcheck.inplace import changed, first_change, reason
 from minise.gradcheck.instrument import RETURN, Instrumented, Line, Scope
-from minise.gradcheck.lines import line_of, readers, written_in_part
+from minise.gradcheck.lines import followers, line_of, readers, written_in_part
 from minise.gradcheck.truth import Truth
 
 
@@ -41,6 +42,10 @@ def judge(code: Instrumented, truth: Truth, given: Collection[str] = ()) -> Foun
         blank = stop is not None and stop.text.rstrip().endswith("= ...")
         shapes = isinstance(error, ValueError | IndexError)
     found.verdicts = _verdicts(found, truth, stop, given)
+    if stop is not None and blank:
+        found.verdicts[stop] = BLANK
+    if changed(dout, cache, truth) and _judge_in_place(found, truth):
+        return found
     if stop is not None:
         found.verdicts[stop] = BLANK if blank else BROKEN
         if shapes and not blank:
@@ -51,8 +56,6 @@ def judge(code: Instrumented, truth: Truth, given: Collection[str] = ()) -> Foun
             found.culprit, found.reason = stop, "" if blank else problem
     elif problem:
         found.reason = problem
-    elif not same(dout, truth.dout):
-        found.reason = "it changes dout in place: another branch may need it, so copy it first"
     else:
         _judge_returned(found, truth, returned)
     return found
@@ -68,9 +71,9 @@ def _run(found: Found, dout: Any, cache: Any) -> Any:
     def note(line: Line, value: Any, scope: Scope) -> Any:
         if line.name == RETURN:
             parts = written_in_part(found.code).items()
-            found.steps.extend(Ran(one, scope.get(name)) for name, one in parts)
+            found.steps.extend(Ran(one, copied(scope.get(name))) for name, one in parts)
             found.steps.sort(key=lambda step: step.line.number)
-        found.steps.append(Ran(line, value))
+        found.steps.append(Ran(line, copied(value)))  # as it is here: a later line may change it
         results = value if line.name == RETURN and isinstance(value, tuple) else (value,)
         if any(isinstance(one, EllipsisType) for one in results):
             raise _Stop
@@ -127,6 +130,22 @@ def _judge_shapes(found: Found, truth: Truth) -> None:
         below = [found.verdicts.get(one) for one in readers(found.code, line, found.verdicts)]
         if np.size(value) != truth.right(of).size and not (below and set(below) == {RIGHT}):
             found.verdicts[line] = WRONG
+
+
+def _judge_in_place(found: Found, truth: Truth) -> bool:
+    """Name the line that changes dout or the cache, unless one above it is wrong."""
+    change = first_change(found.code, truth)
+    if change is None:
+        return False
+    (line, name), wrong = change, first_wrong(found)
+    if wrong is not None and wrong.number < line.number:
+        return False
+    found.culprit, found.reason = line, reason(line, name)
+    found.verdicts[line] = WRONG
+    for one in followers(found.code, line._replace(name=name), found.verdicts):
+        if found.verdicts[one] == WRONG:
+            found.verdicts[one] = FOLLOWS
+    return True
 
 
 def _judge_returned(found: Found, truth: Truth, returned: Any) -> None:

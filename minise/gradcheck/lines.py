@@ -145,7 +145,11 @@ def line_of(error: BaseException, code: Instrumented) -> Line | None:
     own = [frame for frame in own if frame.filename == str(code.file)]
     if not own or own[-1].lineno is None:
         return None
-    number = own[-1].lineno
+    return line_at(code, own[-1].lineno)
+
+
+def line_at(code: Instrumented, number: int) -> Line:
+    """Return the line of a number, also one that assigns no name."""
     known = [line for line in code.lines if line.number == number]
     text = linecache.getline(str(code.file), number).strip()
     return known[0] if known else Line(_target(text), number, text or "return")

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple, TypeGuard
 import numpy as np
 
 from minise.gradcheck.answer import BROKEN, FOLLOWS, RIGHT, UNSEEN, WRONG
-from minise.gradcheck.arrays import copied, same
+from minise.gradcheck.arrays import copied
 from minise.gradcheck.compare import close, floats
 from minise.gradcheck.found import Found
+from minise.gradcheck.inplace import changed
 from minise.gradcheck.instrument import RETURN, Instrumented, Line
 from minise.gradcheck.lines import base_of, first_line, tree_of, written_in_part
 from minise.gradcheck.truth import Truth
@@ -210,14 +211,14 @@ def _is_blank(node: _Assignment) -> bool:
 
 
 def _is_right(function: Callable[..., Any], truth: Truth) -> bool:
-    """Tell whether a backward returns what is right at a case, and leaves dout as it is."""
-    dout = truth.dout.copy()
+    """Tell whether a backward returns what is right at a case, and writes into nothing it got."""
+    dout, cache = truth.dout.copy(), copied(truth.cache)
     try:
-        returned = function(dout, copied(truth.cache))
+        returned = function(dout, cache)
     except Exception:
         return False
     gradients = returned if isinstance(returned, tuple | list) else (returned,)
-    if len(gradients) != len(truth.inputs) or not same(dout, truth.dout):
+    if len(gradients) != len(truth.inputs) or changed(dout, cache, truth):
         return False
     return all(truth.returned_is_right(k, one) for k, one in enumerate(gradients))
 

@@ -1,0 +1,119 @@
+"""Ways in which readers fill in lessons 3, 5, 6 and 7, and what each is told."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from minise.gradcheck.cases import Case
+from minise.gradcheck.exercise import Exercise
+from tests.tutorials.solutions import SOLUTIONS, compiled
+
+FOLDER = Path(__file__).parents[2] / "tutorials"
+THEN = "\n            "  # begins the next line of a solution
+
+
+def exercise_of(number):
+    """Return a lesson's own exercise, without running the lesson."""
+    (path,) = FOLDER.glob(f"{number}_*.py")
+    calls = [one for one in ast.walk(ast.parse(path.read_text())) if isinstance(one, ast.Call)]
+    (call,) = [one for one in calls if getattr(one.func, "id", "") == "Exercise"]
+    return eval(ast.unparse(call), {"Exercise": Exercise, "Case": Case})
+
+
+EXERCISES = {number: exercise_of(number) for number in ("03", "05", "06", "07")}
+
+
+def answered(number, *edits, text=""):
+    """Return the answer to a solution with some of its lines written otherwise."""
+    exercise = EXERCISES[number]
+    text = text or SOLUTIONS[exercise.op]
+    for old, new in edits:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    return exercise.check(compiled(text))
+
+
+def said(answer):
+    """Return what stands before each line, by its text."""
+    return {one.text: answer.sign(one) for one in answer.verdicts}
+
+
+BLANK = {"05": ("-0.5 * rstd**3 * drstd", "..."), "06": ("ds * s * (1 - s)", "...")}
+
+
+@pytest.mark.parametrize("blanks", [(), ("blank",)])
+@pytest.mark.parametrize(
+    ("number", "old", "new", "line", "what"),
+    [
+        (
+            "06",
+            "dx_scale = dout * s",
+            f"dx_scale = dout{THEN}dx_scale *= s",
+            "dx_scale *= s",
+            "dout",
+        ),
+        (
+            "05",
+            "dxhat = dout * gamma[:, None, None]",
+            f"dout *= gamma[:, None, None]{THEN}dxhat = dout",
+            "dout *= gamma[:, None, None]",
+            "dout",
+        ),
+        (
+            "05",
+            "dxhat = dout * gamma[:, None, None]",
+            f"dxhat = dout{THEN}dxhat *= gamma[:, None, None]",
+            "dxhat *= gamma[:, None, None]",
+            "dout",
+        ),
+        (
+            "05",
+            "centred = x - mean[:, None, None]",
+            f"x -= mean[:, None, None]{THEN}centred = x",
+            "x -= mean[:, None, None]",
+            "x of the cache",
+        ),
+    ],
+)
+def test_what_backward_was_given_must_stay_as_it_is(number, old, new, line, what, blanks):
+    """Also where all that is returned is right, and as soon as the line stands there."""
+    answer = answered(number, (old, new), *(BLANK[number] for _ in blanks))
+    assert answer.line.text == line, str(answer)
+    assert answer.reason.startswith(f"it changes {what} in place")
+    assert "WRONG" not in {sign for text, sign in said(answer).items() if text != line}
+
+
+def test_a_line_that_reads_what_was_changed_in_place_has_the_numbers_that_it_has_in_python():
+    answer = answered("06", ("dx_scale = dout * s", f"dx_scale = dout{THEN}dx_scale *= s"))
+    assert said(answer)["ds = (dout * x).sum(axis=(2, 3), keepdims=True)"] == "after 5"
+    both = (
+        "dtotal = np.where(cache.out <= 0, 0, dout)",
+        f"dtotal = dout{THEN}dtotal *= cache.out > 0",
+    )
+    answer = answered("07", both, ("dshortcut = dtotal", "dshortcut = dout"))
+    assert answer.line.text == "dtotal *= cache.out > 0"
+    assert said(answer)["dshortcut = dout"] == "ok"
+
+
+def test_a_mistake_above_what_is_changed_in_place_comes_first():
+    answer = answered(
+        "05",
+        ("dbeta = dout.sum", "dbeta = dout.mean"),
+        ("dxhat = dout * gamma[:, None, None]", f"dxhat = dout{THEN}dxhat *= gamma[:, None, None]"),
+    )
+    assert answer.line.name == "dbeta"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("dx = dx_scale + dz / (H * W)", f"dx = dx_scale{THEN}dx += dz / (H * W)"),
+        ("du = np.where(h <= 0, 0, dh)", f"du = dh{THEN}du[h <= 0] = 0"),
+        ("du = np.where(h <= 0, 0, dh)", f"du = dh{THEN}du *= h > 0"),
+    ],
+)
+def test_arrays_of_the_readers_own_may_change_in_place(old, new):
+    assert answered("06", (old, new)).solved
+    answer = answered("06", (old, new), ("dw1 = np.einsum", "dw1 = -np.einsum"))
+    assert (answer.line.name, answer.also) == ("dw1", ())
