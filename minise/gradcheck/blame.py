@@ -35,18 +35,26 @@ def blame_line(found: Found, truth: Truth, line: Line) -> None:
     if line.name in truth.own:
         found.culprit, found.reason = line, truth.reason_of_own(line.name, value)
         return
-    if not truth.fits(line.name, value) and (above := _misfits(found, truth, line)):
-        line, value = above
+    if not truth.fits(line.name, value):
+        above = _misfits(found, truth, line)
+        if truth.fills(line.name, value):  # so it is not to blame that others keep a shape
+            above = [one for one in above if found.verdicts[one] != RIGHT]
+        line, value = (above[0], _value(found, above[0])) if above else (line, value)
     _blame(found, truth, line, line.name.removeprefix("d"), value, None)
 
 
 def blame_failing(found: Found, truth: Truth, stop: Line, problem: str) -> bool:
-    """Name a line above a failing one whose shape makes it fail; tell whether there is one."""
+    """Name a line above a failing one whose shape makes it fail; tell whether there is one.
+
+    Where several lines keep another shape with the right numbers, that is how the reader writes,
+    and the failing line is to blame.
+    """
     above = _misfits(found, truth, stop)
-    if above is None:
+    wrong = [one for one in above if found.verdicts[one] != RIGHT]
+    if not wrong and len(above) != 1:
         return False
-    line, value = above
-    _blame(found, truth, line, line.name.removeprefix("d"), value, None)
+    line = (*wrong, *above)[0]
+    _blame(found, truth, line, line.name.removeprefix("d"), _value(found, line), None)
     number = stop.number - first_line(found.code) + 1
     found.reason += f"; line {number}, which reads it, fails: {problem}"
     return True
@@ -56,8 +64,8 @@ def _value(found: Found, line: Line) -> Any:
     return next(step.value for step in reversed(found.steps) if step.line == line)
 
 
-def _misfits(found: Found, truth: Truth, line: Line) -> tuple[Line, Any] | None:
-    """Return the first line that one reads, through others, whose gradient has another shape."""
+def _misfits(found: Found, truth: Truth, line: Line) -> list[Line]:
+    """Return the lines that one reads, through others, whose gradient has another shape."""
     tree, first = _tree(found), first_line(found.code)
     above = {one.name: one for one in found.verdicts if one.number < line.number}
     names, seen = reads_at(tree, line, None, first), set[str]()
@@ -67,10 +75,8 @@ def _misfits(found: Found, truth: Truth, line: Line) -> tuple[Line, Any] | None:
             names |= reads_at(tree, above[name], None, first)
         seen.add(name)
     read = [one for name, one in above.items() if name in seen]
-    for one in sorted(read, key=lambda one: one.number):
-        if not truth.fits(one.name, value := _value(found, one)):
-            return one, value
-    return None
+    unlike = [one for one in read if not truth.fits(one.name, _value(found, one))]
+    return sorted(unlike, key=lambda one: one.number)
 
 
 def blame_returned(found: Found, truth: Truth, place: int, value: Any) -> None:

@@ -273,9 +273,11 @@ def settle(found: Found, every: Sequence[Found], mended: Mended) -> Found:
         found = every[guilty[0].truth]
         _name(found, guilty[0])
     found.others = _others(found, guilty)
+    first = min(line.number for one in guilty for line in one.lines)
     for line, verdict in found.verdicts.items():
         if not any(_holds(one, line) for one in guilty):
-            found.verdicts[line] = RIGHT if verdict in (RIGHT, UNSEEN) else FOLLOWS
+            fine = verdict in (RIGHT, UNSEEN) or line.number < first
+            found.verdicts[line] = RIGHT if fine else FOLLOWS
     return found
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from minise.gradcheck.adapters import parameter_names
 from minise.gradcheck.arrays import promoted
 from minise.gradcheck.cases import Case, draw
-from minise.gradcheck.compare import HALF, close, floats, misfit
+from minise.gradcheck.compare import HALF, close, floats, may_become, misfit
 from minise.gradcheck.diagnose import UNKNOWN, diagnose
 from minise.gradcheck.diagnose import Case as Wrong
 from minise.gradcheck.instrument import Instrumented
@@ -107,6 +107,12 @@ class Truth:
         if of == name or not floats(self.values.get(of)) or not floats(value):
             return True
         return np.shape(value) == np.shape(self.values[of])
+
+    def fills(self, name: str, value: Any) -> bool:
+        """Tell whether a gradient has all its entries, or, of an input, lacks but a sum."""
+        of = name.removeprefix("d")
+        right = self.right(of)
+        return np.size(value) == right.size or (of in self.names and may_become(value, right))
 
     def returned_is_right(self, k: int, gradient: Any) -> bool:
         """Tell whether what is returned for input k is its gradient."""

@@ -117,3 +117,88 @@ def test_arrays_of_the_readers_own_may_change_in_place(old, new):
     assert answered("06", (old, new)).solved
     answer = answered("06", (old, new), ("dw1 = np.einsum", "dw1 = -np.einsum"))
     assert (answer.line.name, answer.also) == ("dw1", ())
+
+
+ROWS = """
+    def squeeze_excite_backward(dout, cache):
+        x, w1, b1, w2, b2, _, z, h, s, *_ = cache
+        H, W = x.shape[2:]
+        dx_scale = dout * s
+        ds = (dout * x).sum(axis=(2, 3))
+        dv = ds * s[:, :, 0, 0] * (1 - s[:, :, 0, 0])
+        dh = dv @ w2
+        dw2 = dv.T @ h[:, :, 0, 0]
+        db2 = dv.sum(axis=0)
+        du = np.where(h[:, :, 0, 0] <= 0, 0, dh)
+        dz = du @ w1
+        dw1 = du.T @ z[:, :, 0, 0]
+        db1 = du.sum(axis=0)
+        dx = dx_scale + dz[:, :, None, None] / (H * W)
+        return dx, dw1, db1, dw2, db2
+"""
+KEPT = """
+    def batch_norm2d_backward(dout, cache):
+        x, gamma, beta, mean, rstd, *_ = cache
+        M = x.size // len(gamma)
+        centred = x - mean[:, None, None]
+        xhat = centred * rstd[:, None, None]
+        dbeta = dout.sum(axis=(0, 2, 3))
+        dgamma = (dout * xhat).sum(axis=(0, 2, 3))
+        dxhat = dout * gamma[:, None, None]
+        drstd = (dxhat * centred).sum(axis=(0, 2, 3), keepdims=True)
+        dvar = -0.5 * rstd[:, None, None]**3 * drstd
+        dcentred = dxhat * rstd[:, None, None] + 2 / M * dvar * centred
+        dmean = -dcentred.sum(axis=(0, 2, 3), keepdims=True)
+        dx = dcentred + dmean / M
+        return dx, dgamma, dbeta
+"""
+OWN_ROWS = (  # what the reader has renamed cannot be mended line by line
+    ROWS.replace(
+        "        ds = ", "        z, h, s = (one[:, :, 0, 0] for one in (z, h, s))\n        ds = "
+    )
+    .replace("s[:, :, 0, 0]", "s")
+    .replace("h[:, :, 0, 0]", "h")
+    .replace("z[:, :, 0, 0]", "z")
+)
+SLIPS = [
+    *((text, *slip) for text in (ROWS, OWN_ROWS) for slip in [
+        ("(dout * x).sum", "(dout * x).mean", "ds"),
+        ("(1 - s", "(2 - s", "dv"),
+        ("dv @ w2", "-dv @ w2", "dh"),
+        ("dv @ w2", "dv.T @ w2", "dh"),
+        ("db2 = dv.sum(axis=0)", "db2 = dv", "db2"),
+        ("np.where(h", "np.where(-h", "du"),
+        ("du @ w1", "2 * du @ w1", "dz"),
+        ("dw1 = du.T", "dw1 = dh.T", "dw1"),
+        ("dw1 = du.T", "dw1 = du", "dw1"),
+        ("dz[:, :, None, None] / (H * W)", "dz[:, :, None, None]", "dx"),
+        ("dz[:, :, None, None] / (H * W)", "dz / (H * W)", "dx"),
+    ]),
+    (KEPT, "-0.5 * rstd", "0.5 * rstd", "dvar"),
+    (KEPT, "2 / M * dvar", "dvar", "dcentred"),
+    (KEPT, "-dcentred.sum", "dcentred.sum", "dmean"),
+    (KEPT, "dmean / M", "dmean", "dx"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", [ROWS, OWN_ROWS, KEPT])
+def test_a_shape_that_all_lines_keep_is_the_readers_choice(text):
+    assert answered("05" if text == KEPT else "06", text=text).solved
+
+
+@pytest.mark.parametrize(("text", "old", "new", "name"), SLIPS)
+def test_a_slip_is_named_where_other_lines_keep_another_shape(text, old, new, name):
+    answer = answered("05" if text == KEPT else "06", (old, new), text=text)
+    assert (answer.line.name, answer.also) == (name, ()), str(answer)
+    assert not [
+        one
+        for one in answer.verdicts
+        if one.number < answer.line.number and one.verdict in ("wrong", "follows")
+    ]
+
+
+def test_where_one_line_has_another_shape_it_is_named_and_not_the_line_that_fails():
+    answer = answered("06", ('np.einsum("rc,nrij->ncij", w1, du)', "du[:, :, 0, 0] @ w1"))
+    assert answer.line.name == "dz"
+    assert "dz has shape (1, 3), expected (1, 3, 1, 1)" in answer.reason
+    assert "line 14, which reads it, fails: ValueError" in answer.reason
