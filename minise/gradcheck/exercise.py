@@ -21,7 +21,7 @@ import numpy as np
 
 from minise.gradcheck.answer import Answer
 from minise.gradcheck.cases import OPS, Case
-from minise.gradcheck.found import Found
+from minise.gradcheck.found import Found, worst
 from minise.gradcheck.instrument import Instrumented
 from minise.gradcheck.judge import judge
 from minise.gradcheck.lines import names_in, names_of
@@ -102,7 +102,9 @@ class Exercise:
             reason = "its source is not to be found: define it in a file, or in a notebook's cell"
             return Answer(title, solved=False, reason=reason)
         every = [judge(code, truth, self._given) for truth in self.truths]
-        found = min(every, key=_first)
+        found, _ = min(zip(every, self.truths, strict=True), key=_first)
+        if found.blank:
+            found.verdicts = worst(every)
         if not found.solved:
             found = settle(found, every, Mended(code, self.right_lines(code), self.truths))
         if not found.solved and not found.blank:
@@ -131,10 +133,15 @@ class Exercise:
         return hints if solved else (*hints, *own)
 
 
-def _first(found: Found) -> tuple[int, float]:
-    """Return what sorts mistakes before blanks, and both by their line; the smallest case leads."""
+def _first(case: tuple[Found, Truth]) -> tuple[int, float, bool]:
+    """Return what sorts mistakes before blanks, and both by their line; the smallest case leads.
+
+    But for one that hides a missing sum: its shape has axes too many, of size 1.
+    """
+    found, truth = case
     line = float("inf") if found.culprit is None else found.culprit.number
-    return 2 if found.solved else 1 if found.blank else 0, line
+    kind = 2 if found.solved else 1 if found.blank else 0
+    return kind, line, bool(found.of) and truth.hides_a_sum(found.of, found.value)
 
 
 def _op_of(cases: Sequence[Case]) -> str:

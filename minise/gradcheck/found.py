@@ -1,6 +1,6 @@
 """What a run of a reader's backward showed: its steps, a verdict a line, the line to look at."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -117,3 +117,10 @@ class Found:
             row = Verdict(named.number - first + 1, named.text, named.name, self.verdicts[worst])
             shown |= dict.fromkeys(same, row)
         return shown
+
+
+def worst(every: Sequence[Found]) -> dict[Line, str]:
+    """Return the worst verdict on each line: where a size is 1, a sum may be missing unseen."""
+    lines = dict.fromkeys(line for found in every for line in found.verdicts)
+    said = {line: [one.verdicts[line] for one in every if line in one.verdicts] for line in lines}
+    return {line: min(verdicts, key=WORST.index) for line, verdicts in said.items()}

@@ -13,7 +13,7 @@ from minise.gradcheck.compare import close, floats, may_become
 from minise.gradcheck.found import Found, Ran
 from minise.gradcheck.inplace import changed, first_change, reason
 from minise.gradcheck.instrument import RETURN, Instrumented, Line, Scope
-from minise.gradcheck.lines import followers, line_of, readers, written_in_part
+from minise.gradcheck.lines import followers, line_of, readers, returned_names, written_in_part
 from minise.gradcheck.truth import Truth
 
 
@@ -92,9 +92,12 @@ def _verdicts(
     if stop is not None:
         more |= set(filled)
     verdicts = {step.line: UNSEEN for step in found.steps}
+    final = {f"d{name}" for name in truth.names} & returned_names(code)
     for name, step in last.items():
         if name != RETURN and name not in more:
             verdicts[step.line] = _verdict(truth, name, step.value)
+            if name in final and not truth.fits(name, step.value):
+                verdicts[step.line] = WRONG
     for line in verdicts:
         if line.name in given or (line.name in filled and line != filled[line.name]):
             verdicts[line] = RIGHT

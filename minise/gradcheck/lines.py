@@ -43,6 +43,13 @@ def only_a_name(code: Instrumented, place: int) -> bool:
     return isinstance(returned_at(tree_of(code), place), ast.Name)
 
 
+def returned_names(code: Instrumented) -> set[str]:
+    """Return the names that the return hands over as they are."""
+    values = [one.value for one in ast.walk(tree_of(code)) if isinstance(one, ast.Return)]
+    parts = [part for value in values for part in getattr(value, "elts", [value])]
+    return {part.id for part in parts if isinstance(part, ast.Name)}
+
+
 def returned_at(tree: ast.AST, place: int) -> ast.expr | None:
     """Return the expression of what is returned at a place."""
     values = [node.value for node in ast.walk(tree) if isinstance(node, ast.Return)]

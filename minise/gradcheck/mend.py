@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
-from minise.gradcheck.answer import BROKEN, FOLLOWS, RIGHT, UNSEEN, WRONG
+from minise.gradcheck.answer import BLANK, BROKEN, FOLLOWS, RIGHT, UNSEEN, WRONG
 from minise.gradcheck.arrays import copied
 from minise.gradcheck.compare import close, floats
 from minise.gradcheck.found import Found
@@ -275,7 +275,7 @@ def settle(found: Found, every: Sequence[Found], mended: Mended) -> Found:
     found.others = _others(found, guilty)
     first = min(line.number for one in guilty for line in one.lines)
     for line, verdict in found.verdicts.items():
-        if not any(_holds(one, line) for one in guilty):
+        if verdict != BLANK and not any(_holds(one, line) for one in guilty):
             fine = verdict in (RIGHT, UNSEEN) or line.number < first
             found.verdicts[line] = RIGHT if fine else FOLLOWS
     return found

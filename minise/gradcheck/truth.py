@@ -114,6 +114,11 @@ class Truth:
         right = self.right(of)
         return np.size(value) == right.size or (of in self.names and may_become(value, right))
 
+    def hides_a_sum(self, of: str, value: Any) -> bool:
+        """Tell whether a gradient has more axes than it should, but no more entries."""
+        like = np.asarray(self.values[of])
+        return np.ndim(value) > like.ndim and np.size(value) == like.size
+
     def returned_is_right(self, k: int, gradient: Any) -> bool:
         """Tell whether what is returned for input k is its gradient."""
         value = self.inputs[k]

@@ -202,3 +202,68 @@ def test_where_one_line_has_another_shape_it_is_named_and_not_the_line_that_fail
     assert answer.line.name == "dz"
     assert "dz has shape (1, 3), expected (1, 3, 1, 1)" in answer.reason
     assert "line 14, which reads it, fails: ValueError" in answer.reason
+
+
+BELOW = ("du = np.where(h <= 0, 0, dh)", "du = ...")
+LACKING = [  # a blank below, what the right line has, what the reader has, what is said
+    (
+        "05",
+        BLANK["05"],
+        "dbeta = dout.sum(axis=(0, 2, 3))",
+        "dbeta = dout.sum(axis=(2, 3))",
+        "dbeta has shape (2, 1), expected (1,), that of beta: a sum is missing",
+    ),
+    (
+        "05",
+        BLANK["05"],
+        "dbeta = dout.sum(axis=(0, 2, 3))",
+        "dbeta = dout.sum(axis=(0, 2, 3), keepdims=True)",
+        "dbeta has shape (1, 1, 1, 1), expected (1,), that of beta: is keepdims=True",
+    ),
+    (
+        "05",
+        BLANK["05"],
+        "(dout * xhat).sum(axis=(0, 2, 3))",
+        "(dout * xhat).sum(axis=(2, 3))",
+        "dgamma has shape (2, 1), expected (1,), that of gamma: a sum is missing",
+    ),
+    (
+        "03",
+        ('np.einsum("nkpq,ncpq->kc", dout, seen)', "..."),
+        "dout.sum(axis=(0, 2, 3))",
+        "dout.sum(axis=(2, 3))",
+        "dbias has shape (2, 5), expected (5,), that of bias: a sum is missing",
+    ),
+    ("06", BELOW, "dv.sum(axis=(0, 2, 3))", "dv", "db2 has shape (2, 5, 1, 1), expected (5,)"),
+    ("06", BELOW, "dv.sum(axis=(0, 2, 3))", "dv.sum(axis=0)", "db2 has shape (1, 1, 1), expected"),
+    ("06", BELOW, "ncij,nrij->cr", "ncij,nrij->ncr", "dw2 has shape (2, 5, 3), expected (5, 3)"),
+]
+
+
+@pytest.mark.parametrize(("number", "blank", "old", "new", "says"), LACKING)
+def test_a_sum_that_what_is_returned_lacks_is_missed_at_once(number, blank, old, new, says):
+    answer = answered(number, (old, new), blank)
+    assert new in answer.line.text.replace("'", '"')
+    assert says in answer.reason
+    assert [one.text for one in answer.verdicts if one.verdict == "to do"]
+    assert "follow" not in answer.headline()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "blank"),
+    [
+        ("drstd = (dxhat * centred).sum(axis=(0, 2, 3))", "axis=(2, 3)", "-0.5 * rstd**3 * drstd"),
+        (
+            "dmean = -dcentred.sum(axis=(0, 2, 3))",
+            "axis=(2, 3)",
+            "dcentred + dmean[:, None, None] / M",
+        ),
+    ],
+)
+def test_a_sum_that_may_come_later_is_not_yet_right(old, new, blank):
+    """Though it is where there is one image."""
+    line = old.replace("axis=(0, 2, 3)", new)
+    assert said(answered("05", (old, line), (blank, "...")))[line] == "?"
+    answer = answered("05", (old, line))
+    assert answer.line.text == line
+    assert "a sum is missing" in answer.reason
