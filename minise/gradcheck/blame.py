@@ -128,11 +128,11 @@ def _doubtful(found: Found, line: Line, place: int | None) -> Iterator[Line]:
     """Yield the lines that a wrong one comes from and that nothing vouches for, in order."""
     tree = _tree(found)
     parts = written_in_part(found.code)
-    held = {
-        one: verdict for one, verdict in found.verdicts.items() if parts.get(one.name, one) == one
-    }
-    right = {one.name for one, verdict in held.items() if verdict == RIGHT}
-    right -= {one.name for one, verdict in held.items() if verdict == WRONG}
+    held: dict[str, str] = {}  # by name, where the line finds it
+    for one, verdict in sorted(found.verdicts.items(), key=lambda item: item[0].number):
+        if parts.get(one.name, one) == one and (one.number <= line.number or one.name not in held):
+            held[one.name] = verdict
+    right = {name for name, verdict in held.items() if verdict == RIGHT}
     wanted, seen = {line.number}, set()
     names = reads_at(tree, line, place, first_line(found.code))
     ran = {one.number: one for one in found.verdicts}

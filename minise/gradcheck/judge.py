@@ -96,12 +96,26 @@ def _verdicts(
     for name, step in last.items():
         if name != RETURN and name not in more:
             verdicts[step.line] = _verdict(truth, name, step.value)
+            if verdicts[step.line] == WRONG:
+                verdicts |= _reused(truth, step, found.steps)
             if name in final and not truth.fits(name, step.value):
                 verdicts[step.line] = WRONG
     for line in verdicts:
         if line.name in given or (line.name in filled and line != filled[line.name]):
             verdicts[line] = RIGHT
     return verdicts
+
+
+def _reused(truth: Truth, last: Ran, steps: Sequence[Ran]) -> dict[Line, str]:
+    """Return verdicts on the lines of a name that means something else in the last of them.
+
+    It held its own gradient before, or holds that of another array.
+    """
+    before = [one for one in steps if one.line.name == last.line.name and one.line != last.line]
+    right = [one.line for one in before if _verdict(truth, one.line.name, one.value) == RIGHT]
+    if right or (before and truth.is_slope(last.value)):
+        return {last.line: UNSEEN, **dict.fromkeys(right, RIGHT)}
+    return {}
 
 
 def _verdict(truth: Truth, name: str, value: Any) -> str:
@@ -125,7 +139,8 @@ def _judge_shapes(found: Found, truth: Truth) -> None:
 
     Who sums later does so in the lines that read it: where these are right, so is the line.
     """
-    for line, name in [(step.line, step.line.name) for step in found.steps]:
+    last = {step.line.name: step.line for step in found.steps}
+    for name, line in last.items():
         of = name.removeprefix("d")
         if found.verdicts.get(line) != UNSEEN or of == name or not floats(truth.values.get(of)):
             continue

@@ -137,6 +137,12 @@ class Truth:
                 return name
         return ""
 
+    def is_slope(self, value: Any) -> bool:
+        """Tell whether a value is the gradient of some array of forward's."""
+        size = np.size(value) if floats(value) else -1
+        like = [of for of, one in self.values.items() if floats(one) and np.size(one) == size]
+        return any(close(value, self.right(of)) for of in like)
+
     def reason(self, of: str, value: Any) -> str:
         """Return in numbers what is wrong with a gradient."""
         right, name = self.right(of) if floats(self.values[of]) else None, f"d{of}"

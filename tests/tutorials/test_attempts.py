@@ -267,3 +267,40 @@ def test_a_sum_that_may_come_later_is_not_yet_right(old, new, blank):
     answer = answered("05", (old, line))
     assert answer.line.text == line
     assert "a sum is missing" in answer.reason
+
+
+REUSED = [  # the right line, what a reader has instead, the name that is used again
+    ("du = np.where(h <= 0, 0, dh)", f"dh = dh * (h > 0){THEN}du = dh", "dh"),
+    ("du = np.where(h <= 0, 0, dh)", f"dh *= h > 0{THEN}du = dh", "dh"),
+    ("du = np.where(h <= 0, 0, dh)", f"dh[h <= 0] = 0{THEN}du = dh", "dh"),
+    ("dv = ds * s * (1 - s)", f"ds = ds * s * (1 - s){THEN}dv = ds", "ds"),
+    ("dv = ds * s * (1 - s)", f"ds = ds * s{THEN}ds = ds * (1 - s){THEN}dv = ds", "ds"),
+    ("ds = (dout * x).sum(", f"ds = dout * x{THEN}ds = ds.sum(", "ds"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "name"), REUSED)
+def test_a_name_that_is_used_again_is_no_mistake(old, new, name):
+    assert answered("06", (old, new)).solved
+    blank = answered("06", (old, new), ('np.einsum("rc,nrij->ncij", w1, du)', "..."))
+    assert blank.line.text == "dz = ..."
+    assert {one.verdict for one in blank.verdicts if one.name == name} <= {"right", "not judged"}
+    answer = answered("06", (old, new), ("dz / (H * W)", "dz"))
+    assert (answer.line.name, answer.also) == ("dx", ())
+    assert {one.verdict for one in answer.verdicts if one.name == name} <= {"right", "not judged"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("du = np.where(h <= 0, 0, dh)", f"dh = dh * (h[:1] > 0){THEN}du = dh"),
+        ("dv = ds * s * (1 - s)", f"ds = ds * s{THEN}dv = ds"),
+        ("dv = ds * s * (1 - s)", f"ds = ds / 2{THEN}dv = ds * s * (1 - s)"),
+        ("ds = (dout * x).sum(", f"ds = dout * x{THEN}ds = 2 * ds.sum("),
+    ],
+)
+def test_a_mistake_in_a_line_that_uses_a_name_again_is_named(old, new):
+    answer = answered("06", (old, new))
+    lines = [one for one in answer.verdicts if one.name == answer.line.name]
+    assert answer.line == lines[-1], str(answer)
+    assert answer.line.name in ("dh", "ds")
