@@ -31,7 +31,7 @@ def first_wrong(found: Found) -> Line | None:
 
 def blame_line(found: Found, truth: Truth, line: Line) -> None:
     """Name a line whose gradient is wrong, or one above it that it reads."""
-    value = _value(found, line)
+    value = _value(found, truth, line)
     if line.name in truth.own:
         found.culprit, found.reason = line, truth.reason_of_own(line.name, value)
         return
@@ -39,7 +39,7 @@ def blame_line(found: Found, truth: Truth, line: Line) -> None:
         above = _misfits(found, truth, line)
         if truth.fills(line.name, value):  # so it is not to blame that others keep a shape
             above = [one for one in above if found.verdicts[one] != RIGHT]
-        line, value = (above[0], _value(found, above[0])) if above else (line, value)
+        line, value = (above[0], _value(found, truth, above[0])) if above else (line, value)
     _blame(found, truth, line, line.name.removeprefix("d"), value, None)
 
 
@@ -54,14 +54,14 @@ def blame_failing(found: Found, truth: Truth, stop: Line, problem: str) -> bool:
     if not wrong and len(above) != 1:
         return False
     line = (*wrong, *above)[0]
-    _blame(found, truth, line, line.name.removeprefix("d"), _value(found, line), None)
+    _blame(found, truth, line, line.name.removeprefix("d"), _value(found, truth, line), None)
     number = stop.number - first_line(found.code) + 1
     found.reason += f"; line {number}, which reads it, fails: {problem}"
     return True
 
 
-def _value(found: Found, line: Line) -> Any:
-    return next(step.value for step in reversed(found.steps) if step.line == line)
+def _value(found: Found, truth: Truth, line: Line) -> Any:
+    return found.given_by(line, truth.like(line.name))
 
 
 def _misfits(found: Found, truth: Truth, line: Line) -> list[Line]:
@@ -75,7 +75,8 @@ def _misfits(found: Found, truth: Truth, line: Line) -> list[Line]:
             names |= reads_at(tree, above[name], None, first)
         seen.add(name)
     read = [one for name, one in above.items() if name in seen]
-    unlike = [one for one in read if not truth.fits(one.name, _value(found, one))]
+    read = [one for one in read if not found.is_part(one, truth.like(one.name))]
+    unlike = [one for one in read if not truth.fits(one.name, _value(found, truth, one))]
     return sorted(unlike, key=lambda one: one.number)
 
 
@@ -118,10 +119,12 @@ def _blame(found: Found, truth: Truth, line: Line, of: str, value: Any, place: i
 def _differs(found: Found, truth: Truth, line: Line) -> bool:
     """Tell whether a line gives something else than the op's own line of that name."""
     twin = truth.twins.get(line.name)
-    values = [step.value for step in found.steps if step.line == line]
-    if not values or not floats(twin) or not floats(values[-1]):
+    if not floats(twin) or all(step.line != line for step in found.steps):
         return False
-    return np.size(twin) != np.size(values[-1]) or not close(values[-1], twin)
+    value = found.given_by(line, twin)
+    if not floats(value) or found.is_part(line, twin):
+        return False
+    return np.size(twin) != np.size(value) or not close(value, twin)
 
 
 def _doubtful(found: Found, line: Line, place: int | None) -> Iterator[Line]:

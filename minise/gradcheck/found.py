@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from minise.gradcheck.answer import (
     BLANK,
     BROKEN,
@@ -14,8 +16,9 @@ from minise.gradcheck.answer import (
     Answer,
     Verdict,
 )
+from minise.gradcheck.compare import floats
 from minise.gradcheck.instrument import RETURN, Instrumented, Line
-from minise.gradcheck.lines import first_line, followers, place_of
+from minise.gradcheck.lines import first_line, followers, looped, place_of
 
 WORST = (BROKEN, WRONG, BLANK, FOLLOWS, UNSEEN, RIGHT)  # first
 
@@ -56,6 +59,21 @@ class Found:
     reason: str = ""
     of: str = ""
     value: Any = None
+
+    def given_by(self, line: Line, like: Any) -> Any:
+        """Return what a line gave at last; of a loop, all its parts, if they make such an array."""
+        values = [step.value for step in self.steps if step.line == line]
+        if floats(like) and self._loops(line) and all(map(floats, values)):
+            whole = np.concatenate([np.ravel(one) for one in values])
+            return whole.reshape(like.shape) if whole.size == like.size else values[-1]
+        return values[-1]
+
+    def is_part(self, line: Line, like: Any) -> bool:
+        """Tell whether a line in a loop gives another number of entries, as of one image."""
+        return self._loops(line) and np.size(self.given_by(line, like)) != np.size(like)
+
+    def _loops(self, line: Line) -> bool:
+        return line.number in looped(self.code)
 
     @property
     def solved(self) -> bool:

@@ -13,7 +13,15 @@ from minise.gradcheck.compare import close, floats, may_become
 from minise.gradcheck.found import Found, Ran
 from minise.gradcheck.inplace import changed, first_change, reason
 from minise.gradcheck.instrument import RETURN, Instrumented, Line, Scope
-from minise.gradcheck.lines import followers, line_of, readers, returned_names, written_in_part
+from minise.gradcheck.lines import (
+    followers,
+    line_of,
+    looped,
+    readers,
+    returned_names,
+    summed_in_loops,
+    written_in_part,
+)
 from minise.gradcheck.truth import Truth
 
 
@@ -88,22 +96,29 @@ def _verdicts(
     """Return a verdict for each line; of several that assign one name only the last counts."""
     code, filled = found.code, written_in_part(found.code)
     last = {step.line.name: step for step in found.steps}
-    more = {line.name for line in code.lines if stop is not None and line.number > stop.number}
-    if stop is not None:
-        more |= set(filled)
+    more = set() if stop is None else _assigned_later(code, stop)
     verdicts = {step.line: UNSEEN for step in found.steps}
     final = {f"d{name}" for name in truth.names} & returned_names(code)
-    for name, step in last.items():
-        if name != RETURN and name not in more:
-            verdicts[step.line] = _verdict(truth, name, step.value)
-            if verdicts[step.line] == WRONG:
-                verdicts |= _reused(truth, step, found.steps)
-            if name in final and not truth.fits(name, step.value):
-                verdicts[step.line] = WRONG
+    for name, (line, _) in last.items():
+        if name == RETURN or name in more or found.is_part(line, truth.like(name)):
+            continue
+        value = found.given_by(line, truth.like(name))
+        verdicts[line] = _verdict(truth, name, value)
+        if verdicts[line] == WRONG:
+            verdicts |= _reused(truth, Ran(line, value), found.steps)
+        if name in final and not truth.fits(name, value):
+            verdicts[line] = WRONG
     for line in verdicts:
         if line.name in given or (line.name in filled and line != filled[line.name]):
             verdicts[line] = RIGHT
     return verdicts
+
+
+def _assigned_later(code: Instrumented, stop: Line) -> set[str]:
+    """Return the names that lines make which would run behind the one where a run stopped."""
+    below = {line.name for line in code.lines if line.number > stop.number}
+    again = summed_in_loops(code) if stop.number in looped(code) else set()
+    return below | set(written_in_part(code)) | again
 
 
 def _reused(truth: Truth, last: Ran, steps: Sequence[Ran]) -> dict[Line, str]:
@@ -144,7 +159,9 @@ def _judge_shapes(found: Found, truth: Truth) -> None:
         of = name.removeprefix("d")
         if found.verdicts.get(line) != UNSEEN or of == name or not floats(truth.values.get(of)):
             continue
-        value = next(step.value for step in reversed(found.steps) if step.line == line)
+        value = found.given_by(line, truth.right(of))
+        if found.is_part(line, truth.right(of)):
+            continue
         below = [found.verdicts.get(one) for one in readers(found.code, line, found.verdicts)]
         if np.size(value) != truth.right(of).size and not (below and set(below) == {RIGHT}):
             found.verdicts[line] = WRONG

@@ -87,6 +87,22 @@ def followers(code: Instrumented, line: Line, among: Iterable[Line]) -> list[Lin
     return found
 
 
+def looped(code: Instrumented) -> set[int]:
+    """Return the numbers of the lines in loops, which may give a part, as of one image."""
+    return {one.lineno + first_line(code) - 1 for one in _inside_loops(code)}
+
+
+def summed_in_loops(code: Instrumented) -> set[str]:
+    """Return the names that lines in loops add to: they are done when the loop is."""
+    return {base_of(one.target) for one in _inside_loops(code) if isinstance(one, ast.AugAssign)}
+
+
+def _inside_loops(code: Instrumented) -> list[ast.stmt]:
+    loops = [one for one in ast.walk(tree_of(code)) if isinstance(one, ast.For | ast.While)]
+    inside = [node for loop in loops for line in loop.body for node in ast.walk(line)]
+    return [one for one in inside if isinstance(one, ast.stmt)]
+
+
 def place_of(code: Instrumented, line: Line) -> str:
     """Return file and number of a line, or nothing where the code stands in a notebook's cell."""
     path = Path(code.file)

@@ -101,6 +101,11 @@ class Truth:
             return np.asarray(self._forward.function(*inputs, **settings)[0])
         return np.asarray(self._forward.moved(of, 1j * TINY * u, *inputs, **settings)[0])
 
+    def like(self, name: str) -> Any:
+        """Return an array of the shape that a name should have, where one is known, or None."""
+        value = self.values.get(name.removeprefix("d")) if name.startswith("d") else None
+        return value if floats(value) else self.twins.get(name)
+
     def fits(self, name: str, value: Any) -> bool:
         """Tell whether what a line gave has the shape of what it is the gradient of."""
         of = name.removeprefix("d")

@@ -304,3 +304,56 @@ def test_a_mistake_in_a_line_that_uses_a_name_again_is_named(old, new):
     lines = [one for one in answer.verdicts if one.name == answer.line.name]
     assert answer.line == lines[-1], str(answer)
     assert answer.line.name in ("dh", "ds")
+
+
+LOOP = """
+    def squeeze_excite_backward(dout, cache):
+        x, w1, b1, w2, b2, _, z, h, s, *_ = cache
+        H, W = x.shape[2:]
+        dx, dw1, dw2 = np.zeros(x.shape), np.zeros(w1.shape), np.zeros(w2.shape)
+        db1, db2 = np.zeros(b1.shape), np.zeros(b2.shape)
+        for n in range(len(x)):
+            dx_scale = dout[n] * s[n]
+            ds = (dout[n] * x[n]).sum(axis=(1, 2))
+            dv = ds * s[n, :, 0, 0] * (1 - s[n, :, 0, 0])
+            dh = w2.T @ dv
+            dw2 += np.outer(dv, h[n, :, 0, 0])
+            db2 += dv
+            du = np.where(h[n, :, 0, 0] <= 0, 0, dh)
+            dz = w1.T @ du
+            dw1 += np.outer(du, z[n, :, 0, 0])
+            db1 += du
+            dx[n] = dx_scale + dz[:, None, None] / (H * W)
+        return dx, dw1, db1, dw2, db2
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "name"),
+    [
+        ("dout[n] * s[n]", "dout[n]", "dx_scale"),
+        ("dout[n] * x[n]", "dout[n] * x[0]", "ds"),
+        ("ds * s[n, :, 0, 0]", "ds", "dv"),
+        ("ds * s[n, :, 0, 0]", "ds * s[0, :, 0, 0]", "dv"),
+        ("dw2 += np", "dw2 = np", "dw2"),
+        ("db2 += dv", "db2 += ds", "db2"),
+        ("<= 0, 0, dh", ">= 0, 0, dh", "du"),
+        ("w1.T @ du", "2 * w1.T @ du", "dz"),
+        ("w1.T @ du", "w1 @ du", "dz"),
+        ("db1 += du", "db1 = du", "db1"),
+        ("dz[:, None, None] / (H * W)", "dz[:, None, None]", "dx"),
+    ],
+)
+def test_a_slip_in_a_loop_over_images_is_named_at_its_line(old, new, name):
+    answer = answered("06", (old, new), text=LOOP)
+    assert (answer.line.name, answer.also) == (name, ()), str(answer)
+    above = [one.verdict for one in answer.verdicts if one.number < answer.line.number]
+    assert {"wrong", "follows"}.isdisjoint(above)
+
+
+def test_sums_of_a_loop_over_images_are_not_judged_before_its_end():
+    assert answered("06", text=LOOP).solved
+    for old, new in (("w1.T @ du", "..."), ("np.outer(du, z[n, :, 0, 0])", "...")):
+        answer = answered("06", (old, new), text=LOOP)
+        assert answer.line.verdict == "to do", str(answer)
+        assert "wrong" not in {one.verdict for one in answer.verdicts}
