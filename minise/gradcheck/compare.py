@@ -1,6 +1,7 @@
 """Compare a gradient with the right one: its numbers, and what its shape says."""
 
 from itertools import combinations
+from math import floor, log10
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -42,6 +43,15 @@ def _adds_up(value: Array, right: Array) -> bool:
             if total.size == right.size and close(total, right):
                 return True
     return False
+
+
+def told(given: float, right: float, wanted: str) -> str:
+    """Return two numbers that differ, with as many digits as show it, `wanted` between them."""
+    apart = abs(given - right) / max(abs(given), abs(right))
+    digits = max(6, 2 - floor(log10(apart))) if apart > 0 else 6
+    if digits == 6:
+        return f"{given + 0.0:.6g}, {wanted} {right + 0.0:.6g}"
+    return f"{given:#.{digits}g}, {wanted} {right:#.{digits}g}, apart by {apart:.0e} of it"
 
 
 def misfit(name: str, of: str, value: Array, right: Array) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 
 from minise.gradcheck.answer import BLANK, BROKEN, FOLLOWS, RIGHT, UNSEEN, WRONG
 from minise.gradcheck.arrays import copied
-from minise.gradcheck.compare import close, floats
+from minise.gradcheck.compare import close, floats, told
 from minise.gradcheck.found import Found
 from minise.gradcheck.inplace import changed
 from minise.gradcheck.instrument import RETURN, Instrumented, Line
@@ -238,7 +238,7 @@ def _unlike(name: str, whole: bool, given: Any, wanted: Any) -> str:
     if entry:
         name = f"{name}[{entry}]" if whole else f"entry ({entry}) of {name}"
     there, right = np.asarray(given)[worst], np.asarray(wanted)[worst]
-    return f"{name} is {there:.6g}, expected {right:.6g}"
+    return f"{name} is {told(float(there), float(right), 'expected')}"
 
 
 def _same_numbers(given: Any, wanted: Any) -> bool:

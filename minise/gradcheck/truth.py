@@ -12,13 +12,14 @@ import numpy as np
 from minise.gradcheck.adapters import parameter_names
 from minise.gradcheck.arrays import promoted
 from minise.gradcheck.cases import Case, draw
-from minise.gradcheck.compare import HALF, close, floats, may_become, misfit
+from minise.gradcheck.compare import HALF, close, floats, may_become, misfit, told
 from minise.gradcheck.diagnose import UNKNOWN, diagnose
 from minise.gradcheck.diagnose import Case as Wrong
 from minise.gradcheck.instrument import Instrumented
 from minise.gradcheck.slopes import TINY
 from minise.ops.checks import Array
 
+NEAR = 0.01  # of a share of eps: its own square is smaller
 FEW = 3  # entries say too little to tell one mistake from another
 VAGUE = {UNKNOWN, "permuted"}
 
@@ -161,9 +162,22 @@ class Truth:
         wrong = np.reshape(value, right.shape)
         worst = np.unravel_index(int(np.argmax(abs(wrong - right))), right.shape)
         entry = f"{name}[{', '.join(map(str, worst))}]" if worst else name
-        text = f"{entry} is {float(wrong[worst]):.6g}, forward's slope is "
+        text = told(float(wrong[worst]), float(right[worst]), "forward's slope is")
         off = abs(wrong - right) > HALF * abs(right).max()
-        return f"{text}{float(right[worst]):.6g}{self._only_where(name, off)}"
+        more = self._only_where(name, off) or self._without_eps(wrong, right)
+        return f"{entry} is {text}{more}"
+
+    def _without_eps(self, wrong: Array, right: Array) -> str:
+        """Say so where a gradient is off by a share of eps / var: eps is not added to it."""
+        eps, var = getattr(self.cache, "eps", None), self.values.get("var")
+        if eps is None or not floats(var) or not right.all() or not np.any(wrong - right):
+            return ""
+        share = eps / var.reshape(-1, *[1] * (right.ndim - 2 if right.ndim > 2 else 0))
+        times = (wrong / right - 1) / share
+        power = round(2 * float(times.mean())) / 2
+        if not power or abs(power) > 3 or abs(times - power).max() > NEAR * abs(power):
+            return ""
+        return ", like eps of var: is an eps left out, or in there twice?"
 
     def reason_of_own(self, name: str, value: Any) -> str:
         """Return where something that is no gradient, such as a mask, is wrong."""

@@ -357,3 +357,30 @@ def test_sums_of_a_loop_over_images_are_not_judged_before_its_end():
         answer = answered("06", (old, new), text=LOOP)
         assert answer.line.verdict == "to do", str(answer)
         assert "wrong" not in {one.verdict for one in answer.verdicts}
+
+
+@pytest.mark.parametrize(
+    ("factor", "says"),
+    [
+        (
+            "(xhat**2).mean()",
+            "dvar[0] is 0.015297570, forward's slope is 0.015297632, apart by 4e-06",
+        ),
+        (
+            "(1 + 1e-7)",
+            "dvar[0] is 0.01529763385, forward's slope is 0.01529763232, apart by 1e-07",
+        ),
+        ("(1 + 1e-3)", "dvar[0] is 0.0153129, forward's slope is 0.0152976"),
+    ],
+)
+def test_two_numbers_are_told_with_the_digits_that_show_their_difference(factor, says):
+    answer = answered("05", ("-0.5 * rstd**3", f"-0.5 * {factor} * rstd**3"))
+    assert answer.line.name == "dvar"
+    assert says in answer.reason
+    assert ("eps" in answer.reason) == ("xhat" in factor)
+
+
+def test_an_eps_that_is_left_out_is_named():
+    without = "-0.5 * (centred**2).mean(axis=(0, 2, 3)) ** -1.5"
+    answer = answered("05", ("-0.5 * rstd**3", without))
+    assert "apart by 6e-06 of it, like eps of var: is an eps left out" in answer.reason
