@@ -34,6 +34,8 @@ class Answer:
         What is wrong with it, in numbers.
     case : str
         The smallest case that shows it.
+    likely : str
+        What mistake it looks like, and at which case.
     place : str
         Where the line stands in a file, such as "lesson.py:12"; empty in a notebook.
     hints : tuple of str
@@ -46,6 +48,7 @@ class Answer:
     line: Verdict | None = None
     reason: str = ""
     case: str = ""
+    likely: str = ""
     hints: tuple[str, ...] = ()
     also: tuple[Verdict, ...] = field(default=())  # other lines that may be the wrong one
     place: str = ""
@@ -77,6 +80,10 @@ class Answer:
             return f"after {self.line.number}"
         return SIGNS[one.verdict]
 
+    def told(self) -> list[str]:
+        """Return what is said of the line to look at, line by line."""
+        return [text for text in (self.reason, self.case, self.likely) if text]
+
     def legend(self) -> str:
         """Return what signs mean that do not explain themselves, of those that stand there."""
         shown = {one.verdict: self.sign(one) for one in self.verdicts}
@@ -95,7 +102,7 @@ class Answer:
         for one in self.verdicts:
             lines.append(f"  {self.sign(one):>8}  {one.number:>2}  {one.text}")
             if one == self.line:
-                lines += [f"                {text}" for text in (self.reason, self.case) if text]
+                lines += [f"                {text}" for text in self.told()]
         if legend := self.legend():
             lines.append(f"  {legend}")
         if len(self.hints) > 1:
@@ -131,8 +138,8 @@ def _row(one: Verdict, answer: Answer) -> str:
     cell = "padding:.1em .7em .1em 0;border:0;text-align:left;vertical-align:top"
     notes = ""
     if one == answer.line:
-        texts = [text for text in (answer.reason, answer.case) if text]
-        notes = "".join(f"<div style='white-space:normal'>{escape(text)}</div>" for text in texts)
+        texts = [f"<div style='white-space:normal'>{escape(text)}</div>" for text in answer.told()]
+        notes = "".join(texts)
     return (
         f"<tr><td style='{cell};color:{colour};white-space:nowrap'>{answer.sign(one)}</td>"
         f"<td style='{cell};color:#777'>{one.number}</td>"

@@ -108,7 +108,7 @@ class Exercise:
         if not found.solved:
             found = settle(found, every, Mended(code, self.right_lines(code), self.truths))
         if not found.solved and not found.blank:
-            found.reason += self._likely(found)
+            found.likely = self._likely(found)
         return found.answer(title, lambda name: self._hints_of(name, code))
 
     def right_lines(self, code: Instrumented) -> list[str]:
@@ -122,7 +122,7 @@ class Exercise:
         largest = self.truths[-1]
         there = judge(found.code, largest, self._given)
         text = largest.likely(found.of, there.value) if there.of == found.of else ""
-        return f"; at {largest.case} {text}" if text else ""
+        return f"likely (at {largest.case}): {text}" if text else ""
 
     def _hints_of(self, name: str, code: Instrumented) -> tuple[str, ...]:
         """Return the hints; the op's own line is one where the reader has all that it reads."""

@@ -44,8 +44,8 @@ class Found:
         In the order in which they ran.
     verdicts : dict of Line to str
         RIGHT, WRONG, BLANK, BROKEN or UNSEEN.
-    culprit, others, reason : Line, tuple of Line, str
-        The line to look at, others that may be it as well, and what is wrong.
+    culprit, others, reason, likely : Line, tuple of Line, str, str
+        The line to look at, others that may be it as well, what is wrong, and the likely mistake.
     of, value : str, object
         What the wrong gradient is for, and the wrong gradient.
     """
@@ -57,6 +57,7 @@ class Found:
     culprit: Line | None = None
     others: tuple[Line, ...] = ()
     reason: str = ""
+    likely: str = ""
     of: str = ""
     value: Any = None
 
@@ -101,6 +102,7 @@ class Found:
             line=shown[self.culprit],
             reason=self.reason,
             case="" if self.blank else f"at the smallest case that shows it: {self.case}",
+            likely=self.likely,
             hints=self._hints(self.culprit, hints_of),
             place=place_of(self.code, self.culprit),
             also=tuple(shown[line] for line in self.others if line in shown),

@@ -208,8 +208,8 @@ def test_a_mask_is_judged_for_itself_and_kinks_are_named():
 )
 def test_the_part_that_is_right_is_named(op, old, new, says):
     answer = EXERCISES[op].check(edited(op, old, new))
-    assert says in answer.reason
-    assert "windows" not in answer.reason
+    assert says in answer.likely
+    assert "windows" not in answer.likely
 
 
 def test_lines_that_inherit_a_mistake_follow_it_and_others_are_wrong():

@@ -384,3 +384,16 @@ def test_an_eps_that_is_left_out_is_named():
     without = "-0.5 * (centred**2).mean(axis=(0, 2, 3)) ** -1.5"
     answer = answered("05", ("-0.5 * rstd**3", without))
     assert "apart by 6e-06 of it, like eps of var: is an eps left out" in answer.reason
+
+
+def test_what_is_likely_stands_below_with_the_case_that_shows_it():
+    answer = answered("05", ("dbeta = dout.sum", "dbeta = dout.mean"))
+    lines = [line.strip() for line in str(answer).splitlines()]
+    place = next(k for k, line in enumerate(lines) if line.startswith("WRONG"))
+    assert lines[place + 1] == "dbeta[0] is -0.732323, forward's slope is -2.19697"
+    assert lines[place + 2].endswith("shows it: N = 1, C = 1, H = 1, W = 3, training = True")
+    assert lines[place + 3].startswith(
+        "likely (at N = 2, C = 3, H = 5, W = 4, training = True): it is"
+    )
+    assert "it is N*H*W = 40 times too small" in lines[place + 3]
+    assert answer._repr_html_().index(answer.case) < answer._repr_html_().index("40 times")
