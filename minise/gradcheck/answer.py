@@ -59,7 +59,6 @@ class Answer:
             return f"{self.title}: solved, every gradient is right"
         if self.line is None:
             return f"{self.title}: {self.reason}"
-        right = sum(one.verdict == RIGHT for one in self.verdicts)
         if self.line.verdict == BLANK:
             return f"{self.title}: {self._line()} is the next to fill in"
         place = f"{self._line()} {_says(self.line.verdict)}"
@@ -68,7 +67,7 @@ class Answer:
             place = f"one of the lines {numbers} is wrong"
         if any(one.verdict == FOLLOWS for one in self.verdicts):
             place += ", lines below it follow"
-        return f"{self.title}: {place}; {right} of {len(self.verdicts)} lines are right"
+        return f"{self.title}: {place}"
 
     def _line(self) -> str:
         number = self.line.number if self.line else 0
