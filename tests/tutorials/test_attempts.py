@@ -397,3 +397,22 @@ def test_what_is_likely_stands_below_with_the_case_that_shows_it():
     )
     assert "it is N*H*W = 40 times too small" in lines[place + 3]
     assert answer._repr_html_().index(answer.case) < answer._repr_html_().index("40 times")
+
+
+@pytest.mark.parametrize(
+    ("number", "old", "new", "says"),
+    [
+        (
+            "05",
+            "(dout * xhat).sum(axis=(0, 2, 3))",
+            "dout",
+            "is a sum over axes (0, 2, 3) missing?",
+        ),
+        ("05", "(dout * xhat).sum(axis=(0, 2, 3))", "2 * dout.sum(axis=0)", "is a sum missing?"),
+        ("06", "dv.sum(axis=(0, 2, 3))", "dout", "is a sum over axes (0, 2, 3) missing?"),
+    ],
+)
+def test_axes_that_are_too_many_are_to_be_summed(number, old, new, says):
+    answer = answered(number, (old, new))
+    assert new in answer.line.text
+    assert answer.reason.endswith(says)
