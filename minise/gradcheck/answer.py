@@ -16,6 +16,7 @@ class Verdict(NamedTuple):
     text: str  # "dv = ds * s"
     name: str  # "dv", or "return"
     verdict: str  # RIGHT, WRONG, BLANK, BROKEN, UNSEEN, FOLLOWS
+    note: str = ""  # what is said of a line that is not the one to look at
 
 
 @dataclass(frozen=True)
@@ -79,9 +80,10 @@ class Answer:
             return f"after {self.line.number}"
         return SIGNS[one.verdict]
 
-    def told(self) -> list[str]:
-        """Return what is said of the line to look at, line by line."""
-        return [text for text in (self.reason, self.case, self.likely) if text]
+    def told(self, one: Verdict) -> list[str]:
+        """Return what is said of a line, line by line."""
+        texts = (self.reason, self.case, self.likely) if one == self.line else (one.note,)
+        return [text for text in texts if text]
 
     def legend(self) -> str:
         """Return what signs mean that do not explain themselves, of those that stand there."""
@@ -100,8 +102,7 @@ class Answer:
         lines = [self.headline()]
         for one in self.verdicts:
             lines.append(f"  {self.sign(one):>8}  {one.number:>2}  {one.text}")
-            if one == self.line:
-                lines += [f"                {text}" for text in self.told()]
+            lines += [f"                {text}" for text in self.told(one)]
         if legend := self.legend():
             lines.append(f"  {legend}")
         if len(self.hints) > 1:
@@ -135,10 +136,8 @@ def _row(one: Verdict, answer: Answer) -> str:
     colours = {RIGHT: "#2e7d32", WRONG: "#c62828", BROKEN: "#c62828"}
     colour = colours.get(one.verdict, "#777")
     cell = "padding:.1em .7em .1em 0;border:0;text-align:left;vertical-align:top"
-    notes = ""
-    if one == answer.line:
-        texts = [f"<div style='white-space:normal'>{escape(text)}</div>" for text in answer.told()]
-        notes = "".join(texts)
+    texts = [f"<div style='white-space:normal'>{escape(text)}</div>" for text in answer.told(one)]
+    notes = "".join(texts)
     return (
         f"<tr><td style='{cell};color:{colour};white-space:nowrap'>{answer.sign(one)}</td>"
         f"<td style='{cell};color:#777'>{one.number}</td>"

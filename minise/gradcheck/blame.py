@@ -67,7 +67,8 @@ def _value(found: Found, truth: Truth, line: Line) -> Any:
 def _misfits(found: Found, truth: Truth, line: Line) -> list[Line]:
     """Return the lines that one reads, through others, whose gradient has another shape."""
     tree, first = _tree(found), first_line(found.code)
-    above = {one.name: one for one in found.verdicts if one.number < line.number}
+    ran = dict.fromkeys(step.line for step in found.steps)
+    above = {one.name: one for one in ran if one.number < line.number}
     names, seen = reads_at(tree, line, None, first), set[str]()
     while names:
         name = names.pop()

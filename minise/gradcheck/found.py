@@ -46,6 +46,8 @@ class Found:
         RIGHT, WRONG, BLANK, BROKEN or UNSEEN.
     culprit, others, reason, likely : Line, tuple of Line, str, str
         The line to look at, others that may be it as well, what is wrong, and the likely mistake.
+    notes : dict of Line to str
+        What is said of lines that cannot be judged yet.
     of, value : str, object
         What the wrong gradient is for, and the wrong gradient.
     """
@@ -58,6 +60,7 @@ class Found:
     others: tuple[Line, ...] = ()
     reason: str = ""
     likely: str = ""
+    notes: dict[Line, str] = field(default_factory=dict)
     of: str = ""
     value: Any = None
 
@@ -134,7 +137,8 @@ class Found:
         for same in rows.values():
             worst = min(same, key=lambda line: WORST.index(self.verdicts[line]))
             named = self.culprit if self.culprit in same else worst
-            row = Verdict(named.number - first + 1, named.text, named.name, self.verdicts[worst])
+            number, note = named.number - first + 1, self.notes.get(named, "")
+            row = Verdict(number, named.text, named.name, self.verdicts[worst], note)
             shown |= dict.fromkeys(same, row)
         return shown
 

@@ -16,6 +16,7 @@ from minise.gradcheck.instrument import RETURN, Instrumented, Line, Scope
 from minise.gradcheck.lines import (
     followers,
     line_of,
+    lines_in_part,
     looped,
     readers,
     returned_names,
@@ -98,6 +99,9 @@ def _verdicts(
     last = {step.line.name: step for step in found.steps}
     more = set() if stop is None else _assigned_later(code, stop)
     verdicts = {step.line: UNSEEN for step in found.steps}
+    if stop is not None:
+        above = [line for line in lines_in_part(code) if line.number < stop.number]
+        verdicts |= dict.fromkeys(above, UNSEEN)
     final = {f"d{name}" for name in truth.names} & returned_names(code)
     for name, (line, _) in last.items():
         if name == RETURN or name in more or found.is_part(line, truth.like(name)):

@@ -21,20 +21,21 @@ def base_of(target: ast.expr) -> str:
 
 
 def written_in_part(code: Instrumented) -> dict[str, Line]:
-    """Return the arrays that lines write into, such as dx[i] += …, each with its last such line.
+    """Return the arrays that lines write into, such as dx[i] += …, each with its last such line."""
+    return {line.name: line for line in lines_in_part(code)}
 
-    Behind one, a line such as dx *= 2 counts too.
-    """
-    found: dict[str, Line] = {}
+
+def lines_in_part(code: Instrumented) -> list[Line]:
+    """Return the lines that write into an array; behind one, a line such as dx *= 2 counts too."""
+    found: list[Line] = []
     nodes = [one for one in ast.walk(tree_of(code)) if isinstance(one, ast.Assign | ast.AugAssign)]
     for node in sorted(nodes, key=lambda one: one.lineno):
-        if isinstance(node, ast.Assign | ast.AugAssign):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            for target in targets:
-                again = isinstance(node, ast.AugAssign) and base_of(target) in found
-                if isinstance(target, ast.Subscript) or again:
-                    name, number = base_of(target), node.lineno + first_line(code) - 1
-                    found[name] = Line(name, number, ast.unparse(node))
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        for target in targets:
+            name, number = base_of(target), node.lineno + first_line(code) - 1
+            again = isinstance(node, ast.AugAssign) and name in {line.name for line in found}
+            if isinstance(target, ast.Subscript) or again:
+                found.append(Line(name, number, ast.unparse(node)))
     return found
 
 

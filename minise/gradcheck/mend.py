@@ -22,6 +22,7 @@ from minise.gradcheck.lines import base_of, first_line, tree_of, written_in_part
 from minise.gradcheck.truth import Truth
 
 NOTE = "__note__"
+NOT_YET = "not yet what the usual line gives: it may become right below"
 _Assignment = ast.Assign | ast.AugAssign
 
 
@@ -262,9 +263,12 @@ def settle(found: Found, every: Sequence[Found], mended: Mended) -> Found:
     """
     if found.blank:
         doubtful = {line.number for one in mended.guilty for line in one.lines}
+        alone = {one.lines[0].number for one in mended.guilty if len(one.lines) == 1}
         for line, verdict in found.verdicts.items():
             if mended.works and verdict == UNSEEN and line.number not in doubtful:
                 found.verdicts[line] = RIGHT
+            elif mended.works and verdict == UNSEEN and line.number in alone:
+                found.notes[line] = NOT_YET
         return found
     guilty = _believed(found, mended)
     if not guilty:

@@ -7,6 +7,7 @@ import pytest
 
 from minise.gradcheck.cases import Case
 from minise.gradcheck.exercise import Exercise
+from minise.gradcheck.mend import NOT_YET
 from tests.tutorials.solutions import SOLUTIONS, compiled
 
 FOLDER = Path(__file__).parents[2] / "tutorials"
@@ -416,3 +417,32 @@ def test_axes_that_are_too_many_are_to_be_summed(number, old, new, says):
     answer = answered(number, (old, new))
     assert new in answer.line.text
     assert answer.reason.endswith(says)
+
+
+@pytest.mark.parametrize(
+    ("number", "line", "wrong", "blank"),
+    [
+        ("06", "dx_scale = dout * s", "dx_scale = dout", "dv = ds * s * (1 - s)"),
+        (
+            "03",
+            'dweight[:, :, i, j] = np.einsum("nkpq,ncpq->kc", dout, seen)',
+            'dweight[:, :, i, j] = np.einsum("nkpq,ncpq->kc", dout[::-1], seen)',
+            'dseen = np.einsum("kc,nkpq->ncpq", weight[:, :, i, j], dout)',
+        ),
+    ],
+)
+def test_a_line_that_is_not_yet_right_is_told_so_while_others_are_blank(number, line, wrong, blank):
+    rest = (blank, f"{blank.split(' = ')[0]} = ...")
+    for text, sign in ((line, "ok"), (wrong, "?")):
+        answer = answered(number, (line + "\n", text + "\n"), rest)
+        assert answer.line.verdict == "to do"
+        (shown,) = (one for one in answer.verdicts if one.text == text.replace('"', "'"))
+        assert answer.sign(shown) == sign
+        assert shown.note == ("" if sign == "ok" else NOT_YET)
+        assert (NOT_YET in str(answer)) == (NOT_YET in answer._repr_html_()) == (sign == "?")
+
+
+def test_a_line_that_writes_into_an_array_is_shown_while_others_are_blank():
+    edit = ("du = np.where(h <= 0, 0, dh)", f"dh[h <= 0] = 0{THEN}du = dh")
+    answer = answered("06", edit, ('np.einsum("rc,nrij->ncij", w1, du)', "..."))
+    assert said(answer)["dh[h <= 0] = 0"] == "ok"
