@@ -10,6 +10,7 @@ from minise.gradcheck.answer import BLANK, BROKEN, FOLLOWS, RIGHT, UNSEEN, WRONG
 from minise.gradcheck.arrays import copied
 from minise.gradcheck.blame import blame_failing, blame_line, blame_returned, first_wrong
 from minise.gradcheck.compare import close, floats, may_become
+from minise.gradcheck.failing import shapes_of
 from minise.gradcheck.found import Found, Ran
 from minise.gradcheck.inplace import changed, first_change, reason
 from minise.gradcheck.instrument import RETURN, Instrumented, Line, Scope
@@ -48,6 +49,7 @@ def judge(code: Instrumented, truth: Truth, given: Collection[str] = ()) -> Foun
         stop, blank = found.steps.pop().line, True
     except Exception as error:
         stop, problem = line_of(error, code), f"{type(error).__name__}: {error}"
+        problem += shapes_of(error, code)
         blank = stop is not None and stop.text.rstrip().endswith("= ...")
         shapes = isinstance(error, ValueError | IndexError)
     found.verdicts = _verdicts(found, truth, stop, given)

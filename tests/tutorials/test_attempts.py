@@ -446,3 +446,13 @@ def test_a_line_that_writes_into_an_array_is_shown_while_others_are_blank():
     edit = ("du = np.where(h <= 0, 0, dh)", f"dh[h <= 0] = 0{THEN}du = dh")
     answer = answered("06", edit, ('np.einsum("rc,nrij->ncij", w1, du)', "..."))
     assert said(answer)["dh[h <= 0] = 0"] == "ok"
+
+
+def test_a_product_that_fails_is_told_with_its_shapes():
+    answer = answered("06", ('np.einsum("cr,ncij->nrij", w2, dv)', "w2.T @ dv"))
+    assert answer.line.verdict == "fails"
+    assert "here w2.T is (2, 3), dv is (1, 3, 1, 1): @ multiplies the last two" in answer.reason
+    answer = answered("06", ("dv @ w2", "dv @ w2.T"), text=ROWS)
+    assert answer.reason.endswith("; here dv is (1, 3), w2.T is (2, 3)")
+    answer = answered("06", ("dv @ w2", "dv @ missing"), text=ROWS)
+    assert "here" not in answer.reason
