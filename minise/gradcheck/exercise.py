@@ -6,6 +6,7 @@ first, each by an exact derivative of the real forward (truth.py):
     every gradient returned is right     solved, however the lines are written
     a line ``dv = …`` is wrong           where forward has a ``v``, its own slope in v says so
     another line is wrong                where the op's backward has that name too, its value says
+    a line changes dout or the cache     it is wrong, whatever comes back
     a line is ``...``                    it is still to do, and all lines above it are judged
 
 The first wrong line is where the mistake is: those below inherit it (judge.py, blame.py). A line
@@ -105,7 +106,7 @@ class Exercise:
         found, _ = min(zip(every, self.truths, strict=True), key=_first)
         if found.blank:
             found.verdicts = worst(every)
-        if not found.solved:
+        if not found.solved and not found.sure:
             found = settle(found, every, Mended(code, self.right_lines(code), self.truths))
         if not found.solved and not found.blank:
             found.likely = self._likely(found)

@@ -46,6 +46,8 @@ class Found:
         RIGHT, WRONG, BLANK, BROKEN or UNSEEN.
     culprit, others, reason, likely : Line, tuple of Line, str, str
         The line to look at, others that may be it as well, what is wrong, and the likely mistake.
+    sure : bool
+        Whether no other line can be meant.
     notes : dict of Line to str
         What is said of lines that cannot be judged yet.
     of, value : str, object
@@ -60,6 +62,7 @@ class Found:
     others: tuple[Line, ...] = ()
     reason: str = ""
     likely: str = ""
+    sure: bool = False
     notes: dict[Line, str] = field(default_factory=dict)
     of: str = ""
     value: Any = None

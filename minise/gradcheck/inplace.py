@@ -41,6 +41,7 @@ def first_change(code: Instrumented, truth: Truth) -> tuple[Line, str] | None:
     exec(compile(module, str(code.file), "exec"), space)
     with suppress(Exception):  # the reader's code may fail before it comes to such a line
         space[code.function.__name__](dout, cache)
+        seen(_last_return(tree_of(code)))
     return (line_at(code, found[0][0] + first_line(code) - 1), found[0][1]) if found else None
 
 
@@ -52,6 +53,11 @@ def reason(line: Line, name: str) -> str:
         f"it changes {whose} in place{alias}: another line, or another branch, may still need it, "
         "so let it make a new array"
     )
+
+
+def _last_return(tree: ast.AST) -> int:
+    """Return the number of the line that returns, behind which no call can be put."""
+    return max(one.lineno for one in ast.walk(tree) if isinstance(one, ast.Return))
 
 
 class _Changed(Exception):

@@ -181,7 +181,7 @@ def _judge_in_place(found: Found, truth: Truth) -> bool:
     (line, name), wrong = change, first_wrong(found)
     if wrong is not None and wrong.number < line.number:
         return False
-    found.culprit, found.reason = line, reason(line, name)
+    found.culprit, found.reason, found.sure = line, reason(line, name), True
     found.verdicts[line] = WRONG
     for one in followers(found.code, line._replace(name=name), found.verdicts):
         if found.verdicts[one] == WRONG:

@@ -456,3 +456,18 @@ def test_a_product_that_fails_is_told_with_its_shapes():
     assert answer.reason.endswith("; here dv is (1, 3), w2.T is (2, 3)")
     answer = answered("06", ("dv @ w2", "dv @ missing"), text=ROWS)
     assert "here" not in answer.reason
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ("dx_scale = dout * s", f"dx_scale = dout{THEN}np.multiply(dout, s, out=dx_scale)", 5),
+        ("dx_scale = dout * s", "dx_scale = np.multiply(dout, s, out=dout)", 4),
+        ("dx_scale = dout * s", f"for one in dout:{THEN}    one += 0.5{THEN}dx_scale = dout", 5),
+        ("return dx, dw1", "return dx, np.add(dw1, 0, out=w1)", 15),
+    ],
+)
+def test_no_line_changes_what_backward_was_given_by_whatever_way(old, new, line):
+    answer = answered("06", (old, new))
+    assert answer.line.number == line, str(answer)
+    assert "in place" in answer.reason
