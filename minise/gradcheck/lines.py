@@ -6,6 +6,7 @@ import linecache
 import textwrap
 import traceback
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 
 from minise.gradcheck.instrument import RETURN, Instrumented, Line
@@ -131,7 +132,7 @@ def _names(node: ast.AST) -> set[str]:
 
 def tree_of(code: Instrumented) -> ast.stmt:
     """Return the function's definition, parsed; its first line is line 1."""
-    return ast.parse(textwrap.dedent(source_of(code))).body[0]
+    return ast.parse(_source(code)[0]).body[0]
 
 
 def names_in(text: str) -> set[str]:
@@ -145,21 +146,19 @@ def names_of(code: Instrumented) -> set[str]:
     return _names(tree_of(code)) | arguments | {"np"}
 
 
-def source_of(code: Instrumented) -> str:
-    """Return the source from the line with the def on."""
-    lines, _ = inspect.getsourcelines(code.function)
-    while not lines[0].lstrip().startswith("def "):
-        lines = lines[1:]
-    return "".join(lines)
-
-
 def first_line(code: Instrumented) -> int:
     """Return the number of the line with the def."""
+    return _source(code)[1]
+
+
+@lru_cache(maxsize=8)
+def _source(code: Instrumented) -> tuple[str, int]:
+    """Return the source from the line with the def on, and the number of that line."""
     lines, first = inspect.getsourcelines(code.function)
     first = max(first, 1)
     while not lines[0].lstrip().startswith("def "):
         lines, first = lines[1:], first + 1
-    return first
+    return textwrap.dedent("".join(lines)), first
 
 
 def line_of(error: BaseException, code: Instrumented) -> Line | None:
