@@ -16,6 +16,7 @@ class Verdict(NamedTuple):
     text: str  # "dv = ds * s"
     name: str  # "dv", or "return"
     verdict: str  # RIGHT, WRONG, BLANK, BROKEN, UNSEEN, FOLLOWS
+    note: str = ""  # what is said of a line that is not the one to look at
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Answer:
         What is wrong with it, in numbers.
     case : str
         The smallest case that shows it.
+    likely : str
+        What mistake it looks like, and at which case.
     place : str
         Where the line stands in a file, such as "lesson.py:12"; empty in a notebook.
     hints : tuple of str
@@ -46,6 +49,7 @@ class Answer:
     line: Verdict | None = None
     reason: str = ""
     case: str = ""
+    likely: str = ""
     hints: tuple[str, ...] = ()
     also: tuple[Verdict, ...] = field(default=())  # other lines that may be the wrong one
     place: str = ""
@@ -56,7 +60,6 @@ class Answer:
             return f"{self.title}: solved, every gradient is right"
         if self.line is None:
             return f"{self.title}: {self.reason}"
-        right = sum(one.verdict == RIGHT for one in self.verdicts)
         if self.line.verdict == BLANK:
             return f"{self.title}: {self._line()} is the next to fill in"
         place = f"{self._line()} {_says(self.line.verdict)}"
@@ -65,7 +68,7 @@ class Answer:
             place = f"one of the lines {numbers} is wrong"
         if any(one.verdict == FOLLOWS for one in self.verdicts):
             place += ", lines below it follow"
-        return f"{self.title}: {place}; {right} of {len(self.verdicts)} lines are right"
+        return f"{self.title}: {place}"
 
     def _line(self) -> str:
         number = self.line.number if self.line else 0
@@ -76,6 +79,11 @@ class Answer:
         if one.verdict == FOLLOWS and self.line:
             return f"after {self.line.number}"
         return SIGNS[one.verdict]
+
+    def told(self, one: Verdict) -> list[str]:
+        """Return what is said of a line, line by line."""
+        texts = (self.reason, self.case, self.likely) if one == self.line else (one.note,)
+        return [text for text in texts if text]
 
     def legend(self) -> str:
         """Return what signs mean that do not explain themselves, of those that stand there."""
@@ -94,8 +102,7 @@ class Answer:
         lines = [self.headline()]
         for one in self.verdicts:
             lines.append(f"  {self.sign(one):>8}  {one.number:>2}  {one.text}")
-            if one == self.line:
-                lines += [f"                {text}" for text in (self.reason, self.case) if text]
+            lines += [f"                {text}" for text in self.told(one)]
         if legend := self.legend():
             lines.append(f"  {legend}")
         if len(self.hints) > 1:
@@ -129,10 +136,8 @@ def _row(one: Verdict, answer: Answer) -> str:
     colours = {RIGHT: "#2e7d32", WRONG: "#c62828", BROKEN: "#c62828"}
     colour = colours.get(one.verdict, "#777")
     cell = "padding:.1em .7em .1em 0;border:0;text-align:left;vertical-align:top"
-    notes = ""
-    if one == answer.line:
-        texts = [text for text in (answer.reason, answer.case) if text]
-        notes = "".join(f"<div style='white-space:normal'>{escape(text)}</div>" for text in texts)
+    texts = [f"<div style='white-space:normal'>{escape(text)}</div>" for text in answer.told(one)]
+    notes = "".join(texts)
     return (
         f"<tr><td style='{cell};color:{colour};white-space:nowrap'>{answer.sign(one)}</td>"
         f"<td style='{cell};color:#777'>{one.number}</td>"

@@ -31,35 +31,44 @@ def first_wrong(found: Found) -> Line | None:
 
 def blame_line(found: Found, truth: Truth, line: Line) -> None:
     """Name a line whose gradient is wrong, or one above it that it reads."""
-    value = _value(found, line)
+    value = _value(found, truth, line)
     if line.name in truth.own:
         found.culprit, found.reason = line, truth.reason_of_own(line.name, value)
         return
-    if not truth.fits(line.name, value) and (above := _misfits(found, truth, line)):
-        line, value = above
+    if not truth.fits(line.name, value):
+        above = _misfits(found, truth, line)
+        if truth.fills(line.name, value):  # so it is not to blame that others keep a shape
+            above = [one for one in above if found.verdicts[one] != RIGHT]
+        line, value = (above[0], _value(found, truth, above[0])) if above else (line, value)
     _blame(found, truth, line, line.name.removeprefix("d"), value, None)
 
 
 def blame_failing(found: Found, truth: Truth, stop: Line, problem: str) -> bool:
-    """Name a line above a failing one whose shape makes it fail; tell whether there is one."""
+    """Name a line above a failing one whose shape makes it fail; tell whether there is one.
+
+    Where several lines keep another shape with the right numbers, that is how the reader writes,
+    and the failing line is to blame.
+    """
     above = _misfits(found, truth, stop)
-    if above is None:
+    wrong = [one for one in above if found.verdicts[one] != RIGHT]
+    if not wrong and len(above) != 1:
         return False
-    line, value = above
-    _blame(found, truth, line, line.name.removeprefix("d"), value, None)
+    line = (*wrong, *above)[0]
+    _blame(found, truth, line, line.name.removeprefix("d"), _value(found, truth, line), None)
     number = stop.number - first_line(found.code) + 1
     found.reason += f"; line {number}, which reads it, fails: {problem}"
     return True
 
 
-def _value(found: Found, line: Line) -> Any:
-    return next(step.value for step in reversed(found.steps) if step.line == line)
+def _value(found: Found, truth: Truth, line: Line) -> Any:
+    return found.given_by(line, truth.like(line.name))
 
 
-def _misfits(found: Found, truth: Truth, line: Line) -> tuple[Line, Any] | None:
-    """Return the first line that one reads, through others, whose gradient has another shape."""
+def _misfits(found: Found, truth: Truth, line: Line) -> list[Line]:
+    """Return the lines that one reads, through others, whose gradient has another shape."""
     tree, first = _tree(found), first_line(found.code)
-    above = {one.name: one for one in found.verdicts if one.number < line.number}
+    ran = dict.fromkeys(step.line for step in found.steps)
+    above = {one.name: one for one in ran if one.number < line.number}
     names, seen = reads_at(tree, line, None, first), set[str]()
     while names:
         name = names.pop()
@@ -67,10 +76,9 @@ def _misfits(found: Found, truth: Truth, line: Line) -> tuple[Line, Any] | None:
             names |= reads_at(tree, above[name], None, first)
         seen.add(name)
     read = [one for name, one in above.items() if name in seen]
-    for one in sorted(read, key=lambda one: one.number):
-        if not truth.fits(one.name, value := _value(found, one)):
-            return one, value
-    return None
+    read = [one for one in read if not found.is_part(one, truth.like(one.name))]
+    unlike = [one for one in read if not truth.fits(one.name, _value(found, truth, one))]
+    return sorted(unlike, key=lambda one: one.number)
 
 
 def blame_returned(found: Found, truth: Truth, place: int, value: Any) -> None:
@@ -112,21 +120,23 @@ def _blame(found: Found, truth: Truth, line: Line, of: str, value: Any, place: i
 def _differs(found: Found, truth: Truth, line: Line) -> bool:
     """Tell whether a line gives something else than the op's own line of that name."""
     twin = truth.twins.get(line.name)
-    values = [step.value for step in found.steps if step.line == line]
-    if not values or not floats(twin) or not floats(values[-1]):
+    if not floats(twin) or all(step.line != line for step in found.steps):
         return False
-    return np.size(twin) != np.size(values[-1]) or not close(values[-1], twin)
+    value = found.given_by(line, twin)
+    if not floats(value) or found.is_part(line, twin):
+        return False
+    return np.size(twin) != np.size(value) or not close(value, twin)
 
 
 def _doubtful(found: Found, line: Line, place: int | None) -> Iterator[Line]:
     """Yield the lines that a wrong one comes from and that nothing vouches for, in order."""
     tree = _tree(found)
     parts = written_in_part(found.code)
-    held = {
-        one: verdict for one, verdict in found.verdicts.items() if parts.get(one.name, one) == one
-    }
-    right = {one.name for one, verdict in held.items() if verdict == RIGHT}
-    right -= {one.name for one, verdict in held.items() if verdict == WRONG}
+    held: dict[str, str] = {}  # by name, where the line finds it
+    for one, verdict in sorted(found.verdicts.items(), key=lambda item: item[0].number):
+        if parts.get(one.name, one) == one and (one.number <= line.number or one.name not in held):
+            held[one.name] = verdict
+    right = {name for name, verdict in held.items() if verdict == RIGHT}
     wanted, seen = {line.number}, set()
     names = reads_at(tree, line, place, first_line(found.code))
     ran = {one.number: one for one in found.verdicts}

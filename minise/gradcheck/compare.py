@@ -1,6 +1,7 @@
 """Compare a gradient with the right one: its numbers, and what its shape says."""
 
 from itertools import combinations
+from math import floor, log10
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy as np
 from minise.gradcheck.slopes import EPS
 from minise.ops.checks import Array
 
+IMAGES, CHANNELS = 4, 1  # axes of images (N, C, H, W), and which one is the channels'
 HALF = EPS**0.5  # of the digits: rounding never takes so many, a mistake always does
 
 
@@ -44,6 +46,15 @@ def _adds_up(value: Array, right: Array) -> bool:
     return False
 
 
+def told(given: float, right: float, wanted: str) -> str:
+    """Return two numbers that differ, with as many digits as show it, `wanted` between them."""
+    apart = abs(given - right) / max(abs(given), abs(right))
+    digits = max(6, 2 - floor(log10(apart))) if apart > 0 else 6
+    if digits == 6:
+        return f"{given + 0.0:.6g}, {wanted} {right + 0.0:.6g}"
+    return f"{given:#.{digits}g}, {wanted} {right:#.{digits}g}, apart by {apart:.0e} of it"
+
+
 def misfit(name: str, of: str, value: Array, right: Array) -> str:
     """Return what is wrong with a shape, or nothing if it is that of the right gradient."""
     if np.shape(value) == right.shape:
@@ -59,8 +70,14 @@ def _advice(value: Array, right: Array) -> str:
     if not np.ndim(value):
         return "are too many axes summed?"
     if np.size(value) != right.size:
+        axes = _to_sum(np.shape(value), right.shape)
         if right.any() and may_become(value, right) and np.size(value) > right.size:
             return "a sum is missing"
+        if axes:
+            over = f"axes {axes}" if len(axes) > 1 else f"axis {axes[0]}"
+            return f"is a sum over {over} missing?"
+        if more > 1:
+            return f"{more} axes too many: is a sum missing?"
         if np.size(value) > right.size:
             many = "an axis too many" if more > 0 else "too large"
             return f"{many}: is [:, None, None] or keepdims=True missing or doubled?"
@@ -72,3 +89,19 @@ def _advice(value: Array, right: Array) -> str:
             return "is keepdims=True or [:, None, None] one too many, or a sum missing?"
         return "is keepdims=True or [:, None, None] missing?"
     return "reshape it" if right.any() and close(value, right) else ""
+
+
+def _to_sum(shape: tuple[int, ...], wanted: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the axes without which a shape is the wanted one, if it can be told.
+
+    Of images several may do, where sizes are 1: rather not the channels'.
+    """
+    axes = range(len(shape))
+    found = [
+        some
+        for some in combinations(axes, max(0, len(shape) - len(wanted)))
+        if tuple(shape[a] for a in axes if a not in some) == wanted
+    ]
+    if len(found) > 1 and len(shape) != IMAGES:
+        return ()
+    return min(found, key=lambda some: CHANNELS in some, default=())

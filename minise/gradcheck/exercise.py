@@ -6,6 +6,7 @@ first, each by an exact derivative of the real forward (truth.py):
     every gradient returned is right     solved, however the lines are written
     a line ``dv = …`` is wrong           where forward has a ``v``, its own slope in v says so
     another line is wrong                where the op's backward has that name too, its value says
+    a line changes dout or the cache     it is wrong, whatever comes back
     a line is ``...``                    it is still to do, and all lines above it are judged
 
 The first wrong line is where the mistake is: those below inherit it (judge.py, blame.py). A line
@@ -21,7 +22,7 @@ import numpy as np
 
 from minise.gradcheck.answer import Answer
 from minise.gradcheck.cases import OPS, Case
-from minise.gradcheck.found import Found
+from minise.gradcheck.found import Found, worst
 from minise.gradcheck.instrument import Instrumented
 from minise.gradcheck.judge import judge
 from minise.gradcheck.lines import names_in, names_of
@@ -98,16 +99,18 @@ class Exercise:
         """Judge a backward at every case, and name its first wrong line, at the smallest case."""
         title = getattr(backward, "__name__", "backward")
         try:
-            code = Instrumented(backward, file=backward.__code__.co_filename)
+            code = Instrumented(backward, file=backward.__code__.co_filename, in_place=True)
         except (AttributeError, OSError, TypeError, ValueError):
             reason = "its source is not to be found: define it in a file, or in a notebook's cell"
             return Answer(title, solved=False, reason=reason)
         every = [judge(code, truth, self._given) for truth in self.truths]
-        found = min(every, key=_first)
-        if not found.solved:
+        found, _ = min(zip(every, self.truths, strict=True), key=_first)
+        if found.blank:
+            found.verdicts = worst(every)
+        if not found.solved and not found.sure:
             found = settle(found, every, Mended(code, self.right_lines(code), self.truths))
         if not found.solved and not found.blank:
-            found.reason += self._likely(found)
+            found.likely = self._likely(found)
         return found.answer(title, lambda name: self._hints_of(name, code))
 
     def right_lines(self, code: Instrumented) -> list[str]:
@@ -121,7 +124,7 @@ class Exercise:
         largest = self.truths[-1]
         there = judge(found.code, largest, self._given)
         text = largest.likely(found.of, there.value) if there.of == found.of else ""
-        return f"; at {largest.case} {text}" if text else ""
+        return f"likely (at {largest.case}): {text}" if text else ""
 
     def _hints_of(self, name: str, code: Instrumented) -> tuple[str, ...]:
         """Return the hints; the op's own line is one where the reader has all that it reads."""
@@ -132,10 +135,15 @@ class Exercise:
         return hints if solved else (*hints, *own)
 
 
-def _first(found: Found) -> tuple[int, float]:
-    """Return what sorts mistakes before blanks, and both by their line; the smallest case leads."""
+def _first(case: tuple[Found, Truth]) -> tuple[int, float, bool]:
+    """Return what sorts mistakes before blanks, and both by their line; the smallest case leads.
+
+    But for one that hides a missing sum: its shape has axes too many, of size 1.
+    """
+    found, truth = case
     line = float("inf") if found.culprit is None else found.culprit.number
-    return 2 if found.solved else 1 if found.blank else 0, line
+    kind = 2 if found.solved else 1 if found.blank else 0
+    return kind, line, bool(found.of) and truth.hides_a_sum(found.of, found.value)
 
 
 def _op_of(cases: Sequence[Case]) -> str:

@@ -1,8 +1,10 @@
 """What a run of a reader's backward showed: its steps, a verdict a line, the line to look at."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from minise.gradcheck.answer import (
     BLANK,
@@ -14,8 +16,9 @@ from minise.gradcheck.answer import (
     Answer,
     Verdict,
 )
+from minise.gradcheck.compare import floats
 from minise.gradcheck.instrument import RETURN, Instrumented, Line
-from minise.gradcheck.lines import first_line, followers, place_of
+from minise.gradcheck.lines import first_line, followers, looped, place_of
 
 WORST = (BROKEN, WRONG, BLANK, FOLLOWS, UNSEEN, RIGHT)  # first
 
@@ -41,8 +44,12 @@ class Found:
         In the order in which they ran.
     verdicts : dict of Line to str
         RIGHT, WRONG, BLANK, BROKEN or UNSEEN.
-    culprit, others, reason : Line, tuple of Line, str
-        The line to look at, others that may be it as well, and what is wrong.
+    culprit, others, reason, likely : Line, tuple of Line, str, str
+        The line to look at, others that may be it as well, what is wrong, and the likely mistake.
+    sure : bool
+        Whether no other line can be meant.
+    notes : dict of Line to str
+        What is said of lines that cannot be judged yet.
     of, value : str, object
         What the wrong gradient is for, and the wrong gradient.
     """
@@ -54,8 +61,26 @@ class Found:
     culprit: Line | None = None
     others: tuple[Line, ...] = ()
     reason: str = ""
+    likely: str = ""
+    sure: bool = False
+    notes: dict[Line, str] = field(default_factory=dict)
     of: str = ""
     value: Any = None
+
+    def given_by(self, line: Line, like: Any) -> Any:
+        """Return what a line gave at last; of a loop, all its parts, if they make such an array."""
+        values = [step.value for step in self.steps if step.line == line]
+        if floats(like) and self._loops(line) and all(map(floats, values)):
+            whole = np.concatenate([np.ravel(one) for one in values])
+            return whole.reshape(like.shape) if whole.size == like.size else values[-1]
+        return values[-1]
+
+    def is_part(self, line: Line, like: Any) -> bool:
+        """Tell whether a line in a loop gives another number of entries, as of one image."""
+        return self._loops(line) and np.size(self.given_by(line, like)) != np.size(like)
+
+    def _loops(self, line: Line) -> bool:
+        return line.number in looped(self.code)
 
     @property
     def solved(self) -> bool:
@@ -83,6 +108,7 @@ class Found:
             line=shown[self.culprit],
             reason=self.reason,
             case="" if self.blank else f"at the smallest case that shows it: {self.case}",
+            likely=self.likely,
             hints=self._hints(self.culprit, hints_of),
             place=place_of(self.code, self.culprit),
             also=tuple(shown[line] for line in self.others if line in shown),
@@ -114,6 +140,14 @@ class Found:
         for same in rows.values():
             worst = min(same, key=lambda line: WORST.index(self.verdicts[line]))
             named = self.culprit if self.culprit in same else worst
-            row = Verdict(named.number - first + 1, named.text, named.name, self.verdicts[worst])
+            number, note = named.number - first + 1, self.notes.get(named, "")
+            row = Verdict(number, named.text, named.name, self.verdicts[worst], note)
             shown |= dict.fromkeys(same, row)
         return shown
+
+
+def worst(every: Sequence[Found]) -> dict[Line, str]:
+    """Return the worst verdict on each line: where a size is 1, a sum may be missing unseen."""
+    lines = dict.fromkeys(line for found in every for line in found.verdicts)
+    said = {line: [one.verdicts[line] for one in every if line in one.verdicts] for line in lines}
+    return {line: min(verdicts, key=WORST.index) for line, verdicts in said.items()}

@@ -48,6 +48,7 @@ class Step(NamedTuple):
 
 Scope = dict[str, Any]  # local names by value, as a line finds them
 Tap = Callable[[Line, Any, Scope], Any]
+_Assignment = ast.Assign | ast.AugAssign
 
 
 class Instrumented:
@@ -60,6 +61,9 @@ class Instrumented:
     file : path, optional
         A file of the caller's whose functions may be compiled, or a notebook's cell by the name
         that Python has for it (``function.__code__.co_filename``).
+    in_place : bool
+        Whether ``v += expr`` writes into v's array, as in Python, so that all its other names show
+        it too; otherwise it makes a new array, and what was seen before stays as it was.
 
     Attributes
     ----------
@@ -74,12 +78,18 @@ class Instrumented:
         If the source is neither minise's nor the named file's, or cannot be found.
     """
 
-    def __init__(self, function: Callable[..., Any], *, file: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        file: str | Path | None = None,
+        in_place: bool = False,
+    ) -> None:
         self.function = function
         self.file = _source_file(function, file)
         source, first = inspect.getsourcelines(function)
         tree = ast.parse(textwrap.dedent("".join(source)))
-        rewriter = _Rewriter(first - 1)
+        rewriter = _Rewriter(first - 1, in_place)
         tree = ast.fix_missing_locations(rewriter.visit(tree))
         ast.increment_lineno(tree, first - 1)
         self._code = compile(tree, str(self.file), "exec")
@@ -169,8 +179,8 @@ class _Rewriter(ast.NodeTransformer):
     What is returned is wrapped too.
     """
 
-    def __init__(self, offset: int) -> None:
-        self.offset = offset
+    def __init__(self, offset: int, in_place: bool) -> None:
+        self.offset, self.in_place = offset, in_place
         self.lines: list[Line] = []
         self.depth = 0
 
@@ -195,12 +205,16 @@ class _Rewriter(ast.NodeTransformer):
             node.value = self._tapped(node, target.id, node.value)
         if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Call):
             names = [part.id for part in target.elts if isinstance(part, ast.Name)]
-            before = ast.Assign([ast.Name(SCOPE, ast.Store())], _locals())
-            assigned = [self._again(node, name) for name in names if name != "_"]
-            return [ast.copy_location(before, node), node, *assigned]
+            return self._tapped_behind(node, [name for name in names if name != "_"])
         return node
 
-    def _again(self, node: ast.Assign, name: str) -> ast.stmt:
+    def _tapped_behind(self, node: _Assignment, names: Sequence[str]) -> list[ast.stmt]:
+        """Return the line itself, with a tap behind it for each name that it assigned."""
+        before = ast.Assign([ast.Name(SCOPE, ast.Store())], _locals())
+        assigned = [self._again(node, name) for name in names]
+        return [ast.copy_location(before, node), node, *assigned]
+
+    def _again(self, node: _Assignment, name: str) -> ast.stmt:
         """Return v = tap(index, v, scope before), for behind the line that assigned v."""
         read = ast.Name(name, ast.Load())
         value = self._tapped(node, name, read, ast.Name(SCOPE, ast.Load()))
@@ -218,11 +232,13 @@ class _Rewriter(ast.NodeTransformer):
             node.value = self._tapped(node, node.target.id, node.value)
         return node
 
-    def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST:
-        """Turn v += expr into v = tap(index, v + expr), which writes into no caller's array."""
+    def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST | list[ast.stmt]:
+        """Turn v += expr into v = tap(index, v + expr), or keep it and tap v behind it."""
         if not isinstance(node.target, ast.Name):
             return node
         name = node.target.id
+        if self.in_place:
+            return self._tapped_behind(node, [name])
         left = ast.Name(name, ast.Load())
         value = self._tapped(node, name, ast.BinOp(left, node.op, node.value))
         return ast.copy_location(ast.Assign([ast.Name(name, ast.Store())], value), node)

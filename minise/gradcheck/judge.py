@@ -6,13 +6,24 @@ from typing import Any
 
 import numpy as np
 
-from minise.gradcheck.answer import BLANK, BROKEN, RIGHT, UNSEEN, WRONG
-from minise.gradcheck.arrays import copied, same
+from minise.gradcheck.answer import BLANK, BROKEN, FOLLOWS, RIGHT, UNSEEN, WRONG
+from minise.gradcheck.arrays import copied
 from minise.gradcheck.blame import blame_failing, blame_line, blame_returned, first_wrong
 from minise.gradcheck.compare import close, floats, may_become
+from minise.gradcheck.failing import shapes_of
 from minise.gradcheck.found import Found, Ran
+from minise.gradcheck.inplace import changed, first_change, reason
 from minise.gradcheck.instrument import RETURN, Instrumented, Line, Scope
-from minise.gradcheck.lines import line_of, readers, written_in_part
+from minise.gradcheck.lines import (
+    followers,
+    line_of,
+    lines_in_part,
+    looped,
+    readers,
+    returned_names,
+    summed_in_loops,
+    written_in_part,
+)
 from minise.gradcheck.truth import Truth
 
 
@@ -38,9 +49,14 @@ def judge(code: Instrumented, truth: Truth, given: Collection[str] = ()) -> Foun
         stop, blank = found.steps.pop().line, True
     except Exception as error:
         stop, problem = line_of(error, code), f"{type(error).__name__}: {error}"
+        problem += shapes_of(error, code)
         blank = stop is not None and stop.text.rstrip().endswith("= ...")
         shapes = isinstance(error, ValueError | IndexError)
     found.verdicts = _verdicts(found, truth, stop, given)
+    if stop is not None and blank:
+        found.verdicts[stop] = BLANK
+    if changed(dout, cache, truth) and _judge_in_place(found, truth):
+        return found
     if stop is not None:
         found.verdicts[stop] = BLANK if blank else BROKEN
         if shapes and not blank:
@@ -51,8 +67,6 @@ def judge(code: Instrumented, truth: Truth, given: Collection[str] = ()) -> Foun
             found.culprit, found.reason = stop, "" if blank else problem
     elif problem:
         found.reason = problem
-    elif not same(dout, truth.dout):
-        found.reason = "it changes dout in place: another branch may need it, so copy it first"
     else:
         _judge_returned(found, truth, returned)
     return found
@@ -68,9 +82,9 @@ def _run(found: Found, dout: Any, cache: Any) -> Any:
     def note(line: Line, value: Any, scope: Scope) -> Any:
         if line.name == RETURN:
             parts = written_in_part(found.code).items()
-            found.steps.extend(Ran(one, scope.get(name)) for name, one in parts)
+            found.steps.extend(Ran(one, copied(scope.get(name))) for name, one in parts)
             found.steps.sort(key=lambda step: step.line.number)
-        found.steps.append(Ran(line, value))
+        found.steps.append(Ran(line, copied(value)))  # as it is here: a later line may change it
         results = value if line.name == RETURN and isinstance(value, tuple) else (value,)
         if any(isinstance(one, EllipsisType) for one in results):
             raise _Stop
@@ -85,17 +99,44 @@ def _verdicts(
     """Return a verdict for each line; of several that assign one name only the last counts."""
     code, filled = found.code, written_in_part(found.code)
     last = {step.line.name: step for step in found.steps}
-    more = {line.name for line in code.lines if stop is not None and line.number > stop.number}
-    if stop is not None:
-        more |= set(filled)
+    more = set() if stop is None else _assigned_later(code, stop)
     verdicts = {step.line: UNSEEN for step in found.steps}
-    for name, step in last.items():
-        if name != RETURN and name not in more:
-            verdicts[step.line] = _verdict(truth, name, step.value)
+    if stop is not None:
+        above = [line for line in lines_in_part(code) if line.number < stop.number]
+        verdicts |= dict.fromkeys(above, UNSEEN)
+    final = {f"d{name}" for name in truth.names} & returned_names(code)
+    for name, (line, _) in last.items():
+        if name == RETURN or name in more or found.is_part(line, truth.like(name)):
+            continue
+        value = found.given_by(line, truth.like(name))
+        verdicts[line] = _verdict(truth, name, value)
+        if verdicts[line] == WRONG:
+            verdicts |= _reused(truth, Ran(line, value), found.steps)
+        if name in final and not truth.fits(name, value):
+            verdicts[line] = WRONG
     for line in verdicts:
         if line.name in given or (line.name in filled and line != filled[line.name]):
             verdicts[line] = RIGHT
     return verdicts
+
+
+def _assigned_later(code: Instrumented, stop: Line) -> set[str]:
+    """Return the names that lines make which would run behind the one where a run stopped."""
+    below = {line.name for line in code.lines if line.number > stop.number}
+    again = summed_in_loops(code) if stop.number in looped(code) else set()
+    return below | set(written_in_part(code)) | again
+
+
+def _reused(truth: Truth, last: Ran, steps: Sequence[Ran]) -> dict[Line, str]:
+    """Return verdicts on the lines of a name that means something else in the last of them.
+
+    It held its own gradient before, or holds that of another array.
+    """
+    before = [one for one in steps if one.line.name == last.line.name and one.line != last.line]
+    right = [one.line for one in before if _verdict(truth, one.line.name, one.value) == RIGHT]
+    if right or (before and truth.is_slope(last.value)):
+        return {last.line: UNSEEN, **dict.fromkeys(right, RIGHT)}
+    return {}
 
 
 def _verdict(truth: Truth, name: str, value: Any) -> str:
@@ -119,14 +160,33 @@ def _judge_shapes(found: Found, truth: Truth) -> None:
 
     Who sums later does so in the lines that read it: where these are right, so is the line.
     """
-    for line, name in [(step.line, step.line.name) for step in found.steps]:
+    last = {step.line.name: step.line for step in found.steps}
+    for name, line in last.items():
         of = name.removeprefix("d")
         if found.verdicts.get(line) != UNSEEN or of == name or not floats(truth.values.get(of)):
             continue
-        value = next(step.value for step in reversed(found.steps) if step.line == line)
+        value = found.given_by(line, truth.right(of))
+        if found.is_part(line, truth.right(of)):
+            continue
         below = [found.verdicts.get(one) for one in readers(found.code, line, found.verdicts)]
         if np.size(value) != truth.right(of).size and not (below and set(below) == {RIGHT}):
             found.verdicts[line] = WRONG
+
+
+def _judge_in_place(found: Found, truth: Truth) -> bool:
+    """Name the line that changes dout or the cache, unless one above it is wrong."""
+    change = first_change(found.code, truth)
+    if change is None:
+        return False
+    (line, name), wrong = change, first_wrong(found)
+    if wrong is not None and wrong.number < line.number:
+        return False
+    found.culprit, found.reason, found.sure = line, reason(line, name), True
+    found.verdicts[line] = WRONG
+    for one in followers(found.code, line._replace(name=name), found.verdicts):
+        if found.verdicts[one] == WRONG:
+            found.verdicts[one] = FOLLOWS
+    return True
 
 
 def _judge_returned(found: Found, truth: Truth, returned: Any) -> None:

@@ -6,6 +6,7 @@ import linecache
 import textwrap
 import traceback
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 
 from minise.gradcheck.instrument import RETURN, Instrumented, Line
@@ -21,26 +22,34 @@ def base_of(target: ast.expr) -> str:
 
 
 def written_in_part(code: Instrumented) -> dict[str, Line]:
-    """Return the arrays that lines write into, such as dx[i] += …, each with its last such line.
+    """Return the arrays that lines write into, such as dx[i] += …, each with its last such line."""
+    return {line.name: line for line in lines_in_part(code)}
 
-    Behind one, a line such as dx *= 2 counts too.
-    """
-    found: dict[str, Line] = {}
+
+def lines_in_part(code: Instrumented) -> list[Line]:
+    """Return the lines that write into an array; behind one, a line such as dx *= 2 counts too."""
+    found: list[Line] = []
     nodes = [one for one in ast.walk(tree_of(code)) if isinstance(one, ast.Assign | ast.AugAssign)]
     for node in sorted(nodes, key=lambda one: one.lineno):
-        if isinstance(node, ast.Assign | ast.AugAssign):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            for target in targets:
-                again = isinstance(node, ast.AugAssign) and base_of(target) in found
-                if isinstance(target, ast.Subscript) or again:
-                    name, number = base_of(target), node.lineno + first_line(code) - 1
-                    found[name] = Line(name, number, ast.unparse(node))
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        for target in targets:
+            name, number = base_of(target), node.lineno + first_line(code) - 1
+            again = isinstance(node, ast.AugAssign) and name in {line.name for line in found}
+            if isinstance(target, ast.Subscript) or again:
+                found.append(Line(name, number, ast.unparse(node)))
     return found
 
 
 def only_a_name(code: Instrumented, place: int) -> bool:
     """Tell whether what is returned at a place is a name that another line made."""
     return isinstance(returned_at(tree_of(code), place), ast.Name)
+
+
+def returned_names(code: Instrumented) -> set[str]:
+    """Return the names that the return hands over as they are."""
+    values = [one.value for one in ast.walk(tree_of(code)) if isinstance(one, ast.Return)]
+    parts = [part for value in values for part in getattr(value, "elts", [value])]
+    return {part.id for part in parts if isinstance(part, ast.Name)}
 
 
 def returned_at(tree: ast.AST, place: int) -> ast.expr | None:
@@ -80,6 +89,22 @@ def followers(code: Instrumented, line: Line, among: Iterable[Line]) -> list[Lin
     return found
 
 
+def looped(code: Instrumented) -> set[int]:
+    """Return the numbers of the lines in loops, which may give a part, as of one image."""
+    return {one.lineno + first_line(code) - 1 for one in _inside_loops(code)}
+
+
+def summed_in_loops(code: Instrumented) -> set[str]:
+    """Return the names that lines in loops add to: they are done when the loop is."""
+    return {base_of(one.target) for one in _inside_loops(code) if isinstance(one, ast.AugAssign)}
+
+
+def _inside_loops(code: Instrumented) -> list[ast.stmt]:
+    loops = [one for one in ast.walk(tree_of(code)) if isinstance(one, ast.For | ast.While)]
+    inside = [node for loop in loops for line in loop.body for node in ast.walk(line)]
+    return [one for one in inside if isinstance(one, ast.stmt)]
+
+
 def place_of(code: Instrumented, line: Line) -> str:
     """Return file and number of a line, or nothing where the code stands in a notebook's cell."""
     path = Path(code.file)
@@ -107,7 +132,7 @@ def _names(node: ast.AST) -> set[str]:
 
 def tree_of(code: Instrumented) -> ast.stmt:
     """Return the function's definition, parsed; its first line is line 1."""
-    return ast.parse(textwrap.dedent(source_of(code))).body[0]
+    return ast.parse(_source(code)[0]).body[0]
 
 
 def names_in(text: str) -> set[str]:
@@ -121,21 +146,19 @@ def names_of(code: Instrumented) -> set[str]:
     return _names(tree_of(code)) | arguments | {"np"}
 
 
-def source_of(code: Instrumented) -> str:
-    """Return the source from the line with the def on."""
-    lines, _ = inspect.getsourcelines(code.function)
-    while not lines[0].lstrip().startswith("def "):
-        lines = lines[1:]
-    return "".join(lines)
-
-
 def first_line(code: Instrumented) -> int:
     """Return the number of the line with the def."""
+    return _source(code)[1]
+
+
+@lru_cache(maxsize=8)
+def _source(code: Instrumented) -> tuple[str, int]:
+    """Return the source from the line with the def on, and the number of that line."""
     lines, first = inspect.getsourcelines(code.function)
     first = max(first, 1)
     while not lines[0].lstrip().startswith("def "):
         lines, first = lines[1:], first + 1
-    return first
+    return textwrap.dedent("".join(lines)), first
 
 
 def line_of(error: BaseException, code: Instrumented) -> Line | None:
@@ -145,7 +168,11 @@ def line_of(error: BaseException, code: Instrumented) -> Line | None:
     own = [frame for frame in own if frame.filename == str(code.file)]
     if not own or own[-1].lineno is None:
         return None
-    number = own[-1].lineno
+    return line_at(code, own[-1].lineno)
+
+
+def line_at(code: Instrumented, number: int) -> Line:
+    """Return the line of a number, also one that assigns no name."""
     known = [line for line in code.lines if line.number == number]
     text = linecache.getline(str(code.file), number).strip()
     return known[0] if known else Line(_target(text), number, text or "return")

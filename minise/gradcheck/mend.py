@@ -12,8 +12,9 @@ from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
-from minise.gradcheck.arrays import copied, same
-from minise.gradcheck.compare import close, floats
+from minise.gradcheck.arrays import copied
+from minise.gradcheck.compare import close, floats, told
+from minise.gradcheck.inplace import changed
 from minise.gradcheck.instrument import Instrumented, Line
 from minise.gradcheck.lines import base_of, first_line, tree_of
 from minise.gradcheck.truth import Truth
@@ -212,14 +213,14 @@ def _is_blank(node: _Assignment) -> bool:
 
 
 def _is_right(function: Callable[..., Any], truth: Truth) -> bool:
-    """Tell whether a backward returns what is right at a case, and leaves dout as it is."""
-    dout = truth.dout.copy()
+    """Tell whether a backward returns what is right at a case, and writes into nothing it got."""
+    dout, cache = truth.dout.copy(), copied(truth.cache)
     try:
-        returned = function(dout, copied(truth.cache))
+        returned = function(dout, cache)
     except Exception:
         return False
     gradients = returned if isinstance(returned, tuple | list) else (returned,)
-    if len(gradients) != len(truth.inputs) or not same(dout, truth.dout):
+    if len(gradients) != len(truth.inputs) or changed(dout, cache, truth):
         return False
     return all(truth.returned_is_right(k, one) for k, one in enumerate(gradients))
 
@@ -241,7 +242,7 @@ def _unlike(name: str, whole: bool, given: Any, wanted: Any) -> str:
     if entry:
         name = f"{name}[{entry}]" if whole else f"entry ({entry}) of {name}"
     there, right = np.asarray(given)[worst], np.asarray(wanted)[worst]
-    return f"{name} is {there:.6g}, expected {right:.6g}"
+    return f"{name} is {told(float(there), float(right), 'expected')}"
 
 
 def _same_numbers(given: Any, wanted: Any) -> bool:

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 
-from minise.gradcheck.answer import BROKEN, FOLLOWS, RIGHT, UNSEEN, WRONG
+from minise.gradcheck.answer import BLANK, BROKEN, FOLLOWS, RIGHT, UNSEEN, WRONG
 from minise.gradcheck.found import Found
 from minise.gradcheck.instrument import RETURN, Line
 from minise.gradcheck.lines import first_line, written_in_part
 from minise.gradcheck.mend import Guilty, Mended
+
+NOT_YET = "not yet what the usual line gives: it may become right below"
 
 
 def settle(found: Found, every: Sequence[Found], mended: Mended) -> Found:
@@ -23,9 +25,12 @@ def settle(found: Found, every: Sequence[Found], mended: Mended) -> Found:
     """
     if found.blank:
         doubtful = {line.number for one in mended.guilty for line in one.lines}
+        alone = {one.lines[0].number for one in mended.guilty if len(one.lines) == 1}
         for line, verdict in found.verdicts.items():
             if mended.works and verdict == UNSEEN and line.number not in doubtful:
                 found.verdicts[line] = RIGHT
+            elif mended.works and verdict == UNSEEN and line.number in alone:
+                found.notes[line] = NOT_YET
         return found
     guilty = _believed(found, mended)
     if not guilty:
@@ -34,9 +39,11 @@ def settle(found: Found, every: Sequence[Found], mended: Mended) -> Found:
         found = every[guilty[0].truth]
         _name(found, guilty[0])
     found.others = _others(found, guilty)
+    first = min(line.number for one in guilty for line in one.lines)
     for line, verdict in found.verdicts.items():
-        if not any(_holds(one, line) for one in guilty):
-            found.verdicts[line] = RIGHT if verdict in (RIGHT, UNSEEN) else FOLLOWS
+        if verdict != BLANK and not any(_holds(one, line) for one in guilty):
+            fine = verdict in (RIGHT, UNSEEN) or line.number < first
+            found.verdicts[line] = RIGHT if fine else FOLLOWS
     return found
 
 

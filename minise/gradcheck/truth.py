@@ -12,13 +12,14 @@ import numpy as np
 from minise.gradcheck.adapters import parameter_names
 from minise.gradcheck.arrays import promoted
 from minise.gradcheck.cases import Case, draw
-from minise.gradcheck.compare import HALF, close, floats, misfit
+from minise.gradcheck.compare import HALF, close, floats, may_become, misfit, told
 from minise.gradcheck.diagnose import UNKNOWN, diagnose
 from minise.gradcheck.diagnose import Case as Wrong
 from minise.gradcheck.instrument import Instrumented
 from minise.gradcheck.slopes import TINY
 from minise.ops.checks import Array
 
+NEAR = 0.01  # of a share of eps: its own square is smaller
 FEW = 3  # entries say too little to tell one mistake from another
 VAGUE = {UNKNOWN, "permuted"}
 
@@ -101,12 +102,28 @@ class Truth:
             return np.asarray(self._forward.function(*inputs, **settings)[0])
         return np.asarray(self._forward.moved(of, 1j * TINY * u, *inputs, **settings)[0])
 
+    def like(self, name: str) -> Any:
+        """Return an array of the shape that a name should have, where one is known, or None."""
+        value = self.values.get(name.removeprefix("d")) if name.startswith("d") else None
+        return value if floats(value) else self.twins.get(name)
+
     def fits(self, name: str, value: Any) -> bool:
         """Tell whether what a line gave has the shape of what it is the gradient of."""
         of = name.removeprefix("d")
         if of == name or not floats(self.values.get(of)) or not floats(value):
             return True
         return np.shape(value) == np.shape(self.values[of])
+
+    def fills(self, name: str, value: Any) -> bool:
+        """Tell whether a gradient has all its entries, or, of an input, lacks but a sum."""
+        of = name.removeprefix("d")
+        right = self.right(of)
+        return np.size(value) == right.size or (of in self.names and may_become(value, right))
+
+    def hides_a_sum(self, of: str, value: Any) -> bool:
+        """Tell whether a gradient has more axes than it should, but no more entries."""
+        like = np.asarray(self.values[of])
+        return np.ndim(value) > like.ndim and np.size(value) == like.size
 
     def returned_is_right(self, k: int, gradient: Any) -> bool:
         """Tell whether what is returned for input k is its gradient."""
@@ -126,6 +143,12 @@ class Truth:
                 return name
         return ""
 
+    def is_slope(self, value: Any) -> bool:
+        """Tell whether a value is the gradient of some array of forward's."""
+        size = np.size(value) if floats(value) else -1
+        like = [of for of, one in self.values.items() if floats(one) and np.size(one) == size]
+        return any(close(value, self.right(of)) for of in like)
+
     def reason(self, of: str, value: Any) -> str:
         """Return in numbers what is wrong with a gradient."""
         right, name = self.right(of) if floats(self.values[of]) else None, f"d{of}"
@@ -139,9 +162,22 @@ class Truth:
         wrong = np.reshape(value, right.shape)
         worst = np.unravel_index(int(np.argmax(abs(wrong - right))), right.shape)
         entry = f"{name}[{', '.join(map(str, worst))}]" if worst else name
-        text = f"{entry} is {float(wrong[worst]):.6g}, forward's slope is "
+        text = told(float(wrong[worst]), float(right[worst]), "forward's slope is")
         off = abs(wrong - right) > HALF * abs(right).max()
-        return f"{text}{float(right[worst]):.6g}{self._only_where(name, off)}"
+        more = self._only_where(name, off) or self._without_eps(wrong, right)
+        return f"{entry} is {text}{more}"
+
+    def _without_eps(self, wrong: Array, right: Array) -> str:
+        """Say so where a gradient is off by a share of eps / var: eps is not added to it."""
+        eps, var = getattr(self.cache, "eps", None), self.values.get("var")
+        if eps is None or not floats(var) or not right.all() or not np.any(wrong - right):
+            return ""
+        share = eps / var.reshape(-1, *[1] * (right.ndim - 2 if right.ndim > 2 else 0))
+        times = (wrong / right - 1) / share
+        power = round(2 * float(times.mean())) / 2
+        if not power or abs(power) > 3 or abs(times - power).max() > NEAR * abs(power):
+            return ""
+        return ", like eps of var: is an eps left out, or in there twice?"
 
     def reason_of_own(self, name: str, value: Any) -> str:
         """Return where something that is no gradient, such as a mask, is wrong."""

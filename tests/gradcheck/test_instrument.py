@@ -161,3 +161,18 @@ def test_the_lines_of_squeeze_excite_are_all_there():
         reference.squeeze_excite_forward, reference.squeeze_excite_backward, inputs
     )
     assert [one.of for one in checks] == ["s", "v", "h", "u", "z"]
+
+
+def test_a_line_may_write_into_its_array_as_in_python(student):
+    *_, path = student
+    text = "def doubled(x):\n    y = x\n    y *= 2\n    return x\n"
+    path.write_text(text)
+    space = {}
+    exec(compile(text, str(path), "exec"), space)
+    for in_place, there in ((False, 3), (True, 6)):
+        out, steps = Instrumented(space["doubled"], file=path, in_place=in_place).trace(
+            np.array([3.0])
+        )
+        assert out[0] == there
+        assert [step.line.text for step in steps] == ["y = x", "y *= 2"]
+        assert steps[-1].value[0] == 6

@@ -188,7 +188,7 @@ def test_a_line_without_a_slope_is_judged_by_mending_the_others(number, old, new
     answer = exercise.check(compiled(text.replace(old, new)))
     assert answer.line.number == text[: text.index(old)].count("\n") + 1, str(answer)
     assert not answer.also
-    assert says in answer.reason, answer.reason
+    assert says in f"{answer.reason}\n{answer.likely}", str(answer)
     assert answer.hints
     assert [one.number for one in answer.verdicts if one.verdict == "wrong"] == [answer.line.number]
     assert len({one.number for one in answer.verdicts}) == len(answer.verdicts)
