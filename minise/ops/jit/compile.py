@@ -5,7 +5,8 @@ flipped bit may do anything, and it does not notice a change in a function that 
 Here a file carries the digest of its contents, its name says all that it depends on, and its
 folder is named after the sources of this package and the versions of Python, NumPy and Numba.
 What does not fit is compiled again and replaced. A file is written under another name and then
-renamed, so processes that compile at once, or that are killed, leave whole files or none.
+renamed, so processes that are killed leave whole files or none. Of processes that want the same
+kernel at once one compiles it, and the others wait for its file (claims.py).
 
 The folder is that of the user's caches, or the environment variable MINISE_CACHE names it.
 """
@@ -31,6 +32,8 @@ from numba.core import serialize
 from numba.core.caching import _Cache
 from numba.core.compiler import CompileResult
 from platformdirs import user_cache_dir
+
+from minise.ops.jit.claims import Claim
 
 # Threads that wait for others spin. By default they spin so long that, where a third process wants
 # one of two cores, a step takes ten times as long; so briefly that is over before the next kernel,
@@ -122,6 +125,7 @@ class DiskCache(_Cache):  # type: ignore[misc]
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._name = f"{function.__module__.rpartition('.')[2]}.{function.__name__.strip('_')}"
+        self._claim = Claim()
 
     @property
     def cache_path(self) -> str:
@@ -131,10 +135,14 @@ class DiskCache(_Cache):  # type: ignore[misc]
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Return the kernel for a signature, or None where it has to be compiled."""
         target_context.refresh()
-        payload = read_checked(self._path(sig, target_context.codegen()))
-        if payload is not None:
-            with suppress(Exception):  # whole, but of another make: then it is compiled
-                return CompileResult._rebuild(target_context, *pickle.loads(payload))
+        path = self._path(sig, target_context.codegen())
+        found = _rebuilt(path, target_context)
+        if found is None:
+            self._claim.take(path)
+            found = _rebuilt(path, target_context)  # meanwhile another process may have made it
+        if found is not None:
+            self._claim.release()
+            return found
         if self._name == FIRST and not any(folder().glob(f"{LAST}-*")):
             compile_ahead()
         _compiled.append(self._name)
@@ -146,6 +154,7 @@ class DiskCache(_Cache):  # type: ignore[misc]
         """Keep the kernel for a signature."""
         with suppress(OSError):  # a full or read-only disk: it works without, and is slow to start
             write_checked(self._path(sig, data.codegen), serialize.dumps(data._reduce()))
+        self._claim.release()
 
     def _path(self, sig: Any, codegen: Any) -> Path:
         makes = repr((sig, codegen.magic_tuple()))  # types, processor and its features
@@ -161,6 +170,15 @@ class DiskCache(_Cache):  # type: ignore[misc]
         """Delete the kernel's files."""
         for path in folder().glob(f"{self._name}-*"):
             path.unlink(missing_ok=True)
+
+
+def _rebuilt(path: Path, target_context: Any) -> Any:
+    """Return a kernel that was kept, or None."""
+    payload = read_checked(path)
+    if payload is not None:
+        with suppress(Exception):  # whole, but of another make: then it is compiled
+            return CompileResult._rebuild(target_context, *pickle.loads(payload))
+    return None
 
 
 def read_checked(path: Path) -> bytes | None:

@@ -4,6 +4,7 @@ import itertools
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from minise.gradcheck.drawing import LAYOUTS
 from minise.ops import jit
 from minise.ops.backends import on_compile
+from minise.ops.jit import claims
 from minise.ops.jit import compile as compiling
 from tests.ops.cases import CASES, direction, draw
 
@@ -59,8 +61,29 @@ def test_a_second_process_finds_the_kernels(tmp_path):
 def test_many_first_starts_at_once(tmp_path):
     found = [compiled(process) for process in [start(tmp_path) for _ in range(8)]]
     assert max(found) == 1
+    assert sum(found) == 1 or claims.fcntl is None
     assert len(kernels_in(tmp_path)) == 1
     assert compiled(start(tmp_path)) == 0
+
+
+@pytest.mark.skipif(claims.fcntl is None, reason="files cannot be locked here")
+def test_a_kernel_that_another_process_compiles_is_waited_for(tmp_path, monkeypatch):
+    path = tmp_path / "folder" / "kernel"
+    one, other, took = claims.Claim(), claims.Claim(), []
+    one.take(path)
+    waiting = threading.Thread(target=lambda: took.append(other.take(path)))
+    waiting.start()
+    waiting.join(0.5)
+    assert not took
+    one.release()
+    waiting.join(60)
+    assert took
+    monkeypatch.setattr(claims, "PATIENCE", 0.2)
+    one.take(path)  # held for too long: it goes on
+    other.take(path)  # what it held, and could not compile, is nobody's now
+    one.release()
+    other.release()
+    assert kernels_in(tmp_path) == []
 
 
 @pytest.mark.parametrize("kill_after", [1.0, 2.0])
