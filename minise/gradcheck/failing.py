@@ -8,15 +8,16 @@ from types import FrameType
 import numpy as np
 
 from minise.gradcheck.instrument import Instrumented
-from minise.gradcheck.lines import first_line, tree_of
+from minise.gradcheck.lines import call_of, first_line, tree_of
 
 
 def shapes_of(error: BaseException, code: Instrumented) -> str:
     """Return the shapes that an @ of the reader's line had, as text, or nothing."""
-    frame = _frame_of(error, code)
-    if frame is None or not isinstance(error, ValueError):
+    call = call_of(error, code)
+    if call is None or not isinstance(error, ValueError):
         return ""
-    for node in _products(code, frame.f_lineno):
+    frame = call.tb_frame
+    for node in _products(code, call.tb_lineno):
         left, right = _shape(node.left, frame), _shape(node.right, frame)
         if left and right and left[-1] != right[max(0, len(right) - 2)]:
             text = (
@@ -26,16 +27,6 @@ def shapes_of(error: BaseException, code: Instrumented) -> str:
                 text += ": @ multiplies the last two axes, so use np.einsum, or rows such as (N, C)"
             return text
     return ""
-
-
-def _frame_of(error: BaseException, code: Instrumented) -> FrameType | None:
-    """Return the last call of the reader's function on the way to an error."""
-    found, step = None, error.__traceback__
-    while step is not None:
-        if step.tb_frame.f_code.co_name == code.function.__name__:
-            found = step.tb_frame
-        step = step.tb_next
-    return found
 
 
 def _products(code: Instrumented, number: int) -> Iterator[ast.BinOp]:

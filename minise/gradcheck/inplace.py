@@ -8,7 +8,7 @@ import numpy as np
 
 from minise.gradcheck.arrays import copied, same
 from minise.gradcheck.instrument import Instrumented, Line
-from minise.gradcheck.lines import first_line, line_at, tree_of
+from minise.gradcheck.lines import first_line, line_at, rebuilt, tree_of
 from minise.gradcheck.truth import Truth
 
 SEEN = "__seen__"
@@ -27,7 +27,6 @@ def changed(dout: Any, cache: Any, truth: Truth) -> str:
 
 def first_change(code: Instrumented, truth: Truth) -> tuple[Line, str] | None:
     """Return the first line that changes such an array, and the array's name, or nothing."""
-    tree = _Watched().visit(tree_of(code))
     dout, cache = truth.dout.copy(), copied(truth.cache)
     found: list[tuple[int, str]] = []
 
@@ -36,11 +35,9 @@ def first_change(code: Instrumented, truth: Truth) -> tuple[Line, str] | None:
             found.append((number, name))
             raise _Changed
 
-    space = {**code.function.__globals__, SEEN: seen}
-    module = ast.fix_missing_locations(ast.Module([tree], []))
-    exec(compile(module, str(code.file), "exec"), space)
+    watched = rebuilt(code, _Watched(), {SEEN: seen})
     with suppress(Exception):  # the reader's code may fail before it comes to such a line
-        space[code.function.__name__](dout, cache)
+        watched(dout, cache)
         seen(_last_return(tree_of(code)))
     return (line_at(code, found[0][0] + first_line(code) - 1), found[0][1]) if found else None
 
@@ -66,11 +63,6 @@ class _Changed(Exception):
 
 class _Watched(ast.NodeTransformer):
     """Puts a call behind each statement that may write into an array."""
-
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        """Drop the decorators."""
-        node.decorator_list = []
-        return self.generic_visit(node)
 
     def visit_Assign(self, node: ast.Assign) -> list[ast.stmt]:
         """Watch a line v = …, or v[…] = …."""

@@ -4,10 +4,11 @@ import ast
 import inspect
 import linecache
 import textwrap
-import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
+from types import TracebackType
+from typing import Any
 
 from minise.gradcheck.instrument import RETURN, Instrumented, Line
 
@@ -135,6 +136,20 @@ def tree_of(code: Instrumented) -> ast.stmt:
     return ast.parse(_source(code)[0]).body[0]
 
 
+def rebuilt(
+    code: Instrumented, change: ast.NodeTransformer, more: dict[str, Any]
+) -> Callable[..., Any]:
+    """Return the function with its tree changed, without decorators, with more global names."""
+    tree = tree_of(code)
+    if isinstance(tree, ast.FunctionDef):
+        tree.decorator_list = []
+    module = ast.fix_missing_locations(ast.Module([change.visit(tree)], []))
+    space = {**code.function.__globals__, **more}
+    exec(compile(module, str(code.file), "exec"), space)
+    function: Callable[..., Any] = space[code.function.__name__]
+    return function
+
+
 def names_in(text: str) -> set[str]:
     """Return the names that stand in a line."""
     return _names(ast.parse(text))
@@ -163,12 +178,19 @@ def _source(code: Instrumented) -> tuple[str, int]:
 
 def line_of(error: BaseException, code: Instrumented) -> Line | None:
     """Return the line of the reader's that an error comes from."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if frame.name == code.function.__name__]
-    own = [frame for frame in own if frame.filename == str(code.file)]
-    if not own or own[-1].lineno is None:
-        return None
-    return line_at(code, own[-1].lineno)
+    call = call_of(error, code)
+    return None if call is None else line_at(code, call.tb_lineno)
+
+
+def call_of(error: BaseException, code: Instrumented) -> TracebackType | None:
+    """Return the last call of the reader's function on the way to an error."""
+    found, step = None, error.__traceback__
+    while step is not None:
+        own = step.tb_frame.f_code
+        if (own.co_name, own.co_filename) == (code.function.__name__, str(code.file)):
+            found = step
+        step = step.tb_next
+    return found
 
 
 def line_at(code: Instrumented, number: int) -> Line:

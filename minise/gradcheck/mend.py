@@ -16,7 +16,7 @@ from minise.gradcheck.arrays import copied
 from minise.gradcheck.compare import close, floats, told
 from minise.gradcheck.inplace import changed
 from minise.gradcheck.instrument import Instrumented, Line
-from minise.gradcheck.lines import base_of, first_line, tree_of
+from minise.gradcheck.lines import base_of, first_line, rebuilt, tree_of
 from minise.gradcheck.truth import Truth
 
 NOTE = "__note__"
@@ -104,12 +104,7 @@ class Mended:
     ) -> Callable[..., Any]:
         """Return the backward with all lines mended but one, which tells what it assigned."""
         keys = {one.lineno: key for key, lines in self._places.items() for one in lines}
-        tree = _Mender(self._solutions, keys, left, noted).visit(tree_of(self._code))
-        module = ast.fix_missing_locations(ast.Module([tree], []))
-        space = {**self._code.function.__globals__, NOTE: note}
-        exec(compile(module, str(self._code.file), "exec"), space)
-        function: Callable[..., Any] = space[self._code.function.__name__]
-        return function
+        return rebuilt(self._code, _Mender(self._solutions, keys, left, noted), {NOTE: note})
 
     def _differs(self, key: str, truth: int) -> tuple[str, bool]:
         """Return in numbers where a line first differs from the right one, and if only in order."""
@@ -141,11 +136,6 @@ class _Mender(ast.NodeTransformer):
     ) -> None:
         self.done: set[str] = set()
         self.solutions, self.keys, self.left, self.noted = solutions, keys, left, noted
-
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        """Drop the decorators."""
-        node.decorator_list = []
-        return self.generic_visit(node)
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST | list[ast.stmt]:
         """Mend a line v = …, if it is one to mend."""

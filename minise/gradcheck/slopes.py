@@ -95,15 +95,19 @@ def confirmed_slope(
     places.
     """
     slope = central_slope(line, douts, count, branches, noise)
-    if branches is None:
-        slope = slope._replace(error=slope.error + slope.kink)
-        while slope.smooth and (smaller := STEPS[slope.step > STEPS]).size:
-            other = central_slope(line, douts, count, branches, noise, smaller)
-            error = other.error + other.kink
-            if not other.smooth or error >= slope.error:
-                break
-            slope = other._replace(error=error)
+    if branches is not None:
+        return slope
+    slope = _with_kink(slope)
+    while slope.smooth and (smaller := STEPS[slope.step > STEPS]).size:
+        other = _with_kink(central_slope(line, douts, count, branches, noise, smaller))
+        if not other.smooth or other.error >= slope.error:
+            break
+        slope = other
     return slope
+
+
+def _with_kink(slope: Slope) -> Slope:
+    return slope._replace(error=slope.error + slope.kink)
 
 
 def linear_slope(line: Line, douts: Outputs, count: int, noise: float = 0.0) -> Slope:
