@@ -12,6 +12,18 @@ from typing import Any
 
 from minise.gradcheck.instrument import RETURN, Instrumented, Line
 
+Assignment = ast.Assign | ast.AugAssign | ast.AnnAssign
+
+
+def targets_of(node: Assignment) -> list[ast.expr]:
+    """Return what a statement assigns; of a = b = ... there are two."""
+    return node.targets if isinstance(node, ast.Assign) else [node.target]
+
+
+def parts_of(target: ast.expr) -> list[ast.expr]:
+    """Return what a target unpacks into, or the target itself."""
+    return target.elts if isinstance(target, ast.Tuple) else [target]
+
 
 def base_of(target: ast.expr) -> str:
     """Return the array that a line writes into: dx of dx[i], and of window(dx, …)[...]."""
@@ -32,8 +44,7 @@ def lines_in_part(code: Instrumented) -> list[Line]:
     found: list[Line] = []
     nodes = [one for one in ast.walk(tree_of(code)) if isinstance(one, ast.Assign | ast.AugAssign)]
     for node in sorted(nodes, key=lambda one: one.lineno):
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-        for target in targets:
+        for target in targets_of(node):
             name, number = base_of(target), node.lineno + first_line(code) - 1
             again = isinstance(node, ast.AugAssign) and name in {line.name for line in found}
             if isinstance(target, ast.Subscript) or again:
@@ -117,13 +128,11 @@ def place_of(code: Instrumented, line: Line) -> str:
 def writes(tree: ast.AST, name: str, first: int) -> Iterator[tuple[int, set[str]]]:
     """Yield number and names read of each line that writes a name, whole or in part."""
     for node in ast.walk(tree):
-        if not isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign) or node.value is None:
+        if not isinstance(node, Assignment) or node.value is None:
             continue
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-        for target in targets:
+        for target in targets_of(node):
             unpacks = isinstance(target, ast.Tuple) and not isinstance(node.value, ast.Call)
-            whole = target.elts if isinstance(target, ast.Tuple) else [target]
-            if not unpacks and name in map(base_of, whole):
+            if not unpacks and name in map(base_of, parts_of(target)):
                 yield node.lineno + first - 1, _names(node.value) | (_names(target) - {name})
 
 
@@ -207,6 +216,5 @@ def _target(text: str) -> str:
     except (SyntaxError, IndexError):
         return RETURN
     if isinstance(statement, ast.Assign | ast.AugAssign):
-        target = statement.targets[0] if isinstance(statement, ast.Assign) else statement.target
-        return base_of(target.elts[0] if isinstance(target, ast.Tuple) else target) or RETURN
+        return base_of(parts_of(targets_of(statement)[0])[0]) or RETURN
     return RETURN

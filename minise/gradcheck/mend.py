@@ -16,11 +16,18 @@ from minise.gradcheck.arrays import copied
 from minise.gradcheck.compare import close, floats, told
 from minise.gradcheck.inplace import changed
 from minise.gradcheck.instrument import Instrumented, Line
-from minise.gradcheck.lines import base_of, first_line, rebuilt, tree_of
+from minise.gradcheck.lines import (
+    Assignment,
+    base_of,
+    first_line,
+    parts_of,
+    rebuilt,
+    targets_of,
+    tree_of,
+)
 from minise.gradcheck.truth import Truth
 
 NOTE = "__note__"
-_Assignment = ast.Assign | ast.AugAssign | ast.AnnAssign
 
 
 class Guilty(NamedTuple):
@@ -60,7 +67,7 @@ class Mended:
         self.works = bool(self._places) and self._fails_at(None) is None
         self.guilty = list(self._wrong()) if self.works else []
 
-    def _found(self) -> dict[str, list[_Assignment]]:
+    def _found(self) -> dict[str, list[Assignment]]:
         """Return what can be mended, in order, by what the right line assigns.
 
         That is the reader's line that assigns the same, or, where one is left, a part of the same;
@@ -68,7 +75,7 @@ class Mended:
         """
         rest = [one for one in ast.walk(tree_of(self._code)) if _assigns(one)]
         rest.sort(key=lambda one: one.lineno)
-        found: dict[str, list[_Assignment]] = {}
+        found: dict[str, list[Assignment]] = {}
         for alike in (_key, _base):
             for key, solution in self._solutions.items():
                 same = [one for one in rest if alike(one) == alike(solution)]
@@ -76,7 +83,7 @@ class Mended:
                     found[key] = same[:1]
                     rest.remove(same[0])
         for key, lines in found.items():
-            names = {base_of(one) for one in _parts(_target(self._solutions[key]))}
+            names = {base_of(one) for one in _parts(self._solutions[key])}
             lines += [
                 one for one in rest if one.lineno > lines[0].lineno and _base(one)[0] in names
             ]
@@ -109,7 +116,7 @@ class Mended:
     def _differs(self, key: str, truth: int) -> tuple[str, bool]:
         """Return in numbers where a line first differs from the right one, and if only in order."""
         given, wanted = self._values(key, key, truth), self._values(None, key, truth)
-        parts = _parts(_target(self._solutions[key]))
+        parts = _parts(self._solutions[key])
         for ours, theirs in zip(given, wanted, strict=False):
             for part, a, b in zip(parts, ours, theirs, strict=True):
                 if text := _unlike(ast.unparse(part), isinstance(part, ast.Name), a, b):
@@ -129,7 +136,7 @@ class _Mender(ast.NodeTransformer):
 
     def __init__(
         self,
-        solutions: dict[str, _Assignment],
+        solutions: dict[str, Assignment],
         keys: dict[int, str],  # by the line on which what is to mend stands
         left: str | None,
         noted: str | None,
@@ -149,7 +156,7 @@ class _Mender(ast.NodeTransformer):
         """Mend a line v: type = …, if it is one to mend."""
         return self._mended(node)
 
-    def _mended(self, node: _Assignment) -> ast.AST | list[ast.stmt]:
+    def _mended(self, node: Assignment) -> ast.AST | list[ast.stmt]:
         key = self.keys.get(node.lineno, "")
         if not key:
             return node
@@ -159,11 +166,11 @@ class _Mender(ast.NodeTransformer):
         line = node if key == self.left else self.solutions[key]
         if key != self.noted:
             return line
-        texts = ", ".join(map(ast.unparse, _parts(_target(self.solutions[key]))))
+        texts = ", ".join(map(ast.unparse, _parts(self.solutions[key])))
         return [line, *ast.parse(f"{NOTE}({texts})").body]
 
 
-def _statements(text: str) -> list[_Assignment]:
+def _statements(text: str) -> list[Assignment]:
     """Return the assignments of a hint, or nothing if it is no code."""
     try:
         body = ast.parse(text).body
@@ -172,33 +179,30 @@ def _statements(text: str) -> list[_Assignment]:
     return [one for one in body if _assigns(one)]
 
 
-def _assigns(node: ast.AST) -> TypeGuard[_Assignment]:
+def _assigns(node: ast.AST) -> TypeGuard[Assignment]:
     """Tell whether a statement assigns one target."""
     if isinstance(node, ast.Assign):
         return len(node.targets) == 1
     return isinstance(node, ast.AugAssign | ast.AnnAssign) and node.value is not None
 
 
-def _key(node: _Assignment) -> str:
+def _key(node: Assignment) -> str:
     """Return what a statement assigns, as text, several names in alphabetical order."""
-    return ", ".join(sorted(map(ast.unparse, _parts(_target(node)))))
+    return ", ".join(sorted(map(ast.unparse, _parts(node))))
 
 
-def _base(node: _Assignment) -> tuple[str, bool]:
+def _base(node: Assignment) -> tuple[str, bool]:
     """Return the name that a statement assigns, and whether only a part of it."""
-    target = _parts(_target(node))[0]
+    target = _parts(node)[0]
     return base_of(target), not isinstance(target, ast.Name)
 
 
-def _target(node: _Assignment) -> ast.expr:
-    return node.targets[0] if isinstance(node, ast.Assign) else node.target
+def _parts(node: Assignment) -> list[ast.expr]:
+    """Return what a statement with one target assigns."""
+    return parts_of(targets_of(node)[0])
 
 
-def _parts(target: ast.expr) -> list[ast.expr]:
-    return target.elts if isinstance(target, ast.Tuple) else [target]
-
-
-def _is_blank(node: _Assignment) -> bool:
+def _is_blank(node: Assignment) -> bool:
     return isinstance(node.value, ast.Constant) and node.value.value is ...
 
 
