@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from minise.gradcheck.arrays import same
+
 REFERENCE = "minise.ops.reference"
 
 Pair = tuple[Callable[..., Any], Callable[..., Any]]
@@ -84,7 +86,8 @@ def layer(
     Returns
     -------
     forward, backward : callable
-        forward(x, *params) and backward(dout, cache).
+        forward(x, *params) and backward(dout, cache); the cache is what the layer itself holds.
+        They change the layer, and `check` leaves it as it was.
     params : dict of str to ndarray
         The parameters as they are now, by name: inputs are ``[x, *params.values()]``.
 
@@ -115,14 +118,17 @@ def layer(
     start = [{name: np.array(array) for name, array in one.items()} for one in held]
     flags = () if training is None else (training,)
 
-    def forward(x: Any, *params: Any) -> tuple[Any, None]:
+    def forward(x: Any, *params: Any) -> tuple[Any, list[dict[str, Any]]]:
         for (part, name), value in zip(slots.values(), params, strict=True):
             part.params[name] = value
         for one, values in zip(held, start, strict=True):
             one.update({name: array.astype(x.dtype) for name, array in values.items()})
-        return layer.forward(x, *flags), None
+        out = layer.forward(x, *flags)
+        return out, [_kept_by(part) for part in parts.values()]
 
-    def backward(dout: Any, cache: None) -> tuple[Any, ...]:
+    def backward(dout: Any, cache: list[dict[str, Any]]) -> tuple[Any, ...]:
+        for part, kept in zip(parts.values(), cache, strict=True):
+            vars(part).update(kept)
         dx = layer.backward(dout)
         for key, (part, name) in slots.items():
             if name not in part.grads:
@@ -131,12 +137,51 @@ def layer(
         return dx, *(part.grads[name] for part, name in slots.values())
 
     forward.names = ["x", *slots]  # type: ignore[attr-defined]
+    forward.restore = lambda: _snapshot([layer, *parts.values()], held)  # type: ignore[attr-defined]
 
     if parts.keys() != {""} or hasattr(layer, "ops"):
         forward.complex_step = all(  # type: ignore[attr-defined]
             getattr(part.ops, "__name__", "") == REFERENCE for part in parts.values()
         )
     return forward, backward, {key: part.params[name] for key, (part, name) in slots.items()}
+
+
+def _kept_by(part: Any) -> dict[str, Any]:
+    """Return what a layer holds after forward, as its cache: all but parameters and the like."""
+    return {
+        name: value
+        for name, value in vars(part).items()
+        if name not in ("params", "grads", "state")
+    }
+
+
+def _snapshot(objects: Sequence[Any], dicts: Sequence[dict[str, Any]]) -> Callable[[], None]:
+    """Return a function that gives objects their attributes of now again, with what these hold.
+
+    Arrays keep their identity and get their values back; random streams go back to their places.
+    """
+    attributes = [(vars(one), dict(vars(one))) for one in objects if hasattr(one, "__dict__")]
+    values = [value for _, held in attributes for value in held.values()]
+    contents = [(one, dict(one)) for one in (*values, *dicts) if isinstance(one, dict)]
+    values += [value for _, content in contents for value in content.values()]
+    arrays = [(one, one.copy()) for one in values if hasattr(one, "dtype") and np.ndim(one)]
+    streams = [
+        (one.bit_generator, one.bit_generator.state)
+        for one in values
+        if isinstance(one, np.random.Generator)
+    ]
+
+    def restore() -> None:
+        for mapping, content in (*attributes, *contents):
+            mapping.clear()
+            mapping.update(content)
+        for array, copy in arrays:
+            if not same(copy, array):
+                array[...] = copy
+        for stream, state in streams:
+            stream.state = state
+
+    return restore
 
 
 def takes_complex(forward: Callable[..., Any]) -> bool:

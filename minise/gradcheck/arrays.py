@@ -1,6 +1,8 @@
-"""Arrays of any library, and what holds them: taken to NumPy and back, promoted, swayed."""
+"""Arrays of any library, and containers of them: to NumPy and back, copied, promoted, perturbed."""
 
+import dataclasses
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -31,8 +33,7 @@ def shaped_as(out: Any, douts: tuple[Array, ...]) -> Any:
     """Return dout as out is: one array, a tuple or a NamedTuple, of its library."""
     if not isinstance(out, tuple | list):
         return like(douts[0], out)
-    parts = [like(dout, one) for dout, one in zip(douts, out, strict=True)]
-    return type(out)(*parts) if hasattr(out, "_fields") else type(out)(parts)
+    return _rebuilt(out, [like(dout, one) for dout, one in zip(douts, out, strict=True)])
 
 
 def promoted(value: Any) -> Any:
@@ -44,9 +45,44 @@ def promoted(value: Any) -> Any:
 def copied(value: Any) -> Any:
     """Return an array, or a tuple of them, as a copy that its reader may keep."""
     if isinstance(value, tuple | list):
-        parts = [copied(one) for one in value]
-        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+        return _rebuilt(value, [copied(one) for one in value])
     return value.copy() if hasattr(value, "copy") else value
+
+
+def with_own_containers(cache: Any) -> Any:
+    """Return a cache whose lists, tuples, dicts and sets are copies that hold the same arrays.
+
+    So who empties a list of it takes nothing from the next reader; who writes into an array does.
+    """
+    if isinstance(cache, tuple | list):
+        return _rebuilt(cache, [with_own_containers(one) for one in cache])
+    if isinstance(cache, dict):
+        copy = cache.copy()
+        copy.update((key, with_own_containers(one)) for key, one in cache.items())
+        return copy
+    return cache.copy() if isinstance(cache, set) else cache
+
+
+def arrays_in(cache: Any, path: str = "cache") -> Iterator[tuple[str, Any]]:
+    """Yield every array in a cache of containers and dataclasses, with the way to it as text."""
+    names = getattr(cache, "_fields", None)
+    if hasattr(cache, "dtype") and hasattr(cache, "shape"):
+        yield path, cache
+    elif dataclasses.is_dataclass(cache) and not isinstance(cache, type):
+        for field in dataclasses.fields(cache):
+            yield from arrays_in(getattr(cache, field.name, None), f"{path}.{field.name}")
+    elif isinstance(cache, tuple | list):
+        for place, one in enumerate(cache):
+            yield from arrays_in(one, f"{path}.{names[place]}" if names else f"{path}[{place}]")
+    elif isinstance(cache, dict):
+        for key, one in cache.items():
+            yield from arrays_in(one, f"{path}[{key!r}]")
+
+
+def _rebuilt(container: Any, parts: list[Any]) -> Any:
+    """Return a tuple, NamedTuple or list of the container's type that holds other parts."""
+    kind = type(container)
+    return kind(*parts) if hasattr(container, "_fields") else kind(parts)
 
 
 def same(one: Any, other: Any) -> bool:
@@ -55,18 +91,17 @@ def same(one: Any, other: Any) -> bool:
         return all(same(a, b) for a, b in zip(one, other, strict=True))
     if one is None:
         return True
-    return bool(np.array_equal(host(one), host(other), equal_nan=True))
+    first, second = host(one), host(other)
+    return bool(np.array_equal(first, second, equal_nan=first.dtype.kind in "fc"))
 
 
-def swayed(value: Any, share: float, rng: np.random.Generator) -> Any:
+def perturbed(value: Any, share: float, rng: np.random.Generator) -> Any:
     """Return a cache whose floats are all made larger or smaller, at random, by up to a share."""
     if getattr(getattr(value, "dtype", None), "kind", "") == "f":
         numbers = np.asarray(host(value))
         return like(np.asarray(numbers * (1 + share * rng.uniform(-1, 1, numbers.shape))), value)
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(swayed(one, share, rng) for one in value))
     if isinstance(value, tuple | list):
-        return type(value)(swayed(one, share, rng) for one in value)
+        return _rebuilt(value, [perturbed(one, share, rng) for one in value])
     if isinstance(value, dict):
-        return {key: swayed(one, share, rng) for key, one in value.items()}
+        return {key: perturbed(one, share, rng) for key, one in value.items()}
     return value

@@ -11,13 +11,14 @@ backward does for batch norm and for softmax; and the sum of squares is as blind
 The two sides may differ by what arithmetic can lose, and by no tuned constant: a random walk of
 roundings, one for each number that the op has. Where that is not enough (1 - s * s, where s is
 nearly 1), what forward and backward lose is measured, by high differences along a line
-(slopes.noise_of). And a difference adds its own truncation error, which is seen by halving the
-step.
+(rounding.noise_of). And a difference adds its own truncation error, which is seen by halving the
+step. If all of this together is not small against the gradient, or a kink cannot be told from a
+slope, the gradient could not be checked, and the report says so (verdict.py).
 """
 
 import functools
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from typing import Any
@@ -25,13 +26,23 @@ from typing import Any
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from minise.gradcheck.adapters import parameter_names, takes_complex
+from minise.gradcheck.adapters import takes_complex
 from minise.gradcheck.arrays import host
 from minise.gradcheck.diagnose import Case, Diagnosis, diagnose
+from minise.gradcheck.inputs import as_generator, as_inputs, numbers_of, restored
 from minise.gradcheck.pair import Pair
-from minise.gradcheck.report import NOT_SMOOTH, RIGHT, WRONG, ArgumentReport, Entry, Report
-from minise.gradcheck.slopes import norm
-from minise.ops.checks import check_choice
+from minise.gradcheck.report import (
+    NOT_ANALYTIC,
+    RIGHT,
+    UNCHECKED,
+    WRONG,
+    ArgumentReport,
+    Entry,
+    Report,
+)
+from minise.gradcheck.rounding import norm
+from minise.gradcheck.verdict import Finding, Judge
+from minise.ops.checks import Array, check_choice
 
 MODES = ("auto", "directional", "complex_step", "jacobian")
 LOOKED_AT = 4000  # entries of a wrong gradient at most, for the diagnosis
@@ -41,29 +52,44 @@ SHOWN = 3  # wrong entries
 def assert_gradients(
     forward: Callable[..., Any],
     backward: Callable[..., Any],
-    inputs: Sequence[Any],
+    inputs: Sequence[Any] | Mapping[str, Any],
     rng: np.random.Generator | int | None = None,
+    *,
+    allow_unchecked: bool = False,
     **settings: Any,
 ) -> Report:
-    """Assert that backward is the transpose of forward's derivative; takes what `check` takes.
+    """Assert that backward is the transpose of forward's derivative.
+
+    Parameters
+    ----------
+    forward, backward, inputs, rng, **settings
+        As `check` takes them.
+    allow_unchecked : bool
+        Whether gradients that could not be checked pass.
+
+    Returns
+    -------
+    Report
+        Of the check.
 
     Raises
     ------
     AssertionError
-        With the report, which begins with the first gradient that is wrong.
+        With the report, which begins with the first gradient that is wrong, or else with the first
+        that could not be checked.
     """
     __tracebackhide__ = True  # pytest then shows the report, and no line of ours
     report = check(forward, backward, inputs, rng, **settings)
-    if not report.ok:
-        first = report.problem or report.failures[0].sentence()
-        raise AssertionError(f"{first}\n{report}")
+    bad = report.wrong if allow_unchecked else report.failures
+    if report.problem or bad:
+        raise AssertionError(f"{report.problem or bad[0].sentence()}\n{report}")
     return report
 
 
 def check(
     forward: Callable[..., Any],
     backward: Callable[..., Any],
-    inputs: Sequence[Any],
+    inputs: Sequence[Any] | Mapping[str, Any],
     rng: np.random.Generator | int | None = None,
     *,
     mode: str = "auto",
@@ -80,10 +106,13 @@ def check(
         anything. Pairs of other shapes: see minise.gradcheck.adapters.
     backward : callable
         Maps ``(dout, cache)`` to one gradient per input, as a tuple, a list, a dict by the names of
-        forward's parameters (with or without a leading d), or one array.
-    inputs : sequence of ndarray or None
-        Where to check, in float64. An input that is None, integer or boolean must get None. Draw
-        all of them at random: at gamma = 1, say, a forgotten gamma cannot show.
+        forward's parameters (with or without a leading d), or one array. It is called twice with
+        the same cache, each time in lists, tuples and dicts of its own: it may empty a list, but
+        not write into an array.
+    inputs : sequence of ndarray or None, or dict of them
+        Where to check, in float64; a dict is by the names of forward's parameters. An input that is
+        None, integer or boolean must get None. Draw all of them at random: with gamma = 1, a
+        missing gamma would go unnoticed.
     rng : numpy.random.Generator or int, optional
         A stream of its own is spawned from it for dout and the directions, so that they are not
         the inputs again where those came from the same seed. None is seed 0.
@@ -91,7 +120,8 @@ def check(
         "directional": one random direction an argument, by fourth-order differences.
         "complex_step": the same, exact but for rounding, where forward takes complex numbers.
         "jacobian": every entry of every gradient, by differences. "auto" is "complex_step" for
-        minise's reference ops and nets that call them, else "directional".
+        minise's reference ops and nets that call them; for others it is "directional", and a
+        complex step where differences cannot tell, if forward is seen to take one.
     branches : callable, optional
         Maps the cache to integers that tell which side of every kink forward was on, such as
         ``minise.ops.reference.relu_branches``: then no difference is taken across a kink. At a
@@ -104,14 +134,16 @@ def check(
     Returns
     -------
     Report
-        ``report.ok``, and so its truth; print it to read it (``rich.print`` in colour),
-        ``report.to_json()`` for tools.
+        ``report.ok``, and so its truth: whether every gradient is right, which a gradient that
+        could not be checked is not. Print it to read it (``rich.print`` in colour);
+        ``report.to_json()`` is for tools. What was checked is left as it was: inputs, and the
+        parameters, statistics and gradients of an adapted layer.
 
     Raises
     ------
     ValueError, TypeError
-        If the mode is unknown, or an input is neither None nor an array of finite float64, integers
-        or booleans.
+        If the mode is unknown, an input is neither None nor an array of finite float64, integers
+        or booleans, or forward's out is no array of float64, nor a tuple of them.
 
     Examples
     --------
@@ -124,27 +156,30 @@ def check(
     """
     started = time.perf_counter()
     check_choice("check", "mode", mode, MODES)
-    names = _names(forward, inputs, names)
-    _check_inputs(inputs, names)
-    if mode == "auto":
-        mode = "complex_step" if takes_complex(forward) else "directional"
-    drawn = rng if isinstance(rng, np.random.Generator) else np.random.default_rng(rng or 0)
-    rng = drawn.spawn(1)[0]  # else dout could be x
-    linear = [linear] if isinstance(linear, str) else linear
-    places = {_place(one, names) for one in linear}
-    found: tuple[ArgumentReport, ...] = ()
+    inputs, names = as_inputs(forward, backward, inputs, names)
+    places = numbers_of(linear, names)
+    rng = as_generator(rng).spawn(1)[0]  # else dout could be x
+    known = takes_complex(forward)
+    if mode == "auto" and known:
+        mode = "complex_step"
+    arguments: tuple[ArgumentReport, ...] = ()
     problem = ""
-    with _blas().limit(limits=1, user_api="blas"):
-        pair = Pair(forward, backward, inputs, names, mode, branches, places, rng)
+    with restored(forward), _blas().limit(limits=1, user_api="blas"):
+        pair = Pair(forward, backward, inputs, names, rng)
         try:
             pair.run_backward()
         except ValueError as error:
             problem = str(error)
         else:
-            found = tuple(_one(pair, k, name, rng) for k, name in enumerate(names))
-            found = tuple(_explained(pair, one, names) for one in found)
+            judge = Judge(pair, mode, branches, places)
+            arguments = tuple(_checked(judge, k, name, rng, mode) for k, name in enumerate(names))
+            if not known and not judge.is_analytic():
+                arguments = tuple(map(_not_analytic, arguments))
+            arguments = tuple(_explained(judge, one, names) for one in arguments)
     title = getattr(getattr(forward, "func", forward), "__name__", "forward")
-    return Report(title, mode, found, time.perf_counter() - started, problem)
+    if mode == "auto":
+        mode = "directional"
+    return Report(title, mode, arguments, time.perf_counter() - started, problem)
 
 
 @functools.cache
@@ -153,82 +188,117 @@ def _blas() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def _one(pair: Pair, k: int, name: str, rng: np.random.Generator) -> ArgumentReport:
+def _checked(
+    judge: Judge, k: int, name: str, rng: np.random.Generator, mode: str
+) -> ArgumentReport:
     """Check the gradient of input k, along a random direction or entry by entry."""
+    pair = judge.pair
     value, gradient = host(pair.inputs[k]), host(pair.gradients[k])
     shape = () if value is None else value.shape
-    if value is None or value.dtype.kind not in "fc":
-        problem = "" if gradient is None else "a gradient where None is expected"
-        return ArgumentReport(k, name, shape, WRONG if problem else RIGHT, problem=problem)
-    if gradient is None or gradient.shape != shape:
-        got = "no gradient (None)" if gradient is None else f"gradient of shape {gradient.shape}"
-        return ArgumentReport(k, name, shape, WRONG, problem=f"{got}, expected shape {shape}")
-    if not np.isfinite(gradient).all():
-        return ArgumentReport(k, name, shape, WRONG, problem="the gradient has NaN or infinity")
-    if pair.mode == "jacobian":
-        return _every_entry(pair, k, name, shape)
-    exact, slope, allowed = pair.compared(k, pair.direction(k, rng))
-    verdict = RIGHT if abs(exact - slope.value) <= allowed else WRONG
+    if problem := _not_comparable(name, value, gradient):
+        return ArgumentReport(k, name, shape, WRONG, problem=problem)
+    if gradient is None:
+        return ArgumentReport(k, name, shape, RIGHT)
+    if mode == "jacobian":
+        return _every_entry(judge, k, name, shape)
+    return _report(k, name, shape, judge.compare(k, pair.direction(k, rng)))
+
+
+def _not_comparable(name: str, value: Array | None, gradient: Array | None) -> str:
+    """Say why a gradient cannot be compared with anything, or nothing."""
+    if value is None:
+        return "" if gradient is None else "a gradient where None is expected, as the input is None"
+    if value.dtype.kind != "f":
+        if gradient is None:
+            return ""
+        return (
+            f"a gradient where None is expected, as the input is {value.dtype}: if a gradient is "
+            f"wanted, pass {name}.astype(np.float64)"
+        )
+    if gradient is None:
+        return f"no gradient (None), expected shape {value.shape}"
+    if gradient.shape != value.shape:
+        return f"gradient of shape {gradient.shape}, expected shape {value.shape}"
+    if gradient.dtype.kind not in "fiub":
+        return f"the gradient has dtype {gradient.dtype}, expected real numbers"
+    return "" if np.isfinite(gradient).all() else "the gradient has NaN or infinity"
+
+
+def _report(k: int, name: str, shape: tuple[int, ...], finding: Finding) -> ArgumentReport:
+    evidence, slope = finding.evidence, finding.slope
     return ArgumentReport(
         k,
         name,
         shape,
-        verdict if slope.smooth else NOT_SMOOTH,
-        exact,
+        finding.verdict,
+        evidence.exact,
         slope.value,
-        allowed,
+        finding.allowed,
+        finding.resolved,
         slope.step,
-        slope.tried,
-        slope.crossed,
+        evidence.tried,
+        evidence.crossed,
+        reason=finding.reason,
     )
 
 
-def _every_entry(pair: Pair, k: int, name: str, shape: tuple[int, ...]) -> ArgumentReport:
+def _not_analytic(one: ArgumentReport) -> ArgumentReport:
+    """Return a report of which nothing holds that rests on a complex step."""
+    if one.problem or not one.step:
+        return one
+    return replace(one, verdict=UNCHECKED, resolved=0.0, reason=NOT_ANALYTIC)
+
+
+def _every_entry(judge: Judge, k: int, name: str, shape: tuple[int, ...]) -> ArgumentReport:
     """Check every entry of a gradient and report the worst."""
-    entries, verdict, worst, worst_by, tried, crossed = [], RIGHT, None, -1.0, 0, 0
-    for place, u, size in pair.entries(k):
-        exact, slope, allowed = pair.compared(k, u, cheaply=verdict == WRONG)
-        tried, crossed = tried + slope.tried, crossed + slope.crossed
-        if not slope.smooth:
-            verdict = NOT_SMOOTH if verdict == RIGHT else verdict
-            continue
-        excess = abs(exact - slope.value) / max(allowed, 1e-300)
-        if excess > worst_by:
-            worst_by = excess
-            worst = (exact / size, slope.value / size, allowed / size, slope.step)
-        if not excess <= 1:
-            verdict = WRONG
-            entries.append(Entry(place, exact / size, slope.value / size))
-    exact, numeric, allowed, step = worst or (0.0, 0.0, 0.0, 0.0)
-    return ArgumentReport(
-        k,
-        name,
-        shape,
-        verdict,
-        exact,
-        numeric,
-        allowed,
-        step,
-        tried,
-        crossed,
+    gradient = host(judge.pair.gradients[k])
+    typical = norm((gradient,)) / np.sqrt(gradient.size)
+    entries: list[Entry] = []
+    worst: ArgumentReport | None = None
+    tried = crossed = 0
+    for place, u, length in judge.pair.entries(k):
+        finding = judge.compare(k, u, typical * length, cheaply=bool(entries))
+        one = _report(k, name, shape, finding)
+        tried, crossed = tried + one.tried, crossed + one.crossed
+        one = replace(
+            one,
+            exact=one.exact / length,
+            numeric=one.numeric / length,
+            allowed=one.allowed / length,
+        )
+        if one.verdict == WRONG:
+            entries.append(Entry(place, one.exact, one.numeric))
+        if worst is None or _badness(one) > _badness(worst):
+            worst = one
+    assert worst is not None
+    return replace(
+        worst,
+        tried=tried,
+        crossed=crossed,
         entries=_worst_first(entries),
         wrong_share=len(entries) / prod(shape),
     )
 
 
-def _explained(pair: Pair, one: ArgumentReport, names: Sequence[str]) -> ArgumentReport:
+def _badness(one: ArgumentReport) -> tuple[int, float]:
+    """Return what orders entries: wrong before unchecked before right, then by their error."""
+    excess = one.resolved if one.verdict == UNCHECKED else one.error / max(one.allowed, 1e-300)
+    return (RIGHT, UNCHECKED, WRONG).index(one.verdict), excess
+
+
+def _explained(judge: Judge, one: ArgumentReport, names: Sequence[str]) -> ArgumentReport:
     """Add to a wrong gradient its worst entries and a diagnosis."""
-    size = prod(one.shape)
+    pair, size = judge.pair, prod(one.shape)
     if one.verdict != WRONG or one.problem or size > LOOKED_AT:
         return one
-    right, wrong = pair.gradient(one.index), host(pair.gradients[one.index])
+    right, wrong = judge.gradient(one.index), host(pair.gradients[one.index])
     off = abs(wrong - right) > 1e-6 * (abs(right) + norm((right,)) / np.sqrt(size))
     entries = [
         Entry(tuple(map(int, place)), float(wrong[tuple(place)]), float(right[tuple(place)]))
         for place in np.argwhere(off)
     ]
     others = (
-        (names[k], pair.gradient(k))
+        (names[k], judge.gradient(k))
         for k, value in enumerate(map(host, pair.inputs))
         if k != one.index
         and value is not None
@@ -260,44 +330,3 @@ def _sizes(pair: Pair) -> dict[str, int]:
         sizes = {"N": shape[0], "size": prod(shape), "last axis": shape[-1]}
     windows = pair.douts[0].shape[2:]
     return {**sizes, "OH*OW": prod(windows)} if len(windows) == 2 else sizes
-
-
-def _names(
-    forward: Callable[..., Any], inputs: Sequence[Any], names: Sequence[str] | None
-) -> list[str]:
-    """Return one name for each input."""
-    if not isinstance(inputs, list | tuple) or not inputs:
-        came = type(inputs).__name__ if not isinstance(inputs, list | tuple) else "empty"
-        raise TypeError(f"check: inputs is {came}, expected a list of arrays: [x]")
-    if names is None:
-        names = parameter_names(forward, len(inputs))[: len(inputs)]
-    if len(names) != len(inputs):
-        raise ValueError(f"check: {len(names)} names for {len(inputs)} inputs")
-    return list(names)
-
-
-def _place(one: str | int, names: Sequence[str]) -> int:
-    if isinstance(one, str) and one not in names:
-        raise ValueError(f"check: linear names {one!r}, expected any of {', '.join(names)}")
-    return names.index(one) if isinstance(one, str) else one
-
-
-def _check_inputs(inputs: Sequence[Any], names: Sequence[str]) -> None:
-    for name, value in zip(names, inputs, strict=True):
-        if value is None:
-            continue
-        dtype = getattr(value, "dtype", None)
-        if dtype is None:
-            kind = type(value).__name__
-            raise TypeError(
-                f"check: {name} is a {kind}, expected an array: pass np.asarray({name})"
-            )
-        if dtype.kind == "f" and dtype != np.float64:
-            raise TypeError(
-                f"check: {name} has dtype {dtype}, expected float64: finite differences have no "
-                f"digits left in less; pass {name}.astype(np.float64)"
-            )
-        if not host(value).size:
-            raise ValueError(f"check: {name} has shape {value.shape}, expected no empty axis")
-        if not np.isfinite(host(value)).all():
-            raise ValueError(f"check: {name} has NaN or infinity, expected finite numbers")

@@ -6,7 +6,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from minise.gradcheck.slopes import EPS
+from minise.gradcheck.rounding import EPS
 from minise.ops.checks import Array
 
 IMAGES, CHANNELS = 4, 1  # axes of images (N, C, H, W), and which one is the channels'

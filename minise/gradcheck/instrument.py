@@ -23,7 +23,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minise.gradcheck.arrays import promoted
-from minise.gradcheck.slopes import EPS, TINY
+from minise.gradcheck.rounding import EPS
+from minise.gradcheck.slopes import TINY
 
 PACKAGE = Path(__file__).resolve().parents[1]
 TAP, SCOPE, RESULT = "__tap__", "__scope__", "__result__"

@@ -5,13 +5,25 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from minise.gradcheck.diagnose import UNKNOWN, Diagnosis
-from minise.gradcheck.slopes import STEPS
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
-RIGHT, WRONG, NOT_SMOOTH = "right", "wrong", "not smooth here"
-REACH = 2 * float(STEPS[-1])  # of the smallest difference
+RIGHT, WRONG, UNCHECKED = "right", "wrong", "could not be checked"
+
+# why a gradient could not be checked, and what to do about it
+KINK = (
+    "forward has a kink or a jump too near for differences: move the input, pass branches=, or use "
+    'mode="complex_step" if forward takes complex numbers'
+)
+ROUNDING = (
+    "the gradient is below the rounding of forward: rescale out (take off what is constant), or "
+    'use mode="complex_step" if forward takes complex numbers'
+)
+NOT_ANALYTIC = (
+    "a complex step and a difference do not agree, so forward is not analytic (abs, .real, conj or "
+    'a cast drop the imaginary part): use mode="directional"'
+)
 
 
 @dataclass(frozen=True)
@@ -30,14 +42,16 @@ class ArgumentReport:
     index: int
     name: str
     shape: tuple[int, ...]
-    verdict: str  # RIGHT, WRONG or NOT_SMOOTH
+    verdict: str  # RIGHT, WRONG or UNCHECKED
     exact: float = 0.0  # <gradient, u>, which backward gave; of the worst entry in mode "jacobian"
     numeric: float = 0.0  # forward's slope along u
     allowed: float = 0.0  # by how much they may differ
+    resolved: float = 0.0  # the same relative to the gradient: a smaller mistake cannot be seen
     step: float = 0.0
     tried: int = 0  # steps
     crossed: int = 0  # of them those that crossed a kink
     problem: str = ""  # of a gradient that cannot even be compared
+    reason: str = ""  # why a gradient could not be checked
     entries: tuple[Entry, ...] = ()  # wrong ones, the worst first
     wrong_share: float = 0.0  # of the entries that were looked at
     diagnosis: Diagnosis | None = None
@@ -58,22 +72,35 @@ class ArgumentReport:
         return self.exact / self.numeric if self.numeric else float("inf")
 
     @property
-    def lost(self) -> bool:
-        """Whether rounding may be all there is: a zero, or nothing that a check could see."""
-        return 0 < max(abs(self.exact), abs(self.numeric)) <= self.allowed
+    def zero(self) -> bool:
+        """Whether gradient and slope are zero, or nothing but rounding."""
+        return max(abs(self.exact), abs(self.numeric)) <= self.allowed
 
     def sentence(self) -> str:
         """Say what is wrong, or that nothing is, in one line."""
         who = f"input {self.index} ({self.name})"
         if self.problem:
             return f"{who}: {self.problem}"
-        if self.verdict == NOT_SMOOTH:
-            return (
-                f"{who}: not smooth here: forward has a kink or a jump within {REACH:.0e} of it; "
-                "move the input, or pass branches"
-            )
+        if self.verdict == UNCHECKED:
+            return f"{who}: {self.verdict}: {self.reason}{self._how_far()}"
+        if self.verdict == RIGHT:
+            return f"{who}: right, {self.quality()}"
         both = f"forward's slope is {self.numeric:.12g}, backward gives {self.exact:.12g}"
-        return f"{who}: {both}, apart by {self.error:.1e} where {self.allowed:.1e} is allowed"
+        return (
+            f"{who}: {both}; they differ by {self.error:.1e}, allowed is {self.allowed:.1e}"
+        )
+
+    def quality(self) -> str:
+        """Say how well a right gradient agrees, and how small a mistake would have been seen."""
+        if self.zero:
+            return "zero" if not self.exact else f"zero but for rounding ({self.exact:.0e})"
+        return f"agrees to {self.relative:.0e}, resolved to {self.resolved:.0e} of its size"
+
+    def _how_far(self) -> str:
+        """Say to what size a gradient was resolved that could not be checked."""
+        if not 0 < self.resolved < float("inf"):
+            return ""
+        return f" (resolved to {self.resolved:.0e} of its size)"
 
 
 @dataclass(frozen=True)
@@ -96,8 +123,18 @@ class Report:
 
     @property
     def failures(self) -> tuple[ArgumentReport, ...]:
-        """The arguments whose gradients are not right."""
-        return tuple(one for one in self.arguments if one.verdict != RIGHT)
+        """The arguments whose gradients are not right, the wrong ones first."""
+        return self.wrong + self.unchecked
+
+    @property
+    def wrong(self) -> tuple[ArgumentReport, ...]:
+        """The arguments whose gradients are wrong."""
+        return tuple(one for one in self.arguments if one.verdict == WRONG)
+
+    @property
+    def unchecked(self) -> tuple[ArgumentReport, ...]:
+        """The arguments whose gradients could not be checked."""
+        return tuple(one for one in self.arguments if one.verdict == UNCHECKED)
 
     @property
     def crossed_share(self) -> float:
@@ -108,23 +145,22 @@ class Report:
     def lines(self) -> list[tuple[str, str]]:
         """Return the text line by line, each with a style that rich knows."""
         head = f"{self.name}, mode {self.mode}: {self.problem or self._verdict()}"
-        found = [(head, "bold green" if self.ok else "bold red")]
+        lines = [(head, "bold green" if self.ok else "bold red")]
         name_width = max((len(one.name) for one in self.arguments), default=0)
         shape_width = max((len(str(one.shape)) for one in self.arguments), default=0)
         for one in self.arguments:
-            found += _argument_lines(
+            lines += _argument_lines(
                 one, f"  {one.name:<{name_width}}  {one.shape!s:<{shape_width}} "
             )
         if self.crossed_share:
-            found.append((f"  {self.crossed_share:.0%} of the steps crossed a kink", "yellow"))
-        return found
+            lines.append((f"  {self.crossed_share:.0%} of the steps crossed a kink", "yellow"))
+        return lines
 
     def _verdict(self) -> str:
-        unsure = sum(one.verdict == NOT_SMOOTH for one in self.arguments)
-        wrong = len(self.failures) - unsure
         if not self.failures:
             return "all right"
-        verdict = f"{wrong} of {len(self.arguments)} gradients wrong"
+        verdict = f"{len(self.wrong)} of {len(self.arguments)} gradients wrong"
+        unsure = len(self.unchecked)
         return f"{verdict}, {unsure} could not be checked" if unsure else verdict
 
     def __str__(self) -> str:
@@ -161,16 +197,13 @@ class Report:
 
 def _argument_lines(one: ArgumentReport, title: str) -> list[tuple[str, str]]:
     if one.verdict == RIGHT:
-        how = f"agrees to {one.relative:.0e}"
-        if one.lost:
-            how = f"{one.exact:.0e}, which is nothing but rounding here"
-        return [(f"{title} right, {how}", "green")]
-    if one.verdict == NOT_SMOOTH:
+        return [(f"{title} right, {one.quality()}", "green")]
+    if one.verdict == UNCHECKED:
         return [(f"{title} {one.sentence().partition(': ')[2]}", "yellow")]
-    found = [(f"{title} WRONG", "red")]
+    lines = [(f"{title} WRONG", "red")]
     if one.problem:
-        return [*found, (f"    {one.problem}", "red")]
-    found.append(
+        return [*lines, (f"    {one.problem}", "red")]
+    lines.append(
         (
             f"    along a random direction backward gives {one.exact:.9g}, forward's slope is "
             f"{one.numeric:.9g}{_ratio(one)}",
@@ -181,11 +214,11 @@ def _argument_lines(one: ArgumentReport, title: str) -> list[tuple[str, str]]:
         place = ", ".join(map(str, entry.place))
         both = f"backward {entry.exact:.9g}, forward {entry.numeric:.9g}{_ratio(entry)}"
         text = f"    entry [{place}]: {both}"
-        found.append((text, ""))
+        lines.append((text, ""))
     if one.diagnosis:
         sure = "" if one.diagnosis.kind == UNKNOWN else "likely: "
-        found.append((f"    {sure}{one.diagnosis.text}", "bold"))
-    return found
+        lines.append((f"    {sure}{one.diagnosis.text}", "bold"))
+    return lines
 
 
 def _ratio(one: Entry | ArgumentReport) -> str:

@@ -16,7 +16,8 @@ import numpy as np
 
 from minise.gradcheck.arrays import promoted
 from minise.gradcheck.instrument import Instrumented, Line, Scope
-from minise.gradcheck.slopes import EPS, TINY
+from minise.gradcheck.rounding import EPS
+from minise.gradcheck.slopes import TINY
 from minise.ops.checks import Array
 
 STEP = EPS ** (1 / 3)  # of a central difference, relative to the size of what is moved

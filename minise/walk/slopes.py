@@ -12,14 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minise.gradcheck.arrays import promoted
-from minise.gradcheck.slopes import (
-    Line,
-    Slope,
-    central_slope,
-    complex_slope,
-    norm,
-    rounding_of,
-)
+from minise.gradcheck.rounding import norm, rounding_of
+from minise.gradcheck.slopes import Line, Slope, central_slope, complex_slope
 from minise.ops.checks import Array
 from minise.walk.local import Leaf, changed, held, mapped
 from minise.walk.recorder import Event, Move, OpCall

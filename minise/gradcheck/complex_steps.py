@@ -1,0 +1,119 @@
+"""Complex steps through a forward that nobody said takes them: only where it is seen to be right.
+
+A complex step resolves what no difference can, but only if forward is analytic between its
+branches: abs, .real or a cast to float drop a part of the derivative without a word. So before it
+is believed it has to agree with differences where those can tell: at the inputs themselves, or at
+others that are about as large as 1, where gradients that vanish at the inputs do not. The same
+lines of code run there. And at the inputs the steps i t and -i t have to agree, which they do not
+where a maximum is tied.
+"""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.exceptions import ComplexWarning
+
+from minise.gradcheck.arrays import host, like, outputs_of
+from minise.gradcheck.pair import Pair
+from minise.gradcheck.rounding import noise_of, norm
+from minise.gradcheck.slopes import STEPS, Branches, Differences, Slope, complex_slope, phi
+from minise.ops.checks import Array
+
+AGREE = 2.0**-17  # of a slope: what a difference has to resolve to vouch for a complex step
+SPREAD = 0.25  # of the inputs drawn beside those given, and of those that are zero
+
+
+class ComplexSteps:
+    """Slopes of a pair's forward by complex steps, where they can be believed."""
+
+    def __init__(self, pair: Pair, branches: Branches | None) -> None:
+        self._pair, self._branches = pair, branches
+        self._vouched: dict[int, bool] = {}  # by the number of the input
+
+    def slope(self, k: int, u: Array) -> Slope | None:
+        """Return the slope when input k moves along u, or None if it cannot be believed."""
+        if self._vouched.get(k) is False:
+            return None
+        slope = self._both_ways(self._pair.inputs, k, u)
+        if slope is not None and k not in self._vouched:
+            answers = (self._agrees(k, place) for place in self._places())
+            self._vouched[k] = next((answer for answer in answers if answer is not None), False)
+        return slope if self._vouched.get(k) else None
+
+    def sees_more_than_rounding(self, k: int, u: Array) -> bool:
+        """Tell whether a complex step, believed or not, finds a slope that is not just rounding."""
+        slope = self._both_ways(self._pair.inputs, k, u)
+        if slope is None or slope.value == 0:
+            return False
+        line = self._pair.line({k: u}, complex_step=True, perturb=True)
+        with _quiet():
+            return abs(slope.value) > noise_of(phi(line, self._pair.douts, complex_step=True))
+
+    def _both_ways(self, inputs: Sequence[Any], k: int, u: Array) -> Slope | None:
+        """Return the slope by a complex step, or None if -i t gives another one than i t."""
+        line, douts, count = self._line(inputs, k, u), self._pair.douts, self._pair.count
+        try:
+            with _quiet():
+                up, down = (complex_slope(line, douts, count, sign=sign) for sign in (1, -1))
+        except Exception:  # forward does not take complex numbers, and may say so in its own way
+            return None
+        return up if abs(up.value - down.value) <= up.error + down.error else None
+
+    def _line(self, inputs: Sequence[Any], k: int, u: Array) -> Any:
+        return self._pair.line({k: u}, inputs, complex_step=True)
+
+    def _agrees(self, k: int, inputs: Sequence[Any]) -> bool | None:
+        """Tell whether both ways agree at some inputs, or None if differences cannot tell there."""
+        value = host(inputs[k])
+        u = np.random.default_rng(k).standard_normal(value.shape) * np.maximum(abs(value), 1)
+        pair = self._pair
+        try:
+            with _quiet():
+                out, cache = pair.forward(*inputs)
+                start = (outputs_of(out), cache)
+                line = pair.line({k: u}, inputs)
+                by_step = Differences(line, pair.douts, pair.count, start, self._branches)
+                slopes = (by_step.at(h) for h in STEPS)
+                resolved = (one for one in slopes if one is not None and _resolves(one))
+                slope = next(resolved, None)
+        except Exception:  # inputs that were not given need not lie where forward is defined
+            return None
+        exact = None if slope is None else self._both_ways(inputs, k, u)
+        if slope is None or exact is None:
+            return None
+        return abs(exact.value - slope.value) <= exact.error + slope.error + slope.kink
+
+    def _places(self) -> Iterator[list[Any]]:
+        """Yield inputs at which differences may tell more: the given ones, scaled, and drawn."""
+        yield self._pair.inputs
+        rng = np.random.default_rng(0)
+        for near in (True, False):
+            yield [_about_one(value, rng, near=near) for value in self._pair.inputs]
+
+
+def _resolves(slope: Slope) -> bool:
+    return slope.smooth and 0 < slope.error + slope.kink <= AGREE * abs(slope.value)
+
+
+def _about_one(value: Any, rng: np.random.Generator, *, near: bool) -> Any:
+    """Return normal numbers of an array's shape; or near it, the array scaled to about 1."""
+    numbers = host(value)
+    if numbers is None or numbers.dtype.kind != "f":
+        return value
+    size = norm((numbers,)) / np.sqrt(numbers.size)
+    noise = rng.standard_normal(numbers.shape)
+    if near and size:
+        return like(np.asarray(numbers / size * (1 + SPREAD * noise)), value)
+    return like(np.asarray(SPREAD * noise if near else noise), value)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Let overflow pass without a word, and make an error of an imaginary part that is dropped."""
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", ComplexWarning)
+        yield

@@ -1,0 +1,105 @@
+"""What a check is given, read and refused: inputs and their names, random streams, settings."""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from minise.gradcheck.adapters import parameter_names
+from minise.gradcheck.arrays import host
+from minise.ops.checks import check_integer
+
+
+def as_generator(rng: Any) -> np.random.Generator:
+    """Return a generator: the one given, or a fresh one of an integer seed; None is seed 0."""
+    if isinstance(rng, np.random.Generator):
+        return rng
+    if rng is None:
+        return np.random.default_rng(0)
+    if isinstance(rng, bool | np.random.RandomState) or not hasattr(rng, "__index__"):
+        raise TypeError(
+            f"check: rng is a {type(rng).__name__}, expected a seed or a numpy.random.Generator: "
+            "pass np.random.default_rng(seed)"
+        )
+    check_integer("check", "rng", rng, 0)
+    return np.random.default_rng(rng)
+
+
+def as_inputs(
+    forward: Callable[..., Any],
+    backward: Callable[..., Any],
+    inputs: Sequence[Any] | Mapping[str, Any],
+    names: Sequence[str] | None,
+) -> tuple[list[Any], list[str]]:
+    """Return the inputs in the order of forward's parameters, and one name for each."""
+    for name, function in (("forward", forward), ("backward", backward)):
+        if not callable(function):
+            kind = type(function).__name__
+            raise TypeError(f"check: {name} is a {kind}, expected a function: pass it uncalled")
+    if isinstance(inputs, Mapping) and inputs:
+        given = {str(name): value for name, value in inputs.items()}
+        order = parameter_names(forward, len(given))[: len(given)]
+        if set(order) != set(given):
+            raise ValueError(
+                f"check: inputs has {', '.join(given)}, expected forward's parameters "
+                f"{', '.join(order)}: name them so, or pass a list in forward's order"
+            )
+        inputs, names = [given[name] for name in order], names or order
+    if not isinstance(inputs, list | tuple) or not inputs:
+        came = type(inputs).__name__ if not isinstance(inputs, list | tuple | Mapping) else "empty"
+        raise TypeError(f"check: inputs is {came}, expected a list of arrays: [x]")
+    if names is None:
+        names = parameter_names(forward, len(inputs))[: len(inputs)]
+    if isinstance(names, str) or len(names) != len(inputs):
+        count = 1 if isinstance(names, str) else len(names)
+        raise ValueError(f"check: {count} names for {len(inputs)} inputs")
+    for name, value in zip(names, inputs, strict=True):
+        _check_input(name, value)
+    return list(inputs), list(names)
+
+
+def _check_input(name: str, value: Any) -> None:
+    if value is None:
+        return
+    dtype = getattr(value, "dtype", None)
+    if dtype is None or not hasattr(dtype, "kind"):
+        kind = type(value).__name__
+        raise TypeError(f"check: {name} is a {kind}, expected an array: pass np.asarray({name})")
+    if dtype.kind not in "fiub" or (dtype.kind == "f" and dtype != np.float64):
+        why = {
+            "f": "finite differences have no digits left in less",
+            "c": "in mode complex_step the check makes complex numbers of it itself",
+            "O": "objects have no derivative",
+        }.get(dtype.kind, "numbers are needed, or integers and booleans for what gets no gradient")
+        fix = f"{name}.real" if dtype.kind == "c" else f"{name}.astype(np.float64)"
+        raise TypeError(f"check: {name} has dtype {dtype}, expected float64: {why}; pass {fix}")
+    if not host(value).size:
+        raise ValueError(f"check: {name} has shape {value.shape}, expected no empty axis")
+    if not np.isfinite(host(value)).all():
+        raise ValueError(f"check: {name} has NaN or infinity, expected finite numbers")
+
+
+def numbers_of(linear: str | Collection[str | int], names: Sequence[str]) -> set[int]:
+    """Return the numbers of the inputs that are named, or given by number."""
+
+    def number(one: str | int) -> int:
+        if isinstance(one, str) and one in names:
+            return names.index(one)
+        if isinstance(one, str) or not 0 <= one < len(names):
+            raise ValueError(f"check: linear names {one!r}, expected any of {', '.join(names)}")
+        return int(one)
+
+    return {number(one) for one in ([linear] if isinstance(linear, str) else linear)}
+
+
+@contextmanager
+def restored(forward: Callable[..., Any]) -> Iterator[None]:
+    """Leave what an adapted forward runs (adapters.layer) as it was before."""
+    restore = getattr(forward, "restore", None)
+    undo = restore() if restore else None
+    try:
+        yield
+    finally:
+        if undo:
+            undo()
