@@ -12,7 +12,7 @@ import numpy as np
 
 from minise.gradcheck.slopes import Slope
 
-RESOLVED = 2.0**-7  # of a gradient: an allowance above this could hide a mistake
+RESOLVED = 2.0**-10  # of a gradient: an allowance above this could hide a mistake
 VISIBLE = 2.0**-3  # of a slope: with more rounding than this a step tells nothing
 LONGER = tuple(2.0**k for k in range(-6, 70, 3))  # steps, for gradients below forward's rounding
 SHORTER = tuple(2.0**-k for k in range(39, 400, 6))  # for kinks that are very near
@@ -41,9 +41,10 @@ class Evidence:
         """Return this with one slope in place of all."""
         return replace(self, slopes=(), tried=self.tried - len(self.slopes)).plus(slope)
 
-    def with_noise(self, noise: float) -> "Evidence":
-        """Return this with what was measured of the rounding of phi."""
-        return replace(self, slopes=tuple(one.with_noise(noise) for one in self.slopes))
+    def with_noise(self, factor: float) -> "Evidence":
+        """Return this where the rounding of phi was measured as a multiple of its bounds."""
+        slopes = tuple(one.with_noise(one.noise * factor) for one in self.slopes)
+        return replace(self, slopes=slopes)
 
     def with_own(self, noise: float) -> "Evidence":
         """Return this with what was measured of the rounding of <gradient, u>."""
@@ -72,7 +73,11 @@ class Evidence:
 
     def resolves(self, slope: Slope) -> bool:
         """Tell whether the slope would show a gradient that is wrong."""
-        return slope.smooth and self.allowed(slope) <= RESOLVED * self.size_by(slope)
+        return slope.smooth and self.is_small(slope)
+
+    def is_small(self, slope: Slope) -> bool:
+        """Tell whether what is allowed, kinks left aside, is small against the gradient."""
+        return self.allowed(slope) <= RESOLVED * self.size_by(slope)
 
     @property
     def zero(self) -> bool:
@@ -92,30 +97,31 @@ class Evidence:
                     return slope
         return None
 
-    def refuting(self) -> Sequence[Slope]:
+    def refuting(self, longest: float, short: float) -> Sequence[Slope]:
         """Return three slopes that agree with each other, and not with the gradient; or none.
 
-        None of the three may show a kink, and no shorter step that could see the difference may
-        see less than half of it.
+        None of the three may show a kink or have a step above `longest`; no shorter step that could
+        see the difference may see less than half of it, and one that is `short` has to see it.
         """
         upwards = self.slopes[::-1]
         for place in range(len(upwards) - 2):
             three, shorter = upwards[place : place + 3], upwards[:place]
             off = min(map(self.difference, three))
-            if not all(self._sees(one, off) for one in three):
+            if three[-1].step > longest:
+                return ()
+            if not all(one.smooth and self._sees(one, off) for one in three):
                 continue
             values = [one.value for one in three]
             bend = max(one.truncation + one.kink for one in three)
             if max(bend, max(values) - min(values)) > off / 4:
                 continue
-            if all(self.difference(one) >= off / 2 for one in shorter if self._sees(one, off)):
+            seeing = [one for one in (*shorter, three[0]) if self._sees(one, off)]
+            if seeing[0].step <= short and all(self.difference(s) >= off / 2 for s in seeing):
                 return three
         return ()
 
     def most_exact_near(self, slope: Slope) -> Slope:
-        """Return the slope with the least error among those that are far nearer to one than the
-        gradient is.
-        """
+        """Return the most exact slope of those that are far nearer to one than the gradient is."""
         near = self.difference(slope) / 4
         return min(
             (one for one in self.slopes if abs(one.value - slope.value) <= near),
@@ -125,15 +131,16 @@ class Evidence:
     def _sees(self, slope: Slope, difference: float) -> bool:
         return 8 * (slope.rounding + self.own) <= difference
 
-    def hides(self, h: float) -> bool:
-        """Tell whether rounding hides all that a step could see, as far as is known of phi's."""
+    def hides(self, noise: float, h: float) -> bool:
+        """Tell whether rounding of phi hides all that a step could see, as far as is known."""
         largest = max([abs(self.exact), self.size, *(abs(one.value) for one in self.slopes)])
-        rounding = min((one.rounding * one.step for one in self.slopes), default=0.0)
-        return rounding > VISIBLE * largest * h
+        return 6 * noise > VISIBLE * largest * h
 
     def wants_longer_steps(self) -> bool:
         """Tell whether a step longer than all others may still resolve the gradient better."""
         if not self.slopes or sum(map(self.resolves, self.slopes)) >= 3:
             return False
         longest = self.slopes[0]
+        if longest.step >= 1 and not longest.smooth:  # before, rounding may not be measured yet
+            return False
         return longest.truncation <= longest.rounding + RESOLVED * self.size_by(longest)

@@ -38,6 +38,8 @@ class Pair:
     ----------
     gradients : tuple
         What backward gave, one for each input.
+    plain_forward : callable
+        Forward as it was given.
     out, cache : object
         What forward gave.
     douts : tuple of ndarray
@@ -56,7 +58,7 @@ class Pair:
         names: Sequence[str],
         rng: np.random.Generator,
     ) -> None:
-        self._forward, self._backward = forward, backward
+        self.plain_forward, self._backward = forward, backward
         self.inputs, self.names = list(inputs), names
         self._copies = [copied(value) for value in inputs]
         self.out, self.cache = self.forward(*self.inputs)
@@ -75,7 +77,7 @@ class Pair:
         TypeError
             If forward returns something else.
         """
-        returned = self._forward(*inputs)
+        returned = self.plain_forward(*inputs)
         kind = type(returned).__name__
         if not isinstance(returned, tuple) or len(returned) != 2:
             raise TypeError(
@@ -217,15 +219,17 @@ class Pair:
         complex_step : bool
             Whether t is complex; then all inputs are.
         perturb : bool
-            Whether all inputs are also perturbed at random, by up to a share t.
+            Whether all inputs are perturbed at random, by up to a share t, and the direction takes
+            only the imaginary part of t.
         """
 
         def line(t: Any) -> tuple[Outputs, Any]:
             moved = self.perturbed_inputs(float(np.real(t))) if perturb else list(base)
             if complex_step:
                 moved = [promoted(value) for value in moved]
+            way = 1j * np.imag(t) if perturb and complex_step else 0.0 if perturb else t
             for k, u in directions.items():
-                moved[k] = moved[k] + like(t * u, moved[k])
+                moved[k] = moved[k] + like(way * u, moved[k])
             out, cache = self.forward(*moved)
             outs = outputs_of(out)
             if complex_step and not any(np.iscomplexobj(one) for one in outs):

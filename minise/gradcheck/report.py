@@ -86,9 +86,7 @@ class ArgumentReport:
         if self.verdict == RIGHT:
             return f"{who}: right, {self.quality()}"
         both = f"forward's slope is {self.numeric:.12g}, backward gives {self.exact:.12g}"
-        return (
-            f"{who}: {both}; they differ by {self.error:.1e}, allowed is {self.allowed:.1e}"
-        )
+        return f"{who}: {both}; they differ by {self.error:.1e}, allowed is {self.allowed:.1e}"
 
     def quality(self) -> str:
         """Say how well a right gradient agrees, and how small a mistake would have been seen."""

@@ -42,15 +42,21 @@ class Slope(NamedTuple):
     """A slope, and what is known about its error."""
 
     value: float
-    truncation: float  # bound on what the step leaves out
-    rounding: float  # bound on what rounding costs
     step: float
+    truncation: float = 0.0  # bound on what the step leaves out
+    noise: float = 0.0  # bound on the rounding of phi, which a difference divides by its step
+    lost: float = 0.0  # bound on other rounding: of the moved input, or all of a complex step's
     smooth: bool = True  # False where a kink or a jump is seen, or nothing but NaN
+    told: bool = True  # whether no kink can lie between the points
     jump: float = 0.0  # second differences over the step and over half of it: a kink keeps
     half: float = 0.0  # its jump in both, and what bends smoothly halves it
-    noise: float = 0.0  # of these two, from rounding
     tried: int = 1  # steps
     crossed: int = 0  # of them those that changed a branch
+
+    @property
+    def rounding(self) -> float:
+        """Bound on what rounding costs: of (8 + 8 + 1 + 1) / 12 values of phi, at half the step."""
+        return self.lost + 3 * self.noise / (self.step / 2)
 
     @property
     def error(self) -> float:
@@ -59,26 +65,24 @@ class Slope(NamedTuple):
 
     @property
     def kink(self) -> float:
-        """By how much a kink between the points could change the slope; see the head of the file.
-
-        None can where branches are told, and there are no second differences.
-        """
-        return abs(2 * self.half - self.jump) / 2 + self.noise
+        """Bound on what a kink between the points could change; see the head of the file."""
+        if self.told:
+            return 0.0
+        return abs(2 * self.half - self.jump) / 2 + 8 * self.noise / self.step
 
     def with_noise(self, noise: float) -> "Slope":
-        """Return the slope of a difference where phi is known to be rounded by so much more."""
-        more = noise / self.step
-        slope = self._replace(rounding=self.rounding + 6 * more, noise=self.noise + 8 * more)
+        """Return the slope where the rounding of phi is known better."""
+        slope = self._replace(noise=noise)
         return slope._replace(smooth=slope.looks_smooth())
 
     def looks_smooth(self) -> bool:
         """Tell whether neither the differences at h and h/2 nor the second ones show a kink."""
         close = self.truncation <= self.rounding + RELATIVE * abs(self.value)
         halves = abs(self.half) <= 0.75 * abs(self.jump) + 2 * self.rounding
-        return bool(close and halves)
+        return bool(self.told or (close and halves))
 
 
-NO_SLOPE = Slope(float("nan"), float("inf"), float("inf"), 0.0, smooth=False)
+NO_SLOPE = Slope(float("nan"), float("inf"), float("inf"), smooth=False, told=False)
 
 
 def inner(douts: Outputs, outs: Outputs) -> Any:
@@ -86,26 +90,21 @@ def inner(douts: Outputs, outs: Outputs) -> Any:
     return sum((np.vdot(dout, out) for dout, out in zip(douts, outs, strict=True)), 0.0)
 
 
-def complex_slope(
-    line: Line, douts: Outputs, count: int, noise: float = 0.0, sign: int = 1
-) -> Slope:
-    """Return the slope by a complex step.
-
-    count bounds the length of any sum in forward; noise is what is known of its rounding besides.
-    """
+def complex_slope(line: Line, douts: Outputs, count: int, sign: int = 1) -> Slope:
+    """Return the slope by a complex step; count bounds the length of any sum in forward."""
     step = sign * TINY
     outs, _ = line(1j * step)
     slopes = tuple(np.asarray(out).imag / step for out in outs)
-    error = noise + rounding_of(count, norm(douts) * norm(slopes))
-    return Slope(float(inner(douts, slopes)), 0.0, error, TINY)
+    lost = rounding_of(count, norm(douts) * norm(slopes))
+    return Slope(float(inner(douts, slopes)), TINY, lost=lost)
 
 
-def linear_slope(line: Line, douts: Outputs, count: int, noise: float = 0.0) -> Slope:
+def linear_slope(line: Line, douts: Outputs, count: int) -> Slope:
     """Return the slope of a forward that is linear along the line, by a step of one."""
     (ahead, _), (behind, _) = line(1.0), line(-1.0)
-    error = noise + rounding_of(count, norm(douts) * (norm(ahead) + norm(behind)))
+    lost = rounding_of(count, norm(douts) * (norm(ahead) + norm(behind)))
     slope = (float(inner(douts, ahead)) - float(inner(douts, behind))) / 2
-    return Slope(slope, 0.0, error, 1.0)
+    return Slope(slope, 1.0, lost=lost)
 
 
 class Differences:
@@ -123,8 +122,11 @@ class Differences:
         Forward's outputs and cache at 0.
     branches : callable, optional
         From a cache to the sides of its kinks.
+
+    Attributes
+    ----------
     noise : float
-        What is known of the rounding of phi, beyond what its size tells.
+        Bound on the rounding of phi at 0.
     """
 
     def __init__(
@@ -134,18 +136,18 @@ class Differences:
         count: int,
         start: tuple[Outputs, Any],
         branches: Branches | None = None,
-        noise: float = 0.0,
     ) -> None:
-        self._line, self._douts, self._count, self._noise = line, douts, count, noise
-        self._branches = branches
+        self._line, self._douts, self._count, self._branches = line, douts, count, branches
         outs, cache = start
         self._side: Any = None if branches is None else host(branches(cache))
         self._phi, self._size = float(inner(douts, outs)), norm(outs)
+        self.noise = self._rounding(self._size)
 
-    def at(self, h: float, size: float = 0.0) -> Slope | None:
+    def at(self, h: float, moved: float = 0.0) -> Slope | None:
         """Return the slope by the step h, or None if the step changes a branch.
 
-        size is what the slope may be at most if the step moves nothing: inputs are rounded too.
+        `moved` is what the slope would be along the input itself: by a share of it phi changes
+        where the moved input is rounded.
         """
         phi: dict[float, float] = {0: self._phi}
         largest = self._size
@@ -159,21 +161,17 @@ class Differences:
                 largest = max(largest, norm(outs))
             phi[m] = float(inner(self._douts, outs))
         if not np.isfinite(list(phi.values())).all():
-            return NO_SLOPE._replace(step=h)
-        return self._slope(phi, h, largest, size)
-
-    def _slope(self, phi: dict[float, float], h: float, largest: float, size: float) -> Slope:
-        noise = self._noise + rounding_of(self._count, norm(self._douts) * largest)
+            return NO_SLOPE
+        noise = self._rounding(largest)
         wide = (8 * (phi[1] - phi[-1]) - (phi[2] - phi[-2])) / (12 * h)
         near = (8 * (phi[0.5] - phi[-0.5]) - (phi[1] - phi[-1])) / (6 * h)
-        rounding = 3 * noise / (h / 2)  # (8 + 8 + 1 + 1) / 12 numbers, at half the step
-        rounding += SURE * EPS * max(abs(near), size) / h  # of the moved input
-        truncation = abs(wide - near)
-        if self._branches is not None:  # then no kink lies between the points
-            return Slope(near, truncation, rounding, h)
         jump, half = ((phi[m] - 2 * phi[0] + phi[-m]) / (m * h) for m in (1, 0.5))
-        slope = Slope(near, truncation, rounding, h, True, jump, half, 8 * noise / h)
+        lost, told = SURE * EPS * moved / h, self._branches is not None
+        slope = Slope(near, h, abs(wide - near), noise, lost, True, told, jump, half)
         return slope._replace(smooth=slope.looks_smooth())
+
+    def _rounding(self, size: float) -> float:
+        return rounding_of(self._count, norm(self._douts) * size)
 
 
 def largest_smooth(differences: Differences, steps: Iterable[float] = STEPS) -> Slope:
@@ -191,11 +189,9 @@ def largest_smooth(differences: Differences, steps: Iterable[float] = STEPS) -> 
     return NO_SLOPE._replace(tried=tried, crossed=crossed)
 
 
-def central_slope(
-    line: Line, douts: Outputs, count: int, branches: Branches | None = None, noise: float = 0.0
-) -> Slope:
+def central_slope(line: Line, douts: Outputs, count: int) -> Slope:
     """Return the slope by fourth-order differences, at the largest step that can be trusted."""
-    return largest_smooth(Differences(line, douts, count, line(0.0), branches, noise))
+    return largest_smooth(Differences(line, douts, count, line(0.0)))
 
 
 def phi(line: Line, douts: Outputs, *, complex_step: bool = False) -> Callable[[float], float]:

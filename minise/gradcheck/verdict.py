@@ -41,6 +41,8 @@ from minise.ops.checks import Array
 
 HOPELESS = 2.0**-13  # of a slope: a larger difference is not due to rounding
 DIRECTIONS = 6  # more, along which a kink is looked for before a gradient is called wrong
+LOCAL, SHORT = 2.0**-6, 2.0**-14  # steps, relative to the size of an input
+UNKNOWN = 2.0**-36  # a step that is short beside an input of zeros
 CLOSE = 2.0**-13  # of a slope: a part that abs or .real drops is larger
 
 
@@ -67,7 +69,9 @@ class Finding(NamedTuple):
         """Why the gradient could not be checked, or nothing if it was."""
         if self.verdict != UNCHECKED:
             return ""
-        return ROUNDING if self.slope.smooth and not self.evidence.resolves(self.slope) else KINK
+        evidence = self.evidence
+        resolved = any(evidence.is_small(one) for one in evidence.slopes)
+        return KINK if resolved or not evidence.slopes else ROUNDING
 
 
 class Judge:
@@ -110,16 +114,20 @@ class Judge:
         if self._complex or k in self._linear:
             return self._by_one_step(k, u, evidence.plus(self._one_step(k, u)), cheaply=cheaply)
         differences = self._differences(k, u)
-        first = evidence.plus(differences.at(STEPS[0], abs(evidence.exact)))
+        share = min(1.0, norm((host(self.pair.inputs[k]),)) / norm((u,)))
+        moved = share * abs(evidence.exact)
+        first = evidence.plus(differences.at(STEPS[0], moved))
         if slope := first.agreeing():
             return Finding(RIGHT, first, slope)
+        if first.zero and self._input_size(k):  # a step far longer than the input may miss it
+            first = first.plus(differences.at(STEPS[0] * self._input_size(k), moved))
         if first.zero:
             return self._zero(k, u, first)
         if self._second and (slope := self._second.slope(k, u)):
             return self._by_one_step(k, u, first.only(slope), cheaply=cheaply)
         if cheaply and first.slopes and not first.agrees(first.best):
             return Finding(WRONG, first, first.best)
-        return self._by_all_steps(k, u, first, differences)
+        return self._by_all_steps(k, u, first, differences, moved)
 
     def slope(self, k: int, u: Array) -> Slope:
         """Return forward's slope along u, by the way that is most exact here."""
@@ -172,7 +180,7 @@ class Judge:
         by_complex_step = k not in self._linear
         line = self.pair.line({k: u}, complex_step=by_complex_step, perturb=True)
         noise = noise_of(phi(line, self.pair.douts, complex_step=by_complex_step))
-        exact = slope._replace(rounding=slope.rounding + noise)
+        exact = slope._replace(lost=slope.lost + noise)
         return self._measured(k, u, evidence.only(exact), sure=True)
 
     def _hopeless(self, u: Array, evidence: Evidence) -> bool:
@@ -182,28 +190,42 @@ class Judge:
         return evidence.difference(slope) > HOPELESS * size + SURE * noise
 
     def _by_all_steps(
-        self, k: int, u: Array, evidence: Evidence, differences: Differences
+        self, k: int, u: Array, evidence: Evidence, differences: Differences, moved: float
     ) -> Finding:
         """Judge by steps of many sizes, and by what is measured of rounding."""
         for h in (*STEPS[1:], *SHORTER):
-            if evidence.hides(h):
+            if evidence.hides(differences.noise, h):
                 break
-            evidence = evidence.plus(differences.at(h, abs(evidence.exact)))
+            evidence = evidence.plus(differences.at(h, moved))
             if slope := evidence.agreeing():
                 return Finding(RIGHT, evidence, slope)
         for h in LONGER:
             if not evidence.wants_longer_steps():
                 break
             with np.errstate(all="ignore"):  # so far away forward may overflow
-                evidence = evidence.plus(differences.at(h, abs(evidence.exact)))
+                evidence = evidence.plus(differences.at(h, moved))
             if slope := evidence.agreeing():
                 return Finding(RIGHT, evidence, slope)
         if not evidence.slopes:
             return Finding(UNCHECKED, evidence, NO_SLOPE)
-        near = noise_of(phi(self.pair.line({k: u}), self.pair.douts), evidence.best.step)
-        perturbed = noise_of(phi(self.pair.line({k: u}, perturb=True), self.pair.douts))
         told = self._branches is not None
-        return self._measured(k, u, evidence.with_noise(max(near, perturbed)), sure=told)
+        evidence = evidence.with_noise(self._noise(k, u, evidence.best, differences.noise))
+        if slope := evidence.agreeing():
+            return Finding(RIGHT, evidence, slope)
+        return self._measured(k, u, evidence, sure=told)
+
+    def _noise(self, k: int, u: Array, best: Slope, bound: float) -> float:
+        """Return the rounding of phi as it is measured, as a multiple of its bounds.
+
+        The bounds are one at the input and that of the best slope. Each output is rounded once at
+        least, whatever is measured.
+        """
+        pair = self.pair
+        along = noise_of(phi(pair.line({k: u}), pair.douts), best.step)
+        perturbed = noise_of(phi(pair.line({k: u}, perturb=True), pair.douts))
+        products = tuple(dout * out for dout, out in zip(pair.douts, pair.outs, strict=True))
+        least = rounding_of(1, norm(products))
+        return max(along / best.noise, perturbed / bound, least / bound)
 
     def _measured(self, k: int, u: Array, evidence: Evidence, *, sure: bool) -> Finding:
         """Judge by what was measured of forward's rounding, and by backward's.
@@ -219,7 +241,7 @@ class Judge:
             return self._zero(k, u, evidence)
         if sure and best.smooth and not evidence.agrees(best):
             return Finding(WRONG, evidence, best)
-        three = () if sure else evidence.refuting()
+        three = () if sure else evidence.refuting(*self._local(k))
         if three and self._no_kink(k, u, evidence, three):
             return Finding(WRONG, evidence, evidence.most_exact_near(three[0]))
         return Finding(UNCHECKED, evidence, best)
@@ -228,6 +250,21 @@ class Judge:
         """Judge a gradient of zero where no step shows a slope: out may be too large to show it."""
         hidden = self._second and self._second.sees_more_than_rounding(k, u)
         return Finding(UNCHECKED if hidden else RIGHT, evidence, evidence.best)
+
+    def _local(self, k: int) -> tuple[float, float]:
+        """Return the longest step that is local, and one that is short for sure.
+
+        Far from an input that is 1e-6 a net may be flat: then all long steps agree, and tell
+        nothing of the slope at the input. How near is near shows the size of the input's entries;
+        where all are zero it is not known.
+        """
+        size = self._input_size(k)
+        return (LOCAL * size, SHORT * size) if size else (LOCAL, UNKNOWN)
+
+    def _input_size(self, k: int) -> float:
+        """Return the root mean square of an input's entries, or 1 if it is larger."""
+        value = host(self.pair.inputs[k])
+        return min(1.0, norm((value,)) / float(np.sqrt(value.size)))
 
     def _no_kink(self, k: int, u: Array, evidence: Evidence, three: Sequence[Slope]) -> bool:
         """Tell whether no other direction shows a kink that could explain the difference."""
@@ -238,7 +275,8 @@ class Judge:
             other = np.asarray(rng.standard_normal(u.shape) * scale)
             limit = off / 4 * max(1.0, norm((other,)) / norm((u,)))
             differences = self._differences(k, other)
-            for slope in (differences.at(one.step) for one in three):
-                if slope is None or not slope.truncation + slope.kink <= limit:
+            for one in three:
+                slope = (differences.at(one.step) or NO_SLOPE).with_noise(one.noise)
+                if not slope.smooth or slope.truncation + slope.kink > limit:
                     return False
         return True

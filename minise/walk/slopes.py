@@ -100,7 +100,7 @@ class Slopes:
             return value
 
         line = self._line(place, moved)
-        slopes = [central_slope(line, self.douts, self.count, None)]
+        slopes = [central_slope(line, self.douts, self.count)]
         if self.complex:
             slopes.append(complex_slope(line, self.douts, self.count))
         return slopes
@@ -132,7 +132,7 @@ class Slopes:
         u = np.random.default_rng(0).standard_normal(np.shape(first))
         place = Place("", first, given=0)
         along = self._line(place, lambda value, t: value + t * u)
-        difference = central_slope(along, self.douts, self.count, None)
+        difference = central_slope(along, self.douts, self.count)
         try:
             exact = complex_slope(along, self.douts, self.count)
         except (TypeError, ValueError):
