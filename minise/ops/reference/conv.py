@@ -37,6 +37,7 @@ from minise.ops.checks import (
     check_pair,
     check_window,
 )
+from minise.ops.reference.sums import sum_over
 from minise.ops.reference.windows import Windows, pad, unpad, window, windows_of
 
 SHAPES = {"conv2d": "x: N C H W, weight: K C/groups KH KW, bias?: K"}
@@ -149,7 +150,7 @@ def conv2d_backward(dout: Array, cache: Conv2dCache) -> tuple[Array | None, ...]
     check_gradient("conv2d", dout, x, (len(x), len(weight), *where.outputs))
 
     # forward: out = product + bias    one bias serves all windows of all images
-    dbias = None if bias is None else dout.sum(axis=(0, 2, 3))
+    dbias = None if bias is None else sum_over(dout, (0, 2, 3))
 
     # forward: product = sum over c, a, b of weight[k, c, a, b] * window(padded, a, b)[n, c, p, q]
     padded = pad(x, where)
@@ -173,9 +174,13 @@ def _span(weight: Array, dilation: Pair) -> Pair:
 
 
 def _rows(images: Array, groups: int) -> Array:
-    """Return (N, C, …) as (groups, C // groups, N * …): one row a channel, copied if it must be."""
+    """Return (N, C, …) as (groups, C // groups, N * …): one contiguous row a channel.
+
+    Rows are copied where they are not contiguous: along other strides BLAS is not used, and numbers
+    are added up one after another.
+    """
     C = images.shape[1]
-    return images.swapaxes(0, 1).reshape(groups, C // groups, -1)
+    return np.ascontiguousarray(images.swapaxes(0, 1).reshape(groups, C // groups, -1))
 
 
 def _images(rows: Array, N: int, size: Pair) -> Array:
