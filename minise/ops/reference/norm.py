@@ -16,7 +16,8 @@ and a deviation of 1 the latter has no correct digit left in float32.
 
 Source: Ioffe and Szegedy, "Batch Normalization", arXiv:1502.03167. As in PyTorch, the biased
 variance normalises and the unbiased one goes into running_var, and
-``running += momentum * (batch - running)``.
+``running += momentum * (batch - running)``, written so that a small batch variance is not taken
+from a large running one and put back: with momentum 1 the running statistics are the batch's.
 """
 
 from typing import Any, NamedTuple
@@ -102,8 +103,8 @@ def batch_norm2d_forward(
     out = gamma[:, None, None] * xhat + beta[:, None, None]
     step = momentum if training else 0
     unbiased = var * (count / max(1, count - 1))
-    new_mean = running_mean + step * (mean - running_mean)
-    new_var = running_var + step * (unbiased - running_var)
+    new_mean = (1 - step) * running_mean + step * mean
+    new_var = (1 - step) * running_var + step * unbiased
     return out, BatchNorm2dCache(
         x, gamma, beta, mean, rstd, new_mean, new_var, training, momentum, eps
     )
