@@ -194,7 +194,7 @@ def _call(node: ast.Call, reader: Reader) -> Term:
     if name in SAME:
         return convert(arguments[0], reader)
     if name == "matmul" and len(arguments) == 2:
-        return _operation(ast.MatMult(), *arguments, reader)
+        return _operation(ast.MatMult(), arguments[0], arguments[1], reader)
     if name in REDUCTIONS and method:
         given = [word.value for word in node.keywords if word.arg == "axis"] or node.args[:1]
         return _reduction(name, arguments[0], given, reader)
