@@ -117,17 +117,22 @@ def test_every_layout_against_float64(op, sizes, settings):
 
 
 @in_layouts
-def test_convolution_multiplies_the_same_rows_in_every_layout(layout):
-    """Its products are BLAS's, in float32, over rows that are contiguous: the same to the bit."""
-    inputs, keywords, dout = draw_positive("conv2d", dict(IMAGES, K=3, KH=1, KW=1), {})
-    expected, _ = run(reference, "conv2d", inputs, keywords, dout)
-    ours, _ = run(reference, "conv2d", [layout(a) for a in inputs], keywords, layout(dout))
-    for a, b in zip(ours[:3], expected[:3], strict=True):
-        np.testing.assert_array_equal(a, b)
-    dbias = dout.sum(axis=(0, 2, 3), dtype=np.float64)
+@pytest.mark.parametrize(("C", "K"), [(1, 3), (2, 3), (3, 1)])
+def test_convolution_in_every_layout(layout, C, K):
+    """Its weights add up the same rows, to the bit; out and dx add up a few numbers only."""
+    sizes = dict(N=4, C=C, K=K, KH=1, KW=1, H=256, W=256)
+    inputs, keywords, dout = draw_positive("conv2d", sizes, {})
+    moved = [layout(a) for a in inputs], keywords, layout(dout)
+    wide = [widened(a) for a in inputs], keywords, widened(dout)
+    (*_, dweight, _), _ = run(reference, "conv2d", inputs, keywords, dout)
+    exact, _ = run(reference, "conv2d", *wide)
+    bounds = magnitudes("conv2d", *wide)
     for ops in (reference, jit):
-        (*_, ours_dbias), _ = run(ops, "conv2d", [layout(a) for a in inputs], {}, layout(dout))
-        assert (abs(ours_dbias - dbias) <= ROUNDINGS * dbias).all()
+        ours, _ = run(ops, "conv2d", *moved)
+        if ops is reference:
+            np.testing.assert_array_equal(ours[2], dweight)
+        for place in (0, 1, 3):  # out, dx and dbias
+            assert (abs(ours[place] - exact[place]) <= ROUNDINGS * bounds[place]).all(), ops
 
 
 @over_both

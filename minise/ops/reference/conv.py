@@ -174,13 +174,9 @@ def _span(weight: Array, dilation: Pair) -> Pair:
 
 
 def _rows(images: Array, groups: int) -> Array:
-    """Return (N, C, …) as (groups, C // groups, N * …): one contiguous row a channel.
-
-    Rows are copied where they are not contiguous: along other strides BLAS is not used, and numbers
-    are added up one after another.
-    """
+    """Return (N, C, …) as (groups, C // groups, N * …): one row a channel, copied if it must be."""
     C = images.shape[1]
-    return np.ascontiguousarray(images.swapaxes(0, 1).reshape(groups, C // groups, -1))
+    return images.swapaxes(0, 1).reshape(groups, C // groups, -1)
 
 
 def _images(rows: Array, N: int, size: Pair) -> Array:
@@ -206,10 +202,12 @@ def _sum_of_products(padded: Array, weight: Array, where: Windows, groups: int) 
 def _weight_gradient(
     dout: Array, padded: Array, weight: Array, where: Windows, groups: int
 ) -> Array:
-    rows = _rows(dout, groups)
+    """Add up along whole rows: contiguous ones, for along others BLAS may add one by one."""
+    rows = np.ascontiguousarray(_rows(dout, groups))
     dmatrices = np.empty_like(_matrices(weight, groups))
     for i, j in where.offsets():
-        dmatrices[i, j] = rows @ _rows(window(padded, where, i, j), groups).swapaxes(1, 2)
+        seen = np.ascontiguousarray(_rows(window(padded, where, i, j), groups))
+        dmatrices[i, j] = rows @ seen.swapaxes(1, 2)
     return dmatrices.transpose(2, 3, 4, 0, 1).reshape(weight.shape)
 
 

@@ -20,7 +20,8 @@ channel is exactly 0.
 float64 is accumulated in float64, with no digit to spare: in C order in pairs, along slow axes one
 after another, off by at most M * 2^-53 of the sum of absolute values. complex128 is like float64.
 
-Convolution multiplies rows that are contiguous, in the dtype of its arrays: see conv.py.
+Convolution's products alone are BLAS's, in the dtype of its arrays. What its weights add up runs
+over N * OH * OW numbers, along rows that are contiguous whatever the layout: see conv.py.
 """
 
 from typing import Any
