@@ -55,7 +55,7 @@ LONG = [
     ("batch_norm2d_relu", SMALL, NORM),
     ("channel_scale", PIXELS, {}),
     ("global_avg_pool2d", PIXELS, {}),
-    ("linear", dict(N=1 << 20, I=1, O=3), {}),
+    ("linear", dict(N=1 << 19, I=1, O=3), {}),
     ("linear", dict(N=2, I=1 << 18, O=3), {}),
     ("max_pool2d", *WINDOWS),
     ("se_block_tail", dict(SMALL, R=2), NORM),
@@ -120,7 +120,7 @@ def test_every_layout_against_float64(op, sizes, settings):
 @pytest.mark.parametrize(("C", "K"), [(1, 3), (2, 3), (3, 1)])
 def test_convolution_in_every_layout(layout, C, K):
     """Its weights add up the same rows, to the bit; out and dx add up a few numbers only."""
-    sizes = dict(N=4, C=C, K=K, KH=1, KW=1, H=256, W=256)
+    sizes = dict(N=2, C=C, K=K, KH=1, KW=1, H=256, W=256)
     inputs, keywords, dout = draw_positive("conv2d", sizes, {})
     moved = [layout(a) for a in inputs], keywords, layout(dout)
     wide = [widened(a) for a in inputs], keywords, widened(dout)

@@ -202,7 +202,7 @@ def _sum_of_products(padded: Array, weight: Array, where: Windows, groups: int) 
 def _weight_gradient(
     dout: Array, padded: Array, weight: Array, where: Windows, groups: int
 ) -> Array:
-    """Add up along whole rows: contiguous ones, for along others BLAS may add one by one."""
+    # these sums are long, and along rows that are not contiguous BLAS may add one after another
     rows = np.ascontiguousarray(_rows(dout, groups))
     dmatrices = np.empty_like(_matrices(weight, groups))
     for i, j in where.offsets():
