@@ -18,12 +18,15 @@ from types import MappingProxyType
 from typing import Any
 
 from minise.gradcheck.instrument import RETURN, Instrumented, Line, Scope
+from minise.ops.reference.sums import einsum, matmul, mean_over, sum_over
 from minise.walk import source as sources
 from minise.walk.axes import RANKS, documented
 from minise.walk.formula import Reader, Unknown, convert, einsum_letters, read
 from minise.walk.local import target_place
 from minise.walk.steps import Inner
 from minise.walk.terms import Term, called, formula, indexed, name_of, words
+
+SUMS = (sum_over, mean_over, einsum, matmul)
 
 
 class Explainer:
@@ -100,7 +103,10 @@ class Explainer:
         return (*own, *like, tuple(RANKS.get(rank, "abcdefgh"[:rank])))[0]
 
     def _helper_of(self, node: Any, reader: Reader) -> Callable[..., Any] | None:
-        """Return the plain function of ours, no op, that an expression only calls."""
+        """Return the plain function of ours, no op, that an expression only calls.
+
+        The sums of `minise.ops.reference.sums` have signs of their own and need no helper's lines.
+        """
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
             return None
         try:
@@ -108,7 +114,7 @@ class Explainer:
             Instrumented(function, file=self.code.file)
         except (ValueError, NameError, OSError):
             return None
-        return function if inspect.isfunction(function) else None
+        return function if inspect.isfunction(function) and function not in SUMS else None
 
     def _helper(self, node: ast.Call, reader: Reader) -> Term | None:
         """Return a helper's formula in its caller's names, or None where it has none."""

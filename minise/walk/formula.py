@@ -7,7 +7,7 @@ how to lay arrays out (None in an index, keepdims, .real, .reshape) is left out.
 
 import ast
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,6 +34,7 @@ from minise.walk.terms import (
 )
 
 REDUCTIONS = {"sum": SUM_SIGN, "mean": "mean", "max": "max"}
+OVER = {"sum_over": "sum", "mean_over": "mean"}  # reductions that are functions: see sums.py
 SAME = {"asarray", "reshape", "astype", "copy", "ravel"}  # change how an array is held, no number
 COMPARED = {
     ast.LtE: "≤", ast.Lt: "<", ast.GtE: "≥", ast.Gt: ">", ast.Eq: "==", ast.NotEq: "≠"
@@ -111,7 +112,7 @@ def convert(node: ast.expr, reader: Reader) -> Term:
             row = f"<mrow><mo>{MINUS}</mo>{inner.mathml}</mrow>"
             return Term(f"{MINUS}{inner.text}", row, PRODUCT)
         case ast.BinOp():
-            return _operation(node, reader)
+            return _operation(node.op, node.left, node.right, reader)
         case ast.BoolOp() | ast.Compare():
             return _condition(node, reader)
         case ast.IfExp():
@@ -124,11 +125,11 @@ def convert(node: ast.expr, reader: Reader) -> Term:
     return words(ast.unparse(node))
 
 
-def _operation(node: ast.BinOp, reader: Reader) -> Term:
-    left, right = convert(node.left, reader), convert(node.right, reader)
-    match node.op:
+def _operation(op: ast.operator, first: ast.expr, last: ast.expr, reader: Reader) -> Term:
+    left, right = convert(first, reader), convert(last, reader)
+    match op:
         case ast.Add() | ast.Sub():
-            sign = "+" if isinstance(node.op, ast.Add) else MINUS
+            sign = "+" if isinstance(op, ast.Add) else MINUS
             right = held(right, SUM if sign == "+" else PRODUCT)
             return joined(left, sign, right, SUM)
         case ast.Mult():
@@ -148,7 +149,7 @@ def _operation(node: ast.BinOp, reader: Reader) -> Term:
             return Term(f"{base.text}^{held(right, ATOM).text}", power, POWER)
         case ast.BitOr():
             return joined(left, "or", right, SUM)
-    return words(ast.unparse(node))
+    return words(ast.unparse(ast.BinOp(first, op, last)))
 
 
 def _condition(node: ast.expr, reader: Reader) -> Term:
@@ -192,8 +193,13 @@ def _call(node: ast.Call, reader: Reader) -> Term:
     arguments = [function.value, *node.args] if method else list(node.args)  # type: ignore[attr-defined]
     if name in SAME:
         return convert(arguments[0], reader)
+    if name == "matmul" and len(arguments) == 2:
+        return _operation(ast.MatMult(), arguments[0], arguments[1], reader)
     if name in REDUCTIONS and method:
-        return _reduction(name, node, reader)
+        given = [word.value for word in node.keywords if word.arg == "axis"] or node.args[:1]
+        return _reduction(name, arguments[0], given, reader)
+    if name in OVER and len(arguments) >= 2:
+        return _reduction(OVER[name], arguments[0], arguments[1:2], reader)
     if name == "sqrt":
         inner = convert(arguments[0], reader)
         return Term(f"√({inner.text})", f"<msqrt>{inner.mathml}</msqrt>")
@@ -218,7 +224,7 @@ def _einsum(node: ast.Call, reader: Reader) -> Term:
 
 def einsum_letters(node: ast.expr) -> str:
     """Return the indices of what an einsum gives, or ""."""
-    if isinstance(node, ast.Call) and ast.unparse(node.func) == "np.einsum":
+    if isinstance(node, ast.Call) and ast.unparse(node.func) in ("einsum", "np.einsum"):
         first = node.args[0]
         if isinstance(first, ast.Constant):
             return str(first.value).partition("->")[2]
@@ -243,13 +249,10 @@ def _named(node: ast.AST) -> bool:
     return isinstance(node, ast.Name | ast.Attribute)
 
 
-def _reduction(name: str, node: ast.Call, reader: Reader) -> Term:
-    function = node.func
-    assert isinstance(function, ast.Attribute)
-    inner = convert(function.value, reader)
-    given = [word.value for word in node.keywords if word.arg == "axis"] or node.args[:1]
-    rank = np.ndim(reader.evaluate(ast.unparse(function.value)))
-    of = [ast.unparse(one) for one in ast.walk(function.value) if _named(one)]
+def _reduction(name: str, array: ast.expr, given: Sequence[ast.expr], reader: Reader) -> Term:
+    inner = convert(array, reader)
+    rank = np.ndim(reader.evaluate(ast.unparse(array)))
+    of = [ast.unparse(one) for one in ast.walk(array) if _named(one)]
     letters = reader.axes(rank, *(name.rpartition(".")[2] for name in of))
     axis = reader.evaluate(ast.unparse(given[0])) if given else tuple(range(rank))
     axis = axis if isinstance(axis, tuple) else (axis,)

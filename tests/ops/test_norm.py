@@ -209,6 +209,20 @@ def test_statistics_of_float32_keep_their_digits(ops):
 
 
 @over_backends
+@pytest.mark.parametrize("running", [0, 1, 1e4])
+def test_with_momentum_1_the_running_statistics_are_the_batchs(ops, running):
+    """A variance of 2^-14 keeps its digits, although the running one before it is far larger."""
+    x = np.resize(np.float32([-1, 1]), (4, 1, 8, 8)) * np.float32(2**-7)
+    one, before = np.ones(1, np.float32), np.full(1, running, np.float32)
+    _, cache = ops.batch_norm2d_forward(
+        x, one, one, running_mean=before, running_var=before, training=True, momentum=1
+    )
+    assert cache.running_mean.tolist() == [0]
+    # unbiased = var * (256 / 255): one rounding of the factor, one of the product
+    np.testing.assert_allclose(cache.running_var, 2**-14 * 256 / 255, rtol=2 * 2**-24)
+
+
+@over_backends
 @few
 @given(case=STRATEGIES["batch_norm2d"], seed=SEEDS)
 def test_evaluation_reads_no_batch(ops, case, seed):

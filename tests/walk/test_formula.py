@@ -6,7 +6,14 @@ import pytest
 from minise.walk.formula import Reader, read
 from minise.walk.terms import name_of
 
-SCOPE = {"np": np, "x": np.ones((2, 3, 4, 5)), "w": np.ones((3, 3)), "training": True, "none": None}
+SCOPE = {
+    "np": np,
+    "x": np.ones((2, 3, 4, 5)),
+    "y": 1,
+    "w": np.ones((3, 3)),
+    "training": True,
+    "none": None,
+}
 READER = Reader(
     evaluate=lambda text: eval(text, dict(SCOPE)),
     axes=lambda rank, *names: tuple("ncij"[:rank]),
@@ -30,7 +37,12 @@ READER = Reader(
         ("(x * x).mean(axis=(2, 3), keepdims=True)", "mean[i,j] x · x"),
         ("x[:, :, None, None] * cache.s", "x · s"),
         ("np.where(x.real <= 0, 0, dx)", "{0 where x ≤ 0, dx elsewhere}"),
+        ("sum_over(x, (0, 2, 3))", "∑[n,i,j] x"),
+        ("sum_over(x * x, 0)", "∑[n] x · x"),
+        ("mean_over(x - y, (2, 3), keepdims=True)", "mean[i,j] (x \N{MINUS SIGN} y)"),
         ("np.einsum('cr,nc->nr', w, x)", "∑[c] w[c,r] · x[n,c]"),
+        ("einsum('cr,nc->nr', w, x)", "∑[c] w[c,r] · x[n,c]"),
+        ("matmul(a + b, w.T)", "(a + b) wᵀ"),
         ("a if training else b", "a"),
         ("a @ w.T", "a wᵀ"),
         ("gamma / np.sqrt(var + eps)", "\N{GREEK SMALL LETTER GAMMA} / √(var + ε)"),

@@ -21,6 +21,7 @@ from minise.ops.checks import (
     check_integer,
     check_number,
 )
+from minise.ops.reference.sums import sum_over
 
 SHAPES = {
     "add": "a: ..., b: ...",
@@ -174,7 +175,7 @@ def channel_scale_backward(dout: Array, cache: ChannelScaleCache) -> tuple[Array
 
     # forward: out = x * s             one s serves H * W pixels, so their gradients add up
     dx = dout * cache.s[:, :, None, None]
-    ds = (dout * cache.x).sum(axis=(2, 3))
+    ds = sum_over(dout * cache.x, (2, 3))
     return dx, ds
 
 

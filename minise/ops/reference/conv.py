@@ -37,6 +37,7 @@ from minise.ops.checks import (
     check_pair,
     check_window,
 )
+from minise.ops.reference.sums import sum_over
 from minise.ops.reference.windows import Windows, pad, unpad, window, windows_of
 
 SHAPES = {"conv2d": "x: N C H W, weight: K C/groups KH KW, bias?: K"}
@@ -149,7 +150,7 @@ def conv2d_backward(dout: Array, cache: Conv2dCache) -> tuple[Array | None, ...]
     check_gradient("conv2d", dout, x, (len(x), len(weight), *where.outputs))
 
     # forward: out = product + bias    one bias serves all windows of all images
-    dbias = None if bias is None else dout.sum(axis=(0, 2, 3))
+    dbias = None if bias is None else sum_over(dout, (0, 2, 3))
 
     # forward: product = sum over c, a, b of weight[k, c, a, b] * window(padded, a, b)[n, c, p, q]
     padded = pad(x, where)
@@ -201,10 +202,12 @@ def _sum_of_products(padded: Array, weight: Array, where: Windows, groups: int) 
 def _weight_gradient(
     dout: Array, padded: Array, weight: Array, where: Windows, groups: int
 ) -> Array:
-    rows = _rows(dout, groups)
+    # these sums are long, and along rows that are not contiguous BLAS may add one after another
+    rows = np.ascontiguousarray(_rows(dout, groups))
     dmatrices = np.empty_like(_matrices(weight, groups))
     for i, j in where.offsets():
-        dmatrices[i, j] = rows @ _rows(window(padded, where, i, j), groups).swapaxes(1, 2)
+        seen = np.ascontiguousarray(_rows(window(padded, where, i, j), groups))
+        dmatrices[i, j] = rows @ seen.swapaxes(1, 2)
     return dmatrices.transpose(2, 3, 4, 0, 1).reshape(weight.shape)
 
 

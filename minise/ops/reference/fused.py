@@ -75,6 +75,7 @@ from minise.ops.reference.squeeze_excite import (
     squeeze_excite_backward,
     squeeze_excite_forward,
 )
+from minise.ops.reference.sums import mean_over
 
 STATISTICS = "running_mean: C, running_var: C"
 SHAPES = {
@@ -400,7 +401,7 @@ def se_block_tail_forward(
     gated, se = squeeze_excite_forward(y, w1, b1, w2, b2, squeeze="avg", gate=gate)
     total, _ = add_forward(gated, shortcut)
     out, _ = relu_forward(total)
-    centred = x.mean(axis=(2, 3), keepdims=True) - norm.mean[:, None, None]
+    centred = mean_over(x, (2, 3), keepdims=True) - norm.mean[:, None, None]
     zhat = centred * norm.rstd[:, None, None]
     return out, SeBlockTailCache(
         x,

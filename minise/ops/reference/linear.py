@@ -11,6 +11,7 @@ in backward are those two products transposed, so that every shape fits in one w
 from typing import Any, NamedTuple
 
 from minise.ops.checks import Array, check_arrays, check_gradient
+from minise.ops.reference.sums import matmul, sum_over
 
 SHAPES = {"linear": "x: N I, weight: O I, bias?: O"}
 
@@ -49,7 +50,7 @@ def linear_forward(x: Array, weight: Array, bias: Array | None = None) -> tuple[
         If shapes or dtypes disagree.
     """
     check_arrays("linear", SHAPES["linear"], x, weight, bias, complex_step=True)
-    product = x @ weight.T
+    product = matmul(x, weight.T)
     out = product if bias is None else product + bias
     return out, LinearCache(x, weight, bias)
 
@@ -78,9 +79,9 @@ def linear_backward(dout: Array, cache: LinearCache) -> tuple[Array | None, ...]
     check_gradient("linear", dout, x, (len(x), len(weight)))
 
     # forward: out = product + bias    one bias serves all rows
-    dbias = None if bias is None else dout.sum(axis=0)
+    dbias = None if bias is None else sum_over(dout, 0)
 
-    # forward: product = x @ weight.T
-    dx = dout @ weight
-    dweight = dout.T @ x
+    # forward: product = matmul(x, weight.T)
+    dx = matmul(dout, weight)
+    dweight = matmul(dout.T, x)
     return dx, dweight, dbias

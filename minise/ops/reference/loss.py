@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minise.ops.checks import Array, check_arrays, check_gradient, check_labels, check_number
+from minise.ops.reference.sums import mean_over, sum_over
 
 SHAPES = {"softmax_cross_entropy": "logits: N K, labels: N int"}
 
@@ -64,10 +65,10 @@ def softmax_cross_entropy_forward(
     share = "a number from 0 to 1"
     label_smoothing = check_number(op, "label_smoothing", label_smoothing, share, 0, 1)
     shifted = logits - logits.real.max(axis=1, keepdims=True)
-    logprob = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    logprob = shifted - np.log(sum_over(np.exp(shifted), 1, keepdims=True))
     hit = logprob[np.arange(len(labels)), labels]  # = logprob[n, labels[n]]
-    spread = logprob.mean(axis=1) if label_smoothing else np.zeros_like(hit)
-    loss = np.asarray(-((1 - label_smoothing) * hit + label_smoothing * spread).mean())
+    spread = mean_over(logprob, 1) if label_smoothing else np.zeros_like(hit)
+    loss = np.asarray(-mean_over((1 - label_smoothing) * hit + label_smoothing * spread, 0))
     return loss, SoftmaxCrossEntropyCache(logprob, labels, label_smoothing)
 
 
@@ -108,5 +109,5 @@ def softmax_cross_entropy_backward(
     dlogprob = np.where(at_label, dhit, 0) + dspread / K
 
     # forward: logprob = shifted - log(sum exp(shifted))      exp(logprob) is the softmax
-    dlogits = dlogprob - np.exp(logprob) * dlogprob.sum(axis=1, keepdims=True)
+    dlogits = dlogprob - np.exp(logprob) * sum_over(dlogprob, 1, keepdims=True)
     return dlogits, None

@@ -16,7 +16,8 @@ and a deviation of 1 the latter has no correct digit left in float32.
 
 Source: Ioffe and Szegedy, "Batch Normalization", arXiv:1502.03167. As in PyTorch, the biased
 variance normalises and the unbiased one goes into running_var, and
-``running += momentum * (batch - running)``.
+``running += momentum * (batch - running)``, written so that a small batch variance is not taken
+from a large running one and put back: with momentum 1 the running statistics are the batch's.
 """
 
 from typing import Any, NamedTuple
@@ -24,6 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minise.ops.checks import Array, check_arrays, check_batch_norm, check_gradient
+from minise.ops.reference.sums import mean_over, sum_over
 
 SHAPES = {
     "batch_norm2d": "x: N C H W, gamma: C, beta: C; running_mean: C, running_var: C",
@@ -93,16 +95,16 @@ def batch_norm2d_forward(
     momentum = float(momentum)  # NumPy's float64 would make float64 of a float32 array
     eps = float(eps)
     count = x.size // len(gamma)
-    mean = x.mean(axis=AXES) if training else running_mean
+    mean = mean_over(x, AXES) if training else running_mean
     centred = x - mean[:, None, None]
-    var = (centred * centred).mean(axis=AXES) if training else running_var
+    var = mean_over(centred * centred, AXES) if training else running_var
     rstd = 1 / np.sqrt(var + eps)
     xhat = centred * rstd[:, None, None]
     out = gamma[:, None, None] * xhat + beta[:, None, None]
     step = momentum if training else 0
     unbiased = var * (count / max(1, count - 1))
-    new_mean = running_mean + step * (mean - running_mean)
-    new_var = running_var + step * (unbiased - running_var)
+    new_mean = (1 - step) * running_mean + step * mean
+    new_var = (1 - step) * running_var + step * unbiased
     return out, BatchNorm2dCache(
         x, gamma, beta, mean, rstd, new_mean, new_var, training, momentum, eps
     )
@@ -144,8 +146,8 @@ def batch_norm2d_backward(dout: Array, cache: BatchNorm2dCache) -> tuple[Array, 
     xhat = centred * rstd[:, None, None]
 
     # forward: out = gamma * xhat + beta
-    dbeta = dout.sum(axis=AXES)
-    dgamma = (dout * xhat).sum(axis=AXES)
+    dbeta = sum_over(dout, AXES)
+    dgamma = sum_over(dout * xhat, AXES)
     dxhat = dout * gamma[:, None, None]
 
     # forward: xhat = centred * rstd
@@ -157,13 +159,13 @@ def batch_norm2d_backward(dout: Array, cache: BatchNorm2dCache) -> tuple[Array, 
     # forward: rstd = (var + eps) ** -0.5
     dvar = -0.5 * rstd**3 * drstd
 
-    # forward: var = (centred * centred).mean(axis=AXES)     a constant in evaluation
+    # forward: var = mean_over(centred * centred, AXES)     a constant in evaluation
     dcentred_var = (2 / M * dvar)[:, None, None] * centred
     dcentred = dcentred_direct + dcentred_var if cache.training else dcentred_direct
 
     # forward: centred = x - mean      centred adds up to 0, so only the direct route reaches mean
     dmean = -gamma * rstd * dbeta
 
-    # forward: mean = x.mean(axis=AXES)                      a constant in evaluation
+    # forward: mean = mean_over(x, AXES)                      a constant in evaluation
     dx = dcentred + dmean[:, None, None] / M if cache.training else dcentred
     return dx, dgamma, dbeta

@@ -25,6 +25,7 @@ from minise.ops.checks import (
     check_window,
 )
 from minise.ops.reference.squeezes import squeeze_argmax, squeeze_backward, squeeze_forward
+from minise.ops.reference.sums import double, mean_over
 from minise.ops.reference.windows import Windows, pad, unpad, window, windows_of
 
 SHAPES = {
@@ -252,7 +253,7 @@ def global_avg_pool2d_forward(x: Array) -> tuple[Array, GlobalAvgPool2dCache]:
         If the shape or the dtype is wrong.
     """
     check_arrays("global_avg_pool2d", SHAPES["global_avg_pool2d"], x, complex_step=True)
-    out = x.mean(axis=(2, 3))
+    out = mean_over(x, (2, 3))
     return out, GlobalAvgPool2dCache(x)
 
 
@@ -351,23 +352,26 @@ def _pixels_at(x: Array, argmax: Array) -> Array:
 def _sum_to_argmax(dout: Array, argmax: Array, where: Windows) -> Array:
     H, W = where.image
     place = pad(np.arange(H * W).reshape(H, W), where, -1)
-    dpadded = np.zeros(dout.shape[:2] + place.shape, dout.dtype)
+    dpadded = np.zeros(dout.shape[:2] + place.shape, double(dout.dtype))
     for i, j in where.offsets():
         chosen = argmax == window(place, where, i, j)
         window(dpadded, where, i, j)[...] += np.where(chosen, dout, 0)
-    return unpad(dpadded, where)
+    return unpad(dpadded, where).astype(dout.dtype, copy=False)
 
 
 def _sum_of_windows(padded: Array, where: Windows) -> Array:
-    return np.asarray(sum(window(padded, where, i, j) for i, j in where.offsets()))
+    total = np.zeros(padded.shape[:-2] + where.outputs, double(padded.dtype))
+    for i, j in where.offsets():
+        total += window(padded, where, i, j)
+    return total.astype(padded.dtype, copy=False)
 
 
 def _sum_to_windows(dtotal: Array, where: Windows) -> Array:
     place = pad(np.zeros(where.image, bool), where)
-    dpadded = np.zeros(dtotal.shape[:2] + place.shape, dtotal.dtype)
+    dpadded = np.zeros(dtotal.shape[:2] + place.shape, double(dtotal.dtype))
     for i, j in where.offsets():
         window(dpadded, where, i, j)[...] += dtotal
-    return dpadded
+    return dpadded.astype(dtotal.dtype, copy=False)
 
 
 def divisor_of(where: Windows, count_include_pad: bool, x: Array) -> Array:

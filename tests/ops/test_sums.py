@@ -1,0 +1,203 @@
+"""Sums in float32 are as exact in one memory layout as in another.
+
+Long sums run over up to 2^20 positive numbers: float32 that are added one after another would be
+off by 1e-5 to 1e-2 of that. Inputs are rounded to float32 first, so that float64 gives the exact
+result.
+"""
+
+import ast
+import inspect
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minise.gradcheck.drawing import draw_arrays
+from minise.ops import jit, reference
+from minise.ops.reference import sums
+from tests.ops.cases import OPS, line, magnitudes
+
+over_both = pytest.mark.parametrize("ops", [reference, jit], ids=["reference", "jit"])
+
+# One rounding to float32 is off by 2^-24. magnitudes() counts one rounding for each step of an op;
+# the step with the most has fewer than 16: rstd, by way of mean, centred, its square, var, + eps,
+# the root and 1 / it. Sums add no more than one: their own roundings are in float64, at most
+# 2^20 * 2^-53 in all. And 16 * 2^-24 is 9.5e-7.
+ROUNDINGS = 16 * 2.0**-24
+
+
+def stored(array, axis, place):
+    """Return the array as a view of memory in which one of its axes stands at another place."""
+    if array.ndim < 2:
+        return array
+    return np.moveaxis(np.ascontiguousarray(np.moveaxis(array, axis, place)), place, axis)
+
+
+LAYOUTS = {
+    "C order": lambda a: a.copy(order="C"),
+    "Fortran order": lambda a: a.copy(order="F"),
+    "channels last": lambda a: stored(a, 1, -1),
+    "channels outermost": lambda a: stored(a, 1, 0),
+    "strided": lambda a: a.repeat(2, axis=-1)[..., ::2] if a.ndim else a,
+    "reversed": lambda a: np.flip(np.flip(a).copy()),
+}
+in_layouts = pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+
+IMAGES = dict(N=4, C=2, H=512, W=512)  # N * H * W = 2^20
+PIXELS = dict(N=1, C=2, H=1024, W=1024)  # H * W = 2^20
+SMALL = dict(N=16, C=2, H=64, W=64)  # 2^16
+WINDOWS = dict(N=1, C=2, H=63, W=63), dict(kernel=(32, 32), stride=(1, 1))  # 1024 meet in a pixel
+NORM = dict(training=True, momentum=1.0)
+LONG = [
+    ("avg_pool2d", *WINDOWS),
+    ("batch_norm2d", IMAGES, NORM),
+    ("batch_norm2d_add_relu", SMALL, NORM),
+    ("batch_norm2d_relu", SMALL, NORM),
+    ("channel_scale", PIXELS, {}),
+    ("global_avg_pool2d", PIXELS, {}),
+    ("linear", dict(N=1 << 19, I=1, O=3), {}),
+    ("linear", dict(N=2, I=1 << 18, O=3), {}),
+    ("max_pool2d", *WINDOWS),
+    ("se_block_tail", dict(SMALL, R=2), NORM),
+    ("softmax_cross_entropy", dict(N=1 << 18, K=2), dict(label_smoothing=0.25)),
+    ("softmax_cross_entropy", dict(N=2, K=1 << 18), dict(label_smoothing=0.25)),
+    ("squeeze_excite", dict(PIXELS, R=2), {}),
+    ("squeeze_excite", dict(SMALL, R=2), dict(squeeze="none")),
+]
+NO_SUM = {"add", "channel_shuffle", "concat", "dropout", "global_max_pool2d"}
+NO_SUM |= {"relu", "sigmoid", "tanh", "hard_sigmoid"}
+
+
+def test_all_ops_are_here():
+    assert {op for op, _, _ in LONG} | NO_SUM | {"conv2d"} == set(OPS)
+
+
+def draw_positive(op, sizes, settings):
+    """Return positive float32 inputs and dout, and what goes by keyword."""
+    rng = np.random.default_rng(0)
+    arrays, keywords = draw_arrays(line(op), sizes, rng, np.float32)
+    inputs = [abs(a) for a in arrays]
+    if "running_mean" in keywords:
+        inputs[2] += 10  # beta is so large that every ReLU lets through
+    keywords.update(settings)
+    out, _ = getattr(jit, f"{op}_forward")(*inputs, **keywords)
+    dout = np.asarray(abs(rng.standard_normal(out.shape)), np.float32)
+    return inputs, keywords, dout
+
+
+def widened(value):
+    floats = isinstance(value, np.ndarray) and value.dtype == np.float32
+    return value.astype(np.float64) if floats else value
+
+
+def run(ops, op, inputs, keywords, dout):
+    """Return out and the gradients, and batch statistics by name."""
+    out, cache = getattr(ops, f"{op}_forward")(*inputs, **keywords)
+    gradients = getattr(ops, f"{op}_backward")(dout, cache)
+    names = {"mean", "running_var"} & set(cache._fields)
+    return [out, *gradients], {name: getattr(cache, name) for name in names}
+
+
+@pytest.mark.parametrize(("op", "sizes", "settings"), LONG, ids=[op for op, _, _ in LONG])
+def test_every_layout_against_float64(op, sizes, settings):
+    inputs, keywords, dout = draw_positive(op, sizes, settings)
+    wide = [widened(a) for a in inputs], {k: widened(a) for k, a in keywords.items()}, widened(dout)
+    exact, exact_statistics = run(reference, op, *wide)
+    bounds = magnitudes(op, *wide)
+    for name, layout in LAYOUTS.items():
+        moved = [layout(a) for a in inputs], keywords, layout(dout)
+        for ops in (reference, jit):
+            ours, statistics = run(ops, op, *moved)
+            for a, b, magnitude in zip(ours, exact, bounds, strict=True):
+                if b is not None:
+                    assert a.dtype == np.float32
+                    assert (abs(a - b) <= ROUNDINGS * magnitude).all(), (name, ops)
+            for key, b in exact_statistics.items():  # of positive terms
+                assert (abs(statistics[key] - b) <= ROUNDINGS * b).all(), (name, ops, key)
+
+
+@in_layouts
+@pytest.mark.parametrize(("C", "K"), [(1, 3), (2, 3), (3, 1)])
+def test_convolution_in_every_layout(layout, C, K):
+    """Its weights add up the same rows, to the bit; out and dx add up a few numbers only."""
+    sizes = dict(N=2, C=C, K=K, KH=1, KW=1, H=256, W=256)
+    inputs, keywords, dout = draw_positive("conv2d", sizes, {})
+    moved = [layout(a) for a in inputs], keywords, layout(dout)
+    wide = [widened(a) for a in inputs], keywords, widened(dout)
+    (*_, dweight, _), _ = run(reference, "conv2d", inputs, keywords, dout)
+    exact, _ = run(reference, "conv2d", *wide)
+    bounds = magnitudes("conv2d", *wide)
+    for ops in (reference, jit):
+        ours, _ = run(ops, "conv2d", *moved)
+        if ops is reference:
+            np.testing.assert_array_equal(ours[2], dweight)
+        for place in (0, 1, 3):  # out, dx and dbias
+            assert (abs(ours[place] - exact[place]) <= ROUNDINGS * bounds[place]).all(), ops
+
+
+@over_both
+@pytest.mark.parametrize("value", [255.0, 0.1, -1000.3, 1 / 3, 1e30])
+@pytest.mark.parametrize("shape", [(128, 2, 32, 32), (7, 3, 5, 11)])
+@in_layouts
+def test_a_constant_channel_normalises_to_zero(ops, value, shape, layout):
+    """Up to 2^29 equal float32 add up exactly in float64, so the mean is the number itself."""
+    C = shape[1]
+    one, nil = np.ones(C, np.float32), np.zeros(C, np.float32)
+    statistics = dict(running_mean=nil, running_var=one, training=True)
+    x = layout(np.full(shape, value, np.float32))
+    out, cache = ops.batch_norm2d_forward(x, one, nil, **statistics)
+    assert not out.any()
+    assert (cache.mean == np.float32(value)).all()
+    shortcut = np.full_like(x, 3)
+    out, _ = ops.batch_norm2d_add_relu_forward(x, one, nil, shortcut, **statistics)
+    assert (out == 3).all()
+
+
+@over_both
+def test_broadcast_images(ops):
+    """All pixels are one number in memory, as in global_avg_pool2d's dx."""
+    x = np.broadcast_to(np.float32(0.1), (1, 2, 1024, 1024))
+    assert (ops.global_avg_pool2d_forward(x)[0] == np.float32(0.1)).all()
+    weight = np.ones((2, 2, 1, 1), np.float32)
+    _, cache = ops.conv2d_forward(x, weight, np.ones(2, np.float32))
+    *_, dbias = ops.conv2d_backward(x, cache)
+    assert (dbias == np.float32(0.1) * 2**20).all()  # a power of two rounds nothing
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex128])
+def test_sums_by_hand(dtype):
+    a = np.array([[1, 2, 3], [4, 5, 6]], dtype)
+    results = [
+        (sums.sum_over(a, 0), [5, 7, 9]),
+        (sums.sum_over(a, (0, 1), keepdims=True), [[21]]),
+        (sums.sum_over(a, ()), [[1, 2, 3], [4, 5, 6]]),
+        (sums.mean_over(a, 1), [2, 5]),
+        (sums.mean_over(a, (1,), keepdims=True), [[2], [5]]),
+        (sums.einsum("nc,nr->cr", a, a[:, :1]), [[17], [22], [27]]),
+        (sums.matmul(a, a[:1].T), [[1 + 4 + 9], [4 + 10 + 18]]),
+    ]
+    for ours, expected in results:
+        assert ours.dtype == dtype
+        assert ours.tolist() == expected
+
+
+def test_a_complex_factor_makes_a_complex_product():
+    """As where a complex step moves one intermediate alone."""
+    a, step = np.ones((2, 2)), np.full((2, 2), 1e-200j)
+    assert sums.matmul(a, step).tolist() == [[2e-200j] * 2] * 2
+    assert sums.einsum("ij,jk->ik", a, step).tolist() == [[2e-200j] * 2] * 2
+
+
+def test_the_reference_sums_nowhere_else():
+    """But for convolution's products of contiguous rows, and counts of channels."""
+    folder = Path(inspect.getfile(reference)).parent
+    summing = {"sum", "mean", "einsum", "dot", "matmul", "tensordot", "vdot", "inner", "cumsum"}
+    found = []
+    for file in sorted(folder.glob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            method = "." in called and called.rpartition(".")[2] in summing
+            if method or called == "sum" or isinstance(node, ast.MatMult):
+                found.append(file.name)
+    assert set(found) == {"combine.py", "conv.py", "sums.py"}
+    assert (found.count("combine.py"), found.count("conv.py")) == (1, 3)
