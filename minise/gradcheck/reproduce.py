@@ -5,6 +5,7 @@ look. A function that cannot be imported (a local one, a lambda, one of `__main_
 reader to fill in.
 """
 
+import math
 import site
 import sys
 import sysconfig
@@ -25,11 +26,15 @@ class Program:
 
     def __init__(self) -> None:
         self._imports: dict[str, set[str]] = {}
+        self._modules: set[str] = set()
         self._folders: list[str] = []
         self._missing: list[str] = []
 
     def imported(self, module: str, name: str) -> str:
-        """Return a name after noting the import of it."""
+        """Return the expression of a module's name after noting the import of it."""
+        if any(name in names for other, names in self._imports.items() if other != module):
+            self._modules.add(module)  # two functions of one name
+            return f"{module}.{name}"
         self._imports.setdefault(module, set()).add(name)
         return name
 
@@ -37,6 +42,8 @@ class Program:
         """Return the expression of a setting: a literal, an array or an imported function."""
         if isinstance(value, np.ndarray):
             return array_literal(value)
+        if isinstance(value, float) and not math.isfinite(value):
+            return f"float('{value}')"
         return self.function(value, role) if callable(value) else repr(value)
 
     def function(self, function: Callable[..., Any], role: str) -> str:
@@ -60,8 +67,8 @@ class Program:
         folder = _folder_of(module)
         if folder is not None and folder not in self._folders:
             self._folders.append(folder)
-        self.imported(module, path.partition(".")[0])
-        return path
+        name, dot, attribute = path.partition(".")
+        return f"{self.imported(module, name)}{dot}{attribute}"
 
     def text(self, *body: str) -> str:
         """Return the program: imports, functions to fill in, and the body."""
@@ -69,6 +76,7 @@ class Program:
         if self._folders:
             lines = ["import sys", "", *lines, ""]
             lines += [f"sys.path.insert(0, {folder!r})" for folder in self._folders]
+        lines += [f"import {module}" for module in sorted(self._modules)]
         for module, names in sorted(self._imports.items()):
             lines.append(f"from {module} import {', '.join(sorted(names))}")
         missing = dict.fromkeys(self._missing)

@@ -194,7 +194,7 @@ def cases(
     **axes_and_settings
         Sizes by the name of the axis (by default 1 to 4 each), and what forward takes by keyword:
         strategies, or values that are the same in every case. `groups`, where a line divides by
-        it, is 1 to 3 by default.
+        it, is 1 to 3 by default. ``**{"...": st.tuples(…)}`` draws the shape that "..." stands for.
 
     Returns
     -------

@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -16,7 +16,8 @@ from minise.gradcheck.strategies import PLAIN, Case, cases
 from minise.ops import reference
 
 # derandomised, so that which mistakes show is no matter of chance
-steady = settings(deadline=None, derandomize=True, database=None)
+phases = Phase.generate, Phase.shrink
+steady = settings(deadline=None, derandomize=True, database=None, phases=phases)
 few = settings(steady, max_examples=30)
 
 # the ops of a user, and one mistake for each of the things that a case draws
@@ -294,6 +295,20 @@ def test_a_module_in_a_package(tmp_path, monkeypatch):
     assert f"sys.path.insert(0, {str(tmp_path)!r})" in program
     assert "from my_package.inner.ops import Methods" in program
     assert "assert_gradients(Methods.forward, Methods.backward, inputs, rng=0)" in program
+    assert run(program).stderr.endswith(f"AssertionError: {report}\n")
+
+
+def test_two_functions_of_one_name_and_a_setting_without_a_literal(tmp_path, monkeypatch):
+    (tmp_path / "my_forward.py").write_text("def square(x, limit):\n    return x * x, x\n")
+    (tmp_path / "my_backward.py").write_text("def square(dout, x):\n    return (dout * x,)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import my_backward
+    import my_forward
+
+    strategy = cases("x: ...", limit=float("inf"), **{"...": (2, 1)})
+    case, message = failing(my_forward.square, my_backward.square, strategy)
+    assert case.inputs[0].shape == (2, 1)
+    report, program = split(message)
     assert run(program).stderr.endswith(f"AssertionError: {report}\n")
 
 
