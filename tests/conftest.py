@@ -28,6 +28,14 @@ def no_gpu():
 
 
 @pytest.fixture(autouse=True)
+def _seed():
+    """Restart the streams of layers without rng, so that no test depends on those before it."""
+    from minise import nn
+
+    nn.seed(0)
+
+
+@pytest.fixture(autouse=True)
 def _gpu(request):
     """Skip a test marked gpu, or let it fail, where it cannot run."""
     if request.node.get_closest_marker("gpu") is None:

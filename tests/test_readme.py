@@ -40,6 +40,32 @@ def test_a_program_prints_what_stands_below_it(place, tmp_path):
     assert done.stdout.strip() == printed.strip()
 
 
+def test_the_property_test_fails_with_the_program_that_stands_below_it(tmp_path):
+    name = "test_scale"
+    (program,), (printed,) = blocks(rf"python {name}\.py"), blocks(rf"text {name}\.py")
+    lines = program[program.index("@settings") :] + program[: program.index("\n\n")]
+    assert len(lines.strip().splitlines()) <= 10
+    path, repeated = tmp_path / f"{name}.py", tmp_path / "repeated.py"
+    path.write_text(program)
+    run = f"import {name}\ntry: {name}.{name}()\nexcept AssertionError as error: print(error)"
+    done = python("-c", run, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    message = done.stdout.replace(str(tmp_path), "/home/me/my_project")
+    assert message.strip() == printed.strip()
+    report, repeats = done.stdout.split("This program repeats it:")
+    repeated.write_text(repeats)
+    done = python(repeated, cwd="/")
+    assert done.returncode == 1
+    assert f"AssertionError: {report.strip()}" in done.stderr
+    path.write_text(program.replace("mean", "sum"))
+    assert python(repeated, cwd="/").returncode == python("-c", run, cwd=tmp_path).returncode == 0
+
+
+def python(*arguments, cwd):
+    command = [sys.executable, "-W", "error", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+
+
 def test_the_first_program_has_twelve_lines():
     assert len([line for line in PROGRAMS[0][0].splitlines() if line.strip()]) == 12
 

@@ -19,7 +19,7 @@ from minise.gradcheck.bounds import count_of, magnitudes
 from minise.gradcheck.cases import OPS, Case, direction, draw, functions
 from minise.gradcheck.check import assert_gradients
 from minise.gradcheck.drawing import LAYOUTS
-from minise.gradcheck.strategies import SEEDS, STRATEGIES, without
+from minise.gradcheck.op_strategies import SEEDS, STRATEGIES, without
 from minise.ops import reference
 from minise.ops.checks import Array
 

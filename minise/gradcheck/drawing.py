@@ -22,7 +22,7 @@ def draw_arrays(
 
     sizes holds every axis that is named, a whole shape for "...", and for "_" one size for each of
     *xs; settings hold the divisors. The names in without become None. Labels are columns of the
-    first array, and what is called a variance is positive.
+    first array (0 or 1 where it has none), and what is called a variance is positive.
     """
     positional: list[Any] = []
     keyword: dict[str, Array] = {}
@@ -32,7 +32,8 @@ def draw_arrays(
             if argument.name in without:
                 array: Any = None
             elif argument.kind == "int":
-                array = rng.integers(0, positional[0].shape[-1], shape)
+                first = next((array.shape for array in positional if array is not None), ())
+                array = rng.integers(0, first[-1] if first else 2, shape)
             elif argument.kind == "bool":
                 array = np.asarray(rng.random(shape) < 0.5)
             else:

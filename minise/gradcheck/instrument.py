@@ -290,7 +290,8 @@ def check_lines(
     inputs : sequence of ndarray or None
         Where to check, in float64.
     rng : numpy.random.Generator, optional
-        Draws dout and the directions; None draws from seed 0.
+        Draws dout and the directions. None draws from a child of seed 0, because inputs drawn from
+        seed 0 itself would be repeated.
     file : path, optional
         A file of the caller's that holds both functions.
     **settings
@@ -302,7 +303,7 @@ def check_lines(
     whose imaginary part over t is the slope along u without any subtraction, and the sum of
     ``dv * u`` says the same if dv is right. Both may be rounded once for each number there is.
     """
-    rng = np.random.default_rng(0) if rng is None else rng
+    rng = np.random.default_rng(0).spawn(1)[0] if rng is None else rng
     there, back = Instrumented(forward, file=file), Instrumented(backward, file=file)
     (out, cache), steps = there.trace(*inputs, **settings)
     dout = np.asarray(rng.standard_normal(out.shape))

@@ -171,7 +171,8 @@ def _number(told: Any) -> float:
 
 def _is_flat(pair: Pair, dout: Any) -> bool:
     """Return whether the loss ⟨dout, out⟩ stands still, although out moves."""
-    u = np.random.default_rng(0).standard_normal(pair.x.shape)
+    (rng,) = np.random.default_rng(0).spawn(1)  # else u could be x itself
+    u = rng.standard_normal(pair.x.shape)
     moves = pair.forward(pair.x + STEP * u)[0] - pair.forward(pair.x - STEP * u)[0]
     most = np.linalg.norm(dout) * np.linalg.norm(moves)
     return bool(abs(np.sum(dout * moves)) <= FLAT * most)

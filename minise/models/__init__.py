@@ -13,6 +13,7 @@ from minise.models.net import Net
 from minise.models.resnet_cifar import ResNetCifar
 from minise.models.wide_resnet import WideResNet
 from minise.nn import SE, Build, PreActBlock, PreActBottleneck
+from minise.nn.streams import Rng, generator
 from minise.ops import reference
 from minise.ops.checks import check_integer
 
@@ -38,7 +39,7 @@ def build(
     *,
     num_classes: int = 10,
     ops: Any = reference,
-    rng: np.random.Generator | None = None,
+    rng: Rng = None,
     dtype: Any = np.float32,
     se: SE | None = None,
     **settings: Any,
@@ -53,8 +54,9 @@ def build(
         Outputs of the last layer.
     ops : back end
         The functions that the net calls, such as the module minise.ops.reference.
-    rng : numpy.random.Generator, optional
-        Draws the parameters; None draws from seed 0. A net and its SE twin start alike.
+    rng : numpy.random.Generator or int, optional
+        Draws the parameters; an integer is a seed, and None draws from seed 0, whatever `nn.seed`
+        was called with. A net and its SE twin start alike.
     dtype : dtype
         float32 or float64 (or complex128, for complex steps).
     se : SE, optional
@@ -72,7 +74,7 @@ def build(
     ValueError
         If the name or a setting's value is unknown; the nearest names are suggested.
     TypeError
-        If a setting is not one of this net.
+        If a setting is not one of this net, or rng is neither a generator nor a seed.
 
     Examples
     --------
@@ -93,8 +95,7 @@ def build(
         raise TypeError(f"model {name} has no setting {wrong}, expected any of: {wanted or 'none'}")
     if with_se:
         se = SE(**{**(vars(se) if se else {}), **chosen})
-    rng = np.random.default_rng(0) if rng is None else rng
-    parts = Build(ops, rng, dtype, se, se_rng=rng.spawn(1)[0])
+    parts = Build(ops, generator("build", 0 if rng is None else rng), dtype, se)
     return PLAIN[name.removeprefix("se_")](num_classes=num_classes, build=parts, **settings)
 
 

@@ -15,6 +15,7 @@ from minise.nn.layers import (
 from minise.nn.preactivation import PreActBlock, PreActBottleneck
 from minise.nn.residual import BasicBlock, Build, PaddedShortcut
 from minise.nn.squeeze_excite import SE, SEBlock
+from minise.nn.streams import seed
 
 __all__ = [
     "SE",
@@ -34,4 +35,5 @@ __all__ = [
     "ReLU",
     "SEBlock",
     "Sequential",
+    "seed",
 ]

@@ -18,13 +18,12 @@ RELU, LINEAR = 2.0, 1.0  # variance of a weight times its fan-in, by what follow
 
 
 def he_normal(
-    shape: tuple[int, ...], gain: float, ops: Any, rng: np.random.Generator | None, dtype: Any
+    shape: tuple[int, ...], gain: float, ops: Any, rng: np.random.Generator, dtype: Any
 ) -> Array:
-    """Return weights (outputs, inputs, …) of variance gain / fan-in; a None rng draws from seed 0.
+    """Return weights (outputs, inputs, …) of variance gain / fan-in, drawn from rng.
 
     They are drawn in float64 and then rounded, so that every dtype starts from the same net.
     """
-    rng = np.random.default_rng(0) if rng is None else rng
     fan_in = math.prod(shape[1:])
     return ops.asarray(rng.standard_normal(shape) * math.sqrt(gain / fan_in), dtype)
 

@@ -1,4 +1,8 @@
-"""The layers: each owns its parameters and calls one op."""
+"""The layers: each owns its parameters and calls one op.
+
+`rng`, where a layer draws random numbers, is a numpy.random.Generator, an integer seed, or None:
+the layer then has a stream of its own, which `nn.seed` restarts (minise/nn/streams.py).
+"""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -7,10 +11,10 @@ import numpy as np
 
 from minise.nn.init import LINEAR, RELU, constant, he_normal, pair
 from minise.nn.layer import Layer
+from minise.nn.streams import Rng, generator
 from minise.ops import reference
 from minise.ops.checks import Array, Pair
 
-Rng = np.random.Generator | None
 Op = Callable[..., Any]
 
 
@@ -38,6 +42,7 @@ class Conv2d(Layer):
     ) -> None:
         super().__init__(ops)
         shape = (channels_out, channels_in // groups, *pair(kernel))
+        rng = generator("Conv2d", rng)
         self.params["weight"] = he_normal(shape, RELU, ops, rng, dtype)
         if bias:
             self.params["bias"] = constant(0, channels_out, ops, dtype)
@@ -97,6 +102,7 @@ class Linear(Layer):
         dtype: Any = np.float32,
     ) -> None:
         super().__init__(ops)
+        rng = generator("Linear", rng)
         self.params["weight"] = he_normal((outputs, inputs), LINEAR, ops, rng, dtype)
         if bias:
             self.params["bias"] = constant(0, outputs, ops, dtype)
@@ -309,14 +315,17 @@ class GlobalAvgPool2d(Layer):
 
 
 class Dropout(Layer):
-    """Drops each number with probability p in training; does nothing in evaluation."""
+    """Drops each number with probability p in training; does nothing in evaluation.
+
+    Every forward in training draws the next mask from the layer's generator.
+    """
 
     def __init__(self, p: float, *, ops: Any = reference, rng: Rng = None) -> None:
         super().__init__(ops)
         if not 0 <= p < 1:
             raise ValueError(f"Dropout: p is {p!r}, expected a number from 0 to below 1")
         self.p = p
-        self.rng = np.random.default_rng(0) if rng is None else rng
+        self.rng = generator("Dropout", rng)
 
     def forward(self, x: Array, training: bool) -> Array:
         """Return an array of the shape of x."""

@@ -16,8 +16,9 @@ import numpy as np
 
 from minise.nn.inference import convolution, identity
 from minise.nn.layer import Inference, Layer
-from minise.nn.layers import BatchNorm2d, Conv2d, Rng, Sequential
+from minise.nn.layers import BatchNorm2d, Conv2d, Sequential
 from minise.nn.squeeze_excite import SE, SEBlock
+from minise.nn.streams import Rng, generator
 from minise.ops import reference
 from minise.ops.checks import Array
 
@@ -26,7 +27,9 @@ from minise.ops.checks import Array
 class Build:
     """What every layer of a net is built with: back end, random numbers, dtype, SE settings.
 
-    SE blocks draw from a stream of their own, so that a net and its SE twin share all else.
+    `rng` is a numpy.random.Generator, an integer seed, or None for a stream that no other layer
+    has. SE blocks draw from a stream of their own, se_rng or a child of rng, so that a net and its
+    SE twin share all else.
     """
 
     ops: Any = reference
@@ -34,6 +37,13 @@ class Build:
     dtype: Any = np.float32
     se: SE | None = None
     se_rng: Rng = None
+
+    def __post_init__(self) -> None:
+        """Make generators of seeds and None, once: layers that share a seed would be equal."""
+        rng = generator("Build", self.rng)
+        se_rng = rng.spawn(1)[0] if self.se_rng is None else generator("Build", self.se_rng)
+        object.__setattr__(self, "rng", rng)
+        object.__setattr__(self, "se_rng", se_rng)
 
     def conv(self, channels_in: int, channels_out: int, kernel: int, stride: int = 1) -> Conv2d:
         """Return a convolution without bias, padded so that stride 1 keeps the size."""

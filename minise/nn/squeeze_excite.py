@@ -7,7 +7,8 @@ import numpy as np
 
 from minise.nn.init import LINEAR, RELU, constant, he_normal
 from minise.nn.layer import Layer
-from minise.nn.layers import BatchNorm2d, Rng
+from minise.nn.layers import BatchNorm2d
+from minise.nn.streams import Rng, generator
 from minise.ops import reference
 from minise.ops.checks import Array, check_choice, check_flag, check_integer
 from minise.ops.reference.gates import GATES
@@ -79,7 +80,7 @@ class SEBlock(Layer):
         super().__init__(ops)
         self.settings = SE() if settings is None else settings
         hidden = max(1, channels // self.settings.reduction)
-        rng = np.random.default_rng(0) if rng is None else rng
+        rng = generator("SEBlock", rng)
         self.params["fc.0.weight"] = he_normal((hidden, channels), RELU, ops, rng, dtype)
         self.params["fc.2.weight"] = he_normal((channels, hidden), LINEAR, ops, rng, dtype)
         if self.settings.bias:

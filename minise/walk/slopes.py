@@ -129,7 +129,8 @@ class Slopes:
         wrong of them.
         """
         first = self.subject.inputs[0]
-        u = np.random.default_rng(0).standard_normal(np.shape(first))
+        (rng,) = np.random.default_rng(0).spawn(1)  # else u could be the input itself
+        u = rng.standard_normal(np.shape(first))
         place = Place("", first, given=0)
         along = self._line(place, lambda value, t: value + t * u)
         difference = central_slope(along, self.douts, self.count)

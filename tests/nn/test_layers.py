@@ -140,7 +140,7 @@ def test_a_convolution_adds_what_reaches_x_by_another_way(ops):
     [
         lambda ops: models.build("se_resnet8", ops=ops),
         lambda ops: models.build("preact_resnet110", ops=ops),
-        lambda ops: nn.Sequential(nn.Sequential(nn.Conv2d(3, 2, 3, ops=ops)), ops=ops),
+        lambda ops: nn.Sequential(nn.Sequential(nn.Conv2d(3, 2, 3, ops=ops, rng=0)), ops=ops),
         lambda ops: nn.Sequential(nn.BatchNorm2d(3, ops=ops), ops=ops),
         lambda ops: nn.Sequential(ops=ops),
     ],
@@ -173,7 +173,8 @@ def test_an_se_block_with_what_stands_around_it(training, bias):
     x, shortcut, dout = images(rng), images(rng), images(rng)
     settings = nn.SE(reduction=2, gate="hard_sigmoid", bias=bias)
     one, other = (
-        shaken(nn.SEBlock(4, settings, dtype=F64), np.random.default_rng(2)) for _ in range(2)
+        shaken(nn.SEBlock(4, settings, rng=2, dtype=F64), np.random.default_rng(2))
+        for _ in range(2)
     )
     norm_of_one, norm, relu = normalisation(), normalisation(), nn.ReLU()
     y = other.forward(norm.forward(x, training), training)
@@ -232,7 +233,7 @@ def test_hidden_units(channels, reduction, hidden):
 def test_gates_start_near_a_half(reduction):
     """By fan-out, one hidden unit would give v a deviation of sqrt(2), and gates from 0 to 1."""
     x = np.random.default_rng(1).standard_normal((50, 64, 8, 8))
-    block = nn.SEBlock(64, nn.SE(reduction=reduction), dtype=F64)
+    block = nn.SEBlock(64, nn.SE(reduction=reduction), rng=0, dtype=F64)
     block.forward(x, training=True)
     assert (abs(block._cache.s - 0.5) < 0.25).all()
 

@@ -18,7 +18,7 @@ from minise.gradcheck.cases import (
     line,
     optional,
 )
-from minise.gradcheck.strategies import SEEDS, STRATEGIES, without
+from minise.gradcheck.op_strategies import SEEDS, STRATEGIES, without
 from minise.ops import jit, reference
 from tests.ops.cuda.hosted import emulated, on_gpu
 

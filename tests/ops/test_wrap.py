@@ -11,8 +11,9 @@ from minise.ops import reference, wrap
 
 
 def small_net():
-    layers = nn.Conv2d(2, 3, 3, padding=1), nn.BatchNorm2d(3), nn.ReLU(), nn.GlobalAvgPool2d()
-    return nn.Sequential(*layers, nn.Linear(3, 4))
+    conv = nn.Conv2d(2, 3, 3, padding=1, rng=0)
+    layers = conv, nn.BatchNorm2d(3), nn.ReLU(), nn.GlobalAvgPool2d()
+    return nn.Sequential(*layers, nn.Linear(3, 4, rng=1))
 
 
 def images(rng=0):

@@ -1,0 +1,104 @@
+"""Random streams of layers: the caller's generator, or one from the package's seeded sequence.
+
+A layer that gets no rng draws from a stream of its own, the next child of one seed sequence, so
+that no two layers have equal weights or equal dropout masks. The sequence starts from seed 0 when
+the package is imported: a program that builds the same layers in the same order gets the same
+numbers every time it runs.
+"""
+
+import os
+import threading
+from typing import TypeAlias
+
+import numpy as np
+
+from minise.ops.checks import check_integer
+
+Rng: TypeAlias = np.random.Generator | int | None
+
+LAYERS = 0x6E6E  # spawn key of the package's streams: default_rng(n).spawn(k) gives none of them
+
+_lock = threading.Lock()
+if hasattr(os, "register_at_fork"):  # a child process must not inherit a lock that is held
+    os.register_at_fork(
+        before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
+    )
+_sequence = np.random.SeedSequence(0, spawn_key=(LAYERS,))
+
+
+def seed(n: int) -> None:
+    """Restart the streams of the layers that are built without `rng`, from seed n.
+
+    Parameters
+    ----------
+    n : int
+        0 or more. Until the first call the seed is 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If n is no integer, or is negative.
+
+    Notes
+    -----
+    Layers that were built before keep their streams. `models.build` does not depend on this seed:
+    without `rng` it draws from seed 0. Threads that build layers at the same time get different
+    streams, in the order in which they ask. A forked process continues from where its parent was,
+    and so draws what the parent draws next: call `seed` there with a number of its own.
+
+    Examples
+    --------
+    >>> from minise import nn
+    >>> nn.seed(7)
+    >>> first, second = nn.Linear(3, 2), nn.Linear(3, 2)
+    >>> bool((first.params["weight"] == second.params["weight"]).any())
+    False
+    >>> nn.seed(7)
+    >>> bool((first.params["weight"] == nn.Linear(3, 2).params["weight"]).all())
+    True
+    """
+    global _sequence
+    check_integer("nn.seed", "n", n, 0)
+    with _lock:
+        _sequence = np.random.SeedSequence(int(n), spawn_key=(LAYERS,))
+
+
+def generator(where: str, rng: Rng) -> np.random.Generator:
+    """Return a generator as it is, a new one from a seed, or for None the package's next stream.
+
+    Parameters
+    ----------
+    where : str
+        Whose argument `rng` is; the error message begins with it.
+    rng : numpy.random.Generator, int or None
+        A generator, a seed of 0 or more, or None.
+
+    Returns
+    -------
+    numpy.random.Generator
+        For None, a stream that no other call returns until `seed` restarts them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If rng is anything else, such as a numpy.random.RandomState, or a negative integer.
+
+    Examples
+    --------
+    >>> generator("Conv2d", 3).random() == np.random.default_rng(3).random()
+    True
+    """
+    if isinstance(rng, np.random.Generator):
+        return rng
+    if rng is None:
+        with _lock:
+            (child,) = _sequence.spawn(1)
+        return np.random.default_rng(child)
+    if not hasattr(rng, "__index__"):
+        kind = type(rng).__name__
+        raise TypeError(
+            f"{where}: rng is a {kind}, expected a numpy.random.Generator, an integer seed or "
+            "None: pass np.random.default_rng(seed)"
+        )
+    check_integer(where, "rng", rng, 0)
+    return np.random.default_rng(int(rng))
