@@ -316,7 +316,8 @@ def _explained(judge: Judge, one: ArgumentReport, names: Sequence[str]) -> Argum
 
 
 def _worst_first(entries: list[Entry]) -> tuple[Entry, ...]:
-    return tuple(sorted(entries, key=lambda one: -abs(one.exact - one.numeric))[:SHOWN])
+    """Return the entries with the largest errors; equal ones, but for rounding, as they stand."""
+    return tuple(sorted(entries, key=lambda one: -float(f"{one.error:.6e}"))[:SHOWN])
 
 
 def _sizes(pair: Pair) -> dict[str, int]:

@@ -34,6 +34,11 @@ class Entry:
     exact: float  # what backward gave
     numeric: float  # forward's slope
 
+    @property
+    def error(self) -> float:
+        """By how much the two differ."""
+        return abs(self.exact - self.numeric)
+
 
 @dataclass(frozen=True)
 class ArgumentReport:

@@ -91,16 +91,18 @@ def net_subject(
     float_params = [np.asarray(array, np.float64) for array in params.values()]
 
     def forward(*arrays: Any) -> tuple[Any, Any]:
-        out, _ = run(*arrays)
+        out, cache = run(*arrays)
         if labels is None:
-            return out, None
+            return out, (cache, None)
         check_labels(LOSS, labels, out.shape[-1])
-        return recorder.softmax_cross_entropy_forward(out, labels)
+        loss, loss_cache = recorder.softmax_cross_entropy_forward(out, labels)
+        return loss, (cache, loss_cache)
 
-    def backward(dout: Array, cache: Any) -> tuple[Any, ...]:
+    def backward(dout: Array, caches: Any) -> tuple[Any, ...]:
+        cache, loss_cache = caches
         if labels is not None:
-            dout, _ = recorder.softmax_cross_entropy_backward(dout, cache)
-        return undo(dout, None)
+            dout, _ = recorder.softmax_cross_entropy_backward(dout, loss_cache)
+        return undo(dout, cache)
 
     inputs = [x, *float_params]
     kind = type(net)
