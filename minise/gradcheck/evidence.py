@@ -133,7 +133,7 @@ class Evidence:
 
     def hides(self, noise: float, h: float) -> bool:
         """Tell whether rounding of phi hides all that a step could see, as far as is known."""
-        largest = max([abs(self.exact), self.size, *(abs(one.value) for one in self.slopes)])
+        largest = max(map(self.size_by, self.slopes))
         return 6 * noise > VISIBLE * largest * h
 
     def wants_longer_steps(self) -> bool:

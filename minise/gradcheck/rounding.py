@@ -5,7 +5,7 @@ Source: Moré and Wild, "Estimating computational noise", SIAM Journal on Scient
 """
 
 from collections.abc import Callable
-from math import comb, hypot
+from math import comb, hypot, sqrt
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from minise.ops.checks import Array
 
 EPS = float(np.finfo(np.float64).eps)
 TINIEST = float(np.finfo(np.float64).smallest_subnormal)
+LEAST = 2.0**-900  # of a sum of squares: below it squares may have underflowed
 SURE = 8  # standard deviations
 
 POINTS = 9  # of the line on which rounding is measured
@@ -24,14 +25,13 @@ Outputs = tuple[Array, ...]
 
 def norm(arrays: Outputs) -> float:
     """Return the Euclidean norm of all numbers as one vector, without overflow or underflow."""
-    return hypot(*map(_norm, arrays))
+    return _norm(arrays[0]) if len(arrays) == 1 else hypot(*map(_norm, arrays))
 
 
 def _norm(array: Array) -> float:
-    with np.errstate(over="ignore"):
-        length = float(np.linalg.norm(array))
-    if 0 < length < float("inf"):
-        return length
+    square = float(np.vdot(array, array).real)
+    if LEAST < square < float("inf"):
+        return sqrt(square)
     largest = float(np.max(np.abs(array), initial=0.0))
     if not 0 < largest < float("inf"):
         return largest  # zeros, infinity or NaN
@@ -45,7 +45,7 @@ def rounding_of(count: int, size: float) -> float:
     not enough, as with terms far larger than their sum, rounding has to be measured (noise_of).
     Numbers below 1e-308 keep fewer digits, hence the second term.
     """
-    return float(SURE * np.sqrt(count) * (EPS * size + TINIEST))
+    return SURE * sqrt(count) * (EPS * size + TINIEST)
 
 
 def noise_of(function: Callable[[float], float], far: float = 0.0) -> float:

@@ -23,12 +23,13 @@ SIAM Review 40 (1998), for the complex step.
 """
 
 from collections.abc import Callable, Iterable
+from math import isfinite
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from minise.gradcheck.arrays import host
-from minise.gradcheck.rounding import EPS, SURE, Outputs, norm, rounding_of
+from minise.gradcheck.rounding import EPS, SURE, TINIEST, Outputs, norm, rounding_of
 
 TINY = 2.0**-100  # of a complex step
 STEPS = tuple(2.0**-k for k in range(9, 34, 3))  # the first, EPS ** (1 / 5), suits fourth order
@@ -137,11 +138,12 @@ class Differences:
         start: tuple[Outputs, Any],
         branches: Branches | None = None,
     ) -> None:
-        self._line, self._douts, self._count, self._branches = line, douts, count, branches
+        self._line, self._douts, self._branches = line, douts, branches
+        self._bound = rounding_of(count, norm(douts))  # of phi, where out has norm 1
         outs, cache = start
         self._side: Any = None if branches is None else host(branches(cache))
         self._phi, self._size = float(inner(douts, outs)), norm(outs)
-        self.noise = self._rounding(self._size)
+        self.noise = self._bound * self._size + TINIEST
 
     def at(self, h: float, moved: float = 0.0) -> Slope | None:
         """Return the slope by the step h, or None if the step changes a branch.
@@ -160,18 +162,15 @@ class Differences:
             if abs(m) == 2:  # a far smaller start would tell nothing of the rounding there
                 largest = max(largest, norm(outs))
             phi[m] = float(inner(self._douts, outs))
-        if not np.isfinite(list(phi.values())).all():
+        if not all(map(isfinite, phi.values())):
             return NO_SLOPE
-        noise = self._rounding(largest)
+        noise = self._bound * largest + TINIEST
         wide = (8 * (phi[1] - phi[-1]) - (phi[2] - phi[-2])) / (12 * h)
         near = (8 * (phi[0.5] - phi[-0.5]) - (phi[1] - phi[-1])) / (6 * h)
         jump, half = ((phi[m] - 2 * phi[0] + phi[-m]) / (m * h) for m in (1, 0.5))
         lost, told = SURE * EPS * moved / h, self._branches is not None
         slope = Slope(near, h, abs(wide - near), noise, lost, True, told, jump, half)
         return slope._replace(smooth=slope.looks_smooth())
-
-    def _rounding(self, size: float) -> float:
-        return rounding_of(self._count, norm(self._douts) * size)
 
 
 def largest_smooth(differences: Differences, steps: Iterable[float] = STEPS) -> Slope:

@@ -109,13 +109,13 @@ class Judge:
             Whether a gradient may be called wrong without a second look.
         """
         gradient = host(self.pair.gradients[k])
-        rounding = rounding_of(self.pair.count, norm((gradient,)) * norm((u,)))
+        length = norm((u,))
+        rounding = rounding_of(self.pair.count, norm((gradient,)) * length)
         evidence = Evidence(float(np.vdot(gradient, u)), rounding, size)
         if self._complex or k in self._linear:
             return self._by_one_step(k, u, evidence.plus(self._one_step(k, u)), cheaply=cheaply)
         differences = self._differences(k, u)
-        share = min(1.0, norm((host(self.pair.inputs[k]),)) / norm((u,)))
-        moved = share * abs(evidence.exact)
+        moved = abs(evidence.exact) * min(1.0, norm((host(self.pair.inputs[k]),)) / length)
         first = evidence.plus(differences.at(STEPS[0], moved))
         if slope := first.agreeing():
             return Finding(RIGHT, first, slope)
@@ -194,7 +194,7 @@ class Judge:
     ) -> Finding:
         """Judge by steps of many sizes, and by what is measured of rounding."""
         for h in (*STEPS[1:], *SHORTER):
-            if evidence.hides(differences.noise, h):
+            if evidence.slopes and evidence.hides(differences.noise, h):
                 break
             evidence = evidence.plus(differences.at(h, moved))
             if slope := evidence.agreeing():
