@@ -1,13 +1,12 @@
 """The back ends by name, for the command line; in code one passes the module itself."""
 
 import importlib
-import importlib.util
 import inspect
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from difflib import get_close_matches
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal
 
 Algorithm = Literal["auto", "direct", "winograd"]  # of convolutions, where there is a choice
@@ -74,31 +73,57 @@ def on_compile(listener: Callable[[str, int, int], None]) -> AbstractContextMana
     return nullcontext() if module is None else module.told(listener)
 
 
-def load_ops(name: str) -> Any:
+def load_ops(name: str, threads: int = 0, algorithm: Algorithm = "auto") -> Any:
     """Return a back end by name, by a dotted module name, or from a Python file that is named.
+
+    Parameters
+    ----------
+    name : str
+        One of BACKENDS, a module such as my_package.my_ops, or a file such as my_ops.py, which is
+        run as any import does. What a user's file or module does not define is the reference's
+        (minise/ops/user/completed.py).
+    threads, algorithm
+        As of `backend`, where the back end has a choice.
 
     Raises
     ------
     ValueError
-        If there is no such back end, module or file. The file is run, as any import does.
+        If there is no such back end, module or file, or it cannot be imported or has no op.
+    ImportError
+        If a back end of minise cannot run here.
     """
     if name in BACKENDS:
-        return backend(name)
-    if name.endswith(".py"):
-        return _from_file(Path(name))
+        return backend(name, threads, algorithm)
+    return adjusted(_user_ops(name), name, threads or None, algorithm)
+
+
+def is_file(name: str) -> bool:
+    """Tell whether a back end is named by a file."""
+    return name.endswith(".py")
+
+
+def _user_ops(name: str) -> Any:
+    from minise.ops.user.load import from_file, from_module
+
+    if is_file(name) or Path(name).is_dir():
+        return from_file(name)
     try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        names = ", ".join(BACKENDS)
-        raise ValueError(
-            f"ops {name!r} is unknown ({error}), expected one of {names}, a module, or a .py file"
-        ) from None
+        module = importlib.import_module(name)
+    except Exception as error:
+        raise ValueError(_not_imported(name, error)) from error
+    return module if name.startswith("minise.") else from_module(module)
 
 
-def _from_file(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if not path.is_file() or spec is None or spec.loader is None:
-        raise ValueError(f"ops {str(path)!r} is not there, expected a Python file with ops")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def _not_imported(name: str, error: Exception) -> str:
+    """Return why a module cannot be imported: it is not there, or it fails."""
+    names = ", ".join(BACKENDS)
+    unknown = f"ops {name!r} is unknown, expected one of {names}, a module, or a .py file"
+    missing = getattr(error, "name", None) or name
+    if not isinstance(error, ImportError | ValueError | TypeError):
+        return f"ops {name!r} cannot be imported: {type(error).__name__}: {error}"
+    if isinstance(error, ImportError) and not f"{name}.".startswith(f"{missing}."):
+        return f"ops {name!r} cannot be imported: {error}"
+    if Path(f"{name}.py").is_file():
+        return f"{unknown}: did you mean {name}.py?"
+    close = get_close_matches(name, BACKENDS, 1)
+    return f"{unknown}: did you mean {close[0]}?" if close else unknown

@@ -1,0 +1,86 @@
+"""An error in a user's file, as one line: `my_ops.py:12: TypeError: … (in relu_backward)`."""
+
+import inspect
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+LONGEST = 300  # characters of another library's message
+
+
+class OpsError(RuntimeError):
+    """An op of a user's file failed; the message begins with the file and the line."""
+
+
+def located(error: BaseException, file: Path, function: Callable[..., Any] | None = None) -> str:
+    """Return one line that says what went wrong, and where in the user's code.
+
+    Parameters
+    ----------
+    error : BaseException
+        What was raised.
+    file : Path
+        The user's file, absolute; modules in the same folder count as his own too.
+    function : callable, optional
+        What was called: its definition is named where no line of the user's was running.
+    """
+    kind = type(error).__name__
+    if isinstance(error, SyntaxError) and _is_own(error.filename, file):
+        at = f"{Path(str(error.filename)).name}:{error.lineno or 1}"
+        return f"{at}: {kind}: {plain(error.msg)}"
+    frames = [
+        (frame.f_code, line)
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if _is_own(frame.f_code.co_filename, file)
+    ]
+    text = f"{kind}: {plain(str(error))}" if str(error) else kind
+    if not frames:
+        name = f" (in {function.__name__})" if hasattr(function, "__name__") else ""
+        return f"{place_of(function, file)}: {text}{name}"
+    code, number = frames[-1]
+    name = "" if code.co_name == "<module>" else f" (in {code.co_name})"
+    return f"{Path(code.co_filename).name}:{number}: {text}{name}"
+
+
+def place_of(function: Callable[..., Any] | None, file: Path) -> str:
+    """Return the file and the line where a function is defined, or the file alone."""
+    inner = inspect.unwrap(getattr(function, "func", function)) if function is not None else None
+    code = getattr(getattr(inner, "py_func", inner), "__code__", None)
+    if code is None:
+        return file.name
+    return f"{Path(code.co_filename).name}:{code.co_firstlineno}"
+
+
+def runs_in(error: BaseException, file: Path) -> bool:
+    """Tell whether a line of the user's was running when an error was raised."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(_is_own(frame.f_code.co_filename, file) for frame, _ in frames)
+
+
+@contextmanager
+def user_errors(file: Path | None) -> Iterator[None]:
+    """Turn an error that a line of a user's file raised into OpsError; others pass as they are."""
+    try:
+        yield
+    except (KeyboardInterrupt, OpsError):
+        raise
+    except BaseException as error:
+        if file is None or not runs_in(error, file):
+            raise
+        raise OpsError(located(error, file)) from error
+
+
+def plain(text: str) -> str:
+    """Return text from outside on one line, without control characters, of a bounded length."""
+    words = " ".join(text.split())
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in words)
+    return shown if len(shown) <= LONGEST else shown[: LONGEST - 1] + "…"
+
+
+def _is_own(name: str | None, file: Path) -> bool:
+    if not name:
+        return False
+    path = Path(name)
+    return path == file or path.parent == file.parent
