@@ -338,6 +338,8 @@ def _source_file(function: Callable[..., Any], file: str | Path | None) -> Path:
     except TypeError:
         written = ""
     found = Path(written).resolve()
+    if name == "<lambda>":
+        raise ValueError("instrument: a lambda has no lines, expected a function written with def")
     if inspect.isfunction(function) and file is not None and str(file) == written:
         return Path(written)  # also a notebook's cell, which is no file but has lines
     if not inspect.isfunction(function) or not found.is_file():

@@ -1,5 +1,6 @@
 """Take an op or a net apart, line by line, forward and backward, and check every gradient."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 from minise.gradcheck.cases import direction
 from minise.ops import reference
 from minise.ops.checks import Array
+from minise.ops.user.completed import UserOps
 from minise.walk import local
 from minise.walk.build import Builder
 from minise.walk.limit import refuse_large
@@ -43,7 +45,7 @@ def trace(
         Labels, integers of shape (N,): behind the net then stands softmax cross-entropy. Or dout,
         the gradient of the loss with respect to out, of out's shape. None draws dout.
     ops : module
-        In plain Python: the reference, or a module of the caller's.
+        In plain Python: the reference, a module of the caller's, or his file as load_ops returns it.
     file : path, optional
         The file of that module, which is then compiled line by line.
     training : bool, optional
@@ -70,6 +72,22 @@ def trace(
     >>> [(step.name, step.value.tolist()) for step in found.steps]
     [('out', [0.0, 2.0]), ('dx', [0.0, 4.0])]
     """
+    with warnings.catch_warnings():  # whether forward takes complex numbers is found out
+        warnings.simplefilter("ignore", np.exceptions.ComplexWarning)
+        return _trace(net_or_op, x, target, ops, file, training, seed, settings)
+
+
+def _trace(
+    net_or_op: Any,
+    x: Any,
+    target: Array | None,
+    ops: Any,
+    file: str | Path | None,
+    training: bool | None,
+    seed: int,
+    settings: dict[str, Any],
+) -> Trace:
+    file = ops.file if isinstance(ops, UserOps) else file
     place = None if file is None else Path(file).resolve()
     if isinstance(net_or_op, str):
         settings |= {} if training is None else {"training": training}

@@ -35,6 +35,9 @@ CONTRACT = frozenset({*reference.__all__, *VARIANTS})
 OPS = sorted(n.removesuffix("_forward") for n in reference.__all__ if n.endswith("_forward"))
 
 
+Hook = Callable[[str, Callable[..., Any]], Callable[..., Any]]  # name, function -> what is called
+
+
 class Kept(NamedTuple):
     """A user's cache, with what forward was called with."""
 
@@ -72,6 +75,13 @@ def halves_of(name: str) -> tuple[str, str]:
 class UserOps:
     """A back end: the functions of a user's module, and the reference's.
 
+    Parameters
+    ----------
+    module, file
+        The user's, imported by load.py.
+    hook : callable, optional
+        Is given the name and the function of every half of an op, and returns what to call instead.
+
     Attributes
     ----------
     file : Path
@@ -86,8 +96,8 @@ class UserOps:
         By op: what differs in form, in order; filled by calls.
     """
 
-    def __init__(self, module: ModuleType, file: Path) -> None:
-        self.module, self.file = module, file
+    def __init__(self, module: ModuleType, file: Path, hook: Hook = lambda name, one: one) -> None:
+        self.module, self.file, self.hook = module, file, hook
         self.__name__ = module.__name__
         self.own = frozenset(CONTRACT & vars(module).keys())
         halves = map(halves_of, self.own)
@@ -98,16 +108,15 @@ class UserOps:
         self.fits = {op: pair.fit for op, pair in pairs.items()}
         for pair in pairs.values():
             functions.update(pair.functions())
-        vars(self).update(_completed(functions, self.ops))
+        vars(self).update(_completed(functions, self.ops, hook))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "UserOps":
         """Return the same: a copied net calls the same functions."""
         return self
 
-    def plain(self) -> Any:
-        """Return the same functions as they are written, for a walk through their lines."""
-        functions = {name: getattr(self.module, name) for name in self.own}
-        return SimpleNamespace(__name__=self.__name__, **_completed(functions, self.ops))
+    def hooked(self, hook: Hook) -> "UserOps":
+        """Return the same ops, each called through a hook."""
+        return UserOps(self.module, self.file, hook)
 
     def place(self, op: str) -> str:
         """Return the file and line of an op's backward, or of the half that the file has."""
@@ -135,7 +144,7 @@ class _Pair:
     """The two halves of one op, at least one of them the user's."""
 
     def __init__(self, ops: UserOps, op: str) -> None:
-        self.op, self.file, self.notes = op, ops.file, ops.notes[op]
+        self.op, self.file, self.notes, self.hook = op, ops.file, ops.notes[op], ops.hook
         own = {name: getattr(ops.module, name) for name in ops.own}
         self.own = own
         self.forward = own.get(f"{op}_forward", getattr(reference, f"{op}_forward"))
@@ -165,6 +174,16 @@ class _Pair:
             found[f"{self.op}_branches"] = self.branches
         return found
 
+    def run(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        arguments: Sequence[Any],
+        settings: dict[str, Any],
+    ) -> Any:
+        """Call one half of the op through the hook."""
+        return run(function, self.file, arguments, settings, self.hook(name, function))
+
     def note(self, text: str) -> None:
         """Note a difference in form, once."""
         self.notes.setdefault(text)
@@ -188,7 +207,7 @@ class _Pair:
             call = self.fit.call(arrays, settings)
         except Unfit as error:
             raise self.error(self.forward, f"{name} {error}") from None
-        returned = run(self.forward, self.file, call.arguments, call.keywords)
+        returned = self.run(name, self.forward, call.arguments, call.keywords)
         if isinstance(returned, list) and len(returned) == 2:
             self.note(f"{name} returns a list, expected the tuple (out, cache)")
             returned = tuple(returned)
@@ -207,7 +226,7 @@ class _Pair:
         inner = cache_of(cache)
         missing = name not in self.own and isinstance(cache, Kept)
         try:
-            returned = run(self.backward, self.file, [dout, inner], {})
+            returned = self.run(name, self.backward, [dout, inner], {})
         except OpsError as error:
             if not missing:
                 raise
@@ -218,7 +237,7 @@ class _Pair:
             return returned
         arrays, call = cache.arrays, self.fit.call(cache.arrays, cache.settings)
         names = self.names(len(arrays))
-        found = self.gradients(returned, names, call.passed)
+        found = self.gradients(returned, names, call.passed, arrays)
         return tuple(
             self.gradient(found[k], names[k], arrays[k], cache.out) for k in range(len(arrays))
         )
@@ -228,8 +247,13 @@ class _Pair:
         one = self.fit.arrays
         return one if len(one) >= count else [f"xs[{k}]" for k in range(count)]
 
-    def gradients(self, returned: Any, names: Sequence[str], passed: Sequence[bool]) -> list[Any]:
-        """Return what a backward returned as one gradient, or None, for each array."""
+    def gradients(
+        self, returned: Any, names: Sequence[str], passed: Sequence[bool], arrays: Sequence[Any]
+    ) -> list[Any]:
+        """Return what a backward returned as one gradient, or None, for each array.
+
+        It may leave out what has none: arrays that forward does not take, None, labels and masks.
+        """
         name = f"{self.op}_backward"
         own = [one for one, taken in zip(names, passed, strict=False) if taken]
         if returned is None and len(own) > 0:
@@ -245,15 +269,19 @@ class _Pair:
         if not isinstance(returned, tuple):
             self.note(f"{name} returns {described(returned)}, expected a tuple")
         found = list(returned) if isinstance(returned, tuple | list) else [returned]
-        if len(found) == len(names):
-            return found
-        if len(found) != len(own):
-            expected = ", ".join(f"d{one}" for one in own)
-            text = f"{name} returns {_counted(len(found))}, expected {_counted(len(own))}"
-            raise self.error(self.backward, f"{text}: {expected}")
-        rest = iter(found)
+        numbers = [a is not None and a.dtype.kind in "fc" for a in arrays]
         taken = [*passed, *[False] * (len(names) - len(passed))]
-        return [next(rest) if one else None for one in taken]
+        some = [one and array is not None for one, array in zip(taken, arrays, strict=True)]
+        both = [one and number for one, number in zip(taken, numbers, strict=True)]
+        for chosen in ([True] * len(names), taken, some, both):
+            if len(found) == sum(chosen):
+                if not all(chosen):
+                    self.note(f"{name} returns {_counted(len(found))}, the reference's {len(names)}")
+                rest = iter(found)
+                return [next(rest) if one else None for one in chosen]
+        expected = ", ".join(f"d{one}" for one, has in zip(names, both, strict=True) if has)
+        text = f"{name} returns {_counted(len(found))}, expected {_counted(sum(both))}"
+        raise self.error(self.backward, f"{text}: {expected}")
 
     def gradient(self, gradient: Any, name: str, array: Any, out: Any) -> Any:
         """Return the gradient of one array in its shape and dtype."""
@@ -271,7 +299,7 @@ class _Pair:
         """Return a result as an array of the shape and dtype that are wanted."""
         if isinstance(value, int | float):
             value = np.asarray(value, np.float64 if wanted is None else wanted.dtype)
-        if not isinstance(value, np.ndarray | np.generic) or value.dtype.kind not in "fiub":
+        if not isinstance(value, np.ndarray | np.generic) or value.dtype.kind not in "fciub":
             raise self.error(function, f"{what} {described(value)}, expected an array")
         if wanted is None:
             return value
@@ -317,12 +345,16 @@ PAIR = "expected the tuple (out, cache)"
 
 
 def run(
-    function: Callable[..., Any], file: Path, arguments: Sequence[Any], settings: dict[str, Any]
+    function: Callable[..., Any],
+    file: Path,
+    arguments: Sequence[Any],
+    settings: dict[str, Any],
+    hooked: Callable[..., Any] | None = None,
 ) -> Any:
     """Call a user's function; what it raises becomes an OpsError with his file and line."""
     try:
         with np.errstate(all="ignore"):  # what is not finite is told by whoever finds it
-            return function(*arguments, **settings)
+            return (hooked or function)(*arguments, **settings)
     except (KeyboardInterrupt, OpsError):
         raise
     except BaseException as error:  # sys.exit too: a status of 0 would say that all is well
@@ -343,9 +375,13 @@ def _counted(count: int) -> str:
     return f"{count} gradient{'' if count == 1 else 's'}"
 
 
-def _completed(own: dict[str, Any], ops: Sequence[str]) -> dict[str, Any]:
+def _completed(own: dict[str, Any], ops: Sequence[str], hook: Hook) -> dict[str, Any]:
     """Return own functions, the reference's for others, and fused ops made of own parts."""
-    functions = {name: getattr(reference, name) for name in reference.__all__}
+    functions: dict[str, Any] = {}
+    for name in reference.__all__:
+        function = getattr(reference, name)
+        is_half = halves_of(name)[1] in ("forward", "backward")
+        functions[name] = hook(name, function) if is_half else function
     functions = {name: one for name, one in functions.items() if name not in INFERENCE} | own
     for op, parts in composed.PARTS.items():
         if op in ops or not set(parts) & set(ops):

@@ -69,11 +69,12 @@ class Fit:
         """
         by_position, by_name, passed = self._arrays(arrays)
         keywords = {**by_name}
-        for name, value in settings.items():
+        for name, value in sorted(settings.items(), key=lambda one: one[0] != "training"):
             if self._takes(name):
                 keywords[name] = self._value(name, value, settings)
             elif not self._is_neutral(name, value, settings):
-                raise Unfit(f"takes no {name}, expected it, as {name} is {_shown(value)}")
+                text = f"takes no {name}, but is called with {name}={_shown(value)}"
+                raise Unfit(f"{text}: add it to its parameters")
         for name, parameter in (self.own or {}).items():
             needed = parameter.default is Parameter.empty and parameter.kind in (
                 *BY_POSITION,
@@ -166,11 +167,11 @@ class Fit:
         notes = [f"{self.op}_forward({own}), the reference's is {self.op}_forward({bare(wanted)})"]
         left_out = [name for name in self.settings if not self._takes(name)]
         if left_out:
-            notes.append(f"without {', '.join(left_out)}: checked at their defaults only")
+            notes.append(f"without {', '.join(left_out)}: checked only where that makes no difference")
         if absent := self.untaken():
-            notes.append(f"without {', '.join(absent)}: checked without only")
+            notes.append(f"without {', '.join(absent)}: checked only where it is None")
         if single := [name for name in self.settings if self._is_single(name)]:
-            notes.append(f"one integer each for {', '.join(single)}: checked at equal pairs only")
+            notes.append(f"one integer each for {', '.join(single)}: checked only where both are equal")
         return notes
 
 

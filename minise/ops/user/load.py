@@ -61,6 +61,24 @@ class _Loader(SourceFileLoader):
         """Say that there is nothing by which a compiled copy could be recognised."""
         raise OSError(f"{path} is compiled each time")
 
+    def source_to_code(self, data: Any, path: Any, *, _optimize: int = -1) -> Any:
+        """Compile the file, and refuse what is no text, which Python lets pass in a comment."""
+        try:
+            importlib.util.decode_source(data)
+        except UnicodeDecodeError as error:
+            raise _not_text(path, data, error.start, "is not UTF-8: save the file as UTF-8") from None
+        except SyntaxError as error:  # of the first two lines, which may name a coding
+            text = f"{error.msg}: save the file as UTF-8"
+            raise SyntaxError(text, (str(path), 1, None, None)) from None
+        if b"\0" in data:
+            raise _not_text(path, data, data.index(b"\0"), "is no text: save the file as UTF-8")
+        return super().source_to_code(data, path, _optimize=_optimize)
+
+
+def _not_text(path: Any, data: bytes, start: int, text: str) -> SyntaxError:
+    number = data[:start].count(b"\n") + 1
+    return SyntaxError(f"byte 0x{data[start]:02x} {text}", (str(path), number, None, None))
+
 
 def _check_file(name: str, file: Path) -> None:
     if file.is_dir():
