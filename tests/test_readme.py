@@ -1,5 +1,6 @@
 """The README is run: its program, its commands, and what it claims to print."""
 
+import os
 import re
 import subprocess
 import sys
@@ -23,7 +24,18 @@ def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
-PROGRAMS = list(zip(blocks("python"), blocks("text"), strict=True))
+def sequences(*languages):
+    """Return the texts of blocks of these languages that follow one another."""
+    every = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+    count = len(languages)
+    runs = [every[k : k + count] for k in range(len(every) - count + 1)]
+    return [
+        [text for _, text in run] for run in runs if tuple(name for name, _ in run) == languages
+    ]
+
+
+PROGRAMS = sequences("python", "text")
+FILES = sequences("python", "sh", "text")  # a file by the name in its first line, and a command
 
 
 @pytest.mark.parametrize("place", range(len(PROGRAMS)))
@@ -38,6 +50,27 @@ def test_a_program_prints_what_stands_below_it(place, tmp_path):
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.strip() == printed.strip()
+
+
+def test_every_program_and_file_is_run():
+    assert len(blocks("python")) == len(blocks("text")) == len(PROGRAMS) + len(FILES)
+
+
+@pytest.mark.parametrize("place", range(len(FILES)))
+def test_a_command_says_to_a_file_what_stands_below_it(place, tmp_path):
+    text, command, printed = FILES[place]
+    (tmp_path / text.splitlines()[0].removeprefix("# ")).write_text(text)
+    done = subprocess.run(
+        [sys.executable, "-m", *command.split()],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "COLUMNS": "100", "PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+    assert done.returncode == 1
+    assert (done.stdout + done.stderr).strip() == printed.strip()
+    assert len([line for line in text.splitlines() if line.strip()]) == 10
 
 
 def test_the_first_program_has_twelve_lines():

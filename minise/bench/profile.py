@@ -23,7 +23,7 @@ from minise.bench.settings import Dtype, Settings
 from minise.bench.threads import check_threads, default_threads, ops_with
 from minise.ops.backends import Algorithm
 from minise.ops.checks import check_integer
-from minise.ops.user.completed import cache_of
+from minise.ops.user.pair import cache_of
 from minise.ops.wrap import FORWARD, Call, Timing, Wrapper, attach, timed
 
 Key = tuple[str, str, str]  # layer, op, direction
@@ -189,7 +189,7 @@ def moved(call: Call) -> int:
 
 
 def _read_of(cache: Any) -> Any:
-    """Return what a backward finds in a cache: its fields, or of a user's cache whatever it holds."""
+    """Return what a backward finds in a cache: its fields, or all that a user's cache holds."""
     cache = cache_of(cache)
     if isinstance(cache, dict):
         return tuple(cache.values())

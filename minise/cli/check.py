@@ -53,23 +53,29 @@ def check(ops: str = "reference", op: str | None = None, cases: int = 100, seed:
             )
     console = Console()
     results = [check_op(back_end, name, cases, seed) for name in names]
-    _show(console, results)
+    _show(console, results, own)
     missing = [name for name in OPS if name not in ops_of(back_end)]
-    if missing and op is None:
-        say(console, f"{'of the reference' if own else 'not there'}: {', '.join(missing)}")
+    if own:
+        say(console, f"the {len(missing)} ops that {ops} does not define are the reference's")
+    elif missing and op is None:
+        say(console, f"not there: {', '.join(missing)}")
     others = back_end.others() if own and op is None else []
     if others:
-        say(console, f"not checked, as no inputs are known: {', '.join(others)}; "
-                     "call minise.gradcheck.check")
+        say(
+            console,
+            f"not checked, as no inputs are known: {', '.join(others)}; "
+            "call minise.gradcheck.check",
+        )
     _judge(console, back_end, ops, results, own)
     return 0
 
 
-def _show(console: Console, results: "list[OpResult]") -> None:
+def _show(console: Console, results: "list[OpResult]", own: bool) -> None:
     """Print a table of all ops, then what is wrong with each, then what differs in form."""
     table = Table("op", "cases", "result")
     for result in results:
-        short = result.problem.partition("\n")[0] or "right"
+        wrong = "wrong" if own else result.problem.partition("\n")[0]
+        short = wrong if result.problem else "right"
         table.add_row(result.op, str(result.cases), escape(short))
     console.print(table)
     for result in results:
@@ -87,9 +93,7 @@ def _show(console: Console, results: "list[OpResult]") -> None:
         say(console, f"  {', '.join(ops)}: {note}")
 
 
-def _judge(
-    console: Console, back_end: Any, ops: str, results: "list[OpResult]", own: bool
-) -> None:
+def _judge(console: Console, back_end: Any, ops: str, results: "list[OpResult]", own: bool) -> None:
     """Print that all is right, or fail with what is not."""
     broken = [result for result in results if result.problem]
     total = sum(result.cases for result in results)
@@ -100,6 +104,4 @@ def _judge(
     if own:
         places = ", ".join(f"{result.op}, {result.place}" for result in broken)
         raise Failure(f"{count} are wrong: {places}", FAILED)
-    raise Failure(
-        f"{count} are broken; the rules: python -c \"help('minise.ops')\"", FAILED
-    )
+    raise Failure(f"{count} are broken; the rules: python -c \"help('minise.ops')\"", FAILED)

@@ -46,8 +46,8 @@ def evaluate_run(
         config = replace(config, root=root or config.root, ops=ops or config.ops)
         if is_file(config.ops) and not Path(config.ops).exists():
             raise ValueError(
-                f"eval: ops is {config.ops}, which is not there, expected the file that the run was "
-                "trained with: say by --ops where it is, or --ops reference"
+                f"eval: ops is {config.ops}, which is not there, expected the file that the run "
+                "was trained with: say by --ops where it is, or --ops reference"
             )
         classes = tuple(saved.data["classes"])
         net = build_net(config, len(classes))

@@ -14,6 +14,7 @@ from minise.ops import reference
 from minise.ops.checks import Array, positional_names
 from minise.ops.user.fit import bare
 
+
 class Broken(AssertionError):
     """A rule that a case breaks."""
 
@@ -190,7 +191,7 @@ def refuses(ops: Any, case: Case, inputs: list[Any], keywords: dict[str, Any]) -
 def gradients_are_right(
     ops: Any, case: Case, inputs: list[Any], keywords: dict[str, Any], rng: np.random.Generator
 ) -> None:
-    """The gradients are those of the back end's own forward."""
+    """Gradients: they are those of the back end's own forward."""
     arrays, same = _all_of(ops, inputs, keywords)
     forward, backward, branches = functions(ops, case.op, same)
     names = positional_names(inspect.signature(getattr(ops, f"{case.op}_forward")), len(arrays))

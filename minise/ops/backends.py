@@ -111,7 +111,15 @@ def _user_ops(name: str) -> Any:
         module = importlib.import_module(name)
     except Exception as error:
         raise ValueError(_not_imported(name, error)) from error
-    return module if name.startswith("minise.") else from_module(module)
+    if name.startswith("minise."):
+        return module
+    try:
+        return from_module(name, module)
+    except ValueError as error:
+        names = ", ".join(BACKENDS)
+        raise ValueError(
+            f"ops {name!r} is unknown, expected one of {names}, a module, or a .py file: {error}"
+        ) from None
 
 
 def _not_imported(name: str, error: Exception) -> str:

@@ -37,9 +37,8 @@ class TrainConfig:
     se: SE = field(default_factory=SE)
     """SE blocks, of models whose name begins with se_."""
     ops: str = "reference"
-    """Back end: reference (NumPy), jit (Numba) or cuda (CuPy, on an NVIDIA GPU).
-
-    Or a file such as my_ops.py: ops that it does not define are the reference's."""
+    """Back end: a file such as my_ops.py, which takes from reference what it does not define; or
+    reference (NumPy), jit (Numba) or cuda (CuPy, on an NVIDIA GPU)."""
     algorithm: Algorithm = "auto"
     """Of jit's convolutions: winograd, which rounds more coarsely, or direct; auto takes winograd
     where it is the quicker one, in float32."""

@@ -45,7 +45,8 @@ def trace(
         Labels, integers of shape (N,): behind the net then stands softmax cross-entropy. Or dout,
         the gradient of the loss with respect to out, of out's shape. None draws dout.
     ops : module
-        In plain Python: the reference, a module of the caller's, or his file as load_ops returns it.
+        In plain Python: the reference, a module of the caller's, or what load_ops returns for a
+        file of his.
     file : path, optional
         The file of that module, which is then compiled line by line.
     training : bool, optional
@@ -113,10 +114,13 @@ def _trace(
 
 
 def _op(ops: Any, file: Path | None, op: str, x: Any, settings: dict[str, Any]) -> Subject:
-    missing = [half for half in (f"{op}_forward", f"{op}_backward") if not hasattr(ops, half)]
+    own = isinstance(ops, UserOps)  # which has every op, but these are the caller's
+    halves = f"{op}_forward", f"{op}_backward"
+    missing = [half for half in halves if (op not in ops.ops if own else not hasattr(ops, half))]
     if missing:
         where = file.name if file else getattr(ops, "__name__", "ops")
-        names = sorted(n.removesuffix("_forward") for n in dir(ops) if n.endswith("_forward"))
+        there = (n.removesuffix("_forward") for n in dir(ops) if n.endswith("_forward"))
+        names = ops.ops if own else sorted(there)
         raise ValueError(
             f"walk: {where} has no {' and no '.join(missing)}, expected both halves of the op; "
             f"it has {', '.join(names) or 'no op'}"

@@ -13,7 +13,10 @@ LOADED, RUN = (2, 2, 2, 2), (1, 1, 1, 1)
 
 def relu(forward="return np.maximum(x, 0), x", backward="return (dout * (x > 0),)"):
     """Return a file with a ReLU of these lines; forward's body begins at line 3, with x."""
-    own = f"def relu_forward(x):\n    {forward}\n", f"def relu_backward(dout, cache):\n    x = cache\n"
+    own = (
+        f"def relu_forward(x):\n    {forward}\n",
+        "def relu_backward(dout, cache):\n    x = cache\n",
+    )
     return IMPORT + own[0] + own[1] + f"    {backward}\n"
 
 
@@ -26,7 +29,10 @@ AT_IMPORT = {
     "unknown coding": (b"# -*- coding: klingon -*-\n", "my_ops.py:1: SyntaxError: .*klingon"),
     "null bytes": (b"x = 1\0\n", "my_ops.py:1: SyntaxError: byte 0x00 is no text"),
     "empty": ("", "my_ops.py has no op of minise's, expected functions such as relu_forward"),
-    "missing module": ("import nonesuch\n", "my_ops.py:1: ModuleNotFoundError: .*nonesuch.*install"),
+    "missing module": (
+        "import nonesuch\n",
+        "my_ops.py:1: ModuleNotFoundError: .*nonesuch.*install",
+    ),
     "missing name": ("from numpy import zeross\n", "my_ops.py:1: ImportError: .*zeross"),
     "error": ("import numpy as np\nnp.zeros(3)[7]\n", "my_ops.py:2: IndexError: "),
     "error in a function": (
@@ -57,7 +63,10 @@ AT_IMPORT = {
         "def conv_forward(x): pass\ndef conv_backward(d, c): pass\n",
         "did you mean .*2d\\?; check conv by minise.gradcheck.check",
     ),
-    "a class": ("class relu_forward: pass\n" + BACKWARD, "relu_forward is a class, expected a func"),
+    "a class": (
+        "class relu_forward: pass\n" + BACKWARD,
+        "relu_forward is a class, expected a func",
+    ),
     "None": (IMPORT + FORWARD + "relu_backward = None\n", "my_ops.py: relu_backward is None"),
     "a string": ("relu_forward = 'relu'\n" + BACKWARD, "relu_forward is of type str, expected a f"),
     "a generator": (
@@ -72,29 +81,56 @@ AT_IMPORT = {
 
 # that fail when they are run
 AT_RUN = {
-    "forward returns out only": (relu("return np.maximum(x, 0)"), "relu_forward returns an array, "),
-    "forward returns three": (relu("return x, x, x"), "relu_forward returns a tuple of 3, expected"),
+    "forward returns out only": (
+        relu("return np.maximum(x, 0)"),
+        "relu_forward returns an array, ",
+    ),
+    "forward returns three": (
+        relu("return x, x, x"),
+        "relu_forward returns a tuple of 3, expected",
+    ),
     "forward returns nothing": (relu("np.maximum(x, 0), x"), "relu_forward returns None, expected"),
     "out is a list": (relu("return np.maximum(x, 0).tolist(), x"), "relu_forward returns as out a"),
     "out is None": (relu("return None, x"), "relu_forward returns as out None, expected an array"),
     "out of another shape": (relu("return x[:, :1], x"), r"as out an array of shape \(\d, 1"),
     "backward returns nothing": (relu(backward="dout * x"), "relu_backward returns None: is there"),
-    "backward returns (None,)": (relu(backward="return (None,)"), "returns as dx None, expected an"),
-    "two gradients": (relu(backward="return dout, dout"), "returns 2 gradients, expected 1 grad.*dx"),
-    "of another shape": (relu(backward="return (dout.sum(),)"), r"as dx an array of shape \(\), exp"),
+    "backward returns (None,)": (
+        relu(backward="return (None,)"),
+        "returns as dx None, expected an",
+    ),
+    "two gradients": (
+        relu(backward="return dout, dout"),
+        "returns 2 gradients, expected 1 grad.*dx",
+    ),
+    "of another shape": (
+        relu(backward="return (dout.sum(),)"),
+        r"as dx an array of shape \(\), exp",
+    ),
     "its own cache's attribute": (
         relu(backward="return (dout * cache.mask,)"),
         r"my_ops.py:6: AttributeError: .*'mask' \(in relu_backward\)",
     ),
     "a name": (relu("return np.maximum(x, 0), y"), r"my_ops.py:3: NameError: .*'y'"),
     "an index": (relu(backward="return (dout * x[99],)"), "my_ops.py:6: IndexError: "),
-    "a division": (relu("return x * (1 / 0), x"), "my_ops.py:3: ZeroDivisionError: division by zero"),
+    "a division": (
+        relu("return x * (1 / 0), x"),
+        "my_ops.py:3: ZeroDivisionError: division by zero",
+    ),
     "a recursion": (relu("return relu_forward(x)"), "my_ops.py:3: RecursionError: "),
-    "an assertion": (relu("assert x.ndim > 9, 'nine'"), r"my_ops.py:3: AssertionError: nine \(in re"),
-    "not implemented": (relu(backward="raise NotImplementedError"), "my_ops.py:6: NotImplementedErr"),
+    "an assertion": (
+        relu("assert x.ndim > 9, 'nine'"),
+        r"my_ops.py:3: AssertionError: nine \(in re",
+    ),
+    "not implemented": (
+        relu(backward="raise NotImplementedError"),
+        "my_ops.py:6: NotImplementedErr",
+    ),
     "sys.exit": (relu("raise SystemExit(0)"), r"my_ops.py:3: SystemExit: 0 \(in relu_forward\)"),
     "an import that is missing": (relu("import nonesuch"), "my_ops.py:3: ModuleNotFoundError: "),
-    "shapes that do not fit": (relu("return x + np.ones(17), x"), "my_ops.py:3: ValueError: operands"),
+    "shapes that do not fit": (
+        relu("return x + np.ones(17), x"),
+        "my_ops.py:3: ValueError: operands",
+    ),
     "an array of another": (relu("return np.array([{}]), x"), "returns as out an array.*expected"),
     "another parameter": (
         IMPORT + FORWARD.replace("(x)", "(x, slope)") + BACKWARD,
@@ -131,10 +167,12 @@ FORM = {
     "a dict": relu(backward="return {'dx': dout * (x > 0)}"),
     "forward returns a list": relu("return [np.maximum(x, 0), x]"),
     "float64 from float32": relu("return np.maximum(np.float64(x), 0), np.float64(x)"),
-    "a cache that is a dict": relu("return np.maximum(x, 0), {'x': x}", "return dout * (x['x'] > 0)"),
-    "any arguments": IMPORT + FORWARD.replace("(x)", "(*xs, **settings)").replace(
-        "return np", "x, = xs\n    return np"
-    ) + BACKWARD,
+    "a cache that is a dict": relu(
+        "return np.maximum(x, 0), {'x': x}", "return dout * (x['x'] > 0)"
+    ),
+    "any arguments": IMPORT
+    + FORWARD.replace("(x)", "(*xs, **settings)").replace("return np", "x, = xs\n    return np")
+    + BACKWARD,
     "a default too many": IMPORT + FORWARD.replace("(x)", "(x, slope=0.0)") + BACKWARD,
     "prints": IMPORT + "print('hello')\n" + FORWARD + BACKWARD,
     "a dataclass": "from __future__ import annotations\nfrom dataclasses import dataclass\n"

@@ -10,10 +10,11 @@ from tests.cli.broken_files import AT_IMPORT, AT_RUN, FORM
 from tests.cli.commands import call
 
 NET = "se_resnet8"
+TRAIN = f"train --data shapes10 --limit 4 --val 0 --epochs 1 --batch-size 4 --model {NET}"
 VERBS = {
     "check": "check --cases 5 --ops",
     "walk": "walk relu --shape 2 3 --ops",
-    "train": f"train --data shapes10 --limit 4 --val 0 --epochs 1 --batch-size 4 --model {NET} --ops",
+    "train": f"{TRAIN} --ops",
     "profile": f"profile --batch 2 --steps 1 --threads 1 --net {NET} --ops",
 }
 
@@ -40,7 +41,7 @@ def test_what_cannot_be_imported_is_misuse(name, verb, capsys):
     write(text)
     status, _, err = call(f"{VERBS[verb]} my_ops.py", capsys)
     assert status == 2, err
-    assert re.fullmatch(rf"minise: .*\n", err)
+    assert re.fullmatch(r"minise: .*\n", err)
     assert re.search(words, err.rstrip("\n")), err
 
 

@@ -1,8 +1,9 @@
 """Fused ops as the ops that they are made of, called one after another.
 
-Nets call fused ops. Where a user's file has an op that such an op is made of, but not the fused op,
-`completed.py` gives these functions the user's in the place of the reference's. So a net that is
-trained with a ReLU of the user's calls it wherever it has a ReLU. The caches are those of the parts.
+Nets call fused ops. Where a user's file has an op that such an op is made of, but not the fused
+op, `completed.py` gives these functions the user's in the place of the reference's. So a net that
+is trained with a ReLU of the user's calls it wherever it has a ReLU. The caches are those of the
+parts.
 """
 
 from typing import Any, NamedTuple

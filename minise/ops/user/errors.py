@@ -2,10 +2,11 @@
 
 import inspect
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 LONGEST = 300  # characters of another library's message
 
@@ -37,7 +38,8 @@ def located(error: BaseException, file: Path, function: Callable[..., Any] | Non
     ]
     text = f"{kind}: {plain(str(error))}" if str(error) else kind
     if not frames:
-        name = f" (in {function.__name__})" if hasattr(function, "__name__") else ""
+        called = getattr(function, "__name__", "")
+        name = f" (in {called})" if called else ""
         return f"{place_of(function, file)}: {text}{name}"
     code, number = frames[-1]
     name = "" if code.co_name == "<module>" else f" (in {code.co_name})"
@@ -53,23 +55,31 @@ def place_of(function: Callable[..., Any] | None, file: Path) -> str:
     return f"{Path(code.co_filename).name}:{code.co_firstlineno}"
 
 
-def runs_in(error: BaseException, file: Path) -> bool:
-    """Tell whether a line of the user's was running when an error was raised."""
-    frames = traceback.walk_tb(error.__traceback__)
-    return any(_is_own(frame.f_code.co_filename, file) for frame, _ in frames)
-
-
-@contextmanager
-def user_errors(file: Path | None) -> Iterator[None]:
-    """Turn an error that a line of a user's file raised into OpsError; others pass as they are."""
+def run(
+    function: Callable[..., Any],
+    file: Path,
+    arguments: Sequence[Any],
+    settings: dict[str, Any],
+    hooked: Callable[..., Any] | None = None,
+) -> Any:
+    """Call a user's function; what it raises becomes an OpsError with his file and line."""
     try:
-        yield
+        with np.errstate(all="ignore"):  # what is not finite is told by whoever finds it
+            return (hooked or function)(*arguments, **settings)
     except (KeyboardInterrupt, OpsError):
         raise
-    except BaseException as error:
-        if file is None or not runs_in(error, file):
-            raise
-        raise OpsError(located(error, file)) from error
+    except BaseException as error:  # sys.exit too: a status of 0 would say that all is well
+        raise OpsError(located(error, file, function)) from error
+
+
+def described(value: Any) -> str:
+    """Return what a value is, in words."""
+    if value is None:
+        return "None"
+    if type(value) in (tuple, list):
+        return f"a {type(value).__name__} of {len(value)}"
+    kind = "array" if isinstance(value, np.ndarray | np.generic) else plain(type(value).__name__)
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
 
 
 def plain(text: str) -> str:

@@ -45,7 +45,9 @@ class Fit:
         self.many = any(p.kind is Parameter.VAR_POSITIONAL for p in wanted.parameters.values())
         self.arrays = [p.name for p in wanted.parameters.values() if p.kind in BY_POSITION]
         self.settings = {
-            p.name: p.default for p in wanted.parameters.values() if p.kind is Parameter.KEYWORD_ONLY
+            p.name: p.default
+            for p in wanted.parameters.values()
+            if p.kind is Parameter.KEYWORD_ONLY
         }
         shapes: dict[str, str] = sys.modules[getattr(reference, f"{op}_forward").__module__].SHAPES
         self.optional = {one.name for one in parse(shapes[op]) if one.optional}
@@ -53,7 +55,7 @@ class Fit:
             self.own: Mapping[str, Parameter] | None = inspect.signature(forward).parameters
         except (TypeError, ValueError):  # written in another language: it is called as it should be
             self.own = None
-        own = self.own or {}
+        own: Mapping[str, Parameter] = self.own or {}
         kinds = {p.kind for p in own.values()}
         self.star = Parameter.VAR_POSITIONAL in kinds or self.own is None
         self.any_keyword = Parameter.VAR_KEYWORD in kinds or self.own is None
@@ -126,7 +128,9 @@ class Fit:
             if passed[-1]:
                 by_name[name] = array
             elif array is not None:
-                raise Unfit(f"takes no {name}, expected {self.op}_forward({', '.join(self.arrays)})")
+                raise Unfit(
+                    f"takes no {name}, expected {self.op}_forward({', '.join(self.arrays)})"
+                )
         return list(arrays[:count]), by_name, passed
 
     def _takes(self, name: str) -> bool:
@@ -167,11 +171,15 @@ class Fit:
         notes = [f"{self.op}_forward({own}), the reference's is {self.op}_forward({bare(wanted)})"]
         left_out = [name for name in self.settings if not self._takes(name)]
         if left_out:
-            notes.append(f"without {', '.join(left_out)}: checked only where that makes no difference")
+            notes.append(
+                f"without {', '.join(left_out)}: checked only where that makes no difference"
+            )
         if absent := self.untaken():
             notes.append(f"without {', '.join(absent)}: checked only where it is None")
         if single := [name for name in self.settings if self._is_single(name)]:
-            notes.append(f"one integer each for {', '.join(single)}: checked only where both are equal")
+            notes.append(
+                f"one integer each for {', '.join(single)}: checked only where both are equal"
+            )
         return notes
 
 

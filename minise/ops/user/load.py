@@ -39,8 +39,10 @@ def from_file(name: str) -> UserOps:
     return completed(module, file)
 
 
-def from_module(module: ModuleType) -> UserOps:
+def from_module(name: str, module: ModuleType) -> UserOps:
     """Return the ops of a user's module, completed by the reference's; raises as from_file."""
+    if not CONTRACT & vars(module).keys():
+        raise ValueError(f"the module {name} has no op such as relu_forward")
     return completed(module, Path(module.__file__ or module.__name__).resolve())
 
 
@@ -61,12 +63,16 @@ class _Loader(SourceFileLoader):
         """Say that there is nothing by which a compiled copy could be recognised."""
         raise OSError(f"{path} is compiled each time")
 
-    def source_to_code(self, data: Any, path: Any, *, _optimize: int = -1) -> Any:
+    def source_to_code(  # type: ignore[override]
+        self, data: Any, path: Any, *, _optimize: int = -1
+    ) -> Any:
         """Compile the file, and refuse what is no text, which Python lets pass in a comment."""
         try:
             importlib.util.decode_source(data)
         except UnicodeDecodeError as error:
-            raise _not_text(path, data, error.start, "is not UTF-8: save the file as UTF-8") from None
+            raise _not_text(
+                path, data, error.start, "is not UTF-8: save the file as UTF-8"
+            ) from None
         except SyntaxError as error:  # of the first two lines, which may name a coding
             text = f"{error.msg}: save the file as UTF-8"
             raise SyntaxError(text, (str(path), 1, None, None)) from None
@@ -126,7 +132,9 @@ def _installed(stem: str) -> str | None:
         spec = importlib.util.find_spec(stem) if stem.isidentifier() else None
     except (ImportError, ValueError):
         return None
-    return None if spec is None else spec.origin or next(iter(spec.submodule_search_locations), "")
+    if spec is None:
+        return None
+    return spec.origin or next(iter(spec.submodule_search_locations or ()), "")
 
 
 def _is_own(path: str) -> bool:
