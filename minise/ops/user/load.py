@@ -90,7 +90,11 @@ def _check_file(name: str, file: Path) -> None:
     if file.is_dir():
         raise ValueError(f"ops {name!r} is a folder, expected a Python file such as my_ops.py")
     if not file.exists():
-        beside = [path.name for path in file.parent.glob("*.py")] if file.parent.is_dir() else []
+        beside = (
+            [path.name for path in file.parent.glob("*.py") if path.is_file()]
+            if file.parent.is_dir()
+            else []
+        )
         close = get_close_matches(file.name, beside, 1)
         hint = f": did you mean {close[0]}?" if close else ""
         raise ValueError(f"ops {name!r} is not there, expected a Python file with ops{hint}")
@@ -109,7 +113,7 @@ def _module_name(file: Path) -> str:
     everybody but the file's siblings still finds it, and the file gets another name.
     """
     stem = file.stem
-    if stem == "__main__":
+    if stem in ("__main__", "test"):  # which Python has, but does not list
         return PRIVATE + stem
     if stem in sys.stdlib_module_names:
         if stem not in ("this", "antigravity"):  # which do something when they are imported
