@@ -10,6 +10,7 @@ from minise.gradcheck.cases import direction
 from minise.ops import reference
 from minise.ops.checks import Array
 from minise.ops.user.completed import UserOps
+from minise.ops.user.errors import user_errors
 from minise.walk import local
 from minise.walk.build import Builder
 from minise.walk.limit import refuse_large
@@ -75,7 +76,8 @@ def trace(
     """
     with warnings.catch_warnings():  # whether forward takes complex numbers is found out
         warnings.simplefilter("ignore", np.exceptions.ComplexWarning)
-        return _trace(net_or_op, x, target, ops, file, training, seed, settings)
+        with user_errors(ops.file if isinstance(ops, UserOps) else None):
+            return _trace(net_or_op, x, target, ops, file, training, seed, settings)
 
 
 def _trace(

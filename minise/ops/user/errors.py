@@ -2,7 +2,8 @@
 
 import inspect
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,8 @@ def located(error: BaseException, file: Path, function: Callable[..., Any] | Non
         for frame, line in traceback.walk_tb(error.__traceback__)
         if _is_own(frame.f_code.co_filename, file)
     ]
-    text = f"{kind}: {plain(str(error))}" if str(error) else kind
+    words = _words(error)
+    text = f"{kind}: {words}" if words else kind
     if not frames:
         called = getattr(function, "__name__", "")
         name = f" (in {called})" if called else ""
@@ -44,6 +46,28 @@ def located(error: BaseException, file: Path, function: Callable[..., Any] | Non
     code, number = frames[-1]
     name = "" if code.co_name == "<module>" else f" (in {code.co_name})"
     return f"{Path(code.co_filename).name}:{number}: {text}{name}"
+
+
+def _words(error: BaseException) -> str:
+    """Return what an error says, or nothing if it fails to say it."""
+    try:
+        return plain(str(error))
+    except Exception:
+        return ""
+
+
+@contextmanager
+def user_errors(file: Path | None) -> Iterator[None]:
+    """Turn an error that a line of a user's file raised into OpsError; others pass as they are."""
+    try:
+        yield
+    except (KeyboardInterrupt, OpsError):
+        raise
+    except BaseException as error:
+        frames = traceback.walk_tb(error.__traceback__)
+        if file is None or not any(_is_own(f.f_code.co_filename, file) for f, _ in frames):
+            raise
+        raise OpsError(located(error, file)) from error
 
 
 def place_of(function: Callable[..., Any] | None, file: Path) -> str:
@@ -78,6 +102,8 @@ def described(value: Any) -> str:
         return "None"
     if type(value) in (tuple, list):
         return f"a {type(value).__name__} of {len(value)}"
+    if isinstance(value, np.ndarray) and value.dtype.kind not in "fciub":
+        return f"an array of {value.dtype}"
     kind = "array" if isinstance(value, np.ndarray | np.generic) else plain(type(value).__name__)
     return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
 

@@ -90,11 +90,7 @@ def _check_file(name: str, file: Path) -> None:
     if file.is_dir():
         raise ValueError(f"ops {name!r} is a folder, expected a Python file such as my_ops.py")
     if not file.exists():
-        beside = (
-            [path.name for path in file.parent.glob("*.py") if path.is_file()]
-            if file.parent.is_dir()
-            else []
-        )
+        beside = [path.name for path in file.parent.glob("*.py") if path.is_file()]
         close = get_close_matches(file.name, beside, 1)
         hint = f": did you mean {close[0]}?" if close else ""
         raise ValueError(f"ops {name!r} is not there, expected a Python file with ops{hint}")
