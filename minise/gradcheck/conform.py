@@ -67,7 +67,8 @@ def conform(
     list of OpResult
         An op that is named but missing has that as its problem.
     """
-    return [check_op(ops, op, cases, first_seed) for op in names or ops_of(ops)]
+    chosen = ops_of(ops) if names is None else names
+    return [check_op(ops, op, cases, first_seed) for op in chosen]
 
 
 def ops_of(ops: Any) -> list[str]:
@@ -95,6 +96,9 @@ def check_op(ops: Any, op: str, cases: int, first_seed: int = 0) -> OpResult:
 def check_user_op(ops: UserOps, op: str, cases: int, first_seed: int = 0) -> OpResult:
     """Check one op of a user's file: its gradients first, in half of the cases, then the rest.
 
+    Gradients are checked with all arrays that forward takes: whether it also takes None for some is
+    seen with the rest.
+
     Wrong is: a gradient, a value that differs from the reference's, an input that is written, a NaN
     that is lost, a result of another shape or of fewer digits, an exception. Everything else of the
     contract is form, and noted: signatures, the class of the cache, gradients that are not in a
@@ -106,7 +110,7 @@ def check_user_op(ops: UserOps, op: str, cases: int, first_seed: int = 0) -> OpR
         return OpResult(op, 0, where, "", (), ops.file.name)
 
     def gradients(case: Case, number: int, bare: set[str], dtype: Any, layout: str) -> None:
-        case, inputs, keywords, rng = _drawable(ops, case, number, bare, np.float64, False)
+        case, inputs, keywords, rng = _drawable(ops, case, number, set(), np.float64, False)
         run_case(ops, case, inputs, keywords, rng)
         rules.gradients_are_right(ops, case, inputs, keywords, rng)
 
@@ -259,9 +263,10 @@ def _laid_out(
     laid_out: list[Any] = [None if a is None else LAYOUTS[layout](a) for a in inputs]
     kept: list[Any] = [None if a is None else a.copy() for a in laid_out]
     came = run_case(ops, case, laid_out, keywords, rng, dout=expected.dout)
-    for before, after in zip(kept, laid_out, strict=True):
+    names = rules.names_of(case.op, len(inputs))
+    for name, before, after in zip(names, kept, laid_out, strict=True):
         if before is not None and not np.array_equal(before, after, equal_nan=True):
-            raise Broken("rule 4, pure", "an input was written")
+            raise Broken("rule 4, pure", f"an input was written: {name}")
     return came
 
 

@@ -67,6 +67,11 @@ def _all_of(
     return arrays, same
 
 
+def names_of(op: str, count: int) -> list[str]:
+    """Return the names of an op's arrays."""
+    return positional_names(inspect.signature(getattr(reference, f"{op}_forward")), count)
+
+
 def names_and_signatures(ops: Any, op: str) -> None:
     """Rule 6: the same names and signatures."""
     wanted = [f"{op}_forward", f"{op}_backward"]
@@ -145,7 +150,7 @@ def agrees_with_the_reference(came: Run, expected: Run, *, exact: bool) -> None:
     for k, (mine, theirs, size) in enumerate(pairs):
         if theirs is None:
             continue
-        name = "out" if k == 0 else f"gradient {k - 1}"
+        name = "out" if k == 0 else f"d{names_of(op, len(arrays))[k - 1]}"
         apart = abs(host(mine) - theirs)
         bound = 0 if exact else 2 * count * np.finfo(dtype).eps * np.asarray(size)
         if not (apart <= bound).all():
@@ -167,7 +172,8 @@ def nan_comes_out(
     came, _ = getattr(ops, f"{case.op}_forward")(*arrays, **same)
     if not np.array_equal(np.isnan(host(came)), np.isnan(wanted)):
         raise Broken(
-            "rule 9, NaN in, NaN out", f"a NaN in input {k} does not come out where it should"
+            "rule 9, NaN in, NaN out",
+            f"a NaN in {names_of(case.op, len(inputs))[k]} does not come out where it should",
         )
 
 
@@ -194,7 +200,7 @@ def gradients_are_right(
     """Gradients: they are those of the back end's own forward."""
     arrays, same = _all_of(ops, inputs, keywords)
     forward, backward, branches = functions(ops, case.op, same)
-    names = positional_names(inspect.signature(getattr(ops, f"{case.op}_forward")), len(arrays))
+    names = names_of(case.op, len(arrays))
     try:
         assert_gradients(forward, backward, arrays, rng, branches=branches, names=names)
     except AssertionError as error:

@@ -9,9 +9,11 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
+import numpy as np
+
 from minise.ops import reference
 from minise.ops.user import composed
-from minise.ops.user.errors import place_of, run
+from minise.ops.user.errors import OpsError, described, place_of, run
 from minise.ops.user.pair import Hook, Pair, cache_of
 
 INFERENCE = {
@@ -21,6 +23,7 @@ INFERENCE = {
     "run_batch_norm2d",
     "run_conv2d",
 }
+ARRAYS = {"asarray", "asnumpy", "run_batch_norm2d", "run_conv2d"}  # that return one array
 VARIANTS = {"conv2d_backward_params", "conv2d_backward_plus", "using"}
 CONTRACT = frozenset({*reference.__all__, *VARIANTS})
 OPS = sorted(n.removesuffix("_forward") for n in reference.__all__ if n.endswith("_forward"))
@@ -97,7 +100,16 @@ class UserOps:
 
         def call(*arguments: Any, **settings: Any) -> Any:
             own = [cache_of(argument) for argument in arguments]
-            return run(function, self.file, own, settings)
+            returned = run(function, self.file, own, settings)
+            several = isinstance(returned, tuple | list)
+            if name in ARRAYS and not isinstance(returned, np.ndarray):
+                expected = "an array"
+            elif name.startswith("conv2d_backward_") and not (several and len(returned) == 3):
+                expected = "three gradients: dx or None, dweight, dbias"
+            else:
+                return returned
+            text = f"{name} returns {described(returned)}, expected {expected}"
+            raise OpsError(f"{place_of(function, self.file)}: {text}")
 
         call.__wrapped__ = function  # type: ignore[attr-defined]
         return call

@@ -104,7 +104,8 @@ def described(value: Any) -> str:
         return f"a {type(value).__name__} of {len(value)}"
     if isinstance(value, np.ndarray) and value.dtype.kind not in "fciub":
         return f"an array of {value.dtype}"
-    kind = "array" if isinstance(value, np.ndarray | np.generic) else plain(type(value).__name__)
+    plain_array = type(value) is np.ndarray or isinstance(value, np.generic)
+    kind = "array" if plain_array else plain(type(value).__name__)
     return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
 
 

@@ -227,6 +227,9 @@ class Pair:
             value = np.asarray(value, np.float64 if wanted is None else wanted.dtype)
         if not isinstance(value, np.ndarray | np.generic) or value.dtype.kind not in "fciub":
             raise self.error(function, f"{what} {described(value)}, expected an array")
+        if isinstance(value, np.ndarray) and type(value) is not np.ndarray:
+            self.note(f"{what} {described(value)}, expected numpy.ndarray")
+            value = np.asarray(value)  # a matrix or a masked array computes by rules of its own
         if wanted is None:
             return value
         if value.shape != wanted.shape:
