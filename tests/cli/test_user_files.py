@@ -62,3 +62,37 @@ def test_form_stops_nothing(name, verb, capsys):
     write(FORM[name])
     status, _, err = call(f"{VERBS[verb]} my_ops.py", capsys)
     assert (status, err) == (0, "")
+
+
+def test_a_run_is_evaluated_from_any_folder_and_says_where_its_file_is_missing(capsys, monkeypatch):
+    write(FORM["one array"])
+    assert call(f"{TRAIN} --ops my_ops.py --name mine", capsys)[0] == 0
+    run = Path("runs/mine").resolve()
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    status, out, err = call(f"eval {run}", capsys)
+    assert (status, err) == (0, "")
+    assert "test accuracy" in out
+    Path("../my_ops.py").rename("moved.py")
+    status, _, err = call(f"eval {run}", capsys)
+    assert status == 2
+    assert re.fullmatch(
+        r"minise: eval: ops is .*/my_ops.py, which is not there, .* --ops .*\n", err
+    )
+    for ops in ("moved.py", "reference"):
+        assert call(f"eval {run} --ops {ops}", capsys)[1] == out
+
+
+def test_what_check_says_beside_its_table(capsys):
+    write(
+        FORM["one array"] + "def mine_forward(x): return x, 1\ndef mine_backward(d, c): return d\n"
+    )
+    status, out, _ = call("check --ops my_ops.py --cases 6", capsys)
+    assert status == 0
+    assert "notes on form, which make nothing wrong:\n  relu: the cache is an array" in out
+    assert "  relu: relu_backward returns an array, expected a tuple\n" in out
+    assert "the 20 ops that my_ops.py does not define are the reference's\n" in out
+    assert "not checked, as no inputs are known: mine; call minise.gradcheck.check\n" in out
+    status, _, err = call("check --ops my_ops.py --op tanh", capsys)
+    assert status == 2
+    assert err == "minise: check: op is 'tanh', expected an op of my_ops.py, which has relu\n"
