@@ -1,6 +1,7 @@
 """The command line: `minise VERB`, each verb a typed function that tyro reads.
 
-Exit status: 0 done, 1 a failed run, 2 misuse, 130 or 143 interrupted with a checkpoint written.
+Exit status: 0 done, 1 a failed run or check, 2 misuse, 130 or 143 interrupted with a checkpoint
+written.
 """
 
 import functools

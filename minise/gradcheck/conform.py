@@ -239,7 +239,7 @@ def check_user_case(
     came = _laid_out(ops, case, inputs, keywords, rng, expected, layout)
     if rules.same_sides(came, expected):
         rules.agrees_with_the_reference(came, expected, exact=integers)
-    rules.nan_comes_out(ops, case, inputs, keywords, rng)
+    rules.nan_comes_out(ops, case, inputs, keywords, rng, also_elsewhere=True)
     try:
         rules.repeats_to_the_bit(came)
     except Broken:

@@ -96,3 +96,12 @@ def test_what_check_says_beside_its_table(capsys):
     status, _, err = call("check --ops my_ops.py --op tanh", capsys)
     assert status == 2
     assert err == "minise: check: op is 'tanh', expected an op of my_ops.py, which has relu\n"
+
+
+def test_a_guard_watches_the_users_ops_too(capsys):
+    write(FORM["one array"].replace("np.maximum(x, 0)", "x * np.nan"))
+    status, _, err = call(f"{TRAIN} --ops my_ops.py --guard", capsys)
+    assert status == 1
+    assert "batch_norm2d_relu_forward: its result out has " in err
+    write(FORM["one array"])
+    assert call(f"{TRAIN} --ops my_ops.py --guard", capsys)[::2] == (0, "")

@@ -74,7 +74,16 @@ def checked(tmp_path, text, cases=40):
     return result
 
 
-@pytest.mark.parametrize("text", [CONV, NO_BIAS, RELU, LOSS])
+DROPOUT = """
+def dropout_forward(x, mask, p):
+    return x * mask / (1 - p), (mask, p)
+def dropout_backward(dout, cache):
+    mask, p = cache
+    return dout * mask / (1 - p)
+"""
+
+
+@pytest.mark.parametrize("text", [CONV, NO_BIAS, RELU, LOSS, DROPOUT])
 def test_right_ones_in_their_own_form_are_right(text, tmp_path):
     result = checked(tmp_path, text)
     assert result.problem == ""
@@ -87,7 +96,7 @@ def test_form_is_noted(tmp_path):
     assert "conv2d_forward(x, weight, bias=None, stride=1, padding=0), the reference's is" in notes
     assert "without dilation, groups: checked only where that makes no difference" in notes
     assert "one integer each for stride, padding: checked only where both are equal" in notes
-    assert "the cache is a tuple of 6, the reference's is Conv2dCache" in notes
+    assert "the cache is a tuple, the reference's is Conv2dCache" in notes
     assert "returns as out float64 for float32 inputs" in notes
     assert "float16 and lists are not refused in words (rule 7)" in notes
 
@@ -131,7 +140,11 @@ def test_other_results_are_wrong(old, new, problem, tmp_path):
 
 def test_own_ops_are_those_that_the_file_defines_or_imports(tmp_path):
     (tmp_path / "my_ops.py").write_text("from minise.ops.reference import *\n")
-    assert load_ops(str(tmp_path / "my_ops.py")).ops == OPS
+    ops = load_ops(str(tmp_path / "my_ops.py"))
+    assert ops.ops == OPS
+    for result in conform(ops, cases=6):
+        assert result.problem == ""
+        assert result.notes == ()
     (tmp_path / "my_ops.py").write_text("from minise.ops.reference import tanh_forward\n")
     ops = load_ops(str(tmp_path / "my_ops.py"))
     (result,) = conform(ops, cases=6)

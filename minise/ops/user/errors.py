@@ -96,12 +96,12 @@ def run(
         raise OpsError(located(error, file, function)) from error
 
 
-def described(value: Any) -> str:
-    """Return what a value is, in words."""
+def described(value: Any, *, sized: bool = True) -> str:
+    """Return what a value is, in words, of a tuple or list also how long unless sized is False."""
     if value is None:
         return "None"
     if type(value) in (tuple, list):
-        return f"a {type(value).__name__} of {len(value)}"
+        return f"a {type(value).__name__}" + (f" of {len(value)}" if sized else "")
     if isinstance(value, np.ndarray) and value.dtype.kind not in "fciub":
         return f"an array of {value.dtype}"
     plain_array = type(value) is np.ndarray or isinstance(value, np.generic)

@@ -139,9 +139,8 @@ class Pair:
         wanted = self.wanted(arrays, settings)
         out = self.array(self.forward, out, wanted, f"{name} returns as out")
         if wanted is not None and type(cache) is not wanted.cache:
-            self.note(
-                f"the cache is {described(cache)}, the reference's is {wanted.cache.__name__}"
-            )
+            kind, own = described(cache, sized=False), wanted.cache.__name__
+            self.note(f"the cache is {kind}, the reference's is {own}")
         return out, Kept(cache, arrays, settings, out)
 
     def run_backward(self, dout: Any, cache: Any) -> Any:
@@ -191,7 +190,7 @@ class Pair:
                 raise self.error(self.backward, f"{name} returns {odd}, expected {', '.join(keys)}")
             return [values.get(one) for one in names]
         if not isinstance(returned, tuple):
-            self.note(f"{name} returns {described(returned)}, expected a tuple")
+            self.note(f"{name} returns {described(returned, sized=False)}, expected a tuple")
         found = list(returned) if isinstance(returned, tuple | list) else [returned]
         numbers = [a is not None and a.dtype.kind in "fc" for a in arrays]
         taken = [*passed, *[False] * (len(names) - len(passed))]
