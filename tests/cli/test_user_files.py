@@ -102,6 +102,14 @@ def test_a_guard_watches_the_users_ops_too(capsys):
     write(FORM["one array"].replace("np.maximum(x, 0)", "x * np.nan"))
     status, _, err = call(f"{TRAIN} --ops my_ops.py --guard", capsys)
     assert status == 1
-    assert "batch_norm2d_relu_forward: its result out has " in err
+    assert "layer bn1, relu_forward: its result out has " in err
     write(FORM["one array"])
     assert call(f"{TRAIN} --ops my_ops.py --guard", capsys)[::2] == (0, "")
+
+
+def test_a_profile_shows_the_users_op_by_its_name(capsys):
+    write(FORM["one array"])
+    _, out, _ = call(f"{VERBS['profile']} my_ops.py", capsys)
+    assert re.search(r"\n relu +backward +7 ", out)
+    assert re.search(r"\n batch_norm2d +forward +9 ", out)
+    assert "batch_norm2d_relu" not in out

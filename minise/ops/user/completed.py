@@ -4,7 +4,8 @@ Functions for inference are never the reference's: a net would then predict by c
 user's. Without them it predicts by the ops that it is trained with.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
@@ -55,6 +56,8 @@ class UserOps:
         The names of the contract that it defines or imports.
     ops : list of str
         The ops of which it has at least one half.
+    composed : frozenset of str
+        The halves of fused ops that are made of the user's parts, and not of its own.
     fits : dict of str to Fit
         By op: what its forward takes.
     notes : dict of str to dict
@@ -74,11 +77,27 @@ class UserOps:
         functions: dict[str, Any] = {name: self._located(name) for name in own}
         for pair in pairs.values():
             functions.update(pair.functions())
-        vars(self).update(_completed(functions, self.ops, hook))
+        vars(self).update(_completed(functions, hook))
+        self.composed = frozenset(
+            f"{op}_{half}"
+            for op, parts in composed.PARTS.items()
+            if op not in self.ops and set(parts) & set(self.ops)
+            for half in ("forward", "backward")
+        )
+        for name in self.composed:
+            setattr(self, name, self.of_parts(name, partial(getattr, self)))
+            vars(self).pop(f"{halves_of(name)[0]}_branches", None)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "UserOps":
         """Return the same: a copied net calls the same functions."""
         return self
+
+    def of_parts(self, name: str, find: Callable[[str], Any]) -> Callable[..., Any]:
+        """Return half of a composed op, whose parts are what `find` returns by their names."""
+        parts = composed.PARTS[halves_of(name)[0]]
+        halves = [f"{part}_{half}" for part in parts for half in ("forward", "backward")]
+        space = {**vars(composed), **{half: find(half) for half in halves}}
+        return _rebound(getattr(composed, name), space)
 
     def hooked(self, hook: Hook) -> "UserOps":
         """Return the same ops, each called through a hook."""
@@ -115,22 +134,14 @@ class UserOps:
         return call
 
 
-def _completed(own: dict[str, Any], ops: Sequence[str], hook: Hook) -> dict[str, Any]:
-    """Return own functions, the reference's for others, and fused ops made of own parts."""
+def _completed(own: dict[str, Any], hook: Hook) -> dict[str, Any]:
+    """Return own functions, and the reference's for others."""
     functions: dict[str, Any] = {}
     for name in reference.__all__:
         function = getattr(reference, name)
         is_half = halves_of(name)[1] in ("forward", "backward")
         functions[name] = hook(name, function) if is_half else function
-    functions = {name: one for name, one in functions.items() if name not in INFERENCE} | own
-    for op, parts in composed.PARTS.items():
-        if op in ops or not set(parts) & set(ops):
-            continue
-        space = {**vars(composed), **functions}
-        for half in ("forward", "backward"):
-            functions[f"{op}_{half}"] = _rebound(getattr(composed, f"{op}_{half}"), space)
-        functions.pop(f"{op}_branches", None)
-    return functions
+    return {name: one for name, one in functions.items() if name not in INFERENCE} | own
 
 
 def _rebound(function: Any, space: dict[str, Any]) -> FunctionType:
