@@ -98,6 +98,43 @@ def test_what_check_says_beside_its_table(capsys):
     assert err == "minise: check: op is 'tanh', expected an op of my_ops.py, which has relu\n"
 
 
+SOME_OPS = "from minise.ops.reference import conv2d_forward, conv2d_backward\n"
+NORM = """
+def batch_norm2d_forward(x, gamma, beta, eps=1e-5):
+    return x * gamma[:, None, None], (x, gamma)
+def batch_norm2d_backward(dout, cache):
+    x, gamma = cache
+    return dout * gamma[:, None, None], (dout * x).sum((0, 2, 3)), 0 * gamma
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (SOME_OPS + "def asarray(a, dtype=None): return [a]\n", "asarray returns a list of 1, exp"),
+        (
+            SOME_OPS + "def sgd_update(*a, **b): raise OSError('x')\n",
+            r"OSError: x \(in sgd_update\)",
+        ),
+        (
+            "from minise.ops.reference import *\ndef run_conv2d(*a): pass\n",
+            "run_conv2d returns None",
+        ),
+        (
+            SOME_OPS + "def conv2d_backward_params(d, c): return d, c\n",
+            "expected three gradients: dx",
+        ),
+        (NORM, "batch_norm2d_forward takes no training, but is called with training=False"),
+    ],
+)
+def test_what_only_training_calls(text, words, capsys):
+    write(text)
+    status, _, err = call(f"{TRAIN} --ops my_ops.py", capsys)
+    assert status == 1
+    assert re.fullmatch(r"minise: my_ops.py:\d+: .*\n", err)
+    assert re.search(words, err)
+
+
 def test_a_guard_watches_the_users_ops_too(capsys):
     write(FORM["one array"].replace("np.maximum(x, 0)", "x * np.nan"))
     status, _, err = call(f"{TRAIN} --ops my_ops.py --guard", capsys)

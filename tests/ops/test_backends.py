@@ -248,3 +248,15 @@ def batch_norm2d_backward(dout, cache):
         net.forward(x, training=True)
     for one, two in zip(*(net.named_state().values() for net in nets), strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("text", "predicts"),
+    [
+        ("from minise.ops.reference import *\n" + RELU, False),
+        (RELU + "def run_conv2d(*arrays):\n    return arrays\n", False),
+        ("from minise.ops.reference import *\ndef run_conv2d(*arrays):\n    return 1\n", True),
+    ],
+)
+def test_functions_for_inference_are_the_users_or_none(text, predicts, tmp_path):
+    assert hasattr(loaded(tmp_path, text), "run_conv2d") is predicts

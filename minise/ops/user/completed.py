@@ -1,7 +1,8 @@
 """A user's module as a back end: its own ops first, the reference's where it has none.
 
-Functions for inference are never the reference's: a net would then predict by code that is not the
-user's. Without them it predicts by the ops that it is trained with.
+Functions for inference are the user's, if he has written any and has all of them. The reference's
+would predict by code that is not the user's: without them a net predicts by the ops that it is
+trained with.
 """
 
 from collections.abc import Callable
@@ -74,7 +75,8 @@ class UserOps:
         pairs = {op: Pair(op, own, file, hook) for op in self.ops}
         self.notes = {op: pair.notes for op, pair in pairs.items()}
         self.fits = {op: pair.fit for op, pair in pairs.items()}
-        functions: dict[str, Any] = {name: self._located(name) for name in own}
+        names = self.own if self._predicts() else self.own - INFERENCE
+        functions: dict[str, Any] = {name: self._located(name) for name in names}
         for pair in pairs.values():
             functions.update(pair.functions())
         vars(self).update(_completed(functions, hook))
@@ -113,6 +115,12 @@ class UserOps:
         names = vars(self.module).keys()
         pairs = (halves_of(name)[0] for name in names if halves_of(name)[1] == "forward")
         return [op for op in pairs if op not in OPS and f"{op}_backward" in names]
+
+    def _predicts(self) -> bool:
+        """Tell whether the module has all functions for inference, and has written one of them."""
+        functions = vars(self.module)
+        own = [functions[name] is not getattr(reference, name) for name in INFERENCE & self.own]
+        return len(own) == len(INFERENCE) and any(own)
 
     def _located(self, name: str) -> Callable[..., Any]:
         function = getattr(self.module, name)
