@@ -103,35 +103,22 @@ def is_file(name: str) -> bool:
 
 
 def _user_ops(name: str) -> Any:
-    from minise.ops.user.load import from_file, from_module
+    from minise.ops.user.load import from_file, from_module, import_named
 
-    if is_file(name) or Path(name).is_dir():
+    if is_file(name):
         return from_file(name)
-    try:
-        module = importlib.import_module(name)
-    except Exception as error:
-        raise ValueError(_not_imported(name, error)) from error
-    if name.startswith("minise."):
-        return module
-    try:
-        return from_module(name, module)
-    except ValueError as error:
-        names = ", ".join(BACKENDS)
-        raise ValueError(
-            f"ops {name!r} is unknown, expected one of {names}, a module, or a .py file: {error}"
-        ) from None
-
-
-def _not_imported(name: str, error: Exception) -> str:
-    """Return why a module cannot be imported: it is not there, or it fails."""
     names = ", ".join(BACKENDS)
     unknown = f"ops {name!r} is unknown, expected one of {names}, a module, or a .py file"
-    missing = getattr(error, "name", None) or name
-    if not isinstance(error, ImportError | ValueError | TypeError):
-        return f"ops {name!r} cannot be imported: {type(error).__name__}: {error}"
-    if isinstance(error, ImportError) and not f"{name}.".startswith(f"{missing}."):
-        return f"ops {name!r} cannot be imported: {error}"
-    if Path(f"{name}.py").is_file():
-        return f"{unknown}: did you mean {name}.py?"
-    close = get_close_matches(name, BACKENDS, 1)
-    return f"{unknown}: did you mean {close[0]}?" if close else unknown
+    module = None if name.startswith(".") else import_named(name)
+    if module is None and name and Path(name).is_dir():
+        raise ValueError(f"ops {name!r} is a folder, expected a Python file such as my_ops.py")
+    if module is None:
+        close = get_close_matches(name, BACKENDS, 1)
+        close = [f"{name}.py"] if Path(f"{name}.py").is_file() else close
+        raise ValueError(f"{unknown}: did you mean {close[0]}?" if close else unknown)
+    if name.startswith("minise."):
+        return module
+    ops = from_module(module)
+    if ops is None:
+        raise ValueError(f"{unknown}: the module {name} has no op such as relu_forward")
+    return ops

@@ -39,10 +39,37 @@ def from_file(name: str) -> UserOps:
     return completed(module, file)
 
 
-def from_module(name: str, module: ModuleType) -> UserOps:
-    """Return the ops of a user's module, completed by the reference's; raises as from_file."""
-    if not CONTRACT & vars(module).keys():
-        raise ValueError(f"the module {name} has no op such as relu_forward")
+def import_named(name: str) -> ModuleType | None:
+    """Import a module by its dotted name, or return None if there is none.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be imported: one line, with its file and line.
+    """
+    try:
+        spec = importlib.util.find_spec(name)  # which imports its packages
+    except KeyboardInterrupt:
+        raise
+    except (ModuleNotFoundError, ValueError):
+        return None
+    except BaseException as error:
+        text = f"{type(error).__name__}: {plain(str(error))}"
+        raise ValueError(f"ops {name!r} cannot be imported: {text}") from error
+    if spec is None:
+        return None
+    try:
+        return importlib.import_module(name)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise ValueError(_import_error(error, Path(spec.origin or name))) from error
+
+
+def from_module(module: ModuleType) -> UserOps | None:
+    """Return a user's module completed by the reference's ops, or None if it has no op at all."""
+    if not _has_op(vars(module)):
+        return None
     return completed(module, Path(module.__file__ or module.__name__).resolve())
 
 
@@ -222,7 +249,7 @@ def _check_names(functions: dict[str, Any], file: Path) -> None:
             raise ValueError(
                 f"{place}: {name} is no function of minise's ops: did you mean {close[0]}?"
             )
-    if CONTRACT & functions.keys():
+    if _has_op(functions):
         return
     pairs = [n.removesuffix("_forward") for n in functions if n.endswith("_forward")]
     hint = f"; check {', '.join(pairs)} by minise.gradcheck.check" if pairs else ""
@@ -232,6 +259,11 @@ def _check_names(functions: dict[str, Any], file: Path) -> None:
         f"{file.name} has no op of minise's, expected functions such as relu_forward and "
         f"relu_backward{hint}"
     )
+
+
+def _has_op(functions: dict[str, Any]) -> bool:
+    """Tell whether any function is one that nets call, but for those that NumPy has too."""
+    return bool((CONTRACT - {"asarray", "asnumpy"}) & functions.keys())
 
 
 def _is_pair(name: str, functions: dict[str, Any]) -> bool:
