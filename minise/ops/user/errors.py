@@ -64,10 +64,11 @@ def user_errors(file: Path | None) -> Iterator[None]:
     except (KeyboardInterrupt, OpsError):
         raise
     except BaseException as error:
-        frames = traceback.walk_tb(error.__traceback__)
-        if file is None or not any(_is_own(f.f_code.co_filename, file) for f, _ in frames):
-            raise
-        raise OpsError(located(error, file)) from error
+        for one in (error, error.__cause__):  # what a generator turns into a RuntimeError
+            frames = traceback.walk_tb(one.__traceback__ if one else None)
+            if file and any(_is_own(frame.f_code.co_filename, file) for frame, _ in frames):
+                raise OpsError(located(one or error, file)) from error
+        raise
 
 
 def place_of(function: Callable[..., Any] | None, file: Path) -> str:
