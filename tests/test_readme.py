@@ -1,5 +1,6 @@
 """The README is run: its program, its commands, and what it claims to print."""
 
+import os
 import re
 import subprocess
 import sys
@@ -23,7 +24,18 @@ def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
-PROGRAMS = list(zip(blocks("python"), blocks("text"), strict=True))
+def sequences(*languages):
+    """Return the texts of blocks of these languages that follow one another."""
+    every = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+    count = len(languages)
+    runs = [every[k : k + count] for k in range(len(every) - count + 1)]
+    return [
+        [text for _, text in run] for run in runs if tuple(name for name, _ in run) == languages
+    ]
+
+
+PROGRAMS = sequences("python", "text")
+FILES = sequences("python", "sh", "text")  # a file by the name in its first line, and a command
 
 
 @pytest.mark.parametrize("place", range(len(PROGRAMS)))
@@ -51,7 +63,7 @@ def test_the_property_test_fails_with_the_program_that_stands_below_it(tmp_path)
     done = python("-c", run, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     message = done.stdout.replace(str(tmp_path), "/home/me/my_project")
-    assert message.strip() == printed.strip()
+    assert_same(message, printed)
     report, repeats = done.stdout.split("This program repeats it:")
     repeated.write_text(repeats)
     done = python(repeated, cwd="/")
@@ -62,8 +74,33 @@ def test_the_property_test_fails_with_the_program_that_stands_below_it(tmp_path)
 
 
 def python(*arguments, cwd):
-    command = [sys.executable, "-W", "error", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+    command = [sys.executable, "-W", "error", *map(str, arguments)]
+    env = {**os.environ, "COLUMNS": "100", "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=env, check=False)
+
+
+def test_every_program_and_file_is_run():
+    assert len(blocks("python")) == len(blocks("text")) == len(PROGRAMS) + len(FILES)
+
+
+@pytest.mark.parametrize("place", range(len(FILES)))
+def test_a_command_says_to_a_file_what_stands_below_it(place, tmp_path):
+    text, command, printed = FILES[place]
+    (tmp_path / text.splitlines()[0].removeprefix("# ")).write_text(text)
+    done = python("-m", *command.split(), cwd=tmp_path)
+    assert done.returncode == 1
+    assert_same(done.stdout + done.stderr, printed)
+    assert len([line for line in text.splitlines() if line.strip()]) == 10
+
+
+def assert_same(printed, shown):
+    """Assert that texts are equal but for the last digits of numbers, and for what rounding is."""
+    number = r"-?\d+(?:\.\d+)?e[-+]\d+|-?\d+\.\d+"
+    assert re.sub(number, "#", printed).strip() == re.sub(number, "#", shown).strip()
+    for one, two in zip(
+        *(map(float, re.findall(number, t)) for t in (printed, shown)), strict=True
+    ):
+        assert one == pytest.approx(two, rel=1e-6, abs=1e-8)
 
 
 def test_the_first_program_has_twelve_lines():

@@ -118,7 +118,8 @@ def _linear(call: Call) -> int:
 
 def _squeeze_excite(call: Call) -> int:
     x, w1, w2 = call.arrays[0], call.arrays[1], call.arrays[3]
-    gates = call.cache.s.size // len(w2)  # how often the two dense layers are applied
+    each_pixel = call.settings.get("squeeze") == "none"  # else once for each image
+    gates = x.size // x.shape[1] if each_pixel else len(x)
     return x.size + gates * (w1.size + w2.size)
 
 

@@ -18,6 +18,7 @@ from typing import Any
 from minise.bench.agree import first_of
 from minise.bench.memory import Peak
 from minise.bench.settings import Settings, from_dict
+from minise.ops.user.errors import OpsError
 
 TURN = 0.8  # seconds of runs in a turn; one run at least
 MOST = 200  # runs in a turn
@@ -76,7 +77,8 @@ def main() -> int:
         try:
             answer = contestant.answer(json.loads(line))
         except Exception as error:  # whatever it is, the parent lists it
-            answer = {"error": f"{type(error).__name__}: {error}"}
+            name = "" if isinstance(error, OpsError) else f"{type(error).__name__}: "
+            answer = {"error": f"{name}{error}"}
         print(json.dumps(answer), file=answers, flush=True)
         if "error" in answer:
             return 1

@@ -23,6 +23,7 @@ from minise.bench.settings import Dtype, Settings
 from minise.bench.threads import check_threads, default_threads, ops_with
 from minise.ops.backends import Algorithm
 from minise.ops.checks import check_integer
+from minise.ops.user.pair import cache_of
 from minise.ops.wrap import FORWARD, Call, Timing, Wrapper, attach, timed
 
 Key = tuple[str, str, str]  # layer, op, direction
@@ -177,8 +178,7 @@ def moved(call: Call) -> int:
     """
     given = list(_arrays(call.arrays))
     if call.direction != FORWARD:
-        names = (name for name in call.cache._fields if name != "extra")
-        given += _arrays(getattr(call.cache, name) for name in names)
+        given += _arrays([_read_of(call.cache)])
     written = [
         result
         for result in _arrays(call.results)
@@ -188,10 +188,21 @@ def moved(call: Call) -> int:
     return sum(array.nbytes for array in unique.values()) if written else 0
 
 
+def _read_of(cache: Any) -> Any:
+    """Return what a backward finds in a cache: its fields, or all that a user's cache holds."""
+    cache = cache_of(cache)
+    if isinstance(cache, dict):
+        return tuple(cache.values())
+    if hasattr(cache, "_fields"):
+        return tuple(getattr(cache, name) for name in cache._fields if name != "extra")
+    held = getattr(cache, "__dict__", None)
+    return tuple(held.values()) if held else cache
+
+
 def _arrays(values: Iterable[Any]) -> Iterator[np.ndarray]:
     """Yield the arrays among values, and in tuples among them."""
     for value in values:
         if isinstance(value, np.ndarray):
             yield value
-        elif isinstance(value, tuple):
+        elif isinstance(value, tuple | list):
             yield from _arrays(value)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from minise.ops.backends import Algorithm, adjusted, load_ops
+from minise.ops.backends import Algorithm, load_ops
 from minise.ops.checks import check_integer
 from minise.train.run_folder import cores
 
@@ -34,7 +34,7 @@ def ops_with(name: str, threads: int, algorithm: Algorithm = "auto") -> Any:
             "ops is 'cuda', whose kernels run on after a call has returned, expected a back end on "
             "the processor: minise bench cuda times a GPU"
         )
-    return adjusted(load_ops(name), name, threads, algorithm)
+    return load_ops(name, threads, algorithm)
 
 
 def check_threads(function: str, threads: int) -> None:

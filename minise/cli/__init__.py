@@ -1,6 +1,7 @@
 """The command line: `minise VERB`, each verb a typed function that tyro reads.
 
-Exit status: 0 done, 1 a failed run, 2 misuse, 130 or 143 interrupted with a checkpoint written.
+Exit status: 0 done, 1 a failed run or check, 2 misuse, 130 or 143 interrupted with a checkpoint
+written.
 """
 
 import functools
@@ -23,7 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from minise.cli.profile import profile
     from minise.cli.train import quickstart, train_verb
     from minise.cli.walk import walk
-    from minise.cli.words import Failure, misuse
+    from minise.cli.words import FAILED, Failure, misuse
+    from minise.ops.user.errors import OpsError
 
     given = list(sys.argv[1:] if arguments is None else arguments)
     verbs: dict[str, Callable[..., Any]] = {
@@ -51,6 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Failure as failure:
         print(f"minise: {failure}", file=sys.stderr)
         return failure.status
+    except OpsError as error:  # of a user's file: it begins with the file and the line
+        print(f"minise: {error}", file=sys.stderr)
+        return FAILED
 
 
 def _deferred(verb: Callable[..., int]) -> Callable[..., Callable[[], int]]:

@@ -1,16 +1,26 @@
 """The verb that checks a back end: `minise check`."""
 
+from typing import TYPE_CHECKING, Any
+
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from minise.cli.words import FAILED, Failure, misuse, say
+
+if TYPE_CHECKING:
+    from minise.gradcheck.conform import OpResult
 
 
 def check(ops: str = "reference", op: str | None = None, cases: int = 100, seed: int = 0) -> int:
     """Check a back end against the reference: every rule of the contract, every gradient.
 
-    The contract, ten rules, is what help("minise.ops") shows. To check a backward of any other kind
-    call minise.gradcheck.check.
+    The contract, ten rules, is what help("minise.ops") shows; minise's own back ends are held to
+    all of it. Of a file of your own those ops are checked that it defines or imports. Wrong is what
+    gives wrong numbers: a gradient, a value, a lost NaN, an input that is written, an exception.
+    What differs in form (signatures, the class of the cache, a gradient that is not in a tuple) is
+    noted. Exit status 1 says that an op is wrong, 2 that the file cannot be loaded. To check a
+    backward of any other kind call minise.gradcheck.check.
 
     Example: minise check --op conv2d --cases 50
 
@@ -21,40 +31,77 @@ def check(ops: str = "reference", op: str | None = None, cases: int = 100, seed:
         seed: Of the random numbers that draw them.
     """
     from minise.gradcheck.cases import OPS
-    from minise.gradcheck.conform import check_op
+    from minise.gradcheck.conform import check_op, ops_of
     from minise.ops.backends import load_ops
     from minise.ops.checks import check_choice, check_integer
+    from minise.ops.user.completed import UserOps
 
     with misuse():
-        back_end = load_ops(ops)
         check_integer("check", "cases", cases, 1)
         check_integer("check", "seed", seed, 0)
         if op is not None:
             check_choice("check", "op", op, OPS)
-        names = [op] if op else [name for name in OPS if hasattr(back_end, f"{name}_forward")]
+        back_end = load_ops(ops)
+        names = [op] if op else ops_of(back_end)
+        own = isinstance(back_end, UserOps)
+        if own and op and op not in back_end.ops:
+            defined = ", ".join(back_end.ops) or "no op"
+            raise ValueError(f"check: op is {op!r}, expected an op of {ops}, which has {defined}")
         if not names:
             raise ValueError(
                 f"{ops} has no op, expected functions such as relu_forward and relu_backward"
             )
     console = Console()
-    table = Table("op", "cases", "result")
     results = [check_op(back_end, name, cases, seed) for name in names]
+    _show(console, results, own)
+    missing = [name for name in OPS if name not in ops_of(back_end)]
+    if own:
+        say(console, f"the {len(missing)} ops that {ops} does not define are the reference's")
+    elif missing and op is None:
+        say(console, f"not there: {', '.join(missing)}")
+    others = back_end.others() if own and op is None else []
+    if others:
+        say(
+            console,
+            f"not checked, as no inputs are known: {', '.join(others)}; "
+            "call minise.gradcheck.check",
+        )
+    _judge(console, back_end, ops, results, own)
+    return 0
+
+
+def _show(console: Console, results: "list[OpResult]", own: bool) -> None:
+    """Print a table of all ops, then what is wrong with each, then what differs in form."""
+    table = Table("op", "cases", "result")
     for result in results:
-        table.add_row(result.op, str(result.cases), result.problem.partition("\n")[0] or "right")
+        wrong = "wrong" if own else result.problem.partition("\n")[0]
+        short = wrong if result.problem else "right"
+        table.add_row(result.op, str(result.cases), escape(short))
     console.print(table)
-    broken = [result for result in results if result.problem]
-    for result in broken:
-        say(console, f"\n{result.op}: {result.problem}")
+    for result in results:
+        if result.problem:
+            say(console, f"\n{result.op}: {result.problem}")
         if result.smallest:
             say(console, f"smallest case: {result.smallest}")
-    missing = [name for name in OPS if name not in names]
-    if missing and op is None:
-        say(console, f"not there: {', '.join(missing)}")
-    if broken:
-        contract = "the rules: python -c \"help('minise.ops')\""
-        raise Failure(
-            f"{len(broken)} of {len(results)} ops of {ops} are broken; {contract}", FAILED
-        )
+    notes: dict[str, list[str]] = {}
+    for result in results:
+        for note in result.notes:
+            notes.setdefault(note, []).append(result.op)
+    if notes:
+        say(console, "\nnotes on form, which make nothing wrong:")
+    for note, ops in notes.items():
+        say(console, f"  {', '.join(ops)}: {note}")
+
+
+def _judge(console: Console, back_end: Any, ops: str, results: "list[OpResult]", own: bool) -> None:
+    """Print that all is right, or fail with what is not."""
+    broken = [result for result in results if result.problem]
     total = sum(result.cases for result in results)
-    say(console, f"{len(results)} ops of {ops} are right in {total:,} cases")
-    return 0
+    if not broken:
+        say(console, f"{len(results)} ops of {ops} are right in {total:,} cases")
+        return
+    count = f"{len(broken)} of {len(results)} ops of {ops}"
+    if own:
+        places = ", ".join(f"{result.op}, {result.place}" for result in broken)
+        raise Failure(f"{count} are wrong: {places}", FAILED)
+    raise Failure(f"{count} are broken; the rules: python -c \"help('minise.ops')\"", FAILED)

@@ -17,6 +17,7 @@ def evaluate_run(
     checkpoint: Literal["best", "last"] = "best",
     split: Literal["test", "train"] = "test",
     root: Path | None = None,
+    ops: str | None = None,
 ) -> int:
     """Evaluate the net of a run folder: accuracy of every class, and what it is mistaken for.
 
@@ -27,9 +28,11 @@ def evaluate_run(
         checkpoint: Which checkpoint; without validation there is only the last.
         split: Which images.
         root: Folder that holds the data; by default that of the run.
+        ops: Back end, by name or as a file such as my_ops.py; by default that of the run.
     """
     from threadpoolctl import threadpool_limits
 
+    from minise.ops.backends import is_file
     from minise.train import checkpoint as checkpoints
     from minise.train.evaluate import evaluate
     from minise.train.setup import build_net, for_evaluation, load_split
@@ -39,7 +42,13 @@ def evaluate_run(
         if checkpoint == "best" and not path.exists() and run.is_dir():
             path = run / "last.safetensors"
         saved = checkpoints.load(path)
-        config = replace(saved.config, root=root or saved.config.root)
+        config = saved.config
+        config = replace(config, root=root or config.root, ops=ops or config.ops)
+        if is_file(config.ops) and not Path(config.ops).exists():
+            raise ValueError(
+                f"eval: ops is {config.ops}, which is not there, expected the file that the run "
+                "was trained with: say by --ops where it is, or --ops reference"
+            )
         classes = tuple(saved.data["classes"])
         net = build_net(config, len(classes))
         checkpoints.restore(net, saved.arrays)

@@ -60,13 +60,12 @@ def walk(
             from minise.walk.files import from_file
 
             chosen = from_file(file, chosen, own)
-        back_end, path = _load(ops)
+        back_end = _load(ops)
         found = trace(
             chosen.subject,
             chosen.x,
             chosen.target,
             ops=back_end,
-            file=path,
             seed=seed,
             **chosen.settings,
         )
@@ -84,15 +83,16 @@ def walk(
     return 0
 
 
-def _load(ops: str) -> tuple[Any, Path | None]:
-    from minise.ops.backends import load_ops
+def _load(ops: str) -> Any:
+    from minise.ops.backends import is_file, load_ops
 
-    if ops != "reference" and not ops.endswith(".py"):
+    if ops != "reference" and not is_file(ops) and not Path(ops).is_dir():
+        hint = f": did you mean {ops}.py?" if Path(f"{ops}.py").is_file() else ""
         raise ValueError(
             f"walk: ops is {ops!r}, expected reference or a .py file: lines of NumPy are shown, "
-            "which a compiled back end has not"
+            f"which a compiled back end has not{hint}"
         )
-    return load_ops(ops), Path(ops) if ops.endswith(".py") else None
+    return load_ops(ops)
 
 
 def _read_settings(given: tuple[str, ...]) -> dict[str, Any]:

@@ -90,6 +90,7 @@ def forward_of(ops: Any, op: str, keywords: dict[str, Any]) -> Callable[..., Any
         same = {k: v.astype(dtype) if isinstance(v, np.ndarray) else v for k, v in keywords.items()}
         return function(*inputs, **same)
 
+    forward.__name__ = f"{op}_forward"
     forward.complex_step = ops is reference  # type: ignore[attr-defined]
     return forward
 

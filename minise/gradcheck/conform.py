@@ -1,39 +1,37 @@
 """The contract as a test suite for a back end: a module goes in, what it breaks comes out.
 
 Every op is run on drawn cases (sizes, settings, dtype, memory layout) beside the reference, and
-each rule of the contract is one short function here. A case that breaks one is shrunk by
+each rule of the contract is one short function of rules.py. A case that breaks one is shrunk by
 Hypothesis, so that what is reported is about the smallest case there is.
+
+A back end is held to every rule. Of a user's own file or module (minise.ops.backends.load_ops) what
+is wrong is told from what only has another form: see `check_user_op`.
 """
 
-import inspect
 from collections.abc import Callable, Iterable
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
-from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import HealthCheck, Phase, given, reject, seed, settings
 from hypothesis import strategies as st
+from hypothesis.errors import Flaky, Unsatisfiable
 
-from minise.gradcheck.arrays import host
-from minise.gradcheck.bounds import count_of, magnitudes
-from minise.gradcheck.cases import OPS, Case, direction, draw, functions
-from minise.gradcheck.check import assert_gradients
+from minise.gradcheck import rules
+from minise.gradcheck.cases import CASES, OPS, Case, draw
 from minise.gradcheck.drawing import LAYOUTS
 from minise.gradcheck.op_strategies import SEEDS, STRATEGIES, without
+from minise.gradcheck.rules import Broken, run_case
 from minise.ops import reference
-from minise.ops.checks import Array
+from minise.ops.user.completed import UserOps
+from minise.ops.user.errors import OpsError
 
 # of small integers these leave nothing to round, in whatever order they add up
 EXACT = {"add", "channel_scale", "channel_shuffle", "concat", "conv2d", "linear", "relu"}
 EXACT |= {"max_pool2d", "global_max_pool2d"}
 
-
-class Broken(AssertionError):
-    """A rule that a case breaks."""
-
-    def __init__(self, rule: str, text: str) -> None:
-        super().__init__(f"{rule}: {text}")
-        self.rule = rule
+Arrays = tuple[Case, list[Any], dict[str, Any], np.random.Generator]
+CheckCase = Callable[[Case, int, set[str], Any, str], None]
 
 
 class OpResult(NamedTuple):
@@ -43,19 +41,8 @@ class OpResult(NamedTuple):
     cases: int  # that were run
     problem: str  # "" if all is well
     smallest: str  # the case that shows the problem
-
-
-class Run(NamedTuple):
-    """A case with its arrays, run on one back end."""
-
-    ops: Any
-    case: Case
-    inputs: list[Any]
-    keywords: dict[str, Any]
-    out: Array
-    cache: Any
-    dout: Array
-    gradients: tuple[Any, ...]
+    notes: tuple[str, ...] = ()  # what differs from the contract in form only, in a user's file
+    place: str = ""  # in a user's file: where the problem is, such as my_ops.py:12
 
 
 def conform(
@@ -66,9 +53,10 @@ def conform(
     Parameters
     ----------
     ops : module or object
-        With some or all of the functions of minise.ops.reference.
+        With some or all of the functions of minise.ops.reference; or what load_ops returns for a
+        user's file or module, of which form is only noted.
     names : iterable of str, optional
-        Ops to check; by default all that the back end has.
+        Ops to check; by default all that the back end has, or that the user's file defines.
     cases : int
         How many are drawn for each op.
     first_seed : int
@@ -79,17 +67,88 @@ def conform(
     list of OpResult
         An op that is named but missing has that as its problem.
     """
-    found = [op for op in OPS if hasattr(ops, f"{op}_forward") or hasattr(ops, f"{op}_backward")]
-    return [check_op(ops, op, cases, first_seed) for op in (found if names is None else names)]
+    chosen = ops_of(ops) if names is None else names
+    return [check_op(ops, op, cases, first_seed) for op in chosen]
+
+
+def ops_of(ops: Any) -> list[str]:
+    """Return the ops that a back end has, or of which a user's file defines a half."""
+    if isinstance(ops, UserOps):
+        return ops.ops
+    return [op for op in OPS if hasattr(ops, f"{op}_forward") or hasattr(ops, f"{op}_backward")]
 
 
 def check_op(ops: Any, op: str, cases: int, first_seed: int = 0) -> OpResult:
     """Check one op on drawn cases and return the smallest that breaks a rule."""
+    if isinstance(ops, UserOps):
+        return check_user_op(ops, op, cases, first_seed)
     try:
-        _names_and_signatures(ops, op)
+        rules.names_and_signatures(ops, op)
     except Broken as broken:
         return OpResult(op, 0, str(broken), "")
-    tried = SimpleNamespace(count=0, last="")
+
+    def one(case: Case, number: int, bare: set[str], dtype: Any, layout: str) -> None:
+        check_case(ops, case, number, bare, dtype, layout)
+
+    return _drawn(op, cases, first_seed, one)
+
+
+def check_user_op(ops: UserOps, op: str, cases: int, first_seed: int = 0) -> OpResult:
+    """Check one op of a user's file: its gradients first, in half of the cases, then the rest.
+
+    Gradients are checked with all arrays that forward takes: whether it also takes None for some is
+    seen with the rest.
+
+    Wrong is: a gradient, a value that differs from the reference's, an input that is written, a NaN
+    that is lost, a result of another shape or of fewer digits, an exception. Everything else of the
+    contract is form, and noted: signatures, the class of the cache, gradients that are not in a
+    tuple, float64 results of float32 inputs, other bits in a second run, bad arguments that are not
+    refused.
+    """
+    if op not in ops.ops:
+        where = f"{ops.file.name} defines neither {op}_forward nor {op}_backward"
+        return OpResult(op, 0, where, "", (), ops.file.name)
+
+    def gradients(case: Case, number: int, bare: set[str], dtype: Any, layout: str) -> None:
+        case, inputs, keywords, rng = _drawable(ops, case, number, set(), np.float64, False)
+        run_case(ops, case, inputs, keywords, rng)
+        rules.gradients_are_right(ops, case, inputs, keywords, rng)
+
+    def rest(case: Case, number: int, bare: set[str], dtype: Any, layout: str) -> None:
+        check_user_case(ops, case, number, bare, dtype, layout)
+
+    half = -(-cases // 2)
+    first = _drawn(op, half, first_seed, gradients)
+    result = first._replace(problem=_explained(ops, op, first.problem))
+    if not first.problem and cases > half:
+        second = _drawn(op, cases - half, first_seed, rest)
+        result = second._replace(cases=first.cases + second.cases)
+    place = result.place or ops.place(op)
+    return result._replace(notes=tuple(ops.notes[op]), place=place if result.problem else "")
+
+
+def _explained(ops: UserOps, op: str, problem: str) -> str:
+    """Return a wrong gradient's report at sizes that differ, if it is wrong there too.
+
+    The smallest case is easily worked out by hand, but where H * W is 2 a forgotten H * W looks
+    like any other factor of 2.
+    """
+    if not problem.startswith("gradients: "):
+        return problem
+    for case in CASES[op].values():
+        try:
+            case, inputs, keywords, rng = _suited(ops, case, 0, set(), np.float64, False)
+            rules.gradients_are_right(ops, case, inputs, keywords, rng)
+        except Broken as broken:
+            return str(broken)
+        except (OpsError, ValueError):
+            continue
+    return problem
+
+
+def _drawn(op: str, cases: int, first_seed: int, check: CheckCase) -> OpResult:
+    """Run a check on drawn cases and return the smallest that it fails on."""
+    tried = SimpleNamespace(count=0, last="", error=None)
 
     @seed(first_seed)
     @settings(
@@ -114,12 +173,25 @@ def check_op(ops: Any, op: str, cases: int, first_seed: int = 0) -> OpResult:
             f"sizes {case.sizes}, settings {case.settings}{lacking}, {np.dtype(dtype)}, "
             f"{layout}, seed {number}"
         )
-        check_case(ops, case, number, bare, dtype, layout)
+        try:
+            check(case, number, bare, dtype, layout)
+        except (Broken, OpsError) as error:
+            tried.error = error
+            raise
 
     try:
         one()
     except Broken as broken:
         return OpResult(op, tried.count, str(broken), tried.last)
+    except OpsError as error:
+        place = str(error).partition(": ")[0]
+        return OpResult(op, tried.count, str(error), tried.last, place=place)
+    except Unsatisfiable:
+        text = "cannot be checked: no drawn case has the settings that forward takes"
+        return OpResult(op, tried.count, text, "")
+    except Flaky:
+        text = f"gives other results in a second run; once: {tried.error}"
+        return OpResult(op, tried.count, text, tried.last)
     except Exception as error:
         return OpResult(op, tried.count, f"raises {type(error).__name__}: {error}", tried.last)
     return OpResult(op, tried.count, "", "")
@@ -136,180 +208,88 @@ def check_case(ops: Any, case: Case, number: int, bare: set[str], dtype: Any, la
     rng = np.random.default_rng(number)
     integers = case.op in EXACT and number % 2 == 0
     inputs, keywords = draw(case, rng, dtype, integers=integers, without=bare)
-    expected = _run(reference, case, inputs, keywords, rng, integers=integers)
-    laid_out: list[Any] = [None if a is None else LAYOUTS[layout](a) for a in inputs]
-    kept: list[Any] = [None if a is None else a.copy() for a in laid_out]
-    came = _run(ops, case, laid_out, keywords, rng, dout=expected.dout)
-    for before, after in zip(kept, laid_out, strict=True):
-        if before is not None and not np.array_equal(before, after, equal_nan=True):
-            raise Broken("rule 4, pure", "an input was written")
-    for rule in (_gradients_are_like_inputs, _repeats_to_the_bit, _takes_foreign_caches):
-        rule(came, expected)
-    if _same_sides(came, expected):
-        _agrees_with_the_reference(came, expected, exact=integers)
-    _nan_comes_out(ops, case, inputs, keywords, rng)
-    _refuses(ops, case, inputs, keywords)
+    expected = run_case(reference, case, inputs, keywords, rng, integers=integers)
+    came = _laid_out(ops, case, inputs, keywords, rng, expected, layout)
+    rules.gradients_are_like_inputs(came, expected)
+    rules.repeats_to_the_bit(came)
+    rules.takes_foreign_caches(came, expected)
+    if rules.same_sides(came, expected):
+        rules.agrees_with_the_reference(came, expected, exact=integers)
+    rules.nan_comes_out(ops, case, inputs, keywords, rng)
+    rules.refuses(ops, case, inputs, keywords)
     if dtype == np.float64 and not integers:
-        _gradients_are_right(ops, case, inputs, keywords, rng)
+        rules.gradients_are_right(ops, case, inputs, keywords, rng)
 
 
-def _run(
+def check_user_case(
+    ops: UserOps, case: Case, number: int, bare: set[str], dtype: Any, layout: str
+) -> None:
+    """Check in one case what makes a user's op wrong, and note what differs in form.
+
+    Raises
+    ------
+    Broken
+        Naming what is wrong.
+    OpsError
+        If the user's code raises, or returns what cannot be used.
+    """
+    integers = case.op in EXACT and number % 2 == 0
+    case, inputs, keywords, rng = _drawable(ops, case, number, bare, dtype, integers)
+    expected = run_case(reference, case, inputs, keywords, rng, integers=integers)
+    came = _laid_out(ops, case, inputs, keywords, rng, expected, layout)
+    if rules.same_sides(came, expected):
+        rules.agrees_with_the_reference(came, expected, exact=integers)
+    rules.nan_comes_out(ops, case, inputs, keywords, rng, also_elsewhere=True)
+    try:
+        rules.repeats_to_the_bit(came)
+    except Broken:
+        ops.notes[case.op].setdefault("a second run gives other bits (rule 8)")
+    try:
+        rules.refuses(ops, case, inputs, keywords)
+    except Broken:
+        ops.notes[case.op].setdefault("float16 and lists are not refused in words (rule 7)")
+
+
+def _laid_out(
     ops: Any,
     case: Case,
     inputs: list[Any],
     keywords: dict[str, Any],
     rng: np.random.Generator,
-    *,
-    integers: bool = False,
-    dout: Array | None = None,
-) -> Run:
-    arrays, same = _all_of(ops, inputs, keywords)
-    out, cache = getattr(ops, f"{case.op}_forward")(*arrays, **same)
-    dout = direction(host(out), rng, integers=integers) if dout is None else dout
-    gradients = getattr(ops, f"{case.op}_backward")(_of(ops, dout), cache)
-    return Run(ops, case, arrays, same, out, cache, dout, gradients)
+    expected: rules.Run,
+    layout: str,
+) -> rules.Run:
+    """Run a back end on arrays that lie in memory in an odd way, and see that it writes none."""
+    laid_out: list[Any] = [None if a is None else LAYOUTS[layout](a) for a in inputs]
+    kept: list[Any] = [None if a is None else a.copy() for a in laid_out]
+    came = run_case(ops, case, laid_out, keywords, rng, dout=expected.dout)
+    names = rules.names_of(case.op, len(inputs))
+    for name, before, after in zip(names, kept, laid_out, strict=True):
+        if before is not None and not np.array_equal(before, after, equal_nan=True):
+            raise Broken("rule 4, pure", f"an input was written: {name}")
+    return came
 
 
-def _of(ops: Any, array: Array) -> Any:
-    return ops.asarray(array) if hasattr(ops, "asarray") else array
-
-
-def _all_of(
-    ops: Any, inputs: list[Any], keywords: dict[str, Any]
-) -> tuple[list[Any], dict[str, Any]]:
-    """Return inputs and keywords with all arrays as the back end's."""
-    arrays = [None if a is None else _of(ops, a) for a in inputs]
-    same = {k: _of(ops, v) if isinstance(v, np.ndarray) else v for k, v in keywords.items()}
-    return arrays, same
-
-
-def _names_and_signatures(ops: Any, op: str) -> None:
-    wanted = [f"{op}_forward", f"{op}_backward"]
-    wanted += [f"{op}_branches"] if hasattr(reference, f"{op}_branches") else []
-    for name in wanted:
-        function = getattr(ops, name, None)
-        if function is None:
-            raise Broken("rule 6, names", f"{name} is missing")
-        expected, came = (inspect.signature(f) for f in (getattr(reference, name), function))
-        plain = [(p.name, p.kind, p.default) for p in expected.parameters.values()]
-        if plain != [(p.name, p.kind, p.default) for p in came.parameters.values()]:
-            text = f"{name}({_plain(came)}), expected {name}({_plain(expected)})"
-            raise Broken("rule 6, signatures", text)
-
-
-def _plain(signature: inspect.Signature) -> str:
-    """Return a signature without its annotations."""
-    parameters = signature.parameters.values()
-    plain = [one.replace(annotation=inspect.Parameter.empty) for one in parameters]
-    return str(inspect.Signature(plain))[1:-1]
-
-
-def _gradients_are_like_inputs(came: Run, expected: Run) -> None:
-    if type(came.gradients) is not tuple:
-        kind = type(came.gradients).__name__
-        raise Broken("rule 1, gradients", f"backward returns a {kind}, expected a tuple")
-    if len(came.gradients) != len(came.inputs):
-        text = f"{len(came.gradients)} gradients for {len(came.inputs)} inputs"
-        raise Broken("rule 1, gradients", text)
-    if came.out.dtype != expected.out.dtype or came.out.shape != expected.out.shape:
-        text = f"out is {came.out.dtype} {came.out.shape}, expected {expected.out.dtype} "
-        raise Broken("rule 5, dtype in = dtype out", f"{text}{expected.out.shape}")
-    for k, (gradient, wanted) in enumerate(zip(came.gradients, expected.gradients, strict=True)):
-        if (gradient is None) != (wanted is None):
-            raise Broken("rule 1, gradients", f"gradient {k}: None where it should not be, or not")
-        if wanted is not None and (gradient.shape, gradient.dtype) != (wanted.shape, wanted.dtype):
-            text = f"gradient {k} is {gradient.dtype} {gradient.shape}, expected {wanted.dtype} "
-            raise Broken("rule 1, gradients", f"{text}{wanted.shape}")
-    if type(came.cache) is not type(expected.cache):
-        text = f"{type(came.cache).__name__}, expected {type(expected.cache).__name__}"
-        raise Broken("rule 2, cache", text)
-
-
-def _repeats_to_the_bit(came: Run, expected: Run) -> None:
-    again = getattr(came.ops, f"{came.case.op}_backward")(_of(came.ops, came.dout), came.cache)
-    out, _ = getattr(came.ops, f"{came.case.op}_forward")(*came.inputs, **came.keywords)
-    for one, two in zip((came.out, *came.gradients), (out, *again), strict=True):
-        if one is not None and host(one).tobytes() != host(two).tobytes():
-            raise Broken("rule 8, deterministic", "a second run gives other bits")
-
-
-def _takes_foreign_caches(came: Run, expected: Run) -> None:
-    if not isinstance(came.out, np.ndarray):
-        return  # of another array library
-    backward = getattr(came.ops, f"{came.case.op}_backward")
-    mine = backward(came.dout, expected.cache)
-    theirs = getattr(reference, f"{came.case.op}_backward")(came.dout, came.cache)
-    if len(mine) != len(theirs):
-        raise Broken("rule 2, cache", "backward does not take the reference's cache")
-
-
-def _same_sides(came: Run, expected: Run) -> bool:
-    """Tell whether rounding pushed no number over a kink."""
-    branches = getattr(reference, f"{came.case.op}_branches", None)
-    if branches is None:
-        return True
-    mine = getattr(came.ops, f"{came.case.op}_branches")(came.cache)
-    return bool(np.array_equal(host(mine), branches(expected.cache)))
-
-
-def _agrees_with_the_reference(came: Run, expected: Run, *, exact: bool) -> None:
-    op, dtype = came.case.op, expected.out.dtype
-    arrays = [None if a is None else host(a) for a in expected.inputs]
-    terms = magnitudes(op, arrays, expected.keywords, expected.dout)
-    count = count_of(arrays, expected.out)
-    pairs = zip(
-        (came.out, *came.gradients), (expected.out, *expected.gradients), terms, strict=True
-    )
-    for k, (mine, theirs, size) in enumerate(pairs):
-        if theirs is None:
-            continue
-        name = "out" if k == 0 else f"gradient {k - 1}"
-        apart = abs(host(mine) - theirs)
-        bound = 0 if exact else 2 * count * np.finfo(dtype).eps * np.asarray(size)
-        if not (apart <= bound).all():
-            rule = "equal on small integers" if exact else "equal to the reference but for rounding"
-            text = f"{name} is off by up to {float(np.max(apart)):.2e}"
-            raise Broken(rule, f"{text}, {float(np.max(bound)):.1e} is allowed")
-
-
-def _nan_comes_out(
-    ops: Any, case: Case, inputs: list[Any], keywords: dict[str, Any], rng: np.random.Generator
-) -> None:
-    floats = [k for k, a in enumerate(inputs) if a is not None and a.dtype.kind == "f"]
-    k = int(rng.choice(floats))
-    poisoned: list[Any] = [None if a is None else a.copy() for a in inputs]
-    poisoned[k].flat[int(rng.integers(poisoned[k].size))] = np.nan
-    wanted, _ = getattr(reference, f"{case.op}_forward")(*poisoned, **keywords)
-    arrays, same = _all_of(ops, poisoned, keywords)
-    came, _ = getattr(ops, f"{case.op}_forward")(*arrays, **same)
-    if not np.array_equal(np.isnan(host(came)), np.isnan(wanted)):
-        raise Broken(
-            "rule 9, NaN in, NaN out", f"a NaN in input {k} does not come out where it should"
-        )
-
-
-def _refuses(ops: Any, case: Case, inputs: list[Any], keywords: dict[str, Any]) -> None:
-    forward: Callable[..., Any] = getattr(ops, f"{case.op}_forward")
-    half = [a if a is None or a.dtype.kind != "f" else a.astype(np.float16) for a in inputs]
-    for bad, what in ((half, "float16"), ([inputs[0].tolist(), *inputs[1:]], "a list")):
-        try:
-            forward(*bad, **keywords)
-        except (TypeError, ValueError) as error:
-            if str(error).startswith(f"{case.op}: "):
-                continue
-            raise Broken("rule 7, messages", f"{what} gives {error!s:.60}") from None
-        except Exception as error:
-            text = f"{what} raises {type(error).__name__}, expected TypeError"
-            raise Broken("rule 7, messages", text) from None
-        raise Broken("rule 7, messages", f"{what} is taken, expected a TypeError")
-
-
-def _gradients_are_right(
-    ops: Any, case: Case, inputs: list[Any], keywords: dict[str, Any], rng: np.random.Generator
-) -> None:
-    arrays, same = _all_of(ops, inputs, keywords)
-    forward, backward, branches = functions(ops, case.op, same)
+def _drawable(ops: UserOps, *drawn: Any) -> Arrays:
+    """Return what _suited does, or have Hypothesis draw another case."""
     try:
-        assert_gradients(forward, backward, arrays, rng, branches=branches)
-    except AssertionError as error:
-        raise Broken("gradients", str(error)) from None
+        return _suited(ops, *drawn)
+    except ValueError:  # these settings do not go with these sizes
+        reject()
+
+
+def _suited(
+    ops: UserOps, case: Case, number: int, bare: set[str], dtype: Any, integers: bool
+) -> Arrays:
+    """Return a case with settings that the user's forward takes, its arrays, and a stream.
+
+    Raises
+    ------
+    ValueError
+        If the reference refuses such a case.
+    """
+    fit, rng = ops.fits[case.op], np.random.default_rng(number)
+    case = case._replace(settings=fit.suited(case.settings))
+    inputs, keywords = draw(case, rng, dtype, integers=integers, without=bare | {*fit.untaken()})
+    getattr(reference, f"{case.op}_forward")(*inputs, **keywords)
+    return case, inputs, keywords, rng

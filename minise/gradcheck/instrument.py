@@ -105,10 +105,23 @@ class Instrumented:
 
         Where `instead` has a global name, the function finds that instead of its module's.
         """
-        space = {**self.function.__globals__, **(instead or {})}
+        space = {**self._globals(), **(instead or {})}
         space[TAP] = lambda index, value, scope: tap(self._tapped[index], value, scope)
         exec(self._code, space)
         return space[self.function.__name__](*arguments, **settings)
+
+    def _globals(self) -> dict[str, Any]:
+        """Return the names that the function finds outside: its module's and its closure's."""
+        cells = zip(
+            self.function.__code__.co_freevars, self.function.__closure__ or (), strict=True
+        )
+        outer = {}
+        for name, cell in cells:
+            try:
+                outer[name] = cell.cell_contents
+            except ValueError:  # not assigned yet
+                continue
+        return {**self.function.__globals__, **outer}
 
     def trace(self, *arguments: Any, **settings: Any) -> tuple[Any, list[Step]]:
         """Return what the function returns, and every value on the way, in order."""
@@ -129,8 +142,9 @@ class Instrumented:
         if line not in self._alone:
             returned = line.text.replace("return", f"{RESULT} =", 1)
             text = returned if line.name == RETURN else line.text
-            self._alone[line] = compile(text, str(self.file), "exec")
-        space = {**self.function.__globals__, **scope, **(instead or {})}
+            above = "\n" * (line.number - 1)  # so that an error names the line
+            self._alone[line] = compile(above + text, str(self.file), "exec")
+        space = {**self._globals(), **scope, **(instead or {})}
         exec(self._alone[line], space)
         return space[RESULT if line.name == RETURN else line.name]
 
@@ -334,12 +348,14 @@ def _comparable(gradient: Any, value: Any) -> bool:
 
 
 def _source_file(function: Callable[..., Any], file: str | Path | None) -> Path:
-    name = getattr(function, "__name__", repr(function))
+    name = getattr(function, "__name__", type(function).__name__)
     try:
         written = inspect.getsourcefile(function) or ""
     except TypeError:
         written = ""
     found = Path(written).resolve()
+    if name == "<lambda>":
+        raise ValueError("instrument: a lambda has no lines, expected a function written with def")
     if inspect.isfunction(function) and file is not None and str(file) == written:
         return Path(written)  # also a notebook's cell, which is no file but has lines
     if not inspect.isfunction(function) or not found.is_file():

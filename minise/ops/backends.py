@@ -1,13 +1,12 @@
 """The back ends by name, for the command line; in code one passes the module itself."""
 
 import importlib
-import importlib.util
 import inspect
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from difflib import get_close_matches
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal
 
 Algorithm = Literal["auto", "direct", "winograd"]  # of convolutions, where there is a choice
@@ -74,31 +73,52 @@ def on_compile(listener: Callable[[str, int, int], None]) -> AbstractContextMana
     return nullcontext() if module is None else module.told(listener)
 
 
-def load_ops(name: str) -> Any:
+def load_ops(name: str, threads: int = 0, algorithm: Algorithm = "auto") -> Any:
     """Return a back end by name, by a dotted module name, or from a Python file that is named.
+
+    Parameters
+    ----------
+    name : str
+        One of BACKENDS, a module such as my_package.my_ops, or a file such as my_ops.py, which is
+        run as any import does. What a user's file or module does not define is the reference's
+        (minise/ops/user/completed.py).
+    threads, algorithm
+        As of `backend`, where the back end has a choice.
 
     Raises
     ------
     ValueError
-        If there is no such back end, module or file. The file is run, as any import does.
+        If there is no such back end, module or file, or it cannot be imported or has no op.
+    ImportError
+        If a back end of minise cannot run here.
     """
     if name in BACKENDS:
-        return backend(name)
-    if name.endswith(".py"):
-        return _from_file(Path(name))
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        names = ", ".join(BACKENDS)
-        raise ValueError(
-            f"ops {name!r} is unknown ({error}), expected one of {names}, a module, or a .py file"
-        ) from None
+        return backend(name, threads, algorithm)
+    return adjusted(_user_ops(name), name, threads or None, algorithm)
 
 
-def _from_file(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if not path.is_file() or spec is None or spec.loader is None:
-        raise ValueError(f"ops {str(path)!r} is not there, expected a Python file with ops")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def is_file(name: str) -> bool:
+    """Tell whether a back end is named by a file."""
+    return name.endswith(".py")
+
+
+def _user_ops(name: str) -> Any:
+    from minise.ops.user.load import from_file, from_module, import_named
+
+    if is_file(name):
+        return from_file(name)
+    names = ", ".join(BACKENDS)
+    unknown = f"ops {name!r} is unknown, expected one of {names}, a module, or a .py file"
+    module = None if name.startswith(".") else import_named(name)
+    if module is None and name and Path(name).is_dir():
+        raise ValueError(f"ops {name!r} is a folder, expected a Python file such as my_ops.py")
+    if module is None:
+        close = get_close_matches(name, BACKENDS, 1)
+        close = [f"{name}.py"] if Path(f"{name}.py").is_file() else close
+        raise ValueError(f"{unknown}: did you mean {close[0]}?" if close else unknown)
+    if name.startswith("minise."):
+        return module
+    ops = from_module(module)
+    if ops is None:
+        raise ValueError(f"{unknown}: the module {name} has no op such as relu_forward")
+    return ops

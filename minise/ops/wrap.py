@@ -68,6 +68,8 @@ class Wrapper:
 
     def wrapped(self, layer: str, name: str) -> Any:
         """Return one function of the back end, observed under the name of a layer."""
+        if name in getattr(self.ops, "composed", ()):  # of a user's ops: they are observed
+            return self.ops.of_parts(name, partial(self.wrapped, layer))
         inner = isinstance(self.ops, Wrapper)  # then it learns the layer's name too
         function = self.ops.wrapped(layer, name) if inner else getattr(self.ops, name)
         if name.endswith(f"_{FORWARD}"):

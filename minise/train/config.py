@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from minise.nn import SE
-from minise.ops.backends import Algorithm
+from minise.ops.backends import Algorithm, is_file
 from minise.ops.checks import check_choice, check_integer, check_number
 
 SCHEDULES = ("cosine", "steps")
@@ -37,7 +37,8 @@ class TrainConfig:
     se: SE = field(default_factory=SE)
     """SE blocks, of models whose name begins with se_."""
     ops: str = "reference"
-    """Back end: reference (NumPy), jit (Numba) or cuda (CuPy, on an NVIDIA GPU)."""
+    """Back end: a file such as my_ops.py, which takes from reference what it does not define; or
+    reference (NumPy), jit (Numba) or cuda (CuPy, on an NVIDIA GPU)."""
     algorithm: Algorithm = "auto"
     """Of jit's convolutions: winograd, which rounds more coarsely, or direct; auto takes winograd
     where it is the quicker one, in float32."""
@@ -98,6 +99,8 @@ class TrainConfig:
             check_choice("train", "recipe", self.recipe, get_args(Recipe))
         if self.limit is not None:
             check_integer("train", "limit", self.limit, 1)
+        if is_file(self.ops):  # eval finds it from any folder
+            object.__setattr__(self, "ops", str(Path(self.ops).resolve()))
         check_choice("train", "algorithm", self.algorithm, get_args(Algorithm))
         check_choice("train", "schedule", self.schedule, SCHEDULES)
         for name in ("rate", "weight_decay"):

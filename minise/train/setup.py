@@ -9,7 +9,7 @@ from minise import models
 from minise.data import Augment, Batches, Dataset, hold_out, load, moments
 from minise.nn import SE
 from minise.ops import wrap
-from minise.ops.backends import backend
+from minise.ops.backends import load_ops
 from minise.train.config import TrainConfig
 from minise.train.run_folder import RunFolder, create
 from minise.train.sgd import SGD
@@ -34,13 +34,14 @@ class Training:
 
 def prepare(config: TrainConfig) -> Training:
     """Load the data, build the net and make the run folder: all that a user's mistake can stop."""
+    ops = load_ops(config.ops, config.threads, config.algorithm)  # may be refused: before the data
     train_set, test_set = load_split(config, "train"), load_split(config, "test")
     val_set: Dataset | None = None
     if config.val:
         train_set, val_set = hold_out(train_set, config.val)
     mean, std = normalisation(config, train_set)
     data = {"mean": mean, "std": std, "classes": train_set.classes}
-    net = build_net(config, len(train_set.classes))
+    net = build_net(config, len(train_set.classes), ops)
     return Training(
         config,
         net,
@@ -78,9 +79,9 @@ def load_split(config: TrainConfig, split: str) -> Dataset:
     return dataset.take(slice(config.limit)) if limited else dataset
 
 
-def build_net(config: TrainConfig, classes: int) -> Any:
-    """Return the net that config names, with fresh parameters."""
-    ops = backend(config.ops, config.threads, config.algorithm)
+def build_net(config: TrainConfig, classes: int, ops: Any = None) -> Any:
+    """Return the net that config names, with fresh parameters; ops is its back end, if loaded."""
+    ops = load_ops(config.ops, config.threads, config.algorithm) if ops is None else ops
     settings = model_settings(config.model, config.se, config.shortcut)
     rng = np.random.default_rng(config.seed)
     net = models.build(config.model, num_classes=classes, ops=ops, rng=rng, **settings)

@@ -100,7 +100,8 @@ class Builder:
 
     def _returned(self, call: OpCall, event: Event, direction: str) -> None:
         """Note who gave each result; one without a line of its own gets a step: ``return dout``."""
-        results = event.value if isinstance(event.value, tuple) else (event.value,)
+        several = isinstance(event.value, tuple | list)
+        results = tuple(event.value) if several else (event.value,)
         if call.direction == FORWARD:
             results = results[:1]
         given = [self._made_in(call, value) for value in results]

@@ -13,8 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from minise.gradcheck.cases import OPS
-from minise.gradcheck.instrument import Instrumented, Line, Scope
+from minise.gradcheck.instrument import RETURN, Instrumented, Line, Scope
+from minise.ops.user.completed import UserOps
 from minise.ops.wrap import BACKWARD, FORWARD, Wrapper
 
 
@@ -65,6 +68,7 @@ class LineRecorder(Wrapper):
         super().__init__(ops)
         self.file = file
         self._sources: dict[Any, Instrumented] = {}
+        self._layers: dict[str, UserOps] = {}
         self.start()
 
     def start(self, move: Move | None = None) -> None:
@@ -76,12 +80,24 @@ class LineRecorder(Wrapper):
 
     def wrapped(self, layer: str, name: str) -> Any:
         """Return one function of the back end, its lines recorded under the name of a layer."""
+        if isinstance(self.ops, UserOps):
+            return getattr(self._user_ops(layer), name)
         if half_of_op(name) and not hasattr(self.ops, name):
             where = self.file.name if self.file else getattr(self.ops, "__name__", "ops")
             by = f"layer {layer}" if layer else "the walk"
             raise ValueError(f"walk: {where} has no {name}, which {by} calls: write or import it")
         function = getattr(self.ops, name)
         return partial(self._call, layer, name, function) if half_of_op(name) else function
+
+    def _user_ops(self, layer: str) -> UserOps:
+        """Return a user's ops, fitted to the contract, the lines of each recorded."""
+        if layer not in self._layers:
+
+            def recorded(name: str, function: Any) -> Any:
+                return partial(self._call, layer, name, getattr(function, "py_func", function))
+
+            self._layers[layer] = self.ops.hooked(recorded)
+        return self._layers[layer]
 
     def _source(self, function: Any) -> Instrumented:
         if function not in self._sources:
@@ -107,7 +123,10 @@ class LineRecorder(Wrapper):
             call.result = source.run(partial(self._tap, call), *arrays, instead=called, **settings)
         finally:
             self._open.pop()
-        call.cache = call.result[1] if direction == FORWARD else arrays[1]
+        if direction == BACKWARD:
+            call.cache = arrays[1]
+        elif isinstance(call.result, tuple | list) and len(call.result) == 2:
+            call.cache = call.result[1]
         return call.result
 
     def _is_op(self, name: str, value: Any) -> bool:
@@ -129,6 +148,9 @@ class LineRecorder(Wrapper):
         return passed, same
 
     def _tap(self, call: OpCall, line: Line, value: Any, scope: Mapping[str, Any]) -> Any:
+        if line.name == RETURN and call.direction == FORWARD and isinstance(value, tuple):
+            out = np.float64(value[0]) if type(value[0]) is float else value[0]  # a loss
+            value = value if out is value[0] else (out, *value[1:])
         return self._pass(call, line.name, value, line, dict(scope))
 
     def _pass(self, call: OpCall, name: str, value: Any, line: Line | None, scope: Scope) -> Any:

@@ -15,6 +15,7 @@ from minise.gradcheck.arrays import promoted
 from minise.gradcheck.rounding import norm, rounding_of
 from minise.gradcheck.slopes import Line, Slope, central_slope, complex_slope
 from minise.ops.checks import Array
+from minise.ops.user.errors import OpsError
 from minise.walk.local import Leaf, changed, held, mapped
 from minise.walk.recorder import Event, Move, OpCall
 from minise.walk.steps import Check
@@ -136,7 +137,7 @@ class Slopes:
         difference = central_slope(along, self.douts, self.count)
         try:
             exact = complex_slope(along, self.douts, self.count)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OpsError):
             return False
         apart = abs(exact.value - difference.value)
         allowed = self._allowed(exact.value, exact) + difference.error

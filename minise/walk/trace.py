@@ -1,5 +1,6 @@
 """Take an op or a net apart, line by line, forward and backward, and check every gradient."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ import numpy as np
 from minise.gradcheck.cases import direction
 from minise.ops import reference
 from minise.ops.checks import Array
+from minise.ops.user.completed import UserOps
+from minise.ops.user.errors import user_errors
 from minise.walk import local
 from minise.walk.build import Builder
 from minise.walk.limit import refuse_large
@@ -43,7 +46,8 @@ def trace(
         Labels, integers of shape (N,): behind the net then stands softmax cross-entropy. Or dout,
         the gradient of the loss with respect to out, of out's shape. None draws dout.
     ops : module
-        In plain Python: the reference, or a module of the caller's.
+        In plain Python: the reference, a module of the caller's, or what load_ops returns for a
+        file of his.
     file : path, optional
         The file of that module, which is then compiled line by line.
     training : bool, optional
@@ -70,6 +74,23 @@ def trace(
     >>> [(step.name, step.value.tolist()) for step in found.steps]
     [('out', [0.0, 2.0]), ('dx', [0.0, 4.0])]
     """
+    with warnings.catch_warnings():  # whether forward takes complex numbers is found out
+        warnings.simplefilter("ignore", np.exceptions.ComplexWarning)
+        with user_errors(ops.file if isinstance(ops, UserOps) else None):
+            return _trace(net_or_op, x, target, ops, file, training, seed, settings)
+
+
+def _trace(
+    net_or_op: Any,
+    x: Any,
+    target: Array | None,
+    ops: Any,
+    file: str | Path | None,
+    training: bool | None,
+    seed: int,
+    settings: dict[str, Any],
+) -> Trace:
+    file = ops.file if isinstance(ops, UserOps) else file
     place = None if file is None else Path(file).resolve()
     if isinstance(net_or_op, str):
         settings |= {} if training is None else {"training": training}
@@ -95,10 +116,13 @@ def trace(
 
 
 def _op(ops: Any, file: Path | None, op: str, x: Any, settings: dict[str, Any]) -> Subject:
-    missing = [half for half in (f"{op}_forward", f"{op}_backward") if not hasattr(ops, half)]
+    own = isinstance(ops, UserOps)  # which has every op, but these are the caller's
+    halves = f"{op}_forward", f"{op}_backward"
+    missing = [half for half in halves if (op not in ops.ops if own else not hasattr(ops, half))]
     if missing:
         where = file.name if file else getattr(ops, "__name__", "ops")
-        names = sorted(n.removesuffix("_forward") for n in dir(ops) if n.endswith("_forward"))
+        there = (n.removesuffix("_forward") for n in dir(ops) if n.endswith("_forward"))
+        names = ops.ops if own else sorted(there)
         raise ValueError(
             f"walk: {where} has no {' and no '.join(missing)}, expected both halves of the op; "
             f"it has {', '.join(names) or 'no op'}"

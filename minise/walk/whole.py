@@ -64,7 +64,11 @@ class Whole:
         """Return the trace: steps that matter, checked and renumbered."""
         steps = [self._checked(step) for step in self.builder.steps]
         result = self.builder.source(out)
-        assert result is not None
+        if result is None:
+            raise ValueError(
+                f"walk: no line of {self.subject.name}_forward gives out as an array, expected the "
+                "array that it returns to be assigned to a name first"
+            )
         kept = self._kept({result, *self.of_input.values()})
         number = {old: new for new, old in enumerate(kept)}
         renumbered = [_renumbered(steps[old], number) for old in kept]

@@ -154,7 +154,8 @@ def test_ctrl_c_ends_scaling_and_exits_130(capsys, monkeypatch):
 
 
 def test_a_back_end_that_fails_is_one_line_and_status_1(capsys):
-    Path("mine.py").write_text("from minise.ops.reference import *\nconv2d_forward = None\n")
+    text = "from minise.ops.reference import *\ndef conv2d_forward(*a, **b):\n    return a[9]\n"
+    Path("mine.py").write_text(text)
     status, _, err = call("bench cpu --net resnet8 --batch 1 --threads 1 --ops mine.py", capsys)
     assert status == 1
-    assert re.match(r"minise: training step with mine.py: TypeError: .*\n$", err)
+    assert re.match(r"minise: training step with mine.py: mine.py:3: IndexError: .*\n$", err)

@@ -128,6 +128,8 @@ def test_data_of_all_kinds(capsys):
         ("summary resnet20 --reduction 4", "no SE blocks, but se came: use se_resnet20"),
         ("check --ops no_such_module", "ops 'no_such_module' is unknown"),
         ("check --ops none.py", "'none.py' is not there, expected a Python file with ops"),
+        ("check --ops .", "ops '.' is a folder, expected a Python file"),
+        ("check --ops refrence", "did you mean reference?"),
         ("check --op conv3d", "op is 'conv3d', expected one of add, "),
         ("eval runs/none", "is not there, expected a checkpoint"),
         ("data cifar11", "cifar11"),
@@ -165,9 +167,9 @@ def test_check_of_a_file_of_ones_own(capsys):
     )
     status, out, err = call("check --ops mine.py --cases 20", capsys)
     assert status == 1
-    assert "1 of 1 ops of mine.py are broken" in err
+    assert err == "minise: 1 of 1 ops of mine.py are wrong: relu, mine.py:2\n"
     assert "smallest case: sizes" in out
-    assert "not there: add, " in out
+    assert "the 20 ops that mine.py does not define are the reference's" in out
 
 
 def test_divergence_is_one_line_and_status_1(capsys):

@@ -59,6 +59,14 @@ def test_a_file_of_ones_own_ops(capsys):
     assert "dv is not forward's gradient, see wrong.py:18: dv = ds * s" in err
 
 
+def test_a_net_with_a_files_ops_and_the_references(capsys):
+    status, out, _ = call("walk block --ops right.py", capsys)
+    assert status == 0
+    assert "s = 1 / (1 + np.exp(-v))  right.py:" in out
+    assert "minise/ops/reference/conv.py:" in out
+    assert call("walk block --ops wrong.py", capsys)[0] == 1
+
+
 def test_a_page_of_a_wrong_op_is_written_too(capsys):
     assert call("walk se --ops wrong.py --html page.html", capsys)[0] == 1
     assert Path("page.html").stat().st_size > 50_000
@@ -89,7 +97,6 @@ def test_all_pages_with_an_index(capsys, monkeypatch):
         ("walk se --file text.npz", "text.npz is no .npz file of plain arrays"),
         ("walk se --file few.npz", "few.npz has x, w1, but squeeze_excite needs w2 too"),
         ("walk conv --ops right.py", "right.py has no conv2d_forward and no conv2d_backward"),
-        ("walk block --ops right.py", "right.py has no conv2d_forward, which layer conv1 calls"),
         ("walk se --ops jit", "ops is 'jit', expected reference or a .py file"),
         ("walk se --ops none.py", "'none.py' is not there"),
         ("walk se --html no/folder/page.html", "no/folder"),

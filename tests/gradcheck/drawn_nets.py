@@ -1,5 +1,6 @@
 """ReLU nets drawn at random, with their right backward: what a check must never call wrong."""
 
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,7 +34,7 @@ def drawn_net(seed: int, *, real: bool = False) -> Net:
     bias = float(10 ** rng.uniform(-6, -1)) * int(rng.integers(2))
     N, widths = int(rng.integers(1, 5)), rng.integers(3, 25, layers + 1)
     ends_in_a_loss, relu = bool(rng.integers(2)), RELUS[rng.integers(3)]
-    weights = [scale * rng.standard_normal(pair) for pair in zip(widths, widths[1:], strict=False)]
+    weights = [scale * rng.standard_normal(pair) for pair in pairwise(widths)]
     biases = [bias * rng.standard_normal(width) for width in widths[1:]]
     x, labels = rng.standard_normal((N, widths[0])), rng.integers(0, widths[-1], N)
 

@@ -52,11 +52,8 @@ def weighted_sum_squared(x):
     return total * total, lambda dout: dout * 2 * total * weights
 
 
-FUNCTIONS = (
-    (square, sine, exponential, hyperbolic_tangent, cube, linear)
-    + (normalised, relu, signed_square, weighted_sum_squared)
-)  # fmt: skip
-ANY_SIZE = (square, cube, linear, relu, signed_square, weighted_sum_squared)  # of input
+OF_ANY_SIZE = (square, cube, linear, relu, signed_square, weighted_sum_squared)  # of input
+FUNCTIONS = (*OF_ANY_SIZE, sine, exponential, hyperbolic_tangent, normalised)
 
 
 def one_entry(gradient, rng):
@@ -96,7 +93,7 @@ def drawn_pair(seed: int) -> DrawnPair:
     x = rng.standard_normal(rng.integers(1, 6, rng.integers(1, 3)))
     what, size = ("out", "in", "shift")[rng.integers(3)], float(10 ** rng.uniform(*SCALES))
     factor, shift = (size if what == "out" else 1.0), (size if what == "shift" else 0.0)
-    x = x * size if what == "in" and function in ANY_SIZE else x
+    x = x * size if what == "in" and function in OF_ANY_SIZE else x
 
     def forward(x):
         return factor * function(x)[0] + shift, x

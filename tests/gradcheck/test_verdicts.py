@@ -123,7 +123,7 @@ def test_small_activations_are_resolved_by_a_complex_step():
 
 
 def test_unchecked_is_not_ok_unless_allowed():
-    pair = lambda x: (abs(x), x), lambda d, x: (d * np.sign(x),)  # noqa: E731
+    pair = lambda x: (abs(x), x), lambda d, x: (d * np.sign(x),)
     x = [np.array([0.0, 1.0])]
     report = check(*pair, x)
     assert not report.ok

@@ -283,7 +283,7 @@ CLOSED = SimpleNamespace(
 @over_ops
 def test_the_closed_form_conforms(op):
     """Every rule of the contract, float32 included: the bounds leave room for another order."""
-    assert check_op(CLOSED, op, 200) == (op, 200, "", "")
+    assert check_op(CLOSED, op, 200)[:4] == (op, 200, "", "")
 
 
 @over_ops
