@@ -28,9 +28,10 @@ from threadpoolctl import ThreadpoolController
 
 from minise.gradcheck.adapters import takes_complex
 from minise.gradcheck.arrays import host
-from minise.gradcheck.diagnose import Case, Diagnosis, diagnose
+from minise.gradcheck.explanation import explained, worst_first
 from minise.gradcheck.inputs import as_generator, as_inputs, numbers_of, restored
 from minise.gradcheck.pair import Pair
+from minise.gradcheck.pair_slopes import PairSlopes
 from minise.gradcheck.report import (
     NOT_ANALYTIC,
     RIGHT,
@@ -45,8 +46,6 @@ from minise.gradcheck.verdict import Finding, Judge
 from minise.ops.checks import Array, check_choice
 
 MODES = ("auto", "directional", "complex_step", "jacobian")
-LOOKED_AT = 4000  # entries of a wrong gradient at most, for the diagnosis
-SHOWN = 3  # wrong entries
 
 
 def assert_gradients(
@@ -171,11 +170,12 @@ def check(
         except ValueError as error:
             problem = str(error)
         else:
-            judge = Judge(pair, mode, branches, places)
+            slopes = PairSlopes(pair, mode, branches, places)
+            judge = Judge(slopes)
             arguments = tuple(_checked(judge, k, name, rng, mode) for k, name in enumerate(names))
-            if not known and not judge.is_analytic():
+            if not known and not slopes.is_analytic():
                 arguments = tuple(map(_not_analytic, arguments))
-            arguments = tuple(_explained(judge, one, names) for one in arguments)
+            arguments = tuple(explained(slopes, one, names) for one in arguments)
     title = getattr(getattr(forward, "func", forward), "__name__", "forward")
     if mode == "auto":
         mode = "directional"
@@ -275,7 +275,7 @@ def _every_entry(judge: Judge, k: int, name: str, shape: tuple[int, ...]) -> Arg
         worst,
         tried=tried,
         crossed=crossed,
-        entries=_worst_first(entries),
+        entries=worst_first(entries),
         wrong_share=len(entries) / prod(shape),
     )
 
@@ -284,50 +284,3 @@ def _badness(one: ArgumentReport) -> tuple[int, float]:
     """Return what orders entries: wrong before unchecked before right, then by their error."""
     excess = one.resolved if one.verdict == UNCHECKED else one.error / max(one.allowed, 1e-300)
     return (RIGHT, UNCHECKED, WRONG).index(one.verdict), excess
-
-
-def _explained(judge: Judge, one: ArgumentReport, names: Sequence[str]) -> ArgumentReport:
-    """Add to a wrong gradient its worst entries and a diagnosis."""
-    pair, size = judge.pair, prod(one.shape)
-    if one.verdict != WRONG or one.problem or size > LOOKED_AT:
-        return one
-    right, wrong = judge.gradient(one.index), host(pair.gradients[one.index])
-    off = abs(wrong - right) > 1e-6 * (abs(right) + norm((right,)) / np.sqrt(size))
-    entries = [
-        Entry(tuple(map(int, place)), float(wrong[tuple(place)]), float(right[tuple(place)]))
-        for place in np.argwhere(off)
-    ]
-    others = (
-        (names[k], judge.gradient(k))
-        for k, value in enumerate(map(host, pair.inputs))
-        if k != one.index
-        and value is not None
-        and value.shape == one.shape
-        and value.dtype.kind == "f"
-    )
-    value = host(pair.inputs[one.index])
-    answer: Diagnosis = diagnose(Case(wrong, right, value, others, _sizes(pair)))
-    return replace(
-        one,
-        entries=_worst_first(entries),
-        wrong_share=len(entries) / max(size, 1),
-        diagnosis=answer,
-    )
-
-
-def _worst_first(entries: list[Entry]) -> tuple[Entry, ...]:
-    """Return the entries with the largest errors; equal ones, but for rounding, as they stand."""
-    return tuple(sorted(entries, key=lambda one: -float(f"{one.error:.6e}"))[:SHOWN])
-
-
-def _sizes(pair: Pair) -> dict[str, int]:
-    """Return the sizes that factors are made of, read off the first input and out."""
-    sizes = {}
-    shape = host(pair.inputs[0]).shape if pair.inputs[0] is not None else ()
-    if len(shape) == 4:
-        N, C, H, W = map(int, shape)
-        sizes = {"N": N, "H*W": H * W, "N*H*W": N * H * W, "C": C}
-    elif shape:
-        sizes = {"N": shape[0], "size": prod(shape), "last axis": shape[-1]}
-    windows = pair.douts[0].shape[2:]
-    return {**sizes, "OH*OW": prod(windows)} if len(windows) == 2 else sizes

@@ -19,8 +19,16 @@ from numpy.exceptions import ComplexWarning
 from minise.gradcheck.analytic import is_analytic
 from minise.gradcheck.arrays import host, like, outputs_of
 from minise.gradcheck.pair import Pair
-from minise.gradcheck.rounding import noise_of, norm
-from minise.gradcheck.slopes import STEPS, Branches, Differences, Slope, complex_slope, phi
+from minise.gradcheck.rounding import noise_of, root_mean_square
+from minise.gradcheck.slopes import (
+    STEPS,
+    Branches,
+    Differences,
+    Slope,
+    complex_slope,
+    complex_step_for,
+    phi,
+)
 from minise.ops.checks import Array
 
 AGREE = 2.0**-17  # of a slope: what a difference has to resolve to vouch for a complex step
@@ -54,15 +62,16 @@ class ComplexSteps:
             return False
         line = self._pair.line({k: u}, complex_step=True, perturb=True)
         with _quiet():
-            return abs(slope.value) > noise_of(phi(line, self._pair.douts, complex_step=True))
+            return abs(slope.value) > noise_of(phi(line, self._pair.douts, slope.step))
 
     def _both_ways(self, inputs: Sequence[Any], k: int, u: Array) -> Slope | None:
         """Return the slope by a complex step, or None if -i t gives another one than i t."""
         line = self._pair.line({k: u}, inputs, complex_step=True)
         douts, count = self._pair.douts, self._pair.count
+        step = complex_step_for(root_mean_square(host(inputs[k])))
         try:
             with _quiet():
-                up, down = (complex_slope(line, douts, count, sign=sign) for sign in (1, -1))
+                up, down = (complex_slope(line, douts, count, one) for one in (step, -step))
         except Exception:  # forward does not take complex numbers, and may say so in its own way
             return None
         return up if abs(up.value - down.value) <= up.error + down.error else None
@@ -105,7 +114,7 @@ def _about_one(value: Any, rng: np.random.Generator, *, near: bool) -> Any:
     numbers = host(value)
     if numbers is None or numbers.dtype.kind != "f":
         return value
-    size = norm((numbers,)) / np.sqrt(numbers.size)
+    size = root_mean_square(numbers)
     noise = rng.standard_normal(numbers.shape)
     if near and size:
         return like(np.asarray(numbers / size * (1 + SPREAD * noise)), value)

@@ -81,8 +81,9 @@ class Evidence:
 
     @property
     def zero(self) -> bool:
-        """Whether the gradient is zero and no step moves out."""
-        return self.exact == 0 and bool(self.slopes) and not any(s.value for s in self.slopes)
+        """Whether the gradient is zero and all steps see a slope of zero."""
+        flat = all(one.smooth and not one.value for one in self.slopes)
+        return self.exact == 0 and bool(self.slopes) and flat
 
     def agreeing(self) -> Slope | None:
         """Return a slope that resolves the gradient and agrees, if it refutes those that do not.

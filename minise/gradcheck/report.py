@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass, field
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from minise.gradcheck.diagnose import UNKNOWN, Diagnosis
@@ -184,7 +185,7 @@ class Report:
             "arguments": [
                 {
                     **asdict(one),
-                    "error": one.error,
+                    **{name: _number(getattr(one, name)) for name in NUMBERS},
                     "diagnosis": one.diagnosis._asdict() if one.diagnosis else None,
                 }
                 for one in self.arguments
@@ -195,7 +196,15 @@ class Report:
 
     def to_json(self) -> str:
         """Return everything as one line of JSON."""
-        return json.dumps(self.to_dict())
+        return json.dumps(self.to_dict(), allow_nan=False)
+
+
+NUMBERS = ("exact", "numeric", "allowed", "resolved", "step", "error")  # of an ArgumentReport
+
+
+def _number(value: float) -> float | None:
+    """Return a number as JSON takes it: None for infinity and NaN."""
+    return value if isfinite(value) else None
 
 
 def _argument_lines(one: ArgumentReport, title: str) -> list[tuple[str, str]]:

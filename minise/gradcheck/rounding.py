@@ -38,6 +38,11 @@ def _norm(array: Array) -> float:
     return largest * float(np.linalg.norm(array / largest))
 
 
+def root_mean_square(array: Array) -> float:
+    """Return the typical size of an array's numbers."""
+    return _norm(array) / sqrt(array.size)
+
+
 def rounding_of(count: int, size: float) -> float:
     """Return what rounding costs a result of some size that is computed from `count` numbers.
 

@@ -31,7 +31,8 @@ import numpy as np
 from minise.gradcheck.arrays import host
 from minise.gradcheck.rounding import EPS, SURE, TINIEST, Outputs, norm, rounding_of
 
-TINY = 2.0**-100  # of a complex step
+TINY = 2.0**-100  # a complex step
+SMALL = 2.0**-30  # a complex step relative to inputs: its square is below EPS
 STEPS = tuple(2.0**-k for k in range(9, 34, 3))  # the first, EPS ** (1 / 5), suits fourth order
 RELATIVE = 2.0**-19  # of a slope: two differences that agree less well do not see one smooth line
 
@@ -91,13 +92,21 @@ def inner(douts: Outputs, outs: Outputs) -> Any:
     return sum((np.vdot(dout, out) for dout, out in zip(douts, outs, strict=True)), 0.0)
 
 
-def complex_slope(line: Line, douts: Outputs, count: int, sign: int = 1) -> Slope:
+def complex_slope(line: Line, douts: Outputs, count: int, step: float = TINY) -> Slope:
     """Return the slope by a complex step; count bounds the length of any sum in forward."""
-    step = sign * TINY
     outs, _ = line(1j * step)
     slopes = tuple(np.asarray(out).imag / step for out in outs)
     lost = rounding_of(count, norm(douts) * norm(slopes))
-    return Slope(float(inner(douts, slopes)), TINY, lost=lost)
+    lost += rounding_of(count, 0.0) / abs(step)  # where imaginary parts are below 1e-308
+    return Slope(float(inner(douts, slopes)), abs(step), lost=lost)
+
+
+def complex_step_for(size: float) -> float:
+    """Return a complex step along directions of about 1, for inputs of some size: far below it.
+
+    An error of (step / size)**2 relative to the slope is left.
+    """
+    return TINY if size >= TINY / SMALL or not size else SMALL * size
 
 
 def linear_slope(line: Line, douts: Outputs, count: int) -> Slope:
@@ -193,13 +202,13 @@ def central_slope(line: Line, douts: Outputs, count: int) -> Slope:
     return largest_smooth(Differences(line, douts, count, line(0.0)))
 
 
-def phi(line: Line, douts: Outputs, *, complex_step: bool = False) -> Callable[[float], float]:
+def phi(line: Line, douts: Outputs, step: float = 0.0) -> Callable[[float], float]:
     """Return <dout, out> along a line, or its slope by a complex step, as a function of t."""
 
     def value(t: float) -> float:
-        if complex_step:
-            outs, _ = line(t + 1j * TINY)
-            return float(inner(douts, tuple(np.asarray(out).imag / TINY for out in outs)))
+        if step:
+            outs, _ = line(t + 1j * step)
+            return float(inner(douts, tuple(np.asarray(out).imag / step for out in outs)))
         return float(inner(douts, line(t)[0]))
 
     return value

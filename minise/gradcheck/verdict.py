@@ -16,34 +16,31 @@ random directions: along one of them two kinks on opposite sides of the input ma
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
 
 from minise.gradcheck.arrays import host
-from minise.gradcheck.complex_steps import ComplexSteps
 from minise.gradcheck.evidence import LONGER, SHORTER, Evidence
-from minise.gradcheck.pair import Pair
+from minise.gradcheck.pair_slopes import PairSlopes
 from minise.gradcheck.report import KINK, RIGHT, ROUNDING, UNCHECKED, WRONG
-from minise.gradcheck.rounding import EPS, SURE, TINIEST, noise_of, norm, rounding_of
-from minise.gradcheck.slopes import (
-    NO_SLOPE,
-    STEPS,
-    Branches,
-    Differences,
-    Slope,
-    complex_slope,
-    largest_smooth,
-    linear_slope,
-    phi,
+from minise.gradcheck.rounding import (
+    EPS,
+    SURE,
+    TINIEST,
+    noise_of,
+    norm,
+    root_mean_square,
+    rounding_of,
 )
+from minise.gradcheck.slopes import NO_SLOPE, STEPS, Differences, Slope, phi
 from minise.ops.checks import Array
 
 HOPELESS = 2.0**-13  # of a slope: a larger difference is not due to rounding
 DIRECTIONS = 6  # more, along which a kink is looked for before a gradient is called wrong
 LOCAL, SHORT = 2.0**-6, 2.0**-14  # steps, relative to the size of an input
 UNKNOWN = 2.0**-36  # a step that is short beside an input of zeros
-CLOSE = 2.0**-13  # of a slope: a part that abs or .real drops is larger
 
 
 class Finding(NamedTuple):
@@ -69,32 +66,15 @@ class Finding(NamedTuple):
         """Why the gradient could not be checked, or nothing if it was."""
         if self.verdict != UNCHECKED:
             return ""
-        evidence = self.evidence
-        resolved = any(evidence.is_small(one) for one in evidence.slopes)
-        return KINK if resolved or not evidence.slopes else ROUNDING
+        seen = np.isfinite(self.slope.value) and not self.evidence.is_small(self.slope)
+        return ROUNDING if seen else KINK
 
 
 class Judge:
-    """Compares the gradients of a pair with forward's slopes.
+    """Compares the gradients of a pair with forward's slopes."""
 
-    Parameters
-    ----------
-    pair : Pair
-        With its gradients.
-    mode : {"auto", "directional", "complex_step", "jacobian"}
-        How slopes are found. "auto": by differences, and where those cannot tell by a complex
-        step, if forward is seen to take one.
-    branches : callable, optional
-        From a cache to the sides of its kinks.
-    linear : set of int
-        The inputs in which forward is linear.
-    """
-
-    def __init__(self, pair: Pair, mode: str, branches: Branches | None, linear: set[int]) -> None:
-        self.pair, self._branches, self._linear = pair, branches, linear
-        self._complex = mode == "complex_step"
-        self._second = ComplexSteps(pair, branches) if mode == "auto" else None
-        self._steps: dict[int, tuple[Array, float]] = {}  # complex ones: direction and slope
+    def __init__(self, slopes: PairSlopes) -> None:
+        self.slopes, self.pair, self._second = slopes, slopes.pair, slopes.second
 
     def compare(self, k: int, u: Array, size: float = 0.0, *, cheaply: bool = False) -> Finding:
         """Compare the gradient of input k with forward's slope along u.
@@ -112,9 +92,10 @@ class Judge:
         length = norm((u,))
         rounding = rounding_of(self.pair.count, norm((gradient,)) * length)
         evidence = Evidence(float(np.vdot(gradient, u)), rounding, size)
-        if self._complex or k in self._linear:
-            return self._by_one_step(k, u, evidence.plus(self._one_step(k, u)), cheaply=cheaply)
-        differences = self._differences(k, u)
+        if self.slopes.is_exact(k):
+            evidence = evidence.plus(self.slopes.by_one_step(k, u))
+            return self._by_one_step(k, u, evidence, cheaply=cheaply)
+        differences = self.slopes.differences(k, u)
         moved = abs(evidence.exact) * min(1.0, norm((host(self.pair.inputs[k]),)) / length)
         first = evidence.plus(differences.at(STEPS[0], moved))
         if slope := first.agreeing():
@@ -129,47 +110,6 @@ class Judge:
             return Finding(WRONG, first, first.best)
         return self._by_all_steps(k, u, first, differences, moved)
 
-    def slope(self, k: int, u: Array) -> Slope:
-        """Return forward's slope along u, by the way that is most exact here."""
-        if self._complex or k in self._linear:
-            return self._one_step(k, u)
-        by_complex_step = self._second.slope(k, u) if self._second else None
-        return by_complex_step or largest_smooth(self._differences(k, u))
-
-    def gradient(self, k: int) -> Array:
-        """Return forward's slope along every entry of input k; zero where there is none."""
-        slopes = np.zeros(host(self.pair.inputs[k]).shape)
-        for place, u, length in self.pair.entries(k):
-            slope = self.slope(k, u).value / length
-            slopes[place] = slope if np.isfinite(slope) else 0.0
-        return slopes
-
-    def is_analytic(self) -> bool:
-        """Tell whether a difference agrees with the complex steps that were taken, all at once."""
-        if not self._steps:
-            return True
-        pair, expected = self.pair, sum(slope for _, slope in self._steps.values())
-        size = sum(abs(slope) for _, slope in self._steps.values())
-        line = pair.line({k: u for k, (u, _) in self._steps.items()})
-        differences = Differences(line, pair.douts, pair.count, (pair.outs, pair.cache))
-        told = [slope for h in STEPS[1:] if (slope := differences.at(h)) and slope.smooth]
-        close = [abs(one.value - expected) <= one.error + one.kink + CLOSE * size for one in told]
-        return any(close) or not close
-
-    def _one_step(self, k: int, u: Array) -> Slope:
-        """Return forward's slope by a step that leaves nothing out."""
-        find = linear_slope if k in self._linear else complex_slope
-        line = self.pair.line({k: u}, complex_step=k not in self._linear)
-        slope = find(line, self.pair.douts, self.pair.count)
-        if k not in self._linear:
-            self._steps.setdefault(k, (u, slope.value))
-        return slope
-
-    def _differences(self, k: int, u: Array) -> Differences:
-        pair = self.pair
-        start = (pair.outs, pair.cache)
-        return Differences(pair.line({k: u}), pair.douts, pair.count, start, self._branches)
-
     def _by_one_step(self, k: int, u: Array, evidence: Evidence, *, cheaply: bool) -> Finding:
         """Judge by a complex step, or by one of a forward that is linear."""
         slope = evidence.best
@@ -177,11 +117,11 @@ class Judge:
             return Finding(RIGHT, evidence, slope)
         if cheaply or self._hopeless(u, evidence):
             return Finding(WRONG, evidence, slope)
-        by_complex_step = k not in self._linear
-        line = self.pair.line({k: u}, complex_step=by_complex_step, perturb=True)
-        noise = noise_of(phi(line, self.pair.douts, complex_step=by_complex_step))
+        step = slope.step if self.slopes.is_complex(k) else 0.0
+        line = self.pair.line({k: u}, complex_step=bool(step), perturb=True)
+        noise = noise_of(phi(line, self.pair.douts, step))
         exact = slope._replace(lost=slope.lost + noise)
-        return self._measured(k, u, evidence.only(exact), sure=True)
+        return self._measured(k, u, evidence.only(exact), True)
 
     def _hopeless(self, u: Array, evidence: Evidence) -> bool:
         """Tell whether two numbers differ by far more than rounding can explain."""
@@ -193,7 +133,8 @@ class Judge:
         self, k: int, u: Array, evidence: Evidence, differences: Differences, moved: float
     ) -> Finding:
         """Judge by steps of many sizes, and by what is measured of rounding."""
-        for h in (*STEPS[1:], *SHORTER):
+        local = [h * self._input_size(k) for h in STEPS]
+        for h in (*STEPS[1:], *(h for h in local if 0 < h < STEPS[-1]), *SHORTER):
             if evidence.slopes and evidence.hides(differences.noise, h):
                 break
             evidence = evidence.plus(differences.at(h, moved))
@@ -202,17 +143,19 @@ class Judge:
         for h in LONGER:
             if not evidence.wants_longer_steps():
                 break
-            with np.errstate(all="ignore"):  # so far away forward may overflow
+            with suppress(Exception), np.errstate(all="ignore"):  # far away forward may fail
                 evidence = evidence.plus(differences.at(h, moved))
             if slope := evidence.agreeing():
                 return Finding(RIGHT, evidence, slope)
+            if evidence.slopes[0].step < h:
+                break
         if not evidence.slopes:
             return Finding(UNCHECKED, evidence, NO_SLOPE)
-        told = self._branches is not None
-        evidence = evidence.with_noise(self._noise(k, u, evidence.best, differences.noise))
-        if slope := evidence.agreeing():
-            return Finding(RIGHT, evidence, slope)
-        return self._measured(k, u, evidence, sure=told)
+        factor = self._noise(k, u, evidence.best, differences.noise)
+        if slope := evidence.with_noise(factor).agreeing():
+            return Finding(RIGHT, evidence.with_noise(factor), slope)
+        told = self.slopes.told
+        return self._measured(k, u, evidence.with_noise(max(1.0, factor) if told else factor), told)
 
     def _noise(self, k: int, u: Array, best: Slope, bound: float) -> float:
         """Return the rounding of phi as it is measured, as a multiple of its bounds.
@@ -227,7 +170,7 @@ class Judge:
         least = rounding_of(1, norm(products))
         return max(along / best.noise, perturbed / bound, least / bound)
 
-    def _measured(self, k: int, u: Array, evidence: Evidence, *, sure: bool) -> Finding:
+    def _measured(self, k: int, u: Array, evidence: Evidence, sure: bool) -> Finding:
         """Judge by what was measured of forward's rounding, and by backward's.
 
         sure tells that no kink can lie between the points of a step.
@@ -237,14 +180,16 @@ class Judge:
         if slope := evidence.agreeing():
             return Finding(RIGHT, evidence, slope)
         best = evidence.best
-        if evidence.agrees(best) and abs(evidence.exact) <= lost:  # zero but for rounding
+        agrees = best.smooth and evidence.agrees(best)
+        if agrees and abs(evidence.exact) <= lost:  # zero but for rounding
             return self._zero(k, u, evidence)
         if sure and best.smooth and not evidence.agrees(best):
             return Finding(WRONG, evidence, best)
         three = () if sure else evidence.refuting(*self._local(k))
         if three and self._no_kink(k, u, evidence, three):
             return Finding(WRONG, evidence, evidence.most_exact_near(three[0]))
-        return Finding(UNCHECKED, evidence, best)
+        local = [one for one in evidence.slopes if one.step <= STEPS[0]]
+        return Finding(UNCHECKED, evidence, min(local or [best], key=lambda one: one.error))
 
     def _zero(self, k: int, u: Array, evidence: Evidence) -> Finding:
         """Judge a gradient of zero where no step shows a slope: out may be too large to show it."""
@@ -263,8 +208,7 @@ class Judge:
 
     def _input_size(self, k: int) -> float:
         """Return the root mean square of an input's entries, or 1 if it is larger."""
-        value = host(self.pair.inputs[k])
-        return min(1.0, norm((value,)) / float(np.sqrt(value.size)))
+        return min(1.0, root_mean_square(host(self.pair.inputs[k])))
 
     def _no_kink(self, k: int, u: Array, evidence: Evidence, three: Sequence[Slope]) -> bool:
         """Tell whether no other direction shows a kink that could explain the difference."""
@@ -274,7 +218,7 @@ class Judge:
         for _ in range(DIRECTIONS):
             other = np.asarray(rng.standard_normal(u.shape) * scale)
             limit = off / 4 * max(1.0, norm((other,)) / norm((u,)))
-            differences = self._differences(k, other)
+            differences = self.slopes.differences(k, other)
             for one in three:
                 slope = (differences.at(one.step) or NO_SLOPE).with_noise(one.noise)
                 if not slope.smooth or slope.truncation + slope.kink > limit:

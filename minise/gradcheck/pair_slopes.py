@@ -1,0 +1,103 @@
+"""The slopes of a pair's forward, by the way that a mode asks for."""
+
+import numpy as np
+
+from minise.gradcheck.arrays import host
+from minise.gradcheck.complex_steps import ComplexSteps
+from minise.gradcheck.pair import Pair
+from minise.gradcheck.rounding import root_mean_square
+from minise.gradcheck.slopes import (
+    STEPS,
+    Branches,
+    Differences,
+    Slope,
+    complex_slope,
+    complex_step_for,
+    largest_smooth,
+    linear_slope,
+)
+from minise.ops.checks import Array
+
+CLOSE = 2.0**-13  # of a slope: a part that abs or .real drops is larger
+
+
+class PairSlopes:
+    """Slopes of <dout, out> where one input of a pair moves.
+
+    Parameters
+    ----------
+    pair : Pair
+        Forward, and where it is looked at.
+    mode : {"auto", "directional", "complex_step", "jacobian"}
+        "complex_step" for complex steps, all others for differences. "auto" has complex steps as a
+        second way, where they can be believed.
+    branches : callable, optional
+        From a cache to the sides of its kinks.
+    linear : set of int
+        The inputs in which forward is linear: by one step of 1.
+
+    Attributes
+    ----------
+    second : ComplexSteps or None
+        The second way.
+    told : bool
+        Whether branches are told.
+    """
+
+    def __init__(self, pair: Pair, mode: str, branches: Branches | None, linear: set[int]) -> None:
+        self.pair, self._branches, self._linear = pair, branches, linear
+        self._complex = mode == "complex_step"
+        self.second = ComplexSteps(pair, branches) if mode == "auto" else None
+        self.told = branches is not None
+        self._steps: dict[int, tuple[Array, float]] = {}  # complex ones: direction and slope
+
+    def is_exact(self, k: int) -> bool:
+        """Tell whether slopes of input k are found by one step that leaves nothing out."""
+        return self._complex or k in self._linear
+
+    def is_complex(self, k: int) -> bool:
+        """Tell whether that step is complex."""
+        return k not in self._linear
+
+    def by_one_step(self, k: int, u: Array) -> Slope:
+        """Return forward's slope along u by such a step."""
+        douts, count = self.pair.douts, self.pair.count
+        if k in self._linear:
+            return linear_slope(self.pair.line({k: u}), douts, count)
+        step = complex_step_for(root_mean_square(host(self.pair.inputs[k])))
+        slope = complex_slope(self.pair.line({k: u}, complex_step=True), douts, count, step)
+        self._steps.setdefault(k, (u, slope.value))
+        return slope
+
+    def differences(self, k: int, u: Array) -> Differences:
+        """Return the differences along u, at steps of any size."""
+        pair = self.pair
+        start = (pair.outs, pair.cache)
+        return Differences(pair.line({k: u}), pair.douts, pair.count, start, self._branches)
+
+    def best(self, k: int, u: Array) -> Slope:
+        """Return forward's slope along u, by the way that is most exact here."""
+        if self.is_exact(k):
+            return self.by_one_step(k, u)
+        by_complex_step = self.second.slope(k, u) if self.second else None
+        return by_complex_step or largest_smooth(self.differences(k, u))
+
+    def gradient(self, k: int) -> Array:
+        """Return forward's slope along every entry of input k; zero where there is none."""
+        slopes = np.zeros(host(self.pair.inputs[k]).shape)
+        for place, u, length in self.pair.entries(k):
+            slope = self.best(k, u).value / length
+            slopes[place] = slope if np.isfinite(slope) else 0.0
+        return slopes
+
+    def is_analytic(self) -> bool:
+        """Tell whether differences agree with the complex steps that were taken, all at once."""
+        if not self._steps:
+            return True
+        pair, expected = self.pair, sum(slope for _, slope in self._steps.values())
+        size = sum(abs(slope) for _, slope in self._steps.values())
+        line = pair.line({k: u for k, (u, _) in self._steps.items()})
+        differences = Differences(line, pair.douts, pair.count, (pair.outs, pair.cache))
+        smooth = [slope for h in STEPS[1:] if (slope := differences.at(h)) and slope.smooth]
+        agree = [abs(s.value - expected) <= s.error + s.kink + CLOSE * size for s in smooth]
+        return any(agree) or not agree
