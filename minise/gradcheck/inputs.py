@@ -56,6 +56,13 @@ def as_inputs(
         raise ValueError(f"check: {count} names for {len(inputs)} inputs")
     for name, value in zip(names, inputs, strict=True):
         _check_input(name, value)
+    kinds = {
+        name: value.dtype for name, value in zip(names, inputs, strict=True) if value is not None
+    }
+    if not any(dtype.kind == "f" for dtype in kinds.values()):
+        came = ", ".join(f"{name} is {dtype}" for name, dtype in kinds.items()) or "all are None"
+        fix = f": pass {next(iter(kinds))}.astype(np.float64)" if kinds else ""
+        raise TypeError(f"check: no input is float64 ({came}), expected one at least{fix}")
     return list(inputs), list(names)
 
 

@@ -4,51 +4,66 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import Phase, given, settings
 
 from minise import models
 from minise.gradcheck import adapters, check
-from minise.gradcheck.report import UNCHECKED, WRONG
+from minise.gradcheck.report import UNCHECKED
 from minise.ops import reference
 from tests.ops.cases import CASES, OPS, SEEDS, STRATEGIES, draw, functions, without
 from tests.ops.mistakes import MISTAKES
 from tests.ops.test_mistakes import pair
 
-CHECKS = 400  # drawn for each op and each way: over all ops 25,200 gradient checks
-WAYS = ("complex_step", "directional, branches told", "directional, branches not told")
-SMOOTH = {"batch_norm2d", "sigmoid", "softmax_cross_entropy", "tanh"}
+CHECKS = 200  # drawn for each op and each way: over all ops and ways 21,000 checks
+LONG_CHECKS = 2500  # in .ci/long: over all ops and ways 260,000 checks, of 750,000 gradients
+WAYS = ("complex_step", "auto, told", "auto", "directional, told", "directional")
+SMOOTH = {"batch_norm2d", "softmax_cross_entropy", "tanh"}
 
 
-def checked(op, way, data, seed):
-    """Check one drawn case and return the verdicts."""
-    rng = np.random.default_rng(seed)
-    case, bare = data.draw(STRATEGIES[op]), data.draw(without(op))
-    inputs, keywords = draw(case, rng, without=bare)
-    forward, backward, branches = functions(reference, op, keywords)
-    mode = way.partition(",")[0]
-    branches = branches if way.endswith("branches told") else None
-    return check(forward, backward, inputs, rng, mode=mode, branches=branches)
+def verdicts(op, way, count):
+    """Draw cases of an op and return how many gradients got which verdict; branches may be told.
+
+    "auto" is how a forward is checked of which it is not known that it takes complex numbers.
+    """
+    mode, _, told = way.partition(", ")
+    seen = Counter()
+
+    @settings(deadline=None, max_examples=count, database=None, phases=[Phase.generate])
+    @given(case=STRATEGIES[op], bare=without(op), seed=SEEDS)
+    def one(case, bare, seed):
+        rng = np.random.default_rng(seed)
+        inputs, keywords = draw(case, rng, without=bare)
+        forward, backward, branches = functions(reference, op, keywords)
+        forward.complex_step = mode == "complex_step"
+        report = check(
+            forward, backward, inputs, rng, mode=mode, branches=branches if told else None
+        )
+        assert not report.problem
+        assert not report.wrong, f"{case}, {seed}: {report}"
+        seen.update(one.verdict for one in report.arguments)
+
+    one()
+    return seen
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("op", OPS)
 def test_no_false_alarm(op, way):
-    seen = Counter()
+    seen = verdicts(op, way, CHECKS)
+    if way in WAYS[:2] or op in SMOOTH:
+        assert not seen[UNCHECKED]
+    else:  # by differences a gate may be saturated below their rounding
+        assert seen[UNCHECKED] <= 0.05 * seen.total()
 
-    @settings(deadline=None, max_examples=CHECKS, database=None)
-    @given(data=st.data(), seed=SEEDS)
-    def one(data, seed):
-        verdicts = {one.verdict for one in checked(op, way, data, seed).arguments}
-        assert WRONG not in verdicts
-        seen[UNCHECKED in verdicts] += 1
 
-    one()
-    if way == WAYS[0] or op in SMOOTH:
-        assert not seen[True]
-    else:  # a kink within a billionth of a step is drawn now and then, and told as what it is
-        assert seen[True] <= 0.05 * seen.total()
+@pytest.mark.long
+@pytest.mark.parametrize("way", WAYS)
+def test_no_false_alarm_in_many_draws(way):
+    seen = sum((verdicts(op, way, LONG_CHECKS) for op in OPS), Counter())
+    print(way, dict(seen))
+    if "directional" not in way:
+        assert seen[UNCHECKED] <= (0 if way in WAYS[:2] else 1e-4 * seen.total())
 
 
 def same_gradients(forward, right, wrong, inputs):
@@ -67,7 +82,7 @@ def test_every_mistake_is_caught_and_most_are_named():
     for name, mistake in MISTAKES.items():
         for seed in range(seeds):
             forward, backward, wrong, inputs, rng = pair(mistake, seed)
-            found = check(forward, wrong, inputs, rng).failures
+            found = check(forward, wrong, inputs, rng).wrong
             if not found:
                 assert same_gradients(forward, backward, wrong, inputs), f"{name}, seed {seed}"
                 hidden.append(name)
