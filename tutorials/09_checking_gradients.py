@@ -161,7 +161,10 @@ def _():
     - for every argument, also for `x`;
     - never across a kink: a ReLU or a maximum that changes sides between $x - h$ and $x + h$;
     - with a bound that rounding explains (2e-16, float64's precision, times how many numbers are
-      added up, times their size), and no tolerance to turn up until the test passes.
+      added up, times their size), and no tolerance to turn up until the test passes;
+    - and where that bound is not small against the gradient, the answer is neither right nor wrong
+      but *could not be checked*: a sign flipped in the gradient of $10^{20} + \sin x$ changes
+      nothing that a difference in float64 can show.
 
     Let us hand it a mistake: a linear layer whose bias gradient is a mean instead of a sum.
     """)

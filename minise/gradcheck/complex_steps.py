@@ -55,14 +55,15 @@ class ComplexSteps:
             )
         return slope if self._vouched.get(k) else None
 
-    def sees_more_than_rounding(self, k: int, u: Array) -> bool:
-        """Tell whether a complex step, believed or not, finds a slope that is not just rounding."""
+    def surplus(self, k: int, u: Array) -> float:
+        """Return how much of a slope a complex step finds, believed or not, beyond rounding."""
         slope = self._both_ways(self._pair.inputs, k, u)
         if slope is None or slope.value == 0:
-            return False
+            return 0.0
         line = self._pair.line({k: u}, complex_step=True, perturb=True)
         with _quiet():
-            return abs(slope.value) > noise_of(phi(line, self._pair.douts, slope.step))
+            noise = noise_of(phi(line, self._pair.douts, slope.step))
+        return max(0.0, abs(slope.value) - noise)
 
     def _both_ways(self, inputs: Sequence[Any], k: int, u: Array) -> Slope | None:
         """Return the slope by a complex step, or None if -i t gives another one than i t."""

@@ -18,8 +18,8 @@ KINK = (
     'mode="complex_step" if forward takes complex numbers'
 )
 ROUNDING = (
-    "the gradient is below the rounding of forward: rescale out (take off what is constant), or "
-    'use mode="complex_step" if forward takes complex numbers'
+    "the gradient is below the rounding of forward or backward: rescale out (take off what is "
+    'constant), move the input, or use mode="complex_step" if forward takes complex numbers'
 )
 NOT_ANALYTIC = (
     "a complex step and a difference do not agree, so forward is not analytic (abs, .real, conj or "

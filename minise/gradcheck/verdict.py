@@ -103,7 +103,7 @@ class Judge:
         if first.zero and self._input_size(k):  # a step far longer than the input may miss it
             first = first.plus(differences.at(STEPS[0] * self._input_size(k), moved))
         if first.zero:
-            return self._zero(k, u, first)
+            return self._zero(k, u, first, 0.0)
         if self._second and (slope := self._second.slope(k, u)):
             return self._by_one_step(k, u, first.only(slope), cheaply=cheaply)
         if cheaply and first.slopes and not first.agrees(first.best):
@@ -182,7 +182,7 @@ class Judge:
         best = evidence.best
         agrees = best.smooth and evidence.agrees(best)
         if agrees and abs(evidence.exact) <= lost:  # zero but for rounding
-            return self._zero(k, u, evidence)
+            return self._zero(k, u, evidence, lost)
         if sure and best.smooth and not evidence.agrees(best):
             return Finding(WRONG, evidence, best)
         three = () if sure else evidence.refuting(*self._local(k))
@@ -191,10 +191,16 @@ class Judge:
         local = [one for one in evidence.slopes if one.step <= STEPS[0]]
         return Finding(UNCHECKED, evidence, min(local or [best], key=lambda one: one.error))
 
-    def _zero(self, k: int, u: Array, evidence: Evidence) -> Finding:
-        """Judge a gradient of zero where no step shows a slope: out may be too large to show it."""
-        hidden = self._second and self._second.sees_more_than_rounding(k, u)
-        return Finding(UNCHECKED if hidden else RIGHT, evidence, evidence.best)
+    def _zero(self, k: int, u: Array, evidence: Evidence, lost: float) -> Finding:
+        """Judge a gradient of zero where no step shows a slope: out may be too large to show it.
+
+        Then a complex step does, and more of it than what backward loses to rounding.
+        """
+        hidden = self._second.surplus(k, u) if self._second else 0.0
+        if hidden and not lost:
+            lost = noise_of(self.pair.gradient_along(k, u))
+        verdict = UNCHECKED if hidden > lost else RIGHT
+        return Finding(verdict, evidence, evidence.best)
 
     def _local(self, k: int) -> tuple[float, float]:
         """Return the longest step that is local, and one that is short for sure.

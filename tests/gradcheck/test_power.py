@@ -51,10 +51,10 @@ def verdicts(op, way, count):
 @pytest.mark.parametrize("op", OPS)
 def test_no_false_alarm(op, way):
     seen = verdicts(op, way, CHECKS)
-    if way in WAYS[:2] or op in SMOOTH:
+    # a gate may be saturated: 1 - s * s has no digits left, and differences lose theirs before
+    if op in SMOOTH:
         assert not seen[UNCHECKED]
-    else:  # by differences a gate may be saturated below their rounding
-        assert seen[UNCHECKED] <= 0.05 * seen.total()
+    assert seen[UNCHECKED] <= (0.05 if "directional" in way else 0.005) * seen.total()
 
 
 @pytest.mark.long
@@ -62,8 +62,8 @@ def test_no_false_alarm(op, way):
 def test_no_false_alarm_in_many_draws(way):
     seen = sum((verdicts(op, way, LONG_CHECKS) for op in OPS), Counter())
     print(way, dict(seen))
-    if "directional" not in way:
-        assert seen[UNCHECKED] <= (0 if way in WAYS[:2] else 1e-4 * seen.total())
+    if "directional" not in way:  # all of them saturated gates, see above
+        assert seen[UNCHECKED] <= 2e-4 * seen.total()
 
 
 def same_gradients(forward, right, wrong, inputs):

@@ -40,7 +40,8 @@ def test_by_complex_step(op, data, seed):
     rng = np.random.default_rng(seed)
     inputs, keywords = draw(case, rng, without=bare)
     forward, backward, _ = functions(reference, op, keywords)
-    assert_gradients(forward, backward, inputs, rng, mode="complex_step")
+    # a drawn gate may be saturated: 1 - s * s then has no digit left that could be checked
+    assert_gradients(forward, backward, inputs, rng, mode="complex_step", allow_unchecked=True)
 
 
 @over_cases
