@@ -29,7 +29,7 @@ from threadpoolctl import ThreadpoolController
 from minise.gradcheck.adapters import takes_complex
 from minise.gradcheck.arrays import host
 from minise.gradcheck.explanation import explained, worst_first
-from minise.gradcheck.inputs import as_generator, as_inputs, numbers_of, restored
+from minise.gradcheck.inputs import as_inputs, numbers_of, restored
 from minise.gradcheck.pair import Pair
 from minise.gradcheck.pair_slopes import PairSlopes
 from minise.gradcheck.report import (
@@ -43,7 +43,7 @@ from minise.gradcheck.report import (
 )
 from minise.gradcheck.rounding import norm
 from minise.gradcheck.verdict import Finding, Judge
-from minise.ops.checks import Array, check_choice
+from minise.ops.checks import Array, as_generator, check_choice
 
 MODES = ("auto", "directional", "complex_step", "jacobian")
 
@@ -157,7 +157,7 @@ def check(
     check_choice("check", "mode", mode, MODES)
     inputs, names = as_inputs(forward, backward, inputs, names)
     places = numbers_of(linear, names)
-    rng = as_generator(rng).spawn(1)[0]  # else dout could be x
+    rng = as_generator("check", 0 if rng is None else rng).spawn(1)[0]  # else dout could be x
     known = takes_complex(forward)
     if mode == "auto" and known:
         mode = "complex_step"

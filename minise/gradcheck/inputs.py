@@ -8,22 +8,6 @@ import numpy as np
 
 from minise.gradcheck.adapters import parameter_names
 from minise.gradcheck.arrays import host
-from minise.ops.checks import check_integer
-
-
-def as_generator(rng: Any) -> np.random.Generator:
-    """Return a generator: the one given, or a fresh one of an integer seed; None is seed 0."""
-    if isinstance(rng, np.random.Generator):
-        return rng
-    if rng is None:
-        return np.random.default_rng(0)
-    if isinstance(rng, bool | np.random.RandomState) or not hasattr(rng, "__index__"):
-        raise TypeError(
-            f"check: rng is a {type(rng).__name__}, expected a seed or a numpy.random.Generator: "
-            "pass np.random.default_rng(seed)"
-        )
-    check_integer("check", "rng", rng, 0)
-    return np.random.default_rng(rng)
 
 
 def as_inputs(

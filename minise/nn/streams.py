@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from minise.ops.checks import check_integer
+from minise.ops.checks import as_generator, check_integer
 
 Rng: TypeAlias = np.random.Generator | int | None
 
@@ -88,17 +88,8 @@ def generator(where: str, rng: Rng) -> np.random.Generator:
     >>> generator("Conv2d", 3).random() == np.random.default_rng(3).random()
     True
     """
-    if isinstance(rng, np.random.Generator):
-        return rng
-    if rng is None:
-        with _lock:
-            (child,) = _sequence.spawn(1)
-        return np.random.default_rng(child)
-    if not hasattr(rng, "__index__"):
-        kind = type(rng).__name__
-        raise TypeError(
-            f"{where}: rng is a {kind}, expected a numpy.random.Generator, an integer seed or "
-            "None: pass np.random.default_rng(seed)"
-        )
-    check_integer(where, "rng", rng, 0)
-    return np.random.default_rng(int(rng))
+    if rng is not None:
+        return as_generator(where, rng)
+    with _lock:
+        (child,) = _sequence.spawn(1)
+    return np.random.default_rng(child)
