@@ -189,4 +189,5 @@ def takes_complex(forward: Callable[..., Any]) -> bool:
     while isinstance(forward, functools.partial):
         forward = forward.func
     module = getattr(forward, "__module__", None) or ""
-    return getattr(forward, "complex_step", module.startswith(f"{REFERENCE}."))
+    ours = module.startswith(f"{REFERENCE}.") and not hasattr(forward, "__wrapped__")
+    return getattr(forward, "complex_step", ours)

@@ -24,6 +24,7 @@ SHAPES = (
     "broadcast_to concatenate stack pad flip roll tile repeat newaxis ndindex"
 )
 OTHERS = "np numpy pi e inf dtype len range zip enumerate tuple list reversed append"
+PLAIN = (bool, int, float, str, np.ndarray)
 ANALYTIC = frozenset(f"{ARITHMETIC} {SHAPES} {OTHERS}".split())
 
 
@@ -39,6 +40,7 @@ def _all_analytic(function: Any, seen: set[CodeType]) -> bool:
         return True
     seen.add(function.__code__)
     held = [*_contents(function), *(function.__defaults__ or ())]
+    held += (function.__kwdefaults__ or {}).values()
     for name in _names(function.__code__):
         if name in function.__globals__:
             held.append(function.__globals__[name])
@@ -69,5 +71,5 @@ def _is_data(value: Any) -> bool:
         return all(map(_is_data, value.values() if isinstance(value, dict) else value))
     if isinstance(value, ModuleType):
         return value is np
-    kinds = (bool, int, float, str, np.ndarray, np.generic, type(None))
-    return isinstance(value, kinds)
+    # a subclass may compute in its own way
+    return isinstance(value, np.generic) or type(value) in (*PLAIN, type(None))

@@ -27,6 +27,7 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from minise.gradcheck.adapters import takes_complex
+from minise.gradcheck.analytic import is_analytic
 from minise.gradcheck.arrays import host
 from minise.gradcheck.explanation import explained, worst_first
 from minise.gradcheck.inputs import as_inputs, numbers_of, restored
@@ -173,8 +174,8 @@ def check(
             slopes = PairSlopes(pair, mode, branches, places)
             judge = Judge(slopes)
             arguments = tuple(_checked(judge, k, name, rng, mode) for k, name in enumerate(names))
-            if not known and not slopes.is_analytic():
-                arguments = tuple(map(_not_analytic, arguments))
+            if not known and not is_analytic(forward):
+                arguments = tuple(_believed(slopes, one) for one in arguments)
             arguments = tuple(explained(slopes, one, names) for one in arguments)
     title = getattr(getattr(forward, "func", forward), "__name__", "forward")
     if mode == "auto":
@@ -242,9 +243,9 @@ def _report(k: int, name: str, shape: tuple[int, ...], finding: Finding) -> Argu
     )
 
 
-def _not_analytic(one: ArgumentReport) -> ArgumentReport:
-    """Return a report of which nothing holds that rests on a complex step."""
-    if one.problem or not one.step:
+def _believed(slopes: PairSlopes, one: ArgumentReport) -> ArgumentReport:
+    """Return a report, but of nothing that rests on a complex step which drops a part."""
+    if one.problem or not slopes.drops_a_part(one.index):
         return one
     return replace(one, verdict=UNCHECKED, resolved=0.0, reason=NOT_ANALYTIC)
 

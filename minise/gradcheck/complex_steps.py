@@ -3,9 +3,10 @@
 A complex step resolves what no difference can, but only if forward is analytic between its
 branches: abs, .real or a cast to float drop a part of the derivative without a word. So it is
 believed where the code of forward names nothing of that kind (analytic.py), or else if it agrees
-with differences where those can tell: at the inputs themselves, or at others that are about as
-large as 1, where gradients that vanish at the inputs do not. The same lines of code run there. And
-at the inputs the steps i t and -i t have to agree, which they do not where a maximum is tied.
+with differences. If those can tell at the inputs themselves, that decides. If not, it has to agree
+at all of some other places where they can, of several sizes, as forward may have branches for large
+numbers; gradients that vanish at the inputs do not vanish there. And at the inputs the steps i t
+and -i t have to agree, which they do not where a maximum is tied.
 """
 
 import warnings
@@ -19,20 +20,21 @@ from numpy.exceptions import ComplexWarning
 from minise.gradcheck.analytic import is_analytic
 from minise.gradcheck.arrays import host, like, outputs_of
 from minise.gradcheck.pair import Pair
-from minise.gradcheck.rounding import noise_of, root_mean_square
+from minise.gradcheck.rounding import root_mean_square, spread_of
 from minise.gradcheck.slopes import (
     STEPS,
     Branches,
     Differences,
     Slope,
-    complex_slope,
     complex_step_for,
     phi,
+    refined_complex_slope,
 )
 from minise.ops.checks import Array
 
 AGREE = 2.0**-17  # of a slope: what a difference has to resolve to vouch for a complex step
-PLACES = 6  # beside the inputs
+SIZES = (1.0, 1.0, 0.25, 4.0, 1.0, 0.25, 32.0)  # of inputs at other places
+ENOUGH = 2  # places
 SPREAD = 0.25  # of the inputs drawn beside those given, and of those that are zero
 
 
@@ -50,9 +52,7 @@ class ComplexSteps:
             return None
         slope = self._both_ways(self._pair.inputs, k, u)
         if slope is not None and k not in self._vouched:
-            self._vouched[k] = self._analytic or any(
-                self._agrees(k, place) for place in self._places()
-            )
+            self._vouched[k] = self._analytic or self._agrees_where_it_can(k)
         return slope if self._vouched.get(k) else None
 
     def surplus(self, k: int, u: Array) -> float:
@@ -62,8 +62,8 @@ class ComplexSteps:
             return 0.0
         line = self._pair.line({k: u}, complex_step=True, perturb=True)
         with _quiet():
-            noise = noise_of(phi(line, self._pair.douts, slope.step))
-        return max(0.0, abs(slope.value) - noise)
+            noise = spread_of(phi(line, self._pair.douts, slope.step))
+        return max(0.0, abs(slope.value) - noise - slope.truncation)
 
     def _both_ways(self, inputs: Sequence[Any], k: int, u: Array) -> Slope | None:
         """Return the slope by a complex step, or None if -i t gives another one than i t."""
@@ -72,15 +72,25 @@ class ComplexSteps:
         step = complex_step_for(root_mean_square(host(inputs[k])))
         try:
             with _quiet():
-                up, down = (complex_slope(line, douts, count, one) for one in (step, -step))
+                slope = refined_complex_slope(line, douts, count, step, sign=-1)
         except Exception:  # forward does not take complex numbers, and may say so in its own way
             return None
-        return up if abs(up.value - down.value) <= up.error + down.error else None
+        return slope if slope.truncation <= 2 * slope.rounding else None
 
-    def _agrees(self, k: int, inputs: Sequence[Any]) -> bool:
-        """Tell whether both ways agree at some inputs, and differences can tell there."""
+    def _agrees_where_it_can(self, k: int) -> bool:
+        """Tell whether complex steps agree with differences at the inputs, or else elsewhere."""
+        at_inputs = self._agrees(k, self._pair.inputs)
+        if at_inputs is not None:
+            return at_inputs
+        answers = [self._agrees(k, place) for place in self._places()]
+        return answers.count(True) >= ENOUGH and False not in answers
+
+    def _agrees(self, k: int, inputs: Sequence[Any]) -> bool | None:
+        """Tell whether both ways agree at some inputs, or None if differences cannot tell there."""
         value = host(inputs[k])
         u = np.random.default_rng(k).standard_normal(value.shape) * np.maximum(abs(value), 1)
+        size = root_mean_square(value)
+        steps = [*STEPS, *(h * size for h in STEPS if 0 < size * STEPS[0] < STEPS[-1])]
         pair = self._pair
         try:
             with _quiet():
@@ -88,38 +98,39 @@ class ComplexSteps:
                 start = (outputs_of(out), cache)
                 line = pair.line({k: u}, inputs)
                 by_step = Differences(line, pair.douts, pair.count, start, self._branches)
-                slopes = (by_step.at(h) for h in STEPS)
+                slopes = (by_step.at(h) for h in steps)
                 resolved = (one for one in slopes if one is not None and _resolves(one))
                 slope = next(resolved, None)
         except Exception:  # inputs that were not given need not lie where forward is defined
-            return False
-        exact = None if slope is None else self._both_ways(inputs, k, u)
-        if slope is None or exact is None:
+            return None
+        if slope is None:
+            return None
+        exact = self._both_ways(inputs, k, u)
+        if exact is None:
             return False
         return abs(exact.value - slope.value) <= exact.error + slope.error + slope.kink
 
     def _places(self) -> Iterator[list[Any]]:
-        """Yield inputs at which differences may tell more: the given ones, scaled, and drawn."""
-        yield self._pair.inputs
-        for seed in range(PLACES):
+        """Yield inputs at which differences may tell more, of several sizes."""
+        for seed, size in enumerate(SIZES):
             rng = np.random.default_rng(seed)
-            yield [_about_one(value, rng, near=seed % 2 == 0) for value in self._pair.inputs]
+            yield [_drawn(value, rng, size, near=seed % 2 == 0) for value in self._pair.inputs]
 
 
 def _resolves(slope: Slope) -> bool:
     return slope.smooth and 0 < slope.error + slope.kink <= AGREE * abs(slope.value)
 
 
-def _about_one(value: Any, rng: np.random.Generator, *, near: bool) -> Any:
-    """Return normal numbers of an array's shape; or near it, the array scaled to about 1."""
+def _drawn(value: Any, rng: np.random.Generator, size: float, *, near: bool) -> Any:
+    """Return normal numbers of an array's shape and some size; or near it, the array rescaled."""
     numbers = host(value)
     if numbers is None or numbers.dtype.kind != "f":
         return value
-    size = root_mean_square(numbers)
+    own = root_mean_square(numbers)
     noise = rng.standard_normal(numbers.shape)
-    if near and size:
-        return like(np.asarray(numbers / size * (1 + SPREAD * noise)), value)
-    return like(np.asarray(SPREAD * noise if near else noise), value)
+    if near and own:
+        return like(np.asarray(size * numbers / own * (1 + SPREAD * noise)), value)
+    return like(np.asarray(size * (SPREAD if near else 1) * noise), value)
 
 
 @contextmanager

@@ -41,10 +41,10 @@ class Evidence:
         """Return this with one slope in place of all."""
         return replace(self, slopes=(), tried=self.tried - len(self.slopes)).plus(slope)
 
-    def with_noise(self, factor: float) -> "Evidence":
-        """Return this where the rounding of phi was measured as a multiple of its bounds."""
-        slopes = tuple(one.with_noise(one.noise * factor) for one in self.slopes)
-        return replace(self, slopes=slopes)
+    def with_noise(self, factor: float, least: float) -> "Evidence":
+        """Return this with the rounding of phi as measured: times its bounds, and at least."""
+        slopes = (one.with_noise(max(one.noise * factor, least)) for one in self.slopes)
+        return replace(self, slopes=tuple(slopes))
 
     def with_own(self, noise: float) -> "Evidence":
         """Return this with what was measured of the rounding of <gradient, u>."""

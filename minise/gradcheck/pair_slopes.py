@@ -4,9 +4,11 @@ import numpy as np
 
 from minise.gradcheck.arrays import host
 from minise.gradcheck.complex_steps import ComplexSteps
+from minise.gradcheck.evidence import RESOLVED
 from minise.gradcheck.pair import Pair
 from minise.gradcheck.rounding import root_mean_square
 from minise.gradcheck.slopes import (
+    NO_SLOPE,
     STEPS,
     Branches,
     Differences,
@@ -15,10 +17,11 @@ from minise.gradcheck.slopes import (
     complex_step_for,
     largest_smooth,
     linear_slope,
+    refined_complex_slope,
 )
 from minise.ops.checks import Array
 
-CLOSE = 2.0**-13  # of a slope: a part that abs or .real drops is larger
+CLOSE = 2.0**-20  # of a slope, beside what a difference may lose: a part that abs drops is larger
 
 
 class PairSlopes:
@@ -69,6 +72,12 @@ class PairSlopes:
         self._steps.setdefault(k, (u, slope.value))
         return slope
 
+    def refined(self, k: int, u: Array) -> Slope:
+        """Return forward's slope along u by a complex step, and what that leaves out."""
+        line, douts = self.pair.line({k: u}, complex_step=True), self.pair.douts
+        step = complex_step_for(root_mean_square(host(self.pair.inputs[k])))
+        return refined_complex_slope(line, douts, self.pair.count, step)
+
     def differences(self, k: int, u: Array) -> Differences:
         """Return the differences along u, at steps of any size."""
         pair = self.pair
@@ -90,14 +99,18 @@ class PairSlopes:
             slopes[place] = slope if np.isfinite(slope) else 0.0
         return slopes
 
-    def is_analytic(self) -> bool:
-        """Tell whether differences agree with the complex steps that were taken, all at once."""
-        if not self._steps:
-            return True
-        pair, expected = self.pair, sum(slope for _, slope in self._steps.values())
-        size = sum(abs(slope) for _, slope in self._steps.values())
-        line = pair.line({k: u for k, (u, _) in self._steps.items()})
-        differences = Differences(line, pair.douts, pair.count, (pair.outs, pair.cache))
-        smooth = [slope for h in STEPS[1:] if (slope := differences.at(h)) and slope.smooth]
-        agree = [abs(s.value - expected) <= s.error + s.kink + CLOSE * size for s in smooth]
-        return any(agree) or not agree
+    def drops_a_part(self, k: int) -> bool:
+        """Tell whether the complex step that input k took does not agree with differences."""
+        if k not in self._steps:
+            return False
+        u, expected = self._steps[k]
+        differences = self.differences(k, u)
+        slopes = (differences.at(h) or NO_SLOPE for h in STEPS)
+        best = min((one for one in slopes if one.smooth), key=_uncertainty, default=NO_SLOPE)
+        if not _uncertainty(best) <= RESOLVED * abs(best.value):
+            return False
+        return abs(best.value - expected) > _uncertainty(best) + CLOSE * abs(expected)
+
+
+def _uncertainty(slope: Slope) -> float:
+    return slope.error + slope.kink

@@ -4,7 +4,7 @@ Source: Moré and Wild, "Estimating computational noise", SIAM Journal on Scient
 (2011), for noise_of.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from math import comb, hypot, sqrt
 
 import numpy as np
@@ -19,6 +19,8 @@ SURE = 8  # standard deviations
 POINTS = 9  # of the line on which rounding is measured
 IRREGULAR = 1.618  # so that every number on the way is rounded in its own way
 SPACINGS = IRREGULAR * 2.0 ** -np.array([30, 25, 20])  # short, for no kink to lie between
+STAIRS = tuple(IRREGULAR * 2.0 ** -np.array([15, 10]))  # long, to climb stairs of rounding
+SHARE = 2.0**-46  # of numbers, some roundings: so that all ties are broken
 
 Outputs = tuple[Array, ...]
 
@@ -53,30 +55,74 @@ def rounding_of(count: int, size: float) -> float:
     return SURE * sqrt(count) * (EPS * size + TINIEST)
 
 
-def noise_of(function: Callable[[float], float], far: float = 0.0) -> float:
+def noise_of(
+    function: Callable[[float], float], spacings: Iterable[float] = tuple(SPACINGS)
+) -> float:
     """Return a bound on the rounding of a smooth function, measured near 0.
 
     Between a few neighbouring points the function is nearly straight. Differences of differences
     then leave nothing but rounding, which is independent from point to point: the k-th difference
-    of numbers of variance s**2 has variance comb(2 k, k) s**2. This sees what the size of the
-    result does not show, such as cancellation inside.
+    of numbers of variance s**2 has variance comb(2 k, k) s**2, and from k = 4 on little is left of
+    the function's own curvature. This sees what the size of the result does not show, such as
+    cancellation inside.
 
-    Points too near to each other would round alike, hence the irregular spacing. A kink between
-    them would look like rounding; therefore both sides of 0 are measured, and 0 itself, where
-    numbers may be tied, is not. `far` is a distance within which there is no kink, where known.
+    Points too near to each other would round alike, hence the irregular spacing; and where rounding
+    is coarse, as of 1 - s * s near s = 1, they lie on one stair: then the points are spread out. A
+    kink between them would look like rounding; therefore both sides of 0 are measured, and 0
+    itself, where numbers may be tied, is not.
     """
-    spacings = [IRREGULAR * far / 2 / POINTS] if far else SPACINGS
-    return SURE * max(
-        min(_deviation(function, spacing), _deviation(function, -spacing)) for spacing in spacings
-    )
+    noise, flat = 0.0, False
+    for spacing in spacings:
+        sides = list(_sides(function, spacing))
+        flat = all(len(np.unique(side)) < POINTS for side in sides)
+        noise = max(noise, min(map(_deviation, sides)))
+    if flat:
+        for spacing in STAIRS:
+            noise = max(noise, min(map(_deviation, _sides(function, spacing))))
+    return SURE * noise
 
 
-def _deviation(function: Callable[[float], float], spacing: float) -> float:
-    values = np.array([function(i * spacing) for i in range(1, POINTS + 1)])
+def _sides(function: Callable[[float], float], spacing: float) -> Iterator[Array]:
+    """Yield a function's values at points on either side of 0."""
+    for sign in (1, -1):
+        yield np.array([function(sign * i * spacing) for i in range(1, POINTS + 1)])
+
+
+def noise_around(function: Callable[[float], float], t: float) -> float:
+    """Return a bound on the rounding of a smooth function, measured near t."""
+    return noise_of(lambda d: function(t * (1 + d)), SPACINGS[2:])
+
+
+def coarse_noise(function: Callable[[float], float], bound: Callable[[float], float]) -> float:
+    """Return the rounding of a function on a longer way, where it is more than a bound on it.
+
+    Then something cancels inside of the function, and at 0 rounding is as coarse. The way grows as
+    long as points lie on one stair.
+    """
+    noise, flat, spacing = 0.0, True, STAIRS[0] / 32
+    while spacing < STAIRS[-1] or (flat and spacing < 1 / 2):
+        spacing *= 32
+        sides = [side for side in _sides(function, spacing) if len(np.unique(side)) == POINTS]
+        flat = not sides
+        here = SURE * min(map(_deviation, sides), default=0.0)
+        noise = max(noise, here if here > bound(POINTS * spacing) else 0.0)
+    return noise
+
+
+def spread_of(function: Callable[[float], float]) -> float:
+    """Return a bound on the rounding of a function of a share by which its numbers are perturbed.
+
+    The shares are nearly as small as roundings are: on so short a way the function is straight, and
+    what second differences leave of it is rounding. As ties may be broken in two ways, the side on
+    which they leave less counts.
+    """
+    return SURE * min(_deviation(side, (2,)) for side in _sides(function, SHARE))
+
+
+def _deviation(values: Array, orders: Iterable[int] = (4, 5, 6)) -> float:
     largest = float(np.max(np.abs(values)))
     if not 0 < largest < float("inf"):
         return largest  # zeros, infinity or NaN
     values = values / largest  # their squares neither overflow nor underflow
-    squares = [(np.diff(values, k) ** 2).mean() / comb(2 * k, k) for k in range(4, 7)]
-    # differences of lower order would leave the function's own curvature
+    squares = [(np.diff(values, k) ** 2).mean() / comb(2 * k, k) for k in orders]
     return largest * float(np.sqrt(min(squares)))

@@ -23,17 +23,21 @@ SIAM Review 40 (1998), for the complex step.
 """
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from math import isfinite
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from minise.gradcheck.arrays import host
-from minise.gradcheck.rounding import EPS, SURE, TINIEST, Outputs, norm, rounding_of
+from minise.gradcheck.rounding import EPS, SURE, TINIEST, Outputs, noise_around, norm, rounding_of
 
 TINY = 2.0**-100  # a complex step
+SMALLER = 2.0**-8  # a second complex step, relative to the first
 SMALL = 2.0**-30  # a complex step relative to inputs: its square is below EPS
 STEPS = tuple(2.0**-k for k in range(9, 34, 3))  # the first, EPS ** (1 / 5), suits fourth order
+FAR_MORE = 2.0**10  # than rounding
+LONG, FAR = (2.0**-4, 1.0, 2.0**3), (2.0**23, 2.0**43, 2.0**63)  # steps
 RELATIVE = 2.0**-19  # of a slope: two differences that agree less well do not see one smooth line
 
 Line = Callable[[Any], tuple[Outputs, Any]]  # from t to (outputs, cache)
@@ -101,6 +105,19 @@ def complex_slope(line: Line, douts: Outputs, count: int, step: float = TINY) ->
     return Slope(float(inner(douts, slopes)), abs(step), lost=lost)
 
 
+def refined_complex_slope(
+    line: Line, douts: Outputs, count: int, step: float, sign: int = 1
+) -> Slope:
+    """Return the slope by two complex steps, whose difference bounds what they leave out.
+
+    That is relative to step**2: nothing, but for slopes that are zero.
+    """
+    first, second = (
+        complex_slope(line, douts, count, one) for one in (step, sign * step * SMALLER)
+    )
+    return second._replace(truncation=abs(first.value - second.value))
+
+
 def complex_step_for(size: float) -> float:
     """Return a complex step along directions of about 1, for inputs of some size: far below it.
 
@@ -137,7 +154,11 @@ class Differences:
     ----------
     noise : float
         Bound on the rounding of phi at 0.
+    failure : Exception or None
+        What forward raised at the last step at which it failed.
     """
+
+    failure: Exception | None = None
 
     def __init__(
         self,
@@ -154,6 +175,30 @@ class Differences:
         self._phi, self._size = float(inner(douts, outs)), norm(outs)
         self.noise = self._bound * self._size + TINIEST
 
+    def bound(self, t: float) -> float:
+        """Return a bound on the rounding of phi at t and -t, as far as the size of out tells."""
+        return self._bound * max(norm(self._line(one)[0]) for one in (t, -t)) + TINIEST
+
+    def long_slope(self, *, far: bool) -> float:
+        """Return the largest slope to a point that a long step reaches, or 0 where none is seen.
+
+        It is seen where phi moves by far more than it is rounded there; far away, where the moved
+        input is rounded too, if twice as far the slope is the same.
+        """
+        value = phi(self._line, self._douts)
+        slopes = [0.0]
+        for h in (*LONG, *(FAR if far else ())):
+            for t in (h, -h):
+                with suppress(Exception), np.errstate(all="ignore"):
+                    near = (value(t) - self._phi) / t
+                    if h in LONG:
+                        noise = max(self.bound(t), noise_around(value, t))
+                        seen = abs(near) * h > FAR_MORE * noise
+                    else:
+                        seen = abs(near - (value(2 * t) - self._phi) / (2 * t)) <= abs(near) / 4
+                    slopes.append(abs(near) if seen else 0.0)
+        return max(one for one in slopes if isfinite(one))
+
     def at(self, h: float, moved: float = 0.0) -> Slope | None:
         """Return the slope by the step h, or None if the step changes a branch.
 
@@ -163,7 +208,11 @@ class Differences:
         phi: dict[float, float] = {0: self._phi}
         largest = self._size
         for m in (2, -2, 1, -1, 0.5, -0.5):  # the outermost first: most kinks lie there
-            outs, cache = self._line(m * h)
+            try:
+                outs, cache = self._line(m * h)
+            except Exception as error:  # outside of the domain of forward, which ran at the input
+                self.failure = error
+                return NO_SLOPE
             if self._branches is not None and not np.array_equal(
                 self._side, host(self._branches(cache))
             ):

@@ -15,6 +15,7 @@ branches are not told, the steps that speak against a gradient must also show no
 random directions: along one of them two kinks on opposite sides of the input may cancel.
 """
 
+import functools
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple
@@ -22,22 +23,23 @@ from typing import NamedTuple
 import numpy as np
 
 from minise.gradcheck.arrays import host
-from minise.gradcheck.evidence import LONGER, SHORTER, Evidence
+from minise.gradcheck.evidence import LONGER, RESOLVED, SHORTER, Evidence
 from minise.gradcheck.pair_slopes import PairSlopes
 from minise.gradcheck.report import KINK, RIGHT, ROUNDING, UNCHECKED, WRONG
 from minise.gradcheck.rounding import (
-    EPS,
-    SURE,
+    IRREGULAR,
+    POINTS,
     TINIEST,
+    coarse_noise,
     noise_of,
     norm,
     root_mean_square,
     rounding_of,
+    spread_of,
 )
 from minise.gradcheck.slopes import NO_SLOPE, STEPS, Differences, Slope, phi
 from minise.ops.checks import Array
 
-HOPELESS = 2.0**-13  # of a slope: a larger difference is not due to rounding
 DIRECTIONS = 6  # more, along which a kink is looked for before a gradient is called wrong
 LOCAL, SHORT = 2.0**-6, 2.0**-14  # steps, relative to the size of an input
 UNKNOWN = 2.0**-36  # a step that is short beside an input of zeros
@@ -75,6 +77,16 @@ class Judge:
 
     def __init__(self, slopes: PairSlopes) -> None:
         self.slopes, self.pair, self._second = slopes, slopes.pair, slopes.second
+
+    @functools.cached_property
+    def _largest(self) -> float:
+        """The largest slope along any input's directions, as its gradient has it."""
+        pairs = zip(map(host, self.pair.inputs), map(host, self.pair.gradients), strict=True)
+        return max(
+            norm((gradient,)) * norm((np.maximum(abs(value), 1),))
+            for value, gradient in pairs
+            if gradient is not None and value is not None and gradient.dtype.kind == "f"
+        )
 
     def compare(self, k: int, u: Array, size: float = 0.0, *, cheaply: bool = False) -> Finding:
         """Compare the gradient of input k with forward's slope along u.
@@ -115,19 +127,15 @@ class Judge:
         slope = evidence.best
         if evidence.zero or evidence.agreeing():
             return Finding(RIGHT, evidence, slope)
-        if cheaply or self._hopeless(u, evidence):
+        if cheaply:
             return Finding(WRONG, evidence, slope)
-        step = slope.step if self.slopes.is_complex(k) else 0.0
-        line = self.pair.line({k: u}, complex_step=bool(step), perturb=True)
-        noise = noise_of(phi(line, self.pair.douts, step))
-        exact = slope._replace(lost=slope.lost + noise)
-        return self._measured(k, u, evidence.only(exact), True)
-
-    def _hopeless(self, u: Array, evidence: Evidence) -> bool:
-        """Tell whether two numbers differ by far more than rounding can explain."""
-        size, slope = evidence.size_by(evidence.best), evidence.best
-        noise = self.pair.count * EPS * norm(self.pair.douts) * norm(self.pair.outs) * norm((u,))
-        return evidence.difference(slope) > HOPELESS * size + SURE * noise
+        if self.slopes.is_complex(k):
+            slope = self.slopes.refined(k, u)
+            line = self.pair.line({k: u}, complex_step=True, perturb=True)
+            noise = spread_of(phi(line, self.pair.douts, slope.step))
+        else:
+            noise = noise_of(phi(self.pair.line({k: u}, perturb=True), self.pair.douts))
+        return self._measured(k, u, evidence.only(slope._replace(lost=slope.lost + noise)), True)
 
     def _by_all_steps(
         self, k: int, u: Array, evidence: Evidence, differences: Differences, moved: float
@@ -140,49 +148,63 @@ class Judge:
             evidence = evidence.plus(differences.at(h, moved))
             if slope := evidence.agreeing():
                 return Finding(RIGHT, evidence, slope)
-        for h in LONGER:
-            if not evidence.wants_longer_steps():
-                break
-            with suppress(Exception), np.errstate(all="ignore"):  # far away forward may fail
-                evidence = evidence.plus(differences.at(h, moved))
-            if slope := evidence.agreeing():
-                return Finding(RIGHT, evidence, slope)
-            if evidence.slopes[0].step < h:
-                break
         if not evidence.slopes:
             return Finding(UNCHECKED, evidence, NO_SLOPE)
-        factor = self._noise(k, u, evidence.best, differences.noise)
-        if slope := evidence.with_noise(factor).agreeing():
-            return Finding(RIGHT, evidence.with_noise(factor), slope)
-        told = self.slopes.told
-        return self._measured(k, u, evidence.with_noise(max(1.0, factor) if told else factor), told)
+        factor, least = self._noise(k, u, evidence.best, differences)
+        measured = evidence.with_noise(factor, least)
+        for h in LONGER:
+            if measured.agreeing() or not measured.wants_longer_steps():
+                break
+            with np.errstate(all="ignore"):  # so far away forward may overflow
+                slope = differences.at(h, moved) or NO_SLOPE
+            if not np.isfinite(slope.value):
+                break
+            evidence = evidence.plus(slope)
+            measured = evidence.with_noise(factor, least)
+        if slope := measured.agreeing():
+            return Finding(RIGHT, measured, slope)
+        if self.slopes.told:
+            measured = evidence.with_noise(1.0, least)
+        return self._measured(k, u, measured, self.slopes.told)
 
-    def _noise(self, k: int, u: Array, best: Slope, bound: float) -> float:
-        """Return the rounding of phi as it is measured, as a multiple of its bounds.
+    def _noise(
+        self, k: int, u: Array, best: Slope, differences: Differences
+    ) -> tuple[float, float]:
+        """Return the rounding of phi as it is measured, where it is less than its bounds and more.
 
-        The bounds are one at the input and that of the best slope. Each output is rounded once at
-        least, whatever is measured.
+        That is a factor of at most 1 for the bounds; and if something cancels inside of forward,
+        which the size of out does not tell, what its rounding is at least, at any step.
         """
         pair = self.pair
-        along = noise_of(phi(pair.line({k: u}), pair.douts), best.step)
+        line = phi(pair.line({k: u}), pair.douts)
         perturbed = noise_of(phi(pair.line({k: u}, perturb=True), pair.douts))
         products = tuple(dout * out for dout, out in zip(pair.douts, pair.outs, strict=True))
-        least = rounding_of(1, norm(products))
-        return max(along / best.noise, perturbed / bound, least / bound)
+        once = rounding_of(1, norm(products))  # each output is rounded once at least
+        measured = (
+            (noise_of(line, (IRREGULAR * best.step / 2 / POINTS,)), best.noise),
+            (max(perturbed, once), differences.noise),
+        )
+        factor = max(noise / bound for noise, bound in measured)
+        more = [noise for noise, bound in measured if noise > bound]
+        with suppress(Exception), np.errstate(all="ignore"):  # outside of forward's domain
+            more.append(coarse_noise(line, differences.bound))
+        return min(1.0, factor), max(more, default=0.0)
 
     def _measured(self, k: int, u: Array, evidence: Evidence, sure: bool) -> Finding:
         """Judge by what was measured of forward's rounding, and by backward's.
 
         sure tells that no kink can lie between the points of a step.
         """
-        lost = noise_of(self.pair.gradient_along(k, u))
-        evidence = evidence.with_own(lost)
+        gradient = self.pair.gradient_along(k, u)
+        spread = spread_of(gradient)
+        evidence = evidence.with_own(max(spread, noise_of(gradient)))
         if slope := evidence.agreeing():
             return Finding(RIGHT, evidence, slope)
         best = evidence.best
-        agrees = best.smooth and evidence.agrees(best)
-        if agrees and abs(evidence.exact) <= lost:  # zero but for rounding
-            return self._zero(k, u, evidence, lost)
+        least = spread if evidence.exact == 0 else rounding_of(self.pair.count, self._largest)
+        flat = best.smooth and abs(best.value) <= max(best.error, least)
+        if flat and abs(evidence.exact) <= spread:  # zero against zero, but for rounding
+            return self._zero(k, u, evidence, spread)
         if sure and best.smooth and not evidence.agrees(best):
             return Finding(WRONG, evidence, best)
         three = () if sure else evidence.refuting(*self._local(k))
@@ -194,11 +216,17 @@ class Judge:
     def _zero(self, k: int, u: Array, evidence: Evidence, lost: float) -> Finding:
         """Judge a gradient of zero where no step shows a slope: out may be too large to show it.
 
-        Then a complex step does, and more of it than what backward loses to rounding.
+        Then a complex step does, and more of it than what backward loses to rounding; or long steps
+        show a slope that forward's rounding would hide from short ones.
         """
         hidden = self._second.surplus(k, u) if self._second else 0.0
         if hidden and not lost:
-            lost = noise_of(self.pair.gradient_along(k, u))
+            lost = spread_of(self.pair.gradient_along(k, u))
+        believed = self._second is not None and self._second.slope(k, u) is not None
+        if hidden <= lost and not believed and not self.slopes.is_exact(k):
+            differences = self.slopes.differences(k, u)
+            slope = differences.long_slope(far=evidence.exact == 0)
+            hidden = lost + slope if RESOLVED * slope < evidence.best.error else 0.0
         verdict = UNCHECKED if hidden > lost else RIGHT
         return Finding(verdict, evidence, evidence.best)
 
