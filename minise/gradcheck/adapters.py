@@ -5,14 +5,14 @@ a forward that returns no cache, a layer that keeps its cache and parameters to 
 here is a few lines that make it the same.
 """
 
+import copy
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 import numpy as np
-
-from minise.gradcheck.arrays import same
 
 REFERENCE = "minise.ops.reference"
 
@@ -87,7 +87,7 @@ def layer(
     -------
     forward, backward : callable
         forward(x, *params) and backward(dout, cache); the cache is what the layer itself holds.
-        They change the layer, and `check` leaves it as it was.
+        They run a copy of the layer, which stays as it is.
     params : dict of str to ndarray
         The parameters as they are now, by name: inputs are ``[x, *params.values()]``.
 
@@ -108,13 +108,15 @@ def layer(
     if not hasattr(layer, "named_layers") and not isinstance(getattr(layer, "params", None), dict):
         kind = type(layer).__name__
         raise TypeError(f"layer: {kind} has no params, expected a dict of arrays by name")
+    layer, state = _copied(layer, state or ())
     parts = layer.named_layers() if hasattr(layer, "named_layers") else {"": layer}
+    keepers = _layers_in(layer, {})
     slots = {
         f"{path}.{name}".removeprefix("."): (part, name)
         for path, part in parts.items()
         for name in part.params
     }
-    held = [*(getattr(part, "state", {}) for part in parts.values()), *(state or ())]
+    held = [*(getattr(part, "state", {}) for part in parts.values()), *state]
     start = [{name: np.array(array) for name, array in one.items()} for one in held]
     flags = () if training is None else (training,)
 
@@ -124,11 +126,12 @@ def layer(
         for one, values in zip(held, start, strict=True):
             one.update({name: array.astype(x.dtype) for name, array in values.items()})
         out = layer.forward(x, *flags)
-        return out, [_kept_by(part) for part in parts.values()]
+        return out, [_kept_by(keeper) for keeper in keepers]
 
     def backward(dout: Any, cache: list[dict[str, Any]]) -> tuple[Any, ...]:
-        for part, kept in zip(parts.values(), cache, strict=True):
-            vars(part).update(kept)
+        for keeper, kept in zip(keepers, cache, strict=True):
+            for name, value in kept.items():
+                object.__setattr__(keeper, name, value)
         dx = layer.backward(dout)
         for key, (part, name) in slots.items():
             if name not in part.grads:
@@ -137,8 +140,6 @@ def layer(
         return dx, *(part.grads[name] for part, name in slots.values())
 
     forward.names = ["x", *slots]  # type: ignore[attr-defined]
-    forward.restore = lambda: _snapshot([layer, *parts.values()], held)  # type: ignore[attr-defined]
-
     if parts.keys() != {""} or hasattr(layer, "ops"):
         forward.complex_step = all(  # type: ignore[attr-defined]
             getattr(part.ops, "__name__", "") == REFERENCE for part in parts.values()
@@ -146,42 +147,51 @@ def layer(
     return forward, backward, {key: part.params[name] for key, (part, name) in slots.items()}
 
 
-def _kept_by(part: Any) -> dict[str, Any]:
-    """Return what a layer holds after forward, as its cache: all but parameters and the like."""
-    return {
-        name: value
-        for name, value in vars(part).items()
-        if name not in ("params", "grads", "state")
-    }
+def _copied(layer: Any, state: Sequence[dict[str, Any]]) -> Any:
+    """Return copies of a layer and of the dicts that it changes, which a check may change.
 
-
-def _snapshot(objects: Sequence[Any], dicts: Sequence[dict[str, Any]]) -> Callable[[], None]:
-    """Return a function that gives objects their attributes of now again, with what these hold.
-
-    Arrays keep their identity and get their values back; random streams go back to their places.
+    Back ends and modules are not copied.
     """
-    attributes = [(vars(one), dict(vars(one))) for one in objects if hasattr(one, "__dict__")]
-    values = [value for _, held in attributes for value in held.values()]
-    contents = [(one, dict(one)) for one in (*values, *dicts) if isinstance(one, dict)]
-    values += [value for _, content in contents for value in content.values()]
-    arrays = [(one, one.copy()) for one in values if hasattr(one, "dtype") and np.ndim(one)]
-    streams = [
-        (one.bit_generator, one.bit_generator.state)
-        for one in values
-        if isinstance(one, np.random.Generator)
-    ]
+    attributes = [item for one in _layers_in(layer, {}) for item in _attributes(one).items()]
+    shared = [one for name, one in attributes if name == "ops" or isinstance(one, ModuleType)]
+    memo = {id(one): one for one in shared}
+    try:
+        return copy.deepcopy((layer, tuple(state)), memo)
+    except Exception as error:
+        kind = type(layer).__name__
+        raise TypeError(
+            f"layer: {kind} cannot be copied ({type(error).__name__}: {error}), expected what "
+            "copy.deepcopy takes, so that a check leaves the layer as it was: define __deepcopy__"
+        ) from error
 
-    def restore() -> None:
-        for mapping, content in (*attributes, *contents):
-            mapping.clear()
-            mapping.update(content)
-        for array, copy in arrays:
-            if not same(copy, array):
-                array[...] = copy
-        for stream, state in streams:
-            stream.state = state
 
-    return restore
+def _attributes(layer: Any) -> dict[str, Any]:
+    """Return the attributes of an object, also those in slots."""
+    slots = [name for kind in type(layer).__mro__ for name in getattr(kind, "__slots__", ())]
+    named = {name: getattr(layer, name) for name in slots if hasattr(layer, name)}
+    return {**named, **getattr(layer, "__dict__", {})}
+
+
+def _layers_in(value: Any, seen: dict[int, Any]) -> list[Any]:
+    """Return an object with forward and backward, and all such in its attributes, lists, dicts."""
+    if id(value) in seen or isinstance(value, ModuleType | type):
+        return []
+    is_layer = hasattr(value, "forward") and hasattr(value, "backward")
+    parts: Iterable[Any] = ()
+    if is_layer:
+        parts = _attributes(value).values()
+    elif isinstance(value, list | tuple):
+        parts = value
+    elif isinstance(value, dict):
+        parts = value.values()
+    seen[id(value)] = value
+    return [*([value] if is_layer else []), *(one for p in parts for one in _layers_in(p, seen))]
+
+
+def _kept_by(layer: Any) -> dict[str, Any]:
+    """Return what a layer holds after forward, as its cache: all but parameters and the like."""
+    others = ("params", "grads", "state", "__dict__", "__weakref__")
+    return {name: value for name, value in _attributes(layer).items() if name not in others}
 
 
 def takes_complex(forward: Callable[..., Any]) -> bool:

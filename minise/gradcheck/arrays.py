@@ -1,7 +1,10 @@
 """Arrays of any library, and containers of them: to NumPy and back, copied, promoted, perturbed."""
 
+import collections
+import copy
 import dataclasses
 import sys
+import types
 from collections.abc import Iterator
 from typing import Any
 
@@ -50,39 +53,55 @@ def copied(value: Any) -> Any:
 
 
 def with_own_containers(cache: Any) -> Any:
-    """Return a cache whose lists, tuples, dicts and sets are copies that hold the same arrays.
+    """Return a cache whose lists, tuples, dicts and the like are copies that hold the same arrays.
 
     So who empties a list of it takes nothing from the next reader; who writes into an array does.
+    Of objects, dataclasses and simple namespaces are copied.
     """
-    if isinstance(cache, tuple | list):
+    if type(cache) is tuple or _is_named(cache):
         return _rebuilt(cache, [with_own_containers(one) for one in cache])
-    if isinstance(cache, dict):
-        copy = cache.copy()
-        copy.update((key, with_own_containers(one)) for key, one in cache.items())
-        return copy
-    return cache.copy() if isinstance(cache, set) else cache
+    if isinstance(cache, dict | list | set | collections.deque):
+        own: Any = copy.copy(cache)
+        places = cache if isinstance(cache, dict) else range(len(cache))
+        for place in () if isinstance(cache, set) else places:
+            own[place] = with_own_containers(own[place])
+        return own
+    if isinstance(cache, types.SimpleNamespace) or _is_dataclass(cache):
+        own = copy.copy(cache)
+        for name, one in getattr(cache, "__dict__", {}).items():
+            own.__dict__[name] = with_own_containers(one)
+        return own
+    return cache
+
+
+def _is_named(value: Any) -> bool:
+    """Tell whether a value is a NamedTuple."""
+    return isinstance(value, tuple) and hasattr(type(value), "_fields")
+
+
+def _is_dataclass(value: Any) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
 def arrays_in(cache: Any, path: str = "cache") -> Iterator[tuple[str, Any]]:
     """Yield every array in a cache of containers and dataclasses, with the way to it as text."""
-    names = getattr(cache, "_fields", None)
-    if hasattr(cache, "dtype") and hasattr(cache, "shape"):
-        yield path, cache
-    elif dataclasses.is_dataclass(cache) and not isinstance(cache, type):
-        for field in dataclasses.fields(cache):
-            yield from arrays_in(getattr(cache, field.name, None), f"{path}.{field.name}")
-    elif isinstance(cache, tuple | list):
-        for place, one in enumerate(cache):
-            yield from arrays_in(one, f"{path}.{names[place]}" if names else f"{path}[{place}]")
-    elif isinstance(cache, dict):
+    names = type(cache)._fields if _is_named(cache) else None
+    if isinstance(cache, dict):
         for key, one in cache.items():
             yield from arrays_in(one, f"{path}[{key!r}]")
+    elif isinstance(cache, tuple | list | collections.deque):
+        for place, one in enumerate(cache):
+            yield from arrays_in(one, f"{path}.{names[place]}" if names else f"{path}[{place}]")
+    elif _is_dataclass(cache):
+        for field in dataclasses.fields(cache):
+            yield from arrays_in(getattr(cache, field.name, None), f"{path}.{field.name}")
+    elif hasattr(cache, "dtype") and hasattr(cache, "shape"):
+        yield path, cache
 
 
 def _rebuilt(container: Any, parts: list[Any]) -> Any:
     """Return a tuple, NamedTuple or list of the container's type that holds other parts."""
-    kind = type(container)
-    return kind(*parts) if hasattr(container, "_fields") else kind(parts)
+    return type(container)(*parts) if _is_named(container) else type(container)(parts)
 
 
 def same(one: Any, other: Any) -> bool:
@@ -100,8 +119,8 @@ def perturbed(value: Any, share: float, rng: np.random.Generator) -> Any:
     if getattr(getattr(value, "dtype", None), "kind", "") == "f":
         numbers = np.asarray(host(value))
         return like(np.asarray(numbers * (1 + share * rng.uniform(-1, 1, numbers.shape))), value)
-    if isinstance(value, tuple | list):
+    if type(value) in (tuple, list) or _is_named(value):
         return _rebuilt(value, [perturbed(one, share, rng) for one in value])
-    if isinstance(value, dict):
+    if type(value) is dict:
         return {key: perturbed(one, share, rng) for key, one in value.items()}
     return value

@@ -30,7 +30,7 @@ from minise.gradcheck.adapters import takes_complex
 from minise.gradcheck.analytic import is_analytic
 from minise.gradcheck.arrays import host
 from minise.gradcheck.explanation import explained, worst_first
-from minise.gradcheck.inputs import as_inputs, numbers_of, restored
+from minise.gradcheck.inputs import as_inputs, numbers_of
 from minise.gradcheck.pair import Pair
 from minise.gradcheck.pair_slopes import PairSlopes
 from minise.gradcheck.report import (
@@ -158,13 +158,16 @@ def check(
     check_choice("check", "mode", mode, MODES)
     inputs, names = as_inputs(forward, backward, inputs, names)
     places = numbers_of(linear, names)
+    if branches is not None and not callable(branches):
+        kind = type(branches).__name__
+        raise TypeError(f"check: branches is a {kind}, expected a function of the cache")
     rng = as_generator("check", 0 if rng is None else rng).spawn(1)[0]  # else dout could be x
     known = takes_complex(forward)
     if mode == "auto" and known:
         mode = "complex_step"
     arguments: tuple[ArgumentReport, ...] = ()
     problem = ""
-    with restored(forward), _blas().limit(limits=1, user_api="blas"):
+    with _blas().limit(limits=1, user_api="blas"):
         pair = Pair(forward, backward, inputs, names, rng)
         try:
             pair.run_backward()

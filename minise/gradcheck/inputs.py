@@ -1,7 +1,6 @@
 """What a check is given, read and refused: inputs and their names, random streams, settings."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,11 +32,14 @@ def as_inputs(
     if not isinstance(inputs, list | tuple) or not inputs:
         came = type(inputs).__name__ if not isinstance(inputs, list | tuple | Mapping) else "empty"
         raise TypeError(f"check: inputs is {came}, expected a list of arrays: [x]")
+    if names is not None and not (
+        isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
+    ):
+        raise TypeError(f"check: names is {names!r}, expected a list of strings")
     if names is None:
         names = parameter_names(forward, len(inputs))[: len(inputs)]
-    if isinstance(names, str) or len(names) != len(inputs):
-        count = 1 if isinstance(names, str) else len(names)
-        raise ValueError(f"check: {count} names for {len(inputs)} inputs")
+    if len(names) != len(inputs):
+        raise ValueError(f"check: {len(names)} names for {len(inputs)} inputs")
     for name, value in zip(names, inputs, strict=True):
         _check_input(name, value)
     kinds = {
@@ -54,12 +56,18 @@ def _check_input(name: str, value: Any) -> None:
     if value is None:
         return
     dtype = getattr(value, "dtype", None)
+    if isinstance(value, np.ndarray) and type(value) is not np.ndarray:
+        kind = type(value).__name__
+        raise TypeError(
+            f"check: {name} is a {kind}, expected a plain array: pass np.asarray({name}), or "
+            "filled() of a masked one"
+        )
     if dtype is None or not hasattr(dtype, "kind"):
         kind = type(value).__name__
         raise TypeError(f"check: {name} is a {kind}, expected an array: pass np.asarray({name})")
     if dtype.kind not in "fiub" or (dtype.kind == "f" and dtype != np.float64):
         why = {
-            "f": "finite differences have no digits left in less",
+            "f": "finite differences need just that precision",
             "c": "in mode complex_step the check makes complex numbers of it itself",
             "O": "objects have no derivative",
         }.get(dtype.kind, "numbers are needed, or integers and booleans for what gets no gradient")
@@ -73,24 +81,12 @@ def _check_input(name: str, value: Any) -> None:
 
 def numbers_of(linear: str | Collection[str | int], names: Sequence[str]) -> set[int]:
     """Return the numbers of the inputs that are named, or given by number."""
-
-    def number(one: str | int) -> int:
-        if isinstance(one, str) and one in names:
-            return names.index(one)
-        if isinstance(one, str) or not 0 <= one < len(names):
+    if not isinstance(linear, str | Collection):
+        raise TypeError(f"check: linear is {linear!r}, expected names or numbers of inputs")
+    known: dict[str | int, int] = {k: k for k in range(len(names))}
+    known.update({name: k for k, name in enumerate(names)})
+    given = [linear] if isinstance(linear, str) else linear
+    for one in given:
+        if one not in known:
             raise ValueError(f"check: linear names {one!r}, expected any of {', '.join(names)}")
-        return int(one)
-
-    return {number(one) for one in ([linear] if isinstance(linear, str) else linear)}
-
-
-@contextmanager
-def restored(forward: Callable[..., Any]) -> Iterator[None]:
-    """Leave what an adapted forward runs (adapters.layer) as it was before."""
-    restore = getattr(forward, "restore", None)
-    undo = restore() if restore else None
-    try:
-        yield
-    finally:
-        if undo:
-            undo()
+    return {known[one] for one in given}

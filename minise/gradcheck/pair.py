@@ -62,8 +62,9 @@ class Pair:
         self.inputs, self.names = list(inputs), names
         self._copies = [copied(value) for value in inputs]
         self.out, self.cache = self.forward(*self.inputs)
+        for one in self.out if isinstance(self.out, tuple | list) else [self.out]:
+            _check_output(one)
         self.outs = outputs_of(self.out)
-        _check_outputs(self.outs)
         self.douts: Outputs = tuple(np.asarray(rng.standard_normal(one.shape)) for one in self.outs)
         self.dout = shaped_as(self.out, self.douts)
         sizes = [host(value).size for value in self.inputs if value is not None]
@@ -109,6 +110,10 @@ class Pair:
         as_tuple = tuple(gradients) if several else (gradients,)
         if len(as_tuple) != len(self.inputs):
             raise ValueError(f"{counted(len(as_tuple), 'gradient')} for {len(self.inputs)} inputs")
+        for name, one in zip(self.names, as_tuple, strict=True):
+            if one is not None and not isinstance(one, int | float) and not hasattr(one, "dtype"):
+                kind = type(one).__name__
+                raise ValueError(f"backward returns a {kind} for {name}, expected an array")
         return as_tuple
 
     def run_backward(self) -> None:
@@ -140,7 +145,14 @@ class Pair:
                     "give another gradient; work on a copy"
                 )
         self.gradients = copied(self.gradients)
-        again = self.backward(copied(self.dout), with_own_containers(self.cache))
+        try:
+            again = self.backward(copied(self.dout), with_own_containers(self.cache))
+        except Exception as error:
+            kind = type(error).__name__
+            raise ValueError(
+                f"backward fails where it is called again with the same cache ({kind}: {error}): "
+                "it empties or changes what the cache holds; hold arrays in tuples, lists or dicts"
+            ) from error
         self._refuse_other(
             "backward", self.gradients, again, "the same cache", "it changes the cache, or a state"
         )
@@ -169,14 +181,17 @@ class Pair:
         self, who: str, first: Sequence[Any], again: Sequence[Any], given: str, why: str
     ) -> None:
         """Refuse results that differ by more than another order of sums would."""
-        for one, other in zip(first, again, strict=True):
-            if one is None or other is None or host(one).shape != host(other).shape:
+        for one, other in zip(map(host, first), map(host, again), strict=True):
+            if one is None and other is None:
                 continue
-            difference = float(np.max(abs(host(one) - host(other)), initial=0.0))
-            if not difference:
+            if one is None or other is None or one.shape != other.shape:
+                shapes = " and ".join("None" if a is None else str(a.shape) for a in (one, other))
+                raise ValueError(f"{who} gives other results for {given}, of {shapes}: {why}")
+            if one.dtype.kind not in "fiub" or np.array_equal(one, other, equal_nan=True):
                 continue
+            difference = float(np.max(abs(one - other), initial=0.0))
             rounding = rounding_of(self.count, norm(self.douts) * norm(self.outs))
-            if difference > rounding + JUMP * float(np.max(abs(host(one)), initial=0.0)):
+            if not difference <= rounding + JUMP * float(np.max(abs(one), initial=0.0)):
                 raise ValueError(
                     f"{who} gives other results for {given}, with differences up to "
                     f"{difference:.1e}: {why}"
@@ -265,14 +280,19 @@ class Pair:
         return value
 
 
-def _check_outputs(outs: Outputs) -> None:
-    for one in outs:
-        if one.dtype != np.float64:
-            why = {
-                "f": "single precision inside leaves differences no digits",
-                "i": "integers have no derivative",
-                "O": "return an array of numbers",
-            }.get(one.dtype.kind, "it has to be real numbers")
-            raise TypeError(
-                f"check: forward's out has dtype {one.dtype}, expected float64 as its inputs: {why}"
-            )
+def _check_output(out: Any) -> None:
+    if not hasattr(out, "dtype") and not isinstance(out, int | float):
+        raise TypeError(
+            f"check: forward's out has a {type(out).__name__} in it, expected an array or a tuple "
+            "of arrays: return several outputs side by side"
+        )
+    dtype = host(out).dtype
+    if dtype != np.float64:
+        why = {
+            "f": "single precision inside leaves differences no digits",
+            "i": "integers have no derivative",
+            "O": "return an array of numbers",
+        }.get(dtype.kind, "it has to be real numbers")
+        raise TypeError(
+            f"check: forward's out has dtype {dtype}, expected float64 as its inputs: {why}"
+        )

@@ -37,7 +37,7 @@ SMALLER = 2.0**-8  # a second complex step, relative to the first
 SMALL = 2.0**-30  # a complex step relative to inputs: its square is below EPS
 STEPS = tuple(2.0**-k for k in range(9, 34, 3))  # the first, EPS ** (1 / 5), suits fourth order
 FAR_MORE = 2.0**10  # than rounding
-LONG, FAR = (2.0**-4, 1.0, 2.0**3), (2.0**23, 2.0**43, 2.0**63)  # steps
+LONG, FAR = (2.0**-4, 1.0, 2.0**3, 2.0**6), (2.0**23, 2.0**43, 2.0**63)  # steps
 RELATIVE = 2.0**-19  # of a slope: two differences that agree less well do not see one smooth line
 
 Line = Callable[[Any], tuple[Outputs, Any]]  # from t to (outputs, cache)

@@ -61,7 +61,8 @@ class Finding(NamedTuple):
     def resolved(self) -> float:
         """The same as a share of the gradient; 0 for zero against zero."""
         size = self.evidence.size_by(self.slope)
-        return 0.0 if self.verdict == RIGHT and not size else self.allowed / max(size, TINIEST)
+        zero = self.verdict == RIGHT and size <= self.allowed
+        return 0.0 if zero else self.allowed / max(size, TINIEST)
 
     @property
     def reason(self) -> str:
@@ -135,7 +136,9 @@ class Judge:
             noise = spread_of(phi(line, self.pair.douts, slope.step))
         else:
             noise = noise_of(phi(self.pair.line({k: u}, perturb=True), self.pair.douts))
-        return self._measured(k, u, evidence.only(slope._replace(lost=slope.lost + noise)), True)
+        return self._measured(
+            k, u, evidence.only(slope._replace(lost=slope.lost + noise)), sure=True
+        )
 
     def _by_all_steps(
         self, k: int, u: Array, evidence: Evidence, differences: Differences, moved: float
@@ -165,7 +168,8 @@ class Judge:
             return Finding(RIGHT, measured, slope)
         if self.slopes.told:
             measured = evidence.with_noise(1.0, least)
-        return self._measured(k, u, measured, self.slopes.told)
+        moves = any(one.value and evidence.resolves(one) for one in evidence.slopes)
+        return self._measured(k, u, measured, sure=self.slopes.told, moves=moves)
 
     def _noise(
         self, k: int, u: Array, best: Slope, differences: Differences
@@ -190,10 +194,13 @@ class Judge:
             more.append(coarse_noise(line, differences.bound))
         return min(1.0, factor), max(more, default=0.0)
 
-    def _measured(self, k: int, u: Array, evidence: Evidence, sure: bool) -> Finding:
+    def _measured(
+        self, k: int, u: Array, evidence: Evidence, *, sure: bool, moves: bool = False
+    ) -> Finding:
         """Judge by what was measured of forward's rounding, and by backward's.
 
-        sure tells that no kink can lie between the points of a step.
+        sure tells that no kink can lie between the points of a step; moves, that some step would
+        resolve a slope if rounding were no more than its bounds.
         """
         gradient = self.pair.gradient_along(k, u)
         spread = spread_of(gradient)
@@ -203,7 +210,7 @@ class Judge:
         best = evidence.best
         least = spread if evidence.exact == 0 else rounding_of(self.pair.count, self._largest)
         flat = best.smooth and abs(best.value) <= max(best.error, least)
-        if flat and abs(evidence.exact) <= spread:  # zero against zero, but for rounding
+        if flat and not moves and abs(evidence.exact) <= spread:  # zero, but for rounding
             return self._zero(k, u, evidence, spread)
         if sure and best.smooth and not evidence.agrees(best):
             return Finding(WRONG, evidence, best)

@@ -54,7 +54,7 @@ def test_a_seed_or_a_generator():
         ),
         (
             X.astype(np.float32),
-            "has dtype float32, expected float64: finite differences have no di",
+            "has dtype float32, expected float64: finite differences need just",
         ),
         (X.astype(complex), r"has dtype complex128, expected float64: .*; pass x.real"),
         (X.astype(str), "has dtype <U.*, expected float64"),
