@@ -29,7 +29,7 @@ def by_name(names: Sequence[str], gradients: Mapping[str, Any]) -> tuple[Any, ..
     """
     known = {*names, *(f"d{name}" for name in names)}
     if not gradients.keys() <= known:
-        unknown = ", ".join(sorted(gradients.keys() - known))
+        unknown = ", ".join(sorted(map(str, gradients.keys() - known)))
         raise ValueError(
             f"backward returns {unknown}, expected keys of {', '.join(f'd{n}' for n in names)}"
         )

@@ -31,7 +31,7 @@ from minise.gradcheck.analytic import is_analytic
 from minise.gradcheck.arrays import host
 from minise.gradcheck.explanation import explained, worst_first
 from minise.gradcheck.inputs import as_inputs, numbers_of
-from minise.gradcheck.pair import Pair
+from minise.gradcheck.pair import NotCheckable, Pair
 from minise.gradcheck.pair_slopes import PairSlopes
 from minise.gradcheck.report import (
     NOT_ANALYTIC,
@@ -171,7 +171,7 @@ def check(
         pair = Pair(forward, backward, inputs, names, rng)
         try:
             pair.run_backward()
-        except ValueError as error:
+        except NotCheckable as error:
             problem = str(error)
         else:
             slopes = PairSlopes(pair, mode, branches, places)

@@ -31,6 +31,10 @@ def counted(number: int, thing: str) -> str:
     return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
+class NotCheckable(ValueError):
+    """Why a pair cannot be checked: what backward returns, or what is changed in place."""
+
+
 class Pair:
     """Forward and backward at the given inputs, with a random dout.
 
@@ -98,22 +102,27 @@ class Pair:
 
         Raises
         ------
-        ValueError
+        NotCheckable
             If there are more or fewer.
         """
         gradients = self._backward(dout, cache)
         if gradients is None:
-            raise ValueError("backward returned None: is there a return?")
+            raise NotCheckable("backward returned None: is there a return?")
         if isinstance(gradients, dict):
-            return by_name(self.names, gradients)
+            try:
+                return by_name(self.names, gradients)
+            except ValueError as error:
+                raise NotCheckable(str(error)) from None
         several = isinstance(gradients, tuple | list)
         as_tuple = tuple(gradients) if several else (gradients,)
         if len(as_tuple) != len(self.inputs):
-            raise ValueError(f"{counted(len(as_tuple), 'gradient')} for {len(self.inputs)} inputs")
+            raise NotCheckable(
+                f"{counted(len(as_tuple), 'gradient')} for {len(self.inputs)} inputs"
+            )
         for name, one in zip(self.names, as_tuple, strict=True):
             if one is not None and not isinstance(one, int | float) and not hasattr(one, "dtype"):
                 kind = type(one).__name__
-                raise ValueError(f"backward returns a {kind} for {name}, expected an array")
+                raise NotCheckable(f"backward returns a {kind} for {name}, expected an array")
         return as_tuple
 
     def run_backward(self) -> None:
@@ -124,7 +133,7 @@ class Pair:
 
         Raises
         ------
-        ValueError
+        NotCheckable
             If out is not finite, if a function changes its arguments, or does not give the same
             again.
         """
@@ -134,13 +143,13 @@ class Pair:
         dout = copied(self.dout)
         self.gradients = self.backward(dout, with_own_containers(self.cache))
         if not same(dout, self.dout):
-            raise ValueError(
+            raise NotCheckable(
                 "backward changes dout in place: another branch may need it; work on a copy"
             )
         self._refuse_changed_inputs("backward")
         for path, array, copy in held:
             if not same(copy, array):
-                raise ValueError(
+                raise NotCheckable(
                     f"backward changes {path} in place: called again with the same cache it would "
                     "give another gradient; work on a copy"
                 )
@@ -149,7 +158,7 @@ class Pair:
             again = self.backward(copied(self.dout), with_own_containers(self.cache))
         except Exception as error:
             kind = type(error).__name__
-            raise ValueError(
+            raise NotCheckable(
                 f"backward fails where it is called again with the same cache ({kind}: {error}): "
                 "it empties or changes what the cache holds; hold arrays in tuples, lists or dicts"
             ) from error
@@ -166,7 +175,7 @@ class Pair:
         bad = sum(int((~np.isfinite(one)).sum()) for one in self.outs)
         if bad:
             size = sum(one.size for one in self.outs)
-            raise ValueError(
+            raise NotCheckable(
                 f"forward's out has NaN or infinity in {bad} of {counted(size, 'number')}: check "
                 "where forward is finite (no log of a negative number, no division by zero, no "
                 "overflow)"
@@ -175,7 +184,7 @@ class Pair:
     def _refuse_changed_inputs(self, who: str) -> None:
         for name, copy, value in zip(self.names, self._copies, self.inputs, strict=True):
             if not same(copy, value):
-                raise ValueError(f"{who} changes its input {name} in place: work on a copy")
+                raise NotCheckable(f"{who} changes its input {name} in place: work on a copy")
 
     def _refuse_other(
         self, who: str, first: Sequence[Any], again: Sequence[Any], given: str, why: str
@@ -186,13 +195,13 @@ class Pair:
                 continue
             if one is None or other is None or one.shape != other.shape:
                 shapes = " and ".join("None" if a is None else str(a.shape) for a in (one, other))
-                raise ValueError(f"{who} gives other results for {given}, of {shapes}: {why}")
+                raise NotCheckable(f"{who} gives other results for {given}, of {shapes}: {why}")
             if one.dtype.kind not in "fiub" or np.array_equal(one, other, equal_nan=True):
                 continue
             difference = float(np.max(abs(one - other), initial=0.0))
             rounding = rounding_of(self.count, norm(self.douts) * norm(self.outs))
             if not difference <= rounding + JUMP * float(np.max(abs(one), initial=0.0)):
-                raise ValueError(
+                raise NotCheckable(
                     f"{who} gives other results for {given}, with differences up to "
                     f"{difference:.1e}: {why}"
                 )
