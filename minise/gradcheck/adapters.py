@@ -110,33 +110,33 @@ def layer(
         raise TypeError(f"layer: {kind} has no params, expected a dict of arrays by name")
     layer, state = _copied(layer, state or ())
     parts = layer.named_layers() if hasattr(layer, "named_layers") else {"": layer}
-    keepers = _layers_in(layer, {})
+    layers = _layers_in(layer, {})
     slots = {
         f"{path}.{name}".removeprefix("."): (part, name)
         for path, part in parts.items()
         for name in part.params
     }
-    held = [*(getattr(part, "state", {}) for part in parts.values()), *state]
-    start = [{name: np.array(array) for name, array in one.items()} for one in held]
+    states = [*(getattr(part, "state", {}) for part in parts.values()), *state]
+    start = [{name: np.array(array) for name, array in one.items()} for one in states]
     flags = () if training is None else (training,)
 
     def forward(x: Any, *params: Any) -> tuple[Any, list[dict[str, Any]]]:
         for (part, name), value in zip(slots.values(), params, strict=True):
             part.params[name] = value
-        for one, values in zip(held, start, strict=True):
+        for one, values in zip(states, start, strict=True):
             one.update({name: array.astype(x.dtype) for name, array in values.items()})
         out = layer.forward(x, *flags)
-        return out, [_kept_by(keeper) for keeper in keepers]
+        return out, [_cache_of(one) for one in layers]
 
     def backward(dout: Any, cache: list[dict[str, Any]]) -> tuple[Any, ...]:
-        for keeper, kept in zip(keepers, cache, strict=True):
-            for name, value in kept.items():
-                object.__setattr__(keeper, name, value)
+        for one, held in zip(layers, cache, strict=True):
+            for name, value in held.items():
+                object.__setattr__(one, name, value)
         dx = layer.backward(dout)
         for key, (part, name) in slots.items():
             if name not in part.grads:
-                found = ", ".join(part.grads) or "nothing"
-                raise ValueError(f"grads has {found}, expected a gradient named {key} too")
+                names = ", ".join(part.grads) or "nothing"
+                raise ValueError(f"grads has {names}, expected a gradient named {key} too")
         return dx, *(part.grads[name] for part, name in slots.values())
 
     forward.names = ["x", *slots]  # type: ignore[attr-defined]
@@ -188,7 +188,7 @@ def _layers_in(value: Any, seen: dict[int, Any]) -> list[Any]:
     return [*([value] if is_layer else []), *(one for p in parts for one in _layers_in(p, seen))]
 
 
-def _kept_by(layer: Any) -> dict[str, Any]:
+def _cache_of(layer: Any) -> dict[str, Any]:
     """Return what a layer holds after forward, as its cache: all but parameters and the like."""
     others = ("params", "grads", "state", "__dict__", "__weakref__")
     return {name: value for name, value in _attributes(layer).items() if name not in others}

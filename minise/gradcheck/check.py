@@ -12,7 +12,7 @@ The two sides may differ by what arithmetic can lose, and by no tuned constant: 
 roundings, one for each number that the op has. Where that is not enough (1 - s * s, where s is
 nearly 1), what forward and backward lose is measured, by high differences along a line
 (rounding.noise_of). And a difference adds its own truncation error, which is seen by halving the
-step. If all of this together is not small against the gradient, or a kink cannot be told from a
+step. If all of this together is not small against the gradient, or a kink looks like a
 slope, the gradient could not be checked, and the report says so (verdict.py).
 """
 

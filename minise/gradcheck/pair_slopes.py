@@ -43,15 +43,15 @@ class PairSlopes:
     ----------
     second : ComplexSteps or None
         The second way.
-    told : bool
-        Whether branches are told.
+    kink_free : bool
+        Whether no difference is taken across a kink, as branches are known.
     """
 
     def __init__(self, pair: Pair, mode: str, branches: Branches | None, linear: set[int]) -> None:
         self.pair, self._branches, self._linear = pair, branches, linear
         self._complex = mode == "complex_step"
         self.second = ComplexSteps(pair, branches) if mode == "auto" else None
-        self.told = branches is not None
+        self.kink_free = branches is not None
         self._steps: dict[int, tuple[Array, float]] = {}  # complex ones: direction and slope
 
     def is_exact(self, k: int) -> bool:

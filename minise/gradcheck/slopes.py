@@ -53,7 +53,7 @@ class Slope(NamedTuple):
     noise: float = 0.0  # bound on the rounding of phi, which a difference divides by its step
     lost: float = 0.0  # bound on other rounding: of the moved input, or all of a complex step's
     smooth: bool = True  # False where a kink or a jump is seen, or nothing but NaN
-    told: bool = True  # whether no kink can lie between the points
+    kink_free: bool = True  # whether no kink can lie between the points
     jump: float = 0.0  # second differences over the step and over half of it: a kink keeps
     half: float = 0.0  # its jump in both, and what bends smoothly halves it
     tried: int = 1  # steps
@@ -72,7 +72,7 @@ class Slope(NamedTuple):
     @property
     def kink(self) -> float:
         """Bound on what a kink between the points could change; see the head of the file."""
-        if self.told:
+        if self.kink_free:
             return 0.0
         return abs(2 * self.half - self.jump) / 2 + 8 * self.noise / self.step
 
@@ -85,10 +85,10 @@ class Slope(NamedTuple):
         """Tell whether neither the differences at h and h/2 nor the second ones show a kink."""
         close = self.truncation <= self.rounding + RELATIVE * abs(self.value)
         halves = abs(self.half) <= 0.75 * abs(self.jump) + 2 * self.rounding
-        return bool(self.told or (close and halves))
+        return bool(self.kink_free or (close and halves))
 
 
-NO_SLOPE = Slope(float("nan"), float("inf"), float("inf"), smooth=False, told=False)
+NO_SLOPE = Slope(float("nan"), float("inf"), float("inf"), smooth=False, kink_free=False)
 
 
 def inner(douts: Outputs, outs: Outputs) -> Any:
@@ -226,8 +226,8 @@ class Differences:
         wide = (8 * (phi[1] - phi[-1]) - (phi[2] - phi[-2])) / (12 * h)
         near = (8 * (phi[0.5] - phi[-0.5]) - (phi[1] - phi[-1])) / (6 * h)
         jump, half = ((phi[m] - 2 * phi[0] + phi[-m]) / (m * h) for m in (1, 0.5))
-        lost, told = SURE * EPS * moved / h, self._branches is not None
-        slope = Slope(near, h, abs(wide - near), noise, lost, True, told, jump, half)
+        lost, kink_free = SURE * EPS * moved / h, self._branches is not None
+        slope = Slope(near, h, abs(wide - near), noise, lost, True, kink_free, jump, half)
         return slope._replace(smooth=slope.looks_smooth())
 
 

@@ -11,7 +11,7 @@ Whatever lies between could not be checked, for one of two reasons:
 
 Most gradients are right at the first step. For the others a complex step is tried, where it can be
 believed (complex_steps.py), and then differences at steps of all sizes (evidence.py). Where
-branches are not told, the steps that speak against a gradient must also show no kink along other
+branches are not passed, the steps that speak against a gradient must also show no kink along other
 random directions: along one of them two kinks on opposite sides of the input may cancel.
 """
 
@@ -166,10 +166,10 @@ class Judge:
             measured = evidence.with_noise(factor, least)
         if slope := measured.agreeing():
             return Finding(RIGHT, measured, slope)
-        if self.slopes.told:
+        if self.slopes.kink_free:
             measured = evidence.with_noise(1.0, least)
         moves = any(one.value and evidence.resolves(one) for one in evidence.slopes)
-        return self._measured(k, u, measured, sure=self.slopes.told, moves=moves)
+        return self._measured(k, u, measured, sure=self.slopes.kink_free, moves=moves)
 
     def _noise(
         self, k: int, u: Array, best: Slope, differences: Differences
