@@ -29,6 +29,7 @@ from minise.gradcheck.report import KINK, RIGHT, ROUNDING, UNCHECKED, WRONG
 from minise.gradcheck.rounding import (
     IRREGULAR,
     POINTS,
+    SPACINGS,
     TINIEST,
     coarse_noise,
     noise_of,
@@ -42,6 +43,7 @@ from minise.ops.checks import Array
 
 DIRECTIONS = 6  # more, along which a kink is looked for before a gradient is called wrong
 LOCAL, SHORT = 2.0**-6, 2.0**-14  # steps, relative to the size of an input
+MANY = 4000  # numbers of a pair
 UNKNOWN = 2.0**-36  # a step that is short beside an input of zeros
 
 
@@ -204,7 +206,9 @@ class Judge:
         """
         gradient = self.pair.gradient_along(k, u)
         spread = spread_of(gradient)
-        evidence = evidence.with_own(max(spread, noise_of(gradient)))
+        # a longer way leads a large net over kinks, which look like rounding
+        spacings = SPACINGS if self.pair.count <= MANY else SPACINGS[:1]
+        evidence = evidence.with_own(max(spread, noise_of(gradient, spacings)))
         if slope := evidence.agreeing():
             return Finding(RIGHT, evidence, slope)
         best = evidence.best

@@ -14,7 +14,7 @@ from tests.ops.cases import CASES, OPS, SEEDS, STRATEGIES, draw, functions, with
 from tests.ops.mistakes import MISTAKES
 from tests.ops.test_mistakes import pair
 
-CHECKS = 200  # drawn for each op and each way: over all ops and ways 21,000 checks
+CHECKS = 100  # drawn for each op and each way: over all ops and ways 10,500 checks
 LONG_CHECKS = 2500  # in .ci/long: over all ops and ways 260,000 checks, of 750,000 gradients
 WAYS = ("complex_step", "auto, told", "auto", "directional, told", "directional")
 SMOOTH = {"batch_norm2d", "softmax_cross_entropy", "tanh"}
