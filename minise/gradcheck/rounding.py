@@ -17,7 +17,7 @@ TINIEST = float(np.finfo(np.float64).smallest_subnormal)
 LEAST = 2.0**-900  # of a sum of squares: below it squares may have underflowed
 SURE = 8  # standard deviations
 
-POINTS = 9  # of the line on which rounding is measured
+POINTS, FEWER = 9, 6  # of a line on which rounding is measured, by high and second differences
 IRREGULAR = 1.618  # so that every number on the way is rounded in its own way
 SPACINGS = IRREGULAR * 2.0 ** -np.array([30, 25, 20])  # short, for no kink to lie between
 STAIRS = tuple(IRREGULAR * 2.0 ** -np.array([15, 10]))  # long, to climb stairs of rounding
@@ -83,10 +83,12 @@ def noise_of(
     return SURE * noise
 
 
-def _sides(function: Callable[[float], float], spacing: float) -> Iterator[Array]:
+def _sides(
+    function: Callable[[float], float], spacing: float, points: int = POINTS
+) -> Iterator[Array]:
     """Yield a function's values at points on either side of 0."""
     for sign in (1, -1):
-        yield np.array([function(sign * i * spacing) for i in range(1, POINTS + 1)])
+        yield np.array([function(sign * i * spacing) for i in range(1, points + 1)])
 
 
 def noise_around(function: Callable[[float], float], t: float) -> float:
@@ -117,7 +119,7 @@ def spread_of(function: Callable[[float], float]) -> float:
     what second differences leave of it is rounding. As ties may be broken in two ways, the side on
     which they leave less counts.
     """
-    return SURE * min(_deviation(side, (2,)) for side in _sides(function, SHARE))
+    return SURE * min(_deviation(side, (2,)) for side in _sides(function, SHARE, FEWER))
 
 
 def _deviation(values: Array, orders: Iterable[int] = (4, 5, 6)) -> float:

@@ -44,6 +44,8 @@ from minise.ops.checks import Array
 DIRECTIONS = 6  # more, along which a kink is looked for before a gradient is called wrong
 LOCAL, SHORT = 2.0**-6, 2.0**-14  # steps, relative to the size of an input
 MANY = 4000  # numbers of a pair
+CLEAR = 2.0**-4  # of a gradient: no rounding makes such a difference, if it is
+LARGE = 2.0**-10  # of the largest gradient around
 UNKNOWN = 2.0**-36  # a step that is short beside an input of zeros
 
 
@@ -130,7 +132,7 @@ class Judge:
         slope = evidence.best
         if evidence.zero or evidence.agreeing():
             return Finding(RIGHT, evidence, slope)
-        if cheaply:
+        if cheaply or self._is_clear(u, evidence):
             return Finding(WRONG, evidence, slope)
         if self.slopes.is_complex(k):
             slope = self.slopes.refined(k, u)
@@ -206,13 +208,14 @@ class Judge:
         """
         gradient = self.pair.gradient_along(k, u)
         spread = spread_of(gradient)
+        evidence = evidence.with_own(spread)
         # a longer way leads a large net over kinks, which look like rounding
         spacings = SPACINGS if self.pair.count <= MANY else SPACINGS[:1]
-        evidence = evidence.with_own(max(spread, noise_of(gradient, spacings)))
+        evidence = evidence.with_own(noise_of(gradient, spacings))
         if slope := evidence.agreeing():
             return Finding(RIGHT, evidence, slope)
         best = evidence.best
-        least = spread if evidence.exact == 0 else rounding_of(self.pair.count, self._largest)
+        least = evidence.own if evidence.exact == 0 else rounding_of(self.pair.count, self._largest)
         flat = best.smooth and abs(best.value) <= max(best.error, least)
         if flat and not moves and abs(evidence.exact) <= spread:  # zero, but for rounding
             return self._zero(k, u, evidence, spread)
@@ -223,6 +226,15 @@ class Judge:
             return Finding(WRONG, evidence, evidence.most_exact_near(three[0]))
         local = [one for one in evidence.slopes if one.step <= STEPS[0]]
         return Finding(UNCHECKED, evidence, min(local or [best], key=lambda one: one.error))
+
+    def _is_clear(self, u: Array, evidence: Evidence) -> bool:
+        """Tell whether a gradient is far off that is too large to be what cancellation leaves."""
+        gradients = (host(one) for one in self.pair.gradients if one is not None)
+        around = max(norm(self.pair.douts), *(norm((one,)) for one in gradients))
+        size = evidence.size_by(evidence.best)
+        off = evidence.difference(evidence.best)
+        large = size > LARGE * around * norm((u,))
+        return large and off > max(CLEAR * size, evidence.allowed(evidence.best))
 
     def _zero(self, k: int, u: Array, evidence: Evidence, lost: float) -> Finding:
         """Judge a gradient of zero where no step shows a slope: out may be too large to show it.
