@@ -300,7 +300,7 @@ def _(BUGS):
 
         return forward, right, wrong, branches, inputs, rng
 
-    draws, loosely = 50, 0.02
+    draws, loosely = 30, 0.02
     caught = {}
     for _name, (_case, _bug) in BUGS.items():
         _all = []

@@ -52,6 +52,10 @@ class PairSlopes:
         self._complex = mode == "complex_step"
         self.second = ComplexSteps(pair, branches) if mode == "auto" else None
         self.kink_free = branches is not None
+        self._complex_steps = [
+            complex_step_for(root_mean_square(host(one))) if one is not None else 0.0
+            for one in pair.inputs
+        ]
         self._steps: dict[int, tuple[Array, float]] = {}  # complex ones: direction and slope
 
     def is_exact(self, k: int) -> bool:
@@ -67,16 +71,15 @@ class PairSlopes:
         douts, count = self.pair.douts, self.pair.count
         if k in self._linear:
             return linear_slope(self.pair.line({k: u}), douts, count)
-        step = complex_step_for(root_mean_square(host(self.pair.inputs[k])))
-        slope = complex_slope(self.pair.line({k: u}, complex_step=True), douts, count, step)
+        line = self.pair.line({k: u}, complex_step=True)
+        slope = complex_slope(line, douts, count, self._complex_steps[k])
         self._steps.setdefault(k, (u, slope.value))
         return slope
 
     def refined(self, k: int, u: Array) -> Slope:
         """Return forward's slope along u by a complex step, and what that leaves out."""
         line, douts = self.pair.line({k: u}, complex_step=True), self.pair.douts
-        step = complex_step_for(root_mean_square(host(self.pair.inputs[k])))
-        return refined_complex_slope(line, douts, self.pair.count, step)
+        return refined_complex_slope(line, douts, self.pair.count, self._complex_steps[k])
 
     def differences(self, k: int, u: Array) -> Differences:
         """Return the differences along u, at steps of any size."""

@@ -100,8 +100,8 @@ def complex_slope(line: Line, douts: Outputs, count: int, step: float = TINY) ->
     """Return the slope by a complex step; count bounds the length of any sum in forward."""
     outs, _ = line(1j * step)
     slopes = tuple(np.asarray(out).imag / step for out in outs)
-    lost = rounding_of(count, norm(douts) * norm(slopes))
-    lost += rounding_of(count, 0.0) / abs(step)  # where imaginary parts are below 1e-308
+    underflow = TINIEST / EPS / abs(step)  # where imaginary parts are below 1e-308
+    lost = rounding_of(count, norm(douts) * norm(slopes) + underflow)
     return Slope(float(inner(douts, slopes)), abs(step), lost=lost)
 
 

@@ -45,7 +45,7 @@ DIRECTIONS = 6  # more, along which a kink is looked for before a gradient is ca
 LOCAL, SHORT = 2.0**-6, 2.0**-14  # steps, relative to the size of an input
 MANY = 4000  # numbers of a pair
 CLEAR = 2.0**-4  # of a gradient: no rounding makes such a difference, if it is
-LARGE = 2.0**-10  # of the largest gradient around
+LARGE = 2.0**-14  # of the largest gradient around
 UNKNOWN = 2.0**-36  # a step that is short beside an input of zeros
 
 
