@@ -56,8 +56,6 @@ class Slope(NamedTuple):
     kink_free: bool = True  # whether no kink can lie between the points
     jump: float = 0.0  # second differences over the step and over half of it: a kink keeps
     half: float = 0.0  # its jump in both, and what bends smoothly halves it
-    tried: int = 1  # steps
-    crossed: int = 0  # of them those that changed a branch
 
     @property
     def rounding(self) -> float:
@@ -154,11 +152,7 @@ class Differences:
     ----------
     noise : float
         Bound on the rounding of phi at 0.
-    failure : Exception or None
-        What forward raised at the last step at which it failed.
     """
-
-    failure: Exception | None = None
 
     def __init__(
         self,
@@ -210,8 +204,7 @@ class Differences:
         for m in (2, -2, 1, -1, 0.5, -0.5):  # the outermost first: most kinks lie there
             try:
                 outs, cache = self._line(m * h)
-            except Exception as error:  # outside of the domain of forward, which ran at the input
-                self.failure = error
+            except Exception:  # outside of the domain of forward, which ran at the input
                 return NO_SLOPE
             if self._branches is not None and not np.array_equal(
                 self._side, host(self._branches(cache))
@@ -236,14 +229,11 @@ def largest_smooth(differences: Differences, steps: Iterable[float] = STEPS) -> 
 
     Of steps after the first, one that changes nothing is lost in rounding.
     """
-    crossed = tried = 0
-    for tried, h in enumerate(steps, 1):
+    for place, h in enumerate(steps):
         slope = differences.at(h)
-        if slope is None:
-            crossed += 1
-        elif slope.smooth and (tried == 1 or slope.value != 0):
-            return slope._replace(tried=tried, crossed=crossed)
-    return NO_SLOPE._replace(tried=tried, crossed=crossed)
+        if slope is not None and slope.smooth and (place == 0 or slope.value != 0):
+            return slope
+    return NO_SLOPE
 
 
 def central_slope(line: Line, douts: Outputs, count: int) -> Slope:

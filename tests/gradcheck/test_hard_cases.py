@@ -12,6 +12,7 @@ import pytest
 from minise.gradcheck import check
 from minise.gradcheck.report import RIGHT, WRONG
 from minise.ops import reference
+from tests.gradcheck.biased_normalisation import normalised, normalised_backward
 
 MODES = ("auto", "directional", "jacobian", "complex_step")
 RNG = np.random.default_rng(7)
@@ -184,22 +185,11 @@ def test_a_wrong_gradient_is_never_right(name, mode):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(("x_size", "bias_size"), [(1, 1), (1e-3, 0.1), (1e-4, 0.1), (1, 1e10)])
 def test_a_bias_before_a_normalisation(x_size, bias_size, mode):
-    def forward(x, bias):
-        y = x + bias
-        centred = y - y.mean(axis=0)
-        rstd = 1 / np.sqrt((centred * centred).mean(axis=0) + 1e-5)
-        return centred * rstd, (centred * rstd, rstd)
-
-    def backward(dout, cache):
-        xhat, rstd = cache
-        dx = rstd * (dout - dout.mean(axis=0) - xhat * (dout * xhat).mean(axis=0))
-        return dx, dx.sum(axis=0)
-
     unchecked = 0
     for seed in range(5):
         rng = np.random.default_rng(seed)
         inputs = [x_size * rng.standard_normal((8, 3)), bias_size * rng.standard_normal(3)]
-        report = check(forward, backward, inputs, seed, mode=mode)
+        report = check(normalised, normalised_backward, inputs, seed, mode=mode)
         assert not report.wrong, str(report)
         unchecked += len(report.unchecked)
     assert unchecked == 0 or bias_size > x_size  # else y loses digits, and differences more

@@ -8,6 +8,7 @@ import pytest
 
 from minise.gradcheck import assert_gradients, check
 from minise.gradcheck.report import KINK, NOT_ANALYTIC, RIGHT, ROUNDING, UNCHECKED, WRONG
+from tests.gradcheck.biased_normalisation import normalised, normalised_backward
 from tests.gradcheck.drawn_nets import drawn_net
 from tests.gradcheck.drawn_pairs import drawn_pair
 
@@ -63,19 +64,8 @@ def test_zero_against_zero_is_right():
     off = -abs(X) - 1
     assert verdict(lambda x: np.maximum(x, 0), lambda d, x: (d * (x > 0),), off).verdict == RIGHT
 
-    def normalised(x, bias):
-        y = x + bias
-        centred = y - y.mean(axis=0)
-        rstd = 1 / np.sqrt((centred * centred).mean(axis=0) + 1e-5)
-        return centred * rstd, (centred * rstd, rstd)
-
-    def backward(dout, cache):
-        xhat, rstd = cache
-        dx = rstd * (dout - dout.mean(axis=0) - xhat * (dout * xhat).mean(axis=0))
-        return dx, dx.sum(axis=0)
-
     for mode in ("auto", "directional", "complex_step"):
-        report = assert_gradients(normalised, backward, [X, X[0]], mode=mode)
+        report = assert_gradients(normalised, normalised_backward, [X, X[0]], mode=mode)
         assert abs(report.arguments[1].exact) < 1e-14
         assert "right, zero" in str(report)
 
