@@ -146,9 +146,14 @@ def test_ctrl_c_ends_the_processes_and_exits_130(capsys, monkeypatch):
 
 
 def test_ctrl_c_ends_scaling_and_exits_130(capsys, monkeypatch):
+    # a shell starts background jobs with SIGINT ignored, and Python then raises nothing
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     monkeypatch.setattr("minise.bench.scaling.fit", lambda *_: signal.raise_signal(signal.SIGINT))
     line = "bench scaling --ops reference --depths 8 20 32 --batches 1 2 3 --batch 1 --depth 8"
-    status, _, err = call(f"{line} --threads 1 --rounds 1 --json figures.json", capsys)
+    try:
+        status, _, err = call(f"{line} --threads 1 --rounds 1 --json figures.json", capsys)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert (status, err) == (130, "minise: interrupted, nothing is written\n")
     assert not Path("figures.json").exists()
 
