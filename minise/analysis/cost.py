@@ -79,7 +79,7 @@ def cost_of(net: Any, size: tuple[int, int] = (32, 32)) -> NetCost:
     finally:
         attach(net, recorder.ops)
     layers = net.named_layers()
-    owners = {id(a): name for name, layer in layers.items() for a in layer.params.values()}
+    owners = {id(a): name for name, layer in net.layers() for a in layer.params.values()}
     calls: dict[str, list[Call]] = {}
     for call in recorder.calls:  # a fused op may run more layers than the one that calls it
         run = [owners[id(array)] for array in call.arrays if id(array) in owners]

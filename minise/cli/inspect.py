@@ -32,9 +32,9 @@ def evaluate_run(
     """
     from threadpoolctl import threadpool_limits
 
-    from minise.ops.backends import is_file
+    from minise.ops.backend import is_file
     from minise.train import checkpoint as checkpoints
-    from minise.train.evaluate import evaluate
+    from minise.train import Confusion, SoftmaxCrossEntropy, evaluate
     from minise.train.setup import build_net, for_evaluation, load_split
 
     with misuse():
@@ -56,10 +56,12 @@ def evaluate_run(
         if images.classes != classes:
             raise ValueError(f"{config.data} has classes {images.classes}, expected {classes}")
     with threadpool_limits(config.threads or 1, "blas"):
-        result = evaluate(net, for_evaluation(images, saved.data), len(classes))
+        confusion = Confusion(len(classes))
+        batches, objective = for_evaluation(images, saved.data), SoftmaxCrossEntropy(net.ops)
+        result = evaluate(net, batches, objective, confusion)
     console = Console()
     table = Table("class", "images", "right", "taken most often for")
-    for name, row, label in zip(classes, result.confusion, range(len(classes)), strict=True):
+    for name, row, label in zip(classes, confusion.counts, range(len(classes)), strict=True):
         wrong = row.copy()
         wrong[label] = 0
         rival = f"{classes[wrong.argmax()]} ({wrong.max()})" if wrong.any() else ""
@@ -68,7 +70,7 @@ def evaluate_run(
     console.print(table)
     say(
         console,
-        f"{split} accuracy {result.accuracy:.2%}, loss {result.loss:.4f}, of {path}",
+        f"{split} accuracy {result['accuracy']:.2%}, loss {result['loss']:.4f}, of {path}",
     )
     return 0
 
@@ -93,14 +95,14 @@ def summary(
     """
     from minise import models
     from minise.analysis import cost_of
-    from minise.train.setup import model_settings
+    from minise.models.trained import chosen_settings
 
     console = Console()
     if model == "all":
         say(console, "\n".join(models.names()))
         return 0
     with misuse():
-        settings = model_settings(model, se, shortcut)
+        settings = chosen_settings(model, se, shortcut)
         net = models.build(model, num_classes=num_classes, **settings)
         cost = cost_of(net, size)
     table = Table("layer", "kind", "output", "parameters", "MACs", title=model)

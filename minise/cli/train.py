@@ -11,7 +11,7 @@ from rich.console import Console
 
 from minise.cli.words import FAILED, Failure, misuse, say
 from minise.nn import SE
-from minise.train import RECIPES, Interrupted, Result, TrainConfig, prepare, run
+from minise.train import RECIPES, Interrupted, Result, TrainConfig, prepare, train
 
 # What quickstart trains. Seeds 0 to 4 reached 97.5 % to 99.7 %.
 QUICKSTART = TrainConfig(
@@ -66,7 +66,7 @@ def train_as(config: TrainConfig) -> int:
         f"{len(training.test.dataset):,} to test. Back end: {config.ops}.{recipe}",
     )
     try:
-        result = run(training, console)
+        result = train(training, console)
     except Interrupted as interrupted:
         raise Failure(str(interrupted), interrupted.exit_status) from None
     except FloatingPointError as error:
@@ -80,7 +80,7 @@ def report(console: Console, result: Result, config: TrainConfig) -> None:
     chosen = "best epoch by validation" if config.val else "last epoch"
     say(
         console,
-        f"test accuracy {result.test.accuracy:.2%} ({chosen}), loss {result.test.loss:.4f}; "
+        f"test accuracy {result.test['accuracy']:.2%} ({chosen}), loss {result.test['loss']:.4f}; "
         f"trained in {result.training_seconds:.0f} s, data included, at "
         f"{result.images_per_second:.0f} images/s; {result.seconds:.0f} s in all\n"
         f"run folder: {result.folder}",

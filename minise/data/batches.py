@@ -83,7 +83,7 @@ class Batches:
         self.prefetch = prefetch
         if augment is not None:
             augment.check(dataset.images.shape)
-        self._scale, self._shift = _affine(mean, std, dtype)
+        self._scale, self._shift = normaliser(mean, std, dtype)
 
     def __len__(self) -> int:
         whole, rest = divmod(len(self.dataset), self.batch_size)
@@ -151,7 +151,7 @@ def moments(dataset: Dataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return tuple(mean), tuple(std)
 
 
-def _affine(
+def normaliser(
     mean: Sequence[float], std: Sequence[float], dtype: DTypeLike
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return scale and shift, shape (3, 1, 1), with image * scale + shift normalised."""

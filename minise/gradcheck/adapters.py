@@ -70,15 +70,18 @@ def without_cache(forward: Callable[..., Any], backward: Callable[..., Any]) -> 
 def layer(
     layer: Any, training: bool | None = None, state: Sequence[dict[str, Any]] | None = None
 ) -> tuple[Callable[..., Any], Callable[..., Any], dict[str, Any]]:
-    """Adapt a layer or a whole net with forward, backward, params and grads.
+    """Adapt a layer or a whole net whose parameters are in a dict.
 
     Parameters
     ----------
     layer : object
-        With ``forward(x)`` or ``forward(x, training)`` and ``backward(dout)``, and ``params`` and
-        ``grads``, dicts of arrays by name; or a net of minise, whose sublayers have those.
+        A layer or a net of minise; or anything with ``params``, a dict of arrays by name, and
+
+        - ``forward(x) -> out, cache`` and ``backward(dout, cache) -> dx, grads``, or
+        - ``forward(x) -> out`` and ``backward(dout) -> dx``, which keeps its cache to itself and
+          leaves its gradients in a dict ``grads``.
     training : bool, optional
-        Passed to forward; None passes nothing.
+        Passed to forward behind x; None passes nothing.
     state : sequence of dict, optional
         Further dicts of arrays that forward changes (running statistics); every forward starts
         from what they hold now. A net of minise names its own.
@@ -86,15 +89,15 @@ def layer(
     Returns
     -------
     forward, backward : callable
-        forward(x, *params) and backward(dout, cache); the cache is what the layer itself holds.
-        They run a copy of the layer, which stays as it is.
+        forward(x, *params) and backward(dout, cache). They run a copy of the layer, which stays as
+        it is.
     params : dict of str to ndarray
         The parameters as they are now, by name: inputs are ``[x, *params.values()]``.
 
     Raises
     ------
     TypeError
-        If the layer has no dict named params.
+        If the layer has no dict named params, or cannot be copied.
 
     Examples
     --------
@@ -105,46 +108,112 @@ def layer(
     >>> check(forward, backward, [x, *params.values()]).ok
     True
     """
-    if not hasattr(layer, "named_layers") and not isinstance(getattr(layer, "params", None), dict):
+    ours = hasattr(layer, "named_parameters")
+    if not ours and not isinstance(getattr(layer, "params", None), dict):
         kind = type(layer).__name__
         raise TypeError(f"layer: {kind} has no params, expected a dict of arrays by name")
     layer, state = _copied(layer, state or ())
-    parts = layer.named_layers() if hasattr(layer, "named_layers") else {"": layer}
-    layers = _layers_in(layer, {})
-    slots = {
-        f"{path}.{name}".removeprefix("."): (part, name)
-        for path, part in parts.items()
-        for name in part.params
-    }
-    states = [*(getattr(part, "state", {}) for part in parts.values()), *state]
+    modules = list(layer.layers()) if ours else [("", layer)]
+    slots = _Slots(modules)
+    states = [*(getattr(module, "state", {}) for _, module in modules), *state]
     start = [{name: np.array(array) for name, array in one.items()} for one in states]
     flags = () if training is None else (training,)
+    run, undo = _with_cache(layer) if _takes_cache(layer) else _holding_cache(layer, slots)
 
-    def forward(x: Any, *params: Any) -> tuple[Any, list[dict[str, Any]]]:
-        for (part, name), value in zip(slots.values(), params, strict=True):
-            part.params[name] = value
+    def forward(x: Any, *params: Any) -> tuple[Any, Any]:
+        slots.fill(params)
         for one, values in zip(states, start, strict=True):
-            one.update({name: array.astype(x.dtype) for name, array in values.items()})
+            one.update({name: _like(array, x.dtype) for name, array in values.items()})
+        return run(x, *flags)
+
+    def backward(dout: Any, cache: Any) -> tuple[Any, ...]:
+        dx, grads = undo(dout, cache)
+        return dx, *slots.in_order(grads)
+
+    forward.names = ["x", *slots.first]  # type: ignore[attr-defined]
+    if hasattr(layer, "ops"):
+        forward.complex_step = all(  # type: ignore[attr-defined]
+            getattr(module.ops, "__name__", "") == REFERENCE for _, module in modules
+        )
+    return forward, backward, slots.values()
+
+
+class _Slots:
+    """Where the parameters of a layer and of those below it lie; a shared one lies in several."""
+
+    def __init__(self, modules: Sequence[tuple[str, Any]]) -> None:
+        self.first: dict[str, list[tuple[Any, str]]] = {}
+        self.alias: dict[str, str] = {}
+        owners: dict[int, str] = {}
+        for path, module in modules:
+            for key, array in module.params.items():
+                name = f"{path}.{key}".removeprefix(".")
+                own = owners.setdefault(id(array), name)
+                self.alias[name] = own
+                self.first.setdefault(own, []).append((module, key))
+
+    def values(self) -> dict[str, Any]:
+        return {name: places[0][0].params[places[0][1]] for name, places in self.first.items()}
+
+    def fill(self, params: Sequence[Any]) -> None:
+        for places, value in zip(self.first.values(), params, strict=True):
+            for module, key in places:
+                module.params[key] = value
+
+    def in_order(self, grads: Mapping[str, Any]) -> list[Any]:
+        """Return one gradient for each parameter; those of a shared one are added."""
+        sums: dict[str, Any] = {}
+        for name, grad in grads.items():
+            own = self.alias.get(name, name)
+            sums[own] = sums[own] + grad if own in sums else grad
+        for name in self.first:
+            if name not in sums:
+                names = ", ".join(map(str, grads)) or "nothing"
+                raise ValueError(f"grads has {names}, expected a gradient named {name} too")
+        return [sums[name] for name in self.first]
+
+
+def _like(array: Any, dtype: Any) -> Any:
+    """Return running statistics in the dtype of x; counters as they are."""
+    return array.astype(dtype) if array.dtype.kind in "fc" else array.copy()
+
+
+def _takes_cache(layer: Any) -> bool:
+    """Tell whether backward takes the cache, or the layer keeps it to itself."""
+    try:
+        inspect.signature(layer.backward).bind("dout", "cache")
+    except TypeError:
+        return False
+    return True
+
+
+def _with_cache(layer: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    def undo(dout: Any, cache: Any) -> tuple[Any, Mapping[str, Any]]:
+        returned = layer.backward(dout, cache)
+        if not isinstance(returned, tuple) or len(returned) != 2:
+            kind = type(returned).__name__
+            raise ValueError(f"layer: backward returns a {kind}, expected (dx, dict of gradients)")
+        return returned
+
+    return layer.forward, undo
+
+
+def _holding_cache(
+    layer: Any, slots: _Slots
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    layers = _layers_in(layer, {})
+
+    def run(x: Any, *flags: Any) -> tuple[Any, list[dict[str, Any]]]:
         out = layer.forward(x, *flags)
         return out, [_cache_of(one) for one in layers]
 
-    def backward(dout: Any, cache: list[dict[str, Any]]) -> tuple[Any, ...]:
+    def undo(dout: Any, cache: list[dict[str, Any]]) -> tuple[Any, dict[str, Any]]:
         for one, held in zip(layers, cache, strict=True):
             for name, value in held.items():
                 object.__setattr__(one, name, value)
-        dx = layer.backward(dout)
-        for key, (part, name) in slots.items():
-            if name not in part.grads:
-                names = ", ".join(part.grads) or "nothing"
-                raise ValueError(f"grads has {names}, expected a gradient named {key} too")
-        return dx, *(part.grads[name] for part, name in slots.values())
+        return layer.backward(dout), layer.grads
 
-    forward.names = ["x", *slots]  # type: ignore[attr-defined]
-    if parts.keys() != {""} or hasattr(layer, "ops"):
-        forward.complex_step = all(  # type: ignore[attr-defined]
-            getattr(part.ops, "__name__", "") == REFERENCE for part in parts.values()
-        )
-    return forward, backward, {key: part.params[name] for key, (part, name) in slots.items()}
+    return run, undo
 
 
 def _copied(layer: Any, state: Sequence[dict[str, Any]]) -> Any:

@@ -9,23 +9,24 @@ from typing import Any
 
 import numpy as np
 
-from minise.models.net import Net
-from minise.models.resnet_cifar import ResNetCifar
-from minise.models.wide_resnet import WideResNet
-from minise.nn import SE, Build, PreActBlock, PreActBottleneck
+from minise.models.resnet_cifar import resnet_cifar
+from minise.models.trained import Trained, load
+from minise.models.wide_resnet import wide_resnet
+from minise.nn import SE, Build, Chain
 from minise.nn.streams import Rng, generator
 from minise.ops import reference
+from minise.ops.backend import Backend, load_ops
 from minise.ops.checks import check_integer
 
-__all__ = ["Net", "ResNetCifar", "WideResNet", "build", "names", "settings"]
+__all__ = ["Trained", "build", "load", "names", "resnet_cifar", "settings", "wide_resnet"]
 
-PLAIN: dict[str, Callable[..., Net]] = {
-    **{f"resnet{depth}": partial(ResNetCifar, depth) for depth in (8, 20, 32, 44, 56, 110)},
-    "preact_resnet110": partial(WideResNet, 18, 1, PreActBlock),
-    "preact_resnet164": partial(WideResNet, 18, 1, PreActBottleneck),
-    "wrn_16_8": partial(WideResNet, 2, 8, PreActBlock),
+PLAIN: dict[str, Callable[..., Chain]] = {
+    **{f"resnet{depth}": partial(resnet_cifar, depth) for depth in (8, 20, 32, 44, 56, 110)},
+    "preact_resnet110": partial(wide_resnet, 18, 1),
+    "preact_resnet164": partial(wide_resnet, 18, 1, bottlenecks=True),
+    "wrn_16_8": partial(wide_resnet, 2, 8),
 }
-COMMON = ("num_classes", "build")  # what every builder takes
+COMMON = ("num_classes", "build", "bottlenecks")  # what is no setting of a net
 SE_FIELDS = {field.name for field in fields(SE)}
 
 
@@ -38,12 +39,12 @@ def build(
     name: str,
     *,
     num_classes: int = 10,
-    ops: Any = reference,
+    ops: Backend | str = reference,
     rng: Rng = None,
     dtype: Any = np.float32,
     se: SE | None = None,
     **settings: Any,
-) -> Net:
+) -> Chain:
     """Return a net with fresh parameters.
 
     Parameters
@@ -52,8 +53,8 @@ def build(
         One of names(); "se_" in front adds SE blocks.
     num_classes : int
         Outputs of the last layer.
-    ops : back end
-        The functions that the net calls, such as the module minise.ops.reference.
+    ops : back end or str
+        The functions that the net calls, such as the module minise.ops.reference, or its name.
     rng : numpy.random.Generator or int, optional
         Draws the parameters; an integer is a seed, and None draws from seed 0, whatever `nn.seed`
         was called with. A net and its SE twin start alike.
@@ -66,7 +67,7 @@ def build(
 
     Returns
     -------
-    Net
+    Chain
         A layer from images (N, 3, H, W) to logits (N, num_classes).
 
     Raises
@@ -95,6 +96,7 @@ def build(
         raise TypeError(f"model {name} has no setting {wrong}, expected any of: {wanted or 'none'}")
     if with_se:
         se = SE(**{**(vars(se) if se else {}), **chosen})
+    ops = load_ops(ops) if isinstance(ops, str) else ops
     parts = Build(ops, generator("build", 0 if rng is None else rng), dtype, se)
     return PLAIN[name.removeprefix("se_")](num_classes=num_classes, build=parts, **settings)
 

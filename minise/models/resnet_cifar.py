@@ -15,18 +15,17 @@ SE blocks as in Hu et al., arXiv:1709.01507. resnet8 is the smallest of the fami
 starts and tests; the paper begins at 20.
 """
 
-from minise.models.net import Net
-from minise.nn import BasicBlock, Build, GlobalAvgPool2d, Layer, Linear, Sequential
-from minise.nn.inference import chain, convolution
-from minise.nn.layer import Inference
-from minise.ops.checks import Array, check_choice
+from functools import partial
+
+from minise.nn import Build, Chain, GlobalAvgPool2d, basic_block, stages
+from minise.ops.checks import check_choice
 
 WIDTHS = (16, 32, 64)
 SHORTCUTS = ("A", "B")
 
 
-class ResNetCifar(Net):
-    """See the module's docstring.
+def resnet_cifar(depth: int, num_classes: int, build: Build, *, shortcut: str = "B") -> Chain:
+    """Return a net of depth 6 n + 2 from images (N, 3, H, W) to logits (N, num_classes).
 
     Parameters
     ----------
@@ -39,55 +38,15 @@ class ResNetCifar(Net):
     shortcut : {"A", "B"}
         What passes where the shape changes.
     """
-
-    def __init__(self, depth: int, num_classes: int, build: Build, *, shortcut: str = "B") -> None:
-        super().__init__(build.ops)
-        check_choice("ResNetCifar", "shortcut", shortcut, SHORTCUTS)
-        n, rest = divmod(depth - 2, 6)
-        if n < 1 or rest:
-            raise ValueError(f"ResNetCifar: depth is {depth}, expected 6 n + 2, such as 20 or 110")
-        self.conv1 = build.conv(3, WIDTHS[0], 3)
-        self.bn1 = build.norm(WIDTHS[0])
-        self.layer1 = _stage(n, WIDTHS[0], WIDTHS[0], 1, shortcut, build)
-        self.layer2 = _stage(n, WIDTHS[0], WIDTHS[1], 2, shortcut, build)
-        self.layer3 = _stage(n, WIDTHS[1], WIDTHS[2], 2, shortcut, build)
-        self.avgpool = GlobalAvgPool2d(ops=build.ops)
-        self.fc = Linear(WIDTHS[2], num_classes, ops=build.ops, rng=build.rng, dtype=build.dtype)
-
-    def forward(self, x: Array, training: bool) -> Array:
-        """Return logits (N, num_classes) of images (N, 3, H, W)."""
-        y = self.conv1.forward(x, training)
-        y = self.bn1.forward_relu(y, training)
-        y = self.layer1.forward(y, training)
-        y = self.layer2.forward(y, training)
-        y = self.layer3.forward(y, training)
-        y = self.avgpool.forward(y, training)
-        return self.fc.forward(y, training)
-
-    def first(self) -> Layer:
-        """Return the layer that the images go into."""
-        return self.conv1
-
-    def backward(self, dout: Array) -> Array:
-        """Return the gradient of the images."""
-        dy = self.fc.backward(dout)
-        dy = self.avgpool.backward(dy)
-        dy = self.layer3.backward(dy)
-        dy = self.layer2.backward(dy)
-        dy = self.layer1.backward(dy)
-        dy = self.bn1.backward_relu(dy)
-        return self.conv1.backward(dy)
-
-    def folded(self) -> Inference:
-        """Return forward's lines, with each normalisation in the convolution before it."""
-        first = convolution(self.conv1, self.bn1, relu=True)
-        rest = self.layer1, self.layer2, self.layer3, self.avgpool, self.fc
-        return chain(first, *(layer.inference() for layer in rest))
-
-
-def _stage(
-    n: int, channels_in: int, channels: int, stride: int, shortcut: str, build: Build
-) -> Sequential:
-    first = BasicBlock(channels_in, channels, stride, shortcut, build)
-    rest = [BasicBlock(channels, channels, 1, shortcut, build) for _ in range(n - 1)]
-    return Sequential(first, *rest, ops=build.ops)
+    check_choice("resnet_cifar", "shortcut", shortcut, SHORTCUTS)
+    n, rest = divmod(depth - 2, 6)
+    if n < 1 or rest:
+        raise ValueError(f"resnet_cifar: depth is {depth}, expected 6 n + 2, such as 20 or 110")
+    unit = partial(basic_block, shortcut=shortcut)
+    return build.chain(
+        ("conv1", build.conv(3, WIDTHS[0], 3)),
+        ("bn1", build.norm_relu(WIDTHS[0])),
+        *stages(unit, (n, n, n), WIDTHS, WIDTHS[0], build),
+        ("avgpool", GlobalAvgPool2d(ops=build.ops)),
+        ("fc", build.linear(WIDTHS[2], num_classes)),
+    )

@@ -1,148 +1,169 @@
-"""Layers as functions of x alone: a net made ready to predict fast.
+"""Inference: a net as steps, each of which does as much as its back end can do at once.
 
-A normalisation in evaluation folds into the convolution before it, and what follows the sum of
-both, an SE block, a shortcut, a ReLU, is done in the same step (minise/ops/reference/inference.py).
-Where none of that can be, a layer is copied and run in evaluation mode.
+A back end has two steps for inference (minise/ops/reference/inference.py):
 
-A class says how it is folded by a method `folded` beside its forward; those that hold no other
-layers are in the table below. Both are asked only where they belong to the very forward that the
-layer runs: a subclass with a forward of its own is copied.
+    convolution      relu(squeeze_excite(norm(conv2d(x))) + shortcut)
+    normalisation    relu(norm(x))
+
+in which the parts behind the first may be absent. Layers are folded one after another: a
+convolution opens a step, and a normalisation, an SE block, a sum and a ReLU behind it join that
+step, in this order. What cannot join opens a step of its own or is evaluated as it is. Where a back
+end does not fold (`ops.folds` is False) every layer is evaluated.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from minise.nn.layer import Inference, Layer
-from minise.nn.layers import BatchNorm2d, Conv2d, Dropout, ReLU, Sequential
-from minise.nn.squeeze_excite import SEBlock
+from minise.ops.backend import Backend
 from minise.ops.checks import Array
 
+if TYPE_CHECKING:
+    from minise.nn.layer import Layer
+    from minise.nn.layers import BatchNorm2d, Conv2d, SEBlock
 
-def inference_of(layer: Layer) -> Inference:
-    """Return what layer.inference() returns."""
-    if hasattr(layer.ops, "run_conv2d"):
-        if type(layer) is Conv2d:
-            return convolution(layer)
-        if type(layer) is BatchNorm2d:
-            return normalisation(layer)
-        if type(layer) is Dropout:
-            return identity
-        if type(layer) is Sequential:
-            return chain(*_folded_sequence(layer.layers))
-        if _has_its_own(layer):
-            return layer.folded()
-    return snapshot(layer)
+Inference: TypeAlias = Callable[..., Array]  # of x, and for some steps of a shortcut too
+ORDER = ("norm", "gate", "add", "relu")  # in which parts can join a step
 
 
-def snapshot(layer: Layer) -> Inference:
-    """Return a copy of a layer as a function; the copy shares back ends, and keeps no cache."""
-    memo: dict[int, Any] = {}
-    for below in layer.named_layers().values():
-        memo |= {id(below.ops): below.ops, id(below._cache): None, id(below.grads): {}}
-    own = copy.deepcopy(layer, memo)
-    for below in own.named_layers().values():
-        below.keeps_cache = False
-    return partial(own.forward, training=False)
+class Step(Protocol):
+    """Something to do with x, without the arrays that it takes from the net."""
+
+    def ready(self) -> Inference:
+        """Return the function, with copies of all arrays that it needs."""
+        ...
 
 
-def convolution(
-    conv: Layer, norm: Layer | None = None, se: Layer | None = None, *, relu: bool = False
-) -> Inference:
-    """Return relu(se(norm(conv(x))) + shortcut) as a function of x, and where it comes a shortcut.
+@dataclass(frozen=True)
+class Steps:
+    """Steps one after another; with none, the identity."""
 
-    It is one step if the layers are of minise's own classes, whose forward is known.
-    """
-    kinds = Conv2d, BatchNorm2d, SEBlock
-    pairs = zip((conv, norm, se), kinds, strict=True)
-    if not hasattr(conv.ops, "run_conv2d") or not all(
-        layer is None or type(layer) is kind for layer, kind in pairs
-    ):
-        return _one_after_another([conv, norm, se], relu)
-    assert isinstance(conv, Conv2d)
-    weight, bias = conv.params["weight"], conv.params.get("bias")
-    if isinstance(norm, BatchNorm2d):
-        gamma, beta = norm.params["weight"], norm.params["bias"]
-        weight, bias = conv.ops.fold_batch_norm2d(
-            weight, bias, gamma, beta, **norm.state, eps=norm.eps
-        )
-    gates: dict[str, Any] = {}
-    if isinstance(se, SEBlock):
-        names = zip(("w1", "b1", "w2", "b2"), se.weights(), strict=True)
-        gates = {**dict(names), "squeeze": se.settings.squeeze, "gate": se.settings.gate}
-    where = {name: getattr(conv, name) for name in ("stride", "padding", "dilation", "groups")}
-    prepared = conv.ops.prepare_conv2d(weight, bias, **where, **gates, relu=relu)
-    return partial(conv.ops.run_conv2d, prepared)
+    steps: tuple[Step, ...] = ()
 
+    def then(self, step: Step) -> "Steps":
+        """Return these steps and one more."""
+        return Steps((*self.steps, step))
 
-def normalisation(norm: Layer, *, relu: bool = False) -> Inference:
-    """Return relu(norm(x)) as a function of x, for a normalisation that no convolution precedes."""
-    if type(norm) is not BatchNorm2d or not hasattr(norm.ops, "run_batch_norm2d"):
-        return _one_after_another([norm], relu)
-    prepared = norm.ops.prepare_batch_norm2d(
-        norm.params["weight"], norm.params["bias"], **norm.state, eps=norm.eps, relu=relu
-    )
-    return partial(norm.ops.run_batch_norm2d, prepared)
+    def joined(self, **parts: Any) -> "Steps | None":
+        """Return these steps with more parts in the last one, or None where it cannot have them."""
+        last = self.steps[-1] if self.steps else None
+        step = last.joined(**parts) if isinstance(last, Convolution | Normalisation) else None
+        return None if step is None else Steps((*self.steps[:-1], step))
+
+    def ready(self) -> Inference:
+        """Return the steps as one function."""
+        functions = [step.ready() for step in self.steps]
+
+        def run(x: Array) -> Array:
+            for function in functions:
+                x = function(x)
+            return x
+
+        return functions[0] if len(functions) == 1 else run
 
 
-def identity(x: Array) -> Array:
-    """Return x."""
-    return x
+@dataclass(frozen=True)
+class Evaluated:
+    """A layer that is evaluated as it is."""
+
+    layer: "Layer"
+
+    def ready(self) -> Inference:
+        """Return predict of a copy."""
+        return copy.deepcopy(self.layer).predict
 
 
-def chain(*steps: Inference) -> Inference:
-    """Return one function after the other as one."""
-    used = [step for step in steps if step is not identity]
-    if len(used) <= 1:
-        return used[0] if used else identity
+@dataclass(frozen=True)
+class Open:
+    """A step that parts can still join."""
 
-    def run(x: Array) -> Array:
-        for step in used:
-            x = step(x)
-        return x
+    norm: "BatchNorm2d | None" = None
+    gate: "SEBlock | None" = None
+    add: bool = False
+    relu: bool = False
 
-    return run
+    def joined(self, **parts: Any) -> Any:
+        """Return the step with more parts, or None where one that must come later is in it."""
+        later = ORDER[min(map(ORDER.index, parts)) :]
+        return None if any(getattr(self, part) for part in later) else replace(self, **parts)
 
 
-def _folded_sequence(layers: Sequence[Layer]) -> list[Inference]:
-    """Return the steps of layers in a row; a normalisation and a ReLU join what is before them."""
-    steps: list[Inference] = []
-    rest = list(layers)
-    while rest:
-        layer = rest.pop(0)
-        if type(layer) is Conv2d:
-            norm = _taken(rest, BatchNorm2d)
-            steps.append(convolution(layer, norm, relu=_taken(rest, ReLU) is not None))
-        elif type(layer) is BatchNorm2d:
-            steps.append(normalisation(layer, relu=_taken(rest, ReLU) is not None))
+@dataclass(frozen=True)
+class Convolution(Open):
+    """A convolution, and what joined it."""
+
+    conv: "Conv2d | None" = None
+
+    def ready(self) -> Inference:
+        """Return the step, with the normalisation folded into the weight."""
+        assert self.conv is not None
+        ops, params = self.conv.ops, self.conv.params
+        weight, bias = params["weight"], params.get("bias")
+        if self.norm is not None:
+            statistics = {**self.norm.state, "eps": self.norm.eps}
+            weight, bias = ops.fold_batch_norm2d(weight, bias, *self.norm.inputs(), **statistics)
+        gates, settings = [], self.conv.settings(False)
+        if self.gate is not None:
+            gates, settings = self.gate.inputs(), {**settings, **self.gate.settings(False)}
+        prepared = ops.prepare_conv2d(weight, bias, *gates, **settings, relu=self.relu)
+        return partial(ops.run_conv2d, prepared)
+
+
+@dataclass(frozen=True)
+class Normalisation(Open):
+    """A normalisation that no convolution precedes, and a ReLU."""
+
+    def joined(self, **parts: Any) -> Any:
+        """Return the step with a ReLU; nothing else can join it."""
+        return super().joined(**parts) if parts.keys() == {"relu"} else None
+
+    def ready(self) -> Inference:
+        """Return the step."""
+        assert self.norm is not None
+        ops, statistics = self.norm.ops, {**self.norm.state, "eps": self.norm.eps}
+        prepared = ops.prepare_batch_norm2d(*self.norm.inputs(), **statistics, relu=self.relu)
+        return partial(ops.run_batch_norm2d, prepared)
+
+
+@dataclass(frozen=True)
+class Sum:
+    """branch(x) + shortcut(x), and a ReLU."""
+
+    branch: Steps
+    shortcut: Steps
+    relu: bool
+    ops: Backend
+
+    def ready(self) -> Inference:
+        """Return the sum, done by the branch's last step where that is a convolution."""
+        ops, shortcut = self.ops, self.shortcut.ready()
+        branch = self.branch.joined(add=True, relu=self.relu)
+        if branch is not None:
+            first, last = Steps(branch.steps[:-1]).ready(), branch.steps[-1].ready()
         else:
-            steps.append(layer.inference())
-    return steps
+            first = self.branch.ready()
+
+            def last(y: Array, shortcut: Array) -> Array:
+                out, _ = ops.add_forward(y, shortcut)
+                return ops.relu_forward(out)[0] if self.relu else out
+
+        def run(x: Array) -> Array:
+            past = shortcut(x)
+            return last(first(x), past)
+
+        return run
 
 
-def _taken(rest: list[Layer], kind: type[Layer]) -> Layer | None:
-    """Take the next layer if it is of a kind."""
-    return rest.pop(0) if rest and type(rest[0]) is kind else None
+@dataclass(frozen=True)
+class Parallel:
+    """Several functions of one x, and what merges their results."""
 
+    branches: tuple[Steps, ...]
+    merge: Callable[..., Array]
 
-def _one_after_another(layers: Sequence[Layer | None], relu: bool) -> Inference:
-    """Return layers, a sum with a shortcut and a ReLU as the ops that they are."""
-    given = [layer for layer in layers if layer is not None]
-    ops, steps = given[0].ops, chain(*(layer.inference() for layer in given))
-
-    def run(x: Array, shortcut: Array | None = None) -> Array:
-        y = steps(x)
-        if shortcut is not None:
-            y, _ = ops.add_forward(y, shortcut)
-        if relu:
-            y, _ = ops.relu_forward(y)
-        return y
-
-    return run
-
-
-def _has_its_own(layer: Layer) -> bool:
-    """Tell whether a layer's `folded` was written for its forward, and not for a base class's."""
-    kinds = (vars(kind) for kind in type(layer).__mro__)
-    return next("folded" in kind for kind in kinds if "folded" in kind or "forward" in kind)
+    def ready(self) -> Inference:
+        """Return the merged results as one function."""
+        functions = [branch.ready() for branch in self.branches]
+        return lambda x: self.merge(*(function(x) for function in functions))

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from minise.ops.checks import Array, Pair
+from minise.ops.checks import Array
 
 RELU, LINEAR = 2.0, 1.0  # variance of a weight times its fan-in, by what follows
 
@@ -31,8 +31,3 @@ def he_normal(
 def constant(value: float, size: int, ops: Any, dtype: Any) -> Array:
     """Return a vector of one value."""
     return ops.asarray(np.full(size, value), dtype)
-
-
-def pair(value: int | Pair) -> Pair:
-    """Return (rows, columns) of one number for both, or of a pair."""
-    return (value, value) if isinstance(value, int) else value

@@ -1,142 +1,213 @@
-"""A layer: parameters, running statistics, and what the last forward left for backward.
+"""The contract of a layer: an op with parameters.
 
-Layers hold state and call ops; they do no arithmetic of their own. A composite layer spells out
-its forward, and below it its backward: the same lines upside down.
+    out, cache = layer.forward(x, training)
+    dx, grads  = layer.backward(dout, cache)
+
+A layer owns its parameters and its state (running statistics, the counter of random masks) and
+keeps nothing else: whoever calls forward holds the cache. So a layer may stand at two places of a
+net, several threads may evaluate it, `predict` may run between another call's forward and backward,
+and gradients of several uses or micro-batches are added as the dicts that they are. A net is a
+layer too (minise/nn/compose.py).
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any
+import copy
+import difflib
+from collections.abc import Iterator
+from typing import Any, Self, TypeAlias
 
+from minise.nn.inference import Evaluated, Inference, Steps
+from minise.ops import reference
+from minise.ops.backend import Backend, load_ops
 from minise.ops.checks import Array
 
-Inference = Callable[..., Array]  # of x, and for some of a shortcut too
+Grads: TypeAlias = dict[str, Array]  # by the dotted names of the parameters
 
 
-class Layer:
-    """What all layers and nets share.
+class Module:
+    """Parameters, state and children with names; the base of layers and of residual tails.
+
+    Parameters
+    ----------
+    ops : back end or str
+        The functions that this module calls, such as the module minise.ops.jit, or the name of one.
 
     Attributes
     ----------
-    ops : back end
-        The functions that this layer calls, such as the module minise.ops.reference.
-    params, grads, state : dict of str to ndarray
-        Its own arrays, without those of its sublayers: what is learned, the gradients that the
-        last backward left, and running statistics. An array keeps its identity while it is
-        updated.
+    params, state : dict of str to ndarray
+        Its own arrays, without those of its children. They are updated in place, so each keeps its
+        identity: optimisers and CUDA graphs rely on it.
     """
 
-    def __init__(self, ops: Any) -> None:
-        self.ops = ops
+    def __init__(self, ops: Backend | str = reference) -> None:
+        self.ops: Backend = load_ops(ops) if isinstance(ops, str) else ops
         self.params: dict[str, Array] = {}
-        self.grads: dict[str, Array] = {}
         self.state: dict[str, Array] = {}
-        self.keeps_cache = True
-        self.finds_dx = True
-        self._cache: Any = None
 
-    def forward(self, x: Array, training: bool) -> Array:
-        """Return the layer's output and keep what backward needs."""
-        raise NotImplementedError
+    def children(self) -> list[tuple[str, "Module"]]:
+        """Return the modules directly below with their names, by default those held as attributes.
 
-    def backward(self, dout: Array) -> Array:
-        """Return dx, leave the gradients of the parameters in grads, and drop the cache."""
-        raise NotImplementedError
-
-    def first(self) -> "Layer | None":
-        """Return the layer that x goes into, and nowhere else, where a net knows of one."""
-        return None
-
-    def backward_params(self, dout: Array) -> None:
-        """Leave the gradients of the parameters as backward does, for training: it needs no dx.
-
-        A net whose first layer is a convolution saves the time that dx would take.
+        The name "" gives a child's names to its parent.
         """
-        first: Any = self.first() or self
-        first.finds_dx = False
-        try:
-            self.backward(dout)
-        finally:
-            first.finds_dx = True
+        return [(name, value) for name, value in vars(self).items() if isinstance(value, Module)]
+
+    def layers(self, path: str = "") -> Iterator[tuple[str, "Module"]]:
+        """Yield (dotted name, module) for this module and every one below it."""
+        yield path, self
+        for name, child in self.children():
+            yield from child.layers(joined(path, name))
+
+    def named_layers(self) -> dict[str, "Module"]:
+        """Return modules by dotted name, this one as ""; of several with one name the outermost."""
+        named: dict[str, Module] = {}
+        for name, module in self.layers():
+            named.setdefault(name, module)
+        return named
+
+    def __getitem__(self, name: str | int) -> "Module":
+        """Return the module of a dotted name, or the child at a position."""
+        if isinstance(name, int):
+            return self.children()[name][1]
+        named = self.named_layers()
+        if name not in named:
+            near = difflib.get_close_matches(name, named, 3) or list(named)[1:4]
+            hint = f"did you mean {', '.join(near)}?" if near else "it has no layers below"
+            raise KeyError(f"{type(self).__name__} has no layer {name!r}: {hint}")
+        return named[name]
+
+    def named_parameters(self) -> dict[str, Array]:
+        """Return every parameter by its dotted name; one that has several is under its first."""
+        return self._named("params")
+
+    def named_state(self) -> dict[str, Array]:
+        """Return running statistics and counters by dotted name."""
+        return self._named("state")
+
+    def names(self, kind: str) -> Iterator[tuple[str, Array]]:
+        """Yield (dotted name, array) of "params" or "state"; a shared array under all its names."""
+        for path, module in self.layers():
+            for name, array in getattr(module, kind).items():
+                yield joined(path, name), array
+
+    def _named(self, kind: str) -> dict[str, Array]:
+        first: dict[int, str] = {}
+        for name, array in self.names(kind):
+            first.setdefault(id(array), name)
+        return {name: array for name, array in self.names(kind) if first[id(array)] == name}
+
+    @property
+    def parameter_count(self) -> int:
+        """How many numbers are learned; running statistics do not count."""
+        return sum(array.size for array in self.named_parameters().values())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return a copy with arrays of its own that calls the same back end."""
+        memo[id(self.ops)] = self.ops
+        same = memo[id(self)] = copy.copy(self)
+        vars(same).update(copy.deepcopy(vars(self), memo))
+        return same
+
+    def settings_text(self) -> str:
+        """Return what a repr shows in brackets."""
+        return ""
+
+    def __repr__(self) -> str:
+        """Return the tree of modules with the shapes of their parameters."""
+        own = f"{type(self).__name__}({self.settings_text()})"
+        shapes = ", ".join(f"{name} {tuple(a.shape)}" for name, a in self.params.items())
+        lines = [f"{own}  {shapes}".rstrip()]
+        for name, child in self.children():
+            title = f"{name}: {child!r}" if name else repr(child)
+            lines += [f"  {line}" for line in title.splitlines()]
+        return "\n".join(lines)
+
+
+class Layer(Module):
+    """A differentiable function of one array.
+
+    A subclass defines forward and backward. Without a `folded` of its own it is evaluated in
+    inference as it is, also where its base class would be folded.
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Let a class with a forward of its own be evaluated by it, unless it says how it folds."""
+        super().__init_subclass__(**kwargs)
+        if "forward" in vars(cls) and "folded" not in vars(cls):
+            cls.folded = Layer.folded  # type: ignore[method-assign]
+
+    def forward(self, x: Array, training: bool) -> tuple[Array, Any]:
+        """Return out and the cache for backward; in training the state is updated.
+
+        Parameters
+        ----------
+        x : ndarray
+            Images (N, C, H, W) or vectors (N, features), as the layer takes them.
+        training : bool
+            Whether the batch's own statistics normalise and dropout drops.
+        """
+        raise NotImplementedError
+
+    def backward(
+        self, dout: Array, cache: Any, plus: Array | None = None, needs_dx: bool = True
+    ) -> tuple[Array | None, Grads]:
+        """Return dx and the gradients of the parameters, one for each, by their dotted names.
+
+        Parameters
+        ----------
+        dout : ndarray
+            Gradient of the loss with respect to out.
+        cache
+            As forward returned it. Lists in it may be emptied; no array is written.
+        plus : ndarray of the shape of x, optional
+            A gradient that reaches x by another way; it is added to dx.
+        needs_dx : bool
+            Where it is False dx may be None.
+        """
+        raise NotImplementedError
 
     def predict(self, x: Array) -> Array:
-        """Return the output in evaluation mode and keep nothing for backward."""
-        layers = self.named_layers().values()
-        for layer in layers:
-            layer.keeps_cache = False
-        try:
-            return self.forward(x, training=False)
-        finally:
-            for layer in layers:
-                layer.keeps_cache = True
+        """Return the output in evaluation mode."""
+        return self.forward(x, training=False)[0]
 
     def inference(self) -> Inference:
         """Return a function from x to what predict returns but for rounding, made to be fast.
 
         It is a snapshot: it has copies of parameters and running statistics, so that what is
-        learned afterwards does not change it; to see that, ask again. It keeps nothing for
-        backward, and shares no array with the layer.
-
-        All that does not depend on x is done here, above all normalisations are folded into the
-        convolutions before them (see minise/nn/inference.py). It pays from a few batches on.
+        learned afterwards does not change it. All that does not depend on x is done here, above all
+        normalisations are folded into the convolutions before them. It pays from a few batches on.
         """
-        from minise.nn.inference import inference_of
+        return self.folded(Steps()).ready()
 
-        return inference_of(self)
+    def folded(self, before: Steps) -> Steps:
+        """Return the steps that make x, and this layer after them, folded where that can be."""
+        return before.then(Evaluated(self))
 
-    def folded(self) -> Inference:
-        """Return what inference returns, by the folded forms of this layer's sublayers.
+    def settings_text(self) -> str:
+        """Tell where a class is evaluated by its own forward although its base class folds."""
+        folds = any(vars(kind).get("folded", plain) is not plain for kind in type(self).__mro__)
+        return "evaluated by its own forward" if folds and type(self).folded is plain else ""
 
-        A layer that defines its own forward may define this beside it; one that does not is copied
-        and run as it is.
-        """
-        raise NotImplementedError
+    def add(self, dx: Array, plus: Array | None) -> Array:
+        """Return dx + plus, or dx where nothing reaches x by another way."""
+        return dx if plus is None else self.ops.add_forward(dx, plus)[0]
 
-    def sublayers(self) -> Iterator[tuple[str, "Layer"]]:
-        """Yield the layers held as attributes, by name, in the order in which they were set."""
-        for name, value in vars(self).items():
-            if isinstance(value, Layer):
-                yield name, value
 
-    def named_layers(self) -> dict[str, "Layer"]:
-        """Return this layer, named "", and all below it by dotted names."""
-        found: dict[str, Layer] = {}
-        self._name_layers("", found)
-        return found
+plain = Layer.folded
 
-    def _name_layers(self, path: str, found: dict[str, "Layer"]) -> None:
-        found[path] = self
-        for name, layer in self.sublayers():
-            layer._name_layers(f"{path}.{name}" if path else name, found)
 
-    def named_parameters(self) -> dict[str, Array]:
-        """Return every parameter by its dotted name."""
-        return self._named("params")
+def joined(path: str, name: str) -> str:
+    """Return a dotted name, where either part may be ""."""
+    return f"{path}.{name}" if path and name else path or name
 
-    def named_grads(self) -> dict[str, Array]:
-        """Return every gradient that the last backward left, named as its parameter."""
-        return self._named("grads")
 
-    def named_state(self) -> dict[str, Array]:
-        """Return every running statistic by its dotted name."""
-        return self._named("state")
+def under(name: str, grads: Grads) -> Grads:
+    """Return the gradients of a child by their names in its parent."""
+    return {joined(name, key): array for key, array in grads.items()}
 
-    def _named(self, kind: str) -> dict[str, Array]:
-        return {
-            f"{path}.{name}".removeprefix("."): array
-            for path, layer in self.named_layers().items()
-            for name, array in getattr(layer, kind).items()
-        }
 
-    def _remember(self, cache: Any) -> None:
-        """Keep what backward needs, unless predict runs."""
-        self._cache = cache if self.keeps_cache else None
-
-    def _recall(self) -> Any:
-        """Hand out what forward kept, once."""
-        if self._cache is None:
-            raise RuntimeError(
-                f"{type(self).__name__}: backward has no cache, expected one forward before each "
-                "backward: call forward(x, training) again (predict keeps nothing)"
-            )
-        cache, self._cache = self._cache, None
-        return cache
+def total(*several: Grads) -> Grads:
+    """Return the sums of gradients by name: of several uses of a layer, or of micro-batches."""
+    sums: Grads = {}
+    for grads in several:
+        for name, array in grads.items():
+            sums[name] = sums[name] + array if name in sums else array
+    return sums

@@ -1,29 +1,78 @@
 """The layers: each owns its parameters and calls one op.
 
 `rng`, where a layer draws random numbers, is a numpy.random.Generator, an integer seed, or None:
-the layer then has a stream of its own, which `nn.seed` restarts (minise/nn/streams.py).
+the layer then has a stream of its own, which `nn.seed` restarts (minise/nn/streams.py). `ops` is a
+back end, or the name of one.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any
+import functools
+import typing
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from minise.nn.init import LINEAR, RELU, constant, he_normal, pair
-from minise.nn.layer import Layer
+from minise.nn.init import LINEAR, RELU, constant, he_normal
+from minise.nn.inference import Convolution, Normalisation, Steps
+from minise.nn.layer import Grads, Layer
 from minise.nn.streams import Rng, generator
 from minise.ops import reference
-from minise.ops.checks import Array, Pair
+from minise.ops.backend import Backend
+from minise.ops.checks import Array, Pair, check_divisor, check_integer, check_pair
 
-Op = Callable[..., Any]
+Padding = int | Pair | Literal["same", "valid"]
 
 
-class Conv2d(Layer):
+class OpLayer(Layer):
+    """A layer that is one op.
+
+    Attributes
+    ----------
+    op : str
+        Its name: forward calls ops.<op>_forward.
+    arrays : tuple of str
+        Names of the parameters that the op takes after x, in its order.
+    """
+
+    op: ClassVar[str]
+    arrays: ClassVar[tuple[str, ...]] = ()
+
+    def settings(self, training: bool) -> dict[str, Any]:
+        """Return what the op takes by keyword."""
+        return {}
+
+    def inputs(self) -> list[Array | None]:
+        """Return the parameters as the op takes them, after x."""
+        return [self.params.get(name) for name in self.arrays]
+
+    def forward(self, x: Array, training: bool) -> tuple[Array, Any]:
+        """Return what the op returns."""
+        forward = getattr(self.ops, f"{self.op}_forward")
+        out, cache = forward(x, *self.inputs(), **self.settings(training))
+        return out, cache
+
+    def backward(
+        self, dout: Array, cache: Any, plus: Array | None = None, needs_dx: bool = True
+    ) -> tuple[Array | None, Grads]:
+        """Return dx and the gradients of the parameters."""
+        check_cache(self.op, cache)
+        dx, *rest = getattr(self.ops, f"{self.op}_backward")(dout, cache)
+        return self.add(dx, plus), self.named(rest)
+
+    def named(self, gradients: list[Array | None]) -> Grads:
+        """Return the op's gradients, which come in the order of its arrays, by name."""
+        pairs = zip(self.arrays, gradients, strict=False)  # of a mask, which comes last, no name
+        return {name: gradient for name, gradient in pairs if name in self.params}
+
+
+class Conv2d(OpLayer):
     """Convolution; kernel, stride, padding and dilation are pairs (rows, columns) or one number.
 
     Parameters are `weight` (channels_out, channels_in // groups, KH, KW), He normal for a ReLU
-    behind it, and with bias=True `bias` (channels_out,), 0.
+    behind it, and with bias=True `bias` (channels_out,), 0. padding="same" keeps the size of the
+    image (at stride 1 and odd kernels), "valid" is no padding, as in PyTorch.
     """
+
+    op, arrays = "conv2d", ("weight", "bias")
 
     def __init__(
         self,
@@ -32,64 +81,80 @@ class Conv2d(Layer):
         kernel: int | Pair,
         *,
         stride: int | Pair = 1,
-        padding: int | Pair = 0,
+        padding: Padding = 0,
         dilation: int | Pair = 1,
         groups: int = 1,
         bias: bool = False,
-        ops: Any = reference,
+        ops: Backend | str = reference,
         rng: Rng = None,
         dtype: Any = np.float32,
     ) -> None:
         super().__init__(ops)
-        shape = (channels_out, channels_in // groups, *pair(kernel))
-        rng = generator("Conv2d", rng)
-        self.params["weight"] = he_normal(shape, RELU, ops, rng, dtype)
+        for name, value in (("channels_in", channels_in), ("channels_out", channels_out)):
+            check_integer("Conv2d", name, value, 1)
+        self.kernel = pair("Conv2d", "kernel", kernel, 1)
+        self.stride = pair("Conv2d", "stride", stride, 1)
+        self.dilation = pair("Conv2d", "dilation", dilation, 1)
+        self.padding = self._padding(padding)
+        check_integer("Conv2d", "groups", groups, 1)
+        check_divisor("Conv2d", "groups", groups, "channels_in", channels_in)
+        check_divisor("Conv2d", "groups", groups, "channels_out", channels_out)
+        self.groups = groups
+        shape = (channels_out, channels_in // groups, *self.kernel)
+        self.params["weight"] = he_normal(shape, RELU, self.ops, generator("Conv2d", rng), dtype)
         if bias:
-            self.params["bias"] = constant(0, channels_out, ops, dtype)
-        self.stride, self.padding = pair(stride), pair(padding)
-        self.dilation, self.groups = pair(dilation), groups
+            self.params["bias"] = constant(0, channels_out, self.ops, dtype)
 
-    def forward(self, x: Array, training: bool) -> Array:
-        """Return (N, channels_out, OH, OW)."""
-        out, cache = self.ops.conv2d_forward(
-            x,
-            self.params["weight"],
-            self.params.get("bias"),
-            stride=self.stride,
-            padding=self.padding,
-            dilation=self.dilation,
-            groups=self.groups,
-        )
-        self._remember(cache)
-        return out
+    def _padding(self, padding: Padding) -> Pair:
+        """Return rows and columns of zeros on each side."""
+        if padding == "valid":
+            return 0, 0
+        if padding != "same":
+            return pair("Conv2d", "padding", padding, 0)
+        if self.stride != (1, 1):
+            raise ValueError(
+                f"Conv2d: padding is 'same' at stride {self.stride}, expected stride 1: at other "
+                "strides say how many rows and columns, such as padding=1"
+            )
+        spans = [d * (k - 1) for d, k in zip(self.dilation, self.kernel, strict=True)]
+        if any(span % 2 for span in spans):
+            raise ValueError(
+                f"Conv2d: padding is 'same' with kernel {self.kernel}, which needs more zeros on "
+                "one side than on the other: use an odd kernel, or padding=(rows, columns)"
+            )
+        return spans[0] // 2, spans[1] // 2
 
-    def backward(self, dout: Array, plus: Array | None = None) -> Array:
-        """Return dx, with plus, a gradient that reaches x by another way, added to it.
+    def settings(self, training: bool) -> dict[str, Any]:
+        """Return where the windows lie."""
+        names = ("stride", "padding", "dilation", "groups")
+        return {name: getattr(self, name) for name in names}
 
-        While finds_dx is False, dx may be None.
-        """
-        dx, dweight, dbias = self._gradients(dout, plus)
-        self.grads["weight"] = dweight
-        if dbias is not None:
-            self.grads["bias"] = dbias
-        return dx
+    def backward(
+        self, dout: Array, cache: Any, plus: Array | None = None, needs_dx: bool = True
+    ) -> tuple[Array | None, Grads]:
+        """Return dx and the gradients; the op adds plus, and saves dx where nobody needs it."""
+        check_cache(self.op, cache)
+        dx, *rest = self.ops.conv2d_backward(dout, cache, plus=plus, needs_dx=needs_dx)
+        return dx, self.named(rest)
 
-    def _gradients(self, dout: Array, plus: Array | None) -> tuple[Any, ...]:
-        """Return what the op does, by the variant of it that saves work where there is one."""
-        ops, cache = self.ops, self._recall()
-        if not self.finds_dx and hasattr(ops, "conv2d_backward_params"):
-            return tuple(ops.conv2d_backward_params(dout, cache))
-        if plus is not None and hasattr(ops, "conv2d_backward_plus"):
-            return tuple(ops.conv2d_backward_plus(dout, cache, plus))
-        dx, *params = ops.conv2d_backward(dout, cache)
-        return dx if plus is None else ops.add_forward(dx, plus)[0], *params
+    def folded(self, before: Steps) -> Steps:
+        """Open a step that a normalisation, a gate, a sum and a ReLU can join."""
+        return before.then(Convolution(conv=self)) if self.ops.folds else super().folded(before)
+
+    def settings_text(self) -> str:
+        """Return kernel, stride and the like where they are not 1 or 0."""
+        usual = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1}
+        odd = {k: v for k, v in self.settings(False).items() if v != usual[k]}
+        return _settings(kernel=self.kernel, **odd)
 
 
-class Linear(Layer):
+class Linear(OpLayer):
     """Dense layer. Parameters are `weight` (outputs, inputs) and, unless bias=False, `bias`.
 
     No ReLU is expected behind it (it is a net's last layer), so its variance is 1 / inputs.
     """
+
+    op, arrays = "linear", ("weight", "bias")
 
     def __init__(
         self,
@@ -97,41 +162,28 @@ class Linear(Layer):
         outputs: int,
         *,
         bias: bool = True,
-        ops: Any = reference,
+        ops: Backend | str = reference,
         rng: Rng = None,
         dtype: Any = np.float32,
     ) -> None:
         super().__init__(ops)
+        check_integer("Linear", "inputs", inputs, 1)
+        check_integer("Linear", "outputs", outputs, 1)
         rng = generator("Linear", rng)
-        self.params["weight"] = he_normal((outputs, inputs), LINEAR, ops, rng, dtype)
+        self.params["weight"] = he_normal((outputs, inputs), LINEAR, self.ops, rng, dtype)
         if bias:
-            self.params["bias"] = constant(0, outputs, ops, dtype)
-
-    def forward(self, x: Array, training: bool) -> Array:
-        """Return (N, outputs)."""
-        weight, bias = self.params["weight"], self.params.get("bias")
-        out, cache = self.ops.linear_forward(x, weight, bias)
-        self._remember(cache)
-        return out
-
-    def backward(self, dout: Array) -> Array:
-        """Return dx."""
-        dx, dweight, dbias = self.ops.linear_backward(dout, self._recall())
-        self.grads["weight"] = dweight
-        if dbias is not None:
-            self.grads["bias"] = dbias
-        return dx
+            self.params["bias"] = constant(0, outputs, self.ops, dtype)
 
 
-class BatchNorm2d(Layer):
+class BatchNorm2d(OpLayer):
     """Batch normalisation.
 
     Parameters are `weight` (gamma, 1) and `bias` (beta, 0), named as PyTorch names them; state is
     `running_mean` (0) and `running_var` (1), updated by each forward in training.
-
-    What often follows it can be had with it as one op, which moves less memory: each of
-    `forward`, `forward_relu` and `forward_add_relu` is undone by the backward of its own name.
     """
+
+    op, arrays = "batch_norm2d", ("weight", "bias")
+    relu = False  # whether a ReLU is part of the op
 
     def __init__(
         self,
@@ -139,232 +191,246 @@ class BatchNorm2d(Layer):
         *,
         momentum: float = 0.1,
         eps: float = 1e-5,
-        ops: Any = reference,
+        ops: Backend | str = reference,
         dtype: Any = np.float32,
     ) -> None:
         super().__init__(ops)
-        self.params["weight"] = constant(1, channels, ops, dtype)
-        self.params["bias"] = constant(0, channels, ops, dtype)
-        self.state["running_mean"] = constant(0, channels, ops, dtype)
-        self.state["running_var"] = constant(1, channels, ops, dtype)
+        check_integer(type(self).__name__, "channels", channels, 1)
+        self.params["weight"] = constant(1, channels, self.ops, dtype)
+        self.params["bias"] = constant(0, channels, self.ops, dtype)
+        self.state["running_mean"] = constant(0, channels, self.ops, dtype)
+        self.state["running_var"] = constant(1, channels, self.ops, dtype)
         self.momentum, self.eps = momentum, eps
 
-    def forward(self, x: Array, training: bool) -> Array:
-        """Return (N, channels, H, W)."""
-        return self._run(self.ops.batch_norm2d_forward, training, x)
-
-    def backward(self, dout: Array) -> Array:
-        """Return dx."""
-        (dx,) = self._undo(self.ops.batch_norm2d_backward, dout)
-        return dx
-
-    def forward_relu(self, x: Array, training: bool) -> Array:
-        """Return max(forward(x), 0)."""
-        return self._run(self.ops.batch_norm2d_relu_forward, training, x)
-
-    def backward_relu(self, dout: Array) -> Array:
-        """Return dx."""
-        (dx,) = self._undo(self.ops.batch_norm2d_relu_backward, dout)
-        return dx
-
-    def forward_add_relu(self, x: Array, shortcut: Array, training: bool) -> Array:
-        """Return max(forward(x) + shortcut, 0)."""
-        return self._run(self.ops.batch_norm2d_add_relu_forward, training, x, shortcut)
-
-    def backward_add_relu(self, dout: Array) -> tuple[Array, Array]:
-        """Return dx and dshortcut."""
-        dx, dshortcut = self._undo(self.ops.batch_norm2d_add_relu_backward, dout)
-        return dx, dshortcut
-
     def settings(self, training: bool) -> dict[str, Any]:
-        """Return what an op that normalises takes by keyword."""
-        return dict(
-            running_mean=self.state["running_mean"],
-            running_var=self.state["running_var"],
-            training=training,
-            momentum=self.momentum,
-            eps=self.eps,
-        )
+        """Return what every op that normalises takes by keyword."""
+        return dict(self.state, training=training, momentum=self.momentum, eps=self.eps)
 
-    def update(self, cache: Any) -> None:
+    def forward(self, x: Array, training: bool) -> tuple[Array, Any]:
+        """Return (N, channels, H, W); in training the running statistics move."""
+        out, cache = super().forward(x, training)
+        self.update(cache, training)
+        return out, cache
+
+    def update(self, cache: Any, training: bool) -> None:
         """Take the running statistics over from the cache of an op that normalised in training."""
-        if cache.training:
-            self.state["running_mean"][...] = cache.running_mean
-            self.state["running_var"][...] = cache.running_var
+        if training:
+            for name, array in self.state.items():
+                array[...] = getattr(cache, name)
 
-    def _run(self, forward: Op, training: bool, x: Array, *more: Array) -> Array:
-        gamma, beta = self.params["weight"], self.params["bias"]
-        out, cache = forward(x, gamma, beta, *more, **self.settings(training))
-        self.update(cache)
-        self._remember(cache)
-        return out
-
-    def _undo(self, backward: Op, dout: Array) -> tuple[Array, ...]:
-        dx, dgamma, dbeta, *more = backward(dout, self._recall())
-        self.grads["weight"], self.grads["bias"] = dgamma, dbeta
-        return dx, *more
+    def folded(self, before: Steps) -> Steps:
+        """Join a convolution that stands before, or open a step."""
+        if not self.ops.folds:
+            return super().folded(before)
+        steps = before.joined(norm=self, relu=self.relu)
+        return before.then(Normalisation(norm=self, relu=self.relu)) if steps is None else steps
 
 
-class ReLU(Layer):
+class NormReLU(BatchNorm2d):
+    """max(batch normalisation, 0) as one op, with BatchNorm2d's parameters and state."""
+
+    op, relu = "batch_norm2d_relu", True
+
+
+class SimpleLayer(OpLayer):
+    """A layer that is one op without parameters."""
+
+    def __init__(self, *, ops: Backend | str = reference) -> None:
+        super().__init__(ops)
+
+
+class ReLU(SimpleLayer):
     """max(x, 0)."""
 
-    def __init__(self, *, ops: Any = reference) -> None:
-        super().__init__(ops)
+    op = "relu"
 
-    def forward(self, x: Array, training: bool) -> Array:
-        """Return an array of the shape of x."""
-        out, cache = self.ops.relu_forward(x)
-        self._remember(cache)
-        return out
-
-    def backward(self, dout: Array) -> Array:
-        """Return dx."""
-        (dx,) = self.ops.relu_backward(dout, self._recall())
-        return dx
+    def folded(self, before: Steps) -> Steps:
+        """Join a convolution or a normalisation that stands before."""
+        return before.joined(relu=True) or super().folded(before)
 
 
-class _Pool2d(Layer):
-    """What both pools over windows share: where the windows lie."""
+class Sigmoid(SimpleLayer):
+    """1 / (1 + exp(-x))."""
 
-    def __init__(
-        self,
-        kernel: int | Pair,
-        *,
-        stride: int | Pair | None = None,
-        padding: int | Pair = 0,
-        ceil_mode: bool = False,
-        ops: Any = reference,
-    ) -> None:
-        super().__init__(ops)
-        self.kernel, self.padding, self.ceil_mode = pair(kernel), pair(padding), ceil_mode
-        self.stride = self.kernel if stride is None else pair(stride)
+    op = "sigmoid"
 
 
-class MaxPool2d(_Pool2d):
-    """Maximum over windows; kernel, stride and padding are pairs (rows, columns) or one number."""
+class Tanh(SimpleLayer):
+    """Hyperbolic tangent."""
 
-    def forward(self, x: Array, training: bool) -> Array:
-        """Return (N, C, OH, OW)."""
-        out, cache = self.ops.max_pool2d_forward(
-            x,
-            kernel=self.kernel,
-            stride=self.stride,
-            padding=self.padding,
-            ceil_mode=self.ceil_mode,
-        )
-        self._remember(cache)
-        return out
-
-    def backward(self, dout: Array) -> Array:
-        """Return dx."""
-        (dx,) = self.ops.max_pool2d_backward(dout, self._recall())
-        return dx
+    op = "tanh"
 
 
-class AvgPool2d(_Pool2d):
-    """Mean over windows; kernel, stride and padding are pairs (rows, columns) or one number."""
+class HardSigmoid(SimpleLayer):
+    """relu6(x + 3) / 6."""
 
-    def __init__(
-        self,
-        kernel: int | Pair,
-        *,
-        stride: int | Pair | None = None,
-        padding: int | Pair = 0,
-        ceil_mode: bool = False,
-        count_include_pad: bool = True,
-        ops: Any = reference,
-    ) -> None:
-        super().__init__(kernel, stride=stride, padding=padding, ceil_mode=ceil_mode, ops=ops)
-        self.count_include_pad = count_include_pad
-
-    def forward(self, x: Array, training: bool) -> Array:
-        """Return (N, C, OH, OW)."""
-        out, cache = self.ops.avg_pool2d_forward(
-            x,
-            kernel=self.kernel,
-            stride=self.stride,
-            padding=self.padding,
-            ceil_mode=self.ceil_mode,
-            count_include_pad=self.count_include_pad,
-        )
-        self._remember(cache)
-        return out
-
-    def backward(self, dout: Array) -> Array:
-        """Return dx."""
-        (dx,) = self.ops.avg_pool2d_backward(dout, self._recall())
-        return dx
+    op = "hard_sigmoid"
 
 
-class GlobalAvgPool2d(Layer):
+class Flatten(SimpleLayer):
+    """(N, C, H, W) to (N, C * H * W)."""
+
+    op = "flatten"
+
+
+class GlobalAvgPool2d(SimpleLayer):
     """Mean over the whole image: (N, C, H, W) to (N, C)."""
 
-    def __init__(self, *, ops: Any = reference) -> None:
+    op = "global_avg_pool2d"
+
+
+class GlobalMaxPool2d(SimpleLayer):
+    """Maximum over the whole image: (N, C, H, W) to (N, C)."""
+
+    op = "global_max_pool2d"
+
+
+class MaxPool2d(OpLayer):
+    """Maximum over windows; kernel, stride and padding are pairs (rows, columns) or one number."""
+
+    op = "max_pool2d"
+
+    def __init__(
+        self,
+        kernel: int | Pair,
+        *,
+        stride: int | Pair | None = None,
+        padding: int | Pair = 0,
+        ceil_mode: bool = False,
+        ops: Backend | str = reference,
+    ) -> None:
         super().__init__(ops)
+        where = type(self).__name__
+        self.kernel = pair(where, "kernel", kernel, 1)
+        self.stride = self.kernel if stride is None else pair(where, "stride", stride, 1)
+        self.padding = pair(where, "padding", padding, 0)
+        self.ceil_mode = ceil_mode
 
-    def forward(self, x: Array, training: bool) -> Array:
-        """Return (N, C)."""
-        out, cache = self.ops.global_avg_pool2d_forward(x)
-        self._remember(cache)
-        return out
+    def settings(self, training: bool) -> dict[str, Any]:
+        """Return where the windows lie."""
+        names = ("kernel", "stride", "padding", "ceil_mode")
+        return {name: getattr(self, name) for name in names}
 
-    def backward(self, dout: Array) -> Array:
-        """Return dx."""
-        (dx,) = self.ops.global_avg_pool2d_backward(dout, self._recall())
-        return dx
+    def settings_text(self) -> str:
+        """Return all settings."""
+        return _settings(**self.settings(False))
 
 
-class Dropout(Layer):
+class AvgPool2d(MaxPool2d):
+    """Mean over windows, which are given as of MaxPool2d; zeros of the padding count, or not."""
+
+    op = "avg_pool2d"
+
+    def __init__(self, kernel: int | Pair, *, count_include_pad: bool = True, **where: Any) -> None:
+        super().__init__(kernel, **where)
+        self.count_include_pad = count_include_pad
+
+    def settings(self, training: bool) -> dict[str, Any]:
+        """Return where the windows lie, and what counts."""
+        return {**super().settings(training), "count_include_pad": self.count_include_pad}
+
+
+class ChannelShuffle(OpLayer):
+    """Deals the channels among groups: channel g * C / groups + k moves to k * groups + g."""
+
+    op = "channel_shuffle"
+
+    def __init__(self, groups: int, *, ops: Backend | str = reference) -> None:
+        super().__init__(ops)
+        check_integer("ChannelShuffle", "groups", groups, 1)
+        self.groups = groups
+
+    def settings(self, training: bool) -> dict[str, Any]:
+        """Return the number of groups."""
+        return {"groups": self.groups}
+
+    def settings_text(self) -> str:
+        """Return the number of groups."""
+        return _settings(groups=self.groups)
+
+
+class PadChannels(OpLayer):
+    """Appends channels of zeros: (N, C, H, W) to (N, C + channels, H, W)."""
+
+    op = "concat"
+
+    def __init__(self, channels: int, *, ops: Backend | str = reference) -> None:
+        super().__init__(ops)
+        check_integer("PadChannels", "channels", channels, 1)
+        self.channels = channels
+
+    def forward(self, x: Array, training: bool) -> tuple[Array, Any]:
+        """Return x and zeros side by side."""
+        N, _, H, W = x.shape
+        zeros = self.ops.asarray(np.zeros((N, self.channels, H, W)), x.dtype)
+        out, cache = self.ops.concat_forward(x, zeros)
+        return out, cache
+
+
+class Dropout(OpLayer):
     """Drops each number with probability p in training; does nothing in evaluation.
 
-    Every forward in training draws the next mask from the layer's generator.
+    A mask depends on the layer's seed, which rng draws, and on how many masks were drawn before:
+    `state["draws"]`, which is in every checkpoint.
     """
 
-    def __init__(self, p: float, *, ops: Any = reference, rng: Rng = None) -> None:
+    op = "dropout"
+
+    def __init__(self, p: float, *, ops: Backend | str = reference, rng: Rng = None) -> None:
         super().__init__(ops)
         if not 0 <= p < 1:
             raise ValueError(f"Dropout: p is {p!r}, expected a number from 0 to below 1")
-        self.p = p
-        self.rng = generator("Dropout", rng)
+        self.p, self.seed = p, int(generator("Dropout", rng).integers(1 << 63))
+        self.state["draws"] = self.ops.asarray(np.zeros((), np.int64))
 
-    def forward(self, x: Array, training: bool) -> Array:
+    def forward(self, x: Array, training: bool) -> tuple[Array, Any]:
         """Return an array of the shape of x."""
         p = self.p if training else 0.0
-        mask = self.ops.asarray(self.rng.random(x.shape) >= p if p else np.ones(x.shape, bool))
-        out, cache = self.ops.dropout_forward(x, mask, p=p)
-        self._remember(cache)
-        return out
+        keep = np.ones(x.shape, bool)
+        if p:
+            draws = int(self.ops.asnumpy(self.state["draws"]))
+            bits = np.random.Philox(key=self.seed, counter=[0, 0, 0, draws])
+            keep = np.random.Generator(bits).random(x.shape) >= p
+            self.state["draws"][...] += 1
+        out, cache = self.ops.dropout_forward(x, self.ops.asarray(keep), p=p)
+        return out, cache
 
-    def backward(self, dout: Array) -> Array:
-        """Return dx."""
-        dx, _ = self.ops.dropout_backward(dout, self._recall())
-        return dx
+    def folded(self, before: Steps) -> Steps:
+        """Leave it out."""
+        return before
+
+    def settings_text(self) -> str:
+        """Return the probability."""
+        return _settings(p=self.p)
 
 
-class Sequential(Layer):
-    """One layer after the other; with none, the identity. Sublayers are named "0", "1", …."""
+@functools.cache
+def _ops_by_cache() -> dict[type, str]:
+    """Return the op of every class of caches in the reference."""
+    ops = [name.removesuffix("_forward") for name in reference.__all__ if "_forward" in name]
+    hints = (typing.get_type_hints(getattr(reference, f"{op}_forward")) for op in ops)
+    return {typing.get_args(hint["return"])[1]: op for hint, op in zip(hints, ops, strict=True)}
 
-    def __init__(self, *layers: Layer, ops: Any = reference) -> None:
-        super().__init__(ops)
-        self.layers = layers
 
-    def first(self) -> Layer | None:
-        """Return the first layer, or that layer's first."""
-        return (self.layers[0].first() or self.layers[0]) if self.layers else None
+def check_cache(op: str, cache: Any) -> None:
+    """Refuse another op's cache; one of a user's own class is taken as it is."""
+    kind = _ops_by_cache().get(type(cache), op)
+    if kind != op:
+        raise ValueError(
+            f"{op}: cache is a {type(cache).__name__} of {kind}, expected what this layer's forward "
+            "returned with the output that dout belongs to"
+        )
 
-    def sublayers(self) -> Iterator[tuple[str, Layer]]:
-        """Yield the layers by their place."""
-        for i, layer in enumerate(self.layers):
-            yield str(i), layer
 
-    def forward(self, x: Array, training: bool) -> Array:
-        """Return what the last layer returns."""
-        for layer in self.layers:
-            x = layer.forward(x, training)
-        return x
+def pair(where: str, name: str, value: int | Pair, least: int) -> Pair:
+    """Return (rows, columns) of one number for both, or of a pair."""
+    both = value if isinstance(value, tuple | list) else (value, value)
+    if len(both) == 2:
+        for number in both:
+            check_integer(where, name, number, least)
+    check_pair(where, name, both, least)
+    return int(both[0]), int(both[1])
 
-    def backward(self, dout: Array) -> Array:
-        """Return dx."""
-        for layer in reversed(self.layers):
-            dout = layer.backward(dout)
-        return dout
+
+def _settings(**settings: Any) -> str:
+    return ", ".join(f"{name}={value}" for name, value in settings.items())

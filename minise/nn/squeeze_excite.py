@@ -6,11 +6,12 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from minise.nn.init import LINEAR, RELU, constant, he_normal
-from minise.nn.layer import Layer
-from minise.nn.layers import BatchNorm2d
+from minise.nn.inference import Steps
+from minise.nn.layers import OpLayer
 from minise.nn.streams import Rng, generator
 from minise.ops import reference
-from minise.ops.checks import Array, check_choice, check_flag, check_integer
+from minise.ops.backend import Backend
+from minise.ops.checks import check_choice, check_flag, check_integer
 from minise.ops.reference.gates import GATES
 from minise.ops.reference.squeezes import SQUEEZES
 
@@ -60,81 +61,45 @@ class SE:
         check_flag("SE", "bias", self.bias)
 
 
-class SEBlock(Layer):
-    """Squeeze-and-excitation of `channels` channels.
+class SEBlock(OpLayer):
+    """Squeeze-and-excitation of `channels` channels; settings may be the reduction alone.
 
     Parameters are `fc.0.weight` (R, C) and `fc.2.weight` (C, R), with bias also `fc.0.bias` and
     `fc.2.bias`: named by their places in the PyTorch twin, where a ReLU is between them. Both
     weights start with a variance by their fan-in, so that a gate starts near 1/2 whatever R is.
     """
 
+    op, arrays = "squeeze_excite", ("fc.0.weight", "fc.0.bias", "fc.2.weight", "fc.2.bias")
+
     def __init__(
         self,
         channels: int,
-        settings: SE | None = None,
+        settings: SE | int | None = None,
         *,
-        ops: Any = reference,
+        ops: Backend | str = reference,
         rng: Rng = None,
         dtype: Any = np.float32,
     ) -> None:
         super().__init__(ops)
-        self.settings = SE() if settings is None else settings
-        hidden = max(1, channels // self.settings.reduction)
-        rng = generator("SEBlock", rng)
+        check_integer("SEBlock", "channels", channels, 1)
+        if not isinstance(settings, SE):
+            settings = SE() if settings is None else SE(reduction=settings)
+        self.se, hidden = settings, max(1, channels // settings.reduction)
+        rng, ops = generator("SEBlock", rng), self.ops
         self.params["fc.0.weight"] = he_normal((hidden, channels), RELU, ops, rng, dtype)
         self.params["fc.2.weight"] = he_normal((channels, hidden), LINEAR, ops, rng, dtype)
-        if self.settings.bias:
+        if settings.bias:
             self.params["fc.0.bias"] = constant(0, hidden, ops, dtype)
             self.params["fc.2.bias"] = constant(0, channels, ops, dtype)
 
-    def weights(self) -> tuple[Array, Array | None, Array, Array | None]:
-        """Return the arrays w1, b1, w2, b2 of the op."""
-        of = self.params
-        return of["fc.0.weight"], of.get("fc.0.bias"), of["fc.2.weight"], of.get("fc.2.bias")
+    def settings(self, training: bool) -> dict[str, Any]:
+        """Return squeeze and gate."""
+        return {"squeeze": self.se.squeeze, "gate": self.se.gate}
 
-    def forward(self, x: Array, training: bool) -> Array:
-        """Return an array of the shape of x."""
-        out, cache = self.ops.squeeze_excite_forward(
-            x,
-            *self.weights(),
-            squeeze=self.settings.squeeze,
-            gate=self.settings.gate,
-        )
-        self._remember(cache)
-        return out
+    def folded(self, before: Steps) -> Steps:
+        """Join a convolution, or a normalisation behind one, that stands before."""
+        return before.joined(gate=self) or super().folded(before)
 
-    def backward(self, dout: Array) -> Array:
-        """Return dx."""
-        dx, dw1, db1, dw2, db2 = self.ops.squeeze_excite_backward(dout, self._recall())
-        self.grads["fc.0.weight"], self.grads["fc.2.weight"] = dw1, dw2
-        if db1 is not None:
-            self.grads["fc.0.bias"], self.grads["fc.2.bias"] = db1, db2
-        return dx
-
-    def forward_tail(self, norm: BatchNorm2d, x: Array, shortcut: Array, training: bool) -> Array:
-        """Return max(forward(norm.forward(x)) + shortcut, 0) as one op; the squeeze has to be avg.
-
-        Nothing is left in norm but its running statistics.
-        """
-        out, cache = self.ops.se_block_tail_forward(
-            x,
-            norm.params["weight"],
-            norm.params["bias"],
-            *self.weights(),
-            shortcut,
-            gate=self.settings.gate,
-            **norm.settings(training),
-        )
-        norm.update(cache)
-        self._remember(cache)
-        return out
-
-    def backward_tail(self, norm: BatchNorm2d, dout: Array) -> tuple[Array, Array]:
-        """Return dx and dshortcut, and leave the gradients of norm's parameters too."""
-        gradients = self.ops.se_block_tail_backward(dout, self._recall())
-        dx, dgamma, dbeta, dw1, db1, dw2, db2, dshortcut = gradients
-        norm.grads["weight"], norm.grads["bias"] = dgamma, dbeta
-        self.grads["fc.0.weight"], self.grads["fc.2.weight"] = dw1, dw2
-        if db1 is not None:
-            self.grads["fc.0.bias"], self.grads["fc.2.bias"] = db1, db2
-        return dx, dshortcut
+    def settings_text(self) -> str:
+        """Return squeeze and gate."""
+        return f"squeeze={self.se.squeeze}, gate={self.se.gate}"

@@ -127,7 +127,7 @@ def attach(net: Any, ops: Any) -> None:
     ops : Wrapper or back end
         To take a wrapper off again, attach the back end.
     """
-    for name, layer in net.named_layers().items():
+    for name, layer in net.layers():
         layer.ops = ops.at(name) if isinstance(ops, Wrapper) else ops
 
 

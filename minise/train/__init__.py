@@ -1,23 +1,26 @@
-"""Training: optimiser, schedule, loop, checkpoint, run folder, recipes."""
+"""Training: objective, optimiser, schedule, loop, checkpoint, run folder, recipes."""
 
 from minise.train.checkpoint import Checkpoint, load, restore, save
 from minise.train.config import TrainConfig
-from minise.train.evaluate import Evaluation, evaluate
+from minise.train.evaluate import Confusion, evaluate
 from minise.train.interrupt import Interrupted
-from minise.train.loop import NonFiniteLoss, Result, fit, run, train_step
+from minise.train.loop import NonFiniteLoss, Result, Training, run, train, train_step
+from minise.train.objective import Objective, SoftmaxCrossEntropy
 from minise.train.recipes import RECIPES
 from minise.train.schedule import rate_at
-from minise.train.setup import Training, prepare
+from minise.train.setup import fit, prepare
 from minise.train.sgd import SGD
 
 __all__ = [
     "RECIPES",
     "SGD",
     "Checkpoint",
-    "Evaluation",
+    "Confusion",
     "Interrupted",
     "NonFiniteLoss",
+    "Objective",
     "Result",
+    "SoftmaxCrossEntropy",
     "TrainConfig",
     "Training",
     "evaluate",
@@ -28,5 +31,6 @@ __all__ = [
     "restore",
     "run",
     "save",
+    "train",
     "train_step",
 ]

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from minise.nn import SE
-from minise.ops.backends import Algorithm, is_file
+from minise.ops.backend import Algorithm, is_file
 from minise.ops.checks import check_choice, check_integer, check_number
+from minise.train.schedule import SCHEDULES
 
-SCHEDULES = ("cosine", "steps")
 Recipe = Literal["quick"]  # the names in minise/train/recipes.py
 Channels = tuple[float, float, float]  # red, green, blue
 
@@ -45,7 +45,9 @@ class TrainConfig:
     epochs: int = 12
     """Passes over the training images."""
     batch_size: int = 128
-    """Images a step."""
+    """Images a batch."""
+    accumulate: int = 1
+    """Batches whose gradients are added up for one step."""
     rate: float = 0.2
     """Highest learning rate."""
     schedule: Literal["cosine", "steps"] = "cosine"
@@ -92,7 +94,15 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Refuse what cannot be trained with, before anything is loaded or written."""
         for name, least in dict(
-            epochs=1, batch_size=1, crop=0, cutout=0, val=0, seed=0, log_every=1, threads=0
+            epochs=1,
+            batch_size=1,
+            accumulate=1,
+            crop=0,
+            cutout=0,
+            val=0,
+            seed=0,
+            log_every=1,
+            threads=0,
         ).items():
             check_integer("train", name, getattr(self, name), least)
         if self.recipe is not None:

@@ -1,39 +1,68 @@
-"""How good a net is on a data set: loss, accuracy, and which class it takes for which."""
+"""How good a net is on a data set: the means of loss and metrics, and a confusion matrix."""
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-from minise.data import Batches
+from minise.nn import Layer
 from minise.ops.checks import Array
+from minise.train.batches import Batched, epoch_of
+from minise.train.objective import Objective
 
 
-class Evaluation(NamedTuple):
-    """Figures of a net on a data set."""
-
-    loss: float  # mean cross-entropy, in nats
-    accuracy: float  # 0..1
-    confusion: Array  # (classes, classes) counts: row the label, column the prediction
-
-
-def evaluate(net: Any, batches: Batches, classes: int) -> Evaluation:
-    """Run a net in evaluation mode over a data set, once.
+def evaluate(
+    net: Layer,
+    batches: Batched,
+    objective: Objective,
+    observe: Callable[[Array, Any], None] | None = None,
+) -> dict[str, float]:
+    """Run a net in evaluation mode over a data set, once, and return its loss and metrics.
 
     Parameters
     ----------
-    net : Net
-        From images to logits, by what net.inference() returns.
-    batches : Batches
-        Neither shuffled nor augmented, with the mean and deviation of the training images.
-    classes : int
-        How many columns logits have.
+    net : Layer
+        It runs by what net.inference() returns.
+    batches
+        Pairs of inputs and targets, neither shuffled nor augmented (see train.run).
+    objective : Objective
+        Of the loss and the metrics.
+    observe : callable, optional
+        Is given every batch's output, as a NumPy array, and its targets, such as a Confusion.
+
+    Raises
+    ------
+    ValueError
+        If there is no batch.
     """
     predict = net.inference()
-    loss, confusion = 0.0, np.zeros((classes, classes), np.int64)
-    for images, labels in batches.epoch(0):
-        logits = predict(net.ops.asarray(images))
-        mean, _ = net.ops.softmax_cross_entropy_forward(logits, net.ops.asarray(labels))
-        loss += float(mean) * len(labels)
-        np.add.at(confusion, (labels, net.ops.asnumpy(logits).argmax(axis=1)), 1)
-    count = int(confusion.sum())
-    return Evaluation(loss / count, float(confusion.trace()) / count, confusion)
+    sums: dict[str, float] = {}
+    count = 0
+    for x, targets in epoch_of(batches, 0):
+        out = predict(net.ops.asarray(x))
+        loss, _ = objective.forward(out, targets)
+        for name, mean in {"loss": float(loss), **objective.metrics(out, targets)}.items():
+            sums[name] = sums.get(name, 0.0) + mean * len(x)
+        count += len(x)
+        if observe is not None:
+            observe(net.ops.asnumpy(out), targets)
+    if not count:
+        raise ValueError("evaluate: no batch came, expected at least one")
+    return {name: total / count for name, total in sums.items()}
+
+
+class Confusion:
+    """Counts which class is taken for which.
+
+    Attributes
+    ----------
+    counts : ndarray of shape (classes, classes)
+        Row the label, column the prediction.
+    """
+
+    def __init__(self, classes: int) -> None:
+        self.counts = np.zeros((classes, classes), np.int64)
+
+    def __call__(self, logits: Array, labels: Array) -> None:
+        """Count a batch."""
+        np.add.at(self.counts, (np.asarray(labels), logits.argmax(axis=1)), 1)

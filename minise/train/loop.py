@@ -1,22 +1,35 @@
-"""The training loop: batch, forward, loss, backward, step; once an epoch validate and save."""
+"""The training loop: batches, forward, loss, backward, step; once an epoch validate and save.
+
+    out, cache = net.forward(x, training=True)
+    loss, loss_cache = objective.forward(out, targets)
+    _, grads = net.backward(objective.backward(loss_cache), cache)
+    optimiser.step(grads, lr)
+
+`fit` trains what a TrainConfig says, `run` a net and data of the caller's own.
+"""
 
 import math
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from minise.ops.backends import on_compile
-from minise.ops.checks import Array
+from minise.nn import Layer, total
+from minise.nn.layer import Grads
+from minise.ops.backend import on_compile
+from minise.ops.checks import Array, check_choice, check_integer, check_number
 from minise.train import checkpoint as checkpoints
+from minise.train.batches import Batched, epoch_of, groups_of
 from minise.train.checkpoint import Checkpoint, arrays_of, restore
-from minise.train.config import TrainConfig
-from minise.train.evaluate import Evaluation, evaluate
+from minise.train.evaluate import Confusion, evaluate
 from minise.train.interrupt import Interrupted, Interruption
+from minise.train.objective import Objective
 from minise.train.progress import Progress
-from minise.train.schedule import rate_at
-from minise.train.setup import Training, prepare
+from minise.train.run_folder import RunFolder, create
+from minise.train.schedule import SCHEDULES, rate_at
 from minise.train.sgd import SGD
 
 if TYPE_CHECKING:
@@ -30,180 +43,305 @@ class NonFiniteLoss(FloatingPointError):
 class Result(NamedTuple):
     """What a run ends with."""
 
-    test: Evaluation
+    test: dict[str, float]  # loss and metrics on the test set; empty without one
+    confusion: Array | None  # (classes, classes) counts of the test: row the label
     folder: Path
     images_per_second: float  # of training steps, as training_seconds
     training_seconds: float  # of all training steps, with their data, and with what is compiled
     seconds: float  # of everything
 
 
-def fit(config: TrainConfig, console: "Console | None" = None) -> Result:
-    """Train a net as config says.
+@dataclass
+class Training:
+    """A run that is ready to start."""
+
+    net: Layer
+    objective: Objective
+    optimiser: SGD
+    train: Batched
+    val: Batched | None
+    test: Batched | None
+    evaluation: Objective  # of validation and test
+    folder: RunFolder
+    epochs: int
+    lr: float  # the highest learning rate
+    schedule: str = "cosine"
+    warmup: float = 0.0
+    accumulate: int = 1
+    log_every: int = 50
+    threads: int = 0
+    settings: dict[str, Any] = field(default_factory=dict)  # all that repeats the run, as JSON
+    data: dict[str, Any] = field(default_factory=dict)  # mean, std, classes
+
+    @property
+    def steps(self) -> int:
+        """The number of steps in an epoch."""
+        return math.ceil(len(self.train) / self.accumulate)
+
+
+def run(
+    net: Layer,
+    objective: Objective,
+    batches: Batched,
+    optimiser: SGD,
+    *,
+    epochs: int,
+    lr: float = 0.1,
+    schedule: str = "cosine",
+    warmup: float = 0.0,
+    accumulate: int = 1,
+    val: Batched | None = None,
+    test: Batched | None = None,
+    evaluation: Objective | None = None,
+    out: str | Path = "runs",
+    name: str | None = None,
+    log_every: int = 50,
+    threads: int = 0,
+    data: dict[str, Any] | None = None,
+    console: "Console | None" = None,
+) -> Result:
+    """Train a net of the caller's own, with a run folder, progress and checkpoints.
 
     Parameters
     ----------
-    config : TrainConfig
-        The settings.
+    net : Layer
+        Trained in place; with validation it ends with the parameters of the best epoch.
+    objective : Objective
+        What is minimised, such as train.SoftmaxCrossEntropy(ops).
+    batches : sequence of (inputs, targets), or an object with __len__ and epoch(k)
+        Inputs (n, …) and targets as the objective takes them, of any dtype and shape. epoch(k)
+        yields the batches of epoch k, counted from 0.
+    optimiser : SGD
+        Of the net.
+    epochs : int
+        Passes over the batches.
+    lr, schedule, warmup
+        Highest learning rate, and how it rises and falls (train.rate_at).
+    accumulate : int
+        Batches whose gradients are added up for one step.
+    val, test : as batches, optional
+        Validated on every epoch; tested on once, at the end.
+    evaluation : Objective, optional
+        Of validation and test; by default the objective. The best epoch has the highest
+        "accuracy" of its metrics, or where there is none the lowest loss.
+    out, name : path, str
+        Folder of run folders, and the name of this one, by default run-1, run-2, ….
+    log_every : int
+        Steps between two lines of metrics.jsonl.
+    threads : int
+        Of BLAS; 0 is one, with which a run of the reference can be repeated to the bit.
+    data : dict, optional
+        Goes into every checkpoint, as JSON: classes, mean and std of the images.
     console : rich Console, optional
         Where to report; by default standard output.
 
     Returns
     -------
     Result
-        Test figures of the best epoch by validation (of the last with val=0), and where the run
-        folder is.
+        Figures of the test, and where the run folder is.
 
     Raises
     ------
     ValueError, TypeError, OSError
-        Before training, if a setting, the data or the folder is wrong.
+        Before training, if a setting or the folder is wrong.
     NonFiniteLoss
         If training diverges.
     Interrupted
         If a signal came; then the checkpoint is written.
     """
-    return run(prepare(config), console)
+    for setting, value in dict(epochs=epochs, accumulate=accumulate, log_every=log_every).items():
+        check_integer("run", setting, value, 1)
+    check_choice("run", "schedule", schedule, SCHEDULES)
+    check_number("run", "lr", lr, "a number of at least 0", 0, 1e6)
+    check_number("run", "warmup", warmup, "a number from 0 to 1", 0, 1)
+    if optimiser.net is not net:
+        raise ValueError("run: the optimiser is of another net: pass SGD(net)")
+    for title, several in dict(batches=batches, val=val, test=test).items():
+        if several is not None and not len(several):
+            raise ValueError(f"run: {title} is empty, expected at least one batch")
+    settings = dict(
+        epochs=epochs, lr=lr, schedule=schedule, warmup=warmup, accumulate=accumulate, net=repr(net)
+    )
+    folder = create(Path(out), name, "run")
+    shared = dict(schedule=schedule, warmup=warmup, accumulate=accumulate, log_every=log_every)
+    evaluation = evaluation or objective
+    ready = Training(
+        net, objective, optimiser, batches, val, test, evaluation, folder, epochs, lr,
+        **shared, threads=threads, settings=settings, data=data or {},
+    )  # fmt: skip
+    return train(ready, console)
 
 
-def run(training: Training, console: "Console | None" = None) -> Result:
+def train(training: Training, console: "Console | None" = None) -> Result:
     """Train, validate and save, epoch by epoch; then read the test set once."""
     from rich.console import Console
     from threadpoolctl import threadpool_limits
 
-    config = training.config
     console = Console() if console is None else console
     start = time.perf_counter()
-    training.folder.write_config(config)
+    training.folder.write_config(training.settings)
+    classes, test = training.data.get("classes"), {}
+    confusion = Confusion(len(classes)) if classes else None
     with (
-        threadpool_limits(config.threads or 1, "blas"),
-        np.errstate(over="ignore", invalid="ignore"),  # a loss that diverges is told in our words
+        threadpool_limits(training.threads or 1, "blas"),
+        np.errstate(over="ignore", invalid="ignore"),  # a loss that diverges has our own message
         Interruption() as interruption,
-        Progress(console, config.epochs, len(training.train)) as progress,
+        Progress(console, training.epochs, training.steps) as progress,
         on_compile(progress.compiling),
     ):
-        trained = _epochs(training, progress, interruption)
+        images, trained = _epochs(training, progress, interruption)
         if training.val is not None:
             restore(training.net, checkpoints.load(training.folder.best).arrays)
-        test = evaluate(training.net, training.test, len(training.data["classes"]))
+        if training.test is not None:
+            test = evaluate(training.net, training.test, training.evaluation, confusion)
     seconds = time.perf_counter() - start
-    training.folder.log(
-        "test",
-        loss=test.loss,
-        accuracy=test.accuracy,
-        training_seconds=trained,
-        seconds=seconds,
-    )
-    speed = config.epochs * len(training.train.dataset) / trained
-    return Result(test, training.folder.path, speed, trained, seconds)
+    training.folder.log("test", **test, training_seconds=trained, seconds=seconds)
+    counts = None if confusion is None else confusion.counts
+    return Result(test, counts, training.folder.path, images / trained, trained, seconds)
 
 
-def _epochs(training: Training, progress: Progress, interruption: Interruption) -> float:
-    """Train all epochs and return how many seconds their steps took."""
-    config, folder = training.config, training.folder
-    seconds, best = 0.0, -1.0
-    for epoch in range(1, config.epochs + 1):
-        figures = _one_epoch(training, epoch, progress, interruption)
-        seconds += figures["seconds"]
+def _epochs(
+    training: Training, progress: Progress, interruption: Interruption
+) -> tuple[int, float]:
+    """Train all epochs; return how many images that were, and the seconds of its steps."""
+    folder, images, seconds, best = training.folder, 0, 0.0, -math.inf
+    for epoch in range(1, training.epochs + 1):
+        figures, count = _one_epoch(training, epoch, progress, interruption)
+        images, seconds = images + count, seconds + figures["seconds"]
         if training.val is not None:
-            val = evaluate(training.net, training.val, len(training.data["classes"]))
-            figures |= {"val_loss": val.loss, "val_accuracy": val.accuracy}
+            val = evaluate(training.net, training.val, training.evaluation)
+            figures |= {f"val_{name}": value for name, value in val.items()}
         folder.log("epoch", **figures)
-        progress.line(_epoch_line(figures, config.epochs))
+        progress.line(_epoch_line(figures, training.epochs))
         _save(training, folder.last, figures)
-        if training.val is not None and figures["val_accuracy"] > best:
-            best = figures["val_accuracy"]
-            _save(training, folder.best, figures)
-    return seconds
+        if training.val is not None:
+            quality = val.get("accuracy", -val["loss"])
+            if quality > best:
+                best = quality
+                _save(training, folder.best, figures)
+    return images, seconds
 
 
 def _one_epoch(
     training: Training, epoch: int, progress: Progress, interruption: Interruption
-) -> dict[str, Any]:
-    """Take every step of an epoch and return its figures."""
-    config, steps = training.config, len(training.train)
-    start, loss_sum, hits, seen, rate = time.perf_counter(), 0.0, 0, 0, 0.0
-    for k, (images, labels) in enumerate(training.train.epoch(epoch - 1)):
-        step = (epoch - 1) * steps + k
-        rate = rate_at(
-            step,
-            config.epochs * steps,
-            peak=config.rate,
-            schedule=config.schedule,
-            warmup=config.warmup,
+) -> tuple[dict[str, Any], int]:
+    """Take every step of an epoch; return its figures and how many images it had."""
+    steps, first = training.steps, (epoch - 1) * training.steps
+    start, seen, lr = time.perf_counter(), 0, 0.0
+    sums: dict[str, float] = {}
+    groups = groups_of(epoch_of(training.train, epoch - 1), training.accumulate)
+    for k, group in enumerate(groups):
+        lr = rate_at(
+            first + k,
+            training.epochs * steps,
+            peak=training.lr,
+            schedule=training.schedule,
+            warmup=training.warmup,
         )
-        loss, right = train_step(
-            training.net, training.optimiser, images, labels, rate, config.label_smoothing
-        )
-        if not math.isfinite(loss):
-            raise NonFiniteLoss(_divergence(loss, epoch, step, rate, config))
-        loss_sum, hits, seen = loss_sum + loss * len(labels), hits + right, seen + len(labels)
+        means = train_step(training.net, training.objective, training.optimiser, group, lr)
+        if not math.isfinite(means["loss"]):
+            raise NonFiniteLoss(_divergence(means["loss"], epoch, first + k, lr, training))
+        count = sum(len(x) for x, _ in group)
+        seen += count
+        for name, mean in means.items():
+            sums[name] = sums.get(name, 0.0) + mean * count
         speed = seen / (time.perf_counter() - start)
-        progress.step(epoch, k + 1, loss_sum / seen, hits / seen, speed)
-        if (step + 1) % config.log_every == 0:
-            training.folder.log(
-                "step", epoch=epoch, step=step + 1, loss=loss, rate=rate, images_per_second=speed
-            )
+        progress.step(epoch, k + 1, {name: s / seen for name, s in sums.items()}, speed)
+        if (first + k + 1) % training.log_every == 0:
+            own = dict(epoch=epoch, step=first + k + 1, loss=means["loss"], rate=lr)
+            training.folder.log("step", **own, images_per_second=speed)
         if interruption.number:
-            done = {"epoch": epoch - 1, "step": step + 1}
+            done = {"epoch": epoch - 1, "step": first + k + 1}
             _save(training, training.folder.last, done)
-            where = f"step {step + 1} of {config.epochs * steps}"
+            where = f"step {first + k + 1} of {training.epochs * steps}"
             message = f"interrupted after {where}; {training.folder.last} is written"
             raise Interrupted(interruption.number, message)
     seconds = time.perf_counter() - start
-    return {
-        "epoch": epoch,
-        "step": epoch * steps,
-        "loss": loss_sum / seen,
-        "accuracy": hits / seen,
-        "rate": rate,
-        "images_per_second": seen / seconds,
-        "seconds": seconds,
-    }
+    means = {name: s / seen for name, s in sums.items()}
+    speeds = dict(rate=lr, images_per_second=seen / seconds, seconds=seconds)
+    return {"epoch": epoch, "step": epoch * steps, **means, **speeds}, seen
 
 
 def train_step(
-    net: Any, optimiser: SGD, images: Array, labels: Array, rate: float, label_smoothing: float = 0
-) -> tuple[float, int]:
-    """Take one step; return the loss before it and how many images were classified rightly.
+    net: Layer,
+    objective: Objective,
+    optimiser: SGD,
+    batches: Sequence[tuple[Any, Any]],
+    lr: float,
+) -> dict[str, float]:
+    """Take one step on the mean loss of one or several batches.
 
-    Where that loss is not finite, the parameters stay as they are. On a GPU they are lost as well:
-    to look at the loss would be to wait for it.
+    Parameters
+    ----------
+    net, objective, optimiser
+        As of `run`.
+    batches : sequence of (inputs, targets)
+        Their gradients are added up, each batch in proportion to its inputs.
+    lr : float
+        Learning rate.
+
+    Returns
+    -------
+    dict of str to float
+        The loss before the step and the objective's metrics. Where the loss is not finite,
+        parameters and state are as they were. (On a GPU they are lost: to look at the loss of
+        each batch would be to wait for it.)
     """
-    ops = net.ops
-    targets = ops.asarray(labels)
-    logits = net.forward(ops.asarray(images), training=True)
-    loss, cache = ops.softmax_cross_entropy_forward(
-        logits, targets, label_smoothing=label_smoothing
-    )
-    if not isinstance(loss, np.ndarray | np.generic) or np.isfinite(loss):
-        one = ops.asarray(1, logits.dtype)
-        dlogits, _ = ops.softmax_cross_entropy_backward(one, cache)
-        net.backward_params(dlogits)
-        optimiser.step(rate)
-    return float(loss), int((ops.asnumpy(logits).argmax(axis=1) == labels).sum())
+    ops, count = net.ops, sum(len(x) for x, _ in batches)
+    state = {name: array.copy() for name, array in net.named_state().items()}
+    grads: Grads = {}
+    sums: dict[str, float] = {}
+    refused = False
+    try:
+        for x, targets in batches:
+            share = len(x) / count
+            out, cache = net.forward(ops.asarray(x), training=True)
+            loss, loss_cache = objective.forward(out, targets)
+            refused = isinstance(loss, np.ndarray | np.generic) and not np.isfinite(loss)
+            if not refused:
+                dout = objective.backward(loss_cache)
+                if len(batches) > 1:
+                    dout = dout * ops.asarray(share, dout.dtype)
+                grads = total(grads, net.backward(dout, cache, needs_dx=False)[1])
+            for name, mean in {"loss": float(loss), **objective.metrics(out, targets)}.items():
+                sums[name] = sums.get(name, 0.0) + mean * share
+            if refused:
+                break
+        if not refused:
+            optimiser.step(grads, lr)
+            state = {}
+    finally:
+        for name, array in net.named_state().items():
+            if name in state:  # the step was refused: what forward did to the state is undone
+                array[...] = state[name]
+    return sums
 
 
 def _save(training: Training, path: Path, figures: dict[str, Any]) -> None:
     asnumpy = training.net.ops.asnumpy
     velocity = {name: asnumpy(array) for name, array in training.optimiser.velocity.items()}
+    arrays = arrays_of(training.net)
     checkpoints.save(
-        path,
-        Checkpoint(arrays_of(training.net), velocity, training.config, figures, training.data),
+        path, Checkpoint(arrays, velocity, training.settings, figures, training.data)
     )
 
 
 def _epoch_line(figures: dict[str, Any], epochs: int) -> str:
-    val = f"  val {figures['val_accuracy']:.2%}" if "val_accuracy" in figures else ""
+    accuracy = f"  train {figures['accuracy']:.2%}" if "accuracy" in figures else ""
+    val = ""
+    if "val_accuracy" in figures:
+        val = f"  val {figures['val_accuracy']:.2%}"
+    elif "val_loss" in figures:
+        val = f"  val loss {figures['val_loss']:.4f}"
     return (
-        f"epoch {figures['epoch']}/{epochs}  loss {figures['loss']:.4f}  "
-        f"train {figures['accuracy']:.2%}{val}  {figures['images_per_second']:.0f} images/s  "
-        f"{figures['seconds']:.0f} s"
+        f"epoch {figures['epoch']}/{epochs}  loss {figures['loss']:.4f}{accuracy}{val}  "
+        f"{figures['images_per_second']:.0f} images/s  {figures['seconds']:.0f} s"
     )
 
 
-def _divergence(loss: float, epoch: int, step: int, rate: float, config: TrainConfig) -> str:
+def _divergence(loss: float, epoch: int, step: int, lr: float, training: Training) -> str:
     return (
-        f"the loss is {loss} at step {step + 1} (epoch {epoch}, rate {rate:.3g}): lower --rate "
-        f"({config.rate:g}) or lengthen --warmup ({config.warmup:g}); --guard names the layer and "
+        f"the loss is {loss} at step {step + 1} (epoch {epoch}, rate {lr:.3g}): lower --rate "
+        f"({training.lr:g}) or lengthen --warmup ({training.warmup:g}); --guard names the layer and "
         "op in which it starts"
     )

@@ -58,9 +58,10 @@ class Progress:
         """Take the bars away."""
         self._bars.stop()
 
-    def step(self, epoch: int, step: int, loss: float, accuracy: float, speed: float) -> None:
-        """Show a step, counted from 1, of an epoch, counted from 1."""
-        text = f"loss {loss:.3f}  accuracy {accuracy:.1%}  {speed:.0f} images/s"
+    def step(self, epoch: int, step: int, means: dict[str, float], speed: float) -> None:
+        """Show a step, counted from 1, of an epoch, counted from 1: its loss and metrics so far."""
+        shown = (f"{k} {v:.1%}" if k == "accuracy" else f"{k} {v:.3f}" for k, v in means.items())
+        text = f"{'  '.join(shown)}  {speed:.0f} images/s"
         done = (epoch - 1) * self.steps + step
         self._bars.update(self._run, completed=done)
         self._bars.update(

@@ -10,8 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from minise.train.checkpoint import write_whole
-from minise.train.config import TrainConfig, to_dict
+from minise.nn.files import write_whole
 
 PACKAGES = ("minise", "numpy", "numba", "safetensors", "rich", "threadpoolctl", "tyro")
 
@@ -38,10 +37,10 @@ class RunFolder:
         """The checkpoint of the epoch with the best validation accuracy."""
         return self.path / "best.safetensors"
 
-    def write_config(self, config: TrainConfig) -> None:
+    def write_config(self, settings: dict[str, Any]) -> None:
         """Write everything that is needed to repeat the run."""
         content = {
-            "config": to_dict(config),
+            "config": settings,
             "versions": versions(),
             "machine": machine(),
             "command": sys.argv,
@@ -55,8 +54,8 @@ class RunFolder:
             file.write(json.dumps({"kind": kind, **values}) + "\n")
 
 
-def create(config: TrainConfig) -> RunFolder:
-    """Make a new run folder; an older run is never written over.
+def create(out: Path, name: str | None, stem: str) -> RunFolder:
+    """Make a new run folder out/name, or out/stem-1, -2, …; an older one is never written over.
 
     Raises
     ------
@@ -65,17 +64,16 @@ def create(config: TrainConfig) -> RunFolder:
     OSError
         If it cannot be written.
     """
-    if config.name is not None:
-        path = config.out / config.name
+    if name is not None:
+        path = out / name
         if path.exists():
             raise FileExistsError(f"{path} is there already: choose another --name, or remove it")
         return _made(path)
-    source = Path(config.data).name
     for number in range(1, 1_000_000):
-        path = config.out / f"{config.model}-{source}-{number}"
+        path = out / f"{stem}-{number}"
         if not path.exists():
             return _made(path)
-    raise FileExistsError(f"{config.out} is full of runs: choose a --name")
+    raise FileExistsError(f"{out} is full of runs: choose a --name")
 
 
 def _made(path: Path) -> RunFolder:

@@ -6,6 +6,7 @@ arXiv:1512.03385, section 4.2, for the steps: a tenth after 32k and 48k of 64k i
 
 import math
 
+SCHEDULES = ("cosine", "steps")
 DROPS = (1 / 2, 3 / 4)  # of the run
 
 

@@ -1,35 +1,27 @@
 """From settings to a run that is ready to start."""
 
-from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from minise import models
 from minise.data import Augment, Batches, Dataset, hold_out, load, moments
-from minise.nn import SE
+from minise.nn import Chain
+from minise.models.trained import chosen_settings
 from minise.ops import wrap
-from minise.ops.backends import load_ops
-from minise.train.config import TrainConfig
-from minise.train.run_folder import RunFolder, create
+from minise.ops.backend import Backend, load_ops
+from minise.train.config import TrainConfig, to_dict
+from minise.train.loop import Result, Training, train
+from minise.train.objective import SoftmaxCrossEntropy
+from minise.train.run_folder import create
 from minise.train.sgd import SGD
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 EVALUATION_BATCH = 250  # images; only memory depends on it
 SHAPES10_TEST = 2000  # images drawn to test on: one standard error of 90 % is then 0.7 %
-
-
-@dataclass
-class Training:
-    """A run that is ready to start."""
-
-    config: TrainConfig
-    net: Any
-    optimiser: SGD
-    train: Batches
-    val: Batches | None
-    test: Batches
-    folder: RunFolder
-    data: dict[str, Any]  # mean, std, classes: part of each checkpoint
 
 
 def prepare(config: TrainConfig) -> Training:
@@ -42,23 +34,55 @@ def prepare(config: TrainConfig) -> Training:
     mean, std = normalisation(config, train_set)
     data = {"mean": mean, "std": std, "classes": train_set.classes}
     net = build_net(config, len(train_set.classes), ops)
+    augment = Augment(crop=config.crop, flip=config.flip, cutout=config.cutout)
+    moments_of = {"mean": mean, "std": std}
     return Training(
-        config,
         net,
+        SoftmaxCrossEntropy(net.ops, label_smoothing=config.label_smoothing),
         SGD(net, config.momentum, config.nesterov, config.weight_decay, config.decay_all),
-        Batches(
-            train_set,
-            config.batch_size,
-            seed=config.seed,
-            augment=Augment(crop=config.crop, flip=config.flip, cutout=config.cutout),
-            mean=mean,
-            std=std,
-        ),
+        Batches(train_set, config.batch_size, seed=config.seed, augment=augment, **moments_of),
         None if val_set is None else for_evaluation(val_set, data),
         for_evaluation(test_set, data),
-        create(config),
+        SoftmaxCrossEntropy(net.ops),
+        create(config.out, config.name, f"{config.model}-{Path(config.data).name}"),
+        config.epochs,
+        config.rate,
+        config.schedule,
+        config.warmup,
+        config.accumulate,
+        config.log_every,
+        config.threads,
+        to_dict(config),
         data,
     )
+
+
+def fit(config: TrainConfig, console: "Console | None" = None) -> Result:
+    """Train a net as config says.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        The settings.
+    console : rich Console, optional
+        Where to report; by default standard output.
+
+    Returns
+    -------
+    Result
+        Test figures of the best epoch by validation (of the last with val=0), and where the run
+        folder is.
+
+    Raises
+    ------
+    ValueError, TypeError, OSError
+        Before training, if a setting, the data or the folder is wrong.
+    NonFiniteLoss
+        If training diverges.
+    Interrupted
+        If a signal came; then the checkpoint is written.
+    """
+    return train(prepare(config), console)
 
 
 def normalisation(config: TrainConfig, images: Dataset) -> tuple[tuple[float, ...], ...]:
@@ -79,28 +103,15 @@ def load_split(config: TrainConfig, split: str) -> Dataset:
     return dataset.take(slice(config.limit)) if limited else dataset
 
 
-def build_net(config: TrainConfig, classes: int, ops: Any = None) -> Any:
+def build_net(config: TrainConfig, classes: int, ops: Backend | None = None) -> Chain:
     """Return the net that config names, with fresh parameters; ops is its back end, if loaded."""
     ops = load_ops(config.ops, config.threads, config.algorithm) if ops is None else ops
-    settings = model_settings(config.model, config.se, config.shortcut)
+    settings = chosen_settings(config.model, config.se, config.shortcut)
     rng = np.random.default_rng(config.seed)
     net = models.build(config.model, num_classes=classes, ops=ops, rng=rng, **settings)
     if config.guard:
         wrap.attach(net, wrap.guarded(ops))
     return net
-
-
-def model_settings(model: str, se: SE, shortcut: str) -> dict[str, Any]:
-    """Return those settings that a model takes, and those it does not take but that were chosen.
-
-    build then refuses the latter by name, instead of their being lost.
-    """
-    chosen: dict[str, Any] = {}
-    if model.startswith("se_") or se != SE():
-        chosen["se"] = se
-    if "shortcut" in models.settings(model) or shortcut != "B":
-        chosen["shortcut"] = shortcut
-    return chosen
 
 
 def for_evaluation(dataset: Dataset, data: dict[str, Any]) -> Batches:

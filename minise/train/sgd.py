@@ -3,6 +3,7 @@
 import numpy as np
 
 from minise.nn import Layer
+from minise.nn.layer import Grads
 from minise.ops.checks import Array
 
 
@@ -12,13 +13,13 @@ class SGD:
     Parameters
     ----------
     net : Layer
-        Its named_parameters and named_grads are read at every step.
+        Its parameters are updated.
     momentum : float
         Share of the velocity that stays.
     nesterov : bool
         Whether to look one step of momentum ahead.
     weight_decay : float
-        Strength of the pull of weights towards 0, added to the gradient.
+        Factor of the L2 penalty's gradient, ``weight_decay * param``, which is added.
     decay_all : bool
         Whether vectors (biases, and scales and shifts of normalisation) are decayed too, as He et
         al. did; by default only the weights of convolutions and dense layers are.
@@ -45,25 +46,55 @@ class SGD:
             for name, param in net.named_parameters().items()
         }
 
-    def step(self, rate: float) -> None:
+    def step(self, grads: Grads, lr: float) -> None:
         """Move every parameter against its gradient.
+
+        Parameters
+        ----------
+        grads : dict of str to ndarray
+            As net.backward returns them; those of a parameter with several names are added.
+        lr : float
+            Learning rate.
 
         Raises
         ------
-        RuntimeError
-            If a parameter has no gradient: backward has not run.
+        ValueError
+            If a gradient is missing, has an unknown name or another shape than its parameter; then
+            no parameter is moved.
         """
-        grads = self.net.named_grads()
-        for name, param in self.net.named_parameters().items():
-            if name not in grads:
-                raise RuntimeError(f"SGD: {name} has no gradient, call net.backward(dout) first")
+        params = self.net.named_parameters()
+        summed = self._checked(grads, params)
+        for name, param in params.items():
             decays = self.decay_all or param.ndim > 1
             self.net.ops.sgd_update(
                 param,
-                grads[name],
+                summed[name],
                 self.velocity[name],
-                rate=rate,
+                rate=lr,
                 momentum=self.momentum,
                 nesterov=self.nesterov,
                 weight_decay=self.weight_decay if decays else 0.0,
             )
+
+    def _checked(self, grads: Grads, params: dict[str, Array]) -> Grads:
+        """Return one gradient for each parameter, under its first name."""
+        first = {id(param): name for name, param in params.items()}
+        names = {name: first[id(param)] for name, param in self.net.names("params")}
+        summed: Grads = {}
+        for name, grad in grads.items():
+            if name not in names:
+                raise ValueError(f"SGD: {name} is no parameter of the net: of which are grads?")
+            own = names[name]
+            if grad.shape != params[own].shape:
+                raise ValueError(
+                    f"SGD: the gradient of {name} has shape {grad.shape}, expected "
+                    f"{params[own].shape}: is it of another net?"
+                )
+            summed[own] = summed[own] + grad if own in summed else grad
+        missing = [name for name in params if name not in summed]
+        if missing:
+            raise ValueError(
+                f"SGD: {missing[0]} has no gradient, as {len(missing)} of {len(params)} parameters: "
+                "pass what net.backward(dout, cache) returns"
+            )
+        return summed

@@ -85,7 +85,7 @@ def net_subject(
 ) -> Subject:
     """Return a copy of a net that calls `ops`, with the loss of its labels where there are any."""
     recorder = LineRecorder(ops, file)
-    own = _copied(net)
+    own = copy.deepcopy(net)
     attach(own, recorder)
     run, undo, params = adapt(own, training)
     float_params = [np.asarray(array, np.float64) for array in params.values()]
@@ -125,9 +125,3 @@ def rounded(value: Any) -> Any:
         return value
     short = np.round(value, DIGITS)
     return np.where(short == 0, 10.0**-DIGITS, short)
-
-
-def _copied(net: Any) -> Any:
-    """Return a copy that shares its back ends, so that the caller's net stays as it was."""
-    memo = {id(below.ops): below.ops for below in net.named_layers().values()}
-    return copy.deepcopy(net, memo)

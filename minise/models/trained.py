@@ -1,0 +1,106 @@
+"""A trained net, with all that is needed to use it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minise.data.batches import normaliser
+from minise.nn import SE, Chain
+from minise.nn.files import CHECKPOINT, OPTIMISER, read, restore
+from minise.ops import reference
+from minise.ops.backend import Backend
+from minise.ops.checks import Array
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A net, the names of its classes, and how its images were normalised.
+
+    Attributes
+    ----------
+    net : Chain
+        From normalised images (N, 3, H, W) to logits (N, classes).
+    classes : tuple of str
+        Names in the order of the logits.
+    mean, std : tuple of 3 floats
+        Of red, green and blue, in units of full scale.
+    """
+
+    net: Chain
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def normalise(self, images: Array) -> Array:
+        """Return uint8 images (N, 3, H, W) as the net takes them: (image / 255 - mean) / std."""
+        images = np.asarray(images)
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] != 3:
+            raise ValueError(
+                f"normalise: images are {images.dtype} of shape {images.shape}, expected uint8 of "
+                "shape (N, 3, H, W): one image is images[None], (H, W, 3) is transpose(2, 0, 1)"
+            )
+        dtype = next(iter(self.net.named_parameters().values())).dtype
+        scale, shift = normaliser(self.mean, self.std, dtype)
+        return self.net.ops.asarray(images * scale + shift)
+
+    def predict(self, images: Array) -> Array:
+        """Return the probability of every class (N, classes) for uint8 images (N, 3, H, W)."""
+        logits = self.net.ops.asnumpy(self.net.predict(self.normalise(images)))
+        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return odds / odds.sum(axis=1, keepdims=True)
+
+
+def load(run: str | Path, *, ops: Backend | str = reference) -> Trained:
+    """Return the net of a run folder or of a checkpoint, as it was trained.
+
+    Parameters
+    ----------
+    run : str or Path
+        A run folder, of which the best checkpoint is taken, or without validation the last; or a
+        checkpoint (.safetensors).
+    ops : back end or str
+        What the net calls from now on.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no checkpoint.
+    ValueError
+        If it is damaged, or holds a net that is none of `models.names()`.
+    """
+    from minise.models import build
+
+    path = Path(run)
+    if path.is_dir():
+        best = path / "best.safetensors"
+        path = best if best.exists() else path / "last.safetensors"
+    file = read(path, CHECKPOINT)
+    config, data = file.texts["config"], file.texts["data"]
+    if "model" not in config:
+        raise ValueError(
+            f"{path} holds a net that is none of models.names(): build it as it was trained, and "
+            f"nn.load(net, {str(path)!r})"
+        )
+    model, se = config["model"], SE(**config.get("se", {}))
+    settings = chosen_settings(model, se, config.get("shortcut", "B"))
+    net = build(model, num_classes=len(data["classes"]), ops=ops, **settings)
+    arrays = {k: a for k, a in file.arrays.items() if not k.startswith(OPTIMISER)}
+    restore(net, arrays, str(path))
+    return Trained(net, tuple(data["classes"]), tuple(data["mean"]), tuple(data["std"]))
+
+
+def chosen_settings(model: str, se: SE, shortcut: str) -> dict[str, Any]:
+    """Return the settings that a model takes, and those that it does not take but that were chosen.
+
+    `build` then refuses the latter by name, instead of their being lost.
+    """
+    from minise.models import settings
+
+    chosen: dict[str, Any] = {}
+    if model.startswith("se_") or se != SE():
+        chosen["se"] = se
+    if "shortcut" in settings(model) or shortcut != "B":
+        chosen["shortcut"] = shortcut
+    return chosen

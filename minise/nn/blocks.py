@@ -1,0 +1,218 @@
+"""The residual units of the papers, declared from composites, each with an SE block at any site.
+
+    basic_block          conv 3x3, norm, ReLU, conv 3x3, norm; sum with the shortcut, ReLU
+    bottleneck           1x1, norm, ReLU, 3x3, norm, ReLU, 1x1 to four times the channels, norm; …
+    preact_block         norm, ReLU, 3x3, norm, ReLU, 3x3; sum with the shortcut
+    preact_bottleneck    norm, ReLU, 1x1, norm, ReLU, 3x3, norm, ReLU, 1x1; sum with the shortcut
+
+The plain unit is the same declaration: `Build.se_at` returns an SE block at its site and None
+elsewhere, and composites leave None out. Where a fused op does what follows a convolution, the unit
+is declared with it.
+
+Sources: He et al., "Deep Residual Learning for Image Recognition", arXiv:1512.03385; the same,
+"Identity Mappings in Deep Residual Networks", arXiv:1603.05027, for pre-activation; Hu et al.,
+"Squeeze-and-Excitation Networks", arXiv:1709.01507, section 6, for the sites.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from minise.nn.compose import Chain, Child, NormAddReLU, Residual, Tail
+from minise.nn.layer import Layer
+from minise.nn.layers import AvgPool2d, BatchNorm2d, Conv2d, Linear, NormReLU, PadChannels
+from minise.nn.squeeze_excite import SE, SEBlock
+from minise.nn.streams import Rng, generator
+from minise.ops import reference
+from minise.ops.backend import Backend
+
+EXPANSION = 4  # a bottleneck returns so many times its inner channels
+Unit = Callable[[int, int, int, "Build"], Layer]  # channels_in, channels, stride, build
+
+
+@dataclass(frozen=True)
+class Build:
+    """What every layer of a net is built with: back end, random numbers, dtype, SE settings.
+
+    `rng` is a numpy.random.Generator, an integer seed, or None for a stream that no other layer
+    has. SE blocks draw from a stream of their own, se_rng or a child of rng, so that a net and its
+    SE twin share all else.
+    """
+
+    ops: Backend = reference
+    rng: Rng = None
+    dtype: Any = np.float32
+    se: SE | None = None
+    se_rng: Rng = None
+
+    def __post_init__(self) -> None:
+        """Make generators of seeds and None, once: layers that share a seed would be equal."""
+        rng = generator("Build", self.rng)
+        se_rng = rng.spawn(1)[0] if self.se_rng is None else generator("Build", self.se_rng)
+        object.__setattr__(self, "rng", rng)
+        object.__setattr__(self, "se_rng", se_rng)
+
+    def conv(self, channels_in: int, channels: int, kernel: int, stride: int = 1, **more: Any) -> Conv2d:
+        """Return a convolution without bias, padded so that stride 1 keeps the size."""
+        where = dict(stride=stride, padding=kernel // 2, **more)
+        own = dict(ops=self.ops, rng=self.rng, dtype=self.dtype)
+        return Conv2d(channels_in, channels, kernel, **where, **own)
+
+    def norm(self, channels: int) -> BatchNorm2d:
+        """Return a batch normalisation."""
+        return BatchNorm2d(channels, ops=self.ops, dtype=self.dtype)
+
+    def norm_relu(self, channels: int) -> NormReLU:
+        """Return a batch normalisation and a ReLU in one."""
+        return NormReLU(channels, ops=self.ops, dtype=self.dtype)
+
+    def linear(self, inputs: int, outputs: int) -> Linear:
+        """Return a dense layer with a bias."""
+        return Linear(inputs, outputs, ops=self.ops, rng=self.rng, dtype=self.dtype)
+
+    def se_at(self, site: str, channels: int) -> SEBlock | None:
+        """Return an SE block if this is its site."""
+        if self.se is None or self.se.site != site:
+            return None
+        return SEBlock(channels, self.se, ops=self.ops, rng=self.se_rng, dtype=self.dtype)
+
+    def chain(self, *children: Child) -> Chain:
+        """Return layers one after another; with none, the identity."""
+        return Chain(*children, ops=self.ops)
+
+
+def basic_block(
+    channels_in: int, channels: int, stride: int, build: Build, *, shortcut: str = "B"
+) -> Chain:
+    """Return a unit from (N, channels_in, H, W) to (N, channels, H / stride, W / stride)."""
+    branch = build.chain(
+        ("se", build.se_at("pre", channels_in)),
+        ("conv1", build.conv(channels_in, channels, 3, stride)),
+        ("bn1", build.norm_relu(channels)),
+        ("se", build.se_at("3x3", channels)),
+        ("conv2", build.conv(channels, channels, 3)),
+    )
+    return _unit(branch, "bn2", channels_in, channels, stride, build, shortcut)
+
+
+def bottleneck(
+    channels_in: int,
+    channels: int,
+    stride: int,
+    build: Build,
+    *,
+    groups: int = 1,
+    width: int | None = None,
+    shortcut: str = "B",
+) -> Chain:
+    """Return a unit to (N, 4 * channels, H / stride, W / stride); its 3x3 one has the stride.
+
+    The inner convolutions have `width` channels, by default `channels`, and the 3x3 one `groups`.
+    """
+    inner, outer = width or channels, EXPANSION * channels
+    branch = build.chain(
+        ("se", build.se_at("pre", channels_in)),
+        ("conv1", build.conv(channels_in, inner, 1)),
+        ("bn1", build.norm_relu(inner)),
+        ("conv2", build.conv(inner, inner, 3, stride, groups=groups)),
+        ("bn2", build.norm_relu(inner)),
+        ("se", build.se_at("3x3", inner)),
+        ("conv3", build.conv(inner, outer, 1)),
+    )
+    return _unit(branch, "bn3", channels_in, outer, stride, build, shortcut)
+
+
+def preact_block(channels_in: int, channels: int, stride: int, build: Build) -> Chain:
+    """Return a pre-activation unit to (N, channels, H / stride, W / stride)."""
+    inner = (
+        ("se", build.se_at("pre", channels_in)),
+        ("conv1", build.conv(channels_in, channels, 3, stride)),
+        ("bn2", build.norm_relu(channels)),
+        ("se", build.se_at("3x3", channels)),
+        ("conv2", build.conv(channels, channels, 3)),
+    )
+    return _preact_unit(inner, channels_in, channels, stride, build)
+
+
+def preact_bottleneck(channels_in: int, channels: int, stride: int, build: Build) -> Chain:
+    """Return a pre-activation unit to (N, 4 * channels, H / stride, W / stride)."""
+    outer = EXPANSION * channels
+    inner = (
+        ("se", build.se_at("pre", channels_in)),
+        ("conv1", build.conv(channels_in, channels, 1)),
+        ("bn2", build.norm_relu(channels)),
+        ("conv2", build.conv(channels, channels, 3, stride)),
+        ("bn3", build.norm_relu(channels)),
+        ("se", build.se_at("3x3", channels)),
+        ("conv3", build.conv(channels, outer, 1)),
+    )
+    return _preact_unit(inner, channels_in, outer, stride, build)
+
+
+def stages(
+    unit: Unit,
+    counts: Sequence[int],
+    widths: Sequence[int],
+    channels_in: int,
+    build: Build,
+    *,
+    expansion: int = 1,
+) -> list[tuple[str, Chain]]:
+    """Return layer1, layer2, …: counts[k] units of widths[k], each stage but the first at stride 2."""
+    named = []
+    for k, (count, width) in enumerate(zip(counts, widths, strict=True)):
+        units = []
+        for i in range(count):
+            units.append(unit(channels_in, width, 2 if k and not i else 1, build))
+            channels_in = expansion * width
+        named.append((f"layer{k + 1}", build.chain(*units)))
+    return named
+
+
+def _unit(
+    branch: Chain, norm: str, channels_in: int, channels: int, stride: int, build: Build, shortcut: str
+) -> Chain:
+    """Return the residual unit of a branch that ends in a convolution without normalisation."""
+    gate = build.se_at("standard", channels)
+    if gate is None or gate.se.squeeze == "avg":
+        tail: Tail = NormAddReLU(norm, build.norm(channels), gate)
+    else:
+        tail = Tail((norm, build.norm(channels)), ("se", gate))
+    past = build.chain(
+        ("downsample", _downsample(channels_in, channels, stride, build, shortcut)),
+        ("se", build.se_at("identity", channels)),
+    )
+    return build.chain(("", Residual(branch, past, tail)), ("se", build.se_at("post", channels)))
+
+
+def _downsample(
+    channels_in: int, channels: int, stride: int, build: Build, shortcut: str
+) -> Chain | None:
+    """Return what passes where the shape changes: option A or B of He et al., else None.
+
+    A takes every stride-th pixel, which is a mean over one, and appends channels of zeros; B is a
+    normalised 1x1 convolution.
+    """
+    if stride == 1 and channels_in == channels:
+        return None
+    if shortcut == "B":
+        return build.chain(build.conv(channels_in, channels, 1, stride), build.norm(channels))
+    pixels = AvgPool2d(1, stride=stride, ops=build.ops)
+    return build.chain(("", pixels), ("", PadChannels(channels - channels_in, ops=build.ops)))
+
+
+def _preact_unit(
+    inner: Sequence[Child], channels_in: int, channels: int, stride: int, build: Build
+) -> Chain:
+    """Return the unit: where the shape changes, the shortcut is a 1x1 convolution of the activated x."""
+    projects = stride != 1 or channels_in != channels
+    activated = ("bn1", build.norm_relu(channels_in))
+    projection = build.chain(build.conv(channels_in, channels, 1, stride)) if projects else None
+    past = build.chain(("downsample", projection), ("se", build.se_at("identity", channels)))
+    tail = Tail(("se", build.se_at("standard", channels)), relu=False, ops=build.ops)
+    post = ("se", build.se_at("post", channels))
+    if projects:
+        return build.chain(activated, ("", Residual(build.chain(*inner), past, tail)), post)
+    return build.chain(("", Residual(build.chain(activated, *inner), past, tail)), post)

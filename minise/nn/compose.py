@@ -1,0 +1,371 @@
+"""Composites: layers made of layers, whose forward, backward and inference follow from the parts.
+
+    Chain       one layer after another
+    Residual    tail(branch(x), shortcut(x)): a tail is where two ways of x meet
+    Branches    several layers that take the same x, their outputs side by side
+
+A child has a name, and its parameters are called "name.weight" and so on. The name "" gives a
+child's names to its parent. The cache of a composite is a list of its children's caches, which its
+backward empties from the end, so that memory is returned while backward goes on.
+"""
+
+import functools
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+from minise.nn.inference import Parallel, Steps, Sum
+from minise.nn.layer import Grads, Layer, Module, total, under
+from minise.nn.layers import BatchNorm2d
+from minise.nn.squeeze_excite import SEBlock
+from minise.ops import reference
+from minise.ops.backend import Backend
+from minise.ops.checks import Array, check_choice
+
+Child = Layer | tuple[str, Layer | None]
+
+
+class Caches(list[Any]):
+    """The caches of a composite's children, in forward's order."""
+
+    def __init__(self, owner: Module, caches: Iterable[Any]) -> None:
+        super().__init__(caches)
+        self.owner, self.count = owner, len(self)
+
+
+class Composite(Module):
+    """A module that has children by name.
+
+    Parameters
+    ----------
+    *children : layer or (str, layer)
+        In the order of forward; a layer without a name is named by its position. None is left out.
+    ops : back end or str, optional
+        By default that of the first child.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a child is no layer, or two arrays have one name.
+    """
+
+    def __init__(self, *children: Child, ops: Backend | str | None = None) -> None:
+        self._children = self._named_children(children)
+        first = next((child.ops for _, child in self._children), reference)
+        super().__init__(first if ops is None else ops)
+        seen: dict[str, Array] = {}
+        for kind in ("params", "state"):
+            for name, array in self.names(kind):
+                if seen.setdefault(name, array) is not array:
+                    raise ValueError(
+                        f"{type(self).__name__}: two arrays are called {name}: give the layers "
+                        "different names"
+                    )
+
+    def _named_children(self, children: tuple[Child, ...]) -> list[tuple[str, Any]]:
+        where, named = type(self).__name__, []
+        for position, child in enumerate(children):
+            pair = child if isinstance(child, tuple) and len(child) == 2 else (str(position), child)
+            name, layer = pair
+            if layer is None and isinstance(child, tuple):
+                continue
+            if isinstance(layer, list | tuple):
+                hint = f"write {where}(*layers)"
+            elif isinstance(layer, type):
+                hint = f"write {layer.__name__}(…), an instance"
+            else:
+                hint = "pass layers, or pairs of a name and a layer"
+            if not isinstance(name, str) or not isinstance(layer, Module):
+                raise TypeError(
+                    f"{where}: child {position} is {_described(layer)}, expected a layer: {hint}"
+                )
+            named.append((name, layer))
+        return named
+
+    def children(self) -> list[tuple[str, Module]]:
+        """Return the children with their names."""
+        return list(self._children)
+
+    def caches(self, *caches: Any) -> Caches:
+        """Return what this composite's backward takes."""
+        return Caches(self, caches)
+
+    def check_cache(self, cache: Any) -> None:
+        """Refuse a cache that is not this composite's, or that a backward has used up."""
+        where = type(self).__name__
+        if not isinstance(cache, Caches) or cache.owner is not self:
+            kind = "another net's" if isinstance(cache, Caches) else _described(cache)
+            raise ValueError(
+                f"{where}: cache is {kind}, expected the one that this net's forward returned"
+            )
+        if len(cache) != cache.count:
+            raise ValueError(
+                f"{where}: the cache is used up, for backward empties it: call forward again"
+            )
+
+
+class Chain(Composite, Layer):
+    """One layer after another; with none, the identity."""
+
+    def forward(self, x: Array, training: bool) -> tuple[Array, Caches]:
+        """Return what the last layer returns."""
+        caches = []
+        for _, layer in self._children:
+            x, cache = layer.forward(x, training)
+            caches.append(cache)
+        return x, self.caches(*caches)
+
+    def backward(
+        self, dout: Array, cache: Any, plus: Array | None = None, needs_dx: bool = True
+    ) -> tuple[Array | None, Grads]:
+        """Return dx and all gradients.
+
+        A layer finds its dx if the caller asks for it or an earlier layer has parameters; layers
+        without parameters whose dx nobody needs are not called.
+        """
+        self.check_cache(cache)
+        first = 0 if needs_dx else self._first_with_parameters()
+        dx: Array | None = dout
+        grads: Grads = {}
+        for k in range(len(self._children) - 1, first - 1, -1):
+            name, layer = self._children[k]
+            dx, own = layer.backward(dx, cache[k], None if k else plus, needs_dx or k > first)
+            cache.pop()
+            grads = total(grads, under(name, own))
+        cache.clear()
+        if not self._children and dx is not None:
+            dx = self.add(dx, plus)
+        return (dx if needs_dx else None), grads
+
+    def _first_with_parameters(self) -> int:
+        have = (k for k, (_, layer) in enumerate(self._children) if any(layer.names("params")))
+        return next(have, len(self._children))
+
+    def folded(self, before: Steps) -> Steps:
+        """Return the steps of all layers."""
+        for _, layer in self._children:
+            before = layer.folded(before)
+        return before
+
+
+Sequential = Chain
+
+
+class Tail(Composite):
+    """Where the two ways of x through a residual unit meet: relu(before(branch) + shortcut).
+
+    It stands only in a Residual, as its forward takes two arrays.
+
+    Parameters
+    ----------
+    *before : layer or (str, layer)
+        What the branch passes before the sum.
+    relu : bool
+        Whether a ReLU follows the sum.
+    ops : back end or str, optional
+        By default that of the first layer.
+    """
+
+    def __init__(
+        self, *before: Child, relu: bool = True, ops: Backend | str | None = None
+    ) -> None:
+        self.before = Chain(*before, ops=ops)
+        super().__init__(("", self.before), ops=ops)
+        self.relu = relu
+
+    def forward(self, y: Array, shortcut: Array, training: bool) -> tuple[Array, Any]:
+        """Return relu(before(y) + shortcut)."""
+        y, before = self.before.forward(y, training)
+        out, add = self.ops.add_forward(y, shortcut)
+        relu = None
+        if self.relu:
+            out, relu = self.ops.relu_forward(out)
+        return out, self.caches(before, add, relu)
+
+    def backward(self, dout: Array, cache: Any) -> tuple[Array, Array, Grads]:
+        """Return dy, dshortcut and the gradients of the parameters."""
+        self.check_cache(cache)
+        _, add, relu = cache
+        if self.relu:
+            (dout,) = self.ops.relu_backward(dout, relu)
+        dy, dshortcut = self.ops.add_backward(dout, add)
+        del cache[1:], add, relu
+        dy, grads = self.before.backward(dy, cache.pop())
+        return dy, dshortcut, grads
+
+    def join(self, branch: Steps, shortcut: Steps) -> Sum:
+        """Return the step that ends a residual unit in inference."""
+        return Sum(self.before.folded(branch), shortcut, self.relu, self.ops)
+
+
+class NormAddReLU(Tail):
+    """relu(gate(norm(branch)) + shortcut) as one op; a gate squeezes by the mean, or is absent.
+
+    Parameters
+    ----------
+    name : str
+        Of the normalisation.
+    norm : BatchNorm2d
+        Behind the branch's last convolution.
+    gate : SEBlock, optional
+        Behind the normalisation; it is called "se".
+    """
+
+    def __init__(self, name: str, norm: BatchNorm2d, gate: SEBlock | None = None) -> None:
+        for layer, kind in ((norm, BatchNorm2d), (gate, SEBlock)):
+            if layer is not None and getattr(type(layer), "forward", None) is not kind.forward:
+                raise TypeError(
+                    f"NormAddReLU: a layer is a {type(layer).__name__}, expected {kind.__name__}: a "
+                    f'forward of its own would not run; use Tail(("{name}", norm), …)'
+                )
+        if gate is not None and gate.se.squeeze != "avg":
+            raise ValueError(
+                f"NormAddReLU: the gate's squeeze is {gate.se.squeeze!r}, expected 'avg': use "
+                f'Tail(("{name}", norm), ("se", gate))'
+            )
+        super().__init__((name, norm), ("se", gate))
+        self.name, self.norm, self.gate = name, norm, gate
+
+    def forward(self, y: Array, shortcut: Array, training: bool) -> tuple[Array, Any]:
+        """Return relu(gate(norm(y)) + shortcut)."""
+        settings, arrays = self.norm.settings(training), self.norm.inputs()
+        if self.gate is None:
+            op = self.norm.ops.batch_norm2d_add_relu_forward
+        else:
+            op, settings["gate"] = self.gate.ops.se_block_tail_forward, self.gate.se.gate
+            arrays += self.gate.inputs()
+        out, cache = op(y, *arrays, shortcut, **settings)
+        self.norm.update(cache, training)
+        return out, self.caches(cache)
+
+    def backward(self, dout: Array, cache: Any) -> tuple[Array, Array, Grads]:
+        """Return dy, dshortcut and the gradients of the parameters."""
+        self.check_cache(cache)
+        if self.gate is None:
+            op = self.norm.ops.batch_norm2d_add_relu_backward
+        else:
+            op = self.gate.ops.se_block_tail_backward
+        dy, dgamma, dbeta, *dgate, dshortcut = op(dout, cache[0])
+        cache.clear()
+        grads = under(self.name, self.norm.named([dgamma, dbeta]))
+        if self.gate is not None:
+            grads |= under("se", self.gate.named(dgate))
+        return dy, dshortcut, grads
+
+
+class Residual(Composite, Layer):
+    """tail(branch(x), shortcut(x)).
+
+    Parameters
+    ----------
+    branch : Layer
+        The long way of x.
+    shortcut : Layer, optional
+        The short way, by default the identity.
+    tail : Tail, optional
+        Where they meet, by default their sum and a ReLU.
+    """
+
+    def __init__(
+        self, branch: Layer, shortcut: Layer | None = None, tail: Tail | None = None
+    ) -> None:
+        ops = branch.ops if isinstance(branch, Layer) else reference
+        shortcut = Chain(ops=ops) if shortcut is None else shortcut
+        tail = Tail(ops=ops) if tail is None else tail
+        if not isinstance(tail, Tail):
+            raise TypeError(
+                f"Residual: tail is {_described(tail)}, expected a Tail, such as "
+                'Tail(("bn2", norm)) or NormAddReLU("bn2", norm)'
+            )
+        super().__init__(("", branch), ("", tail), ("", shortcut), ops=ops)
+        self.branch, self.shortcut, self.tail = branch, shortcut, tail
+
+    def forward(self, x: Array, training: bool) -> tuple[Array, Caches]:
+        """Return the output of the tail."""
+        past, to_shortcut = self.shortcut.forward(x, training)
+        y, to_branch = self.branch.forward(x, training)
+        out, to_tail = self.tail.forward(y, past, training)
+        return out, self.caches(to_branch, to_shortcut, to_tail)
+
+    def backward(
+        self, dout: Array, cache: Any, plus: Array | None = None, needs_dx: bool = True
+    ) -> tuple[Array | None, Grads]:
+        """Return dx, which adds up both ways of x, and all gradients."""
+        self.check_cache(cache)
+        dy, dpast, at_tail = self.tail.backward(dout, cache[2])
+        cache.pop()
+        dpast, past = self.shortcut.backward(dpast, cache.pop(), plus, needs_dx)
+        dx, through = self.branch.backward(dy, cache.pop(), dpast, needs_dx)
+        return dx, total(through, at_tail, past)
+
+    def folded(self, before: Steps) -> Steps:
+        """Return the unit as one step, whose last convolution does the sum where it can."""
+        branch, shortcut = self.branch.folded(Steps()), self.shortcut.folded(Steps())
+        return before.then(self.tail.join(branch, shortcut))
+
+
+class Branches(Composite, Layer):
+    """Layers that take the same x; their outputs are merged.
+
+    Parameters
+    ----------
+    *children : layer or (str, layer)
+        At least one.
+    merge : {"concat", "add"}
+        Channels side by side, or the sum.
+    ops : back end or str, optional
+        By default that of the first layer.
+    """
+
+    def __init__(
+        self,
+        *children: Child,
+        merge: Literal["concat", "add"] = "concat",
+        ops: Backend | str | None = None,
+    ) -> None:
+        super().__init__(*children, ops=ops)
+        check_choice("Branches", "merge", merge, ("concat", "add"))
+        if not self._children:
+            raise ValueError("Branches: no layer came, expected at least one")
+        self.merge = merge
+
+    def forward(self, x: Array, training: bool) -> tuple[Array, Caches]:
+        """Return the merged outputs."""
+        outs, caches = zip(*(c.forward(x, training) for _, c in self._children), strict=True)
+        out, cache = self._merged(outs)
+        return out, self.caches(*caches, cache)
+
+    def backward(
+        self, dout: Array, cache: Any, plus: Array | None = None, needs_dx: bool = True
+    ) -> tuple[Array | None, Grads]:
+        """Return dx, to which each branch adds its own, and all gradients."""
+        self.check_cache(cache)
+        concat = self.merge == "concat"
+        douts = self.ops.concat_backward(dout, cache[-1]) if concat else None
+        cache.pop()
+        grads: Grads = {}
+        for k in range(len(self._children) - 1, -1, -1):
+            name, layer = self._children[k]
+            own_dout = dout if douts is None else douts[k]
+            plus, own = layer.backward(own_dout, cache.pop(), plus, needs_dx)
+            grads = total(under(name, own), grads)
+        return plus, grads
+
+    def _merged(self, outs: Sequence[Array]) -> tuple[Array, Any]:
+        if self.merge == "concat":
+            return self.ops.concat_forward(*outs)
+        return functools.reduce(lambda a, b: self.ops.add_forward(a, b)[0], outs), None
+
+    def folded(self, before: Steps) -> Steps:
+        """Return all branches, each folded."""
+        branches = tuple(layer.folded(Steps()) for _, layer in self._children)
+        return before.then(Parallel(branches, lambda *outs: self._merged(outs)[0]))
+
+
+def _described(value: Any) -> str:
+    """Return what came, for a message."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    if value is None:
+        return "None"
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"
