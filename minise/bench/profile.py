@@ -173,12 +173,12 @@ def _sum(part: dict[Key, Timing]) -> float:
 def moved(call: Call) -> int:
     """Return the bytes of the arrays that a call has to read and to write, each once.
 
-    A backward reads dout and what its cache holds. Results that are views of what was given move
-    nothing; where all are, the call moves nothing at all.
+    A backward reads dout, plus and what its cache holds. Results that are views of what was given
+    move nothing; where all are, the call moves nothing at all.
     """
     given = list(_arrays(call.arrays))
     if call.direction != FORWARD:
-        given += _arrays([_read_of(call.cache)])
+        given += _arrays([*call.settings.values(), _read_of(call.cache)])
     written = [
         result
         for result in _arrays(call.results)

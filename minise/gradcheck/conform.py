@@ -215,6 +215,8 @@ def check_case(ops: Any, case: Case, number: int, bare: set[str], dtype: Any, la
     rules.takes_foreign_caches(came, expected)
     if rules.same_sides(came, expected):
         rules.agrees_with_the_reference(came, expected, exact=integers)
+        rules.plus_is_added(came, expected, rng, exact=integers)
+    rules.dx_may_be_left_out(came)
     rules.nan_comes_out(ops, case, inputs, keywords, rng)
     rules.refuses(ops, case, inputs, keywords)
     if dtype == np.float64 and not integers:
@@ -239,11 +241,14 @@ def check_user_case(
     came = _laid_out(ops, case, inputs, keywords, rng, expected, layout)
     if rules.same_sides(came, expected):
         rules.agrees_with_the_reference(came, expected, exact=integers)
+        rules.plus_is_added(came, expected, rng, exact=integers, same_bits=False)
     rules.nan_comes_out(ops, case, inputs, keywords, rng, also_elsewhere=True)
     try:
         rules.repeats_to_the_bit(came)
     except Broken:
         ops.notes[case.op].setdefault("a second run gives other bits (rule 8)")
+    else:
+        rules.dx_may_be_left_out(came)
     try:
         rules.refuses(ops, case, inputs, keywords)
     except Broken:

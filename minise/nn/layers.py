@@ -75,14 +75,11 @@ class Conv2d(Layer):
         return dx
 
     def _gradients(self, dout: Array, plus: Array | None) -> tuple[Any, ...]:
-        """Return what the op does, by the variant of it that saves work where there is one."""
-        ops, cache = self.ops, self._recall()
-        if not self.finds_dx and hasattr(ops, "conv2d_backward_params"):
-            return tuple(ops.conv2d_backward_params(dout, cache))
-        if plus is not None and hasattr(ops, "conv2d_backward_plus"):
-            return tuple(ops.conv2d_backward_plus(dout, cache, plus))
-        dx, *params = ops.conv2d_backward(dout, cache)
-        return dx if plus is None else ops.add_forward(dx, plus)[0], *params
+        """Return dx, which may be None while finds_dx is False, dweight and dbias."""
+        gradients = self.ops.conv2d_backward(
+            dout, self._recall(), plus=plus, needs_dx=self.finds_dx
+        )
+        return tuple(gradients)
 
 
 class Linear(Layer):

@@ -50,15 +50,20 @@ def conv2d_forward(
     return out, Conv2dCache(x, weight, bias, stride, padding, dilation, groups, cols)
 
 
-def conv2d_backward(dout: Array, cache: Conv2dCache) -> tuple[Array | None, ...]:
+def conv2d_backward(
+    dout: Array, cache: Conv2dCache, *, plus: Array | None = None, needs_dx: bool = True
+) -> tuple[Array | None, ...]:
     """See minise.ops.reference.conv2d_backward."""
     x, weight, bias, stride, padding, dilation, _, cols = cache
     where = windows_of(x.shape[2:], weight.shape[2:], stride, padding, dilation)
     dbias = None if bias is None else dout.sum(axis=(0, 2, 3))
     dproduct = dout.transpose(1, 2, 3, 0).reshape(len(weight), -1)
     dweight = (dproduct @ cols.T).reshape(weight.shape)
+    if not needs_dx:
+        return None, dweight, dbias
     dcols = weight.reshape(len(weight), -1).T @ dproduct
-    return col2im(dcols, x, where), dweight, dbias
+    dx = col2im(dcols, x, where)
+    return dx if plus is None else dx + plus, dweight, dbias
 
 
 def im2col(x: Array, where: Windows) -> Array:

@@ -29,8 +29,6 @@ from minise.ops.jit.combine import (
 )
 from minise.ops.jit.conv import (
     conv2d_backward,
-    conv2d_backward_params,
-    conv2d_backward_plus,
     conv2d_forward,
 )
 from minise.ops.jit.fused import (
@@ -114,8 +112,6 @@ __all__ = [
     "concat_backward",
     "concat_forward",
     "conv2d_backward",
-    "conv2d_backward_params",
-    "conv2d_backward_plus",
     "conv2d_forward",
     "dropout_backward",
     "dropout_forward",
