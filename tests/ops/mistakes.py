@@ -593,6 +593,16 @@ MISTAKES = {
         {"permuted"},
     ),
     "dropout: dx is not scaled": Mistake(CASES["dropout"]["fifth"], scaled(0, 1 - 0.2), {"factor"}),
+    "flatten: dx in the order of channels-last memory": Mistake(
+        CASES["flatten"]["plain"],
+        lambda g, d, c: (d.reshape(len(d), *c.x.shape[2:], c.x.shape[1]).transpose(0, 3, 1, 2),),
+        {"permuted", "unknown"},
+    ),
+    "flatten: dx is shifted by a channel": Mistake(
+        CASES["flatten"]["plain"],
+        lambda g, d, c: (np.roll(g[0], 1, axis=1),),
+        {"shifted"},
+    ),
     "dropout: the mask is inverted": Mistake(
         CASES["dropout"]["half"],
         lambda g, d, c: put(g, 0, np.where(c.mask, 0, d / (1 - c.p))),

@@ -68,6 +68,10 @@ from minise.ops.jit.pool import (
     max_pool2d_backward,
     max_pool2d_forward,
 )
+from minise.ops.jit.shape import (
+    flatten_backward,
+    flatten_forward,
+)
 from minise.ops.jit.squeeze_excite import (
     squeeze_excite_backward,
     squeeze_excite_forward,
@@ -115,6 +119,8 @@ __all__ = [
     "conv2d_forward",
     "dropout_backward",
     "dropout_forward",
+    "flatten_backward",
+    "flatten_forward",
     "fold_batch_norm2d",
     "global_avg_pool2d_backward",
     "global_avg_pool2d_forward",

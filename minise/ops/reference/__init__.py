@@ -75,6 +75,10 @@ from minise.ops.reference.pool import (
     max_pool2d_branches,
     max_pool2d_forward,
 )
+from minise.ops.reference.shape import (
+    flatten_backward,
+    flatten_forward,
+)
 from minise.ops.reference.squeeze_excite import (
     squeeze_excite_backward,
     squeeze_excite_branches,
@@ -106,6 +110,8 @@ __all__ = [
     "conv2d_forward",
     "dropout_backward",
     "dropout_forward",
+    "flatten_backward",
+    "flatten_forward",
     "fold_batch_norm2d",
     "global_avg_pool2d_backward",
     "global_avg_pool2d_forward",
