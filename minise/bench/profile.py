@@ -21,7 +21,7 @@ from minise.bench.load import read, taken
 from minise.bench.roofline import Rates, measure
 from minise.bench.settings import Dtype, Settings
 from minise.bench.threads import check_threads, default_threads, ops_with
-from minise.ops.backends import Algorithm
+from minise.ops.backend import Algorithm
 from minise.ops.checks import check_integer
 from minise.ops.user.pair import cache_of
 from minise.ops.wrap import FORWARD, Call, Timing, Wrapper, attach, timed

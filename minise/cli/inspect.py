@@ -32,7 +32,7 @@ def evaluate_run(
     """
     from threadpoolctl import threadpool_limits
 
-    from minise.ops.backends import is_file
+    from minise.ops.backend import is_file
     from minise.train import checkpoint as checkpoints
     from minise.train.evaluate import evaluate
     from minise.train.setup import build_net, for_evaluation, load_split

@@ -4,7 +4,7 @@ Every op is run on drawn cases (sizes, settings, dtype, memory layout) beside th
 each rule of the contract is one short function of rules.py. A case that breaks one is shrunk by
 Hypothesis, so that what is reported is about the smallest case there is.
 
-A back end is held to every rule. Of a user's own file or module (minise.ops.backends.load_ops) what
+A back end is held to every rule. Of a user's own file or module (minise.ops.backend.load_ops) what
 is wrong is told from what only has another form: see `check_user_op`.
 """
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from minise.nn import SE
-from minise.ops.backends import Algorithm, is_file
+from minise.ops.backend import Algorithm, is_file
 from minise.ops.checks import check_choice, check_integer, check_number
 
 SCHEDULES = ("cosine", "steps")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from minise.ops.backends import on_compile
+from minise.ops.backend import on_compile
 from minise.ops.checks import Array
 from minise.train import checkpoint as checkpoints
 from minise.train.checkpoint import Checkpoint, arrays_of, restore

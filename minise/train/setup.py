@@ -9,7 +9,7 @@ from minise import models
 from minise.data import Augment, Batches, Dataset, hold_out, load, moments
 from minise.nn import SE
 from minise.ops import wrap
-from minise.ops.backends import load_ops
+from minise.ops.backend import load_ops
 from minise.train.config import TrainConfig
 from minise.train.run_folder import RunFolder, create
 from minise.train.sgd import SGD

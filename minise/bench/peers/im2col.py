@@ -14,6 +14,7 @@ Visual Recognition" (im2col and col2im by indices), in words of our own. Where t
 np.add.at, here columns are added offset by offset through slices, which is several times as fast.
 """
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,14 @@ from minise.ops import reference
 from minise.ops.checks import Array, Pair
 from minise.ops.reference.conv import Conv2dCache
 from minise.ops.reference.windows import Windows, pad, unpad, window, windows_of
+
+folds = False  # nets predict by the convolution that is measured here
+
+
+def using(*, threads: int | None = None, algorithm: str | None = None) -> Any:
+    """Return these ops, which have one way to run: see minise.ops.reference.using."""
+    reference.using(threads=threads, algorithm=algorithm)
+    return sys.modules[__name__]
 
 
 def __getattr__(name: str) -> Any:

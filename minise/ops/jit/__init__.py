@@ -27,6 +27,7 @@ from minise.ops.jit.combine import (
     dropout_backward,
     dropout_forward,
 )
+from minise.ops.jit.compile import on_compile as on_compile
 from minise.ops.jit.conv import (
     conv2d_backward,
     conv2d_forward,
@@ -76,7 +77,7 @@ from minise.ops.jit.squeeze_excite import (
     squeeze_excite_backward,
     squeeze_excite_forward,
 )
-from minise.ops.jit.using import using
+from minise.ops.jit.using import using as using
 from minise.ops.reference.activation import (
     hard_sigmoid_branches,
     relu_branches,
@@ -93,6 +94,9 @@ from minise.ops.reference.pool import (
 from minise.ops.reference.squeeze_excite import (
     squeeze_excite_branches,
 )
+from minise.ops.reference.using import require as require
+
+folds = True  # nets predict by the functions for inference
 
 __all__ = [
     "add_backward",
@@ -155,5 +159,4 @@ __all__ = [
     "squeeze_excite_forward",
     "tanh_backward",
     "tanh_forward",
-    "using",
 ]

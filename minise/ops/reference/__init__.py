@@ -84,8 +84,13 @@ from minise.ops.reference.squeeze_excite import (
     squeeze_excite_branches,
     squeeze_excite_forward,
 )
+from minise.ops.reference.using import on_compile as on_compile
+from minise.ops.reference.using import require as require
+from minise.ops.reference.using import using as using
 
-__all__ = [
+folds = True  # nets predict by the functions for inference
+
+__all__ = [  # the functions of the contract, which every back end has
     "add_backward",
     "add_forward",
     "asarray",

@@ -11,7 +11,7 @@ from minise.gradcheck import check
 from minise.gradcheck.cases import functions
 from minise.gradcheck.conform import conform
 from minise.ops import reference
-from minise.ops.backends import load_ops
+from minise.ops.backend import load_ops
 from minise.ops.user import composed
 
 RELU = """
