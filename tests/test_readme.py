@@ -10,7 +10,7 @@ import pytest
 
 from minise import models
 from minise.ops import reference
-from minise.ops.backends import BACKENDS
+from minise.ops.backend import BACKENDS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -21,7 +21,7 @@ from minise.bench.load import read, taken
 from minise.bench.roofline import Rates, measure
 from minise.bench.settings import Dtype, Settings
 from minise.bench.threads import check_threads, default_threads, ops_with
-from minise.ops.backends import Algorithm
+from minise.ops.backend import Algorithm
 from minise.ops.checks import check_integer
 from minise.ops.user.pair import cache_of
 from minise.ops.wrap import FORWARD, Call, Timing, Wrapper, attach, timed
@@ -173,12 +173,12 @@ def _sum(part: dict[Key, Timing]) -> float:
 def moved(call: Call) -> int:
     """Return the bytes of the arrays that a call has to read and to write, each once.
 
-    A backward reads dout and what its cache holds. Results that are views of what was given move
-    nothing; where all are, the call moves nothing at all.
+    A backward reads dout, plus and what its cache holds. Results that are views of what was given
+    move nothing; where all are, the call moves nothing at all.
     """
     given = list(_arrays(call.arrays))
     if call.direction != FORWARD:
-        given += _arrays([_read_of(call.cache)])
+        given += _arrays([*call.settings.values(), _read_of(call.cache)])
     written = [
         result
         for result in _arrays(call.results)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from minise.bench.threads import check_threads, default_threads
-from minise.ops.backends import Algorithm
+from minise.ops.backend import Algorithm
 from minise.ops.checks import check_choice, check_integer
 
 What = Literal["step", "forward", "blocks", "ops"]

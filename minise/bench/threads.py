@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from minise.ops.backends import Algorithm, load_ops
+from minise.ops.backend import Algorithm, load_ops
 from minise.ops.checks import check_integer
 from minise.train.run_folder import cores
 

@@ -32,7 +32,7 @@ def check(ops: str = "reference", op: str | None = None, cases: int = 100, seed:
     """
     from minise.gradcheck.cases import OPS
     from minise.gradcheck.conform import check_op, ops_of
-    from minise.ops.backends import load_ops
+    from minise.ops.backend import load_ops
     from minise.ops.checks import check_choice, check_integer
     from minise.ops.user.completed import UserOps
 

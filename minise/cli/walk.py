@@ -84,7 +84,7 @@ def walk(
 
 
 def _load(ops: str) -> Any:
-    from minise.ops.backends import is_file, load_ops
+    from minise.ops.backend import is_file, load_ops
 
     if ops != "reference" and not is_file(ops) and not Path(ops).is_dir():
         hint = f": did you mean {ops}.py?" if Path(f"{ops}.py").is_file() else ""

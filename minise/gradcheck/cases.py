@@ -193,6 +193,7 @@ TABLE: dict[str, list[tuple[Any, ...]]] = {
         ("none", {"...": (3,)}, dict(p=0.0)),
         ("fifth", {"...": (3, 4)}, dict(p=0.2)),
     ],
+    "flatten": [("plain", ODD)],
     "global_avg_pool2d": [("plain", IMAGE), ("odd", ODD, {}, False)],
     "global_max_pool2d": [("plain", ODD)],
     "hard_sigmoid": [("four axes", {"...": (2, 3, 4, 5)}), ("no axis", {"...": ()})],

@@ -4,7 +4,7 @@ Every op is run on drawn cases (sizes, settings, dtype, memory layout) beside th
 each rule of the contract is one short function of rules.py. A case that breaks one is shrunk by
 Hypothesis, so that what is reported is about the smallest case there is.
 
-A back end is held to every rule. Of a user's own file or module (minise.ops.backends.load_ops) what
+A back end is held to every rule. Of a user's own file or module (minise.ops.backend.load_ops) what
 is wrong is told from what only has another form: see `check_user_op`.
 """
 
@@ -27,8 +27,8 @@ from minise.ops.user.completed import UserOps
 from minise.ops.user.errors import OpsError
 
 # of small integers these leave nothing to round, in whatever order they add up
-EXACT = {"add", "channel_scale", "channel_shuffle", "concat", "conv2d", "linear", "relu"}
-EXACT |= {"max_pool2d", "global_max_pool2d"}
+EXACT = {"add", "channel_scale", "channel_shuffle", "concat", "conv2d", "flatten", "linear"}
+EXACT |= {"relu", "max_pool2d", "global_max_pool2d"}
 
 Arrays = tuple[Case, list[Any], dict[str, Any], np.random.Generator]
 CheckCase = Callable[[Case, int, set[str], Any, str], None]
@@ -215,6 +215,8 @@ def check_case(ops: Any, case: Case, number: int, bare: set[str], dtype: Any, la
     rules.takes_foreign_caches(came, expected)
     if rules.same_sides(came, expected):
         rules.agrees_with_the_reference(came, expected, exact=integers)
+        rules.plus_is_added(came, expected, rng, exact=integers)
+    rules.dx_may_be_left_out(came)
     rules.nan_comes_out(ops, case, inputs, keywords, rng)
     rules.refuses(ops, case, inputs, keywords)
     if dtype == np.float64 and not integers:
@@ -239,11 +241,14 @@ def check_user_case(
     came = _laid_out(ops, case, inputs, keywords, rng, expected, layout)
     if rules.same_sides(came, expected):
         rules.agrees_with_the_reference(came, expected, exact=integers)
+        rules.plus_is_added(came, expected, rng, exact=integers, same_bits=False)
     rules.nan_comes_out(ops, case, inputs, keywords, rng, also_elsewhere=True)
     try:
         rules.repeats_to_the_bit(came)
     except Broken:
         ops.notes[case.op].setdefault("a second run gives other bits (rule 8)")
+    else:
+        rules.dx_may_be_left_out(came)
     try:
         rules.refuses(ops, case, inputs, keywords)
     except Broken:

@@ -108,6 +108,7 @@ STRATEGIES: dict[str, Strategy] = {
     "concat": _concat(),
     "conv2d": _conv2d(),
     "dropout": _any_shape("dropout", p=st.sampled_from([0, 0.2, 0.5, 0.9])),
+    "flatten": _named("flatten", "NCHW"),
     "global_avg_pool2d": _named("global_avg_pool2d", "NCHW"),
     "global_max_pool2d": _named("global_max_pool2d", "NCHW"),
     "hard_sigmoid": _any_shape("hard_sigmoid"),

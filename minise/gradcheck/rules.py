@@ -150,16 +150,76 @@ def agrees_with_the_reference(came: Run, expected: Run, *, exact: bool) -> None:
     pairs = zip(
         (came.out, *came.gradients), (expected.out, *expected.gradients), terms, strict=True
     )
+    rule = "equal on small integers" if exact else "equal to the reference but for rounding"
     for k, (mine, theirs, size) in enumerate(pairs):
         if theirs is None:
             continue
         name = "out" if k == 0 else f"d{names_of(op, len(arrays))[k - 1]}"
-        apart = abs(host(mine) - theirs)
         bound = 0 if exact else 2 * count * np.finfo(dtype).eps * np.asarray(size)
-        if not (apart <= bound).all():
-            rule = "equal on small integers" if exact else "equal to the reference but for rounding"
-            text = f"{name} is off by up to {float(np.max(apart)):.2e}"
-            raise Broken(rule, f"{text}, {float(np.max(bound)):.1e} is allowed")
+        _within(rule, name, host(mine), theirs, bound)
+
+
+def _within(rule: str, name: str, came: Array, expected: Array, bound: Any) -> None:
+    """Raise Broken unless an array differs from what is expected by at most a bound, by entry."""
+    difference = abs(came - expected)
+    if not (difference <= bound).all():
+        text = f"{name} is off by up to {float(np.max(difference)):.2e}"
+        raise Broken(rule, f"{text}, {float(np.max(bound)):.1e} is allowed")
+
+
+def plus_is_added(
+    came: Run, expected: Run, rng: np.random.Generator, *, exact: bool, same_bits: bool = True
+) -> None:
+    """Rule 6: conv2d_backward adds plus to dx, but for rounding, and to no other gradient.
+
+    With same_bits the other gradients are the same to the bit as without plus.
+    """
+    rule = "rule 6, plus"
+    if not _takes(came.case.op, "plus"):
+        return
+    plus = direction(expected.inputs[0], rng, integers=exact)
+    dx, *others = _backward(came, plus=_of(came.ops, plus))
+    if dx is None or dx.shape != plus.shape or dx.dtype != plus.dtype:
+        raise Broken(rule, f"dx is not of the shape and dtype of x, {plus.dtype} {plus.shape}")
+    arrays = [None if a is None else host(a) for a in expected.inputs]
+    _, size, *_ = magnitudes(came.case.op, arrays, expected.keywords, expected.dout)
+    eps = 0 if exact else 2 * count_of(arrays, expected.out) * np.finfo(plus.dtype).eps
+    wanted = expected.gradients[0] + plus
+    _within(rule, "dx with plus", host(dx), wanted, eps * (size + abs(plus)))
+    if same_bits:
+        _same_bits(rule, came, others, "plus changes")
+
+
+def dx_may_be_left_out(came: Run) -> None:
+    """Rule 6: with needs_dx=False dx may be None, and other gradients are the same to the bit."""
+    if _takes(came.case.op, "needs_dx"):
+        _, *others = _backward(came, needs_dx=False)
+        _same_bits("rule 6, needs_dx", came, others, "needs_dx=False changes")
+
+
+def _takes(op: str, setting: str) -> bool:
+    """Tell whether an op's backward has a setting in the contract."""
+    return setting in inspect.signature(getattr(reference, f"{op}_backward")).parameters
+
+
+def _backward(came: Run, **settings: Any) -> Any:
+    """Run backward again, with settings."""
+    own = with_own_containers(came.cache)
+    backward = getattr(came.ops, f"{came.case.op}_backward")
+    return backward(_of(came.ops, came.dout), own, **settings)
+
+
+def _same_bits(rule: str, came: Run, others: list[Any], what: str) -> None:
+    """Raise Broken unless all gradients but dx are those that were found before."""
+    before = came.gradients[1:]
+    if len(others) != len(before):
+        raise Broken(rule, f"{1 + len(others)} gradients, expected {1 + len(before)}")
+    names = names_of(came.case.op, len(came.inputs))[1:]
+    for name, one, two in zip(names, others, before, strict=True):
+        if (one is None) != (two is None):
+            raise Broken(rule, f"{what} d{name}: None where it should not be, or not")
+        if one is not None and host(one).tobytes() != host(two).tobytes():
+            raise Broken(rule, f"{what} d{name}")
 
 
 def nan_comes_out(

@@ -17,7 +17,7 @@ and on nets, where `attach` tells it the layers' names::
 
 import inspect
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -35,10 +35,10 @@ class Call(NamedTuple):
     layer: str  # dotted name, or "" of a bare op
     op: str
     direction: str  # "forward" or "backward"
-    arrays: tuple[Any, ...]  # forward's positional arrays, or (dout,), and plus of a variant
-    settings: dict[str, Any]  # forward's keyword arguments
+    arrays: tuple[Any, ...]  # forward's positional arrays, or (dout,)
+    settings: dict[str, Any]  # keyword arguments, arrays such as running_mean or plus among them
     cache: Any  # that forward returned, or that backward was given
-    results: tuple[Any, ...]  # (out,), or one gradient an array
+    results: tuple[Any, ...]  # (out,), or one gradient for each array, or None
     seconds: float
 
 
@@ -53,7 +53,14 @@ class Wrapper:
         """Return a view of this wrapper for one layer, which it names in what it observes."""
         return _View(self, layer)
 
-    def prepare(self, layer: str, op: str, direction: str, arrays: Sequence[Any]) -> None:
+    def prepare(
+        self,
+        layer: str,
+        op: str,
+        direction: str,
+        arrays: Sequence[Any],
+        settings: Mapping[str, Any],
+    ) -> None:
         """Do what is due before a call; by default nothing."""
 
     def observe(self, call: Call) -> None:
@@ -74,13 +81,14 @@ class Wrapper:
         function = self.ops.wrapped(layer, name) if inner else getattr(self.ops, name)
         if name.endswith(f"_{FORWARD}"):
             return partial(self._forward, layer, name.removesuffix(f"_{FORWARD}"), function)
-        op, found, _ = name.partition(f"_{BACKWARD}")  # or a variant, such as _backward_plus
-        return partial(self._backward, layer, op, function) if found else function
+        if name.endswith(f"_{BACKWARD}"):
+            return partial(self._backward, layer, name.removesuffix(f"_{BACKWARD}"), function)
+        return function
 
     def _forward(
         self, layer: str, op: str, function: Callable[..., Any], *arrays: Any, **settings: Any
     ) -> Any:
-        self.prepare(layer, op, FORWARD, arrays)
+        self.prepare(layer, op, FORWARD, arrays, settings)
         start = time.perf_counter()
         out, cache = function(*arrays, **settings)
         seconds = time.perf_counter() - start
@@ -94,14 +102,14 @@ class Wrapper:
         function: Callable[..., Any],
         dout: Any,
         cache: Any,
-        *more: Any,
+        **settings: Any,
     ) -> Any:
-        arrays = dout, *more
-        self.prepare(layer, op, BACKWARD, arrays)
+        self.prepare(layer, op, BACKWARD, (dout,), settings)
         start = time.perf_counter()
-        gradients = function(dout, cache, *more)
+        gradients = function(dout, cache, **settings)
         seconds = time.perf_counter() - start
-        self.observe(Call(layer, op, BACKWARD, arrays, {}, cache, tuple(gradients), seconds))
+        results = tuple(gradients)
+        self.observe(Call(layer, op, BACKWARD, (dout,), settings, cache, results, seconds))
         return gradients
 
 
@@ -189,10 +197,18 @@ class Timer(Wrapper):
 class Guard(Wrapper):
     """Stops at the first NaN or infinity, and says where it came from."""
 
-    def prepare(self, layer: str, op: str, direction: str, arrays: Sequence[Any]) -> None:
+    def prepare(
+        self,
+        layer: str,
+        op: str,
+        direction: str,
+        arrays: Sequence[Any],
+        settings: Mapping[str, Any],
+    ) -> None:
         """Raise if an input is not finite: then the trouble lies before this op."""
         names = ["dout"] if direction == BACKWARD else _names(self.ops, op, len(arrays))
-        for name, array in zip(names, arrays, strict=True):
+        by_keyword = {key: value for key, value in settings.items() if hasattr(value, "dtype")}
+        for name, array in [*zip(names, arrays, strict=True), *by_keyword.items()]:
             _check_finite(layer, op, direction, f"its input {name}", array)
 
     def observe(self, call: Call) -> None:

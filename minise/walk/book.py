@@ -61,6 +61,7 @@ BOOK: dict[str, list[Page]] = {
         Page("concat"),
         Page("channel_shuffle"),
         Page("dropout"),
+        Page("flatten"),
     ],
     "The loss": [
         Page("softmax_cross_entropy"),

@@ -36,6 +36,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "channel_shuffle": dict(N=1, C=4, H=1, W=3),
     "concat": {"N": 1, "_": (1, 2), "H": 2, "W": 3},
     "conv2d": dict(_IMAGE, H=3, W=4, K=2, KH=2, KW=2),
+    "flatten": dict(N=2, C=2, H=1, W=3),
     "global_avg_pool2d": dict(N=2, C=2, H=2, W=3),
     "global_max_pool2d": dict(N=2, C=2, H=2, W=3),
     "avg_pool2d": _IMAGE,

@@ -117,6 +117,7 @@ def run(program, cwd="/"):
         ("add", "a: ..., b: ...", {}),
         ("concat", "*xs: N _ H W", {}),
         ("dropout", "x: ..., mask: ... bool", dict(p=st.sampled_from([0.0, 0.5]))),
+        ("flatten", "x: N C H W", dict(H=st.integers(1, 3))),
         ("softmax_cross_entropy", "logits: N K, labels: N int", {}),
         ("channel_shuffle", "x: N C H W", dict(C=6, groups=st.sampled_from([1, 2, 3]))),
         (

@@ -6,7 +6,7 @@ import pytest
 
 from minise.gradcheck.cases import OPS
 from minise.gradcheck.conform import conform
-from minise.ops.backends import load_ops
+from minise.ops.backend import load_ops
 
 CONV = """
 import numpy as np

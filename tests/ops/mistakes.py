@@ -593,11 +593,40 @@ MISTAKES = {
         {"permuted"},
     ),
     "dropout: dx is not scaled": Mistake(CASES["dropout"]["fifth"], scaled(0, 1 - 0.2), {"factor"}),
+    "flatten: dx in the order of channels-last memory": Mistake(
+        CASES["flatten"]["plain"],
+        lambda g, d, c: (d.reshape(len(d), *c.x.shape[2:], c.x.shape[1]).transpose(0, 3, 1, 2),),
+        {"permuted", "unknown"},
+    ),
+    "flatten: dx is shifted by a channel": Mistake(
+        CASES["flatten"]["plain"],
+        lambda g, d, c: (np.roll(g[0], 1, axis=1),),
+        {"shifted"},
+    ),
     "dropout: the mask is inverted": Mistake(
         CASES["dropout"]["half"],
         lambda g, d, c: put(g, 0, np.where(c.mask, 0, d / (1 - c.p))),
         {"wrong mask"},
     ),
+}
+PLUS = {  # conv2d_backward(dout, cache, plus=plus): (gradients without plus, plus) -> gradients
+    "plus is forgotten": lambda g, plus: g,
+    "plus is returned in the place of dx": lambda g, plus: put(g, 0, plus),
+    "plus is subtracted": lambda g, plus: put(g, 0, g[0] - plus),
+    "plus is added twice": lambda g, plus: put(g, 0, g[0] + 2 * plus),
+    "plus is added to its neighbour": lambda g, plus: put(g, 0, g[0] + np.roll(plus, 1)),
+    "one image's plus serves all": lambda g, plus: put(g, 0, g[0] + plus[:1]),
+    "plus is added to dweight too": lambda g, plus: put(
+        put(g, 0, g[0] + plus), 1, g[1] + plus.mean()
+    ),
+    "dx is not of the shape of x": lambda g, plus: put(g, 0, (g[0] + plus)[0]),
+    "dx is None": lambda g, plus: put(g, 0, None),
+}
+WITHOUT_DX = {  # conv2d_backward(dout, cache, needs_dx=False): gradients -> gradients
+    "dweight is left out too": lambda g: (None, None, g[2]),
+    "dweight is of the first image": lambda g: (None, g[1] / 2, g[2]),
+    "dbias is forgotten": lambda g: (None, g[1], 0 * g[1][:, 0, 0, 0]),
+    "only dx is left out, not replaced by None": lambda g: g[1:],
 }
 MISTAKES |= {  # between the channels: they show where channels differ
     f"{op}: {name}": Mistake(

@@ -29,7 +29,6 @@ from tests.ops.cases import (
 
 ARRAY_FUNCTIONS = {"asarray", "asnumpy", "sgd_update"}  # of a back end, but no ops
 INFERENCE = {n for n in reference.__all__ if n.startswith(("fold_", "prepare_", "run_"))}  # nor
-VARIANTS = {"conv2d_backward_params", "conv2d_backward_plus"}  # that a back end may have besides
 KINKS = {"global_max_pool2d", "hard_sigmoid", "max_pool2d", "relu", "squeeze_excite"}
 KINKS |= {"batch_norm2d_add_relu", "batch_norm2d_relu", "se_block_tail"}
 
@@ -259,11 +258,10 @@ def test_any_layout(ops, case, layout):
 
 @over_backends
 def test_same_names_and_signatures(ops):
-    names = [name for name in ops.__all__ if name not in {"using", *VARIANTS}]
+    names = [name for name in ops.__all__ if name != "using"]
     lacking = [] if set(names) & INFERENCE else INFERENCE  # a back end may do without
     assert names == [name for name in reference.__all__ if name not in lacking]
     assert ops.__all__ == sorted(ops.__all__)
-    assert set(ops.__all__) & VARIANTS in (set(), VARIANTS)
     for function in names:
         expected = inspect.signature(getattr(reference, function))
         assert inspect.signature(getattr(ops, function)) == expected
@@ -288,8 +286,10 @@ def test_every_step_of_inference_is_prepared_and_run():
 
 @over_ops
 def test_backward_takes_dout_and_cache(op):
-    signature = inspect.signature(getattr(reference, f"{op}_backward"))
-    assert list(signature.parameters) == ["dout", "cache"]
+    parameters = inspect.signature(getattr(reference, f"{op}_backward")).parameters
+    settings = {p.name: p.default for p in parameters.values() if p.kind is p.KEYWORD_ONLY}
+    assert [name for name in parameters if name not in settings] == ["dout", "cache"]
+    assert settings == (dict(plus=None, needs_dx=True) if op == "conv2d" else {})
 
 
 # Rule 7: refusals

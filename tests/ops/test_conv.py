@@ -166,6 +166,63 @@ def test_gradients_do_not_depend_on_what_was_there_before(ops):
         all_equal(ops.conv2d_backward(dout, cache), first)
 
 
+# plus and needs_dx
+
+
+@over_backends
+def test_plus_by_hand(ops):
+    x, weight = np.array([[[[1.0, 2.0]]]]), np.array([[[[10.0]]]])
+    _, cache = ops.conv2d_forward(x, weight)
+    dout, plus = np.array([[[[3.0, 4.0]]]]), np.array([[[[100.0, -200.0]]]])
+    dx, dweight, dbias = ops.conv2d_backward(dout, cache, plus=plus)
+    assert dx.tolist() == [[[[3 * 10 + 100, 4 * 10 - 200]]]]
+    assert dweight.tolist() == [[[[3 * 1 + 4 * 2]]]]
+    assert dbias is None
+    assert plus.tolist() == [[[[100, -200]]]]
+
+
+@over_backends
+@few
+@given(
+    case=STRATEGIES["conv2d"],
+    seed=SEEDS,
+    bare=without("conv2d"),
+    layout=st.sampled_from(list(LAYOUTS)),
+)
+def test_plus_is_added_and_dx_may_be_left_out(ops, case, seed, bare, layout):
+    """Of integers, whose sums are exact in any order."""
+    rng = np.random.default_rng(seed)
+    arrays, keywords = draw(case, rng, np.float32, integers=True, without=bare)
+    out, cache = ops.conv2d_forward(*arrays, **keywords)
+    dout, plus = direction(out, rng, integers=True), direction(arrays[0], rng, integers=True)
+    dx, *params = ops.conv2d_backward(dout, cache)
+    laid = LAYOUTS[layout](plus)
+    all_equal(ops.conv2d_backward(dout, cache, plus=laid), [dx + plus, *params])
+    np.testing.assert_array_equal(laid, plus)
+    all_equal(ops.conv2d_backward(dout, cache, needs_dx=False), [None, *params])
+    ignored = ops.conv2d_backward(dout, cache, plus=plus, needs_dx=False)
+    all_equal(ignored, [None, *params])
+
+
+@over_backends
+def test_messages_of_plus_and_needs_dx(ops):
+    out, cache = ops.conv2d_forward(np.ones((2, 4, 6, 7)), np.ones((6, 4, 3, 2)))
+    for plus, kind, message in (
+        (1.0, TypeError, "plus is a float, expected an array: pass np.asarray"),
+        (
+            out,
+            ValueError,
+            r"plus has shape \(2, 6, 4, 6\), expected \(2, 4, 6, 7\) as x: pass the g",
+        ),
+        (np.ones((1, 4, 6, 7)), ValueError, r"plus has shape .* pass .* loss with respect to x"),
+        (np.ones((2, 4, 6, 7), np.float32), TypeError, "plus has dtype float32, expected float64"),
+    ):
+        with pytest.raises(kind, match=f"^conv2d: {message}"):
+            ops.conv2d_backward(out, cache, plus=plus)
+    with pytest.raises(TypeError, match="^conv2d: needs_dx is 0, expected True or False"):
+        ops.conv2d_backward(out, cache, needs_dx=0)
+
+
 @over_backends
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_weights_of_any_layout(ops, layout):

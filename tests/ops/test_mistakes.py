@@ -1,12 +1,15 @@
 """A gradient check that has never failed is no evidence: every known mistake must be caught."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from minise.gradcheck import assert_gradients
+from minise.gradcheck.conform import check_op
 from minise.ops import reference
 from tests.ops.cases import OPS, draw, functions
-from tests.ops.mistakes import MISTAKES
+from tests.ops.mistakes import MISTAKES, PLUS, WITHOUT_DX
 
 
 def pair(mistake, seed):
@@ -28,6 +31,26 @@ def test_is_caught(mistake, seed):
     assert_gradients(forward, right, inputs, rng, mode="complex_step")
     with pytest.raises(AssertionError, match="forward's slope is"):
         assert_gradients(forward, wrong, inputs, rng, mode="complex_step")
+
+
+@pytest.mark.parametrize("wrong", PLUS.values(), ids=PLUS)
+def test_a_mistake_with_plus_is_caught(wrong):
+    def conv2d_backward(dout, cache, *, plus=None, needs_dx=True):
+        gradients = reference.conv2d_backward(dout, cache, needs_dx=needs_dx)
+        return gradients if plus is None else wrong(gradients, plus)
+
+    ops = SimpleNamespace(conv2d_forward=reference.conv2d_forward, conv2d_backward=conv2d_backward)
+    assert check_op(ops, "conv2d", 40).problem.startswith("rule 6, plus: ")
+
+
+@pytest.mark.parametrize("wrong", WITHOUT_DX.values(), ids=WITHOUT_DX)
+def test_a_mistake_without_dx_is_caught(wrong):
+    def conv2d_backward(dout, cache, *, plus=None, needs_dx=True):
+        gradients = reference.conv2d_backward(dout, cache, plus=plus)
+        return gradients if needs_dx else wrong(gradients)
+
+    ops = SimpleNamespace(conv2d_forward=reference.conv2d_forward, conv2d_backward=conv2d_backward)
+    assert check_op(ops, "conv2d", 40).problem.startswith("rule 6, needs_dx: ")
 
 
 def test_every_op_has_mistakes():

@@ -77,6 +77,7 @@ ORACLES = {
     "concat": lambda *xs: torch.cat(xs, 1),
     "conv2d": conv2d,
     "dropout": lambda x, mask, *, p: x * mask / (1 - p),
+    "flatten": lambda x: torch.flatten(x, 1),
     "global_avg_pool2d": lambda x: F.adaptive_avg_pool2d(x, 1)[:, :, 0, 0],
     "global_max_pool2d": lambda x: F.adaptive_max_pool2d(x, 1)[:, :, 0, 0],
     "hard_sigmoid": hard_sigmoid,

@@ -64,7 +64,7 @@ LONG = [
     ("squeeze_excite", dict(PIXELS, R=2), {}),
     ("squeeze_excite", dict(SMALL, R=2), dict(squeeze="none")),
 ]
-NO_SUM = {"add", "channel_shuffle", "concat", "dropout", "global_max_pool2d"}
+NO_SUM = {"add", "channel_shuffle", "concat", "dropout", "flatten", "global_max_pool2d"}
 NO_SUM |= {"relu", "sigmoid", "tanh", "hard_sigmoid"}
 
 

@@ -176,6 +176,49 @@ def test_guard_looks_at_running_statistics():
         guard.batch_norm2d_forward(x, one, one, running_mean=one, running_var=one, training=True)
 
 
+def convolution():
+    return np.ones((1, 1, 2, 2)), np.ones((1, 1, 1, 1))
+
+
+def test_settings_of_a_backward_are_passed_and_recorded():
+    recorder = wrap.record(reference)
+    x, weight = convolution()
+    out, cache = recorder.conv2d_forward(x, weight)
+    plus = 3 * x
+    gradients = recorder.conv2d_backward(out, cache, plus=plus)
+    assert (gradients[0] == 1 + 3).all()
+    recorder.conv2d_backward(out, cache, needs_dx=False)
+    _, with_plus, without_dx = recorder.calls
+    assert (with_plus.op, with_plus.direction) == ("conv2d", "backward")
+    assert with_plus.arrays == (out,)
+    assert with_plus.settings["plus"] is plus
+    assert without_dx.settings == {"needs_dx": False}
+    assert without_dx.results[0] is None
+
+
+def test_guard_looks_at_plus_and_lets_a_missing_dx_pass():
+    guard = wrap.guarded(reference)
+    x, weight = convolution()
+    out, cache = guard.conv2d_forward(x, weight)
+    assert guard.conv2d_backward(out, cache, needs_dx=False)[0] is None
+    message = r"conv2d_backward: its input plus has 4 of 4 .* first at \(0, 0, 0, 0\)"
+    with pytest.raises(wrap.NonFiniteError, match=message) as caught:
+        guard.conv2d_backward(out, cache, plus=x * np.nan)
+    assert caught.value.array == "plus"
+    message = "conv2d_backward: its result dx has 4 of 4"
+    with pytest.raises(wrap.NonFiniteError, match=message), np.errstate(over="ignore"):
+        guard.conv2d_backward(out * 1e308, cache, plus=x * 1.7e308)
+
+
+def test_guard_looks_at_arrays_that_are_passed_by_keyword():
+    guard = wrap.guarded(reference)
+    x, one = np.ones((1, 1, 2, 2)), np.ones(1)
+    message = "batch_norm2d_forward: its input running_mean has 1 of 1"
+    running = dict(running_mean=one * np.nan, running_var=one)
+    with pytest.raises(wrap.NonFiniteError, match=message):
+        guard.batch_norm2d_forward(x, one, one, **running, training=False)
+
+
 def test_guard_names_concat_arguments_and_skips_masks():
     guard = wrap.guarded(reference)
     x = np.ones((1, 1, 2, 2))

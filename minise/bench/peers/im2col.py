@@ -14,6 +14,7 @@ Visual Recognition" (im2col and col2im by indices), in words of our own. Where t
 np.add.at, here columns are added offset by offset through slices, which is several times as fast.
 """
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,14 @@ from minise.ops import reference
 from minise.ops.checks import Array, Pair
 from minise.ops.reference.conv import Conv2dCache
 from minise.ops.reference.windows import Windows, pad, unpad, window, windows_of
+
+folds = False  # nets predict by the convolution that is measured here
+
+
+def using(*, threads: int | None = None, algorithm: str | None = None) -> Any:
+    """Return these ops, which have one way to run: see minise.ops.reference.using."""
+    reference.using(threads=threads, algorithm=algorithm)
+    return sys.modules[__name__]
 
 
 def __getattr__(name: str) -> Any:
@@ -50,15 +59,20 @@ def conv2d_forward(
     return out, Conv2dCache(x, weight, bias, stride, padding, dilation, groups, cols)
 
 
-def conv2d_backward(dout: Array, cache: Conv2dCache) -> tuple[Array | None, ...]:
+def conv2d_backward(
+    dout: Array, cache: Conv2dCache, *, plus: Array | None = None, needs_dx: bool = True
+) -> tuple[Array | None, ...]:
     """See minise.ops.reference.conv2d_backward."""
     x, weight, bias, stride, padding, dilation, _, cols = cache
     where = windows_of(x.shape[2:], weight.shape[2:], stride, padding, dilation)
     dbias = None if bias is None else dout.sum(axis=(0, 2, 3))
     dproduct = dout.transpose(1, 2, 3, 0).reshape(len(weight), -1)
     dweight = (dproduct @ cols.T).reshape(weight.shape)
+    if not needs_dx:
+        return None, dweight, dbias
     dcols = weight.reshape(len(weight), -1).T @ dproduct
-    return col2im(dcols, x, where), dweight, dbias
+    dx = col2im(dcols, x, where)
+    return dx if plus is None else dx + plus, dweight, dbias
 
 
 def im2col(x: Array, where: Windows) -> Array:

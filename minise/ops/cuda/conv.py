@@ -14,14 +14,9 @@ LIMIT. A convolution of 1x1 at stride 1 needs none: its columns are x.
 from collections.abc import Iterator
 from typing import Any
 
-from minise.ops.checks import (
-    Array,
-    Pair,
-    as_pairs,
-    check_gradient,
-)
+from minise.ops.checks import Array, Pair, as_pairs
 from minise.ops.cuda.launcher import Launcher, blocks_of
-from minise.ops.reference.conv import Conv2dCache, check_conv2d
+from minise.ops.reference.conv import Conv2dCache, check_conv2d, check_conv2d_backward
 from minise.ops.reference.windows import Windows, windows_of
 
 FILE = "windows.cu"
@@ -52,19 +47,29 @@ def conv2d_forward(
     return out, cache
 
 
-def conv2d_backward(gpu: Launcher, dout: Array, cache: Conv2dCache) -> tuple[Array | None, ...]:
+def conv2d_backward(
+    gpu: Launcher,
+    dout: Array,
+    cache: Conv2dCache,
+    *,
+    plus: Array | None = None,
+    needs_dx: bool = True,
+) -> tuple[Array | None, ...]:
     """See minise.ops.reference.conv2d_backward."""
     x, weight, groups = cache.x, cache.weight, int(cache.groups)
     where = _windows(cache)
-    check_gradient("conv2d", dout, x, (len(x), len(weight), *where.outputs))
+    check_conv2d_backward(dout, cache, where.outputs, plus, needs_dx)
     matrices = _matrices(gpu, cache)
-    dx = gpu.xp.empty(x.shape, x.dtype)
+    dx = gpu.xp.empty(x.shape, x.dtype) if needs_dx else None
     dtransposed: Any = 0  # dweight with rows and columns exchanged
     for part in _parts(cache, where):
         rows = _rows(gpu.contiguous(dout[part]), groups)
         columns = _columns(gpu, x[part], where, groups)
         dtransposed = dtransposed + gpu.xp.matmul(columns, rows.swapaxes(2, 3)).sum(axis=0)
-        _add_up(gpu, gpu.xp.matmul(matrices.swapaxes(1, 2), rows), dx[part], where)
+        if dx is not None:
+            _add_up(gpu, gpu.xp.matmul(matrices.swapaxes(1, 2), rows), dx[part], where)
+    if dx is not None and plus is not None:
+        dx += plus
     dbias = None if cache.bias is None else dout.sum(axis=(0, 2, 3))
     dweight = gpu.contiguous(dtransposed.swapaxes(1, 2)).reshape(weight.shape)
     return dx, dweight, dbias

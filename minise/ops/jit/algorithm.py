@@ -12,13 +12,13 @@ from typing import Any, get_args
 
 import numpy as np
 
-from minise.ops.backends import Algorithm
 from minise.ops.checks import Array, kind_of
 from minise.ops.jit.depthwise import depthwise_can
 from minise.ops.jit.geometry import SIZES
 from minise.ops.jit.pointwise import pointwise_can
 from minise.ops.jit.simd import lanes_of
 from minise.ops.jit.transforms import TAP
+from minise.ops.protocol import Algorithm
 from minise.ops.reference.conv import Conv2dCache
 
 ALGORITHMS = get_args(Algorithm)

@@ -6,8 +6,6 @@ from minise.ops.checks import Array
 from minise.ops.jit.compile import kernel
 from minise.ops.jit.layout import flat
 from minise.ops.reference import arrays as reference
-from minise.ops.reference.arrays import asarray as asarray
-from minise.ops.reference.arrays import asnumpy as asnumpy
 
 
 def sgd_update(

@@ -25,8 +25,6 @@ from minise.ops.reference.combine import (
     ConcatCache,
     DropoutCache,
 )
-from minise.ops.reference.combine import add_backward as add_backward
-from minise.ops.reference.combine import concat_backward as concat_backward
 
 
 def add_forward(a: Array, b: Array) -> tuple[Array, AddCache]:

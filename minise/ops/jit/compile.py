@@ -34,6 +34,7 @@ from numba.core.compiler import CompileResult
 from platformdirs import user_cache_dir
 
 from minise.ops.jit.claims import Claim
+from minise.ops.protocol import Listener
 
 # Threads that wait for others spin. By default they spin so long that, where a third process wants
 # one of two cores, a step takes ten times as long; so briefly that is over before the next kernel,
@@ -50,7 +51,6 @@ ONLY_PRANGE = dict.fromkeys(  # what is parallel is written so; to look for more
     ("comprehension", "reduction", "inplace_binop", "setitem", "numpy", "stencil", "fusion"), False
 ) | {"prange": True}
 
-Listener = Callable[[str, int, int], None]  # is told a kernel's name, how many so far, and of all
 _listeners: list[Listener] = []
 _compiled: list[str] = []  # in this process
 
@@ -80,8 +80,8 @@ def spliced(function: Callable[..., Any]) -> Any:
 
 
 @contextmanager
-def told(listener: Listener) -> Iterator[None]:
-    """Tell a listener of every kernel that is about to be compiled."""
+def on_compile(listener: Listener) -> Iterator[None]:
+    """Call a listener for every kernel that is about to be compiled."""
     _listeners.append(listener)
     try:
         yield

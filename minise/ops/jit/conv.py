@@ -18,13 +18,7 @@ Then NaN or infinity in a channel also reaches the filters of its neighbours.
 import numpy as np
 from numba import prange
 
-from minise.ops.checks import (
-    Array,
-    Pair,
-    as_pairs,
-    check_arrays,
-    check_gradient,
-)
+from minise.ops.checks import Array, Pair, as_pairs
 from minise.ops.jit import depthwise, direct, pointwise, winograd, winograd_dweight
 from minise.ops.jit.algorithm import algorithm_of, merged_groups
 from minise.ops.jit.compile import kernel
@@ -34,7 +28,7 @@ from minise.ops.jit.layout import frozen, pixels_of
 from minise.ops.jit.memory import empty
 from minise.ops.jit.scatter import scatter, scatters
 from minise.ops.jit.simd import lanes_of
-from minise.ops.reference.conv import Conv2dCache, check_conv2d
+from minise.ops.reference.conv import Conv2dCache, check_conv2d, check_conv2d_backward
 
 
 def conv2d_forward(
@@ -62,34 +56,20 @@ def conv2d_forward(
     return out.transpose(0, 3, 1, 2), cache
 
 
-def conv2d_backward(dout: Array, cache: Conv2dCache) -> tuple[Array | None, ...]:
-    """See minise.ops.reference.conv2d_backward; dx is channels-last in memory."""
-    return _gradients(dout, cache, NO_SHORTCUT[cache.x.dtype])
+def conv2d_backward(
+    dout: Array, cache: Conv2dCache, *, plus: Array | None = None, needs_dx: bool = True
+) -> tuple[Array | None, ...]:
+    """See minise.ops.reference.conv2d_backward; dx is channels-last in memory.
 
-
-def conv2d_backward_plus(dout: Array, cache: Conv2dCache, plus: Array) -> tuple[Array | None, ...]:
-    """conv2d_backward for an x that goes another way too, such as through a shortcut.
-
-    plus (N, C, H, W) is the gradient from there, and dx is the sum of both. It is added while dx
-    is in cache; to add it later would move four times as much memory.
+    plus is added while dx is in cache: to add it later would move four times as much memory.
     """
-    check_arrays("conv2d", "x: N C H W, plus: N C H W", cache.x, plus)
-    return _gradients(dout, cache, pixels_of(plus))
-
-
-def conv2d_backward_params(dout: Array, cache: Conv2dCache) -> tuple[Array | None, ...]:
-    """conv2d_backward for an x whose gradient nobody asks for: None stands in place of dx."""
-    return _gradients(dout, cache, None)
-
-
-def _gradients(dout: Array, cache: Conv2dCache, plus: Array | None) -> tuple[Array | None, ...]:
-    """Return dx + plus, where plus may have no numbers, dweight and dbias; without plus no dx."""
-    x, weight = cache.x, cache.weight
-    check_gradient("conv2d", dout, x, (len(x), len(weight), *windows_in(cache).grid))
+    x = cache.x
+    check_conv2d_backward(dout, cache, windows_in(cache).grid, plus, needs_dx)
     dpixels, dx = pixels_of(dout), None
-    if plus is not None:
+    if needs_dx:
+        added = NO_SHORTCUT[x.dtype] if plus is None else pixels_of(plus)
         dx = empty((len(x), *x.shape[2:], x.shape[1]), x.dtype)
-        _fill_dx(cache, dpixels, plus, dx)
+        _fill_dx(cache, dpixels, added, dx)
         dx = dx.transpose(0, 3, 1, 2)
     dbias = None if cache.bias is None else _sum_of_pixels(dpixels)
     return dx, _dweight(cache, dpixels), dbias

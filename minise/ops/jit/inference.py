@@ -32,7 +32,6 @@ from minise.ops.reference import inference as reference
 from minise.ops.reference.conv import Conv2dCache
 from minise.ops.reference.gates import GATES
 from minise.ops.reference.inference import IMAGES, OUT, check_images
-from minise.ops.reference.inference import fold_batch_norm2d as fold_batch_norm2d
 
 SHAPES = 256  # of x, of which a prepared convolution remembers how it is done
 

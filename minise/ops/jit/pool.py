@@ -23,7 +23,6 @@ from minise.ops.reference.pool import (
     check_pool,
     divisor_of,
 )
-from minise.ops.reference.pool import global_avg_pool2d_backward as global_avg_pool2d_backward
 from minise.ops.reference.windows import Windows, windows_of
 
 SOME = 32  # channels of one image that have one owner

@@ -3,12 +3,13 @@
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import numba
 
 from minise.ops.checks import check_choice, check_integer
 from minise.ops.jit.algorithm import ALGORITHMS, chosen
+from minise.ops.protocol import Backend
 
 
 class Using:
@@ -21,11 +22,13 @@ class Using:
         """Return one of the ops."""
         if name.startswith("_"):
             raise AttributeError(name)
-        function = self._bound(getattr(self._ops, name))
-        setattr(self, name, function)
-        return function
+        value = getattr(self._ops, name)
+        if callable(value):
+            value = self._bound(value)
+            setattr(self, name, value)
+        return value
 
-    def using(self, *, threads: int | None = None, algorithm: str | None = None) -> "Using":
+    def using(self, *, threads: int | None = None, algorithm: str | None = None) -> Backend:
         """Return the ops with what is given in place of what stands here; see jit.using."""
         return using(
             threads=self._threads if threads is None else threads,
@@ -61,7 +64,7 @@ def _set(threads: int | None, algorithm: str | None) -> Iterator[None]:
         chosen.reset(token)
 
 
-def using(*, threads: int | None = None, algorithm: str | None = None) -> Using:
+def using(*, threads: int | None = None, algorithm: str | None = None) -> Backend:
     """Return an object with the same functions that runs them as it is told here.
 
     Parameters
@@ -90,4 +93,4 @@ def using(*, threads: int | None = None, algorithm: str | None = None) -> Using:
                 f"using: threads is {threads}, expected at most {most}, which Numba has started: "
                 f"set NUMBA_NUM_THREADS={threads} before the first import"
             )
-    return Using(jit, threads, algorithm)
+    return cast(Backend, Using(jit, threads, algorithm))

@@ -32,11 +32,13 @@ from minise.ops.checks import (
     Pair,
     check_arrays,
     check_divisor,
+    check_flag,
     check_gradient,
     check_integer,
     check_pair,
     check_window,
 )
+from minise.ops.reference.combine import add_forward
 from minise.ops.reference.sums import sum_over
 from minise.ops.reference.windows import Windows, pad, unpad, window, windows_of
 
@@ -125,7 +127,9 @@ def check_conv2d(
     check_window("conv2d", x.shape[2:], padding, _span(weight, dilation))
 
 
-def conv2d_backward(dout: Array, cache: Conv2dCache) -> tuple[Array | None, ...]:
+def conv2d_backward(
+    dout: Array, cache: Conv2dCache, *, plus: Array | None = None, needs_dx: bool = True
+) -> tuple[Array | None, ...]:
     """Carry the gradient of the loss from out to image, filters and bias.
 
     Parameters
@@ -134,20 +138,27 @@ def conv2d_backward(dout: Array, cache: Conv2dCache) -> tuple[Array | None, ...]
         Gradient of the loss with respect to out.
     cache : Conv2dCache
         As forward returned it.
+    plus : ndarray of shape (N, C, H, W), optional
+        Gradient of the loss with respect to x where x is read by another op too, such as a
+        shortcut: it is added to dx.
+    needs_dx : bool
+        False if the caller does not use dx, as of the images: dx is then not computed, and plus is
+        ignored.
 
     Returns
     -------
     dx, dweight, dbias : ndarray
-        Of the shapes of x, weight, bias; None for a bias that was None.
+        Of the shapes of x, weight, bias; None for a bias that was None, and in the place of dx
+        unless needs_dx.
 
     Raises
     ------
     ValueError, TypeError
-        If dout is not of the shape and dtype of out.
+        If dout is not of the shape and dtype of out, or plus not of those of x.
     """
     x, weight, bias, stride, padding, dilation, groups, _ = cache
     where = windows_of(x.shape[2:], weight.shape[2:], stride, padding, dilation)
-    check_gradient("conv2d", dout, x, (len(x), len(weight), *where.outputs))
+    check_conv2d_backward(dout, cache, where.outputs, plus, needs_dx)
 
     # forward: out = product + bias    one bias serves all windows of all images
     dbias = None if bias is None else sum_over(dout, (0, 2, 3))
@@ -155,11 +166,28 @@ def conv2d_backward(dout: Array, cache: Conv2dCache) -> tuple[Array | None, ...]
     # forward: product = sum over c, a, b of weight[k, c, a, b] * window(padded, a, b)[n, c, p, q]
     padded = pad(x, where)
     dweight = _weight_gradient(dout, padded, weight, where, groups)
+    if not needs_dx:
+        return None, dweight, dbias
     dpadded = _image_gradient(dout, padded, weight, where, groups)
 
     # forward: padded = pad(x)         what fell on the frame is dropped
     dx = unpad(dpadded, where)
-    return dx, dweight, dbias
+    if plus is None:
+        return dx, dweight, dbias
+
+    # x is read by another op too: both gradients add up
+    dx_total, _ = add_forward(dx, plus)
+    return dx_total, dweight, dbias
+
+
+def check_conv2d_backward(
+    dout: Array, cache: Conv2dCache, outputs: Pair, plus: Array | None, needs_dx: bool
+) -> None:
+    """Check what conv2d_backward takes, in every back end; outputs is (OH, OW)."""
+    check_flag("conv2d", "needs_dx", needs_dx)
+    check_gradient("conv2d", dout, cache.x, (len(cache.x), len(cache.weight), *outputs))
+    if needs_dx and plus is not None:
+        check_gradient("conv2d", plus, cache.x, name="plus", of="x")
 
 
 def _span(weight: Array, dilation: Pair) -> Pair:

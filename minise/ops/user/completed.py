@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 
 from minise.ops import reference
+from minise.ops.checks import check_one_algorithm
 from minise.ops.user import composed
 from minise.ops.user.errors import OpsError, described, place_of, run
+from minise.ops.user.fit import settings_taken
 from minise.ops.user.pair import Hook, Pair, cache_of
 
 INFERENCE = {
@@ -26,8 +28,8 @@ INFERENCE = {
     "run_conv2d",
 }
 ARRAYS = {"asarray", "asnumpy", "run_batch_norm2d", "run_conv2d"}  # that return one array
-VARIANTS = {"conv2d_backward_params", "conv2d_backward_plus", "using"}
-CONTRACT = frozenset({*reference.__all__, *VARIANTS})
+RUNNING = {"using"}  # how the ops are run, where the user's have a choice
+CONTRACT = frozenset({*reference.__all__, *RUNNING})
 OPS = sorted(n.removesuffix("_forward") for n in reference.__all__ if n.endswith("_forward"))
 
 
@@ -63,7 +65,12 @@ class UserOps:
         By op: what its forward takes.
     notes : dict of str to dict
         By op: what differs in form, in order; filled by calls.
+    folds : bool
+        Whether nets predict by the user's functions for inference.
     """
+
+    require = staticmethod(reference.require)
+    on_compile = staticmethod(reference.on_compile)
 
     def __init__(self, module: ModuleType, file: Path, hook: Hook = lambda name, one: one) -> None:
         self.module, self.file, self.hook = module, file, hook
@@ -75,7 +82,8 @@ class UserOps:
         pairs = {op: Pair(op, own, file, hook) for op in self.ops}
         self.notes = {op: pair.notes for op, pair in pairs.items()}
         self.fits = {op: pair.fit for op, pair in pairs.items()}
-        names = self.own if self._predicts() else self.own - INFERENCE
+        self.folds = self._predicts()
+        names = (self.own if self.folds else self.own - INFERENCE) - RUNNING
         functions: dict[str, Any] = {name: self._located(name) for name in names}
         for pair in pairs.values():
             functions.update(pair.functions())
@@ -110,6 +118,22 @@ class UserOps:
         half = f"{op}_backward" if f"{op}_backward" in self.own else f"{op}_forward"
         return place_of(getattr(self.module, half), self.file)
 
+    def using(self, *, threads: int | None = None, algorithm: str | None = None) -> Any:
+        """Return what the user's `using` does of what it takes, or these ops where nothing is left.
+
+        Raises
+        ------
+        ValueError
+            If an algorithm is chosen, but the user's `using` takes none.
+        """
+        own = vars(self.module).get("using")
+        taken = settings_taken(own, ("threads", "algorithm")) if own is not None else set()
+        if "algorithm" not in taken:
+            check_one_algorithm(self.file.name, algorithm)
+        asked = {"threads": threads, "algorithm": algorithm}
+        given = {key: asked[key] for key in asked if key in taken and asked[key] is not None}
+        return run(own, self.file, [], given) if own is not None and given else self
+
     def others(self) -> list[str]:
         """Return the ops that are the user's altogether: pairs under names that minise lacks."""
         names = vars(self.module).keys()
@@ -128,14 +152,9 @@ class UserOps:
         def call(*arguments: Any, **settings: Any) -> Any:
             own = [cache_of(argument) for argument in arguments]
             returned = run(function, self.file, own, settings)
-            several = isinstance(returned, tuple | list)
-            if name in ARRAYS and not isinstance(returned, np.ndarray):
-                expected = "an array"
-            elif name.startswith("conv2d_backward_") and not (several and len(returned) == 3):
-                expected = "three gradients: dx or None, dweight, dbias"
-            else:
+            if name not in ARRAYS or isinstance(returned, np.ndarray):
                 return returned
-            text = f"{name} returns {described(returned)}, expected {expected}"
+            text = f"{name} returns {described(returned)}, expected an array"
             raise OpsError(f"{place_of(function, self.file)}: {text}")
 
         call.__wrapped__ = function  # type: ignore[attr-defined]

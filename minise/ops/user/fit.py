@@ -6,7 +6,7 @@ groups are what the reference has by default and strides are equal in both direc
 
 import inspect
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from minise.ops import reference
@@ -181,6 +181,18 @@ class Fit:
                 f"one integer each for {', '.join(single)}: checked only where both are equal"
             )
         return notes
+
+
+def settings_taken(function: Callable[..., Any], names: Collection[str]) -> set[str]:
+    """Return which of some keyword settings a function takes; none where it has no signature."""
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return set()
+    if any(one.kind is Parameter.VAR_KEYWORD for one in parameters.values()):
+        return {*names}
+    by_name = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+    return {name for name in names if name in parameters and parameters[name].kind in by_name}
 
 
 _PAIRS = ("stride", "padding", "dilation", "kernel")

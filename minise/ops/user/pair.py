@@ -12,11 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minise.ops import reference
+from minise.ops.checks import check_gradient
 from minise.ops.user.errors import OpsError, described, place_of, plain, run
-from minise.ops.user.fit import Fit, Unfit
+from minise.ops.user.fit import Fit, Unfit, settings_taken
 
 STATISTICS = ("training", "running_mean", "running_var")
 OF_NORM = (*STATISTICS, "momentum", "eps")
+OF_BACKWARD = ("plus", "needs_dx")  # settings of conv2d_backward, which a user's may lack
 Hook = Callable[[str, Callable[..., Any]], Callable[..., Any]]  # name, function -> what is called
 
 
@@ -72,6 +74,7 @@ class Pair:
         self.forward = own.get(f"{op}_forward", getattr(reference, f"{op}_forward"))
         self.backward = own.get(f"{op}_backward", getattr(reference, f"{op}_backward"))
         self.fit = Fit(op, self.forward)
+        self.taken = settings_taken(self.backward, OF_BACKWARD)
         self.expected: dict[Any, Any] = {}
         for note in self.fit.notes:
             self.note(note)
@@ -85,8 +88,8 @@ class Pair:
         def forward(*arrays: Any, **settings: Any) -> Any:
             return self.run_forward(arrays, settings)
 
-        def backward(dout: Any, cache: Any) -> Any:
-            return self.run_backward(dout, cache)
+        def backward(dout: Any, cache: Any, **settings: Any) -> Any:
+            return self.run_backward(dout, cache, settings)
 
         forward.__wrapped__ = getattr(reference, f"{self.op}_forward")  # type: ignore[attr-defined]
         backward.__wrapped__ = self.backward  # type: ignore[attr-defined]
@@ -143,13 +146,30 @@ class Pair:
             self.note(f"the cache is {kind}, the reference's is {own}")
         return out, Kept(cache, arrays, settings, out)
 
-    def run_backward(self, dout: Any, cache: Any) -> Any:
-        """Return one gradient for each of the op's arrays."""
+    def run_backward(self, dout: Any, cache: Any, settings: dict[str, Any]) -> Any:
+        """Return one gradient for each of the op's arrays.
+
+        A setting that the user's backward does not take is left out, and what plus would have
+        added is added to dx here.
+        """
+        plus = settings.get("plus") if settings.get("needs_dx", True) else None
+        if plus is not None and isinstance(cache, Kept):
+            check_gradient(self.op, plus, cache.arrays[0], name="plus", of="x")
+        passed = {key: settings[key] for key in settings if key in self.taken}
+        gradients = self.gradients_of(dout, cache, passed)
+        if plus is None or "plus" in passed:
+            return gradients
+        add = self.hook("add_forward", reference.add_forward)
+        dx, *others = gradients
+        return add(dx, plus)[0], *others
+
+    def gradients_of(self, dout: Any, cache: Any, settings: dict[str, Any]) -> Any:
+        """Return what backward returns, in the form that the contract has for it."""
         name = f"{self.op}_backward"
         inner = cache_of(cache)
         missing = name not in self.own and isinstance(cache, Kept)
         try:
-            returned = self.run(name, self.backward, [dout, inner], {})
+            returned = self.run(name, self.backward, [dout, inner], settings)
         except OpsError as error:
             if not missing:
                 raise
@@ -161,6 +181,8 @@ class Pair:
         arrays, call = cache.arrays, self.fit.call(cache.arrays, cache.settings)
         names = self.names(len(arrays))
         found = self.gradients(returned, names, call.passed, arrays)
+        if found[0] is None and settings.get("needs_dx") is False:
+            arrays = None, *arrays[1:]  # no gradient is expected of x
         return tuple(
             self.gradient(found[k], names[k], arrays[k], cache.out) for k in range(len(arrays))
         )

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from minise.ops import cuda
-from minise.ops.backends import backend, load_ops
+from minise.ops.backend import backend, load_ops
 from minise.ops.cuda import cupy_launcher
 from minise.ops.cuda.backend import Backend
 from minise.ops.cuda.launcher import source

@@ -12,7 +12,7 @@ import pytest
 
 from minise.gradcheck.drawing import LAYOUTS
 from minise.ops import jit
-from minise.ops.backends import on_compile
+from minise.ops.backend import on_compile
 from minise.ops.jit import claims
 from minise.ops.jit import compile as compiling
 from tests.ops.cases import CASES, direction, draw
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(
 PROGRAM = """
 import numpy as np
 from minise.ops import jit
-from minise.ops.backends import on_compile
+from minise.ops.backend import on_compile
 
 told = []
 with on_compile(lambda name, so_far, of_all: told.append(name)):
@@ -194,7 +194,7 @@ TRAINING = """
 import numpy as np
 from minise import models
 from minise.ops import jit
-from minise.ops.backends import on_compile
+from minise.ops.backend import on_compile
 
 told = []
 with on_compile(lambda name, so_far, of_all: told.append(name)):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from minise.ops import jit, reference
-from minise.ops.backends import backend
+from minise.ops.backend import backend
 from minise.ops.jit import winograd, winograd_dweight
 from minise.ops.jit.algorithm import ALGORITHMS, chosen, rule_of_auto
 from minise.ops.jit.simd import lanes_of

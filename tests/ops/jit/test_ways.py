@@ -17,8 +17,8 @@ from minise.ops.jit.scatter import scatters
 from minise.ops.jit.simd import lanes_of
 from minise.ops.jit.tile import ROWS
 from tests.ops.cases import SEEDS, few
+from tests.ops.jit.backward_settings import check_settings
 from tests.ops.jit.guards import guarded
-from tests.ops.jit.variants import check_variants
 
 NHWC = (0, 2, 3, 1)
 
@@ -55,7 +55,7 @@ def compare(way, dtype, seed, N, C, K, size, kernel, bias, **settings):
         assert (grad is None) == (wanted is None)
         if wanted is not None:
             np.testing.assert_array_equal(grad, wanted, strict=True)
-    check_variants(dout, cache, grads, integers(*arrays[0].shape))
+    check_settings(dout, cache, grads, integers(*arrays[0].shape))
 
 
 @over_dtypes
@@ -171,7 +171,7 @@ def test_gathered_and_scattered_dx(dtype, channels, groups, N, size, seed, **whe
         )
         dx, *params = jit.conv2d_backward(dout, laid)
         np.testing.assert_array_equal(dx, expected)
-        check_variants(dout, laid, (dx, *params), plus)
+        check_settings(dout, laid, (dx, *params), plus)
 
 
 LANES = lanes_of(np.dtype(np.float32))

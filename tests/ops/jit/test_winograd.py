@@ -15,8 +15,8 @@ from minise.ops.jit.blocks import blocks_of
 from minise.ops.jit.rounding import rounding
 from minise.ops.jit.simd import AS_LOOPS, lanes_of
 from tests.ops.cases import SEEDS, few
+from tests.ops.jit.backward_settings import check_settings
 from tests.ops.jit.guards import guarded
-from tests.ops.jit.variants import check_variants
 
 over_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 OPS = jit.using(algorithm="winograd")
@@ -107,7 +107,7 @@ def by_winograd(sizes, arrays, ops=OPS):
         assert winograd_can(cache)
         laid_dout, plus = guards.array(dout, NHWC), guards.array(x, NHWC)
         dx, dweight, dbias = ops.conv2d_backward(laid_dout, cache)
-        check_variants(laid_dout, cache, (dx, dweight, dbias), plus, ops)
+        check_settings(laid_dout, cache, (dx, dweight, dbias), plus, ops)
         return [a.copy() for a in (out, dx, dweight)], rounding(dout, cache)
 
 

@@ -1,15 +1,26 @@
-"""The back ends by name, for the command line; in code one passes the module itself."""
+"""The back ends by name, module or file, for the command line; in code one passes the value itself.
+
+What a back end has is in protocol.py.
+"""
 
 import importlib
-import inspect
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, cast
 
-Algorithm = Literal["auto", "direct", "winograd"]  # of convolutions, where there is a choice
+from minise.ops.protocol import Algorithm as Algorithm
+from minise.ops.protocol import Backend as Backend
+from minise.ops.protocol import Listener as Listener
+
+if TYPE_CHECKING:  # mypy then compares the modules with the protocol, name by name
+    from minise.ops import jit, reference
+
+    _reference: Backend = reference
+    _jit: Backend = jit
+
 BACKENDS = {
     "reference": "minise.ops.reference",
     "jit": "minise.ops.jit",
@@ -17,7 +28,7 @@ BACKENDS = {
 }
 
 
-def backend(name: str, threads: int = 0, algorithm: Algorithm = "auto") -> Any:
+def backend(name: str, threads: int = 0, algorithm: Algorithm = "auto") -> Backend:
     """Return the back end of a name, imported when it is asked for.
 
     Parameters
@@ -38,42 +49,38 @@ def backend(name: str, threads: int = 0, algorithm: Algorithm = "auto") -> Any:
     """
     if name not in BACKENDS:
         raise ValueError(f"ops {name!r} is unknown, expected one of {', '.join(BACKENDS)}")
-    module = importlib.import_module(BACKENDS[name])
-    if name == "cuda":
-        module.require()
-    return adjusted(module, name, threads or None, algorithm)
+    ops = cast(Backend, importlib.import_module(BACKENDS[name]))
+    ops.require()
+    return adjusted(ops, threads or None, algorithm)
 
 
-def adjusted(ops: Any, name: str, threads: int | None, algorithm: Algorithm = "auto") -> Any:
-    """Return a back end that runs as asked, where it has a function `using` that takes it.
+def adjusted(ops: Backend, threads: int | None, algorithm: Algorithm = "auto") -> Backend:
+    """Return a back end that runs as asked, itself where nothing is.
 
     Raises
     ------
     ValueError
-        If it has no choice of algorithm, but one is chosen.
+        If it has not so many threads, or an algorithm is chosen but it has one only.
     """
-    using = getattr(ops, "using", None)
-    known = {} if using is None else inspect.signature(using).parameters
-    if algorithm != "auto" and "algorithm" not in known:
-        raise ValueError(
-            f"ops {name!r} has one algorithm only, but algorithm is {algorithm!r}: leave it out, "
-            "or choose ops 'jit'"
-        )
-    asked = {"threads": threads, "algorithm": None if algorithm == "auto" else algorithm}
-    given = {key: value for key, value in asked.items() if value is not None and key in known}
-    return using(**given) if using is not None and given else ops
+    if threads is None and algorithm == "auto":
+        return ops
+    return ops.using(threads=threads, algorithm=None if algorithm == "auto" else algorithm)
 
 
-def on_compile(listener: Callable[[str, int, int], None]) -> AbstractContextManager[None]:
-    """Tell a listener of every kernel that has to be compiled: its name, how many so far, of all.
+@contextmanager
+def on_compile(listener: Listener) -> Iterator[None]:
+    """Call a listener for every kernel that an imported back end of minise has to compile.
 
-    Where no back end is imported that compiles, there is nothing to tell.
+    It is given the kernel's name, how many were compiled so far, and how many kernels there are.
     """
-    module = sys.modules.get("minise.ops.jit.compile")
-    return nullcontext() if module is None else module.told(listener)
+    loaded = [sys.modules[path] for path in BACKENDS.values() if path in sys.modules]
+    with ExitStack() as stack:
+        for module in loaded:
+            stack.enter_context(cast(Backend, module).on_compile(listener))
+        yield
 
 
-def load_ops(name: str, threads: int = 0, algorithm: Algorithm = "auto") -> Any:
+def load_ops(name: str, threads: int = 0, algorithm: Algorithm = "auto") -> Backend:
     """Return a back end by name, by a dotted module name, or from a Python file that is named.
 
     Parameters
@@ -94,7 +101,7 @@ def load_ops(name: str, threads: int = 0, algorithm: Algorithm = "auto") -> Any:
     """
     if name in BACKENDS:
         return backend(name, threads, algorithm)
-    return adjusted(_user_ops(name), name, threads or None, algorithm)
+    return adjusted(_user_ops(name), threads or None, algorithm)
 
 
 def is_file(name: str) -> bool:
@@ -102,11 +109,11 @@ def is_file(name: str) -> bool:
     return name.endswith(".py")
 
 
-def _user_ops(name: str) -> Any:
+def _user_ops(name: str) -> Backend:
     from minise.ops.user.load import from_file, from_module, import_named
 
     if is_file(name):
-        return from_file(name)
+        return cast(Backend, from_file(name))
     names = ", ".join(BACKENDS)
     unknown = f"ops {name!r} is unknown, expected one of {names}, a module, or a .py file"
     module = None if name.startswith(".") else import_named(name)
@@ -117,8 +124,8 @@ def _user_ops(name: str) -> Any:
         close = [f"{name}.py"] if Path(f"{name}.py").is_file() else close
         raise ValueError(f"{unknown}: did you mean {close[0]}?" if close else unknown)
     if name.startswith("minise."):
-        return module
+        return cast(Backend, module)
     ops = from_module(module)
     if ops is None:
         raise ValueError(f"{unknown}: the module {name} has no op such as relu_forward")
-    return ops
+    return cast(Backend, ops)

@@ -11,7 +11,7 @@ from minise.gradcheck import check
 from minise.gradcheck.cases import functions
 from minise.gradcheck.conform import conform
 from minise.ops import reference
-from minise.ops.backends import load_ops
+from minise.ops.backend import load_ops
 from minise.ops.user import composed
 
 RELU = """
@@ -179,7 +179,68 @@ def test_what_is_not_there_is_the_references_but_for_inference(tmp_path):
     assert all(name.endswith("_branches") for name in missing if name[0] in "bs")
     assert ops.linear_forward is reference.linear_forward
     assert ops.asarray is reference.asarray
-    assert not hasattr(ops, "conv2d_backward_plus")
+
+
+CONV = """
+from minise.ops import reference
+CALLS = []
+def conv2d_forward(x, weight, bias=None, stride=(1, 1), padding=(0, 0)):
+    return reference.conv2d_forward(x, weight, bias, stride=stride, padding=padding)
+def conv2d_backward(dout, cache):
+    CALLS.append({})
+    return reference.conv2d_backward(dout, cache)
+"""
+WITH_PLUS = CONV.replace(
+    "cache):\n    CALLS.append({}", "cache, plus=None):\n    CALLS.append(plus"
+)
+WITH_PLUS = WITH_PLUS.replace("(dout, cache)", "(dout, cache, plus=plus)")
+WITH_BOTH = CONV.replace("dout, cache)", "dout, cache, **more)").replace("{}", "more")
+
+
+@pytest.mark.parametrize("text", [CONV, WITH_PLUS, WITH_BOTH], ids=["neither", "plus", "any"])
+def test_a_backward_is_completed_by_the_settings_that_it_lacks(text, tmp_path):
+    ops = loaded(tmp_path, text)
+    rng = np.random.default_rng(0)
+    x, weight, plus = (rng.standard_normal(s) for s in ((2, 3, 4, 5), (2, 3, 3, 3), (2, 3, 4, 5)))
+    out, cache = ops.conv2d_forward(x, weight, None, padding=(1, 1))
+    dx, dweight, _ = ops.conv2d_backward(out, cache)
+    for settings, wanted in (
+        (dict(plus=plus), dx + plus),
+        (dict(plus=plus, needs_dx=True), dx + plus),
+        (dict(plus=None), dx),
+        (dict(needs_dx=False), None),
+        (dict(plus=plus, needs_dx=False), None),
+    ):
+        first, second, third = ops.conv2d_backward(out, cache, **settings)
+        np.testing.assert_array_equal(second, dweight)
+        assert third is None
+        if wanted is not None:
+            np.testing.assert_array_equal(first, wanted)
+        assert first is not None or text is WITH_BOTH
+    with pytest.raises(ValueError, match=r"^conv2d: plus has shape \(2,\), expected .* as x"):
+        ops.conv2d_backward(out, cache, plus=np.ones(2))
+    (result,) = conform(ops, cases=20)
+    assert result.problem == ""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("plus=plus)", ")", "rule 6, plus: dx with plus is off by"),
+        ("plus=plus)", "plus=None if plus is None else 2 * plus)", "rule 6, plus: dx with plus is"),
+    ],
+)
+def test_a_plus_that_is_taken_is_checked(old, new, problem, tmp_path):
+    (result,) = conform(loaded(tmp_path, WITH_PLUS.replace(old, new)), cases=20)
+    assert result.problem.startswith(problem)
+
+
+def test_other_gradients_without_dx_are_checked(tmp_path):
+    wrong = "dx, dw, db = reference.conv2d_backward(dout, cache, **more)\n"
+    wrong += "    return (dx, dw, db) if more.get('needs_dx', True) else (None, 2 * dw, db)"
+    text = WITH_BOTH.replace("return reference.conv2d_backward(dout, cache, **more)", wrong)
+    (result,) = conform(loaded(tmp_path, text), cases=20)
+    assert result.problem == "rule 6, needs_dx: needs_dx=False changes dweight"
 
 
 def test_a_net_calls_the_users_op_also_within_fused_ops(tmp_path):

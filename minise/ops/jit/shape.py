@@ -1,0 +1,50 @@
+"""Flatten, compiled: the axes of pixels and channels are exchanged tile by tile.
+
+The formula is in minise/ops/reference/shape.py. Kernels see rows of channels, and out has a row of
+pixels for each channel: of every image a matrix is transposed. Read row by row and written column
+by column, each number would take a cache line of its own, so it is done in tiles whose lines stay
+in the first-level cache.
+"""
+
+from numba import prange
+
+from minise.ops.checks import Array, check_arrays, check_gradient
+from minise.ops.jit.compile import kernel
+from minise.ops.jit.layout import frozen, images_of, rows_of
+from minise.ops.jit.memory import empty
+from minise.ops.reference.shape import SHAPES, FlattenCache
+
+TILE = 16  # rows and columns: a cache line of float32, two of float64
+
+
+def flatten_forward(x: Array) -> tuple[Array, FlattenCache]:
+    """See minise.ops.reference.flatten_forward."""
+    check_arrays("flatten", SHAPES["flatten"], x)
+    N, C, H, W = x.shape
+    out = empty((N, C * H * W), x.dtype)
+    if x.flags.c_contiguous:  # its memory has the order of out already
+        out[...] = x.reshape(N, -1)
+    else:
+        _transpose(rows_of(x), out.reshape(N, C, H * W))
+    return out, FlattenCache(x)
+
+
+def flatten_backward(dout: Array, cache: FlattenCache) -> tuple[Array]:
+    """See minise.ops.reference.flatten_backward; dx is channels-last in memory."""
+    N, C, H, W = cache.x.shape
+    check_gradient("flatten", dout, cache.x, (N, C * H * W))
+    dx = empty((N, H * W, C), dout.dtype)
+    _transpose(frozen(dout).reshape(N, C, H * W), dx)
+    return (images_of(dx, H, W),)
+
+
+@kernel
+def _transpose(source, out):
+    """Set out (N, B, A) to source (N, A, B)."""
+    N, A, B = source.shape
+    for n in prange(N):
+        for top in range(0, A, TILE):
+            for left in range(0, B, TILE):
+                for a in range(top, min(top + TILE, A)):
+                    for b in range(left, min(left + TILE, B)):
+                        out[n, b, a] = source[n, a, b]

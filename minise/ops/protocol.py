@@ -1,0 +1,321 @@
+"""The protocol of a back end: every function that nets, training and checks call, with its types.
+
+A back end is a module, or any object, that has these: `minise.ops.reference` and `minise.ops.jit`
+are modules, the others objects. What a function does, its shapes and its errors are told by the
+function of its name in minise/ops/reference; the rules that all share stand in minise/ops/__init__.
+Caches, and what a step of inference was prepared as, are a back end's own: their type is Any.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, Literal, Protocol, TypeAlias
+
+from minise.ops.checks import Array, Pair
+
+Algorithm: TypeAlias = Literal[
+    "auto", "direct", "winograd"
+]  # of convolutions, if there is a choice
+Listener: TypeAlias = Callable[[str, int, int], None]  # kernel, how many so far, how many there are
+
+
+class Backend(Protocol):
+    """The ops, and how they are run.
+
+    Attributes
+    ----------
+    folds : bool
+        Whether nets predict by the functions for inference, or by the ops that they are trained
+        with. Where it is False, the functions for inference may be missing.
+    """
+
+    @property
+    def folds(self) -> bool: ...
+
+    # How the ops are run
+
+    def require(self) -> None:
+        """Raise ImportError if the ops cannot run here: the message says what is missing."""
+
+    def using(self, *, threads: int | None = None, algorithm: str | None = None) -> "Backend":
+        """Return the same ops, run as it is told here; None leaves what stands.
+
+        Parameters
+        ----------
+        threads : int, optional
+            On how many threads, where the back end has threads of its own; others ignore it.
+        algorithm : {"auto", "direct", "winograd"}, optional
+            By which convolutions are computed; where there is one way only, "auto".
+
+        Raises
+        ------
+        ValueError
+            If there are not so many threads, no such algorithm, or no choice of one.
+        """
+
+    def on_compile(self, listener: Listener) -> AbstractContextManager[None]:
+        """Call a listener for every kernel that has to be compiled; some back ends have none."""
+
+    # Arrays: made, brought to the host, updated in place
+
+    def asarray(self, values: Any, dtype: Any = None) -> Array: ...
+
+    def asnumpy(self, array: Array) -> Array: ...
+
+    def sgd_update(
+        self,
+        param: Array,
+        grad: Array,
+        velocity: Array,
+        *,
+        rate: float,
+        momentum: float,
+        nesterov: bool,
+        weight_decay: float,
+    ) -> None: ...
+
+    # Ops: forward, backward, and branches where there are kinks
+
+    def conv2d_forward(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array | None = None,
+        *,
+        stride: Pair = (1, 1),
+        padding: Pair = (0, 0),
+        dilation: Pair = (1, 1),
+        groups: int = 1,
+    ) -> tuple[Array, Any]: ...
+
+    def conv2d_backward(
+        self, dout: Array, cache: Any, *, plus: Array | None = None, needs_dx: bool = True
+    ) -> tuple[Array | None, ...]: ...
+
+    def linear_forward(
+        self, x: Array, weight: Array, bias: Array | None = None
+    ) -> tuple[Array, Any]: ...
+
+    def linear_backward(self, dout: Array, cache: Any) -> tuple[Array | None, ...]: ...
+
+    def batch_norm2d_forward(
+        self,
+        x: Array,
+        gamma: Array,
+        beta: Array,
+        *,
+        running_mean: Array,
+        running_var: Array,
+        training: bool,
+        momentum: float = 0.1,
+        eps: float = 1e-5,
+    ) -> tuple[Array, Any]: ...
+
+    def batch_norm2d_backward(self, dout: Array, cache: Any) -> tuple[Array, ...]: ...
+
+    def squeeze_excite_forward(
+        self,
+        x: Array,
+        w1: Array,
+        b1: Array | None,
+        w2: Array,
+        b2: Array | None,
+        *,
+        squeeze: str = "avg",
+        gate: str = "sigmoid",
+    ) -> tuple[Array, Any]: ...
+
+    def squeeze_excite_backward(self, dout: Array, cache: Any) -> tuple[Array | None, ...]: ...
+
+    def squeeze_excite_branches(self, cache: Any) -> Array: ...
+
+    def batch_norm2d_relu_forward(
+        self,
+        x: Array,
+        gamma: Array,
+        beta: Array,
+        *,
+        running_mean: Array,
+        running_var: Array,
+        training: bool,
+        momentum: float = 0.1,
+        eps: float = 1e-5,
+    ) -> tuple[Array, Any]: ...
+
+    def batch_norm2d_relu_backward(self, dout: Array, cache: Any) -> tuple[Array, ...]: ...
+
+    def batch_norm2d_relu_branches(self, cache: Any) -> Array: ...
+
+    def batch_norm2d_add_relu_forward(
+        self,
+        x: Array,
+        gamma: Array,
+        beta: Array,
+        shortcut: Array,
+        *,
+        running_mean: Array,
+        running_var: Array,
+        training: bool,
+        momentum: float = 0.1,
+        eps: float = 1e-5,
+    ) -> tuple[Array, Any]: ...
+
+    def batch_norm2d_add_relu_backward(self, dout: Array, cache: Any) -> tuple[Array, ...]: ...
+
+    def batch_norm2d_add_relu_branches(self, cache: Any) -> Array: ...
+
+    def se_block_tail_forward(
+        self,
+        x: Array,
+        gamma: Array,
+        beta: Array,
+        w1: Array,
+        b1: Array | None,
+        w2: Array,
+        b2: Array | None,
+        shortcut: Array,
+        *,
+        running_mean: Array,
+        running_var: Array,
+        training: bool,
+        gate: str = "sigmoid",
+        momentum: float = 0.1,
+        eps: float = 1e-5,
+    ) -> tuple[Array, Any]: ...
+
+    def se_block_tail_backward(self, dout: Array, cache: Any) -> tuple[Array | None, ...]: ...
+
+    def se_block_tail_branches(self, cache: Any) -> Array: ...
+
+    def relu_forward(self, x: Array) -> tuple[Array, Any]: ...
+
+    def relu_backward(self, dout: Array, cache: Any) -> tuple[Array]: ...
+
+    def relu_branches(self, cache: Any) -> Array: ...
+
+    def sigmoid_forward(self, x: Array) -> tuple[Array, Any]: ...
+
+    def sigmoid_backward(self, dout: Array, cache: Any) -> tuple[Array]: ...
+
+    def tanh_forward(self, x: Array) -> tuple[Array, Any]: ...
+
+    def tanh_backward(self, dout: Array, cache: Any) -> tuple[Array]: ...
+
+    def hard_sigmoid_forward(self, x: Array) -> tuple[Array, Any]: ...
+
+    def hard_sigmoid_backward(self, dout: Array, cache: Any) -> tuple[Array]: ...
+
+    def hard_sigmoid_branches(self, cache: Any) -> Array: ...
+
+    def max_pool2d_forward(
+        self,
+        x: Array,
+        *,
+        kernel: Pair,
+        stride: Pair | None = None,
+        padding: Pair = (0, 0),
+        ceil_mode: bool = False,
+    ) -> tuple[Array, Any]: ...
+
+    def max_pool2d_backward(self, dout: Array, cache: Any) -> tuple[Array]: ...
+
+    def max_pool2d_branches(self, cache: Any) -> Array: ...
+
+    def avg_pool2d_forward(
+        self,
+        x: Array,
+        *,
+        kernel: Pair,
+        stride: Pair | None = None,
+        padding: Pair = (0, 0),
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+    ) -> tuple[Array, Any]: ...
+
+    def avg_pool2d_backward(self, dout: Array, cache: Any) -> tuple[Array]: ...
+
+    def global_avg_pool2d_forward(self, x: Array) -> tuple[Array, Any]: ...
+
+    def global_avg_pool2d_backward(self, dout: Array, cache: Any) -> tuple[Array]: ...
+
+    def global_max_pool2d_forward(self, x: Array) -> tuple[Array, Any]: ...
+
+    def global_max_pool2d_backward(self, dout: Array, cache: Any) -> tuple[Array]: ...
+
+    def global_max_pool2d_branches(self, cache: Any) -> Array: ...
+
+    def add_forward(self, a: Array, b: Array) -> tuple[Array, Any]: ...
+
+    def add_backward(self, dout: Array, cache: Any) -> tuple[Array, Array]: ...
+
+    def concat_forward(self, *xs: Array) -> tuple[Array, Any]: ...
+
+    def concat_backward(self, dout: Array, cache: Any) -> tuple[Array, ...]: ...
+
+    def channel_scale_forward(self, x: Array, s: Array) -> tuple[Array, Any]: ...
+
+    def channel_scale_backward(self, dout: Array, cache: Any) -> tuple[Array, Array]: ...
+
+    def channel_shuffle_forward(self, x: Array, *, groups: int) -> tuple[Array, Any]: ...
+
+    def channel_shuffle_backward(self, dout: Array, cache: Any) -> tuple[Array]: ...
+
+    def dropout_forward(self, x: Array, mask: Array, *, p: float) -> tuple[Array, Any]: ...
+
+    def dropout_backward(self, dout: Array, cache: Any) -> tuple[Array, None]: ...
+
+    def flatten_forward(self, x: Array) -> tuple[Array, Any]: ...
+
+    def flatten_backward(self, dout: Array, cache: Any) -> tuple[Array]: ...
+
+    def softmax_cross_entropy_forward(
+        self, logits: Array, labels: Array, *, label_smoothing: float = 0.0
+    ) -> tuple[Array, Any]: ...
+
+    def softmax_cross_entropy_backward(self, dout: Array, cache: Any) -> tuple[Array, None]: ...
+
+    # Inference: forward only
+
+    def fold_batch_norm2d(
+        self,
+        weight: Array,
+        bias: Array | None,
+        gamma: Array,
+        beta: Array,
+        *,
+        running_mean: Array,
+        running_var: Array,
+        eps: float = 1e-5,
+    ) -> tuple[Array, Array]: ...
+
+    def prepare_conv2d(
+        self,
+        weight: Array,
+        bias: Array | None = None,
+        w1: Array | None = None,
+        b1: Array | None = None,
+        w2: Array | None = None,
+        b2: Array | None = None,
+        *,
+        stride: Pair = (1, 1),
+        padding: Pair = (0, 0),
+        dilation: Pair = (1, 1),
+        groups: int = 1,
+        squeeze: str = "avg",
+        gate: str = "sigmoid",
+        relu: bool = False,
+    ) -> Any: ...
+
+    def run_conv2d(self, prepared: Any, x: Array, shortcut: Array | None = None) -> Array: ...
+
+    def prepare_batch_norm2d(
+        self,
+        gamma: Array,
+        beta: Array,
+        *,
+        running_mean: Array,
+        running_var: Array,
+        eps: float = 1e-5,
+        relu: bool = False,
+    ) -> Any: ...
+
+    def run_batch_norm2d(self, prepared: Any, x: Array) -> Array: ...

@@ -1,0 +1,60 @@
+"""Flatten: images as rows, as a dense layer takes them.
+
+The numbers of an image keep the order of their axes, whatever the order in memory: channel after
+channel, each row by row.
+
+    out[n, (c * H + i) * W + j] = x[n, c, i, j]
+
+Every number of x stands at one place of out, so its gradient is the one that stands there in dout.
+"""
+
+from typing import Any, NamedTuple
+
+from minise.ops.checks import Array, check_arrays, check_gradient
+
+SHAPES = {"flatten": "x: N C H W"}
+
+
+class FlattenCache(NamedTuple):
+    """What backward needs from forward."""
+
+    x: Array  # (N, C, H, W)
+    extra: Any = None
+
+
+def flatten_forward(x: Array) -> tuple[Array, FlattenCache]:
+    """Return each image as one row.
+
+    Parameters
+    ----------
+    x : ndarray of shape (N, C, H, W)
+        Images, or feature maps.
+
+    Returns
+    -------
+    out : ndarray of shape (N, C * H * W)
+        A new array, in the dtype of x: channel after channel, each row by row.
+    cache : FlattenCache
+        For flatten_backward.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the shape or the dtype is wrong.
+    """
+    check_arrays("flatten", SHAPES["flatten"], x, complex_step=True)
+    out = x.copy().reshape(len(x), -1)  # = x, channel after channel, each row by row
+    return out, FlattenCache(x)
+
+
+def flatten_backward(dout: Array, cache: FlattenCache) -> tuple[Array]:
+    """Return dx (N, C, H, W), which may share the memory of dout.
+
+    Raises ValueError or TypeError if dout is not of the shape and dtype of out.
+    """
+    x = cache.x
+    check_gradient("flatten", dout, x, (len(x), x[0].size))
+
+    # forward: out = x, image by image in one row
+    dx = dout.reshape(x.shape)  # = dout, each number where x had it
+    return (dx,)
