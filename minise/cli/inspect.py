@@ -33,8 +33,8 @@ def evaluate_run(
     from threadpoolctl import threadpool_limits
 
     from minise.ops.backend import is_file
-    from minise.train import checkpoint as checkpoints
     from minise.train import Confusion, SoftmaxCrossEntropy, evaluate
+    from minise.train import checkpoint as checkpoints
     from minise.train.setup import build_net, for_evaluation, load_split
 
     with misuse():

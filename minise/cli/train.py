@@ -58,12 +58,12 @@ def train_as(config: TrainConfig) -> int:
     with misuse():
         training = prepare(config)
     recipe = f" Recipe: {config.recipe}." if config.recipe else ""
-    images, val = len(training.train.dataset), training.val
+    train_set, val, test = (getattr(training, split) for split in ("train", "val", "test"))
     say(
         console,
         f"{config.model}, {training.net.parameter_count:,} parameters, on {config.data}: "
-        f"{images:,} images to train, {len(val.dataset) if val else 0:,} to validate, "
-        f"{len(training.test.dataset):,} to test. Back end: {config.ops}.{recipe}",
+        f"{len(train_set.dataset):,} images to train, {len(val.dataset) if val else 0:,} to "
+        f"validate, {len(test.dataset):,} to test. Back end: {config.ops}.{recipe}",
     )
     try:
         result = train(training, console)

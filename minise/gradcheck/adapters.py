@@ -198,9 +198,7 @@ def _with_cache(layer: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
     return layer.forward, undo
 
 
-def _holding_cache(
-    layer: Any, slots: _Slots
-) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def _holding_cache(layer: Any, slots: _Slots) -> tuple[Callable[..., Any], Callable[..., Any]]:
     layers = _layers_in(layer, {})
 
     def run(x: Any, *flags: Any) -> tuple[Any, list[dict[str, Any]]]:

@@ -54,11 +54,21 @@ class Build:
         object.__setattr__(self, "rng", rng)
         object.__setattr__(self, "se_rng", se_rng)
 
-    def conv(self, channels_in: int, channels: int, kernel: int, stride: int = 1, **more: Any) -> Conv2d:
+    def conv(
+        self, channels_in: int, channels: int, kernel: int, stride: int = 1, groups: int = 1
+    ) -> Conv2d:
         """Return a convolution without bias, padded so that stride 1 keeps the size."""
-        where = dict(stride=stride, padding=kernel // 2, **more)
-        own = dict(ops=self.ops, rng=self.rng, dtype=self.dtype)
-        return Conv2d(channels_in, channels, kernel, **where, **own)
+        return Conv2d(
+            channels_in,
+            channels,
+            kernel,
+            stride=stride,
+            padding=kernel // 2,
+            groups=groups,
+            ops=self.ops,
+            rng=self.rng,
+            dtype=self.dtype,
+        )
 
     def norm(self, channels: int) -> BatchNorm2d:
         """Return a batch normalisation."""
@@ -160,7 +170,7 @@ def stages(
     *,
     expansion: int = 1,
 ) -> list[tuple[str, Chain]]:
-    """Return layer1, layer2, …: counts[k] units of widths[k], each stage but the first at stride 2."""
+    """Return layer1, layer2, …: counts[k] units of widths[k], from the second stage at stride 2."""
     named = []
     for k, (count, width) in enumerate(zip(counts, widths, strict=True)):
         units = []
@@ -172,7 +182,13 @@ def stages(
 
 
 def _unit(
-    branch: Chain, norm: str, channels_in: int, channels: int, stride: int, build: Build, shortcut: str
+    branch: Chain,
+    norm: str,
+    channels_in: int,
+    channels: int,
+    stride: int,
+    build: Build,
+    shortcut: str,
 ) -> Chain:
     """Return the residual unit of a branch that ends in a convolution without normalisation."""
     gate = build.se_at("standard", channels)
@@ -206,7 +222,7 @@ def _downsample(
 def _preact_unit(
     inner: Sequence[Child], channels_in: int, channels: int, stride: int, build: Build
 ) -> Chain:
-    """Return the unit: where the shape changes, the shortcut is a 1x1 convolution of the activated x."""
+    """Return the unit; where the shape changes its shortcut is a convolution of relu(norm(x))."""
     projects = stride != 1 or channels_in != channels
     activated = ("bn1", build.norm_relu(channels_in))
     projection = build.chain(build.conv(channels_in, channels, 1, stride)) if projects else None

@@ -21,7 +21,7 @@ from minise.ops import reference
 from minise.ops.backend import Backend
 from minise.ops.checks import Array, check_choice
 
-Child = Layer | tuple[str, Layer | None]
+Child = Module | tuple[str, Module | None]
 
 
 class Caches(list[Any]):
@@ -29,7 +29,7 @@ class Caches(list[Any]):
 
     def __init__(self, owner: Module, caches: Iterable[Any]) -> None:
         super().__init__(caches)
-        self.owner, self.count = owner, len(self)
+        self.owner, self.size = owner, len(self)
 
 
 class Composite(Module):
@@ -97,7 +97,7 @@ class Composite(Module):
             raise ValueError(
                 f"{where}: cache is {kind}, expected the one that this net's forward returned"
             )
-        if len(cache) != cache.count:
+        if len(cache) != cache.size:
             raise ValueError(
                 f"{where}: the cache is used up, for backward empties it: call forward again"
             )
@@ -124,7 +124,7 @@ class Chain(Composite, Layer):
         """
         self.check_cache(cache)
         first = 0 if needs_dx else self._first_with_parameters()
-        dx: Array | None = dout
+        dx: Any = dout
         grads: Grads = {}
         for k in range(len(self._children) - 1, first - 1, -1):
             name, layer = self._children[k]
@@ -165,9 +165,7 @@ class Tail(Composite):
         By default that of the first layer.
     """
 
-    def __init__(
-        self, *before: Child, relu: bool = True, ops: Backend | str | None = None
-    ) -> None:
+    def __init__(self, *before: Child, relu: bool = True, ops: Backend | str | None = None) -> None:
         self.before = Chain(*before, ops=ops)
         super().__init__(("", self.before), ops=ops)
         self.relu = relu
@@ -189,8 +187,9 @@ class Tail(Composite):
             (dout,) = self.ops.relu_backward(dout, relu)
         dy, dshortcut = self.ops.add_backward(dout, add)
         del cache[1:], add, relu
-        dy, grads = self.before.backward(dy, cache.pop())
-        return dy, dshortcut, grads
+        dbranch, grads = self.before.backward(dy, cache.pop())
+        assert dbranch is not None  # it was asked for
+        return dbranch, dshortcut, grads
 
     def join(self, branch: Steps, shortcut: Steps) -> Sum:
         """Return the step that ends a residual unit in inference."""
@@ -214,8 +213,8 @@ class NormAddReLU(Tail):
         for layer, kind in ((norm, BatchNorm2d), (gate, SEBlock)):
             if layer is not None and getattr(type(layer), "forward", None) is not kind.forward:
                 raise TypeError(
-                    f"NormAddReLU: a layer is a {type(layer).__name__}, expected {kind.__name__}: a "
-                    f'forward of its own would not run; use Tail(("{name}", norm), …)'
+                    f"NormAddReLU: a layer is a {type(layer).__name__}, expected {kind.__name__}: "
+                    f'its own forward would not run; use Tail(("{name}", norm), …)'
                 )
         if gate is not None and gate.se.squeeze != "avg":
             raise ValueError(
@@ -224,27 +223,28 @@ class NormAddReLU(Tail):
             )
         super().__init__((name, norm), ("se", gate))
         self.name, self.norm, self.gate = name, norm, gate
+        self.op = "batch_norm2d_add_relu" if gate is None else "se_block_tail"
+
+    def _ops(self) -> Backend:
+        """Return the back end of the last layer that the op does, whose name a wrapper then has."""
+        return self.norm.ops if self.gate is None else self.gate.ops
 
     def forward(self, y: Array, shortcut: Array, training: bool) -> tuple[Array, Any]:
         """Return relu(gate(norm(y)) + shortcut)."""
-        settings, arrays = self.norm.settings(training), self.norm.inputs()
-        if self.gate is None:
-            op = self.norm.ops.batch_norm2d_add_relu_forward
-        else:
-            op, settings["gate"] = self.gate.ops.se_block_tail_forward, self.gate.se.gate
+        arrays, settings = self.norm.inputs(), self.norm.settings(training)
+        if self.gate is not None:
             arrays += self.gate.inputs()
-        out, cache = op(y, *arrays, shortcut, **settings)
+            settings["gate"] = self.gate.se.gate
+        forward = getattr(self._ops(), f"{self.op}_forward")
+        out, cache = forward(y, *arrays, shortcut, **settings)
         self.norm.update(cache, training)
         return out, self.caches(cache)
 
     def backward(self, dout: Array, cache: Any) -> tuple[Array, Array, Grads]:
         """Return dy, dshortcut and the gradients of the parameters."""
         self.check_cache(cache)
-        if self.gate is None:
-            op = self.norm.ops.batch_norm2d_add_relu_backward
-        else:
-            op = self.gate.ops.se_block_tail_backward
-        dy, dgamma, dbeta, *dgate, dshortcut = op(dout, cache[0])
+        backward = getattr(self._ops(), f"{self.op}_backward")
+        dy, dgamma, dbeta, *dgate, dshortcut = backward(dout, cache[0])
         cache.clear()
         grads = under(self.name, self.norm.named([dgamma, dbeta]))
         if self.gate is not None:
@@ -293,8 +293,8 @@ class Residual(Composite, Layer):
         self.check_cache(cache)
         dy, dpast, at_tail = self.tail.backward(dout, cache[2])
         cache.pop()
-        dpast, past = self.shortcut.backward(dpast, cache.pop(), plus, needs_dx)
-        dx, through = self.branch.backward(dy, cache.pop(), dpast, needs_dx)
+        dx, past = self.shortcut.backward(dpast, cache.pop(), plus, needs_dx)
+        dx, through = self.branch.backward(dy, cache.pop(), dx, needs_dx)
         return dx, total(through, at_tail, past)
 
     def folded(self, before: Steps) -> Steps:

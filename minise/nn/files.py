@@ -124,9 +124,10 @@ def read(path: Path, *formats: str) -> File:
     except SafetensorError as error:
         raise ValueError(f"{path} is truncated or not a safetensors file: {error}") from None
     if header.get("format") not in formats:
+        wanted = " or ".join(map(repr, formats))
         raise ValueError(
-            f"{path} has format {header.get('format')!r}, expected {' or '.join(map(repr, formats))}: "
-            "it is a safetensors file that minise did not write, or wrote for something else"
+            f"{path} has format {header.get('format')!r}, expected {wanted}: it is a safetensors "
+            "file that minise did not write, or wrote for something else"
         )
     try:
         written = json.loads(header["crc32"])

@@ -22,7 +22,8 @@ from minise.ops.checks import Array
 
 if TYPE_CHECKING:
     from minise.nn.layer import Layer
-    from minise.nn.layers import BatchNorm2d, Conv2d, SEBlock
+    from minise.nn.layers import BatchNorm2d, Conv2d
+    from minise.nn.squeeze_excite import SEBlock
 
 Inference: TypeAlias = Callable[..., Array]  # of x, and for some steps of a shortcut too
 ORDER = ("norm", "gate", "add", "relu")  # in which parts can join a step
@@ -102,7 +103,7 @@ class Convolution(Open):
         ops, params = self.conv.ops, self.conv.params
         weight, bias = params["weight"], params.get("bias")
         if self.norm is not None:
-            statistics = {**self.norm.state, "eps": self.norm.eps}
+            statistics: dict[str, Any] = {**self.norm.state, "eps": self.norm.eps}
             weight, bias = ops.fold_batch_norm2d(weight, bias, *self.norm.inputs(), **statistics)
         gates, settings = [], self.conv.settings(False)
         if self.gate is not None:
@@ -122,7 +123,8 @@ class Normalisation(Open):
     def ready(self) -> Inference:
         """Return the step."""
         assert self.norm is not None
-        ops, statistics = self.norm.ops, {**self.norm.state, "eps": self.norm.eps}
+        ops = self.norm.ops
+        statistics: dict[str, Any] = {**self.norm.state, "eps": self.norm.eps}
         prepared = ops.prepare_batch_norm2d(*self.norm.inputs(), **statistics, relu=self.relu)
         return partial(ops.run_batch_norm2d, prepared)
 

@@ -115,8 +115,10 @@ class Module:
         own = f"{type(self).__name__}({self.settings_text()})"
         shapes = ", ".join(f"{name} {tuple(a.shape)}" for name, a in self.params.items())
         lines = [f"{own}  {shapes}".rstrip()]
+        roles = {id(value): f"({key})" for key, value in vars(self).items()}
         for name, child in self.children():
-            title = f"{name}: {child!r}" if name else repr(child)
+            title = name or roles.get(id(child))
+            title = f"{title}: {child!r}" if title else repr(child)
             lines += [f"  {line}" for line in title.splitlines()]
         return "\n".join(lines)
 

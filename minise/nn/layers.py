@@ -7,12 +7,13 @@ back end, or the name of one.
 
 import functools
 import typing
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from minise.nn.init import LINEAR, RELU, constant, he_normal
 from minise.nn.inference import Convolution, Normalisation, Steps
+from minise.nn.init import LINEAR, RELU, constant, he_normal
 from minise.nn.layer import Grads, Layer
 from minise.nn.streams import Rng, generator
 from minise.ops import reference
@@ -40,7 +41,7 @@ class OpLayer(Layer):
         """Return what the op takes by keyword."""
         return {}
 
-    def inputs(self) -> list[Array | None]:
+    def inputs(self) -> list[Any]:
         """Return the parameters as the op takes them, after x."""
         return [self.params.get(name) for name in self.arrays]
 
@@ -58,7 +59,7 @@ class OpLayer(Layer):
         dx, *rest = getattr(self.ops, f"{self.op}_backward")(dout, cache)
         return self.add(dx, plus), self.named(rest)
 
-    def named(self, gradients: list[Array | None]) -> Grads:
+    def named(self, gradients: Sequence[Any]) -> Grads:
         """Return the op's gradients, which come in the order of its arrays, by name."""
         pairs = zip(self.arrays, gradients, strict=False)  # of a mask, which comes last, no name
         return {name: gradient for name, gradient in pairs if name in self.params}
@@ -417,8 +418,8 @@ def check_cache(op: str, cache: Any) -> None:
     kind = _ops_by_cache().get(type(cache), op)
     if kind != op:
         raise ValueError(
-            f"{op}: cache is a {type(cache).__name__} of {kind}, expected what this layer's forward "
-            "returned with the output that dout belongs to"
+            f"{op}: cache is a {type(cache).__name__} of {kind}, expected what forward of "
+            "this layer returned with the output that dout belongs to"
         )
 
 

@@ -5,8 +5,8 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from minise.nn.init import LINEAR, RELU, constant, he_normal
 from minise.nn.inference import Steps
+from minise.nn.init import LINEAR, RELU, constant, he_normal
 from minise.nn.layers import OpLayer
 from minise.nn.streams import Rng, generator
 from minise.ops import reference

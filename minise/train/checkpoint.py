@@ -8,9 +8,8 @@ settings, the progress, and the normalisation and classes of the images.
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from minise.nn.files import CHECKPOINT, OPTIMISER, read, write
+from minise.nn.files import CHECKPOINT, OPTIMISER, read, restore, write, write_whole
 from minise.nn.files import copied as arrays_of
-from minise.nn.files import restore, write_whole
 from minise.ops.checks import Array
 from minise.train.config import TrainConfig, from_dict, to_dict
 
@@ -24,7 +23,7 @@ class Checkpoint(NamedTuple):
 
     arrays: dict[str, Array]  # parameters and running statistics by dotted name
     velocity: dict[str, Array]  # by the parameter's name; empty if none was saved
-    config: TrainConfig | dict[str, Any]  # a dict where the net is the caller's own
+    config: Any  # a TrainConfig, or where the net is the caller's own a dict of settings
     progress: dict[str, Any]  # epoch and step that are done, accuracies
     data: dict[str, Any]  # mean, std, classes
 

@@ -162,13 +162,25 @@ def run(
     settings = dict(
         epochs=epochs, lr=lr, schedule=schedule, warmup=warmup, accumulate=accumulate, net=repr(net)
     )
-    folder = create(Path(out), name, "run")
-    shared = dict(schedule=schedule, warmup=warmup, accumulate=accumulate, log_every=log_every)
-    evaluation = evaluation or objective
     ready = Training(
-        net, objective, optimiser, batches, val, test, evaluation, folder, epochs, lr,
-        **shared, threads=threads, settings=settings, data=data or {},
-    )  # fmt: skip
+        net,
+        objective,
+        optimiser,
+        batches,
+        val,
+        test,
+        evaluation or objective,
+        create(Path(out), name, "run"),
+        epochs,
+        lr,
+        schedule,
+        warmup,
+        accumulate,
+        log_every,
+        threads,
+        settings,
+        data or {},
+    )
     return train(ready, console)
 
 
@@ -321,9 +333,7 @@ def _save(training: Training, path: Path, figures: dict[str, Any]) -> None:
     asnumpy = training.net.ops.asnumpy
     velocity = {name: asnumpy(array) for name, array in training.optimiser.velocity.items()}
     arrays = arrays_of(training.net)
-    checkpoints.save(
-        path, Checkpoint(arrays, velocity, training.settings, figures, training.data)
-    )
+    checkpoints.save(path, Checkpoint(arrays, velocity, training.settings, figures, training.data))
 
 
 def _epoch_line(figures: dict[str, Any], epochs: int) -> str:
@@ -342,6 +352,6 @@ def _epoch_line(figures: dict[str, Any], epochs: int) -> str:
 def _divergence(loss: float, epoch: int, step: int, lr: float, training: Training) -> str:
     return (
         f"the loss is {loss} at step {step + 1} (epoch {epoch}, rate {lr:.3g}): lower --rate "
-        f"({training.lr:g}) or lengthen --warmup ({training.warmup:g}); --guard names the layer and "
-        "op in which it starts"
+        f"({training.lr:g}) or lengthen --warmup ({training.warmup:g}); --guard names the layer "
+        "and op in which it starts"
     )

@@ -1,4 +1,4 @@
-"""What training minimises: an objective takes a net's output and the targets, and has a gradient."""
+"""Objectives: what training minimises, as a function of a net's output and the targets."""
 
 from typing import Any, Protocol
 

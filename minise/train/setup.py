@@ -7,8 +7,8 @@ import numpy as np
 
 from minise import models
 from minise.data import Augment, Batches, Dataset, hold_out, load, moments
-from minise.nn import Chain
 from minise.models.trained import chosen_settings
+from minise.nn import Chain
 from minise.ops import wrap
 from minise.ops.backend import Backend, load_ops
 from minise.train.config import TrainConfig, to_dict
@@ -35,12 +35,12 @@ def prepare(config: TrainConfig) -> Training:
     data = {"mean": mean, "std": std, "classes": train_set.classes}
     net = build_net(config, len(train_set.classes), ops)
     augment = Augment(crop=config.crop, flip=config.flip, cutout=config.cutout)
-    moments_of = {"mean": mean, "std": std}
+    seed, size = config.seed, config.batch_size
     return Training(
         net,
         SoftmaxCrossEntropy(net.ops, label_smoothing=config.label_smoothing),
         SGD(net, config.momentum, config.nesterov, config.weight_decay, config.decay_all),
-        Batches(train_set, config.batch_size, seed=config.seed, augment=augment, **moments_of),
+        Batches(train_set, size, seed=seed, augment=augment, mean=mean, std=std),
         None if val_set is None else for_evaluation(val_set, data),
         for_evaluation(test_set, data),
         SoftmaxCrossEntropy(net.ops),

@@ -93,8 +93,9 @@ class SGD:
             summed[own] = summed[own] + grad if own in summed else grad
         missing = [name for name in params if name not in summed]
         if missing:
+            count = f"{len(missing)} of {len(params)} parameters"
             raise ValueError(
-                f"SGD: {missing[0]} has no gradient, as {len(missing)} of {len(params)} parameters: "
-                "pass what net.backward(dout, cache) returns"
+                f"SGD: {missing[0]} has no gradient ({count} lack theirs): pass what "
+                "net.backward(dout, cache) returns"
             )
         return summed
