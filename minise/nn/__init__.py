@@ -1,72 +1,38 @@
 """Layers: ops with parameters. A net is a layer, too."""
 
-from minise.nn.blocks import (
-    Build,
-    basic_block,
-    bottleneck,
-    preact_block,
-    preact_bottleneck,
-    stages,
-)
-from minise.nn.compose import Branches, Chain, NormAddReLU, Residual, Sequential, Tail
-from minise.nn.files import load, save
-from minise.nn.layer import Layer, total, under
-from minise.nn.layers import (
-    AvgPool2d,
-    BatchNorm2d,
-    ChannelShuffle,
-    Conv2d,
-    Dropout,
-    Flatten,
-    GlobalAvgPool2d,
-    GlobalMaxPool2d,
-    HardSigmoid,
-    Linear,
-    MaxPool2d,
-    NormReLU,
-    PadChannels,
-    ReLU,
-    Sigmoid,
-    Tanh,
-)
-from minise.nn.squeeze_excite import SE, SEBlock
-from minise.nn.streams import seed
-
-__all__ = [
-    "SE",
-    "AvgPool2d",
-    "BatchNorm2d",
-    "Branches",
-    "Build",
-    "Chain",
-    "ChannelShuffle",
-    "Conv2d",
-    "Dropout",
-    "Flatten",
-    "GlobalAvgPool2d",
-    "GlobalMaxPool2d",
-    "HardSigmoid",
-    "Layer",
-    "Linear",
-    "MaxPool2d",
-    "NormAddReLU",
-    "NormReLU",
-    "PadChannels",
-    "ReLU",
-    "Residual",
-    "SEBlock",
-    "Sequential",
-    "Sigmoid",
-    "Tail",
-    "Tanh",
-    "basic_block",
-    "bottleneck",
-    "load",
-    "preact_block",
-    "preact_bottleneck",
-    "save",
-    "seed",
-    "stages",
-    "total",
-    "under",
-]
+from minise.nn.blocks import Build as Build
+from minise.nn.blocks import basic_block as basic_block
+from minise.nn.blocks import bottleneck as bottleneck
+from minise.nn.blocks import preact_block as preact_block
+from minise.nn.blocks import preact_bottleneck as preact_bottleneck
+from minise.nn.blocks import stages as stages
+from minise.nn.compose import Branches as Branches
+from minise.nn.compose import Chain as Chain
+from minise.nn.compose import NormAddReLU as NormAddReLU
+from minise.nn.compose import Residual as Residual
+from minise.nn.compose import Sequential as Sequential
+from minise.nn.compose import Tail as Tail
+from minise.nn.files import load as load
+from minise.nn.files import save as save
+from minise.nn.layer import Layer as Layer
+from minise.nn.layer import total as total
+from minise.nn.layer import under as under
+from minise.nn.layers import AvgPool2d as AvgPool2d
+from minise.nn.layers import BatchNorm2d as BatchNorm2d
+from minise.nn.layers import ChannelShuffle as ChannelShuffle
+from minise.nn.layers import Conv2d as Conv2d
+from minise.nn.layers import Dropout as Dropout
+from minise.nn.layers import Flatten as Flatten
+from minise.nn.layers import GlobalAvgPool2d as GlobalAvgPool2d
+from minise.nn.layers import GlobalMaxPool2d as GlobalMaxPool2d
+from minise.nn.layers import HardSigmoid as HardSigmoid
+from minise.nn.layers import Linear as Linear
+from minise.nn.layers import MaxPool2d as MaxPool2d
+from minise.nn.layers import NormReLU as NormReLU
+from minise.nn.layers import PadChannels as PadChannels
+from minise.nn.layers import ReLU as ReLU
+from minise.nn.layers import Sigmoid as Sigmoid
+from minise.nn.layers import Tanh as Tanh
+from minise.nn.squeeze_excite import SE as SE
+from minise.nn.squeeze_excite import SEBlock as SEBlock
+from minise.nn.streams import seed as seed

@@ -192,7 +192,7 @@ def _unit(
 ) -> Chain:
     """Return the residual unit of a branch that ends in a convolution without normalisation."""
     gate = build.se_at("standard", channels)
-    if gate is None or gate.se.squeeze == "avg":
+    if gate is None or gate.squeeze == "avg":
         tail: Tail = NormAddReLU(norm, build.norm(channels), gate)
     else:
         tail = Tail((norm, build.norm(channels)), ("se", gate))

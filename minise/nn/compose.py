@@ -216,9 +216,9 @@ class NormAddReLU(Tail):
                     f"NormAddReLU: a layer is a {type(layer).__name__}, expected {kind.__name__}: "
                     f'its own forward would not run; use Tail(("{name}", norm), …)'
                 )
-        if gate is not None and gate.se.squeeze != "avg":
+        if gate is not None and gate.squeeze != "avg":
             raise ValueError(
-                f"NormAddReLU: the gate's squeeze is {gate.se.squeeze!r}, expected 'avg': use "
+                f"NormAddReLU: the gate's squeeze is {gate.squeeze!r}, expected 'avg': use "
                 f'Tail(("{name}", norm), ("se", gate))'
             )
         super().__init__((name, norm), ("se", gate))
@@ -234,7 +234,7 @@ class NormAddReLU(Tail):
         arrays, settings = self.norm.inputs(), self.norm.settings(training)
         if self.gate is not None:
             arrays += self.gate.inputs()
-            settings["gate"] = self.gate.se.gate
+            settings["gate"] = self.gate.gate
         forward = getattr(self._ops(), f"{self.op}_forward")
         out, cache = forward(y, *arrays, shortcut, **settings)
         self.norm.update(cache, training)

@@ -32,14 +32,22 @@ class OpLayer(Layer):
         Its name: forward calls ops.<op>_forward.
     arrays : tuple of str
         Names of the parameters that the op takes after x, in its order.
+    keywords : tuple of str
+        Names of the attributes that the op takes by keyword.
     """
 
     op: ClassVar[str]
     arrays: ClassVar[tuple[str, ...]] = ()
+    keywords: ClassVar[tuple[str, ...]] = ()
 
     def settings(self, training: bool) -> dict[str, Any]:
         """Return what the op takes by keyword."""
-        return {}
+        return {name: getattr(self, name) for name in self.keywords}
+
+    def settings_text(self) -> str:
+        """Return the settings."""
+        settings = (f"{name}={getattr(self, name)}" for name in self.keywords)
+        return ", ".join(filter(None, [*settings, super().settings_text()]))
 
     def inputs(self) -> list[Any]:
         """Return the parameters as the op takes them, after x."""
@@ -74,6 +82,7 @@ class Conv2d(OpLayer):
     """
 
     op, arrays = "conv2d", ("weight", "bias")
+    keywords = ("stride", "padding", "dilation", "groups")
 
     def __init__(
         self,
@@ -125,11 +134,6 @@ class Conv2d(OpLayer):
             )
         return spans[0] // 2, spans[1] // 2
 
-    def settings(self, training: bool) -> dict[str, Any]:
-        """Return where the windows lie."""
-        names = ("stride", "padding", "dilation", "groups")
-        return {name: getattr(self, name) for name in names}
-
     def backward(
         self, dout: Array, cache: Any, plus: Array | None = None, needs_dx: bool = True
     ) -> tuple[Array | None, Grads]:
@@ -141,12 +145,6 @@ class Conv2d(OpLayer):
     def folded(self, before: Steps) -> Steps:
         """Open a step that a normalisation, a gate, a sum and a ReLU can join."""
         return before.then(Convolution(conv=self)) if self.ops.folds else super().folded(before)
-
-    def settings_text(self) -> str:
-        """Return kernel, stride and the like where they are not 1 or 0."""
-        usual = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1}
-        odd = {k: v for k, v in self.settings(False).items() if v != usual[k]}
-        return _settings(kernel=self.kernel, **odd)
 
 
 class Linear(OpLayer):
@@ -233,14 +231,7 @@ class NormReLU(BatchNorm2d):
     op, relu = "batch_norm2d_relu", True
 
 
-class SimpleLayer(OpLayer):
-    """A layer that is one op without parameters."""
-
-    def __init__(self, *, ops: Backend | str = reference) -> None:
-        super().__init__(ops)
-
-
-class ReLU(SimpleLayer):
+class ReLU(OpLayer):
     """max(x, 0)."""
 
     op = "relu"
@@ -250,37 +241,37 @@ class ReLU(SimpleLayer):
         return before.joined(relu=True) or super().folded(before)
 
 
-class Sigmoid(SimpleLayer):
+class Sigmoid(OpLayer):
     """1 / (1 + exp(-x))."""
 
     op = "sigmoid"
 
 
-class Tanh(SimpleLayer):
+class Tanh(OpLayer):
     """Hyperbolic tangent."""
 
     op = "tanh"
 
 
-class HardSigmoid(SimpleLayer):
+class HardSigmoid(OpLayer):
     """relu6(x + 3) / 6."""
 
     op = "hard_sigmoid"
 
 
-class Flatten(SimpleLayer):
+class Flatten(OpLayer):
     """(N, C, H, W) to (N, C * H * W)."""
 
     op = "flatten"
 
 
-class GlobalAvgPool2d(SimpleLayer):
+class GlobalAvgPool2d(OpLayer):
     """Mean over the whole image: (N, C, H, W) to (N, C)."""
 
     op = "global_avg_pool2d"
 
 
-class GlobalMaxPool2d(SimpleLayer):
+class GlobalMaxPool2d(OpLayer):
     """Maximum over the whole image: (N, C, H, W) to (N, C)."""
 
     op = "global_max_pool2d"
@@ -289,7 +280,7 @@ class GlobalMaxPool2d(SimpleLayer):
 class MaxPool2d(OpLayer):
     """Maximum over windows; kernel, stride and padding are pairs (rows, columns) or one number."""
 
-    op = "max_pool2d"
+    op, keywords = "max_pool2d", ("kernel", "stride", "padding", "ceil_mode")
 
     def __init__(
         self,
@@ -307,47 +298,26 @@ class MaxPool2d(OpLayer):
         self.padding = pair(where, "padding", padding, 0)
         self.ceil_mode = ceil_mode
 
-    def settings(self, training: bool) -> dict[str, Any]:
-        """Return where the windows lie."""
-        names = ("kernel", "stride", "padding", "ceil_mode")
-        return {name: getattr(self, name) for name in names}
-
-    def settings_text(self) -> str:
-        """Return all settings."""
-        return _settings(**self.settings(False))
-
 
 class AvgPool2d(MaxPool2d):
     """Mean over windows, which are given as of MaxPool2d; zeros of the padding count, or not."""
 
-    op = "avg_pool2d"
+    op, keywords = "avg_pool2d", (*MaxPool2d.keywords, "count_include_pad")
 
     def __init__(self, kernel: int | Pair, *, count_include_pad: bool = True, **where: Any) -> None:
         super().__init__(kernel, **where)
         self.count_include_pad = count_include_pad
 
-    def settings(self, training: bool) -> dict[str, Any]:
-        """Return where the windows lie, and what counts."""
-        return {**super().settings(training), "count_include_pad": self.count_include_pad}
-
 
 class ChannelShuffle(OpLayer):
     """Deals the channels among groups: channel g * C / groups + k moves to k * groups + g."""
 
-    op = "channel_shuffle"
+    op, keywords = "channel_shuffle", ("groups",)
 
     def __init__(self, groups: int, *, ops: Backend | str = reference) -> None:
         super().__init__(ops)
         check_integer("ChannelShuffle", "groups", groups, 1)
         self.groups = groups
-
-    def settings(self, training: bool) -> dict[str, Any]:
-        """Return the number of groups."""
-        return {"groups": self.groups}
-
-    def settings_text(self) -> str:
-        """Return the number of groups."""
-        return _settings(groups=self.groups)
 
 
 class PadChannels(OpLayer):
@@ -375,7 +345,7 @@ class Dropout(OpLayer):
     `state["draws"]`, which is in every checkpoint.
     """
 
-    op = "dropout"
+    op, keywords = "dropout", ("p",)
 
     def __init__(self, p: float, *, ops: Backend | str = reference, rng: Rng = None) -> None:
         super().__init__(ops)
@@ -399,10 +369,6 @@ class Dropout(OpLayer):
     def folded(self, before: Steps) -> Steps:
         """Leave it out."""
         return before
-
-    def settings_text(self) -> str:
-        """Return the probability."""
-        return _settings(p=self.p)
 
 
 @functools.cache
@@ -431,7 +397,3 @@ def pair(where: str, name: str, value: int | Pair, least: int) -> Pair:
             check_integer(where, name, number, least)
     check_pair(where, name, both, least)
     return int(both[0]), int(both[1])
-
-
-def _settings(**settings: Any) -> str:
-    return ", ".join(f"{name}={value}" for name, value in settings.items())

@@ -69,7 +69,8 @@ class SEBlock(OpLayer):
     weights start with a variance by their fan-in, so that a gate starts near 1/2 whatever R is.
     """
 
-    op, arrays = "squeeze_excite", ("fc.0.weight", "fc.0.bias", "fc.2.weight", "fc.2.bias")
+    op, keywords = "squeeze_excite", ("squeeze", "gate")
+    arrays = ("fc.0.weight", "fc.0.bias", "fc.2.weight", "fc.2.bias")
 
     def __init__(
         self,
@@ -85,6 +86,7 @@ class SEBlock(OpLayer):
         if not isinstance(settings, SE):
             settings = SE() if settings is None else SE(reduction=settings)
         self.se, hidden = settings, max(1, channels // settings.reduction)
+        self.squeeze, self.gate = settings.squeeze, settings.gate
         rng, ops = generator("SEBlock", rng), self.ops
         self.params["fc.0.weight"] = he_normal((hidden, channels), RELU, ops, rng, dtype)
         self.params["fc.2.weight"] = he_normal((channels, hidden), LINEAR, ops, rng, dtype)
@@ -92,14 +94,6 @@ class SEBlock(OpLayer):
             self.params["fc.0.bias"] = constant(0, hidden, ops, dtype)
             self.params["fc.2.bias"] = constant(0, channels, ops, dtype)
 
-    def settings(self, training: bool) -> dict[str, Any]:
-        """Return squeeze and gate."""
-        return {"squeeze": self.se.squeeze, "gate": self.se.gate}
-
     def folded(self, before: Steps) -> Steps:
         """Join a convolution, or a normalisation behind one, that stands before."""
         return before.joined(gate=self) or super().folded(before)
-
-    def settings_text(self) -> str:
-        """Return squeeze and gate."""
-        return f"squeeze={self.se.squeeze}, gate={self.se.gate}"
