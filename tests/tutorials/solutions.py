@@ -12,7 +12,7 @@ from minise.ops.reference.windows import pad, unpad, window, windows_of
 SOLUTIONS = {  # by op, or by lesson where an op is done once more
     "linear": """
         def linear_backward(dout, cache):
-            x, weight, bias, _ = cache
+            x, weight, bias = cache
             dbias = dout.sum(axis=0)
             dweight = dout.T @ x
             dx = dout @ weight

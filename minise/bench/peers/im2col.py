@@ -14,7 +14,7 @@ Visual Recognition" (im2col and col2im by indices), in words of our own. Where t
 np.add.at, here columns are added offset by offset through slices, which is several times as fast.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,13 @@ from minise.ops import reference
 from minise.ops.checks import Array, Pair
 from minise.ops.reference.conv import Conv2dCache
 from minise.ops.reference.windows import Windows, pad, unpad, window, windows_of
+
+
+class Im2colCache(NamedTuple):
+    """The reference's cache, and the columns, which such courses keep for backward."""
+
+    conv: Conv2dCache
+    cols: Array  # (C * KH * KW, OH * OW * N)
 
 
 def __getattr__(name: str) -> Any:
@@ -38,7 +45,7 @@ def conv2d_forward(
     padding: Pair = (0, 0),
     dilation: Pair = (1, 1),
     groups: int = 1,
-) -> tuple[Array, Conv2dCache]:
+) -> tuple[Array, Im2colCache]:
     """See minise.ops.reference.conv2d_forward; groups must be 1."""
     if groups != 1:
         raise ValueError(f"conv2d: groups is {groups}, expected 1: this peer has no other")
@@ -47,12 +54,12 @@ def conv2d_forward(
     product = weight.reshape(len(weight), -1) @ cols
     out = product.reshape(len(weight), *where.outputs, len(x)).transpose(3, 0, 1, 2)
     out = out if bias is None else out + bias[:, None, None]
-    return out, Conv2dCache(x, weight, bias, stride, padding, dilation, groups, cols)
+    return out, Im2colCache(Conv2dCache(x, weight, bias, stride, padding, dilation, groups), cols)
 
 
-def conv2d_backward(dout: Array, cache: Conv2dCache) -> tuple[Array | None, ...]:
+def conv2d_backward(dout: Array, cache: Im2colCache) -> tuple[Array | None, ...]:
     """See minise.ops.reference.conv2d_backward."""
-    x, weight, bias, stride, padding, dilation, _, cols = cache
+    (x, weight, bias, stride, padding, dilation, _), cols = cache
     where = windows_of(x.shape[2:], weight.shape[2:], stride, padding, dilation)
     dbias = None if bias is None else dout.sum(axis=(0, 2, 3))
     dproduct = dout.transpose(1, 2, 3, 0).reshape(len(weight), -1)

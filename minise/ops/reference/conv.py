@@ -53,7 +53,6 @@ class Conv2dCache(NamedTuple):
     padding: Pair
     dilation: Pair
     groups: int
-    extra: Any = None
 
 
 def conv2d_forward(
@@ -145,7 +144,7 @@ def conv2d_backward(dout: Array, cache: Conv2dCache) -> tuple[Array | None, ...]
     ValueError, TypeError
         If dout is not of the shape and dtype of out.
     """
-    x, weight, bias, stride, padding, dilation, groups, _ = cache
+    x, weight, bias, stride, padding, dilation, groups = cache
     where = windows_of(x.shape[2:], weight.shape[2:], stride, padding, dilation)
     check_gradient("conv2d", dout, x, (len(x), len(weight), *where.outputs))
 

@@ -51,7 +51,7 @@ In evaluation the two terms over M are not there. zhat is in the cache, although
 does not tell it where gamma is 0 or small.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -100,7 +100,6 @@ class BatchNorm2dReluCache(NamedTuple):
     training: bool
     momentum: float
     eps: float
-    extra: Any = None
 
 
 class BatchNorm2dAddReluCache(NamedTuple):
@@ -117,7 +116,6 @@ class BatchNorm2dAddReluCache(NamedTuple):
     training: bool
     momentum: float
     eps: float
-    extra: Any = None
 
 
 class SeBlockTailCache(NamedTuple):
@@ -143,7 +141,6 @@ class SeBlockTailCache(NamedTuple):
     momentum: float
     eps: float
     gate: str
-    extra: Any = None
 
 
 def batch_norm2d_relu_forward(

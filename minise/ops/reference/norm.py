@@ -20,7 +20,7 @@ variance normalises and the unbiased one goes into running_var, and
 from a large running one and put back: with momentum 1 the running statistics are the batch's.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -46,7 +46,6 @@ class BatchNorm2dCache(NamedTuple):
     training: bool
     momentum: float
     eps: float
-    extra: Any = None
 
 
 def batch_norm2d_forward(
