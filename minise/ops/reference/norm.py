@@ -34,7 +34,10 @@ AXES = (0, 2, 3)  # all but the channels
 
 
 class BatchNorm2dCache(NamedTuple):
-    """What backward needs from forward, and the running statistics after it."""
+    """What backward needs from forward, and the running statistics after it.
+
+    The caches of the fused ops hold one as their ``norm``.
+    """
 
     x: Array  # (N, C, H, W)
     gamma: Array  # (C,)
