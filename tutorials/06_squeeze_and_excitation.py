@@ -67,7 +67,8 @@ def _():
     w2, b2 = np.array([[2.0], [-2.0]]), np.array([0.0, 0.0])
 
     out, cache = ops.squeeze_excite_forward(x, w1, b1, w2, b2)
-    Arrays(x=x, z=cache.z[:, :, 0, 0], h=cache.h[:, :, 0, 0], s=cache.s[:, :, 0, 0], out=out)
+    z, h, s = (a[:, :, 0, 0] for a in (cache.gates.z, cache.gates.h, cache.gates.s))
+    Arrays(x=x, z=z, h=h, s=s, out=out)
     return b1, b2, cache, out, w1, w2, x
 
 
@@ -85,7 +86,7 @@ def _(b1, b2, cache, w1, w2, x):
         else "is partly open"
         for gate in _s
     )
-    assert np.allclose(_s, cache.s.ravel())
+    assert np.allclose(_s, cache.gates.s.ravel())
     mo.md(rf"""
     By hand: the means are $z = ({_z[0]:g}, {_z[1]:g})$, so
     $u = {w1[0, 0]:g} \cdot {_z[0]:g} {w1[0, 1]:+g} \cdot {_z[1]:g} = {_u:g}$ and
@@ -138,7 +139,7 @@ def _(cache, out):
     dout[0, 0, 0, 0] = 1.0  # only this pixel matters to the loss
 
     dx, dw1, db1, dw2, db2 = ops.squeeze_excite_backward(dout, cache)
-    scale_route = dout * cache.s
+    scale_route = dout * cache.gates.s
     gate_route = dx - scale_route
     Arrays(3, dout=dout, through_the_scale=scale_route, through_the_gate=gate_route, dx=dx)
     return dout, dx, gate_route, scale_route
@@ -240,15 +241,16 @@ def _():
     (N, R, 1, 1); `w1` is (R, C), `w2` is (C, R). To multiply a matrix `a`, (K, C), with such an
     array `b`, name the axes: `np.einsum("kc,ncij->nkij", a, b)` sums over `c`, which is not behind
     the arrow. Or make rows, multiply, and put the axes back:
-    `(b[:, :, 0, 0] @ a.T)[:, :, None, None]`. Of the cache, `_` takes one part that you do not
-    need, and `*_` all that are left.
+    `(b[:, :, 0, 0] @ a.T)[:, :, None, None]`. The cache holds `x`, and in `gates` the two dense
+    layers and their values. `*_` takes the fields that you do not need.
     """)
     return
 
 
 @app.function
 def squeeze_excite_backward(dout, cache):
-    x, w1, b1, w2, b2, _, z, h, s, *_ = cache
+    x, *_ = cache
+    w1, b1, w2, b2, z, h, s, *_ = cache.gates
     H, W = x.shape[2:]
     dx_scale = ...
     ds = ...

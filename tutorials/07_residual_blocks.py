@@ -13,7 +13,6 @@ with app.setup:
     from minise.lessons import Plot, python_of, table
     from minise.nn import SE, BasicBlock, Build
     from minise.ops import reference as ops
-    from minise.ops.reference.norm import BatchNorm2dCache
     from minise.walk import trace
 
 
@@ -202,19 +201,18 @@ def _():
     ## Exercise: the end of a block
 
     $\text{out} = \max(\text{BN}(x) + \text{shortcut}, 0)$ is one op in our nets,
-    `batch_norm2d_add_relu`. Its cache holds `out`, and what batch normalisation keeps. You may
-    call the ops: here `batch_norm2d_backward` does the normalisation, so what is left is the ReLU
-    and the plus sign. `norm` is the cache that it wants.
+    `batch_norm2d_add_relu`. Its cache holds `out`, and in `norm` the cache of the normalisation.
+    You may call the ops: here `batch_norm2d_backward` does the normalisation, so what is left is
+    the ReLU and the plus sign.
     """)
     return
 
 
 @app.function
 def batch_norm2d_add_relu_backward(dout, cache):
-    norm = BatchNorm2dCache(*(getattr(cache, name) for name in BatchNorm2dCache._fields))
     dtotal = ...
     dshortcut = ...
-    dx, dgamma, dbeta = ops.batch_norm2d_backward(dtotal, norm)
+    dx, dgamma, dbeta = ops.batch_norm2d_backward(dtotal, cache.norm)
     return dx, dgamma, dbeta, dshortcut
 
 
@@ -235,7 +233,6 @@ def _():
                 "dshortcut = dtotal",
             ),
         },
-        given=("norm",),
     )
     return (exercise,)
 

@@ -231,7 +231,7 @@ def _():
         return put(gradients, 0, gradients[0] * np.sqrt((M - 1) / M))
 
     def gate_forgotten(gradients, dout, cache):
-        return put(gradients, 0, dout * cache.s)
+        return put(gradients, 0, dout * cache.gates.s)
 
     def pool_assigned(gradients, dout, cache):
         W, dx = cache.x.shape[3], np.zeros_like(cache.x)

@@ -189,12 +189,10 @@ def moved(call: Call) -> int:
 
 
 def _read_of(cache: Any) -> Any:
-    """Return what a backward finds in a cache: its fields, or all that a user's cache holds."""
+    """Return the contents of a cache as a tuple, also those of a user's dict or object."""
     cache = cache_of(cache)
     if isinstance(cache, dict):
         return tuple(cache.values())
-    if hasattr(cache, "_fields"):
-        return tuple(getattr(cache, name) for name in cache._fields if name != "extra")
     held = getattr(cache, "__dict__", None)
     return tuple(held.values()) if held else cache
 

@@ -127,32 +127,33 @@ def _gated(cache: Any, ex: Array, dout: Array) -> tuple[list[Any], Array]:
     a product's is that of each factor times the size of the other. No bound is below the size of
     its number, so that its own rounding is in it.
     """
-    axes = SQUEEZES[cache.squeeze]
-    x, w1, w2, s, h, z = (abs(a) for a in (cache.x, cache.w1, cache.w2, cache.s, cache.h, cache.z))
-    largest = cache.squeeze == "max"
+    gates = cache.gates
+    axes = SQUEEZES[gates.squeeze]
+    x, w1, w2, s, h, z = (abs(a) for a in (cache.x, gates.w1, gates.w2, gates.s, gates.h, gates.z))
+    largest = gates.squeeze == "max"
     ez = ex.max(axis=axes, keepdims=True) if largest else ex.mean(axis=axes, keepdims=True)
-    eu = np.einsum("rc,ncij->nrij", w1, z + ez) + _column(cache.b1)
+    eu = np.einsum("rc,ncij->nrij", w1, z + ez) + _column(gates.b1)
     eh = np.where(h <= 0, 0, eu)
-    ev = np.einsum("cr,nrij->ncij", w2, h + eh) + _column(cache.b2)
-    es = s + gate_backward(ev, cache.s, cache.gate)
+    ev = np.einsum("cr,nrij->ncij", w2, h + eh) + _column(gates.b2)
+    es = s + gate_backward(ev, gates.s, gates.gate)
     eout = x * es + s * ex
 
     ds = (dout * cache.x).sum(axis=axes, keepdims=True)
-    dv = gate_backward(ds, cache.s, cache.gate)
-    du = np.where(h <= 0, 0, np.einsum("cr,ncij->nrij", cache.w2, dv))
-    dz = np.einsum("rc,nrij->ncij", cache.w1, du)
+    dv = gate_backward(ds, gates.s, gates.gate)
+    du = np.where(h <= 0, 0, np.einsum("cr,ncij->nrij", gates.w2, dv))
+    dz = np.einsum("rc,nrij->ncij", gates.w1, du)
     dx = abs(dout) * s + squeeze_backward(abs(dz), cache.argmax, x)
 
     eds = (abs(dout) * ex).sum(axis=axes, keepdims=True)
-    bent = cache.gate in ("sigmoid", "tanh")  # an error of s is then one of the slope
-    edv = gate_backward(eds, cache.s, cache.gate) + (2 * abs(ds) * es if bent else 0)
+    bent = gates.gate in ("sigmoid", "tanh")  # an error of s is then one of the slope
+    edv = gate_backward(eds, gates.s, gates.gate) + (2 * abs(ds) * es if bent else 0)
     edu = np.where(h <= 0, 0, np.einsum("cr,ncij->nrij", w2, edv))
     edz = np.einsum("rc,nrij->ncij", w1, edu)
     edx = abs(dout) * (s + es) + squeeze_backward(edz, cache.argmax, x)
     edw1 = np.einsum("nrij,ncij->rc", edu, z) + np.einsum("nrij,ncij->rc", abs(du), ez)
     edw2 = np.einsum("ncij,nrij->cr", edv, h) + np.einsum("ncij,nrij->cr", abs(dv), eh)
-    edb1 = None if cache.b1 is None else edu.sum(axis=(0, 2, 3))
-    edb2 = None if cache.b2 is None else edv.sum(axis=(0, 2, 3))
+    edb1 = None if gates.b1 is None else edu.sum(axis=(0, 2, 3))
+    edb2 = None if gates.b2 is None else edv.sum(axis=(0, 2, 3))
     return [eout, edx, edw1, edb1, edw2, edb2], dx
 
 

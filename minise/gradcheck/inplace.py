@@ -4,9 +4,7 @@ import ast
 from contextlib import suppress
 from typing import Any
 
-import numpy as np
-
-from minise.gradcheck.arrays import copied, same
+from minise.gradcheck.arrays import arrays_in, copied, same
 from minise.gradcheck.instrument import Instrumented, Line
 from minise.gradcheck.lines import first_line, line_at, rebuilt, tree_of
 from minise.gradcheck.truth import Truth
@@ -18,10 +16,10 @@ def changed(dout: Any, cache: Any, truth: Truth) -> str:
     """Return the name of an array that no longer holds what the case has there, or nothing."""
     if not same(dout, truth.dout):
         return "dout"
-    names = getattr(truth.cache, "_fields", map(str, range(len(truth.cache))))
-    for name, now, before in zip(names, cache, truth.cache, strict=True):
-        if isinstance(before, np.ndarray) and not same(now, before):
-            return str(name)
+    pairs = zip(arrays_in(cache), arrays_in(truth.cache), strict=True)
+    for (path, now), (_, before) in pairs:
+        if not same(now, before):
+            return path.rpartition(".")[2]
     return ""
 
 

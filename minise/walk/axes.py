@@ -4,13 +4,12 @@ Shapes are read in this order: the op's line in SHAPES, the comments of its cach
 of both docstrings, and the lines ``u = …   (N, R, 1, 1)`` of the module's docstring.
 """
 
-import ast
 import inspect
 import re
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, get_type_hints
 
 from minise.gradcheck.cases import OPS
 from minise.gradcheck.cases import line as shapes_of
@@ -101,10 +100,9 @@ def _shapes_in(op: str) -> Iterator[tuple[str, str]]:
     forward, backward = (getattr(reference, f"{op}_{way}") for way in ("forward", "backward"))
     module = sys.modules[forward.__module__]
     kept = f"{op}_cache".replace("_", "")
-    for node in ast.parse(inspect.getsource(module)).body:
-        if isinstance(node, ast.ClassDef) and node.name.lower() == kept:
-            lines = ast.get_source_segment(inspect.getsource(module), node) or ""
-            yield from re.findall(rf"^ +(\w+): Array.*?# {SHAPE}", lines, re.MULTILINE)
+    for name, value in vars(module).items():
+        if name.lower() == kept:
+            yield from _fields(value)
     for function in (forward, backward):
         text = inspect.getdoc(function) or ""
         sections = re.findall(r"^([\w, ]+) : ndarray of shape (\(.*)", text, re.MULTILINE)
@@ -112,6 +110,15 @@ def _shapes_in(op: str) -> Iterator[tuple[str, str]]:
             yield from zip(names.split(", "), re.findall(SHAPE, shapes), strict=False)
     story = inspect.getdoc(module) or ""
     yield from re.findall(rf"^ +(\w+) += .*?  {SHAPE}", story, re.MULTILINE)
+
+
+def _fields(cache: type) -> Iterator[tuple[str, str]]:
+    """Yield the arrays of a NamedTuple, and those of its parts, with the shapes of the comments."""
+    lines = inspect.getsource(cache)
+    yield from re.findall(rf"^ +(\w+): Array.*?# {SHAPE}", lines, re.MULTILINE)
+    for kind in get_type_hints(cache).values():
+        if hasattr(kind, "_fields"):
+            yield from _fields(kind)
 
 
 def _letters(axes: list[str]) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ MOST_TERMS = 4  # arrays that one sum is looked for in
 class Leaf:
     """An array that a line reads."""
 
-    text: str  # as the line has it, "z" or "cache.s"
+    text: str  # as the line has it, "z" or "cache.gates.s"
     name: str  # the same, but of a cache the field alone
     base: str  # the name in the scope that holds it
     path: tuple[Any, ...]  # from there: () or a field, a key, a place
@@ -43,16 +43,10 @@ def leaves_of(line: Line, scope: Mapping[str, Any]) -> Iterator[Leaf]:
     seen = set()
     for node in _names_read(line):
         base = node.id
-        path: tuple[Any, ...] = ()
-        parent = getattr(node, "parent", None)
         if base not in scope:
             continue
-        value = scope[base]
-        if isinstance(parent, ast.Attribute) and not is_array(value):
-            path = (parent.attr,)
-        if isinstance(parent, ast.Subscript) and isinstance(parent.slice, ast.Constant):
-            path = (parent.slice.value,) if isinstance(value, dict | tuple | list) else ()
-        for leaf in _arrays_in(base, path, value_at(value, path)):
+        path, value = _followed(node, scope[base])
+        for leaf in _arrays_in(base, path, value):
             if (leaf.base, leaf.path) not in seen:
                 seen.add((leaf.base, leaf.path))
                 yield leaf
@@ -62,12 +56,10 @@ def scalars_of(line: Line, scope: Mapping[str, Any]) -> dict[str, Any]:
     """Return the plain numbers, words and flags that a line reads, by name."""
     found = {}
     for node in _names_read(line):
-        parent, value = getattr(node, "parent", None), scope.get(node.id)
-        name = node.id
-        if isinstance(parent, ast.Attribute) and isinstance(value, tuple):
-            name, value = parent.attr, getattr(value, parent.attr, None)
-        if isinstance(value, bool | int | float | str | np.integer) and not is_array(value):
-            found[name] = value
+        path, value = _followed(node, scope.get(node.id))
+        plain = isinstance(value, bool | int | float | str | np.integer) and not is_array(value)
+        if plain and all(isinstance(step, str) for step in path):
+            found[_name(node.id, path)] = value
     return found
 
 
@@ -221,6 +213,23 @@ def _names_read(line: Line) -> list[Any]:
     if isinstance(statement, ast.AugAssign):
         read.append(statement.target)
     return sorted(read, key=lambda node: (node.lineno, node.col_offset))
+
+
+def _followed(node: Any, value: Any) -> tuple[tuple[Any, ...], Any]:
+    """Return the fields and places that a line names behind a name, and what stands there."""
+    path: tuple[Any, ...] = ()
+    parent = getattr(node, "parent", None)
+    while not is_array(value):
+        step: Any = None
+        if isinstance(parent, ast.Attribute) and not isinstance(value, dict):
+            step = parent.attr
+        elif isinstance(parent, ast.Subscript) and isinstance(value, dict | tuple | list):
+            step = parent.slice.value if isinstance(parent.slice, ast.Constant) else None
+        if step is None:
+            break
+        path, value = (*path, step), value_at(value, (step,))
+        parent = getattr(parent, "parent", None)
+    return path, value
 
 
 def _arrays_in(base: str, path: tuple[Any, ...], value: Any) -> Iterator[Leaf]:

@@ -47,14 +47,17 @@ def test_views_move_nothing_and_an_array_counts_once():
     assert needs.of["", "concat", "forward"] == [(0, 4 * 2 * (x.size + x.size // 3))]
 
 
-def test_what_a_back_end_keeps_besides_does_not_count():
+def test_arrays_in_a_part_of_a_cache_count():
     needs = Needs(reference)
-    x = np.ones((1, 1, 2, 2), F)
-    out, cache = reference.relu_forward(x)
-    needs.relu_backward(out, cache)
-    needs.relu_backward(out, cache._replace(extra=np.ones(1000)))
-    one, other = needs.of["", "relu", "backward"]
-    assert one == other
+    x, one = np.ones((2, 3, 4, 4), F), np.ones(3, F)
+    settings = dict(running_mean=one, running_var=one, training=True)
+    out, cache = reference.batch_norm2d_relu_forward(x, one, one, **settings)
+    needs.batch_norm2d_relu_backward(x, cache)
+    read = [x, out, one, *cache.norm[3:7]]  # dout, which is x too; gamma and beta; mean and so on
+    written = x.nbytes + 2 * one.nbytes
+    assert needs.of["", "batch_norm2d_relu", "backward"] == [
+        (0, sum(array.nbytes for array in read) + written)
+    ]
 
 
 def test_the_floor_is_the_larger_of_both():

@@ -61,12 +61,13 @@ class Errors(Wrapper):
         )
 
     def squeeze_excite(self, call, x, w1, b1, w2, b2, *, squeeze="avg", gate="sigmoid"):
-        return self._gated(abs(call.arrays[0]), x, call.cache.s, w1, b1, w2, b2, squeeze, gate)
+        s = call.cache.gates.s
+        return self._gated(abs(call.arrays[0]), x, s, w1, b1, w2, b2, squeeze, gate)
 
     def se_block_tail(self, call, x, gamma, beta, w1, b1, w2, b2, shortcut, *, gate, **settings):
         y, _ = reference.batch_norm2d_forward(call.arrays[0], gamma, beta, **settings)
         error = self.batch_norm2d(call, x, gamma, beta, **settings)
-        gated = self._gated(abs(y), error, call.cache.s, w1, b1, w2, b2, "avg", gate)
+        gated = self._gated(abs(y), error, call.cache.gates.s, w1, b1, w2, b2, "avg", gate)
         return gated + abs(shortcut) + self.of(shortcut)
 
     def _gated(self, x, error, s, w1, b1, w2, b2, squeeze, gate):

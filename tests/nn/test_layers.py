@@ -235,7 +235,7 @@ def test_gates_start_near_a_half(reduction):
     x = np.random.default_rng(1).standard_normal((50, 64, 8, 8))
     block = nn.SEBlock(64, nn.SE(reduction=reduction), rng=0, dtype=F64)
     block.forward(x, training=True)
-    assert (abs(block._cache.s - 0.5) < 0.25).all()
+    assert (abs(block._cache.gates.s - 0.5) < 0.25).all()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ import numpy as np
 
 from minise.ops import reference
 from minise.ops.reference.gates import gate_backward
-from minise.ops.reference.norm import BatchNorm2dCache
 from minise.ops.reference.windows import pad, window, windows_of
 from tests.ops.cases import CASES, Case
 
@@ -180,7 +179,9 @@ def behind_norm(g, d, c):
     if not hasattr(c, "out"):
         return d
     dtotal = cut(d, c.out)
-    return dtotal * c.s + tail_dz(g, d, c) / c.x[0, 0].size if hasattr(c, "s") else dtotal
+    if not hasattr(c, "gates"):
+        return dtotal
+    return dtotal * c.gates.s + tail_dz(g, d, c) / c.x[0, 0].size
 
 
 def cut(d, out):
@@ -190,8 +191,7 @@ def cut(d, out):
 
 def norm_backward(d, c):
     """Return dx, dgamma, dbeta of the batch normalisation in a fused op."""
-    cache = BatchNorm2dCache(*(getattr(c, name) for name in BatchNorm2dCache._fields))
-    return reference.batch_norm2d_backward(d, cache)
+    return reference.batch_norm2d_backward(d, c.norm)
 
 
 def normalised(c):
@@ -224,8 +224,8 @@ def tail_dz(g, d, c):
     """Return dz of the tail."""
     _, y = normalised(c)
     ds = (cut(d, c.out) * y).sum(axis=(2, 3), keepdims=True)
-    dh = np.einsum("cr,ncij->nrij", c.w2, gate_backward(ds, c.s, c.gate))
-    return np.einsum("rc,nrij->ncij", c.w1, cut(dh, c.h))
+    dh = np.einsum("cr,ncij->nrij", c.gates.w2, gate_backward(ds, c.gates.s, c.gates.gate))
+    return np.einsum("rc,nrij->ncij", c.gates.w1, cut(dh, c.gates.h))
 
 
 def tail_with(dy):
@@ -233,7 +233,7 @@ def tail_with(dy):
 
     def wrong(g, d, c):
         dgated, dz = cut(d, c.out), tail_dz(g, d, c)
-        return (*norm_backward(dy(dgated, c.s, dz, c.x[0, 0].size), c), *g[3:])
+        return (*norm_backward(dy(dgated, c.gates.s, dz, c.x[0, 0].size), c), *g[3:])
 
     return wrong
 
@@ -243,7 +243,7 @@ def tail_dgamma_of(moment):
 
     def wrong(g, d, c):
         xhat, _ = normalised(c)
-        direct = (cut(d, c.out) * c.s * xhat).sum(axis=(0, 2, 3))
+        direct = (cut(d, c.out) * c.gates.s * xhat).sum(axis=(0, 2, 3))
         return put(g, 1, direct + (tail_dz(g, d, c) * moment(c)).sum(axis=(0, 2, 3)))
 
     return wrong
@@ -251,7 +251,7 @@ def tail_dgamma_of(moment):
 
 def tail_masked_by_branch(g, d, c):
     _, y = normalised(c)
-    return put(g, 7, cut(d, y * c.s))
+    return put(g, 7, cut(d, y * c.gates.s))
 
 
 def tail_slope_of_one(g, d, c):
@@ -260,7 +260,7 @@ def tail_slope_of_one(g, d, c):
 
 
 def through_scale(g, d, c):
-    return d * c.s
+    return d * c.gates.s
 
 
 def one_hot(c):
@@ -486,14 +486,14 @@ MISTAKES = {
         TAIL, fused_without_variance, {"missing variance term"}
     ),
     "se_block_tail: dgamma lacks the route through the gate": Mistake(
-        TAIL, tail_dgamma_of(lambda c: 0 * c.z), {"wrong slope", "unknown"}
+        TAIL, tail_dgamma_of(lambda c: 0 * c.gates.z), {"wrong slope", "unknown"}
     ),
     "se_block_tail: dgamma through the gate by z, not by zhat": Mistake(
-        TAIL, tail_dgamma_of(lambda c: c.z), {"wrong slope", "unknown"}
+        TAIL, tail_dgamma_of(lambda c: c.gates.z), {"wrong slope", "unknown"}
     ),
     "se_block_tail: dbeta lacks the route through the gate": Mistake(
         TAIL,
-        lambda g, d, c: put(g, 2, (cut(d, c.out) * c.s).sum(axis=(0, 2, 3))),
+        lambda g, d, c: put(g, 2, (cut(d, c.out) * c.gates.s).sum(axis=(0, 2, 3))),
         {"wrong slope", "unknown"},
     ),
     "se_block_tail: db2 lacks the sigmoid's slope": Mistake(

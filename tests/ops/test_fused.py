@@ -11,6 +11,7 @@ from minise.gradcheck.conform import check_op
 from minise.ops import reference
 from minise.ops.reference import fused
 from minise.ops.reference.gates import gate_backward, gate_forward
+from minise.ops.reference.squeeze_excite import Gates
 from tests.ops.cases import (
     BACKENDS,
     CASES,
@@ -87,7 +88,7 @@ def test_se_block_tail_by_hand(ops):
         eps=1.0,
     )  # xhat = (-1, 3), y = (-1, 7), z = 3, h = 3 - 1, s = 2 / 4
     assert out.tolist() == row(0, 7 / 2 + 1 / 2).tolist()  # the first would be -1 / 2 + 0
-    moments = cache.zhat, cache.z, cache.h, cache.s
+    moments = cache.zhat, cache.gates.z, cache.gates.h, cache.gates.s
     assert [moment.tolist() for moment in moments] == [[[[[a]]]] for a in (1, 3, 2, 1 / 2)]
     gradients = ops.se_block_tail_backward(row(9, 2), cache)
     dx, dgamma, dbeta, dw1, db1, dw2, db2, dshortcut = gradients
@@ -141,6 +142,35 @@ def test_equals_its_parts(op, data, seed, dtype):
     all_equal(ours, composed(reference, op, inputs, dout, **keywords))
 
 
+@over_backends
+@over_ops
+@pytest.mark.parametrize("training", [True, False])
+def test_the_running_statistics_are_read_from_every_cache(ops, op, training):
+    """As of batch_norm2d's own cache: layers know one way to read them."""
+    inputs, keywords = draw(next(iter(CASES[op].values())), np.random.default_rng(0))
+    keywords["training"] = training
+    _, cache = getattr(ops, f"{op}_forward")(*inputs, **keywords)
+    keywords.pop("gate", None)
+    _, norm = ops.batch_norm2d_forward(*inputs[:3], **keywords)
+    all_equal([cache.running_mean, cache.running_var], [norm.running_mean, norm.running_var])
+    assert cache.training is training
+    assert type(cache.norm) is type(norm)
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = cache.nothing
+
+
+@over_backends
+@over_ops
+def test_a_cache_holds_no_image_but_x_and_out(ops, op):
+    """What stands between them is computed again, so that it takes no memory."""
+    inputs, keywords = draw(next(iter(CASES[op].values())), np.random.default_rng(0))
+    out, cache = getattr(ops, f"{op}_forward")(*inputs, **keywords)
+    arrays = [a for part in (cache, *cache) if isinstance(part, tuple) for a in part]
+    images = [a for a in arrays if getattr(a, "shape", ()) == out.shape]
+    assert len(images) == 2
+    all_equal(images, [out, inputs[0]])
+
+
 # The closed form of the module's docstring, as a back end of its own
 
 
@@ -167,38 +197,37 @@ def closed_forward(op, x, gamma, beta, w1, b1, w2, b2, shortcut, keywords):
     shift = (s * beta)[:, :, None, None]
     total = centred * scale + shift + (0 if shortcut is None else shortcut)
     out = np.where(total <= 0, 0, total)
+    norm = cache._replace(mean=mean, rstd=rstd)
+    if op == "se_block_tail":
+        z, h, s, zhat = (a[:, :, None, None] for a in (z, h, s, zhat))
+        gates = Gates(w1, b1, w2, b2, z, h, s, "avg", gate)
+        return out, fused.SeBlockTailCache(norm, gates, zhat, out)
     kind = getattr(fused, "".join(part.capitalize() for part in op.split("_")) + "Cache")
-    four = {
-        name: a if a is None else a[:, :, None, None]
-        for name, a in dict(z=z, h=h, s=s, zhat=zhat).items()
-    }
-    own = dict(mean=mean, rstd=rstd, out=out, gate=gate, w1=w1, b1=b1, w2=w2, b2=b2, **four)
-    every = {**cache._asdict(), **own}
-    return out, kind(**{name: every[name] for name in kind._fields})
+    return out, kind(norm, out)
 
 
 def closed_backward(dout, c):
     """Return the gradients that batch norm's arrays, SE's and the shortcut have, from two sums."""
     N, C, H, W = c.x.shape
-    M, gate = N * H * W, hasattr(c, "gate")
-    s = c.s[:, :, 0, 0] if gate else np.ones((N, C), c.x.dtype)
+    M, gates = N * H * W, getattr(c, "gates", None)
+    s = np.ones((N, C), c.x.dtype) if gates is None else gates.s[:, :, 0, 0]
     g = np.where(c.out <= 0, 0, dout)
     sum_g = g.sum(axis=(2, 3))
     sum_gx = (g * (c.x - c.mean[:, None, None])).sum(axis=(2, 3))
     sum_gxhat = c.rstd * sum_gx
     ds = c.gamma * sum_gxhat + c.beta * sum_g
     dense, dz, zhat = (), np.zeros_like(s), np.zeros_like(s)
-    if gate:
-        z, h, zhat = (a[:, :, 0, 0] for a in (c.z, c.h, c.zhat))
-        dv = gate_backward(ds, s, c.gate)
-        du = np.where(h <= 0, 0, dv @ c.w2)
-        dz = du @ c.w1
+    if gates is not None:
+        z, h, zhat = (a[:, :, 0, 0] for a in (gates.z, gates.h, c.zhat))
+        dv = gate_backward(ds, s, gates.gate)
+        du = np.where(h <= 0, 0, dv @ gates.w2)
+        dz = du @ gates.w1
         db1, db2 = (None if a is None else a.sum(axis=0) for a in (du, dv))
         dense = (
             du.T @ z,
-            None if c.b1 is None else db1,
+            None if gates.b1 is None else db1,
             dv.T @ h,
-            None if c.b2 is None else db2,
+            None if gates.b2 is None else db2,
         )
     dbeta = (s * sum_g + dz).sum(axis=0)
     dgamma = (s * sum_gxhat + dz * zhat).sum(axis=0)
@@ -377,7 +406,7 @@ def test_branches_count_every_kink(ops):
         assert getattr(ops, f"{op}_branches")(cache).tolist() == (out > 0).tolist()
     inputs, keywords = draw(CASES["se_block_tail"]["training, relu"], rng)
     out, cache = ops.se_block_tail_forward(*inputs, **keywords)
-    parts = [(part > 0).ravel() for part in (cache.h, cache.s, out)]
+    parts = [(part > 0).ravel() for part in (cache.gates.h, cache.gates.s, out)]
     assert ops.se_block_tail_branches(cache).tolist() == np.concatenate(parts).tolist()
 
 

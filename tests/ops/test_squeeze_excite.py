@@ -115,7 +115,7 @@ def test_sigmoid_of_means_is_the_default(ops):
     out, cache = ops.squeeze_excite_forward(*inputs)
     explicit, _ = ops.squeeze_excite_forward(*inputs, squeeze="avg", gate="sigmoid")
     np.testing.assert_array_equal(out, explicit)
-    assert (cache.squeeze, cache.gate) == ("avg", "sigmoid")
+    assert (cache.gates.squeeze, cache.gates.gate) == ("avg", "sigmoid")
 
 
 @over_backends
@@ -124,7 +124,8 @@ def test_shapes_in_the_cache(ops, squeeze):
     inputs, _ = draw(Case("squeeze_excite", SOME), np.random.default_rng(0))
     _, cache = ops.squeeze_excite_forward(*inputs, squeeze=squeeze)
     PQ = (3, 5) if squeeze == "none" else (1, 1)
-    assert (cache.z.shape, cache.h.shape, cache.s.shape) == ((3, 4, *PQ), (3, 2, *PQ), (3, 4, *PQ))
+    shapes = [a.shape for a in (cache.gates.z, cache.gates.h, cache.gates.s)]
+    assert shapes == [(3, 4, *PQ), (3, 2, *PQ), (3, 4, *PQ)]
     assert (cache.argmax is None) == (squeeze != "max")
     if squeeze == "max":
         pixels = inputs[0].reshape(3, 4, -1)
@@ -255,8 +256,8 @@ def test_branches_count_every_kink(ops):
         _, cache = ops.squeeze_excite_forward(*inputs, squeeze=squeeze, gate="relu")
         sides = ops.squeeze_excite_branches(cache)
         assert sides.shape == (hidden + gates + maxima,)
-        assert sides[:hidden].tolist() == (cache.h > 0).ravel().tolist()
-        assert sides[hidden : hidden + gates].tolist() == (cache.s > 0).ravel().tolist()
+        assert sides[:hidden].tolist() == (cache.gates.h > 0).ravel().tolist()
+        assert sides[hidden : hidden + gates].tolist() == (cache.gates.s > 0).ravel().tolist()
         if maxima:
             assert sides[-maxima:].tolist() == cache.argmax.ravel().tolist()
 

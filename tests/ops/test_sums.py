@@ -94,7 +94,7 @@ def run(ops, op, inputs, keywords, dout):
     """Return out and the gradients, and batch statistics by name."""
     out, cache = getattr(ops, f"{op}_forward")(*inputs, **keywords)
     gradients = getattr(ops, f"{op}_backward")(dout, cache)
-    names = {"mean", "running_var"} & set(cache._fields)
+    names = [name for name in ("mean", "running_var") if hasattr(cache, name)]
     return [out, *gradients], {name: getattr(cache, name) for name in names}
 
 

@@ -6,13 +6,12 @@ import textwrap
 import numpy as np
 
 from minise.ops import reference
-from minise.ops.reference.norm import BatchNorm2dCache
 from minise.ops.reference.windows import pad, unpad, window, windows_of
 
 SOLUTIONS = {  # by op, or by lesson where an op is done once more
     "linear": """
         def linear_backward(dout, cache):
-            x, weight, bias, _ = cache
+            x, weight, bias = cache
             dbias = dout.sum(axis=0)
             dweight = dout.T @ x
             dx = dout @ weight
@@ -36,10 +35,9 @@ SOLUTIONS = {  # by op, or by lesson where an op is done once more
     """,
     "batch_norm2d_add_relu": """
         def batch_norm2d_add_relu_backward(dout, cache):
-            norm = BatchNorm2dCache(*(getattr(cache, name) for name in BatchNorm2dCache._fields))
             dtotal = np.where(cache.out <= 0, 0, dout)
             dshortcut = dtotal
-            dx, dgamma, dbeta = ops.batch_norm2d_backward(dtotal, norm)
+            dx, dgamma, dbeta = ops.batch_norm2d_backward(dtotal, cache.norm)
             return dx, dgamma, dbeta, dshortcut
     """,
     "hard_sigmoid": """
@@ -111,7 +109,8 @@ SOLUTIONS = {  # by op, or by lesson where an op is done once more
     """,
     "squeeze_excite": """
         def squeeze_excite_backward(dout, cache):
-            x, w1, b1, w2, b2, _, z, h, s, *_ = cache
+            x, *_ = cache
+            w1, b1, w2, b2, z, h, s, *_ = cache.gates
             H, W = x.shape[2:]
             dx_scale = dout * s
             ds = (dout * x).sum(axis=(2, 3), keepdims=True)
@@ -194,7 +193,7 @@ def compiled(text):
     name = f"<cell {hash(text)}>"
     linecache.cache[name] = (len(text), None, text.splitlines(True), name)
     space = {
-        **dict(np=np, ops=reference, BatchNorm2dCache=BatchNorm2dCache),
+        **dict(np=np, ops=reference),
         **dict(pad=pad, unpad=unpad, window=window, windows_of=windows_of),
     }
     exec(compile(text, name, "exec"), space)

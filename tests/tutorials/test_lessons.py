@@ -122,9 +122,9 @@ def test_masks_have_both_sides_in_the_cases(path, ran):
         if isinstance(exercise, Exercise) and branches:
             largest = branches(exercise.truths[-1].cache)
             assert len(np.unique(largest)) > 1
-            alive = [getattr(truth.cache, "h", None) for truth in exercise.truths]
-            if alive[-1] is not None:  # of the hidden units: (N, R), in each image other ones
-                units = alive[-1][:, :, 0, 0] > 0
+            if exercise.op == "squeeze_excite":
+                alive = [truth.cache.gates.h for truth in exercise.truths]
+                units = alive[-1][:, :, 0, 0] > 0  # hidden: (N, R), in each image other ones
                 assert units.any(axis=0).all()
                 assert (units[0] != units[1]).any()
                 assert units.any(axis=1).all()

@@ -36,6 +36,7 @@ READER = Reader(
         ("x.sum(axis=(0, 2, 3))", "∑[n,i,j] x"),
         ("(x * x).mean(axis=(2, 3), keepdims=True)", "mean[i,j] x · x"),
         ("x[:, :, None, None] * cache.s", "x · s"),
+        ("x[:, :, None, None] * cache.gates.s", "x · s"),
         ("np.where(x.real <= 0, 0, dx)", "{0 where x ≤ 0, dx elsewhere}"),
         ("sum_over(x, (0, 2, 3))", "∑[n,i,j] x"),
         ("sum_over(x * x, 0)", "∑[n] x · x"),

@@ -15,7 +15,7 @@ np.add.at, here columns are added offset by offset through slices, which is seve
 """
 
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,6 +33,13 @@ def using(*, threads: int | None = None, algorithm: str | None = None) -> Any:
     return sys.modules[__name__]
 
 
+class Im2colCache(NamedTuple):
+    """The reference's cache, and the columns, which such courses keep for backward."""
+
+    conv: Conv2dCache
+    cols: Array  # (C * KH * KW, OH * OW * N)
+
+
 def __getattr__(name: str) -> Any:
     """Return what the reference has: every other op."""
     return getattr(reference, name)
@@ -47,7 +54,7 @@ def conv2d_forward(
     padding: Pair = (0, 0),
     dilation: Pair = (1, 1),
     groups: int = 1,
-) -> tuple[Array, Conv2dCache]:
+) -> tuple[Array, Im2colCache]:
     """See minise.ops.reference.conv2d_forward; groups must be 1."""
     if groups != 1:
         raise ValueError(f"conv2d: groups is {groups}, expected 1: this peer has no other")
@@ -56,14 +63,14 @@ def conv2d_forward(
     product = weight.reshape(len(weight), -1) @ cols
     out = product.reshape(len(weight), *where.outputs, len(x)).transpose(3, 0, 1, 2)
     out = out if bias is None else out + bias[:, None, None]
-    return out, Conv2dCache(x, weight, bias, stride, padding, dilation, groups, cols)
+    return out, Im2colCache(Conv2dCache(x, weight, bias, stride, padding, dilation, groups), cols)
 
 
 def conv2d_backward(
-    dout: Array, cache: Conv2dCache, *, plus: Array | None = None, needs_dx: bool = True
+    dout: Array, cache: Im2colCache, *, plus: Array | None = None, needs_dx: bool = True
 ) -> tuple[Array | None, ...]:
     """See minise.ops.reference.conv2d_backward."""
-    x, weight, bias, stride, padding, dilation, _, cols = cache
+    (x, weight, bias, stride, padding, dilation, _), cols = cache
     where = windows_of(x.shape[2:], weight.shape[2:], stride, padding, dilation)
     dbias = None if bias is None else dout.sum(axis=(0, 2, 3))
     dproduct = dout.transpose(1, 2, 3, 0).reshape(len(weight), -1)

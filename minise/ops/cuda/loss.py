@@ -33,7 +33,7 @@ def softmax_cross_entropy_backward(
     gpu: Launcher, dout: Array, cache: SoftmaxCrossEntropyCache
 ) -> tuple[Array, None]:
     """See minise.ops.reference.softmax_cross_entropy_backward."""
-    logprob, labels, label_smoothing, _ = cache
+    logprob, labels, label_smoothing = cache
     check_gradient("softmax_cross_entropy", dout, logprob, ())
     N, K = logprob.shape
     dhit = -(1 - label_smoothing) * dout / N

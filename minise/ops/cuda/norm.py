@@ -1,10 +1,8 @@
 """Batch normalisation on the GPU; the kernels, and why they are these, stand in block_tail.cu.
 
-What the fused ops share with it stands here too: moments, the pass that writes out, and the way
+What the fused ops share with it stands here too: statistics, the pass that writes out, and the way
 back, each with gates, shortcut and ReLU left out where there are none.
 """
-
-from typing import NamedTuple
 
 import numpy as np
 
@@ -31,10 +29,8 @@ def batch_norm2d_forward(
     arrays = x, gamma, beta, running_mean, running_var
     check_arrays("batch_norm2d", SHAPES["batch_norm2d"], *arrays)
     check_batch_norm("batch_norm2d", x, training, momentum, eps)
-    rows = row_moments(gpu, x) if training else None
-    found = moments(gpu, rows, x, running_mean, running_var, momentum, eps)
-    out = normalised(gpu, x, found, gamma, beta)
-    return out, BatchNorm2dCache(x, gamma, beta, *found, training, float(momentum), float(eps))
+    norm = statistics(gpu, arrays, (training, float(momentum), float(eps)))
+    return normalised(gpu, norm), norm
 
 
 def batch_norm2d_backward(gpu: Launcher, dout: Array, cache: BatchNorm2dCache) -> tuple[Array, ...]:
@@ -46,15 +42,6 @@ def batch_norm2d_backward(gpu: Launcher, dout: Array, cache: BatchNorm2dCache) -
     return dx, dgamma, dbeta
 
 
-class Moments(NamedTuple):
-    """What normalises, and the running statistics after it."""
-
-    mean: Array  # (C,)  of the batch, or in evaluation the running one
-    rstd: Array  # (C,)
-    running_mean: Array  # (C,)  new
-    running_var: Array  # (C,)
-
-
 def row_moments(gpu: Launcher, x: Array) -> tuple[Array, Array]:
     """Return mean and centred sum of squares of every row, (N, C), in double precision."""
     N, C, H, W = x.shape
@@ -64,42 +51,44 @@ def row_moments(gpu: Launcher, x: Array) -> tuple[Array, Array]:
     return mean, m2
 
 
-def moments(
+def statistics(
     gpu: Launcher,
-    rows: tuple[Array, Array] | None,
-    x: Array,
-    running_mean: Array,
-    running_var: Array,
-    momentum: float,
-    eps: float,
-) -> Moments:
-    """Return what normalises: the moments of rows, or where there are none the running ones."""
-    if rows is None:
-        rstd = 1 / gpu.xp.sqrt(running_var + float(eps))
-        return Moments(running_mean, rstd, running_mean.copy(), running_var.copy())
+    arrays: tuple[Array, Array, Array, Array, Array],
+    settings: tuple[bool, float, float],
+    rows: tuple[Array, Array] | None = None,
+) -> BatchNorm2dCache:
+    """Return the cache of a normalisation: what normalises, and the new running statistics.
+
+    arrays are x, gamma, beta, and the running mean and variance, settings training, momentum and
+    eps; rows are the moments of x's rows, if the caller has them.
+    """
+    (x, gamma, beta, running_mean, running_var), (training, momentum, eps) = arrays, settings
+    if not training:
+        rstd = 1 / gpu.xp.sqrt(running_var + eps)
+        same = running_mean, rstd, running_mean.copy(), running_var.copy()
+        return BatchNorm2dCache(x, gamma, beta, *same, *settings)
     N, C, H, W = x.shape
-    found = Moments(*(gpu.xp.empty(C, x.dtype) for _ in range(4)))
+    mean, rstd, new_mean, new_var = (gpu.xp.empty(C, x.dtype) for _ in range(4))
+    found = mean, rstd, new_mean, new_var
     old = gpu.contiguous(running_mean), gpu.contiguous(running_var)
-    given = *rows, *old, *found, momentum, eps, N, C, H * W
+    given = *(rows or row_moments(gpu, x)), *old, *found, momentum, eps, N, C, H * W
     gpu.launch(FILE, "channel_moments", warps(C), *given, dtype=x.dtype)
-    return found
+    return BatchNorm2dCache(x, gamma, beta, *found, *settings)
 
 
 def normalised(
     gpu: Launcher,
-    x: Array,
-    found: Moments,
-    gamma: Array,
-    beta: Array,
+    cache: BatchNorm2dCache,
     s: Array | None = None,
     shortcut: Array | None = None,
     *,
     clip: bool = False,
 ) -> Array:
     """Return (gamma * xhat + beta) * s + shortcut, with clip cut off below 0."""
+    x, gamma, beta, mean, rstd, *_ = cache
     N, C, H, W = x.shape
     out = gpu.xp.empty(x.shape, x.dtype)
-    arrays = (x, found.mean, found.rstd, gamma, beta, s, shortcut)
+    arrays = (x, mean, rstd, gamma, beta, s, shortcut)
     given = [None if a is None else gpu.contiguous(a) for a in arrays]
     sizes = int(clip), N * C, C, H * W
     gpu.launch(FILE, "normalise", warps(N * C), *given, out, *sizes, dtype=x.dtype)

@@ -32,7 +32,7 @@ def max_pool2d_forward(
 
 def max_pool2d_backward(gpu: Launcher, dout: Array, cache: MaxPool2dCache) -> tuple[Array]:
     """See minise.ops.reference.max_pool2d_backward."""
-    x, argmax, kernel, stride, padding, ceil_mode, _ = cache
+    x, argmax, kernel, stride, padding, ceil_mode = cache
     check_gradient("max_pool2d", dout, x, argmax.shape)
     where = _windows(x, kernel, stride, padding, ceil_mode)
     dx = gpu.xp.empty(x.shape, x.dtype)
@@ -64,7 +64,7 @@ def avg_pool2d_forward(
 
 def avg_pool2d_backward(gpu: Launcher, dout: Array, cache: AvgPool2dCache) -> tuple[Array]:
     """See minise.ops.reference.avg_pool2d_backward."""
-    x, kernel, stride, padding, ceil_mode, count_include_pad, _ = cache
+    x, kernel, stride, padding, ceil_mode, count_include_pad = cache
     where = _windows(x, kernel, stride, padding, ceil_mode)
     check_gradient("avg_pool2d", dout, x, (*x.shape[:2], *where.outputs))
     dx = gpu.xp.empty(x.shape, x.dtype)

@@ -17,7 +17,7 @@ from minise.ops.checks import Array, check_arrays, check_choice, check_gradient
 from minise.ops.cuda.gating import check_fits, excite, excite_backward, weight_gradient
 from minise.ops.cuda.launcher import Launcher, warps
 from minise.ops.reference.gates import GATES
-from minise.ops.reference.squeeze_excite import SHAPES, SqueezeExciteCache
+from minise.ops.reference.squeeze_excite import SHAPES, Gates, SqueezeExciteCache
 from minise.ops.reference.squeezes import SQUEEZES
 
 SIMPLE, TILE = "squeeze_excite.cu", "squeeze_excite_tile.cu"
@@ -71,7 +71,7 @@ def squeeze_excite_forward(
     run = _tile_forward if way(gpu, x, len(w1)) == "tile" else _simple_forward
     out, *few = run(gpu, gpu.contiguous(x), w1, b1, w2, b2, gate)
     z, h, s = (one[:, :, None, None] for one in few)
-    return out, SqueezeExciteCache(x, w1, b1, w2, b2, None, z, h, s, squeeze, gate)
+    return out, SqueezeExciteCache(x, None, Gates(w1, b1, w2, b2, z, h, s, squeeze, gate))
 
 
 def squeeze_excite_backward(
@@ -79,11 +79,12 @@ def squeeze_excite_backward(
 ) -> tuple[Array | None, ...]:
     """See minise.ops.reference.squeeze_excite_backward."""
     check_gradient("squeeze_excite", dout, cache.x)
-    if cache.squeeze != "avg":
+    x, _, gates = cache
+    if gates.squeeze != "avg":
         return reference.squeeze_excite_backward(dout, cache)
-    run = _tile_backward if way(gpu, cache.x, len(cache.w1)) == "tile" else _simple_backward
-    dx, dw1, db1, dw2, db2 = run(gpu, gpu.contiguous(dout), gpu.contiguous(cache.x), cache)
-    return dx, dw1, None if cache.b1 is None else db1, dw2, None if cache.b2 is None else db2
+    run = _tile_backward if way(gpu, x, len(gates.w1)) == "tile" else _simple_backward
+    dx, dw1, db1, dw2, db2 = run(gpu, gpu.contiguous(dout), gpu.contiguous(x), gates)
+    return dx, dw1, None if gates.b1 is None else db1, dw2, None if gates.b2 is None else db2
 
 
 def _simple_forward(
@@ -105,16 +106,14 @@ def _simple_forward(
     return out, z, h, s
 
 
-def _simple_backward(
-    gpu: Launcher, dout: Array, x: Array, cache: SqueezeExciteCache
-) -> tuple[Array, ...]:
+def _simple_backward(gpu: Launcher, dout: Array, x: Array, gates: Gates) -> tuple[Array, ...]:
     """Return dx, dw1, db1, dw2, db2: five kernels."""
     N, C, H, W = x.shape
-    rows, hw, code = N * C, H * W, GATES.index(cache.gate)
-    z, h, s = _few(gpu, cache)
+    rows, hw, code = N * C, H * W, GATES.index(gates.gate)
+    z, h, s = _few(gpu, gates)
     dv, dx = gpu.xp.empty((N, C), x.dtype), gpu.xp.empty(x.shape, x.dtype)
     gpu.launch(SIMPLE, "gate_gradient", warps(rows), dout, x, s, dv, code, rows, hw, dtype=x.dtype)
-    dz, *dense = excite_backward(gpu, dv, z, h, cache.w1, cache.w2)
+    dz, *dense = excite_backward(gpu, dv, z, h, gates.w1, gates.w2)
     gpu.launch(SIMPLE, "input_gradient", warps(rows), dout, s, dz, dx, rows, hw, dtype=x.dtype)
     return dx, *dense
 
@@ -138,15 +137,13 @@ def _tile_forward(
     return out, z, h, s
 
 
-def _tile_backward(
-    gpu: Launcher, dout: Array, x: Array, cache: SqueezeExciteCache
-) -> tuple[Array, ...]:
+def _tile_backward(gpu: Launcher, dout: Array, x: Array, gates: Gates) -> tuple[Array, ...]:
     """Return dx, dw1, db1, dw2, db2: one kernel, and one for each dense layer's gradient."""
-    (N, C, H, W), R, dtype = x.shape, len(cache.w1), x.dtype
-    z, h, s = _few(gpu, cache)
+    (N, C, H, W), R, dtype = x.shape, len(gates.w1), x.dtype
+    z, h, s = _few(gpu, gates)
     dx, dv, du = (gpu.xp.empty(shape, dtype) for shape in (x.shape, (N, C), (N, R)))
-    weights = gpu.contiguous(cache.w1), gpu.contiguous(cache.w2)
-    given = dout, x, h, s, *weights, dx, dv, du, GATES.index(cache.gate), C, R, H * W
+    weights = gpu.contiguous(gates.w1), gpu.contiguous(gates.w2)
+    given = dout, x, h, s, *weights, dx, dv, du, GATES.index(gates.gate), C, R, H * W
     _launch_tile(gpu, "tile_backward", x, R, given)
     return dx, *weight_gradient(gpu, du, z), *weight_gradient(gpu, dv, h)
 
@@ -158,6 +155,6 @@ def _launch_tile(gpu: Launcher, kernel: str, x: Array, R: int, given: tuple[Any,
     gpu.launch(TILE, kernel, len(x), *given, dtype=x.dtype, threads=threads, shared=size)
 
 
-def _few(gpu: Launcher, cache: SqueezeExciteCache) -> tuple[Array, ...]:
-    """Return z, h, s of a cache as (N, C) or (N, R)."""
-    return tuple(gpu.contiguous(a[:, :, 0, 0]) for a in (cache.z, cache.h, cache.s))
+def _few(gpu: Launcher, gates: Gates) -> tuple[Array, ...]:
+    """Return z, h, s as (N, C) or (N, R)."""
+    return tuple(gpu.contiguous(a[:, :, 0, 0]) for a in (gates.z, gates.h, gates.s))

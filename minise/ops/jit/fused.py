@@ -19,6 +19,7 @@ from minise.ops.reference.fused import (
     SeBlockTailCache,
 )
 from minise.ops.reference.gates import GATES
+from minise.ops.reference.squeeze_excite import Gates
 
 
 def batch_norm2d_relu_forward(
@@ -37,14 +38,14 @@ def batch_norm2d_relu_forward(
     check_arrays("batch_norm2d_relu", SHAPES["batch_norm2d_relu"], *arrays)
     check_batch_norm("batch_norm2d_relu", x, training, momentum, eps)
     settings = training, float(momentum), float(eps)
-    out, (mean, rstd, new_mean, new_var), _ = forward(arrays, settings, relu=True)
-    return out, BatchNorm2dReluCache(x, gamma, beta, mean, rstd, out, new_mean, new_var, *settings)
+    out, norm, _ = forward(arrays, settings, relu=True)
+    return out, BatchNorm2dReluCache(norm, out)
 
 
 def batch_norm2d_relu_backward(dout: Array, cache: BatchNorm2dReluCache) -> tuple[Array, ...]:
     """See minise.ops.reference.batch_norm2d_relu_backward; dx is channels-last in memory."""
     check_gradient("batch_norm2d_relu", dout, cache.out)
-    return backward(dout, cache.out, cache)[:3]
+    return backward(dout, cache.norm, cache.out)[:3]
 
 
 def batch_norm2d_add_relu_forward(
@@ -65,10 +66,8 @@ def batch_norm2d_add_relu_forward(
     check_batch_norm(op, x, training, momentum, eps)
     arrays = x, gamma, beta, running_mean, running_var
     settings = training, float(momentum), float(eps)
-    out, (mean, rstd, new_mean, new_var), _ = forward(arrays, settings, shortcut, relu=True)
-    return out, BatchNorm2dAddReluCache(
-        x, gamma, beta, mean, rstd, out, new_mean, new_var, *settings
-    )
+    out, norm, _ = forward(arrays, settings, shortcut, relu=True)
+    return out, BatchNorm2dAddReluCache(norm, out)
 
 
 def batch_norm2d_add_relu_backward(
@@ -76,7 +75,7 @@ def batch_norm2d_add_relu_backward(
 ) -> tuple[Array, ...]:
     """See minise.ops.reference.batch_norm2d_add_relu_backward; dx is channels-last in memory."""
     check_gradient("batch_norm2d_add_relu", dout, cache.out)
-    found = backward(dout, cache.out, cache, with_g=True)
+    found = backward(dout, cache.norm, cache.out, with_g=True)
     return *found[:3], found.g
 
 
@@ -105,31 +104,17 @@ def se_block_tail_forward(
     arrays = x, gamma, beta, running_mean, running_var
     settings = training, float(momentum), float(eps)
     se = w1, b1, w2, b2
-    out, (mean, rstd, new_mean, new_var), gates = forward(
-        arrays, settings, shortcut, relu=True, se=se, gate=gate
-    )
-    return out, SeBlockTailCache(
-        x,
-        gamma,
-        beta,
-        *se,
-        mean,
-        rstd,
-        *gates,
-        out,
-        new_mean,
-        new_var,
-        *settings,
-        gate,
-    )
+    out, norm, (zhat, z, h, s) = forward(arrays, settings, shortcut, relu=True, se=se, gate=gate)
+    return out, SeBlockTailCache(norm, Gates(*se, z, h, s, "avg", gate), zhat, out)
 
 
 def se_block_tail_backward(dout: Array, cache: SeBlockTailCache) -> tuple[Array | None, ...]:
     """See minise.ops.reference.se_block_tail_backward; dx is channels-last in memory."""
     check_gradient("se_block_tail", dout, cache.out)
+    norm, gates, zhat, out = cache
     dx, dgamma, dbeta, dw1, sum1, dw2, sum2, g = backward(
-        dout, cache.out, cache, with_g=True, se=True
+        dout, norm, out, with_g=True, se=(zhat, gates)
     )
-    db1 = None if cache.b1 is None else sum1
-    db2 = None if cache.b2 is None else sum2
+    db1 = None if gates.b1 is None else sum1
+    db2 = None if gates.b2 is None else sum2
     return dx, dgamma, dbeta, dw1, db1, dw2, db2, g

@@ -23,7 +23,7 @@ def linear_forward(x: Array, weight: Array, bias: Array | None = None) -> tuple[
 
 def linear_backward(dout: Array, cache: LinearCache) -> tuple[Array | None, ...]:
     """See minise.ops.reference.linear_backward."""
-    x, weight, bias, _ = cache
+    x, weight, bias = cache
     check_gradient("linear", dout, x, (len(x), len(weight)))
     rows = frozen(dout)
     dx = _product(rows, frozen(weight), frozen(np.zeros(weight.shape[1], x.dtype)))

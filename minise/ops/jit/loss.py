@@ -34,7 +34,7 @@ def softmax_cross_entropy_backward(
     dout: Array, cache: SoftmaxCrossEntropyCache
 ) -> tuple[Array, None]:
     """See minise.ops.reference.softmax_cross_entropy_backward."""
-    logprob, labels, label_smoothing, _ = cache
+    logprob, labels, label_smoothing = cache
     check_gradient("softmax_cross_entropy", dout, logprob, ())
     rows = frozen(logprob)
     dlogits = np.empty_like(rows)

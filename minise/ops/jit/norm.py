@@ -49,23 +49,15 @@ from minise.ops.jit.passes import blocks_of, input_gradient, moments, normalise,
 from minise.ops.jit.squeeze_excite import frozen_weights, weight_row
 from minise.ops.reference.gates import GATES
 from minise.ops.reference.norm import SHAPES, BatchNorm2dCache
+from minise.ops.reference.squeeze_excite import Gates
 
 NOTHING = {np.dtype(t): frozen(np.empty((1, 0, 0), t)) for t in (np.float32, np.float64)}
 
 
-class Gates(NamedTuple):
-    """What an SE block behind a normalisation finds on its way, and its backward needs."""
-
-    zhat: Array  # (N, C, 1, 1)
-    z: Array  # (N, C, 1, 1)
-    h: Array  # (N, R, 1, 1)
-    s: Array  # (N, C, 1, 1)
-
-
-def _no_se(dtype: Any) -> tuple[tuple[Array, ...], Gates]:
-    """Return dense layers, as frozen_weights does, and gates without numbers."""
+def _no_se(dtype: Any) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+    """Return dense layers, as frozen_weights does, and zhat, z, h, s, all without numbers."""
     rows, row = frozen(np.empty((0, 0), dtype)), frozen(np.empty(0, dtype))
-    return (rows, row, rows, row), Gates(*[np.empty((0, 0, 1, 1), dtype) for _ in range(4)])
+    return (rows, row, rows, row), tuple([np.empty((0, 0, 1, 1), dtype) for _ in range(4)])
 
 
 NO_SE = {np.dtype(t): _no_se(t) for t in (np.float32, np.float64)}
@@ -87,14 +79,14 @@ def batch_norm2d_forward(
     check_arrays("batch_norm2d", SHAPES["batch_norm2d"], *arrays)
     check_batch_norm("batch_norm2d", x, training, momentum, eps)
     settings = training, float(momentum), float(eps)
-    out, (mean, rstd, new_mean, new_var), _ = forward(arrays, settings)
-    return out, BatchNorm2dCache(x, gamma, beta, mean, rstd, new_mean, new_var, *settings)
+    out, norm, _ = forward(arrays, settings)
+    return out, norm
 
 
 def batch_norm2d_backward(dout: Array, cache: BatchNorm2dCache) -> tuple[Array, ...]:
     """See minise.ops.reference.batch_norm2d_backward; dx is channels-last in memory."""
     check_gradient("batch_norm2d", dout, cache.x)
-    dx, dgamma, dbeta, *_ = backward(dout, None, cache)
+    dx, dgamma, dbeta, *_ = backward(dout, cache)
     return dx, dgamma, dbeta
 
 
@@ -106,24 +98,27 @@ def forward(
     relu: bool = False,
     se: tuple[Array | None, ...] = (),
     gate: str = GATES[0],
-) -> tuple[Array, Array, Gates]:
+) -> tuple[Array, BatchNorm2dCache, tuple[Array, ...]]:
     """Normalise, gate with the dense layers se (w1, b1, w2, b2), add shortcut, cut off below 0.
 
     arrays are x, gamma, beta, and the running mean and variance, settings training, momentum and
-    eps. Return out, the rows (4, C) that a cache keeps (mean, rstd, new running mean and variance),
-    and the gates, which have no numbers without se.
+    eps. Return out, the cache of the normalisation, and zhat, z, h, s, which have no numbers
+    without se.
     """
-    x, norm = arrays[0], tuple([frozen(array) for array in arrays[1:]])
+    x, gamma, beta, *_ = arrays
+    norm = tuple([frozen(array) for array in arrays[1:]])
     (N, C, H, W), dtype, blocks = x.shape, x.dtype, blocks_of(rows_of(x))
     out, kept = empty_like(blocks), np.empty((4, C), dtype)
     weights, gates = NO_SE[dtype]
     if se:
         weights, units = frozen_weights(*se), len(se[0])  # type: ignore[arg-type]
-        gates = Gates(*[np.empty((N, size, 1, 1), dtype) for size in (C, C, units, C)])
+        gates = tuple([np.empty((N, size, 1, 1), dtype) for size in (C, C, units, C)])
     added = NOTHING[dtype] if shortcut is None else blocks_of(rows_of(shortcut))
     code = GATES.index(gate)
-    _forward(blocks, norm, *settings, weights, code, added, relu, tuple(gates), kept, out)
-    return images_of(out.reshape(N, H * W, C), H, W), kept, gates
+    _forward(blocks, norm, *settings, weights, code, added, relu, gates, kept, out)
+    mean, rstd, new_mean, new_var = kept
+    cache = BatchNorm2dCache(x, gamma, beta, mean, rstd, new_mean, new_var, *settings)
+    return images_of(out.reshape(N, H * W, C), H, W), cache, gates
 
 
 @kernel
@@ -161,9 +156,17 @@ class Gradients(NamedTuple):
 
 
 def backward(
-    dout: Array, out: Array | None, cache: Any, *, with_g: bool = False, se: bool = False
+    dout: Array,
+    cache: BatchNorm2dCache,
+    out: Array | None = None,
+    *,
+    with_g: bool = False,
+    se: tuple[Array, Gates] | None = None,
 ) -> Gradients:
-    """Return the gradients of forward; out tells where a ReLU let through, if there was one."""
+    """Return the gradients of forward.
+
+    out tells where a ReLU let through, if there was one; se is zhat and the gates of an SE block.
+    """
     (N, C, H, W), dtype = cache.x.shape, cache.x.dtype
     x, nothing = blocks_of(rows_of(cache.x)), NOTHING[dtype]
     first = second = blocks_of(rows_of(dout)), nothing if out is None else blocks_of(rows_of(out))
@@ -171,11 +174,12 @@ def backward(
     if with_g:  # the second pass then reads it instead
         second = frozen(g), nothing
     norm = tuple([frozen(a) for a in (cache.gamma, cache.beta, cache.mean, cache.rstd)])
-    weights, gates, code, R, K = NO_SE[dtype][0][::2], NO_SE[dtype][1], 0, 0, 0
-    if se:
-        weights, code = (frozen(cache.w1), frozen(cache.w2)), GATES.index(cache.gate)
-        gates, R, K = Gates(cache.zhat, cache.z, cache.h, cache.s), len(cache.w1), C
-    kept = tuple([frozen(a) for a in gates])
+    weights, kept, code, R, K = NO_SE[dtype][0][::2], NO_SE[dtype][1], 0, 0, 0
+    if se is not None:
+        zhat, gates = se
+        weights, code = (frozen(gates.w1), frozen(gates.w2)), GATES.index(gates.gate)
+        kept, R, K = (zhat, gates.z, gates.h, gates.s), len(gates.w1), C
+    kept = tuple([frozen(a) for a in kept])
     dense = tuple([np.empty(size, dtype) for size in ((R, K), R, (K, R), K)])
     dnorm, dx = np.empty((2, C), dtype), empty_like(x)
     _backward(*first, x, norm, cache.training, N, weights, code, kept, *second, g, dense, dnorm, dx)

@@ -104,7 +104,7 @@ def global_max_pool2d_forward(x: Array) -> tuple[Array, GlobalMaxPool2dCache]:
 
 def global_max_pool2d_backward(dout: Array, cache: GlobalMaxPool2dCache) -> tuple[Array]:
     """See minise.ops.reference.global_max_pool2d_backward; dx is channels-last in memory."""
-    x, argmax, _ = cache
+    x, argmax = cache
     check_gradient("global_max_pool2d", dout, x, argmax.shape)
     return (_to_argmax(dout[:, :, None, None], argmax[:, :, None, None], x),)
 

@@ -20,7 +20,7 @@ from minise.ops.jit.compile import kernel, part
 from minise.ops.jit.layout import frozen, images_of, rows_of
 from minise.ops.jit.memory import empty, empty_like
 from minise.ops.reference.gates import GATES
-from minise.ops.reference.squeeze_excite import SHAPES, SqueezeExciteCache
+from minise.ops.reference.squeeze_excite import SHAPES, Gates, SqueezeExciteCache
 from minise.ops.reference.squeezes import SQUEEZES
 
 AVG, MAX, NONE = range(3)  # the order of SQUEEZES
@@ -55,25 +55,26 @@ def squeeze_excite_forward(
     h = images_of(hidden, P, Q)
     s = images_of(gates, P, Q)
     out = images_of(rows, H, W)
-    return out, SqueezeExciteCache(x, w1, b1, w2, b2, argmax, z, h, s, squeeze, gate)
+    return out, SqueezeExciteCache(x, argmax, Gates(w1, b1, w2, b2, z, h, s, squeeze, gate))
 
 
 def squeeze_excite_backward(dout: Array, cache: SqueezeExciteCache) -> tuple[Array | None, ...]:
     """See minise.ops.reference.squeeze_excite_backward; dx is channels-last in memory."""
     check_gradient("squeeze_excite", dout, cache.x)
-    x, z, h, s = (rows_of(images) for images in (cache.x, cache.z, cache.h, cache.s))
-    N, C, H, W = cache.x.shape
-    pixel = np.zeros((N, C), np.intp) if cache.argmax is None else cache.argmax.reshape(N, C)
-    weights = frozen(cache.w1), frozen(cache.w2)
-    codes = _codes(cache.squeeze, cache.gate)
+    images, argmax, gates = cache
+    x, z, h, s = (rows_of(array) for array in (images, gates.z, gates.h, gates.s))
+    N, C, H, W = images.shape
+    pixel = np.zeros((N, C), np.intp) if argmax is None else argmax.reshape(N, C)
+    weights = frozen(gates.w1), frozen(gates.w2)
+    codes = _codes(gates.squeeze, gates.gate)
     dv = np.empty_like(s)
     du = np.empty_like(h)
     dx = empty_like(x)
     _backward(rows_of(dout), x, *weights, *codes, frozen(pixel), h, s, dv, du, dx)
     dw1, sum1 = weight_gradient(*(frozen(a).reshape(-1, a.shape[2]) for a in (du, z)))
     dw2, sum2 = weight_gradient(*(frozen(a).reshape(-1, a.shape[2]) for a in (dv, h)))
-    db1 = None if cache.b1 is None else sum1
-    db2 = None if cache.b2 is None else sum2
+    db1 = None if gates.b1 is None else sum1
+    db2 = None if gates.b2 is None else sum2
     return images_of(dx, H, W), dw1, db1, dw2, db2
 
 

@@ -5,7 +5,7 @@ above 0), so only out is kept, which the next op keeps anyway. At a kink the slo
 PyTorch.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from minise.ops.checks import Array, check_arrays, check_gradient
 from minise.ops.reference.gates import gate_backward, gate_forward, gate_side
@@ -22,28 +22,24 @@ class ReluCache(NamedTuple):
     """What backward needs from forward."""
 
     out: Array  # of the shape of x
-    extra: Any = None
 
 
 class SigmoidCache(NamedTuple):
     """What backward needs from forward."""
 
     out: Array  # of the shape of x
-    extra: Any = None
 
 
 class TanhCache(NamedTuple):
     """What backward needs from forward."""
 
     out: Array  # of the shape of x
-    extra: Any = None
 
 
 class HardSigmoidCache(NamedTuple):
     """What backward needs from forward."""
 
     out: Array  # of the shape of x
-    extra: Any = None
 
 
 def relu_forward(x: Array) -> tuple[Array, ReluCache]:

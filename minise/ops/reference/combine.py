@@ -9,7 +9,7 @@ None of them computes much; their backward passes say where a gradient goes:
     dropout          out = x / (1 - p) where kept      the same for dout
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -37,14 +37,12 @@ class AddCache(NamedTuple):
 
     a: Array  # of any shape
     b: Array  # of the same
-    extra: Any = None
 
 
 class ConcatCache(NamedTuple):
     """What backward needs from forward."""
 
     xs: tuple[Array, ...]  # each (N, C of its own, H, W)
-    extra: Any = None
 
 
 class ChannelScaleCache(NamedTuple):
@@ -52,7 +50,6 @@ class ChannelScaleCache(NamedTuple):
 
     x: Array  # (N, C, H, W)
     s: Array  # (N, C)
-    extra: Any = None
 
 
 class ChannelShuffleCache(NamedTuple):
@@ -60,7 +57,6 @@ class ChannelShuffleCache(NamedTuple):
 
     x: Array  # (N, C, H, W)
     groups: int
-    extra: Any = None
 
 
 class DropoutCache(NamedTuple):
@@ -69,7 +65,6 @@ class DropoutCache(NamedTuple):
     x: Array  # of any shape
     mask: Array  # of the same, boolean
     p: float
-    extra: Any = None
 
 
 def add_forward(a: Array, b: Array) -> tuple[Array, AddCache]:

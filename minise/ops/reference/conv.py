@@ -55,7 +55,6 @@ class Conv2dCache(NamedTuple):
     padding: Pair
     dilation: Pair
     groups: int
-    extra: Any = None
 
 
 def conv2d_forward(
@@ -156,7 +155,7 @@ def conv2d_backward(
     ValueError, TypeError
         If dout is not of the shape and dtype of out, or plus not of those of x.
     """
-    x, weight, bias, stride, padding, dilation, groups, _ = cache
+    x, weight, bias, stride, padding, dilation, groups = cache
     where = windows_of(x.shape[2:], weight.shape[2:], stride, padding, dilation)
     check_conv2d_backward(dout, cache, where.outputs, plus, needs_dx)
 

@@ -71,6 +71,7 @@ from minise.ops.reference.norm import (
     batch_norm2d_forward,
 )
 from minise.ops.reference.squeeze_excite import (
+    Gates,
     SqueezeExciteCache,
     squeeze_excite_backward,
     squeeze_excite_forward,
@@ -87,63 +88,35 @@ SHAPES = {
 
 
 class BatchNorm2dReluCache(NamedTuple):
-    """What backward needs from forward, and the running statistics after it."""
+    """What backward needs from forward; the fields of norm are attributes of it as well."""
 
-    x: Array  # (N, C, H, W)
-    gamma: Array  # (C,)
-    beta: Array  # (C,)
-    mean: Array  # (C,)  which normalised: the batch's, or in evaluation the running one
-    rstd: Array  # (C,)  1 / sqrt(var + eps) of the same
+    norm: BatchNorm2dCache
     out: Array  # (N, C, H, W)  above 0 where the ReLU lets through
-    running_mean: Array  # (C,)  to be kept for the next call
-    running_var: Array  # (C,)
-    training: bool
-    momentum: float
-    eps: float
-    extra: Any = None
+
+    def __getattr__(self, name: str) -> Any:  # running_mean, running_var, training, …
+        return getattr(self.norm, name)
 
 
 class BatchNorm2dAddReluCache(NamedTuple):
-    """What backward needs from forward, and the running statistics after it."""
+    """What backward needs from forward; the fields of norm are attributes of it as well."""
 
-    x: Array  # (N, C, H, W)
-    gamma: Array  # (C,)
-    beta: Array  # (C,)
-    mean: Array  # (C,)  which normalised: the batch's, or in evaluation the running one
-    rstd: Array  # (C,)  1 / sqrt(var + eps) of the same
+    norm: BatchNorm2dCache
     out: Array  # (N, C, H, W)  above 0 where the ReLU lets through
-    running_mean: Array  # (C,)  to be kept for the next call
-    running_var: Array  # (C,)
-    training: bool
-    momentum: float
-    eps: float
-    extra: Any = None
+
+    def __getattr__(self, name: str) -> Any:  # running_mean, running_var, training, …
+        return getattr(self.norm, name)
 
 
 class SeBlockTailCache(NamedTuple):
-    """What backward needs from forward, and the running statistics after it."""
+    """What backward needs from forward; the fields of norm are attributes of it as well."""
 
-    x: Array  # (N, C, H, W)
-    gamma: Array  # (C,)
-    beta: Array  # (C,)
-    w1: Array  # (R, C)
-    b1: Array | None  # (R,)
-    w2: Array  # (C, R)
-    b2: Array | None  # (C,)
-    mean: Array  # (C,)  which normalised: the batch's, or in evaluation the running one
-    rstd: Array  # (C,)  1 / sqrt(var + eps) of the same
+    norm: BatchNorm2dCache
+    gates: Gates
     zhat: Array  # (N, C, 1, 1)  mean of xhat over H, W; the composition does without
-    z: Array  # (N, C, 1, 1)  squeezed
-    h: Array  # (N, R, 1, 1)  hidden, after the ReLU
-    s: Array  # (N, C, 1, 1)  gates
     out: Array  # (N, C, H, W)  above 0 where the ReLU lets through
-    running_mean: Array  # (C,)  to be kept for the next call
-    running_var: Array  # (C,)
-    training: bool
-    momentum: float
-    eps: float
-    gate: str
-    extra: Any = None
+
+    def __getattr__(self, name: str) -> Any:  # running_mean, running_var, training, …
+        return getattr(self.norm, name)
 
 
 def batch_norm2d_relu_forward(
@@ -179,30 +152,12 @@ def batch_norm2d_relu_forward(
     arrays = x, gamma, beta, running_mean, running_var
     check_arrays("batch_norm2d_relu", SHAPES["batch_norm2d_relu"], *arrays, complex_step=True)
     check_batch_norm("batch_norm2d_relu", x, training, momentum, eps)
+    settings: dict[str, Any] = dict(training=training, momentum=momentum, eps=eps)
     y, norm = batch_norm2d_forward(
-        x,
-        gamma,
-        beta,
-        running_mean=running_mean,
-        running_var=running_var,
-        training=training,
-        momentum=momentum,
-        eps=eps,
+        x, gamma, beta, running_mean=running_mean, running_var=running_var, **settings
     )
     out, _ = relu_forward(y)
-    return out, BatchNorm2dReluCache(
-        x,
-        gamma,
-        beta,
-        norm.mean,
-        norm.rstd,
-        out,
-        norm.running_mean,
-        norm.running_var,
-        norm.training,
-        norm.momentum,
-        norm.eps,
-    )
+    return out, BatchNorm2dReluCache(norm, out)
 
 
 def batch_norm2d_relu_backward(dout: Array, cache: BatchNorm2dReluCache) -> tuple[Array, ...]:
@@ -231,7 +186,7 @@ def batch_norm2d_relu_backward(dout: Array, cache: BatchNorm2dReluCache) -> tupl
     (dy,) = relu_backward(dout, ReluCache(cache.out))
 
     # forward: y = batch_norm2d(x, gamma, beta)
-    dx, dgamma, dbeta = batch_norm2d_backward(dy, norm_cache(cache))
+    dx, dgamma, dbeta = batch_norm2d_backward(dy, cache.norm)
     return dx, dgamma, dbeta
 
 
@@ -277,31 +232,13 @@ def batch_norm2d_add_relu_forward(
     line = SHAPES["batch_norm2d_add_relu"]
     check_arrays("batch_norm2d_add_relu", line, *arrays, complex_step=True)
     check_batch_norm("batch_norm2d_add_relu", x, training, momentum, eps)
+    settings: dict[str, Any] = dict(training=training, momentum=momentum, eps=eps)
     y, norm = batch_norm2d_forward(
-        x,
-        gamma,
-        beta,
-        running_mean=running_mean,
-        running_var=running_var,
-        training=training,
-        momentum=momentum,
-        eps=eps,
+        x, gamma, beta, running_mean=running_mean, running_var=running_var, **settings
     )
     total, _ = add_forward(y, shortcut)
     out, _ = relu_forward(total)
-    return out, BatchNorm2dAddReluCache(
-        x,
-        gamma,
-        beta,
-        norm.mean,
-        norm.rstd,
-        out,
-        norm.running_mean,
-        norm.running_var,
-        norm.training,
-        norm.momentum,
-        norm.eps,
-    )
+    return out, BatchNorm2dAddReluCache(norm, out)
 
 
 def batch_norm2d_add_relu_backward(
@@ -335,7 +272,7 @@ def batch_norm2d_add_relu_backward(
     dy, dshortcut = add_backward(dtotal, AddCache(cache.out, cache.out))
 
     # forward: y = batch_norm2d(x, gamma, beta)
-    dx, dgamma, dbeta = batch_norm2d_backward(dy, norm_cache(cache))
+    dx, dgamma, dbeta = batch_norm2d_backward(dy, cache.norm)
     return dx, dgamma, dbeta, dshortcut
 
 
@@ -388,43 +325,16 @@ def se_block_tail_forward(
     check_arrays("se_block_tail", SHAPES["se_block_tail"], *arrays, complex_step=True)
     check_batch_norm("se_block_tail", x, training, momentum, eps)
     check_choice("se_block_tail", "gate", gate, GATES)
+    settings: dict[str, Any] = dict(training=training, momentum=momentum, eps=eps)
     y, norm = batch_norm2d_forward(
-        x,
-        gamma,
-        beta,
-        running_mean=running_mean,
-        running_var=running_var,
-        training=training,
-        momentum=momentum,
-        eps=eps,
+        x, gamma, beta, running_mean=running_mean, running_var=running_var, **settings
     )
     gated, se = squeeze_excite_forward(y, w1, b1, w2, b2, squeeze="avg", gate=gate)
     total, _ = add_forward(gated, shortcut)
     out, _ = relu_forward(total)
     centred = mean_over(x, (2, 3), keepdims=True) - norm.mean[:, None, None]
     zhat = centred * norm.rstd[:, None, None]
-    return out, SeBlockTailCache(
-        x,
-        gamma,
-        beta,
-        w1,
-        b1,
-        w2,
-        b2,
-        norm.mean,
-        norm.rstd,
-        zhat,
-        se.z,
-        se.h,
-        se.s,
-        out,
-        norm.running_mean,
-        norm.running_var,
-        norm.training,
-        norm.momentum,
-        norm.eps,
-        gate,
-    )
+    return out, SeBlockTailCache(norm, se.gates, zhat, out)
 
 
 def se_block_tail_backward(dout: Array, cache: SeBlockTailCache) -> tuple[Array | None, ...]:
@@ -460,7 +370,7 @@ def se_block_tail_backward(dout: Array, cache: SeBlockTailCache) -> tuple[Array 
     assert dy is not None  # only a bias has no gradient
 
     # forward: y = batch_norm2d(x, gamma, beta)
-    dx, dgamma, dbeta = batch_norm2d_backward(dy, norm_cache(cache))
+    dx, dgamma, dbeta = batch_norm2d_backward(dy, cache.norm)
     return dx, dgamma, dbeta, dw1, db1, dw2, db2, dshortcut
 
 
@@ -469,31 +379,14 @@ def se_block_tail_branches(cache: SeBlockTailCache) -> Array:
 
     They are the sides of the hidden units and of the gates (see gate_side), then of out.
     """
-    sides = gate_side(cache.h, "relu"), gate_side(cache.s, cache.gate), gate_side(cache.out, "relu")
+    gates = cache.gates
+    sides = gate_side(gates.h, "relu"), gate_side(gates.s, gates.gate), gate_side(cache.out, "relu")
     return np.concatenate([side.ravel() for side in sides])
 
 
-def norm_cache(
-    cache: BatchNorm2dReluCache | BatchNorm2dAddReluCache | SeBlockTailCache,
-) -> BatchNorm2dCache:
-    """Return the part of a cache that batch_norm2d_backward takes."""
-    return BatchNorm2dCache(
-        cache.x,
-        cache.gamma,
-        cache.beta,
-        cache.mean,
-        cache.rstd,
-        cache.running_mean,
-        cache.running_var,
-        cache.training,
-        cache.momentum,
-        cache.eps,
-    )
-
-
 def _squeeze_excite_cache(cache: SeBlockTailCache) -> SqueezeExciteCache:
-    """Return it with y computed as batch_norm2d_forward does, to the same bits."""
-    xhat = (cache.x - cache.mean[:, None, None]) * cache.rstd[:, None, None]
-    y = cache.gamma[:, None, None] * xhat + cache.beta[:, None, None]
-    w1, b1, w2, b2 = cache.w1, cache.b1, cache.w2, cache.b2
-    return SqueezeExciteCache(y, w1, b1, w2, b2, None, cache.z, cache.h, cache.s, "avg", cache.gate)
+    """Return what squeeze_excite kept; y is computed as in batch_norm2d_forward, to the bit."""
+    x, gamma, beta, mean, rstd, *_ = cache.norm
+    xhat = (x - mean[:, None, None]) * rstd[:, None, None]
+    y = gamma[:, None, None] * xhat + beta[:, None, None]
+    return SqueezeExciteCache(y, None, cache.gates)

@@ -8,7 +8,7 @@ in backward are those two products transposed, so that every shape fits in one w
     dweight (O, I) = dout.T (O, N) @ x (N, I)
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from minise.ops.checks import Array, check_arrays, check_gradient
 from minise.ops.reference.sums import matmul, sum_over
@@ -22,7 +22,6 @@ class LinearCache(NamedTuple):
     x: Array  # (N, I)
     weight: Array  # (O, I)
     bias: Array | None  # (O,)
-    extra: Any = None
 
 
 def linear_forward(x: Array, weight: Array, bias: Array | None = None) -> tuple[Array, LinearCache]:
@@ -75,7 +74,7 @@ def linear_backward(dout: Array, cache: LinearCache) -> tuple[Array | None, ...]
     ValueError, TypeError
         If dout is not of the shape and dtype of out.
     """
-    x, weight, bias, _ = cache
+    x, weight, bias = cache
     check_gradient("linear", dout, x, (len(x), len(weight)))
 
     # forward: out = product + bias    one bias serves all rows

@@ -14,7 +14,7 @@ Source: Szegedy et al., "Rethinking the Inception Architecture", arXiv:1512.0056
 smoothing; PyTorch's formula is the same.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -30,7 +30,6 @@ class SoftmaxCrossEntropyCache(NamedTuple):
     logprob: Array  # (N, K)  logarithm of the softmax
     labels: Array  # (N,)
     label_smoothing: float
-    extra: Any = None
 
 
 def softmax_cross_entropy_forward(
@@ -96,7 +95,7 @@ def softmax_cross_entropy_backward(
     ValueError, TypeError
         If dout is not of shape () or not of the dtype of logits.
     """
-    logprob, labels, label_smoothing, _ = cache
+    logprob, labels, label_smoothing = cache
     check_gradient("softmax_cross_entropy", dout, logprob, ())
     N, K = logprob.shape
 

@@ -20,7 +20,7 @@ variance normalises and the unbiased one goes into running_var, and
 from a large running one and put back: with momentum 1 the running statistics are the batch's.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -34,7 +34,10 @@ AXES = (0, 2, 3)  # all but the channels
 
 
 class BatchNorm2dCache(NamedTuple):
-    """What backward needs from forward, and the running statistics after it."""
+    """What backward needs from forward, and the running statistics after it.
+
+    The caches of the fused ops hold one as their ``norm``.
+    """
 
     x: Array  # (N, C, H, W)
     gamma: Array  # (C,)
@@ -46,7 +49,6 @@ class BatchNorm2dCache(NamedTuple):
     training: bool
     momentum: float
     eps: float
-    extra: Any = None
 
 
 def batch_norm2d_forward(

@@ -11,7 +11,7 @@ A maximum never looks at the padding (as if it were -inf), so an all-negative im
 values. An average counts the padding as zeros, or with count_include_pad=False does not count it.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -45,7 +45,6 @@ class MaxPool2dCache(NamedTuple):
     stride: Pair
     padding: Pair
     ceil_mode: bool
-    extra: Any = None
 
 
 class AvgPool2dCache(NamedTuple):
@@ -57,14 +56,12 @@ class AvgPool2dCache(NamedTuple):
     padding: Pair
     ceil_mode: bool
     count_include_pad: bool
-    extra: Any = None
 
 
 class GlobalAvgPool2dCache(NamedTuple):
     """What backward needs from forward."""
 
     x: Array  # (N, C, H, W)
-    extra: Any = None
 
 
 class GlobalMaxPool2dCache(NamedTuple):
@@ -72,7 +69,6 @@ class GlobalMaxPool2dCache(NamedTuple):
 
     x: Array  # (N, C, H, W)
     argmax: Array  # (N, C)  h * W + w of each channel's maximum
-    extra: Any = None
 
 
 def max_pool2d_forward(
@@ -135,7 +131,7 @@ def max_pool2d_backward(dout: Array, cache: MaxPool2dCache) -> tuple[Array]:
     ValueError, TypeError
         If dout is not of the shape and dtype of out.
     """
-    x, argmax, kernel, stride, padding, ceil_mode, _ = cache
+    x, argmax, kernel, stride, padding, ceil_mode = cache
     check_gradient("max_pool2d", dout, x, argmax.shape)
     where = windows_of(x.shape[2:], kernel, stride, padding, ceil_mode=ceil_mode)
 
@@ -216,7 +212,7 @@ def avg_pool2d_backward(dout: Array, cache: AvgPool2dCache) -> tuple[Array]:
     ValueError, TypeError
         If dout is not of the shape and dtype of out.
     """
-    x, kernel, stride, padding, ceil_mode, count_include_pad, _ = cache
+    x, kernel, stride, padding, ceil_mode, count_include_pad = cache
     where = windows_of(x.shape[2:], kernel, stride, padding, ceil_mode=ceil_mode)
     check_gradient("avg_pool2d", dout, x, (*x.shape[:2], *where.outputs))
 
@@ -300,7 +296,7 @@ def global_max_pool2d_backward(dout: Array, cache: GlobalMaxPool2dCache) -> tupl
 
     Raises ValueError or TypeError if dout is not of the shape (N, C) and dtype of out.
     """
-    x, argmax, _ = cache
+    x, argmax = cache
     check_gradient("global_max_pool2d", dout, x, argmax.shape)
     dx = squeeze_backward(dout[:, :, None, None], argmax[:, :, None, None], x)
     return (dx,)

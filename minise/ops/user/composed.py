@@ -19,6 +19,7 @@ from minise.ops.reference import (
     squeeze_excite_backward,
     squeeze_excite_forward,
 )
+from minise.ops.user.pair import STATISTICS
 
 PARTS = {
     "batch_norm2d_relu": ("batch_norm2d", "relu"),
@@ -28,15 +29,17 @@ PARTS = {
 
 
 class ComposedCache(NamedTuple):
-    """The caches of the parts, and the running statistics after forward."""
+    """The caches of the parts; layers read the running statistics of norm as its attributes."""
 
     norm: Any
     gates: Any  # of squeeze_excite, or None
     add: Any  # or None
     relu: Any
-    running_mean: Array  # (C,)
-    running_var: Array  # (C,)
-    training: bool
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in STATISTICS:
+            raise AttributeError(f"a composed op's cache has no {name}")
+        return getattr(self.norm, name)
 
 
 def batch_norm2d_relu_forward(
@@ -45,8 +48,7 @@ def batch_norm2d_relu_forward(
     """See minise.ops.reference.batch_norm2d_relu_forward."""
     y, norm = batch_norm2d_forward(x, gamma, beta, **settings)
     out, relu = relu_forward(y)
-    statistics = norm.running_mean, norm.running_var, settings["training"]
-    return out, ComposedCache(norm, None, None, relu, *statistics)
+    return out, ComposedCache(norm, None, None, relu)
 
 
 def batch_norm2d_relu_backward(dout: Array, cache: ComposedCache) -> tuple[Array, ...]:
@@ -66,8 +68,7 @@ def batch_norm2d_add_relu_forward(
     y, norm = batch_norm2d_forward(x, gamma, beta, **settings)
     total, add = add_forward(y, shortcut)
     out, relu = relu_forward(total)
-    statistics = norm.running_mean, norm.running_var, settings["training"]
-    return out, ComposedCache(norm, None, add, relu, *statistics)
+    return out, ComposedCache(norm, None, add, relu)
 
 
 def batch_norm2d_add_relu_backward(dout: Array, cache: ComposedCache) -> tuple[Array, ...]:
@@ -101,8 +102,7 @@ def se_block_tail_forward(
     scaled, gates = squeeze_excite_forward(y, w1, b1, w2, b2, gate=gate)
     total, add = add_forward(scaled, shortcut)
     out, relu = relu_forward(total)
-    statistics = norm.running_mean, norm.running_var, settings["training"]
-    return out, ComposedCache(norm, gates, add, relu, *statistics)
+    return out, ComposedCache(norm, gates, add, relu)
 
 
 def se_block_tail_backward(dout: Array, cache: ComposedCache) -> tuple[Array | None, ...]:

@@ -132,8 +132,8 @@ def test_caches_keep_the_callers_arrays():
     x, w1, w2 = arrays((2, 4, 5, 6), (2, 4), (4, 2))
     _, cache = ops().squeeze_excite_forward(x, w1, None, w2, None)
     assert cache.x is x
-    assert cache.w1 is w1
-    assert cache.b1 is None
+    assert cache.gates.w1 is w1
+    assert cache.gates.b1 is None
 
 
 def test_wrappers_see_through_it():
