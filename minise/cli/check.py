@@ -41,7 +41,7 @@ def check(ops: str = "reference", op: str | None = None, cases: int = 100, seed:
         check_integer("check", "seed", seed, 0)
         if op is not None:
             check_choice("check", "op", op, OPS)
-        back_end = load_ops(ops)
+        back_end: Any = load_ops(ops)
         names = [op] if op else ops_of(back_end)
         own = isinstance(back_end, UserOps)
         if own and op and op not in back_end.ops:

@@ -12,7 +12,7 @@ from minise.ops.checks import Array, parse
 from minise.ops.reference.gates import GATES
 from minise.ops.reference.squeezes import SQUEEZES
 
-OPS = sorted(n.removesuffix("_forward") for n in reference.__all__ if n.endswith("_forward"))
+OPS = sorted(n.removesuffix("_forward") for n in reference.FUNCTIONS if n.endswith("_forward"))
 
 
 class Case(NamedTuple):

@@ -15,7 +15,9 @@ from minise.ops.protocol import Algorithm as Algorithm
 from minise.ops.protocol import Backend as Backend
 from minise.ops.protocol import Listener as Listener
 
-if TYPE_CHECKING:  # mypy then compares the modules with the protocol, name by name
+# mypy compares the modules with the protocol, name by name. It does so again when this file has
+# changed, or without its cache: `mypy --cache-dir=/dev/null`.
+if TYPE_CHECKING:
     from minise.ops import jit, reference
 
     _reference: Backend = reference
@@ -73,10 +75,10 @@ def on_compile(listener: Listener) -> Iterator[None]:
 
     It is given the kernel's name, how many were compiled so far, and how many kernels there are.
     """
-    loaded = [sys.modules[path] for path in BACKENDS.values() if path in sys.modules]
     with ExitStack() as stack:
-        for module in loaded:
-            stack.enter_context(cast(Backend, module).on_compile(listener))
+        for path in BACKENDS.values():
+            if (module := sys.modules.get(path)) is not None:
+                stack.enter_context(cast(Backend, module).on_compile(listener))
         yield
 
 

@@ -10,9 +10,10 @@ from minise import models
 from minise.gradcheck import check
 from minise.gradcheck.cases import functions
 from minise.gradcheck.conform import conform
-from minise.ops import reference
-from minise.ops.backend import load_ops
+from minise.ops import jit, reference
+from minise.ops.backend import backend, load_ops, on_compile
 from minise.ops.user import composed
+from minise.ops.user.errors import OpsError
 
 RELU = """
 import numpy as np
@@ -320,4 +321,51 @@ def batch_norm2d_backward(dout, cache):
     ],
 )
 def test_functions_for_inference_are_the_users_or_none(text, predicts, tmp_path):
-    assert hasattr(loaded(tmp_path, text), "run_conv2d") is predicts
+    ops = loaded(tmp_path, text)
+    assert hasattr(ops, "run_conv2d") is ops.folds is predicts
+
+
+# How they are run
+
+
+def test_a_back_end_by_name_is_its_module_unless_it_is_told_how_to_run():
+    assert backend("reference") is backend("reference", threads=3) is reference
+    assert load_ops("minise.bench.peers.im2col", threads=2).__name__.endswith("im2col")
+    assert backend("jit", threads=1).folds is True
+    with pytest.raises(ValueError, match="^ops 'numpy' is unknown, expected one of reference, jit"):
+        backend("numpy")
+
+
+def test_one_algorithm_is_no_choice(tmp_path):
+    message = "^ops '{}' has one algorithm only, but algorithm is 'direct': leave it out, or cho"
+    with pytest.raises(ValueError, match=message.format("reference")):
+        load_ops("reference", algorithm="direct")
+    ops = loaded(tmp_path)
+    assert ops.using(threads=2, algorithm="auto") is ops
+    with pytest.raises(ValueError, match=message.format("my_ops_of_tests.py")):
+        load_ops(str(ops.file), algorithm="direct")
+
+
+def test_a_users_choice_of_threads_and_algorithm(tmp_path):
+    text = RELU + "def using(**settings):\n    return settings\n"
+    file = str(loaded(tmp_path, text).file)
+    assert load_ops(file, 2) == {"threads": 2}
+    assert load_ops(file, 2, "direct") == {"threads": 2, "algorithm": "direct"}
+    assert load_ops(file).ops == ["relu"]
+    text = RELU + "def using(threads):\n    return 1 // 0\n"
+    with pytest.raises(
+        OpsError, match=r"^my_ops_of_tests.py:8: ZeroDivisionError: .* \(in using\)"
+    ):
+        loaded(tmp_path, text).using(threads=2)
+
+
+def test_kernels_that_are_compiled_are_told_of_where_a_back_end_compiles(monkeypatch):
+    told = []
+    with on_compile(lambda *kernel: told.append(kernel)):
+        for listener in jit.compile._listeners:
+            listener("a kernel", 1, 2)
+    assert told == [("a kernel", 1, 2)]
+    assert not jit.compile._listeners
+    monkeypatch.setitem(sys.modules, "minise.ops.jit", None)
+    with on_compile(told.append):
+        pass

@@ -4,13 +4,16 @@ import ast
 import inspect
 import re
 from functools import partial
+from importlib import import_module
+from pathlib import Path
 from typing import get_type_hints
 
 import numpy as np
 import pytest
 
 from minise.gradcheck.drawing import LAYOUTS, read_only
-from minise.ops import reference
+from minise.ops import cuda, jit, reference
+from minise.ops.backend import Backend
 from minise.ops.checks import parse
 from tests.ops.cases import (
     BACKENDS,
@@ -276,13 +279,43 @@ def test_any_layout(ops, case, layout):
 
 @over_backends
 def test_same_names_and_signatures(ops):
-    names = [name for name in ops.__all__ if name != "using"]
-    lacking = [] if set(names) & INFERENCE else INFERENCE  # a back end may do without
-    assert names == [name for name in reference.__all__ if name not in lacking]
-    assert ops.__all__ == sorted(ops.__all__)
-    for function in names:
+    assert ops.__all__ == reference.__all__ == sorted(reference.__all__)
+    for function in reference.__all__:
         expected = inspect.signature(getattr(reference, function))
         assert inspect.signature(getattr(ops, function)) == expected
+
+
+def test_the_protocol_has_the_references_names_and_signatures():
+    """mypy holds the modules to it; here it is held to them, defaults included."""
+    own = {name: value for name, value in vars(Backend).items() if name[0] != "_"}
+    assert own.keys() == {*reference.__all__, "folds", "on_compile", "require", "using"}
+    for name in own.keys() - {"folds"}:
+        wanted = inspect.signature(getattr(reference, name)).parameters.values()
+        _, *parameters = inspect.signature(own[name]).parameters.values()
+        assert [(p.name, p.kind, p.default) for p in parameters] == [
+            (p.name, p.kind, p.default) for p in wanted
+        ], name
+
+
+@over_backends
+def test_what_is_no_op_is_in_every_back_end_too(ops):
+    assert ops.folds is True
+    assert ops.require() is None
+    with ops.on_compile(lambda *told: None):
+        pass
+    assert callable(ops.using(threads=1).relu_forward)
+
+
+@pytest.mark.parametrize("package", [reference, jit, cuda], ids=lambda one: one.__name__)
+def test_a_function_is_taken_from_the_file_that_has_it(package):
+    """What no file of the package has is the reference's."""
+    for path in sorted(Path(package.__file__).parent.glob("*.py")):
+        module = import_module(f"{package.__name__}.{path.stem}")
+        for name, value in vars(module).items():
+            if name in reference.__all__ and value.__module__ == module.__name__:
+                function = getattr(package, name)
+                inner = [getattr(function, held, None) for held in ("__wrapped__", "func")]
+                assert value in (function, *inner), name
 
 
 def test_every_name_is_half_of_an_op():

@@ -24,8 +24,7 @@ from tests.ops.cases import (
     without,
 )
 
-PREPARES = {name: BACKENDS[name] for name in ("reference", "jit")}  # the others do without
-over_backends = pytest.mark.parametrize("ops", PREPARES.values(), ids=PREPARES)
+over_backends = pytest.mark.parametrize("ops", BACKENDS.values(), ids=BACKENDS)
 over_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 ONE = np.array([1.0])
 

@@ -2,6 +2,7 @@
 
 import inspect
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -83,6 +84,13 @@ def test_a_wrapper_has_what_its_back_end_has():
     for view in (recorder, recorder.at("layer")):
         with pytest.raises(AttributeError, match="conv5d_forward"):
             _ = view.conv5d_forward
+
+
+@pytest.mark.parametrize("folds", [True, False])
+def test_a_wrapper_says_as_its_back_end_does_how_nets_predict(folds):
+    recorder = wrap.record(SimpleNamespace(folds=folds))
+    for ops in (recorder, recorder.at("layer"), wrap.timed(recorder)):
+        assert ops.folds is folds
 
 
 def test_taking_a_wrapper_off():

@@ -18,14 +18,16 @@ nothing waits for them but `asnumpy` and whoever looks at a number.
 
 from typing import Any
 
-from minise.ops.cuda.backend import NAMES, Backend
+from minise.ops import reference
+from minise.ops.cuda.backend import Backend
 from minise.ops.cuda.cupy_launcher import CudaMissing as CudaMissing
 from minise.ops.cuda.cupy_launcher import Cupy
 from minise.ops.cuda.cupy_launcher import describe as describe
 from minise.ops.cuda.cupy_launcher import missing as missing
 from minise.ops.cuda.cupy_launcher import require as require
 
-__all__ = NAMES
+__all__ = reference.FUNCTIONS
+folds = Backend.folds
 _ops = Backend(Cupy())
 
 
@@ -36,4 +38,4 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     """Return all names, also of ops that nobody has asked for yet."""
-    return sorted({*globals(), *NAMES})
+    return sorted({*globals(), *reference.FUNCTIONS, "on_compile", "using"})

@@ -4,19 +4,21 @@ import copy
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from minise.ops import reference
-from minise.ops.checks import check_choice, positional_names
-from minise.ops.cuda import arrays, combine, conv, fused, loss, norm, pool, squeeze_excite
+from minise.ops.checks import check_choice, check_one_algorithm, positional_names
+from minise.ops.cuda import arrays, combine, conv, fused, inference, loss, norm, pool
+from minise.ops.cuda import squeeze_excite as se
 from minise.ops.cuda.launcher import Launcher
-from minise.ops.cuda.squeeze_excite import WAYS
+from minise.ops.protocol import Listener
 
-MODULES = (arrays, combine, conv, fused, loss, norm, pool, squeeze_excite)
-FOR_INFERENCE = ("fold_", "prepare_", "run_")  # nets do without
+MODULES = (arrays, combine, conv, fused, inference, loss, norm, pool, se)
+UNCHECKED = {"asarray", "asnumpy", "sgd_update"}  # and branches
 
 
 def _functions(module: ModuleType) -> dict[str, Callable[..., Any]]:
@@ -24,13 +26,11 @@ def _functions(module: ModuleType) -> dict[str, Callable[..., Any]]:
     return {
         name: value
         for name, value in vars(module).items()
-        if name in reference.__all__ and value.__module__ == module.__name__
+        if name in reference.FUNCTIONS and value.__module__ == module.__name__
     }
 
 
 OWN = {name: f for module in MODULES for name, f in _functions(module).items()}
-OPS = [name for name in reference.__all__ if not name.startswith(FOR_INFERENCE)]
-NAMES = sorted([*OPS, "using"])
 
 
 class Backend:
@@ -45,11 +45,27 @@ class Backend:
         Which arrays the ops take, and where kernels run.
     """
 
+    folds = True  # nets predict by the functions for inference
+
     def __init__(self, launcher: Launcher) -> None:
         self.launcher = launcher
-        self.__all__ = NAMES
+        self.__all__ = reference.FUNCTIONS
 
-    def using(self, *, squeeze_excite: str = "auto") -> "Backend":
+    def require(self) -> None:
+        """Raise ImportError if anything is missing for kernels to run here."""
+        _ = self.launcher.xp
+
+    def on_compile(self, listener: Listener) -> AbstractContextManager[None]:
+        """Return a context in which the listener is never called: NVRTC is quick."""
+        return reference.on_compile(listener)
+
+    def using(
+        self,
+        *,
+        squeeze_excite: str = "auto",
+        threads: int | None = None,
+        algorithm: str | None = None,
+    ) -> "Backend":
         """Return the same ops, run as it is told here.
 
         Parameters
@@ -57,13 +73,18 @@ class Backend:
         squeeze_excite : {"auto", "simple", "tile"}
             By which kernels; minise.ops.cuda.squeeze_excite states the rule of "auto". The bits of
             a result depend on it.
+        threads : int, optional
+            Of no effect: the ops have no threads on the CPU.
+        algorithm : {"auto"}, optional
+            By which convolutions are computed.
 
         Raises
         ------
         ValueError
-            If there is no such way.
+            If there is no such way, or another algorithm is chosen.
         """
-        check_choice("using", "squeeze_excite", squeeze_excite, WAYS)
+        check_choice("using", "squeeze_excite", squeeze_excite, se.WAYS)
+        check_one_algorithm("cuda", algorithm)
         launcher = copy.copy(self.launcher)  # with the kernels that are compiled already
         launcher.squeeze_excite = squeeze_excite
         return Backend(launcher)
@@ -72,7 +93,7 @@ class Backend:
         """Return one of the ops, bound when it is first asked for."""
         if name.startswith("_") or name == "launcher":  # not there yet while it is being copied
             raise AttributeError(name)
-        if name not in OPS:
+        if name not in reference.FUNCTIONS:
             raise AttributeError(f"the cuda back end has no {name}")
         function = self._bound(name)
         setattr(self, name, function)
@@ -82,10 +103,10 @@ class Backend:
         plain: Callable[..., Any] = getattr(reference, name)
         own = OWN.get(name)
         function = plain if own is None else functools.partial(own, self.launcher)
-        op, _, half = name.rpartition("_")
-        if half not in ("forward", "backward"):
+        if name in UNCHECKED or name.endswith("_branches"):
             return functools.wraps(plain)(function) if own else plain
 
+        op = name.removesuffix("_forward").removesuffix("_backward")
         signature = inspect.signature(plain)
 
         @functools.wraps(plain if own is None else own)

@@ -74,4 +74,4 @@ from minise.ops.reference import squeeze_excite_branches as squeeze_excite_branc
 folds = True  # nets predict by the functions for inference
 
 if not TYPE_CHECKING:  # type checkers go by the lines above
-    __all__ = [*reference.__all__]
+    __all__ = reference.FUNCTIONS

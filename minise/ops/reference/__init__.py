@@ -80,9 +80,10 @@ from minise.ops.reference.using import using as using
 
 folds = True  # nets predict by the functions for inference
 
+FUNCTIONS: list[str] = sorted(  # of the contract: all but those that say how the ops are run
+    name
+    for name, value in globals().items()
+    if inspect.isfunction(value) and value.__module__ != using.__module__
+)
 if not TYPE_CHECKING:  # type checkers go by the lines above
-    __all__ = sorted(  # of the contract: all but those that say how the ops are run
-        name
-        for name, value in globals().items()
-        if inspect.isfunction(value) and value.__module__ != using.__module__
-    )
+    __all__ = FUNCTIONS

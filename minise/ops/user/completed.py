@@ -29,8 +29,8 @@ INFERENCE = {
 }
 ARRAYS = {"asarray", "asnumpy", "run_batch_norm2d", "run_conv2d"}  # that return one array
 RUNNING = {"using"}  # how the ops are run, where the user's have a choice
-CONTRACT = frozenset({*reference.__all__, *RUNNING})
-OPS = sorted(n.removesuffix("_forward") for n in reference.__all__ if n.endswith("_forward"))
+CONTRACT = frozenset({*reference.FUNCTIONS, *RUNNING})
+OPS = sorted(n.removesuffix("_forward") for n in reference.FUNCTIONS if n.endswith("_forward"))
 
 
 def halves_of(name: str) -> tuple[str, str]:
@@ -164,7 +164,7 @@ class UserOps:
 def _completed(own: dict[str, Any], hook: Hook) -> dict[str, Any]:
     """Return own functions, and the reference's for others."""
     functions: dict[str, Any] = {}
-    for name in reference.__all__:
+    for name in reference.FUNCTIONS:
         function = getattr(reference, name)
         is_half = halves_of(name)[1] in ("forward", "backward")
         functions[name] = hook(name, function) if is_half else function

@@ -25,6 +25,8 @@ class Hosted:
         if name.startswith("_") or name == "ops":
             raise AttributeError(name)
         function = getattr(self.ops, name)
+        if not callable(function):
+            return function
         if name.endswith("_branches") or name in ("asarray", "asnumpy"):
             return getattr(reference, name)
         if name == "using":
@@ -52,6 +54,8 @@ def there(launcher, value):
     if isinstance(value, tuple):
         parts = [there(launcher, one) for one in value]
         return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+    if isinstance(value, dict):
+        return {key: there(launcher, one) for key, one in value.items()}
     return value
 
 
@@ -62,6 +66,8 @@ def back(value):
     if isinstance(value, tuple):
         parts = [back(one) for one in value]
         return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+    if isinstance(value, dict):
+        return {key: back(one) for key, one in value.items()}
     return value.get() if hasattr(value, "get") else value
 
 

@@ -12,12 +12,11 @@ import pytest
 
 from minise.gradcheck.conform import conform
 from minise.ops import cuda, reference, wrap
-from minise.ops.cuda.backend import NAMES, OPS, OWN, Backend
+from minise.ops.cuda.backend import OWN, Backend
 from minise.ops.cuda.launcher import parameters, source
 from minise.ops.cuda.squeeze_excite import tile_bytes, tile_threads, way
 from minise.ops.wrap import NonFiniteError
-from tests.ops.cuda.device import NAMES as NAMES_OF_THE_MODULE
-from tests.ops.cuda.device import DeviceArray, device
+from tests.ops.cuda.device import NAMES, DeviceArray, device
 from tests.ops.cuda.emulator import Emulator
 
 ROOT = Path(__file__).parents[3]
@@ -114,18 +113,41 @@ def test_a_tile_that_is_asked_for_has_to_fit():
 def test_it_conforms_with_arrays_of_its_own():
     results = conform(ops(), cases=4)
     assert [result.op for result in results if result.problem] == []
-    assert len(results) == len([name for name in NAMES if name.endswith("_forward")])
+    assert len(results) == len([name for name in reference.__all__ if name.endswith("_forward")])
 
 
 def test_the_module_has_the_references_names_and_signatures_also_without_a_gpu():
-    assert cuda.__all__ == NAMES
-    for name in OPS:
+    assert cuda.__all__ == reference.__all__
+    for name in reference.__all__:
         function, expected = getattr(cuda, name), getattr(reference, name)
         assert inspect.signature(function) == inspect.signature(expected)
         assert function.__doc__
-    assert not hasattr(cuda, "run_conv2d")
-    assert {*NAMES, "require", "describe"} < set(dir(cuda))
-    assert set(OWN) < set(OPS) < set(NAMES)
+    assert {*reference.__all__, "require", "using", "on_compile", "describe"} < set(dir(cuda))
+    assert set(OWN) < set(reference.__all__)
+    assert cuda.folds is True
+
+
+def test_there_is_one_algorithm():
+    assert ops().using(threads=3, algorithm="auto").relu_forward
+    message = "^ops 'cuda' has one algorithm only, but algorithm is 'direct': leave it out, or cho"
+    for back_end in (ops(), cuda):
+        with pytest.raises(ValueError, match=message):
+            back_end.using(algorithm="direct")
+
+
+def test_what_a_step_of_inference_launches():
+    """A ReLU and a sum are NumPy's lines; what is folded into the filters launches nothing."""
+    back_end = ops()
+    x, weight, w1, w2, shortcut = arrays((2, 4, 5, 6), (3, 4, 1, 1), (2, 3), (3, 2), (2, 3, 5, 6))
+    prepared = back_end.prepare_conv2d(weight, None, w1, None, w2, None, relu=True)
+    assert back_end.launcher.launches == []
+    back_end.run_conv2d(prepared, x, shortcut)
+    assert back_end.launcher.launches == ["tile_forward"]  # pixels are columns already
+    gamma, beta, mean, var = (abs(array) for array in arrays(*4 * [4]))
+    running = dict(running_mean=mean, running_var=var)
+    norm = back_end.prepare_batch_norm2d(gamma, beta, **running)
+    back_end.run_batch_norm2d(norm, x)
+    assert back_end.launcher.launches[1:] == ["normalise"]
 
 
 def test_caches_keep_the_callers_arrays():
@@ -161,6 +183,12 @@ def test_refuses_arrays_of_another_library():
         back_end.squeeze_excite_backward(np.ones(x.shape, np.float32), cache)
     with pytest.raises(TypeError, match=r"^squeeze_excite: cache.x is an array of numpy, expected"):
         back_end.squeeze_excite_backward(x, cache._replace(x=np.asarray(x.get())))
+    prepared = back_end.prepare_conv2d(*arrays((3, 4, 1, 1)))
+    message = "^run_conv2d: shortcut is an array of numpy, expected one of device: pass ops.asarray"
+    with pytest.raises(TypeError, match=message):
+        back_end.run_conv2d(prepared, x, np.ones((2, 3, 5, 6), np.float32))
+    with pytest.raises(TypeError, match="^fold_batch_norm2d: gamma is an array of numpy, expected"):
+        back_end.fold_batch_norm2d(*arrays((3, 4, 1, 1)), None, *3 * [np.ones(3)])
     with pytest.raises(TypeError, match=r"^concat: xs\[1\] is an array of numpy, expected one of"):
         back_end.concat_forward(x, np.ones(x.shape, np.float32))
 
@@ -257,7 +285,7 @@ def test_cupy_has_what_is_used_of_it():
     DeviceArray.called.clear()
     conform(ops(), cases=4)
     assert {"where", "einsum", "take_along_axis", "concatenate", "tanh"} < DeviceArray.called
-    for name in {*DeviceArray.called, *NAMES_OF_THE_MODULE, "asarray", "empty", "RawModule"}:
+    for name in {*DeviceArray.called, *NAMES, "asarray", "empty", "RawModule"}:
         assert hasattr(cupy, name)
     for name in ("getDevice", "deviceGetAttribute", "cudaDevAttrMaxSharedMemoryPerBlockOptin"):
         assert hasattr(cupy.cuda.runtime, name)

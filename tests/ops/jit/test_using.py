@@ -72,6 +72,7 @@ def test_a_view_of_the_ops_has_their_functions():
     assert ops.relu_forward.__name__ == "relu_forward"
     assert backend("jit", threads=1).relu_forward(x)[0][1] == 2
     assert backend("jit") is jit
+    assert ops.folds is True
     with pytest.raises(AttributeError):
         _ = ops.no_such_op
 
