@@ -15,15 +15,17 @@ import pytest
 
 from minise.bench.gpu import __main__ as stages
 from minise.bench.gpu import clock
-from minise.bench.gpu.ours import training_step
+from minise.bench.gpu.ours import relative_error, training_step
 from minise.bench.gpu.probes import Probes
 from minise.bench.gpu.summaries import losses_beside
 from minise.bench.gpu.tasks import Task, problems, run_tasks
-from minise.ops import cuda
+from minise.bench.gpu.tensor_convolution import TILINGS, TensorConvolution, Tiling
+from minise.ops import cuda, reference
 from minise.ops.cuda.backend import Backend
 from minise.ops.cuda.launcher import parameters, source
 from tests.cli.commands import call
-from tests.ops.cuda.device import Module
+from tests.ops.cuda.compiler import NEEDED, compiler, uses
+from tests.ops.cuda.device import Module, device
 from tests.ops.cuda.emulator import Emulator
 
 ROOT = Path(__file__).parents[2]
@@ -189,6 +191,7 @@ def baselines(monkeypatch):
     names = (matmul, "allow_tf32"), (cudnn, "allow_tf32"), (cudnn, "benchmark")
     flags_before = [(flags, name, getattr(flags, name)) for flags, name in names]
     sizes = dict(CONVOLUTIONS=((2, 3, 4),), BATCHES=(2,), NET="se_resnet8", MATRIX_SIDE=8)
+    sizes |= dict(TILINGS=((2, 16, 8, Tiling(4, 8, 16, 2)),))
     sizes |= dict(IMAGENET_BATCH=2, IMAGENET_SIDE=8, IMAGENET_CLASSES=5)
     for name, value in sizes.items():
         monkeypatch.setattr(baselines, name, value)
@@ -215,6 +218,11 @@ def baselines(monkeypatch):
         def launched(self, calls):
             return timed(calls, 1)
 
+        graphed = launched
+
+        def cache_bytes(self):
+            return 1 << 10
+
         def copy_bandwidth(self):
             return 4000.0
 
@@ -229,16 +237,91 @@ def test_all_baselines_are_measured(baselines, tmp_path):
     rows = run_tasks(baselines.tasks(), tmp_path / "baselines.json", 600)
     assert problems(rows) == []
     results = {row["name"]: row["result"] for row in rows}
-    assert len(results) == len(rows) == 1 + 3 + 7 + 7 + 6 + 1
+    assert len(results) == len(rows) == 1 + 3 + 7 + 1 + 7 + 6 + 1
     assert results["copying memory"] == {"gb_per_s": 4000}
     product = results["matrix product 8, tf32"]
     assert product["tflop_per_s"] == pytest.approx(2 * 8**3 / 1e6)
     conv = results["conv3x3 2x3x4x4, torch, bf16, channels_last"]
     assert conv == {"forward_us": 1, "dx_us": 1, "dweight_us": 1}
     assert results["conv3x3 2x3x4x4, minise"].keys() == {"forward_us", "backward_us", "dweight_us"}
+    assert results["conv3x3 2x16x8x8, prototype, 4 8 16 2"]["error"] < 1e-3
     assert results["step of se_resnet8, batch 2, minise"]["us"] > 0
     assert results["step of seresnet50, batch 2, torch, bf16, graph"] == {"us": 1}
     assert results["kernels of a step of se_resnet8, minise"]["launches"] >= 0
+
+
+# The convolution on tensor cores
+
+
+def rounded_to_tf32(array):
+    """To 10 bits behind the point, half away from zero."""
+    bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
+    return ((bits + np.uint32(0x1000)) & np.uint32(0xFFFFE000)).view(np.float32).astype(float)
+
+
+def convolved(N, C, K, side, tiling, **settings):
+    """Return out, mean and centred squares of the prototype, and out of the reference."""
+    rng, launcher = np.random.default_rng(0), Emulator(device, **settings)
+    x, weight = (rng.standard_normal(s).astype("f") for s in ((N, C, side, side), (K, C, 3, 3)))
+    convolution = TensorConvolution(launcher, C, K, side, tiling)
+    held = launcher.asarray(x)
+    outputs = convolution.outputs_for(held)
+    convolution.run(held, convolution.arranged(launcher.asarray(weight)), outputs)
+    operands = map(rounded_to_tf32, (x, weight))
+    expected, _ = reference.conv2d_forward(*operands, padding=(1, 1))
+    return [array.get() for array in outputs], expected
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    ("sizes", "tiling"),
+    [
+        ((2, 16, 16, 32), Tiling(8, 16, 16)),
+        ((2, 32, 32, 16), Tiling(8, 32, 32)),
+        ((1, 16, 32, 12), Tiling(6, 8, 16)),
+        ((1, 64, 64, 8), Tiling(8, 32, 32)),
+    ],
+    ids=str,
+)
+def test_the_convolution_on_tensor_cores(sizes, tiling, seed):
+    """Of operands that are rounded to TF32 sums of 9 * 64 float32 products are off by 1e-6."""
+    (out, mean, m2), expected = convolved(*sizes, tiling, seed=seed, resident=1 + seed)
+    assert relative_error(out, expected) < 1e-6
+    N, K, H, W = out.shape
+    groups = out.astype(float).reshape(N, K, H // tiling.rows, tiling.rows * W).swapaxes(1, 2)
+    assert relative_error(mean, groups.mean(3)) < 1e-5
+    centred = groups - groups.mean(3, keepdims=True)
+    assert relative_error(m2, (centred**2).sum(3)) < 1e-6
+
+
+@pytest.mark.skipif(compiler() is None, reason=f"no compiler of CUDA: {NEEDED}")
+@pytest.mark.parametrize("chip", [80, 90])  # from Ampere on there are products in TF32
+@pytest.mark.parametrize("case", TILINGS, ids=str)
+def test_the_convolution_on_tensor_cores_compiles_without_spills(case, chip):
+    _, C, side, tiling = case
+    unit = TensorConvolution(Emulator(), C, C, side, tiling).source
+    found = uses(unit.text, chip, unit.defines)
+    assert found.keys() == {"arrange_weights", "conv3x3"}
+    for kernel, use in found.items():
+        assert (use.spilled, use.stack) == (0, 0), kernel
+
+
+@pytest.mark.parametrize(
+    ("line", "wrong"),
+    [
+        ("+ (fragment * WARP + lane) * 4", "+ (fragment * WARP + (lane ^ 1)) * 4"),
+        ("+ tap / 3 * PITCH + tap % 3", "+ tap % 3 * PITCH + tap / 3"),
+        ("row[3] = row[W + 4] = 0;", "row[3] = 0;"),
+        ("shifted[place[o] + 4 * PLANE]", "shifted[place[o] + 3 * PLANE]"),
+    ],
+)
+def test_a_bug_in_the_convolution_on_tensor_cores_is_seen(line, wrong):
+    def edit(text):
+        assert line in text
+        return text.replace(line, wrong)
+
+    (out, *_), expected = convolved(1, 16, 16, 8, Tiling(4, 8, 16), edit=edit)
+    assert not relative_error(out, expected) < 1e-3
 
 
 # What other programs wrote

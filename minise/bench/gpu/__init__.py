@@ -15,5 +15,6 @@ report      the tables, and the same figures as JSON
 tasks       measurements one by one, written as JSON at once
 probes      what may go wrong, and whether it does
 baselines   what the GPU and PyTorch reach: rates, convolutions, whole steps
+tensor_convolution      a prototype of a convolution on tensor cores
 summaries   what profilers and runs have logged
 """

@@ -1,7 +1,7 @@
 """What a GPU and PyTorch reach, as a measure for the kernels: rates, convolutions, whole steps.
 
     rates           copying memory, and large matrix products in three precisions
-    convolutions    3x3, forward, to the input and to the weight: cuDNN's, and minise's
+    convolutions    3x3, forward, to the input and to the weight: cuDNN's, minise's, a prototype
     steps           SE-ResNet-20 by PyTorch in its fastest ways and by minise; SE-ResNet-50
 
 `minise bench cuda` compares op by op; this is what it has no time for.
@@ -15,9 +15,12 @@ import numpy as np
 import torch
 
 from minise.bench.gpu import peers
-from minise.bench.gpu.clock import Clock
-from minise.bench.gpu.ours import training_step
+from minise.bench.gpu.clock import Clock, sets_of_buffers
+from minise.bench.gpu.ours import relative_error, training_step
 from minise.bench.gpu.tasks import Task
+from minise.bench.gpu.tensor_convolution import TILINGS, TensorConvolution, Tiling
+from minise.bench.gpu.works import SIZEOF
+from minise.ops import reference
 from minise.ops.cuda.backend import Backend
 
 # images, channels, side: the stages of SE-ResNet-20, and of ResNet-50's 3x3 convolutions
@@ -26,6 +29,7 @@ CONVOLUTIONS = (
     (32, 64, 56), (32, 128, 28), (32, 256, 14), (32, 512, 7),
 )  # fmt: skip
 LAYOUTS = ("contiguous_format", "channels_last")
+TF32_ERROR, CHECKED = 1e-3, 4  # ||error|| / ||expected||, of so many images
 BATCHES = (128, 512, 32)
 NET, MATRIX_SIDE, LISTED = "se_resnet20", 8192, 40
 IMAGENET_BATCH, IMAGENET_SIDE, IMAGENET_CLASSES = 32, 224, 1000
@@ -63,6 +67,9 @@ class Baselines:
                 for layout in LAYOUTS:
                     run = partial(self.convolution, *shape, precision, layout)
                     yield Task(f"{name}, torch, {precision}, {layout}", run)
+        for N, C, side, tiling in TILINGS:
+            name = f"conv3x3 {N}x{C}x{side}x{side}, prototype, {' '.join(map(str, tiling))}"
+            yield Task(name, partial(self.prototype, N, C, side, tiling))
         yield from self._steps()
         yield Task(f"kernels of a step of {NET}, minise", self.kernels)
 
@@ -134,6 +141,27 @@ class Baselines:
             "backward_us": self.clock.launched([lambda: backward(out, cache)]),
             "dweight_us": self.clock.launched([lambda: backward(out, cache, needs_dx=False)]),
         }
+
+    def prototype(self, N: int, C: int, side: int, tiling: Tiling) -> dict[str, float]:
+        """Check the convolution on tensor cores against float64, and time it in a graph."""
+        launcher, rng = self.ops.launcher, np.random.default_rng(0)
+        convolution = TensorConvolution(launcher, C, C, side, tiling)
+        weight = rng.standard_normal((C, C, 3, 3))
+        arranged = convolution.arranged(self.ops.asarray(weight, np.float32))
+        images = rng.standard_normal((N, C, side, side))
+        sets = sets_of_buffers(2 * SIZEOF * images.size, self.clock.cache_bytes())
+        inputs = [self.ops.asarray(images * (1 + k / sets), np.float32) for k in range(sets)]
+        outputs = [convolution.outputs_for(x) for x in inputs]
+        convolution.run(inputs[0], arranged, outputs[0])
+        out = self.ops.asnumpy(outputs[0][0])[:CHECKED]
+        expected, _ = reference.conv2d_forward(images[:CHECKED], weight, padding=(1, 1))
+        error = relative_error(out, expected)
+        if error > TF32_ERROR:
+            raise ValueError(f"||error|| / ||expected|| is {error:.1e}, above {TF32_ERROR}")
+        pairs = zip(inputs, outputs, strict=True)
+        us = self.clock.graphed([partial(convolution.run, x, arranged, out) for x, out in pairs])
+        rate = 2 * 9 * C * images.size / us / 1e6
+        return {"us": us, "tflop_per_s": rate, "error": error, "shared_bytes": convolution.shared}
 
     def step(
         self, batch: int, precision: str, graph: bool, *, compiled: bool = False
