@@ -6,13 +6,15 @@ and dense layers, the two dense layers of an SE block, and one multiplication fo
 a gate scales. Normalisation, ReLU, pooling and sums are not counted.
 """
 
+import copy
 from collections.abc import Callable
 from math import prod
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from minise.nn import SEBlock
+from minise.nn import Layer, SEBlock
+from minise.nn.layer import Module
 from minise.ops.checks import check_integer
 from minise.ops.wrap import Call, attach, record
 
@@ -54,51 +56,108 @@ class NetCost(NamedTuple):
         return sum(layer.macs for layer in self.layers if layer.se)
 
 
-def cost_of(net: Any, size: tuple[int, int] = (32, 32)) -> NetCost:
-    """Return what every layer of a net costs for one image of size (rows, columns).
+def cost_of(net: Layer, size: tuple[int, ...] = (32, 32)) -> NetCost:
+    """Return what every layer of a net costs for one image.
 
     Parameters
     ----------
-    net : Net
-        From images (N, 3, H, W) to logits; it is run once, in evaluation mode.
-    size : (int, int)
-        Rows and columns of an image.
+    net : Layer
+        A net or a layer; a copy of it is run once, in evaluation mode.
+    size : (int, int), or (int, int, int) or (int,)
+        Rows and columns of an image, whose channels are those that the first layer with parameters
+        takes; or the whole shape of an input: (channels, rows, columns) or (features,).
 
     Raises
     ------
     ValueError
-        If the net cannot take images of that size.
+        If the net cannot take an input of that size.
     """
-    for axis, number in zip(("rows", "columns"), size, strict=True):
+    axes = ("rows", "columns") if len(size) == 2 else range(len(size))
+    for axis, number in zip(axes, size, strict=True):
         check_integer("cost_of", f"size ({axis})", number, 1)
-    recorder = record(net.ops)
-    attach(net, recorder)
-    try:
-        dtype = next(iter(net.named_parameters().values())).dtype
-        net.predict(recorder.asarray(np.zeros((1, 3, *size)), dtype))
-    finally:
-        attach(net, recorder.ops)
-    layers = net.named_layers()
-    owners = {id(a): name for name, layer in net.layers() for a in layer.params.values()}
+    twin, recorded_calls = recorded(net, size)
+    modules: dict[str, list[Module]] = {}
+    owners: dict[int, str] = {}
+    for name, module in twin.layers():
+        modules.setdefault(name, []).append(module)
+        owners |= {id(array): name for array in module.params.values()}
     calls: dict[str, list[Call]] = {}
-    for call in recorder.calls:  # a fused op may run more layers than the one that calls it
-        run = [owners[id(array)] for array in call.arrays if id(array) in owners]
-        for name in dict.fromkeys([*run, call.layer]):
+    for call in recorded_calls:  # a fused op may run more layers than the one that calls it
+        own = {id(a) for module in modules[call.layer] for a in module.params.values()}
+        others = [owners[id(a)] for a in call.arrays if id(a) in owners and id(a) not in own]
+        for name in dict.fromkeys([*others, call.layer]):
             calls.setdefault(name, []).append(call)
-    return NetCost([_row(name, layers[name], calls[name]) for name in calls])
+    counted: set[int] = set()
+    return NetCost([_row(name, modules[name], calls[name], counted) for name in calls])
 
 
-def _row(name: str, layer: Any, calls: list[Call]) -> LayerCost:
+def recorded(net: Layer, size: tuple[int, ...]) -> tuple[Layer, list[Call]]:
+    """Return a copy of a net, and the calls of its ops for one input of zeros; size as of cost_of.
+
+    It is evaluated by its forward, so that the ops are those of training.
+    """
+    shape = (channels_of(net), *size) if len(size) == 2 else size
+    dtype = next((array.dtype for array in net.named_parameters().values()), np.float32)
+    twin = copy.deepcopy(net)
+    recorder = record(twin.ops)
+    attach(twin, recorder)
+    twin.predict(recorder.asarray(np.zeros((1, *shape)), dtype))
+    return twin, recorder.calls
+
+
+def channels_of(net: Layer) -> int:
+    """Return how many channels or features a net takes, by its first layer with parameters.
+
+    Examples
+    --------
+    >>> from minise.nn import Chain, Conv2d, ReLU
+    >>> channels_of(Chain(ReLU(), Conv2d(6, 8, 3, groups=2)))
+    6
+    """
+    for _, module in net.layers():
+        for array in module.params.values():
+            inputs = array.shape[0] if array.ndim == 1 else array.shape[1]
+            return int(inputs) * int(getattr(module, "groups", 1))
+    return 3
+
+
+def outputs_of(net: Layer) -> int:
+    """Return how many channels or features a net returns, by its last array of parameters.
+
+    Examples
+    --------
+    >>> from minise.nn import Chain, Conv2d, GlobalAvgPool2d
+    >>> outputs_of(Chain(Conv2d(3, 7, 3), GlobalAvgPool2d()))
+    7
+    """
+    arrays = list(net.named_parameters().values())
+    return int(arrays[-1].shape[0]) if arrays else 3
+
+
+def _row(name: str, modules: list[Module], calls: list[Call], counted: set[int]) -> LayerCost:
+    """Return one line; an array of parameters counts where it is met first."""
     own = [call for call in calls if call.layer == name]
-    kinds = dict.fromkeys(KINDS.get(call.op, type(layer).__name__) for call in own)
+    arrays = {id(a): a for module in modules for a in module.params.values()}
+    parameters = sum(array.size for key, array in arrays.items() if key not in counted)
+    counted.update(arrays)
+    kinds = dict.fromkeys(KINDS.get(call.op) or _class_of(modules, call.op) for call in own)
     return LayerCost(
         name,
-        ", ".join(kinds) or type(layer).__name__,
+        ", ".join(kinds) or _class_of(modules),
         tuple(calls[-1].results[0].shape[1:]),
-        sum(array.size for array in layer.params.values()),
+        parameters,
         sum(macs(call) for call in own),
-        isinstance(layer, SEBlock),
+        any(isinstance(module, SEBlock) for module in modules),
     )
+
+
+def _class_of(modules: list[Module], op: str | None = None) -> str:
+    """Return the class of the layer that is an op, or that has parameters, among those of a name.
+
+    A composite may give its own name to children: of several modules the outermost comes first.
+    """
+    fitting = [m for m in modules if (m.params if op is None else getattr(m, "op", None) == op)]
+    return type([*fitting, *modules][0]).__name__
 
 
 def macs(call: Call) -> int:

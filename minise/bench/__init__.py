@@ -18,7 +18,7 @@
     ladder        convolution, from seven loops in Python upwards; ladder_loops, ladder_vectors
     climb         `minise bench conv-ladder`: times the ladder
     scaling       `minise bench scaling`: cost against depth and batch; scaling_report, scaling_plot
-    gpu           `minise bench cuda`: the CUDA kernels on a GPU
+    gpu           `minise bench cuda` and .ci/gpu: the CUDA kernels on a GPU
 
 Nothing here is loaded with minise itself.
 """

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minise.nn import BatchNorm2d, Conv2d, Layer, Sequential
+from minise.nn import Build, Chain, Layer
 from minise.ops import reference
 
 CHANNELS, SIZE = 128, (16, 16)
@@ -37,22 +37,12 @@ BLOCKS = {
 TITLES = {"depthwise": "depthwise 3x3 + 1x1", "grouped": "1x1 + 3x3 in 32 groups + 1x1"}
 
 
-class NormReLU(BatchNorm2d):
-    """Batch normalisation and the ReLU behind it, as one op."""
-
-    forward = BatchNorm2d.forward_relu
-    backward = BatchNorm2d.backward_relu
-
-
-def build(name: str, *, ops: Any = reference, dtype: Any = np.float32) -> Sequential:
+def build(name: str, *, ops: Any = reference, dtype: Any = np.float32) -> Chain:
     """Return a block by name; its parameters are drawn from seed 0."""
-    rng = np.random.default_rng(0)
+    parts = Build(ops, rng=0, dtype=dtype)
     layers: list[Layer] = []
     for kernel, groups, normed in BLOCKS[name]:
-        conv = Conv2d(
-            CHANNELS, CHANNELS, kernel,
-            padding=kernel // 2, groups=groups, ops=ops, rng=rng, dtype=dtype,
-        )  # fmt: skip
-        norm = NormReLU(CHANNELS, ops=ops, dtype=dtype)
-        layers += [conv, norm] if normed else [conv]
-    return Sequential(*layers, ops=ops)
+        layers.append(parts.conv(CHANNELS, CHANNELS, kernel, groups=groups))
+        if normed:
+            layers.append(parts.norm_relu(CHANNELS))
+    return parts.chain(*layers)

@@ -27,7 +27,9 @@ from minise.bench.works import (
     conv_settings,
     images_of,
 )
-from minise.train import SGD
+from minise.nn import Layer
+from minise.ops.checks import Array
+from minise.train import SGD, SoftmaxCrossEntropy
 
 Run = Callable[[], Any]
 IMAGES = ("x", "dout", "shortcut")  # (N, C, H, W)
@@ -69,31 +71,30 @@ def make(name: str, work: Work, settings: Settings) -> Run:
         return _op(ops, work, settings)
     if work["kind"] == "block":
         return _block(ops, work, settings)
-    net: Any = models.build(settings.net, ops=ops, **settings.net_settings)
+    net = models.build(settings.net, ops=ops, **settings.net_settings)
     if work["kind"] == "forward":
         images = ops.asarray(images_of(settings)[0])
         # what a peer has is its forward; minise's own back ends have steps for inference too
         predict = net.predict if name in NUMPY_OPS else net.inference()
         return lambda: predict(images)
-    return step_of(net, ops, settings)
+    return step_of(net, ops, *images_of(settings))
 
 
-def step_of(net: Any, ops: Any, settings: Settings) -> Run:
-    """Return a function that does one training step of minise and returns the loss.
+def step_of(net: Layer, ops: Any, images: Array, labels: Array) -> Run:
+    """Return a function that takes one training step, as `train` does, and returns the loss.
 
     The net has a back end of its own; ops computes the loss.
     """
-    images, labels = (ops.asarray(array) for array in images_of(settings))
+    x, targets = ops.asarray(images), ops.asarray(labels)
+    objective = SoftmaxCrossEntropy(ops)
     optimiser = SGD(net, MOMENTUM, weight_decay=WEIGHT_DECAY, decay_all=True)
-    one = ops.asarray(np.ones((), settings.dtype))
 
-    def step() -> float:
-        logits = net.forward(images, training=True)
-        loss, cache = ops.softmax_cross_entropy_forward(logits, labels)
-        dlogits, _ = ops.softmax_cross_entropy_backward(one, cache)
-        net.backward_params(dlogits)
-        optimiser.step(RATE)
-        return float(loss)
+    def step() -> Any:
+        out, cache = net.forward(x, training=True)
+        loss, loss_cache = objective.forward(out, targets)
+        _, grads = net.backward(objective.backward(loss_cache), cache, needs_dx=False)
+        optimiser.step(grads, RATE)
+        return loss
 
     return step
 
@@ -121,8 +122,8 @@ def _block(ops: Any, work: Work, settings: Settings) -> Run:
     x, dout = _laid(ops, arrays_of(work, settings.dtype)).values()
 
     def run() -> Any:
-        out = block.forward(x, training=True)
-        block.backward(dout)
+        out, cache = block.forward(x, training=True)
+        block.backward(dout, cache)
         return out
 
     return run

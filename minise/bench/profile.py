@@ -5,6 +5,7 @@ One step more, before the timed ones, notes what each op needs: its multiply-acc
 bytes of the arrays that it reads and writes, each counted once.
 """
 
+import copy
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -21,8 +22,10 @@ from minise.bench.load import read, taken
 from minise.bench.roofline import Rates, measure
 from minise.bench.settings import Dtype, Settings
 from minise.bench.threads import check_threads, default_threads, ops_with
+from minise.bench.works import batch_of
+from minise.nn import Layer
 from minise.ops.backend import Algorithm
-from minise.ops.checks import check_integer
+from minise.ops.checks import Array, check_integer
 from minise.ops.user.pair import cache_of
 from minise.ops.wrap import FORWARD, Call, Timing, Wrapper, attach, timed
 
@@ -123,28 +126,42 @@ class Needs(Wrapper):
         needs.append(Need(count, moved(call)))
 
 
-def prepare(settings: ProfileSettings) -> tuple[Any, Any]:
-    """Return back end and net.
+def prepare(settings: ProfileSettings) -> Layer:
+    """Return the net.
 
     Raises
     ------
     ValueError, TypeError, ImportError
-        If one of them is not there.
+        If it or its back end is not there.
     """
     ops = ops_with(settings.ops, settings.threads, settings.algorithm)
-    return ops, models.build(settings.net, ops=ops, **settings.of_step.net_settings)
+    return models.build(settings.net, ops=ops, **settings.of_step.net_settings)
 
 
-def profile(net: Any, ops: Any, settings: ProfileSettings) -> Profile:
-    """Measure the machine, then the steps."""
+def profile(
+    net: Layer, settings: ProfileSettings, batch: tuple[Array, Array] | None = None
+) -> Profile:
+    """Measure the machine, then training steps of a net.
+
+    Parameters
+    ----------
+    net : Layer
+        From images to logits (N, classes); it may be the caller's own. A copy of it is trained.
+    settings : ProfileSettings
+        Its net, ops and algorithm are what the tables are headed with.
+    batch : (inputs, labels), optional
+        By default images of 32 x 32 that are drawn, with as many channels as the net takes.
+    """
+    net, ops = copy.deepcopy(net), net.ops
+    images, labels = batch or batch_of(net, settings.batch)
     with threadpool_limits(settings.threads, "blas"):
         start = read([])
         rates = measure(settings.threads, settings.dtype)
         needs, timer = Needs(ops), timed(ops)
         attach(net, needs)
-        step_of(net, needs.at(LOSS), settings.of_step)()
+        step_of(net, needs.at(LOSS), images, labels)()
         attach(net, timer)
-        step = step_of(net, timer.at(LOSS), settings.of_step)
+        step = step_of(net, timer.at(LOSS), images, labels)
         step()
         wholes: list[float] = []
         parts: list[dict[Key, Timing]] = []

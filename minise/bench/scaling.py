@@ -25,6 +25,7 @@ from minise.bench.figures import Choice, Round, Spread, Turn, choose, spread, tu
 from minise.bench.load import read, taken
 from minise.bench.settings import Dtype, Settings, check_file
 from minise.bench.threads import check_threads, default_threads, ops_with
+from minise.bench.works import images_of
 from minise.ops.checks import check_choice, check_integer
 
 TURN = 0.4  # seconds of runs in a turn; one run at least
@@ -160,7 +161,7 @@ def prepare(settings: ScalingSettings) -> dict[Point, Run]:
         )  # fmt: skip
         if point.depth not in nets:
             nets[point.depth] = models.build(point.net, ops=ops, **of_step.net_settings)
-        steps[point] = step_of(nets[point.depth], ops, of_step)
+        steps[point] = step_of(nets[point.depth], ops, *images_of(of_step))
     return steps
 
 

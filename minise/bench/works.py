@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 
 from minise import models
+from minise.analysis.cost import channels_of, outputs_of, recorded
 from minise.bench import blocks
 from minise.bench.settings import Settings
+from minise.nn import Layer
 from minise.ops.reference.windows import windows_of
-from minise.ops.wrap import Call, attach, record
+from minise.ops.wrap import Call
 
 Work = dict[str, Any]
 SIZE = (32, 32)  # of an image
@@ -73,11 +75,8 @@ def block_works(settings: Settings) -> list[Work]:
 
 def op_works(net: Any, settings: Settings) -> list[Work]:
     """Return the ops of a net that take most of its time, each at every shape it has there."""
-    recorder = record(net.ops)
-    attach(net, recorder)
-    net.predict(np.zeros((1, 3, *SIZE), settings.dtype))
     works: list[Work] = []
-    for call in recorder.calls:
+    for call in recorded(net, SIZE)[1]:
         work = _work_of(call, settings.batch)
         if work and work not in works:
             works.append(work)
@@ -128,6 +127,17 @@ def arrays_of(work: Work, dtype: str) -> dict[str, np.ndarray]:
 
 def images_of(settings: Settings) -> tuple[np.ndarray, np.ndarray]:
     """Return images and labels, drawn from one seed for all contestants."""
+    return drawn((settings.batch, 3, *SIZE), 10, settings.dtype)
+
+
+def batch_of(net: Layer, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return images and labels as a net takes them, which may be of the user's own."""
+    dtype = next((a.dtype for a in net.named_parameters().values()), np.float32)
+    return drawn((count, channels_of(net), *SIZE), outputs_of(net), dtype)
+
+
+def drawn(shape: tuple[int, ...], classes: int, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return inputs of a shape, normal, and their labels, uniform."""
     rng = np.random.default_rng(0)
-    images = rng.standard_normal((settings.batch, 3, *SIZE)).astype(settings.dtype)
-    return images, rng.integers(0, 10, settings.batch)
+    images = rng.standard_normal(shape).astype(dtype)
+    return images, rng.integers(0, classes, len(images))

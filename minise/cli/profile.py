@@ -19,9 +19,9 @@ def profile(settings: Annotated[ProfileSettings, tyro.conf.arg(name="")]) -> int
 
     console = Console()
     with misuse():
-        ops, net = profiling.prepare(settings)
+        net = profiling.prepare(settings)
     with console.status("measuring"):
-        found = profiling.profile(net, ops, settings)
+        found = profiling.profile(net, settings)
     console.print(ops_table(found, settings))
     console.print(layers_table(found, settings))
     return 0

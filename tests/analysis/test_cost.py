@@ -1,10 +1,11 @@
 """Costs of layers, by hand."""
 
+import numpy as np
 import pytest
 
 from minise import models, nn
 from minise.analysis import cost_of
-from minise.ops import reference
+from minise.ops import reference, wrap
 
 
 def one(layer, size=(8, 6)):
@@ -32,7 +33,7 @@ def test_by_hand(layer, shape, macs):
 
 
 def test_a_fused_op_counts_for_each_of_its_layers():
-    block = nn.BasicBlock(3, 3, 1, "B", nn.Build(se=nn.SE(reduction=1)))
+    block = nn.basic_block(3, 3, 1, nn.Build(se=nn.SE(reduction=1)))
     rows = {row.layer: row for row in cost_of(nn.Sequential(block), (8, 6)).layers}
     assert list(rows) == ["0.conv1", "0.bn1", "0.conv2", "0.bn2", "0.se"]
     tail = rows["0.se"]
@@ -56,6 +57,47 @@ def test_the_net_is_left_as_it_was():
 def test_cost_grows_with_the_image():
     small, large = (cost_of(models.build("resnet8"), size).macs for size in ((32, 32), (64, 64)))
     assert large - 640 == 4 * (small - 640)  # all but the dense layer's 64 x 10
+
+
+def test_a_net_of_the_users_own_is_costed_as_it_is_declared():
+    """One channel comes in; a child takes its parent's name, a layer stands at two places."""
+    same = nn.Conv2d(4, 4, 1)
+    tied = nn.Conv2d(4, 4, 1)
+    tied.params["weight"] = same.params["weight"]
+    net = nn.Chain(
+        ("stem", nn.Chain(("", nn.Conv2d(1, 4, 3, padding=1)), ("", nn.MaxPool2d(2)))),
+        ("twice", nn.Residual(nn.Chain(same, nn.NormReLU(4), same))),
+        ("tied", tied),
+        nn.GlobalAvgPool2d(),
+        ("fc", nn.Linear(4, 5)),
+    )
+    cost = cost_of(net, (8, 6))
+    assert [tuple(row) for row in cost.layers] == [
+        ("stem", "Conv2d, MaxPool2d", (4, 4, 3), 36, 8 * 6 * 36, False),
+        ("twice.2", "Conv2d", (4, 4, 3), 16, 2 * 12 * 16, False),
+        ("twice.1", "BatchNorm2d, ReLU", (4, 4, 3), 8, 0, False),
+        ("twice", "add, ReLU", (4, 4, 3), 0, 0, False),
+        ("tied", "Conv2d", (4, 4, 3), 0, 12 * 16, False),
+        ("3", "GlobalAvgPool2d", (4,), 0, 0, False),
+        ("fc", "Linear", (5,), 25, 20, False),
+    ]
+    assert cost.parameters == net.parameter_count
+
+
+def test_an_input_that_is_no_image():
+    (row,) = cost_of(nn.Chain(nn.Linear(7, 2)), (7,)).layers
+    assert (row.shape, row.macs) == ((2,), 14)
+    flat = nn.Chain(nn.Flatten(), nn.Linear(2 * 3 * 4, 5))
+    assert cost_of(flat, (2, 3, 4)).macs == 24 * 5
+
+
+def test_a_guarded_net_stays_guarded():
+    net = models.build("resnet8")
+    wrap.attach(net, wrap.guarded(reference))
+    cost_of(net)
+    net.named_parameters()["layer1.0.conv1.weight"][...] = float("nan")
+    with pytest.raises(wrap.NonFiniteError, match=r"layer layer1\.0\.conv1, conv2d_forward"):
+        net.predict(np.ones((1, 3, 8, 8), np.float32))
 
 
 def test_messages():

@@ -52,14 +52,15 @@ def test_the_torch_twin_has_our_output_and_gradients(work):
     for array in block.named_parameters().values():  # at gamma = 1 a forgotten gamma cannot show
         array[...] = rng.standard_normal(array.shape)
     x, dout = arrays_of(work, "float64").values()
-    out = block.forward(x, training=True)
-    dx = block.backward(dout)
+    out, cache = block.forward(x, training=True)
+    dx, grads = block.backward(dout, cache)
     twin, leaf = twin_of(block), torch.from_numpy(x.copy()).requires_grad_()
     theirs = twin(leaf)
     close(out, theirs.detach().numpy())
     inputs = [leaf, *twin.parameters()]
-    grads = torch.autograd.grad(theirs, inputs, torch.from_numpy(dout))
-    for one, other in zip([dx, *block.named_grads().values()], grads, strict=True):
+    gradients = torch.autograd.grad(theirs, inputs, torch.from_numpy(dout))
+    ours = [dx, *(grads[name] for name in block.named_parameters())]
+    for one, other in zip(ours, gradients, strict=True):
         close(one, other.numpy())
 
 

@@ -132,7 +132,7 @@ def test_a_back_end_that_fails_ends_the_comparison(tmp_path):
     mine = tmp_path / "mine.py"
     mine.write_text(
         "from minise.ops.reference import *\n\n"
-        "def add_forward(a, b):\n    raise ValueError('no add')\n"
+        "def linear_forward(x, weight, bias):\n    raise ValueError('no linear')\n"
     )
-    with pytest.raises(Disagreement, match="training step with .*: ValueError: no add"):
+    with pytest.raises(Disagreement, match="training step with .*: ValueError: no linear"):
         run(ops=str(mine), against=(), start=False)

@@ -100,7 +100,7 @@ def test_a_wrong_kernel_is_told_from_a_right_one(monkeypatch):
 
 def test_a_number_that_is_not_finite_is_wrong():
     assert Found("", rows=[Row("", 1, "minise", "graph", error=float("nan"))]).wrong
-    assert ours._apart(np.array([1, np.nan]), np.ones(2)) == np.inf
+    assert ours.relative_error(np.array([1, np.nan]), np.ones(2)) == np.inf
 
 
 def test_what_goes_wrong_in_a_row_is_said_there(monkeypatch):
@@ -214,12 +214,15 @@ class Events:
                 events.captured += 1
                 return SimpleNamespace(launch=lambda stream: events.replay(length))
 
+        attributes = {"L2CacheSize": 1 << 20}
+        waiting = SimpleNamespace(attributes=attributes, synchronize=lambda: self.waited.append(1))
+        self.waited = []
         self.cuda = SimpleNamespace(
             Event=Event,
             Stream=Stream,
             get_current_stream=Stream,
             get_elapsed_time=lambda start, end: end.at - start.at,
-            Device=lambda: SimpleNamespace(attributes={"L2CacheSize": 1 << 20}),
+            Device=lambda: waiting,
         )
 
     def work(self):
@@ -238,7 +241,24 @@ def test_the_clock_counts_calls(calls):
     assert clock.launched([events.work] * calls) == pytest.approx(1000)
     assert clock.graphed([events.work] * calls) == pytest.approx(1000)
     assert (events.captured, events.replayed) == (1, 6)
+    assert len(events.waited) == 1  # for what other streams still write, before the capture
     assert clock.cache_bytes() == 1 << 20
+
+
+def test_what_python_takes_is_told_from_what_a_call_takes():
+    events = Events()
+    python, wall = Clock(events, rounds=5).issued(events.work)
+    assert 0 < python <= wall
+    assert events.now == 3 + 20  # some to warm up
+    assert len(events.waited) == 2
+
+
+def test_results_live_until_their_turn_comes_again():
+    """Else each would be written where the one before lay, in a cache."""
+    forward, both = ours.calls_of(emulated(), SMALL[0].work(SE), 3)
+    for calls, first in ((forward, lambda result: result[0]), (both, lambda result: result[0])):
+        addresses = [first(one()).held.ctypes.data for one in calls]
+        assert len(set(addresses)) == 3
 
 
 def test_peers_compute_what_we_compute():

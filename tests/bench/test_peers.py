@@ -75,10 +75,10 @@ def test_every_op_work_runs():
 def one_step(net):
     """Return the first loss and all gradients of a minise net."""
     images, labels = images_of(SMALL)
-    loss, cache = reference.softmax_cross_entropy_forward(net.forward(images, True), labels)
-    dlogits, _ = reference.softmax_cross_entropy_backward(np.ones(()), cache)
-    net.backward(dlogits)
-    return loss, net.named_grads()
+    logits, cache = net.forward(images, training=True)
+    loss, loss_cache = reference.softmax_cross_entropy_forward(logits, labels)
+    dlogits, _ = reference.softmax_cross_entropy_backward(np.ones(()), loss_cache)
+    return loss, net.backward(dlogits, cache, needs_dx=False)[1]
 
 
 def close(one, other):
@@ -99,8 +99,8 @@ NETS = [
     ("resnet8", {}),
     ("se_resnet8", dict(reduction=4)),
     ("se_resnet20", dict(bias=False)),
-    ("wide", dict(unit=nn.PreActBlock)),
-    ("wide", dict(unit=nn.PreActBottleneck)),
+    ("wide", dict(bottlenecks=False)),
+    ("wide", dict(bottlenecks=True)),
 ]
 
 
@@ -109,7 +109,7 @@ def build(name, settings):
         return models.build(name, dtype="float64", **settings)
     rng = np.random.default_rng(0)
     parts = nn.Build(rng=rng, dtype=np.float64, se=nn.SE(reduction=4), se_rng=rng)
-    return models.WideResNet(2, 1, settings["unit"], 10, parts)
+    return models.wide_resnet(2, 1, 10, parts, **settings)
 
 
 @pytest.mark.parametrize(("name", "settings"), NETS, ids=lambda value: str(value)[:20])
@@ -138,6 +138,14 @@ def test_a_net_without_a_torch_twin_is_refused(settings):
 
     with pytest.raises(ValueError, match="no twin"):
         twin_of(models.build("se_resnet8", **settings))
+
+
+def test_a_net_of_the_users_own_has_no_torch_twin():
+    pytest.importorskip("torch", reason="the oracle extra is not installed")
+    from minise.bench.peers.torch_net import twin_of
+
+    with pytest.raises(ValueError, match="no twin"):
+        twin_of(nn.Chain(nn.Conv2d(3, 4, 3), nn.GlobalAvgPool2d()))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -169,8 +177,8 @@ def test_inference_of_one_image_agrees(name):
 def test_minise_folds_its_net_and_a_peer_runs_its_own_ops(monkeypatch):
     settings = Settings(net="se_resnet8", batch=1, threads=1, ops="reference")
     calls = []
-    monkeypatch.setattr(models.Net, "inference", lambda _: lambda x: calls.append("inference"))
-    monkeypatch.setattr(models.Net, "predict", lambda *_: calls.append("predict"))
+    monkeypatch.setattr(nn.Chain, "inference", lambda _: lambda x: calls.append("inference"))
+    monkeypatch.setattr(nn.Chain, "predict", lambda *_: calls.append("predict"))
     for name in ("minise", "numpy-im2col"):
         contestants.make(name, {"kind": "forward"}, settings)()
     assert calls == ["inference", "predict"]

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from minise import nn
 from minise.bench import profile, roofline
 from minise.bench.profile import LOSS, Needs, ProfileSettings, prepare
 from minise.bench.profile_report import layers_table, ops_table
@@ -73,8 +74,7 @@ def test_rates_of_this_machine():
 @pytest.mark.parametrize("ops", ["reference", "minise.bench.peers.im2col"])
 def test_a_profile(ops):
     settings = small(ops=ops)
-    back_end, net = prepare(settings)
-    found = profile.profile(net, back_end, settings)
+    found = profile.profile(prepare(settings), settings)
     keys = [entry[:3] for entry in found.entries]
     assert len(set(keys)) == len(keys)
     assert ("conv1", "conv2d", "forward") in keys
@@ -91,8 +91,38 @@ def test_a_profile(ops):
 
 def test_the_tables():
     settings = small(layers=3)
-    back_end, net = prepare(settings)
-    found = profile.profile(net, back_end, settings)
+    found = profile.profile(prepare(settings), settings)
     assert layers_table(found, settings).renderables[1].row_count == 3
     ops = {entry[1:3] for entry in found.entries}
     assert ops_table(found, settings).renderables[1].row_count == len(ops) + 3
+
+
+def own_net():
+    """Two branches, of one input channel, whose 1x1 convolution stands at two places."""
+    same = nn.Conv2d(4, 4, 1, rng=2)
+    inner = nn.Chain(same, nn.NormReLU(4), same)
+    branches = nn.Branches(("a", nn.Residual(inner)), ("b", nn.Conv2d(4, 2, 3, padding=1)))
+    head = nn.GlobalAvgPool2d(), nn.Linear(6, 5)
+    return nn.Chain(("stem", nn.Conv2d(1, 4, 3, padding=1)), ("", branches), *head)
+
+
+def test_a_net_of_the_users_own_is_profiled_as_it_is_declared():
+    net, settings = own_net(), small()
+    before = {name: array.copy() for name, array in net.named_parameters().items()}
+    found = profile.profile(net, settings)
+    calls = {entry[:3]: entry.calls for entry in found.entries}
+    ops = {"stem": "conv2d", "b": "conv2d", "a": "relu", "a.1": "batch_norm2d_relu"}
+    for layer, op in ops.items():
+        assert calls[layer, op, "forward"] == calls[layer, op, "backward"] == 1
+    assert calls["a", "add", "forward"] == 2  # the second adds the gradient of the other branch
+    assert calls["a.2", "conv2d", "forward"] == calls["a.2", "conv2d", "backward"] == 2
+    for name, array in net.named_parameters().items():
+        np.testing.assert_array_equal(array, before[name])
+    assert all(module.ops is reference for _, module in net.layers())
+
+
+def test_a_profile_of_inputs_of_the_users_own():
+    net = nn.Chain(nn.Linear(7, 6), nn.ReLU(), nn.Linear(6, 3))
+    batch = np.ones((4, 7), F), np.array([0, 1, 2, 1])
+    found = profile.profile(net, small(), batch)
+    assert ("0", "linear", "backward") in {entry[:3] for entry in found.entries}

@@ -6,7 +6,7 @@ import pytest
 from minise import models
 from minise.data import shapes10
 from minise.ops import jit, reference
-from minise.train import SGD
+from minise.train import SGD, SoftmaxCrossEntropy, train_step
 from tests.ops.cases import BACKENDS, EPS
 
 # an SE-ResNet-8 in float64, four images of 8 x 8, plain SGD of rate 0.1
@@ -31,12 +31,12 @@ def test_ten_losses(ops):
     x, labels = rng.standard_normal((4, 3, 8, 8)), np.array([3, 1, 4, 1])
     losses = []
     for _ in range(len(LOSSES)):
-        logits = net.forward(x, training=True)
-        loss, cache = ops.softmax_cross_entropy_forward(logits, labels)
-        dlogits, _ = ops.softmax_cross_entropy_backward(np.ones_like(loss), cache)
-        net.backward(dlogits)
+        logits, cache = net.forward(x, training=True)
+        loss, loss_cache = ops.softmax_cross_entropy_forward(logits, labels)
+        dlogits, _ = ops.softmax_cross_entropy_backward(np.ones_like(loss), loss_cache)
+        _, grads = net.backward(dlogits, cache)
         for name, param in net.named_parameters().items():
-            param -= 0.1 * net.named_grads()[name]
+            param -= 0.1 * grads[name]
         losses.append(float(loss))
     # ten steps through twelve layers, whose sums have at most 64 * 9 terms
     np.testing.assert_allclose(losses, LOSSES, rtol=10 * 12 * 576 * np.finfo(float).eps)
@@ -51,15 +51,12 @@ def curve(ops, moved=0):
             param *= 1 + EPS * rounding.choice([-1, 1], param.shape)
     data = shapes10("train", n=50 * 8, seed=0)
     optimiser, losses = SGD(net, momentum=0.9, nesterov=True), []
+    objective = SoftmaxCrossEntropy(ops)
     for step in range(50):
         these = slice(8 * step, 8 * step + 8)
         x = data.images[these].astype(np.float64) / 127.5 - 1
-        loss, cache = ops.softmax_cross_entropy_forward(
-            net.forward(x, training=True), data.labels[these]
-        )
-        net.backward(ops.softmax_cross_entropy_backward(np.ones_like(loss), cache)[0])
-        optimiser.step(0.1)
-        losses.append(float(loss))
+        batch = x, data.labels[these]
+        losses.append(train_step(net, objective, optimiser, [batch], 0.1)["loss"])
     return np.array(losses)
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from minise import models, nn
-from minise.ops import reference, wrap
+from minise.ops import jit, reference, wrap
+from minise.train import SGD, SoftmaxCrossEntropy, train_step
 
 
 def small_net():
@@ -22,8 +23,8 @@ def images(rng=0):
 
 
 def step(net):
-    out = net.forward(images(), training=True)
-    return net.backward(np.ones_like(out))
+    out, cache = net.forward(images(), training=True)
+    return net.backward(np.ones_like(out), cache)
 
 
 FORWARD = [
@@ -38,7 +39,7 @@ FORWARD = [
 def test_record_on_a_net():
     net, recorder = small_net(), wrap.record(reference)
     wrap.attach(net, recorder)
-    dx = step(net)
+    dx, _ = step(net)
     forward, backward = recorder.calls[:5], recorder.calls[5:]
     assert [(call.layer, call.op) for call in forward] == FORWARD
     assert [(call.layer, call.op) for call in backward] == FORWARD[::-1]
@@ -69,9 +70,39 @@ def test_record_on_bare_ops():
 def test_results_are_those_of_the_back_end():
     plain, wrapped = small_net(), small_net()
     wrap.attach(wrapped, wrap.guarded(wrap.timed(wrap.record(reference))))
-    np.testing.assert_array_equal(step(wrapped), step(plain))
-    for name, grad in plain.named_grads().items():
-        np.testing.assert_array_equal(wrapped.named_grads()[name], grad)
+    (dx, grads), (expected, plain_grads) = step(wrapped), step(plain)
+    np.testing.assert_array_equal(dx, expected)
+    assert grads.keys() == plain_grads.keys()
+    for name, grad in plain_grads.items():
+        np.testing.assert_array_equal(grads[name], grad)
+
+
+BACK_ENDS = {
+    "reference": reference,
+    "jit, direct": jit.using(algorithm="direct"),
+    "jit, winograd": jit.using(algorithm="winograd"),
+}
+
+
+def trained(ops, wrapper=None):
+    """Return losses, parameters and state of four steps of an SE-ResNet-8."""
+    net = models.build("se_resnet8", reduction=4, ops=ops)
+    if wrapper is not None:
+        wrap.attach(net, wrapper(ops))
+    objective, optimiser = SoftmaxCrossEntropy(net.ops), SGD(net, nesterov=True, weight_decay=1e-4)
+    rng, losses = np.random.default_rng(0), []
+    for _ in range(4):
+        batch = rng.standard_normal((4, 3, 16, 16)).astype(np.float32), rng.integers(0, 10, 4)
+        losses.append(train_step(net, objective, optimiser, [batch], 0.1)["loss"])
+    return {"losses": np.array(losses), **net.named_parameters(), **net.named_state()}
+
+
+@pytest.mark.parametrize("ops", BACK_ENDS.values(), ids=BACK_ENDS)
+def test_training_is_the_same_to_the_bit_where_it_is_guarded_timed_or_recorded(ops):
+    expected = trained(ops)
+    for wrapper in (wrap.guarded, wrap.timed, wrap.record):
+        for name, array in trained(ops, wrapper).items():
+            np.testing.assert_array_equal(array, expected[name], err_msg=name)
 
 
 def test_a_wrapper_has_what_its_back_end_has():
@@ -156,12 +187,12 @@ def test_guard_names_the_op_that_makes_an_infinity():
 def test_guard_in_backward():
     net = small_net()
     wrap.attach(net, wrap.guarded(reference))
-    out = net.forward(images(), training=True)
+    out, cache = net.forward(images(), training=True)
     dout = np.ones_like(out)
     dout[1, 2] = np.nan
     message = r"layer 4, linear_backward: its input dout has 1 of 8 .* first at \(1, 2\)"
     with pytest.raises(wrap.NonFiniteError, match=message):
-        net.backward(dout)
+        net.backward(dout, cache)
     x = np.full((1, 1), 1e300)
     guard = wrap.guarded(reference)
     out, cache = guard.linear_forward(x / 1e300, x)

@@ -16,6 +16,7 @@ Call = Callable[[], Any]
 SETS = 16  # of buffers, at most
 TIMES_THE_CACHE = 4
 LEAST_CALLS = 20  # between two events
+WARM_UP = 3  # calls
 
 
 def sets_of_buffers(size: int, cache: int) -> int:
@@ -57,6 +58,7 @@ class Clock:
         """Return how long one of calls takes in a CUDA graph of several."""
         stream = self.cupy.cuda.Stream(non_blocking=True)
         count = max(LEAST_CALLS, len(calls))
+        self.cupy.cuda.Device().synchronize()  # inputs may still be written on another stream
         with stream:
             for call in calls:
                 call()
@@ -68,6 +70,21 @@ class Clock:
             finally:
                 graph = stream.end_capture()
             return self._timed(lambda: graph.launch(stream), stream) / count
+
+    def issued(self, call: Call) -> tuple[float, float]:
+        """Return how long Python takes to launch a call, and how long the call takes in all."""
+        wait = self.cupy.cuda.Device().synchronize
+        for _ in range(WARM_UP):
+            call()
+        wait()
+        start = time.perf_counter()
+        for _ in range(LEAST_CALLS):
+            call()
+        launched = time.perf_counter()
+        wait()
+        ends = launched, time.perf_counter()
+        python, wall = (1e6 * (end - start) / LEAST_CALLS for end in ends)
+        return python, wall
 
     def _timed(self, call: Call, stream: Any) -> float:
         """Return the median time of a call that puts work into a stream."""

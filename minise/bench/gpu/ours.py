@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minise import models
+from minise.bench.contestants import step_of
 from minise.bench.gpu.works import Shape, inputs_of
-from minise.bench.works import EPS, MOMENTUM, RATE, SE, SIZE, TAIL, WEIGHT_DECAY, Work
+from minise.bench.works import EPS, SE, SIZE, TAIL, Work, drawn
 from minise.ops import reference
 from minise.ops.checks import Array
 from minise.ops.cuda.backend import Backend
 from minise.ops.cuda.squeeze_excite import tile_bytes
-from minise.train import SGD
 
 CHECKED = 5  # images, in the comparison with float64
 LIMIT = 1e-5  # of ||error|| / ||expected||, for every result
@@ -54,15 +54,22 @@ def calls_of(
     forward = getattr(ops, f"{work['op']}_forward")
     backward = getattr(ops, f"{work['op']}_backward")
 
+    kept: list[Any] = [None] * sets  # results live until their turn comes again, as inputs do
+
     def of_set(k: int) -> tuple[Callable[[], Any], Callable[[], Any]]:
         images = {name: a * (1 + k / sets) for name, a in arrays.items() if a.ndim == 4}
         inputs, own_dout = list((arrays | images).values()), dout * (1 + k / sets)
 
-        def both() -> Any:
-            _, cache = forward(*inputs, **keywords)
-            return backward(own_dout, cache)
+        def first() -> Any:
+            kept[k] = forward(*inputs, **keywords)
+            return kept[k]
 
-        return lambda: forward(*inputs, **keywords), both
+        def both() -> Any:
+            out, cache = forward(*inputs, **keywords)
+            kept[k] = out, backward(own_dout, cache)
+            return kept[k][1]
+
+        return first, both
 
     pairs = [of_set(k) for k in range(sets)]
     return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
@@ -75,7 +82,7 @@ def error_of(ops: Any, op: str, shape: Shape) -> float:
     wide = {name: array.astype(np.float64) for name, array in arrays.items()}
     expected = _results(reference, work, wide, np.float64)
     mine = _results(ops, work, {k: ops.asarray(a) for k, a in arrays.items()}, np.float32)
-    return max(_apart(ops.asnumpy(a), b) for a, b in zip(mine, expected, strict=True))
+    return max(relative_error(ops.asnumpy(a), b) for a, b in zip(mine, expected, strict=True))
 
 
 def _results(ops: Any, work: Work, arrays: dict[str, Any], dtype: Any) -> list[Any]:
@@ -85,26 +92,17 @@ def _results(ops: Any, work: Work, arrays: dict[str, Any], dtype: Any) -> list[A
     return [out, *getattr(ops, f"{work['op']}_backward")(arrays["dout"], cache)]
 
 
-def _apart(came: Array, expected: Array) -> float:
+def relative_error(came: Array, expected: Array) -> float:
+    """Return ||came - expected|| / ||expected||, or infinity where a number is not finite."""
     if not np.isfinite(came).all():
         return np.inf
     size = np.linalg.norm(expected.ravel()) or 1  # gates that sleep for all images send back 0
     return float(np.linalg.norm((came - expected).ravel()) / size)
 
 
-def training_step(ops: Any, batch: int, net: str = "se_resnet20") -> Callable[[], Any]:
+def training_step(
+    ops: Any, batch: int, net: str = "se_resnet20", size: tuple[int, int] | None = None
+) -> Callable[[], Any]:
     """Return a call that takes one step of training on images that are on the GPU."""
-    built = models.build(net, ops=ops)
-    optimiser = SGD(built, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
-    rng = np.random.default_rng(0)
-    images = ops.asarray(rng.standard_normal((batch, 3, *SIZE)), np.float32)
-    labels, one = ops.asarray(rng.integers(0, 10, batch)), ops.asarray(1, np.float32)
-
-    def step() -> Any:
-        logits = built.forward(images, training=True)
-        loss, cache = ops.softmax_cross_entropy_forward(logits, labels)
-        built.backward_params(ops.softmax_cross_entropy_backward(one, cache)[0])
-        optimiser.step(RATE)
-        return loss
-
-    return step
+    images, labels = drawn((batch, 3, *(size or SIZE)), 10, np.float32)
+    return step_of(models.build(net, ops=ops), ops, images, labels)

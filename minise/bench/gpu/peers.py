@@ -44,14 +44,23 @@ def op_calls(name: str, work: Work, sets: int, device: str) -> tuple[list[Call],
     if name == "torch-compile":
         function = torch.compile(function)
 
+    kept: list[Any] = [None] * sets  # results live until their turn comes again, as inputs do
+
     def of_set(k: int) -> tuple[Call, Call]:
         images = {key: a * (1 + k / sets) for key, a in arrays.items() if a.ndim == 4}
         inputs = [a.detach().clone().requires_grad_() for a in (arrays | images).values()]
         own_dout = dout * (1 + k / sets)
-        return (
-            lambda: function(*inputs),
-            lambda: torch.autograd.grad(function(*inputs), inputs, own_dout),
-        )
+
+        def first() -> Any:
+            kept[k] = function(*inputs)
+            return kept[k]
+
+        def both() -> Any:
+            out = function(*inputs)
+            kept[k] = out.detach(), torch.autograd.grad(out, inputs, own_dout)
+            return kept[k][1]
+
+        return first, both
 
     pairs = [of_set(k) for k in range(sets)]
     return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
@@ -63,23 +72,33 @@ def step_time(precision: str, graph: bool, batch: int, rounds: int, net: str) ->
     return graphed([step], rounds, 1) if graph else launched([step], rounds)
 
 
-def training_step(precision: str, batch: int, net: str, device: str) -> Call:
+def training_step(
+    precision: str, batch: int, net: str, device: str, *, compiled: bool = False
+) -> Call:
     """Return a call that takes one step of training on images that are on the device."""
+    twin: Any = twin_of(models.build(net)).to(device)
+    if compiled:
+        twin = torch.compile(twin, mode="max-autotune-no-cudagraphs")
+    return step_of(twin, precision, (batch, 3, *SIZE), 10, device)
+
+
+def step_of(net: Any, precision: str, shape: tuple[int, ...], classes: int, device: str) -> Call:
+    """Return a call that takes one step of training of a PyTorch net, channels last."""
     lower = precision != "fp32"
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = lower
     torch.backends.cudnn.benchmark = True
-    twin: Any = twin_of(models.build(net)).to(device).to(memory_format=torch.channels_last)
+    net.to(memory_format=torch.channels_last)
     optimiser = torch.optim.SGD(
-        twin.parameters(), lr=RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
+        net.parameters(), lr=RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
     )
-    images = torch.randn(batch, 3, *SIZE, device=device)
+    images = torch.randn(shape, device=device)
     images = images.contiguous(memory_format=torch.channels_last)
-    labels = torch.randint(10, (batch,), device=device)
+    labels = torch.randint(classes, (len(images),), device=device)
 
     def step() -> Any:
         optimiser.zero_grad(set_to_none=True)
         with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
-            loss = F.cross_entropy(twin(images), labels)
+            loss = F.cross_entropy(net(images), labels)
         loss.backward()
         optimiser.step()
         return loss.detach()

@@ -5,13 +5,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from minise.nn import Conv2d, Sequential
+from minise.nn import Chain, Conv2d
 
 
-def twin_of(block: Sequential) -> nn.Sequential:
+def twin_of(block: Chain) -> nn.Sequential:
     """Return the PyTorch twin of a block, with a copy of its parameters."""
     layers: list[Any] = []
-    for layer in block.layers:
+    for _, layer in block.children():
         weight = layer.params["weight"]
         if isinstance(layer, Conv2d):
             K, C, KH, _ = weight.shape

@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from minise.models import Net, ResNetCifar
-from minise.nn import SEBlock
+from minise.nn import Layer, SEBlock
 
 Shapes = dict[str, tuple[int, ...]]  # of parameters, by name
+RESNET = ["conv1", "bn1", "layer1", "layer2", "layer3", "avgpool", "fc"]
+PREACT = ["conv1", "layer1", "layer2", "layer3", "bn1", "avgpool", "fc"]
 
 
-def twin_of(net: Net) -> nn.Module:
+def twin_of(net: Layer) -> nn.Module:
     """Return the PyTorch twin of a net, with a copy of its parameters and running statistics.
 
     Raises
@@ -23,14 +24,15 @@ def twin_of(net: Net) -> nn.Module:
     ValueError
         If the net is not one that this module covers.
     """
-    se = [layer.settings for layer in net.named_layers().values() if isinstance(layer, SEBlock)]
+    names = [name for name, _ in net.children()]
+    if names not in (RESNET, PREACT):
+        raise ValueError("torch_net: this net has no twin here, expected a ResNet for small images")
+    se = [layer.se for _, layer in net.layers() if isinstance(layer, SEBlock)]
     if any((s.site, s.squeeze, s.gate) != ("standard", "avg", "sigmoid") for s in se):
         raise ValueError("torch_net: an SE block of another site or kind has no twin here")
     arrays = {name: net.ops.asnumpy(array) for name, array in net.named_parameters().items()}
     state = {name: net.ops.asnumpy(array) for name, array in net.named_state().items()}
-    twin: nn.Module = Twin(
-        {name: a.shape for name, a in arrays.items()}, isinstance(net, ResNetCifar)
-    )
+    twin: nn.Module = Twin({name: a.shape for name, a in arrays.items()}, names == RESNET)
     twin.to(getattr(torch, str(next(iter(arrays.values())).dtype)))
     wanted = {name for name in twin.state_dict() if not name.endswith("num_batches_tracked")}
     if wanted != arrays.keys() | state.keys():

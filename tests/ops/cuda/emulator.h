@@ -137,6 +137,31 @@ template <class T> T shuffle(unsigned mask, T value, int from, int line) {
   memcpy(&value, &shown[from], sizeof value);
   return value;
 }
+
+// ---- tensor cores: d += a @ b of a warp, 16 x 8 by 8 x 8, of operands that are cut to TF32
+
+inline float bits_to_float(unsigned bits) { float v; memcpy(&v, &bits, 4); return v; }
+inline unsigned float_to_bits(float v) { unsigned bits; memcpy(&bits, &v, 4); return bits; }
+inline float cut_to_tf32(float v) { return bits_to_float(float_to_bits(v) & 0xffffe000u); }
+struct Fragments { const float* a; const float* b; };  // of a lane
+
+inline void multiply_add(float (&d)[4], const float (&a)[4], const float (&b)[2], int line) {
+  const Fragments mine = {a, b};
+  const uint64_t* shown = meet_lanes(0xffffffffu, (uint64_t)&mine, line);
+  const int group = emulator::lane() / 4, own = emulator::lane() % 4;
+  float sums[4];
+  for (int r = 0; r < 4; r++) {
+    const int row = group + 8 * (r / 2), column = 2 * own + r % 2;
+    sums[r] = d[r];
+    for (int k = 0; k < 8; k++) {
+      const Fragments* left = (const Fragments*)shown[row % 8 * 4 + k % 4];
+      const Fragments* right = (const Fragments*)shown[column * 4 + k % 4];
+      sums[r] += cut_to_tf32(left->a[row / 8 + 2 * (k / 4)]) * cut_to_tf32(right->b[k / 4]);
+    }
+  }
+  meet_lanes(0xffffffffu, 0, line);  // no lane leaves before all have read its fragments
+  memcpy(d, sums, sizeof sums);
+}
 inline unsigned ballot(unsigned mask, int vote, int line) {
   const uint64_t* shown = meet_lanes(mask, vote != 0, line);
   unsigned votes = 0;
@@ -302,4 +327,6 @@ template <class T> T atomicMax(T* p, T value) { return atomicExch(p, std::max(*p
 template <class T> T atomicCAS(T* p, T expected, T value) {
   return atomicExch(p, *p == expected ? value : *p);
 }
+inline unsigned __float_as_uint(float v) { return emulator::float_to_bits(v); }
+inline float __uint_as_float(unsigned bits) { return emulator::bits_to_float(bits); }
 using std::exp, std::max, std::min, std::sqrt, std::tanh;

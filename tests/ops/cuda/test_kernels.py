@@ -5,6 +5,7 @@ import pytest
 
 from minise.gradcheck.cases import Case
 from minise.gradcheck.drawing import LAYOUTS
+from minise.ops import reference
 from minise.ops.cuda.launcher import parameters, source
 from tests.ops.cuda.agree import (
     PROMISED,
@@ -43,6 +44,23 @@ def test_the_simple_way_where_a_tile_would_do(sizes, order):
 @over_cases
 def test_close_to_the_reference_on_a_gpu(case):
     assert distance(on_gpu, case) < PROMISED
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("sizes", SHAPES.values(), ids=SHAPES)
+def test_the_simple_way_on_a_gpu(sizes):
+    ops = on_gpu.using(squeeze_excite="simple")
+    assert distance(ops, Case("squeeze_excite", sizes)) < PROMISED
+
+
+@pytest.mark.gpu
+def test_the_update_on_a_gpu():
+    rng, settings = np.random.default_rng(0), dict(rate=0.1, momentum=0.9, weight_decay=0.1)
+    arrays = [rng.standard_normal(1001).astype(np.float32) for _ in range(3)]
+    expected = [array.astype(np.float64) for array in arrays]
+    on_gpu.sgd_update(*arrays, **settings, nesterov=True)
+    reference.sgd_update(*expected, **settings, nesterov=True)
+    assert max(map(apart, arrays, expected)) < PROMISED
 
 
 def test_every_kernel_is_run():

@@ -1,7 +1,5 @@
 """Whole nets on the cuda back end: what a GPU would be given, in the emulator."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
@@ -10,10 +8,9 @@ from minise.nn import SE
 from minise.ops import reference
 from minise.ops.cuda.backend import Backend
 from minise.ops.cuda.cupy_launcher import Cupy
-from minise.train import SGD
+from minise.train import SGD, SoftmaxCrossEntropy, train_step
 from minise.train.checkpoint import arrays_of, restore
 from minise.train.evaluate import evaluate
-from minise.train.loop import train_step
 from tests.ops.cuda.device import DeviceArray, device
 from tests.ops.cuda.emulator import Emulator
 
@@ -37,6 +34,10 @@ def build(name, ops, dtype):
     return net, SGD(net, momentum=0.9, nesterov=True, weight_decay=5e-4)
 
 
+def step(net, optimiser, pixels, labels):
+    return train_step(net, SoftmaxCrossEntropy(net.ops), optimiser, [(pixels, labels)], RATE)
+
+
 def three_steps(name, ops, dtype=np.float64):
     """Return losses and parameters after three steps."""
     rng = np.random.default_rng(1)
@@ -44,7 +45,7 @@ def three_steps(name, ops, dtype=np.float64):
     losses = []
     for _ in range(3):
         pixels, labels = images(rng)
-        losses.append(train_step(net, optimiser, pixels.astype(dtype), labels, RATE)[0])
+        losses.append(step(net, optimiser, pixels.astype(dtype), labels)["loss"])
     return losses, {key: ops.asnumpy(a) for key, a in net.named_parameters().items()}
 
 
@@ -74,13 +75,13 @@ def test_nothing_looks_at_a_number_within_a_step():
     ops = Backend(Emulator(device))
     net, optimiser = build("se_resnet8", ops, np.float32)
     pixels, labels = images(np.random.default_rng(0))
-    x, targets, one = ops.asarray(pixels, np.float32), ops.asarray(labels), ops.asarray(1, "f")
+    x, targets = ops.asarray(pixels, np.float32), ops.asarray(labels)
+    objective = SoftmaxCrossEntropy(ops, label_smoothing=0.1)
     before = DeviceArray.looks
-    logits = net.forward(x, training=True)
-    loss, cache = ops.softmax_cross_entropy_forward(logits, targets, label_smoothing=0.1)
-    dlogits, _ = ops.softmax_cross_entropy_backward(one, cache)
-    net.backward(dlogits)
-    optimiser.step(RATE)
+    logits, cache = net.forward(x, training=True)
+    loss, loss_cache = objective.forward(logits, targets)
+    _, grads = net.backward(objective.backward(loss_cache), cache)
+    optimiser.step(grads, RATE)
     assert DeviceArray.looks == before
     assert np.isfinite(float(loss))
     assert DeviceArray.looks == before + 1
@@ -92,7 +93,7 @@ def test_parameters_and_state_keep_their_identity():
     held = {**net.named_parameters(), **net.named_state()}
     kept = {name: ops.asnumpy(array) for name, array in held.items()}
     pixels, labels = images(np.random.default_rng(0))
-    train_step(net, optimiser, pixels.astype(np.float32), labels, RATE)
+    step(net, optimiser, pixels.astype(np.float32), labels)
     for name, array in {**net.named_parameters(), **net.named_state()}.items():
         assert array is held[name]
         assert not np.array_equal(ops.asnumpy(array), kept[name]), name
@@ -103,7 +104,7 @@ def test_the_kernels_of_a_step():
     ops = Backend(Emulator(device))
     net, optimiser = build("se_resnet8", ops, np.float32)
     pixels, labels = images(np.random.default_rng(0))
-    train_step(net, optimiser, pixels.astype(np.float32), labels, RATE)
+    step(net, optimiser, pixels.astype(np.float32), labels)
     launched = ops.launcher.launches
     assert launched.count("gate_gradient_of_sums") == 3  # one a block
     assert launched.count("sgd_update") == len(net.named_parameters())
@@ -115,8 +116,8 @@ def test_inference_and_snapshots():
     net, _ = build("se_resnet8", ops, np.float64)
     twin, _ = build("se_resnet8", reference, np.float64)
     pixels, _ = images(np.random.default_rng(0))
-    expected = twin.forward(pixels, training=False)
-    for predict in (net.inference(), lambda x: net.forward(x, training=False)):
+    expected = twin.predict(pixels)
+    for predict in (net.inference(), net.predict):
         np.testing.assert_allclose(ops.asnumpy(predict(ops.asarray(pixels))), expected, rtol=1e-10)
 
 
@@ -130,7 +131,6 @@ def test_evaluation_and_checkpoints():
     net.named_state()["bn1.running_mean"][...] = 0.25
     restore(twin, arrays_of(net))
     assert (twin.named_state()["bn1.running_mean"] == 0.25).all()
-    data = SimpleNamespace(epoch=lambda number: batches)
-    mine, theirs = (evaluate(one, data, 10) for one in (net, twin))
-    assert mine.accuracy == theirs.accuracy
-    assert mine.loss == pytest.approx(theirs.loss, rel=1e-10)
+    mine, theirs = (evaluate(one, batches, SoftmaxCrossEntropy(one.ops)) for one in (net, twin))
+    assert mine["accuracy"] == theirs["accuracy"]
+    assert mine["loss"] == pytest.approx(theirs["loss"], rel=1e-10)

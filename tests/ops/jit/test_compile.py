@@ -199,7 +199,8 @@ from minise.ops.backend import on_compile
 told = []
 with on_compile(lambda name, so_far, of_all: told.append(name)):
     net = models.build("se_resnet8", ops=jit)
-    net.backward_params(net.forward(np.zeros((2, 3, 8, 8), np.float32), training=True))
+    out, cache = net.forward(np.zeros((2, 3, 8, 8), np.float32), training=True)
+    net.backward(out, cache, needs_dx=False)
 print(*told)
 """
 

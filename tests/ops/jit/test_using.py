@@ -23,7 +23,7 @@ import numpy as np
 from minise import models
 from minise.gradcheck.cases import CASES, direction, draw
 from minise.ops import jit
-from minise.train import SGD
+from minise.train import SGD, SoftmaxCrossEntropy, train_step
 
 def digest(arrays):
     whole = hashlib.sha256()
@@ -44,11 +44,9 @@ for threads in (1, 2, 4):
     optimiser, rng = SGD(net, momentum=0.9), np.random.default_rng(1)
     for _ in range(3):
         x = rng.standard_normal((33, 3, 32, 32)).astype(np.float32)
-        logits = net.forward(x, training=True)
-        loss, cache = ops.softmax_cross_entropy_forward(logits, rng.integers(0, 10, 33))
-        net.backward(ops.softmax_cross_entropy_backward(np.float32(1).reshape(()), cache)[0])
-        optimiser.step(0.1)
-    print(digest([*found, loss, *net.named_parameters().values()]))
+        batch = x, rng.integers(0, 10, 33)
+        loss = train_step(net, SoftmaxCrossEntropy(ops), optimiser, [batch], 0.1)["loss"]
+    print(digest([*found, np.float64(loss), *net.named_parameters().values()]))
 """
 
 

@@ -191,10 +191,11 @@ def test_a_training_step_of_a_net(dtype):
     found = []
     for ops, kind in ((reference, np.float64), (OPS, dtype)):
         net = models.build("se_resnet8", reduction=4, ops=ops, dtype=kind)
-        logits = net.forward(x.astype(kind), training=True)
-        loss, cache = ops.softmax_cross_entropy_forward(logits, labels)
-        net.backward(ops.softmax_cross_entropy_backward(np.ones((), kind), cache)[0])
-        found.append({"loss": loss, **net.named_grads(), **net.named_state()})
+        logits, cache = net.forward(x.astype(kind), training=True)
+        loss, loss_cache = ops.softmax_cross_entropy_forward(logits, labels)
+        dlogits, _ = ops.softmax_cross_entropy_backward(np.ones((), kind), loss_cache)
+        _, grads = net.backward(dlogits, cache)
+        found.append({"loss": loss, **grads, **net.named_state()})
     half = np.sqrt(np.finfo(dtype).eps)
     for name, theirs in found[0].items():
         assert np.linalg.norm(found[1][name] - theirs) <= half * np.linalg.norm(theirs), name

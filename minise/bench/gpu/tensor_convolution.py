@@ -1,0 +1,84 @@
+"""A prototype: convolution 3x3 on tensor cores, without columns in memory (tensor_convolution.cu).
+
+It is measured beside cuDNN's and minise's own convolution, to tell whether the cuda back end is to
+get it. A TF32 product keeps 10 of the 23 bits behind the point, sums are float32.
+"""
+
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minise.ops.cuda.launcher import Launcher, Source, blocks_of
+
+FILE, THREADS, WARPS = "tensor_convolution.cu", 128, 4
+
+
+class Tiling(NamedTuple):
+    """How the work is split among blocks of threads."""
+
+    rows: int  # of an image, that a block computes
+    chunk: int  # input channels that lie in shared memory at a time
+    outputs: int  # output channels of a block
+    min_blocks: int = 1  # on a multiprocessor at a time: it bounds the registers
+
+
+# images, channels, side, and splits of the work to compare
+TILINGS = (
+    (128, 16, 32, Tiling(8, 16, 16)), (128, 16, 32, Tiling(8, 16, 16, 5)),
+    (128, 16, 32, Tiling(16, 16, 16, 3)), (128, 32, 16, Tiling(8, 32, 32, 3)),
+    (128, 32, 16, Tiling(16, 16, 32, 2)), (128, 64, 8, Tiling(8, 32, 32, 3)),
+    (128, 64, 8, Tiling(8, 16, 64, 2)), (32, 64, 56, Tiling(4, 16, 64, 2)),
+    (32, 64, 56, Tiling(2, 32, 64, 2)), (32, 128, 28, Tiling(4, 16, 64, 3)),
+)  # fmt: skip
+
+
+class TensorConvolution:
+    """out = conv2d(x, weight, padding 1) for one shape; x (N, C, side, side), weight (K, C, 3, 3).
+
+    Parameters
+    ----------
+    launcher : Launcher
+        Where the kernels run.
+    C, K, side : int
+        Input and output channels; rows and columns, a multiple of 4.
+    tiling : Tiling
+        Its rows divide side, its chunk C, and its outputs K.
+    """
+
+    def __init__(self, launcher: Launcher, C: int, K: int, side: int, tiling: Tiling) -> None:
+        self.launcher, self.tiling, self.K, self.side = launcher, tiling, K, side
+        rows, chunk, outputs, min_blocks = tiling
+        sizes = {
+            "CHANNELS_IN": C, "CHANNELS_OUT": K, "HEIGHT": side, "WIDTH": side,
+            "ROWS": rows, "CHUNK": chunk, "KB": outputs, "NORMALISE": 0,
+        }  # fmt: skip
+        defines = ("-DREAL=float", *(f"-D{name}={size}" for name, size in sizes.items()))
+        common = (files("minise.ops.cuda") / "common.cuh").read_text()
+        text = (files("minise.bench.gpu") / FILE).read_text()
+        text = text.replace("MIN_BLOCKS", str(min_blocks))  # a launcher reads no macro there
+        self.source = Source(f"{FILE} {min_blocks}", f"{common}\n{text}", defines)
+        plane = ((rows + 2) * (side + 8) + 15) // 16 * 16 + 8
+        self.shared = 4 * (9 * chunk * outputs + chunk * plane + 2 * WARPS * outputs)
+        self.unused = launcher.asarray(np.zeros(C), np.float32)  # scale and shift
+
+    def arranged(self, weight: Any) -> Any:
+        """Return a weight in the order in which the lanes of a warp read it, rounded to TF32."""
+        arranged = self.launcher.xp.empty(weight.shape, np.float32)
+        sizes = np.int32(0), np.int32(weight.size)  # forward; of a backward pass 1
+        blocks = (blocks_of(weight.size),)
+        given = [weight, arranged, *sizes]
+        self.launcher.run(self.source, "arrange_weights", blocks, 256, given, 0)
+        return arranged
+
+    def outputs_for(self, x: Any) -> list[Any]:
+        """Return memory for out and its moments (N, row groups, K): mean, and centred squares."""
+        empty, moments = self.launcher.xp.empty, (len(x), self.side // self.tiling.rows, self.K)
+        out = empty((len(x), self.K, self.side, self.side), np.float32)
+        return [out, empty(moments, np.float64), empty(moments, np.float64)]
+
+    def run(self, x: Any, arranged: Any, outputs: list[Any]) -> None:
+        """Start the convolution of x; outputs are filled."""
+        blocks = self.side // self.tiling.rows, self.K // self.tiling.outputs, len(x)
+        given = [x, arranged, self.unused, self.unused, *outputs]
+        self.launcher.run(self.source, "conv3x3", blocks, THREADS, given, self.shared)
