@@ -151,6 +151,13 @@ class Block(Layer):
 
 @app.cell(hide_code=True)
 def _():
+    _as_page = mo.app_meta().mode == "run"  # which does not show the code of cells
+    mo.md(python_of(Block.__init__, Block.forward, Block.backward)) if _as_page else None
+    return
+
+
+@app.cell(hide_code=True)
+def _():
     mo.md(r"""
     ## The same, declared
 
@@ -169,9 +176,9 @@ def _():
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
-    `plus` is a gradient that reaches the same $x$ by another way: the shortcut's backward hands its
-    own to the branch's, whose last line (here that of `conv1`) adds both. `needs_dx` is False where
-    nobody asks for the gradient of the images, which saves a convolution.
+    `plus` is a gradient that reaches the same $x$ by another way: what comes back on the shortcut
+    is handed to the branch, whose first layer, `conv1`, adds both. `needs_dx` is False where nobody
+    asks for the gradient of the images, which saves a convolution.
 
     A block is then a declaration. This one has the very layers of a block from above; are its
     gradients the same?
@@ -379,9 +386,9 @@ def _():
     mo.md(r"""
     ## Every number
 
-    The op that trains, on one channel of four pixels. Its backward does not call another op: it
-    writes out what you called. A whole residual block with SE, taken apart in the same way, is
-    `minise walk block --html block.html`.
+    The op that trains, on one channel of four pixels. Its backward calls the ops of the ReLU, of
+    the sum and of batch normalisation, and the page goes through their lines. A whole residual
+    block with SE, taken apart in the same way, is `minise walk block --html block.html`.
     """)
     return
 
