@@ -266,7 +266,7 @@ def _():
 
     - A linear layer's gradients are two matrix products. Shapes leave one way to write them.
     - What all samples share, weight and bias, collects a sum over the samples.
-    - A training step is forward, loss, the same calls upside down, and a step downhill.
+    - A training step is forward, loss, the same calls in reverse order, and a step downhill.
     - The op that trains is [linear.py](../minise/ops/reference/linear.py): a backward in three
       lines.
 

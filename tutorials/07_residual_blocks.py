@@ -11,7 +11,7 @@ with app.setup:
     from minise.gradcheck.cases import Case
     from minise.gradcheck.exercise import Exercise
     from minise.lessons import Plot, python_of, table
-    from minise.nn import SE, BasicBlock, Build
+    from minise.nn import SE, Build, Chain, Layer, ReLU, Residual, Tail, basic_block, under
     from minise.ops import reference as ops
     from minise.walk import trace
 
@@ -92,27 +92,143 @@ def _(depth, lengths):
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
-    ## A block, forward and upside down
+    ## A block, line by line
 
-    This is the basic block of our nets, as it stands in the package. Backward is the same lines
-    from the last to the first. Where $x$ went two ways, two gradients are added at the end.
+    A *layer* is an op with its parameters: `out, cache = layer.forward(x, training)`, and
+    `dx, grads = layer.backward(dout, cache)`, where `grads` is a dict from the name of each
+    parameter to its gradient. A layer keeps no cache, its caller does. So one layer can be called
+    twice, as the ReLU is here.
+
+    This is the basic block of a ResNet, with an SE block at the end of its branch. Backward is the
+    same lines from the last to the first. Where $x$ went two ways, the two gradients are added.
     """)
     return
 
 
+@app.class_definition
+class Block(Layer):
+    def __init__(self, channels, build):
+        super().__init__(build.ops)
+        self.conv1 = build.conv(channels, channels, 3)
+        self.bn1 = build.norm(channels)
+        self.relu = ReLU(ops=build.ops)
+        self.conv2 = build.conv(channels, channels, 3)
+        self.bn2 = build.norm(channels)
+        self.se = build.se_at("standard", channels)
+
+    def forward(self, x, training):
+        y1, c1 = self.conv1.forward(x, training)
+        y2, c2 = self.bn1.forward(y1, training)
+        y3, c3 = self.relu.forward(y2, training)
+        y4, c4 = self.conv2.forward(y3, training)
+        y5, c5 = self.bn2.forward(y4, training)
+        y6, c6 = self.se.forward(y5, training)
+        y7, c7 = self.ops.add_forward(y6, x)  # the shortcut
+        out, c8 = self.relu.forward(y7, training)
+        return out, (c1, c2, c3, c4, c5, c6, c7, c8)
+
+    def backward(self, dout, cache):
+        c1, c2, c3, c4, c5, c6, c7, c8 = cache
+        dy7, _ = self.relu.backward(dout, c8)
+        dy6, dshortcut = self.ops.add_backward(dy7, c7)
+        dy5, dse = self.se.backward(dy6, c6)
+        dy4, dbn2 = self.bn2.backward(dy5, c5)
+        dy3, dconv2 = self.conv2.backward(dy4, c4)
+        dy2, _ = self.relu.backward(dy3, c3)
+        dy1, dbn1 = self.bn1.backward(dy2, c2)
+        dbranch, dconv1 = self.conv1.backward(dy1, c1)
+        dx = dbranch + dshortcut
+        grads = {
+            **under("conv1", dconv1),  # conv1.weight
+            **under("bn1", dbn1),  # bn1.weight, bn1.bias
+            **under("conv2", dconv2),
+            **under("bn2", dbn2),
+            **under("se", dse),
+        }
+        return dx, grads
+
+
 @app.cell(hide_code=True)
 def _():
-    mo.md(python_of(BasicBlock.forward, BasicBlock.backward))
+    _as_page = mo.app_meta().mode == "run"  # which does not show the code of cells
+    mo.md(python_of(Block.__init__, Block.forward, Block.backward)) if _as_page else None
     return
 
 
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
-    `_tail` is the end of a block: normalisation, SE, sum with the shortcut, ReLU. `_gate` applies
-    the SE block if this is its site, and else hands on what it got. Behind the sum the ReLU still
-    stops the gradient where `out` is zero; nets with pre-activation, such as our
-    `preact_resnet110`, have nothing there. The paper of squeeze and excitation tries five sites:
+    ## The same, declared
+
+    All residual blocks have this form: a branch, a shortcut, and a tail where both meet. So the
+    package writes forward and backward once, for any branch, shortcut and tail:
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(python_of(Residual.forward, Residual.backward))
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    `plus` is a gradient that reaches the same $x$ by another way: what comes back on the shortcut
+    is handed to the branch, whose first layer, `conv1`, adds both. `needs_dx` is False where nobody
+    asks for the gradient of the images, which saves a convolution.
+
+    A block is then a declaration. This one has the very layers of a block from above; are its
+    gradients the same?
+    """)
+    return
+
+
+@app.cell
+def _():
+    draws = np.random.default_rng(1)
+    x, dout, u = (draws.standard_normal((2, 4, 6, 6)) for _ in range(3))
+
+    written = Block(4, Build(dtype=np.float64, rng=0, se=SE(reduction=2)))
+    declared = Residual(
+        Chain(
+            ("conv1", written.conv1),
+            ("bn1", written.bn1),
+            ("relu", written.relu),
+            ("conv2", written.conv2),
+        ),
+        tail=Tail(("bn2", written.bn2), ("se", written.se)),
+    )
+
+    def gradients(layer):
+        """Return dx and the parameters' gradients by name."""
+        _, cache = layer.forward(x, training=True)
+        dx, grads = layer.backward(dout, cache)
+        return {"x": dx, **grads}
+
+    theirs = gradients(declared)
+    differences = {
+        name: abs(ours - theirs[name]).max() for name, ours in gradients(written).items()
+    }
+    return differences, dout, u, x
+
+
+@app.cell(hide_code=True)
+def _(differences):
+    _rows = [(name, f"{difference:g}") for name, difference in differences.items()]
+    mo.md(table(["gradient of", "largest difference"], _rows))
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## Five sites
+
+    Behind the sum the ReLU still stops the gradient where `out` is zero; nets with pre-activation,
+    such as our `preact_resnet110`, have nothing there. The paper of squeeze and excitation tries
+    five sites for the SE block:
 
     | site | where |
     |:---|:---|
@@ -122,8 +238,24 @@ def _():
     | identity | on the shortcut |
     | 3x3 | behind the first 3 x 3 convolution, its normalisation and ReLU |
 
-    (The last one is tried there in bottlenecks, which have one such convolution.) Choose one. The
-    block is the one that trains. Below it is checked by a derivative of its forward.
+    (The last one is tried there in bottlenecks, which have one such convolution.) Our nets declare
+    all of them in one function, where `se_at` puts the SE block at its site and nothing elsewhere:
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(python_of(basic_block))
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    (`norm_relu` is a normalisation and a ReLU as one op, and `_unit` ends the block in one op too.
+    That is faster and changes no number here.) Choose a site. The block is one that trains, and
+    its `dx` is compared with a derivative of its forward.
     """)
     return
 
@@ -138,20 +270,20 @@ def _():
 
 
 @app.cell
-def _(site):
-    block = BasicBlock(
-        4, 4, 1, "A", Build(dtype=np.float64, rng=np.random.default_rng(0), se=SE(2, site.value))
+def _(dout, site, u, x):
+    block = basic_block(
+        4, 4, 1, Build(dtype=np.float64, rng=0, se=SE(reduction=2, site=site.value))
     )
-    draws = np.random.default_rng(1)
-    x, dout, u = (draws.standard_normal((2, 4, 6, 6)) for _ in range(3))
-    out = block.forward(x, training=True)
-    dx = block.backward(dout)
+    _, cache_of_block = block.forward(x, training=True)
+    dx, _ = block.backward(dout, cache_of_block)
 
-    h = 1e-5
-    slope = (dout * (block.forward(x + h * u, True) - block.forward(x - h * u, True))).sum() / (
-        2 * h
-    )
-    return dx, slope, u
+    def along(h):
+        """The loss <dout, out>, where x is moved by h along u."""
+        out, _ = block.forward(x + h * u, training=True)
+        return (dout * out).sum()
+
+    slope = (along(1e-5) - along(-1e-5)) / 2e-5
+    return dx, slope
 
 
 @app.cell(hide_code=True)
@@ -251,9 +383,9 @@ def _():
     mo.md(r"""
     ## Every number
 
-    The op that trains, on one channel of four pixels. Its backward does not call another op: it
-    writes out what you called. A whole residual block with SE, taken apart in the same way, is
-    `minise walk block --html block.html`.
+    The op that trains, on one channel of four pixels. Its backward calls the ops of the ReLU, of
+    the sum and of batch normalisation, and the page goes through their lines. A whole residual
+    block with SE, taken apart in the same way, is `minise walk block --html block.html`.
     """)
     return
 
@@ -281,7 +413,8 @@ def _():
     - A plus hands its gradient to both sides. However weak the branch is, all of it gets past on
       the shortcut.
     - Where $x$ went two ways, add what comes back.
-    - The block that trains is in [residual.py](../minise/nn/residual.py), the fused end in
+    - The blocks that train are declared in [blocks.py](../minise/nn/blocks.py); `Residual` and
+      `Chain` are in [compose.py](../minise/nn/compose.py), the fused end is in
       [fused.py](../minise/ops/reference/fused.py).
 
     Next: [loss and training](08_training.py).

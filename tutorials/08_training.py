@@ -119,8 +119,10 @@ def _():
 def _():
     mo.md(r"""
     To be quick, we take every second pixel, and few images. A step of training is forward, loss,
-    the same upside down, and a step downhill. With momentum a share of the last step is kept:
-    `velocity = 0.9 * velocity + gradient`, then `weight -= rate * velocity`.
+    the same in reverse order, and a step downhill. `net.backward` returns the gradient of the
+    images, which nobody needs here, and those of the parameters, by name. With momentum a share of
+    the last step is kept: `velocity = 0.9 * velocity + gradient`, then `weight -= lr * velocity`,
+    where `lr` is the learning rate.
     """)
     return
 
@@ -134,12 +136,12 @@ def _(images):
         pixels = (shown.images[:, :, ::2, ::2] / 255 - 0.5).astype(np.float32)  # every second one
         losses = []
         for _ in range(8):
-            scores = net.forward(pixels, training=True)
-            mean_loss, kept = ops.softmax_cross_entropy_forward(scores, shown.labels)
+            scores, net_cache = net.forward(pixels, training=True)
+            mean_loss, loss_cache = ops.softmax_cross_entropy_forward(scores, shown.labels)
             one = np.asarray(1.0, np.float32)
-            dscores, _ = ops.softmax_cross_entropy_backward(one, kept)
-            net.backward(dscores)  # fills the gradients of every layer
-            optimiser.step(rate=0.1)
+            dscores, _ = ops.softmax_cross_entropy_backward(one, loss_cache)
+            _, grads = net.backward(dscores, net_cache)
+            optimiser.step(grads, lr=0.1)
             losses.append(float(mean_loss))
         return net, losses
 
@@ -174,9 +176,10 @@ def _():
     ## What a real run adds
 
     `minise quickstart` trains this net to the end. For a real set a run also needs: images in
-    another order each epoch, shifted and mirrored at random; a rate that falls; weight decay;
-    held-out images to choose the best epoch by, and test images that are read once. All of it is
-    in [train/loop.py](../minise/train/loop.py), and this is how to go on:
+    another order each epoch, shifted and mirrored at random; a learning rate that falls; weight
+    decay; held-out images to choose the best epoch by, and test images that are read once. All of
+    it is in [train/loop.py](../minise/train/loop.py): `train.run` does it for a net, a loss and
+    batches of your own. This is how to go on:
 
     - unpack CIFAR-10 in its binary form, and name the folder in `MINISE_DATA`
     - `minise train --recipe quick` trains SE-ResNet-20; the README says how well and how long
@@ -280,8 +283,8 @@ def _():
 
     - Softmax and cross-entropy are one op. Its gradient is the probabilities minus 1 at the
       label, over $N$.
-    - Training is the same calls forward and upside down, and a step. Everything else makes it
-      good.
+    - Training is the same calls forward and in reverse order, and a step. Everything else makes
+      it good.
     - The op is [loss.py](../minise/ops/reference/loss.py), the optimiser
       [sgd.py](../minise/train/sgd.py).
 

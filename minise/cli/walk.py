@@ -38,7 +38,6 @@ def walk(
         html: Write a page to click through, instead of text.
         all: Write the pages of all ops with an index into this folder.
     """
-    from minise.walk import trace
     from minise.walk.cases import case
     from minise.walk.page import write_page
     from minise.walk.text import lines
@@ -60,15 +59,7 @@ def walk(
             from minise.walk.files import from_file
 
             chosen = from_file(file, chosen, own)
-        back_end = _load(ops)
-        found = trace(
-            chosen.subject,
-            chosen.x,
-            chosen.target,
-            ops=back_end,
-            seed=seed,
-            **chosen.settings,
-        )
+        found = chosen.trace(ops=_load(ops), seed=seed)
         if html is not None:
             write_page(found, html)
     if html is not None:

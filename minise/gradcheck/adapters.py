@@ -1,8 +1,8 @@
 """Pairs of other shapes, made ``forward(*inputs) -> (out, cache)``, ``backward(dout, cache)``.
 
 The check takes plain functions. What people have is often a little different: gradients in a dict,
-a forward that returns no cache, a layer that keeps its cache and parameters to itself. Each adapter
-here is a few lines that make it the same.
+a forward that returns no cache, a layer with parameters, which may keep its cache to itself. Each
+adapter here makes it the same. For a layer `check_layer` calls it.
 """
 
 import copy
@@ -11,8 +11,6 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
-
-import numpy as np
 
 REFERENCE = "minise.ops.reference"
 
@@ -54,6 +52,7 @@ def without_cache(forward: Callable[..., Any], backward: Callable[..., Any]) -> 
 
     Examples
     --------
+    >>> import numpy as np
     >>> from minise.gradcheck import check
     >>> pair = without_cache(lambda a, b: a * b, lambda dout, a, b: (dout * b, dout * a))
     >>> check(*pair, [np.ones(3), np.arange(3.0)]).ok
@@ -97,10 +96,11 @@ def layer(
     Raises
     ------
     TypeError
-        If the layer has no dict named params, or cannot be copied.
+        If the layer has no dict named params, no forward or no backward, or cannot be copied.
 
     Examples
     --------
+    >>> import numpy as np
     >>> from minise import nn
     >>> from minise.gradcheck import check
     >>> forward, backward, params = layer(nn.Linear(3, 2, dtype=np.float64), training=True)
@@ -108,17 +108,20 @@ def layer(
     >>> check(forward, backward, [x, *params.values()]).ok
     True
     """
-    ours = hasattr(layer, "named_parameters")
-    if not ours and not isinstance(getattr(layer, "params", None), dict):
-        kind = type(layer).__name__
+    kind = type(layer).__name__
+    if not isinstance(getattr(layer, "params", None), dict):
         raise TypeError(f"layer: {kind} has no params, expected a dict of arrays by name")
+    for name in ("forward", "backward"):
+        if not callable(getattr(layer, name, None)):
+            raise TypeError(f"layer: {kind} has no {name}, expected a layer's two methods")
     layer, state = _copied(layer, state or ())
-    modules = list(layer.layers()) if ours else [("", layer)]
+    modules = list(layer.layers()) if hasattr(layer, "named_layers") else [("", layer)]
     slots = _Slots(modules)
     states = [*(getattr(module, "state", {}) for _, module in modules), *state]
-    start = [{name: np.array(array) for name, array in one.items()} for one in states]
+    start = copy.deepcopy(states)
     flags = () if training is None else (training,)
-    run, undo = _with_cache(layer) if _takes_cache(layer) else _holding_cache(layer, slots)
+    keeps_cache = not takes(layer.backward, "dout", "cache")
+    run, undo = _holding_cache(layer) if keeps_cache else _with_cache(layer)
 
     def forward(x: Any, *params: Any) -> tuple[Any, Any]:
         slots.fill(params)
@@ -130,64 +133,88 @@ def layer(
         dx, grads = undo(dout, cache)
         return dx, *slots.in_order(grads)
 
-    forward.names = ["x", *slots.first]  # type: ignore[attr-defined]
-    if hasattr(layer, "ops"):
-        forward.complex_step = all(  # type: ignore[attr-defined]
-            getattr(module.ops, "__name__", "") == REFERENCE for _, module in modules
-        )
+    forward.__name__ = kind
+    forward.names = ["x", *slots.places]  # type: ignore[attr-defined]
+    exact = all(_is_reference(module) for _, module in modules)
+    forward.complex_step = exact  # type: ignore[attr-defined]
     return forward, backward, slots.values()
 
 
 class _Slots:
-    """Where the parameters of a layer and of those below it lie; a shared one lies in several."""
+    """The dicts in which the parameters of a layer and of those below it lie.
+
+    A parameter that is shared lies in several, and is one under its first name.
+
+    Parameters
+    ----------
+    modules : sequence of (str, object)
+        Each with its dotted name and with ``params``, a dict of arrays by name.
+
+    Attributes
+    ----------
+    places : dict of str to list of (dict, str)
+        By the first dotted name of each parameter: every dict that it lies in, and the key there.
+    first : dict of str to str
+        By each dotted name of each parameter: its first one.
+    """
 
     def __init__(self, modules: Sequence[tuple[str, Any]]) -> None:
-        self.first: dict[str, list[tuple[Any, str]]] = {}
-        self.alias: dict[str, str] = {}
-        owners: dict[int, str] = {}
+        self.places: dict[str, list[tuple[dict[str, Any], str]]] = {}
+        self.first: dict[str, str] = {}
+        known: dict[int, str] = {}
         for path, module in modules:
             for key, array in module.params.items():
                 name = f"{path}.{key}".removeprefix(".")
-                own = owners.setdefault(id(array), name)
-                self.alias[name] = own
-                self.first.setdefault(own, []).append((module, key))
+                first = self.first[name] = known.setdefault(id(array), name)
+                self.places.setdefault(first, []).append((module.params, key))
 
     def values(self) -> dict[str, Any]:
-        return {name: places[0][0].params[places[0][1]] for name, places in self.first.items()}
+        """Return the parameters as they are now, each under its first name."""
+        return {name: several[0][0][several[0][1]] for name, several in self.places.items()}
 
     def fill(self, params: Sequence[Any]) -> None:
-        for places, value in zip(self.first.values(), params, strict=True):
-            for module, key in places:
-                module.params[key] = value
+        """Put other arrays in the place of all parameters, in the order of `places`."""
+        for several, value in zip(self.places.values(), params, strict=True):
+            for held, key in several:
+                held[key] = value
 
     def in_order(self, grads: Mapping[str, Any]) -> list[Any]:
-        """Return one gradient for each parameter; those of a shared one are added."""
+        """Return one gradient for each parameter, in the order of `places`.
+
+        Raises
+        ------
+        ValueError
+            If a gradient is missing.
+        """
         sums: dict[str, Any] = {}
         for name, grad in grads.items():
-            own = self.alias.get(name, name)
-            sums[own] = sums[own] + grad if own in sums else grad
-        for name in self.first:
+            first = self.first.get(name, name)
+            sums[first] = sums[first] + grad if first in sums else grad
+        for name in self.places:
             if name not in sums:
                 names = ", ".join(map(str, grads)) or "nothing"
                 raise ValueError(f"grads has {names}, expected a gradient named {name} too")
-        return [sums[name] for name in self.first]
+        return [sums[name] for name in self.places]
 
 
-def _like(array: Any, dtype: Any) -> Any:
-    """Return running statistics in the dtype of x; counters as they are."""
-    return array.astype(dtype) if array.dtype.kind in "fc" else array.copy()
+def _like(value: Any, dtype: Any) -> Any:
+    """Return a copy of a state, in the dtype of x where it is floats; counters as they are."""
+    floats = hasattr(value, "dtype") and value.dtype.kind in "fc"
+    return value.astype(dtype) if floats else copy.copy(value)
 
 
-def _takes_cache(layer: Any) -> bool:
-    """Tell whether backward takes the cache, or the layer keeps it to itself."""
+def takes(function: Any, *arguments: Any) -> bool:
+    """Tell whether a function can be called with some positional arguments."""
     try:
-        inspect.signature(layer.backward).bind("dout", "cache")
-    except TypeError:
+        inspect.signature(function).bind(*arguments)
+    except (TypeError, ValueError):
         return False
     return True
 
 
 def _with_cache(layer: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Return forward and backward of a layer whose forward returns the cache."""
+
     def undo(dout: Any, cache: Any) -> tuple[Any, Mapping[str, Any]]:
         returned = layer.backward(dout, cache)
         if not isinstance(returned, tuple) or len(returned) != 2:
@@ -198,7 +225,8 @@ def _with_cache(layer: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
     return layer.forward, undo
 
 
-def _holding_cache(layer: Any, slots: _Slots) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def _holding_cache(layer: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Return forward and backward of a layer that keeps its cache: all that it then holds is it."""
     layers = _layers_in(layer, {})
 
     def run(x: Any, *flags: Any) -> tuple[Any, list[dict[str, Any]]]:
@@ -259,6 +287,12 @@ def _cache_of(layer: Any) -> dict[str, Any]:
     """Return what a layer holds after forward, as its cache: all but parameters and the like."""
     others = ("params", "grads", "state", "__dict__", "__weakref__")
     return {name: value for name, value in _attributes(layer).items() if name not in others}
+
+
+def _is_reference(module: Any) -> bool:
+    """Tell whether a layer's forward is minise's own and calls the reference."""
+    ours = module.forward.__module__.startswith("minise.")
+    return ours and getattr(getattr(module, "ops", None), "__name__", "") == REFERENCE
 
 
 def takes_complex(forward: Callable[..., Any]) -> bool:

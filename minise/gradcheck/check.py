@@ -103,7 +103,8 @@ def check(
     ----------
     forward : callable
         Maps the inputs to ``(out, cache)``; out is an array or a tuple of arrays, the cache
-        anything. Pairs of other shapes: see minise.gradcheck.adapters.
+        anything. For a layer there is check_layer, for pairs of other shapes
+        minise.gradcheck.adapters.
     backward : callable
         Maps ``(dout, cache)`` to one gradient per input, as a tuple, a list, a dict by the names of
         forward's parameters (with or without a leading d), or one array. It is called twice with

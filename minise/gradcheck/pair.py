@@ -87,8 +87,8 @@ class Pair:
         if not isinstance(returned, tuple) or len(returned) != 2:
             raise TypeError(
                 f"check: forward returned a {kind}, expected (out, cache): for a forward without "
-                "a cache pass *adapters.without_cache(forward, backward), for a layer see "
-                "adapters.layer"
+                "a cache pass *adapters.without_cache(forward, backward), for a layer call "
+                "check_layer(layer, x)"
             )
         if isinstance(returned[0], dict | set | str) or returned[0] is None:
             raise TypeError(

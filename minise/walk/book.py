@@ -9,7 +9,6 @@ from minise.ops.reference import gates, squeezes
 from minise.walk.cases import case
 from minise.walk.page import asset, fill, page
 from minise.walk.steps import BACKWARD, Trace
-from minise.walk.trace import trace
 
 
 class Page(NamedTuple):
@@ -70,16 +69,11 @@ BOOK: dict[str, list[Page]] = {
 }
 INDEX = "index.html"
 CHOICES = {"squeeze": squeezes, "gate": gates}  # settings, each choice a line of a docstring
-ABOUT = {
-    "block": "A residual unit with an SE block: what comes back by the branch and by the shortcut.",
-    "net": "A whole small net, from its images to the loss and back.",
-}
 
 
 def traced(one: Page, seed: int = 0) -> Trace:
     """Return the trace of a page."""
-    found = case(one.subject, None, seed, one.settings)
-    return trace(found.subject, found.x, found.target, seed=seed, **found.settings)
+    return case(one.subject, None, seed, one.settings).trace(seed=seed)
 
 
 def write_book(folder: Path, seed: int = 0) -> list[Path]:
@@ -114,7 +108,7 @@ def _choice(setting: str, value: str) -> str:
 
 def _item(one: Page, found: Trace) -> str:
     chosen = [_choice(key, value) for key, value in one.settings.items() if key in CHOICES]
-    about = ". ".join([(ABOUT.get(one.subject) or found.title).rstrip("."), *chosen])
+    about = ". ".join([found.title.rstrip("."), *chosen])
     given = ", ".join(f"{key} = {value}" for key, value in one.settings.items())
     count = f"{len(found.steps)} steps, {len(found.passes(BACKWARD))} of them backward"
     sub = escape(f"{given}; {count}" if given else count)

@@ -8,13 +8,23 @@ import numpy as np
 
 from minise.gradcheck.cases import OPS, Case, draw
 from minise.gradcheck.cases import line as shapes_of
-from minise.models.net import Net
-from minise.nn import SE, BatchNorm2d, Conv2d, GlobalAvgPool2d, Linear, ReLU, SEBlock
-from minise.nn.residual import BasicBlock, Build
-from minise.ops import reference
+from minise.nn import (
+    SE,
+    BatchNorm2d,
+    Build,
+    Chain,
+    Conv2d,
+    GlobalAvgPool2d,
+    Linear,
+    ReLU,
+    SEBlock,
+    basic_block,
+)
 from minise.ops.checks import Array, parse
 from minise.walk.limit import refuse_large
+from minise.walk.steps import Trace
 from minise.walk.subject import rounded
+from minise.walk.trace import trace
 
 ALIASES = {
     "batch-norm": "batch_norm2d",
@@ -23,7 +33,10 @@ ALIASES = {
     "pool": "max_pool2d",
     "se": "squeeze_excite",
 }
-NETS = ("block", "net")
+NETS = {  # each with the title of its page
+    "block": "A residual unit with an SE block: what comes back by the branch and by the shortcut.",
+    "net": "A whole small net, from its images to the loss and back.",
+}
 
 _IMAGE = dict(N=1, C=2, H=4, W=4)
 _BATCH = dict(N=2, C=2, H=2, W=3)
@@ -63,7 +76,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 @dataclass
 class Walk:
-    """What `minise.walk.trace` takes, ready to be walked through."""
+    """A case, ready to be walked through."""
 
     name: str  # of the op, or "block" or "net"
     subject: Any  # the same, or a layer
@@ -71,30 +84,24 @@ class Walk:
     target: Array | None = None
     settings: dict[str, Any] = field(default_factory=dict)
 
+    def trace(self, **options: Any) -> Trace:
+        """Return the trace, under the name and the title of the case; options are trace's."""
+        walked = trace(self.subject, self.x, self.target, **options, **self.settings)
+        if self.name in NETS:
+            walked.name, walked.title = self.name, NETS[self.name]
+        return walked
 
-class SmallNet(Net):
-    """The smallest net with all that an SE-ResNet is made of, but for the shortcut."""
 
-    def __init__(self, channels: int, rng: np.random.Generator) -> None:
-        super().__init__(reference)
-        self.conv = Conv2d(channels, 2, 2, rng=rng, dtype=float)
-        self.bn = BatchNorm2d(2, dtype=float)
-        self.relu = ReLU()
-        self.se = SEBlock(2, SE(reduction=1), rng=rng, dtype=float)
-        self.pool = GlobalAvgPool2d()
-        self.fc = Linear(2, 3, rng=rng, dtype=float)
-
-    def forward(self, x: Array, training: bool) -> Array:
-        """Return (N, 3)."""
-        for layer in (self.conv, self.bn, self.relu, self.se, self.pool, self.fc):
-            x = layer.forward(x, training)
-        return x
-
-    def backward(self, dout: Array) -> Array:
-        """Return dx."""
-        for layer in (self.fc, self.pool, self.se, self.relu, self.bn, self.conv):
-            dout = layer.backward(dout)
-        return dout
+def small_net(channels: int, rng: np.random.Generator) -> Chain:
+    """Return the smallest net with all that an SE-ResNet is made of, but for the shortcut."""
+    return Chain(
+        ("conv", Conv2d(channels, 2, 2, rng=rng, dtype=float)),
+        ("bn", BatchNorm2d(2, dtype=float)),
+        ("relu", ReLU()),
+        ("se", SEBlock(2, SE(reduction=1), rng=rng, dtype=float)),
+        ("pool", GlobalAvgPool2d()),
+        ("fc", Linear(2, 3, rng=rng, dtype=float)),
+    )
 
 
 def names() -> list[str]:
@@ -177,12 +184,12 @@ def _net(name: str, shape: tuple[int, ...] | None, rng: np.random.Generator) -> 
     if len(sizes) != 4:
         raise ValueError(f"walk: shape is {sizes}, expected 4 numbers, for x is (N, C, H, W)")
     x = rounded(rng.standard_normal(sizes))
+    target = None
     if name == "net":
-        net: Any = SmallNet(sizes[1], rng)
-        target = rng.integers(0, 3, sizes[0])
+        net, target = small_net(sizes[1], rng), rng.integers(0, 3, sizes[0])
     else:
         build = Build(rng=rng, dtype=float, se=SE(reduction=1), se_rng=rng)
-        net, target = BasicBlock(sizes[1], sizes[1], 1, "B", build), None
+        net = basic_block(sizes[1], sizes[1], 1, build)
     for array in net.named_parameters().values():
         array[...] = rounded(rng.standard_normal(array.shape) / 2 + (array == 1))
     return Walk(name, net, x, target)

@@ -6,6 +6,7 @@ out, whatever out is. Behind a net that got labels stands softmax cross-entropy,
 
 import copy
 import inspect
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 
 from minise.gradcheck.adapters import layer as adapt
 from minise.gradcheck.arrays import promoted
+from minise.nn import Branches, Chain, Residual
 from minise.ops.checks import Array, check_labels
 from minise.ops.wrap import attach
 from minise.walk.recorder import LineRecorder, Move, argument_names
@@ -31,8 +33,8 @@ class Subject:
     name : str
         Of the op, or the class of the net.
     about, story, joins : str, list of str, str
-        Of a net: what its docstring says first; what its file says and the code of its forward
-        and backward; what the docstring of its backward says first.
+        Of a net: one line, what else there is to read before the steps, and why gradients are
+        added where two ways of an array part.
     names, inputs : list
         Forward's arrays; of a net its images and its parameters.
     recorder : LineRecorder
@@ -104,11 +106,30 @@ def net_subject(
             dout, _ = recorder.softmax_cross_entropy_backward(dout, loss_cache)
         return undo(dout, cache)
 
-    inputs = [x, *float_params]
+    inputs, name = [x, *float_params], type(net).__name__
+    return Subject(name, ["x", *params], inputs, recorder, forward, backward, *_words(net))
+
+
+def _words(net: Any) -> tuple[str, list[str], str]:
+    """Return title, story, and the reason for a sum of gradients, as the sources have them.
+
+    Of a net that is declared from composites that is its tree, and forward and backward of those
+    in which ways of an array part; of a class of the caller's, what its file says and its code.
+    """
     kind = type(net)
-    code = [*_story(kind), code_of(kind.forward), code_of(kind.backward)]
-    words = summary_of(kind) or kind.__name__, code, summary_of(kind.backward)
-    return Subject(kind.__name__, ["x", *params], inputs, recorder, forward, backward, *words)
+    about = summary_of(kind) or kind.__name__
+    composites = dict.fromkeys(type(layer) for _, layer in net.layers())
+    if kind.__module__ != Chain.__module__:
+        return about, [*_story(kind), *_code(kind)], summary_of(kind.backward)
+    parting = [one for one in composites if one in (Residual, Branches)] or [kind]
+    story = ["The net is declared from layers:", textwrap.indent(repr(net), 4 * " ")]
+    for one in parting:
+        story += [f"{one.__name__}: {summary_of(one)} Its forward and its backward:", *_code(one)]
+    return about, story, summary_of(parting[0].backward)
+
+
+def _code(kind: type) -> list[str]:
+    return [code_of(kind.forward), code_of(kind.backward)]  # type: ignore[attr-defined]
 
 
 def _story(kind: type) -> list[str]:

@@ -137,9 +137,8 @@ class Whole:
             tuple(new[one] for one in names): value for names, value in self._parts(step).items()
         }
         formula = self.builder.formula(step.number, name, new)
-        reason = self.subject.joins if of == self.subject.names[0] else ""
         step = replace(step, name=name, formula=formula, reads=reads, gradient_of=of)
-        step = replace(step, parts=parts, rule="", reason=reason)
+        step = replace(step, parts=parts, rule="", reason=self.subject.joins)
         found = self._place(step)
         if found is None:
             return step

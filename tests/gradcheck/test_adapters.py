@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from minise import nn
-from minise.gradcheck import adapters, check
-from minise.ops import reference
+from minise.gradcheck import adapters, assert_layer_gradients, check, check_layer
+from minise.ops import jit, reference
 
 
 def forward(x, weight):
@@ -79,21 +79,134 @@ class Scale:
         return dout * self.params["gamma"]
 
 
-@pytest.mark.parametrize(("factor", "kind"), [(1.0, None), (-1.0, "sign")])
-def test_a_layer_of_ones_own(factor, kind):
-    pair = adapters.layer(Scale(factor))
-    report = check(*pair[:2], [np.ones((3, 2)), *pair[2].values()])
-    assert report.ok == (kind is None)
-    assert [one.diagnosis.kind for one in report.failures] == ([kind] if kind else [])
+class Returning(Scale):
+    """The same under the contract of our layers, but with a name of its own for the flag."""
+
+    def forward(self, x, train):
+        assert train in (True, False)
+        return x * self.params["gamma"], x
+
+    def backward(self, dout, cache):
+        gradient = self.factor * (dout * cache).sum(axis=0)
+        return dout * self.params["gamma"], {"gamma": gradient}
 
 
-def test_our_nets_are_checked_by_a_complex_step():
-    net = nn.Sequential(nn.Linear(4, 3, dtype=np.float64), nn.ReLU())
-    first, second, params = adapters.layer(net, training=True)
-    report = check(first, second, [inputs()[0], *params.values()])
+@pytest.mark.parametrize("kind", [Scale, Returning])
+@pytest.mark.parametrize(("factor", "wrong"), [(1.0, None), (-1.0, "sign")])
+def test_a_layer_of_ones_own(kind, factor, wrong):
+    report = check_layer(kind(factor), np.ones((3, 2)))
+    assert [one.name for one in report.arguments] == ["x", "gamma"]
+    assert report.ok == (wrong is None)
+    assert [one.diagnosis.kind for one in report.failures] == ([wrong] if wrong else [])
+    assert str(report).startswith(f"{kind.__name__}, mode directional: ")
+    if wrong:
+        with pytest.raises(AssertionError, match="gamma"):
+            assert_layer_gradients(kind(factor), np.ones((3, 2)))
+    else:
+        assert assert_layer_gradients(kind(factor), np.ones((3, 2))).ok
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_our_nets_are_checked_by_a_complex_step_in_float64(training):
+    """Also one in float32, which stays so."""
+    net = nn.Chain(("fc", nn.Linear(4, 3, rng=0)), ("relu", nn.ReLU()))
+    report = check_layer(net, inputs()[0].astype(np.float32), training=training)
     assert (report.ok, report.mode) == (True, "complex_step")
+    assert [one.name for one in report.arguments] == ["x", "fc.weight", "fc.bias"]
+    assert net["fc"].params["weight"].dtype == np.float32
     assert adapters.takes_complex(reference.relu_forward)
     assert not adapters.takes_complex(forward)
+
+
+class Absolute(nn.Layer):
+    """A layer of the user's with our ops, but a line of NumPy that no complex step goes through."""
+
+    def forward(self, x, training):
+        return self.ops.relu_forward(abs(x))[0] * 1.0, x
+
+    def backward(self, dout, cache, plus=None, needs_dx=True):
+        return self.add(dout * np.sign(cache), plus), {}
+
+
+def test_a_forward_of_the_users_is_not_trusted_with_complex_steps():
+    report = check_layer(nn.Chain(nn.Linear(4, 3, rng=0), Absolute()), inputs()[0])
+    assert (report.ok, report.mode) == (True, "directional")
+
+
+@pytest.mark.parametrize("ops", [reference, jit], ids=["reference", "jit"])
+@pytest.mark.parametrize("share", ["the layer", "the array"])
+def test_shared_parameters_are_one_input(ops, share):
+    """Its gradient is the sum over the uses, and a check that forgot one would fail."""
+    first = nn.Linear(4, 4, ops=ops, rng=0)
+    second = first if share == "the layer" else nn.Linear(4, 4, ops=ops, rng=1)
+    second.params["weight"] = first.params["weight"]
+    net = nn.Chain(("first", first), ("relu", nn.ReLU(ops=ops)), ("second", second))
+    report = check_layer(net, inputs()[0])
+    assert report.ok
+    biases = [] if share == "the layer" else ["second.bias"]
+    names = ["x", "first.weight", "first.bias", *biases]
+    assert [one.name for one in report.arguments] == names
+    there, back, params = adapters.layer(net, training=True)
+
+    def forgetful(dout, cache):
+        dx, *grads = back(dout, cache)
+        return dx, grads[0] / 2, *grads[1:]
+
+    values = [np.float64(one) for one in (inputs()[0], *params.values())]
+    assert [one.name for one in check(there, forgetful, values).failures] == ["first.weight"]
+
+
+def test_a_net_with_dropout_has_one_mask_and_counts_on_in_integers():
+    net = nn.Chain(nn.Linear(4, 8, rng=0), nn.Dropout(0.5, rng=1), nn.Linear(8, 3, rng=2))
+    net.forward(inputs()[0].astype(np.float32), training=True)
+    report = check_layer(net, inputs()[0])
+    assert (report.ok, report.mode) == (True, "complex_step")
+    assert net[1].state["draws"].dtype == np.int64
+    assert net[1].state["draws"] == 1
+    there, _, params = adapters.layer(net, training=True)
+    values = [np.float64(one) for one in (inputs()[0], *params.values())]
+    outs = [there(*values)[0] for _ in range(2)]
+    np.testing.assert_array_equal(*outs)
+
+
+def test_units_of_a_net_are_checked_where_ways_of_x_meet():
+    build = nn.Build(rng=0, se=nn.SE(reduction=2))
+    x = np.random.default_rng(1).standard_normal((2, 3, 4, 5))
+    for unit in (nn.basic_block, nn.preact_block):
+        assert_layer_gradients(unit(3, 4, 2, build), x)
+    both = nn.Branches(nn.Conv2d(3, 2, 1, rng=0), nn.AvgPool2d(1), nn.ReLU())
+    assert_layer_gradients(nn.Chain(nn.Conv2d(3, 3, 1, rng=1), both), x)
+
+
+@pytest.mark.parametrize(
+    ("lacks", "message"),
+    [
+        ("params", "layer: Odd has no params, expected a dict of arrays by name"),
+        ("forward", "layer: Odd has no forward, expected a layer's two methods"),
+        ("backward", "layer: Odd has no backward, expected a layer's two methods"),
+    ],
+)
+def test_what_is_no_layer(lacks, message):
+    parts = dict(params={}, forward=lambda self, x: x, backward=lambda self, dout: dout)
+    odd = type("Odd", (), {name: part for name, part in parts.items() if name != lacks})()
+    with pytest.raises(TypeError, match=message):
+        check_layer(odd, np.ones(3))
+
+
+def test_a_gradient_that_is_not_there_is_named():
+    class Lacking(nn.Linear):
+        def backward(self, dout, cache, plus=None, needs_dx=True):
+            dx, grads = super().backward(dout, cache, plus, needs_dx)
+            return dx, {"weight": grads["weight"]}
+
+    class Bare(nn.Linear):
+        def backward(self, dout, cache, plus=None, needs_dx=True):
+            return super().backward(dout, cache)[0]
+
+    with pytest.raises(ValueError, match="grads has weight, expected a gradient named bias too"):
+        check_layer(Lacking(4, 3), inputs()[0])
+    with pytest.raises(ValueError, match=r"backward returns a ndarray, expected \(dx, dict"):
+        check_layer(Bare(4, 3), inputs()[0])
 
 
 class OnDevice(np.lib.mixins.NDArrayOperatorsMixin):

@@ -143,12 +143,10 @@ def test_it_is_also_after_an_error():
 
 @pytest.mark.parametrize("training", [True, False])
 def test_a_net_can_go_on_after_a_check(training):
-    """Parameters keep their identity and dtype, statistics their values, and a pending backward
-    its cache.
-    """
+    """Parameters keep their identity and dtype, statistics their values."""
     net = models.build("se_resnet8", dtype=np.float64)
     images = np.random.default_rng(0).standard_normal((2, 3, 8, 8))
-    net.forward(images, True)
+    out, cache = net.forward(images, True)
     own = {name: (array, array.copy()) for name, array in net.named_parameters().items()}
     state = {name: array.copy() for name, array in net.named_state().items()}
     forward, backward, params = adapters.layer(net, training=training)
@@ -160,14 +158,16 @@ def test_a_net_can_go_on_after_a_check(training):
         np.testing.assert_array_equal(array, own[name][1])
     for name, array in net.named_state().items():
         np.testing.assert_array_equal(array, state[name])
-    assert net.backward(np.ones((2, 10))).shape == images.shape  # of the forward before
+    dx, grads = net.backward(np.ones(out.shape), cache)  # of the forward before
+    assert dx.shape == images.shape
+    assert grads.keys() == net.named_parameters().keys()
 
 
 def test_a_mistake_in_the_cache_of_a_net_is_seen():
     class Destroyer(nn.Linear):
-        def backward(self, dout):
-            self._cache.x[...] *= 2
-            return super().backward(dout)
+        def backward(self, dout, cache, plus=None, needs_dx=True):
+            cache.x[...] *= 2
+            return super().backward(dout, cache, plus, needs_dx)
 
     layer = Destroyer(5, 3, dtype=np.float64, ops=jit)
     forward, backward, params = adapters.layer(layer, training=True)

@@ -7,7 +7,7 @@ import pytest
 from minise.bench.ladder_loops import seven_loops
 from minise.lessons import Arrays, Plot, cuda_of, python_of, table
 from minise.lessons.arrays import MOST
-from minise.nn import BasicBlock
+from minise.nn import Residual
 
 
 def test_arrays_are_told_with_every_number():
@@ -53,7 +53,7 @@ def test_a_kernel_that_is_not_one_is_refused(start, count):
 
 
 def test_a_function_is_shown_without_its_docstring():
-    text = python_of(seven_loops, BasicBlock.forward)
+    text = python_of(seven_loops, Residual.forward)
     assert text.startswith("```python\ndef seven_loops(")
     assert "\n\ndef forward(self, x" in text
     assert '"""' not in text

@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from minise import nn
+from minise.gradcheck import check_layer
 from minise.gradcheck.answer import BLANK
 from minise.gradcheck.exercise import Exercise
 from minise.gradcheck.instrument import Instrumented
@@ -41,6 +43,7 @@ def ran():
         if path not in done:
             spec = importlib.util.spec_from_file_location(f"lesson_{path.stem}", path)
             module = importlib.util.module_from_spec(spec)
+            sys.modules[spec.name] = module  # where marimo looks for the source of a class
             spec.loader.exec_module(module)
             started = time.process_time()  # a machine that has more to do is not the lesson's fault
             _, definitions = module.app.run()
@@ -192,6 +195,30 @@ def test_a_line_without_a_slope_is_judged_by_mending_the_others(number, old, new
     assert answer.hints
     assert [one.number for one in answer.verdicts if one.verdict == "wrong"] == [answer.line.number]
     assert len({one.number for one in answer.verdicts}) == len(answer.verdicts)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_block_of_lesson_7_is_the_declared_one_to_the_bit(training, ran):
+    """Written line by line, declared from the same layers, and as the nets have it, fused."""
+    module, _, _ = ran(FOLDER / "07_residual_blocks.py")
+    build = nn.Build(rng=0, dtype=np.float64, se=nn.SE(reduction=2))
+    written = module.Block(4, build)
+    branch = [(name, getattr(written, name)) for name in ("conv1", "bn1", "relu", "conv2")]
+    tail = nn.Tail(("bn2", written.bn2), ("se", written.se))
+    fused = nn.basic_block(4, 4, 1, build)
+    for name, array in fused.named_parameters().items():
+        array[...] = written.named_parameters()[name]
+    x, dout = np.random.default_rng(1).standard_normal((2, 3, 4, 5, 6))
+    runs = []
+    for block in (written, nn.Residual(nn.Chain(*branch), tail=tail), fused):
+        out, cache = block.forward(x, training)
+        dx, grads = block.backward(dout, cache)
+        runs.append({"out": out, "dx": dx, **grads})
+    for other in runs[1:]:
+        assert other.keys() == runs[0].keys()
+        for name, array in runs[0].items():
+            np.testing.assert_array_equal(other[name], array)
+    assert check_layer(written, x, training=training).ok
 
 
 def test_a_name_may_mean_what_the_reader_likes(ran):

@@ -8,10 +8,10 @@ import pytest
 from minise import nn
 from minise.gradcheck.cases import OPS
 from minise.gradcheck.instrument import PACKAGE
-from minise.nn.residual import BasicBlock
 from minise.ops import reference
 from minise.walk import trace
 from minise.walk.cases import case
+from minise.walk.source import code_of, summary_of
 from minise.walk.steps import BACKWARD, FORWARD
 from tests.walk.pages import PAGES, walk_of
 from tests.walk.students import RIGHT, edited, module
@@ -46,12 +46,13 @@ def test_out_and_gradients_are_the_librarys(page, walked):
         names = [name for name in walked.inputs if name != "dout"]
     else:
         net = chosen.subject
-        out = net.forward(chosen.x, True)
+        out, net_cache = net.forward(chosen.x, True)
         if chosen.target is not None:
             out, cache = reference.softmax_cross_entropy_forward(out, chosen.target)
             dout = reference.softmax_cross_entropy_backward(dout, cache)[0]
-        gradients = [net.backward(dout), *net.named_grads().values()]
-        names = ["x", *net.named_grads()]
+        dx, grads = net.backward(dout, net_cache)
+        gradients, names = [dx, *grads.values()], ["x", *grads]
+        assert walked.gradients.keys() == set(names)
     np.testing.assert_array_equal(walked.value(walked.out), out)
     for name, gradient in zip(names, gradients, strict=False):
         if gradient is not None:
@@ -208,10 +209,47 @@ def test_a_block_names_its_layers():
     assert (last.op, last.direction, last.gradient_of) == ("add", BACKWARD, "x")
     assert last.formula.text == "dx = dx_conv1 + db_se"
     assert set(last.parts) == {("dx_conv1", "db_se"), ("dx_conv1",), ("db_se",), ()}
-    assert (
-        last.reason == "Return dx: what comes through the branch and through the shortcut, added."
-    )
+    assert last.reason == "Return dx, which adds up both ways of x, and all gradients."
     assert {"z", "s", "ds", "dx_gate"} <= {step.name for step in walked.steps}
+
+
+def test_where_ways_part_every_sum_of_gradients_is_explained():
+    """Of two units the first one's output is the second one's x; its gradient is a sum, too."""
+    build = nn.Build(rng=0, dtype=float)
+    net = nn.Chain(nn.basic_block(2, 2, 1, build), nn.preact_block(2, 2, 1, build))
+    walked = trace(net, np.random.default_rng(1).standard_normal((1, 2, 2, 2)))
+    assert walked.ok
+    sums = [step for step in walked.steps if step.op == "add" and step.direction == BACKWARD]
+    assert [step.layer for step in sums if step.parts] == ["1.bn1", "0.conv1"]
+    assert {step.reason for step in sums if step.parts} == {summary_of(nn.Residual.backward)}
+
+
+def test_a_net_is_told_by_its_tree_and_what_runs_it():
+    walked = trace(nn.Chain(("fc", nn.Linear(3, 2)), ("relu", nn.ReLU())), np.ones((1, 3)))
+    _, tree, said, *code = walked.story
+    assert "    fc: Linear()  weight (2, 3), bias (2,)" in tree.splitlines()[1]
+    assert said == f"Chain: {summary_of(nn.Chain)} Its forward and its backward:"
+    assert code == [code_of(nn.Chain.forward), code_of(nn.Chain.backward)]
+    block = "\n".join(walk_of("block.html").story)
+    assert code_of(nn.Residual.backward) in block
+    assert code_of(nn.Chain.backward) not in block
+
+
+class Doubled(nn.Linear):
+    """A layer of one's own."""
+
+    def forward(self, x, training):
+        return super().forward(x, training)
+
+    def backward(self, dout, cache, plus=None, needs_dx=True):
+        """Do as the linear layer does."""
+        return super().backward(dout, cache, plus, needs_dx)
+
+
+def test_a_layer_of_ones_own_is_told_by_its_code():
+    walked = trace(Doubled(3, 2), np.ones((1, 3)))
+    assert (walked.name, walked.title) == ("Doubled", "A layer of one's own.")
+    assert walked.story[-2:] == [code_of(Doubled.forward), code_of(Doubled.backward)]
 
 
 def test_a_net_ends_in_its_loss_and_stays_as_it_was():
@@ -311,6 +349,6 @@ def test_wrong_students(tmp_path):
     few = module(path, RIGHT.replace(", dv.sum(axis=0)", ""))
     with pytest.raises(ValueError, match="returns 4 gradients, expected one for each of x, w1, b1"):
         trace("squeeze_excite", case("se").x, ops=few, file=path)
-    block = BasicBlock(2, 2, 1, "B", nn.residual.Build())
+    block = nn.basic_block(2, 2, 1, nn.Build())
     with pytest.raises(ValueError, match="mine.py has no conv2d_forward, which layer conv1 calls"):
         trace(block, np.ones((1, 2, 2, 2)), ops=few, file=path)
