@@ -97,7 +97,7 @@ def write(path: Path, format: str, arrays: dict[str, Array], texts: dict[str, An
     """Write arrays, and texts as JSON, whole or not at all."""
     from safetensors.numpy import save as to_bytes
 
-    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     header = {"format": format, **{key: json.dumps(text) for key, text in texts.items()}}
     header["crc32"] = json.dumps(_checksums(header, arrays))
     write_whole(path, to_bytes(arrays, header))
