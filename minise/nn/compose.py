@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 from minise.nn.inference import Parallel, Steps, Sum
-from minise.nn.layer import Grads, Layer, Module, total, under
+from minise.nn.layer import Grads, Layer, Module, own_forward, total, under
 from minise.nn.layers import BatchNorm2d
 from minise.nn.squeeze_excite import SEBlock
 from minise.ops import reference
@@ -191,6 +191,10 @@ class Tail(Composite):
         assert dbranch is not None  # it was asked for
         return dbranch, dshortcut, grads
 
+    def evaluated(self) -> bool:
+        """Tell whether inference runs forward, although a base class would be folded."""
+        return own_forward(type(self), "join")
+
     def join(self, branch: Steps, shortcut: Steps) -> Sum:
         """Return the step that ends a residual unit in inference."""
         return Sum(self.before.folded(branch), shortcut, self.relu, self.ops)
@@ -224,6 +228,8 @@ class NormAddReLU(Tail):
         super().__init__((name, norm), ("se", gate))
         self.name, self.norm, self.gate = name, norm, gate
         self.op = "batch_norm2d_add_relu" if gate is None else "se_block_tail"
+
+    join = Tail.join  # of the same parts
 
     def _ops(self) -> Backend:
         """Return the back end of the last layer that the op does, whose name a wrapper then has."""
@@ -299,6 +305,8 @@ class Residual(Composite, Layer):
 
     def folded(self, before: Steps) -> Steps:
         """Return the unit as one step, whose last convolution does the sum where it can."""
+        if self.tail.evaluated():
+            return super().folded(before)
         branch, shortcut = self.branch.folded(Steps()), self.shortcut.folded(Steps())
         return before.then(self.tail.join(branch, shortcut))
 
