@@ -9,7 +9,6 @@ child's names to its parent. The cache of a composite is a list of its children'
 backward empties from the end, so that memory is returned while backward goes on.
 """
 
-import functools
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
@@ -347,21 +346,33 @@ class Branches(Composite, Layer):
     ) -> tuple[Array | None, Grads]:
         """Return dx, to which each branch adds its own, and all gradients."""
         self.check_cache(cache)
-        concat = self.merge == "concat"
-        douts = self.ops.concat_backward(dout, cache[-1]) if concat else None
-        cache.pop()
+        douts = self._split(dout, cache[-1])
         grads: Grads = {}
         for k in range(len(self._children) - 1, -1, -1):
             name, layer = self._children[k]
-            own_dout = dout if douts is None else douts[k]
-            plus, own = layer.backward(own_dout, cache.pop(), plus, needs_dx)
+            plus, own = layer.backward(douts[k], cache[k], plus, needs_dx)
+            del cache[k:]
             grads = total(under(name, own), grads)
         return plus, grads
 
     def _merged(self, outs: Sequence[Array]) -> tuple[Array, Any]:
         if self.merge == "concat":
             return self.ops.concat_forward(*outs)
-        return functools.reduce(lambda a, b: self.ops.add_forward(a, b)[0], outs), None
+        out, caches = outs[0], []
+        for other in outs[1:]:
+            out, cache = self.ops.add_forward(out, other)
+            caches.append(cache)
+        return out, caches
+
+    def _split(self, dout: Array, cache: Any) -> list[Array]:
+        """Return each branch's dout."""
+        if self.merge == "concat":
+            return list(self.ops.concat_backward(dout, cache))
+        douts = []
+        for add in reversed(cache):
+            dout, other = self.ops.add_backward(dout, add)
+            douts.append(other)
+        return [dout, *reversed(douts)]
 
     def folded(self, before: Steps) -> Steps:
         """Return all branches, each folded."""
