@@ -21,6 +21,7 @@ from minise.ops.backend import Backend
 from minise.ops.checks import Array, check_choice
 
 Child = Module | tuple[str, Module | None]
+OWN = ("op", "forward", "backward")  # what a fused op does in place of a layer
 
 
 class Caches(list[Any]):
@@ -214,10 +215,11 @@ class NormAddReLU(Tail):
 
     def __init__(self, name: str, norm: BatchNorm2d, gate: SEBlock | None = None) -> None:
         for layer, kind in ((norm, BatchNorm2d), (gate, SEBlock)):
-            if layer is not None and getattr(type(layer), "forward", None) is not kind.forward:
+            same = (getattr(type(layer), key, None) is getattr(kind, key) for key in OWN)
+            if layer is not None and not all(same):
                 raise TypeError(
-                    f"NormAddReLU: a layer is a {type(layer).__name__}, expected {kind.__name__}: "
-                    f'its own forward would not run; use Tail(("{name}", norm), …)'
+                    f"NormAddReLU: a layer is {_described(layer)}, expected a {kind.__name__}: "
+                    f'its own op would not run; use Tail(("{name}", norm), …)'
                 )
         if gate is not None and gate.se.squeeze != "avg":
             raise ValueError(
