@@ -10,7 +10,7 @@ backward empties from the end, so that memory is returned while backward goes on
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from minise.nn.inference import Parallel, Steps, Sum
 from minise.nn.layer import Grads, Layer, Module, own_forward, total, under
@@ -48,6 +48,8 @@ class Composite(Module):
         If a child is no layer, or two arrays have one name.
     """
 
+    takes: ClassVar[type[Module]] = Layer
+
     def __init__(self, *children: Child, ops: Backend | str | None = None) -> None:
         self._children = self._named_children(children)
         first = next((child.ops for _, child in self._children), reference)
@@ -58,25 +60,25 @@ class Composite(Module):
                 if seen.setdefault(name, array) is not array:
                     raise ValueError(
                         f"{type(self).__name__}: two arrays are called {name}: give the layers "
-                        "different names"
+                        'different names, such as Chain(("name", layer))'
                     )
 
     def _named_children(self, children: tuple[Child, ...]) -> list[tuple[str, Any]]:
         where, named = type(self).__name__, []
         for position, child in enumerate(children):
-            pair = child if isinstance(child, tuple) and len(child) == 2 else (str(position), child)
+            paired = (
+                isinstance(child, tuple) and len(child) == 2 and not isinstance(child[0], Module)
+            )
+            pair: Any = child if paired else (str(position), child)
             name, layer = pair
-            if layer is None and isinstance(child, tuple):
+            if layer is None and paired:
                 continue
-            if isinstance(layer, list | tuple):
-                hint = f"write {where}(*layers)"
-            elif isinstance(layer, type):
-                hint = f"write {layer.__name__}(…), an instance"
-            else:
-                hint = "pass layers, or pairs of a name and a layer"
-            if not isinstance(name, str) or not isinstance(layer, Module):
+            if not isinstance(layer, self.takes):
+                check_layer(where, f"child {position}", layer)
+            if not isinstance(name, str):
                 raise TypeError(
-                    f"{where}: child {position} is {_described(layer)}, expected a layer: {hint}"
+                    f"{where}: child {position} has the name {name!r}, expected a string, such as "
+                    f"('{name}', layer)"
                 )
             named.append((name, layer))
         return named
@@ -272,12 +274,16 @@ class Residual(Composite, Layer):
         Where they meet, by default their sum and a ReLU.
     """
 
+    takes = Module  # a tail too
+
     def __init__(
         self, branch: Layer, shortcut: Layer | None = None, tail: Tail | None = None
     ) -> None:
-        ops = branch.ops if isinstance(branch, Layer) else reference
+        check_layer("Residual", "branch", branch)
+        ops = branch.ops
         shortcut = Chain(ops=ops) if shortcut is None else shortcut
         tail = Tail(ops=ops) if tail is None else tail
+        check_layer("Residual", "shortcut", shortcut)
         if not isinstance(tail, Tail):
             raise TypeError(
                 f"Residual: tail is {_described(tail)}, expected a Tail, such as "
@@ -380,6 +386,21 @@ class Branches(Composite, Layer):
         """Return all branches, each folded."""
         branches = tuple(layer.folded(Steps()) for _, layer in self._children)
         return before.then(Parallel(branches, lambda *outs: self._merged(outs)[0]))
+
+
+def check_layer(where: str, what: str, value: Any) -> None:
+    """Check that a value is a layer."""
+    if isinstance(value, Layer):
+        return
+    if isinstance(value, list | tuple):
+        hint = f"write {'Chain' if where == 'Residual' else where}(*layers)"
+    elif isinstance(value, type):
+        hint = f"write {value.__name__}(…), an instance"
+    elif isinstance(value, Tail):
+        hint = "a tail takes two arrays and stands in Residual(branch, shortcut, tail)"
+    else:
+        hint = "pass layers, or pairs of a name and a layer"
+    raise TypeError(f"{where}: {what} is {_described(value)}, expected a layer: {hint}")
 
 
 def _described(value: Any) -> str:
