@@ -18,7 +18,7 @@ from minise.nn.layer import Grads, Layer
 from minise.nn.streams import Rng, generator
 from minise.ops import reference
 from minise.ops.backend import Backend
-from minise.ops.checks import Array, Pair, check_divisor, check_integer, check_pair
+from minise.ops.checks import Array, Pair, check_choice, check_divisor, check_integer
 
 Padding = int | Pair | Literal["same", "valid"]
 
@@ -110,6 +110,9 @@ class Conv2d(OpLayer):
         """Return rows and columns of zeros on each side."""
         if padding == "valid":
             return 0, 0
+        if isinstance(padding, str):
+            choices = ("same", "valid", "a number of rows and columns")
+            check_choice("Conv2d", "padding", padding, choices)
         if padding != "same":
             return pair("Conv2d", "padding", padding, 0)
         if self.stride != (1, 1):
@@ -426,10 +429,14 @@ def check_cache(op: str, cache: Any) -> None:
 def pair(where: str, name: str, value: int | Pair, least: int) -> Pair:
     """Return (rows, columns) of one number for both, or of a pair."""
     both = value if isinstance(value, tuple | list) else (value, value)
-    if len(both) == 2:
-        for number in both:
-            check_integer(where, name, number, least)
-    check_pair(where, name, both, least)
+    if len(both) != 2:
+        number = both[0] if both else least
+        raise TypeError(
+            f"{where}: {name} is {value!r}, expected a pair (rows, columns): pass {number} or "
+            f"({number}, {number})"
+        )
+    for number in both:
+        check_integer(where, name, number, least)
     return int(both[0]), int(both[1])
 
 
