@@ -6,6 +6,7 @@ back end, or the name of one.
 """
 
 import functools
+import math
 import typing
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
@@ -18,7 +19,14 @@ from minise.nn.layer import Grads, Layer
 from minise.nn.streams import Rng, generator
 from minise.ops import reference
 from minise.ops.backend import Backend
-from minise.ops.checks import Array, Pair, check_choice, check_divisor, check_integer
+from minise.ops.checks import (
+    Array,
+    Pair,
+    check_choice,
+    check_divisor,
+    check_integer,
+    check_number,
+)
 
 Padding = int | Pair | Literal["same", "valid"]
 
@@ -382,9 +390,9 @@ class Dropout(OpLayer):
 
     def __init__(self, p: float, *, ops: Backend | str = reference, rng: Rng = None) -> None:
         super().__init__(ops)
-        if not 0 <= p < 1:
-            raise ValueError(f"Dropout: p is {p!r}, expected a number from 0 to below 1")
-        self.p, self.seed = p, int(generator("Dropout", rng).integers(1 << 63))
+        below_1 = math.nextafter(1, 0)
+        self.p = check_number("Dropout", "p", p, "a number from 0 to below 1", 0, below_1)
+        self.seed = int(generator("Dropout", rng).integers(1 << 63))
         self.state["draws"] = self.ops.asarray(np.zeros((), np.int64))
 
     def forward(self, x: Array, training: bool) -> tuple[Array, Any]:
