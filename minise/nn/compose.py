@@ -9,11 +9,11 @@ child's names to its parent. The cache of a composite is a list of its children'
 backward empties from the end, so that memory is returned while backward goes on.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 from minise.nn.inference import Parallel, Steps, Sum
-from minise.nn.layer import Grads, Layer, Module, own_forward, total, under
+from minise.nn.layer import Caches, Grads, Layer, Module, own_forward, total, under
 from minise.nn.layers import BatchNorm2d
 from minise.nn.squeeze_excite import SEBlock
 from minise.ops import reference
@@ -22,14 +22,6 @@ from minise.ops.checks import Array, check_choice
 
 Child = Module | tuple[str, Module | None]
 OWN = ("op", "forward", "backward")  # what a fused op does in place of a layer
-
-
-class Caches(list[Any]):
-    """The caches of a composite's children, in forward's order."""
-
-    def __init__(self, owner: Module, caches: Iterable[Any]) -> None:
-        super().__init__(caches)
-        self.owner, self.size = owner, len(self)
 
 
 class Composite(Module):

@@ -12,7 +12,7 @@ layer too (minise/nn/compose.py).
 
 import copy
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Self, TypeAlias
 
 from minise.nn.inference import Evaluated, Inference, Steps
@@ -126,6 +126,14 @@ class Module:
             title = f"{title}: {child!r}" if title else repr(child)
             lines += [f"  {line}" for line in title.splitlines()]
         return "\n".join(lines)
+
+
+class Caches(list[Any]):
+    """The caches of a composite's children, in forward's order."""
+
+    def __init__(self, owner: Module, caches: Iterable[Any]) -> None:
+        super().__init__(caches)
+        self.owner, self.size = owner, len(self)
 
 
 class Layer(Module):

@@ -15,7 +15,7 @@ import numpy as np
 
 from minise.nn.inference import Convolution, Normalisation, Steps
 from minise.nn.init import LINEAR, RELU, constant, he_normal
-from minise.nn.layer import Grads, Layer
+from minise.nn.layer import Caches, Grads, Layer
 from minise.nn.streams import Rng, generator
 from minise.ops import reference
 from minise.ops.backend import Backend
@@ -426,7 +426,7 @@ def _ops_by_cache() -> dict[type, str]:
 
 def check_cache(op: str, cache: Any) -> None:
     """Refuse another op's cache; one of a user's own class is taken as it is."""
-    kind = _ops_by_cache().get(type(cache), op)
+    kind = "a net" if isinstance(cache, Caches) else _ops_by_cache().get(type(cache), op)
     if kind != op:
         raise ValueError(
             f"{op}: cache is a {type(cache).__name__} of {kind}, expected what forward of "
