@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from minise.ops.backend import Backend
 from minise.ops.checks import Array
 
 RELU, LINEAR = 2.0, 1.0  # variance of a weight times its fan-in, by what follows
 
 
 def he_normal(
-    shape: tuple[int, ...], gain: float, ops: Any, rng: np.random.Generator, dtype: Any
+    shape: tuple[int, ...], gain: float, ops: Backend, rng: np.random.Generator, dtype: Any
 ) -> Array:
     """Return weights (outputs, inputs, …) of variance gain / fan-in, drawn from rng.
 
@@ -28,6 +29,6 @@ def he_normal(
     return ops.asarray(rng.standard_normal(shape) * math.sqrt(gain / fan_in), dtype)
 
 
-def constant(value: float, size: int, ops: Any, dtype: Any) -> Array:
+def constant(value: float, size: int, ops: Backend, dtype: Any) -> Array:
     """Return a vector of one value."""
     return ops.asarray(np.full(size, value), dtype)

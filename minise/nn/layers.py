@@ -419,7 +419,7 @@ class Dropout(OpLayer):
 @functools.cache
 def _ops_by_cache() -> dict[type, str]:
     """Return the op of every class of caches in the reference."""
-    ops = [name.removesuffix("_forward") for name in reference.__all__ if "_forward" in name]
+    ops = [n.removesuffix("_forward") for n in vars(reference) if n.endswith("_forward")]
     hints = (typing.get_type_hints(getattr(reference, f"{op}_forward")) for op in ops)
     return {typing.get_args(hint["return"])[1]: op for hint, op in zip(hints, ops, strict=True)}
 
