@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+ON_HOST = np.ndarray | np.generic | float  # losses that can be looked at without a wait
+
+
 class NonFiniteLoss(FloatingPointError):
     """The loss became NaN or infinite; the message has the step and a hint."""
 
@@ -309,7 +312,7 @@ def train_step(
             share = len(x) / count
             out, cache = net.forward(ops.asarray(x), training=True)
             loss, loss_cache = objective.forward(out, targets)
-            refused = isinstance(loss, np.ndarray | np.generic) and not np.isfinite(loss)
+            refused = isinstance(loss, ON_HOST) and not np.isfinite(loss)
             if not refused:
                 dout = objective.backward(loss_cache)
                 if len(batches) > 1:
