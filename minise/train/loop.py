@@ -231,7 +231,7 @@ def _epochs(
         _save(training, folder.last, figures)
         if training.val is not None:
             quality = val.get("accuracy", -val["loss"])
-            if quality > best:
+            if epoch == 1 or quality > best or math.isnan(best):
                 best = quality
                 _save(training, folder.best, figures)
     return images, seconds
