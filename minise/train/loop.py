@@ -22,7 +22,7 @@ from minise.nn.layer import Grads
 from minise.ops.backend import on_compile
 from minise.ops.checks import Array, check_choice, check_integer, check_number
 from minise.train import checkpoint as checkpoints
-from minise.train.batches import Batched, epoch_of, groups_of
+from minise.train.batches import Batched, check_batches, epoch_of, groups_of
 from minise.train.checkpoint import Checkpoint, arrays_of, restore
 from minise.train.evaluate import Confusion, evaluate
 from minise.train.interrupt import Interrupted, Interruption
@@ -160,8 +160,8 @@ def run(
     if optimiser.net is not net:
         raise ValueError("run: the optimiser is of another net: pass SGD(net)")
     for title, several in dict(batches=batches, val=val, test=test).items():
-        if several is not None and not len(several):
-            raise ValueError(f"run: {title} is empty, expected at least one batch")
+        if several is not None:
+            check_batches("run", title, several)
     settings = dict(
         epochs=epochs, lr=lr, schedule=schedule, warmup=warmup, accumulate=accumulate, net=repr(net)
     )
