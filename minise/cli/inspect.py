@@ -32,6 +32,7 @@ def evaluate_run(
     """
     from threadpoolctl import threadpool_limits
 
+    from minise.models.trained import check_named
     from minise.ops.backend import is_file
     from minise.train import Confusion, SoftmaxCrossEntropy, evaluate
     from minise.train import checkpoint as checkpoints
@@ -43,6 +44,7 @@ def evaluate_run(
             path = run / "last.safetensors"
         saved = checkpoints.load(path)
         config = saved.config
+        check_named(path, config)
         config = replace(config, root=root or config.root, ops=ops or config.ops)
         if is_file(config.ops) and not Path(config.ops).exists():
             raise ValueError(

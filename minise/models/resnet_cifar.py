@@ -18,10 +18,8 @@ starts and tests; the paper begins at 20.
 from functools import partial
 
 from minise.nn import Build, Chain, GlobalAvgPool2d, basic_block, stages
-from minise.ops.checks import check_choice
 
 WIDTHS = (16, 32, 64)
-SHORTCUTS = ("A", "B")
 
 
 def resnet_cifar(depth: int, num_classes: int, build: Build, *, shortcut: str = "B") -> Chain:
@@ -38,7 +36,6 @@ def resnet_cifar(depth: int, num_classes: int, build: Build, *, shortcut: str = 
     shortcut : {"A", "B"}
         What passes where the shape changes.
     """
-    check_choice("resnet_cifar", "shortcut", shortcut, SHORTCUTS)
     n, rest = divmod(depth - 2, 6)
     if n < 1 or rest:
         raise ValueError(f"resnet_cifar: depth is {depth}, expected 6 n + 2, such as 20 or 110")

@@ -78,17 +78,22 @@ def load(run: str | Path, *, ops: Backend | str = reference) -> Trained:
         path = best if best.exists() else path / "last.safetensors"
     file = read(path, CHECKPOINT)
     config, data = file.texts["config"], file.texts["data"]
-    if "model" not in config:
-        raise ValueError(
-            f"{path} holds a net that is none of models.names(): build it as it was trained, and "
-            f"nn.load(net, {str(path)!r})"
-        )
+    check_named(path, config)
     model, se = config["model"], SE(**config.get("se", {}))
     settings = chosen_settings(model, se, config.get("shortcut", "B"))
     net = build(model, num_classes=len(data["classes"]), ops=ops, **settings)
     arrays = {k: a for k, a in file.arrays.items() if not k.startswith(OPTIMISER)}
     restore(net, arrays, str(path))
     return Trained(net, tuple(data["classes"]), tuple(data["mean"]), tuple(data["std"]))
+
+
+def check_named(path: Path, config: Any) -> None:
+    """Refuse a checkpoint whose settings name no model: the net was the user's own."""
+    if isinstance(config, dict) and "model" not in config:
+        raise ValueError(
+            f"{path} holds a net that is none of models.names(): build it as it was trained, and "
+            f"nn.load(net, {str(path)!r})"
+        )
 
 
 def chosen_settings(model: str, se: SE, shortcut: str) -> dict[str, Any]:

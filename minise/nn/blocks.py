@@ -27,6 +27,7 @@ from minise.nn.squeeze_excite import SE, SEBlock
 from minise.nn.streams import Rng, generator
 from minise.ops import reference
 from minise.ops.backend import Backend
+from minise.ops.checks import check_choice
 
 EXPANSION = 4  # a bottleneck returns so many times its inner channels
 Unit = Callable[[int, int, int, "Build"], Layer]  # channels_in, channels, stride, build
@@ -211,6 +212,7 @@ def _downsample(
     A takes every stride-th pixel, which is a mean over one, and appends channels of zeros; B is a
     normalised 1x1 convolution.
     """
+    check_choice("residual unit", "shortcut", shortcut, ("A", "B"))
     if stride == 1 and channels_in == channels:
         return None
     if shortcut == "B":

@@ -9,12 +9,11 @@ child's names to its parent. The cache of a composite is a list of its children'
 backward empties from the end, so that memory is returned while backward goes on.
 """
 
-import functools
-from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
 
 from minise.nn.inference import Parallel, Steps, Sum
-from minise.nn.layer import Grads, Layer, Module, total, under
+from minise.nn.layer import Caches, Grads, Layer, Module, own_forward, total, under
 from minise.nn.layers import BatchNorm2d
 from minise.nn.squeeze_excite import SEBlock
 from minise.ops import reference
@@ -22,14 +21,7 @@ from minise.ops.backend import Backend
 from minise.ops.checks import Array, check_choice
 
 Child = Module | tuple[str, Module | None]
-
-
-class Caches(list[Any]):
-    """The caches of a composite's children, in forward's order."""
-
-    def __init__(self, owner: Module, caches: Iterable[Any]) -> None:
-        super().__init__(caches)
-        self.owner, self.size = owner, len(self)
+OWN = ("op", "forward", "backward")  # what a fused op does in place of a layer
 
 
 class Composite(Module):
@@ -48,6 +40,8 @@ class Composite(Module):
         If a child is no layer, or two arrays have one name.
     """
 
+    takes: ClassVar[type[Module]] = Layer
+
     def __init__(self, *children: Child, ops: Backend | str | None = None) -> None:
         self._children = self._named_children(children)
         first = next((child.ops for _, child in self._children), reference)
@@ -58,25 +52,25 @@ class Composite(Module):
                 if seen.setdefault(name, array) is not array:
                     raise ValueError(
                         f"{type(self).__name__}: two arrays are called {name}: give the layers "
-                        "different names"
+                        'different names, such as Chain(("name", layer))'
                     )
 
     def _named_children(self, children: tuple[Child, ...]) -> list[tuple[str, Any]]:
         where, named = type(self).__name__, []
         for position, child in enumerate(children):
-            pair = child if isinstance(child, tuple) and len(child) == 2 else (str(position), child)
+            paired = (
+                isinstance(child, tuple) and len(child) == 2 and not isinstance(child[0], Module)
+            )
+            pair: Any = child if paired else (str(position), child)
             name, layer = pair
-            if layer is None and isinstance(child, tuple):
+            if layer is None and paired:
                 continue
-            if isinstance(layer, list | tuple):
-                hint = f"write {where}(*layers)"
-            elif isinstance(layer, type):
-                hint = f"write {layer.__name__}(…), an instance"
-            else:
-                hint = "pass layers, or pairs of a name and a layer"
-            if not isinstance(name, str) or not isinstance(layer, Module):
+            if not isinstance(layer, self.takes):
+                check_layer(where, f"child {position}", layer)
+            if not isinstance(name, str):
                 raise TypeError(
-                    f"{where}: child {position} is {_described(layer)}, expected a layer: {hint}"
+                    f"{where}: child {position} has the name {name!r}, expected a string, such as "
+                    f"('{name}', layer)"
                 )
             named.append((name, layer))
         return named
@@ -191,6 +185,10 @@ class Tail(Composite):
         assert dbranch is not None  # it was asked for
         return dbranch, dshortcut, grads
 
+    def evaluated(self) -> bool:
+        """Tell whether inference runs forward, although a base class would be folded."""
+        return own_forward(type(self), "join")
+
     def join(self, branch: Steps, shortcut: Steps) -> Sum:
         """Return the step that ends a residual unit in inference."""
         return Sum(self.before.folded(branch), shortcut, self.relu, self.ops)
@@ -211,10 +209,11 @@ class NormAddReLU(Tail):
 
     def __init__(self, name: str, norm: BatchNorm2d, gate: SEBlock | None = None) -> None:
         for layer, kind in ((norm, BatchNorm2d), (gate, SEBlock)):
-            if layer is not None and getattr(type(layer), "forward", None) is not kind.forward:
+            same = (getattr(type(layer), key, None) is getattr(kind, key) for key in OWN)
+            if layer is not None and not all(same):
                 raise TypeError(
-                    f"NormAddReLU: a layer is a {type(layer).__name__}, expected {kind.__name__}: "
-                    f'its own forward would not run; use Tail(("{name}", norm), …)'
+                    f"NormAddReLU: a layer is {_described(layer)}, expected a {kind.__name__}: "
+                    f'its own op would not run; use Tail(("{name}", norm), …)'
                 )
         if gate is not None and gate.squeeze != "avg":
             raise ValueError(
@@ -224,6 +223,8 @@ class NormAddReLU(Tail):
         super().__init__((name, norm), ("se", gate))
         self.name, self.norm, self.gate = name, norm, gate
         self.op = "batch_norm2d_add_relu" if gate is None else "se_block_tail"
+
+    join = Tail.join  # of the same parts
 
     def _ops(self) -> Backend:
         """Return the back end of the last layer that the op does, whose name a wrapper then has."""
@@ -265,12 +266,16 @@ class Residual(Composite, Layer):
         Where they meet, by default their sum and a ReLU.
     """
 
+    takes = Module  # a tail too
+
     def __init__(
         self, branch: Layer, shortcut: Layer | None = None, tail: Tail | None = None
     ) -> None:
-        ops = branch.ops if isinstance(branch, Layer) else reference
+        check_layer("Residual", "branch", branch)
+        ops = branch.ops
         shortcut = Chain(ops=ops) if shortcut is None else shortcut
         tail = Tail(ops=ops) if tail is None else tail
+        check_layer("Residual", "shortcut", shortcut)
         if not isinstance(tail, Tail):
             raise TypeError(
                 f"Residual: tail is {_described(tail)}, expected a Tail, such as "
@@ -299,6 +304,8 @@ class Residual(Composite, Layer):
 
     def folded(self, before: Steps) -> Steps:
         """Return the unit as one step, whose last convolution does the sum where it can."""
+        if self.tail.evaluated():
+            return super().folded(before)
         branch, shortcut = self.branch.folded(Steps()), self.shortcut.folded(Steps())
         return before.then(self.tail.join(branch, shortcut))
 
@@ -339,26 +346,53 @@ class Branches(Composite, Layer):
     ) -> tuple[Array | None, Grads]:
         """Return dx, to which each branch adds its own, and all gradients."""
         self.check_cache(cache)
-        concat = self.merge == "concat"
-        douts = self.ops.concat_backward(dout, cache[-1]) if concat else None
-        cache.pop()
+        douts = self._split(dout, cache[-1])
         grads: Grads = {}
         for k in range(len(self._children) - 1, -1, -1):
             name, layer = self._children[k]
-            own_dout = dout if douts is None else douts[k]
-            plus, own = layer.backward(own_dout, cache.pop(), plus, needs_dx)
+            plus, own = layer.backward(douts[k], cache[k], plus, needs_dx)
+            del cache[k:]
             grads = total(under(name, own), grads)
         return plus, grads
 
     def _merged(self, outs: Sequence[Array]) -> tuple[Array, Any]:
         if self.merge == "concat":
             return self.ops.concat_forward(*outs)
-        return functools.reduce(lambda a, b: self.ops.add_forward(a, b)[0], outs), None
+        out, caches = outs[0], []
+        for other in outs[1:]:
+            out, cache = self.ops.add_forward(out, other)
+            caches.append(cache)
+        return out, caches
+
+    def _split(self, dout: Array, cache: Any) -> list[Array]:
+        """Return each branch's dout."""
+        if self.merge == "concat":
+            return list(self.ops.concat_backward(dout, cache))
+        douts = []
+        for add in reversed(cache):
+            dout, other = self.ops.add_backward(dout, add)
+            douts.append(other)
+        return [dout, *reversed(douts)]
 
     def folded(self, before: Steps) -> Steps:
         """Return all branches, each folded."""
         branches = tuple(layer.folded(Steps()) for _, layer in self._children)
         return before.then(Parallel(branches, lambda *outs: self._merged(outs)[0]))
+
+
+def check_layer(where: str, what: str, value: Any) -> None:
+    """Check that a value is a layer."""
+    if isinstance(value, Layer):
+        return
+    if isinstance(value, list | tuple):
+        hint = f"write {'Chain' if where == 'Residual' else where}(*layers)"
+    elif isinstance(value, type):
+        hint = f"write {value.__name__}(…), an instance"
+    elif isinstance(value, Tail):
+        hint = "a tail takes two arrays and stands in Residual(branch, shortcut, tail)"
+    else:
+        hint = "pass layers, or pairs of a name and a layer"
+    raise TypeError(f"{where}: {what} is {_described(value)}, expected a layer: {hint}")
 
 
 def _described(value: Any) -> str:

@@ -97,7 +97,7 @@ def write(path: Path, format: str, arrays: dict[str, Array], texts: dict[str, An
     """Write arrays, and texts as JSON, whole or not at all."""
     from safetensors.numpy import save as to_bytes
 
-    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     header = {"format": format, **{key: json.dumps(text) for key, text in texts.items()}}
     header["crc32"] = json.dumps(_checksums(header, arrays))
     write_whole(path, to_bytes(arrays, header))
@@ -124,11 +124,9 @@ def read(path: Path, *formats: str) -> File:
     except SafetensorError as error:
         raise ValueError(f"{path} is truncated or not a safetensors file: {error}") from None
     if header.get("format") not in formats:
-        wanted = " or ".join(map(repr, formats))
-        raise ValueError(
-            f"{path} has format {header.get('format')!r}, expected {wanted}: it is a safetensors "
-            "file that minise did not write, or wrote for something else"
-        )
+        wanted, came = " or ".join(map(repr, formats)), header.get("format")
+        hint = "minise.nn.load reads it into a net" if came == NET else "minise did not write it"
+        raise ValueError(f"{path} has format {came!r}, expected {wanted}: {hint}")
     try:
         written = json.loads(header["crc32"])
         texts = {k: json.loads(v) for k, v in header.items() if k not in ("format", "crc32")}

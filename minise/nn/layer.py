@@ -12,7 +12,7 @@ layer too (minise/nn/compose.py).
 
 import copy
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Self, TypeAlias
 
 from minise.nn.inference import Evaluated, Inference, Steps
@@ -106,13 +106,18 @@ class Module:
         vars(same).update(copy.deepcopy(vars(self), memo))
         return same
 
+    def evaluated(self) -> bool:
+        """Tell whether inference runs forward, although a base class would be folded."""
+        return False
+
     def settings_text(self) -> str:
-        """Return what a repr shows in brackets."""
+        """Return the settings that a repr shows in brackets."""
         return ""
 
     def __repr__(self) -> str:
         """Return the tree of modules with the shapes of their parameters."""
-        own = f"{type(self).__name__}({self.settings_text()})"
+        remark = "evaluated by its own forward" if self.evaluated() else ""
+        own = f"{type(self).__name__}({', '.join(filter(None, (self.settings_text(), remark)))})"
         shapes = ", ".join(f"{name} {tuple(a.shape)}" for name, a in self.params.items())
         lines = [f"{own}  {shapes}".rstrip()]
         roles = {id(value): f"({key})" for key, value in vars(self).items()}
@@ -121,6 +126,14 @@ class Module:
             title = f"{title}: {child!r}" if title else repr(child)
             lines += [f"  {line}" for line in title.splitlines()]
         return "\n".join(lines)
+
+
+class Caches(list[Any]):
+    """The caches of a composite's children, in forward's order."""
+
+    def __init__(self, owner: Module, caches: Iterable[Any]) -> None:
+        super().__init__(caches)
+        self.owner, self.size = owner, len(self)
 
 
 class Layer(Module):
@@ -133,7 +146,7 @@ class Layer(Module):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Let a class with a forward of its own be evaluated by it, unless it says how it folds."""
         super().__init_subclass__(**kwargs)
-        if "forward" in vars(cls) and "folded" not in vars(cls):
+        if own_forward(cls, "folded"):
             cls.folded = Layer.folded  # type: ignore[method-assign]
 
     def forward(self, x: Array, training: bool) -> tuple[Array, Any]:
@@ -183,10 +196,10 @@ class Layer(Module):
         """Return the steps that make x, and this layer after them, folded where that can be."""
         return before.then(Evaluated(self))
 
-    def settings_text(self) -> str:
-        """Tell where a class is evaluated by its own forward although its base class folds."""
+    def evaluated(self) -> bool:
+        """Tell whether inference runs forward, although a base class would be folded."""
         folds = any(vars(kind).get("folded", plain) is not plain for kind in type(self).__mro__)
-        return "evaluated by its own forward" if folds and type(self).folded is plain else ""
+        return folds and type(self).folded is plain
 
     def add(self, dx: Array, plus: Array | None) -> Array:
         """Return dx + plus, or dx where nothing reaches x by another way."""
@@ -194,6 +207,12 @@ class Layer(Module):
 
 
 plain = Layer.folded
+
+
+def own_forward(kind: type, fold: str) -> bool:
+    """Tell whether a class's forward is newer than its method `fold`, and so unknown to it."""
+    newest = next(vars(k) for k in kind.__mro__ if {"forward", fold} & vars(k).keys())
+    return fold not in newest
 
 
 def joined(path: str, name: str) -> str:

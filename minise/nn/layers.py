@@ -6,6 +6,7 @@ back end, or the name of one.
 """
 
 import functools
+import math
 import typing
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
@@ -14,11 +15,18 @@ import numpy as np
 
 from minise.nn.inference import Convolution, Normalisation, Steps
 from minise.nn.init import LINEAR, RELU, constant, he_normal
-from minise.nn.layer import Grads, Layer
+from minise.nn.layer import Caches, Grads, Layer
 from minise.nn.streams import Rng, generator
 from minise.ops import reference
 from minise.ops.backend import Backend
-from minise.ops.checks import Array, Pair, check_divisor, check_integer, check_pair
+from minise.ops.checks import (
+    Array,
+    Pair,
+    check_choice,
+    check_divisor,
+    check_integer,
+    check_number,
+)
 
 Padding = int | Pair | Literal["same", "valid"]
 
@@ -119,6 +127,9 @@ class Conv2d(OpLayer):
         """Return rows and columns of zeros on each side."""
         if padding == "valid":
             return 0, 0
+        if isinstance(padding, str):
+            choices = ("same", "valid", "a number of rows and columns")
+            check_choice("Conv2d", "padding", padding, choices)
         if padding != "same":
             return pair("Conv2d", "padding", padding, 0)
         if self.stride != (1, 1):
@@ -349,9 +360,9 @@ class Dropout(OpLayer):
 
     def __init__(self, p: float, *, ops: Backend | str = reference, rng: Rng = None) -> None:
         super().__init__(ops)
-        if not 0 <= p < 1:
-            raise ValueError(f"Dropout: p is {p!r}, expected a number from 0 to below 1")
-        self.p, self.seed = p, int(generator("Dropout", rng).integers(1 << 63))
+        below_1 = math.nextafter(1, 0)
+        self.p = check_number("Dropout", "p", p, "a number from 0 to below 1", 0, below_1)
+        self.seed = int(generator("Dropout", rng).integers(1 << 63))
         self.state["draws"] = self.ops.asarray(np.zeros((), np.int64))
 
     def forward(self, x: Array, training: bool) -> tuple[Array, Any]:
@@ -374,14 +385,14 @@ class Dropout(OpLayer):
 @functools.cache
 def _ops_by_cache() -> dict[type, str]:
     """Return the op of every class of caches in the reference."""
-    ops = [name.removesuffix("_forward") for name in reference.__all__ if "_forward" in name]
+    ops = [n.removesuffix("_forward") for n in vars(reference) if n.endswith("_forward")]
     hints = (typing.get_type_hints(getattr(reference, f"{op}_forward")) for op in ops)
     return {typing.get_args(hint["return"])[1]: op for hint, op in zip(hints, ops, strict=True)}
 
 
 def check_cache(op: str, cache: Any) -> None:
     """Refuse another op's cache; one of a user's own class is taken as it is."""
-    kind = _ops_by_cache().get(type(cache), op)
+    kind = "a net" if isinstance(cache, Caches) else _ops_by_cache().get(type(cache), op)
     if kind != op:
         raise ValueError(
             f"{op}: cache is a {type(cache).__name__} of {kind}, expected what forward of "
@@ -392,8 +403,12 @@ def check_cache(op: str, cache: Any) -> None:
 def pair(where: str, name: str, value: int | Pair, least: int) -> Pair:
     """Return (rows, columns) of one number for both, or of a pair."""
     both = value if isinstance(value, tuple | list) else (value, value)
-    if len(both) == 2:
-        for number in both:
-            check_integer(where, name, number, least)
-    check_pair(where, name, both, least)
+    if len(both) != 2:
+        number = both[0] if both else least
+        raise TypeError(
+            f"{where}: {name} is {value!r}, expected a pair (rows, columns): pass {number} or "
+            f"({number}, {number})"
+        )
+    for number in both:
+        check_integer(where, name, number, least)
     return int(both[0]), int(both[1])

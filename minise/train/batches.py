@@ -19,6 +19,23 @@ class Epochs(Protocol):
 Batched: TypeAlias = Epochs | Sequence[tuple[Any, Any]]
 
 
+def check_batches(where: str, title: str, batches: Any) -> None:
+    """Refuse what is no sequence of pairs and no data set's batches, and what is empty."""
+    in_order = isinstance(batches, Sequence)
+    if not in_order and not (hasattr(batches, "__len__") and hasattr(batches, "epoch")):
+        raise TypeError(
+            f"{where}: {title} is a {type(batches).__name__}, expected a sequence of (inputs, "
+            f"targets), or an object with __len__ and epoch(k): pass list({title})"
+        )
+    if not len(batches):
+        raise ValueError(f"{where}: {title} is empty, expected at least one batch")
+    if in_order and not (isinstance(batches[0], tuple | list) and len(batches[0]) == 2):
+        raise TypeError(
+            f"{where}: {title}[0] is a {type(batches[0]).__name__}, expected a pair (inputs, "
+            "targets): pass [(inputs, targets)]"
+        )
+
+
 def epoch_of(batches: Batched, epoch: int) -> Iterable[tuple[Any, Any]]:
     """Return the batches of an epoch; a sequence has the same in each."""
     return batches if isinstance(batches, Sequence) else batches.epoch(epoch)

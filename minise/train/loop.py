@@ -22,7 +22,7 @@ from minise.nn.layer import Grads
 from minise.ops.backend import on_compile
 from minise.ops.checks import Array, check_choice, check_integer, check_number
 from minise.train import checkpoint as checkpoints
-from minise.train.batches import Batched, epoch_of, groups_of
+from minise.train.batches import Batched, check_batches, epoch_of, groups_of
 from minise.train.checkpoint import Checkpoint, arrays_of, restore
 from minise.train.evaluate import Confusion, evaluate
 from minise.train.interrupt import Interrupted, Interruption
@@ -34,6 +34,9 @@ from minise.train.sgd import SGD
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+ON_HOST = np.ndarray | np.generic | float  # losses that can be looked at without a wait
 
 
 class NonFiniteLoss(FloatingPointError):
@@ -157,8 +160,8 @@ def run(
     if optimiser.net is not net:
         raise ValueError("run: the optimiser is of another net: pass SGD(net)")
     for title, several in dict(batches=batches, val=val, test=test).items():
-        if several is not None and not len(several):
-            raise ValueError(f"run: {title} is empty, expected at least one batch")
+        if several is not None:
+            check_batches("run", title, several)
     settings = dict(
         epochs=epochs, lr=lr, schedule=schedule, warmup=warmup, accumulate=accumulate, net=repr(net)
     )
@@ -228,7 +231,7 @@ def _epochs(
         _save(training, folder.last, figures)
         if training.val is not None:
             quality = val.get("accuracy", -val["loss"])
-            if quality > best:
+            if epoch == 1 or quality > best or math.isnan(best):
                 best = quality
                 _save(training, folder.best, figures)
     return images, seconds
@@ -309,7 +312,7 @@ def train_step(
             share = len(x) / count
             out, cache = net.forward(ops.asarray(x), training=True)
             loss, loss_cache = objective.forward(out, targets)
-            refused = isinstance(loss, np.ndarray | np.generic) and not np.isfinite(loss)
+            refused = isinstance(loss, ON_HOST) and not np.isfinite(loss)
             if not refused:
                 dout = objective.backward(loss_cache)
                 if len(batches) > 1:

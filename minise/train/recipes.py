@@ -26,6 +26,7 @@ QUICK = TrainConfig(
     algorithm="auto",
     epochs=12,
     batch_size=128,
+    accumulate=1,
     rate=0.2,
     schedule="cosine",
     warmup=0.15,

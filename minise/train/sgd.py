@@ -58,9 +58,9 @@ class SGD:
 
         Raises
         ------
-        ValueError
-            If a gradient is missing, has an unknown name or another shape than its parameter; then
-            no parameter is moved.
+        ValueError, TypeError
+            If a gradient is missing, has an unknown name, or another shape or dtype than its
+            parameter; then no parameter is moved.
         """
         params = self.net.named_parameters()
         summed = self._checked(grads, params)
@@ -85,6 +85,9 @@ class SGD:
             if name not in names:
                 raise ValueError(f"SGD: {name} is no parameter of the net: of which are grads?")
             own = names[name]
+            kind, wanted = getattr(grad, "dtype", f"a {type(grad).__name__}"), params[own].dtype
+            if kind != wanted:
+                raise TypeError(f"SGD: the gradient of {name} is {kind}, expected {wanted}")
             if grad.shape != params[own].shape:
                 raise ValueError(
                     f"SGD: the gradient of {name} has shape {grad.shape}, expected "

@@ -1,5 +1,6 @@
 """The command line as a user meets it: help, examples, misuse, interruption."""
 
+import json
 import os
 import re
 import signal
@@ -12,8 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
-from minise.train import RECIPES
+from minise import models, nn
+from minise.data import load
+from minise.train import RECIPES, SGD, SoftmaxCrossEntropy, run
 from minise.train.config import read_config
 from tests.cli.commands import call, example, helped
 
@@ -65,6 +69,39 @@ def test_eval_shows_what_train_showed(capsys):
     assert evaluated.count("\n│") == 10  # a row each class
     _, last, _ = call("eval runs/se_resnet8-shapes10-1 --checkpoint last --split train", capsys)
     assert "train accuracy" in last
+
+
+def test_eval_shows_what_a_loaded_net_predicts(capsys):
+    call(f"{TINY} --epochs 1", capsys)
+    _, shown, _ = call("eval runs/se_resnet8-shapes10-1", capsys)
+    images = load("shapes10", "test", n=40)
+    odds = models.load("runs/se_resnet8-shapes10-1").predict(images.images)
+    accuracy = (odds.argmax(axis=1) == images.labels).mean()
+    assert f"test accuracy {accuracy:.2%}, loss" in shown
+
+
+def test_eval_of_a_net_that_has_no_name_says_how_to_load_it(capsys):
+    layer = nn.Chain(nn.GlobalAvgPool2d(), nn.Linear(3, 2))
+    batches = [(np.ones((2, 3, 4, 4), np.float32), np.array([0, 1]))]
+    run(layer, SoftmaxCrossEntropy(), batches, SGD(layer), epochs=1, console=Console(quiet=True))
+    status, _, err = call("eval runs/run-1", capsys)
+    assert status == 2
+    assert re.fullmatch(r"minise: .*last.safetensors holds a net .* nn.load\(net, .*\)\n", err)
+
+
+def test_accumulated_batches(capsys):
+    """64 images in batches of 8, of which four make a step: two steps."""
+    line = f"{TINY} --epochs 1 --batch-size 8 --log-every 1 --name"
+    for name, accumulate, steps in (("plain", 1, 8), ("summed", 4, 2)):
+        status, _, err = call(f"{line} {name} --accumulate {accumulate}", capsys)
+        assert (status, err) == (0, "")
+        records = map(json.loads, Path("runs", name, "metrics.jsonl").read_text().splitlines())
+        taken = [record["step"] for record in records if record["kind"] == "step"]
+        assert taken == list(range(1, steps + 1))
+        assert read_config(Path("runs", name, "config.json")).accumulate == accumulate
+    status, _, err = call(f"{line} none --accumulate 0", capsys)
+    assert status == 2
+    assert "accumulate is 0, expected at least 1" in err
 
 
 def test_what_is_given_beside_a_recipe_wins(capsys):

@@ -1,5 +1,8 @@
 """Nets: exact parameter counts, names, twins, a whole gradient, and messages."""
 
+import hashlib
+import json
+
 import numpy as np
 import pytest
 
@@ -76,9 +79,9 @@ def test_every_name_builds_and_runs():
     x = np.random.default_rng(0).standard_normal((1, 3, 8, 8)).astype(np.float32)
     for name in models.names():
         net = models.build(name, num_classes=7)
-        logits = net.forward(x, training=True)
+        logits, cache = net.forward(x, training=True)
         assert (logits.shape, logits.dtype) == ((1, 7), np.float32)
-        assert net.backward(logits).shape == x.shape
+        assert net.backward(logits, cache)[0].shape == x.shape
 
 
 def test_a_net_and_its_se_twin_start_alike():
@@ -101,14 +104,54 @@ def test_seeds():
     np.testing.assert_array_equal(unseeded["fc.weight"], one["fc.weight"])
 
 
-@pytest.mark.parametrize("unit", [None, nn.PreActBlock, nn.PreActBottleneck])
-def test_gradients_of_a_whole_net(unit):
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda build: models.resnet_cifar(8, 10, build),
+        lambda build: models.wide_resnet(1, 1, 10, build),
+        lambda build: models.wide_resnet(1, 1, 10, build, bottlenecks=True),
+    ],
+    ids=["resnet_cifar", "wide_resnet", "wide_resnet with bottlenecks"],
+)
+def test_gradients_of_a_whole_net(make):
     rng = np.random.default_rng(0)
-    build = nn.Build(rng=rng, dtype=np.float64, se=nn.SE(reduction=4), se_rng=rng)
-    net = models.WideResNet(1, 1, unit, 10, build) if unit else models.ResNetCifar(8, 10, build)
+    net = make(nn.Build(rng=rng, dtype=np.float64, se=nn.SE(reduction=4), se_rng=rng))
     forward, backward, params = as_functions(shaken(net, rng), training=True)
     x = rng.standard_normal((2, 3, 9, 8))
     assert_gradients(forward, backward, [x, *params], rng, mode="complex_step")
+
+
+# Of each net's parameters and state: sorted names and shapes, as version 0.1.0 had them
+NAMES_AND_SHAPES = {
+    "resnet8": "7af0e7949bcc0dd5",
+    "resnet20": "b53025a3a9748760",
+    "resnet32": "aea1bc586efd5f81",
+    "resnet44": "332a4ff043744baa",
+    "resnet56": "73d44fab80a337d7",
+    "resnet110": "a72974cef164c33d",
+    "preact_resnet110": "351524fe6dccf35b",
+    "preact_resnet164": "823829c331f0632e",
+    "wrn_16_8": "85b251e0a6665198",
+    "se_resnet8": "e7828999203e7821",
+    "se_resnet20": "9c0a3765acdd0619",
+    "se_resnet32": "6a48e078c017698c",
+    "se_resnet44": "fdde09f261375e38",
+    "se_resnet56": "006ab7d8f36ceadd",
+    "se_resnet110": "564579970f0ddd90",
+    "se_preact_resnet110": "f8be5058ecec2dcb",
+    "se_preact_resnet164": "8b597735253d1864",
+    "se_wrn_16_8": "332a37689183ff02",
+}
+
+
+def test_names_and_shapes_are_those_of_older_checkpoints():
+    assert list(NAMES_AND_SHAPES) == models.names()
+    for name, expected in NAMES_AND_SHAPES.items():
+        net = models.build(name)
+        named = {**net.named_parameters(), **net.named_state()}
+        shapes = sorted((key, list(array.shape)) for key, array in named.items())
+        digest = hashlib.sha256(json.dumps(shapes).encode()).hexdigest()
+        assert digest[:16] == expected, name
 
 
 def test_names_are_those_of_the_pytorch_twin():
@@ -147,4 +190,4 @@ def test_messages(name, settings, error, message):
 
 def test_depth():
     with pytest.raises(ValueError, match="depth is 21, expected 6 n \\+ 2"):
-        models.ResNetCifar(21, 10, nn.Build())
+        models.resnet_cifar(21, 10, nn.Build())

@@ -12,9 +12,10 @@ def as_functions(layer, training):
 
 
 def shaken(layer, rng):
-    """Move every parameter and running statistic off its special start (0 or 1), in place."""
+    """Move parameters and running statistics off their special start (0 or 1), in place."""
     for array in layer.named_parameters().values():
         array += 0.1 * rng.standard_normal(array.shape)
     for array in layer.named_state().values():
-        array += np.abs(rng.standard_normal(array.shape))
+        if array.dtype.kind == "f":  # a counter stays
+            array += np.abs(rng.standard_normal(array.shape))
     return layer

@@ -1,6 +1,6 @@
 """Nets made ready to predict: equal to predict but for rounding, and snapshots."""
 
-import copy
+import functools
 from types import SimpleNamespace
 
 import numpy as np
@@ -27,12 +27,25 @@ def build_of(ops=reference, dtype=np.float64, se=None):
     return nn.Build(ops, rng, dtype, se, se_rng=rng)
 
 
+def resnext(build):
+    """A ResNeXt of two units: the bottlenecks whose ReLU comes last, with groups."""
+    unit = functools.partial(nn.bottleneck, groups=2)
+    return build.chain(
+        ("conv1", build.conv(3, 4, 3)),
+        ("bn1", build.norm_relu(4)),
+        *nn.stages(unit, (1, 1), (4, 8), 4, build, expansion=4),
+        ("avgpool", nn.GlobalAvgPool2d(ops=build.ops)),
+        ("fc", build.linear(32, 10)),
+    )
+
+
 FAMILIES = {
-    "ResNet, option A": lambda build: models.ResNetCifar(8, 10, build, shortcut="A"),
-    "ResNet, option B": lambda build: models.ResNetCifar(8, 10, build, shortcut="B"),
-    "pre-activation": lambda build: models.WideResNet(1, 1, nn.PreActBlock, 10, build),
-    "wide": lambda build: models.WideResNet(1, 2, nn.PreActBlock, 10, build),
-    "bottlenecks": lambda build: models.WideResNet(1, 1, nn.PreActBottleneck, 10, build),
+    "ResNet, option A": lambda build: models.resnet_cifar(8, 10, build, shortcut="A"),
+    "ResNet, option B": lambda build: models.resnet_cifar(8, 10, build, shortcut="B"),
+    "pre-activation": lambda build: models.wide_resnet(1, 1, 10, build),
+    "wide": lambda build: models.wide_resnet(1, 2, 10, build),
+    "bottlenecks": lambda build: models.wide_resnet(1, 1, 10, build, bottlenecks=True),
+    "ResNeXt": resnext,
 }
 compiled_only = pytest.mark.skipif(AS_LOOPS, reason="too large for kernels that run as Python")
 over_units = pytest.mark.parametrize("unit", UNITS)
@@ -173,13 +186,16 @@ def test_it_leaves_the_net_alone(ops):
     net = moved(FAMILIES["ResNet, option A"](build_of(ops, se=nn.SE(reduction=4))))
     x = np.random.default_rng(1).standard_normal((2, 3, 8, 9))
     state = {name: array.copy() for name, array in net.named_state().items()}
-    out = net.forward(x, training=False)
+    out, cache = net.forward(x, training=False)
+    expected, grads = net.backward(out, cache)
+    _, cache = net.forward(x, training=False)
     net.inference()(x)
-    net.backward(out)  # its caches are still there
+    dx, again = net.backward(out, cache)  # of what forward saw
+    np.testing.assert_array_equal(dx, expected)
+    for name, array in grads.items():
+        np.testing.assert_array_equal(again[name], array)
     for name, array in net.named_state().items():
         np.testing.assert_array_equal(array, state[name])
-    with pytest.raises(RuntimeError, match="backward has no cache"):
-        net.backward(out)
 
 
 # Layers by themselves, and in a row
@@ -197,7 +213,16 @@ def layers():
         "global pool": nn.GlobalAvgPool2d(),
         "dropout": nn.Dropout(0.5),
         "SE": nn.SEBlock(4, nn.SE(reduction=2), dtype=np.float64),
-        "padded shortcut": nn.PaddedShortcut(4, 7, 2),
+        "padded shortcut": nn.Chain(nn.AvgPool2d(1, stride=2), nn.PadChannels(3)),
+        "norm and relu": nn.NormReLU(4, dtype=np.float64),
+        "side by side": nn.Branches(
+            nn.Chain(nn.Conv2d(4, 3, 1, **more), nn.NormReLU(3, dtype=np.float64)),
+            nn.Chain(nn.NormReLU(4, dtype=np.float64), nn.Dropout(0.5)),
+            nn.Chain(),
+        ),
+        "added up": nn.Branches(
+            nn.Conv2d(4, 4, 3, padding="same", **more), nn.Chain(), merge="add"
+        ),
         "identity": nn.Sequential(),
         "in a row": nn.Sequential(
             nn.BatchNorm2d(4, dtype=np.float64),
@@ -242,16 +267,45 @@ def test_layers(ops, name):
         (["conv", "relu", "relu"], 2),
         (["conv", "conv", "norm"], 2),
         (["dropout", "conv", "dropout"], 1),
+        (["normrelu"], 1),
+        (["conv", "normrelu"], 1),
+        (["conv", "norm", "se", "relu"], 1),
+        (["conv", "se"], 1),
+        (["conv", "relu", "se"], 2),
+        (["conv", "se", "norm"], 2),
+        (["normrelu", "relu"], 2),
+        (["norm", "se"], 2),
+        (["conv", "chain"], 1),
+        (["residual"], 2),
+        (["residual", "relu"], 3),
+        (["branches"], 3),
     ],
     ids=str,
 )
 def test_what_is_one_step(names, steps):
-    made = dict(
-        conv=lambda: nn.Conv2d(4, 4, 3),
-        norm=lambda: nn.BatchNorm2d(4),
-        relu=nn.ReLU,
-        dropout=lambda: nn.Dropout(0.5),
-    )
+    assert len(steps_of(nn.Sequential(*(MADE[name]() for name in names)), 4)) == steps
+
+
+MADE = dict(
+    conv=lambda: nn.Conv2d(4, 4, 3, padding=1),
+    norm=lambda: nn.BatchNorm2d(4),
+    relu=nn.ReLU,
+    dropout=lambda: nn.Dropout(0.5),
+    normrelu=lambda: nn.NormReLU(4),
+    se=lambda: nn.SEBlock(4, 2),
+    chain=lambda: nn.Chain(nn.Chain(nn.BatchNorm2d(4)), nn.Chain(), nn.Chain(nn.ReLU())),
+    residual=lambda: nn.Residual(
+        nn.Chain(MADE["conv"](), MADE["normrelu"](), MADE["conv"]()),
+        tail=nn.NormAddReLU("bn", nn.BatchNorm2d(4), nn.SEBlock(4, 2)),
+    ),
+    branches=lambda: nn.Branches(
+        nn.Chain(MADE["conv"](), MADE["normrelu"]()), MADE["conv"](), nn.Chain()
+    ),
+)
+
+
+def steps_of(net, channels):
+    """Return the names of the functions that a net calls in inference."""
     calls = []
 
     class Counting(wrap.Wrapper):
@@ -261,27 +315,34 @@ def test_what_is_one_step(names, steps):
                 return lambda *args, **kinds: (calls.append(name), function(*args, **kinds))[1]
             return function
 
-    net = nn.Sequential(*(made[name]() for name in names))
     wrap.attach(net, Counting(reference))
-    net.inference()(np.ones((1, 4, 9, 9), np.float32))
-    assert len(calls) == steps
+    net.inference()(np.ones((1, channels, 9, 9), np.float32))
+    return calls
+
+
+POOLED = ["global_avg_pool2d_forward", "linear_forward"]
 
 
 def test_a_whole_net_is_few_steps():
-    calls = []
-
-    class Counting(wrap.Wrapper):
-        def wrapped(self, layer, name):
-            function = getattr(reference, name)
-            if name.startswith("run_") or name.endswith("_forward"):
-                return lambda *args, **kinds: (calls.append(name), function(*args, **kinds))[1]
-            return function
-
-    net = models.build("se_resnet20", reduction=4)
-    wrap.attach(net, Counting(reference))
-    net.inference()(np.ones((1, 3, 8, 8), np.float32))
     convolutions = 1 + 9 * 2 + 2
-    assert calls == [*["run_conv2d"] * convolutions, "global_avg_pool2d_forward", "linear_forward"]
+    calls = steps_of(models.build("se_resnet20", reduction=4), 3)
+    assert calls == [*["run_conv2d"] * convolutions, *POOLED]
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_where_an_se_block_is_a_step_of_its_own(site):
+    """It joins a convolution before it, be it the last of a branch or a shortcut's."""
+    calls = steps_of(models.build("se_resnet8", reduction=4, site=site), 3)
+    gates = ["squeeze_excite_forward"] * {"standard": 0, "identity": 1}.get(site, 3)
+    assert sorted(calls) == sorted([*["run_conv2d"] * (1 + 3 * 2 + 2), *gates, *POOLED])
+
+
+def test_how_many_steps_a_pre_activation_net_has():
+    """In its units a normalisation opens each branch; the second one joins the convolution."""
+    calls = steps_of(models.wide_resnet(1, 1, 10, nn.Build()), 3)
+    convolutions, normalisations = 1 + 3 * 2 + 2, 3 + 1
+    run = ["run_conv2d"] * convolutions + ["run_batch_norm2d"] * normalisations
+    assert sorted(calls) == sorted([*run, *POOLED])
 
 
 # What cannot be folded
@@ -291,64 +352,170 @@ class Doubled(nn.Conv2d):
     """A convolution whose forward is another one."""
 
     def forward(self, x, training):
-        return 2 * super().forward(x, training)
+        out, cache = super().forward(x, training)
+        return 2 * out, cache
 
 
 class Shifted(nn.BatchNorm2d):
     """A normalisation whose forward is another one."""
 
     def forward(self, x, training):
-        return super().forward(x, training) + 1
-
-    def forward_relu(self, x, training):
-        return super().forward_relu(x, training) + 1
+        out, cache = super().forward(x, training)
+        return out + 1, cache
 
 
-class Halved(nn.BasicBlock):
-    """A unit whose forward is another one."""
+class Leaky(nn.ReLU):
+    """A ReLU whose forward is another one."""
 
     def forward(self, x, training):
-        return super().forward(x, training) / 2
+        out, cache = super().forward(x, training)
+        return out + x / 8, cache
 
 
-class Named(nn.BasicBlock):
-    """A unit that overrides nothing that is folded."""
+class Open(nn.SEBlock):
+    """An SE block whose forward is another one."""
+
+    def forward(self, x, training):
+        out, cache = super().forward(x, training)
+        return out + x, cache
+
+
+class Tripled(nn.Linear):
+    """A dense layer whose forward is another one."""
+
+    def forward(self, x, training):
+        out, cache = super().forward(x, training)
+        return 3 * out, cache
+
+
+class Halved(nn.Chain):
+    """A net whose forward is another one."""
+
+    def forward(self, x, training):
+        out, cache = super().forward(x, training)
+        return out / 2, cache
+
+
+class Squared(nn.Residual):
+    """A residual unit whose forward is another one."""
+
+    def forward(self, x, training):
+        out, cache = super().forward(x, training)
+        return out**2, cache
+
+
+class Doubling:
+    """What makes a layer return twice as much, beside its class."""
+
+    def forward(self, x, training):
+        out, cache = super().forward(x, training)
+        return 2 * out, cache
+
+
+class DoubledToo(Doubling, nn.Conv2d):
+    """A convolution whose forward comes from another class."""
+
+
+class Clipped(nn.Tail):
+    """A tail whose forward is another one."""
+
+    def forward(self, y, shortcut, training):
+        out, cache = super().forward(y, shortcut, training)
+        return np.minimum(out, 1), cache
+
+
+class Named(nn.Chain):
+    """A net that overrides nothing that is folded."""
 
     def __repr__(self):
         return "unit"
 
 
+class Folds(Shifted):
+    """A normalisation that says how it folds, although its forward is another one."""
+
+    def folded(self, before):
+        return nn.BatchNorm2d.folded(self, before)
+
+
+def own_layers(ops):
+    """Return layers of (4, H, W) to (4, H, W) whose forward is their own, by name."""
+    more = dict(ops=ops, dtype=np.float64)
+    same = dict(padding="same", **more)
+    return {
+        "conv": Doubled(4, 4, 3, **same),
+        "norm": Shifted(4, **more),
+        "relu": Leaky(ops=ops),
+        "SE": Open(4, 2, **more),
+        "chain": Halved(nn.basic_block(4, 4, 1, build_of(ops))),
+        "residual": Squared(nn.Conv2d(4, 4, 3, **same)),
+        "mixed in": DoubledToo(4, 4, 3, **same),
+        "tail": nn.Residual(nn.Conv2d(4, 4, 3, **same), tail=Clipped(ops=ops)),
+    }
+
+
 @over_backends
-def test_a_class_with_a_forward_of_its_own(ops):
+@pytest.mark.parametrize("name", own_layers(reference))
+def test_a_class_with_a_forward_of_its_own(ops, name):
+    """Inference runs it: alone, and between layers that would fold it, or be folded with it."""
     more = dict(ops=ops, dtype=np.float64)
     x = np.random.default_rng(1).standard_normal((2, 4, 8, 9))
+    layer = moved(own_layers(ops)[name])
+    np.testing.assert_array_equal(layer.inference()(x), layer.predict(x))
     conv, norm = nn.Conv2d(4, 4, 3, padding=1, **more), nn.BatchNorm2d(4, **more)
-    doubled = Doubled(4, 4, 3, padding=1, **more)
-    for net in (doubled, Shifted(4, **more), Halved(4, 4, 1, "B", build_of(ops))):
-        net = moved(net)
-        np.testing.assert_array_equal(net.inference()(x), net.predict(x))
-    for net in (nn.Sequential(doubled, norm), nn.Sequential(conv, Shifted(4, **more))):
-        net = moved(net)
-        np.testing.assert_allclose(net.inference()(x), net.predict(x), rtol=1e-12, atol=1e-12)
-    assert Named(4, 4, 1, "B", build_of(ops)).inference().__name__ == "run"
+    net = moved(nn.Sequential(conv, layer, norm, nn.ReLU(ops=ops)))
+    np.testing.assert_allclose(net.inference()(x), net.predict(x), rtol=1e-12, atol=1e-12)
+
+
+def test_a_dense_layer_with_a_forward_of_its_own():
+    layer = Tripled(4, 2, dtype=np.float64)
+    x = np.ones((2, 4))
+    np.testing.assert_array_equal(layer.inference()(x), 3 * nn.Linear.forward(layer, x, False)[0])
+
+
+@pytest.mark.parametrize("name", own_layers(reference))
+def test_a_repr_says_that_a_class_runs_by_its_own_forward(name):
+    assert "evaluated by its own forward" in repr(own_layers(reference)[name]).splitlines()[0] or (
+        name == "tail"
+    )
+
+
+def test_a_repr_of_what_folds_does_not_say_so():
+    for net in (models.build("se_resnet8"), Named(nn.ReLU()), nn.Linear(2, 2), Folds(4)):
+        assert "its own forward" not in nn.Layer.__repr__(net)
+
+
+def test_a_class_that_overrides_no_forward_is_folded():
+    assert Named(nn.basic_block(4, 4, 1, nn.Build())).inference().__name__ == "run"
+
+
+def test_a_class_that_says_how_it_folds_is_folded_so():
+    x = np.ones((1, 4, 2, 2), np.float32)
+    layer = Folds(4)
+    assert (layer.predict(x) - layer.inference()(x) == 1).all()
 
 
 @over_backends
-@pytest.mark.parametrize("unit", [nn.BasicBlock, nn.PreActBlock])
-def test_a_unit_with_layers_of_another_class(ops, unit):
+@pytest.mark.parametrize("kind", ["basic", "pre-activation"])
+@pytest.mark.parametrize("where", ["conv2 is a subclass", "conv1 is two"])
+def test_a_unit_with_layers_of_another_class(ops, kind, where):
     """They run as they are, and with them what would have been one step."""
-    build = build_of(ops, se=nn.SE(reduction=2))
-    net = unit(4, 4, 1, "B", build) if unit is nn.BasicBlock else unit(4, 4, 1, build)
     more = dict(ops=ops, dtype=np.float64)
+    conv1, conv2 = (nn.Conv2d(4, 4, 3, padding=1, **more) for _ in range(2))
+    if where == "conv1 is two":
+        conv1 = nn.Sequential(nn.Conv2d(4, 4, 1, **more), nn.Conv2d(4, 4, 3, padding=1, **more))
+    else:
+        conv2 = Doubled(4, 4, 3, padding=1, **more)
+    norm, gate = nn.BatchNorm2d(4, **more), nn.SEBlock(4, 2, **more)
+    branch = [("conv1", conv1), ("bn", nn.NormReLU(4, **more)), ("conv2", conv2)]
+    if kind == "basic":
+        net = nn.Residual(nn.Chain(*branch), tail=nn.NormAddReLU("bn2", norm, gate))
+    else:
+        first = ("bn1", nn.NormReLU(4, **more))
+        net = nn.Residual(nn.Chain(first, *branch), tail=nn.Tail(("se", gate), relu=False))
     x = np.random.default_rng(1).standard_normal((2, 4, 8, 9))
-    for name, layer in (
-        ("conv2", Doubled(4, 4, 3, padding=1, **more)),
-        ("conv1", nn.Sequential(nn.Conv2d(4, 4, 1, **more), nn.Conv2d(4, 4, 3, padding=1, **more))),
-    ):
-        setattr(net, name, layer)
-        moved(net)
-        expected = net.predict(x)
-        np.testing.assert_allclose(net.inference()(x), expected, rtol=1e-12, atol=1e-12)
+    expected = moved(net).predict(x)
+    np.testing.assert_allclose(net.inference()(x), expected, rtol=1e-12, atol=1e-12)
 
 
 def test_a_back_end_without_inference():
@@ -357,8 +524,9 @@ def test_a_back_end_without_inference():
         **{
             n: getattr(reference, n)
             for n in reference.__all__
-            if not n.startswith(("run_", "prep"))
-        }
+            if n != "folds" and not n.startswith(("run_", "prep"))
+        },
+        folds=False,
     )
     net = moved(FAMILIES["ResNet, option B"](build_of(bare, se=nn.SE(reduction=4))))
     x = np.random.default_rng(1).standard_normal((2, 3, 8, 9))
@@ -370,17 +538,12 @@ def test_a_back_end_without_inference():
     np.testing.assert_array_equal(run(x), expected)
 
 
-def test_a_copy_shares_no_array_and_keeps_no_cache():
+def test_a_copy_shares_no_array():
     layer = nn.Linear(3, 2)
-    layer.forward(np.ones((1, 3), np.float32), training=True)
-    own = layer.inference().func.__self__
-    own.forward(np.ones((1, 3), np.float32), training=False)
+    own = layer.inference().__self__
     assert own is not layer
     assert own.ops is layer.ops
-    assert own._cache is None
-    assert layer._cache is not None
     assert not np.shares_memory(own.params["weight"], layer.params["weight"])
-    copy.deepcopy(own.params)
 
 
 def test_a_guard_still_sees_what_is_not_folded():

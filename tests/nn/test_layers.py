@@ -28,7 +28,9 @@ LAYERS = {
     "sequence": lambda: nn.Sequential(
         nn.Conv2d(4, 5, 3, dtype=F64), nn.BatchNorm2d(5, dtype=F64), nn.ReLU()
     ),
-    "padded shortcut": lambda: nn.PaddedShortcut(4, 7, 2),
+    "normalisation and ReLU": lambda: nn.NormReLU(4, dtype=F64),
+    "padded shortcut": lambda: nn.Chain(nn.AvgPool2d(1, stride=2), nn.PadChannels(3)),
+    "shuffle": lambda: nn.ChannelShuffle(2),
     "identity": nn.Sequential,
 }
 
@@ -51,33 +53,32 @@ def test_gradients(make, training):
 @pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
 def test_gradients_are_named_as_their_parameters(make):
     layer = make()
-    out = layer.forward(images(np.random.default_rng(0)), training=True)
-    layer.backward(np.ones_like(out))
+    out, cache = layer.forward(images(np.random.default_rng(0)), training=True)
+    _, grads = layer.backward(np.ones_like(out), cache)
     shapes = {name: array.shape for name, array in layer.named_parameters().items()}
-    assert {name: array.shape for name, array in layer.named_grads().items()} == shapes
-
-
-def test_a_cache_serves_one_backward():
-    layer = nn.ReLU()
-    with pytest.raises(RuntimeError, match=r"^ReLU: backward has no cache"):
-        layer.backward(np.ones((1, 1, 1, 1)))
-    out = layer.forward(np.ones((1, 1, 1, 1)), training=True)
-    layer.backward(out)
-    with pytest.raises(RuntimeError, match="one forward before each backward"):
-        layer.backward(out)
+    assert {name: array.shape for name, array in grads.items()} == shapes
 
 
 def test_predict_is_evaluation_and_keeps_nothing():
     rng = np.random.default_rng(0)
     layer = shaken(nn.Sequential(nn.BatchNorm2d(4, dtype=F64), nn.ReLU()), rng)
     x, before = images(rng), {k: v.copy() for k, v in layer.named_state().items()}
-    expected = layer.forward(x, training=False)
-    layer.backward(expected)
+    expected, _ = layer.forward(x, training=False)
     np.testing.assert_array_equal(layer.predict(x), expected)
     assert all((layer.named_state()[name] == before[name]).all() for name in before)
-    with pytest.raises(RuntimeError, match="predict keeps nothing"):
-        layer.backward(expected)
-    layer.backward(layer.forward(x, training=True))  # and forward keeps its cache again
+
+
+@pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
+def test_a_layer_keeps_nothing_of_a_forward(make):
+    """No attribute of it, nor of a layer below it, is another one; state apart."""
+    layer = make()
+    before = [{**vars(below)} for _, below in layer.layers()]
+    x = images(np.random.default_rng(0))
+    out, cache = layer.forward(x, training=True)
+    layer.backward(np.ones_like(out), cache)
+    for (_, below), attributes in zip(layer.layers(), before, strict=True):
+        assert vars(below).keys() == attributes.keys()
+        assert all(vars(below)[name] is value for name, value in attributes.items())
 
 
 def test_running_statistics_keep_their_identity():
@@ -89,9 +90,12 @@ def test_running_statistics_keep_their_identity():
     assert layer.state["running_var"] is var
 
 
-def left_by(*layers):
-    """Return all gradients and running statistics of some layers."""
-    return [array for layer in layers for array in (*layer.grads.values(), *layer.state.values())]
+def ran(layer, dout, *inputs, training=True, **settings):
+    """Return out, the gradients of inputs and parameters, and the state that forward leaves."""
+    out, cache = layer.forward(*inputs, training)
+    *dinputs, grads = layer.backward(dout, cache, **settings)
+    assert grads.keys() == layer.named_parameters().keys()
+    return [out, *dinputs, *(grads[name] for name in sorted(grads)), *layer.named_state().values()]
 
 
 def same(ours, theirs):
@@ -99,25 +103,38 @@ def same(ours, theirs):
         np.testing.assert_array_equal(one, other)
 
 
-def normalisation(rng=0):
-    return shaken(nn.BatchNorm2d(4, momentum=0.3, eps=0.1, dtype=F64), np.random.default_rng(rng))
+def normalisation(kind=nn.BatchNorm2d):
+    return shaken(kind(4, momentum=0.3, eps=0.1, dtype=F64), np.random.default_rng(0))
 
 
-@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
-def test_a_normalisation_with_what_follows_it(training):
+over_training = pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+
+
+@over_training
+def test_a_normalisation_and_a_relu_in_one(training):
     rng = np.random.default_rng(0)
-    x, shortcut, dout = images(rng), images(rng), images(rng)
-    fused, norm, relu = normalisation(), normalisation(), nn.ReLU()
-    out = relu.forward(norm.forward(x, training), training)
-    same([fused.forward_relu(x, training)], [out])
-    same([fused.backward_relu(dout)], [norm.backward(relu.backward(dout))])
-    same(left_by(fused), left_by(norm))
-    out = relu.forward(norm.forward(x, training) + shortcut, training)
-    same([fused.forward_add_relu(x, shortcut, training)], [out])
-    dsum = relu.backward(dout)
-    same(fused.backward_add_relu(dout), [norm.backward(dsum), dsum])
-    same(left_by(fused), left_by(norm))
+    x, dout = images(rng), images(rng)
+    fused, apart = normalisation(nn.NormReLU), nn.Chain(("", normalisation()), ("", nn.ReLU()))
+    same(ran(fused, dout, x, training=training), ran(apart, dout, x, training=training))
     assert (fused.state["running_mean"] != normalisation().state["running_mean"]).all() == training
+
+
+@over_training
+def test_a_tail_in_one(training):
+    rng = np.random.default_rng(0)
+    y, shortcut, dout = images(rng), images(rng), images(rng)
+    fused, apart = nn.NormAddReLU("bn", normalisation()), nn.Tail(("bn", normalisation()))
+    ours = ran(fused, dout, y, shortcut, training=training)
+    same(ours, ran(apart, dout, y, shortcut, training=training))
+    norm, relu = normalisation(), nn.ReLU()  # and by its layers, one by one
+    z, to_norm = norm.forward(y, training)
+    out, to_relu = relu.forward(z + shortcut, training)
+    dsum, _ = relu.backward(dout, to_relu)
+    dy, _ = norm.backward(dsum, to_norm)
+    same(ours[:3], [out, dy, dsum])
+    assert (fused["bn"].state["running_mean"] != normalisation().state["running_mean"]).all() == (
+        training
+    )
 
 
 @pytest.mark.parametrize("ops", [reference, jit])
@@ -125,13 +142,10 @@ def test_a_convolution_adds_what_reaches_x_by_another_way(ops):
     """Of integers, whose sums are exact in any order."""
     rng = np.random.default_rng(0)
     x, plus, dout = (np.rint(2 * images(rng, shape)) for shape in [X, X, (3, 5, 5, 4)])
-    one, other = (nn.Conv2d(4, 5, 3, bias=True, ops=ops, dtype=F64) for _ in range(2))
-    for layer in (one, other):
-        layer.params["weight"][...] = np.rint(2 * images(np.random.default_rng(1), (5, 4, 3, 3)))
-        layer.forward(x, training=True)
-    same([one.backward(dout, plus)], [other.backward(dout) + plus])
-    same(left_by(one), left_by(other))
-    assert one.grads.keys() == one.params.keys()
+    layer = nn.Conv2d(4, 5, 3, bias=True, ops=ops, dtype=F64)
+    layer.params["weight"][...] = np.rint(2 * images(np.random.default_rng(1), (5, 4, 3, 3)))
+    out, dx, *grads = ran(layer, dout, x)
+    same(ran(layer, dout, x, plus=plus), [out, dx + plus, *grads])
 
 
 @pytest.mark.parametrize("ops", [reference, jit])
@@ -147,59 +161,47 @@ def test_a_convolution_adds_what_reaches_x_by_another_way(ops):
     ids=["ResNetCifar", "WideResNet", "sequence", "no convolution", "nothing"],
 )
 def test_training_needs_no_gradient_of_the_images(make, ops):
-    """What is left is the same; the first convolution saves its dx that time."""
+    """The gradients are the same to the bit; the first convolution saves its dx that time."""
     x = images(np.random.default_rng(0), (2, 3, 8, 8)).astype(np.float32)
-    one, other = make(ops), make(ops)
+    net = make(ops)
     recorder = wrap.record(ops)
-    wrap.attach(one, recorder)
-    out = one.forward(x, training=True)
-    other.forward(x, training=True)
-    one.backward_params(out)
-    dx = other.backward(out)
-    ours, theirs = one.named_grads(), other.named_grads()
+    wrap.attach(net, recorder)
+    out, cache = net.forward(x, training=True)
+    dx, ours = net.backward(out, cache, needs_dx=False)
+    assert dx is None
+    wrap.attach(net, ops)
+    _, cache = net.forward(x, training=True)
+    dx, theirs = net.backward(out, cache)
+    assert dx.shape == x.shape  # and the next backward finds it again
     assert ours.keys() == theirs.keys()
     same(ours.values(), theirs.values())
     convolutions = [call for call in recorder.calls if call.op == "conv2d"]
     saved = [call.results[0] is None for call in convolutions if call.direction == "backward"]
     assert saved == [False] * (len(saved) - 1) + [True] * bool(saved)
-    one.forward(x, training=True)
-    same([one.backward(out)], [dx])  # and the next backward finds it again
 
 
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+@over_training
 def test_an_se_block_with_what_stands_around_it(training, bias):
     rng = np.random.default_rng(0)
-    x, shortcut, dout = images(rng), images(rng), images(rng)
+    y, shortcut, dout = images(rng), images(rng), images(rng)
     settings = nn.SE(reduction=2, gate="hard_sigmoid", bias=bias)
-    one, other = (
-        shaken(nn.SEBlock(4, settings, rng=2, dtype=F64), np.random.default_rng(2))
-        for _ in range(2)
-    )
-    norm_of_one, norm, relu = normalisation(), normalisation(), nn.ReLU()
-    y = other.forward(norm.forward(x, training), training)
-    out = relu.forward(y + shortcut, training)
-    same([one.forward_tail(norm_of_one, x, shortcut, training)], [out])
-    dsum = relu.backward(dout)
-    dx = norm.backward(other.backward(dsum))
-    same(one.backward_tail(norm_of_one, dout), [dx, dsum])
-    same(left_by(one, norm_of_one), left_by(other, norm))
-    assert one.grads.keys() == one.params.keys()
 
+    def gate():
+        return shaken(nn.SEBlock(4, settings, rng=2, dtype=F64), np.random.default_rng(2))
 
-def test_dropout():
-    x = np.ones((4, 3, 20, 20))
-    layer = nn.Dropout(0.25, rng=np.random.default_rng(0))
-    out = layer.forward(x, training=True)
-    kept = out != 0
-    assert set(out[kept]) == {1 / (1 - 0.25)}
-    deviation = math.sqrt(x.size * 0.25 * 0.75)
-    assert abs(kept.sum() - 0.75 * x.size) < 5 * deviation
-    np.testing.assert_array_equal(layer.backward(x), out)  # the same mask, the same scale
-    np.testing.assert_array_equal(layer.forward(x, training=False), x)
-    assert (layer.forward(x, training=True) != out).any()  # the next mask is another one
-    with pytest.raises(ValueError, match="Dropout: p is 1, expected a number from 0 to below 1"):
-        nn.Dropout(1)
+    fused = nn.NormAddReLU("bn", normalisation(), gate())
+    apart = nn.Tail(("bn", normalisation()), ("se", gate()))
+    ours = ran(fused, dout, y, shortcut, training=training)
+    same(ours, ran(apart, dout, y, shortcut, training=training))
+    norm, block, relu = normalisation(), gate(), nn.ReLU()
+    z, to_norm = norm.forward(y, training)
+    z, to_block = block.forward(z, training)
+    out, to_relu = relu.forward(z + shortcut, training)
+    dsum, _ = relu.backward(dout, to_relu)
+    dz, _ = block.backward(dsum, to_block)
+    dy, _ = norm.backward(dz, to_norm)
+    same(ours[:3], [out, dy, dsum])
 
 
 def test_names_are_dotted_paths_in_order():
@@ -207,7 +209,7 @@ def test_names_are_dotted_paths_in_order():
     assert list(net.named_layers()) == ["", "0", "1", "1.0"]
     assert list(net.named_parameters()) == ["0.weight", "0.bias", "1.0.weight", "1.0.bias"]
     assert list(net.named_state()) == ["1.0.running_mean", "1.0.running_var"]
-    assert net.named_parameters()["0.weight"] is net.layers[0].params["weight"]
+    assert net.named_parameters()["0.weight"] is net[0].params["weight"]
 
 
 @pytest.mark.parametrize("gain", [RELU, LINEAR])
@@ -234,8 +236,8 @@ def test_gates_start_near_a_half(reduction):
     """By fan-out, one hidden unit would give v a deviation of sqrt(2), and gates from 0 to 1."""
     x = np.random.default_rng(1).standard_normal((50, 64, 8, 8))
     block = nn.SEBlock(64, nn.SE(reduction=reduction), rng=0, dtype=F64)
-    block.forward(x, training=True)
-    assert (abs(block._cache.gates.s - 0.5) < 0.25).all()
+    _, cache = block.forward(x, training=True)
+    assert (abs(cache.gates.s - 0.5) < 0.25).all()
 
 
 @pytest.mark.parametrize(

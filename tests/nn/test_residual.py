@@ -10,13 +10,17 @@ from minise.ops import reference, wrap
 from tests.nn.adapter import as_functions, shaken
 
 UNITS = {
-    "basic, identity": lambda build: nn.BasicBlock(4, 4, 1, "B", build),
-    "basic, padded": lambda build: nn.BasicBlock(4, 6, 2, "A", build),
-    "basic, projected": lambda build: nn.BasicBlock(4, 6, 2, "B", build),
-    "pre-activation, identity": lambda build: nn.PreActBlock(4, 4, 1, build),
-    "pre-activation, projected": lambda build: nn.PreActBlock(4, 6, 2, build),
-    "bottleneck, identity": lambda build: nn.PreActBottleneck(4, 1, 1, build),
-    "bottleneck, projected": lambda build: nn.PreActBottleneck(4, 2, 2, build),
+    "basic, identity": lambda build: nn.basic_block(4, 4, 1, build),
+    "basic, padded": lambda build: nn.basic_block(4, 6, 2, build, shortcut="A"),
+    "basic, projected": lambda build: nn.basic_block(4, 6, 2, build),
+    "pre-activation, identity": lambda build: nn.preact_block(4, 4, 1, build),
+    "pre-activation, projected": lambda build: nn.preact_block(4, 6, 2, build),
+    "bottleneck, identity": lambda build: nn.preact_bottleneck(4, 1, 1, build),
+    "bottleneck, projected": lambda build: nn.preact_bottleneck(4, 2, 2, build),
+    "bottleneck, activation last, identity": lambda build: nn.bottleneck(4, 1, 1, build),
+    "bottleneck, activation last, groups": lambda build: nn.bottleneck(
+        4, 2, 2, build, groups=2, width=4
+    ),
 }
 ALL_UNITS = pytest.mark.parametrize("unit", UNITS.values(), ids=UNITS)
 ALL_SITES = pytest.mark.parametrize("site", [None, *SITES])
@@ -61,7 +65,7 @@ ORDER = {
         "standard": "batch_norm2d_relu conv2d batch_norm2d_relu conv2d SE add",
         "pre": "batch_norm2d_relu SE conv2d batch_norm2d_relu conv2d add",
         "post": "batch_norm2d_relu conv2d batch_norm2d_relu conv2d add SE",
-        "identity": "batch_norm2d_relu SE conv2d batch_norm2d_relu conv2d add",
+        "identity": "SE batch_norm2d_relu conv2d batch_norm2d_relu conv2d add",
         "3x3": "batch_norm2d_relu conv2d batch_norm2d_relu SE conv2d add",
     },
 }
@@ -96,11 +100,16 @@ def test_where_the_se_block_stands(unit, site, squeeze):
 
 
 def test_padded_shortcut_by_hand():
-    shortcut = nn.PaddedShortcut(1, 3, 2)
+    """Every second pixel, and zeros for the new channels."""
+    unit = nn.basic_block(1, 3, 2, nn.Build(dtype=np.float64), shortcut="A")
+    shortcut = unit["downsample"]
     x = np.arange(9.0).reshape(1, 1, 3, 3)
-    out = shortcut.forward(x, training=True)
+    out, cache = shortcut.forward(x, training=True)
     np.testing.assert_array_equal(out[0], [[[0, 2], [6, 8]], np.zeros((2, 2)), np.zeros((2, 2))])
-    dx = shortcut.backward(np.arange(12.0).reshape(1, 3, 2, 2))
+    dx, grads = shortcut.backward(np.arange(12.0).reshape(1, 3, 2, 2), cache)
     np.testing.assert_array_equal(dx[0, 0], [[0, 0, 1], [0, 0, 0], [2, 0, 3]])
-    with pytest.raises(ValueError, match="channels_out is 4, expected above channels_in = 4"):
-        nn.PaddedShortcut(4, 4, 2)
+    assert grads == {}
+    with pytest.raises(ValueError, match="PadChannels: channels is 0, expected at least 1"):
+        nn.basic_block(4, 4, 2, nn.Build(), shortcut="A")
+    with pytest.raises(ValueError, match="shortcut is 'C', expected one of A, B"):
+        nn.basic_block(4, 6, 2, nn.Build(), shortcut="C")

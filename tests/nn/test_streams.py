@@ -15,9 +15,7 @@ LAYERS_BY_NAME = {
     "conv": lambda **more: nn.Conv2d(16, 16, 3, **more),
     "linear": lambda **more: nn.Linear(4, 3, **more),
     "SE": lambda **more: nn.SEBlock(8, nn.SE(reduction=2), **more),
-    "basic block": lambda **more: nn.BasicBlock(
-        4, 4, 1, "A", nn.Build(se=nn.SE(reduction=2), **more)
-    ),
+    "basic block": lambda **more: nn.basic_block(4, 4, 1, nn.Build(se=nn.SE(reduction=2), **more)),
 }
 SE_PARTS = "fc.0.weight", "fc.2.weight"
 ONES = np.ones((8, 4, 16, 16))
@@ -28,7 +26,7 @@ def weights(layer):
 
 
 def mask(layer):
-    return layer.forward(ONES, training=True) != 0
+    return layer.forward(ONES, training=True)[0] != 0
 
 
 def equal(arrays, others):
@@ -48,8 +46,9 @@ def test_layers_without_rng_differ_and_one_seed_repeats_them(name):
 
 
 def test_layers_of_one_block_differ():
-    block = nn.BasicBlock(4, 4, 1, "A", nn.Build())
-    assert not np.array_equal(block.conv1.params["weight"], block.conv2.params["weight"])
+    block = nn.basic_block(4, 4, 1, nn.Build())
+    first, second = (block[name].params["weight"] for name in ("conv1", "conv2"))
+    assert not np.array_equal(first, second)
 
 
 def test_the_two_weights_of_a_square_se_block_differ():
@@ -157,14 +156,15 @@ def test_an_integer_is_a_seed(name, seed):
 
 
 def test_an_integer_makes_no_twins_within_a_block():
-    block = nn.BasicBlock(4, 4, 1, "A", nn.Build(rng=3))
-    assert not np.array_equal(block.conv1.params["weight"], block.conv2.params["weight"])
+    block = nn.basic_block(4, 4, 1, nn.Build(rng=3))
+    first, second = (block[name].params["weight"] for name in ("conv1", "conv2"))
+    assert not np.array_equal(first, second)
 
 
 @pytest.mark.parametrize("seed", [{}, dict(rng=3), dict(rng=3, se_rng=4)])
 def test_the_se_blocks_of_one_build_differ(seed):
     build = nn.Build(se=nn.SE(reduction=1), **seed)
-    first, second = (nn.BasicBlock(4, 4, 1, "A", build) for _ in range(2))
+    first, second = (nn.basic_block(4, 4, 1, build) for _ in range(2))
     assert not any(equal(weights(first), weights(second)))
 
 

@@ -42,18 +42,22 @@ def trained(steps=4, **settings):
     optimiser = SGD(layer, **settings)
     for seed in range(steps):
         rng = np.random.default_rng(seed)
-        out = layer.forward(rng.standard_normal((2, 2, 3, 3)), training=True)
-        layer.backward(rng.standard_normal(out.shape))
-        optimiser.step(0.1)
+        out, cache = layer.forward(rng.standard_normal((2, 2, 3, 3)), training=True)
+        _, grads = layer.backward(rng.standard_normal(out.shape), cache)
+        optimiser.step(grads, 0.1)
     return layer
+
+
+def grads_of(layer, x=None):
+    out, cache = layer.forward(np.ones((1, 2, 3, 3)) if x is None else x, training=True)
+    return layer.backward(out, cache)[1]
 
 
 def test_arrays_keep_their_identity():
     layer = net()
     before = layer.named_parameters()
     optimiser = SGD(layer, momentum=0.9)
-    layer.backward(layer.forward(np.ones((1, 2, 3, 3)), training=True))
-    optimiser.step(0.1)
+    optimiser.step(grads_of(layer), 0.1)
     assert all(layer.named_parameters()[name] is array for name, array in before.items())
 
 
@@ -63,16 +67,59 @@ def test_only_weights_decay_unless_all_shall(decay_all):
     optimiser = SGD(layer, momentum=0, weight_decay=0.5, decay_all=decay_all)
     for array in layer.named_parameters().values():
         array[...] = 2
-    for below in layer.layers:
-        below.grads = {name: np.zeros_like(array) for name, array in below.params.items()}
-    optimiser.step(0.5)
+    zeros = {name: np.zeros_like(array) for name, array in layer.named_parameters().items()}
+    optimiser.step(zeros, 0.5)
     decayed = {name for name, array in layer.named_parameters().items() if (array == 1.5).all()}
     assert decayed == (set(layer.named_parameters()) if decay_all else {"0.weight"})
 
 
-def test_needs_gradients():
-    with pytest.raises(RuntimeError, match=r"0.weight has no gradient, call net.backward"):
-        SGD(net()).step(0.1)
+def other_net():
+    return nn.Sequential(
+        nn.Conv2d(2, 3, 1, dtype=np.float64), nn.ReLU(), nn.NormReLU(3, dtype=np.float64)
+    )
+
+
+WRONG = {
+    "none": (lambda grads: {}, r"0.weight has no gradient \(4 of 4 .*pass what net.backward"),
+    "missing": (
+        lambda grads: {k: v for k, v in grads.items() if k != "1.bias"},
+        r"SGD: 1.bias has no gradient \(1 of 4 parameters lack theirs\)",
+    ),
+    "unknown": (
+        lambda grads: {**grads, "2.weight": grads["0.bias"]},
+        "SGD: 2.weight is no parameter of the net",
+    ),
+    "of another shape": (
+        lambda grads: {**grads, "1.weight": np.zeros(4)},
+        r"the gradient of 1.weight has shape \(4,\), expected \(3,\): is it of another net",
+    ),
+    "of another dtype": (
+        lambda grads: {**grads, "1.weight": np.zeros(3, np.float32)},
+        "the gradient of 1.weight is float32, expected float64",
+    ),
+    "None": (
+        lambda grads: {**grads, "1.weight": None},
+        "the gradient of 1.weight is a NoneType, expected float64",
+    ),
+    "of another net": (
+        lambda grads: grads_of(other_net()),
+        "SGD: 2.weight is no parameter of the net",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_gradients_move_nothing(name):
+    layer = net()
+    wrong, message = WRONG[name]
+    optimiser = SGD(layer, momentum=0.5, weight_decay=0.1)
+    grads = wrong(grads_of(layer))
+    before = {k: array.copy() for k, array in layer.named_parameters().items()}
+    with pytest.raises((ValueError, TypeError), match=message):
+        optimiser.step(grads, 0.1)
+    for k, array in layer.named_parameters().items():
+        np.testing.assert_array_equal(array, before[k])
+    assert not any(array.any() for array in optimiser.velocity.values())
 
 
 @pytest.mark.parametrize("nesterov", [False, True])

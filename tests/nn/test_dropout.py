@@ -1,0 +1,142 @@
+"""Dropout: its masks come from a seed and a counter, which is part of the state."""
+
+import math
+
+import numpy as np
+import pytest
+
+from minise import nn
+from minise.gradcheck import assert_gradients
+from minise.nn import files
+from minise.ops import jit
+from minise.train import SGD, SoftmaxCrossEntropy, checkpoint, train_step
+from minise.train.config import TrainConfig
+from tests.nn.adapter import as_functions
+
+ONES = np.ones((8, 3, 6, 6))
+
+
+def masks(layer, count=1):
+    return [layer.forward(ONES, training=True)[0] != 0 for _ in range(count)]
+
+
+def same(ours, theirs):
+    return all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_by_hand():
+    x = np.ones((4, 3, 20, 20))
+    layer = nn.Dropout(0.25, rng=np.random.default_rng(0))
+    out, cache = layer.forward(x, training=True)
+    kept = out != 0
+    assert set(out[kept]) == {1 / (1 - 0.25)}
+    deviation = math.sqrt(x.size * 0.25 * 0.75)
+    assert abs(kept.sum() - 0.75 * x.size) < 5 * deviation
+    dx, grads = layer.backward(x, cache)
+    np.testing.assert_array_equal(dx, out)  # the same mask, the same scale
+    assert grads == {}
+    np.testing.assert_array_equal(layer.forward(x, training=False)[0], x)
+    assert (layer.forward(x, training=True)[0] != out).any()  # the next mask is another one
+    with pytest.raises(ValueError, match="Dropout: p is 1, expected a number from 0 to below 1"):
+        nn.Dropout(1)
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+def test_gradients(training):
+    forward, backward, params = as_functions(nn.Dropout(0.5, rng=0), training)
+    rng = np.random.default_rng(0)
+    assert_gradients(forward, backward, [rng.standard_normal((2, 3, 4)), *params], rng)
+
+
+def test_the_counter_counts_masks_that_were_drawn():
+    layer = nn.Dropout(0.5)
+    counter = layer.state["draws"]
+    assert (counter.shape, counter.dtype.kind, int(counter)) == ((), "i", 0)
+    masks(layer, 3)
+    layer.predict(ONES)
+    layer.inference()(ONES)
+    assert layer.state["draws"] is counter
+    assert int(counter) == 3
+    none = nn.Dropout(0.0)
+    np.testing.assert_array_equal(none.forward(ONES, training=True)[0], ONES)
+    assert int(none.state["draws"]) == 0
+
+
+def test_masks_differ_between_calls_and_layers_and_one_seed_repeats_them():
+    one, two, again = nn.Dropout(0.5, rng=3), nn.Dropout(0.5, rng=4), nn.Dropout(0.5, rng=3)
+    ours = masks(one, 3)
+    assert not any(same([a], [b]) for a, b in ((ours[0], ours[1]), (ours[1], ours[2])))
+    assert not same(ours, masks(two, 3))
+    assert same(ours, masks(again, 3))
+
+
+def test_one_layer_at_two_places_drops_different_numbers():
+    layer = nn.Dropout(0.5)
+    out = nn.Chain(layer, layer).forward(ONES, training=True)[0]
+    deviation = math.sqrt(0.25 * 0.75 / ONES.size)
+    assert abs((out != 0).mean() - 0.25) < 5 * deviation
+    assert int(layer.state["draws"]) == 2
+
+
+def test_every_back_end_draws_the_same_masks():
+    assert same(masks(nn.Dropout(0.5, rng=3), 2), masks(nn.Dropout(0.5, rng=3, ops=jit), 2))
+
+
+def test_masks_repeat_after_a_restore(tmp_path):
+    layer = nn.Dropout(0.5, rng=3)
+    masks(layer, 2)
+    nn.save(layer, tmp_path / "net.safetensors")
+    saved, expected = files.copied(layer), masks(layer, 3)
+    assert int(saved["draws"]) == 2
+    files.restore(layer, saved)
+    assert same(masks(layer, 3), expected)
+    fresh = nn.Dropout(0.5, rng=3)
+    nn.load(fresh, tmp_path / "net.safetensors")
+    assert same(masks(fresh, 3), expected)
+    assert not same(masks(nn.Dropout(0.5, rng=3), 3), expected)  # from the start
+
+
+def test_the_counter_is_in_a_checkpoint(tmp_path):
+    net = nn.Chain(("fc", nn.Linear(4, 2, rng=0)), ("drop", nn.Dropout(0.5, rng=3)))
+    net.forward(np.ones((2, 4), np.float32), training=True)
+    arrays = checkpoint.arrays_of(net)
+    path = tmp_path / "last.safetensors"
+    checkpoint.save(path, checkpoint.Checkpoint(arrays, {}, TrainConfig(), {}, {}))
+    read = checkpoint.load(path).arrays
+    assert (read["drop.draws"].shape, int(read["drop.draws"])) == ((), 1)
+
+
+def dropping():
+    layers = nn.Dropout(0.5, rng=3), nn.Linear(4, 2, rng=0), nn.Dropout(0.25, rng=4)
+    return nn.Chain(*layers)
+
+
+@pytest.mark.parametrize("nans", [[0], [1], [0, 1]], ids=str)
+def test_a_refused_step_puts_the_counter_back(nans):
+    net = dropping()
+    optimiser = SGD(net)
+    batches = [(np.ones((3, 4), np.float32), np.array([0, 1, 0])) for _ in range(2)]
+    train_step(net, SoftmaxCrossEntropy(), optimiser, batches, 0.1)
+    assert [int(array) for array in net.named_state().values()] == [2, 2]
+    before = files.copied(net)
+    bad = [(np.full_like(x, np.nan) if k in nans else x, t) for k, (x, t) in enumerate(batches)]
+    assert np.isnan(train_step(net, SoftmaxCrossEntropy(), optimiser, bad, 0.1)["loss"])
+    for name, array in files.copied(net).items():
+        np.testing.assert_array_equal(array, before[name])
+
+
+def test_an_epoch_goes_on_where_a_restored_one_would():
+    """Three steps, or two, a restore into a fresh net and one more: the same bits."""
+    batches = [(np.ones((3, 4), np.float32) * (k + 1), np.array([0, 1, 0])) for k in range(3)]
+
+    def step(net, batch):
+        train_step(net, SoftmaxCrossEntropy(), SGD(net, momentum=0), [batch], 0.1)
+
+    whole, fresh = dropping(), dropping()
+    for k, batch in enumerate(batches):
+        if k == 2:
+            files.restore(fresh, files.copied(whole))
+            step(fresh, batch)
+        step(whole, batch)
+    for name, array in files.copied(whole).items():
+        np.testing.assert_array_equal(files.copied(fresh)[name], array)

@@ -1,0 +1,149 @@
+"""Nets as files: there and back, and what does not fit is refused before anything is written."""
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+
+from minise import models, nn
+from minise.nn import files
+from minise.train import SGD, TrainConfig, checkpoint
+from tests.nn.adapter import shaken
+
+
+def net(seed=0, dtype=np.float32, **settings):
+    built = models.build("se_resnet8", rng=seed, dtype=dtype, **settings)
+    return shaken(built, np.random.default_rng(seed))
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "net.safetensors"
+
+
+def equal(layer, arrays):
+    assert files.copied(layer).keys() == arrays.keys()
+    for name, array in files.copied(layer).items():
+        np.testing.assert_array_equal(array, arrays[name], strict=True)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_there_and_back(path, dtype):
+    saved, other = net(dtype=dtype), net(1, dtype)
+    identities = {**other.named_parameters(), **other.named_state()}
+    nn.save(saved, path)
+    nn.load(other, str(path))
+    equal(other, files.copied(saved))
+    for name, array in {**other.named_parameters(), **other.named_state()}.items():
+        assert array is identities[name]
+        assert array.dtype == dtype
+
+
+def test_a_layer_alone_and_other_back_ends(path):
+    nn.save(nn.Linear(3, 2, rng=0), path)
+    other = nn.Linear(3, 2, rng=1, ops="jit")
+    nn.load(other, path)
+    equal(other, files.copied(nn.Linear(3, 2, rng=0)))
+
+
+def test_another_dtype_is_rounded_once(path):
+    exact, rounded = net(dtype=np.float64), net(1)
+    nn.save(exact, path)
+    nn.load(rounded, path)
+    equal(rounded, {k: a.astype(np.float32) for k, a in files.copied(exact).items()})
+
+
+def test_names_are_those_that_others_read(path):
+    nn.save(net(), path)
+    with safe_open(path, "np") as opened:
+        names = set(opened.keys())
+        assert opened.metadata()["format"] == "minise-net-1"
+    assert {"layer1.0.se.fc.0.weight", "bn1.running_mean"} <= names
+    assert not any(name.startswith("optimiser/") for name in names)
+
+
+def test_a_checkpoint_of_a_training_run(path):
+    trained, other = net(), net(1)
+    velocity = SGD(trained).velocity
+    kept = checkpoint.Checkpoint(files.copied(trained), velocity, TrainConfig(), {}, {})
+    checkpoint.save(path, kept)
+    nn.load(other, path)
+    equal(other, files.copied(trained))
+
+
+def test_flipped_bits_and_cut_files_are_noticed(path):
+    """Of a small file every byte of arrays, one bit each, and every length."""
+    layer, before = nn.Linear(3, 2, rng=0), files.copied(nn.Linear(3, 2, rng=0))
+    nn.save(nn.Linear(3, 2, rng=1), path)
+    content = path.read_bytes()
+    start = 8 + int.from_bytes(content[:8], "little")
+    for place in range(start, len(content)):
+        altered = bytearray(content)
+        altered[place] ^= 1 << place % 8
+        path.write_bytes(altered)
+        with pytest.raises(ValueError, match="is altered: (weight|bias) fails its checksum; copy"):
+            nn.load(layer, path)
+    for length in range(len(content)):
+        path.write_bytes(content[:length])
+        with pytest.raises(ValueError, match="truncated or not a safetensors file"):
+            nn.load(layer, path)
+    equal(layer, before)
+
+
+def wrong(arrays, **changes):
+    return {name: array for name, array in {**arrays, **changes}.items() if array is not None}
+
+
+FOREIGN = {
+    "missing": (dict(bias=None), "it lacks bias and has unknown nothing; build the net with the"),
+    "unknown": (dict(gamma=np.ones(2)), "it lacks nothing and has unknown gamma; build the net"),
+    "both": (dict(bias=None, gamma=np.ones(2)), "it lacks bias and has unknown gamma"),
+    "of another shape": (
+        dict(bias=np.ones(3, np.float32)),
+        r"bias has shape \(3,\), expected \(2,\)",
+    ),
+    "of integers": (dict(bias=np.ones(2, int)), "bias is int64, expected float32"),
+    "of complex numbers": (dict(bias=np.ones(2, complex)), "bias is complex128, expected float32"),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_what_does_not_fit_is_refused_and_nothing_written(name, path):
+    changes, message = FOREIGN[name]
+    layer = nn.Linear(3, 2, rng=0)
+    before = files.copied(layer)
+    arrays = wrong(files.copied(nn.Linear(3, 2, rng=1)), **changes)
+    with pytest.raises(ValueError, match=f"^the checkpoint does not fit the net: {message}"):
+        files.restore(layer, arrays)
+    equal(layer, before)
+    if "complex" not in name:  # which safetensors does not write
+        files.write(path, files.NET, arrays, {})
+        with pytest.raises(ValueError, match=f"net.safetensors does not fit the net: {message}"):
+            nn.load(layer, path)
+        equal(layer, before)
+
+
+def test_files_of_others(path, tmp_path):
+    with pytest.raises(FileNotFoundError, match="none.safetensors is not there, expected"):
+        nn.load(nn.ReLU(), tmp_path / "none.safetensors")
+    with pytest.raises(FileNotFoundError, match="is not there"):
+        nn.load(nn.ReLU(), tmp_path)  # a folder
+    files.write(path, "minise-other-1", {}, {})
+    with pytest.raises(ValueError, match="format 'minise-other-1', expected 'minise-net-1' or 'mi"):
+        nn.load(nn.ReLU(), path)
+    nn.save(nn.ReLU(), path)
+    with pytest.raises(ValueError, match="format 'minise-net-1', expected 'minise-check.*nn.load"):
+        models.load(path)
+
+
+def test_numbers_without_axes_and_arrays_in_any_order(path):
+    arrays = {
+        "scalar": np.array(3),
+        "transposed": np.arange(6.0).reshape(2, 3).T,
+        "one": np.ones(1),
+    }
+    files.write(path, files.NET, arrays, {"note": "text"})
+    read = files.read(path, files.NET)
+    assert read.texts == {"note": "text"}
+    assert read.arrays.keys() == arrays.keys()
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(read.arrays[name], array, strict=True)

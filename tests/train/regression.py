@@ -1,0 +1,45 @@
+"""A regression, as a user writes one: a net, an objective and batches that minise does not have."""
+
+import io
+
+import numpy as np
+from rich.console import Console
+
+from minise import nn
+
+
+class SquaredError:
+    """Mean of (out - targets)**2 over a batch and its two numbers."""
+
+    def forward(self, out, targets):
+        difference = out - targets
+        return (difference**2).mean(), difference
+
+    def backward(self, difference):
+        return 2 * difference / difference.size
+
+    def metrics(self, out, targets):
+        return {"error": float(abs(out - targets).mean())}
+
+
+def net(seed=0, dtype=np.float64):
+    """Return a net from images (N, 1, 4, 4) to two numbers."""
+    more = dict(rng=seed, dtype=dtype)
+    return nn.Chain(
+        ("conv", nn.Conv2d(1, 4, 3, padding="same", **more)),
+        ("norm", nn.NormReLU(4, dtype=dtype)),
+        ("pool", nn.GlobalAvgPool2d()),
+        ("fc", nn.Linear(4, 2, **more)),
+    )
+
+
+def pairs(count=3, seed=0, size=6):
+    """Return batches whose targets are the means of the images' positive and negative parts."""
+    rng = np.random.default_rng(seed)
+    batches = [rng.standard_normal((size, 1, 4, 4)) for _ in range(count)]
+    parts = [[np.maximum(sign * x, 0).mean((1, 2, 3)) for sign in (1, -1)] for x in batches]
+    return [(x, np.stack(targets, 1)) for x, targets in zip(batches, parts, strict=True)]
+
+
+def quiet():
+    return Console(file=io.StringIO(), width=200)

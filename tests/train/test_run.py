@@ -1,0 +1,270 @@
+"""`train.run`: a net, an objective and batches of the user's own, and all that a run leaves."""
+
+import json
+from functools import partial
+
+import numpy as np
+import pytest
+
+from minise import models, nn
+from minise.cli.inspect import evaluate_run
+from minise.cli.words import Failure
+from minise.nn import files
+from minise.train import SGD, Confusion, SoftmaxCrossEntropy, checkpoint, evaluate, loop, run
+from tests.train.regression import SquaredError, net, pairs, quiet
+
+
+def lines(folder, kind):
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [record for record in records if record["kind"] == kind]
+
+
+def trained(tmp_path, console=None, **settings):
+    layer = settings.pop("net", None) or net()
+    defaults = dict(epochs=3, lr=0.05, val=pairs(2, 1), test=pairs(2, 2), out=tmp_path)
+    settings = {**defaults, **settings}
+    batches = settings.pop("batches", pairs())
+    result = run(layer, SquaredError(), batches, SGD(layer), console=console or quiet(), **settings)
+    return layer, result
+
+
+def test_what_a_run_leaves(tmp_path):
+    console = quiet()
+    layer, result = trained(tmp_path, console, log_every=2)
+    assert result.folder == tmp_path / "run-1"
+    written = {path.name for path in result.folder.iterdir()}
+    assert written == {"config.json", "metrics.jsonl", "last.safetensors", "best.safetensors"}
+    config = json.loads((result.folder / "config.json").read_text())["config"]
+    assert config["epochs"] == 3
+    assert config["lr"] == 0.05
+    assert config["net"] == repr(layer)
+    epochs = lines(result.folder, "epoch")
+    assert [(record["epoch"], record["step"]) for record in epochs] == [(1, 3), (2, 6), (3, 9)]
+    assert {"loss", "error", "val_loss", "val_error", "rate", "seconds"} <= epochs[0].keys()
+    assert [record["step"] for record in lines(result.folder, "step")] == [2, 4, 6, 8]
+    (test,) = lines(result.folder, "test")
+    assert {name: test[name] for name in ("loss", "error")} == result.test
+    assert result.confusion is None
+    shown = console.file.getvalue().splitlines()
+    assert len(shown) == 3
+    for k, (line, record) in enumerate(zip(shown, epochs, strict=True)):
+        losses = f"epoch {k + 1}/3  loss {record['loss']:.4f}  val loss {record['val_loss']:.4f}  "
+        assert line.startswith(losses)
+    assert trained(tmp_path, epochs=1)[1].folder.name == "run-2"
+    assert trained(tmp_path, epochs=1, name="mine")[1].folder == tmp_path / "mine"
+
+
+def test_it_learns(tmp_path):
+    _, result = trained(tmp_path, epochs=12, batches=pairs(8))
+    losses = [record["loss"] for record in lines(result.folder, "epoch")]
+    assert losses[-1] < losses[0] / 4
+    assert result.test["loss"] < losses[0] / 4
+
+
+def test_a_run_repeats_to_the_bit_and_takes_the_steps_that_it_says(tmp_path):
+    """Two epochs of three batches at a constant rate, by hand."""
+    layer, _ = trained(tmp_path, epochs=2, schedule="steps", val=None, test=None)
+    again, result = trained(tmp_path, epochs=2, schedule="steps", val=None, test=None)
+    mine, objective = net(), SquaredError()
+    optimiser = SGD(mine)
+    for k, (x, targets) in enumerate(pairs() * 2):
+        out, cache = mine.forward(x, training=True)
+        _, loss_cache = objective.forward(out, targets)
+        _, grads = mine.backward(objective.backward(loss_cache), cache)
+        rate = 0.05 * (1 if k < 3 else 0.1 if k < 4.5 else 0.01)  # tenths at 3 and 4.5 of 6 steps
+        optimiser.step(grads, loop.rate_at(k, 6, peak=0.05, schedule="steps", warmup=0))
+        assert loop.rate_at(k, 6, peak=0.05, schedule="steps", warmup=0) == pytest.approx(rate)
+    for name, array in files.copied(mine).items():
+        np.testing.assert_array_equal(files.copied(layer)[name], array)
+        np.testing.assert_array_equal(files.copied(again)[name], array)
+    saved = checkpoint.load(result.folder / "last.safetensors")
+    for name, array in optimiser.velocity.items():
+        np.testing.assert_array_equal(saved.velocity[name], array)
+    assert result.test == {}
+    assert not (result.folder / "best.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("losses", "best"),
+    [([3.0, 1.0, 2.0], 2), ([1.0, 1.0, 2.0], 1), ([np.nan, 2.0, 3.0], 2), ([np.nan] * 3, 3)],
+    ids=str,
+)
+def test_the_best_epoch_has_the_lowest_loss(tmp_path, monkeypatch, losses, best):
+    script, honest, kept = iter(losses), loop.evaluate, []
+
+    def scripted(layer, batches, objective, observe=None):
+        kept.append(files.copied(layer))
+        if batches is test:
+            return honest(layer, batches, objective, observe)
+        return {"loss": next(script), "error": 0.0}
+
+    monkeypatch.setattr(loop, "evaluate", scripted)
+    test = pairs(1, 2)
+    layer, result = trained(tmp_path, test=test)
+    assert checkpoint.load(result.folder / "best.safetensors").progress["epoch"] == best
+    assert checkpoint.load(result.folder / "last.safetensors").progress["epoch"] == 3
+    for arrays in (files.copied(layer), kept[-1]):  # left in the net, and tested
+        for name, array in arrays.items():
+            np.testing.assert_array_equal(array, kept[best - 1][name])
+
+
+def test_the_highest_accuracy_is_best_where_there_is_one(tmp_path, monkeypatch):
+    figures = iter([(0.5, 1.0), (0.75, 2.0), (0.75, 0.5)])
+
+    def scripted(*_):
+        accuracy, loss = next(figures)
+        return {"loss": loss, "accuracy": accuracy}
+
+    monkeypatch.setattr(loop, "evaluate", scripted)
+    console = quiet()
+    _, result = trained(tmp_path, console, test=None)
+    assert checkpoint.load(result.folder / "best.safetensors").progress["epoch"] == 2
+    assert "val 75.00%" in console.file.getvalue()
+
+
+class Shuffled:
+    """Batches in another order each epoch, and of another length than a list has."""
+
+    def __init__(self):
+        self.seen = []
+
+    def __len__(self):
+        return 3
+
+    def epoch(self, epoch):
+        self.seen.append(epoch)
+        return iter(pairs(3, seed=epoch))
+
+
+def test_batches_that_differ_from_epoch_to_epoch(tmp_path):
+    batches = Shuffled()
+    trained(tmp_path, batches=batches)
+    assert batches.seen == [0, 1, 2]
+
+
+def test_accumulated_batches(tmp_path):
+    """Five batches in groups of two: three steps an epoch, the last of one batch."""
+    layer, result = trained(tmp_path, batches=pairs(5), accumulate=2, log_every=1, epochs=1)
+    assert [record["step"] for record in lines(result.folder, "step")] == [1, 2, 3]
+    mine = net()
+    optimiser, batches = SGD(mine), pairs(5)
+    for k, group in enumerate((batches[:2], batches[2:4], batches[4:])):
+        rate = loop.rate_at(k, 3, peak=0.05, schedule="cosine", warmup=0)
+        loop.train_step(mine, SquaredError(), optimiser, group, rate)
+    for name, array in files.copied(mine).items():
+        np.testing.assert_array_equal(files.copied(layer)[name], array)
+
+
+def test_targets_of_classes_too(tmp_path):
+    """Labels of any integer dtype; data["classes"] asks for a confusion matrix."""
+    layer = nn.Chain(("flat", nn.Flatten()), ("fc", nn.Linear(16, 300, rng=0)))
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((4, 1, 4, 4)).astype(np.float32)
+    batches = [(x, np.array([0, 299, 256, 255], np.int16))]
+    objective, classes = SoftmaxCrossEntropy(), [str(k) for k in range(300)]
+    result = run(
+        layer,
+        objective,
+        batches,
+        SGD(layer),
+        epochs=20,
+        lr=1.0,
+        test=batches,
+        out=tmp_path,
+        data={"classes": classes},
+        console=quiet(),
+    )
+    assert result.test["accuracy"] == 1
+    assert np.argwhere(result.confusion).tolist() == [[k, k] for k in (0, 255, 256, 299)]
+    assert checkpoint.load(result.folder / "last.safetensors").data == {"classes": classes}
+
+
+def test_evaluate_is_a_mean_over_inputs_not_batches():
+    layer, objective = net(), SquaredError()
+    (x, targets), *_ = pairs(1)
+    parts = [(x[:5], targets[:5]), (x[5:], targets[5:])]
+    outs = []
+    figures = evaluate(layer, parts, objective, lambda out, _: outs.append(out))
+    expected = objective.forward(layer.predict(x), targets)[0]
+    assert figures["loss"] == pytest.approx(expected, rel=1e-12)
+    assert figures == pytest.approx(evaluate(layer, [(x, targets)], objective), rel=1e-12)
+    assert [out.shape for out in outs] == [(5, 2), (1, 2)]
+    with pytest.raises(ValueError, match="^evaluate: no batch came, expected at least one"):
+        evaluate(layer, [], objective)
+
+
+def test_confusion_by_hand():
+    confusion = Confusion(3)
+    confusion(np.eye(3)[[0, 2, 2]], [0, 1, 2])
+    confusion(np.eye(3)[[2]], np.array([1]))
+    assert confusion.counts.tolist() == [[1, 0, 0], [0, 0, 2], [0, 0, 1]]
+
+
+# A run of the user's own is read by name, not built by it
+
+
+def test_its_checkpoint_is_read_into_the_net(tmp_path):
+    layer, result = trained(tmp_path)
+    other = net(seed=1)
+    nn.load(other, result.folder / "best.safetensors")
+    for name, array in files.copied(layer).items():
+        np.testing.assert_array_equal(files.copied(other)[name], array)
+
+
+def test_load_and_eval_refuse_it_with_the_remedy(tmp_path):
+    _, result = trained(tmp_path)
+    own = r"best.safetensors holds a net that is none of models.names\(\): build it as it was .*"
+    with pytest.raises(ValueError, match=rf"{own}nn.load\(net, '.*best.safetensors'\)"):
+        models.load(result.folder)
+    with pytest.raises(Failure, match=rf"{own}nn.load\(net, ") as caught:
+        evaluate_run(result.folder)
+    assert caught.value.status == 2
+
+
+# What is refused before anything is written
+
+
+WRONG = {
+    "no batches": (dict(batches=[]), "run: batches is empty, expected at least one batch"),
+    "no validation": (dict(val=[]), "run: val is empty, expected at least one batch"),
+    "no test": (dict(test=[]), "run: test is empty, expected at least one batch"),
+    "a generator": (
+        dict(batches=iter(pairs())),
+        r"run: batches is a list_iterator, expected .*: pass list\(batches\)",
+    ),
+    "one pair": (
+        dict(batches=pairs()[0]),
+        r"run: batches\[0\] is an? ndarray, expected a pair \(inputs, targets\): pass \[",
+    ),
+    "no epochs": (dict(epochs=0), "run: epochs is 0, expected at least 1"),
+    "half an epoch": (dict(epochs=0.5), "run: epochs is 0.5, expected an integer"),
+    "no accumulation": (dict(accumulate=0), "run: accumulate is 0, expected at least 1"),
+    "no lines": (dict(log_every=0), "run: log_every is 0, expected at least 1"),
+    "another schedule": (dict(schedule="step"), "run: schedule is 'step', expected one of cosine"),
+    "a negative rate": (dict(lr=-0.1), "run: lr is -0.1, expected a number of at least 0"),
+    "a rate of words": (dict(lr="high"), "run: lr is 'high', expected a number of at least 0"),
+    "warm-up in steps": (dict(warmup=500), "run: warmup is 500, expected a number from 0 to 1"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_mistakes(tmp_path, name):
+    settings, message = WRONG[name]
+    with pytest.raises((ValueError, TypeError), match=f"^{message}"):
+        trained(tmp_path, **settings)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_optimiser_of_another_net(tmp_path):
+    start = partial(run, net(), SquaredError(), pairs(), epochs=1, out=tmp_path, console=quiet())
+    with pytest.raises(ValueError, match=r"the optimiser is of another net: pass SGD\(net\)"):
+        start(SGD(net()))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_older_run_of_that_name_stays(tmp_path):
+    trained(tmp_path, name="mine", epochs=1)
+    before = (tmp_path / "mine" / "last.safetensors").read_bytes()
+    with pytest.raises(FileExistsError, match="mine is there already: choose another --name"):
+        trained(tmp_path, name="mine", epochs=1, lr=0.5)
+    assert (tmp_path / "mine" / "last.safetensors").read_bytes() == before
