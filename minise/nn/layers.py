@@ -291,7 +291,8 @@ class GlobalMaxPool2d(OpLayer):
 class MaxPool2d(OpLayer):
     """Maximum over windows; kernel, stride and padding are pairs (rows, columns) or one number."""
 
-    op, keywords = "max_pool2d", ("kernel", "stride", "padding", "ceil_mode")
+    op = "max_pool2d"
+    keywords: ClassVar[tuple[str, ...]] = ("kernel", "stride", "padding", "ceil_mode")
 
     def __init__(
         self,
