@@ -2,7 +2,7 @@
 //
 // A fiber runs until it has to wait (a barrier, a shuffle) and then lets others run. So a launch is
 // the same every time for one seed, and another seed is another order in which a GPU might have run
-// it: 0 in order, 1 backwards, others at random. Shared memory is each block's own, between zones
+// it: 0 in order, 1 backwards, others at random and unfair: one warp runs ahead as far as it can. Shared memory is each block's own, between zones
 // that nobody may write, and full of NaN until somebody writes it. What cannot go on is an error
 // with its line: threads that wait for ever, at different barriers, or for lanes that do not come.
 //
@@ -78,6 +78,9 @@ inline void resume(Fiber* fiber) {
   setcontext(&fiber->start);
 }
 inline unsigned thread_of(const Fiber* fiber) { return fiber->index.x; }
+inline bool same_warp(const Fiber* a, const Fiber* b) {
+  return a->block == b->block && thread_of(a) / WARP_SIZE == thread_of(b) / WARP_SIZE;
+}
 
 [[noreturn]] inline void fail(const std::string& message) {
   const Fiber* fiber = machine.current;
@@ -267,6 +270,7 @@ inline std::string run(const Launch& launch, std::function<void()> body) {
   std::vector<Slot> slots(launch.resident);
   provide(slots.size());
   std::vector<Fiber*> turn;
+  const Fiber* ahead = nullptr;  // of the warp that runs before all others
   for (size_t next = 0, left = order.size(); left;) {
     for (size_t s = 0; s < slots.size(); s++) {
       if (!slots[s].busy && next < order.size()) start(slots[s], s, order[next++]);
@@ -279,10 +283,22 @@ inline std::string run(const Launch& launch, std::function<void()> body) {
     if (launch.seed > 1) std::shuffle(turn.begin(), turn.end(), machine.random);
     const long before = machine.progress;
     const Fiber* stuck = nullptr;
-    for (Fiber* fiber : turn) {
-      if (!fiber->waits_for || *fiber->waits_for != fiber->old) resume(fiber);
-      if (!machine.error.empty()) break;
-      if (!fiber->done) stuck = fiber;
+    const auto resume_all = [&](const Fiber* only) {  // all threads, or those of one's warp
+      for (Fiber* fiber : turn) {
+        if (only && !same_warp(fiber, only)) continue;
+        if (!fiber->waits_for || *fiber->waits_for != fiber->old) resume(fiber);
+        if (!machine.error.empty()) break;
+        if (!fiber->done) stuck = fiber;
+      }
+    };
+    if (launch.seed > 1) {
+      const bool there = std::find(turn.begin(), turn.end(), ahead) != turn.end();
+      if (!there) ahead = turn[machine.random() % turn.size()];
+      resume_all(ahead);
+    }
+    if (machine.error.empty() && machine.progress == before) {
+      resume_all(nullptr);
+      ahead = nullptr;
     }
     if (machine.error.empty() && machine.progress == before) {
       machine.error = "threads wait for ever: ";
