@@ -72,9 +72,9 @@ def traffic(log: str, file: str) -> int:
     return 0 if rows else 1
 
 
-def losses(one: str, other: str, file: str) -> int:
+def losses(first: str, second: str, file: str) -> int:
     """Write the losses of two runs side by side."""
-    _write(file, losses_beside(Path(one), Path(other)))
+    _write(file, losses_beside(Path(first), Path(second)))
     return 0
 
 

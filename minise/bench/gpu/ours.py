@@ -53,21 +53,20 @@ def calls_of(
     dout, keywords = arrays.pop("dout"), settings_of(work, ops)
     forward = getattr(ops, f"{work['op']}_forward")
     backward = getattr(ops, f"{work['op']}_backward")
-
-    kept: list[Any] = [None] * sets  # results live until their turn comes again, as inputs do
+    results: list[Any] = [None] * sets  # each lives until its turn comes again, as inputs do
 
     def of_set(k: int) -> tuple[Callable[[], Any], Callable[[], Any]]:
         images = {name: a * (1 + k / sets) for name, a in arrays.items() if a.ndim == 4}
         inputs, own_dout = list((arrays | images).values()), dout * (1 + k / sets)
 
         def first() -> Any:
-            kept[k] = forward(*inputs, **keywords)
-            return kept[k]
+            results[k] = forward(*inputs, **keywords)
+            return results[k]
 
         def both() -> Any:
             out, cache = forward(*inputs, **keywords)
-            kept[k] = out, backward(own_dout, cache)
-            return kept[k][1]
+            results[k] = out, backward(own_dout, cache)
+            return results[k][1]
 
         return first, both
 

@@ -44,7 +44,7 @@ def op_calls(name: str, work: Work, sets: int, device: str) -> tuple[list[Call],
     if name == "torch-compile":
         function = torch.compile(function)
 
-    kept: list[Any] = [None] * sets  # results live until their turn comes again, as inputs do
+    results: list[Any] = [None] * sets  # each lives until its turn comes again, as inputs do
 
     def of_set(k: int) -> tuple[Call, Call]:
         images = {key: a * (1 + k / sets) for key, a in arrays.items() if a.ndim == 4}
@@ -52,13 +52,13 @@ def op_calls(name: str, work: Work, sets: int, device: str) -> tuple[list[Call],
         own_dout = dout * (1 + k / sets)
 
         def first() -> Any:
-            kept[k] = function(*inputs)
-            return kept[k]
+            results[k] = function(*inputs)
+            return results[k]
 
         def both() -> Any:
             out = function(*inputs)
-            kept[k] = out.detach(), torch.autograd.grad(out, inputs, own_dout)
-            return kept[k][1]
+            results[k] = out.detach(), torch.autograd.grad(out, inputs, own_dout)
+            return results[k][1]
 
         return first, both
 

@@ -47,7 +47,7 @@ def traffic_of(lines: Iterable[str]) -> list[dict[str, Any]]:
     return sorted(kernels.values(), key=lambda kernel: -kernel["time_ns"])
 
 
-def losses_beside(file: Path, other: Path) -> dict[str, Any]:
+def losses_beside(first: Path, second: Path) -> dict[str, Any]:
     """Return the losses of two runs step by step, from their metrics.jsonl, and how they differ.
 
     Raises
@@ -55,9 +55,9 @@ def losses_beside(file: Path, other: Path) -> dict[str, Any]:
     ValueError
         If the runs did not log the same steps.
     """
-    losses, others = _losses(file), _losses(other)
+    losses, others = _losses(first), _losses(second)
     if losses.keys() != others.keys() or not losses:
-        raise ValueError(f"{file} and {other} do not log the same steps, or none")
+        raise ValueError(f"{first} and {second} do not log the same steps, or none")
     pairs = [(losses[step], others[step]) for step in losses]
     differences = [abs(a - b) / abs(b) for a, b in pairs]
     return {

@@ -67,8 +67,8 @@ class TensorConvolution:
         arranged = self.launcher.xp.empty(weight.shape, np.float32)
         sizes = np.int32(0), np.int32(weight.size)  # forward; of a backward pass 1
         blocks = (blocks_of(weight.size),)
-        given = [weight, arranged, *sizes]
-        self.launcher.run(self.source, "arrange_weights", blocks, 256, given, 0)
+        arguments = [weight, arranged, *sizes]
+        self.launcher.run(self.source, "arrange_weights", blocks, 256, arguments, 0)
         return arranged
 
     def outputs_for(self, x: Any) -> list[Any]:
@@ -80,5 +80,5 @@ class TensorConvolution:
     def run(self, x: Any, arranged: Any, outputs: list[Any]) -> None:
         """Start the convolution of x; outputs are filled."""
         blocks = self.side // self.tiling.rows, self.K // self.tiling.outputs, len(x)
-        given = [x, arranged, self.unused, self.unused, *outputs]
-        self.launcher.run(self.source, "conv3x3", blocks, THREADS, given, self.shared)
+        arguments = [x, arranged, self.unused, self.unused, *outputs]
+        self.launcher.run(self.source, "conv3x3", blocks, THREADS, arguments, self.shared)
