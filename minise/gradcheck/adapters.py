@@ -8,6 +8,7 @@ adapter here makes it the same. For a layer `check_layer` calls it.
 import copy
 import functools
 import inspect
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
@@ -115,7 +116,9 @@ def layer(
         if not callable(getattr(layer, name, None)):
             raise TypeError(f"layer: {kind} has no {name}, expected a layer's two methods")
     layer, state = _copied(layer, state or ())
-    modules = list(layer.layers()) if hasattr(layer, "named_layers") else [("", layer)]
+    ours = hasattr(layer, "named_layers")
+    modules = list(layer.layers()) if ours else [("", layer)]
+    add = layer.add if ours else operator.add
     slots = _Slots(modules)
     states = [*(getattr(module, "state", {}) for _, module in modules), *state]
     start = copy.deepcopy(states)
@@ -131,7 +134,7 @@ def layer(
 
     def backward(dout: Any, cache: Any) -> tuple[Any, ...]:
         dx, grads = undo(dout, cache)
-        return dx, *slots.in_order(grads)
+        return dx, *slots.in_order(grads, add)
 
     forward.__name__ = kind
     forward.names = ["x", *slots.places]  # type: ignore[attr-defined]
@@ -178,8 +181,10 @@ class _Slots:
             for held, key in several:
                 held[key] = value
 
-    def in_order(self, grads: Mapping[str, Any]) -> list[Any]:
+    def in_order(self, grads: Mapping[str, Any], add: Callable[[Any, Any], Any]) -> list[Any]:
         """Return one gradient for each parameter, in the order of `places`.
+
+        Of a shared parameter it is the sum of those of its uses.
 
         Raises
         ------
@@ -189,7 +194,7 @@ class _Slots:
         sums: dict[str, Any] = {}
         for name, grad in grads.items():
             first = self.first.get(name, name)
-            sums[first] = sums[first] + grad if first in sums else grad
+            sums[first] = add(sums[first], grad) if first in sums else grad
         for name in self.places:
             if name not in sums:
                 names = ", ".join(map(str, grads)) or "nothing"

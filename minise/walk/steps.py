@@ -175,8 +175,8 @@ class Trace:
     gradients : dict of str to int or str
         By input: the step (or input) that gave its gradient.
     title, story, notes
-        What the source says: first line and paragraphs of the op's file (of a net its code), and
-        by op the Notes of each backward.
+        What the source says: first line and paragraphs of the op's file (of a net its tree, or its
+        code), and by op the Notes of each backward.
     """
 
     name: str

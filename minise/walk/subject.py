@@ -114,14 +114,14 @@ def _words(net: Any) -> tuple[str, list[str], str]:
     """Return title, story, and the reason for a sum of gradients, as the sources have them.
 
     Of a net that is declared from composites that is its tree, and forward and backward of those
-    in which ways of an array part; of a class of the caller's, what its file says and its code.
+    in which ways of an array part; of another layer, what its file says and its code.
     """
     kind = type(net)
     about = summary_of(kind) or kind.__name__
-    composites = dict.fromkeys(type(layer) for _, layer in net.layers())
-    if kind.__module__ != Chain.__module__:
+    if kind.forward.__module__ != Chain.__module__:
         return about, [*_story(kind), *_code(kind)], summary_of(kind.backward)
-    parting = [one for one in composites if one in (Residual, Branches)] or [kind]
+    kinds = dict.fromkeys(type(layer) for _, layer in net.layers())
+    parting = [one for one in kinds if issubclass(one, Residual | Branches)] or [kind]
     story = ["The net is declared from layers:", textwrap.indent(repr(net), 4 * " ")]
     for one in parting:
         story += [f"{one.__name__}: {summary_of(one)} Its forward and its backward:", *_code(one)]

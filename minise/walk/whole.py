@@ -131,14 +131,19 @@ class Whole:
     def _joined(self, step: Step, of: str) -> Step:
         """Return the step where a net adds gradients by an op's forward, in gradients' names."""
         name = f"d{of or 'x'}"
-        new = {read.name: self._called(read) for read in step.reads if read.upstream}
+        new: dict[str, str] = {}
+        for read in step.upstream:
+            new[read.name] = self._called(read)
+            if list(new.values()).count(new[read.name]) > 1:  # of a layer that stands twice
+                new[read.name] += "'"
         reads = tuple(replace(read, name=new.get(read.name, read.name)) for read in step.reads)
         parts = {
             tuple(new[one] for one in names): value for names, value in self._parts(step).items()
         }
         formula = self.builder.formula(step.number, name, new)
         step = replace(step, name=name, formula=formula, reads=reads, gradient_of=of)
-        step = replace(step, parts=parts, rule="", reason=self.subject.joins)
+        reason = "" if of in self.subject.names[1:] else self.subject.joins  # of a shared parameter
+        step = replace(step, parts=parts, rule="", reason=reason)
         found = self._place(step)
         if found is None:
             return step

@@ -246,6 +246,36 @@ class Doubled(nn.Linear):
         return super().backward(dout, cache, plus, needs_dx)
 
 
+class Small(nn.Chain):
+    """A net of one's own."""
+
+    def __init__(self):
+        super().__init__(("fc", nn.Linear(3, 2)), ("relu", nn.ReLU()))
+
+
+def test_a_class_that_only_declares_is_told_by_its_tree():
+    walked = trace(Small(), np.ones((1, 3)))
+    assert (walked.name, walked.title) == ("Small", "A net of one's own.")
+    assert "fc: Linear()" in walked.story[1]
+
+
+def test_of_a_layer_that_stands_twice_the_gradient_is_a_sum_over_its_uses():
+    twice = nn.Linear(2, 2, rng=0, dtype=float)
+    net = nn.Chain(("first", twice), ("relu", nn.ReLU()), ("second", twice))
+    walked = trace(net, np.random.default_rng(1).standard_normal((3, 2)))
+    assert walked.ok
+    assert walked.gradients.keys() == {"x", "first.weight", "first.bias"}
+    _, cache = net.forward(walked.inputs["x"], True)
+    _, grads = net.backward(walked.inputs["dout"], cache)
+    for name in ("weight", "bias"):
+        step = walked.steps[walked.gradients[f"first.{name}"]]
+        uses = [grads[f"{use}.{name}"] for use in ("second", "first")]
+        assert step.check.of == f"first.{name}"
+        assert [read.name for read in step.reads] == [f"d{name}_second", f"d{name}_second'"]
+        np.testing.assert_array_equal([read.value for read in step.reads], uses)
+        np.testing.assert_array_equal(step.value, sum(uses))
+
+
 def test_a_layer_of_ones_own_is_told_by_its_code():
     walked = trace(Doubled(3, 2), np.ones((1, 3)))
     assert (walked.name, walked.title) == ("Doubled", "A layer of one's own.")
