@@ -52,6 +52,9 @@ def test_a_run_folder_stands_for_its_best_checkpoint(result, tmp_path):
     content = (result.folder / "best.safetensors").read_bytes()
     (tmp_path / "last.safetensors").write_bytes(content)  # as without validation
     equal(models.load(str(tmp_path)).net, best.arrays)
+    moved = {name: array + 1 for name, array in best.arrays.items()}
+    checkpoint.save(tmp_path / "best.safetensors", best._replace(arrays=moved))
+    equal(models.load(tmp_path).net, moved)
 
 
 def test_a_file_by_itself(result, tmp_path):
