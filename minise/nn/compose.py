@@ -294,7 +294,7 @@ class Residual(Composite, Layer):
     def backward(
         self, dout: Array, cache: Any, plus: Array | None = None, needs_dx: bool = True
     ) -> tuple[Array | None, Grads]:
-        """Return dx, which adds up both ways of x, and all gradients."""
+        """Return dx, the sum of what comes back by branch and shortcut, and all gradients."""
         self.check_cache(cache)
         dy, dpast, at_tail = self.tail.backward(dout, cache[2])
         cache.pop()

@@ -47,15 +47,18 @@ class OpLayer(Layer):
     op: ClassVar[str]
     arrays: ClassVar[tuple[str, ...]] = ()
     keywords: ClassVar[tuple[str, ...]] = ()
+    usual: ClassVar[dict[str, Any]] = {}  # what a repr leaves out
 
     def settings(self, training: bool) -> dict[str, Any]:
         """Return what the op takes by keyword."""
         return {name: getattr(self, name) for name in self.keywords}
 
     def settings_text(self) -> str:
-        """Return the settings."""
-        settings = (f"{name}={getattr(self, name)}" for name in self.keywords)
-        return ", ".join(filter(None, [*settings, super().settings_text()]))
+        """Return the settings that are not as usual."""
+        names = dict.fromkeys(name for name in ("kernel", *self.keywords) if name in vars(self))
+        values = ((name, getattr(self, name)) for name in names)
+        shown = [f"{name}={value}" for name, value in values if value != self.usual.get(name)]
+        return ", ".join(filter(None, [*shown, super().settings_text()]))
 
     def inputs(self) -> list[Any]:
         """Return the parameters as the op takes them, after x."""
@@ -91,6 +94,12 @@ class Conv2d(OpLayer):
 
     op, arrays = "conv2d", ("weight", "bias")
     keywords = ("stride", "padding", "dilation", "groups")
+    usual: ClassVar[dict[str, Any]] = {
+        "stride": (1, 1),
+        "padding": (0, 0),
+        "dilation": (1, 1),
+        "groups": 1,
+    }
 
     def __init__(
         self,
@@ -293,6 +302,11 @@ class MaxPool2d(OpLayer):
 
     op = "max_pool2d"
     keywords: ClassVar[tuple[str, ...]] = ("kernel", "stride", "padding", "ceil_mode")
+    usual: ClassVar[dict[str, Any]] = {
+        "padding": (0, 0),
+        "ceil_mode": False,
+        "count_include_pad": True,
+    }
 
     def __init__(
         self,

@@ -131,11 +131,11 @@ def attach(net: Any, ops: Any) -> None:
     Parameters
     ----------
     net : Layer
-        A net or a layer; its own name is "".
+        A net or a layer; its own name is "". One that stands at two places has its first name.
     ops : Wrapper or back end
         To take a wrapper off again, attach the back end.
     """
-    for name, layer in net.layers():
+    for name, layer in reversed(list(net.layers())):
         layer.ops = ops.at(name) if isinstance(ops, Wrapper) else ops
 
 

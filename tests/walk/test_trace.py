@@ -209,7 +209,10 @@ def test_a_block_names_its_layers():
     assert (last.op, last.direction, last.gradient_of) == ("add", BACKWARD, "x")
     assert last.formula.text == "dx = dx_conv1 + db_se"
     assert set(last.parts) == {("dx_conv1", "db_se"), ("dx_conv1",), ("db_se",), ()}
-    assert last.reason == "Return dx, which adds up both ways of x, and all gradients."
+    assert (
+        last.reason
+        == "Return dx, the sum of what comes back by branch and shortcut, and all gradients."
+    )
     assert {"z", "s", "ds", "dx_gate"} <= {step.name for step in walked.steps}
 
 
@@ -271,7 +274,7 @@ def test_of_a_layer_that_stands_twice_the_gradient_is_a_sum_over_its_uses():
         step = walked.steps[walked.gradients[f"first.{name}"]]
         uses = [grads[f"{use}.{name}"] for use in ("second", "first")]
         assert step.check.of == f"first.{name}"
-        assert [read.name for read in step.reads] == [f"d{name}_second", f"d{name}_second'"]
+        assert [read.name for read in step.reads] == [f"d{name}_first", f"d{name}_first'"]
         np.testing.assert_array_equal([read.value for read in step.reads], uses)
         np.testing.assert_array_equal(step.value, sum(uses))
 

@@ -8,7 +8,7 @@ channel, each row by row.
 Every number of x stands at one place of out, so its gradient is the one that stands there in dout.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from minise.ops.checks import Array, check_arrays, check_gradient
 
@@ -19,7 +19,6 @@ class FlattenCache(NamedTuple):
     """What backward needs from forward."""
 
     x: Array  # (N, C, H, W)
-    extra: Any = None
 
 
 def flatten_forward(x: Array) -> tuple[Array, FlattenCache]:
