@@ -182,9 +182,10 @@ def test_no_right_net_is_called_wrong(way):
 
 @pytest.mark.long
 @pytest.mark.parametrize("way", WAYS, ids=str)
-def test_no_right_net_of_three_thousand_is_called_wrong(way):
+def test_no_right_net_of_thousands_is_called_wrong(way):
     """Where no complex step goes through, gradients below the rounding of a loss stay unseen."""
-    counts, large = verdicts_of_nets(range(3000), **way)
+    nets = 500 if "mode" in way or "real" in way else 3000  # differences alone take far longer
+    counts, large = verdicts_of_nets(range(nets), **way)
     print(way, dict(counts), "weights of 0.01 and more:", dict(large))
     if "mode" not in way and "real" not in way:  # the rest are ties, where a dead unit is at 0
         assert counts[UNCHECKED] <= 0.02 * counts.total()
