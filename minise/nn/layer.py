@@ -12,7 +12,9 @@ layer too (minise/nn/compose.py).
 
 import copy
 import difflib
-from collections.abc import Iterable, Iterator
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Self, TypeAlias
 
 from minise.nn.inference import Evaluated, Inference, Steps
@@ -139,15 +141,18 @@ class Caches(list[Any]):
 class Layer(Module):
     """A differentiable function of one array.
 
-    A subclass defines forward and backward. Without a `folded` of its own it is evaluated in
-    inference as it is, also where its base class would be folded.
+    A subclass defines forward(x, training) and backward(dout, cache), which may take plus and
+    needs_dx, too; where it does not, plus is added to its dx. Without a `folded` of its own it is
+    evaluated in inference as it is, also where its base class would be folded.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Let a class with a forward of its own be evaluated by it, unless it says how it folds."""
+        """Complete a class that has a forward or a backward of its own."""
         super().__init_subclass__(**kwargs)
         if own_forward(cls, "folded"):
             cls.folded = Layer.folded  # type: ignore[method-assign]
+        if len(inspect.signature(cls.backward).parameters) == 3:
+            cls.backward = adding(cls.backward)  # type: ignore[method-assign]
 
     def forward(self, x: Array, training: bool) -> tuple[Array, Any]:
         """Return out and the cache for backward; in training the state is updated.
@@ -207,6 +212,20 @@ class Layer(Module):
 
 
 plain = Layer.folded
+
+
+def adding(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a backward(self, dout, cache) as one that takes plus, and needs_dx."""
+
+    @functools.wraps(backward)
+    def run(
+        self: Layer, dout: Array, cache: Any, plus: Array | None = None, needs_dx: bool = True
+    ) -> tuple[Array, Grads]:
+        dx, grads = backward(self, dout, cache)
+        return self.add(dx, plus), grads
+
+    run.__signature__ = inspect.signature(Layer.backward)  # type: ignore[attr-defined]
+    return run
 
 
 def own_forward(kind: type, fold: str) -> bool:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minise import nn
-from minise.gradcheck import assert_gradients
+from minise.gradcheck import assert_gradients, check_layer
 from minise.ops import jit, reference, wrap
 from tests.nn.adapter import as_functions, shaken
 from tests.nn.composites import COMPOSITES, F64, conv, norm_relu
@@ -173,3 +173,29 @@ def test_the_first_unit_saves_its_sums_too():
     found = [c for c in recorder.calls if (c.op, c.direction) == ("conv2d", "backward")]
     assert [call.results[0] for call in found] == [None, None]
     assert [call.settings["plus"] for call in found] == [None, None]
+
+
+class Scale(nn.Layer):
+    """A layer of a user's own, whose backward takes dout and cache alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.params["factor"] = np.array([3.0])
+
+    def forward(self, x, training):
+        return self.params["factor"] * x, x
+
+    def backward(self, dout, cache):
+        return self.params["factor"] * dout, {"factor": np.array([(dout * cache).sum()])}
+
+
+def test_a_backward_without_plus_and_needs_dx_stands_anywhere():
+    x, dout, plus = np.random.default_rng(0).standard_normal((3, 2, 4, 5, 5))
+    _, cache = Scale().forward(x, training=True)
+    dx, grads = Scale().backward(dout, cache, plus, needs_dx=False)
+    np.testing.assert_array_equal(dx, 3 * dout + plus)
+    assert grads.keys() == {"factor"}
+    layer = nn.Chain(
+        Scale(), nn.Residual(nn.Chain(Scale(), nn.Tanh())), nn.Branches(Scale(), Scale())
+    )
+    assert check_layer(layer, x).ok
