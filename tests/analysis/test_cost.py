@@ -74,7 +74,7 @@ def test_a_net_of_the_users_own_is_costed_as_it_is_declared():
     cost = cost_of(net, (8, 6))
     assert [tuple(row) for row in cost.layers] == [
         ("stem", "Conv2d, MaxPool2d", (4, 4, 3), 36, 8 * 6 * 36, False),
-        ("twice.2", "Conv2d", (4, 4, 3), 16, 2 * 12 * 16, False),
+        ("twice.0", "Conv2d", (4, 4, 3), 16, 2 * 12 * 16, False),
         ("twice.1", "BatchNorm2d, ReLU", (4, 4, 3), 8, 0, False),
         ("twice", "add, ReLU", (4, 4, 3), 0, 0, False),
         ("tied", "Conv2d", (4, 4, 3), 0, 12 * 16, False),

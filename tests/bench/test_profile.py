@@ -115,7 +115,7 @@ def test_a_net_of_the_users_own_is_profiled_as_it_is_declared():
     for layer, op in ops.items():
         assert calls[layer, op, "forward"] == calls[layer, op, "backward"] == 1
     assert calls["a", "add", "forward"] == 2  # the second adds the gradient of the other branch
-    assert calls["a.2", "conv2d", "forward"] == calls["a.2", "conv2d", "backward"] == 2
+    assert calls["a.0", "conv2d", "forward"] == calls["a.0", "conv2d", "backward"] == 2
     for name, array in net.named_parameters().items():
         np.testing.assert_array_equal(array, before[name])
     assert all(module.ops is reference for _, module in net.layers())
