@@ -94,6 +94,8 @@ def build(
         wanted = ", ".join([*_own_settings(name), *(sorted(SE_FIELDS) if with_se else [])])
         wrong = ", ".join(sorted(unknown))
         raise TypeError(f"model {name} has no setting {wrong}, expected any of: {wanted or 'none'}")
+    if se is not None and not isinstance(se, SE):
+        raise TypeError(f"build: se is {se!r}, expected SE(reduction={se!r}), or reduction={se!r}")
     if with_se:
         se = SE(**{**(vars(se) if se else {}), **chosen})
     ops = load_ops(ops) if isinstance(ops, str) else ops

@@ -27,7 +27,7 @@ from minise.nn.squeeze_excite import SE, SEBlock
 from minise.nn.streams import Rng, generator
 from minise.ops import reference
 from minise.ops.backend import Backend
-from minise.ops.checks import check_choice
+from minise.ops.checks import check_choice, check_integer
 
 EXPANSION = 4  # a bottleneck returns so many times its inner channels
 Unit = Callable[[int, int, int, "Build"], Layer]  # channels_in, channels, stride, build
@@ -50,6 +50,8 @@ class Build:
 
     def __post_init__(self) -> None:
         """Make generators of seeds and None, once: layers that share a seed would be equal."""
+        if self.se is not None and not isinstance(self.se, SE):
+            raise TypeError(f"Build: se is {self.se!r}, expected SE(reduction=…) or None")
         rng = generator("Build", self.rng)
         se_rng = rng.spawn(1)[0] if self.se_rng is None else generator("Build", self.se_rng)
         object.__setattr__(self, "rng", rng)
@@ -98,6 +100,7 @@ def basic_block(
     channels_in: int, channels: int, stride: int, build: Build, *, shortcut: str = "B"
 ) -> Chain:
     """Return a unit from (N, channels_in, H, W) to (N, channels, H / stride, W / stride)."""
+    channels_in, channels = _sizes("basic_block", channels_in, channels)
     branch = build.chain(
         ("se", build.se_at("pre", channels_in)),
         ("conv1", build.conv(channels_in, channels, 3, stride)),
@@ -122,7 +125,9 @@ def bottleneck(
 
     The inner convolutions have `width` channels, by default `channels`, and the 3x3 one `groups`.
     """
-    inner, outer = width or channels, EXPANSION * channels
+    channels_in, channels = _sizes("bottleneck", channels_in, channels)
+    inner = channels if width is None else check_integer("bottleneck", "width", width, 1)
+    outer = EXPANSION * channels
     branch = build.chain(
         ("se", build.se_at("pre", channels_in)),
         ("conv1", build.conv(channels_in, inner, 1)),
@@ -137,6 +142,7 @@ def bottleneck(
 
 def preact_block(channels_in: int, channels: int, stride: int, build: Build) -> Chain:
     """Return a pre-activation unit to (N, channels, H / stride, W / stride)."""
+    channels_in, channels = _sizes("preact_block", channels_in, channels)
     inner = (
         ("se", build.se_at("pre", channels_in)),
         ("conv1", build.conv(channels_in, channels, 3, stride)),
@@ -149,6 +155,7 @@ def preact_block(channels_in: int, channels: int, stride: int, build: Build) -> 
 
 def preact_bottleneck(channels_in: int, channels: int, stride: int, build: Build) -> Chain:
     """Return a pre-activation unit to (N, 4 * channels, H / stride, W / stride)."""
+    channels_in, channels = _sizes("preact_bottleneck", channels_in, channels)
     outer = EXPANSION * channels
     inner = (
         ("se", build.se_at("pre", channels_in)),
@@ -160,6 +167,13 @@ def preact_bottleneck(channels_in: int, channels: int, stride: int, build: Build
         ("conv3", build.conv(channels, outer, 1)),
     )
     return _preact_unit(inner, channels_in, outer, stride, build)
+
+
+def _sizes(where: str, channels_in: int, channels: int) -> tuple[int, int]:
+    """Return both as Python's integers, which do not overflow."""
+    checked = (("channels_in", channels_in), ("channels", channels))
+    one, two = (check_integer(where, name, value, 1) for name, value in checked)
+    return one, two
 
 
 def stages(
@@ -217,6 +231,13 @@ def _downsample(
         return None
     if shortcut == "B":
         return build.chain(build.conv(channels_in, channels, 1, stride), build.norm(channels))
+    if channels < channels_in:
+        raise ValueError(
+            f"residual unit: channels is {channels}, expected at least channels_in = {channels_in} "
+            "with shortcut 'A', which only adds channels: use shortcut 'B'"
+        )
+    if channels == channels_in:
+        return build.chain(("", AvgPool2d(1, stride=stride, ops=build.ops)))
     pixels = AvgPool2d(1, stride=stride, ops=build.ops)
     return build.chain(("", pixels), ("", PadChannels(channels - channels_in, ops=build.ops)))
 

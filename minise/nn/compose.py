@@ -9,11 +9,21 @@ child's names to its parent. The cache of a composite is a list of its children'
 backward empties from the end, so that memory is returned while backward goes on.
 """
 
+import copy
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 from minise.nn.inference import Parallel, Steps, Sum
-from minise.nn.layer import Caches, Grads, Layer, Module, own_forward, total, under
+from minise.nn.layer import (
+    Caches,
+    Grads,
+    Layer,
+    Module,
+    changes_forward,
+    run_forward,
+    total,
+    under,
+)
 from minise.nn.layers import BatchNorm2d
 from minise.nn.squeeze_excite import SEBlock
 from minise.ops import reference
@@ -44,16 +54,15 @@ class Composite(Module):
 
     def __init__(self, *children: Child, ops: Backend | str | None = None) -> None:
         self._children = self._named_children(children)
-        first = next((child.ops for _, child in self._children), reference)
+        own = (child.ops for _, child in self._children if any(child.names("params")))
+        first = next(own, self._children[0][1].ops if self._children else reference)
         super().__init__(first if ops is None else ops)
-        seen: dict[str, Array] = {}
-        for kind in ("params", "state"):
-            for name, array in self.names(kind):
-                if seen.setdefault(name, array) is not array:
-                    raise ValueError(
-                        f"{type(self).__name__}: two arrays are called {name}: give the layers "
-                        'different names, such as Chain(("name", layer))'
-                    )
+        for _, child in self._children:
+            below = [module for _, module in child.layers()]
+            if all(isinstance(module, Composite) for module in below):  # an identity, or a sum,
+                for module in below:  # which had no layer to take its back end from
+                    module.ops = self.ops
+        self.named_parameters()  # refuses two arrays of one name
 
     def _named_children(self, children: tuple[Child, ...]) -> list[tuple[str, Any]]:
         where, named = type(self).__name__, []
@@ -104,7 +113,7 @@ class Chain(Composite, Layer):
         """Return what the last layer returns."""
         caches = []
         for _, layer in self._children:
-            x, cache = layer.forward(x, training)
+            x, cache = run_forward(layer, x, training)
             caches.append(cache)
         return x, self.caches(*caches)
 
@@ -137,7 +146,7 @@ class Chain(Composite, Layer):
     def folded(self, before: Steps) -> Steps:
         """Return the steps of all layers."""
         for _, layer in self._children:
-            before = layer.folded(before)
+            before = layer.steps(before)
         return before
 
 
@@ -187,11 +196,11 @@ class Tail(Composite):
 
     def evaluated(self) -> bool:
         """Tell whether inference runs forward, although a base class would be folded."""
-        return own_forward(type(self), "join")
+        return changes_forward(self, "join")
 
     def join(self, branch: Steps, shortcut: Steps) -> Sum:
         """Return the step that ends a residual unit in inference."""
-        return Sum(self.before.folded(branch), shortcut, self.relu, self.ops)
+        return Sum(self.before.steps(branch), shortcut, self.relu, self.ops)
 
 
 class NormAddReLU(Tail):
@@ -222,7 +231,7 @@ class NormAddReLU(Tail):
             )
         super().__init__((name, norm), ("se", gate))
         self.name, self.norm, self.gate = name, norm, gate
-        self.op = "batch_norm2d_add_relu" if gate is None else "se_block_tail"
+        self.fused = "batch_norm2d_add_relu" if gate is None else "se_block_tail"
 
     join = Tail.join  # of the same parts
 
@@ -236,7 +245,7 @@ class NormAddReLU(Tail):
         if self.gate is not None:
             arrays += self.gate.inputs()
             settings["gate"] = self.gate.gate
-        forward = getattr(self._ops(), f"{self.op}_forward")
+        forward = getattr(self._ops(), f"{self.fused}_forward")
         out, cache = forward(y, *arrays, shortcut, **settings)
         self.norm.update(cache, training)
         return out, self.caches(cache)
@@ -244,7 +253,7 @@ class NormAddReLU(Tail):
     def backward(self, dout: Array, cache: Any) -> tuple[Array, Array, Grads]:
         """Return dy, dshortcut and the gradients of the parameters."""
         self.check_cache(cache)
-        backward = getattr(self._ops(), f"{self.op}_backward")
+        backward = getattr(self._ops(), f"{self.fused}_backward")
         dy, dgamma, dbeta, *dgate, dshortcut = backward(dout, cache[0])
         cache.clear()
         grads = under(self.name, self.norm.named([dgamma, dbeta]))
@@ -272,22 +281,21 @@ class Residual(Composite, Layer):
         self, branch: Layer, shortcut: Layer | None = None, tail: Tail | None = None
     ) -> None:
         check_layer("Residual", "branch", branch)
-        ops = branch.ops
-        shortcut = Chain(ops=ops) if shortcut is None else shortcut
-        tail = Tail(ops=ops) if tail is None else tail
+        shortcut = Chain() if shortcut is None else shortcut
+        tail = Tail() if tail is None else tail
         check_layer("Residual", "shortcut", shortcut)
         if not isinstance(tail, Tail):
             raise TypeError(
                 f"Residual: tail is {_described(tail)}, expected a Tail, such as "
                 'Tail(("bn2", norm)) or NormAddReLU("bn2", norm)'
             )
-        super().__init__(("", branch), ("", tail), ("", shortcut), ops=ops)
+        super().__init__(("", branch), ("", tail), ("", shortcut))
         self.branch, self.shortcut, self.tail = branch, shortcut, tail
 
     def forward(self, x: Array, training: bool) -> tuple[Array, Caches]:
         """Return the output of the tail."""
-        past, to_shortcut = self.shortcut.forward(x, training)
-        y, to_branch = self.branch.forward(x, training)
+        past, to_shortcut = run_forward(self.shortcut, x, training)
+        y, to_branch = run_forward(self.branch, x, training)
         out, to_tail = self.tail.forward(y, past, training)
         return out, self.caches(to_branch, to_shortcut, to_tail)
 
@@ -306,7 +314,7 @@ class Residual(Composite, Layer):
         """Return the unit as one step, whose last convolution does the sum where it can."""
         if self.tail.evaluated():
             return super().folded(before)
-        branch, shortcut = self.branch.folded(Steps()), self.shortcut.folded(Steps())
+        branch, shortcut = self.branch.steps(Steps()), self.shortcut.steps(Steps())
         return before.then(self.tail.join(branch, shortcut))
 
 
@@ -337,7 +345,8 @@ class Branches(Composite, Layer):
 
     def forward(self, x: Array, training: bool) -> tuple[Array, Caches]:
         """Return the merged outputs."""
-        outs, caches = zip(*(c.forward(x, training) for _, c in self._children), strict=True)
+        pairs = (run_forward(layer, x, training) for _, layer in self._children)
+        outs, caches = zip(*pairs, strict=True)
         out, cache = self._merged(outs)
         return out, self.caches(*caches, cache)
 
@@ -376,8 +385,9 @@ class Branches(Composite, Layer):
 
     def folded(self, before: Steps) -> Steps:
         """Return all branches, each folded."""
-        branches = tuple(layer.folded(Steps()) for _, layer in self._children)
-        return before.then(Parallel(branches, lambda *outs: self._merged(outs)[0]))
+        branches = tuple(layer.steps(Steps()) for _, layer in self._children)
+        same = copy.copy(self)  # with the back end of now
+        return before.then(Parallel(branches, lambda *outs: same._merged(outs)[0]))
 
 
 def check_layer(where: str, what: str, value: Any) -> None:

@@ -13,9 +13,12 @@ layer too (minise/nn/compose.py).
 import copy
 import difflib
 import functools
+import importlib
 import inspect
+import operator
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Self, TypeAlias
+from types import ModuleType
+from typing import Any, Self, TypeAlias, cast
 
 from minise.nn.inference import Evaluated, Inference, Steps
 from minise.ops import reference
@@ -23,6 +26,7 @@ from minise.ops.backend import Backend, load_ops
 from minise.ops.checks import Array
 
 Grads: TypeAlias = dict[str, Array]  # by the dotted names of the parameters
+HOOKS = {"forward", "op", "arrays", "keywords", "inputs", "settings", "with_relu"}  # see OpLayer
 
 
 class Module:
@@ -42,15 +46,36 @@ class Module:
 
     def __init__(self, ops: Backend | str = reference) -> None:
         self.ops: Backend = load_ops(ops) if isinstance(ops, str) else ops
+        try:
+            _ = self.ops.relu_forward
+        except AttributeError:
+            raise TypeError(
+                f"{type(self).__name__}: ops is {ops!r}, expected a back end, such as "
+                "minise.ops.jit, or its name"
+            ) from None
         self.params: dict[str, Array] = {}
         self.state: dict[str, Array] = {}
 
-    def children(self) -> list[tuple[str, "Module"]]:
-        """Return the modules directly below with their names, by default those held as attributes.
+    def __getattr__(self, name: str) -> Any:
+        """Say what is missing where a subclass forgot to call __init__ of this class."""
+        kind = type(self).__name__
+        hint = ": call super().__init__() first" if name in ("ops", "params", "state") else ""
+        raise AttributeError(f"{kind} has no attribute {name}{hint}")
 
-        The name "" gives a child's names to its parent.
+    def children(self) -> list[tuple[str, "Module"]]:
+        """Return the modules directly below with their names: those held as attributes.
+
+        Of an attribute that is a list, tuple or dict of modules each one is called "blocks.0" or
+        "blocks.key". The name "" gives a child's names to its parent.
         """
-        return [(name, value) for name, value in vars(self).items() if isinstance(value, Module)]
+        found: list[tuple[str, Module]] = []
+        for name, value in vars(self).items():
+            if isinstance(value, Module):
+                found.append((name, value))
+            elif isinstance(value, list | tuple | dict):
+                items = value.items() if isinstance(value, dict) else enumerate(value)
+                found += [(f"{name}.{k}", one) for k, one in items if isinstance(one, Module)]
+        return found
 
     def layers(self, path: str = "") -> Iterator[tuple[str, "Module"]]:
         """Yield (dotted name, module) for this module and every one below it."""
@@ -67,8 +92,12 @@ class Module:
 
     def __getitem__(self, name: str | int) -> "Module":
         """Return the module of a dotted name, or the child at a position."""
-        if isinstance(name, int):
-            return self.children()[name][1]
+        if not isinstance(name, str):
+            children = self.children()
+            place = operator.index(name)
+            if not -len(children) <= place < len(children):
+                raise IndexError(f"{type(self).__name__} has {len(children)} children, not {name}")
+            return children[place][1]
         named = self.named_layers()
         if name not in named:
             near = difflib.get_close_matches(name, named, 3) or list(named)[1:4]
@@ -91,10 +120,17 @@ class Module:
                 yield joined(path, name), array
 
     def _named(self, kind: str) -> dict[str, Array]:
-        first: dict[int, str] = {}
-        for name, array in self.names(kind):
-            first.setdefault(id(array), name)
-        return {name: array for name, array in self.names(kind) if first[id(array)] == name}
+        seen: dict[str, Array] = {}
+        named: dict[str, dict[int, str]] = {"params": {}, "state": {}}
+        for own, first in named.items():
+            for name, array in self.names(own):
+                first.setdefault(id(array), name)
+                if seen.setdefault(name, array) is not array:
+                    raise ValueError(
+                        f"{type(self).__name__}: two arrays are called {name}: give the layers "
+                        'different names, such as Chain(("name", layer))'
+                    )
+        return {name: seen[name] for name in named[kind].values()}
 
     @property
     def parameter_count(self) -> int:
@@ -104,9 +140,20 @@ class Module:
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Return a copy with arrays of its own that calls the same back end."""
         memo[id(self.ops)] = self.ops
-        same = memo[id(self)] = copy.copy(self)
+        same = memo[id(self)] = object.__new__(type(self))
         vars(same).update(copy.deepcopy(vars(self), memo))
         return same
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the attributes for pickle, a back end that is a module by its name."""
+        named = {"ops": self.ops.__name__} if isinstance(self.ops, ModuleType) else {}
+        return {**vars(self), **named}
+
+    def __setstate__(self, attributes: dict[str, Any]) -> None:
+        """Take the attributes over."""
+        vars(self).update(attributes)
+        if isinstance(self.ops, str):
+            self.ops = cast(Backend, importlib.import_module(self.ops))
 
     def evaluated(self) -> bool:
         """Tell whether inference runs forward, although a base class would be folded."""
@@ -137,6 +184,12 @@ class Caches(list[Any]):
         super().__init__(caches)
         self.owner, self.size = owner, len(self)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Caches":
+        """Return a copy for a second backward of the same net."""
+        same = Caches(self.owner, copy.deepcopy(list(self), memo))
+        same.size = self.size
+        return same
+
 
 class Layer(Module):
     """A differentiable function of one array.
@@ -147,10 +200,8 @@ class Layer(Module):
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Complete a class that has a forward or a backward of its own."""
+        """Complete a class whose backward takes neither plus nor needs_dx."""
         super().__init_subclass__(**kwargs)
-        if own_forward(cls, "folded"):
-            cls.folded = Layer.folded  # type: ignore[method-assign]
         if len(inspect.signature(cls.backward).parameters) == 3:
             cls.backward = adding(cls.backward)  # type: ignore[method-assign]
 
@@ -164,7 +215,8 @@ class Layer(Module):
         training : bool
             Whether the batch's own statistics normalise and dropout drops.
         """
-        raise NotImplementedError
+        kind = type(self).__name__
+        raise NotImplementedError(f"{kind} has no forward(x, training) -> (out, cache): define it")
 
     def backward(
         self, dout: Array, cache: Any, plus: Array | None = None, needs_dx: bool = True
@@ -182,11 +234,12 @@ class Layer(Module):
         needs_dx : bool
             Where it is False dx may be None.
         """
-        raise NotImplementedError
+        kind = type(self).__name__
+        raise NotImplementedError(f"{kind} has no backward(dout, cache) -> (dx, grads): define it")
 
     def predict(self, x: Array) -> Array:
         """Return the output in evaluation mode."""
-        return self.forward(x, training=False)[0]
+        return run_forward(self, x, False)[0]
 
     def inference(self) -> Inference:
         """Return a function from x to what predict returns but for rounding, made to be fast.
@@ -195,20 +248,35 @@ class Layer(Module):
         learned afterwards does not change it. All that does not depend on x is done here, above all
         normalisations are folded into the convolutions before them. It pays from a few batches on.
         """
-        return self.folded(Steps()).ready()
+        return self.steps(Steps()).ready()
+
+    def steps(self, before: Steps) -> Steps:
+        """Return the steps that make x, and this layer after them, folded where its class is known.
+
+        A subclass that changes what forward does is evaluated as it is.
+        """
+        return before.then(Evaluated(self)) if self.evaluated() else self.folded(before)
 
     def folded(self, before: Steps) -> Steps:
-        """Return the steps that make x, and this layer after them, folded where that can be."""
+        """Return the steps that make x, and this layer after them, folded where that can be.
+
+        A class defines it beside its forward, for which it holds.
+        """
         return before.then(Evaluated(self))
 
     def evaluated(self) -> bool:
         """Tell whether inference runs forward, although a base class would be folded."""
         folds = any(vars(kind).get("folded", plain) is not plain for kind in type(self).__mro__)
-        return folds and type(self).folded is plain
+        return folds and changes_forward(self, "folded")
 
     def add(self, dx: Array, plus: Array | None) -> Array:
         """Return dx + plus, or dx where nothing reaches x by another way."""
-        return dx if plus is None else self.ops.add_forward(dx, plus)[0]
+        if plus is None:
+            return dx
+        if plus.shape != dx.shape:
+            kind = type(self).__name__
+            raise ValueError(f"{kind}: plus has shape {plus.shape}, expected that of x, {dx.shape}")
+        return self.ops.add_forward(dx, plus)[0]
 
 
 plain = Layer.folded
@@ -221,17 +289,36 @@ def adding(backward: Callable[..., Any]) -> Callable[..., Any]:
     def run(
         self: Layer, dout: Array, cache: Any, plus: Array | None = None, needs_dx: bool = True
     ) -> tuple[Array, Grads]:
-        dx, grads = backward(self, dout, cache)
+        returned = backward(self, dout, cache)
+        pair = isinstance(returned, tuple) and len(returned) == 2
+        if not pair or not isinstance(returned[1], dict):
+            raise TypeError(
+                f"{type(self).__name__}.backward returns a {type(returned).__name__}, expected "
+                "(dx, grads): grads is a dict from names of parameters to gradients, or {}"
+            )
+        dx, grads = returned
         return self.add(dx, plus), grads
 
     run.__signature__ = inspect.signature(Layer.backward)  # type: ignore[attr-defined]
     return run
 
 
-def own_forward(kind: type, fold: str) -> bool:
-    """Tell whether a class's forward is newer than its method `fold`, and so unknown to it."""
-    newest = next(vars(k) for k in kind.__mro__ if {"forward", fold} & vars(k).keys())
-    return fold not in newest
+def run_forward(layer: Any, x: Array, training: bool) -> tuple[Array, Any]:
+    """Return what a layer's forward returns, which must be out and the cache."""
+    returned = layer.forward(x, training)
+    if not isinstance(returned, tuple) or len(returned) != 2:
+        raise TypeError(
+            f"{type(layer).__name__}.forward returns a {type(returned).__name__}, expected "
+            "(out, cache): what backward needs from forward, or None"
+        )
+    return returned
+
+
+def changes_forward(module: Module, fold: str) -> bool:
+    """Tell whether what forward does was changed after its method `fold` was written."""
+    changed = vars(module).keys() & HOOKS
+    newest = next(vars(k) for k in type(module).__mro__ if {*HOOKS, fold} & vars(k).keys())
+    return bool(changed) or fold not in newest
 
 
 def joined(path: str, name: str) -> str:

@@ -22,8 +22,10 @@ from minise.ops.backend import Backend
 from minise.ops.checks import (
     Array,
     Pair,
+    check_arrays,
     check_choice,
     check_divisor,
+    check_flag,
     check_integer,
     check_number,
 )
@@ -117,16 +119,16 @@ class Conv2d(OpLayer):
         dtype: Any = np.float32,
     ) -> None:
         super().__init__(ops)
-        for name, value in (("channels_in", channels_in), ("channels_out", channels_out)):
-            check_integer("Conv2d", name, value, 1)
+        channels_in = check_integer("Conv2d", "channels_in", channels_in, 1)
+        channels_out = check_integer("Conv2d", "channels_out", channels_out, 1)
         self.kernel = pair("Conv2d", "kernel", kernel, 1)
         self.stride = pair("Conv2d", "stride", stride, 1)
         self.dilation = pair("Conv2d", "dilation", dilation, 1)
         self.padding = self._padding(padding)
-        check_integer("Conv2d", "groups", groups, 1)
+        self.groups = groups = check_integer("Conv2d", "groups", groups, 1)
+        check_flag("Conv2d", "bias", bias)
         check_divisor("Conv2d", "groups", groups, "channels_in", channels_in)
         check_divisor("Conv2d", "groups", groups, "channels_out", channels_out)
-        self.groups = groups
         shape = (channels_out, channels_in // groups, *self.kernel)
         self.params["weight"] = he_normal(shape, RELU, self.ops, generator("Conv2d", rng), dtype)
         if bias:
@@ -186,8 +188,9 @@ class Linear(OpLayer):
         dtype: Any = np.float32,
     ) -> None:
         super().__init__(ops)
-        check_integer("Linear", "inputs", inputs, 1)
-        check_integer("Linear", "outputs", outputs, 1)
+        inputs = check_integer("Linear", "inputs", inputs, 1)
+        outputs = check_integer("Linear", "outputs", outputs, 1)
+        check_flag("Linear", "bias", bias)
         rng = generator("Linear", rng)
         self.params["weight"] = he_normal((outputs, inputs), LINEAR, self.ops, rng, dtype)
         if bias:
@@ -202,7 +205,7 @@ class BatchNorm2d(OpLayer):
     """
 
     op, arrays = "batch_norm2d", ("weight", "bias")
-    relu = False  # whether a ReLU is part of the op
+    with_relu = False  # whether a ReLU is part of the op
 
     def __init__(
         self,
@@ -214,7 +217,10 @@ class BatchNorm2d(OpLayer):
         dtype: Any = np.float32,
     ) -> None:
         super().__init__(ops)
-        check_integer(type(self).__name__, "channels", channels, 1)
+        where = type(self).__name__
+        channels = check_integer(where, "channels", channels, 1)
+        check_number(where, "momentum", momentum, "a number from 0 to 1", 0, 1)
+        check_number(where, "eps", eps, "a small number above 0, such as 1e-5", 1e-300, 1)
         self.params["weight"] = constant(1, channels, self.ops, dtype)
         self.params["bias"] = constant(0, channels, self.ops, dtype)
         self.state["running_mean"] = constant(0, channels, self.ops, dtype)
@@ -241,14 +247,15 @@ class BatchNorm2d(OpLayer):
         """Join a convolution that stands before, or open a step."""
         if not self.ops.folds:
             return super().folded(before)
-        steps = before.joined(norm=self, relu=self.relu)
-        return before.then(Normalisation(norm=self, relu=self.relu)) if steps is None else steps
+        parts: dict[str, Any] = {"norm": self, "relu": self.with_relu}
+        return before.joined(**parts) or before.then(Normalisation(**parts))
 
 
 class NormReLU(BatchNorm2d):
     """max(batch normalisation, 0) as one op, with BatchNorm2d's parameters and state."""
 
-    op, relu = "batch_norm2d_relu", True
+    op, with_relu = "batch_norm2d_relu", True
+    folded = BatchNorm2d.folded  # which holds for it, too
 
 
 class ReLU(OpLayer):
@@ -342,8 +349,7 @@ class ChannelShuffle(OpLayer):
 
     def __init__(self, groups: int, *, ops: Backend | str = reference) -> None:
         super().__init__(ops)
-        check_integer("ChannelShuffle", "groups", groups, 1)
-        self.groups = groups
+        self.groups = check_integer("ChannelShuffle", "groups", groups, 1)
 
 
 class PadChannels(OpLayer):
@@ -353,11 +359,11 @@ class PadChannels(OpLayer):
 
     def __init__(self, channels: int, *, ops: Backend | str = reference) -> None:
         super().__init__(ops)
-        check_integer("PadChannels", "channels", channels, 1)
-        self.channels = channels
+        self.channels = check_integer("PadChannels", "channels", channels, 1)
 
     def forward(self, x: Array, training: bool) -> tuple[Array, Any]:
         """Return x and zeros side by side."""
+        check_arrays("PadChannels", "x: N C H W", x, complex_step=True)
         N, _, H, W = x.shape
         zeros = self.ops.asarray(np.zeros((N, self.channels, H, W)), x.dtype)
         out, cache = self.ops.concat_forward(x, zeros)
@@ -408,10 +414,11 @@ def _ops_by_cache() -> dict[type, str]:
 def check_cache(op: str, cache: Any) -> None:
     """Refuse another op's cache; one of a user's own class is taken as it is."""
     kind = "a net" if isinstance(cache, Caches) else _ops_by_cache().get(type(cache), op)
-    if kind != op:
+    if kind != op or cache is None:
+        came = "None" if cache is None else f"a {type(cache).__name__} of {kind}"
         raise ValueError(
-            f"{op}: cache is a {type(cache).__name__} of {kind}, expected what forward of "
-            "this layer returned with the output that dout belongs to"
+            f"{op}: cache is {came}, expected what forward of this layer returned with the output "
+            "that dout belongs to"
         )
 
 

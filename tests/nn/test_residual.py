@@ -109,7 +109,9 @@ def test_padded_shortcut_by_hand():
     dx, grads = shortcut.backward(np.arange(12.0).reshape(1, 3, 2, 2), cache)
     np.testing.assert_array_equal(dx[0, 0], [[0, 0, 1], [0, 0, 0], [2, 0, 3]])
     assert grads == {}
-    with pytest.raises(ValueError, match="PadChannels: channels is 0, expected at least 1"):
-        nn.basic_block(4, 4, 2, nn.Build(), shortcut="A")
+    same = nn.basic_block(1, 1, 2, nn.Build(dtype=np.float64), shortcut="A")["downsample"]
+    np.testing.assert_array_equal(same.predict(x), [[[[0, 2], [6, 8]]]])
+    with pytest.raises(ValueError, match="channels is 3, expected at least channels_in = 4 with"):
+        nn.basic_block(4, 3, 2, nn.Build(), shortcut="A")
     with pytest.raises(ValueError, match="shortcut is 'C', expected one of A, B"):
         nn.basic_block(4, 6, 2, nn.Build(), shortcut="C")
