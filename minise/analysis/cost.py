@@ -143,9 +143,9 @@ def _run(net: Layer, size: tuple[int, ...]) -> tuple[Layer, list[Call]]:
         if len(size) != 2:
             raise
         raise ValueError(
-            f"cost_of: size is {size}, expected rows and columns of an image with {shape[0]} "
-            f"channels, as the first array of parameters seems to take ({error}): give "
-            f"size=(channels, rows, columns)"
+            f"cost_of: size is {size}, expected the channels too, as the net does not run on an "
+            f"image with the {shape[0]} that its first parameters suggest: give "
+            f"size=(channels, rows, columns); the net raised {type(error).__name__}: {error}"
         ) from error
     return twin, recorder.calls
 

@@ -64,8 +64,8 @@ def with_contract(
             others = [k for k in range(1, len(usual)) if not same(usual[k], without_dx[k])]
             problems |= dict.fromkeys(others, NEEDS_DX)
     arguments = [
-        replace(one, verdict=WRONG, problem=problems[k]) if problems.get(k) else one
-        for k, one in enumerate(report.arguments)
+        replace(argument, verdict=WRONG, problem=problems[k]) if problems.get(k) else argument
+        for k, argument in enumerate(report.arguments)
     ]
     return replace(report, arguments=tuple(arguments))
 

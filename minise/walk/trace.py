@@ -156,9 +156,9 @@ def _op(ops: Any, file: Path | None, op: str, x: Any, settings: dict[str, Any]) 
 def _check_settings(op: str, forward: Any, settings: dict[str, Any]) -> None:
     """Check that an op has settings of these names."""
     parameters = inspect.signature(forward).parameters.values()
-    known = [one.name for one in parameters if one.kind is one.KEYWORD_ONLY]
+    known = [entry.name for entry in parameters if entry.kind is entry.KEYWORD_ONLY]
     unknown = [name for name in settings if name not in known]
-    if unknown and not any(one.kind is one.VAR_KEYWORD for one in parameters):
+    if unknown and not any(entry.kind is entry.VAR_KEYWORD for entry in parameters):
         wanted = f"some of {', '.join(known)}" if known else "none"
         raise ValueError(
             f"walk: settings has {unknown[0]}, expected {wanted}: {op} has no setting {unknown[0]}"

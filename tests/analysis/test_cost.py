@@ -164,7 +164,9 @@ def test_one_number_is_a_square():
     ],
 )
 def test_a_number_of_channels_that_does_not_fit_is_asked_for(net, size, right):
-    with pytest.raises(ValueError, match=r"cost_of: .*: give size=\(channels, rows, columns\)$"):
+    with pytest.raises(
+        ValueError, match=r"cost_of: .*: give size=\(channels, rows, columns\); the"
+    ):
         cost_of(net, size)
     assert cost_of(net, right).parameters == net.parameter_count
 
