@@ -7,24 +7,28 @@ a gate scales. Normalisation, ReLU, pooling and sums are not counted.
 """
 
 import copy
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Sequence
+from functools import partial
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from minise.nn import Layer, SEBlock
 from minise.nn.layer import Module
 from minise.ops.checks import check_integer
-from minise.ops.wrap import Call, attach, record
+from minise.ops.wrap import FORWARD, Call, Recorder, attach, record
+
+OUTPUT = ""  # in the place of an op's name: what a layer with parameters returned
 
 
 class LayerCost(NamedTuple):
-    """One line of the table: a layer that calls an op, or whose parameters an op is called with."""
+    """One line of the table: a layer that calls an op, or that has parameters."""
 
     layer: str
     kind: str  # the layer's class, and what is one op with it
-    shape: tuple[int, ...]  # of its output, without the batch
+    shape: tuple[int, ...]  # of its output, without the batch; () of a layer that is not run
     parameters: int
     macs: int  # of one image
     se: bool  # whether it is an SE block
@@ -56,26 +60,27 @@ class NetCost(NamedTuple):
         return sum(layer.macs for layer in self.layers if layer.se)
 
 
-def cost_of(net: Layer, size: tuple[int, ...] = (32, 32)) -> NetCost:
+def cost_of(net: Layer, size: int | Sequence[int] = (32, 32)) -> NetCost:
     """Return what every layer of a net costs for one image.
+
+    Every layer with parameters has a row. What a layer computes in NumPy of its own, without an op,
+    counts no MACs.
 
     Parameters
     ----------
     net : Layer
         A net or a layer; a copy of it is run once, in evaluation mode.
-    size : (int, int), or (int, int, int) or (int,)
-        Rows and columns of an image, whose channels are those that the first layer with parameters
-        takes; or the whole shape of an input: (channels, rows, columns) or (features,).
+    size : int, (int, int), or (int, int, int) or (int,)
+        Rows and columns of an image, one number if they are equal; it has as many channels as the
+        first array of parameters takes. Or the whole shape of an input: (channels, rows, columns)
+        or (features,).
 
     Raises
     ------
-    ValueError
-        If the net cannot take an input of that size.
+    ValueError, TypeError
+        If size is no size, or the net cannot take an input of it.
     """
-    axes = ("rows", "columns") if len(size) == 2 else range(len(size))
-    for axis, number in zip(axes, size, strict=True):
-        check_integer("cost_of", f"size ({axis})", number, 1)
-    twin, recorded_calls = recorded(net, size)
+    twin, recorded_calls = _run(net, _as_size(size))
     modules: dict[str, list[Module]] = {}
     owners: dict[int, str] = {}
     for name, module in twin.layers():
@@ -87,8 +92,29 @@ def cost_of(net: Layer, size: tuple[int, ...] = (32, 32)) -> NetCost:
         others = [owners[id(a)] for a in call.arrays if id(a) in owners and id(a) not in own]
         for name in dict.fromkeys([*others, call.layer]):
             calls.setdefault(name, []).append(call)
+    first_names = {id(module): name for name, module in reversed(list(twin.layers()))}
+    for name, module in twin.layers():
+        if module.params and first_names[id(module)] == name:
+            calls.setdefault(name, [])  # forward did not run the layer
     counted: set[int] = set()
     return NetCost([_row(name, modules[name], calls[name], counted) for name in calls])
+
+
+def _as_size(size: Any) -> tuple[int, ...]:
+    """Return size as a tuple, and (size, size) of an integer."""
+    if isinstance(size, np.ndarray):
+        size = size.tolist()
+    if hasattr(size, "__index__"):
+        size = (size, size)
+    if not isinstance(size, tuple | list) or not 1 <= len(size) <= 3:
+        raise TypeError(
+            f"cost_of: size is {size!r}, expected (rows, columns) or the whole shape of an input: "
+            "give size=(channels, rows, columns)"
+        )
+    axes: Sequence[Any] = ("rows", "columns") if len(size) == 2 else range(len(size))
+    for axis, number in zip(axes, size, strict=True):
+        check_integer("cost_of", f"size ({axis})", number, 1)
+    return tuple(map(operator.index, size))
 
 
 def recorded(net: Layer, size: tuple[int, ...]) -> tuple[Layer, list[Call]]:
@@ -96,17 +122,45 @@ def recorded(net: Layer, size: tuple[int, ...]) -> tuple[Layer, list[Call]]:
 
     It is evaluated by its forward, so that the ops are those of training.
     """
+    twin, calls = _run(net, size)
+    return twin, [call for call in calls if call.op != OUTPUT]
+
+
+def _run(net: Layer, size: tuple[int, ...]) -> tuple[Layer, list[Call]]:
+    """Return what `recorded` does, with a call OUTPUT where a layer with parameters returns."""
     shape = (channels_of(net), *size) if len(size) == 2 else size
     dtype = next((array.dtype for array in net.named_parameters().values()), np.float32)
     twin = copy.deepcopy(net)
     recorder = record(twin.ops)
     attach(twin, recorder)
-    twin.predict(recorder.asarray(np.zeros((1, *shape)), dtype))
+    for name, module in twin.layers():
+        if module.params and hasattr(module, "forward") and "forward" not in vars(module):
+            vars(module)["forward"] = partial(_observed, module.forward, name, recorder)
+    x = recorder.asarray(np.zeros((1, *shape)), dtype)
+    try:
+        twin.predict(x)
+    except (ValueError, TypeError, IndexError) as error:
+        if len(size) != 2:
+            raise
+        raise ValueError(
+            f"cost_of: size is {size}, expected the channels too, as the net does not run on an "
+            f"image with the {shape[0]} that its first parameters suggest: give "
+            f"size=(channels, rows, columns); the net raised {type(error).__name__}: {error}"
+        ) from error
     return twin, recorder.calls
 
 
+def _observed(
+    forward: Callable[..., Any], name: str, recorder: Recorder, *arguments: Any, **settings: Any
+) -> Any:
+    """Run a layer's forward, and record its output behind the calls of its ops."""
+    returned = forward(*arguments, **settings)
+    recorder.calls.append(Call(name, OUTPUT, FORWARD, (), {}, None, (returned[0],), 0.0))
+    return returned
+
+
 def channels_of(net: Layer) -> int:
-    """Return how many channels or features a net takes, by its first layer with parameters.
+    """Return how many channels or features a net takes, by its first array of parameters.
 
     Examples
     --------
@@ -116,8 +170,9 @@ def channels_of(net: Layer) -> int:
     """
     for _, module in net.layers():
         for array in module.params.values():
-            inputs = array.shape[0] if array.ndim == 1 else array.shape[1]
-            return int(inputs) * int(getattr(module, "groups", 1))
+            if array.ndim:  # a single number tells nothing
+                inputs = array.shape[0] if array.ndim == 1 else array.shape[1]
+                return int(inputs) * int(getattr(module, "groups", 1))
     return 3
 
 
@@ -136,7 +191,7 @@ def outputs_of(net: Layer) -> int:
 
 def _row(name: str, modules: list[Module], calls: list[Call], counted: set[int]) -> LayerCost:
     """Return one line; an array of parameters counts where it is met first."""
-    own = [call for call in calls if call.layer == name]
+    own = [call for call in calls if call.layer == name and call.op != OUTPUT]
     arrays = {id(a): a for module in modules for a in module.params.values()}
     parameters = sum(array.size for key, array in arrays.items() if key not in counted)
     counted.update(arrays)
@@ -144,7 +199,7 @@ def _row(name: str, modules: list[Module], calls: list[Call], counted: set[int])
     return LayerCost(
         name,
         ", ".join(kinds) or _class_of(modules),
-        tuple(calls[-1].results[0].shape[1:]),
+        tuple(calls[-1].results[0].shape[1:]) if calls else (),
         parameters,
         sum(macs(call) for call in own),
         any(isinstance(module, SEBlock) for module in modules),

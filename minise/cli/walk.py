@@ -1,6 +1,5 @@
 """The verb that shows every number of a backward pass: `minise walk`."""
 
-import ast
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +31,14 @@ def walk(
             residual SE block) or net.
         shape: Of x, such as 2 3 2 2.
         seed: Of the random numbers.
-        settings: Of the op, such as gate=tanh, or stride=2,2.
+        settings: Of the op, such as gate=tanh, or stride=2 or stride=2,1 (rows, columns).
         file: A .npz file with the arrays of your own case by name, and dout if you like.
         ops: reference, or a file of your own such as my_ops.py.
         html: Write a page to click through, instead of text.
         all: Write the pages of all ops with an index into this folder.
     """
-    from minise.walk.cases import case
-    from minise.walk.page import write_page
+    from minise.walk.cases import case, read_settings
+    from minise.walk.page import check_target, write_page
     from minise.walk.text import lines
 
     console = Console()
@@ -53,7 +52,9 @@ def walk(
     with misuse():
         if not subject:
             raise ValueError("walk: what? expected a subject, such as se, or --all FOLDER")
-        own = _read_settings(settings)
+        if html is not None:
+            check_target(html)
+        own = read_settings(subject, settings)
         chosen = case(subject, shape, seed, own)
         if file is not None:
             from minise.walk.files import from_file
@@ -84,17 +85,3 @@ def _load(ops: str) -> Any:
             f"which a compiled back end has not{hint}"
         )
     return load_ops(ops)
-
-
-def _read_settings(given: tuple[str, ...]) -> dict[str, Any]:
-    """Return name=value as a dict; what is no number, pair or flag stays a word."""
-    found: dict[str, Any] = {}
-    for one in given:
-        name, equals, value = one.partition("=")
-        if not equals or not name.isidentifier():
-            raise ValueError(f"walk: settings has {one!r}, expected name=value, such as gate=tanh")
-        try:
-            found[name] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            found[name] = value
-    return found

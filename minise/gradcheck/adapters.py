@@ -89,8 +89,8 @@ def layer(
     Returns
     -------
     forward, backward : callable
-        forward(x, *params) and backward(dout, cache). They run a copy of the layer, which stays as
-        it is.
+        forward(x, *params) and backward(dout, cache), which passes keywords on, such as plus. They
+        run a copy of the layer, which stays as it is.
     params : dict of str to ndarray
         The parameters as they are now, by name: inputs are ``[x, *params.values()]``.
 
@@ -132,8 +132,8 @@ def layer(
             one.update({name: _like(array, x.dtype) for name, array in values.items()})
         return run(x, *flags)
 
-    def backward(dout: Any, cache: Any) -> tuple[Any, ...]:
-        dx, grads = undo(dout, cache)
+    def backward(dout: Any, cache: Any, **settings: Any) -> tuple[Any, ...]:
+        dx, grads = undo(dout, cache, **settings)
         return dx, *slots.in_order(grads, add)
 
     forward.__name__ = kind
@@ -220,8 +220,8 @@ def takes(function: Any, *arguments: Any) -> bool:
 def _with_cache(layer: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Return forward and backward of a layer whose forward returns the cache."""
 
-    def undo(dout: Any, cache: Any) -> tuple[Any, Mapping[str, Any]]:
-        returned = layer.backward(dout, cache)
+    def undo(dout: Any, cache: Any, **settings: Any) -> tuple[Any, Mapping[str, Any]]:
+        returned = layer.backward(dout, cache, **settings)
         if not isinstance(returned, tuple) or len(returned) != 2:
             kind = type(returned).__name__
             raise ValueError(f"layer: backward returns a {kind}, expected (dx, dict of gradients)")
@@ -238,11 +238,11 @@ def _holding_cache(layer: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
         out = layer.forward(x, *flags)
         return out, [_cache_of(one) for one in layers]
 
-    def undo(dout: Any, cache: list[dict[str, Any]]) -> tuple[Any, dict[str, Any]]:
+    def undo(dout: Any, cache: list[dict[str, Any]], **settings: Any) -> tuple[Any, dict[str, Any]]:
         for one, held in zip(layers, cache, strict=True):
             for name, value in held.items():
                 object.__setattr__(one, name, value)
-        return layer.backward(dout), layer.grads
+        return layer.backward(dout, **settings), layer.grads
 
     return run, undo
 

@@ -79,7 +79,12 @@ def assert_gradients(
         that could not be checked.
     """
     __tracebackhide__ = True  # pytest then shows the report, and no line of ours
-    report = check(forward, backward, inputs, rng, **settings)
+    return asserted(check(forward, backward, inputs, rng, **settings), allow_unchecked)
+
+
+def asserted(report: Report, allow_unchecked: bool) -> Report:
+    """Return a report, if nothing in it is wrong; raise as `assert_gradients` says if it is."""
+    __tracebackhide__ = True
     bad = report.wrong if allow_unchecked else report.failures
     if report.problem or bad:
         raise AssertionError(f"{report.problem or bad[0].sentence()}\n{report}")

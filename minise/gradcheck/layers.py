@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 
 from minise.gradcheck import adapters
-from minise.gradcheck.check import assert_gradients, check
+from minise.gradcheck.check import asserted, check
+from minise.gradcheck.contract import with_contract
 from minise.gradcheck.report import Report
 
 
@@ -18,6 +19,9 @@ def check_layer(
     **settings: Any,
 ) -> Report:
     """Check a layer's or a net's backward at x, and report on dx and on every parameter.
+
+    Where backward takes plus, dx must then be dx + plus; where it takes needs_dx, the gradients of
+    the parameters must be the same without dx.
 
     Parameters
     ----------
@@ -53,7 +57,8 @@ def check_layer(
     >>> check_layer(net, np.random.default_rng(1).standard_normal((2, 3, 5, 5))).ok
     True
     """
-    return check(*_pair(layer, x, training), rng, **settings)
+    pair = _pair(layer, x, training)
+    return with_contract(check(*pair, rng, **settings), layer, *pair)
 
 
 def assert_layer_gradients(
@@ -62,6 +67,7 @@ def assert_layer_gradients(
     rng: np.random.Generator | int | None = None,
     *,
     training: bool = True,
+    allow_unchecked: bool = False,
     **settings: Any,
 ) -> Report:
     """Assert that a layer's or a net's backward is the transpose of its forward's derivative.
@@ -69,7 +75,9 @@ def assert_layer_gradients(
     Parameters
     ----------
     layer, x, rng, training, **settings
-        As `check_layer` takes them, and allow_unchecked as `assert_gradients` does.
+        As `check_layer` takes them.
+    allow_unchecked : bool
+        Whether gradients that could not be checked pass.
 
     Returns
     -------
@@ -82,7 +90,8 @@ def assert_layer_gradients(
         With the report, as `assert_gradients` raises it.
     """
     __tracebackhide__ = True  # pytest then shows the report, and no line of ours
-    return assert_gradients(*_pair(layer, x, training), rng, **settings)
+    report = check_layer(layer, x, rng, training=training, **settings)
+    return asserted(report, allow_unchecked)
 
 
 def _pair(layer: Any, x: Any, training: bool) -> tuple[Any, Any, list[Any]]:

@@ -27,6 +27,7 @@ import numpy as np
 from minise.ops.checks import Array, positional_names
 
 FORWARD, BACKWARD = "forward", "backward"
+RUN = "run"  # a step of inference, which has no backward
 
 
 class Call(NamedTuple):
@@ -195,7 +196,34 @@ class Timer(Wrapper):
 
 
 class Guard(Wrapper):
-    """Stops at the first NaN or infinity, and says where it came from."""
+    """Stops at the first NaN or infinity, and says where it came from.
+
+    A step of inference, run_conv2d or run_batch_norm2d, has the name of the layer that opens it; a
+    NaN in an array that was folded into it, such as gamma, is seen in its result.
+    """
+
+    def wrapped(self, layer: str, name: str) -> Any:
+        """Return one function of the back end, also where it runs a step of inference."""
+        function = super().wrapped(layer, name)
+        if not name.startswith(f"{RUN}_"):
+            return function
+        return partial(self._run, layer, name.removeprefix(f"{RUN}_"), function)
+
+    def _run(
+        self,
+        layer: str,
+        op: str,
+        function: Callable[..., Any],
+        prepared: Any,
+        *arrays: Any,
+        **by_keyword: Any,
+    ) -> Any:
+        named = dict(zip(("x", "shortcut"), arrays, strict=False)) | by_keyword
+        for name, array in named.items():
+            _check_finite(layer, op, RUN, f"its input {name}", array)
+        out = function(prepared, *arrays, **by_keyword)
+        _check_finite(layer, op, RUN, "its result out", out)
+        return out
 
     def prepare(
         self,
@@ -259,7 +287,8 @@ def _check_finite(layer: str, op: str, direction: str, what: str, array: Array |
     if array is None or array.dtype.kind not in "fc" or np.isfinite(array).all():
         return
     first = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-    where = f"layer {layer or '(none)'}, {op}_{direction}"
+    function = f"{RUN}_{op}" if direction == RUN else f"{op}_{direction}"
+    where = f"layer {layer or '(none)'}, {function}"
     count = int((~np.isfinite(array)).sum())
     message = f"{where}: {what} has {count} of {array.size} numbers not finite, first at {first}"
     raise NonFiniteError(layer, op, direction, what.split()[-1], message)

@@ -81,9 +81,13 @@ def write_book(folder: Path, seed: int = 0) -> list[Path]:
 
     Raises
     ------
+    ValueError
+        If the folder is a file.
     OSError
         If the folder cannot be written.
     """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"walk: all is the file {folder}, expected a folder: pass another name")
     folder.mkdir(parents=True, exist_ok=True)
     written, groups = [], []
     for title, pages in BOOK.items():

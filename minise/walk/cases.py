@@ -1,5 +1,8 @@
 """Small cases to walk through, by name: numbers of two digits, so that a reader can follow."""
 
+import ast
+import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -20,7 +23,8 @@ from minise.nn import (
     SEBlock,
     basic_block,
 )
-from minise.ops.checks import Array, parse
+from minise.ops import reference
+from minise.ops.checks import Array, Pair, check_integer, parse
 from minise.walk.limit import refuse_large
 from minise.walk.steps import Trace
 from minise.walk.subject import rounded
@@ -148,6 +152,7 @@ def case(
         If the name is unknown, or the shape too large, or with another number of axes than x.
     """
     op = full_name(name)
+    check_integer("walk", "seed", seed, 0)
     refuse_large("x", shape or (1,), prod(shape or (1,)))
     rng = np.random.default_rng(seed)
     if op in NETS:
@@ -161,6 +166,40 @@ def case(
     if "running_var" in keywords:  # channels that differ in more than their mean
         arrays[0] = rng.standard_normal(arrays[0].shape) + rng.standard_normal((sizes["C"], 1, 1))
     return Walk(op, op, [rounded(array) for array in arrays], None, keywords)
+
+
+def read_settings(name: str, words: Sequence[str]) -> dict[str, Any]:
+    """Return an op's settings from words such as stride=2,2 or gate=tanh.
+
+    What is no number, pair or flag stays a word; one number for rows and columns stands for both.
+
+    Parameters
+    ----------
+    name : str
+        One of names().
+    words : sequence of str
+        Each name=value.
+
+    Raises
+    ------
+    ValueError
+        If a word is no name=value.
+    """
+    op = full_name(name)
+    forward = None if op in NETS else getattr(reference, f"{op}_forward")
+    parameters = inspect.signature(forward).parameters if forward else {}
+    settings: dict[str, Any] = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not equals or not key.isidentifier():
+            raise ValueError(f"walk: settings has {word!r}, expected name=value, such as gate=tanh")
+        try:
+            value = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            value = text
+        is_pair = key in parameters and parameters[key].annotation in (Pair, Pair | None)
+        settings[key] = (value, value) if is_pair and type(value) is int else value
+    return settings
 
 
 def _sizes(op: str, shape: tuple[int, ...] | None) -> dict[str, Any]:

@@ -63,8 +63,28 @@ def folded(trace: Trace) -> str:
 
 
 def write_page(trace: Trace, path: Path) -> None:
-    """Write the page of a trace."""
+    """Write the page of a trace.
+
+    Raises
+    ------
+    ValueError
+        If the folder is not there, or the path is a folder.
+    """
+    check_target(path)
     path.write_text(page(trace), encoding="utf-8")
+
+
+def check_target(path: Path) -> None:
+    """Check that a page can be written: its folder is there, and the path is no folder."""
+    if not path.parent.is_dir():
+        raise ValueError(
+            f"walk: html is {path}, expected a file in a folder that is there: make the folder "
+            f"{path.parent}"
+        )
+    if path.is_dir():
+        raise ValueError(
+            f"walk: html is the folder {path}, expected a file: pass {path / 'page.html'}"
+        )
 
 
 def asset(name: str) -> str:

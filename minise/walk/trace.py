@@ -1,14 +1,16 @@
 """Take an op or a net apart, line by line, forward and backward, and check every gradient."""
 
+import inspect
 import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from minise.gradcheck.cases import direction
+from minise.gradcheck.cases import OPS, direction
+from minise.nn import Layer
 from minise.ops import reference
-from minise.ops.checks import Array
+from minise.ops.checks import Array, check_integer
 from minise.ops.user.completed import UserOps
 from minise.ops.user.errors import user_errors
 from minise.walk import local
@@ -90,6 +92,9 @@ def _trace(
     seed: int,
     settings: dict[str, Any],
 ) -> Trace:
+    check_integer("walk", "seed", seed, 0)
+    if not isinstance(net_or_op, Layer | str):
+        raise _no_subject(net_or_op)
     file = ops.file if isinstance(ops, UserOps) else file
     place = None if file is None else Path(file).resolve()
     if isinstance(net_or_op, str):
@@ -115,6 +120,20 @@ def _trace(
     return whole.trace(out, dout, settings)
 
 
+def _no_subject(value: Any) -> TypeError:
+    """Return the error for what is neither a layer nor the name of an op."""
+    name = getattr(value, "__name__", "").removesuffix("_forward")
+    if isinstance(value, type):
+        what, fix = f"the class {name}", f"make a layer of it, such as {name}(...)"
+    else:
+        what, fix = f"of type {type(value).__name__}", 'pass a net, or a name such as "relu"'
+    if name in OPS:
+        fix = f'pass "{name}"'
+    return TypeError(
+        f"walk: net_or_op is {what}, expected a layer of minise.nn or the name of an op: {fix}"
+    )
+
+
 def _op(ops: Any, file: Path | None, op: str, x: Any, settings: dict[str, Any]) -> Subject:
     own = isinstance(ops, UserOps)  # which has every op, but these are the caller's
     halves = f"{op}_forward", f"{op}_backward"
@@ -127,10 +146,23 @@ def _op(ops: Any, file: Path | None, op: str, x: Any, settings: dict[str, Any]) 
             f"walk: {where} has no {' and no '.join(missing)}, expected both halves of the op; "
             f"it has {', '.join(names) or 'no op'}"
         )
+    _check_settings(op, getattr(ops, f"{op}_forward"), settings)
     arrays = [x] if hasattr(x, "dtype") else list(x)
     wide = [_as_float64(array) for array in arrays]
     same = {key: _as_float64(value) for key, value in settings.items()}
     return op_subject(ops, file, op, wide, same)
+
+
+def _check_settings(op: str, forward: Any, settings: dict[str, Any]) -> None:
+    """Check that an op has settings of these names."""
+    parameters = inspect.signature(forward).parameters.values()
+    known = [entry.name for entry in parameters if entry.kind is entry.KEYWORD_ONLY]
+    unknown = [name for name in settings if name not in known]
+    if unknown and not any(entry.kind is entry.VAR_KEYWORD for entry in parameters):
+        wanted = f"some of {', '.join(known)}" if known else "none"
+        raise ValueError(
+            f"walk: settings has {unknown[0]}, expected {wanted}: {op} has no setting {unknown[0]}"
+        )
 
 
 def _as_float64(value: Any) -> Any:

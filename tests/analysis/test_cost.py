@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from minise import models, nn
-from minise.analysis import cost_of
+from minise.analysis import cost_of, summary
+from minise.analysis.cost import recorded
 from minise.ops import reference, wrap
 
 
@@ -98,6 +99,100 @@ def test_a_guarded_net_stays_guarded():
     net.named_parameters()["layer1.0.conv1.weight"][...] = float("nan")
     with pytest.raises(wrap.NonFiniteError, match=r"layer layer1\.0\.conv1, conv2d_forward"):
         net.predict(np.ones((1, 3, 8, 8), np.float32))
+
+
+class Own(nn.Layer):
+    """A factor for each channel, in NumPy alone."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.params["scale"] = np.ones((channels, 1, 1), np.float32)
+
+    def forward(self, x, training):
+        return x * self.params["scale"], x
+
+    def backward(self, dout, cache):
+        grads = {"scale": (dout * cache).sum((0, 2, 3))[:, None, None]}
+        return dout * self.params["scale"], grads
+
+
+class Unused(nn.Chain):
+    """A chain that holds a layer which forward does not run."""
+
+    def __init__(self, *layers):
+        self.unused = nn.Linear(2, 3)
+        super().__init__(*layers)
+
+    def children(self):
+        return [*super().children(), ("unused", self.unused)]
+
+
+def test_every_layer_with_parameters_has_a_row():
+    net = nn.Chain(nn.Conv2d(3, 4, 1), Own(4), nn.ReLU())
+    cost = cost_of(net, (5, 6))
+    assert [tuple(row) for row in cost.layers] == [
+        ("0", "Conv2d", (4, 5, 6), 12, 12 * 30, False),
+        ("1", "Own", (4, 5, 6), 4, 0, False),
+        ("2", "ReLU", (4, 5, 6), 0, 0, False),
+    ]
+    assert cost.parameters == net.parameter_count
+    assert {call.op for call in recorded(net, (5, 6))[1]} == {"conv2d", "relu"}
+    unused = Unused(nn.Conv2d(3, 4, 1))
+    assert cost_of(unused).layers[-1] == ("unused", "Linear", (), 9, 0, False)
+    twice = nn.Chain(same := Own(3), nn.ReLU(), same)
+    assert [row.layer for row in cost_of(twice).layers] == ["0", "1"]
+
+
+@pytest.mark.parametrize("name", ["se_resnet8", "se_wrn_16_8", "preact_resnet110"])
+def test_all_parameters_of_a_net_are_counted(name):
+    net = models.build(name)
+    assert cost_of(net).parameters == net.parameter_count
+
+
+def test_one_number_is_a_square():
+    net = models.build("resnet8")
+    assert cost_of(net, 16) == cost_of(net, np.int64(16)) == cost_of(net, [16, 16])
+    assert cost_of(net, 16) == cost_of(net, np.array([16, 16]))
+    assert cost_of(net, 16) == cost_of(net, (3, 16, 16))
+
+
+@pytest.mark.parametrize(
+    ("net", "size", "right"),
+    [
+        (nn.Chain(nn.Flatten(), nn.Linear(48, 3)), (4, 4), (3, 4, 4)),
+        (nn.Chain(nn.Branches(nn.ReLU(), nn.Chain()), nn.Conv2d(6, 2, 1)), 5, (3, 5, 5)),
+    ],
+)
+def test_a_number_of_channels_that_does_not_fit_is_asked_for(net, size, right):
+    with pytest.raises(
+        ValueError, match=r"cost_of: .*: give size=\(channels, rows, columns\); the"
+    ):
+        cost_of(net, size)
+    assert cost_of(net, right).parameters == net.parameter_count
+
+
+def test_a_table_for_any_net(capsys):
+    cost = summary(nn.Chain(nn.Conv2d(3, 4, 1), Own(4)), 8, "mine [0]")
+    lines = capsys.readouterr().out.splitlines()
+    assert "mine [0]" in lines[0]
+    assert [cell.strip() for cell in lines[5].split("│")[1:-1]] == [
+        "1",
+        "Own",
+        "4 x 8 x 8",
+        "4",
+        "",
+    ]
+    assert lines[-2] == "16 parameters, 0 of them in SE blocks (0.00%)"
+    assert "million MACs for an image of 8 x 8, 0.000 million" in lines[-1]
+    assert cost.parameters == 16
+    assert summary(nn.Chain(nn.ReLU()), (3, 8, 8)).macs == 0
+    assert "0 parameters, 0 of them" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("size", ["32", (), (1, 3, 8, 8), 3.5, None])
+def test_what_is_no_size(size):
+    with pytest.raises(TypeError, match=r"cost_of: size is .*: give size=\(channels, rows, col"):
+        cost_of(models.build("resnet8"), size)
 
 
 def test_messages():

@@ -38,6 +38,8 @@ def test_shape_seed_and_settings_choose_the_case(capsys):
     _, one, _ = call("walk conv --shape 1 1 3 3 --settings stride=2,2 padding=1,1", capsys)
     assert "x (1, 1, 3, 3)" in one
     assert "out (1, 2, 2, 2)" in one
+    _, same, _ = call("walk conv --shape 1 1 3 3 --settings stride=2 padding=1", capsys)
+    assert same == one
     _, two, _ = call("walk linear --seed 1", capsys)
     _, three, _ = call("walk linear --seed 2", capsys)
     assert two != three
@@ -93,13 +95,28 @@ def test_all_pages_with_an_index(capsys, monkeypatch):
         ("walk se --shape 4 4", "shape is (4, 4), expected 4 numbers, for x of squeeze_excite is"),
         ("walk se --settings gate", "settings has 'gate', expected name=value"),
         ("walk se --settings gate=soft", "gate is 'soft', expected one of sigmoid"),
+        ("walk conv --settings stride=0", "stride (rows) is 0, expected at least 1"),
+        ("walk conv --settings stride=x", "stride is 'x', expected a pair (rows, columns)"),
+        (
+            "walk conv --settings bogus=1",
+            "settings has bogus, expected some of stride, padding, dilation, groups: conv2d has no",
+        ),
+        ("walk relu --settings p=1", "settings has p, expected none: relu has no setting p"),
+        ("walk se --ops right.py --settings bogus=1", "settings has bogus, expected some of"),
+        ("walk net --settings stride=1", "net takes no settings, but stride came"),
+        ("walk relu --seed -1", "walk: seed is -1, expected at least 0"),
+        ("walk net --seed -1", "walk: seed is -1, expected at least 0"),
+        ("walk --all pages --seed -1", "walk: seed is -1, expected at least 0"),
+        ("walk --all right.py", "walk: all is the file right.py, expected a folder"),
+        ("walk block --html /nonexist/a.html", "folder that is there: make the folder /nonexist"),
+        ("walk se --html .", "walk: html is the folder ., expected a file: pass page.html"),
         ("walk se --file none.npz", "none.npz is not there, expected a .npz file"),
         ("walk se --file text.npz", "text.npz is no .npz file of plain arrays"),
         ("walk se --file few.npz", "few.npz has x, w1, but squeeze_excite needs w2 too"),
         ("walk conv --ops right.py", "right.py has no conv2d_forward and no conv2d_backward"),
         ("walk se --ops jit", "ops is 'jit', expected reference or a .py file"),
         ("walk se --ops none.py", "'none.py' is not there"),
-        ("walk se --html no/folder/page.html", "no/folder"),
+        ("walk se --html no/folder/page.html", "make the folder no/folder"),
     ],
 )
 def test_misuse_is_one_line_and_status_2(line, message, capsys):

@@ -178,6 +178,105 @@ def test_units_of_a_net_are_checked_where_ways_of_x_meet():
     assert_layer_gradients(nn.Chain(nn.Conv2d(3, 3, 1, rng=1), both), x)
 
 
+class Factor(nn.Layer):
+    """A factor for each column, whose backward takes plus and needs_dx in some wrong way."""
+
+    def __init__(self, fault):
+        super().__init__()
+        self.fault = fault
+        self.params["gamma"] = np.full(3, 2.0)
+
+    def forward(self, x, training):
+        return x * self.params["gamma"], x
+
+    def backward(self, dout, cache, plus=None, needs_dx=True):
+        grads = {"gamma": (dout * cache).sum(axis=0)}
+        dx = dout * self.params["gamma"]
+        if self.fault == "twice":
+            dx = self.add(self.add(dx, plus), plus)
+        elif self.fault == "half" and plus is not None:
+            dx = self.add(dx, plus / 2)
+        elif self.fault == "alone" and plus is not None:
+            dx = plus
+        elif self.fault == "sum" and plus is not None:
+            dx = dx.sum(0)
+        elif self.fault == "raises" and plus is not None:
+            raise NotImplementedError("no plus")
+        elif self.fault != "ignores":
+            dx = self.add(dx, plus)
+        if not needs_dx:
+            if self.fault == "needs_dx":
+                grads = {"gamma": grads["gamma"] * (1 + 2**-50)}
+            if self.fault == "needs_dx raises":
+                raise NotImplementedError("dx is always made")
+            return None, grads
+        return dx, grads
+
+
+@pytest.mark.parametrize(
+    ("fault", "name", "message"),
+    [
+        ("ignores", "x", r"backward ignores plus: it returns dx, expected dx \+ plus"),
+        (
+            "twice",
+            "x",
+            r"backward adds plus twice: it returns dx \+ 2 \* plus, expected dx \+ plus",
+        ),
+        ("half", "x", r"backward adds plus wrongly: it differs from dx \+ plus by up to"),
+        ("alone", "x", r"backward adds plus wrongly: it differs from dx \+ plus by up to"),
+        ("sum", "x", r"a dx of shape \(3,\) where plus is passed, expected shape \(4, 3\)"),
+        ("raises", "x", r"fails where plus is passed \(NotImplementedError: no plus\)"),
+        ("needs_dx", "gamma", "another gradient with needs_dx=False, expected the same to the bit"),
+        ("needs_dx raises", "x", r"fails with needs_dx=False \(NotImplementedError: dx is always"),
+    ],
+)
+def test_a_layer_that_takes_plus_or_needs_dx_is_asked_for_both(fault, name, message):
+    x = np.random.default_rng(0).standard_normal((4, 3))
+    report = check_layer(Factor(fault), x)
+    assert [one.name for one in report.failures] == [name]
+    with pytest.raises(AssertionError, match=message):
+        assert_layer_gradients(Factor(fault), x)
+    assert [one.name for one in check_layer(nn.Chain(Factor(fault)), x).failures] in (
+        [name],
+        [f"0.{name}"],
+    )
+
+
+@pytest.mark.parametrize("fault", ["ignores", "twice", "half", "alone"])
+def test_a_layer_that_is_wrong_with_plus_makes_a_wrong_residual(fault):
+    x = np.random.default_rng(0).standard_normal((4, 3))
+    assert not check_layer(nn.Residual(Factor(fault)), x).ok
+
+
+def test_layers_that_do_with_plus_what_they_should_are_right():
+    x = np.random.default_rng(0).standard_normal((4, 3))
+    assert_layer_gradients(Factor("none"), 1e6 * x)
+    assert_layer_gradients(Factor("none"), x.astype(np.float32))
+
+    class Short(Factor):
+        """Completed by nn.Layer."""
+
+        def backward(self, dout, cache):
+            return super().backward(dout, cache)
+
+    class Apart:
+        """No layer of minise's, and only plus is taken."""
+
+        def __init__(self, right):
+            self.params, self.right = {}, right
+
+        def forward(self, x):
+            return 2 * x, None
+
+        def backward(self, dout, cache, plus=0.0):
+            return 2 * dout + self.right * plus, {}
+
+    assert_layer_gradients(Short("ignores"), x)
+    assert_layer_gradients(Apart(True), x)
+    with pytest.raises(AssertionError, match="ignores plus"):
+        assert_layer_gradients(Apart(False), x)
+
+
 @pytest.mark.parametrize(
     ("lacks", "message"),
     [

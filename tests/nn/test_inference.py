@@ -546,12 +546,58 @@ def test_a_copy_shares_no_array():
     assert not np.shares_memory(own.params["weight"], layer.params["weight"])
 
 
+def guarded_net(ops):
+    unit = nn.Residual(
+        nn.Chain(("conv", nn.Conv2d(4, 4, 1, rng=0, ops=ops)), ("norm", nn.BatchNorm2d(4, ops=ops)))
+    )
+    net = nn.Chain(
+        ("stem", nn.Conv2d(3, 4, 1, rng=1, ops=ops)),
+        ("relu", nn.ReLU(ops=ops)),
+        ("norm", nn.NormReLU(4, ops=ops)),
+        ("unit", unit),
+        ("pool", nn.GlobalAvgPool2d(ops=ops)),
+    )
+    wrap.attach(net, wrap.guarded(ops))
+    return net
+
+
+@pytest.mark.parametrize("ops", [reference, jit])
+def test_a_guard_sees_what_runs_in_inference(ops):
+    """It names the layer that opens the step, which got or made the first NaN."""
+    x = np.ones((1, 3, 2, 2), np.float32)
+    run = guarded_net(ops).inference()
+    assert np.isfinite(run(x)).all()
+    message = r"layer stem, run_conv2d: its input x has 12 of 12 .* first at \(0, 0, 0, 0\)"
+    with pytest.raises(wrap.NonFiniteError, match=message) as caught:
+        run(x * np.nan)
+    error = caught.value
+    assert (error.layer, error.op, error.direction, error.array) == ("stem", "conv2d", "run", "x")
+    for name, step in {
+        "stem.weight": "layer stem, run_conv2d",
+        "norm.weight": r"layer norm(\.norm)?, run_batch_norm2d",
+        "unit.norm.weight": "layer unit.conv, run_conv2d",
+    }.items():
+        net = guarded_net(ops)
+        net.named_parameters()[name][0] = np.nan
+        with pytest.raises(wrap.NonFiniteError, match=f"{step}: its result out has"):
+            net.inference()(x)
+
+
+def test_a_guard_looks_at_a_shortcut_that_a_step_adds():
+    guard, x = wrap.guarded(wrap.timed(reference)), np.ones((1, 1, 2, 2))
+    prepared = guard.prepare_conv2d(np.ones((1, 1, 1, 1)))
+    assert (guard.run_conv2d(prepared, x, shortcut=x) == 2).all()
+    message = r"layer .none., run_conv2d: its input shortcut has 4 of 4"
+    with pytest.raises(wrap.NonFiniteError, match=message):
+        guard.run_conv2d(prepared, x, x * np.inf)
+    with pytest.raises(wrap.NonFiniteError, match=message):
+        wrap.timed(guard).run_conv2d(prepared, x, shortcut=x * np.inf)
+
+
 def test_a_guard_still_sees_what_is_not_folded():
-    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.GlobalAvgPool2d(), nn.Linear(4, 2))
+    net = nn.Sequential(nn.ReLU(), nn.GlobalAvgPool2d(), nn.Linear(3, 2))
     wrap.attach(net, wrap.guarded(reference))
     run = net.inference()
     assert np.isfinite(run(np.ones((1, 3, 2, 2), np.float32))).all()
-    with pytest.raises(
-        wrap.NonFiniteError, match="layer 1, global_avg_pool2d_forward: its input x"
-    ):
+    with pytest.raises(wrap.NonFiniteError, match="layer 0, relu_forward: its input x"):
         run(np.full((1, 3, 2, 2), np.nan, np.float32))

@@ -354,6 +354,8 @@ def test_a_changed_line_changes_the_trace(tmp_path):
             r"target has shape \(2,\), expected \(3,\)",
         ),
         (lambda: trace("linear", [np.ones((2, 3)), np.ones((4, 2))]), "linear: weight has shape"),
+        (lambda: trace("relu", np.ones(3), bogus=1), "settings has bogus, expected none: relu has"),
+        (lambda: trace("relu", np.ones(3), seed=-1), "walk: seed is -1, expected at least 0"),
         (lambda: case("convolution"), "'convolution' is unknown, expected one of batch-norm"),
         (lambda: case("loss", (2, 3, 4)), "expected 2 numbers, for logits .* is"),
         (lambda: case("block", settings={"gate": "relu"}), "takes no settings, but gate came"),
@@ -362,6 +364,20 @@ def test_a_changed_line_changes_the_trace(tmp_path):
 def test_messages(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("subject", "message"),
+    [
+        (np.tanh, 'net_or_op is of type ufunc, expected a layer .* name of an op: pass "tanh"$'),
+        (reference.relu_forward, 'net_or_op is of type function, expected .*: pass "relu"$'),
+        (nn.ReLU, r"net_or_op is the class ReLU, expected .*: make a layer of it, such as ReLU\("),
+        (None, 'net_or_op is of type NoneType, expected .*: pass a net, or a name such as "relu"'),
+    ],
+)
+def test_what_is_no_layer_and_no_name(subject, message):
+    with pytest.raises(TypeError, match=f"^walk: {message}"):
+        trace(subject, np.ones(3))
 
 
 def test_the_shape_that_is_tried_instead_is_small_enough():
