@@ -36,6 +36,7 @@ def evaluate_run(
     from minise.ops.backend import is_file
     from minise.train import Confusion, SoftmaxCrossEntropy, evaluate
     from minise.train import checkpoint as checkpoints
+    from minise.train.run_folder import cores
     from minise.train.setup import build_net, for_evaluation, load_split
 
     with misuse():
@@ -57,7 +58,7 @@ def evaluate_run(
         images = load_split(config, split)
         if images.classes != classes:
             raise ValueError(f"{config.data} has classes {images.classes}, expected {classes}")
-    with threadpool_limits(config.threads or 1, "blas"):
+    with threadpool_limits(min(config.threads, cores()) or 1, "blas"):
         confusion = Confusion(len(classes))
         batches, objective = for_evaluation(images, saved.data), SoftmaxCrossEntropy(net.ops)
         result = evaluate(net, batches, objective, confusion)
