@@ -24,8 +24,8 @@ def evaluate_run(
     Example: minise eval runs/se_resnet8-shapes10-1
 
     Args:
-        run: The run folder.
-        checkpoint: Which checkpoint; without validation there is only the last.
+        run: The run folder, or a checkpoint (.safetensors).
+        checkpoint: Which one of a run folder; without validation there is only the last.
         split: Which images.
         root: Folder that holds the data; by default that of the run.
         ops: Back end, by name or as a file such as my_ops.py; by default that of the run.
@@ -40,7 +40,7 @@ def evaluate_run(
     from minise.train.setup import build_net, for_evaluation, load_split
 
     with misuse():
-        path = run / f"{checkpoint}.safetensors"
+        path = run if run.is_file() else run / f"{checkpoint}.safetensors"
         if checkpoint == "best" and not path.exists() and run.is_dir():
             path = run / "last.safetensors"
         saved = checkpoints.load(path)
