@@ -3,7 +3,7 @@
 from typing import Any
 
 from minise.ops.backend import Algorithm, load_ops
-from minise.ops.checks import check_integer
+from minise.train.run_folder import check_threads as check_threads
 from minise.train.run_folder import cores
 
 # Read when a library is loaded, so they are set before a process starts.
@@ -35,13 +35,3 @@ def ops_with(name: str, threads: int, algorithm: Algorithm = "auto") -> Any:
             "the processor: minise bench cuda times a GPU"
         )
     return load_ops(name, threads, algorithm)
-
-
-def check_threads(function: str, threads: int) -> None:
-    """Raise ValueError unless there are so many cores: threads that share one only wait."""
-    check_integer(function, "threads", threads, 1)
-    if threads > cores():
-        raise ValueError(
-            f"{function}: threads is {threads}, expected at most {cores()}, the cores that this "
-            "process may use"
-        )

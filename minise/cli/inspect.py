@@ -24,8 +24,8 @@ def evaluate_run(
     Example: minise eval runs/se_resnet8-shapes10-1
 
     Args:
-        run: The run folder.
-        checkpoint: Which checkpoint; without validation there is only the last.
+        run: The run folder, or a checkpoint (.safetensors).
+        checkpoint: Which one of a run folder; without validation there is only the last.
         split: Which images.
         root: Folder that holds the data; by default that of the run.
         ops: Back end, by name or as a file such as my_ops.py; by default that of the run.
@@ -36,10 +36,11 @@ def evaluate_run(
     from minise.ops.backend import is_file
     from minise.train import Confusion, SoftmaxCrossEntropy, evaluate
     from minise.train import checkpoint as checkpoints
+    from minise.train.run_folder import cores
     from minise.train.setup import build_net, for_evaluation, load_split
 
     with misuse():
-        path = run / f"{checkpoint}.safetensors"
+        path = run if run.is_file() else run / f"{checkpoint}.safetensors"
         if checkpoint == "best" and not path.exists() and run.is_dir():
             path = run / "last.safetensors"
         saved = checkpoints.load(path)
@@ -57,7 +58,7 @@ def evaluate_run(
         images = load_split(config, split)
         if images.classes != classes:
             raise ValueError(f"{config.data} has classes {images.classes}, expected {classes}")
-    with threadpool_limits(config.threads or 1, "blas"):
+    with threadpool_limits(min(config.threads, cores()) or 1, "blas"):
         confusion = Confusion(len(classes))
         batches, objective = for_evaluation(images, saved.data), SoftmaxCrossEntropy(net.ops)
         result = evaluate(net, batches, objective, confusion)
@@ -96,7 +97,7 @@ def summary(
         size: Rows and columns of an image.
     """
     from minise import models
-    from minise.analysis import cost_of
+    from minise.analysis import cost_of, table_of, totals_of
     from minise.models.trained import chosen_settings
 
     console = Console()
@@ -107,20 +108,6 @@ def summary(
         settings = chosen_settings(model, se, shortcut)
         net = models.build(model, num_classes=num_classes, **settings)
         cost = cost_of(net, size)
-    table = Table("layer", "kind", "output", "parameters", "MACs", title=model)
-    for column in table.columns[2:]:
-        column.justify = "right"
-    for row in cost.layers:
-        shape = " x ".join(map(str, row.shape))
-        macs = f"{row.macs:,}" if row.macs else ""
-        parameters = f"{row.parameters:,}" if row.parameters else ""
-        table.add_row(row.layer or "(net)", row.kind, shape, parameters, macs)
-    console.print(table)
-    say(
-        console,
-        f"{cost.parameters:,} parameters, {cost.se_parameters:,} of them in SE blocks "
-        f"({cost.se_parameters / cost.parameters:.2%})\n{cost.macs / 1e6:,.3f} million MACs for an "
-        f"image of {size[0]} x {size[1]}, {cost.se_macs / 1e6:,.3f} million of them in SE blocks "
-        f"({cost.se_macs / cost.macs:.2%})",
-    )
+    console.print(table_of(cost, model))
+    say(console, totals_of(cost, size))
     return 0

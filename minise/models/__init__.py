@@ -84,16 +84,21 @@ def build(
     """
     _check_name(name)
     check_integer("build", "num_classes", num_classes, 1)
+    if not isinstance(se, SE | None):
+        kind = type(se).__name__
+        raise TypeError(f"build: se is a {kind}, expected an SE or None: pass nn.SE(reduction=4)")
     chosen = {key: settings.pop(key) for key in SE_FIELDS & settings.keys()}
     with_se = name.startswith("se_")
     if not with_se and (chosen or se):
-        wrong = ", ".join(chosen) or "se"
+        changed = [key for key, value in vars(se or SE()).items() if value != getattr(SE(), key)]
+        wrong = ", ".join(sorted(chosen) or changed) or "se"
         raise TypeError(f"model {name} has no SE blocks, but {wrong} came: use se_{name}")
     unknown = settings.keys() - set(_own_settings(name))
     if unknown:
         wanted = ", ".join([*_own_settings(name), *(sorted(SE_FIELDS) if with_se else [])])
+        wanted = f", expected any of: {wanted}" if wanted else " nor any other: leave it out"
         wrong = ", ".join(sorted(unknown))
-        raise TypeError(f"model {name} has no setting {wrong}, expected any of: {wanted or 'none'}")
+        raise TypeError(f"model {name} has no setting {wrong}{wanted}")
     if se is not None and not isinstance(se, SE):
         raise TypeError(f"build: se is {se!r}, expected SE(reduction={se!r}), or reduction={se!r}")
     if with_se:

@@ -8,7 +8,7 @@ import numpy as np
 
 from minise.data.batches import normaliser
 from minise.nn import SE, Chain
-from minise.nn.files import CHECKPOINT, OPTIMISER, read, restore
+from minise.nn.files import CHECKPOINT, net_arrays, read, restore
 from minise.ops import reference
 from minise.ops.backend import Backend
 from minise.ops.checks import Array
@@ -82,8 +82,7 @@ def load(run: str | Path, *, ops: Backend | str = reference) -> Trained:
     model, se = config["model"], SE(**config.get("se", {}))
     settings = chosen_settings(model, se, config.get("shortcut", "B"))
     net = build(model, num_classes=len(data["classes"]), ops=ops, **settings)
-    arrays = {k: a for k, a in file.arrays.items() if not k.startswith(OPTIMISER)}
-    restore(net, arrays, str(path))
+    restore(net, net_arrays(file), str(path))
     return Trained(net, tuple(data["classes"]), tuple(data["mean"]), tuple(data["std"]))
 
 

@@ -1,6 +1,7 @@
 """What training takes its batches from: a data set's, or any sequence of pairs."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any, Protocol, TypeAlias
 
 
@@ -23,22 +24,42 @@ def check_batches(where: str, title: str, batches: Any) -> None:
     """Refuse what is no sequence of pairs and no data set's batches, and what is empty."""
     in_order = isinstance(batches, Sequence)
     if not in_order and not (hasattr(batches, "__len__") and hasattr(batches, "epoch")):
+        pairs = f"list({title})" if isinstance(batches, Iterator) else "[(inputs, targets)]"
         raise TypeError(
             f"{where}: {title} is a {type(batches).__name__}, expected a sequence of (inputs, "
-            f"targets), or an object with __len__ and epoch(k): pass list({title})"
+            f"targets), or an object with __len__ and epoch(k): pass {pairs}"
         )
     if not len(batches):
         raise ValueError(f"{where}: {title} is empty, expected at least one batch")
-    if in_order and not (isinstance(batches[0], tuple | list) and len(batches[0]) == 2):
+    if in_order:  # a sequence that is no list may read its batches from a disk
+        for k, batch in enumerate(batches if isinstance(batches, list | tuple) else batches[:1]):
+            check_batch(where, f"{title}[{k}]", batch)
+
+
+def check_batch(where: str, title: str, batch: Any) -> None:
+    """Refuse what is no pair of at least one input and its targets."""
+    if not isinstance(batch, tuple | list) or len(batch) != 2:
         raise TypeError(
-            f"{where}: {title}[0] is a {type(batches[0]).__name__}, expected a pair (inputs, "
+            f"{where}: {title} is a {type(batch).__name__}, expected a pair (inputs, "
             "targets): pass [(inputs, targets)]"
+        )
+    inputs = batch[0]
+    if not hasattr(inputs, "__len__") or getattr(inputs, "shape", None) == ():
+        raise TypeError(
+            f"{where}: {title} has inputs of type {type(inputs).__name__}, expected an array: "
+            "pass (inputs, targets)"
+        )
+    if not len(inputs):
+        raise ValueError(
+            f"{where}: {title} has no input, expected at least one: leave out the empty batch"
         )
 
 
 def epoch_of(batches: Batched, epoch: int) -> Iterable[tuple[Any, Any]]:
-    """Return the batches of an epoch; a sequence has the same in each."""
-    return batches if isinstance(batches, Sequence) else batches.epoch(epoch)
+    """Return the batches of an epoch, at most len(batches); a sequence has the same in each."""
+    if isinstance(batches, Sequence):
+        return batches
+    return islice(batches.epoch(epoch), len(batches))
 
 
 def groups_of(batches: Iterable[tuple[Any, Any]], size: int) -> Iterator[list[tuple[Any, Any]]]:

@@ -30,6 +30,12 @@ class Checkpoint(NamedTuple):
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint, whole or not at all; an older file of that name stays until then."""
+    taken = [name for name in checkpoint.arrays if name.startswith(OPTIMISER)]
+    if taken:
+        raise ValueError(
+            f"save: a layer has {taken[0]!r}, expected no name that begins with {OPTIMISER!r}, as "
+            "the optimiser's arrays do: rename the layer"
+        )
     velocity = {f"{VELOCITY}{name}": array for name, array in checkpoint.velocity.items()}
     config = checkpoint.config
     settings = to_dict(config) if isinstance(config, TrainConfig) else config

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 from minise.nn import SE
 from minise.ops.backend import Algorithm, is_file
 from minise.ops.checks import check_choice, check_integer, check_number
+from minise.train.run_folder import check_name
 from minise.train.schedule import SCHEDULES
 
 Recipe = Literal["quick"]  # the names in minise/train/recipes.py
@@ -120,10 +121,7 @@ class TrainConfig:
         for name, low, text in (("mean", 0.0, "0"), ("std", 1e-6, "above 0")):
             for channel in getattr(self, name) or ():
                 check_number("train", name, channel, f"three numbers from {text} to 1", low, 1)
-        if self.name is not None and (not self.name or Path(self.name).name != self.name):
-            raise ValueError(
-                f"train: name is {self.name!r}, expected a plain folder name: --out says where"
-            )
+        check_name("train", self.name)
 
 
 def to_dict(config: TrainConfig) -> dict[str, Any]:

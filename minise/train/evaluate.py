@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from minise.nn import Layer
-from minise.ops.checks import Array
-from minise.train.batches import Batched, epoch_of
-from minise.train.objective import Objective
+from minise.ops.checks import Array, check_arrays, check_integer, check_labels
+from minise.train.batches import Batched, check_batch, check_batches, epoch_of
+from minise.train.objective import Objective, check_objective, figures_of, loss_of
 
 
 def evaluate(
@@ -32,16 +32,20 @@ def evaluate(
 
     Raises
     ------
-    ValueError
-        If there is no batch.
+    ValueError, TypeError
+        If there is no batch, batches are no pairs, or the objective does not return numbers.
     """
+    check_batches("evaluate", "batches", batches)
+    check_objective("evaluate", "objective", objective, "forward", "metrics")
     predict = net.inference()
     sums: dict[str, float] = {}
     count = 0
-    for x, targets in epoch_of(batches, 0):
+    for batch in epoch_of(batches, 0):
+        check_batch("evaluate", "a batch", batch)
+        x, targets = batch
         out = predict(net.ops.asarray(x))
-        loss, _ = objective.forward(out, targets)
-        for name, mean in {"loss": float(loss), **objective.metrics(out, targets)}.items():
+        loss, _ = loss_of("evaluate", objective, out, targets)
+        for name, mean in figures_of("evaluate", objective, loss, out, targets).items():
             sums[name] = sums.get(name, 0.0) + mean * len(x)
         count += len(x)
         if observe is not None:
@@ -61,8 +65,17 @@ class Confusion:
     """
 
     def __init__(self, classes: int) -> None:
+        check_integer("Confusion", "classes", classes, 1)
         self.counts = np.zeros((classes, classes), np.int64)
 
     def __call__(self, logits: Array, labels: Array) -> None:
-        """Count a batch."""
-        np.add.at(self.counts, (np.asarray(labels), logits.argmax(axis=1)), 1)
+        """Count a batch of logits (N, classes) and labels (N,)."""
+        labels, classes = np.asarray(labels), len(self.counts)
+        outputs = check_arrays("Confusion", "logits: N K, labels: N int", logits, labels)["K"]
+        if outputs != classes:
+            raise ValueError(
+                f"Confusion: classes is {classes}, expected {outputs}, the columns of logits: "
+                'name every output of the net, in data["classes"] of a run'
+            )
+        check_labels("Confusion", labels, classes)
+        np.add.at(self.counts, (labels, logits.argmax(axis=1)), 1)

@@ -8,6 +8,7 @@
 `fit` trains what a TrainConfig says, `run` a net and data of the caller's own.
 """
 
+import json
 import math
 import time
 from collections.abc import Sequence
@@ -26,9 +27,9 @@ from minise.train.batches import Batched, check_batches, epoch_of, groups_of
 from minise.train.checkpoint import Checkpoint, arrays_of, restore
 from minise.train.evaluate import Confusion, evaluate
 from minise.train.interrupt import Interrupted, Interruption
-from minise.train.objective import Objective
+from minise.train.objective import Objective, check_objective, figures_of, loss_of
 from minise.train.progress import Progress
-from minise.train.run_folder import RunFolder, create
+from minise.train.run_folder import RunFolder, check_threads, create
 from minise.train.schedule import SCHEDULES, rate_at
 from minise.train.sgd import SGD
 
@@ -113,7 +114,7 @@ def run(
         What is minimised, such as train.SoftmaxCrossEntropy(ops).
     batches : sequence of (inputs, targets), or an object with __len__ and epoch(k)
         Inputs (n, …) and targets as the objective takes them, of any dtype and shape. epoch(k)
-        yields the batches of epoch k, counted from 0.
+        yields the batches of epoch k, counted from 0, of which len(batches) are taken.
     optimiser : SGD
         Of the net.
     epochs : int
@@ -132,9 +133,11 @@ def run(
     log_every : int
         Steps between two lines of metrics.jsonl.
     threads : int
-        Of BLAS; 0 is one, with which a run of the reference can be repeated to the bit.
+        Of BLAS, at most the cores; 0 is one, with which a run of the reference can be repeated to
+        the bit.
     data : dict, optional
-        Goes into every checkpoint, as JSON: classes, mean and std of the images.
+        Goes into every checkpoint, as JSON: classes, mean and std of the images. NumPy's arrays
+        become lists. With classes, one name for each of the net's outputs, confusion is counted.
     console : rich Console, optional
         Where to report; by default standard output.
 
@@ -155,13 +158,19 @@ def run(
     for setting, value in dict(epochs=epochs, accumulate=accumulate, log_every=log_every).items():
         check_integer("run", setting, value, 1)
     check_choice("run", "schedule", schedule, SCHEDULES)
-    check_number("run", "lr", lr, "a number of at least 0", 0, 1e6)
-    check_number("run", "warmup", warmup, "a number from 0 to 1", 0, 1)
+    lr = check_number("run", "lr", lr, "a number of at least 0", 0, 1e6)
+    warmup = check_number("run", "warmup", warmup, "a number from 0 to 1", 0, 1)
+    check_threads("run", threads, 0)
+    _check_parts("run", objective, optimiser)
+    if evaluation is not None:
+        check_objective("run", "evaluation", evaluation, "forward", "metrics")
     if optimiser.net is not net:
         raise ValueError("run: the optimiser is of another net: pass SGD(net)")
     for title, several in dict(batches=batches, val=val, test=test).items():
         if several is not None:
             check_batches("run", title, several)
+    details = _as_json({} if data is None else data)
+    epochs, accumulate, log_every = int(epochs), int(accumulate), int(log_every)
     settings = dict(
         epochs=epochs, lr=lr, schedule=schedule, warmup=warmup, accumulate=accumulate, net=repr(net)
     )
@@ -182,9 +191,48 @@ def run(
         log_every,
         threads,
         settings,
-        data or {},
+        details,
     )
     return train(ready, console)
+
+
+def _check_parts(where: str, objective: Any, optimiser: Any) -> None:
+    """Refuse an objective and an optimiser that lack what a step needs."""
+    check_objective(where, "objective", objective, "forward", "backward", "metrics")
+    if not all(hasattr(optimiser, name) for name in ("net", "step", "velocity")):
+        raise TypeError(
+            f"{where}: optimiser is a {type(optimiser).__name__}, expected an optimiser such as "
+            "train.SGD: pass SGD(net)"
+        )
+
+
+def _as_json(data: Any) -> dict[str, Any]:
+    """Return a run's data as JSON reads them back, NumPy's arrays and numbers as Python's."""
+    if not isinstance(data, dict):
+        raise TypeError(
+            f"run: data is a {type(data).__name__}, expected a dict: pass dict(classes=[...])"
+        )
+    try:
+        text = json.dumps(data, default=_as_python)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"run: data is not JSON ({error}), expected numbers, strings, lists and dicts with "
+            "strings as keys: convert what is of another type"
+        ) from None
+    read: dict[str, Any] = json.loads(text)
+    classes = read.get("classes")
+    if classes is not None and not isinstance(classes, list):
+        raise TypeError(
+            f'run: data["classes"] is {classes!r}, expected a list of names: pass one for each of '
+            "the net's outputs"
+        )
+    return read
+
+
+def _as_python(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    raise TypeError(f"it has a {type(value).__name__}")
 
 
 def train(training: Training, console: "Console | None" = None) -> Result:
@@ -224,7 +272,9 @@ def _epochs(
         figures, count = _one_epoch(training, epoch, progress, interruption)
         images, seconds = images + count, seconds + figures["seconds"]
         if training.val is not None:
-            val = evaluate(training.net, training.val, training.evaluation)
+            classes = training.data.get("classes")
+            observe = Confusion(len(classes)) if classes else None  # which checks the targets
+            val = evaluate(training.net, training.val, training.evaluation, observe)
             figures |= {f"val_{name}": value for name, value in val.items()}
         folder.log("epoch", **figures)
         progress.line(_epoch_line(figures, training.epochs))
@@ -271,6 +321,11 @@ def _one_epoch(
             where = f"step {first + k + 1} of {training.epochs * steps}"
             message = f"interrupted after {where}; {training.folder.last} is written"
             raise Interrupted(interruption.number, message)
+    if not seen:
+        raise ValueError(
+            f"train: epoch({epoch - 1}) of the batches yields nothing, expected "
+            f"{len(training.train)} batches as len says: begin every epoch anew"
+        )
     seconds = time.perf_counter() - start
     means = {name: s / seen for name, s in sums.items()}
     speeds = dict(rate=lr, images_per_second=seen / seconds, seconds=seconds)
@@ -300,8 +355,17 @@ def train_step(
     dict of str to float
         The loss before the step and the objective's metrics. Where the loss is not finite,
         parameters and state are as they were. (On a GPU they are lost: to look at the loss of
-        each batch would be to wait for it.)
+        each batch would be to wait for it.) Only the loss is checked: gradients with NaN or
+        infinity at a finite loss make the parameters so too; wrap.guarded finds where they arise.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a batch, the objective, the optimiser or lr is not as described here; then parameters
+        and state are as they were.
     """
+    _check_parts("train_step", objective, optimiser)
+    check_batches("train_step", "batches", batches)
     ops, count = net.ops, sum(len(x) for x, _ in batches)
     state = {name: array.copy() for name, array in net.named_state().items()}
     grads: Grads = {}
@@ -311,14 +375,14 @@ def train_step(
         for x, targets in batches:
             share = len(x) / count
             out, cache = net.forward(ops.asarray(x), training=True)
-            loss, loss_cache = objective.forward(out, targets)
+            loss, loss_cache = loss_of("train_step", objective, out, targets)
             refused = isinstance(loss, ON_HOST) and not np.isfinite(loss)
             if not refused:
                 dout = objective.backward(loss_cache)
                 if len(batches) > 1:
                     dout = dout * ops.asarray(share, dout.dtype)
                 grads = total(grads, net.backward(dout, cache, needs_dx=False)[1])
-            for name, mean in {"loss": float(loss), **objective.metrics(out, targets)}.items():
+            for name, mean in figures_of("train_step", objective, loss, out, targets).items():
                 sums[name] = sums.get(name, 0.0) + mean * share
             if refused:
                 break
@@ -354,7 +418,8 @@ def _epoch_line(figures: dict[str, Any], epochs: int) -> str:
 
 def _divergence(loss: float, epoch: int, step: int, lr: float, training: Training) -> str:
     return (
-        f"the loss is {loss} at step {step + 1} (epoch {epoch}, rate {lr:.3g}): lower --rate "
-        f"({training.lr:g}) or lengthen --warmup ({training.warmup:g}); --guard names the layer "
-        "and op in which it starts"
+        f"the loss is {loss} at step {step + 1} (epoch {epoch}, rate {lr:.3g}): lower the "
+        f"highest learning rate ({training.lr:g}) or lengthen the warmup ({training.warmup:g}); "
+        "wrap.attach(net, wrap.guarded(net.ops)), `minise train --guard` on the command line, "
+        "names the layer and op in which it starts"
     )

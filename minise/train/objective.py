@@ -1,12 +1,18 @@
 """Objectives: what training minimises, as a function of a net's output and the targets."""
 
+from numbers import Real
 from typing import Any, Protocol
 
 import numpy as np
 
 from minise.ops import reference
-from minise.ops.backend import Backend
-from minise.ops.checks import Array
+from minise.ops.backend import Backend, load_ops
+from minise.ops.checks import Array, check_number
+
+# Names in metrics.jsonl that no metric may have, nor begin with VALIDATION.
+RESERVED = {"loss", "rate", "epoch", "step", "seconds", "training_seconds", "images_per_second"}
+RESERVED |= {"kind"}
+VALIDATION = "val_"
 
 
 class Objective(Protocol):
@@ -30,14 +36,17 @@ class SoftmaxCrossEntropy:
 
     Parameters
     ----------
-    ops : back end
-        That of the net.
+    ops : back end or str
+        That of the net, or its name.
     label_smoothing : float
         Share of the wanted probability that is spread over all classes, 0..1.
     """
 
-    def __init__(self, ops: Backend = reference, *, label_smoothing: float = 0.0) -> None:
-        self.ops, self.label_smoothing = ops, label_smoothing
+    def __init__(self, ops: Backend | str = reference, *, label_smoothing: float = 0.0) -> None:
+        self.ops: Backend = load_ops(ops) if isinstance(ops, str) else ops
+        self.label_smoothing = check_number(
+            "SoftmaxCrossEntropy", "label_smoothing", label_smoothing, "a number from 0 to 1", 0, 1
+        )
 
     def forward(self, out: Array, targets: Any) -> tuple[Array, Any]:
         """Return the loss and the cache; targets are integers 0..K-1."""
@@ -56,3 +65,60 @@ class SoftmaxCrossEntropy:
         """Return the accuracy, 0..1."""
         hits = self.ops.asnumpy(out).argmax(axis=1) == np.asarray(targets)
         return {"accuracy": float(hits.mean())}
+
+
+def check_objective(where: str, title: str, objective: Any, *methods: str) -> None:
+    """Check that an objective is an object with these methods."""
+    if isinstance(objective, type):
+        name = objective.__name__
+        raise TypeError(
+            f"{where}: {title} is the class {name}, expected an object of it: pass {name}(...)"
+        )
+    missing = [name for name in methods if not callable(getattr(objective, name, None))]
+    if missing:
+        raise TypeError(
+            f"{where}: {title} is a {type(objective).__name__} without {' and '.join(missing)}, "
+            "expected a loss such as train.SoftmaxCrossEntropy: pass SoftmaxCrossEntropy(net.ops)"
+        )
+
+
+def loss_of(where: str, objective: Objective, out: Array, targets: Any) -> tuple[Array, Any]:
+    """Return what objective.forward returns, checked: a loss of shape () and a cache."""
+    result = objective.forward(out, targets)
+    name = f"{type(objective).__name__}.forward"
+    if not isinstance(result, tuple | list) or len(result) != 2:
+        kind = type(result).__name__
+        raise TypeError(f"{where}: {name} returns a {kind}, expected a pair: return loss, cache")
+    loss, cache = result
+    shape = getattr(loss, "shape", () if isinstance(loss, Real) else None)
+    if shape != ():
+        came = f"a {type(loss).__name__}" if shape is None else f"of shape {shape}"
+        raise TypeError(
+            f"{where}: the loss of {name} is {came}, expected a number of shape (): "
+            "return the mean over the batch"
+        )
+    return loss, cache
+
+
+def figures_of(
+    where: str, objective: Objective, loss: Array, out: Array, targets: Any
+) -> dict[str, float]:
+    """Return the loss and the metrics as floats, checked."""
+    metrics, name = objective.metrics(out, targets), f"{type(objective).__name__}.metrics"
+    if not isinstance(metrics, dict):
+        kind = type(metrics).__name__
+        raise TypeError(f"{where}: {name} returns a {kind}, expected a dict: return {{}} for none")
+    for metric, value in metrics.items():
+        if not isinstance(metric, str) or metric in RESERVED or metric.startswith(VALIDATION):
+            raise ValueError(
+                f"{where}: {name} has {metric!r}, expected a name other than "
+                f"{', '.join(sorted(RESERVED))} and {VALIDATION}…: rename the metric"
+            )
+        if not isinstance(value, Real) and getattr(value, "shape", None) != ():
+            came = getattr(value, "shape", None)
+            kind = type(value).__name__ + ("" if came is None else f" of shape {came}")
+            raise TypeError(
+                f"{where}: {metric} of {name} is a {kind}, expected a number: return its mean "
+                "over the batch"
+            )
+    return {"loss": float(loss), **{metric: float(value) for metric, value in metrics.items()}}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from minise.nn.files import write_whole
+from minise.ops.checks import check_integer
 
 PACKAGES = ("minise", "numpy", "numba", "safetensors", "rich", "threadpoolctl", "tyro")
 
@@ -61,19 +62,47 @@ def create(out: Path, name: str | None, stem: str) -> RunFolder:
     ------
     FileExistsError
         If the folder was named and is there.
+    ValueError, TypeError
+        If the name is not that of a folder.
     OSError
         If it cannot be written.
     """
+    check_name("run", name)
     if name is not None:
         path = out / name
         if path.exists():
-            raise FileExistsError(f"{path} is there already: choose another --name, or remove it")
+            raise FileExistsError(f"{path} is there already: choose another name, or remove it")
         return _made(path)
     for number in range(1, 1_000_000):
         path = out / f"{stem}-{number}"
         if not path.exists():
             return _made(path)
-    raise FileExistsError(f"{out} is full of runs: choose a --name")
+    raise FileExistsError(f"{out} is full of runs: choose a name")
+
+
+def check_name(where: str, name: str | None) -> None:
+    """Check that a name is None or that of a folder in another one."""
+    if name is None:
+        return
+    if not isinstance(name, str):
+        raise TypeError(
+            f"{where}: name is a {type(name).__name__}, expected a folder name: pass a string"
+        )
+    if Path(name).name != name or name in ("", "..") or "\0" in name:
+        raise ValueError(
+            f"{where}: name is {name!r}, expected a plain folder name: the folder of run folders "
+            "is out"
+        )
+
+
+def check_threads(where: str, threads: int, least: int = 1) -> None:
+    """Check that there are so many cores: threads that share one only wait."""
+    check_integer(where, "threads", threads, least)
+    if threads > cores():
+        raise ValueError(
+            f"{where}: threads is {threads}, expected at most {cores()}, the cores that this "
+            "process may use"
+        )
 
 
 def _made(path: Path) -> RunFolder:
@@ -83,7 +112,7 @@ def _made(path: Path) -> RunFolder:
     except OSError as error:
         reason = error.strerror or error
         raise OSError(
-            f"run folder {path} cannot be written ({reason}): choose another --out"
+            f"run folder {path} cannot be written ({reason}): choose another folder by out"
         ) from None
     return RunFolder(path)
 

@@ -14,7 +14,7 @@ from minise.ops.backend import Backend, load_ops
 from minise.train.config import TrainConfig, to_dict
 from minise.train.loop import Result, Training, train
 from minise.train.objective import SoftmaxCrossEntropy
-from minise.train.run_folder import create
+from minise.train.run_folder import check_threads, create
 from minise.train.sgd import SGD
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ SHAPES10_TEST = 2000  # images drawn to test on: one standard error of 90 % is t
 def prepare(config: TrainConfig) -> Training:
     """Load the data, build the net and make the run folder: all that a user's mistake can stop."""
     ops = load_ops(config.ops, config.threads, config.algorithm)  # may be refused: before the data
+    check_threads("train", config.threads, 0)
     train_set, test_set = load_split(config, "train"), load_split(config, "test")
     val_set: Dataset | None = None
     if config.val:

@@ -1,10 +1,14 @@
 """Stochastic gradient descent with (Nesterov) momentum and weight decay."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from minise.nn import Layer
 from minise.nn.layer import Grads
-from minise.ops.checks import Array
+from minise.ops.checks import Array, check_flag, check_number
+
+FROM_0 = "a number from 0 to 1e6"
 
 
 class SGD:
@@ -28,6 +32,11 @@ class SGD:
     ----------
     velocity : dict of str to ndarray
         By the names of the parameters; part of a checkpoint.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a setting is out of its range or no number.
     """
 
     def __init__(
@@ -38,9 +47,12 @@ class SGD:
         weight_decay: float = 0.0,
         decay_all: bool = False,
     ) -> None:
+        check_flag("SGD", "nesterov", nesterov)
+        check_flag("SGD", "decay_all", decay_all)
         self.net = net
-        self.momentum, self.nesterov = momentum, nesterov
-        self.weight_decay, self.decay_all = weight_decay, decay_all
+        self.momentum = check_number("SGD", "momentum", momentum, "a number from 0 to 1", 0, 1)
+        self.weight_decay = check_number("SGD", "weight_decay", weight_decay, FROM_0, 0, 1e6)
+        self.nesterov, self.decay_all = nesterov, decay_all
         self.velocity: dict[str, Array] = {
             name: net.ops.asarray(np.zeros(param.shape), param.dtype)
             for name, param in net.named_parameters().items()
@@ -60,8 +72,10 @@ class SGD:
         ------
         ValueError, TypeError
             If a gradient is missing, has an unknown name, or another shape or dtype than its
-            parameter; then no parameter is moved.
+            parameter, if the net has other parameters than SGD(net) saw, or if lr is no finite
+            number of at least 0; then no parameter is moved.
         """
+        lr = check_number("SGD", "lr", lr, FROM_0, 0, 1e6)
         params = self.net.named_parameters()
         summed = self._checked(grads, params)
         for name, param in params.items():
@@ -78,6 +92,11 @@ class SGD:
 
     def _checked(self, grads: Grads, params: dict[str, Array]) -> Grads:
         """Return one gradient for each parameter, under its first name."""
+        if not isinstance(grads, Mapping):
+            raise TypeError(
+                f"SGD: grads is a {type(grads).__name__}, expected a dict of gradients by name: "
+                "pass grads of `_, grads = net.backward(dout, cache)`"
+            )
         first = {id(param): name for name, param in params.items()}
         names = {name: first[id(param)] for name, param in self.net.names("params")}
         summed: Grads = {}
@@ -94,6 +113,13 @@ class SGD:
                     f"{params[own].shape}: is it of another net?"
                 )
             summed[own] = summed[own] + grad if own in summed else grad
+        for name, param in params.items():
+            velocity = self.velocity.get(name)
+            if velocity is None or (velocity.shape, velocity.dtype) != (param.shape, param.dtype):
+                raise ValueError(
+                    f"SGD: {name} is new or changed, expected the parameters that the net had "
+                    "when SGD(net) was called: call SGD(net) again after changing the net"
+                )
         missing = [name for name in params if name not in summed]
         if missing:
             count = f"{len(missing)} of {len(params)} parameters"

@@ -69,6 +69,10 @@ def test_eval_shows_what_train_showed(capsys):
     assert evaluated.count("\n│") == 10  # a row each class
     _, last, _ = call("eval runs/se_resnet8-shapes10-1 --checkpoint last --split train", capsys)
     assert "train accuracy" in last
+    for name in ("best", "last"):
+        _, of_folder, _ = call(f"eval runs/se_resnet8-shapes10-1 --checkpoint {name}", capsys)
+        file = f"eval runs/se_resnet8-shapes10-1/{name}.safetensors"
+        assert call(file, capsys) == (0, of_folder, "")
 
 
 def test_eval_shows_what_a_loaded_net_predicts(capsys):
@@ -162,7 +166,13 @@ def test_data_of_all_kinds(capsys):
         ("train --data shapes10 --limit 50 --val 9 --algorithm direct", "has one algorithm only"),
         ("train --data shapes10 --limit 50 --val 0 --out /proc/none", "cannot be written"),
         ("summary se_resnet", "'se_resnet' is unknown: did you mean se_resnet"),
-        ("summary resnet20 --reduction 4", "no SE blocks, but se came: use se_resnet20"),
+        ("summary resnet20 --reduction 4", "no SE blocks, but reduction came: use se_resnet20"),
+        (
+            "summary preact_resnet110 --shortcut A",
+            "no setting shortcut nor any other: leave it",
+        ),
+        ("train --data shapes10 --threads 4000", "threads is 4000, expected at most"),
+        ("train --data shapes10 --threads 4000 --ops jit", "threads is 4000, expected at most"),
         ("check --ops no_such_module", "ops 'no_such_module' is unknown"),
         ("check --ops none.py", "'none.py' is not there, expected a Python file with ops"),
         ("check --ops .", "ops '.' is a folder, expected a Python file"),

@@ -1,8 +1,11 @@
 """Nets as files: there and back, and what does not fit is refused before anything is written."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from safetensors import safe_open
+from safetensors.numpy import save as to_bytes
 
 from minise import models, nn
 from minise.nn import files
@@ -125,14 +128,115 @@ def test_what_does_not_fit_is_refused_and_nothing_written(name, path):
 def test_files_of_others(path, tmp_path):
     with pytest.raises(FileNotFoundError, match="none.safetensors is not there, expected"):
         nn.load(nn.ReLU(), tmp_path / "none.safetensors")
-    with pytest.raises(FileNotFoundError, match="is not there"):
-        nn.load(nn.ReLU(), tmp_path)  # a folder
+    with pytest.raises(
+        FileNotFoundError, match=f"^{tmp_path} is a folder, expected .*: none there"
+    ):
+        nn.load(nn.ReLU(), tmp_path)
+    (tmp_path / "last.safetensors").touch()
+    with pytest.raises(FileNotFoundError, match=f"is a folder, .*: {tmp_path}/last.safetensors"):
+        nn.load(nn.ReLU(), tmp_path)
     files.write(path, "minise-other-1", {}, {})
     with pytest.raises(ValueError, match="format 'minise-other-1', expected 'minise-net-1' or 'mi"):
         nn.load(nn.ReLU(), path)
     nn.save(nn.ReLU(), path)
     with pytest.raises(ValueError, match="format 'minise-net-1', expected 'minise-check.*nn.load"):
         models.load(path)
+
+
+@pytest.mark.parametrize("kind", ["3", "[]", "null", '"text"'])
+def test_checksums_of_another_kind(path, kind):
+    path.write_bytes(to_bytes({"a": np.ones(2)}, {"format": files.NET, "crc32": kind}))
+    with pytest.raises(ValueError, match="is altered: its header cannot be read"):
+        nn.load(nn.ReLU(), path)
+
+
+def test_numbers_beyond_the_nets_dtype(path):
+    exact, layer = nn.Linear(3, 2, dtype=np.float64, rng=1), nn.Linear(3, 2, rng=0)
+    exact.params["bias"][0] = 1e300
+    before = files.copied(layer)
+    nn.save(exact, path)
+    with pytest.raises(ValueError, match=r"bias has values that float32 does not, .*np.float64"):
+        nn.load(layer, path)
+    equal(layer, before)
+    exact.params["bias"][:] = np.inf, np.nan  # which float32 has too
+    nn.save(exact, path)
+    nn.load(layer, path)
+    equal(layer, {k: a.astype(np.float32) for k, a in files.copied(exact).items()})
+
+
+def test_a_layer_named_as_the_optimisers_arrays(path):
+    def built(rng):
+        return nn.Chain(("optimiser/x", nn.Linear(2, 2, rng=rng)))
+
+    layer, other = built(0), built(1)
+    nn.save(layer, path)
+    nn.load(other, path)
+    equal(other, files.copied(layer))
+    kept = checkpoint.Checkpoint(files.copied(layer), {}, TrainConfig(), {}, {})
+    with pytest.raises(ValueError, match=r"'optimiser/x.weight', expected .*: rename the layer"):
+        checkpoint.save(path, kept)
+
+
+# Where a file cannot be
+
+
+def test_paths_that_cannot_be_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    before = sorted(tmp_path.iterdir())
+    for path, message in (
+        (tmp_path, f"^{tmp_path} is a folder or a device, expected a file: pass such as"),
+        ("none/net", f"^none/net cannot be written, its folder is not there: make {tmp_path}/none"),
+        ("file/net", "^file/net cannot be written, its folder is not there"),
+        ("a" * 300, "^a* cannot be written .*too long.*: choose another path"),
+        ("/dev/null", "^/dev/null is a folder or a device, expected a file"),
+    ):
+        with pytest.raises(OSError, match=message):
+            nn.save(nn.ReLU(), path)
+    assert sorted(tmp_path.iterdir()) == before
+    with pytest.raises(FileNotFoundError, match="^a* is not there, expected a checkpoint"):
+        nn.load(nn.ReLU(), "a" * 300)
+    longest = "a" * 255
+    nn.save(nn.ReLU(), longest)
+    nn.load(nn.ReLU(), longest)
+
+
+@pytest.mark.parametrize("call", [nn.save, nn.load])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("net", nn.ReLU()), "net is a str, expected a layer: pass nn"),
+        ((nn.ReLU(), None), "path is a NoneType, expected a path: pass nn"),
+        ((nn.ReLU(), ""), "path is '', expected that of a file: pass nn"),
+        ((nn.ReLU(), "a\0b"), r"path is 'a\\x00b', expected that of a file"),
+    ],
+)
+def test_arguments_of_another_kind(call, arguments, message):
+    with pytest.raises((TypeError, ValueError), match=f"^{call.__name__}: {message}"):
+        call(*arguments)
+
+
+def test_complex_numbers_are_refused_with_the_remedy(path):
+    with pytest.raises(TypeError, match="weight is complex128, expected real numbers, .*float64"):
+        nn.save(nn.Linear(2, 2, dtype=complex), path)
+    assert not path.exists()
+
+
+def test_a_link_keeps_its_place(path, tmp_path):
+    link, layer = tmp_path / "link", nn.Linear(3, 2, rng=0)
+    link.symlink_to(path.name)
+    for _ in range(2):  # to nothing, and to a file
+        nn.save(layer, link)
+        assert link.is_symlink()
+        nn.load(nn.Linear(3, 2, rng=1), path)
+
+
+def test_threads_that_save_to_one_path(path):
+    layers = [nn.Linear(64, 64, rng=seed) for seed in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda k: nn.save(layers[k % 4], path), range(40)))
+    nn.load(nn.Linear(64, 64), path)
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
 def test_numbers_without_axes_and_arrays_in_any_order(path):

@@ -38,6 +38,8 @@ def test_there_and_back_through_json(config, tmp_path):
         (dict(schedule="linear"), "schedule is 'linear', expected one of cosine, steps"),
         (dict(algorithm="fft"), "algorithm is 'fft', expected one of auto, direct, winograd"),
         (dict(name="a/b"), "name is 'a/b', expected a plain folder name"),
+        (dict(name=".."), "name is '..', expected a plain folder name"),
+        (dict(name="a\0b"), r"name is 'a\\x00b', expected a plain folder name"),
         (dict(mean=(0.5, 0.5, 125)), "mean is 125, expected three numbers from 0 to 1"),
         (dict(std=(0.5, 0, 0.5)), "std is 0, expected three numbers from above 0 to 1"),
         (dict(val=-1), "val is -1, expected at least 0"),

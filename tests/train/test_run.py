@@ -189,7 +189,9 @@ def test_evaluate_is_a_mean_over_inputs_not_batches():
     assert figures["loss"] == pytest.approx(expected, rel=1e-12)
     assert figures == pytest.approx(evaluate(layer, [(x, targets)], objective), rel=1e-12)
     assert [out.shape for out in outs] == [(5, 2), (1, 2)]
-    with pytest.raises(ValueError, match="^evaluate: no batch came, expected at least one"):
+    with pytest.raises(
+        ValueError, match="^evaluate: batches is empty, expected at least one batch"
+    ):
         evaluate(layer, [], objective)
 
 
@@ -236,6 +238,45 @@ WRONG = {
         dict(batches=pairs()[0]),
         r"run: batches\[0\] is an? ndarray, expected a pair \(inputs, targets\): pass \[",
     ),
+    "a number among the pairs": (
+        dict(batches=[*pairs(), 5]),
+        r"run: batches\[3\] is a int, expected",
+    ),
+    "no inputs": (dict(batches=[(None, 1)]), r"run: batches\[0\] has inputs of type NoneType"),
+    "an empty batch": (
+        dict(val=[(np.ones((0, 1, 4, 4)), np.ones((0, 2)))]),
+        r"run: val\[0\] has no input, expected at least one: leave out the empty batch",
+    ),
+    "a number": (
+        dict(batches=5),
+        r"run: batches is a int, expected .*: pass \[\(inputs, targets\)\]",
+    ),
+    "negative threads": (dict(threads=-1), "run: threads is -1, expected at least 0"),
+    "too many threads": (
+        dict(threads=4000),
+        r"run: threads is 4000, expected at most \d+, the cores",
+    ),
+    "a name with a folder": (
+        dict(name="../x"),
+        "run: name is '../x', expected a plain folder name",
+    ),
+    "no name": (dict(name=""), "run: name is '', expected a plain folder name"),
+    "the folder above": (dict(name=".."), "run: name is '..', expected a plain folder name"),
+    "a zero byte": (dict(name="a\0b"), r"run: name is 'a\\x00b', expected a plain folder name"),
+    "a number as name": (dict(name=3), "run: name is a int, expected a folder name: pass a string"),
+    "a list as data": (dict(data=["a"]), "run: data is a list, expected a dict: pass dict"),
+    "data that is not JSON": (
+        dict(data=dict(a={1})),
+        r"run: data is not JSON \(it has a set\), expected",
+    ),
+    "a number of classes": (
+        dict(data=dict(classes=10)),
+        r'run: data\["classes"\] is 10, expected a list of names',
+    ),
+    "evaluation by a class": (
+        dict(evaluation=SquaredError),
+        "run: evaluation is the class SquaredError, expected an object",
+    ),
     "no epochs": (dict(epochs=0), "run: epochs is 0, expected at least 1"),
     "half an epoch": (dict(epochs=0.5), "run: epochs is 0.5, expected an integer"),
     "no accumulation": (dict(accumulate=0), "run: accumulate is 0, expected at least 1"),
@@ -255,16 +296,87 @@ def test_mistakes(tmp_path, name):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_numbers_and_arrays_of_numpy_are_settings_too(tmp_path):
+    numbers = dict(epochs=np.int64(1), accumulate=np.int32(2), log_every=np.uint8(1))
+    details = dict(mean=np.array([0.5, 0.25]), step=np.float32(0.5), count=np.int64(3))
+    _, result = trained(tmp_path, **numbers, lr=np.float32(0.25), data=details)
+    config = json.loads((result.folder / "config.json").read_text())["config"]
+    assert (config["epochs"], config["accumulate"], config["lr"]) == (1, 2, 0.25)
+    saved = checkpoint.load(result.folder / "last.safetensors")
+    assert saved.data == dict(mean=[0.5, 0.25], step=0.5, count=3)
+
+
+class Numbered(Shuffled):
+    """Yields another number of batches than it says."""
+
+    def __init__(self, count):
+        super().__init__()
+        self.count = count
+
+    def epoch(self, epoch):
+        return iter(pairs(self.count))
+
+
+def test_epochs_that_do_not_yield_what_their_length_says(tmp_path):
+    _, result = trained(tmp_path, batches=Numbered(7), epochs=1, log_every=1)
+    assert [record["step"] for record in lines(result.folder, "step")] == [1, 2, 3]
+    nothing = r"train: epoch\(0\) of the batches yields nothing, expected 3 batches as len says"
+    with pytest.raises(ValueError, match=nothing):
+        trained(tmp_path, batches=Numbered(0))
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "message"),
+    [
+        ([0, 1], "ab", "Confusion: classes is 2, expected 3, the columns of logits"),
+        ([0, 1], "abcd", "Confusion: classes is 4, expected 3, the columns of logits"),
+        ([0, -1], "abc", r"Confusion: labels\[1\] is -1, expected 0..2"),
+        ([0.0, 1.0], "abc", "Confusion: labels has dtype float64, expected int"),
+        ([[0, 1, 0]] * 2, "abc", r"Confusion: labels has shape \(2, 3\), expected \(N,\)"),
+    ],
+)
+def test_classes_and_labels_that_do_not_fit(tmp_path, labels, classes, message):
+    """Are told by the first validation, though the objective takes them."""
+    layer = nn.Chain(("flat", nn.Flatten()), ("fc", nn.Linear(16, 3, rng=0)))
+    batches = [(np.ones((2, 1, 4, 4), np.float32), np.array(labels))]
+
+    class Any(SquaredError):
+        def forward(self, out, targets):
+            return (out**2).mean(), out
+
+        def metrics(self, out, targets):
+            return {}
+
+    start = partial(run, layer, Any(), batches, SGD(layer), val=batches, out=tmp_path)
+    with pytest.raises((ValueError, TypeError), match=f"^{message}"):
+        start(epochs=9, data=dict(classes=list(classes)), console=quiet())
+    assert lines(tmp_path / "run-1", "epoch") == []
+
+
+def test_batches_that_evaluate_refuses():
+    for batches, message in (
+        (5, r"batches is a int, expected .*: pass \[\(inputs, targets\)\]"),
+        (iter(pairs()), r"batches is a list_iterator, expected .*: pass list\(batches\)"),
+        (pairs()[0], r"batches\[0\] is a ndarray, expected a pair"),
+        (Numbered(0), "no batch came, expected at least one"),
+    ):
+        with pytest.raises((ValueError, TypeError), match=f"^evaluate: {message}"):
+            evaluate(net(), batches, SquaredError())
+
+
 def test_an_optimiser_of_another_net(tmp_path):
     start = partial(run, net(), SquaredError(), pairs(), epochs=1, out=tmp_path, console=quiet())
     with pytest.raises(ValueError, match=r"the optimiser is of another net: pass SGD\(net\)"):
         start(SGD(net()))
+    for optimiser, kind in ((None, "NoneType"), (SGD, "type")):
+        with pytest.raises(TypeError, match=rf"^run: optimiser is a {kind}, .*: pass SGD\(net\)"):
+            start(optimiser)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_older_run_of_that_name_stays(tmp_path):
     trained(tmp_path, name="mine", epochs=1)
     before = (tmp_path / "mine" / "last.safetensors").read_bytes()
-    with pytest.raises(FileExistsError, match="mine is there already: choose another --name"):
+    with pytest.raises(FileExistsError, match="mine is there already: choose another name"):
         trained(tmp_path, name="mine", epochs=1, lr=0.5)
     assert (tmp_path / "mine" / "last.safetensors").read_bytes() == before

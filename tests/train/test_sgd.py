@@ -53,6 +53,10 @@ def grads_of(layer, x=None):
     return layer.backward(out, cache)[1]
 
 
+def copied(layer):
+    return {k: array.copy() for k, array in layer.named_parameters().items()}
+
+
 def test_arrays_keep_their_identity():
     layer = net()
     before = layer.named_parameters()
@@ -101,6 +105,12 @@ WRONG = {
         lambda grads: {**grads, "1.weight": None},
         "the gradient of 1.weight is a NoneType, expected float64",
     ),
+    "None for all": (lambda grads: None, "grads is a NoneType, expected a dict .*_, grads = net"),
+    "a list": (lambda grads: list(grads.values()), "SGD: grads is a list, expected a dict of grad"),
+    "all that backward returns": (
+        lambda grads: (np.zeros(3), grads),
+        r"SGD: grads is a tuple, expected a dict .*`_, grads = net.backward\(dout, cache\)`",
+    ),
     "of another net": (
         lambda grads: grads_of(other_net()),
         "SGD: 2.weight is no parameter of the net",
@@ -114,12 +124,58 @@ def test_wrong_gradients_move_nothing(name):
     wrong, message = WRONG[name]
     optimiser = SGD(layer, momentum=0.5, weight_decay=0.1)
     grads = wrong(grads_of(layer))
-    before = {k: array.copy() for k, array in layer.named_parameters().items()}
+    before = copied(layer)
     with pytest.raises((ValueError, TypeError), match=message):
         optimiser.step(grads, 0.1)
     for k, array in layer.named_parameters().items():
         np.testing.assert_array_equal(array, before[k])
     assert not any(array.any() for array in optimiser.velocity.values())
+
+
+@pytest.mark.parametrize("lr", [float("nan"), float("inf"), -0.1, "0.1", None])
+def test_a_wrong_learning_rate_moves_nothing(lr):
+    layer = net()
+    optimiser, before = SGD(layer), copied(layer)
+    with pytest.raises(ValueError, match="^SGD: lr is .*, expected a number from 0 to 1e6"):
+        optimiser.step(grads_of(layer), lr)
+    for k, array in layer.named_parameters().items():
+        np.testing.assert_array_equal(array, before[k])
+
+
+@pytest.mark.parametrize("shape", [(3,), (4,)], ids=["of the same shape", "of another shape"])
+@pytest.mark.parametrize("name", ["gate", "bias"], ids=["new", "changed"])
+def test_a_net_that_changed_is_refused_before_anything_moves(name, shape):
+    layer = nn.Linear(2, 3, dtype=np.float64)
+    optimiser = SGD(layer)
+    layer.params[name] = np.ones(shape)
+    before = copied(layer)
+    grads = {k: np.ones_like(array) for k, array in layer.named_parameters().items()}
+    if (name, shape) == ("bias", (3,)):  # which takes the other's place
+        optimiser.step(grads, 0.1)
+        return
+    with pytest.raises(
+        ValueError, match=rf"^SGD: {name} is new or changed, .*: call SGD\(net\) ag"
+    ):
+        optimiser.step(grads, 0.1)
+    for k, array in layer.named_parameters().items():
+        np.testing.assert_array_equal(array, before[k])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (dict(momentum=-3), "momentum is -3, expected a number from 0 to 1"),
+        (dict(momentum=float("nan")), "momentum is nan, expected a number from 0 to 1"),
+        (dict(momentum=None), "momentum is None, expected a number from 0 to 1"),
+        (dict(weight_decay="x"), "weight_decay is 'x', expected a number from 0 to 1e6"),
+        (dict(weight_decay=-1e-4), "weight_decay is -0.0001, expected a number from 0 to 1e6"),
+        (dict(nesterov="yes"), "nesterov is 'yes', expected True or False"),
+        (dict(decay_all=2), "decay_all is 2, expected True or False"),
+    ],
+)
+def test_settings_are_checked_where_they_are_passed(settings, message):
+    with pytest.raises((ValueError, TypeError), match=f"^SGD: {message}"):
+        SGD(net(), **settings)
 
 
 @pytest.mark.parametrize("nesterov", [False, True])

@@ -5,7 +5,7 @@ import pytest
 
 from minise import models, nn
 from minise.nn import files
-from minise.train import SGD, SoftmaxCrossEntropy, train_step
+from minise.train import SGD, SoftmaxCrossEntropy, evaluate, train_step
 from tests.train.regression import SquaredError, net, pairs
 
 
@@ -107,6 +107,87 @@ def test_an_error_leaves_all_as_it_was():
             train_step(layer, SquaredError(), optimiser, batches, 0.1)
         for name, array in everything(layer, optimiser).items():
             np.testing.assert_array_equal(array, before[name])
+
+
+class Returning(SquaredError):
+    """Returns what it is told to, where it is told to."""
+
+    def __init__(self, **returned):
+        self.returned = returned
+
+    def forward(self, out, targets):
+        return self.returned.get("forward", super().forward(out, targets))
+
+    def metrics(self, out, targets):
+        return self.returned.get("metrics", super().metrics(out, targets))
+
+
+MISTAKEN = {
+    "a loss of shape (1,)": (
+        dict(forward=(np.ones(1), None)),
+        r"the loss of .* is of shape \(1,\)",
+    ),
+    "no loss": (dict(forward=(None, None)), "the loss of .* is a NoneType, expected a number"),
+    "a loss alone": (dict(forward=np.ones(())), "forward returns a .*, expected a pair"),
+    "no dict": (dict(metrics=None), "metrics returns a NoneType, expected a dict"),
+    "an array": (
+        dict(metrics=dict(top=np.ones(2))),
+        r"top of .* is a ndarray of shape \(2,\), exp",
+    ),
+    "None": (dict(metrics=dict(top=None)), "top of .* is a NoneType, expected a number"),
+    "no name": (dict(metrics={3: 1.0}), "metrics has 3, expected a name other than"),
+    **{
+        name: (dict(metrics={name: 1.0}), f"has '{name}', expected a name other than")
+        for name in ("loss", "rate", "epoch", "step", "seconds", "kind", "val_loss")
+    },
+}
+
+
+@pytest.mark.parametrize("name", MISTAKEN)
+def test_what_an_objective_returns_is_checked(name):
+    returned, message = MISTAKEN[name]
+    layer, objective = net(), Returning(**returned)
+    optimiser = SGD(layer)
+    before = everything(layer, optimiser)
+    with pytest.raises((ValueError, TypeError), match=f"^train_step: .*{message}"):
+        train_step(layer, objective, optimiser, pairs(1), 0.1)
+    for key, array in everything(layer, optimiser).items():
+        np.testing.assert_array_equal(array, before[key])
+    with pytest.raises((ValueError, TypeError), match=f"^evaluate: .*{message}"):
+        evaluate(layer, pairs(1), objective)
+
+
+def test_numbers_of_numpy_are_metrics_too():
+    objective = Returning(metrics=dict(top=np.float32(0.5), low=np.array(1)))
+    figures = train_step(layer := net(), objective, SGD(layer), pairs(1), 0.1)
+    assert (figures["top"], figures["low"]) == (0.5, 1)
+    assert all(type(value) is float for value in figures.values())
+
+
+def test_arguments_that_are_mistaken_for_others():
+    layer, objective = net(), SquaredError()
+    for arguments, message in (
+        ((objective, SGD(layer), pairs(1)[0]), r"batches\[0\] is a ndarray, expected a pair"),
+        ((objective, SGD(layer), [*pairs(1), 5]), r"batches\[1\] is a int, expected a pair"),
+        ((objective, SGD(layer), []), "batches is empty, expected at least one"),
+        ((objective, None, pairs(1)), r"optimiser is a NoneType, .*: pass SGD\(net\)"),
+        ((SquaredError, SGD(layer), pairs(1)), "objective is the class SquaredError, expected an"),
+        (
+            (len, SGD(layer), pairs(1)),
+            "objective is a builtin.* without forward and backward and m",
+        ),
+    ):
+        with pytest.raises((ValueError, TypeError), match=f"^train_step: {message}"):
+            train_step(layer, *arguments, 0.1)
+
+
+def test_the_objective_takes_the_name_of_a_back_end():
+    assert SoftmaxCrossEntropy("reference").ops is SoftmaxCrossEntropy().ops
+    for value in (-0.1, 1.5, "0.1", np.nan):
+        with pytest.raises(
+            ValueError, match="label_smoothing is .*, expected a number from 0 to 1"
+        ):
+            SoftmaxCrossEntropy(label_smoothing=value)
 
 
 def test_running_statistics_move_once_for_each_batch():
