@@ -83,6 +83,8 @@ def build(
     277786
     """
     _check_name(name)
+    if se is not None and not isinstance(se, SE):
+        raise TypeError(f"build: se is {se!r}, expected SE(reduction={se!r}), or reduction={se!r}")
     check_integer("build", "num_classes", num_classes, 1)
     if not isinstance(se, SE | None):
         kind = type(se).__name__
@@ -99,8 +101,6 @@ def build(
         wanted = f", expected any of: {wanted}" if wanted else " nor any other: leave it out"
         wrong = ", ".join(sorted(unknown))
         raise TypeError(f"model {name} has no setting {wrong}{wanted}")
-    if se is not None and not isinstance(se, SE):
-        raise TypeError(f"build: se is {se!r}, expected SE(reduction={se!r}), or reduction={se!r}")
     if with_se:
         se = SE(**{**(vars(se) if se else {}), **chosen})
     ops = load_ops(ops) if isinstance(ops, str) else ops
