@@ -9,9 +9,11 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
+
 from minise.nn import SE
 from minise.ops.backend import Algorithm, is_file
-from minise.ops.checks import check_choice, check_integer, check_number
+from minise.ops.checks import check_choice, check_flag, check_integer, check_number
 from minise.train.run_folder import check_name
 from minise.train.schedule import SCHEDULES
 
@@ -106,21 +108,41 @@ class TrainConfig:
             threads=0,
         ).items():
             check_integer("train", name, getattr(self, name), least)
+            object.__setattr__(self, name, int(getattr(self, name)))  # JSON has no NumPy integers
+        for name in ("nesterov", "decay_all", "flip", "guard"):
+            check_flag("train", name, getattr(self, name))
+            object.__setattr__(self, name, bool(getattr(self, name)))
         if self.recipe is not None:
             check_choice("train", "recipe", self.recipe, get_args(Recipe))
         if self.limit is not None:
             check_integer("train", "limit", self.limit, 1)
+            object.__setattr__(self, "limit", int(self.limit))
         if is_file(self.ops):  # eval finds it from any folder
             object.__setattr__(self, "ops", str(Path(self.ops).resolve()))
         check_choice("train", "algorithm", self.algorithm, get_args(Algorithm))
         check_choice("train", "schedule", self.schedule, SCHEDULES)
-        for name in ("rate", "weight_decay"):
-            check_number("train", name, getattr(self, name), "a number of at least 0", 0, 1e6)
-        for name in ("warmup", "momentum", "label_smoothing"):
-            check_number("train", name, getattr(self, name), "a number from 0 to 1", 0, 1)
+        for names, text, high in (
+            (("rate", "weight_decay"), "a number of at least 0", 1e6),
+            (("warmup", "momentum", "label_smoothing"), "a number from 0 to 1", 1),
+        ):
+            for name in names:
+                number = check_number("train", name, getattr(self, name), text, 0, high)
+                object.__setattr__(self, name, number)
         for name, low, text in (("mean", 0.0, "0"), ("std", 1e-6, "above 0")):
-            for channel in getattr(self, name) or ():
-                check_number("train", name, channel, f"three numbers from {text} to 1", low, 1)
+            channels, wanted = getattr(self, name), f"three numbers from {text} to 1"
+            if channels is None:
+                continue
+            if np.shape(channels) != (3,):
+                raise ValueError(f"train: {name} is {channels!r}, expected {wanted}")
+            numbers = [check_number("train", name, number, wanted, low, 1) for number in channels]
+            object.__setattr__(self, name, tuple(numbers))
+        for name in ("root", "out"):
+            path = getattr(self, name)
+            if isinstance(path, str):
+                object.__setattr__(self, name, Path(path))
+            elif not isinstance(path, Path) and (path, name) != (None, "root"):
+                kind = type(path).__name__
+                raise TypeError(f"train: {name} is a {kind}, expected a folder: pass a Path")
         check_name("train", self.name)
 
 

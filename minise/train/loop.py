@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -161,11 +162,11 @@ def run(
     lr = check_number("run", "lr", lr, "a number of at least 0", 0, 1e6)
     warmup = check_number("run", "warmup", warmup, "a number from 0 to 1", 0, 1)
     check_threads("run", threads, 0)
-    _check_parts("run", objective, optimiser)
+    if not isinstance(out, str | PathLike):
+        raise TypeError(f"run: out is a {type(out).__name__}, expected a folder: pass a path")
+    _check_parts("run", net, objective, optimiser)
     if evaluation is not None:
         check_objective("run", "evaluation", evaluation, "forward", "metrics")
-    if optimiser.net is not net:
-        raise ValueError("run: the optimiser is of another net: pass SGD(net)")
     for title, several in dict(batches=batches, val=val, test=test).items():
         if several is not None:
             check_batches("run", title, several)
@@ -196,14 +197,16 @@ def run(
     return train(ready, console)
 
 
-def _check_parts(where: str, objective: Any, optimiser: Any) -> None:
-    """Refuse an objective and an optimiser that lack what a step needs."""
+def _check_parts(where: str, net: Any, objective: Any, optimiser: Any) -> None:
+    """Refuse an objective and an optimiser that lack what a step of the net needs."""
     check_objective(where, "objective", objective, "forward", "backward", "metrics")
     if not all(hasattr(optimiser, name) for name in ("net", "step", "velocity")):
         raise TypeError(
             f"{where}: optimiser is a {type(optimiser).__name__}, expected an optimiser such as "
             "train.SGD: pass SGD(net)"
         )
+    if optimiser.net is not net:
+        raise ValueError(f"{where}: the optimiser is of another net: pass SGD(net)")
 
 
 def _as_json(data: Any) -> dict[str, Any]:
@@ -364,7 +367,7 @@ def train_step(
         If a batch, the objective, the optimiser or lr is not as described here; then parameters
         and state are as they were.
     """
-    _check_parts("train_step", objective, optimiser)
+    _check_parts("train_step", net, objective, optimiser)
     check_batches("train_step", "batches", batches)
     ops, count = net.ops, sum(len(x) for x, _ in batches)
     state = {name: array.copy() for name, array in net.named_state().items()}

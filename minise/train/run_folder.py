@@ -68,6 +68,8 @@ def create(out: Path, name: str | None, stem: str) -> RunFolder:
         If it cannot be written.
     """
     check_name("run", name)
+    if "\0" in str(out):
+        raise ValueError(f"run: out is {str(out)!r}, expected a folder: pass a path")
     if name is not None:
         path = out / name
         if path.exists():

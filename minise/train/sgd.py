@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from minise.nn import Layer
-from minise.nn.layer import Grads
+from minise.nn.layer import Grads, Module
 from minise.ops.checks import Array, check_flag, check_number
 
 FROM_0 = "a number from 0 to 1e6"
@@ -36,7 +36,7 @@ class SGD:
     Raises
     ------
     ValueError, TypeError
-        If a setting is out of its range or no number.
+        If net is no layer, or a setting is out of its range or no number.
     """
 
     def __init__(
@@ -47,6 +47,8 @@ class SGD:
         weight_decay: float = 0.0,
         decay_all: bool = False,
     ) -> None:
+        if not isinstance(net, Module):
+            raise TypeError(f"SGD: net is a {type(net).__name__}, expected a layer: pass SGD(net)")
         check_flag("SGD", "nesterov", nesterov)
         check_flag("SGD", "decay_all", decay_all)
         self.net = net

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from minise.nn import SE
@@ -35,12 +36,17 @@ def test_there_and_back_through_json(config, tmp_path):
         (dict(rate=-1), "rate is -1, expected a number of at least 0"),
         (dict(rate=float("nan")), "rate is nan, expected a number"),
         (dict(warmup=1.5), "warmup is 1.5, expected a number from 0 to 1"),
+        (dict(nesterov="yes"), "nesterov is 'yes', expected True or False"),
         (dict(schedule="linear"), "schedule is 'linear', expected one of cosine, steps"),
         (dict(algorithm="fft"), "algorithm is 'fft', expected one of auto, direct, winograd"),
         (dict(name="a/b"), "name is 'a/b', expected a plain folder name"),
         (dict(name=".."), "name is '..', expected a plain folder name"),
         (dict(name="a\0b"), r"name is 'a\\x00b', expected a plain folder name"),
         (dict(mean=(0.5, 0.5, 125)), "mean is 125, expected three numbers from 0 to 1"),
+        (dict(mean=(0.5, 0.5)), r"mean is \(0.5, 0.5\), expected three numbers from 0 to 1"),
+        (dict(std=0.5), "std is 0.5, expected three numbers from above 0 to 1"),
+        (dict(out=None), "out is a NoneType, expected a folder: pass a Path"),
+        (dict(root=5), "root is a int, expected a folder: pass a Path"),
         (dict(std=(0.5, 0, 0.5)), "std is 0, expected three numbers from above 0 to 1"),
         (dict(val=-1), "val is -1, expected at least 0"),
     ],
@@ -48,6 +54,19 @@ def test_there_and_back_through_json(config, tmp_path):
 def test_messages(setting, message):
     with pytest.raises((ValueError, TypeError), match=message):
         TrainConfig(**setting)
+
+
+def test_numbers_of_numpy_are_written_as_json():
+    config = TrainConfig(
+        epochs=np.int64(3),
+        limit=np.int32(9),
+        rate=np.float32(0.5),
+        flip=np.True_,
+        mean=np.full(3, 0.5),
+        out="mine",
+    )
+    assert (config.mean, config.out) == ((0.5, 0.5, 0.5), Path("mine"))
+    assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
 
 
 def test_unknown_settings_are_refused(tmp_path):

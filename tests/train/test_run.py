@@ -263,6 +263,8 @@ WRONG = {
     "no name": (dict(name=""), "run: name is '', expected a plain folder name"),
     "the folder above": (dict(name=".."), "run: name is '..', expected a plain folder name"),
     "a zero byte": (dict(name="a\0b"), r"run: name is 'a\\x00b', expected a plain folder name"),
+    "no folder": (dict(out=None), "run: out is a NoneType, expected a folder: pass a path"),
+    "a zero byte in the folder": (dict(out="a\0b"), r"run: out is 'a\\x00b', expected a folder"),
     "a number as name": (dict(name=3), "run: name is a int, expected a folder name: pass a string"),
     "a list as data": (dict(data=["a"]), "run: data is a list, expected a dict: pass dict"),
     "data that is not JSON": (

@@ -178,6 +178,12 @@ def test_settings_are_checked_where_they_are_passed(settings, message):
         SGD(net(), **settings)
 
 
+@pytest.mark.parametrize("value", [None, nn.Linear, [np.ones(2)]])
+def test_what_is_no_net(value):
+    with pytest.raises(TypeError, match="^SGD: net is a .*, expected a layer: pass SGD"):
+        SGD(value)
+
+
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_pytorch_agrees(nesterov):
     torch = pytest.importorskip("torch", reason="the oracle extra is not installed")

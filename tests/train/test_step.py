@@ -170,6 +170,7 @@ def test_arguments_that_are_mistaken_for_others():
         ((objective, SGD(layer), pairs(1)[0]), r"batches\[0\] is a ndarray, expected a pair"),
         ((objective, SGD(layer), [*pairs(1), 5]), r"batches\[1\] is a int, expected a pair"),
         ((objective, SGD(layer), []), "batches is empty, expected at least one"),
+        ((objective, SGD(net()), pairs(1)), r"the optimiser is of another net: pass SGD\(net\)"),
         ((objective, None, pairs(1)), r"optimiser is a NoneType, .*: pass SGD\(net\)"),
         ((SquaredError, SGD(layer), pairs(1)), "objective is the class SquaredError, expected an"),
         (
