@@ -83,8 +83,6 @@ def build(
     277786
     """
     _check_name(name)
-    if se is not None and not isinstance(se, SE):
-        raise TypeError(f"build: se is {se!r}, expected SE(reduction={se!r}), or reduction={se!r}")
     check_integer("build", "num_classes", num_classes, 1)
     if not isinstance(se, SE | None):
         kind = type(se).__name__
