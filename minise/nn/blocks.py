@@ -236,10 +236,9 @@ def _downsample(
             f"residual unit: channels is {channels}, expected at least channels_in = {channels_in} "
             "with shortcut 'A', which only adds channels: use shortcut 'B'"
         )
-    if channels == channels_in:
-        return build.chain(("", AvgPool2d(1, stride=stride, ops=build.ops)))
-    pixels = AvgPool2d(1, stride=stride, ops=build.ops)
-    return build.chain(("", pixels), ("", PadChannels(channels - channels_in, ops=build.ops)))
+    more = channels - channels_in
+    zeros = PadChannels(more, ops=build.ops) if more else None
+    return build.chain(("", AvgPool2d(1, stride=stride, ops=build.ops)), ("", zeros))
 
 
 def _preact_unit(

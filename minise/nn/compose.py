@@ -59,8 +59,9 @@ class Composite(Module):
         super().__init__(first if ops is None else ops)
         for _, child in self._children:
             below = [module for _, module in child.layers()]
-            if all(isinstance(module, Composite) for module in below):  # an identity, or a sum,
-                for module in below:  # which had no layer to take its back end from
+            # an identity or a bare sum was built without a layer to take its back end from
+            if all(isinstance(module, Composite) for module in below):
+                for module in below:
                     module.ops = self.ops
         self.named_parameters()  # refuses two arrays of one name
 
@@ -294,21 +295,21 @@ class Residual(Composite, Layer):
 
     def forward(self, x: Array, training: bool) -> tuple[Array, Caches]:
         """Return the output of the tail."""
-        past, to_shortcut = run_forward(self.shortcut, x, training)
-        y, to_branch = run_forward(self.branch, x, training)
-        out, to_tail = self.tail.forward(y, past, training)
-        return out, self.caches(to_branch, to_shortcut, to_tail)
+        shortcut, shortcut_cache = run_forward(self.shortcut, x, training)
+        y, branch_cache = run_forward(self.branch, x, training)
+        out, tail_cache = self.tail.forward(y, shortcut, training)
+        return out, self.caches(branch_cache, shortcut_cache, tail_cache)
 
     def backward(
         self, dout: Array, cache: Any, plus: Array | None = None, needs_dx: bool = True
     ) -> tuple[Array | None, Grads]:
         """Return dx, the sum of what comes back by branch and shortcut, and all gradients."""
         self.check_cache(cache)
-        dy, dpast, at_tail = self.tail.backward(dout, cache[2])
+        dy, dshortcut, tail_grads = self.tail.backward(dout, cache[2])
         cache.pop()
-        dx, past = self.shortcut.backward(dpast, cache.pop(), plus, needs_dx)
-        dx, through = self.branch.backward(dy, cache.pop(), dx, needs_dx)
-        return dx, total(through, at_tail, past)
+        dx, shortcut_grads = self.shortcut.backward(dshortcut, cache.pop(), plus, needs_dx)
+        dx, branch_grads = self.branch.backward(dy, cache.pop(), dx, needs_dx)
+        return dx, total(branch_grads, tail_grads, shortcut_grads)
 
     def folded(self, before: Steps) -> Steps:
         """Return the unit as one step, whose last convolution does the sum where it can."""

@@ -266,7 +266,7 @@ class Layer(Module):
 
     def evaluated(self) -> bool:
         """Tell whether inference runs forward, although a base class would be folded."""
-        folds = any(vars(kind).get("folded", plain) is not plain for kind in type(self).__mro__)
+        folds = any("folded" in vars(kind) for kind in type(self).__mro__ if kind is not Layer)
         return folds and changes_forward(self, "folded")
 
     def add(self, dx: Array, plus: Array | None) -> Array:
@@ -277,9 +277,6 @@ class Layer(Module):
             kind = type(self).__name__
             raise ValueError(f"{kind}: plus has shape {plus.shape}, expected that of x, {dx.shape}")
         return self.ops.add_forward(dx, plus)[0]
-
-
-plain = Layer.folded
 
 
 def adding(backward: Callable[..., Any]) -> Callable[..., Any]:

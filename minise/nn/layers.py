@@ -60,7 +60,7 @@ class OpLayer(Layer):
         names = dict.fromkeys(name for name in ("kernel", *self.keywords) if name in vars(self))
         values = ((name, getattr(self, name)) for name in names)
         shown = [f"{name}={value}" for name, value in values if value != self.usual.get(name)]
-        return ", ".join(filter(None, [*shown, super().settings_text()]))
+        return ", ".join(shown)
 
     def inputs(self) -> list[Any]:
         """Return the parameters as the op takes them, after x."""

@@ -83,6 +83,11 @@ class Training:
         """The number of steps in an epoch."""
         return math.ceil(len(self.train) / self.accumulate)
 
+    def confusion(self) -> Confusion | None:
+        """Return empty counts of the classes, or None where they have no names."""
+        classes = self.data.get("classes")
+        return Confusion(len(classes)) if classes else None
+
 
 def run(
     net: Layer,
@@ -246,8 +251,7 @@ def train(training: Training, console: "Console | None" = None) -> Result:
     console = Console() if console is None else console
     start = time.perf_counter()
     training.folder.write_config(training.settings)
-    classes, test = training.data.get("classes"), {}
-    confusion = Confusion(len(classes)) if classes else None
+    test, confusion = {}, training.confusion()
     with (
         threadpool_limits(training.threads or 1, "blas"),
         np.errstate(over="ignore", invalid="ignore"),  # a loss that diverges has our own message
@@ -275,8 +279,7 @@ def _epochs(
         figures, count = _one_epoch(training, epoch, progress, interruption)
         images, seconds = images + count, seconds + figures["seconds"]
         if training.val is not None:
-            classes = training.data.get("classes")
-            observe = Confusion(len(classes)) if classes else None  # which checks the targets
+            observe = training.confusion()  # which checks the targets
             val = evaluate(training.net, training.val, training.evaluation, observe)
             figures |= {f"val_{name}": value for name, value in val.items()}
         folder.log("epoch", **figures)
@@ -370,7 +373,8 @@ def train_step(
     _check_parts("train_step", net, objective, optimiser)
     check_batches("train_step", "batches", batches)
     ops, count = net.ops, sum(len(x) for x, _ in batches)
-    state = {name: array.copy() for name, array in net.named_state().items()}
+    held = net.named_state()
+    state = {name: array.copy() for name, array in held.items()}
     grads: Grads = {}
     sums: dict[str, float] = {}
     refused = False
@@ -393,9 +397,8 @@ def train_step(
             optimiser.step(grads, lr)
             state = {}
     finally:
-        for name, array in net.named_state().items():
-            if name in state:  # the step was refused: what forward did to the state is undone
-                array[...] = state[name]
+        for name, array in state.items():  # the step was refused: what forward did is undone
+            held[name][...] = array
     return sums
 
 

@@ -10,8 +10,16 @@ from minise.ops.backend import Backend, load_ops
 from minise.ops.checks import Array, check_number
 
 # Names in metrics.jsonl that no metric may have, nor begin with VALIDATION.
-RESERVED = {"loss", "rate", "epoch", "step", "seconds", "training_seconds", "images_per_second"}
-RESERVED |= {"kind"}
+RESERVED = {
+    "kind",
+    "loss",
+    "rate",
+    "epoch",
+    "step",
+    "seconds",
+    "training_seconds",
+    "images_per_second",
+}
 VALIDATION = "val_"
 
 
