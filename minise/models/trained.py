@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from minise.data.batches import normaliser
+from minise.files import CHECKPOINT, read
 from minise.nn import SE, Chain
-from minise.nn.files import CHECKPOINT, net_arrays, read, restore
+from minise.nn.files import net_arrays, restore
 from minise.ops import reference
 from minise.ops.backend import Backend
 from minise.ops.checks import Array

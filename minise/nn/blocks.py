@@ -61,35 +61,29 @@ class Build:
         self, channels_in: int, channels: int, kernel: int, stride: int = 1, groups: int = 1
     ) -> Conv2d:
         """Return a convolution without bias, padded so that stride 1 keeps the size."""
-        return Conv2d(
-            channels_in,
-            channels,
-            kernel,
-            stride=stride,
-            padding=kernel // 2,
-            groups=groups,
-            ops=self.ops,
-            rng=self.rng,
-            dtype=self.dtype,
-        )
+        shape: dict[str, Any] = {"stride": stride, "padding": kernel // 2, "groups": groups}
+        return Conv2d(channels_in, channels, kernel, **shape, rng=self.rng, **self._where())
 
     def norm(self, channels: int) -> BatchNorm2d:
         """Return a batch normalisation."""
-        return BatchNorm2d(channels, ops=self.ops, dtype=self.dtype)
+        return BatchNorm2d(channels, **self._where())
 
     def norm_relu(self, channels: int) -> NormReLU:
         """Return a batch normalisation and a ReLU in one."""
-        return NormReLU(channels, ops=self.ops, dtype=self.dtype)
+        return NormReLU(channels, **self._where())
 
     def linear(self, inputs: int, outputs: int) -> Linear:
         """Return a dense layer with a bias."""
-        return Linear(inputs, outputs, ops=self.ops, rng=self.rng, dtype=self.dtype)
+        return Linear(inputs, outputs, rng=self.rng, **self._where())
 
     def se_at(self, site: str, channels: int) -> SEBlock | None:
         """Return an SE block if this is its site."""
         if self.se is None or self.se.site != site:
             return None
-        return SEBlock(channels, self.se, ops=self.ops, rng=self.se_rng, dtype=self.dtype)
+        return SEBlock(channels, self.se, rng=self.se_rng, **self._where())
+
+    def _where(self) -> dict[str, Any]:
+        return {"ops": self.ops, "dtype": self.dtype}
 
     def chain(self, *children: Child) -> Chain:
         """Return layers one after another; with none, the identity."""

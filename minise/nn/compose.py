@@ -19,7 +19,6 @@ from minise.nn.layer import (
     Grads,
     Layer,
     Module,
-    changes_forward,
     run_forward,
     total,
     under,
@@ -63,7 +62,7 @@ class Composite(Module):
             if all(isinstance(module, Composite) for module in below):
                 for module in below:
                     module.ops = self.ops
-        self.named_parameters()  # refuses two arrays of one name
+        self.named_arrays()  # refuses two arrays of one name
 
     def _named_children(self, children: tuple[Child, ...]) -> list[tuple[str, Any]]:
         where, named = type(self).__name__, []
@@ -169,6 +168,8 @@ class Tail(Composite):
         By default that of the first layer.
     """
 
+    fold = "join"
+
     def __init__(self, *before: Child, relu: bool = True, ops: Backend | str | None = None) -> None:
         self.before = Chain(*before, ops=ops)
         super().__init__(("", self.before), ops=ops)
@@ -194,10 +195,6 @@ class Tail(Composite):
         dbranch, grads = self.before.backward(dy, cache.pop())
         assert dbranch is not None  # it was asked for
         return dbranch, dshortcut, grads
-
-    def evaluated(self) -> bool:
-        """Tell whether inference runs forward, although a base class would be folded."""
-        return changes_forward(self, "join")
 
     def join(self, branch: Steps, shortcut: Steps) -> Sum:
         """Return the step that ends a residual unit in inference."""

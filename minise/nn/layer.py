@@ -18,7 +18,7 @@ import inspect
 import operator
 from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
-from typing import Any, Self, TypeAlias, cast
+from typing import Any, ClassVar, Self, TypeAlias, cast
 
 from minise.nn.inference import Evaluated, Inference, Steps
 from minise.ops import reference
@@ -43,6 +43,8 @@ class Module:
         Its own arrays, without those of its children. They are updated in place, so each keeps its
         identity: optimisers and CUDA graphs rely on it.
     """
+
+    fold: ClassVar[str] = "folded"  # the method that stands for forward in inference
 
     def __init__(self, ops: Backend | str = reference) -> None:
         self.ops: Backend = load_ops(ops) if isinstance(ops, str) else ops
@@ -119,18 +121,26 @@ class Module:
             for name, array in getattr(module, kind).items():
                 yield joined(path, name), array
 
-    def _named(self, kind: str) -> dict[str, Array]:
+    def first_names(self, kind: str = "params") -> dict[str, str]:
+        """Return for each dotted name the first name of its array, which may have several."""
+        first: dict[int, str] = {}
+        return {name: first.setdefault(id(array), name) for name, array in self.names(kind)}
+
+    def named_arrays(self) -> dict[str, Array]:
+        """Return all that a file of this module holds: parameters and state by dotted name."""
+        return self._named("params", "state")
+
+    def _named(self, *kinds: str) -> dict[str, Array]:
         seen: dict[str, Array] = {}
-        named: dict[str, dict[int, str]] = {"params": {}, "state": {}}
-        for own, first in named.items():
-            for name, array in self.names(own):
-                first.setdefault(id(array), name)
-                if seen.setdefault(name, array) is not array:
-                    raise ValueError(
-                        f"{type(self).__name__}: two arrays are called {name}: give the layers "
-                        'different names, such as Chain(("name", layer))'
-                    )
-        return {name: seen[name] for name in named[kind].values()}
+        first: dict[int, str] = {}
+        for name, array in (pair for kind in kinds for pair in self.names(kind)):
+            first.setdefault(id(array), name)
+            if seen.setdefault(name, array) is not array:
+                raise ValueError(
+                    f"{type(self).__name__}: two arrays are called {name}: give the layers "
+                    'different names, such as Chain(("name", layer))'
+                )
+        return {name: seen[name] for name in first.values()}
 
     @property
     def parameter_count(self) -> int:
@@ -156,8 +166,12 @@ class Module:
             self.ops = cast(Backend, importlib.import_module(self.ops))
 
     def evaluated(self) -> bool:
-        """Tell whether inference runs forward, although a base class would be folded."""
-        return False
+        """Tell whether inference runs forward, which changed after `fold` was written."""
+        kinds = [vars(kind) for kind in type(self).__mro__ if kind is not Layer]  # it folds nothing
+        if not any(self.fold in kind for kind in kinds):
+            return False
+        newest = next(kind for kind in kinds if {*HOOKS, self.fold} & kind.keys())
+        return bool(vars(self).keys() & HOOKS) or self.fold not in newest
 
     def settings_text(self) -> str:
         """Return the settings that a repr shows in brackets."""
@@ -264,11 +278,6 @@ class Layer(Module):
         """
         return before.then(Evaluated(self))
 
-    def evaluated(self) -> bool:
-        """Tell whether inference runs forward, although a base class would be folded."""
-        folds = any("folded" in vars(kind) for kind in type(self).__mro__ if kind is not Layer)
-        return folds and changes_forward(self, "folded")
-
     def add(self, dx: Array, plus: Array | None) -> Array:
         """Return dx + plus, or dx where nothing reaches x by another way."""
         if plus is None:
@@ -309,13 +318,6 @@ def run_forward(layer: Any, x: Array, training: bool) -> tuple[Array, Any]:
             "(out, cache): what backward needs from forward, or None"
         )
     return returned
-
-
-def changes_forward(module: Module, fold: str) -> bool:
-    """Tell whether what forward does was changed after its method `fold` was written."""
-    changed = vars(module).keys() & HOOKS
-    newest = next(vars(k) for k in type(module).__mro__ if {*HOOKS, fold} & vars(k).keys())
-    return bool(changed) or fold not in newest
 
 
 def joined(path: str, name: str) -> str:

@@ -1,4 +1,4 @@
-"""Checkpoints: one file with all that a run needs to go on (minise/nn/files.py has its format).
+"""Checkpoints: one file with all that a run needs to go on (minise/files.py has its format).
 
 Parameters and running statistics stand under their dotted names, as a PyTorch twin has them; what
 the optimiser keeps stands under ``optimiser/velocity/NAME``. The header holds, as JSON, the
@@ -8,7 +8,8 @@ settings, the progress, and the normalisation and classes of the images.
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from minise.nn.files import CHECKPOINT, OPTIMISER, read, restore, write, write_whole
+from minise.files import CHECKPOINT, read, write, write_whole
+from minise.nn.files import OPTIMISER, restore
 from minise.nn.files import copied as arrays_of
 from minise.ops.checks import Array
 from minise.train.config import TrainConfig, from_dict, to_dict

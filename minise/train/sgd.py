@@ -99,8 +99,7 @@ class SGD:
                 f"SGD: grads is a {type(grads).__name__}, expected a dict of gradients by name: "
                 "pass grads of `_, grads = net.backward(dout, cache)`"
             )
-        first = {id(param): name for name, param in params.items()}
-        names = {name: first[id(param)] for name, param in self.net.names("params")}
+        names = self.net.first_names()
         summed: Grads = {}
         for name, grad in grads.items():
             if name not in names:

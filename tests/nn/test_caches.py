@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from minise import files as array_files
 from minise import models, nn
 from minise.gradcheck import assert_gradients
 from minise.nn import files
@@ -99,7 +100,7 @@ def test_two_layers_with_one_array():
 def test_a_shared_array_is_saved_once(tmp_path):
     net, other = shaken(tied(), np.random.default_rng(0)), tied()
     nn.save(net, tmp_path / "net.safetensors")
-    written = files.read(tmp_path / "net.safetensors", files.NET).arrays
+    written = array_files.read(tmp_path / "net.safetensors", array_files.NET).arrays
     assert sorted(written) == sorted([*FIRST_NAMES, "norm.running_mean", "norm.running_var"])
     nn.load(other, tmp_path / "net.safetensors")
     np.testing.assert_array_equal(other.predict(images()), net.predict(images()))

@@ -7,6 +7,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save as to_bytes
 
+from minise import files as array_files
 from minise import models, nn
 from minise.nn import files
 from minise.train import SGD, TrainConfig, checkpoint
@@ -119,7 +120,7 @@ def test_what_does_not_fit_is_refused_and_nothing_written(name, path):
         files.restore(layer, arrays)
     equal(layer, before)
     if "complex" not in name:  # which safetensors does not write
-        files.write(path, files.NET, arrays, {})
+        array_files.write(path, array_files.NET, arrays, {})
         with pytest.raises(ValueError, match=f"net.safetensors does not fit the net: {message}"):
             nn.load(layer, path)
         equal(layer, before)
@@ -135,7 +136,7 @@ def test_files_of_others(path, tmp_path):
     (tmp_path / "last.safetensors").touch()
     with pytest.raises(FileNotFoundError, match=f"is a folder, .*: {tmp_path}/last.safetensors"):
         nn.load(nn.ReLU(), tmp_path)
-    files.write(path, "minise-other-1", {}, {})
+    array_files.write(path, "minise-other-1", {}, {})
     with pytest.raises(ValueError, match="format 'minise-other-1', expected 'minise-net-1' or 'mi"):
         nn.load(nn.ReLU(), path)
     nn.save(nn.ReLU(), path)
@@ -145,7 +146,7 @@ def test_files_of_others(path, tmp_path):
 
 @pytest.mark.parametrize("kind", ["3", "[]", "null", '"text"'])
 def test_checksums_of_another_kind(path, kind):
-    path.write_bytes(to_bytes({"a": np.ones(2)}, {"format": files.NET, "crc32": kind}))
+    path.write_bytes(to_bytes({"a": np.ones(2)}, {"format": array_files.NET, "crc32": kind}))
     with pytest.raises(ValueError, match="is altered: its header cannot be read"):
         nn.load(nn.ReLU(), path)
 
@@ -245,8 +246,8 @@ def test_numbers_without_axes_and_arrays_in_any_order(path):
         "transposed": np.arange(6.0).reshape(2, 3).T,
         "one": np.ones(1),
     }
-    files.write(path, files.NET, arrays, {"note": "text"})
-    read = files.read(path, files.NET)
+    array_files.write(path, array_files.NET, arrays, {"note": "text"})
+    read = array_files.read(path, array_files.NET)
     assert read.texts == {"note": "text"}
     assert read.arrays.keys() == arrays.keys()
     for name, array in arrays.items():

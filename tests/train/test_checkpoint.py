@@ -115,7 +115,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("minise.nn.files.os.fsync", full)
+    monkeypatch.setattr("minise.files.os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
         write_whole(path, b"new and longer")
     assert path.read_bytes() == b"old"
