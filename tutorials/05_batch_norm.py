@@ -7,8 +7,8 @@ with app.setup:
     import marimo as mo
     import numpy as np
 
-    from minise.gradcheck.cases import Case
-    from minise.gradcheck.exercise import Exercise
+    from minise.contract.cases import Case
+    from minise.grading.exercise import Exercise
     from minise.lessons import Arrays, table
     from minise.ops import reference as ops
     from minise.walk import trace

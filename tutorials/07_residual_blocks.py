@@ -8,8 +8,8 @@ with app.setup:
     import numpy as np
 
     from minise import models
-    from minise.gradcheck.cases import Case
-    from minise.gradcheck.exercise import Exercise
+    from minise.contract.cases import Case
+    from minise.grading.exercise import Exercise
     from minise.lessons import Plot, python_of, table
     from minise.nn import SE, Build, Chain, Layer, ReLU, Residual, Tail, basic_block, under
     from minise.ops import reference as ops

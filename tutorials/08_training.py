@@ -8,8 +8,8 @@ with app.setup:
     import numpy as np
 
     from minise import data, models, train
-    from minise.gradcheck.cases import Case
-    from minise.gradcheck.exercise import Exercise
+    from minise.contract.cases import Case
+    from minise.grading.exercise import Exercise
     from minise.lessons import Arrays, Plot
     from minise.ops import reference as ops
     from minise.walk import trace

@@ -13,11 +13,11 @@ with app.setup:
 
     from minise.bench.ladder import RUNGS
     from minise.bench.ladder_loops import filters_innermost, rows_innermost, seven_loops
-    from minise.gradcheck.cases import Case
-    from minise.gradcheck.exercise import Exercise
+    from minise.contract.cases import Case
+    from minise.grading.exercise import Exercise
     from minise.lessons import Arrays, Plot, python_of, table
-    from minise.ops.jit.rounding import A_T, B_T, G
-    from minise.ops.jit.simd import REGISTERS
+    from minise.ops.jit.convolution.rounding import A_T, B_T, G
+    from minise.ops.jit.vector.simd import REGISTERS
     from minise.ops.reference.windows import pad, unpad, window, windows_of
 
 
@@ -459,10 +459,11 @@ def _():
     - A matrix product by BLAS does all of that. Copying every window makes one of a convolution.
     - Fewer products are possible, at the price of digits.
     - The rungs are [ladder.py](../minise/bench/ladder.py). The last two are what trains:
-      [tile.py](../minise/ops/jit/tile.py) and [direct.py](../minise/ops/jit/direct.py), and
-      [transforms.py](../minise/ops/jit/transforms.py) and
-      [winograd.py](../minise/ops/jit/winograd.py), whose rounding
-      [rounding.py](../minise/ops/jit/rounding.py) bounds.
+      [tile.py](../minise/ops/jit/vector/tile.py) and
+      [direct.py](../minise/ops/jit/convolution/direct.py), and
+      [transforms.py](../minise/ops/jit/convolution/transforms.py) and
+      [winograd.py](../minise/ops/jit/convolution/winograd.py), whose rounding
+      [rounding.py](../minise/ops/jit/convolution/rounding.py) bounds.
 
     Next: [from NumPy to CUDA](11_numpy_to_cuda.py).
 

@@ -8,8 +8,8 @@ with app.setup:
     import numpy as np
 
     from minise.bench.gpu.works import PASSES, SE
-    from minise.gradcheck.cases import Case
-    from minise.gradcheck.exercise import Exercise
+    from minise.contract.cases import Case
+    from minise.grading.exercise import Exercise
     from minise.lessons import Arrays, Plot, cuda_of, table
 
 

@@ -30,8 +30,8 @@ few, because nine short sums spend their time on adding whole arrays.
 
 The last three keep the layout of channels_last and the registers of BLAS, and copy nothing. vectors
 is to be compared with threads, and BLAS may still win: it shows what registers bring, and the next
-one what tiles of them do. The last two are the compiled back end itself (minise/ops/jit/direct.py
-and winograd.py).
+one what tiles of them do. The last two are the compiled back end itself (direct.py and winograd.py
+of minise/ops/jit/convolution).
 """
 
 from collections.abc import Callable, Iterator
@@ -147,7 +147,7 @@ def vectors(x: Array, weight: Array, *, stride: Pair, padding: Pair, threads: in
     the processor could do in a cycle it does an eighth.
     """
     from minise.bench.ladder_vectors import one_pixel
-    from minise.ops.jit.simd import lanes_of
+    from minise.ops.jit.vector.simd import lanes_of
 
     short = -len(weight) % lanes_of(x.dtype)
     whole = np.pad(weight, [(0, short), (0, 0), (0, 0), (0, 0)])

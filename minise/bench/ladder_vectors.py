@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from minise.ops.jit.simd import filled, fma, lanes_of, load, store
+from minise.ops.jit.vector.simd import filled, fma, lanes_of, load, store
 
 
 def one_pixel(padded: Any, weight: Any, out: Any, rows: int, columns: int) -> None:

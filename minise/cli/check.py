@@ -9,7 +9,7 @@ from rich.table import Table
 from minise.cli.words import FAILED, Failure, misuse, say
 
 if TYPE_CHECKING:
-    from minise.gradcheck.conform import OpResult
+    from minise.contract.conform import OpResult
 
 
 def check(ops: str = "reference", op: str | None = None, cases: int = 100, seed: int = 0) -> int:
@@ -30,8 +30,8 @@ def check(ops: str = "reference", op: str | None = None, cases: int = 100, seed:
         cases: How many are drawn for each op.
         seed: Of the random numbers that draw them.
     """
-    from minise.gradcheck.cases import OPS
-    from minise.gradcheck.conform import check_op, ops_of
+    from minise.contract.cases import OPS
+    from minise.contract.conform import check_op, ops_of
     from minise.ops.backend import load_ops
     from minise.ops.checks import check_choice, check_integer
     from minise.ops.user.completed import UserOps

@@ -21,7 +21,7 @@ def doctor(root: Path | None = None) -> int:
     """
     from minise.data import found
     from minise.ops.cuda import describe
-    from minise.ops.jit.algorithm import rule_of_auto
+    from minise.ops.jit.convolution.algorithm import rule_of_auto
 
     with misuse():
         data = found(root)
@@ -66,8 +66,8 @@ def _kernels() -> str:
     """Return what compiled kernels run on, and where they lie."""
     import numba
 
-    from minise.ops.jit import compile as compiling
-    from minise.ops.jit import simd
+    from minise.ops.jit.compiler import compile as compiling
+    from minise.ops.jit.vector import simd
 
     folder = compiling.folder()
     count = len(list(folder.glob("*-*")))

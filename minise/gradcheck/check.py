@@ -27,12 +27,8 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from minise.gradcheck.adapters import takes_complex
-from minise.gradcheck.analytic import is_analytic
-from minise.gradcheck.arrays import host
 from minise.gradcheck.explanation import explained, worst_first
 from minise.gradcheck.inputs import as_inputs, numbers_of
-from minise.gradcheck.pair import NotCheckable, Pair
-from minise.gradcheck.pair_slopes import PairSlopes
 from minise.gradcheck.report import (
     NOT_ANALYTIC,
     RIGHT,
@@ -42,7 +38,11 @@ from minise.gradcheck.report import (
     Entry,
     Report,
 )
-from minise.gradcheck.rounding import norm
+from minise.gradcheck.slopes.analytic import is_analytic
+from minise.gradcheck.slopes.arrays import host
+from minise.gradcheck.slopes.pair import NotCheckable, Pair
+from minise.gradcheck.slopes.pair_slopes import PairSlopes
+from minise.gradcheck.slopes.rounding import norm
 from minise.gradcheck.verdict import Finding, Judge
 from minise.ops.checks import Array, as_generator, check_choice
 

@@ -6,12 +6,12 @@ from math import prod
 
 import numpy as np
 
-from minise.gradcheck.arrays import host
 from minise.gradcheck.diagnose import Case, Diagnosis, diagnose
-from minise.gradcheck.pair import Pair
-from minise.gradcheck.pair_slopes import PairSlopes
 from minise.gradcheck.report import WRONG, ArgumentReport, Entry
-from minise.gradcheck.rounding import norm
+from minise.gradcheck.slopes.arrays import host
+from minise.gradcheck.slopes.pair import Pair
+from minise.gradcheck.slopes.pair_slopes import PairSlopes
+from minise.gradcheck.slopes.rounding import norm
 
 LOOKED_AT = 4000  # entries of a wrong gradient at most
 SHOWN = 3  # wrong entries

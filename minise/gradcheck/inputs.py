@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from minise.gradcheck.adapters import parameter_names
-from minise.gradcheck.arrays import host
+from minise.gradcheck.slopes.arrays import host
 
 
 def as_inputs(

@@ -6,7 +6,7 @@ import numpy as np
 
 from minise.gradcheck import adapters
 from minise.gradcheck.check import asserted, check
-from minise.gradcheck.contract import with_contract
+from minise.gradcheck.plus import with_contract
 from minise.gradcheck.report import Report
 
 

@@ -22,11 +22,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minise.gradcheck.arrays import host
-from minise.gradcheck.evidence import LONGER, RESOLVED, SHORTER, Evidence
-from minise.gradcheck.pair_slopes import PairSlopes
 from minise.gradcheck.report import KINK, RIGHT, ROUNDING, UNCHECKED, WRONG
-from minise.gradcheck.rounding import (
+from minise.gradcheck.slopes.arrays import host
+from minise.gradcheck.slopes.differences import NO_SLOPE, STEPS, Differences, Slope, phi
+from minise.gradcheck.slopes.evidence import LONGER, RESOLVED, SHORTER, Evidence
+from minise.gradcheck.slopes.pair_slopes import PairSlopes
+from minise.gradcheck.slopes.rounding import (
     IRREGULAR,
     POINTS,
     SPACINGS,
@@ -38,7 +39,6 @@ from minise.gradcheck.rounding import (
     rounding_of,
     spread_of,
 )
-from minise.gradcheck.slopes import NO_SLOPE, STEPS, Differences, Slope, phi
 from minise.ops.checks import Array
 
 DIRECTIONS = 6  # more, along which a kink is looked for before a gradient is called wrong

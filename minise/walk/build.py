@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from minise.gradcheck.instrument import RETURN
 from minise.ops.checks import Array
-from minise.walk import local, source
+from minise.tracing import local, source
+from minise.tracing.instrument import RETURN
+from minise.tracing.recorder import Event, OpCall, argument_names
 from minise.walk.explain import Explainer
-from minise.walk.recorder import Event, OpCall, argument_names
 from minise.walk.steps import BACKWARD, FORWARD, Read, Step
 from minise.walk.terms import Term, name_of
 

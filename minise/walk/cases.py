@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from minise.gradcheck.cases import OPS, Case, draw
-from minise.gradcheck.cases import line as shapes_of
+from minise.contract.cases import OPS, Case, draw
+from minise.contract.cases import line as shapes_of
 from minise.nn import (
     SE,
     BatchNorm2d,
@@ -25,9 +25,9 @@ from minise.nn import (
 )
 from minise.ops import reference
 from minise.ops.checks import Array, Pair, check_integer, parse
+from minise.tracing.subject import rounded
 from minise.walk.limit import refuse_large
 from minise.walk.steps import Trace
-from minise.walk.subject import rounded
 from minise.walk.trace import trace
 
 ALIASES = {

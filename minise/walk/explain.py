@@ -17,12 +17,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from minise.gradcheck.instrument import RETURN, Instrumented, Line, Scope
 from minise.ops.reference.sums import einsum, matmul, mean_over, sum_over
-from minise.walk import source as sources
+from minise.tracing import source as sources
+from minise.tracing.instrument import RETURN, Instrumented, Line, Scope
+from minise.tracing.local import target_place
 from minise.walk.axes import RANKS, documented
 from minise.walk.formula import Reader, Unknown, convert, einsum_letters, read
-from minise.walk.local import target_place
 from minise.walk.steps import Inner
 from minise.walk.terms import Term, called, formula, indexed, name_of, words
 

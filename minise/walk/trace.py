@@ -7,18 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from minise.gradcheck.cases import OPS, direction
+from minise.contract.cases import OPS, direction
 from minise.nn import Layer
 from minise.ops import reference
 from minise.ops.checks import Array, check_integer
 from minise.ops.user.completed import UserOps
 from minise.ops.user.errors import user_errors
-from minise.walk import local
+from minise.tracing import local
+from minise.tracing.slopes import Slopes
+from minise.tracing.subject import Subject, net_subject, op_subject, rounded
 from minise.walk.build import Builder
 from minise.walk.limit import refuse_large
-from minise.walk.slopes import Slopes
 from minise.walk.steps import BACKWARD, FORWARD, Trace
-from minise.walk.subject import Subject, net_subject, op_subject, rounded
 from minise.walk.whole import Whole
 
 DOUT = 1  # of the stream that dout is drawn from, which is not that of the arrays

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from minise.ops.checks import Array
-from minise.walk import local, source
+from minise.tracing import local, source
+from minise.tracing.recorder import Event, OpCall
+from minise.tracing.slopes import Place, Slopes
+from minise.tracing.subject import Subject
 from minise.walk.build import Builder
-from minise.walk.recorder import Event, OpCall
-from minise.walk.slopes import Place, Slopes
 from minise.walk.steps import BACKWARD, FORWARD, Read, Step, Trace
-from minise.walk.subject import Subject
 
 MOST_PARTS = 4  # terms of a gradient that can be switched off one by one
 

@@ -43,7 +43,7 @@ def test_rungs_are_the_reference(rung, dtype, sizes, kernel, stride, padding):
 @pytest.mark.parametrize("stage", climb.STAGES)
 def test_winograd_is_the_reference_but_for_a_digit(stage):
     """On the shapes that are timed, where the other rungs are equal to the bit; and it is used."""
-    from minise.ops.jit.rounding import rounding
+    from minise.ops.jit.convolution.rounding import rounding
 
     channels, size = climb.STAGES[stage]
     x, weight = climb._inputs((2, channels, size), channels_last=True)

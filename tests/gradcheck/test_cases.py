@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from minise.gradcheck.cases import CASES, OPS, draw, line
+from minise.contract.cases import CASES, OPS, draw, line
 from minise.ops import reference
 from minise.ops.checks import parse
 

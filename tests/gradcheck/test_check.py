@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from minise import nn
 from minise.gradcheck import adapters, assert_gradients, check
 from minise.gradcheck.report import RIGHT, UNCHECKED, WRONG
-from minise.gradcheck.slopes import STEPS
+from minise.gradcheck.slopes.differences import STEPS
 from minise.ops import reference
 
 MODES = ["auto", "directional", "complex_step", "jacobian"]

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from minise.gradcheck.cases import OPS
-from minise.gradcheck.conform import check_op, conform
+from minise.contract.cases import OPS
+from minise.contract.conform import check_op, conform
 from minise.ops import reference
 
 

@@ -4,9 +4,9 @@ import textwrap
 import numpy as np
 import pytest
 
-from minise.gradcheck.answer import BLANK, BROKEN, UNSEEN
-from minise.gradcheck.cases import Case
-from minise.gradcheck.exercise import Exercise
+from minise.contract.cases import Case
+from minise.grading.answer import BLANK, BROKEN, UNSEEN
+from minise.grading.exercise import Exercise
 from minise.ops import reference
 from tests.tutorials.solutions import MISTAKES, SOLUTIONS, compiled
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from minise.gradcheck.instrument import RETURN, Instrumented, Line, check_lines
 from minise.ops import reference
 from minise.ops.reference import fused
+from minise.tracing.instrument import RETURN, Instrumented, Line, check_lines
 from tests.ops.cases import CASES, OPS, draw
 
 STUDENT = """

@@ -10,9 +10,9 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from minise.gradcheck.drawing import LAYOUTS
-from minise.gradcheck.reproduce import array_literal
 from minise.gradcheck.strategies import PLAIN, Case, cases
+from minise.gradcheck.strategies.drawing import LAYOUTS
+from minise.gradcheck.strategies.reproduce import array_literal
 from minise.ops import reference
 
 # derandomised, so that which mistakes show is no matter of chance
@@ -371,7 +371,7 @@ def test_a_literal_is_exact(array):
 def test_the_program_of_a_case_that_passes(my_ops):
     case = Case([np.ones((2, 2))], {}, {"N": 2, "C": 2}, 3, ["x"], "backwards")
     program = case.program(my_ops.Methods.forward, reference.relu_backward)
-    assert "from minise.gradcheck.drawing import backwards" in program
+    assert "from minise.gradcheck.strategies.drawing import backwards" in program
     assert "    backwards(np.array([[1.0, 1.0],\n [1.0, 1.0]])),  # x" in program
     assert "rng=3)" in program
 

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from minise.gradcheck.cases import OPS
-from minise.gradcheck.conform import conform
+from minise.contract.cases import OPS
+from minise.contract.conform import conform
 from minise.ops.backend import load_ops
 
 CONV = """

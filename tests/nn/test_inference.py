@@ -9,8 +9,8 @@ import pytest
 from minise import models, nn
 from minise.nn.squeeze_excite import SITES
 from minise.ops import jit, reference, wrap
-from minise.ops.jit.algorithm import chosen
-from minise.ops.jit.simd import AS_LOOPS
+from minise.ops.jit.convolution.algorithm import chosen
+from minise.ops.jit.vector.simd import AS_LOOPS
 from minise.ops.reference.gates import GATES
 from minise.ops.reference.squeezes import SQUEEZES
 from tests.nn.adapter import shaken

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from minise.gradcheck.bounds import count_of, magnitudes
-from minise.gradcheck.cases import (
+from minise.contract.bounds import count_of, magnitudes
+from minise.contract.cases import (
     CASES,
     OPS,
     Case,
@@ -18,7 +18,7 @@ from minise.gradcheck.cases import (
     line,
     optional,
 )
-from minise.gradcheck.op_strategies import SEEDS, STRATEGIES, without
+from minise.contract.strategies import SEEDS, STRATEGIES, without
 from minise.ops import jit, reference
 from tests.ops.cuda.hosted import emulated, on_gpu
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from minise import models
+from minise.contract.cases import functions
+from minise.contract.conform import conform
 from minise.gradcheck import check
-from minise.gradcheck.cases import functions
-from minise.gradcheck.conform import conform
 from minise.ops import jit, reference
 from minise.ops.backend import backend, load_ops, on_compile
 from minise.ops.user import composed

@@ -11,7 +11,7 @@ from typing import get_type_hints
 import numpy as np
 import pytest
 
-from minise.gradcheck.drawing import LAYOUTS, read_only
+from minise.gradcheck.strategies.drawing import LAYOUTS, read_only
 from minise.ops import cuda, jit, reference
 from minise.ops.backend import Backend
 from minise.ops.checks import parse

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minise.gradcheck.drawing import LAYOUTS
+from minise.gradcheck.strategies.drawing import LAYOUTS
 from minise.ops import jit, reference
-from minise.ops.jit.rounding import gamma, rounding
-from minise.ops.jit.simd import AS_LOOPS, lanes_of
+from minise.ops.jit.convolution.rounding import gamma, rounding
+from minise.ops.jit.vector.simd import AS_LOOPS, lanes_of
 from tests.ops.cases import (
     BACKENDS,
     CASES,

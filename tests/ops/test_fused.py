@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minise.gradcheck.conform import check_op
+from minise.contract.conform import check_op
 from minise.ops import reference
 from minise.ops.reference import fused
 from minise.ops.reference.gates import gate_backward, gate_forward

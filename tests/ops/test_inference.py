@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minise.gradcheck.drawing import LAYOUTS
+from minise.gradcheck.strategies.drawing import LAYOUTS
 from minise.ops import jit, reference
 from minise.ops.jit import inference
-from minise.ops.jit.algorithm import algorithm_of
+from minise.ops.jit.convolution.algorithm import algorithm_of
 from minise.ops.reference.conv import Conv2dCache
 from minise.ops.reference.gates import GATES
 from minise.ops.reference.squeezes import SQUEEZES

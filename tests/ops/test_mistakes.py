@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from minise.contract.conform import check_op
 from minise.gradcheck import assert_gradients
-from minise.gradcheck.conform import check_op
 from minise.ops import reference
 from tests.ops.cases import OPS, draw, functions
 from tests.ops.mistakes import MISTAKES, PLUS, WITHOUT_DX

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minise.gradcheck.drawing import LAYOUTS
+from minise.gradcheck.strategies.drawing import LAYOUTS
 from minise.ops import jit
 from minise.ops.jit.shape import TILE
 from tests.ops.cases import BACKENDS, SEEDS, STRATEGIES, direction, draw, few

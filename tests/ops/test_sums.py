@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minise.gradcheck.drawing import draw_arrays
+from minise.gradcheck.strategies.drawing import draw_arrays
 from minise.ops import jit, reference
 from minise.ops.reference import sums
 from tests.ops.cases import OPS, line, magnitudes

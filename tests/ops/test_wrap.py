@@ -9,7 +9,7 @@ import pytest
 
 from minise import models, nn
 from minise.ops import jit, reference, wrap
-from minise.ops.jit.simd import AS_LOOPS
+from minise.ops.jit.vector.simd import AS_LOOPS
 from minise.train import SGD, SoftmaxCrossEntropy, train_step
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from minise.gradcheck.cases import Case
-from minise.gradcheck.exercise import Exercise
-from minise.gradcheck.settle import NOT_YET
+from minise.contract.cases import Case
+from minise.grading.exercise import Exercise
+from minise.grading.settle import NOT_YET
 from tests.tutorials.solutions import SOLUTIONS, compiled
 
 FOLDER = Path(__file__).parents[2] / "tutorials"

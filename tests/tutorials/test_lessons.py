@@ -15,12 +15,12 @@ import pytest
 
 from minise import nn
 from minise.gradcheck import check_layer
-from minise.gradcheck.answer import BLANK
-from minise.gradcheck.exercise import Exercise
-from minise.gradcheck.instrument import Instrumented
-from minise.gradcheck.mend import Mended
+from minise.grading.answer import BLANK
+from minise.grading.exercise import Exercise
+from minise.grading.mend import Mended
 from minise.lessons import Planted
 from minise.ops import reference
+from minise.tracing.instrument import Instrumented
 from tests.tutorials.solutions import MISTAKES, SOLUTIONS, compiled
 
 pytest.importorskip("marimo", reason="needs the extra 'tutorials': marimo")

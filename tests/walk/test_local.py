@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from minise.gradcheck.instrument import Line
-from minise.walk.local import leaves_of, scalars_of
+from minise.tracing.instrument import Line
+from minise.tracing.local import leaves_of, scalars_of
 
 
 class Inner(NamedTuple):

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from minise import nn
-from minise.gradcheck.cases import OPS
-from minise.gradcheck.instrument import PACKAGE
+from minise.contract.cases import OPS
 from minise.ops import reference
+from minise.tracing.instrument import PACKAGE
+from minise.tracing.source import code_of, summary_of
 from minise.walk import trace
 from minise.walk.cases import case
-from minise.walk.source import code_of, summary_of
 from minise.walk.steps import BACKWARD, FORWARD
 from tests.walk.pages import PAGES, walk_of
 from tests.walk.students import RIGHT, edited, module

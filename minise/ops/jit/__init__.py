@@ -24,7 +24,7 @@ from minise.ops.jit.combine import channel_shuffle_forward as channel_shuffle_fo
 from minise.ops.jit.combine import concat_forward as concat_forward
 from minise.ops.jit.combine import dropout_backward as dropout_backward
 from minise.ops.jit.combine import dropout_forward as dropout_forward
-from minise.ops.jit.compile import on_compile as on_compile
+from minise.ops.jit.compiler.compile import on_compile as on_compile
 from minise.ops.jit.conv import conv2d_backward as conv2d_backward
 from minise.ops.jit.conv import conv2d_forward as conv2d_forward
 from minise.ops.jit.fused import batch_norm2d_add_relu_backward as batch_norm2d_add_relu_backward

@@ -8,9 +8,9 @@ import math
 from numba import prange
 
 from minise.ops.checks import Array, check_arrays, check_gradient
-from minise.ops.jit.compile import kernel, part
-from minise.ops.jit.layout import flat, unflat
-from minise.ops.jit.memory import empty_like
+from minise.ops.jit.compiler.compile import kernel, part
+from minise.ops.jit.vector.layout import flat, unflat
+from minise.ops.jit.vector.memory import empty_like
 from minise.ops.reference.activation import (
     SHAPES,
     HardSigmoidCache,

@@ -14,9 +14,9 @@ from minise.ops.checks import (
     check_integer,
     check_number,
 )
-from minise.ops.jit.compile import kernel
-from minise.ops.jit.layout import flat, frozen, images_of, rows_of, unflat
-from minise.ops.jit.memory import empty, empty_like
+from minise.ops.jit.compiler.compile import kernel
+from minise.ops.jit.vector.layout import flat, frozen, images_of, rows_of, unflat
+from minise.ops.jit.vector.memory import empty, empty_like
 from minise.ops.reference.combine import (
     SHAPES,
     AddCache,

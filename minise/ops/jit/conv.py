@@ -19,15 +19,15 @@ import numpy as np
 from numba import prange
 
 from minise.ops.checks import Array, Pair, as_pairs
-from minise.ops.jit import depthwise, direct, pointwise, winograd, winograd_dweight
-from minise.ops.jit.algorithm import algorithm_of, merged_groups
-from minise.ops.jit.compile import kernel
-from minise.ops.jit.finish import NO_SHORTCUT, Correlation, plainly
-from minise.ops.jit.geometry import PARTS, sources_in, windows_in
-from minise.ops.jit.layout import frozen, pixels_of
-from minise.ops.jit.memory import empty
-from minise.ops.jit.scatter import scatter, scatters
-from minise.ops.jit.simd import lanes_of
+from minise.ops.jit.compiler.compile import kernel
+from minise.ops.jit.convolution import depthwise, direct, pointwise, winograd, winograd_dweight
+from minise.ops.jit.convolution.algorithm import algorithm_of, merged_groups
+from minise.ops.jit.convolution.finish import NO_SHORTCUT, Correlation, plainly
+from minise.ops.jit.convolution.geometry import PARTS, sources_in, windows_in
+from minise.ops.jit.convolution.scatter import scatter, scatters
+from minise.ops.jit.vector.layout import frozen, pixels_of
+from minise.ops.jit.vector.memory import empty
+from minise.ops.jit.vector.simd import lanes_of
 from minise.ops.reference.conv import Conv2dCache, check_conv2d, check_conv2d_backward
 
 

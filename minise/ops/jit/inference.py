@@ -16,18 +16,18 @@ from numba import prange
 
 from minise.ops.checks import Array, Pair, as_pairs, check_arrays
 from minise.ops.jit.activation import relu_forward
-from minise.ops.jit.algorithm import algorithm_of, chosen
 from minise.ops.jit.combine import add_forward
-from minise.ops.jit.compile import kernel
+from minise.ops.jit.compiler.compile import kernel
 from minise.ops.jit.conv import correlation_of, filters_of
-from minise.ops.jit.finish import NO_SHORTCUT, Correlation
-from minise.ops.jit.gating import gate_images
-from minise.ops.jit.geometry import windows_in
-from minise.ops.jit.layout import frozen, images_of, pixels_of, rows_of
-from minise.ops.jit.memory import empty
+from minise.ops.jit.convolution.algorithm import algorithm_of, chosen
+from minise.ops.jit.convolution.finish import NO_SHORTCUT, Correlation
+from minise.ops.jit.convolution.geometry import windows_in
 from minise.ops.jit.norm import NOTHING
-from minise.ops.jit.passes import blocks_of, normalise
+from minise.ops.jit.normalisation.gating import gate_images
+from minise.ops.jit.normalisation.passes import blocks_of, normalise
 from minise.ops.jit.squeeze_excite import frozen_weights, squeeze_excite_forward
+from minise.ops.jit.vector.layout import frozen, images_of, pixels_of, rows_of
+from minise.ops.jit.vector.memory import empty
 from minise.ops.reference import inference as reference
 from minise.ops.reference.conv import Conv2dCache
 from minise.ops.reference.gates import GATES

@@ -8,8 +8,8 @@ import numpy as np
 from numba import prange
 
 from minise.ops.checks import Array, check_arrays, check_gradient
-from minise.ops.jit.compile import kernel
-from minise.ops.jit.layout import frozen
+from minise.ops.jit.compiler.compile import kernel
+from minise.ops.jit.vector.layout import frozen
 from minise.ops.reference.linear import SHAPES, LinearCache
 
 

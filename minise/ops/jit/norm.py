@@ -32,7 +32,8 @@ import numpy as np
 from numba import prange
 
 from minise.ops.checks import Array, check_arrays, check_batch_norm, check_gradient
-from minise.ops.jit.channels import (
+from minise.ops.jit.compiler.compile import kernel
+from minise.ops.jit.normalisation.channels import (
     fold,
     fold_backward,
     gates_backward_of,
@@ -42,11 +43,10 @@ from minise.ops.jit.channels import (
     statistics,
     totals_of,
 )
-from minise.ops.jit.compile import kernel
-from minise.ops.jit.layout import frozen, images_of, rows_of
-from minise.ops.jit.memory import empty_like
-from minise.ops.jit.passes import blocks_of, input_gradient, moments, normalise, sums
+from minise.ops.jit.normalisation.passes import blocks_of, input_gradient, moments, normalise, sums
 from minise.ops.jit.squeeze_excite import frozen_weights, weight_row
+from minise.ops.jit.vector.layout import frozen, images_of, rows_of
+from minise.ops.jit.vector.memory import empty_like
 from minise.ops.reference.gates import GATES
 from minise.ops.reference.norm import SHAPES, BatchNorm2dCache
 from minise.ops.reference.squeeze_excite import Gates

@@ -11,9 +11,9 @@ import numpy as np
 from numba import prange
 
 from minise.ops.checks import Array, Pair, as_pairs, check_arrays, check_flag, check_gradient
-from minise.ops.jit.compile import kernel, part
-from minise.ops.jit.layout import frozen, pixels_of, rows_of
-from minise.ops.jit.memory import empty
+from minise.ops.jit.compiler.compile import kernel, part
+from minise.ops.jit.vector.layout import frozen, pixels_of, rows_of
+from minise.ops.jit.vector.memory import empty
 from minise.ops.reference.pool import (
     SHAPES,
     AvgPool2dCache,

@@ -16,9 +16,9 @@ from numba import prange
 
 from minise.ops.checks import Array, check_arrays, check_choice, check_gradient
 from minise.ops.jit.activation import gate_backward, gate_forward
-from minise.ops.jit.compile import kernel, part
-from minise.ops.jit.layout import frozen, images_of, rows_of
-from minise.ops.jit.memory import empty, empty_like
+from minise.ops.jit.compiler.compile import kernel, part
+from minise.ops.jit.vector.layout import frozen, images_of, rows_of
+from minise.ops.jit.vector.memory import empty, empty_like
 from minise.ops.reference.gates import GATES
 from minise.ops.reference.squeeze_excite import SHAPES, Gates, SqueezeExciteCache
 from minise.ops.reference.squeezes import SQUEEZES

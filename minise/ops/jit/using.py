@@ -8,7 +8,7 @@ from typing import Any, cast
 import numba
 
 from minise.ops.checks import check_choice, check_integer
-from minise.ops.jit.algorithm import ALGORITHMS, chosen
+from minise.ops.jit.convolution.algorithm import ALGORITHMS, chosen
 from minise.ops.protocol import Backend
 
 
@@ -73,8 +73,8 @@ def using(*, threads: int | None = None, algorithm: str | None = None) -> Backen
         From 1 to as many as Numba has started: the machine's cores, or the environment variable
         NUMBA_NUM_THREADS. The bits of a result do not depend on it.
     algorithm : {"auto", "direct", "winograd"}, optional
-        By which convolutions are computed; minise.ops.jit.algorithm states the rule of "auto". The
-        bits of a result do depend on it.
+        By which convolutions are computed; convolution/algorithm.py beside this file states the
+        rule of "auto". The bits of a result do depend on it.
 
     Raises
     ------

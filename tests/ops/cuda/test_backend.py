@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from minise.gradcheck.conform import conform
+from minise.contract.conform import conform
 from minise.ops import cuda, reference, wrap
 from minise.ops.cuda.backend import OWN, Backend
 from minise.ops.cuda.launcher import parameters, source

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from minise.gradcheck.cases import Case
-from minise.gradcheck.drawing import LAYOUTS
+from minise.contract.cases import Case
+from minise.gradcheck.strategies.drawing import LAYOUTS
 from minise.ops import reference
 from minise.ops.cuda.launcher import parameters, source
 from tests.ops.cuda.agree import (

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from minise.ops.jit import memory
-from minise.ops.jit.memory import LINE
-from minise.ops.jit.simd import AS_LOOPS
+from minise.ops.jit.vector import memory
+from minise.ops.jit.vector.memory import LINE
+from minise.ops.jit.vector.simd import AS_LOOPS
 
 BAND = 8 * LINE  # bytes, longer than a vector
 NAN = 0xFF  # a byte: all bits set are NaN in every float dtype
@@ -20,7 +20,7 @@ NAN = 0xFF  # a byte: all bits set are NaN in every float dtype
 class Guarded:
     """Arrays that lie between bands of NaN, and that are filled with NaN where nobody fills them.
 
-    It takes the place of the pool of minise.ops.jit.memory, so that `empty` hands them out.
+    It takes the place of the pool of minise.ops.jit.vector.memory, so that `empty` hands them out.
     """
 
     def __init__(self):

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minise.gradcheck.drawing import LAYOUTS
+from minise.gradcheck.strategies.drawing import LAYOUTS
 from minise.ops import jit
 from minise.ops.backend import on_compile
-from minise.ops.jit import claims
-from minise.ops.jit import compile as compiling
+from minise.ops.jit.compiler import claims
+from minise.ops.jit.compiler import compile as compiling
 from tests.ops.cases import CASES, direction, draw
 
 pytestmark = pytest.mark.skipif(
@@ -209,7 +209,7 @@ print(*told)
 def test_the_backward_pass_is_compiled_ahead(tmp_path):
     """All that takes long of it, and of the types that training has."""
     environment = {**os.environ, "MINISE_CACHE": str(tmp_path)}
-    ahead = [sys.executable, "-P", "-m", "minise.ops.jit.ahead"]
+    ahead = [sys.executable, "-P", "-m", "minise.ops.jit.compiler.ahead"]
     subprocess.run(ahead, env=environment, check=True, timeout=300)
     made = {path.name.rpartition("-")[0] for path in kernels_in(tmp_path)}
     assert made >= {"norm.backward", "winograd_dweight.weight_gradient", "scatter.scatter"}

@@ -6,8 +6,8 @@ import threading
 import numpy as np
 import pytest
 
-from minise.ops.jit import memory
-from minise.ops.jit.memory import LINE, SLACK, SMALL, empty, empty_like, release
+from minise.ops.jit.vector import memory
+from minise.ops.jit.vector.memory import LINE, SLACK, SMALL, empty, empty_like, release
 
 BIG = (SMALL // 4 + 1,)  # float32 numbers: just above what the system keeps
 

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minise.ops.jit import passes
-from minise.ops.jit.layout import frozen
 from minise.ops.jit.norm import NOTHING
-from minise.ops.jit.passes import BLOCK, BLOCKS, blocks_of
-from minise.ops.jit.simd import lanes_of
+from minise.ops.jit.normalisation import passes
+from minise.ops.jit.normalisation.passes import BLOCK, BLOCKS, blocks_of
+from minise.ops.jit.vector.layout import frozen
+from minise.ops.jit.vector.simd import lanes_of
 from tests.ops.cases import SEEDS, few
 from tests.ops.jit.guards import Guarded
 

@@ -8,8 +8,8 @@ import numba
 import numpy as np
 import pytest
 
-from minise.ops.jit import simd
-from minise.ops.jit.simd import (
+from minise.ops.jit.vector import simd
+from minise.ops.jit.vector.simd import (
     BYTES,
     FUSED,
     filled,

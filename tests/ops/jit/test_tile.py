@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minise.ops.jit.simd import lanes_of
-from minise.ops.jit.tile import (
+from minise.ops.jit.vector.simd import lanes_of
+from minise.ops.jit.vector.tile import (
     ROWS,
     copy,
     copy_loops,

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minise.ops.jit import rounding, transforms
-from minise.ops.jit.rounding import STEPS, gamma
-from minise.ops.jit.simd import lanes_of
-from minise.ops.jit.transforms import (
+from minise.ops.jit.convolution import rounding, transforms
+from minise.ops.jit.convolution.rounding import STEPS, gamma
+from minise.ops.jit.convolution.transforms import (
     IN,
     OUT,
     POINTS,
@@ -23,6 +22,7 @@ from minise.ops.jit.transforms import (
     transform_weights,
     turn_tiles,
 )
+from minise.ops.jit.vector.simd import lanes_of
 from tests.ops.cases import SEEDS, few
 from tests.ops.jit.guards import Guarded
 

@@ -12,16 +12,16 @@ import pytest
 
 from minise.ops import jit, reference
 from minise.ops.backend import backend
-from minise.ops.jit import winograd, winograd_dweight
-from minise.ops.jit.algorithm import ALGORITHMS, chosen, rule_of_auto
-from minise.ops.jit.simd import lanes_of
+from minise.ops.jit.convolution import winograd, winograd_dweight
+from minise.ops.jit.convolution.algorithm import ALGORITHMS, chosen, rule_of_auto
+from minise.ops.jit.vector.simd import lanes_of
 from tests.ops.cases import Case, draw
 
 PROGRAM = """
 import hashlib, sys
 import numpy as np
 from minise import models
-from minise.gradcheck.cases import CASES, direction, draw
+from minise.contract.cases import CASES, direction, draw
 from minise.ops import jit
 from minise.train import SGD, SoftmaxCrossEntropy, train_step
 

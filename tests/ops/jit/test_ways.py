@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minise.ops import jit, reference
-from minise.ops.jit.algorithm import algorithm_of, chosen, merged_groups
 from minise.ops.jit.conv import merged, parted
-from minise.ops.jit.layout import pixels_of
-from minise.ops.jit.scatter import scatters
-from minise.ops.jit.simd import lanes_of
-from minise.ops.jit.tile import ROWS
+from minise.ops.jit.convolution.algorithm import algorithm_of, chosen, merged_groups
+from minise.ops.jit.convolution.scatter import scatters
+from minise.ops.jit.vector.layout import pixels_of
+from minise.ops.jit.vector.simd import lanes_of
+from minise.ops.jit.vector.tile import ROWS
 from tests.ops.cases import SEEDS, few
 from tests.ops.jit.backward_settings import check_settings
 from tests.ops.jit.guards import guarded

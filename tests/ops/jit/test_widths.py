@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import pytest
 
-from minise.ops.jit import simd
+from minise.ops.jit.vector import simd
 
 HERE = Path(__file__).parent
 TESTS = ("simd", "tile", "transforms", "winograd", "passes")

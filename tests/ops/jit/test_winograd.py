@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from minise import models
 from minise.ops import jit, reference
-from minise.ops.jit.algorithm import winograd_can
-from minise.ops.jit.blocks import blocks_of
-from minise.ops.jit.rounding import rounding
-from minise.ops.jit.simd import AS_LOOPS, lanes_of
+from minise.ops.jit.convolution.algorithm import winograd_can
+from minise.ops.jit.convolution.blocks import blocks_of
+from minise.ops.jit.convolution.rounding import rounding
+from minise.ops.jit.vector.simd import AS_LOOPS, lanes_of
 from tests.ops.cases import SEEDS, few
 from tests.ops.jit.backward_settings import check_settings
 from tests.ops.jit.guards import guarded

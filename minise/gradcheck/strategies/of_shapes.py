@@ -1,0 +1,262 @@
+"""Hypothesis strategies for testing an op of your own: one line of shapes, one call.
+
+    from hypothesis import given
+    from minise.gradcheck.strategies import cases
+    from my_ops import scale_backward, scale_forward
+
+    @given(case=cases("x: N C H W, s: N C"))
+    def test_scale(case):
+        case.assert_gradients(scale_forward, scale_backward)
+
+The line is written as those of minise's own ops (minise/ops/checks.py). Hypothesis shrinks a
+failing case to small sizes, plain settings, C order and seed 0, and the error ends with a program
+that repeats it without Hypothesis.
+"""
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from math import lcm
+from typing import Any, TypeAlias
+
+import numpy as np
+from hypothesis import reject
+from hypothesis import strategies as st
+
+from minise.gradcheck.strategies.drawing import LAYOUTS, draw_arrays
+from minise.gradcheck.strategies.failing_case import PLAIN, Case
+from minise.ops.checks import Argument, check_divisor, check_integer, parse
+
+__all__ = ["AXIS", "PLAIN", "Case", "cases"]
+
+AXIS = st.integers(1, 4)  # sizes of an axis
+
+_AXES = r"(\s+(\.\.\.|[^\W\d]\w*(/[^\W\d]\w*)?))*"
+_ARRAY = re.compile(rf"\*?[^\W\d]\w*\??:{_AXES}")
+
+Values: TypeAlias = Callable[[np.random.Generator, tuple[int, ...], dict[str, Any]], Any]
+
+
+def cases(
+    line: str,
+    /,
+    *,
+    layouts: Collection[str] = (PLAIN, *LAYOUTS),
+    values: Mapping[str, Values] | None = None,
+    **axes_and_settings: Any,
+) -> st.SearchStrategy[Case]:
+    """Return a strategy of the arrays and settings that an op takes.
+
+    Parameters
+    ----------
+    line : str
+        The arrays and their axes, in the order of forward's arguments:
+        ``"x: N C H W, weight: K C/groups KH KW, bias?: K"``. An axis has one size wherever it is
+        named. ``bias?`` is None in some cases; ``labels: N int`` and ``mask: N bool`` have other
+        dtypes, and integers are columns of the first array; ``...`` is any shape; ``*xs: N _`` is
+        one array or more; ``C/groups`` is the size of C divided by a setting; arrays after ``;``
+        are passed by keyword.
+    layouts : collection of str
+        How arrays may lie in memory, the simplest first: "contiguous" (C order), "backwards"
+        (negative strides), "channels_last", "first_axis_innermost" (Fortran order) and "read_only".
+    values : mapping of str to callable, optional
+        By the name of an array: what draws its numbers, from ``(rng, shape, sizes)``. All other
+        arrays are standard normal. ``values={"x": lambda rng, shape, sizes: rng.uniform(1, 2,
+        shape)}`` is for a logarithm.
+    **axes_and_settings
+        Sizes by the name of the axis (by default 1 to 4 each), and what forward takes by keyword:
+        strategies, or values that are the same in every case. `groups`, where a line divides by
+        it, is 1 to 3 by default. ``**{"...": st.tuples(…)}`` draws the shape that "..." stands for.
+
+    Returns
+    -------
+    strategy of Case
+        Shrinks to sizes of 1, the first of every setting, C order, no array left out, and seed 0.
+
+    Raises
+    ------
+    ValueError
+        If the line cannot be read, an axis is not in it, or a layout is unknown.
+    TypeError
+        If the line is no string, or a size neither an integer nor a strategy.
+
+    Examples
+    --------
+    >>> from hypothesis import given
+    >>> def forward(x, s, *, power):
+    ...     return x**power * s[:, None], (x, s, power)
+    >>> def backward(dout, cache):
+    ...     x, s, power = cache
+    ...     return dout * power * x ** (power - 1) * s[:, None], (dout * x**power).sum(axis=1)
+    >>> @given(case=cases("x: N C, s: N", C=st.integers(1, 9), power=st.sampled_from([1, 2])))
+    ... def test_forward(case):
+    ...     case.assert_gradients(forward, backward)
+    >>> test_forward()
+    """
+    arguments = _read(line)
+    sizes, settings = _sizes_and_settings(arguments, line, axes_and_settings)
+    layouts = list(layouts)
+    unknown = [one for one in layouts if one not in (PLAIN, *LAYOUTS)]
+    if unknown or not layouts:
+        came = repr(unknown[0]) if unknown else "empty"
+        raise ValueError(
+            f"cases: layouts has {came}, expected any of {PLAIN}, {', '.join(LAYOUTS)}"
+        )
+    known = [argument.name for argument in arguments]
+    for name in values or ():
+        if name not in known:
+            raise ValueError(f"cases: values names {name!r}, expected any of {', '.join(known)}")
+    return _cases(line, sizes, settings, layouts, dict(values or {}))
+
+
+@st.composite
+def _cases(
+    draw: Any,
+    line: str,
+    sizes: dict[str, Any],
+    settings: dict[str, Any],
+    layouts: list[str],
+    values: dict[str, Values],
+) -> Case:
+    arguments = parse(line)
+    chosen = {key: _drawn(draw, value) for key, value in settings.items()}
+    divisors = {name for argument in arguments for _, name in argument.axes if name}
+    for name in divisors:
+        check_integer("cases", name, chosen[name], 1)
+    found: dict[str, Any] = {}
+    for axis, size in sizes.items():
+        found[axis] = _size(draw, axis, size, _divisors(arguments, axis, chosen))
+    without = [one.name for one in arguments if one.optional and draw(st.booleans())]
+    layout = draw(st.sampled_from(layouts))
+    seed = draw(st.integers(0, 2**32 - 1))
+    rng = np.random.default_rng(seed)
+    inputs, keywords = draw_arrays(
+        line, found, rng, without=without, **{name: chosen[name] for name in divisors}
+    )
+    counts = [len(found["_"]) if argument.many else 1 for argument in arguments]
+    names = [
+        f"{argument.name}[{i}]" if argument.many else argument.name
+        for argument, count in zip(arguments, counts, strict=True)
+        for i in range(count)
+        if not argument.keyword
+    ]
+    for name, function in values.items():
+        for k, one in enumerate(names):
+            if one.partition("[")[0] == name:
+                inputs[k] = _valued(name, function, inputs[k], rng, found)
+        if name in keywords:
+            keywords[name] = _valued(name, function, keywords[name], rng, found)
+    inputs = [_laid_out(array, layout) for array in inputs]
+    keywords = {key: _laid_out(array, layout) for key, array in keywords.items()}
+    return Case(inputs, chosen | keywords, found, seed, names, layout)
+
+
+def _laid_out(array: Any, layout: str) -> Any:
+    return array if array is None or layout == PLAIN else LAYOUTS[layout](array)
+
+
+def _read(line: str) -> tuple[Argument, ...]:
+    """Return the arrays of a line after checking that each part is one."""
+    if not isinstance(line, str):
+        kind = type(line).__name__
+        raise TypeError(f"cases: line is a {kind}, expected a string such as 'x: N C H W, s: N C'")
+    positional, _, keyword = line.partition(";")
+    parts = [*positional.split(","), *(keyword.split(",") if keyword.strip() else [])]
+    for part in map(str.strip, parts):
+        if not _ARRAY.fullmatch(part):
+            raise ValueError(
+                f"cases: the line {line!r} has {part!r}, expected a name, a colon and axes: "
+                "'x: N C H W' or 'bias?: K'"
+            )
+    arguments = parse(line)
+    names = [argument.name for argument in arguments]
+    for argument in arguments:
+        axes = [axis for axis, _ in argument.axes]
+        if "..." in axes and len(axes) > 1:
+            raise ValueError(
+                f"cases: {argument.name} has the axes {argument.text}, expected '...' alone: it "
+                "stands for a whole shape"
+            )
+        if names.count(argument.name) > 1:
+            raise ValueError(f"cases: the line {line!r} names {argument.name} twice")
+    return arguments
+
+
+def _sizes_and_settings(
+    arguments: tuple[Argument, ...], line: str, given: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what the caller said of axes (None for the default), and of settings."""
+    axes = {axis: None for argument in arguments for axis, _ in argument.axes}
+    if any(argument.many for argument in arguments):
+        axes.setdefault("_", None)
+    sizes = {axis: given.get(axis) for axis in axes}
+    settings = {key: value for key, value in given.items() if key not in axes}
+    for key in settings:
+        if key[0].isupper() or not key.isidentifier():
+            raise ValueError(
+                f"cases: {key} is no axis of {line!r}, expected any of {', '.join(axes)}"
+            )
+        if key in [argument.name for argument in arguments]:
+            raise ValueError(
+                f"cases: {key} is an array of {line!r}, expected the name of an axis or a setting: "
+                f"pass values={{{key!r}: …}} to draw its numbers"
+            )
+    for axis, size in sizes.items():
+        if not (size is None or axis in ("...", "_") or isinstance(size, st.SearchStrategy)):
+            check_integer("cases", axis, size, 1)
+    for argument in arguments:
+        for axis, divisor in argument.axes:
+            if divisor:
+                value, size = settings.setdefault(divisor, st.integers(1, 3)), sizes[axis]
+                if not isinstance(value, st.SearchStrategy):
+                    check_integer("cases", divisor, value, 1)
+                    if isinstance(size, int):
+                        check_divisor("cases", divisor, value, axis, size)
+    return sizes, settings
+
+
+def _drawn(draw: Any, value: Any) -> Any:
+    return draw(value) if isinstance(value, st.SearchStrategy) else value
+
+
+def _divisors(arguments: tuple[Argument, ...], axis: str, settings: dict[str, Any]) -> list[int]:
+    """Return the numbers that have to divide the size of an axis."""
+    return [
+        settings[divisor]
+        for argument in arguments
+        for name, divisor in argument.axes
+        if name == axis and divisor
+    ]
+
+
+def _size(draw: Any, axis: str, size: Any, divisors: list[int]) -> Any:
+    """Return the size of an axis, the shape of "...", or one size for each of *xs."""
+    if axis == "...":
+        return tuple(_drawn(draw, st.lists(AXIS, max_size=4) if size is None else size))
+    if axis == "_":
+        return tuple(_drawn(draw, st.lists(AXIS, min_size=1, max_size=4) if size is None else size))
+    if size is None:
+        return lcm(*divisors) * draw(st.integers(1, 2)) if divisors else draw(AXIS)
+    size = _drawn(draw, size)
+    check_integer("cases", axis, size, 1)
+    if any(size % divisor for divisor in divisors):
+        reject()
+    return size
+
+
+def _valued(
+    name: str,
+    function: Values,
+    like: Any,
+    rng: np.random.Generator,
+    sizes: dict[str, Any],
+) -> Any:
+    """Return an array from the caller's function, of the shape and dtype of the drawn one."""
+    if like is None:
+        return None
+    array = np.asarray(function(rng, like.shape, sizes))
+    if array.shape != like.shape:
+        raise ValueError(
+            f"cases: values[{name!r}] returns shape {array.shape}, expected {like.shape}: pass the "
+            "shape on to rng"
+        )
+    return array.astype(like.dtype)

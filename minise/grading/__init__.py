@@ -1,0 +1,1 @@
+"""A learner's backward, judged line by line."""

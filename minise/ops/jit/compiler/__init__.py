@@ -1,0 +1,1 @@
+"""Compiling kernels once per machine."""

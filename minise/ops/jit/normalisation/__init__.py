@@ -1,0 +1,1 @@
+"""What normalisations are made of."""

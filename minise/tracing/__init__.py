@@ -1,0 +1,1 @@
+"""Seeing and moving every intermediate of a function."""
