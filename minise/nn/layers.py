@@ -229,7 +229,11 @@ class BatchNorm2d(OpLayer):
 
     def settings(self, training: bool) -> dict[str, Any]:
         """Return what every op that normalises takes by keyword."""
-        return dict(self.state, training=training, momentum=self.momentum, eps=self.eps)
+        return dict(self.statistics(), training=training, momentum=self.momentum)
+
+    def statistics(self) -> dict[str, Any]:
+        """Return what it normalises by in evaluation."""
+        return dict(self.state, eps=self.eps)
 
     def forward(self, x: Array, training: bool) -> tuple[Array, Any]:
         """Return (N, channels, H, W); in training the running statistics move."""
