@@ -1,8 +1,8 @@
-"""Pairs of other shapes, made ``forward(*inputs) -> (out, cache)``, ``backward(dout, cache)``.
+"""Make ``forward(*inputs) -> (out, cache)`` and ``backward(dout, cache)`` of pairs of other forms.
 
-The check takes plain functions. What people have is often a little different: gradients in a dict,
-a forward that returns no cache, a layer with parameters, which may keep its cache to itself. Each
-adapter here makes it the same. For a layer `check_layer` calls it.
+`check` takes plain functions. An adapter is for whatever differs a little: a forward that returns
+no cache, a layer with parameters, a layer that keeps its cache to itself. `check_layer` calls the
+adapter for layers.
 """
 
 import copy
@@ -13,26 +13,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
+from minise.gradcheck.slopes.pair import by_name as by_name
+
 REFERENCE = "minise.ops.reference"
 
 Pair = tuple[Callable[..., Any], Callable[..., Any]]
-
-
-def by_name(names: Sequence[str], gradients: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Return gradients in the order of the inputs' names, from a dict of "dx" or "x" to array.
-
-    Raises
-    ------
-    ValueError
-        If the dict has a key that is no input's.
-    """
-    known = {*names, *(f"d{name}" for name in names)}
-    if not gradients.keys() <= known:
-        unknown = ", ".join(sorted(map(str, gradients.keys() - known)))
-        raise ValueError(
-            f"backward returns {unknown}, expected keys of {', '.join(f'd{n}' for n in names)}"
-        )
-    return tuple(gradients.get(f"d{name}", gradients.get(name)) for name in names)
 
 
 def parameter_names(function: Callable[..., Any], count: int) -> list[str]:

@@ -2,18 +2,18 @@
 
 Let J be the derivative of forward in one argument, u a random direction of that argument and dout a
 random gradient of the output. Then ``<dout, J u> == <J.T dout, u>``: a few runs of forward give the
-left side (slopes.py), one of backward the right. One random direction touches every number of the
-gradient, so a mistake anywhere shows, and costs as much as a few steps of training.
+left side (slopes/differences.py), one run of backward the right. A random direction touches every
+number of the gradient, so a mistake anywhere shows, at the cost of a few steps of training.
 
 dout has to be random. All ones would ask for the gradient of ``out.sum()``, which is zero whatever
-backward does for batch norm and for softmax; and the sum of squares is as blind.
+backward does for batch norm and for softmax; the sum of squares has the same blind spot.
 
-The two sides may differ by what arithmetic can lose, and by no tuned constant: a random walk of
-roundings, one for each number that the op has. Where that is not enough (1 - s * s, where s is
-nearly 1), what forward and backward lose is measured, by high differences along a line
-(rounding.noise_of). And a difference adds its own truncation error, which is seen by halving the
-step. If all of this together is not small against the gradient, or a kink looks like a
-slope, the gradient could not be checked, and the report says so (verdict.py).
+How far the two sides may differ is derived from the arithmetic, not tuned: a random walk of
+roundings, one for each number that the op has. Where that is not enough (1 - s * s with s nearly
+1), the rounding of forward and backward is measured by high differences along a line (noise_of in
+slopes/rounding.py). A difference adds its truncation error, which is estimated by halving the step.
+If the sum of these bounds is not small against the gradient, or a kink looks like a slope, the
+gradient could not be checked, and the report says so (verdict.py).
 """
 
 import functools
@@ -27,7 +27,7 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from minise.gradcheck.adapters import takes_complex
-from minise.gradcheck.explanation import explained, worst_first
+from minise.gradcheck.diagnose import explained, worst_first
 from minise.gradcheck.inputs import as_inputs, numbers_of
 from minise.gradcheck.report import (
     NOT_ANALYTIC,
@@ -38,8 +38,8 @@ from minise.gradcheck.report import (
     Entry,
     Report,
 )
-from minise.gradcheck.slopes.analytic import is_analytic
 from minise.gradcheck.slopes.arrays import host
+from minise.gradcheck.slopes.complex_steps import is_analytic
 from minise.gradcheck.slopes.pair import NotCheckable, Pair
 from minise.gradcheck.slopes.pair_slopes import PairSlopes
 from minise.gradcheck.slopes.rounding import norm

@@ -1,4 +1,4 @@
-"""What a check is given, read and refused: inputs and their names, random streams, settings."""
+"""Read and refuse the arguments of a check: inputs, their names, and which are linear."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any

@@ -1,11 +1,9 @@
-"""What a check found: as objects, as text that teaches, as JSON."""
+"""The result of a check as objects, as text that teaches, and as JSON."""
 
 import json
 from dataclasses import asdict, dataclass, field
 from math import isfinite
-from typing import TYPE_CHECKING, Any
-
-from minise.gradcheck.diagnose import UNKNOWN, Diagnosis
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
@@ -25,6 +23,16 @@ NOT_ANALYTIC = (
     "a complex step and a difference do not agree, so forward is not analytic (abs, .real, conj or "
     'a cast drop the imaginary part): use mode="directional"'
 )
+
+
+UNKNOWN = "unknown"  # the kind of a diagnosis that knows no mistake
+
+
+class Diagnosis(NamedTuple):
+    """A likely mistake."""
+
+    kind: str  # a short name, such as "sign"
+    text: str  # what to look for
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,18 @@
-"""From a gradient and runs of forward to a verdict: right, wrong, or could not be checked.
+"""Decide from a gradient and runs of forward: right, wrong, or could not be checked.
 
 A gradient is right if it agrees with forward's slope along a random direction, to within what
-arithmetic loses, and only if that allowance is small against it: otherwise a wrong one would have
-agreed as well. It is wrong if the two differ by more than arithmetic and kinks together explain.
-Whatever lies between could not be checked, for one of two reasons:
+arithmetic loses, and only if that allowance is small against the gradient: otherwise a wrong
+gradient would have agreed as well. It is wrong if the two differ by more than arithmetic and kinks
+together explain. Whatever lies between could not be checked, for one of two reasons:
 
     rounding    forward loses more digits than a change of that size has, as in 1e20 + sin(x)
     a kink      no step is short enough to stay on the input's side of a kink, and long enough
                 to be felt, as in a ReLU net whose weights and activations are about 1e-6
 
 Most gradients are right at the first step. For the others a complex step is tried, where it can be
-believed (complex_steps.py), and then differences at steps of all sizes (evidence.py). Where
-branches are not passed, the steps that speak against a gradient must also show no kink along other
-random directions: along one of them two kinks on opposite sides of the input may cancel.
+believed (slopes/complex_steps.py), and then differences at steps of all sizes (slopes/evidence.py).
+Where branches are not passed, the steps that speak against a gradient must also show no kink along
+other random directions: along one of them two kinks on opposite sides of the input may cancel.
 """
 
 import functools

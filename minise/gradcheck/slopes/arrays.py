@@ -1,11 +1,15 @@
-"""Arrays of any library, and containers of them: to NumPy and back, copied, promoted, perturbed."""
+"""Arrays of any library, and containers of arrays: convert, copy, compare and perturb them.
+
+A container is what a forward may return as out or as cache: a tuple, a NamedTuple, a list or a
+dict, also nested.
+"""
 
 import collections
 import copy
 import dataclasses
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -39,24 +43,35 @@ def shaped_as(out: Any, douts: tuple[Array, ...]) -> Any:
     return _rebuilt(out, [like(dout, one) for dout, one in zip(douts, out, strict=True)])
 
 
+def is_float(value: Any) -> bool:
+    """Tell whether a value is an array of real floating-point numbers, of any library."""
+    return getattr(getattr(value, "dtype", None), "kind", "") == "f"
+
+
 def promoted(value: Any) -> Any:
     """Return a float array as complex; anything else stays."""
-    floats = getattr(getattr(value, "dtype", None), "kind", "") == "f"
-    return value.astype(complex) if floats else value
+    return value.astype(complex) if is_float(value) else value
+
+
+def mapped(value: Any, function: Callable[[Any], Any]) -> Any:
+    """Return an array, or a container of arrays, with a function applied to each array."""
+    if isinstance(value, tuple | list):
+        return _rebuilt(value, [mapped(part, function) for part in value])
+    if isinstance(value, dict):
+        return {key: mapped(part, function) for key, part in value.items()}
+    return function(value)
 
 
 def copied(value: Any) -> Any:
-    """Return an array, or a tuple of them, as a copy that its reader may keep."""
-    if isinstance(value, tuple | list):
-        return _rebuilt(value, [copied(one) for one in value])
-    return value.copy() if hasattr(value, "copy") else value
+    """Return a copy of an array, or of a container and all arrays in it."""
+    return mapped(value, lambda part: part.copy() if hasattr(part, "copy") else part)
 
 
 def with_own_containers(cache: Any) -> Any:
-    """Return a cache whose lists, tuples, dicts and the like are copies that hold the same arrays.
+    """Return a cache whose containers are copies, and whose arrays are the same objects.
 
-    So who empties a list of it takes nothing from the next reader; who writes into an array does.
-    Of objects, dataclasses and simple namespaces are copied.
+    Then a backward that empties a list of its cache changes no other backward's; one that writes
+    into an array does. Sets, deques, dataclasses and simple namespaces are copied too.
     """
     if type(cache) is tuple or _is_named(cache):
         return _rebuilt(cache, [with_own_containers(one) for one in cache])
@@ -84,7 +99,7 @@ def _is_dataclass(value: Any) -> bool:
 
 
 def arrays_in(cache: Any, path: str = "cache") -> Iterator[tuple[str, Any]]:
-    """Yield every array in a cache of containers and dataclasses, with the way to it as text."""
+    """Yield each array in a cache of containers and dataclasses, after its path, as cache[0]."""
     names = type(cache)._fields if _is_named(cache) else None
     if isinstance(cache, dict):
         for key, one in cache.items():
@@ -105,7 +120,7 @@ def _rebuilt(container: Any, parts: list[Any]) -> Any:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Tell whether two arrays, or tuples of them, hold the same bits."""
+    """Tell whether two arrays, or tuples of them, hold equal numbers; NaN is equal to NaN."""
     if isinstance(one, tuple | list):
         return all(same(a, b) for a, b in zip(one, other, strict=True))
     if one is None:
@@ -115,8 +130,8 @@ def same(one: Any, other: Any) -> bool:
 
 
 def perturbed(value: Any, share: float, rng: np.random.Generator) -> Any:
-    """Return a cache whose floats are all made larger or smaller, at random, by up to a share."""
-    if getattr(getattr(value, "dtype", None), "kind", "") == "f":
+    """Return a cache in which every float is changed at random, by up to a share of itself."""
+    if is_float(value):
         numbers = np.asarray(host(value))
         return like(np.asarray(numbers * (1 + share * rng.uniform(-1, 1, numbers.shape))), value)
     if type(value) in (tuple, list) or _is_named(value):

@@ -1,11 +1,10 @@
-"""A forward and a backward at one place: their gradients, and whether they can be checked."""
+"""A forward and a backward at some inputs: their gradients, and whether they can be checked."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from minise.gradcheck.adapters import by_name
 from minise.gradcheck.slopes.arrays import (
     arrays_in,
     copied,
@@ -22,13 +21,8 @@ from minise.gradcheck.slopes.differences import Line
 from minise.gradcheck.slopes.rounding import Outputs, norm, rounding_of
 from minise.ops.checks import Array
 
-JUMP = 2.0**-26  # of a result: half of all digits; rounding does not change more by itself
+REPEAT_REL_TOL = 2.0**-26  # of two runs: half of all digits, more than another order of sums
 DRAWS = 3  # of a direction
-
-
-def counted(number: int, thing: str) -> str:
-    """Return "1 thing" or "2 things"."""
-    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 class NotCheckable(ValueError):
@@ -117,7 +111,7 @@ class Pair:
         as_tuple = tuple(gradients) if several else (gradients,)
         if len(as_tuple) != len(self.inputs):
             raise NotCheckable(
-                f"{counted(len(as_tuple), 'gradient')} for {len(self.inputs)} inputs"
+                f"{_counted(len(as_tuple), 'gradient')} for {len(self.inputs)} inputs"
             )
         for name, one in zip(self.names, as_tuple, strict=True):
             if one is not None and not isinstance(one, int | float) and not hasattr(one, "dtype"):
@@ -176,7 +170,7 @@ class Pair:
         if bad:
             size = sum(one.size for one in self.outs)
             raise NotCheckable(
-                f"forward's out has NaN or infinity in {bad} of {counted(size, 'number')}: check "
+                f"forward's out has NaN or infinity in {bad} of {_counted(size, 'number')}: check "
                 "where forward is finite (no log of a negative number, no division by zero, no "
                 "overflow)"
             )
@@ -200,7 +194,7 @@ class Pair:
                 continue
             difference = float(np.max(abs(one - other), initial=0.0))
             rounding = rounding_of(self.count, norm(self.douts) * norm(self.outs))
-            if not difference <= rounding + JUMP * float(np.max(abs(one), initial=0.0)):
+            if not difference <= rounding + REPEAT_REL_TOL * float(np.max(abs(one), initial=0.0)):
                 raise NotCheckable(
                     f"{who} gives other results for {given}, with differences up to "
                     f"{difference:.1e}: {why}"
@@ -289,6 +283,23 @@ class Pair:
         return value
 
 
+def by_name(names: Sequence[str], gradients: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return gradients in the order of the inputs' names, from a dict of "dx" or "x" to array.
+
+    Raises
+    ------
+    ValueError
+        If the dict has a key that is no input's.
+    """
+    known = {*names, *(f"d{name}" for name in names)}
+    if not gradients.keys() <= known:
+        unknown = ", ".join(sorted(map(str, gradients.keys() - known)))
+        raise ValueError(
+            f"backward returns {unknown}, expected keys of {', '.join(f'd{n}' for n in names)}"
+        )
+    return tuple(gradients.get(f"d{name}", gradients.get(name)) for name in names)
+
+
 def _check_output(out: Any) -> None:
     if not hasattr(out, "dtype") and not isinstance(out, int | float):
         raise TypeError(
@@ -305,3 +316,8 @@ def _check_output(out: Any) -> None:
         raise TypeError(
             f"check: forward's out has dtype {dtype}, expected float64 as its inputs: {why}"
         )
+
+
+def _counted(number: int, thing: str) -> str:
+    """Return "1 thing" or "2 things"."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""The slopes of a pair's forward, by the way that a mode asks for."""
+"""The slopes of a pair's forward, computed as the mode of the check asks."""
 
 import numpy as np
 

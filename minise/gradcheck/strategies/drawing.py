@@ -1,4 +1,4 @@
-"""Draws the arrays that an op's line in SHAPES names, and lays them out in memory."""
+"""Draw the arrays that an op's line in SHAPES names, and lay them out in memory."""
 
 from collections.abc import Collection
 from typing import Any

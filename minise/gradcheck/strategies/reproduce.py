@@ -1,8 +1,8 @@
-"""Writes a gradient check as a program: imports, arrays to the last digit, one call.
+"""Write a gradient check as a program: imports, arrays to the last digit, one call.
 
-Functions are imported from their modules, whose folder is put on sys.path where Python would not
-look. A function that cannot be imported (a local one, a lambda, one of `__main__`) is left for the
-reader to fill in.
+Functions are imported from their modules; a module's folder is put on sys.path where Python would
+not look. A function that cannot be imported (a local one, a lambda, one of `__main__`) is left for
+the reader to fill in.
 """
 
 import math
