@@ -163,7 +163,7 @@ def check(
     started = time.perf_counter()
     check_choice("check", "mode", mode, MODES)
     inputs, names = as_inputs(forward, backward, inputs, names)
-    places = numbers_of(linear, names)
+    linear_inputs = numbers_of(linear, names)
     if branches is not None and not callable(branches):
         kind = type(branches).__name__
         raise TypeError(f"check: branches is a {kind}, expected a function of the cache")
@@ -180,12 +180,12 @@ def check(
         except NotCheckable as error:
             problem = str(error)
         else:
-            slopes = PairSlopes(pair, mode, branches, places)
+            slopes = PairSlopes(pair, mode, branches, linear_inputs)
             judge = Judge(slopes)
             arguments = tuple(_checked(judge, k, name, rng, mode) for k, name in enumerate(names))
             if not known and not is_analytic(forward):
-                arguments = tuple(_believed(slopes, one) for one in arguments)
-            arguments = tuple(explained(slopes, one, names) for one in arguments)
+                arguments = tuple(_believed(slopes, argument) for argument in arguments)
+            arguments = tuple(explained(slopes, argument, names) for argument in arguments)
     title = getattr(getattr(forward, "func", forward), "__name__", "forward")
     if mode == "auto":
         mode = "directional"
@@ -252,11 +252,11 @@ def _report(k: int, name: str, shape: tuple[int, ...], finding: Finding) -> Argu
     )
 
 
-def _believed(slopes: PairSlopes, one: ArgumentReport) -> ArgumentReport:
+def _believed(slopes: PairSlopes, argument: ArgumentReport) -> ArgumentReport:
     """Return a report, but of nothing that rests on a complex step which drops a part."""
-    if one.problem or not slopes.drops_a_part(one.index):
-        return one
-    return replace(one, verdict=UNCHECKED, resolved=0.0, reason=NOT_ANALYTIC)
+    if argument.problem or not slopes.drops_a_part(argument.index):
+        return argument
+    return replace(argument, verdict=UNCHECKED, resolved=0.0, reason=NOT_ANALYTIC)
 
 
 def _every_entry(judge: Judge, k: int, name: str, shape: tuple[int, ...]) -> ArgumentReport:
@@ -266,20 +266,20 @@ def _every_entry(judge: Judge, k: int, name: str, shape: tuple[int, ...]) -> Arg
     entries: list[Entry] = []
     worst: ArgumentReport | None = None
     tried = crossed = 0
-    for place, u, length in judge.pair.entries(k):
+    for index, u, length in judge.pair.entries(k):
         finding = judge.compare(k, u, typical * length, cheaply=bool(entries))
-        one = _report(k, name, shape, finding)
-        tried, crossed = tried + one.tried, crossed + one.crossed
-        one = replace(
-            one,
-            exact=one.exact / length,
-            numeric=one.numeric / length,
-            allowed=one.allowed / length,
+        entry = _report(k, name, shape, finding)
+        tried, crossed = tried + entry.tried, crossed + entry.crossed
+        entry = replace(
+            entry,
+            exact=entry.exact / length,
+            numeric=entry.numeric / length,
+            allowed=entry.allowed / length,
         )
-        if one.verdict == WRONG:
-            entries.append(Entry(place, one.exact, one.numeric))
-        if worst is None or _badness(one) > _badness(worst):
-            worst = one
+        if entry.verdict == WRONG:
+            entries.append(Entry(index, entry.exact, entry.numeric))
+        if worst is None or _badness(entry) > _badness(worst):
+            worst = entry
     assert worst is not None
     return replace(
         worst,
@@ -290,7 +290,8 @@ def _every_entry(judge: Judge, k: int, name: str, shape: tuple[int, ...]) -> Arg
     )
 
 
-def _badness(one: ArgumentReport) -> tuple[int, float]:
+def _badness(entry: ArgumentReport) -> tuple[int, float]:
     """Return what orders entries: wrong before unchecked before right, then by their error."""
-    excess = one.resolved if one.verdict == UNCHECKED else one.error / max(one.allowed, 1e-300)
-    return (RIGHT, UNCHECKED, WRONG).index(one.verdict), excess
+    error = entry.error / max(entry.allowed, 1e-300)
+    rank = (RIGHT, UNCHECKED, WRONG).index(entry.verdict)
+    return rank, entry.resolved if entry.verdict == UNCHECKED else error

@@ -35,29 +35,29 @@ class Case(NamedTuple):
     axes: tuple[str, ...] = ()  # what an entry of each axis is, such as "channel", where known
 
 
-def explained(slopes: PairSlopes, one: ArgumentReport, names: Sequence[str]) -> ArgumentReport:
+def explained(slopes: PairSlopes, argument: ArgumentReport, names: Sequence[str]) -> ArgumentReport:
     """Add to a wrong gradient its worst entries and a diagnosis."""
-    pair, size = slopes.pair, prod(one.shape)
-    if one.verdict != WRONG or one.problem or size > LOOKED_AT:
-        return one
-    right, wrong = slopes.gradient(one.index), host(pair.gradients[one.index])
+    pair, size = slopes.pair, prod(argument.shape)
+    if argument.verdict != WRONG or argument.problem or size > LOOKED_AT:
+        return argument
+    right, wrong = slopes.gradient(argument.index), host(pair.gradients[argument.index])
     off = abs(wrong - right) > 1e-6 * (abs(right) + norm((right,)) / np.sqrt(size))
     entries = [
-        Entry(tuple(map(int, place)), float(wrong[tuple(place)]), float(right[tuple(place)]))
-        for place in np.argwhere(off)
+        Entry(tuple(map(int, index)), float(wrong[tuple(index)]), float(right[tuple(index)]))
+        for index in np.argwhere(off)
     ]
     others = (
         (names[k], slopes.gradient(k))
         for k, value in enumerate(map(host, pair.inputs))
-        if k != one.index
+        if k != argument.index
         and value is not None
-        and value.shape == one.shape
+        and value.shape == argument.shape
         and value.dtype.kind == "f"
     )
-    value = host(pair.inputs[one.index])
+    value = host(pair.inputs[argument.index])
     answer: Diagnosis = diagnose(Case(wrong, right, value, others, _sizes(pair)))
     return replace(
-        one,
+        argument,
         entries=worst_first(entries),
         wrong_share=len(entries) / max(size, 1),
         diagnosis=answer,
@@ -66,7 +66,7 @@ def explained(slopes: PairSlopes, one: ArgumentReport, names: Sequence[str]) -> 
 
 def worst_first(entries: list[Entry]) -> tuple[Entry, ...]:
     """Return the entries with the largest errors; equal ones, but for rounding, as they stand."""
-    return tuple(sorted(entries, key=lambda one: -float(f"{one.error:.6e}"))[:SHOWN])
+    return tuple(sorted(entries, key=lambda entry: -float(f"{entry.error:.6e}"))[:SHOWN])
 
 
 def _sizes(pair: Pair) -> dict[str, int]:
@@ -289,7 +289,7 @@ def _one_part(case: Case) -> Iterator[Diagnosis]:
         if size < 2 or not wrong.any() or wrong.all():
             continue
         name = case.axes[axis] if axis < len(case.axes) else f"index of axis {axis}:"
-        right, others = (_listed(np.flatnonzero(one)) for one in (~wrong, wrong))
+        right, others = (_listed(np.flatnonzero(mask)) for mask in (~wrong, wrong))
         text = f"all of {name} {right} is right, {name} {others} wrong: a factor or mask along the "
         text += "wrong axis, a missing [:, None, None], or some places left out"
         share = off.sum() / (wrong.sum() * off.size / size)
@@ -297,9 +297,9 @@ def _one_part(case: Case) -> Iterator[Diagnosis]:
             yield Diagnosis("one part", text)
 
 
-def _listed(places: Array) -> str:
-    few = ", ".join(str(place) for place in places[:4])
-    return few if len(places) <= 4 else f"{few}, …"
+def _listed(indices: Array) -> str:
+    shown = ", ".join(str(index) for index in indices[:4])
+    return shown if len(indices) <= 4 else f"{shown}, …"
 
 
 def _partly(case: Case) -> Iterator[Diagnosis]:

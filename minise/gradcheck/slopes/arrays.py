@@ -40,7 +40,7 @@ def shaped_as(out: Any, douts: tuple[Array, ...]) -> Any:
     """Return dout as out is: one array, a tuple or a NamedTuple, of its library."""
     if not isinstance(out, tuple | list):
         return like(douts[0], out)
-    return _rebuilt(out, [like(dout, one) for dout, one in zip(douts, out, strict=True)])
+    return _rebuilt(out, [like(dout, part) for dout, part in zip(douts, out, strict=True)])
 
 
 def is_float(value: Any) -> bool:
@@ -74,17 +74,17 @@ def with_own_containers(cache: Any) -> Any:
     into an array does. Sets, deques, dataclasses and simple namespaces are copied too.
     """
     if type(cache) is tuple or _is_named(cache):
-        return _rebuilt(cache, [with_own_containers(one) for one in cache])
+        return _rebuilt(cache, [with_own_containers(part) for part in cache])
     if isinstance(cache, dict | list | set | collections.deque):
         own: Any = copy.copy(cache)
-        places = cache if isinstance(cache, dict) else range(len(cache))
-        for place in () if isinstance(cache, set) else places:
-            own[place] = with_own_containers(own[place])
+        keys = cache if isinstance(cache, dict) else range(len(cache))
+        for key in () if isinstance(cache, set) else keys:
+            own[key] = with_own_containers(own[key])
         return own
     if isinstance(cache, types.SimpleNamespace) or _is_dataclass(cache):
         own = copy.copy(cache)
-        for name, one in getattr(cache, "__dict__", {}).items():
-            own.__dict__[name] = with_own_containers(one)
+        for name, part in getattr(cache, "__dict__", {}).items():
+            own.__dict__[name] = with_own_containers(part)
         return own
     return cache
 
@@ -102,11 +102,11 @@ def arrays_in(cache: Any, path: str = "cache") -> Iterator[tuple[str, Any]]:
     """Yield each array in a cache of containers and dataclasses, after its path, as cache[0]."""
     names = type(cache)._fields if _is_named(cache) else None
     if isinstance(cache, dict):
-        for key, one in cache.items():
-            yield from arrays_in(one, f"{path}[{key!r}]")
+        for key, part in cache.items():
+            yield from arrays_in(part, f"{path}[{key!r}]")
     elif isinstance(cache, tuple | list | collections.deque):
-        for place, one in enumerate(cache):
-            yield from arrays_in(one, f"{path}.{names[place]}" if names else f"{path}[{place}]")
+        for i, part in enumerate(cache):
+            yield from arrays_in(part, f"{path}.{names[i]}" if names else f"{path}[{i}]")
     elif _is_dataclass(cache):
         for field in dataclasses.fields(cache):
             yield from arrays_in(getattr(cache, field.name, None), f"{path}.{field.name}")
@@ -119,13 +119,13 @@ def _rebuilt(container: Any, parts: list[Any]) -> Any:
     return type(container)(*parts) if _is_named(container) else type(container)(parts)
 
 
-def same(one: Any, other: Any) -> bool:
+def same(first: Any, second: Any) -> bool:
     """Tell whether two arrays, or tuples of them, hold equal numbers; NaN is equal to NaN."""
-    if isinstance(one, tuple | list):
-        return all(same(a, b) for a, b in zip(one, other, strict=True))
-    if one is None:
+    if isinstance(first, tuple | list):
+        return all(same(a, b) for a, b in zip(first, second, strict=True))
+    if first is None:
         return True
-    first, second = host(one), host(other)
+    first, second = host(first), host(second)
     return bool(np.array_equal(first, second, equal_nan=first.dtype.kind in "fc"))
 
 
@@ -135,7 +135,7 @@ def perturbed(value: Any, share: float, rng: np.random.Generator) -> Any:
         numbers = np.asarray(host(value))
         return like(np.asarray(numbers * (1 + share * rng.uniform(-1, 1, numbers.shape))), value)
     if type(value) in (tuple, list) or _is_named(value):
-        return _rebuilt(value, [perturbed(one, share, rng) for one in value])
+        return _rebuilt(value, [perturbed(part, share, rng) for part in value])
     if type(value) is dict:
-        return {key: perturbed(one, share, rng) for key, one in value.items()}
+        return {key: perturbed(part, share, rng) for key, part in value.items()}
     return value

@@ -97,7 +97,7 @@ class ComplexSteps:
         at_inputs = self._agrees(k, self._pair.inputs)
         if at_inputs is not None:
             return at_inputs
-        answers = [self._agrees(k, place) for place in self._places()]
+        answers = [self._agrees(k, inputs) for inputs in self._other_inputs()]
         return answers.count(True) >= INPUTS_NEEDED and False not in answers
 
     def _agrees(self, k: int, inputs: Sequence[Any]) -> bool | None:
@@ -114,7 +114,7 @@ class ComplexSteps:
                 line = pair.line({k: u}, inputs)
                 by_step = Differences(line, pair.douts, pair.count, start, self._branches)
                 slopes = (by_step.at(h) for h in steps)
-                resolved = (one for one in slopes if one is not None and _resolves(one))
+                resolved = (slope for slope in slopes if slope is not None and _resolves(slope))
                 slope = next(resolved, None)
         except Exception:  # inputs that were not given need not lie where forward is defined
             return None
@@ -125,7 +125,7 @@ class ComplexSteps:
             return False
         return abs(exact.value - slope.value) <= exact.error + slope.error + slope.kink
 
-    def _places(self) -> Iterator[list[Any]]:
+    def _other_inputs(self) -> Iterator[list[Any]]:
         """Yield inputs at which differences may tell more, of several sizes."""
         for seed, size in enumerate(INPUT_SIZES):
             rng = np.random.default_rng(seed)
@@ -182,7 +182,7 @@ def _all_analytic(function: Any, seen: set[CodeType]) -> bool:
             held.append(function.__globals__[name])
         elif name not in ANALYTIC:
             return False
-    return all(_is_data(one) or _all_analytic(one, seen) for one in held)
+    return all(_is_data(value) or _all_analytic(value, seen) for value in held)
 
 
 def _names(code: CodeType) -> Iterator[str]:

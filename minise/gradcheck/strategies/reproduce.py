@@ -146,10 +146,10 @@ def gradient_check(
     if settings:
         filled = [f"{key}={expression(value, key)}" for key, value in settings.items()]
         call = f"{program.imported('functools', 'partial')}({', '.join([call, *filled])})"
-    given = [f"{key}={program.value(value, key)}" for key, value in options.items()]
-    given = [call, program.function(backward, "backward"), "inputs", *given]
+    arguments = [f"{key}={program.value(value, key)}" for key, value in options.items()]
+    arguments = [call, program.function(backward, "backward"), "inputs", *arguments]
     check = program.imported("minise.gradcheck", "assert_gradients")
-    return program.text("inputs = [", *arrays, "]", f"{check}({', '.join(given)})")
+    return program.text("inputs = [", *arrays, "]", f"{check}({', '.join(arguments)})")
 
 
 def _is_importable(function: Any, module: str, path: str) -> bool:
@@ -172,4 +172,4 @@ def _folder_of(module: str) -> str | None:
     folder = path.parents[depth]
     own = [sysconfig.get_paths()[key] for key in ("stdlib", "purelib", "platlib")]
     own.append(site.getusersitepackages())
-    return None if folder in [Path(one).resolve() for one in own] else str(folder)
+    return None if folder in [Path(entry).resolve() for entry in own] else str(folder)
