@@ -30,8 +30,9 @@ def missing(root: Path) -> list[str]:
             known.add(op)
             texts = [
                 *of_reference(op, family, tree),
+                *of_package(REFERENCE, family, root),
                 *of_protocol(op, functions, declared),
-                *of_twin(op, family, twins.get(family, {})),
+                *of_twin(op, family, twins.get(family, {}), root),
                 *of_other_files(op, family, root),
             ]
             lines += [f"op {op}: {text}" for text in texts]
@@ -63,17 +64,23 @@ def of_protocol(op: str, functions: Functions, declared: Functions) -> Iterator[
             yield f"{PROTOCOL} declares {name}, but no file of {REFERENCE} has it: add it"
 
 
-def of_twin(op: str, family: str, functions: Functions) -> Iterator[str]:
-    """Yield that no half of an op is compiled."""
+def of_twin(op: str, family: str, functions: Functions, root: Path) -> Iterator[str]:
+    """Yield that no half of an op is compiled, or that its file has no line of its own."""
     if not {f"{op}_{half}" for half in HALVES} & functions.keys():
         yield f"{JIT}/{family}.py has neither {op}_forward nor {op}_backward: add what is compiled"
+    else:
+        yield from of_package(JIT, family, root)
+
+
+def of_package(package: str, family: str, root: Path) -> Iterator[str]:
+    """Yield the line by which type checkers find the functions of a new file."""
+    line = f"from {package.replace('/', '.')}.{family} import *"
+    if line not in (root / package / "__init__.py").read_text():
+        yield f"{package}/__init__.py lacks the line of its file: add `{line}`"
 
 
 def of_other_files(op: str, family: str, root: Path) -> Iterator[str]:
     """Yield which files outside the back ends do not name an op."""
-    line = f"from {REFERENCE.replace('/', '.')}.{family} import *"
-    if line not in (root / REFERENCE / "__init__.py").read_text():
-        yield f"{REFERENCE}/__init__.py lacks the line of its file: add `{line}`"
     named = rf'"{op}"|\b{op}_(forward|backward)\b'
     contract = (root / "minise/contract").rglob("*.py")
     if not any(re.search(f'"{op}"', path.read_text()) for path in contract):

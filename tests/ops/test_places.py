@@ -145,6 +145,7 @@ def test_a_new_family_has_a_line_of_its_own(lines):
     powers = edits["minise/ops/reference/powers.py"][1]
     edits["minise/ops/reference/powers.py"] = ("", 'SHAPES = {"cube": "x: ..."}\n' + powers)
     assert lines(edits) == [
-        "op cube: minise/ops/reference/__init__.py lacks the line of its file: "
-        "add `from minise.ops.reference.powers import *`"
+        f"op cube: minise/ops/{package}/__init__.py lacks the line of its file: "
+        f"add `from minise.ops.{package}.powers import *`"
+        for package in ("reference", "jit")
     ]

@@ -18,7 +18,7 @@ _functions |= exported(__name__)
 folds = True  # nets predict by the functions for inference
 
 if TYPE_CHECKING:  # type checkers and editors go by these lines, one for each file with functions
-    from minise.ops.reference import *  # type: ignore[assignment]
+    from minise.ops.reference import *  # type: ignore[assignment]  # on_compile is jit's
 
     # isort: split
     from minise.ops.jit.activation import *
@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # type checkers and editors go by these lines, one for each f
     from minise.ops.jit.combine import *
     from minise.ops.jit.conv import *
     from minise.ops.jit.fused import *
-    from minise.ops.jit.inference import *  # type: ignore[assignment]
+    from minise.ops.jit.inference import *  # type: ignore[assignment]  # as PreparedConv2d is
     from minise.ops.jit.linear import *
     from minise.ops.jit.loss import *
     from minise.ops.jit.norm import *
