@@ -18,7 +18,7 @@ ROOMS = {  # new room: old room, and the modules that moved
         "answer blame compare exercise failing found inplace judge lines mend settle truth",
     ),
     "tracing": ("gradcheck", "instrument"),
-    "ops.jit.compiler": ("ops.jit", "ahead claims compile"),
+    "ops.jit.compiler": ("ops.jit", "claims compile"),
     "ops.jit.convolution": (
         "ops.jit",
         "algorithm blocks depthwise direct finish geometry packing pointwise rounding scatter "

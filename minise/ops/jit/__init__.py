@@ -4,12 +4,14 @@ Each function stands in the file that has its name in minise/ops/reference. A fu
 here defines, as there is nothing to compile in it, is the reference's.
 """
 
+import sys
 from typing import TYPE_CHECKING
 
 from minise.ops import reference
 from minise.ops.exports import exported
 from minise.ops.jit.compiler.compile import on_compile as on_compile
-from minise.ops.jit.using import using as using
+from minise.ops.jit.using import using_of
+from minise.ops.protocol import Backend
 from minise.ops.reference import FUNCTIONS as FUNCTIONS
 from minise.ops.reference import require as require
 
@@ -36,3 +38,25 @@ if TYPE_CHECKING:  # type checkers and editors go by these lines, one for each f
 else:
     globals().update(_functions)
     __all__ = FUNCTIONS
+
+
+def using(  # type: ignore[no-redef]  # the reference has one, too
+    *, threads: int | None = None, algorithm: str | None = None
+) -> Backend:
+    """Return an object with the same functions that runs them as it is told here.
+
+    Parameters
+    ----------
+    threads : int, optional
+        From 1 to as many as Numba has started: the machine's cores, or the environment variable
+        NUMBA_NUM_THREADS. The bits of a result do not depend on it.
+    algorithm : {"auto", "direct", "winograd"}, optional
+        By which convolutions are computed; convolution/algorithm.py states the rule of "auto". The
+        bits of a result do depend on it.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If there are not so many threads, or there is no such algorithm.
+    """
+    return using_of(sys.modules[__name__], threads, algorithm)

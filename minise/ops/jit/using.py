@@ -30,9 +30,10 @@ class Using:
 
     def using(self, *, threads: int | None = None, algorithm: str | None = None) -> Backend:
         """Return the ops with what is given in place of what stands here; see jit.using."""
-        return using(
-            threads=self._threads if threads is None else threads,
-            algorithm=self._algorithm if algorithm is None else algorithm,
+        return using_of(
+            self._ops,
+            self._threads if threads is None else threads,
+            self._algorithm if algorithm is None else algorithm,
         )
 
     def _bound(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -64,25 +65,8 @@ def _set(threads: int | None, algorithm: str | None) -> Iterator[None]:
         chosen.reset(token)
 
 
-def using(*, threads: int | None = None, algorithm: str | None = None) -> Backend:
-    """Return an object with the same functions that runs them as it is told here.
-
-    Parameters
-    ----------
-    threads : int, optional
-        From 1 to as many as Numba has started: the machine's cores, or the environment variable
-        NUMBA_NUM_THREADS. The bits of a result do not depend on it.
-    algorithm : {"auto", "direct", "winograd"}, optional
-        By which convolutions are computed; convolution/algorithm.py states the rule of "auto". The
-        bits of a result do depend on it.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If there are not so many threads, or there is no such algorithm.
-    """
-    from minise.ops import jit
-
+def using_of(ops: Any, threads: int | None, algorithm: str | None) -> Backend:
+    """Return the ops of the package, run as its function `using` says."""
     if algorithm is not None:
         check_choice("using", "algorithm", algorithm, ALGORITHMS)
     if threads is not None:
@@ -93,4 +77,4 @@ def using(*, threads: int | None = None, algorithm: str | None = None) -> Backen
                 f"using: threads is {threads}, expected at most {most}, which Numba has started: "
                 f"set NUMBA_NUM_THREADS={threads} before the first import"
             )
-    return cast(Backend, Using(jit, threads, algorithm))
+    return cast(Backend, Using(ops, threads, algorithm))

@@ -4,12 +4,14 @@ Each function stands in the file of its family, such as relu_forward in activati
 those that class Backend of minise/ops/protocol.py declares.
 """
 
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, cast
 
+from minise.ops.checks import check_one_algorithm
 from minise.ops.exports import exported
+from minise.ops.protocol import Backend
 from minise.ops.reference.using import on_compile as on_compile
 from minise.ops.reference.using import require as require
-from minise.ops.reference.using import using as using
 
 _functions = exported(__name__)
 FUNCTIONS: list[str] = sorted(_functions)  # of the contract: all but those that say how ops are run
@@ -31,3 +33,22 @@ if TYPE_CHECKING:  # type checkers and editors go by these lines, one for each f
 else:
     globals().update(_functions)
     __all__ = FUNCTIONS
+
+
+def using(*, threads: int | None = None, algorithm: str | None = None) -> Backend:
+    """Return the ops as they are.
+
+    Parameters
+    ----------
+    threads : int, optional
+        Of no effect: the ops have no threads, and those of BLAS are its own.
+    algorithm : {"auto"}, optional
+        By which convolutions are computed.
+
+    Raises
+    ------
+    ValueError
+        If another algorithm is chosen.
+    """
+    check_one_algorithm("reference", algorithm)
+    return cast(Backend, sys.modules[__name__])

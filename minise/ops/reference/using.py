@@ -1,13 +1,12 @@
-"""How the ops are run: NumPy needs nothing else, compiles nothing, and has one way to do it.
+"""How the ops are run: NumPy needs nothing else, and compiles nothing.
 
-A back end that needs a GPU, has threads of its own or compiles kernels has functions of these names
-that say so; what stands here serves all others.
+A back end that needs a GPU or compiles kernels has functions of these names that say so; these
+serve all others.
 """
 
 from contextlib import AbstractContextManager, nullcontext
 
-from minise.ops.checks import check_one_algorithm
-from minise.ops.protocol import Backend, Listener
+from minise.ops.protocol import Listener
 
 
 def require() -> None:
@@ -15,27 +14,6 @@ def require() -> None:
 
     Where it is not, a back end raises ImportError and says what is missing.
     """
-
-
-def using(*, threads: int | None = None, algorithm: str | None = None) -> Backend:
-    """Return the ops as they are.
-
-    Parameters
-    ----------
-    threads : int, optional
-        Of no effect: the ops have no threads, and those of BLAS are its own.
-    algorithm : {"auto"}, optional
-        By which convolutions are computed.
-
-    Raises
-    ------
-    ValueError
-        If another algorithm is chosen.
-    """
-    from minise.ops import reference
-
-    check_one_algorithm("reference", algorithm)
-    return reference
 
 
 def on_compile(listener: Listener) -> AbstractContextManager[None]:

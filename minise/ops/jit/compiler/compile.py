@@ -103,7 +103,7 @@ def folder() -> Path:
 
 
 def compile_ahead() -> None:
-    """Start a second process that compiles the kernels of the backward pass (ahead.py).
+    """Start a second process that compiles the kernels of the backward pass (../ahead).
 
     Numba compiles on one core. While a first training step compiles its forward pass here, the
     backward pass is compiled there, and later it is found in the folder. The process ends with this
@@ -111,7 +111,7 @@ def compile_ahead() -> None:
     """
     if os.environ.get("MINISE_AHEAD") == "0" or os.cpu_count() == 1:
         return
-    command = [sys.executable, "-P", "-m", "minise.ops.jit.compiler.ahead"]
+    command = [sys.executable, "-P", "-m", "minise.ops.jit.ahead"]
     nowhere = subprocess.DEVNULL
     settings = {**os.environ, "MINISE_AHEAD": "0"}
     with suppress(OSError):  # if no process can be started, all is compiled here

@@ -1,6 +1,6 @@
 """Compiles the kernels of a backward pass, in the order in which a net's training meets them.
 
-`python -m minise.ops.jit.compiler.ahead` is started by compile.py when a first training begins. The
+`python -m minise.ops.jit.ahead` is started by compiler/compile.py when a first training begins. The
 caches that backward takes are made by the reference, so that no forward is compiled here.
 """
 
