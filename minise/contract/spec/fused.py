@@ -34,6 +34,9 @@ TAIL_CASES = {
         )
         for gate in GATES
     },
+    "training, relu, powers of two": Case(
+        "se_block_tail", POWERS, dict(training=True, gate="relu", eps=1.0)
+    ),
     "evaluation, relu": Case("se_block_tail", POWERS, dict(training=False, gate="relu", eps=1.0)),
     "evaluation, sigmoid": Case(
         "se_block_tail", NARROW, dict(training=False, momentum=0.5), exact=False
