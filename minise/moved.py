@@ -10,7 +10,7 @@ from types import ModuleType
 
 LAST = "0.1"  # the release that still knows them
 ROOMS = {  # new room: old room, and the modules that moved
-    "contract": ("gradcheck", "bounds cases conform rules"),
+    "contract": ("gradcheck", "bounds conform rules"),
     "gradcheck.slopes": ("gradcheck", "arrays complex_steps evidence pair pair_slopes rounding"),
     "gradcheck.strategies": ("gradcheck", "drawing reproduce"),
     "grading": (
@@ -32,6 +32,7 @@ MOVED = {
     for new, (old, names) in ROOMS.items()
     for name in names.split()
 }
+MOVED["minise.gradcheck.cases"] = "minise.contract.case"
 
 
 class Moved(MetaPathFinder, Loader):

@@ -7,7 +7,7 @@ with app.setup:
     import marimo as mo
     import numpy as np
 
-    from minise.contract.cases import Case
+    from minise.contract.case import Case
     from minise.grading.exercise import Exercise
     from minise.lessons import Arrays, Plot
     from minise.ops import reference as ops

@@ -8,7 +8,7 @@ with app.setup:
     import numpy as np
 
     from minise import data
-    from minise.contract.cases import Case
+    from minise.contract.case import Case
     from minise.grading.exercise import Exercise
     from minise.lessons import Arrays
     from minise.ops import reference as ops

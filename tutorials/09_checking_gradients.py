@@ -7,7 +7,7 @@ with app.setup:
     import marimo as mo
     import numpy as np
 
-    from minise.contract.cases import Case, draw, functions
+    from minise.contract.case import Case, draw, functions
     from minise.gradcheck import check
     from minise.grading.exercise import Exercise
     from minise.lessons import BOUND, Pair, Planted, Plot, Text, table

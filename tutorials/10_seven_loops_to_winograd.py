@@ -13,7 +13,7 @@ with app.setup:
 
     from minise.bench.ladder import RUNGS
     from minise.bench.ladder_loops import filters_innermost, rows_innermost, seven_loops
-    from minise.contract.cases import Case
+    from minise.contract.case import Case
     from minise.grading.exercise import Exercise
     from minise.lessons import Arrays, Plot, python_of, table
     from minise.ops.jit.convolution.rounding import A_T, B_T, G

@@ -8,7 +8,7 @@ with app.setup:
     import numpy as np
 
     from minise.bench.gpu.works import PASSES, SE
-    from minise.contract.cases import Case
+    from minise.contract.case import Case
     from minise.grading.exercise import Exercise
     from minise.lessons import Arrays, Plot, cuda_of, table
 

@@ -30,18 +30,23 @@ def check(ops: str = "reference", op: str | None = None, cases: int = 100, seed:
         cases: How many are drawn for each op.
         seed: Of the random numbers that draw them.
     """
-    from minise.contract.cases import OPS
-    from minise.contract.conform import check_op, ops_of
-    from minise.ops.backend import load_ops
+    from minise.contract.case import OPS
+    from minise.contract.specification import check_back_ends
+    from minise.ops import reference
+    from minise.ops.backend import BACKENDS, load_ops
     from minise.ops.checks import check_choice, check_integer
     from minise.ops.user.completed import UserOps
 
     with misuse():
+        from minise.contract.conform import check_op, ops_of  # refuses an op without specification
+
         check_integer("check", "cases", cases, 1)
         check_integer("check", "seed", seed, 0)
         if op is not None:
             check_choice("check", "op", op, OPS)
         back_end: Any = load_ops(ops)
+        if ops in BACKENDS:
+            check_back_ends({"minise.ops.reference": reference, BACKENDS[ops]: back_end})
         names = [op] if op else ops_of(back_end)
         own = isinstance(back_end, UserOps)
         if own and op and op not in back_end.ops:

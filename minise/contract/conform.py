@@ -18,17 +18,14 @@ from hypothesis import strategies as st
 from hypothesis.errors import Flaky, Unsatisfiable
 
 from minise.contract import rules
-from minise.contract.cases import CASES, OPS, Case, draw
+from minise.contract.case import OPS, Case, draw
 from minise.contract.rules import Broken, run_case
-from minise.contract.strategies import SEEDS, STRATEGIES, without
+from minise.contract.spec import CASES, SPECS, STRATEGIES
+from minise.contract.strategies import SEEDS, without
 from minise.gradcheck.strategies.drawing import LAYOUTS
 from minise.ops import reference
 from minise.ops.user.completed import UserOps
 from minise.ops.user.errors import OpsError
-
-# of small integers these leave nothing to round, in whatever order they add up
-EXACT = {"add", "channel_scale", "channel_shuffle", "concat", "conv2d", "flatten", "linear"}
-EXACT |= {"relu", "max_pool2d", "global_max_pool2d"}
 
 Arrays = tuple[Case, list[Any], dict[str, Any], np.random.Generator]
 CheckCase = Callable[[Case, int, set[str], Any, str], None]
@@ -206,7 +203,7 @@ def check_case(ops: Any, case: Case, number: int, bare: set[str], dtype: Any, la
         Naming the rule.
     """
     rng = np.random.default_rng(number)
-    integers = case.op in EXACT and number % 2 == 0
+    integers = number % 2 == 0 and not SPECS[case.op].rounds_integers
     inputs, keywords = draw(case, rng, dtype, integers=integers, without=bare)
     expected = run_case(reference, case, inputs, keywords, rng, integers=integers)
     came = _laid_out(ops, case, inputs, keywords, rng, expected, layout)
@@ -235,7 +232,7 @@ def check_user_case(
     OpsError
         If the user's code raises, or returns what cannot be used.
     """
-    integers = case.op in EXACT and number % 2 == 0
+    integers = number % 2 == 0 and not SPECS[case.op].rounds_integers
     case, inputs, keywords, rng = _drawable(ops, case, number, bare, dtype, integers)
     expected = run_case(reference, case, inputs, keywords, rng, integers=integers)
     came = _laid_out(ops, case, inputs, keywords, rng, expected, layout)

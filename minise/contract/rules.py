@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minise.contract.bounds import count_of, magnitudes
-from minise.contract.cases import Case, direction, functions
+from minise.contract.bounds import count_of
+from minise.contract.case import Case, direction, functions
+from minise.contract.spec import magnitudes
 from minise.gradcheck.check import assert_gradients
 from minise.gradcheck.slopes.arrays import host, with_own_containers
 from minise.ops import reference

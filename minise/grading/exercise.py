@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from minise.contract.cases import OPS, Case
+from minise.contract.case import OPS, Case
 from minise.grading.answer import Answer
 from minise.grading.found import Found, worst
 from minise.grading.judge import judge
@@ -39,7 +39,7 @@ class Exercise:
     Parameters
     ----------
     cases : sequence of Case
-        Of one op, the smallest first; minise.contract.cases has the class.
+        Of one op, the smallest first; minise.contract.case has the class.
     hints : mapping of str to sequence of str, optional
         By the name that a line assigns. The op's own line is added behind them, unless the last
         one is such a line, or it reads names that the exercise does not have.
@@ -69,7 +69,7 @@ class Exercise:
 
     Examples
     --------
-    >>> from minise.contract.cases import Case
+    >>> from minise.contract.case import Case
     >>> exercise = Exercise([Case("linear", dict(N=2, I=3, O=2))])
     >>> print(exercise.check(reference.linear_backward).headline())
     linear_backward: solved, every gradient is right

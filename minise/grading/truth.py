@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from minise.contract.cases import Case, draw
+from minise.contract.case import Case, draw
 from minise.gradcheck.adapters import parameter_names
 from minise.gradcheck.diagnose import Case as Wrong
 from minise.gradcheck.diagnose import diagnose

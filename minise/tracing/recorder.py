@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minise.contract.cases import OPS
+from minise.contract.case import OPS
 from minise.ops.user.completed import UserOps
 from minise.ops.wrap import BACKWARD, FORWARD, Wrapper
 from minise.tracing.instrument import RETURN, Instrumented, Line, Scope

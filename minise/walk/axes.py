@@ -11,8 +11,8 @@ from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from typing import Any, get_type_hints
 
-from minise.contract.cases import OPS
-from minise.contract.cases import line as shapes_of
+from minise.contract.case import OPS
+from minise.contract.case import line as shapes_of
 from minise.ops import reference
 from minise.ops.checks import parse
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from minise.contract.cases import OPS, Case, draw
-from minise.contract.cases import line as shapes_of
+from minise.contract.case import OPS, Case, draw
+from minise.contract.case import line as shapes_of
+from minise.contract.spec import SPECS
 from minise.nn import (
     SE,
     BatchNorm2d,
@@ -42,40 +43,8 @@ NETS = {  # each with the title of its page
     "net": "A whole small net, from its images to the loss and back.",
 }
 
-_IMAGE = dict(N=1, C=2, H=4, W=4)
-_BATCH = dict(N=2, C=2, H=2, W=3)
-SIZES: dict[str, dict[str, Any]] = {
-    "": {"...": (2, 4)},
-    "batch_norm2d": _BATCH,
-    "batch_norm2d_add_relu": _BATCH,
-    "batch_norm2d_relu": _BATCH,
-    "channel_scale": dict(N=2, C=2, H=2, W=3),
-    "channel_shuffle": dict(N=1, C=4, H=1, W=3),
-    "concat": {"N": 1, "_": (1, 2), "H": 2, "W": 3},
-    "conv2d": dict(_IMAGE, H=3, W=4, K=2, KH=2, KW=2),
-    "flatten": dict(N=2, C=2, H=1, W=3),
-    "global_avg_pool2d": dict(N=2, C=2, H=2, W=3),
-    "global_max_pool2d": dict(N=2, C=2, H=2, W=3),
-    "avg_pool2d": _IMAGE,
-    "max_pool2d": _IMAGE,
-    "linear": dict(N=2, I=3, O=2),
-    "se_block_tail": dict(_BATCH, R=2),
-    "softmax_cross_entropy": dict(N=2, K=4),
-    "squeeze_excite": dict(N=2, C=3, H=2, W=3, R=2),
-    "block": dict(_BATCH),
-    "net": dict(N=2, C=1, H=3, W=3),
-}
-SETTINGS: dict[str, dict[str, Any]] = {
-    "avg_pool2d": dict(kernel=(2, 2)),
-    "batch_norm2d": dict(training=True),
-    "batch_norm2d_add_relu": dict(training=True),
-    "batch_norm2d_relu": dict(training=True),
-    "channel_shuffle": dict(groups=2),
-    "dropout": dict(p=0.5),
-    "max_pool2d": dict(kernel=(2, 2)),
-    "se_block_tail": dict(training=True),
-    "squeeze_excite": dict(squeeze="avg", gate="sigmoid"),
-}
+SIZES = {"block": (2, 2, 2, 3), "net": (2, 1, 3, 3)}  # N, C, H, W of the nets
+SETTINGS = {op: spec.walk.settings for op, spec in SPECS.items()}
 
 
 @dataclass
@@ -160,7 +129,7 @@ def case(
             raise ValueError(f"walk: {name} takes no settings, but {', '.join(settings)} came")
         return _net(op, shape, rng)
     sizes = _sizes(op, shape)
-    chosen = {**SETTINGS.get(op, {}), **(settings or {})}
+    chosen = {**SETTINGS[op], **(settings or {})}
     arrays, keywords = draw(Case(op, sizes, chosen), rng)
     keywords = {key: rounded(value) for key, value in keywords.items()}
     if "running_var" in keywords:  # channels that differ in more than their mean
@@ -203,7 +172,7 @@ def read_settings(name: str, words: Sequence[str]) -> dict[str, Any]:
 
 
 def _sizes(op: str, shape: tuple[int, ...] | None) -> dict[str, Any]:
-    sizes = dict(SIZES.get(op, SIZES[""]))
+    sizes = dict(SPECS[op].walk.sizes)
     if shape is None:
         return sizes
     first = parse(shapes_of(op))[0]
@@ -219,7 +188,7 @@ def _sizes(op: str, shape: tuple[int, ...] | None) -> dict[str, Any]:
 
 
 def _net(name: str, shape: tuple[int, ...] | None, rng: np.random.Generator) -> Walk:
-    sizes = tuple(SIZES[name].values()) if shape is None else shape
+    sizes = SIZES[name] if shape is None else shape
     if len(sizes) != 4:
         raise ValueError(f"walk: shape is {sizes}, expected 4 numbers, for x is (N, C, H, W)")
     x = rounded(rng.standard_normal(sizes))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from minise.contract.cases import line
+from minise.contract.case import line
 from minise.ops.checks import parse
 from minise.walk.cases import NETS, SETTINGS, Walk
 

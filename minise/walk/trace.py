@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from minise.contract.cases import OPS, direction
+from minise.contract.case import OPS, direction
 from minise.nn import Layer
 from minise.ops import reference
 from minise.ops.checks import Array, check_integer

@@ -37,10 +37,10 @@ from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
+from minise.contract.spec import MISTAKES
 from minise.gradcheck import check
 from minise.ops import reference
 from tests.ops.cases import functions
-from tests.ops.mistakes import MISTAKES
 from tests.ops.test_mistakes import pair
 
 PACKAGES = ("numpy", "torch", "jax", "jaxlib", "minise")

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from minise.contract.spec import MISTAKES
 from minise.gradcheck import check
 from minise.ops import reference
 from tests.ops.cases import draw, functions
-from tests.ops.mistakes import MISTAKES
 
 
 @pytest.mark.parametrize("mistake", MISTAKES.values(), ids=MISTAKES)

@@ -4,7 +4,7 @@ import textwrap
 import numpy as np
 import pytest
 
-from minise.contract.cases import Case
+from minise.contract.case import Case
 from minise.grading.answer import BLANK, BROKEN, UNSEEN
 from minise.grading.exercise import Exercise
 from minise.ops import reference

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import Phase, given, settings
 
 from minise import models
+from minise.contract.spec import MISTAKES
 from minise.gradcheck import adapters, check
 from minise.gradcheck.report import UNCHECKED
 from minise.ops import reference
 from tests.ops.cases import CASES, OPS, SEEDS, STRATEGIES, draw, functions, without
-from tests.ops.mistakes import MISTAKES
 from tests.ops.test_mistakes import pair
 
 CHECKS = 40  # drawn for each op and each way: over all ops and ways 4,200 checks

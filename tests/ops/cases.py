@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from minise.contract.bounds import count_of, magnitudes
-from minise.contract.cases import (
-    CASES,
+from minise.contract.bounds import count_of
+from minise.contract.case import (
     OPS,
     Case,
     direction,
@@ -18,7 +17,8 @@ from minise.contract.cases import (
     line,
     optional,
 )
-from minise.contract.strategies import SEEDS, STRATEGIES, without
+from minise.contract.spec import CASES, STRATEGIES, magnitudes
+from minise.contract.strategies import SEEDS, without
 from minise.ops import jit, reference
 from tests.ops.cuda.hosted import emulated, on_gpu
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from minise import models
-from minise.contract.cases import functions
+from minise.contract.case import functions
 from minise.contract.conform import conform
 from minise.gradcheck import check
 from minise.ops import reference

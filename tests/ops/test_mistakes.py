@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from minise.contract.conform import check_op
+from minise.contract.spec import MISTAKES
+from minise.contract.spec.conv import PLUS, WITHOUT_DX
 from minise.gradcheck import assert_gradients
 from minise.ops import reference
 from tests.ops.cases import OPS, draw, functions
-from tests.ops.mistakes import MISTAKES, PLUS, WITHOUT_DX
 
 
 def pair(mistake, seed):

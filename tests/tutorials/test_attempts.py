@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from minise.contract.cases import Case
+from minise.contract.case import Case
 from minise.grading.exercise import Exercise
 from minise.grading.settle import NOT_YET
 from tests.tutorials.solutions import SOLUTIONS, compiled

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from minise import nn
-from minise.contract.cases import OPS
+from minise.contract.case import OPS
 from minise.ops import reference
 from minise.tracing.instrument import PACKAGE
 from minise.tracing.source import code_of, summary_of

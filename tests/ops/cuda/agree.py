@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from minise.contract.cases import Case, direction, draw
+from minise.contract.case import Case, direction, draw
 from minise.ops import reference
 from minise.ops.cuda.backend import Backend
 from tests.ops.cuda.device import device

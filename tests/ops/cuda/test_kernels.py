@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minise.contract.cases import Case
+from minise.contract.case import Case
 from minise.gradcheck.strategies.drawing import LAYOUTS
 from minise.ops import reference
 from minise.ops.cuda.launcher import parameters, source

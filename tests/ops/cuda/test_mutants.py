@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from minise.contract.cases import Case
+from minise.contract.case import Case
 from tests.ops.cuda.agree import (
     PROMISED,
     PROMISED_MOMENTS,

@@ -21,7 +21,8 @@ PROGRAM = """
 import hashlib, sys
 import numpy as np
 from minise import models
-from minise.contract.cases import CASES, direction, draw
+from minise.contract.case import direction, draw
+from minise.contract.spec import CASES
 from minise.ops import jit
 from minise.train import SGD, SoftmaxCrossEntropy, train_step
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from minise.contract.cases import OPS
+from minise.contract.case import OPS
 from minise.contract.conform import conform
 from minise.ops.backend import load_ops
 

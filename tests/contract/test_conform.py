@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from minise.contract.cases import OPS
+from minise.contract.case import OPS
 from minise.contract.conform import check_op, conform
 from minise.ops import reference
 

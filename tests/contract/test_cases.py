@@ -5,7 +5,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from minise.contract.cases import CASES, OPS, draw, line
+from minise.contract.case import OPS, draw, line
+from minise.contract.spec import CASES
 from minise.ops import reference
 from minise.ops.checks import parse
 

@@ -1,0 +1,60 @@
+"""Named mistakes of a backward pass, and what the mistakes of several families share.
+
+A gradient check that has never failed is no evidence: each mistake is a wrong backward that a check
+must catch.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from minise.contract.case import Case
+from minise.ops.checks import Array, Pair
+from minise.ops.reference.windows import Windows, pad, window, windows_of
+
+Gradients: TypeAlias = tuple[Any, ...]
+Wrong: TypeAlias = Callable[[Gradients, Array, Any], Gradients]
+
+
+class Mistake(NamedTuple):
+    """A wrong backward and a case in which its gradients are wrong.
+
+    In `wrong(g, d, c)` g are the right gradients, d is dout, and c is the cache.
+    """
+
+    case: Case
+    wrong: Wrong
+    kinds: set[str]  # of diagnosis that would put the author on the right track
+    integers: bool = False  # draw small integers, so that numbers tie
+
+
+def put(g: Gradients, k: int, value: Any) -> Gradients:
+    """Return the gradients with the k-th replaced."""
+    return (*g[:k], value, *g[k + 1 :])
+
+
+def scaled(k: int, factor: float | Callable[[Array, Any], float]) -> Wrong:
+    """Return a backward whose k-th gradient is multiplied by a number, or by factor(d, c)."""
+    return lambda g, d, c: put(g, k, g[k] * (factor(d, c) if callable(factor) else factor))
+
+
+def windows(c: Any, kernel: Pair, dilation: Pair = (1, 1)) -> Windows:
+    """Return the windows of a convolution or a pooling, from its cache."""
+    ceil_mode = getattr(c, "ceil_mode", False)
+    return windows_of(c.x.shape[2:], kernel, c.stride, c.padding, dilation, ceil_mode)
+
+
+def assigned(shares: Iterable[Array], c: Any, kernel: Pair, dilation: Pair = (1, 1)) -> Array:
+    """Return dx, padded, with each offset's share assigned, as if windows did not overlap."""
+    where = windows(c, kernel, dilation)
+    dpadded = np.zeros_like(pad(c.x, where))
+    for (i, j), share in zip(where.offsets(), shares, strict=True):
+        window(dpadded, where, i, j)[...] = share
+    return dpadded
+
+
+def cropped(dpadded: Array, c: Any, top: int, left: int) -> Array:
+    """Return the part of an array that has the rows and columns of x."""
+    H, W = c.x.shape[2:]
+    return dpadded[..., top : top + H, left : left + W]

@@ -1,0 +1,32 @@
+"""What verifiers must know of each op, in one file a family: the files of minise.ops.reference.
+
+A family is a module of this package with the `SPECS` of its ops; every module is a family.
+"""
+
+from collections.abc import Sequence
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any
+
+from minise.contract.case import OPS, Case, family
+from minise.contract.mistakes import Mistake
+from minise.contract.specification import Spec, collect
+from minise.contract.strategies import Strategy
+from minise.ops.checks import Array
+
+SPECS: dict[str, Spec] = collect(
+    {m.name: import_module(f"{__name__}.{m.name}").SPECS for m in iter_modules(__path__)},
+    {op: family(op) for op in OPS},
+)
+CASES: dict[str, dict[str, Case]] = {op: spec.cases for op, spec in SPECS.items()}
+STRATEGIES: dict[str, Strategy] = {op: spec.strategy for op, spec in SPECS.items()}
+MISTAKES: dict[str, Mistake] = {
+    f"{op}: {name}": mistake
+    for op, spec in SPECS.items()
+    for name, mistake in spec.mistakes.items()
+}
+
+
+def magnitudes(op: str, inputs: Sequence[Any], keywords: dict[str, Any], dout: Array) -> list[Any]:
+    """Return one bound for out and one for each gradient, entry by entry."""
+    return SPECS[op].magnitudes(inputs, keywords, dout)

@@ -1,0 +1,185 @@
+"""What verifiers must know of batch_norm2d, and what the fused ops share with it."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from minise.contract.case import IMAGE, ODD, Case
+from minise.contract.mistakes import Gradients, Mistake, Wrong, put, scaled
+from minise.contract.specification import Spec
+from minise.contract.strategies import normalised
+from minise.ops import reference
+from minise.ops.checks import Array
+from minise.ops.reference.norm import AXES
+
+WALK = dict(N=2, C=2, H=2, W=3)
+SMALL = dict(N=3, C=4, H=3, W=5)
+TRAINING = Case("batch_norm2d", SMALL, dict(training=True, eps=0.1))
+EVALUATION = Case("batch_norm2d", SMALL, dict(training=False, eps=0.1))
+
+
+def cases_of(op: str) -> dict[str, Case]:
+    """Return the cases of batch_norm2d, or of an op that has its settings."""
+    return {
+        "training": Case(op, IMAGE, dict(training=True, eps=1.0)),
+        "training, momentum": Case(op, IMAGE, dict(training=True, momentum=0.5, eps=1.0)),
+        "evaluation": Case(op, IMAGE, dict(training=False, eps=1.0)),
+        "training, small eps": Case(op, ODD, dict(training=True), exact=False),
+        "evaluation, small eps": Case(op, ODD, dict(training=False), exact=False),
+    }
+
+
+# By how much rounding may change out and the gradients
+
+
+def _magnitudes(inputs: Sequence[Any], keywords: dict[str, Any], dout: Array) -> list[Any]:
+    _, cache = reference.batch_norm2d_forward(*inputs, **keywords)
+    return [norm_out(cache), *norm_gradients(cache, abs(dout), abs(dout))]
+
+
+def _xhat(cache: Any) -> tuple[Array, Array, Array]:
+    """Return a bound on rstd's relative error, the size of xhat, and a bound on its error.
+
+    Taking off the mean costs x's digits as often as x is deviations long. In training the mean of
+    squares has lost them too.
+    """
+    rstd = cache.rstd[:, None, None]
+    longest = rstd * (abs(cache.x).max(axis=AXES, keepdims=True) + abs(cache.mean)[:, None, None])
+    relative = 2 + longest if cache.training else np.full_like(longest, 2)
+    xhat = rstd * abs(cache.x - cache.mean[:, None, None])
+    return relative, xhat, longest + relative * xhat
+
+
+def norm_out(cache: Any) -> Array:
+    """Bound the error of batch norm's out."""
+    *_, exhat = _xhat(cache)
+    return abs(cache.gamma)[:, None, None] * exhat + abs(cache.beta)[:, None, None]
+
+
+def norm_gradients(cache: Any, dout: Array, edout: Array) -> list[Array]:
+    """Bound batch norm's gradients, given the size of dout and a bound on its error."""
+    relative, xhat, exhat = _xhat(cache)
+    M = cache.x.size // len(cache.gamma) if cache.training else np.inf  # constants bring no more
+    dbeta, edbeta = (size.sum(axis=AXES, keepdims=True) for size in (dout, edout))
+    dgamma = (dout * xhat).sum(axis=AXES, keepdims=True)
+    edgamma = (edout * xhat + dout * exhat).sum(axis=AXES, keepdims=True)
+    size = dout + (dbeta + xhat * dgamma) / M
+    error = edout + (edbeta + xhat * edgamma + exhat * dgamma) / M
+    scale = abs(cache.gamma * cache.rstd)[:, None, None]
+    return [scale * (relative * size + error), edgamma.ravel(), edbeta.ravel()]
+
+
+# Mistakes
+
+
+def _parts(d: Array, c: Any) -> tuple[Array, Array, Array, Array]:
+    """Return xhat, the scale of dx, and the terms of the mean and of the variance."""
+    xhat = (c.x - c.mean[:, None, None]) * c.rstd[:, None, None]
+    scale = (c.gamma * c.rstd)[:, None, None]
+    dmean, dvar = (a.mean(axis=(0, 2, 3))[:, None, None] for a in (d, d * xhat))
+    return xhat, scale, dmean, dvar
+
+
+def _without(mean: bool, variance: bool) -> Wrong:
+    """Return a backward that lacks the route through the mean, or through the variance, or both."""
+
+    def wrong(g: Gradients, d: Array, c: Any) -> Gradients:
+        xhat, scale, dmean, dvar = _parts(d, c)
+        return put(g, 0, scale * (d - (0 if mean else dmean) - (0 if variance else xhat * dvar)))
+
+    return wrong
+
+
+def _unbiased(g: Gradients, d: Array, c: Any) -> Gradients:
+    xhat, scale, dmean, dvar = _parts(d, c)
+    M = c.x.size // len(c.gamma)
+    return put(g, 0, scale * (d - dmean - xhat * dvar * M / (M - 1)))
+
+
+def _without_eps(g: Gradients, d: Array, c: Any) -> Gradients:
+    rstd = 1 / np.sqrt(1 / c.rstd**2 - c.eps)
+    return put(g, 0, g[0] * (rstd / c.rstd)[:, None, None])
+
+
+def _as_training(g: Gradients, d: Array, c: Any) -> Gradients:
+    return reference.batch_norm2d_backward(d, c._replace(training=True))
+
+
+OfRstd: TypeAlias = Callable[[Array], Any]
+GradientOfNorm: TypeAlias = Callable[[Gradients, Array, Any], Array]  # (g, d, c) -> dy
+
+
+def _rstd_from(dy: GradientOfNorm, direct: OfRstd, variance: OfRstd) -> Wrong:
+    """Return a backward whose routes to dx take rstd from functions of the right rstd."""
+
+    def wrong(g: Gradients, d: Array, c: Any) -> Gradients:
+        M, centred = c.x.size // len(c.gamma), c.x - c.mean[:, None, None]
+        dxhat = dy(g, d, c) * c.gamma[:, None, None]
+        dvar = -0.5 * variance(c.rstd) ** 3 * (dxhat * centred).sum(axis=(0, 2, 3))
+        dcentred = dxhat * direct(c.rstd) + (2 / M * dvar)[:, None, None] * centred
+        dmean = -dcentred.sum(axis=(0, 2, 3))
+        return put(g, 0, dcentred + dmean[:, None, None] / M)
+
+    return wrong
+
+
+def mixed_channels(op: str, dy: GradientOfNorm, **axes: int) -> dict[str, Mistake]:
+    """Return mistakes with rstd that show where the channels differ.
+
+    Parameters
+    ----------
+    op : str
+        batch_norm2d, or an op that begins with it.
+    dy : callable
+        dy(g, d, c) is the right gradient with respect to the output of the normalisation.
+    **axes : int
+        Sizes of the axes that the op has besides those of x.
+    """
+    # C = W, so that a forgotten [:, None, None] broadcasts
+    case = Case(op, dict(N=2, C=3, H=2, W=3, **axes), dict(training=True))
+    kinds = {"missing variance term", "one part", "not accumulated", "wrong slope", "unknown"}
+    wrong: dict[str, tuple[OfRstd, OfRstd]] = {  # in the direct route, and through the variance
+        "rstd of one channel for all": (lambda r: r[0], lambda r: r),
+        "rstd along the rows": (lambda r: r, lambda r: r),
+        "the mean of rstd in dvar": (lambda r: r[:, None, None], lambda r: r.mean()),
+    }
+    return {name: Mistake(case, _rstd_from(dy, *ways), kinds) for name, ways in wrong.items()}
+
+
+MISTAKES = {
+    "dx lacks the route through the mean": Mistake(
+        TRAINING, _without(mean=True, variance=False), {"missing mean term"}
+    ),
+    "dx lacks the route through the variance": Mistake(
+        TRAINING, _without(mean=False, variance=True), {"missing variance term"}
+    ),
+    "dx in training as in evaluation": Mistake(
+        TRAINING, _without(mean=True, variance=True), {"missing mean and variance terms"}
+    ),
+    "dx in evaluation as in training": Mistake(
+        EVALUATION, _as_training, {"missing mean and variance terms"}
+    ),
+    "dx by the unbiased variance": Mistake(TRAINING, _unbiased, {"missing variance term"}),
+    "dx without eps": Mistake(TRAINING, _without_eps, {"channel factor", "factor"}),
+    "dx without gamma": Mistake(
+        TRAINING, lambda g, d, c: put(g, 0, g[0] / c.gamma[:, None, None]), {"channel factor"}
+    ),
+    "dgamma from x instead of xhat": Mistake(
+        TRAINING, lambda g, d, c: put(g, 1, (d * c.x).sum(axis=(0, 2, 3))), {"unknown"}
+    ),
+    "dbeta is a mean": Mistake(
+        TRAINING, scaled(2, lambda d, c: len(c.gamma) / d.size), {"factor 1/N*H*W"}
+    ),
+    **mixed_channels("batch_norm2d", lambda g, d, c: d),
+}
+SPECS = (
+    Spec(
+        op="batch_norm2d",
+        cases=cases_of("batch_norm2d"),
+        strategy=normalised("batch_norm2d"),
+        magnitudes=_magnitudes,
+        walk=Case("batch_norm2d", WALK, dict(training=True)),
+        mistakes=MISTAKES,
+    ),
+)

@@ -1,0 +1,170 @@
+"""Each op has one specification, in the file of its family; else an error says what to do."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from minise.contract.case import OPS, family
+from minise.contract.spec import CASES, MISTAKES, SPECS, STRATEGIES, magnitudes
+from minise.contract.spec.activation import RELU, TANH
+from minise.contract.specification import Spec, SpecError, check_back_ends, collect
+from minise.ops import cuda, jit, reference
+from tests.cli.commands import call
+from tests.ops.cuda.hosted import emulated
+
+FAMILIES = {"relu": "activation", "tanh": "activation"}
+BOTH = {"activation": (RELU, TANH)}
+
+
+def problems(files, families=FAMILIES):
+    """Return the lines of the error that a collection raises."""
+    with pytest.raises(SpecError) as raised:
+        collect(files, families)
+    return str(raised.value).split("\n")
+
+
+def test_every_op_has_one_specification():
+    assert [*SPECS] == [*CASES] == [*STRATEGIES] == OPS
+    assert all(spec.op == op for op, spec in SPECS.items())
+    assert {mistake.case.op for mistake in MISTAKES.values()} == {*OPS}
+
+
+def test_the_order_is_that_of_the_ops():
+    assert [*collect(BOTH, {"tanh": "activation", "relu": "activation"})] == ["tanh", "relu"]
+
+
+def test_magnitudes_are_those_of_the_op():
+    """Of sigmoid out may be off by 1 + |x|, of relu by |x|, of which it selects."""
+    x, dout = np.array([-2.0, 3.0]), np.array([5.0, -7.0])
+    out, dx = magnitudes("sigmoid", [x], {}, dout)
+    assert (out.tolist(), dx.tolist()) == ([3, 4], [5, 7])
+    out, dx = magnitudes("relu", [x], {}, dout)
+    assert (out.tolist(), dx.tolist()) == ([0, 3], [0, 7])
+
+
+def test_an_op_without_a_specification():
+    (said,) = problems({"activation": [TANH]})
+    assert said == (
+        "relu has no specification, but minise.ops.reference has the op: add Spec(op='relu', "
+        "cases=..., strategy=..., magnitudes=..., walk=..., mistakes=...) to SPECS in "
+        "minise/contract/spec/activation.py; help('minise.contract.specification') tells what "
+        "each argument is"
+    )
+
+
+def test_an_op_of_a_new_family():
+    (said,) = problems(BOTH, FAMILIES | {"attention": "attention"})
+    assert said.startswith("attention has no specification")
+    assert "in minise/contract/spec/attention.py" in said
+
+
+def test_a_specification_without_a_case():
+    (said,) = problems({"activation": [replace(RELU, cases={}), TANH]})
+    assert said == (
+        "relu has no case, expected at least one: add \"plain\": Case('relu', sizes, settings) to "
+        "its cases in minise/contract/spec/activation.py"
+    )
+
+
+def test_a_specification_without_a_mistake():
+    (said,) = problems({"activation": [RELU, replace(TANH, mistakes={})]})
+    assert said == (
+        'tanh has no mistake, expected at least one wrong backward: add "dx is zero": '
+        'Mistake(case, scaled(0, 0), {"zero"}) to its mistakes in '
+        "minise/contract/spec/activation.py"
+    )
+
+
+def test_a_specification_of_no_op_of_the_reference():
+    (said,) = problems(BOTH, {"tanh": "activation"})
+    assert said == (
+        "minise/contract/spec/activation.py has a specification of relu, but minise.ops.reference "
+        "has no relu_forward: write the op in minise/ops/reference, or delete its specification"
+    )
+
+
+def test_a_specification_in_another_file():
+    (said,) = problems({"activation": [RELU], "pool": [TANH]})
+    assert said == (
+        "minise/contract/spec/pool.py has the specification of tanh, expected it in "
+        "minise/contract/spec/activation.py, as minise/ops/reference/activation.py has the op: "
+        "move it"
+    )
+
+
+def test_two_specifications():
+    (said,) = problems({"activation": [RELU, TANH, RELU]})
+    assert said == "relu has two specifications: delete one of them"
+
+
+@pytest.mark.parametrize(
+    ("changed", "name"),
+    [
+        (dict(cases=TANH.cases), "case 'four axes'"),
+        (dict(mistakes=TANH.mistakes), "mistake 'the square is forgotten'"),
+        (dict(walk=TANH.walk), "walk"),
+    ],
+)
+def test_a_case_of_another_op(changed, name):
+    said = problems({"activation": [replace(RELU, **changed), TANH]})[0]
+    assert said == (
+        f"relu: its {name} is a case of tanh, expected relu: see minise/contract/spec/activation.py"
+    )
+
+
+def test_all_problems_are_told_at_once():
+    said = problems({"activation": [replace(RELU, cases={}, mistakes={})]})
+    assert [line.partition(",")[0] for line in said] == [
+        "relu has no case",
+        "relu has no mistake",
+        "tanh has no specification",
+    ]
+
+
+def test_all_back_ends_have_the_same_ops():
+    check_back_ends(dict(reference=reference, jit=jit, cuda=cuda, emulated=emulated))
+
+
+def with_ops(*names):
+    """Return a back end of ops that do nothing."""
+    halves = [f"{name}_{half}" for name in names for half in ("forward", "backward")]
+    return SimpleNamespace(**dict.fromkeys(halves))
+
+
+def test_an_op_of_one_back_end_only():
+    with pytest.raises(SpecError) as raised:
+        check_back_ends(dict(reference=with_ops("relu", "swish"), jit=with_ops("relu")))
+    assert str(raised.value) == (
+        "swish: jit has no swish_forward and no swish_backward, but every back end must have every "
+        "op (reference has this one): add it to jit, or delete it from the others"
+    )
+    with pytest.raises(SpecError, match="^swish: reference has no swish_forward and no "):
+        check_back_ends(dict(reference=with_ops("relu"), jit=with_ops("relu", "swish")))
+
+
+def test_half_an_op():
+    half = SimpleNamespace(swish_forward=None)
+    with pytest.raises(SpecError, match=r"^swish: jit has no swish_backward, .*\(none has this"):
+        check_back_ends(dict(jit=half))
+
+
+def test_check_refuses_an_op_of_one_back_end_only(monkeypatch, capsys):
+    monkeypatch.setattr(jit, "swish_forward", jit.relu_forward, raising=False)
+    monkeypatch.setattr(jit, "swish_backward", jit.relu_backward, raising=False)
+    status, _, err = call("check --ops jit --op relu --cases 1", capsys)
+    assert status == 2
+    assert "swish: minise.ops.reference has no swish_forward and no swish_backward" in err
+
+
+def test_the_family_of_an_op_is_the_references_file():
+    assert family("relu") == "activation"
+    assert family("max_pool2d") == "pool"
+
+
+def test_what_a_specification_must_have():
+    with pytest.raises(TypeError, match="'cases', 'strategy', 'magnitudes', 'walk', and 'mistak"):
+        Spec("relu")
+    with pytest.raises(AttributeError):
+        RELU.op = "tanh"
