@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from minise.contract.conform import check_op
 from minise.ops import reference
+from minise.ops.checks import check_gradient
 from minise.ops.reference import fused
 from minise.ops.reference.gates import gate_backward, gate_forward
 from minise.ops.reference.squeeze_excite import Gates
@@ -250,6 +251,7 @@ def batch_norm2d_relu_forward(
 
 
 def batch_norm2d_relu_backward(dout, cache):
+    check_gradient("batch_norm2d_relu", dout, cache.out)
     return closed_backward(dout, cache)[:3]
 
 
@@ -266,6 +268,7 @@ def batch_norm2d_add_relu_forward(
 
 
 def batch_norm2d_add_relu_backward(dout, cache):
+    check_gradient("batch_norm2d_add_relu", dout, cache.out)
     dx, dgamma, dbeta, _, g = closed_backward(dout, cache)
     return dx, dgamma, dbeta, g
 
@@ -295,6 +298,7 @@ def se_block_tail_forward(
 
 
 def se_block_tail_backward(dout, cache):
+    check_gradient("se_block_tail", dout, cache.out)
     dx, dgamma, dbeta, dense, g = closed_backward(dout, cache)
     return dx, dgamma, dbeta, *dense, g
 
