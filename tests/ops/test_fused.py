@@ -25,6 +25,7 @@ from tests.ops.cases import (
     few,
     without,
 )
+from tests.ops.loops import each
 
 over_backends = pytest.mark.parametrize("ops", BACKENDS.values(), ids=BACKENDS)
 FUSED = ["batch_norm2d_relu", "batch_norm2d_add_relu", "se_block_tail"]
@@ -416,8 +417,8 @@ def test_branches_count_every_kink(ops):
 
 @over_backends
 @over_ops
-@pytest.mark.parametrize(
-    ("setting", "kind", "message"),
+@each(
+    "setting, kind, message",
     [
         (dict(training=1), TypeError, r"training is 1, expected True or False: pass bool\(...\)"),
         (dict(momentum=1.5), ValueError, "momentum is 1.5, expected a number from 0 to 1"),
@@ -425,7 +426,6 @@ def test_branches_count_every_kink(ops):
         (dict(running_mean=np.ones(9)), ValueError, r"running_mean has shape \(9,\), .* C = 4"),
         (dict(running_var=None), TypeError, "running_var is a NoneType, expected an array"),
     ],
-    ids=str,
 )
 def test_settings_that_are_refused(ops, op, setting, kind, message):
     case = next(case for case in CASES[op].values() if case.sizes["C"] == 4)
