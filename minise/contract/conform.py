@@ -231,7 +231,7 @@ def check_case(ops: Any, case: Case, number: int, bare: set[str], dtype: Any, la
         values.plus_is_added(run, expected, rng, exact=integers)
     values.foreign_caches_are_taken(run, expected, exact=integers)
     values.dx_may_be_left_out(run)
-    values.nan_comes_out(run, *_place(inputs, rng), spread=SPREAD.get(case.op, "nowhere"))
+    values.nan_comes_out(run, *_entry(inputs, rng), spread=SPREAD.get(case.op, "nowhere"))
     rules.mistakes_are_refused(run)
     if dtype == np.float64 and not integers:
         values.gradients_are_right(ops, case, inputs, keywords, rng)
@@ -257,7 +257,7 @@ def check_user_case(
     if values.same_sides(run, expected):
         values.results_are_equal(run, expected, exact=integers)
         values.plus_is_added(run, expected, rng, exact=integers, same_bits=False)
-    values.nan_comes_out(run, *_place(inputs, rng), spread="anywhere")
+    values.nan_comes_out(run, *_entry(inputs, rng), spread="anywhere")
     try:
         values.bits_are_the_same(run, cache=False)
     except Broken:
@@ -276,8 +276,8 @@ def _laid_out(ops: Any, expected: Run, rng: np.random.Generator, layout: str) ->
     return run_case(ops, expected.case, inputs, expected.keywords, rng, dout=expected.dout)
 
 
-def _place(inputs: list[Any], rng: np.random.Generator) -> tuple[int, int]:
-    """Draw one of the inputs that are floats, and a place in it."""
+def _entry(inputs: list[Any], rng: np.random.Generator) -> tuple[int, int]:
+    """Draw one of the inputs that are floats, and the flat index of an entry."""
     floats = [k for k, a in enumerate(inputs) if a is not None and a.dtype.kind == "f"]
     k = int(rng.choice(floats))
     return k, int(rng.integers(inputs[k].size))

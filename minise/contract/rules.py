@@ -95,13 +95,13 @@ def cache_holds_what_was_passed(run: Run) -> None:
 def inputs_are_not_written(run: Run) -> None:
     """Rule 4: neither forward nor backward writes an array that forward was called with."""
     inputs = {*run.names, *run.keywords}
-    _is_unchanged(run, [one for one in run.before if one[0] in inputs])
+    _is_unchanged(run, [entry for entry in run.before if entry[0] in inputs])
 
 
 def caches_are_not_written(run: Run) -> None:
-    """Rule 4: no backward, not even a second one, writes dout, out, the cache or a gradient.
+    """Rule 4: neither the first nor a second backward writes dout, out, the cache or a gradient.
 
-    And so the second one returns the same gradients.
+    The second backward returns the same gradients as the first.
     """
     _is_unchanged(run, run.before)
     gradients = run._replace(gradients=tuple(map(_copy, run.gradients)))

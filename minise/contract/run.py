@@ -123,11 +123,11 @@ def backward_of(run: Run, *, cache: Any = None, **settings: Any) -> Any:
 
 
 def laid_out(layout: str, value: Any) -> Any:
-    """Return an array, or the arrays of a list or dict, in one of LAYOUTS; the rest stays."""
+    """Return an array, or the arrays of a list or dict, in one of LAYOUTS, other values as is."""
     if isinstance(value, dict):
-        return {name: laid_out(layout, one) for name, one in value.items()}
+        return {name: laid_out(layout, part) for name, part in value.items()}
     if isinstance(value, list):
-        return [laid_out(layout, one) for one in value]
+        return [laid_out(layout, part) for part in value]
     return LAYOUTS[layout](value) if isinstance(value, np.ndarray) else value
 
 
@@ -138,9 +138,9 @@ def frozen(value: Any) -> Any:
         view.flags.writeable = False
         return view
     if isinstance(value, dict):
-        return {name: frozen(one) for name, one in value.items()}
+        return {name: frozen(part) for name, part in value.items()}
     if isinstance(value, tuple | list):
-        parts = [frozen(one) for one in value]
+        parts = [frozen(part) for part in value]
         return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
     return value
 
@@ -151,11 +151,11 @@ def on_host(run: Run) -> tuple[list[Any], dict[str, Any]]:
     return [host(a) for a in run.inputs], arrays
 
 
-def differing(one: Run, two: Run, *, bits: bool = False, cache: bool = False) -> str:
-    """Return the name of a result that differs between two runs, or ""."""
-    first, second = one.results(cache=cache), two.results(cache=cache)
-    for name in first.keys() | second.keys():
-        a, b = host(first.get(name)), host(second.get(name))
+def differing(first: Run, second: Run, *, bits: bool = False, cache: bool = False) -> str:
+    """Return the name of the first result that differs between two runs, or ""."""
+    results, others = first.results(cache=cache), second.results(cache=cache)
+    for name in {**results, **others}:
+        a, b = host(results.get(name)), host(others.get(name))
         if a is None or b is None:
             equal = a is b
         else:
@@ -165,13 +165,13 @@ def differing(one: Run, two: Run, *, bits: bool = False, cache: bool = False) ->
     return ""
 
 
-def equal_arrays(one: Array, two: Array) -> bool:
+def equal_arrays(a: Array, b: Array) -> bool:
     """Tell whether two arrays hold equal numbers; NaN is equal to NaN."""
-    return np.array_equal(one, two, equal_nan=one.dtype.kind in "fc")
+    return np.array_equal(a, b, equal_nan=a.dtype.kind in "fc")
 
 
 def as_own(ops: Any, value: Any) -> Any:
-    """Return a NumPy array as one of the back end's; the rest stays."""
+    """Return a NumPy array as an array of the back end, any other value as it is."""
     if not isinstance(value, np.ndarray) or not hasattr(ops, "asarray"):
         return value
     return ops.asarray(value)

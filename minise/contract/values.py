@@ -78,11 +78,11 @@ def foreign_caches_are_taken(run: Run, expected: Run, *, exact: bool) -> None:
     rule = "rule 2, another back end's cache"
     own = run._replace(gradients=backward_of(run, cache=expected.cache))
     theirs = run._replace(gradients=backward_of(expected, cache=run.cache))
-    for one in (own, theirs):
-        if len(one.gradients) != len(run.inputs):
-            raise run.broken(rule, f"gives {len(one.gradients)} gradients")
+    for foreign in (own, theirs):
+        if len(foreign.gradients) != len(run.inputs):
+            raise run.broken(rule, f"gives {len(foreign.gradients)} gradients")
         if same_sides(run, expected):
-            results_are_equal(one, expected, exact=exact, rule=rule)
+            results_are_equal(foreign, expected, exact=exact, rule=rule)
 
 
 def plus_is_added(
@@ -140,25 +140,25 @@ def bits_are_the_same(run: Run, *, cache: bool = True) -> None:
             raise run.broken("rule 8, deterministic", text)
 
 
-def nan_comes_out(run: Run, k: int, place: int, *, spread: str = "nowhere") -> None:
-    """Rule 9: a NaN at one place of input k comes out where it does in the reference.
+def nan_comes_out(run: Run, k: int, index: int, *, spread: str = "nowhere") -> None:
+    """Rule 9: a NaN at a flat index of input k comes out where it does in the reference.
 
-    It does come out where the gradient at this place is not 0. With spread "image" it may come out
-    anywhere in the same image, and with "anywhere" in all of out.
+    Where the gradient at this index is not 0, out has a NaN. With spread "image" other numbers of
+    the same image may be NaN too, and with "anywhere" all of out.
     """
     inputs, keywords = on_host(run)
     poisoned: list[Any] = [None if a is None else np.array(a, order="C") for a in inputs]
-    poisoned[k].flat[place] = np.nan
+    poisoned[k].flat[index] = np.nan
     wanted, _ = getattr(reference, f"{run.case.op}_forward")(*poisoned, **keywords)
     arrays = [as_own(run.ops, a) for a in poisoned]
     came, _ = getattr(run.ops, f"{run.case.op}_forward")(*arrays, **run.keywords)
-    there, due = np.isnan(host(came)), np.isnan(wanted)
+    nans, expected = np.isnan(host(came)), np.isnan(wanted)
     gradient = run.gradients[k]
-    reaches_out = gradient is not None and host(gradient).flat[place] != 0
-    lost = (due & ~there).any() or (reaches_out and not there.any())
+    reaches_out = gradient is not None and host(gradient).flat[index] != 0
+    lost = (expected & ~nans).any() or (reaches_out and not nans.any())
     if spread == "image":
-        there, due = (nans.any(axis=(1, 2, 3)) for nans in (there, due))
-    if lost or (spread != "anywhere" and not np.array_equal(there, due)):
+        nans, expected = (mask.any(axis=(1, 2, 3)) for mask in (nans, expected))
+    if lost or (spread != "anywhere" and not np.array_equal(nans, expected)):
         text = f"a NaN in {run.names[k]} does not come out where it should"
         raise run.broken("rule 9, NaN in, NaN out", text)
 

@@ -109,14 +109,14 @@ def test_nan_comes_out():
         ("conv2d_forward", in_the_image, ["image", "anywhere"]),
     ):
         run, expected = runs(function, out(wrong))
-        place = int(abs(expected.gradients[0]).argmax())
+        index = int(abs(expected.gradients[0]).argmax())
         for spread in ("nowhere", "image", "anywhere"):
-            values.nan_comes_out(expected, 0, place, spread=spread)
+            values.nan_comes_out(expected, 0, index, spread=spread)
             if spread in passes:
-                values.nan_comes_out(run, 0, place, spread=spread)
+                values.nan_comes_out(run, 0, index, spread=spread)
                 continue
             with pytest.raises(Broken, match="^rule 9, NaN in, NaN out: a NaN in x does not"):
-                values.nan_comes_out(run, 0, place, spread=spread)
+                values.nan_comes_out(run, 0, index, spread=spread)
 
 
 def test_gradients_are_right():

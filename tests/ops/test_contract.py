@@ -133,8 +133,8 @@ def test_rule_9_nan_in_nan_out(ops, case):
     for k, gradient in enumerate(came.gradients):
         if gradient is None or not gradient.any():
             continue  # of labels and masks, and of an array that does not reach out
-        place = int(abs(gradient).argmax())
-        values.nan_comes_out(came, k, place, spread=SPREAD.get(case.op, "nowhere"))
+        index = int(abs(gradient).argmax())
+        values.nan_comes_out(came, k, index, spread=SPREAD.get(case.op, "nowhere"))
 
 
 @over_backends
