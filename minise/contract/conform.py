@@ -1,8 +1,8 @@
 """The contract as a test suite for a back end: a module goes in, what it breaks comes out.
 
 Every op is run on drawn cases (sizes, settings, dtype, memory layout) beside the reference, and
-each rule of the contract is one short function of rules.py. A case that breaks one is shrunk by
-Hypothesis, so that what is reported is about the smallest case there is.
+each rule of the contract is one short function of rules.py or values.py. A case that breaks one is
+shrunk by Hypothesis, so that what is reported is about the smallest case there is.
 
 A back end is held to every rule. Of a user's own file or module (minise.ops.backend.load_ops) what
 is wrong is told from what only has another form: see `check_user_op`.
@@ -17,15 +17,30 @@ from hypothesis import HealthCheck, Phase, given, reject, seed, settings
 from hypothesis import strategies as st
 from hypothesis.errors import Flaky, Unsatisfiable
 
-from minise.contract import rules
+from minise.contract import rules, values
 from minise.contract.case import OPS, Case, draw
-from minise.contract.rules import Broken, run_case
+from minise.contract.run import Broken, Run, in_words, laid_out, run_case
 from minise.contract.spec import CASES, SPECS, STRATEGIES
 from minise.contract.strategies import SEEDS, without
 from minise.gradcheck.strategies.drawing import LAYOUTS
 from minise.ops import reference
 from minise.ops.user.completed import UserOps
 from minise.ops.user.errors import OpsError
+
+FORM: tuple[Callable[[Run], None], ...] = (  # rules that look at one run alone
+    rules.gradients_are_like_the_inputs,
+    rules.dtype_is_kept,
+    rules.cache_is_of_the_references_class,
+    rules.cache_holds_what_was_passed,
+    rules.branches_are_the_references,
+    rules.inputs_are_not_written,
+    values.bits_are_the_same,
+    rules.caches_are_not_written,
+    rules.read_only_arrays_are_taken,
+    rules.out_is_a_new_array,
+    rules.settings_may_be_numpys,
+    rules.pairs_may_be_lists,
+)
 
 Arrays = tuple[Case, list[Any], dict[str, Any], np.random.Generator]
 CheckCase = Callable[[Case, int, set[str], Any, str], None]
@@ -109,7 +124,7 @@ def check_user_op(ops: UserOps, op: str, cases: int, first_seed: int = 0) -> OpR
     def gradients(case: Case, number: int, bare: set[str], dtype: Any, layout: str) -> None:
         case, inputs, keywords, rng = _drawable(ops, case, number, set(), np.float64, False)
         run_case(ops, case, inputs, keywords, rng)
-        rules.gradients_are_right(ops, case, inputs, keywords, rng)
+        values.gradients_are_right(ops, case, inputs, keywords, rng)
 
     def rest(case: Case, number: int, bare: set[str], dtype: Any, layout: str) -> None:
         check_user_case(ops, case, number, bare, dtype, layout)
@@ -135,7 +150,7 @@ def _explained(ops: UserOps, op: str, problem: str) -> str:
     for case in CASES[op].values():
         try:
             case, inputs, keywords, rng = _suited(ops, case, 0, set(), np.float64, False)
-            rules.gradients_are_right(ops, case, inputs, keywords, rng)
+            values.gradients_are_right(ops, case, inputs, keywords, rng)
         except Broken as broken:
             return str(broken)
         except (OpsError, ValueError):
@@ -165,11 +180,7 @@ def _drawn(op: str, cases: int, first_seed: int, check: CheckCase) -> OpResult:
     )
     def one(case: Case, number: int, bare: set[str], dtype: Any, layout: str) -> None:
         tried.count += 1
-        lacking = f", without {', '.join(sorted(bare))}" if bare else ""
-        tried.last = (
-            f"sizes {case.sizes}, settings {case.settings}{lacking}, {np.dtype(dtype)}, "
-            f"{layout}, seed {number}"
-        )
+        tried.last = f"{in_words(case, dtype, bare)}, {layout}, seed {number}"
         try:
             check(case, number, bare, dtype, layout)
         except (Broken, OpsError) as error:
@@ -206,18 +217,19 @@ def check_case(ops: Any, case: Case, number: int, bare: set[str], dtype: Any, la
     integers = number % 2 == 0 and not SPECS[case.op].rounds_integers
     inputs, keywords = draw(case, rng, dtype, integers=integers, without=bare)
     expected = run_case(reference, case, inputs, keywords, rng, integers=integers)
-    came = _laid_out(ops, case, inputs, keywords, rng, expected, layout)
-    rules.gradients_are_like_inputs(came, expected)
-    rules.repeats_to_the_bit(came)
-    rules.takes_foreign_caches(came, expected)
-    if rules.same_sides(came, expected):
-        rules.agrees_with_the_reference(came, expected, exact=integers)
-        rules.plus_is_added(came, expected, rng, exact=integers)
-    rules.dx_may_be_left_out(came)
-    rules.nan_comes_out(ops, case, inputs, keywords, rng)
-    rules.refuses(ops, case, inputs, keywords)
+    run = _laid_out(ops, expected, rng, layout)
+    for rule in FORM:
+        rule(run)
+    rules.out_has_the_shape(run, expected)
+    if values.same_sides(run, expected):
+        values.results_are_equal(run, expected, exact=integers)
+        values.plus_is_added(run, expected, rng, exact=integers)
+    values.foreign_caches_are_taken(run, expected, exact=integers)
+    values.dx_may_be_left_out(run)
+    values.nan_comes_out(run, *_entry(inputs, rng), spread=SPECS[case.op].nan_spreads)
+    rules.mistakes_are_refused(run)
     if dtype == np.float64 and not integers:
-        rules.gradients_are_right(ops, case, inputs, keywords, rng)
+        values.gradients_are_right(ops, case, inputs, keywords, rng)
 
 
 def check_user_case(
@@ -235,41 +247,35 @@ def check_user_case(
     integers = number % 2 == 0 and not SPECS[case.op].rounds_integers
     case, inputs, keywords, rng = _drawable(ops, case, number, bare, dtype, integers)
     expected = run_case(reference, case, inputs, keywords, rng, integers=integers)
-    came = _laid_out(ops, case, inputs, keywords, rng, expected, layout)
-    if rules.same_sides(came, expected):
-        rules.agrees_with_the_reference(came, expected, exact=integers)
-        rules.plus_is_added(came, expected, rng, exact=integers, same_bits=False)
-    rules.nan_comes_out(ops, case, inputs, keywords, rng, also_elsewhere=True)
+    run = _laid_out(ops, expected, rng, layout)
+    rules.inputs_are_not_written(run)
+    if values.same_sides(run, expected):
+        values.results_are_equal(run, expected, exact=integers)
+        values.plus_is_added(run, expected, rng, exact=integers, same_bits=False)
+    values.nan_comes_out(run, *_entry(inputs, rng), spread="anywhere")
     try:
-        rules.repeats_to_the_bit(came)
+        values.bits_are_the_same(run, cache=False)
     except Broken:
         ops.notes[case.op].setdefault("a second run gives other bits (rule 8)")
     else:
-        rules.dx_may_be_left_out(came)
+        values.dx_may_be_left_out(run)
     try:
-        rules.refuses(ops, case, inputs, keywords)
+        rules.float16_and_lists_are_refused(run)
     except Broken:
         ops.notes[case.op].setdefault("float16 and lists are not refused in words (rule 7)")
 
 
-def _laid_out(
-    ops: Any,
-    case: Case,
-    inputs: list[Any],
-    keywords: dict[str, Any],
-    rng: np.random.Generator,
-    expected: rules.Run,
-    layout: str,
-) -> rules.Run:
-    """Run a back end on arrays that lie in memory in an odd way, and see that it writes none."""
-    laid_out: list[Any] = [None if a is None else LAYOUTS[layout](a) for a in inputs]
-    kept: list[Any] = [None if a is None else a.copy() for a in laid_out]
-    came = run_case(ops, case, laid_out, keywords, rng, dout=expected.dout)
-    names = rules.names_of(case.op, len(inputs))
-    for name, before, after in zip(names, kept, laid_out, strict=True):
-        if before is not None and not np.array_equal(before, after, equal_nan=True):
-            raise Broken("rule 4, pure", f"an input was written: {name}")
-    return came
+def _laid_out(ops: Any, expected: Run, rng: np.random.Generator, layout: str) -> Run:
+    """Run a back end on the reference's arrays, laid out in memory in an odd way."""
+    inputs = laid_out(layout, expected.inputs)
+    return run_case(ops, expected.case, inputs, expected.keywords, rng, dout=expected.dout)
+
+
+def _entry(inputs: list[Any], rng: np.random.Generator) -> tuple[int, int]:
+    """Draw one of the inputs that are floats, and the flat index of an entry."""
+    floats = [k for k, a in enumerate(inputs) if a is not None and a.dtype.kind == "f"]
+    k = int(rng.choice(floats))
+    return k, int(rng.integers(inputs[k].size))
 
 
 def _drawable(ops: UserOps, *drawn: Any) -> Arrays:

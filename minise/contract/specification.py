@@ -36,6 +36,8 @@ class Spec:
         Wrong backward passes, by name, that every gradient check must catch.
     rounds_integers : bool
         Whether small integers leave something to round in some drawn case.
+    nan_spreads : {"nowhere", "image"}
+        How far a fast algorithm may spread a NaN (rule 9): a convolution's over its image.
     """
 
     op: str
@@ -45,6 +47,7 @@ class Spec:
     walk: Case
     mistakes: dict[str, Mistake]
     rounds_integers: bool = True
+    nan_spreads: str = "nowhere"
 
 
 def collect(files: Mapping[str, Iterable[Spec]], families: Mapping[str, str]) -> dict[str, Spec]:

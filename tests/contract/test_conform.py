@@ -29,7 +29,8 @@ def relu_list(dout, cache):
 
 
 def relu_leaky(dout, cache):
-    return (np.where(cache.out <= 0, 0.01 * dout, dout).astype(dout.dtype),)
+    (dx,) = reference.relu_backward(dout, cache)
+    return (np.where(cache.out <= 0, 0.01 * dout, dx).astype(dout.dtype),)
 
 
 def relu_in_place(x):

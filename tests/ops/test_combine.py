@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.ops.cases import BACKENDS, SEEDS, STRATEGIES, direction, draw, few
+from tests.ops.loops import each
 
 over_backends = pytest.mark.parametrize("ops", BACKENDS.values(), ids=BACKENDS)
 
@@ -230,7 +231,7 @@ def test_what_is_dropped_is_gone(ops):
 
 
 @over_backends
-@pytest.mark.parametrize("p", [-0.1, 1, 1.0, 1.5, np.nan, None, "0.5"])
+@each("p", [-0.1, 1, 1.0, 1.5, np.nan, None, "0.5"])
 def test_dropout_refuses_shares(ops, p):
     message = f"^dropout: p is {p!r}, expected a number from 0 to below 1"
     with pytest.raises(ValueError, match=message):

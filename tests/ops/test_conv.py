@@ -24,6 +24,7 @@ from tests.ops.cases import (
     magnitudes,
     without,
 )
+from tests.ops.loops import each
 
 # Sums of small integers are exact, but Winograd's transforms of them are not.
 EXACT = {**BACKENDS, "jit": jit.using(algorithm="direct")}
@@ -311,8 +312,8 @@ def test_both_algorithms(algorithm, dtype, integers, drawn, seed, bare):
 
 
 @over_backends
-@pytest.mark.parametrize(
-    ("setting", "kind", "message"),
+@each(
+    "setting, kind, message",
     [
         (dict(stride=2), TypeError, r"stride is 2, expected a pair \(rows, columns\): pass \(2, 2"),
         (dict(stride=(0, 1)), ValueError, r"stride \(rows\) is 0, expected at least 1"),
@@ -327,7 +328,6 @@ def test_both_algorithms(algorithm, dtype, integers, drawn, seed, bare):
         (dict(dilation=(3, 1)), ValueError, "kernel spans 7 rows, expected at most 6, the rows"),
         (dict(dilation=(1, 8)), ValueError, "kernel spans 9 columns, expected at most 7, the c"),
     ],
-    ids=str,
 )
 def test_settings_that_are_refused(ops, setting, kind, message):
     with pytest.raises(kind, match=f"^conv2d: .*{message}"):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from minise.contract.conform import check_op
 from minise.ops import reference
+from minise.ops.checks import check_gradient
 from minise.ops.reference import fused
 from minise.ops.reference.gates import gate_backward, gate_forward
 from minise.ops.reference.squeeze_excite import Gates
@@ -24,6 +25,7 @@ from tests.ops.cases import (
     few,
     without,
 )
+from tests.ops.loops import each
 
 over_backends = pytest.mark.parametrize("ops", BACKENDS.values(), ids=BACKENDS)
 FUSED = ["batch_norm2d_relu", "batch_norm2d_add_relu", "se_block_tail"]
@@ -250,6 +252,7 @@ def batch_norm2d_relu_forward(
 
 
 def batch_norm2d_relu_backward(dout, cache):
+    check_gradient("batch_norm2d_relu", dout, cache.out)
     return closed_backward(dout, cache)[:3]
 
 
@@ -266,6 +269,7 @@ def batch_norm2d_add_relu_forward(
 
 
 def batch_norm2d_add_relu_backward(dout, cache):
+    check_gradient("batch_norm2d_add_relu", dout, cache.out)
     dx, dgamma, dbeta, _, g = closed_backward(dout, cache)
     return dx, dgamma, dbeta, g
 
@@ -295,6 +299,7 @@ def se_block_tail_forward(
 
 
 def se_block_tail_backward(dout, cache):
+    check_gradient("se_block_tail", dout, cache.out)
     dx, dgamma, dbeta, dense, g = closed_backward(dout, cache)
     return dx, dgamma, dbeta, *dense, g
 
@@ -412,8 +417,8 @@ def test_branches_count_every_kink(ops):
 
 @over_backends
 @over_ops
-@pytest.mark.parametrize(
-    ("setting", "kind", "message"),
+@each(
+    "setting, kind, message",
     [
         (dict(training=1), TypeError, r"training is 1, expected True or False: pass bool\(...\)"),
         (dict(momentum=1.5), ValueError, "momentum is 1.5, expected a number from 0 to 1"),
@@ -421,7 +426,6 @@ def test_branches_count_every_kink(ops):
         (dict(running_mean=np.ones(9)), ValueError, r"running_mean has shape \(9,\), .* C = 4"),
         (dict(running_var=None), TypeError, "running_var is a NoneType, expected an array"),
     ],
-    ids=str,
 )
 def test_settings_that_are_refused(ops, op, setting, kind, message):
     case = next(case for case in CASES[op].values() if case.sizes["C"] == 4)

@@ -1,16 +1,12 @@
 """Every gradient of every op: by a complex step, to the last digits, and by differences."""
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minise.gradcheck import assert_gradients
 from minise.ops import reference
 from tests.ops.cases import (
-    BACKENDS,
-    CASES,
-    OPS,
     SEEDS,
     STRATEGIES,
     direction,
@@ -19,20 +15,12 @@ from tests.ops.cases import (
     functions,
     without,
 )
+from tests.ops.loops import over_backends, over_cases, over_ops
 
 TINY = 2.0**-100  # of a complex step
-over_backends = pytest.mark.parametrize("ops", BACKENDS.values(), ids=BACKENDS)
-over_cases = pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param(case, id=f"{op}-{name.replace(' ', '_')}")
-        for op in OPS
-        for name, case in CASES[op].items()
-    ],
-)
 
 
-@pytest.mark.parametrize("op", OPS)
+@over_ops
 @few
 @given(data=st.data(), seed=SEEDS)
 def test_by_complex_step(op, data, seed):
@@ -73,7 +61,7 @@ def test_by_differences(ops, case):
 
 
 @over_backends
-@pytest.mark.parametrize("op", OPS)
+@over_ops
 @settings(few, max_examples=10)
 @given(data=st.data(), seed=SEEDS)
 def test_backward_is_linear_in_dout(ops, op, data, seed):

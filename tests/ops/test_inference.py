@@ -23,6 +23,7 @@ from tests.ops.cases import (
     magnitudes,
     without,
 )
+from tests.ops.loops import each
 
 over_backends = pytest.mark.parametrize("ops", BACKENDS.values(), ids=BACKENDS)
 over_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -191,9 +192,9 @@ def test_conv2d_with_gates_equals_its_parts(
 
 
 @over_backends
-@over_dtypes
-@pytest.mark.parametrize("C", [3, 16, 35])
-@pytest.mark.parametrize("size", [(8, 8), (64, 32)], ids=str)
+@each("dtype", [np.float32, np.float64])
+@each("C", [3, 16, 35])
+@each("size", [(8, 8), (64, 32)])
 def test_gates_on_integers(ops, dtype, C, size):
     """Means over powers of two, and gates through ReLUs, are exact: equal to the bit."""
     rng = np.random.default_rng(0)
@@ -210,9 +211,9 @@ def test_gates_on_integers(ops, dtype, C, size):
 
 
 @over_backends
-@over_dtypes
-@pytest.mark.parametrize("C", [1, 16, 19])
-@pytest.mark.parametrize("relu", [False, True])
+@each("dtype", [np.float32, np.float64])
+@each("C", [1, 16, 19])
+@each("relu", [False, True])
 def test_batch_norm2d_equals_its_parts(ops, dtype, C, relu):
     rng = np.random.default_rng(0)
     gamma, beta, running = statistics(rng, dtype, C)
@@ -310,8 +311,8 @@ def test_nothing_is_written_and_out_is_new(ops):
 
 
 @over_backends
-@over_dtypes
-@pytest.mark.parametrize("layout", LAYOUTS)
+@each("dtype", [np.float32, np.float64])
+@each("layout", LAYOUTS)
 def test_any_layout(ops, layout, dtype):
     lay_out = LAYOUTS[layout]
     x, shortcut, arrays = drawn(dtype)

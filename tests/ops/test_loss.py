@@ -18,6 +18,7 @@ from tests.ops.cases import (
     few,
     magnitudes,
 )
+from tests.ops.loops import each
 
 over_backends = pytest.mark.parametrize("ops", BACKENDS.values(), ids=BACKENDS)
 LOOKING = {name: BACKENDS[name] for name in ("reference", "jit")}  # at labels, before they count
@@ -127,9 +128,9 @@ def test_a_constant_changes_nothing(ops, case, seed):
 
 
 @over_backends
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("size", [1e4, 1e30])
-@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+@each("dtype", [np.float32, np.float64])
+@each("size", [1e4, 1e30])
+@each("label_smoothing", [0.0, 0.1])
 def test_large_logits_stay_finite(ops, dtype, size, label_smoothing):
     logits = np.array([[size, 0, -size], [-size, size, 0]], dtype)
     loss, cache = ops.softmax_cross_entropy_forward(

@@ -11,6 +11,7 @@ from minise.contract.spec.conv import PLUS, WITHOUT_DX
 from minise.gradcheck import assert_gradients
 from minise.ops import reference
 from tests.ops.cases import OPS, draw, functions
+from tests.ops.loops import each, over_ops, run_all
 
 
 def pair(mistake, seed):
@@ -25,9 +26,15 @@ def pair(mistake, seed):
     return forward, backward, wrong, inputs, rng
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-@pytest.mark.parametrize("mistake", MISTAKES.values(), ids=MISTAKES)
-def test_is_caught(mistake, seed):
+@over_ops
+def test_is_caught(op):
+    own = {name: mistake for name, mistake in MISTAKES.items() if mistake.case.op == op}
+    assert own
+    run_all(is_caught, {}, {name: dict(mistake=mistake) for name, mistake in own.items()})
+
+
+@each("seed", [0, 1])
+def is_caught(mistake, seed):
     forward, right, wrong, inputs, rng = pair(mistake, seed)
     assert_gradients(forward, right, inputs, rng, mode="complex_step")
     with pytest.raises(AssertionError, match="forward's slope is"):

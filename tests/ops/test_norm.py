@@ -22,6 +22,7 @@ from tests.ops.cases import (
     few,
     magnitudes,
 )
+from tests.ops.loops import each
 
 over_backends = pytest.mark.parametrize("ops", BACKENDS.values(), ids=BACKENDS)
 TRAINING = STRATEGIES["batch_norm2d"].filter(lambda case: case.settings["training"])
@@ -271,8 +272,8 @@ def test_nan_in_a_batch_reaches_its_channel_and_its_statistics(ops):
 
 
 @over_backends
-@pytest.mark.parametrize(
-    ("setting", "kind", "message"),
+@each(
+    "setting, kind, message",
     [
         (dict(training=1), TypeError, r"training is 1, expected True or False: pass bool\(...\)"),
         (dict(momentum=1.5), ValueError, "momentum is 1.5, expected a number from 0 to 1"),
@@ -289,7 +290,6 @@ def test_nan_in_a_batch_reaches_its_channel_and_its_statistics(ops):
             "running_mean has dtype float32, expected float64",
         ),
     ],
-    ids=str,
 )
 def test_settings_that_are_refused(ops, setting, kind, message):
     good = dict(running_mean=np.zeros(2), running_var=np.ones(2), training=True)

@@ -10,7 +10,8 @@ import pytest
 from minise import models, nn
 from minise.ops import reference
 from tests.nn.adapter import shaken
-from tests.ops.cases import BACKENDS, CASES, OPS, direction, draw
+from tests.ops.cases import OPS, direction, draw
+from tests.ops.loops import over_backends, over_cases
 
 torch = pytest.importorskip("torch", reason="the oracle extra is not installed")
 F = torch.nn.functional
@@ -107,15 +108,8 @@ def test_every_op_has_an_oracle():
     assert sorted(ORACLES) == OPS
 
 
-@pytest.mark.parametrize("ops", BACKENDS.values(), ids=BACKENDS)
-@pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param(case, id=f"{op}-{name.replace(' ', '_')}")
-        for op in OPS
-        for name, case in CASES[op].items()
-    ],
-)
+@over_backends
+@over_cases
 def test_op(ops, case):
     rng = np.random.default_rng(0)
     inputs, keywords = draw(case, rng)

@@ -16,6 +16,7 @@ from tests.ops.cases import (
     draw,
     few,
 )
+from tests.ops.loops import each
 
 over_backends = pytest.mark.parametrize("ops", BACKENDS.values(), ids=BACKENDS)
 BOTH = pytest.mark.parametrize("op", ["max_pool2d", "avg_pool2d"])
@@ -115,8 +116,8 @@ def test_the_first_of_tied_maxima_wins(ops, value):
 
 
 @over_backends
-@pytest.mark.parametrize("ceil_mode", [False, True])
-@pytest.mark.parametrize("value", [-1.0, -1e30, -np.inf])
+@each("ceil_mode", [False, True])
+@each("value", [-1.0, -1e30, -np.inf])
 def test_padding_never_wins(ops, value, ceil_mode):
     x = np.full((1, 2, 5, 7), value)
     setting = dict(kernel=(3, 3), stride=(2, 3), padding=(1, 1), ceil_mode=ceil_mode)
@@ -247,8 +248,8 @@ def test_avg_against_loops(ops, case, seed):
 
 @over_backends
 @BOTH
-@pytest.mark.parametrize(
-    ("size", "kernel", "stride", "padding", "floor", "ceil"),
+@each(
+    "size, kernel, stride, padding, floor, ceil",
     [
         (112, 3, 2, 0, 55, 56),  # the stem of the Caffe nets
         (112, 3, 2, 1, 56, 57),
@@ -330,8 +331,8 @@ def test_global_against_loops(ops, case, seed):
 
 @over_backends
 @BOTH
-@pytest.mark.parametrize(
-    ("setting", "kind", "message"),
+@each(
+    "setting, kind, message",
     [
         (dict(kernel=2), TypeError, r"kernel is 2, expected a pair \(rows, columns\): pass \(2, 2"),
         (dict(kernel=(0, 1)), ValueError, r"kernel \(rows\) is 0, expected at least 1"),
@@ -345,7 +346,6 @@ def test_global_against_loops(ops, case, seed):
         (dict(kernel=(5, 1)), ValueError, "the kernel spans 5 rows, expected at most 4, the rows"),
         (dict(kernel=(2, 9), padding=(1, 1)), ValueError, "spans 9 columns, expected at most 7"),
     ],
-    ids=str,
 )
 def test_settings_that_are_refused(ops, op, setting, kind, message):
     with pytest.raises(kind, match=f"^{op}: .*{message}"):

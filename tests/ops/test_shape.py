@@ -9,6 +9,7 @@ from minise.gradcheck.strategies.drawing import LAYOUTS
 from minise.ops import jit
 from minise.ops.jit.shape import TILE
 from tests.ops.cases import BACKENDS, SEEDS, STRATEGIES, direction, draw, few
+from tests.ops.loops import each
 
 over_backends = pytest.mark.parametrize("ops", BACKENDS.values(), ids=BACKENDS)
 
@@ -39,9 +40,9 @@ def test_against_loops(ops, case, seed, layout):
         assert dx[n, c, i, j] == dout[n, place]
 
 
-@pytest.mark.parametrize("C", [1, TILE - 1, TILE, 2 * TILE + 3])
-@pytest.mark.parametrize("size", [(1, 1), (3, 5), (4, 4), (7, 9)], ids=str)
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@each("C", [1, TILE - 1, TILE, 2 * TILE + 3])
+@each("size", [(1, 1), (3, 5), (4, 4), (7, 9)])
+@each("dtype", [np.float32, np.float64])
 def test_tiles_of_memory_that_is_channels_last(C, size, dtype):
     """Whole tiles and parts of them, along both axes; every number once."""
     H, W = size

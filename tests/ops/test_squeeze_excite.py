@@ -22,6 +22,7 @@ from tests.ops.cases import (
     magnitudes,
     without,
 )
+from tests.ops.loops import each
 
 over_backends = pytest.mark.parametrize("ops", BACKENDS.values(), ids=BACKENDS)
 SQUEEZE = pytest.mark.parametrize("squeeze", SQUEEZES)
@@ -182,9 +183,9 @@ def test_equals_its_parts(ops, case, seed, bare):
 
 
 @over_backends
-@SQUEEZE
-@GATE
-@pytest.mark.parametrize("place", range(5))
+@each("squeeze", SQUEEZES)
+@each("gate", GATES)
+@each("place", range(5))
 def test_nan_in_nan_out(ops, squeeze, gate, place):
     inputs, _ = draw(Case("squeeze_excite", SOME), np.random.default_rng(0))
     inputs[2] += 9  # all hidden units are awake

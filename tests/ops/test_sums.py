@@ -16,6 +16,7 @@ from minise.gradcheck.strategies.drawing import draw_arrays
 from minise.ops import jit, reference
 from minise.ops.reference import sums
 from tests.ops.cases import OPS, line, magnitudes
+from tests.ops.loops import each
 
 over_both = pytest.mark.parametrize("ops", [reference, jit], ids=["reference", "jit"])
 
@@ -136,8 +137,8 @@ def test_convolution_in_every_layout(layout, C, K):
 
 
 @over_both
-@pytest.mark.parametrize("value", [255.0, 0.1, -1000.3, 1 / 3, 1e30])
-@pytest.mark.parametrize("shape", [(128, 2, 32, 32), (7, 3, 5, 11)])
+@each("value", [255.0, 0.1, -1000.3, 1 / 3, 1e30])
+@each("shape", [(128, 2, 32, 32), (7, 3, 5, 11)])
 @in_layouts
 def test_a_constant_channel_normalises_to_zero(ops, value, shape, layout):
     """Up to 2^29 equal float32 add up exactly in float64, so the mean is the number itself."""

@@ -19,6 +19,7 @@ from tests.ops.cuda.agree import (
     simple_backend,
 )
 from tests.ops.cuda.hosted import on_gpu
+from tests.ops.loops import each
 
 FILES = ["squeeze_excite.cu", "squeeze_excite_tile.cu", "block_tail.cu", "windows.cu", "sgd.cu"]
 ORDERS = [dict(seed=seed, resident=1 + seed) for seed in range(4)]
@@ -28,13 +29,13 @@ over_cases = pytest.mark.parametrize(
 
 
 @over_cases
-@pytest.mark.parametrize("order", ORDERS, ids=lambda order: f"seed{order['seed']}")
+@each("order", ORDERS)
 def test_close_to_the_reference_in_any_order(case, order):
     assert distance(backend(**order), case) < PROMISED
 
 
-@pytest.mark.parametrize("sizes", SHAPES.values(), ids=SHAPES)
-@pytest.mark.parametrize("order", ORDERS, ids=lambda order: f"seed{order['seed']}")
+@each("sizes", SHAPES.values())
+@each("order", ORDERS)
 def test_the_simple_way_where_a_tile_would_do(sizes, order):
     case = Case("squeeze_excite", sizes)
     assert distance(simple_backend(**order), case) < PROMISED
