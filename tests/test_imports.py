@@ -20,7 +20,7 @@ def loaded_by(statement):
         "import minise",
         "from minise.ops import cuda, reference, wrap",
         "from minise import analysis, data, gradcheck, lessons, models, nn, train, walk",
-        "from minise.gradcheck import exercise",
+        "from minise.grading import exercise",
         "from minise.bench import compare, contestants, gpu, ladder, scaling, works",
     ],
 )

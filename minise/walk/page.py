@@ -62,6 +62,13 @@ def folded(trace: Trace) -> str:
     )
 
 
+class NotebookTrace(Trace):
+    """A trace that a notebook shows as its page, folded away under one line."""
+
+    def _repr_html_(self) -> str:
+        return folded(self)
+
+
 def write_page(trace: Trace, path: Path) -> None:
     """Write the page of a trace.
 

@@ -8,16 +8,19 @@ from typing import Any
 import numpy as np
 
 from minise.ops.checks import Array
-from minise.tracing import local, source
+from minise.tracing import leaves
+from minise.tracing.perturb import perturb_event, perturb_input, perturb_read
 from minise.tracing.recorder import Event, OpCall
-from minise.tracing.slopes import Place, Slopes
+from minise.tracing.slopes import Slopes, Target
 from minise.tracing.subject import Subject
 from minise.walk.build import Builder
+from minise.walk.page import NotebookTrace
 from minise.walk.steps import BACKWARD, FORWARD, Read, Step, Trace
+from minise.walk.story import Story, notes_by_op
 
 MOST_PARTS = 4  # terms of a gradient that can be switched off one by one
 
-Found = tuple[Place, int | str | None, tuple[int | str, int] | None]  # place, twin, route
+Found = tuple[Target, int | str | None, tuple[int | str, int] | None]  # target, twin, route
 
 
 class Whole:
@@ -31,6 +34,8 @@ class Whole:
         Of the two passes.
     gradients : tuple
         What backward returned, one for each input.
+    story : Story
+        What the source says of the subject.
     """
 
     def __init__(
@@ -41,8 +46,9 @@ class Whole:
         backwards: list[OpCall],
         gradients: tuple[Any, ...],
         slopes: Slopes,
+        story: Story,
     ) -> None:
-        self.subject, self.builder, self.slopes = subject, builder, slopes
+        self.subject, self.builder, self.slopes, self.story = subject, builder, slopes, story
         self.forwards, self.gradients = forwards, gradients
         self.twins = _twins(forwards, backwards)
         self.of_input: dict[str, int | str] = {}
@@ -72,8 +78,7 @@ class Whole:
         kept = self._kept({result, *self.of_input.values()})
         number = {old: new for new, old in enumerate(kept)}
         renumbered = [_renumbered(steps[old], number) for old in kept]
-        title, story = self._words()
-        return Trace(
+        return NotebookTrace(
             self.subject.name,
             self.builder.inputs,
             {k: v for k, v in settings.items() if not isinstance(v, np.ndarray)},
@@ -81,24 +86,10 @@ class Whole:
             float(np.vdot(dout, out)),
             renumbered,
             {name: number.get(one, one) for name, one in self.of_input.items()},  # type: ignore[arg-type]
-            title,
-            story,
-            self._notes(),
+            self.story.title,
+            self.story.paragraphs,
+            notes_by_op(self.twins),
         )
-
-    def _words(self) -> tuple[str, list[str]]:
-        """Return title and story, as the source has them."""
-        if self.subject.about:
-            return self.subject.about, self.subject.story
-        code = next(call for call in self.forwards if call.parent is None).source
-        several = len(code.function.__globals__.get("SHAPES", ())) > 1
-        title = source.summary_of(code.function) if several else source.title_of(code.file)
-        return title, source.story_of(code.file)
-
-    def _notes(self) -> dict[str, list[str]]:
-        """Return by op what the Notes of each backward say, where it has any."""
-        found = {call.op: source.notes_of(call.source.function) for call in self.twins}
-        return {op: notes for op, notes in found.items() if notes}
 
     def _kept(self, results: set[Any]) -> list[int]:
         """Return the steps that a result depends on, or that a cache keeps, in order."""
@@ -122,11 +113,11 @@ class Whole:
         if self.builder.calls[step.number].direction == FORWARD:
             return self._joined(step, names[0] if names else "")
         step = replace(step, gradient_of=names[0] if names else "", parts=self._parts(step))
-        found = self._place(step)
+        found = self._target(step)
         if found is None:
             return step if step.upstream else replace(step, rule="", reason="")
-        place, twin, route = found
-        return replace(step, check=self.slopes.check(step.value, place), twin=twin, route=route)
+        target, twin, route = found
+        return replace(step, check=self.slopes.check(step.value, target), twin=twin, route=route)
 
     def _joined(self, step: Step, of: str) -> Step:
         """Return the step where a net adds gradients by an op's forward, in gradients' names."""
@@ -142,9 +133,9 @@ class Whole:
         }
         formula = self.builder.formula(step.number, name, new)
         step = replace(step, name=name, formula=formula, reads=reads, gradient_of=of)
-        reason = "" if of in self.subject.names[1:] else self.subject.joins  # of a shared parameter
+        reason = "" if of in self.subject.names[1:] else self.story.joins  # of a shared parameter
         step = replace(step, parts=parts, rule="", reason=reason)
-        found = self._place(step)
+        found = self._target(step)
         if found is None:
             return step
         return replace(step, check=self.slopes.check(step.value, found[0]), twin=found[1])
@@ -156,21 +147,23 @@ class Whole:
         step = self.builder.steps[read.source]
         return f"{step.name}_{step.layer or step.op}"
 
-    def _place(self, step: Step) -> Found | None:
-        """Return what has to be moved in forward for this gradient."""
+    def _target(self, step: Step) -> Found | None:
+        """Return the value of forward that this gradient is the gradient of."""
         if step.gradient_of:
             given = self.subject.names.index(step.gradient_of)
             value = self.subject.inputs[given]
-            return Place(step.gradient_of, value, given=given), step.gradient_of, None
+            run = perturb_input(self.subject, given)
+            return Target(step.gradient_of, value, run), step.gradient_of, None
         call = self.builder.calls[step.number]
         twin = self.twins.get(call)
         if twin is None or not step.name.startswith("d") or step.value.dtype.kind != "f":
             return None
         name, events = step.name[1:], _by_name(twin)
-        if name in events and local.is_float(events[name].value):
+        if name in events and leaves.is_float(events[name].value):
             event = events[name]
             source = self.builder.source_in(twin, event.name)
-            return Place(name, np.asarray(event.value), event=event.number), source, None
+            run = perturb_event(self.subject, event)
+            return Target(name, np.asarray(event.value), run), source, None
         bases = [base for base in events if name.startswith(f"{base}_")]
         return self._route(step, twin, events, max(bases, key=len)) if bases else None
 
@@ -180,14 +173,14 @@ class Whole:
             event = events.get(undone.partition(" = ")[0])
             if event is None or event.line is None:
                 continue
-            found = local.leaves_of(event.line, event.scope)
-            leaf = next((leaf for leaf in found if leaf.name == base), None)
+            read = leaves.leaves_of(event.line, event.scope)
+            leaf = next((leaf for leaf in read if leaf.name == base), None)
             line = self.builder.source_in(twin, event.name)
             edge = self.builder.source_in(twin, base)
             if leaf is not None and edge is not None and isinstance(line, int):
-                said = f"{base} as read by {event.line.text}"
-                place = Place(said, leaf.value, event=event.number, leaf=leaf)
-                return place, edge, (edge, line)
+                run = perturb_read(self.subject, event, leaf)
+                target = Target(f"{base} as read by {event.line.text}", leaf.value, run)
+                return target, edge, (edge, line)
         return None
 
     def _parts(self, step: Step) -> dict[tuple[str, ...], Array]:
@@ -197,13 +190,14 @@ class Whole:
         if not 2 <= len(terms) <= MOST_PARTS or not all(r.summed for r in step.upstream):
             return {}
         assert event.line is not None
-        leaves = {leaf.name: leaf for leaf in local.leaves_of(event.line, event.scope)}
+        by_name = {leaf.name: leaf for leaf in leaves.leaves_of(event.line, event.scope)}
         found = {}
         for chosen in product((True, False), repeat=len(terms)):
             scope = dict(event.scope)
             for read, is_on in zip(terms, chosen, strict=True):
                 if not is_on:
-                    scope = local.changed(scope, leaves[read.name], np.zeros_like(read.value))
+                    zero = np.zeros_like(read.value)
+                    scope = leaves.with_array(scope, by_name[read.name], zero)
             names = tuple(r.name for r, is_on in zip(terms, chosen, strict=True) if is_on)
             found[names] = np.asarray(call.source.again(event.line, scope))
         return found
@@ -241,7 +235,7 @@ def _is_term(read: Read) -> bool:
 
 def _arrays(value: Any) -> list[Any]:
     found: list[Any] = []
-    local.mapped(value, found.append)
+    leaves.mapped(value, found.append)
     return found
 
 
