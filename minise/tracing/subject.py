@@ -1,4 +1,4 @@
-"""What a walk goes through: an op or a net with its arrays, run forward and backward as one loss.
+"""An op or a net with its arrays, run forward and backward as one loss, every line recorded.
 
 The loss is ``<dout, out>``, the sum of all products: dout is then its gradient with respect to
 out, whatever out is. Behind a net that got labels stands softmax cross-entropy, and dout is 1.
@@ -21,7 +21,7 @@ LOSS = "softmax_cross_entropy"
 
 
 class Subject:
-    """An op or a net whose every line can be seen and moved.
+    """An op or a net of which every line can be seen and every value replaced.
 
     Attributes
     ----------

@@ -2,7 +2,7 @@
 
 `trace` runs an op or a net forward and backward on small arrays and returns a `Trace`, in which
 every line has its formula, its numbers, its derivatives and the check of its gradient. Text shows a
-trace in the terminal, page shows it in a browser, and book writes the pages of all ops.
+trace in the terminal, page shows it in a browser, and pages writes one page for each op.
 """
 
 from minise.tracing.slopes import Check

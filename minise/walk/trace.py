@@ -17,10 +17,10 @@ from minise.ops.user.errors import user_errors
 from minise.tracing.leaves import is_float
 from minise.tracing.slopes import Slopes
 from minise.tracing.subject import Subject, net_subject, op_subject
+from minise.walk.assemble import Assembler
 from minise.walk.build import Builder
 from minise.walk.steps import BACKWARD, FORWARD, Trace
 from minise.walk.story import net_story, op_story
-from minise.walk.whole import Whole
 
 DOUT = 1  # of the stream that dout is drawn from, which is not that of the arrays
 DIGITS = 2  # behind the point, of numbers that are drawn
@@ -117,8 +117,8 @@ def _trace(
     builder.add(forwards, FORWARD)
     builder.add(backwards, BACKWARD)
     slopes = Slopes(subject, dout)
-    whole = Whole(subject, builder, forwards, backwards, gradients, slopes, story)
-    return whole.trace(out, dout, settings)
+    assembler = Assembler(subject, builder, forwards, backwards, gradients, slopes, story)
+    return assembler.trace(out, dout, settings)
 
 
 def _subject(

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from minise.walk import trace
-from minise.walk.book import BOOK, write_book
 from minise.walk.cases import case
 from minise.walk.data import data_of
 from minise.walk.page import MOST, SCRIPTS, asset, page
+from minise.walk.pages import GROUPS, write_pages
 from minise.walk.steps import BACKWARD
 from minise.walk.text import lines
 from tests.walk.pages import PAGES, walk_of
@@ -184,12 +184,14 @@ def test_too_large_a_page_is_refused(monkeypatch):
         page(walk_of("relu.html"))
 
 
-def test_the_book_has_an_index_of_all_its_pages(tmp_path, monkeypatch):
-    few = {title: [one for one in pages if one.subject == "relu"] for title, pages in BOOK.items()}
-    monkeypatch.setattr("minise.walk.book.BOOK", few)
-    written = write_book(tmp_path / "book")
+def test_the_folder_has_an_index_of_all_its_pages(tmp_path, monkeypatch):
+    few = {
+        title: [one for one in pages if one.subject == "relu"] for title, pages in GROUPS.items()
+    }
+    monkeypatch.setattr("minise.walk.pages.GROUPS", few)
+    written = write_pages(tmp_path / "walks")
     assert [path.name for path in written] == ["relu.html"]
-    index = (tmp_path / "book" / "index.html").read_text()
+    index = (tmp_path / "walks" / "index.html").read_text()
     assert re.findall(r'href="([\w.-]+)"', index) == ["relu.html"]
 
 
