@@ -15,7 +15,7 @@ from minise.walk.data import data_of
 from minise.walk.steps import Trace
 
 SCRIPTS = ("model.js", "heatmap.js", "graph.js", "detail.js", "screens.js", "player.js")
-MOST = 1_000_000  # bytes
+MAX_BYTES = 1_000_000
 
 
 def page(trace: Trace, home: str = "") -> str:
@@ -38,9 +38,9 @@ def page(trace: Trace, home: str = "") -> str:
         script="\n".join(asset(name) for name in SCRIPTS),
     )
     size = len(html.encode())
-    if size > MOST:
+    if size > MAX_BYTES:
         raise ValueError(
-            f"walk: the page of {trace.name} has {size:,} bytes, expected at most {MOST:,}: "
+            f"walk: the page of {trace.name} has {size:,} bytes, expected at most {MAX_BYTES:,}: "
             "choose a smaller shape"
         )
     return html

@@ -11,7 +11,7 @@ import pytest
 from minise.walk import trace
 from minise.walk.cases import case
 from minise.walk.data import data_of
-from minise.walk.page import MOST, SCRIPTS, asset, page
+from minise.walk.page import MAX_BYTES, SCRIPTS, asset, page
 from minise.walk.pages import GROUPS, write_pages
 from minise.walk.steps import BACKWARD
 from minise.walk.text import lines
@@ -123,7 +123,7 @@ def test_the_letters_of_a_sum_are_those_of_the_tables():
 
 
 def test_a_page_is_small_and_asks_for_nothing(html):
-    assert len(html.encode()) <= MOST
+    assert len(html.encode()) <= MAX_BYTES
     for address in re.findall(r"https?://[^\s\"'<)]+", html):
         assert address == "http://www.w3.org/2000/svg"  # the name of a language, never fetched
     assert not re.search(r"\bsrc=|@import|url\(|fetch\(|XMLHttpRequest|import\(", html)
@@ -179,7 +179,7 @@ def test_text_has_every_formula_and_line(walked):
 
 
 def test_too_large_a_page_is_refused(monkeypatch):
-    monkeypatch.setattr("minise.walk.page.MOST", 1000)
+    monkeypatch.setattr("minise.walk.page.MAX_BYTES", 1000)
     with pytest.raises(ValueError, match="bytes, expected at most 1,000: choose a smaller shape"):
         page(walk_of("relu.html"))
 
