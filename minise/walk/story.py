@@ -11,6 +11,8 @@ from minise.tracing.instrument import Instrumented
 from minise.tracing.recorder import OpCall
 from minise.tracing.source import code_of, notes_of, story_of, summary_of, title_of
 
+COMPOSITES = (Chain, Residual, Branches)
+
 
 class Story(NamedTuple):
     """What there is to read before the steps of a trace."""
@@ -35,7 +37,7 @@ def net_story(net: Any) -> Story:
     """
     kind = type(net)
     title = summary_of(kind) or kind.__name__
-    if kind.forward.__module__ != Chain.__module__:
+    if kind.forward not in {composite.forward for composite in COMPOSITES}:
         return Story(title, [*_file_story(kind), *_code(kind)], summary_of(kind.backward))
     kinds = dict.fromkeys(type(layer) for _, layer in net.layers())
     parting = [kind for kind in kinds if issubclass(kind, Residual | Branches)] or [kind]

@@ -47,3 +47,10 @@ def test_a_layer_of_ones_own_is_told_by_its_code():
     walked = trace(Doubled(3, 2), np.ones((1, 3)))
     assert (walked.name, walked.title) == ("Doubled", "A layer of one's own.")
     assert walked.story[-2:] == [code_of(Doubled.forward), code_of(Doubled.backward)]
+
+
+def test_a_composite_alone_is_told_by_its_tree():
+    net = nn.Residual(nn.Chain(("fc", nn.Linear(3, 3, rng=0, dtype=float))))
+    walked = trace(net, np.ones((1, 3)))
+    assert walked.story[0] == "The net is declared from layers:"
+    assert walked.story[2] == f"Residual: {summary_of(nn.Residual)} Its forward and its backward:"
