@@ -6,7 +6,7 @@ through a container that holds it (``cache``, passed to a helper). Each such arr
 
 import ast
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,17 +79,6 @@ def is_array(value: Any) -> bool:
 def is_float(value: Any) -> bool:
     """Tell whether a value is an array of real numbers, which may have a gradient."""
     return is_array(value) and value.dtype.kind == "f"
-
-
-def mapped(value: Any, function: Callable[[Any], Any]) -> Any:
-    """Return a value with the function applied to each array in it."""
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(mapped(item, function) for item in value))
-    if isinstance(value, tuple | list):
-        return type(value)(mapped(item, function) for item in value)
-    if isinstance(value, dict):
-        return {key: mapped(item, function) for key, item in value.items()}
-    return function(value)
 
 
 def _names_read(line: Line) -> list[Any]:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from minise.gradcheck.slopes.arrays import mapped
 from minise.ops.checks import Array
 from minise.tracing import leaves
 from minise.tracing.perturb import perturb_event, perturb_input, perturb_read
@@ -240,7 +241,7 @@ def _is_term(read: Read) -> bool:
 
 def _arrays(value: Any) -> list[Any]:
     arrays: list[Any] = []
-    leaves.mapped(value, arrays.append)
+    mapped(value, arrays.append)
     return arrays
 
 
