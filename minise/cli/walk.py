@@ -43,10 +43,10 @@ def walk(
 
     console = Console()
     if all is not None:
-        from minise.walk.book import write_book
+        from minise.walk.pages import write_pages
 
         with misuse():
-            written = write_book(all, seed)
+            written = write_pages(all, seed)
         say(console, f"{len(written)} pages and {all / 'index.html'}")
         return 0
     with misuse():

@@ -11,8 +11,8 @@ first, each by an exact derivative of the real forward (truth.py):
 
 The first wrong line is where the mistake is: those below inherit it (judge.py, blame.py). A line
 that cannot be judged alone is, by mending the others (mend.py, settle.py). The wrong gradient is
-then compared entry by entry, so that what is wrong with it can be named (diagnose.py), and hints
-follow in steps; the last one is the line that trains.
+then compared entry by entry, so that what is wrong with it can be named
+(minise.gradcheck.diagnose), and hints follow in steps; the last one is the line that trains.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence

@@ -1,7 +1,7 @@
 """What is right at one case: its arrays, and the gradient of each, entry by entry.
 
-Every gradient is an exact slope of the real forward: an input or an intermediate is moved by a
-complex step in one entry after the other.
+Every gradient is an exact slope of the reference's forward: a complex step perturbs an input or an
+intermediate, one entry after the other (minise.tracing.perturb).
 """
 
 from collections.abc import Callable, Iterator
@@ -14,11 +14,10 @@ from minise.gradcheck.adapters import parameter_names
 from minise.gradcheck.diagnose import Case as Wrong
 from minise.gradcheck.diagnose import diagnose
 from minise.gradcheck.report import UNKNOWN
-from minise.gradcheck.slopes.arrays import promoted
-from minise.gradcheck.slopes.differences import TINY
 from minise.grading.compare import HALF, close, floats, may_become, misfit, told
 from minise.ops.checks import Array
 from minise.tracing.instrument import Instrumented
+from minise.tracing.perturb import PerturbedRun, perturb_argument, perturb_assigned
 
 NEAR = 0.01  # of a share of eps: its own square is smaller
 FEW = 3  # entries say too little to tell one mistake from another
@@ -86,22 +85,20 @@ class Truth:
         """Return the gradient with respect to an input or an intermediate, entry by entry."""
         if of not in self._right:
             value = np.asarray(self.values[of])
-            found = np.zeros(value.shape)
+            run, found = self._perturbed(of), np.zeros(value.shape)
             for entry in np.ndindex(*value.shape):
                 u = np.zeros(value.shape)
                 u[entry] = 1
-                found[entry] = np.vdot(self.dout, self._moved(of, u).imag / TINY)
+                found[entry] = np.vdot(self.dout, run.slope(u))
             self._right[of] = found
         return self._right[of]
 
-    def _moved(self, of: str, u: Array) -> Any:
-        """Return out where one of forward's arrays is moved by a complex step along u."""
-        inputs = [promoted(value) for value in self.inputs]
-        settings = {key: promoted(value) for key, value in self._settings.items()}
+    def _perturbed(self, of: str) -> PerturbedRun:
+        """Return out as a function of an input or an intermediate."""
         if of in self.names:
-            inputs[self.names.index(of)] = inputs[self.names.index(of)] + 1j * TINY * u
-            return np.asarray(self._forward.function(*inputs, **settings)[0])
-        return np.asarray(self._forward.moved(of, 1j * TINY * u, *inputs, **settings)[0])
+            forward, k = self._forward.function, self.names.index(of)
+            return perturb_argument(forward, self.inputs, k, self._settings)
+        return perturb_assigned(self._forward, of, self.inputs, self._settings)
 
     def like(self, name: str) -> Any:
         """Return an array of the shape that a name should have, where one is known, or None."""

@@ -1,12 +1,11 @@
-"""See and move every intermediate of a function: ``v = expr`` becomes ``v = tap("v", expr)``.
+"""See and replace every intermediate of a function: ``v = expr`` becomes ``v = tap(line, expr)``.
 
 In the reference ops every intermediate has a name and a line of its own, so that the code is its
 own trace. Here that trace is taken: the function's source is parsed, each assignment to a plain
 name (or to several, from a call) is rewritten to pass its value through a tap, and the result is
-compiled in the function's own module. A tap that notes gives the values; a tap that adds a step to
-one of them, followed by a run of the rest, gives the derivative with respect to an intermediate.
-A tap also sees the names that its line could read, so that one line can be run again alone, at
-other values: that gives the derivative of the line.
+compiled in the function's own module. A tap that keeps what it sees gives the values; a tap that
+returns another value shows what the rest of the function makes of it (perturb.py). A tap also sees
+the names that its line could read, so that the line can be run again alone, on other values.
 
 This is the only place where minise compiles source, and it takes only two kinds: minise's own, and
 a file that the caller names.
@@ -19,12 +18,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import CodeType
 from typing import Any, NamedTuple
-
-import numpy as np
-
-from minise.gradcheck.slopes.arrays import promoted
-from minise.gradcheck.slopes.differences import TINY
-from minise.gradcheck.slopes.rounding import EPS
 
 PACKAGE = Path(__file__).resolve().parents[1]
 TAP, SCOPE, RESULT = "__tap__", "__scope__", "__result__"
@@ -148,45 +141,6 @@ class Instrumented:
         exec(self._alone[line], space)
         return space[RESULT if line.name == RETURN else line.name]
 
-    def moved(
-        self, name: str, step: Any, *arguments: Any, occurrence: int = 0, **settings: Any
-    ) -> Any:
-        """Return what the function returns when `step` is added to one of its intermediates.
-
-        Parameters
-        ----------
-        name : str
-            Which intermediate.
-        step : ndarray or number
-            Added to it as soon as it is assigned; the rest of the function sees the sum.
-        *arguments, **settings
-            Of the function.
-        occurrence : int
-            Which assignment to the name, counted from 0 in the order in which they run.
-
-        Raises
-        ------
-        ValueError
-            If the name is not assigned so often; the message lists the names.
-        """
-        seen = 0
-
-        def add(line: Line, value: Any, scope: Scope) -> Any:
-            nonlocal seen
-            if line.name != name:
-                return value
-            seen += 1
-            return value + step if seen == occurrence + 1 else value
-
-        result = self.run(add, *arguments, **settings)
-        if seen <= occurrence:
-            names = ", ".join(dict.fromkeys(line.name for line in self.lines)) or "nothing"
-            raise ValueError(
-                f"{self.function.__name__}: {name!r} is assigned {seen} times, expected at least "
-                f"{occurrence + 1}: the function assigns {names}"
-            )
-        return result
-
 
 class _Rewriter(ast.NodeTransformer):
     """Wraps the right side of each assignment to one plain name; goes into no inner function.
@@ -271,80 +225,6 @@ def _locals() -> ast.expr:
     """Return a call of locals, as a copy: a later line does not change it."""
     local = ast.Call(ast.Name("locals", ast.Load()), [], [])
     return ast.Call(ast.Name("dict", ast.Load()), [local], [])
-
-
-class LineCheck(NamedTuple):
-    """One line of a backward, against the slope of forward in the intermediate that it is for."""
-
-    line: Line  # of backward, such as "du = np.where(…)"
-    of: str  # forward's intermediate, "u"
-    exact: float  # <du, direction>
-    numeric: float  # slope of <dout, out> along the direction
-    agrees: bool
-
-
-def check_lines(
-    forward: Callable[..., Any],
-    backward: Callable[..., Any],
-    inputs: Sequence[Any],
-    rng: np.random.Generator | None = None,
-    *,
-    file: str | Path | None = None,
-    **settings: Any,
-) -> list[LineCheck]:
-    """Check every line ``dv = …`` of a backward whose forward has an intermediate ``v``.
-
-    The first line that disagrees, from top to bottom, is where the mistake is: all lines above it
-    are right, and those below it inherit it.
-
-    Parameters
-    ----------
-    forward, backward : callable
-        An op of minise's contract whose forward takes complex numbers, of minise or of `file`.
-    inputs : sequence of ndarray or None
-        Where to check, in float64.
-    rng : numpy.random.Generator, optional
-        Draws dout and the directions. None draws from a child of seed 0, because inputs drawn from
-        seed 0 itself would be repeated.
-    file : path, optional
-        A file of the caller's that holds both functions.
-    **settings
-        Of forward; arrays among them are promoted with the inputs.
-
-    Notes
-    -----
-    Two different numbers by an exact derivative: forward is run with ``i t u`` added to v alone,
-    whose imaginary part over t is the slope along u without any subtraction, and the sum of
-    ``dv * u`` says the same if dv is right. Both may be rounded once for each number there is.
-    """
-    rng = np.random.default_rng(0).spawn(1)[0] if rng is None else rng
-    there, back = Instrumented(forward, file=file), Instrumented(backward, file=file)
-    (out, cache), steps = there.trace(*inputs, **settings)
-    dout = np.asarray(rng.standard_normal(out.shape))
-    _, lines = back.trace(dout, cache)
-    values = {step.line.name: step.value for step in steps}
-    complex_inputs = [promoted(value) for value in inputs]
-    complex_settings = {key: promoted(value) for key, value in settings.items()}
-    checks = []
-    for step in lines:
-        of, value = step.line.name.removeprefix("d"), step.value
-        like = values.get(of)
-        if step.line.name == of or not _comparable(value, like):
-            continue
-        u = np.asarray(rng.standard_normal(value.shape))
-        moved, _ = there.moved(of, 1j * TINY * u, *complex_inputs, **complex_settings)
-        numeric, exact = float(np.vdot(dout, moved.imag / TINY)), float(np.vdot(value, u))
-        count = out.size + value.size + sum(a.size for a in inputs if a is not None)
-        scale = np.linalg.norm(dout) * np.linalg.norm(moved.imag / TINY)
-        scale += np.linalg.norm(value) * np.linalg.norm(u)
-        agrees = abs(numeric - exact) <= count * EPS * float(scale)
-        checks.append(LineCheck(step.line, of, exact, numeric, bool(agrees)))
-    return checks
-
-
-def _comparable(gradient: Any, value: Any) -> bool:
-    arrays = isinstance(gradient, np.ndarray) and isinstance(value, np.ndarray | np.generic)
-    return arrays and value.dtype.kind == "f" and gradient.shape == value.shape
 
 
 def _source_file(function: Callable[..., Any], file: str | Path | None) -> Path:

@@ -3,7 +3,7 @@
 It stands around a back end as `minise.ops.wrap.record` does and learns the layers' names in the
 same way, but calls each op through `minise.tracing.instrument`. What passes through it, an
 argument, a value that a line assigns or returns, is one event. Events are numbered in the order in
-which they happen, which is the same in every run, so that any of them can be moved in a later run.
+which they happen, which is the same in every run, so that any value can be replaced in a later one.
 """
 
 import inspect
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minise.contract.case import OPS
+from minise.ops import reference
 from minise.ops.user.completed import UserOps
 from minise.ops.wrap import BACKWARD, FORWARD, Wrapper
 from minise.tracing.instrument import RETURN, Instrumented, Line, Scope
@@ -46,11 +46,11 @@ class OpCall:
     cache: Any = None  # that forward returned, or that backward was given
 
 
-class Move(NamedTuple):
-    """What to put in the place of an event's value."""
+class Replacement(NamedTuple):
+    """What takes the place of an event's value."""
 
-    number: int
-    change: Callable[[OpCall, Event], Any]
+    number: int  # of the event
+    value: Callable[[OpCall, Event], Any]
 
 
 class LineRecorder(Wrapper):
@@ -71,11 +71,11 @@ class LineRecorder(Wrapper):
         self._layers: dict[str, UserOps] = {}
         self.start()
 
-    def start(self, move: Move | None = None) -> None:
-        """Forget all calls; in the next run one event may be moved."""
+    def start(self, replacement: Replacement | None = None) -> None:
+        """Forget all calls; in the next run the value of one event may be replaced."""
         self.calls: list[OpCall] = []
         self._open: list[OpCall] = []
-        self._move = move
+        self._replacement = replacement
         self._count = 0
 
     def wrapped(self, layer: str, name: str) -> Any:
@@ -133,7 +133,8 @@ class LineRecorder(Wrapper):
         """Tell whether a global name is half of an op: of the contract, or of the caller's file."""
         if not half_of_op(name) or not inspect.isfunction(value):
             return False
-        return name.rpartition("_")[0] in OPS or Path(value.__code__.co_filename) == self.file
+        is_contract = f"{name.rpartition('_')[0]}_{FORWARD}" in reference.FUNCTIONS
+        return is_contract or Path(value.__code__.co_filename) == self.file
 
     def _arguments(
         self, call: OpCall, arrays: tuple[Any, ...], settings: dict[str, Any]
@@ -156,8 +157,9 @@ class LineRecorder(Wrapper):
     def _pass(self, call: OpCall, name: str, value: Any, line: Line | None, scope: Scope) -> Any:
         event = Event(self._count, name, value, line, scope)
         self._count += 1
-        if self._move is not None and self._move.number == event.number:
-            event = event._replace(value=self._move.change(call, event))
+        replacement = self._replacement
+        if replacement is not None and replacement.number == event.number:
+            event = event._replace(value=replacement.value(call, event))
         call.events.append(event)
         return event.value
 

@@ -1,39 +1,68 @@
-"""Forward's own slopes for a trace: any value of any line moved, entry by entry.
+"""Check gradients against forward's own slopes, which are taken by perturbing forward (perturb.py).
 
-The differences, the complex step and the bounds on what arithmetic can lose are gradcheck's. What
-is moved is a place in forward: an input, what one line gave, or a value as one line alone reads it
-(which is one route of a gradient, with all others held).
+`Slopes` checks any gradient of a trace entry by entry, by differences and by complex steps;
+`check_lines` every line of one backward, each along one random direction.
 """
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from minise.gradcheck.slopes.arrays import promoted
-from minise.gradcheck.slopes.differences import Line, Slope, central_slope, complex_slope
-from minise.gradcheck.slopes.rounding import norm, rounding_of
+from minise.gradcheck.slopes import differences
+from minise.gradcheck.slopes.differences import Slope, central_slope, complex_slope
+from minise.gradcheck.slopes.rounding import EPS, norm, rounding_of
 from minise.ops.checks import Array
 from minise.ops.user.errors import OpsError
-from minise.tracing.local import Leaf, changed, held, mapped
-from minise.tracing.recorder import Event, Move, OpCall
+from minise.tracing.instrument import Instrumented, Line
+from minise.tracing.leaves import is_float
+from minise.tracing.perturb import PerturbedRun, perturb_assigned, perturb_input
 from minise.tracing.subject import Subject
-from minise.walk.steps import Check
 
 
-class Place(NamedTuple):
-    """What is moved."""
+class Target(NamedTuple):
+    """What a gradient is the gradient of."""
 
-    words: str  # "u", or "x as read by out = x * s"
+    name: str  # "u", or "x as read by out = x * s"
     value: Array
-    event: int | None = None  # its number, or
-    given: int | None = None  # which input of the subject
-    leaf: Leaf | None = None  # what the event's line reads, where it is only moved there
+    run: PerturbedRun  # out as a function of the value
+
+
+@dataclass(frozen=True)
+class Check:
+    """A gradient beside forward's own slopes, entry by entry; all of the gradient's shape.
+
+    Attributes
+    ----------
+    of : str
+        What was perturbed: forward's intermediate, or "x as read by out = x * s".
+    difference : ndarray
+        Fourth-order central differences of the loss.
+    complex_step : ndarray or None
+        The same by a complex step, exact but for rounding; None where forward cannot do that.
+    error : ndarray
+        Difference of the gradient from the complex step (else from the difference), relative to
+        the larger of both; 0 where both are nothing but rounding.
+    agrees : ndarray of bool
+        Whether that is within what arithmetic can lose.
+    """
+
+    of: str
+    difference: Array
+    complex_step: Array | None
+    error: Array
+    agrees: Array
+
+    @property
+    def ok(self) -> bool:
+        """Whether all entries agree."""
+        return bool(np.all(self.agrees))
 
 
 class Slopes:
-    """The slopes of <dout, out> in everything on the way.
+    """The slopes of <dout, out> in every value of a subject's forward.
 
     Parameters
     ----------
@@ -49,41 +78,40 @@ class Slopes:
         self.count = sum(sizes) + dout.size
         self.complex = self._takes_complex()
 
-    def check(self, gradient: Array, place: Place) -> Check | None:
-        """Compare a gradient with the slopes at a place, or None if their shapes cannot agree.
+    def check(self, gradient: Array, target: Target) -> Check | None:
+        """Compare a gradient with the slopes in its target, or None if their shapes cannot agree.
 
-        One number of a gradient that is broadcast stands for all that it is broadcast to; shown
-        are then the slopes that are farthest from it.
+        An entry of a gradient that is broadcast stands for all entries of the target that it is
+        broadcast to; the check then has the slope that differs most from it.
         """
+        shape = target.value.shape
         try:
-            wide = np.broadcast_to(gradient, place.value.shape)
+            wide = np.broadcast_to(gradient, shape)
         except ValueError:
             return None
         numbers = np.arange(gradient.size).reshape(gradient.shape)
-        owners = np.broadcast_to(numbers, place.value.shape).ravel()
+        owners = np.broadcast_to(numbers, shape).ravel()
         difference, exact, error = (np.zeros(gradient.size) for _ in range(3))
         agrees = np.ones(gradient.size, bool)
         worst = np.full(gradient.size, -1.0)
         for entry, owner in enumerate(owners):
             value = float(wide.ravel()[entry])
-            slopes = self._slopes(place, entry)
+            slopes = self._slopes(target, entry)
             best = slopes[-1].value
-            apart = abs(value - best)
-            fits = [self._fits(value, slope) for slope in slopes]
-            agrees[owner] &= all(fits)
-            if apart > worst[owner]:
-                worst[owner] = apart
+            distance = abs(value - best)
+            agrees[owner] &= all(self._fits(value, slope) for slope in slopes)
+            if distance > worst[owner]:
+                worst[owner] = distance
                 difference[owner], exact[owner] = slopes[0].value, best
                 size = max(abs(value), abs(best))
                 lost = size <= self._allowed(value, slopes[-1])
-                error[owner] = 0.0 if lost else apart / size
-        shape = gradient.shape
+                error[owner] = 0.0 if lost else distance / size
         return Check(
-            place.words,
-            difference.reshape(shape),
-            exact.reshape(shape) if self.complex else None,
-            error.reshape(shape),
-            agrees.reshape(shape),
+            target.name,
+            difference.reshape(gradient.shape),
+            exact.reshape(gradient.shape) if self.complex else None,
+            error.reshape(gradient.shape),
+            agrees.reshape(gradient.shape),
         )
 
     def _fits(self, value: float, slope: Slope) -> bool:
@@ -92,36 +120,15 @@ class Slopes:
     def _allowed(self, value: float, slope: Slope) -> float:
         return slope.error + rounding_of(self.count, norm(self.douts) + abs(value))
 
-    def _slopes(self, place: Place, entry: int) -> list[Slope]:
+    def _slopes(self, target: Target, entry: int) -> list[Slope]:
         """Return the slope by differences, and where forward can do it by a complex step."""
-
-        def moved(value: Any, t: Any) -> Any:
-            value = np.array(value, complex if isinstance(t, complex) else float)
-            value.flat[entry] += t
-            return value
-
-        line = self._line(place, moved)
+        u = np.zeros(target.value.shape)
+        u.flat[entry] = 1
+        line = _line(target.run, u)
         slopes = [central_slope(line, self.douts, self.count)]
         if self.complex:
             slopes.append(complex_slope(line, self.douts, self.count))
         return slopes
-
-    def _line(self, place: Place, moved: Callable[[Any, Any], Any]) -> Line:
-        """Return forward as a function of how far a place is moved."""
-
-        def line(t: Any) -> tuple[tuple[Array, ...], Any]:
-            lift = promoted if isinstance(t, complex) else lambda value: value
-            inputs = [lift(value) for value in self.subject.inputs]
-            move = None
-            if place.event is not None:
-                change = partial(_changed, place, t, moved)
-                move = Move(place.event, change)
-            if place.given is not None:
-                inputs[place.given] = moved(inputs[place.given], t)
-            out, cache = self.subject.forward(inputs, move)
-            return (np.asarray(out),), cache
-
-        return line
 
     def _takes_complex(self) -> bool:
         """Tell whether a complex step in the first input says what a difference says.
@@ -131,27 +138,87 @@ class Slopes:
         """
         first = self.subject.inputs[0]
         (rng,) = np.random.default_rng(0).spawn(1)  # else u could be the input itself
-        u = rng.standard_normal(np.shape(first))
-        place = Place("", first, given=0)
-        along = self._line(place, lambda value, t: value + t * u)
-        difference = central_slope(along, self.douts, self.count)
+        line = _line(perturb_input(self.subject, 0), rng.standard_normal(np.shape(first)))
+        difference = central_slope(line, self.douts, self.count)
         try:
-            exact = complex_slope(along, self.douts, self.count)
+            exact = complex_slope(line, self.douts, self.count)
         except (TypeError, ValueError, OpsError):
             return False
-        apart = abs(exact.value - difference.value)
+        distance = abs(exact.value - difference.value)
         allowed = self._allowed(exact.value, exact) + difference.error
-        return not difference.smooth or apart <= allowed * (1 + np.sqrt(first.size))
+        return not difference.smooth or distance <= allowed * (1 + np.sqrt(first.size))
 
 
-def _changed(
-    place: Place, t: Any, moved: Callable[[Any, Any], Any], call: OpCall, event: Event
-) -> Any:
-    """Return an event's value moved, or what its line gives of a moved leaf."""
-    if place.leaf is None or event.line is None:
-        return moved(event.value, t)
-    scope, leaf = event.scope, place.leaf
-    if isinstance(t, complex):
-        scope = {name: mapped(value, promoted) for name, value in scope.items()}
-    there = changed(scope, leaf, moved(held(scope, leaf), t))
-    return call.source.again(event.line, there)
+def _line(run: PerturbedRun, u: Array) -> differences.Line:
+    """Return the output along u, as gradcheck's slopes take it: no cache, for no branches."""
+    return lambda t: ((np.asarray(run.output(t, u)),), None)
+
+
+class LineCheck(NamedTuple):
+    """One line of a backward, against the slope of forward in the intermediate that it is for."""
+
+    line: Line  # of backward, such as "du = np.where(…)"
+    of: str  # forward's intermediate, "u"
+    exact: float  # <du, direction>
+    numeric: float  # slope of <dout, out> along the direction
+    agrees: bool
+
+
+def check_lines(
+    forward: Callable[..., Any],
+    backward: Callable[..., Any],
+    inputs: Sequence[Any],
+    rng: np.random.Generator | None = None,
+    *,
+    file: str | Path | None = None,
+    **settings: Any,
+) -> list[LineCheck]:
+    """Check every line ``dv = …`` of a backward whose forward has an intermediate ``v``.
+
+    The first line that disagrees, from top to bottom, is where the mistake is: all lines above it
+    are right, and those below it inherit it.
+
+    Parameters
+    ----------
+    forward, backward : callable
+        An op of minise's contract whose forward takes complex numbers, of minise or of `file`.
+    inputs : sequence of ndarray or None
+        Where to check, in float64.
+    rng : numpy.random.Generator, optional
+        Draws dout and the directions. None draws from a child of seed 0, because inputs drawn from
+        seed 0 itself would be repeated.
+    file : path, optional
+        A file of the caller's that holds both functions.
+    **settings
+        Of forward; arrays among them are promoted with the inputs.
+
+    Notes
+    -----
+    Two different numbers by an exact derivative: forward is run with ``i t u`` added to v alone,
+    whose imaginary part over t is the slope along u without any subtraction, and the sum of
+    ``dv * u`` says the same if dv is right. Both may be rounded once for each number there is.
+    """
+    rng = np.random.default_rng(0).spawn(1)[0] if rng is None else rng
+    code = Instrumented(forward, file=file)
+    (out, cache), steps = code.trace(*inputs, **settings)
+    dout = np.asarray(rng.standard_normal(out.shape))
+    _, lines = Instrumented(backward, file=file).trace(dout, cache)
+    values = {step.line.name: step.value for step in steps}
+    checks = []
+    for step in lines:
+        of, value = step.line.name.removeprefix("d"), step.value
+        if step.line.name == of or not _comparable(value, values.get(of)):
+            continue
+        u = np.asarray(rng.standard_normal(value.shape))
+        slopes = perturb_assigned(code, of, inputs, settings).slope(u)
+        numeric, exact = float(np.vdot(dout, slopes)), float(np.vdot(value, u))
+        count = out.size + value.size + sum(a.size for a in inputs if a is not None)
+        scale = np.linalg.norm(dout) * np.linalg.norm(slopes)
+        scale += np.linalg.norm(value) * np.linalg.norm(u)
+        agrees = abs(numeric - exact) <= count * EPS * float(scale)
+        checks.append(LineCheck(step.line, of, exact, numeric, bool(agrees)))
+    return checks
+
+
+def _comparable(gradient: Any, value: Any) -> bool:
+    return isinstance(gradient, np.ndarray) and is_float(value) and gradient.shape == value.shape

@@ -1,12 +1,10 @@
-"""What a walk goes through: an op or a net with its arrays, run forward and backward as one loss.
+"""An op or a net with its arrays, run forward and backward as one loss, every line recorded.
 
 The loss is ``<dout, out>``, the sum of all products: dout is then its gradient with respect to
 out, whatever out is. Behind a net that got labels stands softmax cross-entropy, and dout is 1.
 """
 
 import copy
-import inspect
-import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,26 +13,20 @@ import numpy as np
 
 from minise.gradcheck.adapters import layer as adapt
 from minise.gradcheck.slopes.arrays import promoted
-from minise.nn import Branches, Chain, Residual
 from minise.ops.checks import Array, check_labels
 from minise.ops.wrap import attach
-from minise.tracing.recorder import LineRecorder, Move, argument_names
-from minise.tracing.source import code_of, story_of, summary_of
+from minise.tracing.recorder import LineRecorder, Replacement, argument_names
 
 LOSS = "softmax_cross_entropy"
-DIGITS = 2  # behind the point, of numbers that are drawn
 
 
 class Subject:
-    """An op or a net whose every line can be seen and moved.
+    """An op or a net of which every line can be seen and every value replaced.
 
     Attributes
     ----------
     name : str
         Of the op, or the class of the net.
-    about, story, joins : str, list of str, str
-        Of a net: one line, what else there is to read before the steps, and why gradients are
-        added where two ways of an array part.
     names, inputs : list
         Forward's arrays; of a net its images and its parameters.
     recorder : LineRecorder
@@ -49,17 +41,15 @@ class Subject:
         recorder: LineRecorder,
         forward: Callable[..., tuple[Any, Any]],
         backward: Callable[[Array, Any], tuple[Any, ...]],
-        about: str = "",
-        story: Sequence[str] = (),
-        joins: str = "",
     ) -> None:
-        self.about, self.story, self.joins = about, list(story), joins
         self.name, self.names, self.inputs = name, list(names), list(inputs)
         self.recorder, self._forward, self._backward = recorder, forward, backward
 
-    def forward(self, inputs: Sequence[Any], move: Move | None = None) -> tuple[Array, Any]:
+    def forward(
+        self, inputs: Sequence[Any], replacement: Replacement | None = None
+    ) -> tuple[Array, Any]:
         """Return out and the cache; the recorder holds the calls."""
-        self.recorder.start(move)
+        self.recorder.start(replacement)
         return self._forward(*inputs)
 
     def backward(self, dout: Array, cache: Any) -> tuple[Any, ...]:
@@ -107,42 +97,4 @@ def net_subject(
         return undo(dout, cache)
 
     inputs, name = [x, *float_params], type(net).__name__
-    return Subject(name, ["x", *params], inputs, recorder, forward, backward, *_words(net))
-
-
-def _words(net: Any) -> tuple[str, list[str], str]:
-    """Return title, story, and the reason for a sum of gradients, as the sources have them.
-
-    Of a net that is declared from composites that is its tree, and forward and backward of those
-    in which ways of an array part; of another layer, what its file says and its code.
-    """
-    kind = type(net)
-    about = summary_of(kind) or kind.__name__
-    if kind.forward.__module__ != Chain.__module__:
-        return about, [*_story(kind), *_code(kind)], summary_of(kind.backward)
-    kinds = dict.fromkeys(type(layer) for _, layer in net.layers())
-    parting = [one for one in kinds if issubclass(one, Residual | Branches)] or [kind]
-    story = ["The net is declared from layers:", textwrap.indent(repr(net), 4 * " ")]
-    for one in parting:
-        story += [f"{one.__name__}: {summary_of(one)} Its forward and its backward:", *_code(one)]
-    return about, story, summary_of(parting[0].backward)
-
-
-def _code(kind: type) -> list[str]:
-    return [code_of(kind.forward), code_of(kind.backward)]  # type: ignore[attr-defined]
-
-
-def _story(kind: type) -> list[str]:
-    """Return what the docstring of a class's file says, where it stands in one."""
-    try:
-        return story_of(Path(inspect.getsourcefile(kind) or ""))
-    except (OSError, TypeError):
-        return []
-
-
-def rounded(value: Any) -> Any:
-    """Return an array of floats with few digits and no zero, where a ReLU would have its kink."""
-    if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
-        return value
-    short = np.round(value, DIGITS)
-    return np.where(short == 0, 10.0**-DIGITS, short)
+    return Subject(name, ["x", *params], inputs, recorder, forward, backward)

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from minise.ops.checks import Array
-from minise.tracing import local, source
+from minise.tracing import leaves, source
 from minise.tracing.instrument import RETURN
+from minise.tracing.line_derivative import derivative, matters, summed
 from minise.tracing.recorder import Event, OpCall, argument_names
 from minise.walk.explain import Explainer
 from minise.walk.steps import BACKWARD, FORWARD, Read, Step
@@ -83,13 +84,13 @@ class Builder:
     def source(self, value: Any) -> Source | None:
         """Return the step or the input that gave an array, or None."""
         found = self._by_identity.get(id(value))
-        if found is None and local.is_array(value):
+        if found is None and leaves.is_array(value):
             found = self._by_bits.get(_bits(value))
         return found
 
     def _argument(self, call: OpCall, event: Event) -> Source:
         found = self.source(event.value)
-        if found is not None or not local.is_array(event.value):
+        if found is not None or not leaves.is_array(event.value):
             return event.name if found is None else found
         name = f"{call.layer}.{event.name}".removeprefix(".")
         while name in self.inputs:
@@ -108,7 +109,7 @@ class Builder:
         for place, (name, value) in enumerate(
             zip(_names(call, len(results)), results, strict=True)
         ):
-            if given[place] is None and local.is_float(value):
+            if given[place] is None and leaves.is_float(value):
                 pick = partial(_element, place=place)
                 given[place] = self._step(call, event, direction, name, value, pick, place)
         for value, one in zip(reversed(results), reversed(given), strict=True):
@@ -129,7 +130,7 @@ class Builder:
         assert event.line is not None
         inner = [one for one in self._all if one.parent is call and one.events]
         before = [one for one in inner if one.events[-1].number < event.number]
-        place = local.target_place(event.line.text, event.name)
+        place = leaves.target_index(event.line.text, event.name)
         given = self.results.get(id(before[-1]), []) if before else []
         return given[place] if place < len(given) else self.source(event.value)
 
@@ -167,7 +168,7 @@ class Builder:
                 ", ".join(one.text for one in undone),
                 (undone[0].reason if undone else "") or explainer.helper_says,
                 tuple(self._reads(call, event, array, pick)),
-                local.scalars_of(event.line, event.scope),
+                leaves.scalars_of(event.line, event.scope),
             )
         )
         self.events.append(event)
@@ -182,20 +183,20 @@ class Builder:
         line, scope, code = event.line, event.scope, call.source
         assert line is not None
         names = self._local[id(call)]
-        leaves: list[local.Leaf] = []
-        sources: dict[local.Leaf, Source | None] = {}
-        for leaf in local.leaves_of(line, scope):
+        arrays: list[leaves.Leaf] = []
+        sources: dict[leaves.Leaf, Source | None] = {}
+        for leaf in leaves.leaves_of(line, scope):
             known = names.get(leaf.text)
-            given = known if known is not None else self.source(local.held(scope, leaf))
-            if not (local.is_float(leaf.value) and local.is_float(value)):
+            given = known if known is not None else self.source(leaves.array_at(scope, leaf))
+            if not (leaves.is_float(leaf.value) and leaves.is_float(value)):
                 yield Read(leaf.name, given, leaf.value, None)
-            elif local.matters(code, line, scope, leaf, value, pick):
-                leaves.append(leaf)
+            elif matters(code, line, scope, leaf, value, pick):
+                arrays.append(leaf)
                 sources[leaf] = given
-        order = sorted(leaves, key=lambda leaf: self._rank(sources[leaf]))
-        terms = local.summed(code, line, scope, order, value, pick)
+        order = sorted(arrays, key=lambda leaf: self._rank(sources[leaf]))
+        terms = summed(code, line, scope, order, value, pick)
         for leaf in order:
-            slope, exact = local.derivative(code, line, scope, leaf, pick)
+            slope, exact = derivative(code, line, scope, leaf, pick)
             given, up = sources[leaf], self._is_gradient(sources[leaf])
             yield Read(leaf.name, given, leaf.value, slope, up, leaf in terms, exact)
 
@@ -215,18 +216,18 @@ class Builder:
     def _know(self, value: Any, given: Source) -> None:
         self._kept.append(value)
         self._by_identity.setdefault(id(value), given)
-        if local.is_float(value) and len(np.unique(value)) > 1:
+        if leaves.is_float(value) and len(np.unique(value)) > 1:
             self._by_bits.setdefault(_bits(value), given)
 
 
 def _arrays_given(event: Event) -> Iterator[tuple[str, Any, Callable[[Any], Any]]]:
     """Yield name, array and how it is picked, of a line that gives an array or a list of them."""
     value = event.value
-    if local.is_array(value):
+    if leaves.is_array(value):
         yield event.name, value, _itself
     elif isinstance(value, list | tuple) and not hasattr(value, "_fields") and _makes(event):
         for place, one in enumerate(value):
-            if local.is_float(one):
+            if leaves.is_float(one):
                 yield f"{event.name}[{place}]", one, partial(_element, place=place)
 
 

@@ -26,10 +26,8 @@ from minise.nn import (
 )
 from minise.ops import reference
 from minise.ops.checks import Array, Pair, check_integer, parse
-from minise.tracing.subject import rounded
-from minise.walk.limit import refuse_large
 from minise.walk.steps import Trace
-from minise.walk.trace import trace
+from minise.walk.trace import refuse_large, rounded, trace
 
 ALIASES = {
     "batch-norm": "batch_norm2d",

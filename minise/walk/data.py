@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from minise.ops.checks import Array
+from minise.tracing.slopes import Check
 from minise.walk.axes import axes_of, counted, sizes_of
-from minise.walk.steps import Check, Read, Step, Trace
+from minise.walk.steps import Read, Step, Trace
 
 ROOM = 8  # of roundings, between a derivative and the entry that it is
 

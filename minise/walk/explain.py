@@ -20,7 +20,7 @@ from typing import Any
 from minise.ops.reference.sums import einsum, matmul, mean_over, sum_over
 from minise.tracing import source as sources
 from minise.tracing.instrument import RETURN, Instrumented, Line, Scope
-from minise.tracing.local import target_place
+from minise.tracing.leaves import target_index
 from minise.walk.axes import RANKS, documented
 from minise.walk.formula import Reader, Unknown, convert, einsum_letters, read
 from minise.walk.steps import Inner
@@ -70,7 +70,7 @@ class Explainer:
         if isinstance(statement, ast.AugAssign):
             right = ast.BinOp(statement.target, statement.op, statement.value)
         if isinstance(right, ast.Tuple):
-            right = right.elts[place if line.name == RETURN else target_place(line.text, name)]
+            right = right.elts[place if line.name == RETURN else target_index(line.text, name)]
         helper = self._helper_of(right, reader)
         if helper is None or self._helper(right, reader) is not None:
             return formula(indexed(left, einsum_letters(right)), convert(right, reader))

@@ -34,7 +34,7 @@ from minise.walk.terms import (
 )
 
 REDUCTIONS = {"sum": SUM_SIGN, "mean": "mean", "max": "max"}
-OVER = {"sum_over": "sum", "mean_over": "mean"}  # reductions that are functions: see sums.py
+OVER = {"sum_over": "sum", "mean_over": "mean"}  # functions of minise.ops.reference.sums
 SAME = {"asarray", "reshape", "astype", "copy", "ravel"}  # change how an array is held, no number
 COMPARED = {
     ast.LtE: "≤", ast.Lt: "<", ast.GtE: "≥", ast.Gt: ">", ast.Eq: "==", ast.NotEq: "≠"

@@ -15,7 +15,7 @@ from minise.walk.data import data_of
 from minise.walk.steps import Trace
 
 SCRIPTS = ("model.js", "heatmap.js", "graph.js", "detail.js", "screens.js", "player.js")
-MOST = 1_000_000  # bytes
+MAX_BYTES = 1_000_000
 
 
 def page(trace: Trace, home: str = "") -> str:
@@ -38,9 +38,9 @@ def page(trace: Trace, home: str = "") -> str:
         script="\n".join(asset(name) for name in SCRIPTS),
     )
     size = len(html.encode())
-    if size > MOST:
+    if size > MAX_BYTES:
         raise ValueError(
-            f"walk: the page of {trace.name} has {size:,} bytes, expected at most {MOST:,}: "
+            f"walk: the page of {trace.name} has {size:,} bytes, expected at most {MAX_BYTES:,}: "
             "choose a smaller shape"
         )
     return html
@@ -60,6 +60,13 @@ def folded(trace: Trace) -> str:
         "border-radius:6px;margin-top:.6em' "
         f"src='data:text/html;base64,{text}'></iframe></details>"
     )
+
+
+class NotebookTrace(Trace):
+    """A trace that a notebook shows as its page, folded away under one line."""
+
+    def _repr_html_(self) -> str:
+        return folded(self)
 
 
 def write_page(trace: Trace, path: Path) -> None:

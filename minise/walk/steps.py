@@ -1,11 +1,10 @@
-"""What a trace is made of: steps, what each reads, and how its gradient was checked."""
+"""A trace as data: its steps, what each reads, gives and is checked by."""
 
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from minise.ops.checks import Array
+from minise.tracing.slopes import Check
 from minise.walk.terms import Term
 
 FORWARD, BACKWARD = "forward", "backward"
@@ -42,37 +41,6 @@ class Read:
     upstream: bool = False
     summed: bool = False
     exact: bool = True
-
-
-@dataclass(frozen=True)
-class Check:
-    """A gradient beside forward's own slopes, entry by entry; all of the gradient's shape.
-
-    Attributes
-    ----------
-    of : str
-        What was moved: forward's intermediate, or "x as read by out = x * s".
-    difference : ndarray
-        Fourth-order central differences of the loss.
-    complex_step : ndarray or None
-        The same by a complex step, exact but for rounding; None where forward cannot do that.
-    error : ndarray
-        Difference of the gradient from the complex step (else from the difference), relative to
-        the larger of both; 0 where both are nothing but rounding.
-    agrees : ndarray of bool
-        Whether that is within what arithmetic can lose.
-    """
-
-    of: str
-    difference: Array
-    complex_step: Array | None
-    error: Array
-    agrees: Array
-
-    @property
-    def ok(self) -> bool:
-        """Whether all entries agree."""
-        return bool(np.all(self.agrees))
 
 
 @dataclass(frozen=True)
@@ -189,12 +157,6 @@ class Trace:
     title: str = ""
     story: list[str] = field(default_factory=list)
     notes: dict[str, list[str]] = field(default_factory=dict)
-
-    def _repr_html_(self) -> str:
-        """Return its page folded away under one line, for a notebook to show."""
-        from minise.walk.page import folded
-
-        return folded(self)
 
     def passes(self, direction: str) -> list[Step]:
         """Return the steps of one pass."""

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minise.walk.steps import BACKWARD, FORWARD, Check, Read, Step, Trace
+from minise.tracing.slopes import Check
+from minise.walk.steps import BACKWARD, FORWARD, Read, Step, Trace
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -2,6 +2,7 @@
 
 import inspect
 import warnings
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,17 @@ from minise.ops import reference
 from minise.ops.checks import Array, check_integer
 from minise.ops.user.completed import UserOps
 from minise.ops.user.errors import user_errors
-from minise.tracing import local
+from minise.tracing.leaves import is_float
 from minise.tracing.slopes import Slopes
-from minise.tracing.subject import Subject, net_subject, op_subject, rounded
+from minise.tracing.subject import Subject, net_subject, op_subject
+from minise.walk.assemble import Assembler
 from minise.walk.build import Builder
-from minise.walk.limit import refuse_large
 from minise.walk.steps import BACKWARD, FORWARD, Trace
-from minise.walk.whole import Whole
+from minise.walk.story import net_story, op_story
 
 DOUT = 1  # of the stream that dout is drawn from, which is not that of the arrays
+DIGITS = 2  # behind the point, of numbers that are drawn
+MAX_NUMBERS = 3000  # that lines give in forward: more is neither seen nor checked in a minute
 
 
 def trace(
@@ -95,19 +98,16 @@ def _trace(
     check_integer("walk", "seed", seed, 0)
     if not isinstance(net_or_op, Layer | str):
         raise _no_subject(net_or_op)
-    file = ops.file if isinstance(ops, UserOps) else file
-    place = None if file is None else Path(file).resolve()
-    if isinstance(net_or_op, str):
-        settings |= {} if training is None else {"training": training}
-        subject, labels = _op(ops, place, net_or_op, x, settings), None
-    else:
-        x = np.asarray(x, np.float64)
-        labels = target if target is not None and np.asarray(target).dtype.kind in "iu" else None
-        subject = net_subject(ops, place, net_or_op, x, labels, training is not False)
+    is_op = isinstance(net_or_op, str)
+    labels = None
+    if not is_op and target is not None and np.asarray(target).dtype.kind in "iu":
+        labels, target = target, None
+    subject = _subject(net_or_op, x, labels, ops, file, training, settings)
     out, cache = subject.forward(subject.inputs)
     _refuse(subject)
     forwards = subject.recorder.calls
-    dout = _dout(out, None if labels is not None else target, labels is not None, seed)
+    story = op_story(forwards[0].source) if is_op else net_story(net_or_op)
+    dout = _dout(out, target, labels is not None, seed)
     subject.recorder.calls = []
     gradients = _gradients(subject, dout, cache)
     backwards = subject.recorder.calls
@@ -116,8 +116,29 @@ def _trace(
     builder = Builder({**inputs, "dout": dout})
     builder.add(forwards, FORWARD)
     builder.add(backwards, BACKWARD)
-    whole = Whole(subject, builder, forwards, backwards, gradients, Slopes(subject, dout))
-    return whole.trace(out, dout, settings)
+    slopes = Slopes(subject, dout)
+    assembler = Assembler(subject, builder, forwards, backwards, gradients, slopes, story)
+    return assembler.trace(out, dout, settings)
+
+
+def _subject(
+    net_or_op: Any,
+    x: Any,
+    labels: Array | None,
+    ops: Any,
+    file: str | Path | None,
+    training: bool | None,
+    settings: dict[str, Any],
+) -> Subject:
+    """Return what runs; `training` becomes one of an op's settings."""
+    file = ops.file if isinstance(ops, UserOps) else file
+    path = None if file is None else Path(file).resolve()
+    if isinstance(net_or_op, str):
+        settings |= {} if training is None else {"training": training}
+        return _op(ops, path, net_or_op, x, settings)
+    return net_subject(
+        ops, path, net_or_op, np.asarray(x, np.float64), labels, training is not False
+    )
 
 
 def _no_subject(value: Any) -> TypeError:
@@ -188,12 +209,39 @@ def _dout(out: Any, target: Any, is_loss: bool, seed: int) -> Array:
 def _refuse(subject: Subject) -> None:
     """Refuse a case that is too large, or not of finite numbers."""
     events = [event for call in subject.recorder.calls for event in call.events]
-    floats = [event for event in events if local.is_float(event.value)]
+    floats = [event for event in events if is_float(event.value)]
     count = sum(np.size(event.value) for event in floats)
     refuse_large(subject.names[0], np.shape(subject.inputs[0]), count)
     for event in floats:
         if not np.isfinite(event.value).all():
             raise ValueError(f"walk: {event.name} has NaN or infinity, expected finite numbers")
+
+
+def refuse_large(name: str, shape: tuple[int, ...], count: int) -> None:
+    """Refuse a case in which more numbers pass than can be shown.
+
+    Raises
+    ------
+    ValueError
+        With a smaller shape of the first array, for which that many would not pass.
+    """
+    if count <= MAX_NUMBERS:
+        return
+    smaller = list(shape)
+    while prod(smaller) * count > MAX_NUMBERS * prod(shape) and max(smaller) > 1:
+        smaller[smaller.index(max(smaller))] //= 2
+    raise ValueError(
+        f"walk: at least {count:,} numbers pass in forward, expected at most {MAX_NUMBERS:,}, "
+        f"for each is shown and checked: {name} has shape {tuple(shape)}, try {tuple(smaller)}"
+    )
+
+
+def rounded(value: Any) -> Any:
+    """Return an array of floats with few digits and no zero, where a ReLU would have its kink."""
+    if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
+        return value
+    short = np.round(value, DIGITS)
+    return np.where(short == 0, 10.0**-DIGITS, short)
 
 
 def _gradients(subject: Subject, dout: Array, cache: Any) -> tuple[Any, ...]:

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minise.walk.book import Page
 from minise.walk.cases import case
+from minise.walk.pages import Page
 from tests.cli.commands import call
 from tests.walk.students import RIGHT
 
@@ -76,7 +76,7 @@ def test_a_page_of_a_wrong_op_is_written_too(capsys):
 
 def test_all_pages_with_an_index(capsys, monkeypatch):
     few = {"Activations": [Page("relu"), Page("tanh")]}
-    monkeypatch.setattr("minise.walk.book.BOOK", few)
+    monkeypatch.setattr("minise.walk.pages.GROUPS", few)
     status, out, _ = call("walk --all pages", capsys)
     assert (status, out) == (0, "2 pages and pages/index.html\n")
     assert {path.name for path in Path("pages").iterdir()} == {

@@ -1,10 +1,10 @@
-"""The pages of the book, each traced once for all tests."""
+"""The pages of all walks, each traced once for all tests."""
 
 from functools import cache
 
-from minise.walk.book import BOOK, traced
+from minise.walk.pages import GROUPS, traced
 
-PAGES = [page for pages in BOOK.values() for page in pages]
+PAGES = [page for pages in GROUPS.values() for page in pages]
 
 
 @cache

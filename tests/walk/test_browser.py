@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from minise.walk import trace
-from minise.walk.book import write_book
 from minise.walk.cases import case
 from minise.walk.page import write_page
+from minise.walk.pages import write_pages
 from tests.walk.pages import PAGES, walk_of
 from tests.walk.students import RIGHT, module
 
@@ -294,8 +294,8 @@ def test_a_wrong_line_is_marked(opened, tmp_path):
 
 def test_the_index_leads_to_its_pages(opened, tmp_path, monkeypatch):
     few = {"Activations": [page for page in PAGES if page.subject == "relu"]}
-    monkeypatch.setattr("minise.walk.book.BOOK", few)
-    write_book(tmp_path)
+    monkeypatch.setattr("minise.walk.pages.GROUPS", few)
+    write_pages(tmp_path)
     tab = opened((tmp_path / "index.html").as_uri(), viewport=PHONE)
     assert tab.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
     assert tab.get_attribute(".index a", "href") == "relu.html"

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from minise.walk import trace
-from minise.walk.book import BOOK, write_book
 from minise.walk.cases import case
 from minise.walk.data import data_of
-from minise.walk.page import MOST, SCRIPTS, asset, page
+from minise.walk.page import MAX_BYTES, SCRIPTS, asset, page
+from minise.walk.pages import GROUPS, write_pages
 from minise.walk.steps import BACKWARD
 from minise.walk.text import lines
 from tests.walk.pages import PAGES, walk_of
@@ -123,7 +123,7 @@ def test_the_letters_of_a_sum_are_those_of_the_tables():
 
 
 def test_a_page_is_small_and_asks_for_nothing(html):
-    assert len(html.encode()) <= MOST
+    assert len(html.encode()) <= MAX_BYTES
     for address in re.findall(r"https?://[^\s\"'<)]+", html):
         assert address == "http://www.w3.org/2000/svg"  # the name of a language, never fetched
     assert not re.search(r"\bsrc=|@import|url\(|fetch\(|XMLHttpRequest|import\(", html)
@@ -179,17 +179,19 @@ def test_text_has_every_formula_and_line(walked):
 
 
 def test_too_large_a_page_is_refused(monkeypatch):
-    monkeypatch.setattr("minise.walk.page.MOST", 1000)
+    monkeypatch.setattr("minise.walk.page.MAX_BYTES", 1000)
     with pytest.raises(ValueError, match="bytes, expected at most 1,000: choose a smaller shape"):
         page(walk_of("relu.html"))
 
 
-def test_the_book_has_an_index_of_all_its_pages(tmp_path, monkeypatch):
-    few = {title: [one for one in pages if one.subject == "relu"] for title, pages in BOOK.items()}
-    monkeypatch.setattr("minise.walk.book.BOOK", few)
-    written = write_book(tmp_path / "book")
+def test_the_folder_has_an_index_of_all_its_pages(tmp_path, monkeypatch):
+    few = {
+        title: [one for one in pages if one.subject == "relu"] for title, pages in GROUPS.items()
+    }
+    monkeypatch.setattr("minise.walk.pages.GROUPS", few)
+    written = write_pages(tmp_path / "walks")
     assert [path.name for path in written] == ["relu.html"]
-    index = (tmp_path / "book" / "index.html").read_text()
+    index = (tmp_path / "walks" / "index.html").read_text()
     assert re.findall(r'href="([\w.-]+)"', index) == ["relu.html"]
 
 

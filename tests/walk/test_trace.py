@@ -9,7 +9,7 @@ from minise import nn
 from minise.contract.case import OPS
 from minise.ops import reference
 from minise.tracing.instrument import PACKAGE
-from minise.tracing.source import code_of, summary_of
+from minise.tracing.source import summary_of
 from minise.walk import trace
 from minise.walk.cases import case
 from minise.walk.steps import BACKWARD, FORWARD
@@ -227,41 +227,6 @@ def test_where_ways_part_every_sum_of_gradients_is_explained():
     assert {step.reason for step in sums if step.parts} == {summary_of(nn.Residual.backward)}
 
 
-def test_a_net_is_told_by_its_tree_and_what_runs_it():
-    walked = trace(nn.Chain(("fc", nn.Linear(3, 2)), ("relu", nn.ReLU())), np.ones((1, 3)))
-    _, tree, said, *code = walked.story
-    assert "    fc: Linear()  weight (2, 3), bias (2,)" in tree.splitlines()[1]
-    assert said == f"Chain: {summary_of(nn.Chain)} Its forward and its backward:"
-    assert code == [code_of(nn.Chain.forward), code_of(nn.Chain.backward)]
-    block = "\n".join(walk_of("block.html").story)
-    assert code_of(nn.Residual.backward) in block
-    assert code_of(nn.Chain.backward) not in block
-
-
-class Doubled(nn.Linear):
-    """A layer of one's own."""
-
-    def forward(self, x, training):
-        return super().forward(x, training)
-
-    def backward(self, dout, cache, plus=None, needs_dx=True):
-        """Do as the linear layer does."""
-        return super().backward(dout, cache, plus, needs_dx)
-
-
-class Small(nn.Chain):
-    """A net of one's own."""
-
-    def __init__(self):
-        super().__init__(("fc", nn.Linear(3, 2)), ("relu", nn.ReLU()))
-
-
-def test_a_class_that_only_declares_is_told_by_its_tree():
-    walked = trace(Small(), np.ones((1, 3)))
-    assert (walked.name, walked.title) == ("Small", "A net of one's own.")
-    assert "fc: Linear()" in walked.story[1]
-
-
 def test_of_a_layer_that_stands_twice_the_gradient_is_a_sum_over_its_uses():
     twice = nn.Linear(2, 2, rng=0, dtype=float)
     net = nn.Chain(("first", twice), ("relu", nn.ReLU()), ("second", twice))
@@ -277,12 +242,6 @@ def test_of_a_layer_that_stands_twice_the_gradient_is_a_sum_over_its_uses():
         assert [read.name for read in step.reads] == [f"d{name}_first", f"d{name}_first'"]
         np.testing.assert_array_equal([read.value for read in step.reads], uses)
         np.testing.assert_array_equal(step.value, sum(uses))
-
-
-def test_a_layer_of_ones_own_is_told_by_its_code():
-    walked = trace(Doubled(3, 2), np.ones((1, 3)))
-    assert (walked.name, walked.title) == ("Doubled", "A layer of one's own.")
-    assert walked.story[-2:] == [code_of(Doubled.forward), code_of(Doubled.backward)]
 
 
 def test_a_net_ends_in_its_loss_and_stays_as_it_was():

@@ -12,7 +12,7 @@ from minise.walk.steps import BACKWARD, Trace
 
 
 class Page(NamedTuple):
-    """A page of the book."""
+    """A page of one trace."""
 
     subject: str
     variant: str = ""  # how it differs from the plain one, in the name of its file
@@ -24,7 +24,7 @@ class Page(NamedTuple):
         return "-".join(filter(None, [self.subject, self.variant])) + ".html"
 
 
-BOOK: dict[str, list[Page]] = {
+GROUPS: dict[str, list[Page]] = {
     "Start here": [Page("squeeze_excite"), Page("block"), Page("net")],
     "Squeeze and excitation": [
         Page("squeeze_excite", "max", dict(squeeze="max")),
@@ -76,7 +76,7 @@ def traced(one: Page, seed: int = 0) -> Trace:
     return case(one.subject, None, seed, one.settings).trace(seed=seed)
 
 
-def write_book(folder: Path, seed: int = 0) -> list[Path]:
+def write_pages(folder: Path, seed: int = 0) -> list[Path]:
     """Write every page and the index, and return the pages.
 
     Raises
@@ -90,7 +90,7 @@ def write_book(folder: Path, seed: int = 0) -> list[Path]:
         raise ValueError(f"walk: all is the file {folder}, expected a folder: pass another name")
     folder.mkdir(parents=True, exist_ok=True)
     written, groups = [], []
-    for title, pages in BOOK.items():
+    for title, pages in GROUPS.items():
         items = []
         for one in pages:
             found = traced(one, seed)

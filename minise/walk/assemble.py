@@ -1,27 +1,37 @@
-"""Both passes of a subject put together: each gradient finds what it is of, and is checked."""
+"""Join the steps of both passes: match each gradient with its forward value, and check it."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from minise.gradcheck.slopes.arrays import mapped
 from minise.ops.checks import Array
-from minise.tracing import local, source
+from minise.tracing import leaves
+from minise.tracing.perturb import perturb_event, perturb_input, perturb_read
 from minise.tracing.recorder import Event, OpCall
-from minise.tracing.slopes import Place, Slopes
+from minise.tracing.slopes import Slopes, Target
 from minise.tracing.subject import Subject
 from minise.walk.build import Builder
+from minise.walk.page import NotebookTrace
 from minise.walk.steps import BACKWARD, FORWARD, Read, Step, Trace
+from minise.walk.story import Story, notes_by_op
 
-MOST_PARTS = 4  # terms of a gradient that can be switched off one by one
-
-Found = tuple[Place, int | str | None, tuple[int | str, int] | None]  # place, twin, route
+MAX_TERMS = 4  # terms of a gradient that can be switched off one by one
 
 
-class Whole:
-    """Both passes of a subject, from which a trace is made.
+class Match(NamedTuple):
+    """What a step of backward is the gradient of."""
+
+    target: Target
+    twin: int | str | None  # the step or the input of forward
+    route: tuple[int | str, int] | None = None  # of a part of a gradient: the forward edge
+
+
+class Assembler:
+    """Makes the trace of a subject of the steps of its two passes.
 
     Parameters
     ----------
@@ -31,6 +41,8 @@ class Whole:
         Of the two passes.
     gradients : tuple
         What backward returned, one for each input.
+    story : Story
+        What the source says of the subject.
     """
 
     def __init__(
@@ -41,24 +53,25 @@ class Whole:
         backwards: list[OpCall],
         gradients: tuple[Any, ...],
         slopes: Slopes,
+        story: Story,
     ) -> None:
-        self.subject, self.builder, self.slopes = subject, builder, slopes
+        self.subject, self.builder, self.slopes, self.story = subject, builder, slopes, story
         self.forwards, self.gradients = forwards, gradients
         self.twins = _twins(forwards, backwards)
         self.of_input: dict[str, int | str] = {}
         own = self._own_results()
         for name, gradient in zip(subject.names, gradients, strict=True):
-            found = own.get(name, builder.source(gradient))
-            if gradient is not None and found is not None:
-                self.of_input[name] = found
+            source = own.get(name, builder.source(gradient))
+            if gradient is not None and source is not None:
+                self.of_input[name] = source
 
     def _own_results(self) -> dict[str, Any]:
-        """Return the gradients of a bare op's inputs by name, also where some are one array."""
+        """Return the gradients of a bare op's inputs by name, where some are one array too."""
         outer = [call for call in self.twins if call.parent is None]
         if len(outer) != 1 or len(self.subject.names) != len(self.builder.results[id(outer[0])]):
             return {}
-        given = zip(self.subject.names, self.builder.results[id(outer[0])], strict=True)
-        return {name: one for name, one in given if one is not None}
+        pairs = zip(self.subject.names, self.builder.results[id(outer[0])], strict=True)
+        return {name: source for name, source in pairs if source is not None}
 
     def trace(self, out: Array, dout: Array, settings: dict[str, Any]) -> Trace:
         """Return the trace: steps that matter, checked and renumbered."""
@@ -69,64 +82,49 @@ class Whole:
                 f"walk: no line of {self.subject.name}_forward gives out as an array, expected the "
                 "array that it returns to be assigned to a name first"
             )
-        kept = self._kept({result, *self.of_input.values()})
-        number = {old: new for new, old in enumerate(kept)}
-        renumbered = [_renumbered(steps[old], number) for old in kept]
-        title, story = self._words()
-        return Trace(
+        used = self._used({result, *self.of_input.values()})
+        number = {old: new for new, old in enumerate(used)}
+        renumbered = [_renumbered(steps[old], number) for old in used]
+        return NotebookTrace(
             self.subject.name,
             self.builder.inputs,
             {k: v for k, v in settings.items() if not isinstance(v, np.ndarray)},
             number.get(result, result),  # type: ignore[arg-type]
             float(np.vdot(dout, out)),
             renumbered,
-            {name: number.get(one, one) for name, one in self.of_input.items()},  # type: ignore[arg-type]
-            title,
-            story,
-            self._notes(),
+            {name: number.get(step, step) for name, step in self.of_input.items()},  # type: ignore[arg-type]
+            self.story.title,
+            self.story.paragraphs,
+            notes_by_op(self.twins),
         )
 
-    def _words(self) -> tuple[str, list[str]]:
-        """Return title and story, as the source has them."""
-        if self.subject.about:
-            return self.subject.about, self.subject.story
-        code = next(call for call in self.forwards if call.parent is None).source
-        several = len(code.function.__globals__.get("SHAPES", ())) > 1
-        title = source.summary_of(code.function) if several else source.title_of(code.file)
-        return title, source.story_of(code.file)
-
-    def _notes(self) -> dict[str, list[str]]:
-        """Return by op what the Notes of each backward say, where it has any."""
-        found = {call.op: source.notes_of(call.source.function) for call in self.twins}
-        return {op: notes for op, notes in found.items() if notes}
-
-    def _kept(self, results: set[Any]) -> list[int]:
-        """Return the steps that a result depends on, or that a cache keeps, in order."""
-        kept: set[int] = set()
+    def _used(self, results: set[Any]) -> list[int]:
+        """Return the steps that a result depends on, or that a cache holds, in order."""
+        used: set[int] = set()
         caches = [call.cache for call in self.forwards]
-        held = {self.builder.source(one) for cache in caches for one in _arrays(cache)}
-        todo = [one for one in results | held if isinstance(one, int)]
+        cached = {self.builder.source(array) for cache in caches for array in _arrays(cache)}
+        todo = [source for source in results | cached if isinstance(source, int)]
         while todo:
             number = todo.pop()
-            if number not in kept:
-                kept.add(number)
+            if number not in used:
+                used.add(number)
                 reads = self.builder.steps[number].reads
                 todo += [read.source for read in reads if isinstance(read.source, int)]
-        return sorted(kept)
+        return sorted(used)
 
     def _checked(self, step: Step) -> Step:
         """Return a step of backward with what forward's slopes say to it."""
-        names = [name for name, given in self.of_input.items() if given == step.number]
+        names = [name for name, source in self.of_input.items() if source == step.number]
         if step.direction == FORWARD:
             return step
         if self.builder.calls[step.number].direction == FORWARD:
             return self._joined(step, names[0] if names else "")
         step = replace(step, gradient_of=names[0] if names else "", parts=self._parts(step))
-        found = self._place(step)
-        if found is None:
+        match = self._match(step)
+        if match is None:
             return step if step.upstream else replace(step, rule="", reason="")
-        place, twin, route = found
-        return replace(step, check=self.slopes.check(step.value, place), twin=twin, route=route)
+        target, twin, route = match
+        return replace(step, check=self.slopes.check(step.value, target), twin=twin, route=route)
 
     def _joined(self, step: Step, of: str) -> Step:
         """Return the step where a net adds gradients by an op's forward, in gradients' names."""
@@ -138,16 +136,16 @@ class Whole:
                 new[read.name] += "'"
         reads = tuple(replace(read, name=new.get(read.name, read.name)) for read in step.reads)
         parts = {
-            tuple(new[one] for one in names): value for names, value in self._parts(step).items()
+            tuple(new[name] for name in names): value for names, value in self._parts(step).items()
         }
         formula = self.builder.formula(step.number, name, new)
         step = replace(step, name=name, formula=formula, reads=reads, gradient_of=of)
-        reason = "" if of in self.subject.names[1:] else self.subject.joins  # of a shared parameter
+        reason = "" if of in self.subject.names[1:] else self.story.joins  # of a shared parameter
         step = replace(step, parts=parts, rule="", reason=reason)
-        found = self._place(step)
-        if found is None:
+        match = self._match(step)
+        if match is None:
             return step
-        return replace(step, check=self.slopes.check(step.value, found[0]), twin=found[1])
+        return replace(step, check=self.slopes.check(step.value, match.target), twin=match.twin)
 
     def _called(self, read: Read) -> str:
         """Return a gradient's name with the layer that it comes back from."""
@@ -156,82 +154,84 @@ class Whole:
         step = self.builder.steps[read.source]
         return f"{step.name}_{step.layer or step.op}"
 
-    def _place(self, step: Step) -> Found | None:
-        """Return what has to be moved in forward for this gradient."""
+    def _match(self, step: Step) -> Match | None:
+        """Return the value of forward that this gradient is the gradient of."""
         if step.gradient_of:
-            given = self.subject.names.index(step.gradient_of)
-            value = self.subject.inputs[given]
-            return Place(step.gradient_of, value, given=given), step.gradient_of, None
+            k = self.subject.names.index(step.gradient_of)
+            run = perturb_input(self.subject, k)
+            return Match(Target(step.gradient_of, self.subject.inputs[k], run), step.gradient_of)
         call = self.builder.calls[step.number]
         twin = self.twins.get(call)
         if twin is None or not step.name.startswith("d") or step.value.dtype.kind != "f":
             return None
         name, events = step.name[1:], _by_name(twin)
-        if name in events and local.is_float(events[name].value):
+        if name in events and leaves.is_float(events[name].value):
             event = events[name]
             source = self.builder.source_in(twin, event.name)
-            return Place(name, np.asarray(event.value), event=event.number), source, None
+            run = perturb_event(self.subject, event)
+            return Match(Target(name, np.asarray(event.value), run), source)
         bases = [base for base in events if name.startswith(f"{base}_")]
         return self._route(step, twin, events, max(bases, key=len)) if bases else None
 
-    def _route(self, step: Step, twin: OpCall, events: dict[str, Event], base: str) -> Found | None:
+    def _route(self, step: Step, twin: OpCall, events: dict[str, Event], base: str) -> Match | None:
         """Return a value as that line of forward alone reads it which the step's rule names."""
         for undone in step.rule.split(", "):
             event = events.get(undone.partition(" = ")[0])
             if event is None or event.line is None:
                 continue
-            found = local.leaves_of(event.line, event.scope)
-            leaf = next((leaf for leaf in found if leaf.name == base), None)
+            read = leaves.leaves_of(event.line, event.scope)
+            leaf = next((leaf for leaf in read if leaf.name == base), None)
             line = self.builder.source_in(twin, event.name)
             edge = self.builder.source_in(twin, base)
             if leaf is not None and edge is not None and isinstance(line, int):
-                said = f"{base} as read by {event.line.text}"
-                place = Place(said, leaf.value, event=event.number, leaf=leaf)
-                return place, edge, (edge, line)
+                run = perturb_read(self.subject, event, leaf)
+                target = Target(f"{base} as read by {event.line.text}", leaf.value, run)
+                return Match(target, edge, (edge, line))
         return None
 
     def _parts(self, step: Step) -> dict[tuple[str, ...], Array]:
         """Return a sum of gradients with only some of its terms, for every choice of them."""
         terms = [read for read in step.reads if _is_term(read)]
         event, call = self.builder.events[step.number], self.builder.calls[step.number]
-        if not 2 <= len(terms) <= MOST_PARTS or not all(r.summed for r in step.upstream):
+        if not 2 <= len(terms) <= MAX_TERMS or not all(r.summed for r in step.upstream):
             return {}
         assert event.line is not None
-        leaves = {leaf.name: leaf for leaf in local.leaves_of(event.line, event.scope)}
-        found = {}
+        by_name = {leaf.name: leaf for leaf in leaves.leaves_of(event.line, event.scope)}
+        parts = {}
         for chosen in product((True, False), repeat=len(terms)):
             scope = dict(event.scope)
             for read, is_on in zip(terms, chosen, strict=True):
                 if not is_on:
-                    scope = local.changed(scope, leaves[read.name], np.zeros_like(read.value))
+                    zero = np.zeros_like(read.value)
+                    scope = leaves.with_array(scope, by_name[read.name], zero)
             names = tuple(r.name for r, is_on in zip(terms, chosen, strict=True) if is_on)
-            found[names] = np.asarray(call.source.again(event.line, scope))
-        return found
+            parts[names] = np.asarray(call.source.again(event.line, scope))
+        return parts
 
 
 def _twins(forwards: Sequence[OpCall], backwards: Sequence[OpCall]) -> dict[OpCall, OpCall]:
     """Return the forward that each backward undoes: of its cache, or the last of its op inside."""
-    found: dict[OpCall, OpCall] = {}
+    twins: dict[OpCall, OpCall] = {}
     free = [call for call in forwards if call.direction == FORWARD]
     for call in backwards:
         if call.direction != BACKWARD:
             continue
-        outer = found.get(call.parent) if call.parent else None
-        same = [one for one in free if one.op == call.op and one.parent is outer]
-        own = [one for one in same if one.cache is call.cache]
+        outer = twins.get(call.parent) if call.parent else None
+        same = [forward for forward in free if forward.op == call.op and forward.parent is outer]
+        own = [forward for forward in same if forward.cache is call.cache]
         if twin := (own or same or [None])[-1]:  # type: ignore[list-item]
-            found[call] = twin
+            twins[call] = twin
             free.remove(twin)
-    return found
+    return twins
 
 
 def _by_name(call: OpCall) -> dict[str, Event]:
     """Return what a call was given or assigned by name; an argument is never overruled."""
-    found: dict[str, Event] = {}
+    events: dict[str, Event] = {}
     for event in call.events:
-        if event.line is None or event.name not in found or found[event.name].line is not None:
-            found[event.name] = event
-    return found
+        if event.line is None or event.name not in events or events[event.name].line is not None:
+            events[event.name] = event
+    return events
 
 
 def _is_term(read: Read) -> bool:
@@ -240,14 +240,14 @@ def _is_term(read: Read) -> bool:
 
 
 def _arrays(value: Any) -> list[Any]:
-    found: list[Any] = []
-    local.mapped(value, found.append)
-    return found
+    arrays: list[Any] = []
+    mapped(value, arrays.append)
+    return arrays
 
 
 def _renumbered(step: Step, number: dict[int, int]) -> Step:
-    def new(given: int | str | None) -> Any:
-        return number.get(given) if isinstance(given, int) else given
+    def new(source: int | str | None) -> Any:
+        return number.get(source) if isinstance(source, int) else source
 
     reads = tuple(replace(read, source=new(read.source)) for read in step.reads)
     route = None if step.route is None else (new(step.route[0]), new(step.route[1]))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from minise.tracing.instrument import Line
-from minise.tracing.local import leaves_of, scalars_of
+from minise.tracing.leaves import leaves_of, scalars_of
 
 
 class Inner(NamedTuple):
