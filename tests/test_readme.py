@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from minise import models
-from minise.ops import reference
-from minise.ops.backend import BACKENDS
+from tests.ops.places import with_table
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -115,11 +114,7 @@ def test_the_two_commands_stand_first_and_in_ci():
 
 
 def test_the_table_of_ops_is_complete():
-    rows = re.findall(r"^\| `(\w+)` \|(.*)\|$", README, re.MULTILINE)
-    ops = {name.removesuffix("_forward") for name in reference.__all__ if "_forward" in name}
-    assert ops - {name for name, _ in rows} == set(), "add a row for each to the table of ops"
-    assert {name for name, _ in rows} - ops == set(), "delete these rows of the table of ops"
-    assert all(cells.count("yes") == len(BACKENDS) for _, cells in rows)
+    assert with_table(README, ROOT) == README, "run `python -m tests.ops.places`"
 
 
 def test_the_table_of_nets_is_right():

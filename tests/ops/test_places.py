@@ -34,7 +34,7 @@ ADDED = {  # of an op that is complete: what each file has of it, and where
     "minise/ops/jit/activation.py": ("", "\n\ndef cube_forward(x):\n    pass\n"),
     "minise/contract/spec/activation.py": ("", '\nCUBE = Spec(op="cube")\n'),
     "tests/ops/test_activation.py": ("", '\nOP = "cube"\n'),
-    "README.md": ("", "\n| `cube` | x * x * x | yes | yes | yes |\n"),
+    "README.md": ("", "\n| [cube](minise/ops/reference/activation.py) | x * x * x |\n"),
 }
 
 
@@ -98,7 +98,7 @@ def test_a_complete_op_is_complete(lines):
         ),
         (
             "minise/contract/spec/activation.py",
-            "minise/contract/spec/activation.py has no entry for it: add its cases and bounds",
+            "minise/contract/spec/activation.py has no Spec of it: add one to SPECS",
         ),
         (
             "tests/ops/test_activation.py",
@@ -106,8 +106,7 @@ def test_a_complete_op_is_complete(lines):
         ),
         (
             "README.md",
-            "README.md has no row for it in the table of ops: "
-            "add `| `cube` | what it does | yes | yes | yes |`",
+            "README.md has no row for it in the table of ops: run `python -m tests.ops.places`",
         ),
     ],
 )
