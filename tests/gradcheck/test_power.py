@@ -22,6 +22,7 @@ SEEDS_OF_MISTAKES = [
 ]
 WAYS = ("complex_step", "auto, told", "auto", "directional, told", "directional")
 SMOOTH = {"batch_norm2d", "softmax_cross_entropy", "tanh"}
+GATED = {"squeeze_excite", "se_block_tail"}
 
 
 def verdicts(op, way, count):
@@ -50,24 +51,31 @@ def verdicts(op, way, count):
     return seen
 
 
+def few_unchecked(op, way, seen):
+    """Tell whether no more gradients than the op and the way allow could not be checked.
+
+    A saturated gate has no digits left of 1 - s * s, or 1 - t * t: neither a complex step nor the
+    backward itself knows its slope. Differences lose their digits before that.
+    """
+    share = seen[UNCHECKED] / seen.total()
+    if "directional" in way:
+        return share == 0 if op in SMOOTH else share <= 0.05
+    return share <= 0.005 if op in GATED else share == 0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("op", OPS)
 def test_no_false_alarm(op, way):
-    seen = verdicts(op, way, CHECKS)
-    # a gate may be saturated: 1 - s * s has no digits left, and differences lose theirs before
-    if op in SMOOTH:
-        assert not seen[UNCHECKED]
-    assert seen[UNCHECKED] <= (0.05 if "directional" in way else 0.005) * seen.total()
+    assert few_unchecked(op, way, verdicts(op, way, CHECKS))
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("way", WAYS)
 def test_no_false_alarm_in_many_draws(way):
-    seen = sum((verdicts(op, way, LONG_CHECKS) for op in OPS), Counter())
-    print(way, dict(seen))
-    if "directional" not in way:  # all of them saturated gates, see above
-        assert seen[UNCHECKED] <= 2e-4 * seen.total()
+    counts = {op: verdicts(op, way, LONG_CHECKS) for op in OPS}
+    print(way, dict(sum(counts.values(), Counter())))
+    assert [op for op, seen in counts.items() if not few_unchecked(op, way, seen)] == []
 
 
 def same_gradients(forward, right, wrong, inputs):
