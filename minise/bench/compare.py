@@ -71,17 +71,14 @@ def compare(settings: CompareSettings, workloads: list[Workload], progress: Prog
         for workload in workloads:
             if workload["kind"] != "op":
                 workers.end()  # so that the memory of other workloads does not count
-            outcome, name_of_workload = Outcome(workload), title(workload)
+            outcome, what = Outcome(workload), title(workload)
             for name in names:
                 if supports(name, workload) and name not in comparison.absent:
-                    progress(f"{name_of_workload}: {name} gets ready")
+                    progress(f"{what}: {name} gets ready")
                     workers.prepare(name, outcome)
-            check_agreement(name_of_workload, outcome.checksums, settings.dtype)
-            outcome.rounds = rounds_of(
-                [workers.by_name[name] for name in outcome.memory],
-                settings.rounds,
-                lambda text, prefix=name_of_workload: progress(f"{prefix}, {text}"),  # type: ignore[misc]
-            )
+            check_agreement(what, outcome.checksums, settings.dtype)
+            measured = [workers.by_name[name] for name in outcome.memory]
+            outcome.rounds = rounds_of(measured, settings.rounds, what, progress)
             comparison.outcomes.append(outcome)
     return comparison
 

@@ -139,12 +139,16 @@ class Worker:
 
 
 def rounds_of(
-    workers: Sequence[Worker], count: int, progress: Callable[[str], None]
+    workers: Sequence[Worker], count: int, what: str, progress: Callable[[str], None]
 ) -> list[Round]:
-    """Let workers take turns and return what each did in every round."""
+    """Let workers take turns at a workload, and return what each did in every round."""
     by_name = {worker.name: worker for worker in workers}
     groups = [worker.group for worker in workers]
-    return interleave(list(by_name), count, lambda name: by_name[name].turn(groups), progress)
+
+    def turn(name: str) -> Turn:
+        return by_name[name].turn(groups)
+
+    return interleave(list(by_name), count, turn, lambda text: progress(f"{what}, {text}"))
 
 
 def environment(threads: int) -> dict[str, str]:
