@@ -21,7 +21,7 @@ def loaded_by(statement):
         "from minise.ops import cuda, reference, wrap",
         "from minise import analysis, data, gradcheck, lessons, models, nn, train, walk",
         "from minise.grading import exercise",
-        "from minise.bench import compare, contestants, gpu, ladder, scaling, works",
+        "from minise.bench import compare, gpu, ladder, peers, profile, scaling, workloads",
     ],
 )
 def test_imports_are_light(statement):

@@ -7,7 +7,8 @@ with app.setup:
     import marimo as mo
     import numpy as np
 
-    from minise.bench.gpu.works import PASSES, SE
+    from minise.bench.gpu.compare import PASSES
+    from minise.bench.workloads import SE
     from minise.contract.case import Case
     from minise.grading.exercise import Exercise
     from minise.lessons import Arrays, Plot, cuda_of, table

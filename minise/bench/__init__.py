@@ -1,24 +1,26 @@
-"""Benchmarks: minise against its peers, op by op against the machine, and convolution as a lesson.
+"""Benchmarks: minise beside its peers, op by op beside the machine, and convolution as a lesson.
 
-    machine       which processor, how much memory, which versions
-    threads       how many threads a back end and its libraries use
-    load          what other processes take of the processors, from /proc/stat
-    memory        resident memory and its peak
-    figures       medians, ratios, quartiles, and which rounds to trust
-    settings      what `minise bench cpu` is asked
-    blocks        two blocks of convolutions in groups, built of layers
-    works         what is timed: a step, a forward pass, those blocks, the ops of a net
-    contestants   who does the work: minise, PyTorch in three ways, NumPy with im2col
-    agree         whether contestants compute the same
-    child         the process that a contestant lives in
-    turns         the parent's side: processes that take turns
-    compare       `minise bench cpu` from end to end, and report its tables
-    roofline      what the machine can do: matrix products and bandwidth
-    profile       `minise profile`: every op beside its floor; profile_report: its tables
-    ladder        convolution, from seven loops in Python upwards; ladder_loops, ladder_vectors
-    climb         `minise bench conv-ladder`: times the ladder
-    scaling       `minise bench scaling`: cost against depth and batch; scaling_report, scaling_plot
+Shared by all:
+
+    settings      what each benchmark is asked; the command line is built from these classes
+    result        what each benchmark returns: tables, JSON and a figure
+    machine       processor, versions, load by other processes, peak memory
+    rounds        interleaved timing: medians, ratios, and which rounds to trust
+
+The benchmarks:
+
+    compare       `minise bench cpu`: workloads, by minise and by its peers
+    scaling       `minise bench scaling`: cost against depth and batch size
+    ladder        `minise bench conv-ladder`: convolution, from seven loops in Python upwards
+    profile       `minise profile`: every op beside its floor
     gpu           `minise bench cuda` and .ci/gpu: the CUDA kernels on a GPU
 
-Nothing here is loaded with minise itself.
+What compare and gpu stand on:
+
+    workloads     a training step, a forward pass, blocks of convolutions, the ops of a net
+    peers         the implementations: minise, PyTorch in several ways, NumPy with im2col
+    worker        the process of an implementation
+    gpu_clock     a clock for a GPU, and buffers that no cache holds
+
+ladder_loops holds the loops of the ladder, as plain Python. Nothing here is loaded with minise.
 """

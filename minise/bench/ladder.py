@@ -1,53 +1,70 @@
-"""One convolution written ten times, each time with one more reason to be quick.
+"""`minise bench conv-ladder`: one convolution written ten times, each time with one more idea.
 
 All rungs add the same products: for every image n, filter k and output pixel (p, q), the sum over
 channels c and offsets (i, j) of padded[n, c, p * stride + i, q * stride + j] * weight[k, c, i, j].
-What differs is who walks the loops, in which order, and so what the processor can do at once.
+They differ in who runs the loops, and in which order, and so in what the processor can do at once.
 
     python_loops       seven loops, each step interpreted: some hundred instructions a product
     compiled_loops     the same loops as machine code: one product at a time, because a sum in a
                        given order must be added in that order
     row_loops          the loops in another order: the innermost one runs along a row of pixels,
-                       whose sums do not wait for each other, so 8 or 16 go in one instruction
+                       whose sums are independent, so 8 or 16 of them go in one instruction
     channels_last      the innermost loop runs along the filters: their sums stay in the nearest
                        cache for a whole pixel, and every x that is loaded serves all of them
-    threads            the images dealt to several cores: they share nothing but the filters
+    threads            the images split among several cores: they share nothing but the filters
     shifted_products   nine matrix products, one an offset, by BLAS: it keeps tiles of all three
                        matrices in registers and caches, so that each number loaded is used often
     im2col_product     every window copied out, then one large product: the best use of BLAS, paid
                        for with nine copies of the image in memory
-    vectors            channels_last once more, in vectors that are written out: the sums of a
-                       pixel stay in registers, and nothing is left to the compiler's luck
-    register_tiles     the sums of a tile of pixels in registers: none waits for the one before,
-                       and every weight that is loaded serves all of them
+    vectors            channels_last again, with explicit vectors: the sums of a pixel stay in
+                       registers, whatever the compiler would do
+    register_tiles     the sums of a tile of pixels in registers: they are independent, and every
+                       weight that is loaded serves all of them
     winograd           the same tiles, on pixels and filters that are transformed first so that a
                        quarter of the multiplications is enough
 
-Which of the first seven wins depends on the shape. channels_last wants many filters and row_loops
-long rows: of the 32x32 images of ResNet-20's first stage, with 16 channels, row_loops is the
-quicker one, of the other two stages channels_last. One product wins over nine where channels are
-few, because nine short sums spend their time on adding whole arrays.
+Which of the first seven is fastest depends on the shape. channels_last needs many filters and
+row_loops long rows: on the 32x32 images of ResNet-20's first stage, with 16 channels, row_loops is
+faster, on the other two stages channels_last. One product beats nine where channels are few,
+because nine short sums spend their time on adding whole arrays.
 
-The last three keep the layout of channels_last and the registers of BLAS, and copy nothing. vectors
-is to be compared with threads, and BLAS may still win: it shows what registers bring, and the next
-one what tiles of them do. The last two are the compiled back end itself (direct.py and winograd.py
-of minise/ops/jit/convolution).
+The last three have the layout of channels_last and use registers as BLAS does, and copy nothing.
+vectors is to be compared with threads, and BLAS may still be faster: it shows what registers bring,
+and the next one what tiles of them bring. The last two are the compiled back end itself (direct.py
+and winograd.py of minise/ops/jit/convolution).
 """
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
-from minise.bench.ladder_loops import compiled, filters_innermost, rows_innermost, seven_loops
+from minise.bench.ladder_loops import (
+    compiled,
+    filters_innermost,
+    rows_innermost,
+    seven_loops,
+    vectors_of_filters,
+)
+from minise.bench.machine import cores_taken, read
+from minise.bench.result import Result, Table, millis, short
+from minise.bench.rounds import meanwhile, repeat
+from minise.bench.settings import LadderSettings, counted
 from minise.ops import reference
 from minise.ops.checks import Array, Pair
 from minise.ops.reference.windows import windows_of
 
+STAGES = {1: (16, 32), 2: (32, 16), 3: (64, 8)}  # channels, rows and columns
+TINY = (1, 4, 8)  # images, channels, rows and columns: the inputs of pure Python
+KERNEL = (3, 3)
+RUN_SECONDS, RUNS = 1.0, 3  # of runs of a rung, and runs at least
+
 
 class Rung(NamedTuple):
-    """One way to do it."""
+    """One implementation of the convolution."""
 
     name: str
     forward: Callable[..., Array]
@@ -103,7 +120,7 @@ def channels_last(x: Array, weight: Array, *, stride: Pair, padding: Pair, threa
 
 
 def threads(x: Array, weight: Array, *, stride: Pair, padding: Pair, threads: int) -> Array:
-    """Deal the images to threads, which run channels_last.
+    """Split the images among threads, which run channels_last.
 
     Images share nothing but the filters, which are only read, so no thread waits for another.
     Compiled code does not hold Python's lock, so plain Python threads will do.
@@ -138,7 +155,7 @@ def im2col_product(x: Array, weight: Array, *, stride: Pair, padding: Pair, thre
 
 
 def vectors(x: Array, weight: Array, *, stride: Pair, padding: Pair, threads: int) -> Array:
-    """Hold the sums of a pixel in vectors, and say so.
+    """Hold the sums of a pixel in explicit vectors.
 
     channels_last is fast where the compiler finds that it may keep the sums in registers. Here a
     kernel says it (ops/jit/vector/simd.py): a vector of 16 filters is one register, each step loads
@@ -146,12 +163,11 @@ def vectors(x: Array, weight: Array, *, stride: Pair, padding: Pair, threads: in
     is the sum itself: a multiply-add takes four cycles and the next one needs its result, so of two
     that the processor could do in a cycle it does an eighth.
     """
-    from minise.bench.ladder_vectors import one_pixel
     from minise.ops.jit.vector.simd import lanes_of
 
-    short = -len(weight) % lanes_of(x.dtype)
-    whole = np.pad(weight, [(0, short), (0, 0), (0, 0), (0, 0)])
-    out = _by_images(x, whole, stride, padding, threads, compiled(one_pixel))
+    unused_lanes = -len(weight) % lanes_of(x.dtype)
+    filled = np.pad(weight, [(0, unused_lanes), (0, 0), (0, 0), (0, 0)])
+    out = _by_images(x, filled, stride, padding, threads, compiled(vectors_of_filters()))
     return out[:, : len(weight)]
 
 
@@ -201,6 +217,86 @@ RUNGS = (
 )
 
 
+class RungTime(NamedTuple):
+    """The time of a rung."""
+
+    rung: Rung
+    seconds: float
+    flops: float  # 2 * MACs a second
+    scaled: bool  # whether it was timed on TINY
+
+
+def measure(settings: LadderSettings, progress: Callable[[str], None]) -> Result:
+    """Time every rung, without its compilation, on a stage of ResNet-20."""
+    channels, size = STAGES[settings.stage]
+    before = read([])
+    with threadpool_limits(settings.threads, "blas"):
+        shape = (settings.batch, channels, size)
+        times: list[RungTime] = []
+        for rung in RUNGS:
+            progress(rung.name)
+            times.append(time_rung(rung, shape, settings.threads))
+    others = cores_taken(before, read([]))
+    rows = [{**time._asdict(), "rung": time.rung.name} for time in times]
+    tables = [_table(times, others, settings)]
+    return Result(settings.as_dict(), rows, {"others_cores": others}, tables=tables)
+
+
+def time_rung(rung: Rung, shape: tuple[int, int, int], threads: int) -> RungTime:
+    """Time a rung on images of shape (N, C, H), pure Python on fewer and smaller ones."""
+    scaled = rung.name == "python_loops"
+    timed_shape = TINY if scaled else shape
+    x, weight = inputs_of(timed_shape, rung.channels_last)
+
+    def run() -> Array:
+        return rung.forward(x, weight, stride=(1, 1), padding=(1, 1), threads=threads)
+
+    run()  # compiles, and touches the memory
+    flops = 2 * macs_of(timed_shape) / median(repeat(run, RUN_SECONDS, least=RUNS))
+    return RungTime(rung, 2 * macs_of(shape) / flops, flops, scaled)
+
+
+def inputs_of(shape: tuple[int, int, int], channels_last: bool) -> tuple[Array, Array]:
+    """Return images (N, C, H, H), in the rung's layout, and as many filters as channels."""
+    N, C, H = shape
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((N, C, H, H)).astype(np.float32)
+    weight = rng.standard_normal((C, C, *KERNEL)).astype(np.float32)
+    if channels_last:
+        x = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    return x, weight
+
+
+def macs_of(shape: tuple[int, int, int]) -> int:
+    """Return the multiply-accumulates of the convolution of images of shape (N, C, H)."""
+    N, C, H = shape
+    return N * C * C * H * H * KERNEL[0] * KERNEL[1]
+
+
+def _table(times: list[RungTime], others: float | None, settings: LadderSettings) -> Table:
+    channels, size = STAGES[settings.stage]
+    rows = [
+        (
+            time.rung.name,
+            millis(1000 * time.seconds) + ("*" if time.scaled else " "),
+            short(time.flops / 1e9),
+            short(times[0].seconds / time.seconds),
+            (time.rung.forward.__doc__ or "").partition("\n")[0],
+        )
+        for time in times
+    ]
+    return Table(
+        f"3x3 convolution, {channels} to {channels} channels, {settings.batch} images of "
+        f"{size}x{size}, float32, {counted(settings.threads, 'thread')}",
+        ("ms", "GFLOP/s", "times as fast", "what it does"),
+        rows,
+        "GFLOP/s: a multiply-accumulate counts as two. * timed on one image of "
+        f"{TINY[2]}x{TINY[2]} with {TINY[1]} channels, and scaled by the multiply-accumulates.\n"
+        + meanwhile(others),
+        left=("what it does",),
+    )
+
+
 def _by_images(
     x: Array, weight: Array, stride: Pair, padding: Pair, threads: int, kernel: Any
 ) -> Array:
@@ -217,7 +313,7 @@ def _by_images(
 def _compiled_back_end(
     algorithm: str, x: Array, weight: Array, stride: Pair, padding: Pair, threads: int
 ) -> Array:
-    """Return what the compiled back end makes of it, by an algorithm of its two."""
+    """Return the convolution of the compiled back end, by one of its two algorithms."""
     from minise.ops import jit
 
     ops = jit.using(threads=threads, algorithm=algorithm)
@@ -237,10 +333,11 @@ def _padded(x: Array, padding: Pair) -> Array:
 def _by_remainder(padded: Array, step: int) -> Array:
     """Return (N, C, H, step, W): column q * step + r of padded is at [..., r, q]."""
     N, C, H, W = padded.shape
-    whole = np.pad(padded, [(0, 0), (0, 0), (0, 0), (0, -W % step)]) if W % step else padded
-    return np.ascontiguousarray(whole.reshape(N, C, H, -1, step).swapaxes(3, 4))
+    if W % step:
+        padded = np.pad(padded, [(0, 0), (0, 0), (0, 0), (0, -W % step)])
+    return np.ascontiguousarray(padded.reshape(N, C, H, -1, step).swapaxes(3, 4))
 
 
 def _empty(x: Array, weight: Array, stride: Pair, padding: Pair) -> Array:
-    where = windows_of(x.shape[2:], weight.shape[2:], stride, padding)
-    return np.empty((len(x), len(weight), *where.outputs), x.dtype)
+    windows = windows_of(x.shape[2:], weight.shape[2:], stride, padding)
+    return np.empty((len(x), len(weight), *windows.outputs), x.dtype)

@@ -1,4 +1,4 @@
-"""The loops of ladder.py's first rungs: plain Python, which Numba compiles when it is asked to."""
+"""The loops of ladder.py: plain Python functions, which Numba compiles on request."""
 
 import functools
 from collections.abc import Callable
@@ -23,7 +23,7 @@ def seven_loops(padded: Any, weight: Any, out: Any, rows: int, columns: int) -> 
 
 
 def rows_innermost(columns_sorted: Any, weight: Any, out: Any, rows: int, columns: int) -> None:
-    """Fill out (N, K, OH, OW) from (N, C, H, columns, W); q's loop is the one of vectors."""
+    """Fill out (N, K, OH, OW) from (N, C, H, columns, W); the loop over q is vectorised."""
     N, K, OH, OW = out.shape
     _, C, KH, KW = weight.shape
     for n in range(N):
@@ -56,6 +56,38 @@ def filters_innermost(padded: Any, weight: Any, out: Any, rows: int, columns: in
                             pixel = padded[n, p * rows + i, q * columns + j, c]
                             for k in range(K):
                                 sums[k] += pixel * weight[i, j, c, k]
+
+
+@functools.cache
+def vectors_of_filters() -> Callable[..., None]:
+    """Return a loop over vectors of filters; Numba is loaded only here, for the vectors."""
+    from minise.ops.jit.vector.simd import filled, fma, lanes_of, load, store
+
+    def loop(padded: Any, weight: Any, out: Any, rows: int, columns: int) -> None:
+        """Fill out (N, OH, OW, K) from padded (N, H, W, C) and weight (KH, KW, C, K).
+
+        K is a multiple of a vector. A vector of filters has its sums in one register, from the
+        first product to the last.
+        """
+        N, OH, OW, K = out.shape
+        KH, KW, C, _ = weight.shape
+        H, W = padded.shape[1:3]
+        pixels, weights, results = padded.reshape(-1), weight.reshape(-1), out.reshape(-1)
+        for n in range(N):
+            for p in range(OH):
+                for q in range(OW):
+                    for k in range(0, K, lanes_of(out.dtype)):
+                        sums = filled(0.0, out)
+                        for i in range(KH):
+                            for j in range(KW):
+                                at = ((n * H + p * rows + i) * W + q * columns + j) * C
+                                to = (i * KW + j) * C * K + k
+                                for c in range(C):
+                                    vector = load(weights, to + c * K)
+                                    sums = fma(pixels[at + c], vector, sums)
+                        store(sums, results, ((n * OH + p) * OW + q) * K + k)
+
+    return loop
 
 
 @functools.cache

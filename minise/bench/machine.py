@@ -1,14 +1,27 @@
-"""What a measurement was made on: processor, memory; and the packages that did it."""
+"""The machine below a measurement: processor and versions, processor load, resident memory.
 
+All of it is read from /proc, where there is one. /proc/stat counts how long all processors together
+were busy, /proc/PID/stat how long each process ran, both in clock ticks (usually a hundredth of a
+second). Busy time beyond that of the benchmark's own processes was taken by other processes, or by
+the host of a virtual machine.
+"""
+
+import os
 import platform
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from minise.train.run_folder import cores, versions
 
 PACKAGES = ("minise", "numpy", "numba", "llvmlite", "threadpoolctl", "torch")
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
+SLACK = 2 / TICKS_PER_SECOND  # seconds: the error of a difference of two tick counts
+MIB = 1024 * 1024
+HWM = "peak resident memory, reset after the first run (VmHWM)"
+MAXRSS = "growth of the highest resident memory, the first run included (ru_maxrss)"
 
 
 def describe() -> dict[str, Any]:
@@ -22,7 +35,7 @@ def describe() -> dict[str, Any]:
 
 
 def circumstances() -> dict[str, Any]:
-    """Return when, by which command, where and with which versions something is measured."""
+    """Return date, command, machine and versions, as they are written with every result."""
     return {
         "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": ["minise", *sys.argv[1:]],
@@ -34,7 +47,7 @@ def circumstances() -> dict[str, Any]:
 def processor(cpuinfo: str) -> str | None:
     r"""Return the processor's name, family and model from the text of /proc/cpuinfo.
 
-    Names alone can be as vague as "AMD EPYC", on virtual machines above all.
+    The name alone can be as vague as "AMD EPYC", above all on virtual machines.
 
     Examples
     --------
@@ -52,17 +65,150 @@ def processor(cpuinfo: str) -> str | None:
 
 
 def memory_gb(meminfo: str) -> float | None:
-    r"""Return the memory of the machine from the text of /proc/meminfo.
+    r"""Return the memory of the machine in GB from the text of /proc/meminfo.
 
     Examples
     --------
     >>> memory_gb("MemTotal:       16000000 kB\nMemFree: 1 kB\n")
     16.4
     """
-    for line in meminfo.splitlines():
-        if line.startswith("MemTotal:"):
-            return round(int(line.split()[1]) * 1024 / 1e9, 1)
+    size = bytes_of(meminfo, "MemTotal")
+    return None if size is None else round(size / 1e9, 1)
+
+
+class Reading(NamedTuple):
+    """Three clocks, in seconds."""
+
+    wall: float
+    busy: float  # all processors together, since the machine started
+    own: float  # the benchmark's own processes
+
+
+def read(groups: Collection[int]) -> Reading | None:
+    """Read the clocks; own is this process and every process of the process groups.
+
+    Returns
+    -------
+    Reading or None
+        None where there is no /proc.
+    """
+    try:
+        busy = busy_ticks(Path("/proc/stat").read_text())
+    except OSError:
+        return None
+    own = sum(os.times()[:2]) + sum(_ticks_of(group) for group in set(groups)) / TICKS_PER_SECOND
+    return Reading(time.perf_counter(), busy / TICKS_PER_SECOND, own)
+
+
+def cores_taken(before: Reading | None, after: Reading | None) -> float | None:
+    """Return how many cores other processes used between two readings, less the error of ticks.
+
+    Examples
+    --------
+    >>> cores_taken(Reading(0, 10, 4), Reading(2, 14 + SLACK, 7))  # 4 s busy, 3 s own, in 2 s
+    0.5
+    """
+    if before is None or after is None:
+        return None
+    others = (after.busy - before.busy) - (after.own - before.own)
+    return round(max(0.0, others - SLACK) / max(after.wall - before.wall, 1e-9), 3)
+
+
+def busy_ticks(stat: str) -> int:
+    r"""Return all ticks but the idle ones from the text of /proc/stat.
+
+    Its first line counts user, nice, system, idle, iowait, irq, softirq and steal; guests, which
+    may follow, are counted in user already.
+
+    Examples
+    --------
+    >>> busy_ticks("cpu  100 1 20 5000 300 2 3 4 0 0\ncpu0 ...")
+    130
+    """
+    user, nice, system, _, _, *rest = (int(word) for word in stat.split("\n", 1)[0].split()[1:])
+    return user + nice + system + sum(rest[:3])
+
+
+def process_ticks(stat: str) -> tuple[int, int]:
+    """Return process group and ticks from the text of /proc/PID/stat.
+
+    Examples
+    --------
+    >>> process_ticks("7 (a) b) S 1 6 6 0 -1 0 0 0 0 0 40 2 0 0 20 0 1 0 5")
+    (6, 42)
+    """
+    fields = stat.rpartition(")")[2].split()  # the name may hold spaces and brackets
+    return int(fields[2]), int(fields[11]) + int(fields[12])
+
+
+class PeakMemory:
+    """Measures how far resident memory rises above its size at construction.
+
+    `restart` resets the peak; where the system does not allow that (/proc/self/clear_refs), the
+    peak since the start of the process counts, and `how` says so.
+    """
+
+    def __init__(self) -> None:
+        self.start = _status("VmRSS")
+        self.highest = _maxrss()
+        self.how = MAXRSS
+
+    def restart(self) -> None:
+        """Reset the peak, where the system allows it."""
+        try:
+            Path("/proc/self/clear_refs").write_text("5")
+        except OSError:
+            return
+        if self.start is not None:
+            self.how = HWM
+
+    def mib(self) -> float:
+        """Return the rise in MiB."""
+        if self.how == HWM and self.start is not None:
+            rise = (_status("VmHWM") or self.start) - self.start
+        else:
+            rise = _maxrss() - self.highest
+        return round(max(0, rise) / MIB, 1)
+
+
+def bytes_of(status: str, name: str) -> int | None:
+    r"""Return a field in kB of the text of /proc/meminfo or /proc/self/status, in bytes.
+
+    Examples
+    --------
+    >>> bytes_of("VmHWM:\t  2048 kB\nVmRSS:\t  1024 kB\n", "VmRSS")
+    1048576
+    """
+    for line in status.splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
     return None
+
+
+def _ticks_of(group: int) -> int:
+    """Return the ticks of all processes of a process group."""
+    total = 0
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            process_group, ticks = process_ticks(path.read_text())
+        except (OSError, IndexError):  # the process has ended meanwhile
+            continue
+        if process_group == group:
+            total += ticks
+    return total
+
+
+def _status(name: str) -> int | None:
+    return bytes_of(_text("/proc/self/status"), name)
+
+
+def _maxrss() -> int:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return highest if sys.platform == "darwin" else highest * 1024
 
 
 def _text(path: str) -> str:

@@ -1,14 +1,23 @@
-"""`minise profile`: what every op of a training step takes, beside what it would have to take.
+"""`minise profile`: the time of every op of a training step beside its floor, a roofline model.
 
 Times come from minise.ops.wrap, a back end around the back end, so nothing in the net is changed.
-One step more, before the timed ones, notes what each op needs: its multiply-accumulates, and the
-bytes of the arrays that it reads and writes, each counted once.
+One more step, before the timed ones, records the needs of each op: its multiply-accumulates, and
+the bytes of the arrays that it reads and writes, each counted once.
+
+An op takes at least the time of its multiply-accumulates at the rate of a large matrix product, and
+of reading its inputs and writing its results once at the rate of a large copy. The larger of the
+two is its floor. Both rates are measured here, through NumPy. Two things can get below the floor:
+arrays that are still in a cache, and algorithms that need fewer multiplications than the definition
+(Winograd's).
+
+Source: Williams, Waterman and Patterson, "Roofline: An Insightful Visual Performance Model for
+Multicore Architectures", Communications of the ACM 52 (2009).
 """
 
 import copy
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -17,58 +26,63 @@ from threadpoolctl import threadpool_limits
 
 from minise import models
 from minise.analysis.cost import macs
-from minise.bench.contestants import step_of
-from minise.bench.load import read, taken
-from minise.bench.roofline import Rates, measure
-from minise.bench.settings import Dtype, Settings
-from minise.bench.threads import check_threads, default_threads, ops_with
-from minise.bench.works import batch_of
+from minise.bench.machine import cores_taken, read
+from minise.bench.peers import step_of
+from minise.bench.result import Result, Table, millis, short
+from minise.bench.rounds import meanwhile, repeat
+from minise.bench.settings import ProfileSettings
+from minise.bench.workloads import batch_of
 from minise.nn import Layer
-from minise.ops.backend import Algorithm
-from minise.ops.checks import Array, check_integer
+from minise.ops.checks import Array
 from minise.ops.user.pair import cache_of
 from minise.ops.wrap import FORWARD, Call, Timing, Wrapper, attach, timed
 
 Key = tuple[str, str, str]  # layer, op, direction
 LOSS = "(loss)"  # the layer's name of the loss
+MATRIX_SIDE = 1536  # large enough for the full rate, 0.1 s on one core
+COPIED_BYTES = 128 * 2**20  # beyond any cache
+RATE_RUNS = 5  # the fastest counts: other processes can only slow it down
+CALL_SECONDS = 1e-5  # with a smaller floor, most of the time is that of the call itself
+FIGURE_COLUMNS = ("share", "floor ms", "times\nfloor")
 
 
-@dataclass(frozen=True)
-class ProfileSettings:
-    """What is profiled."""
+class Rates(NamedTuple):
+    """What the machine reaches."""
 
-    net: str = "se_resnet20"
-    """Name of the net; `minise summary all` lists them."""
-    reduction: int = 16
-    """Of the SE blocks."""
-    batch: int = 128
-    """Images, of 32 x 32."""
-    threads: int = field(default_factory=default_threads)
-    """For the back end and for BLAS."""
-    dtype: Dtype = "float32"
-    """Of all arrays."""
-    steps: int = 5
-    """How many are timed; each figure is the median."""
-    layers: int = 10
-    """How many lines the second table has."""
-    ops: str = "jit"
-    """Back end: its name, a module such as my_package.my_ops, or a file."""
-    algorithm: Algorithm = "auto"
-    """Of its convolutions, where it has a choice, as jit has."""
+    macs: float  # multiply-accumulates a second, of a large matrix product
+    bytes: float  # a second, read and written together, of a large copy
 
-    def __post_init__(self) -> None:
-        """Refuse what cannot be profiled."""
-        for name in ("reduction", "batch", "steps", "layers"):
-            check_integer("profile", name, getattr(self, name), 1)
-        check_threads("profile", self.threads)
+    def floor(self, macs: float, moved: float) -> float:
+        """Return the least seconds for so many MACs and so many bytes.
 
-    @property
-    def of_step(self) -> Settings:
-        """The same as settings of a step."""
-        return Settings(
-            net=self.net, reduction=self.reduction, batch=self.batch, threads=self.threads,
-            dtype=self.dtype, ops=self.ops, algorithm=self.algorithm,
-        )  # fmt: skip
+        Examples
+        --------
+        >>> Rates(macs=100, bytes=10).floor(50, 20)
+        2.0
+        """
+        return max(macs / self.macs, moved / self.bytes)
+
+
+def measure_rates(threads: int, dtype: str) -> Rates:
+    """Measure both rates with so many threads."""
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((2, MATRIX_SIDE, MATRIX_SIDE)).astype(dtype)
+    out = np.empty_like(a)
+    source, target = np.ones(COPIED_BYTES, np.uint8), np.zeros(COPIED_BYTES, np.uint8)
+    pairs = list(zip(np.array_split(source, threads), np.array_split(target, threads), strict=True))
+
+    def copy_pair(pair: tuple[Array, Array]) -> None:
+        np.copyto(pair[1], pair[0])  # without Python's lock, so threads copy at the same time
+
+    with threadpool_limits(threads, "blas"), ThreadPoolExecutor(threads) as pool:
+        product = _fastest(lambda: np.matmul(a, b, out=out))
+        copying = _fastest(lambda: list(pool.map(copy_pair, pairs)))
+    return Rates(MATRIX_SIDE**3 / product, 2 * COPIED_BYTES / copying)
+
+
+def _fastest(run: Callable[[], object]) -> float:
+    run()  # wakes threads and touches memory
+    return min(repeat(run, 0, least=RATE_RUNS))
 
 
 class Need(NamedTuple):
@@ -79,7 +93,7 @@ class Need(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """What one op in one layer and direction takes in a step, and needs at least."""
+    """The time of one op in one layer and direction in a step, and its floor, in seconds."""
 
     layer: str
     op: str
@@ -90,10 +104,10 @@ class Entry(NamedTuple):
 
 
 class Profile(NamedTuple):
-    """The outcome; medians of parts do not add up to the median of the whole, so both are here."""
+    """What was measured; medians of parts do not add up to the median of their sum."""
 
     entries: list[Entry]
-    whole: float  # seconds of a step, median
+    step: float  # seconds of a step, median
     outside: float  # seconds of a step outside of ops, median
     rates: Rates
     others: float | None  # cores that others took meanwhile
@@ -105,7 +119,7 @@ class Profile(NamedTuple):
 
 
 class Needs(Wrapper):
-    """Notes what every call needs, and keeps no array.
+    """Records what every call needs, and holds no array.
 
     Backward has the products of forward twice: once for the gradient of the input, once for that of
     the weights.
@@ -117,7 +131,7 @@ class Needs(Wrapper):
         self.forward_macs: dict[tuple[str, str], int] = {}
 
     def observe(self, call: Call) -> None:
-        """Note the call."""
+        """Record the call."""
         if call.direction == FORWARD:
             count = self.forward_macs[call.layer, call.op] = macs(call)
         else:
@@ -134,8 +148,8 @@ def prepare(settings: ProfileSettings) -> Layer:
     ValueError, TypeError, ImportError
         If it or its back end is not there.
     """
-    ops = ops_with(settings.ops, settings.threads, settings.algorithm)
-    return models.build(settings.net, ops=ops, **settings.of_step.net_settings)
+    ops = settings.load_ops()
+    return models.build(settings.net, ops=ops, **settings.net_settings(settings.net))
 
 
 def profile(
@@ -156,24 +170,24 @@ def profile(
     images, labels = batch or batch_of(net, settings.batch)
     with threadpool_limits(settings.threads, "blas"):
         start = read([])
-        rates = measure(settings.threads, settings.dtype)
+        rates = measure_rates(settings.threads, settings.dtype)
         needs, timer = Needs(ops), timed(ops)
         attach(net, needs)
         step_of(net, needs.at(LOSS), images, labels)()
         attach(net, timer)
         step = step_of(net, timer.at(LOSS), images, labels)
         step()
-        wholes: list[float] = []
+        totals: list[float] = []
         parts: list[dict[Key, Timing]] = []
         for _ in range(settings.steps):
             timer.timings = {}
             before = time.perf_counter()
             step()
-            wholes.append(time.perf_counter() - before)
+            totals.append(time.perf_counter() - before)
             parts.append(timer.timings)
-        outsides = [whole - _sum(part) for whole, part in zip(wholes, parts, strict=True)]
-        entries = list(_entries(parts, needs, rates))
-        return Profile(entries, median(wholes), median(outsides), rates, taken(start, read([])))
+        others = cores_taken(start, read([]))
+    outside = median(total - _sum(part) for total, part in zip(totals, parts, strict=True))
+    return Profile(list(_entries(parts, needs, rates)), median(totals), outside, rates, others)
 
 
 def _entries(parts: list[dict[Key, Timing]], needs: Needs, rates: Rates) -> Iterator[Entry]:
@@ -190,22 +204,22 @@ def _sum(part: dict[Key, Timing]) -> float:
 def moved(call: Call) -> int:
     """Return the bytes of the arrays that a call has to read and to write, each once.
 
-    A backward reads dout, plus and what its cache holds. Results that are views of what was given
-    move nothing; where all are, the call moves nothing at all.
+    A backward reads dout, plus and what its cache holds. Results that are views of inputs move
+    nothing; where all results are, the call moves nothing at all.
     """
-    given = list(_arrays(call.arrays))
+    inputs = list(_arrays(call.arrays))
     if call.direction != FORWARD:
-        given += _arrays([*call.settings.values(), _read_of(call.cache)])
+        inputs += _arrays([*call.settings.values(), _contents_of(call.cache)])
     written = [
         result
         for result in _arrays(call.results)
-        if not any(np.may_share_memory(result, array) for array in given)
+        if not any(np.may_share_memory(result, array) for array in inputs)
     ]
-    unique = {id(array): array for array in [*given, *written]}
+    unique = {id(array): array for array in [*inputs, *written]}
     return sum(array.nbytes for array in unique.values()) if written else 0
 
 
-def _read_of(cache: Any) -> Any:
+def _contents_of(cache: Any) -> Any:
     """Return the contents of a cache as a tuple, also those of a user's dict or object."""
     cache = cache_of(cache)
     if isinstance(cache, dict):
@@ -221,3 +235,79 @@ def _arrays(values: Iterable[Any]) -> Iterator[np.ndarray]:
             yield value
         elif isinstance(value, tuple | list):
             yield from _arrays(value)
+
+
+def result_of(profile: Profile, settings: ProfileSettings) -> Result:
+    """Return the result: a table of the ops, and one of the slowest layers."""
+    summary = {
+        "step_seconds": profile.step,
+        "outside_seconds": profile.outside,
+        "rates": profile.rates._asdict(),
+        "others_cores": profile.others,
+    }
+    rows = [entry._asdict() for entry in profile.entries]
+    tables = [ops_table(profile, settings), layers_table(profile, settings)]
+    return Result(settings.as_dict(), rows, summary, tables=tables)
+
+
+def ops_table(profile: Profile, settings: ProfileSettings) -> Table:
+    """Return a line for each op and direction, the slowest first, and their sums."""
+    rows: list[tuple[str, ...]] = []
+    for (op, direction), entries in _grouped(profile, lambda e: (e.op, e.direction)):
+        calls = sum(entry.calls for entry in entries)
+        rows.append((op, direction, str(calls), *_cells(entries, profile)))
+    share = f"{profile.outside / profile.sum:.1%}"
+    rows += [
+        (),
+        ("all ops", "", "", *_cells(profile.entries, profile)),
+        ("outside of ops", "", "", millis(1000 * profile.outside), share),
+        ("step", "", "", millis(1000 * profile.sum), "100.0%"),
+    ]
+    return Table(
+        f"a training step by ops: {settings.heading(settings.net)}, {settings.back_end}",
+        ("direction", "calls", "ms", *FIGURE_COLUMNS),
+        rows,
+        f"ms: median of the steps; a step took {millis(1000 * profile.step)} in all.\n"
+        "floor: the multiply-accumulates at the rate of a large matrix product, measured as "
+        f"{short(profile.rates.macs / 1e9)} billion a second, or all arrays read and written once, "
+        f"at {short(profile.rates.bytes / 1e9)} GB/s of a large copy, whichever takes longer. "
+        "Arrays that are still in a cache can get below it.\n"
+        "outside of ops: the optimiser, and Python between the calls.\n"
+        f"{meanwhile(profile.others)}",
+        left=("direction",),
+    )
+
+
+def layers_table(profile: Profile, settings: ProfileSettings) -> Table:
+    """Return a line for each of the slowest layers."""
+    grouped = _grouped(profile, lambda entry: (entry.layer, entry.op))
+    count = min(settings.layers, len(grouped))
+    rows: list[tuple[str, ...]] = []
+    for (layer, op), entries in grouped[:count]:
+        ms = {True: 0.0, False: 0.0}  # forward and backward
+        for entry in entries:
+            ms[entry.direction == FORWARD] += 1000 * entry.seconds
+        _, *rest = _cells(entries, profile)
+        rows.append((layer or "(net)", op, millis(ms[True]), millis(ms[False]), *rest))
+    columns = ("op", "forward\nms", "backward\nms", *FIGURE_COLUMNS)
+    return Table(f"the slowest {count} of {len(grouped)} layers", columns, rows, left=("op",))
+
+
+def _grouped(
+    profile: Profile, key: Callable[[Entry], tuple[str, str]]
+) -> list[tuple[tuple[str, str], list[Entry]]]:
+    """Return the entries by a key, the slowest group first."""
+    groups: dict[tuple[str, str], list[Entry]] = {}
+    for entry in profile.entries:
+        groups.setdefault(key(entry), []).append(entry)
+    return sorted(groups.items(), key=lambda item: -sum(entry.seconds for entry in item[1]))
+
+
+def _cells(entries: list[Entry], profile: Profile) -> list[str]:
+    """Return ms, share of the step, floor in ms, and the time as a multiple of the floor."""
+    seconds = sum(entry.seconds for entry in entries)
+    floor = sum(entry.floor for entry in entries)
+    share = f"{seconds / profile.sum:.1%}"
+    if floor < CALL_SECONDS:
+        return [millis(1000 * seconds), share, f"<{1000 * CALL_SECONDS}" if floor else "0", ""]
+    return [millis(1000 * seconds), share, millis(1000 * floor), f"{seconds / floor:.1f}"]

@@ -1,86 +1,42 @@
-"""`minise bench scaling`: what a training step costs against depth, and against the batch.
+"""`minise bench scaling`: the cost of a training step against depth, and against the batch size.
 
 Every residual unit multiplies as often as the one before it (a stage halves the images' sides and
-doubles the channels), and every image as every other; so both costs ought to be straight lines,
-with what does not grow as their intercept: the first and last layers, or the optimiser and Python
-between the calls. A bend would be a cache that no longer holds, or work that grows faster than it
-ought to.
+doubles the channels), and every image as often as any other. So both costs should be straight
+lines, whose intercept is what does not grow: the first and last layers, or the optimiser and Python
+between the calls. A bend would show a cache that is too small, or work that grows faster than it
+should.
 
-All points take turns in one process, forward and backward by rounds, so that a machine which slows
-down does so for all of them.
+All points take turns in one process, so that a machine which slows down does so for all of them.
 """
 
-import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from minise import models
-from minise.bench.contestants import Run, step_of
-from minise.bench.figures import Choice, Round, Spread, Turn, choose, spread, turn_medians
-from minise.bench.load import read, taken
-from minise.bench.settings import Dtype, Settings, check_file
-from minise.bench.threads import check_threads, default_threads, ops_with
-from minise.bench.works import images_of
-from minise.ops.checks import check_choice, check_integer
+from minise.bench.machine import cores_taken, describe, read
+from minise.bench.peers import Run, step_of
+from minise.bench.result import Figure, Panel, Result, Table, millis, short
+from minise.bench.rounds import (
+    Choice,
+    Round,
+    Spread,
+    Turn,
+    choose,
+    interleave,
+    ms_spread,
+    repeat,
+    rounds_json,
+)
+from minise.bench.settings import ScalingSettings, counted
+from minise.bench.workloads import images_of
 
-TURN = 0.4  # seconds of runs in a turn; one run at least
-LEAST = 3  # points of a line: through two of them there always is one
-DRAWN = (".png", ".svg")
-
-
-@dataclass(frozen=True)
-class ScalingSettings:
-    """Time training steps against depth and against batch size, and lay straight lines through.
-
-    Example: minise bench scaling --depths 8 20 32 --batches 1 2 4 --batch 2 --rounds 2
-    """
-
-    depths: tuple[int, ...] = (20, 32, 56, 110)
-    """Of SE-ResNets, at one batch size."""
-    batch: int = 128
-    """That batch size: images of 32 x 32."""
-    batches: tuple[int, ...] = (16, 32, 64, 128, 256, 512)
-    """Batch sizes, at one depth."""
-    depth: int = 20
-    """That depth."""
-    reduction: int = 16
-    """Of the SE blocks."""
-    threads: int = field(default_factory=default_threads)
-    """For the back end and for BLAS."""
-    dtype: Dtype = "float32"
-    """Of all arrays."""
-    rounds: int = 9
-    """How often each point has its turn."""
-    json: Path | None = None
-    """Write every figure to this file."""
-    plot: Path | None = None
-    """Draw points and lines to this file, .png or .svg (needs Matplotlib)."""
-    ops: str = "jit"
-    """Back end: its name, a module such as my_package.my_ops, or a file."""
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be measured."""
-        for name in ("batch", "depth", "reduction", "rounds"):
-            check_integer("bench scaling", name, getattr(self, name), 1)
-        for name in ("depths", "batches"):
-            values = getattr(self, name)
-            for value in values:
-                check_integer("bench scaling", name, value, 1)
-            if len(set(values)) < LEAST:
-                raise ValueError(
-                    f"bench scaling: {name} is {values}, expected at least {LEAST} different "
-                    "ones: a line through fewer says nothing"
-                )
-        check_threads("bench scaling", self.threads)
-        check_file("bench scaling", "json", self.json)
-        check_file("bench scaling", "plot", self.plot)
-        if self.plot is not None:
-            check_choice("bench scaling", "plot's suffix", self.plot.suffix, DRAWN)
+TURN_SECONDS = 0.4  # of runs in a turn; one run at least
+UNITS = {"depth": "layer", "batch": "image"}
+LABELS = {"depth": "depth (layers with weights)", "batch": "batch size (images)"}
 
 
 class Point(NamedTuple):
@@ -91,7 +47,7 @@ class Point(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What it is called in a round."""
+        """The name of the point in a round."""
         return f"{self.net}, batch {self.batch}"
 
     @property
@@ -114,7 +70,7 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True)
 class Series:
-    """Points along one axis, what a step took at each, and the line through them."""
+    """Points along one axis, the time of a step at each, and the line fitted to them."""
 
     axis: str  # "depth" or "batch"
     points: list[Point]
@@ -122,21 +78,34 @@ class Series:
     line: Line
 
     @property
+    def shared(self) -> str:
+        """What all points have in common."""
+        point = self.points[0]
+        return f"batch {point.batch}" if self.axis == "depth" else point.net
+
+    @property
+    def formula(self) -> str:
+        """The line in words, such as "2.50 ms per layer + 5.00 ms"."""
+        slope, intercept, _ = self.line
+        sign = "+" if intercept >= 0 else "-"
+        return f"{millis(slope)} ms per {UNITS[self.axis]} {sign} {millis(abs(intercept))} ms"
+
+    @property
     def xs(self) -> list[int]:
-        """The points' places on the axis."""
+        """The points' coordinates on the axis."""
         return [getattr(point, self.axis) for point in self.points]
 
     @property
-    def off(self) -> list[float]:
-        """How far each time lies above the line, as a share of that time."""
+    def residuals(self) -> list[float]:
+        """Time above the line, as a share of the time, for each point."""
         return [
-            (one.median - self.line.at(x)) / one.median
-            for x, one in zip(self.xs, self.ms, strict=True)
+            (ms.median - self.line.at(x)) / ms.median
+            for x, ms in zip(self.xs, self.ms, strict=True)
         ]
 
 
 class Scaling(NamedTuple):
-    """The outcome."""
+    """What was measured along both axes."""
 
     series: list[Series]
     rounds: list[Round]  # by names of points
@@ -144,53 +113,65 @@ class Scaling(NamedTuple):
 
 
 def prepare(settings: ScalingSettings) -> dict[Point, Run]:
-    """Return for every point a function that does a step; nets of one depth are one net.
+    """Return for every point a function that takes a step; points of one depth share a net.
 
     Raises
     ------
     ValueError, TypeError, ImportError
         If there is no such back end, or no net of such a depth.
     """
-    ops = ops_with(settings.ops, settings.threads)
+    ops = settings.load_ops()
     nets: dict[int, Any] = {}
     steps = {}
-    for point in dict.fromkeys(point for points in _axes(settings).values() for point in points):
-        of_step = Settings(
-            net=point.net, reduction=settings.reduction, batch=point.batch,
-            threads=settings.threads, dtype=settings.dtype, ops=settings.ops,
-        )  # fmt: skip
+    for point in dict.fromkeys(point for points in axes_of(settings).values() for point in points):
         if point.depth not in nets:
-            nets[point.depth] = models.build(point.net, ops=ops, **of_step.net_settings)
-        steps[point] = step_of(nets[point.depth], ops, *images_of(of_step))
+            keywords = settings.net_settings(point.net)
+            nets[point.depth] = models.build(point.net, ops=ops, **keywords)
+        steps[point] = step_of(nets[point.depth], ops, *images_of(settings, point.batch))
     return steps
 
 
 def measure(
     settings: ScalingSettings, steps: dict[Point, Run], progress: Callable[[str], None]
 ) -> Scaling:
-    """Do every step once, then let them take turns, and fit the lines."""
-    rounds: list[Round] = []
+    """Take every step once, then let them take turns, and fit the lines."""
+    by_name = {point.name: step for point, step in steps.items()}
+
+    def turn(name: str) -> Turn:
+        start = read([])
+        seconds = repeat(by_name[name], TURN_SECONDS)
+        return Turn(seconds, None, cores_taken(start, read([])))
+
     with threadpool_limits(settings.threads, "blas"):
-        for point, step in steps.items():
-            progress(f"{point.name} gets ready")
+        for name, step in by_name.items():
+            progress(f"{name} gets ready")
             step()  # compiles, and touches the memory
-        for k in range(settings.rounds):
-            turns = {}
-            for point in list(steps) if k % 2 == 0 else reversed(steps):
-                progress(f"round {k + 1} of {settings.rounds}: {point.name}")
-                turns[point.name] = _turn(steps[point])
-            rounds.append(turns)
+        rounds = interleave(list(by_name), settings.rounds, turn, progress)
+    return scaling_of(settings, rounds)
+
+
+def scaling_of(settings: ScalingSettings, rounds: list[Round]) -> Scaling:
+    """Return the lines of rounds that hold all points."""
     choice = choose(rounds)
-    kept = [rounds[i] for i in choice.kept]
-    series = [series_of(axis, points, kept) for axis, points in _axes(settings).items()]
+    used = [rounds[i] for i in choice.used]
+    series = [series_of(axis, points, used) for axis, points in axes_of(settings).items()]
     return Scaling(series, rounds, choice)
 
 
+def axes_of(settings: ScalingSettings) -> dict[str, list[Point]]:
+    """Return the points along each axis."""
+    depths, batches = sorted(set(settings.depths)), sorted(set(settings.batches))
+    return {
+        "depth": [Point(depth, settings.batch) for depth in depths],
+        "batch": [Point(settings.depth, batch) for batch in batches],
+    }
+
+
 def series_of(axis: str, points: list[Point], rounds: Sequence[Round]) -> Series:
-    """Return what rounds say of points along an axis."""
-    ms = [spread([1000 * s for s in turn_medians(rounds, point.name)]) for point in points]
+    """Return times and line of the points along an axis."""
+    ms = [ms_spread(rounds, point.name) for point in points]
     xs = [getattr(point, axis) for point in points]
-    return Series(axis, points, ms, fit(xs, [one.median for one in ms]))
+    return Series(axis, points, ms, fit(xs, [spread.median for spread in ms]))
 
 
 def fit(xs: Iterable[float], ys: Iterable[float]) -> Line:
@@ -205,25 +186,73 @@ def fit(xs: Iterable[float], ys: Iterable[float]) -> Line:
     x, y = np.array([*xs], float), np.array([*ys], float)
     dx, dy = x - x.mean(), y - y.mean()
     slope = (dx @ dy) / (dx @ dx)
-    rest = dy - slope * dx
+    residual = dy - slope * dx
     total = dy @ dy
-    r2 = 1 - (rest @ rest) / total if total else 1.0
+    r2 = 1 - (residual @ residual) / total if total else 1.0
     return Line(float(slope), float(y.mean() - slope * x.mean()), float(r2))
 
 
-def _axes(settings: ScalingSettings) -> dict[str, list[Point]]:
-    depths, batches = sorted(set(settings.depths)), sorted(set(settings.batches))
+def result_of(scaling: Scaling, settings: ScalingSettings) -> Result:
+    """Return the result: a table and a plot for each axis."""
+    threads = counted(settings.threads, "thread")
+    tables = [table_of(series, settings) for series in scaling.series]
+    tables[-1] = replace(tables[-1], note=f"{tables[-1].note}\n{scaling.choice.sentence}")
+    caption = (
+        f"SE-ResNet, reduction {settings.reduction}, {settings.dtype}, minise {settings.ops} on "
+        f"{threads}, {describe()['processor']}; medians of {len(scaling.choice.used)} rounds"
+    )
+    return Result(
+        settings.as_dict(),
+        [_row(series) for series in scaling.series],
+        {**scaling.choice.as_json(), "rounds": rounds_json(scaling.rounds)},
+        "series",
+        tables,
+        figure=Figure([panel_of(series) for series in scaling.series], caption),
+    )
+
+
+def table_of(series: Series, settings: ScalingSettings) -> Table:
+    """Return a row for each point, with the line below."""
+    points = zip(series.points, series.xs, series.ms, series.residuals, strict=True)
+    farthest, at = max(zip(series.residuals, series.xs, strict=True), key=lambda pair: abs(pair[0]))
+    return Table(
+        f"a training step against {series.axis}: {series.shared}, reduction {settings.reduction}, "
+        f"{settings.dtype}, {settings.back_end}, {counted(settings.threads, 'thread')}",
+        ("ms", "quartiles", "line's ms", "off it", "images/s"),
+        [
+            (
+                f"{series.axis} {x}",
+                millis(ms.median),
+                f"{millis(ms.lower)}-{millis(ms.upper)}",
+                millis(series.line.at(x)),
+                f"{residual:+.1%}",
+                short(1000 * point.batch / ms.median),
+            )
+            for point, x, ms, residual in points
+        ],
+        f"{series.formula}; R^2 {series.line.r2:.5f}; farthest off it {farthest:+.1%}, at "
+        f"{series.axis} {at}",
+    )
+
+
+def panel_of(series: Series) -> Panel:
+    """Return the plot of a series."""
+    slope, intercept, r2 = series.line
+    point = series.points[0]
+    title = f"batch of {point.batch}" if series.axis == "depth" else f"SE-ResNet-{point.depth}"
+    label = f"{series.formula}\nR² = {r2:.4f}"
+    times = [ms.median for ms in series.ms]
+    label_x, label_y = LABELS[series.axis], "training step (ms)"
+    return Panel(title, label_x, label_y, series.xs, times, slope, intercept, label)
+
+
+def _row(series: Series) -> dict[str, Any]:
+    points = zip(series.points, series.ms, series.residuals, strict=True)
     return {
-        "depth": [Point(depth, settings.batch) for depth in depths],
-        "batch": [Point(settings.depth, batch) for batch in batches],
+        "axis": series.axis,
+        "line": {**series.line._asdict(), "largest_off": max(map(abs, series.residuals))},
+        "points": [
+            {**point._asdict(), "ms": ms._asdict(), "off_line": residual}
+            for point, ms, residual in points
+        ],
     }
-
-
-def _turn(step: Run) -> Turn:
-    start = read([])
-    seconds: list[float] = []
-    while not seconds or sum(seconds) < TURN:
-        before = time.perf_counter()
-        step()
-        seconds.append(time.perf_counter() - before)
-    return Turn(seconds, None, taken(start, read([])))

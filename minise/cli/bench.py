@@ -1,18 +1,26 @@
 """The verb that compares speeds: `minise bench`."""
 
-import json
-from typing import Annotated
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from rich.console import Console
 
-from minise.bench.climb import LadderSettings
-from minise.bench.gpu.settings import CudaSettings
-from minise.bench.scaling import ScalingSettings
-from minise.bench.settings import Settings
+from minise.bench.settings import (
+    CompareSettings,
+    CudaSettings,
+    LadderSettings,
+    ScalingSettings,
+    Settings,
+)
 from minise.cli.words import FAILED, INTERRUPTED, Failure, misuse, say
 
-Cpu = Annotated[Settings, tyro.conf.subcommand("cpu", prefix_name=False)]
+if TYPE_CHECKING:
+    from minise.bench.result import Result
+
+NOTHING_WRITTEN = "interrupted, nothing is written"
+Cpu = Annotated[CompareSettings, tyro.conf.subcommand("cpu", prefix_name=False)]
 Scaling = Annotated[ScalingSettings, tyro.conf.subcommand("scaling", prefix_name=False)]
 Ladder = Annotated[LadderSettings, tyro.conf.subcommand("conv-ladder", prefix_name=False)]
 Cuda = Annotated[CudaSettings, tyro.conf.subcommand("cuda", prefix_name=False)]
@@ -30,82 +38,81 @@ def bench(of: Cpu | Scaling | Ladder | Cuda) -> int:
     return _scaling(of) if isinstance(of, ScalingSettings) else _cpu(of)
 
 
-def _cpu(settings: Settings) -> int:
-    """Compare minise with its peers, print tables and write JSON."""
-    from minise.bench.agree import Disagreement
-    from minise.bench.compare import compare
-    from minise.bench.report import as_json, notes, ops_table, whole_table
-    from minise.bench.threads import ops_with
-    from minise.bench.works import works_of
+def show(console: Console, result: "Result", settings: Settings) -> None:
+    """Print the tables and notes of a result, and write the files that settings name."""
+    for table in result.tables:
+        console.print(table.render())
+    if result.notes:
+        say(console, result.notes)
+    with misuse():
+        if settings.json is not None:
+            result.write(settings.json)
+            say(console, f"every figure is in {settings.json}")
+        if isinstance(settings, ScalingSettings) and settings.plot is not None and result.figure:
+            result.figure.draw(settings.plot)
+            say(console, f"points and lines are drawn in {settings.plot}")
+
+
+@contextmanager
+def _progress(console: Console, interrupted: str) -> Iterator[Callable[[str], None]]:
+    """Show what is measured at the moment; an interrupt ends the command with a message."""
+    try:
+        with console.status("starting") as status:
+            yield status.update
+    except KeyboardInterrupt:  # by now all processes of implementations have ended
+        raise Failure(interrupted, INTERRUPTED) from None
+
+
+def _cpu(settings: CompareSettings) -> int:
+    """Compare minise with its peers."""
+    from minise.bench.compare import compare, result_of
+    from minise.bench.peers import Disagreement
+    from minise.bench.workloads import workloads_of
 
     console = Console()
     with misuse():
-        ops_with(settings.ops, settings.threads, settings.algorithm)
-        works = works_of(settings)
+        settings.load_ops()
+        workloads = workloads_of(settings)
     try:
-        with console.status("starting") as status:
-            comparison = compare(settings, works, status.update)
+        with _progress(console, NOTHING_WRITTEN) as progress:
+            comparison = compare(settings, workloads, progress)
     except Disagreement as error:
         raise Failure(str(error), FAILED) from error
-    except KeyboardInterrupt:  # by now all contestants' processes have ended
-        raise Failure("interrupted, nothing is written", INTERRUPTED) from None
-    for outcome in comparison.outcomes:
-        if outcome.work["kind"] != "op":
-            console.print(whole_table(outcome, comparison))
-    ops = [outcome for outcome in comparison.outcomes if outcome.work["kind"] == "op"]
-    if ops:
-        console.print(ops_table(ops, settings))
-    say(console, notes(comparison))
-    if settings.json is not None:
-        with misuse():
-            settings.json.write_text(json.dumps(as_json(comparison), indent=1) + "\n")
-        say(console, f"every figure is in {settings.json}")
+    show(console, result_of(comparison), settings)
     return 0
 
 
 def _scaling(settings: ScalingSettings) -> int:
-    """Time steps along both axes, print tables, write JSON and a figure."""
-    from minise.bench.scaling import measure, prepare
-    from minise.bench.scaling_plot import draw, figure_class
-    from minise.bench.scaling_report import as_json, tables_of
+    """Time steps along both axes."""
+    from minise.bench.result import figure_class
+    from minise.bench.scaling import measure, prepare, result_of
 
     console = Console()
     with misuse():
         if settings.plot is not None:
             figure_class()  # Matplotlib may not be there
         steps = prepare(settings)
-    try:
-        with console.status("starting") as status:
-            scaling = measure(settings, steps, status.update)
-    except KeyboardInterrupt:
-        raise Failure("interrupted, nothing is written", INTERRUPTED) from None
-    console.print(tables_of(scaling, settings))
-    with misuse():
-        if settings.json is not None:
-            settings.json.write_text(json.dumps(as_json(scaling, settings), indent=1) + "\n")
-            say(console, f"every figure is in {settings.json}")
-        if settings.plot is not None:
-            draw(scaling, settings, settings.plot)
-            say(console, f"points and lines are drawn in {settings.plot}")
+    with _progress(console, NOTHING_WRITTEN) as progress:
+        scaling = measure(settings, steps, progress)
+    show(console, result_of(scaling, settings), settings)
     return 0
 
 
 def _ladder(settings: LadderSettings) -> int:
-    """Time the rungs and print them."""
-    from minise.bench.climb import climb, table_of
+    """Time the rungs."""
+    from minise.bench.ladder import measure
 
     console = Console()
-    with misuse(), console.status("climbing"):  # Numba may not be there
-        timed, others = climb(settings)
-    console.print(table_of(timed, others, settings))
+    with misuse(), _progress(console, NOTHING_WRITTEN) as progress:  # Numba may not be there
+        result = measure(settings, progress)
+    show(console, result, settings)
     return 0
 
 
 def _cuda(settings: CudaSettings) -> int:
-    """Measure on the GPU, print a table, and write JSON after every row."""
-    from minise.bench.gpu.clock import Clock
-    from minise.bench.gpu.measure import Found, Measurement
-    from minise.bench.gpu.report import as_json, table_of
+    """Measure on the GPU, and write JSON after every row."""
+    from minise.bench.gpu.compare import Measurement
+    from minise.bench.gpu_clock import Clock
     from minise.ops import cuda
 
     console = Console()
@@ -114,22 +121,11 @@ def _cuda(settings: CudaSettings) -> int:
     import cupy
 
     measurement = Measurement(settings, cuda.using(), Clock(cupy, settings.rounds), cuda.describe())
-    with console.status("starting") as status:
-
-        def saw(doing: str, found: Found) -> None:
-            status.update(doing)
-            if settings.json is not None:
-                settings.json.write_text(json.dumps(as_json(found, settings), indent=1) + "\n")
-
-        try:
-            found = measurement.run(saw)
-        except KeyboardInterrupt:
-            kept = f"; {settings.json} has what was found before" if settings.json else ""
-            raise Failure(f"interrupted{kept}", INTERRUPTED) from None
-    console.print(table_of(found))
-    if settings.json is not None:
-        say(console, f"every figure is in {settings.json}")
-    if found.wrong:
-        names = ", ".join(f"{row.way} at {row.work}" for row in found.wrong)
-        raise Failure(f"too far from float64: {names}", FAILED)
+    saved = f"; {settings.json} has what was found before" if settings.json else ""
+    with _progress(console, f"interrupted{saved}") as progress:
+        measurement.run(progress)
+    show(console, measurement.result(), settings)
+    wrong = ", ".join(f"{row.way} at {row.work}" for row in measurement.rows if row.wrong)
+    if wrong:
+        raise Failure(f"too far from float64: {wrong}", FAILED)
     return 0

@@ -5,7 +5,8 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from minise.bench.profile import ProfileSettings
+from minise.bench.settings import ProfileSettings
+from minise.cli.bench import show
 from minise.cli.words import misuse
 
 
@@ -15,13 +16,11 @@ def profile(settings: Annotated[ProfileSettings, tyro.conf.arg(name="")]) -> int
     Example: minise profile --net se_resnet8 --batch 8
     """
     from minise.bench import profile as profiling
-    from minise.bench.profile_report import layers_table, ops_table
 
     console = Console()
     with misuse():
         net = profiling.prepare(settings)
     with console.status("measuring"):
-        found = profiling.profile(net, settings)
-    console.print(ops_table(found, settings))
-    console.print(layers_table(found, settings))
+        measured = profiling.profile(net, settings)
+    show(console, profiling.result_of(measured, settings), settings)
     return 0

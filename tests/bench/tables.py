@@ -7,5 +7,5 @@ from rich.console import Console
 
 def text_of(table, width=110):
     written = io.StringIO()
-    Console(file=written, width=width).print(table)
+    Console(file=written, width=width).print(table.render())
     return written.getvalue()

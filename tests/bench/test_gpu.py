@@ -7,13 +7,12 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 
-from minise.bench.gpu import measure, ours
-from minise.bench.gpu.clock import Clock, sets_of_buffers
-from minise.bench.gpu.measure import Found, Measurement, Row
-from minise.bench.gpu.report import as_json, table_of
-from minise.bench.gpu.settings import CudaSettings
-from minise.bench.gpu.works import PASSES, Shape, shapes
-from minise.bench.works import SE, TAIL
+from minise.bench import peers, result
+from minise.bench.gpu import compare
+from minise.bench.gpu.compare import PASSES, Limits, Measurement, Row, Shape, shapes, table_of
+from minise.bench.gpu_clock import Clock, sets_of_buffers
+from minise.bench.settings import CudaSettings
+from minise.bench.workloads import SE, TAIL
 from minise.ops.cuda.backend import Backend
 from tests.bench.tables import text_of
 from tests.cli.commands import call
@@ -51,17 +50,17 @@ def emulated(**settings):
 
 
 def measured(monkeypatch, ops=None, **settings):
-    monkeypatch.setattr(measure, "shapes", lambda: SMALL)
+    monkeypatch.setattr(compare, "shapes", lambda: SMALL)
     chosen = CudaSettings(**{"what": ("se", "tail"), "against": (), **settings})
     clock, seen = StillClock(), []
     measurement = Measurement(chosen, ops or emulated(), clock, "a GPU")
-    found = measurement.run(lambda name, found: seen.append((name, len(found.rows))))
-    return found, seen, clock
+    measurement.run(lambda name: seen.append((name, len(measurement.rows))))
+    return measurement, seen, clock
 
 
 def test_every_way_is_checked_and_timed(monkeypatch):
-    found, seen, clock = measured(monkeypatch)
-    assert [(row.way, row.launched) for row in found.rows[:6]] == [
+    measurement, seen, clock = measured(monkeypatch)
+    assert [(row.way, row.launched) for row in measurement.rows[:6]] == [
         ("minise, simple", "launched"),
         ("minise, simple", "graph"),
         ("minise, tile", "launched"),
@@ -69,13 +68,13 @@ def test_every_way_is_checked_and_timed(monkeypatch):
         ("minise, fused", "launched"),
         ("minise, fused", "graph"),
     ]
-    assert len(found.rows) == 12
-    for row in found.rows:
+    assert len(measurement.rows) == 12
+    for row in measurement.rows:
         assert row.problem == ""
-        assert row.error < ours.LIMIT
+        assert row.error < compare.MAX_ERROR
         assert (row.forward_us, row.both_us) == (4, 4)
-    assert found.rows[2].floor_us == pytest.approx(5 * SMALL[0].bytes / GB_S / 1e3)
-    assert [count for _, count in seen] == [0, *range(12), 12]
+    assert measurement.rows[2].floor_us == pytest.approx(5 * SMALL[0].bytes / GB_S / 1e3)
+    assert [count for _, count in seen] == [0, *range(12)]
     assert "squeeze-excite R=2, 8, 4x4, batch 3: minise, tile, graph" in [name for name, _ in seen]
     sets = sets_of_buffers(2 * SMALL[0].bytes, 1 << 10)
     assert len(clock.calls[0]) == sets
@@ -83,8 +82,8 @@ def test_every_way_is_checked_and_timed(monkeypatch):
 
 def test_sets_of_buffers_hold_different_numbers():
     """And forward's results are those of the op: out of the second set is that of its own x."""
-    work = SMALL[0].work(SE)
-    forward, both = ours.calls_of(emulated(), work, 2)
+    workload = SMALL[0].workload(SE)
+    forward, both = compare.calls_of(emulated(), workload, 2)
     outs = [one()[0].get() for one in forward]
     assert not np.allclose(outs[0], outs[1])
     assert [len(one()) for one in both] == [5, 5]
@@ -94,53 +93,53 @@ def test_a_wrong_kernel_is_told_from_a_right_one(monkeypatch):
     def wrong(text):
         return text.replace("dz[row] / hw", "dz[row]")
 
-    found, _, _ = measured(monkeypatch, emulated(edit=wrong), what=("se",))
-    assert {row.way for row in found.wrong} == {"minise, simple"}
+    measurement, _, _ = measured(monkeypatch, emulated(edit=wrong), what=("se",))
+    assert {row.way for row in measurement.rows if row.wrong} == {"minise, simple"}
 
 
 def test_a_number_that_is_not_finite_is_wrong():
-    assert Found("", rows=[Row("", 1, "minise", "graph", error=float("nan"))]).wrong
-    assert ours.relative_error(np.array([1, np.nan]), np.ones(2)) == np.inf
+    assert Row("", 1, "minise", "graph", error=float("nan")).wrong
+    assert peers.relative_error(np.array([1, np.nan]), np.ones(2)) == np.inf
 
 
 def test_what_goes_wrong_in_a_row_is_said_there(monkeypatch):
     def fails(*_):
         raise RuntimeError("out of memory\nand more")
 
-    monkeypatch.setattr(ours, "calls_of", fails)
-    found, _, _ = measured(monkeypatch)
-    assert {row.problem for row in found.rows} == {"RuntimeError: out of memory"}
-    assert "RuntimeError: out of memory" in text_of(table_of(found))
+    monkeypatch.setattr(compare, "calls_of", fails)
+    measurement, _, _ = measured(monkeypatch)
+    assert {row.problem for row in measurement.rows} == {"RuntimeError: out of memory"}
+    assert "RuntimeError: out of memory" in text_of(measurement.result().tables[0])
 
 
 def test_what_would_begin_too_late_is_left_out(monkeypatch):
-    now = iter(range(0, 10**6, 4))
-    monkeypatch.setattr(measure.time, "monotonic", lambda: next(now))
-    found, _, _ = measured(monkeypatch, seconds=10)
-    assert len(found.rows) == 2
-    assert len(found.left_out) == 10
-    assert "left out, for want of time: squeeze-excite" in text_of(table_of(found))
+    now = iter(range(0, 10**6, 2))
+    monkeypatch.setattr(result.time, "monotonic", lambda: next(now))
+    measurement, _, _ = measured(monkeypatch, seconds=9)
+    assert len(measurement.rows) == 2
+    assert len(measurement.left_out) == 10
+    assert "left out, for want of time: squeeze-excite" in text_of(measurement.result().tables[0])
 
 
 def test_a_training_step(monkeypatch):
-    monkeypatch.setattr(measure, "NET", "se_resnet8")
-    monkeypatch.setattr(measure, "BATCHES", (2,))
-    monkeypatch.setattr(ours, "SIZE", (8, 8))
-    found, _, clock = measured(monkeypatch, what=("step",))
-    (row,) = found.rows
+    monkeypatch.setattr(compare, "NET", "se_resnet8")
+    monkeypatch.setattr(compare, "BATCHES", (2,))
+    monkeypatch.setattr(peers, "IMAGE_SIZE", (8, 8))
+    measurement, _, clock = measured(monkeypatch, what=("step",))
+    (row,) = measurement.rows
     assert (row.way, row.both_us, row.problem) == ("minise", 4, "")
     assert 1 < float(clock.calls[0][0]) < 4
 
 
 def test_the_table(monkeypatch):
     row = Row("squeeze-excite", 128, "minise, tile", "graph", 10, 25, 20, 2e-7)
-    peers = [
+    others = [
         Row("squeeze-excite", 128, "torch", "launched", 40, 100),
         Row("squeeze-excite", 128, "torch-graph", "graph", 20, 50),
         Row("squeeze-excite", 128, "torch-compile", "launched", problem="ImportError: no torch"),
         Row("squeeze-excite", 64, "torch", "launched", 1, 1),
     ]
-    lines = text_of(table_of(Found("H200", 4300, 3, 1, [row, *peers]))).splitlines()
+    lines = text_of(table_of([row, *others], Limits("H200", 4300, 3, 1), [])).splitlines()
     assert "H200; copies 4300 GB/s; a launch costs 3.0 us from Python, 1.0 us in a graph" in lines
     mine = next(line for line in lines if "minise, tile" in line)
     assert mine.split() == [
@@ -158,8 +157,8 @@ def test_the_table(monkeypatch):
 
 
 def test_json_has_all_and_where_it_was_measured(monkeypatch):
-    found, _, _ = measured(monkeypatch)
-    content = json.loads(json.dumps(as_json(found, CudaSettings())))
+    measurement, _, _ = measured(monkeypatch)
+    content = json.loads(json.dumps(measurement.result().as_json()))
     assert len(content["rows"]) == 12
     assert content["gpu"] == "a GPU"
     assert {"date", "machine", "versions", "copy_gb_s", "settings"} <= set(content)
@@ -174,9 +173,9 @@ def test_the_shapes():
 
 
 def test_large_images_have_no_tile():
-    names = [way.name for way in ours.ways_of(emulated(), SE, Shape(64, 512, 28, 32))]
+    names = [way.name for way in compare.ways_of(emulated(), SE, Shape(64, 512, 28, 32))]
     assert names == ["simple"]
-    assert [way.name for way in ours.ways_of(emulated(), SE, shapes()[0])] == ["simple", "tile"]
+    assert [way.name for way in compare.ways_of(emulated(), SE, shapes()[0])] == ["simple", "tile"]
 
 
 class Events:
@@ -255,7 +254,7 @@ def test_what_python_takes_is_told_from_what_a_call_takes():
 
 def test_results_live_until_their_turn_comes_again():
     """Else each would be written where the one before lay, in a cache."""
-    forward, both = ours.calls_of(emulated(), SMALL[0].work(SE), 3)
+    forward, both = compare.calls_of(emulated(), SMALL[0].workload(SE), 3)
     for calls, first in ((forward, lambda result: result[0]), (both, lambda result: result[0])):
         addresses = [first(one()).held.ctypes.data for one in calls]
         assert len(set(addresses)) == 3
@@ -263,20 +262,20 @@ def test_results_live_until_their_turn_comes_again():
 
 def test_peers_compute_what_we_compute():
     torch = pytest.importorskip("torch")
-    from minise.bench.gpu import peers
-    from minise.bench.gpu.works import inputs_of
+    from minise.bench.peers import pytorch
+    from minise.bench.workloads import gated_arrays_of
 
     for op in (SE, TAIL):
-        work = SMALL[0].work(op)
-        forward, both = peers.op_calls("torch", work, 2, "cpu")
-        own_forward, own_both = ours.calls_of(emulated(), work, 2)
+        workload = SMALL[0].workload(op)
+        forward, both = pytorch.op_calls("torch", workload, 2, "cpu")
+        own_forward, own_both = compare.calls_of(emulated(), workload, 2)
         for one, mine in zip(forward, own_forward, strict=True):
             np.testing.assert_allclose(one().detach().numpy(), mine()[0].get(), atol=1e-5)
         for one, mine in zip(both, own_both, strict=True):
             for a, b in zip(one(), mine(), strict=True):
                 np.testing.assert_allclose(a.numpy(), b.get(), atol=1e-4)
-        assert set(inputs_of(work)) > {"x", "dout"}
-    loss = peers.training_step("fp32", 2, "se_resnet8", "cpu")()
+        assert set(gated_arrays_of(workload)) > {"x", "dout"}
+    loss = pytorch.training_step("fp32", 2, "se_resnet8", "cpu")()
     assert torch.isfinite(loss)
 
 
@@ -306,8 +305,8 @@ def test_the_command_from_end_to_end(capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setitem(__import__("sys").modules, "cupy", ModuleType("cupy"))
-    monkeypatch.setattr(measure, "shapes", lambda: SMALL)
-    monkeypatch.setattr("minise.bench.gpu.clock.Clock", lambda cupy, rounds: StillClock())
+    monkeypatch.setattr(compare, "shapes", lambda: SMALL)
+    monkeypatch.setattr("minise.bench.gpu_clock.Clock", lambda cupy, rounds: StillClock())
     for name, value in (
         ("require", lambda: None),
         ("using", emulated),
@@ -320,7 +319,7 @@ def test_the_command_from_end_to_end(capsys, monkeypatch, tmp_path):
     assert "a GPU, CUDA 12.9; copies 1000 GB/s" in out
     assert "every figure is in figures.json" in out
     assert len(json.loads(Path("figures.json").read_text())["rows"]) == 8
-    monkeypatch.setattr(ours, "LIMIT", 0.0)
+    monkeypatch.setattr(compare, "MAX_ERROR", 0.0)
     status, _, err = call(line, capsys)
     assert status == 1
     assert err.startswith("minise: too far from float64: minise, simple at squeeze-excite")

@@ -13,13 +13,12 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 
+from minise.bench import gpu_clock
 from minise.bench.gpu import __main__ as stages
-from minise.bench.gpu import clock
-from minise.bench.gpu.ours import relative_error, training_step
 from minise.bench.gpu.probes import Probes
-from minise.bench.gpu.summaries import losses_beside
-from minise.bench.gpu.tasks import Task, problems, run_tasks
 from minise.bench.gpu.tensor_convolution import TILINGS, TensorConvolution, Tiling
+from minise.bench.peers import relative_error, training_step
+from minise.bench.result import Task, problems
 from minise.ops import cuda, reference
 from minise.ops.cuda.backend import Backend
 from minise.ops.cuda.launcher import parameters, source
@@ -105,12 +104,12 @@ def back_end(**settings):
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setattr(clock, "LEAST_CALLS", 2)
-    monkeypatch.setattr(clock, "WARM_UP", 1)
+    monkeypatch.setattr(gpu_clock, "LEAST_CALLS", 2)
+    monkeypatch.setattr(gpu_clock, "WARM_UP", 1)
 
 
 def test_all_probes_pass_in_the_emulator(tmp_path):
-    rows = run_tasks(Probes(back_end(), **SMALL).tasks(), tmp_path / "probes.json", 600)
+    rows = stages.record(Probes(back_end(), **SMALL).tasks(), tmp_path / "probes.json", 600)
     assert problems(rows) == []
     results = {row["name"]: row["result"] for row in rows}
     assert results["first SE block forward and backward, compiled"][0] == [4, 16, 8, 8]
@@ -133,7 +132,7 @@ def test_a_wrong_kernel_fails_its_probe(tmp_path):
 
     probes = Probes(back_end(edit=wrong), **SMALL)
     tasks = [Task("layouts", probes.layouts), Task("dtypes", probes.dtypes)]
-    rows = run_tasks(tasks, tmp_path / "probes.json", 600)
+    rows = stages.record(tasks, tmp_path / "probes.json", 600)
     assert problems(rows) == ["layouts"]
     assert "ProbeError" in rows[0]["problem"]
 
@@ -158,7 +157,9 @@ def test_a_task_that_fails_hides_no_other(tmp_path, capsys):
         read.append(json.loads(file.read_text())["rows"])  # what came before is written already
         return 2
 
-    rows = run_tasks([Task("a", lambda: 1), Task("b", fails), Task("c", last)], file, 60, gpu="one")
+    rows = stages.record(
+        [Task("a", lambda: 1), Task("b", fails), Task("c", last)], file, 60, gpu="one"
+    )
     assert [row.get("result") for row in rows] == [1, None, 2]
     assert rows[1]["problem"] == "RuntimeError: out of memory"
     assert problems(rows) == ["b"]
@@ -172,8 +173,8 @@ def test_a_task_that_fails_hides_no_other(tmp_path, capsys):
 
 def test_a_task_that_would_start_too_late_is_left_out(tmp_path, monkeypatch):
     now = iter(range(0, 1000, 10))
-    monkeypatch.setattr("minise.bench.gpu.tasks.time.monotonic", lambda: next(now))
-    rows = run_tasks([Task("a", lambda: 1), Task("b", fails)], tmp_path / "rows.json", 15)
+    monkeypatch.setattr("minise.bench.result.time.monotonic", lambda: next(now))
+    rows = stages.record([Task("a", lambda: 1), Task("b", fails)], tmp_path / "rows.json", 15)
     assert rows[1]["problem"].startswith("left out")
     assert problems(rows) == []
 
@@ -185,7 +186,8 @@ def test_a_task_that_would_start_too_late_is_left_out(tmp_path, monkeypatch):
 def baselines(monkeypatch):
     """Small measurements whose calls are made once, and all take a microsecond."""
     torch = pytest.importorskip("torch", reason="the oracle extra is not installed")
-    from minise.bench.gpu import baselines, peers
+    from minise.bench.gpu import baselines
+    from minise.bench.peers import pytorch
 
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     names = (matmul, "allow_tf32"), (cudnn, "allow_tf32"), (cudnn, "benchmark")
@@ -195,7 +197,7 @@ def baselines(monkeypatch):
     sizes |= dict(IMAGENET_BATCH=2, IMAGENET_SIDE=8, IMAGENET_CLASSES=5)
     for name, value in sizes.items():
         monkeypatch.setattr(baselines, name, value)
-    monkeypatch.setattr("minise.bench.gpu.ours.SIZE", (8, 8))
+    monkeypatch.setattr("minise.bench.peers.IMAGE_SIZE", (8, 8))
     monkeypatch.setattr(torch, "compile", lambda net, mode: net)
 
     def timed(calls, rounds, least=1):
@@ -203,8 +205,8 @@ def baselines(monkeypatch):
             one()
         return 1.0
 
-    monkeypatch.setattr(peers, "launched", timed)
-    monkeypatch.setattr(peers, "graphed", timed)
+    monkeypatch.setattr(pytorch, "launched", timed)
+    monkeypatch.setattr(pytorch, "graphed", timed)
 
     def create_model(name, num_classes):
         pool = torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()
@@ -214,7 +216,7 @@ def baselines(monkeypatch):
     timm.create_model = create_model
     monkeypatch.setitem(__import__("sys").modules, "timm", timm)
 
-    class Still(clock.Clock):
+    class Still(gpu_clock.Clock):
         def launched(self, calls):
             return timed(calls, 1)
 
@@ -234,7 +236,7 @@ def baselines(monkeypatch):
 
 @pytest.mark.slow
 def test_all_baselines_are_measured(baselines, tmp_path):
-    rows = run_tasks(baselines.tasks(), tmp_path / "baselines.json", 600)
+    rows = stages.record(baselines.tasks(), tmp_path / "baselines.json", 600)
     assert problems(rows) == []
     results = {row["name"]: row["result"] for row in rows}
     assert len(results) == len(rows) == 1 + 3 + 7 + 1 + 7 + 6 + 1
@@ -367,7 +369,7 @@ def test_losses_side_by_side(tmp_path):
     assert content["losses"] == [[2, 2], [1.1, 1]]
     assert content["largest_relative_difference"] == pytest.approx(0.1)
     with pytest.raises(ValueError, match="do not log the same steps"):
-        losses_beside(one, logged(tmp_path / "d", [1.0]))
+        stages.losses_beside(one, logged(tmp_path / "d", [1.0]))
 
 
 def test_traffic_of_a_log_without_kernels_is_a_failure(tmp_path):
@@ -388,7 +390,7 @@ def test_probes_as_a_command(tmp_path, monkeypatch):
     assert stages.main(["probes", str(file)]) == 0
     assert json.loads(file.read_text())["gpu"] == "a GPU"
     monkeypatch.setattr(stages, "Probes", lambda ops: SimpleNamespace(tasks=lambda: [("a", fails)]))
-    monkeypatch.setattr(stages, "run_tasks", lambda *_, **__: [{"name": "a", "problem": "no"}])
+    monkeypatch.setattr(stages, "record", lambda *_, **__: [{"name": "a", "problem": "no"}])
     assert stages.main(["probes", str(file)]) == 1
 
 

@@ -1,12 +1,13 @@
 """Every rung of the ladder is the same convolution."""
 
+import json
 import sys
 
 import numpy as np
 import pytest
 
-from minise.bench import climb, ladder
-from minise.bench.threads import default_threads
+from minise.bench import ladder
+from minise.bench.settings import LadderSettings, default_threads
 from minise.ops import reference
 
 pytest.importorskip("numba", reason="the rungs are compiled by Numba")
@@ -40,13 +41,13 @@ def test_rungs_are_the_reference(rung, dtype, sizes, kernel, stride, padding):
         np.testing.assert_array_equal(out, expected)
 
 
-@pytest.mark.parametrize("stage", climb.STAGES)
+@pytest.mark.parametrize("stage", ladder.STAGES)
 def test_winograd_is_the_reference_but_for_a_digit(stage):
     """On the shapes that are timed, where the other rungs are equal to the bit; and it is used."""
     from minise.ops.jit.convolution.rounding import rounding
 
-    channels, size = climb.STAGES[stage]
-    x, weight = climb._inputs((2, channels, size), channels_last=True)
+    channels, size = ladder.STAGES[stage]
+    x, weight = ladder.inputs_of((2, channels, size), channels_last=True)
     where = dict(stride=(1, 1), padding=(1, 1))
     out = ladder.winograd(x, weight, threads=1, **where)
     exact, cache = reference.conv2d_forward(x.astype(float), weight.astype(float), **where)
@@ -72,12 +73,27 @@ def test_every_rung_says_what_changes():
 
 def test_scaling_by_hand():
     """Pure Python is timed on a tiny image: 1 * 4 * 4 * 8 * 8 * 9 products."""
-    assert climb._macs(climb.TINY) == 9216
+    assert ladder.macs_of(ladder.TINY) == 9216
     rung = ladder.RUNGS[0]
-    timed = climb._time(rung, (2, 16, 32), threads=1)
+    timed = ladder.time_rung(rung, (2, 16, 32), threads=1)
     assert timed.scaled
     macs = 2 * 16 * 16 * 32 * 32 * 9
     assert timed.seconds == pytest.approx(2 * macs / timed.flops)
+
+
+def test_the_result_has_a_row_for_each_rung(monkeypatch):
+    monkeypatch.setattr(ladder, "RUN_SECONDS", 0.0)
+    shown = []
+    result = ladder.measure(LadderSettings(stage=3, batch=1, threads=1), shown.append)
+    names = [rung.name for rung in ladder.RUNGS]
+    assert shown == [row["rung"] for row in result.rows] == names
+    (table,) = result.tables
+    assert [row[0] for row in table.rows] == names
+    assert table.rows[0][3] == "1.00"
+    assert [row["scaled"] for row in json.loads(json.dumps(result.as_json()))["rows"]] == [
+        True,
+        *[False] * 9,
+    ]
 
 
 def test_without_numba_the_message_says_what_to_install(monkeypatch):

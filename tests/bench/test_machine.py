@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from minise.bench import load, machine, memory, threads
+from minise.bench import machine
 from minise.train.run_folder import versions
 
 LINUX = os.path.exists("/proc/self/status")
@@ -25,39 +25,41 @@ def test_describe_and_versions():
 def test_fields_that_are_not_there():
     assert machine.processor("") is None
     assert machine.memory_gb("") is None
-    assert memory.bytes_of("VmRSS: 1 kB", "VmHWM") is None
+    assert machine.bytes_of("VmRSS: 1 kB", "VmHWM") is None
 
 
 def test_taken_by_hand():
-    before = load.Reading(wall=0.0, busy=100.0, own=10.0)
-    after = load.Reading(wall=4.0, busy=106.0 + load.SLACK, own=14.0)
-    assert load.taken(before, after) == 0.5  # 6 s busy, 4 of them ours, in 4 s
-    assert load.taken(before, load.Reading(4.0, 104.0, 14.0)) == 0.0
-    assert load.taken(before, load.Reading(4.0, 101.0, 14.0)) == 0.0  # ticks may run behind
-    assert load.taken(None, after) is None
+    before = machine.Reading(wall=0.0, busy=100.0, own=10.0)
+    after = machine.Reading(wall=4.0, busy=106.0 + machine.SLACK, own=14.0)
+    assert machine.cores_taken(before, after) == 0.5  # 6 s busy, 4 of them ours, in 4 s
+    assert machine.cores_taken(before, machine.Reading(4.0, 104.0, 14.0)) == 0.0
+    assert (
+        machine.cores_taken(before, machine.Reading(4.0, 101.0, 14.0)) == 0.0
+    )  # ticks may run behind
+    assert machine.cores_taken(None, after) is None
 
 
 def test_ticks_of_an_old_and_a_short_line():
-    assert load.busy_ticks("cpu  1 2 3 4 5 6 7\ncpu0 1 2 3 4 5 6 7") == 1 + 2 + 3 + 6 + 7
-    assert load.process_ticks("9 (minise) R 1 9 9 0 -1 0 0 0 0 0 5 6 0 0 20") == (9, 11)
+    assert machine.busy_ticks("cpu  1 2 3 4 5 6 7\ncpu0 1 2 3 4 5 6 7") == 1 + 2 + 3 + 6 + 7
+    assert machine.process_ticks("9 (minise) R 1 9 9 0 -1 0 0 0 0 0 5 6 0 0 20") == (9, 11)
 
 
 @needs_proc
 def test_own_time_is_counted():
-    before = load.read([])
+    before = machine.read([])
     start = time.process_time()
     while time.process_time() < start + 0.1:
         sum(range(10_000))
-    after = load.read([])
+    after = machine.read([])
     assert after.own > before.own
     assert after.busy >= before.busy
-    assert load.taken(before, after) >= 0
+    assert machine.cores_taken(before, after) >= 0
 
 
 PEAK = """
 import numpy as np
-from minise.bench.memory import Peak
-peak = Peak()
+from minise.bench.machine import PeakMemory
+peak = PeakMemory()
 peak.restart()
 np.ones(8_000_000)  # 61 MiB
 print(peak.mib(), peak.how)
@@ -70,29 +72,13 @@ def test_peak_sees_what_is_gone_again():
     done = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, check=True)
     mib, how = done.stdout.strip().split(" ", 1)
     assert 55 < float(mib) < 120
-    assert how in (memory.HWM, memory.MAXRSS)
+    assert how in (machine.HWM, machine.MAXRSS)
 
 
 @needs_proc
 def test_peak_forgets_what_was_before_a_restart():
-    peak = memory.Peak()
+    peak = machine.PeakMemory()
     np.ones(8_000_000)
     peak.restart()
-    if peak.how == memory.HWM:
+    if peak.how == machine.HWM:
         assert peak.mib() < 30
-
-
-def test_threads():
-    assert threads.environment(3)["OMP_NUM_THREADS"] == "3"
-    assert 1 <= threads.default_threads() <= 2
-    with pytest.raises(ValueError, match="bench: threads is 100000, expected at most"):
-        threads.check_threads("bench", 100_000)
-    with pytest.raises(ValueError, match="threads is 0"):
-        threads.check_threads("bench", 0)
-
-
-def test_a_back_end_is_told_its_threads_where_it_can_be(tmp_path):
-    mine = tmp_path / "mine.py"
-    mine.write_text("def using(*, threads):\n    return f'mine with {threads}'\n")
-    assert threads.ops_with(str(mine), 1) == "mine with 1"
-    assert threads.ops_with("reference", 1).__name__ == "minise.ops.reference"

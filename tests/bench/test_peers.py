@@ -1,18 +1,65 @@
-"""The peers do the same work: their losses and gradients are ours."""
+"""The implementations do the same workloads: losses and gradients of peers are minise's."""
 
 import numpy as np
 import pytest
 
 from minise import models, nn
-from minise.bench import contestants
-from minise.bench.agree import check_firsts, first_of
-from minise.bench.peers import im2col
-from minise.bench.settings import Settings
-from minise.bench.works import arrays_of, conv_settings, images_of, title, works_of
+from minise.bench import peers
+from minise.bench.peers import Checksum, Disagreement, check_agreement, checksum_of, im2col
+from minise.bench.settings import CompareSettings
+from minise.bench.workloads import (
+    arrays_of,
+    build_block,
+    conv_settings,
+    images_of,
+    op_workloads,
+    title,
+    workloads_of,
+)
 from minise.ops import reference
 
-SMALL = Settings(what=("ops",), net="se_resnet8", batch=4, threads=1, dtype="float64")
-OPS = works_of(SMALL)
+SMALL = CompareSettings(what=("ops",), net="se_resnet8", batch=4, threads=1, dtype="float64")
+OPS = workloads_of(SMALL)
+BLOCK_SETTINGS = CompareSettings(what=("blocks",), batch=2, threads=1, ops="reference")
+BLOCK_WORKLOADS = workloads_of(BLOCK_SETTINGS)
+TORCH = ("torch", "torch-channels-last")
+WHAT = "training step"
+
+
+def test_the_checksum_of_a_loss_is_the_loss():
+    assert checksum_of(np.float32(2.5)) == checksum_of(2.5) == (2.5, 2.5)
+    assert checksum_of(-2.0) == (-2.0, 2.0)
+
+
+def test_one_number_that_differs_shows():
+    """Its error, as large as a number of the array, moves the value by 1 / root of their count."""
+    array = np.random.default_rng(1).standard_normal((4, 8, 16, 16))
+    other = array.copy()
+    other[3, 2, 1, 0] += 1
+    assert abs(checksum_of(other).value - checksum_of(array).value) == pytest.approx(1 / 8192**0.5)
+
+
+def test_the_layout_in_memory_makes_no_difference():
+    array = np.random.default_rng(1).standard_normal((2, 3, 4, 5)).astype(np.float32)
+    turned = np.ascontiguousarray(array.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    assert checksum_of(turned).value == pytest.approx(checksum_of(array).value, rel=1e-12)
+
+
+def test_rounding_is_borne_and_a_difference_is_not():
+    check_agreement(WHAT, {"minise": Checksum(2.3, 2.3), "torch": Checksum(2.3001, 2.3)}, "float32")
+    message = "training step: the first result of torch is 2.31"
+    for dtype, value in (("float32", 2.31), ("float64", 2.3100001)):
+        checksums = {"minise": Checksum(2.3, 2.3), "torch": Checksum(value, 2.3)}
+        with pytest.raises(Disagreement, match=message):
+            check_agreement(WHAT, checksums, dtype)
+
+
+@pytest.mark.parametrize("wrong", ["minise", "torch"])
+def test_nan_agrees_with_nothing(wrong):
+    checksums = {"minise": Checksum(2.3, 2.3), "torch": Checksum(2.3, 2.3)}
+    checksums[wrong] = Checksum(float("nan"), float("nan"))
+    with pytest.raises(Disagreement, match="nan"):
+        check_agreement(WHAT, checksums, "float64")
 
 
 def integers(rng, *shape):
@@ -53,23 +100,13 @@ def test_im2col_has_the_other_ops_and_refuses_groups():
         im2col.conv2d_forward(np.ones((1, 2, 3, 3)), np.ones((2, 1, 1, 1)), groups=2)
 
 
-def test_op_works_are_those_of_the_net():
-    titles = [title(work) for work in OPS]
-    assert titles[0] == "conv2d 3x3, 3 to 16, 32x32"
-    assert "conv2d 1x1 /2, 16 to 32, 32x32" in titles
-    assert "conv2d 3x3 /2, 32 to 64, 16x16" in titles
-    assert "batch norm + squeeze-excite R=4 + add + ReLU, 64, 8x8" in titles
-    assert "batch norm + ReLU, 32, 16x16" in titles
-    assert len(set(titles)) == len(titles)
-
-
-def test_every_op_work_runs():
+def test_every_op_workload_runs():
     """minise's and im2col's functions, at a batch of one; shapes of dout are checked by the ops."""
-    settings = Settings(what=("ops",), net="se_resnet8", batch=1, threads=1)
-    for work in works_of(settings):
+    settings = CompareSettings(what=("ops",), net="se_resnet8", batch=1, threads=1)
+    for workload in workloads_of(settings):
         for name in ("minise", "numpy-im2col"):
-            if contestants.takes_part(name, work):
-                contestants.make(name, work, settings)()
+            if peers.supports(name, workload):
+                peers.make(name, workload, settings)()
 
 
 def one_step(net):
@@ -115,7 +152,7 @@ def build(name, settings):
 @pytest.mark.parametrize(("name", "settings"), NETS, ids=lambda value: str(value)[:20])
 def test_the_torch_twin_has_our_loss_and_gradients(name, settings):
     torch = pytest.importorskip("torch", reason="the oracle extra is not installed")
-    from minise.bench.peers.torch_net import twin_of
+    from minise.bench.peers.twins import twin_of
 
     net = build(name, settings)
     twin = twin_of(net)
@@ -134,7 +171,7 @@ def test_the_torch_twin_has_our_loss_and_gradients(name, settings):
 @pytest.mark.parametrize("settings", [dict(shortcut="A", site="post"), dict(gate="tanh")])
 def test_a_net_without_a_torch_twin_is_refused(settings):
     pytest.importorskip("torch", reason="the oracle extra is not installed")
-    from minise.bench.peers.torch_net import twin_of
+    from minise.bench.peers.twins import twin_of
 
     with pytest.raises(ValueError, match="no twin"):
         twin_of(models.build("se_resnet8", **settings))
@@ -142,7 +179,7 @@ def test_a_net_without_a_torch_twin_is_refused(settings):
 
 def test_a_net_of_the_users_own_has_no_torch_twin():
     pytest.importorskip("torch", reason="the oracle extra is not installed")
-    from minise.bench.peers.torch_net import twin_of
+    from minise.bench.peers.twins import twin_of
 
     with pytest.raises(ValueError, match="no twin"):
         twin_of(nn.Chain(nn.Conv2d(3, 4, 3), nn.GlobalAvgPool2d()))
@@ -150,14 +187,14 @@ def test_a_net_of_the_users_own_has_no_torch_twin():
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_three_training_steps_lose_alike(dtype):
-    """Through the contestants themselves: the same start, inputs and SGD settings for all."""
+    """Through the implementations themselves: the same start, inputs and SGD settings for all."""
     names = ["minise", "numpy-im2col"]
-    if not contestants.missing("torch"):
+    if not peers.missing("torch"):
         names += ["torch", "torch-channels-last"]
-    settings = Settings(net="se_resnet8", batch=4, threads=1, dtype=dtype)
+    settings = CompareSettings(net="se_resnet8", batch=4, threads=1, dtype=dtype)
     losses = []
     for name in names:
-        step = contestants.make(name, {"kind": "step"}, settings)
+        step = peers.make(name, {"kind": "step"}, settings)
         losses.append([step() for _ in range(3)])
     assert losses[0][2] != losses[0][0]
     np.testing.assert_allclose(losses, [losses[0]] * len(names), rtol=np.finfo(dtype).eps * 1e3)
@@ -165,50 +202,89 @@ def test_three_training_steps_lose_alike(dtype):
 
 @pytest.mark.parametrize("name", ["numpy-im2col", "torch", "torch-channels-last"])
 def test_inference_of_one_image_agrees(name):
-    if reason := contestants.missing(name):
+    if reason := peers.missing(name):
         pytest.skip(reason)
-    settings = Settings(net="se_resnet8", batch=1, threads=1, ops="reference")
-    logits = [contestants.make(n, {"kind": "forward"}, settings)() for n in ("minise", name)]
+    settings = CompareSettings(net="se_resnet8", batch=1, threads=1, ops="reference")
+    logits = [peers.make(n, {"kind": "forward"}, settings)() for n in ("minise", name)]
     assert logits[0].shape == (1, 10)
-    firsts = dict(zip(("minise", name), map(first_of, logits), strict=True))
-    check_firsts("inference", firsts, "minise", settings.dtype)
+    checksums = dict(zip(("minise", name), map(checksum_of, logits), strict=True))
+    check_agreement("inference", checksums, settings.dtype)
 
 
 def test_minise_folds_its_net_and_a_peer_runs_its_own_ops(monkeypatch):
-    settings = Settings(net="se_resnet8", batch=1, threads=1, ops="reference")
+    settings = CompareSettings(net="se_resnet8", batch=1, threads=1, ops="reference")
     calls = []
     monkeypatch.setattr(nn.Chain, "inference", lambda _: lambda x: calls.append("inference"))
     monkeypatch.setattr(nn.Chain, "predict", lambda *_: calls.append("predict"))
     for name in ("minise", "numpy-im2col"):
-        contestants.make(name, {"kind": "forward"}, settings)()
+        peers.make(name, {"kind": "forward"}, settings)()
     assert calls == ["inference", "predict"]
 
 
 def test_the_torch_ops_have_our_gradients():
     torch = pytest.importorskip("torch", reason="the oracle extra is not installed")
-    from minise.bench.peers.torch_runs import function_of
+    from minise.bench.peers.pytorch import function_of
 
-    for work in OPS:
-        arrays = arrays_of(work, "float64")
+    for workload in OPS:
+        arrays = arrays_of(workload, "float64")
         leaves = {n: torch.from_numpy(a.copy()) for n, a in arrays.items() if n != "dout"}
         inputs = [leaf.requires_grad_() for leaf in leaves.values()]
-        out = function_of(work, "float64")(*inputs)
+        out = function_of(workload, "float64")(*inputs)
         theirs = torch.autograd.grad(out, inputs, torch.from_numpy(arrays["dout"]))
-        for one, other in zip(minise_gradients(work, arrays), theirs, strict=True):
+        for one, other in zip(minise_gradients(workload, arrays), theirs, strict=True):
             close(one, other.numpy())
 
 
 WAYS = ("forward", "backward")
 
 
-def minise_gradients(work, arrays):
+def minise_gradients(workload, arrays):
     dout, inputs = arrays["dout"], [a for name, a in arrays.items() if name != "dout"]
-    if work["op"] == "conv2d":
-        _, cache = reference.conv2d_forward(*inputs, **conv_settings(work))
+    if workload["op"] == "conv2d":
+        _, cache = reference.conv2d_forward(*inputs, **conv_settings(workload))
         return reference.conv2d_backward(dout, cache)[:2]
-    if work["op"] == "squeeze_excite":
+    if workload["op"] == "squeeze_excite":
         return reference.squeeze_excite_backward(dout, reference.squeeze_excite_forward(*inputs)[1])
-    C = work["C"]
+    C = workload["C"]
     running = dict(running_mean=np.zeros(C), running_var=np.ones(C), training=True)
-    forward, backward = (getattr(reference, f"{work['op']}_{way}") for way in WAYS)
+    forward, backward = (getattr(reference, f"{workload['op']}_{way}") for way in WAYS)
     return backward(dout, forward(*inputs, **running)[1])
+
+
+@pytest.mark.parametrize("workload", BLOCK_WORKLOADS, ids=lambda workload: workload["block"])
+def test_the_torch_twin_of_a_block_has_our_output_and_gradients(workload):
+    torch = pytest.importorskip("torch", reason="the oracle extra is not installed")
+    from minise.bench.peers.twins import block_twin_of
+
+    block = build_block(workload["block"], dtype=np.float64)
+    rng = np.random.default_rng(1)
+    for array in block.named_parameters().values():  # at gamma = 1 a forgotten gamma cannot show
+        array[...] = rng.standard_normal(array.shape)
+    x, dout = arrays_of(workload, "float64").values()
+    out, cache = block.forward(x, training=True)
+    dx, grads = block.backward(dout, cache)
+    twin, leaf = block_twin_of(block), torch.from_numpy(x.copy()).requires_grad_()
+    theirs = twin(leaf)
+    close(out, theirs.detach().numpy())
+    inputs = [leaf, *twin.parameters()]
+    gradients = torch.autograd.grad(theirs, inputs, torch.from_numpy(dout))
+    ours = [dx, *(grads[name] for name in block.named_parameters())]
+    for one, other in zip(ours, gradients, strict=True):
+        close(one, other.numpy())
+
+
+@pytest.mark.parametrize("workload", BLOCK_WORKLOADS, ids=lambda workload: workload["block"])
+def test_the_implementations_of_blocks_agree(workload):
+    pytest.importorskip("torch", reason="the oracle extra is not installed")
+    names = ("minise", *TORCH)
+    checksums = {name: checksum_of(peers.make(name, workload, BLOCK_SETTINGS)()) for name in names}
+    assert checksums["minise"].scale > 0.1
+    check_agreement(title(workload), checksums, BLOCK_SETTINGS.dtype)
+
+
+def test_ops_in_groups_agree():
+    net = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1, groups=3), nn.Conv2d(6, 2, 1))
+    grouped, _ = op_workloads(net, BLOCK_SETTINGS.batch)
+    names = ["minise"] if peers.missing("torch") else ["minise", *TORCH]
+    checksums = {name: checksum_of(peers.make(name, grouped, BLOCK_SETTINGS)()) for name in names}
+    check_agreement(title(grouped), checksums, BLOCK_SETTINGS.dtype)

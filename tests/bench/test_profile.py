@@ -1,22 +1,24 @@
 """What ops need by hand, and a profile of a small net."""
 
+import json
+
 import numpy as np
 import pytest
 
 from minise import nn
-from minise.bench import profile, roofline
-from minise.bench.profile import LOSS, Needs, ProfileSettings, prepare
-from minise.bench.profile_report import layers_table, ops_table
+from minise.bench import profile
+from minise.bench.profile import LOSS, Needs, prepare, result_of
+from minise.bench.settings import ProfileSettings
 from minise.ops import reference
 
-RATES = roofline.Rates(macs=1e9, bytes=1e9)
+RATES = profile.Rates(macs=1e9, bytes=1e9)
 F = np.float32
 
 
 @pytest.fixture(autouse=True)
 def _quick_measurement(monkeypatch):
-    monkeypatch.setattr(roofline, "SIDE", 64)
-    monkeypatch.setattr(roofline, "COPIED", 2**16 + 1)  # does not divide among two threads
+    monkeypatch.setattr(profile, "MATRIX_SIDE", 64)
+    monkeypatch.setattr(profile, "COPIED_BYTES", 2**16 + 1)  # does not divide among two threads
 
 
 def small(**values):
@@ -68,33 +70,38 @@ def test_the_floor_is_the_larger_of_both():
 
 def test_rates_of_this_machine():
     for threads in (1, 2):
-        assert min(roofline.measure(threads, "float32")) > 0
+        assert min(profile.measure_rates(threads, "float32")) > 0
 
 
 @pytest.mark.parametrize("ops", ["reference", "minise.bench.peers.im2col"])
 def test_a_profile(ops):
     settings = small(ops=ops)
-    found = profile.profile(prepare(settings), settings)
-    keys = [entry[:3] for entry in found.entries]
+    measured = profile.profile(prepare(settings), settings)
+    keys = [entry[:3] for entry in measured.entries]
     assert len(set(keys)) == len(keys)
     assert ("conv1", "conv2d", "forward") in keys
     assert ("layer3.0.se", "se_block_tail", "backward") in keys
     assert (LOSS, "softmax_cross_entropy", "forward") in keys
     ways = {way: {op for _, op, of in keys if of == way} for way in ("forward", "backward")}
     assert ways["forward"] == ways["backward"]  # the two gradients of x add up in conv2d's
-    assert all(entry.seconds > 0 for entry in found.entries)
-    assert found.sum > found.outside > 0
-    assert found.whole > 0
-    calls = sum(entry.calls for entry in found.entries if entry.op == "conv2d")
+    assert all(entry.seconds > 0 for entry in measured.entries)
+    assert measured.sum > measured.outside > 0
+    assert measured.step > 0
+    calls = sum(entry.calls for entry in measured.entries if entry.op == "conv2d")
     assert calls == 2 * 9  # of 3x3: 1 and 2 in each of 3 units; of 1x1: 2
 
 
 def test_the_tables():
     settings = small(layers=3)
-    found = profile.profile(prepare(settings), settings)
-    assert layers_table(found, settings).renderables[1].row_count == 3
-    ops = {entry[1:3] for entry in found.entries}
-    assert ops_table(found, settings).renderables[1].row_count == len(ops) + 3
+    measured = profile.profile(prepare(settings), settings)
+    result = result_of(measured, settings)
+    ops_table, layers_table = result.tables
+    assert len(layers_table.rows) == 3
+    ops = {entry[1:3] for entry in measured.entries}
+    assert len([row for row in ops_table.rows if row]) == len(ops) + 3
+    content = json.loads(json.dumps(result.as_json()))
+    assert content["step_seconds"] == measured.step
+    assert content["rows"][0]["floor"] == measured.entries[0].floor
 
 
 def own_net():
@@ -109,8 +116,8 @@ def own_net():
 def test_a_net_of_the_users_own_is_profiled_as_it_is_declared():
     net, settings = own_net(), small()
     before = {name: array.copy() for name, array in net.named_parameters().items()}
-    found = profile.profile(net, settings)
-    calls = {entry[:3]: entry.calls for entry in found.entries}
+    measured = profile.profile(net, settings)
+    calls = {entry[:3]: entry.calls for entry in measured.entries}
     ops = {"stem": "conv2d", "b": "conv2d", "a": "relu", "a.1": "batch_norm2d_relu"}
     for layer, op in ops.items():
         assert calls[layer, op, "forward"] == calls[layer, op, "backward"] == 1
@@ -124,5 +131,5 @@ def test_a_net_of_the_users_own_is_profiled_as_it_is_declared():
 def test_a_profile_of_inputs_of_the_users_own():
     net = nn.Chain(nn.Linear(7, 6), nn.ReLU(), nn.Linear(6, 3))
     batch = np.ones((4, 7), F), np.array([0, 1, 2, 1])
-    found = profile.profile(net, small(), batch)
-    assert ("0", "linear", "backward") in {entry[:3] for entry in found.entries}
+    measured = profile.profile(net, small(), batch)
+    assert ("0", "linear", "backward") in {entry[:3] for entry in measured.entries}

@@ -1,15 +1,15 @@
 """Lines through points: by hand, from rounds that are made up, and from a small measurement."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
 
-from minise.bench import scaling, scaling_plot
-from minise.bench.figures import Turn
-from minise.bench.scaling import Point, Scaling, ScalingSettings, fit, measure, prepare, series_of
-from minise.bench.scaling_report import as_json, formula, tables_of
+from minise.bench import scaling
+from minise.bench.result import draw_panel, figure_class
+from minise.bench.rounds import Turn
+from minise.bench.scaling import Point, fit, measure, prepare, result_of, series_of, table_of
+from minise.bench.settings import ScalingSettings
 
 SMALL = ScalingSettings(
     depths=(20, 8, 32), batches=(2, 1, 4), depth=8, batch=2, threads=1, rounds=3, ops="reference"
@@ -21,14 +21,13 @@ def made_up(settings=SMALL):
 
     In the second round the machine is twice as slow.
     """
-    axes = scaling._axes(settings)
+    axes = scaling.axes_of(settings)
     points = dict.fromkeys(point for points in axes.values() for point in points)
     rounds = [
         {p.name: Turn([factor * (5 + 2 * p.depth * p.batch) / 1000], 0, 0) for p in points}
         for factor in (1, 2, 1)
     ]
-    series = [series_of(axis, points, rounds) for axis, points in axes.items()]
-    return Scaling(series, rounds, scaling.choose(rounds))
+    return scaling.scaling_of(settings, rounds)
 
 
 def test_a_line_by_hand():
@@ -54,8 +53,8 @@ def test_series_are_sorted_and_the_medians_lie_on_their_lines():
     assert by_depth.line == pytest.approx((4, 5, 1))  # 2 ms a layer and image, of 2 images
     assert by_batch.xs == [1, 2, 4]
     assert by_batch.line == pytest.approx((16, 5, 1))  # of 8 layers
-    assert by_batch.off == pytest.approx([0, 0, 0], abs=1e-12)
-    assert formula(by_batch) == "16.0 ms per image + 5.00 ms"
+    assert by_batch.residuals == pytest.approx([0, 0, 0], abs=1e-12)
+    assert by_batch.formula == "16.0 ms per image + 5.00 ms"
 
 
 def test_how_far_a_point_lies_off():
@@ -63,13 +62,12 @@ def test_how_far_a_point_lies_off():
     times = dict(zip([point.name for point in points], (0.001, 0.004, 0.001), strict=True))
     series = series_of("batch", points, [{name: Turn([s], 0, 0) for name, s in times.items()}])
     assert series.line == pytest.approx((0, 2, 0))
-    assert series.off == pytest.approx([-1, 0.5, -1])
-    table, _ = tables_of(made_up()._replace(series=[series]), SMALL).renderables
-    assert "farthest off it -100.0%, at batch 1" in str(table.renderables[2])
+    assert series.residuals == pytest.approx([-1, 0.5, -1])
+    assert "farthest off it -100.0%, at batch 1" in table_of(series, SMALL).note
 
 
 def test_the_json_holds_every_figure():
-    content = json.loads(json.dumps(as_json(made_up(), SMALL)))
+    content = json.loads(json.dumps(result_of(made_up(), SMALL).as_json()))
     assert {"date", "command", "machine", "versions", "settings", "verdict"} <= content.keys()
     series = content["series"][1]
     assert series["axis"] == "batch"
@@ -80,7 +78,7 @@ def test_the_json_holds_every_figure():
 
 
 def test_a_small_measurement(monkeypatch):
-    monkeypatch.setattr(scaling, "TURN", 0.0)
+    monkeypatch.setattr(scaling, "TURN_SECONDS", 0.0)
     steps, shown = prepare(SMALL), []
     assert list(steps) == [(8, 2), (20, 2), (32, 2), (8, 1), (8, 4)]  # (8, 2) lies on both axes
     found = measure(SMALL, steps, shown.append)
@@ -95,14 +93,17 @@ def test_a_small_measurement(monkeypatch):
 def test_the_figure_is_drawn(tmp_path, suffix):
     pytest.importorskip("matplotlib", reason="the plot extra is not installed")
     path = tmp_path / f"lines{suffix}"
-    scaling_plot.draw(made_up(), SMALL, path)
+    result_of(made_up(), SMALL).figure.draw(path)
     assert path.read_bytes().startswith({".png": b"\x89PNG", ".svg": b"<?xml"}[suffix])
 
 
 def test_the_figure_says_what_was_measured():
     pytest.importorskip("matplotlib", reason="the plot extra is not installed")
-    axes = scaling_plot.figure_class()().subplots()
-    scaling_plot._draw_series(axes, made_up().series[0])
+    figure = result_of(made_up(), SMALL).figure
+    assert figure.caption.startswith("SE-ResNet, reduction 16, float32, minise reference on 1 ")
+    assert figure.caption.endswith("; medians of 3 rounds")
+    axes = figure_class()().subplots()
+    draw_panel(axes, figure.panels[0])
     assert axes.get_xlabel() == "depth (layers with weights)"
     assert axes.get_ylabel() == "training step (ms)"
     assert axes.get_title("left") == "batch of 2"
@@ -110,11 +111,3 @@ def test_the_figure_says_what_was_measured():
     np.testing.assert_allclose(points.get_ydata(), [5 + 4 * depth for depth in (8, 20, 32)])
     assert line.get_ydata()[0] == pytest.approx(5)
     assert line.get_label() == "4.00 ms per layer + 5.00 ms\nR² = 1.0000"
-
-
-def test_without_matplotlib_the_message_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(
-        ImportError, match=r"drawing needs Matplotlib: pip install 'minise\[plot\]'"
-    ):
-        scaling_plot.figure_class()

@@ -14,9 +14,9 @@ from tests.cli.commands import call, example
 def _quick_in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setattr("minise.bench.climb.ENOUGH", 0.0)
-    monkeypatch.setattr("minise.bench.roofline.SIDE", 64)
-    monkeypatch.setattr("minise.bench.scaling.TURN", 0.0)
+    monkeypatch.setattr("minise.bench.ladder.RUN_SECONDS", 0.0)
+    monkeypatch.setattr("minise.bench.profile.MATRIX_SIDE", 64)
+    monkeypatch.setattr("minise.bench.scaling.TURN_SECONDS", 0.0)
 
 
 def narrow(out):

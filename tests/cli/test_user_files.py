@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from minise.bench.roofline import Rates
+from minise.bench.profile import Rates
 from tests.cli.broken_files import AT_IMPORT, AT_RUN, FORM
 from tests.cli.commands import call
 
@@ -24,7 +24,7 @@ def _in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setattr("minise.train.setup.SHAPES10_TEST", 4)
-    monkeypatch.setattr("minise.bench.profile.measure", lambda *_: Rates(1e9, 1e9))
+    monkeypatch.setattr("minise.bench.profile.measure_rates", lambda *_: Rates(1e9, 1e9))
     Path("sibling.py").write_text("x = 1\nyy\n")
     Path("typo.py").write_text("x = (1\n")
     Path("circle.py").write_text("from my_ops import relu_forward\n")

@@ -10,38 +10,60 @@
 FILE is written as JSON.
 """
 
+import csv
 import json
 import sys
+from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from minise.bench.gpu.ours import training_step
 from minise.bench.gpu.probes import Probes
-from minise.bench.gpu.summaries import losses_beside, traffic_of
-from minise.bench.gpu.tasks import problems, run_tasks
+from minise.bench.peers import training_step
+from minise.bench.result import Result, Task, problems, run_tasks
 from minise.ops import cuda
 from minise.ops.cuda.launcher import parameters, source
 
 SECONDS = {"probes": 120, "baselines": 540}  # a task that would start later is left out
+# metrics of Nsight Compute, in base units, by their names here
+METRICS = {
+    "gpu__time_duration.sum": "time_ns",
+    "dram__bytes_read.sum": "read_bytes",
+    "dram__bytes_write.sum": "written_bytes",
+}
+
+
+def record(
+    tasks: Iterable[Task], file: Path, seconds: float, **summary: Any
+) -> list[dict[str, Any]]:
+    """Run tasks until their time is up, write and print each at once, and return their rows.
+
+    So nothing is lost where a later task ends the process. The summary is written beside the rows.
+    """
+    result = Result({"seconds": seconds}, summary=summary)
+    for row in run_tasks(tasks, seconds):
+        result.rows.append(row)
+        result.write(file)
+        print(row["name"], str(row.get("problem", row.get("result")))[:160], sep=": ", flush=True)
+    return result.rows
 
 
 def probes(file: str) -> int:
     """Run all probes; the status is 1 if one failed."""
-    rows = run_tasks(Probes(cuda.using()).tasks(), Path(file), SECONDS["probes"], gpu=_gpu())
+    rows = record(Probes(cuda.using()).tasks(), Path(file), SECONDS["probes"], gpu=_gpu())
     return 1 if problems(rows) else 0
 
 
 def baselines(file: str) -> int:
     """Measure what there is to measure; the status is 1 if something failed."""
     from minise.bench.gpu.baselines import Baselines
-    from minise.bench.gpu.clock import Clock
+    from minise.bench.gpu_clock import Clock
 
     clock = Clock(cuda.using().launcher.xp, rounds=11)
     tasks = Baselines(cuda.using(), clock).tasks()
-    rows = run_tasks(tasks, Path(file), SECONDS["baselines"], gpu=_gpu())
+    rows = record(tasks, Path(file), SECONDS["baselines"], gpu=_gpu())
     return 1 if problems(rows) else 0
 
 
@@ -76,6 +98,64 @@ def losses(first: str, second: str, file: str) -> int:
     """Write the losses of two runs side by side."""
     _write(file, losses_beside(Path(first), Path(second)))
     return 0
+
+
+def traffic_of(lines: Iterable[str]) -> list[dict[str, Any]]:
+    """Return what each kernel took in all its launches, the slowest first.
+
+    Parameters
+    ----------
+    lines : iterable of str
+        What ``ncu --csv --print-units base --metrics …`` logs: a line for each launch and metric.
+
+    Examples
+    --------
+    >>> traffic_of([
+    ...     "==PROF== Connected",
+    ...     '"ID","Kernel Name","Metric Name","Metric Value"',
+    ...     '"0","scale(float *)","gpu__time_duration.sum","2,000"',
+    ...     '"0","scale(float *)","dram__bytes_read.sum","8,000,000"',
+    ... ])
+    [{'kernel': 'scale', 'launches': 1, 'time_ns': 2000.0, 'read_bytes': 8000000.0, \
+'written_bytes': 0.0, 'gb_per_s': 4000.0}]
+    """
+    kernels: dict[str, dict[str, Any]] = {}
+    for row in csv.DictReader(line for line in lines if line.startswith('"')):
+        name, metric = row["Kernel Name"].partition("(")[0], METRICS.get(row["Metric Name"])
+        empty = {"kernel": name, "launches": 0, **dict.fromkeys(METRICS.values(), 0.0)}
+        kernel = kernels.setdefault(name, empty)
+        if metric is not None:
+            kernel[metric] += float(row["Metric Value"].replace(",", ""))
+            kernel["launches"] += metric == "time_ns"
+    for kernel in kernels.values():
+        moved = kernel["read_bytes"] + kernel["written_bytes"]
+        kernel["gb_per_s"] = moved / kernel["time_ns"] if kernel["time_ns"] else None
+    return sorted(kernels.values(), key=lambda kernel: -kernel["time_ns"])
+
+
+def losses_beside(first: Path, second: Path) -> dict[str, Any]:
+    """Return the losses of two runs step by step, from their metrics.jsonl, and how they differ.
+
+    Raises
+    ------
+    ValueError
+        If the runs did not log the same steps.
+    """
+    losses, others = _losses(first), _losses(second)
+    if losses.keys() != others.keys() or not losses:
+        raise ValueError(f"{first} and {second} do not log the same steps, or none")
+    pairs = [(losses[step], others[step]) for step in losses]
+    differences = [abs(a - b) / abs(b) for a, b in pairs]
+    return {
+        "steps": list(losses),
+        "losses": [list(pair) for pair in pairs],
+        "largest_relative_difference": max(differences),
+    }
+
+
+def _losses(file: Path) -> dict[int, float]:
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    return {row["step"]: row["loss"] for row in rows if row["kind"] == "step"}
 
 
 def _gpu() -> str:

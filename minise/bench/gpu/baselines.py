@@ -1,4 +1,4 @@
-"""What a GPU and PyTorch reach, as a measure for the kernels: rates, convolutions, whole steps.
+"""What a GPU and PyTorch reach, as a measure for the kernels: rates, convolutions, training steps.
 
     rates           copying memory, and large matrix products in three precisions
     convolutions    3x3, forward, to the input and to the weight: cuDNN's, minise's, a prototype
@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from minise.bench.gpu import peers
-from minise.bench.gpu.clock import Clock, sets_of_buffers
-from minise.bench.gpu.ours import relative_error, training_step
-from minise.bench.gpu.tasks import Task
+from minise.bench.gpu.compare import SIZEOF
 from minise.bench.gpu.tensor_convolution import TILINGS, TensorConvolution, Tiling
-from minise.bench.gpu.works import SIZEOF
+from minise.bench.gpu_clock import Call, Clock, sets_of_buffers
+from minise.bench.peers import pytorch, relative_error, training_step
+from minise.bench.result import Task
 from minise.ops import reference
 from minise.ops.cuda.backend import Backend
 
@@ -29,7 +28,8 @@ CONVOLUTIONS = (
     (32, 64, 56), (32, 128, 28), (32, 256, 14), (32, 512, 7),
 )  # fmt: skip
 LAYOUTS = ("contiguous_format", "channels_last")
-TF32_ERROR, CHECKED = 1e-3, 4  # ||error|| / ||expected||, of so many images
+MAX_TF32_ERROR = 1e-3  # of ||error|| / ||expected||
+CHECKED_IMAGES = 4
 BATCHES = (128, 512, 32)
 NET, MATRIX_SIDE, LISTED = "se_resnet20", 8192, 40
 IMAGENET_BATCH, IMAGENET_SIDE, IMAGENET_CLASSES = 32, 224, 1000
@@ -57,13 +57,13 @@ class Baselines:
     def tasks(self) -> Iterator[Task]:
         """Yield all measurements in order."""
         yield Task("copying memory", lambda: {"gb_per_s": self.clock.copy_bandwidth()})
-        for precision in peers.PRECISIONS:
+        for precision in pytorch.PRECISIONS:
             name = f"matrix product {MATRIX_SIDE}, {precision}"
             yield Task(name, partial(self.matrix_product, precision))
         for shape in CONVOLUTIONS:
             name = "conv3x3 {}x{}x{}x{}".format(*shape, shape[-1])
             yield Task(f"{name}, minise", partial(self.own_convolution, *shape))
-            for precision in peers.PRECISIONS:
+            for precision in pytorch.PRECISIONS:
                 for layout in LAYOUTS:
                     run = partial(self.convolution, *shape, precision, layout)
                     yield Task(f"{name}, torch, {precision}, {layout}", run)
@@ -77,7 +77,7 @@ class Baselines:
         for batch in BATCHES:
             name = f"step of {NET}, batch {batch}"
             yield Task(f"{name}, minise", partial(self.own_step, batch))
-            for precision in peers.PRECISIONS:
+            for precision in pytorch.PRECISIONS:
                 for graph in (True, False):
                     how = "graph" if graph else "launched"
                     run = partial(self.step, batch, precision, graph)
@@ -95,7 +95,7 @@ class Baselines:
         torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
         shape = MATRIX_SIDE, MATRIX_SIDE
         a = torch.randn(shape, device=self.device, dtype=DTYPES[precision])
-        us = peers.launched([lambda: a @ a], self.rounds)
+        us = pytorch.launched([lambda: a @ a], self.rounds)
         return {"us": us, "tflop_per_s": 2 * MATRIX_SIDE**3 / us / 1e6}
 
     def convolution(
@@ -122,12 +122,12 @@ class Baselines:
                 [dx, not dx, False],
             )  # fmt: skip
 
-        calls: dict[str, peers.Call] = {
+        calls: dict[str, Call] = {
             "forward_us": forward,
             "dx_us": partial(backward, True),
             "dweight_us": partial(backward, False),
         }
-        return {name: peers.graphed([call], self.rounds) for name, call in calls.items()}
+        return {name: pytorch.graphed([call], self.rounds) for name, call in calls.items()}
 
     def own_convolution(self, N: int, C: int, side: int) -> dict[str, float]:
         """Return what minise's convolution takes as Python launches it (cuBLAS allows no graph)."""
@@ -153,11 +153,11 @@ class Baselines:
         inputs = [self.ops.asarray(images * (1 + k / sets), np.float32) for k in range(sets)]
         outputs = [convolution.outputs_for(x) for x in inputs]
         convolution.run(inputs[0], arranged, outputs[0])
-        out = self.ops.asnumpy(outputs[0][0])[:CHECKED]
-        expected, _ = reference.conv2d_forward(images[:CHECKED], weight, padding=(1, 1))
+        out = self.ops.asnumpy(outputs[0][0])[:CHECKED_IMAGES]
+        expected, _ = reference.conv2d_forward(images[:CHECKED_IMAGES], weight, padding=(1, 1))
         error = relative_error(out, expected)
-        if error > TF32_ERROR:
-            raise ValueError(f"||error|| / ||expected|| is {error:.1e}, above {TF32_ERROR}")
+        if error > MAX_TF32_ERROR:
+            raise ValueError(f"||error|| / ||expected|| is {error:.1e}, above {MAX_TF32_ERROR}")
         pairs = zip(inputs, outputs, strict=True)
         us = self.clock.graphed([partial(convolution.run, x, arranged, out) for x, out in pairs])
         rate = 2 * 9 * C * images.size / us / 1e6
@@ -167,7 +167,7 @@ class Baselines:
         self, batch: int, precision: str, graph: bool, *, compiled: bool = False
     ) -> dict[str, float]:
         """Return what PyTorch takes for a training step."""
-        call = peers.training_step(precision, batch, NET, self.device, compiled=compiled)
+        call = pytorch.training_step(precision, batch, NET, self.device, compiled=compiled)
         return {"us": self._timed(call, graph)}
 
     def own_step(self, batch: int) -> dict[str, float]:
@@ -181,7 +181,7 @@ class Baselines:
 
         net = timm.create_model("seresnet50", num_classes=IMAGENET_CLASSES).to(self.device)
         shape = IMAGENET_BATCH, 3, IMAGENET_SIDE, IMAGENET_SIDE
-        call = peers.step_of(net, precision, shape, IMAGENET_CLASSES, self.device)
+        call = pytorch.device_step_of(net, precision, shape, IMAGENET_CLASSES, self.device)
         return {"us": self._timed(call, graph)}
 
     def kernels(self) -> dict[str, Any]:
@@ -198,7 +198,9 @@ class Baselines:
         totals = {"launches": sum(row[1] for row in rows), "us": sum(row[2] for row in rows)}
         return {**totals, "kernels": rows[:LISTED]}
 
-    def _timed(self, call: peers.Call, graph: bool) -> float:
+    def _timed(self, call: Call, graph: bool) -> float:
         return (
-            peers.graphed([call], self.rounds, 1) if graph else peers.launched([call], self.rounds)
+            pytorch.graphed([call], self.rounds, 1)
+            if graph
+            else pytorch.launched([call], self.rounds)
         )

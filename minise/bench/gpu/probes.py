@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from minise import models
-from minise.bench.gpu.clock import Clock
-from minise.bench.gpu.ours import relative_error, training_step
-from minise.bench.gpu.tasks import Task
+from minise.bench.gpu_clock import Clock
+from minise.bench.peers import relative_error, training_step
+from minise.bench.result import Task
 from minise.nn import Chain
 from minise.ops import reference
 from minise.ops.checks import Array
@@ -127,12 +127,12 @@ class Probes:
     def other_stream(self) -> float:
         """Normalise on a stream of its own; return the error."""
         x = self._array(self.batch, 16, self.size, self.size)
-        one = self.ops.asarray(np.ones(16), np.float32)
-        statistics = {"running_mean": one, "running_var": one, "training": True}
+        ones = self.ops.asarray(np.ones(16), np.float32)
+        statistics = {"running_mean": ones, "running_var": ones, "training": True}
         stream = self.xp.cuda.Stream(non_blocking=True)
         self._wait()
         with stream:
-            out, _ = self.ops.batch_norm2d_relu_forward(x, one, one, **statistics)
+            out, _ = self.ops.batch_norm2d_relu_forward(x, ones, ones, **statistics)
         stream.synchronize()
         wide = np.ones(16)
         statistics = {"running_mean": wide, "running_var": wide, "training": True}
@@ -156,9 +156,9 @@ class Probes:
 
     def largest_tile(self) -> int:
         """Run an SE block whose tile takes all shared memory that there is; return its bytes."""
-        limit, channels = self.ops.launcher.shared_limit(), 16
-        pixels = limit // 4 // channels // 4 * 4
-        while tile_bytes(np.empty((1, channels, 1, pixels), np.float32), 1) > limit:
+        capacity, channels = self.ops.launcher.shared_limit(), 16
+        pixels = capacity // 4 // channels // 4 * 4
+        while tile_bytes(np.empty((1, channels, 1, pixels), np.float32), 1) > capacity:
             pixels -= 4
         x = self._array(3, channels, 1, pixels)
         self._block_error(x, self.ops.using(squeeze_excite="tile"))

@@ -1,19 +1,19 @@
-"""How a GPU is timed.
+"""A clock for a GPU, and buffers that no cache holds.
 
-Kernels run on after a call has returned, so events are put into their stream and read afterwards.
-What is launched from Python costs a few microseconds a launch; in a CUDA graph, which launches all
-its kernels at once, what remains is the kernels' own time. Buffers take turns: a sum of their sizes
-of several times the cache makes every read one from memory, as it is in training.
+Kernels run on after a call has returned, so events are put into their stream and read afterwards. A
+launch from Python costs a few microseconds; a CUDA graph launches all its kernels at once, so only
+the kernels' own time remains. Buffers take turns: together they are several times as large as the
+cache, so that every read comes from memory, as in training.
 """
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
 Call = Callable[[], Any]
-SETS = 16  # of buffers, at most
+MAX_SETS = 16  # of buffers
 TIMES_THE_CACHE = 4
 LEAST_CALLS = 20  # between two events
 WARM_UP = 3  # calls
@@ -27,7 +27,52 @@ def sets_of_buffers(size: int, cache: int) -> int:
     >>> sets_of_buffers(200 << 20, 60 << 20), sets_of_buffers(16 << 20, 60 << 20)
     (2, 15)
     """
-    return max(2, min(SETS, math.ceil(TIMES_THE_CACHE * cache / size)))
+    return max(2, min(MAX_SETS, math.ceil(TIMES_THE_CACHE * cache / size)))
+
+
+def calls_on_buffers(
+    arrays: Mapping[str, Any],
+    sets: int,
+    forward: Callable[..., Any],
+    both: Callable[[list[Any], Any], tuple[Any, Any]],
+    prepare: Callable[[Any], Any] = lambda array: array,
+) -> tuple[list[Call], list[Call]]:
+    """Return calls of an op forward, and forward and backward, each on its own set of buffers.
+
+    Parameters
+    ----------
+    arrays : mapping
+        The inputs by name, and dout; each set holds other multiples of the images among them.
+    sets : int
+        Number of sets, and so of calls.
+    forward : function
+        Of the inputs.
+    both : function
+        Of the list of inputs and dout; returns what is to live, and the gradients.
+    prepare : function, optional
+        Makes an input of an array.
+    """
+    dout = arrays["dout"]
+    inputs = [array for name, array in arrays.items() if name != "dout"]
+    results: list[Any] = [None] * sets  # each lives until its turn comes again, as inputs do
+
+    def calls_of_set(k: int) -> tuple[Call, Call]:
+        scale = 1 + k / sets
+        own = [prepare(array * scale if array.ndim == 4 else array) for array in inputs]
+        own_dout = dout * scale
+
+        def run_forward() -> Any:
+            results[k] = forward(*own)
+            return results[k]
+
+        def run_both() -> Any:
+            results[k] = both(own, own_dout)
+            return results[k][1]
+
+        return run_forward, run_both
+
+    pairs = [calls_of_set(k) for k in range(sets)]
+    return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
 
 
 class Clock:
@@ -41,7 +86,7 @@ class Clock:
         return int(self.cupy.cuda.Device().attributes["L2CacheSize"])
 
     def launched(self, calls: Sequence[Call]) -> float:
-        """Return how long one of calls takes, which take turns, as Python launches it."""
+        """Return the time of a call as Python launches it; the calls take turns."""
         stream = self.cupy.cuda.get_current_stream()
         for call in calls:  # compiles, and fills the memory pool
             call()
@@ -55,7 +100,7 @@ class Clock:
         return self._timed(several, stream) / count
 
     def graphed(self, calls: Sequence[Call]) -> float:
-        """Return how long one of calls takes in a CUDA graph of several."""
+        """Return the time of a call in a CUDA graph of several."""
         stream = self.cupy.cuda.Stream(non_blocking=True)
         count = max(LEAST_CALLS, len(calls))
         self.cupy.cuda.Device().synchronize()  # inputs may still be written on another stream
@@ -72,7 +117,7 @@ class Clock:
             return self._timed(lambda: graph.launch(stream), stream) / count
 
     def issued(self, call: Call) -> tuple[float, float]:
-        """Return how long Python takes to launch a call, and how long the call takes in all."""
+        """Return the time that Python takes to launch a call, and the time of the call in all."""
         wait = self.cupy.cuda.Device().synchronize
         for _ in range(WARM_UP):
             call()
@@ -89,15 +134,15 @@ class Clock:
     def _timed(self, call: Call, stream: Any) -> float:
         """Return the median time of a call that puts work into a stream."""
         call()
-        found = []
+        times = []
         for _ in range(self.rounds):
             start, end = self.cupy.cuda.Event(), self.cupy.cuda.Event()
             start.record(stream)
             call()
             end.record(stream)
             end.synchronize()
-            found.append(1000 * self.cupy.cuda.get_elapsed_time(start, end))
-        return median(found)
+            times.append(1000 * self.cupy.cuda.get_elapsed_time(start, end))
+        return median(times)
 
     def copy_bandwidth(self) -> float:
         """Return how many GB a second are read and written when memory is copied."""

@@ -1,7 +1,8 @@
-"""minise's nets in PyTorch, with the same names and the same numbers.
+"""minise's nets and blocks in PyTorch, with the same parameters.
 
-The twin is read off the shapes and names of a net's parameters; it covers ResNets with normalised
-projections (option B) and pre-activation nets, SE blocks at the standard site with a sigmoid.
+The twin of a net is read off the shapes and names of its parameters; there are twins of ResNets
+with normalised projections (option B) and of pre-activation nets, SE blocks at the standard site
+with a sigmoid.
 """
 
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from minise.nn import Layer, SEBlock
+from minise.nn import Chain, Conv2d, Layer, SEBlock
 
 Shapes = dict[str, tuple[int, ...]]  # of parameters, by name
 RESNET = ["conv1", "bn1", "layer1", "layer2", "layer3", "avgpool", "fc"]
@@ -22,23 +23,41 @@ def twin_of(net: Layer) -> nn.Module:
     Raises
     ------
     ValueError
-        If the net is not one that this module covers.
+        If there is no twin of such a net.
     """
     names = [name for name, _ in net.children()]
     if names not in (RESNET, PREACT):
-        raise ValueError("torch_net: this net has no twin here, expected a ResNet for small images")
+        raise ValueError("twins: this net has no twin here, expected a ResNet for small images")
     se = [layer.se for _, layer in net.layers() if isinstance(layer, SEBlock)]
     if any((s.site, s.squeeze, s.gate) != ("standard", "avg", "sigmoid") for s in se):
-        raise ValueError("torch_net: an SE block of another site or kind has no twin here")
+        raise ValueError("twins: an SE block of another site or kind has no twin here")
     arrays = {name: net.ops.asnumpy(array) for name, array in net.named_parameters().items()}
     state = {name: net.ops.asnumpy(array) for name, array in net.named_state().items()}
     twin: nn.Module = Twin({name: a.shape for name, a in arrays.items()}, names == RESNET)
     twin.to(getattr(torch, str(next(iter(arrays.values())).dtype)))
     wanted = {name for name in twin.state_dict() if not name.endswith("num_batches_tracked")}
     if wanted != arrays.keys() | state.keys():
-        raise ValueError("torch_net: this net has no twin here, expected projections (option B)")
+        raise ValueError("twins: this net has no twin here, expected projections (option B)")
     copies = {name: torch.from_numpy(array.copy()) for name, array in (arrays | state).items()}
     twin.load_state_dict(copies, strict=False)
+    return twin
+
+
+def block_twin_of(block: Chain) -> nn.Sequential:
+    """Return the PyTorch twin of a block of minise.bench.workloads, with its parameters."""
+    layers: list[Any] = []
+    for _, layer in block.children():
+        weight = layer.params["weight"]
+        if isinstance(layer, Conv2d):
+            K, C, KH, _ = weight.shape
+            where: Any = dict(padding=layer.padding, groups=layer.groups)
+            layers.append(nn.Conv2d(C * layer.groups, K, KH, bias=False, **where))
+        else:
+            layers += [nn.BatchNorm2d(len(weight)), nn.ReLU()]
+    arrays = [block.ops.asnumpy(array) for array in block.named_parameters().values()]
+    twin = nn.Sequential(*layers).to(getattr(torch, str(arrays[0].dtype)))
+    for parameter, array in zip(twin.parameters(), arrays, strict=True):
+        parameter.data.copy_(torch.from_numpy(array))
     return twin
 
 
