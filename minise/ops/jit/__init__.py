@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from minise.ops import reference
 from minise.ops.exports import exported
 from minise.ops.jit.compiler.compile import on_compile as on_compile
-from minise.ops.jit.using import using_of
+from minise.ops.jit.running import using_of
 from minise.ops.protocol import Backend
 from minise.ops.reference import FUNCTIONS as FUNCTIONS
 from minise.ops.reference import require as require

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, cast
 from minise.ops.checks import check_one_algorithm
 from minise.ops.exports import exported
 from minise.ops.protocol import Backend
-from minise.ops.reference.using import on_compile as on_compile
-from minise.ops.reference.using import require as require
+from minise.ops.reference.running import on_compile as on_compile
+from minise.ops.reference.running import require as require
 
 _functions = exported(__name__)
 FUNCTIONS: list[str] = sorted(_functions)  # of the contract: all but those that say how ops are run
