@@ -28,7 +28,7 @@ folds = False  # nets predict by the convolution that is measured here
 
 
 def using(*, threads: int | None = None, algorithm: str | None = None) -> Any:
-    """Return these ops, which have one way to run: see minise.ops.reference.running."""
+    """Return these ops, which have one way to run: see minise.ops.reference.using."""
     reference.using(threads=threads, algorithm=algorithm)
     return sys.modules[__name__]
 
