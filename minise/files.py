@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minise.ops.checks import Array
+from minise.checks import Array
 
 NET, CHECKPOINT = "minise-net-1", "minise-checkpoint-1"  # the formats
 

@@ -33,6 +33,7 @@ MOVED = {
     for name in names.split()
 }
 MOVED["minise.gradcheck.cases"] = "minise.contract.case"
+MOVED["minise.ops.checks"] = "minise.checks or minise.ops.shapes"  # which have its parts
 
 
 class Moved(MetaPathFinder, Loader):
@@ -50,7 +51,10 @@ class Moved(MetaPathFinder, Loader):
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """Return the module itself, so that there is one of it."""
-        module = importlib.import_module(MOVED[spec.name])
+        first, *others = [importlib.import_module(new) for new in MOVED[spec.name].split(" or ")]
+        module = ModuleType(spec.name) if others else first
+        for part in (first, *others) if others else ():
+            vars(module).update({k: v for k, v in vars(part).items() if k[:2] != "__"})
         spec.loader_state = module.__spec__
         return module
 

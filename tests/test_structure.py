@@ -8,8 +8,19 @@ import minise
 
 FOLDER = Path(minise.__file__).parent
 # a room imports those that stand before it
-ORDER = ["moved", "ops", "files", "nn", "gradcheck", "data", "models", "contract", "analysis"]
-ORDER += ["train", "tracing", "grading", "walk", "lessons", "bench", "cli", "__main__"]
+ORDER = [
+    "moved",
+    "checks",
+    "ops",
+    "files",
+    "nn",
+    "gradcheck",
+    "data",
+    "models",
+    "contract",
+    "analysis",
+]
+ORDER += ["analysis", "train", "tracing", "grading", "walk", "lessons", "bench", "cli", "__main__"]
 LONGEST = 400  # lines, unless the file's first paragraphs give the reason in this form:
 REASON = "Longer than 400 lines"
 

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from minise.checks import check_integer
 from minise.nn import Layer, SEBlock
 from minise.nn.layer import Module
-from minise.ops.checks import check_integer
 from minise.ops.wrap import FORWARD, Call, Recorder, attach, record
 
 OUTPUT = ""  # in the place of an op's name: what a layer with parameters returned

@@ -53,8 +53,8 @@ from minise.bench.machine import cores_taken, read
 from minise.bench.result import Result, Table, millis, short
 from minise.bench.rounds import meanwhile, repeat
 from minise.bench.settings import LadderSettings, counted
+from minise.checks import Array, Pair
 from minise.ops import reference
-from minise.ops.checks import Array, Pair
 from minise.ops.reference.windows import windows_of
 
 STAGES = {1: (16, 32), 2: (32, 16), 3: (64, 8)}  # channels, rows and columns

@@ -32,8 +32,8 @@ from minise.bench.result import Result, Table, millis, short
 from minise.bench.rounds import meanwhile, repeat
 from minise.bench.settings import ProfileSettings
 from minise.bench.workloads import batch_of
+from minise.checks import Array
 from minise.nn import Layer
-from minise.ops.checks import Array
 from minise.ops.user.pair import cache_of
 from minise.ops.wrap import FORWARD, Call, Timing, Wrapper, attach, timed
 

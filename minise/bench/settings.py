@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args, get_origin
 
+from minise.checks import check_choice, check_integer
 from minise.ops.backend import Algorithm, load_ops
-from minise.ops.checks import check_choice, check_integer
 from minise.train.run_folder import check_threads, cores
 
 Dtype = Literal["float32", "float64"]

@@ -30,11 +30,11 @@ def check(ops: str = "reference", op: str | None = None, cases: int = 100, seed:
         cases: How many are drawn for each op.
         seed: Of the random numbers that draw them.
     """
+    from minise.checks import check_choice, check_integer
     from minise.contract.case import OPS
     from minise.contract.specification import check_back_ends
     from minise.ops import reference
     from minise.ops.backend import BACKENDS, load_ops
-    from minise.ops.checks import check_choice, check_integer
     from minise.ops.user.completed import UserOps
 
     with misuse():

@@ -10,8 +10,8 @@ its own function, which follows the op step by step, to first order.
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
+from minise.checks import Array
 from minise.ops import reference
-from minise.ops.checks import Array
 
 # inputs, keywords, dout -> one bound for out and one for each gradient, entry by entry
 Magnitudes: TypeAlias = Callable[[Sequence[Any], dict[str, Any], Array], list[Any]]

@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from minise.checks import Array
 from minise.gradcheck.strategies.drawing import draw_arrays
 from minise.ops import reference
-from minise.ops.checks import Array, parse
+from minise.ops.shapes import parse
 
 OPS = sorted(n.removesuffix("_forward") for n in reference.FUNCTIONS if n.endswith("_forward"))
 

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from minise.checks import Array, Pair
 from minise.contract.case import Case
-from minise.ops.checks import Array, Pair
 from minise.ops.reference.windows import Windows, pad, window, windows_of
 
 Gradients: TypeAlias = tuple[Any, ...]

@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from minise.checks import Array
 from minise.contract.case import Case, direction
 from minise.gradcheck.slopes.arrays import arrays_in, host, with_own_containers
 from minise.gradcheck.strategies.drawing import LAYOUTS
 from minise.ops import reference
-from minise.ops.checks import Array, positional_names
+from minise.ops.shapes import positional_names
 
 
 class Broken(AssertionError):

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from minise.checks import Array
 from minise.contract.bounds import count_of
 from minise.contract.case import Case, direction, functions
 from minise.contract.run import (
@@ -25,7 +26,6 @@ from minise.contract.spec import magnitudes
 from minise.gradcheck.check import assert_gradients
 from minise.gradcheck.slopes.arrays import host
 from minise.ops import reference
-from minise.ops.checks import Array
 
 
 def same_sides(run: Run, expected: Run) -> bool:

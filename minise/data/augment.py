@@ -6,7 +6,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from minise.data.checks import check_flag, check_integer, check_triple, check_within
+from minise.checks import check_flag, check_integer, check_triple, check_within
 from minise.data.dataset import Bytes
 from minise.data.streams import ROW, Words, below
 

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from minise.checks import check_flag, check_integer, check_triple, check_within
 from minise.data.augment import Augment
-from minise.data.checks import check_flag, check_integer, check_triple, check_within
 from minise.data.dataset import Dataset
 from minise.data.prefetch import prefetched
 from minise.data.streams import ROW, Words, rows, stream

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minise.data.checks import Place, check_choice
+from minise.checks import Place, check_choice
 from minise.data.dataset import Bytes, Dataset
 from minise.data.names import CIFAR10, CIFAR100_COARSE, CIFAR100_FINE
 

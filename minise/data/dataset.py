@@ -6,7 +6,7 @@ from typing import Any, Self, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from minise.data.checks import check_within
+from minise.checks import check_within
 
 Bytes: TypeAlias = NDArray[np.uint8]
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from minise.data.checks import Place, check_integer
+from minise.checks import Place, check_integer
 from minise.data.dataset import Bytes, Dataset
 from minise.data.pictures import pillow
 

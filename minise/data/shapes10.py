@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from minise.data.checks import check_choice, check_integer
+from minise.checks import check_choice, check_integer
 from minise.data.dataset import Dataset
 from minise.data.palette import oklab, srgb_bytes
 from minise.data.patterns import NODES, PATTERNS

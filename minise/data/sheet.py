@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from minise.data.checks import Place, check_integer
+from minise.checks import Place, check_integer
 from minise.data.dataset import Bytes
 from minise.data.pictures import pillow
 

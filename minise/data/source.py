@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minise.data.checks import Place, check_choice, check_integer, check_within
+from minise.checks import Place, check_choice, check_integer, check_within
 from minise.data.cifar import LAYOUTS, cifar10, cifar100, locate
 from minise.data.dataset import Dataset
 from minise.data.folder import image_folder

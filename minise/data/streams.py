@@ -12,7 +12,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from minise.data.checks import check_choice, check_integer
+from minise.checks import check_choice, check_integer
 
 Words: TypeAlias = NDArray[np.uint64]
 

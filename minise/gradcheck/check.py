@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
+from minise.checks import Array, as_generator, check_choice
 from minise.gradcheck.adapters import takes_complex
 from minise.gradcheck.diagnose import explained, worst_first
 from minise.gradcheck.inputs import as_inputs, numbers_of
@@ -44,7 +45,6 @@ from minise.gradcheck.slopes.pair import NotCheckable, Pair
 from minise.gradcheck.slopes.pair_slopes import PairSlopes
 from minise.gradcheck.slopes.rounding import norm
 from minise.gradcheck.verdict import Finding, Judge
-from minise.ops.checks import Array, as_generator, check_choice
 
 MODES = ("auto", "directional", "complex_step", "jacobian")
 

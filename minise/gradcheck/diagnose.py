@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minise.checks import Array
 from minise.gradcheck.report import UNKNOWN, WRONG, ArgumentReport, Diagnosis, Entry
 from minise.gradcheck.slopes.arrays import host
 from minise.gradcheck.slopes.pair import Pair
 from minise.gradcheck.slopes.pair_slopes import PairSlopes
 from minise.gradcheck.slopes.rounding import norm
-from minise.ops.checks import Array
 
 LOOKED_AT = 4000  # entries of a wrong gradient at most
 SHOWN = 3  # wrong entries

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from minise.checks import Array
 from minise.gradcheck import adapters
 from minise.gradcheck.check import asserted, check
 from minise.gradcheck.report import WRONG, Report
 from minise.gradcheck.slopes.arrays import copied, host, is_float, like, same
 from minise.gradcheck.slopes.pair import REPEAT_REL_TOL
-from minise.ops.checks import Array
 
 NEEDS_DX = (
     "backward gives another gradient with needs_dx=False, expected the same to the bit: leave out "

@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minise.checks import Array
 from minise.gradcheck.report import KINK, RIGHT, ROUNDING, UNCHECKED, WRONG
 from minise.gradcheck.slopes.arrays import host
 from minise.gradcheck.slopes.differences import NO_SLOPE, STEPS, Differences, Slope, phi
@@ -39,7 +40,6 @@ from minise.gradcheck.slopes.rounding import (
     rounding_of,
     spread_of,
 )
-from minise.ops.checks import Array
 
 DIRECTIONS = 6  # more, along which a kink is looked for before a gradient is called wrong
 LOCAL, SHORT = 2.0**-6, 2.0**-14  # steps, relative to the size of an input

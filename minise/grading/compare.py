@@ -6,8 +6,8 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
+from minise.checks import Array
 from minise.gradcheck.slopes.rounding import EPS
-from minise.ops.checks import Array
 
 IMAGES, CHANNELS = 4, 1  # axes of images (N, C, H, W), and which one is the channels'
 HALF = EPS**0.5  # of the digits: rounding never takes so many, a mistake always does

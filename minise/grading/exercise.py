@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from minise.checks import Array
 from minise.contract.case import OPS, Case
 from minise.grading.answer import Answer
 from minise.grading.found import Found, worst
@@ -29,7 +30,6 @@ from minise.grading.mend import Mended
 from minise.grading.settle import settle
 from minise.grading.truth import Truth
 from minise.ops import reference
-from minise.ops.checks import Array
 from minise.tracing.instrument import Instrumented
 
 

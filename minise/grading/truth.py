@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from minise.checks import Array
 from minise.contract.case import Case, draw
 from minise.gradcheck.adapters import parameter_names
 from minise.gradcheck.diagnose import Case as Wrong
 from minise.gradcheck.diagnose import diagnose
 from minise.gradcheck.report import UNKNOWN
 from minise.grading.compare import HALF, close, floats, may_become, misfit, told
-from minise.ops.checks import Array
 from minise.tracing.instrument import Instrumented
 from minise.tracing.perturb import PerturbedRun, perturb_argument, perturb_assigned
 

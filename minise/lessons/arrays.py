@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from minise.ops.checks import Array
+from minise.checks import Array
 
 MOST = 12  # rows or columns that are shown; larger arrays are cut
 BLUE, RED = "33,102,172", "202,80,32"

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from minise.checks import check_integer
 from minise.models.resnet_cifar import resnet_cifar
 from minise.models.wide_resnet import wide_resnet
 from minise.nn import SE, Build, Chain
 from minise.nn.streams import Rng, generator
 from minise.ops import reference
 from minise.ops.backend import Backend, load_ops
-from minise.ops.checks import check_integer
 
 PLAIN: dict[str, Callable[..., Chain]] = {
     **{f"resnet{depth}": partial(resnet_cifar, depth) for depth in (8, 20, 32, 44, 56, 110)},

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from minise.checks import Array
 from minise.data.batches import normaliser
 from minise.files import CHECKPOINT, read
 from minise.models.named import build, settings
@@ -13,7 +14,6 @@ from minise.nn import SE, Chain
 from minise.nn.files import net_arrays, restore
 from minise.ops import reference
 from minise.ops.backend import Backend
-from minise.ops.checks import Array
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from minise.checks import check_choice, check_integer
 from minise.nn.compose import Chain, Child
 from minise.nn.layer import Layer
 from minise.nn.layers import AvgPool2d, BatchNorm2d, Conv2d, Linear, NormReLU, PadChannels
@@ -28,7 +29,6 @@ from minise.nn.squeeze_excite import SE, SEBlock
 from minise.nn.streams import Rng, generator
 from minise.ops import reference
 from minise.ops.backend import Backend
-from minise.ops.checks import check_choice, check_integer
 
 EXPANSION = 4  # a bottleneck returns so many times its inner channels
 Unit = Callable[[int, int, int, "Build"], Layer]  # channels_in, channels, stride, build

@@ -13,6 +13,7 @@ import copy
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
+from minise.checks import Array, check_choice
 from minise.nn.inference import Parallel, Steps
 from minise.nn.layer import (
     Caches,
@@ -25,7 +26,6 @@ from minise.nn.layer import (
 )
 from minise.ops import reference
 from minise.ops.backend import Backend
-from minise.ops.checks import Array, check_choice
 
 Child = Module | tuple[str, Module | None]
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from minise.checks import Array
 from minise.files import CHECKPOINT, NET, File, read, some, write
 from minise.nn.layer import Layer, Module
-from minise.ops.checks import Array
 
 OPTIMISER = "optimiser/"  # what names of a checkpoint's other arrays begin with
 

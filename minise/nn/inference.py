@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol, TypeAlias
 
+from minise.checks import Array
 from minise.ops.backend import Backend
-from minise.ops.checks import Array
 
 Inference: TypeAlias = Callable[..., Array]  # of x, and for some steps of a shortcut too
 ORDER = ("norm", "gate", "add", "relu")  # in which parts can join a step

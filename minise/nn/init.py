@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from minise.checks import Array
 from minise.ops.backend import Backend
-from minise.ops.checks import Array
 
 RELU, LINEAR = 2.0, 1.0  # variance of a weight times its fan-in, by what follows
 

@@ -20,10 +20,10 @@ from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
 from typing import Any, ClassVar, Self, TypeAlias, cast
 
+from minise.checks import Array
 from minise.nn.inference import Evaluated, Inference, Steps
 from minise.ops import reference
 from minise.ops.backend import Backend, load_ops
-from minise.ops.checks import Array
 
 Grads: TypeAlias = dict[str, Array]  # by the dotted names of the parameters
 HOOKS = {"forward", "op", "arrays", "keywords", "inputs", "settings", "with_relu"}  # see OpLayer

@@ -10,6 +10,15 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from minise.checks import (
+    Array,
+    Pair,
+    check_choice,
+    check_divisor,
+    check_flag,
+    check_integer,
+    check_number,
+)
 from minise.nn.inference import Convolution, Normalisation, Steps
 from minise.nn.init import LINEAR, RELU, constant, he_normal
 from minise.nn.layer import Grads
@@ -17,16 +26,7 @@ from minise.nn.op_layer import OpLayer, check_cache
 from minise.nn.streams import Rng, generator
 from minise.ops import reference
 from minise.ops.backend import Backend
-from minise.ops.checks import (
-    Array,
-    Pair,
-    check_arrays,
-    check_choice,
-    check_divisor,
-    check_flag,
-    check_integer,
-    check_number,
-)
+from minise.ops.shapes import check_arrays
 
 Padding = int | Pair | Literal["same", "valid"]
 

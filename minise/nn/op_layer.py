@@ -5,9 +5,9 @@ import typing
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from minise.checks import Array
 from minise.nn.layer import Caches, Grads, Layer
 from minise.ops import reference
-from minise.ops.checks import Array
 
 
 class OpLayer(Layer):

@@ -2,13 +2,13 @@
 
 from typing import Any
 
+from minise.checks import Array
 from minise.nn.compose import Chain, Child, Composite, check_layer, described
 from minise.nn.inference import Steps, Sum
 from minise.nn.layer import Caches, Grads, Layer, Module, run_forward, total, under
 from minise.nn.layers import BatchNorm2d
 from minise.nn.squeeze_excite import SEBlock
 from minise.ops.backend import Backend
-from minise.ops.checks import Array
 
 OWN = ("op", "forward", "backward")  # what a fused op does in place of a layer
 

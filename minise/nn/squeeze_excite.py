@@ -5,13 +5,13 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from minise.checks import check_choice, check_flag, check_integer
 from minise.nn.inference import Steps
 from minise.nn.init import LINEAR, RELU, constant, he_normal
 from minise.nn.op_layer import OpLayer
 from minise.nn.streams import Rng, generator
 from minise.ops import reference
 from minise.ops.backend import Backend
-from minise.ops.checks import check_choice, check_flag, check_integer
 from minise.ops.reference.gates import GATES
 from minise.ops.reference.squeezes import SQUEEZES
 

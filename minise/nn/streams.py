@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from minise.ops.checks import as_generator, check_integer
+from minise.checks import as_generator, check_integer
 
 Rng: TypeAlias = np.random.Generator | int | None
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Literal, Protocol, TypeAlias
 
-from minise.ops.checks import Array, Pair
+from minise.checks import Array, Pair
 
 Algorithm: TypeAlias = Literal[
     "auto", "direct", "winograd"

@@ -24,7 +24,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minise.ops.checks import Array, positional_names
+from minise.checks import Array
+from minise.ops.shapes import positional_names
 
 FORWARD, BACKWARD = "forward", "backward"
 RUN = "run"  # a step of inference, which has no backward

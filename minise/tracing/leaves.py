@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from minise.ops.checks import Array
+from minise.checks import Array
 from minise.tracing.instrument import Line, Scope
 
 Path = tuple[Any, ...]  # fields, keys and indices, from a container to what it holds

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from minise.checks import Array
 from minise.gradcheck.slopes.rounding import EPS
-from minise.ops.checks import Array
 from minise.tracing.instrument import Instrumented, Line, Scope
 from minise.tracing.leaves import Leaf, with_array
 from minise.tracing.perturb import PerturbedRun, perturb_line

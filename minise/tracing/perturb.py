@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from minise.checks import Array
 from minise.gradcheck.slopes.arrays import mapped, promoted
 from minise.gradcheck.slopes.differences import TINY
-from minise.ops.checks import Array
 from minise.tracing.instrument import Instrumented, Line, Scope
 from minise.tracing.leaves import Leaf, array_at, with_array
 from minise.tracing.recorder import Event, OpCall, Replacement

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from minise.checks import Array
 from minise.gradcheck.slopes import differences
 from minise.gradcheck.slopes.differences import Slope, central_slope, complex_slope
 from minise.gradcheck.slopes.rounding import EPS, norm, rounding_of
-from minise.ops.checks import Array
 from minise.ops.user.errors import OpsError
 from minise.tracing.instrument import Instrumented, Line
 from minise.tracing.leaves import is_float

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from minise.checks import Array
 from minise.gradcheck.adapters import layer as adapt
 from minise.gradcheck.slopes.arrays import promoted
-from minise.ops.checks import Array, check_labels
+from minise.ops.shapes import check_labels
 from minise.ops.wrap import attach
 from minise.tracing.recorder import LineRecorder, Replacement, argument_names
 

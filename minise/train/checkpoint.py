@@ -8,10 +8,10 @@ settings, the progress, and the normalisation and classes of the images.
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from minise.checks import Array
 from minise.files import CHECKPOINT, read, write, write_whole
 from minise.nn.files import OPTIMISER, restore
 from minise.nn.files import copied as arrays_of
-from minise.ops.checks import Array
 from minise.train.config import TrainConfig, from_dict, to_dict
 
 __all__ = ["Checkpoint", "arrays_of", "load", "restore", "save", "write_whole"]

@@ -11,9 +11,9 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from minise.checks import check_choice, check_flag, check_integer, check_number
 from minise.nn import SE
 from minise.ops.backend import Algorithm, is_file
-from minise.ops.checks import check_choice, check_flag, check_integer, check_number
 from minise.train.run_folder import check_name
 from minise.train.schedule import SCHEDULES
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from minise.checks import Array, check_integer
 from minise.nn import Layer
-from minise.ops.checks import Array, check_arrays, check_integer, check_labels
+from minise.ops.shapes import check_arrays, check_labels
 from minise.train.batches import Batched, check_batch, check_batches, epoch_of
 from minise.train.objective import Objective, check_objective, figures_of, loss_of
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from minise.checks import Array
 from minise.nn import Layer
 from minise.ops.backend import on_compile
-from minise.ops.checks import Array
 from minise.train import checkpoint as checkpoints
 from minise.train.batches import Batched, epoch_of, groups_of
 from minise.train.checkpoint import Checkpoint, arrays_of, restore

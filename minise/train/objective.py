@@ -5,9 +5,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from minise.checks import Array, check_number
 from minise.ops import reference
 from minise.ops.backend import Backend, load_ops
-from minise.ops.checks import Array, check_number
 
 # Names in metrics.jsonl that no metric may have, nor begin with VALIDATION.
 RESERVED = {

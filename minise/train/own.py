@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from minise.checks import check_choice, check_integer, check_number
 from minise.nn import Layer
-from minise.ops.checks import check_choice, check_integer, check_number
 from minise.train.batches import Batched, check_batches
 from minise.train.loop import Result, Training, train
 from minise.train.objective import Objective, check_objective

@@ -10,8 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from minise.checks import check_integer
 from minise.files import write_whole
-from minise.ops.checks import check_integer
 
 PACKAGES = ("minise", "numpy", "numba", "safetensors", "rich", "threadpoolctl", "tyro")
 

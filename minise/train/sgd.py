@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from minise.checks import Array, check_flag, check_number
 from minise.nn import Layer
 from minise.nn.layer import Grads, Module
-from minise.ops.checks import Array, check_flag, check_number
 
 FROM_0 = "a number from 0 to 1e6"
 

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from minise.checks import Array
 from minise.gradcheck.slopes.arrays import mapped
-from minise.ops.checks import Array
 from minise.tracing import leaves
 from minise.tracing.perturb import perturb_event, perturb_input, perturb_read
 from minise.tracing.recorder import Event, OpCall

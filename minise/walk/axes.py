@@ -14,7 +14,7 @@ from typing import Any, get_type_hints
 from minise.contract.case import OPS
 from minise.contract.case import line as shapes_of
 from minise.ops import reference
-from minise.ops.checks import parse
+from minise.ops.shapes import parse
 
 LETTERS = {
     "H": "i",

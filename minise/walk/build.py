@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from minise.ops.checks import Array
+from minise.checks import Array
 from minise.tracing import leaves, source
 from minise.tracing.instrument import RETURN
 from minise.tracing.line_derivative import derivative, matters, summed

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from minise.checks import Array, Pair, check_integer
 from minise.contract.case import OPS, Case, draw
 from minise.contract.case import line as shapes_of
 from minise.contract.spec import SPECS
@@ -25,7 +26,7 @@ from minise.nn import (
     basic_block,
 )
 from minise.ops import reference
-from minise.ops.checks import Array, Pair, check_integer, parse
+from minise.ops.shapes import parse
 from minise.walk.steps import Trace
 from minise.walk.trace import refuse_large, rounded, trace
 

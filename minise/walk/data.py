@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from minise.ops.checks import Array
+from minise.checks import Array
 from minise.tracing.slopes import Check
 from minise.walk.axes import axes_of, counted, sizes_of
 from minise.walk.steps import Read, Step, Trace

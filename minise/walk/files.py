@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from minise.contract.case import line
-from minise.ops.checks import parse
+from minise.ops.shapes import parse
 from minise.walk.cases import NETS, SETTINGS, Walk
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from minise.ops.checks import Array
+from minise.checks import Array
 from minise.tracing.slopes import Check
 from minise.walk.terms import Term
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from minise.checks import Array, check_integer
 from minise.contract.case import OPS, direction
 from minise.nn import Layer
 from minise.ops import reference
-from minise.ops.checks import Array, check_integer
 from minise.ops.user.completed import UserOps
 from minise.ops.user.errors import user_errors
 from minise.tracing.leaves import is_float

@@ -8,7 +8,7 @@ import pytest
 from minise.contract.case import OPS, draw, line
 from minise.contract.spec import CASES
 from minise.ops import reference
-from minise.ops.checks import parse
+from minise.ops.shapes import parse
 
 NORMS = [op for op in OPS if "running_var" in line(op)]
 

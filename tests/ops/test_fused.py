@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from minise.contract.conform import check_op
 from minise.ops import reference
-from minise.ops.checks import check_gradient
 from minise.ops.reference import fused
 from minise.ops.reference.gates import gate_backward, gate_forward
 from minise.ops.reference.squeeze_excite import Gates
+from minise.ops.shapes import check_gradient
 from tests.ops.cases import (
     BACKENDS,
     CASES,

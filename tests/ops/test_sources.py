@@ -16,7 +16,7 @@ import pytest
 from minise.contract.rules import cache_class
 from minise.ops import cuda, jit, reference
 from minise.ops.backend import Backend
-from minise.ops.checks import parse
+from minise.ops.shapes import parse
 from tests.ops.cases import OPS, line, optional
 from tests.ops.loops import over_backends, over_ops
 

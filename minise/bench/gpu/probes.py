@@ -15,9 +15,9 @@ from minise import models
 from minise.bench.gpu_clock import Clock
 from minise.bench.peers import relative_error, training_step
 from minise.bench.result import Task
+from minise.checks import Array
 from minise.nn import Chain
 from minise.ops import reference
-from minise.ops.checks import Array
 from minise.ops.cuda.backend import Backend
 from minise.ops.cuda.norm import row_moments
 from minise.ops.cuda.squeeze_excite import tile_bytes

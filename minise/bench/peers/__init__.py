@@ -34,9 +34,9 @@ from minise.bench.workloads import (
     draw_batch,
     images_of,
 )
+from minise.checks import Array
 from minise.nn import Layer
 from minise.ops.backend import load_ops
-from minise.ops.checks import Array
 from minise.train import SGD, SoftmaxCrossEntropy
 
 Run = Callable[[], Any]

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from minise.checks import Array, Pair
 from minise.ops import reference
-from minise.ops.checks import Array, Pair
 from minise.ops.reference.conv import Conv2dCache
 from minise.ops.reference.windows import Windows, pad, unpad, window, windows_of
 

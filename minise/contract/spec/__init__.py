@@ -8,11 +8,11 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
 
+from minise.checks import Array
 from minise.contract.case import OPS, Case, family
 from minise.contract.mistakes import Mistake
 from minise.contract.specification import Spec, collect
 from minise.contract.strategies import Strategy
-from minise.ops.checks import Array
 
 SPECS: dict[str, Spec] = collect(
     {m.name: import_module(f"{__name__}.{m.name}").SPECS for m in iter_modules(__path__)},

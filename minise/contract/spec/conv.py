@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
+from minise.checks import Array
 from minise.contract.bounds import sums_of_products
 from minise.contract.case import Case
 from minise.contract.mistakes import (
@@ -20,7 +21,6 @@ from minise.contract.mistakes import (
 from minise.contract.specification import Spec
 from minise.contract.strategies import images_for, pairs
 from minise.ops import reference
-from minise.ops.checks import Array
 from minise.ops.reference.windows import pad, window
 
 SIZES = dict(N=2, C=4, H=6, W=7, K=6, KH=3, KW=2)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
+from minise.checks import Array
 from minise.contract.case import Case
 from minise.contract.mistakes import Gradients, Mistake, Wrong, put, scaled
 from minise.contract.spec.norm import (
@@ -20,7 +21,6 @@ from minise.contract.spec.squeeze_excite import NARROW, POWERS, gated
 from minise.contract.specification import Spec
 from minise.contract.strategies import normalised
 from minise.ops import reference
-from minise.ops.checks import Array
 from minise.ops.reference.gates import GATES, gate_backward
 
 NORM_RELU = Case("batch_norm2d_relu", SMALL, dict(training=True, eps=0.1))

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
+from minise.checks import Array
 from minise.contract.case import Case
 from minise.contract.mistakes import Mistake, put, scaled
 from minise.contract.specification import Spec
 from minise.contract.strategies import named
 from minise.ops import reference
-from minise.ops.checks import Array
 
 LOGITS = dict(N=4, K=6)
 PLAIN = Case("softmax_cross_entropy", LOGITS, {}, exact=False)

@@ -5,12 +5,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from minise.checks import Array
 from minise.contract.case import IMAGE, ODD, Case
 from minise.contract.mistakes import Gradients, Mistake, Wrong, put, scaled
 from minise.contract.specification import Spec
 from minise.contract.strategies import normalised
 from minise.ops import reference
-from minise.ops.checks import Array
 from minise.ops.reference.norm import AXES
 
 WALK = dict(N=2, C=2, H=2, W=3)

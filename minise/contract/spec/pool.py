@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
+from minise.checks import Array
 from minise.contract.bounds import selecting, sums_of_products
 from minise.contract.case import IMAGE, ODD, Case
 from minise.contract.mistakes import Gradients, Mistake, assigned, cropped, scaled, windows
 from minise.contract.specification import Spec
 from minise.contract.strategies import images_for, named, pairs
 from minise.ops import reference
-from minise.ops.checks import Array
 from minise.ops.reference.windows import pad, window
 
 SETTINGS: dict[str, dict[str, Any]] = {  # of both windowed poolings

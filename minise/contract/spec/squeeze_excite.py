@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
+from minise.checks import Array
 from minise.contract.case import ODD, Case
 from minise.contract.mistakes import Mistake, put, scaled
 from minise.contract.specification import Spec
 from minise.contract.strategies import named
 from minise.ops import reference
-from minise.ops.checks import Array
 from minise.ops.reference.gates import GATES, gate_backward
 from minise.ops.reference.squeezes import SQUEEZES, squeeze_backward
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from minise.ops.checks import Array
+from minise.checks import Array
 
 
 def host(array: Any) -> Any:

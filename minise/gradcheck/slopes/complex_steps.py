@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.exceptions import ComplexWarning
 
+from minise.checks import Array
 from minise.gradcheck.slopes.arrays import host, like, outputs_of
 from minise.gradcheck.slopes.differences import (
     STEPS,
@@ -31,7 +32,6 @@ from minise.gradcheck.slopes.differences import (
 )
 from minise.gradcheck.slopes.pair import Pair
 from minise.gradcheck.slopes.rounding import root_mean_square, spread_of
-from minise.ops.checks import Array
 
 VOUCHING_REL_TOL = 2.0**-17  # of a slope: what a difference has to resolve to be compared
 INPUT_SIZES = (1.0, 1.0, 0.25, 4.0, 1.0, 0.25, 32.0)  # of other inputs

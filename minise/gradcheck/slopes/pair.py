@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from minise.checks import Array
 from minise.gradcheck.slopes.arrays import (
     arrays_in,
     copied,
@@ -19,7 +20,6 @@ from minise.gradcheck.slopes.arrays import (
 )
 from minise.gradcheck.slopes.differences import Line
 from minise.gradcheck.slopes.rounding import Outputs, norm, rounding_of
-from minise.ops.checks import Array
 
 REPEAT_REL_TOL = 2.0**-26  # of two runs: half of all digits, more than another order of sums
 DRAWS = 3  # of a direction

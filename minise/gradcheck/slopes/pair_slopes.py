@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from minise.checks import Array
 from minise.gradcheck.slopes.arrays import host
 from minise.gradcheck.slopes.complex_steps import ComplexSteps
 from minise.gradcheck.slopes.differences import (
@@ -19,7 +20,6 @@ from minise.gradcheck.slopes.differences import (
 from minise.gradcheck.slopes.evidence import RESOLVED
 from minise.gradcheck.slopes.pair import Pair
 from minise.gradcheck.slopes.rounding import root_mean_square
-from minise.ops.checks import Array
 
 CLOSE = 2.0**-20  # of a slope, beside what a difference may lose: a part that abs drops is larger
 

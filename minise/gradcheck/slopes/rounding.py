@@ -10,7 +10,7 @@ from math import comb, hypot, sqrt
 
 import numpy as np
 
-from minise.ops.checks import Array
+from minise.checks import Array
 
 EPS = float(np.finfo(np.float64).eps)
 TINIEST = float(np.finfo(np.float64).smallest_subnormal)

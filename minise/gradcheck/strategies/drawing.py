@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from minise.ops.checks import Argument, Array, parse
+from minise.checks import Array
+from minise.ops.shapes import Argument, parse
 
 
 def draw_arrays(

@@ -8,7 +8,7 @@
     def test_scale(case):
         case.assert_gradients(scale_forward, scale_backward)
 
-The line is written as those of minise's own ops (minise/ops/checks.py). Hypothesis shrinks a
+The line is written as those of minise's own ops (minise/ops/shapes.py). Hypothesis shrinks a
 failing case to small sizes, plain settings, C order and seed 0, and the error ends with a program
 that repeats it without Hypothesis.
 """
@@ -22,9 +22,10 @@ import numpy as np
 from hypothesis import reject
 from hypothesis import strategies as st
 
+from minise.checks import check_divisor, check_integer
 from minise.gradcheck.strategies.drawing import LAYOUTS, draw_arrays
 from minise.gradcheck.strategies.failing_case import PLAIN, Case
-from minise.ops.checks import Argument, check_divisor, check_integer, parse
+from minise.ops.shapes import Argument, parse
 
 __all__ = ["AXIS", "PLAIN", "Case", "cases"]
 

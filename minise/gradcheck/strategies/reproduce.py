@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from minise.ops.checks import Array
+from minise.checks import Array
 
 WIDTH = 88  # of a line of numbers
 

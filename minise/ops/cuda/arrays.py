@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from minise.ops.checks import Array
+from minise.checks import Array
 from minise.ops.cuda.launcher import Launcher, blocks_of
 from minise.ops.reference import arrays as reference
 

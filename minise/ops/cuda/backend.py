@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from minise.checks import check_choice, check_one_algorithm
 from minise.ops import reference
-from minise.ops.checks import check_choice, check_one_algorithm, positional_names
 from minise.ops.cuda import squeeze_excite as se
 from minise.ops.cuda.launcher import Launcher
 from minise.ops.exports import exported
 from minise.ops.protocol import Listener
+from minise.ops.shapes import positional_names
 
 OWN = exported("minise.ops.cuda")
 UNCHECKED = {"asarray", "asnumpy", "sgd_update"}  # and branches

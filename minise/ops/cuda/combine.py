@@ -2,9 +2,10 @@
 
 from itertools import accumulate, pairwise
 
-from minise.ops.checks import Array, check_arrays, check_divisor, check_gradient, check_integer
+from minise.checks import Array, check_divisor, check_integer
 from minise.ops.cuda.launcher import Launcher
 from minise.ops.reference.combine import SHAPES, ChannelShuffleCache, ConcatCache
+from minise.ops.shapes import check_arrays, check_gradient
 
 
 def concat_backward(gpu: Launcher, dout: Array, cache: ConcatCache) -> tuple[Array, ...]:

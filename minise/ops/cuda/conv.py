@@ -14,7 +14,7 @@ LIMIT. A convolution of 1x1 at stride 1 needs none: its columns are x.
 from collections.abc import Iterator
 from typing import Any
 
-from minise.ops.checks import Array, Pair, as_pairs
+from minise.checks import Array, Pair, as_pairs
 from minise.ops.cuda.launcher import Launcher, blocks_of
 from minise.ops.reference.conv import Conv2dCache, check_conv2d, check_conv2d_backward
 from minise.ops.reference.windows import Windows, windows_of

@@ -3,13 +3,7 @@
 The closed forms are in minise/ops/reference/fused.py, the passes in norm.py beside this file.
 """
 
-from minise.ops.checks import (
-    Array,
-    check_arrays,
-    check_batch_norm,
-    check_choice,
-    check_gradient,
-)
+from minise.checks import Array, check_choice
 from minise.ops.cuda.gating import check_fits, excite, excite_backward
 from minise.ops.cuda.launcher import Launcher, blocks_of
 from minise.ops.cuda.norm import (
@@ -30,6 +24,7 @@ from minise.ops.reference.fused import (
 from minise.ops.reference.gates import GATES
 from minise.ops.reference.norm import BatchNorm2dCache
 from minise.ops.reference.squeeze_excite import Gates
+from minise.ops.shapes import check_arrays, check_batch_norm, check_gradient
 
 
 def batch_norm2d_relu_forward(

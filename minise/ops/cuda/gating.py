@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minise.ops.checks import Array
+from minise.checks import Array
 from minise.ops.cuda.launcher import WARP, Launcher
 from minise.ops.reference.gates import GATES
 

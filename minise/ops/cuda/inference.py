@@ -6,13 +6,14 @@ is folded into its filters saves a pass over the images; the rest is done op aft
 
 from typing import Any
 
+from minise.checks import Array
 from minise.ops import reference
-from minise.ops.checks import Array, check_arrays
 from minise.ops.cuda.conv import conv2d_forward
 from minise.ops.cuda.launcher import Launcher
 from minise.ops.cuda.norm import batch_norm2d_forward
 from minise.ops.cuda.squeeze_excite import squeeze_excite_forward
 from minise.ops.reference.inference import IMAGES, OUT, check_images
+from minise.ops.shapes import check_arrays
 
 
 def run_conv2d(gpu: Launcher, prepared: Any, x: Array, shortcut: Array | None = None) -> Array:

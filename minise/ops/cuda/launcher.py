@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minise.ops.checks import Array
+from minise.checks import Array
 
 THREADS = 256  # a block of most kernels: eight warps
 WARP = 32

@@ -1,8 +1,9 @@
 """Softmax and cross-entropy on the GPU: N * K numbers, by whole-array calls."""
 
-from minise.ops.checks import Array, check_arrays, check_gradient, check_number
+from minise.checks import Array, check_number
 from minise.ops.cuda.launcher import Launcher
 from minise.ops.reference.loss import SHAPES, SoftmaxCrossEntropyCache
+from minise.ops.shapes import check_arrays, check_gradient
 
 
 def softmax_cross_entropy_forward(

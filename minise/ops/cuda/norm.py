@@ -6,9 +6,10 @@ back, each with gates, shortcut and ReLU left out where there are none.
 
 import numpy as np
 
-from minise.ops.checks import Array, check_arrays, check_batch_norm, check_gradient
+from minise.checks import Array
 from minise.ops.cuda.launcher import Launcher, warps
 from minise.ops.reference.norm import SHAPES, BatchNorm2dCache
+from minise.ops.shapes import check_arrays, check_batch_norm, check_gradient
 
 FILE = "block_tail.cu"
 

@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from minise.ops.checks import Array, Pair, as_pairs, check_flag, check_gradient
+from minise.checks import Array, Pair, as_pairs, check_flag
 from minise.ops.cuda.launcher import Launcher, blocks_of
 from minise.ops.reference.pool import AvgPool2dCache, MaxPool2dCache, check_pool
 from minise.ops.reference.windows import Windows, windows_of
+from minise.ops.shapes import check_gradient
 
 FILE = "windows.cu"
 

@@ -12,13 +12,14 @@ Which of them runs follows from the shape alone:
 
 from typing import Any
 
+from minise.checks import Array, check_choice
 from minise.ops import reference
-from minise.ops.checks import Array, check_arrays, check_choice, check_gradient
 from minise.ops.cuda.gating import check_fits, excite, excite_backward, weight_gradient
 from minise.ops.cuda.launcher import Launcher, warps
 from minise.ops.reference.gates import GATES
 from minise.ops.reference.squeeze_excite import SHAPES, Gates, SqueezeExciteCache
 from minise.ops.reference.squeezes import SQUEEZES
+from minise.ops.shapes import check_arrays, check_gradient
 
 SIMPLE, TILE = "squeeze_excite.cu", "squeeze_excite_tile.cu"
 WAYS = ("auto", "simple", "tile")

@@ -6,7 +6,7 @@ normalisation/gates.py.
 
 from numba import prange
 
-from minise.ops.checks import Array, check_arrays, check_gradient
+from minise.checks import Array
 from minise.ops.jit.compiler.compile import kernel
 from minise.ops.jit.normalisation.gates import gate_backward, gate_forward
 from minise.ops.jit.vector.layout import flat, unflat
@@ -19,6 +19,7 @@ from minise.ops.reference.activation import (
     TanhCache,
 )
 from minise.ops.reference.gates import GATES
+from minise.ops.shapes import check_arrays, check_gradient
 
 
 def relu_forward(x: Array) -> tuple[Array, ReluCache]:

@@ -2,7 +2,7 @@
 
 from numba import prange
 
-from minise.ops.checks import Array
+from minise.checks import Array
 from minise.ops.jit.compiler.compile import kernel
 from minise.ops.jit.vector.layout import flat
 from minise.ops.reference import arrays as reference

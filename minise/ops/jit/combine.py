@@ -6,14 +6,7 @@ The formulas are in minise/ops/reference/combine.py. What only renames memory st
 import numpy as np
 from numba import prange
 
-from minise.ops.checks import (
-    Array,
-    check_arrays,
-    check_divisor,
-    check_gradient,
-    check_integer,
-    check_number,
-)
+from minise.checks import Array, check_divisor, check_integer, check_number
 from minise.ops.jit.compiler.compile import kernel
 from minise.ops.jit.vector.layout import flat, frozen, images_of, rows_of, unflat
 from minise.ops.jit.vector.memory import empty, empty_like
@@ -25,6 +18,7 @@ from minise.ops.reference.combine import (
     ConcatCache,
     DropoutCache,
 )
+from minise.ops.shapes import check_arrays, check_gradient
 
 
 def add_forward(a: Array, b: Array) -> tuple[Array, AddCache]:

@@ -19,7 +19,7 @@ Then NaN or infinity in a channel also reaches the filters of its neighbours.
 import numpy as np
 from numba import prange
 
-from minise.ops.checks import Array, Pair, as_pairs
+from minise.checks import Array, Pair, as_pairs
 from minise.ops.jit.compiler.compile import kernel
 from minise.ops.jit.convolution import depthwise, direct, pointwise, winograd, winograd_dweight
 from minise.ops.jit.convolution.algorithm import algorithm_of, merged_groups

@@ -4,13 +4,7 @@ The closed forms are in minise/ops/reference/fused.py. All begin with a normalis
 by the kernels of norm.py, two passes over memory forward and two backward.
 """
 
-from minise.ops.checks import (
-    Array,
-    check_arrays,
-    check_batch_norm,
-    check_choice,
-    check_gradient,
-)
+from minise.checks import Array, check_choice
 from minise.ops.jit.norm import backward, forward
 from minise.ops.reference.fused import (
     SHAPES,
@@ -20,6 +14,7 @@ from minise.ops.reference.fused import (
 )
 from minise.ops.reference.gates import GATES
 from minise.ops.reference.squeeze_excite import Gates
+from minise.ops.shapes import check_arrays, check_batch_norm, check_gradient
 
 
 def batch_norm2d_relu_forward(

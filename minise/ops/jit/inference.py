@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import prange
 
-from minise.ops.checks import Array, Pair, as_pairs, check_arrays
+from minise.checks import Array, Pair, as_pairs
 from minise.ops.jit.activation import relu_forward
 from minise.ops.jit.combine import add_forward
 from minise.ops.jit.compiler.compile import kernel
@@ -34,6 +34,7 @@ from minise.ops.reference import inference as reference
 from minise.ops.reference.conv import Conv2dCache
 from minise.ops.reference.gates import GATES
 from minise.ops.reference.inference import IMAGES, OUT, check_images
+from minise.ops.shapes import check_arrays
 
 SHAPES = 256  # of x, of which a prepared convolution remembers how it is done
 

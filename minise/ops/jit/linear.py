@@ -7,10 +7,11 @@ out[n] = sum over i of a[n, i] * b[i], whose innermost loop runs over neighbours
 import numpy as np
 from numba import prange
 
-from minise.ops.checks import Array, check_arrays, check_gradient
+from minise.checks import Array
 from minise.ops.jit.compiler.compile import kernel
 from minise.ops.jit.vector.layout import frozen
 from minise.ops.reference.linear import SHAPES, LinearCache
+from minise.ops.shapes import check_arrays, check_gradient
 
 
 def linear_forward(x: Array, weight: Array, bias: Array | None = None) -> tuple[Array, LinearCache]:

@@ -8,10 +8,11 @@ import math
 import numpy as np
 from numba import prange
 
-from minise.ops.checks import Array, check_arrays, check_gradient, check_labels, check_number
+from minise.checks import Array, check_number
 from minise.ops.jit.compiler.compile import kernel
 from minise.ops.jit.vector.layout import frozen
 from minise.ops.reference.loss import SHAPES, SoftmaxCrossEntropyCache
+from minise.ops.shapes import check_arrays, check_gradient, check_labels
 
 
 def softmax_cross_entropy_forward(

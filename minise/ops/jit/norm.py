@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import prange
 
-from minise.ops.checks import Array, check_arrays, check_batch_norm, check_gradient
+from minise.checks import Array
 from minise.ops.jit.compiler.compile import kernel
 from minise.ops.jit.normalisation.channels import (
     fold,
@@ -50,6 +50,7 @@ from minise.ops.jit.vector.memory import empty_like
 from minise.ops.reference.gates import GATES
 from minise.ops.reference.norm import SHAPES, BatchNorm2dCache
 from minise.ops.reference.squeeze_excite import Gates
+from minise.ops.shapes import check_arrays, check_batch_norm, check_gradient
 
 NOTHING = {np.dtype(t): frozen(np.empty((1, 0, 0), t)) for t in (np.float32, np.float64)}
 

@@ -10,7 +10,7 @@ import math
 import numpy as np
 from numba import prange
 
-from minise.ops.checks import Array, Pair, as_pairs, check_arrays, check_flag, check_gradient
+from minise.checks import Array, Pair, as_pairs, check_flag
 from minise.ops.jit.compiler.compile import kernel, part
 from minise.ops.jit.vector.layout import frozen, pixels_of, rows_of
 from minise.ops.jit.vector.memory import empty
@@ -24,6 +24,7 @@ from minise.ops.reference.pool import (
     divisor_of,
 )
 from minise.ops.reference.windows import Windows, windows_of
+from minise.ops.shapes import check_arrays, check_gradient
 
 SOME = 32  # channels of one image that have one owner
 

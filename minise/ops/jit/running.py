@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import numba
 
-from minise.ops.checks import check_choice, check_integer
+from minise.checks import check_choice, check_integer
 from minise.ops.jit.convolution.algorithm import ALGORITHMS, chosen
 from minise.ops.protocol import Backend
 

@@ -9,11 +9,12 @@ in the first-level cache. On one core of a Xeon that takes 0.3 ms for 32 images 
 
 from numba import prange
 
-from minise.ops.checks import Array, check_arrays, check_gradient
+from minise.checks import Array
 from minise.ops.jit.compiler.compile import kernel
 from minise.ops.jit.vector.layout import frozen, images_of, rows_of
 from minise.ops.jit.vector.memory import empty
 from minise.ops.reference.shape import SHAPES, FlattenCache
+from minise.ops.shapes import check_arrays, check_gradient
 
 TILE = 16  # rows and columns: a cache line of float32, two of float64
 

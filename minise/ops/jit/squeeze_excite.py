@@ -14,7 +14,7 @@ import math
 import numpy as np
 from numba import prange
 
-from minise.ops.checks import Array, check_arrays, check_choice, check_gradient
+from minise.checks import Array, check_choice
 from minise.ops.jit.compiler.compile import kernel, part
 from minise.ops.jit.normalisation.gates import excite, excite_backward, frozen_weights, weight_row
 from minise.ops.jit.vector.layout import frozen, images_of, rows_of
@@ -22,6 +22,7 @@ from minise.ops.jit.vector.memory import empty, empty_like
 from minise.ops.reference.gates import GATES
 from minise.ops.reference.squeeze_excite import SHAPES, Gates, SqueezeExciteCache
 from minise.ops.reference.squeezes import SQUEEZES
+from minise.ops.shapes import check_arrays, check_gradient
 
 AVG, MAX, NONE = range(3)  # the order of SQUEEZES
 

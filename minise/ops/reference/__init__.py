@@ -7,7 +7,7 @@ those that class Backend of minise/ops/protocol.py declares.
 import sys
 from typing import TYPE_CHECKING, cast
 
-from minise.ops.checks import check_one_algorithm
+from minise.checks import check_one_algorithm
 from minise.ops.exports import exported
 from minise.ops.protocol import Backend
 from minise.ops.reference.running import on_compile as on_compile

@@ -7,8 +7,9 @@ PyTorch.
 
 from typing import NamedTuple
 
-from minise.ops.checks import Array, check_arrays, check_gradient
+from minise.checks import Array
 from minise.ops.reference.gates import gate_backward, gate_forward, gate_side
+from minise.ops.shapes import check_arrays, check_gradient
 
 SHAPES = {
     "relu": "x: ...",

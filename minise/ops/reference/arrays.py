@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from minise.ops.checks import Array
+from minise.checks import Array
 
 
 def asarray(values: Any, dtype: Any = None) -> Array:

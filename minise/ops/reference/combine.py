@@ -13,15 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minise.ops.checks import (
-    Array,
-    check_arrays,
-    check_divisor,
-    check_gradient,
-    check_integer,
-    check_number,
-)
+from minise.checks import Array, check_divisor, check_integer, check_number
 from minise.ops.reference.sums import sum_over
+from minise.ops.shapes import check_arrays, check_gradient
 
 SHAPES = {
     "add": "a: ..., b: ...",

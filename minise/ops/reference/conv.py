@@ -27,20 +27,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minise.ops.checks import (
-    Array,
-    Pair,
-    check_arrays,
-    check_divisor,
-    check_flag,
-    check_gradient,
-    check_integer,
-    check_pair,
-    check_window,
-)
+from minise.checks import Array, Pair, check_divisor, check_flag, check_integer, check_pair
 from minise.ops.reference.combine import add_forward
 from minise.ops.reference.sums import sum_over
 from minise.ops.reference.windows import Windows, pad, unpad, window, windows_of
+from minise.ops.shapes import check_arrays, check_gradient, check_window
 
 SHAPES = {"conv2d": "x: N C H W, weight: K C/groups KH KW, bias?: K"}
 

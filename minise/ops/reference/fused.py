@@ -55,13 +55,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minise.ops.checks import (
-    Array,
-    check_arrays,
-    check_batch_norm,
-    check_choice,
-    check_gradient,
-)
+from minise.checks import Array, check_choice
 from minise.ops.reference.activation import ReluCache, relu_backward, relu_forward
 from minise.ops.reference.combine import AddCache, add_backward, add_forward
 from minise.ops.reference.gates import GATES, gate_side
@@ -77,6 +71,7 @@ from minise.ops.reference.squeeze_excite import (
     squeeze_excite_forward,
 )
 from minise.ops.reference.sums import mean_over
+from minise.ops.shapes import check_arrays, check_batch_norm, check_gradient
 
 STATISTICS = "running_mean: C, running_var: C"
 SHAPES = {

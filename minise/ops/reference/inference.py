@@ -25,23 +25,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minise.ops.checks import (
+from minise.checks import (
     Array,
     Pair,
-    check_arrays,
     check_choice,
     check_divisor,
     check_flag,
     check_integer,
     check_number,
     check_pair,
-    check_window,
 )
 from minise.ops.reference.conv import SHAPES, conv2d_forward
 from minise.ops.reference.gates import GATES
 from minise.ops.reference.norm import batch_norm2d_forward
 from minise.ops.reference.squeeze_excite import squeeze_excite_forward
 from minise.ops.reference.squeezes import SQUEEZES
+from minise.ops.shapes import check_arrays, check_window
 
 FOLDED = "weight: K _ KH KW, bias?: K, gamma: K, beta: K; running_mean: K, running_var: K"
 CONV2D = "weight: K _ KH KW, bias?: K, w1?: R K, b1?: R, w2?: K R, b2?: K"

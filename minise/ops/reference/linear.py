@@ -10,8 +10,9 @@ in backward are those two products transposed, so that every shape fits in one w
 
 from typing import NamedTuple
 
-from minise.ops.checks import Array, check_arrays, check_gradient
+from minise.checks import Array
 from minise.ops.reference.sums import matmul, sum_over
+from minise.ops.shapes import check_arrays, check_gradient
 
 SHAPES = {"linear": "x: N I, weight: O I, bias?: O"}
 

@@ -18,8 +18,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minise.ops.checks import Array, check_arrays, check_gradient, check_labels, check_number
+from minise.checks import Array, check_number
 from minise.ops.reference.sums import mean_over, sum_over
+from minise.ops.shapes import check_arrays, check_gradient, check_labels
 
 SHAPES = {"softmax_cross_entropy": "logits: N K, labels: N int"}
 

@@ -24,8 +24,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minise.ops.checks import Array, check_arrays, check_batch_norm, check_gradient
+from minise.checks import Array
 from minise.ops.reference.sums import mean_over, sum_over
+from minise.ops.shapes import check_arrays, check_batch_norm, check_gradient
 
 SHAPES = {
     "batch_norm2d": "x: N C H W, gamma: C, beta: C; running_mean: C, running_var: C",

@@ -15,18 +15,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minise.ops.checks import (
-    Array,
-    Pair,
-    check_arrays,
-    check_flag,
-    check_gradient,
-    check_pair,
-    check_window,
-)
+from minise.checks import Array, Pair, check_flag, check_pair
 from minise.ops.reference.squeezes import squeeze_argmax, squeeze_backward, squeeze_forward
 from minise.ops.reference.sums import double, mean_over
 from minise.ops.reference.windows import Windows, pad, unpad, window, windows_of
+from minise.ops.shapes import check_arrays, check_gradient, check_window
 
 SHAPES = {
     "max_pool2d": "x: N C H W",

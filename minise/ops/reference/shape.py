@@ -10,7 +10,8 @@ Every number of x stands at one place of out, so its gradient is the one that st
 
 from typing import NamedTuple
 
-from minise.ops.checks import Array, check_arrays, check_gradient
+from minise.checks import Array
+from minise.ops.shapes import check_arrays, check_gradient
 
 SHAPES = {"flatten": "x: N C H W"}
 

@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from minise.ops.checks import Array
+from minise.checks import Array
 
 
 def sum_over(x: Array, axes: int | tuple[int, ...], keepdims: bool = False) -> Array:

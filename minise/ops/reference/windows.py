@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minise.ops.checks import Array, Pair
+from minise.checks import Array, Pair
 
 
 class Windows(NamedTuple):

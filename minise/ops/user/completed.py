@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from minise.checks import check_one_algorithm
 from minise.ops import reference
-from minise.ops.checks import check_one_algorithm
 from minise.ops.user import composed
 from minise.ops.user.errors import OpsError, described, place_of, run
 from minise.ops.user.fit import settings_taken

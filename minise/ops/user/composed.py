@@ -8,7 +8,7 @@ parts.
 
 from typing import Any, NamedTuple
 
-from minise.ops.checks import Array
+from minise.checks import Array
 from minise.ops.reference import (
     add_backward,
     add_forward,

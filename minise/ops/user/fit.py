@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from minise.ops import reference
-from minise.ops.checks import parse
+from minise.ops.shapes import parse
 
 NEUTRAL = {"training": True}  # of settings without a default
 WITHOUT_EFFECT = ("momentum",)  # on out and its gradients

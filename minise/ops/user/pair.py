@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minise.ops import reference
-from minise.ops.checks import check_gradient
+from minise.ops.shapes import check_gradient
 from minise.ops.user.errors import OpsError, described, place_of, plain, run
 from minise.ops.user.fit import Fit, Unfit, settings_taken
 

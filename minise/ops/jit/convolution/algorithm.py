@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from minise.ops.checks import Array, kind_of
+from minise.checks import Array
 from minise.ops.jit.convolution.depthwise import depthwise_can
 from minise.ops.jit.convolution.geometry import SIZES
 from minise.ops.jit.convolution.pointwise import pointwise_can
@@ -20,6 +20,7 @@ from minise.ops.jit.convolution.transforms import TAP
 from minise.ops.jit.vector.simd import lanes_of
 from minise.ops.protocol import Algorithm
 from minise.ops.reference.conv import Conv2dCache
+from minise.ops.shapes import kind_of
 
 ALGORITHMS = get_args(Algorithm)
 chosen: ContextVar[str] = ContextVar("algorithm", default="auto")  # set by jit.using

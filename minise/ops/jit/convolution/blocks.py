@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minise.ops.checks import Array, Pair
+from minise.checks import Array, Pair
 from minise.ops.jit.compiler.compile import part
 from minise.ops.jit.convolution.geometry import SIZES
 from minise.ops.jit.convolution.packing import pack

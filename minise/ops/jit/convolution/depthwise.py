@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 from numba import prange
 
-from minise.ops.checks import Array
+from minise.checks import Array
 from minise.ops.jit.compiler.compile import kernel, part
 from minise.ops.jit.convolution.direct import sum_of_parts
 from minise.ops.jit.convolution.finish import Correlation, finish

@@ -30,7 +30,7 @@ from functools import partial
 import numpy as np
 from numba import prange
 
-from minise.ops.checks import Array
+from minise.checks import Array
 from minise.ops.jit.compiler.compile import kernel, part
 from minise.ops.jit.convolution.finish import Correlation, finish
 from minise.ops.jit.convolution.geometry import PARTS, View, rows_of_block, runs_of

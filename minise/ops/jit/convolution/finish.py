@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from minise.ops.checks import Array
+from minise.checks import Array
 from minise.ops.jit.compiler.compile import part
 from minise.ops.jit.vector.layout import frozen
 from minise.ops.jit.vector.simd import kept, lanes_of, load, store

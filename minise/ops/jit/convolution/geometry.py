@@ -17,7 +17,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from minise.ops.checks import Array, Pair
+from minise.checks import Array, Pair
 from minise.ops.jit.vector.layout import frozen
 from minise.ops.jit.vector.tile import ROWS
 from minise.ops.reference.conv import Conv2dCache

@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 from numba import prange
 
-from minise.ops.checks import Array, Pair
+from minise.checks import Array, Pair
 from minise.ops.jit.compiler.compile import kernel
 from minise.ops.jit.convolution.direct import sum_of_parts
 from minise.ops.jit.convolution.finish import Correlation, finish

@@ -38,7 +38,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from minise.ops.checks import Array, Pair
+from minise.checks import Array, Pair
 from minise.ops.jit.convolution.transforms import IN, OUT
 from minise.ops.reference.conv import Conv2dCache
 

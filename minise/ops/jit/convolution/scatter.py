@@ -17,7 +17,7 @@ loop and has one owner, who adds in a fixed order: the bits do not depend on the
 import numpy as np
 from numba import prange
 
-from minise.ops.checks import Array
+from minise.checks import Array
 from minise.ops.jit.compiler.compile import kernel, part
 from minise.ops.jit.convolution.direct import panels_of
 from minise.ops.jit.convolution.packing import copy_pixels

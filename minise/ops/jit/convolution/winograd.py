@@ -27,7 +27,7 @@ from functools import partial
 import numpy as np
 from numba import prange
 
-from minise.ops.checks import Array, Pair
+from minise.checks import Array, Pair
 from minise.ops.jit.compiler.compile import kernel, part, spliced
 from minise.ops.jit.convolution.blocks import (
     blocks_of,

@@ -11,7 +11,7 @@ from math import prod
 import numpy as np
 from numba import prange
 
-from minise.ops.checks import Array, Pair
+from minise.checks import Array, Pair
 from minise.ops.jit.compiler.compile import kernel, spliced
 from minise.ops.jit.convolution.blocks import (
     blocks_of,

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from minise.ops.checks import Array
+from minise.checks import Array
 from minise.ops.jit.compiler.compile import part
 from minise.ops.jit.vector.layout import frozen
 

@@ -13,7 +13,7 @@ Below the vectors of each stand its plain loops, for the channels that fill no v
 
 from functools import lru_cache
 
-from minise.ops.checks import Array
+from minise.checks import Array
 from minise.ops.jit.compiler.compile import part, spliced
 from minise.ops.jit.vector.layout import frozen
 from minise.ops.jit.vector.simd import filled, fma, kept, lanes_of, load, store

@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 from numba import prange
 
-from minise.ops.checks import Array
+from minise.checks import Array
 from minise.ops.jit.compiler.compile import kernel
 from minise.ops.jit.vector.memory import empty
 

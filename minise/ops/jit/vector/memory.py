@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from minise.ops.checks import Array
+from minise.checks import Array
 from minise.ops.jit.vector.simd import LINE
 
 SMALL = 64 * 1024  # bytes up to which the system keeps memory itself, at less cost a call

@@ -1,0 +1,114 @@
+"""Checks of arguments: integers, numbers, choices, flags, pairs; each words the user's mistake."""
+
+import operator
+import os
+from collections.abc import Collection, Sequence
+from numbers import Real
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array: TypeAlias = NDArray[Any]  # of which dtype is checked at every call
+Pair: TypeAlias = tuple[int, int]  # (rows, columns)
+Place: TypeAlias = str | os.PathLike[str]
+
+
+def check_choice(op: str, setting: str, value: str, choices: Collection[str]) -> None:
+    """Check that a setting is one of its choices."""
+    if value not in choices:
+        raise ValueError(f"{op}: {setting} is {value!r}, expected one of {', '.join(choices)}")
+
+
+def check_one_algorithm(ops: str, algorithm: str | None) -> None:
+    """Check that no algorithm is chosen, in a back end that has one only."""
+    if algorithm not in (None, "auto"):
+        raise ValueError(
+            f"ops {ops!r} has one algorithm only, but algorithm is {algorithm!r}: leave it out, "
+            "or choose ops 'jit'"
+        )
+
+
+def check_flag(op: str, setting: str, value: bool) -> None:
+    """Check that a setting is True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{op}: {setting} is {value!r}, expected True or False: pass bool(...)")
+
+
+def check_integer(op: str, setting: str, value: int, least: int) -> int:
+    """Return a setting as Python's int, checked to be an integer of at least some size."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        wanted = f"expected an integer of at least {least}"
+        raise TypeError(f"{op}: {setting} is {value!r}, {wanted}: pass int(...)") from None
+    if number < least:
+        raise ValueError(f"{op}: {setting} is {value}, expected at least {least}")
+    return number
+
+
+def as_generator(op: str, rng: Any) -> np.random.Generator:
+    """Return a random generator as it is, or a new one from an integer seed of 0 or more."""
+    if isinstance(rng, np.random.Generator):
+        return rng
+    if isinstance(rng, bool) or not hasattr(rng, "__index__"):
+        kind = type(rng).__name__
+        raise TypeError(
+            f"{op}: rng is a {kind}, expected a numpy.random.Generator, an integer seed or None: "
+            "pass np.random.default_rng(seed)"
+        )
+    check_integer(op, "rng", rng, 0)
+    return np.random.default_rng(int(rng))
+
+
+def check_pair(op: str, setting: str, value: Pair, least: int) -> None:
+    """Check that a setting is a pair (rows, columns) of integers of at least some size."""
+    if type(value) is tuple and len(value) == 2:  # what nearly always comes, told in no time
+        rows, columns = value
+        if type(rows) is type(columns) is int and rows >= least <= columns:
+            return
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        wanted = "expected a pair (rows, columns)"
+        raise TypeError(f"{op}: {setting} is {value!r}, {wanted}: pass ({value!r}, {value!r})")
+    for axis, number in zip(("rows", "columns"), value, strict=True):
+        check_integer(op, f"{setting} ({axis})", number, least)
+
+
+def as_pairs(*pairs: Pair) -> tuple[Pair, ...]:
+    """Return pairs that were checked as tuples of plain integers, also where they were lists."""
+    return tuple((int(rows), int(columns)) for rows, columns in pairs)
+
+
+def check_number(op: str, setting: str, value: float, text: str, low: float, high: float) -> float:
+    """Check that a setting is a real number with low <= value <= high; text words the range.
+
+    Return it as Python's float: NumPy's float64 would make float64 of a float32 array.
+    """
+    if not isinstance(value, Real) or not low <= value <= high:
+        raise ValueError(f"{op}: {setting} is {value!r}, expected {text}")
+    return float(value)
+
+
+def check_divisor(op: str, setting: str, value: int, axis: str, size: int) -> None:
+    """Check that a setting divides the size of an axis."""
+    if size % value:
+        raise ValueError(f"{op}: {setting} is {value}, expected a divisor of {axis} = {size}")
+
+
+def check_within(function: str, name: str, value: int, low: int, high: int, mend: str) -> None:
+    """Check that value is an integer in low..high, both included; mend says what to do if not."""
+    check_integer(function, name, value, low)
+    if value > high:
+        raise ValueError(f"{function}: {name} is {value}, expected at most {high}: {mend}")
+
+
+def check_triple(function: str, name: str, value: Sequence[float]) -> tuple[float, float, float]:
+    """Return value as three floats, one a channel."""
+    try:
+        red, green, blue = (float(v) for v in value)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"{function}: {name} is {value!r}, expected three numbers: pass one for each of red, "
+            "green, blue"
+        ) from None
+    return red, green, blue
