@@ -1,7 +1,7 @@
-"""One BLAS thread for all tests, and for the processes that they start; a GPU where one is needed.
+"""How the tests run: one BLAS thread a process, a process for each core, a GPU where one is needed.
 
-The matrices are small, so a second thread gains nothing; and where another process is busy, waiting
-for it costs a hundredfold.
+The matrices are small, so a second BLAS thread gains nothing; and where another process is busy,
+waiting for it costs a hundredfold.
 
 Tests marked gpu are skipped where kernels cannot run, or fail with MINISE_REQUIRE_GPU=1.
 """
@@ -13,10 +13,90 @@ for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 os.environ["MINISE_AHEAD"] = "0"  # a test compiles what it needs, and nothing beside it
 os.environ.pop("PYTEST_ADDOPTS", None)  # read by now; where a test runs pytest, it says how
 
+from collections import Counter  # noqa: E402
+from pathlib import Path  # noqa: E402
+
 import pytest  # noqa: E402
 from threadpoolctl import threadpool_limits  # noqa: E402
 
+from tests.selection import pattern  # noqa: E402
+
 threadpool_limits(1)  # in case a plugin was quicker
+
+MAX_WORKERS = 8  # with more, most would wait for a kernel that another compiles
+MAX_REASONS = 12  # lines about what was skipped
+LEFT_OUT = {"slow": "pytest -m slow", "long": ".ci/long"}  # by marker: what runs these tests
+OF = pytest.StashKey()
+COUNTS = pytest.StashKey()
+
+
+def pytest_addoption(parser):
+    """Add --of."""
+    parser.addoption(
+        "--of", metavar="NAME", help="run the tests of an op (relu), a room (nn) or a lesson (5)"
+    )
+
+
+def pytest_configure(config):
+    """Resolve --of, or say what it may be."""
+    config.stash[COUNTS] = Counter()
+    try:
+        config.stash[OF] = None if config.option.of is None else pattern(config.option.of)
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+def pytest_xdist_auto_num_workers(config):
+    """Return one worker for each core that this process may use, and none for a single file."""
+    if name := os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS"):
+        return int(name)
+    files = {arg.partition("::")[0] for arg in config.args}
+    if len(files) == 1 and Path(*files).is_file():  # a file's tests stay together in any case
+        return 0
+    return min(MAX_WORKERS, len(os.sched_getaffinity(0)))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    """Deselect what is not --of."""
+    if (selected := config.stash[OF]) is not None:
+        others = [item for item in items if not selected.search(item.nodeid)]
+        items[:] = [item for item in items if selected.search(item.nodeid)]
+        if others:
+            config.hook.pytest_deselected(items=others)
+
+
+def pytest_deselected(items):
+    """Count the tests that the default -m leaves out: it deselects no other tests."""
+    markers = [next(filter(item.get_closest_marker, LEFT_OUT), None) for item in items]
+    if items and None not in markers:
+        items[0].config.stash[COUNTS].update(markers)
+
+
+def pytest_sessionfinish(session):
+    """Hand the counts of a worker to the process that reports."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = dict(session.config.stash[COUNTS])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    """Take the counts of any worker: each collects all tests."""
+    node.config.stash[COUNTS] = Counter(getattr(node, "workeroutput", {}).get("left_out", {}))
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Say what was left out, and why tests were skipped."""
+    counts, reasons = config.stash[COUNTS], Counter()
+    left_out = [f"{n} {kind} tests ({LEFT_OUT[kind]})" for kind, n in sorted(counts.items())]
+    if left_out:
+        terminalreporter.write_line(f"left out: {', '.join(left_out)}")
+    skips = {report.nodeid: report for report in terminalreporter.stats.get("skipped", [])}
+    for report in skips.values():  # a file may be reported for its tests and for its examples
+        kind = "file" if report.when == "collect" else "test"
+        reasons[kind, report.longrepr[2].removeprefix("Skipped: ")] += 1
+    for (kind, reason), n in reasons.most_common(MAX_REASONS):
+        terminalreporter.write_line(f"skipped: {n} {kind}{'s' * (n > 1)}: {reason}")
 
 
 @pytest.fixture(scope="session")
