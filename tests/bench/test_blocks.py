@@ -44,7 +44,7 @@ def test_parameters_by_hand():
 
 @pytest.mark.parametrize("work", WORKS, ids=lambda work: work["block"])
 def test_the_torch_twin_has_our_output_and_gradients(work):
-    torch = pytest.importorskip("torch", reason="the oracle extra is not installed")
+    torch = pytest.importorskip("torch", reason="needs torch: pip install -e '.[oracle]'")
     from minise.bench.peers.torch_blocks import twin_of
 
     block = blocks.build(work["block"], dtype=np.float64)
@@ -66,7 +66,7 @@ def test_the_torch_twin_has_our_output_and_gradients(work):
 
 @pytest.mark.parametrize("work", WORKS, ids=lambda work: work["block"])
 def test_the_contestants_agree(work):
-    pytest.importorskip("torch", reason="the oracle extra is not installed")
+    pytest.importorskip("torch", reason="needs torch: pip install -e '.[oracle]'")
     names = ("minise", *TORCH)
     firsts = {name: first_of(contestants.make(name, work, SETTINGS)()) for name in names}
     assert firsts["minise"].scale > 0.1

@@ -262,7 +262,7 @@ def test_results_live_until_their_turn_comes_again():
 
 
 def test_peers_compute_what_we_compute():
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="needs torch: pip install -e '.[oracle]'")
     from minise.bench.gpu import peers
     from minise.bench.gpu.works import inputs_of
 

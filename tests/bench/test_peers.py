@@ -114,7 +114,7 @@ def build(name, settings):
 
 @pytest.mark.parametrize(("name", "settings"), NETS, ids=lambda value: str(value)[:20])
 def test_the_torch_twin_has_our_loss_and_gradients(name, settings):
-    torch = pytest.importorskip("torch", reason="the oracle extra is not installed")
+    torch = pytest.importorskip("torch", reason="needs torch: pip install -e '.[oracle]'")
     from minise.bench.peers.torch_net import twin_of
 
     net = build(name, settings)
@@ -133,7 +133,7 @@ def test_the_torch_twin_has_our_loss_and_gradients(name, settings):
 
 @pytest.mark.parametrize("settings", [dict(shortcut="A", site="post"), dict(gate="tanh")])
 def test_a_net_without_a_torch_twin_is_refused(settings):
-    pytest.importorskip("torch", reason="the oracle extra is not installed")
+    pytest.importorskip("torch", reason="needs torch: pip install -e '.[oracle]'")
     from minise.bench.peers.torch_net import twin_of
 
     with pytest.raises(ValueError, match="no twin"):
@@ -141,7 +141,7 @@ def test_a_net_without_a_torch_twin_is_refused(settings):
 
 
 def test_a_net_of_the_users_own_has_no_torch_twin():
-    pytest.importorskip("torch", reason="the oracle extra is not installed")
+    pytest.importorskip("torch", reason="needs torch: pip install -e '.[oracle]'")
     from minise.bench.peers.torch_net import twin_of
 
     with pytest.raises(ValueError, match="no twin"):
@@ -185,7 +185,7 @@ def test_minise_folds_its_net_and_a_peer_runs_its_own_ops(monkeypatch):
 
 
 def test_the_torch_ops_have_our_gradients():
-    torch = pytest.importorskip("torch", reason="the oracle extra is not installed")
+    torch = pytest.importorskip("torch", reason="needs torch: pip install -e '.[oracle]'")
     from minise.bench.peers.torch_runs import function_of
 
     for work in OPS:

@@ -93,14 +93,14 @@ def test_a_small_measurement(monkeypatch):
 
 @pytest.mark.parametrize("suffix", [".png", ".svg"])
 def test_the_figure_is_drawn(tmp_path, suffix):
-    pytest.importorskip("matplotlib", reason="the plot extra is not installed")
+    pytest.importorskip("matplotlib", reason="needs Matplotlib: pip install -e '.[plot]'")
     path = tmp_path / f"lines{suffix}"
     scaling_plot.draw(made_up(), SMALL, path)
     assert path.read_bytes().startswith({".png": b"\x89PNG", ".svg": b"<?xml"}[suffix])
 
 
 def test_the_figure_says_what_was_measured():
-    pytest.importorskip("matplotlib", reason="the plot extra is not installed")
+    pytest.importorskip("matplotlib", reason="needs Matplotlib: pip install -e '.[plot]'")
     axes = scaling_plot.figure_class()().subplots()
     scaling_plot._draw_series(axes, made_up().series[0])
     assert axes.get_xlabel() == "depth (layers with weights)"
