@@ -53,7 +53,8 @@ def pytest_xdist_auto_num_workers(config):
     files = {arg.partition("::")[0] for arg in config.args}
     if len(files) == 1 and Path(*files).is_file():  # a file's tests stay together in any case
         return 0
-    return min(MAX_WORKERS, len(os.sched_getaffinity(0)))
+    allowed = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))  # not on macOS
+    return min(MAX_WORKERS, len(allowed(0)))
 
 
 @pytest.hookimpl(tryfirst=True)

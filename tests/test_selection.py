@@ -4,9 +4,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from tests.conftest import MAX_WORKERS, pytest_xdist_auto_num_workers
 from tests.selection import pattern
 
 ROOT = Path(__file__).parents[1]
@@ -66,6 +68,21 @@ def test_other_choices_leave_nothing_out(run):
     done = run("-n", "0", "-m", "long", "-k", "activation", "-v")
     assert "left out" not in done.stdout
     assert "2 passed" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "single"),
+    [
+        ([__file__], True),
+        ([f"{__file__}::test_belongs", f"{__file__}::test_does_not_belong"], True),
+        ([__file__, str(ROOT / "tests" / "test_readme.py")], False),
+        (["tests"], False),
+    ],
+)
+def test_a_single_file_runs_in_one_process(arguments, single, monkeypatch):
+    monkeypatch.delenv("PYTEST_XDIST_AUTO_NUM_WORKERS", raising=False)
+    workers = pytest_xdist_auto_num_workers(SimpleNamespace(args=arguments))
+    assert workers == 0 if single else 1 <= workers <= MAX_WORKERS
 
 
 def test_an_unknown_name_is_refused(run):
