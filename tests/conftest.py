@@ -7,6 +7,8 @@ Tests marked gpu are skipped where kernels cannot run, or fail with MINISE_REQUI
 """
 
 import os
+from contextlib import suppress
+from pathlib import Path
 
 for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[name] = "1"  # read when NumPy is first imported, which is after this file
@@ -126,3 +128,17 @@ def _gpu(request):
         pytest.fail(f"MINISE_REQUIRE_GPU is 1, but {problem}")
     if problem is not None:
         pytest.skip(problem)
+
+
+def pytest_terminal_summary(terminalreporter, exitstatus):
+    """Say below a run that failed what an op lacks: it may be why modules cannot be imported."""
+    from tests.ops.places import missing
+
+    lines = []
+    if exitstatus:
+        with suppress(SyntaxError):  # which the failed imports tell
+            lines = missing(Path(__file__).parents[1])
+    if lines:
+        terminalreporter.section("ops that are not complete")
+        for line in lines:
+            terminalreporter.line(line)

@@ -413,9 +413,9 @@ def _():
     - A plus hands its gradient to both sides. However weak the branch is, all of it gets past on
       the shortcut.
     - Where $x$ went two ways, add what comes back.
-    - The blocks that train are declared in [blocks.py](../minise/nn/blocks.py); `Residual` and
-      `Chain` are in [compose.py](../minise/nn/compose.py), the fused end is in
-      [fused.py](../minise/ops/reference/fused.py).
+    - The blocks that train are declared in [blocks.py](../minise/nn/blocks.py); `Residual` is in
+      [residual.py](../minise/nn/residual.py), `Chain` in [compose.py](../minise/nn/compose.py),
+      the fused end in [fused.py](../minise/ops/reference/fused.py).
 
     Next: [loss and training](08_training.py).
 

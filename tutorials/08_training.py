@@ -178,8 +178,9 @@ def _():
     `minise quickstart` trains this net to the end. For a real set a run also needs: images in
     another order each epoch, shifted and mirrored at random; a learning rate that falls; weight
     decay; held-out images to choose the best epoch by, and test images that are read once. All of
-    it is in [train/loop.py](../minise/train/loop.py): `train.run` does it for a net, a loss and
-    batches of your own. This is how to go on:
+    it is in [train/loop.py](../minise/train/loop.py), around the step of
+    [train/step.py](../minise/train/step.py): `train.run` does it for a net, a loss and batches of
+    your own. This is how to go on:
 
     - unpack CIFAR-10 in its binary form, and name the folder in `MINISE_DATA`
     - `minise train --recipe quick` trains SE-ResNet-20; the README says how well and how long

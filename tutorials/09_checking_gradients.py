@@ -550,7 +550,7 @@ def _():
     - A check that has never caught a mistake is not a check. Plant some.
     - Yours, in a test: `from minise.gradcheck import assert_gradients`, or for a layer or a whole
       net `assert_layer_gradients(net, x)`. How it works: [check.py](../minise/gradcheck/check.py)
-      and [slopes.py](../minise/gradcheck/slopes/differences.py).
+      and [differences.py](../minise/gradcheck/slopes/differences.py).
 
     Sources: Squire and Trapp, *Using complex variables to estimate derivatives of real functions*,
     SIAM Review 40 (1998); the notes of Stanford's course CS231n on gradient checks.

@@ -141,10 +141,10 @@ def vectors(x: Array, weight: Array, *, stride: Pair, padding: Pair, threads: in
     """Hold the sums of a pixel in vectors, and say so.
 
     channels_last is fast where the compiler finds that it may keep the sums in registers. Here a
-    kernel says it (ops/jit/simd.py): a vector of 16 filters is one register, each step loads their
-    weights and multiplies them by one number of x, spread over all lanes. What it waits for is the
-    sum itself: a multiply-add takes four cycles and the next one needs its result, so of two that
-    the processor could do in a cycle it does an eighth.
+    kernel says it (ops/jit/vector/simd.py): a vector of 16 filters is one register, each step loads
+    their weights and multiplies them by one number of x, spread over all lanes. What it waits for
+    is the sum itself: a multiply-add takes four cycles and the next one needs its result, so of two
+    that the processor could do in a cycle it does an eighth.
     """
     from minise.bench.ladder_vectors import one_pixel
     from minise.ops.jit.vector.simd import lanes_of
@@ -162,7 +162,7 @@ def register_tiles(x: Array, weight: Array, *, stride: Pair, padding: Pair, thre
     is loaded serves every pixel of the tile, a number of x every vector of filters: ten loads for
     sixteen multiply-adds, instead of one for each. So the tile is what a matrix product by BLAS is
     made of, but it reads the padded image in place: from pixel to pixel a window only moves on
-    (ops/jit/tile.py and direct.py).
+    (ops/jit/vector/tile.py and convolution/direct.py).
     """
     return _compiled_back_end("direct", x, weight, stride, padding, threads)
 
@@ -174,15 +174,15 @@ def winograd(x: Array, weight: Array, *, stride: Pair, padding: Pair, threads: i
     They can be had as the product of two polynomials, and that is known from its values at six
     places: 0, 1, -1, 2, -2 and infinity, where finding the values takes sums and doublings, but no
     product of two inputs. Pixels go through a matrix B.T, weights through G, the products back
-    through A.T, whose rows and columns are powers of those places (ops/jit/transforms.py derives
-    them). Along rows and columns, a tile of 4x4 takes 36 products instead of 144. Weights are
-    transformed once, pixels once for all filters, results once for all channels; what remains are
-    36 matrix products, of register tiles.
+    through A.T, whose rows and columns are powers of those places
+    (ops/jit/convolution/transforms.py derives them). Along rows and columns, a tile of 4x4 takes 36
+    products instead of 144. Weights are transformed once, pixels once for all filters, results once
+    for all channels; what remains are 36 matrix products, of register tiles.
 
     The price is about one digit. B.T and A.T have entries up to 5 and 8, so terms on the way are up
     to 100 times as large as the results in which they cancel, and every rounding is one of theirs
-    (ops/jit/rounding.py bounds it). More places would save more products and cost all digits. Other
-    kernels than 3x3, and strides, are done by register_tiles.
+    (ops/jit/convolution/rounding.py bounds it). More places would save more products and cost all
+    digits. Other kernels than 3x3, and strides, are done by register_tiles.
     """
     return _compiled_back_end("winograd", x, weight, stride, padding, threads)
 

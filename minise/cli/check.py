@@ -55,8 +55,8 @@ def check(ops: str = "reference", op: str | None = None, cases: int = 100, seed:
     results = [check_op(back_end, name, cases, seed) for name in names]
     _show(console, results, own)
     missing = [name for name in OPS if name not in ops_of(back_end)]
-    if own:
-        say(console, f"the {len(missing)} ops that {ops} does not define are the reference's")
+    if own and missing:
+        say(console, f"the ops that {ops} does not define are the reference's")
     elif missing and op is None:
         say(console, f"not there: {', '.join(missing)}")
     others = back_end.others() if own and op is None else []

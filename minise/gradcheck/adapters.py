@@ -1,8 +1,8 @@
-"""Pairs of other shapes, made ``forward(*inputs) -> (out, cache)``, ``backward(dout, cache)``.
+"""Make ``forward(*inputs) -> (out, cache)`` and ``backward(dout, cache)`` of pairs of other forms.
 
-The check takes plain functions. What people have is often a little different: gradients in a dict,
-a forward that returns no cache, a layer with parameters, which may keep its cache to itself. Each
-adapter here makes it the same. For a layer `check_layer` calls it.
+`check` takes plain functions. An adapter is for whatever differs a little: a forward that returns
+no cache, a layer with parameters, a layer that keeps its cache to itself. `check_layer` calls the
+adapter for layers.
 """
 
 import copy
@@ -13,26 +13,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
+from minise.gradcheck.slopes.pair import by_name as by_name
+
 REFERENCE = "minise.ops.reference"
 
 Pair = tuple[Callable[..., Any], Callable[..., Any]]
-
-
-def by_name(names: Sequence[str], gradients: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Return gradients in the order of the inputs' names, from a dict of "dx" or "x" to array.
-
-    Raises
-    ------
-    ValueError
-        If the dict has a key that is no input's.
-    """
-    known = {*names, *(f"d{name}" for name in names)}
-    if not gradients.keys() <= known:
-        unknown = ", ".join(sorted(map(str, gradients.keys() - known)))
-        raise ValueError(
-            f"backward returns {unknown}, expected keys of {', '.join(f'd{n}' for n in names)}"
-        )
-    return tuple(gradients.get(f"d{name}", gradients.get(name)) for name in names)
 
 
 def parameter_names(function: Callable[..., Any], count: int) -> list[str]:
@@ -128,8 +113,8 @@ def layer(
 
     def forward(x: Any, *params: Any) -> tuple[Any, Any]:
         slots.fill(params)
-        for one, values in zip(states, start, strict=True):
-            one.update({name: _like(array, x.dtype) for name, array in values.items()})
+        for current, values in zip(states, start, strict=True):
+            current.update({name: _like(array, x.dtype) for name, array in values.items()})
         return run(x, *flags)
 
     def backward(dout: Any, cache: Any, **settings: Any) -> tuple[Any, ...]:
@@ -236,12 +221,12 @@ def _holding_cache(layer: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
 
     def run(x: Any, *flags: Any) -> tuple[Any, list[dict[str, Any]]]:
         out = layer.forward(x, *flags)
-        return out, [_cache_of(one) for one in layers]
+        return out, [_cache_of(part) for part in layers]
 
     def undo(dout: Any, cache: list[dict[str, Any]], **settings: Any) -> tuple[Any, dict[str, Any]]:
-        for one, held in zip(layers, cache, strict=True):
+        for part, held in zip(layers, cache, strict=True):
             for name, value in held.items():
-                object.__setattr__(one, name, value)
+                object.__setattr__(part, name, value)
         return layer.backward(dout, **settings), layer.grads
 
     return run, undo
@@ -252,9 +237,9 @@ def _copied(layer: Any, state: Sequence[dict[str, Any]]) -> Any:
 
     Back ends and modules are not copied.
     """
-    attributes = [item for one in _layers_in(layer, {}) for item in _attributes(one).items()]
-    shared = [one for name, one in attributes if name == "ops" or isinstance(one, ModuleType)]
-    memo = {id(one): one for one in shared}
+    attributes = [item for part in _layers_in(layer, {}) for item in _attributes(part).items()]
+    shared = [value for name, value in attributes if name == "ops" or isinstance(value, ModuleType)]
+    memo = {id(value): value for value in shared}
     try:
         return copy.deepcopy((layer, tuple(state)), memo)
     except Exception as error:
@@ -285,7 +270,10 @@ def _layers_in(value: Any, seen: dict[int, Any]) -> list[Any]:
     elif isinstance(value, dict):
         parts = value.values()
     seen[id(value)] = value
-    return [*([value] if is_layer else []), *(one for p in parts for one in _layers_in(p, seen))]
+    return [
+        *([value] if is_layer else []),
+        *(layer for part in parts for layer in _layers_in(part, seen)),
+    ]
 
 
 def _cache_of(layer: Any) -> dict[str, Any]:

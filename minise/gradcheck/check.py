@@ -2,18 +2,18 @@
 
 Let J be the derivative of forward in one argument, u a random direction of that argument and dout a
 random gradient of the output. Then ``<dout, J u> == <J.T dout, u>``: a few runs of forward give the
-left side (slopes.py), one of backward the right. One random direction touches every number of the
-gradient, so a mistake anywhere shows, and costs as much as a few steps of training.
+left side (slopes/differences.py), one run of backward the right. A random direction touches every
+number of the gradient, so a mistake anywhere shows, at the cost of a few steps of training.
 
 dout has to be random. All ones would ask for the gradient of ``out.sum()``, which is zero whatever
-backward does for batch norm and for softmax; and the sum of squares is as blind.
+backward does for batch norm and for softmax; the sum of squares has the same blind spot.
 
-The two sides may differ by what arithmetic can lose, and by no tuned constant: a random walk of
-roundings, one for each number that the op has. Where that is not enough (1 - s * s, where s is
-nearly 1), what forward and backward lose is measured, by high differences along a line
-(rounding.noise_of). And a difference adds its own truncation error, which is seen by halving the
-step. If all of this together is not small against the gradient, or a kink looks like a
-slope, the gradient could not be checked, and the report says so (verdict.py).
+How far the two sides may differ is derived from the arithmetic, not tuned: a random walk of
+roundings, one for each number that the op has. Where that is not enough (1 - s * s with s nearly
+1), the rounding of forward and backward is measured by high differences along a line (noise_of in
+slopes/rounding.py). A difference adds its truncation error, which is estimated by halving the step.
+If the sum of these bounds is not small against the gradient, or a kink looks like a slope, the
+gradient could not be checked, and the report says so (verdict.py).
 """
 
 import functools
@@ -27,7 +27,7 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from minise.gradcheck.adapters import takes_complex
-from minise.gradcheck.explanation import explained, worst_first
+from minise.gradcheck.diagnose import explained, worst_first
 from minise.gradcheck.inputs import as_inputs, numbers_of
 from minise.gradcheck.report import (
     NOT_ANALYTIC,
@@ -38,8 +38,8 @@ from minise.gradcheck.report import (
     Entry,
     Report,
 )
-from minise.gradcheck.slopes.analytic import is_analytic
 from minise.gradcheck.slopes.arrays import host
+from minise.gradcheck.slopes.complex_steps import is_analytic
 from minise.gradcheck.slopes.pair import NotCheckable, Pair
 from minise.gradcheck.slopes.pair_slopes import PairSlopes
 from minise.gradcheck.slopes.rounding import norm
@@ -163,7 +163,7 @@ def check(
     started = time.perf_counter()
     check_choice("check", "mode", mode, MODES)
     inputs, names = as_inputs(forward, backward, inputs, names)
-    places = numbers_of(linear, names)
+    linear_inputs = numbers_of(linear, names)
     if branches is not None and not callable(branches):
         kind = type(branches).__name__
         raise TypeError(f"check: branches is a {kind}, expected a function of the cache")
@@ -180,12 +180,12 @@ def check(
         except NotCheckable as error:
             problem = str(error)
         else:
-            slopes = PairSlopes(pair, mode, branches, places)
+            slopes = PairSlopes(pair, mode, branches, linear_inputs)
             judge = Judge(slopes)
             arguments = tuple(_checked(judge, k, name, rng, mode) for k, name in enumerate(names))
             if not known and not is_analytic(forward):
-                arguments = tuple(_believed(slopes, one) for one in arguments)
-            arguments = tuple(explained(slopes, one, names) for one in arguments)
+                arguments = tuple(_believed(slopes, argument) for argument in arguments)
+            arguments = tuple(explained(slopes, argument, names) for argument in arguments)
     title = getattr(getattr(forward, "func", forward), "__name__", "forward")
     if mode == "auto":
         mode = "directional"
@@ -252,11 +252,11 @@ def _report(k: int, name: str, shape: tuple[int, ...], finding: Finding) -> Argu
     )
 
 
-def _believed(slopes: PairSlopes, one: ArgumentReport) -> ArgumentReport:
+def _believed(slopes: PairSlopes, argument: ArgumentReport) -> ArgumentReport:
     """Return a report, but of nothing that rests on a complex step which drops a part."""
-    if one.problem or not slopes.drops_a_part(one.index):
-        return one
-    return replace(one, verdict=UNCHECKED, resolved=0.0, reason=NOT_ANALYTIC)
+    if argument.problem or not slopes.drops_a_part(argument.index):
+        return argument
+    return replace(argument, verdict=UNCHECKED, resolved=0.0, reason=NOT_ANALYTIC)
 
 
 def _every_entry(judge: Judge, k: int, name: str, shape: tuple[int, ...]) -> ArgumentReport:
@@ -266,20 +266,20 @@ def _every_entry(judge: Judge, k: int, name: str, shape: tuple[int, ...]) -> Arg
     entries: list[Entry] = []
     worst: ArgumentReport | None = None
     tried = crossed = 0
-    for place, u, length in judge.pair.entries(k):
+    for index, u, length in judge.pair.entries(k):
         finding = judge.compare(k, u, typical * length, cheaply=bool(entries))
-        one = _report(k, name, shape, finding)
-        tried, crossed = tried + one.tried, crossed + one.crossed
-        one = replace(
-            one,
-            exact=one.exact / length,
-            numeric=one.numeric / length,
-            allowed=one.allowed / length,
+        entry = _report(k, name, shape, finding)
+        tried, crossed = tried + entry.tried, crossed + entry.crossed
+        entry = replace(
+            entry,
+            exact=entry.exact / length,
+            numeric=entry.numeric / length,
+            allowed=entry.allowed / length,
         )
-        if one.verdict == WRONG:
-            entries.append(Entry(place, one.exact, one.numeric))
-        if worst is None or _badness(one) > _badness(worst):
-            worst = one
+        if entry.verdict == WRONG:
+            entries.append(Entry(index, entry.exact, entry.numeric))
+        if worst is None or _badness(entry) > _badness(worst):
+            worst = entry
     assert worst is not None
     return replace(
         worst,
@@ -290,7 +290,8 @@ def _every_entry(judge: Judge, k: int, name: str, shape: tuple[int, ...]) -> Arg
     )
 
 
-def _badness(one: ArgumentReport) -> tuple[int, float]:
+def _badness(entry: ArgumentReport) -> tuple[int, float]:
     """Return what orders entries: wrong before unchecked before right, then by their error."""
-    excess = one.resolved if one.verdict == UNCHECKED else one.error / max(one.allowed, 1e-300)
-    return (RIGHT, UNCHECKED, WRONG).index(one.verdict), excess
+    error = entry.error / max(entry.allowed, 1e-300)
+    rank = (RIGHT, UNCHECKED, WRONG).index(entry.verdict)
+    return rank, entry.resolved if entry.verdict == UNCHECKED else error

@@ -1,18 +1,25 @@
-"""What a wrong gradient looks like: compare it with the right one and name the likely mistake.
+"""Explain a wrong gradient: its worst entries beside the right ones, and the likely mistake.
 
-Each rule knows one way in which backward passes go wrong, and says so if it explains the wrong
-gradient to within the accuracy of the right one. A rule that explains less comes later.
+Each rule knows one way in which backward passes go wrong, and answers if that explains the wrong
+gradient to within the accuracy of the right one. Rules that explain less come later.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from math import prod
 from typing import NamedTuple
 
 import numpy as np
 
+from minise.gradcheck.report import UNKNOWN, WRONG, ArgumentReport, Diagnosis, Entry
+from minise.gradcheck.slopes.arrays import host
+from minise.gradcheck.slopes.pair import Pair
+from minise.gradcheck.slopes.pair_slopes import PairSlopes
+from minise.gradcheck.slopes.rounding import norm
 from minise.ops.checks import Array
 
-UNKNOWN = "unknown"  # the kind of a diagnosis that knows no mistake
+LOOKED_AT = 4000  # entries of a wrong gradient at most
+SHOWN = 3  # wrong entries
 CLOSE = 1e-5  # relative: far above the error of the right gradient, far below a chance match
 
 
@@ -28,11 +35,51 @@ class Case(NamedTuple):
     axes: tuple[str, ...] = ()  # what an entry of each axis is, such as "channel", where known
 
 
-class Diagnosis(NamedTuple):
-    """A likely mistake."""
+def explained(slopes: PairSlopes, argument: ArgumentReport, names: Sequence[str]) -> ArgumentReport:
+    """Add to a wrong gradient its worst entries and a diagnosis."""
+    pair, size = slopes.pair, prod(argument.shape)
+    if argument.verdict != WRONG or argument.problem or size > LOOKED_AT:
+        return argument
+    right, wrong = slopes.gradient(argument.index), host(pair.gradients[argument.index])
+    off = abs(wrong - right) > 1e-6 * (abs(right) + norm((right,)) / np.sqrt(size))
+    entries = [
+        Entry(tuple(map(int, index)), float(wrong[tuple(index)]), float(right[tuple(index)]))
+        for index in np.argwhere(off)
+    ]
+    others = (
+        (names[k], slopes.gradient(k))
+        for k, value in enumerate(map(host, pair.inputs))
+        if k != argument.index
+        and value is not None
+        and value.shape == argument.shape
+        and value.dtype.kind == "f"
+    )
+    value = host(pair.inputs[argument.index])
+    answer: Diagnosis = diagnose(Case(wrong, right, value, others, _sizes(pair)))
+    return replace(
+        argument,
+        entries=worst_first(entries),
+        wrong_share=len(entries) / max(size, 1),
+        diagnosis=answer,
+    )
 
-    kind: str  # a short name, such as "sign"
-    text: str  # what to look for
+
+def worst_first(entries: list[Entry]) -> tuple[Entry, ...]:
+    """Return the entries with the largest errors; equal ones, but for rounding, as they stand."""
+    return tuple(sorted(entries, key=lambda entry: -float(f"{entry.error:.6e}"))[:SHOWN])
+
+
+def _sizes(pair: Pair) -> dict[str, int]:
+    """Return the sizes that factors are made of, read off the first input and out."""
+    sizes = {}
+    shape = host(pair.inputs[0]).shape if pair.inputs[0] is not None else ()
+    if len(shape) == 4:
+        N, C, H, W = map(int, shape)
+        sizes = {"N": N, "H*W": H * W, "N*H*W": N * H * W, "C": C}
+    elif shape:
+        sizes = {"N": shape[0], "size": prod(shape), "last axis": shape[-1]}
+    windows = pair.douts[0].shape[2:]
+    return {**sizes, "OH*OW": prod(windows)} if len(windows) == 2 else sizes
 
 
 def diagnose(case: Case) -> Diagnosis:
@@ -242,7 +289,7 @@ def _one_part(case: Case) -> Iterator[Diagnosis]:
         if size < 2 or not wrong.any() or wrong.all():
             continue
         name = case.axes[axis] if axis < len(case.axes) else f"index of axis {axis}:"
-        right, others = (_listed(np.flatnonzero(one)) for one in (~wrong, wrong))
+        right, others = (_listed(np.flatnonzero(mask)) for mask in (~wrong, wrong))
         text = f"all of {name} {right} is right, {name} {others} wrong: a factor or mask along the "
         text += "wrong axis, a missing [:, None, None], or some places left out"
         share = off.sum() / (wrong.sum() * off.size / size)
@@ -250,9 +297,9 @@ def _one_part(case: Case) -> Iterator[Diagnosis]:
             yield Diagnosis("one part", text)
 
 
-def _listed(places: Array) -> str:
-    few = ", ".join(str(place) for place in places[:4])
-    return few if len(places) <= 4 else f"{few}, …"
+def _listed(indices: Array) -> str:
+    shown = ", ".join(str(index) for index in indices[:4])
+    return shown if len(indices) <= 4 else f"{shown}, …"
 
 
 def _partly(case: Case) -> Iterator[Diagnosis]:

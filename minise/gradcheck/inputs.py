@@ -1,4 +1,4 @@
-"""What a check is given, read and refused: inputs and their names, random streams, settings."""
+"""Read and refuse the arguments of a check: inputs, their names, and which are linear."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
@@ -21,14 +21,14 @@ def as_inputs(
             kind = type(function).__name__
             raise TypeError(f"check: {name} is a {kind}, expected a function: pass it uncalled")
     if isinstance(inputs, Mapping) and inputs:
-        given = {str(name): value for name, value in inputs.items()}
-        order = parameter_names(forward, len(given))[: len(given)]
-        if set(order) != set(given):
+        by_name = {str(name): value for name, value in inputs.items()}
+        order = parameter_names(forward, len(by_name))[: len(by_name)]
+        if set(order) != set(by_name):
             raise ValueError(
-                f"check: inputs has {', '.join(given)}, expected forward's parameters "
+                f"check: inputs has {', '.join(by_name)}, expected forward's parameters "
                 f"{', '.join(order)}: name them so, or pass a list in forward's order"
             )
-        inputs, names = [given[name] for name in order], names or order
+        inputs, names = [by_name[name] for name in order], names or order
     if not isinstance(inputs, list | tuple) or not inputs:
         came = type(inputs).__name__ if not isinstance(inputs, list | tuple | Mapping) else "empty"
         raise TypeError(f"check: inputs is {came}, expected a list of arrays: [x]")
@@ -85,8 +85,8 @@ def numbers_of(linear: str | Collection[str | int], names: Sequence[str]) -> set
         raise TypeError(f"check: linear is {linear!r}, expected names or numbers of inputs")
     known: dict[str | int, int] = {k: k for k in range(len(names))}
     known.update({name: k for k, name in enumerate(names)})
-    given = [linear] if isinstance(linear, str) else linear
-    for one in given:
-        if one not in known:
-            raise ValueError(f"check: linear names {one!r}, expected any of {', '.join(names)}")
-    return {known[one] for one in given}
+    chosen = [linear] if isinstance(linear, str) else linear
+    for key in chosen:
+        if key not in known:
+            raise ValueError(f"check: linear names {key!r}, expected any of {', '.join(names)}")
+    return {known[key] for key in chosen}

@@ -1,13 +1,29 @@
-"""Check a layer or a net as it stands: its dx and the gradient of every parameter."""
+"""Check a layer or a net: dx, the gradient of every parameter, and the arguments plus and needs_dx.
 
+A Residual passes the gradient that reaches x through its shortcut as plus, and expects dx + plus.
+In training the first layer of a net gets needs_dx=False, and may leave out dx, but nothing else. A
+layer that ignores plus is right when it is checked alone, and wrong in every Residual; so both
+arguments are tried, wherever a layer's backward takes them.
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from minise.gradcheck import adapters
 from minise.gradcheck.check import asserted, check
-from minise.gradcheck.plus import with_contract
-from minise.gradcheck.report import Report
+from minise.gradcheck.report import WRONG, Report
+from minise.gradcheck.slopes.arrays import copied, host, is_float, like, same
+from minise.gradcheck.slopes.pair import REPEAT_REL_TOL
+from minise.ops.checks import Array
+
+NEEDS_DX = (
+    "backward gives another gradient with needs_dx=False, expected the same to the bit: leave out "
+    "nothing but dx"
+)
 
 
 def check_layer(
@@ -57,8 +73,17 @@ def check_layer(
     >>> check_layer(net, np.random.default_rng(1).standard_normal((2, 3, 5, 5))).ok
     True
     """
-    pair = _pair(layer, x, training)
-    return with_contract(check(*pair, rng, **settings), layer, *pair)
+    forward, backward, inputs = _pair(layer, x, training)
+    report = check(forward, backward, inputs, rng, **settings)
+    optional = _parameters_of(layer.backward) & {"plus", "needs_dx"}
+    if not optional or report.problem or report.wrong:
+        return report
+    problems = _problems_of(optional, forward, backward, inputs)
+    arguments = [
+        replace(argument, verdict=WRONG, problem=problems[k]) if problems.get(k) else argument
+        for k, argument in enumerate(report.arguments)
+    ]
+    return replace(report, arguments=tuple(arguments))
 
 
 def assert_layer_gradients(
@@ -97,8 +122,81 @@ def assert_layer_gradients(
 def _pair(layer: Any, x: Any, training: bool) -> tuple[Any, Any, list[Any]]:
     has_flag = adapters.takes(getattr(layer, "forward", None), "x", training)
     forward, backward, params = adapters.layer(layer, training if has_flag else None)
-    return forward, backward, [_as_float64(one) for one in (x, *params.values())]
+    arrays = (x, *params.values())
+    return forward, backward, [a.astype(np.float64) if is_float(a) else a for a in arrays]
 
 
-def _as_float64(value: Any) -> Any:
-    return value.astype(np.float64) if getattr(value, "dtype", np.dtype("O")).kind == "f" else value
+def _parameters_of(function: Callable[..., Any]) -> set[str]:
+    try:
+        return set(inspect.signature(function).parameters)
+    except (TypeError, ValueError):
+        return set()
+
+
+def _problems_of(
+    optional: set[str],
+    forward: Callable[..., Any],
+    backward: Callable[..., Any],
+    inputs: Sequence[Any],
+) -> dict[int, str]:
+    """Return what is wrong where plus or needs_dx is passed, by the number of the input.
+
+    Parameters
+    ----------
+    optional : set of str
+        Which of the two backward takes.
+    forward, backward : callable
+        As `adapters.layer` returns them.
+    inputs : sequence of ndarray
+        x and the parameters.
+    """
+    rng = np.random.default_rng([0, 1])  # a stream that x is not drawn from
+    out, _ = forward(*inputs)
+    dout = like(rng.standard_normal(host(out).shape), out)
+
+    def gradients(**settings: Any) -> tuple[Any, ...]:
+        return tuple(map(host, copied(backward(dout, forward(*inputs)[1], **settings))))
+
+    usual = gradients()
+    problems = {}
+    if "plus" in optional and usual[0] is not None:
+        plus = rng.standard_normal(usual[0].shape) * (np.max(abs(usual[0]), initial=0) or 1)
+        try:
+            problems[0] = _problem_of_plus(gradients(plus=like(plus, inputs[0]))[0], usual[0], plus)
+        except Exception as error:
+            problems[0] = f"backward fails where plus is passed ({_described(error)})"
+    if "needs_dx" in optional:
+        try:
+            without_dx = gradients(needs_dx=False)
+        except Exception as error:
+            problems[0] = f"backward fails with needs_dx=False ({_described(error)})"
+        else:
+            others = [k for k in range(1, len(usual)) if not same(usual[k], without_dx[k])]
+            problems |= dict.fromkeys(others, NEEDS_DX)
+    return problems
+
+
+def _problem_of_plus(dx_with_plus: Array | None, dx: Array, plus: Array) -> str:
+    """Say how a dx differs from dx + plus, or nothing; plus is as large as dx."""
+    if dx_with_plus is None or dx_with_plus.shape != dx.shape:
+        shape = "None" if dx_with_plus is None else f"a dx of shape {dx_with_plus.shape}"
+        return f"backward returns {shape} where plus is passed, expected shape {dx.shape}"
+    tolerance = REPEAT_REL_TOL * float(np.max(abs(plus)))
+
+    def is_near(array: Array) -> bool:
+        return bool(np.max(abs(dx_with_plus - array)) <= tolerance)
+
+    if is_near(dx + plus):
+        return ""
+    if is_near(dx):
+        got = "ignores plus: it returns dx"
+    elif is_near(dx + 2 * plus):
+        got = "adds plus twice: it returns dx + 2 * plus"
+    else:
+        difference = float(np.max(abs(dx_with_plus - dx - plus)))
+        got = f"adds plus wrongly: it differs from dx + plus by up to {difference:.1e}"
+    return f"backward {got}, expected dx + plus, as a Residual needs it: return self.add(dx, plus)"
+
+
+def _described(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

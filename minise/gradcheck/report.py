@@ -1,11 +1,9 @@
-"""What a check found: as objects, as text that teaches, as JSON."""
+"""The result of a check as objects, as text that teaches, and as JSON."""
 
 import json
 from dataclasses import asdict, dataclass, field
 from math import isfinite
-from typing import TYPE_CHECKING, Any
-
-from minise.gradcheck.diagnose import UNKNOWN, Diagnosis
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
@@ -25,6 +23,16 @@ NOT_ANALYTIC = (
     "a complex step and a difference do not agree, so forward is not analytic (abs, .real, conj or "
     'a cast drop the imaginary part): use mode="directional"'
 )
+
+
+UNKNOWN = "unknown"  # the kind of a diagnosis that knows no mistake
+
+
+class Diagnosis(NamedTuple):
+    """A likely mistake."""
+
+    kind: str  # a short name, such as "sign"
+    text: str  # what to look for
 
 
 @dataclass(frozen=True)
@@ -120,7 +128,7 @@ class Report:
     @property
     def ok(self) -> bool:
         """Whether every gradient is right; one that could not be checked is not."""
-        return not self.problem and all(one.verdict == RIGHT for one in self.arguments)
+        return not self.problem and all(argument.verdict == RIGHT for argument in self.arguments)
 
     def __bool__(self) -> bool:
         return self.ok
@@ -133,28 +141,28 @@ class Report:
     @property
     def wrong(self) -> tuple[ArgumentReport, ...]:
         """The arguments whose gradients are wrong."""
-        return tuple(one for one in self.arguments if one.verdict == WRONG)
+        return tuple(argument for argument in self.arguments if argument.verdict == WRONG)
 
     @property
     def unchecked(self) -> tuple[ArgumentReport, ...]:
         """The arguments whose gradients could not be checked."""
-        return tuple(one for one in self.arguments if one.verdict == UNCHECKED)
+        return tuple(argument for argument in self.arguments if argument.verdict == UNCHECKED)
 
     @property
     def crossed_share(self) -> float:
         """Share of the steps that crossed a kink and were made smaller."""
-        tried = sum(one.tried for one in self.arguments)
-        return sum(one.crossed for one in self.arguments) / tried if tried else 0.0
+        tried = sum(argument.tried for argument in self.arguments)
+        return sum(argument.crossed for argument in self.arguments) / tried if tried else 0.0
 
     def lines(self) -> list[tuple[str, str]]:
         """Return the text line by line, each with a style that rich knows."""
         head = f"{self.name}, mode {self.mode}: {self.problem or self._verdict()}"
         lines = [(head, "bold green" if self.ok else "bold red")]
-        name_width = max((len(one.name) for one in self.arguments), default=0)
-        shape_width = max((len(str(one.shape)) for one in self.arguments), default=0)
-        for one in self.arguments:
+        name_width = max((len(argument.name) for argument in self.arguments), default=0)
+        shape_width = max((len(str(argument.shape)) for argument in self.arguments), default=0)
+        for argument in self.arguments:
             lines += _argument_lines(
-                one, f"  {one.name:<{name_width}}  {one.shape!s:<{shape_width}} "
+                argument, f"  {argument.name:<{name_width}}  {argument.shape!s:<{shape_width}} "
             )
         if self.crossed_share:
             lines.append((f"  {self.crossed_share:.0%} of the steps crossed a kink", "yellow"))
@@ -184,11 +192,11 @@ class Report:
             **asdict(self),
             "arguments": [
                 {
-                    **asdict(one),
-                    **{name: _number(getattr(one, name)) for name in NUMBERS},
-                    "diagnosis": one.diagnosis._asdict() if one.diagnosis else None,
+                    **asdict(argument),
+                    **{name: _number(getattr(argument, name)) for name in NUMBERS},
+                    "diagnosis": argument.diagnosis._asdict() if argument.diagnosis else None,
                 }
-                for one in self.arguments
+                for argument in self.arguments
             ],
             "ok": self.ok,
             "crossed_share": self.crossed_share,
@@ -207,31 +215,32 @@ def _number(value: float) -> float | None:
     return value if isfinite(value) else None
 
 
-def _argument_lines(one: ArgumentReport, title: str) -> list[tuple[str, str]]:
-    if one.verdict == RIGHT:
-        return [(f"{title} right, {one.quality()}", "green")]
-    if one.verdict == UNCHECKED:
-        return [(f"{title} {one.sentence().partition(': ')[2]}", "yellow")]
+def _argument_lines(argument: ArgumentReport, title: str) -> list[tuple[str, str]]:
+    if argument.verdict == RIGHT:
+        return [(f"{title} right, {argument.quality()}", "green")]
+    if argument.verdict == UNCHECKED:
+        return [(f"{title} {argument.sentence().partition(': ')[2]}", "yellow")]
     lines = [(f"{title} WRONG", "red")]
-    if one.problem:
-        return [*lines, (f"    {one.problem}", "red")]
+    if argument.problem:
+        return [*lines, (f"    {argument.problem}", "red")]
     lines.append(
         (
-            f"    along a random direction backward gives {one.exact:.9g}, forward's slope is "
-            f"{one.numeric:.9g}{_ratio(one)}",
+            f"    along a random direction backward gives {argument.exact:.9g}, forward's slope is "
+            f"{argument.numeric:.9g}{_ratio(argument)}",
             "red",
         )
     )
-    for entry in one.entries:
-        place = ", ".join(map(str, entry.place))
+    for entry in argument.entries:
+        index = ", ".join(map(str, entry.place))
         both = f"backward {entry.exact:.9g}, forward {entry.numeric:.9g}{_ratio(entry)}"
-        text = f"    entry [{place}]: {both}"
+        text = f"    entry [{index}]: {both}"
         lines.append((text, ""))
-    if one.diagnosis:
-        sure = "" if one.diagnosis.kind == UNKNOWN else "likely: "
-        lines.append((f"    {sure}{one.diagnosis.text}", "bold"))
+    if argument.diagnosis:
+        sure = "" if argument.diagnosis.kind == UNKNOWN else "likely: "
+        lines.append((f"    {sure}{argument.diagnosis.text}", "bold"))
     return lines
 
 
-def _ratio(one: Entry | ArgumentReport) -> str:
-    return f", ratio {one.exact / one.numeric:.6g}" if one.exact and one.numeric else ""
+def _ratio(compared: Entry | ArgumentReport) -> str:
+    exact, numeric = compared.exact, compared.numeric
+    return f", ratio {exact / numeric:.6g}" if exact and numeric else ""

@@ -1,18 +1,18 @@
-"""From a gradient and runs of forward to a verdict: right, wrong, or could not be checked.
+"""Decide from a gradient and runs of forward: right, wrong, or could not be checked.
 
 A gradient is right if it agrees with forward's slope along a random direction, to within what
-arithmetic loses, and only if that allowance is small against it: otherwise a wrong one would have
-agreed as well. It is wrong if the two differ by more than arithmetic and kinks together explain.
-Whatever lies between could not be checked, for one of two reasons:
+arithmetic loses, and only if that allowance is small against the gradient: otherwise a wrong
+gradient would have agreed as well. It is wrong if the two differ by more than arithmetic and kinks
+together explain. Whatever lies between could not be checked, for one of two reasons:
 
     rounding    forward loses more digits than a change of that size has, as in 1e20 + sin(x)
     a kink      no step is short enough to stay on the input's side of a kink, and long enough
                 to be felt, as in a ReLU net whose weights and activations are about 1e-6
 
 Most gradients are right at the first step. For the others a complex step is tried, where it can be
-believed (complex_steps.py), and then differences at steps of all sizes (evidence.py). Where
-branches are not passed, the steps that speak against a gradient must also show no kink along other
-random directions: along one of them two kinks on opposite sides of the input may cancel.
+believed (slopes/complex_steps.py), and then differences at steps of all sizes (slopes/evidence.py).
+Where branches are not passed, the steps that speak against a gradient must also show no kink along
+other random directions: along one of them two kinks on opposite sides of the input may cancel.
 """
 
 import functools
@@ -172,7 +172,7 @@ class Judge:
             return Finding(RIGHT, measured, slope)
         if self.slopes.kink_free:
             measured = evidence.with_noise(1.0, least)
-        moves = any(one.value and evidence.resolves(one) for one in evidence.slopes)
+        moves = any(slope.value and evidence.resolves(slope) for slope in evidence.slopes)
         return self._measured(k, u, measured, sure=self.slopes.kink_free, moves=moves)
 
     def _noise(
@@ -224,13 +224,13 @@ class Judge:
         three = () if sure else evidence.refuting(*self._local(k))
         if three and self._no_kink(k, u, evidence, three):
             return Finding(WRONG, evidence, evidence.most_exact_near(three[0]))
-        local = [one for one in evidence.slopes if one.step <= STEPS[0]]
-        return Finding(UNCHECKED, evidence, min(local or [best], key=lambda one: one.error))
+        local = [slope for slope in evidence.slopes if slope.step <= STEPS[0]]
+        return Finding(UNCHECKED, evidence, min(local or [best], key=lambda slope: slope.error))
 
     def _is_clear(self, u: Array, evidence: Evidence) -> bool:
         """Tell whether a gradient is far off that is too large to be what cancellation leaves."""
-        gradients = (host(one) for one in self.pair.gradients if one is not None)
-        around = max(norm(self.pair.douts), *(norm((one,)) for one in gradients))
+        gradients = (host(gradient) for gradient in self.pair.gradients if gradient is not None)
+        around = max(norm(self.pair.douts), *(norm((gradient,)) for gradient in gradients))
         size = evidence.size_by(evidence.best)
         off = evidence.difference(evidence.best)
         large = size > LARGE * around * norm((u,))
@@ -274,10 +274,10 @@ class Judge:
         off = min(map(evidence.difference, three))
         for _ in range(DIRECTIONS):
             other = np.asarray(rng.standard_normal(u.shape) * scale)
-            limit = off / 4 * max(1.0, norm((other,)) / norm((u,)))
+            tolerance = off / 4 * max(1.0, norm((other,)) / norm((u,)))
             differences = self.slopes.differences(k, other)
-            for one in three:
-                slope = (differences.at(one.step) or NO_SLOPE).with_noise(one.noise)
-                if not slope.smooth or slope.truncation + slope.kink > limit:
+            for refuting in three:
+                slope = (differences.at(refuting.step) or NO_SLOPE).with_noise(refuting.noise)
+                if not slope.smooth or slope.truncation + slope.kink > tolerance:
                     return False
         return True

@@ -11,8 +11,9 @@ import numpy as np
 
 from minise.contract.cases import Case, draw
 from minise.gradcheck.adapters import parameter_names
-from minise.gradcheck.diagnose import UNKNOWN, diagnose
 from minise.gradcheck.diagnose import Case as Wrong
+from minise.gradcheck.diagnose import diagnose
+from minise.gradcheck.report import UNKNOWN
 from minise.gradcheck.slopes.arrays import promoted
 from minise.gradcheck.slopes.differences import TINY
 from minise.grading.compare import HALF, close, floats, may_become, misfit, told

@@ -8,6 +8,7 @@ import numpy as np
 
 from minise.data.batches import normaliser
 from minise.files import CHECKPOINT, read
+from minise.models.named import build, settings
 from minise.nn import SE, Chain
 from minise.nn.files import net_arrays, restore
 from minise.ops import reference
@@ -71,8 +72,6 @@ def load(run: str | Path, *, ops: Backend | str = reference) -> Trained:
     ValueError
         If it is damaged, or holds a net that is none of `models.names()`.
     """
-    from minise.models import build
-
     path = Path(run)
     if path.is_dir():
         best = path / "best.safetensors"
@@ -101,8 +100,6 @@ def chosen_settings(model: str, se: SE, shortcut: str) -> dict[str, Any]:
 
     `build` then refuses the latter by name, instead of their being lost.
     """
-    from minise.models import settings
-
     chosen: dict[str, Any] = {}
     if model.startswith("se_") or se != SE():
         chosen["se"] = se

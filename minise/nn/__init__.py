@@ -8,10 +8,7 @@ from minise.nn.blocks import preact_bottleneck as preact_bottleneck
 from minise.nn.blocks import stages as stages
 from minise.nn.compose import Branches as Branches
 from minise.nn.compose import Chain as Chain
-from minise.nn.compose import NormAddReLU as NormAddReLU
-from minise.nn.compose import Residual as Residual
 from minise.nn.compose import Sequential as Sequential
-from minise.nn.compose import Tail as Tail
 from minise.nn.files import load as load
 from minise.nn.files import save as save
 from minise.nn.layer import Layer as Layer
@@ -33,6 +30,9 @@ from minise.nn.layers import PadChannels as PadChannels
 from minise.nn.layers import ReLU as ReLU
 from minise.nn.layers import Sigmoid as Sigmoid
 from minise.nn.layers import Tanh as Tanh
+from minise.nn.residual import NormAddReLU as NormAddReLU
+from minise.nn.residual import Residual as Residual
+from minise.nn.residual import Tail as Tail
 from minise.nn.squeeze_excite import SE as SE
 from minise.nn.squeeze_excite import SEBlock as SEBlock
 from minise.nn.streams import seed as seed

@@ -20,9 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from minise.nn.compose import Chain, Child, NormAddReLU, Residual, Tail
+from minise.nn.compose import Chain, Child
 from minise.nn.layer import Layer
 from minise.nn.layers import AvgPool2d, BatchNorm2d, Conv2d, Linear, NormReLU, PadChannels
+from minise.nn.residual import NormAddReLU, Residual, Tail
 from minise.nn.squeeze_excite import SE, SEBlock
 from minise.nn.streams import Rng, generator
 from minise.ops import reference

@@ -1,7 +1,7 @@
 """Composites: layers made of layers, whose forward, backward and inference follow from the parts.
 
     Chain       one layer after another
-    Residual    tail(branch(x), shortcut(x)): a tail is where two ways of x meet
+    Residual    tail(branch(x), shortcut(x)), in residual.py
     Branches    several layers that take the same x, their outputs side by side
 
 A child has a name, and its parameters are called "name.weight" and so on. The name "" gives a
@@ -13,7 +13,7 @@ import copy
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
-from minise.nn.inference import Parallel, Steps, Sum
+from minise.nn.inference import Parallel, Steps
 from minise.nn.layer import (
     Caches,
     Grads,
@@ -23,14 +23,11 @@ from minise.nn.layer import (
     total,
     under,
 )
-from minise.nn.layers import BatchNorm2d
-from minise.nn.squeeze_excite import SEBlock
 from minise.ops import reference
 from minise.ops.backend import Backend
 from minise.ops.checks import Array, check_choice
 
 Child = Module | tuple[str, Module | None]
-OWN = ("op", "forward", "backward")  # what a fused op does in place of a layer
 
 
 class Composite(Module):
@@ -96,7 +93,7 @@ class Composite(Module):
         """Refuse a cache that is not this composite's, or that a backward has used up."""
         where = type(self).__name__
         if not isinstance(cache, Caches) or cache.owner is not self:
-            kind = "another net's" if isinstance(cache, Caches) else _described(cache)
+            kind = "another net's" if isinstance(cache, Caches) else described(cache)
             raise ValueError(
                 f"{where}: cache is {kind}, expected the one that this net's forward returned"
             )
@@ -151,169 +148,6 @@ class Chain(Composite, Layer):
 
 
 Sequential = Chain
-
-
-class Tail(Composite):
-    """Where the two ways of x through a residual unit meet: relu(before(branch) + shortcut).
-
-    It stands only in a Residual, as its forward takes two arrays.
-
-    Parameters
-    ----------
-    *before : layer or (str, layer)
-        What the branch passes before the sum.
-    relu : bool
-        Whether a ReLU follows the sum.
-    ops : back end or str, optional
-        By default that of the first layer.
-    """
-
-    fold = "join"
-
-    def __init__(self, *before: Child, relu: bool = True, ops: Backend | str | None = None) -> None:
-        self.before = Chain(*before, ops=ops)
-        super().__init__(("", self.before), ops=ops)
-        self.relu = relu
-
-    def forward(self, y: Array, shortcut: Array, training: bool) -> tuple[Array, Any]:
-        """Return relu(before(y) + shortcut)."""
-        y, before = self.before.forward(y, training)
-        out, add = self.ops.add_forward(y, shortcut)
-        relu = None
-        if self.relu:
-            out, relu = self.ops.relu_forward(out)
-        return out, self.caches(before, add, relu)
-
-    def backward(self, dout: Array, cache: Any) -> tuple[Array, Array, Grads]:
-        """Return dy, dshortcut and the gradients of the parameters."""
-        self.check_cache(cache)
-        _, add, relu = cache
-        if self.relu:
-            (dout,) = self.ops.relu_backward(dout, relu)
-        dy, dshortcut = self.ops.add_backward(dout, add)
-        del cache[1:], add, relu
-        dbranch, grads = self.before.backward(dy, cache.pop())
-        assert dbranch is not None  # it was asked for
-        return dbranch, dshortcut, grads
-
-    def join(self, branch: Steps, shortcut: Steps) -> Sum:
-        """Return the step that ends a residual unit in inference."""
-        return Sum(self.before.steps(branch), shortcut, self.relu, self.ops)
-
-
-class NormAddReLU(Tail):
-    """relu(gate(norm(branch)) + shortcut) as one op; a gate squeezes by the mean, or is absent.
-
-    Parameters
-    ----------
-    name : str
-        Of the normalisation.
-    norm : BatchNorm2d
-        Behind the branch's last convolution.
-    gate : SEBlock, optional
-        Behind the normalisation; it is called "se".
-    """
-
-    def __init__(self, name: str, norm: BatchNorm2d, gate: SEBlock | None = None) -> None:
-        for layer, kind in ((norm, BatchNorm2d), (gate, SEBlock)):
-            same = (getattr(type(layer), key, None) is getattr(kind, key) for key in OWN)
-            if layer is not None and not all(same):
-                raise TypeError(
-                    f"NormAddReLU: a layer is {_described(layer)}, expected a {kind.__name__}: "
-                    f'its own op would not run; use Tail(("{name}", norm), …)'
-                )
-        if gate is not None and gate.squeeze != "avg":
-            raise ValueError(
-                f"NormAddReLU: the gate's squeeze is {gate.squeeze!r}, expected 'avg': use "
-                f'Tail(("{name}", norm), ("se", gate))'
-            )
-        super().__init__((name, norm), ("se", gate))
-        self.name, self.norm, self.gate = name, norm, gate
-        self.fused = "batch_norm2d_add_relu" if gate is None else "se_block_tail"
-
-    join = Tail.join  # of the same parts
-
-    def _ops(self) -> Backend:
-        """Return the back end of the last layer that the op does, whose name a wrapper then has."""
-        return self.norm.ops if self.gate is None else self.gate.ops
-
-    def forward(self, y: Array, shortcut: Array, training: bool) -> tuple[Array, Any]:
-        """Return relu(gate(norm(y)) + shortcut)."""
-        arrays, settings = self.norm.inputs(), self.norm.settings(training)
-        if self.gate is not None:
-            arrays += self.gate.inputs()
-            settings["gate"] = self.gate.gate
-        forward = getattr(self._ops(), f"{self.fused}_forward")
-        out, cache = forward(y, *arrays, shortcut, **settings)
-        self.norm.update(cache, training)
-        return out, self.caches(cache)
-
-    def backward(self, dout: Array, cache: Any) -> tuple[Array, Array, Grads]:
-        """Return dy, dshortcut and the gradients of the parameters."""
-        self.check_cache(cache)
-        backward = getattr(self._ops(), f"{self.fused}_backward")
-        dy, dgamma, dbeta, *dgate, dshortcut = backward(dout, cache[0])
-        cache.clear()
-        grads = under(self.name, self.norm.named([dgamma, dbeta]))
-        if self.gate is not None:
-            grads |= under("se", self.gate.named(dgate))
-        return dy, dshortcut, grads
-
-
-class Residual(Composite, Layer):
-    """tail(branch(x), shortcut(x)).
-
-    Parameters
-    ----------
-    branch : Layer
-        The long way of x.
-    shortcut : Layer, optional
-        The short way, by default the identity.
-    tail : Tail, optional
-        Where they meet, by default their sum and a ReLU.
-    """
-
-    takes = Module  # a tail too
-
-    def __init__(
-        self, branch: Layer, shortcut: Layer | None = None, tail: Tail | None = None
-    ) -> None:
-        check_layer("Residual", "branch", branch)
-        shortcut = Chain() if shortcut is None else shortcut
-        tail = Tail() if tail is None else tail
-        check_layer("Residual", "shortcut", shortcut)
-        if not isinstance(tail, Tail):
-            raise TypeError(
-                f"Residual: tail is {_described(tail)}, expected a Tail, such as "
-                'Tail(("bn2", norm)) or NormAddReLU("bn2", norm)'
-            )
-        super().__init__(("", branch), ("", tail), ("", shortcut))
-        self.branch, self.shortcut, self.tail = branch, shortcut, tail
-
-    def forward(self, x: Array, training: bool) -> tuple[Array, Caches]:
-        """Return the output of the tail."""
-        shortcut, shortcut_cache = run_forward(self.shortcut, x, training)
-        y, branch_cache = run_forward(self.branch, x, training)
-        out, tail_cache = self.tail.forward(y, shortcut, training)
-        return out, self.caches(branch_cache, shortcut_cache, tail_cache)
-
-    def backward(
-        self, dout: Array, cache: Any, plus: Array | None = None, needs_dx: bool = True
-    ) -> tuple[Array | None, Grads]:
-        """Return dx, the sum of what comes back by branch and shortcut, and all gradients."""
-        self.check_cache(cache)
-        dy, dshortcut, tail_grads = self.tail.backward(dout, cache[2])
-        cache.pop()
-        dx, shortcut_grads = self.shortcut.backward(dshortcut, cache.pop(), plus, needs_dx)
-        dx, branch_grads = self.branch.backward(dy, cache.pop(), dx, needs_dx)
-        return dx, total(branch_grads, tail_grads, shortcut_grads)
-
-    def folded(self, before: Steps) -> Steps:
-        """Return the unit as one step, whose last convolution does the sum where it can."""
-        if self.tail.evaluated():
-            return super().folded(before)
-        branch, shortcut = self.branch.steps(Steps()), self.shortcut.steps(Steps())
-        return before.then(self.tail.join(branch, shortcut))
 
 
 class Branches(Composite, Layer):
@@ -396,14 +230,14 @@ def check_layer(where: str, what: str, value: Any) -> None:
         hint = f"write {'Chain' if where == 'Residual' else where}(*layers)"
     elif isinstance(value, type):
         hint = f"write {value.__name__}(…), an instance"
-    elif isinstance(value, Tail):
+    elif isinstance(value, Module):
         hint = "a tail takes two arrays and stands in Residual(branch, shortcut, tail)"
     else:
         hint = "pass layers, or pairs of a name and a layer"
-    raise TypeError(f"{where}: {what} is {_described(value)}, expected a layer: {hint}")
+    raise TypeError(f"{where}: {what} is {described(value)}, expected a layer: {hint}")
 
 
-def _described(value: Any) -> str:
+def described(value: Any) -> str:
     """Return what came, for a message."""
     if isinstance(value, type):
         return f"the class {value.__name__}"

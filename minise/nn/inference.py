@@ -15,18 +15,36 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from minise.ops.backend import Backend
 from minise.ops.checks import Array
 
-if TYPE_CHECKING:
-    from minise.nn.layer import Layer
-    from minise.nn.layers import BatchNorm2d, Conv2d
-    from minise.nn.squeeze_excite import SEBlock
-
 Inference: TypeAlias = Callable[..., Array]  # of x, and for some steps of a shortcut too
 ORDER = ("norm", "gate", "add", "relu")  # in which parts can join a step
+
+
+class Part(Protocol):
+    """What a step asks of a layer whose work it does."""
+
+    ops: Backend
+    params: dict[str, Array]
+
+    def inputs(self) -> list[Any]:
+        """Return the parameters as its op takes them."""
+        ...
+
+    def settings(self, training: bool) -> dict[str, Any]:
+        """Return what its op takes by keyword."""
+        ...
+
+
+class Norm(Part, Protocol):
+    """A normalisation."""
+
+    def statistics(self) -> dict[str, Any]:
+        """Return running_mean, running_var and eps, which it normalises by in evaluation."""
+        ...
 
 
 class Step(Protocol):
@@ -69,7 +87,7 @@ class Steps:
 class Evaluated:
     """A layer that is evaluated as it is."""
 
-    layer: "Layer"
+    layer: Any  # a Layer
 
     def ready(self) -> Inference:
         """Return predict of a copy."""
@@ -80,8 +98,8 @@ class Evaluated:
 class Open:
     """A step that parts can still join."""
 
-    norm: "BatchNorm2d | None" = None
-    gate: "SEBlock | None" = None
+    norm: Norm | None = None
+    gate: Part | None = None
     add: bool = False
     relu: bool = False
 
@@ -95,7 +113,7 @@ class Open:
 class Convolution(Open):
     """A convolution, and what joined it."""
 
-    conv: "Conv2d | None" = None
+    conv: Part | None = None
 
     def ready(self) -> Inference:
         """Return the step, with the normalisation folded into the weight."""
@@ -103,7 +121,7 @@ class Convolution(Open):
         ops, params = self.conv.ops, self.conv.params
         weight, bias = params["weight"], params.get("bias")
         if self.norm is not None:
-            statistics: dict[str, Any] = {**self.norm.state, "eps": self.norm.eps}
+            statistics = self.norm.statistics()
             weight, bias = ops.fold_batch_norm2d(weight, bias, *self.norm.inputs(), **statistics)
         gates, settings = [], self.conv.settings(False)
         if self.gate is not None:
@@ -123,8 +141,7 @@ class Normalisation(Open):
     def ready(self) -> Inference:
         """Return the step."""
         assert self.norm is not None
-        ops = self.norm.ops
-        statistics: dict[str, Any] = {**self.norm.state, "eps": self.norm.eps}
+        ops, statistics = self.norm.ops, self.norm.statistics()
         prepared = ops.prepare_batch_norm2d(*self.norm.inputs(), **statistics, relu=self.relu)
         return partial(ops.run_batch_norm2d, prepared)
 

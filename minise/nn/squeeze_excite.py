@@ -7,7 +7,7 @@ import numpy as np
 
 from minise.nn.inference import Steps
 from minise.nn.init import LINEAR, RELU, constant, he_normal
-from minise.nn.layers import OpLayer
+from minise.nn.op_layer import OpLayer
 from minise.nn.streams import Rng, generator
 from minise.ops import reference
 from minise.ops.backend import Backend

@@ -6,6 +6,7 @@ function of its name in minise/ops/reference; the rules that all share stand in 
 Caches, and what a step of inference was prepared as, are a back end's own: their type is Any.
 """
 
+import inspect
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Literal, Protocol, TypeAlias
@@ -319,3 +320,11 @@ class Backend(Protocol):
     ) -> Any: ...
 
     def run_batch_norm2d(self, prepared: Any, x: Array) -> Array: ...
+
+
+HOW_RUN = frozenset({"require", "using", "on_compile"})
+FUNCTIONS: list[str] = sorted(  # the names of all others: ops, arrays, inference
+    name
+    for name, value in vars(Backend).items()
+    if inspect.isfunction(value) and name[0] != "_" and name not in HOW_RUN
+)

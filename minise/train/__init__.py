@@ -4,12 +4,14 @@ from minise.train.checkpoint import Checkpoint, load, restore, save
 from minise.train.config import TrainConfig
 from minise.train.evaluate import Confusion, evaluate
 from minise.train.interrupt import Interrupted
-from minise.train.loop import NonFiniteLoss, Result, Training, run, train, train_step
+from minise.train.loop import NonFiniteLoss, Result, Training, train
 from minise.train.objective import Objective, SoftmaxCrossEntropy
+from minise.train.own import run
 from minise.train.recipes import RECIPES
 from minise.train.schedule import rate_at
 from minise.train.setup import fit, prepare
 from minise.train.sgd import SGD
+from minise.train.step import train_step
 
 __all__ = [
     "RECIPES",

@@ -9,6 +9,7 @@ import pytest
 from minise import files as array_files
 from minise import models, nn
 from minise.gradcheck import assert_gradients
+from minise.gradcheck.slopes.arrays import with_own_containers
 from minise.nn import files
 from minise.ops import jit, reference
 from minise.train import SGD, SoftmaxCrossEntropy, train_step
@@ -333,18 +334,10 @@ def test_a_copy_of_the_containers_serves_another_backward():
     """As the gradient checker does, who calls backward twice."""
     net = made("residual with tails")
     out, cache = net.forward(images(), training=True)
-    twice = copied(cache)
+    twice = with_own_containers(cache)
     (dx, grads), (again, same) = (net.backward(out, kept) for kept in (twice, cache))
     np.testing.assert_array_equal(dx, again)
     same_gradients(grads, same)
-
-
-def copied(cache):
-    if not isinstance(cache, list):
-        return cache
-    same = copy.copy(cache)
-    same[:] = map(copied, cache)
-    return same
 
 
 def test_backward_returns_memory_as_it_goes():

@@ -10,8 +10,9 @@ from minise import models
 from minise.contract.cases import functions
 from minise.contract.conform import conform
 from minise.gradcheck import check
-from minise.ops import jit, reference
+from minise.ops import reference
 from minise.ops.backend import backend, load_ops, on_compile
+from minise.ops.jit.compiler import compile as compiling
 from minise.ops.user import composed
 from minise.ops.user.errors import OpsError
 
@@ -364,10 +365,10 @@ def test_a_users_choice_of_threads_and_algorithm(tmp_path):
 def test_kernels_that_are_compiled_are_told_of_where_a_back_end_compiles(monkeypatch):
     told = []
     with on_compile(lambda *kernel: told.append(kernel)):
-        for listener in jit.compile._listeners:
+        for listener in compiling._listeners:
             listener("a kernel", 1, 2)
     assert told == [("a kernel", 1, 2)]
-    assert not jit.compile._listeners
+    assert not compiling._listeners
     monkeypatch.setitem(sys.modules, "minise.ops.jit", None)
     with on_compile(told.append):
         pass

@@ -309,8 +309,8 @@ def test_what_is_no_op_is_in_every_back_end_too(ops):
 @pytest.mark.parametrize("package", [reference, jit, cuda], ids=lambda one: one.__name__)
 def test_a_function_is_taken_from_the_file_that_has_it(package):
     """What no file of the package has is the reference's."""
-    for path in sorted(Path(package.__file__).parent.glob("*.py")):
-        module = import_module(f"{package.__name__}.{path.stem}")
+    files = sorted({p.stem for p in Path(package.__file__).parent.glob("*.py")} - {"__init__"})
+    for module in (package, *(import_module(f"{package.__name__}.{file}") for file in files)):
         for name, value in vars(module).items():
             if name in reference.__all__ and value.__module__ == module.__name__:
                 function = getattr(package, name)

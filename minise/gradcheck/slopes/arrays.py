@@ -1,11 +1,15 @@
-"""Arrays of any library, and containers of them: to NumPy and back, copied, promoted, perturbed."""
+"""Arrays of any library, and containers of arrays: convert, copy, compare and perturb them.
+
+A container is what a forward may return as out or as cache: a tuple, a NamedTuple, a list or a
+dict, also nested.
+"""
 
 import collections
 import copy
 import dataclasses
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -36,40 +40,51 @@ def shaped_as(out: Any, douts: tuple[Array, ...]) -> Any:
     """Return dout as out is: one array, a tuple or a NamedTuple, of its library."""
     if not isinstance(out, tuple | list):
         return like(douts[0], out)
-    return _rebuilt(out, [like(dout, one) for dout, one in zip(douts, out, strict=True)])
+    return _rebuilt(out, [like(dout, part) for dout, part in zip(douts, out, strict=True)])
+
+
+def is_float(value: Any) -> bool:
+    """Tell whether a value is an array of real floating-point numbers, of any library."""
+    return getattr(getattr(value, "dtype", None), "kind", "") == "f"
 
 
 def promoted(value: Any) -> Any:
     """Return a float array as complex; anything else stays."""
-    floats = getattr(getattr(value, "dtype", None), "kind", "") == "f"
-    return value.astype(complex) if floats else value
+    return value.astype(complex) if is_float(value) else value
+
+
+def mapped(value: Any, function: Callable[[Any], Any]) -> Any:
+    """Return an array, or a container of arrays, with a function applied to each array."""
+    if isinstance(value, tuple | list):
+        return _rebuilt(value, [mapped(part, function) for part in value])
+    if isinstance(value, dict):
+        return {key: mapped(part, function) for key, part in value.items()}
+    return function(value)
 
 
 def copied(value: Any) -> Any:
-    """Return an array, or a tuple of them, as a copy that its reader may keep."""
-    if isinstance(value, tuple | list):
-        return _rebuilt(value, [copied(one) for one in value])
-    return value.copy() if hasattr(value, "copy") else value
+    """Return a copy of an array, or of a container and all arrays in it."""
+    return mapped(value, lambda part: part.copy() if hasattr(part, "copy") else part)
 
 
 def with_own_containers(cache: Any) -> Any:
-    """Return a cache whose lists, tuples, dicts and the like are copies that hold the same arrays.
+    """Return a cache whose containers are copies, and whose arrays are the same objects.
 
-    So who empties a list of it takes nothing from the next reader; who writes into an array does.
-    Of objects, dataclasses and simple namespaces are copied.
+    Then a backward that empties a list of its cache changes no other backward's; one that writes
+    into an array does. Sets, deques, dataclasses and simple namespaces are copied too.
     """
     if type(cache) is tuple or _is_named(cache):
-        return _rebuilt(cache, [with_own_containers(one) for one in cache])
+        return _rebuilt(cache, [with_own_containers(part) for part in cache])
     if isinstance(cache, dict | list | set | collections.deque):
         own: Any = copy.copy(cache)
-        places = cache if isinstance(cache, dict) else range(len(cache))
-        for place in () if isinstance(cache, set) else places:
-            own[place] = with_own_containers(own[place])
+        keys = cache if isinstance(cache, dict) else range(len(cache))
+        for key in () if isinstance(cache, set) else keys:
+            own[key] = with_own_containers(own[key])
         return own
     if isinstance(cache, types.SimpleNamespace) or _is_dataclass(cache):
         own = copy.copy(cache)
-        for name, one in getattr(cache, "__dict__", {}).items():
-            own.__dict__[name] = with_own_containers(one)
+        for name, part in getattr(cache, "__dict__", {}).items():
+            own.__dict__[name] = with_own_containers(part)
         return own
     return cache
 
@@ -84,14 +99,14 @@ def _is_dataclass(value: Any) -> bool:
 
 
 def arrays_in(cache: Any, path: str = "cache") -> Iterator[tuple[str, Any]]:
-    """Yield every array in a cache of containers and dataclasses, with the way to it as text."""
+    """Yield each array in a cache of containers and dataclasses, after its path, as cache[0]."""
     names = type(cache)._fields if _is_named(cache) else None
     if isinstance(cache, dict):
-        for key, one in cache.items():
-            yield from arrays_in(one, f"{path}[{key!r}]")
+        for key, part in cache.items():
+            yield from arrays_in(part, f"{path}[{key!r}]")
     elif isinstance(cache, tuple | list | collections.deque):
-        for place, one in enumerate(cache):
-            yield from arrays_in(one, f"{path}.{names[place]}" if names else f"{path}[{place}]")
+        for i, part in enumerate(cache):
+            yield from arrays_in(part, f"{path}.{names[i]}" if names else f"{path}[{i}]")
     elif _is_dataclass(cache):
         for field in dataclasses.fields(cache):
             yield from arrays_in(getattr(cache, field.name, None), f"{path}.{field.name}")
@@ -104,23 +119,23 @@ def _rebuilt(container: Any, parts: list[Any]) -> Any:
     return type(container)(*parts) if _is_named(container) else type(container)(parts)
 
 
-def same(one: Any, other: Any) -> bool:
-    """Tell whether two arrays, or tuples of them, hold the same bits."""
-    if isinstance(one, tuple | list):
-        return all(same(a, b) for a, b in zip(one, other, strict=True))
-    if one is None:
+def same(first: Any, second: Any) -> bool:
+    """Tell whether two arrays, or tuples of them, hold equal numbers; NaN is equal to NaN."""
+    if isinstance(first, tuple | list):
+        return all(same(a, b) for a, b in zip(first, second, strict=True))
+    if first is None:
         return True
-    first, second = host(one), host(other)
+    first, second = host(first), host(second)
     return bool(np.array_equal(first, second, equal_nan=first.dtype.kind in "fc"))
 
 
 def perturbed(value: Any, share: float, rng: np.random.Generator) -> Any:
-    """Return a cache whose floats are all made larger or smaller, at random, by up to a share."""
-    if getattr(getattr(value, "dtype", None), "kind", "") == "f":
+    """Return a cache in which every float is changed at random, by up to a share of itself."""
+    if is_float(value):
         numbers = np.asarray(host(value))
         return like(np.asarray(numbers * (1 + share * rng.uniform(-1, 1, numbers.shape))), value)
     if type(value) in (tuple, list) or _is_named(value):
-        return _rebuilt(value, [perturbed(one, share, rng) for one in value])
+        return _rebuilt(value, [perturbed(part, share, rng) for part in value])
     if type(value) is dict:
-        return {key: perturbed(one, share, rng) for key, one in value.items()}
+        return {key: perturbed(part, share, rng) for key, part in value.items()}
     return value

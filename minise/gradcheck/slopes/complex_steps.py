@@ -1,23 +1,24 @@
-"""Complex steps through a forward that nobody said takes them: only where it is seen to be right.
+"""Decide where a complex step through an unknown forward can be believed, and take it there.
 
 A complex step resolves what no difference can, but only if forward is analytic between its
-branches: abs, .real or a cast to float drop a part of the derivative without a word. So it is
-believed where the code of forward names nothing of that kind (analytic.py), or else if it agrees
-with differences. If those can tell at the inputs themselves, that decides. If not, it has to agree
-at all of some other places where they can, of several sizes, as forward may have branches for large
-numbers; gradients that vanish at the inputs do not vanish there. And at the inputs the steps i t
-and -i t have to agree, which they do not where a maximum is tied.
+branches: abs, .real or a cast to float drop a part of the derivative without an error. So it is
+believed where the code of forward names only analytic arithmetic (is_analytic), or else if it
+agrees with differences. If differences can tell at the inputs themselves, that decides. If not, the
+two have to agree at all of some other inputs where differences can tell, of several sizes, as
+forward may have branches for large numbers; gradients that vanish at the inputs do not vanish
+there. And at the inputs the steps i t and -i t have to agree, which they do not where a maximum is
+tied.
 """
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.exceptions import ComplexWarning
 
-from minise.gradcheck.slopes.analytic import is_analytic
 from minise.gradcheck.slopes.arrays import host, like, outputs_of
 from minise.gradcheck.slopes.differences import (
     STEPS,
@@ -32,10 +33,24 @@ from minise.gradcheck.slopes.pair import Pair
 from minise.gradcheck.slopes.rounding import root_mean_square, spread_of
 from minise.ops.checks import Array
 
-AGREE = 2.0**-17  # of a slope: what a difference has to resolve to vouch for a complex step
-SIZES = (1.0, 1.0, 0.25, 4.0, 1.0, 0.25, 32.0)  # of inputs at other places
-ENOUGH = 2  # places
+VOUCHING_REL_TOL = 2.0**-17  # of a slope: what a difference has to resolve to be compared
+INPUT_SIZES = (1.0, 1.0, 0.25, 4.0, 1.0, 0.25, 32.0)  # of other inputs
+INPUTS_NEEDED = 2  # other inputs at which both agree
 SPREAD = 0.25  # of the inputs drawn beside those given, and of those that are zero
+
+ARITHMETIC = (
+    "add subtract multiply divide true_divide negative reciprocal square power sqrt exp exp2 expm1 "
+    "log log2 log10 log1p sin cos tan sinh cosh tanh arctan sum mean prod cumsum dot inner outer "
+    "matmul tensordot einsum trace maximum minimum max min amax amin argmax argmin where"
+)
+SHAPES = (
+    "array asarray arange zeros ones full eye zeros_like ones_like full_like empty_like copy shape "
+    "ndim size reshape ravel flatten squeeze expand_dims transpose T swapaxes moveaxis "
+    "broadcast_to concatenate stack pad flip roll tile repeat newaxis ndindex"
+)
+OTHER_NAMES = "np numpy pi e inf dtype len range zip enumerate tuple list reversed append"
+DATA_TYPES = (bool, int, float, str, np.ndarray, type(None))
+ANALYTIC = frozenset(f"{ARITHMETIC} {SHAPES} {OTHER_NAMES}".split())
 
 
 class ComplexSteps:
@@ -82,8 +97,8 @@ class ComplexSteps:
         at_inputs = self._agrees(k, self._pair.inputs)
         if at_inputs is not None:
             return at_inputs
-        answers = [self._agrees(k, place) for place in self._places()]
-        return answers.count(True) >= ENOUGH and False not in answers
+        answers = [self._agrees(k, inputs) for inputs in self._other_inputs()]
+        return answers.count(True) >= INPUTS_NEEDED and False not in answers
 
     def _agrees(self, k: int, inputs: Sequence[Any]) -> bool | None:
         """Tell whether both ways agree at some inputs, or None if differences cannot tell there."""
@@ -99,7 +114,7 @@ class ComplexSteps:
                 line = pair.line({k: u}, inputs)
                 by_step = Differences(line, pair.douts, pair.count, start, self._branches)
                 slopes = (by_step.at(h) for h in steps)
-                resolved = (one for one in slopes if one is not None and _resolves(one))
+                resolved = (slope for slope in slopes if slope is not None and _resolves(slope))
                 slope = next(resolved, None)
         except Exception:  # inputs that were not given need not lie where forward is defined
             return None
@@ -110,15 +125,15 @@ class ComplexSteps:
             return False
         return abs(exact.value - slope.value) <= exact.error + slope.error + slope.kink
 
-    def _places(self) -> Iterator[list[Any]]:
+    def _other_inputs(self) -> Iterator[list[Any]]:
         """Yield inputs at which differences may tell more, of several sizes."""
-        for seed, size in enumerate(SIZES):
+        for seed, size in enumerate(INPUT_SIZES):
             rng = np.random.default_rng(seed)
             yield [_drawn(value, rng, size, near=seed % 2 == 0) for value in self._pair.inputs]
 
 
 def _resolves(slope: Slope) -> bool:
-    return slope.smooth and 0 < slope.error + slope.kink <= AGREE * abs(slope.value)
+    return slope.smooth and 0 < slope.error + slope.kink <= VOUCHING_REL_TOL * abs(slope.value)
 
 
 def _drawn(value: Any, rng: np.random.Generator, size: float, *, near: bool) -> Any:
@@ -140,3 +155,57 @@ def _quiet() -> Iterator[None]:
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", ComplexWarning)
         yield
+
+
+def is_analytic(function: Callable[..., Any]) -> bool:
+    """Tell whether a function can be seen to do only analytic arithmetic, by the names in its code.
+
+    Every global, attribute and method that its code names has to be in ANALYTIC, or a Python
+    function for which the same holds; so `abs`, `.real`, `conj`, `astype`, `var` and unknown names
+    are refused. Comparisons are allowed: NumPy orders complex numbers by their real part first, so
+    `np.where(x > 0, x, 0)` and `np.maximum` keep their branch (where they are tied, steps in both
+    imaginary directions differ, which ComplexSteps sees).
+    """
+    return _all_analytic(function, set())
+
+
+def _all_analytic(function: Any, seen: set[CodeType]) -> bool:
+    if not isinstance(function, FunctionType):
+        return isinstance(function, np.ufunc) and function.__name__ in ANALYTIC
+    if function.__code__ in seen:
+        return True
+    seen.add(function.__code__)
+    held = [*_contents(function), *(function.__defaults__ or ())]
+    held += (function.__kwdefaults__ or {}).values()
+    for name in _names(function.__code__):
+        if name in function.__globals__:
+            held.append(function.__globals__[name])
+        elif name not in ANALYTIC:
+            return False
+    return all(_is_data(value) or _all_analytic(value, seen) for value in held)
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    """Yield the globals, attributes and methods that code names, also in functions inside it."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names(constant)
+
+
+def _contents(function: FunctionType) -> Iterator[Any]:
+    for cell in function.__closure__ or ():
+        try:
+            yield cell.cell_contents
+        except ValueError:  # a name that has no value yet
+            continue
+
+
+def _is_data(value: Any) -> bool:
+    """Tell whether a value is NumPy, a number, an array, or a container of such."""
+    if isinstance(value, tuple | list | dict):
+        return all(map(_is_data, value.values() if isinstance(value, dict) else value))
+    if isinstance(value, ModuleType):
+        return value is np
+    # a subclass may compute in its own way
+    return isinstance(value, np.generic) or type(value) in DATA_TYPES

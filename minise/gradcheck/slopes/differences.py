@@ -41,12 +41,12 @@ from minise.gradcheck.slopes.rounding import (
 )
 
 TINY = 2.0**-100  # a complex step
-SMALLER = 2.0**-8  # a second complex step, relative to the first
-SMALL = 2.0**-30  # a complex step relative to inputs: its square is below EPS
+SECOND_STEP_RATIO = 2.0**-8  # a second complex step, relative to the first
+RELATIVE_COMPLEX_STEP = 2.0**-30  # a complex step relative to inputs: its square is below EPS
 STEPS = tuple(2.0**-k for k in range(9, 34, 3))  # the first, EPS ** (1 / 5), suits fourth order
 FAR_MORE = 2.0**10  # than rounding
 LONG, FAR = (2.0**-4, 1.0, 2.0**3, 2.0**6), (2.0**23, 2.0**43, 2.0**63)  # steps
-RELATIVE = 2.0**-19  # of a slope: two differences that agree less well do not see one smooth line
+SMOOTH_REL_TOL = 2.0**-19  # of a slope: differences that agree less do not see a smooth line
 
 Line = Callable[[Any], tuple[Outputs, Any]]  # from t to (outputs, cache)
 Branches = Callable[[Any], Any]
@@ -89,7 +89,7 @@ class Slope(NamedTuple):
 
     def looks_smooth(self) -> bool:
         """Tell whether neither the differences at h and h/2 nor the second ones show a kink."""
-        close = self.truncation <= self.rounding + RELATIVE * abs(self.value)
+        close = self.truncation <= self.rounding + SMOOTH_REL_TOL * abs(self.value)
         halves = abs(self.half) <= 0.75 * abs(self.jump) + 2 * self.rounding
         return bool(self.kink_free or (close and halves))
 
@@ -119,7 +119,7 @@ def refined_complex_slope(
     That is relative to step**2: nothing, but for slopes that are zero.
     """
     first, second = (
-        complex_slope(line, douts, count, one) for one in (step, sign * step * SMALLER)
+        complex_slope(line, douts, count, h) for h in (step, sign * step * SECOND_STEP_RATIO)
     )
     return second._replace(truncation=abs(first.value - second.value))
 
@@ -129,7 +129,8 @@ def complex_step_for(size: float) -> float:
 
     An error of (step / size)**2 relative to the slope is left.
     """
-    return TINY if size >= TINY / SMALL or not size else SMALL * size
+    step = RELATIVE_COMPLEX_STEP * size
+    return TINY if step >= TINY or not size else step
 
 
 def linear_slope(line: Line, douts: Outputs, count: int) -> Slope:
@@ -179,7 +180,7 @@ class Differences:
 
     def bound(self, t: float) -> float:
         """Return a bound on the rounding of phi at t and -t, as far as the size of out tells."""
-        return self._bound * max(norm(self._line(one)[0]) for one in (t, -t)) + TINIEST
+        return self._bound * max(norm(self._line(side)[0]) for side in (t, -t)) + TINIEST
 
     def long_slope(self, *, far: bool) -> float:
         """Return the largest slope to a point that a long step reaches, or 0 where none is seen.
@@ -199,7 +200,7 @@ class Differences:
                     else:
                         seen = abs(near - (value(2 * t) - self._phi) / (2 * t)) <= abs(near) / 4
                     slopes.append(abs(near) if seen else 0.0)
-        return max(one for one in slopes if isfinite(one))
+        return max(slope for slope in slopes if isfinite(slope))
 
     def at(self, h: float, moved: float = 0.0) -> Slope | None:
         """Return the slope by the step h, or None if the step changes a branch.
@@ -237,9 +238,9 @@ def largest_smooth(differences: Differences, steps: Iterable[float] = STEPS) -> 
 
     Of steps after the first, one that changes nothing is lost in rounding.
     """
-    for place, h in enumerate(steps):
+    for number, h in enumerate(steps):
         slope = differences.at(h)
-        if slope is not None and slope.smooth and (place == 0 or slope.value != 0):
+        if slope is not None and slope.smooth and (number == 0 or slope.value != 0):
             return slope
     return NO_SLOPE
 

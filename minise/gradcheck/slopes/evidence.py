@@ -33,7 +33,7 @@ class Evidence:
         """Return this with what one more step tells; None of a step that changed a branch."""
         slopes = self.slopes
         if slope is not None and np.isfinite(slope.value):
-            slopes = tuple(sorted((*slopes, slope), key=lambda one: -one.step))
+            slopes = tuple(sorted((*slopes, slope), key=lambda other: -other.step))
         crossed = self.crossed + (slope is None)
         return replace(self, slopes=slopes, tried=self.tried + 1, crossed=crossed)
 
@@ -43,7 +43,7 @@ class Evidence:
 
     def with_noise(self, factor: float, least: float) -> "Evidence":
         """Return this with the rounding of phi as measured: times its bounds, and at least."""
-        slopes = (one.with_noise(max(one.noise * factor, least)) for one in self.slopes)
+        slopes = (slope.with_noise(max(slope.noise * factor, least)) for slope in self.slopes)
         return replace(self, slopes=tuple(slopes))
 
     def with_own(self, noise: float) -> "Evidence":
@@ -53,7 +53,7 @@ class Evidence:
     @property
     def best(self) -> Slope:
         """The slope with the least error, a smooth one if there is one."""
-        return min(self.slopes, key=lambda one: (not one.smooth, one.error))
+        return min(self.slopes, key=lambda slope: (not slope.smooth, slope.error))
 
     def size_by(self, slope: Slope) -> float:
         """Return how large the gradient is along the direction, as far as is known."""
@@ -82,7 +82,7 @@ class Evidence:
     @property
     def zero(self) -> bool:
         """Whether the gradient is zero and all steps see a slope of zero."""
-        flat = all(one.smooth and not one.value for one in self.slopes)
+        flat = all(slope.smooth and not slope.value for slope in self.slopes)
         return self.exact == 0 and bool(self.slopes) and flat
 
     def agreeing(self) -> Slope | None:
@@ -90,11 +90,11 @@ class Evidence:
 
         It does if its step is shorter, and its allowance a quarter of what they differ by.
         """
-        others = [one for one in self.slopes if one.smooth and not self.agrees(one)]
+        others = [slope for slope in self.slopes if slope.smooth and not self.agrees(slope)]
         for slope in self.slopes:
             if self.resolves(slope) and self.agrees(slope):
-                limit = 4 * self.allowed(slope)
-                if all(o.step > slope.step and limit <= self.difference(o) for o in others):
+                needed = 4 * self.allowed(slope)
+                if all(o.step > slope.step and needed <= self.difference(o) for o in others):
                     return slope
         return None
 
@@ -105,18 +105,18 @@ class Evidence:
         see the difference may see less than half of it, and one that is `short` has to see it.
         """
         upwards = self.slopes[::-1]
-        for place in range(len(upwards) - 2):
-            three, shorter = upwards[place : place + 3], upwards[:place]
+        for start in range(len(upwards) - 2):
+            three, shorter = upwards[start : start + 3], upwards[:start]
             off = min(map(self.difference, three))
             if three[-1].step > longest:
                 return ()
-            if not all(one.smooth and self._sees(one, off) for one in three):
+            if not all(slope.smooth and self._sees(slope, off) for slope in three):
                 continue
-            values = [one.value for one in three]
-            bend = max(one.truncation + one.kink for one in three)
+            values = [slope.value for slope in three]
+            bend = max(slope.truncation + slope.kink for slope in three)
             if max(bend, max(values) - min(values)) > off / 4:
                 continue
-            seeing = [one for one in (*shorter, three[0]) if self._sees(one, off)]
+            seeing = [slope for slope in (*shorter, three[0]) if self._sees(slope, off)]
             if seeing[0].step <= short and all(self.difference(s) >= off / 2 for s in seeing):
                 return three
         return ()
@@ -125,8 +125,8 @@ class Evidence:
         """Return the most exact slope of those that are far nearer to one than the gradient is."""
         near = self.difference(slope) / 4
         return min(
-            (one for one in self.slopes if abs(one.value - slope.value) <= near),
-            key=lambda one: one.error,
+            (other for other in self.slopes if abs(other.value - slope.value) <= near),
+            key=lambda other: other.error,
         )
 
     def _sees(self, slope: Slope, difference: float) -> bool:

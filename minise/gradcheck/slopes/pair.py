@@ -1,11 +1,10 @@
-"""A forward and a backward at one place: their gradients, and whether they can be checked."""
+"""A forward and a backward at some inputs: their gradients, and whether they can be checked."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from minise.gradcheck.adapters import by_name
 from minise.gradcheck.slopes.arrays import (
     arrays_in,
     copied,
@@ -22,13 +21,8 @@ from minise.gradcheck.slopes.differences import Line
 from minise.gradcheck.slopes.rounding import Outputs, norm, rounding_of
 from minise.ops.checks import Array
 
-JUMP = 2.0**-26  # of a result: half of all digits; rounding does not change more by itself
+REPEAT_REL_TOL = 2.0**-26  # of two runs: half of all digits, more than another order of sums
 DRAWS = 3  # of a direction
-
-
-def counted(number: int, thing: str) -> str:
-    """Return "1 thing" or "2 things"."""
-    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 class NotCheckable(ValueError):
@@ -66,13 +60,15 @@ class Pair:
         self.inputs, self.names = list(inputs), names
         self._copies = [copied(value) for value in inputs]
         self.out, self.cache = self.forward(*self.inputs)
-        for one in self.out if isinstance(self.out, tuple | list) else [self.out]:
-            _check_output(one)
+        for output in self.out if isinstance(self.out, tuple | list) else [self.out]:
+            _check_output(output)
         self.outs = outputs_of(self.out)
-        self.douts: Outputs = tuple(np.asarray(rng.standard_normal(one.shape)) for one in self.outs)
+        self.douts: Outputs = tuple(
+            np.asarray(rng.standard_normal(output.shape)) for output in self.outs
+        )
         self.dout = shaped_as(self.out, self.douts)
         sizes = [host(value).size for value in self.inputs if value is not None]
-        self.count = sum(one.size for one in self.outs) + sum(sizes)
+        self.count = sum(output.size for output in self.outs) + sum(sizes)
 
     def forward(self, *inputs: Any) -> tuple[Any, Any]:
         """Return out and cache.
@@ -117,11 +113,15 @@ class Pair:
         as_tuple = tuple(gradients) if several else (gradients,)
         if len(as_tuple) != len(self.inputs):
             raise NotCheckable(
-                f"{counted(len(as_tuple), 'gradient')} for {len(self.inputs)} inputs"
+                f"{_counted(len(as_tuple), 'gradient')} for {len(self.inputs)} inputs"
             )
-        for name, one in zip(self.names, as_tuple, strict=True):
-            if one is not None and not isinstance(one, int | float) and not hasattr(one, "dtype"):
-                kind = type(one).__name__
+        for name, gradient in zip(self.names, as_tuple, strict=True):
+            if (
+                gradient is not None
+                and not isinstance(gradient, int | float)
+                and not hasattr(gradient, "dtype")
+            ):
+                kind = type(gradient).__name__
                 raise NotCheckable(f"backward returns a {kind} for {name}, expected an array")
         return as_tuple
 
@@ -139,7 +139,7 @@ class Pair:
         """
         self._refuse_other_than_finite()
         self._refuse_changed_inputs("forward")
-        held = [(path, one, copied(one)) for path, one in arrays_in(self.cache)]
+        held = [(path, array, copied(array)) for path, array in arrays_in(self.cache)]
         dout = copied(self.dout)
         self.gradients = self.backward(dout, with_own_containers(self.cache))
         if not same(dout, self.dout):
@@ -172,11 +172,11 @@ class Pair:
         self._refuse_other("backward", self.gradients, again, "the same inputs", draws)
 
     def _refuse_other_than_finite(self) -> None:
-        bad = sum(int((~np.isfinite(one)).sum()) for one in self.outs)
+        bad = sum(int((~np.isfinite(output)).sum()) for output in self.outs)
         if bad:
-            size = sum(one.size for one in self.outs)
+            size = sum(output.size for output in self.outs)
             raise NotCheckable(
-                f"forward's out has NaN or infinity in {bad} of {counted(size, 'number')}: check "
+                f"forward's out has NaN or infinity in {bad} of {_counted(size, 'number')}: check "
                 "where forward is finite (no log of a negative number, no division by zero, no "
                 "overflow)"
             )
@@ -187,22 +187,24 @@ class Pair:
                 raise NotCheckable(f"{who} changes its input {name} in place: work on a copy")
 
     def _refuse_other(
-        self, who: str, first: Sequence[Any], again: Sequence[Any], given: str, why: str
+        self, who: str, first: Sequence[Any], again: Sequence[Any], repeated: str, why: str
     ) -> None:
         """Refuse results that differ by more than another order of sums would."""
-        for one, other in zip(map(host, first), map(host, again), strict=True):
-            if one is None and other is None:
+        for before, after in zip(map(host, first), map(host, again), strict=True):
+            if before is None and after is None:
                 continue
-            if one is None or other is None or one.shape != other.shape:
-                shapes = " and ".join("None" if a is None else str(a.shape) for a in (one, other))
-                raise NotCheckable(f"{who} gives other results for {given}, of {shapes}: {why}")
-            if one.dtype.kind not in "fiub" or np.array_equal(one, other, equal_nan=True):
+            if before is None or after is None or before.shape != after.shape:
+                pair = (before, after)
+                shapes = " and ".join("None" if a is None else str(a.shape) for a in pair)
+                raise NotCheckable(f"{who} gives other results for {repeated}, of {shapes}: {why}")
+            if before.dtype.kind not in "fiub" or np.array_equal(before, after, equal_nan=True):
                 continue
-            difference = float(np.max(abs(one - other), initial=0.0))
+            difference = float(np.max(abs(before - after), initial=0.0))
+            largest = float(np.max(abs(before), initial=0.0))
             rounding = rounding_of(self.count, norm(self.douts) * norm(self.outs))
-            if not difference <= rounding + JUMP * float(np.max(abs(one), initial=0.0)):
+            if not difference <= rounding + REPEAT_REL_TOL * largest:
                 raise NotCheckable(
-                    f"{who} gives other results for {given}, with differences up to "
+                    f"{who} gives other results for {repeated}, with differences up to "
                     f"{difference:.1e}: {why}"
                 )
 
@@ -215,16 +217,16 @@ class Pair:
         """
         value, gradient = host(self.inputs[k]), host(self.gradients[k])
         scale = np.maximum(abs(value), 1)
-        few = [np.asarray(rng.standard_normal(value.shape) * scale) for _ in range(DRAWS)]
-        return max(few, key=lambda u: abs(float(np.vdot(gradient, u))) / norm((u,)))
+        candidates = [np.asarray(rng.standard_normal(value.shape) * scale) for _ in range(DRAWS)]
+        return max(candidates, key=lambda u: abs(float(np.vdot(gradient, u))) / norm((u,)))
 
     def entries(self, k: int) -> Iterator[tuple[tuple[int, ...], Array, float]]:
         """Yield every place of input k, the direction along it, and that direction's length."""
         value = host(self.inputs[k])
-        for place in np.ndindex(*value.shape):
+        for index in np.ndindex(*value.shape):
             u = np.zeros(value.shape)
-            u[place] = size = max(abs(float(value[place])), 1.0)
-            yield place, u, size
+            u[index] = size = max(abs(float(value[index])), 1.0)
+            yield index, u, size
 
     def line(
         self,
@@ -258,7 +260,7 @@ class Pair:
                 moved[k] = moved[k] + like(way * u, moved[k])
             out, cache = self.forward(*moved)
             outs = outputs_of(out)
-            if complex_step and not any(np.iscomplexobj(one) for one in outs):
+            if complex_step and not any(np.iscomplexobj(array) for array in outs):
                 raise TypeError(
                     "check: forward's out is real for complex inputs, expected complex in mode "
                     "complex_step: abs, .real or astype drops the imaginary part; use another mode"
@@ -289,6 +291,23 @@ class Pair:
         return value
 
 
+def by_name(names: Sequence[str], gradients: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return gradients in the order of the inputs' names, from a dict of "dx" or "x" to array.
+
+    Raises
+    ------
+    ValueError
+        If the dict has a key that is no input's.
+    """
+    known = {*names, *(f"d{name}" for name in names)}
+    if not gradients.keys() <= known:
+        unknown = ", ".join(sorted(map(str, gradients.keys() - known)))
+        raise ValueError(
+            f"backward returns {unknown}, expected keys of {', '.join(f'd{n}' for n in names)}"
+        )
+    return tuple(gradients.get(f"d{name}", gradients.get(name)) for name in names)
+
+
 def _check_output(out: Any) -> None:
     if not hasattr(out, "dtype") and not isinstance(out, int | float):
         raise TypeError(
@@ -305,3 +324,8 @@ def _check_output(out: Any) -> None:
         raise TypeError(
             f"check: forward's out has dtype {dtype}, expected float64 as its inputs: {why}"
         )
+
+
+def _counted(number: int, thing: str) -> str:
+    """Return "1 thing" or "2 things"."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""The slopes of a pair's forward, by the way that a mode asks for."""
+"""The slopes of a pair's forward, computed as the mode of the check asks."""
 
 import numpy as np
 
@@ -53,8 +53,8 @@ class PairSlopes:
         self.second = ComplexSteps(pair, branches) if mode == "auto" else None
         self.kink_free = branches is not None
         self._complex_steps = [
-            complex_step_for(root_mean_square(host(one))) if one is not None else 0.0
-            for one in pair.inputs
+            complex_step_for(root_mean_square(host(value))) if value is not None else 0.0
+            for value in pair.inputs
         ]
         self._steps: dict[int, tuple[Array, float]] = {}  # complex ones: direction and slope
 
@@ -97,9 +97,9 @@ class PairSlopes:
     def gradient(self, k: int) -> Array:
         """Return forward's slope along every entry of input k; zero where there is none."""
         slopes = np.zeros(host(self.pair.inputs[k]).shape)
-        for place, u, length in self.pair.entries(k):
+        for index, u, length in self.pair.entries(k):
             slope = self.best(k, u).value / length
-            slopes[place] = slope if np.isfinite(slope) else 0.0
+            slopes[index] = slope if np.isfinite(slope) else 0.0
         return slopes
 
     def drops_a_part(self, k: int) -> bool:
@@ -109,7 +109,7 @@ class PairSlopes:
         u, expected = self._steps[k]
         differences = self.differences(k, u)
         slopes = (differences.at(h) or NO_SLOPE for h in STEPS)
-        best = min((one for one in slopes if one.smooth), key=_uncertainty, default=NO_SLOPE)
+        best = min((slope for slope in slopes if slope.smooth), key=_uncertainty, default=NO_SLOPE)
         if not _uncertainty(best) <= RESOLVED * abs(best.value):
             return False
         return abs(best.value - expected) > _uncertainty(best) + CLOSE * abs(expected)

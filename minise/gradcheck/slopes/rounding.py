@@ -1,4 +1,4 @@
-"""What rounding costs: bounds from how many numbers an op has, and measurements where they fail.
+"""Bound what rounding costs by how many numbers an op has, and measure it where that fails.
 
 Source: Moré and Wild, "Estimating computational noise", SIAM Journal on Scientific Computing 33
 (2011), for noise_of.

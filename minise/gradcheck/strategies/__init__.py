@@ -1,5 +1,26 @@
-"""Hypothesis strategies of a function's inputs, from a line such as "x: N C H W, s: N C"."""
+"""Hypothesis strategies for the inputs of a function, from a line such as "x: N C H W, s: N C".
 
-from minise.gradcheck.strategies.of_shapes import PLAIN as PLAIN
-from minise.gradcheck.strategies.of_shapes import Case as Case
-from minise.gradcheck.strategies.of_shapes import cases as cases
+Read of_shapes.py first: it shows the use. Hypothesis is imported where `cases` is first asked for,
+so that drawing.py can be used without it.
+
+of_shapes.py      cases(line): the strategy
+drawing.py        the arrays of a line for given sizes, and their memory layouts
+failing_case.py   Case: the arrays and settings that were drawn, checked, and shown where that fails
+reproduce.py      a check written as a program that runs without Hypothesis
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from minise.gradcheck.strategies.of_shapes import PLAIN, Case, cases
+
+__all__ = ["PLAIN", "Case", "cases"]
+
+
+def __getattr__(name: str) -> Any:
+    """Return cases, Case or PLAIN, from of_shapes.py."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from minise.gradcheck.strategies import of_shapes
+
+    return getattr(of_shapes, name)

@@ -1,4 +1,4 @@
-"""Draws the arrays that an op's line in SHAPES names, and lays them out in memory."""
+"""Draw the arrays that an op's line in SHAPES names, and lay them out in memory."""
 
 from collections.abc import Collection
 from typing import Any
@@ -27,8 +27,8 @@ def draw_arrays(
     positional: list[Any] = []
     keyword: dict[str, Array] = {}
     for argument in parse(line):
-        for place in range(len(sizes["_"]) if argument.many else 1):
-            shape = shape_of(argument, sizes, settings, place)
+        for number in range(len(sizes["_"]) if argument.many else 1):
+            shape = shape_of(argument, sizes, settings, number)
             if argument.name in without:
                 array: Any = None
             elif argument.kind == "int":
@@ -46,14 +46,14 @@ def draw_arrays(
 
 
 def shape_of(
-    argument: Argument, sizes: dict[str, Any], settings: dict[str, Any], place: int = 0
+    argument: Argument, sizes: dict[str, Any], settings: dict[str, Any], number: int = 0
 ) -> tuple[int, ...]:
-    """Return the shape of one array; place counts *xs."""
+    """Return the shape of one array; number counts *xs."""
     shape = []
     for axis, divisor in argument.axes:
         if axis == "...":
             return tuple(sizes["..."])
-        size = sizes["_"][place] if axis == "_" else sizes[axis]
+        size = sizes["_"][number] if axis == "_" else sizes[axis]
         shape.append(size // settings.get(divisor, 1) if divisor else size)
     return tuple(shape)
 

@@ -95,7 +95,7 @@ def cases(
     arguments = _read(line)
     sizes, settings = _sizes_and_settings(arguments, line, axes_and_settings)
     layouts = list(layouts)
-    unknown = [one for one in layouts if one not in (PLAIN, *LAYOUTS)]
+    unknown = [layout for layout in layouts if layout not in (PLAIN, *LAYOUTS)]
     if unknown or not layouts:
         came = repr(unknown[0]) if unknown else "empty"
         raise ValueError(
@@ -122,17 +122,17 @@ def _cases(
     divisors = {name for argument in arguments for _, name in argument.axes if name}
     for name in divisors:
         check_integer("cases", name, chosen[name], 1)
-    found: dict[str, Any] = {}
+    chosen_sizes: dict[str, Any] = {}
     for axis, size in sizes.items():
-        found[axis] = _size(draw, axis, size, _divisors(arguments, axis, chosen))
-    without = [one.name for one in arguments if one.optional and draw(st.booleans())]
+        chosen_sizes[axis] = _size(draw, axis, size, _divisors(arguments, axis, chosen))
+    without = [argument.name for argument in arguments if argument.optional and draw(st.booleans())]
     layout = draw(st.sampled_from(layouts))
     seed = draw(st.integers(0, 2**32 - 1))
     rng = np.random.default_rng(seed)
     inputs, keywords = draw_arrays(
-        line, found, rng, without=without, **{name: chosen[name] for name in divisors}
+        line, chosen_sizes, rng, without=without, **{name: chosen[name] for name in divisors}
     )
-    counts = [len(found["_"]) if argument.many else 1 for argument in arguments]
+    counts = [len(chosen_sizes["_"]) if argument.many else 1 for argument in arguments]
     names = [
         f"{argument.name}[{i}]" if argument.many else argument.name
         for argument, count in zip(arguments, counts, strict=True)
@@ -140,14 +140,14 @@ def _cases(
         if not argument.keyword
     ]
     for name, function in values.items():
-        for k, one in enumerate(names):
-            if one.partition("[")[0] == name:
-                inputs[k] = _valued(name, function, inputs[k], rng, found)
+        for k, input_name in enumerate(names):
+            if input_name.partition("[")[0] == name:
+                inputs[k] = _valued(name, function, inputs[k], rng, chosen_sizes)
         if name in keywords:
-            keywords[name] = _valued(name, function, keywords[name], rng, found)
+            keywords[name] = _valued(name, function, keywords[name], rng, chosen_sizes)
     inputs = [_laid_out(array, layout) for array in inputs]
     keywords = {key: _laid_out(array, layout) for key, array in keywords.items()}
-    return Case(inputs, chosen | keywords, found, seed, names, layout)
+    return Case(inputs, chosen | keywords, chosen_sizes, seed, names, layout)
 
 
 def _laid_out(array: Any, layout: str) -> Any:
@@ -182,14 +182,14 @@ def _read(line: str) -> tuple[Argument, ...]:
 
 
 def _sizes_and_settings(
-    arguments: tuple[Argument, ...], line: str, given: dict[str, Any]
+    arguments: tuple[Argument, ...], line: str, axes_and_settings: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what the caller said of axes (None for the default), and of settings."""
     axes = {axis: None for argument in arguments for axis, _ in argument.axes}
     if any(argument.many for argument in arguments):
         axes.setdefault("_", None)
-    sizes = {axis: given.get(axis) for axis in axes}
-    settings = {key: value for key, value in given.items() if key not in axes}
+    sizes = {axis: axes_and_settings.get(axis) for axis in axes}
+    settings = {key: value for key, value in axes_and_settings.items() if key not in axes}
     for key in settings:
         if key[0].isupper() or not key.isidentifier():
             raise ValueError(

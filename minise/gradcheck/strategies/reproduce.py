@@ -1,8 +1,8 @@
-"""Writes a gradient check as a program: imports, arrays to the last digit, one call.
+"""Write a gradient check as a program: imports, arrays to the last digit, one call.
 
-Functions are imported from their modules, whose folder is put on sys.path where Python would not
-look. A function that cannot be imported (a local one, a lambda, one of `__main__`) is left for the
-reader to fill in.
+Functions are imported from their modules; a module's folder is put on sys.path where Python would
+not look. A function that cannot be imported (a local one, a lambda, one of `__main__`) is left for
+the reader to fill in.
 """
 
 import math
@@ -146,10 +146,10 @@ def gradient_check(
     if settings:
         filled = [f"{key}={expression(value, key)}" for key, value in settings.items()]
         call = f"{program.imported('functools', 'partial')}({', '.join([call, *filled])})"
-    given = [f"{key}={program.value(value, key)}" for key, value in options.items()]
-    given = [call, program.function(backward, "backward"), "inputs", *given]
+    arguments = [f"{key}={program.value(value, key)}" for key, value in options.items()]
+    arguments = [call, program.function(backward, "backward"), "inputs", *arguments]
     check = program.imported("minise.gradcheck", "assert_gradients")
-    return program.text("inputs = [", *arrays, "]", f"{check}({', '.join(given)})")
+    return program.text("inputs = [", *arrays, "]", f"{check}({', '.join(arguments)})")
 
 
 def _is_importable(function: Any, module: str, path: str) -> bool:
@@ -172,4 +172,4 @@ def _folder_of(module: str) -> str | None:
     folder = path.parents[depth]
     own = [sysconfig.get_paths()[key] for key in ("stdlib", "purelib", "platlib")]
     own.append(site.getusersitepackages())
-    return None if folder in [Path(one).resolve() for one in own] else str(folder)
+    return None if folder in [Path(entry).resolve() for entry in own] else str(folder)

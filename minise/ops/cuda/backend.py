@@ -5,32 +5,19 @@ import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from minise.ops import reference
 from minise.ops.checks import check_choice, check_one_algorithm, positional_names
-from minise.ops.cuda import arrays, combine, conv, fused, inference, loss, norm, pool
 from minise.ops.cuda import squeeze_excite as se
 from minise.ops.cuda.launcher import Launcher
+from minise.ops.exports import exported
 from minise.ops.protocol import Listener
 
-MODULES = (arrays, combine, conv, fused, inference, loss, norm, pool, se)
+OWN = exported("minise.ops.cuda")
 UNCHECKED = {"asarray", "asnumpy", "sgd_update"}  # and branches
-
-
-def _functions(module: ModuleType) -> dict[str, Callable[..., Any]]:
-    """Return a module's own functions that carry a name of the reference."""
-    return {
-        name: value
-        for name, value in vars(module).items()
-        if name in reference.FUNCTIONS and value.__module__ == module.__name__
-    }
-
-
-OWN = {name: f for module in MODULES for name, f in _functions(module).items()}
 
 
 class Backend:

@@ -1,14 +1,14 @@
 """Activations, compiled: one number at a time, in the order in which they lie in memory.
 
-The formulas are in minise/ops/reference/activation.py and gates.py.
+The formulas are in minise/ops/reference/activation.py, and those of one number in
+normalisation/gates.py.
 """
-
-import math
 
 from numba import prange
 
 from minise.ops.checks import Array, check_arrays, check_gradient
-from minise.ops.jit.compiler.compile import kernel, part
+from minise.ops.jit.compiler.compile import kernel
+from minise.ops.jit.normalisation.gates import gate_backward, gate_forward
 from minise.ops.jit.vector.layout import flat, unflat
 from minise.ops.jit.vector.memory import empty_like
 from minise.ops.reference.activation import (
@@ -19,8 +19,6 @@ from minise.ops.reference.activation import (
     TanhCache,
 )
 from minise.ops.reference.gates import GATES
-
-SIGMOID, TANH, RELU, HARD_SIGMOID = range(4)  # the order of GATES
 
 
 def relu_forward(x: Array) -> tuple[Array, ReluCache]:
@@ -93,30 +91,3 @@ def _gates(x, gate, out):
 def _gates_backward(dout, out, gate, dx):
     for i in prange(len(dout)):
         dx[i] = gate_backward(dout[i], out[i], gate)
-
-
-@part
-def gate_forward(v, gate):
-    """Return s of one number."""
-    if gate == RELU:
-        return 0.0 if v <= 0 else v
-    if gate == SIGMOID:
-        e = math.exp(-abs(v))  # at most 1, so it cannot overflow
-        return (e if v < 0 else 1.0) / (1 + e)
-    if gate == TANH:
-        return math.tanh(v)
-    if v <= -3:
-        return 0.0
-    return 1.0 if v >= 3 else (v + 3) / 6
-
-
-@part
-def gate_backward(ds, s, gate):
-    """Return dv of one number, from s alone."""
-    if gate == SIGMOID:
-        return ds * s * (1 - s)
-    if gate == TANH:
-        return ds * (1 - s * s)
-    if s <= 0 or (gate == HARD_SIGMOID and s >= 1):
-        return 0.0
-    return ds if gate == RELU else ds / 6

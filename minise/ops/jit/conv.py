@@ -1,6 +1,7 @@
 """Convolution, compiled: chooses among four ways to do it, and says how groups are merged.
 
-The formulas are in minise/ops/reference/conv.py. Each way has a file and there says what it does:
+The formulas are in minise/ops/reference/conv.py. Each way has a file in convolution/ and there says
+what it does:
 
     winograd.py    3 x 3 filters with stride 1, with a quarter of the multiplications
     pointwise.py   1 x 1 filters: a matrix product of all pixels
@@ -8,7 +9,7 @@ The formulas are in minise/ops/reference/conv.py. Each way has a file and there 
     direct.py      everything else: a matrix product whose left factor is read from a padded image
     scatter.py     its dx where there is a stride, or images have few channels
 
-algorithm.py has the rule, and `jit.using(algorithm="direct")` keeps the first one away.
+convolution/algorithm.py has the rule, and `jit.using(algorithm="direct")` keeps the first one away.
 
 Groups of few filters would leave most lanes of a vector empty. So some groups are merged into one
 whose filters have zeros for each other's channels: their number is the one that fills a vector.

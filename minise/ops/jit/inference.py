@@ -5,8 +5,9 @@ and what Python does before it takes as long. So a prepared convolution keeps it
 algorithm reads them (conv.py), and for each shape of x that came the function that fills out:
 another x of that shape is looked up, not checked and measured again.
 
-Bias, shortcut and ReLU are the kernel's own (finish.py). An SE block needs the whole image before
-its first pixel is done, so it follows as a kernel of its own (gating.py), in place.
+Bias, shortcut and ReLU are the kernel's own (convolution/finish.py). An SE block needs the whole
+image before its first pixel is done, so it follows as a kernel of its own
+(normalisation/gating.py), in place.
 """
 
 from typing import Any, NamedTuple
@@ -23,9 +24,10 @@ from minise.ops.jit.convolution.algorithm import algorithm_of, chosen
 from minise.ops.jit.convolution.finish import NO_SHORTCUT, Correlation
 from minise.ops.jit.convolution.geometry import windows_in
 from minise.ops.jit.norm import NOTHING
+from minise.ops.jit.normalisation.gates import frozen_weights
 from minise.ops.jit.normalisation.gating import gate_images
 from minise.ops.jit.normalisation.passes import blocks_of, normalise
-from minise.ops.jit.squeeze_excite import frozen_weights, squeeze_excite_forward
+from minise.ops.jit.squeeze_excite import squeeze_excite_forward
 from minise.ops.jit.vector.layout import frozen, images_of, pixels_of, rows_of
 from minise.ops.jit.vector.memory import empty
 from minise.ops.reference import inference as reference

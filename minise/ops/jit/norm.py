@@ -14,7 +14,7 @@ g * (x - mean), where g is dout or, behind a ReLU, dout where out > 0. A second 
 which is affine in g and x. Sums are kept in double precision.
 
 Each block is one iteration of a parallel loop, and the few numbers that come of them are added up
-in order (channels.py). So the bits do not depend on the number of threads.
+in order (normalisation/channels.py). So the bits do not depend on the number of threads.
 
 One kernel does it all forward, and one backward, with what stands between the passes. In NumPy
 these few numbers took as long as a pass: when a pass is over, nothing that Python and NumPy need is
@@ -43,8 +43,8 @@ from minise.ops.jit.normalisation.channels import (
     statistics,
     totals_of,
 )
+from minise.ops.jit.normalisation.gates import frozen_weights, weight_row
 from minise.ops.jit.normalisation.passes import blocks_of, input_gradient, moments, normalise, sums
-from minise.ops.jit.squeeze_excite import frozen_weights, weight_row
 from minise.ops.jit.vector.layout import frozen, images_of, rows_of
 from minise.ops.jit.vector.memory import empty_like
 from minise.ops.reference.gates import GATES

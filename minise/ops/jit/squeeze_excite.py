@@ -1,8 +1,8 @@
 """Squeeze-and-excitation, compiled: one image at a time, so it is still in cache for the scale.
 
 The formulas and their derivation are in minise/ops/reference/squeeze_excite.py; this file changes
-only the order of the work. Kernels see an image as rows of channels, one row a pixel (layout.py),
-and P rows of gates: one for the image, or with squeeze="none" one a pixel.
+only the order of the work. Kernels see an image as rows of channels, one row a pixel
+(vector/layout.py), and P rows of gates: one for the image, or with squeeze="none" one a pixel.
 
 Every number has one owner: each image is one iteration of a parallel loop and writes its own rows,
 each row of a weight gradient is one iteration of another and adds up the images in order. So the
@@ -15,8 +15,8 @@ import numpy as np
 from numba import prange
 
 from minise.ops.checks import Array, check_arrays, check_choice, check_gradient
-from minise.ops.jit.activation import gate_backward, gate_forward
 from minise.ops.jit.compiler.compile import kernel, part
+from minise.ops.jit.normalisation.gates import excite, excite_backward, frozen_weights, weight_row
 from minise.ops.jit.vector.layout import frozen, images_of, rows_of
 from minise.ops.jit.vector.memory import empty, empty_like
 from minise.ops.reference.gates import GATES
@@ -78,13 +78,6 @@ def squeeze_excite_backward(dout: Array, cache: SqueezeExciteCache) -> tuple[Arr
     return images_of(dx, H, W), dw1, db1, dw2, db2
 
 
-def frozen_weights(w1: Array, b1: Array | None, w2: Array, b2: Array | None) -> tuple[Array, ...]:
-    """Return both dense layers as kernels take them, with zeros for a bias that is None."""
-    bias1 = np.zeros(len(w1), w1.dtype) if b1 is None else b1
-    bias2 = np.zeros(len(w2), w2.dtype) if b2 is None else b2
-    return frozen(w1), frozen(bias1), frozen(w2), frozen(bias2)
-
-
 def _codes(squeeze: str, gate: str) -> tuple[int, int]:
     return list(SQUEEZES).index(squeeze), GATES.index(gate)
 
@@ -124,24 +117,6 @@ def _squeeze(x, squeeze, argmax, z):
                     z[c] = x[i, c]
 
 
-@part
-def excite(z, w1, b1, w2, b2, gate, h, s):
-    """Compute the hidden units (P, R) and the gates (P, C) of one image from z (P, C)."""
-    R, C = w1.shape
-    for p in range(len(z)):
-        for r in range(R):
-            u = 0.0
-            for c in range(C):
-                u += w1[r, c] * z[p, c]
-            u += b1[r]
-            h[p, r] = 0 if u <= 0 else u
-        for c in range(C):
-            v = 0.0
-            for r in range(R):
-                v += w2[c, r] * h[p, r]
-            s[p, c] = gate_forward(v + b2[c], gate)
-
-
 @kernel
 def _backward(dout, x, w1, w2, squeeze, gate, argmax, h, s, dv, du, dx):
     for n in prange(len(x)):
@@ -165,23 +140,6 @@ def _backward(dout, x, w1, w2, squeeze, gate, argmax, h, s, dv, du, dx):
                 dx[n, i, c] = dout[n, i, c] * s[n, p, c] + share
 
 
-@part
-def excite_backward(ds, w1, w2, gate, h, s, dv, du, dz):
-    """Carry ds (P, C) of one image back to dv (P, C), du (P, R) and dz (P, C)."""
-    R, C = w1.shape
-    for p in range(len(ds)):
-        for c in range(C):
-            dz[p, c] = 0
-            dv[p, c] = gate_backward(ds[p, c], s[p, c], gate)
-        for r in range(R):
-            dh = 0.0
-            for c in range(C):
-                dh += dv[p, c] * w2[c, r]
-            du[p, r] = 0 if h[p, r] <= 0 else dh
-            for c in range(C):
-                dz[p, c] += du[p, r] * w1[r, c]
-
-
 @kernel
 def weight_gradient(dout, x):
     """Return dweight (K, C) and dbias (K,) of out = weight x + bias at every place (places, K)."""
@@ -190,16 +148,3 @@ def weight_gradient(dout, x):
     for k in prange(K):
         weight_row(k, dout, x, dweight, dbias)
     return dweight, dbias
-
-
-@part
-def weight_row(k, dout, x, dweight, dbias):
-    """Set one row of dweight, and its number of dbias, to the sum over all places."""
-    total, row = 0.0, np.zeros(x.shape[1])
-    for n in range(len(x)):
-        total += dout[n, k]
-        for c in range(x.shape[1]):
-            row[c] += dout[n, k] * x[n, c]
-    for c in range(x.shape[1]):
-        dweight[k, c] = row[c]
-    dbias[k] = total

@@ -73,8 +73,8 @@ def using(*, threads: int | None = None, algorithm: str | None = None) -> Backen
         From 1 to as many as Numba has started: the machine's cores, or the environment variable
         NUMBA_NUM_THREADS. The bits of a result do not depend on it.
     algorithm : {"auto", "direct", "winograd"}, optional
-        By which convolutions are computed; convolution/algorithm.py beside this file states the
-        rule of "auto". The bits of a result do depend on it.
+        By which convolutions are computed; convolution/algorithm.py states the rule of "auto". The
+        bits of a result do depend on it.
 
     Raises
     ------

@@ -20,13 +20,7 @@ from minise.ops.user.errors import OpsError, described, place_of, run
 from minise.ops.user.fit import settings_taken
 from minise.ops.user.pair import Hook, Pair, cache_of
 
-INFERENCE = {
-    "fold_batch_norm2d",
-    "prepare_batch_norm2d",
-    "prepare_conv2d",
-    "run_batch_norm2d",
-    "run_conv2d",
-}
+INFERENCE = {n for n in reference.FUNCTIONS if n.startswith(("fold_", "prepare_", "run_"))}
 ARRAYS = {"asarray", "asnumpy", "run_batch_norm2d", "run_conv2d"}  # that return one array
 RUNNING = {"using"}  # how the ops are run, where the user's have a choice
 CONTRACT = frozenset({*reference.FUNCTIONS, *RUNNING})

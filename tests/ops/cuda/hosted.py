@@ -7,6 +7,7 @@ import functools
 
 import numpy as np
 
+from minise.gradcheck.slopes.arrays import mapped
 from minise.ops import reference
 from minise.ops.cuda.backend import Backend
 from minise.ops.cuda.cupy_launcher import Cupy
@@ -48,27 +49,25 @@ class Hosted:
 
 def there(launcher, value):
     """Return NumPy's arrays as the launcher's; in the emulator they are the same memory."""
-    if isinstance(value, np.ndarray):
+
+    def on_device(part):
+        if not isinstance(part, np.ndarray):
+            return part
         emulated = launcher.xp.ndarray is DeviceArray
-        return DeviceArray(value) if emulated else launcher.asarray(value)
-    if isinstance(value, tuple):
-        parts = [there(launcher, one) for one in value]
-        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
-    if isinstance(value, dict):
-        return {key: there(launcher, one) for key, one in value.items()}
-    return value
+        return DeviceArray(part) if emulated else launcher.asarray(part)
+
+    return mapped(value, on_device)
 
 
 def back(value):
     """Undo there."""
-    if isinstance(value, DeviceArray):
-        return value.held
-    if isinstance(value, tuple):
-        parts = [back(one) for one in value]
-        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
-    if isinstance(value, dict):
-        return {key: back(one) for key, one in value.items()}
-    return value.get() if hasattr(value, "get") else value
+
+    def on_host(part):
+        if isinstance(part, DeviceArray):
+            return part.held
+        return part.get() if hasattr(part, "get") else part
+
+    return mapped(value, on_host)
 
 
 def compare(name, before, after):

@@ -77,7 +77,7 @@ def _rule(sizes: Conv2dCache, wanted: str) -> str:
 def merged_groups(weight: Array, groups: int) -> int:
     """Return how many groups remain after merging, so that the filters of each fill a vector.
 
-    Groups of few filters would leave most lanes empty (see conv.py).
+    Groups of few filters would leave most lanes empty (see minise/ops/jit/conv.py).
     """
     return _merged_groups(weight.shape[0] // groups, groups, lanes_of(weight.dtype))
 

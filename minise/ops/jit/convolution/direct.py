@@ -8,10 +8,10 @@ own place, the same `runs` of numbers, and a convolution is a matrix product wit
 
     out (places, K) = image (places, runs * count)  @  weight (runs * count, K)
 
-whose left factor overlaps itself in memory. It is made of register tiles (tile.py). Where filters
-are no whole vectors, they are filled up with zeros; a vector of filters after the other, all the
-weights that a tile reads are neighbours (`panels`), since numbers that lie a power of two apart
-would share few lines of the cache.
+whose left factor overlaps itself in memory. It is made of register tiles (vector/tile.py). Where
+filters are no whole vectors, they are filled up with zeros; a vector of filters after the other,
+all the weights that a tile reads are neighbours (`panels`), since numbers that lie a power of two
+apart would share few lines of the cache.
 
 The same product serves all three passes (geometry.py says what sees what):
 

@@ -1,6 +1,6 @@
 """What may follow a convolution, done while its results are in cache: bias, shortcut and ReLU.
 
-In training only the bias is there; in inference all three may be (see inference.py).
+In training only the bias is there; in inference all three may be (see minise/ops/jit/inference.py).
 """
 
 from collections.abc import Callable

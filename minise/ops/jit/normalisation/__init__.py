@@ -1,1 +1,1 @@
-"""What normalisations are made of."""
+"""What normalisations and SE blocks are made of."""

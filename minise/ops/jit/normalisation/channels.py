@@ -1,9 +1,9 @@
 """What lies between the passes of a normalisation: a few numbers for each channel.
 
-The formulas are in minise/ops/reference/norm.py and fused.py; norm.py beside this file says in
-which order they are used. All is in double precision, also where its arrays are not: `wide`
-holds mean and 1 / deviation, and sums are added up block by block, image by image, in order.
-Loops go along the channels innermost, so that neighbours in memory belong to different sums.
+The formulas are in minise/ops/reference/norm.py and fused.py; minise/ops/jit/norm.py says in which
+order they are used. All is in double precision, also where its arrays are not: `wide` holds mean
+and 1 / deviation, and sums are added up block by block, image by image, in order. Loops go along
+the channels innermost, so that neighbours in memory belong to different sums.
 """
 
 import math
@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from minise.ops.jit.compiler.compile import spliced
-from minise.ops.jit.squeeze_excite import excite, excite_backward
+from minise.ops.jit.normalisation.gates import excite, excite_backward
 
 
 @spliced

@@ -10,8 +10,8 @@ import numpy as np
 from numba import prange
 
 from minise.ops.jit.compiler.compile import kernel, part
+from minise.ops.jit.normalisation.gates import excite
 from minise.ops.jit.normalisation.passes import BLOCK
-from minise.ops.jit.squeeze_excite import excite
 from minise.ops.jit.vector.simd import filled, fma, kept, lanes_of, load, store
 
 

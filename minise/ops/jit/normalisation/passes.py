@@ -1,11 +1,11 @@
 """The passes over memory of which normalisations and what follows them are made.
 
 Each does one block of pixels of (blocks, pixels, C), which is one iteration of a parallel loop in
-norm.py. It takes one vector of channels after the other: what belongs to a channel stays in
-registers while its pixels stream past, each line of memory being touched once. Sums go through four
-registers, pixel 0, 4, 8, … into the first, so that one addition need not wait for the one before; a
-block has at most BLOCK pixels, and what comes of the blocks is added up by channels.py in double
-precision.
+minise/ops/jit/norm.py. It takes one vector of channels after the other: what belongs to a channel
+stays in registers while its pixels stream past, each line of memory being touched once. Sums go
+through four registers, pixel 0, 4, 8, … into the first, so that one addition need not wait for the
+one before; a block has at most BLOCK pixels, and what comes of the blocks is added up by
+channels.py in double precision.
 
 Below the vectors of each stand its plain loops, for the channels that fill no vector: with
 `first` = 0 they are the whole pass, and its specification.

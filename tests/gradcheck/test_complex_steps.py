@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from minise.gradcheck.slopes.analytic import is_analytic
+from minise.gradcheck.slopes.complex_steps import is_analytic
 
 WEIGHT = np.ones((3, 2))
 

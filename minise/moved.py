@@ -1,0 +1,63 @@
+"""Modules under names that they had in an earlier release: they work, and tell the new one."""
+
+import importlib
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+LAST = "0.1"  # the release that still knows them
+ROOMS = {  # new room: old room, and the modules that moved
+    "contract": ("gradcheck", "bounds cases conform rules"),
+    "gradcheck.slopes": ("gradcheck", "arrays complex_steps evidence pair pair_slopes rounding"),
+    "gradcheck.strategies": ("gradcheck", "drawing reproduce"),
+    "grading": (
+        "gradcheck",
+        "answer blame compare exercise failing found inplace judge lines mend settle truth",
+    ),
+    "tracing": ("gradcheck", "instrument"),
+    "ops.jit.compiler": ("ops.jit", "ahead claims compile"),
+    "ops.jit.convolution": (
+        "ops.jit",
+        "algorithm blocks depthwise direct finish geometry packing pointwise rounding scatter "
+        "transforms winograd winograd_dweight",
+    ),
+    "ops.jit.normalisation": ("ops.jit", "channels gating passes"),
+    "ops.jit.vector": ("ops.jit", "layout memory simd tile"),
+}
+MOVED = {
+    f"minise.{old}.{name}": f"minise.{new}.{name}"
+    for new, (old, names) in ROOMS.items()
+    for name in names.split()
+}
+
+
+class Moved(MetaPathFinder, Loader):
+    """Finds a module by its old name, once all others have not found it."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Return where a module of an old name is, with a warning, or None."""
+        if name not in MOVED:
+            return None
+        text = f"{name} has moved: import {MOVED[name]}; the old name ends after release {LAST}"
+        warnings.warn(text, FutureWarning, stacklevel=2)
+        return ModuleSpec(name, self)
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """Return the module itself, so that there is one of it."""
+        module = importlib.import_module(MOVED[spec.name])
+        spec.loader_state = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Put back what the import under the old name wrote over."""
+        spec = module.__spec__
+        assert spec is not None  # the import has just set it
+        module.__spec__ = spec.loader_state
+
+
+sys.meta_path.append(Moved())

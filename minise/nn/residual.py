@@ -1,0 +1,176 @@
+"""Residual units: two ways of x, and the tail in which they meet."""
+
+from typing import Any
+
+from minise.nn.compose import Chain, Child, Composite, check_layer, described
+from minise.nn.inference import Steps, Sum
+from minise.nn.layer import Caches, Grads, Layer, Module, run_forward, total, under
+from minise.nn.layers import BatchNorm2d
+from minise.nn.squeeze_excite import SEBlock
+from minise.ops.backend import Backend
+from minise.ops.checks import Array
+
+OWN = ("op", "forward", "backward")  # what a fused op does in place of a layer
+
+
+class Tail(Composite):
+    """Where the two ways of x through a residual unit meet: relu(before(branch) + shortcut).
+
+    It stands only in a Residual, as its forward takes two arrays.
+
+    Parameters
+    ----------
+    *before : layer or (str, layer)
+        What the branch passes before the sum.
+    relu : bool
+        Whether a ReLU follows the sum.
+    ops : back end or str, optional
+        By default that of the first layer.
+    """
+
+    fold = "join"
+
+    def __init__(self, *before: Child, relu: bool = True, ops: Backend | str | None = None) -> None:
+        self.before = Chain(*before, ops=ops)
+        super().__init__(("", self.before), ops=ops)
+        self.relu = relu
+
+    def forward(self, y: Array, shortcut: Array, training: bool) -> tuple[Array, Any]:
+        """Return relu(before(y) + shortcut)."""
+        y, before = self.before.forward(y, training)
+        out, add = self.ops.add_forward(y, shortcut)
+        relu = None
+        if self.relu:
+            out, relu = self.ops.relu_forward(out)
+        return out, self.caches(before, add, relu)
+
+    def backward(self, dout: Array, cache: Any) -> tuple[Array, Array, Grads]:
+        """Return dy, dshortcut and the gradients of the parameters."""
+        self.check_cache(cache)
+        _, add, relu = cache
+        if self.relu:
+            (dout,) = self.ops.relu_backward(dout, relu)
+        dy, dshortcut = self.ops.add_backward(dout, add)
+        del cache[1:], add, relu
+        dbranch, grads = self.before.backward(dy, cache.pop())
+        assert dbranch is not None  # it was asked for
+        return dbranch, dshortcut, grads
+
+    def join(self, branch: Steps, shortcut: Steps) -> Sum:
+        """Return the step that ends a residual unit in inference."""
+        return Sum(self.before.steps(branch), shortcut, self.relu, self.ops)
+
+
+class NormAddReLU(Tail):
+    """relu(gate(norm(branch)) + shortcut) as one op; a gate squeezes by the mean, or is absent.
+
+    Parameters
+    ----------
+    name : str
+        Of the normalisation.
+    norm : BatchNorm2d
+        Behind the branch's last convolution.
+    gate : SEBlock, optional
+        Behind the normalisation; it is called "se".
+    """
+
+    def __init__(self, name: str, norm: BatchNorm2d, gate: SEBlock | None = None) -> None:
+        for layer, kind in ((norm, BatchNorm2d), (gate, SEBlock)):
+            same = (getattr(type(layer), key, None) is getattr(kind, key) for key in OWN)
+            if layer is not None and not all(same):
+                raise TypeError(
+                    f"NormAddReLU: a layer is {described(layer)}, expected a {kind.__name__}: "
+                    f'its own op would not run; use Tail(("{name}", norm), …)'
+                )
+        if gate is not None and gate.squeeze != "avg":
+            raise ValueError(
+                f"NormAddReLU: the gate's squeeze is {gate.squeeze!r}, expected 'avg': use "
+                f'Tail(("{name}", norm), ("se", gate))'
+            )
+        super().__init__((name, norm), ("se", gate))
+        self.name, self.norm, self.gate = name, norm, gate
+        self.fused = "batch_norm2d_add_relu" if gate is None else "se_block_tail"
+
+    join = Tail.join  # of the same parts
+
+    def _ops(self) -> Backend:
+        """Return the back end of the last layer that the op does, whose name a wrapper then has."""
+        return self.norm.ops if self.gate is None else self.gate.ops
+
+    def forward(self, y: Array, shortcut: Array, training: bool) -> tuple[Array, Any]:
+        """Return relu(gate(norm(y)) + shortcut)."""
+        arrays, settings = self.norm.inputs(), self.norm.settings(training)
+        if self.gate is not None:
+            arrays += self.gate.inputs()
+            settings["gate"] = self.gate.gate
+        forward = getattr(self._ops(), f"{self.fused}_forward")
+        out, cache = forward(y, *arrays, shortcut, **settings)
+        self.norm.update(cache, training)
+        return out, self.caches(cache)
+
+    def backward(self, dout: Array, cache: Any) -> tuple[Array, Array, Grads]:
+        """Return dy, dshortcut and the gradients of the parameters."""
+        self.check_cache(cache)
+        backward = getattr(self._ops(), f"{self.fused}_backward")
+        dy, dgamma, dbeta, *dgate, dshortcut = backward(dout, cache[0])
+        cache.clear()
+        grads = under(self.name, self.norm.named([dgamma, dbeta]))
+        if self.gate is not None:
+            grads |= under("se", self.gate.named(dgate))
+        return dy, dshortcut, grads
+
+
+class Residual(Composite, Layer):
+    """tail(branch(x), shortcut(x)).
+
+    Parameters
+    ----------
+    branch : Layer
+        The long way of x.
+    shortcut : Layer, optional
+        The short way, by default the identity.
+    tail : Tail, optional
+        Where they meet, by default their sum and a ReLU.
+    """
+
+    takes = Module  # a tail too
+
+    def __init__(
+        self, branch: Layer, shortcut: Layer | None = None, tail: Tail | None = None
+    ) -> None:
+        check_layer("Residual", "branch", branch)
+        shortcut = Chain() if shortcut is None else shortcut
+        tail = Tail() if tail is None else tail
+        check_layer("Residual", "shortcut", shortcut)
+        if not isinstance(tail, Tail):
+            raise TypeError(
+                f"Residual: tail is {described(tail)}, expected a Tail, such as "
+                'Tail(("bn2", norm)) or NormAddReLU("bn2", norm)'
+            )
+        super().__init__(("", branch), ("", tail), ("", shortcut))
+        self.branch, self.shortcut, self.tail = branch, shortcut, tail
+
+    def forward(self, x: Array, training: bool) -> tuple[Array, Caches]:
+        """Return the output of the tail."""
+        shortcut, shortcut_cache = run_forward(self.shortcut, x, training)
+        y, branch_cache = run_forward(self.branch, x, training)
+        out, tail_cache = self.tail.forward(y, shortcut, training)
+        return out, self.caches(branch_cache, shortcut_cache, tail_cache)
+
+    def backward(
+        self, dout: Array, cache: Any, plus: Array | None = None, needs_dx: bool = True
+    ) -> tuple[Array | None, Grads]:
+        """Return dx, the sum of what comes back by branch and shortcut, and all gradients."""
+        self.check_cache(cache)
+        dy, dshortcut, tail_grads = self.tail.backward(dout, cache[2])
+        cache.pop()
+        dx, shortcut_grads = self.shortcut.backward(dshortcut, cache.pop(), plus, needs_dx)
+        dx, branch_grads = self.branch.backward(dy, cache.pop(), dx, needs_dx)
+        return dx, total(branch_grads, tail_grads, shortcut_grads)
+
+    def folded(self, before: Steps) -> Steps:
+        """Return the unit as one step, whose last convolution does the sum where it can."""
+        if self.tail.evaluated():
+            return super().folded(before)
+        branch, shortcut = self.branch.steps(Steps()), self.shortcut.steps(Steps())
+        return before.then(self.tail.join(branch, shortcut))

@@ -1,0 +1,163 @@
+"""Training a net and data of the caller's own."""
+
+import json
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from minise.nn import Layer
+from minise.ops.checks import check_choice, check_integer, check_number
+from minise.train.batches import Batched, check_batches
+from minise.train.loop import Result, Training, train
+from minise.train.objective import Objective, check_objective
+from minise.train.run_folder import check_threads, create
+from minise.train.schedule import SCHEDULES
+from minise.train.sgd import SGD
+from minise.train.step import check_parts
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def run(
+    net: Layer,
+    objective: Objective,
+    batches: Batched,
+    optimiser: SGD,
+    *,
+    epochs: int,
+    lr: float = 0.1,
+    schedule: str = "cosine",
+    warmup: float = 0.0,
+    accumulate: int = 1,
+    val: Batched | None = None,
+    test: Batched | None = None,
+    evaluation: Objective | None = None,
+    out: str | Path = "runs",
+    name: str | None = None,
+    log_every: int = 50,
+    threads: int = 0,
+    data: dict[str, Any] | None = None,
+    console: "Console | None" = None,
+) -> Result:
+    """Train a net of the caller's own, with a run folder, progress and checkpoints.
+
+    Parameters
+    ----------
+    net : Layer
+        Trained in place; with validation it ends with the parameters of the best epoch.
+    objective : Objective
+        What is minimised, such as train.SoftmaxCrossEntropy(ops).
+    batches : sequence of (inputs, targets), or an object with __len__ and epoch(k)
+        Inputs (n, …) and targets as the objective takes them, of any dtype and shape. epoch(k)
+        yields the batches of epoch k, counted from 0, of which len(batches) are taken.
+    optimiser : SGD
+        Of the net.
+    epochs : int
+        Passes over the batches.
+    lr, schedule, warmup
+        Highest learning rate, and how it rises and falls (train.rate_at).
+    accumulate : int
+        Batches whose gradients are added up for one step.
+    val, test : as batches, optional
+        Validated on every epoch; tested on once, at the end.
+    evaluation : Objective, optional
+        Of validation and test; by default the objective. The best epoch has the highest
+        "accuracy" of its metrics, or where there is none the lowest loss.
+    out, name : path, str
+        Folder of run folders, and the name of this one, by default run-1, run-2, ….
+    log_every : int
+        Steps between two lines of metrics.jsonl.
+    threads : int
+        Of BLAS, at most the cores; 0 is one, with which a run of the reference can be repeated to
+        the bit.
+    data : dict, optional
+        Goes into every checkpoint, as JSON: classes, mean and std of the images. NumPy's arrays
+        become lists. With classes, one name for each of the net's outputs, confusion is counted.
+    console : rich Console, optional
+        Where to report; by default standard output.
+
+    Returns
+    -------
+    Result
+        Figures of the test, and where the run folder is.
+
+    Raises
+    ------
+    ValueError, TypeError, OSError
+        Before training, if a setting or the folder is wrong.
+    NonFiniteLoss
+        If training diverges.
+    Interrupted
+        If a signal came; then the checkpoint is written.
+    """
+    for setting, value in dict(epochs=epochs, accumulate=accumulate, log_every=log_every).items():
+        check_integer("run", setting, value, 1)
+    check_choice("run", "schedule", schedule, SCHEDULES)
+    lr = check_number("run", "lr", lr, "a number of at least 0", 0, 1e6)
+    warmup = check_number("run", "warmup", warmup, "a number from 0 to 1", 0, 1)
+    check_threads("run", threads, 0)
+    if not isinstance(out, str | PathLike):
+        raise TypeError(f"run: out is a {type(out).__name__}, expected a folder: pass a path")
+    check_parts("run", net, objective, optimiser)
+    if evaluation is not None:
+        check_objective("run", "evaluation", evaluation, "forward", "metrics")
+    for title, several in dict(batches=batches, val=val, test=test).items():
+        if several is not None:
+            check_batches("run", title, several)
+    details = _as_json({} if data is None else data)
+    epochs, accumulate, log_every = int(epochs), int(accumulate), int(log_every)
+    settings = dict(
+        epochs=epochs, lr=lr, schedule=schedule, warmup=warmup, accumulate=accumulate, net=repr(net)
+    )
+    ready = Training(
+        net,
+        objective,
+        optimiser,
+        train=batches,
+        val=val,
+        test=test,
+        evaluation=evaluation or objective,
+        folder=create(Path(out), name, "run"),
+        epochs=epochs,
+        lr=lr,
+        schedule=schedule,
+        warmup=warmup,
+        accumulate=accumulate,
+        log_every=log_every,
+        threads=threads,
+        settings=settings,
+        data=details,
+    )
+    return train(ready, console)
+
+
+def _as_json(data: Any) -> dict[str, Any]:
+    """Return a run's data as JSON reads them back, NumPy's arrays and numbers as Python's."""
+    if not isinstance(data, dict):
+        raise TypeError(
+            f"run: data is a {type(data).__name__}, expected a dict: pass dict(classes=[...])"
+        )
+    try:
+        text = json.dumps(data, default=_as_python)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"run: data is not JSON ({error}), expected numbers, strings, lists and dicts with "
+            "strings as keys: convert what is of another type"
+        ) from None
+    read: dict[str, Any] = json.loads(text)
+    classes = read.get("classes")
+    if classes is not None and not isinstance(classes, list):
+        raise TypeError(
+            f'run: data["classes"] is {classes!r}, expected a list of names: pass one for each of '
+            "the net's outputs"
+        )
+    return read
+
+
+def _as_python(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    raise TypeError(f"it has a {type(value).__name__}")

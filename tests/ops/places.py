@@ -1,0 +1,138 @@
+"""What belongs to an op, file by file, and one line for each thing that was forgotten.
+
+Files are read, not imported: so it can be told also where an import fails because of what is
+missing. An op is known by its functions in a file of minise/ops/reference that states SHAPES or
+defines a cache, and by its declaration in class Backend.
+"""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+HALVES = ("forward", "backward")
+REFERENCE, JIT = "minise/ops/reference", "minise/ops/jit"
+PROTOCOL = "minise/ops/protocol.py"
+Functions = dict[str, ast.FunctionDef]
+
+
+def missing(root: Path) -> list[str]:
+    """Return a line for every place that an op lacks: the op, the file, and what to add there."""
+    trees = {path.stem: tree_of(path) for path in sorted((root / REFERENCE).glob("*.py"))}
+    twins = {path.stem: functions_of(tree_of(path)) for path in (root / JIT).glob("*.py")}
+    declared = functions_of(class_of(tree_of(root / PROTOCOL), "Backend"))
+    lines, known = [], set()
+    for family, tree in trees.items():
+        functions = functions_of(tree)
+        if not is_family(tree, declared):
+            continue
+        for op in ops_of(functions):
+            known.add(op)
+            texts = [
+                *of_reference(op, family, tree),
+                *of_package(REFERENCE, family, root),
+                *of_protocol(op, functions, declared),
+                *of_twin(op, family, twins.get(family, {}), root),
+                *of_other_files(op, family, root),
+            ]
+            lines += [f"op {op}: {text}" for text in texts]
+    for op in ops_of(declared):
+        if op not in known:
+            text = f"{PROTOCOL} declares it, but no file of {REFERENCE} has {op}_forward: add it"
+            lines.append(f"op {op}: {text} to the file of its family, and {op}_backward below it")
+    return lines
+
+
+def of_reference(op: str, family: str, tree: ast.Module) -> Iterator[str]:
+    """Yield what an op lacks in its file of the reference."""
+    file, functions = f"{REFERENCE}/{family}.py", functions_of(tree)
+    for half, other in (HALVES, HALVES[::-1]):
+        if f"{op}_{half}" not in functions:
+            yield f"{file} has {op}_{other}, but no {op}_{half}: add it"
+    if op not in shapes_of(tree):
+        line = f'"{op}": "x: N C H W"'
+        yield f"SHAPES in {file} has no line for it: add its arrays and their axes, such as {line}"
+
+
+def of_protocol(op: str, functions: Functions, declared: Functions) -> Iterator[str]:
+    """Yield the declarations that class Backend lacks."""
+    for name in (f"{op}_{half}" for half in (*HALVES, "branches")):
+        if name in functions and name not in declared:
+            line = declaration(functions[name])
+            yield f"class Backend in {PROTOCOL} does not declare {name}: add `{line}`"
+        elif name in declared and name not in functions and name.endswith("_branches"):
+            yield f"{PROTOCOL} declares {name}, but no file of {REFERENCE} has it: add it"
+
+
+def of_twin(op: str, family: str, functions: Functions, root: Path) -> Iterator[str]:
+    """Yield that no half of an op is compiled, or that its file has no line of its own."""
+    if not {f"{op}_{half}" for half in HALVES} & functions.keys():
+        yield f"{JIT}/{family}.py has neither {op}_forward nor {op}_backward: add what is compiled"
+    else:
+        yield from of_package(JIT, family, root)
+
+
+def of_package(package: str, family: str, root: Path) -> Iterator[str]:
+    """Yield the line by which type checkers find the functions of a new file."""
+    line = f"from {package.replace('/', '.')}.{family} import *"
+    if line not in (root / package / "__init__.py").read_text():
+        yield f"{package}/__init__.py lacks the line of its file: add `{line}`"
+
+
+def of_other_files(op: str, family: str, root: Path) -> Iterator[str]:
+    """Yield which files outside the back ends do not name an op."""
+    named = rf'"{op}"|\b{op}_(forward|backward)\b'
+    contract = (root / "minise/contract").rglob("*.py")
+    if not any(re.search(f'"{op}"', path.read_text()) for path in contract):
+        yield f"minise/contract/spec/{family}.py has no entry for it: add its cases and bounds"
+    test = root / f"tests/ops/test_{family}.py"
+    if not test.is_file() or not re.search(named, test.read_text()):
+        yield f"tests/ops/test_{family}.py does not test it: add a test by hand"
+    if f"\n| `{op}` |" not in (root / "README.md").read_text():
+        row = f"| `{op}` | what it does | yes | yes | yes |"
+        yield f"README.md has no row for it in the table of ops: add `{row}`"
+
+
+def is_family(tree: ast.Module, declared: Functions) -> bool:
+    """Tell whether a file of the reference has ops, and no helpers only."""
+    caches = [n for n in tree.body if isinstance(n, ast.ClassDef) and n.name.endswith("Cache")]
+    return bool(caches or shapes_of(tree) or functions_of(tree).keys() & declared.keys())
+
+
+def tree_of(path: Path) -> ast.Module:
+    """Return the syntax tree of a file."""
+    return ast.parse(path.read_text(), str(path))
+
+
+def class_of(tree: ast.Module, name: str) -> ast.ClassDef:
+    """Return a class of a file."""
+    return next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == name)
+
+
+def functions_of(tree: ast.Module | ast.ClassDef) -> Functions:
+    """Return the public functions of a file or a class by name."""
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    return {node.name: node for node in functions if node.name[0] != "_"}
+
+
+def ops_of(functions: Functions) -> list[str]:
+    """Return the ops of which there is at least one half, in order."""
+    names = [name.rpartition("_") for name in functions if not name.startswith("check_")]
+    return list(dict.fromkeys(op for op, _, half in names if half in HALVES))
+
+
+def shapes_of(tree: ast.Module) -> set[str]:
+    """Return the ops that have a line in a file's SHAPES."""
+    return {
+        key.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "SHAPES"
+        for key in getattr(node.value, "keys", [])
+    }
+
+
+def declaration(function: ast.FunctionDef) -> str:
+    """Return the line by which class Backend declares a function, with any cache as Any."""
+    arguments = re.sub(r"\b\w+Cache\b", "Any", ast.unparse(function.args))
+    result = re.sub(r"\b\w+Cache\b", "Any", ast.unparse(function.returns or ast.Name("Any")))
+    return f"def {function.name}(self, {arguments}) -> {result}: ..."

@@ -1,0 +1,151 @@
+"""An op that is not complete is told by one line for each place, which names the file."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.ops.places import missing
+
+ROOT = Path(__file__).parents[2]
+FILES = ("minise/ops", "minise/contract", "tests/ops", "README.md")
+CUBE = """
+
+class CubeCache(NamedTuple):
+    x: Array
+
+
+def cube_forward(x: Array, *, scale: float = 1) -> tuple[Array, CubeCache]:
+    return scale * x**3, CubeCache(x)
+
+
+def cube_backward(dout: Array, cache: CubeCache) -> tuple[Array]:
+    return (3 * dout * cache.x**2,)
+"""
+DECLARED = """
+    def cube_forward(self, x: Array, *, scale: float=1) -> tuple[Array, Any]: ...
+    def cube_backward(self, dout: Array, cache: Any) -> tuple[Array]: ...
+"""
+FORWARD, BACKWARD = (line.strip() for line in DECLARED.strip().splitlines())
+ADDED = {  # of an op that is complete: what each file has of it, and where
+    "minise/ops/reference/activation.py": ("", CUBE),
+    "minise/ops/reference/activation.py SHAPES": ("SHAPES = {", '\n    "cube": "x: ...",'),
+    "minise/ops/protocol.py": ("class Backend(Protocol):", DECLARED),
+    "minise/ops/jit/activation.py": ("", "\n\ndef cube_forward(x):\n    pass\n"),
+    "minise/contract/spec/activation.py": ("", '\nCUBE = Spec(op="cube")\n'),
+    "tests/ops/test_activation.py": ("", '\nOP = "cube"\n'),
+    "README.md": ("", "\n| `cube` | x * x * x | yes | yes | yes |\n"),
+}
+
+
+def test_every_op_is_complete():
+    assert missing(ROOT) == []
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    """Return a folder with all files that are read."""
+    root = tmp_path_factory.mktemp("root")
+    for name in FILES:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, root / name)
+    return root
+
+
+@pytest.fixture
+def lines(copy):
+    """Return what is told of an op that has only what is passed, by keys of ADDED."""
+    texts = {}
+
+    def told(edits):
+        for key, (behind, text) in edits.items():
+            path = copy / key.split()[0]
+            path.parent.mkdir(exist_ok=True)
+            before = path.read_text() if path.exists() else None
+            texts.setdefault(path, before)
+            start = (before or "").index(behind) + len(behind) if behind else len(before or "")
+            path.write_text((before or "")[:start] + text + (before or "")[start:])
+        return missing(copy)
+
+    yield told
+    for path, text in texts.items():
+        path.write_text(text) if text is not None else path.unlink()
+
+
+def test_a_complete_op_is_complete(lines):
+    assert lines(ADDED) == []
+
+
+@pytest.mark.parametrize(
+    ("left_out", "expected"),
+    [
+        (
+            "minise/ops/reference/activation.py SHAPES",
+            "SHAPES in minise/ops/reference/activation.py has no line for it: add its arrays "
+            'and their axes, such as "cube": "x: N C H W"',
+        ),
+        (
+            "minise/ops/reference/activation.py",
+            "minise/ops/protocol.py declares it, but no file of minise/ops/reference has "
+            "cube_forward: add it to the file of its family, and cube_backward below it",
+        ),
+        (
+            "minise/ops/jit/activation.py",
+            "minise/ops/jit/activation.py has neither cube_forward nor cube_backward: add what is "
+            "compiled",
+        ),
+        (
+            "minise/contract/spec/activation.py",
+            "minise/contract/spec/activation.py has no entry for it: add its cases and bounds",
+        ),
+        (
+            "tests/ops/test_activation.py",
+            "tests/ops/test_activation.py does not test it: add a test by hand",
+        ),
+        (
+            "README.md",
+            "README.md has no row for it in the table of ops: "
+            "add `| `cube` | what it does | yes | yes | yes |`",
+        ),
+    ],
+)
+def test_what_is_left_out_is_told(lines, left_out, expected):
+    assert lines({key: ADDED[key] for key in ADDED if key != left_out}) == [f"op cube: {expected}"]
+
+
+def test_the_declarations_to_add_are_told(lines):
+    protocol = "minise/ops/protocol.py"
+    assert lines({key: ADDED[key] for key in ADDED if key != protocol}) == [
+        f"op cube: class Backend in {protocol} does not declare {name}: add `{line}`"
+        for name, line in (("cube_forward", FORWARD), ("cube_backward", BACKWARD))
+    ]
+
+
+@pytest.mark.parametrize("half", ["forward", "backward"])
+def test_a_half_without_the_other_is_told(half, lines):
+    file, other = "minise/ops/reference/activation.py", {"forward": "backward"}.get(half, "forward")
+    text = CUBE.replace(f"cube_{half}", "_cube")
+    assert lines(ADDED | {file: ("", text)}) == [
+        f"op cube: {file} has cube_{other}, but no cube_{half}: add it"
+    ]
+
+
+def test_branches_that_are_not_declared_are_told(lines):
+    file = "minise/ops/reference/activation.py"
+    text = CUBE + "\n\ndef cube_branches(cache: CubeCache) -> Array:\n    return cache.x > 0\n"
+    (line,) = lines(ADDED | {file: ("", text)})
+    assert line.endswith("add `def cube_branches(self, cache: Any) -> Array: ...`")
+
+
+def test_a_new_family_has_a_line_of_its_own(lines):
+    edits = {key.replace("activation", "powers"): ADDED[key] for key in ADDED}
+    del edits["minise/ops/reference/powers.py SHAPES"]
+    powers = edits["minise/ops/reference/powers.py"][1]
+    edits["minise/ops/reference/powers.py"] = ("", 'SHAPES = {"cube": "x: ..."}\n' + powers)
+    assert lines(edits) == [
+        f"op cube: minise/ops/{package}/__init__.py lacks the line of its file: "
+        f"add `from minise.ops.{package}.powers import *`"
+        for package in ("reference", "jit")
+    ]
