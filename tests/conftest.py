@@ -7,6 +7,7 @@ Tests marked gpu are skipped where kernels cannot run, or fail with MINISE_REQUI
 """
 
 import os
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,9 +15,6 @@ for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[name] = "1"  # read when NumPy is first imported, which is after this file
 os.environ["MINISE_AHEAD"] = "0"  # a test compiles what it needs, and nothing beside it
 os.environ.pop("PYTEST_ADDOPTS", None)  # read by now; where a test runs pytest, it says how
-
-from collections import Counter  # noqa: E402
-from pathlib import Path  # noqa: E402
 
 import pytest  # noqa: E402
 from threadpoolctl import threadpool_limits  # noqa: E402
@@ -88,18 +86,42 @@ def pytest_testnodedown(node):
     node.config.stash[COUNTS] = Counter(getattr(node, "workeroutput", {}).get("left_out", {}))
 
 
-def pytest_terminal_summary(terminalreporter, config):
-    """Say what was left out, and why tests were skipped."""
-    counts, reasons = config.stash[COUNTS], Counter()
-    left_out = [f"{n} {kind} tests ({LEFT_OUT[kind]})" for kind, n in sorted(counts.items())]
-    if left_out:
-        terminalreporter.write_line(f"left out: {', '.join(left_out)}")
-    skips = {report.nodeid: report for report in terminalreporter.stats.get("skipped", [])}
-    for report in skips.values():  # a file may be reported for its tests and for its examples
-        kind = "file" if report.when == "collect" else "test"
-        reasons[kind, report.longrepr[2].removeprefix("Skipped: ")] += 1
+def pytest_terminal_summary(terminalreporter, exitstatus, config):
+    """Say what was left out, why tests were skipped, and below a run that failed what ops lack."""
+    for line in [*left_out(config.stash[COUNTS]), *skipped(terminalreporter.stats)]:
+        terminalreporter.write_line(line)
+    lines = incomplete_ops() if exitstatus else []
+    if lines:  # it may be why modules cannot be imported
+        terminalreporter.section("ops that are not complete")
+        for line in lines:
+            terminalreporter.line(line)
+
+
+def left_out(counts):
+    """Yield a line about the tests that the default -m leaves out, if there are any."""
+    kinds = [f"{n} {kind} tests ({LEFT_OUT[kind]})" for kind, n in sorted(counts.items())]
+    if kinds:
+        yield f"left out: {', '.join(kinds)}"
+
+
+def skipped(stats):
+    """Yield a line for each of the most frequent reasons why tests, or all of a file, skip."""
+    reports = {report.nodeid: report for report in stats.get("skipped", [])}  # files report twice
+    reasons = Counter(
+        ("file" if report.when == "collect" else "test", report.longrepr[2])
+        for report in reports.values()
+    )
     for (kind, reason), n in reasons.most_common(MAX_REASONS):
-        terminalreporter.write_line(f"skipped: {n} {kind}{'s' * (n > 1)}: {reason}")
+        yield f"skipped: {n} {kind}{'s' * (n > 1)}: {reason.removeprefix('Skipped: ')}"
+
+
+def incomplete_ops():
+    """Return lines about what an op lacks."""
+    from tests.ops.places import missing
+
+    with suppress(SyntaxError):  # which the failed imports tell
+        return missing(Path(__file__).parents[1])
+    return []
 
 
 @pytest.fixture(scope="session")
@@ -128,17 +150,3 @@ def _gpu(request):
         pytest.fail(f"MINISE_REQUIRE_GPU is 1, but {problem}")
     if problem is not None:
         pytest.skip(problem)
-
-
-def pytest_terminal_summary(terminalreporter, exitstatus):
-    """Say below a run that failed what an op lacks: it may be why modules cannot be imported."""
-    from tests.ops.places import missing
-
-    lines = []
-    if exitstatus:
-        with suppress(SyntaxError):  # which the failed imports tell
-            lines = missing(Path(__file__).parents[1])
-    if lines:
-        terminalreporter.section("ops that are not complete")
-        for line in lines:
-            terminalreporter.line(line)
