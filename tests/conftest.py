@@ -107,12 +107,13 @@ def left_out(counts):
 def skipped(stats):
     """Yield a line for each of the most frequent reasons why tests, or all of a file, skip."""
     reports = {report.nodeid: report for report in stats.get("skipped", [])}  # files report twice
-    reasons = Counter(
-        ("file" if report.when == "collect" else "test", report.longrepr[2])
-        for report in reports.values()
-    )
+    reasons = Counter()
+    for report in reports.values():
+        reason = report.longrepr[2].removeprefix("Skipped: ")
+        reason = reason.partition(" PosixPath(")[0]  # of an example: its module is no reason
+        reasons["file" if report.when == "collect" else "test", reason] += 1
     for (kind, reason), n in reasons.most_common(MAX_REASONS):
-        yield f"skipped: {n} {kind}{'s' * (n > 1)}: {reason.removeprefix('Skipped: ')}"
+        yield f"skipped: {n} {kind}{'s' * (n > 1)}: {reason}"
 
 
 def incomplete_ops():
