@@ -1,12 +1,13 @@
-"""One BLAS thread for all tests, and for the processes that they start; a GPU where one is needed.
+"""How the tests run: one BLAS thread a process, a process for each core, a GPU where one is needed.
 
-The matrices are small, so a second thread gains nothing; and where another process is busy, waiting
-for it costs a hundredfold.
+The matrices are small, so a second BLAS thread gains nothing; and where another process is busy,
+waiting for it costs a hundredfold.
 
 Tests marked gpu are skipped where kernels cannot run, or fail with MINISE_REQUIRE_GPU=1.
 """
 
 import os
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,7 +19,110 @@ os.environ.pop("PYTEST_ADDOPTS", None)  # read by now; where a test runs pytest,
 import pytest  # noqa: E402
 from threadpoolctl import threadpool_limits  # noqa: E402
 
+from tests.selection import pattern  # noqa: E402
+
 threadpool_limits(1)  # in case a plugin was quicker
+
+MAX_WORKERS = 8  # with more, most would wait for a kernel that another compiles
+MAX_REASONS = 12  # lines about what was skipped
+LEFT_OUT = {"slow": "pytest -m slow", "long": ".ci/long"}  # by marker: what runs these tests
+OF = pytest.StashKey()
+COUNTS = pytest.StashKey()
+
+
+def pytest_addoption(parser):
+    """Add --of."""
+    parser.addoption(
+        "--of", metavar="NAME", help="run the tests of an op (relu), a room (nn) or a lesson (5)"
+    )
+
+
+def pytest_configure(config):
+    """Resolve --of, or say what it may be."""
+    config.stash[COUNTS] = Counter()
+    try:
+        config.stash[OF] = None if config.option.of is None else pattern(config.option.of)
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+def pytest_xdist_auto_num_workers(config):
+    """Return one worker for each core that this process may use, and none for a single file."""
+    if name := os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS"):
+        return int(name)
+    files = {arg.partition("::")[0] for arg in config.args}
+    if len(files) == 1 and Path(*files).is_file():  # a file's tests stay together in any case
+        return 0
+    allowed = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))  # not on macOS
+    return min(MAX_WORKERS, len(allowed(0)))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    """Deselect what is not --of."""
+    if (selected := config.stash[OF]) is not None:
+        others = [item for item in items if not selected.search(item.nodeid)]
+        items[:] = [item for item in items if selected.search(item.nodeid)]
+        if others:
+            config.hook.pytest_deselected(items=others)
+
+
+def pytest_deselected(items):
+    """Count the tests that the default -m leaves out: it deselects no other tests."""
+    markers = [next(filter(item.get_closest_marker, LEFT_OUT), None) for item in items]
+    if items and None not in markers:
+        items[0].config.stash[COUNTS].update(markers)
+
+
+def pytest_sessionfinish(session):
+    """Hand the counts of a worker to the process that reports."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = dict(session.config.stash[COUNTS])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    """Take the counts of any worker: each collects all tests."""
+    node.config.stash[COUNTS] = Counter(getattr(node, "workeroutput", {}).get("left_out", {}))
+
+
+def pytest_terminal_summary(terminalreporter, exitstatus, config):
+    """Say what was left out, why tests were skipped, and below a run that failed what ops lack."""
+    for line in [*left_out(config.stash[COUNTS]), *skipped(terminalreporter.stats)]:
+        terminalreporter.write_line(line)
+    lines = incomplete_ops() if exitstatus else []
+    if lines:  # it may be why modules cannot be imported
+        terminalreporter.section("ops that are not complete")
+        for line in lines:
+            terminalreporter.line(line)
+
+
+def left_out(counts):
+    """Yield a line about the tests that the default -m leaves out, if there are any."""
+    kinds = [f"{n} {kind} tests ({LEFT_OUT[kind]})" for kind, n in sorted(counts.items())]
+    if kinds:
+        yield f"left out: {', '.join(kinds)}"
+
+
+def skipped(stats):
+    """Yield a line for each of the most frequent reasons why tests, or all of a file, skip."""
+    reports = {report.nodeid: report for report in stats.get("skipped", [])}  # files report twice
+    reasons = Counter()
+    for report in reports.values():
+        reason = report.longrepr[2].removeprefix("Skipped: ")
+        reason = reason.partition(" PosixPath(")[0]  # of an example: its module is no reason
+        reasons["file" if report.when == "collect" else "test", reason] += 1
+    for (kind, reason), n in reasons.most_common(MAX_REASONS):
+        yield f"skipped: {n} {kind}{'s' * (n > 1)}: {reason}"
+
+
+def incomplete_ops():
+    """Return lines about what an op lacks."""
+    from tests.ops.places import missing
+
+    with suppress(SyntaxError):  # which the failed imports tell
+        return missing(Path(__file__).parents[1])
+    return []
 
 
 @pytest.fixture(scope="session")
@@ -47,17 +151,3 @@ def _gpu(request):
         pytest.fail(f"MINISE_REQUIRE_GPU is 1, but {problem}")
     if problem is not None:
         pytest.skip(problem)
-
-
-def pytest_terminal_summary(terminalreporter, exitstatus):
-    """Say below a run that failed what an op lacks: it may be why modules cannot be imported."""
-    from tests.ops.places import missing
-
-    lines = []
-    if exitstatus:
-        with suppress(SyntaxError):  # which the failed imports tell
-            lines = missing(Path(__file__).parents[1])
-    if lines:
-        terminalreporter.section("ops that are not complete")
-        for line in lines:
-            terminalreporter.line(line)

@@ -3,30 +3,30 @@
 import subprocess
 import sys
 
-import pytest
-
 HEAVY = {"numba", "cupy", "matplotlib", "rich", "tyro", "safetensors", "PIL", "hypothesis", "torch"}
 
 
-def loaded_by(statement):
-    code = f"import sys; {statement}; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return {name.partition(".")[0] for name in done.stdout.split()}
-
-
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "import minise",
-        "from minise.ops import cuda, reference, wrap",
-        "from minise import analysis, data, gradcheck, lessons, models, nn, train, walk",
-        "from minise.grading import exercise",
-        "from minise.bench import compare, gpu, ladder, peers, profile, scaling, workloads",
-    ],
+LIGHT = (
+    "import minise",
+    "from minise.ops import cuda, reference, wrap",
+    "from minise import analysis, data, gradcheck, lessons, models, nn, train, walk",
+    "from minise.grading import exercise",
+    "from minise.bench import compare, gpu, ladder, peers, profile, scaling, workloads",
 )
-def test_imports_are_light(statement):
-    assert loaded_by(statement) & HEAVY == set()
+
+
+def loaded_by(*statements):
+    """Return, for each of the statements that a process runs, the heavy packages loaded by then."""
+    code = "\n".join(["import sys", *(f"{one}\nprint(*sys.modules)" for one in statements)])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    names = ({name.partition(".")[0] for name in line.split()} for line in done.stdout.splitlines())
+    return {one: loaded & HEAVY for one, loaded in zip(statements, names, strict=True)}
+
+
+def test_imports_are_light():
+    assert loaded_by(*LIGHT) == {statement: set() for statement in LIGHT}
 
 
 def test_the_check_bites():
-    assert loaded_by("import minise.cli.train") & HEAVY == {"rich", "tyro"}
+    heavy = "import minise.cli.train"
+    assert loaded_by(heavy) == {heavy: {"rich", "tyro"}}

@@ -9,7 +9,7 @@ which they happen, which is the same in every run, so that any value can be repl
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -169,7 +169,8 @@ def half_of_op(name: str) -> bool:
     return name.endswith((f"_{FORWARD}", f"_{BACKWARD}"))
 
 
-def argument_names(function: Callable[..., Any], count: int) -> list[str]:
+@lru_cache(maxsize=256)  # asked at every call of an op, of which a trace makes thousands
+def argument_names(function: Callable[..., Any], count: int) -> tuple[str, ...]:
     """Return the names of an op's positional arguments; *xs as xs[0], xs[1] and so on."""
     names: list[str] = []
     for parameter in inspect.signature(function).parameters.values():
@@ -177,4 +178,4 @@ def argument_names(function: Callable[..., Any], count: int) -> list[str]:
             names += [f"{parameter.name}[{i}]" for i in range(count - len(names))]
         else:
             names.append(parameter.name)
-    return names[:count]
+    return tuple(names[:count])

@@ -261,7 +261,7 @@ def test_results_live_until_their_turn_comes_again():
 
 
 def test_peers_compute_what_we_compute():
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="needs torch: pip install -e '.[oracle]'")
     from minise.bench.peers import pytorch
     from minise.bench.workloads import gated_arrays_of
 

@@ -185,7 +185,7 @@ def test_a_task_that_would_start_too_late_is_left_out(tmp_path, monkeypatch):
 @pytest.fixture
 def baselines(monkeypatch):
     """Small measurements whose calls are made once, and all take a microsecond."""
-    torch = pytest.importorskip("torch", reason="the oracle extra is not installed")
+    torch = pytest.importorskip("torch", reason="needs torch: pip install -e '.[oracle]'")
     from minise.bench.gpu import baselines
     from minise.bench.peers import pytorch
 

@@ -151,7 +151,7 @@ def build(name, settings):
 
 @pytest.mark.parametrize(("name", "settings"), NETS, ids=lambda value: str(value)[:20])
 def test_the_torch_twin_has_our_loss_and_gradients(name, settings):
-    torch = pytest.importorskip("torch", reason="the oracle extra is not installed")
+    torch = pytest.importorskip("torch", reason="needs torch: pip install -e '.[oracle]'")
     from minise.bench.peers.twins import twin_of
 
     net = build(name, settings)
@@ -170,7 +170,7 @@ def test_the_torch_twin_has_our_loss_and_gradients(name, settings):
 
 @pytest.mark.parametrize("settings", [dict(shortcut="A", site="post"), dict(gate="tanh")])
 def test_a_net_without_a_torch_twin_is_refused(settings):
-    pytest.importorskip("torch", reason="the oracle extra is not installed")
+    pytest.importorskip("torch", reason="needs torch: pip install -e '.[oracle]'")
     from minise.bench.peers.twins import twin_of
 
     with pytest.raises(ValueError, match="no twin"):
@@ -178,7 +178,7 @@ def test_a_net_without_a_torch_twin_is_refused(settings):
 
 
 def test_a_net_of_the_users_own_has_no_torch_twin():
-    pytest.importorskip("torch", reason="the oracle extra is not installed")
+    pytest.importorskip("torch", reason="needs torch: pip install -e '.[oracle]'")
     from minise.bench.peers.twins import twin_of
 
     with pytest.raises(ValueError, match="no twin"):
@@ -222,7 +222,7 @@ def test_minise_folds_its_net_and_a_peer_runs_its_own_ops(monkeypatch):
 
 
 def test_the_torch_ops_have_our_gradients():
-    torch = pytest.importorskip("torch", reason="the oracle extra is not installed")
+    torch = pytest.importorskip("torch", reason="needs torch: pip install -e '.[oracle]'")
     from minise.bench.peers.pytorch import function_of
 
     for workload in OPS:
@@ -253,7 +253,7 @@ def minise_gradients(workload, arrays):
 
 @pytest.mark.parametrize("workload", BLOCK_WORKLOADS, ids=lambda workload: workload["block"])
 def test_the_torch_twin_of_a_block_has_our_output_and_gradients(workload):
-    torch = pytest.importorskip("torch", reason="the oracle extra is not installed")
+    torch = pytest.importorskip("torch", reason="needs torch: pip install -e '.[oracle]'")
     from minise.bench.peers.twins import block_twin_of
 
     block = build_block(workload["block"], dtype=np.float64)
@@ -275,7 +275,7 @@ def test_the_torch_twin_of_a_block_has_our_output_and_gradients(workload):
 
 @pytest.mark.parametrize("workload", BLOCK_WORKLOADS, ids=lambda workload: workload["block"])
 def test_the_implementations_of_blocks_agree(workload):
-    pytest.importorskip("torch", reason="the oracle extra is not installed")
+    pytest.importorskip("torch", reason="needs torch: pip install -e '.[oracle]'")
     names = ("minise", *TORCH)
     checksums = {name: checksum_of(peers.make(name, workload, BLOCK_SETTINGS)()) for name in names}
     assert checksums["minise"].scale > 0.1

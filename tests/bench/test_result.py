@@ -77,14 +77,14 @@ def test_a_table():
 
 @pytest.mark.parametrize("suffix", [".png", ".svg"])
 def test_a_figure_is_drawn(tmp_path, suffix):
-    pytest.importorskip("matplotlib", reason="the plot extra is not installed")
+    pytest.importorskip("matplotlib", reason="needs Matplotlib: pip install -e '.[plot]'")
     path = tmp_path / f"lines{suffix}"
     Figure([PANEL, PANEL], "on one thread").draw(path)
     assert path.read_bytes().startswith({".png": b"\x89PNG", ".svg": b"<?xml"}[suffix])
 
 
 def test_a_panel_shows_points_and_line():
-    pytest.importorskip("matplotlib", reason="the plot extra is not installed")
+    pytest.importorskip("matplotlib", reason="needs Matplotlib: pip install -e '.[plot]'")
     axes = figure_class()().subplots()
     draw_panel(axes, PANEL)
     assert axes.get_xlabel() == "depth"

@@ -91,14 +91,14 @@ def test_a_small_measurement(monkeypatch):
 
 @pytest.mark.parametrize("suffix", [".png", ".svg"])
 def test_the_figure_is_drawn(tmp_path, suffix):
-    pytest.importorskip("matplotlib", reason="the plot extra is not installed")
+    pytest.importorskip("matplotlib", reason="needs Matplotlib: pip install -e '.[plot]'")
     path = tmp_path / f"lines{suffix}"
     result_of(made_up(), SMALL).figure.draw(path)
     assert path.read_bytes().startswith({".png": b"\x89PNG", ".svg": b"<?xml"}[suffix])
 
 
 def test_the_figure_says_what_was_measured():
-    pytest.importorskip("matplotlib", reason="the plot extra is not installed")
+    pytest.importorskip("matplotlib", reason="needs Matplotlib: pip install -e '.[plot]'")
     figure = result_of(made_up(), SMALL).figure
     assert figure.caption.startswith("SE-ResNet, reduction 16, float32, minise reference on 1 ")
     assert figure.caption.endswith("; medians of 3 rounds")

@@ -52,7 +52,7 @@ def test_the_example_of_bench_scaling_runs(capsys):
 
 
 def test_bench_scaling_draws(capsys):
-    pytest.importorskip("matplotlib", reason="the plot extra is not installed")
+    pytest.importorskip("matplotlib", reason="needs Matplotlib: pip install -e '.[plot]'")
     line = "bench scaling --ops reference --depths 8 20 32 --batches 1 2 3 --batch 1 --depth 8"
     status, out, err = call(f"{line} --threads 1 --rounds 1 --plot lines.svg", capsys)
     assert (status, err) == (0, "")

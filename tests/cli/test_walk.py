@@ -62,11 +62,11 @@ def test_a_file_of_ones_own_ops(capsys):
 
 
 def test_a_net_with_a_files_ops_and_the_references(capsys):
-    status, out, _ = call("walk block --ops right.py", capsys)
+    status, out, _ = call("walk block --shape 1 2 2 2 --ops right.py", capsys)
     assert status == 0
     assert "s = 1 / (1 + np.exp(-v))  right.py:" in out
     assert "minise/ops/reference/conv.py:" in out
-    assert call("walk block --ops wrong.py", capsys)[0] == 1
+    assert call("walk block --shape 1 2 2 2 --ops wrong.py", capsys)[0] == 1
 
 
 def test_a_page_of_a_wrong_op_is_written_too(capsys):

@@ -65,7 +65,7 @@ def test_a_colour_is_told_once():
 
 
 def test_png(tmp_path):
-    image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+    image = pytest.importorskip("PIL.Image", reason="needs Pillow: pip install -e '.[image]'")
     pixels = sheet(IMAGES)
     write_png(tmp_path / "sheet.png", pixels)
     with image.open(tmp_path / "sheet.png") as file:

@@ -29,8 +29,16 @@ from tests.ops.loops import each
 # Sums of small integers are exact, but Winograd's transforms of them are not.
 EXACT = {**BACKENDS, "jit": jit.using(algorithm="direct")}
 over_backends = pytest.mark.parametrize("ops", EXACT.values(), ids=EXACT)
-over_algorithms = pytest.mark.parametrize("algorithm", ["direct", "winograd"])
-over_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+DTYPES = [np.float32, np.float64]
+over_dtypes = pytest.mark.parametrize("dtype", DTYPES)
+over_algorithms = pytest.mark.parametrize(  # in float64 only who asks for it is given Winograd's
+    ("algorithm", "dtype"),
+    [
+        pytest.param(name, dtype, marks=pytest.mark.slow if slow else ())
+        for name, dtype in itertools.product(("direct", "winograd"), DTYPES)
+        for slow in [(name, dtype) == ("winograd", np.float64)]
+    ],
+)
 
 
 def loops(x, weight, bias, dout, *, stride, padding, dilation, groups):
@@ -285,7 +293,6 @@ def whole_vectors(draw):
 
 
 @over_algorithms
-@over_dtypes
 @pytest.mark.parametrize("integers", [True, False])
 @settings(few, max_examples=3 if AS_LOOPS else few.max_examples)
 @given(drawn=whole_vectors(), seed=SEEDS, bare=without("conv2d"))

@@ -13,7 +13,7 @@ from tests.nn.adapter import shaken
 from tests.ops.cases import OPS, direction, draw
 from tests.ops.loops import over_backends, over_cases
 
-torch = pytest.importorskip("torch", reason="the oracle extra is not installed")
+torch = pytest.importorskip("torch", reason="needs torch: pip install -e '.[oracle]'")
 F = torch.nn.functional
 
 RELATIVE = 1e-10

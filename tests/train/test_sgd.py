@@ -186,7 +186,7 @@ def test_what_is_no_net(value):
 
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_pytorch_agrees(nesterov):
-    torch = pytest.importorskip("torch", reason="the oracle extra is not installed")
+    torch = pytest.importorskip("torch", reason="needs torch: pip install -e '.[oracle]'")
     settings = dict(momentum=0.9, nesterov=nesterov, weight_decay=0.01)
     ours = trained(decay_all=True, **settings).named_parameters()
     conv, norm = torch.nn.Conv2d(2, 3, 1).double(), torch.nn.BatchNorm2d(3).double()

@@ -23,8 +23,8 @@ from minise.ops import reference
 from minise.tracing.instrument import Instrumented
 from tests.tutorials.solutions import MISTAKES, SOLUTIONS, compiled
 
-pytest.importorskip("marimo", reason="needs the extra 'tutorials': marimo")
-pytest.importorskip("matplotlib", reason="needs the extra 'tutorials': matplotlib")
+pytest.importorskip("marimo", reason="needs marimo: pip install -e '.[tutorials]'")
+pytest.importorskip("matplotlib", reason="needs Matplotlib: pip install -e '.[tutorials]'")
 FOLDER = Path(__file__).parents[2] / "tutorials"
 LESSONS = sorted(FOLDER.glob("[0-9]*.py"))
 WITHOUT = {"01_chain_rule"}  # the exercises begin in the second lesson
@@ -54,7 +54,12 @@ def ran():
 
 
 def each(function):
-    return pytest.mark.parametrize("path", LESSONS, ids=[path.stem for path in LESSONS])(function)
+    """Repeat a test for every lesson; pytest --dist loadgroup keeps a lesson in one process."""
+    lessons = [
+        pytest.param(path, id=path.stem, marks=pytest.mark.xdist_group(path.stem))
+        for path in LESSONS
+    ]
+    return pytest.mark.parametrize("path", lessons)(function)
 
 
 def solution_of(path, op):
@@ -336,7 +341,7 @@ def test_a_lesson_runs_as_a_script(path, tmp_path):
 @each
 def test_a_lesson_runs_as_a_jupyter_notebook(path, tmp_path, monkeypatch):
     """As tutorials/README.md converts it; cell by cell, as Jupyter would."""
-    pytest.importorskip("nbformat", reason="needs the extra 'tutorials': nbformat")
+    pytest.importorskip("nbformat", reason="needs nbformat: pip install -e '.[tutorials]'")
     notebook = tmp_path / f"{path.stem}.ipynb"
     command = ["export", "ipynb", str(path), "-o", str(notebook)]
     subprocess.run([sys.executable, "-m", "marimo", "-q", *command], check=True, timeout=60)
@@ -352,7 +357,9 @@ def test_a_lesson_runs_as_a_jupyter_notebook(path, tmp_path, monkeypatch):
 
 def test_an_exercise_answers_in_jupyter(tmp_path):
     """In a kernel of its own, where a cell is no file."""
-    nbformat = pytest.importorskip("nbformat", reason="needs the extra 'tutorials': nbformat")
+    nbformat = pytest.importorskip(
+        "nbformat", reason="needs nbformat: pip install -e '.[tutorials]'"
+    )
     nbclient = pytest.importorskip("nbclient", reason="needs Jupyter: nbclient")
     pytest.importorskip("ipykernel", reason="needs Jupyter: ipykernel")
     notebook = tmp_path / "notebook.ipynb"

@@ -20,7 +20,9 @@ from tests.walk.students import RIGHT, module
 
 # A new hash is rendered in a later task, so what follows it is waited for by `expect`, which
 # looks from outside: `wait_for_function` evaluates a string, which a page's policy forbids.
-api = pytest.importorskip("playwright.sync_api", reason="needs the extra 'browser': Playwright")
+api = pytest.importorskip(
+    "playwright.sync_api", reason="needs Playwright: pip install -e '.[browser]'"
+)
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=f"needs one of {', '.join(NAMES)}")

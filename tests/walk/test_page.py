@@ -138,11 +138,10 @@ def test_formulas_are_well_formed_mathml(walked):
 
 def test_a_changed_line_changes_the_page(tmp_path):
     """Formula, code, numbers and verdict: the page has none of its own."""
-    chosen = case("se")
-    before = embedded(page(trace("squeeze_excite", chosen.x)))
+    before = embedded(page(walk_of("squeeze_excite.html")))
     path = tmp_path / "edited.py"
     ops = edited(path, "dx = dx_scale + dx_gate", "dx = dx_scale + 2 * dx_gate")
-    after = embedded(page(trace("squeeze_excite", chosen.x, ops=ops, file=path)))
+    after = embedded(page(trace("squeeze_excite", case("se").x, ops=ops, file=path)))
     old, new = before["steps"][-1], after["steps"][-1]
     assert (old["formula"], new["formula"]) == (
         "dx = dx_scale + dx_gate",

@@ -170,13 +170,20 @@ def test_a_derivative_by_hand():
     np.testing.assert_allclose(read.derivative, expected, rtol=4 * EPS, atol=0)
 
 
+@pytest.fixture(scope="module")
+def students(tmp_path_factory):
+    """The trace of a student's squeeze_excite, which is right."""
+    path = tmp_path_factory.mktemp("student") / "mine.py"
+    return trace("squeeze_excite", case("se").x, ops=module(path, RIGHT), file=path)
+
+
 @pytest.mark.parametrize("student", [False, True], ids=["ours", "a student's"])
 def test_a_condition_gives_no_slope(student, tmp_path):
     """Of du = where(h <= 0, 0, dh), zeros of h among them, all slopes in h are 0."""
-    chosen, path = case("se"), tmp_path / "mine.py"
-    text = RIGHT.replace("du = dh * (cache", "du = dh * np.float64(cache")
-    own = dict(ops=module(path, text), file=path) if student else {}
-    walked = trace("squeeze_excite", chosen.x, **own)
+    walked, path = walk_of("squeeze_excite.html"), tmp_path / "mine.py"
+    if student:
+        text = RIGHT.replace("du = dh * (cache", "du = dh * np.float64(cache")
+        walked = trace("squeeze_excite", case("se").x, ops=module(path, text), file=path)
     step = next(step for step in walked.steps if step.name == "du")
     condition = next(read for read in step.reads if read.name == "h")
     assert np.any(condition.value == 0)
@@ -219,8 +226,8 @@ def test_a_block_names_its_layers():
 def test_where_ways_part_every_sum_of_gradients_is_explained():
     """Of two units the first one's output is the second one's x; its gradient is a sum, too."""
     build = nn.Build(rng=0, dtype=float)
-    net = nn.Chain(nn.basic_block(2, 2, 1, build), nn.preact_block(2, 2, 1, build))
-    walked = trace(net, np.random.default_rng(1).standard_normal((1, 2, 2, 2)))
+    net = nn.Chain(nn.basic_block(1, 1, 1, build), nn.preact_block(1, 1, 1, build))
+    walked = trace(net, np.random.default_rng(1).standard_normal((1, 1, 2, 2)))
     assert walked.ok
     sums = [step for step in walked.steps if step.op == "add" and step.direction == BACKWARD]
     assert [step.layer for step in sums if step.parts] == ["1.bn1", "0.conv1"]
@@ -260,15 +267,12 @@ def test_evaluation_has_one_route():
     assert all(not step.parts for step in walk_of("batch_norm2d-evaluation.html").steps)
 
 
-def test_a_students_file_is_walked_and_right(tmp_path):
-    chosen = case("se")
-    path = tmp_path / "mine.py"
-    walked = trace(chosen.subject, chosen.x, ops=module(path, RIGHT), file=path)
-    assert walked.ok
-    assert {step.file for step in walked.steps} == {"mine.py"}
-    own = trace(chosen.subject, chosen.x)
+def test_a_students_file_is_walked_and_right(students):
+    assert students.ok
+    assert {step.file for step in students.steps} == {"mine.py"}
+    own = walk_of("squeeze_excite.html")
     for name in ("x", "w1", "b1", "w2", "b2"):
-        ours, theirs = own.value(own.gradients[name]), walked.value(walked.gradients[name])
+        ours, theirs = own.value(own.gradients[name]), students.value(students.gradients[name])
         np.testing.assert_allclose(theirs, ours, rtol=0, atol=64 * EPS * np.max(abs(ours)))
 
 
@@ -282,11 +286,9 @@ def test_the_wrong_line_of_a_student_is_the_first_that_does_not_agree(tmp_path):
     assert not walked.ok
 
 
-def test_maximum_of_complex_numbers_is_not_trusted(tmp_path):
+def test_maximum_of_complex_numbers_is_not_trusted(students):
     """np.maximum takes complex numbers and is wrong: the line's slope comes from differences."""
-    path = tmp_path / "mine.py"
-    walked = trace("squeeze_excite", case("se").x, ops=module(path, RIGHT), file=path)
-    step = next(step for step in walked.steps if step.name == "h")
+    step = next(step for step in students.steps if step.name == "h")
     (read,) = step.reads
     expected = np.diag((read.value.ravel() > 0).astype(float))
     np.testing.assert_allclose(read.derivative, expected, rtol=0, atol=EPS ** (1 / 2))

@@ -167,7 +167,7 @@ WHOLE = dict(N=1, C=LANES, H=5, W=6, K=2 * LANES, KH=3, KW=3)
     [
         ({}, {}, np.float32, True),
         ({}, {"padding": (2, 1)}, np.float32, True),
-        ({}, {}, np.float64, False),
+        pytest.param({}, {}, np.float64, False, marks=pytest.mark.slow),
         ({"C": LANES + 1}, {}, np.float32, None),
         ({"K": LANES // 2}, {}, np.float32, None),
         ({"KH": 1}, {}, np.float32, None),
@@ -195,6 +195,16 @@ def test_the_rule_of_auto(by_winograd, sizes, settings, dtype, auto):
     assert found["direct"] == []
     assert found["winograd"] == (ALL if auto is not None else [])
     assert found["auto"] == (ALL if auto else [])
+
+
+@pytest.mark.parametrize("algorithm", ["auto", "direct"])
+def test_only_who_asks_is_given_winograds_in_float64(by_winograd, algorithm):
+    """As above, without a minute of compilation."""
+    inputs, keywords = draw(Case("conv2d", WHOLE, {}), np.random.default_rng(0), np.float64)
+    ops = jit.using(algorithm=algorithm)
+    out, cache = ops.conv2d_forward(*inputs, **keywords)
+    ops.conv2d_backward(out, cache)
+    assert by_winograd == []
 
 
 def test_a_prepared_convolution_obeys_too():

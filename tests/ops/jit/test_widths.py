@@ -74,9 +74,14 @@ def start(width, folder):
         "MALLOC_PERTURB_": "128",  # glibc's: memory is filled with 3.4e38
     }
     files = [str(HERE / f"test_{name}.py") for name in TESTS]
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", CHOICE, *files]
+    command = [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider"]
     return subprocess.Popen(
-        command, env={**os.environ, **told}, cwd=HERE.parents[2], stdout=-1, stderr=-2, text=True
+        [*command, "-k", CHOICE, *files],
+        env={**os.environ, **told},
+        cwd=HERE.parents[2],
+        stdout=-1,
+        stderr=-2,
+        text=True,
     )
 
 

@@ -18,7 +18,9 @@ from tests.ops.cases import SEEDS, few
 from tests.ops.jit.backward_settings import check_settings
 from tests.ops.jit.guards import guarded
 
-over_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+over_dtypes = pytest.mark.parametrize(  # in float64 only who asks for it is given Winograd's
+    "dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.slow)]
+)
 OPS = jit.using(algorithm="winograd")
 NHWC = (0, 2, 3, 1)
 some = settings(few, max_examples=8 if AS_LOOPS else few.max_examples)

@@ -1,0 +1,60 @@
+"""Which tests belong to an op, a room or a lesson: what `pytest --of=NAME` runs."""
+
+import re
+from difflib import get_close_matches
+from pathlib import Path
+
+TESTS = Path(__file__).parent
+LESSONS = sorted(path.stem for path in (TESTS.parent / "tutorials").glob("[0-9]*.py"))
+
+
+def pattern(name):
+    """Return the compiled pattern that the node ids of the tests of `name` contain.
+
+    Parameters
+    ----------
+    name : str
+        An op, by its full name or its short one in `minise walk` (squeeze_excite, se); a room,
+        which is a folder of tests (nn, jit); or a lesson (5, lesson5, 05_batch_norm).
+
+    Raises
+    ------
+    ValueError
+        If it is none of them; the message lists the nearest names.
+    """
+    patterns = {**of_lessons(), **of_rooms(), **of_ops()}
+    number = re.fullmatch(r"(?:lesson[-_ ]?)?(\d+)", name)
+    key = f"{int(number[1]):02}" if number else name
+    if key not in patterns:
+        near = get_close_matches(key, patterns, n=4, cutoff=0.5) or patterns
+        raise ValueError(
+            f"--of is {name!r}, expected an op, a room or a lesson: try {', '.join(near)}"
+        )
+    return re.compile(patterns[key])
+
+
+def of_ops():
+    """An op's name stands alone in the id; all tests in the file of its family are taken too."""
+    from minise.ops import reference
+    from minise.walk.cases import ALIASES, OPS
+
+    patterns = {}
+    for op in OPS:
+        family = getattr(reference, f"{op}_forward").__module__.rpartition(".")[2]
+        alone = rf"(?<![a-z0-9_]){op}(?:_forward|_backward)?(?![a-z0-9_])"
+        patterns[op] = rf"^tests/ops/test_{family}\.py::|{alone}"
+    return {**patterns, **{name: patterns[op] for name, op in ALIASES.items()}}
+
+
+def of_rooms():
+    """A room's tests are those in its folder, and the examples of the code that it tests."""
+    folders = {path.parent for path in TESTS.rglob("test_*.py")} - {TESTS}
+    return {path.name: rf"^(?:tests|minise)/(?:\w+/)*{path.name}/" for path in folders}
+
+
+def of_lessons():
+    """A lesson's tests are those of the tutorials that have its number as a parameter."""
+    patterns = {}
+    for stem in LESSONS:
+        patterns[stem] = patterns[stem[:2]] = rf"^tests/tutorials/.*[\[-]{stem[:2]}[_\]-]"
+    return patterns
