@@ -37,9 +37,10 @@ def walk(
         html: Write a page to click through, instead of text.
         all: Write the pages of all ops with an index into this folder.
     """
-    from minise.walk.cases import case, read_settings
-    from minise.walk.page import check_target, write_page
-    from minise.walk.text import lines
+    with misuse():
+        from minise.walk.cases import case, read_settings  # refuses an op without specification
+        from minise.walk.page import check_target, write_page
+        from minise.walk.text import lines
 
     console = Console()
     if all is not None:

@@ -5,6 +5,10 @@ magnitude for each term. So the spec of every op bounds, by its `magnitudes`, wh
 and of each gradient add up to, all taken as positive: by one of the three functions below, or,
 where an op does one thing after another and an error on the way grows by what comes behind it, by
 its own function, which follows the op step by step, to first order.
+
+Results may differ by 2 * count_of(inputs, out) * eps times their magnitude: 4 eps times it where
+the only input is one number. If the two back ends' roundings can add up to more, which shows at
+small sizes only, the magnitudes have to be larger by a factor.
 """
 
 from collections.abc import Callable, Sequence

@@ -20,7 +20,8 @@ Wrong: TypeAlias = Callable[[Gradients, Array, Any], Gradients]
 class Mistake(NamedTuple):
     """A wrong backward and a case in which its gradients are wrong.
 
-    In `wrong(g, d, c)` g are the right gradients, d is dout, and c is the cache.
+    In `wrong(g, d, c)` g are the right gradients, d is dout, and c is the cache. The kinds are
+    those of minise/gradcheck/diagnose.py, such as "sign", or "unknown" where no pattern is known.
     """
 
     case: Case

@@ -29,6 +29,7 @@ from minise.nn.layers import NormReLU as NormReLU
 from minise.nn.layers import PadChannels as PadChannels
 from minise.nn.layers import ReLU as ReLU
 from minise.nn.layers import Sigmoid as Sigmoid
+from minise.nn.layers import SiLU as SiLU
 from minise.nn.layers import Tanh as Tanh
 from minise.nn.residual import NormAddReLU as NormAddReLU
 from minise.nn.residual import Residual as Residual

@@ -235,6 +235,12 @@ class HardSigmoid(OpLayer):
     op = "hard_sigmoid"
 
 
+class SiLU(OpLayer):
+    """x * sigmoid(x), also called swish."""
+
+    op = "silu"
+
+
 class Flatten(OpLayer):
     """(N, C, H, W) to (N, C * H * W)."""
 

@@ -207,6 +207,10 @@ class Backend(Protocol):
 
     def hard_sigmoid_branches(self, cache: Any) -> Array: ...
 
+    def silu_forward(self, x: Array) -> tuple[Array, Any]: ...
+
+    def silu_backward(self, dout: Array, cache: Any) -> tuple[Array]: ...
+
     def max_pool2d_forward(
         self,
         x: Array,

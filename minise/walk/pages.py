@@ -5,6 +5,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from minise.contract.case import OPS, family
 from minise.ops.reference import gates, squeezes
 from minise.walk.cases import case
 from minise.walk.page import asset, fill, page
@@ -24,7 +25,19 @@ class Page(NamedTuple):
         return "-".join(filter(None, [self.subject, self.variant])) + ".html"
 
 
-GROUPS: dict[str, list[Page]] = {
+def completed(groups: dict[str, list[Page]]) -> dict[str, list[Page]]:
+    """Return the groups with a page of each op that none has: in the last one of its family."""
+    titles = {page.subject: title for title, pages in groups.items() for page in pages}
+    groups = {title: [*pages] for title, pages in groups.items()}
+    families = {family(op): title for op, title in titles.items() if op in OPS}
+    for op in OPS:
+        if op not in titles:
+            title = families.get(family(op), family(op).capitalize())
+            groups.setdefault(title, []).append(Page(op))
+    return groups
+
+
+LISTED = {
     "Start here": [Page("squeeze_excite"), Page("block"), Page("net")],
     "Squeeze and excitation": [
         Page("squeeze_excite", "max", dict(squeeze="max")),
@@ -67,6 +80,7 @@ GROUPS: dict[str, list[Page]] = {
         Page("softmax_cross_entropy", "smoothing", dict(label_smoothing=0.1)),
     ],
 }
+GROUPS = completed(LISTED)
 INDEX = "index.html"
 CHOICES = {"squeeze": squeezes, "gate": gates}  # settings, each choice a line of a docstring
 

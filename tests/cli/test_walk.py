@@ -1,5 +1,6 @@
 """The walk as a user of the command line meets it."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,14 @@ def test_a_net_with_a_files_ops_and_the_references(capsys):
 def test_a_page_of_a_wrong_op_is_written_too(capsys):
     assert call("walk se --ops wrong.py --html page.html", capsys)[0] == 1
     assert Path("page.html").stat().st_size > 50_000
+
+
+def test_what_the_specifications_lack_is_told_in_one_line(capsys, monkeypatch):
+    """They are read when minise.walk.cases is imported: any error of an import stands for it."""
+    monkeypatch.setitem(sys.modules, "minise.walk.cases", None)
+    status, _, err = call("walk silu", capsys)
+    assert (status, err.count("\n")) == (2, 1)
+    assert err.startswith("minise: ")
 
 
 def test_all_pages_with_an_index(capsys, monkeypatch):

@@ -22,4 +22,7 @@ def test_every_mistake_is_named(mistake):
     kinds = {one.diagnosis.kind for one in report.failures if one.diagnosis}
     assert kinds
     for kind in kinds:  # "factor" stands for any of them, such as "factor 2"
-        assert kind in mistake.kinds or kind.partition(" ")[0] in mistake.kinds
+        assert kind in mistake.kinds or kind.partition(" ")[0] in mistake.kinds, (
+            f"diagnosed as {kind!r}, expected one of {sorted(mistake.kinds)}: if the diagnosis "
+            f"helps, or none can, add {kind!r} to the kinds of the mistake in minise/contract/spec"
+        )

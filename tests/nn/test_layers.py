@@ -18,6 +18,7 @@ LAYERS = {
     ),
     "batch norm": lambda: nn.BatchNorm2d(4, dtype=F64),
     "relu": nn.ReLU,
+    "silu": nn.SiLU,
     "max pool": lambda: nn.MaxPool2d(3, stride=2, padding=1, ceil_mode=True),
     "avg pool": lambda: nn.AvgPool2d(3, stride=2, padding=1, count_include_pad=False),
     "global pool": nn.GlobalAvgPool2d,

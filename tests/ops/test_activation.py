@@ -6,23 +6,26 @@ import numpy as np
 import pytest
 from hypothesis import given
 
+from minise.ops import reference
 from tests.ops.cases import BACKENDS, EPS, SEEDS, STRATEGIES, direction, draw, few
 
 over_backends = pytest.mark.parametrize("ops", BACKENDS.values(), ids=BACKENDS)
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])
-NAMES = ["relu", "sigmoid", "tanh", "hard_sigmoid"]
+NAMES = ["relu", "sigmoid", "tanh", "hard_sigmoid", "silu"]
 
 SCALAR = {
     "relu": lambda v: max(v, 0.0),
     "sigmoid": lambda v: 1 / (1 + math.exp(-v)),
     "tanh": math.tanh,
     "hard_sigmoid": lambda v: min(max(v + 3, 0.0), 6.0) / 6,
+    "silu": lambda v: v / (1 + math.exp(-v)),
 }
 SLOPE = {
     "relu": lambda v: 1.0 if v > 0 else 0.0,
     "sigmoid": lambda v: 1 / (2 + math.exp(v) + math.exp(-v)),
     "tanh": lambda v: 1 / math.cosh(v) ** 2,
     "hard_sigmoid": lambda v: 1 / 6 if -3 < v < 3 else 0.0,
+    "silu": lambda v: (1 + (1 + v) * math.exp(-v)) / (1 + math.exp(-v)) ** 2,
 }
 
 
@@ -57,6 +60,74 @@ def test_smooth_by_hand(ops):
 
 
 @over_backends
+def test_silu_by_hand(ops):
+    """At x = log 3, s is 3 / 4 and the slope s + x s (1 - s) = 3 / 4 + 3 / 16 log 3."""
+    log3 = math.log(3)
+    x = np.array([-log3, 0, log3])
+    out, cache = ops.silu_forward(x)
+    np.testing.assert_array_max_ulp(out, np.array([-log3 / 4, 0, 3 * log3 / 4]), 4)
+    (dx,) = ops.silu_backward(np.array([16.0, 4.0, -16.0]), cache)
+    np.testing.assert_array_max_ulp(dx, np.array([4 - 3 * log3, 2, -12 - 3 * log3]), 16)
+
+
+@over_backends
+def test_silu_is_least_where_its_slope_is_zero(ops):
+    """Where 1 + x (1 - s) = 0; x is the root of 1 + x + exp(x) rounded to a float64."""
+    x = np.array([-1.2784645427610738])
+    out, cache = ops.silu_forward(x)
+    assert abs(out[0] - (1 + x[0])) <= 4 * EPS  # x s = x + 1, as x (1 - s) = -1
+    (dx,) = ops.silu_backward(np.ones(1), cache)
+    assert abs(dx[0]) <= 4 * EPS  # s and out are both 0.28 in size, with some roundings each
+
+
+@over_backends
+@DTYPES
+def test_silu_far_from_zero(ops, dtype):
+    """The derivative of a large x is 1, of a small one 0; out is x, or 0."""
+    big = np.finfo(dtype).max
+    x = np.array([-big, -1e4, -1000, 1000, 1e4, big], dtype)
+    out, cache = ops.silu_forward(x)
+    assert out.tolist() == [0, 0, 0, *x[3:].tolist()]
+    (dx,) = ops.silu_backward(np.ones_like(x), cache)
+    assert dx.tolist() == [0, 0, 0, 1, 1, 1]
+
+
+@over_backends
+@pytest.mark.parametrize(
+    ("dtype", "values"), [(np.float32, [-103, -90, -40]), (np.float64, [-745, -720, -300])]
+)
+def test_small_silus_keep_their_digits(ops, dtype, values):
+    """exp(x) is less than half a rounding of 1, so out is x exp(x) and the slope (1 + x) exp(x).
+
+    Where exp(x) is subnormal it is rounded to a multiple of the smallest number, at most one away.
+    """
+    x = np.array(values, dtype)
+    out, cache = ops.silu_forward(x)
+    (dx,) = ops.silu_backward(np.ones_like(x), cache)
+    tiny = float(np.finfo(dtype).smallest_subnormal)
+    assert (out < 0).all()
+    for v, y, g in zip(values, out.tolist(), dx.tolist(), strict=True):
+        for came, factor in ((y, v), (g, 1 + v)):
+            # a few roundings, of which exp has the most, or one step of a subnormal s
+            bound = 8 * float(np.finfo(dtype).eps) * math.exp(v) + 1.5 * tiny
+            assert abs(came / factor - math.exp(v)) <= bound
+
+
+def test_a_complex_step_through_silu_is_exact():
+    """Also at a step of 1e-200, and where the sigmoid is nearly 0 or 1."""
+    x = np.array([-700.0, -40.0, -1.2784645427610738, 0.0, 1.0, 30.0, 1000.0, 1e4])
+    out, _ = reference.silu_forward(x + 1e-200j)
+    assert out.dtype == np.complex128
+    real, cache = reference.silu_forward(x)
+    np.testing.assert_array_max_ulp(out.real, real, 4)
+    (dx,) = reference.silu_backward(np.ones_like(x), cache)
+    # of the terms s and x s (1 - s) each has a handful of roundings, and 1 - s is one of size 1
+    bound = 8 * EPS * (cache.s + abs(real))
+    bound[0] = 1e-100  # exp(-700) * 1e-200 is 0
+    assert (abs(out.imag / 1e-200 - dx) <= bound).all()
+
+
+@over_backends
 @pytest.mark.parametrize("op", NAMES)
 @few
 @given(case=STRATEGIES["relu"], seed=SEEDS)
@@ -68,10 +139,12 @@ def test_against_math(ops, op, case, seed):
     dout = direction(out, rng)
     (dx,) = getattr(ops, f"{op}_backward")(dout, cache)
     assert out.shape == dx.shape == x.shape
+    is_silu = op == "silu"
     for v, y, d, g in zip(x.flat, np.ravel(out), dout.flat, np.ravel(dx), strict=True):
         # a handful of roundings on each side; 1 - s and 1 - t t are rounded at the size of 1
         assert abs(y - SCALAR[op](float(v))) <= 8 * EPS * max(abs(y), 0.5 * (op == "hard_sigmoid"))
-        assert abs(g - d * SLOPE[op](float(v))) <= 8 * EPS * abs(d)
+        # silu's is out (1 - s) besides: the roundings of s and 1 - s, each multiplied by out
+        assert abs(g - d * SLOPE[op](float(v))) <= 8 * EPS * abs(d) * (1 + 2 * abs(y) * is_silu)
 
 
 @over_backends

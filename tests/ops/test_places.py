@@ -56,7 +56,10 @@ def copy(tmp_path_factory):
 
 @pytest.fixture
 def lines(copy):
-    """Return what is told of an op that has only what is passed, by keys of ADDED."""
+    """Return what is told of cube, if it has only what is passed, by keys of ADDED.
+
+    What is told of other ops is left out: who adds one is to see one failure, that of the op.
+    """
     texts = {}
 
     def told(edits):
@@ -67,7 +70,7 @@ def lines(copy):
             texts.setdefault(path, before)
             start = (before or "").index(behind) + len(behind) if behind else len(before or "")
             path.write_text((before or "")[:start] + text + (before or "")[start:])
-        return missing(copy)
+        return [line for line in missing(copy) if line.startswith("op cube: ")]
 
     yield told
     for path, text in texts.items():

@@ -144,7 +144,7 @@ def test_backward_takes_dout_and_cache(op):
 
 def test_branches_where_there_are_kinks():
     names = {n.removesuffix("_branches") for n in reference.__all__ if n.endswith("_branches")}
-    assert names == KINKS
+    assert names >= KINKS
 
 
 # The source

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from minise import nn
-from minise.contract.case import OPS
+from minise.contract.case import OPS, family
 from minise.ops import reference
 from minise.tracing.instrument import PACKAGE
 from minise.tracing.source import summary_of
 from minise.walk import trace
 from minise.walk.cases import case
+from minise.walk.pages import Page, completed
 from minise.walk.steps import BACKWARD, FORWARD
 from tests.walk.pages import PAGES, walk_of
 from tests.walk.students import RIGHT, edited, module
@@ -31,6 +32,15 @@ def walked(page):
 
 def test_every_op_has_a_page():
     assert {page.subject for page in PAGES} == {*OPS, "block", "net"}
+
+
+def test_an_op_without_a_page_joins_the_last_group_of_its_family():
+    few = {"A": [Page("tanh")], "B": [Page("relu"), Page("tanh", "again")], "C": [Page("conv2d")]}
+    groups = completed(few)
+    others = [op for op in OPS if family(op) == "activation" and op not in ("relu", "tanh")]
+    assert groups["B"] == [*few["B"], *map(Page, others)]
+    assert (groups["A"], groups["C"]) == (few["A"], few["C"])
+    assert groups["Linear"] == [Page("linear")]  # of a family that no group has
 
 
 def test_out_and_gradients_are_the_librarys(page, walked):

@@ -8,7 +8,7 @@ from numba import prange
 
 from minise.checks import Array
 from minise.ops.jit.compiler.compile import kernel
-from minise.ops.jit.normalisation.gates import gate_backward, gate_forward
+from minise.ops.jit.normalisation.gates import SIGMOID, gate_backward, gate_forward
 from minise.ops.jit.vector.layout import flat, unflat
 from minise.ops.jit.vector.memory import empty_like
 from minise.ops.reference.activation import (
@@ -16,6 +16,7 @@ from minise.ops.reference.activation import (
     HardSigmoidCache,
     ReluCache,
     SigmoidCache,
+    SiluCache,
     TanhCache,
 )
 from minise.ops.reference.gates import GATES
@@ -66,6 +67,26 @@ def hard_sigmoid_backward(dout: Array, cache: HardSigmoidCache) -> tuple[Array]:
     return _backward("hard_sigmoid", dout, cache.out)
 
 
+def silu_forward(x: Array) -> tuple[Array, SiluCache]:
+    """See minise.ops.reference.silu_forward."""
+    check_arrays("silu", SHAPES["silu"], x)
+    numbers = flat(x)
+    out, s = empty_like(numbers), empty_like(numbers)
+    _silu(numbers, out, s)
+    out, s = unflat(out, x), unflat(s, x)
+    return out, SiluCache(out, s)
+
+
+def silu_backward(dout: Array, cache: SiluCache) -> tuple[Array]:
+    """See minise.ops.reference.silu_backward."""
+    out, s = cache
+    check_gradient("silu", dout, out)
+    numbers = flat(out)
+    dx = empty_like(numbers)
+    _silu_backward(flat(dout, like=out), numbers, flat(s, like=out), dx)
+    return (unflat(dx, out),)
+
+
 def _forward(op: str, x: Array) -> Array:
     check_arrays(op, SHAPES[op], x)
     numbers = flat(x)
@@ -92,3 +113,16 @@ def _gates(x, gate, out):
 def _gates_backward(dout, out, gate, dx):
     for i in prange(len(dout)):
         dx[i] = gate_backward(dout[i], out[i], gate)
+
+
+@kernel
+def _silu(x, out, s):
+    for i in prange(len(x)):
+        s[i] = gate_forward(x[i], SIGMOID)
+        out[i] = x[i] * s[i]
+
+
+@kernel
+def _silu_backward(dout, out, s, dx):
+    for i in prange(len(dout)):
+        dx[i] = dout[i] * (s[i] + out[i] * (1 - s[i]))

@@ -1,8 +1,8 @@
 """Activations: one function of one number, applied everywhere. Formulas and slopes in gates.py.
 
 Each slope can be told from out alone (sigmoid: s (1 - s); tanh: 1 - t t; ReLU: whether out is
-above 0), so only out is kept, which the next op keeps anyway. At a kink the slope is 0, as in
-PyTorch.
+above 0), so only out is kept, which the next op keeps anyway; SiLU, which falls and then rises,
+keeps its sigmoid besides. At a kink the slope is 0, as in PyTorch.
 """
 
 from typing import NamedTuple
@@ -16,6 +16,7 @@ SHAPES = {
     "sigmoid": "x: ...",
     "tanh": "x: ...",
     "hard_sigmoid": "x: ...",
+    "silu": "x: ...",
 }
 
 
@@ -41,6 +42,13 @@ class HardSigmoidCache(NamedTuple):
     """What backward needs from forward."""
 
     out: Array  # of the shape of x
+
+
+class SiluCache(NamedTuple):
+    """What backward needs from forward."""
+
+    out: Array  # of the shape of x
+    s: Array  # of the shape of x: the sigmoid of x
 
 
 def relu_forward(x: Array) -> tuple[Array, ReluCache]:
@@ -179,3 +187,43 @@ def hard_sigmoid_backward(dout: Array, cache: HardSigmoidCache) -> tuple[Array]:
 def hard_sigmoid_branches(cache: HardSigmoidCache) -> Array:
     """Return, of the shape of x, 0 up to -3, 2 from 3 on, and 1 between (or for NaN)."""
     return gate_side(cache.out, "hard_sigmoid")
+
+
+def silu_forward(x: Array) -> tuple[Array, SiluCache]:
+    """Return x * sigmoid(x), the sigmoid linear unit, also called swish (arXiv:1702.03118).
+
+    Parameters
+    ----------
+    x : ndarray of any shape
+        Pre-activations; no size overflows. Of -inf out and of both infinities dx is NaN, as in
+        PyTorch, for it is inf * 0.
+
+    Returns
+    -------
+    out : ndarray of the shape of x
+        At least -0.279, a new array, in the dtype of x.
+    cache : SiluCache
+        For silu_backward.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If x is empty, or not of a float dtype.
+    """
+    check_arrays("silu", SHAPES["silu"], x, complex_step=True)
+    s = gate_forward(x, "sigmoid")
+    out = x * s
+    return out, SiluCache(out, s)
+
+
+def silu_backward(dout: Array, cache: SiluCache) -> tuple[Array]:
+    """Return dx = dout * (s + out * (1 - s)). Raises as silu_forward does.
+
+    By the product rule the slope is s + x s', where s' = s (1 - s) and x s = out: x is not needed.
+    """
+    check_gradient("silu", dout, cache.out)
+    out, s = cache
+
+    # forward: out = x * s             x reaches out by both factors, s = sigmoid(x) being one
+    dx = dout * (s + out * (1 - s))
+    return (dx,)
