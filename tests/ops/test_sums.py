@@ -14,8 +14,8 @@ import pytest
 
 from minise.gradcheck.strategies.drawing import draw_arrays
 from minise.ops import jit, reference
-from minise.ops.checks import parse
 from minise.ops.reference import sums
+from minise.ops.shapes import parse
 from tests.ops.cases import OPS, line, magnitudes
 from tests.ops.loops import each
 

@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from minise.checks import Array
 from minise.contract.bounds import pointwise, selecting
 from minise.contract.case import Case
 from minise.contract.mistakes import Mistake, scaled
 from minise.contract.specification import Spec
 from minise.contract.strategies import any_shape
 from minise.ops import reference
-from minise.ops.checks import Array
 
 SHAPE = {"...": (3, 4, 5)}  # of x in the mistakes
 WALK = {"...": (2, 4)}
