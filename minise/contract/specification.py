@@ -30,12 +30,17 @@ class Spec:
     magnitudes : callable
         magnitudes(inputs, keywords, dout) bounds the terms of out and of each gradient, entry by
         entry: see minise/contract/bounds.py.
+    long_sums : tuple of Case
+        Sizes at which the op adds up 2^16 numbers or more, each of which must be as exact in
+        float32 in any layout; () where it adds up none.
     walk : Case
         Small enough that a reader can follow every number: what `minise walk` shows.
     mistakes : dict of str to Mistake
         Wrong backward passes, by name, that every gradient check must catch.
     rounds_integers : bool
         Whether small integers leave something to round in some drawn case.
+    kinks : bool
+        Whether its slope jumps somewhere: it then has `<op>_branches`.
     nan_spreads : {"nowhere", "image"}
         How far a fast algorithm may spread a NaN (rule 9): a convolution's over its image.
     """
@@ -44,9 +49,11 @@ class Spec:
     cases: dict[str, Case]
     strategy: Strategy
     magnitudes: Magnitudes
+    long_sums: tuple[Case, ...]
     walk: Case
     mistakes: dict[str, Mistake]
     rounds_integers: bool = True
+    kinks: bool = False
     nan_spreads: str = "nowhere"
 
 

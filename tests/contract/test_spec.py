@@ -48,8 +48,8 @@ def test_an_op_without_a_specification():
     (said,) = problems({"activation": [TANH]})
     assert said == (
         "relu has no specification, but minise.ops.reference has the op: add Spec(op='relu', "
-        "cases=..., strategy=..., magnitudes=..., walk=..., mistakes=...) to SPECS in "
-        "minise/contract/spec/activation.py; help('minise.contract.specification') tells what "
+        "cases=..., strategy=..., magnitudes=..., long_sums=..., walk=..., mistakes=...) to SPECS "
+        "in minise/contract/spec/activation.py; help('minise.contract.specification') tells what "
         "each argument is"
     )
 

@@ -28,7 +28,8 @@ GATED = {"squeeze_excite", "se_block_tail"}
 def verdicts(op, way, count):
     """Draw cases of an op and return how many gradients got which verdict; branches may be told.
 
-    "auto" is how a forward is checked of which it is not known that it takes complex numbers.
+    "cases" counts the cases in which some gradient could not be checked. "auto" is how a forward is
+    checked of which it is not known that it takes complex numbers.
     """
     mode, _, told = way.partition(", ")
     seen = Counter()
@@ -46,36 +47,38 @@ def verdicts(op, way, count):
         assert not report.problem
         assert not report.wrong, f"{case}, {seed}: {report}"
         seen.update(one.verdict for one in report.arguments)
+        seen["cases"] += any(one.verdict == UNCHECKED for one in report.arguments)
 
     one()
     return seen
 
 
-def few_unchecked(op, way, seen):
+def few_unchecked(op, way, count):
     """Tell whether no more gradients than the op and the way allow could not be checked.
 
     A saturated gate has no digits left of 1 - s * s, or 1 - t * t: neither a complex step nor the
-    backward itself knows its slope. Differences lose their digits before that.
+    backward itself knows its slope. 9 of 2,500 drawn cases of se_block_tail are such; more than 2
+    of 40 are then drawn once in 2,500 runs. Differences lose their digits before that.
     """
-    share = seen[UNCHECKED] / seen.total()
+    seen = verdicts(op, way, count)
+    cases = seen.pop("cases")
+    print(op, way, dict(seen))
     if "directional" in way:
-        return share == 0 if op in SMOOTH else share <= 0.05
-    return share <= 0.005 if op in GATED else share == 0
+        return cases == 0 if op in SMOOTH else seen[UNCHECKED] <= 0.05 * seen.total()
+    return cases <= max(2, 0.01 * count) if op in GATED else cases == 0
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("op", OPS)
 def test_no_false_alarm(op, way):
-    assert few_unchecked(op, way, verdicts(op, way, CHECKS))
+    assert few_unchecked(op, way, CHECKS)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("way", WAYS)
 def test_no_false_alarm_in_many_draws(way):
-    counts = {op: verdicts(op, way, LONG_CHECKS) for op in OPS}
-    print(way, dict(sum(counts.values(), Counter())))
-    assert [op for op, seen in counts.items() if not few_unchecked(op, way, seen)] == []
+    assert [op for op in OPS if not few_unchecked(op, way, LONG_CHECKS)] == []
 
 
 def same_gradients(forward, right, wrong, inputs):
@@ -100,7 +103,9 @@ def test_every_mistake_is_caught_and_most_are_named(seeds):
                 hidden.append(name)
                 continue
             right += found[0].diagnosis.kind in mistake.kinds - {"unknown"}
-    assert right >= 0.8 * seeds * len(MISTAKES)
+    with_names = [mistake for mistake in MISTAKES.values() if mistake.kinds != {"unknown"}]
+    assert right >= 0.83 * seeds * len(with_names)
+    assert len(with_names) >= 0.9 * len(MISTAKES)
     assert len(hidden) <= 0.01 * seeds * len(MISTAKES)
     assert max(Counter(hidden).values(), default=0) <= max(1, seeds / 4)
 

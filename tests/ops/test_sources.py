@@ -14,6 +14,7 @@ from typing import get_type_hints
 import pytest
 
 from minise.contract.rules import cache_class
+from minise.contract.spec import SPECS
 from minise.ops import cuda, jit, reference
 from minise.ops.backend import Backend
 from minise.ops.shapes import parse
@@ -22,8 +23,6 @@ from tests.ops.loops import over_backends, over_ops
 
 ARRAY_FUNCTIONS = {"asarray", "asnumpy", "sgd_update"}  # of a back end, but no ops
 INFERENCE = {n for n in reference.__all__ if n.startswith(("fold_", "prepare_", "run_"))}  # nor
-KINKS = {"global_max_pool2d", "hard_sigmoid", "max_pool2d", "relu", "squeeze_excite"}
-KINKS |= {"batch_norm2d_add_relu", "batch_norm2d_relu", "se_block_tail"}
 
 
 def classes(kind):
@@ -144,7 +143,7 @@ def test_backward_takes_dout_and_cache(op):
 
 def test_branches_where_there_are_kinks():
     names = {n.removesuffix("_branches") for n in reference.__all__ if n.endswith("_branches")}
-    assert names >= KINKS
+    assert names == {op for op, spec in SPECS.items() if spec.kinks}
 
 
 # The source

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from minise.contract.spec import SPECS
 from minise.gradcheck.strategies.drawing import draw_arrays
 from minise.ops import jit, reference
 from minise.ops.reference import sums
-from minise.ops.shapes import parse
-from tests.ops.cases import OPS, line, magnitudes
+from tests.ops.cases import line, magnitudes
 from tests.ops.loops import each
 
 over_both = pytest.mark.parametrize("ops", [reference, jit], ids=["reference", "jit"])
@@ -45,41 +45,7 @@ LAYOUTS = {
 }
 in_layouts = pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 
-IMAGES = dict(N=4, C=2, H=512, W=512)  # N * H * W = 2^20
-PIXELS = dict(N=1, C=2, H=1024, W=1024)  # H * W = 2^20
-SMALL = dict(N=16, C=2, H=64, W=64)  # 2^16
-WINDOWS = dict(N=1, C=2, H=63, W=63), dict(kernel=(32, 32), stride=(1, 1))  # 1024 meet in a pixel
-NORM = dict(training=True, momentum=1.0)
-LONG = [
-    ("avg_pool2d", *WINDOWS),
-    ("batch_norm2d", IMAGES, NORM),
-    ("batch_norm2d_add_relu", SMALL, NORM),
-    ("batch_norm2d_relu", SMALL, NORM),
-    ("channel_scale", PIXELS, {}),
-    ("global_avg_pool2d", PIXELS, {}),
-    ("linear", dict(N=1 << 19, I=1, O=3), {}),
-    ("linear", dict(N=2, I=1 << 18, O=3), {}),
-    ("max_pool2d", *WINDOWS),
-    ("se_block_tail", dict(SMALL, R=2), NORM),
-    ("softmax_cross_entropy", dict(N=1 << 18, K=2), dict(label_smoothing=0.25)),
-    ("softmax_cross_entropy", dict(N=2, K=1 << 18), dict(label_smoothing=0.25)),
-    ("squeeze_excite", dict(PIXELS, R=2), {}),
-    ("squeeze_excite", dict(SMALL, R=2), dict(squeeze="none")),
-]
-NO_SUM = {"channel_shuffle", "concat", "flatten", "global_max_pool2d"}
-
-
-def is_pointwise(op):
-    """Return whether all arrays have one shape, so that each number has its own number of out."""
-    return all(argument.axes == (("...", ""),) for argument in parse(line(op)))
-
-
-@pytest.mark.parametrize("op", OPS)
-def test_every_op_that_adds_up_is_here(op):
-    assert is_pointwise(op) or op in {"conv2d", *NO_SUM, *(op for op, _, _ in LONG)}, (
-        f"{op} has axes: add to LONG sizes at which it adds up 2^16 numbers or more, or its name "
-        "to NO_SUM if it adds up none"
-    )
+LONG = [case for spec in SPECS.values() for case in spec.long_sums]
 
 
 def draw_positive(op, sizes, settings):
@@ -108,9 +74,10 @@ def run(ops, op, inputs, keywords, dout):
     return [out, *gradients], {name: getattr(cache, name) for name in names}
 
 
-@pytest.mark.parametrize(("op", "sizes", "settings"), LONG, ids=[op for op, _, _ in LONG])
-def test_every_layout_against_float64(op, sizes, settings):
-    inputs, keywords, dout = draw_positive(op, sizes, settings)
+@pytest.mark.parametrize("case", LONG, ids=[case.op for case in LONG])
+def test_every_layout_against_float64(case):
+    op = case.op
+    inputs, keywords, dout = draw_positive(op, case.sizes, case.settings)
     wide = [widened(a) for a in inputs], {k: widened(a) for k, a in keywords.items()}, widened(dout)
     exact, exact_statistics = run(reference, op, *wide)
     bounds = magnitudes(op, *wide)

@@ -51,7 +51,9 @@ RELU = Spec(
     strategy=any_shape("relu"),
     magnitudes=selecting("relu"),
     rounds_integers=False,
+    long_sums=(),
     walk=Case("relu", WALK),
+    kinks=True,
     mistakes={
         "dx passes everywhere": Mistake(Case("relu", SHAPE), lambda g, d, c: (d,), {"wrong mask"}),
         "dx by the sign of dout": Mistake(
@@ -66,6 +68,7 @@ SIGMOID = Spec(
     cases=_cases("sigmoid", exact=False),
     strategy=any_shape("sigmoid"),
     magnitudes=pointwise,
+    long_sums=(),
     walk=Case("sigmoid", WALK),
     mistakes={
         "the slope is forgotten": Mistake(
@@ -81,6 +84,7 @@ TANH = Spec(
     cases=_cases("tanh", exact=False),
     strategy=any_shape("tanh"),
     magnitudes=pointwise,
+    long_sums=(),
     walk=Case("tanh", WALK),
     mistakes={
         "the square is forgotten": Mistake(
@@ -93,7 +97,9 @@ HARD_SIGMOID = Spec(
     cases=_cases("hard_sigmoid", exact=True),
     strategy=any_shape("hard_sigmoid"),
     magnitudes=pointwise,
+    long_sums=(),
     walk=Case("hard_sigmoid", WALK),
+    kinks=True,
     mistakes={
         "the slope goes on beyond the kinks": Mistake(
             Case("hard_sigmoid", {"...": (60, 60)}), lambda g, d, c: (d / 6,), {"wrong mask"}
@@ -107,6 +113,7 @@ SILU = Spec(
     cases=_cases("silu", exact=False),
     strategy=any_shape("silu"),
     magnitudes=_silu,
+    long_sums=(),
     walk=Case("silu", WALK),
     mistakes={
         "s is taken for a constant": Mistake(

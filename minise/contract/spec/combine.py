@@ -34,6 +34,7 @@ ADD = Spec(
     strategy=any_shape("add"),
     magnitudes=sums_of_products("add"),
     rounds_integers=False,
+    long_sums=(),
     walk=Case("add", {"...": (2, 4)}),
     mistakes={
         "db is zero": Mistake(Case("add", SHAPE), scaled(1, 0), {"zero"}),
@@ -49,6 +50,7 @@ CONCAT = Spec(
     strategy=_concat(),
     magnitudes=sums_of_products("concat"),
     rounds_integers=False,
+    long_sums=(),
     walk=Case("concat", {"N": 1, "_": (1, 2), "H": 2, "W": 3}),
     mistakes={"the slices are swapped": Mistake(CHANNELS, lambda g, d, c: g[::-1], {"swapped"})},
 )
@@ -58,6 +60,7 @@ CHANNEL_SCALE = Spec(
     strategy=named("channel_scale", "NCHW"),
     magnitudes=sums_of_products("channel_scale"),
     rounds_integers=False,
+    long_sums=(Case("channel_scale", dict(N=1, C=2, H=1024, W=1024)),),
     walk=Case("channel_scale", dict(N=2, C=2, H=2, W=3)),
     mistakes={
         "ds is a mean": Mistake(
@@ -79,6 +82,7 @@ CHANNEL_SHUFFLE = Spec(
     strategy=_channel_shuffle(),
     magnitudes=sums_of_products("channel_shuffle"),
     rounds_integers=False,
+    long_sums=(),
     walk=Case("channel_shuffle", dict(N=1, C=4, H=1, W=3), dict(groups=2)),
     mistakes={
         "shuffled again, not back": Mistake(
@@ -97,6 +101,7 @@ DROPOUT = Spec(
     },
     strategy=any_shape("dropout", p=st.sampled_from([0, 0.2, 0.5, 0.9])),
     magnitudes=sums_of_products("dropout"),
+    long_sums=(),
     walk=Case("dropout", {"...": (2, 4)}, dict(p=0.5)),
     mistakes={
         "dx is not scaled": Mistake(

@@ -23,6 +23,7 @@ from minise.contract.strategies import normalised
 from minise.ops import reference
 from minise.ops.reference.gates import GATES, gate_backward
 
+LONG_IMAGES, LONG_NORM = dict(N=16, C=2, H=64, W=64), dict(training=True, momentum=1.0)
 NORM_RELU = Case("batch_norm2d_relu", SMALL, dict(training=True, eps=0.1))
 ADD_RELU = Case("batch_norm2d_add_relu", SMALL, dict(training=True, eps=0.1))
 TAIL = Case("se_block_tail", dict(N=5, C=6, H=3, W=5, R=4), dict(training=True, eps=0.1))
@@ -239,7 +240,9 @@ SPECS = (
         cases=cases_of("batch_norm2d_relu"),
         strategy=normalised("batch_norm2d_relu"),
         magnitudes=_relu_magnitudes,
+        long_sums=(Case("batch_norm2d_relu", LONG_IMAGES, LONG_NORM),),
         walk=Case("batch_norm2d_relu", WALK, dict(training=True)),
+        kinks=True,
         mistakes=NORM_RELU_MISTAKES,
     ),
     Spec(
@@ -247,7 +250,9 @@ SPECS = (
         cases=cases_of("batch_norm2d_add_relu"),
         strategy=normalised("batch_norm2d_add_relu"),
         magnitudes=_relu_magnitudes,
+        long_sums=(Case("batch_norm2d_add_relu", LONG_IMAGES, LONG_NORM),),
         walk=Case("batch_norm2d_add_relu", WALK, dict(training=True)),
+        kinks=True,
         mistakes=ADD_RELU_MISTAKES,
     ),
     Spec(
@@ -255,7 +260,9 @@ SPECS = (
         cases=TAIL_CASES,
         strategy=normalised("se_block_tail", "NCHWR", gate=st.sampled_from(GATES)),
         magnitudes=_tail_magnitudes,
+        long_sums=(Case("se_block_tail", dict(LONG_IMAGES, R=2), LONG_NORM),),
         walk=Case("se_block_tail", dict(WALK, R=2), dict(training=True)),
+        kinks=True,
         mistakes=TAIL_MISTAKES,
     ),
 )

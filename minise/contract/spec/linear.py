@@ -15,6 +15,10 @@ SPECS = (
         strategy=named("linear", "NIO"),
         magnitudes=sums_of_products("linear"),
         rounds_integers=False,
+        long_sums=(
+            Case("linear", dict(N=1 << 19, I=1, O=3)),
+            Case("linear", dict(N=2, I=1 << 18, O=3)),
+        ),
         walk=Case("linear", dict(N=2, I=3, O=2)),
         mistakes={
             "dx is zero": Mistake(SQUARE, scaled(0, 0), {"zero"}),

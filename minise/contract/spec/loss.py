@@ -63,6 +63,10 @@ SPECS = (
             "softmax_cross_entropy", "NK", label_smoothing=st.sampled_from([0, 0.1, 1.0])
         ),
         magnitudes=_magnitudes,
+        long_sums=(
+            Case("softmax_cross_entropy", dict(N=1 << 18, K=2), dict(label_smoothing=0.25)),
+            Case("softmax_cross_entropy", dict(N=2, K=1 << 18), dict(label_smoothing=0.25)),
+        ),
         walk=Case("softmax_cross_entropy", dict(N=2, K=4)),
         mistakes=MISTAKES,
     ),

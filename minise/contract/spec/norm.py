@@ -179,6 +179,9 @@ SPECS = (
         cases=cases_of("batch_norm2d"),
         strategy=normalised("batch_norm2d"),
         magnitudes=_magnitudes,
+        long_sums=(
+            Case("batch_norm2d", dict(N=4, C=2, H=512, W=512), dict(training=True, momentum=1.0)),
+        ),
         walk=Case("batch_norm2d", WALK, dict(training=True)),
         mistakes=MISTAKES,
     ),

@@ -15,6 +15,7 @@ from minise.contract.strategies import images_for, named, pairs
 from minise.ops import reference
 from minise.ops.reference.windows import pad, window
 
+LONG_WINDOWS = dict(N=1, C=2, H=63, W=63)  # of 32 x 32: 1024 meet in a pixel
 SETTINGS: dict[str, dict[str, Any]] = {  # of both windowed poolings
     "plain": dict(kernel=(2, 3)),
     "overlap": dict(kernel=(3, 2), stride=(1, 1)),
@@ -95,7 +96,9 @@ MAX_POOL2D = Spec(
     strategy=_pool2d("max_pool2d"),
     magnitudes=selecting("max_pool2d"),
     rounds_integers=False,
+    long_sums=(Case("max_pool2d", LONG_WINDOWS, dict(kernel=(32, 32), stride=(1, 1))),),
     walk=Case("max_pool2d", WALK, dict(kernel=(2, 2))),
+    kinks=True,
     mistakes={
         "dx is assigned, not added": Mistake(
             MAX_CASES["overlap"], _max_assigned, {"not accumulated"}
@@ -116,6 +119,7 @@ AVG_POOL2D = Spec(
     cases=AVG_CASES,
     strategy=_pool2d("avg_pool2d"),
     magnitudes=sums_of_products("avg_pool2d"),
+    long_sums=(Case("avg_pool2d", LONG_WINDOWS, dict(kernel=(32, 32), stride=(1, 1))),),
     walk=Case("avg_pool2d", WALK, dict(kernel=(2, 2))),
     mistakes={
         "dx is assigned, not added": Mistake(
@@ -137,6 +141,7 @@ GLOBAL_AVG_POOL2D = Spec(
     cases=GLOBAL_AVG_CASES,
     strategy=named("global_avg_pool2d", "NCHW"),
     magnitudes=sums_of_products("global_avg_pool2d"),
+    long_sums=(Case("global_avg_pool2d", dict(N=1, C=2, H=1024, W=1024)),),
     walk=Case("global_avg_pool2d", GLOBAL_WALK),
     mistakes={
         "dx is not divided": Mistake(
@@ -150,7 +155,9 @@ GLOBAL_MAX_POOL2D = Spec(
     strategy=named("global_max_pool2d", "NCHW"),
     magnitudes=selecting("global_max_pool2d"),
     rounds_integers=False,
+    long_sums=(),
     walk=Case("global_max_pool2d", GLOBAL_WALK),
+    kinks=True,
     mistakes={
         "dx goes to every pixel": Mistake(
             Case("global_max_pool2d", ODD),

@@ -15,6 +15,7 @@ SPECS = (
         strategy=named("flatten", "NCHW"),
         magnitudes=sums_of_products("flatten"),
         rounds_integers=False,
+        long_sums=(),
         walk=Case("flatten", dict(N=2, C=2, H=1, W=3)),
         mistakes={
             "dx in the order of channels-last memory": Mistake(

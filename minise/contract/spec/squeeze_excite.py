@@ -120,6 +120,11 @@ SPECS = (
             OP, "NCHWR", squeeze=st.sampled_from(list(SQUEEZES)), gate=st.sampled_from(GATES)
         ),
         magnitudes=_magnitudes,
+        long_sums=(
+            Case(OP, dict(N=1, C=2, H=1024, W=1024, R=2)),
+            Case(OP, dict(N=16, C=2, H=64, W=64, R=2), dict(squeeze="none")),
+        ),
+        kinks=True,
         walk=Case(OP, dict(N=2, C=3, H=2, W=3, R=2), dict(squeeze="avg", gate="sigmoid")),
         mistakes=MISTAKES,
     ),

@@ -222,7 +222,7 @@ print(*told)
 def test_the_backward_pass_is_compiled_ahead(tmp_path):
     """All that takes long of it, and of the types that training has."""
     environment = {**os.environ, "MINISE_CACHE": str(tmp_path)}
-    ahead = [sys.executable, "-P", "-m", "minise.ops.jit.compiler.ahead"]
+    ahead = [sys.executable, "-P", "-m", "minise.ops.jit.ahead"]
     subprocess.run(ahead, env=environment, check=True, timeout=300)
     made = {path.name.rpartition("-")[0] for path in kernels_in(tmp_path)}
     assert made >= {"norm.backward", "winograd_dweight.weight_gradient", "scatter.scatter"}
