@@ -274,6 +274,7 @@ def convolved(N, C, K, side, tiling, **settings):
     return [array.get() for array in outputs], expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(
     ("sizes", "tiling"),
@@ -310,6 +311,7 @@ def test_the_convolution_on_tensor_cores_compiles_without_spills(case, chip):
         assert (use.spilled, use.stack) == (0, 0), kernel
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "wrong"),
     [
@@ -328,6 +330,7 @@ def test_a_bug_in_the_convolution_on_tensor_cores_is_seen(line, wrong):
     assert not relative_error(out, expected) < 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "barrier",
     [
@@ -382,6 +385,7 @@ def test_traffic_of_a_log_without_kernels_is_a_failure(tmp_path):
 # The commands
 
 
+@pytest.mark.slow
 def test_probes_as_a_command(tmp_path, monkeypatch):
     monkeypatch.setattr(stages.cuda, "using", back_end, raising=False)
     monkeypatch.setattr(stages.cuda, "describe", lambda: "a GPU")

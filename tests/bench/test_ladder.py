@@ -18,7 +18,7 @@ def integers(rng, *shape):
 
 
 @pytest.mark.parametrize("rung", ladder.RUNGS, ids=lambda rung: rung.name)
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("sizes", "kernel", "stride", "padding"),
     [
@@ -41,6 +41,7 @@ def test_rungs_are_the_reference(rung, dtype, sizes, kernel, stride, padding):
         np.testing.assert_array_equal(out, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ladder.STAGES)
 def test_winograd_is_the_reference_but_for_a_digit(stage):
     """On the shapes that are timed, where the other rungs are equal to the bit; and it is used."""

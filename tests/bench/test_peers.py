@@ -100,6 +100,7 @@ def test_im2col_has_the_other_ops_and_refuses_groups():
         im2col.conv2d_forward(np.ones((1, 2, 3, 3)), np.ones((2, 1, 1, 1)), groups=2)
 
 
+@pytest.mark.slow
 def test_every_op_workload_runs():
     """minise's and im2col's functions, at a batch of one; shapes of dout are checked by the ops."""
     settings = CompareSettings(what=("ops",), net="se_resnet8", batch=1, threads=1)

@@ -25,6 +25,7 @@ def narrow(out):
     return max(len(line.rstrip()) for line in table.splitlines()) <= 80
 
 
+@pytest.mark.slow
 def test_the_example_of_bench_cpu_runs(capsys):
     """Without the first starts, which compile everything: a slow test has them (test_compare)."""
     line = example("bench cpu", capsys).replace("--rounds 3", "--rounds 2")

@@ -164,7 +164,9 @@ def test_the_family_of_an_op_is_the_references_file():
 
 
 def test_what_a_specification_must_have():
-    with pytest.raises(TypeError, match="'cases', 'strategy', 'magnitudes', 'walk', and 'mistak"):
+    with pytest.raises(
+        TypeError, match="'cases', 'strategy', 'magnitudes', 'long_sums', 'walk', and 'mistak"
+    ):
         Spec("relu")
     with pytest.raises(AttributeError):
         RELU.op = "tanh"

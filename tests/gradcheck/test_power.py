@@ -14,7 +14,7 @@ from minise.ops import reference
 from tests.ops.cases import CASES, OPS, SEEDS, STRATEGIES, draw, functions, without
 from tests.ops.test_mistakes import pair
 
-CHECKS = 40  # drawn for each op and each way: over all ops and ways 4,200 checks
+CHECKS = 20  # drawn for each op and each way: over all ops and ways 2,300 checks
 LONG_CHECKS = 2500  # in .ci/long: over all ops and ways 260,000 checks, of 750,000 gradients
 SEEDS_OF_MISTAKES = [
     pytest.param(3, marks=pytest.mark.slow),
@@ -58,7 +58,7 @@ def few_unchecked(op, way, count):
 
     A saturated gate has no digits left of 1 - s * s, or 1 - t * t: neither a complex step nor the
     backward itself knows its slope. 9 of 2,500 drawn cases of se_block_tail are such; more than 2
-    of 40 are then drawn once in 2,500 runs. Differences lose their digits before that.
+    of 20 are then drawn once in 20,000 runs. Differences lose their digits before that.
     """
     seen = verdicts(op, way, count)
     cases = seen.pop("cases")

@@ -1,12 +1,14 @@
 """Every gradient of every op: by a complex step, to the last digits, and by differences."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minise.gradcheck import assert_gradients
 from minise.ops import reference
 from tests.ops.cases import (
+    BACKENDS,
     SEEDS,
     STRATEGIES,
     direction,
@@ -51,7 +53,14 @@ def test_to_the_last_digits(case):
     assert abs(numeric - exact) <= 1e-12 * abs(numeric)
 
 
-@over_backends
+@pytest.mark.parametrize(
+    "ops",
+    [
+        pytest.param(ops, marks=pytest.mark.slow) if name == "cuda" else ops
+        for name, ops in BACKENDS.items()
+    ],
+    ids=BACKENDS,
+)
 @over_cases
 def test_by_differences(ops, case):
     rng = np.random.default_rng(3)

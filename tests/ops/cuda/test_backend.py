@@ -110,6 +110,7 @@ def test_a_tile_that_is_asked_for_has_to_fit():
 # The contract, beyond what the tests of all ops say
 
 
+@pytest.mark.slow
 def test_it_conforms_with_arrays_of_its_own():
     results = conform(ops(), cases=4)
     assert [result.op for result in results if result.problem] == []

@@ -175,6 +175,7 @@ def test_a_planted_bug_is_caught(name):
     assert caught(BUGS[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", [COMMON, SIMPLE, TILE, TAIL, WINDOWS, SGD])
 def test_what_is_right_is_not(file):
     assert not caught(Bug(file, "// Idea." if file != COMMON else "// An image", "// The same."))
