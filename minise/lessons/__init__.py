@@ -1,10 +1,9 @@
 """What the lessons in tutorials/ share: how they show arrays, plots, tables and sources."""
 
 from minise.lessons.arrays import Arrays
-from minise.lessons.markdown import table
 from minise.lessons.planted import BOUND, Pair, Planted
 from minise.lessons.plots import Plot
 from minise.lessons.sources import cuda_of, python_of
-from minise.lessons.text import Text
+from minise.lessons.text import Text, table
 
 __all__ = ["BOUND", "Arrays", "Pair", "Planted", "Plot", "Text", "cuda_of", "python_of", "table"]

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minise.lessons.markdown import table
+from minise.lessons.text import table
 
 BOUND = 1e-5  # of a central difference in float64: far above its error, far below a mistake
 TIMES = 5  # each time with other random numbers
