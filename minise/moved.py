@@ -32,7 +32,21 @@ MOVED = {
     for new, (old, names) in ROOMS.items()
     for name in names.split()
 }
-MOVED["minise.gradcheck.cases"] = "minise.contract.case"
+MOVED |= {  # under another name, too
+    "minise.gradcheck.analytic": "minise.gradcheck.slopes.complex_steps",
+    "minise.gradcheck.cases": "minise.contract.case",
+    "minise.gradcheck.contract": "minise.gradcheck.layers",
+    "minise.gradcheck.drawn_case": "minise.gradcheck.strategies.failing_case",
+    "minise.gradcheck.explanation": "minise.gradcheck.diagnose",
+    "minise.gradcheck.op_strategies": "minise.contract.strategies",
+    "minise.walk.book": "minise.walk.pages",
+    "minise.walk.local": "minise.tracing.line_derivative",
+    "minise.walk.recorder": "minise.tracing.recorder",
+    "minise.walk.slopes": "minise.tracing.slopes",
+    "minise.walk.source": "minise.tracing.source",
+    "minise.walk.subject": "minise.tracing.subject",
+    "minise.walk.whole": "minise.walk.assemble",
+}
 MOVED["minise.ops.checks"] = "minise.checks or minise.ops.shapes"  # which have its parts
 
 

@@ -63,7 +63,7 @@ def test_its_json(comparison):
     assert work["verdict"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_inference_of_one_image_and_blocks_with_every_implementation():
     every = ("numpy-im2col", "torch", "torch-channels-last", "torch-compile")
     names = [name for name in every if not peers.missing(name)]
@@ -81,7 +81,7 @@ def test_inference_of_one_image_and_blocks_with_every_implementation():
     assert "Blocks are timed forward + backward" in comparing.notes(comparison)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_ops_of_one_net(monkeypatch):
     monkeypatch.setattr("minise.bench.worker.PAUSE", 0.0)
     settings, comparison = run(what=("ops",), batch=1, against=("numpy-im2col",), rounds=1)

@@ -315,7 +315,7 @@ CLOSED = SimpleNamespace(
 
 
 @over_ops
-@pytest.mark.parametrize("count", [40, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [40, pytest.param(200, marks=pytest.mark.long)])
 def test_the_closed_form_conforms(op, count):
     """Every rule of the contract, float32 included: the bounds leave room for another order."""
     assert check_op(CLOSED, op, count)[:4] == (op, count, "", "")
