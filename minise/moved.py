@@ -4,7 +4,6 @@ import importlib
 import sys
 import warnings
 from collections.abc import Sequence
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
@@ -50,8 +49,12 @@ MOVED |= {  # under another name, too
 MOVED["minise.ops.checks"] = "minise.checks or minise.ops.shapes"  # which have its parts
 
 
-class Moved(MetaPathFinder, Loader):
-    """Finds a module by its old name, once all others have not found it."""
+class Moved:
+    """Finds and loads a module by its old name, once all others have not found it.
+
+    It is a finder and a loader by its methods: importlib.abc, which has classes of both, takes
+    longer to import than all the rest of `import minise`.
+    """
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -61,7 +64,7 @@ class Moved(MetaPathFinder, Loader):
             return None
         text = f"{name} has moved: import {MOVED[name]}; the old name ends after release {LAST}"
         warnings.warn(text, FutureWarning, stacklevel=2)
-        return ModuleSpec(name, self)
+        return ModuleSpec(name, self)  # type: ignore[arg-type]  # a loader by its methods
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """Return the module itself, so that there is one of it."""
