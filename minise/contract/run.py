@@ -8,7 +8,7 @@ import numpy as np
 
 from minise.checks import Array
 from minise.contract.case import Case, direction
-from minise.gradcheck.slopes.arrays import arrays_in, host, with_own_containers
+from minise.gradcheck.slopes.arrays import arrays_in, host, mapped, with_own_containers
 from minise.gradcheck.strategies.drawing import LAYOUTS
 from minise.ops import reference
 from minise.ops.shapes import positional_names
@@ -124,26 +124,25 @@ def backward_of(run: Run, *, cache: Any = None, **settings: Any) -> Any:
 
 
 def laid_out(layout: str, value: Any) -> Any:
-    """Return an array, or the arrays of a list or dict, in one of LAYOUTS, other values as is."""
-    if isinstance(value, dict):
-        return {name: laid_out(layout, part) for name, part in value.items()}
-    if isinstance(value, list):
-        return [laid_out(layout, part) for part in value]
-    return LAYOUTS[layout](value) if isinstance(value, np.ndarray) else value
+    """Return an array, or the arrays of a container, in one of LAYOUTS, other values as is."""
+    return mapped(value, lambda part: LAYOUTS[layout](part) if _is_numpy(part) else part)
 
 
 def frozen(value: Any) -> Any:
-    """Return an array, or a cache, list or dict of them, as views that raise if written to."""
-    if isinstance(value, np.ndarray):
-        view = value.view()
+    """Return an array, or a container of arrays, as views that raise if written to."""
+
+    def view_of(part: Any) -> Any:
+        if not _is_numpy(part):
+            return part
+        view = part.view()
         view.flags.writeable = False
         return view
-    if isinstance(value, dict):
-        return {name: frozen(part) for name, part in value.items()}
-    if isinstance(value, tuple | list):
-        parts = [frozen(part) for part in value]
-        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
-    return value
+
+    return mapped(value, view_of)
+
+
+def _is_numpy(value: Any) -> bool:
+    return isinstance(value, np.ndarray)
 
 
 def on_host(run: Run) -> tuple[list[Any], dict[str, Any]]:

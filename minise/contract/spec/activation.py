@@ -17,11 +17,14 @@ SHAPE = {"...": (3, 4, 5)}  # of x in the mistakes
 WALK = {"...": (2, 4)}
 
 
-def _cases(op: str, *, exact: bool) -> dict[str, Case]:
-    return {
+def _spec(op: str, *, exact: bool, **own: Any) -> Spec:
+    """Return what the activations have in common, with what one has of its own."""
+    cases = {
         "four axes": Case(op, {"...": (2, 3, 4, 5)}, {}, exact),
         "no axis": Case(op, {"...": ()}),
     }
+    shared: dict[str, Any] = {"cases": cases, "strategy": any_shape(op), "long_sums": ()}
+    return Spec(op=op, **shared, walk=Case(op, WALK), **own)
 
 
 def _silu(inputs: Sequence[Any], keywords: dict[str, Any], dout: Array) -> list[Any]:
@@ -45,14 +48,11 @@ def _silu(inputs: Sequence[Any], keywords: dict[str, Any], dout: Array) -> list[
     return [2 * out, 3 * abs(dout) * (s + out)]
 
 
-RELU = Spec(
-    op="relu",
-    cases=_cases("relu", exact=True),
-    strategy=any_shape("relu"),
+RELU = _spec(
+    "relu",
+    exact=True,
     magnitudes=selecting("relu"),
     rounds_integers=False,
-    long_sums=(),
-    walk=Case("relu", WALK),
     kinks=True,
     mistakes={
         "dx passes everywhere": Mistake(Case("relu", SHAPE), lambda g, d, c: (d,), {"wrong mask"}),
@@ -63,13 +63,10 @@ RELU = Spec(
         ),
     },
 )
-SIGMOID = Spec(
-    op="sigmoid",
-    cases=_cases("sigmoid", exact=False),
-    strategy=any_shape("sigmoid"),
+SIGMOID = _spec(
+    "sigmoid",
+    exact=False,
     magnitudes=pointwise,
-    long_sums=(),
-    walk=Case("sigmoid", WALK),
     mistakes={
         "the slope is forgotten": Mistake(
             Case("sigmoid", SHAPE), lambda g, d, c: (d,), {"wrong slope"}
@@ -79,26 +76,20 @@ SIGMOID = Spec(
         ),
     },
 )
-TANH = Spec(
-    op="tanh",
-    cases=_cases("tanh", exact=False),
-    strategy=any_shape("tanh"),
+TANH = _spec(
+    "tanh",
+    exact=False,
     magnitudes=pointwise,
-    long_sums=(),
-    walk=Case("tanh", WALK),
     mistakes={
         "the square is forgotten": Mistake(
             Case("tanh", SHAPE), lambda g, d, c: (d * (1 - c.out),), {"wrong slope"}
         ),
     },
 )
-HARD_SIGMOID = Spec(
-    op="hard_sigmoid",
-    cases=_cases("hard_sigmoid", exact=True),
-    strategy=any_shape("hard_sigmoid"),
+HARD_SIGMOID = _spec(
+    "hard_sigmoid",
+    exact=True,
     magnitudes=pointwise,
-    long_sums=(),
-    walk=Case("hard_sigmoid", WALK),
     kinks=True,
     mistakes={
         "the slope goes on beyond the kinks": Mistake(
@@ -108,13 +99,10 @@ HARD_SIGMOID = Spec(
     },
 )
 # its slope has both signs, so that no mistake keeps every sign, as a "wrong slope" does
-SILU = Spec(
-    op="silu",
-    cases=_cases("silu", exact=False),
-    strategy=any_shape("silu"),
+SILU = _spec(
+    "silu",
+    exact=False,
     magnitudes=_silu,
-    long_sums=(),
-    walk=Case("silu", WALK),
     mistakes={
         "s is taken for a constant": Mistake(
             Case("silu", SHAPE), lambda g, d, c: (d * c.s,), {"unknown"}
