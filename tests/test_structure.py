@@ -2,11 +2,9 @@
 
 import ast
 from graphlib import CycleError, TopologicalSorter
-from pathlib import Path
 
-import minise
+from tests.import_graph import FOLDER, graph, imports, module_of
 
-FOLDER = Path(minise.__file__).parent
 # a room imports those that stand before it
 ORDER = [
     "moved",
@@ -23,30 +21,6 @@ ORDER = [
 ORDER += ["analysis", "train", "tracing", "grading", "walk", "lessons", "bench", "cli", "__main__"]
 LONGEST = 400  # lines, unless the file's first paragraphs give the reason in this form:
 REASON = "Longer than 400 lines"
-
-
-def module_of(path, folder=FOLDER):
-    """Return the dotted name of a file of the package."""
-    parts = path.relative_to(folder.parent).with_suffix("").parts
-    return ".".join(parts).removesuffix(".__init__")
-
-
-def imports(text, modules):
-    """Return the modules that a text imports, in functions and for type checkers too."""
-    found = set()
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= names & modules or {node.module}
-    return found & modules
-
-
-def graph():
-    """Return by module what it imports."""
-    texts = {module_of(path): path.read_text() for path in sorted(FOLDER.rglob("*.py"))}
-    return {name: imports(text, set(texts)) - {name} for name, text in texts.items()}
 
 
 def circle(edges):

@@ -1,11 +1,11 @@
 """The rooms of jit: compiler, then vector, then convolution and normalisation, then the twins."""
 
-import ast
 from pathlib import Path
 
 import pytest
 
 from minise.ops import jit
+from tests.import_graph import graph, module_of
 
 PACKAGE, FOLDER = jit.__name__, Path(jit.__file__).parent
 MAY_IMPORT = {
@@ -14,21 +14,15 @@ MAY_IMPORT = {
     "convolution": {"compiler", "vector", "convolution"},
     "normalisation": {"compiler", "vector", "normalisation"},
 }
+IMPORTS = graph()
 SCRIPTS = {"ahead/__main__.py"}  # is run in a process of its own, and imported by nothing
 
 
 def imported_by(path):
     """Return the files and rooms at the top of jit that a file imports; jit itself as ""."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom):
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-        elif isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        else:
-            continue
-        for name in names:
-            if name == PACKAGE or name.startswith(f"{PACKAGE}."):
-                yield name.removeprefix(PACKAGE).lstrip(".").partition(".")[0]
+    for name in IMPORTS[module_of(path)]:
+        if name == PACKAGE or name.startswith(f"{PACKAGE}."):
+            yield name.removeprefix(PACKAGE).lstrip(".").partition(".")[0]
 
 
 def test_every_room_has_its_place_in_the_order():

@@ -1,0 +1,32 @@
+"""Which module of the package imports which, read from the sources."""
+
+import ast
+from pathlib import Path
+
+import minise
+
+FOLDER = Path(minise.__file__).parent
+
+
+def module_of(path, folder=FOLDER):
+    """Return the dotted name of a file of the package."""
+    parts = path.relative_to(folder.parent).with_suffix("").parts
+    return ".".join(parts).removesuffix(".__init__")
+
+
+def imports(text, modules):
+    """Return the modules that a text imports, in functions and for type checkers too."""
+    found = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= names & modules or {node.module}
+    return found & modules
+
+
+def graph():
+    """Return by module what it imports."""
+    texts = {module_of(path): path.read_text() for path in sorted(FOLDER.rglob("*.py"))}
+    return {name: imports(text, set(texts)) - {name} for name, text in texts.items()}
