@@ -1,8 +1,9 @@
 """Checks of arguments: integers, numbers, choices, flags, pairs; each words the user's mistake."""
 
+import difflib
 import operator
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from numbers import Real
 from typing import Any, TypeAlias
 
@@ -17,7 +18,17 @@ Place: TypeAlias = str | os.PathLike[str]
 def check_choice(op: str, setting: str, value: str, choices: Collection[str]) -> None:
     """Check that a setting is one of its choices."""
     if value not in choices:
-        raise ValueError(f"{op}: {setting} is {value!r}, expected one of {', '.join(choices)}")
+        raise ValueError(
+            f"{op}: {setting} is {value!r}, expected one of {', '.join(choices)}"
+            f"{did_you_mean(value, choices)}"
+        )
+
+
+def did_you_mean(value: object, choices: Iterable[str], cutoff: float = 0.6) -> str:
+    """Return ": did you mean …?" with the choices closest to value, case ignored, or ""."""
+    by_case = {choice.casefold(): choice for choice in choices}
+    close = difflib.get_close_matches(str(value).casefold(), by_case, 2, cutoff)
+    return f": did you mean {' or '.join(by_case[match] for match in close)}?" if close else ""
 
 
 def check_one_algorithm(ops: str, algorithm: str | None) -> None:

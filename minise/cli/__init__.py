@@ -1,65 +1,98 @@
-"""The command line: `minise VERB`, each verb a typed function that tyro reads.
+"""The command line: `minise VERB`; tyro parses the arguments of each verb, a typed function.
 
 Exit status: 0 done, 1 a failed run or check, 2 misuse, 130 or 143 interrupted with a checkpoint
 written.
 """
 
 import functools
+import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import Any
 
-DESCRIPTION = "Squeeze-and-excitation CNNs whose every gradient is written out by hand."
+from minise.cli.words import FAILED, Failure, misuse
+
+# Verb -> module of minise.cli and function. The first six are what people need first.
+VERBS = {
+    "quickstart": ("train", "quickstart"),
+    "train": ("train", "train_verb"),
+    "predict": ("predict", "predict"),
+    "check": ("check", "check"),
+    "walk": ("walk", "walk"),
+    "summary": ("inspect", "summary"),
+    "data": ("data", "data"),
+    "eval": ("inspect", "evaluate_run"),
+    "profile": ("profile", "profile"),
+    "bench": ("bench", "bench"),
+    "doctor": ("doctor", "doctor"),
+}
+FIRST = list(VERBS)[:6]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
-    import tyro
-
-    from minise.cli.bench import bench
-    from minise.cli.check import check
-    from minise.cli.data import data
-    from minise.cli.doctor import doctor
-    from minise.cli.inspect import evaluate_run, summary
-    from minise.cli.profile import profile
-    from minise.cli.train import quickstart, train_verb
-    from minise.cli.walk import walk
-    from minise.cli.words import FAILED, Failure, misuse
     from minise.ops.user.errors import OpsError
 
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    verbs: dict[str, Callable[..., Any]] = {
-        "quickstart": quickstart,
-        "data": data,
-        "train": train_verb(given),
-        "eval": evaluate_run,
-        "summary": summary,
-        "check": check,
-        "walk": walk,
-        "bench": bench,
-        "profile": profile,
-        "doctor": doctor,
-    }
     try:
-        with misuse():
-            command = tyro.extras.subcommand_cli_from_dict(
-                {name: _deferred(verb) for name, verb in verbs.items()},
-                prog="minise",
-                description=DESCRIPTION,
-                args=given or ["--help"],
-                config=(tyro.conf.OmitArgPrefixes,),
-            )
-        return int(command())
+        status = _run(list(sys.argv[1:] if arguments is None else arguments))
+        sys.stdout.flush()
+        return status
     except Failure as failure:
         print(f"minise: {failure}", file=sys.stderr)
         return failure.status
-    except OpsError as error:  # of a user's file: it begins with the file and the line
+    except OpsError as error:  # in a user's file; the message begins with the file and the line
         print(f"minise: {error}", file=sys.stderr)
         return FAILED
+    except BrokenPipeError:  # the reader of a pipe, such as head, has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED  # as rich does
+
+
+def _run(arguments: list[str]) -> int:
+    """Run the verb that the first argument names; without one show the verbs."""
+    verb, *rest = arguments or ["--help"]
+    if verb in ("-h", "--help"):
+        from minise.cli.overview import show_overview
+
+        show_overview()
+        return 0
+    if verb == "--version":
+        from minise import __version__
+
+        print(f"minise {__version__}")
+        return 0
+    with misuse():
+        from minise.checks import did_you_mean
+
+        if verb not in VERBS:
+            raise ValueError(
+                f"verb is {verb!r}, expected one of {', '.join(VERBS)}"
+                f"{did_you_mean(verb, VERBS) or ': minise --help describes them'}"
+            )
+        import tyro
+
+        command = tyro.cli(
+            _deferred(function_of(verb, rest)),
+            prog=f"minise {verb}",
+            args=rest,
+            config=(tyro.conf.OmitArgPrefixes,),
+        )
+    return int(command())
+
+
+def function_of(verb: str, arguments: Sequence[str] = ()) -> Callable[..., int]:
+    """Return the function of a verb; the defaults of train depend on the arguments."""
+    module, name = VERBS[verb]
+    function = getattr(import_module(f"minise.cli.{module}"), name)
+    return function(arguments) if verb == "train" else function  # type: ignore[no-any-return]
 
 
 def _deferred(verb: Callable[..., int]) -> Callable[..., Callable[[], int]]:
-    """Return verb with its arguments bound, not yet run: parsing and running fail differently."""
+    """Return verb as a function that only binds its arguments.
+
+    Parsing and running are two steps because an error in each has another exit status.
+    """
 
     @functools.wraps(verb)
     def bind(*arguments: Any, **settings: Any) -> Callable[[], int]:

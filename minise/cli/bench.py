@@ -1,4 +1,4 @@
-"""The verb that compares speeds: `minise bench`."""
+"""The verb that measures speed: `minise bench`."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,7 +27,10 @@ Cuda = Annotated[CudaSettings, tyro.conf.subcommand("cuda", prefix_name=False)]
 
 
 def bench(of: Cpu | Scaling | Ladder | Cuda) -> int:
-    """Measure speed: beside peers, against depth and batch, of convolution in ten ways, on a GPU.
+    """Measure the speed of minise and of PyTorch.
+
+    cpu compares training steps, inference or blocks; scaling varies depth and batch size;
+    conv-ladder times ten implementations of a convolution; cuda measures on a GPU.
 
     Example: minise bench cpu --net se_resnet8 --batch 8 --rounds 3 --against numpy-im2col
     """
@@ -47,24 +50,24 @@ def show(console: Console, result: "Result", settings: Settings) -> None:
     with misuse():
         if settings.json is not None:
             result.write(settings.json)
-            say(console, f"every figure is in {settings.json}")
+            say(console, f"written: {settings.json}")
         if isinstance(settings, ScalingSettings) and settings.plot is not None and result.figure:
             result.figure.draw(settings.plot)
-            say(console, f"points and lines are drawn in {settings.plot}")
+            say(console, f"written: {settings.plot}")
 
 
 @contextmanager
 def _progress(console: Console, interrupted: str) -> Iterator[Callable[[str], None]]:
-    """Show what is measured at the moment; an interrupt ends the command with a message."""
+    """Show the current measurement; an interrupt ends the command with a message."""
     try:
         with console.status("starting") as status:
             yield status.update
-    except KeyboardInterrupt:  # by now all processes of implementations have ended
+    except KeyboardInterrupt:  # the worker processes have ended by now
         raise Failure(interrupted, INTERRUPTED) from None
 
 
 def _cpu(settings: CompareSettings) -> int:
-    """Compare minise with its peers."""
+    """Compare minise with PyTorch and other implementations."""
     from minise.bench.compare import compare, result_of
     from minise.bench.peers import Disagreement
     from minise.bench.workloads import workloads_of
@@ -83,14 +86,14 @@ def _cpu(settings: CompareSettings) -> int:
 
 
 def _scaling(settings: ScalingSettings) -> int:
-    """Time steps along both axes."""
+    """Time training steps over depth and over batch size."""
     from minise.bench.result import figure_class
     from minise.bench.scaling import measure, prepare, result_of
 
     console = Console()
     with misuse():
         if settings.plot is not None:
-            figure_class()  # Matplotlib may not be there
+            figure_class()  # raises without Matplotlib
         steps = prepare(settings)
     with _progress(console, NOTHING_WRITTEN) as progress:
         scaling = measure(settings, steps, progress)
@@ -99,29 +102,29 @@ def _scaling(settings: ScalingSettings) -> int:
 
 
 def _ladder(settings: LadderSettings) -> int:
-    """Time the rungs."""
+    """Time ten implementations of one convolution."""
     from minise.bench.ladder import measure
 
     console = Console()
-    with misuse(), _progress(console, NOTHING_WRITTEN) as progress:  # Numba may not be there
+    with misuse(), _progress(console, NOTHING_WRITTEN) as progress:  # raises without Numba
         result = measure(settings, progress)
     show(console, result, settings)
     return 0
 
 
 def _cuda(settings: CudaSettings) -> int:
-    """Measure on the GPU, and write JSON after every row."""
+    """Measure on the GPU, writing JSON after every row."""
     from minise.bench.gpu.compare import Measurement
     from minise.bench.gpu_clock import Clock
     from minise.ops import cuda
 
     console = Console()
     with misuse():
-        cuda.require()  # CuPy, a driver, a GPU or NVRTC may not be there
+        cuda.require()  # raises without CuPy, a driver, a GPU or NVRTC
     import cupy
 
     measurement = Measurement(settings, cuda.using(), Clock(cupy, settings.rounds), cuda.describe())
-    saved = f"; {settings.json} has what was found before" if settings.json else ""
+    saved = f"; {settings.json} has the rows measured so far" if settings.json else ""
     with _progress(console, f"interrupted{saved}") as progress:
         measurement.run(progress)
     show(console, measurement.result(), settings)

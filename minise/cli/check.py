@@ -13,22 +13,23 @@ if TYPE_CHECKING:
 
 
 def check(ops: str = "reference", op: str | None = None, cases: int = 100, seed: int = 0) -> int:
-    """Check a back end against the reference: every rule of the contract, every gradient.
+    """Check the ops of a back end: values, gradients, contract.
 
-    The contract, ten rules, is what help("minise.ops") shows; minise's own back ends are held to
-    all of it. Of a file of your own those ops are checked that it defines or imports. Wrong is what
-    gives wrong numbers: a gradient, a value, a lost NaN, an input that is written, an exception.
-    What differs in form (signatures, the class of the cache, a gradient that is not in a tuple) is
-    noted. Exit status 1 says that an op is wrong, 2 that the file cannot be loaded. To check a
-    backward of any other kind call minise.gradcheck.check.
+    python -c 'help("minise.ops")' shows the contract, ten rules. minise's own back ends must keep
+    all of them. In a file of your own, the ops that it defines or imports are checked. An op is
+    wrong if it gives wrong numbers: a wrong gradient or value, a lost NaN, an overwritten input, an
+    exception. Differences in form (signature, class of the cache, a gradient outside a tuple) are
+    notes. Exit status: 1 if an op is wrong, 2 if the file cannot be loaded. For any other backward
+    call minise.gradcheck.check.
 
     Example: minise check --op conv2d --cases 50
 
     Args:
-        ops: Its name, a module such as my_package.my_ops, or a file such as my_ops.py.
-        op: One op; by default all that the back end has.
-        cases: How many are drawn for each op.
-        seed: Of the random numbers that draw them.
+        ops: Back end: reference, jit or cuda, a module such as my_package.my_ops, or a file such as
+            my_ops.py.
+        op: Name of the only op to check; by default all ops of the back end.
+        cases: Number of random cases per op.
+        seed: Seed of the random cases.
     """
     from minise.checks import check_choice, check_integer
     from minise.contract.case import OPS
@@ -63,12 +64,12 @@ def check(ops: str = "reference", op: str | None = None, cases: int = 100, seed:
     if own and missing:
         say(console, f"the ops that {ops} does not define are the reference's")
     elif missing and op is None:
-        say(console, f"not there: {', '.join(missing)}")
+        say(console, f"missing ops: {', '.join(missing)}")
     others = back_end.others() if own and op is None else []
     if others:
         say(
             console,
-            f"not checked, as no inputs are known: {', '.join(others)}; "
+            f"not checked, because minise has no such op: {', '.join(others)}; "
             "call minise.gradcheck.check",
         )
     _judge(console, back_end, ops, results, own)
@@ -76,7 +77,7 @@ def check(ops: str = "reference", op: str | None = None, cases: int = 100, seed:
 
 
 def _show(console: Console, results: "list[OpResult]", own: bool) -> None:
-    """Print a table of all ops, then what is wrong with each, then what differs in form."""
+    """Print a table of all ops, then the faults of each, then the notes on form."""
     table = Table("op", "cases", "result")
     for result in results:
         wrong = "wrong" if own else result.problem.partition("\n")[0]
@@ -93,13 +94,13 @@ def _show(console: Console, results: "list[OpResult]", own: bool) -> None:
         for note in result.notes:
             notes.setdefault(note, []).append(result.op)
     if notes:
-        say(console, "\nnotes on form, which make nothing wrong:")
+        say(console, "\nnotes on form (the numbers are right):")
     for note, ops in notes.items():
         say(console, f"  {', '.join(ops)}: {note}")
 
 
 def _judge(console: Console, back_end: Any, ops: str, results: "list[OpResult]", own: bool) -> None:
-    """Print that all is right, or fail with what is not."""
+    """Print that all ops are right, or raise Failure with the wrong ones."""
     broken = [result for result in results if result.problem]
     total = sum(result.cases for result in results)
     if not broken:

@@ -1,4 +1,4 @@
-"""The verb that shows the data: what is found where, and a sheet of samples."""
+"""The verb that shows data sets: which are on this machine, and a sheet of samples."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,7 +11,7 @@ from minise.cli.words import misuse, say
 from minise.data import Dataset, blocks, found, load, sheet, write_png
 
 COLUMNS, ROWS = 10, 4  # of the sheet
-LINES = 2  # of images in a terminal, as many as it is wide
+LINES = 2  # rows of images in a terminal, each as wide as the terminal
 
 
 def data(
@@ -21,16 +21,16 @@ def data(
     png: Path | None = None,
     seed: int = 0,
 ) -> int:
-    """Say which data is found and where; with a source, describe it and show samples.
+    """List the data sets on this machine, or describe one.
 
     Example: minise data shapes10 --split test
 
     Args:
         source: cifar10, cifar100, shapes10, or a folder with train/ and test/ of class folders.
-        split: Which images.
-        root: Folder that holds the data; by default the environment variable MINISE_DATA names it.
-        png: Write the sheet, four times as large, to this file (needs Pillow).
-        seed: Which samples, and of shapes10 which images.
+        split: Training or test images.
+        root: Folder of the data sets; by default the environment variable MINISE_DATA.
+        png: Write the sheet of samples, magnified four times, to this file (needs Pillow).
+        seed: Seed that chooses the samples, and draws the images of shapes10.
     """
     console = Console()
     if not source:
@@ -60,11 +60,11 @@ def data(
 
 
 def samples(dataset: Dataset, seed: int) -> Dataset:
-    """Return ROWS images of each class, class by class in columns; of many classes, any images."""
+    """Return ROWS images per class, one class per column; if there are many classes, any images."""
     order = np.random.default_rng(seed).permutation(len(dataset))
     if len(dataset.classes) > COLUMNS:
         return dataset.take(order[: ROWS * COLUMNS])
     by_class = [
         order[dataset.labels[order] == label][:ROWS] for label in range(len(dataset.classes))
     ]
-    return dataset.take(np.concatenate([one[k : k + 1] for k in range(ROWS) for one in by_class]))
+    return dataset.take(np.concatenate([rows[k : k + 1] for k in range(ROWS) for rows in by_class]))

@@ -1,4 +1,4 @@
-"""What is installed and found: the first thing to look at when something does not work."""
+"""The verb that shows the installation: the first thing to look at when something fails."""
 
 import importlib.util
 from pathlib import Path
@@ -12,12 +12,12 @@ from minise.train.run_folder import machine, versions
 
 
 def doctor(root: Path | None = None) -> int:
-    """Show versions, cores, BLAS, GPU and the data that is found.
+    """Show versions, processor, GPU and data sets of this machine.
 
     Example: minise doctor
 
     Args:
-        root: Folder that holds data; by default the environment variable MINISE_DATA names it.
+        root: Folder of the data sets; by default the environment variable MINISE_DATA.
     """
     from minise.data import found
     from minise.ops.cuda import describe
@@ -38,17 +38,17 @@ def doctor(root: Path | None = None) -> int:
         *((f"data: {name}", text) for name, text in data),
     ]
     for name, text in rows:
-        table.add_row(name, escape(text))  # [cuda] in it is no style
+        table.add_row(name, escape(text))  # rich would read [cuda] as a style
     Console().print(table)
     return 0
 
 
 def _blas() -> list[tuple[str, str]]:
-    """Return what NumPy's matrix products run on."""
+    """Return the BLAS library that computes NumPy's matrix products."""
     import numpy as np
     from threadpoolctl import threadpool_info
 
-    np.ones((2, 2)) @ np.ones((2, 2))  # makes sure that the library is loaded
+    np.ones((2, 2)) @ np.ones((2, 2))  # loads the library
     pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
     if not pools:
         return [("BLAS", "not recognised: matrix products may be slow")]
@@ -63,7 +63,7 @@ def _blas() -> list[tuple[str, str]]:
 
 
 def _kernels() -> str:
-    """Return what compiled kernels run on, and where they lie."""
+    """Return vector width and threads of the compiled kernels, and their cache folder."""
     import numba
 
     from minise.ops.jit.compiler import compile as compiling
@@ -80,4 +80,4 @@ def _kernels() -> str:
 def _optional(module: str, purpose: str, extra: str) -> str:
     if importlib.util.find_spec(module):
         return f"found, for {purpose}"
-    return f"not installed, for {purpose}: pip install 'minise[{extra}]'"
+    return f"not installed, for {purpose}: pip install -e '.[{extra}]'"

@@ -1,4 +1,4 @@
-"""The verbs that look: eval, summary, data, doctor."""
+"""The verbs that inspect nets: eval and summary."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -19,16 +19,16 @@ def evaluate_run(
     root: Path | None = None,
     ops: str | None = None,
 ) -> int:
-    """Evaluate the net of a run folder: accuracy of every class, and what it is mistaken for.
+    """Evaluate a trained net: accuracy and confusion per class.
 
     Example: minise eval runs/se_resnet8-shapes10-1
 
     Args:
         run: The run folder, or a checkpoint (.safetensors).
-        checkpoint: Which one of a run folder; without validation there is only the last.
-        split: Which images.
-        root: Folder that holds the data; by default that of the run.
-        ops: Back end, by name or as a file such as my_ops.py; by default that of the run.
+        checkpoint: Which checkpoint of a run folder; without validation there is only the last.
+        split: Training or test images.
+        root: Folder of the data sets; by default that of the run.
+        ops: Back end by name, or a file such as my_ops.py; by default that of the run.
     """
     from threadpoolctl import threadpool_limits
 
@@ -49,8 +49,8 @@ def evaluate_run(
         config = replace(config, root=root or config.root, ops=ops or config.ops)
         if is_file(config.ops) and not Path(config.ops).exists():
             raise ValueError(
-                f"eval: ops is {config.ops}, which is not there, expected the file that the run "
-                "was trained with: say by --ops where it is, or --ops reference"
+                f"eval: ops is {config.ops}, expected the file that the run was trained with, but "
+                "it is not there: pass its path with --ops, or --ops reference"
             )
         classes = tuple(saved.data["classes"])
         net = build_net(config, len(classes))
@@ -63,12 +63,12 @@ def evaluate_run(
         batches, objective = for_evaluation(images, saved.data), SoftmaxCrossEntropy(net.ops)
         result = evaluate(net, batches, objective, confusion)
     console = Console()
-    table = Table("class", "images", "right", "taken most often for")
+    table = Table("class", "images", "correct", "most often confused with")
     for name, row, label in zip(classes, confusion.counts, range(len(classes)), strict=True):
         wrong = row.copy()
         wrong[label] = 0
         rival = f"{classes[wrong.argmax()]} ({wrong.max()})" if wrong.any() else ""
-        share = f"{row[label] / row.sum():.1%}" if row.sum() else "none came"
+        share = f"{row[label] / row.sum():.1%}" if row.sum() else "no images"
         table.add_row(name, str(row.sum()), share, rival)
     console.print(table)
     say(
@@ -85,16 +85,16 @@ def summary(
     num_classes: int = 10,
     size: tuple[int, int] = (32, 32),
 ) -> int:
-    """Show what every layer of a net returns and costs, and the share of its SE blocks.
+    """Show the layers of a net: shapes, parameters, operations.
 
     Example: minise summary se_resnet20 --reduction 4 --shortcut A
 
     Args:
         model: Name of the net, such as se_resnet20 or, without SE, resnet20; "all" lists them.
         se: Settings of the SE blocks.
-        shortcut: What passes where a ResNet's shape changes: padding (A) or a projection (B).
+        shortcut: Shortcut where the shape changes: zero padding (A) or a 1x1 projection (B).
         num_classes: Outputs of the last layer.
-        size: Rows and columns of an image.
+        size: Rows and columns of the input image.
     """
     from minise import models
     from minise.analysis import cost_of, table_of, totals_of

@@ -11,7 +11,9 @@ from minise.cli.words import misuse
 
 
 def profile(settings: Annotated[ProfileSettings, tyro.conf.arg(name="")]) -> int:
-    """Time every op and layer of a training step, beside what the machine could do it in.
+    """Time every op and layer of a training step.
+
+    Beside each time stands the minimum that this machine's arithmetic and memory allow.
 
     Example: minise profile --net se_resnet8 --batch 8
     """

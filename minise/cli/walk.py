@@ -19,23 +19,23 @@ def walk(
     html: Path | None = None,
     all: Path | None = None,
 ) -> int:
-    """Walk through an op, forward and backward: every line of code, its formula, its numbers.
+    """Show every line and number of a forward and backward pass.
 
-    Every gradient is checked, entry by entry, against forward's own slopes. Exit status 1 says that
-    one is wrong.
+    Every gradient is checked, entry by entry, against derivatives computed from forward alone.
+    Exit status 1 if one is wrong.
 
     Example: minise walk se --settings squeeze=max --html se.html
 
     Args:
-        subject: se, conv, pool, batch-norm, linear, loss, the name of any other op, or block (a
+        subject: se, conv, pool, batch-norm, linear, loss or the name of another op; block (a
             residual SE block) or net.
-        shape: Of x, such as 2 3 2 2.
-        seed: Of the random numbers.
-        settings: Of the op, such as gate=tanh, or stride=2 or stride=2,1 (rows, columns).
-        file: A .npz file with the arrays of your own case by name, and dout if you like.
-        ops: reference, or a file of your own such as my_ops.py.
-        html: Write a page to click through, instead of text.
-        all: Write the pages of all ops with an index into this folder.
+        shape: Shape of x, such as 2 3 2 2.
+        seed: Seed of the random inputs.
+        settings: Settings of the op, such as gate=tanh, stride=2 or stride=2,1 (rows, columns).
+        file: .npz file with the inputs by name, and optionally dout.
+        ops: Back end: reference, or a file such as my_ops.py.
+        html: Write an interactive page to this file instead of printing text.
+        all: Write the pages of all ops, with an index, into this folder.
     """
     with misuse():
         from minise.walk.cases import case, read_settings  # refuses an op without specification
@@ -52,7 +52,10 @@ def walk(
         return 0
     with misuse():
         if not subject:
-            raise ValueError("walk: what? expected a subject, such as se, or --all FOLDER")
+            raise ValueError(
+                "walk: name an op to walk through, for example `minise walk se`, or pass "
+                "--all FOLDER"
+            )
         if html is not None:
             check_target(html)
         own = read_settings(subject, settings)
@@ -61,16 +64,16 @@ def walk(
             from minise.walk.files import from_file
 
             chosen = from_file(file, chosen, own)
-        found = chosen.trace(ops=_load(ops), seed=seed)
+        trace = chosen.trace(ops=_load(ops), seed=seed)
         if html is not None:
-            write_page(found, html)
+            write_page(trace, html)
     if html is not None:
-        say(console, f"{html}: {len(found.steps)} steps, {html.stat().st_size / 1e3:,.0f} kB")
+        say(console, f"{html}: {len(trace.steps)} steps, {html.stat().st_size / 1e3:,.0f} kB")
     else:
-        for line in lines(found):
+        for line in lines(trace):
             console.print(line, highlight=False, soft_wrap=not console.is_terminal)
-    if not found.ok:
-        first = next(step for step in found.steps if step.check and not step.check.ok)
+    if not trace.ok:
+        first = next(step for step in trace.steps if step.check and not step.check.ok)
         where = f"{first.file}:{first.line}"
         raise Failure(f"{first.name} is not forward's gradient, see {where}: {first.code}", FAILED)
     return 0
@@ -82,7 +85,7 @@ def _load(ops: str) -> Any:
     if ops != "reference" and not is_file(ops) and not Path(ops).is_dir():
         hint = f": did you mean {ops}.py?" if Path(f"{ops}.py").is_file() else ""
         raise ValueError(
-            f"walk: ops is {ops!r}, expected reference or a .py file: lines of NumPy are shown, "
-            f"which a compiled back end has not{hint}"
+            f"walk: ops is {ops!r}, expected reference or a .py file, because walk shows lines "
+            f"of NumPy{hint}"
         )
     return load_ops(ops)

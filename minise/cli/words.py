@@ -1,4 +1,4 @@
-"""How a command speaks, and how it fails: in one line, with an exit status."""
+"""How a command prints text, and how it fails: with one line and an exit status."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from rich.console import Console
 
 MISUSE, FAILED = 2, 1
-INTERRUPTED = 130  # as shells have it: 128 + SIGINT
+INTERRUPTED = 130  # the shells' convention: 128 + SIGINT
 
 
 class Failure(Exception):
@@ -18,18 +18,20 @@ class Failure(Exception):
 
 
 def say(console: Console, text: str) -> None:
-    """Print plain text: wrapped between words in a terminal, line by line as it is elsewhere."""
+    """Print plain text, wrapped between words in a terminal and unchanged in a file or pipe."""
     console.print(text, highlight=False, markup=False, soft_wrap=not console.is_terminal)
 
 
 @contextmanager
 def misuse() -> Iterator[None]:
-    """Turn what a user can get wrong into one line and exit status 2.
+    """Turn an error of the user's into one line and exit status 2.
 
-    Only preparations run in it (reading settings and files, building a net): an error while
-    training is ours, and keeps its traceback.
+    It encloses preparations only (reading settings and files, building a net). An error in training
+    is a fault of minise and keeps its traceback.
     """
     try:
         yield
+    except BrokenPipeError:
+        raise
     except (ValueError, TypeError, OSError, ImportError) as error:
         raise Failure(str(error), MISUSE) from error

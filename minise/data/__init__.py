@@ -7,7 +7,7 @@ from minise.data.augment import Augment
 from minise.data.batches import Batch, Batches, moments
 from minise.data.cifar import cifar10, cifar100
 from minise.data.dataset import Dataset, hold_out
-from minise.data.folder import image_folder
+from minise.data.folder import image_folder, read_image
 from minise.data.shapes10 import Shapes, shapes10
 from minise.data.sheet import blocks, sheet, write_png
 from minise.data.source import found, load, names
@@ -28,6 +28,7 @@ __all__ = [
     "load",
     "moments",
     "names",
+    "read_image",
     "shapes10",
     "sheet",
     "stream",

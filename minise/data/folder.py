@@ -44,7 +44,7 @@ def image_folder(root: Place, size: int = 32) -> Dataset:
     check_integer("image_folder", "size", size, 1)
     files = _files(Path(root).expanduser())
     paths = [path for group in files.values() for path in group]
-    images = np.stack([_square(path, size) for path in paths])
+    images = np.stack([read_image(path, size) for path in paths])
     counts = [len(group) for group in files.values()]
     labels = np.repeat(np.arange(len(files), dtype=np.uint8), counts)
     return Dataset(f"{root}", images, labels, tuple(files))
@@ -78,8 +78,20 @@ def _visible(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
 
-def _square(path: Path, size: int) -> Bytes:
-    """Return an image file's central square as (3, size, size)."""
+def read_image(path: Path, size: int = 32) -> Bytes:
+    """Return the central square of an image file, scaled: uint8 (3, size, size), RGB.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such file, or Pillow cannot read it as an image of 8 bits.
+    ImportError
+        If Pillow is not installed.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"read_image: path is {path}, expected an image file: none is there"
+        )
     Image, ImageOps = pillow()
     try:
         with Image.open(path) as file:
@@ -91,7 +103,7 @@ def _square(path: Path, size: int) -> Bytes:
             square = square.resize((size, size), Image.Resampling.LANCZOS)
     except Exception as error:  # each of Pillow's decoders fails in its own way
         raise ValueError(
-            f"image_folder: {path} cannot be read ({error}): replace or remove it"
+            f"read_image: {path} cannot be read ({error}): replace or remove it"
         ) from error
     return np.asarray(square, np.uint8).transpose(2, 0, 1)
 

@@ -317,7 +317,7 @@ def test_the_command_from_end_to_end(capsys, monkeypatch, tmp_path):
     status, out, err = call(line, capsys)
     assert (status, err) == (0, "")
     assert "a GPU, CUDA 12.9; copies 1000 GB/s" in out
-    assert "every figure is in figures.json" in out
+    assert "written: figures.json" in out
     assert len(json.loads(Path("figures.json").read_text())["rows"]) == 8
     monkeypatch.setattr(compare, "MAX_ERROR", 0.0)
     status, _, err = call(line, capsys)

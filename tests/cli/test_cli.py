@@ -15,14 +15,13 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from minise import models, nn
+from minise import __version__, models, nn
+from minise.cli import FIRST, VERBS
 from minise.data import load
 from minise.train import RECIPES, SGD, SoftmaxCrossEntropy, run
 from minise.train.config import read_config
 from tests.cli.commands import call, example, helped
 
-VERBS = ("quickstart", "data", "train", "eval", "summary", "check", "walk", "bench", "profile")
-VERBS += ("doctor",)
 TINY = "train --data shapes10 --limit 96 --val 32 --model se_resnet8 --batch-size 32"
 
 
@@ -39,14 +38,43 @@ def test_every_verb_has_help_with_its_own_example(verb, capsys):
     assert example(verb, capsys).startswith(verb)
 
 
-def test_no_verb_shows_all_verbs(capsys):
+def test_no_verb_shows_all_verbs_in_a_line_each(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     status, out, _ = call("", capsys)
     assert status == 0
-    assert all(verb in out for verb in VERBS)
+    assert call("--help", capsys) == (0, out, "")
+    listed = re.findall(r"^ (\w+) +[A-Z].*\. *$", out, re.MULTILINE)
+    assert listed == list(VERBS)
+    assert listed[:6] == FIRST == ["quickstart", "train", "predict", "check", "walk", "summary"]
+
+
+def test_the_version(capsys):
+    assert call("--version", capsys) == (0, f"minise {__version__}\n", "")
+
+
+@pytest.mark.parametrize("verb", ["trian", "Train", "--train"])
+def test_an_unknown_verb_is_told_with_the_nearest_one(verb, capsys):
+    status, _, err = call(verb, capsys)
+    assert status == 2
+    assert err.startswith(f"minise: verb is '{verb}', expected one of quickstart, ")
+    assert err.endswith(": did you mean train?\n")
+
+
+def test_a_verb_unlike_any_other_is_told_where_the_verbs_are_described(capsys):
+    assert call("xyzzy", capsys)[2].endswith("doctor: minise --help describes them\n")
+
+
+@pytest.mark.parametrize("command", ["", "train --help", "summary all"])
+def test_a_reader_that_ends_early_is_no_error(command):
+    line = f"{sys.executable} -m minise {command} | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+    assert done.returncode in (0, 1)  # 0 if all was written before the reader ended
+    assert done.stderr == ""
 
 
 def test_the_examples_run(capsys):
-    """All but quickstart's, which has a test of its own; eval reads the run that train left."""
+    """All but quickstart's, which has a test of its own; eval and predict read the run of train."""
+    Image.fromarray(load("shapes10", "test", n=1).images[0].transpose(1, 2, 0)).save("photo.png")
     for verb, expected in {
         "train": r"test accuracy \d+\.\d\d% .*\nrun folder: runs/se_resnet8-shapes10-1",
         "eval": r"test accuracy \d+\.\d\d%, loss .*best.safetensors",
@@ -54,6 +82,7 @@ def test_the_examples_run(capsys):
         "summary": "278,206 parameters, 8,484 of them in SE blocks",
         "check": "1 ops of reference are right in 50 cases",
         "walk": r"se.html: 19 steps, 1\d\d kB",
+        "predict": r"photo.png +│ \w+ +│ +\d+\.\d%",
         "doctor": r"(?s)BLAS.*jit convolutions .*Winograd",
     }.items():
         status, out, err = call(example(verb, capsys), capsys)
@@ -239,3 +268,38 @@ def test_ctrl_c_writes_a_checkpoint_and_exits_130(tmp_path):
     assert re.search(r"minise: interrupted after step \d+ of 124; .* is written", err)
     assert "Traceback" not in err
     assert (metrics.parent / "last.safetensors").exists()
+
+
+def test_predict_shows_what_a_loaded_net_predicts(capsys):
+    call(f"{TINY} --epochs 1", capsys)
+    images = load("shapes10", "test", n=2).images
+    for name, image in zip("ab", images, strict=True):
+        Image.fromarray(image.transpose(1, 2, 0)).save(f"{name}.png")
+    status, shown, err = call("predict runs/se_resnet8-shapes10-1 a.png b.png --top 2", capsys)
+    assert (status, err) == (0, "")
+    rows = re.findall(r"│ (?:(\S+\.png)| +) +│ (\w+) +│ +(\S+)% │", shown)
+    trained = models.load("runs/se_resnet8-shapes10-1")
+    for k, probabilities in enumerate(trained.predict(images)):
+        for rank, label in enumerate(np.argsort(-probabilities)[:2]):
+            name = f"{'ab'[k]}.png" if rank == 0 else ""
+            percent = f"{probabilities[label]:.1%}".removesuffix("%")
+            assert rows[2 * k + rank] == (name, trained.classes[label], percent)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("runs/none a.png", "runs/none"),
+        ("runs/se_resnet8-shapes10-1 none.png", "path is none.png, expected an image file"),
+        ("runs/se_resnet8-shapes10-1 note.txt", r"note.txt cannot be read .*: replace or remove"),
+        ("runs/se_resnet8-shapes10-1 a.png --top 0", "top is 0, expected"),
+        ("runs/se_resnet8-shapes10-1 a.png --ops mumpy", "ops 'mumpy' is unknown"),
+    ],
+)
+def test_what_predict_refuses(line, message, capsys):
+    call(f"{TINY} --epochs 1", capsys)
+    Image.new("RGB", (40, 30)).save("a.png")
+    Path("note.txt").write_text("no image")
+    status, out, err = call(f"predict {line}", capsys)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert re.search(message, err)

@@ -92,9 +92,7 @@ def test_unreadable_files_are_named(root):
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     Image.fromarray(noise).save(whole)
     whole.write_bytes(whole.read_bytes()[:5000])
-    with pytest.raises(
-        ValueError, match=r"image_folder: .*c\.png cannot be read .*: replace or rem"
-    ):
+    with pytest.raises(ValueError, match=r"read_image: .*c\.png cannot be read .*: replace or rem"):
         image_folder(root)
     whole.write_text("not an image")
     with pytest.raises(ValueError, match=r"c\.png cannot be read \(cannot identify"):

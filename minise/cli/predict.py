@@ -1,0 +1,55 @@
+"""The verb that predicts the classes of image files: `minise predict`."""
+
+from pathlib import Path
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Column, Table
+
+from minise.cli.words import misuse
+
+
+def predict(
+    run: tyro.conf.Positional[Path],
+    images: tyro.conf.Positional[tuple[Path, ...]],
+    top: int = 3,
+    size: int = 32,
+    ops: str = "reference",
+) -> int:
+    """Predict the classes of image files with a trained net.
+
+    The central square of each image is scaled to the size that the net was trained on, and
+    normalised as the training images were.
+
+    Example: minise predict runs/se_resnet8-shapes10-1 photo.png
+
+    Args:
+        run: A run folder, or a checkpoint (.safetensors).
+        images: Image files (needs Pillow).
+        top: Number of classes to show for each image, the most probable first.
+        size: Rows and columns of the scaled image.
+        ops: Back end: reference, jit, cuda, or a file such as my_ops.py.
+    """
+    from minise import models
+    from minise.checks import check_integer
+    from minise.data import read_image
+    from minise.ops.backend import load_ops
+
+    with misuse():
+        if not images:
+            raise ValueError("predict: images is empty, expected at least one image file")
+        check_integer("predict", "top", top, 1)
+        check_integer("predict", "size", size, 1)
+        trained = models.load(run, ops=load_ops(ops))
+        pixels = np.stack([read_image(path, size) for path in images])
+    probabilities = trained.predict(pixels)
+    console = Console()
+    table = Table("image", "class", Column("probability", justify="right"))
+    for path, row in zip(images, probabilities, strict=True):
+        for rank, label in enumerate(np.argsort(-row, kind="stable")[:top]):
+            name = str(path) if rank == 0 else ""
+            table.add_row(escape(name), escape(trained.classes[label]), f"{row[label]:.1%}")
+    console.print(table)
+    return 0
