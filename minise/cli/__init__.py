@@ -85,7 +85,7 @@ def function_of(verb: str, arguments: Sequence[str] = ()) -> Callable[..., int]:
     """Return the function of a verb; the defaults of train depend on the arguments."""
     module, name = VERBS[verb]
     function = getattr(import_module(f"minise.cli.{module}"), name)
-    return function(arguments) if verb == "train" else function  # type: ignore[no-any-return]
+    return function(arguments) if verb == "train" else function
 
 
 def _deferred(verb: Callable[..., int]) -> Callable[..., Callable[[], int]]:

@@ -89,9 +89,7 @@ def read_image(path: Path, size: int = 32) -> Bytes:
         If Pillow is not installed.
     """
     if not path.is_file():
-        raise FileNotFoundError(
-            f"read_image: path is {path}, expected an image file: none is there"
-        )
+        raise FileNotFoundError(f"read_image: path is {path}, expected an image file, not there")
     Image, ImageOps = pillow()
     try:
         with Image.open(path) as file:
