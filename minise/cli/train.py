@@ -45,7 +45,7 @@ def train_verb(arguments: Sequence[str]) -> Callable[[TrainConfig], int]:
         --recipe quick sets all defaults for 12 epochs of SE-ResNet-20 on all 50,000 training images
         of CIFAR-10 with compiled kernels; minise train --recipe quick --help shows them.
 
-        Example: minise train --data shapes10 --limit 1000 --val 200 --model se_resnet8 --epochs 1
+        Example: minise train --data shapes10 --model se_resnet8 --val 500 --epochs 4 --ops jit
         """
         return train_as(config)
 
