@@ -17,11 +17,14 @@ os.environ["MINISE_AHEAD"] = "0"  # a test compiles what it needs, and nothing b
 os.environ.pop("PYTEST_ADDOPTS", None)  # read by now; where a test runs pytest, it says how
 
 import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
 from threadpoolctl import threadpool_limits  # noqa: E402
 
 from tests.selection import pattern  # noqa: E402
 
 threadpool_limits(1)  # in case a plugin was quicker
+settings.register_profile("no deadline", deadline=None)  # an example may wait for a busy machine
+settings.load_profile("no deadline")
 
 MAX_WORKERS = 8  # with more, most would wait for a kernel that another compiles
 MAX_REASONS = 12  # lines about what was skipped
