@@ -1,4 +1,4 @@
-"""The README is run: its program, its commands, and what it claims to print."""
+"""README.md and the pages are run: their programs, their commands, and what they claim to print."""
 
 import os
 import re
@@ -9,51 +9,58 @@ from pathlib import Path
 import pytest
 
 from minise import models
-from tests.ops.places import with_table
+from tests.tables import with_tables
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "tutorials" / "pages").glob("*.md"))]
+LINKED = [*PAGES, *(ROOT / f for f in ("tutorials/README.md", "minise/bench/README.md"))]
+LINKED += sorted((ROOT / ".github").glob("*.md"))
+TEXT = {path.stem: path.read_text() for path in PAGES}
 COMMANDS = [
     "python3 -m venv .venv && .venv/bin/pip install -q -e . && .venv/bin/minise quickstart",
     "python3 -m venv .venv && .venv/bin/pip install -q -e '.[test]' && .venv/bin/pytest",
 ]
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(language, page="README"):
+    return re.findall(rf"```{language}\n(.*?)```", TEXT[page], re.DOTALL)
 
 
 def sequences(*languages):
-    """Return the texts of blocks of these languages that follow one another."""
-    every = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
-    count = len(languages)
-    runs = [every[k : k + count] for k in range(len(every) - count + 1)]
-    return [
-        [text for _, text in run] for run in runs if tuple(name for name, _ in run) == languages
-    ]
+    """Return (page, texts) for blocks of these languages that follow one another in a page."""
+    matches = []
+    for page, text in TEXT.items():
+        every = re.findall(r"```(\w+)\n(.*?)```", text, re.DOTALL)
+        for k in range(len(every) - len(languages) + 1):
+            run = every[k : k + len(languages)]
+            if tuple(language for language, _ in run) == languages:
+                matches.append((page, *(body for _, body in run)))
+    return matches
 
 
 PROGRAMS = sequences("python", "text")
 FILES = sequences("python", "sh", "text")  # a file by the name in its first line, and a command
 
 
-@pytest.mark.parametrize("place", range(len(PROGRAMS)))
-def test_a_program_prints_what_stands_below_it(place, tmp_path):
-    program, printed = PROGRAMS[place]
+@pytest.mark.parametrize(("page", "program", "printed"), PROGRAMS, ids=lambda value: value[:8])
+def test_a_program_prints_the_text_below_it(page, program, printed, tmp_path):
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],
         capture_output=True,
         text=True,
         cwd=tmp_path,
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.strip() == printed.strip()
 
 
-def test_the_property_test_fails_with_the_program_that_stands_below_it(tmp_path):
+def test_the_property_test_fails_with_the_program_below_it(tmp_path):
     name = "test_scale"
-    (program,), (printed,) = blocks(rf"python {name}\.py"), blocks(rf"text {name}\.py")
+    (program,) = blocks(rf"python {name}\.py", "checking")
+    (printed,) = blocks(rf"text {name}\.py", "checking")
     lines = program[program.index("@settings") :] + program[: program.index("\n\n")]
     assert len(lines.strip().splitlines()) <= 10
     path, repeated = tmp_path / f"{name}.py", tmp_path / "repeated.py"
@@ -79,12 +86,13 @@ def python(*arguments, cwd):
 
 
 def test_every_program_and_file_is_run():
-    assert len(blocks("python")) == len(blocks("text")) == len(PROGRAMS) + len(FILES)
+    for language in ("python", "text"):
+        count = sum(len(blocks(language, page)) for page in TEXT)
+        assert count == len(PROGRAMS) + len(FILES) > 5
 
 
-@pytest.mark.parametrize("place", range(len(FILES)))
-def test_a_command_says_to_a_file_what_stands_below_it(place, tmp_path):
-    text, command, printed = FILES[place]
+@pytest.mark.parametrize(("page", "text", "command", "printed"), FILES)
+def test_a_command_prints_the_text_below_it(page, text, command, printed, tmp_path):
     (tmp_path / text.splitlines()[0].removeprefix("# ")).write_text(text)
     done = python("-m", *command.split(), cwd=tmp_path)
     assert done.returncode == 1
@@ -103,7 +111,7 @@ def assert_same(printed, shown):
 
 
 def test_the_first_program_has_twelve_lines():
-    assert len([line for line in PROGRAMS[0][0].splitlines() if line.strip()]) == 12
+    assert len([line for line in PROGRAMS[0][1].splitlines() if line.strip()]) == 12
 
 
 def test_the_two_commands_stand_first_and_in_ci():
@@ -113,14 +121,14 @@ def test_the_two_commands_stand_first_and_in_ci():
     assert README.index(COMMANDS[0]) < README.index("```python")
 
 
-def test_the_table_of_ops_is_complete():
-    assert with_table(README, ROOT) == README, "run `python -m tests.ops.places`"
+def test_the_tables_of_ops_and_verbs_are_complete():
+    assert with_tables(TEXT["reference"]) == TEXT["reference"], "run `python -m tests.tables`"
 
 
 def test_the_table_of_nets_is_right():
     """Every number in a row is the count of that net, plain or SE, with one of its shortcuts."""
     rows = re.findall(
-        r"^\| (\w+) (?:\(.*?\) )?\| ([\d,/ ]+) \| ([\d,/ ]+) \|$", README, re.MULTILINE
+        r"^\| (\w+) (?:\(.*?\) )?\| ([\d,/ ]+) \| ([\d,/ ]+) \|$", TEXT["reference"], re.MULTILINE
     )
     assert len(rows) == 5
     for name, plain, with_se in rows:
@@ -130,6 +138,14 @@ def test_the_table_of_nets_is_right():
             assert cell == " / ".join(f"{count:,}" for count in counts)
 
 
-@pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\(([\w./]+)\)", README))))
-def test_linked_files_exist(path):
-    assert (ROOT / path).exists()
+@pytest.mark.parametrize("page", LINKED, ids=lambda path: str(path.relative_to(ROOT)))
+def test_linked_files_and_sections_exist(page):
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        file, _, section = link.partition("#")
+        if "://" in link:
+            continue
+        target = (page.parent / file).resolve() if file else page
+        assert target.exists(), link
+        if section:
+            titles = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE)
+            assert section in [re.sub(r"[^\w -]", "", t).lower().replace(" ", "-") for t in titles]

@@ -13,6 +13,7 @@ from pathlib import Path
 HALVES = ("forward", "backward")
 REFERENCE, JIT = "minise/ops/reference", "minise/ops/jit"
 PROTOCOL = "minise/ops/protocol.py"
+TABLE = "tutorials/pages/reference.md"
 Functions = dict[str, ast.FunctionDef]
 
 
@@ -88,8 +89,8 @@ def of_other_files(op: str, family: str, root: Path) -> Iterator[str]:
     test = root / f"tests/ops/test_{family}.py"
     if not test.is_file() or not re.search(named, test.read_text()):
         yield f"tests/ops/test_{family}.py does not test it: add a test by hand"
-    if f"\n| [{op}](" not in (root / "README.md").read_text():
-        yield "README.md has no row for it in the table of ops: run `python -m tests.ops.places`"
+    if f"\n| [{op}](" not in (root / TABLE).read_text():
+        yield f"{TABLE} has no row for it in the table of ops: run `python -m tests.tables`"
 
 
 def is_family(tree: ast.Module, declared: Functions) -> bool:
@@ -135,25 +136,3 @@ def declaration(function: ast.FunctionDef) -> str:
     arguments = re.sub(r"\b\w+Cache\b", "Any", ast.unparse(function.args))
     result = re.sub(r"\b\w+Cache\b", "Any", ast.unparse(function.returns or ast.Name("Any")))
     return f"def {function.name}(self, {arguments}) -> {result}: ..."
-
-
-def table(root: Path) -> str:
-    """Return the README's table of ops: what each does is the first line of its forward."""
-    rows = ["| op | what its forward does |", "|---|---|"]
-    for path in sorted((root / REFERENCE).glob("*.py")):
-        functions = functions_of(tree_of(path))
-        for op in ops_of(functions) if shapes_of(tree_of(path)) else ():
-            first = (ast.get_docstring(functions[f"{op}_forward"]) or "").partition("\n")[0]
-            rows.append(f"| [{op}]({path.relative_to(root)}) | {first} |")
-    return "\n".join(rows) + "\n"
-
-
-def with_table(readme: str, root: Path) -> str:
-    """Return the text of the README with its table of ops as it should be."""
-    return re.sub(r"\| op \|.*\n(\|.*\n)+", lambda _: table(root), readme, count=1)
-
-
-if __name__ == "__main__":
-    root = Path(__file__).parents[2]
-    text = (root / "README.md").read_text()
-    (root / "README.md").write_text(with_table(text, root))

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.ops.places import missing
+from tests.ops.places import TABLE, missing
 
 ROOT = Path(__file__).parents[2]
-FILES = ("minise/ops", "minise/contract", "tests/ops", "README.md")
+FILES = ("minise/ops", "minise/contract", "tests/ops", "tutorials/pages")
 CUBE = """
 
 class CubeCache(NamedTuple):
@@ -34,7 +34,7 @@ ADDED = {  # of an op that is complete: what each file has of it, and where
     "minise/ops/jit/activation.py": ("", "\n\ndef cube_forward(x):\n    pass\n"),
     "minise/contract/spec/activation.py": ("", '\nCUBE = Spec(op="cube")\n'),
     "tests/ops/test_activation.py": ("", '\nOP = "cube"\n'),
-    "README.md": ("", "\n| [cube](minise/ops/reference/activation.py) | x * x * x |\n"),
+    TABLE: ("", "\n| [cube](../../minise/ops/reference/activation.py) | x * x * x |\n"),
 }
 
 
@@ -108,8 +108,8 @@ def test_a_complete_op_is_complete(lines):
             "tests/ops/test_activation.py does not test it: add a test by hand",
         ),
         (
-            "README.md",
-            "README.md has no row for it in the table of ops: run `python -m tests.ops.places`",
+            TABLE,
+            f"{TABLE} has no row for it in the table of ops: run `python -m tests.tables`",
         ),
     ],
 )
