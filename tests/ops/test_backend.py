@@ -228,7 +228,7 @@ def test_a_backward_is_completed_by_the_settings_that_it_lacks(text, tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [
-        ("plus=plus)", ")", "rule 6, plus: dx with plus is off by"),
+        ("plus=plus)", ")", "rule 6, plus: dx with plus has an error"),
         ("plus=plus)", "plus=None if plus is None else 2 * plus)", "rule 6, plus: dx with plus is"),
     ],
 )
