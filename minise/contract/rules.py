@@ -85,7 +85,7 @@ def cache_holds_the_arguments(run: Run) -> None:
     fields = fields_of(run.cache)
     for name, array in zip(run.names, run.inputs, strict=True):
         if array is None and fields.get(name, "missing") is not None:
-            raise run.broken("rule 2, cache", f"{name} is an array in the cache, expected None")
+            raise run.broken("rule 2, cache", f"{name} is not None in the cache, expected None")
     for name, value in run.case.settings.items():
         if value is not None and name in fields and fields[name] != value:
             text = f"{name} is {fields[name]!r} in the cache, expected {value!r}"
@@ -274,7 +274,7 @@ def _check_raises(
 
 
 def branches_equal_the_reference(run: Run) -> None:
-    """Rule 10: an op with kinks has a branches function that returns the reference's integers."""
+    """Rule 10: ops with kinks, and only those, have branches, equal to the reference's integers."""
     rule, name = "rule 10, branches", f"{run.case.op}_branches"
     expected, branches = getattr(reference, name, None), getattr(run.ops, name, None)
     if (branches is None) != (expected is None):

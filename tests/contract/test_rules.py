@@ -56,7 +56,7 @@ def test_cache_holds_the_arguments():
     caught = partial(catches, rules.cache_holds_the_arguments)
     zeros = cache(lambda c: c._replace(bias=np.zeros(len(c.weight))) if c.bias is None else c)
     caught(
-        "2, cache: bias is an array in the cache, expected None", "linear_forward", zeros, bare=True
+        "2, cache: bias is not None in the cache, expected None", "linear_forward", zeros, bare=True
     )
     other = cache(lambda c: c._replace(momentum=0.3))
     words = "2, cache: momentum is 0.3 in the cache, expected 0.5"
