@@ -1,8 +1,8 @@
-"""What a net costs: output shapes, parameters and multiply-accumulates (MACs) of every layer.
+"""Output shape, parameters and multiply-accumulates (MACs) of every layer of a net.
 
-The figures are read off one recorded forward pass of one image, so they belong to the code that
-trains. Counted as in the paper's tables (whose "GFLOPs" are MACs): the products of convolutions
-and dense layers, the two dense layers of an SE block, and one multiplication for each number that
+All counts come from one recorded forward pass of one image, so they describe the code that trains.
+MACs are counted as in the paper's tables (whose "GFLOPs" are MACs): the products of convolutions
+and dense layers, the two dense layers of an SE block, and one multiplication for each element that
 a gate scales. Normalisation, ReLU, pooling and sums are not counted.
 """
 
@@ -20,28 +20,28 @@ from minise.nn import Layer, SEBlock
 from minise.nn.layer import Module
 from minise.ops.wrap import FORWARD, Call, Recorder, attach, record
 
-OUTPUT = ""  # in the place of an op's name: what a layer with parameters returned
+OUTPUT = ""  # op name of a recorded call that holds the output of a layer with parameters
 
 
 class LayerCost(NamedTuple):
-    """One line of the table: a layer that calls an op, or that has parameters."""
+    """One row of the table: a layer that calls an op or has parameters."""
 
     layer: str
-    kind: str  # the layer's class, and what is one op with it
-    shape: tuple[int, ...]  # of its output, without the batch; () of a layer that is not run
+    kind: str  # the layer's class, and the layers fused with it
+    shape: tuple[int, ...]  # of the output, without the batch axis; () if forward skips the layer
     parameters: int
-    macs: int  # of one image
-    se: bool  # whether it is an SE block
+    macs: int  # per image
+    se: bool  # True if the layer is an SE block
 
 
 class NetCost(NamedTuple):
-    """The table, and its sums."""
+    """The costs of all layers of a net, and their totals."""
 
     layers: list[LayerCost]
 
     @property
     def parameters(self) -> int:
-        """Numbers that are learned."""
+        """Number of learned parameters."""
         return sum(layer.parameters for layer in self.layers)
 
     @property
@@ -51,43 +51,43 @@ class NetCost(NamedTuple):
 
     @property
     def se_parameters(self) -> int:
-        """Those of SE blocks."""
+        """Number of learned parameters in SE blocks."""
         return sum(layer.parameters for layer in self.layers if layer.se)
 
     @property
     def se_macs(self) -> int:
-        """Those of SE blocks."""
+        """Multiply-accumulates of the SE blocks in one forward pass of one image."""
         return sum(layer.macs for layer in self.layers if layer.se)
 
 
 def cost_of(net: Layer, size: int | Sequence[int] = (32, 32)) -> NetCost:
-    """Return what every layer of a net costs for one image.
+    """Return the cost of every layer of a net for one image.
 
-    Every layer with parameters has a row. What a layer computes in NumPy of its own, without an op,
-    counts no MACs.
+    Every layer with parameters has a row. Computations that a layer does in NumPy, without an op,
+    add no MACs.
 
     Parameters
     ----------
     net : Layer
-        A net or a layer; a copy of it is run once, in evaluation mode.
+        A net or a layer; a copy of it runs once, in evaluation mode.
     size : int, (int, int), or (int, int, int) or (int,)
-        Rows and columns of an image, one number if they are equal; it has as many channels as the
-        first array of parameters takes. Or the whole shape of an input: (channels, rows, columns)
-        or (features,).
+        (rows, columns) of an image, or one integer for a square image; the number of channels is
+        inferred from the first array of parameters. Or the full shape of an input:
+        (channels, rows, columns) or (features,).
 
     Raises
     ------
     ValueError, TypeError
-        If size is no size, or the net cannot take an input of it.
+        If size is not a valid size, or the net cannot process an input of that size.
     """
-    twin, recorded_calls = _run(net, _as_size(size))
+    twin, recorded_calls = _record(net, _size_tuple(size))
     modules: dict[str, list[Module]] = {}
     owners: dict[int, str] = {}
     for name, module in twin.layers():
         modules.setdefault(name, []).append(module)
         owners |= {id(array): name for array in module.params.values()}
     calls: dict[str, list[Call]] = {}
-    for call in recorded_calls:  # a fused op may run more layers than the one that calls it
+    for call in recorded_calls:  # a fused op may compute several layers, with parameters of each
         own = {id(a) for module in modules[call.layer] for a in module.params.values()}
         others = [owners[id(a)] for a in call.arrays if id(a) in owners and id(a) not in own]
         for name in dict.fromkeys([*others, call.layer]):
@@ -95,39 +95,39 @@ def cost_of(net: Layer, size: int | Sequence[int] = (32, 32)) -> NetCost:
     first_names = {id(module): name for name, module in reversed(list(twin.layers()))}
     for name, module in twin.layers():
         if module.params and first_names[id(module)] == name:
-            calls.setdefault(name, [])  # forward did not run the layer
+            calls.setdefault(name, [])  # a layer that forward skips
     counted: set[int] = set()
     return NetCost([_row(name, modules[name], calls[name], counted) for name in calls])
 
 
-def _as_size(size: Any) -> tuple[int, ...]:
-    """Return size as a tuple, and (size, size) of an integer."""
+def _size_tuple(size: Any) -> tuple[int, ...]:
+    """Return size as a tuple of integers, an integer as (size, size)."""
     if isinstance(size, np.ndarray):
         size = size.tolist()
     if hasattr(size, "__index__"):
         size = (size, size)
     if not isinstance(size, tuple | list) or not 1 <= len(size) <= 3:
         raise TypeError(
-            f"cost_of: size is {size!r}, expected (rows, columns) or the whole shape of an input: "
+            f"cost_of: size is {size!r}, expected (rows, columns) or the full shape of an input: "
             "give size=(channels, rows, columns)"
         )
     axes: Sequence[Any] = ("rows", "columns") if len(size) == 2 else range(len(size))
-    for axis, number in zip(axes, size, strict=True):
-        check_integer("cost_of", f"size ({axis})", number, 1)
+    for axis, length in zip(axes, size, strict=True):
+        check_integer("cost_of", f"size ({axis})", length, 1)
     return tuple(map(operator.index, size))
 
 
 def recorded(net: Layer, size: tuple[int, ...]) -> tuple[Layer, list[Call]]:
-    """Return a copy of a net, and the calls of its ops for one input of zeros; size as of cost_of.
+    """Return a copy of a net and the op calls of one forward pass on zeros; size as in cost_of.
 
-    It is evaluated by its forward, so that the ops are those of training.
+    The pass runs forward, not the folded inference, so that the ops are those of training.
     """
-    twin, calls = _run(net, size)
+    twin, calls = _record(net, size)
     return twin, [call for call in calls if call.op != OUTPUT]
 
 
-def _run(net: Layer, size: tuple[int, ...]) -> tuple[Layer, list[Call]]:
-    """Return what `recorded` does, with a call OUTPUT where a layer with parameters returns."""
+def _record(net: Layer, size: tuple[int, ...]) -> tuple[Layer, list[Call]]:
+    """Return a copy of a net and its calls, with a call OUTPUT for each layer with parameters."""
     shape = (channels_of(net), *size) if len(size) == 2 else size
     dtype = next((array.dtype for array in net.named_parameters().values()), np.float32)
     twin = copy.deepcopy(net)
@@ -135,7 +135,7 @@ def _run(net: Layer, size: tuple[int, ...]) -> tuple[Layer, list[Call]]:
     attach(twin, recorder)
     for name, module in twin.layers():
         if module.params and hasattr(module, "forward") and "forward" not in vars(module):
-            vars(module)["forward"] = partial(_observed, module.forward, name, recorder)
+            vars(module)["forward"] = partial(_record_output, module.forward, name, recorder)
     x = recorder.asarray(np.zeros((1, *shape)), dtype)
     try:
         twin.predict(x)
@@ -143,24 +143,24 @@ def _run(net: Layer, size: tuple[int, ...]) -> tuple[Layer, list[Call]]:
         if len(size) != 2:
             raise
         raise ValueError(
-            f"cost_of: size is {size}, expected the channels too, as the net does not run on an "
-            f"image with the {shape[0]} that its first parameters suggest: give "
+            f"cost_of: size is {size}, expected the number of channels too, because the net fails "
+            f"on {shape[0]} channels, inferred from its first parameters: give "
             f"size=(channels, rows, columns); the net raised {type(error).__name__}: {error}"
         ) from error
     return twin, recorder.calls
 
 
-def _observed(
+def _record_output(
     forward: Callable[..., Any], name: str, recorder: Recorder, *arguments: Any, **settings: Any
 ) -> Any:
-    """Run a layer's forward, and record its output behind the calls of its ops."""
+    """Run a layer's forward and record its output after the calls of its ops."""
     returned = forward(*arguments, **settings)
     recorder.calls.append(Call(name, OUTPUT, FORWARD, (), {}, None, (returned[0],), 0.0))
     return returned
 
 
 def channels_of(net: Layer) -> int:
-    """Return how many channels or features a net takes, by its first array of parameters.
+    """Return the number of input channels or features, inferred from the first parameters.
 
     Examples
     --------
@@ -170,14 +170,14 @@ def channels_of(net: Layer) -> int:
     """
     for _, module in net.layers():
         for array in module.params.values():
-            if array.ndim:  # a single number tells nothing
+            if array.ndim:  # a scalar parameter has no channel axis
                 inputs = array.shape[0] if array.ndim == 1 else array.shape[1]
                 return int(inputs) * int(getattr(module, "groups", 1))
     return 3
 
 
 def outputs_of(net: Layer) -> int:
-    """Return how many channels or features a net returns, by its last array of parameters.
+    """Return the number of output channels or features, inferred from the last parameters.
 
     Examples
     --------
@@ -190,12 +190,12 @@ def outputs_of(net: Layer) -> int:
 
 
 def _row(name: str, modules: list[Module], calls: list[Call], counted: set[int]) -> LayerCost:
-    """Return one line; an array of parameters counts where it is met first."""
+    """Return one row; shared parameters count in the first layer that uses them."""
     own = [call for call in calls if call.layer == name and call.op != OUTPUT]
     arrays = {id(a): a for module in modules for a in module.params.values()}
     parameters = sum(array.size for key, array in arrays.items() if key not in counted)
     counted.update(arrays)
-    kinds = dict.fromkeys(KINDS.get(call.op) or _class_of(modules, call.op) for call in own)
+    kinds = dict.fromkeys(KIND_BY_OP.get(call.op) or _class_of(modules, call.op) for call in own)
     return LayerCost(
         name,
         ", ".join(kinds) or _class_of(modules),
@@ -207,17 +207,18 @@ def _row(name: str, modules: list[Module], calls: list[Call], counted: set[int])
 
 
 def _class_of(modules: list[Module], op: str | None = None) -> str:
-    """Return the class of the layer that is an op, or that has parameters, among those of a name.
+    """Return the class name of the first module that runs an op, or that has parameters.
 
-    A composite may give its own name to children: of several modules the outermost comes first.
+    Several modules share a name where a composite gives its own name to layers inside it; the
+    outermost comes first.
     """
-    fitting = [m for m in modules if (m.params if op is None else getattr(m, "op", None) == op)]
-    return type([*fitting, *modules][0]).__name__
+    matches = [m for m in modules if (m.params if op is None else getattr(m, "op", None) == op)]
+    return type([*matches, *modules][0]).__name__
 
 
 def macs(call: Call) -> int:
     """Return the multiply-accumulates of one recorded forward call."""
-    count = MACS.get(call.op)
+    count = MACS_BY_OP.get(call.op)
     return count(call) if count else 0
 
 
@@ -232,8 +233,8 @@ def _linear(call: Call) -> int:
 
 def _squeeze_excite(call: Call) -> int:
     x, w1, w2 = call.arrays[0], call.arrays[1], call.arrays[3]
-    each_pixel = call.settings.get("squeeze") == "none"  # else once for each image
-    gates = x.size // x.shape[1] if each_pixel else len(x)
+    gate_per_pixel = call.settings.get("squeeze") == "none"  # otherwise one gate per image
+    gates = x.size // x.shape[1] if gate_per_pixel else len(x)
     return x.size + gates * (w1.size + w2.size)
 
 
@@ -246,14 +247,14 @@ def _channel_scale(call: Call) -> int:
     return call.arrays[0].size
 
 
-MACS: dict[str, Callable[[Call], int]] = {
+MACS_BY_OP: dict[str, Callable[[Call], int]] = {
     "conv2d": _conv2d,
     "linear": _linear,
     "squeeze_excite": _squeeze_excite,
     "se_block_tail": _se_block_tail,
     "channel_scale": _channel_scale,
 }
-KINDS = {  # where the layer's class does not tell what is done
+KIND_BY_OP = {  # for ops that the layer's class does not name
     "add": "add",
     "relu": "ReLU",
     "batch_norm2d_relu": "BatchNorm2d, ReLU",

@@ -1,4 +1,4 @@
-"""The costs of a net as a table, for any net: every layer, and the sums below."""
+"""Print the costs of any net as a table: one row per layer, and the totals below."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def table_of(cost: NetCost, title: str | None = None) -> "Table":
-    """Return the table of a net's costs, which rich prints: one line for each layer."""
+    """Return the costs of a net as a table for rich to print: one row per layer."""
     from rich.table import Table
     from rich.text import Text
 
@@ -28,27 +28,27 @@ def table_of(cost: NetCost, title: str | None = None) -> "Table":
 
 
 def totals_of(cost: NetCost, size: int | Sequence[int] = (32, 32)) -> str:
-    """Return the sums of a net's costs in two lines; size as cost_of took it."""
+    """Return the total costs of a net as two lines of text; size as passed to cost_of."""
     sizes = (size, size) if isinstance(size, int) else size
-    what = "an image of" if len(sizes) == 2 else "an input of"
+    unit = "an image of" if len(sizes) == 2 else "an input of"
     return (
         f"{cost.parameters:,} parameters, {cost.se_parameters:,} of them in SE blocks "
-        f"({_share(cost.se_parameters, cost.parameters)})\n"
-        f"{cost.macs / 1e6:,.3f} million MACs for {what} {' x '.join(map(str, sizes))}, "
+        f"({_percentage(cost.se_parameters, cost.parameters)})\n"
+        f"{cost.macs / 1e6:,.3f} million MACs for {unit} {' x '.join(map(str, sizes))}, "
         f"{cost.se_macs / 1e6:,.3f} million of them in SE blocks "
-        f"({_share(cost.se_macs, cost.macs)})"
+        f"({_percentage(cost.se_macs, cost.macs)})"
     )
 
 
 def summary(net: Layer, size: int | Sequence[int] = (32, 32), title: str | None = None) -> NetCost:
-    """Print what every layer of a net returns and costs, with the sums, and return the costs.
+    """Print the output shape and cost of every layer of a net, with totals; return the costs.
 
     Parameters
     ----------
     net, size
-        As cost_of takes them.
+        See cost_of.
     title : str, optional
-        Above the table, by default the net's class.
+        Title of the table, by default the name of the net's class.
     """
     from rich.console import Console
 
@@ -59,5 +59,5 @@ def summary(net: Layer, size: int | Sequence[int] = (32, 32), title: str | None 
     return cost
 
 
-def _share(part: int, whole: int) -> str:
-    return f"{part / whole:.2%}" if whole else "0.00%"
+def _percentage(part: int, total: int) -> str:
+    return f"{part / total:.2%}" if total else "0.00%"

@@ -108,6 +108,6 @@ def _judge(console: Console, back_end: Any, ops: str, results: "list[OpResult]",
         return
     count = f"{len(broken)} of {len(results)} ops of {ops}"
     if own:
-        places = ", ".join(f"{result.op}, {result.place}" for result in broken)
+        places = ", ".join(f"{result.op}, {result.location}" for result in broken)
         raise Failure(f"{count} are wrong: {places}", FAILED)
     raise Failure(f"{count} are broken; the rules: python -c \"help('minise.ops')\"", FAILED)

@@ -1,1 +1,1 @@
-"""What a back end must satisfy: the rules, their run on drawn cases, and a spec of each op."""
+"""Test that a back end satisfies the op contract: rules, test cases and a specification per op."""

@@ -1,14 +1,14 @@
-"""By how much two right back ends may differ: what rounding can do, entry by entry.
+"""Bound the rounding error between two correct back ends, elementwise.
 
-Two sums of the same terms in different orders differ by at most one rounding of the terms'
-magnitude for each term. So the spec of every op bounds, by its `magnitudes`, what the terms of out
-and of each gradient add up to, all taken as positive: by one of the three functions below, or,
-where an op does one thing after another and an error on the way grows by what comes behind it, by
-its own function, which follows the op step by step, to first order.
+Two sums of the same terms in different orders differ by at most, for each term, one rounding error
+of the sum of their absolute values. The spec of each op therefore has `magnitudes`: the sums of the
+absolute terms of out and of each gradient. Most specs use one of the three functions below. An op
+of several steps, where later steps amplify earlier errors, has its own function, which propagates
+the error step by step, to first order.
 
-Results may differ by 2 * count_of(inputs, out) * eps times their magnitude: 4 eps times it where
-the only input is one number. If the two back ends' roundings can add up to more, which shows at
-small sizes only, the magnitudes have to be larger by a factor.
+The tolerance is 2 * count_of(inputs, out) * eps * magnitude, so 4 eps * magnitude if the only input
+has one element. If the rounding errors of the two back ends can exceed that, which happens at small
+sizes only, the op's magnitudes include a larger factor.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,12 +17,12 @@ from typing import Any, TypeAlias
 from minise.checks import Array
 from minise.ops import reference
 
-# inputs, keywords, dout -> one bound for out and one for each gradient, entry by entry
+# inputs, keywords, dout -> the magnitudes of out and of each gradient, elementwise
 Magnitudes: TypeAlias = Callable[[Sequence[Any], dict[str, Any], Array], list[Any]]
 
 
 def selecting(op: str) -> Magnitudes:
-    """Return the magnitudes of an op that only selects from its numbers."""
+    """Return the magnitudes function of an op that only selects elements."""
 
     def magnitudes(inputs: Sequence[Any], keywords: dict[str, Any], dout: Array) -> list[Any]:
         out, cache = getattr(reference, f"{op}_forward")(*inputs, **keywords)
@@ -32,12 +32,12 @@ def selecting(op: str) -> Magnitudes:
 
 
 def pointwise(inputs: Sequence[Any], keywords: dict[str, Any], dout: Array) -> list[Any]:
-    """Bound a function of each number of x whose slopes are at most 1."""
+    """Return the magnitudes of an elementwise function whose derivative is at most 1."""
     return [1 + abs(inputs[0]), abs(dout)]
 
 
 def sums_of_products(op: str) -> Magnitudes:
-    """Return the magnitudes of an op that adds up products."""
+    """Return the magnitudes function of an op that computes sums of products."""
 
     def magnitudes(inputs: Sequence[Any], keywords: dict[str, Any], dout: Array) -> list[Any]:
         positive = [a if a is None or a.dtype == bool else abs(a) for a in inputs]
@@ -48,5 +48,5 @@ def sums_of_products(op: str) -> Magnitudes:
 
 
 def count_of(inputs: Sequence[Any], out: Array) -> int:
-    """Return how many numbers an op has: no sum in it is longer."""
+    """Return the number of elements of inputs and out, an upper bound on the length of any sum."""
     return int(out.size + sum(a.size for a in inputs if a is not None))

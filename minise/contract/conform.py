@@ -1,14 +1,15 @@
-"""The contract as a test suite for a back end: a module goes in, what it breaks comes out.
+"""Test a back end against the op contract and return the broken rules.
 
-Every op is run on drawn cases (sizes, settings, dtype, memory layout) beside the reference, and
-each rule of the contract is one short function of rules.py or values.py. A case that breaks one is
-shrunk by Hypothesis, so that what is reported is about the smallest case there is.
+Every op runs on drawn cases (sizes, settings, dtype, memory layout) and is compared with the
+reference; rules.py and values.py have one function per rule of the contract. Hypothesis shrinks a
+case that breaks a rule, so the reported case is close to the smallest one.
 
-A back end is held to every rule. Of a user's own file or module (minise.ops.backend.load_ops) what
-is wrong is told from what only has another form: see `check_user_op`.
+A back end must satisfy every rule. For a user's file or module (minise.ops.backend.load_ops), wrong
+results are errors and deviations in form are notes: see `check_user_op`.
 """
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from hypothesis.errors import Flaky, Unsatisfiable
 
 from minise.contract import rules, values
 from minise.contract.case import OPS, Case, draw
-from minise.contract.run import Broken, Run, in_words, laid_out, run_case
+from minise.contract.run import Broken, Run, describe_case, laid_out, run_case
 from minise.contract.spec import CASES, SPECS, STRATEGIES
 from minise.contract.strategies import SEEDS, without
 from minise.gradcheck.strategies.drawing import LAYOUTS
@@ -27,18 +28,18 @@ from minise.ops import reference
 from minise.ops.user.completed import UserOps
 from minise.ops.user.errors import OpsError
 
-FORM: tuple[Callable[[Run], None], ...] = (  # rules that look at one run alone
-    rules.gradients_are_like_the_inputs,
+RULES_OF_ONE_RUN: tuple[Callable[[Run], None], ...] = (  # without a run of the reference
+    rules.gradients_match_the_inputs,
     rules.dtype_is_kept,
-    rules.cache_is_of_the_references_class,
-    rules.cache_holds_what_was_passed,
-    rules.branches_are_the_references,
+    rules.cache_has_the_reference_class,
+    rules.cache_holds_the_arguments,
+    rules.branches_equal_the_reference,
     rules.inputs_are_not_written,
-    values.bits_are_the_same,
+    values.results_are_deterministic,
     rules.caches_are_not_written,
-    rules.read_only_arrays_are_taken,
+    rules.read_only_arrays_are_accepted,
     rules.out_is_a_new_array,
-    rules.settings_may_be_numpys,
+    rules.settings_may_be_numpy_scalars,
     rules.pairs_may_be_lists,
 )
 
@@ -47,14 +48,14 @@ CheckCase = Callable[[Case, int, set[str], Any, str], None]
 
 
 class OpResult(NamedTuple):
-    """What was found about one op."""
+    """The result of checking one op."""
 
     op: str
-    cases: int  # that were run
-    problem: str  # "" if all is well
-    smallest: str  # the case that shows the problem
-    notes: tuple[str, ...] = ()  # what differs from the contract in form only, in a user's file
-    place: str = ""  # in a user's file: where the problem is, such as my_ops.py:12
+    cases: int  # number of cases run
+    problem: str  # "" if every rule holds
+    smallest: str  # the smallest case with the problem
+    notes: tuple[str, ...] = ()  # deviations in form of a user's op
+    location: str = ""  # of the problem in a user's file, such as my_ops.py:12
 
 
 def conform(
@@ -65,33 +66,33 @@ def conform(
     Parameters
     ----------
     ops : module or object
-        With some or all of the functions of minise.ops.reference; or what load_ops returns for a
-        user's file or module, of which form is only noted.
+        A back end with some or all functions of minise.ops.reference; or a user's ops, from
+        load_ops, whose deviations in form become notes.
     names : iterable of str, optional
-        Ops to check; by default all that the back end has, or that the user's file defines.
+        Ops to check; by default all ops of the back end, or those that the user's file defines.
     cases : int
-        How many are drawn for each op.
+        Number of cases to draw per op.
     first_seed : int
-        Of the drawing.
+        Seed for drawing the cases.
 
     Returns
     -------
     list of OpResult
-        An op that is named but missing has that as its problem.
+        One per op. A missing function is reported as the problem of its op.
     """
     chosen = ops_of(ops) if names is None else names
     return [check_op(ops, op, cases, first_seed) for op in chosen]
 
 
 def ops_of(ops: Any) -> list[str]:
-    """Return the ops that a back end has, or of which a user's file defines a half."""
+    """Return the ops of a back end, or those of which a user's file defines a function."""
     if isinstance(ops, UserOps):
         return ops.ops
     return [op for op in OPS if hasattr(ops, f"{op}_forward") or hasattr(ops, f"{op}_backward")]
 
 
 def check_op(ops: Any, op: str, cases: int, first_seed: int = 0) -> OpResult:
-    """Check one op on drawn cases and return the smallest that breaks a rule."""
+    """Check one op on drawn cases and return the result, with the smallest case that fails."""
     if isinstance(ops, UserOps):
         return check_user_op(ops, op, cases, first_seed)
     try:
@@ -99,58 +100,56 @@ def check_op(ops: Any, op: str, cases: int, first_seed: int = 0) -> OpResult:
     except Broken as broken:
         return OpResult(op, 0, str(broken), "")
 
-    def one(case: Case, number: int, bare: set[str], dtype: Any, layout: str) -> None:
-        check_case(ops, case, number, bare, dtype, layout)
-
-    return _drawn(op, cases, first_seed, one)
+    return _run_drawn_cases(op, cases, first_seed, partial(check_case, ops))
 
 
 def check_user_op(ops: UserOps, op: str, cases: int, first_seed: int = 0) -> OpResult:
-    """Check one op of a user's file: its gradients first, in half of the cases, then the rest.
+    """Check one op of a user's file and return the result; deviations in form become notes.
 
-    Gradients are checked with all arrays that forward takes: whether it also takes None for some is
-    seen with the rest.
+    The first half of the cases checks gradients, with every array that forward takes. The second
+    half checks everything else, and also omits optional arrays.
 
-    Wrong is: a gradient, a value that differs from the reference's, an input that is written, a NaN
-    that is lost, a result of another shape or of fewer digits, an exception. Everything else of the
-    contract is form, and noted: signatures, the class of the cache, gradients that are not in a
-    tuple, float64 results of float32 inputs, other bits in a second run, bad arguments that are not
-    refused.
+    Errors: a wrong gradient, a value that differs from the reference, a write to an input, a lost
+    NaN, a result of another shape or lower precision, an exception. Everything else in the contract
+    is form and gives a note: signatures, the class of the cache, gradients that are not in a tuple,
+    float64 results for float32 inputs, a second run that is not bit-identical, invalid arguments
+    that raise nothing.
     """
     if op not in ops.ops:
-        where = f"{ops.file.name} defines neither {op}_forward nor {op}_backward"
-        return OpResult(op, 0, where, "", (), ops.file.name)
+        problem = f"{ops.file.name} defines neither {op}_forward nor {op}_backward"
+        return OpResult(op, 0, problem, "", (), ops.file.name)
 
-    def gradients(case: Case, number: int, bare: set[str], dtype: Any, layout: str) -> None:
-        case, inputs, keywords, rng = _drawable(ops, case, number, set(), np.float64, False)
+    def check_gradients(
+        case: Case, case_seed: int, omitted: set[str], dtype: Any, layout: str
+    ) -> None:
+        case, inputs, keywords, rng = _adapt_or_reject(
+            ops, case, case_seed, set(), np.float64, False
+        )
         run_case(ops, case, inputs, keywords, rng)
-        values.gradients_are_right(ops, case, inputs, keywords, rng)
-
-    def rest(case: Case, number: int, bare: set[str], dtype: Any, layout: str) -> None:
-        check_user_case(ops, case, number, bare, dtype, layout)
+        values.gradients_are_correct(ops, case, inputs, keywords, rng)
 
     half = -(-cases // 2)
-    first = _drawn(op, half, first_seed, gradients)
-    result = first._replace(problem=_explained(ops, op, first.problem))
+    first = _run_drawn_cases(op, half, first_seed, check_gradients)
+    result = first._replace(problem=_report_at_distinct_sizes(ops, op, first.problem))
     if not first.problem and cases > half:
-        second = _drawn(op, cases - half, first_seed, rest)
+        second = _run_drawn_cases(op, cases - half, first_seed, partial(check_user_case, ops))
         result = second._replace(cases=first.cases + second.cases)
-    place = result.place or ops.place(op)
-    return result._replace(notes=tuple(ops.notes[op]), place=place if result.problem else "")
+    location = result.location or ops.place(op)
+    return result._replace(notes=tuple(ops.notes[op]), location=location if result.problem else "")
 
 
-def _explained(ops: UserOps, op: str, problem: str) -> str:
-    """Return a wrong gradient's report at sizes that differ, if it is wrong there too.
+def _report_at_distinct_sizes(ops: UserOps, op: str, problem: str) -> str:
+    """Return a wrong gradient's report for the first spec case that shows it, else the problem.
 
-    The smallest case is easily worked out by hand, but where H * W is 2 a forgotten H * W looks
+    The smallest case is easy to compute by hand, but if H * W is 2, a missing factor H * W looks
     like any other factor of 2.
     """
     if not problem.startswith("gradients: "):
         return problem
     for case in CASES[op].values():
         try:
-            case, inputs, keywords, rng = _suited(ops, case, 0, set(), np.float64, False)
-            values.gradients_are_right(ops, case, inputs, keywords, rng)
+            case, inputs, keywords, rng = _adapt(ops, case, 0, set(), np.float64, False)
+            values.gradients_are_correct(ops, case, inputs, keywords, rng)
         except Broken as broken:
             return str(broken)
         except (OpsError, ValueError):
@@ -158,9 +157,9 @@ def _explained(ops: UserOps, op: str, problem: str) -> str:
     return problem
 
 
-def _drawn(op: str, cases: int, first_seed: int, check: CheckCase) -> OpResult:
-    """Run a check on drawn cases and return the smallest that it fails on."""
-    tried = SimpleNamespace(count=0, last="", error=None)
+def _run_drawn_cases(op: str, cases: int, first_seed: int, check: CheckCase) -> OpResult:
+    """Run a check on drawn cases and return the result, with the smallest case that fails."""
+    progress = SimpleNamespace(count=0, last_case="", error=None)
 
     @seed(first_seed)
     @settings(
@@ -173,131 +172,140 @@ def _drawn(op: str, cases: int, first_seed: int, check: CheckCase) -> OpResult:
     )
     @given(
         case=STRATEGIES[op],
-        number=SEEDS,
-        bare=without(op),
+        case_seed=SEEDS,
+        omitted=without(op),
         dtype=st.sampled_from([np.float64, np.float32]),
         layout=st.sampled_from(list(LAYOUTS)),
     )
-    def one(case: Case, number: int, bare: set[str], dtype: Any, layout: str) -> None:
-        tried.count += 1
-        tried.last = f"{in_words(case, dtype, bare)}, {layout}, seed {number}"
+    def check_drawn_case(
+        case: Case, case_seed: int, omitted: set[str], dtype: Any, layout: str
+    ) -> None:
+        progress.count += 1
+        description = describe_case(case, dtype, omitted)
+        progress.last_case = f"{description}, {layout}, seed {case_seed}"
         try:
-            check(case, number, bare, dtype, layout)
+            check(case, case_seed, omitted, dtype, layout)
         except (Broken, OpsError) as error:
-            tried.error = error
+            progress.error = error
             raise
 
+    result = partial(OpResult, op)
     try:
-        one()
+        check_drawn_case()
     except Broken as broken:
-        return OpResult(op, tried.count, str(broken), tried.last)
+        return result(progress.count, str(broken), progress.last_case)
     except OpsError as error:
-        place = str(error).partition(": ")[0]
-        return OpResult(op, tried.count, str(error), tried.last, place=place)
+        location = str(error).partition(": ")[0]
+        return result(progress.count, str(error), progress.last_case, location=location)
     except Unsatisfiable:
-        text = "cannot be checked: no drawn case has the settings that forward takes"
-        return OpResult(op, tried.count, text, "")
+        text = "cannot be checked: forward accepts the settings of none of the drawn cases"
+        return result(progress.count, text, "")
     except Flaky:
-        text = f"gives other results in a second run; once: {tried.error}"
-        return OpResult(op, tried.count, text, tried.last)
+        text = f"gives different results in a second run; in the first run: {progress.error}"
+        return result(progress.count, text, progress.last_case)
     except Exception as error:
-        return OpResult(op, tried.count, f"raises {type(error).__name__}: {error}", tried.last)
-    return OpResult(op, tried.count, "", "")
+        text = f"raises {type(error).__name__}: {error}"
+        return result(progress.count, text, progress.last_case)
+    return result(progress.count, "", "")
 
 
-def check_case(ops: Any, case: Case, number: int, bare: set[str], dtype: Any, layout: str) -> None:
-    """Check every rule in one case.
+def check_case(
+    ops: Any, case: Case, case_seed: int, omitted: set[str], dtype: Any, layout: str
+) -> None:
+    """Check every rule in one case, without the arrays in `omitted`, in one of LAYOUTS.
 
     Raises
     ------
     Broken
-        Naming the rule.
+        If a rule is broken; the message names the rule.
     """
-    rng = np.random.default_rng(number)
-    integers = number % 2 == 0 and not SPECS[case.op].rounds_integers
-    inputs, keywords = draw(case, rng, dtype, integers=integers, without=bare)
+    rng = np.random.default_rng(case_seed)
+    integers = case_seed % 2 == 0 and not SPECS[case.op].rounds_integers
+    inputs, keywords = draw(case, rng, dtype, integers=integers, without=omitted)
     expected = run_case(reference, case, inputs, keywords, rng, integers=integers)
-    run = _laid_out(ops, expected, rng, layout)
-    for rule in FORM:
+    run = _run_in_layout(ops, expected, rng, layout)
+    for rule in RULES_OF_ONE_RUN:
         rule(run)
     rules.out_has_the_shape(run, expected)
-    if values.same_sides(run, expected):
+    if values.on_same_branches(run, expected):
         values.results_are_equal(run, expected, exact=integers)
         values.plus_is_added(run, expected, rng, exact=integers)
-    values.foreign_caches_are_taken(run, expected, exact=integers)
-    values.dx_may_be_left_out(run)
-    values.nan_comes_out(run, *_entry(inputs, rng), spread=SPECS[case.op].nan_spreads)
-    rules.mistakes_are_refused(run)
+    values.caches_are_interchangeable(run, expected, exact=integers)
+    values.dx_may_be_omitted(run)
+    values.nan_propagates(run, *_draw_entry(inputs, rng), spread=SPECS[case.op].nan_spreads)
+    rules.misuse_raises(run)
     if dtype == np.float64 and not integers:
-        values.gradients_are_right(ops, case, inputs, keywords, rng)
+        values.gradients_are_correct(ops, case, inputs, keywords, rng)
 
 
 def check_user_case(
-    ops: UserOps, case: Case, number: int, bare: set[str], dtype: Any, layout: str
+    ops: UserOps, case: Case, case_seed: int, omitted: set[str], dtype: Any, layout: str
 ) -> None:
-    """Check in one case what makes a user's op wrong, and note what differs in form.
+    """Check the results of a user's op in one case, and add a note per deviation in form.
 
     Raises
     ------
     Broken
-        Naming what is wrong.
+        If a result is wrong; the message names the rule.
     OpsError
-        If the user's code raises, or returns what cannot be used.
+        If the user's code raises, or returns a value of a wrong type.
     """
-    integers = number % 2 == 0 and not SPECS[case.op].rounds_integers
-    case, inputs, keywords, rng = _drawable(ops, case, number, bare, dtype, integers)
+    integers = case_seed % 2 == 0 and not SPECS[case.op].rounds_integers
+    case, inputs, keywords, rng = _adapt_or_reject(ops, case, case_seed, omitted, dtype, integers)
     expected = run_case(reference, case, inputs, keywords, rng, integers=integers)
-    run = _laid_out(ops, expected, rng, layout)
+    run = _run_in_layout(ops, expected, rng, layout)
     rules.inputs_are_not_written(run)
-    if values.same_sides(run, expected):
+    if values.on_same_branches(run, expected):
         values.results_are_equal(run, expected, exact=integers)
         values.plus_is_added(run, expected, rng, exact=integers, same_bits=False)
-    values.nan_comes_out(run, *_entry(inputs, rng), spread="anywhere")
+    values.nan_propagates(run, *_draw_entry(inputs, rng), spread="anywhere")
     try:
-        values.bits_are_the_same(run, cache=False)
+        values.results_are_deterministic(run, cache=False)
     except Broken:
-        ops.notes[case.op].setdefault("a second run gives other bits (rule 8)")
+        ops.notes[case.op].setdefault("a second run is not bit-identical (rule 8)")
     else:
-        values.dx_may_be_left_out(run)
+        values.dx_may_be_omitted(run)
     try:
-        rules.float16_and_lists_are_refused(run)
+        rules.float16_and_lists_raise(run)
     except Broken:
-        ops.notes[case.op].setdefault("float16 and lists are not refused in words (rule 7)")
+        note = "float16 and lists raise no error that names the op (rule 7)"
+        ops.notes[case.op].setdefault(note)
 
 
-def _laid_out(ops: Any, expected: Run, rng: np.random.Generator, layout: str) -> Run:
-    """Run a back end on the reference's arrays, laid out in memory in an odd way."""
+def _run_in_layout(ops: Any, expected: Run, rng: np.random.Generator, layout: str) -> Run:
+    """Run a back end on the arrays of the reference's run, in one of LAYOUTS."""
     inputs = laid_out(layout, expected.inputs)
     return run_case(ops, expected.case, inputs, expected.keywords, rng, dout=expected.dout)
 
 
-def _entry(inputs: list[Any], rng: np.random.Generator) -> tuple[int, int]:
-    """Draw one of the inputs that are floats, and the flat index of an entry."""
+def _draw_entry(inputs: list[Any], rng: np.random.Generator) -> tuple[int, int]:
+    """Draw the index of a floating-point input, and the flat index of one of its entries."""
     floats = [k for k, a in enumerate(inputs) if a is not None and a.dtype.kind == "f"]
     k = int(rng.choice(floats))
     return k, int(rng.integers(inputs[k].size))
 
 
-def _drawable(ops: UserOps, *drawn: Any) -> Arrays:
-    """Return what _suited does, or have Hypothesis draw another case."""
+def _adapt_or_reject(ops: UserOps, *drawn: Any) -> Arrays:
+    """Adapt a drawn case with _adapt, or let Hypothesis draw another case."""
     try:
-        return _suited(ops, *drawn)
-    except ValueError:  # these settings do not go with these sizes
+        return _adapt(ops, *drawn)
+    except ValueError:  # the adapted settings are invalid for these sizes
         reject()
 
 
-def _suited(
-    ops: UserOps, case: Case, number: int, bare: set[str], dtype: Any, integers: bool
+def _adapt(
+    ops: UserOps, case: Case, case_seed: int, omitted: set[str], dtype: Any, integers: bool
 ) -> Arrays:
-    """Return a case with settings that the user's forward takes, its arrays, and a stream.
+    """Reduce a case to what the user's forward accepts; return it, its arrays and a generator.
 
     Raises
     ------
     ValueError
-        If the reference refuses such a case.
+        If the reference rejects the adapted case.
     """
-    fit, rng = ops.fits[case.op], np.random.default_rng(number)
+    fit, rng = ops.fits[case.op], np.random.default_rng(case_seed)
     case = case._replace(settings=fit.suited(case.settings))
-    inputs, keywords = draw(case, rng, dtype, integers=integers, without=bare | {*fit.untaken()})
+    without_arrays = omitted | {*fit.untaken()}
+    inputs, keywords = draw(case, rng, dtype, integers=integers, without=without_arrays)
     getattr(reference, f"{case.op}_forward")(*inputs, **keywords)
     return case, inputs, keywords, rng

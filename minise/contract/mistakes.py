@@ -1,6 +1,6 @@
-"""Named mistakes of a backward pass, and what the mistakes of several families share.
+"""Named mistakes in a backward pass, and functions to build them.
 
-A gradient check that has never failed is no evidence: each mistake is a wrong backward that a check
+A gradient check that has never failed proves nothing: each mistake is a wrong backward that a check
 must catch.
 """
 
@@ -18,36 +18,37 @@ Wrong: TypeAlias = Callable[[Gradients, Array, Any], Gradients]
 
 
 class Mistake(NamedTuple):
-    """A wrong backward and a case in which its gradients are wrong.
+    """A wrong backward, and a case in which its gradients are wrong.
 
-    In `wrong(g, d, c)` g are the right gradients, d is dout, and c is the cache. The kinds are
-    those of minise/gradcheck/diagnose.py, such as "sign", or "unknown" where no pattern is known.
+    `wrong(g, d, c)` gets the correct gradients g, dout d and the cache c, and returns wrong
+    gradients. The kinds are those of minise/gradcheck/diagnose.py, such as "sign", or "unknown" if
+    no pattern matches.
     """
 
     case: Case
     wrong: Wrong
-    kinds: set[str]  # of diagnosis that would put the author on the right track
-    integers: bool = False  # draw small integers, so that numbers tie
+    kinds: set[str]  # acceptable diagnoses: each points the author to the mistake
+    integers: bool = False  # draw small integers, to get ties
 
 
 def put(g: Gradients, k: int, value: Any) -> Gradients:
-    """Return the gradients with the k-th replaced."""
+    """Return a copy of the gradients with the k-th replaced."""
     return (*g[:k], value, *g[k + 1 :])
 
 
 def scaled(k: int, factor: float | Callable[[Array, Any], float]) -> Wrong:
-    """Return a backward whose k-th gradient is multiplied by a number, or by factor(d, c)."""
+    """Return a wrong backward that multiplies the k-th gradient by a factor, or by factor(d, c)."""
     return lambda g, d, c: put(g, k, g[k] * (factor(d, c) if callable(factor) else factor))
 
 
 def windows(c: Any, kernel: Pair, dilation: Pair = (1, 1)) -> Windows:
-    """Return the windows of a convolution or a pooling, from its cache."""
+    """Return the windows of a convolution or a pooling op, from its cache."""
     ceil_mode = getattr(c, "ceil_mode", False)
     return windows_of(c.x.shape[2:], kernel, c.stride, c.padding, dilation, ceil_mode)
 
 
 def assigned(shares: Iterable[Array], c: Any, kernel: Pair, dilation: Pair = (1, 1)) -> Array:
-    """Return dx, padded, with each offset's share assigned, as if windows did not overlap."""
+    """Return the padded dx with the share of each kernel offset assigned instead of accumulated."""
     where = windows(c, kernel, dilation)
     dpadded = np.zeros_like(pad(c.x, where))
     for (i, j), share in zip(where.offsets(), shares, strict=True):
@@ -56,6 +57,6 @@ def assigned(shares: Iterable[Array], c: Any, kernel: Pair, dilation: Pair = (1,
 
 
 def cropped(dpadded: Array, c: Any, top: int, left: int) -> Array:
-    """Return the part of an array that has the rows and columns of x."""
+    """Return the window of an array that has the rows and columns of x and starts at top, left."""
     H, W = c.x.shape[2:]
     return dpadded[..., top : top + H, left : left + W]

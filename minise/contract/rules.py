@@ -1,7 +1,7 @@
-"""The rules of the contract on form: gradients, caches, memory, dtypes, names, messages, branches.
+"""The contract's rules on form: gradients, caches, memory, dtypes, names, messages, branches.
 
-Each is one short function of a case that was run on a back end, and raises Broken. The rules on
-numbers stand in values.py; rule 3, on the SHAPES of reference files, concerns no other back end.
+Each rule is a function of a run (a case on one back end) and raises Broken. values.py has the rules
+on numbers; rule 3, on the SHAPES of reference files, does not apply to other back ends.
 """
 
 import inspect
@@ -16,12 +16,12 @@ import numpy as np
 from minise.contract.run import (
     Broken,
     Run,
-    again,
     backward_of,
-    differing,
     equal_arrays,
+    first_difference,
     frozen,
-    on_host,
+    host_arguments,
+    rerun,
 )
 from minise.gradcheck.slopes.arrays import host
 from minise.ops import reference
@@ -29,7 +29,7 @@ from minise.ops.user.errors import OpsError
 from minise.ops.user.fit import bare
 
 
-def gradients_are_like_the_inputs(run: Run) -> None:
+def gradients_match_the_inputs(run: Run) -> None:
     """Rule 1: backward returns a tuple of one gradient for each array, of its shape and dtype."""
     rule = "rule 1, gradients"
     if type(run.gradients) is not tuple:
@@ -39,116 +39,116 @@ def gradients_are_like_the_inputs(run: Run) -> None:
         text = f"{len(run.gradients)} gradients for {len(run.inputs)} inputs"
         raise run.broken(rule, text)
     for name, array, gradient in zip(run.names, run.inputs, run.gradients, strict=True):
-        has_one = array is not None and array.dtype.kind == "f"
-        if (gradient is not None) != has_one:
-            came, expected = ("None", "an array") if has_one else ("an array", "None")
-            raise run.broken(rule, f"d{name} is {came}, expected {expected}")
-        if has_one and (gradient.shape, gradient.dtype) != (array.shape, array.dtype):
+        has_gradient = array is not None and array.dtype.kind == "f"
+        if (gradient is not None) != has_gradient:
+            actual, expected = ("None", "an array") if has_gradient else ("an array", "None")
+            raise run.broken(rule, f"d{name} is {actual}, expected {expected}")
+        if has_gradient and (gradient.shape, gradient.dtype) != (array.shape, array.dtype):
             text = f"d{name} is {gradient.dtype} {gradient.shape}, expected {array.dtype} "
             raise run.broken(rule, f"{text}{array.shape}")
 
 
 def cache_class(op: str) -> Any:
-    """Return the class of an op's cache, which stands in the op's reference file."""
+    """Return the class of an op's cache, defined in the op's reference file."""
     module = inspect.getmodule(getattr(reference, f"{op}_forward"))
     return getattr(module, "".join(part.capitalize() for part in op.split("_")) + "Cache")
 
 
-def cache_is_of_the_references_class(run: Run) -> None:
-    """Rule 2: the cache, and each NamedTuple in it, is of the class that the reference declares."""
-    _is_of_class("the cache", run.cache, cache_class(run.case.op), run)
+def cache_has_the_reference_class(run: Run) -> None:
+    """Rule 2: the cache, and each NamedTuple in it, has the class that the reference declares."""
+    _check_class("the cache", run.cache, cache_class(run.case.op), run)
 
 
-def _is_of_class(name: str, value: Any, kind: Any, run: Run) -> None:
+def _check_class(name: str, value: Any, kind: Any, run: Run) -> None:
     if type(value) is not kind:
         text = f"{name} is a {type(value).__name__}, expected a {kind.__name__}"
         raise run.broken("rule 2, cache", text)
     for field, hint in get_type_hints(kind).items():
         part = getattr(value, field)
         if hasattr(hint, "_fields"):
-            _is_of_class(field, part, hint, run)
+            _check_class(field, part, hint, run)
         elif hasattr(part, "_fields"):
             text = f"{field} is a {type(part).__name__}, declared as {hint}"
             raise run.broken("rule 2, cache", text)
 
 
 def fields_of(cache: Any) -> dict[str, Any]:
-    """Return the fields of a cache, and of the NamedTuples in it, by name."""
+    """Return the fields of a cache, nested NamedTuples included, by name."""
     fields: dict[str, Any] = cache._asdict()
     for value in cache:
         fields |= fields_of(value) if hasattr(value, "_fields") else {}
     return fields
 
 
-def cache_holds_what_was_passed(run: Run) -> None:
-    """Rule 2: None stays None in the cache, and settings are those that forward was called with."""
+def cache_holds_the_arguments(run: Run) -> None:
+    """Rule 2: the cache stores None for an omitted array, and the settings passed to forward."""
     fields = fields_of(run.cache)
     for name, array in zip(run.names, run.inputs, strict=True):
         if array is None and fields.get(name, "missing") is not None:
-            raise run.broken("rule 2, cache", f"{name} was None, and in the cache it is not")
+            raise run.broken("rule 2, cache", f"{name} is not None in the cache, expected None")
     for name, value in run.case.settings.items():
         if value is not None and name in fields and fields[name] != value:
-            text = f"{name} was {value!r}, and in the cache it is {fields[name]!r}"
+            text = f"{name} is {fields[name]!r} in the cache, expected {value!r}"
             raise run.broken("rule 2, cache", text)
 
 
 def inputs_are_not_written(run: Run) -> None:
-    """Rule 4: neither forward nor backward writes an array that forward was called with."""
+    """Rule 4: neither forward nor backward writes to an argument of forward."""
     inputs = {*run.names, *run.keywords}
-    _is_unchanged(run, [entry for entry in run.before if entry[0] in inputs])
+    _check_unchanged(run, [snapshot for snapshot in run.snapshots if snapshot[0] in inputs])
 
 
 def caches_are_not_written(run: Run) -> None:
-    """Rule 4: neither the first nor a second backward writes dout, out, the cache or a gradient.
+    """Rule 4: neither the first nor a second backward writes to dout, out, cache or a gradient.
 
     The second backward returns the same gradients as the first.
     """
-    _is_unchanged(run, run.before)
-    gradients = run._replace(gradients=tuple(map(_copy, run.gradients)))
+    _check_unchanged(run, run.snapshots)
+    first = run._replace(gradients=tuple(map(_copy, run.gradients)))
     second = run._replace(gradients=backward_of(run))
-    _is_unchanged(run, run.before)
-    name = differing(gradients, run)
+    _check_unchanged(run, run.snapshots)
+    name = first_difference(first, run)
     if name:
-        raise run.broken("rule 4, pure", f"a second backward writes to the first one's {name}")
-    name = differing(run, second)
+        raise run.broken("rule 4, pure", f"a second backward writes to the first backward's {name}")
+    name = first_difference(run, second)
     if name:
-        raise run.broken("rule 4, pure", f"a second backward gives another {name}")
+        raise run.broken("rule 4, pure", f"a second backward returns a different {name}")
 
 
 def _copy(array: Any) -> Any:
     return None if array is None else np.array(host(array))
 
 
-def _is_unchanged(run: Run, arrays: list[tuple[str, Any, Any]]) -> None:
+def _check_unchanged(run: Run, arrays: list[tuple[str, Any, Any]]) -> None:
     for name, array, copy in arrays:
         if not equal_arrays(copy, host(array)):
             raise run.broken("rule 4, pure", f"{name} was written")
 
 
-def read_only_arrays_are_taken(run: Run) -> None:
-    """Rule 4: inputs, dout and the cache may be read-only; results are the same."""
+def read_only_arrays_are_accepted(run: Run) -> None:
+    """Rule 4: inputs, dout and the cache may be read-only, with the same results."""
     if not run.is_numpy:
         return
     try:
-        same = again(run, inputs=frozen(run.inputs), keywords=frozen(run.keywords))
-        locked = same._replace(dout=frozen(run.dout), cache=frozen(same.cache))
-        gradients = backward_of(locked)
+        second = rerun(run, inputs=frozen(run.inputs), keywords=frozen(run.keywords))
+        read_only = second._replace(dout=frozen(run.dout), cache=frozen(second.cache))
+        gradients = backward_of(read_only)
     except (TypeError, ValueError) as error:
-        raise run.broken("rule 4, read-only arrays", f"are refused: {error}") from error
-    name = differing(run, same._replace(gradients=gradients), cache=True)
+        raise run.broken("rule 4, read-only arrays", f"are rejected: {error}") from error
+    name = first_difference(run, second._replace(gradients=gradients), cache=True)
     if name:
-        raise run.broken("rule 4, read-only arrays", f"give another {name}")
+        raise run.broken("rule 4, read-only arrays", f"change {name}")
 
 
 def out_is_a_new_array(run: Run) -> None:
-    """Rule 4: out shares no memory with an input, so that who writes to it changes no input."""
+    """Rule 4: out shares no memory with an input, so that writing to out changes no input."""
     for name, array in zip(run.names, run.inputs, strict=True):
         if run.is_numpy and array is not None and np.shares_memory(run.out, array):
             raise run.broken("rule 4, out", f"out shares memory with {name}")
 
 
 def dtype_is_kept(run: Run) -> None:
-    """Rule 5: out, gradients and the floats in the cache are of the dtype of the inputs."""
+    """Rule 5: out, gradients and the float arrays in the cache have the dtype of the inputs."""
     for name, array in run.results(cache=True).items():
         if array is None or (name.startswith("cache") and array.dtype.kind not in "fc"):
             continue
@@ -158,58 +158,58 @@ def dtype_is_kept(run: Run) -> None:
 
 
 def out_has_the_shape(run: Run, expected: Run) -> None:
-    """Rule 5: out has the shape of the reference's."""
+    """Rule 5: out has the same shape as the reference's out."""
     if run.out.shape != expected.out.shape:
         text = f"out has shape {run.out.shape}, expected {expected.out.shape}"
         raise run.broken("rule 5, shape", text)
 
 
-def settings_may_be_numpys(run: Run) -> None:
-    """Rule 5: settings that are NumPy's scalars change no dtype and no number."""
-    scalars: dict[type, Any] = {float: np.float64, int: np.int64, bool: np.bool_}
-    numpys = {k: scalars.get(type(v), lambda v: v)(v) for k, v in run.keywords.items()}
-    same = again(run, keywords=numpys)
-    dtype_is_kept(same)
-    name = differing(run, same)
+def settings_may_be_numpy_scalars(run: Run) -> None:
+    """Rule 5: settings may be NumPy scalars, with the same results and dtypes."""
+    scalar_types: dict[type, Any] = {float: np.float64, int: np.int64, bool: np.bool_}
+    keywords = {k: scalar_types.get(type(v), lambda v: v)(v) for k, v in run.keywords.items()}
+    second = rerun(run, keywords=keywords)
+    dtype_is_kept(second)
+    name = first_difference(run, second)
     if name:
-        raise run.broken("rule 5, settings", f"NumPy's scalars as settings give another {name}")
+        raise run.broken("rule 5, settings", f"settings as NumPy scalars change {name}")
 
 
 def pairs_may_be_lists(run: Run) -> None:
-    """Rule 5: settings of two numbers may be lists, of NumPy's integers too."""
+    """Rule 5: pairs of integers may be lists, also of NumPy integers."""
     lists = {k: list(np.array(v)) if isinstance(v, tuple) else v for k, v in run.keywords.items()}
-    name = differing(run, again(run, keywords=lists))
+    name = first_difference(run, rerun(run, keywords=lists))
     if name:
-        raise run.broken("rule 5, settings", f"lists as settings give another {name}")
+        raise run.broken("rule 5, settings", f"settings as lists change {name}")
 
 
 def names_and_signatures(ops: Any, op: str) -> None:
-    """Rule 6: the same names and signatures."""
-    wanted = [f"{op}_forward", f"{op}_backward"]
-    wanted += [f"{op}_branches"] if hasattr(reference, f"{op}_branches") else []
-    for name in wanted:
+    """Rule 6: the functions of an op have the same names and signatures as in the reference."""
+    required = [f"{op}_forward", f"{op}_backward"]
+    required += [f"{op}_branches"] if hasattr(reference, f"{op}_branches") else []
+    for name in required:
         function = getattr(ops, name, None)
         if function is None:
             raise Broken("rule 6, names", f"{name} is missing", op)
-        expected, came = (inspect.signature(f) for f in (getattr(reference, name), function))
-        plain = [(p.name, p.kind, p.default) for p in expected.parameters.values()]
-        if plain != [(p.name, p.kind, p.default) for p in came.parameters.values()]:
-            text = f"{name}({bare(came)}), expected {name}({bare(expected)})"
+        expected, actual = (inspect.signature(f) for f in (getattr(reference, name), function))
+        parameters = [(p.name, p.kind, p.default) for p in expected.parameters.values()]
+        if parameters != [(p.name, p.kind, p.default) for p in actual.parameters.values()]:
+            text = f"{name}({bare(actual)}), expected {name}({bare(expected)})"
             raise Broken("rule 6, signatures", text, op)
 
 
 class Misuse(NamedTuple):
-    """A call that must be refused, with the kind and the words of the refusal."""
+    """A call with an invalid argument, and the exception that it must raise."""
 
-    what: str
+    argument: str  # "float16", "a list", "dout of float32"
     call: Callable[[], Any]
     error: type[Exception]
-    words: str  # a regular expression of what follows the op's name
+    words: str  # a regular expression for the message after the op's name
 
 
 def misuses(run: Run) -> Iterator[Misuse]:
-    """Yield what an op must refuse: first what is asked of a user's file too, float16 and lists."""
-    (first, *rest), keywords = on_host(run)
+    """Yield invalid calls of an op; the first two, float16 and lists, also apply to user files."""
+    (first, *rest), keywords = host_arguments(run)
     forward = partial(getattr(run.ops, f"{run.case.op}_forward"), **keywords)
     backward = getattr(run.ops, f"{run.case.op}_backward")
     name, dtype = re.escape(run.names[0]), run.dtype
@@ -238,49 +238,51 @@ def misuses(run: Run) -> Iterator[Misuse]:
     yield Misuse(f"dout of {other}", partial(backward, wrong, run.cache), TypeError, words)
 
 
-def mistakes_are_refused(run: Run) -> None:
-    """Rule 7: each mistake raises the right error, which names op, argument and what is expected.
+def misuse_raises(run: Run) -> None:
+    """Rule 7: an invalid argument raises an error with the op, the argument and what is expected.
 
-    Where arrays are not NumPy's, float16 and lists alone are tried.
+    A back end whose arrays are not NumPy arrays is tested with float16 and lists only.
     """
     if not run.is_numpy:
-        return float16_and_lists_are_refused(run)
+        return float16_and_lists_raise(run)
     for misuse in misuses(run):
-        _is_refused(run, misuse, (misuse.error,), misuse.words)
+        _check_raises(run, misuse, (misuse.error,), misuse.words)
 
 
-def float16_and_lists_are_refused(run: Run) -> None:
-    """Rule 7, as it is noted of a user's file: float16 and lists are refused in words."""
+def float16_and_lists_raise(run: Run) -> None:
+    """Rule 7 for a user's file: float16 and lists raise an error that names the op."""
     for misuse in islice(misuses(run), 2):
-        _is_refused(run, misuse, (TypeError, ValueError), "")
+        _check_raises(run, misuse, (TypeError, ValueError), "")
 
 
-def _is_refused(run: Run, misuse: Misuse, errors: tuple[type[Exception], ...], words: str) -> None:
-    rule, what, expected = "rule 7, messages", misuse.what, misuse.error.__name__
+def _check_raises(
+    run: Run, misuse: Misuse, errors: tuple[type[Exception], ...], words: str
+) -> None:
+    rule, argument, expected = "rule 7, messages", misuse.argument, misuse.error.__name__
     try:
         misuse.call()
     except Exception as raised:
         error = raised.__cause__ if isinstance(raised, OpsError) else raised
         if not isinstance(error, errors):
-            text = f"{what} raises {type(error).__name__}, expected {expected}"
+            text = f"{argument} raises {type(error).__name__}, expected {expected}"
             raise run.broken(rule, text) from None
         if not re.match(f"{run.case.op}: {words}", str(error)):
-            text = f"{what} gives {error!s:.60}, expected {run.case.op}: {words}"
+            text = f"{argument} has the message {error!s:.60}, expected {run.case.op}: {words}"
             raise run.broken(rule, text) from None
     else:
-        raise run.broken(rule, f"{what} is taken, expected a {expected}")
+        raise run.broken(rule, f"{argument} raises nothing, expected a {expected}")
 
 
-def branches_are_the_references(run: Run) -> None:
-    """Rule 10: an op with kinks, and no other, tells their sides by the reference's integers."""
+def branches_equal_the_reference(run: Run) -> None:
+    """Rule 10: ops with kinks, and only those, have branches, equal to the reference's integers."""
     rule, name = "rule 10, branches", f"{run.case.op}_branches"
     expected, branches = getattr(reference, name, None), getattr(run.ops, name, None)
     if (branches is None) != (expected is None):
-        raise run.broken(rule, f"{name} {'is missing' if expected else 'of an op without kinks'}")
+        raise run.broken(rule, f"{name} {'is missing' if expected else 'for an op without kinks'}")
     if branches is None or expected is None:
         return
     sides = host(branches(run.cache))
     if sides.dtype.kind != "i":
         raise run.broken(rule, f"{name} returns {sides.dtype}, expected integers")
     if run.is_numpy and not np.array_equal(sides, expected(run.cache)):
-        raise run.broken(rule, f"{name} returns other sides than the reference's")
+        raise run.broken(rule, f"{name} returns other branches than the reference")

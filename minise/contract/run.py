@@ -1,4 +1,4 @@
-"""A case run forward and backward on one back end, with what its rules compare."""
+"""Run a case forward and backward on one back end, and store what the rules compare."""
 
 import inspect
 from collections.abc import Iterable
@@ -15,16 +15,16 @@ from minise.ops.shapes import positional_names
 
 
 class Broken(AssertionError):
-    """A rule that an op breaks; a note names the op and the case."""
+    """An op breaks a rule of the contract; a note names the op and the case."""
 
-    def __init__(self, rule: str, text: str, where: str) -> None:
+    def __init__(self, rule: str, text: str, case: str) -> None:
         super().__init__(f"{rule}: {text}")
         self.rule = rule
-        self.add_note(f"in {where}")
+        self.add_note(f"in {case}")
 
 
 class Run(NamedTuple):
-    """A case with its arrays, run on one back end."""
+    """The arrays, settings and results of a case on one back end."""
 
     ops: Any
     case: Case
@@ -32,13 +32,13 @@ class Run(NamedTuple):
     keywords: dict[str, Any]
     out: Any
     cache: Any
-    dout: Array  # NumPy's, whatever the arrays of the back end are
+    dout: Array  # a NumPy array, in every back end
     gradients: tuple[Any, ...]
-    before: list[tuple[str, Any, Array]]  # name, array and earlier copy of all that was passed
+    snapshots: list[tuple[str, Any, Array]]  # name, array, and its copy before the op received it
 
     @property
     def dtype(self) -> Any:
-        """The dtype of the inputs that are floats."""
+        """The dtype of the floating-point inputs."""
         return next(a.dtype for a in self.inputs if a is not None and a.dtype.kind in "fc")
 
     @property
@@ -48,30 +48,31 @@ class Run(NamedTuple):
 
     @property
     def is_numpy(self) -> bool:
-        """Whether the arrays of the back end are NumPy's."""
+        """True if the arrays of the back end are NumPy arrays."""
         return isinstance(self.out, np.ndarray)
 
     def broken(self, rule: str, text: str) -> Broken:
-        """Return the error of a rule that this run breaks."""
+        """Return the exception for a rule that this run breaks, to raise."""
         pairs = zip(self.names, self.inputs, strict=True)
-        bare = [name for name, array in pairs if array is None]
-        return Broken(rule, text, f"{self.case.op}: {in_words(self.case, self.dtype, bare)}")
+        omitted = [name for name, array in pairs if array is None]
+        description = describe_case(self.case, self.dtype, omitted)
+        return Broken(rule, text, f"{self.case.op}: {description}")
 
     def results(self, *, cache: bool = False) -> dict[str, Any]:
-        """Return out, the gradients and, if asked for, the arrays of the cache, by name."""
+        """Return out, the gradients and, with cache=True, the arrays of the cache, by name."""
         gradients = zip((f"d{name}" for name in self.names), self.gradients, strict=True)
-        held = arrays_in(self.cache) if cache else ()
-        return {"out": self.out, **dict(gradients), **dict(held)}
+        cached = arrays_in(self.cache) if cache else ()
+        return {"out": self.out, **dict(gradients), **dict(cached)}
 
 
-def in_words(case: Case, dtype: Any, bare: Iterable[str]) -> str:
-    """Return sizes, settings, the arrays that are left out, and the dtype, as text."""
-    lacking = f", without {', '.join(sorted(bare))}" if bare else ""
-    return f"sizes {case.sizes}, settings {case.settings}{lacking}, {np.dtype(dtype)}"
+def describe_case(case: Case, dtype: Any, omitted: Iterable[str]) -> str:
+    """Return sizes, settings, omitted arrays and dtype as text."""
+    without = f", without {', '.join(sorted(omitted))}" if omitted else ""
+    return f"sizes {case.sizes}, settings {case.settings}{without}, {np.dtype(dtype)}"
 
 
 def names_of(op: str, count: int) -> list[str]:
-    """Return the names of an op's arrays."""
+    """Return the names of an op's first `count` positional arrays."""
     return positional_names(inspect.signature(getattr(reference, f"{op}_forward")), count)
 
 
@@ -85,28 +86,28 @@ def run_case(
     integers: bool = False,
     dout: Array | None = None,
 ) -> Run:
-    """Run an op forward and backward; a dout is drawn unless it is passed."""
-    arrays = [as_own(ops, a) for a in inputs]
-    settings = {name: as_own(ops, value) for name, value in keywords.items()}
-    before = _copies([*zip(names_of(case.op, len(arrays)), arrays, strict=True)])
-    before += _copies(settings.items())
+    """Run an op forward and backward; draw dout unless it is passed."""
+    arrays = [to_back_end(ops, a) for a in inputs]
+    settings = {name: to_back_end(ops, value) for name, value in keywords.items()}
+    snapshots = _snapshots([*zip(names_of(case.op, len(arrays)), arrays, strict=True)])
+    snapshots += _snapshots(settings.items())
     out, cache = getattr(ops, f"{case.op}_forward")(*arrays, **settings)
     dout = direction(host(out), rng, integers=integers) if dout is None else dout
-    theirs = as_own(ops, dout)
-    before += _copies([("dout", theirs), ("out", out), *arrays_in(cache)])
-    own = with_own_containers(cache)  # a backward may empty a list of it
-    gradients = getattr(ops, f"{case.op}_backward")(theirs, own)
-    return Run(ops, case, arrays, settings, out, cache, dout, gradients, before)
+    back_end_dout = to_back_end(ops, dout)
+    snapshots += _snapshots([("dout", back_end_dout), ("out", out), *arrays_in(cache)])
+    cache_copy = with_own_containers(cache)  # a backward may empty the lists in its cache
+    gradients = getattr(ops, f"{case.op}_backward")(back_end_dout, cache_copy)
+    return Run(ops, case, arrays, settings, out, cache, dout, gradients, snapshots)
 
 
-def again(
+def rerun(
     run: Run,
     *,
     inputs: list[Any] | None = None,
     keywords: dict[str, Any] | None = None,
     dout: Array | None = None,
 ) -> Run:
-    """Run the same case once more, with other arrays or settings where some are passed."""
+    """Run the same case once more, with the inputs, settings or dout that are passed replaced."""
     return run_case(
         run.ops,
         run.case,
@@ -118,18 +119,19 @@ def again(
 
 
 def backward_of(run: Run, *, cache: Any = None, **settings: Any) -> Any:
-    """Run backward alone once more, with another cache or settings where some are passed."""
-    own = with_own_containers(run.cache if cache is None else cache)
-    return getattr(run.ops, f"{run.case.op}_backward")(as_own(run.ops, run.dout), own, **settings)
+    """Run only backward once more, with another cache or extra settings if passed."""
+    cache_copy = with_own_containers(run.cache if cache is None else cache)
+    backward = getattr(run.ops, f"{run.case.op}_backward")
+    return backward(to_back_end(run.ops, run.dout), cache_copy, **settings)
 
 
 def laid_out(layout: str, value: Any) -> Any:
-    """Return an array, or the arrays of a container, in one of LAYOUTS, other values as is."""
+    """Return an array, or a container of arrays, in one of LAYOUTS; other values unchanged."""
     return mapped(value, lambda part: LAYOUTS[layout](part) if _is_numpy(part) else part)
 
 
 def frozen(value: Any) -> Any:
-    """Return an array, or a container of arrays, as views that raise if written to."""
+    """Return an array, or a container of arrays, as read-only views."""
 
     def view_of(part: Any) -> Any:
         if not _is_numpy(part):
@@ -145,17 +147,20 @@ def _is_numpy(value: Any) -> bool:
     return isinstance(value, np.ndarray)
 
 
-def on_host(run: Run) -> tuple[list[Any], dict[str, Any]]:
-    """Return the inputs and keywords of a run with NumPy's arrays."""
+def host_arguments(run: Run) -> tuple[list[Any], dict[str, Any]]:
+    """Return the inputs and keywords of a run, with its arrays as NumPy arrays."""
     arrays = {k: host(v) if hasattr(v, "dtype") else v for k, v in run.keywords.items()}
     return [host(a) for a in run.inputs], arrays
 
 
-def differing(first: Run, second: Run, *, bits: bool = False, cache: bool = False) -> str:
-    """Return the name of the first result that differs between two runs, or ""."""
-    results, others = first.results(cache=cache), second.results(cache=cache)
-    for name in {**results, **others}:
-        a, b = host(results.get(name)), host(others.get(name))
+def first_difference(first: Run, second: Run, *, bits: bool = False, cache: bool = False) -> str:
+    """Return the name of the first result that differs between two runs, or "".
+
+    With bits=True the comparison is bitwise; with cache=True it includes the arrays of the cache.
+    """
+    first_results, second_results = first.results(cache=cache), second.results(cache=cache)
+    for name in {**first_results, **second_results}:
+        a, b = host(first_results.get(name)), host(second_results.get(name))
         if a is None or b is None:
             equal = a is b
         else:
@@ -166,16 +171,16 @@ def differing(first: Run, second: Run, *, bits: bool = False, cache: bool = Fals
 
 
 def equal_arrays(a: Array, b: Array) -> bool:
-    """Tell whether two arrays hold equal numbers; NaN is equal to NaN."""
+    """Return True if two arrays are equal; NaN equals NaN."""
     return np.array_equal(a, b, equal_nan=a.dtype.kind in "fc")
 
 
-def as_own(ops: Any, value: Any) -> Any:
-    """Return a NumPy array as an array of the back end, any other value as it is."""
+def to_back_end(ops: Any, value: Any) -> Any:
+    """Convert a NumPy array to an array of the back end; return any other value unchanged."""
     if not isinstance(value, np.ndarray) or not hasattr(ops, "asarray"):
         return value
     return ops.asarray(value)
 
 
-def _copies(arrays: Iterable[tuple[str, Any]]) -> list[tuple[str, Any, Array]]:
+def _snapshots(arrays: Iterable[tuple[str, Any]]) -> list[tuple[str, Any, Array]]:
     return [(name, a, np.array(host(a))) for name, a in arrays if hasattr(a, "dtype")]

@@ -1,4 +1,4 @@
-"""The specification of an op, and what is wrong with a collection of them."""
+"""The test specification of an op, and checks that every op has exactly one."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
@@ -11,38 +11,38 @@ from minise.contract.strategies import Strategy
 
 
 class SpecError(ValueError):
-    """What is wrong with the specifications, a line for each problem."""
+    """An invalid set of specifications; the message has one line per problem."""
 
 
 @dataclass(frozen=True)
 class Spec:
-    """All that verifiers must know of an op.
+    """The test specification of an op.
 
     Attributes
     ----------
     op : str
-        Its name.
+        Name of the op.
     cases : dict of str to Case
-        Sizes and settings worth running, by name: for each way through the code one case that takes
-        it. No two axes have the same size in all cases, so that none can be taken for another.
+        Test cases, by name: one for each path through the code. Any two axes have different sizes
+        in at least one case, so that swapped axes are detected.
     strategy : Hypothesis strategy of Case
-        From which the contract's rules draw: sizes down to 1, every setting.
+        Draws random cases for the rules of the contract: axes of size 1 and up, every setting.
     magnitudes : callable
-        magnitudes(inputs, keywords, dout) bounds the terms of out and of each gradient, entry by
-        entry: see minise/contract/bounds.py.
+        magnitudes(inputs, keywords, dout) returns the sums of the absolute terms of out and of each
+        gradient, elementwise: see minise/contract/bounds.py.
     long_sums : tuple of Case
-        Sizes at which the op adds up 2^16 numbers or more, each of which must be as exact in
-        float32 in any layout; () where it adds up none.
+        Sizes at which the op sums 2^16 terms or more; in float32 the results must be equally
+        accurate in every memory layout. () if the op has no long sums.
     walk : Case
-        Small enough that a reader can follow every number: what `minise walk` shows.
+        The example of `minise walk`, small enough to follow every number.
     mistakes : dict of str to Mistake
         Wrong backward passes, by name, that every gradient check must catch.
     rounds_integers : bool
-        Whether small integers leave something to round in some drawn case.
+        True if some drawn case rounds even with small-integer inputs.
     kinks : bool
-        Whether its slope jumps somewhere: it then has `<op>_branches`.
+        True if the derivative is discontinuous somewhere: the op then has `<op>_branches`.
     nan_spreads : {"nowhere", "image"}
-        How far a fast algorithm may spread a NaN (rule 9): a convolution's over its image.
+        How far a fast algorithm may spread a NaN (rule 9): convolution, over the whole image.
     """
 
     op: str
@@ -63,16 +63,16 @@ def collect(files: Mapping[str, Iterable[Spec]], families: Mapping[str, str]) ->
     Parameters
     ----------
     files : mapping of str to iterable of Spec
-        The specifications in each file of minise/contract/spec, by the name of the file.
+        The specifications in each file of minise/contract/spec, by file name.
     families : mapping of str to str
-        For each op of the reference the name of the file that has it.
+        For each op, the name of the reference file that defines it.
 
     Raises
     ------
     SpecError
-        If an op has no specification, or two, or one in a file that is not named as the
-        reference's; if a specification has no case or no mistake, or one of another op; if the
-        reference does not have its op.
+        If an op has no specification, or two, or one in a file of another name than the reference
+        file; if a specification has no case or no mistake, or one of another op; if the reference
+        does not have the op.
     """
     specs: dict[str, Spec] = {}
     problems: list[str] = []
@@ -97,8 +97,8 @@ def _missing(op: str, file: str) -> str:
     required = ", ".join(f"{f.name}=..." for f in fields(Spec)[1:] if f.default is MISSING)
     return (
         f"{op} has no specification, but minise.ops.reference has the op: add "
-        f"Spec(op={op!r}, {required}) to SPECS in {_path(file)}; help('{Spec.__module__}') tells "
-        "what each argument is"
+        f"Spec(op={op!r}, {required}) to SPECS in {_path(file)}; help('{Spec.__module__}') "
+        "documents each argument"
     )
 
 
@@ -110,14 +110,14 @@ def _misplaced(op: str, file: str, families: Mapping[str, str]) -> list[str]:
         ]
     if families[op] != file:
         return [
-            f"{_path(file)} has the specification of {op}, expected it in "
-            f"{_path(families[op])}, as minise/ops/reference/{families[op]}.py has the op: move it"
+            f"{_path(file)} has the specification of {op}, expected it in {_path(families[op])}, "
+            f"because minise/ops/reference/{families[op]}.py defines the op: move it"
         ]
     return []
 
 
 def _incomplete(spec: Spec, file: str) -> list[str]:
-    """Return what a specification lacks, and what in it is of another op."""
+    """Return the problems of a specification: missing parts, and cases of another op."""
     problems = []
     if not spec.cases:
         problems.append(
@@ -133,7 +133,7 @@ def _incomplete(spec: Spec, file: str) -> list[str]:
     cases = {f"case {name!r}": case for name, case in spec.cases.items()}
     cases |= {f"mistake {name!r}": mistake.case for name, mistake in spec.mistakes.items()}
     problems += [
-        f"{spec.op}: its {name} is a case of {case.op}, expected {spec.op}: see {_path(file)}"
+        f"{spec.op}: {name} is a case of {case.op}, expected {spec.op}: see {_path(file)}"
         for name, case in (cases | {"walk": spec.walk}).items()
         if case.op != spec.op
     ]
@@ -151,21 +151,23 @@ def check_back_ends(back_ends: Mapping[str, Any]) -> None:
     Raises
     ------
     SpecError
-        Naming each op that is missing, and the back ends that have it.
+        If an op is missing somewhere; the message lists the back ends that have it.
     """
     names = {name for ops in back_ends.values() for name in dir(ops)}
-    halves = [name for name in names if name.endswith(("_forward", "_backward"))]
+    functions = [name for name in names if name.endswith(("_forward", "_backward"))]
     problems = []
-    for op in sorted({half.rpartition("_")[0] for half in halves}):
-        lacking = {
-            name: [half for half in (f"{op}_forward", f"{op}_backward") if not hasattr(ops, half)]
+    for op in sorted({function.rpartition("_")[0] for function in functions}):
+        pair = f"{op}_forward", f"{op}_backward"
+        missing_by_name = {
+            name: [function for function in pair if not hasattr(ops, function)]
             for name, ops in back_ends.items()
         }
-        having = ", ".join(name for name, missing in lacking.items() if not missing) or "none"
+        complete = [name for name, missing in missing_by_name.items() if not missing]
         problems += [
-            f"{op}: {name} has no {' and no '.join(missing)}, but every back end must have every "
-            f"op ({having} has this one): add it to {name}, or delete it from the others"
-            for name, missing in lacking.items()
+            f"{op}: {name} has no {' and no '.join(missing)}, expected every back end to have "
+            f"every op (complete in: {', '.join(complete) or 'none'}): add it to {name}, or delete "
+            "it from the others"
+            for name, missing in missing_by_name.items()
             if missing
         ]
     if problems:

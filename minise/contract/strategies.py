@@ -1,4 +1,4 @@
-"""Hypothesis strategies of cases: sizes down to 1, settings down to none."""
+"""Hypothesis strategies that draw cases: axes of size 1 and up, random settings."""
 
 from typing import Any, TypeAlias
 
@@ -9,32 +9,32 @@ from minise.contract.case import Case, optional
 Strategy: TypeAlias = st.SearchStrategy[Any]
 
 SEEDS = st.integers(0, 2**32 - 1)
-AXIS = st.integers(1, 4)
+AXIS = st.integers(1, 4)  # the size of one axis
 
 
 def pairs(low: int, high: int) -> Strategy:
-    """Return a strategy of (rows, columns)."""
+    """Return a strategy for pairs (rows, columns), each from low to high."""
     return st.tuples(st.integers(low, high), st.integers(low, high))
 
 
 def sizes_of(names: str, **axes: Strategy) -> Strategy:
-    """Return a strategy of sizes: of the axes that are named, and of those that have their own."""
+    """Return a strategy for sizes: AXIS for each letter in names, or the strategy in axes."""
     return st.fixed_dictionaries(dict.fromkeys(names, AXIS) | axes)
 
 
 @st.composite
 def images_for(draw: Any, windows: Any) -> list[int]:
-    """Return H, W that hold at least one window, given (kernel span, padding) of each axis."""
+    """Draw H, W large enough for one window; `windows` has (kernel span, padding) per axis."""
     return [max(1, span - 2 * pad) + draw(st.integers(0, 4)) for span, pad in windows]
 
 
 @st.composite
-def normalised(draw: Any, /, op: str, names: str = "NCHW", **more: Any) -> Case:
-    """Return a case of an op that normalises over a batch."""
+def normalisation_cases(draw: Any, /, op: str, names: str = "NCHW", **more: Any) -> Case:
+    """Draw a case of an op with batch normalisation; `more` has strategies for further settings."""
     sizes = draw(sizes_of(names))
-    alone = sizes["N"] * sizes["H"] * sizes["W"] == 1
+    one_pixel = sizes["N"] * sizes["H"] * sizes["W"] == 1  # no batch statistics
     setting = dict(
-        training=False if alone else draw(st.booleans()),
+        training=False if one_pixel else draw(st.booleans()),
         momentum=draw(st.sampled_from([0, 0.1, 1])),
         eps=draw(st.sampled_from([1e-5, 1e-3, 1.0])),
         **draw(st.fixed_dictionaries(more)),
@@ -42,8 +42,8 @@ def normalised(draw: Any, /, op: str, names: str = "NCHW", **more: Any) -> Case:
     return Case(op, sizes, setting)
 
 
-def any_shape(op: str, **setting: Any) -> Strategy:
-    """Return a strategy of cases of an op whose arrays have one shape, of any number of axes."""
+def elementwise_cases(op: str, **setting: Any) -> Strategy:
+    """Return a strategy for cases of an elementwise op: one shape of 0 to 4 axes."""
     shapes = st.lists(AXIS, max_size=4).map(tuple)
     return st.builds(
         lambda shape, setting: Case(op, {"...": shape}, setting),
@@ -52,8 +52,8 @@ def any_shape(op: str, **setting: Any) -> Strategy:
     )
 
 
-def named(op: str, names: str, **setting: Any) -> Strategy:
-    """Return a strategy of cases of an op, given the letters of its axes."""
+def cases_with_axes(op: str, names: str, **setting: Any) -> Strategy:
+    """Return a strategy for cases of an op whose axes are the letters in names."""
     return st.builds(
         lambda sizes, setting: Case(op, sizes, setting),
         sizes_of(names),
@@ -62,6 +62,6 @@ def named(op: str, names: str, **setting: Any) -> Strategy:
 
 
 def without(op: str) -> Strategy:
-    """Return a strategy of the optional arrays to leave out."""
+    """Return a strategy for the set of optional arrays to omit."""
     names = optional(op)
     return st.sets(st.sampled_from(names)) if names else st.just(set())

@@ -1,7 +1,7 @@
-"""See and perturb every intermediate of a function, and check gradients by what that shows.
+"""Record and perturb every intermediate of a function, and check gradients against perturbations.
 
-A run of a function, of an op or of a whole net is recorded line by line: each value, the line that
-gave it and what the line read (instrument, recorder, subject, leaves, source). Any of these values
-can be perturbed in another run (perturb), which gives the derivative of one line alone
-(line_derivative) and the slopes that gradients are checked against (slopes).
+A run of a function, an op or a whole net is recorded line by line: each value, the line that
+computed it and the arrays that the line read (instrument, recorder, subject, leaves, source). A
+later run can perturb any of these values (perturb): this gives the derivative of a single line
+(line_derivative) and the slopes against which gradients are checked (slopes).
 """

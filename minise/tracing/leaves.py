@@ -1,7 +1,7 @@
-"""The arrays and settings that one line reads, from its text and the scope that it ran in.
+"""Find the arrays and settings that one line reads, from its text and its scope.
 
-A line names an array alone (``dout``), as a field (``cache.gates.s``), as an item (``xs[0]``), or
-through a container that holds it (``cache``, passed to a helper). Each such array is a leaf.
+A line names an array directly (``dout``), as a field (``cache.gates.s``), as an item (``xs[0]``),
+or through a container of arrays (``cache``, passed to a helper). Each such array is a leaf.
 """
 
 import ast
@@ -15,22 +15,22 @@ import numpy as np
 from minise.checks import Array
 from minise.tracing.instrument import Line, Scope
 
-Path = tuple[Any, ...]  # fields, keys and indices, from a container to what it holds
+Path = tuple[Any, ...]  # fields, keys and indices that lead from a container to one value
 
 
 @dataclass(frozen=True, eq=False)
 class Leaf:
     """An array that a line reads."""
 
-    text: str  # in the line: "z" or "cache.gates.s"
-    name: str  # the same; of a field the last part alone
-    base: str  # the name in the scope that holds the array
-    path: Path  # from that name to the array
+    text: str  # as in the source: "z" or "cache.gates.s"
+    name: str  # the last field of the text, such as "s", else the text
+    base: str  # the variable that is or contains the array
+    path: Path  # from that variable to the array
     value: Array
 
 
 def leaves_of(line: Line, scope: Mapping[str, Any]) -> Iterator[Leaf]:
-    """Yield the arrays that a line reads, in the order in which the line names them."""
+    """Yield the arrays that a line reads, in the order of its text."""
     seen = set()
     for node in _names_read(line):
         base = node.id
@@ -44,7 +44,7 @@ def leaves_of(line: Line, scope: Mapping[str, Any]) -> Iterator[Leaf]:
 
 
 def scalars_of(line: Line, scope: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the plain numbers, words and flags that a line reads, by name."""
+    """Return the numbers, strings and booleans that a line reads, by name."""
     scalars = {}
     for node in _names_read(line):
         path, value = _followed(node, scope.get(node.id))
@@ -55,39 +55,39 @@ def scalars_of(line: Line, scope: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def array_at(scope: Mapping[str, Any], leaf: Leaf) -> Any:
-    """Return the very object that a leaf is in a scope."""
+    """Return the array of a leaf in a scope: the object itself, not a copy."""
     return _value_at(scope[leaf.base], leaf.path)
 
 
 def with_array(scope: Mapping[str, Any], leaf: Leaf, value: Any) -> Scope:
-    """Return the scope with another array in the place of a leaf."""
+    """Return a copy of the scope in which a leaf has another value."""
     return {**scope, leaf.base: _with_value(scope[leaf.base], leaf.path, value)}
 
 
 def target_index(text: str, name: str) -> int:
-    """Return the index of a name on the left side of ``a, b = …``; 0 of a single target."""
+    """Return the index of a name on the left side of ``a, b = …``; 0 for a single target."""
     target: Any = getattr(ast.parse(text).body[0], "targets", [None])[0]
     names = [getattr(part, "id", "") for part in getattr(target, "elts", [])]
     return names.index(name) if name in names else 0
 
 
 def is_array(value: Any) -> bool:
-    """Tell whether a value is an array, or a number of NumPy's."""
+    """Return True if a value is an array or a NumPy float."""
     return isinstance(value, np.ndarray | np.floating)
 
 
 def is_float(value: Any) -> bool:
-    """Tell whether a value is an array of real numbers, which may have a gradient."""
+    """Return True if a value is an array of real floats, which may have a gradient."""
     return is_array(value) and value.dtype.kind == "f"
 
 
 def _names_read(line: Line) -> list[Any]:
-    """Return the nodes of the names that a line reads, each with its parent."""
+    """Return the Name nodes that a line reads, each with an attribute `parent`."""
     statement: Any = ast.parse(line.text).body[0]
     nodes = list(ast.walk(statement.value))
     for node in [statement, *nodes]:
-        for child in ast.iter_child_nodes(node):
-            child.parent = node  # type: ignore[attr-defined]
+        for operand in ast.iter_child_nodes(node):
+            operand.parent = node  # type: ignore[attr-defined]
     read: list[Any] = [node for node in nodes if isinstance(node, ast.Name)]
     if isinstance(statement, ast.AugAssign):
         read.append(statement.target)
@@ -95,7 +95,7 @@ def _names_read(line: Line) -> list[Any]:
 
 
 def _followed(node: Any, value: Any) -> tuple[Path, Any]:
-    """Return the fields and indices that a line adds to a name, and the value that they lead to."""
+    """Return the fields and indices after a name in a line, and the value that they select."""
     path: Path = ()
     parent = getattr(node, "parent", None)
     while not is_array(value):

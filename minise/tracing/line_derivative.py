@@ -1,8 +1,8 @@
-"""The derivative of one line alone: how fast each entry that it gives changes with what it reads.
+"""Compute the Jacobian of a single line: of the array it computes, in an array it reads.
 
-The derivative is taken from the line itself, by complex steps. Lines that complex numbers break (in
-a user's file, say) give another slope than a difference along a random direction, and are then
-differentiated by central differences.
+The line runs with complex steps. For a line that is wrong for complex numbers (in a user's file,
+for example), the complex slope differs from a central difference along a random direction; such a
+line is differentiated by central differences.
 """
 
 import itertools
@@ -17,13 +17,13 @@ from minise.tracing.instrument import Instrumented, Line, Scope
 from minise.tracing.leaves import Leaf, with_array
 from minise.tracing.perturb import PerturbedRun, perturb_line
 
-Pick = Callable[[Any], Any]  # from what a line gives, perhaps several arrays, to the array meant
+Pick = Callable[[Any], Any]  # from the value of a line, perhaps several arrays, to one array
 
-REL_STEP = EPS ** (1 / 3)  # of a central difference, relative to the size of the array
+REL_STEP = EPS ** (1 / 3)  # of a central difference, relative to the largest entry
 REL_TOL = EPS ** (1 / 3)  # a difference has up to two thirds of all digits, a wrong slope none
-DRAWS = 4  # of other numbers, of which some change a sign
-REL_DISTANCE = 0.1  # of the points at which complex steps are compared with differences
-MAX_TERMS = 4  # arrays of which a line may be the sum
+DRAWS = 4  # random arrays to try; some change the signs of entries
+REL_DISTANCE = 0.1  # to the points at which complex steps are compared with differences
+MAX_TERMS = 4  # largest number of arrays in a group that `homogeneous_leaves` tries
 
 
 def derivative(
@@ -34,20 +34,20 @@ def derivative(
     Parameters
     ----------
     code : Instrumented
-        The function that the line belongs to.
+        The function that contains the line.
     line, scope
-        The line, and the names that it ran with.
+        The line, and the local variables before it ran.
     leaf : Leaf
-        The array that it reads.
+        The array that the line reads.
     pick : callable
-        Takes the array that is meant from what the line gives.
+        Selects the array to differentiate from the value of the line.
 
     Returns
     -------
-    jacobian : ndarray of shape (entries given, entries read)
+    jacobian : ndarray of shape (entries computed, entries read)
     exact : bool
-        Whether the Jacobian is exact but for rounding; a difference is right to two thirds of all
-        digits.
+        True if the Jacobian is exact but for rounding, from complex steps; a central difference is
+        accurate to two thirds of all digits.
     """
     run = perturb_line(code, line, scope, leaf, lambda result: np.ravel(pick(result)))
     value = leaf.value
@@ -63,13 +63,13 @@ def derivative(
 
 
 def _difference(run: PerturbedRun, u: Array, h: float) -> Array:
-    """Return a central difference; at a jump, as of a condition, the slope of the smooth side."""
+    """Return a central difference; at a jump (of a condition), the slope on the smooth side."""
     here, after, before, half_after, half_before = (
         run.output(t, u) for t in (0.0, h, -h, h / 2, -h / 2)
     )
     sides = np.stack([after - here, here - before])
     halves = np.stack([half_after - here, here - half_before])
-    jumps = 4 * abs(halves) > 3 * abs(sides)  # half as far, but no smaller by half
+    jumps = 4 * abs(halves) > 3 * abs(sides)  # half the step does not halve the difference
     jumps &= abs(sides) > REL_TOL
     smooth = np.where(jumps[0], sides[1], sides[0])
     mean = np.where(jumps.any(axis=0), smooth, (after - before) / 2)
@@ -77,59 +77,59 @@ def _difference(run: PerturbedRun, u: Array, h: float) -> Array:
 
 
 def _is_analytic(run: PerturbedRun, value: Array) -> bool:
-    """Tell whether complex steps agree with differences at a point near to a value.
+    """Return True if complex steps agree with central differences at a random point near a value.
 
-    Not at the value itself, which may lie at a kink, or be a zero at the edge of a condition, which
-    a difference would step across.
+    The value itself may lie on a kink, or be a zero on the boundary of a condition, which a central
+    difference would cross.
     """
     rng = np.random.default_rng(0)
     for _ in range(DRAWS):
-        near = value * (1 + rng.uniform(-REL_DISTANCE, REL_DISTANCE, value.shape))
-        near = np.where(value == 0, rng.uniform(-REL_DISTANCE, REL_DISTANCE, value.shape), near)
+        point = value * (1 + rng.uniform(-REL_DISTANCE, REL_DISTANCE, value.shape))
+        point = np.where(value == 0, rng.uniform(-REL_DISTANCE, REL_DISTANCE, value.shape), point)
         u = rng.standard_normal(value.shape)
-        h = REL_STEP * max(1.0, float(np.max(abs(near))))
+        h = REL_STEP * max(1.0, float(np.max(abs(point))))
         with np.errstate(all="ignore"):
-            difference = (run.output(h, u, near) - run.output(-h, u, near)) / (2 * h)
-            exact = run.slope(u, near)
+            difference = (run.output(h, u, point) - run.output(-h, u, point)) / (2 * h)
+            exact = run.slope(u, point)
         size = 1 + float(np.max(abs(exact), initial=0.0))
         if np.all(abs(exact - difference) <= REL_TOL * size):
             return True
     return False
 
 
-def matters(
+def depends_on_values(
     code: Instrumented, line: Line, scope: Scope, leaf: Leaf, value: Array, pick: Pick
 ) -> bool:
-    """Tell whether the numbers of a leaf change what the line gives; its shape alone does not.
+    """Return True if the line's value depends on the values of a leaf, not only on its shape.
 
-    The numbers of a condition (where h <= 0) do, though every derivative in them is zero.
+    It depends on the values in a condition (where h <= 0), although their derivatives are zero.
     """
     rng = np.random.default_rng(0)
     for _ in range(DRAWS):
         other = rng.standard_normal(leaf.value.shape) * (1 + abs(leaf.value))
         with np.errstate(all="ignore"):
-            result = np.asarray(pick(code.again(line, with_array(scope, leaf, other))))
+            result = np.asarray(pick(code.run_line(line, with_array(scope, leaf, other))))
         if not np.array_equal(result, value, equal_nan=True):
             return True
     return False
 
 
-def summed(
+def homogeneous_leaves(
     code: Instrumented, line: Line, scope: Scope, leaves: Sequence[Leaf], value: Array, pick: Pick
 ) -> tuple[Leaf, ...]:
-    """Return the leaves over which the line is one sum of entry times derivative, or none.
+    """Return the first leaves in which the line is homogeneous of degree 1, or ().
 
-    A line that doubles when some of its arrays are doubled is, by Euler's theorem, the sum of
-    each entry of those times the derivative in it. The first such arrays are taken, in the order
-    of `leaves`, one alone before two.
+    The value of such a line doubles if these arrays are doubled; by Euler's theorem it equals the
+    sum over their entries of entry times derivative. Smaller groups come first, then the order of
+    `leaves`.
     """
     for count in range(1, min(len(leaves), MAX_TERMS) + 1):
-        for some in itertools.combinations(leaves, count):
-            twice = dict(scope)
-            for leaf in some:
-                twice = with_array(twice, leaf, 2 * leaf.value)
-            doubled = np.asarray(pick(code.again(line, twice)))
+        for group in itertools.combinations(leaves, count):
+            doubled_scope = dict(scope)
+            for leaf in group:
+                doubled_scope = with_array(doubled_scope, leaf, 2 * leaf.value)
+            doubled = np.asarray(pick(code.run_line(line, doubled_scope)))
             rounding = 4 * EPS * (float(np.max(abs(value), initial=0.0)) + np.finfo(float).tiny)
             if doubled.shape == value.shape and np.all(abs(doubled - 2 * value) <= rounding):
-                return some
+                return group
     return ()

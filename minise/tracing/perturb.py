@@ -1,12 +1,12 @@
-"""Perturb one value of a run, and see what the run gives: the one way to every derivative here.
+"""Perturb one value of a run and return the output: the basis of every derivative in this package.
 
-A run is a function with its arguments, an op or a net whose lines a recorder follows, or one line
-alone in the scope that it ran in. In each of them ``value + t u`` takes the place of one value: of
-an argument, of what a line assigns, or of an array as one line alone reads it.
+A run is a function with its arguments, an op or a net under a line recorder, or a single line in
+its scope. The perturbation replaces one value by ``value + t u``: an argument, the value that a
+line assigns, or an array as read by one line only.
 
-    t real         for differences: everything else stays as it is
-    t imaginary    for a complex step: every other float array that the run starts from is complex,
-                   and the imaginary part of the output, over the step, is the derivative along u
+    t real         for finite differences: every other value stays the same
+    t imaginary    for a complex step: all float arrays at the start of the run become complex, and
+                   the imaginary part of the output, over the step, is the derivative along u
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +24,7 @@ from minise.tracing.leaves import Leaf, array_at, with_array
 from minise.tracing.recorder import Event, OpCall, Replacement
 from minise.tracing.subject import Subject
 
-Change = Callable[[Any], Any]  # from a value of the run to what takes its place
+Change = Callable[[Any], Any]  # from a value of the run to its replacement
 
 
 class PerturbedRun:
@@ -33,31 +33,31 @@ class PerturbedRun:
     Parameters
     ----------
     run : callable
-        ``run(change, is_complex)`` runs once more with ``change(value)`` in the place of the value,
-        and returns the output, one array. Where `is_complex`, the run starts from complex arrays.
+        ``run(change, is_complex)`` repeats the run with ``change(value)`` instead of the value and
+        returns the output, one array. If `is_complex`, the run starts from complex arrays.
     """
 
     def __init__(self, run: Callable[[Change, bool], Any]) -> None:
         self._run = run
 
     def output(self, t: complex, u: Array, start: Array | None = None) -> Any:
-        """Return the output where the value is ``value + t u``.
+        """Return the output of the run with ``value + t u`` instead of the value.
 
         Parameters
         ----------
         t : float or complex
-            The length of the step; a complex one makes the run complex.
+            Step length; a complex step makes the run complex.
         u : ndarray of the value's shape
-            The direction.
+            Direction.
         start : ndarray, optional
-            Another point to step from: the value is then ``start + t u``.
+            Point to start from instead of the value: the run then uses ``start + t u``.
         """
         is_complex = isinstance(t, complex)
 
         def change(value: Any) -> Any:
             point = value if start is None else start
-            perturbed = np.array(point, complex if is_complex else float)  # in the same layout,
-            perturbed += t * u  # so that sums over it are taken in the same order
+            perturbed = np.array(point, complex if is_complex else float)  # keep the memory layout,
+            perturbed += t * u  # so that sums over the array keep their order
             return perturbed
 
         return self._run(change, is_complex)
@@ -84,7 +84,7 @@ def perturb_argument(
 
 
 def perturb_input(subject: Subject, k: int) -> PerturbedRun:
-    """Return a subject's output as a function of one of its inputs."""
+    """Return the output of a subject as a function of its k-th input."""
     return perturb_argument(lambda *arrays: subject.forward(arrays), subject.inputs, k)
 
 
@@ -100,37 +100,38 @@ def perturb_assigned(
     Parameters
     ----------
     code : Instrumented
-        The forward.
+        The forward function.
     name : str
-        The intermediate.
+        Name of the intermediate.
     inputs, settings
-        Arguments of the forward.
+        Arguments of forward.
     occurrence : int
-        Which assignment to the name, counted from 0 in the order in which they run.
+        Index of the assignment to the name, from 0 in the order of execution.
 
     Raises
     ------
     ValueError
-        In a run that assigns the name less often; the message lists the names.
+        When the returned run is used, if it assigns the name less often; the message lists the
+        assigned names.
     """
 
     def run(change: Change, is_complex: bool) -> Any:
-        seen = 0
+        assignments = 0
 
         def tap(line: Line, value: Any, scope: Scope) -> Any:
-            nonlocal seen
+            nonlocal assignments
             if line.name != name:
                 return value
-            seen += 1
-            return change(value) if seen == occurrence + 1 else value
+            assignments += 1
+            return change(value) if assignments == occurrence + 1 else value
 
         arrays, keywords = _arguments(inputs, settings, is_complex)
         result = code.run(tap, *arrays, **keywords)
-        if seen <= occurrence:
+        if assignments <= occurrence:
             names = ", ".join(dict.fromkeys(line.name for line in code.lines)) or "nothing"
             raise ValueError(
-                f"{code.function.__name__}: {name!r} is assigned {seen} times, expected at least "
-                f"{occurrence + 1}: the function assigns {names}"
+                f"{code.function.__name__}: {name!r} is assigned {assignments} times, expected at "
+                f"least {occurrence + 1}: the function assigns {names}"
             )
         return result[0]
 
@@ -138,42 +139,50 @@ def perturb_assigned(
 
 
 def perturb_event(subject: Subject, event: Event) -> PerturbedRun:
-    """Return a subject's output as a function of what one of its lines assigned."""
-    return _perturb_pass(subject, event, lambda change, is_complex, call, now: change(now.value))
+    """Return the output of a subject as a function of the value of one recorded event."""
+
+    def replacement(change: Change, is_complex: bool, call: OpCall, current: Event) -> Any:
+        return change(current.value)
+
+    return _perturb_pass(subject, event, replacement)
 
 
 def perturb_read(subject: Subject, event: Event, leaf: Leaf) -> PerturbedRun:
-    """Return a subject's output as a function of an array as one of its lines alone reads it."""
+    """Return the output of a subject as a function of an array as read by one line only.
 
-    def replaced(change: Change, is_complex: bool, call: OpCall, now: Event) -> Any:
-        assert now.line is not None
-        scope = _lifted(now.scope) if is_complex else now.scope
-        return _again(call.source, now.line, scope, leaf, change)
+    All other lines read the unperturbed array.
+    """
 
-    return _perturb_pass(subject, event, replaced)
+    def replacement(change: Change, is_complex: bool, call: OpCall, current: Event) -> Any:
+        assert current.line is not None
+        scope = _complex_scope(current.scope) if is_complex else current.scope
+        return _run_changed_line(call.source, current.line, scope, leaf, change)
+
+    return _perturb_pass(subject, event, replacement)
 
 
 def perturb_line(
     code: Instrumented, line: Line, scope: Scope, leaf: Leaf, pick: Callable[[Any], Any]
 ) -> PerturbedRun:
-    """Return what one line gives, run alone, as a function of an array that it reads.
+    """Return the value of a single line as a function of an array that the line reads.
 
-    `pick` takes the output from what the line gives.
+    `pick` selects the output from the value of the line.
     """
-    lifted = _lifted(scope)
+    complex_scope = _complex_scope(scope)
 
     def run(change: Change, is_complex: bool) -> Any:
-        return pick(_again(code, line, lifted if is_complex else scope, leaf, change))
+        start = complex_scope if is_complex else scope
+        return pick(_run_changed_line(code, line, start, leaf, change))
 
     return PerturbedRun(run)
 
 
 def _perturb_pass(
-    subject: Subject, event: Event, replaced: Callable[[Change, bool, OpCall, Event], Any]
+    subject: Subject, event: Event, replacement: Callable[[Change, bool, OpCall, Event], Any]
 ) -> PerturbedRun:
     def run(change: Change, is_complex: bool) -> Any:
         arrays, _ = _arguments(subject.inputs, {}, is_complex)
-        value = partial(replaced, change, is_complex)
+        value = partial(replacement, change, is_complex)
         return subject.forward(arrays, Replacement(event.number, value))[0]
 
     return PerturbedRun(run)
@@ -182,17 +191,19 @@ def _perturb_pass(
 def _arguments(
     inputs: Sequence[Any], settings: Mapping[str, Any], is_complex: bool
 ) -> tuple[list[Any], dict[str, Any]]:
-    """Return arguments of a forward, their float arrays complex on demand."""
+    """Return the arguments of a forward, with float arrays converted to complex on request."""
     if not is_complex:
         return list(inputs), dict(settings)
     return [promoted(v) for v in inputs], {key: promoted(v) for key, v in settings.items()}
 
 
-def _lifted(scope: Scope) -> Scope:
-    """Return a scope in which every float array is complex."""
+def _complex_scope(scope: Scope) -> Scope:
+    """Return a copy of a scope with float arrays converted to complex."""
     return {name: mapped(value, promoted) for name, value in scope.items()}
 
 
-def _again(code: Instrumented, line: Line, scope: Scope, leaf: Leaf, change: Change) -> Any:
-    """Return what one line gives with ``change(array)`` in the place of an array that it reads."""
-    return code.again(line, with_array(scope, leaf, change(array_at(scope, leaf))))
+def _run_changed_line(
+    code: Instrumented, line: Line, scope: Scope, leaf: Leaf, change: Change
+) -> Any:
+    """Run one line with ``change(array)`` instead of an array that it reads."""
+    return code.run_line(line, with_array(scope, leaf, change(array_at(scope, leaf))))

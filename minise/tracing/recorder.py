@@ -1,9 +1,9 @@
-"""A recorder of lines: every op that is called, every op that it calls, and each line of theirs.
+"""Record every line of every op that runs, nested ops included.
 
-It stands around a back end as `minise.ops.wrap.record` does and learns the layers' names in the
-same way, but calls each op through `minise.tracing.instrument`. What passes through it, an
-argument, a value that a line assigns or returns, is one event. Events are numbered in the order in
-which they happen, which is the same in every run, so that any value can be replaced in a later one.
+The recorder wraps a back end and learns the names of layers as `minise.ops.wrap.record` does, but
+calls each op through `minise.tracing.instrument`. Each argument of an op, and each value that a
+line assigns or returns, is one event. Events are numbered in execution order, which is the same in
+every run, so a later run can replace the value of any event.
 """
 
 import inspect
@@ -22,82 +22,84 @@ from minise.tracing.instrument import RETURN, Instrumented, Line, Scope
 
 
 class Event(NamedTuple):
-    """A value that passed."""
+    """A recorded value: an argument of an op, or the value that a line assigns or returns."""
 
-    number: int
-    name: str  # of the argument, or that the line assigns
+    number: int  # in execution order, from 0
+    name: str  # of the argument or the assigned variable; RETURN for a returned value
     value: Any
-    line: Line | None  # None of an argument
-    scope: Scope  # what the line could read
+    line: Line | None  # None for an argument
+    scope: Scope  # the local variables before the line ran
 
 
 @dataclass(eq=False)
 class OpCall:
-    """One call of half an op."""
+    """One call of the forward or the backward of an op."""
 
     layer: str
     op: str
     direction: str  # "forward" or "backward"
     source: Instrumented
-    parent: "OpCall | None"  # the op that called it
-    inner: frozenset[str] = frozenset()  # names by which it may call other ops
+    parent: "OpCall | None"  # the call that made this call
+    inner: frozenset[str] = frozenset()  # names of the op functions that its code calls
     events: list[Event] = field(default_factory=list)
     result: Any = None
-    cache: Any = None  # that forward returned, or that backward was given
+    cache: Any = None  # returned by forward, or passed to backward
 
 
 class Replacement(NamedTuple):
-    """What takes the place of an event's value."""
+    """The replacement of one event's value in the next run."""
 
     number: int  # of the event
-    value: Callable[[OpCall, Event], Any]
+    value: Callable[[OpCall, Event], Any]  # returns the new value
 
 
 class LineRecorder(Wrapper):
-    """Keeps every call of an op with all its lines, in order.
+    """A back end that records every op call, with all its lines, in order.
 
     Parameters
     ----------
     ops : module or object
-        A back end in plain Python: the reference, or the caller's own file.
+        A back end in plain Python: the reference, or a file of the user's.
     file : path, optional
-        That file.
+        The user's file.
     """
 
     def __init__(self, ops: Any, file: Path | None = None) -> None:
         super().__init__(ops)
         self.file = file
         self._sources: dict[Any, Instrumented] = {}
-        self._layers: dict[str, UserOps] = {}
+        self._user_ops_by_layer: dict[str, UserOps] = {}
         self.start()
 
     def start(self, replacement: Replacement | None = None) -> None:
-        """Forget all calls; in the next run the value of one event may be replaced."""
+        """Delete all recorded calls, and set the event to replace in the next run."""
         self.calls: list[OpCall] = []
-        self._open: list[OpCall] = []
+        self._call_stack: list[OpCall] = []
         self._replacement = replacement
-        self._count = 0
+        self._event_count = 0
 
     def wrapped(self, layer: str, name: str) -> Any:
-        """Return one function of the back end, its lines recorded under the name of a layer."""
+        """Return one function of the back end that records its lines under a layer's name."""
         if isinstance(self.ops, UserOps):
             return getattr(self._user_ops(layer), name)
-        if half_of_op(name) and not hasattr(self.ops, name):
+        if is_op_function(name) and not hasattr(self.ops, name):
             where = self.file.name if self.file else getattr(self.ops, "__name__", "ops")
-            by = f"layer {layer}" if layer else "the walk"
-            raise ValueError(f"walk: {where} has no {name}, which {by} calls: write or import it")
+            caller = f"layer {layer}" if layer else "the walk"
+            raise ValueError(
+                f"walk: {where} has no {name}, which {caller} calls: write or import it"
+            )
         function = getattr(self.ops, name)
-        return partial(self._call, layer, name, function) if half_of_op(name) else function
+        return partial(self._call, layer, name, function) if is_op_function(name) else function
 
     def _user_ops(self, layer: str) -> UserOps:
-        """Return a user's ops, fitted to the contract, the lines of each recorded."""
-        if layer not in self._layers:
+        """Return the user's ops, adapted to the contract and recorded under a layer's name."""
+        if layer not in self._user_ops_by_layer:
 
             def recorded(name: str, function: Any) -> Any:
                 return partial(self._call, layer, name, getattr(function, "py_func", function))
 
-            self._layers[layer] = self.ops.hooked(recorded)
-        return self._layers[layer]
+            self._user_ops_by_layer[layer] = self.ops.hooked(recorded)
+        return self._user_ops_by_layer[layer]
 
     def _source(self, function: Any) -> Instrumented:
         if function not in self._sources:
@@ -105,24 +107,25 @@ class LineRecorder(Wrapper):
         return self._sources[function]
 
     def _call(
-        self, layer: str, half: str, function: Callable[..., Any], *arrays: Any, **settings: Any
+        self, layer: str, name: str, function: Callable[..., Any], *arrays: Any, **settings: Any
     ) -> Any:
-        op, _, direction = half.rpartition("_")
+        op, _, direction = name.rpartition("_")
         source = self._source(function)
-        call = OpCall(layer, op, direction, source, self._open[-1] if self._open else None)
+        parent = self._call_stack[-1] if self._call_stack else None
+        call = OpCall(layer, op, direction, source, parent)
         self.calls.append(call)
         arrays, settings = self._arguments(call, arrays, settings)
-        called = {
+        inner = {
             name: partial(self._call, layer, name, value)
             for name, value in function.__globals__.items()
             if name in function.__code__.co_names and self._is_op(name, value)
         }
-        call.inner = frozenset(called)
-        self._open.append(call)
+        call.inner = frozenset(inner)
+        self._call_stack.append(call)
         try:
-            call.result = source.run(partial(self._tap, call), *arrays, instead=called, **settings)
+            call.result = source.run(partial(self._tap, call), *arrays, overrides=inner, **settings)
         finally:
-            self._open.pop()
+            self._call_stack.pop()
         if direction == BACKWARD:
             call.cache = arrays[1]
         elif isinstance(call.result, tuple | list) and len(call.result) == 2:
@@ -130,8 +133,8 @@ class LineRecorder(Wrapper):
         return call.result
 
     def _is_op(self, name: str, value: Any) -> bool:
-        """Tell whether a global name is half of an op: of the contract, or of the caller's file."""
-        if not half_of_op(name) or not inspect.isfunction(value):
+        """Return True if a global is an op's forward or backward, of the contract or the file."""
+        if not is_op_function(name) or not inspect.isfunction(value):
             return False
         is_contract = f"{name.rpartition('_')[0]}_{FORWARD}" in reference.FUNCTIONS
         return is_contract or Path(value.__code__.co_filename) == self.file
@@ -141,22 +144,23 @@ class LineRecorder(Wrapper):
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         names = argument_names(call.source.function, len(arrays))
         pairs = zip(names, arrays, strict=True)
-        passed = tuple(self._pass(call, name, array, None, {}) for name, array in pairs)
-        same = {
-            key: self._pass(call, key, value, None, {}) if hasattr(value, "dtype") else value
+        positional = tuple(self._record(call, name, array, None, {}) for name, array in pairs)
+        keywords = {
+            key: self._record(call, key, value, None, {}) if hasattr(value, "dtype") else value
             for key, value in settings.items()
         }
-        return passed, same
+        return positional, keywords
 
     def _tap(self, call: OpCall, line: Line, value: Any, scope: Mapping[str, Any]) -> Any:
         if line.name == RETURN and call.direction == FORWARD and isinstance(value, tuple):
             out = np.float64(value[0]) if type(value[0]) is float else value[0]  # a loss
             value = value if out is value[0] else (out, *value[1:])
-        return self._pass(call, line.name, value, line, dict(scope))
+        return self._record(call, line.name, value, line, dict(scope))
 
-    def _pass(self, call: OpCall, name: str, value: Any, line: Line | None, scope: Scope) -> Any:
-        event = Event(self._count, name, value, line, scope)
-        self._count += 1
+    def _record(self, call: OpCall, name: str, value: Any, line: Line | None, scope: Scope) -> Any:
+        """Record an event and return its value, replaced if the run replaces this event."""
+        event = Event(self._event_count, name, value, line, scope)
+        self._event_count += 1
         replacement = self._replacement
         if replacement is not None and replacement.number == event.number:
             event = event._replace(value=replacement.value(call, event))
@@ -164,14 +168,14 @@ class LineRecorder(Wrapper):
         return event.value
 
 
-def half_of_op(name: str) -> bool:
-    """Tell whether a function of this name is half of an op."""
+def is_op_function(name: str) -> bool:
+    """Return True if a name is that of an op's forward or backward."""
     return name.endswith((f"_{FORWARD}", f"_{BACKWARD}"))
 
 
-@lru_cache(maxsize=256)  # asked at every call of an op, of which a trace makes thousands
+@lru_cache(maxsize=256)  # called for every op call; a trace has thousands
 def argument_names(function: Callable[..., Any], count: int) -> tuple[str, ...]:
-    """Return the names of an op's positional arguments; *xs as xs[0], xs[1] and so on."""
+    """Return the names of an op's first `count` positional arguments; *xs as xs[0], xs[1], …."""
     names: list[str] = []
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind is parameter.VAR_POSITIONAL:

@@ -1,7 +1,7 @@
-"""Check gradients against forward's own slopes, which are taken by perturbing forward (perturb.py).
+"""Check gradients against slopes: derivatives of the loss computed by perturbing forward.
 
-`Slopes` checks any gradient of a trace entry by entry, by differences and by complex steps;
-`check_lines` every line of one backward, each along one random direction.
+`Slopes` checks any gradient of a trace entry by entry, with differences and complex steps;
+`check_lines` checks every line of one backward along one random direction. See perturb.py.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ from minise.tracing.subject import Subject
 
 
 class Target(NamedTuple):
-    """What a gradient is the gradient of."""
+    """The value in forward that a gradient belongs to."""
 
     name: str  # "u", or "x as read by out = x * s"
     value: Array
@@ -32,21 +32,22 @@ class Target(NamedTuple):
 
 @dataclass(frozen=True)
 class Check:
-    """A gradient beside forward's own slopes, entry by entry; all of the gradient's shape.
+    """The check of a gradient against slopes; every array has the shape of the gradient.
 
     Attributes
     ----------
     of : str
-        What was perturbed: forward's intermediate, or "x as read by out = x * s".
+        The perturbed value: an intermediate of forward, or "x as read by out = x * s".
     difference : ndarray
-        Fourth-order central differences of the loss.
+        Slopes by fourth-order central differences of the loss.
     complex_step : ndarray or None
-        The same by a complex step, exact but for rounding; None where forward cannot do that.
+        Slopes by complex steps, exact but for rounding; None if forward is wrong for complex
+        numbers.
     error : ndarray
-        Difference of the gradient from the complex step (else from the difference), relative to
-        the larger of both; 0 where both are nothing but rounding.
+        Difference between the gradient and the complex step (else the central difference),
+        relative to the larger of the two; 0 where both are within rounding of zero.
     agrees : ndarray of bool
-        Whether that is within what arithmetic can lose.
+        True where the difference is within the rounding error of the computation.
     """
 
     of: str
@@ -57,17 +58,17 @@ class Check:
 
     @property
     def ok(self) -> bool:
-        """Whether all entries agree."""
+        """True if all entries agree."""
         return bool(np.all(self.agrees))
 
 
 class Slopes:
-    """The slopes of <dout, out> in every value of a subject's forward.
+    """Slopes of the loss <dout, out> with respect to any value of a subject's forward.
 
     Parameters
     ----------
     subject : Subject
-        What runs.
+        The op or net to run.
     dout : ndarray
         Gradient of the loss with respect to out.
     """
@@ -79,33 +80,34 @@ class Slopes:
         self.complex = self._takes_complex()
 
     def check(self, gradient: Array, target: Target) -> Check | None:
-        """Compare a gradient with the slopes in its target, or None if their shapes cannot agree.
+        """Check a gradient against the slopes of its target; return None if the shapes differ.
 
-        An entry of a gradient that is broadcast stands for all entries of the target that it is
-        broadcast to; the check then has the slope that differs most from it.
+        The gradient may broadcast to the shape of the target. Each of its entries is then compared
+        with the slopes of all entries that it broadcasts to; the check reports the slope with the
+        largest difference.
         """
         shape = target.value.shape
         try:
             wide = np.broadcast_to(gradient, shape)
         except ValueError:
             return None
-        numbers = np.arange(gradient.size).reshape(gradient.shape)
-        owners = np.broadcast_to(numbers, shape).ravel()
+        indices = np.arange(gradient.size).reshape(gradient.shape)
+        gradient_indices = np.broadcast_to(indices, shape).ravel()
         difference, exact, error = (np.zeros(gradient.size) for _ in range(3))
         agrees = np.ones(gradient.size, bool)
-        worst = np.full(gradient.size, -1.0)
-        for entry, owner in enumerate(owners):
+        largest = np.full(gradient.size, -1.0)
+        for entry, index in enumerate(gradient_indices):
             value = float(wide.ravel()[entry])
             slopes = self._slopes(target, entry)
             best = slopes[-1].value
             distance = abs(value - best)
-            agrees[owner] &= all(self._fits(value, slope) for slope in slopes)
-            if distance > worst[owner]:
-                worst[owner] = distance
-                difference[owner], exact[owner] = slopes[0].value, best
+            agrees[index] &= all(self._is_within_error(value, slope) for slope in slopes)
+            if distance > largest[index]:
+                largest[index] = distance
+                difference[index], exact[index] = slopes[0].value, best
                 size = max(abs(value), abs(best))
-                lost = size <= self._allowed(value, slopes[-1])
-                error[owner] = 0.0 if lost else distance / size
+                is_rounding = size <= self._allowed_error(value, slopes[-1])
+                error[index] = 0.0 if is_rounding else distance / size
         return Check(
             target.name,
             difference.reshape(gradient.shape),
@@ -114,14 +116,14 @@ class Slopes:
             agrees.reshape(gradient.shape),
         )
 
-    def _fits(self, value: float, slope: Slope) -> bool:
-        return not slope.smooth or abs(value - slope.value) <= self._allowed(value, slope)
+    def _is_within_error(self, value: float, slope: Slope) -> bool:
+        return not slope.smooth or abs(value - slope.value) <= self._allowed_error(value, slope)
 
-    def _allowed(self, value: float, slope: Slope) -> float:
+    def _allowed_error(self, value: float, slope: Slope) -> float:
         return slope.error + rounding_of(self.count, norm(self.douts) + abs(value))
 
     def _slopes(self, target: Target, entry: int) -> list[Slope]:
-        """Return the slope by differences, and where forward can do it by a complex step."""
+        """Return the slope by central differences and, where forward allows it, a complex step."""
         u = np.zeros(target.value.shape)
         u.flat[entry] = 1
         line = _line(target.run, u)
@@ -131,13 +133,13 @@ class Slopes:
         return slopes
 
     def _takes_complex(self) -> bool:
-        """Tell whether a complex step in the first input says what a difference says.
+        """Return True if a complex step in the first input agrees with a central difference.
 
-        A forward of the caller's may refuse complex numbers, or use abs or maximum, which are
-        wrong of them.
+        A user's forward may reject complex numbers, or apply abs or maximum, which are wrong for
+        complex numbers.
         """
         first = self.subject.inputs[0]
-        (rng,) = np.random.default_rng(0).spawn(1)  # else u could be the input itself
+        (rng,) = np.random.default_rng(0).spawn(1)  # seed 0 itself may have drawn the input
         line = _line(perturb_input(self.subject, 0), rng.standard_normal(np.shape(first)))
         difference = central_slope(line, self.douts, self.count)
         try:
@@ -145,22 +147,22 @@ class Slopes:
         except (TypeError, ValueError, OpsError):
             return False
         distance = abs(exact.value - difference.value)
-        allowed = self._allowed(exact.value, exact) + difference.error
+        allowed = self._allowed_error(exact.value, exact) + difference.error
         return not difference.smooth or distance <= allowed * (1 + np.sqrt(first.size))
 
 
 def _line(run: PerturbedRun, u: Array) -> differences.Line:
-    """Return the output along u, as gradcheck's slopes take it: no cache, for no branches."""
+    """Return t -> (outputs, None), the run along u in the form of gradcheck's slopes, no cache."""
     return lambda t: ((np.asarray(run.output(t, u)),), None)
 
 
 class LineCheck(NamedTuple):
-    """One line of a backward, against the slope of forward in the intermediate that it is for."""
+    """The check of one line of backward against the slope in its intermediate of forward."""
 
     line: Line  # of backward, such as "du = np.where(…)"
-    of: str  # forward's intermediate, "u"
+    of: str  # the intermediate of forward, "u"
     exact: float  # <du, direction>
-    numeric: float  # slope of <dout, out> along the direction
+    numeric: float  # slope of <dout, out> along the direction, by a complex step
     agrees: bool
 
 
@@ -175,28 +177,33 @@ def check_lines(
 ) -> list[LineCheck]:
     """Check every line ``dv = …`` of a backward whose forward has an intermediate ``v``.
 
-    The first line that disagrees, from top to bottom, is where the mistake is: all lines above it
-    are right, and those below it inherit it.
+    The first line that disagrees, from top to bottom, contains the mistake: the gradients above it
+    are right, and the lines below inherit its error.
 
     Parameters
     ----------
     forward, backward : callable
-        An op of minise's contract whose forward takes complex numbers, of minise or of `file`.
+        An op of minise's contract, in minise or in `file`; forward must accept complex numbers.
     inputs : sequence of ndarray or None
-        Where to check, in float64.
+        The arguments to check at, in float64.
     rng : numpy.random.Generator, optional
-        Draws dout and the directions. None draws from a child of seed 0, because inputs drawn from
-        seed 0 itself would be repeated.
+        Draws dout and the directions. None spawns a generator from seed 0; seed 0 itself may have
+        drawn the inputs.
     file : path, optional
-        A file of the caller's that holds both functions.
+        A file of the caller with both functions.
     **settings
-        Of forward; arrays among them are promoted with the inputs.
+        Settings of forward; arrays are promoted with the inputs.
+
+    Returns
+    -------
+    list of LineCheck
+        One per checked line, from top to bottom.
 
     Notes
     -----
-    Two different numbers by an exact derivative: forward is run with ``i t u`` added to v alone,
-    whose imaginary part over t is the slope along u without any subtraction, and the sum of
-    ``dv * u`` says the same if dv is right. Both may be rounded once for each number there is.
+    Two ways to compute one derivative. A complex step adds ``i t u`` to v; the imaginary part of
+    the output over t is the slope along u, without cancellation. If dv is right, the sum of
+    ``dv * u`` equals this slope. Each may have one rounding error per array element.
     """
     rng = np.random.default_rng(0).spawn(1)[0] if rng is None else rng
     code = Instrumented(forward, file=file)

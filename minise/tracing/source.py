@@ -1,7 +1,7 @@
-"""What stands in a source file beside the code: formulas, reasons, derivations.
+"""Read the formulas, comments and docstrings of an op from its source file.
 
-v = …  # = formula           the formula of that line, where the code does not show it
-# forward: v = …    reason   above the lines of a backward that undo that line
+v = …  # = formula           the formula of the line, where the code does not show it
+# forward: v = …    reason   the line of forward that the lines of backward below undo
 docstrings                   an op's first paragraphs, its formulas, the Notes of its backward
 """
 
@@ -23,41 +23,41 @@ FORMULA = "# = "
 
 
 class Undone(NamedTuple):
-    """A line of forward that some lines of backward undo."""
+    """A line of forward that lines of backward undo."""
 
     text: str  # "out = x * s"
     reason: str  # "one gate serves P * Q pixels, so their gradients add up"
 
     @property
     def name(self) -> str:
-        """The intermediate that it assigns."""
+        """The intermediate that the line assigns."""
         return self.text.partition(" = ")[0].strip()
 
 
 class Formula(NamedTuple):
-    """A formula as the source has it."""
+    """A formula, as written in the source."""
 
-    name: str  # whose it is
+    name: str  # the variable that the formula defines
     left: str  # "dweight[:, :, i, j]"
     right: str  # "dout @ window(padded, i, j).T"
 
 
 def shown_path(file: Path) -> str:
-    """Return a file as a reader finds it: from minise/ on, or its bare name."""
+    """Return the path of a file to show to a reader: from minise/ on, or the file name."""
     if PACKAGE in file.parents:
         return file.relative_to(PACKAGE.parent).as_posix()
     return file.name
 
 
 def line_at(file: Path, number: int) -> str:
-    """Return a line as it stands there, without its comment."""
+    """Return a line of a file, stripped, without its comment."""
     text = _lines(file)[number - 1]
     comment = _comments(file).get(number)
     return (text[: comment[0]] if comment else text).strip()
 
 
 def formula_beside(file: Path, number: int) -> str:
-    """Return what stands behind "# = " on a line, or ""."""
+    """Return the formula in the comment "# = formula" of a line, or ""."""
     _, text = _comments(file).get(number, (0, ""))
     return text.removeprefix(FORMULA) if text.startswith(FORMULA) else ""
 
@@ -76,50 +76,50 @@ def undone_by(function: Callable[..., Any], file: Path, line: Line) -> tuple[Und
 
 
 def formulas_of(function: Callable[..., Any], file: Path) -> list[Formula]:
-    """Return the formulas of a function's docstring, and after them those of its module's."""
+    """Return the formulas in the docstrings of a function and, after them, of its module."""
     texts = [inspect.getdoc(function) or "", ast.get_docstring(_tree(file)) or ""]
-    found = []
+    formulas = []
     for text in texts:
         for line in text.splitlines():
             formula = re.sub(r" {2,}", "\0", re.sub(r" +(\+?=) ", r" \1 ", line.strip()))
             sides = re.match(r"([^=]*?\w[\])\w]*) \+?= ([^=].*)", formula.partition("\0")[0])
             if sides and line.startswith(" "):
                 names = re.findall(r"[a-z_]\w*", sides[1])
-                found += [Formula(name, sides[1], sides[2]) for name in names[:2]]
-    return found
+                formulas += [Formula(name, sides[1], sides[2]) for name in names[:2]]
+    return formulas
 
 
 def comment_formulas(function: Callable[..., Any], file: Path) -> list[Formula]:
-    """Return what the comments "# forward: v = …" of a backward say of forward's lines."""
+    """Return the lines of forward in the comments "# forward: v = …" of a backward, as formulas."""
     first = function.__code__.co_firstlineno
     last = first + len(inspect.getsourcelines(function)[0])
-    found = []
+    formulas = []
     for number, (_, text) in _comments(file).items():
         if first <= number < last and text.startswith(FORWARD):
-            for one in undone_by(function, file, Line("", number, "")):
-                found.append(Formula(one.name, one.name, one.text.partition(" = ")[2]))
-    return found
+            for undone in undone_by(function, file, Line("", number, "")):
+                formulas.append(Formula(undone.name, undone.name, undone.text.partition(" = ")[2]))
+    return formulas
 
 
 def summary_of(function: Any) -> str:
-    """Return the first paragraph of a docstring as one line; of None ""."""
+    """Return the first paragraph of a docstring as one line, or "" for None."""
     if function is None:
         return ""
     return " ".join((inspect.getdoc(function) or "").partition("\n\n")[0].split())
 
 
 def code_of(function: Callable[..., Any]) -> str:
-    """Return a function's code as a paragraph of code, without its docstring."""
+    """Return the source of a function without its docstring, indented as a code paragraph."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
     except (OSError, TypeError):
         return ""
     body = tree.body[0]
     assert isinstance(body, ast.FunctionDef)
-    skipped = body.body[0] if ast.get_docstring(body) else None
+    docstring = body.body[0] if ast.get_docstring(body) else None
     lines = textwrap.dedent(inspect.getsource(function)).splitlines()
-    if skipped is not None:
-        del lines[skipped.lineno - 1 : skipped.end_lineno]
+    if docstring is not None:
+        del lines[docstring.lineno - 1 : docstring.end_lineno]
     return textwrap.indent("\n".join(lines), 4 * " ")
 
 
@@ -129,13 +129,13 @@ def title_of(file: Path) -> str:
 
 
 def story_of(file: Path) -> list[str]:
-    """Return the paragraphs of a module's docstring; those of code keep their lines, indented."""
+    """Return the paragraphs of a module's docstring below the first line, indentation included."""
     text = ast.get_docstring(_tree(file)) or ""
     return _paragraphs(text.partition("\n")[2])
 
 
 def notes_of(function: Callable[..., Any]) -> list[str]:
-    """Return the paragraphs of a docstring's section Notes."""
+    """Return the paragraphs of the Notes section of a docstring."""
     _, _, notes = (inspect.getdoc(function) or "").partition("\nNotes\n-----\n")
     return _paragraphs(notes)
 
@@ -145,7 +145,7 @@ def _paragraphs(text: str) -> list[str]:
 
 
 @cache
-def _read(file: Path, changed: float) -> str:
+def _read(file: Path, modified: float) -> str:
     return file.read_text(encoding="utf-8")
 
 
@@ -167,6 +167,6 @@ def _comments(file: Path) -> dict[int, tuple[int, str]]:
 
 @cache
 def _comments_in(text: str) -> dict[int, tuple[int, str]]:
-    """Return each comment's column and text by the number of its line."""
+    """Return the column and text of each comment, by line number."""
     tokens = tokenize.generate_tokens(io.StringIO(text).readline)
     return {t.start[0]: (t.start[1], t.string) for t in tokens if t.type == tokenize.COMMENT}

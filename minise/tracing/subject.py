@@ -1,7 +1,7 @@
-"""An op or a net with its arrays, run forward and backward as one loss, every line recorded.
+"""Run an op or a net forward and backward, with every line recorded.
 
-The loss is ``<dout, out>``, the sum of all products: dout is then its gradient with respect to
-out, whatever out is. Behind a net that got labels stands softmax cross-entropy, and dout is 1.
+The loss is ``<dout, out>``, the sum of elementwise products; its gradient with respect to out is
+dout. A net with labels ends in softmax cross-entropy, with dout = 1.
 """
 
 import copy
@@ -22,16 +22,16 @@ LOSS = "softmax_cross_entropy"
 
 
 class Subject:
-    """An op or a net of which every line can be seen and every value replaced.
+    """An op or a net whose lines are recorded and whose values can be replaced.
 
     Attributes
     ----------
     name : str
-        Of the op, or the class of the net.
+        Name of the op, or of the net's class.
     names, inputs : list
-        Forward's arrays; of a net its images and its parameters.
+        The arrays of forward, with their names; for a net, its images and parameters.
     recorder : LineRecorder
-        Holds the calls of the last run.
+        The recorder, with the calls of the last run.
     """
 
     def __init__(
@@ -49,25 +49,25 @@ class Subject:
     def forward(
         self, inputs: Sequence[Any], replacement: Replacement | None = None
     ) -> tuple[Array, Any]:
-        """Return out and the cache; the recorder holds the calls."""
+        """Return out and the cache; the recorder then has the calls."""
         self.recorder.start(replacement)
         return self._forward(*inputs)
 
     def backward(self, dout: Array, cache: Any) -> tuple[Any, ...]:
-        """Return one gradient an input."""
+        """Return one gradient per input."""
         return self._backward(dout, cache)
 
 
 def op_subject(
     ops: Any, file: Path | None, op: str, inputs: Sequence[Any], settings: dict[str, Any]
 ) -> Subject:
-    """Return one op of a back end with its arrays and settings."""
+    """Return a Subject that runs one op of a back end on arrays, with settings."""
     recorder = LineRecorder(ops, file)
 
     def forward(*arrays: Any) -> tuple[Any, Any]:
-        lifted = any(np.iscomplexobj(array) for array in arrays if array is not None)
-        same = {k: promoted(v) for k, v in settings.items()} if lifted else settings
-        return getattr(recorder, f"{op}_forward")(*arrays, **same)
+        is_complex = any(np.iscomplexobj(array) for array in arrays if array is not None)
+        keywords = {k: promoted(v) for k, v in settings.items()} if is_complex else settings
+        return getattr(recorder, f"{op}_forward")(*arrays, **keywords)
 
     names = argument_names(getattr(ops, f"{op}_forward"), len(inputs))
     return Subject(op, names, inputs, recorder, forward, getattr(recorder, f"{op}_backward"))
@@ -76,15 +76,15 @@ def op_subject(
 def net_subject(
     ops: Any, file: Path | None, net: Any, x: Array, labels: Array | None, training: bool
 ) -> Subject:
-    """Return a copy of a net that calls `ops`, with the loss of its labels where there are any."""
+    """Return a Subject that runs a copy of a net on `ops`, with a loss if labels are passed."""
     recorder = LineRecorder(ops, file)
-    own = copy.deepcopy(net)
-    attach(own, recorder)
-    run, undo, params = adapt(own, training)
+    twin = copy.deepcopy(net)
+    attach(twin, recorder)
+    net_forward, net_backward, params = adapt(twin, training)
     float_params = [np.asarray(array, np.float64) for array in params.values()]
 
     def forward(*arrays: Any) -> tuple[Any, Any]:
-        out, cache = run(*arrays)
+        out, cache = net_forward(*arrays)
         if labels is None:
             return out, (cache, None)
         check_labels(LOSS, labels, out.shape[-1])
@@ -95,7 +95,7 @@ def net_subject(
         cache, loss_cache = caches
         if labels is not None:
             dout, _ = recorder.softmax_cross_entropy_backward(dout, loss_cache)
-        return undo(dout, cache)
+        return net_backward(dout, cache)
 
     inputs, name = [x, *float_params], type(net).__name__
     return Subject(name, ["x", *params], inputs, recorder, forward, backward)

@@ -205,7 +205,7 @@ class Assembler:
                     zero = np.zeros_like(read.value)
                     scope = leaves.with_array(scope, by_name[read.name], zero)
             names = tuple(r.name for r, is_on in zip(terms, chosen, strict=True) if is_on)
-            parts[names] = np.asarray(call.source.again(event.line, scope))
+            parts[names] = np.asarray(call.source.run_line(event.line, scope))
         return parts
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from minise.checks import Array
 from minise.tracing import leaves, source
 from minise.tracing.instrument import RETURN
-from minise.tracing.line_derivative import derivative, matters, summed
+from minise.tracing.line_derivative import depends_on_values, derivative, homogeneous_leaves
 from minise.tracing.recorder import Event, OpCall, argument_names
 from minise.walk.explain import Explainer
 from minise.walk.steps import BACKWARD, FORWARD, Read, Step
@@ -190,11 +190,11 @@ class Builder:
             given = known if known is not None else self.source(leaves.array_at(scope, leaf))
             if not (leaves.is_float(leaf.value) and leaves.is_float(value)):
                 yield Read(leaf.name, given, leaf.value, None)
-            elif matters(code, line, scope, leaf, value, pick):
+            elif depends_on_values(code, line, scope, leaf, value, pick):
                 arrays.append(leaf)
                 sources[leaf] = given
         order = sorted(arrays, key=lambda leaf: self._rank(sources[leaf]))
-        terms = summed(code, line, scope, order, value, pick)
+        terms = homogeneous_leaves(code, line, scope, order, value, pick)
         for leaf in order:
             slope, exact = derivative(code, line, scope, leaf, pick)
             given, up = sources[leaf], self._is_gradient(sources[leaf])

@@ -90,7 +90,7 @@ class Explainer:
 
     def _reader(self, code: Instrumented, line: Line, scope: Scope, names: Any) -> Reader:
         def evaluate(text: str) -> Any:
-            return code.again(Line(RETURN, line.number, f"return {text}"), scope)
+            return code.run_line(Line(RETURN, line.number, f"return {text}"), scope)
 
         return Reader(evaluate, self._axes, names, self._helper)
 

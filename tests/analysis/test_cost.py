@@ -9,8 +9,8 @@ from minise.analysis.cost import recorded
 from minise.ops import reference, wrap
 
 
-def one(layer, size=(8, 6)):
-    """Return the table's only row of a net of one layer."""
+def row_of(layer, size=(8, 6)):
+    """Return the only row in the table of a net with one layer."""
     (row,) = cost_of(nn.Sequential(layer), size).layers
     return row
 
@@ -27,13 +27,13 @@ def one(layer, size=(8, 6)):
     ],
 )
 def test_by_hand(layer, shape, macs):
-    row = one(layer)
+    row = row_of(layer)
     assert (row.layer, row.shape, row.macs) == ("0", shape, macs)
     assert row.parameters == sum(array.size for array in layer.params.values())
     assert row.se == isinstance(layer, nn.SEBlock)
 
 
-def test_a_fused_op_counts_for_each_of_its_layers():
+def test_a_fused_op_has_a_row_for_each_of_its_layers():
     block = nn.basic_block(3, 3, 1, nn.Build(se=nn.SE(reduction=1)))
     rows = {row.layer: row for row in cost_of(nn.Sequential(block), (8, 6)).layers}
     assert list(rows) == ["0.conv1", "0.bn1", "0.conv2", "0.bn2", "0.se"]
@@ -60,8 +60,8 @@ def test_cost_grows_with_the_image():
     assert large - 640 == 4 * (small - 640)  # all but the dense layer's 64 x 10
 
 
-def test_a_net_of_the_users_own_is_costed_as_it_is_declared():
-    """One channel comes in; a child takes its parent's name, a layer stands at two places."""
+def test_a_user_defined_net_is_counted_as_declared():
+    """The input has one channel; two layers share their composite's name; one layer is reused."""
     same = nn.Conv2d(4, 4, 1)
     tied = nn.Conv2d(4, 4, 1)
     tied.params["weight"] = same.params["weight"]
@@ -85,7 +85,7 @@ def test_a_net_of_the_users_own_is_costed_as_it_is_declared():
     assert cost.parameters == net.parameter_count
 
 
-def test_an_input_that_is_no_image():
+def test_an_input_that_is_not_an_image():
     (row,) = cost_of(nn.Chain(nn.Linear(7, 2)), (7,)).layers
     assert (row.shape, row.macs) == ((2,), 14)
     flat = nn.Chain(nn.Flatten(), nn.Linear(2 * 3 * 4, 5))
@@ -102,7 +102,7 @@ def test_a_guarded_net_stays_guarded():
 
 
 class Own(nn.Layer):
-    """A factor for each channel, in NumPy alone."""
+    """A learned factor per channel, in NumPy without an op."""
 
     def __init__(self, channels):
         super().__init__()
@@ -117,7 +117,7 @@ class Own(nn.Layer):
 
 
 class Unused(nn.Chain):
-    """A chain that holds a layer which forward does not run."""
+    """A chain with a layer that forward skips."""
 
     def __init__(self, *layers):
         self.unused = nn.Linear(2, 3)
@@ -149,7 +149,7 @@ def test_all_parameters_of_a_net_are_counted(name):
     assert cost_of(net).parameters == net.parameter_count
 
 
-def test_one_number_is_a_square():
+def test_an_integer_size_is_a_square_image():
     net = models.build("resnet8")
     assert cost_of(net, 16) == cost_of(net, np.int64(16)) == cost_of(net, [16, 16])
     assert cost_of(net, 16) == cost_of(net, np.array([16, 16]))
@@ -163,7 +163,7 @@ def test_one_number_is_a_square():
         (nn.Chain(nn.Branches(nn.ReLU(), nn.Chain()), nn.Conv2d(6, 2, 1)), 5, (3, 5, 5)),
     ],
 )
-def test_a_number_of_channels_that_does_not_fit_is_asked_for(net, size, right):
+def test_a_wrongly_inferred_number_of_channels_is_reported(net, size, right):
     with pytest.raises(
         ValueError, match=r"cost_of: .*: give size=\(channels, rows, columns\); the"
     ):
@@ -190,7 +190,7 @@ def test_a_table_for_any_net(capsys):
 
 
 @pytest.mark.parametrize("size", ["32", (), (1, 3, 8, 8), 3.5, None])
-def test_what_is_no_size(size):
+def test_an_invalid_size(size):
     with pytest.raises(TypeError, match=r"cost_of: size is .*: give size=\(channels, rows, col"):
         cost_of(models.build("resnet8"), size)
 

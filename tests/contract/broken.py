@@ -1,7 +1,6 @@
-"""Back ends that break a rule: the reference with one mistake.
+"""Back ends that break one rule: the reference with a mistake in one function.
 
-A mistake is a function of what a function of the reference returned, and of what it was called
-with.
+A mistake is a function of the reference's result and of the arguments of the call.
 """
 
 import functools
@@ -19,7 +18,7 @@ from minise.ops import reference
 
 
 def back_end(function, wrong):
-    """Return the reference with one function, existing or not, whose result is changed."""
+    """Return the reference with the result of one function, existing or not, changed."""
     right = getattr(reference, function, lambda *arguments: None)
 
     @functools.wraps(right)
@@ -31,7 +30,7 @@ def back_end(function, wrong):
 
 
 def runs(function, wrong, case="", dtype=np.float64, bare=False):
-    """Run an op's case, by default its first, on a wrong back end and on the reference."""
+    """Run a case of an op, by default the first, on a wrong back end and on the reference."""
     cases = CASES[function.rpartition("_")[0]]
     case = cases[case or next(iter(cases))]
     without = optional(case.op) if bare else ()
@@ -45,7 +44,7 @@ def runs(function, wrong, case="", dtype=np.float64, bare=False):
 
 
 def catches(rule, words, function, wrong, **of_case):
-    """Assert that a rule names a mistake, where the reference passes."""
+    """Assert that a rule reports a mistake, and that the reference passes."""
     run, expected = runs(function, wrong, **of_case)
     further = [expected] if "expected" in inspect.signature(rule).parameters else []
     rule(expected, *further)
@@ -59,17 +58,17 @@ def catches(rule, words, function, wrong, **of_case):
 
 
 def out(change):
-    """Return a mistake in out, which change gets with the arrays and settings of forward."""
+    """Return a mistake that replaces out by change(out, arrays and settings of forward)."""
     return lambda result, *a, **s: (change(result[0], *a, **s), result[1])
 
 
 def cache(change):
-    """Return a mistake in the cache."""
+    """Return a mistake that replaces the cache by change(cache)."""
     return lambda result, *a, **s: (result[0], change(result[1]))
 
 
 def gradient(k, change):
-    """Return a mistake in the k-th gradient, which change gets with dout and the cache."""
+    """Return a mistake that replaces the k-th gradient by change(gradient, dout, cache)."""
 
     def wrong(result, dout, cache, **settings):
         return (*result[:k], change(result[k], dout, cache), *result[k + 1 :])
@@ -78,7 +77,7 @@ def gradient(k, change):
 
 
 def after(change):
-    """Return a mistake that does something and leaves the result as it is."""
+    """Return a mistake that calls change on the arguments and leaves the result unchanged."""
 
     def wrong(result, *arguments, **settings):
         change(*arguments, **settings)
@@ -88,21 +87,21 @@ def after(change):
 
 
 def write(array, numbers):
-    """Write to an array, unless it is read-only."""
+    """Write numbers to an array, unless the array is read-only."""
     if array.flags.writeable:
         array[...] = numbers
 
 
 def rules_of(module):
-    """Return the names of a module's functions that raise Broken, by their docstrings."""
-    first = ("Rule", "Gradients", "Raise Broken")
+    """Return the names of a module's rules: public functions whose docstring says so."""
+    first_words = ("Rule", "Gradients", "Raise Broken")
     names = [
         name
-        for name, one in vars(module).items()
-        if inspect.isfunction(one)
-        and one.__module__ == module.__name__
+        for name, value in vars(module).items()
+        if inspect.isfunction(value)
+        and value.__module__ == module.__name__
         and name[0] != "_"
-        and one.__doc__.startswith(first)
+        and value.__doc__.startswith(first_words)
     ]
     assert len(names) > 6
     return names

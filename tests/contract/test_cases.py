@@ -1,4 +1,4 @@
-"""The arrays of a case are such that a mix-up of channels, axes or images shows in them."""
+"""The arrays of a case reveal swapped channels, axes and images."""
 
 from itertools import combinations
 

@@ -25,8 +25,8 @@ from tests.contract.broken import (
 # Rules 1 and 2: gradients and caches
 
 
-def test_gradients_are_like_the_inputs():
-    caught = partial(catches, rules.gradients_are_like_the_inputs)
+def test_gradients_match_the_inputs():
+    caught = partial(catches, rules.gradients_match_the_inputs)
     caught("1, gradients: backward returns a list", "relu_backward", lambda g, *a: [*g])
     caught("1, gradients: 2 gradients for 3 inputs", "linear_backward", lambda g, *a: g[:2])
     missing, added = gradient(2, lambda *a: None), gradient(2, lambda g, dout, c: dout.sum(0))
@@ -39,8 +39,8 @@ def test_gradients_are_like_the_inputs():
     caught(words, "relu_backward", double, dtype=np.float32)
 
 
-def test_cache_is_of_the_references_class():
-    caught = partial(catches, rules.cache_is_of_the_references_class)
+def test_cache_has_the_reference_class():
+    caught = partial(catches, rules.cache_has_the_reference_class)
     words = "2, cache: the cache is a tuple, expected a LinearCache"
     caught(words, "linear_forward", cache(lambda c: (*c,)))
     _, run = runs("batch_norm2d_relu_forward", out(lambda y, *a, **s: y))
@@ -49,15 +49,18 @@ def test_cache_is_of_the_references_class():
         (run.cache._replace(out=run.cache), "out is a BatchNorm2dReluCache, declared as"),
     ):
         with pytest.raises(Broken, match=f"^rule 2, cache: {words}"):
-            rules.cache_is_of_the_references_class(run._replace(cache=part))
+            rules.cache_has_the_reference_class(run._replace(cache=part))
 
 
-def test_cache_holds_what_was_passed():
-    caught = partial(catches, rules.cache_holds_what_was_passed)
+def test_cache_holds_the_arguments():
+    caught = partial(catches, rules.cache_holds_the_arguments)
     zeros = cache(lambda c: c._replace(bias=np.zeros(len(c.weight))) if c.bias is None else c)
-    caught("2, cache: bias was None", "linear_forward", zeros, bare=True)
+    caught(
+        "2, cache: bias is not None in the cache, expected None", "linear_forward", zeros, bare=True
+    )
     other = cache(lambda c: c._replace(momentum=0.3))
-    caught("2, cache: momentum was 0.5", "batch_norm2d_forward", other, case="training, momentum")
+    words = "2, cache: momentum is 0.3 in the cache, expected 0.5"
+    caught(words, "batch_norm2d_forward", other, case="training, momentum")
 
 
 # Rule 4: memory
@@ -85,19 +88,19 @@ def test_caches_are_not_written():
         return dx + len(calls)
 
     def in_a_buffer(dx, dout, cache):
-        kept = buffer.setdefault(dx.shape, np.empty_like(dx))
-        kept[...] = counted(dx, dout, cache)
-        return kept
+        reused = buffer.setdefault(dx.shape, np.empty_like(dx))
+        reused[...] = counted(dx, dout, cache)
+        return reused
 
-    words = "4, pure: a second backward gives another dx"
+    words = "4, pure: a second backward returns a different dx"
     caught(words, "tanh_backward", gradient(0, counted))
-    words = "4, pure: a second backward writes to the first one's dx"
+    words = "4, pure: a second backward writes to the first backward's dx"
     caught(words, "tanh_backward", gradient(0, in_a_buffer))
 
 
-def test_read_only_arrays_are_taken():
-    caught = partial(catches, rules.read_only_arrays_are_taken)
-    words = "4, read-only arrays: are refused: .*read-only"
+def test_read_only_arrays_are_accepted():
+    caught = partial(catches, rules.read_only_arrays_are_accepted)
+    words = "4, read-only arrays: are rejected: .*read-only"
 
     def rewrite(array):
         array[...] = array.copy()
@@ -105,7 +108,7 @@ def test_read_only_arrays_are_taken():
     caught(words, "linear_forward", after(lambda x, *a: rewrite(x)))
     caught(words, "linear_backward", after(lambda dout, cache: rewrite(dout)))
     caught(words, "linear_backward", after(lambda dout, cache: rewrite(cache.weight)))
-    words = "4, read-only arrays: give another out"
+    words = "4, read-only arrays: change out"
     caught(words, "relu_forward", out(lambda y, x: y * x.flags.writeable))
 
 
@@ -136,18 +139,18 @@ def test_out_has_the_shape():
         rules.out_has_the_shape(run._replace(out=run.out.reshape(6, -1)), run)
 
 
-def test_settings_may_be_numpys():
-    caught = partial(catches, rules.settings_may_be_numpys)
+def test_settings_may_be_numpy_scalars():
+    caught = partial(catches, rules.settings_may_be_numpy_scalars)
     wide = out(lambda y, *a, eps, **s: y * (1 + eps - eps))
     words = "5, dtype in = dtype out: out is float64, expected float32"
     caught(words, "batch_norm2d_forward", wide, dtype=np.float32)
     picky = out(lambda y, *a, training, **s: y * (1 + isinstance(training, np.bool_)))
-    caught("5, settings: NumPy's scalars as settings give", "batch_norm2d_forward", picky)
+    caught("5, settings: settings as NumPy scalars change", "batch_norm2d_forward", picky)
 
 
 def test_pairs_may_be_lists():
     picky = out(lambda y, x, kernel, **s: y * isinstance(kernel, tuple))
-    words = "5, settings: lists as settings give another out"
+    words = "5, settings: settings as lists change out"
     catches(rules.pairs_may_be_lists, words, "max_pool2d_forward", picky)
 
 
@@ -173,7 +176,7 @@ def test_names_and_signatures():
 
 
 def swallowing(op, words, error=None):
-    """Return the reference, but for one refusal, in place of which another error comes or none."""
+    """Return the reference with one error replaced by another error, or by none."""
 
     def swallow(function, *arguments, **settings):
         try:
@@ -184,47 +187,47 @@ def swallowing(op, words, error=None):
         if error is not None:
             raise error
 
-    halves = (f"{op}_forward", f"{op}_backward")
-    return SimpleNamespace(**{half: partial(swallow, getattr(reference, half)) for half in halves})
+    names = (f"{op}_forward", f"{op}_backward")
+    return SimpleNamespace(**{name: partial(swallow, getattr(reference, name)) for name in names})
 
 
-def test_mistakes_are_refused():
+def test_misuse_raises():
     _, expected = runs("linear_forward", lambda result, *a: result)
     misuses = [*rules.misuses(expected)]
     assert len(misuses) == 9
     for misuse in misuses:
         wrong_kind = TypeError if misuse.error is ValueError else ValueError
         for error, words in (
-            (None, f"is taken, expected a {misuse.error.__name__}"),
-            (misuse.error("linear: no"), "gives linear: no, expected linear: "),
+            (None, f"raises nothing, expected a {misuse.error.__name__}"),
+            (misuse.error("linear: no"), "has the message linear: no, expected linear: "),
             (wrong_kind("linear: no"), f"raises {wrong_kind.__name__}, expected "),
             (KeyError("x"), "raises KeyError, expected "),
         ):
             ops = swallowing("linear", misuse.words, error)
             with pytest.raises(Broken, match=f"^rule 7, messages: .* {words}"):
-                rules.mistakes_are_refused(expected._replace(ops=ops))
+                rules.misuse_raises(expected._replace(ops=ops))
 
 
-def test_float16_and_lists_are_refused():
-    """Of a user's file an error in words of its own will do."""
+def test_float16_and_lists_raise():
+    """A user's file may word the error differently, as long as it names the op."""
     _, expected = runs("linear_forward", lambda result, *a: result)
     for misuse in [*rules.misuses(expected)][:2]:
         ops = swallowing("linear", misuse.words, ValueError("linear: take it away"))
-        rules.float16_and_lists_are_refused(expected._replace(ops=ops))
+        rules.float16_and_lists_raise(expected._replace(ops=ops))
         for error in (None, TypeError("take it away"), KeyError("x")):
             ops = swallowing("linear", misuse.words, error)
-            with pytest.raises(Broken, match=f"^rule 7, messages: {misuse.what} "):
-                rules.float16_and_lists_are_refused(expected._replace(ops=ops))
+            with pytest.raises(Broken, match=f"^rule 7, messages: {misuse.argument} "):
+                rules.float16_and_lists_raise(expected._replace(ops=ops))
 
 
 # Rule 10: branches
 
 
-def test_branches_are_the_references():
-    caught = partial(catches, rules.branches_are_the_references)
+def test_branches_equal_the_reference():
+    caught = partial(catches, rules.branches_equal_the_reference)
     caught("10, branches: .* returns float64", "relu_branches", lambda sides, c: sides * 1.0)
-    caught("10, branches: .* returns other sides", "relu_branches", lambda sides, c: 1 - sides)
-    words = "10, branches: add_branches of an op without kinks"
+    caught("10, branches: .* returns other branches", "relu_branches", lambda sides, c: 1 - sides)
+    words = "10, branches: add_branches for an op without kinks"
     caught(words, "add_branches", lambda *a: None)
 
 

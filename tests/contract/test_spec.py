@@ -1,4 +1,4 @@
-"""Each op has one specification, in the file of its family; else an error says what to do."""
+"""Each op has one specification, in the file of its family; otherwise an error tells the fix."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -19,7 +19,7 @@ BOTH = {"activation": (RELU, TANH)}
 
 
 def problems(files, families=FAMILIES):
-    """Return the lines of the error that a collection raises."""
+    """Return the lines of the SpecError that collect raises."""
     with pytest.raises(SpecError) as raised:
         collect(files, families)
     return str(raised.value).split("\n")
@@ -36,7 +36,7 @@ def test_the_order_is_that_of_the_ops():
 
 
 def test_magnitudes_are_those_of_the_op():
-    """Of sigmoid out may be off by 1 + |x|, of relu by |x|, of which it selects."""
+    """The magnitude of out is 1 + |x| for sigmoid, and |out| for relu, which only selects."""
     x, dout = np.array([-2.0, 3.0]), np.array([5.0, -7.0])
     out, dx = magnitudes("sigmoid", [x], {}, dout)
     assert (out.tolist(), dx.tolist()) == ([3, 4], [5, 7])
@@ -45,32 +45,32 @@ def test_magnitudes_are_those_of_the_op():
 
 
 def test_an_op_without_a_specification():
-    (said,) = problems({"activation": [TANH]})
-    assert said == (
+    (message,) = problems({"activation": [TANH]})
+    assert message == (
         "relu has no specification, but minise.ops.reference has the op: add Spec(op='relu', "
         "cases=..., strategy=..., magnitudes=..., long_sums=..., walk=..., mistakes=...) to SPECS "
-        "in minise/contract/spec/activation.py; help('minise.contract.specification') tells what "
-        "each argument is"
+        "in minise/contract/spec/activation.py; help('minise.contract.specification') documents "
+        "each argument"
     )
 
 
 def test_an_op_of_a_new_family():
-    (said,) = problems(BOTH, FAMILIES | {"attention": "attention"})
-    assert said.startswith("attention has no specification")
-    assert "in minise/contract/spec/attention.py" in said
+    (message,) = problems(BOTH, FAMILIES | {"attention": "attention"})
+    assert message.startswith("attention has no specification")
+    assert "in minise/contract/spec/attention.py" in message
 
 
 def test_a_specification_without_a_case():
-    (said,) = problems({"activation": [replace(RELU, cases={}), TANH]})
-    assert said == (
+    (message,) = problems({"activation": [replace(RELU, cases={}), TANH]})
+    assert message == (
         "relu has no case, expected at least one: add \"plain\": Case('relu', sizes, settings) to "
         "its cases in minise/contract/spec/activation.py"
     )
 
 
 def test_a_specification_without_a_mistake():
-    (said,) = problems({"activation": [RELU, replace(TANH, mistakes={})]})
-    assert said == (
+    (message,) = problems({"activation": [RELU, replace(TANH, mistakes={})]})
+    assert message == (
         'tanh has no mistake, expected at least one wrong backward: add "dx is zero": '
         'Mistake(case, scaled(0, 0), {"zero"}) to its mistakes in '
         "minise/contract/spec/activation.py"
@@ -78,25 +78,25 @@ def test_a_specification_without_a_mistake():
 
 
 def test_a_specification_of_no_op_of_the_reference():
-    (said,) = problems(BOTH, {"tanh": "activation"})
-    assert said == (
+    (message,) = problems(BOTH, {"tanh": "activation"})
+    assert message == (
         "minise/contract/spec/activation.py has a specification of relu, but minise.ops.reference "
         "has no relu_forward: write the op in minise/ops/reference, or delete its specification"
     )
 
 
 def test_a_specification_in_another_file():
-    (said,) = problems({"activation": [RELU], "pool": [TANH]})
-    assert said == (
+    (message,) = problems({"activation": [RELU], "pool": [TANH]})
+    assert message == (
         "minise/contract/spec/pool.py has the specification of tanh, expected it in "
-        "minise/contract/spec/activation.py, as minise/ops/reference/activation.py has the op: "
-        "move it"
+        "minise/contract/spec/activation.py, because minise/ops/reference/activation.py defines "
+        "the op: move it"
     )
 
 
 def test_two_specifications():
-    (said,) = problems({"activation": [RELU, TANH, RELU]})
-    assert said == "relu has two specifications: delete one of them"
+    (message,) = problems({"activation": [RELU, TANH, RELU]})
+    assert message == "relu has two specifications: delete one of them"
 
 
 @pytest.mark.parametrize(
@@ -108,15 +108,15 @@ def test_two_specifications():
     ],
 )
 def test_a_case_of_another_op(changed, name):
-    said = problems({"activation": [replace(RELU, **changed), TANH]})[0]
-    assert said == (
-        f"relu: its {name} is a case of tanh, expected relu: see minise/contract/spec/activation.py"
+    message = problems({"activation": [replace(RELU, **changed), TANH]})[0]
+    assert message == (
+        f"relu: {name} is a case of tanh, expected relu: see minise/contract/spec/activation.py"
     )
 
 
-def test_all_problems_are_told_at_once():
-    said = problems({"activation": [replace(RELU, cases={}, mistakes={})]})
-    assert [line.partition(",")[0] for line in said] == [
+def test_all_problems_are_reported_at_once():
+    lines = problems({"activation": [replace(RELU, cases={}, mistakes={})]})
+    assert [line.partition(",")[0] for line in lines] == [
         "relu has no case",
         "relu has no mistake",
         "tanh has no specification",
@@ -128,26 +128,28 @@ def test_all_back_ends_have_the_same_ops():
 
 
 def with_ops(*names):
-    """Return a back end of ops that do nothing."""
-    halves = [f"{name}_{half}" for name in names for half in ("forward", "backward")]
-    return SimpleNamespace(**dict.fromkeys(halves))
+    """Return a back end with the functions of some ops, all of them None."""
+    functions = [f"{name}_{way}" for name in names for way in ("forward", "backward")]
+    return SimpleNamespace(**dict.fromkeys(functions))
 
 
 def test_an_op_of_one_back_end_only():
     with pytest.raises(SpecError) as raised:
         check_back_ends(dict(reference=with_ops("relu", "swish"), jit=with_ops("relu")))
     assert str(raised.value) == (
-        "swish: jit has no swish_forward and no swish_backward, but every back end must have every "
-        "op (reference has this one): add it to jit, or delete it from the others"
+        "swish: jit has no swish_forward and no swish_backward, expected every back end to have "
+        "every op (complete in: reference): add it to jit, or delete it from the others"
     )
     with pytest.raises(SpecError, match="^swish: reference has no swish_forward and no "):
         check_back_ends(dict(reference=with_ops("relu"), jit=with_ops("relu", "swish")))
 
 
-def test_half_an_op():
-    half = SimpleNamespace(swish_forward=None)
-    with pytest.raises(SpecError, match=r"^swish: jit has no swish_backward, .*\(none has this"):
-        check_back_ends(dict(jit=half))
+def test_an_op_without_a_backward():
+    ops = SimpleNamespace(swish_forward=None)
+    with pytest.raises(
+        SpecError, match=r"^swish: jit has no swish_backward, .*\(complete in: none"
+    ):
+        check_back_ends(dict(jit=ops))
 
 
 def test_check_refuses_an_op_of_one_back_end_only(monkeypatch, capsys):
@@ -163,7 +165,7 @@ def test_the_family_of_an_op_is_the_references_file():
     assert family("max_pool2d") == "pool"
 
 
-def test_what_a_specification_must_have():
+def test_a_specification_requires_its_arguments():
     with pytest.raises(
         TypeError, match="'cases', 'strategy', 'magnitudes', 'long_sums', 'walk', and 'mistak"
     ):

@@ -1,4 +1,4 @@
-"""What check says of a user's file: wrong numbers are wrong, form is noted."""
+"""The check of a user's file: wrong results are errors, deviations in form are notes."""
 
 import re
 
@@ -84,21 +84,21 @@ def dropout_backward(dout, cache):
 
 
 @pytest.mark.parametrize("text", [CONV, NO_BIAS, RELU, LOSS, DROPOUT])
-def test_right_ones_in_their_own_form_are_right(text, tmp_path):
+def test_correct_ops_of_another_form_pass(text, tmp_path):
     result = checked(tmp_path, text)
     assert result.problem == ""
     assert result.cases >= 40
     assert result.notes
 
 
-def test_form_is_noted(tmp_path):
+def test_deviations_in_form_are_noted(tmp_path):
     notes = "\n".join(checked(tmp_path, CONV).notes)
     assert "conv2d_forward(x, weight, bias=None, stride=1, padding=0), the reference's is" in notes
     assert "without dilation, groups: checked only where that makes no difference" in notes
     assert "one integer each for stride, padding: checked only where both are equal" in notes
     assert "the cache is a tuple, the reference's is Conv2dCache" in notes
     assert "returns as out float64 for float32 inputs" in notes
-    assert "float16 and lists are not refused in words (rule 7)" in notes
+    assert "float16 and lists raise no error that names the op (rule 7)" in notes
 
 
 @pytest.mark.parametrize(
@@ -113,11 +113,11 @@ def test_form_is_noted(tmp_path):
         ("OH, OW = (H", "OH, OW = (W", r"my_ops.py:12: ValueError: .* \(in conv2d_forward\)", 12),
     ],
 )
-def test_wrong_ones_are_wrong_and_gradients_come_first(old, new, problem, line, tmp_path):
+def test_wrong_ops_fail_and_gradients_come_first(old, new, problem, line, tmp_path):
     assert old in CONV
     result = checked(tmp_path, CONV.replace(old, new))
     assert re.match(problem, result.problem), result.problem
-    assert result.place == f"my_ops.py:{line}"
+    assert result.location == f"my_ops.py:{line}"
 
 
 @pytest.mark.parametrize(
@@ -126,19 +126,23 @@ def test_wrong_ones_are_wrong_and_gradients_come_first(old, new, problem, line, 
         (
             "np.maximum(x, 0)",
             "np.where(x > 0, x, 0)",
-            "rule 9, NaN in, NaN out: a NaN in x does not",
+            "rule 9, NaN in, NaN out: a NaN in x does not propagate",
         ),
-        ("np.maximum(x, 0)", "np.maximum(x, 0) + 1", "equal .*: out is off by up to 1.00e"),
+        ("np.maximum(x, 0)", "np.maximum(x, 0) + 1", "equal .*: out has an error of up to 1.00e"),
         ("np.maximum(x, 0)", "np.float32(np.maximum(x, 0))", "my_ops.py:3: .* digits are lost"),
-        ("(x > 0)", "(x > 0) * np.random.rand()", "gradients|gives other results in a second run"),
+        (
+            "(x > 0)",
+            "(x > 0) * np.random.rand()",
+            "gradients|gives different results in a second run",
+        ),
     ],
 )
-def test_other_results_are_wrong(old, new, problem, tmp_path):
+def test_wrong_results_are_reported(old, new, problem, tmp_path):
     result = checked(tmp_path, RELU.replace(old, new))
     assert re.match(problem, result.problem), result.problem
 
 
-def test_own_ops_are_those_that_the_file_defines_or_imports(tmp_path):
+def test_ops_that_the_file_defines_or_imports_are_checked(tmp_path):
     (tmp_path / "my_ops.py").write_text("from minise.ops.reference import *\n")
     ops = load_ops(str(tmp_path / "my_ops.py"))
     assert ops.ops == OPS
@@ -152,14 +156,14 @@ def test_own_ops_are_those_that_the_file_defines_or_imports(tmp_path):
     assert "tanh_backward is not defined: the reference's is called" in result.notes
 
 
-def test_an_op_that_the_file_lacks_is_not_passed(tmp_path):
+def test_an_op_that_the_file_does_not_define_fails(tmp_path):
     (tmp_path / "my_ops.py").write_text(RELU)
     (result,) = conform(load_ops(str(tmp_path / "my_ops.py")), ["tanh"])
     assert result.problem == "my_ops.py defines neither tanh_forward nor tanh_backward"
 
 
-def test_a_cache_that_a_walk_or_a_check_copies(tmp_path):
-    """The noise of forward and backward is measured by caches that differ in their last digits."""
+def test_a_cache_of_a_single_array(tmp_path):
+    """gradcheck perturbs the last digits of a cache to measure rounding errors of backward."""
     text = RELU.replace("relu", "tanh").replace("np.maximum(x, 0), x", "np.tanh(x), np.tanh(x)")
     result = checked(tmp_path, text.replace("(x > 0)", "(1 - x * x)"), cases=100)
     assert result.problem == ""

@@ -6,7 +6,7 @@ Rule 3, and what else concerns minise's own files alone, stands in test_sources.
 import numpy as np
 
 from minise.contract import rules, values
-from minise.contract.run import again, laid_out, run_case
+from minise.contract.run import laid_out, rerun, run_case
 from minise.contract.spec import SPECS
 from minise.gradcheck.strategies.drawing import LAYOUTS
 from minise.ops import reference
@@ -35,7 +35,7 @@ def test_every_op_has_cases_and_a_strategy():
 def test_rules_1_and_5_gradients_and_dtypes(ops, case, dtype, bare):
     came = run(ops, case, dtype, bare=bare)
     assert came.out.dtype == dtype
-    rules.gradients_are_like_the_inputs(came)
+    rules.gradients_match_the_inputs(came)
     rules.dtype_is_kept(came)
     rules.out_has_the_shape(came, run(reference, case, dtype, bare=bare))
 
@@ -45,9 +45,9 @@ def test_rules_1_and_5_gradients_and_dtypes(ops, case, dtype, bare):
 @each("bare", [False, True])
 def test_rule_2_caches(ops, case, bare):
     came = run(ops, case, bare=bare)
-    rules.cache_is_of_the_references_class(came)
-    rules.cache_holds_what_was_passed(came)
-    values.foreign_caches_are_taken(came, run(reference, case, bare=bare), exact=False)
+    rules.cache_has_the_reference_class(came)
+    rules.cache_holds_the_arguments(came)
+    values.caches_are_interchangeable(came, run(reference, case, bare=bare), exact=False)
 
 
 @over_backends
@@ -56,7 +56,7 @@ def test_rule_4_memory(ops, case):
     came = run(ops, case)
     rules.inputs_are_not_written(came)
     rules.caches_are_not_written(came)
-    rules.read_only_arrays_are_taken(came)
+    rules.read_only_arrays_are_accepted(came)
     rules.out_is_a_new_array(came)
 
 
@@ -79,7 +79,7 @@ def test_rule_5_complex_numbers_for_complex_steps(case):
 @over_dtypes
 def test_rule_5_settings(ops, case, dtype):
     came = run(ops, case, dtype)
-    rules.settings_may_be_numpys(came)
+    rules.settings_may_be_numpy_scalars(came)
     rules.pairs_may_be_lists(came)
 
 
@@ -94,7 +94,7 @@ def test_rule_5_any_layout(ops, case, layout):
     plain = run(ops, case, integers=True)
     arrays = [laid_out(layout, one) for one in (plain.inputs, plain.keywords, plain.dout)]
     inputs, keywords, dout = arrays
-    came = again(plain, inputs=inputs, keywords=keywords, dout=dout)
+    came = rerun(plain, inputs=inputs, keywords=keywords, dout=dout)
     values.results_are_equal(came, plain, exact=case.exact, rule="rule 5, strides")
 
 
@@ -110,19 +110,19 @@ def test_rule_6_names_and_signatures(ops, op):
 def test_rule_6_settings_of_backward(ops, case, dtype):
     came, expected = run(ops, case, dtype), run(reference, case, dtype)
     values.plus_is_added(came, expected, np.random.default_rng(2), exact=False)
-    values.dx_may_be_left_out(came)
+    values.dx_may_be_omitted(came)
 
 
 @over_backends
 @over_cases
 def test_rule_7_messages(ops, case):
-    rules.mistakes_are_refused(run(ops, case))
+    rules.misuse_raises(run(ops, case))
 
 
 @over_backends
 @over_cases
 def test_rule_8_the_same_bits(ops, case):
-    values.bits_are_the_same(run(ops, case, np.float32))
+    values.results_are_deterministic(run(ops, case, np.float32))
 
 
 @over_backends
@@ -134,7 +134,7 @@ def test_rule_9_nan_in_nan_out(ops, case):
         if gradient is None or not gradient.any():
             continue  # of labels and masks, and of an array that does not reach out
         index = int(abs(gradient).argmax())
-        values.nan_comes_out(came, k, index, spread=SPECS[case.op].nan_spreads)
+        values.nan_propagates(came, k, index, spread=SPECS[case.op].nan_spreads)
 
 
 @over_backends
@@ -142,11 +142,11 @@ def test_rule_9_nan_in_nan_out(ops, case):
 def test_rule_10_branches(ops, case):
     """And in minise's own back ends they are the reference's functions themselves."""
     came, name = run(ops, case), f"{case.op}_branches"
-    rules.branches_are_the_references(came)
+    rules.branches_equal_the_reference(came)
     if not hasattr(reference, name):
         return
     branches = getattr(ops, name)
     assert branches is getattr(reference, name)
     if came.inputs[0].ndim:  # mirrored: every maximum and most signs change
-        moved = again(came, inputs=[0.5 - 3 * a for a in came.inputs])
+        moved = rerun(came, inputs=[0.5 - 3 * a for a in came.inputs])
         assert not np.array_equal(branches(came.cache), branches(moved.cache))

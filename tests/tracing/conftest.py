@@ -1,4 +1,4 @@
-"""A user's file, whose functions may be instrumented where the file is named."""
+"""A user's file; its functions are instrumented only if the file is passed by name."""
 
 import importlib.util
 
@@ -27,7 +27,7 @@ def square_backward(dout, cache):
 
 @pytest.fixture
 def student(tmp_path):
-    """Return a student's two functions and their file."""
+    """Return a student's forward and backward, and their file."""
     path = tmp_path / "student.py"
     path.write_text(STUDENT)
     spec = importlib.util.spec_from_file_location("student", path)

@@ -1,4 +1,4 @@
-"""Every intermediate of a function is seen, and any line can be run again alone."""
+"""Every intermediate of a function is recorded, and any line can run on its own."""
 
 import numpy as np
 import pytest
@@ -26,15 +26,15 @@ def test_trace_by_hand(student):
     assert steps[0].line.text == "y = x * x"
 
 
-def test_a_tap_sees_what_its_line_could_read(student):
+def test_a_tap_gets_the_scope_of_its_line(student):
     forward, _, path = student
     seen = {}
 
-    def note(line, value, scope):
+    def record(line, value, scope):
         seen.setdefault(line.number, (line.name, scope))
         return value
 
-    Instrumented(forward, file=path).run(note, np.array([3.0]))
+    Instrumented(forward, file=path).run(record, np.array([3.0]))
     assert [(number, name, sorted(scope)) for number, (name, scope) in seen.items()] == [
         (6, "y", ["x"]),
         (8, "y", ["k", "x", "y"]),
@@ -45,19 +45,19 @@ def test_a_tap_sees_what_its_line_could_read(student):
     assert seen[8][1]["y"] == 9  # as it was before the line
 
 
-def test_a_line_is_run_again_alone(student):
+def test_a_line_runs_on_its_own(student):
     forward, backward, path = student
     instrumented = Instrumented(forward, file=path)
     by_number = {line.number: line for line in instrumented.lines}
     scope = {"x": np.array([3.0]), "y": np.array([10.0]), "z": np.array([20.0])}
-    assert instrumented.again(by_number[9], scope) == 20
-    assert instrumented.again(by_number[10], scope) == 21
-    assert instrumented.again(by_number[9], scope, {"y": np.array([1.0])}) == 2
+    assert instrumented.run_line(by_number[9], scope) == 20
+    assert instrumented.run_line(by_number[10], scope) == 21
+    assert instrumented.run_line(by_number[9], scope, {"y": np.array([1.0])}) == 2
     returned = Line(RETURN, 14, "return (2 * x,)")
-    assert Instrumented(backward, file=path).again(returned, scope) == (6,)
+    assert Instrumented(backward, file=path).run_line(returned, scope) == (6,)
 
 
-def test_a_global_name_may_stand_for_something_else(student):
+def test_a_global_name_may_be_overridden(student):
     def doubled(x):
         return 2 * x, None
 
@@ -66,7 +66,7 @@ def test_a_global_name_may_stand_for_something_else(student):
     plain, _ = forward.run(lambda line, value, scope: value, *inputs, **keywords)
     y, _ = reference.batch_norm2d_forward(*inputs, **keywords)
     out, _ = forward.run(
-        lambda line, value, scope: value, *inputs, instead={"relu_forward": doubled}, **keywords
+        lambda line, value, scope: value, *inputs, overrides={"relu_forward": doubled}, **keywords
     )
     np.testing.assert_array_equal(out, 2 * y)
     np.testing.assert_array_equal(plain, np.maximum(y, 0))
@@ -74,9 +74,9 @@ def test_a_global_name_may_stand_for_something_else(student):
 
 def test_only_named_files_are_compiled(student):
     forward, _, path = student
-    with pytest.raises(ValueError, match="expected a function of minise or of the file"):
+    with pytest.raises(ValueError, match="expected a function of minise or of the `file`"):
         Instrumented(forward)
-    with pytest.raises(ValueError, match="expected a function of minise or of the file"):
+    with pytest.raises(ValueError, match="expected a function of minise or of the `file`"):
         Instrumented(forward, file=path.with_name("other.py"))
     with pytest.raises(ValueError, match="has no Python source"):
         Instrumented(np.add)
@@ -86,12 +86,12 @@ def test_a_line_may_write_into_its_array_as_in_python(student):
     *_, path = student
     text = "def doubled(x):\n    y = x\n    y *= 2\n    return x\n"
     path.write_text(text)
-    space = {}
-    exec(compile(text, str(path), "exec"), space)
-    for in_place, there in ((False, 3), (True, 6)):
-        out, steps = Instrumented(space["doubled"], file=path, in_place=in_place).trace(
+    namespace = {}
+    exec(compile(text, str(path), "exec"), namespace)
+    for in_place, expected in ((False, 3), (True, 6)):
+        out, steps = Instrumented(namespace["doubled"], file=path, in_place=in_place).trace(
             np.array([3.0])
         )
-        assert out[0] == there
+        assert out[0] == expected
         assert [step.line.text for step in steps] == ["y = x", "y *= 2"]
         assert steps[-1].value[0] == 6

@@ -1,4 +1,4 @@
-"""Which arrays and settings a line reads, of containers within containers too."""
+"""Which arrays and settings a line reads, also from nested containers."""
 
 from typing import Any, NamedTuple
 

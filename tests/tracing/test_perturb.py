@@ -1,4 +1,4 @@
-"""One value of a run is perturbed, and nothing else: by hand, and in every kind of run alike."""
+"""A perturbation changes one value of a run and nothing else: by hand, and in every kind of run."""
 
 import numpy as np
 import pytest
@@ -39,14 +39,14 @@ def test_the_function_itself_is_untouched(student):
 
 @pytest.fixture
 def excite():
-    """Return inputs and settings of squeeze_excite, its forward, and the same as a subject."""
+    """Return inputs and settings of squeeze_excite, its forward, and the op as a Subject."""
     inputs, settings = draw(CASES["squeeze_excite"]["avg, sigmoid"], np.random.default_rng(0))
     subject = op_subject(reference, None, "squeeze_excite", inputs, settings)
     return inputs, settings, reference.squeeze_excite_forward, subject
 
 
 def events_of(subject):
-    """Return what the lines of a subject's forward assign, by name."""
+    """Return the events of the lines in a subject's forward, by assigned name."""
     subject.forward(subject.inputs)
     (call,) = [call for call in subject.recorder.calls if call.parent is None]
     return {event.name: event for event in call.events if event.line is not None}
@@ -67,8 +67,8 @@ def test_a_function_and_a_recorded_op_give_the_same_bits(excite, t):
 
 
 @pytest.mark.parametrize("t", [0.5, 0.25j])
-def test_a_line_alone_and_the_line_in_its_run_give_the_same_bits(excite, t):
-    """Of ``out = x * s`` nothing follows: what the line gives is what the op gives."""
+def test_a_single_line_and_the_line_in_its_run_give_the_same_bits(excite, t):
+    """``out = x * s`` is the last line: its value is the output of the op."""
     *_, subject = excite
     event = events_of(subject)["out"]
     code = subject.recorder.calls[0].source
@@ -93,8 +93,8 @@ def test_two_reads_of_x_add_up_to_its_slope(excite):
     np.testing.assert_allclose(sum(slopes), total, rtol=0, atol=roundings * np.max(abs(total)))
 
 
-def test_another_start_is_stepped_from(student):
-    """``x * x`` has slope 2 x: at the value that a line reads, and at any other."""
+def test_a_perturbation_may_start_from_another_point(student):
+    """``x * x`` has slope 2 x, at the value that the line reads and at any other value."""
     forward, _, path = student
     code, scope = Instrumented(forward, file=path), {"x": np.array([3.0])}
     line = code.lines[0]

@@ -1,4 +1,4 @@
-"""Every line of a backward beside forward's own slopes."""
+"""Every line of a backward is checked against slopes of forward."""
 
 import numpy as np
 import pytest
@@ -9,12 +9,11 @@ from minise.tracing.slopes import check_lines
 from tests.ops.cases import CASES, OPS, draw
 
 
-def test_the_wrong_line_is_found(student):
+def test_the_wrong_line_is_reported(student):
     forward, backward, path = student
     checks = check_lines(forward, backward, [np.array([3.0, 1.0])], file=path)
-    assert [(one.line.name, one.agrees) for one in checks if one.line.name != "dz"] == [
-        ("dy", False)
-    ]
+    results = [(check.line.name, check.agrees) for check in checks if check.line.name != "dz"]
+    assert results == [("dy", False)]
 
 
 @pytest.mark.parametrize(
@@ -25,15 +24,15 @@ def test_every_line_of_every_reference_backward(case):
     rng = np.random.default_rng(0)
     inputs, keywords = draw(case, rng)
     forward, backward = (getattr(reference, f"{case.op}_{way}") for way in ("forward", "backward"))
-    for one in check_lines(forward, backward, inputs, rng, **keywords):
-        assert one.agrees, one
+    for check in check_lines(forward, backward, inputs, rng, **keywords):
+        assert check.agrees, check
     (out, _), _ = Instrumented(forward).trace(*inputs, **keywords)
     np.testing.assert_array_equal(out, forward(*inputs, **keywords)[0])
 
 
-def test_the_lines_of_squeeze_excite_are_all_there():
+def test_all_lines_of_squeeze_excite_are_checked():
     inputs, _ = draw(CASES["squeeze_excite"]["avg, sigmoid"], np.random.default_rng(0))
     checks = check_lines(
         reference.squeeze_excite_forward, reference.squeeze_excite_backward, inputs
     )
-    assert [one.of for one in checks] == ["s", "v", "h", "u", "z"]
+    assert [check.of for check in checks] == ["s", "v", "h", "u", "z"]

@@ -1,6 +1,6 @@
-"""What verifiers must know of each op, in one file a family: the files of minise.ops.reference.
+"""The test specification of each op, in one file per family, named as in minise.ops.reference.
 
-A family is a module of this package with the `SPECS` of its ops; every module is a family.
+Every module of this package is a family and lists the specifications of its ops in `SPECS`.
 """
 
 from collections.abc import Sequence
@@ -28,5 +28,5 @@ MISTAKES: dict[str, Mistake] = {
 
 
 def magnitudes(op: str, inputs: Sequence[Any], keywords: dict[str, Any], dout: Array) -> list[Any]:
-    """Return one bound for out and one for each gradient, entry by entry."""
+    """Return the magnitudes of an op's out and of each gradient, see bounds.py."""
     return SPECS[op].magnitudes(inputs, keywords, dout)

@@ -1,4 +1,4 @@
-"""What verifiers must know of relu, sigmoid, tanh, hard_sigmoid and silu."""
+"""Test specifications of relu, sigmoid, tanh, hard_sigmoid and silu."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,40 +10,41 @@ from minise.contract.bounds import pointwise, selecting
 from minise.contract.case import Case
 from minise.contract.mistakes import Mistake, scaled
 from minise.contract.specification import Spec
-from minise.contract.strategies import any_shape
+from minise.contract.strategies import elementwise_cases
 from minise.ops import reference
 
-SHAPE = {"...": (3, 4, 5)}  # of x in the mistakes
-WALK = {"...": (2, 4)}
+MISTAKE_SIZES = {"...": (3, 4, 5)}
+WALK_SIZES = {"...": (2, 4)}
 
 
 def _spec(op: str, *, exact: bool, **own: Any) -> Spec:
-    """Return what the activations have in common, with what one has of its own."""
+    """Return a Spec with the fields that all activations share, and the fields in `own`."""
     cases = {
         "four axes": Case(op, {"...": (2, 3, 4, 5)}, {}, exact),
         "no axis": Case(op, {"...": ()}),
     }
-    shared: dict[str, Any] = {"cases": cases, "strategy": any_shape(op), "long_sums": ()}
-    return Spec(op=op, **shared, walk=Case(op, WALK), **own)
+    shared: dict[str, Any] = {"cases": cases, "strategy": elementwise_cases(op), "long_sums": ()}
+    return Spec(op=op, **shared, walk=Case(op, WALK_SIZES), **own)
 
 
 def _silu(inputs: Sequence[Any], keywords: dict[str, Any], dout: Array) -> list[Any]:
-    """Bound silu by the terms out, and dout (s + |out|), each multiplied by its roundings over 4.
+    """Return 2 |out| and 3 |dout| (s + |out|), large enough for the roundings of silu.
 
-    Results may differ by 4 eps times the magnitude where x is one number (bounds.py). The largest
-    errors, to first order and in units of eps:
+    If x has one element, the tolerance is 4 eps * magnitude (bounds.py). The largest errors, to
+    first order and in units of eps:
 
-    s     4 s in the reference: 3 of exp (NumPy's in float32: 2.52 ulp), 1/2 of 1 + e, 1/2 of the
-          quotient; 2 s in a kernel: 1 of exp, 1 of the rest
-    out   one product more, 1/2: 4.5 |out| and 2.5 |out|; the sum is 7 |out|, and 4 * 2 = 8
-    slope of its terms, s: 4 s; out (1 - s): 4.5 |out| (1 - s) for the error of out, 4 |out| s for
-          that of s, |out| (1 - s) for the difference and the product, at most 5.5 |out|; the sum
-          and the product with dout: 1 (s + |out|). So 6.5 (s + |out|), and 4.5 in a kernel, where
-          s and out have 2 eps less; the sum is 11, and 4 * 3 = 12
+    s     reference 4 s: 3 from exp (NumPy's in float32: 2.52 ulp), 1/2 from 1 + e, 1/2 from the
+          quotient; kernel 2 s: 1 from exp, 1 from the rest
+    out   one more product, 1/2: reference 4.5 |out|, kernel 2.5 |out|; the sum is 7 |out|, within
+          4 * 2 = 8
+    slope its term s: 4 s; its term out (1 - s): 4.5 |out| (1 - s) from the error of out, 4 |out| s
+          from the error of s, |out| (1 - s) from the difference and the product, at most 5.5 |out|;
+          the sum and the product with dout: 1 (s + |out|). In total reference 6.5 (s + |out|),
+          kernel 4.5, because s and out have 2 eps less; the sum is 11, within 4 * 3 = 12
     """
     (x,) = inputs
     s, _ = reference.sigmoid_forward(x)
-    s = np.maximum(s, np.finfo(s.dtype).tiny)  # below it a rounding does not shrink with s
+    s = np.maximum(s, np.finfo(s.dtype).tiny)  # subnormal roundings do not shrink with s
     out = abs(x) * s
     return [2 * out, 3 * abs(dout) * (s + out)]
 
@@ -55,9 +56,11 @@ RELU = _spec(
     rounds_integers=False,
     kinks=True,
     mistakes={
-        "dx passes everywhere": Mistake(Case("relu", SHAPE), lambda g, d, c: (d,), {"wrong mask"}),
-        "dx by the sign of dout": Mistake(
-            Case("relu", SHAPE),
+        "dx without the mask": Mistake(
+            Case("relu", MISTAKE_SIZES), lambda g, d, c: (d,), {"wrong mask"}
+        ),
+        "mask from the sign of dout": Mistake(
+            Case("relu", MISTAKE_SIZES),
             lambda g, d, c: (np.where(d > 0, d, 0),),
             {"wrong mask", "not accumulated"},
         ),
@@ -69,10 +72,10 @@ SIGMOID = _spec(
     magnitudes=pointwise,
     mistakes={
         "the slope is forgotten": Mistake(
-            Case("sigmoid", SHAPE), lambda g, d, c: (d,), {"wrong slope"}
+            Case("sigmoid", MISTAKE_SIZES), lambda g, d, c: (d,), {"wrong slope"}
         ),
         "half of the slope is forgotten": Mistake(
-            Case("sigmoid", SHAPE), lambda g, d, c: (d * c.out,), {"wrong slope"}
+            Case("sigmoid", MISTAKE_SIZES), lambda g, d, c: (d * c.out,), {"wrong slope"}
         ),
     },
 )
@@ -82,7 +85,7 @@ TANH = _spec(
     magnitudes=pointwise,
     mistakes={
         "the square is forgotten": Mistake(
-            Case("tanh", SHAPE), lambda g, d, c: (d * (1 - c.out),), {"wrong slope"}
+            Case("tanh", MISTAKE_SIZES), lambda g, d, c: (d * (1 - c.out),), {"wrong slope"}
         ),
     },
 )
@@ -95,28 +98,28 @@ HARD_SIGMOID = _spec(
         "the slope goes on beyond the kinks": Mistake(
             Case("hard_sigmoid", {"...": (60, 60)}), lambda g, d, c: (d / 6,), {"wrong mask"}
         ),
-        "the slope is 1": Mistake(Case("hard_sigmoid", SHAPE), scaled(0, 6), {"factor"}),
+        "the slope is 1": Mistake(Case("hard_sigmoid", MISTAKE_SIZES), scaled(0, 6), {"factor"}),
     },
 )
-# its slope has both signs, so that no mistake keeps every sign, as a "wrong slope" does
+# silu's derivative has both signs; the diagnosis "wrong slope" requires every sign to be right
 SILU = _spec(
     "silu",
     exact=False,
     magnitudes=_silu,
     mistakes={
-        "s is taken for a constant": Mistake(
-            Case("silu", SHAPE), lambda g, d, c: (d * c.s,), {"unknown"}
+        "s is treated as a constant": Mistake(
+            Case("silu", MISTAKE_SIZES), lambda g, d, c: (d * c.s,), {"unknown"}
         ),
-        "the slope is that of s alone": Mistake(
-            Case("silu", SHAPE), lambda g, d, c: (d * c.s * (1 - c.s),), {"unknown"}
+        "only the derivative of s": Mistake(
+            Case("silu", MISTAKE_SIZES), lambda g, d, c: (d * c.s * (1 - c.s),), {"unknown"}
         ),
-        "out is taken for x": Mistake(
-            Case("silu", SHAPE),
+        "out instead of x": Mistake(
+            Case("silu", MISTAKE_SIZES),
             lambda g, d, c: (d * c.s * (1 + c.out * (1 - c.s)),),
             {"unknown"},
         ),
-        "the slope of s is that of x": Mistake(
-            Case("silu", SHAPE), lambda g, d, c: (d * (c.s + c.out),), {"unknown"}
+        "s instead of the derivative of s": Mistake(
+            Case("silu", MISTAKE_SIZES), lambda g, d, c: (d * (c.s + c.out),), {"unknown"}
         ),
     },
 )

@@ -1,4 +1,4 @@
-"""What verifiers must know of add, concat, channel_scale, channel_shuffle and dropout."""
+"""Test specifications of add, concat, channel_scale, channel_shuffle and dropout."""
 
 from typing import Any
 
@@ -9,11 +9,11 @@ from minise.contract.bounds import sums_of_products
 from minise.contract.case import ODD, Case
 from minise.contract.mistakes import Mistake, put, scaled
 from minise.contract.specification import Spec
-from minise.contract.strategies import AXIS, Strategy, any_shape, named, sizes_of
+from minise.contract.strategies import AXIS, Strategy, cases_with_axes, elementwise_cases, sizes_of
 from minise.ops import reference
 
-SHAPE = {"...": (3, 4, 5)}  # of the arrays of add in its mistakes
-CHANNELS = Case("concat", {"N": 2, "_": (3, 3), "H": 4, "W": 3})
+ADD_MISTAKE_SIZES = {"...": (3, 4, 5)}
+EQUAL_CHANNELS = Case("concat", {"N": 2, "_": (3, 3), "H": 4, "W": 3})
 
 
 def _concat() -> Strategy:
@@ -31,14 +31,16 @@ def _channel_shuffle(draw: Any) -> Case:
 ADD = Spec(
     op="add",
     cases={"four axes": Case("add", {"...": (2, 3, 4, 5)}), "no axis": Case("add", {"...": ()})},
-    strategy=any_shape("add"),
+    strategy=elementwise_cases("add"),
     magnitudes=sums_of_products("add"),
     rounds_integers=False,
     long_sums=(),
     walk=Case("add", {"...": (2, 4)}),
     mistakes={
-        "db is zero": Mistake(Case("add", SHAPE), scaled(1, 0), {"zero"}),
-        "both get half": Mistake(Case("add", SHAPE), lambda g, d, c: (d / 2, d / 2), {"factor"}),
+        "db is zero": Mistake(Case("add", ADD_MISTAKE_SIZES), scaled(1, 0), {"zero"}),
+        "both get half": Mistake(
+            Case("add", ADD_MISTAKE_SIZES), lambda g, d, c: (d / 2, d / 2), {"factor"}
+        ),
     },
 )
 CONCAT = Spec(
@@ -52,12 +54,14 @@ CONCAT = Spec(
     rounds_integers=False,
     long_sums=(),
     walk=Case("concat", {"N": 1, "_": (1, 2), "H": 2, "W": 3}),
-    mistakes={"the slices are swapped": Mistake(CHANNELS, lambda g, d, c: g[::-1], {"swapped"})},
+    mistakes={
+        "the slices are swapped": Mistake(EQUAL_CHANNELS, lambda g, d, c: g[::-1], {"swapped"})
+    },
 )
 CHANNEL_SCALE = Spec(
     op="channel_scale",
     cases={"plain": Case("channel_scale", ODD)},
-    strategy=named("channel_scale", "NCHW"),
+    strategy=cases_with_axes("channel_scale", "NCHW"),
     magnitudes=sums_of_products("channel_scale"),
     rounds_integers=False,
     long_sums=(Case("channel_scale", dict(N=1, C=2, H=1024, W=1024)),),
@@ -85,7 +89,7 @@ CHANNEL_SHUFFLE = Spec(
     long_sums=(),
     walk=Case("channel_shuffle", dict(N=1, C=4, H=1, W=3), dict(groups=2)),
     mistakes={
-        "shuffled again, not back": Mistake(
+        "shuffled instead of unshuffled": Mistake(
             Case("channel_shuffle", dict(ODD, C=6), dict(groups=3)),
             lambda g, d, c: reference.channel_shuffle_forward(d, groups=c.groups)[:1],
             {"permuted"},
@@ -99,7 +103,7 @@ DROPOUT = Spec(
         "none": Case("dropout", {"...": (3,)}, dict(p=0.0)),
         "fifth": Case("dropout", {"...": (3, 4)}, dict(p=0.2)),
     },
-    strategy=any_shape("dropout", p=st.sampled_from([0, 0.2, 0.5, 0.9])),
+    strategy=elementwise_cases("dropout", p=st.sampled_from([0, 0.2, 0.5, 0.9])),
     magnitudes=sums_of_products("dropout"),
     long_sums=(),
     walk=Case("dropout", {"...": (2, 4)}, dict(p=0.5)),

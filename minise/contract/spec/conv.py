@@ -1,4 +1,4 @@
-"""What verifiers must know of conv2d."""
+"""Test specification of conv2d."""
 
 from typing import Any
 
@@ -68,7 +68,7 @@ def _uncropped(g: Gradients, d: Array, c: Any) -> Gradients:
 
 
 def _scattered_with(**settings: Any) -> Wrong:
-    """Return a backward that scatters dx as under other settings."""
+    """Return a wrong backward that accumulates dx with other settings (stride, dilation)."""
 
     def wrong(g: Gradients, d: Array, c: Any) -> Gradients:
         where = windows(c, c.weight.shape[2:], c.dilation)
@@ -91,7 +91,7 @@ MISTAKES = {
     "dx is assigned, not added, where windows overlap": Mistake(
         SQUARE, _assigned, {"not accumulated", "unknown"}
     ),
-    "dx with the kernel not turned round": Mistake(SQUARE, _flipped, {"unknown"}),
+    "dx with the unflipped kernel": Mistake(SQUARE, _flipped, {"unknown"}),
     "dx not cropped by the padding": Mistake(SQUARE, _uncropped, {"shifted"}),
     "dx ignores the stride": Mistake(
         CASES["remainder"], _scattered_with(stride=(1, 1)), {"unknown", "not accumulated"}
@@ -117,7 +117,7 @@ MISTAKES = {
     "dweight is a mean over images": Mistake(
         SQUARE, scaled(1, lambda d, c: 1 / len(d)), {"factor 1/N"}
     ),
-    "dbias forgets all images but the first": Mistake(
+    "dbias of the first image only": Mistake(
         SQUARE, lambda g, d, c: put(g, 2, d[0].sum(axis=(1, 2))), {"unknown"}
     ),
     "dbias is a mean over windows": Mistake(
@@ -125,23 +125,23 @@ MISTAKES = {
     ),
 }
 PLUS = {  # conv2d_backward(dout, cache, plus=plus): (gradients without plus, plus) -> gradients
-    "plus is forgotten": lambda g, plus: g,
-    "plus is returned in the place of dx": lambda g, plus: put(g, 0, plus),
+    "plus is ignored": lambda g, plus: g,
+    "plus is returned instead of dx": lambda g, plus: put(g, 0, plus),
     "plus is subtracted": lambda g, plus: put(g, 0, g[0] - plus),
     "plus is added twice": lambda g, plus: put(g, 0, g[0] + 2 * plus),
-    "plus is added to its neighbour": lambda g, plus: put(g, 0, g[0] + np.roll(plus, 1)),
-    "one image's plus serves all": lambda g, plus: put(g, 0, g[0] + plus[:1]),
+    "plus is shifted by one element": lambda g, plus: put(g, 0, g[0] + np.roll(plus, 1)),
+    "plus of the first image is added to all": lambda g, plus: put(g, 0, g[0] + plus[:1]),
     "plus is added to dweight too": lambda g, plus: put(
         put(g, 0, g[0] + plus), 1, g[1] + plus.mean()
     ),
-    "dx is not of the shape of x": lambda g, plus: put(g, 0, (g[0] + plus)[0]),
+    "dx has another shape than x": lambda g, plus: put(g, 0, (g[0] + plus)[0]),
     "dx is None": lambda g, plus: put(g, 0, None),
 }
 WITHOUT_DX = {  # conv2d_backward(dout, cache, needs_dx=False): gradients -> gradients
-    "dweight is left out too": lambda g: (None, None, g[2]),
-    "dweight is of the first image": lambda g: (None, g[1] / 2, g[2]),
-    "dbias is forgotten": lambda g: (None, g[1], 0 * g[1][:, 0, 0, 0]),
-    "only dx is left out, not replaced by None": lambda g: g[1:],
+    "dweight is None too": lambda g: (None, None, g[2]),
+    "dweight is halved": lambda g: (None, g[1] / 2, g[2]),
+    "dbias is zero": lambda g: (None, g[1], 0 * g[1][:, 0, 0, 0]),
+    "dx is dropped instead of None": lambda g: g[1:],
 }
 SPECS = (
     Spec(
@@ -150,8 +150,8 @@ SPECS = (
         strategy=_conv2d(),
         magnitudes=sums_of_products("conv2d"),
         rounds_integers=False,
-        nan_spreads="image",  # Winograd's algorithm mixes the numbers of an image, never of two
-        long_sums=(),  # a weight adds up more: tests/ops/test_sums.py has a test of it
+        nan_spreads="image",  # Winograd's algorithm mixes pixels of one image, never of two images
+        long_sums=(),  # only dweight has long sums: tests/ops/test_sums.py tests them
         walk=Case("conv2d", dict(N=1, C=2, H=3, W=4, K=2, KH=2, KW=2)),
         mistakes=MISTAKES,
     ),

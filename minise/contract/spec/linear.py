@@ -1,10 +1,10 @@
-"""What verifiers must know of linear."""
+"""Test specification of linear."""
 
 from minise.contract.bounds import sums_of_products
 from minise.contract.case import Case
 from minise.contract.mistakes import Mistake, put, scaled
 from minise.contract.specification import Spec
-from minise.contract.strategies import named
+from minise.contract.strategies import cases_with_axes
 
 SQUARE = Case("linear", dict(N=4, I=5, O=5))
 
@@ -12,7 +12,7 @@ SPECS = (
     Spec(
         op="linear",
         cases={"plain": Case("linear", dict(N=4, I=3, O=5))},
-        strategy=named("linear", "NIO"),
+        strategy=cases_with_axes("linear", "NIO"),
         magnitudes=sums_of_products("linear"),
         rounds_integers=False,
         long_sums=(

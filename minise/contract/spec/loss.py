@@ -1,4 +1,4 @@
-"""What verifiers must know of softmax_cross_entropy."""
+"""Test specification of softmax_cross_entropy."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from minise.checks import Array
 from minise.contract.case import Case
 from minise.contract.mistakes import Mistake, put, scaled
 from minise.contract.specification import Spec
-from minise.contract.strategies import named
+from minise.contract.strategies import cases_with_axes
 from minise.ops import reference
 
 LOGITS = dict(N=4, K=6)
@@ -24,7 +24,7 @@ def _smoothed(label_smoothing: float) -> Case:
 
 
 def _magnitudes(inputs: Sequence[Any], keywords: dict[str, Any], dout: Array) -> list[Any]:
-    """Bound the loss: a log-probability is a difference of logits and of at most log(K)."""
+    """Bound the loss: |log-probability| is at most the range of the logits plus log(K)."""
     logits, _ = inputs
     N, K = logits.shape
     largest = 1 + math.log(K) + np.ptp(logits, axis=1, keepdims=True)
@@ -59,7 +59,7 @@ SPECS = (
     Spec(
         op="softmax_cross_entropy",
         cases={"plain": PLAIN, "smoothing": _smoothed(0.1), "all smooth": _smoothed(1)},
-        strategy=named(
+        strategy=cases_with_axes(
             "softmax_cross_entropy", "NK", label_smoothing=st.sampled_from([0, 0.1, 1.0])
         ),
         magnitudes=_magnitudes,

@@ -1,4 +1,4 @@
-"""What verifiers must know of batch_norm2d, and what the fused ops share with it."""
+"""Test specification of batch_norm2d, and the parts that the fused ops share with it."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
@@ -9,18 +9,18 @@ from minise.checks import Array
 from minise.contract.case import IMAGE, ODD, Case
 from minise.contract.mistakes import Gradients, Mistake, Wrong, put, scaled
 from minise.contract.specification import Spec
-from minise.contract.strategies import normalised
+from minise.contract.strategies import normalisation_cases
 from minise.ops import reference
 from minise.ops.reference.norm import AXES
 
-WALK = dict(N=2, C=2, H=2, W=3)
-SMALL = dict(N=3, C=4, H=3, W=5)
-TRAINING = Case("batch_norm2d", SMALL, dict(training=True, eps=0.1))
-EVALUATION = Case("batch_norm2d", SMALL, dict(training=False, eps=0.1))
+WALK_SIZES = dict(N=2, C=2, H=2, W=3)
+MISTAKE_SIZES = dict(N=3, C=4, H=3, W=5)
+TRAINING = Case("batch_norm2d", MISTAKE_SIZES, dict(training=True, eps=0.1))
+EVALUATION = Case("batch_norm2d", MISTAKE_SIZES, dict(training=False, eps=0.1))
 
 
 def cases_of(op: str) -> dict[str, Case]:
-    """Return the cases of batch_norm2d, or of an op that has its settings."""
+    """Return the cases of batch_norm2d, or of another op with its settings."""
     return {
         "training": Case(op, IMAGE, dict(training=True, eps=1.0)),
         "training, momentum": Case(op, IMAGE, dict(training=True, momentum=0.5, eps=1.0)),
@@ -30,37 +30,38 @@ def cases_of(op: str) -> dict[str, Case]:
     }
 
 
-# By how much rounding may change out and the gradients
+# Error bounds
 
 
 def _magnitudes(inputs: Sequence[Any], keywords: dict[str, Any], dout: Array) -> list[Any]:
     _, cache = reference.batch_norm2d_forward(*inputs, **keywords)
-    return [norm_out(cache), *norm_gradients(cache, abs(dout), abs(dout))]
+    return [norm_out_magnitude(cache), *norm_gradient_magnitudes(cache, abs(dout), abs(dout))]
 
 
 def _xhat(cache: Any) -> tuple[Array, Array, Array]:
-    """Return a bound on rstd's relative error, the size of xhat, and a bound on its error.
+    """Return a bound on the relative error of rstd, |xhat|, and a bound on the error of xhat.
 
-    Taking off the mean costs x's digits as often as x is deviations long. In training the mean of
-    squares has lost them too.
+    All in units of one rounding error. Subtracting the mean amplifies the rounding error of x by
+    (|x| + |mean|) / std; in training the variance inherits this error.
     """
     rstd = cache.rstd[:, None, None]
-    longest = rstd * (abs(cache.x).max(axis=AXES, keepdims=True) + abs(cache.mean)[:, None, None])
-    relative = 2 + longest if cache.training else np.full_like(longest, 2)
+    largest_x = abs(cache.x).max(axis=AXES, keepdims=True)
+    amplification = rstd * (largest_x + abs(cache.mean)[:, None, None])
+    relative = 2 + amplification if cache.training else np.full_like(amplification, 2)
     xhat = rstd * abs(cache.x - cache.mean[:, None, None])
-    return relative, xhat, longest + relative * xhat
+    return relative, xhat, amplification + relative * xhat
 
 
-def norm_out(cache: Any) -> Array:
+def norm_out_magnitude(cache: Any) -> Array:
     """Bound the error of batch norm's out."""
     *_, exhat = _xhat(cache)
     return abs(cache.gamma)[:, None, None] * exhat + abs(cache.beta)[:, None, None]
 
 
-def norm_gradients(cache: Any, dout: Array, edout: Array) -> list[Array]:
-    """Bound batch norm's gradients, given the size of dout and a bound on its error."""
+def norm_gradient_magnitudes(cache: Any, dout: Array, edout: Array) -> list[Array]:
+    """Bound the error of batch norm's gradients, given |dout| and a bound on the error of dout."""
     relative, xhat, exhat = _xhat(cache)
-    M = cache.x.size // len(cache.gamma) if cache.training else np.inf  # constants bring no more
+    M = cache.x.size // len(cache.gamma) if cache.training else np.inf  # constant in evaluation
     dbeta, edbeta = (size.sum(axis=AXES, keepdims=True) for size in (dout, edout))
     dgamma = (dout * xhat).sum(axis=AXES, keepdims=True)
     edgamma = (edout * xhat + dout * exhat).sum(axis=AXES, keepdims=True)
@@ -82,7 +83,7 @@ def _parts(d: Array, c: Any) -> tuple[Array, Array, Array, Array]:
 
 
 def _without(mean: bool, variance: bool) -> Wrong:
-    """Return a backward that lacks the route through the mean, or through the variance, or both."""
+    """Return a wrong backward without the path through the mean, the variance, or both."""
 
     def wrong(g: Gradients, d: Array, c: Any) -> Gradients:
         xhat, scale, dmean, dvar = _parts(d, c)
@@ -106,12 +107,12 @@ def _as_training(g: Gradients, d: Array, c: Any) -> Gradients:
     return reference.batch_norm2d_backward(d, c._replace(training=True))
 
 
-OfRstd: TypeAlias = Callable[[Array], Any]
+RstdChange: TypeAlias = Callable[[Array], Any]  # from the correct rstd to the one used
 GradientOfNorm: TypeAlias = Callable[[Gradients, Array, Any], Array]  # (g, d, c) -> dy
 
 
-def _rstd_from(dy: GradientOfNorm, direct: OfRstd, variance: OfRstd) -> Wrong:
-    """Return a backward whose routes to dx take rstd from functions of the right rstd."""
+def _rstd_from(dy: GradientOfNorm, direct: RstdChange, variance: RstdChange) -> Wrong:
+    """Return a wrong backward that changes rstd in the direct path and in the variance path."""
 
     def wrong(g: Gradients, d: Array, c: Any) -> Gradients:
         M, centred = c.x.size // len(c.gamma), c.x - c.mean[:, None, None]
@@ -125,26 +126,26 @@ def _rstd_from(dy: GradientOfNorm, direct: OfRstd, variance: OfRstd) -> Wrong:
 
 
 def mixed_channels(op: str, dy: GradientOfNorm, **axes: int) -> dict[str, Mistake]:
-    """Return mistakes with rstd that show where the channels differ.
+    """Return mistakes that mix up rstd of different channels.
 
     Parameters
     ----------
     op : str
-        batch_norm2d, or an op that begins with it.
+        batch_norm2d, or a fused op that starts with it.
     dy : callable
-        dy(g, d, c) is the right gradient with respect to the output of the normalisation.
+        dy(g, d, c) returns the correct gradient with respect to the output of the normalisation.
     **axes : int
-        Sizes of the axes that the op has besides those of x.
+        Sizes of the op's axes besides N, C, H, W.
     """
-    # C = W, so that a forgotten [:, None, None] broadcasts
+    # C = W, so that rstd without [:, None, None] broadcasts
     case = Case(op, dict(N=2, C=3, H=2, W=3, **axes), dict(training=True))
     kinds = {"missing variance term", "one part", "not accumulated", "wrong slope", "unknown"}
-    wrong: dict[str, tuple[OfRstd, OfRstd]] = {  # in the direct route, and through the variance
-        "rstd of one channel for all": (lambda r: r[0], lambda r: r),
-        "rstd along the rows": (lambda r: r, lambda r: r),
+    changes: dict[str, tuple[RstdChange, RstdChange]] = {  # in the direct and the variance path
+        "rstd of the first channel for all": (lambda r: r[0], lambda r: r),
+        "rstd broadcast along W": (lambda r: r, lambda r: r),
         "the mean of rstd in dvar": (lambda r: r[:, None, None], lambda r: r.mean()),
     }
-    return {name: Mistake(case, _rstd_from(dy, *ways), kinds) for name, ways in wrong.items()}
+    return {name: Mistake(case, _rstd_from(dy, *pair), kinds) for name, pair in changes.items()}
 
 
 MISTAKES = {
@@ -177,12 +178,12 @@ SPECS = (
     Spec(
         op="batch_norm2d",
         cases=cases_of("batch_norm2d"),
-        strategy=normalised("batch_norm2d"),
+        strategy=normalisation_cases("batch_norm2d"),
         magnitudes=_magnitudes,
         long_sums=(
             Case("batch_norm2d", dict(N=4, C=2, H=512, W=512), dict(training=True, momentum=1.0)),
         ),
-        walk=Case("batch_norm2d", WALK, dict(training=True)),
+        walk=Case("batch_norm2d", WALK_SIZES, dict(training=True)),
         mistakes=MISTAKES,
     ),
 )

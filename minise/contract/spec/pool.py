@@ -1,4 +1,4 @@
-"""What verifiers must know of the windowed and the global poolings."""
+"""Test specifications of the windowed and the global pooling ops."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,12 +11,12 @@ from minise.contract.bounds import selecting, sums_of_products
 from minise.contract.case import IMAGE, ODD, Case
 from minise.contract.mistakes import Gradients, Mistake, assigned, cropped, scaled, windows
 from minise.contract.specification import Spec
-from minise.contract.strategies import images_for, named, pairs
+from minise.contract.strategies import cases_with_axes, images_for, pairs
 from minise.ops import reference
 from minise.ops.reference.windows import pad, window
 
-LONG_WINDOWS = dict(N=1, C=2, H=63, W=63)  # of 32 x 32: 1024 meet in a pixel
-SETTINGS: dict[str, dict[str, Any]] = {  # of both windowed poolings
+LONG_WINDOWS = dict(N=1, C=2, H=63, W=63)  # 1024 windows of 32 x 32 overlap in the central pixel
+SETTINGS: dict[str, dict[str, Any]] = {  # of both windowed pooling ops
     "plain": dict(kernel=(2, 3)),
     "overlap": dict(kernel=(3, 2), stride=(1, 1)),
     "remainder": dict(kernel=(2, 3), stride=(3, 2)),
@@ -40,8 +40,8 @@ GLOBAL_AVG_CASES = {
     "odd": Case("global_avg_pool2d", ODD, {}, exact=False),
 }
 TIES = Case("max_pool2d", dict(N=2, C=3, H=5, W=6), dict(kernel=(3, 2), stride=(1, 2)))
-WALK = dict(N=1, C=2, H=4, W=4)
-GLOBAL_WALK = dict(N=2, C=2, H=2, W=3)
+WALK_SIZES = dict(N=1, C=2, H=4, W=4)
+GLOBAL_WALK_SIZES = dict(N=2, C=2, H=2, W=3)
 
 
 @st.composite
@@ -58,7 +58,7 @@ def _pool2d(draw: Any, op: str) -> Case:
 
 
 def _max_shares(d: Array, c: Any) -> Iterator[Array]:
-    """Return for each offset what it gives to its pixels."""
+    """Yield dout masked to the windows whose maximum is at an offset, for each kernel offset."""
     where = windows(c, c.kernel)
     pixels = pad(np.arange(c.x[0, 0].size).reshape(c.x.shape[2:]), where, -1)
     for i, j in where.offsets():
@@ -97,7 +97,7 @@ MAX_POOL2D = Spec(
     magnitudes=selecting("max_pool2d"),
     rounds_integers=False,
     long_sums=(Case("max_pool2d", LONG_WINDOWS, dict(kernel=(32, 32), stride=(1, 1))),),
-    walk=Case("max_pool2d", WALK, dict(kernel=(2, 2))),
+    walk=Case("max_pool2d", WALK_SIZES, dict(kernel=(2, 2))),
     kinks=True,
     mistakes={
         "dx is assigned, not added": Mistake(
@@ -111,7 +111,7 @@ MAX_POOL2D = Spec(
             lambda g, d, c: (np.roll(g[0], (1, 2), axis=(2, 3)),),
             {"shifted", "permuted"},
         ),
-        "dx is shared by the window": Mistake(TIES, scaled(0, 1 / 6), {"factor"}),
+        "dx is divided by the window size": Mistake(TIES, scaled(0, 1 / 6), {"factor"}),
     },
 )
 AVG_POOL2D = Spec(
@@ -120,7 +120,7 @@ AVG_POOL2D = Spec(
     strategy=_pool2d("avg_pool2d"),
     magnitudes=sums_of_products("avg_pool2d"),
     long_sums=(Case("avg_pool2d", LONG_WINDOWS, dict(kernel=(32, 32), stride=(1, 1))),),
-    walk=Case("avg_pool2d", WALK, dict(kernel=(2, 2))),
+    walk=Case("avg_pool2d", WALK_SIZES, dict(kernel=(2, 2))),
     mistakes={
         "dx is assigned, not added": Mistake(
             AVG_CASES["overlap"], _avg_assigned, {"not accumulated", "unknown"}
@@ -131,7 +131,7 @@ AVG_POOL2D = Spec(
             {"not accumulated", "unknown"},
         ),
         "dx is not divided": Mistake(AVG_CASES["stride above kernel"], scaled(0, 2), {"factor 2"}),
-        "what hangs over in ceil mode is counted": Mistake(
+        "pixels beyond the image in ceil mode are counted": Mistake(
             AVG_CASES["ceil mode"], _avg_assigned, {"not accumulated", "unknown"}
         ),
     },
@@ -139,10 +139,10 @@ AVG_POOL2D = Spec(
 GLOBAL_AVG_POOL2D = Spec(
     op="global_avg_pool2d",
     cases=GLOBAL_AVG_CASES,
-    strategy=named("global_avg_pool2d", "NCHW"),
+    strategy=cases_with_axes("global_avg_pool2d", "NCHW"),
     magnitudes=sums_of_products("global_avg_pool2d"),
     long_sums=(Case("global_avg_pool2d", dict(N=1, C=2, H=1024, W=1024)),),
-    walk=Case("global_avg_pool2d", GLOBAL_WALK),
+    walk=Case("global_avg_pool2d", GLOBAL_WALK_SIZES),
     mistakes={
         "dx is not divided": Mistake(
             GLOBAL_AVG_CASES["plain"], scaled(0, lambda d, c: c.x[0, 0].size), {"factor H*W"}
@@ -152,11 +152,11 @@ GLOBAL_AVG_POOL2D = Spec(
 GLOBAL_MAX_POOL2D = Spec(
     op="global_max_pool2d",
     cases={"plain": Case("global_max_pool2d", ODD)},
-    strategy=named("global_max_pool2d", "NCHW"),
+    strategy=cases_with_axes("global_max_pool2d", "NCHW"),
     magnitudes=selecting("global_max_pool2d"),
     rounds_integers=False,
     long_sums=(),
-    walk=Case("global_max_pool2d", GLOBAL_WALK),
+    walk=Case("global_max_pool2d", GLOBAL_WALK_SIZES),
     kinks=True,
     mistakes={
         "dx goes to every pixel": Mistake(

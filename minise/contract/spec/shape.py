@@ -1,4 +1,4 @@
-"""What verifiers must know of flatten."""
+"""Test specification of flatten."""
 
 import numpy as np
 
@@ -6,13 +6,13 @@ from minise.contract.bounds import sums_of_products
 from minise.contract.case import ODD, Case
 from minise.contract.mistakes import Mistake
 from minise.contract.specification import Spec
-from minise.contract.strategies import named
+from minise.contract.strategies import cases_with_axes
 
 SPECS = (
     Spec(
         op="flatten",
         cases={"plain": Case("flatten", ODD)},
-        strategy=named("flatten", "NCHW"),
+        strategy=cases_with_axes("flatten", "NCHW"),
         magnitudes=sums_of_products("flatten"),
         rounds_integers=False,
         long_sums=(),

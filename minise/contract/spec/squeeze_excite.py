@@ -1,4 +1,4 @@
-"""What verifiers must know of squeeze_excite, and what the fused tail shares with it."""
+"""Test specification of squeeze_excite, and the error bounds that se_block_tail shares with it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,26 +10,28 @@ from minise.checks import Array
 from minise.contract.case import ODD, Case
 from minise.contract.mistakes import Mistake, put, scaled
 from minise.contract.specification import Spec
-from minise.contract.strategies import named
+from minise.contract.strategies import cases_with_axes
 from minise.ops import reference
 from minise.ops.reference.gates import GATES, gate_backward
 from minise.ops.reference.squeezes import SQUEEZES, squeeze_backward
 
-POWERS = dict(N=2, C=4, H=2, W=4, R=3)  # of two: means of integers are exact
-NARROW = dict(ODD, R=2)
+EXACT_SIZES = dict(N=2, C=4, H=2, W=4, R=3)  # N, H, W powers of two: means of integers are exact
+ROUNDED_SIZES = dict(ODD, R=2)
 OP = "squeeze_excite"
 CASES = {
     **{
-        f"{squeeze}, relu": Case(OP, POWERS, dict(squeeze=squeeze, gate="relu"))
+        f"{squeeze}, relu": Case(OP, EXACT_SIZES, dict(squeeze=squeeze, gate="relu"))
         for squeeze in SQUEEZES
     },
     **{
-        f"avg, {gate}": Case(OP, NARROW, dict(gate=gate), exact=False)
+        f"avg, {gate}": Case(OP, ROUNDED_SIZES, dict(gate=gate), exact=False)
         for gate in GATES
         if gate != "relu"
     },
-    "none, sigmoid": Case(OP, POWERS, dict(squeeze="none"), exact=False),
-    "max, hard_sigmoid": Case(OP, POWERS, dict(squeeze="max", gate="hard_sigmoid"), exact=False),
+    "none, sigmoid": Case(OP, EXACT_SIZES, dict(squeeze="none"), exact=False),
+    "max, hard_sigmoid": Case(
+        OP, EXACT_SIZES, dict(squeeze="max", gate="hard_sigmoid"), exact=False
+    ),
 }
 WIDE = Case(OP, dict(N=5, C=6, H=3, W=5, R=4))
 SQUARE = Case(OP, dict(N=3, C=4, H=3, W=5, R=4))
@@ -37,21 +39,21 @@ SQUARE = Case(OP, dict(N=3, C=4, H=3, W=5, R=4))
 
 def _magnitudes(inputs: Sequence[Any], keywords: dict[str, Any], dout: Array) -> list[Any]:
     _, cache = reference.squeeze_excite_forward(*inputs, **keywords)
-    return gated(cache, abs(inputs[0]), dout)[0]
+    return gated_magnitudes(cache, abs(inputs[0]), dout)[0]
 
 
-def gated(cache: Any, ex: Array, dout: Array) -> tuple[list[Any], Array]:
-    """Bound SE's out and gradients, given a bound on x's error; return the size of dx as well.
+def gated_magnitudes(cache: Any, ex: Array, dout: Array) -> tuple[list[Any], Array]:
+    """Return error bounds of SE's out and gradients, given that of x; and a bound on |dx|.
 
-    Each line bounds the error of what is named behind its e, line by line as in squeeze_excite.py:
-    a product's is that of each factor times the size of the other. No bound is below the size of
-    its number, so that its own rounding is in it.
+    `ez` is the error bound of z, and so on, line by line as in squeeze_excite.py. The error of a
+    product is the error of each factor times the size of the other factor. Every bound is at least
+    the size of its value, which includes the value's own rounding.
     """
     gates = cache.gates
     axes = SQUEEZES[gates.squeeze]
     x, w1, w2, s, h, z = (abs(a) for a in (cache.x, gates.w1, gates.w2, gates.s, gates.h, gates.z))
-    largest = gates.squeeze == "max"
-    ez = ex.max(axis=axes, keepdims=True) if largest else ex.mean(axis=axes, keepdims=True)
+    is_max = gates.squeeze == "max"
+    ez = ex.max(axis=axes, keepdims=True) if is_max else ex.mean(axis=axes, keepdims=True)
     eu = np.einsum("rc,ncij->nrij", w1, z + ez) + _column(gates.b1)
     eh = np.where(h <= 0, 0, eu)
     ev = np.einsum("cr,nrij->ncij", w2, h + eh) + _column(gates.b2)
@@ -65,8 +67,8 @@ def gated(cache: Any, ex: Array, dout: Array) -> tuple[list[Any], Array]:
     dx = abs(dout) * s + squeeze_backward(abs(dz), cache.argmax, x)
 
     eds = (abs(dout) * ex).sum(axis=axes, keepdims=True)
-    bent = gates.gate in ("sigmoid", "tanh")  # an error of s is then one of the slope
-    edv = gate_backward(eds, gates.s, gates.gate) + (2 * abs(ds) * es if bent else 0)
+    curved = gates.gate in ("sigmoid", "tanh")  # the slope depends on s, so it inherits its error
+    edv = gate_backward(eds, gates.s, gates.gate) + (2 * abs(ds) * es if curved else 0)
     edu = np.where(h <= 0, 0, np.einsum("cr,ncij->nrij", w2, edv))
     edz = np.einsum("rc,nrij->ncij", w1, edu)
     edx = abs(dout) * (s + es) + squeeze_backward(edz, cache.argmax, x)
@@ -82,7 +84,7 @@ def _column(bias: Array | None) -> Any:
 
 
 def _through_scale(d: Array, c: Any) -> Array:
-    """Return the part of dx that comes through the product with the gate."""
+    """Return the part of dx from the product with the gate."""
     return d * c.gates.s
 
 
@@ -116,7 +118,7 @@ SPECS = (
     Spec(
         op=OP,
         cases=CASES,
-        strategy=named(
+        strategy=cases_with_axes(
             OP, "NCHWR", squeeze=st.sampled_from(list(SQUEEZES)), gate=st.sampled_from(GATES)
         ),
         magnitudes=_magnitudes,
