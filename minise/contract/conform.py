@@ -106,8 +106,8 @@ def check_op(ops: Any, op: str, cases: int, first_seed: int = 0) -> OpResult:
 def check_user_op(ops: UserOps, op: str, cases: int, first_seed: int = 0) -> OpResult:
     """Check one op of a user's file and return the result; deviations in form become notes.
 
-    The first half of the cases checks gradients, with every array that forward takes. The second
-    half checks everything else, and also omits optional arrays.
+    The first half of the cases checks gradients, with every array that forward takes, and that no
+    input is written. The second half checks everything else, and also omits optional arrays.
 
     Errors: a wrong gradient, a value that differs from the reference, a write to an input, a lost
     NaN, a result of another shape or lower precision, an exception. Everything else in the contract
@@ -125,8 +125,9 @@ def check_user_op(ops: UserOps, op: str, cases: int, first_seed: int = 0) -> OpR
         case, inputs, keywords, rng = _adapt_or_reject(
             ops, case, case_seed, set(), np.float64, False
         )
-        run_case(ops, case, inputs, keywords, rng)
+        run = run_case(ops, case, inputs, keywords, rng)
         values.gradients_are_correct(ops, case, inputs, keywords, rng)
+        rules.inputs_are_not_written(run)
 
     half = -(-cases // 2)
     first = _run_drawn_cases(op, half, first_seed, check_gradients)

@@ -84,7 +84,13 @@ def cache_holds_the_arguments(run: Run) -> None:
     """Rule 2: the cache stores None for an omitted array, and the settings passed to forward."""
     fields = fields_of(run.cache)
     for name, array in zip(run.names, run.inputs, strict=True):
-        if array is None and fields.get(name, "missing") is not None:
+        if array is not None:
+            continue
+        if name not in fields:
+            raise run.broken(
+                "rule 2, cache", f"the cache has no field {name}, expected {name} = None"
+            )
+        if fields[name] is not None:
             raise run.broken("rule 2, cache", f"{name} is not None in the cache, expected None")
     for name, value in run.case.settings.items():
         if value is not None and name in fields and fields[name] != value:

@@ -142,6 +142,11 @@ def test_wrong_results_are_reported(old, new, problem, tmp_path):
     assert re.match(problem, result.problem), result.problem
 
 
+def test_a_forward_that_writes_its_input_is_wrong_in_few_cases(tmp_path):
+    text = RELU.replace("return np.maximum(x, 0), x", "x[x < 0] = 0; return x, x")
+    assert checked(tmp_path, text, cases=6).problem == "rule 4, pure: x was written"
+
+
 def test_ops_that_the_file_defines_or_imports_are_checked(tmp_path):
     (tmp_path / "my_ops.py").write_text("from minise.ops.reference import *\n")
     ops = load_ops(str(tmp_path / "my_ops.py"))
