@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minise.checks import Place, check_choice
+from minise.checks import StrPath, check_choice
 from minise.data.dataset import Bytes, Dataset
 from minise.data.names import CIFAR10, CIFAR100_COARSE, CIFAR100_FINE
 
@@ -62,7 +62,7 @@ LAYOUTS = {
 }
 
 
-def cifar10(root: Place | None = None, split: str = "train") -> Dataset:
+def cifar10(root: StrPath | None = None, split: str = "train") -> Dataset:
     """Read CIFAR-10: 50,000 training or 10,000 test images of ten classes.
 
     Parameters
@@ -81,7 +81,7 @@ def cifar10(root: Place | None = None, split: str = "train") -> Dataset:
     return _read("cifar10", root, split, "fine")
 
 
-def cifar100(root: Place | None = None, split: str = "train", labels: str = "fine") -> Dataset:
+def cifar100(root: StrPath | None = None, split: str = "train", labels: str = "fine") -> Dataset:
     """Read CIFAR-100: 50,000 training or 10,000 test images.
 
     Parameters
@@ -99,7 +99,7 @@ def cifar100(root: Place | None = None, split: str = "train", labels: str = "fin
     return _read("cifar100", root, split, labels)
 
 
-def locate(source: str, root: Place | None = None) -> Path:
+def locate(source: str, root: StrPath | None = None) -> Path:
     """Return the folder of cifar10 or cifar100 under a root, all its files there and whole.
 
     Raises
@@ -136,7 +136,7 @@ def locate(source: str, root: Place | None = None) -> Path:
     return folder
 
 
-def _read(source: str, root: Place | None, split: str, labels: str) -> Dataset:
+def _read(source: str, root: StrPath | None, split: str, labels: str) -> Dataset:
     layout = LAYOUTS[source]
     check_choice(source, "split", split, layout.splits)
     check_choice(source, "labels", labels, layout.labels)

@@ -5,14 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from minise.checks import Place, check_integer
+from minise.checks import StrPath, check_integer
 from minise.data.dataset import Bytes, Dataset
 from minise.data.pictures import pillow
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
 
-def image_folder(root: Place, size: int = 32) -> Dataset:
+def image_folder(root: StrPath, size: int = 32) -> Dataset:
     """Read every image in root/<class>/ as a square of one size.
 
     Parameters

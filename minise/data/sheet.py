@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from minise.checks import Place, check_integer
+from minise.checks import StrPath, check_integer
 from minise.data.dataset import Bytes
 from minise.data.pictures import pillow
 
@@ -49,7 +49,7 @@ def sheet(images: Bytes, columns: int = 16, scale: int = 1, gap: int = 1) -> Byt
     return pixels.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
-def write_png(path: Place, pixels: Bytes) -> None:
+def write_png(path: StrPath, pixels: Bytes) -> None:
     """Write pixels of shape (rows, columns, 3), uint8, as a PNG file."""
     Image, _ = pillow()
     Image.fromarray(_checked("write_png", pixels)).save(path, format="PNG", optimize=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minise.checks import Place, check_choice, check_integer, check_within
+from minise.checks import StrPath, check_choice, check_integer, check_within
 from minise.data.cifar import LAYOUTS, cifar10, cifar100, locate
 from minise.data.dataset import Dataset
 from minise.data.folder import image_folder
@@ -22,10 +22,10 @@ def names() -> tuple[str, ...]:
 
 
 def load(
-    source: Place,
+    source: StrPath,
     split: str = "train",
     *,
-    root: Place | None = None,
+    root: StrPath | None = None,
     seed: int = 0,
     n: int | None = None,
     size: int = 32,
@@ -71,7 +71,7 @@ def load(
     return dataset.take(slice(n))
 
 
-def found(root: Place | None = None) -> list[tuple[str, str]]:
+def found(root: StrPath | None = None) -> list[tuple[str, str]]:
     """Return for each of `names` a sentence on where it is, or why not; reads sizes, not pixels."""
     states = []
     for name in names():
@@ -85,7 +85,7 @@ def found(root: Place | None = None) -> list[tuple[str, str]]:
     return states
 
 
-def _folder(source: Place, split: str, size: int) -> Dataset:
+def _folder(source: StrPath, split: str, size: int) -> Dataset:
     path = Path(source).expanduser()
     if not path.is_dir():
         close = difflib.get_close_matches(str(source), names(), n=2, cutoff=0.4)

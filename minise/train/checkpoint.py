@@ -10,13 +10,12 @@ from typing import Any, NamedTuple
 
 from minise.checks import Array
 from minise.files import CHECKPOINT, read, write, write_whole
-from minise.nn.files import OPTIMISER, restore
-from minise.nn.files import copied as arrays_of
+from minise.nn.files import OPTIMISER_PREFIX, arrays_of, restore
 from minise.train.config import TrainConfig, from_dict, to_dict
 
 __all__ = ["Checkpoint", "arrays_of", "load", "restore", "save", "write_whole"]
 
-VELOCITY = f"{OPTIMISER}velocity/"
+VELOCITY = f"{OPTIMISER_PREFIX}velocity/"
 
 
 class Checkpoint(NamedTuple):
@@ -31,11 +30,11 @@ class Checkpoint(NamedTuple):
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint, whole or not at all; an older file of that name stays until then."""
-    taken = [name for name in checkpoint.arrays if name.startswith(OPTIMISER)]
+    taken = [name for name in checkpoint.arrays if name.startswith(OPTIMISER_PREFIX)]
     if taken:
         raise ValueError(
-            f"save: a layer has {taken[0]!r}, expected no name that begins with {OPTIMISER!r}, as "
-            "the optimiser's arrays do: rename the layer"
+            f"save: a layer has {taken[0]!r}, expected no name that begins with "
+            f"{OPTIMISER_PREFIX!r}, as the optimiser's arrays do: rename the layer"
         )
     velocity = {f"{VELOCITY}{name}": array for name, array in checkpoint.velocity.items()}
     config = checkpoint.config

@@ -166,7 +166,7 @@ def test_data_of_all_kinds(capsys):
         ("train --data shapes10 --limit 50 --val 9 --algorithm direct", "has one algorithm only"),
         ("train --data shapes10 --limit 50 --val 0 --out /proc/none", "cannot be written"),
         ("summary se_resnet", "'se_resnet' is unknown: did you mean se_resnet"),
-        ("summary resnet20 --reduction 4", "no SE blocks, but reduction came: use se_resnet20"),
+        ("summary resnet20 --reduction 4", "no SE blocks, but reduction is set: use se_resnet20"),
         (
             "summary preact_resnet110 --shortcut A",
             "no setting shortcut nor any other: leave it",

@@ -1,4 +1,4 @@
-"""What a user gets wrong when declaring a net: the message names the thing and the remedy."""
+"""Mistakes in declaring a net: the message names the argument and the remedy."""
 
 import numpy as np
 import pytest
@@ -89,7 +89,7 @@ CONSTRUCTION = {
         ValueError,
         "^Chain: two arrays are called a.weight: give",
     ),
-    "no branch": (nn.Branches, ValueError, "^Branches: no layer came, expected at least one"),
+    "no branch": (nn.Branches, ValueError, "^Branches: the number of layers is 0, expected"),
     "another merge": (
         lambda: nn.Branches(nn.ReLU(), merge="sum"),
         ValueError,

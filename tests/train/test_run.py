@@ -216,7 +216,7 @@ def test_its_checkpoint_is_read_into_the_net(tmp_path):
 
 def test_load_and_eval_refuse_it_with_the_remedy(tmp_path):
     _, result = trained(tmp_path)
-    own = r"best.safetensors holds a net that is none of models.names\(\): build it as it was .*"
+    own = r"best.safetensors holds a custom net, expected one of models.names\(\): build the .*"
     with pytest.raises(ValueError, match=rf"{own}nn.load\(net, '.*best.safetensors'\)"):
         models.load(result.folder)
     with pytest.raises(Failure, match=rf"{own}nn.load\(net, ") as caught:
