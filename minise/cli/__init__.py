@@ -22,12 +22,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from minise.cli.doctor import doctor
     from minise.cli.inspect import evaluate_run, summary
     from minise.cli.profile import profile
-    from minise.cli.train import quickstart, train_verb
+    from minise.cli.train import quickstart, train_verb, with_current_flags
     from minise.cli.walk import walk
     from minise.cli.words import FAILED, Failure, misuse
     from minise.ops.user.errors import OpsError
 
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["train"]:
+        given = with_current_flags(given)
     verbs: dict[str, Callable[..., Any]] = {
         "quickstart": quickstart,
         "data": data,

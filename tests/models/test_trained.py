@@ -21,7 +21,7 @@ TINY = TrainConfig(
     se=SE(reduction=4, bias=False),
     epochs=1,
     batch_size=16,
-    rate=0.05,
+    lr=0.05,
 )
 TESTED = 40
 REL_TOL = float(np.sqrt(np.finfo(np.float32).eps))  # half of float32's digits
