@@ -1,4 +1,4 @@
-"""Random words by number."""
+"""Counter-based random words."""
 
 import numpy as np
 import pytest
@@ -19,10 +19,10 @@ def test_advance_is_a_row_of_the_table(seed, epoch, purpose, i):
 
 @given(st.integers(0, 50), st.integers(1, 50), st.integers(1, 13))
 def test_rows_of_any_width_start_anywhere(start, count, width):
-    whole = rows(stream(3, 1, "scene"), 0, 100, width)
+    table = rows(stream(3, 1, "scene"), 0, 100, width)
     part = rows(stream(3, 1, "scene"), start, count, width)
     assert part.shape == (count, width)
-    np.testing.assert_array_equal(part, whole[start : start + count])
+    np.testing.assert_array_equal(part, table[start : start + count])
 
 
 def test_every_key_counts():
