@@ -8,7 +8,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 LAST_RELEASE = "0.1"  # the last release with the old names
-ROOMS = {  # new package: old package, and the modules that moved
+MOVED_BY_PACKAGE = {  # new package: old package, and the modules that moved
     "contract": ("gradcheck", "bounds conform rules"),
     "gradcheck.slopes": ("gradcheck", "arrays complex_steps evidence pair pair_slopes rounding"),
     "gradcheck.strategies": ("gradcheck", "drawing reproduce"),
@@ -28,7 +28,7 @@ ROOMS = {  # new package: old package, and the modules that moved
 }
 MOVED = {
     f"minise.{old}.{name}": f"minise.{new}.{name}"
-    for new, (old, names) in ROOMS.items()
+    for new, (old, names) in MOVED_BY_PACKAGE.items()
     for name in names.split()
 }
 MOVED |= {  # modules that were also renamed

@@ -1,4 +1,4 @@
-"""The README is run: its program, its commands, and what it claims to print."""
+"""The README's programs and commands are run, and their output is compared with the README."""
 
 import os
 import re
@@ -24,7 +24,7 @@ def blocks(language):
 
 
 def sequences(*languages):
-    """Return the texts of blocks of these languages that follow one another."""
+    """Return the texts of consecutive blocks in these languages."""
     every = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
     count = len(languages)
     runs = [every[k : k + count] for k in range(len(every) - count + 1)]
@@ -34,12 +34,12 @@ def sequences(*languages):
 
 
 PROGRAMS = sequences("python", "text")
-FILES = sequences("python", "sh", "text")  # a file by the name in its first line, and a command
+FILES = sequences("python", "sh", "text")  # a file, named in its first line, and a command
 
 
-@pytest.mark.parametrize("place", range(len(PROGRAMS)))
-def test_a_program_prints_what_stands_below_it(place, tmp_path):
-    program, printed = PROGRAMS[place]
+@pytest.mark.parametrize("index", range(len(PROGRAMS)))
+def test_a_program_prints_the_text_below_it(index, tmp_path):
+    program, printed = PROGRAMS[index]
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],
         capture_output=True,
@@ -51,7 +51,7 @@ def test_a_program_prints_what_stands_below_it(place, tmp_path):
     assert done.stdout.strip() == printed.strip()
 
 
-def test_the_property_test_fails_with_the_program_that_stands_below_it(tmp_path):
+def test_the_property_test_fails_with_the_program_below_it(tmp_path):
     name = "test_scale"
     (program,), (printed,) = blocks(rf"python {name}\.py"), blocks(rf"text {name}\.py")
     lines = program[program.index("@settings") :] + program[: program.index("\n\n")]
@@ -82,9 +82,9 @@ def test_every_program_and_file_is_run():
     assert len(blocks("python")) == len(blocks("text")) == len(PROGRAMS) + len(FILES)
 
 
-@pytest.mark.parametrize("place", range(len(FILES)))
-def test_a_command_says_to_a_file_what_stands_below_it(place, tmp_path):
-    text, command, printed = FILES[place]
+@pytest.mark.parametrize("index", range(len(FILES)))
+def test_a_command_prints_the_text_below_it(index, tmp_path):
+    text, command, printed = FILES[index]
     (tmp_path / text.splitlines()[0].removeprefix("# ")).write_text(text)
     done = python("-m", *command.split(), cwd=tmp_path)
     assert done.returncode == 1
@@ -93,13 +93,11 @@ def test_a_command_says_to_a_file_what_stands_below_it(place, tmp_path):
 
 
 def assert_same(printed, shown):
-    """Assert that texts are equal but for the last digits of numbers, and for what rounding is."""
+    """Assert that texts are equal up to rounding of the numbers in them."""
     number = r"-?\d+(?:\.\d+)?e[-+]\d+|-?\d+\.\d+"
     assert re.sub(number, "#", printed).strip() == re.sub(number, "#", shown).strip()
-    for one, two in zip(
-        *(map(float, re.findall(number, t)) for t in (printed, shown)), strict=True
-    ):
-        assert one == pytest.approx(two, rel=1e-6, abs=1e-8)
+    values, expected = (list(map(float, re.findall(number, t))) for t in (printed, shown))
+    assert values == pytest.approx(expected, rel=1e-6, abs=1e-8)
 
 
 def test_the_first_program_has_twelve_lines():
