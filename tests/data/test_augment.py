@@ -36,7 +36,7 @@ def augmented(image, words, augment):
 
 @few
 @given(SIZES, st.integers(0, 4), st.booleans(), st.integers(0, 4), FILLS, st.integers(0, 2**32))
-def test_against_one_by_one(size, crop, flip, cutout, fill, seed):
+def test_against_a_loop(size, crop, flip, cutout, fill, seed):
     N, H, W = size
     images = np.random.default_rng(seed).integers(0, 256, (N, 3, H, W), np.uint8)
     before = images.copy()
@@ -50,7 +50,7 @@ def test_against_one_by_one(size, crop, flip, cutout, fill, seed):
     assert out.flags.c_contiguous
 
 
-def test_every_window_and_both_mirrors_turn_up():
+def test_every_crop_and_flip_occurs():
     image = np.arange(25, dtype=np.uint8).reshape(1, 1, 5, 5).repeat(3, axis=1)
     images = image.repeat(2000, axis=0)
     out = Augment(crop=1)(images, rows(stream(0, 0, "augment"), 0, 2000))

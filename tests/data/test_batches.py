@@ -196,5 +196,5 @@ def test_batch_out_of_range():
         batches().order(-1)
 
 
-def test_words_table_is_four_a_row():
+def test_four_words_per_row():
     assert rows(stream(0, 0, "augment"), 0, N).shape == (N, 4)

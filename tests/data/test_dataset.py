@@ -16,7 +16,7 @@ def dataset(images=IMAGES, labels=LABELS, classes=CLASSES):
     return Dataset("six", images, labels, classes)
 
 
-def test_length_and_words():
+def test_length_and_repr():
     assert len(dataset()) == 6
     assert repr(dataset()) == "<Dataset six: 6 images of 4 x 5, 3 classes>"
 

@@ -76,7 +76,7 @@ def test_object_is_lighter_than_its_ground(train):
     assert (inside > outside).mean() > 0.99
 
 
-def test_colours_tell_nothing(train):
+def test_colours_do_not_depend_on_the_class(train):
     """The object's mean colour is equal for all classes, within five standard deviations."""
     weight = train.masks / train.masks.sum(axis=(1, 2), keepdims=True)
     colour = np.einsum("ncij,nij->nc", train.images, weight)

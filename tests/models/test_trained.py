@@ -41,7 +41,7 @@ def equal(net, arrays):
         np.testing.assert_array_equal(array, arrays[name])
 
 
-def test_a_run_folder_stands_for_its_best_checkpoint(result, tmp_path):
+def test_load_of_a_run_folder_reads_its_best_checkpoint(result, tmp_path):
     best = checkpoint.load(result.folder / "best.safetensors")
     trained = models.load(result.folder)
     equal(trained.net, best.arrays)
@@ -63,7 +63,7 @@ def test_a_file_by_itself(result, tmp_path):
     equal(models.load(copy).net, checkpoint.load(copy).arrays)
 
 
-def test_what_it_predicts_is_what_the_run_tested(result):
+def test_predictions_equal_those_of_the_test(result):
     """Also to the loss, which is the mean of -log(probability)."""
     images = load("shapes10", "test", n=TESTED)
     probabilities = models.load(result.folder).predict(images.images)
@@ -106,7 +106,7 @@ def test_normalised_by_hand(result):
         (np.zeros((2, 8, 8, 3), np.uint8), r"uint8 of shape \(2, 8, 8, 3\)"),
     ],
 )
-def test_images_that_are_none(result, images, received):
+def test_invalid_images(result, images, received):
     wanted = r"expected uint8 of shape \(N, 3, H, W\): one image"
     message = f"^normalise: images are {received}, {wanted}"
     with pytest.raises(ValueError, match=message):

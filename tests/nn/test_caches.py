@@ -46,7 +46,7 @@ def test_a_shared_array_has_its_first_name():
     assert net["second"] is net["first"]
 
 
-def test_its_gradients_come_under_every_name_and_are_right():
+def test_gradients_of_a_shared_array_have_every_name():
     rng = np.random.default_rng(0)
     net = perturbed(tied(), rng)
     _, grads = passes(net, images())
@@ -117,7 +117,7 @@ def test_a_copy_and_inference_stay_tied():
     np.testing.assert_allclose(net.inference()(images()), expected, rtol=1e-12, atol=1e-12)
 
 
-def test_running_statistics_of_a_shared_layer_move_at_each_place():
+def test_running_statistics_of_a_shared_layer_are_updated_by_each_use():
     """momentum 1/2; the batch of 2 and 6 has mean 4, normalised for the second use it has 0."""
     norm = nn.BatchNorm2d(1, momentum=0.5, dtype=F64)
     nn.Chain(norm, norm).forward(np.array([2.0, 6.0]).reshape(1, 1, 1, 2), training=True)
@@ -144,7 +144,7 @@ def test_another_run_between_forward_and_backward_changes_nothing(name):
 
 
 @pytest.mark.parametrize("name", EVERYTHING)
-def test_two_runs_go_back_in_either_order(name):
+def test_two_backwards_in_either_order(name):
     layer, xs = made(name), (images(0), images(7))
     expected = [passes(layer, x) for x in xs]
     outs = [layer.forward(x, training=True) for x in xs]
@@ -156,7 +156,7 @@ def test_two_runs_go_back_in_either_order(name):
 
 
 @pytest.mark.parametrize("ops", [reference, jit], ids=["reference", "jit"])
-def test_threads_that_evaluate_one_net_get_the_bits_of_one(ops):
+def test_threads_that_evaluate_one_net_are_bit_identical(ops):
     net = perturbed(models.build("se_resnet8", ops=ops), np.random.default_rng(0))
     xs = [images(seed, (2, 3, 8, 8)).astype(np.float32) for seed in range(8)]
     for run in (net.predict, net.inference(), lambda x: net.forward(x, training=False)[0]):
@@ -166,7 +166,7 @@ def test_threads_that_evaluate_one_net_get_the_bits_of_one(ops):
                 np.testing.assert_array_equal(out, alone)
 
 
-def test_threads_that_differentiate_one_net_in_evaluation_get_the_bits_of_one():
+def test_threads_that_differentiate_one_net_in_evaluation_are_bit_identical():
     net = perturbed(models.build("se_resnet8"), np.random.default_rng(0))
 
     def dx_of(seed):
@@ -200,7 +200,7 @@ def gradients(net, x, labels, weight=1.0):
     return net.backward(weight * objective.backward(loss_cache), cache, needs_dx=False)[1]
 
 
-def test_the_gradients_of_halves_add_up_to_those_of_the_whole():
+def test_gradients_of_micro_batches_sum_to_those_of_the_batch():
     net, (x, labels) = small_net(), batch(6)
     parts = [gradients(net, x[s], labels[s], len(x[s]) / 6) for s in (slice(4), slice(4, 6))]
     expected, total = gradients(net, x, labels), nn.total(*parts)
@@ -221,7 +221,7 @@ def test_total_by_hand():
 
 
 @pytest.mark.parametrize("sizes", [(4, 2), (1, 2, 3), (6,)], ids=str)
-def test_a_step_of_several_batches_is_that_of_one(sizes):
+def test_a_step_of_micro_batches_equals_a_step_of_the_batch(sizes):
     (x, labels), reference_net, parts = batch(6), small_net(), small_net()
     files.restore(parts, files.arrays_of(reference_net))
     ends = np.cumsum(sizes)

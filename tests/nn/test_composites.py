@@ -163,7 +163,7 @@ def test_a_net_without_parameters_calls_none():
     assert backward_calls(nn.Chain(nn.Tanh(), nn.Residual(nn.ReLU())), False) == []
 
 
-def test_the_first_unit_saves_its_sums_too():
+def test_the_first_unit_skips_its_sums_too():
     """Its convolutions compute no dx, and none is added."""
     net = nn.Chain(("unit", nn.Residual(conv(), nn.Chain(conv(4, 1)))), ("last", norm_relu()))
     recorder = wrap.record(reference)

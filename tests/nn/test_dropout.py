@@ -70,7 +70,7 @@ def test_masks_differ_between_calls_and_layers_and_one_seed_repeats_them():
     assert same(ours, masks(again, 3))
 
 
-def test_one_layer_at_two_places_drops_different_numbers():
+def test_one_dropout_layer_used_twice_draws_different_masks():
     layer = nn.Dropout(0.5)
     out = nn.Chain(layer, layer).forward(ONES, training=True)[0]
     deviation = math.sqrt(0.25 * 0.75 / ONES.size)
@@ -125,7 +125,7 @@ def test_a_refused_step_puts_the_counter_back(nans):
         np.testing.assert_array_equal(array, before[name])
 
 
-def test_an_epoch_goes_on_where_a_restored_one_would():
+def test_a_restored_net_continues_bit_identically():
     """Three steps, or two, a restore into a fresh net and one more: the same bits."""
     batches = [(np.ones((3, 4), np.float32) * (k + 1), np.array([0, 1, 0])) for k in range(3)]
 

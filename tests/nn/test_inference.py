@@ -113,7 +113,7 @@ def assert_half_of_digits(logits, expected):
     assert abs(logits - expected).max() < half * abs(expected).max()
 
 
-def whole_numbers(net):
+def with_integers(net):
     """Set parameters to small integers, and standard deviations in normalisations to 2.
 
     About four weights of each output are not 0, so that all sums are below 2**24 and exact in
@@ -137,9 +137,9 @@ def whole_numbers(net):
 @over_backends
 @over_dtypes
 @over_families
-def test_whole_numbers_are_equal(ops, dtype, family):
+def test_nets_of_integers_are_bit_identical(ops, dtype, family):
     """Nothing is rounded, so folding must not change a bit; Winograd's transforms would round."""
-    net = whole_numbers(FAMILIES[family](build_of(ops, dtype)))
+    net = with_integers(FAMILIES[family](build_of(ops, dtype)))
     x = np.random.default_rng(1).integers(-3, 4, (3, 3, 8, 8)).astype(dtype)
     before = chosen.set("direct")
     try:
@@ -282,7 +282,7 @@ def test_layers(ops, name):
     ],
     ids=str,
 )
-def test_what_is_one_step(names, steps):
+def test_number_of_steps(names, steps):
     assert len(steps_of(nn.Sequential(*(MADE[name]() for name in names)), 4)) == steps
 
 
@@ -330,14 +330,14 @@ def test_a_whole_net_is_few_steps():
 
 
 @pytest.mark.parametrize("site", SITES)
-def test_where_an_se_block_is_a_step_of_its_own(site):
+def test_se_blocks_that_are_separate_steps(site):
     """It is fused into a convolution before it, the last of a branch or a shortcut's."""
     calls = steps_of(models.build("se_resnet8", reduction=4, site=site), 3)
     gates = ["squeeze_excite_forward"] * {"standard": 0, "identity": 1}.get(site, 3)
     assert sorted(calls) == sorted([*["run_conv2d"] * (1 + 3 * 2 + 2), *gates, *POOLED])
 
 
-def test_how_many_steps_a_pre_activation_net_has():
+def test_steps_of_a_pre_activation_net():
     """Each branch starts with a normalisation step; the second one is fused into a convolution."""
     calls = steps_of(models.wide_resnet(1, 1, 10, nn.Build()), 3)
     convolutions, normalisations = 1 + 3 * 2 + 2, 3 + 1
@@ -489,7 +489,7 @@ def test_a_class_that_overrides_no_forward_is_folded():
     assert Named(nn.basic_block(4, 4, 1, nn.Build())).inference().__name__ == "run"
 
 
-def test_a_class_that_says_how_it_folds_is_folded_so():
+def test_an_overridden_folded_is_used():
     x = np.ones((1, 4, 2, 2), np.float32)
     layer = Folds(4)
     assert (layer.predict(x) - layer.inference()(x) == 1).all()

@@ -112,7 +112,7 @@ over_training = pytest.mark.parametrize("training", [True, False], ids=["trainin
 
 
 @over_training
-def test_a_normalisation_and_a_relu_in_one(training):
+def test_norm_relu_equals_its_layers(training):
     rng = np.random.default_rng(0)
     x, dout = images(rng), images(rng)
     fused, unfused = normalisation(nn.NormReLU), nn.Chain(("", normalisation()), ("", nn.ReLU()))
@@ -121,7 +121,7 @@ def test_a_normalisation_and_a_relu_in_one(training):
 
 
 @over_training
-def test_a_tail_in_one(training):
+def test_norm_add_relu_equals_its_layers(training):
     rng = np.random.default_rng(0)
     y, shortcut, dout = images(rng), images(rng), images(rng)
     fused, unfused = nn.NormAddReLU("bn", normalisation()), nn.Tail(("bn", normalisation()))
@@ -183,7 +183,7 @@ def test_training_needs_no_gradient_of_the_images(make, ops):
 
 @pytest.mark.parametrize("bias", [True, False])
 @over_training
-def test_an_se_block_with_what_stands_around_it(training, bias):
+def test_norm_add_relu_with_a_gate_equals_its_layers(training, bias):
     rng = np.random.default_rng(0)
     y, shortcut, dout = images(rng), images(rng), images(rng)
     settings = nn.SE(reduction=2, gate="hard_sigmoid", bias=bias)

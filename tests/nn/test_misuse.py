@@ -295,7 +295,7 @@ def test_pairs_and_lists():
 # Looking a layer up
 
 
-def test_a_layer_by_its_name_or_place():
+def test_a_layer_by_its_name_or_index():
     net = nn.Chain(("conv1", nn.Conv2d(1, 1, 1)), ("body", nn.Chain(("conv2", nn.ReLU()))))
     assert net["body.conv2"] is net[1][0]
     assert net[""] is net

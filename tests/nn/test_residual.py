@@ -76,7 +76,7 @@ JOINTS = {"add", "batch_norm2d_add_relu", "se_block_tail"}
 @pytest.mark.parametrize("squeeze", ["avg", "max"])
 @pytest.mark.parametrize("unit", ORDER)
 @pytest.mark.parametrize("site", SITES)
-def test_where_the_se_block_stands(unit, site, squeeze):
+def test_position_of_the_se_block(unit, site, squeeze):
     layer, recorder = make(UNITS[unit], site, squeeze), wrap.record(reference)
     wrap.attach(layer, recorder)
     x = np.random.default_rng(1).standard_normal((2, 4, 5, 6))

@@ -59,6 +59,6 @@ def test_the_test_bites(line):
     assert len(faults(line)) == 1
 
 
-def test_what_is_right_is_no_fault():
+def test_valid_code_has_no_faults():
     text = "def f(ops: Backend | str): return getattr(ops, 'x'), hasattr(os, 'fork'), type(a)"
     assert faults(text) == []

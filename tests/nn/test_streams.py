@@ -194,6 +194,6 @@ def test_other_sources_of_random_numbers_are_refused(where, rng, error, message)
 
 
 @pytest.mark.parametrize(("n", "error"), [(-1, ValueError), (0.5, TypeError), (None, TypeError)])
-def test_seeds_that_are_none(n, error):
+def test_invalid_seeds(n, error):
     with pytest.raises(error, match="^nn.seed: n is "):
         nn.seed(n)

@@ -123,7 +123,7 @@ def test_two_arrays_of_one_name_are_refused_in_any_layer(tmp_path):
 
 
 @pytest.mark.parametrize("ops", [reference, jit], ids=["reference", "jit"])
-def test_nets_travel_by_pickle(ops):
+def test_nets_can_be_pickled(ops):
     net = nn.Chain(nn.Conv2d(4, 3, 3, ops=ops, **F64), nn.NormReLU(3, ops=ops, **F64))
     same = pickle.loads(pickle.dumps(net))
     assert same.ops is ops

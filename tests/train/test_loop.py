@@ -113,7 +113,7 @@ def test_without_validation_the_last_epoch_is_tested(tmp_path):
     assert {name: tested[name] for name in ("accuracy", "loss")} == result.test
 
 
-def test_the_time_of_training_is_that_of_its_epochs(tmp_path, monkeypatch):
+def test_training_seconds_are_the_sum_over_epochs(tmp_path, monkeypatch):
     """Data is included, and validation is not."""
     honest_batch, honest_evaluate = Batches._prepare, loop.evaluate
 
@@ -242,7 +242,7 @@ def test_the_guard_names_the_layer(tmp_path):
         (dict(val=96), "96"),
     ],
 )
-def test_mistakes_are_told_before_anything_is_written(tmp_path, setting, message):
+def test_mistakes_are_found_before_anything_is_written(tmp_path, setting, message):
     with pytest.raises((ValueError, TypeError), match=message):
         prepare(replace(TINY, out=tmp_path, **setting))
     assert list(tmp_path.iterdir()) == []

@@ -28,7 +28,7 @@ def trained(tmp_path, console=None, **settings):
     return layer, result
 
 
-def test_what_a_run_leaves(tmp_path):
+def test_files_of_a_run(tmp_path):
     console = quiet()
     layer, result = trained(tmp_path, console, log_every=2)
     assert result.folder == tmp_path / "run-1"
@@ -62,7 +62,7 @@ def test_it_learns(tmp_path):
     assert result.test["loss"] < losses[0] / 4
 
 
-def test_a_run_repeats_to_the_bit_and_takes_the_steps_that_it_says(tmp_path):
+def test_a_run_is_bit_identical_to_its_steps_by_hand(tmp_path):
     """Two epochs of three batches at a constant rate, by hand."""
     layer, _ = trained(tmp_path, epochs=2, schedule="steps", val=None, test=None)
     again, result = trained(tmp_path, epochs=2, schedule="steps", val=None, test=None)
@@ -156,7 +156,7 @@ def test_accumulated_batches(tmp_path):
         np.testing.assert_array_equal(files.arrays_of(layer)[name], array)
 
 
-def test_targets_of_classes_too(tmp_path):
+def test_integer_targets(tmp_path):
     """Labels of any integer dtype; data["classes"] asks for a confusion matrix."""
     layer = nn.Chain(("flat", nn.Flatten()), ("fc", nn.Linear(16, 300, rng=0)))
     rng = np.random.default_rng(0)

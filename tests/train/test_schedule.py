@@ -17,7 +17,7 @@ def test_rate_at_is_an_old_name():
     assert rate_at is lr_at
 
 
-def test_warmup_rises_in_a_line_and_never_is_zero():
+def test_warmup_is_linear_and_never_zero():
     rising = rates()[:25]
     assert rising[0] == 2.0 / 26
     assert rising == pytest.approx([2.0 * (k + 1) / 26 for k in range(25)], rel=1e-15)

@@ -66,7 +66,7 @@ def test_arrays_keep_their_identity():
 
 
 @pytest.mark.parametrize("decay_all", [False, True])
-def test_only_weights_decay_unless_all_shall(decay_all):
+def test_only_weights_decay_unless_decay_all(decay_all):
     layer = net()
     optimiser = SGD(layer, momentum=0, weight_decay=0.5, decay_all=decay_all)
     for array in layer.named_parameters().values():
@@ -182,7 +182,7 @@ def test_settings_are_checked_where_they_are_passed(settings, message):
 
 
 @pytest.mark.parametrize("value", [None, nn.Linear, [np.ones(2)]])
-def test_what_is_no_net(value):
+def test_net_must_be_a_layer(value):
     with pytest.raises(TypeError, match="^SGD: net is a .*, expected a layer: pass SGD"):
         SGD(value)
 

@@ -87,7 +87,7 @@ class PlainNumber(SquaredError):
 
 
 @pytest.mark.parametrize("objective", [SquaredError(), PlainNumber()])
-def test_whatever_kind_of_number_the_loss_is(objective):
+def test_losses_of_any_numeric_type(objective):
     layer = net()
     optimiser = SGD(layer)
     before = everything(layer, optimiser)
@@ -164,7 +164,7 @@ def test_numbers_of_numpy_are_metrics_too():
     assert all(type(value) is float for value in metrics.values())
 
 
-def test_arguments_that_are_mistaken_for_others():
+def test_wrong_arguments():
     layer, objective = net(), SquaredError()
     for arguments, message in (
         ((objective, SGD(layer), pairs(1)[0]), r"batches\[0\] is a ndarray, expected a pair"),
@@ -203,7 +203,7 @@ def test_running_statistics_move_once_for_each_batch():
     assert norm.state["running_mean"].item() == 5
 
 
-def test_the_first_convolution_saves_its_dx():
+def test_the_first_convolution_skips_its_dx():
     layer, calls = net(), []
     honest = layer["conv"].ops.conv2d_backward
 
