@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from minise.checks import check_flag, check_integer, check_triple, check_within
 from minise.data.dataset import Bytes
-from minise.data.streams import ROW, Words, below
+from minise.data.streams import ROW, Words, integers_below
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Augment:
             )
         out = self._cropped(images, words) if self.crop else images.copy()
         if self.flip:
-            mirrored = below(words[:, 2], 2) == 1
+            mirrored = integers_below(words[:, 2], 2) == 1
             out[mirrored] = out[mirrored, :, :, ::-1]
         if self.cutout:
             self._blank_squares(out, words[:, 3])
@@ -93,14 +93,14 @@ class Augment:
         padded[:] = np.array(self.fill, np.uint8)[:, None, None]
         padded[:, :, self.crop : self.crop + H, self.crop : self.crop + W] = images
         windows = sliding_window_view(padded, (H, W), axis=(2, 3))
-        top = below(words[:, 0], 2 * self.crop + 1)
-        left = below(words[:, 1], 2 * self.crop + 1)
+        top = integers_below(words[:, 0], 2 * self.crop + 1)
+        left = integers_below(words[:, 1], 2 * self.crop + 1)
         return windows[np.arange(N), :, top, left]
 
     def _blank_squares(self, out: Bytes, words: Words) -> None:
         _, _, H, W = out.shape
-        rows = self._span(below(words, H), H)
-        columns = self._span(below(words << np.uint64(32), W), W)
+        rows = self._span(integers_below(words, H), H)
+        columns = self._span(integers_below(words << np.uint64(32), W), W)
         hole = rows[:, None, :, None] & columns[:, None, None, :]
         np.copyto(out, np.array(self.fill, np.uint8)[:, None, None], where=hole)
 

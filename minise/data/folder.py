@@ -38,8 +38,8 @@ def image_folder(root: StrPath, size: int = 32) -> Dataset:
     Notes
     -----
     An image is rotated by its EXIF orientation, composed with black where it is transparent,
-    cropped to its central square and resized with a Lanczos filter, which is antialiasing. Only the
-    first frame of an animation is read.
+    cropped to its central square and resized with an antialiasing Lanczos filter. Only the first
+    frame of an animation is read.
     """
     check_integer("image_folder", "size", size, 1)
     files = _files(Path(root).expanduser())

@@ -17,7 +17,7 @@ from minise.data.dataset import Dataset
 from minise.data.palette import oklab, srgb_bytes
 from minise.data.patterns import NODES, PATTERNS
 from minise.data.silhouettes import SILHOUETTES
-from minise.data.streams import rows, stream, unit
+from minise.data.streams import rows, stream, uniform
 
 Floats: TypeAlias = NDArray[Any]
 
@@ -124,7 +124,7 @@ def _chunk(
     tens = rows(stream(seed, key, "layout"), start // CLASSES, CHUNK // CLASSES, CLASSES)
     labels = np.argsort(tens, axis=1, kind="stable").ravel().astype(np.uint8)
     width = FIXED + NODES * NODES
-    numbers = unit(rows(stream(seed, key, "scene"), start, CHUNK, width))
+    numbers = uniform(rows(stream(seed, key, "scene"), start, CHUNK, width))
     draw = Draw(*numbers[:, :FIXED].T)
     nodes = numbers[:, FIXED:].astype(np.float32).reshape(CHUNK, NODES, NODES)
     distance, shadow = _distances(labels, draw)
@@ -137,7 +137,7 @@ def _distances(labels: NDArray[np.uint8], draw: Draw) -> tuple[Floats, Floats]:
     """Return each pixel's signed distance from the object and from its shadow, in pixels."""
     radius = 7.5 + 4.5 * draw.size
     margin = radius + 0.5
-    row, column = (margin + (SIDE - 1 - 2 * margin) * unit for unit in (draw.row, draw.column))
+    row, column = (margin + (SIDE - 1 - 2 * margin) * number for number in (draw.row, draw.column))
     down, right = (_column(centre) for centre in (row, column))
     line = np.arange(-SHADOW_OFFSET, SIDE, dtype=np.float32)
     x, y = _rotated(line - right, line[:, None] - down, draw.rotation, radius)
@@ -146,9 +146,8 @@ def _distances(labels: NDArray[np.uint8], draw: Draw) -> tuple[Floats, Floats]:
         which = labels == label
         distance[which] = silhouette(x[which], y[which])
     distance *= _column(radius)
-    return distance[:, SHADOW_OFFSET:, SHADOW_OFFSET:], distance[
-        :, :-SHADOW_OFFSET, :-SHADOW_OFFSET
-    ]
+    image, shadow = slice(SHADOW_OFFSET, None), slice(-SHADOW_OFFSET)
+    return distance[:, image, image], distance[:, shadow, shadow]
 
 
 def _composed(distance: Floats, shadow: Floats, draw: Draw, nodes: Floats) -> tuple[Floats, ...]:

@@ -55,7 +55,7 @@ def rows(bits: np.random.Philox, start: int, count: int, width: int = ROW) -> Wo
     return words.reshape(count, counters * ROW)[:, :width]
 
 
-def below(words: Words, bound: int) -> NDArray[np.int64]:
+def integers_below(words: Words, bound: int) -> NDArray[np.int64]:
     """Return an integer in 0..bound-1 for each word, from its upper half.
 
     The result is the upper 32 bits times bound, shifted right by 32: no division, and the
@@ -64,6 +64,6 @@ def below(words: Words, bound: int) -> NDArray[np.int64]:
     return ((words >> np.uint64(32)) * np.uint64(bound) >> np.uint64(32)).astype(np.int64)
 
 
-def unit(words: Words) -> NDArray[np.float64]:
+def uniform(words: Words) -> NDArray[np.float64]:
     """Return a float64 in [0, 1) for each word, from its upper 53 bits."""
     return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53

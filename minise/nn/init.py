@@ -15,7 +15,7 @@ import numpy as np
 from minise.checks import Array
 from minise.ops.backend import Backend
 
-RELU_GAIN, LINEAR_GAIN = 2.0, 1.0  # variance of a weight times its fan-in, before a ReLU or not
+RELU_GAIN, LINEAR_GAIN = 2.0, 1.0  # weight variance times fan-in, with and without a ReLU after it
 
 
 def he_normal(

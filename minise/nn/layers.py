@@ -332,10 +332,10 @@ class PadChannels(OpLayer):
 
 
 class Dropout(OpLayer):
-    """Set each value to 0 with probability p in training; do nothing in evaluation.
+    """Dropout: in training, set each value to 0 with probability p and divide the others by 1 - p.
 
-    A mask depends on the layer's seed, which rng draws, and on the number of masks drawn before,
-    `state["draws"]`, which every checkpoint contains.
+    In evaluation it is the identity. A mask depends on the layer's seed, which rng draws, and on
+    the number of masks drawn before, `state["draws"]`, which every checkpoint contains.
     """
 
     op, keywords = "dropout", ("p",)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minise.data.streams import PURPOSES, below, rows, stream, unit
+from minise.data.streams import PURPOSES, integers_below, rows, stream, uniform
 
 WORDS = st.lists(st.integers(0, 2**64 - 1), min_size=1).map(lambda w: np.array(w, np.uint64))
 
@@ -39,17 +39,17 @@ def test_words_are_frozen():
 
 
 @given(WORDS, st.integers(1, 2**32))
-def test_below(words, bound):
+def test_integers_below(words, bound):
     expected = [(int(word) >> 32) * bound >> 32 for word in words]
-    np.testing.assert_array_equal(below(words, bound), expected)
+    np.testing.assert_array_equal(integers_below(words, bound), expected)
     assert max(expected) < bound
 
 
 @given(WORDS)
-def test_unit(words):
+def test_uniform(words):
     expected = [(int(word) >> 11) / 2**53 for word in words]
-    np.testing.assert_array_equal(unit(words), expected)
-    assert unit(words).max() < 1
+    np.testing.assert_array_equal(uniform(words), expected)
+    assert uniform(words).max() < 1
 
 
 def test_messages():
