@@ -1,4 +1,4 @@
-"""Makes `python -m minise VERB` the same as `minise VERB`."""
+"""Run the command line: `python -m minise VERB` is the same as `minise VERB`."""
 
 import sys
 

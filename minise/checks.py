@@ -1,4 +1,4 @@
-"""Checks of arguments: integers, numbers, choices, flags, pairs; each words the user's mistake."""
+"""Checks of arguments: integers, numbers, choices, flags, pairs, with messages for users."""
 
 import difflib
 import operator
@@ -10,9 +10,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-Array: TypeAlias = NDArray[Any]  # of which dtype is checked at every call
+Array: TypeAlias = NDArray[Any]  # its dtype is checked at every call
 Pair: TypeAlias = tuple[int, int]  # (rows, columns)
-Place: TypeAlias = str | os.PathLike[str]
+StrPath: TypeAlias = str | os.PathLike[str]
 
 
 def check_choice(op: str, setting: str, value: str, choices: Collection[str]) -> None:
@@ -32,7 +32,7 @@ def did_you_mean(value: object, choices: Iterable[str], cutoff: float = 0.6) -> 
 
 
 def check_one_algorithm(ops: str, algorithm: str | None) -> None:
-    """Check that no algorithm is chosen, in a back end that has one only."""
+    """Check that algorithm is None or "auto", for a back end with only one algorithm."""
     if algorithm not in (None, "auto"):
         raise ValueError(
             f"ops {ops!r} has one algorithm only, but algorithm is {algorithm!r}: leave it out, "
@@ -47,7 +47,7 @@ def check_flag(op: str, setting: str, value: bool) -> None:
 
 
 def check_integer(op: str, setting: str, value: int, least: int) -> int:
-    """Return a setting as Python's int, checked to be an integer of at least some size."""
+    """Return a setting as Python's int; check that it is an integer of at least `least`."""
     try:
         number = operator.index(value)
     except TypeError:
@@ -59,7 +59,7 @@ def check_integer(op: str, setting: str, value: int, least: int) -> int:
 
 
 def as_generator(op: str, rng: Any) -> np.random.Generator:
-    """Return a random generator as it is, or a new one from an integer seed of 0 or more."""
+    """Return rng if it is a random generator, or a new one from an integer seed of 0 or more."""
     if isinstance(rng, np.random.Generator):
         return rng
     if isinstance(rng, bool) or not hasattr(rng, "__index__"):
@@ -73,8 +73,8 @@ def as_generator(op: str, rng: Any) -> np.random.Generator:
 
 
 def check_pair(op: str, setting: str, value: Pair, least: int) -> None:
-    """Check that a setting is a pair (rows, columns) of integers of at least some size."""
-    if type(value) is tuple and len(value) == 2:  # what nearly always comes, told in no time
+    """Check that a setting is a pair (rows, columns) of integers of at least `least`."""
+    if type(value) is tuple and len(value) == 2:  # fast path for the usual case
         rows, columns = value
         if type(rows) is type(columns) is int and rows >= least <= columns:
             return
@@ -86,14 +86,15 @@ def check_pair(op: str, setting: str, value: Pair, least: int) -> None:
 
 
 def as_pairs(*pairs: Pair) -> tuple[Pair, ...]:
-    """Return pairs that were checked as tuples of plain integers, also where they were lists."""
+    """Return checked pairs, which may be lists, as tuples of Python's integers."""
     return tuple((int(rows), int(columns)) for rows, columns in pairs)
 
 
 def check_number(op: str, setting: str, value: float, text: str, low: float, high: float) -> float:
-    """Check that a setting is a real number with low <= value <= high; text words the range.
+    """Return a setting as Python's float; check that it is a real number in low..high.
 
-    Return it as Python's float: NumPy's float64 would make float64 of a float32 array.
+    `text` describes the range in the message. A NumPy float64 would promote float32 arrays to
+    float64.
     """
     if not isinstance(value, Real) or not low <= value <= high:
         raise ValueError(f"{op}: {setting} is {value!r}, expected {text}")
@@ -106,15 +107,15 @@ def check_divisor(op: str, setting: str, value: int, axis: str, size: int) -> No
         raise ValueError(f"{op}: {setting} is {value}, expected a divisor of {axis} = {size}")
 
 
-def check_within(function: str, name: str, value: int, low: int, high: int, mend: str) -> None:
-    """Check that value is an integer in low..high, both included; mend says what to do if not."""
+def check_within(function: str, name: str, value: int, low: int, high: int, hint: str) -> None:
+    """Check that value is an integer in low..high, both included; hint ends the message."""
     check_integer(function, name, value, low)
     if value > high:
-        raise ValueError(f"{function}: {name} is {value}, expected at most {high}: {mend}")
+        raise ValueError(f"{function}: {name} is {value}, expected at most {high}: {hint}")
 
 
 def check_triple(function: str, name: str, value: Sequence[float]) -> tuple[float, float, float]:
-    """Return value as three floats, one a channel."""
+    """Return value as three floats, one per channel."""
     try:
         red, green, blue = (float(v) for v in value)
     except (TypeError, ValueError):

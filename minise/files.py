@@ -1,8 +1,8 @@
-"""Files of arrays: safetensors with the arrays' names and a checksum of each.
+"""Read and write files of named arrays: safetensors with a checksum for each array.
 
-safetensors notices a truncated file, but not a flipped bit; so the header holds a CRC-32 of every
-array and of every text beside them. A file appears whole or not at all: it is written beside its
-place, flushed to the disk and renamed, and the folder is flushed.
+safetensors detects a truncated file, but not a flipped bit; therefore the header holds a CRC-32 of
+every array and of every text. Writing is atomic: the content goes to a temporary file in the same
+folder, which is flushed to disk and renamed, and then the folder is flushed.
 """
 
 import json
@@ -16,11 +16,11 @@ import numpy as np
 
 from minise.checks import Array
 
-NET, CHECKPOINT = "minise-net-1", "minise-checkpoint-1"  # the formats
+NET, CHECKPOINT = "minise-net-1", "minise-checkpoint-1"  # names of the formats, in the header
 
 
 class File(NamedTuple):
-    """What a file holds."""
+    """The content of a file."""
 
     format: str
     arrays: dict[str, Array]
@@ -28,15 +28,15 @@ class File(NamedTuple):
 
 
 def write(path: Path, format: str, arrays: dict[str, Array], texts: dict[str, Any]) -> None:
-    """Write arrays, and texts as JSON, whole or not at all."""
+    """Write arrays, and texts as JSON, atomically."""
     from safetensors.numpy import save as to_bytes
 
     arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     for name, array in arrays.items():
         if array.dtype.kind == "c":
             raise TypeError(
-                f"save: {name} is {array.dtype}, expected real numbers, as safetensors has no "
-                "others: build the net with dtype=np.float64"
+                f"save: {name} is {array.dtype}, expected a real dtype, because safetensors has no "
+                "complex one: build the net with dtype=np.float64"
             )
     header = {"format": format, **{key: json.dumps(text) for key, text in texts.items()}}
     header["crc32"] = json.dumps(_checksums(header, arrays))
@@ -44,7 +44,7 @@ def write(path: Path, format: str, arrays: dict[str, Array], texts: dict[str, An
 
 
 def read(path: Path, *formats: str) -> File:
-    """Read a file of one of these formats, and check all of it.
+    """Read a file of one of these formats, and check every checksum.
 
     Raises
     ------
@@ -56,9 +56,9 @@ def read(path: Path, *formats: str) -> File:
     from safetensors import SafetensorError, safe_open
 
     if os.path.isdir(path):
-        within = ", ".join(str(file) for file in sorted(path.glob("*.safetensors"))) or "none there"
+        files = ", ".join(str(file) for file in sorted(path.glob("*.safetensors"))) or "none there"
         raise FileNotFoundError(
-            f"{path} is a folder, expected a file of it (.safetensors): {within}"
+            f"{path} is a folder, expected a file in it (.safetensors): {files}"
         )
     if not os.path.isfile(path):
         raise FileNotFoundError(f"{path} is not there, expected a checkpoint (.safetensors)")
@@ -69,53 +69,53 @@ def read(path: Path, *formats: str) -> File:
     except SafetensorError as error:
         raise ValueError(f"{path} is truncated or not a safetensors file: {error}") from None
     if header.get("format") not in formats:
-        wanted, came = " or ".join(map(repr, formats)), header.get("format")
-        hint = "minise.nn.load reads it into a net" if came == NET else "minise did not write it"
-        raise ValueError(f"{path} has format {came!r}, expected {wanted}: {hint}")
+        wanted, format = " or ".join(map(repr, formats)), header.get("format")
+        hint = "minise.nn.load reads it into a net" if format == NET else "minise did not write it"
+        raise ValueError(f"{path} has format {format!r}, expected {wanted}: {hint}")
     try:
         written = json.loads(header["crc32"])
         texts = {k: json.loads(v) for k, v in header.items() if k not in ("format", "crc32")}
         if not isinstance(written, dict):
             raise KeyError("crc32")
     except (KeyError, json.JSONDecodeError):
-        raise ValueError(f"{path} is altered: its header cannot be read; copy it anew") from None
+        raise ValueError(f"{path} is altered: its header is not readable; copy it again") from None
     sums = _checksums(header, arrays)
     wrong = sorted(k for k in sums.keys() | written.keys() if sums.get(k) != written.get(k))
     if wrong:
-        raise ValueError(f"{path} is altered: {some(wrong)} fails its checksum; copy it anew")
+        raise ValueError(f"{path} is altered: {shortened(wrong)} fails its checksum; copy it again")
     return File(header["format"], arrays, texts)
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that appears whole or not at all, also after a power failure.
+    """Write a file atomically: after a power failure it is complete, or as it was before.
 
-    Of a symbolic link the target is written.
+    If path is a symbolic link, its target is written.
 
     Raises
     ------
     OSError
-        If it cannot be written; then an older file stays.
+        If the file cannot be written; then an existing file is unchanged.
     """
     target = Path(os.path.realpath(path))
-    if os.path.exists(target) and not os.path.isfile(target):  # which raise nothing
+    if os.path.exists(target) and not os.path.isfile(target):  # these two raise no error
         raise IsADirectoryError(
-            f"{path} is a folder or a device, expected a file: pass such as "
+            f"{path} is a folder or a device, expected a file: pass for example "
             f"{path / 'net.safetensors'}"
         )
     if not os.path.isdir(target.parent):
         raise FileNotFoundError(
             f"{path} cannot be written, its folder is not there: make {target.parent} first"
         )
-    beside = target.with_name(f".{uuid.uuid4().hex}")  # of this call alone, and never too long
+    temporary = target.with_name(f".{uuid.uuid4().hex}")  # unique, and never too long a name
     try:
         try:
-            with beside.open("xb") as file:
+            with temporary.open("xb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            beside.replace(target)
+            temporary.replace(target)
         finally:
-            beside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
         if os.name == "posix":
             folder = os.open(target.parent, os.O_RDONLY)
             try:
@@ -137,8 +137,8 @@ def _checksums(header: dict[str, str], arrays: dict[str, Array]) -> dict[str, in
     return sums
 
 
-def some(names: list[str]) -> str:
-    """Return the first of several names, for a message."""
+def shortened(names: list[str]) -> str:
+    """Return the first three names and the number of the others, for a message."""
     if not names:
         return "nothing"
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,4 +1,4 @@
-"""Modules under names that they had in an earlier release: they work, and tell the new one."""
+"""Import modules under their names in an earlier release, with a warning that has the new one."""
 
 import importlib
 import sys
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
-LAST = "0.1"  # the release that still knows them
-ROOMS = {  # new room: old room, and the modules that moved
+LAST_RELEASE = "0.1"  # the last release with the old names
+MOVED_BY_PACKAGE = {  # new package: old package, and the modules that moved
     "contract": ("gradcheck", "bounds conform rules"),
     "gradcheck.slopes": ("gradcheck", "arrays complex_steps evidence pair pair_slopes rounding"),
     "gradcheck.strategies": ("gradcheck", "drawing reproduce"),
@@ -28,10 +28,10 @@ ROOMS = {  # new room: old room, and the modules that moved
 }
 MOVED = {
     f"minise.{old}.{name}": f"minise.{new}.{name}"
-    for new, (old, names) in ROOMS.items()
+    for new, (old, names) in MOVED_BY_PACKAGE.items()
     for name in names.split()
 }
-MOVED |= {  # under another name, too
+MOVED |= {  # modules that were also renamed
     "minise.gradcheck.analytic": "minise.gradcheck.slopes.complex_steps",
     "minise.gradcheck.cases": "minise.contract.case",
     "minise.gradcheck.contract": "minise.gradcheck.layers",
@@ -46,28 +46,29 @@ MOVED |= {  # under another name, too
     "minise.walk.subject": "minise.tracing.subject",
     "minise.walk.whole": "minise.walk.assemble",
 }
-MOVED["minise.ops.checks"] = "minise.checks or minise.ops.shapes"  # which have its parts
+MOVED["minise.ops.checks"] = "minise.checks or minise.ops.shapes"  # it was split into these two
 
 
-class Moved:
-    """Finds and loads a module by its old name, once all others have not found it.
+class MovedFinder:
+    """An import finder and loader for old names, which is asked after all other finders.
 
-    It is a finder and a loader by its methods: importlib.abc, which has classes of both, takes
-    longer to import than all the rest of `import minise`.
+    It does not inherit from the classes in importlib.abc, because that module takes longer to
+    import than all the rest of `import minise`.
     """
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Return where a module of an old name is, with a warning, or None."""
+        """Return a spec for an old name, with a warning, or None for any other name."""
         if name not in MOVED:
             return None
-        text = f"{name} has moved: import {MOVED[name]}; the old name ends after release {LAST}"
+        end = f"the old name ends after release {LAST_RELEASE}"
+        text = f"{name} has moved: import {MOVED[name]}; {end}"
         warnings.warn(text, FutureWarning, stacklevel=2)
-        return ModuleSpec(name, self)  # type: ignore[arg-type]  # a loader by its methods
+        return ModuleSpec(name, self)  # type: ignore[arg-type]  # has the methods of a loader
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        """Return the module itself, so that there is one of it."""
+        """Return the module with the new name, so that it exists only once."""
         first, *others = [importlib.import_module(new) for new in MOVED[spec.name].split(" or ")]
         module = ModuleType(spec.name) if others else first
         for part in (first, *others) if others else ():
@@ -76,10 +77,10 @@ class Moved:
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """Put back what the import under the old name wrote over."""
+        """Restore the module's spec, which the import under the old name replaced."""
         spec = module.__spec__
         assert spec is not None  # the import has just set it
         module.__spec__ = spec.loader_state
 
 
-sys.meta_path.append(Moved())
+sys.meta_path.append(MovedFinder())

@@ -1,4 +1,4 @@
-"""Which module of the package imports which, read from the sources."""
+"""The import graph of the package, read from its sources."""
 
 import ast
 from pathlib import Path
@@ -9,24 +9,24 @@ FOLDER = Path(minise.__file__).parent
 
 
 def module_of(path, folder=FOLDER):
-    """Return the dotted name of a file of the package."""
+    """Return the dotted name of the module in a file of the package."""
     parts = path.relative_to(folder.parent).with_suffix("").parts
     return ".".join(parts).removesuffix(".__init__")
 
 
 def imports(text, modules):
-    """Return the modules that a text imports, in functions and for type checkers too."""
-    found = set()
+    """Return the modules that a source text imports, also in functions and for type checkers."""
+    imported = set()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            imported |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= names & modules or {node.module}
-    return found & modules
+            imported |= names & modules or {node.module}
+    return imported & modules
 
 
 def graph():
-    """Return by module what it imports."""
+    """Return for each module the set of modules that it imports."""
     texts = {module_of(path): path.read_text() for path in sorted(FOLDER.rglob("*.py"))}
     return {name: imports(text, set(texts)) - {name} for name, text in texts.items()}

@@ -1,4 +1,4 @@
-"""Which tests belong to an op, a room or a lesson: what `pytest --of=NAME` runs."""
+"""Select the tests of an op, a subpackage or a lesson, for `pytest --of=NAME`."""
 
 import re
 from difflib import get_close_matches
@@ -9,32 +9,32 @@ LESSONS = sorted(path.stem for path in (TESTS.parent / "tutorials").glob("[0-9]*
 
 
 def pattern(name):
-    """Return the compiled pattern that the node ids of the tests of `name` contain.
+    """Return a compiled pattern that matches the node ids of the tests of `name`.
 
     Parameters
     ----------
     name : str
-        An op, by its full name or its short one in `minise walk` (squeeze_excite, se); a room,
-        which is a folder of tests (nn, jit); or a lesson (5, lesson5, 05_batch_norm).
+        An op, by its full name or its short name in `minise walk` (squeeze_excite, se); a
+        subpackage, by its folder of tests (nn, jit); or a lesson (5, lesson5, 05_batch_norm).
 
     Raises
     ------
     ValueError
         If it is none of them; the message lists the nearest names.
     """
-    patterns = {**of_lessons(), **of_rooms(), **of_ops()}
+    patterns = {**of_lessons(), **of_subpackages(), **of_ops()}
     number = re.fullmatch(r"(?:lesson[-_ ]?)?(\d+)", name)
     key = f"{int(number[1]):02}" if number else name
     if key not in patterns:
-        near = get_close_matches(key, patterns, n=4, cutoff=0.5) or patterns
+        close = get_close_matches(key, patterns, n=4, cutoff=0.5) or patterns
         raise ValueError(
-            f"--of is {name!r}, expected an op, a room or a lesson: try {', '.join(near)}"
+            f"--of is {name!r}, expected an op, a subpackage or a lesson: try {', '.join(close)}"
         )
     return re.compile(patterns[key])
 
 
 def of_ops():
-    """An op's name stands alone in the id; all tests in the file of its family are taken too."""
+    """Return patterns of ops: the op's name as a word in the id, or the file of its family."""
     from minise.ops import reference
     from minise.walk.cases import ALIASES, OPS
 
@@ -46,14 +46,14 @@ def of_ops():
     return {**patterns, **{name: patterns[op] for name, op in ALIASES.items()}}
 
 
-def of_rooms():
-    """A room's tests are those in its folder, and the examples of the code that it tests."""
+def of_subpackages():
+    """Return patterns of subpackages: its folder of tests, and its docstring examples."""
     folders = {path.parent for path in TESTS.rglob("test_*.py")} - {TESTS}
     return {path.name: rf"^(?:tests|minise)/(?:\w+/)*{path.name}/" for path in folders}
 
 
 def of_lessons():
-    """A lesson's tests are those of the tutorials that have its number as a parameter."""
+    """Return patterns of lessons: tests of tutorials with the lesson's number as a parameter."""
     patterns = {}
     for stem in LESSONS:
         patterns[stem] = patterns[stem[:2]] = rf"^tests/tutorials/.*[\[-]{stem[:2]}[_\]-]"

@@ -39,7 +39,9 @@ def table_of_verbs():
 def with_tables(page):
     """Return the text of the page with its tables of ops and verbs renewed."""
     for title, table in (("op", table_of_ops()), ("verb", table_of_verbs())):
-        page, count = re.subn(rf"\| {title} \|.*\n(\|.*\n)+", lambda _, table=table: table, page, count=1)
+        page, count = re.subn(
+            rf"\| {title} \|.*\n(\|.*\n)+", lambda _, table=table: table, page, count=1
+        )
         assert count == 1, title
     return page
 

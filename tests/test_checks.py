@@ -1,4 +1,4 @@
-"""The wording of mistakes in arguments that are no arrays."""
+"""Checks of arguments that are not arrays, and their messages."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What an import loads: a library must not make its users wait for what they do not use."""
+"""Imports of minise must not load heavy packages that the user does not need."""
 
 import subprocess
 import sys
@@ -16,11 +16,11 @@ LIGHT = (
 
 
 def loaded_by(*statements):
-    """Return, for each of the statements that a process runs, the heavy packages loaded by then."""
-    code = "\n".join(["import sys", *(f"{one}\nprint(*sys.modules)" for one in statements)])
+    """Run statements in a new process; return the heavy packages loaded after each of them."""
+    code = "\n".join(["import sys", *(f"{line}\nprint(*sys.modules)" for line in statements)])
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     names = ({name.partition(".")[0] for name in line.split()} for line in done.stdout.splitlines())
-    return {one: loaded & HEAVY for one, loaded in zip(statements, names, strict=True)}
+    return {line: loaded & HEAVY for line, loaded in zip(statements, names, strict=True)}
 
 
 def test_imports_are_light():

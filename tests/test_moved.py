@@ -1,4 +1,4 @@
-"""Old names of modules: each works, and tells the new one."""
+"""Old names of modules: each import works, with a warning that gives the new name."""
 
 import importlib
 import subprocess
@@ -21,7 +21,7 @@ def test_an_old_name_gives_the_module(old, monkeypatch):
     assert (module.__name__, spec.name) == (MOVED[old], MOVED[old])
 
 
-def test_a_name_whose_parts_went_apart_gives_both(monkeypatch):
+def test_a_module_that_was_split_gives_both_parts(monkeypatch):
     from minise import checks
     from minise.ops import shapes
 
@@ -45,10 +45,10 @@ def test_a_name_that_never_was_is_not_found():
         importlib.import_module("minise.gradcheck.nothing")
 
 
-def test_rooms_are_imported_when_they_are_asked_for():
+def test_subpackages_are_imported_on_first_use():
     code = "import minise, sys; print('numpy' in sys.modules); print(minise.nn.Linear.__name__)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\nLinear\n"
-    assert all(name in dir(minise) for name in minise.ROOMS)
+    assert all(name in dir(minise) for name in minise.SUBPACKAGES)
     with pytest.raises(AttributeError, match="minise has no 'layers', expected one of analysis"):
         _ = minise.layers

@@ -50,7 +50,10 @@ def test_a_program_prints_the_text_below_it(page, program, printed, tmp_path):
         capture_output=True,
         text=True,
         cwd=tmp_path,
-        env={**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
+        env={
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        },
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")

@@ -1,4 +1,4 @@
-"""`pytest --of=NAME`, and what the last lines of a run say."""
+"""`pytest --of=NAME`, and the summary at the end of a run."""
 
 import os
 import subprocess
@@ -88,7 +88,7 @@ def test_a_single_file_runs_in_one_process(arguments, single, monkeypatch):
 def test_an_unknown_name_is_refused(run):
     done = run("-n", "0", "--of=rellu")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
-    assert "--of is 'rellu', expected an op, a room or a lesson: try relu" in done.stderr
+    assert "--of is 'rellu', expected an op, a subpackage or a lesson: try relu" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -130,5 +130,5 @@ def test_does_not_belong(name, node_id):
 
 @pytest.mark.parametrize("name", ["", "relu.*", "lesson99", "ops/"])
 def test_a_name_is_not_a_pattern(name):
-    with pytest.raises(ValueError, match="expected an op, a room or a lesson: try "):
+    with pytest.raises(ValueError, match="expected an op, a subpackage or a lesson: try "):
         pattern(name)

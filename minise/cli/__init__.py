@@ -72,6 +72,10 @@ def _run(arguments: list[str]) -> int:
             )
         import tyro
 
+        if verb == "train":
+            from minise.cli.train import with_current_flags
+
+            rest = with_current_flags(rest)
         command = tyro.cli(
             _deferred(function_of(verb, rest)),
             prog=f"minise {verb}",

@@ -8,7 +8,7 @@ import tyro
 from rich.console import Console
 
 from minise.cli.words import misuse, say
-from minise.data import Dataset, blocks, found, load, sheet, write_png
+from minise.data import Dataset, availability, blocks, load, sheet, write_png
 
 COLUMNS, ROWS = 10, 4  # of the sheet
 LINES = 2  # rows of images in a terminal, each as wide as the terminal
@@ -35,7 +35,7 @@ def data(
     console = Console()
     if not source:
         with misuse():
-            for name, text in found(root):
+            for name, text in availability(root):
                 say(console, f"{name:<10} {text}")
         return 0
     with misuse():

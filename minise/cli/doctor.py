@@ -19,12 +19,12 @@ def doctor(root: Path | None = None) -> int:
     Args:
         root: Folder of the data sets; by default the environment variable MINISE_DATA.
     """
-    from minise.data import found
+    from minise.data import availability
     from minise.ops.cuda import describe
     from minise.ops.jit.convolution.algorithm import rule_of_auto
 
     with misuse():
-        data = found(root)
+        data = availability(root)
     table = Table("what", "found", show_lines=False)
     rows = [
         *versions().items(),

@@ -12,6 +12,7 @@ from rich.console import Console
 from minise.cli.words import FAILED, Failure, misuse, say
 from minise.nn import SE
 from minise.train import RECIPES, Interrupted, Result, TrainConfig, prepare, train
+from minise.train.config import OLD_NAMES
 
 # The run of quickstart. Seeds 0 to 4 reach test accuracies of 97.5 % to 99.7 %.
 QUICKSTART = TrainConfig(
@@ -21,7 +22,7 @@ QUICKSTART = TrainConfig(
     se=SE(reduction=4),
     epochs=3,
     batch_size=32,
-    rate=0.2,
+    lr=0.2,
     crop=0,
     val=500,
 )
@@ -50,6 +51,13 @@ def train_verb(arguments: Sequence[str]) -> Callable[[TrainConfig], int]:
         return train_as(config)
 
     return train
+
+
+def with_current_flags(arguments: Sequence[str]) -> list[str]:
+    """Replace the old names of options of `train`: --rate is --lr."""
+    old = {f"--{name}": f"--{new}" for name, new in OLD_NAMES.items()}
+    pairs = (argument.partition("=") for argument in arguments)
+    return [old.get(flag, flag) + equals + value for flag, equals, value in pairs]
 
 
 def train_as(config: TrainConfig) -> int:

@@ -1,7 +1,9 @@
-"""Data sets, augmentation, batches; everything random is a function of seed, epoch and index.
+"""Data sets, augmentation, batches; all random numbers are functions of seed, epoch and index.
 
 file or formula -> Dataset (uint8) -> Batches (shuffle, augment, normalise) -> float32 NCHW
 """
+
+from typing import Any
 
 from minise.data.augment import Augment
 from minise.data.batches import Batch, Batches, moments
@@ -10,7 +12,7 @@ from minise.data.dataset import Dataset, hold_out
 from minise.data.folder import image_folder, read_image
 from minise.data.shapes10 import Shapes, shapes10
 from minise.data.sheet import blocks, sheet, write_png
-from minise.data.source import found, load, names
+from minise.data.source import availability, load, names
 from minise.data.streams import stream
 
 __all__ = [
@@ -19,10 +21,10 @@ __all__ = [
     "Batches",
     "Dataset",
     "Shapes",
+    "availability",
     "blocks",
     "cifar10",
     "cifar100",
-    "found",
     "hold_out",
     "image_folder",
     "load",
@@ -34,3 +36,10 @@ __all__ = [
     "stream",
     "write_png",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Return `availability` for its old name, found."""
+    if name == "found":
+        return availability
+    raise AttributeError(f"minise.data has no {name!r}, expected one of {', '.join(__all__)}")

@@ -1,4 +1,4 @@
-"""Random crops, flips and cutouts of a batch, decided by four random words an image."""
+"""Random crops, flips and cutouts of a batch, determined by four random words per image."""
 
 from dataclasses import dataclass
 
@@ -8,33 +8,34 @@ from numpy.typing import NDArray
 
 from minise.checks import check_flag, check_integer, check_triple, check_within
 from minise.data.dataset import Bytes
-from minise.data.streams import ROW, Words, below
+from minise.data.streams import ROW, Words, integers_below
 
 
 @dataclass(frozen=True)
 class Augment:
-    """Shift, mirror and mask images, each by its own words.
+    """Random crop with padding, horizontal flip and cutout.
 
     Parameters
     ----------
     crop : int
-        Pixels of border put round the image before a window of its old size is cut out at random.
+        Padding in pixels before a random crop of the original size.
     flip : bool
-        Whether every second image, at random, is mirrored left to right.
+        Whether each image is mirrored left to right with probability 1/2.
     cutout : int
-        Side of a square that is blanked around a random pixel; what juts out is lost. 0 for none.
+        Side of a square around a random pixel that is blanked, clipped at the image's border. 0 for
+        none.
     fill : tuple of int
-        Colour of border and square in 0..255, (red, green, blue).
+        Colour of the padding and the square in 0..255, (red, green, blue).
 
     Notes
     -----
-    The default fill, black, is what torchvision's RandomCrop(32, padding=4) gives on images not yet
-    normalised, the recipe in common use. He et al. (arXiv:1512.03385) and DeVries & Taylor blank
-    with zero after normalising, which is the mean colour: for theirs pass
+    The default fill, black, equals torchvision's RandomCrop(32, padding=4) on images before
+    normalisation, the usual recipe. He et al. (arXiv:1512.03385) and DeVries & Taylor blank with
+    zero after normalisation, which is the mean colour: for that pass
     ``fill=tuple(round(255 * m) for m in mean)``.
 
     Source: DeVries and Taylor, "Improved regularization of convolutional neural networks with
-    cutout", arXiv:1708.04552. For an even side the square reaches one pixel further up and left
+    cutout", arXiv:1708.04552. For an even side the square extends one pixel further up and left
     of its pixel than down and right, as in their code.
     """
 
@@ -58,32 +59,32 @@ class Augment:
         """Raise ValueError if images of shape (N, 3, H, W) are too small for these settings."""
         side = min(shape[2:])
         for name in ("crop", "cutout"):
-            smaller = f"the images are of {shape[2]} x {shape[3]}"
-            check_within("Augment", name, getattr(self, name), 0, side, smaller)
+            hint = f"the images are {shape[2]} x {shape[3]}"
+            check_within("Augment", name, getattr(self, name), 0, side, hint)
 
     def __call__(self, images: Bytes, words: Words) -> Bytes:
-        """Return new images, shaped as the old.
+        """Return augmented copies of images, of the same shape.
 
         Parameters
         ----------
         images : ndarray of shape (N, 3, H, W), uint8
-            Left as they are.
+            Images; they are not changed.
         words : ndarray of shape (N, 4), uint64
-            Of each image: row of the window, column of the window, flip, and in its upper and
-            lower half row and column of the cutout's centre.
+            Four random words per image: row of the crop, column of the crop, flip, and the cutout's
+            centre, its row in the upper and its column in the lower half.
         """
         self.check(images.shape)
         if words.shape != (len(images), ROW):
             raise ValueError(
                 f"Augment: words has shape {words.shape}, expected ({len(images)}, {ROW}): "
-                "pass a row for each image, as from stream(...).random_raw"
+                "pass one row per image, for example rows(stream(...), 0, N)"
             )
         out = self._cropped(images, words) if self.crop else images.copy()
         if self.flip:
-            mirrored = below(words[:, 2], 2) == 1
+            mirrored = integers_below(words[:, 2], 2) == 1
             out[mirrored] = out[mirrored, :, :, ::-1]
         if self.cutout:
-            self._cut(out, words[:, 3])
+            self._blank_squares(out, words[:, 3])
         return out
 
     def _cropped(self, images: Bytes, words: Words) -> Bytes:
@@ -92,19 +93,19 @@ class Augment:
         padded[:] = np.array(self.fill, np.uint8)[:, None, None]
         padded[:, :, self.crop : self.crop + H, self.crop : self.crop + W] = images
         windows = sliding_window_view(padded, (H, W), axis=(2, 3))
-        top = below(words[:, 0], 2 * self.crop + 1)
-        left = below(words[:, 1], 2 * self.crop + 1)
+        top = integers_below(words[:, 0], 2 * self.crop + 1)
+        left = integers_below(words[:, 1], 2 * self.crop + 1)
         return windows[np.arange(N), :, top, left]
 
-    def _cut(self, out: Bytes, words: Words) -> None:
+    def _blank_squares(self, out: Bytes, words: Words) -> None:
         _, _, H, W = out.shape
-        rows = self._span(below(words, H), H)
-        columns = self._span(below(words << np.uint64(32), W), W)
+        rows = self._span(integers_below(words, H), H)
+        columns = self._span(integers_below(words << np.uint64(32), W), W)
         hole = rows[:, None, :, None] & columns[:, None, None, :]
         np.copyto(out, np.array(self.fill, np.uint8)[:, None, None], where=hole)
 
     def _span(self, centre: NDArray[np.int64], size: int) -> NDArray[np.bool_]:
-        """Return for each centre which of size places the square covers."""
+        """Return for each centre a mask (size,) of the rows or columns that the square covers."""
         start = centre[:, None] - self.cutout // 2
-        place = np.arange(size)
-        return (start <= place) & (place < start + self.cutout)
+        index = np.arange(size)
+        return (start <= index) & (index < start + self.cutout)

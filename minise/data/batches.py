@@ -1,4 +1,4 @@
-"""Batches of a data set: shuffled, augmented, normalised, by a thread ahead of time if asked."""
+"""Batches of a data set: shuffled, augmented, normalised, optionally prefetched by a thread."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -14,44 +14,45 @@ from minise.data.streams import ROW, Words, rows, stream
 
 
 class Batch(NamedTuple):
-    """What a step of training takes."""
+    """Images and labels of one training step."""
 
     images: NDArray[Any]  # (n, 3, H, W)  normalised
     labels: NDArray[np.int64]  # (n,)
 
 
 class Batches:
-    """A data set cut into batches, epoch by epoch.
+    """The batches of a data set, in a different order each epoch.
 
     Parameters
     ----------
     dataset : Dataset
-        The images; its order gives every image its number.
+        The images; an image's index in it determines its random numbers.
     batch_size : int
-        Images a batch; the last of an epoch may have fewer.
+        Images per batch; the last batch of an epoch may have fewer.
     seed : int
-        With the epoch and the image's number, all that chance depends on.
+        Seed of order and augmentation, which depend only on seed, epoch and the image's index.
     shuffle : bool
-        Whether every epoch has an order of its own, else that of the data set.
+        Whether each epoch has its own random order; otherwise the order of the data set.
     augment : Augment or None
-        What is done to the images before normalising.
+        Augmentation before normalisation.
     mean, std : sequence of 3 floats
-        In units of full scale: images become (image / 255 - mean) / std, channel by channel.
-        Those of the training images (see `moments`), also for validation and test.
+        Mean and standard deviation per channel for images scaled to 0..1: images become
+        (image / 255 - mean) / std. Use the training images' values (see `moments`), also for
+        validation and test.
     dtype : float32 or float64
-        Of the images.
+        dtype of the batches' images.
     drop_last : bool
-        Whether a last batch of fewer images is left out.
+        Whether to skip a last batch with fewer images.
     prefetch : int
-        Batches that a thread prepares ahead; 0 prepares each when it is asked for.
+        Number of batches that a thread prepares ahead; 0 prepares each batch on demand.
 
     Notes
     -----
     Time of a batch of 128 x 3 x 32 x 32, cropped, flipped, normalised: 0.4 ms (one of two shared
-    vCPUs, AMD EPYC). A thread hid none of it there: between steps of 9.1 ms in NumPy's matmul a
-    batch cost 0.7 ms with prefetch=0 and 0.7 ms with prefetch=2; between steps of 1.4 ms in short
-    ufuncs, which fight for the interpreter, 0.6 and 0.7 ms. Hence 0. A thread is for steps that
-    leave a core idle, as on a GPU, or for larger images.
+    vCPUs, AMD EPYC). A thread saved nothing there: between steps of 9.1 ms in NumPy's matmul a
+    batch took 0.7 ms with prefetch=0 and 0.7 ms with prefetch=2; between steps of 1.4 ms in short
+    ufuncs, which compete for the interpreter lock, 0.6 and 0.7 ms. Hence the default 0. Use a
+    thread for steps that leave a core idle, as on a GPU, or for larger images.
     """
 
     def __init__(
@@ -86,13 +87,14 @@ class Batches:
         self._scale, self._shift = normaliser(mean, std, dtype)
 
     def __len__(self) -> int:
-        whole, rest = divmod(len(self.dataset), self.batch_size)
-        return whole + (rest > 0 and not self.drop_last)
+        full, rest = divmod(len(self.dataset), self.batch_size)
+        return full + (rest > 0 and not self.drop_last)
 
     def order(self, epoch: int) -> NDArray[np.int64]:
-        """Return the numbers of the images in the order of an epoch, shape (N,).
+        """Return the images' indices (N,) in the order of an epoch.
 
-        Random words sorted, their places kept: an order that no version of NumPy's shuffle changes.
+        The order is the argsort of random words, so it does not depend on NumPy's shuffle, which
+        may change between versions.
         """
         N = len(self.dataset)
         if not self.shuffle:
@@ -106,7 +108,7 @@ class Batches:
         yield from prefetched(batches, self.prefetch) if self.prefetch else batches
 
     def batch(self, epoch: int, k: int) -> Batch:
-        """Return batch k of an epoch alone, to the bit as `epoch` yields it."""
+        """Return batch k of an epoch without the others, bit-identical to `epoch`'s."""
         check_within("batch", "k", k, 0, len(self) - 1, "an epoch has no more")
         return self._prepare(self.order(epoch), self._words(epoch), k)
 
@@ -114,29 +116,29 @@ class Batches:
         return rows(stream(self.seed, epoch, "augment"), 0, len(self.dataset), ROW)
 
     def _prepare(self, order: NDArray[np.int64], words: Words, k: int) -> Batch:
-        which = order[k * self.batch_size : (k + 1) * self.batch_size]
-        images = self.dataset.images[which]
+        indices = order[k * self.batch_size : (k + 1) * self.batch_size]
+        images = self.dataset.images[indices]
         if self.augment is not None:
-            images = self.augment(images, words[which])
-        labels = self.dataset.labels[which].astype(np.int64)
+            images = self.augment(images, words[indices])
+        labels = self.dataset.labels[indices].astype(np.int64)
         return Batch(self._normalised(images), labels)
 
     def _normalised(self, images: NDArray[np.uint8]) -> NDArray[Any]:
-        # 128 images take 0.14 ms; looking each byte up in a table of 256 takes 0.22 ms
+        # 128 images take 0.14 ms; a table lookup for each byte takes 0.22 ms
         out = np.multiply(images, self._scale, dtype=self._scale.dtype)
         out += self._shift
         return out
 
 
 def moments(dataset: Dataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and standard deviation of each channel, in units of full scale.
+    """Return the mean and standard deviation of each channel, for images scaled to 0..1.
 
     The sums are integers, so nothing is rounded before the last two divisions and the root.
 
     Returns
     -------
     mean, std : tuple of 3 floats
-        Over all pixels of all images; std with the count as its divisor, not one less.
+        Over all pixels of all images; std divides by the number of pixels, not by one less.
     """
     mean, std = [], []
     for c in range(3):
@@ -154,7 +156,7 @@ def moments(dataset: Dataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
 def normaliser(
     mean: Sequence[float], std: Sequence[float], dtype: DTypeLike
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return scale and shift, shape (3, 1, 1), with image * scale + shift normalised."""
+    """Return scale and shift (3, 1, 1), so that image * scale + shift is the normalised image."""
     means, deviations = check_triple("Batches", "mean", mean), check_triple("Batches", "std", std)
     if min(deviations) <= 0 or not np.isfinite(means + deviations).all():
         raise ValueError(

@@ -1,7 +1,8 @@
-"""CIFAR-10 and CIFAR-100 from their official binary folders.
+"""Read CIFAR-10 and CIFAR-100 from their official binary folders.
 
-A file is nothing but records: one label byte (CIFAR-100: coarse, then fine), then 1024 bytes each
-of red, green and blue, row by row. So a whole file's size is known, and no code is ever loaded.
+A file is a sequence of records: one label byte (CIFAR-100: coarse, then fine), then 1024 bytes each
+of red, green and blue, row by row. So the size of a complete file is known, and unlike in a pickle
+no code is loaded.
 
 Source: Krizhevsky, "Learning multiple layers of features from tiny images", 2009;
 https://www.cs.toronto.edu/~kriz/cifar.html.
@@ -13,31 +14,31 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minise.checks import Place, check_choice
+from minise.checks import StrPath, check_choice
 from minise.data.dataset import Bytes, Dataset
 from minise.data.names import CIFAR10, CIFAR100_COARSE, CIFAR100_FINE
 
-PIXELS = 3 * 32 * 32
+BYTES_PER_IMAGE = 3 * 32 * 32
 
 
 class Names(NamedTuple):
-    """The classes that one label byte stands for."""
+    """The class names of one label byte."""
 
-    file: str
-    built_in: tuple[str, ...]
+    file: str  # of the official folder, with the names
+    built_in: tuple[str, ...]  # if there is no such file
 
 
 class Layout(NamedTuple):
-    """What an official folder holds."""
+    """The content of an official folder."""
 
     folder: str
     archive: str
     splits: dict[str, tuple[tuple[str, ...], int]]  # files, and records in each
     labels: dict[str, Names]  # in the order of the label bytes
 
-    def record(self) -> int:
-        """Return the bytes of a record."""
-        return len(self.labels) + PIXELS
+    def record_size(self) -> int:
+        """Return the number of bytes in a record."""
+        return len(self.labels) + BYTES_PER_IMAGE
 
 
 LAYOUTS = {
@@ -62,26 +63,28 @@ LAYOUTS = {
 }
 
 
-def cifar10(root: Place | None = None, split: str = "train") -> Dataset:
+def cifar10(root: StrPath | None = None, split: str = "train") -> Dataset:
     """Read CIFAR-10: 50,000 training or 10,000 test images of ten classes.
 
     Parameters
     ----------
     root : path or None
-        The folder cifar-10-batches-bin, or the one that it lies in; None stands for the environment
-        variable MINISE_DATA.
+        The folder cifar-10-batches-bin, or its parent; None uses the environment variable
+        MINISE_DATA.
     split : {"train", "test"}
-        Which images.
+        Training or test images.
 
     Raises
     ------
     FileNotFoundError
-        If a file is missing; ValueError if it is not whole, or a label is none.
+        If a file is missing.
+    ValueError
+        If a file has another size than expected, or a label is out of range.
     """
     return _read("cifar10", root, split, "fine")
 
 
-def cifar100(root: Place | None = None, split: str = "train", labels: str = "fine") -> Dataset:
+def cifar100(root: StrPath | None = None, split: str = "train", labels: str = "fine") -> Dataset:
     """Read CIFAR-100: 50,000 training or 10,000 test images.
 
     Parameters
@@ -89,54 +92,61 @@ def cifar100(root: Place | None = None, split: str = "train", labels: str = "fin
     root, split
         As for cifar10; the folder is cifar-100-binary.
     labels : {"fine", "coarse"}
-        A hundred classes, or the twenty that group them by fives.
+        100 classes, or 20 groups of five classes each.
 
     Raises
     ------
     FileNotFoundError
-        If a file is missing; ValueError if it is not whole, or a label is none.
+        If a file is missing.
+    ValueError
+        If a file has another size than expected, or a label is out of range.
     """
     return _read("cifar100", root, split, labels)
 
 
-def locate(source: str, root: Place | None = None) -> Path:
-    """Return the folder of cifar10 or cifar100 under a root, all its files there and whole.
+def locate(source: str, root: StrPath | None = None) -> Path:
+    """Return the folder of cifar10 or cifar100 under a root; check that it is complete.
 
     Raises
     ------
     FileNotFoundError
-        If no root is named, or files are missing in it; ValueError if a file is not whole.
+        If root and MINISE_DATA are not set, or files are missing.
+    ValueError
+        If a file has another size than expected.
     """
     layout = LAYOUTS[source]
     if root is None and not os.environ.get("MINISE_DATA"):
         raise FileNotFoundError(
-            f"{source}: no folder is named: pass root, or set the environment variable MINISE_DATA "
-            f"to the folder that {layout.folder} lies in (export MINISE_DATA=/path/to/data)"
+            f"{source}: root is None and MINISE_DATA is not set: pass root, or set the environment "
+            f"variable to the folder that contains {layout.folder} (export "
+            "MINISE_DATA=/path/to/data)"
         )
     parent = Path(root if root is not None else os.environ["MINISE_DATA"]).expanduser()
     inner = parent / layout.folder
     folder = inner if inner.is_dir() else parent
     sizes = {
-        name: count * layout.record() for names, count in layout.splits.values() for name in names
+        name: count * layout.record_size()
+        for names, count in layout.splits.values()
+        for name in names
     }
     missing = [name for name in sizes if not (folder / name).is_file()]
     if missing:
         places = f"{parent} or {inner}" if folder == parent else f"{folder}"
         raise FileNotFoundError(
             f"{source}: looked in {places} for {', '.join(sizes)}; missing: {', '.join(missing)}. "
-            f"Fetch {layout.archive} from https://www.cs.toronto.edu/~kriz/ and unpack it there"
+            f"Download {layout.archive} from https://www.cs.toronto.edu/~kriz/ and unpack it there"
         )
     for name, size in sizes.items():
-        came = (folder / name).stat().st_size
-        if came != size:
+        actual = (folder / name).stat().st_size
+        if actual != size:
             raise ValueError(
-                f"{source}: {folder / name} has {came} bytes, expected {size}: "
-                f"the copy is not whole, so fetch {layout.archive} again"
+                f"{source}: {folder / name} has {actual} bytes, expected {size}: "
+                f"the copy is damaged, so download {layout.archive} again"
             )
     return folder
 
 
-def _read(source: str, root: Place | None, split: str, labels: str) -> Dataset:
+def _read(source: str, root: StrPath | None, split: str, labels: str) -> Dataset:
     layout = LAYOUTS[source]
     check_choice(source, "split", split, layout.splits)
     check_choice(source, "labels", labels, layout.labels)
@@ -144,14 +154,14 @@ def _read(source: str, root: Place | None, split: str, labels: str) -> Dataset:
     classes = _classes(source, folder, layout.labels[labels])
     files, count = layout.splits[split]
     images = np.empty((len(files) * count, 3, 32, 32), np.uint8)
-    found = np.empty(len(images), np.uint8)
+    values = np.empty(len(images), np.uint8)
     for k, name in enumerate(files):
-        records = np.fromfile(folder / name, np.uint8).reshape(count, layout.record())
+        records = np.fromfile(folder / name, np.uint8).reshape(count, layout.record_size())
         part = slice(k * count, (k + 1) * count)
-        images[part] = records[:, -PIXELS:].reshape(count, 3, 32, 32)
-        found[part] = records[:, list(layout.labels).index(labels)]
-        _check_labels(source, folder / name, found[part], len(classes))
-    return Dataset(source, images, found, classes)
+        images[part] = records[:, -BYTES_PER_IMAGE:].reshape(count, 3, 32, 32)
+        values[part] = records[:, list(layout.labels).index(labels)]
+        _check_labels(source, folder / name, values[part], len(classes))
+    return Dataset(source, images, values, classes)
 
 
 def _classes(source: str, folder: Path, names: Names) -> tuple[str, ...]:
@@ -162,7 +172,7 @@ def _classes(source: str, folder: Path, names: Names) -> tuple[str, ...]:
     if len(lines) != len(names.built_in):
         raise ValueError(
             f"{source}: {path} has {len(lines)} names, expected {len(names.built_in)}: "
-            "fetch it again, or remove it and the built-in names are taken"
+            "download it again, or remove it to use the built-in names"
         )
     return tuple(lines)
 
@@ -172,5 +182,5 @@ def _check_labels(source: str, path: Path, labels: Bytes, classes: int) -> None:
     if len(wrong):
         raise ValueError(
             f"{source}: {path} has label {labels[wrong[0]]}, expected 0..{classes - 1}, in "
-            f"record {wrong[0]}, counted from 0: the file was altered, so fetch it again"
+            f"record {wrong[0]}, counted from 0: the file was altered, so download it again"
         )

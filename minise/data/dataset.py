@@ -1,4 +1,4 @@
-"""Labelled images in memory: uint8, channels first, one label each."""
+"""Labelled images in memory: uint8, channels first, one label per image."""
 
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self, TypeAlias
@@ -18,18 +18,18 @@ class Dataset:
     Parameters
     ----------
     name : str
-        Where they come from, such as "cifar10".
+        Name of the source, such as "cifar10".
     images : ndarray of shape (N, 3, H, W), uint8
         Red, green, blue in 0..255.
     labels : ndarray of shape (N,), uint8
-        Each in 0..classes-1.
+        Class of each image, 0..classes-1.
     classes : tuple of str
-        Name of each class; its place is the label.
+        Name of each class, in the order of the labels.
 
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes or labels are not these.
+        If a shape, a dtype or a label is wrong.
     """
 
     name: str
@@ -52,12 +52,13 @@ class Dataset:
             raise _shape_error("images", self.images)
         if len(self.labels) != len(self.images):
             raise ValueError(
-                f"Dataset: {len(self.labels)} labels for {len(self.images)} images: pass one each"
+                f"Dataset: {len(self.labels)} labels for {len(self.images)} images: pass one per "
+                "image"
             )
         if self.labels.max() >= len(self.classes):
             raise ValueError(
                 f"Dataset: label {self.labels.max()} has no name, expected 0..classes-1 with "
-                f"{len(self.classes)} classes: name more classes or mend the labels"
+                f"{len(self.classes)} classes: name more classes or correct the labels"
             )
 
     def __len__(self) -> int:
@@ -69,9 +70,9 @@ class Dataset:
         return f"<{type(self).__name__} {self.name}: {size}, {len(self.classes)} classes>"
 
     def take(self, which: slice | NDArray[Any] | list[int]) -> Self:
-        """Return the images that a slice, a list of indices or a boolean mask names.
+        """Return the images that a slice, a list of indices or a boolean mask selects.
 
-        A slice shares memory with the whole; indices and masks copy.
+        A slice shares memory with this data set; indices and masks copy.
         """
         which = which if isinstance(which, slice) else np.asarray(which)
         arrays: dict[str, Any] = {
@@ -80,22 +81,20 @@ class Dataset:
             if isinstance(value := getattr(self, field.name), np.ndarray)
         }
         if len(arrays["labels"]) == 0:
-            raise ValueError(
-                f"take: nothing is left of {len(self)} images: a set needs at least one"
-            )
+            raise ValueError(f"take: which selects 0 of {len(self)} images, expected at least one")
         return replace(self, **arrays)
 
 
 def hold_out(dataset: Dataset, count: int) -> tuple[Dataset, Dataset]:
-    """Split off the last images for validation; both parts share memory with the whole.
+    """Split off the last images for validation; both parts share memory with the data set.
 
     Parameters
     ----------
     dataset : Dataset
-        In an order in which the last images are as good a sample as any. CIFAR and shapes10 are;
-        `image_folder` sorts by class, and `load` shuffles what it returns.
+        In random order, so that the last images are a fair sample. CIFAR and shapes10 are; the
+        images of `image_folder` are sorted by class, but those of `load` are shuffled.
     count : int
-        Images to hold out, at least 1 and fewer than there are.
+        Number of images to hold out, at least 1 and fewer than the data set has.
 
     Returns
     -------

@@ -1,45 +1,45 @@
-"""Image files sorted into folders, one folder a class."""
+"""Read image files from folders, one folder per class."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from minise.checks import Place, check_integer
+from minise.checks import StrPath, check_integer
 from minise.data.dataset import Bytes, Dataset
 from minise.data.pictures import pillow
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
 
-def image_folder(root: Place, size: int = 32) -> Dataset:
-    """Read every image in root/<class>/ as a square of one size.
+def image_folder(root: StrPath, size: int = 32) -> Dataset:
+    """Read every image in root/<class>/ as a square of size x size pixels.
 
     Parameters
     ----------
     root : path
-        A folder with 2 to 256 sub-folders, whose sorted names are the classes. What is hidden (its
-        name opens with a dot) and files with other suffixes than SUFFIXES are passed over.
+        A folder with 2 to 256 sub-folders, whose sorted names are the classes. Hidden files and
+        folders (names with a leading dot) and files without a suffix in SUFFIXES are ignored.
     size : int
-        Rows and columns of the result.
+        Number of rows and of columns of the resulting images.
 
     Returns
     -------
     Dataset
-        Sorted by class, then by file name: shuffle before `hold_out` (`load` does).
+        Images sorted by class, then by file name: shuffle before `hold_out`, as `load` does.
 
     Raises
     ------
     FileNotFoundError, ImportError
-        If root is no folder, or Pillow is missing.
+        If root is not a folder, or Pillow is not installed.
     ValueError
         If there are too few or too many classes, a class without images, or an unreadable image.
 
     Notes
     -----
-    An image is turned upright by its EXIF orientation, laid on black where it is transparent,
-    cut to its central square and resized with Lanczos' filter, which averages over what it drops.
-    Of an animation the first picture counts.
+    An image is rotated by its EXIF orientation, composed with black where it is transparent,
+    cropped to its central square and resized with an antialiasing Lanczos filter. Only the first
+    frame of an animation is read.
     """
     check_integer("image_folder", "size", size, 1)
     files = _files(Path(root).expanduser())
@@ -51,7 +51,7 @@ def image_folder(root: Place, size: int = 32) -> Dataset:
 
 
 def _files(root: Path) -> dict[str, list[Path]]:
-    """Return the image files of each class, both in order of their names."""
+    """Return the image files of each class, classes and files sorted by name."""
     if not root.is_dir():
         raise FileNotFoundError(
             f"image_folder: root is {root}, expected a folder with a sub-folder for each class"
@@ -60,7 +60,7 @@ def _files(root: Path) -> dict[str, list[Path]]:
     if not 2 <= len(folders) <= 256:
         raise ValueError(
             f"image_folder: {root} has {len(folders)} sub-folders, expected 2 to 256, "
-            "one a class: name the folder just above the classes"
+            "one per class: pass the folder that contains the classes"
         )
     files = {}
     for folder in folders:
@@ -96,10 +96,10 @@ def read_image(path: Path, size: int = 32) -> Bytes:
             image = _in_colour(ImageOps.exif_transpose(file), Image)
             side = min(image.size)
             left, top = ((length - side) // 2 for length in image.size)
-            # cut first: ImageOps.fit lets the filter reach over the edge of what it keeps
+            # crop first: with ImageOps.fit, the filter would use pixels outside the square
             square = image.crop((left, top, left + side, top + side))
             square = square.resize((size, size), Image.Resampling.LANCZOS)
-    except Exception as error:  # each of Pillow's decoders fails in its own way
+    except Exception as error:  # Pillow's decoders raise many classes of exceptions
         raise ValueError(
             f"read_image: {path} cannot be read ({error}): replace or remove it"
         ) from error

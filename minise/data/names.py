@@ -1,4 +1,4 @@
-"""The class names of CIFAR, in the order of its labels, for copies without their meta files."""
+"""Class names of CIFAR in the order of the labels, for copies without the files of names."""
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -1,4 +1,7 @@
-"""Six patterns, each a number in 0..1 a pixel: how far one colour has gone over into another."""
+"""Six patterns: for each pixel a mixing weight in 0..1 between two colours.
+
+p and q are a pixel's rotated coordinates in periods; nodes are random heights for clouds.
+"""
 
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -8,37 +11,37 @@ from numpy.typing import NDArray
 
 Floats: TypeAlias = NDArray[Any]
 
-NODES = 6  # of the grid between which clouds are drawn, along each side
+NODES = 6  # per side of the grid of random heights from which clouds are interpolated
 
 
 def plain(p: Floats, q: Floats, nodes: Floats) -> Floats:
-    """One colour."""
+    """Return 0 for every pixel: one colour."""
     return np.zeros_like(p)
 
 
 def gradient(p: Floats, q: Floats, nodes: Floats) -> Floats:
-    """From one colour to the other across four periods."""
+    """Return a linear gradient across four periods."""
     return np.clip(0.5 + p / 4, 0, 1)
 
 
 def stripes(p: Floats, q: Floats, nodes: Floats) -> Floats:
-    """As wide as the gaps between them."""
+    """Return parallel stripes, as wide as the gaps between them."""
     return np.clip(0.5 + 3 * _wave(p), 0, 1)
 
 
 def dots(p: Floats, q: Floats, nodes: Floats) -> Floats:
-    """One each period, in rows."""
+    """Return dots in rows, one per period."""
     across, along = p - np.floor(p) - 0.5, q - np.floor(q) - 0.5
     return np.clip(0.5 + 6 * (0.3 - np.sqrt(across * across + along * along)), 0, 1)
 
 
 def checks(p: Floats, q: Floats, nodes: Floats) -> Floats:
-    """Two squares a period."""
+    """Return a checkerboard with two squares per period."""
     return np.clip(0.5 + 12 * _wave(p) * _wave(q), 0, 1)
 
 
 def clouds(p: Floats, q: Floats, nodes: Floats) -> Floats:
-    """Random heights at the nodes (n, NODES, NODES) of a grid over the image, smooth between."""
+    """Return a smooth interpolation of the heights on a grid, nodes (n, NODES, NODES)."""
     weights = _weights(p.shape[-1])
     rows = np.zeros((len(nodes), len(weights), NODES), nodes.dtype)
     out = np.zeros_like(p)
@@ -60,7 +63,7 @@ def _wave(p: Floats) -> Floats:
 
 
 def _weights(size: int) -> Floats:
-    """Return how much each node counts at each of size pixels, shape (size, NODES)."""
-    place = np.linspace(0, NODES - 1, size, dtype=np.float32)[:, None]
-    away = np.clip(abs(place - np.arange(NODES, dtype=np.float32)), 0, 1)
-    return 1 - away * away * (3 - 2 * away)
+    """Return the interpolation weights of the nodes along one side, shape (size, NODES)."""
+    position = np.linspace(0, NODES - 1, size, dtype=np.float32)[:, None]
+    distance = np.clip(abs(position - np.arange(NODES, dtype=np.float32)), 0, 1)
+    return 1 - distance * distance * (3 - 2 * distance)

@@ -1,4 +1,4 @@
-"""The one door to Pillow, which is an extra."""
+"""Import Pillow, an optional dependency."""
 
 from types import ModuleType
 

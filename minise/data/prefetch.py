@@ -1,4 +1,4 @@
-"""One thread that works ahead of its consumer."""
+"""Prepare items ahead of their use in a background thread."""
 
 import threading
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class _End:
-    """The last thing a worker hands over: why it stopped."""
+    """The last entry in the queue: the error that stopped the worker, or None."""
 
     def __init__(self, error: BaseException | None) -> None:
         self.error = error
@@ -18,17 +18,17 @@ class _End:
 def prefetched(items: Iterator[T], depth: int) -> Iterator[T]:
     """Yield items while a daemon thread prepares up to depth more.
 
-    An exception in the thread is raised here in its place among the items. Closing this generator,
-    or losing it, ends the thread before close returns.
+    An exception in the thread is raised here after the items before it. Closing or deleting this
+    generator stops the thread and waits for its end.
     """
     ready: SimpleQueue[T | _End] = SimpleQueue()
-    room = threading.Semaphore(depth)
+    free_slots = threading.Semaphore(depth)
     closed = threading.Event()
 
-    def work() -> None:
+    def produce() -> None:
         error = None
         try:
-            while room.acquire() and not closed.is_set():
+            while free_slots.acquire() and not closed.is_set():
                 ready.put(next(items))
         except StopIteration:
             pass
@@ -36,15 +36,15 @@ def prefetched(items: Iterator[T], depth: int) -> Iterator[T]:
             error = caught
         ready.put(_End(error))
 
-    worker = threading.Thread(target=work, name="minise-prefetch", daemon=True)
+    worker = threading.Thread(target=produce, name="minise-prefetch", daemon=True)
     worker.start()
     try:
         while not isinstance(item := ready.get(), _End):
-            room.release()
+            free_slots.release()
             yield item
         if item.error is not None:
             raise item.error
     finally:
         closed.set()
-        room.release()
+        free_slots.release()
         worker.join()

@@ -1,32 +1,32 @@
-"""Images side by side: as one array, as a PNG file, as coloured text for a terminal."""
+"""Contact sheets: many images in one array, PNG file, or coloured text for a terminal."""
 
 import numpy as np
 
-from minise.checks import Place, check_integer
+from minise.checks import StrPath, check_integer
 from minise.data.dataset import Bytes
 from minise.data.pictures import pillow
 
-GROUND = 24  # grey of the gaps
+GAP_GREY = 24  # of 0..255, the colour of the gaps
 
 
 def sheet(images: Bytes, columns: int = 16, scale: int = 1, gap: int = 1) -> Bytes:
-    """Lay images out in rows.
+    """Arrange images in a grid.
 
     Parameters
     ----------
     images : ndarray of shape (N, 3, H, W), uint8
         Red, green, blue.
     columns : int
-        Images a row; fewer if there are not as many.
+        Images per row, at most N.
     scale : int
-        Side of the square that each pixel becomes.
+        Factor by which the sheet is enlarged.
     gap : int
-        Dark pixels between images and round them, before scaling.
+        Width of the dark gaps between and around images in pixels, before scaling.
 
     Returns
     -------
     pixels : ndarray of shape (rows, columns, 3), uint8
-        rows = scale * (gap + ceil(N / columns) * (H + gap)), and likewise columns.
+        rows = scale * (gap + ceil(N / columns) * (H + gap)), columns likewise.
     """
     check_integer("sheet", "columns", columns, 1)
     check_integer("sheet", "scale", scale, 1)
@@ -42,14 +42,14 @@ def sheet(images: Bytes, columns: int = 16, scale: int = 1, gap: int = 1) -> Byt
     N, _, H, W = images.shape
     columns = min(columns, N)
     lines = -(-N // columns)
-    pixels = np.full((gap + lines * (H + gap), gap + columns * (W + gap), 3), GROUND, np.uint8)
+    pixels = np.full((gap + lines * (H + gap), gap + columns * (W + gap), 3), GAP_GREY, np.uint8)
     for i, image in enumerate(images):
         top, left = gap + i // columns * (H + gap), gap + i % columns * (W + gap)
         pixels[top : top + H, left : left + W] = image.transpose(1, 2, 0)
     return pixels.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
-def write_png(path: Place, pixels: Bytes) -> None:
+def write_png(path: StrPath, pixels: Bytes) -> None:
     """Write pixels of shape (rows, columns, 3), uint8, as a PNG file."""
     Image, _ = pillow()
     Image.fromarray(_checked("write_png", pixels)).save(path, format="PNG", optimize=True)
@@ -58,9 +58,9 @@ def write_png(path: Place, pixels: Bytes) -> None:
 def blocks(pixels: Bytes) -> str:
     """Return pixels of shape (rows, columns, 3), uint8, as text for a terminal.
 
-    A character shows two pixels, one over the other: the upper half block in the colour of the
-    first on a ground of the second (24-bit ANSI colours). Under an odd last row the ground stays
-    the terminal's own. Every line ends by putting the colours back.
+    Each character shows two pixels, one above the other: an upper half block with the first as
+    foreground and the second as background (24-bit ANSI colours). Below an odd last row the
+    background is the terminal's. Every line ends with a reset of the colours.
     """
     pixels = _checked("blocks", pixels)
     lines = []
@@ -68,7 +68,7 @@ def blocks(pixels: Bytes) -> str:
         line, last = [], ""
         for pair in pixels[top : top + 2].transpose(1, 0, 2):
             colour = ";".join(
-                f"{ground};2;{r};{g};{b}" for ground, (r, g, b) in zip((38, 48), pair, strict=False)
+                f"{layer};2;{r};{g};{b}" for layer, (r, g, b) in zip((38, 48), pair, strict=False)
             )
             line.append("▀" if colour == last else f"\x1b[{colour}m▀")
             last = colour

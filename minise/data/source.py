@@ -1,4 +1,4 @@
-"""Data sets by name: what `--data` means, and what of it is there."""
+"""Load data sets by name or folder, the values of `--data`, and list which are available."""
 
 import difflib
 from dataclasses import replace
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minise.checks import Place, check_choice, check_integer, check_within
+from minise.checks import StrPath, check_choice, check_integer, check_within
 from minise.data.cifar import LAYOUTS, cifar10, cifar100, locate
 from minise.data.dataset import Dataset
 from minise.data.folder import image_folder
@@ -17,42 +17,43 @@ SPLITS = ("train", "test")
 
 
 def names() -> tuple[str, ...]:
-    """Return the data sets that `load` knows by name."""
+    """Return the names of the data sets that `load` accepts."""
     return (*LAYOUTS, "shapes10")
 
 
 def load(
-    source: Place,
+    source: StrPath,
     split: str = "train",
     *,
-    root: Place | None = None,
+    root: StrPath | None = None,
     seed: int = 0,
     n: int | None = None,
     size: int = 32,
 ) -> Dataset:
-    """Return a data set by name, or from a folder of images.
+    """Load a data set by name, or from a folder of images.
 
     Parameters
     ----------
     source : str or path
-        One of `names`, or a folder with the sub-folders train and test, each as `image_folder`
-        takes it. A name wins over a folder called the same: write ./cifar10 for that.
+        One of `names`, or a folder with the sub-folders train and test, each as for `image_folder`.
+        A name takes precedence over a folder with the same name: for the folder, pass ./cifar10.
     split : {"train", "test"}
-        Which part.
+        Training or test images.
     root : path or None
-        Where CIFAR lies; None stands for MINISE_DATA.
+        Folder that contains CIFAR; None uses the environment variable MINISE_DATA.
     seed : int
-        Of shapes10.
+        Seed of shapes10.
     n : int or None
-        Only the first n images. None for all; of shapes10 10,000 to train and 2,000 to test.
+        Number of images, the first ones. None loads all; for shapes10, 10,000 training or 2,000
+        test images.
     size : int
-        Rows and columns to which a folder's images are brought.
+        Number of rows and of columns to which a folder's images are resized.
 
     Returns
     -------
     Dataset
-        A folder's images come in an order shuffled once and for all, so that the last of them
-        serve `hold_out`, and the first n are a fair sample.
+        A folder's images are in a random order that is always the same, so that the last images
+        for `hold_out` and the first n are fair samples.
     """
     check_choice("load", "split", split, SPLITS)
     if n is not None:
@@ -71,12 +72,15 @@ def load(
     return dataset.take(slice(n))
 
 
-def found(root: Place | None = None) -> list[tuple[str, str]]:
-    """Return for each of `names` a sentence on where it is, or why not; reads sizes, not pixels."""
+def availability(root: StrPath | None = None) -> list[tuple[str, str]]:
+    """Return (name, text) for each of `names`: its folder, or why it cannot be loaded.
+
+    Only the sizes of files are checked.
+    """
     states = []
     for name in names():
         if name not in LAYOUTS:
-            states.append((name, "built in, drawn as it is needed"))
+            states.append((name, "built in, generated when needed"))
             continue
         try:
             states.append((name, f"complete in {locate(name, root)}"))
@@ -85,21 +89,21 @@ def found(root: Place | None = None) -> list[tuple[str, str]]:
     return states
 
 
-def _folder(source: Place, split: str, size: int) -> Dataset:
+def _folder(source: StrPath, split: str, size: int) -> Dataset:
     path = Path(source).expanduser()
     if not path.is_dir():
         close = difflib.get_close_matches(str(source), names(), n=2, cutoff=0.4)
         hint = f" Did you mean {' or '.join(close)}?" if close else ""
         raise ValueError(
             f"load: source is {str(source)!r}, expected one of {', '.join(names())}, or a folder "
-            f"that has train/ and test/ with a sub-folder for each class.{hint}"
+            f"that has train/ and test/ with a sub-folder per class.{hint}"
         )
     parts = {part: path / part for part in SPLITS}
     for part in parts.values():
         if not part.is_dir():
             raise ValueError(
                 f"load: {path} has no folder {part.name}/, expected train/ and test/ with a "
-                "sub-folder for each class: move the classes into them"
+                "sub-folder per class: move the classes into them"
             )
     dataset = replace(image_folder(parts[split], size), name=str(source))
     order = np.argsort(stream(0, 0, "folder").random_raw(len(dataset)), kind="stable")

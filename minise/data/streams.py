@@ -1,8 +1,8 @@
-"""Random words by number: word (seed, epoch, purpose, row) is the same whoever asks, and when.
+"""Counter-based random words: each is a function of seed, epoch, purpose and row.
 
-Philox is a counter run through a keyed bijection: every counter gives four words of 64 bits,
-without those before it. Counter i is image i's; a batch, an epoch or a single image can thus be
-drawn again alone, in any order, batch size or process.
+Philox applies a keyed bijection to a counter: every counter value gives four words of 64 bits,
+independently of earlier ones. Image i uses counter i; so a batch, an epoch or a single image can be
+drawn again by itself, with any order, batch size or process.
 
 Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011 (Philox4x64-10).
 """
@@ -16,19 +16,20 @@ from minise.checks import check_choice, check_integer
 
 Words: TypeAlias = NDArray[np.uint64]
 
-PURPOSES = ("order", "augment", "folder", "layout", "scene", "noise")  # a place is a key: append
-ROW = 4  # words a counter gives
+# the index is a key of the stream: only append
+PURPOSES = ("order", "augment", "folder", "layout", "scene", "noise")
+ROW = 4  # words per counter value
 
 
 def stream(seed: int, epoch: int, purpose: str) -> np.random.Philox:
-    """Return the bit generator of one purpose in one epoch, at counter 0.
+    """Return the bit generator for a seed, an epoch and a purpose, at counter 0.
 
     Parameters
     ----------
     seed, epoch : int
         At least 0.
     purpose : str
-        One of PURPOSES, so that two uses of one seed never share words.
+        One of PURPOSES; different purposes of the same seed never share words.
 
     Examples
     --------
@@ -45,24 +46,24 @@ def stream(seed: int, epoch: int, purpose: str) -> np.random.Philox:
 
 
 def rows(bits: np.random.Philox, start: int, count: int, width: int = ROW) -> Words:
-    """Return rows start .. start + count - 1 of a fresh stream cut into rows of so many words.
+    """Return rows start .. start + count - 1 of a new stream, in rows of `width` words.
 
-    A row starts at a counter of its own, so its width counts up to the next multiple of four.
+    Each row starts at a new counter value, so up to three words after it are skipped.
     """
     counters = -(-width // ROW)
     words = bits.advance(start * counters).random_raw(count * counters * ROW)
     return words.reshape(count, counters * ROW)[:, :width]
 
 
-def below(words: Words, bound: int) -> NDArray[np.int64]:
+def integers_below(words: Words, bound: int) -> NDArray[np.int64]:
     """Return an integer in 0..bound-1 for each word, from its upper half.
 
-    The upper 32 bits times bound, shifted down by 32: no division, and each integer is off its
-    fair share by less than bound in 2**32.
+    The result is the upper 32 bits times bound, shifted right by 32: no division, and the
+    probability of each integer differs from 1 / bound by less than 2**-32.
     """
     return ((words >> np.uint64(32)) * np.uint64(bound) >> np.uint64(32)).astype(np.int64)
 
 
-def unit(words: Words) -> NDArray[np.float64]:
+def uniform(words: Words) -> NDArray[np.float64]:
     """Return a float64 in [0, 1) for each word, from its upper 53 bits."""
     return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53

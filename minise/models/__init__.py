@@ -1,4 +1,4 @@
-"""The nets by name; each plain net and its SE twin are one code path."""
+"""Build or load nets by name; a plain net and its SE twin share one declaration."""
 
 from minise.models.named import build as build
 from minise.models.named import names as names

@@ -1,4 +1,4 @@
-"""The nets by name; each plain net and its SE twin are one code path."""
+"""Build nets by name; a plain net and its SE twin share one declaration."""
 
 import difflib
 import inspect
@@ -23,12 +23,12 @@ PLAIN: dict[str, Callable[..., Chain]] = {
     "preact_resnet164": partial(wide_resnet, 18, 1, bottlenecks=True),
     "wrn_16_8": partial(wide_resnet, 2, 8),
 }
-COMMON = ("num_classes", "build", "bottlenecks")  # what is no setting of a net
+NOT_SETTINGS = ("num_classes", "build", "bottlenecks")  # parameters of builders that build() sets
 SE_FIELDS = {field.name for field in fields(SE)}
 
 
 def names() -> list[str]:
-    """Return every name that build knows."""
+    """Return the names that `build` accepts."""
     return [*PLAIN, *(f"se_{name}" for name in PLAIN)]
 
 
@@ -42,25 +42,25 @@ def build(
     se: SE | None = None,
     **settings: Any,
 ) -> Chain:
-    """Return a net with fresh parameters.
+    """Return a net with newly drawn parameters.
 
     Parameters
     ----------
     name : str
-        One of names(); "se_" in front adds SE blocks.
+        One of names(); the prefix "se_" adds SE blocks.
     num_classes : int
         Outputs of the last layer.
     ops : back end or str
-        The functions that the net calls, such as the module minise.ops.reference, or its name.
+        Back end whose ops the net calls, such as the module minise.ops.reference, or its name.
     rng : numpy.random.Generator or int, optional
-        Draws the parameters; an integer is a seed, and None draws from seed 0, whatever `nn.seed`
-        was called with. A net and its SE twin start alike.
+        Draws the parameters; an integer is a seed, and None means seed 0, independently of
+        `nn.seed`. A net and its SE twin get equal weights in all layers but the SE blocks.
     dtype : dtype
         float32 or float64 (or complex128, for complex steps).
     se : SE, optional
-        Settings of the SE blocks; of a name with "se_" the default is SE().
+        Settings of the SE blocks; for names with "se_" the default is SE().
     **settings
-        Fields of SE by name (reduction=4, site="pre", …), and shortcut="A" or "B" of ResNets.
+        Fields of SE by name (reduction=4, site="pre", …), and shortcut="A" or "B" for ResNets.
 
     Returns
     -------
@@ -72,7 +72,7 @@ def build(
     ValueError
         If the name or a setting's value is unknown; the nearest names are suggested.
     TypeError
-        If a setting is not one of this net, or rng is neither a generator nor a seed.
+        If the net has no such setting, or rng is neither a generator nor a seed.
 
     Examples
     --------
@@ -89,7 +89,7 @@ def build(
     if not with_se and (chosen or se):
         changed = [key for key, value in vars(se or SE()).items() if value != getattr(SE(), key)]
         wrong = ", ".join(sorted(chosen) or changed) or "se"
-        raise TypeError(f"model {name} has no SE blocks, but {wrong} came: use se_{name}")
+        raise TypeError(f"model {name} has no SE blocks, but {wrong} is set: use se_{name}")
     unknown = settings.keys() - set(_own_settings(name))
     if unknown:
         wanted = ", ".join([*_own_settings(name), *(sorted(SE_FIELDS) if with_se else [])])
@@ -104,18 +104,18 @@ def build(
 
 
 def settings(name: str) -> tuple[str, ...]:
-    """Return which settings a model has of its own, besides those of SE."""
+    """Return the names of a model's own settings, without those of SE."""
     _check_name(name)
     return _own_settings(name)
 
 
 def _own_settings(name: str) -> tuple[str, ...]:
     builder = PLAIN[name.removeprefix("se_")]
-    return tuple(key for key in inspect.signature(builder).parameters if key not in COMMON)
+    return tuple(key for key in inspect.signature(builder).parameters if key not in NOT_SETTINGS)
 
 
 def _check_name(name: str) -> None:
     if name not in names():
-        near = difflib.get_close_matches(name, names(), 3)
-        hint = f"did you mean {' or '.join(near)}? " if near else ""
+        close = difflib.get_close_matches(name, names(), 3)
+        hint = f"did you mean {' or '.join(close)}? " if close else ""
         raise ValueError(f"model {name!r} is unknown: {hint}expected one of {', '.join(names())}")

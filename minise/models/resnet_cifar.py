@@ -1,18 +1,18 @@
-"""The residual nets for 32x32 images, plain and with SE blocks.
+"""Residual nets for 32x32 images, plain and with SE blocks.
 
     conv 3x3, 16 channels - norm - ReLU
     n blocks of 16 channels, 32x32
-    n blocks of 32 channels, 16x16      the first one of each of these with stride 2
-    n blocks of 64 channels,  8x8
+    n blocks of 32 channels, 16x16      the first block has stride 2
+    n blocks of 64 channels,  8x8       the first block has stride 2
     global mean - linear
 
-Depth counts the weighted layers: 6 n + 2. Where the shape changes, the shortcut is option A (every
-second pixel, zeros for new channels: He's choice for CIFAR, no parameters) or B (a normalised 1x1
-convolution).
+The depth is the number of layers with weights: 6 n + 2. Where the shape changes, the shortcut is
+option A (every second pixel, zeros for new channels: He's choice for CIFAR, no parameters) or B (a
+normalised 1x1 convolution).
 
 Source: He et al., "Deep Residual Learning for Image Recognition", arXiv:1512.03385, section 4.2.
-SE blocks as in Hu et al., arXiv:1709.01507. resnet8 is the smallest of the family, for quick
-starts and tests; the paper begins at 20.
+SE blocks as in Hu et al., arXiv:1709.01507. resnet8, the smallest of the family, is for the
+quickstart and tests; the paper's smallest is resnet20.
 """
 
 from functools import partial
@@ -34,7 +34,7 @@ def resnet_cifar(depth: int, num_classes: int, build: Build, *, shortcut: str = 
     build : Build
         Back end, random numbers, dtype and SE settings.
     shortcut : {"A", "B"}
-        What passes where the shape changes.
+        Shortcut where the shape changes: padding with zeros, or a projection.
     """
     n, rest = divmod(depth - 2, 6)
     if n < 1 or rest:

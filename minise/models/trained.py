@@ -1,4 +1,4 @@
-"""A trained net, with all that is needed to use it."""
+"""Load a trained net with its class names and preprocessing."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,16 +18,16 @@ from minise.ops.backend import Backend
 
 @dataclass(frozen=True)
 class Trained:
-    """A net, the names of its classes, and how its images were normalised.
+    """A net, the names of its classes, and the normalisation of its images.
 
     Attributes
     ----------
     net : Chain
-        From normalised images (N, 3, H, W) to logits (N, classes).
+        A layer from normalised images (N, 3, H, W) to logits (N, classes).
     classes : tuple of str
-        Names in the order of the logits.
+        Names of the classes in the order of the logits.
     mean, std : tuple of 3 floats
-        Of red, green and blue, in units of full scale.
+        Mean and standard deviation of red, green and blue, for images scaled to 0..1.
     """
 
     net: Chain
@@ -36,7 +36,7 @@ class Trained:
     std: tuple[float, ...]
 
     def normalise(self, images: Array) -> Array:
-        """Return uint8 images (N, 3, H, W) as the net takes them: (image / 255 - mean) / std."""
+        """Return (images / 255 - mean) / std, the net's input, for uint8 images (N, 3, H, W)."""
         images = np.asarray(images)
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(
@@ -48,29 +48,29 @@ class Trained:
         return self.net.ops.asarray(images * scale + shift)
 
     def predict(self, images: Array) -> Array:
-        """Return the probability of every class (N, classes) for uint8 images (N, 3, H, W)."""
+        """Return the class probabilities (N, classes) of uint8 images (N, 3, H, W)."""
         logits = self.net.ops.asnumpy(self.net.predict(self.normalise(images)))
-        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return odds / odds.sum(axis=1, keepdims=True)
+        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
 def load(run: str | Path, *, ops: Backend | str = reference) -> Trained:
-    """Return the net of a run folder or of a checkpoint, as it was trained.
+    """Load the trained net of a run folder or of a checkpoint.
 
     Parameters
     ----------
     run : str or Path
-        A run folder, of which the best checkpoint is taken, or without validation the last; or a
+        A run folder, whose best checkpoint is loaded (without validation, the last); or a
         checkpoint (.safetensors).
     ops : back end or str
-        What the net calls from now on.
+        Back end of the loaded net.
 
     Raises
     ------
     FileNotFoundError
         If there is no checkpoint.
     ValueError
-        If it is damaged, or holds a net that is none of `models.names()`.
+        If the checkpoint is damaged, or its net is not one of `models.names()`.
     """
     path = Path(run)
     if path.is_dir():
@@ -87,18 +87,19 @@ def load(run: str | Path, *, ops: Backend | str = reference) -> Trained:
 
 
 def check_named(path: Path, config: Any) -> None:
-    """Refuse a checkpoint whose settings name no model: the net was the user's own."""
+    """Raise ValueError if a checkpoint's settings name no model: the net was the user's own."""
     if isinstance(config, dict) and "model" not in config:
         raise ValueError(
-            f"{path} holds a net that is none of models.names(): build it as it was trained, and "
-            f"nn.load(net, {str(path)!r})"
+            f"{path} holds a custom net, expected one of models.names(): build the net as for "
+            f"training, then nn.load(net, {str(path)!r})"
         )
 
 
 def chosen_settings(model: str, se: SE, shortcut: str) -> dict[str, Any]:
-    """Return the settings that a model takes, and those that it does not take but that were chosen.
+    """Return the keyword arguments of `build` for a model.
 
-    `build` then refuses the latter by name, instead of their being lost.
+    They include settings that the model does not have but that differ from their defaults, so that
+    `build` raises an error that names them.
     """
     chosen: dict[str, Any] = {}
     if model.startswith("se_") or se != SE():

@@ -2,13 +2,13 @@
 
     conv 3x3, 16 channels
     n pre-activation blocks of 16 k channels, 32x32
-    n blocks of 32 k channels, 16x16      the first one of each of these with stride 2
-    n blocks of 64 k channels,  8x8
+    n blocks of 32 k channels, 16x16      the first block has stride 2
+    n blocks of 64 k channels,  8x8       the first block has stride 2
     norm - ReLU - global mean - linear
 
-WRN-d-k has d = 6 n + 4 layers and is k times as wide as its ancestor, the pre-activation ResNet,
-which is the case k = 1 (there the depth is counted as 6 n + 2, or 9 n + 2 with bottlenecks, whose
-stages return four times the channels).
+WRN-d-k has d = 6 n + 4 layers and is k times as wide as the pre-activation ResNet, which is the
+case k = 1 (whose depth is counted as 6 n + 2, or with bottlenecks, whose stages have four times the
+output channels, as 9 n + 2).
 
 Source: Zagoruyko and Komodakis, "Wide Residual Networks", arXiv:1605.07146; He et al., "Identity
 Mappings in Deep Residual Networks", arXiv:1603.05027. SE blocks as in Hu et al.,
@@ -29,7 +29,7 @@ def wide_resnet(
     Parameters
     ----------
     blocks : int
-        n, blocks a stage.
+        n, the number of blocks per stage.
     widen : int
         k, the factor on the widths 16, 32, 64.
     num_classes : int
@@ -37,7 +37,7 @@ def wide_resnet(
     build : Build
         Back end, random numbers, dtype and SE settings.
     bottlenecks : bool
-        Whether a block is three convolutions, with four times the channels at its ends.
+        Whether blocks have three convolutions and four times the output channels.
     """
     widths, counts = [widen * width for width in WIDTHS], (blocks, blocks, blocks)
     expansion = EXPANSION if bottlenecks else 1

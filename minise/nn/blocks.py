@@ -1,13 +1,13 @@
-"""The residual units of the papers, declared from composites, each with an SE block at any site.
+"""Residual units of the papers, built from composites, with an optional SE block at any site.
 
     basic_block          conv 3x3, norm, ReLU, conv 3x3, norm; sum with the shortcut, ReLU
     bottleneck           1x1, norm, ReLU, 3x3, norm, ReLU, 1x1 to four times the channels, norm; …
     preact_block         norm, ReLU, 3x3, norm, ReLU, 3x3; sum with the shortcut
     preact_bottleneck    norm, ReLU, 1x1, norm, ReLU, 3x3, norm, ReLU, 1x1; sum with the shortcut
 
-The plain unit is the same declaration: `Build.se_at` returns an SE block at its site and None
-elsewhere, and composites leave None out. Where a fused op does what follows a convolution, the unit
-is declared with it.
+Plain and SE units share one declaration: `Build.se_at` returns an SE block at the chosen site and
+None elsewhere, and composites skip None. After a convolution, units use a fused op where there is
+one.
 
 Sources: He et al., "Deep Residual Learning for Image Recognition", arXiv:1512.03385; the same,
 "Identity Mappings in Deep Residual Networks", arXiv:1603.05027, for pre-activation; Hu et al.,
@@ -30,17 +30,17 @@ from minise.nn.streams import Rng, generator
 from minise.ops import reference
 from minise.ops.backend import Backend
 
-EXPANSION = 4  # a bottleneck returns so many times its inner channels
+EXPANSION = 4  # output channels of a bottleneck / its inner channels
 Unit = Callable[[int, int, int, "Build"], Layer]  # channels_in, channels, stride, build
 
 
 @dataclass(frozen=True)
 class Build:
-    """What every layer of a net is built with: back end, random numbers, dtype, SE settings.
+    """Settings shared by all layers of a net: back end, random generators, dtype, SE settings.
 
     `rng` is a numpy.random.Generator, an integer seed, or None for a stream that no other layer
-    has. SE blocks draw from a stream of their own, se_rng or a child of rng, so that a net and its
-    SE twin share all else.
+    uses. SE blocks draw from a separate stream, se_rng or one spawned from rng, so that a net and
+    its SE twin have equal weights in all other layers.
     """
 
     ops: Backend = reference
@@ -50,7 +50,7 @@ class Build:
     se_rng: Rng = None
 
     def __post_init__(self) -> None:
-        """Make generators of seeds and None, once: layers that share a seed would be equal."""
+        """Replace seeds and None by generators, once: layers built from one seed would be equal."""
         if self.se is not None and not isinstance(self.se, SE):
             raise TypeError(f"Build: se is {self.se!r}, expected SE(reduction=…) or None")
         rng = generator("Build", self.rng)
@@ -63,31 +63,31 @@ class Build:
     ) -> Conv2d:
         """Return a convolution without bias, padded so that stride 1 keeps the size."""
         shape: dict[str, Any] = {"stride": stride, "padding": kernel // 2, "groups": groups}
-        return Conv2d(channels_in, channels, kernel, **shape, rng=self.rng, **self._where())
+        return Conv2d(channels_in, channels, kernel, **shape, rng=self.rng, **self._options())
 
     def norm(self, channels: int) -> BatchNorm2d:
         """Return a batch normalisation."""
-        return BatchNorm2d(channels, **self._where())
+        return BatchNorm2d(channels, **self._options())
 
     def norm_relu(self, channels: int) -> NormReLU:
-        """Return a batch normalisation and a ReLU in one."""
-        return NormReLU(channels, **self._where())
+        """Return a batch normalisation fused with a ReLU."""
+        return NormReLU(channels, **self._options())
 
     def linear(self, inputs: int, outputs: int) -> Linear:
         """Return a dense layer with a bias."""
-        return Linear(inputs, outputs, rng=self.rng, **self._where())
+        return Linear(inputs, outputs, rng=self.rng, **self._options())
 
     def se_at(self, site: str, channels: int) -> SEBlock | None:
-        """Return an SE block if this is its site."""
+        """Return an SE block if `site` is the chosen site, else None."""
         if self.se is None or self.se.site != site:
             return None
-        return SEBlock(channels, self.se, rng=self.se_rng, **self._where())
+        return SEBlock(channels, self.se, rng=self.se_rng, **self._options())
 
-    def _where(self) -> dict[str, Any]:
+    def _options(self) -> dict[str, Any]:
         return {"ops": self.ops, "dtype": self.dtype}
 
     def chain(self, *children: Child) -> Chain:
-        """Return layers one after another; with none, the identity."""
+        """Return a chain of layers; without layers, the identity."""
         return Chain(*children, ops=self.ops)
 
 
@@ -116,9 +116,10 @@ def bottleneck(
     width: int | None = None,
     shortcut: str = "B",
 ) -> Chain:
-    """Return a unit to (N, 4 * channels, H / stride, W / stride); its 3x3 one has the stride.
+    """Return a unit to (N, 4 * channels, H / stride, W / stride); conv 3x3 has the stride.
 
-    The inner convolutions have `width` channels, by default `channels`, and the 3x3 one `groups`.
+    The inner convolutions have `width` channels, by default `channels`; the 3x3 convolution has
+    `groups` groups.
     """
     channels_in, channels = _sizes("bottleneck", channels_in, channels)
     inner = channels if width is None else check_integer("bottleneck", "width", width, 1)
@@ -166,9 +167,8 @@ def preact_bottleneck(channels_in: int, channels: int, stride: int, build: Build
 
 def _sizes(where: str, channels_in: int, channels: int) -> tuple[int, int]:
     """Return both as Python's integers, which do not overflow."""
-    checked = (("channels_in", channels_in), ("channels", channels))
-    one, two = (check_integer(where, name, value, 1) for name, value in checked)
-    return one, two
+    channels_in = check_integer(where, "channels_in", channels_in, 1)
+    return channels_in, check_integer(where, "channels", channels, 1)
 
 
 def stages(
@@ -180,7 +180,10 @@ def stages(
     *,
     expansion: int = 1,
 ) -> list[tuple[str, Chain]]:
-    """Return layer1, layer2, …: counts[k] units of widths[k], from the second stage at stride 2."""
+    """Return pairs (name, chain) for layer1, layer2, …: counts[k] units of widths[k] channels each.
+
+    The first unit of each stage but the first has stride 2.
+    """
     named = []
     for k, (count, width) in enumerate(zip(counts, widths, strict=True)):
         units = []
@@ -200,26 +203,26 @@ def _unit(
     build: Build,
     shortcut: str,
 ) -> Chain:
-    """Return the residual unit of a branch that ends in a convolution without normalisation."""
+    """Return the residual unit for a branch that ends in a convolution without normalisation."""
     gate = build.se_at("standard", channels)
     if gate is None or gate.squeeze == "avg":
         tail: Tail = NormAddReLU(norm, build.norm(channels), gate)
     else:
         tail = Tail((norm, build.norm(channels)), ("se", gate))
-    past = build.chain(
+    skip = build.chain(
         ("downsample", _downsample(channels_in, channels, stride, build, shortcut)),
         ("se", build.se_at("identity", channels)),
     )
-    return build.chain(("", Residual(branch, past, tail)), ("se", build.se_at("post", channels)))
+    return build.chain(("", Residual(branch, skip, tail)), ("se", build.se_at("post", channels)))
 
 
 def _downsample(
     channels_in: int, channels: int, stride: int, build: Build, shortcut: str
 ) -> Chain | None:
-    """Return what passes where the shape changes: option A or B of He et al., else None.
+    """Return the shortcut of a unit that changes the shape, option A or B of He et al., else None.
 
-    A takes every stride-th pixel, which is a mean over one, and appends channels of zeros; B is a
-    normalised 1x1 convolution.
+    A takes every stride-th pixel (average pooling with a 1x1 window) and appends channels of zeros;
+    B is a normalised 1x1 convolution.
     """
     check_choice("residual unit", "shortcut", shortcut, ("A", "B"))
     if stride == 1 and channels_in == channels:
@@ -239,13 +242,13 @@ def _downsample(
 def _preact_unit(
     inner: Sequence[Child], channels_in: int, channels: int, stride: int, build: Build
 ) -> Chain:
-    """Return the unit; where the shape changes its shortcut is a convolution of relu(norm(x))."""
+    """Return the unit; if it changes the shape, its shortcut is a convolution of relu(norm(x))."""
     projects = stride != 1 or channels_in != channels
     activated = ("bn1", build.norm_relu(channels_in))
     projection = build.chain(build.conv(channels_in, channels, 1, stride)) if projects else None
-    past = build.chain(("downsample", projection), ("se", build.se_at("identity", channels)))
+    skip = build.chain(("downsample", projection), ("se", build.se_at("identity", channels)))
     tail = Tail(("se", build.se_at("standard", channels)), relu=False, ops=build.ops)
     post = ("se", build.se_at("post", channels))
     if projects:
-        return build.chain(activated, ("", Residual(build.chain(*inner), past, tail)), post)
-    return build.chain(("", Residual(build.chain(activated, *inner), past, tail)), post)
+        return build.chain(activated, ("", Residual(build.chain(*inner), skip, tail)), post)
+    return build.chain(("", Residual(build.chain(activated, *inner), skip, tail)), post)

@@ -1,12 +1,12 @@
-"""Composites: layers made of layers, whose forward, backward and inference follow from the parts.
+"""Composites: layers built from layers, whose forward and backward follow from their children.
 
-    Chain       one layer after another
+    Chain       layers in sequence
     Residual    tail(branch(x), shortcut(x)), in residual.py
-    Branches    several layers that take the same x, their outputs side by side
+    Branches    several layers with the same input, whose outputs are concatenated or added
 
-A child has a name, and its parameters are called "name.weight" and so on. The name "" gives a
-child's names to its parent. The cache of a composite is a list of its children's caches, which its
-backward empties from the end, so that memory is returned while backward goes on.
+Each child has a name, which prefixes its parameters: "name.weight". The name "" adds no prefix. A
+composite's cache is a list of its children's caches; backward pops each when it is used, to free
+memory as early as possible.
 """
 
 import copy
@@ -31,51 +31,50 @@ Child = Module | tuple[str, Module | None]
 
 
 class Composite(Module):
-    """A module that has children by name.
+    """A module with named children.
 
     Parameters
     ----------
     *children : layer or (str, layer)
-        In the order of forward; a layer without a name is named by its position. None is left out.
+        In the order of forward; a layer without a name is named by its index. A pair (name, None)
+        is skipped.
     ops : back end or str, optional
-        By default that of the first child.
+        By default the back end of the first child that has parameters.
 
     Raises
     ------
     TypeError, ValueError
-        If a child is no layer, or two arrays have one name.
+        If a child is not a layer, or two arrays have the same name.
     """
 
     takes: ClassVar[type[Module]] = Layer
 
     def __init__(self, *children: Child, ops: Backend | str | None = None) -> None:
         self._children = self._named_children(children)
-        own = (child.ops for _, child in self._children if any(child.names("params")))
+        own = (layer.ops for _, layer in self._children if any(layer.names("params")))
         first = next(own, self._children[0][1].ops if self._children else reference)
         super().__init__(first if ops is None else ops)
-        for _, child in self._children:
-            below = [module for _, module in child.layers()]
+        for _, layer in self._children:
+            below = [module for _, module in layer.layers()]
             # an identity or a bare sum was built without a layer to take its back end from
             if all(isinstance(module, Composite) for module in below):
                 for module in below:
                     module.ops = self.ops
-        self.named_arrays()  # refuses two arrays of one name
+        self.named_arrays()  # raises if two arrays have the same name
 
     def _named_children(self, children: tuple[Child, ...]) -> list[tuple[str, Any]]:
         where, named = type(self).__name__, []
-        for position, child in enumerate(children):
-            paired = (
-                isinstance(child, tuple) and len(child) == 2 and not isinstance(child[0], Module)
-            )
-            pair: Any = child if paired else (str(position), child)
+        for k, item in enumerate(children):
+            paired = isinstance(item, tuple) and len(item) == 2 and not isinstance(item[0], Module)
+            pair: Any = item if paired else (str(k), item)
             name, layer = pair
             if layer is None and paired:
                 continue
             if not isinstance(layer, self.takes):
-                check_layer(where, f"child {position}", layer)
+                check_layer(where, f"child {k}", layer)
             if not isinstance(name, str):
                 raise TypeError(
-                    f"{where}: child {position} has the name {name!r}, expected a string, such as "
+                    f"{where}: child {k} has the name {name!r}, expected a string, such as "
                     f"('{name}', layer)"
                 )
             named.append((name, layer))
@@ -86,28 +85,28 @@ class Composite(Module):
         return list(self._children)
 
     def caches(self, *caches: Any) -> Caches:
-        """Return what this composite's backward takes."""
+        """Return the cache for this composite's backward."""
         return Caches(self, caches)
 
     def check_cache(self, cache: Any) -> None:
-        """Refuse a cache that is not this composite's, or that a backward has used up."""
+        """Raise ValueError if a cache is another net's, or a backward has emptied it."""
         where = type(self).__name__
         if not isinstance(cache, Caches) or cache.owner is not self:
             kind = "another net's" if isinstance(cache, Caches) else described(cache)
             raise ValueError(
-                f"{where}: cache is {kind}, expected the one that this net's forward returned"
+                f"{where}: cache is {kind}, expected the cache that this net's forward returned"
             )
         if len(cache) != cache.size:
             raise ValueError(
-                f"{where}: the cache is used up, for backward empties it: call forward again"
+                f"{where}: the cache is used up, because backward empties it: call forward again"
             )
 
 
 class Chain(Composite, Layer):
-    """One layer after another; with none, the identity."""
+    """Layers in sequence; without layers, the identity."""
 
     def forward(self, x: Array, training: bool) -> tuple[Array, Caches]:
-        """Return what the last layer returns."""
+        """Return the last layer's output, and the caches of all layers."""
         caches = []
         for _, layer in self._children:
             x, cache = run_forward(layer, x, training)
@@ -119,8 +118,8 @@ class Chain(Composite, Layer):
     ) -> tuple[Array | None, Grads]:
         """Return dx and all gradients.
 
-        A layer finds its dx if the caller asks for it or an earlier layer has parameters; layers
-        without parameters whose dx nobody needs are not called.
+        A layer computes its dx only if the caller needs dx or an earlier layer has parameters.
+        Layers before the first with parameters are not called if the caller needs no dx.
         """
         self.check_cache(cache)
         first = 0 if needs_dx else self._first_with_parameters()
@@ -137,11 +136,11 @@ class Chain(Composite, Layer):
         return (dx if needs_dx else None), grads
 
     def _first_with_parameters(self) -> int:
-        have = (k for k, (_, layer) in enumerate(self._children) if any(layer.names("params")))
-        return next(have, len(self._children))
+        indices = (k for k, (_, layer) in enumerate(self._children) if any(layer.names("params")))
+        return next(indices, len(self._children))
 
     def folded(self, before: Steps) -> Steps:
-        """Return the steps of all layers."""
+        """Append the steps of all layers, each folded into the step before where possible."""
         for _, layer in self._children:
             before = layer.steps(before)
         return before
@@ -151,16 +150,16 @@ Sequential = Chain
 
 
 class Branches(Composite, Layer):
-    """Layers that take the same x; their outputs are merged.
+    """Several layers with the same input, whose outputs are merged.
 
     Parameters
     ----------
     *children : layer or (str, layer)
         At least one.
     merge : {"concat", "add"}
-        Channels side by side, or the sum.
+        Concatenate the outputs along channels, or add them.
     ops : back end or str, optional
-        By default that of the first layer.
+        By default the back end of the first layer that has parameters.
     """
 
     def __init__(
@@ -172,7 +171,7 @@ class Branches(Composite, Layer):
         super().__init__(*children, ops=ops)
         check_choice("Branches", "merge", merge, ("concat", "add"))
         if not self._children:
-            raise ValueError("Branches: no layer came, expected at least one")
+            raise ValueError("Branches: the number of layers is 0, expected at least one: pass one")
         self.merge = merge
 
     def forward(self, x: Array, training: bool) -> tuple[Array, Caches]:
@@ -185,7 +184,7 @@ class Branches(Composite, Layer):
     def backward(
         self, dout: Array, cache: Any, plus: Array | None = None, needs_dx: bool = True
     ) -> tuple[Array | None, Grads]:
-        """Return dx, to which each branch adds its own, and all gradients."""
+        """Return dx, the sum of the branches' dx, and all gradients."""
         self.check_cache(cache)
         douts = self._split(dout, cache[-1])
         grads: Grads = {}
@@ -216,14 +215,14 @@ class Branches(Composite, Layer):
         return [dout, *reversed(douts)]
 
     def folded(self, before: Steps) -> Steps:
-        """Return all branches, each folded."""
+        """Append one step for all branches, each of them folded."""
         branches = tuple(layer.steps(Steps()) for _, layer in self._children)
-        same = copy.copy(self)  # with the back end of now
-        return before.then(Parallel(branches, lambda *outs: same._merged(outs)[0]))
+        snapshot = copy.copy(self)  # keeps the back end if this layer's is replaced later
+        return before.then(Parallel(branches, lambda *outs: snapshot._merged(outs)[0]))
 
 
 def check_layer(where: str, what: str, value: Any) -> None:
-    """Check that a value is a layer."""
+    """Raise TypeError, with a hint, if a value is not a layer."""
     if isinstance(value, Layer):
         return
     if isinstance(value, list | tuple):
@@ -231,14 +230,14 @@ def check_layer(where: str, what: str, value: Any) -> None:
     elif isinstance(value, type):
         hint = f"write {value.__name__}(…), an instance"
     elif isinstance(value, Module):
-        hint = "a tail takes two arrays and stands in Residual(branch, shortcut, tail)"
+        hint = "a tail takes two arrays, so pass it to Residual(branch, shortcut, tail)"
     else:
         hint = "pass layers, or pairs of a name and a layer"
     raise TypeError(f"{where}: {what} is {described(value)}, expected a layer: {hint}")
 
 
 def described(value: Any) -> str:
-    """Return what came, for a message."""
+    """Describe a value of the wrong type, for a message."""
     if isinstance(value, type):
         return f"the class {value.__name__}"
     if value is None:

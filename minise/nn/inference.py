@@ -1,14 +1,14 @@
-"""Inference: a net as steps, each of which does as much as its back end can do at once.
+"""Inference: a net as a list of steps, each fused from as many layers as the back end allows.
 
-A back end has two steps for inference (minise/ops/reference/inference.py):
+A back end has two fused functions for inference (minise/ops/reference/inference.py):
 
     convolution      relu(squeeze_excite(norm(conv2d(x))) + shortcut)
     normalisation    relu(norm(x))
 
-in which the parts behind the first may be absent. Layers are folded one after another: a
-convolution opens a step, and a normalisation, an SE block, a sum and a ReLU behind it join that
-step, in this order. What cannot join opens a step of its own or is evaluated as it is. Where a back
-end does not fold (`ops.folds` is False) every layer is evaluated.
+where all parts but the first are optional. Layers are folded in order: a convolution starts a step,
+and a normalisation, an SE block, a sum and a ReLU after it are fused into that step, in this order.
+A layer that cannot be fused starts a new step or runs its own forward. If a back end does not fold
+(`ops.folds` is False), every layer runs its own forward.
 """
 
 import copy
@@ -20,44 +20,44 @@ from typing import Any, Protocol, TypeAlias
 from minise.checks import Array
 from minise.ops.backend import Backend
 
-Inference: TypeAlias = Callable[..., Array]  # of x, and for some steps of a shortcut too
-ORDER = ("norm", "gate", "add", "relu")  # in which parts can join a step
+Inference: TypeAlias = Callable[..., Array]  # a function of x, or of x and the shortcut
+FUSION_ORDER = ("norm", "gate", "add", "relu")  # of the parts after the first
 
 
-class Part(Protocol):
-    """What a step asks of a layer whose work it does."""
+class Fusible(Protocol):
+    """A layer that can be fused into a step."""
 
     ops: Backend
     params: dict[str, Array]
 
     def inputs(self) -> list[Any]:
-        """Return the parameters as its op takes them."""
+        """Return the parameters that the layer's op takes after x."""
         ...
 
     def settings(self, training: bool) -> dict[str, Any]:
-        """Return what its op takes by keyword."""
+        """Return the keyword arguments of the layer's op."""
         ...
 
 
-class Norm(Part, Protocol):
-    """A normalisation."""
+class Norm(Fusible, Protocol):
+    """A normalisation that can be fused into a step."""
 
     def statistics(self) -> dict[str, Any]:
-        """Return running_mean, running_var and eps, which it normalises by in evaluation."""
+        """Return running_mean, running_var and eps, which normalise in evaluation."""
         ...
 
 
 class Step(Protocol):
-    """Something to do with x, without the arrays that it takes from the net."""
+    """One step of inference, which still refers to the net's arrays."""
 
-    def ready(self) -> Inference:
-        """Return the function, with copies of all arrays that it needs."""
+    def prepare(self) -> Inference:
+        """Return the step as a function with copies of the arrays that it needs."""
         ...
 
 
 @dataclass(frozen=True)
 class Steps:
-    """Steps one after another; with none, the identity."""
+    """Steps in sequence; without steps, the identity."""
 
     steps: tuple[Step, ...] = ()
 
@@ -65,15 +65,15 @@ class Steps:
         """Return these steps and one more."""
         return Steps((*self.steps, step))
 
-    def joined(self, **parts: Any) -> "Steps | None":
-        """Return these steps with more parts in the last one, or None where it cannot have them."""
+    def fused(self, **parts: Any) -> "Steps | None":
+        """Return these steps with parts fused into the last, or None if that is impossible."""
         last = self.steps[-1] if self.steps else None
-        step = last.joined(**parts) if isinstance(last, Convolution | Normalisation) else None
+        step = last.fused(**parts) if isinstance(last, Convolution | Normalisation) else None
         return None if step is None else Steps((*self.steps[:-1], step))
 
-    def ready(self) -> Inference:
-        """Return the steps as one function."""
-        functions = [step.ready() for step in self.steps]
+    def prepare(self) -> Inference:
+        """Return the steps as one function with copies of the arrays that it needs."""
+        functions = [step.prepare() for step in self.steps]
 
         def run(x: Array) -> Array:
             for function in functions:
@@ -84,39 +84,39 @@ class Steps:
 
 
 @dataclass(frozen=True)
-class Evaluated:
-    """A layer that is evaluated as it is."""
+class Unfolded:
+    """A layer that runs its own forward."""
 
     layer: Any  # a Layer
 
-    def ready(self) -> Inference:
-        """Return predict of a copy."""
+    def prepare(self) -> Inference:
+        """Return predict of a copy of the layer."""
         return copy.deepcopy(self.layer).predict
 
 
 @dataclass(frozen=True)
-class Open:
-    """A step that parts can still join."""
+class FusibleStep:
+    """A step into which layers can be fused."""
 
     norm: Norm | None = None
-    gate: Part | None = None
+    gate: Fusible | None = None
     add: bool = False
     relu: bool = False
 
-    def joined(self, **parts: Any) -> Any:
-        """Return the step with more parts, or None where one that must come later is in it."""
-        later = ORDER[min(map(ORDER.index, parts)) :]
+    def fused(self, **parts: Any) -> Any:
+        """Return the step with more parts, or None if it has a part that must come after them."""
+        later = FUSION_ORDER[min(map(FUSION_ORDER.index, parts)) :]
         return None if any(getattr(self, part) for part in later) else replace(self, **parts)
 
 
 @dataclass(frozen=True)
-class Convolution(Open):
-    """A convolution, and what joined it."""
+class Convolution(FusibleStep):
+    """A convolution, and the layers fused into it."""
 
-    conv: Part | None = None
+    conv: Fusible | None = None
 
-    def ready(self) -> Inference:
-        """Return the step, with the normalisation folded into the weight."""
+    def prepare(self) -> Inference:
+        """Return the step as a function, with the normalisation folded into the weight."""
         assert self.conv is not None
         ops, params = self.conv.ops, self.conv.params
         weight, bias = params["weight"], params.get("bias")
@@ -131,15 +131,15 @@ class Convolution(Open):
 
 
 @dataclass(frozen=True)
-class Normalisation(Open):
-    """A normalisation that no convolution precedes, and a ReLU."""
+class Normalisation(FusibleStep):
+    """A normalisation without a convolution before it, and optionally a ReLU."""
 
-    def joined(self, **parts: Any) -> Any:
-        """Return the step with a ReLU; nothing else can join it."""
-        return super().joined(**parts) if parts.keys() == {"relu"} else None
+    def fused(self, **parts: Any) -> Any:
+        """Return the step with a ReLU; for any other part return None."""
+        return super().fused(**parts) if parts.keys() == {"relu"} else None
 
-    def ready(self) -> Inference:
-        """Return the step."""
+    def prepare(self) -> Inference:
+        """Return the step as a function."""
         assert self.norm is not None
         ops, statistics = self.norm.ops, self.norm.statistics()
         prepared = ops.prepare_batch_norm2d(*self.norm.inputs(), **statistics, relu=self.relu)
@@ -148,41 +148,41 @@ class Normalisation(Open):
 
 @dataclass(frozen=True)
 class Sum:
-    """branch(x) + shortcut(x), and a ReLU."""
+    """branch(x) + shortcut(x), and optionally a ReLU."""
 
     branch: Steps
     shortcut: Steps
     relu: bool
     ops: Backend
 
-    def ready(self) -> Inference:
-        """Return the sum, done by the branch's last step where that is a convolution."""
-        ops, shortcut = self.ops, self.shortcut.ready()
-        branch = self.branch.joined(add=True, relu=self.relu)
+    def prepare(self) -> Inference:
+        """Return the sum as a function, fused into the branch's last step if possible."""
+        ops, shortcut = self.ops, self.shortcut.prepare()
+        branch = self.branch.fused(add=True, relu=self.relu)
         if branch is not None:
-            first, last = Steps(branch.steps[:-1]).ready(), branch.steps[-1].ready()
+            first, last = Steps(branch.steps[:-1]).prepare(), branch.steps[-1].prepare()
         else:
-            first = self.branch.ready()
+            first = self.branch.prepare()
 
             def last(y: Array, shortcut: Array) -> Array:
                 out, _ = ops.add_forward(y, shortcut)
                 return ops.relu_forward(out)[0] if self.relu else out
 
         def run(x: Array) -> Array:
-            past = shortcut(x)
-            return last(first(x), past)
+            skip = shortcut(x)
+            return last(first(x), skip)
 
         return run
 
 
 @dataclass(frozen=True)
 class Parallel:
-    """Several functions of one x, and what merges their results."""
+    """Branches with the same input, and the function that merges their outputs."""
 
     branches: tuple[Steps, ...]
     merge: Callable[..., Array]
 
-    def ready(self) -> Inference:
-        """Return the merged results as one function."""
-        functions = [branch.ready() for branch in self.branches]
+    def prepare(self) -> Inference:
+        """Return the branches and their merge as one function."""
+        functions = [branch.prepare() for branch in self.branches]
         return lambda x: self.merge(*(function(x) for function in functions))

@@ -1,8 +1,8 @@
-"""How parameters start: normal numbers of a variance that keeps a signal's size.
+"""Initial parameters: normal numbers whose variance preserves the variance of the signal.
 
-A sum of F products has F times the variance of one, so weights of variance 1 / F keep it; where a
-ReLU follows, which halves the mean square, 2 / F does. F is the fan-in: how many inputs an output
-adds up.
+A sum of F independent products has F times the variance of one product, so weights of variance
+1 / F preserve the variance; before a ReLU, which halves the mean square, 2 / F does. F is the
+fan-in, the number of inputs that each output sums.
 
 Source: He et al., "Delving Deep into Rectifiers", arXiv:1502.01852.
 """
@@ -15,7 +15,7 @@ import numpy as np
 from minise.checks import Array
 from minise.ops.backend import Backend
 
-RELU, LINEAR = 2.0, 1.0  # variance of a weight times its fan-in, by what follows
+RELU_GAIN, LINEAR_GAIN = 2.0, 1.0  # weight variance times fan-in, with and without a ReLU after it
 
 
 def he_normal(
@@ -23,12 +23,12 @@ def he_normal(
 ) -> Array:
     """Return weights (outputs, inputs, …) of variance gain / fan-in, drawn from rng.
 
-    They are drawn in float64 and then rounded, so that every dtype starts from the same net.
+    They are drawn in float64 and then rounded, so that nets of every dtype start alike.
     """
     fan_in = math.prod(shape[1:])
     return ops.asarray(rng.standard_normal(shape) * math.sqrt(gain / fan_in), dtype)
 
 
 def constant(value: float, size: int, ops: Backend, dtype: Any) -> Array:
-    """Return a vector of one value."""
+    """Return a vector of `size` equal values."""
     return ops.asarray(np.full(size, value), dtype)

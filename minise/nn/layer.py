@@ -4,10 +4,10 @@
     dx, grads  = layer.backward(dout, cache)
 
 A layer owns its parameters and its state (running statistics, the counter of random masks) and
-keeps nothing else: whoever calls forward holds the cache. So a layer may stand at two places of a
-net, several threads may evaluate it, `predict` may run between another call's forward and backward,
-and gradients of several uses or micro-batches are added as the dicts that they are. A net is a
-layer too (minise/nn/compose.py).
+nothing else: the caller of forward holds the cache. Therefore one layer may occur twice in a net,
+several threads may evaluate it, `predict` may run between another call's forward and backward, and
+gradients of several uses or micro-batches are summed as plain dicts. A net is a layer, too
+(minise/nn/compose.py).
 """
 
 import copy
@@ -21,30 +21,31 @@ from types import ModuleType
 from typing import Any, ClassVar, Self, TypeAlias, cast
 
 from minise.checks import Array
-from minise.nn.inference import Evaluated, Inference, Steps
+from minise.nn.inference import Inference, Steps, Unfolded
 from minise.ops import reference
 from minise.ops.backend import Backend, load_ops
 
 Grads: TypeAlias = dict[str, Array]  # by the dotted names of the parameters
-HOOKS = {"forward", "op", "arrays", "keywords", "inputs", "settings", "with_relu"}  # see OpLayer
+# attributes that define forward; see OpLayer
+FORWARD_PARTS = {"forward", "op", "arrays", "keywords", "inputs", "settings", "with_relu"}
 
 
 class Module:
-    """Parameters, state and children with names; the base of layers and of residual tails.
+    """A tree of named parameters and state: the base class of layers and of residual tails.
 
     Parameters
     ----------
     ops : back end or str
-        The functions that this module calls, such as the module minise.ops.jit, or the name of one.
+        Back end whose ops this module calls, such as the module minise.ops.jit, or its name.
 
     Attributes
     ----------
     params, state : dict of str to ndarray
-        Its own arrays, without those of its children. They are updated in place, so each keeps its
-        identity: optimisers and CUDA graphs rely on it.
+        The module's own arrays, without its children's. They are updated in place, because
+        optimisers and CUDA graphs rely on their identity.
     """
 
-    fold: ClassVar[str] = "folded"  # the method that stands for forward in inference
+    fold: ClassVar[str] = "folded"  # name of the method that replaces forward in inference
 
     def __init__(self, ops: Backend | str = reference) -> None:
         self.ops: Backend = load_ops(ops) if isinstance(ops, str) else ops
@@ -59,56 +60,56 @@ class Module:
         self.state: dict[str, Array] = {}
 
     def __getattr__(self, name: str) -> Any:
-        """Say what is missing where a subclass forgot to call __init__ of this class."""
+        """Raise AttributeError, with a hint if a subclass did not call super().__init__()."""
         kind = type(self).__name__
         hint = ": call super().__init__() first" if name in ("ops", "params", "state") else ""
         raise AttributeError(f"{kind} has no attribute {name}{hint}")
 
     def children(self) -> list[tuple[str, "Module"]]:
-        """Return the modules directly below with their names: those held as attributes.
+        """Return (name, module) for each direct child, that is, each module in an attribute.
 
-        Of an attribute that is a list, tuple or dict of modules each one is called "blocks.0" or
-        "blocks.key". The name "" gives a child's names to its parent.
+        Modules in a list, tuple or dict are called "blocks.0" or "blocks.key". The name "" adds no
+        prefix to the names of the child's parameters.
         """
-        found: list[tuple[str, Module]] = []
+        named: list[tuple[str, Module]] = []
         for name, value in vars(self).items():
             if isinstance(value, Module):
-                found.append((name, value))
+                named.append((name, value))
             elif isinstance(value, list | tuple | dict):
                 items = value.items() if isinstance(value, dict) else enumerate(value)
-                found += [(f"{name}.{k}", one) for k, one in items if isinstance(one, Module)]
-        return found
+                named += [(f"{name}.{k}", item) for k, item in items if isinstance(item, Module)]
+        return named
 
     def layers(self, path: str = "") -> Iterator[tuple[str, "Module"]]:
-        """Yield (dotted name, module) for this module and every one below it."""
+        """Yield (dotted name, module) for this module and all modules below it."""
         yield path, self
-        for name, child in self.children():
-            yield from child.layers(joined(path, name))
+        for name, module in self.children():
+            yield from module.layers(dotted_name(path, name))
 
     def named_layers(self) -> dict[str, "Module"]:
-        """Return modules by dotted name, this one as ""; of several with one name the outermost."""
+        """Return all modules by dotted name, this one as ""; of equal names, the outermost."""
         named: dict[str, Module] = {}
         for name, module in self.layers():
             named.setdefault(name, module)
         return named
 
     def __getitem__(self, name: str | int) -> "Module":
-        """Return the module of a dotted name, or the child at a position."""
+        """Return the module with a dotted name, or the child with an index."""
         if not isinstance(name, str):
             children = self.children()
-            place = operator.index(name)
-            if not -len(children) <= place < len(children):
+            index = operator.index(name)
+            if not -len(children) <= index < len(children):
                 raise IndexError(f"{type(self).__name__} has {len(children)} children, not {name}")
-            return children[place][1]
+            return children[index][1]
         named = self.named_layers()
         if name not in named:
-            near = difflib.get_close_matches(name, named, 3) or list(named)[1:4]
-            hint = f"did you mean {', '.join(near)}?" if near else "it has no layers below"
+            close = difflib.get_close_matches(name, named, 3) or list(named)[1:4]
+            hint = f"did you mean {', '.join(close)}?" if close else "it has no layers below"
             raise KeyError(f"{type(self).__name__} has no layer {name!r}: {hint}")
         return named[name]
 
     def named_parameters(self) -> dict[str, Array]:
-        """Return every parameter by its dotted name; one that has several is under its first."""
+        """Return all parameters by dotted name; a shared one only under the first of its names."""
         return self._named("params")
 
     def named_state(self) -> dict[str, Array]:
@@ -119,15 +120,15 @@ class Module:
         """Yield (dotted name, array) of "params" or "state"; a shared array under all its names."""
         for path, module in self.layers():
             for name, array in getattr(module, kind).items():
-                yield joined(path, name), array
+                yield dotted_name(path, name), array
 
     def first_names(self, kind: str = "params") -> dict[str, str]:
-        """Return for each dotted name the first name of its array, which may have several."""
+        """Map each dotted name to the first name of the same array; shared arrays have several."""
         first: dict[int, str] = {}
         return {name: first.setdefault(id(array), name) for name, array in self.names(kind)}
 
     def named_arrays(self) -> dict[str, Array]:
-        """Return all that a file of this module holds: parameters and state by dotted name."""
+        """Return parameters and state by dotted name, which is what a saved file contains."""
         return self._named("params", "state")
 
     def _named(self, *kinds: str) -> dict[str, Array]:
@@ -144,49 +145,53 @@ class Module:
 
     @property
     def parameter_count(self) -> int:
-        """How many numbers are learned; running statistics do not count."""
+        """Return the number of trainable values; running statistics do not count."""
         return sum(array.size for array in self.named_parameters().values())
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """Return a copy with arrays of its own that calls the same back end."""
+        """Return a copy with copied arrays and the same back end."""
         memo[id(self.ops)] = self.ops
-        same = memo[id(self)] = object.__new__(type(self))
-        vars(same).update(copy.deepcopy(vars(self), memo))
-        return same
+        module = memo[id(self)] = object.__new__(type(self))
+        vars(module).update(copy.deepcopy(vars(self), memo))
+        return module
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the attributes for pickle, a back end that is a module by its name."""
+        """Return the attributes for pickle, with a back-end module replaced by its name."""
         named = {"ops": self.ops.__name__} if isinstance(self.ops, ModuleType) else {}
         return {**vars(self), **named}
 
     def __setstate__(self, attributes: dict[str, Any]) -> None:
-        """Take the attributes over."""
+        """Restore the attributes from pickle; import a back end that was saved by name."""
         vars(self).update(attributes)
         if isinstance(self.ops, str):
             self.ops = cast(Backend, importlib.import_module(self.ops))
 
-    def evaluated(self) -> bool:
-        """Tell whether inference runs forward, which changed after `fold` was written."""
-        kinds = [vars(kind) for kind in type(self).__mro__ if kind is not Layer]  # it folds nothing
+    def runs_forward(self) -> bool:
+        """Return True if inference must run forward.
+
+        It must if a subclass or an instance overrides a part of forward, but not the method that
+        `fold` names.
+        """
+        kinds = [vars(kind) for kind in type(self).__mro__ if kind is not Layer]  # folds nothing
         if not any(self.fold in kind for kind in kinds):
             return False
-        newest = next(kind for kind in kinds if {*HOOKS, self.fold} & kind.keys())
-        return bool(vars(self).keys() & HOOKS) or self.fold not in newest
+        newest = next(kind for kind in kinds if {*FORWARD_PARTS, self.fold} & kind.keys())
+        return bool(vars(self).keys() & FORWARD_PARTS) or self.fold not in newest
 
     def settings_text(self) -> str:
-        """Return the settings that a repr shows in brackets."""
+        """Return the settings that repr shows in parentheses."""
         return ""
 
     def __repr__(self) -> str:
         """Return the tree of modules with the shapes of their parameters."""
-        remark = "evaluated by its own forward" if self.evaluated() else ""
+        remark = "evaluated by its own forward" if self.runs_forward() else ""
         own = f"{type(self).__name__}({', '.join(filter(None, (self.settings_text(), remark)))})"
         shapes = ", ".join(f"{name} {tuple(a.shape)}" for name, a in self.params.items())
         lines = [f"{own}  {shapes}".rstrip()]
         roles = {id(value): f"({key})" for key, value in vars(self).items()}
-        for name, child in self.children():
-            title = name or roles.get(id(child))
-            title = f"{title}: {child!r}" if title else repr(child)
+        for name, module in self.children():
+            title = name or roles.get(id(module))
+            title = f"{title}: {module!r}" if title else repr(module)
             lines += [f"  {line}" for line in title.splitlines()]
         return "\n".join(lines)
 
@@ -199,35 +204,36 @@ class Caches(list[Any]):
         self.owner, self.size = owner, len(self)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Caches":
-        """Return a copy for a second backward of the same net."""
-        same = Caches(self.owner, copy.deepcopy(list(self), memo))
-        same.size = self.size
-        return same
+        """Return a copy, for a second backward through the same net."""
+        caches = Caches(self.owner, copy.deepcopy(list(self), memo))
+        caches.size = self.size
+        return caches
 
 
 class Layer(Module):
     """A differentiable function of one array.
 
-    A subclass defines forward(x, training) and backward(dout, cache), which may take plus and
-    needs_dx, too; where it does not, plus is added to its dx. Without a `folded` of its own it is
-    evaluated in inference as it is, also where its base class would be folded.
+    A subclass defines forward(x, training) and backward(dout, cache). If its backward does not
+    accept plus and needs_dx, plus is added to the dx that it returns. A subclass that overrides
+    forward but not `folded` runs its forward in inference, even if its base class is folded.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Complete a class whose backward takes neither plus nor needs_dx."""
+        """Wrap a backward that accepts neither plus nor needs_dx."""
         super().__init_subclass__(**kwargs)
         if len(inspect.signature(cls.backward).parameters) == 3:
-            cls.backward = adding(cls.backward)  # type: ignore[method-assign]
+            cls.backward = accept_plus(cls.backward)  # type: ignore[method-assign]
 
     def forward(self, x: Array, training: bool) -> tuple[Array, Any]:
-        """Return out and the cache for backward; in training the state is updated.
+        """Return out and the cache for backward; in training, update the state.
 
         Parameters
         ----------
         x : ndarray
-            Images (N, C, H, W) or vectors (N, features), as the layer takes them.
+            Images (N, C, H, W) or vectors (N, features), as the layer expects.
         training : bool
-            Whether the batch's own statistics normalise and dropout drops.
+            True normalises by batch statistics and applies dropout; False normalises by running
+            statistics.
         """
         kind = type(self).__name__
         raise NotImplementedError(f"{kind} has no forward(x, training) -> (out, cache): define it")
@@ -235,18 +241,18 @@ class Layer(Module):
     def backward(
         self, dout: Array, cache: Any, plus: Array | None = None, needs_dx: bool = True
     ) -> tuple[Array | None, Grads]:
-        """Return dx and the gradients of the parameters, one for each, by their dotted names.
+        """Return dx and the gradient of each parameter by dotted name.
 
         Parameters
         ----------
         dout : ndarray
             Gradient of the loss with respect to out.
         cache
-            As forward returned it. Lists in it may be emptied; no array is written.
+            The cache that forward returned. Its lists may be emptied; no array is written.
         plus : ndarray of the shape of x, optional
-            A gradient that reaches x by another way; it is added to dx.
+            Gradient of the loss with respect to x along other paths; it is added to dx.
         needs_dx : bool
-            Where it is False dx may be None.
+            If False, dx may be None.
         """
         kind = type(self).__name__
         raise NotImplementedError(f"{kind} has no backward(dout, cache) -> (dx, grads): define it")
@@ -256,40 +262,41 @@ class Layer(Module):
         return run_forward(self, x, False)[0]
 
     def inference(self) -> Inference:
-        """Return a function from x to what predict returns but for rounding, made to be fast.
+        """Return a fast function of x that computes what predict returns, up to rounding.
 
-        It is a snapshot: it has copies of parameters and running statistics, so that what is
-        learned afterwards does not change it. All that does not depend on x is done here, above all
-        normalisations are folded into the convolutions before them. It pays from a few batches on.
+        The function is a snapshot: it copies parameters and running statistics, so later training
+        does not change it. Everything that does not depend on x is computed here; in particular,
+        normalisations are folded into the convolutions before them. This pays off after a few
+        batches.
         """
-        return self.steps(Steps()).ready()
+        return self.steps(Steps()).prepare()
 
     def steps(self, before: Steps) -> Steps:
-        """Return the steps that make x, and this layer after them, folded where its class is known.
+        """Return the steps before this layer, which compute x, followed by this layer.
 
-        A subclass that changes what forward does is evaluated as it is.
+        The layer is folded unless a subclass overrides its forward.
         """
-        return before.then(Evaluated(self)) if self.evaluated() else self.folded(before)
+        return before.then(Unfolded(self)) if self.runs_forward() else self.folded(before)
 
     def folded(self, before: Steps) -> Steps:
-        """Return the steps that make x, and this layer after them, folded where that can be.
+        """Return the steps before this layer, which compute x, with this layer folded in.
 
-        A class defines it beside its forward, for which it holds.
+        A class that overrides it must define the same function as its forward.
         """
-        return before.then(Evaluated(self))
+        return before.then(Unfolded(self))
 
     def add(self, dx: Array, plus: Array | None) -> Array:
-        """Return dx + plus, or dx where nothing reaches x by another way."""
+        """Return dx + plus, or dx if plus is None."""
         if plus is None:
             return dx
         if plus.shape != dx.shape:
             kind = type(self).__name__
-            raise ValueError(f"{kind}: plus has shape {plus.shape}, expected that of x, {dx.shape}")
+            raise ValueError(f"{kind}: plus has shape {plus.shape}, expected {dx.shape}, as x has")
         return self.ops.add_forward(dx, plus)[0]
 
 
-def adding(backward: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a backward(self, dout, cache) as one that takes plus, and needs_dx."""
+def accept_plus(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap backward(self, dout, cache) so that it also accepts plus and needs_dx."""
 
     @functools.wraps(backward)
     def run(
@@ -310,30 +317,30 @@ def adding(backward: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def run_forward(layer: Any, x: Array, training: bool) -> tuple[Array, Any]:
-    """Return what a layer's forward returns, which must be out and the cache."""
+    """Run a layer's forward; check that it returns a pair, out and the cache."""
     returned = layer.forward(x, training)
     if not isinstance(returned, tuple) or len(returned) != 2:
         raise TypeError(
             f"{type(layer).__name__}.forward returns a {type(returned).__name__}, expected "
-            "(out, cache): what backward needs from forward, or None"
+            "(out, cache): the cache holds what backward needs, or is None"
         )
     return returned
 
 
-def joined(path: str, name: str) -> str:
-    """Return a dotted name, where either part may be ""."""
+def dotted_name(path: str, name: str) -> str:
+    """Return path.name, or one of them if the other is ""."""
     return f"{path}.{name}" if path and name else path or name
 
 
 def under(name: str, grads: Grads) -> Grads:
-    """Return the gradients of a child by their names in its parent."""
-    return {joined(name, key): array for key, array in grads.items()}
+    """Prefix the names of a child's gradients with the child's name."""
+    return {dotted_name(name, key): array for key, array in grads.items()}
 
 
-def total(*several: Grads) -> Grads:
-    """Return the sums of gradients by name: of several uses of a layer, or of micro-batches."""
+def total(*terms: Grads) -> Grads:
+    """Sum gradients by name, over several uses of a layer or over micro-batches."""
     sums: Grads = {}
-    for grads in several:
+    for grads in terms:
         for name, array in grads.items():
             sums[name] = sums[name] + array if name in sums else array
     return sums

@@ -1,8 +1,8 @@
-"""The layers: each owns its parameters and calls one op.
+"""Layers, each of which owns its parameters and calls one op.
 
-`rng`, where a layer draws random numbers, is a numpy.random.Generator, an integer seed, or None:
-the layer then has a stream of its own, which `nn.seed` restarts (minise/nn/streams.py). `ops` is a
-back end, or the name of one.
+The argument `rng` of layers that draw random numbers is a numpy.random.Generator, an integer seed,
+or None for the layer's own stream, which `nn.seed` restarts (minise/nn/streams.py). `ops` is a back
+end, or its name.
 """
 
 import math
@@ -20,7 +20,7 @@ from minise.checks import (
     check_number,
 )
 from minise.nn.inference import Convolution, Normalisation, Steps
-from minise.nn.init import LINEAR, RELU, constant, he_normal
+from minise.nn.init import LINEAR_GAIN, RELU_GAIN, constant, he_normal
 from minise.nn.layer import Grads
 from minise.nn.op_layer import OpLayer, check_cache
 from minise.nn.streams import Rng, generator
@@ -34,14 +34,14 @@ Padding = int | Pair | Literal["same", "valid"]
 class Conv2d(OpLayer):
     """Convolution; kernel, stride, padding and dilation are pairs (rows, columns) or one number.
 
-    Parameters are `weight` (channels_out, channels_in // groups, KH, KW), He normal for a ReLU
-    behind it, and with bias=True `bias` (channels_out,), 0. padding="same" keeps the size of the
-    image (at stride 1 and odd kernels), "valid" is no padding, as in PyTorch.
+    Parameters are `weight` (channels_out, channels_in // groups, KH, KW), initially He normal for a
+    following ReLU, and with bias=True `bias` (channels_out,), initially 0. padding="same" keeps the
+    size of the image (for stride 1 and odd kernels), "valid" is no padding, as in PyTorch.
     """
 
     op, arrays = "conv2d", ("weight", "bias")
     keywords = ("stride", "padding", "dilation", "groups")
-    usual: ClassVar[dict[str, Any]] = {
+    defaults: ClassVar[dict[str, Any]] = {
         "stride": (1, 1),
         "padding": (0, 0),
         "dilation": (1, 1),
@@ -75,7 +75,9 @@ class Conv2d(OpLayer):
         check_divisor("Conv2d", "groups", groups, "channels_in", channels_in)
         check_divisor("Conv2d", "groups", groups, "channels_out", channels_out)
         shape = (channels_out, channels_in // groups, *self.kernel)
-        self.params["weight"] = he_normal(shape, RELU, self.ops, generator("Conv2d", rng), dtype)
+        self.params["weight"] = he_normal(
+            shape, RELU_GAIN, self.ops, generator("Conv2d", rng), dtype
+        )
         if bias:
             self.params["bias"] = constant(0, channels_out, self.ops, dtype)
 
@@ -91,7 +93,7 @@ class Conv2d(OpLayer):
         if self.stride != (1, 1):
             raise ValueError(
                 f"Conv2d: padding is 'same' at stride {self.stride}, expected stride 1: at other "
-                "strides say how many rows and columns, such as padding=1"
+                "strides pass the number of rows and columns, such as padding=1"
             )
         spans = [d * (k - 1) for d, k in zip(self.dilation, self.kernel, strict=True)]
         if any(span % 2 for span in spans):
@@ -104,20 +106,21 @@ class Conv2d(OpLayer):
     def backward(
         self, dout: Array, cache: Any, plus: Array | None = None, needs_dx: bool = True
     ) -> tuple[Array | None, Grads]:
-        """Return dx and the gradients; the op adds plus, and saves dx where nobody needs it."""
+        """Return dx and the gradients; the op adds plus, and skips dx unless needs_dx."""
         check_cache(self.op, cache)
         dx, *rest = self.ops.conv2d_backward(dout, cache, plus=plus, needs_dx=needs_dx)
         return dx, self.named(rest)
 
     def folded(self, before: Steps) -> Steps:
-        """Open a step that a normalisation, a gate, a sum and a ReLU can join."""
+        """Append a convolution, into which a normalisation, a gate, a sum and a ReLU can fuse."""
         return before.then(Convolution(conv=self)) if self.ops.folds else super().folded(before)
 
 
 class Linear(OpLayer):
     """Dense layer. Parameters are `weight` (outputs, inputs) and, unless bias=False, `bias`.
 
-    No ReLU is expected behind it (it is a net's last layer), so its variance is 1 / inputs.
+    The weight's initial variance is 1 / inputs, because usually no ReLU follows: Linear is a net's
+    last layer.
     """
 
     op, arrays = "linear", ("weight", "bias")
@@ -137,7 +140,7 @@ class Linear(OpLayer):
         outputs = check_integer("Linear", "outputs", outputs, 1)
         check_flag("Linear", "bias", bias)
         rng = generator("Linear", rng)
-        self.params["weight"] = he_normal((outputs, inputs), LINEAR, self.ops, rng, dtype)
+        self.params["weight"] = he_normal((outputs, inputs), LINEAR_GAIN, self.ops, rng, dtype)
         if bias:
             self.params["bias"] = constant(0, outputs, self.ops, dtype)
 
@@ -145,8 +148,9 @@ class Linear(OpLayer):
 class BatchNorm2d(OpLayer):
     """Batch normalisation.
 
-    Parameters are `weight` (gamma, 1) and `bias` (beta, 0), named as PyTorch names them; state is
-    `running_mean` (0) and `running_var` (1), updated by each forward in training.
+    Parameters are `weight` (gamma, initially 1) and `bias` (beta, initially 0), the names in
+    PyTorch; state is `running_mean` (initially 0) and `running_var` (initially 1), updated by each
+    forward in training.
     """
 
     op, arrays = "batch_norm2d", ("weight", "bias")
@@ -173,38 +177,38 @@ class BatchNorm2d(OpLayer):
         self.momentum, self.eps = momentum, eps
 
     def settings(self, training: bool) -> dict[str, Any]:
-        """Return what every op that normalises takes by keyword."""
+        """Return the keyword arguments of every op that normalises."""
         return dict(self.statistics(), training=training, momentum=self.momentum)
 
     def statistics(self) -> dict[str, Any]:
-        """Return what it normalises by in evaluation."""
+        """Return the running statistics and eps, which normalise in evaluation."""
         return dict(self.state, eps=self.eps)
 
     def forward(self, x: Array, training: bool) -> tuple[Array, Any]:
-        """Return (N, channels, H, W); in training the running statistics move."""
+        """Return (N, channels, H, W) and the cache; in training, update the running statistics."""
         out, cache = super().forward(x, training)
         self.update(cache, training)
         return out, cache
 
     def update(self, cache: Any, training: bool) -> None:
-        """Take the running statistics over from the cache of an op that normalised in training."""
+        """Copy the running statistics from the cache of an op that normalised in training."""
         if training:
             for name, array in self.state.items():
                 array[...] = getattr(cache, name)
 
     def folded(self, before: Steps) -> Steps:
-        """Join a convolution that stands before, or open a step."""
+        """Fuse with the convolution before, or append a normalisation."""
         if not self.ops.folds:
             return super().folded(before)
         parts: dict[str, Any] = {"norm": self, "relu": self.with_relu}
-        return before.joined(**parts) or before.then(Normalisation(**parts))
+        return before.fused(**parts) or before.then(Normalisation(**parts))
 
 
 class NormReLU(BatchNorm2d):
     """max(batch normalisation, 0) as one op, with BatchNorm2d's parameters and state."""
 
     op, with_relu = "batch_norm2d_relu", True
-    folded = BatchNorm2d.folded  # which holds for it, too
+    folded = BatchNorm2d.folded  # defines the same function as this forward, too
 
 
 class ReLU(OpLayer):
@@ -213,8 +217,8 @@ class ReLU(OpLayer):
     op = "relu"
 
     def folded(self, before: Steps) -> Steps:
-        """Join a convolution or a normalisation that stands before."""
-        return before.joined(relu=True) or super().folded(before)
+        """Fuse with the convolution or the normalisation before."""
+        return before.fused(relu=True) or super().folded(before)
 
 
 class Sigmoid(OpLayer):
@@ -264,7 +268,7 @@ class MaxPool2d(OpLayer):
 
     op = "max_pool2d"
     keywords: ClassVar[tuple[str, ...]] = ("kernel", "stride", "padding", "ceil_mode")
-    usual: ClassVar[dict[str, Any]] = {
+    defaults: ClassVar[dict[str, Any]] = {
         "padding": (0, 0),
         "ceil_mode": False,
         "count_include_pad": True,
@@ -288,17 +292,19 @@ class MaxPool2d(OpLayer):
 
 
 class AvgPool2d(MaxPool2d):
-    """Mean over windows, which are given as of MaxPool2d; zeros of the padding count, or not."""
+    """Mean over windows, defined as for MaxPool2d; count_include_pad counts the padding's zeros."""
 
     op, keywords = "avg_pool2d", (*MaxPool2d.keywords, "count_include_pad")
 
-    def __init__(self, kernel: int | Pair, *, count_include_pad: bool = True, **where: Any) -> None:
-        super().__init__(kernel, **where)
+    def __init__(
+        self, kernel: int | Pair, *, count_include_pad: bool = True, **settings: Any
+    ) -> None:
+        super().__init__(kernel, **settings)
         self.count_include_pad = count_include_pad
 
 
 class ChannelShuffle(OpLayer):
-    """Deals the channels among groups: channel g * C / groups + k moves to k * groups + g."""
+    """Channel shuffle: channel g * C / groups + k moves to k * groups + g."""
 
     op, keywords = "channel_shuffle", ("groups",)
 
@@ -308,7 +314,7 @@ class ChannelShuffle(OpLayer):
 
 
 class PadChannels(OpLayer):
-    """Appends channels of zeros: (N, C, H, W) to (N, C + channels, H, W)."""
+    """Channels of zeros after those of x: (N, C, H, W) to (N, C + channels, H, W)."""
 
     op = "concat"
 
@@ -317,7 +323,7 @@ class PadChannels(OpLayer):
         self.channels = check_integer("PadChannels", "channels", channels, 1)
 
     def forward(self, x: Array, training: bool) -> tuple[Array, Any]:
-        """Return x and zeros side by side."""
+        """Return x with the zeros appended, and the cache."""
         check_arrays("PadChannels", "x: N C H W", x, complex_step=True)
         N, _, H, W = x.shape
         zeros = self.ops.asarray(np.zeros((N, self.channels, H, W)), x.dtype)
@@ -326,10 +332,10 @@ class PadChannels(OpLayer):
 
 
 class Dropout(OpLayer):
-    """Drops each number with probability p in training; does nothing in evaluation.
+    """Dropout: in training, set each value to 0 with probability p and divide the others by 1 - p.
 
-    A mask depends on the layer's seed, which rng draws, and on how many masks were drawn before:
-    `state["draws"]`, which is in every checkpoint.
+    In evaluation it is the identity. A mask depends on the layer's seed, which rng draws, and on
+    the number of masks drawn before, `state["draws"]`, which every checkpoint contains.
     """
 
     op, keywords = "dropout", ("p",)
@@ -342,7 +348,7 @@ class Dropout(OpLayer):
         self.state["draws"] = self.ops.asarray(np.zeros((), np.int64))
 
     def forward(self, x: Array, training: bool) -> tuple[Array, Any]:
-        """Return an array of the shape of x."""
+        """Return an array of the shape of x, and the cache."""
         p = self.p if training else 0.0
         keep = np.ones(x.shape, bool)
         if p:
@@ -354,12 +360,12 @@ class Dropout(OpLayer):
         return out, cache
 
     def folded(self, before: Steps) -> Steps:
-        """Leave it out."""
+        """Skip this layer: in evaluation, dropout is the identity."""
         return before
 
 
 def pair(where: str, name: str, value: int | Pair, least: int) -> Pair:
-    """Return (rows, columns) of one number for both, or of a pair."""
+    """Return (rows, columns) from a pair, or from one number for both."""
     both = value if isinstance(value, tuple | list) else (value, value)
     if len(both) != 2:
         number = both[0] if both else least

@@ -1,4 +1,4 @@
-"""Residual units: two ways of x, and the tail in which they meet."""
+"""Residual units: a branch, a shortcut, and a tail that adds their outputs."""
 
 from typing import Any
 
@@ -10,22 +10,22 @@ from minise.nn.layers import BatchNorm2d
 from minise.nn.squeeze_excite import SEBlock
 from minise.ops.backend import Backend
 
-OWN = ("op", "forward", "backward")  # what a fused op does in place of a layer
+REPLACED = ("op", "forward", "backward")  # attributes of a layer that a fused op does not use
 
 
 class Tail(Composite):
-    """Where the two ways of x through a residual unit meet: relu(before(branch) + shortcut).
+    """The end of a residual unit: relu(before(branch) + shortcut).
 
-    It stands only in a Residual, as its forward takes two arrays.
+    It can only be part of a Residual, because its forward takes two arrays.
 
     Parameters
     ----------
     *before : layer or (str, layer)
-        What the branch passes before the sum.
+        Layers that are applied to the branch's output before the sum.
     relu : bool
         Whether a ReLU follows the sum.
     ops : back end or str, optional
-        By default that of the first layer.
+        By default the back end of the first layer that has parameters.
     """
 
     fold = "join"
@@ -53,31 +53,31 @@ class Tail(Composite):
         dy, dshortcut = self.ops.add_backward(dout, add)
         del cache[1:], add, relu
         dbranch, grads = self.before.backward(dy, cache.pop())
-        assert dbranch is not None  # it was asked for
+        assert dbranch is not None  # because needs_dx is True
         return dbranch, dshortcut, grads
 
     def join(self, branch: Steps, shortcut: Steps) -> Sum:
-        """Return the step that ends a residual unit in inference."""
+        """Return the step that computes the whole residual unit in inference."""
         return Sum(self.before.steps(branch), shortcut, self.relu, self.ops)
 
 
 class NormAddReLU(Tail):
-    """relu(gate(norm(branch)) + shortcut) as one op; a gate squeezes by the mean, or is absent.
+    """relu(gate(norm(branch)) + shortcut) as one op.
 
     Parameters
     ----------
     name : str
-        Of the normalisation.
+        Name of the normalisation.
     norm : BatchNorm2d
-        Behind the branch's last convolution.
+        Normalisation of the output of the branch's last convolution.
     gate : SEBlock, optional
-        Behind the normalisation; it is called "se".
+        SE block after the normalisation, with squeeze="avg"; its name is "se".
     """
 
     def __init__(self, name: str, norm: BatchNorm2d, gate: SEBlock | None = None) -> None:
         for layer, kind in ((norm, BatchNorm2d), (gate, SEBlock)):
-            same = (getattr(type(layer), key, None) is getattr(kind, key) for key in OWN)
-            if layer is not None and not all(same):
+            inherited = (getattr(type(layer), key, None) is getattr(kind, key) for key in REPLACED)
+            if layer is not None and not all(inherited):
                 raise TypeError(
                     f"NormAddReLU: a layer is {described(layer)}, expected a {kind.__name__}: "
                     f'its own op would not run; use Tail(("{name}", norm), …)'
@@ -89,12 +89,12 @@ class NormAddReLU(Tail):
             )
         super().__init__((name, norm), ("se", gate))
         self.name, self.norm, self.gate = name, norm, gate
-        self.fused = "batch_norm2d_add_relu" if gate is None else "se_block_tail"
+        self.fused_op = "batch_norm2d_add_relu" if gate is None else "se_block_tail"
 
-    join = Tail.join  # of the same parts
+    join = Tail.join  # defines the same function as this forward, too
 
     def _ops(self) -> Backend:
-        """Return the back end of the last layer that the op does, whose name a wrapper then has."""
+        """Return the back end of the last fused layer; a wrapper reports that layer's name."""
         return self.norm.ops if self.gate is None else self.gate.ops
 
     def forward(self, y: Array, shortcut: Array, training: bool) -> tuple[Array, Any]:
@@ -103,7 +103,7 @@ class NormAddReLU(Tail):
         if self.gate is not None:
             arrays += self.gate.inputs()
             settings["gate"] = self.gate.gate
-        forward = getattr(self._ops(), f"{self.fused}_forward")
+        forward = getattr(self._ops(), f"{self.fused_op}_forward")
         out, cache = forward(y, *arrays, shortcut, **settings)
         self.norm.update(cache, training)
         return out, self.caches(cache)
@@ -111,7 +111,7 @@ class NormAddReLU(Tail):
     def backward(self, dout: Array, cache: Any) -> tuple[Array, Array, Grads]:
         """Return dy, dshortcut and the gradients of the parameters."""
         self.check_cache(cache)
-        backward = getattr(self._ops(), f"{self.fused}_backward")
+        backward = getattr(self._ops(), f"{self.fused_op}_backward")
         dy, dgamma, dbeta, *dgate, dshortcut = backward(dout, cache[0])
         cache.clear()
         grads = under(self.name, self.norm.named([dgamma, dbeta]))
@@ -126,14 +126,14 @@ class Residual(Composite, Layer):
     Parameters
     ----------
     branch : Layer
-        The long way of x.
+        The residual branch.
     shortcut : Layer, optional
-        The short way, by default the identity.
+        By default the identity.
     tail : Tail, optional
-        Where they meet, by default their sum and a ReLU.
+        By default the sum of branch and shortcut, and a ReLU.
     """
 
-    takes = Module  # a tail too
+    takes = Module  # layers and the tail, which is not a Layer
 
     def __init__(
         self, branch: Layer, shortcut: Layer | None = None, tail: Tail | None = None
@@ -160,7 +160,7 @@ class Residual(Composite, Layer):
     def backward(
         self, dout: Array, cache: Any, plus: Array | None = None, needs_dx: bool = True
     ) -> tuple[Array | None, Grads]:
-        """Return dx, the sum of what comes back by branch and shortcut, and all gradients."""
+        """Return dx, the sum of the branch's and the shortcut's dx, and all gradients."""
         self.check_cache(cache)
         dy, dshortcut, tail_grads = self.tail.backward(dout, cache[2])
         cache.pop()
@@ -169,8 +169,8 @@ class Residual(Composite, Layer):
         return dx, total(branch_grads, tail_grads, shortcut_grads)
 
     def folded(self, before: Steps) -> Steps:
-        """Return the unit as one step, whose last convolution does the sum where it can."""
-        if self.tail.evaluated():
+        """Append the unit as one step, with the sum fused into a convolution if possible."""
+        if self.tail.runs_forward():
             return super().folded(before)
         branch, shortcut = self.branch.steps(Steps()), self.shortcut.steps(Steps())
         return before.then(self.tail.join(branch, shortcut))

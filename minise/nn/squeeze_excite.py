@@ -1,4 +1,4 @@
-"""The SE block as a layer, and the settings that say where and how a net uses it."""
+"""The SE block as a layer, and the settings for its use in a net."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -7,7 +7,7 @@ import numpy as np
 
 from minise.checks import check_choice, check_flag, check_integer
 from minise.nn.inference import Steps
-from minise.nn.init import LINEAR, RELU, constant, he_normal
+from minise.nn.init import LINEAR_GAIN, RELU_GAIN, constant, he_normal
 from minise.nn.op_layer import OpLayer
 from minise.nn.streams import Rng, generator
 from minise.ops import reference
@@ -23,23 +23,23 @@ SITES = get_args(Site)
 
 @dataclass(frozen=True)
 class SE:
-    """Where SE blocks stand in a residual unit, and of which kind they are.
+    """Position and settings of the SE blocks in residual units.
 
     Parameters
     ----------
     reduction : int
-        The paper's r; the gate has ``max(1, C // r)`` hidden units. CIFAR's narrow nets want 4.
+        The paper's r; the gate has ``max(1, C // r)`` hidden units. Use 4 for CIFAR's narrow nets.
     site : {"standard", "pre", "post", "identity", "3x3"}
-        At the end of the residual branch, before the sum; on the branch before its first
-        convolution; behind the sum and its ReLU; on the shortcut; or behind the (first) 3x3
-        convolution, its normalisation and ReLU.
+        standard: last on the residual branch, before the sum; pre: first on the branch; post: after
+        the sum and its ReLU; identity: on the shortcut; 3x3: after the (first) 3x3 convolution,
+        its normalisation and ReLU.
     squeeze : {"avg", "max", "none"}
-        What the gate sees of an image.
+        Pooling before the gate: mean or maximum over the image, or none.
     gate : {"sigmoid", "tanh", "relu", "hard_sigmoid"}
-        Which function makes the gates.
+        Function that computes the gates.
     bias : bool
-        Whether its two dense layers have biases: so in the authors' nets, not so in the paper's
-        ablations.
+        Whether the two dense layers have biases, as in the authors' nets; those of the paper's
+        ablations have none.
 
     Notes
     -----
@@ -53,7 +53,7 @@ class SE:
     bias: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse what no SE block can be."""
+        """Raise ValueError or TypeError if a setting is not valid."""
         check_integer("SE", "reduction", self.reduction, 1)
         check_choice("SE", "site", self.site, SITES)
         check_choice("SE", "squeeze", self.squeeze, SQUEEZES)
@@ -62,11 +62,11 @@ class SE:
 
 
 class SEBlock(OpLayer):
-    """Squeeze-and-excitation of `channels` channels; settings may be the reduction alone.
+    """Squeeze-and-excitation of `channels` channels; settings are an SE, or only its reduction.
 
     Parameters are `fc.0.weight` (R, C) and `fc.2.weight` (C, R), with bias also `fc.0.bias` and
-    `fc.2.bias`: named by their places in the PyTorch twin, where a ReLU is between them. Both
-    weights start with a variance by their fan-in, so that a gate starts near 1/2 whatever R is.
+    `fc.2.bias`: the names in the PyTorch twin, where `fc.1` is a ReLU. The initial variance of both
+    weights depends on their fan-in, so that gates are initially near 1/2 for any R.
     """
 
     op, keywords = "squeeze_excite", ("squeeze", "gate")
@@ -88,12 +88,12 @@ class SEBlock(OpLayer):
         self.se, hidden = settings, max(1, channels // settings.reduction)
         self.squeeze, self.gate = settings.squeeze, settings.gate
         rng, ops = generator("SEBlock", rng), self.ops
-        self.params["fc.0.weight"] = he_normal((hidden, channels), RELU, ops, rng, dtype)
-        self.params["fc.2.weight"] = he_normal((channels, hidden), LINEAR, ops, rng, dtype)
+        self.params["fc.0.weight"] = he_normal((hidden, channels), RELU_GAIN, ops, rng, dtype)
+        self.params["fc.2.weight"] = he_normal((channels, hidden), LINEAR_GAIN, ops, rng, dtype)
         if settings.bias:
             self.params["fc.0.bias"] = constant(0, hidden, ops, dtype)
             self.params["fc.2.bias"] = constant(0, channels, ops, dtype)
 
     def folded(self, before: Steps) -> Steps:
-        """Join a convolution, or a normalisation behind one, that stands before."""
-        return before.joined(gate=self) or super().folded(before)
+        """Fuse with the convolution before, which may have a normalisation."""
+        return before.fused(gate=self) or super().folded(before)

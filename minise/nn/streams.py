@@ -1,9 +1,9 @@
-"""Random streams of layers: the caller's generator, or one from the package's seeded sequence.
+"""Random streams of layers: the caller's generator, or the next from the package's seed sequence.
 
-A layer that gets no rng draws from a stream of its own, the next child of one seed sequence, so
-that no two layers have equal weights or equal dropout masks. The sequence starts from seed 0 when
-the package is imported: a program that builds the same layers in the same order gets the same
-numbers every time it runs.
+A layer built without rng draws from its own stream, the next that one seed sequence spawns, so that
+no two layers have equal weights or equal dropout masks. The sequence starts from seed 0 when the
+package is imported: a program that builds the same layers in the same order gets the same numbers
+in every run.
 """
 
 import os
@@ -16,14 +16,14 @@ from minise.checks import as_generator, check_integer
 
 Rng: TypeAlias = np.random.Generator | int | None
 
-LAYERS = 0x6E6E  # spawn key of the package's streams: default_rng(n).spawn(k) gives none of them
+SPAWN_KEY = 0x6E6E  # of the package's streams: default_rng(n).spawn(k) returns none of them
 
 _lock = threading.Lock()
 if hasattr(os, "register_at_fork"):  # a child process must not inherit a lock that is held
     os.register_at_fork(
         before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
     )
-_sequence = np.random.SeedSequence(0, spawn_key=(LAYERS,))
+_sequence = np.random.SeedSequence(0, spawn_key=(SPAWN_KEY,))
 
 
 def seed(n: int) -> None:
@@ -41,10 +41,10 @@ def seed(n: int) -> None:
 
     Notes
     -----
-    Layers that were built before keep their streams. `models.build` does not depend on this seed:
-    without `rng` it draws from seed 0. Threads that build layers at the same time get different
-    streams, in the order in which they ask. A forked process continues from where its parent was,
-    and so draws what the parent draws next: call `seed` there with a number of its own.
+    Existing layers keep their streams. `models.build` does not depend on this seed: without `rng`
+    it draws from seed 0. Threads that build layers at the same time get different streams, in the
+    order of their calls. A forked process starts with its parent's sequence and so draws the same
+    streams as its parent: call `seed` in it with a different number.
 
     Examples
     --------
@@ -60,23 +60,23 @@ def seed(n: int) -> None:
     global _sequence
     check_integer("nn.seed", "n", n, 0)
     with _lock:
-        _sequence = np.random.SeedSequence(int(n), spawn_key=(LAYERS,))
+        _sequence = np.random.SeedSequence(int(n), spawn_key=(SPAWN_KEY,))
 
 
 def generator(where: str, rng: Rng) -> np.random.Generator:
-    """Return a generator as it is, a new one from a seed, or for None the package's next stream.
+    """Return rng if it is a generator, else a new one from a seed or the package's next stream.
 
     Parameters
     ----------
     where : str
-        Whose argument `rng` is; the error message begins with it.
+        Name of the function with the argument `rng`, with which an error message begins.
     rng : numpy.random.Generator, int or None
         A generator, a seed of 0 or more, or None.
 
     Returns
     -------
     numpy.random.Generator
-        For None, a stream that no other call returns until `seed` restarts them.
+        For None, a stream that no other call returns until `seed` restarts the sequence.
 
     Raises
     ------
@@ -91,5 +91,5 @@ def generator(where: str, rng: Rng) -> np.random.Generator:
     if rng is not None:
         return as_generator(where, rng)
     with _lock:
-        (child,) = _sequence.spawn(1)
-    return np.random.default_rng(child)
+        (spawned,) = _sequence.spawn(1)
+    return np.random.default_rng(spawned)

@@ -8,7 +8,7 @@ from minise.train.loop import NonFiniteLoss, Result, Training, train
 from minise.train.objective import Objective, SoftmaxCrossEntropy
 from minise.train.own import run
 from minise.train.recipes import RECIPES
-from minise.train.schedule import rate_at
+from minise.train.schedule import lr_at, rate_at
 from minise.train.setup import fit, prepare
 from minise.train.sgd import SGD
 from minise.train.step import train_step
@@ -28,6 +28,7 @@ __all__ = [
     "evaluate",
     "fit",
     "load",
+    "lr_at",
     "prepare",
     "rate_at",
     "restore",

@@ -1,12 +1,12 @@
-"""What training takes its batches from: a data set's, or any sequence of pairs."""
+"""Sources of training batches: a data set's batches, or any sequence of (inputs, targets)."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Protocol, TypeAlias
 
 
-class Epochs(Protocol):
-    """Batches that come in another order each epoch, such as minise.data.Batches."""
+class EpochBatches(Protocol):
+    """Batches with a different order in each epoch, such as minise.data.Batches."""
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
@@ -17,11 +17,11 @@ class Epochs(Protocol):
         ...
 
 
-Batched: TypeAlias = Epochs | Sequence[tuple[Any, Any]]
+BatchSource: TypeAlias = EpochBatches | Sequence[tuple[Any, Any]]
 
 
 def check_batches(where: str, title: str, batches: Any) -> None:
-    """Refuse what is no sequence of pairs and no data set's batches, and what is empty."""
+    """Raise if batches are neither a sequence of pairs nor a data set's batches, or are empty."""
     in_order = isinstance(batches, Sequence)
     if not in_order and not (hasattr(batches, "__len__") and hasattr(batches, "epoch")):
         pairs = f"list({title})" if isinstance(batches, Iterator) else "[(inputs, targets)]"
@@ -31,13 +31,13 @@ def check_batches(where: str, title: str, batches: Any) -> None:
         )
     if not len(batches):
         raise ValueError(f"{where}: {title} is empty, expected at least one batch")
-    if in_order:  # a sequence that is no list may read its batches from a disk
+    if in_order:  # other sequences than lists may read batches from disk: check only the first
         for k, batch in enumerate(batches if isinstance(batches, list | tuple) else batches[:1]):
             check_batch(where, f"{title}[{k}]", batch)
 
 
 def check_batch(where: str, title: str, batch: Any) -> None:
-    """Refuse what is no pair of at least one input and its targets."""
+    """Raise if a batch is not a pair (inputs, targets) with at least one input."""
     if not isinstance(batch, tuple | list) or len(batch) != 2:
         raise TypeError(
             f"{where}: {title} is a {type(batch).__name__}, expected a pair (inputs, "
@@ -51,19 +51,19 @@ def check_batch(where: str, title: str, batch: Any) -> None:
         )
     if not len(inputs):
         raise ValueError(
-            f"{where}: {title} has no input, expected at least one: leave out the empty batch"
+            f"{where}: {title} has 0 inputs, expected at least one: leave out the empty batch"
         )
 
 
-def epoch_of(batches: Batched, epoch: int) -> Iterable[tuple[Any, Any]]:
-    """Return the batches of an epoch, at most len(batches); a sequence has the same in each."""
+def epoch_batches(batches: BatchSource, epoch: int) -> Iterable[tuple[Any, Any]]:
+    """Return the batches of an epoch, at most len(batches); a sequence is the same every epoch."""
     if isinstance(batches, Sequence):
         return batches
     return islice(batches.epoch(epoch), len(batches))
 
 
-def groups_of(batches: Iterable[tuple[Any, Any]], size: int) -> Iterator[list[tuple[Any, Any]]]:
-    """Yield lists of as many batches, the last maybe of fewer."""
+def group_batches(batches: Iterable[tuple[Any, Any]], size: int) -> Iterator[list[tuple[Any, Any]]]:
+    """Yield lists of `size` batches each; the last list may be shorter."""
     group: list[tuple[Any, Any]] = []
     for batch in batches:
         group.append(batch)

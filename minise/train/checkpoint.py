@@ -1,7 +1,7 @@
-"""Checkpoints: one file with all that a run needs to go on (minise/files.py has its format).
+"""Checkpoints: one file with everything to continue a run, in the format of minise/files.py.
 
-Parameters and running statistics stand under their dotted names, as a PyTorch twin has them; what
-the optimiser keeps stands under ``optimiser/velocity/NAME``. The header holds, as JSON, the
+Parameters and running statistics have their dotted names, the same as in the PyTorch twin; the
+optimiser's velocities are called ``optimiser/velocity/NAME``. The header contains, as JSON, the
 settings, the progress, and the normalisation and classes of the images.
 """
 
@@ -10,32 +10,31 @@ from typing import Any, NamedTuple
 
 from minise.checks import Array
 from minise.files import CHECKPOINT, read, write, write_whole
-from minise.nn.files import OPTIMISER, restore
-from minise.nn.files import copied as arrays_of
+from minise.nn.files import OPTIMISER_PREFIX, arrays_of, restore
 from minise.train.config import TrainConfig, from_dict, to_dict
 
 __all__ = ["Checkpoint", "arrays_of", "load", "restore", "save", "write_whole"]
 
-VELOCITY = f"{OPTIMISER}velocity/"
+VELOCITY = f"{OPTIMISER_PREFIX}velocity/"
 
 
 class Checkpoint(NamedTuple):
-    """What a file holds."""
+    """The content of a checkpoint."""
 
     arrays: dict[str, Array]  # parameters and running statistics by dotted name
     velocity: dict[str, Array]  # by the parameter's name; empty if none was saved
-    config: Any  # a TrainConfig, or where the net is the caller's own a dict of settings
-    progress: dict[str, Any]  # epoch and step that are done, accuracies
+    config: Any  # a TrainConfig, or for a custom net a dict of settings
+    progress: dict[str, Any]  # finished epoch and step, loss and metrics
     data: dict[str, Any]  # mean, std, classes
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint, whole or not at all; an older file of that name stays until then."""
-    taken = [name for name in checkpoint.arrays if name.startswith(OPTIMISER)]
-    if taken:
+    """Write a checkpoint atomically; an existing file is replaced only by a complete one."""
+    reserved = [name for name in checkpoint.arrays if name.startswith(OPTIMISER_PREFIX)]
+    if reserved:
         raise ValueError(
-            f"save: a layer has {taken[0]!r}, expected no name that begins with {OPTIMISER!r}, as "
-            "the optimiser's arrays do: rename the layer"
+            f"save: a layer has {reserved[0]!r}, expected no name that begins with "
+            f"{OPTIMISER_PREFIX!r}, as the optimiser's arrays do: rename the layer"
         )
     velocity = {f"{VELOCITY}{name}": array for name, array in checkpoint.velocity.items()}
     config = checkpoint.config

@@ -1,13 +1,14 @@
-"""Everything a training run depends on, in one typed and frozen place.
+"""All settings of a training run, in one typed and frozen class.
 
-The command line, config.json and the checkpoint's metadata are all made from this class, so that
-they cannot disagree.
+The command line, config.json and the checkpoint's metadata are generated from this class, so that
+they cannot differ.
 """
 
+import functools
 import json
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 
@@ -19,83 +20,114 @@ from minise.train.schedule import SCHEDULES
 
 Recipe = Literal["quick"]  # the names in minise/train/recipes.py
 Channels = tuple[float, float, float]  # red, green, blue
+OLD_NAMES = {"rate": "lr"}  # old field name: field name
+T = TypeVar("T")
 
 
+def with_current_names(settings: dict[str, Any]) -> dict[str, Any]:
+    """Rename settings that have a field's old name.
+
+    If both names are present, the old one wins: dataclasses.replace(config, rate=0.1) passes every
+    field under its current name, too.
+    """
+    old = {new: settings[name] for name, new in OLD_NAMES.items() if name in settings}
+    return {name: value for name, value in settings.items() if name not in OLD_NAMES} | old
+
+
+def accepts_old_names(cls: type[T]) -> type[T]:
+    """Let a class take keyword arguments by their old names, too."""
+    init = cls.__init__
+
+    @functools.wraps(init)
+    def run(self: T, *args: Any, **settings: Any) -> None:
+        init(self, *args, **with_current_names(settings))
+
+    cls.__init__ = run  # type: ignore[method-assign, assignment]
+    return cls
+
+
+@accepts_old_names
 @dataclass(frozen=True)
 class TrainConfig:
     """Settings of a training run."""
 
     recipe: Recipe | None = None
-    """Settings to start from, of minise/train/recipes.py; what is given beside it wins."""
+    """Settings to start from, in minise/train/recipes.py; other options override them."""
     data: str = "cifar10"
     """cifar10, cifar100, shapes10, or a folder with train/ and test/ folders of class folders."""
     root: Path | None = None
-    """Folder that holds the data; by default the environment variable MINISE_DATA names it."""
+    """Folder that contains the data; None uses the environment variable MINISE_DATA."""
     limit: int | None = None
-    """Use only so many training images (of shapes10: draw so many; by default 10000)."""
+    """Number of training images to use (shapes10: to draw; default 10000)."""
     model: str = "se_resnet20"
     """Name of the net; `minise summary all` lists them."""
     shortcut: Literal["A", "B"] = "B"
-    """What passes where a ResNet's shape changes: padding (A) or a projection (B)."""
+    """Shortcut where a ResNet's shape changes: padding with zeros (A) or a projection (B)."""
     se: SE = field(default_factory=SE)
-    """SE blocks, of models whose name begins with se_."""
+    """Settings of the SE blocks, for models whose name begins with se_."""
     ops: str = "reference"
-    """Back end: a file such as my_ops.py, which takes from reference what it does not define; or
+    """Back end: a file such as my_ops.py (reference provides the ops that it does not define), or
     reference (NumPy), jit (Numba) or cuda (CuPy, on an NVIDIA GPU)."""
     algorithm: Algorithm = "auto"
-    """Of jit's convolutions: winograd, which rounds more coarsely, or direct; auto takes winograd
-    where it is the quicker one, in float32."""
+    """Convolution algorithm of jit: winograd (larger rounding errors) or direct; auto uses winograd
+    in float32 where it is faster."""
     epochs: int = 12
     """Passes over the training images."""
     batch_size: int = 128
-    """Images a batch."""
+    """Images per batch."""
     accumulate: int = 1
-    """Batches whose gradients are added up for one step."""
-    rate: float = 0.2
+    """Batches per optimiser step, whose gradients are summed."""
+    lr: float = 0.2
     """Highest learning rate."""
     schedule: Literal["cosine", "steps"] = "cosine"
-    """cosine: down to 0; steps: a tenth after 1/2 and after 3/4 of the run, as He et al."""
+    """Learning rate after the warm-up. cosine: down to 0; steps: a tenth after 1/2 and after 3/4 of
+    the run, as He et al."""
     warmup: float = 0.15
-    """Share of the run in which the rate first rises linearly from 0."""
+    """Fraction of the run in which the learning rate rises linearly from 0."""
     momentum: float = 0.9
-    """Share of the velocity that stays."""
+    """Fraction of the velocity that each step keeps."""
     nesterov: bool = True
-    """Look one step of momentum ahead."""
+    """Use Nesterov momentum."""
     weight_decay: float = 5e-4
-    """Pull of the weights towards 0."""
+    """Factor of the weight decay (L2 penalty)."""
     decay_all: bool = False
-    """Decay biases and normalisation's scales and shifts too."""
+    """Decay biases and normalisation's scales and shifts, too."""
     label_smoothing: float = 0.0
-    """Share of the wanted probability that is spread over all classes."""
+    """Probability that is spread evenly over all classes in the targets."""
     crop: int = 4
-    """Pad so many pixels and take a random window of the old size."""
+    """Padding in pixels before a random crop of the original size."""
     flip: bool = True
-    """Mirror half of the images."""
+    """Mirror each image with probability 1/2."""
     cutout: int = 0
-    """Side of a random square that is blanked."""
+    """Side in pixels of a random square that is blanked."""
     val: int = 5000
-    """The last so many training images are held out for validation; 0 trains on all."""
+    """Number of training images, the last ones, to hold out for validation; 0 trains on all."""
     mean: Channels | None = None
-    """Of red, green and blue, 0..1, to normalise with; by default that of the training images."""
+    """Mean of red, green and blue, 0..1, for normalisation; None uses the training images'."""
     std: Channels | None = None
-    """Deviation of red, green and blue, likewise."""
+    """Standard deviation of red, green and blue, likewise."""
     seed: int = 0
-    """Of parameters, order and augmentation."""
+    """Seed of parameters, order and augmentation."""
     threads: int = 0
-    """0 is what suits the back end: one BLAS thread for reference, for jit every core.
+    """Number of threads; 0: one BLAS thread for reference, every core for jit.
 
-    jit gives the same bits at any number; reference repeats a run to the bit at one."""
+    jit is bit-identical for any number of threads; reference repeats a run to the bit with one."""
     guard: bool = False
-    """Check every array for NaN and infinity, and name the layer and op where the first arises."""
+    """Check every array for NaN and infinity, and name the layer and op of the first."""
     out: Path = Path("runs")
-    """Folder of run folders."""
+    """Folder in which the run folder is made."""
     name: str | None = None
-    """Name of the run folder; by default model-data, numbered."""
+    """Name of the run folder; None uses model-data-1, -2, …."""
     log_every: int = 50
     """Steps between two lines of metrics.jsonl."""
 
+    @property
+    def rate(self) -> float:
+        """The highest learning rate; an old name of lr."""
+        return self.lr
+
     def __post_init__(self) -> None:
-        """Refuse what cannot be trained with, before anything is loaded or written."""
+        """Raise ValueError or TypeError for wrong settings, before data is loaded or written."""
         for name, least in dict(
             epochs=1,
             batch_size=1,
@@ -117,12 +149,12 @@ class TrainConfig:
         if self.limit is not None:
             check_integer("train", "limit", self.limit, 1)
             object.__setattr__(self, "limit", int(self.limit))
-        if is_file(self.ops):  # eval finds it from any folder
+        if is_file(self.ops):  # an absolute path, so that eval works in any folder
             object.__setattr__(self, "ops", str(Path(self.ops).resolve()))
         check_choice("train", "algorithm", self.algorithm, get_args(Algorithm))
         check_choice("train", "schedule", self.schedule, SCHEDULES)
         for names, text, high in (
-            (("rate", "weight_decay"), "a number of at least 0", 1e6),
+            (("lr", "weight_decay"), "a number of at least 0", 1e6),
             (("warmup", "momentum", "label_smoothing"), "a number from 0 to 1", 1),
         ):
             for name in names:
@@ -147,7 +179,7 @@ class TrainConfig:
 
 
 def to_dict(config: TrainConfig) -> dict[str, Any]:
-    """Return the settings as JSON takes them."""
+    """Return the settings as a dict that JSON can hold."""
     return {
         key: str(value) if isinstance(value, Path) else value
         for key, value in asdict(config).items()
@@ -155,7 +187,8 @@ def to_dict(config: TrainConfig) -> dict[str, Any]:
 
 
 def from_dict(values: dict[str, Any]) -> TrainConfig:
-    """Return the settings that to_dict wrote; unknown ones are refused."""
+    """Return the settings from a dict of to_dict; raise ValueError if it has unknown names."""
+    values = with_current_names(values)
     unknown = values.keys() - {field.name for field in fields(TrainConfig)}
     if unknown:
         raise ValueError(

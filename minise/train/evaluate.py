@@ -1,4 +1,4 @@
-"""How good a net is on a data set: the means of loss and metrics, and a confusion matrix."""
+"""Evaluate a net on a data set: mean loss and metrics, and a confusion matrix."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,61 +8,61 @@ import numpy as np
 from minise.checks import Array, check_integer
 from minise.nn import Layer
 from minise.ops.shapes import check_arrays, check_labels
-from minise.train.batches import Batched, check_batch, check_batches, epoch_of
-from minise.train.objective import Objective, check_objective, figures_of, loss_of
+from minise.train.batches import BatchSource, check_batch, check_batches, epoch_batches
+from minise.train.objective import Objective, check_objective, forward_loss, loss_and_metrics
 
 
 def evaluate(
     net: Layer,
-    batches: Batched,
+    batches: BatchSource,
     objective: Objective,
     observe: Callable[[Array, Any], None] | None = None,
 ) -> dict[str, float]:
-    """Run a net in evaluation mode over a data set, once, and return its loss and metrics.
+    """Return the mean loss and metrics of a net in evaluation mode over a data set.
 
     Parameters
     ----------
     net : Layer
-        It runs by what net.inference() returns.
+        The net; its output is computed by net.inference().
     batches
         Pairs of inputs and targets, neither shuffled nor augmented (see train.run).
     objective : Objective
-        Of the loss and the metrics.
+        Computes the loss and the metrics.
     observe : callable, optional
-        Is given every batch's output, as a NumPy array, and its targets, such as a Confusion.
+        Called with each batch's output, a NumPy array, and its targets, such as a Confusion.
 
     Raises
     ------
     ValueError, TypeError
-        If there is no batch, batches are no pairs, or the objective does not return numbers.
+        If there is no batch, a batch is not a pair, or the objective does not return numbers.
     """
     check_batches("evaluate", "batches", batches)
     check_objective("evaluate", "objective", objective, "forward", "metrics")
     predict = net.inference()
     sums: dict[str, float] = {}
     count = 0
-    for batch in epoch_of(batches, 0):
+    for batch in epoch_batches(batches, 0):
         check_batch("evaluate", "a batch", batch)
         x, targets = batch
         out = predict(net.ops.asarray(x))
-        loss, _ = loss_of("evaluate", objective, out, targets)
-        for name, mean in figures_of("evaluate", objective, loss, out, targets).items():
+        loss, _ = forward_loss("evaluate", objective, out, targets)
+        for name, mean in loss_and_metrics("evaluate", objective, loss, out, targets).items():
             sums[name] = sums.get(name, 0.0) + mean * len(x)
         count += len(x)
         if observe is not None:
             observe(net.ops.asnumpy(out), targets)
     if not count:
-        raise ValueError("evaluate: no batch came, expected at least one")
+        raise ValueError("evaluate: the number of batches is 0, expected at least one")
     return {name: total / count for name, total in sums.items()}
 
 
 class Confusion:
-    """Counts which class is taken for which.
+    """A confusion matrix.
 
     Attributes
     ----------
     counts : ndarray of shape (classes, classes)
-        Row the label, column the prediction.
+        Number of images by label (row) and prediction (column).
     """
 
     def __init__(self, classes: int) -> None:
@@ -70,7 +70,7 @@ class Confusion:
         self.counts = np.zeros((classes, classes), np.int64)
 
     def __call__(self, logits: Array, labels: Array) -> None:
-        """Count a batch of logits (N, classes) and labels (N,)."""
+        """Add the counts of a batch of logits (N, classes) and labels (N,)."""
         labels, classes = np.asarray(labels), len(self.counts)
         outputs = check_arrays("Confusion", "logits: N K, labels: N int", logits, labels)["K"]
         if outputs != classes:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the step is finished and a checkpoint written before the run ends."""
+"""Handle Ctrl-C and SIGTERM: finish the step and write a checkpoint before the run ends."""
 
 import signal
 import threading
@@ -7,7 +7,7 @@ from typing import Any, Self
 
 
 class Interrupted(Exception):
-    """A run was stopped by a signal, and its checkpoint is written."""
+    """A signal stopped the run, after its checkpoint was written."""
 
     def __init__(self, number: int, message: str) -> None:
         super().__init__(message)
@@ -15,7 +15,7 @@ class Interrupted(Exception):
 
 
 class Interruption:
-    """Notes the first SIGINT or SIGTERM in `number`; a second one ends the program at once."""
+    """Store the first SIGINT or SIGTERM in `number`; a second one ends the program at once."""
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -24,9 +24,9 @@ class Interruption:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        """Take the signals over; only the main thread may, elsewhere nothing changes."""
+        """Install the signal handlers; only in the main thread, as Python requires."""
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in self.SIGNALS}
+            self._before = {number: signal.signal(number, self._record) for number in self.SIGNALS}
         return self
 
     def __exit__(
@@ -35,11 +35,11 @@ class Interruption:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Hand the signals back."""
+        """Restore the previous signal handlers."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _record(self, number: int, frame: FrameType | None) -> None:
         if self.number:
             raise KeyboardInterrupt
         self.number = number

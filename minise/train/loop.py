@@ -1,7 +1,7 @@
-"""The training loop: batches, forward, loss, backward, step; once an epoch validate and save.
+"""The training loop: batches, forward, loss, backward, step; validate and save every epoch.
 
-One step is in step.py. What is trained is a `Training`, which `fit` (setup.py) makes of a
-TrainConfig, and `run` (own.py) of a net and data of the caller's own.
+step.py has the training step. `fit` (setup.py) builds a `Training` from a TrainConfig, and `run`
+(own.py) from a user's net and data.
 """
 
 import math
@@ -16,14 +16,14 @@ from minise.checks import Array
 from minise.nn import Layer
 from minise.ops.backend import on_compile
 from minise.train import checkpoint as checkpoints
-from minise.train.batches import Batched, epoch_of, groups_of
+from minise.train.batches import BatchSource, epoch_batches, group_batches
 from minise.train.checkpoint import Checkpoint, arrays_of, restore
 from minise.train.evaluate import Confusion, evaluate
 from minise.train.interrupt import Interrupted, Interruption
 from minise.train.objective import Objective
 from minise.train.progress import Progress
 from minise.train.run_folder import RunFolder
-from minise.train.schedule import rate_at
+from minise.train.schedule import lr_at
 from minise.train.sgd import SGD
 from minise.train.step import train_step
 
@@ -32,30 +32,30 @@ if TYPE_CHECKING:
 
 
 class NonFiniteLoss(FloatingPointError):
-    """The loss became NaN or infinite; the message has the step and a hint."""
+    """The loss is NaN or infinite; the message has the step and a hint."""
 
 
 class Result(NamedTuple):
-    """What a run ends with."""
+    """The result of a run."""
 
-    test: dict[str, float]  # loss and metrics on the test set; empty without one
-    confusion: Array | None  # (classes, classes) counts of the test: row the label
+    test: dict[str, float]  # loss and metrics on the test set; empty without a test set
+    confusion: Array | None  # (classes, classes) test counts: row label, column prediction
     folder: Path
-    images_per_second: float  # of training steps, as training_seconds
-    training_seconds: float  # of all training steps, with their data, and with what is compiled
-    seconds: float  # of everything
+    images_per_second: float  # during training_seconds
+    training_seconds: float  # of all training steps, including data and compilation
+    seconds: float  # of the whole run
 
 
 @dataclass
 class Training:
-    """A run that is ready to start."""
+    """Everything that a run needs to start."""
 
     net: Layer
     objective: Objective
     optimiser: SGD
-    train: Batched
-    val: Batched | None
-    test: Batched | None
+    train: BatchSource
+    val: BatchSource | None
+    test: BatchSource | None
     evaluation: Objective  # of validation and test
     folder: RunFolder
     epochs: int
@@ -65,7 +65,7 @@ class Training:
     accumulate: int = 1
     log_every: int = 50
     threads: int = 0
-    settings: dict[str, Any] = field(default_factory=dict)  # all that repeats the run, as JSON
+    settings: dict[str, Any] = field(default_factory=dict)  # for config.json, to repeat the run
     data: dict[str, Any] = field(default_factory=dict)  # mean, std, classes
 
     @property
@@ -74,7 +74,7 @@ class Training:
         return math.ceil(len(self.train) / self.accumulate)
 
     def confusion(self) -> Confusion | None:
-        """Return empty counts of the classes, or None where they have no names."""
+        """Return a confusion matrix of zeros, or None if the classes have no names."""
         classes = self.data.get("classes")
         return Confusion(len(classes)) if classes else None
 
@@ -90,7 +90,7 @@ def train(training: Training, console: "Console | None" = None) -> Result:
     test, confusion = {}, training.confusion()
     with (
         threadpool_limits(training.threads or 1, "blas"),
-        np.errstate(over="ignore", invalid="ignore"),  # a loss that diverges has our own message
+        np.errstate(over="ignore", invalid="ignore"),  # NonFiniteLoss reports divergence
         Interruption() as interruption,
         Progress(console, training.epochs, training.steps) as progress,
         on_compile(progress.compiling),
@@ -109,36 +109,36 @@ def train(training: Training, console: "Console | None" = None) -> Result:
 def _epochs(
     training: Training, progress: Progress, interruption: Interruption
 ) -> tuple[int, float]:
-    """Train all epochs; return how many images that were, and the seconds of its steps."""
+    """Train all epochs; return the number of images and the seconds of the training steps."""
     folder, images, seconds, best = training.folder, 0, 0.0, -math.inf
     for epoch in range(1, training.epochs + 1):
-        figures, count = _one_epoch(training, epoch, progress, interruption)
-        images, seconds = images + count, seconds + figures["seconds"]
+        metrics, count = _one_epoch(training, epoch, progress, interruption)
+        images, seconds = images + count, seconds + metrics["seconds"]
         if training.val is not None:
-            observe = training.confusion()  # which checks the targets
+            observe = training.confusion()  # it checks the targets
             val = evaluate(training.net, training.val, training.evaluation, observe)
-            figures |= {f"val_{name}": value for name, value in val.items()}
-        folder.log("epoch", **figures)
-        progress.line(_epoch_line(figures, training.epochs))
-        _save(training, folder.last, figures)
+            metrics |= {f"val_{name}": value for name, value in val.items()}
+        folder.log("epoch", **metrics)
+        progress.line(_epoch_line(metrics, training.epochs))
+        _save(training, folder.last, metrics)
         if training.val is not None:
-            quality = val.get("accuracy", -val["loss"])
-            if epoch == 1 or quality > best or math.isnan(best):
-                best = quality
-                _save(training, folder.best, figures)
+            score = val.get("accuracy", -val["loss"])
+            if epoch == 1 or score > best or math.isnan(best):
+                best = score
+                _save(training, folder.best, metrics)
     return images, seconds
 
 
 def _one_epoch(
     training: Training, epoch: int, progress: Progress, interruption: Interruption
 ) -> tuple[dict[str, Any], int]:
-    """Take every step of an epoch; return its figures and how many images it had."""
+    """Train one epoch; return its record for metrics.jsonl and the number of images."""
     steps, first = training.steps, (epoch - 1) * training.steps
     start, seen, lr = time.perf_counter(), 0, 0.0
     sums: dict[str, float] = {}
-    groups = groups_of(epoch_of(training.train, epoch - 1), training.accumulate)
+    groups = group_batches(epoch_batches(training.train, epoch - 1), training.accumulate)
     for k, group in enumerate(groups):
-        lr = rate_at(
+        lr = lr_at(
             first + k,
             training.epochs * steps,
             peak=training.lr,
@@ -152,52 +152,52 @@ def _one_epoch(
         seen += count
         for name, mean in means.items():
             sums[name] = sums.get(name, 0.0) + mean * count
-        speed = seen / (time.perf_counter() - start)
-        progress.step(epoch, k + 1, {name: s / seen for name, s in sums.items()}, speed)
+        throughput = seen / (time.perf_counter() - start)
+        progress.step(epoch, k + 1, {name: s / seen for name, s in sums.items()}, throughput)
         if (first + k + 1) % training.log_every == 0:
-            own = dict(epoch=epoch, step=first + k + 1, loss=means["loss"], rate=lr)
-            training.folder.log("step", **own, images_per_second=speed)
+            record = dict(epoch=epoch, step=first + k + 1, loss=means["loss"], lr=lr)
+            training.folder.log("step", **record, images_per_second=throughput)
         if interruption.number:
-            done = {"epoch": epoch - 1, "step": first + k + 1}
-            _save(training, training.folder.last, done)
+            completed = {"epoch": epoch - 1, "step": first + k + 1}
+            _save(training, training.folder.last, completed)
             where = f"step {first + k + 1} of {training.epochs * steps}"
             message = f"interrupted after {where}; {training.folder.last} is written"
             raise Interrupted(interruption.number, message)
     if not seen:
         raise ValueError(
-            f"train: epoch({epoch - 1}) of the batches yields nothing, expected "
-            f"{len(training.train)} batches as len says: begin every epoch anew"
+            f"train: epoch({epoch - 1}) of the batches yields 0 batches, expected "
+            f"{len(training.train)}, their len: return a new iterator from each call of epoch"
         )
     seconds = time.perf_counter() - start
     means = {name: s / seen for name, s in sums.items()}
-    speeds = dict(rate=lr, images_per_second=seen / seconds, seconds=seconds)
-    return {"epoch": epoch, "step": epoch * steps, **means, **speeds}, seen
+    timing = dict(lr=lr, images_per_second=seen / seconds, seconds=seconds)
+    return {"epoch": epoch, "step": epoch * steps, **means, **timing}, seen
 
 
-def _save(training: Training, path: Path, figures: dict[str, Any]) -> None:
+def _save(training: Training, path: Path, metrics: dict[str, Any]) -> None:
     asnumpy = training.net.ops.asnumpy
     velocity = {name: asnumpy(array) for name, array in training.optimiser.velocity.items()}
     arrays = arrays_of(training.net)
-    checkpoints.save(path, Checkpoint(arrays, velocity, training.settings, figures, training.data))
+    checkpoints.save(path, Checkpoint(arrays, velocity, training.settings, metrics, training.data))
 
 
-def _epoch_line(figures: dict[str, Any], epochs: int) -> str:
-    accuracy = f"  train {figures['accuracy']:.2%}" if "accuracy" in figures else ""
+def _epoch_line(metrics: dict[str, Any], epochs: int) -> str:
+    accuracy = f"  train {metrics['accuracy']:.2%}" if "accuracy" in metrics else ""
     val = ""
-    if "val_accuracy" in figures:
-        val = f"  val {figures['val_accuracy']:.2%}"
-    elif "val_loss" in figures:
-        val = f"  val loss {figures['val_loss']:.4f}"
+    if "val_accuracy" in metrics:
+        val = f"  val {metrics['val_accuracy']:.2%}"
+    elif "val_loss" in metrics:
+        val = f"  val loss {metrics['val_loss']:.4f}"
     return (
-        f"epoch {figures['epoch']}/{epochs}  loss {figures['loss']:.4f}{accuracy}{val}  "
-        f"{figures['images_per_second']:.0f} images/s  {figures['seconds']:.0f} s"
+        f"epoch {metrics['epoch']}/{epochs}  loss {metrics['loss']:.4f}{accuracy}{val}  "
+        f"{metrics['images_per_second']:.0f} images/s  {metrics['seconds']:.0f} s"
     )
 
 
 def _divergence(loss: float, epoch: int, step: int, lr: float, training: Training) -> str:
     return (
-        f"the loss is {loss} at step {step + 1} (epoch {epoch}, rate {lr:.3g}): lower the "
-        f"highest learning rate ({training.lr:g}) or lengthen the warmup ({training.warmup:g}); "
-        "wrap.attach(net, wrap.guarded(net.ops)), `minise train --guard` on the command line, "
-        "names the layer and op in which it starts"
+        f"the loss is {loss} at step {step + 1} (epoch {epoch}, lr {lr:.3g}): lower the highest "
+        f"learning rate ({training.lr:g}) or lengthen the warmup ({training.warmup:g}); to find "
+        "the layer and op with the first NaN or infinity, use `minise train --guard`, or in Python "
+        "wrap.attach(net, wrap.guarded(net.ops))"
     )

@@ -1,4 +1,4 @@
-"""Objectives: what training minimises, as a function of a net's output and the targets."""
+"""Objectives: the loss that training minimises, a function of a net's output and the targets."""
 
 from numbers import Real
 from typing import Any, Protocol
@@ -9,25 +9,26 @@ from minise.checks import Array, check_number
 from minise.ops import reference
 from minise.ops.backend import Backend, load_ops
 
-# Names in metrics.jsonl that no metric may have, nor begin with VALIDATION.
+# Names in metrics.jsonl that no metric may have; nor may it begin with VALIDATION_PREFIX.
 RESERVED = {
     "kind",
     "loss",
-    "rate",
+    "lr",
+    "rate",  # the name of lr in older files
     "epoch",
     "step",
     "seconds",
     "training_seconds",
     "images_per_second",
 }
-VALIDATION = "val_"
+VALIDATION_PREFIX = "val_"
 
 
 class Objective(Protocol):
-    """A loss under the contract of the layers; whoever calls forward holds the cache."""
+    """A loss with a layer's contract: the caller of forward holds the cache."""
 
     def forward(self, out: Array, targets: Any) -> tuple[Array, Any]:
-        """Return the loss, the mean over the batch, an array of shape (), and the cache."""
+        """Return the mean loss over the batch, an array of shape (), and the cache."""
         ...
 
     def backward(self, cache: Any) -> Array:
@@ -35,7 +36,7 @@ class Objective(Protocol):
         ...
 
     def metrics(self, out: Array, targets: Any) -> dict[str, float]:
-        """Return what else is reported, by name: means over the batch, such as the accuracy."""
+        """Return further metrics by name, such as the accuracy: means over the batch."""
         ...
 
 
@@ -45,9 +46,9 @@ class SoftmaxCrossEntropy:
     Parameters
     ----------
     ops : back end or str
-        That of the net, or its name.
+        The back end of the net, or its name.
     label_smoothing : float
-        Share of the wanted probability that is spread over all classes, 0..1.
+        Probability that is spread evenly over all classes in the targets, 0..1.
     """
 
     def __init__(self, ops: Backend | str = reference, *, label_smoothing: float = 0.0) -> None:
@@ -76,7 +77,7 @@ class SoftmaxCrossEntropy:
 
 
 def check_objective(where: str, title: str, objective: Any, *methods: str) -> None:
-    """Check that an objective is an object with these methods."""
+    """Raise TypeError if an objective is a class, or lacks one of the methods."""
     if isinstance(objective, type):
         name = objective.__name__
         raise TypeError(
@@ -90,8 +91,8 @@ def check_objective(where: str, title: str, objective: Any, *methods: str) -> No
         )
 
 
-def loss_of(where: str, objective: Objective, out: Array, targets: Any) -> tuple[Array, Any]:
-    """Return what objective.forward returns, checked: a loss of shape () and a cache."""
+def forward_loss(where: str, objective: Objective, out: Array, targets: Any) -> tuple[Array, Any]:
+    """Run objective.forward; check that it returns a loss of shape () and a cache."""
     result = objective.forward(out, targets)
     name = f"{type(objective).__name__}.forward"
     if not isinstance(result, tuple | list) or len(result) != 2:
@@ -100,31 +101,35 @@ def loss_of(where: str, objective: Objective, out: Array, targets: Any) -> tuple
     loss, cache = result
     shape = getattr(loss, "shape", () if isinstance(loss, Real) else None)
     if shape != ():
-        came = f"a {type(loss).__name__}" if shape is None else f"of shape {shape}"
+        received = f"a {type(loss).__name__}" if shape is None else f"of shape {shape}"
         raise TypeError(
-            f"{where}: the loss of {name} is {came}, expected a number of shape (): "
+            f"{where}: the loss of {name} is {received}, expected a number of shape (): "
             "return the mean over the batch"
         )
     return loss, cache
 
 
-def figures_of(
+def loss_and_metrics(
     where: str, objective: Objective, loss: Array, out: Array, targets: Any
 ) -> dict[str, float]:
-    """Return the loss and the metrics as floats, checked."""
+    """Return the loss and the objective's metrics by name, as floats; check the metrics."""
     metrics, name = objective.metrics(out, targets), f"{type(objective).__name__}.metrics"
     if not isinstance(metrics, dict):
         kind = type(metrics).__name__
         raise TypeError(f"{where}: {name} returns a {kind}, expected a dict: return {{}} for none")
     for metric, value in metrics.items():
-        if not isinstance(metric, str) or metric in RESERVED or metric.startswith(VALIDATION):
+        if (
+            not isinstance(metric, str)
+            or metric in RESERVED
+            or metric.startswith(VALIDATION_PREFIX)
+        ):
             raise ValueError(
                 f"{where}: {name} has {metric!r}, expected a name other than "
-                f"{', '.join(sorted(RESERVED))} and {VALIDATION}…: rename the metric"
+                f"{', '.join(sorted(RESERVED))} and {VALIDATION_PREFIX}…: rename the metric"
             )
         if not isinstance(value, Real) and getattr(value, "shape", None) != ():
-            came = getattr(value, "shape", None)
-            kind = type(value).__name__ + ("" if came is None else f" of shape {came}")
+            shape = getattr(value, "shape", None)
+            kind = type(value).__name__ + ("" if shape is None else f" of shape {shape}")
             raise TypeError(
                 f"{where}: {metric} of {name} is a {kind}, expected a number: return its mean "
                 "over the batch"

@@ -1,4 +1,4 @@
-"""Training a net and data of the caller's own."""
+"""Train a user's own net on the user's own data."""
 
 import json
 from os import PathLike
@@ -9,7 +9,7 @@ import numpy as np
 
 from minise.checks import check_choice, check_integer, check_number
 from minise.nn import Layer
-from minise.train.batches import Batched, check_batches
+from minise.train.batches import BatchSource, check_batches
 from minise.train.loop import Result, Training, train
 from minise.train.objective import Objective, check_objective
 from minise.train.run_folder import check_threads, create
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def run(
     net: Layer,
     objective: Objective,
-    batches: Batched,
+    batches: BatchSource,
     optimiser: SGD,
     *,
     epochs: int,
@@ -32,8 +32,8 @@ def run(
     schedule: str = "cosine",
     warmup: float = 0.0,
     accumulate: int = 1,
-    val: Batched | None = None,
-    test: Batched | None = None,
+    val: BatchSource | None = None,
+    test: BatchSource | None = None,
     evaluation: Objective | None = None,
     out: str | Path = "runs",
     name: str | None = None,
@@ -42,47 +42,48 @@ def run(
     data: dict[str, Any] | None = None,
     console: "Console | None" = None,
 ) -> Result:
-    """Train a net of the caller's own, with a run folder, progress and checkpoints.
+    """Train a user's own net, with a run folder, progress and checkpoints.
 
     Parameters
     ----------
     net : Layer
-        Trained in place; with validation it ends with the parameters of the best epoch.
+        Trained in place; with validation, it has the parameters of the best epoch at the end.
     objective : Objective
-        What is minimised, such as train.SoftmaxCrossEntropy(ops).
+        Loss to minimise, such as train.SoftmaxCrossEntropy(ops).
     batches : sequence of (inputs, targets), or an object with __len__ and epoch(k)
-        Inputs (n, …) and targets as the objective takes them, of any dtype and shape. epoch(k)
-        yields the batches of epoch k, counted from 0, of which len(batches) are taken.
+        Inputs (n, …) and targets as the objective expects, of any dtype and shape. epoch(k) yields
+        the batches of epoch k, counted from 0; the first len(batches) are used.
     optimiser : SGD
-        Of the net.
+        The optimiser of the net.
     epochs : int
         Passes over the batches.
     lr, schedule, warmup
-        Highest learning rate, and how it rises and falls (train.rate_at).
+        Highest learning rate and its schedule (train.lr_at).
     accumulate : int
-        Batches whose gradients are added up for one step.
+        Batches per optimiser step, whose gradients are summed.
     val, test : as batches, optional
-        Validated on every epoch; tested on once, at the end.
+        Data for validation after every epoch, and for a single test at the end.
     evaluation : Objective, optional
-        Of validation and test; by default the objective. The best epoch has the highest
-        "accuracy" of its metrics, or where there is none the lowest loss.
+        Objective for validation and test; by default `objective`. The best epoch is the one with
+        the highest "accuracy" in its metrics or, without that metric, the lowest loss.
     out, name : path, str
-        Folder of run folders, and the name of this one, by default run-1, run-2, ….
+        Folder in which the run folder is made, and its name, by default run-1, run-2, ….
     log_every : int
         Steps between two lines of metrics.jsonl.
     threads : int
-        Of BLAS, at most the cores; 0 is one, with which a run of the reference can be repeated to
-        the bit.
+        Number of BLAS threads, at most the number of cores; 0 means one, with which a run of
+        reference can be repeated to the bit.
     data : dict, optional
-        Goes into every checkpoint, as JSON: classes, mean and std of the images. NumPy's arrays
-        become lists. With classes, one name for each of the net's outputs, confusion is counted.
+        Stored in every checkpoint, as JSON: classes, mean and std of the images. NumPy arrays
+        become lists. With classes, one name for each output of the net, the result has a confusion
+        matrix.
     console : rich Console, optional
         Where to report; by default standard output.
 
     Returns
     -------
     Result
-        Figures of the test, and where the run folder is.
+        Test loss and metrics, and the path of the run folder.
 
     Raises
     ------
@@ -91,7 +92,7 @@ def run(
     NonFiniteLoss
         If training diverges.
     Interrupted
-        If a signal came; then the checkpoint is written.
+        If a signal stopped the run; then the checkpoint is written.
     """
     for setting, value in dict(epochs=epochs, accumulate=accumulate, log_every=log_every).items():
         check_integer("run", setting, value, 1)
@@ -104,9 +105,9 @@ def run(
     check_parts("run", net, objective, optimiser)
     if evaluation is not None:
         check_objective("run", "evaluation", evaluation, "forward", "metrics")
-    for title, several in dict(batches=batches, val=val, test=test).items():
-        if several is not None:
-            check_batches("run", title, several)
+    for title, source in dict(batches=batches, val=val, test=test).items():
+        if source is not None:
+            check_batches("run", title, source)
     details = _as_json({} if data is None else data)
     epochs, accumulate, log_every = int(epochs), int(accumulate), int(log_every)
     settings = dict(
@@ -135,7 +136,7 @@ def run(
 
 
 def _as_json(data: Any) -> dict[str, Any]:
-    """Return a run's data as JSON reads them back, NumPy's arrays and numbers as Python's."""
+    """Return a run's data after a round trip through JSON; NumPy's arrays become lists."""
     if not isinstance(data, dict):
         raise TypeError(
             f"run: data is a {type(data).__name__}, expected a dict: pass dict(classes=[...])"

@@ -1,4 +1,4 @@
-"""What a run shows while it trains: bars in a terminal, plain lines elsewhere."""
+"""Progress of a run: bars in a terminal, plain lines elsewhere."""
 
 import time
 from types import TracebackType
@@ -7,20 +7,18 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     from rich.console import Console
 
-PAUSE = 10.0  # seconds between two plain lines within an epoch
+SECONDS_PER_LINE = 10.0  # between two plain lines within an epoch
 
 
 class Progress:
-    """Shows steps and epochs; a context manager, so that bars end when a run does.
+    """Display of steps and epochs; a context manager, which removes the bars when a run ends.
 
     Parameters
     ----------
     console : rich Console
-        Where to write; it knows whether it is a terminal.
+        Where to write: bars if it is a terminal, else lines.
     epochs, steps : int
-        Epochs of the run, and steps of each.
-    done : int
-        Steps that an earlier part of the run has taken.
+        Epochs of the run, and steps per epoch.
     """
 
     def __init__(self, console: "Console", epochs: int, steps: int) -> None:
@@ -55,31 +53,30 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Take the bars away."""
+        """Remove the bars."""
         self._bars.stop()
 
-    def step(self, epoch: int, step: int, means: dict[str, float], speed: float) -> None:
-        """Show a step, counted from 1, of an epoch, counted from 1: its loss and metrics so far."""
+    def step(self, epoch: int, step: int, means: dict[str, float], throughput: float) -> None:
+        """Show the loss and metrics of an epoch so far; epoch and step count from 1."""
         shown = (f"{k} {v:.1%}" if k == "accuracy" else f"{k} {v:.3f}" for k, v in means.items())
-        text = f"{'  '.join(shown)}  {speed:.0f} images/s"
-        done = (epoch - 1) * self.steps + step
-        self._bars.update(self._run, completed=done)
+        text = f"{'  '.join(shown)}  {throughput:.0f} images/s"
+        completed = (epoch - 1) * self.steps + step
+        self._bars.update(self._run, completed=completed)
         self._bars.update(
             self._epoch, completed=step, text=text, description=f"epoch {epoch}/{self.epochs}"
         )
         now = time.perf_counter()
-        if not self.console.is_terminal and now - self._printed >= PAUSE:
-            left = (now - self._start) * (self.epochs * self.steps - done) / done
-            self.line(
-                f"epoch {epoch}/{self.epochs}  step {step}/{self.steps}  {text}  {_eta(left)}"
-            )
+        if not self.console.is_terminal and now - self._printed >= SECONDS_PER_LINE:
+            remaining = self.epochs * self.steps - completed
+            eta = _eta((now - self._start) * remaining / completed)
+            self.line(f"epoch {epoch}/{self.epochs}  step {step}/{self.steps}  {text}  {eta}")
 
-    def compiling(self, kernel: str, so_far: int, of_all: int) -> None:
-        """Show that a kernel is being compiled; without a terminal, the first one only."""
-        text = f"compiling {kernel}, {so_far} of at most {of_all}, once per machine"
+    def compiling(self, kernel: str, number: int, total: int) -> None:
+        """Show that a kernel is being compiled; without a terminal, only for the first kernel."""
+        text = f"compiling {kernel}, {number} of at most {total}, once per machine"
         self._bars.update(self._epoch, text=text)
-        if not self.console.is_terminal and so_far == 1:
-            self.line(f"compiling up to {of_all} kernels, once per machine")
+        if not self.console.is_terminal and number == 1:
+            self.line(f"compiling up to {total} kernels, once per machine")
 
     def line(self, text: str) -> None:
         """Print a line above the bars."""

@@ -1,15 +1,15 @@
-"""Recipes: settings of a whole run under a name, to be repeated or to be started from.
+"""Recipes: named settings of whole runs, to repeat or to modify.
 
 On the command line `minise train --recipe quick --seed 1`, in Python
-`fit(replace(RECIPES["quick"], seed=1))`. A recipe states all that an outcome depends on, also
-where it agrees with the defaults, and leaves open where data and results lie.
+`fit(replace(RECIPES["quick"], seed=1))`. A recipe states every setting that affects the result,
+even where it equals the default, but not the folders of data and results.
 """
 
 from minise.nn import SE
 from minise.train.config import Recipe, TrainConfig
 
-# As few epochs as still make a good net: a high rate that rises and falls once, and no image held
-# back. Mean and deviation are those of CIFAR-10 as they are usually rounded.
+# Few epochs for a good net: one cycle of a high learning rate, and no images held out. Mean and
+# standard deviation are the usual rounded values of CIFAR-10.
 QUICK = TrainConfig(
     recipe="quick",
     data="cifar10",
@@ -27,7 +27,7 @@ QUICK = TrainConfig(
     epochs=12,
     batch_size=128,
     accumulate=1,
-    rate=0.2,
+    lr=0.2,
     schedule="cosine",
     warmup=0.15,
     momentum=0.9,

@@ -1,4 +1,4 @@
-"""The folder that a run leaves: config.json, metrics.jsonl, last and best .safetensors."""
+"""The run folder: config.json, metrics.jsonl, last.safetensors and best.safetensors."""
 
 import json
 import os
@@ -17,12 +17,12 @@ PACKAGES = ("minise", "numpy", "numba", "safetensors", "rich", "threadpoolctl", 
 
 
 class RunFolder:
-    """Writes what a run reports.
+    """The files of a run.
 
     Parameters
     ----------
     path : Path
-        The folder; it exists.
+        An existing folder.
     """
 
     def __init__(self, path: Path) -> None:
@@ -39,7 +39,7 @@ class RunFolder:
         return self.path / "best.safetensors"
 
     def write_config(self, settings: dict[str, Any]) -> None:
-        """Write everything that is needed to repeat the run."""
+        """Write config.json: settings, versions, machine and command, to repeat the run."""
         content = {
             "config": settings,
             "versions": versions(),
@@ -56,16 +56,16 @@ class RunFolder:
 
 
 def create(out: Path, name: str | None, stem: str) -> RunFolder:
-    """Make a new run folder out/name, or out/stem-1, -2, …; an older one is never written over.
+    """Make a new run folder out/name, or out/stem-1, -2, …; never overwrite an existing one.
 
     Raises
     ------
     FileExistsError
-        If the folder was named and is there.
+        If the folder out/name exists.
     ValueError, TypeError
-        If the name is not that of a folder.
+        If the name is not a valid folder name.
     OSError
-        If it cannot be written.
+        If the folder cannot be written.
     """
     check_name("run", name)
     if "\0" in str(out):
@@ -73,7 +73,7 @@ def create(out: Path, name: str | None, stem: str) -> RunFolder:
     if name is not None:
         path = out / name
         if path.exists():
-            raise FileExistsError(f"{path} is there already: choose another name, or remove it")
+            raise FileExistsError(f"{path} exists already: choose another name, or remove it")
         return _made(path)
     for number in range(1, 1_000_000):
         path = out / f"{stem}-{number}"
@@ -83,7 +83,7 @@ def create(out: Path, name: str | None, stem: str) -> RunFolder:
 
 
 def check_name(where: str, name: str | None) -> None:
-    """Check that a name is None or that of a folder in another one."""
+    """Check that a name is None, or a valid name of a folder, without its parents."""
     if name is None:
         return
     if not isinstance(name, str):
@@ -92,13 +92,13 @@ def check_name(where: str, name: str | None) -> None:
         )
     if Path(name).name != name or name in ("", "..") or "\0" in name:
         raise ValueError(
-            f"{where}: name is {name!r}, expected a plain folder name: the folder of run folders "
-            "is out"
+            f"{where}: name is {name!r}, expected a plain folder name: set the folder that "
+            "contains it with out"
         )
 
 
 def check_threads(where: str, threads: int, least: int = 1) -> None:
-    """Check that there are so many cores: threads that share one only wait."""
+    """Check that a number of threads is at most the number of cores."""
     check_integer(where, "threads", threads, least)
     if threads > cores():
         raise ValueError(
@@ -120,23 +120,23 @@ def _made(path: Path) -> RunFolder:
 
 
 def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
-    """Return the version of Python and of packages, by default those that a run depends on."""
-    found = {"python": platform.python_version()}
+    """Return the versions of Python and of packages, by default those that a run depends on."""
+    by_name = {"python": platform.python_version()}
     for name in packages:
         try:
-            found[name] = version(name)
+            by_name[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+            by_name[name] = "not installed"
+    return by_name
 
 
 def machine() -> dict[str, Any]:
-    """Return the system, the processor's kind and how many cores this process may use."""
+    """Return the system, the processor type and the number of cores this process may use."""
     return {"system": platform.platform(), "processor": platform.machine(), "cores": cores()}
 
 
 def cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""From settings to a run that is ready to start."""
+"""Build a run from its settings: data, net, objective, optimiser and run folder."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,13 +20,13 @@ from minise.train.sgd import SGD
 if TYPE_CHECKING:
     from rich.console import Console
 
-EVALUATION_BATCH = 250  # images; only memory depends on it
-SHAPES10_TEST = 2000  # images drawn to test on: one standard error of 90 % is then 0.7 %
+EVALUATION_BATCH = 250  # images per batch; affects only memory
+SHAPES10_TEST = 2000  # test images to draw: the standard error of an accuracy of 90 % is 0.7 %
 
 
 def prepare(config: TrainConfig) -> Training:
-    """Load the data, build the net and make the run folder: all that a user's mistake can stop."""
-    ops = load_ops(config.ops, config.threads, config.algorithm)  # may be refused: before the data
+    """Load the data, build the net and make the run folder; this finds all wrong settings."""
+    ops = load_ops(config.ops, config.threads, config.algorithm)  # fails fast: before the data
     check_threads("train", config.threads, 0)
     train_set, test_set = load_split(config, "train"), load_split(config, "test")
     val_set: Dataset | None = None
@@ -47,7 +47,7 @@ def prepare(config: TrainConfig) -> Training:
         SoftmaxCrossEntropy(net.ops),
         create(config.out, config.name, f"{config.model}-{Path(config.data).name}"),
         config.epochs,
-        config.rate,
+        config.lr,
         config.schedule,
         config.warmup,
         config.accumulate,
@@ -59,7 +59,7 @@ def prepare(config: TrainConfig) -> Training:
 
 
 def fit(config: TrainConfig, console: "Console | None" = None) -> Result:
-    """Train a net as config says.
+    """Train a net with the settings of config.
 
     Parameters
     ----------
@@ -71,8 +71,8 @@ def fit(config: TrainConfig, console: "Console | None" = None) -> Result:
     Returns
     -------
     Result
-        Test figures of the best epoch by validation (of the last with val=0), and where the run
-        folder is.
+        Test loss and metrics of the best epoch by validation (with val=0, of the last epoch), and
+        the path of the run folder.
 
     Raises
     ------
@@ -81,13 +81,13 @@ def fit(config: TrainConfig, console: "Console | None" = None) -> Result:
     NonFiniteLoss
         If training diverges.
     Interrupted
-        If a signal came; then the checkpoint is written.
+        If a signal stopped the run; then the checkpoint is written.
     """
     return train(prepare(config), console)
 
 
 def normalisation(config: TrainConfig, images: Dataset) -> tuple[tuple[float, ...], ...]:
-    """Return mean and deviation of the channels: as config says, or else those of the images."""
+    """Return config's mean and standard deviation of the channels, or else those of the images."""
     if config.mean and config.std:
         return config.mean, config.std
     mean, std = moments(images)
@@ -95,17 +95,17 @@ def normalisation(config: TrainConfig, images: Dataset) -> tuple[tuple[float, ..
 
 
 def load_split(config: TrainConfig, split: str) -> Dataset:
-    """Return the images that config names, before any are held out."""
-    drawn = None
+    """Load the images of a split, before validation images are held out."""
+    n = None
     if config.data == "shapes10":
-        drawn = SHAPES10_TEST if split == "test" else config.limit
-    dataset = load(config.data, split, root=config.root, seed=config.seed, n=drawn)
+        n = SHAPES10_TEST if split == "test" else config.limit
+    dataset = load(config.data, split, root=config.root, seed=config.seed, n=n)
     limited = split == "train" and config.limit is not None and config.limit < len(dataset)
     return dataset.take(slice(config.limit)) if limited else dataset
 
 
 def build_net(config: TrainConfig, classes: int, ops: Backend | None = None) -> Chain:
-    """Return the net that config names, with fresh parameters; ops is its back end, if loaded."""
+    """Build config's net with newly drawn parameters; ops is its back end, if already loaded."""
     ops = load_ops(config.ops, config.threads, config.algorithm) if ops is None else ops
     settings = chosen_settings(config.model, config.se, config.shortcut)
     rng = np.random.default_rng(config.seed)
@@ -116,5 +116,5 @@ def build_net(config: TrainConfig, classes: int, ops: Backend | None = None) -> 
 
 
 def for_evaluation(dataset: Dataset, data: dict[str, Any]) -> Batches:
-    """Return a data set's batches in order, as they are, normalised like the training images."""
+    """Return a data set's batches in order, not augmented, normalised like the training images."""
     return Batches(dataset, EVALUATION_BATCH, shuffle=False, mean=data["mean"], std=data["std"])

@@ -8,35 +8,36 @@ from minise.checks import Array, check_flag, check_number
 from minise.nn import Layer
 from minise.nn.layer import Grads, Module
 
-FROM_0 = "a number from 0 to 1e6"
+RANGE = "a number from 0 to 1e6"
 
 
 class SGD:
-    """Updates the parameters of a net in place.
+    """Stochastic gradient descent, which updates the parameters of a net in place.
 
     Parameters
     ----------
     net : Layer
-        Its parameters are updated.
+        The net whose parameters are updated.
     momentum : float
-        Share of the velocity that stays.
+        Fraction of the velocity that each step keeps.
     nesterov : bool
-        Whether to look one step of momentum ahead.
+        Whether to use Nesterov momentum.
     weight_decay : float
-        Factor of the L2 penalty's gradient, ``weight_decay * param``, which is added.
+        Factor of the L2 penalty: its gradient, ``weight_decay * param``, is added.
     decay_all : bool
-        Whether vectors (biases, and scales and shifts of normalisation) are decayed too, as He et
-        al. did; by default only the weights of convolutions and dense layers are.
+        Whether weight decay applies to vectors (biases, and scales and shifts of normalisation),
+        too, as in He et al.; by default it applies only to weights of convolutions and dense
+        layers.
 
     Attributes
     ----------
     velocity : dict of str to ndarray
-        By the names of the parameters; part of a checkpoint.
+        Velocity of each parameter by name; part of a checkpoint.
 
     Raises
     ------
     ValueError, TypeError
-        If net is no layer, or a setting is out of its range or no number.
+        If net is not a layer, or a setting is not a number in its range.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class SGD:
         check_flag("SGD", "decay_all", decay_all)
         self.net = net
         self.momentum = check_number("SGD", "momentum", momentum, "a number from 0 to 1", 0, 1)
-        self.weight_decay = check_number("SGD", "weight_decay", weight_decay, FROM_0, 0, 1e6)
+        self.weight_decay = check_number("SGD", "weight_decay", weight_decay, RANGE, 0, 1e6)
         self.nesterov, self.decay_all = nesterov, decay_all
         self.velocity: dict[str, Array] = {
             name: net.ops.asarray(np.zeros(param.shape), param.dtype)
@@ -61,23 +62,23 @@ class SGD:
         }
 
     def step(self, grads: Grads, lr: float) -> None:
-        """Move every parameter against its gradient.
+        """Update every parameter by its gradient, in place.
 
         Parameters
         ----------
         grads : dict of str to ndarray
-            As net.backward returns them; those of a parameter with several names are added.
+            Gradients as net.backward returns them; those of a shared parameter are summed.
         lr : float
             Learning rate.
 
         Raises
         ------
         ValueError, TypeError
-            If a gradient is missing, has an unknown name, or another shape or dtype than its
-            parameter, if the net has other parameters than SGD(net) saw, or if lr is no finite
-            number of at least 0; then no parameter is moved.
+            If a gradient is missing, has an unknown name, or differs in shape or dtype from its
+            parameter, if the net's parameters have changed since SGD(net), or if lr is not a number
+            from 0 to 1e6; then no parameter is updated.
         """
-        lr = check_number("SGD", "lr", lr, FROM_0, 0, 1e6)
+        lr = check_number("SGD", "lr", lr, RANGE, 0, 1e6)
         params = self.net.named_parameters()
         summed = self._checked(grads, params)
         for name, param in params.items():
@@ -103,17 +104,20 @@ class SGD:
         summed: Grads = {}
         for name, grad in grads.items():
             if name not in names:
-                raise ValueError(f"SGD: {name} is no parameter of the net: of which are grads?")
-            own = names[name]
-            kind, wanted = getattr(grad, "dtype", f"a {type(grad).__name__}"), params[own].dtype
+                raise ValueError(
+                    f"SGD: grads has {name}, expected names of the net's parameters: pass the "
+                    "gradients of the net of SGD(net)"
+                )
+            first = names[name]
+            kind, wanted = getattr(grad, "dtype", f"a {type(grad).__name__}"), params[first].dtype
             if kind != wanted:
                 raise TypeError(f"SGD: the gradient of {name} is {kind}, expected {wanted}")
-            if grad.shape != params[own].shape:
+            if grad.shape != params[first].shape:
                 raise ValueError(
                     f"SGD: the gradient of {name} has shape {grad.shape}, expected "
-                    f"{params[own].shape}: is it of another net?"
+                    f"{params[first].shape}: is it from another net?"
                 )
-            summed[own] = summed[own] + grad if own in summed else grad
+            summed[first] = summed[first] + grad if first in summed else grad
         for name, param in params.items():
             velocity = self.velocity.get(name)
             if velocity is None or (velocity.shape, velocity.dtype) != (param.shape, param.dtype):
@@ -125,7 +129,7 @@ class SGD:
         if missing:
             count = f"{len(missing)} of {len(params)} parameters"
             raise ValueError(
-                f"SGD: {missing[0]} has no gradient ({count} lack theirs): pass what "
+                f"SGD: {missing[0]} has no gradient (missing for {count}): pass all gradients that "
                 "net.backward(dout, cache) returns"
             )
         return summed

@@ -86,7 +86,7 @@ def test_the_example_of_profile_runs(capsys):
     ("line", "message"),
     [
         ("bench cpu --net se_resnet21", "'se_resnet21' is unknown: did you mean se_resnet"),
-        ("bench cpu --net resnet8 --reduction 4", "no SE blocks, but reduction came"),
+        ("bench cpu --net resnet8 --reduction 4", "no SE blocks, but reduction is set"),
         ("bench cpu --ops no_such_module", "ops 'no_such_module' is unknown"),
         ("bench scaling --depths 8 20 21", "'se_resnet21' is unknown"),
         ("profile --net resnet", "'resnet' is unknown: did you mean resnet"),

@@ -128,7 +128,9 @@ def test_eval_of_a_net_that_has_no_name_says_how_to_load_it(capsys):
     run(layer, SoftmaxCrossEntropy(), batches, SGD(layer), epochs=1, console=Console(quiet=True))
     status, _, err = call("eval runs/run-1", capsys)
     assert status == 2
-    assert re.fullmatch(r"minise: .*last.safetensors holds a net .* nn.load\(net, .*\)\n", err)
+    assert re.fullmatch(
+        r"minise: .*last.safetensors holds a custom net.* nn.load\(net, .*\)\n", err
+    )
 
 
 def test_accumulated_batches(capsys):
@@ -167,7 +169,7 @@ def test_the_help_of_a_recipe_shows_its_settings(capsys):
     ):
         words = " ".join(helped(verb, capsys).replace("│", " ").split())
         assert f"or cuda (CuPy, on an NVIDIA GPU). (default: {ops})" in words
-        assert f"beside it wins. (default: {recipe})" in words
+        assert f"other options override them. (default: {recipe})" in words
         assert "minise train --recipe quick --help shows them" in words
 
 
@@ -204,7 +206,7 @@ def test_data_of_all_kinds(capsys):
         ("train --data shapes10 --limit 50 --val 9 --algorithm direct", "has one algorithm only"),
         ("train --data shapes10 --limit 50 --val 0 --out /proc/none", "cannot be written"),
         ("summary se_resnet", "'se_resnet' is unknown: did you mean se_resnet"),
-        ("summary resnet20 --reduction 4", "no SE blocks, but reduction came: use se_resnet20"),
+        ("summary resnet20 --reduction 4", "no SE blocks, but reduction is set: use se_resnet20"),
         (
             "summary preact_resnet110 --shortcut A",
             "no setting shortcut nor any other: leave it",
@@ -257,8 +259,10 @@ def test_check_of_a_file_of_ones_own(capsys):
     assert "the ops that mine.py does not define are the reference's" in out
 
 
-def test_divergence_is_one_line_and_status_1(capsys):
-    status, _, err = call(f"{TINY} --rate 1000000 --warmup 0 --epochs 9", capsys)
+@pytest.mark.parametrize("flag", ["--lr 1000000", "--rate 1000000", "--rate=1000000"])
+def test_divergence_is_one_line_and_status_1(capsys, flag):
+    """--rate is an old name of --lr."""
+    status, _, err = call(f"{TINY} {flag} --warmup 0 --epochs 9", capsys)
     assert status == 1
     assert re.match(r"minise: the loss is (nan|inf) at step \d+ .*\n$", err)
 

@@ -1,4 +1,4 @@
-"""Augmentation against a loop that does to one image after another what the words say."""
+"""Augmentation, compared with a loop over images and pixels."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def high(word, bound):
     return (int(word) >> 32) * bound >> 32
 
 
-def one(image, words, augment):
+def augmented(image, words, augment):
     """Augment one image in plain Python, pixel by pixel."""
     _, H, W = image.shape
     c, side = augment.crop, augment.cutout
@@ -36,21 +36,21 @@ def one(image, words, augment):
 
 @few
 @given(SIZES, st.integers(0, 4), st.booleans(), st.integers(0, 4), FILLS, st.integers(0, 2**32))
-def test_against_one_by_one(size, crop, flip, cutout, fill, seed):
+def test_against_a_loop(size, crop, flip, cutout, fill, seed):
     N, H, W = size
     images = np.random.default_rng(seed).integers(0, 256, (N, 3, H, W), np.uint8)
     before = images.copy()
     words = rows(stream(seed, 0, "augment"), 0, N)
     augment = Augment(crop, flip, cutout, fill)
     out = augment(images, words)
-    expected = np.stack([one(*pair, augment) for pair in zip(images, words, strict=True)])
+    expected = np.stack([augmented(*pair, augment) for pair in zip(images, words, strict=True)])
     np.testing.assert_array_equal(out, expected)
     np.testing.assert_array_equal(images, before)
     assert not np.shares_memory(out, images)
     assert out.flags.c_contiguous
 
 
-def test_every_window_and_both_mirrors_turn_up():
+def test_every_crop_and_flip_occurs():
     image = np.arange(25, dtype=np.uint8).reshape(1, 1, 5, 5).repeat(3, axis=1)
     images = image.repeat(2000, axis=0)
     out = Augment(crop=1)(images, rows(stream(0, 0, "augment"), 0, 2000))
@@ -61,14 +61,14 @@ def test_every_window_and_both_mirrors_turn_up():
     assert counts.max() < 162
 
 
-def test_nothing_asked_nothing_done():
+def test_no_augmentation():
     images = np.arange(2 * 3 * 4 * 4, dtype=np.uint8).reshape(2, 3, 4, 4)
     words = rows(stream(0, 0, "augment"), 0, 2)
     np.testing.assert_array_equal(Augment(crop=0, flip=False)(images, words), images)
 
 
 def test_cutout_covers_its_square():
-    """Far from the border a square of 4 x 4 is lost; at a corner, a quarter of it."""
+    """Inside the image, a square of 4 x 4 is blanked; at a corner, a quarter of it."""
     images = np.full((2, 3, 32, 32), 255, np.uint8)
     middle, corner = (16 << 59) + (16 << 27), 0  # 16 of 32 rows: half of the word's upper half
     words = np.array([[0, 0, 0, middle], [0, 0, 0, corner]], np.uint64)
@@ -96,7 +96,7 @@ def test_settings(settings, message):
 
 def test_calls():
     images, words = np.zeros((2, 3, 4, 6), np.uint8), np.zeros((2, 4), np.uint64)
-    with pytest.raises(ValueError, match="crop is 5, expected at most 4: the images are of 4 x 6"):
+    with pytest.raises(ValueError, match="crop is 5, expected at most 4: the images are 4 x 6"):
         Augment(crop=5)(images, words)
     with pytest.raises(ValueError, match="cutout is 5, expected at most"):
         Augment(cutout=5)(images, words)

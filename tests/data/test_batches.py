@@ -1,4 +1,4 @@
-"""Batches: the same images whichever way they are asked for."""
+"""Batches: the same images for any batch size, order and way of access."""
 
 import threading
 
@@ -45,27 +45,27 @@ def workers():
 def test_a_batch_alone_is_the_batch_of_its_epoch(size, drop_last, epoch, **settings):
     drop_last = drop_last and size <= N
     all_batches = batches(size, drop_last=drop_last, **settings)
-    whole = list(all_batches.epoch(epoch))
-    assert len(whole) == len(all_batches) == (N // size if drop_last else -(-N // size))
-    for k, (images, labels) in enumerate(whole):
+    all_of_epoch = list(all_batches.epoch(epoch))
+    assert len(all_of_epoch) == len(all_batches) == (N // size if drop_last else -(-N // size))
+    for k, (images, labels) in enumerate(all_of_epoch):
         alone = all_batches.batch(epoch, k)
         np.testing.assert_array_equal(alone.images, images)
         np.testing.assert_array_equal(alone.labels, labels)
         assert images.dtype == np.float32
         assert images.flags.c_contiguous
         assert labels.dtype == np.int64
-    seen = np.concatenate([labels for _, labels in whole])
+    seen = np.concatenate([labels for _, labels in all_of_epoch])
     np.testing.assert_array_equal(seen, all_batches.order(epoch)[: len(seen)])
 
 
 @few
 @given(st.integers(1, N), st.integers(1, N))
 def test_an_image_does_not_depend_on_its_batch(size, other):
-    """Its number alone decides crop and flip: sorted by number, epochs are equal bit for bit."""
+    """Only its index determines crop and flip: sorted by index, epochs are bit-identical."""
     sorted_epochs = []
     for way in (dict(size=size), dict(size=other, shuffle=False)):
-        whole = list(batches(augment=Augment(), seed=5, **way).epoch(2))
-        images, labels = (np.concatenate(part) for part in zip(*whole, strict=True))
+        epoch = batches(augment=Augment(), seed=5, **way).epoch(2)
+        images, labels = (np.concatenate(part) for part in zip(*epoch, strict=True))
         sorted_epochs.append(images[np.argsort(labels)])
     np.testing.assert_array_equal(*sorted_epochs)
 
@@ -95,8 +95,8 @@ def test_normalising(dtype):
     assert images.dtype == dtype
     x = DATA.images[labels].astype(np.longdouble) / 255
     mean, std = (np.array(v, np.longdouble)[:, None, None] for v in (MEAN, STD))
-    # scale, shift, their product with the byte and the sum: each rounded once, of the sizes below
-    # (the float64 arithmetic that makes scale and shift adds four roundings more at most)
+    # scale, shift, product with the byte and sum are each rounded once, with the magnitudes below
+    # (the float64 arithmetic for scale and shift adds at most four roundings)
     bound = 8 * np.finfo(dtype).eps * ((x + mean) / std)
     assert (abs(images - (x - mean) / std) <= bound).all()
     np.testing.assert_allclose(images.mean(axis=(0, 2, 3)), 0, atol=1e-6)
@@ -131,7 +131,7 @@ def test_thread_ends_with_its_generator():
     assert workers() == []
     assert len(list(batches(1, prefetch=2).epoch(0))) == N
     assert workers() == []
-    for _ in batches(1, prefetch=2).epoch(0):  # a generator that nothing holds
+    for _ in batches(1, prefetch=2).epoch(0):  # a generator without a reference
         break
     assert workers() == []
 
@@ -149,13 +149,13 @@ def test_thread_works_ahead_by_depth_and_no_more():
     items = prefetched(numbers(), 3)
     assert next(items) == 0
     assert enough.wait(10)  # 1, 2, 3 are ready while 0 is being used
-    assert not threading.Event().wait(0.05)  # time for a fifth, were there room
+    assert not threading.Event().wait(0.05)  # time for a fifth, if there were a free slot
     assert len(made) == 4
     items.close()
     assert len(made) == 4
 
 
-def test_an_error_in_the_thread_arrives_in_its_place():
+def test_an_error_in_the_thread_arrives_after_the_items_before_it():
     def items():
         yield 1
         yield 2
@@ -196,5 +196,5 @@ def test_batch_out_of_range():
         batches().order(-1)
 
 
-def test_words_table_is_four_a_row():
+def test_four_words_per_row():
     assert rows(stream(0, 0, "augment"), 0, N).shape == (N, 4)

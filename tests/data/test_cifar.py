@@ -1,11 +1,11 @@
-"""CIFAR from files of the official size; real ones where MINISE_DATA names them."""
+"""CIFAR from generated files of the official size, and from real files under MINISE_DATA."""
 
 import os
 
 import numpy as np
 import pytest
 
-from minise.data import cifar10, cifar100, found, moments
+from minise.data import availability, cifar10, cifar100, moments
 from minise.data.names import CIFAR10, CIFAR100_COARSE, CIFAR100_FINE
 
 FILES10 = (*(f"data_batch_{k}.bin" for k in range(1, 6)), "test_batch.bin")
@@ -97,7 +97,8 @@ def test_the_folder_itself_its_parent_and_the_variable(root10, monkeypatch):
 def test_without_a_root(monkeypatch):
     monkeypatch.delenv("MINISE_DATA", raising=False)
     with pytest.raises(
-        FileNotFoundError, match=r"cifar10: no folder is named: .*MINISE_DATA=/path"
+        FileNotFoundError,
+        match=r"cifar10: root is None and MINISE_DATA is not set: .*MINISE_DATA=/path",
     ):
         cifar10()
 
@@ -113,7 +114,9 @@ def test_meta_file_names_the_classes(altered):
 
 def test_missing_files_are_listed(altered, tmp_path):
     (altered / "data_batch_3.bin").unlink()
-    with pytest.raises(FileNotFoundError, match=r"missing: data_batch_3\.bin\. Fetch cifar-10-bin"):
+    with pytest.raises(
+        FileNotFoundError, match=r"missing: data_batch_3\.bin\. Download cifar-10-bin"
+    ):
         cifar10(tmp_path)
     with pytest.raises(
         FileNotFoundError, match=r"cifar100: looked in .* or .*cifar-100-binary for"
@@ -153,29 +156,29 @@ def test_unknown_settings(root10, root100):
         cifar100(root100, labels="Fine")
 
 
-def test_found(root10, altered, monkeypatch):
+def test_availability(root10, altered, monkeypatch):
     monkeypatch.delenv("MINISE_DATA", raising=False)
-    states = dict(found(root10))
+    states = dict(availability(root10))
     assert states["cifar10"] == f"complete in {root10 / 'cifar-10-batches-bin'}"
     assert states["cifar100"].startswith("looked in")
     assert states["shapes10"].startswith("built in")
     (altered / "data_batch_1.bin").unlink()
     (altered / "data_batch_1.bin").write_bytes(b"abc")
-    assert "data_batch_1.bin has 3 bytes" in dict(found(altered))["cifar10"]
-    assert "MINISE_DATA" in dict(found())["cifar10"]
+    assert "data_batch_1.bin has 3 bytes" in dict(availability(altered))["cifar10"]
+    assert "MINISE_DATA" in dict(availability())["cifar10"]
 
 
 @pytest.mark.skipif(
     not os.environ.get("MINISE_DATA"), reason="MINISE_DATA is not set: no real CIFAR to read"
 )
 def test_real_images():
-    if not dict(found())["cifar10"].startswith("complete"):
-        pytest.skip(f"no CIFAR-10 under MINISE_DATA: {dict(found())['cifar10']}")
+    if not dict(availability())["cifar10"].startswith("complete"):
+        pytest.skip(f"no CIFAR-10 under MINISE_DATA: {dict(availability())['cifar10']}")
     train, test = cifar10(), cifar10(split="test")
     assert train.classes == CIFAR10
     for part, each in ((train, 5000), (test, 1000)):
         np.testing.assert_array_equal(np.bincount(part.labels), [each] * 10)
     mean, std = moments(train)
-    # the constants in common use; copies that went through JPEG are off by less than this
+    # the usual constants; the differences of JPEG-compressed copies are smaller than atol
     np.testing.assert_allclose(mean, (0.4914, 0.4822, 0.4465), atol=0.001)
     np.testing.assert_allclose(std, (0.2470, 0.2435, 0.2616), atol=0.003)

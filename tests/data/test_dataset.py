@@ -1,4 +1,4 @@
-"""Dataset: what it takes, and how it is cut."""
+"""Dataset: checks, take, and hold_out."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def dataset(images=IMAGES, labels=LABELS, classes=CLASSES):
     return Dataset("six", images, labels, classes)
 
 
-def test_length_and_words():
+def test_length_and_repr():
     assert len(dataset()) == 6
     assert repr(dataset()) == "<Dataset six: 6 images of 4 x 5, 3 classes>"
 
@@ -67,7 +67,7 @@ def test_hold_out_leaves_both_sides_something(count, expected):
         (dict(images=IMAGES[:0]), ValueError, r"shape \(0, 3, 4, 5\), .* no axis empty"),
         (dict(labels=LABELS[:, None]), ValueError, r"labels has shape \(6, 1\), expected \(N,\)"),
         (dict(labels=LABELS.astype(int)), TypeError, "labels is int64, expected an array of uint8"),
-        (dict(labels=LABELS[:4]), ValueError, "4 labels for 6 images: pass one each"),
+        (dict(labels=LABELS[:4]), ValueError, "4 labels for 6 images: pass one per image"),
         (dict(classes=("a", "b")), ValueError, r"label 2 has no name, expected .* with 2 classes"),
     ],
 )
@@ -77,5 +77,7 @@ def test_messages(changed, error, message):
 
 
 def test_nothing_left():
-    with pytest.raises(ValueError, match="take: nothing is left of 6 images"):
+    with pytest.raises(
+        ValueError, match="take: which selects 0 of 6 images, expected at least one"
+    ):
         dataset().take(slice(6, None))

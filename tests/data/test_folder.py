@@ -1,4 +1,4 @@
-"""Image folders: what is read, in which order, and what is refused."""
+"""Image folders: files, order, conversion, and messages."""
 
 import sys
 
@@ -48,7 +48,7 @@ def test_hidden_and_other_files_are_passed_over(root):
 
 
 def test_central_square_resized(root):
-    """Three stripes, the middle one square: only that is left, and averages are kept."""
+    """Of three stripes, only the middle one, a square, is left; averages do not change."""
     pixels = np.zeros((40, 120, 3), np.uint8)
     pixels[:, :40], pixels[:, 40:80], pixels[:, 80:] = RED, (200, 100, 50), BLUE
     Image.fromarray(pixels).save(root / "ant" / "1.bmp")
@@ -61,7 +61,7 @@ def test_central_square_resized(root):
 
 
 def test_orientation(root):
-    """EXIF 6 says that the camera lay on its side: the stored left column is the top row."""
+    """EXIF orientation 6 means a camera on its side: the stored left column is the top row."""
     pixels = np.zeros((32, 32, 3), np.uint8)
     pixels[:, :16] = 255
     exif = Image.Exif()
@@ -88,13 +88,13 @@ def test_sixteen_bits_are_refused_not_clipped(root):
 
 
 def test_unreadable_files_are_named(root):
-    whole = root / "zebra" / "c.png"
+    path = root / "zebra" / "c.png"
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    Image.fromarray(noise).save(whole)
-    whole.write_bytes(whole.read_bytes()[:5000])
+    Image.fromarray(noise).save(path)
+    path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(ValueError, match=r"read_image: .*c\.png cannot be read .*: replace or rem"):
         image_folder(root)
-    whole.write_text("not an image")
+    path.write_text("not an image")
     with pytest.raises(ValueError, match=r"c\.png cannot be read \(cannot identify"):
         image_folder(root)
 
@@ -123,12 +123,12 @@ def test_load_shuffles_once_and_for_all(tmp_path):
         for k in range(20):
             save(tmp_path / split / "dark" / f"{k:02}.png", (k, 0, 0), (4, 4))
             save(tmp_path / split / "light" / f"{k:02}.png", (255 - k, 0, 0), (4, 4))
-    whole = load(tmp_path, "train", size=4)
-    assert whole.name == str(tmp_path)
-    assert sorted(colours(whole)) == sorted(colours(image_folder(tmp_path / "train", size=4)))
-    assert 0 < whole.labels[-10:].sum() < 10
-    some = load(str(tmp_path), "train", n=7, size=4, seed=3)
-    np.testing.assert_array_equal(some.images, whole.images[:7])
+    dataset = load(tmp_path, "train", size=4)
+    assert dataset.name == str(tmp_path)
+    assert sorted(colours(dataset)) == sorted(colours(image_folder(tmp_path / "train", size=4)))
+    assert 0 < dataset.labels[-10:].sum() < 10
+    first = load(str(tmp_path), "train", n=7, size=4, seed=3)
+    np.testing.assert_array_equal(first.images, dataset.images[:7])
     with pytest.raises(ValueError, match=r"n is 41, expected at most 40: .* train has no more"):
         load(tmp_path, "train", n=41, size=4)
 

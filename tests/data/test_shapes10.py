@@ -1,4 +1,4 @@
-"""shapes10: what is promised of the images, and how hard they are."""
+"""shapes10: properties of the images, and the accuracy of a linear classifier."""
 
 import hashlib
 
@@ -24,13 +24,13 @@ def train():
 @few
 @given(st.integers(1, 250))
 def test_image_i_does_not_depend_on_n(train, n):
-    some = shapes10(n=n)
+    first = shapes10(n=n)
     for name in ("images", "labels", "masks", "boxes"):
-        np.testing.assert_array_equal(getattr(some, name), getattr(train, name)[:n])
+        np.testing.assert_array_equal(getattr(first, name), getattr(train, name)[:n])
 
 
 def test_bytes_are_frozen():
-    """Results are comparable only on the same images: every machine and version draws these."""
+    """Results are comparable only on the same images, on every machine and in every version."""
     digest = hashlib.sha256(shapes10(n=200).images.tobytes()).hexdigest()
     assert digest.startswith("98f84114c53faf47")
 
@@ -76,8 +76,8 @@ def test_object_is_lighter_than_its_ground(train):
     assert (inside > outside).mean() > 0.99
 
 
-def test_colours_tell_nothing(train):
-    """Mean colour of the object, class by class: equal but for chance, five deviations wide."""
+def test_colours_do_not_depend_on_the_class(train):
+    """The object's mean colour is equal for all classes, within five standard deviations."""
     weight = train.masks / train.masks.sum(axis=(1, 2), keepdims=True)
     colour = np.einsum("ncij,nij->nc", train.images, weight)
     for label in range(10):
@@ -86,7 +86,7 @@ def test_colours_tell_nothing(train):
 
 
 def test_a_linear_classifier_fails(train):
-    """Ridge regression to one-hot labels gets a quarter of the test set, however strong."""
+    """Ridge regression to one-hot labels reaches about a quarter, for any penalty."""
     test = shapes10("test", 2000)
     mean, std = moments(train)
     x, x_test = (
@@ -95,8 +95,8 @@ def test_a_linear_classifier_fails(train):
     )
     targets = np.eye(10, dtype=np.float32)[train.labels] - np.float32(0.1)
     gram, cross = x.T @ x, x.T @ targets
-    for strength in (300, 3000, 30_000):
-        weight = np.linalg.solve(gram + strength * np.eye(len(gram), dtype=np.float32), cross)
+    for penalty in (300, 3000, 30_000):
+        weight = np.linalg.solve(gram + penalty * np.eye(len(gram), dtype=np.float32), cross)
         assert 0.15 < ((x_test @ weight).argmax(axis=1) == test.labels).mean() < 0.40
 
 
@@ -118,7 +118,7 @@ def test_silhouettes_fit_the_unit_circle_and_fill_it(shape):
 @few
 @given(st.integers(0, 2**32 - 1))
 def test_silhouettes_are_distances(shape, seed):
-    """A distance changes by no more than the way walked, also across a seam of two formulas."""
+    """A distance changes by at most the step length, even where the formula changes."""
     rng = np.random.default_rng(seed)
     x, y, dx, dy = rng.uniform(-1.2, 1.2, (4, 500)) * np.array([[1], [1], [0.1], [0.1]])
     step = np.sqrt(dx * dx + dy * dy)
@@ -127,16 +127,16 @@ def test_silhouettes_are_distances(shape, seed):
 
 
 @SHAPE
-def test_silhouettes_differ_under_every_turn(shape):
-    """No turn of another silhouette covers nearly the same pixels of a 32 x 32 image."""
+def test_silhouettes_differ_under_every_rotation(shape):
+    """No rotation of another silhouette covers nearly the same pixels of a 32 x 32 image."""
     line = (np.arange(32) - 15.5) / 12
     x, y = np.meshgrid(line, line)
     own = shape(x, y) < 0
     for other in SILHOUETTES.values():
         if other is shape:
             continue
-        for turn in np.linspace(0, 2 * np.pi, 72, endpoint=False):
-            cos, sin = np.cos(turn), np.sin(turn)
+        for angle in np.linspace(0, 2 * np.pi, 72, endpoint=False):
+            cos, sin = np.cos(angle), np.sin(angle)
             theirs = other(cos * x + sin * y, cos * y - sin * x) < 0
             assert (own & theirs).sum() / (own | theirs).sum() < 0.9
 
@@ -155,7 +155,7 @@ def test_patterns_stay_between_0_and_1(seed):
 
 
 def test_white_black_and_the_primaries():
-    """Ottosson's own figures for red, green and blue, to his three places."""
+    """Ottosson's published values for red, green and blue, to three digits."""
     L = np.array([1.0, 0.0, 0.628, 0.866, 0.452])
     a = np.array([0.0, 0.0, 0.225, -0.234, -0.032])
     b = np.array([0.0, 0.0, 0.126, 0.179, -0.312])
@@ -168,13 +168,12 @@ def test_white_black_and_the_primaries():
 
 
 @given(st.floats(0, 1), st.floats(0, 0.4), st.floats(-2, 2))
-def test_chroma_gives_way(lightness, chroma, hue):
+def test_chroma_is_reduced_until_srgb_has_the_colour(lightness, chroma, hue):
     L, a, b = oklab(*(np.array([value]) for value in (lightness, chroma, hue)))
     light = np.stack(linear_rgb(L, a, b))
     assert light.min() >= -1e-6
     assert light.max() <= 1 + 1e-6
-    kept = np.hypot(a, b)
-    assert kept <= chroma + 1e-12
+    assert np.hypot(a, b) <= chroma + 1e-12
     assert np.isclose(L, lightness)
 
 

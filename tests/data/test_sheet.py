@@ -1,4 +1,4 @@
-"""Contact sheets: as an array, a file and text."""
+"""Contact sheets: as an array, a PNG file and text."""
 
 import re
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minise.data import blocks, sheet, write_png
-from minise.data.sheet import GROUND
+from minise.data.sheet import GAP_GREY
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (7, 3, 4, 5), np.uint8)
 
@@ -23,16 +23,16 @@ def test_every_image_is_in_its_place(columns, scale, gap):
     for i, image in enumerate(IMAGES):
         top = scale * (gap + i // shown * (4 + gap))
         left = scale * (gap + i % shown * (5 + gap))
-        place = slice(top, top + 4 * scale), slice(left, left + 5 * scale)
+        region = slice(top, top + 4 * scale), slice(left, left + 5 * scale)
         for row, column in np.ndindex(scale, scale):
-            cell = pixels[place][row::scale, column::scale]
+            cell = pixels[region][row::scale, column::scale]
             np.testing.assert_array_equal(cell, image.transpose(1, 2, 0))
-        rest[place] = False
-    assert (pixels[rest] == GROUND).all()
+        rest[region] = False
+    assert (pixels[rest] == GAP_GREY).all()
 
 
 def drawn(text):
-    """Read a text of blocks back into pixels, None for an absent one, as a terminal would."""
+    """Parse the text of `blocks` back into pixels, as a terminal would; None for an absent one."""
     rows = []
     for line in text.split("\n"):
         upper, lower = None, None
@@ -60,7 +60,7 @@ def test_blocks_read_back(rows, columns, levels, seed):
     assert all(line.endswith("\x1b[0m") for line in blocks(pixels).split("\n"))
 
 
-def test_a_colour_is_told_once():
+def test_equal_colours_are_written_once():
     assert blocks(np.zeros((2, 3, 3), np.uint8)) == "\x1b[38;2;0;0;0;48;2;0;0;0m▀▀▀\x1b[0m"
 
 

@@ -3,18 +3,25 @@
 import numpy as np
 import pytest
 
-from minise.data import found, load, names, shapes10
+from minise import data
+from minise.data import availability, load, names, shapes10
 
 
-def test_names_are_what_found_tells_of():
+def test_availability_lists_all_names():
     assert names() == ("cifar10", "cifar100", "shapes10")
-    assert tuple(name for name, _ in found()) == names()
+    assert tuple(name for name, _ in availability()) == names()
+
+
+def test_found_is_an_old_name():
+    assert data.found is availability
+    with pytest.raises(AttributeError, match="minise.data has no 'missing', expected one of"):
+        _ = data.missing
 
 
 def test_shapes10_by_name():
     assert len(load("shapes10", "test")) == 2000
-    some = load("shapes10", "train", seed=5, n=30)
-    np.testing.assert_array_equal(some.images, shapes10("train", 30, seed=5).images)
+    dataset = load("shapes10", "train", seed=5, n=30)
+    np.testing.assert_array_equal(dataset.images, shapes10("train", 30, seed=5).images)
 
 
 def test_cifar_by_name(tmp_path):
@@ -34,7 +41,7 @@ def test_unknown_names():
         r"shapes10, or a folder .*\. Did you mean cifar10",
     ):
         load("cifra10")
-    with pytest.raises(ValueError, match=r"source is 'imagenet'.* each class\.$"):
+    with pytest.raises(ValueError, match=r"source is 'imagenet'.* per class\.$"):
         load("imagenet")
     with pytest.raises(ValueError, match="split is 'val', expected one of train, test"):
         load("shapes10", "val")

@@ -1,11 +1,11 @@
-"""Random words by number."""
+"""Counter-based random words."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minise.data.streams import PURPOSES, below, rows, stream, unit
+from minise.data.streams import PURPOSES, integers_below, rows, stream, uniform
 
 WORDS = st.lists(st.integers(0, 2**64 - 1), min_size=1).map(lambda w: np.array(w, np.uint64))
 
@@ -19,10 +19,10 @@ def test_advance_is_a_row_of_the_table(seed, epoch, purpose, i):
 
 @given(st.integers(0, 50), st.integers(1, 50), st.integers(1, 13))
 def test_rows_of_any_width_start_anywhere(start, count, width):
-    whole = rows(stream(3, 1, "scene"), 0, 100, width)
+    table = rows(stream(3, 1, "scene"), 0, 100, width)
     part = rows(stream(3, 1, "scene"), start, count, width)
     assert part.shape == (count, width)
-    np.testing.assert_array_equal(part, whole[start : start + count])
+    np.testing.assert_array_equal(part, table[start : start + count])
 
 
 def test_every_key_counts():
@@ -39,17 +39,17 @@ def test_words_are_frozen():
 
 
 @given(WORDS, st.integers(1, 2**32))
-def test_below(words, bound):
+def test_integers_below(words, bound):
     expected = [(int(word) >> 32) * bound >> 32 for word in words]
-    np.testing.assert_array_equal(below(words, bound), expected)
+    np.testing.assert_array_equal(integers_below(words, bound), expected)
     assert max(expected) < bound
 
 
 @given(WORDS)
-def test_unit(words):
+def test_uniform(words):
     expected = [(int(word) >> 11) / 2**53 for word in words]
-    np.testing.assert_array_equal(unit(words), expected)
-    assert unit(words).max() < 1
+    np.testing.assert_array_equal(uniform(words), expected)
+    assert uniform(words).max() < 1
 
 
 def test_messages():

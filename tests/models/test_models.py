@@ -1,4 +1,4 @@
-"""Nets: exact parameter counts, names, twins, a whole gradient, and messages."""
+"""Nets: exact parameter counts, names, SE twins, gradients of a whole net, and messages."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ import pytest
 from minise import models, nn
 from minise.analysis import cost_of
 from minise.gradcheck import assert_gradients
-from tests.nn.adapter import as_functions, shaken
+from tests.nn.adapter import as_functions, perturbed
 
 # Hu et al., tables 4 and 5, and He et al., table 6, by arithmetic: learnable numbers only
 NO_BIAS = dict(bias=False)
@@ -84,15 +84,15 @@ def test_a_net_and_its_se_twin_start_alike():
 
 
 def test_seeds():
-    one, same, other = (
+    first, same, other = (
         models.build("se_resnet8", rng=np.random.default_rng(seed)).named_parameters()
         for seed in (0, 0, 1)
     )
-    for name, array in one.items():
+    for name, array in first.items():
         np.testing.assert_array_equal(array, same[name])
-    assert (one["conv1.weight"] != other["conv1.weight"]).any()
+    assert (first["conv1.weight"] != other["conv1.weight"]).any()
     unseeded = models.build("se_resnet8").named_parameters()
-    np.testing.assert_array_equal(unseeded["fc.weight"], one["fc.weight"])
+    np.testing.assert_array_equal(unseeded["fc.weight"], first["fc.weight"])
 
 
 @pytest.mark.parametrize(
@@ -107,12 +107,12 @@ def test_seeds():
 def test_gradients_of_a_whole_net(make):
     rng = np.random.default_rng(0)
     net = make(nn.Build(rng=rng, dtype=np.float64, se=nn.SE(reduction=4), se_rng=rng))
-    forward, backward, params = as_functions(shaken(net, rng), training=True)
+    forward, backward, params = as_functions(perturbed(net, rng), training=True)
     x = rng.standard_normal((2, 3, 9, 8))
     assert_gradients(forward, backward, [x, *params], rng, mode="complex_step")
 
 
-# Of each net's parameters and state: sorted names and shapes, as version 0.1.0 had them
+# Digests of the sorted names and shapes of each net's parameters and state, in version 0.1.0
 NAMES_AND_SHAPES = {
     "resnet8": "7af0e7949bcc0dd5",
     "resnet20": "b53025a3a9748760",
@@ -176,11 +176,16 @@ def test_names_are_those_of_the_pytorch_twin():
     [
         ("se_resnet21", {}, ValueError, "'se_resnet21' is unknown: did you mean se_resnet"),
         ("nothing", {}, ValueError, "expected one of resnet8, resnet20"),
-        ("resnet20", dict(reduction=4), TypeError, "no SE blocks, but reduction came: use se_resn"),
-        ("resnet20", dict(se=nn.SE()), TypeError, "no SE blocks, but se came"),
+        (
+            "resnet20",
+            dict(reduction=4),
+            TypeError,
+            "no SE blocks, but reduction is set: use se_resn",
+        ),
+        ("resnet20", dict(se=nn.SE()), TypeError, "no SE blocks, but se is set"),
         ("se_resnet20", dict(se=True), TypeError, "build: se is a bool, expected an SE or None"),
         ("resnet20", dict(se=4), TypeError, "build: se is a int, expected an SE or None"),
-        ("resnet20", dict(se=nn.SE(site="pre")), TypeError, "no SE blocks, but site came"),
+        ("resnet20", dict(se=nn.SE(site="pre")), TypeError, "no SE blocks, but site is set"),
         ("se_resnet20", dict(ratio=4), TypeError, "no setting ratio, expected any of: shortcut, b"),
         ("wrn_16_8", dict(shortcut="A"), TypeError, "no setting shortcut nor any other: leave it"),
         ("resnet20", dict(shortcut="C"), ValueError, "shortcut is 'C', expected one of A, B"),

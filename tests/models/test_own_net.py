@@ -1,4 +1,4 @@
-"""A net that minise does not have, declared from its units: it trains, folds, is costed, walked."""
+"""A user's net, built from minise's units: it trains, folds, and works with cost_of and walk."""
 
 import numpy as np
 import pytest
@@ -8,13 +8,13 @@ from minise.analysis import cost_of
 from minise.ops import wrap
 from minise.ops.backend import load_ops
 from minise.train import SGD, SoftmaxCrossEntropy, train_step
-from tests.nn.adapter import shaken
+from tests.nn.adapter import perturbed
 
 COUNTS = 3, 4, 6, 3
 
 
 def se_resnet50(build, counts=COUNTS, width=64, classes=1000):
-    """Return SE-ResNet-50 for images (N, 3, 224, 224), or with other counts a sibling of it."""
+    """Return SE-ResNet-50 for images (N, 3, 224, 224), or a variant with other counts."""
     widths = [width * 2**k for k in range(len(counts))]
     return build.chain(
         ("conv1", build.conv(3, width, 7, stride=2)),
@@ -27,13 +27,13 @@ def se_resnet50(build, counts=COUNTS, width=64, classes=1000):
 
 
 def thin(**settings):
-    """Return a net of 4 units, 2 to 16 channels wide inside, from 24x24 images to 3 classes."""
+    """Return a net of 4 units with 2 to 16 inner channels, from 24x24 images to 3 classes."""
     settings = {"rng": 0, "se": nn.SE(reduction=4), "dtype": np.float64, **settings}
     return se_resnet50(nn.Build(**settings), (1, 1, 1, 1), 2, 3)
 
 
 def batch(count=6):
-    """Return images in which one colour is brighter, and labels that tell which."""
+    """Return images in which one channel is brighter, and labels with that channel."""
     rng = np.random.default_rng(0)
     labels = np.arange(count) % 3
     x = rng.standard_normal((count, 3, 24, 24))
@@ -55,7 +55,7 @@ def test_it_has_the_parameters_of_the_paper():
     assert net["layer1.0.conv2"].stride == (1, 1)
 
 
-def test_a_sibling_trains():
+def test_a_variant_trains():
     net, (x, labels) = thin(), batch()
     optimiser = SGD(net, momentum=0.9)
     losses = [
@@ -67,15 +67,15 @@ def test_a_sibling_trains():
 
 @pytest.mark.parametrize("ops", ["reference", "jit"])
 @pytest.mark.parametrize("se", [None, nn.SE(4), nn.SE(4, site="3x3"), nn.SE(4, squeeze="max")])
-def test_a_sibling_folds(ops, se):
-    """To half of all digits, as tests of whole nets do."""
-    net, (x, _) = shaken(thin(se=se), np.random.default_rng(1)), batch()
+def test_a_variant_folds(ops, se):
+    """predict and inference agree to half of all digits, as in the tests of whole nets."""
+    net, (x, _) = perturbed(thin(se=se), np.random.default_rng(1)), batch()
     wrap.attach(net, load_ops(ops))
     expected, logits = net.predict(x), net.inference()(x)
     assert abs(logits - expected).max() < np.sqrt(np.finfo(float).eps) * abs(expected).max()
 
 
-def test_a_sibling_is_costed():
+def test_a_variant_is_costed():
     """Convolutions on 12x12 after the first, 6x6 after the pool, then 3x3, 2x2 and 1x1."""
     net = thin()
     cost = cost_of(net, (24, 24))
@@ -91,8 +91,8 @@ def test_a_sibling_is_costed():
 
 
 @pytest.mark.slow
-def test_a_sibling_is_walked():
-    """The smallest one: a unit of one channel inside, on images of 3x3."""
+def test_a_variant_is_walked():
+    """The smallest variant: one unit with one inner channel, on 3x3 images."""
     net = se_resnet50(nn.Build(rng=0, se=nn.SE(4), dtype=np.float64), (1,), 1, 2)
     x = np.random.default_rng(0).standard_normal((2, 3, 3, 3))
     trace = walk.trace(net, x)

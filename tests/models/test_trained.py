@@ -1,4 +1,4 @@
-"""`models.load`: the net of a run as it was trained, and what it says of images."""
+"""`models.load`: the trained net of a run, and its predictions."""
 
 import io
 
@@ -21,10 +21,10 @@ TINY = TrainConfig(
     se=SE(reduction=4, bias=False),
     epochs=1,
     batch_size=16,
-    rate=0.05,
+    lr=0.05,
 )
 TESTED = 40
-HALF = float(np.sqrt(np.finfo(np.float32).eps))  # of all digits: two ways through a whole net
+REL_TOL = float(np.sqrt(np.finfo(np.float32).eps))  # half of float32's digits
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +36,12 @@ def result(tmp_path_factory):
 
 
 def equal(net, arrays):
-    assert files.copied(net).keys() == arrays.keys()
-    for name, array in files.copied(net).items():
+    assert files.arrays_of(net).keys() == arrays.keys()
+    for name, array in files.arrays_of(net).items():
         np.testing.assert_array_equal(array, arrays[name])
 
 
-def test_a_run_folder_stands_for_its_best_checkpoint(result, tmp_path):
+def test_load_of_a_run_folder_reads_its_best_checkpoint(result, tmp_path):
     best = checkpoint.load(result.folder / "best.safetensors")
     trained = models.load(result.folder)
     equal(trained.net, best.arrays)
@@ -63,18 +63,18 @@ def test_a_file_by_itself(result, tmp_path):
     equal(models.load(copy).net, checkpoint.load(copy).arrays)
 
 
-def test_what_it_predicts_is_what_the_run_tested(result):
+def test_predictions_equal_those_of_the_test(result):
     """Also to the loss, which is the mean of -log(probability)."""
     images = load("shapes10", "test", n=TESTED)
-    odds = models.load(result.folder).predict(images.images)
-    assert odds.shape == (TESTED, 10)
-    np.testing.assert_allclose(odds.sum(axis=1), 1, rtol=1e-5)
-    assert (odds.argmax(axis=1) == images.labels).mean() == result.test["accuracy"]
-    loss = -np.log(odds[np.arange(TESTED), images.labels]).mean()
-    # the run folds its net, which rounds otherwise
-    assert loss == pytest.approx(result.test["loss"], rel=HALF)
+    probabilities = models.load(result.folder).predict(images.images)
+    assert probabilities.shape == (TESTED, 10)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
+    assert (probabilities.argmax(axis=1) == images.labels).mean() == result.test["accuracy"]
+    loss = -np.log(probabilities[np.arange(TESTED), images.labels]).mean()
+    # the run folds its net, which changes the rounding
+    assert loss == pytest.approx(result.test["loss"], rel=REL_TOL)
     counts = np.zeros((10, 10), int)
-    np.add.at(counts, (images.labels, odds.argmax(axis=1)), 1)
+    np.add.at(counts, (images.labels, probabilities.argmax(axis=1)), 1)
     np.testing.assert_array_equal(counts, result.confusion)
 
 
@@ -84,7 +84,9 @@ def test_another_back_end(result):
     assert ours.net.ops is reference
     assert theirs.net.ops is jit
     assert theirs.net["layer1.0.conv1"].ops is jit
-    np.testing.assert_allclose(theirs.predict(images), ours.predict(images), rtol=HALF, atol=HALF)
+    np.testing.assert_allclose(
+        theirs.predict(images), ours.predict(images), rtol=REL_TOL, atol=REL_TOL
+    )
 
 
 def test_normalised_by_hand(result):
@@ -97,15 +99,16 @@ def test_normalised_by_hand(result):
 
 
 @pytest.mark.parametrize(
-    ("images", "came"),
+    ("images", "received"),
     [
         (np.zeros((2, 3, 8, 8), np.float32), r"float32 of shape \(2, 3, 8, 8\)"),
         (np.zeros((3, 8, 8), np.uint8), r"uint8 of shape \(3, 8, 8\)"),
         (np.zeros((2, 8, 8, 3), np.uint8), r"uint8 of shape \(2, 8, 8, 3\)"),
     ],
 )
-def test_images_that_are_none(result, images, came):
-    message = rf"^normalise: images are {came}, expected uint8 of shape \(N, 3, H, W\): one image"
+def test_invalid_images(result, images, received):
+    wanted = r"expected uint8 of shape \(N, 3, H, W\): one image"
+    message = f"^normalise: images are {received}, {wanted}"
     with pytest.raises(ValueError, match=message):
         models.load(result.folder).predict(images)
 

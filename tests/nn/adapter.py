@@ -1,4 +1,4 @@
-"""A layer seen as a pair of functions, and moved off its special start."""
+"""A layer as a pair of functions, and layers with generic parameters and statistics."""
 
 import numpy as np
 
@@ -11,11 +11,11 @@ def as_functions(layer, training):
     return forward, backward, list(params.values())
 
 
-def shaken(layer, rng):
-    """Move parameters and running statistics off their special start (0 or 1), in place."""
+def perturbed(layer, rng):
+    """Perturb parameters and running statistics, initially 0 or 1, in place; return the layer."""
     for array in layer.named_parameters().values():
         array += 0.1 * rng.standard_normal(array.shape)
     for array in layer.named_state().values():
-        if array.dtype.kind == "f":  # a counter stays
+        if array.dtype.kind == "f":  # a counter is not changed
             array += np.abs(rng.standard_normal(array.shape))
     return layer

@@ -1,4 +1,4 @@
-"""Small nets of every composite, from images (N, 4, H, W), for tests of the contract."""
+"""Small nets from every composite, with inputs (N, 4, H, W), for tests of the layer contract."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""How far rounding can take a result: error bounds that follow a layer's forward, op by op."""
+"""Rounding-error bounds of a layer's output, propagated through its forward op by op."""
 
 import numpy as np
 
@@ -10,25 +10,24 @@ SLOPES = {"sigmoid": 1 / 4, "tanh": 1, "relu": 1, "hard_sigmoid": 1 / 6}  # at m
 
 
 class Errors(Wrapper):
-    """Holds, for each array that an evaluation makes, by how much another evaluation may differ.
+    """Records a bound on the rounding error of each array that an evaluation computes.
 
-    Errors are in units of count * eps, where no sum adds up more than count numbers: then a sum of
-    terms that are off by e themselves is off by no more than the sum of all e plus the terms'
-    magnitudes, whichever order it is taken in and whatever factors were multiplied into its
-    weights. What reaches a ReLU or a maximum leaves it no larger.
+    Bounds are in units of count * eps, where no sum has more than count terms. The error of a sum
+    is at most the sum of its terms' errors and magnitudes, for any order of summation and any
+    factors folded into the weights. A ReLU or a maximum does not increase an error.
     """
 
     def __init__(self):
         super().__init__(reference)
-        self._held = {}  # the array is kept with its error, so that its id stays its own
+        self._recorded = {}  # holds each array with its error, so that no other gets its id
         self.count = 0
 
     def of(self, array):
-        """Return an array's error; what no op made has none."""
-        return self._held.get(id(array), (None, np.zeros_like(array)))[1]
+        """Return the error of an array, which is 0 if no op computed it."""
+        return self._recorded.get(id(array), (None, np.zeros_like(array)))[1]
 
     def bound(self, array):
-        """Return by how much two evaluations may differ: each is off by its own roundings."""
+        """Return the largest difference between two evaluations, each with its own errors."""
         return 2 * self.count * np.finfo(array.dtype).eps * self.of(array)
 
     def observe(self, call):
@@ -36,9 +35,9 @@ class Errors(Wrapper):
         sizes = [a[0].size for a in call.arrays if a is not None]
         self.count = max(self.count, 16 + max(sizes))
         error = getattr(self, call.op)(call, abs(x) + self.of(x), *call.arrays[1:], **call.settings)
-        self._held[id(call.results[0])] = call.results[0], error
+        self._recorded[id(call.results[0])] = call.results[0], error
 
-    # Each is given the call, |x| + the error of x, and the other arrays as they are
+    # Arguments of each: the call, |x| + the error of x, and the other arrays unchanged
 
     def conv2d(self, call, x, weight, bias, **settings):
         positive = None if bias is None else abs(bias)
@@ -71,7 +70,7 @@ class Errors(Wrapper):
         return gated + abs(shortcut) + self.of(shortcut)
 
     def _gated(self, x, error, s, w1, b1, w2, b2, squeeze, gate):
-        """Bound x * s: an error is that of each factor times the size of the other."""
+        """Bound the error of x * s: the error of each factor times the size of the other."""
         b1, b2 = (0 if b is None else abs(b)[:, None, None] for b in (b1, b2))
         z = squeeze_forward(error, squeeze_argmax(error) if squeeze == "max" else None, squeeze)
         h = np.einsum("rc,ncij->nrij", abs(w1), z) + b1

@@ -1,4 +1,4 @@
-"""Whoever calls forward holds the cache: layers that stand twice, several runs at once, halves."""
+"""The caller of forward holds the cache: shared layers, concurrent runs, micro-batches."""
 
 import copy
 from concurrent.futures import ThreadPoolExecutor
@@ -13,15 +13,15 @@ from minise.gradcheck.slopes.arrays import with_own_containers
 from minise.nn import files
 from minise.ops import jit, reference
 from minise.train import SGD, SoftmaxCrossEntropy, train_step
-from tests.nn.adapter import as_functions, shaken
+from tests.nn.adapter import as_functions, perturbed
 from tests.nn.composites import COMPOSITES, F64, classifier, conv, norm_relu
 from tests.nn.test_composites import EVERYTHING, images, made, passes, same_gradients
 
-# One layer at two places
+# One layer used twice
 
 
 def tied():
-    """Return a net in which one dense layer and one normalisation stand twice each."""
+    """Return a net that uses one dense layer and one normalisation twice each."""
     shared, norm = nn.Linear(4, 4, dtype=F64), norm_relu()
     return nn.Chain(
         ("norm", norm),
@@ -46,9 +46,9 @@ def test_a_shared_array_has_its_first_name():
     assert net["second"] is net["first"]
 
 
-def test_its_gradients_come_under_every_name_and_are_right():
+def test_gradients_of_a_shared_array_have_every_name():
     rng = np.random.default_rng(0)
-    net = shaken(tied(), rng)
+    net = perturbed(tied(), rng)
     _, grads = passes(net, images())
     more = ["branch.norm.weight", "branch.norm.bias", "second.weight", "second.bias"]
     assert sorted(grads) == sorted([*FIRST_NAMES, *more])
@@ -67,7 +67,7 @@ def squared(names=("a", "b")):
 
 @pytest.mark.parametrize("names", ["ab", "aa"], ids=["two names", "one name"])
 def test_sgd_adds_the_gradients_and_decays_once_by_hand(names):
-    """x = 2: each place gives 3 * 2; the weight moves by half of 6 + 6 + 0.5 * 3."""
+    """x = 2: each use gives 3 * 2; the weight changes by half of 6 + 6 + 0.5 * 3."""
     net = squared(names)
     out, cache = net.forward(np.array([[2.0]]), training=True)
     assert out.item() == 18
@@ -84,22 +84,22 @@ def test_sgd_adds_the_gradients_and_decays_once_by_hand(names):
 
 
 def test_two_layers_with_one_array():
-    """Tied by their arrays, as an embedding and the layer that reads it out are."""
-    one, two = nn.Linear(2, 2, dtype=F64), nn.Linear(2, 2, dtype=F64)
-    two.params["weight"] = one.params["weight"]
-    net = nn.Chain(("one", one), ("two", two))
+    """Their weights are one array, as for an embedding and an output layer."""
+    first, second = nn.Linear(2, 2, dtype=F64), nn.Linear(2, 2, dtype=F64)
+    second.params["weight"] = first.params["weight"]
+    net = nn.Chain(("one", first), ("two", second))
     assert list(net.named_parameters()) == ["one.weight", "one.bias", "two.bias"]
     x = np.eye(2)
     out, cache = net.forward(x, training=True)
     _, grads = net.backward(np.ones_like(out), cache)
-    expected = one.params["weight"] - (grads["one.weight"] + grads["two.weight"])
+    expected = first.params["weight"] - (grads["one.weight"] + grads["two.weight"])
     SGD(net, momentum=0).step(grads, 1.0)
-    np.testing.assert_array_equal(one.params["weight"], expected)
-    assert two.params["weight"] is one.params["weight"]
+    np.testing.assert_array_equal(first.params["weight"], expected)
+    assert second.params["weight"] is first.params["weight"]
 
 
 def test_a_shared_array_is_saved_once(tmp_path):
-    net, other = shaken(tied(), np.random.default_rng(0)), tied()
+    net, other = perturbed(tied(), np.random.default_rng(0)), tied()
     nn.save(net, tmp_path / "net.safetensors")
     written = array_files.read(tmp_path / "net.safetensors", array_files.NET).arrays
     assert sorted(written) == sorted([*FIRST_NAMES, "norm.running_mean", "norm.running_var"])
@@ -108,7 +108,7 @@ def test_a_shared_array_is_saved_once(tmp_path):
 
 
 def test_a_copy_and_inference_stay_tied():
-    net = shaken(tied(), np.random.default_rng(0))
+    net = perturbed(tied(), np.random.default_rng(0))
     twin = copy.deepcopy(net)
     assert list(twin.named_parameters()) == FIRST_NAMES
     assert twin["second"] is twin["first"] is not net["first"]
@@ -117,8 +117,8 @@ def test_a_copy_and_inference_stay_tied():
     np.testing.assert_allclose(net.inference()(images()), expected, rtol=1e-12, atol=1e-12)
 
 
-def test_running_statistics_of_a_shared_layer_move_at_each_place():
-    """momentum 1/2; the batch of 2 and 6 has mean 4, the next place sees it normalised: 0."""
+def test_running_statistics_of_a_shared_layer_are_updated_by_each_use():
+    """momentum 1/2; the batch of 2 and 6 has mean 4, normalised for the second use it has 0."""
     norm = nn.BatchNorm2d(1, momentum=0.5, dtype=F64)
     nn.Chain(norm, norm).forward(np.array([2.0, 6.0]).reshape(1, 1, 1, 2), training=True)
     assert norm.state["running_mean"][0] == pytest.approx((0 + 4) / 2 / 2, abs=1e-12)
@@ -144,7 +144,7 @@ def test_another_run_between_forward_and_backward_changes_nothing(name):
 
 
 @pytest.mark.parametrize("name", EVERYTHING)
-def test_two_runs_go_back_in_either_order(name):
+def test_two_backwards_in_either_order(name):
     layer, xs = made(name), (images(0), images(7))
     expected = [passes(layer, x) for x in xs]
     outs = [layer.forward(x, training=True) for x in xs]
@@ -156,8 +156,8 @@ def test_two_runs_go_back_in_either_order(name):
 
 
 @pytest.mark.parametrize("ops", [reference, jit], ids=["reference", "jit"])
-def test_threads_that_evaluate_one_net_get_the_bits_of_one(ops):
-    net = shaken(models.build("se_resnet8", ops=ops), np.random.default_rng(0))
+def test_threads_that_evaluate_one_net_are_bit_identical(ops):
+    net = perturbed(models.build("se_resnet8", ops=ops), np.random.default_rng(0))
     xs = [images(seed, (2, 3, 8, 8)).astype(np.float32) for seed in range(8)]
     for run in (net.predict, net.inference(), lambda x: net.forward(x, training=False)[0]):
         expected = [run(x) for x in xs]
@@ -166,8 +166,8 @@ def test_threads_that_evaluate_one_net_get_the_bits_of_one(ops):
                 np.testing.assert_array_equal(out, alone)
 
 
-def test_threads_that_differentiate_one_net_in_evaluation_get_the_bits_of_one():
-    net = shaken(models.build("se_resnet8"), np.random.default_rng(0))
+def test_threads_that_differentiate_one_net_in_evaluation_are_bit_identical():
+    net = perturbed(models.build("se_resnet8"), np.random.default_rng(0))
 
     def dx_of(seed):
         out, cache = net.forward(images(seed, (2, 3, 8, 8)).astype(np.float32), training=False)
@@ -185,7 +185,7 @@ def test_threads_that_differentiate_one_net_in_evaluation_get_the_bits_of_one():
 def small_net():
     gate = ("se", nn.SEBlock(4, 1, dtype=F64))
     layers = ("conv", conv()), ("relu", nn.ReLU()), gate, ("tail", nn.Residual(conv()))
-    return shaken(classifier(*layers), np.random.default_rng(0))
+    return perturbed(classifier(*layers), np.random.default_rng(0))
 
 
 def batch(count, seed=0):
@@ -200,14 +200,14 @@ def gradients(net, x, labels, weight=1.0):
     return net.backward(weight * objective.backward(loss_cache), cache, needs_dx=False)[1]
 
 
-def test_the_gradients_of_halves_add_up_to_those_of_the_whole():
+def test_gradients_of_micro_batches_sum_to_those_of_the_batch():
     net, (x, labels) = small_net(), batch(6)
     parts = [gradients(net, x[s], labels[s], len(x[s]) / 6) for s in (slice(4), slice(4, 6))]
-    whole, total = gradients(net, x, labels), nn.total(*parts)
-    assert total.keys() == whole.keys() == net.named_parameters().keys()
-    for name, array in whole.items():
+    expected, total = gradients(net, x, labels), nn.total(*parts)
+    assert total.keys() == expected.keys() == net.named_parameters().keys()
+    for name, array in expected.items():
         np.testing.assert_allclose(total[name], array, rtol=0, atol=1e-12)
-        assert abs(array).max() > 1e-6  # so that the comparison tells something
+        assert abs(array).max() > 1e-6  # so that the comparison is not vacuous
 
 
 def test_total_by_hand():
@@ -221,19 +221,19 @@ def test_total_by_hand():
 
 
 @pytest.mark.parametrize("sizes", [(4, 2), (1, 2, 3), (6,)], ids=str)
-def test_a_step_of_several_batches_is_that_of_one(sizes):
-    (x, labels), whole, parts = batch(6), small_net(), small_net()
-    files.restore(parts, files.copied(whole))
+def test_a_step_of_micro_batches_equals_a_step_of_the_batch(sizes):
+    (x, labels), reference_net, parts = batch(6), small_net(), small_net()
+    files.restore(parts, files.arrays_of(reference_net))
     ends = np.cumsum(sizes)
     batches = [(x[e - n : e], labels[e - n : e]) for e, n in zip(ends, sizes, strict=True)]
     settings = dict(momentum=0.9, nesterov=True, weight_decay=0.1)
-    ours, theirs = SGD(parts, **settings), SGD(whole, **settings)
+    ours, theirs = SGD(parts, **settings), SGD(reference_net, **settings)
     for _ in range(3):
         mine = train_step(parts, SoftmaxCrossEntropy(), ours, batches, 0.1)
-        yours = train_step(whole, SoftmaxCrossEntropy(), theirs, [(x, labels)], 0.1)
+        yours = train_step(reference_net, SoftmaxCrossEntropy(), theirs, [(x, labels)], 0.1)
         assert mine.keys() == yours.keys() == {"loss", "accuracy"}
         assert mine == pytest.approx(yours, abs=1e-12)
-    for name, array in whole.named_parameters().items():
+    for name, array in reference_net.named_parameters().items():
         np.testing.assert_allclose(parts.named_parameters()[name], array, rtol=0, atol=1e-12)
 
 
@@ -275,10 +275,10 @@ def test_a_cache_of_another_net_is_refused(name):
     _, cache = twin.forward(images(), training=True)
     _, own = copy.deepcopy(layer).forward(images(), training=True)
     for wrong in (cache, own):
-        with pytest.raises(ValueError, match="cache is another net's, expected the one that this"):
+        with pytest.raises(ValueError, match="cache is another net's, expected the cache that"):
             layer.backward(np.ones_like(out), wrong)
     for wrong, kind in ((None, "None"), ((1, 2), "a tuple"), (out, "a ndarray")):
-        with pytest.raises(ValueError, match=f"cache is {kind}, expected the one that"):
+        with pytest.raises(ValueError, match=f"cache is {kind}, expected the cache that"):
             layer.backward(np.ones_like(out), wrong)
     dx, _ = twin.backward(np.ones_like(out), cache)  # nothing was taken out of it
     assert dx.shape == images().shape
@@ -313,11 +313,11 @@ def test_a_cache_of_another_op_is_refused(op):
     out, own = layer.forward(images(), training=True)
     for other in LEAVES.keys() - {op}:
         _, cache = LEAVES[other]().forward(images(), training=True)
-        message = f"^{op}: cache is a {type(cache).__name__} of {other}, expected what forward"
+        message = f"^{op}: cache is a {type(cache).__name__} of {other}, expected the cache that"
         with pytest.raises(ValueError, match=message):
             layer.backward(out, cache)
     _, cache = nn.Chain(layer).forward(images(), training=True)
-    with pytest.raises(ValueError, match=f"^{op}: cache is .*Caches.*, expected what forward"):
+    with pytest.raises(ValueError, match=f"^{op}: cache is .*Caches.*, expected the cache that"):
         layer.backward(out, cache)
     assert layer.backward(out, own)[0].shape == out.shape
 
@@ -331,17 +331,17 @@ def test_a_cache_of_a_layer_serves_every_backward():
 
 
 def test_a_copy_of_the_containers_serves_another_backward():
-    """As the gradient checker does, who calls backward twice."""
+    """The gradient checker calls backward twice in this way."""
     net = made("residual with tails")
     out, cache = net.forward(images(), training=True)
     twice = with_own_containers(cache)
-    (dx, grads), (again, same) = (net.backward(out, kept) for kept in (twice, cache))
+    (dx, grads), (again, same) = (net.backward(out, held) for held in (twice, cache))
     np.testing.assert_array_equal(dx, again)
     same_gradients(grads, same)
 
 
 def test_backward_returns_memory_as_it_goes():
-    """While the first layer goes back, the caches of those behind it are gone."""
+    """During the first layer's backward, the caches of later layers are already released."""
     sizes = []
 
     class Looks(nn.Tanh):

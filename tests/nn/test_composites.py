@@ -6,7 +6,7 @@ import pytest
 from minise import nn
 from minise.gradcheck import assert_gradients, check_layer
 from minise.ops import jit, reference, wrap
-from tests.nn.adapter import as_functions, shaken
+from tests.nn.adapter import as_functions, perturbed
 from tests.nn.composites import COMPOSITES, F64, conv, norm_relu
 from tests.nn.test_layers import LAYERS
 
@@ -21,11 +21,11 @@ def images(seed=0, shape=X):
 
 
 def made(name):
-    return shaken(EVERYTHING[name](), np.random.default_rng(2))
+    return perturbed(EVERYTHING[name](), np.random.default_rng(2))
 
 
 def passes(layer, x, dout=None, **settings):
-    """Return dx and the gradients of a forward and a backward in training, from a state at rest."""
+    """Return dx and gradients of a forward and a backward in training; restore the state."""
     state = {name: array.copy() for name, array in layer.named_state().items()}
     out, cache = layer.forward(x, training=True)
     for name, array in layer.named_state().items():
@@ -49,7 +49,7 @@ def test_gradients(name, training):
 
 
 @over_everything
-def test_what_reaches_x_by_another_way_is_added(name):
+def test_plus_is_added_to_dx(name):
     layer, plus = made(name), images(5)
     dx, grads = passes(layer, images())
     added, same = passes(layer, images(), plus=plus)
@@ -163,20 +163,20 @@ def test_a_net_without_parameters_calls_none():
     assert backward_calls(nn.Chain(nn.Tanh(), nn.Residual(nn.ReLU())), False) == []
 
 
-def test_the_first_unit_saves_its_sums_too():
-    """No dx is found of its convolutions, and none is added."""
+def test_the_first_unit_skips_its_sums_too():
+    """Its convolutions compute no dx, and none is added."""
     net = nn.Chain(("unit", nn.Residual(conv(), nn.Chain(conv(4, 1)))), ("last", norm_relu()))
     recorder = wrap.record(reference)
     wrap.attach(net, recorder)
     out, cache = net.forward(images(), training=True)
     net.backward(out, cache, needs_dx=False)
-    found = [c for c in recorder.calls if (c.op, c.direction) == ("conv2d", "backward")]
-    assert [call.results[0] for call in found] == [None, None]
-    assert [call.settings["plus"] for call in found] == [None, None]
+    calls = [c for c in recorder.calls if (c.op, c.direction) == ("conv2d", "backward")]
+    assert [call.results[0] for call in calls] == [None, None]
+    assert [call.settings["plus"] for call in calls] == [None, None]
 
 
 class Scale(nn.Layer):
-    """A layer of a user's own, whose backward takes dout and cache alone."""
+    """A user's layer, whose backward accepts only dout and cache."""
 
     def __init__(self):
         super().__init__()
@@ -189,7 +189,7 @@ class Scale(nn.Layer):
         return self.params["factor"] * dout, {"factor": np.array([(dout * cache).sum()])}
 
 
-def test_a_backward_without_plus_and_needs_dx_stands_anywhere():
+def test_a_backward_without_plus_and_needs_dx_works_in_every_composite():
     x, dout, plus = np.random.default_rng(0).standard_normal((3, 2, 4, 5, 5))
     _, cache = Scale().forward(x, training=True)
     dx, grads = Scale().backward(dout, cache, plus, needs_dx=False)

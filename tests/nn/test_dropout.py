@@ -28,10 +28,10 @@ def test_by_hand():
     x = np.ones((4, 3, 20, 20))
     layer = nn.Dropout(0.25, rng=np.random.default_rng(0))
     out, cache = layer.forward(x, training=True)
-    kept = out != 0
-    assert set(out[kept]) == {1 / (1 - 0.25)}
+    survivors = out != 0
+    assert set(out[survivors]) == {1 / (1 - 0.25)}
     deviation = math.sqrt(x.size * 0.25 * 0.75)
-    assert abs(kept.sum() - 0.75 * x.size) < 5 * deviation
+    assert abs(survivors.sum() - 0.75 * x.size) < 5 * deviation
     dx, grads = layer.backward(x, cache)
     np.testing.assert_array_equal(dx, out)  # the same mask, the same scale
     assert grads == {}
@@ -63,14 +63,14 @@ def test_the_counter_counts_masks_that_were_drawn():
 
 
 def test_masks_differ_between_calls_and_layers_and_one_seed_repeats_them():
-    one, two, again = nn.Dropout(0.5, rng=3), nn.Dropout(0.5, rng=4), nn.Dropout(0.5, rng=3)
-    ours = masks(one, 3)
+    first, second, again = (nn.Dropout(0.5, rng=seed) for seed in (3, 4, 3))
+    ours = masks(first, 3)
     assert not any(same([a], [b]) for a, b in ((ours[0], ours[1]), (ours[1], ours[2])))
-    assert not same(ours, masks(two, 3))
+    assert not same(ours, masks(second, 3))
     assert same(ours, masks(again, 3))
 
 
-def test_one_layer_at_two_places_drops_different_numbers():
+def test_one_dropout_layer_used_twice_draws_different_masks():
     layer = nn.Dropout(0.5)
     out = nn.Chain(layer, layer).forward(ONES, training=True)[0]
     deviation = math.sqrt(0.25 * 0.75 / ONES.size)
@@ -86,7 +86,7 @@ def test_masks_repeat_after_a_restore(tmp_path):
     layer = nn.Dropout(0.5, rng=3)
     masks(layer, 2)
     nn.save(layer, tmp_path / "net.safetensors")
-    saved, expected = files.copied(layer), masks(layer, 3)
+    saved, expected = files.arrays_of(layer), masks(layer, 3)
     assert int(saved["draws"]) == 2
     files.restore(layer, saved)
     assert same(masks(layer, 3), expected)
@@ -118,25 +118,25 @@ def test_a_refused_step_puts_the_counter_back(nans):
     batches = [(np.ones((3, 4), np.float32), np.array([0, 1, 0])) for _ in range(2)]
     train_step(net, SoftmaxCrossEntropy(), optimiser, batches, 0.1)
     assert [int(array) for array in net.named_state().values()] == [2, 2]
-    before = files.copied(net)
+    before = files.arrays_of(net)
     bad = [(np.full_like(x, np.nan) if k in nans else x, t) for k, (x, t) in enumerate(batches)]
     assert np.isnan(train_step(net, SoftmaxCrossEntropy(), optimiser, bad, 0.1)["loss"])
-    for name, array in files.copied(net).items():
+    for name, array in files.arrays_of(net).items():
         np.testing.assert_array_equal(array, before[name])
 
 
-def test_an_epoch_goes_on_where_a_restored_one_would():
+def test_a_restored_net_continues_bit_identically():
     """Three steps, or two, a restore into a fresh net and one more: the same bits."""
     batches = [(np.ones((3, 4), np.float32) * (k + 1), np.array([0, 1, 0])) for k in range(3)]
 
     def step(net, batch):
         train_step(net, SoftmaxCrossEntropy(), SGD(net, momentum=0), [batch], 0.1)
 
-    whole, fresh = dropping(), dropping()
+    continued, fresh = dropping(), dropping()
     for k, batch in enumerate(batches):
         if k == 2:
-            files.restore(fresh, files.copied(whole))
+            files.restore(fresh, files.arrays_of(continued))
             step(fresh, batch)
-        step(whole, batch)
-    for name, array in files.copied(whole).items():
-        np.testing.assert_array_equal(files.copied(fresh)[name], array)
+        step(continued, batch)
+    for name, array in files.arrays_of(continued).items():
+        np.testing.assert_array_equal(files.arrays_of(fresh)[name], array)

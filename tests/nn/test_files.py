@@ -1,4 +1,4 @@
-"""Nets as files: there and back, and what does not fit is refused before anything is written."""
+"""Saved and loaded nets: round trips; a file that does not fit is refused before any write."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,12 +11,12 @@ from minise import files as array_files
 from minise import models, nn
 from minise.nn import files
 from minise.train import SGD, TrainConfig, checkpoint
-from tests.nn.adapter import shaken
+from tests.nn.adapter import perturbed
 
 
 def net(seed=0, dtype=np.float32, **settings):
     built = models.build("se_resnet8", rng=seed, dtype=dtype, **settings)
-    return shaken(built, np.random.default_rng(seed))
+    return perturbed(built, np.random.default_rng(seed))
 
 
 @pytest.fixture
@@ -25,18 +25,18 @@ def path(tmp_path):
 
 
 def equal(layer, arrays):
-    assert files.copied(layer).keys() == arrays.keys()
-    for name, array in files.copied(layer).items():
+    assert files.arrays_of(layer).keys() == arrays.keys()
+    for name, array in files.arrays_of(layer).items():
         np.testing.assert_array_equal(array, arrays[name], strict=True)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_there_and_back(path, dtype):
+def test_round_trip(path, dtype):
     saved, other = net(dtype=dtype), net(1, dtype)
     identities = {**other.named_parameters(), **other.named_state()}
     nn.save(saved, path)
     nn.load(other, str(path))
-    equal(other, files.copied(saved))
+    equal(other, files.arrays_of(saved))
     for name, array in {**other.named_parameters(), **other.named_state()}.items():
         assert array is identities[name]
         assert array.dtype == dtype
@@ -46,14 +46,14 @@ def test_a_layer_alone_and_other_back_ends(path):
     nn.save(nn.Linear(3, 2, rng=0), path)
     other = nn.Linear(3, 2, rng=1, ops="jit")
     nn.load(other, path)
-    equal(other, files.copied(nn.Linear(3, 2, rng=0)))
+    equal(other, files.arrays_of(nn.Linear(3, 2, rng=0)))
 
 
 def test_another_dtype_is_rounded_once(path):
     exact, rounded = net(dtype=np.float64), net(1)
     nn.save(exact, path)
     nn.load(rounded, path)
-    equal(rounded, {k: a.astype(np.float32) for k, a in files.copied(exact).items()})
+    equal(rounded, {k: a.astype(np.float32) for k, a in files.arrays_of(exact).items()})
 
 
 def test_names_are_those_that_others_read(path):
@@ -68,21 +68,21 @@ def test_names_are_those_that_others_read(path):
 def test_a_checkpoint_of_a_training_run(path):
     trained, other = net(), net(1)
     velocity = SGD(trained).velocity
-    kept = checkpoint.Checkpoint(files.copied(trained), velocity, TrainConfig(), {}, {})
-    checkpoint.save(path, kept)
+    written = checkpoint.Checkpoint(files.arrays_of(trained), velocity, TrainConfig(), {}, {})
+    checkpoint.save(path, written)
     nn.load(other, path)
-    equal(other, files.copied(trained))
+    equal(other, files.arrays_of(trained))
 
 
 def test_flipped_bits_and_cut_files_are_noticed(path):
-    """Of a small file every byte of arrays, one bit each, and every seventh length."""
-    layer, before = nn.Linear(3, 2, rng=0), files.copied(nn.Linear(3, 2, rng=0))
+    """Flip one bit in each byte of a small file's arrays; cut the file at every seventh length."""
+    layer, before = nn.Linear(3, 2, rng=0), files.arrays_of(nn.Linear(3, 2, rng=0))
     nn.save(nn.Linear(3, 2, rng=1), path)
     content = path.read_bytes()
     start = 8 + int.from_bytes(content[:8], "little")
-    for place in range(start, len(content)):
+    for offset in range(start, len(content)):
         altered = bytearray(content)
-        altered[place] ^= 1 << place % 8
+        altered[offset] ^= 1 << offset % 8
         path.write_bytes(altered)
         with pytest.raises(ValueError, match="is altered: (weight|bias) fails its checksum; copy"):
             nn.load(layer, path)
@@ -114,8 +114,8 @@ FOREIGN = {
 def test_what_does_not_fit_is_refused_and_nothing_written(name, path):
     changes, message = FOREIGN[name]
     layer = nn.Linear(3, 2, rng=0)
-    before = files.copied(layer)
-    arrays = wrong(files.copied(nn.Linear(3, 2, rng=1)), **changes)
+    before = files.arrays_of(layer)
+    arrays = wrong(files.arrays_of(nn.Linear(3, 2, rng=1)), **changes)
     with pytest.raises(ValueError, match=f"^the checkpoint does not fit the net: {message}"):
         files.restore(layer, arrays)
     equal(layer, before)
@@ -147,22 +147,22 @@ def test_files_of_others(path, tmp_path):
 @pytest.mark.parametrize("kind", ["3", "[]", "null", '"text"'])
 def test_checksums_of_another_kind(path, kind):
     path.write_bytes(to_bytes({"a": np.ones(2)}, {"format": array_files.NET, "crc32": kind}))
-    with pytest.raises(ValueError, match="is altered: its header cannot be read"):
+    with pytest.raises(ValueError, match="is altered: its header is not readable"):
         nn.load(nn.ReLU(), path)
 
 
 def test_numbers_beyond_the_nets_dtype(path):
     exact, layer = nn.Linear(3, 2, dtype=np.float64, rng=1), nn.Linear(3, 2, rng=0)
     exact.params["bias"][0] = 1e300
-    before = files.copied(layer)
+    before = files.arrays_of(layer)
     nn.save(exact, path)
-    with pytest.raises(ValueError, match=r"bias has values that float32 does not, .*np.float64"):
+    with pytest.raises(ValueError, match=r"bias has values that float32 cannot hold, .*np.float64"):
         nn.load(layer, path)
     equal(layer, before)
     exact.params["bias"][:] = np.inf, np.nan  # which float32 has too
     nn.save(exact, path)
     nn.load(layer, path)
-    equal(layer, {k: a.astype(np.float32) for k, a in files.copied(exact).items()})
+    equal(layer, {k: a.astype(np.float32) for k, a in files.arrays_of(exact).items()})
 
 
 def test_a_layer_named_as_the_optimisers_arrays(path):
@@ -172,10 +172,10 @@ def test_a_layer_named_as_the_optimisers_arrays(path):
     layer, other = built(0), built(1)
     nn.save(layer, path)
     nn.load(other, path)
-    equal(other, files.copied(layer))
-    kept = checkpoint.Checkpoint(files.copied(layer), {}, TrainConfig(), {}, {})
+    equal(other, files.arrays_of(layer))
+    written = checkpoint.Checkpoint(files.arrays_of(layer), {}, TrainConfig(), {}, {})
     with pytest.raises(ValueError, match=r"'optimiser/x.weight', expected .*: rename the layer"):
-        checkpoint.save(path, kept)
+        checkpoint.save(path, written)
 
 
 # Where a file cannot be
@@ -186,7 +186,7 @@ def test_paths_that_cannot_be_written(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     before = sorted(tmp_path.iterdir())
     for path, message in (
-        (tmp_path, f"^{tmp_path} is a folder or a device, expected a file: pass such as"),
+        (tmp_path, f"^{tmp_path} is a folder or a device, expected a file: pass for example"),
         ("none/net", f"^none/net cannot be written, its folder is not there: make {tmp_path}/none"),
         ("file/net", "^file/net cannot be written, its folder is not there"),
         ("a" * 300, "^a* cannot be written .*too long.*: choose another path"),
@@ -208,8 +208,8 @@ def test_paths_that_cannot_be_written(tmp_path, monkeypatch):
     [
         (("net", nn.ReLU()), "net is a str, expected a layer: pass nn"),
         ((nn.ReLU(), None), "path is a NoneType, expected a path: pass nn"),
-        ((nn.ReLU(), ""), "path is '', expected that of a file: pass nn"),
-        ((nn.ReLU(), "a\0b"), r"path is 'a\\x00b', expected that of a file"),
+        ((nn.ReLU(), ""), "path is '', expected the path of a file: pass nn"),
+        ((nn.ReLU(), "a\0b"), r"path is 'a\\x00b', expected the path of a file"),
     ],
 )
 def test_arguments_of_another_kind(call, arguments, message):
@@ -218,7 +218,7 @@ def test_arguments_of_another_kind(call, arguments, message):
 
 
 def test_complex_numbers_are_refused_with_the_remedy(path):
-    with pytest.raises(TypeError, match="weight is complex128, expected real numbers, .*float64"):
+    with pytest.raises(TypeError, match="weight is complex128, expected a real dtype, .*float64"):
         nn.save(nn.Linear(2, 2, dtype=complex), path)
     assert not path.exists()
 

@@ -1,4 +1,4 @@
-"""Nets made ready to predict: equal to predict but for rounding, and snapshots."""
+"""inference(): equal to predict up to rounding, and a snapshot of the net."""
 
 import functools
 from types import SimpleNamespace
@@ -13,7 +13,7 @@ from minise.ops.jit.convolution.algorithm import chosen
 from minise.ops.jit.vector.simd import AS_LOOPS
 from minise.ops.reference.gates import GATES
 from minise.ops.reference.squeezes import SQUEEZES
-from tests.nn.adapter import shaken
+from tests.nn.adapter import perturbed
 from tests.nn.errors import Errors
 from tests.nn.test_residual import UNITS
 
@@ -28,7 +28,7 @@ def build_of(ops=reference, dtype=np.float64, se=None):
 
 
 def resnext(build):
-    """A ResNeXt of two units: the bottlenecks whose ReLU comes last, with groups."""
+    """Return a ResNeXt of two units, bottlenecks with groups and the ReLU last."""
     unit = functools.partial(nn.bottleneck, groups=2)
     return build.chain(
         ("conv1", build.conv(3, 4, 3)),
@@ -53,10 +53,10 @@ over_sites = pytest.mark.parametrize("site", [None, *SITES])
 over_families = pytest.mark.parametrize("family", FAMILIES)
 
 
-def moved(net):
-    """Move a net's parameters off their start: normalisations get factors of both signs."""
+def with_random_signs(net):
+    """Perturb a net's parameters, with scales of both signs in normalisations."""
     rng = np.random.default_rng(0)
-    for layer in shaken(net, rng).named_layers().values():
+    for layer in perturbed(net, rng).named_layers().values():
         if isinstance(layer, nn.BatchNorm2d):
             layer.params["weight"] *= rng.choice([-1, 1], len(layer.params["weight"]))
     return net
@@ -66,7 +66,7 @@ def moved(net):
 @over_units
 @over_sites
 def test_units(ops, unit, site):
-    """Two ways to compute a unit differ by no more than rounding can do (tests/nn/errors.py)."""
+    """predict and inference differ by no more than the rounding bound (tests/nn/errors.py)."""
     differ_by_rounding(UNITS[unit], ops, None if site is None else nn.SE(reduction=2, site=site))
 
 
@@ -80,13 +80,13 @@ def test_units_with_every_squeeze_and_gate(ops, unit, squeeze, gate, bias):
 
 
 def differ_by_rounding(unit, ops, se):
-    layer, errors = moved(unit(build_of(ops, se=se))), Errors()
+    layer, errors = with_random_signs(unit(build_of(ops, se=se))), Errors()
     x = np.random.default_rng(1).standard_normal((2, 4, 5, 6))
     wrap.attach(layer, errors)
     expected = layer.predict(x)
     bound = errors.bound(expected)
     wrap.attach(layer, ops)
-    assert bound.max() < 1e-8 * abs(expected).max()  # so that it tells right from wrong
+    assert bound.max() < 1e-8 * abs(expected).max()  # so that a wrong result exceeds it
     assert (abs(layer.predict(x) - expected) <= bound).all()
     assert (abs(layer.inference()(x) - expected) <= bound).all()
 
@@ -97,33 +97,33 @@ def differ_by_rounding(unit, ops, se):
 @over_families
 @over_sites
 def test_nets(ops, dtype, family, site):
-    """A whole net has so many roundings that no bound is small: here half of all digits agree."""
+    """Error bounds of a whole net are too large to be useful; compare half of all digits."""
     se = None if site is None else nn.SE(reduction=4, site=site)
-    net = moved(FAMILIES[family](build_of(ops, dtype, se)))
+    net = with_random_signs(FAMILIES[family](build_of(ops, dtype, se)))
     for shape in ((2, 3, 13, 10), (1, 3, 32, 32)):
         x = np.random.default_rng(1).standard_normal(shape).astype(dtype)
         expected, logits = net.predict(x), net.inference()(x)
         assert logits.dtype == dtype
-        agree(logits, expected)
+        assert_half_of_digits(logits, expected)
 
 
-def agree(logits, expected):
-    """Assert that half of all digits are the same; what a wrong formula leaves is none."""
+def assert_half_of_digits(logits, expected):
+    """Assert that half of all digits are equal; with a wrong formula, none would be."""
     half = np.sqrt(np.finfo(logits.dtype).eps)
     assert abs(logits - expected).max() < half * abs(expected).max()
 
 
-def whole_numbers(net):
-    """Give a net parameters that are small whole numbers, and normalisations a deviation of 2.
+def with_integers(net):
+    """Set parameters to small integers, and standard deviations in normalisations to 2.
 
-    Of the weights that an output adds up about four are not 0, so that all sums stay below 2**24:
-    then they are exact also in float32.
+    About four weights of each output are not 0, so that all sums are below 2**24 and exact in
+    float32.
     """
     rng = np.random.default_rng(0)
     for layer in net.named_layers().values():
         for array in layer.params.values():
-            some = 4 / array[0].size if array.ndim > 1 else 1 / 4
-            array[...] = rng.choice([-1, 1], array.shape) * (rng.random(array.shape) < some)
+            share = 4 / array[0].size if array.ndim > 1 else 1 / 4
+            array[...] = rng.choice([-1, 1], array.shape) * (rng.random(array.shape) < share)
         if isinstance(layer, nn.BatchNorm2d):
             channels = len(layer.params["weight"])
             layer.eps = 1.0
@@ -137,9 +137,9 @@ def whole_numbers(net):
 @over_backends
 @over_dtypes
 @over_families
-def test_whole_numbers_are_equal(ops, dtype, family):
-    """Nothing is rounded, so folding may change no bit; Winograd's transforms would round."""
-    net = whole_numbers(FAMILIES[family](build_of(ops, dtype)))
+def test_nets_of_integers_are_bit_identical(ops, dtype, family):
+    """Nothing is rounded, so folding must not change a bit; Winograd's transforms would round."""
+    net = with_integers(FAMILIES[family](build_of(ops, dtype)))
     x = np.random.default_rng(1).integers(-3, 4, (3, 3, 8, 8)).astype(dtype)
     before = chosen.set("direct")
     try:
@@ -152,16 +152,16 @@ def test_whole_numbers_are_equal(ops, dtype, family):
 
 @compiled_only
 def test_as_exact_as_predict_in_float32():
-    """A folded net's logits are as near to those of float64 as are those that predict returns."""
-    net = moved(models.build("se_resnet20", ops=jit))
+    """A folded net's logits are as close to the float64 logits as predict's are."""
+    net = with_random_signs(models.build("se_resnet20", ops=jit))
     exact = models.build("se_resnet20", ops=jit, dtype=np.float64)
     for kind in ("named_parameters", "named_state"):
         for name, array in getattr(exact, kind)().items():
             array[...] = getattr(net, kind)()[name]
     x = np.random.default_rng(1).standard_normal((4, 3, 32, 32)).astype(np.float32)
     expected = exact.predict(x.astype(np.float64))
-    agree(net.predict(x), expected)
-    agree(net.inference()(x), expected)
+    assert_half_of_digits(net.predict(x), expected)
+    assert_half_of_digits(net.inference()(x), expected)
 
 
 # A snapshot
@@ -170,7 +170,7 @@ def test_as_exact_as_predict_in_float32():
 @over_backends
 @over_families
 def test_a_snapshot(ops, family):
-    net = moved(FAMILIES[family](build_of(ops, se=nn.SE(reduction=4, site="pre"))))
+    net = with_random_signs(FAMILIES[family](build_of(ops, se=nn.SE(reduction=4, site="pre"))))
     x = np.random.default_rng(1).standard_normal((2, 3, 4, 5))
     run, expected = net.inference(), net.predict(x)
     before = run(x)
@@ -183,7 +183,7 @@ def test_a_snapshot(ops, family):
 
 @over_backends
 def test_it_leaves_the_net_alone(ops):
-    net = moved(FAMILIES["ResNet, option A"](build_of(ops, se=nn.SE(reduction=4))))
+    net = with_random_signs(FAMILIES["ResNet, option A"](build_of(ops, se=nn.SE(reduction=4))))
     x = np.random.default_rng(1).standard_normal((2, 3, 8, 9))
     state = {name: array.copy() for name, array in net.named_state().items()}
     out, cache = net.forward(x, training=False)
@@ -244,11 +244,11 @@ def layers():
 @over_backends
 @pytest.mark.parametrize("name", layers())
 def test_layers(ops, name):
-    layer = moved(layers()[name])
+    layer = with_random_signs(layers()[name])
     wrap.attach(layer, ops)
     x = np.random.default_rng(1).standard_normal((2, 4, 9, 8))
     out, expected = layer.inference()(x), layer.predict(x)
-    # as many roundings as there are numbers, of numbers that are at most as large as the largest
+    # one rounding for each value of x, each of at most the largest magnitude
     size = max(abs(x).max(), *(abs(a).max() for a in layer.named_parameters().values()), 1) ** 8
     np.testing.assert_allclose(out, expected, rtol=0, atol=x.size * np.finfo(float).eps * size)
 
@@ -282,7 +282,7 @@ def test_layers(ops, name):
     ],
     ids=str,
 )
-def test_what_is_one_step(names, steps):
+def test_number_of_steps(names, steps):
     assert len(steps_of(nn.Sequential(*(MADE[name]() for name in names)), 4)) == steps
 
 
@@ -330,15 +330,15 @@ def test_a_whole_net_is_few_steps():
 
 
 @pytest.mark.parametrize("site", SITES)
-def test_where_an_se_block_is_a_step_of_its_own(site):
-    """It joins a convolution before it, be it the last of a branch or a shortcut's."""
+def test_se_blocks_that_are_separate_steps(site):
+    """It is fused into a convolution before it, the last of a branch or a shortcut's."""
     calls = steps_of(models.build("se_resnet8", reduction=4, site=site), 3)
     gates = ["squeeze_excite_forward"] * {"standard": 0, "identity": 1}.get(site, 3)
     assert sorted(calls) == sorted([*["run_conv2d"] * (1 + 3 * 2 + 2), *gates, *POOLED])
 
 
-def test_how_many_steps_a_pre_activation_net_has():
-    """In its units a normalisation opens each branch; the second one joins the convolution."""
+def test_steps_of_a_pre_activation_net():
+    """Each branch starts with a normalisation step; the second one is fused into a convolution."""
     calls = steps_of(models.wide_resnet(1, 1, 10, nn.Build()), 3)
     convolutions, normalisations = 1 + 3 * 2 + 2, 3 + 1
     run = ["run_conv2d"] * convolutions + ["run_batch_norm2d"] * normalisations
@@ -405,7 +405,7 @@ class Squared(nn.Residual):
 
 
 class Doubling:
-    """What makes a layer return twice as much, beside its class."""
+    """A mixin that doubles a layer's output."""
 
     def forward(self, x, training):
         out, cache = super().forward(x, training)
@@ -432,7 +432,7 @@ class Named(nn.Chain):
 
 
 class Folds(Shifted):
-    """A normalisation that says how it folds, although its forward is another one."""
+    """A normalisation that overrides forward and folded."""
 
     def folded(self, before):
         return nn.BatchNorm2d.folded(self, before)
@@ -457,13 +457,13 @@ def own_layers(ops):
 @over_backends
 @pytest.mark.parametrize("name", own_layers(reference))
 def test_a_class_with_a_forward_of_its_own(ops, name):
-    """Inference runs it: alone, and between layers that would fold it, or be folded with it."""
+    """Inference runs its forward: alone, and between layers that fuse with the base class."""
     more = dict(ops=ops, dtype=np.float64)
     x = np.random.default_rng(1).standard_normal((2, 4, 8, 9))
-    layer = moved(own_layers(ops)[name])
+    layer = with_random_signs(own_layers(ops)[name])
     np.testing.assert_array_equal(layer.inference()(x), layer.predict(x))
     conv, norm = nn.Conv2d(4, 4, 3, padding=1, **more), nn.BatchNorm2d(4, **more)
-    net = moved(nn.Sequential(conv, layer, norm, nn.ReLU(ops=ops)))
+    net = with_random_signs(nn.Sequential(conv, layer, norm, nn.ReLU(ops=ops)))
     np.testing.assert_allclose(net.inference()(x), net.predict(x), rtol=1e-12, atol=1e-12)
 
 
@@ -489,7 +489,7 @@ def test_a_class_that_overrides_no_forward_is_folded():
     assert Named(nn.basic_block(4, 4, 1, nn.Build())).inference().__name__ == "run"
 
 
-def test_a_class_that_says_how_it_folds_is_folded_so():
+def test_an_overridden_folded_is_used():
     x = np.ones((1, 4, 2, 2), np.float32)
     layer = Folds(4)
     assert (layer.predict(x) - layer.inference()(x) == 1).all()
@@ -499,7 +499,7 @@ def test_a_class_that_says_how_it_folds_is_folded_so():
 @pytest.mark.parametrize("kind", ["basic", "pre-activation"])
 @pytest.mark.parametrize("where", ["conv2 is a subclass", "conv1 is two"])
 def test_a_unit_with_layers_of_another_class(ops, kind, where):
-    """They run as they are, and with them what would have been one step."""
+    """They run their own forward, and so do layers that would be fused with them."""
     more = dict(ops=ops, dtype=np.float64)
     conv1, conv2 = (nn.Conv2d(4, 4, 3, padding=1, **more) for _ in range(2))
     if where == "conv1 is two":
@@ -514,12 +514,12 @@ def test_a_unit_with_layers_of_another_class(ops, kind, where):
         first = ("bn1", nn.NormReLU(4, **more))
         net = nn.Residual(nn.Chain(first, *branch), tail=nn.Tail(("se", gate), relu=False))
     x = np.random.default_rng(1).standard_normal((2, 4, 8, 9))
-    expected = moved(net).predict(x)
+    expected = with_random_signs(net).predict(x)
     np.testing.assert_allclose(net.inference()(x), expected, rtol=1e-12, atol=1e-12)
 
 
 def test_a_back_end_without_inference():
-    """It has no more than the ops: then a net is copied, and does what predict does."""
+    """A back end with only the ops: inference copies the net and runs its predict."""
     bare = SimpleNamespace(
         **{
             n: getattr(reference, n)
@@ -528,7 +528,7 @@ def test_a_back_end_without_inference():
         },
         folds=False,
     )
-    net = moved(FAMILIES["ResNet, option B"](build_of(bare, se=nn.SE(reduction=4))))
+    net = with_random_signs(FAMILIES["ResNet, option B"](build_of(bare, se=nn.SE(reduction=4))))
     x = np.random.default_rng(1).standard_normal((2, 3, 8, 9))
     net.forward(x, training=True)
     run, expected = net.inference(), net.predict(x)
@@ -563,7 +563,7 @@ def guarded_net(ops):
 
 @pytest.mark.parametrize("ops", [reference, jit])
 def test_a_guard_sees_what_runs_in_inference(ops):
-    """It names the layer that opens the step, which got or made the first NaN."""
+    """The error names the first layer of the step that received or computed the first NaN."""
     x = np.ones((1, 3, 2, 2), np.float32)
     run = guarded_net(ops).inference()
     assert np.isfinite(run(x)).all()

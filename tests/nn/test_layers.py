@@ -1,4 +1,4 @@
-"""Layers: what they own, what they keep, and that backward is forward's transpose."""
+"""Layers: gradients, names, state, fused layers, initial values and messages."""
 
 import math
 
@@ -7,9 +7,9 @@ import pytest
 
 from minise import models, nn
 from minise.gradcheck import assert_gradients
-from minise.nn.init import LINEAR, RELU, he_normal
+from minise.nn.init import LINEAR_GAIN, RELU_GAIN, he_normal
 from minise.ops import jit, reference, wrap
-from tests.nn.adapter import as_functions, shaken
+from tests.nn.adapter import as_functions, perturbed
 
 F64 = np.float64
 LAYERS = {
@@ -47,7 +47,7 @@ def images(rng, shape=X):
 @pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
 def test_gradients(make, training):
     rng = np.random.default_rng(0)
-    forward, backward, params = as_functions(shaken(make(), rng), training)
+    forward, backward, params = as_functions(perturbed(make(), rng), training)
     assert_gradients(forward, backward, [images(rng), *params], rng, mode="complex_step")
 
 
@@ -62,7 +62,7 @@ def test_gradients_are_named_as_their_parameters(make):
 
 def test_predict_is_evaluation_and_keeps_nothing():
     rng = np.random.default_rng(0)
-    layer = shaken(nn.Sequential(nn.BatchNorm2d(4, dtype=F64), nn.ReLU()), rng)
+    layer = perturbed(nn.Sequential(nn.BatchNorm2d(4, dtype=F64), nn.ReLU()), rng)
     x, before = images(rng), {k: v.copy() for k, v in layer.named_state().items()}
     expected, _ = layer.forward(x, training=False)
     np.testing.assert_array_equal(layer.predict(x), expected)
@@ -71,7 +71,7 @@ def test_predict_is_evaluation_and_keeps_nothing():
 
 @pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
 def test_a_layer_keeps_nothing_of_a_forward(make):
-    """No attribute of it, nor of a layer below it, is another one; state apart."""
+    """forward and backward replace no attribute of the layer or of a layer below it."""
     layer = make()
     before = [{**vars(below)} for _, below in layer.layers()]
     x = images(np.random.default_rng(0))
@@ -92,7 +92,7 @@ def test_running_statistics_keep_their_identity():
 
 
 def ran(layer, dout, *inputs, training=True, **settings):
-    """Return out, the gradients of inputs and parameters, and the state that forward leaves."""
+    """Return out, the gradients of inputs and parameters, and the state after forward."""
     out, cache = layer.forward(*inputs, training)
     *dinputs, grads = layer.backward(dout, cache, **settings)
     assert grads.keys() == layer.named_parameters().keys()
@@ -100,33 +100,33 @@ def ran(layer, dout, *inputs, training=True, **settings):
 
 
 def same(ours, theirs):
-    for one, other in zip(ours, theirs, strict=True):
-        np.testing.assert_array_equal(one, other)
+    for actual, expected in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(actual, expected)
 
 
 def normalisation(kind=nn.BatchNorm2d):
-    return shaken(kind(4, momentum=0.3, eps=0.1, dtype=F64), np.random.default_rng(0))
+    return perturbed(kind(4, momentum=0.3, eps=0.1, dtype=F64), np.random.default_rng(0))
 
 
 over_training = pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 
 
 @over_training
-def test_a_normalisation_and_a_relu_in_one(training):
+def test_norm_relu_equals_its_layers(training):
     rng = np.random.default_rng(0)
     x, dout = images(rng), images(rng)
-    fused, apart = normalisation(nn.NormReLU), nn.Chain(("", normalisation()), ("", nn.ReLU()))
-    same(ran(fused, dout, x, training=training), ran(apart, dout, x, training=training))
+    fused, unfused = normalisation(nn.NormReLU), nn.Chain(("", normalisation()), ("", nn.ReLU()))
+    same(ran(fused, dout, x, training=training), ran(unfused, dout, x, training=training))
     assert (fused.state["running_mean"] != normalisation().state["running_mean"]).all() == training
 
 
 @over_training
-def test_a_tail_in_one(training):
+def test_norm_add_relu_equals_its_layers(training):
     rng = np.random.default_rng(0)
     y, shortcut, dout = images(rng), images(rng), images(rng)
-    fused, apart = nn.NormAddReLU("bn", normalisation()), nn.Tail(("bn", normalisation()))
+    fused, unfused = nn.NormAddReLU("bn", normalisation()), nn.Tail(("bn", normalisation()))
     ours = ran(fused, dout, y, shortcut, training=training)
-    same(ours, ran(apart, dout, y, shortcut, training=training))
+    same(ours, ran(unfused, dout, y, shortcut, training=training))
     norm, relu = normalisation(), nn.ReLU()  # and by its layers, one by one
     z, to_norm = norm.forward(y, training)
     out, to_relu = relu.forward(z + shortcut, training)
@@ -139,8 +139,8 @@ def test_a_tail_in_one(training):
 
 
 @pytest.mark.parametrize("ops", [reference, jit])
-def test_a_convolution_adds_what_reaches_x_by_another_way(ops):
-    """Of integers, whose sums are exact in any order."""
+def test_a_convolution_adds_plus_to_dx(ops):
+    """Inputs are integers, whose sums are exact in any order."""
     rng = np.random.default_rng(0)
     x, plus, dout = (np.rint(2 * images(rng, shape)) for shape in [X, X, (3, 5, 5, 4)])
     layer = nn.Conv2d(4, 5, 3, bias=True, ops=ops, dtype=F64)
@@ -162,7 +162,7 @@ def test_a_convolution_adds_what_reaches_x_by_another_way(ops):
     ids=["ResNetCifar", "WideResNet", "sequence", "no convolution", "nothing"],
 )
 def test_training_needs_no_gradient_of_the_images(make, ops):
-    """The gradients are the same to the bit; the first convolution saves its dx that time."""
+    """The gradients are bit-identical, and the first convolution skips its dx."""
     x = images(np.random.default_rng(0), (2, 3, 8, 8)).astype(np.float32)
     net = make(ops)
     recorder = wrap.record(ops)
@@ -173,28 +173,28 @@ def test_training_needs_no_gradient_of_the_images(make, ops):
     wrap.attach(net, ops)
     _, cache = net.forward(x, training=True)
     dx, theirs = net.backward(out, cache)
-    assert dx.shape == x.shape  # and the next backward finds it again
+    assert dx.shape == x.shape  # the next backward computes dx again
     assert ours.keys() == theirs.keys()
     same(ours.values(), theirs.values())
     convolutions = [call for call in recorder.calls if call.op == "conv2d"]
-    saved = [call.results[0] is None for call in convolutions if call.direction == "backward"]
-    assert saved == [False] * (len(saved) - 1) + [True] * bool(saved)
+    skipped = [call.results[0] is None for call in convolutions if call.direction == "backward"]
+    assert skipped == [False] * (len(skipped) - 1) + [True] * bool(skipped)
 
 
 @pytest.mark.parametrize("bias", [True, False])
 @over_training
-def test_an_se_block_with_what_stands_around_it(training, bias):
+def test_norm_add_relu_with_a_gate_equals_its_layers(training, bias):
     rng = np.random.default_rng(0)
     y, shortcut, dout = images(rng), images(rng), images(rng)
     settings = nn.SE(reduction=2, gate="hard_sigmoid", bias=bias)
 
     def gate():
-        return shaken(nn.SEBlock(4, settings, rng=2, dtype=F64), np.random.default_rng(2))
+        return perturbed(nn.SEBlock(4, settings, rng=2, dtype=F64), np.random.default_rng(2))
 
     fused = nn.NormAddReLU("bn", normalisation(), gate())
-    apart = nn.Tail(("bn", normalisation()), ("se", gate()))
+    unfused = nn.Tail(("bn", normalisation()), ("se", gate()))
     ours = ran(fused, dout, y, shortcut, training=training)
-    same(ours, ran(apart, dout, y, shortcut, training=training))
+    same(ours, ran(unfused, dout, y, shortcut, training=training))
     norm, block, relu = normalisation(), gate(), nn.ReLU()
     z, to_norm = norm.forward(y, training)
     z, to_block = block.forward(z, training)
@@ -213,10 +213,10 @@ def test_names_are_dotted_paths_in_order():
     assert net.named_parameters()["0.weight"] is net[0].params["weight"]
 
 
-@pytest.mark.parametrize("gain", [RELU, LINEAR])
+@pytest.mark.parametrize("gain", [RELU_GAIN, LINEAR_GAIN])
 def test_he_normal(gain):
     weights = he_normal((200, 10, 3, 3), gain, reference, np.random.default_rng(0), F64)
-    count, variance = weights.size, gain / (10 * 3 * 3)  # fan-in: what one output adds up
+    count, variance = weights.size, gain / (10 * 3 * 3)  # fan-in: the inputs of one output
     assert abs(weights.mean()) < 5 * math.sqrt(variance / count)
     assert abs(weights.var() / variance - 1) < 5 * math.sqrt(2 / count)
     single = he_normal((200, 10, 3, 3), gain, reference, np.random.default_rng(0), np.float32)
@@ -234,7 +234,7 @@ def test_hidden_units(channels, reduction, hidden):
 
 @pytest.mark.parametrize("reduction", [1, 4, 64])
 def test_gates_start_near_a_half(reduction):
-    """By fan-out, one hidden unit would give v a deviation of sqrt(2), and gates from 0 to 1."""
+    """With fan-out instead, one hidden unit gives v a deviation of sqrt(2): gates from 0 to 1."""
     x = np.random.default_rng(1).standard_normal((50, 64, 8, 8))
     block = nn.SEBlock(64, nn.SE(reduction=reduction), rng=0, dtype=F64)
     _, cache = block.forward(x, training=True)

@@ -1,4 +1,4 @@
-"""What a user gets wrong when declaring a net: the message names the thing and the remedy."""
+"""Mistakes in declaring a net: the message names the argument and the remedy."""
 
 import numpy as np
 import pytest
@@ -89,7 +89,7 @@ CONSTRUCTION = {
         ValueError,
         "^Chain: two arrays are called a.weight: give",
     ),
-    "no branch": (nn.Branches, ValueError, "^Branches: no layer came, expected at least one"),
+    "no branch": (nn.Branches, ValueError, "^Branches: the number of layers is 0, expected"),
     "another merge": (
         lambda: nn.Branches(nn.ReLU(), merge="sum"),
         ValueError,
@@ -295,7 +295,7 @@ def test_pairs_and_lists():
 # Looking a layer up
 
 
-def test_a_layer_by_its_name_or_place():
+def test_a_layer_by_its_name_or_index():
     net = nn.Chain(("conv1", nn.Conv2d(1, 1, 1)), ("body", nn.Chain(("conv2", nn.ReLU()))))
     assert net["body.conv2"] is net[1][0]
     assert net[""] is net

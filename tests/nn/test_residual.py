@@ -1,4 +1,4 @@
-"""Residual units: gradients at every site, and where the SE block really stands."""
+"""Residual units: gradients for every SE site, and the order of the ops that run."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from minise import nn
 from minise.gradcheck import assert_gradients
 from minise.nn.squeeze_excite import SITES
 from minise.ops import reference, wrap
-from tests.nn.adapter import as_functions, shaken
+from tests.nn.adapter import as_functions, perturbed
 
 UNITS = {
     "basic, identity": lambda build: nn.basic_block(4, 4, 1, build),
@@ -29,7 +29,7 @@ ALL_SITES = pytest.mark.parametrize("site", [None, *SITES])
 def make(unit, site, squeeze="avg"):
     rng = np.random.default_rng(3)
     se = None if site is None else nn.SE(reduction=2, site=site, squeeze=squeeze)
-    return shaken(unit(nn.Build(rng=rng, dtype=np.float64, se=se, se_rng=rng)), rng)
+    return perturbed(unit(nn.Build(rng=rng, dtype=np.float64, se=se, se_rng=rng)), rng)
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
@@ -44,7 +44,7 @@ def test_gradients(unit, site, training):
 
 @pytest.mark.parametrize("squeeze", ["max", "none"])
 def test_gradients_of_other_squeezes(squeeze):
-    """At the standard site these take other ops than the mean does."""
+    """At the standard site, these use other ops than the mean does."""
     rng = np.random.default_rng(1)
     layer = make(UNITS["basic, projected"], "standard", squeeze)
     forward, backward, params = as_functions(layer, training=True)
@@ -52,7 +52,7 @@ def test_gradients_of_other_squeezes(squeeze):
     assert_gradients(forward, backward, [x, *params], rng, mode="complex_step")
 
 
-# What the unit does, op by op, around its SE block
+# The ops of the unit in order, with its SE block
 ORDER = {
     "basic, identity": {
         "standard": "conv2d batch_norm2d_relu conv2d se_block_tail",
@@ -76,7 +76,7 @@ JOINTS = {"add", "batch_norm2d_add_relu", "se_block_tail"}
 @pytest.mark.parametrize("squeeze", ["avg", "max"])
 @pytest.mark.parametrize("unit", ORDER)
 @pytest.mark.parametrize("site", SITES)
-def test_where_the_se_block_stands(unit, site, squeeze):
+def test_position_of_the_se_block(unit, site, squeeze):
     layer, recorder = make(UNITS[unit], site, squeeze), wrap.record(reference)
     wrap.attach(layer, recorder)
     x = np.random.default_rng(1).standard_normal((2, 4, 5, 6))

@@ -1,4 +1,4 @@
-"""How layers are written: what they call is typed, and no layer asks for another one's class."""
+"""Rules for the source of layers: back ends are typed, and classes are never compared."""
 
 import ast
 from pathlib import Path
@@ -14,27 +14,27 @@ FILES = [
 
 
 def faults(text):
-    """Return what a module has of duck-typed back ends, comparisons of classes, untyped ops."""
-    found = []
+    """Return a module's duck-typed back ends, comparisons of classes, and untyped ops."""
+    matches = []
     for node in ast.walk(ast.parse(text)):
         match node:
             case ast.Call(func=ast.Name(id="hasattr" | "getattr"), args=[subject, _, *rest]) if (
                 ast.unparse(subject).split(".")[-1] == "ops"
                 and (ast.unparse(node.func) == "hasattr" or rest)
             ):
-                found.append(ast.unparse(node))
+                matches.append(ast.unparse(node))
             case ast.Compare(left=left, comparators=others) if any(
                 isinstance(side, ast.Call) and ast.unparse(side.func) == "type"
                 for side in (left, *others)
             ):
-                found.append(ast.unparse(node))
+                matches.append(ast.unparse(node))
             case ast.arg(arg="ops", annotation=kind) if kind is None or "Any" in ast.unparse(kind):
-                found.append(ast.unparse(node))
+                matches.append(ast.unparse(node))
             case ast.AnnAssign(target=target, annotation=kind) if ast.unparse(target).split(".")[
                 -1
             ] == "ops" and "Any" in ast.unparse(kind):
-                found.append(ast.unparse(node))
-    return found
+                matches.append(ast.unparse(node))
+    return matches
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
@@ -59,6 +59,6 @@ def test_the_test_bites(line):
     assert len(faults(line)) == 1
 
 
-def test_what_is_right_is_no_fault():
+def test_valid_code_has_no_faults():
     text = "def f(ops: Backend | str): return getattr(ops, 'x'), hasattr(os, 'fork'), type(a)"
     assert faults(text) == []

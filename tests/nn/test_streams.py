@@ -1,4 +1,4 @@
-"""Random streams of layers: no two repeat each other by default, and one seed repeats them all."""
+"""Random streams of layers: all differ by default, and one seed reproduces them all."""
 
 import subprocess
 import sys
@@ -58,9 +58,9 @@ def test_the_two_weights_of_a_square_se_block_differ():
 
 
 def test_dropout_masks_differ_between_layers_and_between_calls():
-    one, other = nn.Dropout(0.5), nn.Dropout(0.5)
-    masks = [mask(one), mask(other), mask(one), mask(other)]
-    deviation = 0.5 / np.sqrt(ONES.size)  # of the share of places where two masks agree
+    layers = nn.Dropout(0.5), nn.Dropout(0.5)
+    masks = [mask(layer) for layer in layers * 2]
+    deviation = 0.5 / np.sqrt(ONES.size)  # of the share of values where two masks are equal
     for first, second in combinations(masks, 2):
         assert abs((first == second).mean() - 0.5) < 5 * deviation
 
@@ -81,10 +81,10 @@ def test_one_seed_repeats_the_masks():
 
 
 def test_evaluation_draws_no_mask():
-    one, other = nn.Dropout(0.5, rng=5), nn.Dropout(0.5, rng=5)
-    one.predict(ONES)
-    one.forward(ONES, training=False)
-    np.testing.assert_array_equal(mask(one), mask(other))
+    evaluated, fresh = nn.Dropout(0.5, rng=5), nn.Dropout(0.5, rng=5)
+    evaluated.predict(ONES)
+    evaluated.forward(ONES, training=False)
+    np.testing.assert_array_equal(mask(evaluated), mask(fresh))
 
 
 def test_a_program_that_sets_no_seed_repeats_too():
@@ -194,6 +194,6 @@ def test_other_sources_of_random_numbers_are_refused(where, rng, error, message)
 
 
 @pytest.mark.parametrize(("n", "error"), [(-1, ValueError), (0.5, TypeError), (None, TypeError)])
-def test_seeds_that_are_none(n, error):
+def test_invalid_seeds(n, error):
     with pytest.raises(error, match="^nn.seed: n is "):
         nn.seed(n)

@@ -1,4 +1,4 @@
-"""Layers of a user's own: what inference makes of them, how they are found, copied and refused."""
+"""User-defined layers: inference, nested layers, copies, pickles and messages."""
 
 import copy
 import pickle
@@ -92,8 +92,8 @@ class Blocks(nn.Layer):
         grads = {}
         names = ("blocks.0", "blocks.1", "blocks.2", "heads.one")
         for name, layer, own in reversed(list(zip(names, self.parts(), cache, strict=True))):
-            dout, some = layer.backward(dout, own)
-            grads |= nn.under(name, some)
+            dout, below = layer.backward(dout, own)
+            grads |= nn.under(name, below)
         return dout, grads
 
 
@@ -123,7 +123,7 @@ def test_two_arrays_of_one_name_are_refused_in_any_layer(tmp_path):
 
 
 @pytest.mark.parametrize("ops", [reference, jit], ids=["reference", "jit"])
-def test_nets_travel_by_pickle(ops):
+def test_nets_can_be_pickled(ops):
     net = nn.Chain(nn.Conv2d(4, 3, 3, ops=ops, **F64), nn.NormReLU(3, ops=ops, **F64))
     same = pickle.loads(pickle.dumps(net))
     assert same.ops is ops
@@ -185,7 +185,7 @@ class ForgetsInit(nn.Layer):
         (lambda: nn.Chain(ForgetsInit()), r"ForgetsInit has no attribute ops: call super"),
         (lambda: nn.Layer().predict(X), r"Layer has no forward\(x, training\)"),
         (lambda: nn.ReLU(ops=3), r"ReLU: ops is 3, expected a back end, such as minise.ops.jit"),
-        (lambda: nn.ReLU().backward(X, None), "relu: cache is None, expected what forward of"),
+        (lambda: nn.ReLU().backward(X, None), "relu: cache is None, expected the cache that"),
         (lambda: nn.Chain(nn.ReLU())[2], "Chain has 1 children, not 2"),
         (lambda: nn.BatchNorm2d(4, eps=-1), "BatchNorm2d: eps is -1, expected a small number"),
         (lambda: nn.Conv2d(4, 4, 1, bias="no"), "Conv2d: bias is 'no'"),
@@ -201,5 +201,7 @@ def test_messages(run, message):
 
 def test_plus_of_another_shape():
     out, cache = nn.Tanh().forward(X, training=True)
-    with pytest.raises(ValueError, match=r"Tanh: plus has shape \(2, 4\), expected that of x"):
+    with pytest.raises(
+        ValueError, match=r"Tanh: plus has shape \(2, 4\), expected \(2, 4, 5, 6\), as x"
+    ):
         nn.Tanh().backward(out, cache, np.ones((2, 4)))

@@ -9,7 +9,7 @@ import pytest
 
 from minise import models, nn
 from minise.ops import reference
-from tests.nn.adapter import shaken
+from tests.nn.adapter import perturbed
 from tests.ops.cases import OPS, direction, draw
 from tests.ops.loops import over_backends, over_cases
 
@@ -232,7 +232,7 @@ class Twin(torch.nn.Module):
 def same_step(net, twin, size=32, batch=4):
     """Compare loss, all gradients and running statistics of one step of training."""
     rng = np.random.default_rng(1)
-    shaken(net, rng)
+    perturbed(net, rng)
     twin.double().load_state_dict(
         {
             name: torch.tensor(a)

@@ -1,4 +1,4 @@
-"""A regression, as a user writes one: a net, an objective and batches that minise does not have."""
+"""A regression as a user may write it: a custom net, objective and batches."""
 
 import io
 
@@ -9,7 +9,7 @@ from minise import nn
 
 
 class SquaredError:
-    """Mean of (out - targets)**2 over a batch and its two numbers."""
+    """Mean of (out - targets)**2 over a batch and the two outputs."""
 
     def forward(self, out, targets):
         difference = out - targets

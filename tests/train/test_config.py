@@ -1,6 +1,7 @@
-"""Settings: there and back, and what they refuse."""
+"""Settings: round trips through JSON, old names, and messages."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +14,14 @@ CHANGED = TrainConfig(
     root=Path("/data"),
     se=SE(reduction=4, site="pre"),
     algorithm="direct",
-    rate=0.1,
+    lr=0.1,
     name="mine",
     mean=(0.4, 0.5, 0.6),
 )
 
 
 @pytest.mark.parametrize("config", [TrainConfig(), CHANGED])
-def test_there_and_back_through_json(config, tmp_path):
+def test_round_trip_through_json(config, tmp_path):
     assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
     path = tmp_path / "config.json"
     path.write_text(json.dumps({"config": to_dict(config), "versions": {}}))
@@ -33,8 +34,9 @@ def test_there_and_back_through_json(config, tmp_path):
         (dict(epochs=0), "train: epochs is 0, expected at least 1"),
         (dict(batch_size=2.5), "batch_size is 2.5, expected an integer of at least 1"),
         (dict(limit=0), "limit is 0, expected at least 1"),
-        (dict(rate=-1), "rate is -1, expected a number of at least 0"),
-        (dict(rate=float("nan")), "rate is nan, expected a number"),
+        (dict(lr=-1), "lr is -1, expected a number of at least 0"),
+        (dict(lr=float("nan")), "lr is nan, expected a number"),
+        (dict(rate=-1), "lr is -1, expected a number of at least 0"),
         (dict(warmup=1.5), "warmup is 1.5, expected a number from 0 to 1"),
         (dict(nesterov="yes"), "nesterov is 'yes', expected True or False"),
         (dict(schedule="linear"), "schedule is 'linear', expected one of cosine, steps"),
@@ -60,13 +62,24 @@ def test_numbers_of_numpy_are_written_as_json():
     config = TrainConfig(
         epochs=np.int64(3),
         limit=np.int32(9),
-        rate=np.float32(0.5),
+        lr=np.float32(0.5),
         flip=np.True_,
         mean=np.full(3, 0.5),
         out="mine",
     )
     assert (config.mean, config.out) == ((0.5, 0.5, 0.5), Path("mine"))
     assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
+
+
+def test_rate_is_an_old_name_of_lr():
+    config = TrainConfig(rate=0.3, seed=1)
+    assert config == TrainConfig(lr=0.3, seed=1)
+    assert config.rate == config.lr == 0.3
+    assert replace(config, rate=0.5) == replace(config, lr=0.5) == TrainConfig(lr=0.5, seed=1)
+    written = to_dict(config)
+    assert "rate" not in written
+    old = {"rate" if name == "lr" else name: value for name, value in written.items()}
+    assert from_dict(old) == config
 
 
 def test_unknown_settings_are_refused(tmp_path):

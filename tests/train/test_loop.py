@@ -1,4 +1,4 @@
-"""The loop on a handful of images: what it writes, repeats, chooses and refuses."""
+"""The training loop on a few images: run folder, reproducibility, best epoch, and messages."""
 
 import io
 import json
@@ -37,7 +37,7 @@ TINY = TrainConfig(
     se=SE(reduction=4),
     epochs=2,
     batch_size=16,
-    rate=0.05,
+    lr=0.05,
     log_every=3,
 )
 
@@ -56,7 +56,7 @@ def lines(folder, kind):
     return [record for record in records if record["kind"] == kind]
 
 
-def test_a_run_folder_holds_everything(tmp_path):
+def test_the_files_of_a_run(tmp_path):
     console = quiet()
     result = fit(replace(TINY, out=tmp_path), console)
     assert result.folder == tmp_path / "se_resnet8-shapes10-1"
@@ -113,7 +113,7 @@ def test_without_validation_the_last_epoch_is_tested(tmp_path):
     assert {name: tested[name] for name in ("accuracy", "loss")} == result.test
 
 
-def test_the_time_of_training_is_that_of_its_epochs(tmp_path, monkeypatch):
+def test_training_seconds_are_the_sum_over_epochs(tmp_path, monkeypatch):
     """Data is included, and validation is not."""
     honest_batch, honest_evaluate = Batches._prepare, loop.evaluate
 
@@ -140,20 +140,20 @@ def test_the_time_of_training_is_that_of_its_epochs(tmp_path, monkeypatch):
 
 def test_the_last_images_are_held_out(tmp_path):
     training = prepare(replace(TINY, out=tmp_path))
-    whole = load("shapes10", "train", n=96)
-    np.testing.assert_array_equal(training.train.dataset.images, whole.images[:64])
-    np.testing.assert_array_equal(training.val.dataset.images, whole.images[64:])
-    assert training.data["mean"] == moments(whole.take(slice(64)))[0]  # of training images alone
+    dataset = load("shapes10", "train", n=96)
+    np.testing.assert_array_equal(training.train.dataset.images, dataset.images[:64])
+    np.testing.assert_array_equal(training.val.dataset.images, dataset.images[64:])
+    assert training.data["mean"] == moments(dataset.take(slice(64)))[0]  # training images only
 
 
 def test_mean_and_deviation_can_be_given(tmp_path):
-    """Either alone too; a pixel of 51 is 0.2, which lies two deviations of 0.1 above no mean."""
+    """Only one or both; a pixel of 51 is 0.2, two standard deviations of 0.1 above a mean of 0."""
     measured = moments(load("shapes10", "train", n=96).take(slice(64)))
-    given = replace(TINY, out=tmp_path, std=(0.1, 0.1, 0.1))
-    half = prepare(given)
-    assert (half.data["mean"], half.data["std"]) == (measured[0], (0.1, 0.1, 0.1))
-    whole = prepare(replace(given, mean=(0.0, 0.0, 0.0)))
-    for batches in (whole.train, whole.val, whole.test):
+    with_std = replace(TINY, out=tmp_path, std=(0.1, 0.1, 0.1))
+    only_std = prepare(with_std)
+    assert (only_std.data["mean"], only_std.data["std"]) == (measured[0], (0.1, 0.1, 0.1))
+    both = prepare(replace(with_std, mean=(0.0, 0.0, 0.0)))
+    for batches in (both.train, both.val, both.test):
         pixels = batches._normalised(np.full((1, 3, 2, 2), 51, np.uint8))
         np.testing.assert_allclose(pixels, 2, rtol=1e-6)
 
@@ -162,7 +162,7 @@ def test_evaluate_by_hand():
     dataset = load("shapes10", "test", n=5)
 
     class Always:
-        """Calls everything class 2, with probability 1/2."""
+        """A net that predicts class 2 for every image, with probability 1/2."""
 
         from minise.ops import reference as ops
 
@@ -221,7 +221,7 @@ def test_a_loss_that_diverges_stops_with_the_step_and_a_hint(tmp_path):
         r"the loss is (nan|inf) at step \d+ \(epoch 1, .*lower the highest learning rate \(1e\+06\)"
     )
     with pytest.raises(NonFiniteLoss, match=message):
-        fit(replace(TINY, out=tmp_path, rate=1e6, warmup=0), quiet())
+        fit(replace(TINY, out=tmp_path, lr=1e6, warmup=0), quiet())
 
 
 def test_the_guard_names_the_layer(tmp_path):
@@ -236,13 +236,13 @@ def test_the_guard_names_the_layer(tmp_path):
     [
         (dict(ops="tensorflow"), "ops 'tensorflow' is unknown, expected one of reference"),
         (dict(model="se_resnet21"), "model 'se_resnet21' is unknown: did you mean"),
-        (dict(model="resnet8"), "model resnet8 has no SE blocks, but reduction came: use se_res"),
+        (dict(model="resnet8"), "model resnet8 has no SE blocks, but reduction is set: use se_res"),
         (dict(model="se_wrn_16_8", shortcut="A"), "has no setting shortcut"),
         (dict(data="cifar11"), "source is 'cifar11', expected one of .*Did you mean cifar10"),
         (dict(val=96), "96"),
     ],
 )
-def test_mistakes_are_told_before_anything_is_written(tmp_path, setting, message):
+def test_mistakes_are_found_before_anything_is_written(tmp_path, setting, message):
     with pytest.raises((ValueError, TypeError), match=message):
         prepare(replace(TINY, out=tmp_path, **setting))
     assert list(tmp_path.iterdir()) == []
@@ -250,7 +250,7 @@ def test_mistakes_are_told_before_anything_is_written(tmp_path, setting, message
 
 def test_run_folders_are_not_written_over(tmp_path):
     prepare(replace(TINY, out=tmp_path, name="mine"))
-    with pytest.raises(FileExistsError, match="mine is there already: choose another name"):
+    with pytest.raises(FileExistsError, match="mine exists already: choose another name"):
         prepare(replace(TINY, out=tmp_path, name="mine"))
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match=r"cannot be written \(.*choose another folder by out"):

@@ -1,7 +1,7 @@
-"""What the first version of minise wrote is read by this one.
+"""Files of version 0.1.0 can be read.
 
-`old_run` holds a config.json and a checkpoint of se_resnet8 with reduction 4, whose arrays are the
-patterns below, and which version 0.1.0 wrote before layers took their caches from outside.
+`old_run` contains a config.json and a checkpoint of se_resnet8 with reduction 4, whose arrays are
+the patterns below. Their config has the learning rate under its old name, rate.
 """
 
 import gzip
@@ -25,9 +25,9 @@ CONFIG = TrainConfig(
     se=SE(reduction=4),
     epochs=2,
     batch_size=32,
-    rate=0.1,
+    lr=0.1,
 )
-LOGITS = [  # that the old code found for the images below
+LOGITS = [  # of version 0.1.0 for the images below
     [
         -0.821627975,
         -0.18576616,
@@ -57,7 +57,7 @@ LOGITS = [  # that the old code found for the images below
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run folder, as it was left."""
+    """Return a run folder of version 0.1.0."""
     folder = tmp_path_factory.mktemp("run")
     content = gzip.decompress((OLD / "last.safetensors.gz").read_bytes())
     (folder / "last.safetensors").write_bytes(content)
@@ -66,7 +66,7 @@ def run(tmp_path_factory):
 
 
 def pattern(name, shape):
-    """Return numbers that depend on a name: multiples of 1/32, by a power of 2 near its fan-in."""
+    """Return multiples of 1/32 that depend on a name, scaled by a power of 2 near the fan-in."""
     size = int(np.prod(shape))
     values = ((np.arange(size) * 7 + zlib.crc32(name.encode())) % 31 - 15) / 32
     fan_in = int(np.prod(shape[1:])) if len(shape) > 1 else 4
@@ -103,7 +103,7 @@ def test_the_checkpoint(run):
 
 
 def test_the_net_computes_what_it_computed(run):
-    """To rounding: sums of at most 576 products, in ten layers."""
+    """The bound is for rounding in sums of at most 576 products, in ten layers."""
     loaded = models.load(run)
     assert loaded.classes == tuple("abcdefghij")
     assert (loaded.mean, loaded.std) == ((0.5, 0.25, 0.75), (0.25, 0.5, 0.25))

@@ -1,4 +1,4 @@
-"""Recipes: what their names stand for, and that they state all of it."""
+"""Recipes: their names, their settings, and that they state every setting."""
 
 import ast
 from dataclasses import fields, replace
@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 
 from minise.nn import SE
-from minise.train import rate_at, recipes
+from minise.train import lr_at, recipes
 from minise.train.config import Recipe, TrainConfig, from_dict, to_dict
 from minise.train.recipes import QUICK, RECIPES
 
@@ -32,21 +32,21 @@ def test_quick():
     assert QUICK.se == SE(reduction=4)
 
 
-def test_the_rate_of_quick_by_hand():
-    """391 steps an epoch: it rises for 703.8 of 4692 and then falls to 0, by half at half way."""
+def test_the_learning_rate_of_quick_by_hand():
+    """391 steps per epoch: it rises for 703.8 of 4692 steps, then falls to 1/2 half way, and 0."""
 
-    def rate(step):
-        return rate_at(step, 12 * 391, peak=QUICK.rate, schedule="cosine", warmup=QUICK.warmup)
+    def lr(step):
+        return lr_at(step, 12 * 391, peak=QUICK.lr, schedule="cosine", warmup=QUICK.warmup)
 
-    assert rate(0) == pytest.approx(0.2 / 704)
-    assert rate(351) == pytest.approx(0.1)
-    assert rate(704) == pytest.approx(0.2, rel=1e-4)
-    assert rate(2698) == pytest.approx(0.1, rel=1e-3)
-    assert rate(4691) < 1e-7
+    assert lr(0) == pytest.approx(0.2 / 704)
+    assert lr(351) == pytest.approx(0.1)
+    assert lr(704) == pytest.approx(0.2, rel=1e-4)
+    assert lr(2698) == pytest.approx(0.1, rel=1e-3)
+    assert lr(4691) < 1e-7
 
 
 def test_a_recipe_states_every_setting_that_counts():
-    """So that other defaults would not change it."""
+    """Changed defaults must not change a recipe."""
     wanted = {field.name for field in fields(TrainConfig)} - OF_A_RUN
     tree = ast.parse(Path(recipes.__file__).read_text())
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]

@@ -1,4 +1,4 @@
-"""`train.run`: a net, an objective and batches of the user's own, and all that a run leaves."""
+"""`train.run`: a custom net, objective and batches; the files of a run, and messages."""
 
 import json
 from functools import partial
@@ -28,7 +28,7 @@ def trained(tmp_path, console=None, **settings):
     return layer, result
 
 
-def test_what_a_run_leaves(tmp_path):
+def test_files_of_a_run(tmp_path):
     console = quiet()
     layer, result = trained(tmp_path, console, log_every=2)
     assert result.folder == tmp_path / "run-1"
@@ -40,7 +40,7 @@ def test_what_a_run_leaves(tmp_path):
     assert config["net"] == repr(layer)
     epochs = lines(result.folder, "epoch")
     assert [(record["epoch"], record["step"]) for record in epochs] == [(1, 3), (2, 6), (3, 9)]
-    assert {"loss", "error", "val_loss", "val_error", "rate", "seconds"} <= epochs[0].keys()
+    assert {"loss", "error", "val_loss", "val_error", "lr", "seconds"} <= epochs[0].keys()
     assert [record["step"] for record in lines(result.folder, "step")] == [2, 4, 6, 8]
     (test,) = lines(result.folder, "test")
     assert {name: test[name] for name in ("loss", "error")} == result.test
@@ -62,7 +62,7 @@ def test_it_learns(tmp_path):
     assert result.test["loss"] < losses[0] / 4
 
 
-def test_a_run_repeats_to_the_bit_and_takes_the_steps_that_it_says(tmp_path):
+def test_a_run_is_bit_identical_to_its_steps_by_hand(tmp_path):
     """Two epochs of three batches at a constant rate, by hand."""
     layer, _ = trained(tmp_path, epochs=2, schedule="steps", val=None, test=None)
     again, result = trained(tmp_path, epochs=2, schedule="steps", val=None, test=None)
@@ -73,11 +73,11 @@ def test_a_run_repeats_to_the_bit_and_takes_the_steps_that_it_says(tmp_path):
         _, loss_cache = objective.forward(out, targets)
         _, grads = mine.backward(objective.backward(loss_cache), cache)
         rate = 0.05 * (1 if k < 3 else 0.1 if k < 4.5 else 0.01)  # tenths at 3 and 4.5 of 6 steps
-        optimiser.step(grads, loop.rate_at(k, 6, peak=0.05, schedule="steps", warmup=0))
-        assert loop.rate_at(k, 6, peak=0.05, schedule="steps", warmup=0) == pytest.approx(rate)
-    for name, array in files.copied(mine).items():
-        np.testing.assert_array_equal(files.copied(layer)[name], array)
-        np.testing.assert_array_equal(files.copied(again)[name], array)
+        optimiser.step(grads, loop.lr_at(k, 6, peak=0.05, schedule="steps", warmup=0))
+        assert loop.lr_at(k, 6, peak=0.05, schedule="steps", warmup=0) == pytest.approx(rate)
+    for name, array in files.arrays_of(mine).items():
+        np.testing.assert_array_equal(files.arrays_of(layer)[name], array)
+        np.testing.assert_array_equal(files.arrays_of(again)[name], array)
     saved = checkpoint.load(result.folder / "last.safetensors")
     for name, array in optimiser.velocity.items():
         np.testing.assert_array_equal(saved.velocity[name], array)
@@ -91,10 +91,10 @@ def test_a_run_repeats_to_the_bit_and_takes_the_steps_that_it_says(tmp_path):
     ids=str,
 )
 def test_the_best_epoch_has_the_lowest_loss(tmp_path, monkeypatch, losses, best):
-    script, honest, kept = iter(losses), loop.evaluate, []
+    script, honest, evaluated = iter(losses), loop.evaluate, []
 
     def scripted(layer, batches, objective, observe=None):
-        kept.append(files.copied(layer))
+        evaluated.append(files.arrays_of(layer))
         if batches is test:
             return honest(layer, batches, objective, observe)
         return {"loss": next(script), "error": 0.0}
@@ -104,16 +104,16 @@ def test_the_best_epoch_has_the_lowest_loss(tmp_path, monkeypatch, losses, best)
     layer, result = trained(tmp_path, test=test)
     assert checkpoint.load(result.folder / "best.safetensors").progress["epoch"] == best
     assert checkpoint.load(result.folder / "last.safetensors").progress["epoch"] == 3
-    for arrays in (files.copied(layer), kept[-1]):  # left in the net, and tested
+    for arrays in (files.arrays_of(layer), evaluated[-1]):  # left in the net, and tested
         for name, array in arrays.items():
-            np.testing.assert_array_equal(array, kept[best - 1][name])
+            np.testing.assert_array_equal(array, evaluated[best - 1][name])
 
 
 def test_the_highest_accuracy_is_best_where_there_is_one(tmp_path, monkeypatch):
-    figures = iter([(0.5, 1.0), (0.75, 2.0), (0.75, 0.5)])
+    script = iter([(0.5, 1.0), (0.75, 2.0), (0.75, 0.5)])
 
     def scripted(*_):
-        accuracy, loss = next(figures)
+        accuracy, loss = next(script)
         return {"loss": loss, "accuracy": accuracy}
 
     monkeypatch.setattr(loop, "evaluate", scripted)
@@ -124,7 +124,7 @@ def test_the_highest_accuracy_is_best_where_there_is_one(tmp_path, monkeypatch):
 
 
 class Shuffled:
-    """Batches in another order each epoch, and of another length than a list has."""
+    """Batches that differ from epoch to epoch."""
 
     def __init__(self):
         self.seen = []
@@ -150,13 +150,13 @@ def test_accumulated_batches(tmp_path):
     mine = net()
     optimiser, batches = SGD(mine), pairs(5)
     for k, group in enumerate((batches[:2], batches[2:4], batches[4:])):
-        rate = loop.rate_at(k, 3, peak=0.05, schedule="cosine", warmup=0)
+        rate = loop.lr_at(k, 3, peak=0.05, schedule="cosine", warmup=0)
         loop.train_step(mine, SquaredError(), optimiser, group, rate)
-    for name, array in files.copied(mine).items():
-        np.testing.assert_array_equal(files.copied(layer)[name], array)
+    for name, array in files.arrays_of(mine).items():
+        np.testing.assert_array_equal(files.arrays_of(layer)[name], array)
 
 
-def test_targets_of_classes_too(tmp_path):
+def test_integer_targets(tmp_path):
     """Labels of any integer dtype; data["classes"] asks for a confusion matrix."""
     layer = nn.Chain(("flat", nn.Flatten()), ("fc", nn.Linear(16, 300, rng=0)))
     rng = np.random.default_rng(0)
@@ -185,10 +185,10 @@ def test_evaluate_is_a_mean_over_inputs_not_batches():
     (x, targets), *_ = pairs(1)
     parts = [(x[:5], targets[:5]), (x[5:], targets[5:])]
     outs = []
-    figures = evaluate(layer, parts, objective, lambda out, _: outs.append(out))
+    metrics = evaluate(layer, parts, objective, lambda out, _: outs.append(out))
     expected = objective.forward(layer.predict(x), targets)[0]
-    assert figures["loss"] == pytest.approx(expected, rel=1e-12)
-    assert figures == pytest.approx(evaluate(layer, [(x, targets)], objective), rel=1e-12)
+    assert metrics["loss"] == pytest.approx(expected, rel=1e-12)
+    assert metrics == pytest.approx(evaluate(layer, [(x, targets)], objective), rel=1e-12)
     assert [out.shape for out in outs] == [(5, 2), (1, 2)]
     with pytest.raises(
         ValueError, match="^evaluate: batches is empty, expected at least one batch"
@@ -203,20 +203,20 @@ def test_confusion_by_hand():
     assert confusion.counts.tolist() == [[1, 0, 0], [0, 0, 2], [0, 0, 1]]
 
 
-# A run of the user's own is read by name, not built by it
+# Reading the checkpoint of a custom net
 
 
 def test_its_checkpoint_is_read_into_the_net(tmp_path):
     layer, result = trained(tmp_path)
     other = net(seed=1)
     nn.load(other, result.folder / "best.safetensors")
-    for name, array in files.copied(layer).items():
-        np.testing.assert_array_equal(files.copied(other)[name], array)
+    for name, array in files.arrays_of(layer).items():
+        np.testing.assert_array_equal(files.arrays_of(other)[name], array)
 
 
 def test_load_and_eval_refuse_it_with_the_remedy(tmp_path):
     _, result = trained(tmp_path)
-    own = r"best.safetensors holds a net that is none of models.names\(\): build it as it was .*"
+    own = r"best.safetensors holds a custom net, expected one of models.names\(\): build the .*"
     with pytest.raises(ValueError, match=rf"{own}nn.load\(net, '.*best.safetensors'\)"):
         models.load(result.folder)
     with pytest.raises(Failure, match=rf"{own}nn.load\(net, ") as caught:
@@ -224,7 +224,7 @@ def test_load_and_eval_refuse_it_with_the_remedy(tmp_path):
     assert caught.value.status == 2
 
 
-# What is refused before anything is written
+# Mistakes, which are found before anything is written
 
 
 WRONG = {
@@ -246,7 +246,7 @@ WRONG = {
     "no inputs": (dict(batches=[(None, 1)]), r"run: batches\[0\] has inputs of type NoneType"),
     "an empty batch": (
         dict(val=[(np.ones((0, 1, 4, 4)), np.ones((0, 2)))]),
-        r"run: val\[0\] has no input, expected at least one: leave out the empty batch",
+        r"run: val\[0\] has 0 inputs, expected at least one: leave out the empty batch",
     ),
     "a number": (
         dict(batches=5),
@@ -310,7 +310,7 @@ def test_numbers_and_arrays_of_numpy_are_settings_too(tmp_path):
 
 
 class Numbered(Shuffled):
-    """Yields another number of batches than it says."""
+    """Batches whose number differs from their len."""
 
     def __init__(self, count):
         super().__init__()
@@ -323,7 +323,7 @@ class Numbered(Shuffled):
 def test_epochs_that_do_not_yield_what_their_length_says(tmp_path):
     _, result = trained(tmp_path, batches=Numbered(7), epochs=1, log_every=1)
     assert [record["step"] for record in lines(result.folder, "step")] == [1, 2, 3]
-    nothing = r"train: epoch\(0\) of the batches yields nothing, expected 3 batches as len says"
+    nothing = r"train: epoch\(0\) of the batches yields 0 batches, expected 3, their len: return"
     with pytest.raises(ValueError, match=nothing):
         trained(tmp_path, batches=Numbered(0))
 
@@ -339,7 +339,7 @@ def test_epochs_that_do_not_yield_what_their_length_says(tmp_path):
     ],
 )
 def test_classes_and_labels_that_do_not_fit(tmp_path, labels, classes, message):
-    """Are told by the first validation, though the objective takes them."""
+    """The first validation finds them, although the objective accepts them."""
     layer = nn.Chain(("flat", nn.Flatten()), ("fc", nn.Linear(16, 3, rng=0)))
     batches = [(np.ones((2, 1, 4, 4), np.float32), np.array(labels))]
 
@@ -361,7 +361,7 @@ def test_batches_that_evaluate_refuses():
         (5, r"batches is a int, expected .*: pass \[\(inputs, targets\)\]"),
         (iter(pairs()), r"batches is a list_iterator, expected .*: pass list\(batches\)"),
         (pairs()[0], r"batches\[0\] is a ndarray, expected a pair"),
-        (Numbered(0), "no batch came, expected at least one"),
+        (Numbered(0), "the number of batches is 0, expected at least one"),
     ):
         with pytest.raises((ValueError, TypeError), match=f"^evaluate: {message}"):
             evaluate(net(), batches, SquaredError())
@@ -369,7 +369,7 @@ def test_batches_that_evaluate_refuses():
 
 def test_an_optimiser_of_another_net(tmp_path):
     start = partial(run, net(), SquaredError(), pairs(), epochs=1, out=tmp_path, console=quiet())
-    with pytest.raises(ValueError, match=r"the optimiser is of another net: pass SGD\(net\)"):
+    with pytest.raises(ValueError, match=r"optimiser is for another net: pass SGD\(net\)"):
         start(SGD(net()))
     for optimiser, kind in ((None, "NoneType"), (SGD, "type")):
         with pytest.raises(TypeError, match=rf"^run: optimiser is a {kind}, .*: pass SGD\(net\)"):
@@ -380,6 +380,6 @@ def test_an_optimiser_of_another_net(tmp_path):
 def test_an_older_run_of_that_name_stays(tmp_path):
     trained(tmp_path, name="mine", epochs=1)
     before = (tmp_path / "mine" / "last.safetensors").read_bytes()
-    with pytest.raises(FileExistsError, match="mine is there already: choose another name"):
+    with pytest.raises(FileExistsError, match="mine exists already: choose another name"):
         trained(tmp_path, name="mine", epochs=1, lr=0.5)
     assert (tmp_path / "mine" / "last.safetensors").read_bytes() == before

@@ -1,19 +1,23 @@
-"""Learning rates at the corners of the schedules."""
+"""Learning rates at the start and end of each part of the schedules."""
 
 import math
 
 import pytest
 
-from minise.train import rate_at
+from minise.train import lr_at, rate_at
 
 
 def rates(steps=100, peak=2.0, schedule="cosine", warmup=0.25):
     return [
-        rate_at(step, steps, peak=peak, schedule=schedule, warmup=warmup) for step in range(steps)
+        lr_at(step, steps, peak=peak, schedule=schedule, warmup=warmup) for step in range(steps)
     ]
 
 
-def test_warmup_rises_in_a_line_and_never_is_zero():
+def test_rate_at_is_an_old_name():
+    assert rate_at is lr_at
+
+
+def test_warmup_is_linear_and_never_zero():
     rising = rates()[:25]
     assert rising[0] == 2.0 / 26
     assert rising == pytest.approx([2.0 * (k + 1) / 26 for k in range(25)], rel=1e-15)

@@ -1,4 +1,4 @@
-"""SGD: by hand, against PyTorch, and which parameters decay."""
+"""SGD: by hand, against PyTorch, weight decay, and messages."""
 
 import numpy as np
 import pytest
@@ -53,7 +53,7 @@ def grads_of(layer, x=None):
     return layer.backward(out, cache)[1]
 
 
-def copied(layer):
+def copies(layer):
     return {k: array.copy() for k, array in layer.named_parameters().items()}
 
 
@@ -66,7 +66,7 @@ def test_arrays_keep_their_identity():
 
 
 @pytest.mark.parametrize("decay_all", [False, True])
-def test_only_weights_decay_unless_all_shall(decay_all):
+def test_only_weights_decay_unless_decay_all(decay_all):
     layer = net()
     optimiser = SGD(layer, momentum=0, weight_decay=0.5, decay_all=decay_all)
     for array in layer.named_parameters().values():
@@ -84,18 +84,21 @@ def other_net():
 
 
 WRONG = {
-    "none": (lambda grads: {}, r"0.weight has no gradient \(4 of 4 .*pass what net.backward"),
+    "none": (
+        lambda grads: {},
+        r"0.weight has no gradient \(missing for 4 of 4 .*pass .* net.backward",
+    ),
     "missing": (
         lambda grads: {k: v for k, v in grads.items() if k != "1.bias"},
-        r"SGD: 1.bias has no gradient \(1 of 4 parameters lack theirs\)",
+        r"SGD: 1.bias has no gradient \(missing for 1 of 4 parameters\)",
     ),
     "unknown": (
         lambda grads: {**grads, "2.weight": grads["0.bias"]},
-        "SGD: 2.weight is no parameter of the net",
+        "SGD: grads has 2.weight, expected names of the net's parameters",
     ),
     "of another shape": (
         lambda grads: {**grads, "1.weight": np.zeros(4)},
-        r"the gradient of 1.weight has shape \(4,\), expected \(3,\): is it of another net",
+        r"the gradient of 1.weight has shape \(4,\), expected \(3,\): is it from another net",
     ),
     "of another dtype": (
         lambda grads: {**grads, "1.weight": np.zeros(3, np.float32)},
@@ -113,7 +116,7 @@ WRONG = {
     ),
     "of another net": (
         lambda grads: grads_of(other_net()),
-        "SGD: 2.weight is no parameter of the net",
+        "SGD: grads has 2.weight, expected names of the net's parameters",
     ),
 }
 
@@ -124,7 +127,7 @@ def test_wrong_gradients_move_nothing(name):
     wrong, message = WRONG[name]
     optimiser = SGD(layer, momentum=0.5, weight_decay=0.1)
     grads = wrong(grads_of(layer))
-    before = copied(layer)
+    before = copies(layer)
     with pytest.raises((ValueError, TypeError), match=message):
         optimiser.step(grads, 0.1)
     for k, array in layer.named_parameters().items():
@@ -135,7 +138,7 @@ def test_wrong_gradients_move_nothing(name):
 @pytest.mark.parametrize("lr", [float("nan"), float("inf"), -0.1, "0.1", None])
 def test_a_wrong_learning_rate_moves_nothing(lr):
     layer = net()
-    optimiser, before = SGD(layer), copied(layer)
+    optimiser, before = SGD(layer), copies(layer)
     with pytest.raises(ValueError, match="^SGD: lr is .*, expected a number from 0 to 1e6"):
         optimiser.step(grads_of(layer), lr)
     for k, array in layer.named_parameters().items():
@@ -148,9 +151,9 @@ def test_a_net_that_changed_is_refused_before_anything_moves(name, shape):
     layer = nn.Linear(2, 3, dtype=np.float64)
     optimiser = SGD(layer)
     layer.params[name] = np.ones(shape)
-    before = copied(layer)
+    before = copies(layer)
     grads = {k: np.ones_like(array) for k, array in layer.named_parameters().items()}
-    if (name, shape) == ("bias", (3,)):  # which takes the other's place
+    if (name, shape) == ("bias", (3,)):  # a compatible replacement
         optimiser.step(grads, 0.1)
         return
     with pytest.raises(
@@ -179,7 +182,7 @@ def test_settings_are_checked_where_they_are_passed(settings, message):
 
 
 @pytest.mark.parametrize("value", [None, nn.Linear, [np.ones(2)]])
-def test_what_is_no_net(value):
+def test_net_must_be_a_layer(value):
     with pytest.raises(TypeError, match="^SGD: net is a .*, expected a layer: pass SGD"):
         SGD(value)
 

@@ -1,4 +1,4 @@
-"""One step: by hand, of several batches, and refused where the loss is not finite."""
+"""train_step: by hand, with several batches, and with a loss that is not finite."""
 
 import numpy as np
 import pytest
@@ -55,13 +55,13 @@ def finite_and_not(dtype=np.float32, bad=np.nan):
 
 def everything(layer, optimiser):
     velocity = {f"velocity/{k}": v.copy() for k, v in optimiser.velocity.items()}
-    return {**files.copied(layer), **velocity}
+    return {**files.arrays_of(layer), **velocity}
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("which", [[1], [0, 1], [1, 0], [0, 1, 0]], ids=str)
 def test_a_step_whose_loss_is_not_finite_leaves_all_as_it_was(which, bad):
-    """Parameters, running statistics, and what the optimiser keeps."""
+    """Parameters, running statistics, and the optimiser's velocities."""
     layer = models.build("se_resnet8")
     optimiser, batches = SGD(layer), finite_and_not(bad=bad)
     train_step(layer, SoftmaxCrossEntropy(), optimiser, [batches[0]], 0.1)
@@ -75,11 +75,11 @@ def test_a_step_whose_loss_is_not_finite_leaves_all_as_it_was(which, bad):
     for name, array in everything(layer, optimiser).items():
         np.testing.assert_array_equal(array, before[name])
     train_step(layer, SoftmaxCrossEntropy(), optimiser, [batches[0]], 0.1)  # and it goes on
-    assert all(np.isfinite(array).all() for array in files.copied(layer).values())
+    assert all(np.isfinite(array).all() for array in files.arrays_of(layer).values())
 
 
 class PlainNumber(SquaredError):
-    """Whose loss is a number of Python's."""
+    """Its loss is a Python float."""
 
     def forward(self, out, targets):
         loss, cache = super().forward(out, targets)
@@ -87,7 +87,7 @@ class PlainNumber(SquaredError):
 
 
 @pytest.mark.parametrize("objective", [SquaredError(), PlainNumber()])
-def test_whatever_kind_of_number_the_loss_is(objective):
+def test_losses_of_any_numeric_type(objective):
     layer = net()
     optimiser = SGD(layer)
     before = everything(layer, optimiser)
@@ -110,7 +110,7 @@ def test_an_error_leaves_all_as_it_was():
 
 
 class Returning(SquaredError):
-    """Returns what it is told to, where it is told to."""
+    """Its methods return prescribed values, if there are any."""
 
     def __init__(self, **returned):
         self.returned = returned
@@ -138,7 +138,7 @@ MISTAKEN = {
     "no name": (dict(metrics={3: 1.0}), "metrics has 3, expected a name other than"),
     **{
         name: (dict(metrics={name: 1.0}), f"has '{name}', expected a name other than")
-        for name in ("loss", "rate", "epoch", "step", "seconds", "kind", "val_loss")
+        for name in ("loss", "lr", "rate", "epoch", "step", "seconds", "kind", "val_loss")
     },
 }
 
@@ -159,18 +159,18 @@ def test_what_an_objective_returns_is_checked(name):
 
 def test_numbers_of_numpy_are_metrics_too():
     objective = Returning(metrics=dict(top=np.float32(0.5), low=np.array(1)))
-    figures = train_step(layer := net(), objective, SGD(layer), pairs(1), 0.1)
-    assert (figures["top"], figures["low"]) == (0.5, 1)
-    assert all(type(value) is float for value in figures.values())
+    metrics = train_step(layer := net(), objective, SGD(layer), pairs(1), 0.1)
+    assert (metrics["top"], metrics["low"]) == (0.5, 1)
+    assert all(type(value) is float for value in metrics.values())
 
 
-def test_arguments_that_are_mistaken_for_others():
+def test_wrong_arguments():
     layer, objective = net(), SquaredError()
     for arguments, message in (
         ((objective, SGD(layer), pairs(1)[0]), r"batches\[0\] is a ndarray, expected a pair"),
         ((objective, SGD(layer), [*pairs(1), 5]), r"batches\[1\] is a int, expected a pair"),
         ((objective, SGD(layer), []), "batches is empty, expected at least one"),
-        ((objective, SGD(net()), pairs(1)), r"the optimiser is of another net: pass SGD\(net\)"),
+        ((objective, SGD(net()), pairs(1)), r"optimiser is for another net: pass SGD\(net\)"),
         ((objective, None, pairs(1)), r"optimiser is a NoneType, .*: pass SGD\(net\)"),
         ((SquaredError, SGD(layer), pairs(1)), "objective is the class SquaredError, expected an"),
         (
@@ -203,8 +203,8 @@ def test_running_statistics_move_once_for_each_batch():
     assert norm.state["running_mean"].item() == 5
 
 
-def test_the_first_convolution_saves_its_dx():
-    layer, asked = net(), []
+def test_the_first_convolution_skips_its_dx():
+    layer, calls = net(), []
     honest = layer["conv"].ops.conv2d_backward
 
     class Ops:
@@ -212,9 +212,9 @@ def test_the_first_convolution_saves_its_dx():
             return getattr(layer.ops, name)
 
         def conv2d_backward(self, dout, cache, **settings):
-            asked.append(settings["needs_dx"])
+            calls.append(settings["needs_dx"])
             return honest(dout, cache, **settings)
 
     layer["conv"].ops = Ops()
     train_step(layer, SquaredError(), SGD(layer), pairs(1), 0.1)
-    assert asked == [False]
+    assert calls == [False]
