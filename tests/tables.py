@@ -7,7 +7,7 @@ import ast
 import re
 from pathlib import Path
 
-from minise.cli import VERBS, function_of
+from minise.cli.verbs import VERBS, function_of
 from tests.ops.places import REFERENCE, functions_of, ops_of, shapes_of, tree_of
 
 ROOT = Path(__file__).parents[1]

@@ -8,26 +8,10 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from typing import Any
 
+from minise.cli.verbs import VERBS, function_of, show_overview
 from minise.cli.words import FAILED, Failure, misuse
-
-# Verb -> module of minise.cli and function. The first six are what people need first.
-VERBS = {
-    "quickstart": ("train", "quickstart"),
-    "train": ("train", "train_verb"),
-    "predict": ("predict", "predict"),
-    "check": ("check", "check"),
-    "walk": ("walk", "walk"),
-    "summary": ("inspect", "summary"),
-    "data": ("data", "data"),
-    "eval": ("inspect", "evaluate_run"),
-    "profile": ("profile", "profile"),
-    "bench": ("bench", "bench"),
-    "doctor": ("doctor", "doctor"),
-}
-FIRST = list(VERBS)[:6]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,8 +37,6 @@ def _run(arguments: list[str]) -> int:
     """Run the verb that the first argument names; without one show the verbs."""
     verb, *rest = arguments or ["--help"]
     if verb in ("-h", "--help"):
-        from minise.cli.overview import show_overview
-
         show_overview()
         return 0
     if verb == "--version":
@@ -83,13 +65,6 @@ def _run(arguments: list[str]) -> int:
             config=(tyro.conf.OmitArgPrefixes,),
         )
     return int(command())
-
-
-def function_of(verb: str, arguments: Sequence[str] = ()) -> Callable[..., int]:
-    """Return the function of a verb; the defaults of train depend on the arguments."""
-    module, name = VERBS[verb]
-    function = getattr(import_module(f"minise.cli.{module}"), name)
-    return function(arguments) if verb == "train" else function
 
 
 def _deferred(verb: Callable[..., int]) -> Callable[..., Callable[[], int]]:

@@ -16,7 +16,7 @@ from PIL import Image
 from rich.console import Console
 
 from minise import __version__, models, nn
-from minise.cli import FIRST, VERBS
+from minise.cli.verbs import FIRST, VERBS
 from minise.data import load
 from minise.train import RECIPES, SGD, SoftmaxCrossEntropy, run
 from minise.train.config import read_config
