@@ -21,7 +21,7 @@ from minise.bench.settings import CompareSettings
 from minise.bench.worker import Worker, WorkerError, run_rounds
 from minise.bench.workloads import Workload, title
 
-# implementations that first compile to disk in a process of their own, which is not timed
+# implementations that compile in an earlier process, so that the timed process loads from disk
 COMPILING = (BASELINE, "torch-compile")
 COLUMNS = ("ms", "img/s", "times minise's ms", "MiB")
 START = "start s\ncold, warm"

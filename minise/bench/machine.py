@@ -60,8 +60,9 @@ def processor(cpuinfo: str) -> str | None:
         fields.setdefault(name.strip(), value.strip())
     if "model name" not in fields:
         return None
-    rest = [("family", fields.get("cpu family")), ("model", fields.get("model"))]
-    return ", ".join([fields["model name"], *(f"{name} {value}" for name, value in rest if value)])
+    numbers = {"family": fields.get("cpu family"), "model": fields.get("model")}
+    details = (f"{name} {value}" for name, value in numbers.items() if value)
+    return ", ".join([fields["model name"], *details])
 
 
 def memory_gb(meminfo: str) -> float | None:
@@ -116,8 +117,8 @@ def cores_used_by_others(before: Reading | None, after: Reading | None) -> float
     """
     if before is None or after is None:
         return None
-    others = (after.busy - before.busy) - (after.own - before.own)
-    return round(max(0.0, others - TICK_ERROR_SECONDS) / max(after.wall - before.wall, 1e-9), 3)
+    seconds = (after.busy - before.busy) - (after.own - before.own)
+    return round(max(0.0, seconds - TICK_ERROR_SECONDS) / max(after.wall - before.wall, 1e-9), 3)
 
 
 def busy_ticks(stat: str) -> int:

@@ -68,12 +68,11 @@ class RoundSelection(NamedTuple):
 
 
 def time_repeatedly(
-    run: Callable[[], object], seconds: float, min_runs: int = 1, max_runs: int | None = None
+    run: Callable[[], object], seconds: float, min_runs: int = 1, max_runs: float = math.inf
 ) -> list[float]:
     """Call run until the calls have taken the given seconds, and return the time of each call."""
     times: list[float] = []
-    limit = math.inf if max_runs is None else max_runs
-    while len(times) < min_runs or (sum(times) < seconds and len(times) < limit):
+    while len(times) < min_runs or (sum(times) < seconds and len(times) < max_runs):
         start = time.perf_counter()
         run()
         times.append(time.perf_counter() - start)
@@ -97,7 +96,7 @@ def interleave(
     measure : function
         Runs a subject, by name, for one turn.
     progress : function
-        Is called with a line of text before every turn.
+        Called with a line of text before every turn.
     """
     rounds: list[Round] = []
     for k in range(count):

@@ -178,9 +178,9 @@ class CompareSettings(NetSettings):
 
     A step is forward, loss, backward and SGD. Forward is inference (with --batch 1: latency), for
     which minise folds batch norm into the convolutions (net.inference()).
-    Ops (all ops of the net) and blocks are timed forward and backward. There are two blocks with
-    grouped convolutions, on 128 channels of 16x16: 3x3 depthwise and 1x1, each with batch norm and
-    ReLU; and 1x1, 3x3 in 32 groups, 1x1, with batch norm and ReLU between the convolutions.
+    Ops (the most expensive ops of the net) and blocks are timed forward and backward. There are two
+    blocks with grouped convolutions, on 128 channels of 16x16: 3x3 depthwise and 1x1, each with
+    batch norm and ReLU; and 1x1, 3x3 in 32 groups, 1x1, with batch norm and ReLU in between.
 
     Example: minise bench cpu --net se_resnet8 --batch 8 --rounds 3 --against numpy-im2col
     """

@@ -52,14 +52,14 @@ def emulated(**settings):
 def measured(monkeypatch, ops=None, **settings):
     monkeypatch.setattr(compare, "shapes", lambda: SHAPES)
     chosen = CudaSettings(**{"what": ("se", "tail"), "against": (), **settings})
-    clock, seen = FakeClock(), []
+    clock, messages = FakeClock(), []
     measurement = Measurement(chosen, ops or emulated(), clock, "a GPU")
-    measurement.run(lambda name: seen.append((name, len(measurement.rows))))
-    return measurement, seen, clock
+    measurement.run(lambda name: messages.append((name, len(measurement.rows))))
+    return measurement, messages, clock
 
 
 def test_every_way_is_checked_and_timed(monkeypatch):
-    measurement, seen, clock = measured(monkeypatch)
+    measurement, messages, clock = measured(monkeypatch)
     assert [(row.way, row.launched) for row in measurement.rows[:6]] == [
         ("minise, simple", "launched"),
         ("minise, simple", "graph"),
@@ -74,8 +74,8 @@ def test_every_way_is_checked_and_timed(monkeypatch):
         assert row.error < compare.MAX_ERROR
         assert (row.forward_us, row.both_us) == (4, 4)
     assert measurement.rows[2].floor_us == pytest.approx(5 * SHAPES[0].bytes / GB_S / 1e3)
-    assert [count for _, count in seen] == [0, *range(12)]
-    assert "squeeze-excite R=2, 8, 4x4, batch 3: minise, tile, graph" in [name for name, _ in seen]
+    assert [count for _, count in messages] == [0, *range(12)]
+    assert "squeeze-excite R=2, 8, 4x4, batch 3: minise, tile, graph" in dict(messages)
     sets = buffer_set_count(2 * SHAPES[0].bytes, 1 << 10)
     assert len(clock.calls[0]) == sets
 

@@ -84,10 +84,10 @@ def test_extrapolation_by_hand():
 
 def test_the_result_has_a_row_for_each_rung(monkeypatch):
     monkeypatch.setattr(ladder, "RUN_SECONDS", 0.0)
-    shown = []
-    result = ladder.measure(LadderSettings(stage=3, batch=1, threads=1), shown.append)
+    messages = []
+    result = ladder.measure(LadderSettings(stage=3, batch=1, threads=1), messages.append)
     names = [rung.name for rung in ladder.RUNGS]
-    assert shown == [row["rung"] for row in result.rows] == names
+    assert messages == [row["rung"] for row in result.rows] == names
     (table,) = result.tables
     assert [row[0] for row in table.rows] == names
     assert table.rows[0][3] == "1.00"

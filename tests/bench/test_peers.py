@@ -160,9 +160,9 @@ def test_the_torch_twin_has_our_loss_and_gradients(name, settings):
     twin = twin_of(net)
     loss, grads = one_step(net)
     images, labels = (torch.from_numpy(array) for array in images_of(SETTINGS))
-    theirs = torch.nn.functional.cross_entropy(twin(images), labels)
-    theirs.backward()
-    assert float(theirs.detach()) == pytest.approx(float(loss), rel=1e-12)
+    twin_loss = torch.nn.functional.cross_entropy(twin(images), labels)
+    twin_loss.backward()
+    assert float(twin_loss.detach()) == pytest.approx(float(loss), rel=1e-12)
     assert grads.keys() == {name for name, _ in twin.named_parameters()}
     for name, parameter in twin.named_parameters():
         assert_close(grads[name], parameter.grad.numpy())
@@ -264,10 +264,10 @@ def test_the_torch_twin_of_a_block_has_our_output_and_gradients(workload):
     out, cache = block.forward(x, training=True)
     dx, grads = block.backward(dout, cache)
     twin, leaf = block_twin_of(block), torch.from_numpy(x.copy()).requires_grad_()
-    theirs = twin(leaf)
-    assert_close(out, theirs.detach().numpy())
+    twin_out = twin(leaf)
+    assert_close(out, twin_out.detach().numpy())
     inputs = [leaf, *twin.parameters()]
-    gradients = torch.autograd.grad(theirs, inputs, torch.from_numpy(dout))
+    gradients = torch.autograd.grad(twin_out, inputs, torch.from_numpy(dout))
     ours = [dx, *(grads[name] for name in block.named_parameters())]
     for grad, expected in zip(ours, gradients, strict=True):
         assert_close(grad, expected.numpy())

@@ -109,14 +109,14 @@ def fails():
 
 
 def test_a_failing_task_does_not_stop_the_others():
-    shown = []
+    messages = []
     tasks = [Task("a", lambda: 1), Task("b", fails), Task("c", lambda: 2)]
-    rows = list(run_tasks(tasks, 60, shown.append))
+    rows = list(run_tasks(tasks, 60, messages.append))
     assert [row.get("result") for row in rows] == [1, None, 2]
     assert rows[1]["problem"] == "RuntimeError: out of memory"
     assert "and more" in rows[1]["trace"]
     assert failed_tasks(rows) == ["b"]
-    assert shown == ["a", "b", "c"]
+    assert messages == ["a", "b", "c"]
 
 
 def test_a_task_after_the_time_limit_is_skipped(monkeypatch):

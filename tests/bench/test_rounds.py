@@ -31,11 +31,11 @@ def test_a_run_is_repeated_until_the_time_has_passed(monkeypatch):
 
 
 def test_rounds_go_forward_and_backward_alternately():
-    shown = []
-    rounds = interleave(["a", "b"], 3, lambda name: Turn([ord(name)], 0, 0), shown.append)
+    messages = []
+    rounds = interleave(["a", "b"], 3, lambda name: Turn([ord(name)], 0, 0), messages.append)
     assert [list(turns_by_name) for turns_by_name in rounds] == [["a", "b"], ["b", "a"], ["a", "b"]]
     assert rounds[1]["b"].seconds == [ord("b")]
-    assert shown[2] == "round 2 of 3: b"
+    assert messages[2] == "round 2 of 3: b"
 
 
 def test_spread_by_hand():

@@ -79,13 +79,13 @@ def test_the_json_has_all_measurements():
 
 def test_a_small_measurement(monkeypatch):
     monkeypatch.setattr(scaling, "TURN_SECONDS", 0.0)
-    steps, shown = prepare(SETTINGS), []
+    steps, messages = prepare(SETTINGS), []
     assert list(steps) == [(8, 2), (20, 2), (32, 2), (8, 1), (8, 4)]  # (8, 2) is on both axes
-    result = measure(SETTINGS, steps, shown.append)
+    result = measure(SETTINGS, steps, messages.append)
     assert [list(turns_by_name) for turns_by_name in result.rounds[:2]] == [
         [point.name for point in order] for order in (list(steps), list(steps)[::-1])
     ]
-    assert "round 3 of 3: se_resnet8, batch 4" in shown
+    assert "round 3 of 3: se_resnet8, batch 4" in messages
     assert np.isfinite([series.line for series in result.series]).all()
 
 

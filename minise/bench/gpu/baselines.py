@@ -62,7 +62,7 @@ class Baselines:
             yield Task(name, partial(self.matrix_product, precision))
         for shape in CONVOLUTIONS:
             name = "conv3x3 {}x{}x{}x{}".format(*shape, shape[-1])
-            yield Task(f"{name}, minise", partial(self.own_convolution, *shape))
+            yield Task(f"{name}, minise", partial(self.minise_convolution, *shape))
             for precision in pytorch.PRECISIONS:
                 for layout in LAYOUTS:
                     run = partial(self.convolution, *shape, precision, layout)
@@ -76,7 +76,7 @@ class Baselines:
     def _steps(self) -> Iterator[Task]:
         for batch in BATCHES:
             name = f"step of {NET}, batch {batch}"
-            yield Task(f"{name}, minise", partial(self.own_step, batch))
+            yield Task(f"{name}, minise", partial(self.minise_step, batch))
             for precision in pytorch.PRECISIONS:
                 for graph in (True, False):
                     mode = "graph" if graph else "launched"
@@ -129,7 +129,7 @@ class Baselines:
         }
         return {name: pytorch.time_in_graph([call], self.rounds) for name, call in calls.items()}
 
-    def own_convolution(self, N: int, C: int, side: int) -> dict[str, float]:
+    def minise_convolution(self, N: int, C: int, side: int) -> dict[str, float]:
         """Return the times of minise's convolution launched from Python: cuBLAS allows no graph."""
         rng = np.random.default_rng(0)
         arrays = (rng.standard_normal(shape) for shape in ((N, C, side, side), (C, C, 3, 3)))
@@ -173,7 +173,7 @@ class Baselines:
         call = pytorch.training_step(precision, batch, NET, self.device, compiled=compiled)
         return {"us": self._timed(call, graph)}
 
-    def own_step(self, batch: int) -> dict[str, float]:
+    def minise_step(self, batch: int) -> dict[str, float]:
         """Return the time of a training step in minise: in total, and in Python alone."""
         python, wall = self.clock.time_python_and_total(training_step(self.ops, batch, NET))
         return {"us": wall, "python_us": python}

@@ -131,8 +131,8 @@ def error_of(ops: Any, op: str, shape: Shape) -> float:
     """Return the largest ||error|| / ||expected|| of output and gradients against float64."""
     workload = shape.workload(op, CHECKED_IMAGES)
     arrays = gated_arrays_of(workload)
-    wide = {name: array.astype(np.float64) for name, array in arrays.items()}
-    expected = _results(reference, workload, wide, np.float64)
+    arrays64 = {name: array.astype(np.float64) for name, array in arrays.items()}
+    expected = _results(reference, workload, arrays64, np.float64)
     arrays = {name: ops.asarray(array) for name, array in arrays.items()}
     results = _results(ops, workload, arrays, np.float32)
     return max(relative_error(ops.asnumpy(a), b) for a, b in zip(results, expected, strict=True))
