@@ -140,7 +140,7 @@ def test_the_table(monkeypatch):
         Row("squeeze-excite", 64, "torch", "launched", 1, 1),
     ]
     lines = text_of(table_of([row, *others], Limits("H200", 4300, 3, 1), [])).splitlines()
-    heading = "H200; copy 4300 GB/s; a kernel launch takes 3.0 us from Python, 1.0 us in a graph"
+    heading = "H200; copies 4300 GB/s; a kernel launch takes 3.0 us from Python, 1.0 us in a graph"
     assert heading in lines
     minise_line = next(line for line in lines if "minise, tile" in line)
     assert minise_line.split() == [
@@ -320,7 +320,7 @@ def test_the_command_from_end_to_end(capsys, monkeypatch, tmp_path):
     line = "bench cuda --what se --against --json figures.json"
     status, out, err = call(line, capsys)
     assert (status, err) == (0, "")
-    assert "a GPU, CUDA 12.9; copy 1000 GB/s" in out
+    assert "a GPU, CUDA 12.9; copies 1000 GB/s" in out
     assert "every figure is in figures.json" in out
     assert len(json.loads(Path("figures.json").read_text())["rows"]) == 8
     monkeypatch.setattr(compare, "MAX_ERROR", 0.0)

@@ -295,7 +295,7 @@ def table_of(rows: list[Row], limits: Limits, left_out: list[str]) -> Table:
             cells += [[], [heading]]
         cells.append(_cells(row, rows))
     return Table(
-        f"{limits.gpu}; copy {limits.copy_gb_s:.0f} GB/s; a kernel launch takes "
+        f"{limits.gpu}; copies {limits.copy_gb_s:.0f} GB/s; a kernel launch takes "
         f"{limits.launch_us:.1f} us from Python, {limits.graph_launch_us:.1f} us in a graph",
         COLUMNS,
         cells,
