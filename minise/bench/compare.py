@@ -1,27 +1,28 @@
-"""`minise bench cpu`: start the implementations, prepare each workload, take turns, and report."""
+"""`minise bench cpu`: time workloads in minise and in its peers, one process each, interleaved."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from minise.bench.peers import BASE, Checksum, Disagreement, check_agreement, missing, supports
-from minise.bench.result import Result, Table, millis
+from minise.bench.peers import BASELINE, Checksum, Disagreement, check_agreement, missing, supports
+from minise.bench.result import Result, Table, format_ms
 from minise.bench.rounds import (
-    Choice,
     Round,
+    RoundSelection,
     Spread,
-    choose,
     ms_spread,
     ratios,
     rounds_json,
+    select_rounds,
     spread,
 )
 from minise.bench.settings import CompareSettings
-from minise.bench.worker import Worker, WorkerError, rounds_of
+from minise.bench.worker import Worker, WorkerError, run_rounds
 from minise.bench.workloads import Workload, title
 
-COMPILING = (BASE, "torch-compile")  # they run once in a process that ends, before they are timed
+# implementations that compile in an earlier process, so that the timed process loads from disk
+COMPILING = (BASELINE, "torch-compile")
 COLUMNS = ("ms", "img/s", "times minise's ms", "MiB")
 START = "start s\ncold, warm"
 Progress = Callable[[str], None]
@@ -29,56 +30,56 @@ Progress = Callable[[str], None]
 
 @dataclass
 class Outcome:
-    """What was measured of one workload; all dicts are by implementation."""
+    """Measurements of one workload; all dicts are by implementation."""
 
     workload: Workload
     memory: dict[str, dict[str, Any]] = field(default_factory=dict)
     checksums: dict[str, Checksum] = field(default_factory=dict)
     rounds: list[Round] = field(default_factory=list)
 
-    def statistics(self) -> tuple[Choice, dict[str, dict[str, Spread]]]:
-        """Return which rounds count, and the ms and the ratio to minise's by implementation."""
-        choice = choose(self.rounds)
-        used = [self.rounds[i] for i in choice.used]
-        return choice, {
-            name: {"ms": ms_spread(used, name), "ratio": spread(ratios(used, name, BASE))}
+    def statistics(self) -> tuple[RoundSelection, dict[str, dict[str, Spread]]]:
+        """Return the selected rounds; by implementation, ms and the ratio to minise's time."""
+        selection = select_rounds(self.rounds)
+        used = [self.rounds[i] for i in selection.used]
+        return selection, {
+            name: {"ms": ms_spread(used, name), "ratio": spread(ratios(used, name, BASELINE))}
             for name in self.memory
         }
 
 
 @dataclass
 class Comparison:
-    """All that was measured so far."""
+    """All measurements so far."""
 
     settings: CompareSettings
     outcomes: list[Outcome] = field(default_factory=list)
-    absent: dict[str, str] = field(default_factory=dict)  # why an implementation is not there
+    absent: dict[str, str] = field(default_factory=dict)  # reason by implementation
     starts: dict[str, dict[str, float]] = field(default_factory=dict)  # seconds, cold and warm
 
 
 def compare(settings: CompareSettings, workloads: list[Workload], progress: Progress) -> Comparison:
-    """Measure every workload, with all implementations that can be had here.
+    """Measure every workload with all implementations that are available on this machine.
 
     Raises
     ------
     Disagreement
-        If first results differ by more than rounding can, or minise cannot do a workload.
+        If first results differ by more than rounding, or minise fails on a workload.
     """
     comparison = Comparison(settings)
-    names = [BASE, *dict.fromkeys(settings.against)]
+    names = [BASELINE, *dict.fromkeys(settings.against)]
     comparison.absent = {name: reason for name in names if (reason := missing(name))}
     with TemporaryDirectory() as cache, Workers(comparison, cache) as workers:
         for workload in workloads:
             if workload["kind"] != "op":
-                workers.end()  # so that the memory of other workloads does not count
-            outcome, what = Outcome(workload), title(workload)
+                workers.close()  # so that memory of other workloads is not measured
+            outcome, label = Outcome(workload), title(workload)
             for name in names:
                 if supports(name, workload) and name not in comparison.absent:
-                    progress(f"{what}: {name} gets ready")
+                    progress(f"{label}: preparing {name}")
                     workers.prepare(name, outcome)
-            check_agreement(what, outcome.checksums, settings.dtype)
+            check_agreement(label, outcome.checksums, settings.dtype)
             measured = [workers.by_name[name] for name in outcome.memory]
-            outcome.rounds = rounds_of(measured, settings.rounds, what, progress)
+            outcome.rounds = run_rounds(measured, settings.rounds, label, progress)
             comparison.outcomes.append(outcome)
     return comparison
 
@@ -89,10 +90,10 @@ class Workers:
     Parameters
     ----------
     comparison : Comparison
-        Takes the times of starts, and who cannot take part.
+        Receives start times, and the reasons why implementations are absent.
     cache : str
-        Folder for compiled code, with a folder for each implementation, where starts are measured;
-        otherwise the user's own is used.
+        Folder for compiled code, with a subfolder for each implementation, if starts are measured;
+        otherwise the user's own cache is used.
     """
 
     def __init__(self, comparison: Comparison, cache: str) -> None:
@@ -103,33 +104,33 @@ class Workers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.end()
+        self.close()
 
-    def end(self) -> None:
-        """End them all."""
+    def close(self) -> None:
+        """End all processes."""
         for worker in self.by_name.values():
             worker.close()
         self.by_name = {}
 
     def prepare(self, name: str, outcome: Outcome) -> None:
-        """Prepare an implementation for its turns, or note why it cannot take part."""
+        """Prepare an implementation for timing, or record why it is absent."""
         settings, workload = self.comparison.settings, outcome.workload
-        starts = settings.start and not self.comparison.outcomes and workload["kind"] != "op"
+        time_start = settings.start and not self.comparison.outcomes and workload["kind"] != "op"
         try:
-            if starts or (name in COMPILING and name not in self.by_name):
-                with self._worker(name) as cold:  # leaves what it compiles, but not in memory
-                    since = cold.first(workload)[1]
-                if starts:
-                    self.comparison.starts[name] = {"cold": since}
+            if time_start or (name in COMPILING and name not in self.by_name):
+                with self._worker(name) as cold:  # its compiled code stays on disk
+                    seconds = cold.first_run(workload)[1]
+                if time_start:
+                    self.comparison.starts[name] = {"cold": seconds}
             if name not in self.by_name:
                 self.by_name[name] = self._worker(name)
-            checksum, since = self.by_name[name].first(workload)
-            if starts:
-                self.comparison.starts[name]["warm"] = since
+            checksum, seconds = self.by_name[name].first_run(workload)
+            if time_start:
+                self.comparison.starts[name]["warm"] = seconds
             outcome.memory[name] = self.by_name[name].ask("warm")
             outcome.checksums[name] = checksum
         except WorkerError as error:
-            if name == BASE:
+            if name == BASELINE:
                 raise Disagreement(f"{title(workload)} with {settings.ops}: {error}") from None
             self.comparison.absent[name] = str(error)
 
@@ -139,7 +140,7 @@ class Workers:
 
 
 def result_of(comparison: Comparison) -> Result:
-    """Return the result: a table for each workload, and one for all ops."""
+    """Return the result: a table for each workload, and one table for all ops."""
     tables = [
         workload_table(outcome, comparison)
         for outcome in comparison.outcomes
@@ -161,71 +162,74 @@ def result_of(comparison: Comparison) -> Result:
 def workload_table(outcome: Outcome, comparison: Comparison) -> Table:
     """Return the table of a training step, of inference or of a block."""
     settings, starts = comparison.settings, comparison.starts
-    choice, statistics = outcome.statistics()
+    selection, statistics = outcome.statistics()
     with_starts = bool(starts) and outcome is comparison.outcomes[0]
     rows: list[list[str]] = []
     for name, spreads in statistics.items():
         row = [
-            f"minise ({settings.back_end})" if name == BASE else name,
-            millis(spreads["ms"].median),
+            f"minise ({settings.back_end})" if name == BASELINE else name,
+            format_ms(spreads["ms"].median),
             f"{1000 * settings.batch / spreads['ms'].median:.0f}",
-            _ratio(spreads["ratio"], name),
+            _ratio_with_quartiles(spreads["ratio"], name),
             f"{outcome.memory[name]['mib']:.0f}",
         ]
         if with_starts:
             row.append(f"{starts[name]['cold']:.1f}, {starts[name]['warm']:.1f}")
         rows.append(row)
     block = outcome.workload["kind"] == "block"
-    where = settings.conditions if block else settings.heading(settings.net)
+    conditions = settings.conditions if block else settings.heading(settings.net)
     columns = (*COLUMNS, START) if with_starts else COLUMNS
-    heading = f"{title(outcome.workload)}: {where}"
-    return Table(heading, columns, rows, choice.sentence, unbroken=(START,))
+    heading = f"{title(outcome.workload)}: {conditions}"
+    return Table(heading, columns, rows, selection.verdict, unbroken=(START,))
 
 
 def ops_table(outcomes: Sequence[Outcome], settings: CompareSettings) -> Table:
-    """Return the table of single ops, one a row."""
-    names = [name for name in (BASE, *settings.against) if any(name in o.memory for o in outcomes)]
+    """Return the table of single ops, one op per row."""
+    names = [
+        name for name in (BASELINE, *settings.against) if any(name in o.memory for o in outcomes)
+    ]
     rows: list[list[str]] = []
     for outcome in outcomes:
-        choice, statistics = outcome.statistics()
-        mark = "~" if choice.doubtful else ""
-        cells = [mark + millis(statistics[BASE]["ms"].median)]
+        selection, statistics = outcome.statistics()
+        mark = "~" if selection.unreliable else ""
+        cells = [mark + format_ms(statistics[BASELINE]["ms"].median)]
         for name in names[1:]:
-            cells.append(_times(statistics[name]["ratio"].median) if name in statistics else "")
+            cells.append(
+                _format_ratio(statistics[name]["ratio"].median) if name in statistics else ""
+            )
         rows.append([title(outcome.workload), *cells])
     return Table(
         f"ops, forward + backward: {settings.heading(settings.net)}",
         [name.replace("-", "-\n", 1) for name in names],
         rows,
-        "ms of minise; of the others, their time as a multiple of minise's.\n"
-        + _disturbed(outcomes),
+        "minise: ms. Others: time as a multiple of minise's time.\n" + _load_note(outcomes),
     )
 
 
 def notes(comparison: Comparison) -> str:
-    """Return what the tables' columns mean, and which implementations are absent."""
+    """Return the meaning of the tables' columns, and the reasons for absent implementations."""
     lines = []
-    hows = {memory["how"] for o in comparison.outcomes for memory in o.memory.values()}
+    methods = {memory["how"] for o in comparison.outcomes for memory in o.memory.values()}
     kinds = {outcome.workload["kind"] for outcome in comparison.outcomes}
     if kinds - {"op"}:
         lines += [
-            "ms: median of the rounds. times minise's ms: the time as a multiple of minise's, "
-            "median (and quartiles) of the ratios within a round.",
-            f"MiB: what the work needs besides net and inputs: {' or '.join(sorted(hows))}.",
+            "ms: median over the rounds. times minise's ms: time as a multiple of minise's, "
+            "median (quartiles) of the ratios within a round.",
+            f"MiB: memory besides net and inputs: {' or '.join(sorted(methods))}.",
         ]
     if "block" in kinds:
         lines.append("Blocks are timed forward + backward, with the gradients of their parameters.")
     if kinds - {"op"} and comparison.starts:
         lines.append(
-            "start: from the start of a process to the end of its first run; cold with an empty "
-            "cache of compiled code, warm with what the cold one left."
+            "start: from the start of a process to the end of its first run; cold: with an empty "
+            "cache of compiled code; warm: with the cache that the cold start filled."
         )
     lines += [f"{name}: {reason}" for name, reason in comparison.absent.items()]
     return "\n".join(lines)
 
 
 def _row(outcome: Outcome) -> dict[str, Any]:
-    choice, statistics = outcome.statistics()
+    selection, statistics = outcome.statistics()
     return {
         "title": title(outcome.workload),
         "work": outcome.workload,
@@ -238,31 +242,33 @@ def _row(outcome: Outcome) -> dict[str, Any]:
             }
             for name, spreads in statistics.items()
         },
-        **choice.as_json(),
+        **selection.as_json(),
         "rounds": rounds_json(outcome.rounds),
     }
 
 
-def _ratio(ratio: Spread, name: str) -> str:
-    if name == BASE:
+def _ratio_with_quartiles(ratio: Spread, name: str) -> str:
+    if name == BASELINE:
         return "1"
-    return f"{_times(ratio.median)} ({_times(ratio.lower)}-{_times(ratio.upper)})"
+    middle, lower, upper = map(_format_ratio, ratio)
+    return f"{middle} ({lower}-{upper})"
 
 
-def _times(ratio: float) -> str:
+def _format_ratio(ratio: float) -> str:
     return f"{ratio:.2f}" if ratio >= 0.1 else f"{ratio:.1g}"
 
 
-def _disturbed(outcomes: Sequence[Outcome]) -> str:
-    """Return in one sentence what others did during all ops."""
-    choices = [choose(outcome.rounds) for outcome in outcomes]
-    known = [choice.others for choice in choices if choice.others is not None]
-    if not known:
-        return choices[0].sentence
+def _load_note(outcomes: Sequence[Outcome]) -> str:
+    """Return a sentence about the load by other processes during the rounds of all ops."""
+    selections = [select_rounds(outcome.rounds) for outcome in outcomes]
+    loads = [cores for s in selections if (cores := s.max_other_cores) is not None]
+    if not loads:
+        return selections[0].verdict
     rounds = sum(len(outcome.rounds) for outcome in outcomes)
-    disturbed = sum(len(choice.disturbed) for choice in choices)
-    doubtful = sum(choice.doubtful for choice in choices)
-    text = f"Others disturbed {disturbed} of {rounds} rounds (at most {max(known):.2f} of a core)"
-    if doubtful:
-        return f"{text}; do not trust the {doubtful} ops marked ~, of which most rounds were."
-    return text + ("; the figures leave them out." if disturbed else ".")
+    disturbed = sum(len(selection.disturbed) for selection in selections)
+    unreliable = sum(selection.unreliable for selection in selections)
+    load = f"at most {max(loads):.2f} cores used by other processes"
+    text = f"{disturbed} of {rounds} rounds were disturbed ({load})"
+    if unreliable:
+        return f"{text}; the {unreliable} ops marked ~ are unreliable: most rounds were disturbed."
+    return text + (": these rounds are excluded." if disturbed else ".")

@@ -1,9 +1,9 @@
-"""A clock for a GPU, and buffers that no cache holds.
+"""Timing of calls on a GPU, on buffers that exceed its cache.
 
-Kernels run on after a call has returned, so events are put into their stream and read afterwards. A
-launch from Python costs a few microseconds; a CUDA graph launches all its kernels at once, so only
-the kernels' own time remains. Buffers take turns: together they are several times as large as the
-cache, so that every read comes from memory, as in training.
+Kernels run asynchronously, so calls are timed with events recorded in their stream. A launch from
+Python costs a few microseconds; a CUDA graph launches all its kernels at once, so that only the
+time of the kernels remains. Consecutive calls use different sets of buffers, which together are
+several times as large as the cache, so that every read comes from memory, as in training.
 """
 
 import math
@@ -13,63 +13,68 @@ from statistics import median
 from typing import Any
 
 Call = Callable[[], Any]
-MAX_SETS = 16  # of buffers
-TIMES_THE_CACHE = 4
-LEAST_CALLS = 20  # between two events
-WARM_UP = 3  # calls
+MAX_BUFFER_SETS = 16
+CACHE_MULTIPLE = 4  # size of all buffers together / size of the cache, at least
+MIN_CALLS = 20  # between two events
+WARM_UP_CALLS = 3
 
 
-def sets_of_buffers(size: int, cache: int) -> int:
-    """Return how many sets of buffers of so many bytes take turns.
+def buffer_set_count(size: int, cache: int) -> int:
+    """Return the number of sets of buffers to cycle through.
+
+    Parameters
+    ----------
+    size, cache : int
+        Bytes of one set of buffers, and of the cache.
 
     Examples
     --------
-    >>> sets_of_buffers(200 << 20, 60 << 20), sets_of_buffers(16 << 20, 60 << 20)
+    >>> buffer_set_count(200 << 20, 60 << 20), buffer_set_count(16 << 20, 60 << 20)
     (2, 15)
     """
-    return max(2, min(MAX_SETS, math.ceil(TIMES_THE_CACHE * cache / size)))
+    return max(2, min(MAX_BUFFER_SETS, math.ceil(CACHE_MULTIPLE * cache / size)))
 
 
 def calls_on_buffers(
     arrays: Mapping[str, Any],
     sets: int,
     forward: Callable[..., Any],
-    both: Callable[[list[Any], Any], tuple[Any, Any]],
+    forward_backward: Callable[[list[Any], Any], tuple[Any, Any]],
     prepare: Callable[[Any], Any] = lambda array: array,
 ) -> tuple[list[Call], list[Call]]:
-    """Return calls of an op forward, and forward and backward, each on its own set of buffers.
+    """Return calls of forward, and calls of forward and backward, each on its own set of buffers.
 
     Parameters
     ----------
     arrays : mapping
-        The inputs by name, and dout; each set holds other multiples of the images among them.
+        The inputs by name, and dout. Each set holds a different multiple of the images.
     sets : int
-        Number of sets, and so of calls.
+        Number of sets of buffers, and of calls of each kind.
     forward : function
-        Of the inputs.
-    both : function
-        Of the list of inputs and dout; returns what is to live, and the gradients.
+        Takes the inputs.
+    forward_backward : function
+        Takes the list of inputs, and dout; returns a result to keep alive, and the gradients.
     prepare : function, optional
-        Makes an input of an array.
+        Converts an array to an input.
     """
     dout = arrays["dout"]
     inputs = [array for name, array in arrays.items() if name != "dout"]
-    results: list[Any] = [None] * sets  # each lives until its turn comes again, as inputs do
+    results: list[Any] = [None] * sets  # each stays allocated until the next call on its set
 
     def calls_of_set(k: int) -> tuple[Call, Call]:
         scale = 1 + k / sets
-        own = [prepare(array * scale if array.ndim == 4 else array) for array in inputs]
-        own_dout = dout * scale
+        scaled = [prepare(array * scale if array.ndim == 4 else array) for array in inputs]
+        scaled_dout = dout * scale
 
         def run_forward() -> Any:
-            results[k] = forward(*own)
+            results[k] = forward(*scaled)
             return results[k]
 
-        def run_both() -> Any:
-            results[k] = both(own, own_dout)
+        def run_forward_backward() -> Any:
+            results[k] = forward_backward(scaled, scaled_dout)
             return results[k][1]
 
-        return run_forward, run_both
+        return run_forward, run_forward_backward
 
     pairs = [calls_of_set(k) for k in range(sets)]
     return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
@@ -82,16 +87,16 @@ class Clock:
         self.cupy, self.rounds = cupy, rounds
 
     def cache_bytes(self) -> int:
-        """Return the size of the GPU's second-level cache."""
+        """Return the size of the GPU's L2 cache in bytes."""
         return int(self.cupy.cuda.Device().attributes["L2CacheSize"])
 
-    def launched(self, calls: Sequence[Call]) -> float:
-        """Return the time of a call as Python launches it; the calls take turns."""
+    def time_launched(self, calls: Sequence[Call]) -> float:
+        """Return the mean time of a call that is launched from Python, cycling through calls."""
         stream = self.cupy.cuda.get_current_stream()
-        for call in calls:  # compiles, and fills the memory pool
+        for call in calls:  # compiles kernels, and fills the memory pool
             call()
         stream.synchronize()
-        count = max(LEAST_CALLS, len(calls))
+        count = max(MIN_CALLS, len(calls))
 
         def several() -> None:
             for k in range(count):
@@ -99,11 +104,11 @@ class Clock:
 
         return self._timed(several, stream) / count
 
-    def graphed(self, calls: Sequence[Call]) -> float:
-        """Return the time of a call in a CUDA graph of several."""
+    def time_in_graph(self, calls: Sequence[Call]) -> float:
+        """Return the mean time of a call in a CUDA graph that cycles through calls."""
         stream = self.cupy.cuda.Stream(non_blocking=True)
-        count = max(LEAST_CALLS, len(calls))
-        self.cupy.cuda.Device().synchronize()  # inputs may still be written on another stream
+        count = max(MIN_CALLS, len(calls))
+        self.cupy.cuda.Device().synchronize()  # other streams may still be writing the inputs
         with stream:
             for call in calls:
                 call()
@@ -116,23 +121,23 @@ class Clock:
                 graph = stream.end_capture()
             return self._timed(lambda: graph.launch(stream), stream) / count
 
-    def issued(self, call: Call) -> tuple[float, float]:
-        """Return the time that Python takes to launch a call, and the time of the call in all."""
+    def time_python_and_total(self, call: Call) -> tuple[float, float]:
+        """Return the time in Python until a call has launched its kernels, and its total time."""
         wait = self.cupy.cuda.Device().synchronize
-        for _ in range(WARM_UP):
+        for _ in range(WARM_UP_CALLS):
             call()
         wait()
         start = time.perf_counter()
-        for _ in range(LEAST_CALLS):
+        for _ in range(MIN_CALLS):
             call()
         launched = time.perf_counter()
         wait()
         ends = launched, time.perf_counter()
-        python, wall = (1e6 * (end - start) / LEAST_CALLS for end in ends)
+        python, wall = (1e6 * (end - start) / MIN_CALLS for end in ends)
         return python, wall
 
     def _timed(self, call: Call, stream: Any) -> float:
-        """Return the median time of a call that puts work into a stream."""
+        """Return the median time of a call that enqueues kernels in a stream."""
         call()
         times = []
         for _ in range(self.rounds):
@@ -145,13 +150,13 @@ class Clock:
         return median(times)
 
     def copy_bandwidth(self) -> float:
-        """Return how many GB a second are read and written when memory is copied."""
+        """Return the bandwidth of a copy in GB/s, reads and writes added."""
         size = 8 * self.cache_bytes()
         a, b = (self.cupy.ones(size // 4, "f") for _ in range(2))
-        return 2 * a.nbytes / self.launched([lambda: self.cupy.copyto(b, a)]) / 1e3
+        return 2 * a.nbytes / self.time_launched([lambda: self.cupy.copyto(b, a)]) / 1e3
 
     def launch_cost(self) -> tuple[float, float]:
-        """Return what launching an empty kernel costs Python, and what it costs in a graph."""
+        """Return the time of an empty kernel launched from Python, and in a graph."""
         source = 'extern "C" __global__ void empty() {}'
         empty = self.cupy.RawModule(code=source).get_function("empty")
         calls = [lambda: empty((1,), (32,), ())]
@@ -161,4 +166,4 @@ class Clock:
         for _ in range(2000):
             calls[0]()
         in_python = (time.perf_counter() - start) / 2000 * 1e6
-        return in_python, self.graphed(calls)
+        return in_python, self.time_in_graph(calls)

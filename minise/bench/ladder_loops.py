@@ -1,4 +1,4 @@
-"""The loops of ladder.py: plain Python functions, which Numba compiles on request."""
+"""The loops of ladder.py: plain Python functions; `compiled` compiles them with Numba."""
 
 import functools
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def seven_loops(padded: Any, weight: Any, out: Any, rows: int, columns: int) -> None:
-    """Fill out (N, K, OH, OW); rows and columns are the stride."""
+    """Fill out (N, K, OH, OW); (rows, columns) is the stride."""
     N, K, OH, OW = out.shape
     _, C, KH, KW = weight.shape
     for n in range(N):
@@ -23,7 +23,7 @@ def seven_loops(padded: Any, weight: Any, out: Any, rows: int, columns: int) -> 
 
 
 def rows_innermost(columns_sorted: Any, weight: Any, out: Any, rows: int, columns: int) -> None:
-    """Fill out (N, K, OH, OW) from (N, C, H, columns, W); the loop over q is vectorised."""
+    """Fill out (N, K, OH, OW) from columns_sorted (N, C, H, columns, W); vectorised over q."""
     N, K, OH, OW = out.shape
     _, C, KH, KW = weight.shape
     for n in range(N):
@@ -60,14 +60,14 @@ def filters_innermost(padded: Any, weight: Any, out: Any, rows: int, columns: in
 
 @functools.cache
 def vectors_of_filters() -> Callable[..., None]:
-    """Return a loop over vectors of filters; Numba is loaded only here, for the vectors."""
+    """Return a convolution with explicit vectors of filters; imports Numba when first called."""
     from minise.ops.jit.vector.simd import filled, fma, lanes_of, load, store
 
     def loop(padded: Any, weight: Any, out: Any, rows: int, columns: int) -> None:
         """Fill out (N, OH, OW, K) from padded (N, H, W, C) and weight (KH, KW, C, K).
 
-        K is a multiple of a vector. A vector of filters has its sums in one register, from the
-        first product to the last.
+        K is a multiple of the vector length. The sums of a vector of filters stay in one register
+        from the first product to the last.
         """
         N, OH, OW, K = out.shape
         KH, KW, C, _ = weight.shape
@@ -80,11 +80,11 @@ def vectors_of_filters() -> Callable[..., None]:
                         sums = filled(0.0, out)
                         for i in range(KH):
                             for j in range(KW):
-                                at = ((n * H + p * rows + i) * W + q * columns + j) * C
-                                to = (i * KW + j) * C * K + k
+                                first_pixel = ((n * H + p * rows + i) * W + q * columns + j) * C
+                                first_weight = (i * KW + j) * C * K + k
                                 for c in range(C):
-                                    vector = load(weights, to + c * K)
-                                    sums = fma(pixels[at + c], vector, sums)
+                                    vector = load(weights, first_weight + c * K)
+                                    sums = fma(pixels[first_pixel + c], vector, sums)
                         store(sums, results, ((n * OH + p) * OW + q) * K + k)
 
     return loop
@@ -92,9 +92,11 @@ def vectors_of_filters() -> Callable[..., None]:
 
 @functools.cache
 def compiled(function: Callable[..., None]) -> Any:
-    """Return a function compiled by Numba, which is loaded only here."""
+    """Return a function compiled by Numba; imports Numba when first called."""
     try:
         from numba import njit
     except ImportError:
-        raise ImportError("the ladder compiles its loops: pip install 'numba>=0.61'") from None
+        raise ImportError(
+            "bench conv-ladder: Numba is not installed: pip install 'numba>=0.61'"
+        ) from None
     return njit(nogil=True)(function)

@@ -1,9 +1,9 @@
-"""The machine below a measurement: processor and versions, processor load, resident memory.
+"""The machine of a measurement: processor, versions, load by other processes, resident memory.
 
-All of it is read from /proc, where there is one. /proc/stat counts how long all processors together
-were busy, /proc/PID/stat how long each process ran, both in clock ticks (usually a hundredth of a
-second). Busy time beyond that of the benchmark's own processes was taken by other processes, or by
-the host of a virtual machine.
+Everything is read from /proc, where it exists. /proc/stat counts the busy time of all processors
+together, /proc/PID/stat the CPU time of each process, both in clock ticks (usually a hundredth of a
+second). Busy time minus the CPU time of the benchmark's own processes was used by other processes,
+or by the host of a virtual machine.
 """
 
 import os
@@ -18,14 +18,14 @@ from minise.train.run_folder import cores, versions
 
 PACKAGES = ("minise", "numpy", "numba", "llvmlite", "threadpoolctl", "torch")
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
-SLACK = 2 / TICKS_PER_SECOND  # seconds: the error of a difference of two tick counts
+TICK_ERROR_SECONDS = 2 / TICKS_PER_SECOND  # of a difference of two tick counts
 MIB = 1024 * 1024
-HWM = "peak resident memory, reset after the first run (VmHWM)"
-MAXRSS = "growth of the highest resident memory, the first run included (ru_maxrss)"
+PEAK_VMHWM = "peak resident memory, reset after the first run (VmHWM)"
+PEAK_MAXRSS = "growth of the highest resident memory, the first run included (ru_maxrss)"
 
 
 def describe() -> dict[str, Any]:
-    """Return processor, usable cores, memory in GB, and system."""
+    """Return the processor, the number of usable cores, the memory in GB, and the system."""
     return {
         "processor": processor(_text("/proc/cpuinfo")) or platform.processor() or "unknown",
         "cores": cores(),
@@ -35,7 +35,7 @@ def describe() -> dict[str, Any]:
 
 
 def circumstances() -> dict[str, Any]:
-    """Return date, command, machine and versions, as they are written with every result."""
+    """Return date, command, machine and versions, which every result file stores."""
     return {
         "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": ["minise", *sys.argv[1:]],
@@ -47,7 +47,7 @@ def circumstances() -> dict[str, Any]:
 def processor(cpuinfo: str) -> str | None:
     r"""Return the processor's name, family and model from the text of /proc/cpuinfo.
 
-    The name alone can be as vague as "AMD EPYC", above all on virtual machines.
+    The name alone can be as vague as "AMD EPYC", in particular on virtual machines.
 
     Examples
     --------
@@ -60,8 +60,9 @@ def processor(cpuinfo: str) -> str | None:
         fields.setdefault(name.strip(), value.strip())
     if "model name" not in fields:
         return None
-    rest = [("family", fields.get("cpu family")), ("model", fields.get("model"))]
-    return ", ".join([fields["model name"], *(f"{name} {value}" for name, value in rest if value)])
+    numbers = {"family": fields.get("cpu family"), "model": fields.get("model")}
+    details = (f"{name} {value}" for name, value in numbers.items() if value)
+    return ", ".join([fields["model name"], *details])
 
 
 def memory_gb(meminfo: str) -> float | None:
@@ -77,20 +78,25 @@ def memory_gb(meminfo: str) -> float | None:
 
 
 class Reading(NamedTuple):
-    """Three clocks, in seconds."""
+    """Readings of three clocks, in seconds."""
 
     wall: float
-    busy: float  # all processors together, since the machine started
-    own: float  # the benchmark's own processes
+    busy: float  # of all processors together, since the machine started
+    own: float  # CPU time of the benchmark's own processes
 
 
-def read(groups: Collection[int]) -> Reading | None:
-    """Read the clocks; own is this process and every process of the process groups.
+def read_clocks(groups: Collection[int]) -> Reading | None:
+    """Read the clocks.
+
+    Parameters
+    ----------
+    groups : collection of int
+        Process groups whose processes count as own, besides this process.
 
     Returns
     -------
     Reading or None
-        None where there is no /proc.
+        None if there is no /proc.
     """
     try:
         busy = busy_ticks(Path("/proc/stat").read_text())
@@ -100,25 +106,26 @@ def read(groups: Collection[int]) -> Reading | None:
     return Reading(time.perf_counter(), busy / TICKS_PER_SECOND, own)
 
 
-def cores_taken(before: Reading | None, after: Reading | None) -> float | None:
-    """Return how many cores other processes used between two readings, less the error of ticks.
+def cores_used_by_others(before: Reading | None, after: Reading | None) -> float | None:
+    """Return the number of cores used by other processes between two readings, minus tick error.
 
     Examples
     --------
-    >>> cores_taken(Reading(0, 10, 4), Reading(2, 14 + SLACK, 7))  # 4 s busy, 3 s own, in 2 s
+    >>> after = Reading(2, 14 + TICK_ERROR_SECONDS, 7)  # 2 s later: 4 s busy, 3 s of them own
+    >>> cores_used_by_others(Reading(0, 10, 4), after)
     0.5
     """
     if before is None or after is None:
         return None
-    others = (after.busy - before.busy) - (after.own - before.own)
-    return round(max(0.0, others - SLACK) / max(after.wall - before.wall, 1e-9), 3)
+    seconds = (after.busy - before.busy) - (after.own - before.own)
+    return round(max(0.0, seconds - TICK_ERROR_SECONDS) / max(after.wall - before.wall, 1e-9), 3)
 
 
 def busy_ticks(stat: str) -> int:
-    r"""Return all ticks but the idle ones from the text of /proc/stat.
+    r"""Return the busy ticks of all processors from the text of /proc/stat.
 
-    Its first line counts user, nice, system, idle, iowait, irq, softirq and steal; guests, which
-    may follow, are counted in user already.
+    Its first line counts user, nice, system, idle, iowait, irq, softirq and steal. Guest ticks, if
+    listed, are already included in user.
 
     Examples
     --------
@@ -130,41 +137,41 @@ def busy_ticks(stat: str) -> int:
 
 
 def process_ticks(stat: str) -> tuple[int, int]:
-    """Return process group and ticks from the text of /proc/PID/stat.
+    """Return the process group and the ticks of a process from the text of /proc/PID/stat.
 
     Examples
     --------
     >>> process_ticks("7 (a) b) S 1 6 6 0 -1 0 0 0 0 0 40 2 0 0 20 0 1 0 5")
     (6, 42)
     """
-    fields = stat.rpartition(")")[2].split()  # the name may hold spaces and brackets
+    fields = stat.rpartition(")")[2].split()  # the name may contain spaces and parentheses
     return int(fields[2]), int(fields[11]) + int(fields[12])
 
 
 class PeakMemory:
-    """Measures how far resident memory rises above its size at construction.
+    """Measures the peak of resident memory, relative to its size at construction.
 
-    `restart` resets the peak; where the system does not allow that (/proc/self/clear_refs), the
-    peak since the start of the process counts, and `how` says so.
+    `restart` resets the peak. If the system does not allow a reset (/proc/self/clear_refs), the
+    peak since the start of the process is used. `method` describes which of both was measured.
     """
 
     def __init__(self) -> None:
         self.start = _status("VmRSS")
         self.highest = _maxrss()
-        self.how = MAXRSS
+        self.method = PEAK_MAXRSS
 
     def restart(self) -> None:
-        """Reset the peak, where the system allows it."""
+        """Reset the peak, if the system allows it."""
         try:
             Path("/proc/self/clear_refs").write_text("5")
         except OSError:
             return
         if self.start is not None:
-            self.how = HWM
+            self.method = PEAK_VMHWM
 
     def mib(self) -> float:
-        """Return the rise in MiB."""
-        if self.how == HWM and self.start is not None:
+        """Return the peak minus the size at construction, in MiB."""
+        if self.method == PEAK_VMHWM and self.start is not None:
             rise = (_status("VmHWM") or self.start) - self.start
         else:
             rise = _maxrss() - self.highest
@@ -172,7 +179,7 @@ class PeakMemory:
 
 
 def bytes_of(status: str, name: str) -> int | None:
-    r"""Return a field in kB of the text of /proc/meminfo or /proc/self/status, in bytes.
+    r"""Return in bytes a field of the text of /proc/meminfo or /proc/self/status; None if missing.
 
     Examples
     --------
@@ -191,7 +198,7 @@ def _ticks_of(group: int) -> int:
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             process_group, ticks = process_ticks(path.read_text())
-        except (OSError, IndexError):  # the process has ended meanwhile
+        except (OSError, IndexError):  # the process has ended
             continue
         if process_group == group:
             total += ticks

@@ -1,14 +1,13 @@
-"""`minise profile`: the time of every op of a training step beside its floor, a roofline model.
+"""`minise profile`: time of every op of a training step against a roofline model.
 
-Times come from minise.ops.wrap, a back end around the back end, so nothing in the net is changed.
-One more step, before the timed ones, records the needs of each op: its multiply-accumulates, and
-the bytes of the arrays that it reads and writes, each counted once.
+Times are measured by minise.ops.wrap, a back end around the back end, so the net is not changed. An
+additional step, before the timed ones, records the cost of each op: its multiply-accumulates
+(MACs), and the bytes of the arrays that it reads and writes, each counted once.
 
-An op takes at least the time of its multiply-accumulates at the rate of a large matrix product, and
-of reading its inputs and writing its results once at the rate of a large copy. The larger of the
-two is its floor. Both rates are measured here, through NumPy. Two things can get below the floor:
-arrays that are still in a cache, and algorithms that need fewer multiplications than the definition
-(Winograd's).
+The floor of an op, a lower bound on its time, is the larger of two times: its MACs at the rate of a
+large matrix product, and its bytes at the bandwidth of a large copy. Both rates are measured here,
+with NumPy. An op can be faster than its floor if its arrays are still in a cache, or if its
+algorithm needs fewer multiplications than the definition (Winograd's).
 
 Source: Williams, Waterman and Patterson, "Roofline: An Insightful Visual Performance Model for
 Multicore Architectures", Communications of the ACM 52 (2009).
@@ -26,10 +25,10 @@ from threadpoolctl import threadpool_limits
 
 from minise import models
 from minise.analysis.cost import macs
-from minise.bench.machine import cores_taken, read
-from minise.bench.peers import step_of
-from minise.bench.result import Result, Table, millis, short
-from minise.bench.rounds import meanwhile, repeat
+from minise.bench.machine import cores_used_by_others, read_clocks
+from minise.bench.peers import training_step_of
+from minise.bench.result import Result, Table, format_ms, format_number
+from minise.bench.rounds import describe_load, time_repeatedly
 from minise.bench.settings import ProfileSettings
 from minise.bench.workloads import batch_of
 from minise.checks import Array
@@ -38,22 +37,22 @@ from minise.ops.user.pair import cache_of
 from minise.ops.wrap import FORWARD, Call, Timing, Wrapper, attach, timed
 
 Key = tuple[str, str, str]  # layer, op, direction
-LOSS = "(loss)"  # the layer's name of the loss
-MATRIX_SIDE = 1536  # large enough for the full rate, 0.1 s on one core
-COPIED_BYTES = 128 * 2**20  # beyond any cache
-RATE_RUNS = 5  # the fastest counts: other processes can only slow it down
-CALL_SECONDS = 1e-5  # with a smaller floor, most of the time is that of the call itself
-FIGURE_COLUMNS = ("share", "floor ms", "times\nfloor")
+LOSS = "(loss)"  # layer name of the loss
+MATRIX_SIDE = 1536  # large enough for the full rate; 0.1 s on one core
+COPY_BYTES = 128 * 2**20  # larger than any cache
+RATE_RUNS = 5  # the fastest is used: other processes can only slow a run down
+MIN_FLOOR_SECONDS = 1e-5  # below, call overhead dominates, and no ratio is shown
+SHARE_COLUMNS = ("share", "floor ms", "times\nfloor")
 
 
 class Rates(NamedTuple):
-    """What the machine reaches."""
+    """Rates of the machine."""
 
-    macs: float  # multiply-accumulates a second, of a large matrix product
-    bytes: float  # a second, read and written together, of a large copy
+    macs: float  # multiply-accumulates per second of a large matrix product
+    bytes: float  # bytes per second of a large copy, reads and writes added
 
     def floor(self, macs: float, moved: float) -> float:
-        """Return the least seconds for so many MACs and so many bytes.
+        """Return a lower bound on the seconds for a number of MACs and of bytes moved.
 
         Examples
         --------
@@ -64,36 +63,36 @@ class Rates(NamedTuple):
 
 
 def measure_rates(threads: int, dtype: str) -> Rates:
-    """Measure both rates with so many threads."""
+    """Return both rates, measured with a number of threads."""
     rng = np.random.default_rng(0)
     a, b = rng.standard_normal((2, MATRIX_SIDE, MATRIX_SIDE)).astype(dtype)
     out = np.empty_like(a)
-    source, target = np.ones(COPIED_BYTES, np.uint8), np.zeros(COPIED_BYTES, np.uint8)
+    source, target = np.ones(COPY_BYTES, np.uint8), np.zeros(COPY_BYTES, np.uint8)
     pairs = list(zip(np.array_split(source, threads), np.array_split(target, threads), strict=True))
 
     def copy_pair(pair: tuple[Array, Array]) -> None:
-        np.copyto(pair[1], pair[0])  # without Python's lock, so threads copy at the same time
+        np.copyto(pair[1], pair[0])  # releases the GIL, so that threads copy in parallel
 
     with threadpool_limits(threads, "blas"), ThreadPoolExecutor(threads) as pool:
         product = _fastest(lambda: np.matmul(a, b, out=out))
         copying = _fastest(lambda: list(pool.map(copy_pair, pairs)))
-    return Rates(MATRIX_SIDE**3 / product, 2 * COPIED_BYTES / copying)
+    return Rates(MATRIX_SIDE**3 / product, 2 * COPY_BYTES / copying)
 
 
 def _fastest(run: Callable[[], object]) -> float:
-    run()  # wakes threads and touches memory
-    return min(repeat(run, 0, least=RATE_RUNS))
+    run()  # warm-up: wakes threads, and touches memory
+    return min(time_repeatedly(run, 0, min_runs=RATE_RUNS))
 
 
-class Need(NamedTuple):
-    """What one call needs at least."""
+class CallCost(NamedTuple):
+    """Cost of one call."""
 
     macs: int
-    moved: int  # bytes
+    moved: int  # bytes read and written
 
 
 class Entry(NamedTuple):
-    """The time of one op in one layer and direction in a step, and its floor, in seconds."""
+    """Time and floor of one op in one layer and direction, per training step, in seconds."""
 
     layer: str
     op: str
@@ -104,40 +103,40 @@ class Entry(NamedTuple):
 
 
 class Profile(NamedTuple):
-    """What was measured; medians of parts do not add up to the median of their sum."""
+    """Medians over training steps; medians of parts do not add up to the median of their sum."""
 
     entries: list[Entry]
-    step: float  # seconds of a step, median
-    outside: float  # seconds of a step outside of ops, median
+    step: float  # seconds per step
+    outside: float  # seconds per step outside of ops
     rates: Rates
-    others: float | None  # cores that others took meanwhile
+    other_cores: float | None  # used by other processes; None if unknown
 
     @property
     def sum(self) -> float:
-        """The parts of a step added up, in seconds."""
+        """Sum of the parts of a step in seconds."""
         return self.outside + sum(entry.seconds for entry in self.entries)
 
 
-class Needs(Wrapper):
-    """Records what every call needs, and holds no array.
+class CostRecorder(Wrapper):
+    """Records the cost of every call, without references to arrays.
 
-    Backward has the products of forward twice: once for the gradient of the input, once for that of
-    the weights.
+    Backward needs twice the MACs of forward: once for the gradient of the input, once for the
+    gradient of the weights.
     """
 
     def __init__(self, ops: Any) -> None:
         super().__init__(ops)
-        self.of: dict[Key, list[Need]] = {}
+        self.costs: dict[Key, list[CallCost]] = {}
         self.forward_macs: dict[tuple[str, str], int] = {}
 
     def observe(self, call: Call) -> None:
-        """Record the call."""
+        """Record the cost of a call."""
         if call.direction == FORWARD:
             count = self.forward_macs[call.layer, call.op] = macs(call)
         else:
             count = 2 * self.forward_macs.get((call.layer, call.op), 0)
-        needs = self.of.setdefault((call.layer, call.op, call.direction), [])
-        needs.append(Need(count, moved(call)))
+        costs = self.costs.setdefault((call.layer, call.op, call.direction), [])
+        costs.append(CallCost(count, bytes_moved(call)))
 
 
 def prepare(settings: ProfileSettings) -> Layer:
@@ -146,7 +145,7 @@ def prepare(settings: ProfileSettings) -> Layer:
     Raises
     ------
     ValueError, TypeError, ImportError
-        If it or its back end is not there.
+        If the net or its back end is unknown, or cannot be loaded.
     """
     ops = settings.load_ops()
     return models.build(settings.net, ops=ops, **settings.net_settings(settings.net))
@@ -155,27 +154,27 @@ def prepare(settings: ProfileSettings) -> Layer:
 def profile(
     net: Layer, settings: ProfileSettings, batch: tuple[Array, Array] | None = None
 ) -> Profile:
-    """Measure the machine, then training steps of a net.
+    """Measure the rates of the machine, then training steps of a net.
 
     Parameters
     ----------
     net : Layer
-        From images to logits (N, classes); it may be the caller's own. A copy of it is trained.
+        Any net from images to logits (N, classes). A copy is trained.
     settings : ProfileSettings
-        Its net, ops and algorithm are what the tables are headed with.
+        Its net, ops and algorithm only appear in the headings of tables.
     batch : (inputs, labels), optional
-        By default images of 32 x 32 that are drawn, with as many channels as the net takes.
+        By default random 32x32 images, with the number of channels that the net expects.
     """
     net, ops = copy.deepcopy(net), net.ops
     images, labels = batch or batch_of(net, settings.batch)
     with threadpool_limits(settings.threads, "blas"):
-        start = read([])
+        start = read_clocks([])
         rates = measure_rates(settings.threads, settings.dtype)
-        needs, timer = Needs(ops), timed(ops)
-        attach(net, needs)
-        step_of(net, needs.at(LOSS), images, labels)()
+        recorder, timer = CostRecorder(ops), timed(ops)
+        attach(net, recorder)
+        training_step_of(net, recorder.at(LOSS), images, labels)()
         attach(net, timer)
-        step = step_of(net, timer.at(LOSS), images, labels)
+        step = training_step_of(net, timer.at(LOSS), images, labels)
         step()
         totals: list[float] = []
         parts: list[dict[Key, Timing]] = []
@@ -185,15 +184,18 @@ def profile(
             step()
             totals.append(time.perf_counter() - before)
             parts.append(timer.timings)
-        others = cores_taken(start, read([]))
+        other_cores = cores_used_by_others(start, read_clocks([]))
     outside = median(total - _sum(part) for total, part in zip(totals, parts, strict=True))
-    return Profile(list(_entries(parts, needs, rates)), median(totals), outside, rates, others)
+    entries = list(_entries(parts, recorder.costs, rates))
+    return Profile(entries, median(totals), outside, rates, other_cores)
 
 
-def _entries(parts: list[dict[Key, Timing]], needs: Needs, rates: Rates) -> Iterator[Entry]:
+def _entries(
+    parts: list[dict[Key, Timing]], costs: dict[Key, list[CallCost]], rates: Rates
+) -> Iterator[Entry]:
     for key, timing in parts[0].items():
         seconds = median(part[key].seconds for part in parts)
-        floor = sum(rates.floor(*need) for need in needs.of[key])
+        floor = sum(rates.floor(*cost) for cost in costs[key])
         yield Entry(*key, timing.calls, seconds, floor)
 
 
@@ -201,11 +203,11 @@ def _sum(part: dict[Key, Timing]) -> float:
     return sum(timing.seconds for timing in part.values())
 
 
-def moved(call: Call) -> int:
-    """Return the bytes of the arrays that a call has to read and to write, each once.
+def bytes_moved(call: Call) -> int:
+    """Return the bytes of the arrays that a call reads and writes, each array counted once.
 
-    A backward reads dout, plus and what its cache holds. Results that are views of inputs move
-    nothing; where all results are, the call moves nothing at all.
+    A backward reads dout, plus and the arrays of its cache. Results that are views of inputs are
+    not counted; a call all of whose results are views moves 0 bytes.
     """
     inputs = list(_arrays(call.arrays))
     if call.direction != FORWARD:
@@ -220,16 +222,16 @@ def moved(call: Call) -> int:
 
 
 def _contents_of(cache: Any) -> Any:
-    """Return the contents of a cache as a tuple, also those of a user's dict or object."""
+    """Return the contents of a cache as a tuple; a user's cache may be a dict or an object."""
     cache = cache_of(cache)
     if isinstance(cache, dict):
         return tuple(cache.values())
-    held = getattr(cache, "__dict__", None)
-    return tuple(held.values()) if held else cache
+    attributes = getattr(cache, "__dict__", None)
+    return tuple(attributes.values()) if attributes else cache
 
 
 def _arrays(values: Iterable[Any]) -> Iterator[np.ndarray]:
-    """Yield the arrays among values, and in tuples among them."""
+    """Yield the arrays among values, and in nested tuples and lists."""
     for value in values:
         if isinstance(value, np.ndarray):
             yield value
@@ -238,12 +240,12 @@ def _arrays(values: Iterable[Any]) -> Iterator[np.ndarray]:
 
 
 def result_of(profile: Profile, settings: ProfileSettings) -> Result:
-    """Return the result: a table of the ops, and one of the slowest layers."""
+    """Return the result: a table of the ops, and a table of the slowest layers."""
     summary = {
         "step_seconds": profile.step,
         "outside_seconds": profile.outside,
         "rates": profile.rates._asdict(),
-        "others_cores": profile.others,
+        "others_cores": profile.other_cores,
     }
     rows = [entry._asdict() for entry in profile.entries]
     tables = [ops_table(profile, settings), layers_table(profile, settings)]
@@ -251,7 +253,7 @@ def result_of(profile: Profile, settings: ProfileSettings) -> Result:
 
 
 def ops_table(profile: Profile, settings: ProfileSettings) -> Table:
-    """Return a line for each op and direction, the slowest first, and their sums."""
+    """Return a table with a row for each op and direction, the slowest first, and their sums."""
     rows: list[tuple[str, ...]] = []
     for (op, direction), entries in _grouped(profile, lambda e: (e.op, e.direction)):
         calls = sum(entry.calls for entry in entries)
@@ -260,26 +262,27 @@ def ops_table(profile: Profile, settings: ProfileSettings) -> Table:
     rows += [
         (),
         ("all ops", "", "", *_cells(profile.entries, profile)),
-        ("outside of ops", "", "", millis(1000 * profile.outside), share),
-        ("step", "", "", millis(1000 * profile.sum), "100.0%"),
+        ("outside of ops", "", "", format_ms(1000 * profile.outside), share),
+        ("step", "", "", format_ms(1000 * profile.sum), "100.0%"),
     ]
     return Table(
         f"a training step by ops: {settings.heading(settings.net)}, {settings.back_end}",
-        ("direction", "calls", "ms", *FIGURE_COLUMNS),
+        ("direction", "calls", "ms", *SHARE_COLUMNS),
         rows,
-        f"ms: median of the steps; a step took {millis(1000 * profile.step)} in all.\n"
-        "floor: the multiply-accumulates at the rate of a large matrix product, measured as "
-        f"{short(profile.rates.macs / 1e9)} billion a second, or all arrays read and written once, "
-        f"at {short(profile.rates.bytes / 1e9)} GB/s of a large copy, whichever takes longer. "
-        "Arrays that are still in a cache can get below it.\n"
+        f"ms: median over the steps; a step took {format_ms(1000 * profile.step)} ms in total.\n"
+        "floor: a lower bound on the time, the larger of the multiply-accumulates at the measured "
+        f"rate of a large matrix product ({format_number(profile.rates.macs / 1e9)} billion per "
+        "second) and the arrays read and written at the measured bandwidth of a large copy "
+        f"({format_number(profile.rates.bytes / 1e9)} GB/s). An op can be faster if its arrays are "
+        "still in a cache, or by Winograd's algorithm.\n"
         "outside of ops: the optimiser, and Python between the calls.\n"
-        f"{meanwhile(profile.others)}",
+        f"{describe_load(profile.other_cores)}",
         left=("direction",),
     )
 
 
 def layers_table(profile: Profile, settings: ProfileSettings) -> Table:
-    """Return a line for each of the slowest layers."""
+    """Return a table with a row for each of the slowest layers."""
     grouped = _grouped(profile, lambda entry: (entry.layer, entry.op))
     count = min(settings.layers, len(grouped))
     rows: list[tuple[str, ...]] = []
@@ -288,15 +291,15 @@ def layers_table(profile: Profile, settings: ProfileSettings) -> Table:
         for entry in entries:
             ms[entry.direction == FORWARD] += 1000 * entry.seconds
         _, *rest = _cells(entries, profile)
-        rows.append((layer or "(net)", op, millis(ms[True]), millis(ms[False]), *rest))
-    columns = ("op", "forward\nms", "backward\nms", *FIGURE_COLUMNS)
+        rows.append((layer or "(net)", op, format_ms(ms[True]), format_ms(ms[False]), *rest))
+    columns = ("op", "forward\nms", "backward\nms", *SHARE_COLUMNS)
     return Table(f"the slowest {count} of {len(grouped)} layers", columns, rows, left=("op",))
 
 
 def _grouped(
     profile: Profile, key: Callable[[Entry], tuple[str, str]]
 ) -> list[tuple[tuple[str, str], list[Entry]]]:
-    """Return the entries by a key, the slowest group first."""
+    """Return the entries grouped by a key, the slowest group first."""
     groups: dict[tuple[str, str], list[Entry]] = {}
     for entry in profile.entries:
         groups.setdefault(key(entry), []).append(entry)
@@ -304,10 +307,15 @@ def _grouped(
 
 
 def _cells(entries: list[Entry], profile: Profile) -> list[str]:
-    """Return ms, share of the step, floor in ms, and the time as a multiple of the floor."""
+    """Return the cells ms, share of the step, floor in ms, and ms / floor."""
     seconds = sum(entry.seconds for entry in entries)
     floor = sum(entry.floor for entry in entries)
     share = f"{seconds / profile.sum:.1%}"
-    if floor < CALL_SECONDS:
-        return [millis(1000 * seconds), share, f"<{1000 * CALL_SECONDS}" if floor else "0", ""]
-    return [millis(1000 * seconds), share, millis(1000 * floor), f"{seconds / floor:.1f}"]
+    if floor < MIN_FLOOR_SECONDS:
+        return [
+            format_ms(1000 * seconds),
+            share,
+            f"<{1000 * MIN_FLOOR_SECONDS}" if floor else "0",
+            "",
+        ]
+    return [format_ms(1000 * seconds), share, format_ms(1000 * floor), f"{seconds / floor:.1f}"]

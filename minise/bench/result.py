@@ -1,9 +1,9 @@
-"""The result of a benchmark: what was measured, where and how; as tables, JSON and a figure.
+"""The result of a benchmark with its circumstances, as tables, JSON and a figure.
 
 Result    settings, rows and a summary, with date, command, machine and versions
 Table     rows of text for the terminal
 Figure    points and lines, drawn by Matplotlib
-Task      one measurement of a long list, where one that fails hides no other
+Task      one measurement of a list; its failure does not stop the others
 """
 
 import json
@@ -19,29 +19,29 @@ from minise.bench import machine
 if TYPE_CHECKING:
     from rich.console import Group
 
-ROW_NAMES = ("works", "series", "rows")  # the key of the rows in a file: the first that is there
+ROW_KEYS = ("works", "series", "rows")  # possible keys of the rows in a file, the first wins
 CIRCUMSTANCES = ("date", "command", "machine", "versions")
-LEFT_OUT = "left out: no time was left"
-TRACE_CHARACTERS = 700  # the end of a traceback
-INCHES, DPI = (9.0, 3.9), 200
-TICK_DISTANCE = 0.07  # at least, as a share of the axis: the width of a number
+SKIPPED = "skipped: the time limit was reached"
+TRACEBACK_CHARACTERS = 700  # stored from the end of a traceback
+FIGURE_INCHES, DPI = (9.0, 3.9), 200
+MIN_TICK_DISTANCE = 0.07  # fraction of the axis: the width of a number
 POINTS, LINE, GREY = "#1f4e79", "#d1742f", "#666666"
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text: a first column of names, then figures aligned to the right.
+    """Rows of text: a first column of names, then right-aligned numbers.
 
     Parameters
     ----------
     heading, note : str
-        Text above and below, as wide as the terminal.
+        Text above and below the table, as wide as the terminal.
     columns : sequence of str
         Headings of all columns but the first.
     rows : sequence of sequence of str
-        One cell a column; cells missing at the end are empty. An empty row draws a line.
+        One cell per column; missing cells at the end are empty. An empty row draws a line.
     left, unbroken : tuple of str
-        Columns that are aligned to the left, and columns that are not wrapped.
+        Left-aligned columns, and columns that are not wrapped.
     """
 
     heading: str
@@ -52,7 +52,7 @@ class Table:
     unbroken: tuple[str, ...] = ()
 
     def render(self) -> "Group":
-        """Return the table as rich prints it."""
+        """Return the table as an object that rich prints."""
         from rich import box, table
         from rich.console import Group
         from rich.text import Text
@@ -72,7 +72,7 @@ class Table:
 
 
 class Panel(NamedTuple):
-    """One plot of a figure: points, and a straight line with its words."""
+    """One plot of a figure: points, and a straight line with its label."""
 
     title: str
     xlabel: str
@@ -86,14 +86,14 @@ class Panel(NamedTuple):
 
 @dataclass(frozen=True)
 class Figure:
-    """Plots side by side, with a caption below."""
+    """Plots side by side above a caption."""
 
     panels: Sequence[Panel]
     caption: str
 
     def draw(self, path: Path) -> None:
-        """Write a PNG or SVG file; Matplotlib must be there."""
-        figure = figure_class()(figsize=INCHES, layout="constrained")
+        """Write a PNG or SVG file; requires Matplotlib."""
+        figure = figure_class()(figsize=FIGURE_INCHES, layout="constrained")
         for axes, panel in zip(figure.subplots(1, len(self.panels)), self.panels, strict=True):
             draw_panel(axes, panel)
         figure.supxlabel(self.caption, fontsize=7, color=GREY)
@@ -102,20 +102,20 @@ class Figure:
 
 @dataclass
 class Result:
-    """What a benchmark measured, and all that is needed to repeat it.
+    """Measurements of a benchmark, with everything needed to repeat them.
 
     Parameters
     ----------
     settings : dict
-        What was asked, as JSON takes it.
+        Settings of the benchmark, JSON-serialisable.
     rows : list
-        What was measured, as JSON takes it: one entry for each workload, series, op or task.
+        Measurements, JSON-serialisable: one entry for each workload, series, op or task.
     summary : dict
-        What holds for all rows, by name.
-    rows_name : str
-        The key of the rows in a file, one of ROW_NAMES.
+        Values that hold for all rows, by name.
+    rows_key : str
+        Key of the rows in a file, one of ROW_KEYS.
     tables, notes, figure
-        How the result is shown.
+        The result for display; not stored in files.
     circumstances : dict
         "date", "command", "machine" and "versions".
     """
@@ -123,24 +123,24 @@ class Result:
     settings: dict[str, Any]
     rows: list[Any] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
-    rows_name: str = "rows"
+    rows_key: str = "rows"
     tables: Sequence[Table] = ()
     notes: str = ""
     figure: Figure | None = None
     circumstances: dict[str, Any] = field(default_factory=machine.circumstances)
 
     def as_json(self) -> dict[str, Any]:
-        """Return everything but tables and figure, as JSON takes it."""
-        measured = {**self.summary, self.rows_name: self.rows}
+        """Return everything except tables, notes and figure as a JSON-serialisable dict."""
+        measured = {**self.summary, self.rows_key: self.rows}
         return {**self.circumstances, "settings": self.settings, **measured}
 
     def write(self, path: Path) -> None:
-        """Write everything but tables and figure to a file, as JSON."""
+        """Write everything except tables, notes and figure to a JSON file."""
         path.write_text(json.dumps(self.as_json(), indent=1, default=str) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> "Result":
-        """Return what `write` wrote, without tables and figure.
+        """Return the result that `write` stored, without tables, notes and figure.
 
         Raises
         ------
@@ -148,10 +148,11 @@ class Result:
             If the file is not the result of a benchmark.
         """
         content = json.loads(path.read_text())
-        names = [name for name in ROW_NAMES if name in content]
+        names = [name for name in ROW_KEYS if name in content]
         if not names or not {"settings", *CIRCUMSTANCES} <= content.keys():
             raise ValueError(
-                f"{path} is not the result of a benchmark: pass a file of bench --json"
+                f"{path} is not the result of a benchmark, expected a file that "
+                "`minise bench --json` wrote"
             )
         circumstances = {name: content.pop(name) for name in CIRCUMSTANCES}
         settings, rows = content.pop("settings"), content.pop(names[0])
@@ -162,22 +163,22 @@ class Task(NamedTuple):
     """One measurement or check."""
 
     name: str
-    run: Callable[[], Any]  # returns what JSON takes
+    run: Callable[[], Any]  # returns a JSON-serialisable value
 
 
 def run_tasks(
     tasks: Iterable[Task], seconds: float, progress: Callable[[str], None] | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Run tasks in order until their time is up, and yield a row after each.
+    """Run tasks in order within a time limit, and yield a row after each.
 
     Parameters
     ----------
     tasks : iterable of Task
-        In order.
+        The tasks in order.
     seconds : float
-        A task that would start later is left out.
+        Time limit: tasks that would start later are skipped.
     progress : function, optional
-        Is called with the name of each task before it runs.
+        Called with the name of each task before it runs.
 
     Yields
     ------
@@ -189,49 +190,49 @@ def run_tasks(
         start = time.monotonic()
         row: dict[str, Any] = {"name": task.name}
         if start > end:
-            row["problem"] = LEFT_OUT
+            row["problem"] = SKIPPED
         else:
             if progress is not None:
                 progress(task.name)
             try:
                 row["result"] = task.run()
-            except Exception as error:  # of CuPy, PyTorch or CUDA, which have classes of their own
+            except Exception as error:  # CuPy, PyTorch and CUDA have classes of their own
                 message = str(error).partition("\n")[0]
                 row["problem"] = f"{type(error).__name__}: {message[:300]}"
-                row["trace"] = traceback.format_exc()[-TRACE_CHARACTERS:]
+                row["trace"] = traceback.format_exc()[-TRACEBACK_CHARACTERS:]
         row["seconds"] = round(time.monotonic() - start, 3)
         yield row
 
 
-def problems(rows: Iterable[dict[str, Any]]) -> list[str]:
-    """Return the names of the tasks that failed; a task that was left out has not failed."""
-    return [row["name"] for row in rows if row.get("problem", LEFT_OUT) != LEFT_OUT]
+def failed_tasks(rows: Iterable[dict[str, Any]]) -> list[str]:
+    """Return the names of the tasks that failed; skipped tasks are not failures."""
+    return [row["name"] for row in rows if row.get("problem", SKIPPED) != SKIPPED]
 
 
-def short(number: float) -> str:
-    """Return a number with three digits, and larger ones rounded to an integer.
+def format_number(number: float) -> str:
+    """Return a number as text: three significant digits, or an integer from 100 upwards.
 
     Examples
     --------
-    >>> [short(number) for number in (0.012345, 1.5, 104.4, 12345.6)]
+    >>> [format_number(number) for number in (0.012345, 1.5, 104.4, 12345.6)]
     ['0.0123', '1.50', '104', '12,346']
     """
     return f"{number:,.0f}" if number >= 100 else f"{number:#.3g}"
 
 
-def millis(ms: float) -> str:
-    """Return milliseconds, to a microsecond at the finest.
+def format_ms(ms: float) -> str:
+    """Return milliseconds as text, with a resolution of at most a microsecond.
 
     Examples
     --------
-    >>> [millis(ms) for ms in (0.0123456, 1.5, 2345.6)]
+    >>> [format_ms(ms) for ms in (0.0123456, 1.5, 2345.6)]
     ['0.012', '1.50', '2,346']
     """
-    return short(ms) if ms >= 1 else f"{ms:.3f}"
+    return format_number(ms) if ms >= 1 else f"{ms:.3f}"
 
 
 def figure_class() -> Any:
-    """Return Matplotlib's Figure, which needs no window.
+    """Return Matplotlib's class Figure, which needs no window.
 
     Raises
     ------
@@ -246,7 +247,7 @@ def figure_class() -> Any:
 
 
 def draw_panel(axes: Any, panel: Panel) -> None:
-    """Draw points and line on the axes of Matplotlib."""
+    """Draw the points and the line of a panel on Matplotlib axes."""
     ends = (0, 1.04 * max(panel.xs))
     line = [panel.slope * x + panel.intercept for x in ends]
     axes.plot(ends, line, color=LINE, linewidth=1.5, label=panel.label, zorder=1)
@@ -262,7 +263,7 @@ def draw_panel(axes: Any, panel: Panel) -> None:
 
 
 def ticks_of(xs: Sequence[float]) -> list[float]:
-    """Return 0 and those places on an axis whose numbers do not overlap.
+    """Return tick positions on an axis: 0 and those xs whose numbers do not overlap.
 
     Examples
     --------
@@ -271,6 +272,6 @@ def ticks_of(xs: Sequence[float]) -> list[float]:
     """
     ticks: list[float] = [0]
     for x in xs:
-        if x - ticks[-1] >= TICK_DISTANCE * max(xs):
+        if x - ticks[-1] >= MIN_TICK_DISTANCE * max(xs):
             ticks.append(x)
     return ticks

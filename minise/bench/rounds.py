@@ -1,11 +1,12 @@
-"""Rounds of interleaved timing: how they are run, their medians and ratios, and which to trust.
+"""Interleaved timing in rounds: running them, medians and ratios, and which rounds are reliable.
 
-A round is one turn of every subject (an implementation, or a net and batch size). Rounds go forward
-and backward alternately, so that no subject always follows the same one. Ratios are formed within a
-round, between neighbours in time, so that a machine which slows down or speeds up as a whole does
-not change them.
+In a round, every subject (an implementation, or a net with a batch size) runs once, for one turn.
+Every second round runs the subjects in reverse order, so that no subject always follows the same
+other one. Ratios are computed within a round, between measurements taken close together, so that a
+change in the speed of the whole machine cancels.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,64 +15,64 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-DISTURBED = 0.1  # cores taken by other processes: a round with more is not trusted
+MAX_OTHER_CORES = 0.1  # a round in which other processes use more counts as disturbed
 
 
 @dataclass(frozen=True)
 class Turn:
-    """What one subject did in one round."""
+    """The runs of one subject in one round."""
 
-    seconds: list[float]  # of each run
-    before: float | None  # cores that others took just before the turn; None where it is unknown
-    during: float | None  # and during the turn
+    seconds: list[float]  # time of each run
+    before: float | None  # cores used by other processes just before the turn; None if unknown
+    during: float | None  # cores used by other processes during the turn; None if unknown
 
     @property
-    def others(self) -> float | None:
-        """The larger of what others took before and during the turn."""
-        known = [share for share in (self.before, self.during) if share is not None]
+    def other_cores(self) -> float | None:
+        """Cores used by other processes: the larger of before and during; None if unknown."""
+        known = [cores for cores in (self.before, self.during) if cores is not None]
         return max(known, default=None)
 
 
-Round = Mapping[str, Turn]  # by subject, in the order of the turns
+Round = Mapping[str, Turn]  # by subject, in the order of execution
 
 
 class Spread(NamedTuple):
-    """A median, and the quartiles below and above it."""
+    """A median with the lower and the upper quartile."""
 
     median: float
     lower: float
     upper: float
 
 
-class Choice(NamedTuple):
-    """Which rounds count, and why."""
+class RoundSelection(NamedTuple):
+    """The rounds that enter the statistics, by index, and the reason."""
 
     used: list[int]
     disturbed: list[int]
-    others: float | None  # the most that others took in any round
-    sentence: str
+    max_other_cores: float | None  # used by other processes in any round; None if unknown
+    verdict: str  # a sentence for the reader of a table
 
     @property
-    def doubtful(self) -> bool:
-        """Whether disturbed rounds are among those that count."""
+    def unreliable(self) -> bool:
+        """True if disturbed rounds enter the statistics."""
         return not set(self.disturbed).isdisjoint(self.used)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the choice as it is written with a result."""
+        """Return the selection as a result file stores it."""
         return {
             "rounds_kept": self.used,
             "rounds_disturbed": self.disturbed,
-            "others_at_most_cores": self.others,
-            "verdict": self.sentence,
+            "others_at_most_cores": self.max_other_cores,
+            "verdict": self.verdict,
         }
 
 
-def repeat(
-    run: Callable[[], object], seconds: float, least: int = 1, most: int | None = None
+def time_repeatedly(
+    run: Callable[[], object], seconds: float, min_runs: int = 1, max_runs: float = math.inf
 ) -> list[float]:
-    """Run again and again until so many seconds have passed, and return the time of each run."""
+    """Call run until the calls have taken the given seconds, and return the time of each call."""
     times: list[float] = []
-    while len(times) < least or (sum(times) < seconds and (most is None or len(times) < most)):
+    while len(times) < min_runs or (sum(times) < seconds and len(times) < max_runs):
         start = time.perf_counter()
         run()
         times.append(time.perf_counter() - start)
@@ -84,7 +85,19 @@ def interleave(
     measure: Callable[[str], Turn],
     progress: Callable[[str], None],
 ) -> list[Round]:
-    """Return rounds in which the subjects take turns, forward and backward alternately."""
+    """Measure every subject once a round, in reverse order every second round.
+
+    Parameters
+    ----------
+    names : sequence of str
+        The subjects.
+    count : int
+        Number of rounds.
+    measure : function
+        Runs a subject, by name, for one turn.
+    progress : function
+        Called with a line of text before every turn.
+    """
     rounds: list[Round] = []
     for k in range(count):
         turns_by_name: dict[str, Turn] = {}
@@ -96,7 +109,7 @@ def interleave(
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Return median and quartiles.
+    """Return the median and the quartiles.
 
     Examples
     --------
@@ -108,57 +121,57 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def turn_medians(rounds: Sequence[Round], name: str) -> list[float]:
-    """Return the median run of a subject in seconds, for each round."""
+    """Return the median time of a run of a subject in seconds, for each round."""
     return [median(turns_by_name[name].seconds) for turns_by_name in rounds]
 
 
 def ms_spread(rounds: Sequence[Round], name: str) -> Spread:
-    """Return median and quartiles of a subject's median runs, in milliseconds."""
+    """Return the median and quartiles over rounds of a subject's median time, in ms."""
     return spread([1000 * seconds for seconds in turn_medians(rounds, name)])
 
 
 def ratios(rounds: Sequence[Round], name: str, base: str) -> list[float]:
-    """Return the time of a subject as a multiple of that of base, for each round."""
+    """Return the time of a subject divided by the time of base, for each round."""
     pairs = zip(turn_medians(rounds, name), turn_medians(rounds, base), strict=True)
     return [seconds / base_seconds for seconds, base_seconds in pairs]
 
 
-def choose(rounds: Sequence[Round]) -> Choice:
-    """Leave disturbed rounds out, if at least half of the rounds remain."""
-    shares = [_others(turns_by_name) for turns_by_name in rounds]
-    known = [share for share in shares if share is not None]
-    everything = list(range(len(rounds)))
+def select_rounds(rounds: Sequence[Round]) -> RoundSelection:
+    """Exclude disturbed rounds if at least half of the rounds remain, else use all rounds."""
+    loads = [_max_other_cores(turns_by_name) for turns_by_name in rounds]
+    known = [cores for cores in loads if cores is not None]
+    every = list(range(len(rounds)))
     if not known:
-        return Choice(everything, [], None, meanwhile(None))
-    most = max(known)
-    disturbed = [i for i, share in enumerate(shares) if share is not None and share > DISTURBED]
+        return RoundSelection(every, [], None, describe_load(None))
+    highest = max(known)
+    disturbed = [i for i in every if (cores := loads[i]) is not None and cores > MAX_OTHER_CORES]
     if not disturbed:
-        sentence = f"No round was disturbed: others took at most {most:.2f} of a core."
-        return Choice(everything, [], most, sentence)
-    clean = [i for i in everything if i not in disturbed]
-    sentence = (
-        f"Others disturbed {len(disturbed)} of {len(rounds)} rounds (more than {DISTURBED} of a "
-        f"core taken, up to {most:.2f}); "
+        verdict = f"No round was disturbed: other processes used at most {highest:.2f} cores."
+        return RoundSelection(every, [], highest, verdict)
+    clean = [i for i in every if i not in disturbed]
+    load = (
+        f"Other processes used more than {MAX_OTHER_CORES} cores in {len(disturbed)} of "
+        f"{len(rounds)} rounds (up to {highest:.2f})"
     )
     if 2 * len(clean) >= len(rounds):
-        return Choice(clean, disturbed, most, sentence + "the figures leave them out.")
-    sentence += "fewer than half would remain, so the figures hold all: do not trust them."
-    return Choice(everything, disturbed, most, sentence)
+        return RoundSelection(clean, disturbed, highest, f"{load}: these rounds are excluded.")
+    verdict = f"{load}, too many to exclude: the results are unreliable."
+    return RoundSelection(every, disturbed, highest, verdict)
 
 
-def meanwhile(others: float | None) -> str:
-    """Return in one sentence what others took during a measurement without rounds."""
-    if others is None:
-        return "What other processes took is unknown: no /proc/stat."
-    advice = ": measure again on a quiet machine" if others > DISTURBED else ""
-    return f"Others took {others:.2f} of a core meanwhile{advice}."
+def describe_load(other_cores: float | None) -> str:
+    """Return a sentence about the load by other processes during a measurement without rounds."""
+    if other_cores is None:
+        return "The load by other processes is unknown: /proc/stat is missing."
+    advice = ": measure again on a quiet machine" if other_cores > MAX_OTHER_CORES else ""
+    return f"Other processes used {other_cores:.2f} cores during the measurement{advice}."
 
 
 def rounds_json(rounds: Sequence[Round]) -> list[dict[str, Any]]:
-    """Return the rounds as they are written with a result."""
-    return [{name: vars(turn) for name, turn in one_round.items()} for one_round in rounds]
+    """Return the rounds as a result file stores them."""
+    return [{name: vars(turn) for name, turn in turns_by_name.items()} for turns_by_name in rounds]
 
 
-def _others(one_round: Round) -> float | None:
-    known = [turn.others for turn in one_round.values() if turn.others is not None]
+def _max_other_cores(turns_by_name: Round) -> float | None:
+    known = [turn.other_cores for turn in turns_by_name.values() if turn.other_cores is not None]
     return max(known, default=None)

@@ -1,12 +1,12 @@
-"""`minise bench scaling`: the cost of a training step against depth, and against the batch size.
+"""`minise bench scaling`: time of a training step against depth, and against the batch size.
 
-Every residual unit multiplies as often as the one before it (a stage halves the images' sides and
-doubles the channels), and every image as often as any other. So both costs should be straight
-lines, whose intercept is what does not grow: the first and last layers, or the optimiser and Python
-between the calls. A bend would show a cache that is too small, or work that grows faster than it
-should.
+All residual units need the same number of multiplications (a stage halves the images' sides and
+doubles the channels), and so do all images. The time should therefore be linear in depth and in the
+batch size. The intercept is the constant cost: the first and last layers, or the optimiser and
+Python between the calls. Curvature would point to a cache that is too small, or to a cost that
+grows superlinearly.
 
-All points take turns in one process, so that a machine which slows down does so for all of them.
+All points are interleaved in one process, so that a slowdown of the machine affects all of them.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -17,24 +17,24 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from minise import models
-from minise.bench.machine import cores_taken, describe, read
-from minise.bench.peers import Run, step_of
-from minise.bench.result import Figure, Panel, Result, Table, millis, short
+from minise.bench.machine import cores_used_by_others, describe, read_clocks
+from minise.bench.peers import Run, training_step_of
+from minise.bench.result import Figure, Panel, Result, Table, format_ms, format_number
 from minise.bench.rounds import (
-    Choice,
     Round,
+    RoundSelection,
     Spread,
     Turn,
-    choose,
     interleave,
     ms_spread,
-    repeat,
     rounds_json,
+    select_rounds,
+    time_repeatedly,
 )
-from minise.bench.settings import ScalingSettings, counted
+from minise.bench.settings import ScalingSettings, with_count
 from minise.bench.workloads import images_of
 
-TURN_SECONDS = 0.4  # of runs in a turn; one run at least
+TURN_SECONDS = 0.4  # duration of a turn; at least one run
 UNITS = {"depth": "layer", "batch": "image"}
 LABELS = {"depth": "depth (layers with weights)", "batch": "batch size (images)"}
 
@@ -47,30 +47,30 @@ class Point(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The name of the point in a round."""
+        """Name of the point in a round."""
         return f"{self.net}, batch {self.batch}"
 
     @property
     def net(self) -> str:
-        """The net's name."""
+        """Name of the net."""
         return f"se_resnet{self.depth}"
 
 
 class Line(NamedTuple):
-    """A straight line by least squares: y = slope * x + intercept."""
+    """A least-squares line: y = slope * x + intercept."""
 
     slope: float
     intercept: float
-    r2: float  # share of the variance of y that it explains
+    r2: float  # fraction of the variance of y explained by the line
 
     def at(self, x: float) -> float:
-        """Return y."""
+        """Return y at x."""
         return self.slope * x + self.intercept
 
 
 @dataclass(frozen=True)
 class Series:
-    """Points along one axis, the time of a step at each, and the line fitted to them."""
+    """Points along one axis, the time of a training step at each point, and the fitted line."""
 
     axis: str  # "depth" or "batch"
     points: list[Point]
@@ -79,25 +79,25 @@ class Series:
 
     @property
     def shared(self) -> str:
-        """What all points have in common."""
+        """The setting that all points share: the batch size or the net."""
         point = self.points[0]
         return f"batch {point.batch}" if self.axis == "depth" else point.net
 
     @property
     def formula(self) -> str:
-        """The line in words, such as "2.50 ms per layer + 5.00 ms"."""
+        """The line as text, such as "2.50 ms per layer + 5.00 ms"."""
         slope, intercept, _ = self.line
         sign = "+" if intercept >= 0 else "-"
-        return f"{millis(slope)} ms per {UNITS[self.axis]} {sign} {millis(abs(intercept))} ms"
+        return f"{format_ms(slope)} ms per {UNITS[self.axis]} {sign} {format_ms(abs(intercept))} ms"
 
     @property
     def xs(self) -> list[int]:
-        """The points' coordinates on the axis."""
+        """Coordinates of the points on the axis."""
         return [getattr(point, self.axis) for point in self.points]
 
     @property
     def residuals(self) -> list[float]:
-        """Time above the line, as a share of the time, for each point."""
+        """Relative residual of each point: (time - line) / time."""
         return [
             (ms.median - self.line.at(x)) / ms.median
             for x, ms in zip(self.xs, self.ms, strict=True)
@@ -105,20 +105,20 @@ class Series:
 
 
 class Scaling(NamedTuple):
-    """What was measured along both axes."""
+    """Measurements along both axes."""
 
     series: list[Series]
-    rounds: list[Round]  # by names of points
-    choice: Choice
+    rounds: list[Round]  # by name of the point
+    selection: RoundSelection
 
 
 def prepare(settings: ScalingSettings) -> dict[Point, Run]:
-    """Return for every point a function that takes a step; points of one depth share a net.
+    """Return for every point a function that takes a training step; equal depths share a net.
 
     Raises
     ------
     ValueError, TypeError, ImportError
-        If there is no such back end, or no net of such a depth.
+        If the back end is unknown, or there is no net of a depth.
     """
     ops = settings.load_ops()
     nets: dict[int, Any] = {}
@@ -127,39 +127,39 @@ def prepare(settings: ScalingSettings) -> dict[Point, Run]:
         if point.depth not in nets:
             keywords = settings.net_settings(point.net)
             nets[point.depth] = models.build(point.net, ops=ops, **keywords)
-        steps[point] = step_of(nets[point.depth], ops, *images_of(settings, point.batch))
+        steps[point] = training_step_of(nets[point.depth], ops, *images_of(settings, point.batch))
     return steps
 
 
 def measure(
     settings: ScalingSettings, steps: dict[Point, Run], progress: Callable[[str], None]
 ) -> Scaling:
-    """Take every step once, then let them take turns, and fit the lines."""
+    """Run every step once, time the steps in interleaved rounds, and fit the lines."""
     by_name = {point.name: step for point, step in steps.items()}
 
     def turn(name: str) -> Turn:
-        start = read([])
-        seconds = repeat(by_name[name], TURN_SECONDS)
-        return Turn(seconds, None, cores_taken(start, read([])))
+        start = read_clocks([])
+        seconds = time_repeatedly(by_name[name], TURN_SECONDS)
+        return Turn(seconds, None, cores_used_by_others(start, read_clocks([])))
 
     with threadpool_limits(settings.threads, "blas"):
         for name, step in by_name.items():
-            progress(f"{name} gets ready")
+            progress(f"preparing {name}")
             step()  # compiles, and touches the memory
         rounds = interleave(list(by_name), settings.rounds, turn, progress)
     return scaling_of(settings, rounds)
 
 
 def scaling_of(settings: ScalingSettings, rounds: list[Round]) -> Scaling:
-    """Return the lines of rounds that hold all points."""
-    choice = choose(rounds)
-    used = [rounds[i] for i in choice.used]
+    """Return the lines fitted to rounds, each of which contains all points."""
+    selection = select_rounds(rounds)
+    used = [rounds[i] for i in selection.used]
     series = [series_of(axis, points, used) for axis, points in axes_of(settings).items()]
-    return Scaling(series, rounds, choice)
+    return Scaling(series, rounds, selection)
 
 
 def axes_of(settings: ScalingSettings) -> dict[str, list[Point]]:
-    """Return the points along each axis."""
+    """Return the points along each axis, sorted."""
     depths, batches = sorted(set(settings.depths)), sorted(set(settings.batches))
     return {
         "depth": [Point(depth, settings.batch) for depth in depths],
@@ -168,14 +168,14 @@ def axes_of(settings: ScalingSettings) -> dict[str, list[Point]]:
 
 
 def series_of(axis: str, points: list[Point], rounds: Sequence[Round]) -> Series:
-    """Return times and line of the points along an axis."""
+    """Return the times at the points along an axis, with the fitted line."""
     ms = [ms_spread(rounds, point.name) for point in points]
     xs = [getattr(point, axis) for point in points]
     return Series(axis, points, ms, fit(xs, [spread.median for spread in ms]))
 
 
 def fit(xs: Iterable[float], ys: Iterable[float]) -> Line:
-    """Return the line by least squares.
+    """Return the least-squares line through points.
 
     Examples
     --------
@@ -194,17 +194,17 @@ def fit(xs: Iterable[float], ys: Iterable[float]) -> Line:
 
 def result_of(scaling: Scaling, settings: ScalingSettings) -> Result:
     """Return the result: a table and a plot for each axis."""
-    threads = counted(settings.threads, "thread")
+    threads = with_count(settings.threads, "thread")
     tables = [table_of(series, settings) for series in scaling.series]
-    tables[-1] = replace(tables[-1], note=f"{tables[-1].note}\n{scaling.choice.sentence}")
+    tables[-1] = replace(tables[-1], note=f"{tables[-1].note}\n{scaling.selection.verdict}")
     caption = (
         f"SE-ResNet, reduction {settings.reduction}, {settings.dtype}, minise {settings.ops} on "
-        f"{threads}, {describe()['processor']}; medians of {len(scaling.choice.used)} rounds"
+        f"{threads}, {describe()['processor']}; medians of {len(scaling.selection.used)} rounds"
     )
     return Result(
         settings.as_dict(),
         [_row(series) for series in scaling.series],
-        {**scaling.choice.as_json(), "rounds": rounds_json(scaling.rounds)},
+        {**scaling.selection.as_json(), "rounds": rounds_json(scaling.rounds)},
         "series",
         tables,
         figure=Figure([panel_of(series) for series in scaling.series], caption),
@@ -212,26 +212,28 @@ def result_of(scaling: Scaling, settings: ScalingSettings) -> Result:
 
 
 def table_of(series: Series, settings: ScalingSettings) -> Table:
-    """Return a row for each point, with the line below."""
+    """Return a table with a row for each point, and the fitted line below."""
     points = zip(series.points, series.xs, series.ms, series.residuals, strict=True)
-    farthest, at = max(zip(series.residuals, series.xs, strict=True), key=lambda pair: abs(pair[0]))
+    largest, x_largest = max(
+        zip(series.residuals, series.xs, strict=True), key=lambda pair: abs(pair[0])
+    )
     return Table(
         f"a training step against {series.axis}: {series.shared}, reduction {settings.reduction}, "
-        f"{settings.dtype}, {settings.back_end}, {counted(settings.threads, 'thread')}",
-        ("ms", "quartiles", "line's ms", "off it", "images/s"),
+        f"{settings.dtype}, {settings.back_end}, {with_count(settings.threads, 'thread')}",
+        ("ms", "quartiles", "fitted ms", "residual", "images/s"),
         [
             (
                 f"{series.axis} {x}",
-                millis(ms.median),
-                f"{millis(ms.lower)}-{millis(ms.upper)}",
-                millis(series.line.at(x)),
+                format_ms(ms.median),
+                f"{format_ms(ms.lower)}-{format_ms(ms.upper)}",
+                format_ms(series.line.at(x)),
                 f"{residual:+.1%}",
-                short(1000 * point.batch / ms.median),
+                format_number(1000 * point.batch / ms.median),
             )
             for point, x, ms, residual in points
         ],
-        f"{series.formula}; R^2 {series.line.r2:.5f}; farthest off it {farthest:+.1%}, at "
-        f"{series.axis} {at}",
+        f"{series.formula}; R^2 {series.line.r2:.5f}; largest residual {largest:+.1%}, at "
+        f"{series.axis} {x_largest}",
     )
 
 

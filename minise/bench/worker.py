@@ -1,17 +1,18 @@
-"""The process of an implementation: `Worker` in the parent asks, `Responder` in the child answers.
+"""One process per implementation: `Worker` in the parent sends requests, `Responder` answers.
 
-Libraries keep their threads spinning for a while after a parallel loop, and a spinning thread takes
-a core from the implementation that is measured next. So each implementation has its own process and
-idles between its turns, and every turn begins after a pause in which all threads fall asleep.
+Libraries keep their threads spinning for some time after a parallel loop, and a spinning thread
+occupies a core while the next implementation is measured. So each implementation has its own
+process, which idles between its turns, and every turn begins after a pause in which all threads go
+to sleep.
 
-Requests and answers are one line of JSON each:
+Each request and each answer is one line of JSON:
 
-    {"do": "make", "workload": …}   builds net and inputs           {"ready": true}
-    {"do": "first"}                 first run, which compiles       {"first": [figure, scale]}
-    {"do": "warm"}                  runs for a while                {"mib": …, "how": …}
-    {"do": "turn"}                  runs for a while                {"seconds": [of each run]}
+    {"do": "make", "workload": …}   builds net and inputs             {"ready": true}
+    {"do": "first"}                 runs once, and compiles           {"first": [value, scale]}
+    {"do": "warm"}                  runs for TURN_SECONDS             {"mib": …, "how": …}
+    {"do": "turn"}                  runs for TURN_SECONDS             {"seconds": [of each run]}
 
-An answer {"error": …} ends the process. Between requests it waits for a line.
+After an answer {"error": …}, the process exits.
 """
 
 import gc
@@ -28,37 +29,37 @@ from pathlib import Path
 from typing import Any
 
 import minise
-from minise.bench.machine import PeakMemory, cores_taken, read
+from minise.bench.machine import PeakMemory, cores_used_by_others, read_clocks
 from minise.bench.peers import Checksum, checksum_of, make
-from minise.bench.rounds import Round, Turn, interleave, repeat
+from minise.bench.rounds import Round, Turn, interleave, time_repeatedly
 from minise.bench.settings import CompareSettings
 from minise.bench.workloads import Workload
 from minise.ops.user.errors import OpsError
 
-PAUSE = 0.3  # seconds before each turn: OpenBLAS's threads spin longest, for about 0.1 s
-TURN_SECONDS = 0.8  # of runs in a turn; one run at least
-RUNS_PER_TURN = 200  # at most
-# libraries read these when they are loaded, so they are set before a process starts
+PAUSE_SECONDS = 0.3  # before each turn: OpenBLAS's threads spin longest, for about 0.1 s
+TURN_SECONDS = 0.8  # duration of a turn; at least one run
+MAX_RUNS_PER_TURN = 200
+# libraries read these variables when loaded, so they are set before a process starts
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS",
 )  # fmt: skip
 
 
 class WorkerError(Exception):
-    """An implementation cannot go on; the message says why."""
+    """An implementation failed; the message is the reason."""
 
 
 class Worker:
-    """The process of an implementation, seen from its parent.
+    """Starts the process of an implementation and communicates with it, in the parent.
 
     Parameters
     ----------
     name : str
-        The implementation.
+        Name of the implementation.
     settings : CompareSettings
-        Of the whole comparison.
-    cache : str, optional
-        Folder for compiled code, by default the user's own.
+        Settings of the comparison.
+    cache : str or None
+        Folder for compiled code; None for the user's own cache.
     """
 
     def __init__(self, name: str, settings: CompareSettings, cache: str | None) -> None:
@@ -71,8 +72,8 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=self.errors,
             text=True,
-            env=_environment(settings.threads, cache),
-            start_new_session=True,  # the group tells its processes from others
+            env=_worker_environment(settings.threads, cache),
+            start_new_session=True,  # its process group identifies its child processes
         )
 
     def __enter__(self) -> "Worker":
@@ -83,7 +84,7 @@ class Worker:
 
     @property
     def group(self) -> int:
-        """The process group of the process and its children."""
+        """Process group of the process and its children."""
         return self.process.pid
 
     def ask(self, do: str, **request: Any) -> dict[str, Any]:
@@ -92,7 +93,7 @@ class Worker:
         Raises
         ------
         WorkerError
-            If the answer is an error, or there is none.
+            If the answer is an error, or the process has ended.
         """
         assert self.process.stdin
         assert self.process.stdout
@@ -102,74 +103,92 @@ class Worker:
             line = self.process.stdout.readline()
         except BrokenPipeError:
             line = ""
-        answer = json.loads(line) if line else {"error": self._last_words()}
+        answer = json.loads(line) if line else {"error": self._error_output()}
         if "error" in answer:
             raise WorkerError(answer["error"].strip().partition("\n")[0][:200])
         return answer
 
-    def first(self, workload: Workload) -> tuple[Checksum, float]:
-        """Do a workload once; return its checksum, and the seconds since the process started."""
+    def first_run(self, workload: Workload) -> tuple[Checksum, float]:
+        """Run a workload once; return its checksum, and the seconds since the process started."""
         self.ask("make", workload=workload)
         checksum = Checksum(*self.ask("first")["first"])
         return checksum, time.perf_counter() - self.started
 
     def turn(self, groups: Sequence[int]) -> Turn:
-        """Pause, then let the process run; measure what all others take, also those of groups."""
-        start = read(groups)
-        time.sleep(PAUSE)
-        before = cores_taken(start, read(groups))
-        start = read([self.group])
+        """Pause, run for one turn, and measure the load by other processes before and during it.
+
+        Parameters
+        ----------
+        groups : sequence of int
+            Process groups of all workers: during the pause, they do not count as other processes.
+        """
+        start = read_clocks(groups)
+        time.sleep(PAUSE_SECONDS)
+        before = cores_used_by_others(start, read_clocks(groups))
+        start = read_clocks([self.group])
         seconds = self.ask("turn")["seconds"]
-        return Turn(seconds, before, cores_taken(start, read([self.group])))
+        return Turn(seconds, before, cores_used_by_others(start, read_clocks([self.group])))
 
     def close(self) -> None:
-        """End the process and all that it started."""
+        """End the process and its child processes."""
         for stream in filter(None, (self.process.stdin, self.process.stdout)):
-            with suppress(BrokenPipeError):  # it may have ended with a request unread
+            with suppress(BrokenPipeError):  # the process may have ended before it read a request
                 stream.close()
         with suppress(ProcessLookupError):
             os.killpg(self.group, signal.SIGKILL)
         self.process.wait()
         self.errors.close()
 
-    def _last_words(self) -> str:
+    def _error_output(self) -> str:
         self.errors.seek(0)
         lines = self.errors.read().strip().splitlines()
-        return lines[-1] if lines else f"its process ended with status {self.process.wait()}"
+        return lines[-1] if lines else f"the process ended with status {self.process.wait()}"
 
 
-def rounds_of(
-    workers: Sequence[Worker], count: int, what: str, progress: Callable[[str], None]
+def run_rounds(
+    workers: Sequence[Worker], count: int, label: str, progress: Callable[[str], None]
 ) -> list[Round]:
-    """Let workers take turns at a workload, and return what each did in every round."""
+    """Time the prepared workload of all workers in interleaved rounds.
+
+    Parameters
+    ----------
+    workers : sequence of Worker
+        Workers that have run the workload already.
+    count : int
+        Number of rounds.
+    label : str
+        Name of the workload in progress lines.
+    progress : function
+        Called with a line of text before every turn.
+    """
     by_name = {worker.name: worker for worker in workers}
     groups = [worker.group for worker in workers]
 
     def turn(name: str) -> Turn:
         return by_name[name].turn(groups)
 
-    return interleave(list(by_name), count, turn, lambda text: progress(f"{what}, {text}"))
+    return interleave(list(by_name), count, turn, lambda text: progress(f"{label}, {text}"))
 
 
-def environment(threads: int) -> dict[str, str]:
-    """Return the environment variables that set the number of threads of a process's libraries."""
+def thread_environment(threads: int) -> dict[str, str]:
+    """Return the environment variables that set the number of threads of all libraries."""
     return dict.fromkeys(THREAD_VARIABLES, str(threads))
 
 
-def _environment(threads: int, cache: str | None) -> dict[str, str]:
-    """Return the environment of a process: threads, compiled files, and this copy of minise."""
+def _worker_environment(threads: int, cache: str | None) -> dict[str, str]:
+    """Return the environment of a worker: threads, compilation caches, and this copy of minise."""
     root = str(Path(minise.__file__).parents[1])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     folders = dict(MINISE_CACHE="minise", TORCHINDUCTOR_CACHE_DIR="torch")
-    compiled = {name: str(Path(cache, part)) for name, part in folders.items()} if cache else {}
+    caches = {name: str(Path(cache, folder)) for name, folder in folders.items()} if cache else {}
     path = {"PYTHONPATH": os.pathsep.join(paths)}
-    return {**os.environ, **environment(threads), **path, **compiled}
+    return {**os.environ, **thread_environment(threads), **path, **caches}
 
 
 class Responder:
-    """The child's side.
+    """Answers requests, in the child process.
 
-    It holds at most one workload at a time, so that the memory of one does not count for the next.
+    It holds at most one workload at a time, so that its memory is not attributed to the next one.
     """
 
     def __init__(self, name: str, settings: CompareSettings) -> None:
@@ -178,11 +197,11 @@ class Responder:
         self.peak: Any = None
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Do what a request asks."""
+        """Execute a request and return its answer."""
         return getattr(self, f"do_{request.pop('do')}")(**request)
 
     def do_make(self, workload: Workload) -> dict[str, Any]:
-        """Build net and inputs; memory is counted from here on."""
+        """Build net and inputs; memory is measured from here on."""
         self.run = None
         gc.collect()
         self.run = make(self.name, workload, self.settings)
@@ -191,30 +210,30 @@ class Responder:
         return {"ready": True}
 
     def do_first(self) -> dict[str, Any]:
-        """Run for the first time, which compiles."""
+        """Run once, which compiles, and return the checksum of the result."""
         first = checksum_of(self.run())
         self.peak.restart()
         return {"first": first}
 
     def do_warm(self) -> dict[str, Any]:
-        """Run until caches are warm, and return the peak of memory."""
+        """Run for one turn, so that caches are warm, and return the peak memory."""
         self.do_turn()
-        return {"mib": self.peak.mib(), "how": self.peak.how}
+        return {"mib": self.peak.mib(), "how": self.peak.method}
 
     def do_turn(self) -> dict[str, Any]:
-        """Run again and again, and return the time of each run."""
-        return {"seconds": repeat(self.run, TURN_SECONDS, most=RUNS_PER_TURN)}
+        """Run for one turn, and return the time of each run."""
+        return {"seconds": time_repeatedly(self.run, TURN_SECONDS, max_runs=MAX_RUNS_PER_TURN)}
 
 
 def main() -> int:
-    """Answer requests until there are no more."""
+    """Answer requests from standard input until it ends; the exit status is 1 after an error."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a library prints must not look like an answer
+    os.dup2(2, 1)  # output of libraries must not be read as an answer
     responder = Responder(sys.argv[1], CompareSettings.from_dict(json.loads(sys.argv[2])))
     for line in sys.stdin:
         try:
             answer = responder.answer(json.loads(line))
-        except Exception as error:  # whatever it is, the parent lists it
+        except Exception as error:  # the parent lists the reason, whatever it is
             name = "" if isinstance(error, OpsError) else f"{type(error).__name__}: "
             answer = {"error": f"{name}{error}"}
         print(json.dumps(answer), file=answers, flush=True)

@@ -1,16 +1,17 @@
-"""Workloads: a training step, a forward pass, a block, or one op at the shapes a net gives it.
+"""Workloads: a training step, a forward pass, a block, or one op at its shapes in a net.
 
-A workload is a plain dict, so that it can be sent to another process as it is.
+A workload is a plain dict, so that it can be sent to another process as JSON.
 
-Two blocks of convolutions in groups are timed as units:
+Two blocks with grouped convolutions are timed as units:
 
-    depthwise   3x3 of each channel alone, norm, ReLU, 1x1, norm, ReLU
+    depthwise   3x3 depthwise, norm, ReLU, 1x1, norm, ReLU
     grouped     1x1, norm, ReLU, 3x3 in 32 groups, norm, ReLU, 1x1
 
-Both have 128 channels of 16x16, a size that occurs in nets for CIFAR: the depthwise block is
-MobileNet's third one there (its first convolution has stride 1), and 32 groups of 4 channels are
-the inner width of ResNeXt's first stage (32x4d). A bottleneck is wider at both ends and has a
-shortcut; without them the groups count for more.
+Both have 128 channels of 16x16, a size that occurs in nets for CIFAR: the depthwise block is the
+third block of MobileNet for CIFAR (whose first convolution has stride 1), and 32 groups of 4
+channels are the inner width of ResNeXt's first stage (32x4d). Unlike the block, a ResNeXt
+bottleneck is wider at both ends and has a shortcut; without them, the grouped convolution takes a
+larger share of the time.
 
 Source: Howard et al., "MobileNets", arXiv:1704.04861, and Xie et al., "Aggregated Residual
 Transformations for Deep Neural Networks", arXiv:1611.05431.
@@ -30,34 +31,34 @@ from minise.ops.wrap import Call
 
 Workload = dict[str, Any]
 IMAGE_SIZE = (32, 32)
-LR, MOMENTUM, WEIGHT_DECAY = 0.01, 0.9, 1e-4  # SGD of a training step
-EPS = 1e-5  # of batch norm, in both libraries
+LR, MOMENTUM, WEIGHT_DECAY = 0.01, 0.9, 1e-4  # of SGD in a training step
+EPS = 1e-5  # of batch norm, in minise and in PyTorch
 NORM, SE, TAIL = "batch_norm2d_relu", "squeeze_excite", "se_block_tail"
 BLOCK_CHANNELS, BLOCK_SIZE = 128, (16, 16)
 
 
 class Convolution(NamedTuple):
-    """One convolution of a block, and whether norm and ReLU follow."""
+    """One convolution of a block; norm and ReLU follow if norm_relu is True."""
 
     kernel: int
     groups: int
-    normed: bool = True
+    norm_relu: bool = True
 
 
 BLOCKS = {
     "depthwise": (Convolution(3, BLOCK_CHANNELS), Convolution(1, 1)),
-    "grouped": (Convolution(1, 1), Convolution(3, 32), Convolution(1, 1, normed=False)),
+    "grouped": (Convolution(1, 1), Convolution(3, 32), Convolution(1, 1, norm_relu=False)),
 }
 BLOCK_TITLES = {"depthwise": "depthwise 3x3 + 1x1", "grouped": "1x1 + 3x3 in 32 groups + 1x1"}
 
 
 def workloads_of(settings: CompareSettings) -> list[Workload]:
-    """Return the workloads that settings ask for, in the order in which they are measured.
+    """Return the workloads of the settings, in the order in which they are measured.
 
     Raises
     ------
     ValueError, TypeError
-        If there is no such net, or it has no such settings.
+        If the net is unknown, or does not have the settings.
     """
     net = models.build(settings.net, **settings.net_settings(settings.net))
     workloads: list[Workload] = []
@@ -79,7 +80,7 @@ def block_workloads(batch: int) -> list[Workload]:
 
 
 def op_workloads(net: Layer, batch: int) -> list[Workload]:
-    """Return the ops of a net that take most of its time, each at every shape it has there."""
+    """Return the most expensive ops of a net, each at every shape that occurs in it."""
     workloads: list[Workload] = []
     for call in recorded(net, IMAGE_SIZE)[1]:
         workload = _workload_of(call, batch)
@@ -89,7 +90,7 @@ def op_workloads(net: Layer, batch: int) -> list[Workload]:
 
 
 def title(workload: Workload) -> str:
-    """Return the name of a workload in a table.
+    """Return the name of a workload for tables.
 
     Examples
     --------
@@ -113,7 +114,7 @@ def title(workload: Workload) -> str:
 
 
 def _workload_of(call: Call, batch: int) -> Workload | None:
-    """Return the workload of an op's call, or None for an op that is not timed."""
+    """Return the workload of a call of an op, or None for ops that are not timed."""
     if len(call.arrays[0].shape) != 4:
         return None
     _, C, H, W = call.arrays[0].shape
@@ -131,24 +132,24 @@ def _workload_of(call: Call, batch: int) -> Workload | None:
 
 
 def build_block(name: str, *, ops: Any = reference, dtype: Any = np.float32) -> Chain:
-    """Return a block by name; its parameters are drawn from seed 0."""
+    """Return a block by name, with parameters drawn from seed 0."""
     parts = Build(ops, rng=0, dtype=dtype)
     layers: list[Layer] = []
-    for kernel, groups, normed in BLOCKS[name]:
+    for kernel, groups, norm_relu in BLOCKS[name]:
         layers.append(parts.conv(BLOCK_CHANNELS, BLOCK_CHANNELS, kernel, groups=groups))
-        if normed:
+        if norm_relu:
             layers.append(parts.norm_relu(BLOCK_CHANNELS))
     return parts.chain(*layers)
 
 
 def conv_settings(workload: Workload) -> dict[str, Any]:
-    """Return what a convolution takes by keyword, in minise as in PyTorch."""
+    """Return the keyword arguments of a convolution, for minise and for PyTorch."""
     pairs = {key: tuple(workload[key]) for key in ("stride", "padding")}
     return {**pairs, "groups": workload["groups"]}
 
 
 def arrays_of(workload: Workload, dtype: str) -> dict[str, np.ndarray]:
-    """Return the inputs of an op or a block, by name, and dout, always drawn from one seed."""
+    """Return the inputs of an op or a block by name, and dout, all drawn from seed 0."""
     rng = np.random.default_rng(0)
     N, C, H, W = (workload[axis] for axis in "NCHW")
     shapes: dict[str, tuple[int, ...]] = {"x": (N, C, H, W), "dout": (N, C, H, W)}
@@ -167,7 +168,7 @@ def arrays_of(workload: Workload, dtype: str) -> dict[str, np.ndarray]:
 
 
 def gated_arrays_of(workload: Workload) -> dict[str, np.ndarray]:
-    """Return the inputs of an op with gates and dout, with weights that leave gates half open."""
+    """Return the inputs of an op with gates, and dout; weights are scaled to avoid saturation."""
     arrays = arrays_of(workload, "float32")
     for name in ("w1", "w2"):
         arrays[name] /= np.sqrt(arrays[name].shape[1], dtype=np.float32)
@@ -175,18 +176,18 @@ def gated_arrays_of(workload: Workload) -> dict[str, np.ndarray]:
 
 
 def images_of(settings: NetSettings, batch: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Return images (N, 3, 32, 32) and labels (N,), always drawn from one seed."""
+    """Return images (N, 3, 32, 32) and labels (N,), drawn from seed 0; N is batch, if given."""
     return draw_batch((batch or settings.batch, 3, *IMAGE_SIZE), 10, settings.dtype)
 
 
 def batch_of(net: Layer, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return images and labels as a net takes them, which may be the user's own."""
+    """Return images and labels of the dtype, channels and classes of a net."""
     dtype = next((a.dtype for a in net.named_parameters().values()), np.float32)
     return draw_batch((count, channels_of(net), *IMAGE_SIZE), outputs_of(net), dtype)
 
 
 def draw_batch(shape: tuple[int, ...], classes: int, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return inputs of a shape, normally distributed, and uniform labels."""
+    """Return normally distributed inputs of a shape, and uniform labels, drawn from seed 0."""
     rng = np.random.default_rng(0)
     images = rng.standard_normal(shape).astype(dtype)
     return images, rng.integers(0, classes, len(images))

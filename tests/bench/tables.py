@@ -1,4 +1,4 @@
-"""What tests of benchmarks share: a table as text."""
+"""Shared by tests of benchmarks: the text of a table."""
 
 import io
 
@@ -6,6 +6,7 @@ from rich.console import Console
 
 
 def text_of(table, width=110):
-    written = io.StringIO()
-    Console(file=written, width=width).print(table.render())
-    return written.getvalue()
+    """Return a table as the terminal shows it."""
+    output = io.StringIO()
+    Console(file=output, width=width).print(table.render())
+    return output.getvalue()

@@ -1,4 +1,4 @@
-"""Implementations in their own processes: small runs from end to end, and what can go wrong."""
+"""Implementations in their own processes: small end-to-end runs, and failures."""
 
 import json
 
@@ -8,7 +8,7 @@ from minise.bench import compare as comparing
 from minise.bench import peers
 from minise.bench.peers import Disagreement
 from minise.bench.settings import CompareSettings
-from minise.bench.worker import Worker, WorkerError, environment
+from minise.bench.worker import Worker, WorkerError, thread_environment
 from minise.bench.workloads import workloads_of
 from tests.bench.tables import text_of
 
@@ -16,15 +16,15 @@ TORCH = [] if peers.missing("torch") else ["torch"]
 PEERS = ("numpy-im2col", *TORCH)
 
 
-def silent(text):
-    """Show no progress."""
+def no_progress(text):
+    """Ignore a line of progress."""
 
 
 def run(**values):
     settings = CompareSettings(
         **{"net": "resnet8", "batch": 4, "threads": 1, "rounds": 2, **values}
     )
-    return settings, comparing.compare(settings, workloads_of(settings), silent)
+    return settings, comparing.compare(settings, workloads_of(settings), no_progress)
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +39,9 @@ def test_a_real_run(comparison):
     assert comparison.absent == {}
     assert set(outcome.memory) == set(outcome.checksums) == set(comparison.starts) == names
     assert len(outcome.rounds) == 2
-    for one in outcome.rounds:
-        assert set(one) == names
-        assert all(min(turn.seconds) > 0 for turn in one.values())
+    for turns_by_name in outcome.rounds:
+        assert set(turns_by_name) == names
+        assert all(min(turn.seconds) > 0 for turn in turns_by_name.values())
     for name in names:
         assert outcome.checksums[name] == pytest.approx(outcome.checksums["minise"], rel=1e-5)
         assert comparison.starts[name].keys() == {"cold", "warm"}
@@ -56,11 +56,11 @@ def test_a_real_run(comparison):
 def test_its_json(comparison):
     content = json.loads(json.dumps(comparing.result_of(comparison).as_json()))
     assert {"date", "command", "machine", "versions", "settings", "works"} <= content.keys()
-    (work,) = content["works"]
-    assert work["contestants"]["minise"]["ratio_to_minise"]["median"] == 1
-    assert len(work["rounds"]) == 2
-    assert work["rounds"][0]["minise"].keys() == {"seconds", "before", "during"}
-    assert work["verdict"]
+    (row,) = content["works"]
+    assert row["contestants"]["minise"]["ratio_to_minise"]["median"] == 1
+    assert len(row["rounds"]) == 2
+    assert row["rounds"][0]["minise"].keys() == {"seconds", "before", "during"}
+    assert row["verdict"]
 
 
 @pytest.mark.long
@@ -83,7 +83,7 @@ def test_inference_of_one_image_and_blocks_with_every_implementation():
 
 @pytest.mark.long
 def test_ops_of_one_net(monkeypatch):
-    monkeypatch.setattr("minise.bench.worker.PAUSE", 0.0)
+    monkeypatch.setattr("minise.bench.worker.PAUSE_SECONDS", 0.0)
     settings, comparison = run(what=("ops",), batch=1, against=("numpy-im2col",), rounds=1)
     assert comparison.starts == {}
     for outcome in comparison.outcomes:
@@ -95,14 +95,14 @@ def test_ops_of_one_net(monkeypatch):
     assert comparing.result_of(comparison).tables == [table]
 
 
-def test_a_peer_that_is_not_there_is_listed(monkeypatch):
+def test_an_unavailable_peer_is_listed(monkeypatch):
     monkeypatch.setattr(peers.importlib.util, "find_spec", lambda name: None)
     reason = "not installed (pip install -e '.[oracle]')"
     assert peers.missing("torch") == peers.missing("torch-compile") == reason
     assert peers.missing("numpy-im2col") == ""
-    monkeypatch.setattr(comparing, "rounds_of", lambda *_: [])
+    monkeypatch.setattr(comparing, "run_rounds", lambda *_: [])
     settings = CompareSettings(net="resnet8", batch=1, threads=1, against=("torch",), start=False)
-    comparison = comparing.compare(settings, [], silent)
+    comparison = comparing.compare(settings, [], no_progress)
     assert comparison.absent == {"torch": reason}
     assert f"torch: {reason}" in comparing.notes(comparison)
 
@@ -115,7 +115,7 @@ def test_torch_compile_without_a_compiler_is_listed(monkeypatch):
 
 
 def test_a_peer_that_fails_is_listed_with_its_reason(monkeypatch):
-    """Its process gets a workload that no implementation knows."""
+    """The process receives a workload that no implementation supports."""
     settings = CompareSettings(net="resnet8", batch=1, threads=1, start=False)
     with Worker("minise", settings, "none") as worker, pytest.raises(WorkerError, match="KeyError"):
         worker.ask("make", workload={"kind": "op"})
@@ -127,14 +127,15 @@ def test_a_peer_that_fails_is_listed_with_its_reason(monkeypatch):
 
 
 def test_a_back_end_that_fails_ends_the_comparison(tmp_path):
-    mine = tmp_path / "mine.py"
-    mine.write_text(
+    file = tmp_path / "mine.py"
+    file.write_text(
         "from minise.ops.reference import *\n\n"
         "def linear_forward(x, weight, bias):\n    raise ValueError('no linear')\n"
     )
     with pytest.raises(Disagreement, match="training step with .*: ValueError: no linear"):
-        run(ops=str(mine), against=(), start=False)
+        run(ops=str(file), against=(), start=False)
 
 
 def test_the_threads_of_a_process():
-    assert environment(3)["OMP_NUM_THREADS"] == environment(3)["NUMBA_NUM_THREADS"] == "3"
+    variables = thread_environment(3)
+    assert variables["OMP_NUM_THREADS"] == variables["NUMBA_NUM_THREADS"] == "3"

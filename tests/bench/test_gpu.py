@@ -1,4 +1,4 @@
-"""minise bench cuda without a GPU: all but the clock, on small images in the emulator."""
+"""minise bench cuda without a GPU: everything except timing, on small images in the emulator."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ import pytest
 from minise.bench import peers, result
 from minise.bench.gpu import compare
 from minise.bench.gpu.compare import PASSES, Limits, Measurement, Row, Shape, shapes, table_of
-from minise.bench.gpu_clock import Clock, sets_of_buffers
+from minise.bench.gpu_clock import Clock, buffer_set_count
 from minise.bench.settings import CudaSettings
 from minise.bench.workloads import SE, TAIL
 from minise.ops.cuda.backend import Backend
@@ -19,12 +19,12 @@ from tests.cli.commands import call
 from tests.ops.cuda.device import device
 from tests.ops.cuda.emulator import Emulator
 
-SMALL = [Shape(3, 8, 4, 2), Shape(2, 4, 3, 1)]
+SHAPES = [Shape(3, 8, 4, 2), Shape(2, 4, 3, 1)]
 GB_S = 1000.0
 
 
-class StillClock:
-    """Calls what it is given once, and finds the same time for all."""
+class FakeClock:
+    """Runs every call once, and returns the same time for all."""
 
     def __init__(self):
         self.calls = []
@@ -32,11 +32,11 @@ class StillClock:
     def cache_bytes(self):
         return 1 << 10
 
-    def launched(self, calls):
-        self.calls.append([one() for one in calls])
+    def time_launched(self, calls):
+        self.calls.append([run() for run in calls])
         return 4.0
 
-    graphed = launched
+    time_in_graph = time_launched
 
     def copy_bandwidth(self):
         return GB_S
@@ -50,16 +50,16 @@ def emulated(**settings):
 
 
 def measured(monkeypatch, ops=None, **settings):
-    monkeypatch.setattr(compare, "shapes", lambda: SMALL)
+    monkeypatch.setattr(compare, "shapes", lambda: SHAPES)
     chosen = CudaSettings(**{"what": ("se", "tail"), "against": (), **settings})
-    clock, seen = StillClock(), []
+    clock, messages = FakeClock(), []
     measurement = Measurement(chosen, ops or emulated(), clock, "a GPU")
-    measurement.run(lambda name: seen.append((name, len(measurement.rows))))
-    return measurement, seen, clock
+    measurement.run(lambda name: messages.append((name, len(measurement.rows))))
+    return measurement, messages, clock
 
 
 def test_every_way_is_checked_and_timed(monkeypatch):
-    measurement, seen, clock = measured(monkeypatch)
+    measurement, messages, clock = measured(monkeypatch)
     assert [(row.way, row.launched) for row in measurement.rows[:6]] == [
         ("minise, simple", "launched"),
         ("minise, simple", "graph"),
@@ -73,23 +73,23 @@ def test_every_way_is_checked_and_timed(monkeypatch):
         assert row.problem == ""
         assert row.error < compare.MAX_ERROR
         assert (row.forward_us, row.both_us) == (4, 4)
-    assert measurement.rows[2].floor_us == pytest.approx(5 * SMALL[0].bytes / GB_S / 1e3)
-    assert [count for _, count in seen] == [0, *range(12)]
-    assert "squeeze-excite R=2, 8, 4x4, batch 3: minise, tile, graph" in [name for name, _ in seen]
-    sets = sets_of_buffers(2 * SMALL[0].bytes, 1 << 10)
+    assert measurement.rows[2].floor_us == pytest.approx(5 * SHAPES[0].bytes / GB_S / 1e3)
+    assert [count for _, count in messages] == [0, *range(12)]
+    assert "squeeze-excite R=2, 8, 4x4, batch 3: minise, tile, graph" in dict(messages)
+    sets = buffer_set_count(2 * SHAPES[0].bytes, 1 << 10)
     assert len(clock.calls[0]) == sets
 
 
 def test_sets_of_buffers_hold_different_numbers():
-    """And forward's results are those of the op: out of the second set is that of its own x."""
-    workload = SMALL[0].workload(SE)
+    """The output of each set is computed from the x of that set."""
+    workload = SHAPES[0].workload(SE)
     forward, both = compare.calls_of(emulated(), workload, 2)
-    outs = [one()[0].get() for one in forward]
+    outs = [run()[0].get() for run in forward]
     assert not np.allclose(outs[0], outs[1])
-    assert [len(one()) for one in both] == [5, 5]
+    assert [len(run()) for run in both] == [5, 5]
 
 
-def test_a_wrong_kernel_is_told_from_a_right_one(monkeypatch):
+def test_only_the_rows_of_a_wrong_kernel_are_wrong(monkeypatch):
     def wrong(text):
         return text.replace("dz[row] / hw", "dz[row]")
 
@@ -102,7 +102,7 @@ def test_a_number_that_is_not_finite_is_wrong():
     assert peers.relative_error(np.array([1, np.nan]), np.ones(2)) == np.inf
 
 
-def test_what_goes_wrong_in_a_row_is_said_there(monkeypatch):
+def test_a_failure_is_reported_in_its_row(monkeypatch):
     def fails(*_):
         raise RuntimeError("out of memory\nand more")
 
@@ -112,13 +112,13 @@ def test_what_goes_wrong_in_a_row_is_said_there(monkeypatch):
     assert "RuntimeError: out of memory" in text_of(measurement.result().tables[0])
 
 
-def test_what_would_begin_too_late_is_left_out(monkeypatch):
+def test_rows_after_the_time_limit_are_skipped(monkeypatch):
     now = iter(range(0, 10**6, 2))
     monkeypatch.setattr(result.time, "monotonic", lambda: next(now))
     measurement, _, _ = measured(monkeypatch, seconds=9)
     assert len(measurement.rows) == 2
     assert len(measurement.left_out) == 10
-    assert "left out, for want of time: squeeze-excite" in text_of(measurement.result().tables[0])
+    assert "skipped (time limit): squeeze-excite" in text_of(measurement.result().tables[0])
 
 
 def test_a_training_step(monkeypatch):
@@ -140,9 +140,10 @@ def test_the_table(monkeypatch):
         Row("squeeze-excite", 64, "torch", "launched", 1, 1),
     ]
     lines = text_of(table_of([row, *others], Limits("H200", 4300, 3, 1), [])).splitlines()
-    assert "H200; copies 4300 GB/s; a launch costs 3.0 us from Python, 1.0 us in a graph" in lines
-    mine = next(line for line in lines if "minise, tile" in line)
-    assert mine.split() == [
+    heading = "H200; copies 4300 GB/s; a kernel launch takes 3.0 us from Python, 1.0 us in a graph"
+    assert heading in lines
+    minise_line = next(line for line in lines if "minise, tile" in line)
+    assert minise_line.split() == [
         "minise,",
         "tile,",
         "graph",
@@ -156,7 +157,7 @@ def test_the_table(monkeypatch):
     assert any("torch-compile, launched: ImportError: no torch" in line for line in lines)
 
 
-def test_json_has_all_and_where_it_was_measured(monkeypatch):
+def test_json_has_all_rows_and_their_circumstances(monkeypatch):
     measurement, _, _ = measured(monkeypatch)
     content = json.loads(json.dumps(measurement.result().as_json()))
     assert len(content["rows"]) == 12
@@ -165,7 +166,7 @@ def test_json_has_all_and_where_it_was_measured(monkeypatch):
 
 
 def test_the_shapes():
-    """Those that the targets are stated for."""
+    """They include the shapes for which the targets are stated."""
     assert Shape(64, 512, 28, 32) in shapes()
     assert Shape(64, 1024, 14, 64) in shapes()
     assert Shape(64, 512, 28, 32).bytes == 4 * 64 * 512 * 784
@@ -173,13 +174,16 @@ def test_the_shapes():
 
 
 def test_large_images_have_no_tile():
-    names = [way.name for way in compare.ways_of(emulated(), SE, Shape(64, 512, 28, 32))]
+    names = [way.name for way in compare.variants_of(emulated(), SE, Shape(64, 512, 28, 32))]
     assert names == ["simple"]
-    assert [way.name for way in compare.ways_of(emulated(), SE, shapes()[0])] == ["simple", "tile"]
+    assert [way.name for way in compare.variants_of(emulated(), SE, shapes()[0])] == [
+        "simple",
+        "tile",
+    ]
 
 
 class Events:
-    """CuPy as the clock sees it: every call that is recorded takes a millisecond."""
+    """CuPy's interface as used by Clock; `work` advances the simulated time by a millisecond."""
 
     def __init__(self):
         self.now, self.captured, self.replayed = 0.0, 0, 0
@@ -187,7 +191,7 @@ class Events:
 
         class Event:
             def record(self, stream):
-                self.at = events.now
+                self.time = events.now
 
             def synchronize(self):
                 pass
@@ -206,10 +210,10 @@ class Events:
                 pass
 
             def begin_capture(self):
-                self.began = events.now
+                self.start = events.now
 
             def end_capture(self):
-                length = events.now - self.began
+                length = events.now - self.start
                 events.captured += 1
                 return SimpleNamespace(launch=lambda stream: events.replay(length))
 
@@ -220,7 +224,7 @@ class Events:
             Event=Event,
             Stream=Stream,
             get_current_stream=Stream,
-            get_elapsed_time=lambda start, end: end.at - start.at,
+            get_elapsed_time=lambda start, end: end.time - start.time,
             Device=lambda: waiting,
         )
 
@@ -233,30 +237,30 @@ class Events:
 
 
 @pytest.mark.parametrize("calls", [1, 7, 30])
-def test_the_clock_counts_calls(calls):
-    """Of one millisecond each, however many take turns."""
+def test_the_clock_returns_the_time_per_call(calls):
+    """One millisecond, for any number of calls to cycle through."""
     events = Events()
     clock = Clock(events, rounds=5)
-    assert clock.launched([events.work] * calls) == pytest.approx(1000)
-    assert clock.graphed([events.work] * calls) == pytest.approx(1000)
+    assert clock.time_launched([events.work] * calls) == pytest.approx(1000)
+    assert clock.time_in_graph([events.work] * calls) == pytest.approx(1000)
     assert (events.captured, events.replayed) == (1, 6)
-    assert len(events.waited) == 1  # for what other streams still write, before the capture
+    assert len(events.waited) == 1  # for writes of other streams, before the capture
     assert clock.cache_bytes() == 1 << 20
 
 
-def test_what_python_takes_is_told_from_what_a_call_takes():
+def test_time_in_python_and_total_time():
     events = Events()
-    python, wall = Clock(events, rounds=5).issued(events.work)
+    python, wall = Clock(events, rounds=5).time_python_and_total(events.work)
     assert 0 < python <= wall
-    assert events.now == 3 + 20  # some to warm up
+    assert events.now == 3 + 20  # 3 warm-up calls
     assert len(events.waited) == 2
 
 
-def test_results_live_until_their_turn_comes_again():
-    """Else each would be written where the one before lay, in a cache."""
-    forward, both = compare.calls_of(emulated(), SMALL[0].workload(SE), 3)
-    for calls, first in ((forward, lambda result: result[0]), (both, lambda result: result[0])):
-        addresses = [first(one()).held.ctypes.data for one in calls]
+def test_results_stay_allocated_until_the_next_call_on_their_set():
+    """Otherwise the allocator would reuse the memory of the previous result, which is cached."""
+    forward, both = compare.calls_of(emulated(), SHAPES[0].workload(SE), 3)
+    for calls in (forward, both):
+        addresses = [run()[0].held.ctypes.data for run in calls]
         assert len(set(addresses)) == 3
 
 
@@ -266,13 +270,13 @@ def test_peers_compute_what_we_compute():
     from minise.bench.workloads import gated_arrays_of
 
     for op in (SE, TAIL):
-        workload = SMALL[0].workload(op)
+        workload = SHAPES[0].workload(op)
         forward, both = pytorch.op_calls("torch", workload, 2, "cpu")
         own_forward, own_both = compare.calls_of(emulated(), workload, 2)
-        for one, mine in zip(forward, own_forward, strict=True):
-            np.testing.assert_allclose(one().detach().numpy(), mine()[0].get(), atol=1e-5)
-        for one, mine in zip(both, own_both, strict=True):
-            for a, b in zip(one(), mine(), strict=True):
+        for theirs, ours in zip(forward, own_forward, strict=True):
+            np.testing.assert_allclose(theirs().detach().numpy(), ours()[0].get(), atol=1e-5)
+        for theirs, ours in zip(both, own_both, strict=True):
+            for a, b in zip(theirs(), ours(), strict=True):
                 np.testing.assert_allclose(a.numpy(), b.get(), atol=1e-4)
         assert set(gated_arrays_of(workload)) > {"x", "dout"}
     loss = pytorch.training_step("fp32", 2, "se_resnet8", "cpu")()
@@ -284,7 +288,7 @@ def test_peers_compute_what_we_compute():
     [
         ("bench cuda --rounds 0", "rounds is 0, expected at least 1"),
         ("bench cuda --seconds 0", "seconds is 0, expected at least 1"),
-        ("bench cuda --json nowhere/figures.json", "folder is not there"),
+        ("bench cuda --json nowhere/figures.json", "create nowhere first"),
         ("bench cuda --what all", "all"),
     ],
 )
@@ -301,12 +305,12 @@ def test_without_a_gpu_it_says_what_is_missing(capsys, monkeypatch):
 
 
 def test_the_command_from_end_to_end(capsys, monkeypatch, tmp_path):
-    """With the emulator for a GPU and a still clock."""
+    """With the emulator as the GPU, and a fake clock."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setitem(__import__("sys").modules, "cupy", ModuleType("cupy"))
-    monkeypatch.setattr(compare, "shapes", lambda: SMALL)
-    monkeypatch.setattr("minise.bench.gpu_clock.Clock", lambda cupy, rounds: StillClock())
+    monkeypatch.setattr(compare, "shapes", lambda: SHAPES)
+    monkeypatch.setattr("minise.bench.gpu_clock.Clock", lambda cupy, rounds: FakeClock())
     for name, value in (
         ("require", lambda: None),
         ("using", emulated),

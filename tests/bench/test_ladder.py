@@ -30,51 +30,51 @@ def integers(rng, *shape):
     ],
 )
 def test_rungs_are_the_reference(rung, dtype, sizes, kernel, stride, padding):
-    """Sums of small integers are exact, in whatever order."""
+    """Sums of small integers are exact in any order."""
     rng = np.random.default_rng(0)
     x, weight = integers(rng, *sizes).astype(dtype), integers(rng, 5, sizes[1], *kernel)
-    where = dict(stride=stride, padding=padding)
-    expected, _ = reference.conv2d_forward(x, weight.astype(dtype), **where)
-    for memory in (x, np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)):
-        out = rung.forward(memory, weight.astype(dtype), threads=default_threads(), **where)
+    settings = dict(stride=stride, padding=padding)
+    expected, _ = reference.conv2d_forward(x, weight.astype(dtype), **settings)
+    for layout in (x, np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)):
+        out = rung.forward(layout, weight.astype(dtype), threads=default_threads(), **settings)
         assert out.dtype == dtype
         np.testing.assert_array_equal(out, expected)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ladder.STAGES)
-def test_winograd_is_the_reference_but_for_a_digit(stage):
-    """On the shapes that are timed, where the other rungs are equal to the bit; and it is used."""
+def test_the_rounding_of_winograd_is_bounded(stage):
+    """On the timed shapes; the result differs from register_tiles, so Winograd is in use."""
     from minise.ops.jit.convolution.rounding import rounding
 
     channels, size = ladder.STAGES[stage]
     x, weight = ladder.inputs_of((2, channels, size), channels_last=True)
-    where = dict(stride=(1, 1), padding=(1, 1))
-    out = ladder.winograd(x, weight, threads=1, **where)
-    exact, cache = reference.conv2d_forward(x.astype(float), weight.astype(float), **where)
+    settings = dict(stride=(1, 1), padding=(1, 1))
+    out = ladder.winograd(x, weight, threads=1, **settings)
+    exact, cache = reference.conv2d_forward(x.astype(float), weight.astype(float), **settings)
     bound, *_ = rounding(out, cache._replace(x=x, weight=weight))
     assert (abs(out - exact) <= bound).all()
-    assert not np.array_equal(out, ladder.register_tiles(x, weight, threads=1, **where))
+    assert not np.array_equal(out, ladder.register_tiles(x, weight, threads=1, **settings))
 
 
 def test_more_threads_than_images():
     x, weight = np.ones((1, 2, 4, 4)), np.ones((3, 2, 1, 1))
-    where = dict(stride=(1, 1), padding=(0, 0))
+    settings = dict(stride=(1, 1), padding=(0, 0))
     np.testing.assert_array_equal(
-        ladder.threads(x, weight, threads=3, **where), np.full((1, 3, 4, 4), 2.0)
+        ladder.threads(x, weight, threads=3, **settings), np.full((1, 3, 4, 4), 2.0)
     )
 
 
-def test_every_rung_says_what_changes():
-    """The module tells the story in the order of the rungs; each docstring tells its part."""
-    places = [ladder.__doc__.index(f"    {rung.name} ") for rung in ladder.RUNGS]
-    assert places == sorted(places)
+def test_every_rung_is_documented():
+    """The module lists the rungs in order; each function has a docstring with details."""
+    positions = [ladder.__doc__.index(f"    {rung.name} ") for rung in ladder.RUNGS]
+    assert positions == sorted(positions)
     assert all(len(rung.forward.__doc__.splitlines()) > 3 for rung in ladder.RUNGS)
 
 
-def test_scaling_by_hand():
-    """Pure Python is timed on a tiny image: 1 * 4 * 4 * 8 * 8 * 9 products."""
-    assert ladder.macs_of(ladder.TINY) == 9216
+def test_extrapolation_by_hand():
+    """Pure Python is timed on a small image: 1 * 4 * 4 * 8 * 8 * 9 products."""
+    assert ladder.macs_of(ladder.PURE_PYTHON_SHAPE) == 9216
     rung = ladder.RUNGS[0]
     timed = ladder.time_rung(rung, (2, 16, 32), threads=1)
     assert timed.scaled
@@ -84,10 +84,10 @@ def test_scaling_by_hand():
 
 def test_the_result_has_a_row_for_each_rung(monkeypatch):
     monkeypatch.setattr(ladder, "RUN_SECONDS", 0.0)
-    shown = []
-    result = ladder.measure(LadderSettings(stage=3, batch=1, threads=1), shown.append)
+    messages = []
+    result = ladder.measure(LadderSettings(stage=3, batch=1, threads=1), messages.append)
     names = [rung.name for rung in ladder.RUNGS]
-    assert shown == [row["rung"] for row in result.rows] == names
+    assert messages == [row["rung"] for row in result.rows] == names
     (table,) = result.tables
     assert [row[0] for row in table.rows] == names
     assert table.rows[0][3] == "1.00"

@@ -1,4 +1,4 @@
-"""The implementations do the same workloads: losses and gradients of peers are minise's."""
+"""The implementations compute the same: losses and gradients of peers equal those of minise."""
 
 import numpy as np
 import pytest
@@ -18,12 +18,12 @@ from minise.bench.workloads import (
 )
 from minise.ops import reference
 
-SMALL = CompareSettings(what=("ops",), net="se_resnet8", batch=4, threads=1, dtype="float64")
-OPS = workloads_of(SMALL)
+SETTINGS = CompareSettings(what=("ops",), net="se_resnet8", batch=4, threads=1, dtype="float64")
+OPS = workloads_of(SETTINGS)
 BLOCK_SETTINGS = CompareSettings(what=("blocks",), batch=2, threads=1, ops="reference")
 BLOCK_WORKLOADS = workloads_of(BLOCK_SETTINGS)
 TORCH = ("torch", "torch-channels-last")
-WHAT = "training step"
+LABEL = "training step"
 
 
 def test_the_checksum_of_a_loss_is_the_loss():
@@ -31,8 +31,8 @@ def test_the_checksum_of_a_loss_is_the_loss():
     assert checksum_of(-2.0) == (-2.0, 2.0)
 
 
-def test_one_number_that_differs_shows():
-    """Its error, as large as a number of the array, moves the value by 1 / root of their count."""
+def test_one_wrong_element_changes_the_checksum():
+    """An error of 1 in one element changes the value by 1 / sqrt(number of elements)."""
     array = np.random.default_rng(1).standard_normal((4, 8, 16, 16))
     other = array.copy()
     other[3, 2, 1, 0] += 1
@@ -41,17 +41,18 @@ def test_one_number_that_differs_shows():
 
 def test_the_layout_in_memory_makes_no_difference():
     array = np.random.default_rng(1).standard_normal((2, 3, 4, 5)).astype(np.float32)
-    turned = np.ascontiguousarray(array.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
-    assert checksum_of(turned).value == pytest.approx(checksum_of(array).value, rel=1e-12)
+    channels_last = np.ascontiguousarray(array.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    assert checksum_of(channels_last).value == pytest.approx(checksum_of(array).value, rel=1e-12)
 
 
-def test_rounding_is_borne_and_a_difference_is_not():
-    check_agreement(WHAT, {"minise": Checksum(2.3, 2.3), "torch": Checksum(2.3001, 2.3)}, "float32")
-    message = "training step: the first result of torch is 2.31"
+def test_rounding_is_accepted_and_a_larger_difference_is_not():
+    checksums = {"minise": Checksum(2.3, 2.3), "torch": Checksum(2.3001, 2.3)}
+    check_agreement(LABEL, checksums, "float32")
+    message = "training step: the checksum of the first result of torch is 2.31"
     for dtype, value in (("float32", 2.31), ("float64", 2.3100001)):
         checksums = {"minise": Checksum(2.3, 2.3), "torch": Checksum(value, 2.3)}
         with pytest.raises(Disagreement, match=message):
-            check_agreement(WHAT, checksums, dtype)
+            check_agreement(LABEL, checksums, dtype)
 
 
 @pytest.mark.parametrize("wrong", ["minise", "torch"])
@@ -59,7 +60,7 @@ def test_nan_agrees_with_nothing(wrong):
     checksums = {"minise": Checksum(2.3, 2.3), "torch": Checksum(2.3, 2.3)}
     checksums[wrong] = Checksum(float("nan"), float("nan"))
     with pytest.raises(Disagreement, match="nan"):
-        check_agreement(WHAT, checksums, "float64")
+        check_agreement(LABEL, checksums, "float64")
 
 
 def integers(rng, *shape):
@@ -69,7 +70,7 @@ def integers(rng, *shape):
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("kernel", [(1, 1), (3, 3), (3, 2)])
 @pytest.mark.parametrize(
-    "where",
+    "settings",
     [
         dict(),
         dict(padding=(1, 1)),
@@ -78,20 +79,20 @@ def integers(rng, *shape):
     ],
     ids=str,
 )
-def test_im2col_is_the_reference(kernel, where, bias):
+def test_im2col_is_the_reference(kernel, settings, bias):
     rng = np.random.default_rng(0)
     x, weight = integers(rng, 3, 4, 8, 9), integers(rng, 5, 4, *kernel)
-    given = x, weight, integers(rng, 5) if bias else None
-    out, cache = im2col.conv2d_forward(*given, **where)
-    expected, reference_cache = reference.conv2d_forward(*given, **where)
+    inputs = x, weight, integers(rng, 5) if bias else None
+    out, cache = im2col.conv2d_forward(*inputs, **settings)
+    expected, reference_cache = reference.conv2d_forward(*inputs, **settings)
     np.testing.assert_array_equal(out, expected)
     dout = integers(rng, *out.shape)
-    ours = reference.conv2d_backward(dout, reference_cache)
-    for one, other in zip(im2col.conv2d_backward(dout, cache), ours, strict=True):
-        if other is None:
-            assert one is None
+    expected_grads = reference.conv2d_backward(dout, reference_cache)
+    for grad, expected in zip(im2col.conv2d_backward(dout, cache), expected_grads, strict=True):
+        if expected is None:
+            assert grad is None
         else:
-            np.testing.assert_array_equal(one, other)
+            np.testing.assert_array_equal(grad, expected)
 
 
 def test_im2col_has_the_other_ops_and_refuses_groups():
@@ -102,7 +103,7 @@ def test_im2col_has_the_other_ops_and_refuses_groups():
 
 @pytest.mark.slow
 def test_every_op_workload_runs():
-    """minise's and im2col's functions, at a batch of one; shapes of dout are checked by the ops."""
+    """minise's and im2col's functions, at batch size 1; the ops check the shape of dout."""
     settings = CompareSettings(what=("ops",), net="se_resnet8", batch=1, threads=1)
     for workload in workloads_of(settings):
         for name in ("minise", "numpy-im2col"):
@@ -112,17 +113,17 @@ def test_every_op_workload_runs():
 
 def one_step(net):
     """Return the first loss and all gradients of a minise net."""
-    images, labels = images_of(SMALL)
+    images, labels = images_of(SETTINGS)
     logits, cache = net.forward(images, training=True)
     loss, loss_cache = reference.softmax_cross_entropy_forward(logits, labels)
     dlogits, _ = reference.softmax_cross_entropy_backward(np.ones(()), loss_cache)
     return loss, net.backward(dlogits, cache, needs_dx=False)[1]
 
 
-def close(one, other):
-    """Another order of summation: 1e-10 of the largest is some 1e5 roundings."""
-    assert one.shape == other.shape
-    assert abs(one - other).max() <= 1e-10 * abs(other).max()
+def assert_close(result, expected):
+    """The order of summation differs: 1e-10 of the largest element is about 1e5 roundings."""
+    assert result.shape == expected.shape
+    assert abs(result - expected).max() <= 1e-10 * abs(expected).max()
 
 
 def test_a_step_with_im2col_has_our_gradients():
@@ -130,7 +131,7 @@ def test_a_step_with_im2col_has_our_gradients():
     (loss, grads), (peer_loss, peer_grads) = one_step(plain), one_step(peer)
     assert peer_loss == pytest.approx(loss, rel=1e-12)
     for name, grad in grads.items():
-        close(peer_grads[name], grad)
+        assert_close(peer_grads[name], grad)
 
 
 NETS = [
@@ -158,15 +159,15 @@ def test_the_torch_twin_has_our_loss_and_gradients(name, settings):
     net = build(name, settings)
     twin = twin_of(net)
     loss, grads = one_step(net)
-    images, labels = (torch.from_numpy(array) for array in images_of(SMALL))
-    theirs = torch.nn.functional.cross_entropy(twin(images), labels)
-    theirs.backward()
-    assert float(theirs.detach()) == pytest.approx(float(loss), rel=1e-12)
+    images, labels = (torch.from_numpy(array) for array in images_of(SETTINGS))
+    twin_loss = torch.nn.functional.cross_entropy(twin(images), labels)
+    twin_loss.backward()
+    assert float(twin_loss.detach()) == pytest.approx(float(loss), rel=1e-12)
     assert grads.keys() == {name for name, _ in twin.named_parameters()}
     for name, parameter in twin.named_parameters():
-        close(grads[name], parameter.grad.numpy())
+        assert_close(grads[name], parameter.grad.numpy())
     with torch.inference_mode():  # with the running statistics that the step left
-        close(net.predict(images.numpy()), twin.eval()(images).numpy())
+        assert_close(net.predict(images.numpy()), twin.eval()(images).numpy())
 
 
 @pytest.mark.parametrize("settings", [dict(shortcut="A", site="post"), dict(gate="tanh")])
@@ -187,8 +188,8 @@ def test_a_net_of_the_users_own_has_no_torch_twin():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_three_training_steps_lose_alike(dtype):
-    """Through the implementations themselves: the same start, inputs and SGD settings for all."""
+def test_three_training_steps_have_the_same_losses(dtype):
+    """End to end: all implementations have the same initial parameters, inputs and SGD settings."""
     names = ["minise", "numpy-im2col"]
     if not peers.missing("torch"):
         names += ["torch", "torch-channels-last"]
@@ -232,11 +233,8 @@ def test_the_torch_ops_have_our_gradients():
         inputs = [leaf.requires_grad_() for leaf in leaves.values()]
         out = function_of(workload, "float64")(*inputs)
         theirs = torch.autograd.grad(out, inputs, torch.from_numpy(arrays["dout"]))
-        for one, other in zip(minise_gradients(workload, arrays), theirs, strict=True):
-            close(one, other.numpy())
-
-
-WAYS = ("forward", "backward")
+        for ours, expected in zip(minise_gradients(workload, arrays), theirs, strict=True):
+            assert_close(ours, expected.numpy())
 
 
 def minise_gradients(workload, arrays):
@@ -248,7 +246,8 @@ def minise_gradients(workload, arrays):
         return reference.squeeze_excite_backward(dout, reference.squeeze_excite_forward(*inputs)[1])
     C = workload["C"]
     running = dict(running_mean=np.zeros(C), running_var=np.ones(C), training=True)
-    forward, backward = (getattr(reference, f"{workload['op']}_{way}") for way in WAYS)
+    op = workload["op"]
+    forward, backward = (getattr(reference, f"{op}_{name}") for name in ("forward", "backward"))
     return backward(dout, forward(*inputs, **running)[1])
 
 
@@ -259,19 +258,19 @@ def test_the_torch_twin_of_a_block_has_our_output_and_gradients(workload):
 
     block = build_block(workload["block"], dtype=np.float64)
     rng = np.random.default_rng(1)
-    for array in block.named_parameters().values():  # at gamma = 1 a forgotten gamma cannot show
+    for array in block.named_parameters().values():  # gamma = 1 would hide a missing gamma
         array[...] = rng.standard_normal(array.shape)
     x, dout = arrays_of(workload, "float64").values()
     out, cache = block.forward(x, training=True)
     dx, grads = block.backward(dout, cache)
     twin, leaf = block_twin_of(block), torch.from_numpy(x.copy()).requires_grad_()
-    theirs = twin(leaf)
-    close(out, theirs.detach().numpy())
+    twin_out = twin(leaf)
+    assert_close(out, twin_out.detach().numpy())
     inputs = [leaf, *twin.parameters()]
-    gradients = torch.autograd.grad(theirs, inputs, torch.from_numpy(dout))
+    gradients = torch.autograd.grad(twin_out, inputs, torch.from_numpy(dout))
     ours = [dx, *(grads[name] for name in block.named_parameters())]
-    for one, other in zip(ours, gradients, strict=True):
-        close(one, other.numpy())
+    for grad, expected in zip(ours, gradients, strict=True):
+        assert_close(grad, expected.numpy())
 
 
 @pytest.mark.parametrize("workload", BLOCK_WORKLOADS, ids=lambda workload: workload["block"])

@@ -1,4 +1,4 @@
-"""What ops need by hand, and a profile of a small net."""
+"""Costs of ops by hand, and a profile of a small net."""
 
 import json
 
@@ -7,7 +7,7 @@ import pytest
 
 from minise import nn
 from minise.bench import profile
-from minise.bench.profile import LOSS, Needs, prepare, result_of
+from minise.bench.profile import LOSS, CostRecorder, prepare, result_of
 from minise.bench.settings import ProfileSettings
 from minise.ops import reference
 
@@ -18,47 +18,47 @@ F = np.float32
 @pytest.fixture(autouse=True)
 def _quick_measurement(monkeypatch):
     monkeypatch.setattr(profile, "MATRIX_SIDE", 64)
-    monkeypatch.setattr(profile, "COPIED_BYTES", 2**16 + 1)  # does not divide among two threads
+    monkeypatch.setattr(profile, "COPY_BYTES", 2**16 + 1)  # odd: not divisible by two threads
 
 
 def small(**values):
     return ProfileSettings(**{"net": "se_resnet8", "batch": 2, "threads": 1, "steps": 2, **values})
 
 
-def test_what_a_convolution_needs():
-    """2 * 4 * 5 * 6 outputs of 3 * 9 products; numbers of four bytes."""
-    needs = Needs(reference)
+def test_the_cost_of_a_convolution():
+    """2 * 4 * 5 * 6 outputs of 3 * 9 products each; 4 bytes per number."""
+    recorder = CostRecorder(reference)
     x, weight = np.ones((2, 3, 5, 6), F), np.ones((4, 3, 3, 3), F)
-    out, cache = needs.conv2d_forward(x, weight, padding=(1, 1))
-    needs.conv2d_backward(np.ones_like(out), cache)
+    out, cache = recorder.conv2d_forward(x, weight, padding=(1, 1))
+    recorder.conv2d_backward(np.ones_like(out), cache)
     macs = out.size * 27
     arrays = 4 * (x.size + weight.size)
-    (forward,) = needs.of["", "conv2d", "forward"]
-    (backward,) = needs.of["", "conv2d", "backward"]
+    (forward,) = recorder.costs["", "conv2d", "forward"]
+    (backward,) = recorder.costs["", "conv2d", "backward"]
     assert forward == (macs, arrays + 4 * out.size)
     assert backward == (2 * macs, 2 * arrays + 4 * out.size)
 
 
-def test_views_move_nothing_and_an_array_counts_once():
-    needs = Needs(reference)
+def test_views_move_no_bytes_and_an_array_counts_once():
+    recorder = CostRecorder(reference)
     x = np.ones((2, 3, 4, 4), F)
-    out, cache = needs.add_forward(x, x)
-    needs.add_backward(out, cache)  # returns dout twice
-    _, cache = needs.concat_forward(x, x[:, :1])
-    assert needs.of["", "add", "forward"] == [(0, 4 * 2 * x.size)]
-    assert needs.of["", "add", "backward"] == [(0, 0)]
-    assert needs.of["", "concat", "forward"] == [(0, 4 * 2 * (x.size + x.size // 3))]
+    out, cache = recorder.add_forward(x, x)
+    recorder.add_backward(out, cache)  # returns dout twice
+    _, cache = recorder.concat_forward(x, x[:, :1])
+    assert recorder.costs["", "add", "forward"] == [(0, 4 * 2 * x.size)]
+    assert recorder.costs["", "add", "backward"] == [(0, 0)]
+    assert recorder.costs["", "concat", "forward"] == [(0, 4 * 2 * (x.size + x.size // 3))]
 
 
-def test_arrays_in_a_part_of_a_cache_count():
-    needs = Needs(reference)
-    x, one = np.ones((2, 3, 4, 4), F), np.ones(3, F)
-    settings = dict(running_mean=one, running_var=one, training=True)
-    out, cache = reference.batch_norm2d_relu_forward(x, one, one, **settings)
-    needs.batch_norm2d_relu_backward(x, cache)
-    read = [x, out, one, *cache.norm[3:7]]  # dout, which is x too; gamma and beta; mean and so on
-    written = x.nbytes + 2 * one.nbytes
-    assert needs.of["", "batch_norm2d_relu", "backward"] == [
+def test_arrays_in_nested_caches_count():
+    recorder = CostRecorder(reference)
+    x, ones = np.ones((2, 3, 4, 4), F), np.ones(3, F)
+    settings = dict(running_mean=ones, running_var=ones, training=True)
+    out, cache = reference.batch_norm2d_relu_forward(x, ones, ones, **settings)
+    recorder.batch_norm2d_relu_backward(x, cache)
+    read = [x, out, ones, *cache.norm[3:7]]  # x is also dout; ones is gamma and beta
+    written = x.nbytes + 2 * ones.nbytes
+    assert recorder.costs["", "batch_norm2d_relu", "backward"] == [
         (0, sum(array.nbytes for array in read) + written)
     ]
 
@@ -105,9 +105,9 @@ def test_the_tables():
 
 
 def own_net():
-    """Two branches, of one input channel, whose 1x1 convolution stands at two places."""
-    same = nn.Conv2d(4, 4, 1, rng=2)
-    inner = nn.Chain(same, nn.NormReLU(4), same)
+    """Two branches, for one input channel; a 1x1 convolution occurs twice (tied weights)."""
+    shared = nn.Conv2d(4, 4, 1, rng=2)
+    inner = nn.Chain(shared, nn.NormReLU(4), shared)
     branches = nn.Branches(("a", nn.Residual(inner)), ("b", nn.Conv2d(4, 2, 3, padding=1)))
     head = nn.GlobalAvgPool2d(), nn.Linear(6, 5)
     return nn.Chain(("stem", nn.Conv2d(1, 4, 3, padding=1)), ("", branches), *head)

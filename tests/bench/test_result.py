@@ -1,4 +1,4 @@
-"""Results: committed files are read and written as they are, tables, figures and tasks."""
+"""Results: a round trip of committed files, tables, figures and tasks."""
 
 import json
 import sys
@@ -14,8 +14,8 @@ from minise.bench.result import (
     Table,
     Task,
     draw_panel,
+    failed_tasks,
     figure_class,
-    problems,
     run_tasks,
 )
 from tests.bench.tables import text_of
@@ -23,7 +23,7 @@ from tests.bench.tables import text_of
 COMMITTED = [
     path
     for path in sorted((Path(minise.bench.__file__).parent / "results").glob("*.json"))
-    if path.name != "checkers.json"  # of tests.gradcheck.peers
+    if path.name != "checkers.json"  # written by tests.gradcheck.peers
 ]
 PANEL = Panel("batch of 2", "depth", "ms", [8, 20, 32], [37, 85, 133], 4, 5, "4 ms a layer")
 
@@ -39,10 +39,10 @@ def test_committed_results_are_read_and_written_as_they_are(path, tmp_path):
 
 
 def test_there_are_results_of_two_kinds():
-    assert {Result.read(path).rows_name for path in COMMITTED} == {"works", "series"}
+    assert {Result.read(path).rows_key for path in COMMITTED} == {"works", "series"}
 
 
-def test_a_result_has_where_when_and_how_it_was_measured(tmp_path):
+def test_a_result_has_its_circumstances(tmp_path):
     result = Result({"batch": 2}, [1, 2], {"verdict": "quiet"})
     result.write(tmp_path / "figures.json")
     content = json.loads((tmp_path / "figures.json").read_text())
@@ -60,7 +60,7 @@ def test_another_file_is_refused(tmp_path, content):
 
 
 def test_a_table():
-    """Names and the first column to the left, figures to the right, and no markup."""
+    """Names and the column `left` are left-aligned, numbers right-aligned; markup is not parsed."""
     rows = [("one", "a", "1.5"), (), ("[bold]two", "b")]
     text = text_of(Table("heading", ("kind", "ms"), rows, "note", left=("kind",)), width=40)
     lines = [line.rstrip() for line in text.splitlines()]
@@ -108,20 +108,20 @@ def fails():
     raise RuntimeError("out of memory\nand more")
 
 
-def test_a_task_that_fails_hides_no_other():
-    shown = []
+def test_a_failing_task_does_not_stop_the_others():
+    messages = []
     tasks = [Task("a", lambda: 1), Task("b", fails), Task("c", lambda: 2)]
-    rows = list(run_tasks(tasks, 60, shown.append))
+    rows = list(run_tasks(tasks, 60, messages.append))
     assert [row.get("result") for row in rows] == [1, None, 2]
     assert rows[1]["problem"] == "RuntimeError: out of memory"
     assert "and more" in rows[1]["trace"]
-    assert problems(rows) == ["b"]
-    assert shown == ["a", "b", "c"]
+    assert failed_tasks(rows) == ["b"]
+    assert messages == ["a", "b", "c"]
 
 
-def test_a_task_that_would_start_too_late_is_left_out(monkeypatch):
+def test_a_task_after_the_time_limit_is_skipped(monkeypatch):
     now = iter(range(0, 1000, 10))
     monkeypatch.setattr("minise.bench.result.time.monotonic", lambda: next(now))
     rows = list(run_tasks([Task("a", lambda: 1), Task("b", fails)], 15))
-    assert rows[1]["problem"].startswith("left out")
-    assert problems(rows) == []
+    assert rows[1]["problem"].startswith("skipped")
+    assert failed_tasks(rows) == []

@@ -1,4 +1,4 @@
-"""Lines through points: by hand, from rounds that are made up, and from a small measurement."""
+"""Fitted lines: by hand, from synthetic rounds, and from a small measurement."""
 
 import json
 
@@ -11,15 +11,15 @@ from minise.bench.rounds import Turn
 from minise.bench.scaling import Point, fit, measure, prepare, result_of, series_of, table_of
 from minise.bench.settings import ScalingSettings
 
-SMALL = ScalingSettings(
+SETTINGS = ScalingSettings(
     depths=(20, 8, 32), batches=(2, 1, 4), depth=8, batch=2, threads=1, rounds=3, ops="reference"
 )
 
 
-def made_up(settings=SMALL):
-    """Return what three rounds measure where a step takes 5 ms and 2 ms a layer and image.
+def synthetic(settings=SETTINGS):
+    """Return the scaling of three rounds in which a step takes 5 ms + 2 ms per layer and image.
 
-    In the second round the machine is twice as slow.
+    In the second round, the machine is twice as slow.
     """
     axes = scaling.axes_of(settings)
     points = dict.fromkeys(point for points in axes.values() for point in points)
@@ -38,7 +38,7 @@ def test_a_line_by_hand():
     assert fit([1, 2, 3], [4, 4, 4]) == (0, 4, 1)
 
 
-def test_a_line_is_that_of_numpy():
+def test_the_line_equals_polyfit():
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((2, 9))
     line = fit(x, y)
@@ -47,27 +47,27 @@ def test_a_line_is_that_of_numpy():
 
 
 def test_series_are_sorted_and_the_medians_lie_on_their_lines():
-    by_depth, by_batch = made_up().series
+    by_depth, by_batch = synthetic().series
     assert by_depth.xs == [8, 20, 32]
     assert by_depth.points[0] == Point(depth=8, batch=2)
-    assert by_depth.line == pytest.approx((4, 5, 1))  # 2 ms a layer and image, of 2 images
+    assert by_depth.line == pytest.approx((4, 5, 1))  # 2 ms per layer and image, of 2 images
     assert by_batch.xs == [1, 2, 4]
     assert by_batch.line == pytest.approx((16, 5, 1))  # of 8 layers
     assert by_batch.residuals == pytest.approx([0, 0, 0], abs=1e-12)
     assert by_batch.formula == "16.0 ms per image + 5.00 ms"
 
 
-def test_how_far_a_point_lies_off():
+def test_residuals_by_hand():
     points = [Point(8, batch) for batch in (1, 2, 3)]
     times = dict(zip([point.name for point in points], (0.001, 0.004, 0.001), strict=True))
     series = series_of("batch", points, [{name: Turn([s], 0, 0) for name, s in times.items()}])
     assert series.line == pytest.approx((0, 2, 0))
     assert series.residuals == pytest.approx([-1, 0.5, -1])
-    assert "farthest off it -100.0%, at batch 1" in table_of(series, SMALL).note
+    assert "largest residual -100.0%, at batch 1" in table_of(series, SETTINGS).note
 
 
-def test_the_json_holds_every_figure():
-    content = json.loads(json.dumps(result_of(made_up(), SMALL).as_json()))
+def test_the_json_has_all_measurements():
+    content = json.loads(json.dumps(result_of(synthetic(), SETTINGS).as_json()))
     assert {"date", "command", "machine", "versions", "settings", "verdict"} <= content.keys()
     series = content["series"][1]
     assert series["axis"] == "batch"
@@ -79,27 +79,27 @@ def test_the_json_holds_every_figure():
 
 def test_a_small_measurement(monkeypatch):
     monkeypatch.setattr(scaling, "TURN_SECONDS", 0.0)
-    steps, shown = prepare(SMALL), []
-    assert list(steps) == [(8, 2), (20, 2), (32, 2), (8, 1), (8, 4)]  # (8, 2) lies on both axes
-    found = measure(SMALL, steps, shown.append)
-    assert [list(one) for one in found.rounds[:2]] == [
+    steps, messages = prepare(SETTINGS), []
+    assert list(steps) == [(8, 2), (20, 2), (32, 2), (8, 1), (8, 4)]  # (8, 2) is on both axes
+    result = measure(SETTINGS, steps, messages.append)
+    assert [list(turns_by_name) for turns_by_name in result.rounds[:2]] == [
         [point.name for point in order] for order in (list(steps), list(steps)[::-1])
     ]
-    assert "round 3 of 3: se_resnet8, batch 4" in shown
-    assert np.isfinite([series.line for series in found.series]).all()
+    assert "round 3 of 3: se_resnet8, batch 4" in messages
+    assert np.isfinite([series.line for series in result.series]).all()
 
 
 @pytest.mark.parametrize("suffix", [".png", ".svg"])
 def test_the_figure_is_drawn(tmp_path, suffix):
     pytest.importorskip("matplotlib", reason="needs Matplotlib: pip install -e '.[plot]'")
     path = tmp_path / f"lines{suffix}"
-    result_of(made_up(), SMALL).figure.draw(path)
+    result_of(synthetic(), SETTINGS).figure.draw(path)
     assert path.read_bytes().startswith({".png": b"\x89PNG", ".svg": b"<?xml"}[suffix])
 
 
 def test_the_figure_says_what_was_measured():
     pytest.importorskip("matplotlib", reason="needs Matplotlib: pip install -e '.[plot]'")
-    figure = result_of(made_up(), SMALL).figure
+    figure = result_of(synthetic(), SETTINGS).figure
     assert figure.caption.startswith("SE-ResNet, reduction 16, float32, minise reference on 1 ")
     assert figure.caption.endswith("; medians of 3 rounds")
     axes = figure_class()().subplots()

@@ -19,7 +19,7 @@ OPS = workloads_of(CompareSettings(what=("ops",), net="se_resnet8", batch=4, thr
 BLOCK_WORKLOADS = workloads_of(CompareSettings(what=("blocks",), batch=2, threads=1))
 
 
-def test_steps_and_inference_have_no_sizes_of_their_own():
+def test_a_repeated_workload_is_measured_once():
     what = ("forward", "step", "forward")
     workloads = workloads_of(CompareSettings(what=what, net="se_resnet8"))
     assert [title(workload) for workload in workloads] == ["inference", "training step"]
@@ -48,7 +48,7 @@ def test_the_blocks():
 
 
 def test_parameters_by_hand():
-    """3x3 of each channel, and 32 squares of 4; a 1x1; gamma and beta of two norms."""
+    """3x3 depthwise, or 3x3 in 32 groups of 4x4; 1x1 convolutions; gamma and beta of two norms."""
     C, norms = 128, 4 * 128
     counts = [
         sum(array.size for array in build_block(name).named_parameters().values())
@@ -58,7 +58,7 @@ def test_parameters_by_hand():
 
 
 def test_ops_in_groups():
-    """A 3x3 in three groups: im2col has none."""
+    """A 3x3 convolution in three groups, which im2col does not support."""
     net = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1, groups=3), nn.Conv2d(6, 2, 1))
     grouped, plain = op_workloads(net, 2)
     assert title(grouped) == "conv2d 3x3 in 3 groups, 3 to 6, 32x32"
@@ -67,8 +67,8 @@ def test_ops_in_groups():
     assert peers.supports("numpy-im2col", plain)
 
 
-def test_gates_are_half_open():
-    """Weights are divided by the root of their inputs, so that u and v have a variance near 1."""
+def test_weights_of_gates_are_scaled():
+    """Weights are divided by the root of their fan-in, so that u and v have variance near 1."""
     workload = {"kind": "op", "op": "squeeze_excite", "N": 1, "C": 64, "H": 2, "W": 2, "R": 16}
     arrays, gated = arrays_of(workload, "float32"), gated_arrays_of(workload)
     np.testing.assert_allclose(gated["w1"], arrays["w1"] / 8, rtol=1e-6)

@@ -46,8 +46,8 @@ def test_the_example_of_bench_scaling_runs(capsys):
     assert (status, err) == (0, "")
     assert "against depth: batch 2, reduction 16, float32, jit, 1 thread" in out
     assert "against batch: se_resnet20, reduction 16, float32, jit, 1 thread" in out
-    assert re.search(r"ms per layer [+-] .* ms; R\^2 [-\d.]+; farthest off it", out)
-    assert re.search(r"ms per image [+-] .* ms; R\^2 [-\d.]+; farthest off it", out)
+    assert re.search(r"ms per layer [+-] .* ms; R\^2 [-\d.]+; largest residual", out)
+    assert re.search(r"ms per image [+-] .* ms; R\^2 [-\d.]+; largest residual", out)
     assert narrow(out)
     assert json.loads(Path("figures.json").read_text())["settings"]["depths"] == [8, 20, 32]
 
@@ -111,11 +111,14 @@ def test_misuse_is_one_line_and_status_2(line, message, capsys):
         ("bench cpu --against tensorflow", "tensorflow"),
         ("bench cpu --rounds 0", "rounds is 0, expected at least 1"),
         ("bench cpu --threads 100000", "threads is 100000, expected at most"),
-        ("bench cpu --json nowhere/figures.json", "folder is not there"),
+        (
+            "bench cpu --json nowhere/figures.json",
+            "json is nowhere/figures.json, expected a file in",
+        ),
         ("bench scaling --depths 8 20 8", "depths is (8, 20, 8), expected at least 3 different"),
         ("bench scaling --batches 0 1 2", "batches is 0, expected at least 1"),
         ("bench scaling --plot lines.pdf", "suffix is '.pdf', expected one of .png, .svg"),
-        ("bench scaling --plot nowhere/lines.png", "folder is not there"),
+        ("bench scaling --plot nowhere/lines.png", "create nowhere first"),
         ("bench cpu --algorithm fft", "fft"),
         ("profile --steps 0", "steps is 0, expected at least 1"),
         ("profile --threads 100000", "threads is 100000, expected at most"),
@@ -138,7 +141,7 @@ def test_ctrl_c_ends_the_processes_and_exits_130(capsys, monkeypatch):
         started.extend(children)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("minise.bench.compare.rounds_of", interrupted)
+    monkeypatch.setattr("minise.bench.compare.run_rounds", interrupted)
     line = "bench cpu --net resnet8 --batch 1 --threads 1 --against numpy-im2col --no-start"
     status, _, err = call(line, capsys)
     assert (status, err) == (130, "minise: interrupted, nothing is written\n")

@@ -1,8 +1,8 @@
-"""The CUDA kernels on a GPU, beside PyTorch's and beside what the memory allows.
+"""The CUDA kernels on a GPU, against PyTorch and against the memory bandwidth.
 
-compare             `minise bench cuda`: ops and training steps, with their floors and errors
-__main__            what `.ci/gpu` runs, one task after the other
-probes              what may go wrong on a first day, and whether it does
-baselines           what the GPU and PyTorch reach: rates, convolutions, steps
+compare             `minise bench cuda`: ops and training steps, with lower bounds and errors
+__main__            the commands of `.ci/gpu`
+probes              checks of typical failures on a new GPU
+baselines           speed of the GPU and of PyTorch: rates, convolutions, training steps
 tensor_convolution  a prototype of a convolution on tensor cores
 """

@@ -1,13 +1,13 @@
-"""What `.ci/gpu` runs on a machine with a GPU, beside tests and commands of minise.
+"""Commands of `.ci/gpu` on a machine with a GPU, in addition to tests and commands of minise.
 
-    python -m minise.bench.gpu probes FILE           what may go wrong on a first day, one by one
-    python -m minise.bench.gpu baselines FILE        what the GPU and PyTorch reach
-    python -m minise.bench.gpu step                  one training step for a profiler to watch
-    python -m minise.bench.gpu kernels               names of the kernels, as a regular expression
-    python -m minise.bench.gpu traffic LOG FILE      what ncu logged of the step, by kernel
-    python -m minise.bench.gpu losses A B FILE       losses of two runs, from their metrics.jsonl
+    python -m minise.bench.gpu probes FILE           check for typical failures on a new GPU
+    python -m minise.bench.gpu baselines FILE        measure the speed of the GPU and of PyTorch
+    python -m minise.bench.gpu step                  run one training step under a profiler
+    python -m minise.bench.gpu kernels               print a regular expression of kernel names
+    python -m minise.bench.gpu traffic LOG FILE      sum ncu's log of the step by kernel
+    python -m minise.bench.gpu losses A B FILE       compare losses of two runs (metrics.jsonl)
 
-FILE is written as JSON.
+Results are written to FILE as JSON.
 """
 
 import csv
@@ -22,12 +22,12 @@ import numpy as np
 
 from minise.bench.gpu.probes import Probes
 from minise.bench.peers import training_step
-from minise.bench.result import Result, Task, problems, run_tasks
+from minise.bench.result import Result, Task, failed_tasks, run_tasks
 from minise.ops import cuda
 from minise.ops.cuda.launcher import parameters, source
 
-SECONDS = {"probes": 120, "baselines": 540}  # a task that would start later is left out
-# metrics of Nsight Compute, in base units, by their names here
+SECONDS = {"probes": 120, "baselines": 540}  # tasks that would start later are skipped
+# key in results by metric of Nsight Compute, in base units
 METRICS = {
     "gpu__time_duration.sum": "time_ns",
     "dram__bytes_read.sum": "read_bytes",
@@ -38,9 +38,10 @@ METRICS = {
 def record(
     tasks: Iterable[Task], file: Path, seconds: float, **summary: Any
 ) -> list[dict[str, Any]]:
-    """Run tasks until their time is up, write and print each at once, and return their rows.
+    """Run tasks within a time limit, and return their rows.
 
-    So nothing is lost where a later task ends the process. The summary is written beside the rows.
+    The file, with the rows so far and the summary, is written after every task, so that no result
+    is lost if a later task ends the process.
     """
     result = Result({"seconds": seconds}, summary=summary)
     for row in run_tasks(tasks, seconds):
@@ -51,27 +52,27 @@ def record(
 
 
 def probes(file: str) -> int:
-    """Run all probes; the status is 1 if one failed."""
+    """Run all probes, and write their results; the status is 1 if one failed."""
     rows = record(Probes(cuda.using()).tasks(), Path(file), SECONDS["probes"], gpu=_gpu())
-    return 1 if problems(rows) else 0
+    return 1 if failed_tasks(rows) else 0
 
 
 def baselines(file: str) -> int:
-    """Measure what there is to measure; the status is 1 if something failed."""
+    """Run all baselines, and write their results; the status is 1 if one failed."""
     from minise.bench.gpu.baselines import Baselines
     from minise.bench.gpu_clock import Clock
 
     clock = Clock(cuda.using().launcher.xp, rounds=11)
     tasks = Baselines(cuda.using(), clock).tasks()
     rows = record(tasks, Path(file), SECONDS["baselines"], gpu=_gpu())
-    return 1 if problems(rows) else 0
+    return 1 if failed_tasks(rows) else 0
 
 
 def step() -> int:
-    """Take two training steps, the second between CUDA's start and stop of profiling."""
+    """Take two training steps, the second between cudaProfilerStart and cudaProfilerStop."""
     ops = cuda.using()
     runtime, call = ops.launcher.xp.cuda.runtime, training_step(ops, 128)
-    float(call())  # waits until all kernels are compiled and done
+    float(call())  # compiles all kernels, and waits for them
     runtime.profilerStart()
     float(call())
     runtime.profilerStop()
@@ -79,7 +80,7 @@ def step() -> int:
 
 
 def kernels() -> int:
-    """Print a regular expression of the kernels' names."""
+    """Print a regular expression that matches the names of all kernels."""
     sources = [path.name for path in files("minise.ops.cuda").iterdir() if path.suffix == ".cu"]  # type: ignore[attr-defined]
     texts = [source(name, np.dtype(np.float32)).text for name in sorted(sources)]
     print("|".join(sorted({name for text in texts for name in parameters(text)})))
@@ -87,7 +88,7 @@ def kernels() -> int:
 
 
 def traffic(log: str, file: str) -> int:
-    """Write what each kernel took and moved; the status is 1 if no kernel was logged."""
+    """Write time and traffic of each kernel; the status is 1 if the log has no kernel."""
     with Path(log).open() as lines:
         rows = traffic_of(lines)
     _write(file, rows)
@@ -96,17 +97,17 @@ def traffic(log: str, file: str) -> int:
 
 def losses(first: str, second: str, file: str) -> int:
     """Write the losses of two runs side by side."""
-    _write(file, losses_beside(Path(first), Path(second)))
+    _write(file, compare_losses(Path(first), Path(second)))
     return 0
 
 
 def traffic_of(lines: Iterable[str]) -> list[dict[str, Any]]:
-    """Return what each kernel took in all its launches, the slowest first.
+    """Return time and DRAM traffic of each kernel, summed over launches, the slowest first.
 
     Parameters
     ----------
     lines : iterable of str
-        What ``ncu --csv --print-units base --metrics …`` logs: a line for each launch and metric.
+        Log of ``ncu --csv --print-units base --metrics …``: a line for each launch and metric.
 
     Examples
     --------
@@ -128,23 +129,26 @@ def traffic_of(lines: Iterable[str]) -> list[dict[str, Any]]:
             kernel[metric] += float(row["Metric Value"].replace(",", ""))
             kernel["launches"] += metric == "time_ns"
     for kernel in kernels.values():
-        moved = kernel["read_bytes"] + kernel["written_bytes"]
-        kernel["gb_per_s"] = moved / kernel["time_ns"] if kernel["time_ns"] else None
+        bytes_moved = kernel["read_bytes"] + kernel["written_bytes"]
+        kernel["gb_per_s"] = bytes_moved / kernel["time_ns"] if kernel["time_ns"] else None
     return sorted(kernels.values(), key=lambda kernel: -kernel["time_ns"])
 
 
-def losses_beside(first: Path, second: Path) -> dict[str, Any]:
-    """Return the losses of two runs step by step, from their metrics.jsonl, and how they differ.
+def compare_losses(first: Path, second: Path) -> dict[str, Any]:
+    """Return the losses of two runs by step, from their metrics.jsonl, and their difference.
 
     Raises
     ------
     ValueError
-        If the runs did not log the same steps.
+        If the runs did not log the same steps, or none.
     """
-    losses, others = _losses(first), _losses(second)
-    if losses.keys() != others.keys() or not losses:
-        raise ValueError(f"{first} and {second} do not log the same steps, or none")
-    pairs = [(losses[step], others[step]) for step in losses]
+    losses, other_losses = _losses(first), _losses(second)
+    if losses.keys() != other_losses.keys() or not losses:
+        raise ValueError(
+            f"losses: {first} logs {len(losses)} steps and {second} {len(other_losses)}, expected "
+            "the same steps: train both runs with the same --limit, --epochs and --log-every"
+        )
+    pairs = [(losses[step], other_losses[step]) for step in losses]
     differences = [abs(a - b) / abs(b) for a, b in pairs]
     return {
         "steps": list(losses),
@@ -170,7 +174,7 @@ COMMANDS = {f.__name__: f for f in (probes, baselines, step, kernels, traffic, l
 
 
 def main(arguments: list[str]) -> int:
-    """Run one command; the status is 2 if there is no such command."""
+    """Run one command; the status is 2 if the command is unknown."""
     if not arguments or arguments[0] not in COMMANDS:
         print(__doc__, file=sys.stderr)
         return 2

@@ -1,21 +1,22 @@
-"""`minise bench cuda`: minise's kernels beside PyTorch's, row by row, within a time limit.
+"""`minise bench cuda`: minise's kernels against PyTorch, within a time limit.
 
-What goes wrong in one row (a peer that is not installed, too little memory) is said in that row;
-the others are measured nevertheless.
+A failure in one row (a peer that is not installed, out of memory) is reported in that row and does
+not stop the others.
 
-The floor of an op is the time in which the GPU copies as many bytes as the op has to move. The unit
-below is S, the bytes of x. Arrays without an axis of pixels are left out, as they are small.
+The floor of an op is a lower bound on its time: the number of bytes that the op reads and writes,
+divided by the bandwidth of a copy. The table lists these bytes in units of the size of x. Arrays
+without a pixel axis are small and not counted.
 
-    squeeze_excite    forward    backward    in all
+    squeeze_excite    forward    backward    total
     simple            3          4           7
-    tile              2          3           5        the least there can be
+    tile              2          3           5        the minimum
     eager PyTorch     3          10          13
     torch.compile     3          4           7
 
     se_block_tail     4          7           11
     eager PyTorch     10         20          30
 
-Eager's and the compiler's are counted from the ops that PyTorch runs, one by one.
+The numbers of eager PyTorch and torch.compile are counted from the ops that PyTorch executes.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,9 +26,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minise.bench.gpu_clock import Call, calls_on_buffers, sets_of_buffers
-from minise.bench.peers import passes_of, relative_error, training_step
-from minise.bench.result import LEFT_OUT, Result, Table, Task, run_tasks, short
+from minise.bench.gpu_clock import Call, buffer_set_count, calls_on_buffers
+from minise.bench.peers import forward_and_backward_of, relative_error, training_step
+from minise.bench.result import SKIPPED, Result, Table, Task, format_number, run_tasks
 from minise.bench.settings import CudaSettings
 from minise.bench.workloads import SE, TAIL, Workload, gated_arrays_of, title
 from minise.ops import reference
@@ -35,7 +36,7 @@ from minise.ops.cuda.backend import Backend
 from minise.ops.cuda.squeeze_excite import tile_bytes
 
 OPS = {"se": SE, "tail": TAIL}
-PASSES = {  # over arrays of x's size, forward and backward
+PASSES = {  # over arrays of the size of x: (forward, backward)
     (SE, "simple"): (3, 4),
     (SE, "tile"): (2, 3),
     (TAIL, "fused"): (4, 7),
@@ -48,19 +49,20 @@ CIFAR_BATCH, IMAGENET_BATCH = 128, 64
 NET, BATCHES = "se_resnet20", (128, 512)
 PRECISIONS = ("fp32", "tf32", "bf16")
 CHECKED_IMAGES = 5  # in the comparison with float64
-MAX_ERROR = 1e-5  # of ||error|| / ||expected||, for every result
-BASES = {"torch": "eager", "torch-graph": "graph", "torch-compile": "compile"}
-COLUMNS = ("fwd", "both", "of floor", *BASES.values(), "error")
-NOTES = (
-    "fwd, both: forward, and forward with backward, in us, the median of several rounds. floor: "
-    "the time that the bytes which this way moves take where memory is copied. eager, graph, "
-    "compile: PyTorch's time for both as a multiple of minise's. error: the largest ||error|| / "
-    "||expected|| of all results against float64."
+MAX_ERROR = 1e-5  # bound on ||error|| / ||expected|| of every result
+PEER_COLUMNS = {"torch": "eager", "torch-graph": "graph", "torch-compile": "compile"}
+COLUMNS = ("fwd", "both", "of floor", *PEER_COLUMNS.values(), "error")
+COLUMN_NOTES = (
+    "fwd, both: time of forward, and of forward + backward, in us, median of several rounds. "
+    "of floor: floor / both, where the floor is a lower bound on the time: the bytes that the "
+    "implementation reads and writes, at the bandwidth of a copy. eager, graph, compile: PyTorch's "
+    "time for both as a multiple of minise's. error: the largest ||error|| / ||expected|| of all "
+    "results against float64."
 )
 
 
 class Shape(NamedTuple):
-    """A batch of square images, and the hidden units of their gates."""
+    """Shape of a batch of square images, and number of hidden units of the gate."""
 
     N: int
     C: int
@@ -69,23 +71,23 @@ class Shape(NamedTuple):
 
     @property
     def bytes(self) -> int:
-        """Bytes of x."""
+        """Size of x in bytes."""
         return SIZEOF * self.N * self.C * self.H * self.H
 
     def workload(self, op: str, N: int | None = None) -> Workload:
-        """Return an op at this shape, or at another batch size."""
+        """Return the workload of an op at this shape, or at another batch size N."""
         size = {"C": self.C, "H": self.H, "W": self.H, "R": self.R}
         return {"kind": "op", "op": op, "N": self.N if N is None else N, **size}
 
 
 def shapes() -> list[Shape]:
     """Return all shapes, small images first."""
-    small = [Shape(CIFAR_BATCH, *sizes) for sizes in CIFAR]
-    return small + [Shape(IMAGENET_BATCH, *sizes) for sizes in IMAGENET]
+    cifar = [Shape(CIFAR_BATCH, *sizes) for sizes in CIFAR]
+    return cifar + [Shape(IMAGENET_BATCH, *sizes) for sizes in IMAGENET]
 
 
 def floor_us(passes: int, size: int, gigabytes_per_second: float) -> float:
-    """Return the microseconds of so many passes over size bytes at a bandwidth.
+    """Return the time in microseconds of a number of passes over size bytes at a bandwidth.
 
     Examples
     --------
@@ -95,81 +97,81 @@ def floor_us(passes: int, size: int, gigabytes_per_second: float) -> float:
     return passes * size / gigabytes_per_second / 1e3
 
 
-class Way(NamedTuple):
-    """A way of doing an op."""
+class Variant(NamedTuple):
+    """A variant of minise's kernels for an op."""
 
     name: str
     ops: Any
 
 
-def ways_of(ops: Backend, op: str, shape: Shape) -> list[Way]:
-    """Return the ways in which an op can be done at a shape; the last is the one that is chosen."""
+def variants_of(ops: Backend, op: str, shape: Shape) -> list[Variant]:
+    """Return the variants of an op that support a shape; the last one is the default."""
     if op == TAIL:
-        return [Way("fused", ops)]
-    ways = [Way("simple", ops.using(squeeze_excite="simple"))]
+        return [Variant("fused", ops)]
+    variants = [Variant("simple", ops.using(squeeze_excite="simple"))]
     x = np.broadcast_to(np.float32(0), (1, shape.C, shape.H, shape.H))
     if tile_bytes(x, shape.R) <= ops.launcher.shared_limit():
-        ways.append(Way("tile", ops))
-    return ways
+        variants.append(Variant("tile", ops))
+    return variants
 
 
 def calls_of(ops: Any, workload: Workload, sets: int) -> tuple[list[Call], list[Call]]:
-    """Return calls that do an op forward, and forward and backward, each on its own buffers."""
+    """Return calls of an op forward, and forward and backward, each on its own buffers."""
     arrays = {name: ops.asarray(array) for name, array in gated_arrays_of(workload).items()}
-    forward, backward = passes_of(ops, workload, np.float32)
+    forward, backward = forward_and_backward_of(ops, workload, np.float32)
 
-    def both(inputs: list[Any], dout: Any) -> tuple[Any, Any]:
+    def forward_backward(inputs: list[Any], dout: Any) -> tuple[Any, Any]:
         out, cache = forward(*inputs)
         return out, backward(dout, cache)
 
-    return calls_on_buffers(arrays, sets, forward, both)
+    return calls_on_buffers(arrays, sets, forward, forward_backward)
 
 
 def error_of(ops: Any, op: str, shape: Shape) -> float:
-    """Return the largest ||error|| / ||expected|| of out and gradients against float64."""
+    """Return the largest ||error|| / ||expected|| of output and gradients against float64."""
     workload = shape.workload(op, CHECKED_IMAGES)
     arrays = gated_arrays_of(workload)
-    wide = {name: array.astype(np.float64) for name, array in arrays.items()}
-    expected = _results(reference, workload, wide, np.float64)
+    arrays64 = {name: array.astype(np.float64) for name, array in arrays.items()}
+    expected = _results(reference, workload, arrays64, np.float64)
     arrays = {name: ops.asarray(array) for name, array in arrays.items()}
     results = _results(ops, workload, arrays, np.float32)
     return max(relative_error(ops.asnumpy(a), b) for a, b in zip(results, expected, strict=True))
 
 
 def _results(ops: Any, workload: Workload, arrays: dict[str, Any], dtype: Any) -> list[Any]:
-    forward, backward = passes_of(ops, workload, dtype)
+    forward, backward = forward_and_backward_of(ops, workload, dtype)
     out, cache = forward(*(array for name, array in arrays.items() if name != "dout"))
     return [out, *backward(arrays["dout"], cache)]
 
 
 @dataclass
 class Row:
-    """One way of doing one workload."""
+    """Measurements of one implementation of one workload; the fields are keys in result files."""
 
-    work: str
+    work: str  # title of the workload
     batch: int
-    way: str
-    launched: str  # "launched" from Python, or in a "graph"
+    way: str  # the implementation
+    launched: str  # "launched" from Python, or "graph"
     forward_us: float | None = None
-    both_us: float | None = None  # forward and backward; the whole of a step
-    floor_us: float | None = None  # of the bytes, forward and backward, at copy's bandwidth
-    error: float | None = None  # against float64
+    both_us: float | None = None  # forward and backward, or a training step
+    floor_us: float | None = None  # lower bound on both_us
+    error: float | None = None  # largest, against float64
     problem: str = ""
 
     @property
     def name(self) -> str:
-        """The row in words."""
+        """Workload, batch size, implementation and mode of launch as text."""
         return f"{self.work}, batch {self.batch}: {self.way}, {self.launched}"
 
     @property
     def wrong(self) -> bool:
-        """Whether the results differ from float64's by more than they may."""
+        """True if the error against float64 exceeds MAX_ERROR."""
         return self.error is not None and not self.error <= MAX_ERROR
 
 
 @dataclass
 class Limits:
-    """What the GPU itself reaches."""
+    """Limits of the GPU: bandwidth of a copy, and time of an empty kernel."""
 
     gpu: str
     copy_gb_s: float = 0.0
@@ -178,16 +180,28 @@ class Limits:
 
 
 class Measurement:
-    """Measures on one GPU: ops are the cuda back end, clock times its kernels."""
+    """The measurements of `minise bench cuda`.
+
+    Parameters
+    ----------
+    settings : CudaSettings
+        Workloads, peers, number of timings and time limit.
+    ops : Backend
+        The cuda back end.
+    clock : Clock
+        Times kernels of the back end.
+    gpu : str
+        Description of the GPU.
+    """
 
     def __init__(self, settings: CudaSettings, ops: Any, clock: Any, gpu: str) -> None:
         self.settings, self.ops, self.clock = settings, ops, clock
         self.limits = Limits(gpu)
         self.rows: list[Row] = []
-        self.left_out: list[str] = []  # for want of time
+        self.left_out: list[str] = []  # names of skipped rows: the time limit was reached
 
     def run(self, progress: Callable[[str], None]) -> None:
-        """Measure everything, and write the file of the settings after every row."""
+        """Measure everything, and write the JSON file of the settings after every row."""
         progress("copying memory")
         self.limits.copy_gb_s = self.clock.copy_bandwidth()
         self.limits.launch_us, self.limits.graph_launch_us = self.clock.launch_cost()
@@ -195,7 +209,7 @@ class Measurement:
         tasks = self._tasks(rows)
         for done in run_tasks(tasks, self.settings.seconds, progress):
             name, problem = done["name"], done.get("problem", "")
-            if problem == LEFT_OUT:
+            if problem == SKIPPED:
                 self.left_out.append(name)
                 continue
             rows[name].problem = problem
@@ -204,20 +218,20 @@ class Measurement:
                 self.result().write(self.settings.json)
 
     def result(self) -> Result:
-        """Return what was measured so far."""
+        """Return the result of the measurements so far."""
         summary = {**asdict(self.limits), "left_out": self.left_out}
         tables = [table_of(self.rows, self.limits, self.left_out)]
         rows = [asdict(row) for row in self.rows]
         return Result(self.settings.as_dict(), rows, summary, tables=tables)
 
     def _tasks(self, rows: dict[str, Row]) -> Iterator[Task]:
-        """Yield a task for every row, and put the row that it fills into rows by name."""
+        """Yield a task for every row, and add the row that the task fills to rows by name."""
         for row, fill in self._plan():
             rows[row.name] = row
             yield Task(row.name, partial(fill, row))
 
     def _plan(self) -> Iterator[tuple[Row, Callable[[Row], None]]]:
-        """Yield every row, and the function that fills it."""
+        """Yield every row with the function that fills it."""
         for shape in shapes():
             for what, op in OPS.items():
                 if what in self.settings.what:
@@ -226,40 +240,40 @@ class Measurement:
             yield from self._step_rows()
 
     def _op_rows(self, op: str, shape: Shape) -> Iterator[tuple[Row, Callable[[Row], None]]]:
-        work = title(shape.workload(op))
-        for way in ways_of(self.ops, op, shape):
-            for how in ("launched", "graph"):
-                row = Row(work, shape.N, f"minise, {way.name}", how)
-                yield row, partial(self._own_op, way, op, shape)
+        label = title(shape.workload(op))
+        for variant in variants_of(self.ops, op, shape):
+            for mode in ("launched", "graph"):
+                row = Row(label, shape.N, f"minise, {variant.name}", mode)
+                yield row, partial(self._minise_op, variant, op, shape)
         for peer in self.settings.against:
-            row = Row(work, shape.N, peer, "graph" if peer == "torch-graph" else "launched")
+            row = Row(label, shape.N, peer, "graph" if peer == "torch-graph" else "launched")
             yield row, partial(self._peer_op, op, shape)
 
-    def _own_op(self, way: Way, op: str, shape: Shape, row: Row) -> None:
-        passes = sum(PASSES[op, way.name])
+    def _minise_op(self, variant: Variant, op: str, shape: Shape, row: Row) -> None:
+        passes = sum(PASSES[op, variant.name])
         row.floor_us = floor_us(passes, shape.bytes, self.limits.copy_gb_s)
-        row.error = error_of(way.ops, op, shape)
-        calls = calls_of(way.ops, shape.workload(op), self._sets(shape))
-        time = self.clock.graphed if row.launched == "graph" else self.clock.launched
+        row.error = error_of(variant.ops, op, shape)
+        calls = calls_of(variant.ops, shape.workload(op), self._sets(shape))
+        time = self.clock.time_in_graph if row.launched == "graph" else self.clock.time_launched
         row.forward_us, row.both_us = map(time, calls)
 
     def _peer_op(self, op: str, shape: Shape, row: Row) -> None:
-        from minise.bench.peers import pytorch  # PyTorch need not be there
+        from minise.bench.peers import pytorch  # PyTorch is optional
 
         arguments = shape.workload(op), self._sets(shape), self.settings.rounds
         row.forward_us, row.both_us = pytorch.op_times(row.way, *arguments)
 
     def _step_rows(self) -> Iterator[tuple[Row, Callable[[Row], None]]]:
         for batch in BATCHES:
-            work = f"training step of {NET}"
-            yield Row(work, batch, "minise", "launched"), self._own_step
+            label = f"training step of {NET}"
+            yield Row(label, batch, "minise", "launched"), self._minise_step
             for precision in PRECISIONS if self.settings.against else ():
-                for how in ("launched", "graph"):
-                    row = Row(work, batch, f"torch, {precision}", how)
+                for mode in ("launched", "graph"):
+                    row = Row(label, batch, f"torch, {precision}", mode)
                     yield row, partial(self._peer_step, precision)
 
-    def _own_step(self, row: Row) -> None:
-        row.both_us = self.clock.launched([training_step(self.ops, row.batch, NET)])
+    def _minise_step(self, row: Row) -> None:
+        row.both_us = self.clock.time_launched([training_step(self.ops, row.batch, NET)])
 
     def _peer_step(self, precision: str, row: Row) -> None:
         from minise.bench.peers import pytorch
@@ -268,11 +282,11 @@ class Measurement:
         row.both_us = pytorch.step_time(precision, graph, row.batch, rounds, NET)
 
     def _sets(self, shape: Shape) -> int:
-        return sets_of_buffers(2 * shape.bytes, self.clock.cache_bytes())
+        return buffer_set_count(2 * shape.bytes, self.clock.cache_bytes())
 
 
 def table_of(rows: list[Row], limits: Limits, left_out: list[str]) -> Table:
-    """Return everything as one table, workload by workload."""
+    """Return all rows as one table, grouped by workload."""
     cells: list[list[str]] = []
     heading = ""
     for row in rows:
@@ -281,11 +295,11 @@ def table_of(rows: list[Row], limits: Limits, left_out: list[str]) -> Table:
             cells += [[], [heading]]
         cells.append(_cells(row, rows))
     return Table(
-        f"{limits.gpu}; copies {limits.copy_gb_s:.0f} GB/s; a launch costs "
+        f"{limits.gpu}; copies {limits.copy_gb_s:.0f} GB/s; a kernel launch takes "
         f"{limits.launch_us:.1f} us from Python, {limits.graph_launch_us:.1f} us in a graph",
         COLUMNS,
         cells,
-        NOTES + (f"\nleft out, for want of time: {'; '.join(left_out)}" if left_out else ""),
+        COLUMN_NOTES + (f"\nskipped (time limit): {'; '.join(left_out)}" if left_out else ""),
     )
 
 
@@ -293,15 +307,15 @@ def _cells(row: Row, rows: list[Row]) -> list[str]:
     name = f"  {row.way}, {row.launched}"
     if row.problem:
         return [f"{name}: {row.problem}"]
-    times = ["" if us is None else short(us) for us in (row.forward_us, row.both_us)]
+    times = ["" if us is None else format_number(us) for us in (row.forward_us, row.both_us)]
     of_floor = f"{row.floor_us / row.both_us:.0%}" if row.floor_us and row.both_us else ""
-    ratios = [_ratio(row, rows, peer) for peer in BASES]
+    ratios = [_ratio(row, rows, peer) for peer in PEER_COLUMNS]
     error = "" if row.error is None else f"{row.error:.0e}"
     return [name, *times, of_floor, *ratios, error]
 
 
 def _ratio(row: Row, rows: list[Row], peer: str) -> str:
-    """Return the time of a peer as a multiple of minise's, for the same workload."""
+    """Return the time of a peer as a multiple of minise's for the same workload, or ""."""
     if not row.way.startswith("minise") or not row.both_us:
         return ""
     for other in rows:

@@ -1,7 +1,7 @@
-"""What may go wrong the first time that the kernels meet a GPU, checked one by one.
+"""Checks of typical failures when the kernels run on a GPU for the first time.
 
-Each probe returns what it found, or raises. The order is that of a first day: does anything run,
-how long does a cold start take, are results reproducible and right, and then the corners: layouts,
+Each probe returns its measurement, or raises. The first probes check that kernels run, the time of
+a cold start, and that results are reproducible and correct; the others cover edge cases: layouts,
 streams, very large arrays, the limit of shared memory, graphs.
 """
 
@@ -23,13 +23,13 @@ from minise.ops.cuda.norm import row_moments
 from minise.ops.cuda.squeeze_excite import tile_bytes
 from minise.train import SGD, SoftmaxCrossEntropy, train_step
 
-TOLERANCE = 1e-5  # ||error|| / ||expected|| in float32
+MAX_ERROR = 1e-5  # bound on ||error|| / ||expected|| in float32
 SIDE_BEYOND_2_31 = 26755  # 3 * SIDE**2 > 2**31
 MIB = 2**20
 
 
 class ProbeError(Exception):
-    """A result is wrong."""
+    """A probe failed: a result is wrong."""
 
 
 class Probes:
@@ -39,8 +39,10 @@ class Probes:
     ----------
     ops : Backend
         The cuda back end; its launcher's array library has CuPy's streams, graphs and memory pools.
-    net, batch, size, side : str, int, int, int
-        What is trained, on how many images of which side; and the side of the very large image.
+    net, batch, size : str, int, int
+        Net to train, number of images, and their rows and columns.
+    side : int
+        Rows and columns of the very large image.
     """
 
     def __init__(
@@ -63,17 +65,17 @@ class Probes:
         return [
             Task("first SE block forward and backward, compiled", self.first_block),
             Task("first training step, compiled", self.first_step),
-            Task("a training step: us of Python, us in all", self.step_times),
+            Task("training step: us in Python, us in total", self.step_times),
             Task("memory pool: MiB used and held", self.memory),
-            Task("three training steps twice: the same bits", self.reproducible),
+            Task("three training steps, repeated: bit-identical", self.reproducible),
             Task("dtype of where with a scalar, and of the loss", self.dtypes),
-            Task("arrays that are not contiguous", self.layouts),
-            Task("another stream than the default one", self.other_stream),
+            Task("non-contiguous arrays", self.layouts),
+            Task("non-default stream", self.other_stream),
             Task("offsets beyond 2**31", self.large_offsets),
-            Task("a tile at the limit of shared memory", self.largest_tile),
-            Task("a graph of an SE block", self.block_graph),
-            Task("a graph of a matrix product", self.product_graph),
-            Task("a launch of too many blocks", self.too_many_blocks),
+            Task("tile at the limit of shared memory", self.largest_tile),
+            Task("graph of an SE block", self.block_graph),
+            Task("graph of a matrix product", self.product_graph),
+            Task("launch of too many blocks", self.too_many_blocks),
         ]
 
     def first_block(self) -> list[list[int]]:
@@ -90,42 +92,42 @@ class Probes:
         return float(self.step())
 
     def step_times(self) -> dict[str, float]:
-        """Time training steps: what Python takes to launch one, and what one takes in all."""
+        """Return the time of a training step until Python has launched it, and its total time."""
         if self.step is None:
-            raise ProbeError("there was no first step")
-        python, wall = Clock(self.xp, rounds=1).issued(self.step)
+            raise ProbeError("the first training step failed")
+        python, wall = Clock(self.xp, rounds=1).time_python_and_total(self.step)
         return {"python_us": python, "us": wall}
 
     def memory(self) -> dict[str, float]:
-        """Return how much memory CuPy's pool has handed out, and how much it holds."""
+        """Return the MiB of CuPy's memory pool that are in use, and that the pool holds."""
         pool = self.xp.get_default_memory_pool()
         return {"used": pool.used_bytes() / MIB, "held": pool.total_bytes() / MIB}
 
     def reproducible(self) -> list[float]:
-        """Train twice from the same start; losses and parameters must have the same bits."""
-        (losses, params), (again, params_again) = self._trained(), self._trained()
-        if losses != again:
-            raise ProbeError(f"the losses are {losses}, and the second time {again}")
+        """Train twice from the same seed; losses and parameters must be bit-identical."""
+        (losses, params), (losses_again, params_again) = self._train(), self._train()
+        if losses != losses_again:
+            raise ProbeError(f"the losses of the second run are {losses_again}, expected {losses}")
         changed = [name for name, a in params.items() if not np.array_equal(a, params_again[name])]
         if changed:
-            raise ProbeError(f"{changed} differ the second time")
+            raise ProbeError(f"parameters {changed} differ in the second run")
         return losses
 
     def dtypes(self) -> list[str]:
-        """Return the dtypes of where(x > 0, x, 0) and of a loss in float32."""
+        """Return the dtypes of where(x > 0, x, 0) and of a loss, for x in float32."""
         x = self._array(4, 10)
         loss, _ = self.ops.softmax_cross_entropy_forward(x, self.ops.asarray(np.arange(4)))
         return [str(self.xp.where(x > 0, x, 0).dtype), str(loss.dtype)]
 
     def layouts(self) -> float:
-        """Return the largest error of an SE block on arrays that are not contiguous."""
+        """Return the largest error of an SE block on non-contiguous arrays."""
         x = self._array(3, 8, 6, 8)
         channels_last = x.transpose(0, 2, 3, 1).copy().transpose(0, 3, 1, 2)
         views = [x[:, ::2], channels_last, x[1:], x[:, :, 1:, 1:]]
         return max(self._block_error(view) for view in views)
 
     def other_stream(self) -> float:
-        """Normalise on a stream of its own; return the error."""
+        """Run batch norm and ReLU on a non-default stream; return the error."""
         x = self._array(self.batch, 16, self.size, self.size)
         ones = self.ops.asarray(np.ones(16), np.float32)
         statistics = {"running_mean": ones, "running_var": ones, "training": True}
@@ -134,14 +136,14 @@ class Probes:
         with stream:
             out, _ = self.ops.batch_norm2d_relu_forward(x, ones, ones, **statistics)
         stream.synchronize()
-        wide = np.ones(16)
-        statistics = {"running_mean": wide, "running_var": wide, "training": True}
+        ones64 = np.ones(16)
+        statistics = {"running_mean": ones64, "running_var": ones64, "training": True}
         x = self.ops.asnumpy(x).astype(np.float64)
-        expected, _ = reference.batch_norm2d_relu_forward(x, wide, wide, **statistics)
-        return self._checked(self.ops.asnumpy(out), expected)
+        expected, _ = reference.batch_norm2d_relu_forward(x, ones64, ones64, **statistics)
+        return self._checked_error(self.ops.asnumpy(out), expected)
 
     def large_offsets(self) -> list[float]:
-        """Pool and sum an image of more than 2**31 numbers, all 1 but the last, which is 3."""
+        """Pool and sum an image of more than 2**31 elements, all 1 except the last, which is 3."""
         image = self.xp.empty((1, 3, self.side, self.side), np.float32)
         image[...] = 1
         image[0, 2, -1, -1] = 3
@@ -149,13 +151,16 @@ class Probes:
         last = float(out[0, 2, -1, -1])
         del out
         mean, _ = row_moments(self.ops.launcher, image)
-        rise = float(mean[0, 2] - 1) * self.side**2
-        if last != 3 or abs(rise - 2) > 0.5:
-            raise ProbeError(f"the last number is {last}, and adds {rise} to the sum: not 3 and 2")
-        return [last, rise]
+        excess = float(mean[0, 2] - 1) * self.side**2  # of the sum over a sum of ones
+        if last != 3 or abs(excess - 2) > 0.5:
+            raise ProbeError(
+                f"the last element is {last}, expected 3, and adds {excess} to a sum of ones, "
+                "expected 2"
+            )
+        return [last, excess]
 
     def largest_tile(self) -> int:
-        """Run an SE block whose tile takes all shared memory that there is; return its bytes."""
+        """Run an SE block with the largest tile that fits into shared memory; return its bytes."""
         capacity, channels = self.ops.launcher.shared_limit(), 16
         pixels = capacity // 4 // channels // 4 * 4
         while tile_bytes(np.empty((1, channels, 1, pixels), np.float32), 1) > capacity:
@@ -165,7 +170,7 @@ class Probes:
         return int(tile_bytes(np.empty((1, channels, 1, pixels), np.float32), 1))
 
     def block_graph(self) -> float:
-        """Replay an SE block from a graph whose memory lies in a pool of its own."""
+        """Replay an SE block from a graph with its own memory pool; return the error."""
         x, w1, w2 = self._block(self.batch, 16, self.size)
         expected = self.ops.asnumpy(self.ops.squeeze_excite_forward(x, w1, None, w2, None)[0])
         stream, pool = self.xp.cuda.Stream(non_blocking=True), self.xp.cuda.MemoryPool()
@@ -179,10 +184,10 @@ class Probes:
             out[...] = 0
             graph.launch(stream)
             stream.synchronize()
-            return self._checked(self.ops.asnumpy(out), expected)
+            return self._checked_error(self.ops.asnumpy(out), expected)
 
     def product_graph(self) -> str:
-        """Tell whether a matrix product, which is cuBLAS's, can be captured."""
+        """Return "captured" if a graph can capture a matrix product of cuBLAS, or the refusal."""
         a = self._array(64, 64)
         self.xp.matmul(a, a)
         stream = self.xp.cuda.Stream(non_blocking=True)
@@ -194,12 +199,12 @@ class Probes:
             except Exception as error:
                 return f"refused: {type(error).__name__}"
             finally:
-                with suppress(Exception):  # a capture that was refused may be invalid
+                with suppress(Exception):  # a refused capture may be invalid
                     stream.end_capture()
         return "captured"
 
     def too_many_blocks(self) -> str:
-        """Tell how a launch that no GPU can make is refused."""
+        """Return the message that refuses a launch with more blocks than any GPU supports."""
         x = self._array(4)
         arguments = x, x, x, 0.1, 0.9, 0, 0.0, 1
         launch = self.ops.launcher.launch
@@ -207,9 +212,10 @@ class Probes:
             launch("sgd.cu", "sgd_update", 2**31, *arguments, dtype=np.float32)
         except (AssertionError, ValueError) as error:
             return str(error)
-        raise ProbeError("it was launched")
+        raise ProbeError("a launch of 2**31 blocks was not refused")
 
-    def _trained(self) -> tuple[list[float], dict[str, Array]]:
+    def _train(self) -> tuple[list[float], dict[str, Array]]:
+        """Return the losses of three training steps from a fixed seed, and the parameters."""
         net: Chain = models.build("se_resnet8", ops=self.ops)
         objective, optimiser = SoftmaxCrossEntropy(self.ops), SGD(net)
         rng, losses = np.random.default_rng(1), []
@@ -228,21 +234,23 @@ class Probes:
         return self._array(N, C, H, H), self._array(4, C) / 4, self._array(C, 4) / 2
 
     def _block_error(self, x: Any, ops: Any = None) -> float:
-        """Return the error of an SE block's output, against float64, and run its backward."""
+        """Run an SE block forward and backward; return the error of its output against float64."""
         ops = ops or self.ops
         w1, w2 = self._array(2, x.shape[1]) / 4, self._array(x.shape[1], 2)
         out, cache = ops.squeeze_excite_forward(x, w1, None, w2, None)
         dx, *_ = ops.squeeze_excite_backward(out, cache)
         if not np.isfinite(ops.asnumpy(dx)).all():
             raise ProbeError("dx is not finite")
-        wide = [ops.asnumpy(array).astype(np.float64) for array in (x, w1, w2)]
-        expected, _ = reference.squeeze_excite_forward(wide[0], wide[1], None, wide[2], None)
-        return self._checked(ops.asnumpy(out), expected)
+        x64, w1, w2 = (ops.asnumpy(array).astype(np.float64) for array in (x, w1, w2))
+        expected, _ = reference.squeeze_excite_forward(x64, w1, None, w2, None)
+        return self._checked_error(ops.asnumpy(out), expected)
 
-    def _checked(self, result: Array, expected: Array) -> float:
+    def _checked_error(self, result: Array, expected: Array) -> float:
+        """Return ||result - expected|| / ||expected||; raise ProbeError if it is too large."""
         error = relative_error(result, expected)
-        if error > TOLERANCE:
-            raise ProbeError(f"||error|| / ||expected|| is {error:.1e}, above {TOLERANCE}")
+        if error > MAX_ERROR:
+            message = f"||error|| / ||expected|| is {error:.1e}, expected at most {MAX_ERROR}"
+            raise ProbeError(message)
         return error
 
     def _wait(self) -> None:

@@ -1,43 +1,44 @@
-// Convolution 3 x 3, stride 1, on tensor cores: no columns in memory.
+// Convolution 3 x 3, stride 1, on tensor cores, without im2col.
 //
 // Idea. out[n, k] = sum over c, i, j of weight[k, c, i, j] * x[n, c, p + i - 1, q + j - 1]. For one
-// offset (i, j) that is a product of matrices, weight[:, :, i, j] (K x C) @ x (C x pixels), and the
-// nine offsets read the same pixels, shifted. So a block keeps ROWS rows of an image, with a frame
-// of one pixel, in shared memory, and multiplies nine times from there: x is read from memory once.
+// offset (i, j) this is a matrix product, weight[:, :, i, j] (K x C) @ x (C x pixels), and the nine
+// offsets read the same pixels, shifted. So a block keeps ROWS rows of an image, padded by one
+// pixel, in shared memory and computes nine products from there: x is read from memory once.
 //
-// A tensor core multiplies 16 x 8 by 8 x 8 numbers for a whole warp. Which lane holds which number
-// is fixed by the chip (PTX ISA, "mma.m16n8k8 with .tf32"); with group = lane / 4, own = lane % 4:
+// A tensor core multiplies a 16 x 8 by an 8 x 8 matrix for a whole warp. The hardware fixes which
+// lane holds which element (PTX ISA, "mma.m16n8k8 with .tf32"); with group = lane / 4,
+// own = lane % 4:
 //
 //     a (16 x 8, weights)   a[r] is row group + 8 * (r % 2), column own + 4 * (r / 2)
 //     b (8 x 8, pixels)     b[r] is row own + 4 * r, column group
 //     d (16 x 8, sums)      d[r] is row group + 8 * (r / 2), column 2 * own + r % 2
 //
-// Rows are output channels, the inner index is an input channel, columns are 8 pixels side by side.
-// So a lane reads b from shared memory at own * PLANE + group: 32 different banks, as PLANE leaves
-// 8 or 24 of 32. Weights lie in memory in the order in which lanes want them (arrange_weights).
+// Rows are output channels, the inner index is an input channel, columns are 8 adjacent pixels.
+// So a lane reads b from shared memory at own * PLANE + group: 32 different banks, as PLANE modulo
+// 32 is 8 or 24. Weights are stored in the order in which the lanes read them (arrange_weights).
 //
-// Numbers are rounded to TF32 (10 bits behind the point) when they enter shared memory; sums are
-// float. What a block has summed up is still in registers when its mean and centred squares are
-// taken: batch norm needs no pass of its own. With a scale, x is first normalised and goes through
-// its ReLU: what batch norm makes of a convolution is never written to memory.
+// Numbers are rounded to TF32 (10 mantissa bits) when they are stored in shared memory; sums are
+// float. The mean and the centred squares of a block's output are computed while the output is
+// still in registers: batch norm needs no separate pass. With a scale, batch norm and ReLU are
+// first applied to x, so that a normalised convolution is never written to memory.
 //
-// Bytes. Reads x (1 + 2 / ROWS) times, writes out: 2 S and a little.
+// Bytes. Reads x (1 + 2 / ROWS) times, writes out: slightly more than 2 S.
 //
-// Split of the work. A block makes KB output channels of ROWS rows, in CHUNK input channels at a
-// time; several blocks share a processor, and one loads while another multiplies. A warp owns OWN
-// groups of 8 pixels, and of these all KB channels.
+// Split of the work. A block computes KB output channels of ROWS rows, from CHUNK input channels at
+// a time; several blocks share a multiprocessor, so that one loads while another multiplies. A warp
+// computes all KB channels of OWN groups of 8 pixels.
 
-constexpr int C = CHANNELS_IN, K = CHANNELS_OUT, H = HEIGHT, W = WIDTH;  // of this build
+constexpr int C = CHANNELS_IN, K = CHANNELS_OUT, H = HEIGHT, W = WIDTH;  // macros of this build
 constexpr int WARPS = 4, THREADS = WARPS * WARP;
-constexpr int PITCH = W + 8;  // of a row in shared memory: its frame is at 3 and at W + 4
-constexpr int PLANE = ((ROWS + 2) * PITCH + 15) / 16 * 16 + 8;  // 8 or 24 of 32
+constexpr int PITCH = W + 8;  // of a row in shared memory; its padding is at 3 and W + 4
+constexpr int PLANE = ((ROWS + 2) * PITCH + 15) / 16 * 16 + 8;  // 8 or 24 modulo 32
 constexpr int PIXELS = ROWS * W, BANDS = KB / 16, BLOCKS = CHUNK / 8;
 constexpr int OWN = (PIXELS / 8 + WARPS - 1) / WARPS;
 constexpr int WEIGHTS = 9 * CHUNK * KB;
 static_assert(W % 4 == 0 && PIXELS % 8 == 0 && H % ROWS == 0, "tiles of whole rows");
 static_assert(KB % 16 == 0 && K % KB == 0 && CHUNK % 8 == 0 && C % CHUNK == 0, "whole fragments");
 
-// To 10 bits, half away from zero: the chip cuts off the 13 bits below.
+// Round to 10 mantissa bits, half away from zero: the hardware ignores the 13 lower bits.
 __device__ __forceinline__ float to_tf32(float v) {
   return __uint_as_float((__float_as_uint(v) + 0x1000u) & 0xffffe000u);
 }
@@ -58,8 +59,8 @@ __device__ __forceinline__ void multiply_add(
 __device__ void multiply_add(float (&d)[4], const float (&a)[4], const float (&b)[2]);
 #endif
 
-// weight (K, C, 3, 3) in the order of the lanes. For the way back to x, backward is 1: the same
-// convolution with channels exchanged (weight is (C, K, 3, 3) then) and both axes turned round.
+// Store weight (K, C, 3, 3) in the order of the lanes. For the gradient of x, backward is 1: the
+// same convolution with channels exchanged (weight is (C, K, 3, 3)) and both axes reversed.
 extern "C" __global__ void __launch_bounds__(256) arrange_weights(
     const real* __restrict__ weight, real* __restrict__ arranged, int backward, int total) {
   const int own = blockIdx.x * blockDim.x + threadIdx.x;
@@ -77,26 +78,26 @@ extern "C" __global__ void __launch_bounds__(128, MIN_BLOCKS) conv3x3(
     const real* __restrict__ x, const real* __restrict__ arranged, const real* __restrict__ scale,
     const real* __restrict__ shift, real* __restrict__ out, double* __restrict__ part_mean,
     double* __restrict__ part_m2) {
-  extern __shared__ __align__(16) real shared[];  // weights, x with its frame, sums of the warps
+  extern __shared__ __align__(16) real shared[];  // weights, padded x, sums of the warps
   real *weights = shared, *tile = weights + WEIGHTS, *sums = tile + CHUNK * PLANE;
   const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, group = lane / 4, own = lane % 4;
   const int first = blockIdx.x * ROWS, part = blockIdx.y, n = blockIdx.z;
 
-  for (int i = threadIdx.x; i < CHUNK * (ROWS + 2); i += THREADS) {  // the frame left and right
+  for (int i = threadIdx.x; i < CHUNK * (ROWS + 2); i += THREADS) {  // padding left and right
     real* row = tile + i / (ROWS + 2) * PLANE + i % (ROWS + 2) * PITCH;
     row[3] = row[W + 4] = 0;
   }
 
-  int place[OWN];  // of a lane's pixels in a plane of the tile
+  int index[OWN];  // of a lane's pixels in a plane of the tile
 #pragma unroll
   for (int o = 0; o < OWN; o++) {
     const int pixel = min((warp * OWN + o) * 8 + group, PIXELS - 1);
-    place[o] = own * PLANE + pixel / W * PITCH + pixel % W + 3;
+    index[o] = own * PLANE + pixel / W * PITCH + pixel % W + 3;
   }
 
   float sum[BANDS][OWN][4] = {};
   for (int chunk = 0; chunk < C / CHUNK; chunk++) {
-    if (chunk > 0) __syncthreads();  // all have multiplied what lies there
+    if (chunk > 0) __syncthreads();  // all warps have used the previous chunk
     const real* from = arranged + (size_t)(part * (C / CHUNK) + chunk) * WEIGHTS;
 #pragma unroll 4
     for (int i = threadIdx.x * 4; i < WEIGHTS; i += THREADS * 4) {
@@ -135,7 +136,7 @@ extern "C" __global__ void __launch_bounds__(128, MIN_BLOCKS) conv3x3(
         const real* shifted = tile + block * 8 * PLANE + tap / 3 * PITCH + tap % 3;
 #pragma unroll
         for (int o = 0; o < OWN; o++) {
-          const float b[2] = {shifted[place[o]], shifted[place[o] + 4 * PLANE]};
+          const float b[2] = {shifted[index[o]], shifted[index[o] + 4 * PLANE]};
 #pragma unroll
           for (int band = 0; band < BANDS; band++) multiply_add(sum[band][o], a[band], b);
         }
@@ -143,7 +144,7 @@ extern "C" __global__ void __launch_bounds__(128, MIN_BLOCKS) conv3x3(
     }
   }
 
-  // Write out, and add up what each channel has.
+  // Write out, and sum over the pixels of each channel.
   real* image = out + (((size_t)n * K + part * KB) * H + first) * W;
 #pragma unroll
   for (int band = 0; band < BANDS; band++) {
@@ -163,7 +164,7 @@ extern "C" __global__ void __launch_bounds__(128, MIN_BLOCKS) conv3x3(
       if (own == 0) sums[warp * KB + k] = total;
     }
   }
-  __syncthreads();  // all warps' sums are there
+  __syncthreads();  // the sums of all warps are stored
 #pragma unroll
   for (int band = 0; band < BANDS; band++) {
 #pragma unroll
@@ -182,15 +183,15 @@ extern "C" __global__ void __launch_bounds__(128, MIN_BLOCKS) conv3x3(
       if (own == 0) sums[(WARPS + warp) * KB + k] = squares;
     }
   }
-  __syncthreads();  // and their squares
+  __syncthreads();  // the squares of all warps are stored
   for (int k = threadIdx.x; k < KB; k += THREADS) {
     double total = 0, squares = 0;
     for (int w = 0; w < WARPS; w++) {
       total += sums[w * KB + k];
       squares += sums[(WARPS + w) * KB + k];
     }
-    const size_t place = ((size_t)n * gridDim.x + blockIdx.x) * K + part * KB + k;
-    part_mean[place] = total / PIXELS;
-    part_m2[place] = squares;
+    const size_t index = ((size_t)n * gridDim.x + blockIdx.x) * K + part * KB + k;
+    part_mean[index] = total / PIXELS;
+    part_m2[index] = squares;
   }
 }

@@ -1,7 +1,7 @@
-"""A prototype: convolution 3x3 on tensor cores, without columns in memory (tensor_convolution.cu).
+"""A prototype of a 3x3 convolution on tensor cores, without im2col (tensor_convolution.cu).
 
-It is measured beside cuDNN's and minise's own convolution, to tell whether the cuda back end is to
-get it. A TF32 product keeps 10 of the 23 bits behind the point, sums are float32.
+It is timed against the convolutions of cuDNN and minise, to decide whether to add it to the cuda
+back end. TF32 operands keep 10 of the 23 mantissa bits of float32; sums are float32.
 """
 
 from importlib.resources import files
@@ -15,15 +15,15 @@ FILE, THREADS, WARPS = "tensor_convolution.cu", 128, 4
 
 
 class Tiling(NamedTuple):
-    """How the work is split among blocks of threads."""
+    """Distribution of the computation over thread blocks."""
 
-    rows: int  # of an image, that a block computes
-    chunk: int  # input channels that lie in shared memory at a time
-    outputs: int  # output channels of a block
-    min_blocks: int = 1  # on a multiprocessor at a time: it bounds the registers
+    rows: int  # rows of an image computed by a block
+    chunk: int  # input channels in shared memory at a time
+    outputs: int  # output channels computed by a block
+    min_blocks: int = 1  # resident blocks per multiprocessor, which limits the registers
 
 
-# images, channels, side, and splits of the work to compare
+# images, channels, side, and the tilings to compare
 TILINGS = (
     (128, 16, 32, Tiling(8, 16, 16)), (128, 16, 32, Tiling(8, 16, 16, 5)),
     (128, 16, 32, Tiling(16, 16, 16, 3)), (128, 32, 16, Tiling(8, 32, 32, 3)),
@@ -34,16 +34,16 @@ TILINGS = (
 
 
 class TensorConvolution:
-    """out = conv2d(x, weight, padding 1) for one shape; x (N, C, side, side), weight (K, C, 3, 3).
+    """conv2d(x, weight, padding=1) for one shape; x (N, C, side, side), weight (K, C, 3, 3).
 
     Parameters
     ----------
     launcher : Launcher
-        Where the kernels run.
+        Compiles and launches the kernels.
     C, K, side : int
         Input and output channels; rows and columns, a multiple of 4.
     tiling : Tiling
-        Its rows divide side, its chunk C, and its outputs K.
+        Its rows must divide side, its chunk must divide C, and its outputs must divide K.
     """
 
     def __init__(self, launcher: Launcher, C: int, K: int, side: int, tiling: Tiling) -> None:
@@ -56,29 +56,30 @@ class TensorConvolution:
         defines = ("-DREAL=float", *(f"-D{name}={size}" for name, size in sizes.items()))
         common = (files("minise.ops.cuda") / "common.cuh").read_text()
         text = (files("minise.bench.gpu") / FILE).read_text()
-        text = text.replace("MIN_BLOCKS", str(min_blocks))  # a launcher reads no macro there
+        # the launcher does not expand macros in launch bounds
+        text = text.replace("MIN_BLOCKS", str(min_blocks))
         self.source = Source(f"{FILE} {min_blocks}", f"{common}\n{text}", defines)
         plane = ((rows + 2) * (side + 8) + 15) // 16 * 16 + 8
         self.shared = 4 * (9 * chunk * outputs + chunk * plane + 2 * WARPS * outputs)
         self.unused = launcher.asarray(np.zeros(C), np.float32)  # scale and shift
 
-    def arranged(self, weight: Any) -> Any:
-        """Return a weight in the order in which the lanes of a warp read it, rounded to TF32."""
+    def arrange(self, weight: Any) -> Any:
+        """Return a weight rounded to TF32, in the order in which the lanes of a warp read it."""
         arranged = self.launcher.xp.empty(weight.shape, np.float32)
-        sizes = np.int32(0), np.int32(weight.size)  # forward; of a backward pass 1
+        sizes = np.int32(0), np.int32(weight.size)  # 0: forward; 1: gradient of the input
         blocks = (blocks_of(weight.size),)
         arguments = [weight, arranged, *sizes]
         self.launcher.run(self.source, "arrange_weights", blocks, 256, arguments, 0)
         return arranged
 
-    def outputs_for(self, x: Any) -> list[Any]:
-        """Return memory for out and its moments (N, row groups, K): mean, and centred squares."""
+    def allocate_outputs(self, x: Any) -> list[Any]:
+        """Return empty arrays: out, and its mean and centred squares (N, row groups, K)."""
         empty, moments = self.launcher.xp.empty, (len(x), self.side // self.tiling.rows, self.K)
         out = empty((len(x), self.K, self.side, self.side), np.float32)
         return [out, empty(moments, np.float64), empty(moments, np.float64)]
 
     def run(self, x: Any, arranged: Any, outputs: list[Any]) -> None:
-        """Start the convolution of x; outputs are filled."""
+        """Launch the convolution of x, which fills outputs."""
         blocks = self.side // self.tiling.rows, self.K // self.tiling.outputs, len(x)
         arguments = [x, arranged, self.unused, self.unused, *outputs]
         self.launcher.run(self.source, "conv3x3", blocks, THREADS, arguments, self.shared)

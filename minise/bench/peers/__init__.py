@@ -1,13 +1,13 @@
-"""Implementations of the workloads: minise's own, those of its peers, and whether they agree.
+"""Implementations of the workloads by minise and its peers, and the check that they agree.
 
-    im2col      a back end whose convolution is im2col in NumPy, as courses teach it
+    im2col      a back end whose convolution is im2col in NumPy, as taught in courses
     twins       minise's nets and blocks in PyTorch, with the same parameters
-    pytorch     how PyTorch does each workload
+    pytorch     PyTorch implementations of each workload
 
-`make` turns a workload into a function that does it once, and returns a loss, logits, or the output
-of a block or op. All implementations start from the parameters of one net and draw the same inputs,
-so their first results must agree. A training step is compared by its loss. Of an array (logits, or
-an output) every number is added with a random sign, so that a single wrong number shows.
+`make` returns a function that runs a workload once and returns a loss, logits, or the output of a
+block or op. All implementations use the same initial parameters and inputs, so their first results
+must agree. Training steps are compared by the loss; arrays (logits, or outputs) by the sum of all
+elements with random signs, so that a single wrong element changes the result.
 """
 
 import importlib.util
@@ -40,14 +40,14 @@ from minise.ops.backend import load_ops
 from minise.train import SGD, SoftmaxCrossEntropy
 
 Run = Callable[[], Any]
-BASE = "minise"
+BASELINE = "minise"  # the implementation that all others are compared with
 NUMPY_OPS = {"numpy-im2col": "minise.bench.peers.im2col"}
 IMAGES = ("x", "dout", "shortcut")  # (N, C, H, W)
 COMPILERS = ("c++", "g++", "clang++")  # torch.compile needs one of them
 
 
 def missing(name: str) -> str:
-    """Return why an implementation cannot run here, or an empty text."""
+    """Return the reason why an implementation is unavailable, or "" if it is available."""
     if name.startswith("torch") and importlib.util.find_spec("torch") is None:
         return "not installed (pip install -e '.[oracle]')"
     if name == "torch-compile" and not any(map(shutil.which, COMPILERS)):
@@ -56,18 +56,19 @@ def missing(name: str) -> str:
 
 
 def supports(name: str, workload: Workload) -> bool:
-    """Return whether an implementation has a workload.
+    """Return True if an implementation supports a workload.
 
-    torch-compile has no blocks and single ops, and numpy-im2col only its own op, the convolution in
-    one group.
+    torch-compile does not support blocks and single ops; of these, numpy-im2col supports only
+    convolutions in one group.
     """
-    if workload["kind"] in ("step", "forward") or name in (BASE, "torch", "torch-channels-last"):
+    eager = (BASELINE, "torch", "torch-channels-last")
+    if workload["kind"] in ("step", "forward") or name in eager:
         return True
     return name in NUMPY_OPS and workload.get("op") == "conv2d" and workload["groups"] == 1
 
 
 def make(name: str, workload: Workload, settings: CompareSettings) -> Run:
-    """Return a function that does a workload once, as an implementation does it."""
+    """Return a function that runs a workload once with an implementation."""
     if name.startswith("torch"):
         from minise.bench.peers import pytorch
 
@@ -83,16 +84,16 @@ def make(name: str, workload: Workload, settings: CompareSettings) -> Run:
     net = models.build(settings.net, ops=ops, **settings.net_settings(settings.net))
     if workload["kind"] == "forward":
         images = ops.asarray(images_of(settings)[0])
-        # a peer has its own forward only; minise's back ends have folded steps for inference too
+        # im2col is timed without the folding of batch norm that minise applies for inference
         predict = net.predict if name in NUMPY_OPS else net.inference()
         return lambda: predict(images)
-    return step_of(net, ops, *images_of(settings))
+    return training_step_of(net, ops, *images_of(settings))
 
 
-def step_of(net: Layer, ops: Any, images: Array, labels: Array) -> Run:
+def training_step_of(net: Layer, ops: Any, images: Array, labels: Array) -> Run:
     """Return a function that takes one training step, as `train` does, and returns the loss.
 
-    The net has its own back end; ops computes the loss.
+    The net uses its own back end; ops computes the loss.
     """
     x, targets = ops.asarray(images), ops.asarray(labels)
     objective = SoftmaxCrossEntropy(ops)
@@ -111,13 +112,15 @@ def step_of(net: Layer, ops: Any, images: Array, labels: Array) -> Run:
 def training_step(
     ops: Any, batch: int, net: str = "se_resnet20", size: tuple[int, int] | None = None
 ) -> Run:
-    """Return a function that takes one training step on images in the memory of the back end."""
+    """Return a function that takes one training step of a net by name, on random images."""
     images, labels = draw_batch((batch, 3, *(size or IMAGE_SIZE)), 10, np.float32)
-    return step_of(models.build(net, ops=ops), ops, images, labels)
+    return training_step_of(models.build(net, ops=ops), ops, images, labels)
 
 
-def passes_of(ops: Any, workload: Workload, dtype: Any) -> tuple[Callable[..., Any], ...]:
-    """Return forward and backward of an op, with the settings of a workload."""
+def forward_and_backward_of(
+    ops: Any, workload: Workload, dtype: Any
+) -> tuple[Callable[..., Any], ...]:
+    """Return the forward and backward functions of an op, with the settings of a workload."""
     op = workload["op"]
     keywords: dict[str, Any] = {}
     if op == "conv2d":
@@ -131,25 +134,25 @@ def passes_of(ops: Any, workload: Workload, dtype: Any) -> tuple[Callable[..., A
 
 
 class Disagreement(Exception):
-    """The implementations do not compute the same, or minise itself cannot do a workload."""
+    """First results of implementations differ, or minise fails on a workload."""
 
 
 class Checksum(NamedTuple):
-    """A number that tells one first result from another."""
+    """A number that represents a result, for the comparison of implementations."""
 
     value: float
-    scale: float  # errors of the value are relative to this
+    scale: float  # reference for relative errors of the value
 
     def as_json(self) -> dict[str, float]:
-        """Return the checksum as it is written with a result."""
+        """Return the checksum as a result file stores it."""
         return {"figure": self.value, "scale": self.scale}
 
 
 def checksum_of(result: Any) -> Checksum:
     """Return the checksum of a loss or an array.
 
-    The signs are drawn from one seed, and the sum is divided by the square root of the number of
-    elements, so that the value is about as large as one element.
+    For an array, the value is the sum of all elements with random signs drawn from seed 0, divided
+    by the square root of the number of elements, so that its magnitude is that of one element.
 
     Examples
     --------
@@ -168,36 +171,33 @@ def checksum_of(result: Any) -> Checksum:
 
 
 def check_agreement(
-    what: str, checksums: Mapping[str, Checksum], dtype: str, base: str = BASE
+    label: str, checksums: Mapping[str, Checksum], dtype: str, base: str = BASELINE
 ) -> None:
-    """Raise Disagreement unless all implementations agree with base to half of their digits."""
+    """Raise Disagreement unless all checksums equal that of base to half of the dtype's digits."""
     expected = checksums[base]
     tolerance = np.sqrt(np.finfo(dtype).eps) * expected.scale
     for name, checksum in checksums.items():
         if not abs(checksum.value - expected.value) <= tolerance:
             raise Disagreement(
-                f"{what}: the first result of {name} is {checksum.value:.6f}, but that of {base} "
-                f"{expected.value:.6f} (of an array: the sum of its numbers with random signs); "
-                "they do not compute the same"
+                f"{label}: the checksum of the first result of {name} is {checksum.value:.6f}, "
+                f"expected {expected.value:.6f}, the checksum of {base} (a loss, or the sum of an "
+                "array with random signs): the implementations do not compute the same function"
             )
 
 
 def relative_error(result: Array, expected: Array) -> float:
-    """Return ||result - expected|| / ||expected||, or infinity where a number is not finite."""
+    """Return ||result - expected|| / ||expected||, or infinity if any number is not finite."""
     if not np.isfinite(result).all():
         return np.inf
-    norm = np.linalg.norm(expected.ravel()) or 1  # gates that are 0 for all images send back 0
+    norm = np.linalg.norm(expected.ravel()) or 1  # gradients are 0 if all gates are 0
     return float(np.linalg.norm((result - expected).ravel()) / norm)
 
 
 def _in_layout(ops: Any, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Return arrays as a net of the back end passes them: images in its convolution's layout.
-
-    The arrays of a peer have the layout of its own net, too.
-    """
+    """Return arrays of the back end, images in the memory layout of its convolution's output."""
     x, weight = np.ones((1, 2, 3, 3), np.float32), np.ones((2, 2, 1, 1), np.float32)
     out, _ = ops.conv2d_forward(ops.asarray(x), ops.asarray(weight))
-    order = np.argsort([-step for step in out.strides], kind="stable")
+    order = np.argsort([-stride for stride in out.strides], kind="stable")
     inverse = np.argsort(order)
     return {
         name: ops.asarray(np.ascontiguousarray(a.transpose(order)).transpose(inverse))
@@ -208,7 +208,7 @@ def _in_layout(ops: Any, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
 
 
 def _block(ops: Any, workload: Workload, dtype: str) -> Run:
-    """Return a function that does a block forward and backward."""
+    """Return a function that runs a block forward and backward."""
     block = build_block(workload["block"], ops=ops, dtype=dtype)
     x, dout = _in_layout(ops, arrays_of(workload, dtype)).values()
 
@@ -221,12 +221,12 @@ def _block(ops: Any, workload: Workload, dtype: str) -> Run:
 
 
 def _op(ops: Any, workload: Workload, dtype: str) -> Run:
-    """Return a function that does one op forward and backward."""
+    """Return a function that runs one op forward and backward."""
     arrays = _in_layout(ops, arrays_of(workload, dtype))
     dout, inputs = arrays.pop("dout"), list(arrays.values())
     if workload["op"] == "conv2d":
         inputs.append(None)  # no bias
-    forward, backward = passes_of(ops, workload, dtype)
+    forward, backward = forward_and_backward_of(ops, workload, dtype)
 
     def run() -> Any:
         out, cache = forward(*inputs)

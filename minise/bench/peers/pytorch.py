@@ -1,8 +1,8 @@
-"""PyTorch's ways of doing each workload: on the processor, and on a GPU, with a clock for it.
+"""PyTorch implementations of each workload on a CPU and on a GPU, and timing on a GPU.
 
-On the processor: eager in both layouts, and compiled. channels_last is the layout in which its
-convolutions are fastest on a CPU, and torch.compile is given that one. On a GPU: eager, eager in a
-CUDA graph, and compiled.
+On a CPU: eager in both memory layouts, and compiled. PyTorch's convolutions are fastest on a CPU in
+channels_last, so torch.compile gets that layout. On a GPU: eager, eager in a CUDA graph, and
+compiled.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional as F
 
 from minise import models
-from minise.bench.gpu_clock import LEAST_CALLS, Call, calls_on_buffers
+from minise.bench.gpu_clock import MIN_CALLS, Call, calls_on_buffers
 from minise.bench.peers.twins import block_twin_of, twin_of
 from minise.bench.settings import CompareSettings
 from minise.bench.workloads import (
@@ -34,12 +34,12 @@ from minise.bench.workloads import (
     images_of,
 )
 
-WARM_UP = 3  # calls before a capture, on a stream of their own, as PyTorch asks for
+WARM_UP_CALLS = 3  # before a capture, on a side stream, as PyTorch requires
 PRECISIONS = ("fp32", "tf32", "bf16")
 
 
 def make(name: str, workload: Workload, settings: CompareSettings) -> Call:
-    """Return a function that does a workload once, in one of PyTorch's ways on the processor."""
+    """Return a function that runs a workload once on the CPU, with a PyTorch implementation."""
     torch.set_num_threads(settings.threads)
     layout = torch.contiguous_format if name == "torch" else torch.channels_last
     if workload["kind"] == "op":
@@ -59,12 +59,12 @@ def make(name: str, workload: Workload, settings: CompareSettings) -> Call:
                 return net(images)
 
         return forward
-    step = step_of(net, images, labels)
+    step = training_step_of(net, images, labels)
     return lambda: float(step())
 
 
-def step_of(net: Any, images: Any, labels: Any, precision: str = "fp32") -> Call:
-    """Return a function that takes one training step, and returns the loss as a tensor."""
+def training_step_of(net: Any, images: Any, labels: Any, precision: str = "fp32") -> Call:
+    """Return a function that takes one training step and returns the loss as a tensor."""
     optimiser = torch.optim.SGD(
         net.parameters(), lr=LR, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
     )
@@ -82,7 +82,7 @@ def step_of(net: Any, images: Any, labels: Any, precision: str = "fp32") -> Call
 
 
 def _block(layout: Any, workload: Workload, settings: CompareSettings) -> Call:
-    """Return a function that does a block forward and backward, through autograd."""
+    """Return a function that runs a block forward and backward, with autograd."""
     arrays = arrays_of(workload, settings.dtype).values()
     x, dout = (torch.from_numpy(a).contiguous(memory_format=layout) for a in arrays)
     twin: Any = block_twin_of(build_block(workload["block"], dtype=settings.dtype))
@@ -91,7 +91,7 @@ def _block(layout: Any, workload: Workload, settings: CompareSettings) -> Call:
 
 
 def _op(layout: Any, workload: Workload, settings: CompareSettings) -> Call:
-    """Return a function that does one op forward and backward, through autograd."""
+    """Return a function that runs one op forward and backward, with autograd."""
     arrays = {name: torch.from_numpy(a) for name, a in arrays_of(workload, settings.dtype).items()}
     for name in ("x", "dout"):
         arrays[name] = arrays[name].contiguous(memory_format=layout)
@@ -102,7 +102,7 @@ def _op(layout: Any, workload: Workload, settings: CompareSettings) -> Call:
 def _with_gradients(
     function: Any, inputs: list[Any], dout: Any, parameters: Iterable[Any] = ()
 ) -> Call:
-    """Return a function that calls another, and computes gradients of inputs and parameters."""
+    """Return a function that calls another and computes the gradients of inputs and parameters."""
     leaves = [*(tensor.requires_grad_() for tensor in inputs), *parameters]
 
     def run() -> Any:
@@ -114,7 +114,7 @@ def _with_gradients(
 
 
 def function_of(workload: Workload, dtype: str) -> Callable[..., Any]:
-    """Return the forward of an op, as a function of the tensors that arrays_of lists."""
+    """Return the forward of an op, as a function of tensors in the order of arrays_of."""
     if workload["op"] == "conv2d":
         keywords = conv_settings(workload)
         return lambda x, weight: F.conv2d(x, weight, **keywords)
@@ -123,8 +123,8 @@ def function_of(workload: Workload, dtype: str) -> Callable[..., Any]:
         h = torch.relu(F.linear(x.mean((2, 3)), w1, b1))
         return x * torch.sigmoid(F.linear(h, w2, b2))[:, :, None, None]
 
-    kind = getattr(torch, dtype)
-    mean, var = torch.zeros(workload["C"], dtype=kind), torch.ones(workload["C"], dtype=kind)
+    C, torch_dtype = workload["C"], getattr(torch, dtype)
+    mean, var = torch.zeros(C, dtype=torch_dtype), torch.ones(C, dtype=torch_dtype)
 
     def norm(x: Any, gamma: Any, beta: Any) -> Any:
         return F.batch_norm(x, mean, var, gamma, beta, training=True, eps=EPS)
@@ -143,48 +143,48 @@ class Timing(NamedTuple):
     """The time of an op on a GPU, in microseconds."""
 
     forward: float
-    both: float  # forward and backward
+    both: float  # forward and backward together
 
 
 def op_times(name: str, workload: Workload, sets: int, rounds: int) -> Timing:
-    """Return the time of an op in one of PyTorch's ways on a GPU, on buffers that take turns."""
-    forward, both = op_calls(name, workload, sets, "cuda")
-    clock = graphed if name == "torch-graph" else launched
+    """Return the time of an op on a GPU with a PyTorch implementation, cycling through buffers."""
+    forward, forward_backward = op_calls(name, workload, sets, "cuda")
+    timer = time_in_graph if name == "torch-graph" else time_launched
     with torch.no_grad():
-        forward_us = clock(forward, rounds)
-    return Timing(forward_us, clock(both, rounds))
+        forward_us = timer(forward, rounds)
+    return Timing(forward_us, timer(forward_backward, rounds))
 
 
 def op_calls(
     name: str, workload: Workload, sets: int, device: str
 ) -> tuple[list[Call], list[Call]]:
-    """Return calls that do an op forward, and forward and backward, each on its own buffers."""
+    """Return calls of an op forward, and forward and backward, each on its own buffers."""
     arrays = {key: torch.from_numpy(a).to(device) for key, a in gated_arrays_of(workload).items()}
     with torch.device(device):
         function: Any = function_of(workload, "float32")
     if name == "torch-compile":
         function = torch.compile(function)
 
-    def both(inputs: list[Any], dout: Any) -> tuple[Any, Any]:
+    def forward_backward(inputs: list[Any], dout: Any) -> tuple[Any, Any]:
         out = function(*inputs)
         return out.detach(), torch.autograd.grad(out, inputs, dout)
 
     def leaf(tensor: Any) -> Any:
         return tensor.detach().clone().requires_grad_()
 
-    return calls_on_buffers(arrays, sets, function, both, leaf)
+    return calls_on_buffers(arrays, sets, function, forward_backward, leaf)
 
 
 def step_time(precision: str, graph: bool, batch: int, rounds: int, net: str) -> float:
-    """Return the microseconds of one training step on a GPU, channels last."""
+    """Return the time of one training step on a GPU in microseconds, in channels_last."""
     step = training_step(precision, batch, net, "cuda")
-    return graphed([step], rounds, 1) if graph else launched([step], rounds)
+    return time_in_graph([step], rounds, 1) if graph else time_launched([step], rounds)
 
 
 def training_step(
     precision: str, batch: int, net: str, device: str, *, compiled: bool = False
 ) -> Call:
-    """Return a call that takes one training step on images that are on the device."""
+    """Return a function that takes one training step on images in the memory of a device."""
     twin: Any = twin_of(models.build(net)).to(device)
     if compiled:
         twin = torch.compile(twin, mode="max-autotune-no-cudagraphs")
@@ -194,23 +194,23 @@ def training_step(
 def device_step_of(
     net: Any, precision: str, shape: tuple[int, ...], classes: int, device: str
 ) -> Call:
-    """Return a call that takes one training step of a PyTorch net on a device, channels last."""
-    lower = precision != "fp32"
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = lower
+    """Return a function that takes one training step of a PyTorch net, in channels_last."""
+    allow_tf32 = precision != "fp32"
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allow_tf32
     torch.backends.cudnn.benchmark = True
     net.to(memory_format=torch.channels_last)
     images = torch.randn(shape, device=device)
     images = images.contiguous(memory_format=torch.channels_last)
     labels = torch.randint(classes, (len(images),), device=device)
-    return step_of(net, images, labels, precision)
+    return training_step_of(net, images, labels, precision)
 
 
-def launched(calls: Sequence[Call], rounds: int) -> float:
-    """Return the time of a call in microseconds as Python launches it; the calls take turns."""
-    for _ in range(WARM_UP):  # compiles, chooses algorithms, and fills the memory pool
+def time_launched(calls: Sequence[Call], rounds: int) -> float:
+    """Return the mean time in us of a call launched from Python, cycling through calls."""
+    for _ in range(WARM_UP_CALLS):  # compiles, selects algorithms, and fills the memory pool
         for call in calls:
             call()
-    count = max(LEAST_CALLS, len(calls))
+    count = max(MIN_CALLS, len(calls))
 
     def several() -> None:
         for k in range(count):
@@ -219,13 +219,13 @@ def launched(calls: Sequence[Call], rounds: int) -> float:
     return _timed(several, rounds) / count
 
 
-def graphed(calls: Sequence[Call], rounds: int, least: int = LEAST_CALLS) -> float:
-    """Return the time of a call in microseconds in a CUDA graph of several."""
-    count = max(least, len(calls))
+def time_in_graph(calls: Sequence[Call], rounds: int, min_calls: int = MIN_CALLS) -> float:
+    """Return the mean time in us of a call in a CUDA graph that cycles through calls."""
+    count = max(min_calls, len(calls))
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
-        for _ in range(WARM_UP):
+        for _ in range(WARM_UP_CALLS):
             for call in calls:
                 call()
     torch.cuda.current_stream().wait_stream(stream)
@@ -237,7 +237,7 @@ def graphed(calls: Sequence[Call], rounds: int, least: int = LEAST_CALLS) -> flo
 
 
 def _timed(call: Call, rounds: int) -> float:
-    """Return the median time of a call that puts work into PyTorch's stream."""
+    """Return the median time in us of a call that enqueues kernels in PyTorch's stream."""
     call()
     torch.cuda.synchronize()
     times = []

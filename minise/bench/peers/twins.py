@@ -1,8 +1,8 @@
 """minise's nets and blocks in PyTorch, with the same parameters.
 
-The twin of a net is read off the shapes and names of its parameters; there are twins of ResNets
-with normalised projections (option B) and of pre-activation nets, SE blocks at the standard site
-with a sigmoid.
+A PyTorch twin is built from the names and shapes of a net's parameters. Supported are ResNets with
+normalised projections (option B) and pre-activation nets, with or without SE blocks; SE blocks at
+the standard site, with average pooling and a sigmoid.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from torch import nn
 
 from minise.nn import Chain, Conv2d, Layer, SEBlock
 
-Shapes = dict[str, tuple[int, ...]]  # of parameters, by name
+Shapes = dict[str, tuple[int, ...]]  # of parameters by name
 RESNET = ["conv1", "bn1", "layer1", "layer2", "layer3", "avgpool", "fc"]
 PREACT = ["conv1", "layer1", "layer2", "layer3", "bn1", "avgpool", "fc"]
 
@@ -23,21 +23,30 @@ def twin_of(net: Layer) -> nn.Module:
     Raises
     ------
     ValueError
-        If there is no twin of such a net.
+        If the architecture of the net is not supported.
     """
     names = [name for name, _ in net.children()]
     if names not in (RESNET, PREACT):
-        raise ValueError("twins: this net has no twin here, expected a ResNet for small images")
+        raise ValueError(
+            f"twins: the layers of the net are {', '.join(names)}, expected a ResNet for small "
+            "images: no twin of other nets is implemented"
+        )
     se = [layer.se for _, layer in net.layers() if isinstance(layer, SEBlock)]
     if any((s.site, s.squeeze, s.gate) != ("standard", "avg", "sigmoid") for s in se):
-        raise ValueError("twins: an SE block of another site or kind has no twin here")
+        raise ValueError(
+            "twins: the net has SE blocks with other settings, expected site='standard', "
+            "squeeze='avg', gate='sigmoid': no twin of others is implemented"
+        )
     arrays = {name: net.ops.asnumpy(array) for name, array in net.named_parameters().items()}
     state = {name: net.ops.asnumpy(array) for name, array in net.named_state().items()}
     twin: nn.Module = Twin({name: a.shape for name, a in arrays.items()}, names == RESNET)
     twin.to(getattr(torch, str(next(iter(arrays.values())).dtype)))
-    wanted = {name for name in twin.state_dict() if not name.endswith("num_batches_tracked")}
-    if wanted != arrays.keys() | state.keys():
-        raise ValueError("twins: this net has no twin here, expected projections (option B)")
+    expected = {name for name in twin.state_dict() if not name.endswith("num_batches_tracked")}
+    if expected != arrays.keys() | state.keys():
+        raise ValueError(
+            "twins: the net has other shortcuts, expected projections (shortcut='B'): "
+            "no twin of others is implemented"
+        )
     copies = {name: torch.from_numpy(array.copy()) for name, array in (arrays | state).items()}
     twin.load_state_dict(copies, strict=False)
     return twin
@@ -50,8 +59,9 @@ def block_twin_of(block: Chain) -> nn.Sequential:
         weight = layer.params["weight"]
         if isinstance(layer, Conv2d):
             K, C, KH, _ = weight.shape
-            where: Any = dict(padding=layer.padding, groups=layer.groups)
-            layers.append(nn.Conv2d(C * layer.groups, K, KH, bias=False, **where))
+            padding: Any = layer.padding
+            channels, groups = C * layer.groups, layer.groups
+            layers.append(nn.Conv2d(channels, K, KH, padding=padding, groups=groups, bias=False))
         else:
             layers += [nn.BatchNorm2d(len(weight)), nn.ReLU()]
     arrays = [block.ops.asnumpy(array) for array in block.named_parameters().values()]
@@ -62,18 +72,20 @@ def block_twin_of(block: Chain) -> nn.Sequential:
 
 
 class Twin(nn.Module):
-    """The whole net: a convolution, three stages, a mean, a linear layer."""
+    """A ResNet: a convolution, three stages, global average pooling, a linear layer."""
 
     def __init__(self, shapes: Shapes, norm_first: bool) -> None:
         super().__init__()
-        self.norm_first = norm_first  # ResNets; the others normalise behind their stages
+        self.norm_first = norm_first  # False in pre-activation nets: norm after the stages
         self.conv1 = _conv(shapes, "conv1")
         self.bn1 = nn.BatchNorm2d(*shapes["bn1.weight"])
-        unit = PostUnit if norm_first else PreUnit
+        unit = PostActivationUnit if norm_first else PreActivationUnit
         for stage in ("layer1", "layer2", "layer3"):
             count = len({name.split(".")[1] for name in shapes if name.startswith(f"{stage}.")})
             units = [
-                unit(_below(shapes, f"{stage}.{i}."), 2 if i == 0 and stage != "layer1" else 1)
+                unit(
+                    _strip_prefix(shapes, f"{stage}.{i}."), 2 if i == 0 and stage != "layer1" else 1
+                )
                 for i in range(count)
             ]
             setattr(self, stage, nn.Sequential(*units))
@@ -91,8 +103,8 @@ class Twin(nn.Module):
         return self.fc(y.mean((2, 3)))
 
 
-class PostUnit(nn.Module):
-    """Two convolutions, each normalised; a ReLU behind the sum."""
+class PostActivationUnit(nn.Module):
+    """A residual unit: two convolutions, each followed by norm; a ReLU after the addition."""
 
     def __init__(self, shapes: Shapes, stride: int) -> None:
         super().__init__()
@@ -115,13 +127,13 @@ class PostUnit(nn.Module):
         return torch.relu(y + self.downsample(x))
 
 
-class PreUnit(nn.Module):
-    """Two or three convolutions, each behind a normalisation and a ReLU."""
+class PreActivationUnit(nn.Module):
+    """A pre-activation unit: two or three convolutions, each preceded by norm and ReLU."""
 
     def __init__(self, shapes: Shapes, stride: int) -> None:
         super().__init__()
         self.count = 3 if "conv3.weight" in shapes else 2
-        strided = self.count - 1  # the first 3x3 convolution: of a bottleneck the second one
+        strided = self.count - 1  # the first 3x3 convolution; in a bottleneck, the second one
         for k in range(1, self.count + 1):
             setattr(self, f"bn{k}", nn.BatchNorm2d(*shapes[f"bn{k}.weight"]))
             setattr(self, f"conv{k}", _conv(shapes, f"conv{k}", stride if k == strided else 1))
@@ -139,8 +151,8 @@ class PreUnit(nn.Module):
         return self.se(y) + self.downsample(first if self.projects else x)
 
 
-class Gate(nn.Module):
-    """Squeeze by the mean, two linear layers, a sigmoid."""
+class SqueezeExcite(nn.Module):
+    """An SE block: global average pooling, two linear layers, a sigmoid, a product."""
 
     def __init__(self, channels: int, hidden: int, bias: bool) -> None:
         super().__init__()
@@ -152,7 +164,7 @@ class Gate(nn.Module):
         )
 
     def forward(self, x: Any) -> Any:
-        """Return x, every channel scaled by its gate."""
+        """Return x with every channel scaled by its gate."""
         return x * self.fc(x.mean((2, 3)))[:, :, None, None]
 
 
@@ -160,7 +172,7 @@ def _se(shapes: Shapes) -> nn.Module:
     if "se.fc.0.weight" not in shapes:
         return nn.Identity()
     hidden, channels = shapes["se.fc.0.weight"]
-    return Gate(channels, hidden, "se.fc.0.bias" in shapes)
+    return SqueezeExcite(channels, hidden, "se.fc.0.bias" in shapes)
 
 
 def _conv(shapes: Shapes, name: str, stride: int = 1) -> nn.Conv2d:
@@ -168,7 +180,7 @@ def _conv(shapes: Shapes, name: str, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(C, K, KH, stride, KH // 2, bias=False)
 
 
-def _below(shapes: Shapes, prefix: str) -> Shapes:
+def _strip_prefix(shapes: Shapes, prefix: str) -> Shapes:
     return {
         name.removeprefix(prefix): shape
         for name, shape in shapes.items()
