@@ -55,7 +55,7 @@ def test_no_identifier_is_refused(folder):
     files = sorted((ROOT / folder).rglob("*.py"))
     assert len(files) > 10
     lines = [line for f in files for line in refused(str(f.relative_to(ROOT)), f.read_text())]
-    assert lines == [], "name each by what it holds"
+    assert not lines, "name each by what it holds:\n" + "\n".join(lines)
 
 
 @pytest.mark.parametrize(
