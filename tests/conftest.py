@@ -7,6 +7,8 @@ Tests marked gpu are skipped if kernels cannot run, or fail with MINISE_REQUIRE_
 """
 
 import os
+import re
+import traceback
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -38,17 +40,27 @@ def pytest_addoption(parser):
     parser.addoption(
         "--of",
         metavar="NAME",
+        action="append",
+        default=[],
         help="run the tests of an op (relu), a subpackage (nn) or a lesson (5)",
     )
 
 
 def pytest_configure(config):
-    """Resolve --of, or raise a usage error that lists valid names."""
-    config.stash[COUNTS] = Counter()
+    """Resolve --of, or raise a usage error: no such name, or an op that is not complete."""
+    config.stash[COUNTS], config.stash[OF] = Counter(), None
+    if not config.option.of:
+        return
+    if lines := incomplete_ops():
+        raise pytest.UsageError("\n".join(lines))
     try:
-        config.stash[OF] = None if config.option.of is None else pattern(config.option.of)
-    except ValueError as error:
-        raise pytest.UsageError(str(error)) from None
+        patterns = [pattern(name) for name in config.option.of]
+    except Exception as error:  # a specification that cannot be imported has any
+        file, line, *_ = traceback.extract_tb(error.__traceback__)[-1]
+        known = isinstance(error, ValueError | SyntaxError)  # names what is wrong and where
+        text = str(error) if known else f"{file}:{line}: {type(error).__name__}: {error}"
+        raise pytest.UsageError(text) from None
+    config.stash[OF] = re.compile("|".join(patterns))
 
 
 def pytest_xdist_auto_num_workers(config):

@@ -9,7 +9,7 @@ LESSONS = sorted(path.stem for path in (TESTS.parent / "tutorials").glob("[0-9]*
 
 
 def pattern(name):
-    """Return a compiled pattern that matches the node ids of the tests of `name`.
+    """Return a regular expression that matches the node ids of the tests of `name`.
 
     Parameters
     ----------
@@ -23,14 +23,15 @@ def pattern(name):
         If it is none of them; the message lists the nearest names.
     """
     patterns = {**of_lessons(), **of_subpackages(), **of_ops()}
-    number = re.fullmatch(r"(?:lesson[-_ ]?)?(\d+)", name)
-    key = f"{int(number[1]):02}" if number else name
+    key = name.lower()
+    if number := re.fullmatch(r"(?:lesson[-_ ]?)?(\d+)", key):
+        key = f"{int(number[1]):02}"
     if key not in patterns:
         close = get_close_matches(key, patterns, n=4, cutoff=0.5) or patterns
         raise ValueError(
             f"--of is {name!r}, expected an op, a subpackage or a lesson: try {', '.join(close)}"
         )
-    return re.compile(patterns[key])
+    return patterns[key]
 
 
 def of_ops():

@@ -1,6 +1,7 @@
 """`pytest --of=NAME`, and the summary at the end of a run."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests import conftest
 from tests.conftest import MAX_WORKERS, pytest_xdist_auto_num_workers
 from tests.selection import pattern
 
@@ -91,6 +93,28 @@ def test_an_unknown_name_is_refused(run):
     assert "--of is 'rellu', expected an op, a subpackage or a lesson: try relu" in done.stderr
 
 
+def test_several_names(run):
+    done = run("-n", "0", "--of=relu", "--of=nn")
+    assert "1 failed, 1 passed, 4 skipped" in done.stdout
+
+
+def test_a_specification_that_cannot_be_imported_is_one_message(monkeypatch):
+    def broken(name):
+        raise TypeError("Spec.__init__() got an unexpected keyword argument 'kink'")
+
+    monkeypatch.setattr(conftest, "pattern", broken)
+    config = SimpleNamespace(stash={}, option=SimpleNamespace(of=["relu"]))
+    with pytest.raises(pytest.UsageError, match=r"test_selection.py:\d+: TypeError: Spec\..*k'$"):
+        conftest.pytest_configure(config)
+
+
+def test_an_op_that_is_not_complete_is_told_before_its_tests_run(monkeypatch):
+    monkeypatch.setattr(conftest, "incomplete_ops", lambda: ["op cube: a.py lacks it", "op b: c"])
+    config = SimpleNamespace(stash={}, option=SimpleNamespace(of=["relu"]))
+    with pytest.raises(pytest.UsageError, match="^op cube: a.py lacks it\nop b: c$"):
+        conftest.pytest_configure(config)
+
+
 @pytest.mark.parametrize(
     ("name", "node_id"),
     [
@@ -109,7 +133,8 @@ def test_an_unknown_name_is_refused(run):
     ],
 )
 def test_belongs(name, node_id):
-    assert pattern(name).search(node_id)
+    assert re.search(pattern(name), node_id)
+    assert re.search(pattern(name.upper()), node_id)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +150,7 @@ def test_belongs(name, node_id):
     ],
 )
 def test_does_not_belong(name, node_id):
-    assert not pattern(name).search(node_id)
+    assert not re.search(pattern(name), node_id)
 
 
 @pytest.mark.parametrize("name", ["", "relu.*", "lesson99", "ops/"])
