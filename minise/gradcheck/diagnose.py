@@ -229,9 +229,8 @@ def _missing_mean(case: Case) -> Iterator[Diagnosis]:
         if _constant_along(case.wrong, (2, 3)):
             text = "the gradient is constant per channel of an image: only the term through a mean "
             yield Diagnosis("missing scale path", f"{text}is present")
-        if _proportional(missing, case.value, (2, 3)) or _proportional(
-            case.wrong, case.right, (2, 3)
-        ):
+        pairs = (missing, case.value), (case.wrong, case.right)
+        if any(_proportional(array, model, (2, 3)) for array, model in pairs):
             text = "each channel of each image has a wrong factor of its own: a gate, or the path "
             yield Diagnosis("missing scale path", f"{text}through the gated x")
     elif missing.ndim == 2:

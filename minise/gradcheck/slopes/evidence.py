@@ -1,8 +1,8 @@
 """Compare one gradient along a direction with slopes at steps of many sizes.
 
 Short steps avoid kinks, long steps suppress rounding errors. A short step refutes a longer one if
-its error bound is small against the difference between the two slopes. A gradient is called wrong
-only if three steps that span a factor of 64 agree on another slope.
+its error bound is small against the difference between the two slopes. Where kinks are possible, a
+gradient is called wrong only if three steps that span a factor of 64 agree on another slope.
 """
 
 from collections.abc import Sequence

@@ -81,9 +81,8 @@ def noise_of(
         noise = max(noise, min(map(_rounding_deviation, sides)))
     for spacing in COARSE_SPACINGS if flat else ():
         with suppress(Exception):  # this far from 0 the function may fail
-            noise = max(
-                noise, min(map(_rounding_deviation, _values_on_both_sides(function, spacing)))
-            )
+            sides = list(_values_on_both_sides(function, spacing))
+            noise = max(noise, min(map(_rounding_deviation, sides)))
     return STANDARD_DEVIATIONS * noise
 
 
