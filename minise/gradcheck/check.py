@@ -64,7 +64,7 @@ def assert_gradients(
     Parameters
     ----------
     forward, backward, inputs, rng, **settings
-        As `check` takes them.
+        As in `check`.
     allow_unchecked : bool
         Whether to accept gradients that could not be checked.
 
@@ -86,9 +86,9 @@ def assert_gradients(
 def require_right(report: Report, allow_unchecked: bool) -> Report:
     """Return the report if its gradients are right, or raise the AssertionError of the check."""
     __tracebackhide__ = True
-    bad = report.wrong if allow_unchecked else report.failures
-    if report.problem or bad:
-        raise AssertionError(f"{report.problem or bad[0].sentence()}\n{report}")
+    failures = report.wrong if allow_unchecked else report.failures
+    if report.problem or failures:
+        raise AssertionError(f"{report.problem or failures[0].sentence()}\n{report}")
     return report
 
 

@@ -236,14 +236,9 @@ def _divisors(arguments: tuple[Argument, ...], axis: str, settings: dict[str, An
 
 def _draw_size(draw: Any, axis: str, size: Any, divisors: list[int]) -> Any:
     """Draw the size of an axis, the shape of "...", or one size for each of *xs."""
-    if axis == "...":
-        return tuple(_draw_if_strategy(draw, st.lists(AXIS, max_size=4) if size is None else size))
-    if axis == "_":
-        return tuple(
-            _draw_if_strategy(
-                draw, st.lists(AXIS, min_size=1, max_size=4) if size is None else size
-            )
-        )
+    if axis in ("...", "_"):
+        sizes = st.lists(AXIS, min_size=int(axis == "_"), max_size=4)
+        return tuple(_draw_if_strategy(draw, sizes if size is None else size))
     if size is None:
         return lcm(*divisors) * draw(st.integers(1, 2)) if divisors else draw(AXIS)
     size = _draw_if_strategy(draw, size)
