@@ -141,7 +141,7 @@ def _factor(case: Case) -> Iterator[Diagnosis]:
     if abs(scale + 1) < REL_TOL:
         yield Diagnosis("sign", "the gradient has the wrong sign")
     if abs(scale - 2) < REL_TOL:
-        text = "the gradient is 2 times too large: accumulated twice, or a surplus factor 2"
+        text = "the gradient is twice too large: accumulated twice, or a surplus factor 2"
         yield Diagnosis("factor 2", text)
     for name, size in case.sizes.items():
         if size > 1 and abs(scale - size) < REL_TOL * size:
@@ -307,8 +307,8 @@ def _wrong_slices(case: Case) -> Iterator[Diagnosis]:
             continue
         name = case.axes[axis] if axis < len(case.axes) else f"index of axis {axis}:"
         right, others = (_listed(np.flatnonzero(mask)) for mask in (~wrong, wrong))
-        text = f"{name} {right} is right, {name} {others} wrong: a factor or mask along the wrong "
-        text += "axis, a missing [:, None, None], or indices left out"
+        text = f"all of {name} {right} is right, {name} {others} wrong: a factor or mask along the "
+        text += "wrong axis, a missing [:, None, None], or indices left out"
         share = differs.sum() / (wrong.sum() * differs.size / size)
         if share > (0.9 if differs.ndim == 2 else 0.3):  # more than a few entries of a slice
             yield Diagnosis("one part", text)
