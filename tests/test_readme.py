@@ -73,7 +73,7 @@ def test_the_property_test_fails_with_the_program_below_it(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     message = done.stdout.replace(str(tmp_path), "/home/me/my_project")
     assert_same(message, printed)
-    report, repeats = done.stdout.split("This program repeats it:")
+    report, repeats = done.stdout.split("This program reproduces the failure:")
     repeated.write_text(repeats)
     done = python(repeated, cwd="/")
     assert done.returncode == 1

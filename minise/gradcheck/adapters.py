@@ -1,8 +1,8 @@
-"""Make ``forward(*inputs) -> (out, cache)`` and ``backward(dout, cache)`` of pairs of other forms.
+"""Adapt other forms of forward and backward to the two plain functions that `check` takes.
 
-`check` takes plain functions. An adapter is for whatever differs a little: a forward that returns
-no cache, a layer with parameters, a layer that keeps its cache to itself. `check_layer` calls the
-adapter for layers.
+These are ``forward(*inputs) -> (out, cache)`` and ``backward(dout, cache) -> gradients``. There are
+adapters for a forward that returns no cache, and for a layer with parameters that returns its cache
+or stores it. `check_layer` calls the adapter for layers.
 """
 
 import copy
@@ -17,11 +17,11 @@ from minise.gradcheck.slopes.pair import by_name as by_name
 
 REFERENCE = "minise.ops.reference"
 
-Pair = tuple[Callable[..., Any], Callable[..., Any]]
+ForwardAndBackward = tuple[Callable[..., Any], Callable[..., Any]]
 
 
 def parameter_names(function: Callable[..., Any], count: int) -> list[str]:
-    """Return the names of a function's positional parameters, or x0, x1, … where it has none."""
+    """Return the names of a function's positional parameters, or x0, x1, … if they are too few."""
     if hasattr(function, "names"):
         return list(function.names)
     try:
@@ -33,7 +33,7 @@ def parameter_names(function: Callable[..., Any], count: int) -> list[str]:
     return names if len(names) >= count else [f"x{i}" for i in range(count)]
 
 
-def without_cache(forward: Callable[..., Any], backward: Callable[..., Any]) -> Pair:
+def without_cache(forward: Callable[..., Any], backward: Callable[..., Any]) -> ForwardAndBackward:
     """Adapt ``forward(*inputs) -> out`` and ``backward(dout, *inputs) -> gradients``.
 
     Examples
@@ -60,24 +60,24 @@ def layer(
     Parameters
     ----------
     layer : object
-        A layer or a net of minise; or anything with ``params``, a dict of arrays by name, and
+        A layer or a net of minise; or any object with ``params``, a dict of arrays by name, and
 
         - ``forward(x) -> out, cache`` and ``backward(dout, cache) -> dx, grads``, or
-        - ``forward(x) -> out`` and ``backward(dout) -> dx``, which keeps its cache to itself and
-          leaves its gradients in a dict ``grads``.
+        - ``forward(x) -> out`` and ``backward(dout) -> dx``, if the layer stores its cache in
+          attributes and its gradients in a dict ``grads``.
     training : bool, optional
-        Passed to forward behind x; None passes nothing.
+        Passed to forward after x; None passes nothing.
     state : sequence of dict, optional
-        Further dicts of arrays that forward changes (running statistics); every forward starts
-        from what they hold now. A net of minise names its own.
+        Further dicts of arrays that forward changes, such as running statistics. Every forward
+        starts from their current values. The state of minise's own layers is included.
 
     Returns
     -------
     forward, backward : callable
-        forward(x, *params) and backward(dout, cache), which passes keywords on, such as plus. They
-        run a copy of the layer, which stays as it is.
+        forward(x, *params) and backward(dout, cache, **settings), which passes settings such as
+        plus on to the layer. They run a copy of the layer; the layer itself stays unchanged.
     params : dict of str to ndarray
-        The parameters as they are now, by name: inputs are ``[x, *params.values()]``.
+        The current parameters by name: pass ``[x, *params.values()]`` as inputs.
 
     Raises
     ------
@@ -96,80 +96,81 @@ def layer(
     """
     kind = type(layer).__name__
     if not isinstance(getattr(layer, "params", None), dict):
-        raise TypeError(f"layer: {kind} has no params, expected a dict of arrays by name")
+        raise TypeError(f"layer: {kind} has no dict params, expected a dict of arrays by name")
     for name in ("forward", "backward"):
         if not callable(getattr(layer, name, None)):
-            raise TypeError(f"layer: {kind} has no {name}, expected a layer's two methods")
-    layer, state = _copied(layer, state or ())
-    ours = hasattr(layer, "named_layers")
-    modules = list(layer.layers()) if ours else [("", layer)]
-    add = layer.add if ours else operator.add
-    slots = _Slots(modules)
+            raise TypeError(f"layer: {kind} has no {name}, expected methods forward and backward")
+    layer, state = _copy_of(layer, state or ())
+    is_minise = hasattr(layer, "named_layers")
+    modules = list(layer.layers()) if is_minise else [("", layer)]
+    add = layer.add if is_minise else operator.add
+    parameters = _Parameters(modules)
     states = [*(getattr(module, "state", {}) for _, module in modules), *state]
-    start = copy.deepcopy(states)
+    initial = copy.deepcopy(states)
     flags = () if training is None else (training,)
-    keeps_cache = not takes(layer.backward, "dout", "cache")
-    run, undo = _holding_cache(layer) if keeps_cache else _with_cache(layer)
+    stores_cache = not takes(layer.backward, "dout", "cache")
+    methods = _methods_storing_cache if stores_cache else _methods_returning_cache
+    run_forward, run_backward = methods(layer)
 
     def forward(x: Any, *params: Any) -> tuple[Any, Any]:
-        slots.fill(params)
-        for current, values in zip(states, start, strict=True):
-            current.update({name: _like(array, x.dtype) for name, array in values.items()})
-        return run(x, *flags)
+        parameters.assign(params)
+        for current, values in zip(states, initial, strict=True):
+            current.update({name: _state_copy(array, x.dtype) for name, array in values.items()})
+        return run_forward(x, *flags)
 
     def backward(dout: Any, cache: Any, **settings: Any) -> tuple[Any, ...]:
-        dx, grads = undo(dout, cache, **settings)
-        return dx, *slots.in_order(grads, add)
+        dx, grads = run_backward(dout, cache, **settings)
+        return dx, *parameters.gradients(grads, add)
 
     forward.__name__ = kind
-    forward.names = ["x", *slots.places]  # type: ignore[attr-defined]
-    exact = all(_is_reference(module) for _, module in modules)
-    forward.complex_step = exact  # type: ignore[attr-defined]
-    return forward, backward, slots.values()
+    forward.names = ["x", *parameters.locations]  # type: ignore[attr-defined]
+    takes_complex_numbers = all(_is_reference(module) for _, module in modules)
+    forward.complex_step = takes_complex_numbers  # type: ignore[attr-defined]
+    return forward, backward, parameters.arrays()
 
 
-class _Slots:
-    """The dicts in which the parameters of a layer and of those below it lie.
+class _Parameters:
+    """The parameters of a layer and of all layers below it, each listed once.
 
-    A parameter that is shared lies in several, and is one under its first name.
+    A shared parameter, which is in several dicts, is listed under its first name.
 
     Parameters
     ----------
     modules : sequence of (str, object)
-        Each with its dotted name and with ``params``, a dict of arrays by name.
+        The layers with their dotted names; each has ``params``, a dict of arrays by name.
 
     Attributes
     ----------
-    places : dict of str to list of (dict, str)
-        By the first dotted name of each parameter: every dict that it lies in, and the key there.
-    first : dict of str to str
-        By each dotted name of each parameter: its first one.
+    locations : dict of str to list of (dict, str)
+        By the first dotted name of each parameter, the dicts that contain it, with its key there.
+    first_names : dict of str to str
+        The first name of each parameter, by each of its dotted names.
     """
 
     def __init__(self, modules: Sequence[tuple[str, Any]]) -> None:
-        self.places: dict[str, list[tuple[dict[str, Any], str]]] = {}
-        self.first: dict[str, str] = {}
+        self.locations: dict[str, list[tuple[dict[str, Any], str]]] = {}
+        self.first_names: dict[str, str] = {}
         known: dict[int, str] = {}
         for path, module in modules:
             for key, array in module.params.items():
                 name = f"{path}.{key}".removeprefix(".")
-                first = self.first[name] = known.setdefault(id(array), name)
-                self.places.setdefault(first, []).append((module.params, key))
+                first = self.first_names[name] = known.setdefault(id(array), name)
+                self.locations.setdefault(first, []).append((module.params, key))
 
-    def values(self) -> dict[str, Any]:
-        """Return the parameters as they are now, each under its first name."""
-        return {name: several[0][0][several[0][1]] for name, several in self.places.items()}
+    def arrays(self) -> dict[str, Any]:
+        """Return the current parameters, each under its first name."""
+        return {name: params[key] for name, [(params, key), *_] in self.locations.items()}
 
-    def fill(self, params: Sequence[Any]) -> None:
-        """Put other arrays in the place of all parameters, in the order of `places`."""
-        for several, value in zip(self.places.values(), params, strict=True):
-            for held, key in several:
-                held[key] = value
+    def assign(self, arrays: Sequence[Any]) -> None:
+        """Replace all parameters by other arrays, in the order of `locations`."""
+        for locations, array in zip(self.locations.values(), arrays, strict=True):
+            for params, key in locations:
+                params[key] = array
 
-    def in_order(self, grads: Mapping[str, Any], add: Callable[[Any, Any], Any]) -> list[Any]:
-        """Return one gradient for each parameter, in the order of `places`.
+    def gradients(self, grads: Mapping[str, Any], add: Callable[[Any, Any], Any]) -> list[Any]:
+        """Return one gradient for each parameter, in the order of `locations`.
 
-        Of a shared parameter it is the sum of those of its uses.
+        The gradient of a shared parameter is the sum over its uses.
 
         Raises
         ------
@@ -178,23 +179,23 @@ class _Slots:
         """
         sums: dict[str, Any] = {}
         for name, grad in grads.items():
-            first = self.first.get(name, name)
+            first = self.first_names.get(name, name)
             sums[first] = add(sums[first], grad) if first in sums else grad
-        for name in self.places:
+        for name in self.locations:
             if name not in sums:
                 names = ", ".join(map(str, grads)) or "nothing"
-                raise ValueError(f"grads has {names}, expected a gradient named {name} too")
-        return [sums[name] for name in self.places]
+                raise ValueError(f"layer: grads has {names}, expected a gradient named {name} too")
+        return [sums[name] for name in self.locations]
 
 
-def _like(value: Any, dtype: Any) -> Any:
-    """Return a copy of a state, in the dtype of x where it is floats; counters as they are."""
-    floats = hasattr(value, "dtype") and value.dtype.kind in "fc"
-    return value.astype(dtype) if floats else copy.copy(value)
+def _state_copy(value: Any, dtype: Any) -> Any:
+    """Return a copy of an array of the state: floats in the dtype of x, counters unchanged."""
+    is_float = hasattr(value, "dtype") and value.dtype.kind in "fc"
+    return value.astype(dtype) if is_float else copy.copy(value)
 
 
 def takes(function: Any, *arguments: Any) -> bool:
-    """Tell whether a function can be called with some positional arguments."""
+    """Return True if a function can be called with some positional arguments."""
     try:
         inspect.signature(function).bind(*arguments)
     except (TypeError, ValueError):
@@ -202,41 +203,41 @@ def takes(function: Any, *arguments: Any) -> bool:
     return True
 
 
-def _with_cache(layer: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Return forward and backward of a layer whose forward returns the cache."""
+def _methods_returning_cache(layer: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Return forward and backward of a layer that returns its cache."""
 
-    def undo(dout: Any, cache: Any, **settings: Any) -> tuple[Any, Mapping[str, Any]]:
+    def run_backward(dout: Any, cache: Any, **settings: Any) -> tuple[Any, Mapping[str, Any]]:
         returned = layer.backward(dout, cache, **settings)
         if not isinstance(returned, tuple) or len(returned) != 2:
             kind = type(returned).__name__
             raise ValueError(f"layer: backward returns a {kind}, expected (dx, dict of gradients)")
         return returned
 
-    return layer.forward, undo
+    return layer.forward, run_backward
 
 
-def _holding_cache(layer: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Return forward and backward of a layer that keeps its cache: all that it then holds is it."""
+def _methods_storing_cache(layer: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Return forward and backward of a layer that stores its cache in attributes.
+
+    The cache is then a list of the attributes of the layer and of each layer in it.
+    """
     layers = _layers_in(layer, {})
 
-    def run(x: Any, *flags: Any) -> tuple[Any, list[dict[str, Any]]]:
+    def run_forward(x: Any, *flags: Any) -> tuple[Any, list[dict[str, Any]]]:
         out = layer.forward(x, *flags)
-        return out, [_cache_of(part) for part in layers]
+        return out, [_stored_cache(each) for each in layers]
 
-    def undo(dout: Any, cache: list[dict[str, Any]], **settings: Any) -> tuple[Any, dict[str, Any]]:
-        for part, held in zip(layers, cache, strict=True):
-            for name, value in held.items():
-                object.__setattr__(part, name, value)
+    def run_backward(dout: Any, cache: Any, **settings: Any) -> tuple[Any, dict[str, Any]]:
+        for each, attributes in zip(layers, cache, strict=True):
+            for name, value in attributes.items():
+                object.__setattr__(each, name, value)
         return layer.backward(dout, **settings), layer.grads
 
-    return run, undo
+    return run_forward, run_backward
 
 
-def _copied(layer: Any, state: Sequence[dict[str, Any]]) -> Any:
-    """Return copies of a layer and of the dicts that it changes, which a check may change.
-
-    Back ends and modules are not copied.
-    """
+def _copy_of(layer: Any, state: Sequence[dict[str, Any]]) -> Any:
+    """Return copies of a layer and of its state dicts, but not of back ends and modules."""
     attributes = [item for part in _layers_in(layer, {}) for item in _attributes(part).items()]
     shared = [value for name, value in attributes if name == "ops" or isinstance(value, ModuleType)]
     memo = {id(value): value for value in shared}
@@ -245,20 +246,23 @@ def _copied(layer: Any, state: Sequence[dict[str, Any]]) -> Any:
     except Exception as error:
         kind = type(layer).__name__
         raise TypeError(
-            f"layer: {kind} cannot be copied ({type(error).__name__}: {error}), expected what "
-            "copy.deepcopy takes, so that a check leaves the layer as it was: define __deepcopy__"
+            f"layer: {kind} cannot be copied ({type(error).__name__}: {error}), expected an object "
+            "that copy.deepcopy accepts, since the check runs a copy: define __deepcopy__"
         ) from error
 
 
 def _attributes(layer: Any) -> dict[str, Any]:
-    """Return the attributes of an object, also those in slots."""
+    """Return the attributes of an object by name, slots included."""
     slots = [name for kind in type(layer).__mro__ for name in getattr(kind, "__slots__", ())]
     named = {name: getattr(layer, name) for name in slots if hasattr(layer, name)}
     return {**named, **getattr(layer, "__dict__", {})}
 
 
 def _layers_in(value: Any, seen: dict[int, Any]) -> list[Any]:
-    """Return an object with forward and backward, and all such in its attributes, lists, dicts."""
+    """Return all layers in an object: itself, and those in its attributes, lists and dicts.
+
+    A layer is any object with forward and backward.
+    """
     if id(value) in seen or isinstance(value, ModuleType | type):
         return []
     is_layer = hasattr(value, "forward") and hasattr(value, "backward")
@@ -276,22 +280,22 @@ def _layers_in(value: Any, seen: dict[int, Any]) -> list[Any]:
     ]
 
 
-def _cache_of(layer: Any) -> dict[str, Any]:
-    """Return what a layer holds after forward, as its cache: all but parameters and the like."""
-    others = ("params", "grads", "state", "__dict__", "__weakref__")
-    return {name: value for name, value in _attributes(layer).items() if name not in others}
+def _stored_cache(layer: Any) -> dict[str, Any]:
+    """Return the attributes that make up a layer's cache: all but parameters and state."""
+    excluded = ("params", "grads", "state", "__dict__", "__weakref__")
+    return {name: value for name, value in _attributes(layer).items() if name not in excluded}
 
 
 def _is_reference(module: Any) -> bool:
-    """Tell whether a layer's forward is minise's own and calls the reference."""
-    ours = module.forward.__module__.startswith("minise.")
-    return ours and getattr(getattr(module, "ops", None), "__name__", "") == REFERENCE
+    """Return True if a layer's forward is minise's own and calls the reference."""
+    is_minise = module.forward.__module__.startswith("minise.")
+    return is_minise and getattr(getattr(module, "ops", None), "__name__", "") == REFERENCE
 
 
 def takes_complex(forward: Callable[..., Any]) -> bool:
-    """Tell whether forward is known to take complex numbers: it is, or calls, our reference."""
+    """Return True if forward takes complex numbers: it is, or calls, minise's reference."""
     while isinstance(forward, functools.partial):
         forward = forward.func
     module = getattr(forward, "__module__", None) or ""
-    ours = module.startswith(f"{REFERENCE}.") and not hasattr(forward, "__wrapped__")
-    return getattr(forward, "complex_step", ours)
+    is_reference = module.startswith(f"{REFERENCE}.") and not hasattr(forward, "__wrapped__")
+    return getattr(forward, "complex_step", is_reference)

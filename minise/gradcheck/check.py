@@ -1,19 +1,20 @@
 """Check a backward pass against its forward pass.
 
-Let J be the derivative of forward in one argument, u a random direction of that argument and dout a
-random gradient of the output. Then ``<dout, J u> == <J.T dout, u>``: a few runs of forward give the
-left side (slopes/differences.py), one run of backward the right. A random direction touches every
-number of the gradient, so a mistake anywhere shows, at the cost of a few steps of training.
+Let J be the derivative of forward with respect to one argument, u a random direction of that
+argument and dout a random gradient of the output. Then ``<dout, J u> == <J.T dout, u>``. A few runs
+of forward give the left side, the slope of forward along u (slopes/differences.py); one run of
+backward gives the right side. A random direction involves every entry of the gradient, so a mistake
+in any entry shows, at the cost of a few training steps.
 
-dout has to be random. All ones would ask for the gradient of ``out.sum()``, which is zero whatever
-backward does for batch norm and for softmax; the sum of squares has the same blind spot.
+dout must be random. With all ones, the check would compare gradients of ``out.sum()``, which are
+zero for batch norm and softmax whatever backward does; the sum of squares has the same blind spot.
 
-How far the two sides may differ is derived from the arithmetic, not tuned: a random walk of
-roundings, one for each number that the op has. Where that is not enough (1 - s * s with s nearly
-1), the rounding of forward and backward is measured by high differences along a line (noise_of in
-slopes/rounding.py). A difference adds its truncation error, which is estimated by halving the step.
-If the sum of these bounds is not small against the gradient, or a kink looks like a slope, the
-gradient could not be checked, and the report says so (verdict.py).
+The tolerance is derived from the arithmetic, not tuned: the rounding errors of all inputs and
+outputs add up like a random walk. Where this bound is too small (1 - s * s with s nearly 1), the
+rounding errors of forward and backward are measured by high-order differences along a line
+(noise_of in slopes/rounding.py). A finite difference adds its truncation error, estimated by
+halving the step. If the sum of these bounds is not small against the gradient, or a kink is too
+close, the gradient could not be checked, and the report says so (verdict.py).
 """
 
 import functools
@@ -28,8 +29,8 @@ from threadpoolctl import ThreadpoolController
 
 from minise.checks import Array, as_generator, check_choice
 from minise.gradcheck.adapters import takes_complex
-from minise.gradcheck.diagnose import explained, worst_first
-from minise.gradcheck.inputs import as_inputs, numbers_of
+from minise.gradcheck.diagnose import with_diagnosis, worst_first
+from minise.gradcheck.inputs import as_inputs, linear_indices
 from minise.gradcheck.report import (
     NOT_ANALYTIC,
     RIGHT,
@@ -63,31 +64,31 @@ def assert_gradients(
     Parameters
     ----------
     forward, backward, inputs, rng, **settings
-        As `check` takes them.
+        As in `check`.
     allow_unchecked : bool
-        Whether gradients that could not be checked pass.
+        Whether to accept gradients that could not be checked.
 
     Returns
     -------
     Report
-        Of the check.
+        The report of the check.
 
     Raises
     ------
     AssertionError
-        With the report, which begins with the first gradient that is wrong, or else with the first
-        that could not be checked.
+        If a gradient is wrong or could not be checked. The message is the first such gradient in
+        one line, wrong ones before unchecked ones, and the report.
     """
-    __tracebackhide__ = True  # pytest then shows the report, and no line of ours
-    return asserted(check(forward, backward, inputs, rng, **settings), allow_unchecked)
+    __tracebackhide__ = True  # pytest then shows the report instead of this function
+    return require_right(check(forward, backward, inputs, rng, **settings), allow_unchecked)
 
 
-def asserted(report: Report, allow_unchecked: bool) -> Report:
-    """Return a report, if nothing in it is wrong; raise as `assert_gradients` says if it is."""
+def require_right(report: Report, allow_unchecked: bool) -> Report:
+    """Return the report if its gradients are right, or raise the AssertionError of the check."""
     __tracebackhide__ = True
-    bad = report.wrong if allow_unchecked else report.failures
-    if report.problem or bad:
-        raise AssertionError(f"{report.problem or bad[0].sentence()}\n{report}")
+    failures = report.wrong if allow_unchecked else report.failures
+    if report.problem or failures:
+        raise AssertionError(f"{report.problem or failures[0].sentence()}\n{report}")
     return report
 
 
@@ -102,78 +103,80 @@ def check(
     linear: Collection[str | int] = (),
     names: Sequence[str] | None = None,
 ) -> Report:
-    """Check a backward at the given inputs and report on every gradient.
+    """Check every gradient of a backward at some inputs and return a report.
 
     Parameters
     ----------
     forward : callable
-        Maps the inputs to ``(out, cache)``; out is an array or a tuple of arrays, the cache
-        anything. For a layer there is check_layer, for pairs of other shapes
+        Maps the inputs to ``(out, cache)``: out is an array or a tuple of arrays, the cache any
+        object. For a layer use check_layer, for functions of another form
         minise.gradcheck.adapters.
     backward : callable
-        Maps ``(dout, cache)`` to one gradient per input, as a tuple, a list, a dict by the names of
-        forward's parameters (with or without a leading d), or one array. It is called twice with
-        the same cache, each time in lists, tuples and dicts of its own: it may empty a list, but
-        not write into an array.
+        Maps ``(dout, cache)`` to one gradient per input: a tuple, a list, a dict with the names of
+        forward's parameters as keys (with or without a leading d), or a single array. It is called
+        twice with the same arrays in new containers: it may empty a list of the cache, but not
+        write into an array.
     inputs : sequence of ndarray or None, or dict of them
-        Where to check, in float64; a dict is by the names of forward's parameters. An input that is
-        None, integer or boolean must get None. Draw all of them at random: with gamma = 1, a
-        missing gamma would go unnoticed.
+        Float64 arrays at which to check, in the order of forward's parameters or by their names.
+        For an input that is None, integer or boolean, backward must return None. Pass random
+        inputs: with gamma = 1, a missing gamma would go unnoticed.
     rng : numpy.random.Generator or int, optional
-        A stream of its own is spawned from it for dout and the directions, so that they are not
-        the inputs again where those came from the same seed. None is seed 0.
+        Seeds dout and the directions; None is seed 0. They come from a spawned stream, so that they
+        differ from inputs drawn with the same seed.
     mode : {"auto", "directional", "complex_step", "jacobian"}
-        "directional": one random direction an argument, by fourth-order differences.
-        "complex_step": the same, exact but for rounding, where forward takes complex numbers.
-        "jacobian": every entry of every gradient, by differences. "auto" is "complex_step" for
-        minise's reference ops and nets that call them; for others it is "directional", and a
-        complex step where differences cannot tell, if forward is seen to take one.
+        "directional" checks one random direction per argument, by fourth-order differences.
+        "complex_step" does the same by a complex step, exact up to rounding, if forward takes
+        complex numbers. "jacobian" checks every entry of every gradient, by differences. "auto" is
+        "complex_step" for minise's reference ops and nets that call them. For all others "auto" is
+        "directional", and falls back on a complex step where differences cannot resolve the
+        gradient and forward can be trusted with one.
     branches : callable, optional
-        Maps the cache to integers that tell which side of every kink forward was on, such as
-        ``minise.ops.reference.relu_branches``: then no difference is taken across a kink. At a
-        kink itself only a complex step has a slope: that of the side which forward takes there.
+        Maps the cache to integers that identify the side of every kink that forward was on, such as
+        ``minise.ops.reference.relu_branches``. Then no difference is taken across a kink. Exactly
+        at a kink only a complex step gives a slope, that of the side which forward takes.
     linear : str, or collection of str or int
-        Names or places of arguments in which forward is linear: a step of one is then exact.
+        Names or indices of arguments in which forward is linear: a step of 1 is then exact.
     names : sequence of str, optional
-        Of the arguments; by default those of forward's parameters.
+        Names of the arguments; by default the names of forward's parameters.
 
     Returns
     -------
     Report
-        ``report.ok``, and so its truth: whether every gradient is right, which a gradient that
-        could not be checked is not. Print it to read it (``rich.print`` in colour);
-        ``report.to_json()`` is for tools. What was checked is left as it was: inputs, and the
-        parameters, statistics and gradients of an adapted layer.
+        ``report.ok``, also ``bool(report)``, is True if every gradient was checked and is right.
+        Print the report (``rich.print`` shows colours), or write ``report.to_json()``. The check
+        leaves the inputs unchanged, and the parameters, statistics and gradients of an adapted
+        layer.
 
     Raises
     ------
     ValueError, TypeError
         If the mode is unknown, an input is neither None nor an array of finite float64, integers
-        or booleans, or forward's out is no array of float64, nor a tuple of them.
+        or booleans, or forward's out is not an array of float64 or a tuple of such arrays.
 
     Examples
     --------
     >>> def forward(x):
     ...     return x * x, x
     >>> def backward(dout, x):
-    ...     return (dout * x,)  # forgets the 2
+    ...     return (dout * x,)  # the factor 2 is missing
     >>> print(check(forward, backward, [np.array([1.0, 2.0, 3.0])]).arguments[0].diagnosis.kind)
     factor
     """
     started = time.perf_counter()
     check_choice("check", "mode", mode, MODES)
     inputs, names = as_inputs(forward, backward, inputs, names)
-    linear_inputs = numbers_of(linear, names)
+    linear_inputs = linear_indices(linear, names)
     if branches is not None and not callable(branches):
         kind = type(branches).__name__
         raise TypeError(f"check: branches is a {kind}, expected a function of the cache")
-    rng = as_generator("check", 0 if rng is None else rng).spawn(1)[0]  # else dout could be x
-    known = takes_complex(forward)
-    if mode == "auto" and known:
+    # spawned, since dout would equal x if both came from the same seed
+    rng = as_generator("check", 0 if rng is None else rng).spawn(1)[0]
+    known_complex = takes_complex(forward)
+    if mode == "auto" and known_complex:
         mode = "complex_step"
     arguments: tuple[ArgumentReport, ...] = ()
     problem = ""
-    with _blas().limit(limits=1, user_api="blas"):
+    with _blas_controller().limit(limits=1, user_api="blas"):
         pair = Pair(forward, backward, inputs, names, rng)
         try:
             pair.run_backward()
@@ -182,10 +185,10 @@ def check(
         else:
             slopes = PairSlopes(pair, mode, branches, linear_inputs)
             judge = Judge(slopes)
-            arguments = tuple(_checked(judge, k, name, rng, mode) for k, name in enumerate(names))
-            if not known and not is_analytic(forward):
-                arguments = tuple(_believed(slopes, argument) for argument in arguments)
-            arguments = tuple(explained(slopes, argument, names) for argument in arguments)
+            reports = [_check_argument(judge, k, name, rng, mode) for k, name in enumerate(names)]
+            if not known_complex and not is_analytic(forward):
+                reports = [_unchecked_if_not_analytic(slopes, report) for report in reports]
+            arguments = tuple(with_diagnosis(slopes, report, names) for report in reports)
     title = getattr(getattr(forward, "func", forward), "__name__", "forward")
     if mode == "auto":
         mode = "directional"
@@ -193,48 +196,49 @@ def check(
 
 
 @functools.cache
-def _blas() -> ThreadpoolController:
-    """Return the BLAS, for one thread: the products are small, and threads that wait cost more."""
+def _blas_controller() -> ThreadpoolController:
+    """Return a controller of BLAS threads: for small products one thread is fastest."""
     return ThreadpoolController()
 
 
-def _checked(
+def _check_argument(
     judge: Judge, k: int, name: str, rng: np.random.Generator, mode: str
 ) -> ArgumentReport:
     """Check the gradient of input k, along a random direction or entry by entry."""
     pair = judge.pair
     value, gradient = host(pair.inputs[k]), host(pair.gradients[k])
     shape = () if value is None else value.shape
-    if problem := _not_comparable(name, value, gradient):
+    if problem := _why_not_comparable(name, value, gradient):
         return ArgumentReport(k, name, shape, WRONG, problem=problem)
     if gradient is None:
         return ArgumentReport(k, name, shape, RIGHT)
     if mode == "jacobian":
-        return _every_entry(judge, k, name, shape)
-    return _report(k, name, shape, judge.compare(k, pair.direction(k, rng)))
+        return _check_every_entry(judge, k, name, shape)
+    return _argument_report(k, name, shape, judge.compare(k, pair.direction(k, rng)))
 
 
-def _not_comparable(name: str, value: Array | None, gradient: Array | None) -> str:
-    """Say why a gradient cannot be compared with anything, or nothing."""
+def _why_not_comparable(name: str, value: Array | None, gradient: Array | None) -> str:
+    """Return why a gradient cannot be compared, such as a wrong shape, or "" if it can."""
     if value is None:
-        return "" if gradient is None else "a gradient where None is expected, as the input is None"
+        return "" if gradient is None else "gradient is an array, expected None: the input is None"
     if value.dtype.kind != "f":
         if gradient is None:
             return ""
         return (
-            f"a gradient where None is expected, as the input is {value.dtype}: if a gradient is "
-            f"wanted, pass {name}.astype(np.float64)"
+            f"gradient is an array, expected None: the input is {value.dtype}; to check a gradient "
+            f"pass {name}.astype(np.float64)"
         )
     if gradient is None:
-        return f"no gradient (None), expected shape {value.shape}"
+        return f"gradient is None, expected an array of shape {value.shape}"
     if gradient.shape != value.shape:
-        return f"gradient of shape {gradient.shape}, expected shape {value.shape}"
+        return f"gradient has shape {gradient.shape}, expected {value.shape}"
     if gradient.dtype.kind not in "fiub":
-        return f"the gradient has dtype {gradient.dtype}, expected real numbers"
-    return "" if np.isfinite(gradient).all() else "the gradient has NaN or infinity"
+        return f"gradient has dtype {gradient.dtype}, expected real numbers"
+    return "" if np.isfinite(gradient).all() else "gradient has NaN or infinity, expected numbers"
 
 
-def _report(k: int, name: str, shape: tuple[int, ...], finding: Finding) -> ArgumentReport:
+def _argument_report(k: int, name: str, shape: tuple[int, ...], finding: Finding) -> ArgumentReport:
+    """Return the report of one argument from the verdict along one direction."""
     evidence, slope = finding.evidence, finding.slope
     return ArgumentReport(
         k,
@@ -243,7 +247,7 @@ def _report(k: int, name: str, shape: tuple[int, ...], finding: Finding) -> Argu
         finding.verdict,
         evidence.exact,
         slope.value,
-        finding.allowed,
+        finding.tolerance,
         finding.resolved,
         slope.step,
         evidence.tried,
@@ -252,23 +256,23 @@ def _report(k: int, name: str, shape: tuple[int, ...], finding: Finding) -> Argu
     )
 
 
-def _believed(slopes: PairSlopes, argument: ArgumentReport) -> ArgumentReport:
-    """Return a report, but of nothing that rests on a complex step which drops a part."""
-    if argument.problem or not slopes.drops_a_part(argument.index):
+def _unchecked_if_not_analytic(slopes: PairSlopes, argument: ArgumentReport) -> ArgumentReport:
+    """Return the report, as unchecked if it relies on a complex step that forward falsifies."""
+    if argument.problem or not slopes.drops_imaginary_part(argument.index):
         return argument
     return replace(argument, verdict=UNCHECKED, resolved=0.0, reason=NOT_ANALYTIC)
 
 
-def _every_entry(judge: Judge, k: int, name: str, shape: tuple[int, ...]) -> ArgumentReport:
-    """Check every entry of a gradient and report the worst."""
+def _check_every_entry(judge: Judge, k: int, name: str, shape: tuple[int, ...]) -> ArgumentReport:
+    """Check every entry of a gradient and return the report of the worst."""
     gradient = host(judge.pair.gradients[k])
-    typical = norm((gradient,)) / np.sqrt(gradient.size)
+    typical_size = norm((gradient,)) / np.sqrt(gradient.size)
     entries: list[Entry] = []
     worst: ArgumentReport | None = None
     tried = crossed = 0
     for index, u, length in judge.pair.entries(k):
-        finding = judge.compare(k, u, typical * length, cheaply=bool(entries))
-        entry = _report(k, name, shape, finding)
+        finding = judge.compare(k, u, typical_size * length, cheaply=bool(entries))
+        entry = _argument_report(k, name, shape, finding)
         tried, crossed = tried + entry.tried, crossed + entry.crossed
         entry = replace(
             entry,
@@ -278,7 +282,7 @@ def _every_entry(judge: Judge, k: int, name: str, shape: tuple[int, ...]) -> Arg
         )
         if entry.verdict == WRONG:
             entries.append(Entry(index, entry.exact, entry.numeric))
-        if worst is None or _badness(entry) > _badness(worst):
+        if worst is None or _severity(entry) > _severity(worst):
             worst = entry
     assert worst is not None
     return replace(
@@ -290,8 +294,11 @@ def _every_entry(judge: Judge, k: int, name: str, shape: tuple[int, ...]) -> Arg
     )
 
 
-def _badness(entry: ArgumentReport) -> tuple[int, float]:
-    """Return what orders entries: wrong before unchecked before right, then by their error."""
+def _severity(entry: ArgumentReport) -> tuple[int, float]:
+    """Return a sort key: wrong above unchecked above right, then by error relative to tolerance.
+
+    Unchecked entries are ordered by their detection limit instead.
+    """
     error = entry.error / max(entry.allowed, 1e-300)
     rank = (RIGHT, UNCHECKED, WRONG).index(entry.verdict)
     return rank, entry.resolved if entry.verdict == UNCHECKED else error

@@ -1,7 +1,8 @@
-"""Explain a wrong gradient: its worst entries beside the right ones, and the likely mistake.
+"""Diagnose a wrong gradient: list its worst entries and name the likely mistake.
 
-Each rule knows one way in which backward passes go wrong, and answers if that explains the wrong
-gradient to within the accuracy of the right one. Rules that explain less come later.
+Each rule tests for one common mistake in a backward pass. It yields a diagnosis if that mistake
+reproduces the wrong gradient to the accuracy of the right one. Specific rules come before vague
+ones, and the first diagnosis wins.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,33 +19,35 @@ from minise.gradcheck.slopes.pair import Pair
 from minise.gradcheck.slopes.pair_slopes import PairSlopes
 from minise.gradcheck.slopes.rounding import norm
 
-LOOKED_AT = 4000  # entries of a wrong gradient at most
-SHOWN = 3  # wrong entries
-CLOSE = 1e-5  # relative: far above the error of the right gradient, far below a chance match
+MAX_ENTRIES = 4000  # larger gradients get no diagnosis
+ENTRIES_SHOWN = 3
+REL_TOL = 1e-5  # far above the error of the right gradient, far below a chance match
 
 
 class Case(NamedTuple):
     """A wrong gradient beside the right one."""
 
-    wrong: Array  # what backward gave
-    right: Array  # forward's slope, entry by entry
+    wrong: Array  # the gradient from backward
+    right: Array  # the gradient of forward, numerically
     value: Array  # the argument itself
     others: Iterable[tuple[str, Array]]  # names and right gradients of the other arguments
-    sizes: dict[str, int]  # sizes that factors are made of, by name, such as N and H*W
-    windows: bool = True  # whether the op may have windows that overlap
-    axes: tuple[str, ...] = ()  # what an entry of each axis is, such as "channel", where known
+    sizes: dict[str, int]  # sizes that occur as factors, by name, such as N and H*W
+    windows: bool = True  # whether the op may have overlapping windows
+    axes: tuple[str, ...] = ()  # name of each axis, such as "channel", where known
 
 
-def explained(slopes: PairSlopes, argument: ArgumentReport, names: Sequence[str]) -> ArgumentReport:
-    """Add to a wrong gradient its worst entries and a diagnosis."""
+def with_diagnosis(
+    slopes: PairSlopes, argument: ArgumentReport, names: Sequence[str]
+) -> ArgumentReport:
+    """Return the report of a wrong gradient with its worst entries and a diagnosis."""
     pair, size = slopes.pair, prod(argument.shape)
-    if argument.verdict != WRONG or argument.problem or size > LOOKED_AT:
+    if argument.verdict != WRONG or argument.problem or size > MAX_ENTRIES:
         return argument
     right, wrong = slopes.gradient(argument.index), host(pair.gradients[argument.index])
-    off = abs(wrong - right) > 1e-6 * (abs(right) + norm((right,)) / np.sqrt(size))
+    differs = abs(wrong - right) > 1e-6 * (abs(right) + norm((right,)) / np.sqrt(size))
     entries = [
         Entry(tuple(map(int, index)), float(wrong[tuple(index)]), float(right[tuple(index)]))
-        for index in np.argwhere(off)
+        for index in np.argwhere(differs)
     ]
     others = (
         (names[k], slopes.gradient(k))
@@ -55,22 +58,23 @@ def explained(slopes: PairSlopes, argument: ArgumentReport, names: Sequence[str]
         and value.dtype.kind == "f"
     )
     value = host(pair.inputs[argument.index])
-    answer: Diagnosis = diagnose(Case(wrong, right, value, others, _sizes(pair)))
+    diagnosis = diagnose(Case(wrong, right, value, others, _factor_sizes(pair)))
     return replace(
         argument,
         entries=worst_first(entries),
         wrong_share=len(entries) / max(size, 1),
-        diagnosis=answer,
+        diagnosis=diagnosis,
     )
 
 
 def worst_first(entries: list[Entry]) -> tuple[Entry, ...]:
-    """Return the entries with the largest errors; equal ones, but for rounding, as they stand."""
-    return tuple(sorted(entries, key=lambda entry: -float(f"{entry.error:.6e}"))[:SHOWN])
+    """Return the entries with the largest errors, in index order where errors are equal."""
+    # six digits, so that rounding does not decide between equal errors
+    return tuple(sorted(entries, key=lambda entry: -float(f"{entry.error:.6e}"))[:ENTRIES_SHOWN])
 
 
-def _sizes(pair: Pair) -> dict[str, int]:
-    """Return the sizes that factors are made of, read off the first input and out."""
+def _factor_sizes(pair: Pair) -> dict[str, int]:
+    """Return the sizes that occur as factors, from the shapes of the first input and of out."""
     sizes = {}
     shape = host(pair.inputs[0]).shape if pair.inputs[0] is not None else ()
     if len(shape) == 4:
@@ -83,253 +87,267 @@ def _sizes(pair: Pair) -> dict[str, int]:
 
 
 def diagnose(case: Case) -> Diagnosis:
-    """Return the first rule's answer that explains the wrong gradient."""
+    """Return the first diagnosis that explains the wrong gradient."""
     for rule in RULES:
-        for answer in rule(case):
-            return answer
-    share = float((abs(case.wrong - case.right) > CLOSE * _size(case.right)).mean())
-    return Diagnosis(UNKNOWN, f"no known pattern: {share:.0%} of its entries are wrong")
+        for diagnosis in rule(case):
+            return diagnosis
+    share = float(_differs(case).mean())
+    return Diagnosis(UNKNOWN, f"no known pattern: {share:.0%} of the entries are wrong")
 
 
-def _size(array: Array) -> float:
+def _rms(array: Array) -> float:
+    """Return the root mean square of an array's entries, never quite zero."""
     return float(np.sqrt((array * array).mean())) + 1e-300
 
 
-def _same(a: Array, b: Array) -> bool:
-    return a.shape == b.shape and _size(a - b) <= CLOSE * _size(b)
+def _equal(a: Array, b: Array) -> bool:
+    """Return True if two arrays are equal up to the tolerance of a diagnosis."""
+    return a.shape == b.shape and _rms(a - b) <= REL_TOL * _rms(b)
+
+
+def _differs(case: Case) -> Array:
+    """Return a mask that is True where the gradient is wrong."""
+    return np.asarray(abs(case.wrong - case.right) > REL_TOL * _rms(case.right))
 
 
 def _zero(case: Case) -> Iterator[Diagnosis]:
-    if _size(case.right) > 1e-12 and not case.wrong.any():
-        yield Diagnosis("zero", "it is zero: the argument's gradient is not computed, or dropped")
+    if _rms(case.right) > 1e-12 and not case.wrong.any():
+        yield Diagnosis("zero", "the gradient is zero: it is never computed, or dropped")
 
 
 def _not_finite(case: Case) -> Iterator[Diagnosis]:
     if not np.isfinite(case.wrong).all():
-        yield Diagnosis("not finite", "it has NaN or infinity: a division by zero, or an overflow")
+        text = "the gradient has NaN or infinity: a division by zero, or an overflow"
+        yield Diagnosis("not finite", text)
 
 
-def _nearly(case: Case) -> Iterator[Diagnosis]:
-    share = _size(case.wrong - case.right) / _size(case.right)
-    if share < CLOSE:
-        text = f"it is off by {share:.0e} of its size: single precision inside, or an eps left out"
-        yield Diagnosis("nearly right", text)
+def _nearly_right(case: Case) -> Iterator[Diagnosis]:
+    error = _rms(case.wrong - case.right) / _rms(case.right)
+    if error < REL_TOL:
+        text = f"the relative error is only {error:.0e}: float32 arithmetic inside, or a missing "
+        yield Diagnosis("nearly right", f"{text}eps")
 
 
 def _should_be_zero(case: Case) -> Iterator[Diagnosis]:
-    if _size(case.right) <= 1e-9 * _size(case.wrong):
-        yield Diagnosis("should be zero", "out does not depend on the argument, but it is not zero")
+    if _rms(case.right) <= 1e-9 * _rms(case.wrong):
+        text = "out does not depend on this argument: the gradient must be zero"
+        yield Diagnosis("should be zero", text)
 
 
 def _factor(case: Case) -> Iterator[Diagnosis]:
     scale = float(np.vdot(case.right, case.wrong) / np.vdot(case.right, case.right))
-    if scale == 0 or not _same(case.wrong, scale * case.right):
+    if scale == 0 or not _equal(case.wrong, scale * case.right):
         return
-    if abs(scale + 1) < CLOSE:
-        yield Diagnosis("sign", "it has the wrong sign")
-    if abs(scale - 2) < CLOSE:
-        yield Diagnosis("factor 2", "it is twice too large: accumulated twice, or a square's 2")
+    if abs(scale + 1) < REL_TOL:
+        yield Diagnosis("sign", "the gradient has the wrong sign")
+    if abs(scale - 2) < REL_TOL:
+        text = "the gradient is twice too large: accumulated twice, or a surplus factor 2"
+        yield Diagnosis("factor 2", text)
     for name, size in case.sizes.items():
-        if size > 1 and abs(scale - size) < CLOSE * size:
-            text = f"it is {name} = {size} times too large: a mean whose 1/({name}) is missing"
-            yield Diagnosis(f"factor {name}", text)
-        if size > 1 and abs(scale * size - 1) < CLOSE:
-            text = f"it is {name} = {size} times too small: divided once too often, or a mean "
-            square = ", or a square's 2 is missing" if size == 2 else ""
-            yield Diagnosis(f"factor 1/{name}", f"{text}instead of a sum{square}")
-    yield Diagnosis("factor", f"it is {scale:.6g} times the right one: a constant factor is wrong")
+        if size > 1 and abs(scale - size) < REL_TOL * size:
+            text = f"the gradient is {name} = {size} times too large: the 1/({name}) of a mean is "
+            yield Diagnosis(f"factor {name}", f"{text}missing")
+        if size > 1 and abs(scale * size - 1) < REL_TOL:
+            text = f"the gradient is {name} = {size} times too small: a mean instead of a sum, or "
+            square = ", or a missing factor 2, as of a square" if size == 2 else ""
+            yield Diagnosis(f"factor 1/{name}", f"{text}one division too many{square}")
+    text = f"the gradient is {scale:.6g} times the right one: a constant factor is wrong"
+    yield Diagnosis("factor", text)
 
 
 def _swapped(case: Case) -> Iterator[Diagnosis]:
     for name, right in case.others:
-        if _same(case.wrong, right):
-            yield Diagnosis(
-                "swapped", f"it is the gradient of {name}: swapped, or a factor left out"
-            )
+        if _equal(case.wrong, right):
+            text = f"this is the gradient of {name}: the two are swapped, or a factor is missing"
+            yield Diagnosis("swapped", text)
 
 
-def _moved(case: Case) -> Iterator[Diagnosis]:
-    """Find the same numbers at other places."""
+def _permuted(case: Case) -> Iterator[Diagnosis]:
+    """Recognise the right entries in the wrong positions."""
     wrong, right = case.wrong, case.right
     for a in range(wrong.ndim):
-        if _same(wrong, np.flip(right, a)) or _same(wrong, np.flip(right)):
-            yield Diagnosis("flipped", "its entries stand in reverse order along an axis")
+        if _equal(wrong, np.flip(right, a)) or _equal(wrong, np.flip(right)):
+            yield Diagnosis("flipped", "the entries are in reverse order along an axis")
         for b in range(a):
-            turned = np.swapaxes(right, a, b)
-            if _same(wrong, turned) or _same(wrong, turned.reshape(wrong.shape)):
+            transposed = np.swapaxes(right, a, b)
+            if _equal(wrong, transposed) or _equal(wrong, transposed.reshape(wrong.shape)):
                 yield Diagnosis("transposed", f"axes {b} and {a} are transposed")
     if wrong.ndim >= 2:
-        if _same(wrong, np.flip(right, (-2, -1))):
-            yield Diagnosis("flipped", "the kernel is flipped in both its axes")
-        cut = right.reshape(-1, *right.shape[-2:])
-        if _same(wrong, cut.swapaxes(1, 2).reshape(wrong.shape)):
+        if _equal(wrong, np.flip(right, (-2, -1))):
+            yield Diagnosis("flipped", "the kernel is flipped along both axes")
+        matrices = right.reshape(-1, *right.shape[-2:])
+        if _equal(wrong, matrices.swapaxes(1, 2).reshape(wrong.shape)):
             yield Diagnosis("transposed", "the last two axes are transposed")
     for axis in range(wrong.ndim):
         for shift in range(-2, 3):
-            if shift and _same(wrong, np.roll(right, shift, axis)):
-                yield Diagnosis("shifted", f"its entries are shifted by {shift} along axis {axis}")
-    if wrong.ndim >= 2 and (by := _shift_of_a_part(wrong, right)):
-        text = f"it is right but for a shift by {by} (rows, columns): cropped at another place"
-        yield Diagnosis("shifted", text)
-    if wrong.size > 1 and np.allclose(np.sort(wrong, None), np.sort(right, None), CLOSE, CLOSE):
-        yield Diagnosis("permuted", "its numbers are right but stand at the wrong places")
+            if shift and _equal(wrong, np.roll(right, shift, axis)):
+                yield Diagnosis("shifted", f"the entries are shifted by {shift} along axis {axis}")
+    if wrong.ndim >= 2 and (offset := _offset_of_rows_and_columns(wrong, right)):
+        text = f"the entries are shifted by {offset} (rows, columns): padding cropped at the wrong "
+        yield Diagnosis("shifted", f"{text}side")
+    if wrong.size > 1 and np.allclose(np.sort(wrong, None), np.sort(right, None), REL_TOL, REL_TOL):
+        yield Diagnosis("permuted", "the entries are right but in the wrong positions")
 
 
-def _shift_of_a_part(wrong: Array, right: Array) -> tuple[int, int] | None:
-    """Return by how much the last two axes of wrong are shifted, where they overlap."""
+def _offset_of_rows_and_columns(wrong: Array, right: Array) -> tuple[int, int] | None:
+    """Return the shift of wrong relative to right along the last two axes, or None."""
     H, W = wrong.shape[-2:]
     for i, j in [(i, j) for i in range(-2, 3) for j in range(-2, 3) if i or j]:
         if abs(i) >= H - 1 or abs(j) >= W - 1:
             continue
         a = wrong[..., max(i, 0) : H + min(i, 0), max(j, 0) : W + min(j, 0)]
         b = right[..., max(-i, 0) : H + min(-i, 0), max(-j, 0) : W + min(-j, 0)]
-        if b.any() and _same(a, b):
+        if b.any() and _equal(a, b):
             return i, j
     return None
 
 
 def _missing_mean(case: Case) -> Iterator[Diagnosis]:
-    """See whether what is missing is the same for all that share a mean."""
+    """Test whether the missing part of an image gradient comes from a shared mean or variance."""
     missing = case.right - case.wrong
     if missing.ndim == 4:
-        if _constant(missing, (0, 2, 3)):
-            text = "what is missing is one number in each channel: the route through the batch's "
-            text += "mean, absent or wrongly scaled"
+        if _constant_along(missing, (0, 2, 3)):
+            text = "the error is constant per channel: the term through the batch mean is missing "
+            text += "or wrongly scaled"
             yield Diagnosis("missing mean term", text)
-        if _constant(missing, (2, 3)):
-            text = "what is missing is one number in each channel of an image: the route through "
-            text += "the image's mean, as through an SE gate, absent or wrongly scaled"
+        if _constant_along(missing, (2, 3)):
+            text = "the error is constant per channel of an image: the term through the image's "
+            text += "mean, such as an SE gate, is missing or wrongly scaled"
             yield Diagnosis("missing gate path", text)
         centred = case.value - case.value.mean(axis=(0, 2, 3), keepdims=True)
-        if _along(missing, centred, (0, 2, 3)):
-            text = "what is missing is a multiple of x - mean in each channel: the route through "
-            text += "the batch's variance, absent or wrongly scaled"
+        if _proportional(missing, centred, (0, 2, 3)):
+            text = "the error is proportional to x - mean per channel: the term through the batch "
+            text += "variance is missing or wrongly scaled"
             yield Diagnosis("missing variance term", text)
         if _affine(missing, centred, (0, 2, 3)):
-            text = "what is missing is affine in x in each channel: the routes through mean and "
-            text += "variance, absent or wrongly scaled"
+            text = "the error is affine in x per channel: the terms through batch mean and "
+            text += "variance are missing or wrongly scaled"
             yield Diagnosis("missing mean and variance terms", text)
-        if _along(case.wrong, case.right, (0, 2, 3)):
-            yield Diagnosis("channel factor", "each channel has a wrong factor: gamma, or 1 / std")
-        if _constant(case.wrong, (2, 3)):
-            text = "it is one number in each channel of an image: only the route through a mean "
-            yield Diagnosis("missing scale path", f"{text}is there")
-        if _along(missing, case.value, (2, 3)) or _along(case.wrong, case.right, (2, 3)):
-            text = "each channel of each image has a wrong factor: a gate, or its route through x"
-            yield Diagnosis("missing scale path", text)
+        if _proportional(case.wrong, case.right, (0, 2, 3)):
+            text = "each channel has a wrong factor of its own: gamma, or 1 / std"
+            yield Diagnosis("channel factor", text)
+        if _constant_along(case.wrong, (2, 3)):
+            text = "the gradient is constant per channel of an image: only the term through a mean "
+            yield Diagnosis("missing scale path", f"{text}is present")
+        pairs = (missing, case.value), (case.wrong, case.right)
+        if any(_proportional(array, model, (2, 3)) for array, model in pairs):
+            text = "each channel of each image has a wrong factor of its own: a gate, or the path "
+            yield Diagnosis("missing scale path", f"{text}through the gated x")
     elif missing.ndim == 2:
-        yield from _missing_in_lines(case, missing)
+        yield from _missing_mean_of_matrix(case, missing)
 
 
-def _missing_in_lines(case: Case, missing: Array) -> Iterator[Diagnosis]:
-    """See the same for what is normalised along the rows or the columns of a matrix."""
+def _missing_mean_of_matrix(case: Case, missing: Array) -> Iterator[Diagnosis]:
+    """Test the same for an op that normalises the rows or the columns of a matrix."""
     for axis, line in ((1, "row"), (0, "column")):
-        if _constant(missing, (axis,)):
-            text = f"what is missing is one number in each {line}: the part of a sum (a mean, a "
-            yield Diagnosis("missing mean term", f"{text}softmax), absent or wrongly scaled")
+        if _constant_along(missing, (axis,)):
+            text = f"the error is constant per {line}: the term through a sum (of a mean, or of "
+            yield Diagnosis("missing mean term", f"{text}softmax) is missing or wrongly scaled")
         centred = case.value - case.value.mean(axis=axis, keepdims=True)
-        if _along(missing, centred, (axis,)):
-            text = f"what is missing is a multiple of x - mean in each {line}: the route through "
-            text += f"the {line}'s variance, absent or wrongly scaled"
+        if _proportional(missing, centred, (axis,)):
+            text = f"the error is proportional to x - mean per {line}: the term through the {line} "
+            text += "variance is missing or wrongly scaled"
             yield Diagnosis("missing variance term", text)
         if _affine(missing, centred, (axis,)):
-            text = f"what is missing is affine in x in each {line}: the routes through mean and "
-            text += "variance, absent or wrongly scaled"
+            text = f"the error is affine in x per {line}: the terms through mean and variance "
+            text += "are missing or wrongly scaled"
             yield Diagnosis("missing mean and variance terms", text)
-        if _along(case.wrong, case.right, (axis,)):
+        if _proportional(case.wrong, case.right, (axis,)):
             text = f"each {line} has a wrong factor of its own: 1 / std, or a weight"
             yield Diagnosis("line factor", text)
 
 
-def _constant(array: Array, axes: tuple[int, ...]) -> bool:
-    return prod(array.shape[a] for a in axes) > 2 and _same(
+def _constant_along(array: Array, axes: tuple[int, ...]) -> bool:
+    """Return True if an array is constant along some axes, of more than two entries."""
+    return prod(array.shape[a] for a in axes) > 2 and _equal(
         array, np.broadcast_to(array.mean(axis=axes, keepdims=True), array.shape)
     )
 
 
-def _along(array: Array, model: Array, axes: tuple[int, ...]) -> bool:
-    """Tell whether array is model times one number for each place of the other axes."""
+def _proportional(array: Array, model: Array, axes: tuple[int, ...]) -> bool:
+    """Return True if array is model times a factor that is constant along some axes."""
     if prod(array.shape[a] for a in axes) <= 2:
         return False
     square = (model * model).sum(axis=axes, keepdims=True)
     factor = (array * model).sum(axis=axes, keepdims=True) / np.where(square > 0, square, 1)
-    return _same(array, factor * model)
+    return _equal(array, factor * model)
 
 
 def _affine(array: Array, centred: Array, axes: tuple[int, ...]) -> bool:
+    """Return True if array is a constant plus a multiple of centred along some axes."""
     if prod(array.shape[a] for a in axes) <= 3:
         return False
-    return _along(array - array.mean(axis=axes, keepdims=True), centred, axes)
+    return _proportional(array - array.mean(axis=axes, keepdims=True), centred, axes)
 
 
 def _mask(case: Case) -> Iterator[Diagnosis]:
-    """Find zeros that should be none, and none that should be zeros."""
-    wrong, right = case.wrong, case.right
-    off = abs(wrong - right) > CLOSE * _size(right)
+    """Test for entries that are wrongly zero or wrongly nonzero."""
+    wrong, right, differs = case.wrong, case.right, _differs(case)
     if not (wrong * right).any():
-        text = "it is zero just where it should not be: the mask is inverted, or it "
+        text = "the gradient is zero exactly where it should not be: the mask is inverted, or it "
         text += "tests the wrong array"
         yield Diagnosis("wrong mask", text)
-    if off.all():
+    if differs.all():
         return
-    if not (off & (wrong != 0)).any():
-        text = f"{off.mean():.0%} of its entries are zero but should not be: "
-        text += "not accumulated where windows overlap, " if case.windows else ""
-        yield Diagnosis("not accumulated", f"{text}cut off, or a wrong mask")
-    if not (off & (abs(right) > CLOSE * _size(right))).any():
-        text = f"{off.mean():.0%} of its entries should be zero but are not: a mask is missing, or "
-        yield Diagnosis("wrong mask", f"{text}ties are shared")
+    if not (differs & (wrong != 0)).any():
+        text = f"{differs.mean():.0%} of the entries are zero but should not be: "
+        text += "overlapping windows not accumulated, " if case.windows else ""
+        yield Diagnosis("not accumulated", f"{text}an edge cut off, or a wrong mask")
+    if not (differs & (abs(right) > REL_TOL * _rms(right))).any():
+        text = f"{differs.mean():.0%} of the entries should be zero but are not: a mask is missing"
+        yield Diagnosis("wrong mask", f"{text}, or tied maxima share the gradient")
 
 
-def _one_part(case: Case) -> Iterator[Diagnosis]:
-    """Find places along one axis, such as channels, where all is right, and others."""
-    off = abs(case.wrong - case.right) > CLOSE * _size(case.right)
-    for axis, size in enumerate(off.shape[:2]):
-        wrong = off.any(axis=tuple(a for a in range(off.ndim) if a != axis))
+def _wrong_slices(case: Case) -> Iterator[Diagnosis]:
+    """Test for slices along one axis, such as channels, that are right beside wrong ones."""
+    differs = _differs(case)
+    for axis, size in enumerate(differs.shape[:2]):
+        wrong = differs.any(axis=tuple(a for a in range(differs.ndim) if a != axis))
         if size < 2 or not wrong.any() or wrong.all():
             continue
         name = case.axes[axis] if axis < len(case.axes) else f"index of axis {axis}:"
         right, others = (_listed(np.flatnonzero(mask)) for mask in (~wrong, wrong))
         text = f"all of {name} {right} is right, {name} {others} wrong: a factor or mask along the "
-        text += "wrong axis, a missing [:, None, None], or some places left out"
-        share = off.sum() / (wrong.sum() * off.size / size)
-        if share > (0.9 if off.ndim == 2 else 0.3):  # not only a few entries there
+        text += "wrong axis, a missing [:, None, None], or indices left out"
+        share = differs.sum() / (wrong.sum() * differs.size / size)
+        if share > (0.9 if differs.ndim == 2 else 0.3):  # more than a few entries of a slice
             yield Diagnosis("one part", text)
 
 
 def _listed(indices: Array) -> str:
+    """Return the first four indices as text."""
     shown = ", ".join(str(index) for index in indices[:4])
     return shown if len(indices) <= 4 else f"{shown}, …"
 
 
-def _partly(case: Case) -> Iterator[Diagnosis]:
-    """Find entries that are exactly right beside entries that are wrong."""
-    share = (abs(case.wrong - case.right) > CLOSE * _size(case.right)).mean()
+def _partly_right(case: Case) -> Iterator[Diagnosis]:
+    """Test for entries that are exactly right beside wrong ones."""
+    share = _differs(case).mean()
     if 0 < share < 0.95:
-        text = f"{share:.0%} of its entries are wrong, the others exactly right: "
-        text += "assigned instead of added where windows overlap, " if case.windows else "a mask, "
-        yield Diagnosis("not accumulated", f"{text}ties that share, or an edge")
+        text = f"{share:.0%} of the entries are wrong, all others exactly right: "
+        text += "overlapping windows assigned instead of added, " if case.windows else "a mask, "
+        yield Diagnosis("not accumulated", f"{text}tied maxima, or an edge")
 
 
-def _slope(case: Case) -> Iterator[Diagnosis]:
-    """Find entries that all have the right sign, each with a factor of its own."""
+def _wrong_slope(case: Case) -> Iterator[Diagnosis]:
+    """Test for entries that all have the right sign, each with a factor of its own."""
     product = case.wrong * case.right
     if (product > 0).sum() >= 4 and (product >= 0).all():
-        text = "every entry has the right sign but a factor of its own: a wrong slope, as of a "
-        yield Diagnosis("wrong slope", f"{text}sigmoid or a square")
+        text = "every entry has the right sign but a wrong factor of its own: a wrong elementwise "
+        yield Diagnosis("wrong slope", f"{text}derivative, such as that of a sigmoid or a square")
 
 
 RULES: tuple[Callable[[Case], Iterator[Diagnosis]], ...] = (
     _not_finite,
     _zero,
-    _nearly,
+    _nearly_right,
     _should_be_zero,
     _factor,
     _swapped,
-    _moved,
+    _permuted,
     _mask,
     _missing_mean,
-    _one_part,
-    _partly,
-    _slope,
+    _wrong_slices,
+    _partly_right,
+    _wrong_slope,
 )

@@ -1,9 +1,9 @@
 """Check a layer or a net: dx, the gradient of every parameter, and the arguments plus and needs_dx.
 
-A Residual passes the gradient that reaches x through its shortcut as plus, and expects dx + plus.
-In training the first layer of a net gets needs_dx=False, and may leave out dx, but nothing else. A
-layer that ignores plus is right when it is checked alone, and wrong in every Residual; so both
-arguments are tried, wherever a layer's backward takes them.
+Residual passes the gradient of x through its shortcut as plus, and expects dx + plus. In training
+the first layer of a net gets needs_dx=False and may then omit dx, but nothing else. A layer that
+ignores plus is right on its own but wrong in every Residual, so both arguments are tested wherever
+a layer's backward takes them.
 """
 
 import inspect
@@ -15,14 +15,14 @@ import numpy as np
 
 from minise.checks import Array
 from minise.gradcheck import adapters
-from minise.gradcheck.check import asserted, check
+from minise.gradcheck.check import check, require_right
 from minise.gradcheck.report import WRONG, Report
 from minise.gradcheck.slopes.arrays import copied, host, is_float, like, same
 from minise.gradcheck.slopes.pair import REPEAT_REL_TOL
 
 NEEDS_DX = (
-    "backward gives another gradient with needs_dx=False, expected the same to the bit: leave out "
-    "nothing but dx"
+    "backward returns a different gradient with needs_dx=False, expected the same bits: omit dx "
+    "only"
 )
 
 
@@ -34,30 +34,30 @@ def check_layer(
     training: bool = True,
     **settings: Any,
 ) -> Report:
-    """Check a layer's or a net's backward at x, and report on dx and on every parameter.
+    """Check dx and the gradient of every parameter of a layer or a net, and return a report.
 
-    Where backward takes plus, dx must then be dx + plus; where it takes needs_dx, the gradients of
-    the parameters must be the same without dx.
+    If backward takes plus, it must return dx + plus when plus is passed. If it takes needs_dx, the
+    gradients of the parameters must be the same with needs_dx=False.
 
     Parameters
     ----------
     layer : object
-        A layer or a net of minise; or one of your own that `adapters.layer` takes: with ``params``,
-        a dict of arrays by name, a forward that returns the cache or keeps it, and a backward. What
-        is checked is a copy in float64; the layer stays as it is.
+        A layer or a net of minise, or a layer of your own that `adapters.layer` accepts: with
+        ``params``, a dict of arrays by name, a forward that returns or stores the cache, and a
+        backward. A copy in float64 is checked; the layer itself stays unchanged.
     x : ndarray
-        What forward takes; floats are taken in float64.
+        The input of forward; float arrays are converted to float64.
     rng : numpy.random.Generator or int, optional
-        As `check` takes it.
+        Seeds dout and the directions, as in `check`.
     training : bool
-        Passed to forward behind x, where it takes a second argument.
+        Passed to forward after x, if forward takes a second argument.
     **settings
-        mode, branches and linear, as `check` takes them.
+        mode, branches and linear, as in `check`.
 
     Returns
     -------
     Report
-        Of "x" and of the parameters by their dotted names.
+        The report on "x" and on the parameters by their dotted names.
 
     Raises
     ------
@@ -100,26 +100,27 @@ def assert_layer_gradients(
     Parameters
     ----------
     layer, x, rng, training, **settings
-        As `check_layer` takes them.
+        As in `check_layer`.
     allow_unchecked : bool
-        Whether gradients that could not be checked pass.
+        Whether to accept gradients that could not be checked.
 
     Returns
     -------
     Report
-        Of the check.
+        The report of the check.
 
     Raises
     ------
     AssertionError
-        With the report, as `assert_gradients` raises it.
+        With the report, as in `assert_gradients`.
     """
-    __tracebackhide__ = True  # pytest then shows the report, and no line of ours
+    __tracebackhide__ = True  # pytest then shows the report instead of this function
     report = check_layer(layer, x, rng, training=training, **settings)
-    return asserted(report, allow_unchecked)
+    return require_right(report, allow_unchecked)
 
 
 def _pair(layer: Any, x: Any, training: bool) -> tuple[Any, Any, list[Any]]:
+    """Return forward, backward and float64 inputs of a layer."""
     has_flag = adapters.takes(getattr(layer, "forward", None), "x", training)
     forward, backward, params = adapters.layer(layer, training if has_flag else None)
     arrays = (x, *params.values())
@@ -127,6 +128,7 @@ def _pair(layer: Any, x: Any, training: bool) -> tuple[Any, Any, list[Any]]:
 
 
 def _parameters_of(function: Callable[..., Any]) -> set[str]:
+    """Return the names of a function's parameters, or an empty set if they are unknown."""
     try:
         return set(inspect.signature(function).parameters)
     except (TypeError, ValueError):
@@ -139,18 +141,18 @@ def _problems_of(
     backward: Callable[..., Any],
     inputs: Sequence[Any],
 ) -> dict[int, str]:
-    """Return what is wrong where plus or needs_dx is passed, by the number of the input.
+    """Return the mistakes of backward with plus or needs_dx, by the index of the input.
 
     Parameters
     ----------
     optional : set of str
-        Which of the two backward takes.
+        "plus", "needs_dx" or both: the arguments that backward takes.
     forward, backward : callable
-        As `adapters.layer` returns them.
+        The functions that `adapters.layer` returns.
     inputs : sequence of ndarray
         x and the parameters.
     """
-    rng = np.random.default_rng([0, 1])  # a stream that x is not drawn from
+    rng = np.random.default_rng([0, 1])  # not the stream of x
     out, _ = forward(*inputs)
     dout = like(rng.standard_normal(host(out).shape), out)
 
@@ -164,39 +166,43 @@ def _problems_of(
         try:
             problems[0] = _problem_of_plus(gradients(plus=like(plus, inputs[0]))[0], usual[0], plus)
         except Exception as error:
-            problems[0] = f"backward fails where plus is passed ({_described(error)})"
+            problems[0] = f"backward fails when plus is passed ({_described(error)})"
     if "needs_dx" in optional:
         try:
             without_dx = gradients(needs_dx=False)
         except Exception as error:
             problems[0] = f"backward fails with needs_dx=False ({_described(error)})"
         else:
-            others = [k for k in range(1, len(usual)) if not same(usual[k], without_dx[k])]
-            problems |= dict.fromkeys(others, NEEDS_DX)
+            changed = [k for k in range(1, len(usual)) if not same(usual[k], without_dx[k])]
+            problems |= dict.fromkeys(changed, NEEDS_DX)
     return problems
 
 
 def _problem_of_plus(dx_with_plus: Array | None, dx: Array, plus: Array) -> str:
-    """Say how a dx differs from dx + plus, or nothing; plus is as large as dx."""
+    """Return how backward's result differs from dx + plus, or "" if it is equal.
+
+    plus is about as large as dx.
+    """
     if dx_with_plus is None or dx_with_plus.shape != dx.shape:
         shape = "None" if dx_with_plus is None else f"a dx of shape {dx_with_plus.shape}"
-        return f"backward returns {shape} where plus is passed, expected shape {dx.shape}"
+        return f"backward returns {shape} when plus is passed, expected shape {dx.shape}"
     tolerance = REPEAT_REL_TOL * float(np.max(abs(plus)))
 
-    def is_near(array: Array) -> bool:
+    def is_close(array: Array) -> bool:
         return bool(np.max(abs(dx_with_plus - array)) <= tolerance)
 
-    if is_near(dx + plus):
+    if is_close(dx + plus):
         return ""
-    if is_near(dx):
-        got = "ignores plus: it returns dx"
-    elif is_near(dx + 2 * plus):
-        got = "adds plus twice: it returns dx + 2 * plus"
+    if is_close(dx):
+        mistake = "ignores plus: it returns dx"
+    elif is_close(dx + 2 * plus):
+        mistake = "adds plus twice: it returns dx + 2 * plus"
     else:
         difference = float(np.max(abs(dx_with_plus - dx - plus)))
-        got = f"adds plus wrongly: it differs from dx + plus by up to {difference:.1e}"
-    return f"backward {got}, expected dx + plus, as a Residual needs it: return self.add(dx, plus)"
+        mistake = f"adds plus wrongly: it differs from dx + plus by up to {difference:.1e}"
+    return f"backward {mistake}, expected dx + plus, as Residual needs: return self.add(dx, plus)"
 
 
 def _described(error: Exception) -> str:
+    """Return the type and the message of an exception as text."""
     return f"{type(error).__name__}: {error}"

@@ -18,7 +18,7 @@ import numpy as np
 
 from minise.checks import Array
 from minise.gradcheck.slopes.arrays import mapped, promoted
-from minise.gradcheck.slopes.differences import TINY
+from minise.gradcheck.slopes.differences import COMPLEX_STEP
 from minise.tracing.instrument import Instrumented, Line, Scope
 from minise.tracing.leaves import Leaf, array_at, with_array
 from minise.tracing.recorder import Event, OpCall, Replacement
@@ -64,7 +64,7 @@ class PerturbedRun:
 
     def slope(self, u: Array, start: Array | None = None) -> Any:
         """Return the derivative of the output along u by a complex step, exact but for rounding."""
-        return np.imag(self.output(1j * TINY, u, start)) / TINY
+        return np.imag(self.output(1j * COMPLEX_STEP, u, start)) / COMPLEX_STEP
 
 
 def perturb_argument(

@@ -1,10 +1,10 @@
-"""A bias before a normalisation, as a pair: its gradient is nothing but rounding."""
+"""A bias before a normalisation, whose gradient is zero up to rounding."""
 
 import numpy as np
 
 
 def normalised(x, bias):
-    """Normalise columns after a bias, whose gradient is zero but for rounding."""
+    """Normalise the columns of x + bias."""
     y = x + bias
     centred = y - y.mean(axis=0)
     rstd = 1 / np.sqrt((centred * centred).mean(axis=0) + 1e-5)

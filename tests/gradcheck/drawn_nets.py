@@ -1,4 +1,4 @@
-"""ReLU nets drawn at random, with their right backward: what a check must never call wrong."""
+"""Random ReLU nets with a right backward, which a check must never call wrong."""
 
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -13,21 +13,21 @@ RELUS = (
 
 
 class Net(NamedTuple):
-    """A net as a pair of functions, and where to check it."""
+    """A net as forward and backward, with inputs and branches."""
 
     forward: Any
     backward: Any
     inputs: list[Any]
     names: list[str]
     branches: Any
-    scale: float  # of its weights
-    ends_in_a_loss: bool  # else in logits
+    scale: float  # standard deviation of the weights
+    ends_in_a_loss: bool  # False: out is logits
 
 
 def drawn_net(seed: int, *, real: bool = False) -> Net:
-    """Return a net of 2 to 8 layers whose weights are between 1e-6 and 1 in size.
+    """Return a net of 2 to 8 layers with weights of size 1e-6 to 1 and zero or small biases.
 
-    Its biases are zero, or small. real makes a forward that no complex step goes through.
+    If real is True, forward drops imaginary parts, so that no complex step is possible.
     """
     rng = np.random.default_rng(seed)
     layers, scale = int(rng.integers(2, 9)), float(10 ** rng.uniform(-6, 0))

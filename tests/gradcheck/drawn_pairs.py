@@ -1,4 +1,4 @@
-"""Functions drawn at random and scaled or shifted over 1e-30 to 1e80, right and with a mistake."""
+"""Random functions scaled or shifted by 1e-30 to 1e80, each with a right and a wrong backward."""
 
 from typing import Any, NamedTuple
 
@@ -52,8 +52,8 @@ def weighted_sum_squared(x):
     return total * total, lambda dout: dout * 2 * total * weights
 
 
-OF_ANY_SIZE = (square, cube, linear, relu, signed_square, weighted_sum_squared)  # of input
-FUNCTIONS = (*OF_ANY_SIZE, sine, exponential, hyperbolic_tangent, normalised)
+FOR_INPUTS_OF_ANY_SIZE = (square, cube, linear, relu, signed_square, weighted_sum_squared)
+FUNCTIONS = (*FOR_INPUTS_OF_ANY_SIZE, sine, exponential, hyperbolic_tangent, normalised)
 
 
 def one_entry(gradient, rng):
@@ -82,18 +82,18 @@ class DrawnPair(NamedTuple):
     right: Any
     wrong: Any
     inputs: list[Any]
-    error: float  # of the wrong gradient, relative to the right one
-    text: str
+    error: float  # relative error of the wrong gradient
+    text: str  # describes the draw
 
 
 def drawn_pair(seed: int) -> DrawnPair:
-    """Return a function of 1 to 25 numbers: its out or its input scaled, or its out shifted."""
+    """Return a function of 1 to 25 numbers with out or input scaled, or out shifted."""
     rng = np.random.default_rng(seed)
     function, mistake = FUNCTIONS[rng.integers(10)], MISTAKES[rng.integers(9)]
     x = rng.standard_normal(rng.integers(1, 6, rng.integers(1, 3)))
-    what, size = ("out", "in", "shift")[rng.integers(3)], float(10 ** rng.uniform(*SCALES))
-    factor, shift = (size if what == "out" else 1.0), (size if what == "shift" else 0.0)
-    x = x * size if what == "in" and function in OF_ANY_SIZE else x
+    target, size = ("out", "in", "shift")[rng.integers(3)], float(10 ** rng.uniform(*SCALES))
+    factor, shift = (size if target == "out" else 1.0), (size if target == "shift" else 0.0)
+    x = x * size if target == "in" and function in FOR_INPUTS_OF_ANY_SIZE else x
 
     def forward(x):
         return factor * function(x)[0] + shift, x
@@ -109,5 +109,5 @@ def drawn_pair(seed: int) -> DrawnPair:
     largest = max(float(abs(exact).max()), 5e-324)
     unit = exact / largest
     error = float(np.linalg.norm(changed / largest - unit)) / max(np.linalg.norm(unit), 1e-300)
-    text = f"seed {seed}: {function.__name__}, {what} by {size:.1e}"
+    text = f"seed {seed}: {function.__name__}, {target} by {size:.1e}"
     return DrawnPair(forward, right, wrong, [x], error, text)

@@ -1,18 +1,18 @@
-"""Compare gradient checkers on the same mistakes: what each catches, how falsely, how fast.
+"""Compare gradient checkers on the same mistakes: mistakes caught, false alarms, time.
 
-Every checker meets every mistake at the same inputs, and beside it the right backward, which it has
-to pass. All run at their defaults, on functions of the float arguments alone; labels and masks are
-filled in. Who rejects both has not caught anything, so "told apart" counts the draws where the
-wrong backward was rejected and the right one passed.
+Every checker gets every mistake and the right backward at the same inputs. All run with their
+default settings, on functions of the float arguments only; labels and masks are constants. A
+checker that rejects both has caught nothing, so "told apart" counts the draws where it rejected the
+wrong backward and passed the right one.
 
-minise's default knows that its reference ops take complex numbers, which no other checker is told;
-its differences are what it does for a foreign forward, with and without its branches.
+In the row "minise", the checker knows that the reference ops take complex numbers, which the other
+checkers do not. Its rows "differences" show how it checks an unknown forward, with and without
+branches.
 
-A checker is a function that takes a forward, a backward and the inputs to a call without arguments,
-which returns whether the backward passed. That call alone is timed, one thread, after one untimed
-run on every mistake. The right backward's time is that of a check; a wrong one's has the checker's
-search for an explanation in it. jax compiles every function that it calls back, which takes most of
-a first check, so it has a second row: the same, checked again.
+A checker is a function from a problem to a call without arguments that returns True if the backward
+passed. Only that call is timed, on one thread, after one untimed run on every mistake. With a wrong
+backward the time includes the checker's diagnosis. jax compiles every function that it calls back,
+which takes most of a first check; its second row checks the same function again.
 
     python -m tests.gradcheck.peers --seeds 20 --out peers.json
 """
@@ -47,7 +47,7 @@ PACKAGES = ("numpy", "torch", "jax", "jaxlib", "minise")
 
 
 class Problem(NamedTuple):
-    """A forward of floats alone, a backward that may be wrong, and where to check it."""
+    """A forward of float arrays only, a right or wrong backward, and inputs."""
 
     forward: Callable[..., Any]
     backward: Callable[..., Any]
@@ -57,11 +57,11 @@ class Problem(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a checker said about one mistake at one seed."""
+    """The results of a checker for one mistake and one seed."""
 
     name: str
-    caught: bool
-    alarm: bool  # the right backward was rejected
+    caught: bool  # the wrong backward was rejected
+    false_alarm: bool  # the right backward was rejected
     seconds_right: float
     seconds_wrong: float
 
@@ -70,33 +70,33 @@ Checker = Callable[[Problem], Callable[[], bool]]
 
 
 def problem_of(mistake: Any, seed: int, *, right: bool) -> Problem:
-    """Return the right or the wrong backward of a mistake, with the same draws for both."""
-    forward, good, bad, inputs, rng = pair(mistake, seed)
-    backward = good if right else bad
-    floats = [k for k, one in enumerate(inputs) if one is not None and one.dtype.kind == "f"]
+    """Return a problem with the right or the wrong backward of a mistake, at the same inputs."""
+    forward, right_backward, wrong_backward, inputs, rng = pair(mistake, seed)
+    backward = right_backward if right else wrong_backward
+    floats = [k for k, x in enumerate(inputs) if x is not None and x.dtype.kind == "f"]
 
-    def of_floats(*values: Any) -> Any:
-        every = list(inputs)
+    def float_forward(*values: Any) -> Any:
+        arrays = list(inputs)
         for k, value in zip(floats, values, strict=True):
-            every[k] = value
-        return forward(*every)
+            arrays[k] = value
+        return forward(*arrays)
 
-    def to_floats(dout: Any, cache: Any) -> tuple[Any, ...]:
+    def float_backward(dout: Any, cache: Any) -> tuple[Any, ...]:
         gradients = backward(dout, cache)
         return tuple(gradients[k] for k in floats)
 
-    of_floats.complex_step = forward.complex_step
+    float_forward.complex_step = forward.complex_step
     branches = functions(reference, mistake.case.op, {})[2]
-    return Problem(of_floats, to_floats, [inputs[k] for k in floats], rng, branches)
+    return Problem(float_forward, float_backward, [inputs[k] for k in floats], rng, branches)
 
 
 def minise_checker(*, branches: bool = False, **settings: Any) -> Checker:
     """Return minise's check, with or without the branches of forward."""
 
     def prepare(problem: Problem) -> Callable[[], bool]:
-        forward, backward, inputs, rng, known = problem
-        every = {**settings, "branches": known} if branches else settings
-        return lambda: check(forward, backward, inputs, rng, **every).ok
+        forward, backward, inputs, rng, branches_of_cache = problem
+        options = {**settings, "branches": branches_of_cache} if branches else settings
+        return lambda: check(forward, backward, inputs, rng, **options).ok
 
     return prepare
 
@@ -114,14 +114,14 @@ def torch_checker(**settings: Any) -> Checker:
         class Op(torch.autograd.Function):
             @staticmethod
             def forward(ctx: Any, *inputs: Any) -> Any:
-                out, ctx.kept = problem.forward(*(one.detach().numpy() for one in inputs))
+                out, ctx.cache = problem.forward(*(x.detach().numpy() for x in inputs))
                 return tensor(out)
 
             @staticmethod
             def backward(ctx: Any, dout: Any) -> Any:
-                return tuple(map(tensor, problem.backward(dout.detach().numpy(), ctx.kept)))
+                return tuple(map(tensor, problem.backward(dout.detach().numpy(), ctx.cache)))
 
-        inputs = [tensor(one).requires_grad_() for one in problem.inputs]
+        inputs = [tensor(x).requires_grad_() for x in problem.inputs]
         gradcheck = torch.autograd.gradcheck
         return lambda: gradcheck(Op.apply, inputs, raise_exception=False, **settings)
 
@@ -129,7 +129,7 @@ def torch_checker(**settings: Any) -> Checker:
 
 
 def jax_checker() -> Checker:
-    """Return jax's check_grads of a custom_vjp that calls the NumPy pair back."""
+    """Return jax's check_grads of a custom_vjp whose callbacks are the NumPy pair."""
     import jax
     from jax.test_util import check_grads
 
@@ -137,7 +137,7 @@ def jax_checker() -> Checker:
     jax.config.update("jax_enable_x64", True)
 
     def prepare(problem: Problem) -> Callable[[], bool]:
-        f = called_back(jax, problem)
+        f = jax_function(jax, problem)
 
         def passes() -> bool:
             try:
@@ -152,7 +152,7 @@ def jax_checker() -> Checker:
 
 
 def again(checker: Checker) -> Checker:
-    """Return a checker of functions that it has checked before."""
+    """Return a checker that is timed on its second check of the same function."""
 
     def prepare(problem: Problem) -> Callable[[], bool]:
         passes = checker(problem)
@@ -162,40 +162,40 @@ def again(checker: Checker) -> Checker:
     return prepare
 
 
-def called_back(jax: Any, problem: Problem) -> Callable[..., Any]:
-    """Return a function of jax whose derivative is the NumPy backward.
+def jax_function(jax: Any, problem: Problem) -> Callable[..., Any]:
+    """Return a jax function whose value and derivative are callbacks of the NumPy pair.
 
-    The cache has flags and names in it, which jax does not carry. It stays in a list, which saves
+    The cache has flags and names that jax cannot pass on, so it stays in a list here, which saves
     backward a second forward.
     """
-    shapes = [jax.ShapeDtypeStruct(one.shape, one.dtype) for one in problem.inputs]
+    shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in problem.inputs]
     out = problem.forward(*problem.inputs)[0]
     shape = jax.ShapeDtypeStruct(out.shape, out.dtype)
-    kept: list[Any] = [None]
+    cache: list[Any] = [None]
 
-    def run(*inputs: Any) -> Any:
+    def forward(*inputs: Any) -> Any:
         return problem.forward(*map(np.asarray, inputs))[0]
 
-    def run_and_keep(*inputs: Any) -> Any:
-        out, kept[0] = problem.forward(*map(np.asarray, inputs))
+    def forward_with_cache(*inputs: Any) -> Any:
+        out, cache[0] = problem.forward(*map(np.asarray, inputs))
         return out
 
-    def back(dout: Any) -> Any:
-        return tuple(map(np.asarray, problem.backward(np.asarray(dout), kept[0])))
+    def backward(dout: Any) -> Any:
+        return tuple(map(np.asarray, problem.backward(np.asarray(dout), cache[0])))
 
     @jax.custom_vjp
     def f(*inputs: Any) -> Any:
-        return jax.pure_callback(run, shape, *inputs)
+        return jax.pure_callback(forward, shape, *inputs)
 
     f.defvjp(
-        lambda *inputs: (jax.pure_callback(run_and_keep, shape, *inputs), None),
-        lambda _, dout: jax.pure_callback(back, tuple(shapes), dout),
+        lambda *inputs: (jax.pure_callback(forward_with_cache, shape, *inputs), None),
+        lambda _, dout: jax.pure_callback(backward, tuple(shapes), dout),
     )
     return f
 
 
 def checkers() -> dict[str, Checker]:
-    """Return all checkers by name."""
+    """Return all checkers by their row in the table."""
     differences = dict(mode="directional")
     return {
         "minise": minise_checker(),
@@ -209,7 +209,7 @@ def checkers() -> dict[str, Checker]:
 
 
 def timed(prepare: Checker, mistake: Any, seed: int, *, right: bool) -> tuple[bool, float]:
-    """Return whether a backward passed, and the seconds of the check alone."""
+    """Return whether a backward passed, and the time of the check in seconds."""
     passes = prepare(problem_of(mistake, seed, right=right))
     started = time.perf_counter()
     passed = passes()
@@ -217,36 +217,39 @@ def timed(prepare: Checker, mistake: Any, seed: int, *, right: bool) -> tuple[bo
 
 
 def outcome(prepare: Checker, name: str, seed: int) -> Outcome:
-    """Return what a checker says about the right and the wrong backward of a mistake."""
+    """Return a checker's results for the right and the wrong backward of a mistake."""
     right, seconds_right = timed(prepare, MISTAKES[name], seed, right=True)
     wrong, seconds_wrong = timed(prepare, MISTAKES[name], seed, right=False)
     return Outcome(name, not wrong, not right, seconds_right, seconds_wrong)
 
 
-def run(prepare: Checker, seeds: int, limit: float) -> tuple[int, list[Outcome]]:
-    """Return how many seeds a checker finished before the limit in seconds, and all outcomes."""
+def run(prepare: Checker, seeds: int, max_seconds: float) -> tuple[int, list[Outcome]]:
+    """Return the number of seeds that a checker completed, and all outcomes.
+
+    No seed starts after max_seconds.
+    """
     for name in MISTAKES:
-        outcome(prepare, name, 0)  # warms up
-    found: list[Outcome] = []
+        outcome(prepare, name, 0)  # warm-up
+    outcomes: list[Outcome] = []
     started = time.perf_counter()
     for seed in range(seeds):
-        found += [outcome(prepare, name, seed) for name in MISTAKES]
-        if time.perf_counter() - started > limit:
-            return seed + 1, found
-    return seeds, found
+        outcomes += [outcome(prepare, name, seed) for name in MISTAKES]
+        if time.perf_counter() - started > max_seconds:
+            return seed + 1, outcomes
+    return seeds, outcomes
 
 
-def figures(found: list[Outcome]) -> dict[str, Any]:
-    """Return what the outcomes of one checker add up to."""
-    right = [one.seconds_right for one in found]
-    wrong = [one.seconds_wrong for one in found]
+def summary(outcomes: list[Outcome]) -> dict[str, Any]:
+    """Return the counts, medians and totals over the outcomes of one checker."""
+    right = [o.seconds_right for o in outcomes]
+    wrong = [o.seconds_wrong for o in outcomes]
     return {
-        "draws": len(found),
-        "caught": sum(one.caught for one in found),
-        "false_alarms": sum(one.alarm for one in found),
-        "told_apart": sum(one.caught and not one.alarm for one in found),
-        "missed_by_name": Counter(one.name for one in found if not one.caught),
-        "false_alarms_by_name": Counter(one.name for one in found if one.alarm),
+        "draws": len(outcomes),
+        "caught": sum(o.caught for o in outcomes),
+        "false_alarms": sum(o.false_alarm for o in outcomes),
+        "told_apart": sum(o.caught and not o.false_alarm for o in outcomes),
+        "missed_by_name": Counter(o.name for o in outcomes if not o.caught),
+        "false_alarms_by_name": Counter(o.name for o in outcomes if o.false_alarm),
         "median_seconds_right": statistics.median(right),
         "median_seconds_wrong": statistics.median(wrong),
         "total_seconds_right": sum(right),
@@ -254,18 +257,22 @@ def figures(found: list[Outcome]) -> dict[str, Any]:
     }
 
 
-def compare(seeds: int, limit: float) -> dict[str, Any]:
-    """Return the figures of every checker, over all mistakes and over those without ties."""
-    compared = {}
+def compare(seeds: int, max_seconds: float) -> dict[str, Any]:
+    """Return the results of every checker, over all mistakes and over mistakes without ties."""
+    results = {}
     for name, prepare in checkers().items():
-        done, found = run(prepare, seeds, limit)
-        untied = [one for one in found if not MISTAKES[one.name].integers]
-        compared[name] = {"seeds": done, "all": figures(found), "without_ties": figures(untied)}
-    return compared
+        completed, outcomes = run(prepare, seeds, max_seconds)
+        untied = [o for o in outcomes if not MISTAKES[o.name].integers]
+        results[name] = {
+            "seeds": completed,
+            "all": summary(outcomes),
+            "without_ties": summary(untied),
+        }
+    return results
 
 
-def surroundings() -> dict[str, Any]:
-    """Return when, where and with what this runs."""
+def environment() -> dict[str, Any]:
+    """Return the date, machine, package versions and command of this run."""
     cpus = Path("/proc/cpuinfo")
     lines = cpus.read_text().splitlines() if cpus.exists() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -277,56 +284,61 @@ def surroundings() -> dict[str, Any]:
     }
 
 
-def table(compared: dict[str, Any], which: str) -> Table:
-    """Return the figures as a table, a checker a row."""
-    result = Table(title=f"Mistakes: {which.replace('_', ' ')}")
-    result.add_column("checker", no_wrap=True)
+def table(results: dict[str, Any], which: str) -> Table:
+    """Return a table of the results with one row per checker."""
+    rows = Table(title=f"Mistakes: {which.replace('_', ' ')}")
+    rows.add_column("checker", no_wrap=True)
     titles = ("seeds", "caught", "missed", "false alarms", "told apart")
     for title in (*titles, "ms, right", "ms, wrong", "s, all right", "s, all wrong"):
-        result.add_column(title, justify="right")
-    for name, one in compared.items():
-        of = one[which]
-        result.add_row(
+        rows.add_column(title, justify="right")
+    for name, result in results.items():
+        totals = result[which]
+        rows.add_row(
             name,
-            str(one["seeds"]),
-            f"{of['caught']}/{of['draws']}",
-            str(len(of["missed_by_name"])),
-            str(of["false_alarms"]),
-            f"{of['told_apart']}/{of['draws']}",
-            f"{1e3 * of['median_seconds_right']:.2f}",
-            f"{1e3 * of['median_seconds_wrong']:.2f}",
-            f"{of['total_seconds_right']:.1f}",
-            f"{of['total_seconds_wrong']:.1f}",
+            str(result["seeds"]),
+            f"{totals['caught']}/{totals['draws']}",
+            str(len(totals["missed_by_name"])),
+            str(totals["false_alarms"]),
+            f"{totals['told_apart']}/{totals['draws']}",
+            f"{1e3 * totals['median_seconds_right']:.2f}",
+            f"{1e3 * totals['median_seconds_wrong']:.2f}",
+            f"{totals['total_seconds_right']:.1f}",
+            f"{totals['total_seconds_wrong']:.1f}",
         )
-    return result
+    return rows
 
 
-def show(console: Console, compared: dict[str, Any]) -> None:
-    """Print both tables, and by name what each checker missed or rejected falsely."""
+def show(console: Console, results: dict[str, Any]) -> None:
+    """Print both tables, and the names of the missed mistakes and of the false alarms."""
     for which in ("all", "without_ties"):
-        console.print(table(compared, which))
-    for name, one in compared.items():
+        console.print(table(results, which))
+    for name, result in results.items():
         for key in ("missed_by_name", "false_alarms_by_name"):
-            for mistake, count in one["all"][key].most_common():
-                what = "missed" if key == "missed_by_name" else "false alarm at"
-                console.print(f"{name}: {what} {mistake} ({count} of {one['seeds']} seeds)")
+            for mistake, count in result["all"][key].most_common():
+                event = "missed" if key == "missed_by_name" else "false alarm at"
+                console.print(f"{name}: {event} {mistake} ({count} of {result['seeds']} seeds)")
 
 
 def main() -> None:
-    """Run all checkers, print the comparison and write it where asked."""
+    """Run all checkers, print the comparison and write it as JSON if asked to."""
     parser = argparse.ArgumentParser(description="Compare gradient checkers on known mistakes.")
     parser.add_argument("--seeds", type=int, default=20, help="draws of every mistake")
-    parser.add_argument("--out", type=Path, help="where to write the figures as JSON")
+    parser.add_argument("--out", type=Path, help="JSON file for the results")
     parser.add_argument(
-        "--limit", type=float, default=360.0, help="seconds after which a checker starts no seed"
+        "--limit",
+        type=float,
+        default=360.0,
+        dest="max_seconds",
+        metavar="SECONDS",
+        help="start no further draws of a checker after this time",
     )
     settings = parser.parse_args()
     with threadpool_limits(1), np.errstate(divide="ignore", invalid="ignore"):
-        compared = compare(settings.seeds, settings.limit)
-    show(Console(width=None if sys.stdout.isatty() else 140), compared)
+        results = compare(settings.seeds, settings.max_seconds)
+    show(Console(width=None if sys.stdout.isatty() else 140), results)
     if settings.out:
-        every = {**surroundings(), "seeds": settings.seeds, "checkers": compared}
-        settings.out.write_text(json.dumps(every, indent=2) + "\n")
+        document = {**environment(), "seeds": settings.seeds, "checkers": results}
+        settings.out.write_text(json.dumps(document, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Pairs of other shapes are checked like ours."""
+"""Layers and functions of other forms are adapted and checked."""
 
 import sys
 from types import ModuleType
@@ -52,7 +52,7 @@ def test_functions_that_numba_compiled():
     values = [inputs()[0], inputs()[0] + 1]
     assert check(there, back, values).ok
     report = check(there, wrong, values)
-    assert [one.name for one in report.failures] == ["b"]
+    assert [argument.name for argument in report.failures] == ["b"]
 
 
 def test_without_a_cache():
@@ -61,11 +61,11 @@ def test_without_a_cache():
     )
     report = check(*pair, inputs())
     assert report.ok
-    assert [one.name for one in report.arguments] == ["x", "weight"]
+    assert [argument.name for argument in report.arguments] == ["x", "weight"]
 
 
 class Scale:
-    """A layer in the common style of courses."""
+    """A layer as in many courses, which stores its cache and gradients."""
 
     def __init__(self, factor=1.0):
         self.params, self.grads, self.factor = {"gamma": np.array([2.0, 3.0])}, {}, factor
@@ -80,7 +80,7 @@ class Scale:
 
 
 class Returning(Scale):
-    """The same under the contract of our layers, but with a name of its own for the flag."""
+    """The same layer by minise's contract, with another name for the flag."""
 
     def forward(self, x, train):
         assert train in (True, False)
@@ -93,11 +93,11 @@ class Returning(Scale):
 
 @pytest.mark.parametrize("kind", [Scale, Returning])
 @pytest.mark.parametrize(("factor", "wrong"), [(1.0, None), (-1.0, "sign")])
-def test_a_layer_of_ones_own(kind, factor, wrong):
+def test_a_user_layer(kind, factor, wrong):
     report = check_layer(kind(factor), np.ones((3, 2)))
-    assert [one.name for one in report.arguments] == ["x", "gamma"]
+    assert [argument.name for argument in report.arguments] == ["x", "gamma"]
     assert report.ok == (wrong is None)
-    assert [one.diagnosis.kind for one in report.failures] == ([wrong] if wrong else [])
+    assert [argument.diagnosis.kind for argument in report.failures] == ([wrong] if wrong else [])
     assert str(report).startswith(f"{kind.__name__}, mode directional: ")
     if wrong:
         with pytest.raises(AssertionError, match="gamma"):
@@ -107,19 +107,19 @@ def test_a_layer_of_ones_own(kind, factor, wrong):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_our_nets_are_checked_by_a_complex_step_in_float64(training):
-    """Also one in float32, which stays so."""
+def test_minise_nets_are_checked_by_a_complex_step_in_float64(training):
+    """A net in float32 stays in float32."""
     net = nn.Chain(("fc", nn.Linear(4, 3, rng=0)), ("relu", nn.ReLU()))
     report = check_layer(net, inputs()[0].astype(np.float32), training=training)
     assert (report.ok, report.mode) == (True, "complex_step")
-    assert [one.name for one in report.arguments] == ["x", "fc.weight", "fc.bias"]
+    assert [argument.name for argument in report.arguments] == ["x", "fc.weight", "fc.bias"]
     assert net["fc"].params["weight"].dtype == np.float32
     assert adapters.takes_complex(reference.relu_forward)
     assert not adapters.takes_complex(forward)
 
 
 class Absolute(nn.Layer):
-    """A layer of the user's with our ops, but a line of NumPy that no complex step goes through."""
+    """A user's layer with minise's ops and a NumPy line that drops imaginary parts."""
 
     def forward(self, x, training):
         return self.ops.relu_forward(abs(x))[0] * 1.0, x
@@ -128,7 +128,7 @@ class Absolute(nn.Layer):
         return self.add(dout * np.sign(cache), plus), {}
 
 
-def test_a_forward_of_the_users_is_not_trusted_with_complex_steps():
+def test_a_users_forward_is_not_trusted_with_complex_steps():
     report = check_layer(nn.Chain(nn.Linear(4, 3, rng=0), Absolute()), inputs()[0])
     assert (report.ok, report.mode) == (True, "directional")
 
@@ -136,7 +136,7 @@ def test_a_forward_of_the_users_is_not_trusted_with_complex_steps():
 @pytest.mark.parametrize("ops", [reference, jit], ids=["reference", "jit"])
 @pytest.mark.parametrize("share", ["the layer", "the array"])
 def test_shared_parameters_are_one_input(ops, share):
-    """Its gradient is the sum over the uses, and a check that forgot one would fail."""
+    """The gradient is the sum over the uses; a backward that omits a use is wrong."""
     first = nn.Linear(4, 4, ops=ops, rng=0)
     second = first if share == "the layer" else nn.Linear(4, 4, ops=ops, rng=1)
     second.params["weight"] = first.params["weight"]
@@ -145,18 +145,19 @@ def test_shared_parameters_are_one_input(ops, share):
     assert report.ok
     biases = [] if share == "the layer" else ["second.bias"]
     names = ["x", "first.weight", "first.bias", *biases]
-    assert [one.name for one in report.arguments] == names
+    assert [argument.name for argument in report.arguments] == names
     there, back, params = adapters.layer(net, training=True)
 
     def forgetful(dout, cache):
         dx, *grads = back(dout, cache)
         return dx, grads[0] / 2, *grads[1:]
 
-    values = [np.float64(one) for one in (inputs()[0], *params.values())]
-    assert [one.name for one in check(there, forgetful, values).failures] == ["first.weight"]
+    values = [np.float64(array) for array in (inputs()[0], *params.values())]
+    failures = check(there, forgetful, values).failures
+    assert [failure.name for failure in failures] == ["first.weight"]
 
 
-def test_a_net_with_dropout_has_one_mask_and_counts_on_in_integers():
+def test_a_net_with_dropout_has_a_fixed_mask_and_an_integer_counter():
     net = nn.Chain(nn.Linear(4, 8, rng=0), nn.Dropout(0.5, rng=1), nn.Linear(8, 3, rng=2))
     net.forward(inputs()[0].astype(np.float32), training=True)
     report = check_layer(net, inputs()[0])
@@ -164,12 +165,12 @@ def test_a_net_with_dropout_has_one_mask_and_counts_on_in_integers():
     assert net[1].state["draws"].dtype == np.int64
     assert net[1].state["draws"] == 1
     there, _, params = adapters.layer(net, training=True)
-    values = [np.float64(one) for one in (inputs()[0], *params.values())]
+    values = [np.float64(array) for array in (inputs()[0], *params.values())]
     outs = [there(*values)[0] for _ in range(2)]
     np.testing.assert_array_equal(*outs)
 
 
-def test_units_of_a_net_are_checked_where_ways_of_x_meet():
+def test_units_with_several_paths_from_x_are_checked():
     build = nn.Build(rng=0, se=nn.SE(reduction=2))
     x = np.random.default_rng(1).standard_normal((2, 3, 4, 5))
     for unit in (nn.basic_block, nn.preact_block):
@@ -179,7 +180,7 @@ def test_units_of_a_net_are_checked_where_ways_of_x_meet():
 
 
 class Factor(nn.Layer):
-    """A factor for each column, whose backward takes plus and needs_dx in some wrong way."""
+    """A factor per column, whose backward handles plus or needs_dx wrongly."""
 
     def __init__(self, fault):
         super().__init__()
@@ -208,7 +209,7 @@ class Factor(nn.Layer):
             if self.fault == "needs_dx":
                 grads = {"gamma": grads["gamma"] * (1 + 2**-50)}
             if self.fault == "needs_dx raises":
-                raise NotImplementedError("dx is always made")
+                raise NotImplementedError("dx is always computed")
             return None, grads
         return dx, grads
 
@@ -224,19 +225,19 @@ class Factor(nn.Layer):
         ),
         ("half", "x", r"backward adds plus wrongly: it differs from dx \+ plus by up to"),
         ("alone", "x", r"backward adds plus wrongly: it differs from dx \+ plus by up to"),
-        ("sum", "x", r"a dx of shape \(3,\) where plus is passed, expected shape \(4, 3\)"),
-        ("raises", "x", r"fails where plus is passed \(NotImplementedError: no plus\)"),
-        ("needs_dx", "gamma", "another gradient with needs_dx=False, expected the same to the bit"),
+        ("sum", "x", r"a dx of shape \(3,\) when plus is passed, expected shape \(4, 3\)"),
+        ("raises", "x", r"fails when plus is passed \(NotImplementedError: no plus\)"),
+        ("needs_dx", "gamma", "a different gradient with needs_dx=False, expected the same bits"),
         ("needs_dx raises", "x", r"fails with needs_dx=False \(NotImplementedError: dx is always"),
     ],
 )
-def test_a_layer_that_takes_plus_or_needs_dx_is_asked_for_both(fault, name, message):
+def test_plus_and_needs_dx_are_checked(fault, name, message):
     x = np.random.default_rng(0).standard_normal((4, 3))
     report = check_layer(Factor(fault), x)
-    assert [one.name for one in report.failures] == [name]
+    assert [argument.name for argument in report.failures] == [name]
     with pytest.raises(AssertionError, match=message):
         assert_layer_gradients(Factor(fault), x)
-    assert [one.name for one in check_layer(nn.Chain(Factor(fault)), x).failures] in (
+    assert [argument.name for argument in check_layer(nn.Chain(Factor(fault)), x).failures] in (
         [name],
         [f"0.{name}"],
     )
@@ -248,19 +249,19 @@ def test_a_layer_that_is_wrong_with_plus_makes_a_wrong_residual(fault):
     assert not check_layer(nn.Residual(Factor(fault)), x).ok
 
 
-def test_layers_that_do_with_plus_what_they_should_are_right():
+def test_layers_that_handle_plus_correctly_are_right():
     x = np.random.default_rng(0).standard_normal((4, 3))
     assert_layer_gradients(Factor("none"), 1e6 * x)
     assert_layer_gradients(Factor("none"), x.astype(np.float32))
 
     class Short(Factor):
-        """Completed by nn.Layer."""
+        """nn.Layer adds plus and needs_dx to this backward."""
 
         def backward(self, dout, cache):
             return super().backward(dout, cache)
 
-    class Apart:
-        """No layer of minise's, and only plus is taken."""
+    class NoSubclass:
+        """A class outside minise whose backward takes plus only."""
 
         def __init__(self, right):
             self.params, self.right = {}, right
@@ -272,27 +273,27 @@ def test_layers_that_do_with_plus_what_they_should_are_right():
             return 2 * dout + self.right * plus, {}
 
     assert_layer_gradients(Short("ignores"), x)
-    assert_layer_gradients(Apart(True), x)
+    assert_layer_gradients(NoSubclass(True), x)
     with pytest.raises(AssertionError, match="ignores plus"):
-        assert_layer_gradients(Apart(False), x)
+        assert_layer_gradients(NoSubclass(False), x)
 
 
 @pytest.mark.parametrize(
     ("lacks", "message"),
     [
-        ("params", "layer: Odd has no params, expected a dict of arrays by name"),
-        ("forward", "layer: Odd has no forward, expected a layer's two methods"),
-        ("backward", "layer: Odd has no backward, expected a layer's two methods"),
+        ("params", "layer: Odd has no dict params, expected a dict of arrays by name"),
+        ("forward", "layer: Odd has no forward, expected methods forward and backward"),
+        ("backward", "layer: Odd has no backward, expected methods forward and backward"),
     ],
 )
-def test_what_is_no_layer(lacks, message):
+def test_objects_that_are_not_layers(lacks, message):
     parts = dict(params={}, forward=lambda self, x: x, backward=lambda self, dout: dout)
     odd = type("Odd", (), {name: part for name, part in parts.items() if name != lacks})()
     with pytest.raises(TypeError, match=message):
         check_layer(odd, np.ones(3))
 
 
-def test_a_gradient_that_is_not_there_is_named():
+def test_a_missing_gradient_is_named():
     class Lacking(nn.Linear):
         def backward(self, dout, cache, plus=None, needs_dx=True):
             dx, grads = super().backward(dout, cache, plus, needs_dx)
@@ -302,14 +303,16 @@ def test_a_gradient_that_is_not_there_is_named():
         def backward(self, dout, cache, plus=None, needs_dx=True):
             return super().backward(dout, cache)[0]
 
-    with pytest.raises(ValueError, match="grads has weight, expected a gradient named bias too"):
+    with pytest.raises(
+        ValueError, match="^layer: grads has weight, expected a gradient named bias"
+    ):
         check_layer(Lacking(4, 3), inputs()[0])
     with pytest.raises(ValueError, match=r"backward returns a ndarray, expected \(dx, dict"):
         check_layer(Bare(4, 3), inputs()[0])
 
 
 class OnDevice(np.lib.mixins.NDArrayOperatorsMixin):
-    """An array that, like CuPy's, becomes NumPy's only when asked, and does not mix with them."""
+    """An array like CuPy's: converted to NumPy only by get, and never mixed with NumPy arrays."""
 
     __module__ = "elsewhere.core"
 
@@ -323,9 +326,9 @@ class OnDevice(np.lib.mixins.NDArrayOperatorsMixin):
         raise TypeError("implicit conversion to a NumPy array is not allowed")
 
     def __array_ufunc__(self, ufunc, method, *arrays):
-        if any(isinstance(one, np.ndarray) for one in arrays):
+        if any(isinstance(array, np.ndarray) for array in arrays):
             return NotImplemented
-        plain = [one.array if isinstance(one, OnDevice) else one for one in arrays]
+        plain = [array.array if isinstance(array, OnDevice) else array for array in arrays]
         return OnDevice(getattr(ufunc, method)(*plain))
 
     def get(self):

@@ -1,4 +1,4 @@
-"""The same cache twice, and what a check leaves behind."""
+"""Backward gets the same cache twice, and a check leaves no trace in what it checked."""
 
 import copy
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ def problem(forward, backward):
 
 
 def test_a_list_may_be_emptied():
-    """As a composite of layers does, from the end, to free memory early."""
+    """A composite layer pops its caches in reverse order to free memory early."""
 
     def forward(x):
         return x * x * x, [x, [3 * x], {"square": x * x}]
@@ -37,7 +37,7 @@ def test_a_list_may_be_emptied():
 
 
 @dataclass
-class Kept:
+class CacheDataclass:
     x: np.ndarray
 
 
@@ -55,31 +55,31 @@ class Slotted:
         (lambda x: (None, x), lambda cache: cache[1], r"cache\[1\]"),
         (lambda x: [[x]], lambda cache: cache[0][0], r"cache\[0\]\[0\]"),
         (lambda x: {"x": x}, lambda cache: cache["x"], r"cache\['x'\]"),
-        (Kept, lambda cache: cache.x, r"cache.x"),
+        (CacheDataclass, lambda cache: cache.x, r"cache.x"),
     ],
     ids=["array", "tuple", "lists", "dict", "dataclass"],
 )
 def test_an_array_may_not_be_written(hold, take, path):
     def backward(dout, cache):
         x = take(cache)
-        x *= 2  # so that the first answer is right
+        x *= 2  # makes the first gradient right and the second wrong
         return (dout * x,)
 
-    told = problem(lambda x: (x * x, hold(x.copy())), backward)
-    assert f"changes {path.replace(chr(92), '')} in place" in told
-    assert "work on a copy" in told
+    message = problem(lambda x: (x * x, hold(x.copy())), backward)
+    assert f"changes {path.replace(chr(92), '')} in place" in message
+    assert "work on a copy" in message
 
 
 @pytest.mark.parametrize("hold", [Slotted, lambda x: lambda: x], ids=["slots", "closure"])
-def test_a_hidden_array_shows_in_the_second_answer(hold):
+def test_a_hidden_array_shows_in_the_second_call(hold):
     def backward(dout, cache):
         x = cache.x if isinstance(cache, Slotted) else cache()
         x *= 2
         return (dout * x,)
 
-    told = problem(lambda x: (x * x, hold(x.copy())), backward)
-    assert "backward gives other results for the same cache" in told
-    assert "it changes the cache, or a state" in told
+    message = problem(lambda x: (x * x, hold(x.copy())), backward)
+    assert "backward returns different results for the same cache" in message
+    assert "it changes the cache or a state of its own" in message
 
 
 def test_a_state_that_counts_its_calls():
@@ -89,14 +89,14 @@ def test_a_state_that_counts_its_calls():
         calls.append(1)
         return (dout * 2 * x * (len(calls) if len(calls) > 1 else 1),)
 
-    assert "other results for the same cache" in problem(lambda x: (x * x, x), backward)
+    assert "different results for the same cache" in problem(lambda x: (x * x, x), backward)
 
 
-# What is left behind
+# Layers stay unchanged
 
 
 class Course:
-    """A layer in the style of courses, with a stream and statistics of its own."""
+    """A layer as in many courses: it stores its cache, a random stream and statistics."""
 
     def __init__(self):
         self.params = {"gamma": np.array([2.0, 3.0, 1.0, -1.0, 0.5])}
@@ -115,7 +115,7 @@ class Course:
         return dout * self.params["gamma"]
 
 
-def test_a_layer_of_ones_own_is_left_as_it_was():
+def test_a_user_layer_stays_unchanged():
     layer = Course()
     gamma, gradient = layer.params["gamma"], layer.grads["gamma"]
     before, drawn = copy.deepcopy(vars(layer)), copy.deepcopy(layer.rng).random()
@@ -131,7 +131,7 @@ def test_a_layer_of_ones_own_is_left_as_it_was():
     assert layer.rng.random() == drawn
 
 
-def test_it_is_also_after_an_error():
+def test_a_user_layer_stays_unchanged_after_an_error():
     layer = Course()
     gamma = layer.params["gamma"]
     forward, _, params = adapters.layer(layer)
@@ -142,7 +142,7 @@ def test_it_is_also_after_an_error():
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_a_net_can_go_on_after_a_check(training):
+def test_a_net_can_continue_after_a_check(training):
     """Parameters keep their identity and dtype, statistics their values."""
     net = models.build("se_resnet8", dtype=np.float64)
     images = np.random.default_rng(0).standard_normal((2, 3, 8, 8))
@@ -158,12 +158,12 @@ def test_a_net_can_go_on_after_a_check(training):
         np.testing.assert_array_equal(array, own[name][1])
     for name, array in net.named_state().items():
         np.testing.assert_array_equal(array, state[name])
-    dx, grads = net.backward(np.ones(out.shape), cache)  # of the forward before
+    dx, grads = net.backward(np.ones(out.shape), cache)  # of the forward before the check
     assert dx.shape == images.shape
     assert grads.keys() == net.named_parameters().keys()
 
 
-def test_a_mistake_in_the_cache_of_a_net_is_seen():
+def test_a_layer_that_changes_its_cache_is_reported():
     class Destroyer(nn.Linear):
         def backward(self, dout, cache, plus=None, needs_dx=True):
             cache.x[...] *= 2
@@ -171,5 +171,4 @@ def test_a_mistake_in_the_cache_of_a_net_is_seen():
 
     layer = Destroyer(5, 3, dtype=np.float64, ops=jit)
     forward, backward, params = adapters.layer(layer, training=True)
-    told = check(forward, backward, [X.copy(), *params.values()]).problem
-    assert "in place" in told
+    assert "in place" in check(forward, backward, [X.copy(), *params.values()]).problem

@@ -1,4 +1,4 @@
-"""Which functions are seen to be analytic by the names in their code."""
+"""Which functions are recognised as analytic by the names in their code."""
 
 from functools import partial
 
@@ -57,7 +57,7 @@ class Model:
         lambda x: np.einsum("nc,nc->n", x, x),
     ],
 )
-def test_arithmetic_is(function):
+def test_arithmetic_is_analytic(function):
     assert is_analytic(function)
 
 
@@ -80,7 +80,7 @@ def test_arithmetic_is(function):
         lambda x: x.view(float),
         lambda x: np.interp(x, [0, 1], [0, 1]),
         lambda x: getattr(x, "real"),  # noqa: B009
-        lambda x: [abs(one) for one in x],
+        lambda x: [abs(entry) for entry in x],
         lambda x, clean=dropping: clean(x),
         lambda x: __import__("numpy").abs(x),
         decorated(dropping),
@@ -91,5 +91,5 @@ def test_arithmetic_is(function):
         print,
     ],
 )
-def test_what_drops_or_is_not_known_is_not(function):
+def test_dropped_parts_and_unknown_names_are_not_analytic(function):
     assert not is_analytic(function)

@@ -1,7 +1,7 @@
-"""Functions that are hard to check: a right gradient is never wrong, a wrong one never right.
+"""Functions that are hard to check: right gradients are never wrong, wrong ones never right.
 
-Each has failed a checker that believed a slope too early: a complex step through abs, steps on one
-stair of a rounded function, a step across a dead zone.
+Each defeated a checker that trusted a slope too early: a complex step through abs, steps within a
+constant interval of a rounded function, a step across a dead zone.
 """
 
 import functools
@@ -136,10 +136,10 @@ MISTAKES = {
 }
 
 
-def verdict_of(forward, backward, x, mode, seed):
-    """Return the verdict, or nothing where forward does not take complex numbers.
+def argument_report(forward, backward, x, mode, seed):
+    """Return the report of the argument, or None if forward rejects complex numbers.
 
-    In mode complex_step the caller answers for that; abs shows only where differences can tell.
+    In mode complex_step the caller vouches for forward; abs shows only if differences resolve it.
     """
     if mode == "complex_step" and forward is softplus:
         return None
@@ -158,17 +158,17 @@ def verdict_of(forward, backward, x, mode, seed):
 def test_a_right_gradient_is_never_wrong(name, mode):
     forward, backward, x = CASES[name]
     for seed in range(3):
-        found = verdict_of(forward, backward, x, mode, seed)
-        assert found is None or found.verdict != WRONG, found.sentence()
+        report = argument_report(forward, backward, x, mode, seed)
+        assert report is None or report.verdict != WRONG, report.sentence()
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", CASES)
 def test_a_wrong_gradient_is_never_right(name, mode):
     forward, backward, x = CASES[name]
-    for what, mistake in MISTAKES.items():
-        if name in SATURATED and what in ("zero", "half", "twice"):
-            continue  # what is right is below the rounding of a slope of 1, and so is this
+    for mistake_name, mistake in MISTAKES.items():
+        if name in SATURATED and mistake_name in ("zero", "half", "twice"):
+            continue  # right and wrong gradient are below the rounding error of a slope of 1
 
         def wrong(dout, cache, mistake=mistake):
             (gradient,) = backward(dout, cache)
@@ -177,9 +177,9 @@ def test_a_wrong_gradient_is_never_right(name, mode):
         dout = np.random.default_rng(0).standard_normal(forward(x)[0].shape)
         right, changed = backward(dout, forward(x)[1])[0], wrong(dout, forward(x)[1])[0]
         if np.linalg.norm(changed - right) <= 2e-3 * np.linalg.norm(right):
-            continue  # a mistake that changes nothing here
-        found = verdict_of(forward, wrong, x, mode, 0)
-        assert found is None or found.verdict != RIGHT, f"{what}: {found.sentence()}"
+            continue  # the mistake changes nothing here
+        report = argument_report(forward, wrong, x, mode, 0)
+        assert report is None or report.verdict != RIGHT, f"{mistake_name}: {report.sentence()}"
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -192,7 +192,7 @@ def test_a_bias_before_a_normalisation(x_size, bias_size, mode):
         report = check(normalised, normalised_backward, inputs, seed, mode=mode)
         assert not report.wrong, str(report)
         unchecked += len(report.unchecked)
-    assert unchecked == 0 or bias_size > x_size  # else y loses digits, and differences more
+    assert unchecked == 0 or bias_size > x_size  # a large bias costs y digits
 
 
 @pytest.mark.parametrize("mode", ["auto", "directional", "jacobian"])

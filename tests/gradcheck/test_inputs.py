@@ -1,4 +1,4 @@
-"""What a check takes, and what it refuses in words."""
+"""The inputs and outputs that a check accepts, and the messages for all others."""
 
 import numpy as np
 import pytest
@@ -27,8 +27,8 @@ def square_backward(dout, x):
 
 def test_a_dict_is_by_the_names_of_forwards_parameters():
     report = assert_gradients(forward, backward, {"weight": 2 * X, "x": X})
-    assert [one.name for one in report.arguments] == ["x", "weight"]
-    with pytest.raises(ValueError, match="inputs has w, x, expected forward's parameters x, weigh"):
+    assert [argument.name for argument in report.arguments] == ["x", "weight"]
+    with pytest.raises(ValueError, match="inputs has the names w, x, expected forward's param"):
         check(forward, backward, {"w": X, "x": X})
     with pytest.raises(TypeError, match="inputs is empty, expected a list of arrays"):
         check(forward, backward, {})
@@ -54,7 +54,7 @@ def test_a_seed_or_a_generator():
         ),
         (
             X.astype(np.float32),
-            "has dtype float32, expected float64: finite differences need just",
+            "has dtype float32, expected float64: finite differences need this",
         ),
         (X.astype(complex), r"has dtype complex128, expected float64: .*; pass x.real"),
         (X.astype(str), "has dtype <U.*, expected float64"),
@@ -71,10 +71,12 @@ def test_inputs_that_are_no_arrays_of_float64(value, message):
 def test_an_integer_input_gets_none():
     report = check(forward, backward, [np.arange(5), X])
     assert not report.ok
-    told = "a gradient where None is expected, as the input is int64: if a gradient is wanted, pass"
-    assert report.arguments[0].problem == f"{told} x.astype(np.float64)"
+    assert report.arguments[0].problem == (
+        "gradient is an array, expected None: the input is int64; to check a gradient pass "
+        "x.astype(np.float64)"
+    )
     message = (
-        r"^check: no input is float64 \(x is int64\), expected one at least: pass x.astype\(np"
+        r"^check: no input is float64 \(x is int64\), expected at least one: pass x.astype\(np"
     )
     with pytest.raises(TypeError, match=message):
         check(square, square_backward, [np.arange(3)])
@@ -93,7 +95,7 @@ def test_an_integer_input_gets_none():
     assert check(picked, picked_backward, [X, np.array([0, 2, 0])]).ok
 
 
-def test_what_is_no_function():
+def test_forward_and_backward_must_be_functions():
     for pair, name in (((X, square_backward), "forward"), ((square, X), "backward")):
         with pytest.raises(TypeError, match=f"^check: {name} is a ndarray, expected a function"):
             check(*pair, [X])
@@ -103,13 +105,14 @@ def test_what_is_no_function():
 def test_an_out_that_is_not_finite(bad):
     report = check(lambda x: (np.where(x == X[0, 0], bad, x), x), lambda d, x: (d,), [X])
     assert not report.ok
-    assert report.problem.startswith("forward's out has NaN or infinity in 1 of 20 numbers: check")
+    message = "forward's out has NaN or infinity in 1 of 20 numbers, expected finite numbers"
+    assert report.problem.startswith(message)
 
 
 @pytest.mark.parametrize(
     ("out", "kind"), [({"a": X}, "dict"), (None, "NoneType"), ("out", "str"), ({1}, "set")]
 )
-def test_an_out_of_another_kind(out, kind):
+def test_an_out_of_another_type(out, kind):
     message = f"^check: forward's out is a {kind}, expected an array or a tuple of arrays: return"
     with pytest.raises(TypeError, match=message):
         check(lambda x: (out, x), lambda d, x: (d,), [X])
@@ -118,9 +121,9 @@ def test_an_out_of_another_kind(out, kind):
 @pytest.mark.parametrize(
     ("out", "message"),
     [
-        (np.arange(3), "int64, expected float64 as its inputs: integers have no derivative"),
-        (X.astype(object), "object, expected float64 as its inputs: return an array of numbers"),
-        (X + 1j, "complex128, expected float64 as its inputs: it has to be real numbers"),
+        (np.arange(3), "int64, expected float64 like its inputs: integers have no derivative"),
+        (X.astype(object), "object, expected float64 like its inputs: return an array of numbers"),
+        (X + 1j, "complex128, expected float64 like its inputs: only real numbers have a gr"),
     ],
 )
 def test_an_out_of_another_dtype(out, message):
@@ -130,7 +133,7 @@ def test_an_out_of_another_dtype(out, message):
 
 def test_a_gradient_of_another_dtype():
     report = check(square, lambda d, x: ((2 * d * x).astype(object),), [X])
-    assert report.arguments[0].problem == "the gradient has dtype object, expected real numbers"
+    assert report.arguments[0].problem == "gradient has dtype object, expected real numbers"
 
 
 def test_linear_by_number():

@@ -1,4 +1,4 @@
-"""What the checker promises, on many draws: no false alarm, no miss, digits, seconds."""
+"""The checker on many draws: no false alarm, no miss, and the digits it promises."""
 
 from collections import Counter
 
@@ -14,75 +14,75 @@ from minise.ops import reference
 from tests.ops.cases import CASES, OPS, SEEDS, STRATEGIES, draw, functions, without
 from tests.ops.test_mistakes import pair
 
-CHECKS = 20  # drawn for each op and each way: over all ops and ways 2,300 checks
-LONG_CHECKS = 2500  # in .ci/long: over all ops and ways 260,000 checks, of 750,000 gradients
+CHECKS = 20  # per op and method: 2,300 checks over all ops and methods
+LONG_CHECKS = 2500  # in .ci/long: 260,000 checks of 750,000 gradients
 SEEDS_OF_MISTAKES = [
     pytest.param(3, marks=pytest.mark.slow),
     pytest.param(20, marks=pytest.mark.long),
 ]
-WAYS = ("complex_step", "auto, told", "auto", "directional, told", "directional")
+METHODS = ("complex_step", "auto, branches", "auto", "directional, branches", "directional")
 SMOOTH = {"batch_norm2d", "softmax_cross_entropy", "tanh"}
 GATED = {"squeeze_excite", "se_block_tail"}
 
 
-def verdicts(op, way, count):
-    """Draw cases of an op and return how many gradients got which verdict; branches may be told.
+def verdicts(op, method, count):
+    """Check drawn cases of an op and return the number of gradients by verdict.
 
-    "cases" counts the cases in which some gradient could not be checked. "auto" is how a forward is
-    checked of which it is not known that it takes complex numbers.
+    "cases" counts the cases in which a gradient could not be checked. A method is a mode and
+    whether branches are passed; "auto" does not know that forward takes complex numbers.
     """
-    mode, _, told = way.partition(", ")
-    seen = Counter()
+    mode, _, with_branches = method.partition(", ")
+    counts = Counter()
 
     @settings(deadline=None, max_examples=count, database=None, phases=[Phase.generate])
     @given(case=STRATEGIES[op], bare=without(op), seed=SEEDS)
-    def one(case, bare, seed):
+    def check_case(case, bare, seed):
         rng = np.random.default_rng(seed)
         inputs, keywords = draw(case, rng, without=bare)
         forward, backward, branches = functions(reference, op, keywords)
         forward.complex_step = mode == "complex_step"
         report = check(
-            forward, backward, inputs, rng, mode=mode, branches=branches if told else None
+            forward, backward, inputs, rng, mode=mode, branches=branches if with_branches else None
         )
         assert not report.problem
         assert not report.wrong, f"{case}, {seed}: {report}"
-        seen.update(one.verdict for one in report.arguments)
-        seen["cases"] += any(one.verdict == UNCHECKED for one in report.arguments)
+        counts.update(argument.verdict for argument in report.arguments)
+        counts["cases"] += any(argument.verdict == UNCHECKED for argument in report.arguments)
 
-    one()
-    return seen
+    check_case()
+    return counts
 
 
-def few_unchecked(op, way, count):
-    """Tell whether no more gradients than the op and the way allow could not be checked.
+def few_unchecked(op, method, count):
+    """Return True if the number of unchecked gradients is within the limit of the op and method.
 
-    A saturated gate has no digits left of 1 - s * s, or 1 - t * t: neither a complex step nor the
-    backward itself knows its slope. 9 of 2,500 drawn cases of se_block_tail are such; more than 2
-    of 20 are then drawn once in 20,000 runs. Differences lose their digits before that.
+    In a saturated gate, 1 - s * s or 1 - t * t has no correct digits: neither a complex step nor
+    backward itself can compute its slope. This happens in 9 of 2,500 drawn cases of se_block_tail;
+    more than 2 of 20 are then drawn once in 20,000 runs. Differences lose their digits earlier.
     """
-    seen = verdicts(op, way, count)
-    cases = seen.pop("cases")
-    print(op, way, dict(seen))
-    if "directional" in way:
-        return cases == 0 if op in SMOOTH else seen[UNCHECKED] <= 0.05 * seen.total()
+    counts = verdicts(op, method, count)
+    cases = counts.pop("cases")
+    print(op, method, dict(counts))
+    if "directional" in method:
+        return cases == 0 if op in SMOOTH else counts[UNCHECKED] <= 0.05 * counts.total()
     return cases <= max(2, 0.01 * count) if op in GATED else cases == 0
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("op", OPS)
-def test_no_false_alarm(op, way):
-    assert few_unchecked(op, way, CHECKS)
+def test_no_false_alarm(op, method):
+    assert few_unchecked(op, method, CHECKS)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("way", WAYS)
-def test_no_false_alarm_in_many_draws(way):
-    assert [op for op in OPS if not few_unchecked(op, way, LONG_CHECKS)] == []
+@pytest.mark.parametrize("method", METHODS)
+def test_no_false_alarm_in_many_draws(method):
+    assert [op for op in OPS if not few_unchecked(op, method, LONG_CHECKS)] == []
 
 
 def same_gradients(forward, right, wrong, inputs):
-    """Tell whether a mistake changes only roundings there, as where all hidden units are off."""
+    """Return True if a mistake changes only roundings, as where all hidden units are off."""
     out, cache = forward(*inputs)
     dout = np.random.default_rng(0).standard_normal(out.shape)
     pairs = zip(right(dout, cache), wrong(dout, cache), strict=True)
@@ -92,17 +92,17 @@ def same_gradients(forward, right, wrong, inputs):
 
 @pytest.mark.parametrize("seeds", SEEDS_OF_MISTAKES)
 def test_every_mistake_is_caught_and_most_are_named(seeds):
-    """In every draw but the few in which it changes nothing."""
+    """Each mistake is caught in every draw but the few in which it changes nothing."""
     right, hidden = 0, []
     for name, mistake in MISTAKES.items():
         for seed in range(seeds):
             forward, backward, wrong, inputs, rng = pair(mistake, seed)
-            found = check(forward, wrong, inputs, rng).wrong
-            if not found:
+            failures = check(forward, wrong, inputs, rng).wrong
+            if not failures:
                 assert same_gradients(forward, backward, wrong, inputs), f"{name}, seed {seed}"
                 hidden.append(name)
                 continue
-            right += found[0].diagnosis.kind in mistake.kinds - {"unknown"}
+            right += failures[0].diagnosis.kind in mistake.kinds - {"unknown"}
     with_names = [mistake for mistake in MISTAKES.values() if mistake.kinds != {"unknown"}]
     assert right >= 0.83 * seeds * len(with_names)
     assert len(with_names) >= 0.9 * len(MISTAKES)
@@ -115,19 +115,20 @@ def test_every_mistake_is_caught_and_most_are_named(seeds):
 )
 @pytest.mark.parametrize("op", OPS)
 def test_digits(op, mode, digits):
-    """Relative to the gradient's length along the direction, as a slope may be nearly zero."""
+    """Errors are relative to at least 1, as a slope may be nearly zero."""
     for case in CASES[op].values():
         inputs, keywords = draw(case, np.random.default_rng(9))
         forward, backward, branches = functions(reference, op, keywords)
         report = check(forward, backward, inputs, mode=mode, branches=branches)
         assert report.ok
-        for one in report.arguments:
-            assert one.error <= digits * max(abs(one.exact), abs(one.numeric), 1)
+        for argument in report.arguments:
+            size = max(abs(argument.exact), abs(argument.numeric), 1)
+            assert argument.error <= digits * size
 
 
 @pytest.mark.slow
 def test_a_whole_net():
-    """Every parameter of SE-ResNet-20, and a mistake of a thousandth in the middle of it."""
+    """Check every parameter of SE-ResNet-20, and find an error of 1/1000 in a middle layer."""
     rng = np.random.default_rng(0)
     net = models.build("se_resnet20", dtype=np.float64, rng=rng)
     forward, backward, params = adapters.layer(net, training=True)
@@ -135,7 +136,7 @@ def test_a_whole_net():
     report = check(forward, backward, inputs, names=names)
     assert report.ok
     assert report.mode == "complex_step"
-    assert [one.name for one in report.arguments] == names
+    assert [argument.name for argument in report.arguments] == names
     middle = names.index("layer2.0.bn1.weight")
 
     def wrong(dout, cache):

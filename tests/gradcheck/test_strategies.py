@@ -1,4 +1,4 @@
-"""Property tests of a user's op: what is drawn, how it shrinks, and the program that repeats it."""
+"""Property tests of a user's op: drawing, shrinking, and the program that reproduces a failure."""
 
 import subprocess
 import sys
@@ -15,12 +15,12 @@ from minise.gradcheck.strategies.drawing import LAYOUTS
 from minise.gradcheck.strategies.reproduce import array_literal
 from minise.ops import reference
 
-# derandomised, so that which mistakes show is no matter of chance
+# derandomised, so that the same mistakes show in every run
 phases = Phase.generate, Phase.shrink
 steady = settings(deadline=None, derandomize=True, database=None, phases=phases)
 few = settings(steady, max_examples=30)
 
-# the ops of a user, and one mistake for each of the things that a case draws
+# a user's ops, and one mistake for each property that a case draws
 OPS = """
 import numpy as np
 
@@ -72,7 +72,7 @@ LINE = "x: N C H W, s: N C, bias?: C"
 
 @pytest.fixture
 def my_ops(tmp_path, monkeypatch):
-    """The user's ops as a module that only sys.path finds."""
+    """Write the user's ops as a module in a folder on sys.path, and import it."""
     (tmp_path / "my_ops.py").write_text(OPS)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "my_ops", raising=False)
@@ -98,7 +98,7 @@ def failing(forward, backward, strategy, **options):
 
 
 def split(message):
-    report, program = message.split("\n\nThis program repeats it:\n\n")
+    report, program = message.split("\n\nThis program reproduces the failure:\n\n")
     return report, program
 
 
@@ -107,7 +107,7 @@ def run(program, cwd="/"):
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
 
 
-# What is drawn
+# Drawing
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_right_ops_pass(op, line, more):
     test()
 
 
-def test_everything_that_a_line_says_is_drawn():
+def test_sizes_settings_and_layouts_are_drawn():
     seen = []
 
     @steady
@@ -176,7 +176,7 @@ def test_everything_that_a_line_says_is_drawn():
         assert case.names == ["x", "s", "bias"]
 
 
-def test_values_of_the_users_own():
+def test_custom_values():
     positive = {"x": lambda rng, shape, sizes: rng.uniform(1, 2, shape)}
     rows = {"rows": lambda rng, shape, sizes: rng.integers(0, sizes["V"], shape)}
 
@@ -229,19 +229,19 @@ def test_the_numbers_depend_on_the_seed_alone():
 )
 def test_a_mistake_shrinks_to_the_smallest_case(my_ops, mistake, smallest):
     strategy = cases(LINE, stride=st.integers(1, 2))
-    found = [failing(my_ops.forward, getattr(my_ops, mistake), strategy) for _ in range(2)]
-    assert [repr(case) for case, _ in found] == [smallest] * 2
-    assert found[0][1] == found[1][1]
+    failures = [failing(my_ops.forward, getattr(my_ops, mistake), strategy) for _ in range(2)]
+    assert [repr(case) for case, _ in failures] == [smallest] * 2
+    assert failures[0][1] == failures[1][1]
 
 
-def test_a_case_reads_as_one_line():
+def test_the_repr_of_a_case_is_one_line():
     more = dict(settings={"shift": 1.5, "mean": np.ones(3)}, sizes={"...": (2,), "_": (1, 2)})
     case = Case([None, np.ones(2)], **more, seed=7, names=["a", "b"], layout="backwards")
     text = "Case(shape=(2,), sizes=(1, 2), shift=1.5, a=None, layout='backwards', seed=7)"
     assert repr(case) == text
 
 
-# The program that repeats a failure
+# The program that reproduces a failure
 
 
 @pytest.mark.parametrize(
@@ -338,7 +338,9 @@ def test_other_errors_pass_with_the_program_as_a_note(my_ops):
 
     with pytest.raises(ZeroDivisionError, match="no rows") as raised:
         test()
-    (note,) = [note for note in raised.value.__notes__ if note.startswith("This program repeats")]
+    (note,) = [
+        note for note in raised.value.__notes__ if note.startswith("This program reproduces")
+    ]
     done = run(note.partition("\n\n")[2])
     assert done.stderr.endswith("ZeroDivisionError: no rows\n")
 
@@ -388,17 +390,17 @@ def test_the_program_of_a_case_that_passes(my_ops):
         ("x: N C,", {}, ValueError, "has '', expected a name"),
         ("x: N-1", {}, ValueError, "has 'x: N-1', expected a name"),
         ("; mean: C", {}, ValueError, "has '', expected a name"),
-        ("x: N, x: C", {}, ValueError, "names x twice"),
+        ("x: N, x: C", {}, ValueError, "has x twice, expected different names"),
         ("x: N ...", {}, ValueError, r"x has the axes \(N, ...\), expected '...' alone"),
-        ("x: N C", dict(M=3), ValueError, "M is no axis of 'x: N C', expected any of N, C"),
+        ("x: N C", dict(M=3), ValueError, "M is not an axis of 'x: N C', expected any of N, C"),
         ("x: N C", dict(x=3), ValueError, "x is an array of 'x: N C', expected the name of an a"),
         ("x: N C", dict(N=0), ValueError, "N is 0, expected at least 1"),
         ("x: N C", dict(N="3"), TypeError, "N is '3', expected an integer of at least 1"),
         ("x: C, w: C/groups", dict(C=4, groups=3), ValueError, "groups is 3, expected a divisor"),
         ("x: C, w: C/groups", dict(groups=0), ValueError, "groups is 0, expected at least 1"),
         ("x: N", dict(layouts=["fortran"]), ValueError, "layouts has 'fortran', expected any of c"),
-        ("x: N", dict(layouts=[]), ValueError, "layouts has empty, expected any of contiguous, b"),
-        ("x: N", dict(values={"y": None}), ValueError, "values names 'y', expected any of x"),
+        ("x: N", dict(layouts=[]), ValueError, "layouts is empty, expected any of contiguous, b"),
+        ("x: N", dict(values={"y": None}), ValueError, "values has 'y', expected any of x"),
     ],
 )
 def test_messages(line, more, error, message):
@@ -406,7 +408,7 @@ def test_messages(line, more, error, message):
         cases(line, **more)
 
 
-def once(strategy, function=lambda case: None):
+def run_once(strategy, function=lambda case: None):
     @settings(steady, max_examples=1)
     @given(case=strategy)
     def test(case):
@@ -417,12 +419,12 @@ def once(strategy, function=lambda case: None):
 
 def test_messages_about_what_is_drawn():
     with pytest.raises(ValueError, match="^cases: N is 0, expected at least 1"):
-        once(cases("x: N", N=st.just(0)))
+        run_once(cases("x: N", N=st.just(0)))
     with pytest.raises(ValueError, match="^cases: groups is 0, expected at least 1"):
-        once(cases("x: C, w: C/groups", groups=st.just(0)))
+        run_once(cases("x: C, w: C/groups", groups=st.just(0)))
     short = {"x": lambda rng, shape, sizes: np.zeros(7)}
     with pytest.raises(ValueError, match=r"values\['x'\] returns shape \(7,\), expected \(2,\)"):
-        once(cases("x: N", N=2, values=short))
+        run_once(cases("x: N", N=2, values=short))
 
 
 @pytest.mark.parametrize(
@@ -434,5 +436,5 @@ def test_messages_about_what_is_drawn():
     ],
 )
 def test_a_forward_of_other_arguments(my_ops, line, more, message):
-    with pytest.raises(TypeError, match=rf"^forward\(x, s, bias=None.*{message}.*let the line"):
-        once(cases(line, **more), lambda case: case.assert_gradients(my_ops.forward, None))
+    with pytest.raises(TypeError, match=rf"^forward\(x, s, bias=None.*{message}.*in the line"):
+        run_once(cases(line, **more), lambda case: case.assert_gradients(my_ops.forward, None))

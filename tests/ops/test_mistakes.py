@@ -37,7 +37,7 @@ def test_is_caught(op):
 def is_caught(mistake, seed):
     forward, right, wrong, inputs, rng = pair(mistake, seed)
     assert_gradients(forward, right, inputs, rng, mode="complex_step")
-    with pytest.raises(AssertionError, match="forward's slope is"):
+    with pytest.raises(AssertionError, match="directional derivative is .* from backward"):
         assert_gradients(forward, wrong, inputs, rng, mode="complex_step")
 
 

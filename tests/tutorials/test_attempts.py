@@ -396,9 +396,9 @@ def test_what_is_likely_stands_below_with_the_case_that_shows_it():
     assert lines[place + 1] == "dbeta[0] is -0.732323, forward's slope is -2.19697"
     assert lines[place + 2].endswith("shows it: N = 1, C = 1, H = 1, W = 3, training = True")
     assert lines[place + 3].startswith(
-        "likely (at N = 2, C = 3, H = 5, W = 4, training = True): it is"
+        "likely (at N = 2, C = 3, H = 5, W = 4, training = True): the gradient is"
     )
-    assert "it is N*H*W = 40 times too small" in lines[place + 3]
+    assert "the gradient is N*H*W = 40 times too small" in lines[place + 3]
     assert answer._repr_html_().index(answer.case) < answer._repr_html_().index("40 times")
 
 

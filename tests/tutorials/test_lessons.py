@@ -170,7 +170,7 @@ UNSEEN = [  # lesson, what the right line has, what the wrong one has, what is s
     ("04", "i, j = divmod", "j, i = divmod", "line 7, which reads it, fails: IndexError"),
     ("04", "divmod(argmax[n, c, p, q], W)", "divmod(argmax[n, c, p, q], 2)", "i is 2, expected 1"),
     ("04", "+= dout[n, c, p, q]", "+= 1", "forward's slope is"),
-    ("04", "dx[n, c, i, j] += dout", "dx[n, c, i, j] -= dout", "it has the wrong sign"),
+    ("04", "dx[n, c, i, j] += dout", "dx[n, c, i, j] -= dout", "the gradient has the wrong sign"),
     ("10", 'ncopq->kco", dout', 'ncopq->cko", dout', "dfilters has shape (4, 5, 6), expected"),
     ("10", "dout, cols)", "dout, cols[:, :, ::-1])", "dfilters[0, 0, 0] is"),
     ("10", "dout, cols)", "dout, cols) / len(x)", "dfilters["),

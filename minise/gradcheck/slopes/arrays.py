@@ -1,7 +1,7 @@
-"""Arrays of any library, and containers of arrays: convert, copy, compare and perturb them.
+"""Convert, copy, compare and perturb arrays of any library and containers of arrays.
 
-A container is what a forward may return as out or as cache: a tuple, a NamedTuple, a list or a
-dict, also nested.
+A container is what forward may return as out or as cache: a tuple, a NamedTuple, a list or a dict,
+also nested.
 """
 
 import collections
@@ -18,38 +18,38 @@ from minise.checks import Array
 
 
 def host(array: Any) -> Any:
-    """Return an array of any library as NumPy's; None stays None."""
+    """Return an array of any library as a NumPy array, and None as None."""
     if array is None or isinstance(array, np.ndarray):
         return array
     return np.asarray(array.get() if hasattr(array, "get") else array)
 
 
 def like(array: Array, model: Any) -> Any:
-    """Return a NumPy array as one of the model's library."""
+    """Return a NumPy array as an array of the model's library."""
     if isinstance(model, np.ndarray | np.generic | float):
         return array
     return sys.modules[type(model).__module__.partition(".")[0]].asarray(array)
 
 
 def outputs_of(out: Any) -> tuple[Array, ...]:
-    """Return what forward returned, one array or a tuple of them, as a tuple of NumPy's."""
+    """Return forward's out, one array or a tuple of arrays, as a tuple of NumPy arrays."""
     return tuple(map(host, out)) if isinstance(out, tuple | list) else (host(out),)
 
 
 def shaped_as(out: Any, douts: tuple[Array, ...]) -> Any:
-    """Return dout as out is: one array, a tuple or a NamedTuple, of its library."""
+    """Return dout in the form of out: one array, a tuple or a NamedTuple, of the same library."""
     if not isinstance(out, tuple | list):
         return like(douts[0], out)
     return _rebuilt(out, [like(dout, part) for dout, part in zip(douts, out, strict=True)])
 
 
 def is_float(value: Any) -> bool:
-    """Tell whether a value is an array of real floating-point numbers, of any library."""
+    """Return True if a value is an array of real floating-point numbers, of any library."""
     return getattr(getattr(value, "dtype", None), "kind", "") == "f"
 
 
 def promoted(value: Any) -> Any:
-    """Return a float array as complex; anything else stays."""
+    """Return a float array as a complex array, and anything else as it is."""
     return value.astype(complex) if is_float(value) else value
 
 
@@ -68,39 +68,43 @@ def copied(value: Any) -> Any:
 
 
 def with_own_containers(cache: Any) -> Any:
-    """Return a cache whose containers are copies, and whose arrays are the same objects.
+    """Return a copy of a cache's containers with the same array objects in them.
 
-    Then a backward that empties a list of its cache changes no other backward's; one that writes
-    into an array does. Sets, deques, dataclasses and simple namespaces are copied too.
+    A backward may then empty the lists of its cache without changing the original; writing into an
+    array does change it. Sets, deques, dataclasses and simple namespaces are copied too.
     """
-    if type(cache) is tuple or _is_named(cache):
+    if type(cache) is tuple or _is_named_tuple(cache):
         return _rebuilt(cache, [with_own_containers(part) for part in cache])
     if isinstance(cache, dict | list | set | collections.deque):
-        own: Any = copy.copy(cache)
+        container: Any = copy.copy(cache)
         keys = cache if isinstance(cache, dict) else range(len(cache))
         for key in () if isinstance(cache, set) else keys:
-            own[key] = with_own_containers(own[key])
-        return own
+            container[key] = with_own_containers(container[key])
+        return container
     if isinstance(cache, types.SimpleNamespace) or _is_dataclass(cache):
-        own = copy.copy(cache)
+        container = copy.copy(cache)
         for name, part in getattr(cache, "__dict__", {}).items():
-            own.__dict__[name] = with_own_containers(part)
-        return own
+            container.__dict__[name] = with_own_containers(part)
+        return container
     return cache
 
 
-def _is_named(value: Any) -> bool:
-    """Tell whether a value is a NamedTuple."""
+def _is_named_tuple(value: Any) -> bool:
+    """Return True if a value is a NamedTuple."""
     return isinstance(value, tuple) and hasattr(type(value), "_fields")
 
 
 def _is_dataclass(value: Any) -> bool:
+    """Return True if a value is an instance of a dataclass."""
     return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
 def arrays_in(cache: Any, path: str = "cache") -> Iterator[tuple[str, Any]]:
-    """Yield each array in a cache of containers and dataclasses, after its path, as cache[0]."""
-    names = type(cache)._fields if _is_named(cache) else None
+    """Yield (path, array) for each array in a cache, with a path such as "cache[0]".
+
+    Containers and dataclasses are searched.
+    """
+    names = type(cache)._fields if _is_named_tuple(cache) else None
     if isinstance(cache, dict):
         for key, part in cache.items():
             yield from arrays_in(part, f"{path}[{key!r}]")
@@ -115,12 +119,12 @@ def arrays_in(cache: Any, path: str = "cache") -> Iterator[tuple[str, Any]]:
 
 
 def _rebuilt(container: Any, parts: list[Any]) -> Any:
-    """Return a tuple, NamedTuple or list of the container's type that holds other parts."""
-    return type(container)(*parts) if _is_named(container) else type(container)(parts)
+    """Return a tuple, NamedTuple or list of the container's type with other elements."""
+    return type(container)(*parts) if _is_named_tuple(container) else type(container)(parts)
 
 
 def same(first: Any, second: Any) -> bool:
-    """Tell whether two arrays, or tuples of them, hold equal numbers; NaN is equal to NaN."""
+    """Return True if two arrays, or tuples of arrays, are equal; NaN equals NaN."""
     if isinstance(first, tuple | list):
         return all(same(a, b) for a, b in zip(first, second, strict=True))
     if first is None:
@@ -129,13 +133,13 @@ def same(first: Any, second: Any) -> bool:
     return bool(np.array_equal(first, second, equal_nan=first.dtype.kind in "fc"))
 
 
-def perturbed(value: Any, share: float, rng: np.random.Generator) -> Any:
-    """Return a cache in which every float is changed at random, by up to a share of itself."""
+def perturbed(value: Any, scale: float, rng: np.random.Generator) -> Any:
+    """Return a cache with every float perturbed at random, relatively by up to scale."""
     if is_float(value):
         numbers = np.asarray(host(value))
-        return like(np.asarray(numbers * (1 + share * rng.uniform(-1, 1, numbers.shape))), value)
-    if type(value) in (tuple, list) or _is_named(value):
-        return _rebuilt(value, [perturbed(part, share, rng) for part in value])
+        return like(np.asarray(numbers * (1 + scale * rng.uniform(-1, 1, numbers.shape))), value)
+    if type(value) in (tuple, list) or _is_named_tuple(value):
+        return _rebuilt(value, [perturbed(part, scale, rng) for part in value])
     if type(value) is dict:
-        return {key: perturbed(part, share, rng) for key, part in value.items()}
+        return {key: perturbed(part, scale, rng) for key, part in value.items()}
     return value

@@ -1,13 +1,13 @@
-"""Decide where a complex step through an unknown forward can be believed, and take it there.
+"""Take complex steps through an unknown forward where they can be trusted.
 
-A complex step resolves what no difference can, but only if forward is analytic between its
-branches: abs, .real or a cast to float drop a part of the derivative without an error. So it is
-believed where the code of forward names only analytic arithmetic (is_analytic), or else if it
-agrees with differences. If differences can tell at the inputs themselves, that decides. If not, the
-two have to agree at all of some other inputs where differences can tell, of several sizes, as
-forward may have branches for large numbers; gradients that vanish at the inputs do not vanish
-there. And at the inputs the steps i t and -i t have to agree, which they do not where a maximum is
-tied.
+A complex step is exact where differences fail, but only if forward is analytic between its
+branches: abs, .real or a cast to float silently drop a part of the derivative. So a complex step is
+trusted if the code of forward names only analytic arithmetic (is_analytic), or else if it agrees
+with differences. If differences resolve the slope at the inputs themselves, that comparison
+decides. Otherwise the two must agree at every one of several other inputs where differences resolve
+the slope. These have several sizes, as forward may have branches for large numbers, and a gradient
+that vanishes at the inputs does not vanish there. In addition, the steps i t and -i t must agree at
+the inputs, which they do not where a maximum is tied.
 """
 
 import warnings
@@ -31,12 +31,12 @@ from minise.gradcheck.slopes.differences import (
     refined_complex_slope,
 )
 from minise.gradcheck.slopes.pair import Pair
-from minise.gradcheck.slopes.rounding import root_mean_square, spread_of
+from minise.gradcheck.slopes.rounding import noise_under_perturbation, root_mean_square
 
-VOUCHING_REL_TOL = 2.0**-17  # of a slope: what a difference has to resolve to be compared
-INPUT_SIZES = (1.0, 1.0, 0.25, 4.0, 1.0, 0.25, 32.0)  # of other inputs
-INPUTS_NEEDED = 2  # other inputs at which both agree
-SPREAD = 0.25  # of the inputs drawn beside those given, and of those that are zero
+COMPARISON_REL_TOL = 2.0**-17  # a difference with a larger relative error is not compared
+INPUT_SIZES = (1.0, 1.0, 0.25, 4.0, 1.0, 0.25, 32.0)  # root mean squares of the other inputs
+MIN_AGREEING_INPUTS = 2  # other inputs at which both must agree
+REL_SPREAD = 0.25  # of inputs drawn near the pair's own
 
 ARITHMETIC = (
     "add subtract multiply divide true_divide negative reciprocal square power sqrt exp exp2 expm1 "
@@ -54,103 +54,107 @@ ANALYTIC = frozenset(f"{ARITHMETIC} {SHAPES} {OTHER_NAMES}".split())
 
 
 class ComplexSteps:
-    """Slopes of a pair's forward by complex steps, where they can be believed."""
+    """Slopes of a pair's forward by complex steps, where they can be trusted."""
 
     def __init__(self, pair: Pair, branches: Branches | None) -> None:
         self._pair, self._branches = pair, branches
         self._analytic = is_analytic(pair.plain_forward)
-        self._vouched: dict[int, bool] = {}  # by the number of the input
+        self._trusted: dict[int, bool] = {}  # by the index of the input
 
     def slope(self, k: int, u: Array) -> Slope | None:
-        """Return the slope when input k moves along u, or None if it cannot be believed."""
-        if self._vouched.get(k) is False:
+        """Return the slope along u in input k, or None if a complex step cannot be trusted."""
+        if self._trusted.get(k) is False:
             return None
-        slope = self._both_ways(self._pair.inputs, k, u)
-        if slope is not None and k not in self._vouched:
-            self._vouched[k] = self._analytic or self._agrees_where_it_can(k)
-        return slope if self._vouched.get(k) else None
+        slope = self._slope_by_both_signs(self._pair.inputs, k, u)
+        if slope is not None and k not in self._trusted:
+            self._trusted[k] = self._analytic or self._agrees_with_differences(k)
+        return slope if self._trusted.get(k) else None
 
-    def surplus(self, k: int, u: Array) -> float:
-        """Return how much of a slope a complex step finds, believed or not, beyond rounding."""
-        slope = self._both_ways(self._pair.inputs, k, u)
+    def excess_over_rounding(self, k: int, u: Array) -> float:
+        """Return by how much a complex step's slope, trusted or not, exceeds rounding errors."""
+        slope = self._slope_by_both_signs(self._pair.inputs, k, u)
         if slope is None or slope.value == 0:
             return 0.0
         line = self._pair.line({k: u}, complex_step=True, perturb=True)
-        with _quiet():
-            noise = spread_of(phi(line, self._pair.douts, slope.step))
+        with _strict_complex():
+            noise = noise_under_perturbation(phi(line, self._pair.douts, slope.step))
         return max(0.0, abs(slope.value) - noise - slope.truncation)
 
-    def _both_ways(self, inputs: Sequence[Any], k: int, u: Array) -> Slope | None:
-        """Return the slope by a complex step, or None if -i t gives another one than i t."""
+    def _slope_by_both_signs(self, inputs: Sequence[Any], k: int, u: Array) -> Slope | None:
+        """Return the slope by a complex step, or None if the steps i t and -i t disagree."""
         line = self._pair.line({k: u}, inputs, complex_step=True)
         douts, count = self._pair.douts, self._pair.count
         step = complex_step_for(root_mean_square(host(inputs[k])))
         try:
-            with _quiet():
+            with _strict_complex():
                 slope = refined_complex_slope(line, douts, count, step, sign=-1)
-        except Exception:  # forward does not take complex numbers, and may say so in its own way
+        except Exception:  # forward rejects complex numbers, with an exception of any type
             return None
         return slope if slope.truncation <= 2 * slope.rounding else None
 
-    def _agrees_where_it_can(self, k: int) -> bool:
-        """Tell whether complex steps agree with differences at the inputs, or else elsewhere."""
-        at_inputs = self._agrees(k, self._pair.inputs)
+    def _agrees_with_differences(self, k: int) -> bool:
+        """Return True if complex steps agree with differences at the inputs, or else elsewhere."""
+        at_inputs = self._agrees_at(k, self._pair.inputs)
         if at_inputs is not None:
             return at_inputs
-        answers = [self._agrees(k, inputs) for inputs in self._other_inputs()]
-        return answers.count(True) >= INPUTS_NEEDED and False not in answers
+        results = [self._agrees_at(k, inputs) for inputs in self._other_inputs()]
+        return results.count(True) >= MIN_AGREEING_INPUTS and False not in results
 
-    def _agrees(self, k: int, inputs: Sequence[Any]) -> bool | None:
-        """Tell whether both ways agree at some inputs, or None if differences cannot tell there."""
+    def _agrees_at(self, k: int, inputs: Sequence[Any]) -> bool | None:
+        """Return True if complex steps and differences agree at some inputs, None if unresolved."""
         value = host(inputs[k])
         u = np.random.default_rng(k).standard_normal(value.shape) * np.maximum(abs(value), 1)
         size = root_mean_square(value)
         steps = [*STEPS, *(h * size for h in STEPS if 0 < size * STEPS[0] < STEPS[-1])]
         pair = self._pair
         try:
-            with _quiet():
+            with _strict_complex():
                 out, cache = pair.forward(*inputs)
                 start = (outputs_of(out), cache)
                 line = pair.line({k: u}, inputs)
-                by_step = Differences(line, pair.douts, pair.count, start, self._branches)
-                slopes = (by_step.at(h) for h in steps)
-                resolved = (slope for slope in slopes if slope is not None and _resolves(slope))
+                differences = Differences(line, pair.douts, pair.count, start, self._branches)
+                slopes = (differences.at(h) for h in steps)
+                resolved = (slope for slope in slopes if slope is not None and _is_resolved(slope))
                 slope = next(resolved, None)
-        except Exception:  # inputs that were not given need not lie where forward is defined
+        except Exception:  # forward need not be defined at inputs that the user did not pass
             return None
         if slope is None:
             return None
-        exact = self._both_ways(inputs, k, u)
+        exact = self._slope_by_both_signs(inputs, k, u)
         if exact is None:
             return False
         return abs(exact.value - slope.value) <= exact.error + slope.error + slope.kink
 
     def _other_inputs(self) -> Iterator[list[Any]]:
-        """Yield inputs at which differences may tell more, of several sizes."""
+        """Yield other inputs of several sizes, at which differences may resolve the slope."""
         for seed, size in enumerate(INPUT_SIZES):
             rng = np.random.default_rng(seed)
-            yield [_drawn(value, rng, size, near=seed % 2 == 0) for value in self._pair.inputs]
+            yield [_draw_like(value, rng, size, near=seed % 2 == 0) for value in self._pair.inputs]
 
 
-def _resolves(slope: Slope) -> bool:
-    return slope.smooth and 0 < slope.error + slope.kink <= VOUCHING_REL_TOL * abs(slope.value)
+def _is_resolved(slope: Slope) -> bool:
+    """Return True if a slope by differences is exact enough to be compared."""
+    return slope.smooth and 0 < slope.error + slope.kink <= COMPARISON_REL_TOL * abs(slope.value)
 
 
-def _drawn(value: Any, rng: np.random.Generator, size: float, *, near: bool) -> Any:
-    """Return normal numbers of an array's shape and some size; or near it, the array rescaled."""
+def _draw_like(value: Any, rng: np.random.Generator, size: float, *, near: bool) -> Any:
+    """Return random numbers of an array's shape and some size, or the array rescaled and perturbed.
+
+    The array is rescaled and perturbed if near is True and it is not all zeros.
+    """
     numbers = host(value)
     if numbers is None or numbers.dtype.kind != "f":
         return value
-    own = root_mean_square(numbers)
+    current_size = root_mean_square(numbers)
     noise = rng.standard_normal(numbers.shape)
-    if near and own:
-        return like(np.asarray(size * numbers / own * (1 + SPREAD * noise)), value)
-    return like(np.asarray(size * (SPREAD if near else 1) * noise), value)
+    if near and current_size:
+        return like(np.asarray(size * numbers / current_size * (1 + REL_SPREAD * noise)), value)
+    return like(np.asarray(size * (REL_SPREAD if near else 1) * noise), value)
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Let overflow pass without a word, and make an error of an imaginary part that is dropped."""
+def _strict_complex() -> Iterator[None]:
+    """Ignore floating-point warnings, and raise an error where an imaginary part is dropped."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", ComplexWarning)
@@ -158,54 +162,55 @@ def _quiet() -> Iterator[None]:
 
 
 def is_analytic(function: Callable[..., Any]) -> bool:
-    """Tell whether a function can be seen to do only analytic arithmetic, by the names in its code.
+    """Return True if the names in a function's code show that it does only analytic arithmetic.
 
-    Every global, attribute and method that its code names has to be in ANALYTIC, or a Python
-    function for which the same holds; so `abs`, `.real`, `conj`, `astype`, `var` and unknown names
-    are refused. Comparisons are allowed: NumPy orders complex numbers by their real part first, so
-    `np.where(x > 0, x, 0)` and `np.maximum` keep their branch (where they are tied, steps in both
-    imaginary directions differ, which ComplexSteps sees).
+    Every global, attribute and method that the code names must be in ANALYTIC, or be a Python
+    function for which the same holds. So `abs`, `.real`, `conj`, `astype`, `var` and unknown names
+    make the result False. Comparisons are allowed: NumPy orders complex numbers by their real part
+    first, so `np.where(x > 0, x, 0)` and `np.maximum` keep their branch. Where operands are tied,
+    steps in the two imaginary directions differ, and ComplexSteps detects that.
     """
-    return _all_analytic(function, set())
+    return _is_analytic(function, set())
 
 
-def _all_analytic(function: Any, seen: set[CodeType]) -> bool:
+def _is_analytic(function: Any, seen: set[CodeType]) -> bool:
     if not isinstance(function, FunctionType):
         return isinstance(function, np.ufunc) and function.__name__ in ANALYTIC
     if function.__code__ in seen:
         return True
     seen.add(function.__code__)
-    held = [*_contents(function), *(function.__defaults__ or ())]
-    held += (function.__kwdefaults__ or {}).values()
-    for name in _names(function.__code__):
+    values = [*_closure_values(function), *(function.__defaults__ or ())]
+    values += (function.__kwdefaults__ or {}).values()
+    for name in _names_in(function.__code__):
         if name in function.__globals__:
-            held.append(function.__globals__[name])
+            values.append(function.__globals__[name])
         elif name not in ANALYTIC:
             return False
-    return all(_is_data(value) or _all_analytic(value, seen) for value in held)
+    return all(_is_data(value) or _is_analytic(value, seen) for value in values)
 
 
-def _names(code: CodeType) -> Iterator[str]:
-    """Yield the globals, attributes and methods that code names, also in functions inside it."""
+def _names_in(code: CodeType) -> Iterator[str]:
+    """Yield the globals, attributes and methods that code names, nested functions included."""
     yield from code.co_names
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            yield from _names(constant)
+            yield from _names_in(constant)
 
 
-def _contents(function: FunctionType) -> Iterator[Any]:
+def _closure_values(function: FunctionType) -> Iterator[Any]:
+    """Yield the values of a function's free variables."""
     for cell in function.__closure__ or ():
         try:
             yield cell.cell_contents
-        except ValueError:  # a name that has no value yet
+        except ValueError:  # the variable has no value yet
             continue
 
 
 def _is_data(value: Any) -> bool:
-    """Tell whether a value is NumPy, a number, an array, or a container of such."""
+    """Return True if a value is NumPy, a number, an array, or a container of these."""
     if isinstance(value, tuple | list | dict):
         return all(map(_is_data, value.values() if isinstance(value, dict) else value))
     if isinstance(value, ModuleType):
         return value is np
-    # a subclass may compute in its own way
+    # a subclass of ndarray may override arithmetic
     return isinstance(value, np.generic) or type(value) in DATA_TYPES

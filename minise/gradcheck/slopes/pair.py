@@ -1,4 +1,4 @@
-"""A forward and a backward at some inputs: their gradients, and whether they can be checked."""
+"""Run a forward and a backward at some inputs, and refuse pairs that cannot be checked."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -21,29 +21,29 @@ from minise.gradcheck.slopes.arrays import (
 from minise.gradcheck.slopes.differences import Line
 from minise.gradcheck.slopes.rounding import Outputs, norm, rounding_of
 
-REPEAT_REL_TOL = 2.0**-26  # of two runs: half of all digits, more than another order of sums
-DRAWS = 3  # of a direction
+REPEAT_REL_TOL = 2.0**-26  # between two runs: half of all digits, more than reordered sums need
+DIRECTIONS_DRAWN = 3  # candidates, of which one is used
 
 
 class NotCheckable(ValueError):
-    """Why a pair cannot be checked: what backward returns, or what is changed in place."""
+    """A pair cannot be checked: backward's result is malformed, or an array changes in place."""
 
 
 class Pair:
-    """Forward and backward at the given inputs, with a random dout.
+    """A forward and a backward at some inputs, with a random dout.
 
     Attributes
     ----------
     gradients : tuple
-        What backward gave, one for each input.
+        Backward's results, one for each input.
     plain_forward : callable
-        Forward as it was given.
+        Forward as the caller passed it.
     out, cache : object
-        What forward gave.
-    douts : tuple of ndarray
-        One for each output.
+        Forward's results.
+    outs, douts : tuple of ndarray
+        The outputs, and a gradient for each, as NumPy arrays.
     count : int
-        How many numbers go in and out: no sum in forward is taken to be longer.
+        Number of entries of all inputs and outputs, the assumed maximal length of a sum in forward.
     """
 
     gradients: tuple[Any, ...]
@@ -58,7 +58,7 @@ class Pair:
     ) -> None:
         self.plain_forward, self._backward = forward, backward
         self.inputs, self.names = list(inputs), names
-        self._copies = [copied(value) for value in inputs]
+        self._original_inputs = [copied(value) for value in inputs]
         self.out, self.cache = self.forward(*self.inputs)
         for output in self.out if isinstance(self.out, tuple | list) else [self.out]:
             _check_output(output)
@@ -76,7 +76,7 @@ class Pair:
         Raises
         ------
         TypeError
-            If forward returns something else.
+            If forward returns anything else.
         """
         returned = self.plain_forward(*inputs)
         kind = type(returned).__name__
@@ -99,21 +99,24 @@ class Pair:
         Raises
         ------
         NotCheckable
-            If there are more or fewer.
+            If their number or type is wrong.
         """
         gradients = self._backward(dout, cache)
         if gradients is None:
-            raise NotCheckable("backward returned None: is there a return?")
+            raise NotCheckable(
+                "backward returned None, expected a gradient for each input: is the return missing?"
+            )
         if isinstance(gradients, dict):
             try:
                 return by_name(self.names, gradients)
             except ValueError as error:
                 raise NotCheckable(str(error)) from None
-        several = isinstance(gradients, tuple | list)
-        as_tuple = tuple(gradients) if several else (gradients,)
+        is_sequence = isinstance(gradients, tuple | list)
+        as_tuple = tuple(gradients) if is_sequence else (gradients,)
         if len(as_tuple) != len(self.inputs):
             raise NotCheckable(
-                f"{_counted(len(as_tuple), 'gradient')} for {len(self.inputs)} inputs"
+                f"backward returns {_counted(len(as_tuple), 'gradient')} for "
+                f"{_counted(len(self.inputs), 'input')}, expected one gradient for each input"
             )
         for name, gradient in zip(self.names, as_tuple, strict=True):
             if (
@@ -126,32 +129,32 @@ class Pair:
         return as_tuple
 
     def run_backward(self) -> None:
-        """Ask backward for the gradients, three times, to see whether the pair can be checked.
+        """Run backward three times, keep the gradients, and check that the pair can be checked.
 
-        The first two calls get the same cache (in containers of their own, which backward may
-        empty), the third that of a second forward.
+        The first two calls get the same cache, each time in new containers, which backward may
+        empty. The third call gets the cache of a second forward.
 
         Raises
         ------
         NotCheckable
-            If out is not finite, if a function changes its arguments, or does not give the same
-            again.
+            If out is not finite, a function changes its arguments, or a function returns different
+            results for the same arguments.
         """
-        self._refuse_other_than_finite()
-        self._refuse_changed_inputs("forward")
-        held = [(path, array, copied(array)) for path, array in arrays_in(self.cache)]
+        self._require_finite_out()
+        self._require_unchanged_inputs("forward")
+        cached = [(path, array, copied(array)) for path, array in arrays_in(self.cache)]
         dout = copied(self.dout)
         self.gradients = self.backward(dout, with_own_containers(self.cache))
         if not same(dout, self.dout):
             raise NotCheckable(
-                "backward changes dout in place: another branch may need it; work on a copy"
+                "backward changes dout in place, but another branch may need it: work on a copy"
             )
-        self._refuse_changed_inputs("backward")
-        for path, array, copy in held:
-            if not same(copy, array):
+        self._require_unchanged_inputs("backward")
+        for path, array, original in cached:
+            if not same(original, array):
                 raise NotCheckable(
-                    f"backward changes {path} in place: called again with the same cache it would "
-                    "give another gradient; work on a copy"
+                    f"backward changes {path} in place, so that a second call with the same cache "
+                    "would return a different gradient: work on a copy"
                 )
         self.gradients = copied(self.gradients)
         try:
@@ -159,44 +162,53 @@ class Pair:
         except Exception as error:
             kind = type(error).__name__
             raise NotCheckable(
-                f"backward fails where it is called again with the same cache ({kind}: {error}): "
-                "it empties or changes what the cache holds; hold arrays in tuples, lists or dicts"
+                f"backward fails in a second call with the same cache ({kind}: {error}): it "
+                "empties or changes an object in the cache; use tuples, lists or dicts of arrays"
             ) from error
-        self._refuse_other(
-            "backward", self.gradients, again, "the same cache", "it changes the cache, or a state"
+        self._require_equal_results(
+            "backward",
+            self.gradients,
+            again,
+            "the same cache",
+            "it changes the cache or a state of its own",
         )
         out, cache = self.forward(*self.inputs)
-        draws = "it draws random numbers or keeps a state; pass what it draws as an input"
-        self._refuse_other("forward", self.outs, outputs_of(out), "the same inputs", draws)
+        draws = "it draws random numbers or has a state; pass random numbers as an input"
+        self._require_equal_results("forward", self.outs, outputs_of(out), "the same inputs", draws)
         again = self.backward(copied(self.dout), cache)
-        self._refuse_other("backward", self.gradients, again, "the same inputs", draws)
+        self._require_equal_results("backward", self.gradients, again, "the same inputs", draws)
 
-    def _refuse_other_than_finite(self) -> None:
+    def _require_finite_out(self) -> None:
         bad = sum(int((~np.isfinite(output)).sum()) for output in self.outs)
         if bad:
             size = sum(output.size for output in self.outs)
             raise NotCheckable(
-                f"forward's out has NaN or infinity in {bad} of {_counted(size, 'number')}: check "
-                "where forward is finite (no log of a negative number, no division by zero, no "
-                "overflow)"
+                f"forward's out has NaN or infinity in {bad} of {_counted(size, 'number')}, "
+                "expected finite numbers: pass inputs where forward is finite (avoid the log of a "
+                "negative number, division by zero, and overflow)"
             )
 
-    def _refuse_changed_inputs(self, who: str) -> None:
-        for name, copy, value in zip(self.names, self._copies, self.inputs, strict=True):
-            if not same(copy, value):
-                raise NotCheckable(f"{who} changes its input {name} in place: work on a copy")
+    def _require_unchanged_inputs(self, function: str) -> None:
+        for name, original, value in zip(
+            self.names, self._original_inputs, self.inputs, strict=True
+        ):
+            if not same(original, value):
+                raise NotCheckable(f"{function} changes its input {name} in place: work on a copy")
 
-    def _refuse_other(
-        self, who: str, first: Sequence[Any], again: Sequence[Any], repeated: str, why: str
+    def _require_equal_results(
+        self, function: str, first: Sequence[Any], again: Sequence[Any], repeated: str, why: str
     ) -> None:
-        """Refuse results that differ by more than another order of sums would."""
+        """Refuse results that differ by more than sums in another order would."""
         for before, after in zip(map(host, first), map(host, again), strict=True):
             if before is None and after is None:
                 continue
             if before is None or after is None or before.shape != after.shape:
                 pair = (before, after)
                 shapes = " and ".join("None" if a is None else str(a.shape) for a in pair)
-                raise NotCheckable(f"{who} gives other results for {repeated}, of {shapes}: {why}")
+                raise NotCheckable(
+                    f"{function} returns different results for {repeated}, of shapes {shapes}: "
+                    f"{why}"
+                )
             if before.dtype.kind not in "fiub" or np.array_equal(before, after, equal_nan=True):
                 continue
             difference = float(np.max(abs(before - after), initial=0.0))
@@ -204,29 +216,31 @@ class Pair:
             rounding = rounding_of(self.count, norm(self.douts) * norm(self.outs))
             if not difference <= rounding + REPEAT_REL_TOL * largest:
                 raise NotCheckable(
-                    f"{who} gives other results for {repeated}, with differences up to "
+                    f"{function} returns different results for {repeated}, with differences up to "
                     f"{difference:.1e}: {why}"
                 )
 
     def direction(self, k: int, rng: np.random.Generator) -> Array:
-        """Return a random direction for input k: of a few, the one that its gradient sees best.
+        """Return a random direction for input k: of three, the one most parallel to its gradient.
 
-        Along one that is nearly orthogonal to it, a factor that is nearly right would not show.
-        Entries are as large as the input's, and at least about one, so that a step is felt at
-        inputs of 1e12 as at inputs of 1.
+        Along a direction nearly orthogonal to the gradient, a slightly wrong factor would not show.
+        The entries are as large as the input's and at least about 1, so that a step changes inputs
+        of 1e12 as much as inputs of 1.
         """
         value, gradient = host(self.inputs[k]), host(self.gradients[k])
         scale = np.maximum(abs(value), 1)
-        candidates = [np.asarray(rng.standard_normal(value.shape) * scale) for _ in range(DRAWS)]
+        candidates = [
+            np.asarray(rng.standard_normal(value.shape) * scale) for _ in range(DIRECTIONS_DRAWN)
+        ]
         return max(candidates, key=lambda u: abs(float(np.vdot(gradient, u))) / norm((u,)))
 
     def entries(self, k: int) -> Iterator[tuple[tuple[int, ...], Array, float]]:
-        """Yield every place of input k, the direction along it, and that direction's length."""
+        """Yield each index of input k, a direction along that entry, and the direction's length."""
         value = host(self.inputs[k])
         for index in np.ndindex(*value.shape):
             u = np.zeros(value.shape)
-            u[index] = size = max(abs(float(value[index])), 1.0)
-            yield index, u, size
+            u[index] = length = max(abs(float(value[index])), 1.0)
+            yield index, u, length
 
     def line(
         self,
@@ -236,28 +250,28 @@ class Pair:
         complex_step: bool = False,
         perturb: bool = False,
     ) -> Line:
-        """Return forward as a function of t, where some inputs are moved by t along directions.
+        """Return forward restricted to the line inputs[k] + t * directions[k], a function of t.
 
         Parameters
         ----------
         directions : dict of int to ndarray
-            By the number of the input.
+            Directions by the index of the input.
         inputs : sequence, optional
-            Other inputs than the pair's.
+            Where the line starts; by default at the pair's inputs.
         complex_step : bool
-            Whether t is complex; then all inputs are.
+            Whether t is complex; then all inputs are made complex.
         perturb : bool
-            Whether all inputs are perturbed at random, by up to a share t, and the direction takes
-            only the imaginary part of t.
+            Whether the real part of t perturbs all inputs at random, relatively by up to t, and
+            only its imaginary part moves along the directions.
         """
 
         def line(t: Any) -> tuple[Outputs, Any]:
-            moved = self.perturbed_inputs(float(np.real(t))) if perturb else list(base)
+            moved = self.perturbed_inputs(float(np.real(t))) if perturb else list(start)
             if complex_step:
                 moved = [promoted(value) for value in moved]
-            way = 1j * np.imag(t) if perturb and complex_step else 0.0 if perturb else t
+            step = 1j * np.imag(t) if perturb and complex_step else 0.0 if perturb else t
             for k, u in directions.items():
-                moved[k] = moved[k] + like(way * u, moved[k])
+                moved[k] = moved[k] + like(step * u, moved[k])
             out, cache = self.forward(*moved)
             outs = outputs_of(out)
             if complex_step and not any(np.iscomplexobj(array) for array in outs):
@@ -267,37 +281,37 @@ class Pair:
                 )
             return outs, cache
 
-        base = self.inputs if inputs is None else inputs
+        start = self.inputs if inputs is None else inputs
         return line
 
-    def perturbed_inputs(self, share: float) -> list[Any]:
-        """Return the inputs, all made larger or smaller at random by up to a share."""
+    def perturbed_inputs(self, scale: float) -> list[Any]:
+        """Return the inputs with every entry perturbed at random, relatively by up to scale."""
         return [
-            perturbed(value, share, np.random.default_rng(k)) for k, value in enumerate(self.inputs)
+            perturbed(value, scale, np.random.default_rng(k)) for k, value in enumerate(self.inputs)
         ]
 
     def gradient_along(self, k: int, u: Array) -> Callable[[float], float]:
-        """Return <gradient, u> as a function of the share by which all that is read is perturbed.
+        """Return <gradient, u> as a function of a relative perturbation of inputs and cache.
 
-        Which of the numbers grow and which shrink is random, and the same for every share.
+        The random signs and sizes of the perturbation are the same at every scale.
         """
 
-        def value(share: float) -> float:
+        def value(scale: float) -> float:
             rng = np.random.default_rng(0)
-            _, cache = self.forward(*self.perturbed_inputs(share))
-            gradients = self.backward(copied(self.dout), perturbed(cache, share, rng))
+            _, cache = self.forward(*self.perturbed_inputs(scale))
+            gradients = self.backward(copied(self.dout), perturbed(cache, scale, rng))
             return float(np.vdot(host(gradients[k]), u))
 
         return value
 
 
 def by_name(names: Sequence[str], gradients: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Return gradients in the order of the inputs' names, from a dict of "dx" or "x" to array.
+    """Return gradients in the order of the inputs' names, from a dict with keys "dx" or "x".
 
     Raises
     ------
     ValueError
-        If the dict has a key that is no input's.
+        If a key of the dict is not the name of an input.
     """
     known = {*names, *(f"d{name}" for name in names)}
     if not gradients.keys() <= known:
@@ -311,21 +325,21 @@ def by_name(names: Sequence[str], gradients: Mapping[str, Any]) -> tuple[Any, ..
 def _check_output(out: Any) -> None:
     if not hasattr(out, "dtype") and not isinstance(out, int | float):
         raise TypeError(
-            f"check: forward's out has a {type(out).__name__} in it, expected an array or a tuple "
-            "of arrays: return several outputs side by side"
+            f"check: forward's out contains a {type(out).__name__}, expected an array or a tuple "
+            "of arrays: return several outputs as a flat tuple"
         )
     dtype = host(out).dtype
     if dtype != np.float64:
         why = {
-            "f": "single precision inside leaves differences no digits",
+            "f": "in single precision rounding errors would hide the differences",
             "i": "integers have no derivative",
             "O": "return an array of numbers",
-        }.get(dtype.kind, "it has to be real numbers")
+        }.get(dtype.kind, "only real numbers have a gradient here")
         raise TypeError(
-            f"check: forward's out has dtype {dtype}, expected float64 as its inputs: {why}"
+            f"check: forward's out has dtype {dtype}, expected float64 like its inputs: {why}"
         )
 
 
-def _counted(number: int, thing: str) -> str:
-    """Return "1 thing" or "2 things"."""
-    return f"{number} {thing}{'' if number == 1 else 's'}"
+def _counted(number: int, noun: str) -> str:
+    """Return the number and the noun, in the plural unless the number is 1."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

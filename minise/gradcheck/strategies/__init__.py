@@ -1,12 +1,12 @@
 """Hypothesis strategies for the inputs of a function, from a line such as "x: N C H W, s: N C".
 
-Read of_shapes.py first: it shows the use. Hypothesis is imported where `cases` is first asked for,
-so that drawing.py can be used without it.
+Read of_shapes.py first: it has an example. Hypothesis is imported only when `cases` is first used,
+so that drawing.py works without it.
 
-of_shapes.py      cases(line): the strategy
-drawing.py        the arrays of a line for given sizes, and their memory layouts
-failing_case.py   Case: the arrays and settings that were drawn, checked, and shown where that fails
-reproduce.py      a check written as a program that runs without Hypothesis
+of_shapes.py      cases(line), the strategy
+drawing.py        draw the arrays of a line for chosen sizes, in several memory layouts
+failing_case.py   Case: one drawn set of arrays and settings, and its gradient check
+reproduce.py      write a check as a program that runs without Hypothesis
 """
 
 from typing import TYPE_CHECKING, Any

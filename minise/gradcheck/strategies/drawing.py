@@ -1,4 +1,4 @@
-"""Draw the arrays that an op's line in SHAPES names, and lay them out in memory."""
+"""Draw the arrays that a line of shapes describes, in several memory layouts."""
 
 from collections.abc import Collection
 from typing import Any
@@ -19,11 +19,11 @@ def draw_arrays(
     without: Collection[str] = (),
     **settings: Any,
 ) -> tuple[list[Array | None], dict[str, Array]]:
-    """Return the arrays that go by position, as a list, and those that go by keyword, as a dict.
+    """Return random arrays: a list of those passed by position, a dict of those by keyword.
 
-    sizes holds every axis that is named, a whole shape for "...", and for "_" one size for each of
-    *xs; settings hold the divisors. The names in without become None. Labels are columns of the
-    first array (0 or 1 where it has none), and what is called a variance is positive.
+    sizes has the size of every named axis, a whole shape for "...", and for "_" a list with one
+    size for each of *xs; settings has the divisors. Arrays named in without are None. Integers are
+    column indices of the first array (0 or 1 if it has no axis), and variances are positive.
     """
     positional: list[Any] = []
     keyword: dict[str, Array] = {}
@@ -49,7 +49,7 @@ def draw_arrays(
 def shape_of(
     argument: Argument, sizes: dict[str, Any], settings: dict[str, Any], number: int = 0
 ) -> tuple[int, ...]:
-    """Return the shape of one array; number counts *xs."""
+    """Return the shape of one array; number is its index among *xs."""
     shape = []
     for axis, divisor in argument.axes:
         if axis == "...":
@@ -62,12 +62,16 @@ def shape_of(
 def _floats(
     rng: np.random.Generator, shape: tuple[int, ...], integers: bool, positive: bool
 ) -> Array:
+    """Return standard normal numbers or small integers, all at least 0.5 if positive."""
     draw = rng.integers(-3, 4, shape) if integers else rng.standard_normal(shape)
     return np.asarray(abs(draw) + 0.5 if positive else draw)
 
 
 def backwards(array: Array) -> Array:
-    """Return equal numbers, every other place of a larger array, last to first."""
+    """Return an equal array with negative strides: every other entry of a larger array, reversed.
+
+    All other entries of the larger array are poison values.
+    """
     poison = {"f": np.nan, "c": np.nan, "b": True}.get(array.dtype.kind, 99)
     larger = np.full([2 * size for size in array.shape], poison, array.dtype)
     every_other: Any = (*(slice(None, None, -2) for _ in array.shape), ...)
@@ -77,19 +81,19 @@ def backwards(array: Array) -> Array:
 
 
 def channels_last(array: Array) -> Array:
-    """Return equal numbers, with the second axis innermost in memory."""
+    """Return an equal array with the second axis innermost in memory."""
     if array.ndim < 2:
         return array.copy()
     return np.moveaxis(np.ascontiguousarray(np.moveaxis(array, 1, -1)), -1, 1)
 
 
 def first_axis_innermost(array: Array) -> Array:
-    """Return equal numbers, in Fortran's order."""
+    """Return an equal array in Fortran order."""
     return np.array(array, order="F")
 
 
 def read_only(array: Array) -> Array:
-    """Return equal numbers of equal strides that raise where they are written to."""
+    """Return an equal array with equal strides that raises an error when written to."""
     copy = array.copy(order="K")
     copy.flags.writeable = False
     return copy

@@ -1,4 +1,4 @@
-"""A case that a Hypothesis strategy drew for a user's op: arrays, settings, and the check of it."""
+"""A case that a Hypothesis strategy drew for a user's op: arrays, settings, and their check."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from minise.gradcheck.report import Report
 from minise.gradcheck.strategies.reproduce import gradient_check
 
 PLAIN = "contiguous"  # the layout of an array in C order
-REPEATS = "This program repeats it:"
+PROGRAM_TITLE = "This program reproduces the failure:"
 
 
 class Case:
@@ -21,18 +21,18 @@ class Case:
     Attributes
     ----------
     inputs : list of ndarray or None
-        The arrays that forward takes by position, float64 unless the line says int or bool. None
-        where an optional array is left out.
+        The positional arrays of forward, float64 unless the line says int or bool. None where an
+        optional array is left out.
     settings : dict
-        What forward takes by keyword: settings, and the arrays that stand after the semicolon.
+        The keyword arguments of forward: settings, and the arrays after the semicolon.
     sizes : dict of str to int
-        The size of every axis; of "..." the shape, and of "_" one size for each of *xs.
+        The size of every axis; for "..." a shape, and for "_" one size for each of *xs.
     seed : int
-        Of the numbers in the arrays.
+        The seed of the numbers in the arrays.
     names : sequence of str
-        Of the inputs.
+        The names of the inputs.
     layout : str
-        How the arrays lie in memory.
+        The memory layout of the arrays.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Case:
         self.names, self.layout = names, layout
 
     def __repr__(self) -> str:
-        """Return sizes, settings and seed in one line, without the arrays."""
+        """Return sizes, settings, layout and seed in one line, without the arrays."""
         shown = {"...": "shape", "_": "sizes"}
         parts = {shown.get(axis, axis): size for axis, size in self.sizes.items()}
         parts |= {k: v for k, v in self.settings.items() if not isinstance(v, np.ndarray)}
@@ -69,20 +69,21 @@ class Case:
         backward : callable
             Maps ``(dout, cache)`` to one gradient per input.
         **options
-            What minise.gradcheck.assert_gradients takes by keyword, such as branches or mode.
+            Keyword arguments of minise.gradcheck.assert_gradients, such as branches or mode.
 
         Returns
         -------
         Report
-            What was checked.
+            The report of the check.
 
         Raises
         ------
         AssertionError
-            If a gradient is wrong: with the report, and a program that repeats it.
+            If a gradient is wrong or could not be checked. The message has the report and a
+            program that reproduces it.
         TypeError
             If forward does not take these arrays and settings. Other errors of forward and backward
-            pass, with the program as a note.
+            propagate, with the program as a note.
 
         Examples
         --------
@@ -94,18 +95,20 @@ class Case:
         __tracebackhide__ = True
         self._check_signature(forward)
         options = {"rng": self.seed, **options}
-        before = [None if a is None else np.array(a) for a in self.inputs]  # forward may write them
-        filled = partial(forward, **self.settings) if self.settings else forward
+        copies = [None if a is None else np.array(a) for a in self.inputs]  # forward may write them
+        bound = partial(forward, **self.settings) if self.settings else forward
         try:
-            return assert_gradients(filled, backward, self.inputs, **options)
+            return assert_gradients(bound, backward, self.inputs, **options)
         except AssertionError as error:
             report = str(error)
         except Exception as error:
-            error.add_note(f"{REPEATS}\n\n{self._program(forward, backward, before, options)}")
+            error.add_note(
+                f"{PROGRAM_TITLE}\n\n{self._program(forward, backward, copies, options)}"
+            )
             raise
-        # raised here, with no context: to Hypothesis all wrong gradients are one failure
+        # raised outside the handler, without a context: Hypothesis then sees one kind of failure
         raise AssertionError(
-            f"{report}\n\n{REPEATS}\n\n{self._program(forward, backward, before, options)}"
+            f"{report}\n\n{PROGRAM_TITLE}\n\n{self._program(forward, backward, copies, options)}"
         )
 
     def program(
@@ -113,7 +116,7 @@ class Case:
     ) -> str:
         """Return a program that calls minise.gradcheck.assert_gradients on this case.
 
-        Parameters are those of the method assert_gradients. Arrays are written to the last digit.
+        The parameters are those of the method assert_gradients. Arrays are written exactly.
         """
         return self._program(forward, backward, self.inputs, {"rng": self.seed, **options})
 
@@ -134,5 +137,5 @@ class Case:
             name = getattr(forward, "__name__", "forward")
             raise TypeError(
                 f"{name}{signature} does not take the arrays {', '.join(self.names)}{settings}: "
-                f"{error}; let the line and the keywords of cases(...) be those of {name}"
+                f"{error}; use {name}'s arguments in the line and the keywords of cases(...)"
             ) from None

@@ -8,9 +8,9 @@
     def test_scale(case):
         case.assert_gradients(scale_forward, scale_backward)
 
-The line is written as those of minise's own ops (minise/ops/shapes.py). Hypothesis shrinks a
-failing case to small sizes, plain settings, C order and seed 0, and the error ends with a program
-that repeats it without Hypothesis.
+The line has the syntax of minise's own ops (minise/ops/shapes.py). Hypothesis shrinks a failing
+case to small sizes, simple settings, C order and seed 0. The error message ends with a program that
+reproduces the failure without Hypothesis.
 """
 
 import re
@@ -29,7 +29,7 @@ from minise.ops.shapes import Argument, parse
 
 __all__ = ["AXIS", "PLAIN", "Case", "cases"]
 
-AXIS = st.integers(1, 4)  # sizes of an axis
+AXIS = st.integers(1, 4)  # default sizes of an axis
 
 _AXES = r"(\s+(\.\.\.|[^\W\d]\w*(/[^\W\d]\w*)?))*"
 _ARRAY = re.compile(rf"\*?[^\W\d]\w*\??:{_AXES}")
@@ -45,40 +45,41 @@ def cases(
     values: Mapping[str, Values] | None = None,
     **axes_and_settings: Any,
 ) -> st.SearchStrategy[Case]:
-    """Return a strategy of the arrays and settings that an op takes.
+    """Return a strategy that draws the arrays and settings of an op.
 
     Parameters
     ----------
     line : str
         The arrays and their axes, in the order of forward's arguments:
-        ``"x: N C H W, weight: K C/groups KH KW, bias?: K"``. An axis has one size wherever it is
-        named. ``bias?`` is None in some cases; ``labels: N int`` and ``mask: N bool`` have other
-        dtypes, and integers are columns of the first array; ``...`` is any shape; ``*xs: N _`` is
-        one array or more; ``C/groups`` is the size of C divided by a setting; arrays after ``;``
-        are passed by keyword.
+        ``"x: N C H W, weight: K C/groups KH KW, bias?: K"``. An axis has the same size in all
+        arrays. ``bias?`` is None in some cases; ``labels: N int`` and ``mask: N bool`` set the
+        dtype, and integers are column indices of the first array; ``...`` is any shape;
+        ``*xs: N _`` is one or more arrays; ``C/groups`` is the size of C divided by a setting;
+        arrays after ``;`` are passed by keyword.
     layouts : collection of str
-        How arrays may lie in memory, the simplest first: "contiguous" (C order), "backwards"
-        (negative strides), "channels_last", "first_axis_innermost" (Fortran order) and "read_only".
+        Memory layouts to draw from, simplest first: "contiguous" (C order), "backwards" (negative
+        strides), "channels_last", "first_axis_innermost" (Fortran order) and "read_only".
     values : mapping of str to callable, optional
-        By the name of an array: what draws its numbers, from ``(rng, shape, sizes)``. All other
-        arrays are standard normal. ``values={"x": lambda rng, shape, sizes: rng.uniform(1, 2,
-        shape)}`` is for a logarithm.
+        Functions of ``(rng, shape, sizes)`` that draw the numbers of an array, by its name. All
+        other arrays are standard normal. For a logarithm, for example, pass
+        ``values={"x": lambda rng, shape, sizes: rng.uniform(1, 2, shape)}``.
     **axes_and_settings
-        Sizes by the name of the axis (by default 1 to 4 each), and what forward takes by keyword:
-        strategies, or values that are the same in every case. `groups`, where a line divides by
-        it, is 1 to 3 by default. ``**{"...": st.tuples(…)}`` draws the shape that "..." stands for.
+        Sizes of axes (default 1 to 4) and keyword arguments of forward, by name: strategies or
+        constants. A divisor such as `groups` is 1 to 3 by default. ``**{"...": st.tuples(…)}``
+        draws the shape of "...".
 
     Returns
     -------
     strategy of Case
-        Shrinks to sizes of 1, the first of every setting, C order, no array left out, and seed 0.
+        It shrinks to sizes of 1, the first value of every setting, C order, no array left out, and
+        seed 0.
 
     Raises
     ------
     ValueError
-        If the line cannot be read, an axis is not in it, or a layout is unknown.
+        If the line is malformed, an axis is not in the line, or a layout is unknown.
     TypeError
-        If the line is no string, or a size neither an integer nor a strategy.
+        If the line is not a string, or a size is neither an integer nor a strategy.
 
     Examples
     --------
@@ -93,19 +94,19 @@ def cases(
     ...     case.assert_gradients(forward, backward)
     >>> test_forward()
     """
-    arguments = _read(line)
+    arguments = _checked_arguments(line)
     sizes, settings = _sizes_and_settings(arguments, line, axes_and_settings)
     layouts = list(layouts)
     unknown = [layout for layout in layouts if layout not in (PLAIN, *LAYOUTS)]
     if unknown or not layouts:
-        came = repr(unknown[0]) if unknown else "empty"
+        received = f"has {unknown[0]!r}" if unknown else "is empty"
         raise ValueError(
-            f"cases: layouts has {came}, expected any of {PLAIN}, {', '.join(LAYOUTS)}"
+            f"cases: layouts {received}, expected any of {PLAIN}, {', '.join(LAYOUTS)}"
         )
-    known = [argument.name for argument in arguments]
+    names = [argument.name for argument in arguments]
     for name in values or ():
-        if name not in known:
-            raise ValueError(f"cases: values names {name!r}, expected any of {', '.join(known)}")
+        if name not in names:
+            raise ValueError(f"cases: values has {name!r}, expected any of {', '.join(names)}")
     return _cases(line, sizes, settings, layouts, dict(values or {}))
 
 
@@ -119,19 +120,19 @@ def _cases(
     values: dict[str, Values],
 ) -> Case:
     arguments = parse(line)
-    chosen = {key: _drawn(draw, value) for key, value in settings.items()}
+    chosen = {key: _draw_if_strategy(draw, value) for key, value in settings.items()}
     divisors = {name for argument in arguments for _, name in argument.axes if name}
     for name in divisors:
         check_integer("cases", name, chosen[name], 1)
     chosen_sizes: dict[str, Any] = {}
     for axis, size in sizes.items():
-        chosen_sizes[axis] = _size(draw, axis, size, _divisors(arguments, axis, chosen))
-    without = [argument.name for argument in arguments if argument.optional and draw(st.booleans())]
+        chosen_sizes[axis] = _draw_size(draw, axis, size, _divisors(arguments, axis, chosen))
+    omitted = [argument.name for argument in arguments if argument.optional and draw(st.booleans())]
     layout = draw(st.sampled_from(layouts))
     seed = draw(st.integers(0, 2**32 - 1))
     rng = np.random.default_rng(seed)
     inputs, keywords = draw_arrays(
-        line, chosen_sizes, rng, without=without, **{name: chosen[name] for name in divisors}
+        line, chosen_sizes, rng, without=omitted, **{name: chosen[name] for name in divisors}
     )
     counts = [len(chosen_sizes["_"]) if argument.many else 1 for argument in arguments]
     names = [
@@ -143,20 +144,21 @@ def _cases(
     for name, function in values.items():
         for k, input_name in enumerate(names):
             if input_name.partition("[")[0] == name:
-                inputs[k] = _valued(name, function, inputs[k], rng, chosen_sizes)
+                inputs[k] = _custom_values(name, function, inputs[k], rng, chosen_sizes)
         if name in keywords:
-            keywords[name] = _valued(name, function, keywords[name], rng, chosen_sizes)
-    inputs = [_laid_out(array, layout) for array in inputs]
-    keywords = {key: _laid_out(array, layout) for key, array in keywords.items()}
+            keywords[name] = _custom_values(name, function, keywords[name], rng, chosen_sizes)
+    inputs = [_in_layout(array, layout) for array in inputs]
+    keywords = {key: _in_layout(array, layout) for key, array in keywords.items()}
     return Case(inputs, chosen | keywords, chosen_sizes, seed, names, layout)
 
 
-def _laid_out(array: Any, layout: str) -> Any:
+def _in_layout(array: Any, layout: str) -> Any:
+    """Return an equal array in a memory layout, and None as None."""
     return array if array is None or layout == PLAIN else LAYOUTS[layout](array)
 
 
-def _read(line: str) -> tuple[Argument, ...]:
-    """Return the arrays of a line after checking that each part is one."""
+def _checked_arguments(line: str) -> tuple[Argument, ...]:
+    """Return the arrays that a line describes, or raise an error if it is malformed."""
     if not isinstance(line, str):
         kind = type(line).__name__
         raise TypeError(f"cases: line is a {kind}, expected a string such as 'x: N C H W, s: N C'")
@@ -174,18 +176,20 @@ def _read(line: str) -> tuple[Argument, ...]:
         axes = [axis for axis, _ in argument.axes]
         if "..." in axes and len(axes) > 1:
             raise ValueError(
-                f"cases: {argument.name} has the axes {argument.text}, expected '...' alone: it "
-                "stands for a whole shape"
+                f"cases: {argument.name} has the axes {argument.text}, expected '...' alone, which "
+                "is a whole shape"
             )
         if names.count(argument.name) > 1:
-            raise ValueError(f"cases: the line {line!r} names {argument.name} twice")
+            raise ValueError(
+                f"cases: the line {line!r} has {argument.name} twice, expected different names"
+            )
     return arguments
 
 
 def _sizes_and_settings(
     arguments: tuple[Argument, ...], line: str, axes_and_settings: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what the caller said of axes (None for the default), and of settings."""
+    """Return the caller's sizes of all axes, None for the default, and the settings."""
     axes = {axis: None for argument in arguments for axis, _ in argument.axes}
     if any(argument.many for argument in arguments):
         axes.setdefault("_", None)
@@ -194,7 +198,7 @@ def _sizes_and_settings(
     for key in settings:
         if key[0].isupper() or not key.isidentifier():
             raise ValueError(
-                f"cases: {key} is no axis of {line!r}, expected any of {', '.join(axes)}"
+                f"cases: {key} is not an axis of {line!r}, expected any of {', '.join(axes)}"
             )
         if key in [argument.name for argument in arguments]:
             raise ValueError(
@@ -215,12 +219,13 @@ def _sizes_and_settings(
     return sizes, settings
 
 
-def _drawn(draw: Any, value: Any) -> Any:
+def _draw_if_strategy(draw: Any, value: Any) -> Any:
+    """Return a value drawn from a strategy, and a constant as it is."""
     return draw(value) if isinstance(value, st.SearchStrategy) else value
 
 
 def _divisors(arguments: tuple[Argument, ...], axis: str, settings: dict[str, Any]) -> list[int]:
-    """Return the numbers that have to divide the size of an axis."""
+    """Return the values of all settings that must divide the size of an axis."""
     return [
         settings[divisor]
         for argument in arguments
@@ -229,35 +234,34 @@ def _divisors(arguments: tuple[Argument, ...], axis: str, settings: dict[str, An
     ]
 
 
-def _size(draw: Any, axis: str, size: Any, divisors: list[int]) -> Any:
-    """Return the size of an axis, the shape of "...", or one size for each of *xs."""
-    if axis == "...":
-        return tuple(_drawn(draw, st.lists(AXIS, max_size=4) if size is None else size))
-    if axis == "_":
-        return tuple(_drawn(draw, st.lists(AXIS, min_size=1, max_size=4) if size is None else size))
+def _draw_size(draw: Any, axis: str, size: Any, divisors: list[int]) -> Any:
+    """Draw the size of an axis, the shape of "...", or one size for each of *xs."""
+    if axis in ("...", "_"):
+        sizes = st.lists(AXIS, min_size=int(axis == "_"), max_size=4)
+        return tuple(_draw_if_strategy(draw, sizes if size is None else size))
     if size is None:
         return lcm(*divisors) * draw(st.integers(1, 2)) if divisors else draw(AXIS)
-    size = _drawn(draw, size)
+    size = _draw_if_strategy(draw, size)
     check_integer("cases", axis, size, 1)
     if any(size % divisor for divisor in divisors):
         reject()
     return size
 
 
-def _valued(
+def _custom_values(
     name: str,
     function: Values,
     like: Any,
     rng: np.random.Generator,
     sizes: dict[str, Any],
 ) -> Any:
-    """Return an array from the caller's function, of the shape and dtype of the drawn one."""
+    """Return an array drawn by the caller's function, of the same shape and dtype as like."""
     if like is None:
         return None
     array = np.asarray(function(rng, like.shape, sizes))
     if array.shape != like.shape:
         raise ValueError(
-            f"cases: values[{name!r}] returns shape {array.shape}, expected {like.shape}: pass the "
-            "shape on to rng"
+            f"cases: values[{name!r}] returns shape {array.shape}, expected {like.shape}: draw an "
+            "array of the shape that it is passed"
         )
     return array.astype(like.dtype)

@@ -1,8 +1,8 @@
-"""Write a gradient check as a program: imports, arrays to the last digit, one call.
+"""Write a gradient check as a program: imports, exact arrays, and one call.
 
-Functions are imported from their modules; a module's folder is put on sys.path where Python would
-not look. A function that cannot be imported (a local one, a lambda, one of `__main__`) is left for
-the reader to fill in.
+The program imports functions from their modules, and adds a module's folder to sys.path if Python
+would not find it. For a function that cannot be imported (a local function, a lambda, a function of
+`__main__`) the program has a placeholder that the reader fills in.
 """
 
 import math
@@ -18,7 +18,7 @@ import numpy as np
 
 from minise.checks import Array
 
-WIDTH = 88  # of a line of numbers
+LINE_WIDTH = 88  # characters in a line of numbers
 
 
 class Program:
@@ -28,18 +28,18 @@ class Program:
         self._imports: dict[str, set[str]] = {}
         self._modules: set[str] = set()
         self._folders: list[str] = []
-        self._missing: list[str] = []
+        self._placeholders: list[str] = []
 
     def imported(self, module: str, name: str) -> str:
-        """Return the expression of a module's name after noting the import of it."""
+        """Return an expression for a name of a module, and record the import."""
         if any(name in names for other, names in self._imports.items() if other != module):
-            self._modules.add(module)  # two functions of one name
+            self._modules.add(module)  # two functions have the same name
             return f"{module}.{name}"
         self._imports.setdefault(module, set()).add(name)
         return name
 
     def value(self, value: Any, role: str) -> str:
-        """Return the expression of a setting: a literal, an array or an imported function."""
+        """Return an expression for a setting: a literal, an array or a function."""
         if isinstance(value, np.ndarray):
             return array_literal(value)
         if isinstance(value, float) and not math.isfinite(value):
@@ -47,9 +47,9 @@ class Program:
         return self.function(value, role) if callable(value) else repr(value)
 
     def function(self, function: Callable[..., Any], role: str) -> str:
-        """Return the expression of a function that is imported, or left to fill in.
+        """Return an expression for a function: an imported name, or a placeholder to fill in.
 
-        The role names a function that has no name of its own.
+        A placeholder of a function without a name is called by its role.
         """
         if isinstance(function, partial):
             parts = [self.function(function.func, role)]
@@ -61,8 +61,8 @@ class Program:
         if not _is_importable(function, module, path):
             name = path.rpartition(".")[2]
             name = name if name.isidentifier() else role
-            what = f"{module}.{path}" if path else f"a {type(function).__name__}"
-            self._missing.append(f"{name} = ...  # fill in: {what} cannot be imported")
+            described = f"{module}.{path}" if path else f"a {type(function).__name__}"
+            self._placeholders.append(f"{name} = ...  # fill in: {described} cannot be imported")
             return name
         folder = _folder_of(module)
         if folder is not None and folder not in self._folders:
@@ -71,7 +71,7 @@ class Program:
         return f"{self.imported(module, name)}{dot}{attribute}"
 
     def text(self, *body: str) -> str:
-        """Return the program: imports, functions to fill in, and the body."""
+        """Return the program: imports, placeholders, and the body."""
         lines = ["import numpy as np"]
         if self._folders:
             lines = ["import sys", "", *lines, ""]
@@ -79,12 +79,14 @@ class Program:
         lines += [f"import {module}" for module in sorted(self._modules)]
         for module, names in sorted(self._imports.items()):
             lines.append(f"from {module} import {', '.join(sorted(names))}")
-        missing = dict.fromkeys(self._missing)
-        return "\n".join([*lines, "", *missing, *([""] if missing else []), *body]) + "\n"
+        placeholders = [*dict.fromkeys(self._placeholders)]
+        if placeholders:
+            placeholders.append("")
+        return "\n".join([*lines, "", *placeholders, *body]) + "\n"
 
 
 def array_literal(array: Array) -> str:
-    r"""Return an expression whose value is an array of the same numbers, shape and dtype.
+    r"""Return an expression for an array that keeps its numbers, shape and dtype exactly.
 
     Examples
     --------
@@ -97,11 +99,11 @@ def array_literal(array: Array) -> str:
         array,
         separator=", ",
         threshold=sys.maxsize,
-        max_line_width=WIDTH,
+        max_line_width=LINE_WIDTH,
         formatter={"all": lambda number: repr(number.item())},  # type: ignore[arg-type]
     )
-    plain = array.dtype in (np.dtype(float), np.dtype(int), np.dtype(bool))
-    return f"np.array({numbers}{'' if plain else f', dtype={array.dtype.name!r}'})"
+    is_default = array.dtype in (np.dtype(float), np.dtype(int), np.dtype(bool))
+    return f"np.array({numbers}{'' if is_default else f', dtype={array.dtype.name!r}'})"
 
 
 def gradient_check(
@@ -118,25 +120,24 @@ def gradient_check(
     Parameters
     ----------
     forward, backward : callable
-        As assert_gradients takes them, forward without its settings filled in.
+        The functions to check, forward without its settings.
     inputs : sequence of ndarray or None
-        In the order of forward's arguments.
+        The inputs in the order of forward's parameters.
     settings : dict
-        What forward takes by keyword.
+        Keyword arguments of forward.
     options : dict
-        What assert_gradients takes by keyword.
+        Keyword arguments of assert_gradients.
     names : sequence of str
-        Of the inputs, for comments.
+        Names of the inputs, for comments.
     layout : str
-        A function of drawing.py beside this file that lays out every array; "" leaves them in C
-        order.
+        Name of the function in drawing.py that lays out every array; "" keeps C order.
     """
     program = Program()
-    laid_out = program.imported("minise.gradcheck.strategies.drawing", layout) if layout else ""
+    lay_out = program.imported("minise.gradcheck.strategies.drawing", layout) if layout else ""
 
     def expression(value: Any, name: str) -> str:
         text = program.value(value, name)
-        return f"{laid_out}({text})" if laid_out and isinstance(value, np.ndarray) else text
+        return f"{lay_out}({text})" if lay_out and isinstance(value, np.ndarray) else text
 
     arrays = [
         f"    {expression(value, name)},  # {name}"
@@ -144,8 +145,8 @@ def gradient_check(
     ]
     call = program.function(forward, "forward")
     if settings:
-        filled = [f"{key}={expression(value, key)}" for key, value in settings.items()]
-        call = f"{program.imported('functools', 'partial')}({', '.join([call, *filled])})"
+        keywords = [f"{key}={expression(value, key)}" for key, value in settings.items()]
+        call = f"{program.imported('functools', 'partial')}({', '.join([call, *keywords])})"
     arguments = [f"{key}={program.value(value, key)}" for key, value in options.items()]
     arguments = [call, program.function(backward, "backward"), "inputs", *arguments]
     check = program.imported("minise.gradcheck", "assert_gradients")
@@ -153,7 +154,7 @@ def gradient_check(
 
 
 def _is_importable(function: Any, module: str, path: str) -> bool:
-    """Tell whether `from module import …` gives this very function in another process."""
+    """Return True if `from module import …` gives the same function in another process."""
     if module in ("", "__main__") or module not in sys.modules:
         return False
     try:
@@ -163,13 +164,13 @@ def _is_importable(function: Any, module: str, path: str) -> bool:
 
 
 def _folder_of(module: str) -> str | None:
-    """Return the folder that has to be on sys.path, or None where Python looks by itself."""
+    """Return the folder that must be added to sys.path, or None if Python finds the module."""
     file = getattr(sys.modules[module], "__file__", None)
     if file is None:
         return None
     path = Path(file).resolve()
     depth = module.count(".") + (path.stem == "__init__")
     folder = path.parents[depth]
-    own = [sysconfig.get_paths()[key] for key in ("stdlib", "purelib", "platlib")]
-    own.append(site.getusersitepackages())
-    return None if folder in [Path(entry).resolve() for entry in own] else str(folder)
+    installed = [sysconfig.get_paths()[key] for key in ("stdlib", "purelib", "platlib")]
+    installed.append(site.getusersitepackages())
+    return None if folder in [Path(entry).resolve() for entry in installed] else str(folder)
