@@ -373,9 +373,7 @@ def test_incomplete_ops_of_a_student_are_refused(tmp_path):
     with pytest.raises(ValueError, match="mine.py has no squeeze_excite_backward.*it has squeeze"):
         trace("squeeze_excite", case("se").x, ops=lacking, file=path)
     few = module(path, RIGHT.replace(", dv.sum(axis=0)", ""))
-    with pytest.raises(
-        ValueError, match="returns 4 gradients, expected 5, one for each of x, w1"
-    ):
+    with pytest.raises(ValueError, match="returns 4 gradients, expected 5, one for each of x, w1"):
         trace("squeeze_excite", case("se").x, ops=few, file=path)
     block = nn.basic_block(2, 2, 1, nn.Build())
     with pytest.raises(ValueError, match="mine.py has no conv2d_forward, which layer conv1 calls"):

@@ -1,6 +1,6 @@
 // The contents of a screen: the case, one step, or all gradients.
 
-const CHECK_METHOD = "Computed from the forward pass alone, by changing only this number: by a tiny imaginary amount (complex step, exact up to rounding), and by a small real amount up and down (finite difference)";
+const checkMethod = (name) => `Computed from the forward pass alone, by changing only this entry of ${name}: by a tiny imaginary amount (complex step, exact up to rounding), and by a small real amount up and down (finite difference).`;
 
 /** The name of the gradient that a step computes, in full or one term of it. */
 const gradientName = (step) => (step.route ? nameOf(step).split("_")[0] : nameOf(step));
@@ -168,7 +168,7 @@ function showEntry(panel, step, entry, values, complete) {
   panel.replaceChildren(
     el("h3", {}, entryName(array, entry), el("span", { class: "value" }, ` = ${exact(values[entry])}`)),
     madeOfBlock(step, entry, goArray, `${step.array}.${entry}`, false, off, values[entry]),
-    ...(step.check ? [el("h4", {}, `Check: derivative of the loss with respect to ${step.check.of}`), el("p", { class: "hint" }, CHECK_METHOD), checkTable(step.check, entry, values[entry], complete)] : []),
+    ...(step.check ? [el("h4", {}, `Check: derivative of the loss with respect to ${step.check.of}`), el("p", { class: "hint" }, checkMethod(step.check.of.split(" as read")[0])), checkTable(step.check, entry, values[entry], complete)] : []),
     ...(gradient ? [el("h4", {}, "Gradient of the loss with respect to this number"),
       el("p", { class: "goes" }, chip(gradient.array, entry, undefined, goArray, true), el("span", {}, `= ${exact(arrays[gradient.array].values[entry])}${elsewhere(gradient)}`))] : []),
     ...(into.length ? [el("h4", {}, "Used by"), goesList(step.array, entry, goArray)] : []));
