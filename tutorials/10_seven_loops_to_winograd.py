@@ -351,7 +351,7 @@ def _(POINTS):
         rounded, taps = d.astype(np.float32), g.astype(np.float32)
         y = ((taps @ g_in.T) * (rounded @ b_t.T)) @ a_t.T
         pairs = zip(rounded.astype(float), taps.astype(float), strict=True)
-        exact = np.array([np.correlate(pixels, filter_) for pixels, filter_ in pairs])
+        exact = np.array([np.correlate(pixels, kernel) for pixels, kernel in pairs])
         return float(np.max(abs(y - exact)) / np.max(abs(exact)))
 
     tiles = np.arange(1, 9)

@@ -338,7 +338,7 @@ def _(numbers, sums):
     runs out of registers fails the test. To test the tests, [bugs are
     inserted](../tests/ops/cuda/test_mutants.py) one by one, missing barriers among them. The
     emulator cannot measure speed. `minise bench cuda` measures it on a GPU; the
-    [README](../README.md#on-a-gpu) has results.
+    [README](../README.md#on-a-gpu) lists what has been measured.
     """),
         ]
     )

@@ -82,8 +82,8 @@ class Explainer:
         if helper is None or self._helper(right, reader) is not None:
             return formula(indexed(left, einsum_letters(right)), convert(right, reader))
         self.helper_summary = sources.summary_of(helper)
-        for written in self._written_formulas(name)[:1]:
-            return formula(_prose(written.left, reader), _prose(written.right, reader))
+        if written := self._written_formulas(name):
+            return formula(_prose(written[0].left, reader), _prose(written[0].right, reader))
         terms = [convert(node, reader) for node in right.args if _is_shown(node, reader)]
         return formula(left, called(right.func.id, terms))
 
