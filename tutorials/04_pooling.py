@@ -73,7 +73,7 @@ def _():
 
     With a stride smaller than the kernel, a pixel may be the maximum of several windows. Then its
     gradient is the sum over these windows. `dx[i, j] = …` keeps only the last one. For a `dout` of
-    ones, `dx` is the number of windows of which each pixel is the maximum.
+    ones, `dx` counts for each pixel the windows in which it is the maximum.
     """)
     return
 

@@ -24,7 +24,7 @@ def _():
     a loop. In this lesson you derive the shortest gradient of the course, train an SE-ResNet on
     generated images, and see what training on CIFAR-10 needs in addition.
 
-    You need: [the linear layer](02_linear.py); the net is made of lessons 3 to 7.
+    You need: [the linear layer](02_linear.py); the net uses the ops of lessons 3 to 7.
     """)
     return
 

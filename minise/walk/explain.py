@@ -103,9 +103,10 @@ class Explainer:
         return Reader(evaluate, self._axes, names, self._helper)
 
     def _axes(self, rank: int, *names: str) -> tuple[str, ...]:
-        """Return axis letters for an expression of some rank that contains some arrays.
+        """Return axis letters for an expression, from its rank and the arrays in it.
 
-        They are those of the first such array of that rank, else of the op's first array of it.
+        The letters are those of the first of these arrays with that rank, else of the op's first
+        array with that rank.
         """
         known = documented(self.op)
         bare = [name.removeprefix("d") if name not in known else name for name in names]

@@ -77,7 +77,7 @@ class Step:
     inner : tuple of Inner
         Lines of helper functions that the formula includes.
     rule, reason : str
-        The forward line that this line differentiates, and the comment beside that rule.
+        The forward line that this line differentiates, and the reason in its comment.
     reads : tuple of Read
         The arrays that the line reads.
     constants : dict of str to number, str or bool
