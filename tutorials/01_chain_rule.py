@@ -15,9 +15,10 @@ def _():
     mo.md(r"""
     # 1. The chain rule in shapes
 
-    A net is a long chain of functions. Training needs one thing of it: how the loss at its end
-    changes with every number at its beginning. This lesson shows how the chain rule gives that
-    for arrays, why one goes backward, and how shapes alone nearly write the formula for you.
+    A net is a long chain of functions. To train it we need the derivative of the loss, at the end
+    of the chain, with respect to every number at its beginning. This lesson shows how the chain
+    rule computes it for arrays, why we go backward, and how shapes alone almost determine the
+    formula.
 
     You need: derivatives of one variable, and matrix products in NumPy.
     """)
@@ -32,7 +33,7 @@ def _():
     Let $v = 3x$, $\text{out} = v^2$. By the chain rule $\frac{d\,\text{out}}{dx} =
     \frac{d\,\text{out}}{dv} \cdot \frac{dv}{dx} = 2v \cdot 3$. In code we write `dv` for the
     derivative of the *loss* with respect to `v`, whatever `v` is. Here the loss is `out`, so
-    `dout` is 1. Each line forward has one line backward, and they run in the opposite order.
+    `dout` is 1. Each forward line has one backward line, and they run in reverse order.
     """)
     return
 
@@ -47,8 +48,8 @@ def _():
     dv = dout * 2 * v  # forward: out = v ** 2
     dx = dv * 3  # forward: v = 3 * x
 
-    moved = (3 * (x + 1e-6)) ** 2
-    mo.md(f"dx = {dx}, and measured: {(moved - out) / 1e-6:.4f}")
+    perturbed_out = (3 * (x + 1e-6)) ** 2
+    mo.md(f"dx = {dx}, and as a difference quotient: {(perturbed_out - out) / 1e-6:.4f}")
     return
 
 
@@ -57,16 +58,16 @@ def _():
     mo.md(r"""
     ## Many numbers
 
-    Let $x$ have three numbers and $v = A x$ two. All derivatives of $v$ in $x$ are a table of 2 x
-    3 numbers, the *Jacobian*. For a matrix product it is $A$ itself. The loss is one number, so
+    Let $x$ have three numbers and $v = A x$ two. The derivatives of $v$ with respect to $x$ are a
+    2 x 3 matrix, the *Jacobian*. For a matrix product it is $A$ itself. The loss is one number, so
     `dv` has the shape of `v`, and `dx` the shape of `x`. Each $x_i$ reaches the loss through both
     numbers of $v$. The routes add up:
 
     $$ dx_i = \sum_o dv_o \, A_{oi}, \quad dx = A^T dv $$
 
-    **A gradient has the shape of what it is for.** With this rule, and `dv` (2,) and `A` (2, 3)
-    at hand, there is only one product that gives (3,). Shapes suggest a formula, they do not prove
-    it: were `A` square, `A @ dv` would fit as well.
+    **A gradient has the shape of its array.** `dv` is (2,) and `A` is (2, 3), so only one product
+    has the shape (3,). Shapes suggest a formula, they do not prove it: if `A` were square, `A @ dv`
+    would fit as well.
     """)
     return
 
@@ -76,7 +77,7 @@ def _():
     A = np.array([[1.0, 2.0, 0.0], [0.0, -1.0, 3.0]])
     vector = np.array([1.0, 1.0, 2.0])
     product = A @ vector
-    dproduct = np.array([10.0, 1.0])  # given: how the loss changes with both numbers of the product
+    dproduct = np.array([10.0, 1.0])  # gradient of the loss with respect to the product
     dvector = A.T @ dproduct
     Arrays(0, A=A, x=vector, v=product, dv=dproduct, dx=dvector)
     return A, dproduct, dvector
@@ -86,8 +87,8 @@ def _():
 def _(A, dproduct, dvector):
     _terms = [f"{dproduct[o]:g} · ({A[o, 1]:g})" for o in range(2)]
     mo.md(f"""
-    By hand for the middle one: {_terms[0]} + {_terms[1]} = {dvector[1]:g}. It has two routes, one
-    through each number of v.
+    By hand for the middle number of x: {_terms[0]} + {_terms[1]} = {dvector[1]:g}. It has two
+    routes to the loss, one through each number of v.
     """)
     return
 
@@ -95,21 +96,21 @@ def _(A, dproduct, dvector):
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
-    ## Five rules that are all there is
+    ## Five rules for everything
 
     | forward | backward | because |
     |:---|:---|:---|
-    | `out = f(a)`, each number alone | `da = dout * f'(a)` | the slope of one number |
-    | `out = a * b` | `da = dout * b` | each factor gets the other one |
-    | `out = a + b` | `da = dout`, `db = dout` | a sum hands on |
-    | one number used by many | sum over all its uses | routes add up |
-    | `mean` of $M$ numbers | `dout / M` to each | each has a share of $1/M$ |
+    | `out = f(a)`, elementwise | `da = dout * f'(a)` | the derivative of each number |
+    | `out = a * b` | `da = dout * b` | the derivative in one factor is the other |
+    | `out = a + b` | `da = dout`, `db = dout` | a sum passes the gradient on |
+    | one number with many uses | sum over all its uses | routes add up |
+    | `mean` of $M$ numbers | `dout / M` to each | each number has a share of $1/M$ |
 
-    The matrix product above is rules two to four at once: each entry is a sum of products, and each
-    $x_i$ goes into several. The last two rules mirror each other. NumPy's broadcasting repeats a
-    number forward, so backward *sums* along that axis. A sum forward *repeats* backward, and a mean
-    repeats a share. Move the sliders: the bias is added to every row of a table, and its gradient
-    is the sum of that column.
+    The matrix product above combines rules two to four: each entry is a sum of products, and each
+    $x_i$ is used by several entries. The last two rules mirror each other. NumPy's broadcasting
+    repeats a number in forward, so backward *sums* along that axis. A sum in forward *repeats* the
+    gradient in backward, and a mean repeats a share of it. Move the sliders: the bias is added to
+    every row of a table, and its gradient is the sum of each column.
     """)
     return
 
@@ -135,8 +136,9 @@ def _():
     ## Why backward
 
     The chain rule does not say in which order to multiply. Take a chain of matrices from $n$
-    numbers to one loss. Forward, one carries the derivative of everything in every input: a
-    matrix. Backward, one starts at the loss, which is one number, and carries a vector.
+    numbers to one loss. In forward order, each step multiplies a matrix: the derivatives of all
+    numbers with respect to all inputs. In backward order we start at the loss, which is one number,
+    and each step multiplies a vector.
     """)
     return
 
@@ -151,12 +153,12 @@ def _():
 @app.cell(hide_code=True)
 def _(size):
     _n, _layers = size.value, 10
-    _forward = (_layers - 1) * _n**3 + _n**2  # matrix times matrix, at last times the loss's vector
-    _backward = _layers * _n**2  # vector times matrix, every time
+    _forward = (_layers - 1) * _n**3 + _n**2  # matrix times matrix; the last factor is a vector
+    _backward = _layers * _n**2  # vector times matrix in every layer
     mo.md(f"""
     {_layers} layers of {_n} x {_n} numbers: {_forward:,} multiplications forward, {_backward:,}
-    backward. That is {_forward / _backward:,.0f} times fewer, for the same numbers.
-    Backpropagation is nothing else than this order.
+    backward. That is {_forward / _backward:,.0f} times fewer, for the same result.
+    Backpropagation is the chain rule in this order.
     """)
     return
 
@@ -168,7 +170,7 @@ def _():
 
     Last, a function in which $x$ is used twice: $z$ = mean of $x$, $\text{out} = x \cdot z$. Its
     gradient is a sum of two terms. Squeeze and excitation, in [lesson
-    6](06_squeeze_and_excitation.py), is this with a small net between $z$ and the product.
+    6](06_squeeze_and_excitation.py), has a small net between $z$ and the product.
     """)
     return
 
@@ -181,15 +183,15 @@ def _():
 
     dscaled = np.array([1.0, 0.0, 0.0])
     direct = dscaled * z  # forward: scaled = pixels * z, z held fixed
-    dz = (dscaled * pixels).sum()  # one z serves all pixels: sum
-    through_mean = np.full(3, dz / 3)  # forward: z = mean: a third to each
+    dz = (dscaled * pixels).sum()  # all pixels use one z: sum
+    through_mean = np.full(3, dz / 3)  # forward: z = mean: a third for each
     dpixels = direct + through_mean
 
-    for place in range(3):  # and measured, pixel by pixel
-        there = pixels.copy()
-        there[place] += 1e-6
-        slope = (dscaled * (there * there.mean() - scaled)).sum() / 1e-6
-        assert abs(slope - dpixels[place]) < 1e-5
+    for k in range(3):  # compare with a difference quotient, pixel by pixel
+        perturbed = pixels.copy()
+        perturbed[k] += 1e-6
+        quotient = (dscaled * (perturbed * perturbed.mean() - scaled)).sum() / 1e-6
+        assert abs(quotient - dpixels[k]) < 1e-5
     Arrays(2, x=pixels, direct=direct, through_the_mean=through_mean, dx=dpixels)
     return
 
@@ -197,15 +199,16 @@ def _():
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
-    ## What to take with you
+    ## Summary
 
-    - `dv` is the gradient of the loss with respect to `v`, and has its shape.
-    - Undo line after line, last one first. Used by many: sum. A mean: a share to each.
-    - Where a name is used twice, its gradient is a sum of two.
-    - Measure what you derived. Three lines of differences are enough.
+    - `dv` is the gradient of the loss with respect to `v`, and has the shape of `v`.
+    - Go backward line by line, last line first. A number with many uses: sum over the uses. A mean:
+      a share for each number.
+    - If a name is used twice, its gradient is a sum of two terms.
+    - Compare every derivation with finite differences. Three lines of code are enough.
 
-    `minise walk --all pages` writes a page for every op in which each number of backward unfolds
-    into its sum, just as above.
+    `minise walk --all pages` writes a page for every op. In it you can unfold each number of the
+    backward pass into its sum, as above.
 
     Next: [linear layers and a first net](02_linear.py), where you write your first backward.
 

@@ -19,10 +19,10 @@ def _():
     mo.md(r"""
     # 2. Linear layers and a first net
 
-    The linear layer is a matrix product. Between two of them put a ReLU, which makes zeros of
-    negative numbers, and you have a net that learns what no line can separate. In this lesson you
-    train one with no framework, in a dozen lines, and then write the backward pass of the layer
-    yourself.
+    A linear layer is a matrix product. Two linear layers with a ReLU between them, which replaces
+    negative numbers by zero, are a net that can separate classes that no line separates. In this
+    lesson you train such a net in a dozen lines, without a framework, and then write the backward
+    pass of the layer yourself.
 
     You need: [the chain rule in shapes](01_chain_rule.py).
     """)
@@ -35,13 +35,13 @@ def _():
     ## The layer
 
     A batch of $N$ samples with $I$ numbers each is a matrix. A layer with $O$ outputs has a
-    weight matrix of $O$ rows, one for each output, and a bias:
+    weight matrix with $O$ rows, one for each output, and a bias:
 
     $$ \text{out}_{no} = \sum_i x_{ni} \, \text{weight}_{oi} + \text{bias}_o $$
 
     In NumPy: `out = x @ weight.T + bias`. The ops in minise come in pairs. Forward returns `out`
-    and a `cache`, which is whatever backward will need; backward takes `dout` and the cache, and
-    returns a gradient for each array that went in.
+    and a `cache` with the arrays that backward needs; backward takes `dout` and the cache, and
+    returns one gradient for each input array.
     """)
     return
 
@@ -70,8 +70,8 @@ def _(dout, dweight, out, weight, x):
     _backward = " + ".join(f"{dout[n, 1]:g} · ({x[n, 1]:g})" for n in range(2))
     mo.md(f"""
     By hand: the first output of the first sample is {_forward} = {out[0, 0]:g}. And
-    dweight[1, 1], for the weight from input 1 to output 1 (counted from 0), is a sum over both
-    samples, since both use it: {_backward} = {dweight[1, 1]:g}.
+    dweight[1, 1], the gradient for the weight from input 1 to output 1 (counted from 0), is a sum
+    over both samples, because both use this weight: {_backward} = {dweight[1, 1]:g}.
     """)
     return
 
@@ -79,11 +79,12 @@ def _(dout, dweight, out, weight, x):
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
-    ## Shapes write the backward
+    ## The backward pass from shapes
 
-    `dout` is (N, O). What gives the shape of `x`, (N, I)? Only `dout @ weight`. What gives the
-    shape of `weight`, (O, I)? Only `dout.T @ x`. And the bias was repeated over $N$ rows, so its
-    gradient is the sum over them. The two products are the formula above, differentiated:
+    `dout` is (N, O). Which product has the shape of `x`, (N, I)? Only `dout @ weight`. Which has
+    the shape of `weight`, (O, I)? Only `dout.T @ x`. And the bias was repeated over $N$ rows, so
+    its gradient is the sum over these rows. The two products are the derivatives of the formula
+    above:
 
     $$
     \begin{aligned}
@@ -100,9 +101,9 @@ def _():
     mo.md(r"""
     ## A first net
 
-    Two rings of points, one inside the other. No line separates them. The net is linear, ReLU,
-    linear; the loss is softmax cross-entropy, of which [lesson 8](08_training.py) tells more.
-    Choose the number of hidden units.
+    The data are two rings of points, one inside the other. No line separates them. The net is
+    linear, ReLU, linear; the loss is softmax cross-entropy (see [lesson 8](08_training.py)). Choose
+    the number of hidden units.
     """)
     return
 
@@ -126,7 +127,7 @@ def _(hidden):
     w2, b2 = rng.standard_normal((2, hidden.value)) / np.sqrt(hidden.value), np.zeros(2)
 
     def run(inputs):
-        """Return the logits, and what backward needs."""
+        """Return the logits and the caches of the three layers."""
         u, first = ops.linear_forward(inputs, w1, b1)
         h, relu = ops.relu_forward(u)
         logits, second = ops.linear_forward(h, w2, b2)
@@ -138,13 +139,13 @@ def _(hidden):
         loss, tail = ops.softmax_cross_entropy_forward(logits, labels)
         losses.append(float(loss))
 
-        one = np.asarray(1.0)  # the gradient of the loss with respect to itself
-        dlogits, _ = ops.softmax_cross_entropy_backward(one, tail)
+        dloss = np.asarray(1.0)  # the gradient of the loss with respect to itself
+        dlogits, _ = ops.softmax_cross_entropy_backward(dloss, tail)
         dh, dw2, db2 = ops.linear_backward(dlogits, second)
         (du,) = ops.relu_backward(dh, relu)
         _, dw1, db1 = ops.linear_backward(du, first)
         for array, gradient in ((w1, dw1), (b1, db1), (w2, dw2), (b2, db2)):
-            array -= 0.5 * gradient  # a step downhill
+            array -= 0.5 * gradient  # a gradient descent step
     accuracy = float((run(points)[0].argmax(axis=1) == labels).mean())
     return accuracy, labels, losses, points, run
 
@@ -174,8 +175,8 @@ def _(accuracy, labels, losses, points, run):
             _plot,
             mo.md(
                 f"After {len(losses)} steps the loss has gone from {losses[0]:.2f} to "
-                f"{losses[-1]:.2f}; {accuracy:.0%} of the points are on the right side. With one "
-                "or two hidden units the border cannot close around the inner ring."
+                f"{losses[-1]:.2f}; {accuracy:.0%} of the points are classified correctly. With "
+                "one or two hidden units the boundary cannot enclose the inner ring."
             ),
         ]
     )
@@ -187,10 +188,10 @@ def _():
     mo.md(r"""
     ## Exercise: the backward pass
 
-    Replace each `...` by one line, and run the cell (Ctrl+Enter). The answer below compares what
-    each line gives with the exact slope of the real forward, and marks it: ok, WRONG, or ? for
-    what cannot be judged yet. A line that reads a wrong one is wrong too, so mend the first. Hints
-    unfold one by one, and the last one is the solution.
+    Replace each `...` by one line, and run the cell (Ctrl+Enter). The answer below compares the
+    result of each line with the exact derivative of the real forward, and marks the line: ok,
+    WRONG, or ? if it cannot be judged yet. A line that reads a wrong result is wrong too, so fix
+    the first wrong line. Hints unfold one by one, and the last hint is the solution.
     """)
     return
 
@@ -214,7 +215,7 @@ def _():
         ],
         hints={
             "dbias": (
-                "One bias serves all rows.",
+                "All rows use the same bias.",
                 "Sum dout over the rows: axis=0.",
                 "dbias = dout.sum(axis=0)",
             ),
@@ -245,10 +246,9 @@ def _():
     mo.md(r"""
     ## Every number
 
-    Here is the op that trains, taken apart on the numbers of this lesson: each of its lines, what
-    it read and what it gave. Open it, step through it, and click on a number to see the sum that
-    it is. It shows the solution, so it stands behind the exercise, here and in the lessons to
-    come.
+    This page shows the training code of the op on the numbers of this lesson: each line, the
+    arrays that it reads and its result. Open it, step through it, and click on a number to see how
+    it is computed. It contains the solution, so in every lesson it comes after the exercise.
     """)
     return
 
@@ -262,12 +262,14 @@ def _(bias, dout, weight, x):
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
-    ## What to take with you
+    ## Summary
 
-    - A linear layer's gradients are two matrix products. Shapes leave one way to write them.
-    - What all samples share, weight and bias, collects a sum over the samples.
-    - A training step is forward, loss, the same calls in reverse order, and a step downhill.
-    - The op that trains is [linear.py](../minise/ops/reference/linear.py): a backward in three
+    - The gradients of a linear layer are two matrix products. The shapes leave one way to write
+      them.
+    - All samples share the weight and the bias, so their gradients are sums over the samples.
+    - A training step is forward, loss, the backward calls in reverse order, and a gradient descent
+      step.
+    - The training code is [linear.py](../minise/ops/reference/linear.py): a backward in three
       lines.
 
     Next: [convolution](03_convolution.py), which is nine such products.

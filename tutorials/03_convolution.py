@@ -21,9 +21,10 @@ def _():
     mo.md(r"""
     # 3. Convolution: nine matrix products, and its two gradients
 
-    A convolution slides a small filter over an image. Written as seven loops, its backward is a
-    puzzle of indices. Written as one matrix product for each place of the filter, it is the
-    backward of the linear layer, nine times. This is how our reference does it.
+    A convolution slides a small filter over an image. If forward is written as seven loops, the
+    indices of backward are hard to get right. If forward is one matrix product for each offset of
+    the filter, backward is the backward of the linear layer, nine times. Our reference is written
+    like this.
 
     You need: [the linear layer](02_linear.py).
     """)
@@ -35,8 +36,8 @@ def _():
     mo.md(r"""
     ## By hand
 
-    A filter of 2 x 2 on an image of 3 x 3. At every window, multiply pixel by pixel and add. (The
-    filter is not turned round. Mathematicians call this a correlation.)
+    A 2 x 2 filter on a 3 x 3 image. In every window, multiply pixel by pixel and add. (The filter
+    is not flipped. Mathematicians call this a correlation.)
     """)
     return
 
@@ -66,8 +67,8 @@ def _():
     mo.md(r"""
     ## Offset by offset, not window by window
 
-    Stand at one place $(i, j)$ of the filter. All windows together see one shifted image there.
-    At this offset the whole convolution is that image times one number:
+    Take one offset $(i, j)$ of the filter. The pixels at this offset in all windows are a shifted
+    image. The contribution of this offset to the convolution is that image times one number:
     """)
     return
 
@@ -84,15 +85,15 @@ def _(out, weight, x):
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
-    With $C$ channels in and $K$ filters, the number becomes a matrix of $K \times C$ numbers. Write
-    $\text{window}(i, j)$ for the shifted image as a matrix, too: a row for each channel, a column
+    With $C$ input channels and $K$ filters, the number becomes a $K \times C$ matrix. Let
+    $\text{window}(i, j)$ be the shifted image as a matrix, too: a row for each channel, a column
     for each window. Then `out` has a row for each filter, and
 
     $$ \text{out} = \sum_{i, j} \text{weight}_{:,:,i,j} \; @ \; \text{window}(i, j) $$
 
-    A filter of 3 x 3 gives nine products. Stride and padding only change which pixels `window`
-    sees. A bias is one number for a whole row. And backward is what we know from the linear layer,
-    at each offset (with several images, $d\text{weight}$ adds up over them):
+    A 3 x 3 filter gives nine products. Stride and padding only change which pixels `window`
+    contains. A bias is one number for a whole row. And backward is, at each offset, the backward of
+    the linear layer (with several images, $d\text{weight}$ is the sum over the images):
 
     $$
     \begin{aligned}
@@ -101,8 +102,8 @@ def _():
     \end{aligned}
     $$
 
-    Mind the `+=`. Windows overlap, so a pixel is seen by several of them, and what comes back
-    from each must be added.
+    Note the `+=`. Windows overlap, so a pixel is in several windows, and the gradients from all of
+    them must be added.
     """)
     return
 
@@ -118,10 +119,11 @@ def _(cache):
 @app.cell(hide_code=True)
 def _(dout, dweight, dx, weight, x):
     mo.md(f"""
-    All four windows see the pixel in the middle. `dout` is zero at two of them. In the first window
-    it is the last pixel, in the last window the first one, so it gets {dout[0, 0, 0, 0]:g} ·
-    ({weight[0, 0, 1, 1]:g}) + {dout[0, 0, 1, 1]:g} · ({weight[0, 0, 0, 0]:g}) = {dx[0, 0, 1, 1]:g}.
-    And the first weight meets the first pixel of every window: {dout[0, 0, 0, 0]:g} ·
+    The pixel in the middle is in all four windows. `dout` is zero for two of them. It is the last
+    pixel of the first window and the first pixel of the last window, so it gets
+    {dout[0, 0, 0, 0]:g} · ({weight[0, 0, 1, 1]:g}) + {dout[0, 0, 1, 1]:g} ·
+    ({weight[0, 0, 0, 0]:g}) = {dx[0, 0, 1, 1]:g}.
+    And the first weight is multiplied with the first pixel of every window: {dout[0, 0, 0, 0]:g} ·
     {x[0, 0, 0, 0]:g} + {dout[0, 0, 1, 1]:g} · {x[0, 0, 1, 1]:g} = {dweight[0, 0, 0, 0]:g}.
     """)
     return
@@ -132,10 +134,10 @@ def _():
     mo.md(r"""
     ## Kernel, stride and padding
 
-    How often is each pixel seen? That is `dx` for a filter of ones and a `dout` of ones. Move the
-    sliders. Where the stride leaves a remainder, the last rows and columns are seen by nobody, and
-    where it is larger than the kernel, those between the windows. Their gradient is zero: no
-    mistake.
+    How many windows contain each pixel? The answer is `dx` for a filter of ones and a `dout` of
+    ones. Move the sliders. If the stride leaves a remainder, the last rows and columns are in no
+    window. If the stride is larger than the kernel, the pixels between the windows are in no
+    window either. Their gradient is zero, and that is correct.
     """)
     return
 
@@ -158,14 +160,14 @@ def _(kernel, padding, stride):
         stride=(stride.value, stride.value),
         padding=(padding.value, padding.value),
     )
-    Arrays(0, times_seen=ops.conv2d_backward(np.ones(seen.shape), seen_cache)[0])
+    Arrays(0, windows_per_pixel=ops.conv2d_backward(np.ones(seen.shape), seen_cache)[0])
     return (seen,)
 
 
 @app.cell(hide_code=True)
 def _(kernel, padding, seen, stride):
     mo.md(f"""
-    Windows that fit: (H + 2 · padding - kernel) // stride + 1. Here that is (8 + 2 ·
+    Number of windows along an axis: (H + 2 · padding - kernel) // stride + 1. Here that is (8 + 2 ·
     {padding.value} - {kernel.value}) // {stride.value} + 1 = {seen.shape[2]}.
     """)
     return
@@ -176,8 +178,9 @@ def _():
     mo.md(r"""
     ## A filter on a picture
 
-    One of the built-in images, and what Sobel's two filters make of it: differences to the right,
-    and downward. (The frame around both is the edge to the padding, which is zero.)
+    One of the built-in images, and the results of the two Sobel filters: differences to the right
+    and downward. (The frame around both results is the edge between the image and the padding,
+    which is zero.)
     """)
     return
 
@@ -187,16 +190,16 @@ def _():
     picture = data.shapes10("train", n=8).images[:1] / 255.0  # 1, 3, 32, 32
     edges = np.array([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]) / 3
     filters = np.stack([np.stack([edges] * 3), np.stack([edges.T] * 3)])  # 2, 3, 3, 3
-    found, _ = ops.conv2d_forward(picture, filters, padding=(1, 1))
+    responses, _ = ops.conv2d_forward(picture, filters, padding=(1, 1))
 
     _plot = Plot(1.8, columns=3)
     _axes = _plot.axes
     _axes[0].imshow(picture[0].transpose(1, 2, 0))
     for _k in range(2):
-        _axes[_k + 1].imshow(found[0, _k], cmap="RdBu_r", vmin=-2, vmax=2)
-    for _one, _title in zip(_axes, ("image", "to the right", "downward"), strict=True):
-        _one.set_title(_title)
-        _one.axis("off")
+        _axes[_k + 1].imshow(responses[0, _k], cmap="RdBu_r", vmin=-2, vmax=2)
+    for _panel, _title in zip(_axes, ("image", "to the right", "downward"), strict=True):
+        _panel.set_title(_title)
+        _panel.axis("off")
     _plot
     return
 
@@ -206,10 +209,10 @@ def _():
     mo.md(r"""
     ## Exercise: the backward pass
 
-    `where` knows kernel, stride and padding; `window(padded, where, i, j)` is the pixel at offset
-    $(i, j)$ of every window, a view of shape (N, C, OH, OW). `dout` is (N, K, OH, OW).
-    `np.einsum` writes a product by naming its axes: `np.einsum("no,ni->oi", dout, x)` is the linear
-    layer's `dout.T @ x`. What is not named in the result is summed.
+    `where` contains kernel, stride and padding; `window(padded, where, i, j)` is the pixel at
+    offset $(i, j)$ of every window, a view of shape (N, C, OH, OW). `dout` is (N, K, OH, OW).
+    `np.einsum` takes a product with named axes: `np.einsum("no,ni->oi", dout, x)` is the linear
+    layer's `dout.T @ x`. Axes that are not in the result are summed.
     """)
     return
 
@@ -245,7 +248,7 @@ def _():
         ],
         hints={
             "dbias": (
-                "One bias serves all windows of all images.",
+                "All windows of all images use the same bias.",
                 "Sum over axes (0, 2, 3).",
                 "dbias = dout.sum(axis=(0, 2, 3))",
             ),
@@ -279,8 +282,8 @@ def _():
     mo.md(r"""
     ## Every number
 
-    The op that trains, on the numbers of this lesson. In the step of `dx` click on the pixel in the
-    middle: there is what came back from the windows that it was seen by.
+    The training code on the numbers of this lesson. In the step of `dx`, click on the pixel in the
+    middle: you see the gradients from the windows that contain it.
     """)
     return
 
@@ -294,16 +297,16 @@ def _(dout, weight, x):
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
-    ## What to take with you
+    ## Summary
 
-    - A convolution is one matrix product for each place of its filter. Backward is the linear
-      layer's, as often.
-    - Where windows overlap, `+=`. Where no window looks, zero.
-    - The op that trains is [conv.py](../minise/ops/reference/conv.py), with groups and dilation
+    - A convolution is one matrix product for each offset of its filter. Backward is the linear
+      layer's backward at each offset.
+    - If windows overlap, use `+=`. A pixel in no window has gradient zero.
+    - The training code is [conv.py](../minise/ops/reference/conv.py), with groups and dilation
       too; the views are in [windows.py](../minise/ops/reference/windows.py).
 
-    Next: [pooling and ties](04_pooling.py). How fast such a convolution can be: [from seven loops
-    to Winograd](10_seven_loops_to_winograd.py).
+    Next: [pooling and ties](04_pooling.py). To make a convolution fast: [from seven loops to
+    Winograd](10_seven_loops_to_winograd.py).
 
     Source: Dumoulin and Visin, *A guide to convolution arithmetic for deep learning*,
     arXiv:1603.07285.

@@ -20,9 +20,9 @@ def _():
     mo.md(r"""
     # 4. Pooling and ties
 
-    A pooling layer makes an image smaller: of each window it keeps the mean, or the maximum.
-    There are no weights and hardly any arithmetic. Still, two mistakes are made here again and
-    again. This lesson shows both, on numbers and on images.
+    A pooling layer makes an image smaller: it replaces each window by its mean or its maximum.
+    There are no weights and hardly any arithmetic. Still, two mistakes are common in its backward.
+    This lesson shows both, on numbers and on images.
 
     You need: [windows](03_convolution.py), as in a convolution.
     """)
@@ -34,9 +34,9 @@ def _():
     mo.md(r"""
     ## Mean and maximum
 
-    Windows of 2 x 2, one beside the other. The gradient of a mean goes to all of its pixels, a
-    quarter to each. The gradient of a maximum goes to the pixel that won, and to no other: to
-    move a loser a little changes nothing.
+    Take 2 x 2 windows that do not overlap. The gradient of a mean goes to all pixels of the window,
+    a quarter to each. The gradient of a maximum goes to the largest pixel only: a small change of
+    any other pixel does not change the maximum.
     """)
     return
 
@@ -58,7 +58,7 @@ def _():
 def _(dlargest, dmean, dout, mean, x):
     _first = x[0, 0, :, :2].ravel()
     mo.md(f"""
-    By hand: ({" + ".join(f"{v:g}" for v in _first)}) / 4 = {mean[0, 0, 0, 0]:g}, and each of them
+    By hand: ({" + ".join(f"{v:g}" for v in _first)}) / 4 = {mean[0, 0, 0, 0]:g}, and each pixel
     gets {dout[0, 0, 0, 0]:g} / 4 = {dmean[0, 0, 0, 0]:g} back. The maximum is {_first.max():g};
     its pixel gets {dlargest[0, 0, :, :2].max():g}. In both cases `dx` adds up to the sum of
     `dout`, {dout.sum():g}.
@@ -71,9 +71,9 @@ def _():
     mo.md(r"""
     ## The first mistake: windows that overlap
 
-    With a stride below the kernel a pixel may win several windows. Then it must get the sum of
-    what comes back. `dx[place] = …` keeps the last one only. For a `dout` of ones, `dx` counts how
-    often each pixel has won.
+    With a stride smaller than the kernel, a pixel may be the maximum of several windows. Then its
+    gradient is the sum over these windows. `dx[i, j] = …` keeps only the last one. For a `dout` of
+    ones, `dx` counts for each pixel the windows in which it is the maximum.
     """)
     return
 
@@ -92,14 +92,14 @@ def _(stride):
         image, kernel=(2, 2), stride=(stride.value, stride.value)
     )
     (times,) = ops.max_pool2d_backward(np.ones(wins.shape), wins_cache)
-    Arrays(0, x=image, maximum=wins, times_won=times)
+    Arrays(0, x=image, maximum=wins, windows_won=times)
     return image, times, wins
 
 
 @app.cell(hide_code=True)
 def _(image, stride, times, wins):
     mo.md(f"""
-    Windows at stride {stride.value}: {wins.size}. The {image.max():.0f} wins
+    Windows at stride {stride.value}: {wins.size}. The {image.max():.0f} is the maximum of
     {times[0, 0, 1, 1]:.0f} of them. With `=` instead of `+=` its gradient
     would be {min(times[0, 0, 1, 1], 1):.0f}.
     """)
@@ -111,12 +111,12 @@ def _():
     mo.md(r"""
     ## The second mistake: ties
 
-    What if two pixels are both the maximum? With real numbers that hardly happens, one reads. But
-    pooling often stands behind a ReLU, which makes exact zeros, and there whole windows are zero.
-    At a tie the maximum has no derivative, but one thing is certain: move all winners by $h$, and
-    it moves by $h$. So what they get must add up to what came back. A backward that compares, `x ==
-    maximum`, pays it to each winner in full. Ours gives it to the first one. Let us count how often
-    it matters, on images of the built-in set.
+    What if two pixels are both the maximum? With real numbers a tie is very unlikely. But pooling
+    often follows a ReLU, which outputs exact zeros, and then whole windows are zero. At a tie the
+    maximum has no derivative, but one fact remains: if all tied pixels grow by $h$, the maximum
+    grows by $h$. So their gradients must add up to the gradient of the maximum. A backward that
+    compares, `x == maximum`, gives the full gradient to each tied pixel. Ours gives it to the first
+    one. Let us count how often this matters, on images of the built-in data set.
     """)
     return
 
@@ -142,8 +142,9 @@ def _():
 @app.cell(hide_code=True)
 def _(dpooled, right, tied, winners, wrong):
     mo.md(f"""
-    Of {winners.size:,} windows {tied:.0%} are tied. `dx` should add up to what came in,
-    {dpooled.sum():,.0f}. Ours does: {right.sum():,.0f}. The comparison pays out {wrong.sum():,.0f}.
+    {tied:.0%} of {winners.size:,} windows have a tie. `dx` should add up to the sum of `dout`,
+    {dpooled.sum():,.0f}. Ours does: {right.sum():,.0f}. With the comparison it is
+    {wrong.sum():,.0f}.
     """)
     return
 
@@ -153,8 +154,8 @@ def _():
     mo.md(r"""
     ## The whole image as one window
 
-    A net ends with one window as large as the image: `global_avg_pool2d`. Each pixel gets `dout /
-    (H W)`. The squeeze of squeeze and excitation is the same mean.
+    The last pooling of a net has one window as large as the image: `global_avg_pool2d`. Each pixel
+    gets `dout / (H W)`. The squeeze of squeeze and excitation is the same mean.
     """)
     return
 
@@ -164,9 +165,9 @@ def _():
     mo.md(r"""
     ## Exercise: the backward of max pooling
 
-    `argmax` is (N, C, OH, OW) and holds for each window the place of its winner in the image,
-    counted row by row: `i * W + j`. The numbers of this exercise are small integers, so there are
-    ties, and windows overlap.
+    `argmax` is (N, C, OH, OW) and contains, for each window, the flat index of its maximum in the
+    image, counted row by row: `i * W + j`. The numbers of this exercise are small integers, so
+    there are ties, and windows overlap.
     """)
     return
 
@@ -200,8 +201,8 @@ def _():
                 "i, j = divmod(argmax[n, c, p, q], W)",
             ),
             "dx": (
-                "The winner gets what came back to its window.",
-                "dout[n, c, p, q], added: another window may have the same winner.",
+                "The maximum gets the gradient of its window.",
+                "dout[n, c, p, q], added: another window may have the same maximum.",
                 "dx[n, c, i, j] += dout[n, c, p, q]",
             ),
         },
@@ -225,7 +226,7 @@ def _():
     mo.md(r"""
     ## Every number
 
-    The op that trains, on the numbers of this lesson.
+    The training code on the numbers of this lesson.
     """)
     return
 
@@ -239,18 +240,19 @@ def _(dout, x):
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
-    ## What to take with you
+    ## Summary
 
-    - A mean sends shares, a maximum sends all to one pixel.
-    - Add where windows overlap. Choose one winner where they tie. The sum of `dx` tells: it is
-      that of `dout`.
-    - Padding must never win: an image of negative numbers keeps its maxima. Ours pads with minus
+    - The gradient of a mean goes to all pixels in equal shares, the gradient of a maximum to one
+      pixel.
+    - If windows overlap, add. If pixels tie, choose one. The sum of `dx` shows both mistakes: it
+      must equal the sum of `dout`.
+    - Padding must never be the maximum, also in an image of negative numbers. Our padding is minus
       infinity.
-    - The ops that train are in [pool.py](../minise/ops/reference/pool.py).
+    - The training code is in [pool.py](../minise/ops/reference/pool.py).
 
     Next: [batch normalisation](05_batch_norm.py).
 
-    Source: the assignments of Stanford's course CS231n, where the warning about ties stands.
+    Source: the assignments of Stanford's course CS231n, which warn about ties.
     """)
     return
 

@@ -17,12 +17,12 @@ with app.setup:
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
-    # 5. Batch normalisation: three routes, and why ones lie
+    # 5. Batch normalisation: three routes, and why dout must be random
 
-    Batch normalisation gives every channel mean 0 and variance 1 over the batch. Forward it is
-    six lines. Its backward is the first one in this course that people get wrong in silence. In
-    this lesson you derive it, see what each of its three routes adds, and meet a gradient check
-    that finds nothing although everything is missing.
+    Batch normalisation gives every channel mean 0 and variance 1 over the batch. Forward is six
+    lines. Its backward is the first in this course in which mistakes often go unnoticed. In this
+    lesson you derive it, see the contribution of each of its three routes, and meet a gradient
+    check that accepts a backward that always returns zero.
 
     You need: derivatives, sums, NumPy's broadcasting.
     """)
@@ -47,12 +47,12 @@ def _():
     \end{aligned}
     $$
 
-    $\varepsilon = 10^{-5}$ keeps the root away from 0 where a channel is constant; by hand we may
-    leave it out. rstd is the reciprocal of the standard deviation, one number a channel like mean
-    and variance; in the exercise $\varepsilon$ counts, and rstd has it already. $\gamma$ and
-    $\beta$ are learned, one of each a channel.
+    $\varepsilon = 10^{-5}$ keeps the root away from 0 if a channel is constant; by hand we leave it
+    out. rstd is the reciprocal of the standard deviation. Mean, variance and rstd are one number
+    per channel. In the exercise $\varepsilon$ matters, and rstd already contains it. $\gamma$ and
+    $\beta$ are learned, one of each per channel.
 
-    Here are two images of one channel with 1 x 2 pixels.
+    Here are two images with one channel of 1 x 2 pixels.
     """)
     return
 
@@ -61,7 +61,7 @@ def _():
 def _():
     x = np.array([[[[1.0, 3.0]]], [[[5.0, 7.0]]]])  # N = 2, C = 1, H = 1, W = 2: M = 4
     gamma, beta = np.array([2.0]), np.array([10.0])
-    # what evaluation will use: forward asks for both, and training carries them on (see below)
+    # the statistics for evaluation: forward requires both, and training updates them (see below)
     running = dict(running_mean=np.zeros(1), running_var=np.ones(1))
 
     out, cache = ops.batch_norm2d_forward(x, gamma, beta, training=True, **running)
@@ -91,21 +91,22 @@ def _():
     mo.md(r"""
     ## Backward, last line first
 
-    `dv` stands for the gradient of the loss with respect to `v`, whatever `v` is, and `dout` is
-    given. Undo one line after the other.
+    `dv` is the gradient of the loss with respect to `v`, for any `v`, and `dout` is given. We
+    differentiate one line after the other.
 
-    `out = gamma * xhat + beta`. One $\beta$ serves $M$ numbers, so
+    `out = gamma * xhat + beta`. $M$ numbers use the same $\beta$, so
     $d\beta = \sum \text{dout}$. Likewise $d\gamma = \sum \text{dout} \cdot \hat x$. And
     $d\hat x = \gamma \cdot \text{dout}$.
 
-    `xhat = centred * rstd`. A product: each factor gets the other one.
+    `xhat = centred * rstd`. A product: the derivative in one factor is the other factor.
     $d\text{rstd} = \sum d\hat x \cdot \text{centred}$, and the first part of $d\text{centred}$ is
     $d\hat x \cdot \text{rstd}$.
 
-    `rstd = (var + eps) ** -0.5`. Its slope is $-\tfrac12 (\text{var} + \varepsilon)^{-3/2}$, which
-    is $-\tfrac12 \text{rstd}^3$. So $d\text{var} = -\tfrac12 \text{rstd}^3 \, d\text{rstd}$.
+    `rstd = (var + eps) ** -0.5`. Its derivative is
+    $-\tfrac12 (\text{var} + \varepsilon)^{-3/2}$, which is $-\tfrac12 \text{rstd}^3$. So
+    $d\text{var} = -\tfrac12 \text{rstd}^3 \, d\text{rstd}$.
 
-    `var` = mean of `centred ** 2`. Its slope in one number is
+    `var` = mean of `centred ** 2`. Its derivative in one number is
     $\tfrac{2}{M} \text{centred}$. This is the second part:
     $d\text{centred} = d\hat x \cdot \text{rstd} + \tfrac{2}{M} d\text{var} \cdot \text{centred}$.
 
@@ -113,9 +114,10 @@ def _():
 
     `mean` = sum of `x / M`. $dx = d\text{centred} + d\text{mean} / M$.
 
-    So $x$ has three routes to the loss: itself, the variance and the mean. Two of them get shorter.
-    Let a bar be the mean over the channel. Into the variance's part put $d\text{var}$ and
-    $d\text{rstd}$, then write $\text{centred} \cdot \text{rstd}$ as $\hat x$, twice:
+    So $x$ has three routes to the loss: directly, through the variance and through the mean. The
+    last two can be simplified. A bar denotes the mean over the channel. Insert $d\text{var}$ and
+    $d\text{rstd}$ into the part of the variance, then write $\text{centred} \cdot \text{rstd}$ as
+    $\hat x$, twice:
 
     $$
     \begin{aligned}
@@ -127,7 +129,8 @@ def _():
     $$
 
     `centred` sums to 0, so this part drops out of the sum in $d\text{mean}$, and
-    $d\text{mean} / M = -\gamma \, \text{rstd} \, \overline{\text{dout}}$. Put together, they are
+    $d\text{mean} / M = -\gamma \, \text{rstd} \, \overline{\text{dout}}$. The sum of the three
+    routes is
 
     $$
     dx = \gamma \, \text{rstd} \, \big(\text{dout} - \overline{\text{dout}} -
@@ -157,12 +160,13 @@ def _(cache, gamma, x):
 @app.cell(hide_code=True)
 def _(by_mean, by_variance, direct, dx):
     mo.md(rf"""
-    The loss looks at one number of `out` only. Yet all {dx.size} numbers of $x$ get a gradient,
-    since all of them are in the mean and in the variance. The direct route alone would give
-    {direct.ravel()[0]:.3f} to the first pixel. Through the mean every pixel gets
-    {by_mean.ravel()[0]:.3f}. Through the variance the first one gets {by_variance.ravel()[0]:.3f},
-    which makes {dx.ravel()[0]:.3f} in all. The sum of `dx` is {abs(dx.sum()):.0f}: adding a
-    constant to the channel changes nothing, so the gradient has no part along a constant.
+    The loss depends on one number of `out` only. Yet all {dx.size} numbers of $x$ get a gradient,
+    because the mean and the variance depend on all of them. By the direct route the first pixel
+    gets {direct.ravel()[0]:.3f}. Through the mean every pixel gets
+    {by_mean.ravel()[0]:.3f}. Through the variance the first pixel gets
+    {by_variance.ravel()[0]:.3f}, so its gradient is {dx.ravel()[0]:.3f}. The sum of `dx` is
+    {abs(dx.sum()):.0f}: adding a constant to the channel does not change `out`, so the gradient has
+    no component along a constant.
     """)
     return
 
@@ -170,10 +174,10 @@ def _(by_mean, by_variance, direct, dx):
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
-    ## Move dout, and watch dx stand still
+    ## Changes of dout that do not change dx
 
-    Take a random `dout`, add a constant to it, and add a multiple of $\hat x$. The formula takes
-    both off again. Move the sliders: what do they do to `dx`?
+    Take a random `dout`, add a constant to it, and add a multiple of $\hat x$. The formula
+    subtracts both again. Move the sliders: does `dx` change?
     """)
     return
 
@@ -189,25 +193,25 @@ def _():
 @app.cell
 def _(cache, constant, multiple, x):
     noise = np.random.default_rng(0).standard_normal(x.shape)
-    swayed = noise + constant.value + multiple.value * (x - cache.mean[0]) * cache.rstd[0]
-    Arrays(3, dout=swayed, dx=ops.batch_norm2d_backward(swayed, cache)[0])
+    moved_dout = noise + constant.value + multiple.value * (x - cache.mean[0]) * cache.rstd[0]
+    Arrays(3, dout=moved_dout, dx=ops.batch_norm2d_backward(moved_dout, cache)[0])
     return
 
 
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
-    ## Why ones lie
+    ## Why dout must be random
 
     A popular way to test a backward pass takes the loss `out.sum()`. Then `dout` is 1 everywhere.
-    You have just seen what batch normalisation does with a constant: `dx` is zero, whatever the
+    You have just seen that batch normalisation subtracts a constant: `dx` is zero for every
     input. Another popular loss is half the sum of squares, where `dout` is `out`. But `out` is a
-    constant plus a multiple of $\hat x$. The mean of $\hat x$ is 0, and that of $\hat x^2$ is
-    $\text{var} / (\text{var} + \varepsilon)$, nearly 1. So of $\hat x$ the formula leaves
-    $\hat x - 0 - \hat x \cdot 1$: zero again, but for what $\varepsilon$ brings in.
+    constant plus a multiple of $\hat x$. The mean of $\hat x$ is 0, and the mean of $\hat x^2$ is
+    $\text{var} / (\text{var} + \varepsilon)$, nearly 1. So for $\text{dout} = \hat x$ the formula
+    gives $\hat x - 0 - \hat x \cdot 1$: zero again, except for the effect of $\varepsilon$.
 
-    So here are three wrong backward passes, each tested with three choices of `dout`. The number
-    is the largest error of `dx`.
+    Here are three wrong backward passes, each tested with three choices of `dout`. The number is
+    the largest error of `dx`.
     """)
     return
 
@@ -215,7 +219,7 @@ def _():
 @app.cell
 def _(running):
     def wrong_ways(dout, cache):
-        """Return dx as people get it wrong, by name."""
+        """Return dx with common mistakes, by name."""
         factor = (cache.gamma * cache.rstd)[:, None, None]
         xhat = (cache.x - cache.mean[:, None, None]) * cache.rstd[:, None, None]
         mean = dout.mean(axis=(0, 2, 3), keepdims=True)
@@ -228,7 +232,7 @@ def _(running):
 
     rng = np.random.default_rng(1)
     image, scale, shift = (rng.standard_normal(shape) for shape in ((4, 1, 3, 3), 1, 1))
-    values, kept = ops.batch_norm2d_forward(image, scale, shift, training=True, **running)
+    values, image_cache = ops.batch_norm2d_forward(image, scale, shift, training=True, **running)
     choices = {
         "ones": np.ones(image.shape),
         "out": values,
@@ -236,9 +240,9 @@ def _(running):
     }
 
     errors = {}
-    for choice, given in choices.items():
-        right, *_ = ops.batch_norm2d_backward(given, kept)
-        for way, wrong in wrong_ways(given, kept).items():
+    for choice, chosen_dout in choices.items():
+        right, *_ = ops.batch_norm2d_backward(chosen_dout, image_cache)
+        for way, wrong in wrong_ways(chosen_dout, image_cache).items():
             errors[way, choice] = float(np.max(abs(wrong - right)))
     return (errors,)
 
@@ -266,8 +270,8 @@ def _(errors):
             mo.md(table(_head, _rows)),
             mo.md(f"""
     With ones, {_blind} of {len(_ways)} mistakes look right, even the backward that returns zero;
-    with `out`, {_half_blind} of them are off by no more than ε brings in. A random `dout` shows
-    all. That is why `minise.gradcheck` draws it at random, always.
+    with `out`, the error of {_half_blind} of them is no larger than the effect of ε. A random
+    `dout` shows all mistakes. That is why `minise.gradcheck` always uses a random `dout`.
     """),
         ]
     )
@@ -279,10 +283,11 @@ def _():
     mo.md(r"""
     ## Training and evaluation
 
-    In training, the batch's own mean and variance normalise. Meanwhile running averages of both
-    are kept: `running += 0.1 * (batch - running)`. (The variance that goes into them is the sum of
-    squares over $M - 1$, as usual for an estimate.) In evaluation these normalise, as constants.
-    Then two of the three routes are gone, and $dx = \gamma \cdot \text{rstd} \cdot \text{dout}$.
+    In training, the layer normalises with the mean and variance of the batch. It also updates
+    running averages of both: `running += 0.1 * (batch - running)`. (The running variance uses the
+    sum of squares over $M - 1$, the usual estimate.) In evaluation the layer normalises with the
+    running averages, which are constants. Then two of the three routes disappear, and
+    $dx = \gamma \cdot \text{rstd} \cdot \text{dout}$.
     """)
     return
 
@@ -298,10 +303,10 @@ def _(beta, cache, gamma, x):
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
-    ## Two ways to a variance
+    ## Two formulas for the variance
 
-    On paper, the variance is also $\overline{x^2} - \overline{x}^2$, which takes one pass over the
-    image instead of two. Put the pixels far from zero, in float32, and see what is left of it:
+    In exact arithmetic, the variance is also $\overline{x^2} - \overline{x}^2$, which needs one
+    pass over the image instead of two. Move the pixels far from zero, in float32, and compare:
     """)
     return
 
@@ -320,9 +325,9 @@ def _(far):
     _centred = ((_rounded - _rounded.mean()) ** 2).mean()
     _difference = (_rounded**2).mean() - _rounded.mean() ** 2
     mo.md(f"""
-    The variance is {_pixels.var():.5f}. Centred first, float32 finds {_centred:.5f}; as a
-    difference {_difference:.5f}. What the difference subtracts are two numbers of about
-    {(_rounded**2).mean():,.2f}, so their last digits are all that is left.
+    The variance is {_pixels.var():.5f}. In float32, the mean of centred squares is {_centred:.5f};
+    the difference is {_difference:.5f}. The difference subtracts two numbers of about
+    {(_rounded**2).mean():,.2f}, so only their last digits remain (cancellation).
     """)
     return
 
@@ -333,10 +338,10 @@ def _():
     ## Exercise: the backward pass, in training
 
     Replace each `...` by one line, from top to bottom. After every line look at the answer below.
-    A line marked ? cannot be judged yet: forward has nothing of that name, or a sum may still
+    A line marked ? cannot be judged yet: forward has no array of that name, or a sum may still
     follow. `x`, `centred`, `xhat` and their gradients are (N, C, H, W); `gamma`, `mean`, `rstd`,
-    the variance and their gradients `drstd`, `dvar`, `dmean` are (C,). To multiply both kinds,
-    write `gamma[:, None, None]`.
+    the variance and their gradients `drstd`, `dvar`, `dmean` are (C,). To multiply an array of
+    shape (C,) with one of shape (N, C, H, W), write `gamma[:, None, None]`.
     """)
     return
 
@@ -368,7 +373,7 @@ def _():
         ],
         hints={
             "dbeta": (
-                "One beta serves every pixel of every image.",
+                "Every pixel of every image uses the same beta.",
                 "Sum dout over all axes but the channels: axis=(0, 2, 3).",
                 "dbeta = dout.sum(axis=(0, 2, 3))",
             ),
@@ -379,21 +384,21 @@ def _():
             ),
             "dxhat": (
                 "out = gamma * xhat + beta: xhat's factor is gamma.",
-                "gamma is (C,): make it (C, 1, 1) by gamma[:, None, None].",
+                "gamma is (C,): gamma[:, None, None] is (C, 1, 1).",
                 "dxhat = dout * gamma[:, None, None]",
             ),
             "drstd": (
                 "xhat = centred * rstd: rstd's factor is centred.",
-                "One rstd serves the channel: sum dxhat * centred.",
+                "The whole channel uses one rstd: sum dxhat * centred.",
                 "drstd = (dxhat * centred).sum(axis=(0, 2, 3))",
             ),
             "dvar": (
-                "rstd = (var + eps) ** -0.5. What is its slope?",
+                "rstd = (var + eps) ** -0.5. What is its derivative?",
                 "-0.5 * (var + eps) ** -1.5, which is -0.5 * rstd**3.",
                 "dvar = -0.5 * rstd**3 * drstd",
             ),
             "dcentred": (
-                "Two routes: centred is in xhat, and in the variance.",
+                "Two routes: centred is used by xhat and by the variance.",
                 "The first gives dxhat * rstd, the second 2 / M * dvar * centred.",
                 "dcentred = dxhat * rstd[:, None, None] + (2 / M * dvar)[:, None, None] * centred",
             ),
@@ -403,7 +408,7 @@ def _():
                 "dmean = -dcentred.sum(axis=(0, 2, 3))",
             ),
             "dx": (
-                "Two routes: x is in centred, and in the mean.",
+                "Two routes: x is used by centred and by the mean.",
                 "Each x is one M-th of the mean: dmean / M.",
                 "dx = dcentred + dmean[:, None, None] / M",
             ),
@@ -427,8 +432,8 @@ def _():
     mo.md(r"""
     ## Every number
 
-    The op that trains, on the four numbers of this lesson, with the loss that looks at the first
-    one only. Follow `dx` back to its routes.
+    The training code on the four numbers of this lesson, with the loss that depends on the first
+    number of `out` only. Follow `dx` back along its routes.
     """)
     return
 
@@ -442,15 +447,16 @@ def _(beta, dout, gamma, running, x):
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
-    ## What to take with you
+    ## Summary
 
-    - What many numbers share is summed backward; what is a mean of many sends each its share.
-    - In training, `dx` has no part along a constant nor along $\hat x$. So by `out.sum()` and
-      by the sum of squares even a backward that returns zero looks right.
-    - The variance is the mean of centred squares, and not a difference of two large numbers.
-    - The op that trains is [norm.py](../minise/ops/reference/norm.py).
+    - The gradient of a number with many uses is a sum; the gradient of a mean goes to all numbers
+      in equal shares.
+    - In training, `dx` has no component along a constant or along $\hat x$. So with the loss
+      `out.sum()` or the sum of squares, even a backward that returns zero looks right.
+    - Compute the variance as the mean of centred squares, not as a difference of two large numbers.
+    - The training code is [norm.py](../minise/ops/reference/norm.py).
 
-    Next: [squeeze and excitation](06_squeeze_and_excitation.py), whose gate is made of a mean too.
+    Next: [squeeze and excitation](06_squeeze_and_excitation.py), whose gate depends on a mean too.
 
     Source: Ioffe and Szegedy, *Batch Normalization*, arXiv:1502.03167.
     """)

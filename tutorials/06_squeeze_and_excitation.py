@@ -20,12 +20,12 @@ def _():
     mo.md(r"""
     # 6. Squeeze and excitation: one input, two routes
 
-    A convolution looks at a few neighbouring pixels. A squeeze-and-excitation block looks at the
-    whole image and decides how loud each channel should be. In this lesson you compute one by
-    hand, find out why its gradient is a sum of two terms, and write its backward pass.
+    An output of a convolution depends on a few neighbouring pixels. A squeeze-and-excitation block
+    uses the whole image to choose a factor for each channel. In this lesson you compute such a
+    block by hand, see why its gradient is a sum of two terms, and write its backward pass.
 
-    You need: [batch normalisation](05_batch_norm.py) (a mean sends its gradient back to all that
-    it was taken of) and matrix products.
+    You need: [batch normalisation](05_batch_norm.py) (the gradient of a mean goes to all of its
+    numbers) and matrix products.
     """)
     return
 
@@ -49,13 +49,13 @@ def _():
     \end{aligned}
     $$
 
-    *Squeeze*: $z$ is one number a channel. *Excite*: two dense layers, each a matrix product plus a
-    bias, from $C$ numbers down to $R$ and up again. Between them stands a ReLU, which is
-    $\max(u, 0)$, and behind them a sigmoid; $s$ is one gate a channel, between 0 and 1. *Scale*:
-    every pixel is multiplied by the gate of its channel.
+    *Squeeze*: $z$ is one number per channel. *Excite*: two dense layers, each a matrix product plus
+    a bias, from $C$ numbers to $R$ and back to $C$. Between them is a ReLU, $\max(u, 0)$, and after
+    them a sigmoid; $s$ is one gate per channel, between 0 and 1. *Scale*: every pixel is multiplied
+    by the gate of its channel.
 
     Here is one image with two channels of 1 x 2 pixels and one hidden unit. The numbers are small
-    enough for pencil and paper. Do it once: it takes two minutes.
+    enough for pencil and paper. Compute them once: it takes two minutes.
     """)
     return
 
@@ -79,9 +79,9 @@ def _(b1, b2, cache, w1, w2, x):
     _v = w2[:, 0] * max(_u, 0) + b2
     _s = 1 / (1 + np.exp(-_v))
     _first, _second = (
-        "passes nearly whole"
+        "passes almost unchanged"
         if gate > 0.9
-        else "is almost shut"
+        else "is almost closed"
         if gate < 0.1
         else "is partly open"
         for gate in _s
@@ -94,7 +94,8 @@ def _(b1, b2, cache, w1, w2, x):
     $s = ({_s[0]:.3f}, {_s[1]:.3f})$. The first channel {_first}, the second
     {_second}.
 
-    The function that we called, `ops.squeeze_excite_forward`, is the one that trains our nets.
+    The function that we called, `ops.squeeze_excite_forward`, is the one that our nets use in
+    training.
     """)
     return
 
@@ -104,31 +105,31 @@ def _():
     mo.md(r"""
     ## Two routes
 
-    Let $L$ be the loss, and write `da` for $\partial L / \partial a$, whatever $a$ is; `dout` is
-    given. Now follow one pixel of $x$ forward. It reaches `out` twice:
+    Let $L$ be the loss, and write `da` for $\partial L / \partial a$, for any $a$; `dout` is given.
+    Now follow one pixel of $x$ forward. It affects `out` in two ways:
 
     1. **through the scale.** $\text{out} = x \cdot s$: the pixel itself is multiplied by its gate.
        This gives $\text{dx\_scale} = \text{dout} \cdot s$.
-    2. **through the gate.** The pixel is part of the mean $z$, the mean makes all gates, and the
-       gates multiply all channels. This gives $dz / (H W)$, because the pixel has a share of
+    2. **through the gate.** The pixel is part of the mean $z$, all gates depend on the mean, and
+       the gates multiply all channels. This gives $dz / (H W)$, because the pixel has a share of
        $1/(HW)$ in its mean.
 
     The chain rule adds them:
 
     $$ dx = \text{dout} \cdot s \;+\; \frac{dz}{H W} $$
 
-    For $dz$ go back line by line, last line first. One gate serves $HW$ pixels, so its gradient
-    adds up over all of them: $ds = \sum_{H, W} \text{dout} \cdot x$. The slope of the sigmoid is
+    For $dz$ go back line by line, last line first. $HW$ pixels use the same gate, so its gradient
+    is a sum over them: $ds = \sum_{H, W} \text{dout} \cdot x$. The derivative of the sigmoid is
     $\partial s / \partial v = e^{-v} / (1 + e^{-v})^2 = s (1 - s)$, so $dv = ds \cdot s (1 - s)$.
 
-    In $v = w_2 h + b_2$ the number $h_r$ goes into every $v_c$ with the factor $w_2[c, r]$. So
-    $dh_r = \sum_c w_2[c, r] \, dv_c$, that is $dh = w_2^T dv$. The ReLU lets through where $u > 0$:
-    there $du = dh$, elsewhere 0. Likewise $dz = w_1^T du$.
+    In $v = w_2 h + b_2$ the number $h_r$ is a term of every $v_c$ with the factor $w_2[c, r]$. So
+    $dh_r = \sum_c w_2[c, r] \, dv_c$, that is $dh = w_2^T dv$. The ReLU passes the gradient where
+    $u > 0$: $du = dh$ there, and $du = 0$ elsewhere. Likewise $dz = w_1^T du$.
 
-    The parameters come along the way. The entry $w_2[c, r]$ multiplies $h_r$ and goes into $v_c$,
-    in every image $n$. So $dw_2 = \sum_n dv \, h^T$, an outer product of one column and one row for
-    each image, and $db_2 = \sum_n dv$. One layer below it is the same: $dw_1 = \sum_n du \, z^T$
-    and $db_1 = \sum_n du$.
+    Now the parameters. The entry $w_2[c, r]$ multiplies $h_r$ in $v_c$, in every image $n$. So
+    $dw_2 = \sum_n dv \, h^T$, an outer product of a column and a row for each image, and
+    $db_2 = \sum_n dv$. The first layer is the same: $dw_1 = \sum_n du \, z^T$ and
+    $db_1 = \sum_n du$.
     """)
     return
 
@@ -136,7 +137,7 @@ def _():
 @app.cell
 def _(cache, out):
     dout = np.zeros(out.shape)
-    dout[0, 0, 0, 0] = 1.0  # only this pixel matters to the loss
+    dout[0, 0, 0, 0] = 1.0  # the loss depends on this pixel only
 
     dx, dw1, db1, dw2, db2 = ops.squeeze_excite_backward(dout, cache)
     scale_route = dout * cache.gates.s
@@ -148,11 +149,11 @@ def _(cache, out):
 @app.cell(hide_code=True)
 def _(dx, gate_route):
     mo.md(rf"""
-    Only one pixel of `out` counts here, and yet all {dx.size} pixels of $x$ get a gradient. The
-    first route is local. The second one is not: pixels of the *other* channel get
-    {gate_route[0, 1, 0, 0]:.3f} each, since the mean of the second channel goes into the gate of
-    the first one. Whoever forgets this route has a gradient that is nearly right, and a loss that
-    may fall all the same. A gradient check tells at once.
+    The loss depends on one pixel of `out` only, and yet all {dx.size} pixels of $x$ get a gradient.
+    The first route is local. The second route is not: each pixel of the *other* channel gets
+    {gate_route[0, 1, 0, 0]:.3f}, because the gate of the first channel depends on the mean of the
+    second channel. Without this route the gradient is nearly right, and the loss may still
+    decrease. A gradient check shows the mistake at once.
     """)
     return
 
@@ -160,11 +161,11 @@ def _(dx, gate_route):
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
-    ## Move the gate
+    ## The gate saturates
 
-    Let $v$ of the first channel be what you like. The nearer the gate is to 0 or 1, the smaller is
-    its slope $s(1-s)$, and the less goes through the second route. A gate that is fully open or
-    shut learns nothing more.
+    Choose $v$ of the first channel. The closer the gate is to 0 or 1, the smaller is its derivative
+    $s(1-s)$, and the smaller is the gradient through the second route. A gate that is fully open or
+    closed does not learn any more.
     """)
     return
 
@@ -183,14 +184,16 @@ def _(gate_input):
     _plot = Plot(2.2)
     _axes = _plot.axes
     _axes.plot(_v, _s, label="gate  s")
-    _axes.plot(_v, _s * (1 - _s), label="its slope  s (1 - s)")
+    _axes.plot(_v, _s * (1 - _s), label="its derivative  s (1 - s)")
     _axes.plot([gate_input.value] * 2, [_here, _here * (1 - _here)], "ko")
     _axes.set_xlabel("v")
     _axes.legend()
     mo.vstack(
         [
             _plot,
-            mo.md(f"At v = {gate_input.value}: s = {_here:.3f}, slope = {_here * (1 - _here):.3f}"),
+            mo.md(
+                f"v = {gate_input.value}: s = {_here:.3f}, s (1 - s) = {_here * (1 - _here):.3f}"
+            ),
         ]
     )
     return
@@ -202,8 +205,8 @@ def _():
     ## What a block costs
 
     The two matrices have $2 C R$ numbers and the biases $R + C$, with $R = C / r$. The reduction
-    $r$ is the block's main dial. The paper takes 16; the narrow nets that we train on small
-    images like 4.
+    $r$ is the main setting of the block. The paper uses 16; for the narrow nets that we train on
+    small images, 4 is better.
     """)
     return
 
@@ -233,16 +236,16 @@ def _():
     ## Exercise: the backward pass
 
     Replace each `...` by one line, from top to bottom. After every line look at the answer below:
-    it compares what each line gives with the exact slope of the real forward. A mistake shows in
-    all lines below that read it, so mend the first one. A line marked ? cannot be judged yet:
-    forward has nothing of that name, or a sum may still follow.
+    it compares the result of each line with the exact derivative of the real forward. A mistake
+    also makes the lines below that read it wrong, so fix the first one. A line marked ? cannot be
+    judged yet: forward has no array of that name, or a sum may still follow.
 
-    Shapes are your friends: `z`, `s`, `ds`, `dv` are (N, C, 1, 1) and `h`, `dh`, `du` are
+    The shapes help: `z`, `s`, `ds`, `dv` are (N, C, 1, 1) and `h`, `dh`, `du` are
     (N, R, 1, 1); `w1` is (R, C), `w2` is (C, R). To multiply a matrix `a`, (K, C), with such an
-    array `b`, name the axes: `np.einsum("kc,ncij->nkij", a, b)` sums over `c`, which is not behind
-    the arrow. Or make rows, multiply, and put the axes back:
-    `(b[:, :, 0, 0] @ a.T)[:, :, None, None]`. The cache holds `x`, and in `gates` the two dense
-    layers and their values. `*_` takes the fields that you do not need.
+    array `b`, name the axes: `np.einsum("kc,ncij->nkij", a, b)` sums over `c`, which is not in the
+    result. Or remove the last two axes, multiply, and add them again:
+    `(b[:, :, 0, 0] @ a.T)[:, :, None, None]`. The cache contains `x`, and in `gates` the parameters
+    and the results of the two dense layers. `*_` collects the fields that you do not need.
     """)
     return
 
@@ -276,50 +279,50 @@ def _():
         ],
         hints={
             "dx_scale": (
-                "out = x * s: hold s fixed. What is the slope of out in x?",
+                "out = x * s: hold s fixed. What is the derivative of out in x?",
                 "dx_scale = dout * s",
             ),
             "ds": (
                 "out = x * s: hold x fixed.",
-                "One gate serves all pixels of its channel: their gradients add up.",
+                "All pixels of a channel use one gate: their gradients add up.",
                 "Sum over H and W, and keep both axes with keepdims=True.",
                 "ds = (dout * x).sum(axis=(2, 3), keepdims=True)",
             ),
             "dv": (
-                "What is the slope of the sigmoid, in terms of s?",
+                "What is the derivative of the sigmoid, in terms of s?",
                 "It is s (1 - s).",
                 "dv = ds * s * (1 - s)",
             ),
             "dh": (
                 "v = w2 h: which transposed product has the shape of h?",
-                "For every n: w2.T (R, C) times dv (C,). np.einsum says it in one line.",
+                "For every n: w2.T (R, C) times dv (C,). np.einsum computes it in one line.",
                 'dh = np.einsum("cr,ncij->nrij", w2, dv)',
             ),
             "dw2": (
                 "v = w2 h: the gradient of the matrix is an outer product, dv times h.",
-                "It adds up over the images: all of them use one w2.",
+                "Sum over the images: all of them use one w2.",
                 'dw2 = np.einsum("ncij,nrij->cr", dv, h)',
             ),
             "db2": (
-                "One bias serves all images.",
+                "All images use the same bias.",
                 "Sum dv over all axes but the channels.",
                 "db2 = dv.sum(axis=(0, 2, 3))",
             ),
             "du": (
-                "h = max(u, 0): where u <= 0, h does not move.",
-                "h is 0 just where u <= 0.",
+                "h = max(u, 0): where u <= 0, h does not change.",
+                "h is 0 exactly where u <= 0.",
                 "du = np.where(h <= 0, 0, dh)",
             ),
             "dz": (
-                "The same as dh, one layer below.",
+                "The same as dh, in the first layer.",
                 'dz = np.einsum("rc,nrij->ncij", w1, du)',
             ),
             "dw1": (
-                "The same as dw2, one layer below: du and z.",
+                "The same as dw2, in the first layer: du and z.",
                 'dw1 = np.einsum("nrij,ncij->rc", du, z)',
             ),
             "db1": (
-                "The same as db2, one layer below.",
+                "The same as db2, in the first layer.",
                 "db1 = du.sum(axis=(0, 2, 3))",
             ),
             "dx": (
@@ -328,7 +331,7 @@ def _():
                 "dx = dx_scale + dz / (H * W)",
             ),
         },
-        seed=153,  # in each image another hidden unit is off
+        seed=153,  # a different hidden unit is off in each image
     )
     return (exercise,)
 
@@ -347,8 +350,8 @@ def _():
     mo.md(r"""
     ## Every number
 
-    The op that trains, on the two channels of this lesson, with the loss that looks at one pixel
-    only. In the last step each route of `dx` can be switched off.
+    The training code on the two channels of this lesson, with the loss that depends on one pixel
+    only. In the last step you can switch off each route of `dx`.
     """)
     return
 
@@ -362,18 +365,18 @@ def _(b1, b2, dout, w1, w2, x):
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
-    ## What to take with you
+    ## Summary
 
-    - A gate that looks at the whole image gives every pixel two routes to the loss. `dx` is their
-      sum.
-    - What is shared forward (one gate for $HW$ pixels, one matrix for all images) is summed
-      backward.
-    - The op that trains is [squeeze_excite.py](../minise/ops/reference/squeeze_excite.py); it also
-      knows other squeezes and gates.
+    - If a gate depends on the whole image, every pixel has two routes to the loss. `dx` is the sum
+      over both.
+    - A number that forward shares (one gate for $HW$ pixels, one matrix for all images) has a
+      gradient that is a sum.
+    - The training code is [squeeze_excite.py](../minise/ops/reference/squeeze_excite.py); it has
+      other squeezes and gates, too.
 
-    **Go on:** in a cell of your own, call `ops.squeeze_excite_forward` with `squeeze="max"`, and
-    `ops.squeeze_excite_backward` with its cache. Which pixels get a gradient by the second route
-    then? Next: [residual blocks](07_residual_blocks.py).
+    **One step further:** in a cell of your own, call `ops.squeeze_excite_forward` with
+    `squeeze="max"`, and `ops.squeeze_excite_backward` with its cache. Which pixels get a gradient
+    by the second route then? Next: [residual blocks](07_residual_blocks.py).
 
     Source: Hu et al., *Squeeze-and-Excitation Networks*, arXiv:1709.01507. The names $z$, $s$,
     $W_1$, $W_2$ are theirs; biases as in the authors' code.

@@ -21,9 +21,10 @@ def _():
     mo.md(r"""
     # 7. Residual blocks, and the five sites of SE
 
-    A residual block adds its input to its output. One plus sign, and nets of a hundred layers
-    train. In this lesson you see what the sign does to the gradient, put a squeeze-and-excitation
-    block at each of the five places of the paper, and write the backward of a block's end.
+    A residual block adds its input to its output. This plus sign makes it possible to train nets of
+    a hundred layers. In this lesson you see its effect on the gradient, put a
+    squeeze-and-excitation block at each of the five sites of the paper, and write the backward of
+    the end of a block.
 
     You need: [batch normalisation](05_batch_norm.py) and [squeeze and
     excitation](06_squeeze_and_excitation.py).
@@ -36,15 +37,15 @@ def _():
     mo.md(r"""
     ## The plus sign
 
-    $\text{out} = \text{branch}(x) + x$. Both summands get `dout` as it is, so
+    $\text{out} = \text{branch}(x) + x$. The gradient of both summands is `dout`, so
 
     $$ dx = \text{branch}^T(\text{dout}) + \text{dout} $$
 
-    where $\text{branch}^T$ is the branch's backward. The second term is the point. However small
-    the branch makes the first one, the second is the whole of `dout`.
+    where $\text{branch}^T$ is the backward of the branch. The second term matters: even if the
+    first term is very small, the second is `dout` without any loss.
 
-    Let the branch be a matrix product that turns its input at random and halves its length. Stack
-    many of them, once without and once with the sum. How much of the gradient arrives at the first
+    Let the branch be a matrix product that rotates its input at random and halves its norm. Stack
+    many of them, once without and once with the sum. How large is the gradient at the first
     layer?
     """)
     return
@@ -60,11 +61,11 @@ def _():
 @app.cell
 def _(depth):
     rng = np.random.default_rng(0)
-    plain = residual = np.ones((1, 8)) / np.sqrt(8)  # of length 1
+    plain = residual = np.ones((1, 8)) / np.sqrt(8)  # norm 1
     lengths = [(1.0, 1.0)]
     for _layer in range(depth.value):
-        turn, _ = np.linalg.qr(rng.standard_normal((8, 8)))
-        _, cache = ops.linear_forward(plain, 0.5 * turn)  # backward needs the weight only
+        rotation, _ = np.linalg.qr(rng.standard_normal((8, 8)))
+        _, cache = ops.linear_forward(plain, 0.5 * rotation)  # backward needs the weight only
         plain, _, _ = ops.linear_backward(plain, cache)
         branch, _, _ = ops.linear_backward(residual, cache)
         residual = branch + residual
@@ -76,14 +77,14 @@ def _(depth):
 def _(depth, lengths):
     _plot = Plot(2.1)
     _plot.axes.semilogy(lengths, label=["without the sum", "with it"])
-    _plot.axes.set_xlabel("layers gone back")
-    _plot.axes.set_ylabel("length of the gradient")
+    _plot.axes.set_xlabel("layers, counted from the loss")
+    _plot.axes.set_ylabel("norm of the gradient")
     _plot.axes.locator_params(axis="x", integer=True)
     _plot.axes.legend()
     _text = f"""
-    Through {depth.value} layers, of a gradient of length 1 there arrive {lengths[-1][0]:.1e}
-    without the sum and {lengths[-1][1]:.1f} with it. (At random, the two terms help each other in
-    some layers and hinder each other in others.)
+    After {depth.value} layers, a gradient of norm 1 has the norm {lengths[-1][0]:.1e} without the
+    sum and {lengths[-1][1]:.1f} with it. (In some layers the two terms point in similar directions,
+    in others in opposite directions.)
     """
     mo.vstack([_plot, mo.md(_text)])
     return
@@ -96,11 +97,12 @@ def _():
 
     A *layer* is an op with its parameters: `out, cache = layer.forward(x, training)`, and
     `dx, grads = layer.backward(dout, cache)`, where `grads` is a dict from the name of each
-    parameter to its gradient. A layer keeps no cache, its caller does. So one layer can be called
-    twice, as the ReLU is here.
+    parameter to its gradient. The caller, not the layer, stores the cache. So one layer can be
+    called twice, like the ReLU here.
 
-    This is the basic block of a ResNet, with an SE block at the end of its branch. Backward is the
-    same lines from the last to the first. Where $x$ went two ways, the two gradients are added.
+    This is the basic block of a ResNet, with an SE block at the end of its branch. Backward has one
+    line for each line of forward, in reverse order. $x$ has two uses, so its two gradients are
+    added.
     """)
     return
 
@@ -150,7 +152,7 @@ class Block(Layer):
 
 @app.cell(hide_code=True)
 def _():
-    _as_page = mo.app_meta().mode == "run"  # which does not show the code of cells
+    _as_page = mo.app_meta().mode == "run"  # this mode does not show the code of cells
     mo.md(python_of(Block.__init__, Block.forward, Block.backward)) if _as_page else None
     return
 
@@ -160,8 +162,8 @@ def _():
     mo.md(r"""
     ## The same, declared
 
-    All residual blocks have this form: a branch, a shortcut, and a tail where both meet. So the
-    package writes forward and backward once, for any branch, shortcut and tail:
+    All residual blocks have this form: a branch, a shortcut, and a tail that adds both. So the
+    package has one forward and one backward for any branch, shortcut and tail:
     """)
     return
 
@@ -175,12 +177,12 @@ def _():
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
-    `plus` is a gradient that reaches the same $x$ by another way: what comes back on the shortcut
-    is handed to the branch, whose first layer, `conv1`, adds both. `needs_dx` is False where nobody
-    asks for the gradient of the images, which saves a convolution.
+    `plus` is the gradient of the same $x$ along another route: here the gradient of the shortcut,
+    which the first layer of the branch, `conv1`, adds to its own. `needs_dx` is False if the
+    gradient of the images is not needed, which saves a convolution.
 
-    A block is then a declaration. This one has the very layers of a block from above; are its
-    gradients the same?
+    A block is then a declaration. The block below consists of the same layer objects as the block
+    above. Are its gradients the same?
     """)
     return
 
@@ -202,7 +204,7 @@ def _():
     )
 
     def gradients(layer):
-        """Return dx and the parameters' gradients by name."""
+        """Return dx and the gradients of the parameters by name."""
         _, cache = layer.forward(x, training=True)
         dx, grads = layer.backward(dout, cache)
         return {"x": dx, **grads}
@@ -226,20 +228,21 @@ def _():
     mo.md(r"""
     ## Five sites
 
-    Behind the sum the ReLU still stops the gradient where `out` is zero; nets with pre-activation,
-    such as our `preact_resnet110`, have nothing there. The paper of squeeze and excitation tries
-    five sites for the SE block:
+    After the sum, the ReLU still blocks the gradient where `out` is zero; nets with pre-activation,
+    such as our `preact_resnet110`, have no op after the sum. The squeeze-and-excitation paper
+    compares five sites for the SE block:
 
     | site | where |
     |:---|:---|
     | standard | at the end of the branch, before the sum |
     | pre | on the branch, before its first convolution |
-    | post | behind the sum and its ReLU |
+    | post | after the sum and its ReLU |
     | identity | on the shortcut |
-    | 3x3 | behind the first 3 x 3 convolution, its normalisation and ReLU |
+    | 3x3 | after the first 3 x 3 convolution, its normalisation and ReLU |
 
-    (The last one is tried there in bottlenecks, which have one such convolution.) Our nets declare
-    all of them in one function, where `se_at` puts the SE block at its site and nothing elsewhere:
+    (The paper uses the last site in bottleneck blocks, which have one 3 x 3 convolution.) Our nets
+    declare all sites in one function, in which `se_at` returns the SE block at its site and nothing
+    at the other sites:
     """)
     return
 
@@ -253,9 +256,9 @@ def _():
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
-    (`norm_relu` is a normalisation and a ReLU as one op, and `_unit` ends the block in one op too.
-    That is faster and changes no number here.) Choose a site. The block is one that trains, and
-    its `dx` is compared with a derivative of its forward.
+    (`norm_relu` is a normalisation and a ReLU as one op, and `_unit` ends the block with one op,
+    too. That is faster and changes no number here.) Choose a site. The block is the one that our
+    nets use; its `dx` is compared with a finite difference of its forward.
     """)
     return
 
@@ -278,7 +281,7 @@ def _(dout, site, u, x):
     dx, _ = block.backward(dout, cache_of_block)
 
     def along(h):
-        """The loss <dout, out>, where x is moved by h along u."""
+        """Return the loss <dout, out> at x + h u."""
         out, _ = block.forward(x + h * u, training=True)
         return (dout * out).sum()
 
@@ -289,8 +292,8 @@ def _(dout, site, u, x):
 @app.cell(hide_code=True)
 def _(dx, site, slope, u):
     mo.md(f"""
-    SE at the site *{site.value}*: along a random direction `dx` says {np.vdot(dx, u):.6f}, and
-    forward itself {slope:.6f}.
+    SE at the site *{site.value}*: the derivative along a random direction is
+    {np.vdot(dx, u):.6f} by `dx`, and {slope:.6f} by a finite difference of forward.
     """)
     return
 
@@ -300,8 +303,8 @@ def _():
     mo.md(r"""
     ## What a site costs
 
-    At the pre site the gate sees the channels before the block, at the others those after it. They
-    differ only where the net grows wider.
+    At the pre site the gate has as many channels as the input of the block, at all other sites as
+    many as its output. The two numbers differ only in blocks that widen the net.
     """)
     return
 
@@ -310,17 +313,17 @@ def _():
 def _():
     _plain = models.build("resnet20").parameter_count
     _counts = {
-        one: models.build("se_resnet20", reduction=4, site=one).parameter_count - _plain
-        for one in ("standard", "pre", "post", "identity", "3x3")
+        name: models.build("se_resnet20", reduction=4, site=name).parameter_count - _plain
+        for name in ("standard", "pre", "post", "identity", "3x3")
     }
-    _rows = [(one, f"{count:,}") for one, count in _counts.items()]
-    _apart = max(_counts.values()) - min(_counts.values())
+    _rows = [(name, f"{count:,}") for name, count in _counts.items()]
+    _range = max(_counts.values()) - min(_counts.values())
     mo.vstack(
         [
             mo.md(table(["site", f"parameters added to ResNet-20 ({_plain:,})"], _rows)),
             mo.md(
-                f"Between the most and the fewest are {_apart:,} parameters, {_apart / _plain:.1%} "
-                "of the net."
+                f"The largest and the smallest number differ by {_range:,} parameters, "
+                f"{_range / _plain:.1%} of the net."
             ),
         ]
     )
@@ -333,9 +336,9 @@ def _():
     ## Exercise: the end of a block
 
     $\text{out} = \max(\text{BN}(x) + \text{shortcut}, 0)$ is one op in our nets,
-    `batch_norm2d_add_relu`. Its cache holds `out`, and in `norm` the cache of the normalisation.
-    You may call the ops: here `batch_norm2d_backward` does the normalisation, so what is left is
-    the ReLU and the plus sign.
+    `batch_norm2d_add_relu`. Its cache contains `out`, and in `norm` the cache of the normalisation.
+    You may call the ops: here `batch_norm2d_backward` computes the normalisation, so you write the
+    ReLU and the plus sign.
     """)
     return
 
@@ -357,7 +360,7 @@ def _():
         ],
         hints={
             "dtotal": (
-                "The ReLU lets through where its output is above 0, and cache.out is its output.",
+                "The ReLU passes the gradient where its output, cache.out, is positive.",
                 "dtotal = np.where(cache.out <= 0, 0, dout)",
             ),
             "dshortcut": (
@@ -383,9 +386,9 @@ def _():
     mo.md(r"""
     ## Every number
 
-    The op that trains, on one channel of four pixels. Its backward calls the ops of the ReLU, of
-    the sum and of batch normalisation, and the page goes through their lines. A whole residual
-    block with SE, taken apart in the same way, is `minise walk block --html block.html`.
+    The training code on one channel of four pixels. Its backward calls the ops of the ReLU, of the
+    sum and of batch normalisation, and the page shows their lines. `minise walk block --html
+    block.html` writes such a page for a residual block with SE.
     """)
     return
 
@@ -408,12 +411,12 @@ def _():
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
-    ## What to take with you
+    ## Summary
 
-    - A plus hands its gradient to both sides. However weak the branch is, all of it gets past on
-      the shortcut.
-    - Where $x$ went two ways, add what comes back.
-    - The blocks that train are declared in [blocks.py](../minise/nn/blocks.py); `Residual` is in
+    - A sum passes its gradient to both summands. Even if the gradient of the branch is small, the
+      shortcut passes `dout` without loss.
+    - $x$ has two uses, so its gradient is the sum of two.
+    - The blocks of our nets are declared in [blocks.py](../minise/nn/blocks.py); `Residual` is in
       [residual.py](../minise/nn/residual.py), `Chain` in [compose.py](../minise/nn/compose.py),
       the fused end in [fused.py](../minise/ops/reference/fused.py).
 

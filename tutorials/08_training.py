@@ -20,11 +20,11 @@ def _():
     mo.md(r"""
     # 8. Loss and training
 
-    All ops are there. What is missing is a number that says how wrong the net is, and a loop. In
-    this lesson you derive the shortest gradient of the course, train an SE-ResNet on images that
-    are drawn as you read, and see what is needed to go on to CIFAR-10.
+    We have all ops. To train we also need a loss, a number that measures how wrong the net is, and
+    a loop. In this lesson you derive the shortest gradient of the course, train an SE-ResNet on
+    generated images, and see what training on CIFAR-10 needs in addition.
 
-    You need: [the linear layer](02_linear.py); the net is made of lessons 3 to 7.
+    You need: [the linear layer](02_linear.py); the net uses the ops of lessons 3 to 7.
     """)
     return
 
@@ -34,15 +34,16 @@ def _():
     mo.md(r"""
     ## From logits to a loss
 
-    The net ends in $K$ numbers, the *logits*, one for each class. The softmax makes probabilities
-    of them, and the loss is minus the logarithm of the right one:
+    The output of the net is $K$ numbers, the *logits*, one for each class. The softmax converts
+    them to probabilities, and the loss is minus the logarithm of the probability of the correct
+    class:
 
     $$ p_k = \frac{e^{\text{logit}_k}}{\sum_j e^{\text{logit}_j}}, \quad
     \text{loss} = -\log p_\text{label} $$
 
-    Both belong in one op. A probability of $10^{-60}$ is 0 in float32, and its logarithm is lost.
-    The logarithm of the softmax is a logit minus the logarithm of a sum; with the largest logit
-    taken off first, nothing can overflow.
+    Both belong in one op. A probability of $10^{-60}$ is 0 in float32, so its logarithm cannot be
+    computed. But the logarithm of the softmax is a logit minus the logarithm of a sum; if we
+    subtract the largest logit first, nothing can overflow.
     """)
     return
 
@@ -68,9 +69,9 @@ def _(first):
 def _(cache, dlogits, loss):
     _p = np.exp(cache.logprob)[0]
     mo.md(f"""
-    Class 0 is right. The loss is -log {_p[0]:.3f} = {float(loss):.3f}. And `dlogits` is the row of
-    probabilities with 1 taken off at the label: {_p[0]:.3f} - 1 = {dlogits[0, 0]:.3f}. The row
-    adds up to {abs(dlogits.sum()):.0f}.
+    Class 0 is the correct one. The loss is -log {_p[0]:.3f} = {float(loss):.3f}. And `dlogits` is
+    the row of probabilities with 1 subtracted at the label: {_p[0]:.3f} - 1 =
+    {dlogits[0, 0]:.3f}. The sum of the row is {abs(dlogits.sum()):.0f}.
     """)
     return
 
@@ -78,16 +79,16 @@ def _(cache, dlogits, loss):
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
-    ## Why so short
+    ## Why the gradient is so short
 
-    $\text{loss} = -\text{logit}_\text{label} + \log \sum_j e^{\text{logit}_j}$. The slope of the
-    first term is $-1$ at the label. The slope of the second one in $\text{logit}_k$ is
+    $\text{loss} = -\text{logit}_\text{label} + \log \sum_j e^{\text{logit}_j}$. The derivative
+    of the first term is $-1$ at the label. The derivative of the second in $\text{logit}_k$ is
     $e^{\text{logit}_k} / \sum_j e^{\text{logit}_j} = p_k$. So
 
     $$ d\text{logits} = \frac{p - \text{onehot}}{N} $$
 
-    where $N$ is the number of images, since the loss is their mean. Every row adds up to zero:
-    the softmax does not change when a constant is added to all logits.
+    where $N$ is the number of images, because the loss is the mean over images. Every row sums to
+    zero: the softmax does not change if a constant is added to all logits.
     """)
     return
 
@@ -97,8 +98,8 @@ def _():
     mo.md(r"""
     ## Training
 
-    The built-in set `shapes10` draws its images: ten kinds of shapes on noisy ground. That takes a
-    moment, and nothing is downloaded.
+    The built-in data set `shapes10` generates its images: ten kinds of shapes on a noisy
+    background. This takes a moment, and nothing is downloaded.
     """)
     return
 
@@ -107,10 +108,10 @@ def _():
 def _():
     images = data.shapes10("train", n=40)
     _plot = Plot(2.2, rows=2, columns=5)
-    for _k, _one in enumerate(_plot.axes.ravel()):
-        _one.imshow(images.images[_k].transpose(1, 2, 0))
-        _one.set_title(f"class {images.labels[_k]}", fontsize=8)
-        _one.axis("off")
+    for _k, _axes in enumerate(_plot.axes.ravel()):
+        _axes.imshow(images.images[_k].transpose(1, 2, 0))
+        _axes.set_title(f"class {images.labels[_k]}", fontsize=8)
+        _axes.axis("off")
     _plot
     return (images,)
 
@@ -118,11 +119,11 @@ def _():
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
-    To be quick, we take every second pixel, and few images. A step of training is forward, loss,
-    the same in reverse order, and a step downhill. `net.backward` returns the gradient of the
-    images, which nobody needs here, and those of the parameters, by name. With momentum a share of
-    the last step is kept: `velocity = 0.9 * velocity + gradient`, then `weight -= lr * velocity`,
-    where `lr` is the learning rate.
+    To be fast, we use every second pixel, and few images. A training step is forward, loss, the
+    backward calls in reverse order, and an update of the parameters. `net.backward` returns the
+    gradient of the images, which we do not need here, and the gradients of the parameters by name.
+    Momentum adds a share of the previous steps: `velocity = 0.9 * velocity + gradient`, then
+    `weight -= lr * velocity`, where `lr` is the learning rate.
     """)
     return
 
@@ -130,16 +131,16 @@ def _():
 @app.cell
 def _(images):
     def few_steps(shown):
-        """Return a net and its losses in eight steps on all images at once."""
+        """Return a net and its losses in eight steps; every step uses all images."""
         net = models.build("se_resnet8", reduction=4)
         optimiser = train.SGD(net, momentum=0.9)
-        pixels = (shown.images[:, :, ::2, ::2] / 255 - 0.5).astype(np.float32)  # every second one
+        pixels = (shown.images[:, :, ::2, ::2] / 255 - 0.5).astype(np.float32)  # every second pixel
         losses = []
         for _ in range(8):
             scores, net_cache = net.forward(pixels, training=True)
             mean_loss, loss_cache = ops.softmax_cross_entropy_forward(scores, shown.labels)
-            one = np.asarray(1.0, np.float32)
-            dscores, _ = ops.softmax_cross_entropy_backward(one, loss_cache)
+            dloss = np.asarray(1.0, np.float32)
+            dscores, _ = ops.softmax_cross_entropy_backward(dloss, loss_cache)
             _, grads = net.backward(dscores, net_cache)
             optimiser.step(grads, lr=0.1)
             losses.append(float(mean_loss))
@@ -160,10 +161,10 @@ def _(losses, net):
         [
             _plot,
             mo.md(
-                "Ten classes and no idea: the loss is about log 10 = "
-                f"{np.log(10):.2f}. It starts at {losses[0]:.2f} and is at {losses[-1]:.2f} after "
-                f"{len(losses)} steps. The net has {net.parameter_count:,} parameters, "
-                "and no line of it is differentiated for you."
+                "With ten equal probabilities the loss is log 10 = "
+                f"{np.log(10):.2f}. Here it starts at {losses[0]:.2f} and is {losses[-1]:.2f} "
+                f"after {len(losses)} steps. The net has {net.parameter_count:,} parameters, "
+                "and every line of its backward is written by hand."
             ),
         ]
     )
@@ -173,18 +174,18 @@ def _(losses, net):
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
-    ## What a real run adds
+    ## What a full training run adds
 
-    `minise quickstart` trains this net to the end. For a real set a run also needs: images in
-    another order each epoch, shifted and mirrored at random; a learning rate that falls; weight
-    decay; held-out images to choose the best epoch by, and test images that are read once. All of
-    it is in [train/loop.py](../minise/train/loop.py), around the step of
-    [train/step.py](../minise/train/step.py): `train.run` does it for a net, a loss and batches of
-    your own. This is how to go on:
+    `minise quickstart` trains this net to the end. On a real data set a run also needs: a new order
+    of the images in each epoch, random crops and flips; a learning rate that decreases; weight
+    decay; validation images to choose the best epoch, and test images that are used once. All of
+    this is in [train/loop.py](../minise/train/loop.py), around the step of
+    [train/step.py](../minise/train/step.py); `train.run` does it for your own net, loss and
+    batches. To continue:
 
-    - unpack CIFAR-10 in its binary form, and name the folder in `MINISE_DATA`
-    - `minise train --recipe quick` trains SE-ResNet-20; the README says how well and how long
-    - `minise eval runs/NAME` reads what it left
+    - unpack CIFAR-10 in its binary form, and set `MINISE_DATA` to the folder
+    - `minise train --recipe quick` trains SE-ResNet-20; the README gives accuracy and time
+    - `minise eval runs/NAME` evaluates the trained net
     """)
     return
 
@@ -195,11 +196,11 @@ def _(few_steps):
         cifar = data.load("cifar10", "train", n=40)
         _, cifar_losses = few_steps(cifar)
         _text = (
-            f"CIFAR-10 is here. On its first {len(cifar)} images the loss goes from "
+            f"CIFAR-10 is available. On its first {len(cifar)} images the loss goes from "
             f"{cifar_losses[0]:.2f} to {cifar_losses[-1]:.2f} in {len(cifar_losses)} steps."
         )
     except (OSError, ValueError) as error:
-        _text = f"CIFAR-10 is not here, so this cell goes without it. ({error})"
+        _text = f"CIFAR-10 is not available, so this cell shows no result. ({error})"
     mo.md(_text)
     return
 
@@ -209,10 +210,10 @@ def _():
     mo.md(r"""
     ## Exercise: the gradient of the loss
 
-    In our op's steps: `logprob` is (N, K), the logarithm of the softmax; `at_label` is True at
-    the right class of each row. `dlogprob` is how the loss changes with each logarithm. For
-    `dlogits`, remember that logprob = logits - log sum exp(logits), where the sum depends on all
-    logits of the row.
+    `logprob` is (N, K), the logarithm of the softmax; `at_label` is True at the correct class of
+    each row. `dlogprob` is the gradient of the loss with respect to `logprob`. For `dlogits`,
+    remember that logprob = logits - log sum exp(logits), where the sum depends on all logits of the
+    row.
     """)
     return
 
@@ -242,7 +243,7 @@ def _():
             ),
             "dlogits": (
                 "Two routes: through the logit itself, and through the sum of its row.",
-                "The second one is minus the softmax times the row's sum of dlogprob.",
+                "The second term is minus the softmax times the sum of the row of dlogprob.",
                 "dlogits = dlogprob - np.exp(logprob) * dlogprob.sum(axis=1, keepdims=True)",
             ),
         },
@@ -265,8 +266,8 @@ def _():
     mo.md(r"""
     ## Every number
 
-    The op that trains, on the three logits of this lesson. The sum of a row, which all logits
-    share, is what makes `dlogits` a difference.
+    The training code on the three logits of this lesson. All logits of a row share the sum of the
+    row; therefore `dlogits` is a difference.
     """)
     return
 
@@ -280,12 +281,12 @@ def _(labels, logits):
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
-    ## What to take with you
+    ## Summary
 
     - Softmax and cross-entropy are one op. Its gradient is the probabilities minus 1 at the
       label, over $N$.
-    - Training is the same calls forward and in reverse order, and a step. Everything else makes
-      it good.
+    - A training step is forward, loss, the backward calls in reverse order, and an update.
+      Everything else improves the result.
     - The op is [loss.py](../minise/ops/reference/loss.py), the optimiser
       [sgd.py](../minise/train/sgd.py).
 

@@ -19,13 +19,13 @@ def _():
     mo.md(r"""
     # 9. Checking gradients: what weaker checks miss
 
-    A wrong forward pass shows at once. A wrong backward pass trains, a little worse, and nobody
-    knows. So every backward has to be checked against its forward. In this lesson you build such
-    a check, find the step at which it is best, and see which real bugs the usual shortcuts let
-    through.
+    A wrong forward pass is noticed at once. With a wrong backward pass a net still trains, a little
+    worse, and the mistake goes unnoticed. So every backward has to be checked against its forward.
+    In this lesson you build such a check, find its best step, and see which real bugs the usual
+    shortcuts miss.
 
-    You need: what a derivative is. [Batch normalisation](05_batch_norm.py) and
-    [squeeze and excitation](06_squeeze_and_excitation.py) give the examples.
+    You need: derivatives. The examples are from [batch normalisation](05_batch_norm.py) and
+    [squeeze and excitation](06_squeeze_and_excitation.py).
     """)
     return
 
@@ -35,15 +35,16 @@ def _():
     mo.md(r"""
     ## The idea, in one number
 
-    Take $f(x) = x_0 x_1^2$ at $x = (3, 2)$. By hand, the gradient is $(x_1^2, 2 x_0 x_1)$. Now move
-    a little along a direction $u$. The value changes by the inner product of gradient and $u$:
+    Take $f(x) = x_0 x_1^2$ at $x = (3, 2)$. By hand, the gradient is $(x_1^2, 2 x_0 x_1)$. Now take
+    a small step along a direction $u$. The change of $f$, divided by the step, is the inner product
+    of the gradient and $u$, the slope along $u$:
 
     $$ \frac{f(x + h u) - f(x - h u)}{2 h} \;\approx\; \langle \text{gradient}, u \rangle $$
 
-    The left side needs two runs of forward and knows nothing of backward. One random direction
-    touches all entries of the gradient at once. If one of them is wrong, the two sides differ for
-    nearly every $u$: they agree only if what is wrong happens to be at a right angle to $u$, which
-    a random $u$ almost surely is not. (The $u$ below is chosen, for the sake of the numbers.)
+    The left side needs two runs of forward and does not use backward. One random direction tests
+    all entries of the gradient at once. If an entry is wrong, the two sides differ for nearly every
+    $u$: they agree only if the error is orthogonal to $u$, and a random $u$ is almost surely not.
+    (The $u$ below is not random, to get simple numbers.)
     """)
     return
 
@@ -57,7 +58,7 @@ def _():
     gradient = np.array([x[1] ** 2, 2 * x[0] * x[1]])
     u, h = np.array([0.6, -0.8]), 1e-3
     slope = (f(x + h * u) - f(x - h * u)) / (2 * h)
-    mo.md(f"⟨gradient, u⟩ = {gradient @ u:.6f}, measured {slope:.6f}")
+    mo.md(f"⟨gradient, u⟩ = {gradient @ u:.6f}, central difference {slope:.6f}")
     return
 
 
@@ -70,20 +71,21 @@ def _():
     at 0. Taylor's series is
     $g(h) = g(0) + h g' + \tfrac{h^2}{2} g'' + \tfrac{h^3}{6} g''' + \dots$, so
 
-    - **one-sided**, $(g(h) - g(0)) / h$ is off by $\tfrac{h}{2} g''$;
-    - **central**, in $(g(h) - g(-h)) / 2h$ the even powers cancel: it is off by
+    - **one-sided**: $(g(h) - g(0)) / h$ has the error $\tfrac{h}{2} g''$;
+    - **central**: in $(g(h) - g(-h)) / 2h$ the even powers cancel, so the error is
       $\tfrac{h^2}{6} g'''$;
-    - **complex step**: with $i h$ for $h$, $i^2 = -1$ makes the even powers real, so
-      $\operatorname{imag} g(i h) = h g' - \tfrac{h^3}{6} g''' + \dots$. Divided by $h$ it is off by
-      $-\tfrac{h^2}{6} g'''$, as much as the central one.
+    - **complex step**: with $i h$ in place of $h$, the even powers are real, because $i^2 = -1$, so
+      $\operatorname{imag} g(i h) = h g' - \tfrac{h^3}{6} g''' + \dots$. Divided by $h$, the
+      error is $-\tfrac{h^2}{6} g'''$, as large as that of the central difference.
 
-    A large $h$ leaves these terms in. A small one subtracts two numbers that are nearly equal, and
-    their digits cancel: in between lies the best step. The complex step subtracts nothing, so there
-    $h$ may be as small as you like: its curve coincides with the central one until that one's
-    digits cancel, and goes on falling. It works where forward is written with functions that take
-    complex numbers, as all ops of our reference do.
+    If $h$ is large, these errors are large. If $h$ is small, two nearly equal numbers are
+    subtracted, and their digits cancel. The best step is in between. The complex step subtracts
+    nothing, so $h$ may be arbitrarily small: its curve coincides with the curve of the central
+    difference until the digits of the latter cancel, and decreases further. It needs a forward
+    whose functions accept complex numbers, as all ops of our reference do.
 
-    Here is the error of three slopes of a squeeze-and-excitation block, against the step.
+    The plot shows the error of the three slopes of a squeeze-and-excitation block, against the
+    step.
     """)
     return
 
@@ -99,9 +101,9 @@ def _():
     exact = np.vdot(ops.squeeze_excite_backward(dout, cache)[3], direction)
 
     def loss(step):
-        moved = [value + 0 * step for value in inputs]  # complex if the step is
-        moved[3] = inputs[3] + step * direction
-        return (dout * ops.squeeze_excite_forward(*moved)[0]).sum()
+        perturbed = [value + 0 * step for value in inputs]  # complex if the step is
+        perturbed[3] = inputs[3] + step * direction
+        return (dout * ops.squeeze_excite_forward(*perturbed)[0]).sum()
 
     steps = 10.0 ** -np.arange(1, 13)
     slopes = {
@@ -109,7 +111,7 @@ def _():
         "central": [(loss(h) - loss(-h)) / (2 * h) for h in steps],
         "complex step": [loss(1j * h).imag / h for h in steps],
     }
-    errors = {way: abs(np.array(found) / exact - 1) + 1e-17 for way, found in slopes.items()}
+    errors = {way: abs(np.array(values) / exact - 1) + 1e-17 for way, values in slopes.items()}
     return errors, steps
 
 
@@ -138,7 +140,7 @@ def _(errors, steps, which):
             _plot,
             mo.md(
                 f"At h = {_here:.0e} the errors are: {_text}. The best step of the central "
-                f"difference is {_best['central']:.0e}, there it is off by "
+                f"difference is {_best['central']:.0e}, with the error "
                 f"{errors['central'].min():.0e}."
             ),
         ]
@@ -151,22 +153,22 @@ def _():
     mo.md(r"""
     ## The whole check
 
-    For an op with many outputs take a random `dout`, and look at the loss
-    $\langle \text{dout}, \text{out} \rangle$: both multiplied entry by entry, and all added up.
-    Then `dout` is its gradient with respect to `out`, and backward must give the rest.
-    `minise.gradcheck.check` does this for any pair of functions:
+    For an op with many outputs take a random `dout`, and define the loss as the inner product
+    $\langle \text{dout}, \text{out} \rangle$: the sum of the products of all entries. Then `dout`
+    is the gradient of the loss with respect to `out`, and backward must compute the gradient with
+    respect to the inputs. `minise.gradcheck.check` checks this for any pair of functions:
 
-    - in float64, since float32 leaves a difference too few digits;
+    - in float64, because a difference in float32 has too few correct digits;
     - with a random `dout`;
     - for every argument, also for `x`;
-    - never across a kink: a ReLU or a maximum that changes sides between $x - h$ and $x + h$;
-    - with a bound that rounding explains (2e-16, float64's precision, times how many numbers are
-      added up, times their size), and no tolerance to turn up until the test passes;
-    - and where that bound is not small against the gradient, the answer is neither right nor wrong
-      but *could not be checked*: a sign flipped in the gradient of $10^{20} + \sin x$ changes
-      nothing that a difference in float64 can show.
+    - never across a kink: a ReLU or a maximum that changes its branch between $x - h$ and $x + h$;
+    - with an error bound derived from rounding (2e-16, the precision of float64, times the number
+      of terms, times their size), not with a tolerance that one raises until the test passes;
+    - if that bound is not small compared with the gradient, the answer is neither right nor wrong
+      but *could not be checked*: a wrong sign in the gradient of $10^{20} + \sin x$ cannot be seen
+      in a difference in float64.
 
-    Let us hand it a mistake: a linear layer whose bias gradient is a mean instead of a sum.
+    As an example, check a linear layer with a mistake: its bias gradient is a mean, not a sum.
     """)
     return
 
@@ -193,31 +195,32 @@ def _():
 
     - **BN: zero**: batch normalisation whose `dx` is zero;
     - **BN: no variance**: without the route through the variance;
-    - **BN: unbiased**: `dx` with the unbiased variance in rstd, so off by the factor
+    - **BN: unbiased**: `dx` with the unbiased variance in rstd, so wrong by the factor
       $\sqrt{(M - 1) / M}$;
     - **SE: no gate**: squeeze and excitation without the route through the gate;
-    - **pool: =**: max pooling with = instead of += where windows overlap;
-    - **conv: dbias**: a convolution's bias gradient of the first image only.
+    - **pool: =**: max pooling with = instead of += for overlapping windows;
+    - **conv: dbias**: the bias gradient of a convolution, from the first image only.
 
     Each column is a check that people use:
 
     - **ones**: `dout` is 1 everywhere, because the loss is `out.sum()`;
     - **out**: `dout` is `out`, because the loss is half the sum of squares;
-    - **entry**: one random entry of each gradient is looked at;
-    - **params**: all gradients but that of `x`;
-    - **loose**: all is as it should be, but an error of 2 % may pass;
+    - **entry**: compares one random entry of each gradient;
+    - **params**: compares all gradients except that of `x`;
+    - **loose**: a correct check with a tolerance of 2 %;
     - **minise**: `check`, as above.
 
-    Whether a check notices depends on the numbers drawn. So each is made many times, and the table
-    says how often it notices. Draws in which the mistake changes no number are left out.
+    Whether a check detects a bug depends on the random numbers. So each check runs many times, and
+    the table shows how often it detects the bug. Draws in which the bug changes no number are left
+    out.
     """)
     return
 
 
 @app.cell
 def _():
-    def put(gradients, place, value):
-        return (*gradients[:place], value, *gradients[place + 1 :])
+    def put(gradients, k, value):
+        return (*gradients[:k], value, *gradients[k + 1 :])
 
     def norm_without_variance(gradients, dout, cache):
         mean = dout.mean(axis=(0, 2, 3), keepdims=True)
@@ -230,7 +233,7 @@ def _():
         M = dout[:, 0].size
         return put(gradients, 0, gradients[0] * np.sqrt((M - 1) / M))
 
-    def gate_forgotten(gradients, dout, cache):
+    def without_gate_route(gradients, dout, cache):
         return put(gradients, 0, dout * cache.gates.s)
 
     def pool_assigned(gradients, dout, cache):
@@ -240,7 +243,7 @@ def _():
             dx[n, c, i, j] = dout[n, c, p, q]  # = instead of +=
         return (dx,)
 
-    def bias_of_first(gradients, dout, cache):
+    def bias_of_first_image(gradients, dout, cache):
         return put(gradients, 2, dout[0].sum(axis=(1, 2)))
 
     NORM = Case("batch_norm2d", dict(N=4, C=2, H=4, W=4), dict(training=True))
@@ -250,7 +253,7 @@ def _():
         "BN: unbiased": (NORM, norm_unbiased),
         "SE: no gate": (
             Case("squeeze_excite", dict(N=2, C=4, H=4, W=4, R=2)),
-            gate_forgotten,
+            without_gate_route,
         ),
         "pool: =": (
             Case("max_pool2d", dict(N=2, C=2, H=5, W=5), dict(kernel=(3, 3), stride=(2, 2))),
@@ -258,7 +261,7 @@ def _():
         ),
         "conv: dbias": (
             Case("conv2d", dict(N=3, C=2, H=4, W=4, K=2, KH=3, KW=3)),
-            bias_of_first,
+            bias_of_first_image,
         ),
     }
     return (BUGS,)
@@ -267,30 +270,30 @@ def _():
 @app.cell(hide_code=True)
 def _(BUGS):
     def weak_checks(forward, right, wrong, inputs, rng):
-        """Return for each weaker check whether it catches the bug; slopes are exact here.
+        """Return for each weaker check whether it detects the bug; its slopes are exact here.
 
-        Return nothing where the bug changes no number: all hidden units are off, or no two windows
-        have the same winner.
+        Return an empty dict if the bug changes no number: all hidden units are off, or no two
+        windows have the same maximum.
         """
         out, cache = forward(*inputs)
 
-        def apart(dout):
+        def relative_errors(dout):
             pairs = zip(right(dout, cache), wrong(dout, cache), strict=True)
             return [abs(a - b) / (np.max(abs(a)) + 1e-3) for a, b in pairs]
 
-        random = apart(rng.standard_normal(out.shape))
+        random = relative_errors(rng.standard_normal(out.shape))
         if max(float(e.max()) for e in random) < 1e-12:
             return {}
         return {
-            "ones": max(float(e.max()) for e in apart(np.ones(out.shape))) > 1e-3,
-            "out": max(float(e.max()) for e in apart(out)) > 1e-3,
+            "ones": max(float(e.max()) for e in relative_errors(np.ones(out.shape))) > 1e-3,
+            "out": max(float(e.max()) for e in relative_errors(out)) > 1e-3,
             "entry": max(float(rng.choice(e.ravel())) for e in random) > 1e-5,
             "params": max([float(e.max()) for e in random[1:]] or [0]) > 1e-5,
-            "loose": max(float(e.max()) for e in random) > loosely,
+            "loose": max(float(e.max()) for e in random) > loose_tolerance,
         }
 
     def draw_all(case, bug, seed):
-        """Return one draw of a case: forward, right and wrong backward, branches, inputs, rng."""
+        """Draw a case: return forward, right and wrong backward, branches, inputs, rng."""
         rng = np.random.default_rng(seed)
         inputs, keywords = draw(case, rng)
         forward, right, branches = functions(ops, case.op, keywords)
@@ -300,46 +303,50 @@ def _(BUGS):
 
         return forward, right, wrong, branches, inputs, rng
 
-    draws, loosely = 30, 0.02
+    draws, loose_tolerance = 30, 0.02
     caught = {}
     for _name, (_case, _bug) in BUGS.items():
         _all = []
         for _seed in range(draws):
             _forward, _right, _wrong, _branches, _inputs, _rng = draw_all(_case, _bug, _seed)
             if _row := weak_checks(_forward, _right, _wrong, _inputs, _rng):
-                _found = not check(_forward, _wrong, _inputs, branches=_branches).ok
-                _all.append({**_row, "minise": _found})
-        caught[_name] = {one: np.mean([row[one] for row in _all]) for one in _all[0]}
-    return caught, draw_all, draws, loosely
+                _detected = not check(_forward, _wrong, _inputs, branches=_branches).ok
+                _all.append({**_row, "minise": _detected})
+        caught[_name] = {name: np.mean([row[name] for row in _all]) for name in _all[0]}
+    return caught, draw_all, draws, loose_tolerance
 
 
 @app.cell(hide_code=True)
 def _(caught, draws):
     _checks = list(next(iter(caught.values())))
     _rows = [
-        (bug, *(f"{row[one]:.0%}" if row[one] == 1 else f"**{row[one]:.0%}**" for one in _checks))
+        (bug, *(f"{share:.0%}" if share == 1 else f"**{share:.0%}**" for share in row.values()))
         for bug, row in caught.items()
     ]
-    mo.md(table(["bug", *_checks], _rows) + f"\n\nOf up to {draws} draws; bold: not always.")
+    mo.md(
+        table(["bug", *_checks], _rows)
+        + f"\n\nShare of up to {draws} draws in which the check detects the bug; bold: below 100 %."
+    )
     return
 
 
 @app.cell(hide_code=True)
-def _(BUGS, caught, draw_all, draws, loosely):
+def _(BUGS, caught, draw_all, draws, loose_tolerance):
     _sizes = BUGS["BN: unbiased"][0].sizes
     _M = _sizes["N"] * _sizes["H"] * _sizes["W"]
     _case, _bug = BUGS["pool: ="]
-    _spoiled = []
+    _wrong_entries = []
     for _seed in range(draws):
         _forward, _right, _wrong, _, _inputs, _rng = draw_all(_case, _bug, _seed)
         _out, _cache = _forward(*_inputs)
         _dout = _rng.standard_normal(_out.shape)
-        _spoiled.append(np.sum(_right(_dout, _cache)[0] != _wrong(_dout, _cache)[0]))
+        _wrong_entries.append(np.sum(_right(_dout, _cache)[0] != _wrong(_dout, _cache)[0]))
     mo.md(f"""
-    **BN: unbiased** makes `dx` {1 - np.sqrt(1 - 1 / _M):.1%} too small, less than the {loosely:.0%}
-    that **loose** lets pass. **pool: =** spoils {np.mean(_spoiled):.1f} of {_inputs[0].size}
-    entries on average, so one random **entry** sees it in {caught["pool: ="]["entry"]:.0%} of the
-    draws. And **params** never looks at `dx`, where all these bugs are but the last one.
+    **BN: unbiased** makes `dx` {1 - np.sqrt(1 - 1 / _M):.1%} too small, less than the tolerance of
+    **loose**, {loose_tolerance:.0%}. **pool: =** changes {np.mean(_wrong_entries):.1f} of
+    {_inputs[0].size} entries on average, so one random **entry** shows it in
+    {caught["pool: ="]["entry"]:.0%} of the draws. And **params** does not compare `dx`, where all
+    these bugs are, except the last one.
     """)
     return
 
@@ -347,17 +354,18 @@ def _(BUGS, caught, draw_all, draws, loosely):
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
-    None of these shortcuts is an invention. Batch normalisation has been released with a wrong `dx`
-    because its tests, with no layer in front of it, looked at the parameters only (mlpack, issue
-    1923). Our own tests plant such mistakes in every op, and the check has to catch each of them.
+    These shortcuts are used in practice. Batch normalisation has been released with a wrong `dx`
+    because its tests, with no layer before it, compared only the gradients of the parameters
+    (mlpack, issue 1923). Our own tests insert such mistakes into every op, and the check has to
+    detect each of them.
 
     ## Kinks
 
-    At a kink there is no slope. $\max(x, 0)$ at 0 has slope 0 from the left and 1 from the right,
-    and a central difference answers 1/2. That is nobody's gradient. It is no rare accident either:
-    a step of $h$ crosses a kink whenever some $x$ is nearer than $h$ to it. An op that was written
-    by hand knows on which side it was, so our ops tell: `relu_branches(cache)`. The check compares
-    the sides at $x - h$, $x$ and $x + h$ and takes a smaller step where they differ.
+    At a kink there is no derivative. $\max(x, 0)$ at 0 has slope 0 on the left and 1 on the right,
+    and a central difference gives 1/2, which no backward returns. This is not rare: a step of $h$
+    crosses a kink whenever the distance of some $x$ to it is less than $h$. Our ops report on which
+    side of its kinks each number is: `relu_branches(cache)`. The check compares the branches at
+    $x - h$, $x$ and $x + h$ and takes a smaller step if they differ.
     """)
     return
 
@@ -365,23 +373,23 @@ def _():
 @app.cell
 def _():
     near = np.array([-1.0, 2e-4, 1.0])
-    told = check(
+    kink_report = check(
         ops.relu_forward,
         ops.relu_backward,
         [near],
         mode="directional",
         branches=ops.relu_branches,
     )
-    Text(told)
-    return (told,)
+    Text(kink_report)
+    return (kink_report,)
 
 
 @app.cell(hide_code=True)
-def _(told):
-    _one = told.arguments[0]
+def _(kink_report):
+    _argument = kink_report.arguments[0]
     mo.md(f"""
-    Told of its branches, the check tried {_one.tried} steps, of which {_one.crossed} crossed the
-    kink, and took one of {_one.step:.0e}.
+    With the branches, the check tried {_argument.tried} steps, of which {_argument.crossed}
+    crossed the kink, and used the step {_argument.step:.0e}.
     """)
     return
 
@@ -391,10 +399,10 @@ def _():
     mo.md(r"""
     ## Exercise 1: a backward with two kinks
 
-    The hard sigmoid is $\text{out} = \min(\max((x + 3) / 6, 0), 1)$: one slope between two flat
-    parts. The cache holds `out`, and no `x`. At a kink itself the slope is 0, by the convention
-    that we share with PyTorch. The numbers of this exercise are integers, so some of them stand
-    exactly on a kink. Two lines, to warm up.
+    The hard sigmoid is $\text{out} = \min(\max((x + 3) / 6, 0), 1)$: a slope of 1/6 between two
+    constant parts. The cache contains `out`, but not `x`. At a kink the slope is 0, the same
+    convention as in PyTorch. The numbers of this exercise are integers, so some of them are exactly
+    at a kink. Write two lines.
     """)
     return
 
@@ -420,8 +428,8 @@ def _():
                 "inside = (out > 0) & (out < 1)",
             ),
             "dx": (
-                "dx is dout times the slope: 1/6 between the kinks, elsewhere 0.",
-                "np.where(inside, …, 0) selects; a product makes NaN of 0 and an infinite dout.",
+                "dx is dout times the slope: 1/6 between the kinks, 0 elsewhere.",
+                "np.where(inside, …, 0) selects; a product of 0 and an infinite dout would be NaN.",
                 "dx = np.where(inside, dout / 6, 0)",
             ),
         },
@@ -447,14 +455,15 @@ def _():
     ## Exercise 2: the check itself
 
     Write a gradient check. `forward(x)` returns `out, cache`, and `backward(dout, cache)` returns
-    `dx`. Draw `dout` and `u` with `rng.standard_normal`. By backward, the loss
-    ⟨dout, out⟩ has the slope ⟨dx, u⟩ along $u$; by forward, it is the central difference. Return
-    how far they are apart, relative to their size: below {BOUND:.0e} counts as agreement.
+    `dx`. Draw `dout` and `u` with `rng.standard_normal`. By backward, the slope of the loss
+    ⟨dout, out⟩ along $u$ is ⟨dx, u⟩; by forward, it is the central difference. Return the relative
+    error: the difference of the two slopes, divided by their size. An error below {BOUND:.0e}
+    means that they agree.
 
-    Below your check is tried on backward passes that are right and on the bugs in `dx` of this
-    lesson, with other random numbers each time: it has to tell them apart. Two of these come once
-    more with a tiny and a huge `out`, where only a relative error does; and near 0 the slope of
-    $x^2$ is so small that only a central difference does.
+    The cell below runs your check on correct backward passes and on the bugs in `dx` of this
+    lesson, several times with other random numbers: it has to accept the first and reject the
+    second. Two of them are repeated with a tiny and a huge `out`, which need a relative error; and
+    near 0 the slope of $x^2$ is so small that it needs a central difference.
     """)
     return
 
@@ -467,8 +476,8 @@ def slope_check(forward, backward, x, rng):
     u = ...
     by_backward = ...
     by_forward = ...
-    apart = ...
-    return apart
+    error = ...
+    return error
 
 
 @app.cell(hide_code=True)
@@ -482,7 +491,7 @@ def _(BUGS, draw_all):
 
         for _backward, _is_right in ((_right, True), (_wrong, False)):
             if _case.op == "conv2d":
-                continue  # its bug is not in dx
+                continue  # the bug is not in dx
 
             def _dx(dout, cache, _backward=_backward):
                 return _backward(dout, cache)[0]
@@ -515,16 +524,16 @@ def _(pairs):
         slope_check,
         pairs,
         hints=(
-            "Both dout and u are random: of the shapes of out and of x.",
+            "dout and u are random, with the shapes of out and of x.",
             "An inner product is the sum of a product: `(a * b).sum()`.",
-            "One step further, out is `forward(x + h * u)[0]`.",
+            "After a step along u, out is `forward(x + h * u)[0]`.",
             """
     ```python
     dout = rng.standard_normal(out.shape)
     u = rng.standard_normal(x.shape)
     by_backward = (backward(dout, cache) * u).sum()
     by_forward = (dout * (forward(x + h * u)[0] - forward(x - h * u)[0])).sum() / (2 * h)
-    apart = abs(by_backward - by_forward) / (abs(by_backward) + abs(by_forward))
+    error = abs(by_backward - by_forward) / (abs(by_backward) + abs(by_forward))
     ```
     """,
         ),
@@ -540,17 +549,18 @@ def _(pairs):
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
-    ## What to take with you
+    ## Summary
 
-    - Move the input along $u$: out moves by $J u$, where $J$ holds the slope of every output in
-      every input. Backward takes `dout` to $J^T \text{dout}$. If it is right,
+    - A step along $u$ changes `out` by $J u$, where $J$ is the Jacobian: the derivative of every
+      output in every input. Backward maps `dout` to $J^T \text{dout}$. If it is correct,
       $\langle \text{dout}, J u \rangle = \langle J^T \text{dout}, u \rangle$ for random `dout` and
       $u$. One pair of numbers tests the whole gradient.
-    - Check in float64, every argument, and do not cross kinks.
-    - A check that has never caught a mistake is not a check. Plant some.
-    - Yours, in a test: `from minise.gradcheck import assert_gradients`, or for a layer or a whole
-      net `assert_layer_gradients(net, x)`. How it works: [check.py](../minise/gradcheck/check.py)
-      and [differences.py](../minise/gradcheck/slopes/differences.py).
+    - Check in float64, check every argument, and do not cross kinks.
+    - Test your check: insert mistakes, and see whether it detects them.
+    - In your own tests use `from minise.gradcheck import assert_gradients`, or for a layer or a
+      whole net `assert_layer_gradients(net, x)`. How it works:
+      [check.py](../minise/gradcheck/check.py) and
+      [differences.py](../minise/gradcheck/slopes/differences.py).
 
     Sources: Squire and Trapp, *Using complex variables to estimate derivatives of real functions*,
     SIAM Review 40 (1998); the notes of Stanford's course CS231n on gradient checks.

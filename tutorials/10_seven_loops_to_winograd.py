@@ -26,10 +26,10 @@ def _():
     mo.md(rf"""
     # 10. From seven loops to Winograd
 
-    One convolution, written {len(RUNGS)} times. The package has it as a ladder, on which each rung
-    adds one reason to be quick. (Which of the middle ones wins depends on the shapes.) All add up
-    the same products, but the last one, which does not need them all. In this lesson you climb the
-    ladder, measure it on your machine, and compute the trick of its last rung by hand.
+    This lesson shows {len(RUNGS)} implementations of one convolution. In the package they form a
+    ladder: each rung adds one optimisation. (Which of the middle rungs is fastest depends on the
+    shapes.) All rungs sum the same products, except the last, which needs fewer. You read the
+    rungs, measure them on your machine, and compute the algorithm of the last rung by hand.
 
     You need: [convolution](03_convolution.py).
     """)
@@ -42,7 +42,7 @@ def _():
     ## The definition: seven loops
 
     For each image, filter, row and column of the output: for each channel, row and column of the
-    filter, add a product. This is the first rung, as it stands in the package:
+    filter, add a product. This is the source code of the first rung:
     """)
     return
 
@@ -56,9 +56,9 @@ def _():
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
-    In Python every turn of the innermost loop is a trip through the interpreter, which looks up,
-    unpacks and boxes each number. The multiplication is lost in it. The second rung is the same
-    source, compiled by Numba.
+    In Python every iteration of the innermost loop runs in the interpreter, which looks up, unboxes
+    and boxes each number. The multiplication itself is a tiny part of the time. The second rung is
+    the same source, compiled by Numba.
     """)
     return
 
@@ -68,11 +68,11 @@ def _():
     mo.md(r"""
     ## What a processor can do at once
 
-    Compiled, the seven loops still do one product at a time. Look at `total`: each addition needs
-    the one before, and to add in another order would round otherwise, so the compiler must not.
-    Sums that do *not* wait for each other can go together: one instruction multiplies and adds a
-    whole vector of 8 or 16 numbers. So put a loop over different sums innermost. There are two
-    candidates, the pixels of a row and the filters:
+    The compiled loops still compute one product at a time. Look at `total`: each addition needs the
+    result of the previous one, and another order would round differently, so the compiler must not
+    change the order. Independent sums can be computed together: one instruction multiplies and adds
+    a whole vector of 8 or 16 numbers. So the innermost loop should run over different sums. There
+    are two candidates, the pixels of a row and the filters:
     """)
     return
 
@@ -86,9 +86,9 @@ def _():
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
-    The second one has channels last in memory. Its sums are the few vectors of one pixel, which
-    stay near the arithmetic for all products; in the first one a whole row of sums is fetched and
-    stored once a product.
+    The second function has channels last in memory. Its sums are the few vectors of one pixel,
+    which stay in registers for all products; in the first function a whole row of sums is loaded
+    and stored for every product.
     """)
     return
 
@@ -96,12 +96,12 @@ def _():
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
-    ## Every number loaded, used often
+    ## Use every loaded number often
 
-    What is left to win is loading. A processor has a handful of *registers*, places for one vector
-    each, and can multiply only what stands in them. Keep the sums of several pixels (`rows`) times
-    several vectors of filters there. Each step loads one number for every row and one vector for
-    every vector of filters, and each of them meets all of the others. Move the sliders.
+    The remaining cost is loading. A processor has a small number of *registers*, each for one
+    vector, and multiplies only numbers in registers. Keep the sums of several pixels (`rows`) times
+    several vectors of filters in registers. Each step loads one number per row and one vector per
+    vector of filters, and multiplies each number with each vector. Move the sliders.
     """)
     return
 
@@ -118,11 +118,11 @@ def _():
 def _(tile_rows, tile_vectors):
     _loads = tile_rows.value + tile_vectors.value
     _products = tile_rows.value * tile_vectors.value
-    _places = _products + tile_vectors.value + 1  # the sums, the filters, one pixel at a time
-    _fit = "fits" if _places <= REGISTERS else "does not fit: sums would be stored and loaded again"
+    _registers = _products + tile_vectors.value + 1  # the sums, the filters, one pixel at a time
+    _fit = "fits" if _registers <= REGISTERS else "does not fit: sums are stored and loaded again"
     mo.md(f"""
-    {_loads} loads for {_products} multiply-adds of whole vectors, {_products / _loads:.2f} a load.
-    It takes {_places} registers. This machine has {REGISTERS}, so it {_fit}.
+    {_loads} loads for {_products} multiply-adds of whole vectors, {_products / _loads:.2f} per
+    load. The tile needs {_registers} registers. This machine has {REGISTERS}, so it {_fit}.
     """)
     return
 
@@ -130,9 +130,9 @@ def _(tile_rows, tile_vectors):
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
-    A matrix product by BLAS is made of such tiles. That is why the rungs that turn a convolution
-    into matrix products, nine of them or one, are quick at once. The rung *register_tiles* does
-    without the copies that they need.
+    BLAS computes a matrix product in such tiles. That is why the rungs that express a convolution
+    as nine matrix products, or as one, are fast. The rung *register_tiles* avoids the copies that
+    they need.
     """)
     return
 
@@ -142,7 +142,7 @@ def _():
     mo.md(r"""
     ## The ladder
 
-    Open a rung to read what makes it quick, and what it waits for.
+    Open a rung to read what makes it fast, and what limits it.
     """)
     return
 
@@ -164,8 +164,8 @@ def _():
     mo.md(r"""
     ## Measure
 
-    Here are the rungs that need no compiler. Tick the box for the others; to compile them takes a
-    while.
+    The table has the rungs that need no compiler. Tick the box for the others; compiling them takes
+    a while.
     """)
     return
 
@@ -189,13 +189,13 @@ def _(with_compiled):
     for rung in RUNGS:
         if not with_compiled.value and rung.name not in plain:
             continue
-        given = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
-        given = given if rung.channels_last else x
+        channels_last = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+        images = channels_last if rung.channels_last else x
         settings = dict(stride=(1, 1), padding=(1, 1), threads=1)
         if rung.name != "python_loops":
-            rung.forward(given, weight, **settings)  # once to warm up, or to compile
+            rung.forward(images, weight, **settings)  # the first call compiles
         started = time.perf_counter()
-        results[rung.name] = rung.forward(given, weight, **settings)
+        results[rung.name] = rung.forward(images, weight, **settings)
         seconds[rung.name] = time.perf_counter() - started
     return macs, results, seconds
 
@@ -204,20 +204,20 @@ def _(with_compiled):
 def _(macs, results, seconds):
     _first = results["python_loops"]
     _size = np.max(abs(_first))
-    _head = ["rung", "ms", "ns a product", "off by"]
+    _head = ["rung", "ms", "ns per product", "relative difference"]
     _rows = []
-    for _name, _took in seconds.items():
-        _apart = np.max(abs(results[_name] - _first)) / _size
-        _rows.append((_name, f"{1e3 * _took:,.2f}", f"{1e9 * _took / macs:,.3g}", f"{_apart:.0e}"))
-    _times = seconds["python_loops"] / min(seconds.values())
+    for _name, _time in seconds.items():
+        _error = np.max(abs(results[_name] - _first)) / _size
+        _rows.append((_name, f"{1e3 * _time:,.2f}", f"{1e9 * _time / macs:,.3g}", f"{_error:.0e}"))
+    _speed_up = seconds["python_loops"] / min(seconds.values())
     mo.vstack(
         [
             mo.md(table(_head, _rows)),
             mo.md(f"""
-    {macs:,} products. From the slowest to the quickest of these: {_times:,.0f} times. The results
-    are off those of the first by rounding only, as sums in another order are. Measured once, on a
-    small image, these numbers sway; `minise bench conv-ladder` takes a stage of a real net, and
-    medians.
+    {macs:,} products. The fastest of these rungs is {_speed_up:,.0f} times as fast as the first.
+    The results differ from those of the first rung by rounding only, because the sums are in
+    another order. Single measurements on a small image vary; `minise bench conv-ladder` measures a
+    stage of a real net and reports medians.
     """),
         ]
     )
@@ -229,7 +229,7 @@ def _():
     mo.md(r"""
     ## Fewer products: Winograd by hand
 
-    A filter of three numbers $g$ slides over four pixels $d$ and gives two results:
+    A filter of three numbers $g$ slides over four pixels $d$ and produces two results:
 
     $$
     \begin{aligned}
@@ -238,7 +238,7 @@ def _():
     \end{aligned}
     $$
 
-    Six products. Four are enough:
+    These are six products. Four are enough:
 
     $$
     \begin{aligned}
@@ -250,9 +250,9 @@ def _():
     \end{aligned}
     $$
 
-    Multiply it out once and see the terms cancel. The sums over $g$ are made once for a whole
-    image, those over $d$ once for all filters. What remains for each pair of four pixels and a
-    filter are the four products.
+    Expand the products once and see the terms cancel. The sums over $g$ are computed once for a
+    whole image, the sums over $d$ once for all filters. For each pair of four pixels and a filter,
+    only the four products remain.
     """)
     return
 
@@ -274,51 +274,51 @@ def _():
     mo.md(r"""
     ## Where it comes from
 
-    Multiply a polynomial with the coefficients $g_0, g_1, g_2$ by one with $t$ coefficients. That
-    is a linear map $T$ from $t$ numbers to $t + 2$, and if you write down its matrix, you see that
-    the transposed one is our correlation, from $t + 2$ pixels to $t$ results.
+    Multiply a polynomial with the coefficients $g_0, g_1, g_2$ by a polynomial with $t$
+    coefficients. This is a linear map $T$ from $t$ numbers to $t + 2$. If you write down its
+    matrix, you see that its transpose is our correlation, from $t + 2$ pixels to $t$ results.
 
-    A polynomial is known from its values at as many places as it has coefficients. So take the
-    values of both factors ($A$ and $G$ are tables of powers), multiply value by value, and go back
-    to coefficients by a third matrix $B$. This is $T = B \, \text{diag}(G g) \, A$. Transposed:
+    A polynomial with $k$ coefficients is determined by its values at $k$ points. So evaluate both
+    factors at the points ($A$ and $G$ are tables of powers), multiply the values, and interpolate
+    with a third matrix $B$. This is $T = B \, \text{diag}(G g) \, A$. Transposed:
 
     $$ y = T^T d = A^T \big[ (G g) \cdot (B^T d) \big] $$
 
-    The way back is Lagrange's. The product has the values $p(a)$ at the places $a$, and one place
-    is infinity, where the value is the leading coefficient $p_\infty$:
+    $B$ is Lagrange interpolation. The product has the values $p(a)$ at the points $a$, and one
+    point is infinity, where the value is the leading coefficient $p_\infty$:
 
     $$ p(z) = \sum_a p(a) \prod_{b \ne a} \frac{z - b}{a - b} \; + \; p_\infty \prod_a (z - a) $$
 
     The coefficients of the products over $z - b$ are the columns of $B$. The divisors $a - b$ go
-    into $G$ (`apart` in the code), where they are paid for once a filter. Above, the places are
-    0, 1, -1 and infinity (up to two signs, which cancel). The function below makes the three
-    matrices from a list of places. For $t = 4$ they are those that train.
+    into $G$ (`divisors` in the code), so that they are applied once per filter. Above, the points
+    are 0, 1, -1 and infinity (up to two signs, which cancel). The function below computes the three
+    matrices from a list of points. For $t = 4$ they are the matrices of our compiled back end.
     """)
     return
 
 
 @app.function
-def matrices(places):
-    """Return A.T, G and B.T of a filter of three; infinity is added to the places."""
-    n = len(places) + 1
-    powers = np.array([[place**k for k in range(n)] for place in places])
-    apart = np.array([np.prod([a - b for b in places if b != a]) for a in places])
-    without = [np.poly([b for b in places if b != a])[::-1] for a in places]  # lowest power first
-    b_t = np.array([*(np.append(row, 0) for row in without), np.poly(places)[::-1]])
-    g = np.vstack([powers[:, :3] / apart[:, None], [0, 0, 1]])
+def matrices(finite):
+    """Return A.T, G and B.T for a filter of three numbers, the finite points and infinity."""
+    n = len(finite) + 1
+    powers = np.array([[point**k for k in range(n)] for point in finite])
+    divisors = np.array([np.prod([a - b for b in finite if b != a]) for a in finite])
+    without = [np.poly([b for b in finite if b != a])[::-1] for a in finite]  # lowest power first
+    b_t = np.array([*(np.append(row, 0) for row in without), np.poly(finite)[::-1]])
+    g = np.vstack([powers[:, :3] / divisors[:, None], [0, 0, 1]])
     a_t = np.vstack([powers[:, : n - 2], np.eye(n - 2)[-1]]).T
     return a_t, g, b_t
 
 
 @app.cell
 def _():
-    PLACES = [0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5, 4.0, -4.0]
-    a_t, filters_in, b_t = matrices(PLACES[:5])
+    POINTS = [0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5, 4.0, -4.0]
+    a_t, filters_in, b_t = matrices(POINTS[:5])
     assert np.allclose(a_t, A_T)
     assert np.allclose(filters_in, G)
     assert np.allclose(b_t, B_T)
     Arrays(2, B_T=b_t, G=filters_in, A_T=a_t)
-    return (PLACES,)
+    return (POINTS,)
 
 
 @app.cell(hide_code=True)
@@ -326,10 +326,10 @@ def _():
     mo.md(r"""
     ## How large a tile?
 
-    Along rows and columns at once, a tile of $t \times t$ results of a 3 x 3 filter takes $(t +
-    2)^2$ products instead of $9 t^2$. Larger tiles save more. But powers of the places grow, and
-    what cancels in the end has cost digits. Here are both: what such a tile saves, and the error
-    along one row in float32.
+    In two dimensions, a tile of $t \times t$ results of a 3 x 3 filter takes $(t + 2)^2$ products
+    instead of $9 t^2$. Larger tiles save more products. But the powers of the points grow, and the
+    large terms cancel in the result, which costs digits. The plots show both: the saving of a tile,
+    and the error along one row in float32.
     """)
     return
 
@@ -342,16 +342,16 @@ def _():
 
 
 @app.cell
-def _(PLACES):
+def _(POINTS):
     def worst_error(t):
-        """Return how far float32 takes a tile of t results from the exact ones, relatively."""
+        """Return the largest relative error of a tile of t results in float32."""
         rng = np.random.default_rng(0)
         d, g = rng.standard_normal((1000, t + 2)), rng.standard_normal((1000, 3))
-        a_t, g_in, b_t = (one.astype(np.float32) for one in matrices(PLACES[: t + 1]))
+        a_t, g_in, b_t = (matrix.astype(np.float32) for matrix in matrices(POINTS[: t + 1]))
         rounded, taps = d.astype(np.float32), g.astype(np.float32)
         y = ((taps @ g_in.T) * (rounded @ b_t.T)) @ a_t.T
         pairs = zip(rounded.astype(float), taps.astype(float), strict=True)
-        exact = np.array([np.correlate(one, other) for one, other in pairs])
+        exact = np.array([np.correlate(pixels, kernel) for pixels, kernel in pairs])
         return float(np.max(abs(y - exact)) / np.max(abs(exact)))
 
     tiles = np.arange(1, 9)
@@ -367,8 +367,8 @@ def _(lost, saved, tile, tiles):
         _axes.plot(tiles, _values, "o-")
         _axes.axvline(tile.value, color="0.7", zorder=0)
         _axes.set_xlabel("tile t")
-    _plot.axes[0].set_title("times fewer products", fontsize=10)
-    _plot.axes[1].set_title("largest error, relative", fontsize=10)
+    _plot.axes[0].set_title("saving: 9 t² / (t + 2)²", fontsize=10)
+    _plot.axes[1].set_title("largest relative error", fontsize=10)
     _plot.axes[1].set_yscale("log")
     _few, _many = (tile.value + 2) ** 2, 9 * tile.value**2
     _k = tile.value - 1
@@ -377,8 +377,8 @@ def _(lost, saved, tile, tiles):
             _plot,
             mo.md(
                 f"t = {tile.value}: {_few} products instead of {_many}, {saved[_k]:.2f} times "
-                f"fewer, and an error of {lost[_k]:.0e}, {lost[_k] / lost[0]:.1f} times that of "
-                f"t = 1. Our compiled back end takes t = {len(A_T)}."
+                f"fewer, and an error of {lost[_k]:.0e}, {lost[_k] / lost[0]:.1f} times the error "
+                f"of t = 1. Our compiled back end uses t = {len(A_T)}."
             ),
         ]
     )
@@ -390,10 +390,10 @@ def _():
     mo.md(r"""
     ## Exercise: backward by one large product
 
-    The rung *im2col_product* copies every window into a column, so that one product does it all.
-    Write its backward. `cols` is (N, C, KH * KW, OH, OW): the pixel at each offset of each
-    window. `dcols` has the same shape, and what is given below adds it back to the image.
-    `filters` is (K, C, KH * KW).
+    The rung *im2col_product* copies every window into a column, so that a single matrix product
+    computes the convolution. Write its backward. `cols` is (N, C, KH * KW, OH, OW): the pixel at
+    each offset of each window. `dcols` has the same shape; the given lines add it back to the
+    image. `filters` is (K, C, KH * KW).
     """)
     return
 
@@ -410,8 +410,8 @@ def conv2d_backward(dout, cache):
     dcols = ...
     dweight = dfilters.reshape(weight.shape)
     dpadded = np.zeros(padded.shape)
-    for place, (i, j) in enumerate(where.offsets()):
-        window(dpadded, where, i, j)[...] += dcols[:, :, place]
+    for k, (i, j) in enumerate(where.offsets()):
+        window(dpadded, where, i, j)[...] += dcols[:, :, k]
     dx = unpad(dpadded, where)
     return dx, dweight, dbias
 
@@ -452,13 +452,15 @@ def _(exercise):
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
-    ## What to take with you
+    ## Summary
 
-    - First leave the interpreter, then fill the processor's vectors with sums that do not wait for
-      each other, then use often what was loaded.
-    - A matrix product by BLAS does all of that. Copying every window makes one of a convolution.
-    - Fewer products are possible, at the price of digits.
-    - The rungs are [ladder.py](../minise/bench/ladder.py). The last two are what trains:
+    - First compile the loops, then fill the processor's vectors with independent sums, then use
+      every loaded number often.
+    - A matrix product by BLAS does all of this. If every window is copied into a column, a
+      convolution is one matrix product.
+    - Winograd's algorithm needs fewer products, but loses digits.
+    - The rungs are in [ladder.py](../minise/bench/ladder.py). Our compiled back end uses the last
+      two:
       [tile.py](../minise/ops/jit/vector/tile.py) and
       [direct.py](../minise/ops/jit/convolution/direct.py), and
       [transforms.py](../minise/ops/jit/convolution/transforms.py) and

@@ -19,14 +19,14 @@ def _():
     mo.md(r"""
     # 11. From NumPy to CUDA
 
-    A GPU runs the same small program many thousand times at once. In this lesson you write such
-    programs, called kernels, in Python, run them thread by thread, and read beside each the CUDA
-    kernel that our nets use. Nothing here needs a GPU. What you learn is how to cut an op into
-    threads, how threads add up numbers together, why one counts bytes instead of multiplications,
-    and how such a thing is tested.
+    A GPU runs the same small program in many thousand threads at once. In this lesson you write
+    such programs, called kernels, in Python, run them thread by thread, and read beside each the
+    CUDA kernel that our nets use. Nothing here needs a GPU. You learn how to divide an op into
+    threads, how threads compute a sum together, why the number of bytes matters more than the
+    number of multiplications, and how a kernel is tested.
 
-    You need: [squeeze and excitation](06_squeeze_and_excitation.py). No C++: what is new in a
-    kernel is said beside it.
+    You need: [squeeze and excitation](06_squeeze_and_excitation.py). You do not need C++: the text
+    explains what is new in each kernel.
     """)
     return
 
@@ -36,12 +36,13 @@ def _():
     mo.md(r"""
     ## Threads, warps, blocks
 
-    A kernel is the body of a loop whose index is the thread's own number. 32 threads make a
-    *warp*: they do the same instruction at the same time. Several warps make a *block*, which has
-    some fast memory to share. Blocks know nothing of each other and may run in any order.
+    A kernel is the body of a loop whose index is the number of the thread. 32 threads are a *warp*:
+    they execute the same instruction at the same time. Several warps are a *block*, which has a
+    small fast memory that its threads share. Blocks are independent of each other and may run in
+    any order.
 
     The kernel below multiplies every pixel by the gate of its channel, the last line of squeeze and
-    excitation. Each thread does one pixel.
+    excitation. Each thread computes one pixel.
     """)
     return
 
@@ -49,8 +50,8 @@ def _():
 @app.cell
 def _():
     def scale_kernel(thread, x, s, out, pixels):
-        """Do the work of one thread; x, s and out are flat, as memory is."""
-        if thread < len(x):  # the last block may reach beyond the end
+        """Run one thread; x, s and out are flat arrays, like memory."""
+        if thread < len(x):  # the last block may extend beyond the end
             out[thread] = x[thread] * s[thread // pixels]
 
     image = np.arange(12.0).reshape(1, 3, 2, 2)  # N, C, H, W
@@ -69,8 +70,8 @@ def _():
 def _(block, blocks, image):
     mo.md(f"""
     {image.size} pixels in blocks of {block} threads: {blocks} blocks, that is {blocks * block}
-    threads, of which {blocks * block - image.size} find nothing to do. They ran in a
-    shuffled order, and the result is the same: no thread reads what another one writes.
+    threads, of which {blocks * block - image.size} have no pixel. They ran in a shuffled order, and
+    the result is the same: no thread reads a number that another thread writes.
     """)
     return
 
@@ -80,11 +81,11 @@ def _():
     mo.vstack(
         [
             mo.md(r"""
-    And this is the one that trains, cut from
+    This is the kernel that our nets use, from
     [squeeze_excite.cu](../minise/ops/cuda/squeeze_excite.cu). `__global__` marks a kernel. Each
-    *warp* owns a row, one channel of one image. Its lanes walk along it side by side and take `P`
-    pixels at a time. Lane 3 does pieces 3, 35, 67 and so on. `backward` uses `affine_row` too, with
-    a `shift`.
+    *warp* computes a row, one channel of one image. The 32 threads of a warp are its *lanes*. Each
+    lane takes `P` neighbouring pixels at a time: lane 3 computes pieces 3, 35, 67 and so on.
+    `backward` uses `affine_row` too, with a `shift`.
     """),
             mo.md(
                 cuda_of(
@@ -103,12 +104,12 @@ def _():
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
-    ## Adding up together
+    ## A sum over threads
 
-    The squeeze is a sum over a whole channel, and here threads must work together. Each lane of the
-    warp adds up every 32nd pixel. Then their sums are added in pairs: lane $i$ takes that of lane
-    $i + 16$, then of $i + 8$, and so on. Five steps for 32 lanes, instead of 31. Move the slider
-    and watch how a sum of 8 lanes gets done.
+    The squeeze is a sum over a whole channel, so the threads must cooperate. Each lane of the warp
+    sums every 32nd pixel. Then the sums of the lanes are added in pairs: lane $i$ adds the sum of
+    lane $i + 16$, then of lane $i + 8$, and so on. This takes five steps for 32 lanes, instead of
+    31. Move the slider to see the steps for 8 lanes.
     """)
     return
 
@@ -136,9 +137,9 @@ def _(halvings):
 def _(stages):
     _last = list(stages.values())[-1]
     mo.md(f"""
-    Lane 0 holds {_last[0]:.0f}; the sum of all is {stages["lanes"].sum():.0f}. The order of the
-    additions is fixed, so the same bits come out in every run. Adding to one place in memory, each
-    when it happens to come, would round differently from run to run.
+    Lane 0 has {_last[0]:.0f}; the sum of all lanes is {stages["lanes"].sum():.0f}. The order of the
+    additions is fixed, so the result is bit-identical in every run. If all threads added to one
+    address in memory (atomic additions), the order and the rounding would differ from run to run.
     """)
     return
 
@@ -148,9 +149,10 @@ def _():
     mo.vstack(
         [
             mo.md(r"""
-    In the kernel a lane reads the other's register by `__shfl_xor_sync`: lanes swap sums in pairs,
-    first those 16 apart, so that in the end every lane has the whole sum. `sum_of_lanes` is in
-    [common.cuh](../minise/ops/cuda/common.cuh), which stands in front of every source.
+    In the kernel a lane reads a register of another lane with `__shfl_xor_sync`: pairs of lanes
+    exchange their sums, first lanes $i$ and $i + 16$, so that in the end every lane has the whole
+    sum. `sum_of_lanes` is in [common.cuh](../minise/ops/cuda/common.cuh), which is prepended to
+    every source.
     """),
             mo.md(
                 cuda_of(
@@ -166,39 +168,39 @@ def _():
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
-    ## Side by side
+    ## Neighbouring lanes read neighbouring numbers
 
-    Memory comes in pieces of 32 bytes: 8 numbers of four bytes. If the lanes of a warp read 32
-    neighbours, four pieces serve them all. If they stand `step` apart, more pieces are fetched, and
-    most of each is thrown away.
+    A GPU reads memory in sectors of 32 bytes: 8 numbers of four bytes. If the lanes of a warp read
+    32 neighbouring numbers, four sectors are enough (coalesced access). If the distance between the
+    numbers is `step`, more sectors are read, and most of each is unused.
     """)
     return
 
 
 @app.cell
 def _():
-    apart = mo.ui.slider(steps=[1, 2, 4, 8, 16, 32], value=1, label="step", show_value=True)
-    apart
-    return (apart,)
+    step = mo.ui.slider(steps=[1, 2, 4, 8, 16, 32], value=1, label="step", show_value=True)
+    step
+    return (step,)
 
 
 @app.cell(hide_code=True)
-def _(apart):
-    _read = np.arange(32) * apart.value
-    _pieces = len(np.unique(_read // 8))
+def _(step):
+    _read = np.arange(32) * step.value
+    _sectors = len(np.unique(_read // 8))
     _plot = Plot(0.9)
     _axes = _plot.axes
     _axes.imshow(np.isin(np.arange(1024), _read)[None], aspect="auto", cmap="Blues", vmax=1.3)
     _axes.set_yticks([])
     _axes.set_xticks(range(0, 1025, 256))
-    _axes.set_xlabel("place in memory, in numbers; read by the 32 lanes")
+    _axes.set_xlabel("address, in numbers of four bytes; blue: read by the 32 lanes")
     mo.vstack(
         [
             _plot,
             mo.md(
-                f"At a step of {apart.value}: pieces fetched {_pieces}, share of them that is used "
-                f"{32 / (8 * _pieces):.0%}. This is why a lane takes every 32nd pixel, "
-                "and not 32 in a row."
+                f"Step {step.value}: {_sectors} sectors read, of which "
+                f"{32 / (8 * _sectors):.0%} is used. This is why a lane takes every 32nd pixel, "
+                "and not 32 neighbouring pixels."
             ),
         ]
     )
@@ -210,9 +212,9 @@ def _():
     mo.md(r"""
     ## Count bytes
 
-    A GPU multiplies far more quickly than it reads. An op such as squeeze and excitation does few
-    multiplications a pixel, so its time is the bytes that it moves. Count how often arrays of the
-    size of $x$ are read or written:
+    A GPU multiplies much faster than it reads memory. An op such as squeeze and excitation has few
+    multiplications per pixel, so its time is determined by the bytes that it reads and writes: it
+    is memory-bound. Count how often arrays of the size of $x$ are read or written:
 
     | pass | read | written |
     |:---|---:|---:|
@@ -221,9 +223,9 @@ def _():
     | backward: gradient of the gates | dout, x | |
     | backward: gradient of the input | dout | dx |
 
-    The sum over a channel must end before its first pixel can be scaled. So simple kernels read
-    $x$ twice, and `dout` too. A kernel that keeps a whole image near, in the memory that a block
-    shares, reads each once. This is how it begins,
+    The sum over a channel must be complete before its first pixel can be scaled. So simple kernels
+    read $x$ twice, and `dout` too. A kernel that keeps a whole image in the shared memory of a
+    block reads each once. This is the beginning of such a kernel,
     [squeeze_excite_tile.cu](../minise/ops/cuda/squeeze_excite_tile.cu):
     """)
     return
@@ -238,7 +240,7 @@ def _():
 @app.cell
 def _():
     N, C, H, W = 128, 64, 32, 32
-    speed = mo.ui.slider(500, 5000, step=500, value=2000, label="GB a second", show_value=True)
+    speed = mo.ui.slider(500, 5000, step=500, value=2000, label="GB/s", show_value=True)
     speed
     return C, H, N, W, speed
 
@@ -250,16 +252,16 @@ def _(C, H, N, W, speed):
     for _way in ("simple", "tile"):
         _passes = PASSES[SE, _way]
         _least = [passes * _megabytes / speed.value * 1e3 for passes in _passes]
-        _times = (f"{one:.0f} µs" for one in _least)
+        _times = (f"{microseconds:.0f} µs" for microseconds in _least)
         _rows.append((_way, f"{_passes[0]} + {_passes[1]}", *_times))
     mo.vstack(
         [
             mo.md(f"""
-    For {N} images of {C} channels of {H} x {W} pixels, one array has {_megabytes:.0f} MB. At
-    {speed.value:,} GB a second these are the shortest times possible. No cleverness in the
-    arithmetic can make them less.
+    For {N} images with {C} channels of {H} x {W} pixels, one array has {_megabytes:.0f} MB. At a
+    bandwidth of {speed.value:,} GB/s these times are lower bounds. Faster arithmetic does not
+    change them.
     """),
-            mo.md(table(["way", "arrays, forward + backward", "forward", "backward"], _rows)),
+            mo.md(table(["kernels", "arrays, forward + backward", "forward", "backward"], _rows)),
         ]
     )
     return
@@ -270,13 +272,14 @@ def _():
     mo.md(r"""
     ## Tested without a GPU
 
-    `__syncthreads()` in the kernel above is a barrier: no thread of the block goes on before all
-    are there. Forget one, and a thread may read what another one has not yet written. It may: on
-    most days the order happens to be right.
+    `__syncthreads()` in the kernel above is a barrier: no thread of the block continues before all
+    threads have reached it. Without the barrier, a thread may read a number that another thread has
+    not yet written (a race). The mistake is hard to notice, because often the order happens to be
+    right.
 
-    Python can play this. A thread is a generator, `yield` is the barrier, and a launch runs the
-    threads in any order that we like. The shared memory begins full of NaN, so that what nobody
-    wrote cannot pass for a number. Here 8 threads add up 8 numbers, with the barrier and without.
+    Python can simulate this. A thread is a generator, `yield` is the barrier, and a launch runs the
+    threads in any order that we choose. The shared memory is initialised with NaN, so that a read
+    of an unwritten number gives NaN. Here 8 threads sum 8 numbers, with and without the barrier.
     """)
     return
 
@@ -286,7 +289,7 @@ def _():
     numbers = np.array([3.0, 1.0, 4.0, 1.0, 5.0, 9.0, 2.0, 6.0])
 
     def sum_in_block(thread, shared, waits):
-        """Do one thread's part of a sum; the result is in shared[0]."""
+        """Run one thread of a sum; the result is in shared[0]."""
         shared[thread] = numbers[thread]
         half = len(numbers) // 2
         while half:
@@ -297,7 +300,7 @@ def _():
             half //= 2
 
     def launch(order, waits):
-        """Run a block whose threads take turns in this order, from barrier to barrier."""
+        """Return the sum; threads run in this order, each up to its next barrier."""
         shared = np.full(len(numbers), np.nan)
         threads = [sum_in_block(thread, shared, waits) for thread in order]
         while threads:
@@ -323,19 +326,19 @@ def _(numbers, sums):
         [
             mo.md(table(["threads run", "with the barrier", "without"], _rows)),
             mo.md(f"""
-    The sum is {numbers.sum():g}. Without the barrier it is right only here: {", ".join(_lucky)}. A
-    test that runs one order might have been that one.
+    The sum is {numbers.sum():g}. Without the barrier it is right only for this order:
+    {", ".join(_lucky)}. A test with only this order would not detect the missing barrier.
 
-    [An emulator](../tests/ops/cuda/emulator.h) does the same to the real sources. A C++ compiler
+    [An emulator](../tests/ops/cuda/emulator.h) does the same with the real sources. A C++ compiler
     builds the `.cu` file for the processor; each CUDA thread is a fiber, which runs until a barrier
-    or a shuffle. Every kernel goes through several orders, on awkward shapes, between zones that
-    nobody may write, and is compared [with the reference in
+    or a shuffle. Every kernel runs in several orders, on difficult shapes, between guard zones that
+    it must not write, and is compared [with the reference in
     float64](../tests/ops/cuda/test_kernels.py). NVIDIA's compiler, which needs no GPU either,
-    [builds each for three generations of chips](../tests/ops/cuda/test_compile.py), and one that
-    runs out of registers is refused. And since a test is worth what it catches, [bugs are
-    planted](../tests/ops/cuda/test_mutants.py) one by one, missing barriers among them. What this
-    cannot show is speed. For that, `minise bench cuda` waits for a GPU; the
-    [README](../README.md#on-a-gpu) says what has been measured.
+    [builds each kernel for three GPU generations](../tests/ops/cuda/test_compile.py); a kernel that
+    runs out of registers fails the test. To test the tests, [bugs are
+    inserted](../tests/ops/cuda/test_mutants.py) one by one, missing barriers among them. The
+    emulator cannot measure speed. `minise bench cuda` measures it on a GPU; the
+    [README](../README.md#on-a-gpu) lists what has been measured.
     """),
         ]
     )
@@ -345,12 +348,12 @@ def _(numbers, sums):
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
-    ## Exercise: backward, one warp a channel
+    ## Exercise: backward, one warp per channel
 
-    The op is `channel_scale`: $\text{out} = x \cdot s$. Here is its backward as a warp does it,
-    for one row after the other: `row` is a channel of an image, `lane` one of 32, and each lane
-    takes every 32nd pixel `i`. Fill in what a lane does with a pixel, and how the lanes' sums are
-    added.
+    The op is `channel_scale`: $\text{out} = x \cdot s$. The code below is its backward as a warp
+    computes it, for one row after the other: `row` is a channel of an image, `lane` is one of 32,
+    and each lane takes every 32nd pixel `i`. Fill in what a lane computes for a pixel, and how the
+    sums of the lanes are added.
     """)
     return
 
@@ -387,11 +390,11 @@ def _():
                 "dx[row, i] = dy[row, i] * s[row]",
             ),
             "lanes": (
-                "One gate serves all pixels: each lane adds up dy * x of its own.",
-                "Then each lane of the lower half adds that of the upper half to its own.",
+                "All pixels use one gate: each lane sums dy * x over its pixels.",
+                "Then each lane of the lower half adds the sum of a lane of the upper half.",
                 "lanes[lane] += dy[row, i] * x[row, i]; lanes[:half] += lanes[half : 2 * half]",
             ),
-            "ds": ("Lane 0 holds the sum in the end.", "ds[row] = lanes[0]"),
+            "ds": ("In the end lane 0 has the sum.", "ds[row] = lanes[0]"),
         },
         given=("rows",),
     )
@@ -410,11 +413,11 @@ def _(exercise):
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
-    ## From here to the real thing
+    ## The CUDA kernel
 
-    In CUDA the outer loops are gone: `blockIdx` and `threadIdx` say which row and lane a thread
-    is. The bodies stay as you wrote them. Compare `dot_row` with your `lanes`, which is $ds$, and
-    the kernel around it, which goes on to $dv$:
+    In CUDA there are no outer loops: `blockIdx` and `threadIdx` give the row and the lane of a
+    thread. The loop bodies are the same. Compare `dot_row` with your `lanes`: both compute $ds$.
+    The kernel around it continues to $dv$:
     """)
     return
 
@@ -436,14 +439,14 @@ def _():
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
-    ## What to take with you
+    ## Summary
 
-    - Cut the work so that no two threads write the same place.
-    - Let neighbours read neighbours.
-    - Add up in a fixed tree.
-    - Count the bytes first: they are the time.
+    - Divide the work so that no two threads write the same address.
+    - Neighbouring lanes should read neighbouring numbers.
+    - Compute sums in a fixed tree.
+    - Count bytes first: a memory-bound kernel takes the time of its reads and writes.
 
-    The kernels, in the order in which to read them:
+    The kernels, in the recommended order:
     [squeeze_excite.cu](../minise/ops/cuda/squeeze_excite.cu),
     [squeeze_excite_tile.cu](../minise/ops/cuda/squeeze_excite_tile.cu),
     [block_tail.cu](../minise/ops/cuda/block_tail.cu) (normalisation, gate, shortcut and ReLU

@@ -1,4 +1,4 @@
-"""What the lessons in tutorials/ share: how they show arrays, plots, tables and sources."""
+"""Shared code of the lessons in tutorials/: arrays, plots, tables, sources, a test of checks."""
 
 from minise.lessons.arrays import Arrays
 from minise.lessons.planted import BOUND, Pair, Planted

@@ -1,7 +1,6 @@
-"""Arrays as tables of numbers, coloured by size.
+"""Show arrays as HTML tables of numbers, coloured by value.
 
-A table of HTML needs no plotting library, its numbers can be read on a phone, and notebooks of any
-kind show it.
+An HTML table needs no plotting library, is readable on a phone, and works in every notebook.
 """
 
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ import numpy as np
 
 from minise.checks import Array
 
-MOST = 12  # rows or columns that are shown; larger arrays are cut
+MAX_ROWS = 12  # rows and columns shown; larger arrays are cut
 BLUE, RED = "33,102,172", "202,80,32"
 
 
@@ -22,9 +21,9 @@ class Arrays:
     Parameters
     ----------
     digits : int
-        Behind the point.
+        Number of decimals.
     **arrays
-        By name: up to four axes, of which the last two are rows and columns.
+        Arrays by name, with up to four axes; the last two are rows and columns.
 
     Examples
     --------
@@ -38,7 +37,7 @@ class Arrays:
         self.arrays = {name: np.asarray(value) for name, value in arrays.items()}
 
     def __str__(self) -> str:
-        """Return name, shape and numbers of each array."""
+        """Return name, shape and numbers of each array as text."""
         lines = []
         for name, array in self.arrays.items():
             lines.append(f"{name} {array.shape}")
@@ -53,7 +52,7 @@ class Arrays:
         return str(value)
 
     def _repr_html_(self) -> str:
-        """Return tables that stand side by side where there is room, else below each other."""
+        """Return HTML tables, side by side if the page is wide enough."""
         boxes = []
         for name, array in self.arrays.items():
             real = array.astype(float) if array.dtype.kind in "fiub" else np.zeros(array.shape)
@@ -73,8 +72,8 @@ class Arrays:
 
     def _table(self, matrix: Array, largest: float) -> str:
         rows = []
-        for row in matrix[:MOST]:
-            cells = "".join(self._cell(value, largest) for value in row[:MOST])
+        for row in matrix[:MAX_ROWS]:
+            cells = "".join(self._cell(value, largest) for value in row[:MAX_ROWS])
             rows.append(f"<tr>{cells}</tr>")
         table = (
             "border-collapse:collapse;font-size:.85em;font-variant-numeric:tabular-nums;margin:0"
@@ -89,13 +88,13 @@ class Arrays:
 
 
 def _matrices(name: str, array: Array) -> Iterator[tuple[str, Array]]:
-    """Yield the last two axes of an array, with the place on the other ones."""
+    """Yield the matrices of the last two axes, each with a title such as "x[0, 1]"."""
     if array.ndim <= 2:
         yield "", array.reshape(-1, array.shape[-1] if array.ndim else 1)
         return
-    for place in np.ndindex(*array.shape[:-2]):
+    for index in np.ndindex(*array.shape[:-2]):
         several = any(size > 1 for size in array.shape[:-2])
-        yield f"{name}[{', '.join(map(str, place))}]" if several else "", array[place]
+        yield f"{name}[{', '.join(map(str, index))}]" if several else "", array[index]
 
 
 def _title(text: str) -> str:

@@ -1,4 +1,4 @@
-"""A reader's own gradient check, tried on backward passes that are right and that are wrong."""
+"""Test a learner's gradient check on correct and on wrong backward passes."""
 
 import ast
 import inspect
@@ -10,24 +10,24 @@ import numpy as np
 
 from minise.lessons.text import table
 
-BOUND = 1e-5  # of a central difference in float64: far above its error, far below a mistake
-TIMES = 5  # each time with other random numbers
-STEP = 1e-5  # along which a loss is seen to be flat
-FLAT = 1e-4  # of the largest move that dout and the outputs' moves allow
+BOUND = 1e-5  # relative error of a central difference in float64: less is rounding, more a mistake
+RUNS = 5  # of a check, each with other random numbers
+STEP = 1e-5  # of the difference that tests whether a loss is flat
+REL_TOL_FLAT = 1e-4  # change of a flat loss, relative to |dout| |change of out|
 
 
 class Pair(NamedTuple):
-    """A forward and a backward of one array x."""
+    """A forward and a backward, correct or wrong, with an input x."""
 
     name: str
     forward: Callable[[Any], Any]  # x -> out, cache
     backward: Callable[[Any, Any], Any]  # dout, cache -> dx
     x: Any
     right: bool
-    shows: str = ""  # what to ask a check that fails at this pair, and not at those without
+    shows: str = ""  # hint for a check that judges wrongly only pairs that have a hint
 
     def times(self, factor: float, shows: str) -> "Pair":
-        """Return the pair whose out is so many times as large."""
+        """Return the pair with out multiplied by a factor."""
 
         def forward(x: Any) -> Any:
             out, cache = self.forward(x)
@@ -41,31 +41,31 @@ class Pair(NamedTuple):
 
 
 class Row(NamedTuple):
-    """What a check said to one pair."""
+    """The verdict of a check on one pair."""
 
     name: str
-    apart: float  # the most of all times
-    said: str
-    good: bool
-    note: str  # what may be wrong with the check
+    error: float  # largest relative error over all runs
+    verdict: str
+    good: bool  # whether the verdict is right
+    note: str  # likely mistake in the check
 
 
 class Planted:
-    """What a check said to each pair.
+    """The verdicts of a check on all pairs.
 
     Parameters
     ----------
     check : callable
-        check(forward, backward, x, rng) returns how far both sides are apart, relatively.
+        check(forward, backward, x, rng) returns the relative error of backward.
     pairs : sequence of Pair
-        Some right, some wrong.
+        Correct and wrong backward passes.
     hints : sequence of str
-        In Markdown, one more telling than the other; the last one is the solution.
+        Hints in Markdown, in order; the last hint is the solution.
 
     Attributes
     ----------
     solved : bool
-        Whether the check accepts what is right and refuses what is wrong, every time.
+        True if the check accepts the correct and rejects the wrong backward passes in every run.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Planted:
         self.problem = ""
         try:
             _refuse_blanks(check)
-            self.rows = [_judged(check, pair) for pair in pairs]
+            self.rows = [_test(check, pair) for pair in pairs]
         except _Unfinished as error:
             self.problem = str(error)
         self.solved = not self.problem and all(row.good for row in self.rows)
@@ -92,87 +92,90 @@ class Planted:
         if self.problem:
             return f"slope_check: {self.problem}"
         if self.solved:
-            return "slope_check: solved, it accepts what is right and refuses what is wrong"
+            return "slope_check: solved, it accepts correct and rejects wrong backward passes"
         return (
-            "slope_check: not yet, see the marked rows: right ones must be accepted, wrong ones not"
+            "slope_check: not yet, see the marked rows: it must accept correct backward passes and "
+            "reject wrong ones"
         )
 
     def __str__(self) -> str:
         """Return the answer as lines of text, with the first hint."""
-        lines = [f"  {row.name}: {row.said}{'' if row.good else '  <- wrong'}" for row in self.rows]
+        lines = [
+            f"  {row.name}: {row.verdict}{'' if row.good else '  <- wrong'}" for row in self.rows
+        ]
         lines += [f"  {note}" for note in self.notes]
         if self.hints and not self.solved:
             lines.append(f"  hint 1 of {len(self.hints)}: {self.hints[0]}")
         return "\n".join([self.headline(), *lines])
 
     def markdown(self) -> str:
-        """Return the answer with a table, in which what is wrong is bold."""
+        """Return the answer with a table, in which wrong verdicts are bold."""
         cells = [
-            (row.name, f"{row.apart:.0e}", row.said if row.good else f"**{row.said}**")
+            (row.name, f"{row.error:.0e}", row.verdict if row.good else f"**{row.verdict}**")
             for row in self.rows
         ]
         parts = [f"**{self.headline()}**"]
         if cells:
-            parts.append(table(["backward", "apart by", "verdict"], cells))
+            parts.append(table(["backward", "relative error", "verdict"], cells))
         return "\n\n".join([*parts, *self.notes])
 
 
 class _Unfinished(Exception):
-    """A check that cannot be judged yet, and why."""
+    """The reason why a check cannot be tested yet."""
 
 
 def _refuse_blanks(check: Callable[..., Any]) -> None:
-    """Name the first line that is still `...`, where the source is to be found."""
+    """Raise for the first line that is still `...`, if the source is available."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(check)))
     except (OSError, TypeError, SyntaxError):
         return
-    for one in ast.walk(tree):
-        if isinstance(one, ast.Assign) and ast.unparse(one.value) == "...":
-            raise _Unfinished(f"{ast.unparse(one.targets[0])} is still to fill in")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and ast.unparse(node.value) == "...":
+            raise _Unfinished(f"{ast.unparse(node.targets[0])} is still to fill in")
 
 
-def _judged(check: Callable[..., Any], pair: Pair) -> Row:
-    """Return what a check says to a pair, with other random numbers each time."""
-    given: list[Any] = []
+def _test(check: Callable[..., Any], pair: Pair) -> Row:
+    """Return the verdict of a check on a pair, over RUNS runs."""
+    douts: list[Any] = []
 
     def backward(dout: Any, cache: Any) -> Any:
-        given.append(dout)
+        douts.append(dout)
         return pair.backward(dout, cache)
 
-    apart = []
-    for seed in range(TIMES):
+    errors = []
+    for seed in range(RUNS):
         try:
-            with np.errstate(divide="ignore", invalid="ignore"):  # NaN is no agreement
-                told = check(pair.forward, backward, pair.x.copy(), np.random.default_rng(seed))
+            with np.errstate(divide="ignore", invalid="ignore"):  # NaN is rejected
+                result = check(pair.forward, backward, pair.x.copy(), np.random.default_rng(seed))
         except Exception as error:
             raise _Unfinished(f"it fails: {type(error).__name__}: {error}") from error
-        apart.append(_number(told))
-    accepted = sum(one < BOUND for one in apart)
-    good = accepted == (TIMES if pair.right else 0)
-    flat = not good and bool(given) and all(_is_flat(pair, dout) for dout in given)
-    note = "both slopes are (nearly) zero here: lesson 5, Why ones lie" if flat else ""
-    return Row(pair.name, max(apart), f"accepted {accepted} of {TIMES} times", good, note)
+        errors.append(_as_number(result))
+    accepted = sum(error < BOUND for error in errors)
+    good = accepted == (RUNS if pair.right else 0)
+    flat = not good and bool(douts) and all(_is_flat(pair, dout) for dout in douts)
+    note = "both slopes are (nearly) zero here: lesson 5, Why dout must be random" if flat else ""
+    return Row(pair.name, max(errors), f"accepted {accepted} of {RUNS} times", good, note)
 
 
-def _number(told: Any) -> float:
-    """Return what a check returned as a number, or say what is missing."""
-    if told is None:
+def _as_number(result: Any) -> float:
+    """Return the result of a check as a number, or raise with what is missing."""
+    if result is None:
         raise _Unfinished("it returns nothing: is a return missing?")
-    if told is ...:
+    if result is ...:
         raise _Unfinished("a line is still to fill in")
-    if np.ndim(told) > 0:
+    if np.ndim(result) > 0:
         raise _Unfinished("it returns an array, expected one number: is a .sum() missing?")
     try:
-        return float(told)
+        return float(result)
     except (TypeError, ValueError):
-        raise _Unfinished(f"it returns {told!r}, expected one number") from None
+        raise _Unfinished(f"it returns {result!r}, expected one number") from None
 
 
 def _is_flat(pair: Pair, dout: Any) -> bool:
-    """Return whether the loss ⟨dout, out⟩ stands still, although out moves."""
-    (rng,) = np.random.default_rng(0).spawn(1)  # else u could be x itself
+    """Return True if the loss ⟨dout, out⟩ is constant to first order, although out changes."""
+    (rng,) = np.random.default_rng(0).spawn(1)  # not the stream that x came from
     u = rng.standard_normal(pair.x.shape)
-    moves = pair.forward(pair.x + STEP * u)[0] - pair.forward(pair.x - STEP * u)[0]
-    most = np.linalg.norm(dout) * np.linalg.norm(moves)
-    return bool(abs(np.sum(dout * moves)) <= FLAT * most)
+    change = pair.forward(pair.x + STEP * u)[0] - pair.forward(pair.x - STEP * u)[0]
+    largest = np.linalg.norm(dout) * np.linalg.norm(change)
+    return bool(abs(np.sum(dout * change)) <= REL_TOL_FLAT * largest)

@@ -1,19 +1,19 @@
-"""Plots that are as wide as the page lets them be, with text that can be read on a phone.
+"""Plots as SVG that scale to the width of the page and are readable on a phone.
 
-They are drawn narrow, as vectors, and never wider than LARGEST, so that the text is about as large
-as that around it. No plotting library is loaded before the first plot.
+A figure is narrow and shown at most MAX_WIDTH wide, so that its text is about as large as the text
+around it. Matplotlib is imported at the first plot.
 """
 
 from io import StringIO
 from typing import Any
 
-WIDTH = 4.6  # inches: about a phone's
-LARGEST = "30rem"
+WIDTH = 4.6  # inches, about the width of a phone's screen
+MAX_WIDTH = "30rem"
 STYLE = {
     "axes.spines.right": False,
     "axes.spines.top": False,
     "font.size": 10,
-    "svg.hashsalt": "minise",  # the same file for the same plot
+    "svg.hashsalt": "minise",  # the same plot gives the same bytes
 }
 
 
@@ -23,9 +23,9 @@ class Plot:
     Parameters
     ----------
     height : float
-        In inches, of a figure that is 4.6 wide.
+        Height in inches; the width is 4.6 inches.
     rows, columns : int
-        Of axes.
+        Number of rows and columns of axes.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class Plot:
             self.axes: Any = self.figure.subplots(rows, columns)
 
     def _repr_html_(self) -> str:
-        """Return the figure as vectors."""
+        """Return the figure as SVG."""
         from matplotlib import rc_context
 
         for axes in self.figure.axes:
@@ -53,4 +53,4 @@ class Plot:
             self.figure.savefig(text, format="svg", metadata={"Date": None})
         svg = text.getvalue()
         svg = svg[svg.index("<svg") :].replace("<svg ", "<svg style='width:100%;height:auto' ", 1)
-        return f"<div style='max-width:{LARGEST}'>{svg}</div>"
+        return f"<div style='max-width:{MAX_WIDTH}'>{svg}</div>"

@@ -1,4 +1,4 @@
-"""Pieces of minise's own sources as Markdown, so that a lesson shows the code that runs."""
+"""Excerpts of minise's source code as Markdown, so that a lesson shows the code that runs."""
 
 import inspect
 import textwrap
@@ -16,37 +16,38 @@ def python_of(*functions: Callable[..., Any]) -> str:
     return "```python\n" + "\n".join(texts) + "```"
 
 
-def cuda_of(*places: tuple[str, str]) -> str:
-    """Return functions and kernels of minise.ops.cuda as Markdown.
+def cuda_of(*excerpts: tuple[str, str]) -> str:
+    """Return the source of functions and kernels of minise.ops.cuda as Markdown.
 
     Parameters
     ----------
-    *places : pair of str
-        The name of a file, such as "squeeze_excite.cu", and how the first line begins.
+    *excerpts : pair of str
+        Name of a file, such as "squeeze_excite.cu", and the start of the function's first line.
     """
-    return "```cpp\n" + "\n\n".join(_piece(file, start) for file, start in places) + "\n```"
+    return "```cpp\n" + "\n\n".join(_excerpt(file, start) for file, start in excerpts) + "\n```"
 
 
-def _piece(file: str, start: str) -> str:
-    """Return a function as it stands in a file.
+def _excerpt(file: str, start: str) -> str:
+    """Return the source of a function in a file.
 
     Raises
     ------
     ValueError
-        If no line, or more than one, begins so.
+        If not exactly one line of the file begins with `start`.
 
     Examples
     --------
-    >>> print(_piece("common.cuh", "__device__ __forceinline__ real relu"))
+    >>> print(_excerpt("common.cuh", "__device__ __forceinline__ real relu"))
     __device__ __forceinline__ real relu(real v) { return v <= 0 ? 0 : v; }
     """
     path = files("minise").joinpath("ops", "cuda", file)
     lines = path.read_text(encoding="utf-8").splitlines()
-    found = [k for k, line in enumerate(lines) if line.startswith(start)]
-    if len(found) != 1:
+    first_lines = [k for k, line in enumerate(lines) if line.startswith(start)]
+    if len(first_lines) != 1:
         raise ValueError(
-            f"cuda_of: {len(found)} lines of {file} begin with {start!r}, expected one"
+            f"cuda_of: {len(first_lines)} lines of {file} begin with {start!r}, expected 1: "
+            "give more of the line"
         )
-    first = found[0]
+    first = first_lines[0]
     last = first if lines[first].endswith("}") else lines.index("}", first)
     return "\n".join(lines[first : last + 1])

@@ -1,4 +1,4 @@
-"""Text that wraps where the page is narrow, and tables of words and numbers as Markdown."""
+"""Text that wraps on a narrow page, and Markdown tables."""
 
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class Text:
-    """What something prints, for a notebook to show.
+    """The printed form of an object, for a notebook to show.
 
     Examples
     --------
@@ -18,22 +18,22 @@ class Text:
         self.text = str(value)
 
     def __str__(self) -> str:
-        """Return the lines."""
+        """Return the text."""
         return self.text
 
     def _repr_html_(self) -> str:
-        """Return the lines, wrapped rather than cut."""
+        """Return the text as HTML whose long lines wrap."""
         style = "white-space:pre-wrap;overflow-wrap:anywhere;font-size:.85em;margin:0"
         return f"<pre style='{style}'>{escape(self.text)}</pre>"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    r"""Return a table whose first column is flush left and whose others are flush right.
+    r"""Return a Markdown table: first column aligned left, all others right.
 
     Raises
     ------
     ValueError
-        If a row has another number of cells than the head.
+        If a row does not have as many cells as the head.
 
     Examples
     --------

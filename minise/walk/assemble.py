@@ -19,30 +19,34 @@ from minise.walk.page import NotebookTrace
 from minise.walk.steps import BACKWARD, FORWARD, Read, Step, Trace
 from minise.walk.story import Story, notes_by_op
 
-MAX_TERMS = 4  # terms of a gradient that can be switched off one by one
+MAX_TERMS = 4  # of a gradient that is recomputed for every subset of its terms
 
 
 class Match(NamedTuple):
-    """What a step of backward is the gradient of."""
+    """The forward value whose gradient a step of backward computes."""
 
     target: Target
-    twin: int | str | None  # the step or the input of forward
-    route: tuple[int | str, int] | None = None  # of a part of a gradient: the forward edge
+    twin: int | str | None  # the forward step, or the input, of that value
+    route: tuple[int | str, int] | None = None  # the forward edge, for one term of a gradient
 
 
 class Assembler:
-    """Makes the trace of a subject of the steps of its two passes.
+    """Build the trace of a subject from the steps of its two passes.
 
     Parameters
     ----------
-    subject, builder, slopes
-        What ran, the steps of its lines, and what checks them.
+    subject : Subject
+        The op or net that was run.
+    builder : Builder
+        The steps of its lines.
     forwards, backwards : list of OpCall
-        Of the two passes.
+        The recorded calls of the forward and the backward pass.
     gradients : tuple
-        What backward returned, one for each input.
+        The results of backward, one per input.
+    slopes : Slopes
+        The check of gradients.
     story : Story
-        What the source says of the subject.
+        Title and paragraphs.
     """
 
     def __init__(
@@ -66,7 +70,10 @@ class Assembler:
                 self.of_input[name] = source
 
     def _own_results(self) -> dict[str, Any]:
-        """Return the gradients of a bare op's inputs by name, where some are one array too."""
+        """Return the source of each gradient of a single op by input name, or {} for a net.
+
+        By position, not by identity: an op may return one array as two gradients.
+        """
         outer = [call for call in self.twins if call.parent is None]
         if len(outer) != 1 or len(self.subject.names) != len(self.builder.results[id(outer[0])]):
             return {}
@@ -74,13 +81,13 @@ class Assembler:
         return {name: source for name, source in pairs if source is not None}
 
     def trace(self, out: Array, dout: Array, settings: dict[str, Any]) -> Trace:
-        """Return the trace: steps that matter, checked and renumbered."""
+        """Return the trace: the steps that a result depends on, checked and renumbered."""
         steps = [self._checked(step) for step in self.builder.steps]
         result = self.builder.source(out)
         if result is None:
             raise ValueError(
-                f"walk: no line of {self.subject.name}_forward gives out as an array, expected the "
-                "array that it returns to be assigned to a name first"
+                f"walk: {self.subject.name}_forward returns an array without a name, expected one "
+                "that a line assigns: write out = … and return out"
             )
         used = self._used({result, *self.of_input.values()})
         number = {old: new for new, old in enumerate(used)}
@@ -99,7 +106,7 @@ class Assembler:
         )
 
     def _used(self, results: set[Any]) -> list[int]:
-        """Return the steps that a result depends on, or that a cache holds, in order."""
+        """Return the numbers of the steps that a result or a cache depends on, in order."""
         used: set[int] = set()
         caches = [call.cache for call in self.forwards]
         cached = {self.builder.source(array) for cache in caches for array in _arrays(cache)}
@@ -113,12 +120,12 @@ class Assembler:
         return sorted(used)
 
     def _checked(self, step: Step) -> Step:
-        """Return a step of backward with what forward's slopes say to it."""
+        """Return a step of backward with its check against numerical derivatives of forward."""
         names = [name for name, source in self.of_input.items() if source == step.number]
         if step.direction == FORWARD:
             return step
         if self.builder.calls[step.number].direction == FORWARD:
-            return self._joined(step, names[0] if names else "")
+            return self._checked_sum(step, names[0] if names else "")
         step = replace(step, gradient_of=names[0] if names else "", parts=self._parts(step))
         match = self._match(step)
         if match is None:
@@ -126,13 +133,16 @@ class Assembler:
         target, twin, route = match
         return replace(step, check=self.slopes.check(step.value, target), twin=twin, route=route)
 
-    def _joined(self, step: Step, of: str) -> Step:
-        """Return the step where a net adds gradients by an op's forward, in gradients' names."""
+    def _checked_sum(self, step: Step, of: str) -> Step:
+        """Return the checked step of a net that adds gradients with an op's forward.
+
+        Its arrays are renamed from the names in that op (a, b) to names of gradients.
+        """
         name = f"d{of or 'x'}"
         new: dict[str, str] = {}
         for read in step.upstream:
-            new[read.name] = self._called(read)
-            if list(new.values()).count(new[read.name]) > 1:  # of a layer that stands twice
+            new[read.name] = self._gradient_name(read)
+            if list(new.values()).count(new[read.name]) > 1:  # the net uses this layer twice
                 new[read.name] += "'"
         reads = tuple(replace(read, name=new.get(read.name, read.name)) for read in step.reads)
         parts = {
@@ -140,22 +150,23 @@ class Assembler:
         }
         formula = self.builder.formula(step.number, name, new)
         step = replace(step, name=name, formula=formula, reads=reads, gradient_of=of)
-        reason = "" if of in self.subject.names[1:] else self.story.joins  # of a shared parameter
+        is_parameter = of in self.subject.names[1:]  # one that several layers share
+        reason = "" if is_parameter else self.story.joins
         step = replace(step, parts=parts, rule="", reason=reason)
         match = self._match(step)
         if match is None:
             return step
         return replace(step, check=self.slopes.check(step.value, match.target), twin=match.twin)
 
-    def _called(self, read: Read) -> str:
-        """Return a gradient's name with the layer that it comes back from."""
+    def _gradient_name(self, read: Read) -> str:
+        """Return the name of a gradient with the layer that computed it, such as dx_conv1."""
         if not isinstance(read.source, int):
             return read.name
         step = self.builder.steps[read.source]
         return f"{step.name}_{step.layer or step.op}"
 
     def _match(self, step: Step) -> Match | None:
-        """Return the value of forward that this gradient is the gradient of."""
+        """Return the forward value whose gradient this step computes, or None if there is none."""
         if step.gradient_of:
             k = self.subject.names.index(step.gradient_of)
             run = perturb_input(self.subject, k)
@@ -174,7 +185,7 @@ class Assembler:
         return self._route(step, twin, events, max(bases, key=len)) if bases else None
 
     def _route(self, step: Step, twin: OpCall, events: dict[str, Event], base: str) -> Match | None:
-        """Return a value as that line of forward alone reads it which the step's rule names."""
+        """Return the forward value as read by one line: the line that the step differentiates."""
         for undone in step.rule.split(", "):
             event = events.get(undone.partition(" = ")[0])
             if event is None or event.line is None:
@@ -190,7 +201,7 @@ class Assembler:
         return None
 
     def _parts(self, step: Step) -> dict[tuple[str, ...], Array]:
-        """Return a sum of gradients with only some of its terms, for every choice of them."""
+        """Return the value of a sum of gradients for every subset of its terms, by their names."""
         terms = [read for read in step.reads if _is_term(read)]
         event, call = self.builder.events[step.number], self.builder.calls[step.number]
         if not 2 <= len(terms) <= MAX_TERMS or not all(r.summed for r in step.upstream):
@@ -210,7 +221,7 @@ class Assembler:
 
 
 def _twins(forwards: Sequence[OpCall], backwards: Sequence[OpCall]) -> dict[OpCall, OpCall]:
-    """Return the forward that each backward undoes: of its cache, or the last of its op inside."""
+    """Return the forward call of each backward call: same cache, else the last of the same op."""
     twins: dict[OpCall, OpCall] = {}
     free = [call for call in forwards if call.direction == FORWARD]
     for call in backwards:
@@ -226,7 +237,7 @@ def _twins(forwards: Sequence[OpCall], backwards: Sequence[OpCall]) -> dict[OpCa
 
 
 def _by_name(call: OpCall) -> dict[str, Event]:
-    """Return what a call was given or assigned by name; an argument is never overruled."""
+    """Return the arguments and local values of a call by name; an argument has precedence."""
     events: dict[str, Event] = {}
     for event in call.events:
         if event.line is None or event.name not in events or events[event.name].line is not None:
@@ -235,11 +246,12 @@ def _by_name(call: OpCall) -> dict[str, Event]:
 
 
 def _is_term(read: Read) -> bool:
-    """Tell whether a gradient is added as it is, or divided and broadcast: one route of a sum."""
+    """Return True if a read is a gradient and a term of the sum that the step computes."""
     return read.upstream and read.summed
 
 
 def _arrays(value: Any) -> list[Any]:
+    """Return all arrays in nested containers."""
     arrays: list[Any] = []
     mapped(value, arrays.append)
     return arrays

@@ -1,7 +1,7 @@
-"""Letters of the axes of an op's arrays, as the op's own source gives their shapes.
+"""Letters for the axes of an op's arrays, from the shapes that the op's source documents.
 
-Shapes are read in this order: the op's line in SHAPES, the comments of its cache, the sections
-of both docstrings, and the lines ``u = …   (N, R, 1, 1)`` of the module's docstring.
+Shapes are read in this order: the op's line in SHAPES, the comments of its cache class, the
+sections of both docstrings, and lines such as ``u = …   (N, R, 1, 1)`` in the module's docstring.
 """
 
 import inspect
@@ -28,11 +28,11 @@ LETTERS = {
     "PH": "i",
     "PW": "j",
 }
-RANKS = {1: "c", 2: "nc", 3: "nci", 4: "ncij"}  # of arrays of which the source says nothing
-COUNTED = {
+RANKS = {1: "c", 2: "nc", 3: "nci", 4: "ncij"}  # letters by rank, if no shape is documented
+AXIS_MEANINGS = {
     "n": "images", "c": "channels", "i": "rows", "j": "columns", "k": "filters",
-    "a": "rows of the kernel", "b": "columns of the kernel", "p": "rows of what comes out",
-    "q": "columns of what comes out", "r": "hidden units", "o": "outputs",
+    "a": "rows of the kernel", "b": "columns of the kernel", "p": "rows of the output",
+    "q": "columns of the output", "r": "hidden units", "o": "outputs",
 }  # fmt: skip
 SHAPE = r"\(([A-Z0-9][A-Z0-9/ ,]*?),?\)"
 
@@ -40,10 +40,11 @@ SHAPE = r"\(([A-Z0-9][A-Z0-9/ ,]*?),?\)"
 def axes_of(
     op: str, name: str, shape: tuple[int, ...], sizes: Mapping[str, int]
 ) -> tuple[str, ...]:
-    """Return a letter for each axis of what an op knows by a name.
+    """Return a letter for each axis of an array of an op.
 
-    A gradient has the letters of what it is the gradient of, dx_gate those of x. What the source
-    does not name has those of out, or of the first array that has as many axes, as long.
+    dx, and a part of it such as dx_gate, has the letters of x. An array without a documented shape
+    has the letters of out, or of the first documented array with the same number of axes and the
+    same sizes.
     """
     known = documented(op)
     bare = re.sub(r"\[\d+\]$", "", name)
@@ -60,48 +61,48 @@ def axes_of(
     return tuple(RANKS.get(len(shape), "abcdefgh"[: len(shape)]))
 
 
-def counted(letters: Collection[str]) -> dict[str, str]:
-    """Return in words what each of the letters of a walk counts."""
-    words = dict(COUNTED)
+def axis_meanings(letters: Collection[str]) -> dict[str, str]:
+    """Return the meaning of each axis letter, such as "n": "images"."""
+    words = dict(AXIS_MEANINGS)
     if "o" in letters and "j" not in letters:
         words |= {"n": "rows", "i": "inputs"}
     if "k" in letters and "a" not in letters:
         words["k"] = "classes"
-    return {letter: said for letter, said in words.items() if letter in letters}
+    return {letter: meaning for letter, meaning in words.items() if letter in letters}
 
 
 def sizes_of(op: str, arrays: Mapping[str, Any]) -> dict[str, int]:
-    """Return how long each axis is, of the arrays that the source names."""
-    found: dict[str, int] = {}
+    """Return the size of each axis letter of the arrays with a documented shape."""
+    sizes: dict[str, int] = {}
     for name, value in arrays.items():
         letters = documented(op).get(name, ())
         if len(letters) == value.ndim:
-            found = {**dict(zip(letters, value.shape, strict=True)), **found}
-    return found
+            sizes = {**dict(zip(letters, value.shape, strict=True)), **sizes}
+    return sizes
 
 
 @cache
 def documented(op: str) -> dict[str, tuple[str, ...]]:
-    """Return the letters of each array whose shape the source of an op gives."""
-    found: dict[str, tuple[str, ...]] = {}
+    """Return the axis letters of each array of an op with a documented shape."""
+    axes_by_name: dict[str, tuple[str, ...]] = {}
     if op not in OPS:
-        return found
+        return axes_by_name
     for argument in parse(shapes_of(op)):
         if "..." not in (axes := [axis for axis, _ in argument.axes]):
-            found[argument.name] = _letters(axes)
-    for name, text in _shapes_in(op):
+            axes_by_name[argument.name] = _letters(axes)
+    for name, text in _documented_shapes(op):
         axes = [axis.partition("/")[0].strip() for axis in text.split(",")]
-        found.setdefault(name, _letters(axes))
-    return found
+        axes_by_name.setdefault(name, _letters(axes))
+    return axes_by_name
 
 
-def _shapes_in(op: str) -> Iterator[tuple[str, str]]:
-    """Yield names and shapes, as text."""
+def _documented_shapes(op: str) -> Iterator[tuple[str, str]]:
+    """Yield the names and shapes in the cache class and the docstrings of an op, as text."""
     forward, backward = (getattr(reference, f"{op}_{way}") for way in ("forward", "backward"))
     module = sys.modules[forward.__module__]
-    kept = f"{op}_cache".replace("_", "")
+    cache_name = f"{op}_cache".replace("_", "")
     for name, value in vars(module).items():
-        if name.lower() == kept:
+        if name.lower() == cache_name:
             yield from _fields(value)
     for function in (forward, backward):
         text = inspect.getdoc(function) or ""
@@ -113,7 +114,7 @@ def _shapes_in(op: str) -> Iterator[tuple[str, str]]:
 
 
 def _fields(cache: type) -> Iterator[tuple[str, str]]:
-    """Yield the arrays of a NamedTuple, and those of its parts, with the shapes of the comments."""
+    """Yield the arrays of a NamedTuple, nested ones included, with their commented shapes."""
     lines = inspect.getsource(cache)
     yield from re.findall(rf"^ +(\w+): Array.*?# {SHAPE}", lines, re.MULTILINE)
     for kind in get_type_hints(cache).values():
@@ -122,7 +123,7 @@ def _fields(cache: type) -> Iterator[tuple[str, str]]:
 
 
 def _letters(axes: list[str]) -> tuple[str, ...]:
-    """Return lower case; an axis of one, which has no name, is that of its place."""
+    """Return one letter per axis; an axis of size 1 has the usual letter of its position."""
     plain = RANKS.get(len(axes), "")
     return tuple(
         plain[k] if axis.isdigit() and plain else LETTERS.get(axis, axis.lower())

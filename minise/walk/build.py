@@ -1,8 +1,8 @@
-"""From what a recorder saw to steps: who gave each array, and what each line made of what it read.
+"""Build the steps of a trace from recorded calls: the source of each array, and its derivatives.
 
-Arrays are followed by identity: the array that one line gives is the one that a later line finds,
-in its own names, in a cache, or as an argument of another op. An op that makes an array again (to
-keep less) makes the same bits, by which it is known too.
+Arrays are followed by identity: a later line reads the same array object under its own name, from
+a cache, or as an argument of another op. An op that recomputes an array (to save memory) gets the
+same bits, so arrays are also matched by their bits.
 """
 
 import ast
@@ -26,15 +26,17 @@ Source = int | str
 
 
 class Builder:
-    """Makes steps of the calls of one forward and one backward.
+    """Build steps from the calls of one forward and one backward.
 
     Attributes
     ----------
     steps : list of Step
-        So far; in `events`, `calls` and `values` each has the event that it was made of, the call
-        that this belongs to, and the very object that passed.
+        The steps so far. For step k, `events[k]` is its event, `calls[k]` the call of that event,
+        and `values[k]` the recorded object itself, not a copy.
     inputs : dict of str to ndarray
-        What the lines read that no line gave.
+        The arrays that lines read and no line computed.
+    results : dict of int to list
+        By id of a call: the source of each of its results.
     """
 
     def __init__(self, inputs: dict[str, Array]) -> None:
@@ -42,39 +44,39 @@ class Builder:
         self.steps: list[Step] = []
         self.events: list[Event] = []
         self.calls: list[OpCall] = []
-        self.values: list[Any] = []  # the very objects
-        self.results: dict[int, list[Source | None]] = {}  # by call: who gave its results
-        self._all: list[OpCall] = []
+        self.values: list[Any] = []
+        self.results: dict[int, list[Source | None]] = {}
+        self._calls_of_pass: list[OpCall] = []
         self._by_identity: dict[int, Source] = {}
         self._by_bits: dict[tuple[Any, ...], Source] = {}
-        self._local: dict[int, dict[str, Source]] = {}  # by call: sources of local names
-        self._kept: list[Any] = []  # so that no identity is given twice
+        self._local: dict[int, dict[str, Source]] = {}  # by id of a call
+        self._keepalive: list[Any] = []  # an id is unique only while its object is alive
         for name, value in inputs.items():
-            self._know(value, name)
+            self._register(value, name)
 
     def add(self, calls: list[OpCall], direction: str) -> None:
-        """Add a step for every line of one pass that gives an array."""
-        self._all = calls
+        """Add a step for every line of one pass that computes an array."""
+        self._calls_of_pass = calls
         events = [(event, call) for call in calls for event in call.events]
         for event, call in sorted(events, key=lambda pair: pair[0].number):
             names = self._local.setdefault(id(call), {})
             if event.line is None:
-                names[event.name] = self._argument(call, event)
+                names[event.name] = self._argument_source(call, event)
             elif event.name == RETURN:
-                self._returned(call, event, direction)
-            elif _called(event) in call.inner:
-                if (found := self._renamed(call, event)) is not None:
-                    names[event.name] = found
+                self._add_results(call, event, direction)
+            elif _called_function(event) in call.inner:
+                if (source_of_result := self._result_source(call, event)) is not None:
+                    names[event.name] = source_of_result
             else:
-                for name, value, pick in _arrays_given(event):
+                for name, value, pick in _computed_arrays(event):
                     names[name] = self._step(call, event, direction, name, value, pick)
 
     def source_in(self, call: OpCall, name: str) -> Source | None:
-        """Return who gave what a call knows by a name."""
+        """Return the source of a local name of a call, or None."""
         return self._local[id(call)].get(name)
 
     def formula(self, number: int, name: str, names: dict[str, str]) -> Term:
-        """Return a step's formula in other names of what it gives and reads."""
+        """Return the formula of a step with other names for its result and the arrays it reads."""
         event, call = self.events[number], self.calls[number]
         assert event.line is not None
         explainer = Explainer(call.op, call.source, None)
@@ -82,57 +84,61 @@ class Builder:
         return explainer.formula(name, event.line, event.scope, known=known)
 
     def source(self, value: Any) -> Source | None:
-        """Return the step or the input that gave an array, or None."""
-        found = self._by_identity.get(id(value))
-        if found is None and leaves.is_array(value):
-            found = self._by_bits.get(_bits(value))
-        return found
+        """Return the step or input that an array comes from, or None."""
+        known = self._by_identity.get(id(value))
+        if known is None and leaves.is_array(value):
+            known = self._by_bits.get(_bits(value))
+        return known
 
-    def _argument(self, call: OpCall, event: Event) -> Source:
-        found = self.source(event.value)
-        if found is not None or not leaves.is_array(event.value):
-            return event.name if found is None else found
+    def _argument_source(self, call: OpCall, event: Event) -> Source:
+        """Return the source of an argument of a call; an array without one becomes an input."""
+        known = self.source(event.value)
+        if known is not None or not leaves.is_array(event.value):
+            return event.name if known is None else known
         name = f"{call.layer}.{event.name}".removeprefix(".")
         while name in self.inputs:
             name += "'"
         self.inputs[name] = np.asarray(event.value)
-        self._know(event.value, name)
+        self._register(event.value, name)
         return name
 
-    def _returned(self, call: OpCall, event: Event, direction: str) -> None:
-        """Note who gave each result; one without a line of its own gets a step: ``return dout``."""
+    def _add_results(self, call: OpCall, event: Event, direction: str) -> None:
+        """Record the source of each result of a call.
+
+        A result that no line of the call computed gets a step for its return: ``return dout``.
+        """
         several = isinstance(event.value, tuple | list)
         results = tuple(event.value) if several else (event.value,)
         if call.direction == FORWARD:
             results = results[:1]
-        given = [self._made_in(call, value) for value in results]
-        for place, (name, value) in enumerate(
-            zip(_names(call, len(results)), results, strict=True)
+        sources = [self._last_step(call, value) for value in results]
+        for k, (name, value) in enumerate(
+            zip(_result_names(call, len(results)), results, strict=True)
         ):
-            if given[place] is None and leaves.is_float(value):
-                pick = partial(_element, place=place)
-                given[place] = self._step(call, event, direction, name, value, pick, place)
-        for value, one in zip(reversed(results), reversed(given), strict=True):
-            if one is not None:
-                self._by_identity[id(value)] = one  # its last name; of one array twice the first
-        self.results[id(call)] = given
+            if sources[k] is None and leaves.is_float(value):
+                pick = partial(_element, index=k)
+                sources[k] = self._step(call, event, direction, name, value, pick, k)
+        for value, result_source in zip(reversed(results), reversed(sources), strict=True):
+            if result_source is not None:  # an array returned twice has its first source
+                self._by_identity[id(value)] = result_source
+        self.results[id(call)] = sources
 
-    def _made_in(self, call: OpCall, value: Any) -> Source | None:
-        """Return the last step in a call, or in one that it made, that gave this very array."""
+    def _last_step(self, call: OpCall, value: Any) -> Source | None:
+        """Return the last step of a call, or of a call inside it, whose value is this object."""
         for step in reversed(self.steps):
             same = self.values[step.number] is value
             if same and _inside(self.calls[step.number], call):
                 return step.number
         return None
 
-    def _renamed(self, call: OpCall, event: Event) -> Source | None:
-        """Return who gave what a line names, where the line only calls another op."""
+    def _result_source(self, call: OpCall, event: Event) -> Source | None:
+        """Return the source of the value of a line that only calls another op."""
         assert event.line is not None
-        inner = [one for one in self._all if one.parent is call and one.events]
-        before = [one for one in inner if one.events[-1].number < event.number]
-        place = leaves.target_index(event.line.text, event.name)
-        given = self.results.get(id(before[-1]), []) if before else []
-        return given[place] if place < len(given) else self.source(event.value)
+        inner = [other for other in self._calls_of_pass if other.parent is call and other.events]
+        before = [other for other in inner if other.events[-1].number < event.number]
+        index = leaves.target_index(event.line.text, event.name)
+        sources = self.results.get(id(before[-1]), []) if before else []
+        return sources[index] if index < len(sources) else self.source(event.value)
 
     def _step(
         self,
@@ -142,14 +148,15 @@ class Builder:
         name: str,
         value: Any,
         pick: Callable[[Any], Any],
-        place: int = 0,
+        index: int = 0,
     ) -> int:
+        """Append the step of one event and return its number."""
         assert event.line is not None
         number = len(self.steps)
         array = np.asarray(value)
         twin = call.source.function.__globals__.get(f"{call.op}_{BACKWARD}")
         explainer = Explainer(call.op, call.source, twin if call.direction == FORWARD else None)
-        formula = explainer.formula(name, event.line, event.scope, place)
+        formula = explainer.formula(name, event.line, event.scope, index)
         function, file = call.source.function, call.source.file
         undone = source.undone_by(function, file, event.line) if call.direction == BACKWARD else ()
         self.steps.append(
@@ -165,8 +172,8 @@ class Builder:
                 event.line.number,
                 formula,
                 tuple(dict.fromkeys(explainer.inner)),
-                ", ".join(one.text for one in undone),
-                (undone[0].reason if undone else "") or explainer.helper_says,
+                ", ".join(forward_line.text for forward_line in undone),
+                (undone[0].reason if undone else "") or explainer.helper_summary,
                 tuple(self._reads(call, event, array, pick)),
                 leaves.scalars_of(event.line, event.scope),
             )
@@ -174,12 +181,13 @@ class Builder:
         self.events.append(event)
         self.calls.append(call)
         self.values.append(value)
-        self._know(value, number)
+        self._register(value, number)
         return number
 
     def _reads(
         self, call: OpCall, event: Event, value: Array, pick: Callable[[Any], Any]
     ) -> Iterator[Read]:
+        """Yield the arrays that a line reads: gradients first, then x and its results, the rest."""
         line, scope, code = event.line, event.scope, call.source
         assert line is not None
         names = self._local[id(call)]
@@ -187,52 +195,52 @@ class Builder:
         sources: dict[leaves.Leaf, Source | None] = {}
         for leaf in leaves.leaves_of(line, scope):
             known = names.get(leaf.text)
-            given = known if known is not None else self.source(leaves.array_at(scope, leaf))
+            origin = known if known is not None else self.source(leaves.array_at(scope, leaf))
             if not (leaves.is_float(leaf.value) and leaves.is_float(value)):
-                yield Read(leaf.name, given, leaf.value, None)
+                yield Read(leaf.name, origin, leaf.value, None)
             elif depends_on_values(code, line, scope, leaf, value, pick):
                 arrays.append(leaf)
-                sources[leaf] = given
+                sources[leaf] = origin
         order = sorted(arrays, key=lambda leaf: self._rank(sources[leaf]))
         terms = homogeneous_leaves(code, line, scope, order, value, pick)
         for leaf in order:
             slope, exact = derivative(code, line, scope, leaf, pick)
-            given, up = sources[leaf], self._is_gradient(sources[leaf])
-            yield Read(leaf.name, given, leaf.value, slope, up, leaf in terms, exact)
+            origin, up = sources[leaf], self._is_gradient(sources[leaf])
+            yield Read(leaf.name, origin, leaf.value, slope, up, leaf in terms, exact)
 
-    def _rank(self, given: Source | None) -> int:
-        """Return 0 of gradients, 1 of x and what comes of it, 2 of other inputs."""
-        if self._is_gradient(given):
+    def _rank(self, origin: Source | None) -> int:
+        """Return 0 for a gradient, 1 for x or the value of a step, 2 for any other input."""
+        if self._is_gradient(origin):
             return 0
-        return 1 if isinstance(given, int) or given == next(iter(self.inputs)) else 2
+        return 1 if isinstance(origin, int) or origin == next(iter(self.inputs)) else 2
 
-    def _is_gradient(self, given: Source | None) -> bool:
-        if isinstance(given, int):
-            step, call = self.steps[given], self.calls[given]
+    def _is_gradient(self, origin: Source | None) -> bool:
+        if isinstance(origin, int):
+            step, call = self.steps[origin], self.calls[origin]
             adds = step.direction == BACKWARD and call.direction == FORWARD
             return adds or (call.direction == BACKWARD and any(r.upstream for r in step.reads))
-        return given == "dout"
+        return origin == "dout"
 
-    def _know(self, value: Any, given: Source) -> None:
-        self._kept.append(value)
-        self._by_identity.setdefault(id(value), given)
+    def _register(self, value: Any, origin: Source) -> None:
+        self._keepalive.append(value)
+        self._by_identity.setdefault(id(value), origin)
         if leaves.is_float(value) and len(np.unique(value)) > 1:
-            self._by_bits.setdefault(_bits(value), given)
+            self._by_bits.setdefault(_bits(value), origin)
 
 
-def _arrays_given(event: Event) -> Iterator[tuple[str, Any, Callable[[Any], Any]]]:
-    """Yield name, array and how it is picked, of a line that gives an array or a list of them."""
+def _computed_arrays(event: Event) -> Iterator[tuple[str, Any, Callable[[Any], Any]]]:
+    """Yield the name, the value and the selector of each array that a line computes."""
     value = event.value
     if leaves.is_array(value):
         yield event.name, value, _itself
-    elif isinstance(value, list | tuple) and not hasattr(value, "_fields") and _makes(event):
-        for place, one in enumerate(value):
-            if leaves.is_float(one):
-                yield f"{event.name}[{place}]", one, partial(_element, place=place)
+    elif isinstance(value, list | tuple) and not hasattr(value, "_fields") and _computes(event):
+        for k, element in enumerate(value):
+            if leaves.is_float(element):
+                yield f"{event.name}[{k}]", element, partial(_element, index=k)
 
 
-def _makes(event: Event) -> bool:
-    """Tell whether the line makes its arrays; ``arrays = x, y`` only names some."""
+def _computes(event: Event) -> bool:
+    """Return True if a line computes its arrays; ``arrays = x, y`` only names existing ones."""
     assert event.line is not None
     right = getattr(ast.parse(event.line.text).body[0], "value", None)
     return not isinstance(right, ast.Tuple | ast.List)
@@ -242,12 +250,12 @@ def _itself(value: Any) -> Any:
     return value
 
 
-def _element(value: Any, place: int) -> Any:
-    return value[place] if isinstance(value, tuple | list) else value
+def _element(value: Any, index: int) -> Any:
+    return value[index] if isinstance(value, tuple | list) else value
 
 
-def _names(call: OpCall, count: int) -> list[str]:
-    """Return names for what a call returns: out, or d and the name of forward's argument."""
+def _result_names(call: OpCall, count: int) -> list[str]:
+    """Return names for the results of a call: out, or d and the name of forward's argument."""
     if call.direction == FORWARD:
         return ["out"]
     forward = call.source.function.__globals__.get(f"{call.op}_{FORWARD}")
@@ -258,14 +266,14 @@ def _names(call: OpCall, count: int) -> list[str]:
 
 
 def _inside(call: OpCall | None, outer: OpCall) -> bool:
-    """Tell whether a call is another one or happened within it."""
+    """Return True if a call is `outer` or was made inside it."""
     while call is not None and call is not outer:
         call = call.parent
     return call is not None
 
 
-def _called(event: Event) -> str:
-    """Return the function that a line only calls, or words that are no name."""
+def _called_function(event: Event) -> str:
+    """Return the text before the first parenthesis of the right side: the name of a called op."""
     assert event.line is not None
     return event.line.text.partition(" = ")[2].partition("(")[0]
 

@@ -1,4 +1,4 @@
-"""Small cases to walk through, by name: numbers of two digits, so that a reader can follow."""
+"""Small cases to trace, by name. Their random numbers have two decimals, to be readable."""
 
 import ast
 import inspect
@@ -37,9 +37,9 @@ ALIASES = {
     "pool": "max_pool2d",
     "se": "squeeze_excite",
 }
-NETS = {  # each with the title of its page
-    "block": "A residual unit with an SE block: what comes back by the branch and by the shortcut.",
-    "net": "A whole small net, from its images to the loss and back.",
+NETS = {  # title of the page of each
+    "block": "A residual unit with an SE block: the gradients of the branch and of the shortcut.",
+    "net": "A small net, from images to loss and back.",
 }
 
 SIZES = {"block": (2, 2, 2, 3), "net": (2, 1, 3, 3)}  # N, C, H, W of the nets
@@ -48,16 +48,16 @@ SETTINGS = {op: spec.walk.settings for op, spec in SPECS.items()}
 
 @dataclass
 class Walk:
-    """A case, ready to be walked through."""
+    """A case to trace: an op or a net with its arrays and settings."""
 
-    name: str  # of the op, or "block" or "net"
-    subject: Any  # the same, or a layer
+    name: str  # name of the op, or "block" or "net"
+    subject: Any  # name of the op, or a layer
     x: Any
     target: Array | None = None
     settings: dict[str, Any] = field(default_factory=dict)
 
     def trace(self, **options: Any) -> Trace:
-        """Return the trace, under the name and the title of the case; options are trace's."""
+        """Return the trace of the case; options are passed to `minise.walk.trace`."""
         walked = trace(self.subject, self.x, self.target, **options, **self.settings)
         if self.name in NETS:
             walked.name, walked.title = self.name, NETS[self.name]
@@ -65,7 +65,7 @@ class Walk:
 
 
 def small_net(channels: int, rng: np.random.Generator) -> Chain:
-    """Return the smallest net with all that an SE-ResNet is made of, but for the shortcut."""
+    """Return a minimal net with every kind of layer of an SE-ResNet, without a shortcut."""
     return Chain(
         ("conv", Conv2d(channels, 2, 2, rng=rng, dtype=float)),
         ("bn", BatchNorm2d(2, dtype=float)),
@@ -77,22 +77,22 @@ def small_net(channels: int, rng: np.random.Generator) -> Chain:
 
 
 def names() -> list[str]:
-    """Return everything that can be walked through, short names first."""
+    """Return the names of all cases, aliases first."""
     return [*ALIASES, *NETS, *OPS]
 
 
 def full_name(name: str) -> str:
-    """Return the name of an op, or "block" or "net".
+    """Return the full name of an op, or "block" or "net", for a name or an alias.
 
     Raises
     ------
     ValueError
-        If it is unknown.
+        If the name is unknown.
     """
-    found = ALIASES.get(name, name.replace("-", "_"))
-    if found not in (*NETS, *OPS):
+    full = ALIASES.get(name, name.replace("-", "_"))
+    if full not in (*NETS, *OPS):
         raise ValueError(f"walk: {name!r} is unknown, expected one of {', '.join(names())}")
-    return found
+    return full
 
 
 def case(
@@ -101,23 +101,23 @@ def case(
     seed: int = 0,
     settings: dict[str, Any] | None = None,
 ) -> Walk:
-    """Return a small case, drawn.
+    """Return a small case with random numbers.
 
     Parameters
     ----------
     name : str
         One of names().
     shape : tuple of int, optional
-        Of x, or of what the op's first array is called.
+        Shape of x, or of the op's first array.
     seed : int
-        Of the numbers.
+        Seed of the random numbers.
     settings : dict, optional
-        Of the op, in the place of the usual ones.
+        Settings of the op that replace the default ones of its case.
 
     Raises
     ------
     ValueError
-        If the name is unknown, or the shape too large, or with another number of axes than x.
+        If the name is unknown, or the shape is too large or has another number of axes than x.
     """
     op = full_name(name)
     check_integer("walk", "seed", seed, 0)
@@ -125,33 +125,36 @@ def case(
     rng = np.random.default_rng(seed)
     if op in NETS:
         if settings:
-            raise ValueError(f"walk: {name} takes no settings, but {', '.join(settings)} came")
+            raise ValueError(
+                f"walk: settings has {', '.join(settings)}, expected none: {name} has no settings"
+            )
         return _net(op, shape, rng)
     sizes = _sizes(op, shape)
     chosen = {**SETTINGS[op], **(settings or {})}
     arrays, keywords = draw(Case(op, sizes, chosen), rng)
     keywords = {key: rounded(value) for key, value in keywords.items()}
-    if "running_var" in keywords:  # channels that differ in more than their mean
+    if "running_var" in keywords:  # so that the means of the channels differ
         arrays[0] = rng.standard_normal(arrays[0].shape) + rng.standard_normal((sizes["C"], 1, 1))
     return Walk(op, op, [rounded(array) for array in arrays], None, keywords)
 
 
 def read_settings(name: str, words: Sequence[str]) -> dict[str, Any]:
-    """Return an op's settings from words such as stride=2,2 or gate=tanh.
+    """Parse an op's settings from strings such as stride=2,2 or gate=tanh.
 
-    What is no number, pair or flag stays a word; one number for rows and columns stands for both.
+    A value that is not a Python literal stays a string. A single number for a setting of type
+    (rows, columns) is used for both.
 
     Parameters
     ----------
     name : str
         One of names().
     words : sequence of str
-        Each name=value.
+        Strings of the form name=value.
 
     Raises
     ------
     ValueError
-        If a word is no name=value.
+        If a string does not have this form.
     """
     op = full_name(name)
     forward = None if op in NETS else getattr(reference, f"{op}_forward")
@@ -180,7 +183,7 @@ def _sizes(op: str, shape: tuple[int, ...] | None) -> dict[str, Any]:
     axes = [axis for axis, _ in first.axes]
     if len(axes) != len(shape):
         raise ValueError(
-            f"walk: shape is {shape}, expected {len(axes)} numbers, for {first.name} of {op} is "
+            f"walk: shape is {shape}, expected {len(axes)} numbers: {first.name} of {op} has shape "
             f"{first.text}"
         )
     return {**sizes, **{axis: n for axis, n in zip(axes, shape, strict=True) if axis != "_"}}
@@ -189,7 +192,7 @@ def _sizes(op: str, shape: tuple[int, ...] | None) -> dict[str, Any]:
 def _net(name: str, shape: tuple[int, ...] | None, rng: np.random.Generator) -> Walk:
     sizes = SIZES[name] if shape is None else shape
     if len(sizes) != 4:
-        raise ValueError(f"walk: shape is {sizes}, expected 4 numbers, for x is (N, C, H, W)")
+        raise ValueError(f"walk: shape is {sizes}, expected 4 numbers: x has shape (N, C, H, W)")
     x = rounded(rng.standard_normal(sizes))
     target = None
     if name == "net":

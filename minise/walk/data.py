@@ -1,12 +1,13 @@
-"""A trace as JSON for the page: every number as Python's repr has it, so that none is rounded.
+"""Convert a trace to JSON for the page. Numbers have the digits of Python's repr: none is rounded.
 
-    arrays   inputs first, then what each step gave: name, axes, shape, numbers in one row
-    steps    what the reader is shown, in the order of the trace
-    reads    of a step: which array, and the derivative of the step's value in it, sparse: for each
-             entry that the step gives, the entries that it depends on, and how fast
+    arrays   inputs first, then the value of each step: name, axes, shape, flattened values
+    steps    in the order of the trace
+    reads    of a step: the array, and the derivative of the step's value with respect to it, as a
+             sparse matrix: for each entry of the value, the entries that it depends on and the
+             derivatives
 
-A derivative is often itself a number that the line reads (the weight, in a sum of weights times
-gradients). Where just one entry has that value, the page can name it.
+A derivative is often itself a number that the line reads: the weight, in a sum of weights times
+gradients. If exactly one entry has that value, the page can name the entry.
 """
 
 from typing import Any
@@ -15,42 +16,42 @@ import numpy as np
 
 from minise.checks import Array
 from minise.tracing.slopes import Check
-from minise.walk.axes import axes_of, counted, sizes_of
+from minise.walk.axes import axes_of, axis_meanings, sizes_of
 from minise.walk.steps import Read, Step, Trace
 
-ROOM = 8  # of roundings, between a derivative and the entry that it is
+MAX_ROUNDINGS = 8  # between a derivative and the entry that it equals
 
 
 def data_of(trace: Trace) -> dict[str, Any]:
-    """Return all that the page shows, in lists, dicts, numbers and words."""
+    """Return the data of the page as lists, dicts, numbers and strings."""
     arrays = [
         _array(name, value, _op_reading(trace, name), trace.inputs)
         for name, value in trace.inputs.items()
     ]
-    place: dict[int | str, int] = {name: k for k, name in enumerate(trace.inputs)}
+    index: dict[int | str, int] = {name: k for k, name in enumerate(trace.inputs)}
     for step in trace.steps:
-        place[step.number] = len(arrays)
-        one = _array(step.name, step.value, (step.op, step.name), _around(step))
-        arrays.append({**one, "step": step.number})
-    steps = [_step(trace, step, place, arrays) for step in trace.steps]
+        index[step.number] = len(arrays)
+        array = _array(step.name, step.value, (step.op, step.name), _arrays_read(step))
+        arrays.append({**array, "step": step.number})
+    steps = [_step(step, index, arrays) for step in trace.steps]
     return {
         "name": trace.name,
         "title": trace.title or trace.name,
-        "settings": {key: _said(value) for key, value in trace.settings.items()},
+        "settings": {key: _as_text(value) for key, value in trace.settings.items()},
         "story": trace.story,
         "notes": trace.notes,
         "loss": trace.loss,
-        "out": place[trace.out],
-        "dout": place["dout"],
-        "gradients": {name: place[given] for name, given in trace.gradients.items()},
-        "axes": counted({axis for one in arrays for axis in one["axes"]}),
+        "out": index[trace.out],
+        "dout": index["dout"],
+        "gradients": {name: index[source] for name, source in trace.gradients.items()},
+        "axes": axis_meanings({axis for array in arrays for axis in array["axes"]}),
         "arrays": arrays,
         "steps": steps,
     }
 
 
 def _op_reading(trace: Trace, name: str) -> tuple[str, str]:
-    """Return the op that reads an input first, and the input's name there."""
+    """Return the op that reads an input first, and the name of the input in that op."""
     if name == "dout":
         return (trace.steps[trace.out].op if isinstance(trace.out, int) else trace.name), "out"
     for step in trace.steps:
@@ -60,51 +61,53 @@ def _op_reading(trace: Trace, name: str) -> tuple[str, str]:
     return trace.name, name
 
 
-def _around(step: Step) -> dict[str, Array]:
+def _arrays_read(step: Step) -> dict[str, Array]:
     return {read.name: read.value for read in step.reads}
 
 
 def _array(
-    name: str, value: Array, known: tuple[str, str], around: dict[str, Array]
+    name: str, value: Array, op_and_name: tuple[str, str], arrays_read: dict[str, Array]
 ) -> dict[str, Any]:
-    """Return an array; the op and its name there, and arrays around it, tell what its axes are."""
+    """Return the data of an array.
+
+    The letters of its axes come from its op, its name in that op, and the arrays read there.
+    """
     return {
         "name": name,
         "shape": list(value.shape),
-        "axes": list(axes_of(*known, value.shape, sizes_of(known[0], around))),
-        "values": [_plain(one) for one in value.ravel()],
+        "axes": list(axes_of(*op_and_name, value.shape, sizes_of(op_and_name[0], arrays_read))),
+        "values": [_plain(entry) for entry in value.ravel()],
         "real": value.dtype.kind == "f",
     }
 
 
-def _step(
-    trace: Trace, step: Step, place: dict[int | str, int], arrays: list[dict[str, Any]]
-) -> dict[str, Any]:
+def _step(step: Step, index: dict[int | str, int], arrays: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the data of a step; index has the position of each source's array in `arrays`."""
     reads = []
     for read in step.reads:
         if read.source is None:
-            known = (step.op, read.name)
-            arrays.append(_array(read.name, read.value, known, _around(step)))
+            op_and_name = (step.op, read.name)
+            arrays.append(_array(read.name, read.value, op_and_name, _arrays_read(step)))
             reads.append(_read(step, read, len(arrays) - 1))
         else:
-            reads.append(_read(step, read, place[read.source]))
+            reads.append(_read(step, read, index[read.source]))
     names = list(next(iter(step.parts), ()))
     return {
-        "array": place[step.number],
+        "array": index[step.number],
         "direction": step.direction,
         "layer": step.layer,
         "op": step.op,
         "mathml": step.formula.mathml,
         "formula": step.formula.text,
         "code": [{"text": step.code, "file": step.file, "line": step.line}]
-        + [{"text": one.code, "file": one.file, "line": one.line} for one in step.inner],
+        + [{"text": line.code, "file": line.file, "line": line.line} for line in step.inner],
         "rule": step.rule,
         "reason": step.reason,
-        "constants": {name: _said(value) for name, value in step.constants.items()},
+        "constants": {name: _as_text(value) for name, value in step.constants.items()},
         "reads": reads,
         "gradientOf": step.gradient_of,
-        "twin": place.get(step.twin) if step.twin is not None else None,
-        "route": None if step.route is None else [place[one] for one in step.route],
+        "twin": index.get(step.twin) if step.twin is not None else None,
+        "route": None if step.route is None else [index[source] for source in step.route],
         "check": None if step.check is None else _check(step.check),
         "terms": names,
         "parts": {
@@ -121,12 +124,13 @@ def _check(check: Check) -> dict[str, Any]:
         "difference": _numbers(check.difference),
         "complex": None if exact is None else _numbers(exact),
         "error": _numbers(check.error),
-        "agrees": [bool(one) for one in check.agrees.ravel()],
+        "agrees": [bool(agrees) for agrees in check.agrees.ravel()],
     }
 
 
 def _read(step: Step, read: Read, array: int) -> dict[str, Any]:
-    found: dict[str, Any] = {
+    """Return the data of a read; array is the position of the array that is read."""
+    data: dict[str, Any] = {
         "name": read.name,
         "array": array,
         "up": read.upstream,
@@ -134,12 +138,12 @@ def _read(step: Step, read: Read, array: int) -> dict[str, Any]:
         "at": None,
     }
     if read.derivative is None:
-        return found
+        return data
     slopes, numbers = np.unique(read.derivative, return_inverse=True)
     numbers = numbers.reshape(read.derivative.shape)
     rows = [np.flatnonzero(row) for row in read.derivative]
     return {
-        **found,
+        **data,
         "at": [row.tolist() for row in rows],
         "by": [numbers[out, row].tolist() for out, row in enumerate(rows)],
         "slopes": _numbers(slopes),
@@ -148,13 +152,13 @@ def _read(step: Step, read: Read, array: int) -> dict[str, Any]:
 
 
 def _factors(step: Step, read: Read, rows: list[Array]) -> dict[str, Any]:
-    """Return which entry of which other read each derivative is, where one is: of a product.
+    """Return the entry of another read that each derivative of a product equals.
 
-    In a product a * b the derivative in a is b, and that in b is a. An entry is coded as twice its
-    place, and one more if it is there with a minus sign; -1 is none.
+    In a product a * b the derivative with respect to a is b, and with respect to b it is a. The
+    code of an entry is 2 * index, plus 1 for a minus sign; -1 means that no entry is equal.
     """
     best: dict[str, Any] = {}
-    most = 0
+    best_count = 0
     for k, other in enumerate(step.reads):
         if other.summed or other.derivative is None:
             continue
@@ -162,26 +166,28 @@ def _factors(step: Step, read: Read, rows: list[Array]) -> dict[str, Any]:
             [_factor(read, other, out, int(entry)) for entry in row] for out, row in enumerate(rows)
         ]
         count = sum(code >= 0 for row in codes for code in row)
-        if count > most:
-            most, best = count, {"factorOf": k, "factors": codes}
+        if count > best_count:
+            best_count, best = count, {"factorOf": k, "factors": codes}
     return best
 
 
 def _factor(read: Read, other: Read, out: int, entry: int) -> int:
+    """Return the code of the entry of `other` that equals one derivative with respect to read."""
     assert read.derivative is not None
     assert other.derivative is not None
     slope, value = read.derivative[out, entry], read.value.flat[entry]
     for sign in (1, -1):
-        is_slope = _near(sign * other.value.ravel(), slope)
-        places = np.flatnonzero(is_slope & _near(sign * other.derivative[out], value))
-        if len(places) == 1:
-            return 2 * int(places[0]) + (sign < 0)
+        is_slope = _equal_up_to_rounding(sign * other.value.ravel(), slope)
+        matches = is_slope & _equal_up_to_rounding(sign * other.derivative[out], value)
+        indices = np.flatnonzero(matches)
+        if len(indices) == 1:
+            return 2 * int(indices[0]) + (sign < 0)
     return -1
 
 
-def _near(values: Array, value: float) -> Array:
-    """Tell which values are one number but for rounding."""
-    return np.asarray(abs(values - value) <= ROOM * np.finfo(float).eps * abs(value))
+def _equal_up_to_rounding(values: Array, value: float) -> Array:
+    """Return which entries of `values` equal `value` up to rounding."""
+    return np.asarray(abs(values - value) <= MAX_ROUNDINGS * np.finfo(float).eps * abs(value))
 
 
 def _numbers(values: Array) -> list[float]:
@@ -189,10 +195,10 @@ def _numbers(values: Array) -> list[float]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a number or a flag of NumPy's as Python's own."""
+    """Return a NumPy number or flag as a Python number or flag."""
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _said(value: Any) -> str:
-    """Return a setting as Python writes it; a word bare."""
+def _as_text(value: Any) -> str:
+    """Return a setting in Python's notation, a string without quotes."""
     return str(value) if isinstance(value, str | np.generic) else repr(value)

@@ -1,13 +1,13 @@
-"""The formula of a line, found in the source: beside the line, in it, in a helper, in a docstring.
+"""Find the formula of a traced line in the source.
 
-In this order:
+The first of these that exists:
 
-    v = …  # = formula             what stands there
+    v = …  # = formula             the comment after the line
     v = expression                 the expression itself
-    v = helper(a, b)               the helper's own lines, in the names a and b of its caller
-    # forward: v = formula         where that cannot be, a comment of the op's backward,
-    docstring: v = formula         or a formula of its docstring,
-    helper (a, b)                  or the call as it is
+    v = helper(a, b)               the lines of the helper, in the names a and b of its caller
+    # forward: v = formula         a comment in the op's backward
+    docstring: v = formula         a formula in the docstring
+    helper (a, b)                  the call as it is
 """
 
 import ast
@@ -30,63 +30,71 @@ SUMS = (sum_over, mean_over, einsum, matmul)
 
 
 class Explainer:
-    """Reads the formula of one line in one run.
+    """Find the formula of one line of one run.
 
     Parameters
     ----------
     op : str
-        Whose line it is.
+        Name of the op.
     code : Instrumented
-        The function.
+        The function that the line is part of.
     twin : callable or None
         The op's backward, for lines of its forward.
+
+    Attributes
+    ----------
+    inner : list of Inner
+        Lines of helpers whose formulas were inserted.
+    helper_summary : str
+        Summary of the helper that the line calls, or "".
     """
 
     def __init__(self, op: str, code: Instrumented, twin: Callable[..., Any] | None) -> None:
         self.op, self.code, self.twin = op, code, twin
         self.inner: list[Inner] = []
-        self.helper_says = ""
+        self.helper_summary = ""
 
     def formula(
         self,
         name: str,
         line: Line,
         scope: Scope,
-        place: int = 0,
+        index: int = 0,
         known: Mapping[str, Term] = MappingProxyType({}),
     ) -> Term:
-        """Return ``name = …``; `inner` then holds the helpers' lines that were followed.
+        """Return the formula ``name = …`` of a line, and collect `inner` and `helper_summary`.
 
-        Of a line that returns several things the name is that of the one at a place;
-        `known` has other terms for names that the line reads.
+        If the line returns a tuple, index is the position of the named result. `known` maps names
+        that the line reads to the terms that replace them.
         """
         reader = self._reader(self.code, line, scope, known)
         left = name_of(name)
         statement: Any = ast.parse(line.text).body[0]
         right = statement.value
         if beside := sources.formula_beside(self.code.file, line.number):
-            self.helper_says = sources.summary_of(self._helper_of(right, reader))
+            self.helper_summary = sources.summary_of(self._helper_of(right, reader))
             return formula(left, _prose(beside, reader))
         if isinstance(statement, ast.AugAssign):
             right = ast.BinOp(statement.target, statement.op, statement.value)
         if isinstance(right, ast.Tuple):
-            right = right.elts[place if line.name == RETURN else target_index(line.text, name)]
+            right = right.elts[index if line.name == RETURN else target_index(line.text, name)]
         helper = self._helper_of(right, reader)
         if helper is None or self._helper(right, reader) is not None:
             return formula(indexed(left, einsum_letters(right)), convert(right, reader))
-        self.helper_says = sources.summary_of(helper)
-        for one in self._written(name):
-            return formula(_prose(one.left, reader), _prose(one.right, reader))
-        terms = [convert(one, reader) for one in right.args if _shows(one, reader)]
+        self.helper_summary = sources.summary_of(helper)
+        if written := self._written_formulas(name):
+            return formula(_prose(written[0].left, reader), _prose(written[0].right, reader))
+        terms = [convert(node, reader) for node in right.args if _is_shown(node, reader)]
         return formula(left, called(right.func.id, terms))
 
-    def _written(self, name: str) -> list[sources.Formula]:
-        found = []
+    def _written_formulas(self, name: str) -> list[sources.Formula]:
+        """Return the formulas of a name in comments of backward and in the docstring."""
+        formulas = []
         if self.twin is not None:
             file = Path(inspect.getsourcefile(self.twin) or "").resolve()
-            found = sources.comment_formulas(self.twin, file)
-        found += sources.formulas_of(self.code.function, self.code.file)
-        return [one for one in found if one.name == name]
+            formulas = sources.comment_formulas(self.twin, file)
+        formulas += sources.formulas_of(self.code.function, self.code.file)
+        return [entry for entry in formulas if entry.name == name]
 
     def _reader(self, code: Instrumented, line: Line, scope: Scope, names: Any) -> Reader:
         def evaluate(text: str) -> Any:
@@ -95,7 +103,11 @@ class Explainer:
         return Reader(evaluate, self._axes, names, self._helper)
 
     def _axes(self, rank: int, *names: str) -> tuple[str, ...]:
-        """Return letters of what is made of some arrays, or of the op's first one of a rank."""
+        """Return axis letters for an expression, from its rank and the arrays in it.
+
+        The letters are those of the first of these arrays with that rank, else of the op's first
+        array with that rank.
+        """
         known = documented(self.op)
         bare = [name.removeprefix("d") if name not in known else name for name in names]
         own = [known[name] for name in bare if len(known.get(name, ())) == rank]
@@ -103,9 +115,10 @@ class Explainer:
         return (*own, *like, tuple(RANKS.get(rank, "abcdefgh"[:rank])))[0]
 
     def _helper_of(self, node: Any, reader: Reader) -> Callable[..., Any] | None:
-        """Return the plain function of ours, no op, that an expression only calls.
+        """Return the helper function that an expression calls, or None for any other expression.
 
-        The sums of `minise.ops.reference.sums` have signs of their own and need no helper's lines.
+        A helper is a traceable function of the source. The sums of `minise.ops.reference.sums` are
+        no helpers: they have a notation of their own.
         """
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
             return None
@@ -117,7 +130,7 @@ class Explainer:
         return function if inspect.isfunction(function) and function not in SUMS else None
 
     def _helper(self, node: ast.Call, reader: Reader) -> Term | None:
-        """Return a helper's formula in its caller's names, or None where it has none."""
+        """Return the formula of a helper in its caller's names, or None if it has none."""
         function = self._helper_of(node, reader)
         if function is None:
             return None
@@ -125,28 +138,29 @@ class Explainer:
         lines: list[tuple[Line, Scope]] = []
         inner = list(self.inner)
 
-        def note(line: Line, value: Any, scope: Scope) -> Any:
+        def record(line: Line, value: Any, scope: Scope) -> Any:
             lines.append((line, dict(scope)))
             return value
 
-        arguments = [reader.evaluate(ast.unparse(one)) for one in node.args]
+        arguments = [reader.evaluate(ast.unparse(argument)) for argument in node.args]
         keywords = {str(k.arg): reader.evaluate(ast.unparse(k.value)) for k in node.keywords}
-        code.run(note, *arguments, **keywords)
+        code.run(record, *arguments, **keywords)
         bound = inspect.signature(function).bind(
             *node.args, **{str(k.arg): k.value for k in node.keywords}
         )
-        names = {name: convert(one, reader) for name, one in bound.arguments.items()}
+        names = {name: convert(argument, reader) for name, argument in bound.arguments.items()}
         try:
-            found = self._returned(code, lines, names)
+            term = self._returned_formula(code, lines, names)
         except Unknown:
-            found = None
-        if found is None:
+            term = None
+        if term is None:
             self.inner = inner
-        return found
+        return term
 
-    def _returned(
+    def _returned_formula(
         self, code: Instrumented, lines: Sequence[tuple[Line, Scope]], names: dict[str, Term]
     ) -> Term | None:
+        """Return the formula of a helper's return value, its local names replaced by formulas."""
         unknown: set[str] = set()
         seen: set[str] = set()
         for line, scope in lines[:-1]:
@@ -155,9 +169,9 @@ class Explainer:
             if line.name in seen or not simple or _reads(right.value) & unknown:
                 unknown.add(line.name)
             else:
-                there = self._reader(code, line, scope, names)._replace(strict=True)
+                local = self._reader(code, line, scope, names)._replace(strict=True)
                 try:
-                    names[line.name] = convert(right.value, there)
+                    names[line.name] = convert(right.value, local)
                 except Unknown:
                     unknown.add(line.name)
             seen.add(line.name)
@@ -177,7 +191,7 @@ class Explainer:
 
 
 def _prose(text: str, reader: Reader) -> Term:
-    """Return a formula that no line computes: as mathematics where it can be read so, or words."""
+    """Return a formula of a comment or docstring: as mathematics if readable, else as words."""
     try:
         term = read(text, reader._replace(call=lambda node, reader: None, strict=False))
     except (NameError, AttributeError, TypeError, IndexError):
@@ -186,11 +200,11 @@ def _prose(text: str, reader: Reader) -> Term:
 
 
 def _reads(node: ast.expr) -> set[str]:
-    return {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
+    return {name.id for name in ast.walk(node) if isinstance(name, ast.Name)}
 
 
-def _shows(node: ast.expr, reader: Reader) -> bool:
-    """Tell whether an argument belongs into a formula: an array or a number does."""
+def _is_shown(node: ast.expr, reader: Reader) -> bool:
+    """Return True if an argument is part of the formula: an array or a number."""
     try:
         value = reader.evaluate(ast.unparse(node))
     except Exception:

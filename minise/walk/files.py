@@ -1,4 +1,4 @@
-"""A case of the reader's own, from a file of NumPy's: arrays by the names of the op."""
+"""Read a case from an .npz file with the arrays of an op or net by name."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,45 +12,44 @@ from minise.walk.cases import NETS, SETTINGS, Walk
 
 
 def from_file(path: Path, like: Walk, settings: dict[str, Any]) -> Walk:
-    """Return the case of a .npz file.
+    """Return the case that a .npz file contains.
 
     Parameters
     ----------
     path : path
-        Holds the op's arrays by name (those that may be None may be missing), "dout" if it is to
-        be given, and settings, such as stride. For a net or a block: x, and parameters by name.
+        File with the op's arrays by name (optional arrays may be missing) and, optionally, "dout"
+        and settings such as stride. For a net or a block: x, and parameters by name.
     like : Walk
-        The op or net that it is for.
+        A case of the same op or net.
     settings : dict
-        Which win over those in the file.
+        Settings that override those in the file.
 
     Raises
     ------
     ValueError
-        If the file is not there, is no .npz, or lacks arrays; the message names them.
+        If the file does not exist, is not an .npz file, or lacks arrays; the message names them.
     """
     arrays = _load(path)
     if like.name in NETS:
         return _net(path, like, arrays)
     arguments = parse(line(like.name))
     many = arguments[0].many
-    positional = [one for one in arguments if not one.keyword]
-    names = [one.name for one in positional]
+    names = [argument.name for argument in arguments if not argument.keyword]
     if many:
         names = sorted(name for name in arrays if name.startswith("x") and name[1:].isdigit())
-    wanted = [one.name for one in arguments if not one.optional] if not many else ["x0"]
-    _refuse_missing(path, like.name, wanted, arrays)
-    kinds = {one.name: one.kind for one in arguments}
-    kept = {
+    required = [argument.name for argument in arguments if not argument.optional]
+    _check_complete(path, like.name, ["x0"] if many else required, arrays)
+    kinds = {argument.name: argument.kind for argument in arguments}
+    positional = {
         name: _as_kind(arrays[name], kinds.get(name, "float")) for name in names if name in arrays
     }
-    keywords = {one.name: arrays.pop(one.name) for one in arguments if one.keyword}
+    keywords = {entry.name: arrays.pop(entry.name) for entry in arguments if entry.keyword}
     rest = {name: array for name, array in arrays.items() if name not in {*names, "dout"}}
     chosen = {**SETTINGS.get(like.name, {}), **{k: _plain(v) for k, v in rest.items()}}
     return Walk(
         like.name,
         like.name,
-        [kept.get(name) for name in names],
+        [positional.get(name) for name in names],
         arrays.get("dout"),
         {**chosen, **settings, **keywords},
     )
@@ -58,20 +57,26 @@ def from_file(path: Path, like: Walk, settings: dict[str, Any]) -> Walk:
 
 def _load(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise ValueError(f"walk: {path} is not there, expected a .npz file, as np.savez writes it")
+        raise ValueError(
+            f"walk: {path} does not exist, expected a .npz file: write it with np.savez"
+        )
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except (OSError, ValueError, AttributeError, KeyError) as error:
-        raise ValueError(f"walk: {path} is no .npz file of plain arrays ({error})") from None
+        raise ValueError(
+            f"walk: {path} cannot be read ({error}), expected a .npz file of plain arrays: write "
+            "it with np.savez"
+        ) from None
 
 
-def _refuse_missing(path: Path, name: str, wanted: list[str], arrays: dict[str, Any]) -> None:
-    missing = [one for one in wanted if one not in arrays]
+def _check_complete(path: Path, name: str, required: list[str], arrays: dict[str, Any]) -> None:
+    missing = [required_name for required_name in required if required_name not in arrays]
     if missing:
         raise ValueError(
-            f"walk: {path} has {', '.join(arrays) or 'no array'}, but {name} needs "
-            f"{', '.join(missing)} too: np.savez(file, {', '.join(f'{w}={w}' for w in wanted)})"
+            f"walk: {path} has {', '.join(arrays) or 'no array'}, expected "
+            f"{', '.join(missing)} too for {name}: "
+            f"np.savez(file, {', '.join(f'{array}={array}' for array in required)})"
         )
 
 
@@ -80,13 +85,13 @@ def _as_kind(array: Any, kind: str) -> Any:
 
 
 def _plain(array: Any) -> Any:
-    """Return a setting as Python has it: a number, a word, a flag, or a pair."""
+    """Return a setting as a Python value: a number, a string, a flag, or a pair."""
     value = array.tolist()
     return tuple(value) if isinstance(value, list) else value
 
 
 def _net(path: Path, like: Walk, arrays: dict[str, Any]) -> Walk:
-    _refuse_missing(path, like.name, ["x"], arrays)
+    _check_complete(path, like.name, ["x"], arrays)
     params = like.subject.named_parameters()
     for name, array in arrays.items():
         if name in ("x", "labels", "dout"):
@@ -94,7 +99,7 @@ def _net(path: Path, like: Walk, arrays: dict[str, Any]) -> Walk:
         if name not in params or params[name].shape != array.shape:
             known = ", ".join(f"{key} {value.shape}" for key, value in params.items())
             raise ValueError(
-                f"walk: {path} has {name} of shape {array.shape}, expected parameters among {known}"
+                f"walk: {path} has {name} of shape {array.shape}, expected x and any of {known}"
             )
         params[name][...] = array
     target = arrays.get("labels", arrays.get("dout", like.target))

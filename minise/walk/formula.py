@@ -1,8 +1,9 @@
-"""A line of NumPy as mathematics: as MathML for the page, as plain text for the terminal.
+"""Convert a line of NumPy to a formula: MathML for the page, plain text for the terminal.
 
-Every formula is made from the source, by this one rule book: a sum over axes becomes a sum sign
-with the axes' letters, einsum its own indices, where a brace with cases, and what only tells NumPy
-how to lay arrays out (None in an index, keepdims, .real, .reshape) is left out.
+Every formula is generated from the source by the rules of this module: a sum over axes becomes a
+sum sign with the letters of the axes, einsum a sum over its indices, np.where a brace with cases.
+Code that only changes the layout of an array (None in an index, keepdims, .real, .reshape) is left
+out.
 """
 
 import ast
@@ -14,8 +15,8 @@ import numpy as np
 
 from minise.walk.terms import (
     ATOM,
+    FUNCTION_NAMES,
     MINUS,
-    NAMES,
     POWER,
     PRODUCT,
     SPACE,
@@ -24,56 +25,56 @@ from minise.walk.terms import (
     Term,
     at,
     called,
-    held,
     indexed,
     joined,
     name_of,
     number,
     over,
+    parenthesised,
     words,
 )
 
 REDUCTIONS = {"sum": SUM_SIGN, "mean": "mean", "max": "max"}
-OVER = {"sum_over": "sum", "mean_over": "mean"}  # functions of minise.ops.reference.sums
-SAME = {"asarray", "reshape", "astype", "copy", "ravel"}  # change how an array is held, no number
+REDUCTION_FUNCTIONS = {"sum_over": "sum", "mean_over": "mean"}  # of minise.ops.reference.sums
+LAYOUT_FUNCTIONS = {"asarray", "reshape", "astype", "copy", "ravel"}  # change no number
 COMPARED = {
     ast.LtE: "≤", ast.Lt: "<", ast.GtE: "≥", ast.Gt: ">", ast.Eq: "==", ast.NotEq: "≠"
 }  # fmt: skip
 
 
 class Reader(NamedTuple):
-    """What a formula needs to know of the line that it is read from."""
+    """The context of a line that is converted to a formula."""
 
-    evaluate: Callable[[str], Any]  # an expression of the line's scope
-    axes: Callable[..., tuple[str, ...]]  # letters of the axes of an array: rank, names it is of
-    names: Mapping[str, Term]  # what names stand for, where not for themselves
-    call: Callable[[ast.Call, "Reader"], Term | None]  # a helper's formula in place of its call
-    strict: bool = False  # whether a function that has no sign of its own is Unknown
+    evaluate: Callable[[str], Any]  # the value of an expression in the line's scope
+    axes: Callable[..., tuple[str, ...]]  # rank, names in an expression -> letters of its axes
+    names: Mapping[str, Term]  # terms that replace names
+    call: Callable[[ast.Call, "Reader"], Term | None]  # formula of a helper function, if known
+    strict: bool = False  # whether to raise Unknown for a function without a notation of its own
 
 
 class Unknown(Exception):
-    """Says that an expression is more code than formula."""
+    """An expression that has no formula in strict mode."""
 
 
 def read(text: str, reader: Reader) -> Term | None:
-    """Return the formula of a right side, or None if it is neither an expression nor a sum."""
-    found = re.match(r"(sum|mean|max) over ([\w, ]+) of (.*)", text)
-    if found and (inner := read(found[3], reader)):
-        return over(REDUCTIONS[found[1]], found[2].split(", "), inner)
-    if found := re.match(r"(.+) \+ (sum over .*)", text):
-        first, last = read(found[1], reader), read(found[2], reader)
+    """Return the formula of the right side of an equation in a comment, or None if unreadable."""
+    match = re.match(r"(sum|mean|max) over ([\w, ]+) of (.*)", text)
+    if match and (inner := read(match[3], reader)):
+        return over(REDUCTIONS[match[1]], match[2].split(", "), inner)
+    if match := re.match(r"(.+) \+ (sum over .*)", text):
+        first, last = read(match[1], reader), read(match[2], reader)
         if first and last:
-            bare = found[1].partition("[")[0]
+            bare = match[1].partition("[")[0]
             return last if _is_none(bare, reader) else joined(first, "+", last, SUM)
-    if found := re.fullmatch(r"(\w+) at ([\w ]+)", text):
-        base, place = name_of(found[1]), words(found[2])
-        return Term(text, f"<msub>{base.mathml}{place.mathml}</msub>")
+    if match := re.fullmatch(r"(\w+) at ([\w ]+)", text):
+        base, index = name_of(match[1]), words(match[2])
+        return Term(text, f"<msub>{base.mathml}{index.mathml}</msub>")
     tree = _parsed(text)
     return None if tree is None else convert(tree, reader)
 
 
 def _is_none(name: str, reader: Reader) -> bool:
-    """Tell whether an optional array is not there."""
+    """Return True if the value of an optional array is None."""
     try:
         return reader.evaluate(name) is None
     except (NameError, SyntaxError):
@@ -81,7 +82,7 @@ def _is_none(name: str, reader: Reader) -> bool:
 
 
 def _parsed(text: str) -> ast.expr | None:
-    """Return the longest beginning that is an expression, up to a comma or a gap."""
+    """Return the longest prefix that is an expression, ending before a comma or two spaces."""
     pieces = re.split(r"(, |  +)", text)
     for end in range(len(pieces), 0, -2):
         try:
@@ -92,14 +93,14 @@ def _parsed(text: str) -> ast.expr | None:
 
 
 def convert(node: ast.expr, reader: Reader) -> Term:
-    """Return an expression as a formula."""
+    """Return the formula of an expression."""
     match node:
         case ast.Name():
             return reader.names.get(node.id) or name_of(node.id)
         case ast.Constant():
             return number(node.value)
         case ast.Attribute(attr="T"):
-            base = held(convert(node.value, reader), ATOM)
+            base = parenthesised(convert(node.value, reader), ATOM)
             return Term(f"{base.text}ᵀ", f"<msup>{base.mathml}<mo>&#x22A4;</mo></msup>")
         case ast.Attribute(attr="real"):
             return convert(node.value, reader)
@@ -108,7 +109,7 @@ def convert(node: ast.expr, reader: Reader) -> Term:
         case ast.Attribute():
             return reader.names.get(node.attr) or name_of(node.attr)
         case ast.UnaryOp(op=ast.USub()):
-            inner = held(convert(node.operand, reader), PRODUCT)
+            inner = parenthesised(convert(node.operand, reader), PRODUCT)
             row = f"<mrow><mo>{MINUS}</mo>{inner.mathml}</mrow>"
             return Term(f"{MINUS}{inner.text}", row, PRODUCT)
         case ast.BinOp():
@@ -130,23 +131,23 @@ def _operation(op: ast.operator, first: ast.expr, last: ast.expr, reader: Reader
     match op:
         case ast.Add() | ast.Sub():
             sign = "+" if isinstance(op, ast.Add) else MINUS
-            right = held(right, SUM if sign == "+" else PRODUCT)
+            right = parenthesised(right, SUM if sign == "+" else PRODUCT)
             return joined(left, sign, right, SUM)
         case ast.Mult():
-            right = held(right, ATOM if right.text.startswith(MINUS) else PRODUCT)
-            return joined(held(left, PRODUCT), "·", right, PRODUCT)
+            right = parenthesised(right, ATOM if right.text.startswith(MINUS) else PRODUCT)
+            return joined(parenthesised(left, PRODUCT), "·", right, PRODUCT)
         case ast.MatMult():
-            left, right = held(left, PRODUCT), held(right, PRODUCT)
+            left, right = parenthesised(left, PRODUCT), parenthesised(right, PRODUCT)
             row = f"<mrow>{left.mathml}<mspace width='.25em'/>{right.mathml}</mrow>"
             return Term(f"{left.text} {right.text}", row, PRODUCT)
         case ast.Div() | ast.FloorDiv():
-            text = f"{held(left, PRODUCT).text} / {held(right, POWER).text}"
+            text = f"{parenthesised(left, PRODUCT).text} / {parenthesised(right, POWER).text}"
             fraction = f"<mfrac><mrow>{left.mathml}</mrow><mrow>{right.mathml}</mrow></mfrac>"
             return Term(text, fraction, PRODUCT)
         case ast.Pow():
-            base = held(left, ATOM)
+            base = parenthesised(left, ATOM)
             power = f"<msup>{base.mathml}<mrow>{right.mathml}</mrow></msup>"
-            return Term(f"{base.text}^{held(right, ATOM).text}", power, POWER)
+            return Term(f"{base.text}^{parenthesised(right, ATOM).text}", power, POWER)
         case ast.BitOr():
             return joined(left, "or", right, SUM)
     return words(ast.unparse(ast.BinOp(first, op, last)))
@@ -164,14 +165,14 @@ def _condition(node: ast.expr, reader: Reader) -> Term:
 def _subscript(node: ast.Subscript, reader: Reader) -> Term:
     base = convert(node.value, reader)
     parts = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
-    shown = [part for part in parts if not _lays_out(part)]
+    shown = [part for part in parts if not _changes_layout_only(part)]
     if not shown:
         return base
     return at(base, [convert(part, reader) for part in shown])
 
 
-def _lays_out(part: ast.expr) -> bool:
-    """Tell whether a part of an index is None, a plain colon or an ellipsis."""
+def _changes_layout_only(part: ast.expr) -> bool:
+    """Return True if a part of an index is None, a plain colon or an ellipsis."""
     plain = isinstance(part, ast.Slice) and part.lower is part.upper is part.step is None
     return plain or (isinstance(part, ast.Constant) and part.value in (None, ...))
 
@@ -191,30 +192,29 @@ def _call(node: ast.Call, reader: Reader) -> Term:
         return number(0)
     method = isinstance(function, ast.Attribute) and not of_numpy
     arguments = [function.value, *node.args] if method else list(node.args)  # type: ignore[attr-defined]
-    if name in SAME:
+    if name in LAYOUT_FUNCTIONS:
         return convert(arguments[0], reader)
     if name == "matmul" and len(arguments) == 2:
         return _operation(ast.MatMult(), arguments[0], arguments[1], reader)
     if name in REDUCTIONS and method:
-        given = [word.value for word in node.keywords if word.arg == "axis"] or node.args[:1]
-        return _reduction(name, arguments[0], given, reader)
-    if name in OVER and len(arguments) >= 2:
-        return _reduction(OVER[name], arguments[0], arguments[1:2], reader)
+        axis = [keyword.value for keyword in node.keywords if keyword.arg == "axis"]
+        return _reduction(name, arguments[0], axis or node.args[:1], reader)
+    if name in REDUCTION_FUNCTIONS and len(arguments) >= 2:
+        return _reduction(REDUCTION_FUNCTIONS[name], arguments[0], arguments[1:2], reader)
     if name == "sqrt":
         inner = convert(arguments[0], reader)
         return Term(f"√({inner.text})", f"<msqrt>{inner.mathml}</msqrt>")
-    if reader.strict and name not in NAMES:
+    if reader.strict and name not in FUNCTION_NAMES:
         raise Unknown(name)
-    plain = isinstance(function, ast.Name)  # of a method, numbers are axes
-    shown = [one for one in arguments if plain or not isinstance(one, ast.Constant)]
-    terms = [convert(one, reader) for one in shown]
-    return called(name, terms)
+    plain = isinstance(function, ast.Name)  # constant arguments of a method are axes
+    shown = [term for term in arguments if plain or not isinstance(term, ast.Constant)]
+    return called(name, [convert(term, reader) for term in shown])
 
 
 def _einsum(node: ast.Call, reader: Reader) -> Term:
     inputs, _, output = str(reader.evaluate(ast.unparse(node.args[0]))).partition("->")
     operands = zip(inputs.split(","), node.args[1:], strict=True)
-    terms = [indexed(convert(one, reader), letters) for letters, one in operands]
+    terms = [indexed(convert(operand, reader), letters) for letters, operand in operands]
     product = terms[0]
     for term in terms[1:]:
         product = joined(product, "·", term, PRODUCT)
@@ -223,7 +223,7 @@ def _einsum(node: ast.Call, reader: Reader) -> Term:
 
 
 def einsum_letters(node: ast.expr) -> str:
-    """Return the indices of what an einsum gives, or ""."""
+    """Return the output indices of an einsum call, or "" for any other expression."""
     if isinstance(node, ast.Call) and ast.unparse(node.func) in ("einsum", "np.einsum"):
         first = node.args[0]
         if isinstance(first, ast.Constant):
@@ -232,7 +232,7 @@ def einsum_letters(node: ast.expr) -> str:
 
 
 def _cases(node: ast.Call, reader: Reader) -> Term:
-    test, yes, no = (convert(one, reader) for one in node.args)
+    test, yes, no = (convert(argument, reader) for argument in node.args)
     rows = "".join(
         f"<mtr><mtd>{value.mathml}</mtd><mtd><mtext>{word}</mtext>{condition}</mtd></mtr>"
         for value, word, condition in (
@@ -249,13 +249,13 @@ def _named(node: ast.AST) -> bool:
     return isinstance(node, ast.Name | ast.Attribute)
 
 
-def _reduction(name: str, array: ast.expr, given: Sequence[ast.expr], reader: Reader) -> Term:
+def _reduction(name: str, array: ast.expr, axis_nodes: Sequence[ast.expr], reader: Reader) -> Term:
     inner = convert(array, reader)
     rank = np.ndim(reader.evaluate(ast.unparse(array)))
-    of = [ast.unparse(one) for one in ast.walk(array) if _named(one)]
-    letters = reader.axes(rank, *(name.rpartition(".")[2] for name in of))
-    axis = reader.evaluate(ast.unparse(given[0])) if given else tuple(range(rank))
-    axis = axis if isinstance(axis, tuple) else (axis,)
-    if not axis:
+    names = [ast.unparse(node) for node in ast.walk(array) if _named(node)]
+    letters = reader.axes(rank, *(name.rpartition(".")[2] for name in names))
+    axes = reader.evaluate(ast.unparse(axis_nodes[0])) if axis_nodes else tuple(range(rank))
+    axes = axes if isinstance(axes, tuple) else (axes,)
+    if not axes:
         return inner
-    return over(REDUCTIONS[name], [letters[one] for one in axis], inner)
+    return over(REDUCTIONS[name], [letters[axis] for axis in axes], inner)

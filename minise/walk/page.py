@@ -1,7 +1,7 @@
-"""A trace as one page that opens from disk: all in one file, no request to anywhere.
+"""Write a trace as one self-contained HTML file that opens from disk and makes no requests.
 
-The page is put together from the files in `assets`: a skeleton, a style sheet, scripts. They show
-what is in the data and hold no formula of their own.
+The page is assembled from the files in `assets`: a template, a style sheet and scripts. They show
+the data of the trace; no script contains a formula.
 """
 
 import json
@@ -19,15 +19,15 @@ MAX_BYTES = 1_000_000
 
 
 def page(trace: Trace, home: str = "") -> str:
-    """Return the whole page; `home` is the address of an index that it belongs to.
+    """Return the HTML of a page, with a link to an index at the address `home` if there is one.
 
     Raises
     ------
     ValueError
-        If it would be larger than a page that is shared may be.
+        If the page is larger than MAX_BYTES.
     """
     data = data_of(trace)
-    # "<" in a script element could end it
+    # "<" in a script element could end the element
     text = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     html = fill(
         "page.html",
@@ -40,16 +40,16 @@ def page(trace: Trace, home: str = "") -> str:
     size = len(html.encode())
     if size > MAX_BYTES:
         raise ValueError(
-            f"walk: the page of {trace.name} has {size:,} bytes, expected at most {MAX_BYTES:,}: "
+            f"walk: page of {trace.name} has {size:,} bytes, expected at most {MAX_BYTES:,}: "
             "choose a smaller shape"
         )
     return html
 
 
 def folded(trace: Trace) -> str:
-    """Return the page in a frame of its own, which opens at a click on one line above it.
+    """Return the page in a frame inside a <details> element, which a click opens.
 
-    The frame has an address of its own, of the page itself, since its links lead to places on it.
+    The frame's address is a data URL of the page, so that links within the page work.
     """
     text = b64encode(page(trace).encode()).decode()
     return (
@@ -63,7 +63,7 @@ def folded(trace: Trace) -> str:
 
 
 class NotebookTrace(Trace):
-    """A trace that a notebook shows as its page, folded away under one line."""
+    """A trace that a notebook shows as a page inside a <details> element."""
 
     def _repr_html_(self) -> str:
         return folded(self)
@@ -75,17 +75,17 @@ def write_page(trace: Trace, path: Path) -> None:
     Raises
     ------
     ValueError
-        If the folder is not there, or the path is a folder.
+        If the folder does not exist, or the path is a folder.
     """
     check_target(path)
     path.write_text(page(trace), encoding="utf-8")
 
 
 def check_target(path: Path) -> None:
-    """Check that a page can be written: its folder is there, and the path is no folder."""
+    """Check that a page can be written: its folder exists, and the path is not a folder."""
     if not path.parent.is_dir():
         raise ValueError(
-            f"walk: html is {path}, expected a file in a folder that is there: make the folder "
+            f"walk: html is {path}, expected a file in an existing folder: create the folder "
             f"{path.parent}"
         )
     if path.is_dir():
@@ -95,12 +95,12 @@ def check_target(path: Path) -> None:
 
 
 def asset(name: str) -> str:
-    """Return a file of the page."""
+    """Return the text of a file in assets."""
     return files("minise.walk").joinpath("assets", name).read_text(encoding="utf-8")
 
 
 def fill(name: str, **parts: Any) -> str:
-    """Return a skeleton with its parts, each named in it as {{part}}, put in once."""
+    """Return a template with each {{part}} replaced by the argument of that name."""
     pieces = asset(name).split("{{")
     text = pieces[0]
     for piece in pieces[1:]:

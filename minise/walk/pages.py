@@ -1,4 +1,4 @@
-"""All walks as a folder of pages with an index: `minise walk --all FOLDER`."""
+"""Write the pages of all cases, and an index, to a folder: `minise walk --all FOLDER`."""
 
 import re
 from html import escape
@@ -13,20 +13,20 @@ from minise.walk.steps import BACKWARD, Trace
 
 
 class Page(NamedTuple):
-    """A page of one trace."""
+    """A case that has a page."""
 
-    subject: str
-    variant: str = ""  # how it differs from the plain one, in the name of its file
+    subject: str  # name of the op, or "block" or "net"
+    variant: str = ""  # suffix of the file name, for settings other than the default ones
     settings: dict[str, Any] = {}  # noqa: RUF012, a NamedTuple's default is never changed
 
     @property
     def file(self) -> str:
-        """The name of its file."""
+        """The name of the HTML file."""
         return "-".join(filter(None, [self.subject, self.variant])) + ".html"
 
 
 def completed(groups: dict[str, list[Page]]) -> dict[str, list[Page]]:
-    """Return the groups with a page of each op that none has: in the last one of its family."""
+    """Return the groups plus a page for each missing op, in the last group of its family."""
     titles = {page.subject: title for title, pages in groups.items() for page in pages}
     groups = {title: [*pages] for title, pages in groups.items()}
     families = {family(op): title for op, title in titles.items() if op in OPS}
@@ -68,7 +68,7 @@ LISTED = {
         Page("global_max_pool2d"),
     ],
     "Activations": [Page("relu"), Page("sigmoid"), Page("tanh"), Page("hard_sigmoid")],
-    "Where paths meet, part and mix": [
+    "Combine and rearrange": [
         Page("add"),
         Page("concat"),
         Page("channel_shuffle"),
@@ -82,16 +82,16 @@ LISTED = {
 }
 GROUPS = completed(LISTED)
 INDEX = "index.html"
-CHOICES = {"squeeze": squeezes, "gate": gates}  # settings, each choice a line of a docstring
+CHOICES = {"squeeze": squeezes, "gate": gates}  # by setting: a docstring with a line per value
 
 
-def traced(one: Page, seed: int = 0) -> Trace:
-    """Return the trace of a page."""
-    return case(one.subject, None, seed, one.settings).trace(seed=seed)
+def traced(entry: Page, seed: int = 0) -> Trace:
+    """Return the trace that a page shows."""
+    return case(entry.subject, None, seed, entry.settings).trace(seed=seed)
 
 
 def write_pages(folder: Path, seed: int = 0) -> list[Path]:
-    """Write every page and the index, and return the pages.
+    """Write every page and the index, and return the paths of the pages.
 
     Raises
     ------
@@ -101,36 +101,36 @@ def write_pages(folder: Path, seed: int = 0) -> list[Path]:
         If the folder cannot be written.
     """
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f"walk: all is the file {folder}, expected a folder: pass another name")
+        raise ValueError(f"walk: all is the file {folder}, expected a folder: pass another path")
     folder.mkdir(parents=True, exist_ok=True)
     written, groups = [], []
     for title, pages in GROUPS.items():
         items = []
-        for one in pages:
-            found = traced(one, seed)
-            path = folder / one.file
-            path.write_text(page(found, INDEX), encoding="utf-8")
+        for entry in pages:
+            walked = traced(entry, seed)
+            path = folder / entry.file
+            path.write_text(page(walked, INDEX), encoding="utf-8")
             written.append(path)
-            items.append(_item(one, found))
+            items.append(_index_item(entry, walked))
         groups.append("\n".join([f"<h2>{escape(title)}</h2>", "<ul>", *items, "</ul>"]))
     index = fill("index.html", style=asset("page.css"), groups="\n".join(groups))
     (folder / INDEX).write_text(index, encoding="utf-8")
     return written
 
 
-def _choice(setting: str, value: str) -> str:
-    """Return what the source says of a choice: "With gate = tanh: tanh(v)"."""
-    said = re.search(rf"^ +{value}  +(.+?)(?:  |$)", CHOICES[setting].__doc__ or "", re.MULTILINE)
-    return f"With {setting} = {value}: {said[1]}" if said else f"With {setting} = {value}"
+def _describe_choice(setting: str, value: str) -> str:
+    """Return a setting with the formula in its docstring, such as "With gate = tanh: tanh(v)"."""
+    match = re.search(rf"^ +{value}  +(.+?)(?:  |$)", CHOICES[setting].__doc__ or "", re.MULTILINE)
+    return f"With {setting} = {value}: {match[1]}" if match else f"With {setting} = {value}"
 
 
-def _item(one: Page, found: Trace) -> str:
-    chosen = [_choice(key, value) for key, value in one.settings.items() if key in CHOICES]
-    about = ". ".join([found.title.rstrip("."), *chosen])
-    given = ", ".join(f"{key} = {value}" for key, value in one.settings.items())
-    count = f"{len(found.steps)} steps, {len(found.passes(BACKWARD))} of them backward"
-    sub = escape(f"{given}; {count}" if given else count)
+def _index_item(entry: Page, walked: Trace) -> str:
+    choices = [_describe_choice(*item) for item in entry.settings.items() if item[0] in CHOICES]
+    about = ". ".join([walked.title.rstrip("."), *choices])
+    settings = ", ".join(f"{key} = {value}" for key, value in entry.settings.items())
+    count = f"{len(walked.steps)} steps, {len(walked.passes(BACKWARD))} of them backward"
+    sub = escape(f"{settings}; {count}" if settings else count)
     return (
-        f'<li><a href="{one.file}"><b>{escape(one.subject)}</b> <span class="sub">{sub}</span>'
+        f'<li><a href="{entry.file}"><b>{escape(entry.subject)}</b> <span class="sub">{sub}</span>'
         f'<span class="says">{escape(about)}</span></a></li>'
     )

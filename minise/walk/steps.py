@@ -1,4 +1,4 @@
-"""A trace as data: its steps, what each reads, gives and is checked by."""
+"""Data classes of a trace: its steps, the arrays each step reads and computes, and its check."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,21 +17,23 @@ class Read:
     Attributes
     ----------
     name : str
-        As the line of code has it; of a cache the field's name.
+        Name in the line of code; for an array in a cache, the name of the field.
     source : int, str or None
-        The step that gave it, by number, or the input, by name; None of what neither gave.
+        Number of the step that computed the array, or name of the input; None if neither did.
     value : ndarray
-        As it was read.
-    derivative : ndarray of shape (entries given, entries read), or None
-        Of the step's value, of this line alone; None of integers.
+        The array as the line read it.
+    derivative : ndarray of shape (entries of the step's value, entries of the array), or None
+        Derivative of the step's value with respect to the array, through this line alone; None for
+        integers.
     upstream : bool
-        Whether it is a gradient of the loss.
+        True if the array is a gradient of the loss.
     summed : bool
-        Whether the step's value is the sum, over all reads for which this is so, of each entry
-        times its derivative.
+        True if the array is a term: the step's value is the sum, over the entries of all such
+        arrays, of the entry times its derivative.
     exact : bool
-        Whether the derivative is exact but for rounding, as a complex step gives it; of a line
-        that complex numbers break it is a difference, right to two thirds of all digits.
+        True if the derivative is exact up to rounding, from a complex step; False if the line does
+        not support complex numbers: then it is a finite difference, correct to two thirds of the
+        digits.
     """
 
     name: str
@@ -45,7 +47,7 @@ class Read:
 
 @dataclass(frozen=True)
 class Inner:
-    """A line of a helper that a step's line calls."""
+    """A line of a helper function that a step's line calls."""
 
     code: str
     file: str
@@ -54,41 +56,42 @@ class Inner:
 
 @dataclass
 class Step:
-    """One line of an op, run: what it read, what it gave, and what that says of the loss.
+    """One executed line of an op: its code and formula, the arrays it read, its value, its check.
 
     Attributes
     ----------
     number : int
-        Its place in the trace, from 0.
+        Position in the trace, from 0.
     direction : str
-        Which pass it belongs to, "forward" or "backward".
+        The pass of the step, "forward" or "backward".
     layer, op : str
-        Dotted name of the layer ("" of a bare op), name of the op.
+        Dotted name of the layer ("" for a single op), name of the op.
     name : str
         The intermediate that the line assigns.
     value : ndarray
-        Of a backward pass the downstream gradient.
+        Value of the intermediate; in a backward pass, the downstream gradient.
     code, file, line
-        The line as it stands, and where.
+        The line of source code, its file and its number.
     formula : Term
-        As text and as MathML.
+        The line as a formula, in plain text and MathML.
     inner : tuple of Inner
-        Lines of helpers by which the formula came about.
+        Lines of helper functions that the formula includes.
     rule, reason : str
-        The line of forward that this one undoes, and what the source says to it.
+        The forward line that this line differentiates, and the reason in its comment.
     reads : tuple of Read
-    constants : dict of str to number, word or flag
-        What else the line reads.
+        The arrays that the line reads.
+    constants : dict of str to number, str or bool
+        The other values that the line reads.
     gradient_of : str
-        The input of the whole whose gradient this is, or "".
+        Name of the input whose gradient the step computes, or "".
     check : Check or None
-        None in forward, and where forward has no intermediate of that name.
+        None in forward, and if forward has no intermediate of that name.
     twin : int, str or None
-        Of a gradient: the step or the input of forward whose gradient it is.
+        For a gradient: the forward step or the input whose gradient it is.
     route : tuple of (int or str, int) or None
-        Of a part of a gradient: the forward edge that it comes through, from a source to a step.
+        For one term of a gradient: the forward edge that it comes back along, (source, step).
     parts : dict of tuple of str to ndarray
-        Where a gradient is a sum of some reads: the value with only those of them.
+        For a sum of gradients: the value by names of the terms that are included.
     """
 
     number: int
@@ -114,12 +117,12 @@ class Step:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of its value."""
+        """The shape of the step's value."""
         return self.value.shape
 
     @property
     def upstream(self) -> tuple[Read, ...]:
-        """The gradients that it reads."""
+        """The gradients that the step reads."""
         return tuple(read for read in self.reads if read.upstream)
 
 
@@ -130,21 +133,22 @@ class Trace:
     Attributes
     ----------
     name : str
-        Of the op or the net.
+        Name of the op or the net.
     inputs : dict of str to ndarray
-        Forward's arrays, and "dout", the gradient of the loss with respect to out.
+        The arrays of forward, and "dout", the gradient of the loss with respect to out.
     settings : dict
-        Of the op.
+        Settings of the op.
     out : int
-        The step that gave the result.
+        Number of the step that computes the result.
     loss : float
-        <dout, out>.
+        The inner product <dout, out>.
     steps : list of Step
+        The steps of forward, then those of backward.
     gradients : dict of str to int or str
-        By input: the step (or input) that gave its gradient.
+        By input: number of the step that computes its gradient (or name of an input that is it).
     title, story, notes
-        What the source says: first line and paragraphs of the op's file (of a net its tree, or its
-        code), and by op the Notes of each backward.
+        Text of the source: first line and paragraphs of the docstring of the op's file (for a net
+        its tree of layers, or its code), and by op the Notes of its backward.
     """
 
     name: str
@@ -163,10 +167,10 @@ class Trace:
         return [step for step in self.steps if step.direction == direction]
 
     def value(self, source: int | str) -> Array:
-        """Return the array that a step or an input gave."""
+        """Return the value of a step, by number, or of an input, by name."""
         return self.steps[source].value if isinstance(source, int) else self.inputs[source]
 
     @property
     def ok(self) -> bool:
-        """Whether every gradient that was checked agrees with forward."""
+        """True if every checked gradient agrees with numerical derivatives of forward."""
         return all(step.check is None or step.check.ok for step in self.steps)

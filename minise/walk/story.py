@@ -1,4 +1,4 @@
-"""What the source says of a subject before its first step: title, paragraphs, derivations."""
+"""Title, paragraphs and derivations of a trace, taken from the docstrings of its source."""
 
 import inspect
 import textwrap
@@ -15,41 +15,44 @@ COMPOSITES = (Chain, Residual, Branches)
 
 
 class Story(NamedTuple):
-    """What there is to read before the steps of a trace."""
+    """The text shown before the steps of a trace."""
 
     title: str
     paragraphs: list[str]
-    joins: str = ""  # why a net adds the gradients of an array that goes two ways
+    joins: str = ""  # why a net adds the gradients of an array that it uses twice
 
 
 def op_story(code: Instrumented) -> Story:
-    """Return title and paragraphs of the file of an op's forward; of several ops its own title."""
+    """Return the title and paragraphs of the file of an op's forward.
+
+    If the file defines several ops, the title is the first line of this op's docstring.
+    """
     several = len(code.function.__globals__.get("SHAPES", ())) > 1
     title = summary_of(code.function) if several else title_of(code.file)
     return Story(title, story_of(code.file))
 
 
 def net_story(net: Any) -> Story:
-    """Return what the source says of a layer or a net.
+    """Return the title and paragraphs of a layer or a net.
 
-    Of a net that is declared from composites that is its tree, and forward and backward of those
-    composites in which an array goes two ways; of another layer, its file's docstring and its code.
+    For a net declared from composites: its tree of layers, and the code of the composites in which
+    an array has two uses. For any other layer: its file's docstring and its own code.
     """
     kind = type(net)
     title = summary_of(kind) or kind.__name__
     if kind.forward not in {composite.forward for composite in COMPOSITES}:
         return Story(title, [*_file_story(kind), *_code(kind)], summary_of(kind.backward))
     kinds = dict.fromkeys(type(layer) for _, layer in net.layers())
-    parting = [kind for kind in kinds if issubclass(kind, Residual | Branches)] or [kind]
+    forking = [kind for kind in kinds if issubclass(kind, Residual | Branches)] or [kind]
     paragraphs = ["The net is declared from layers:", textwrap.indent(repr(net), 4 * " ")]
-    for kind in parting:
+    for kind in forking:
         head = f"{kind.__name__}: {summary_of(kind)} Its forward and its backward:"
         paragraphs += [head, *_code(kind)]
-    return Story(title, paragraphs, summary_of(parting[0].backward))
+    return Story(title, paragraphs, summary_of(forking[0].backward))
 
 
 def notes_by_op(backwards: Iterable[OpCall]) -> dict[str, list[str]]:
-    """Return by op what the Notes of each backward say, where it has any."""
+    """Return the Notes of the backward docstrings by op, without ops that have no Notes."""
     notes = {call.op: notes_of(call.source.function) for call in backwards}
     return {op: paragraphs for op, paragraphs in notes.items() if paragraphs}
 
@@ -59,7 +62,7 @@ def _code(kind: type) -> list[str]:
 
 
 def _file_story(kind: type) -> list[str]:
-    """Return what the docstring of a class's file says, where it stands in one."""
+    """Return the paragraphs of the docstring of the file that defines a class, or none."""
     try:
         return story_of(Path(inspect.getsourcefile(kind) or ""))
     except (OSError, TypeError):

@@ -1,42 +1,42 @@
-"""Terms of mathematics, written twice at once: as plain text and as MathML."""
+"""Mathematical terms, each as plain text and as MathML."""
 
 import re
 from html import escape
 from typing import Any, NamedTuple
 
-SUM, PRODUCT, POWER, ATOM = range(4)  # how tightly a term holds together
+SUM, PRODUCT, POWER, ATOM = range(4)  # precedence of operators, lowest first
 
 GREEK = {
     "beta": "\N{GREEK SMALL LETTER BETA}",
     "eps": "\N{GREEK SMALL LETTER EPSILON}",
     "gamma": "\N{GREEK SMALL LETTER GAMMA}",
 }
-NO_GRADIENT = ("divisor", "dilation", "dropout")  # words that begin with d
-NAMES = {"exp", "log", "tanh", "max", "mean"}  # of functions
+NOT_GRADIENTS = ("divisor", "dilation", "dropout")  # names that begin with d by chance
+FUNCTION_NAMES = {"exp", "log", "tanh", "max", "mean"}
 SUM_SIGN = "∑"
 MINUS = "\N{MINUS SIGN}"
 SPACE = "<mspace width='.35em'/>"
 
 
 class Term(NamedTuple):
-    """A formula, or a part of one."""
+    """A formula or part of a formula."""
 
     text: str
     mathml: str
-    level: int = ATOM
+    level: int = ATOM  # precedence of its outermost operator
 
 
 def name_of(name: str) -> Term:
-    """Return a name as mathematics has it: digits and what follows _ are indices, hat is a hat."""
-    name, _, place = name.partition("[")
-    if place:
-        return at(name_of(name), [words(place.rstrip("]"))])
-    gradient = re.match(r"d[a-z]", name) and not name.startswith(NO_GRADIENT)
+    """Return a name as a symbol: w1 and x_y with a subscript, xhat with a hat, dx with a d."""
+    name, _, subscript = name.partition("[")
+    if subscript:
+        return at(name_of(name), [words(subscript.rstrip("]"))])
+    gradient = re.match(r"d[a-z]", name) and not name.startswith(NOT_GRADIENTS)
     d, bare = ("d", name[1:]) if gradient else ("", name)
     stem, _, index = bare.partition("_")
-    found = re.fullmatch(r"([a-zA-Z]+)(\d+)", stem)
-    if found and not index:
-        stem, index = found.groups()
+    numbered = re.fullmatch(r"([a-zA-Z]+)(\d+)", stem)
+    if numbered and not index:
+        stem, index = numbered.groups()
     hat = stem.endswith("hat") and len(stem) > 3
     stem = stem.removesuffix("hat") if hat else stem
     symbol = GREEK.get(stem, stem)
@@ -59,28 +59,28 @@ def formula(left: Term, right: Term) -> Term:
 
 
 def words(text: str) -> Term:
-    """Return plain words."""
+    """Return plain words as a term."""
     return Term(text, f"<mtext>{escape(text)}</mtext>")
 
 
 def indexed(base: Term, letters: str) -> Term:
-    """Return a term with an index for each letter."""
+    """Return a term with one index letter per axis, such as x[n,c]."""
     if not letters:
         return base
-    return at(base, [Term(one, f"<mi>{escape(one)}</mi>") for one in letters])
+    return at(base, [Term(letter, f"<mi>{escape(letter)}</mi>") for letter in letters])
 
 
-def at(base: Term, places: list[Term]) -> Term:
-    """Return a term with an index in brackets, as code has it."""
-    base = held(base, ATOM)
-    row = "<mo>,</mo>".join(term.mathml for term in places)
-    text = f"{base.text}[{','.join(term.text for term in places)}]"
+def at(base: Term, indices: list[Term]) -> Term:
+    """Return a term with its indices in square brackets, as in code."""
+    base = parenthesised(base, ATOM)
+    row = "<mo>,</mo>".join(term.mathml for term in indices)
+    text = f"{base.text}[{','.join(term.text for term in indices)}]"
     index = f"<mo stretchy='false'>[</mo>{row}<mo stretchy='false'>]</mo>"
     return Term(text, f"<mrow>{base.mathml}<mrow>{index}</mrow></mrow>")
 
 
 def number(value: Any) -> Term:
-    """Return a number, or any other constant, as Python writes it."""
+    """Return a number or another constant, in Python's notation."""
     if isinstance(value, float) and value == int(value):
         value = int(value)
     text = repr(value)
@@ -88,7 +88,7 @@ def number(value: Any) -> Term:
 
 
 def called(name: str, terms: list[Term]) -> Term:
-    """Return a function of some terms."""
+    """Return a function call with some terms as arguments."""
     shown = name.strip("_").replace("_", " ")
     tag = "mi" if " " not in shown else "mtext"
     row = "<mo>,</mo>".join(term.mathml for term in terms)
@@ -99,8 +99,8 @@ def called(name: str, terms: list[Term]) -> Term:
 
 def over(sign: str, letters: list[str], inner: Term) -> Term:
     """Return a sum, a mean or a maximum of a term over some axes."""
-    inner = held(inner, PRODUCT)
-    index = "<mo>,</mo>".join(f"<mi>{escape(one)}</mi>" for one in letters)
+    inner = parenthesised(inner, PRODUCT)
+    index = "<mo>,</mo>".join(f"<mi>{escape(letter)}</mi>" for letter in letters)
     symbol = "<mo>∑</mo>" if sign == SUM_SIGN else f"<mi>{sign}</mi>"
     under = f"<munder>{symbol}<mrow>{index}</mrow></munder>"
     text = f"{sign}[{','.join(letters)}] {inner.text}"
@@ -108,20 +108,20 @@ def over(sign: str, letters: list[str], inner: Term) -> Term:
 
 
 def joined(left: Term, sign: str, right: Term, level: int) -> Term:
-    """Return two terms with a sign between them."""
+    """Return two terms with an operator between them; level is its precedence."""
     mark = f"<mtext> {sign} </mtext>" if sign.isalpha() else f"<mo>{escape(sign)}</mo>"
     row = f"<mrow>{left.mathml}{mark}{right.mathml}</mrow>"
     return Term(f"{left.text} {sign} {right.text}", row, level)
 
 
-def held(term: Term, level: int) -> Term:
-    """Return a term in brackets, if it holds together less tightly than it has to."""
+def parenthesised(term: Term, level: int) -> Term:
+    """Return a term, in parentheses if its precedence is below a level."""
     if term.level >= level:
         return term
     return Term(f"({term.text})", _bracketed(term.mathml))
 
 
 def _bracketed(mathml: str) -> str:
-    """Return round brackets, as tall as what they hold only where that is more than a line."""
-    grows = str("<mfrac" in mathml or "<munder" in mathml).lower()
-    return f"<mrow><mo stretchy='{grows}'>(</mo>{mathml}<mo stretchy='{grows}'>)</mo></mrow>"
+    """Return MathML in parentheses, which are stretched only around fractions and sums."""
+    stretchy = str("<mfrac" in mathml or "<munder" in mathml).lower()
+    return f"<mrow><mo stretchy='{stretchy}'>(</mo>{mathml}<mo stretchy='{stretchy}'>)</mo></mrow>"

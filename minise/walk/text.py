@@ -1,4 +1,4 @@
-"""A trace in the terminal: forward, then backward, every line with its formula and its numbers."""
+"""Print a trace in the terminal: forward, then backward, each line with formula and numbers."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -11,12 +11,12 @@ from minise.walk.steps import BACKWARD, FORWARD, Read, Step, Trace
 if TYPE_CHECKING:
     from rich.text import Text
 
-DIGITS = 4
+DIGITS = 4  # decimals
 STYLES = {FORWARD: "bold blue", BACKWARD: "bold dark_orange3"}
 
 
 def lines(trace: Trace) -> Iterator["Text"]:
-    """Yield the whole walk, line by line, with the styles that rich shows."""
+    """Yield the lines of a trace, styled for rich."""
     from rich.text import Text
 
     yield Text(trace.title or trace.name, "bold")
@@ -39,7 +39,7 @@ def lines(trace: Trace) -> Iterator["Text"]:
 
 
 def numbers(value: Any) -> str:
-    """Return an array as text; of images (N, C, H, W) the channels stand side by side.
+    """Return an array as text; the channels of images (N, C, H, W) are side by side.
 
     Examples
     --------
@@ -69,7 +69,7 @@ def _plain(array: Any) -> str:
 
 
 def where(step: Step) -> str:
-    """Return layer and op of a step."""
+    """Return the layer and the op of a step, as text."""
     return f"{step.layer} {step.op}".strip()
 
 
@@ -92,39 +92,43 @@ def _step(trace: Trace, step: Step) -> Iterator["Text"]:
     for code, file, line in [(step.code, step.file, step.line), *map(_inner, step.inner)]:
         yield Text.assemble(("    ", ""), (code, "cyan"), (f"  {file}:{line}", "dim"))
     if step.constants:
-        given = ", ".join(f"{name} = {value}" for name, value in step.constants.items())
-        yield Text(f"    with {given}", "dim")
-    up = [read for read in step.reads if read.upstream]
-    if up:
-        yield Text(f"    upstream {', '.join(_from(trace, read) for read in up)}", "dim")
+        constants = ", ".join(f"{name} = {value}" for name, value in step.constants.items())
+        yield Text(f"    with {constants}", "dim")
+    if step.upstream:
+        gradients = ", ".join(_source_name(trace, read) for read in step.upstream)
+        yield Text(f"    upstream gradient: {gradients}", "dim")
     yield Text(_indented(numbers(step.value)))
     if step.check is not None:
-        yield _checked(step.check)
+        yield _check_line(step.check)
 
 
 def _inner(inner: Any) -> tuple[str, str, int]:
     return inner.code, inner.file, inner.line
 
 
-def _from(trace: Trace, read: Read) -> str:
+def _source_name(trace: Trace, read: Read) -> str:
     if isinstance(read.source, int):
         return f"{read.name} (step {trace.steps[read.source].number + 1})"
     return read.name
 
 
-def _checked(check: Check) -> "Text":
+def _check_line(check: Check) -> "Text":
     from rich.text import Text
 
     slope = check.difference if check.complex_step is None else check.complex_step
-    how = "differences" if check.complex_step is None else "complex step"
-    worst = float(np.max(check.error))
+    method = "finite-difference" if check.complex_step is None else "complex-step"
+    max_error = float(np.max(check.error))
     if check.ok:
-        words = f"    right: {how} in {check.of} agrees to {worst:.0e} of every entry"
-        return Text(words, "green")
-    place = tuple(int(i) for i in np.argwhere(~check.agrees)[0])
+        return Text(
+            f"    correct: the {method} derivative with respect to {check.of} agrees "
+            f"(largest relative error {max_error:.0e})",
+            "green",
+        )
+    index = tuple(int(i) for i in np.argwhere(~check.agrees)[0])
     return Text(
-        f"    WRONG: {int((~check.agrees).sum())} of {check.agrees.size} entries; at {list(place)} "
-        f"forward's slope in {check.of} is {float(slope[place]):.9g}",
+        f"    WRONG: {int((~check.agrees).sum())} of {check.agrees.size} entries; at {list(index)} "
+        f"the {method} derivative with respect to {check.of} is "
+        f"{float(slope[index]):.9g}",
         "bold red",
     )
 
@@ -136,11 +140,15 @@ def _verdict(trace: Trace) -> Iterator["Text"]:
     count = sum(check.agrees.size for check in checked)
     wrong = sum(int((~check.agrees).sum()) for check in checked)
     if not wrong:
-        yield Text(f"All {count} gradients agree with forward's own slopes.", "bold green")
+        yield Text(
+            f"All {count} gradient entries agree with numerical derivatives of forward.",
+            "bold green",
+        )
         return
     first = next(s for s in trace.steps if s.check is not None and not s.check.ok)
     yield Text(
-        f"{wrong} of {count} gradients are wrong, first {first.name} of {where(first)}: "
+        f"{wrong} of {count} gradient entries are wrong; the first wrong line is {first.name} of "
+        f"{where(first)}: "
         f"{first.file}:{first.line}",
         "bold red",
     )

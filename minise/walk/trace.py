@@ -1,4 +1,4 @@
-"""Take an op or a net apart, line by line, forward and backward, and check every gradient."""
+"""Trace an op or a net line by line, forward and backward, and check every gradient."""
 
 import inspect
 import warnings
@@ -22,9 +22,9 @@ from minise.walk.build import Builder
 from minise.walk.steps import BACKWARD, FORWARD, Trace
 from minise.walk.story import net_story, op_story
 
-DOUT = 1  # of the stream that dout is drawn from, which is not that of the arrays
-DIGITS = 2  # behind the point, of numbers that are drawn
-MAX_NUMBERS = 3000  # that lines give in forward: more is neither seen nor checked in a minute
+DOUT_STREAM = 1  # second part of the seed of dout, so that dout and the arrays are independent
+DIGITS = 2  # decimals of random numbers
+MAX_NUMBERS = 3000  # computed in forward: the check of more would take over a minute
 
 
 def trace(
@@ -38,48 +38,49 @@ def trace(
     seed: int = 0,
     **settings: Any,
 ) -> Trace:
-    """Walk through a forward and a backward pass, every line of every op.
+    """Trace a forward and a backward pass, every line of every op.
 
     Parameters
     ----------
     net_or_op : Layer or str
-        A net or a layer of minise.nn, or the name of an op, such as "squeeze_excite".
+        Net or layer of minise.nn, or the name of an op, such as "squeeze_excite".
     x : ndarray, or sequence of ndarray or None
         Images (N, C, H, W) for a net; for an op all its positional arrays, such as
-        ``[x, w1, b1, w2, b2]``. Taken in float64.
+        ``[x, w1, b1, w2, b2]``. Float arrays are converted to float64.
     target : ndarray, optional
-        Labels, integers of shape (N,): behind the net then stands softmax cross-entropy. Or dout,
-        the gradient of the loss with respect to out, of out's shape. None draws dout.
+        Labels, integers of shape (N,): the loss is then softmax cross-entropy of the net's logits.
+        Or dout, the gradient of the loss with respect to out, with the shape of out. If None, dout
+        is random.
     ops : module
-        In plain Python: the reference, a module of the caller's, or what load_ops returns for a
-        file of his.
+        Back end in plain Python: the reference, a module of your own, or the result of load_ops
+        for a file of your own.
     file : path, optional
-        The file of that module, which is then compiled line by line.
+        The file of that module; its functions are then traced line by line.
     training : bool, optional
-        Whether a net is walked in training, which is the default, or in evaluation; of an op a
-        setting like others.
+        Whether to trace a net in training mode (the default) or in evaluation mode; for an op,
+        the setting of that name.
     seed : int
-        Of the random dout.
+        Seed of the random dout.
     **settings
-        Of an op, such as stride, or running_mean.
+        Settings of the op, such as stride or running_mean.
 
     Returns
     -------
     Trace
-        Its steps hold every number, formula, code line, derivative and check.
+        One step per line: code, formula, numbers, derivatives and check.
 
     Raises
     ------
     ValueError, TypeError
-        If the case is too large, an op is missing, or an op refuses its arrays.
+        If the case is too large, an op is missing, or an op rejects its arrays.
 
     Examples
     --------
-    >>> found = trace("relu", np.array([-1.0, 2.0]), np.array([3.0, 4.0]))
-    >>> [(step.name, step.value.tolist()) for step in found.steps]
+    >>> relu_trace = trace("relu", np.array([-1.0, 2.0]), np.array([3.0, 4.0]))
+    >>> [(step.name, step.value.tolist()) for step in relu_trace.steps]
     [('out', [0.0, 2.0]), ('dx', [0.0, 4.0])]
     """
-    with warnings.catch_warnings():  # whether forward takes complex numbers is found out
+    with warnings.catch_warnings():  # Slopes tests whether forward supports complex numbers
         warnings.simplefilter("ignore", np.exceptions.ComplexWarning)
         with user_errors(ops.file if isinstance(ops, UserOps) else None):
             return _trace(net_or_op, x, target, ops, file, training, seed, settings)
@@ -97,14 +98,14 @@ def _trace(
 ) -> Trace:
     check_integer("walk", "seed", seed, 0)
     if not isinstance(net_or_op, Layer | str):
-        raise _no_subject(net_or_op)
+        raise _not_traceable(net_or_op)
     is_op = isinstance(net_or_op, str)
     labels = None
     if not is_op and target is not None and np.asarray(target).dtype.kind in "iu":
         labels, target = target, None
     subject = _subject(net_or_op, x, labels, ops, file, training, settings)
     out, cache = subject.forward(subject.inputs)
-    _refuse(subject)
+    _check_size_and_values(subject)
     forwards = subject.recorder.calls
     story = op_story(forwards[0].source) if is_op else net_story(net_or_op)
     dout = _dout(out, target, labels is not None, seed)
@@ -130,42 +131,42 @@ def _subject(
     training: bool | None,
     settings: dict[str, Any],
 ) -> Subject:
-    """Return what runs; `training` becomes one of an op's settings."""
+    """Return the op or net to run; for an op, add `training` to its settings."""
     file = ops.file if isinstance(ops, UserOps) else file
     path = None if file is None else Path(file).resolve()
     if isinstance(net_or_op, str):
         settings |= {} if training is None else {"training": training}
-        return _op(ops, path, net_or_op, x, settings)
+        return _op_subject(ops, path, net_or_op, x, settings)
     return net_subject(
         ops, path, net_or_op, np.asarray(x, np.float64), labels, training is not False
     )
 
 
-def _no_subject(value: Any) -> TypeError:
-    """Return the error for what is neither a layer nor the name of an op."""
+def _not_traceable(value: Any) -> TypeError:
+    """Return the error for a value that is neither a layer nor the name of an op."""
     name = getattr(value, "__name__", "").removesuffix("_forward")
     if isinstance(value, type):
-        what, fix = f"the class {name}", f"make a layer of it, such as {name}(...)"
+        received, fix = f"the class {name}", f"pass an instance, such as {name}(...)"
     else:
-        what, fix = f"of type {type(value).__name__}", 'pass a net, or a name such as "relu"'
+        received, fix = f"of type {type(value).__name__}", 'pass a net, or a name such as "relu"'
     if name in OPS:
         fix = f'pass "{name}"'
     return TypeError(
-        f"walk: net_or_op is {what}, expected a layer of minise.nn or the name of an op: {fix}"
+        f"walk: net_or_op is {received}, expected a layer of minise.nn or the name of an op: {fix}"
     )
 
 
-def _op(ops: Any, file: Path | None, op: str, x: Any, settings: dict[str, Any]) -> Subject:
-    own = isinstance(ops, UserOps)  # which has every op, but these are the caller's
+def _op_subject(ops: Any, file: Path | None, op: str, x: Any, settings: dict[str, Any]) -> Subject:
+    own = isinstance(ops, UserOps)  # has every op; ops.ops lists those of the caller's file
     halves = f"{op}_forward", f"{op}_backward"
     missing = [half for half in halves if (op not in ops.ops if own else not hasattr(ops, half))]
     if missing:
         where = file.name if file else getattr(ops, "__name__", "ops")
-        there = (n.removesuffix("_forward") for n in dir(ops) if n.endswith("_forward"))
-        names = ops.ops if own else sorted(there)
+        available = (n.removesuffix("_forward") for n in dir(ops) if n.endswith("_forward"))
+        names = ops.ops if own else sorted(available)
         raise ValueError(
-            f"walk: {where} has no {' and no '.join(missing)}, expected both halves of the op; "
-            f"it has {', '.join(names) or 'no op'}"
+            f"walk: {where} has no {' and no '.join(missing)}, expected forward and backward of "
+            f"the op: it has {', '.join(names) or 'no op'}"
         )
     _check_settings(op, getattr(ops, f"{op}_forward"), settings)
     arrays = [x] if hasattr(x, "dtype") else list(x)
@@ -175,7 +176,7 @@ def _op(ops: Any, file: Path | None, op: str, x: Any, settings: dict[str, Any]) 
 
 
 def _check_settings(op: str, forward: Any, settings: dict[str, Any]) -> None:
-    """Check that an op has settings of these names."""
+    """Check that forward has a keyword parameter for each setting."""
     parameters = inspect.signature(forward).parameters.values()
     known = [entry.name for entry in parameters if entry.kind is entry.KEYWORD_ONLY]
     unknown = [name for name in settings if name not in known]
@@ -195,35 +196,38 @@ def _dout(out: Any, target: Any, is_loss: bool, seed: int) -> Array:
     if is_loss or (target is None and not np.ndim(out)):
         return np.asarray(1.0)
     if target is None:
-        drawn = direction(np.asarray(out), np.random.default_rng([seed, DOUT]))
+        drawn = direction(np.asarray(out), np.random.default_rng([seed, DOUT_STREAM]))
         return np.asarray(rounded(drawn))
     dout = np.asarray(target, np.float64)
     if dout.shape != np.shape(out):
         raise ValueError(
-            f"walk: target has shape {dout.shape}, expected {np.shape(out)} as out, or integer "
-            "labels for a net that ends in logits"
+            f"walk: target has shape {dout.shape}, expected {np.shape(out)}"
+            " as out: pass dout of this shape, or integer labels for a net that ends in logits"
         )
     return dout
 
 
-def _refuse(subject: Subject) -> None:
-    """Refuse a case that is too large, or not of finite numbers."""
+def _check_size_and_values(subject: Subject) -> None:
+    """Check that forward computed at most MAX_NUMBERS numbers and that all are finite."""
     events = [event for call in subject.recorder.calls for event in call.events]
     floats = [event for event in events if is_float(event.value)]
     count = sum(np.size(event.value) for event in floats)
     refuse_large(subject.names[0], np.shape(subject.inputs[0]), count)
     for event in floats:
         if not np.isfinite(event.value).all():
-            raise ValueError(f"walk: {event.name} has NaN or infinity, expected finite numbers")
+            raise ValueError(
+                f"walk: {event.name} has NaN or infinity, expected finite numbers: "
+                "check the arrays that you pass"
+            )
 
 
 def refuse_large(name: str, shape: tuple[int, ...], count: int) -> None:
-    """Refuse a case in which more numbers pass than can be shown.
+    """Raise if forward computes more numbers than a page can show.
 
     Raises
     ------
     ValueError
-        With a smaller shape of the first array, for which that many would not pass.
+        If count is above MAX_NUMBERS; the message suggests a smaller shape of the first array.
     """
     if count <= MAX_NUMBERS:
         return
@@ -231,13 +235,14 @@ def refuse_large(name: str, shape: tuple[int, ...], count: int) -> None:
     while prod(smaller) * count > MAX_NUMBERS * prod(shape) and max(smaller) > 1:
         smaller[smaller.index(max(smaller))] //= 2
     raise ValueError(
-        f"walk: at least {count:,} numbers pass in forward, expected at most {MAX_NUMBERS:,}, "
-        f"for each is shown and checked: {name} has shape {tuple(shape)}, try {tuple(smaller)}"
+        f"walk: {name} has shape {tuple(shape)}, which makes forward compute at least {count:,} "
+        f"numbers, expected at most {MAX_NUMBERS:,}, as each is shown and checked: "
+        f"try {tuple(smaller)}"
     )
 
 
 def rounded(value: Any) -> Any:
-    """Return an array of floats with few digits and no zero, where a ReLU would have its kink."""
+    """Round an array of floats to DIGITS decimals, without zeros: ReLU has its kink there."""
     if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
         return value
     short = np.round(value, DIGITS)
@@ -245,12 +250,13 @@ def rounded(value: Any) -> Any:
 
 
 def _gradients(subject: Subject, dout: Array, cache: Any) -> tuple[Any, ...]:
-    """Return what backward gives, one for each input."""
-    found = subject.backward(dout, cache)
-    gradients = tuple(found) if isinstance(found, tuple | list) else (found,)
+    """Return the results of backward, one per input."""
+    result = subject.backward(dout, cache)
+    gradients = tuple(result) if isinstance(result, tuple | list) else (result,)
     if len(gradients) != len(subject.names):
         raise ValueError(
-            f"walk: {subject.name}_backward returns {len(gradients)} gradients, expected one for "
-            f"each of {', '.join(subject.names)}, None where there is none"
+            f"walk: {subject.name}_backward returns {len(gradients)} gradients, expected "
+            f"{len(subject.names)}, one for each of {', '.join(subject.names)}: return None for an "
+            "input without a gradient"
         )
     return gradients

@@ -31,8 +31,8 @@ def test_text_shows_both_passes_with_code_and_verdict(capsys):
     assert (status, err) == (0, "")
     assert out.index("forward pass") < out.index("loss = <dout, out>") < out.index("backward pass")
     assert "dx = dx_scale + dx_gate  minise/ops/reference/squeeze_excite.py:" in out
-    assert "right: complex step in x agrees" in out
-    assert "gradients agree with forward's own slopes" in out
+    assert "correct: the complex-step derivative with respect to x agrees" in out
+    assert "gradient entries agree with numerical derivatives of forward" in out
 
 
 def test_shape_seed_and_settings_choose_the_case(capsys):
@@ -100,8 +100,11 @@ def test_all_pages_with_an_index(capsys, monkeypatch):
     [
         ("walk", "expected a subject, such as se"),
         ("walk seq", "'seq' is unknown, expected one of batch-norm, conv"),
-        ("walk se --shape 4 64 32 32", "at most 3,000, for each is shown and checked: x has shape"),
-        ("walk se --shape 4 4", "shape is (4, 4), expected 4 numbers, for x of squeeze_excite is"),
+        ("walk se --shape 4 64 32 32", "at most 3,000, as each is shown and checked: try ("),
+        (
+            "walk se --shape 4 4",
+            "shape is (4, 4), expected 4 numbers: x of squeeze_excite has",
+        ),
         ("walk se --settings gate", "settings has 'gate', expected name=value"),
         ("walk se --settings gate=soft", "gate is 'soft', expected one of sigmoid"),
         ("walk conv --settings stride=0", "stride (rows) is 0, expected at least 1"),
@@ -112,20 +115,20 @@ def test_all_pages_with_an_index(capsys, monkeypatch):
         ),
         ("walk relu --settings p=1", "settings has p, expected none: relu has no setting p"),
         ("walk se --ops right.py --settings bogus=1", "settings has bogus, expected some of"),
-        ("walk net --settings stride=1", "net takes no settings, but stride came"),
+        ("walk net --settings stride=1", "settings has stride, expected none: net has no settings"),
         ("walk relu --seed -1", "walk: seed is -1, expected at least 0"),
         ("walk net --seed -1", "walk: seed is -1, expected at least 0"),
         ("walk --all pages --seed -1", "walk: seed is -1, expected at least 0"),
         ("walk --all right.py", "walk: all is the file right.py, expected a folder"),
-        ("walk block --html /nonexist/a.html", "folder that is there: make the folder /nonexist"),
+        ("walk block --html /nonexist/a.html", "existing folder: create the folder /nonexist"),
         ("walk se --html .", "walk: html is the folder ., expected a file: pass page.html"),
-        ("walk se --file none.npz", "none.npz is not there, expected a .npz file"),
-        ("walk se --file text.npz", "text.npz is no .npz file of plain arrays"),
-        ("walk se --file few.npz", "few.npz has x, w1, but squeeze_excite needs w2 too"),
+        ("walk se --file none.npz", "none.npz does not exist, expected a .npz file"),
+        ("walk se --file text.npz", ", expected a .npz file of plain arrays"),
+        ("walk se --file few.npz", "few.npz has x, w1, expected w2 too for squeeze_excite"),
         ("walk conv --ops right.py", "right.py has no conv2d_forward and no conv2d_backward"),
         ("walk se --ops jit", "ops is 'jit', expected reference or a .py file"),
         ("walk se --ops none.py", "'none.py' is not there"),
-        ("walk se --html no/folder/page.html", "make the folder no/folder"),
+        ("walk se --html no/folder/page.html", "create the folder no/folder"),
     ],
 )
 def test_misuse_is_one_line_and_status_2(line, message, capsys):

@@ -6,11 +6,11 @@ import pytest
 
 from minise.bench.ladder_loops import seven_loops
 from minise.lessons import Arrays, Plot, cuda_of, python_of, table
-from minise.lessons.arrays import MOST
+from minise.lessons.arrays import MAX_ROWS
 from minise.nn import Residual
 
 
-def test_arrays_are_told_with_every_number():
+def test_arrays_print_every_number():
     text = str(Arrays(1, x=np.array([[0.5, -1.0]]), labels=np.array([3, 1])))
     assert text == "x (1, 2)\n  [  0.5  -1.0]\nlabels (2,)\n  [3 1]"
 
@@ -26,7 +26,7 @@ def test_arrays_make_tables_that_can_be_parsed(array):
 
 def test_large_arrays_are_cut():
     page = ElementTree.fromstring(Arrays(x=np.zeros((99, 99)))._repr_html_())
-    assert len(list(page.iter("td"))) == MOST**2
+    assert len(list(page.iter("td"))) == MAX_ROWS**2
 
 
 def test_a_plot_is_one_drawing_as_wide_as_the_page():
@@ -40,14 +40,14 @@ def test_a_plot_is_one_drawing_as_wide_as_the_page():
     assert ElementTree.fromstring(html)[0].attrib["style"] == "width:100%;height:auto"
 
 
-def test_a_kernel_is_shown_as_it_stands():
+def test_a_kernel_is_shown_unchanged():
     text = cuda_of(("squeeze_excite.cu", "template <int P> __device__ real dot_row"))
     assert re.search(r"^```cpp\ntemplate .*return sum_of_lanes\(sum\);\n}\n```$", text, re.DOTALL)
     assert text.count("\n}") == 1
 
 
 @pytest.mark.parametrize(("start", "count"), [("nothing", 0), ("template <int P>", 3)])
-def test_a_kernel_that_is_not_one_is_refused(start, count):
+def test_a_start_that_is_not_unique_is_refused(start, count):
     with pytest.raises(ValueError, match=f"cuda_of: {count} lines of squeeze_excite.cu begin with"):
         cuda_of(("squeeze_excite.cu", start))
 

@@ -1,4 +1,4 @@
-"""A reader's check is told what is missing, and which pair it judges wrongly."""
+"""The answer to a learner's check says what is missing, and which pair it judges wrongly."""
 
 import linecache
 
@@ -13,7 +13,7 @@ LINES = {
     "u": "rng.standard_normal(x.shape)",
     "by_backward": "(backward(dout, cache) * u).sum()",
     "by_forward": "(dout * (forward(x + h * u)[0] - forward(x - h * u)[0])).sum() / (2 * h)",
-    "apart": "abs(by_backward - by_forward) / (abs(by_backward) + abs(by_forward))",
+    "error": "abs(by_backward - by_forward) / (abs(by_backward) + abs(by_forward))",
 }
 
 
@@ -40,8 +40,8 @@ PAIRS = [
 ]
 
 
-def told(pairs=PAIRS, last="return apart", **lines):
-    """Return the answer to a check, compiled as a notebook's cell is, with some lines changed."""
+def answer_to(pairs=PAIRS, last="return error", **lines):
+    """Return the answer to a check with some lines changed, compiled as in a notebook's cell."""
     body = [f"    {name} = {line}" for name, line in {**LINES, **lines}.items()]
     head = ["def check(forward, backward, x, rng):", "    h = 1e-5", "    out, cache = forward(x)"]
     text = "\n".join([*head, *body, f"    {last}", ""])
@@ -56,8 +56,8 @@ def bad(answer):
     return {row.name for row in answer.rows if not row.good}
 
 
-def test_a_check_that_tells_them_apart_is_solved():
-    answer = told()
+def test_a_correct_check_is_solved():
+    answer = answer_to()
     assert answer.solved
     assert "<- wrong" not in str(answer)
     assert "hint" not in str(answer)
@@ -66,8 +66,8 @@ def test_a_check_that_tells_them_apart_is_solved():
 @pytest.mark.parametrize("name", LINES)
 def test_the_first_blank_is_named(name):
     says = f"slope_check: {name} is still to fill in"
-    assert told(**{name: "..."}).headline() == says
-    assert told(**{name: "...", "apart": "..."}).headline() == says
+    assert answer_to(**{name: "..."}).headline() == says
+    assert answer_to(**{name: "...", "error": "..."}).headline() == says
 
 
 def test_a_blank_is_seen_where_there_is_no_source():
@@ -84,12 +84,12 @@ def test_a_blank_is_seen_where_there_is_no_source():
             "it returns an array, expected one number: is a .sum() missing?",
         ),
         ({"last": "pass"}, "it returns nothing: is a return missing?"),
-        ({"apart": "'far'"}, "it returns 'far', expected one number"),
+        ({"error": "'far'"}, "it returns 'far', expected one number"),
         ({"u": "rng.standard_normal(5)"}, "it fails: ValueError: operands could not be broadcast"),
     ],
 )
 def test_what_is_missing_is_said(lines, says):
-    answer = told(**lines)
+    answer = answer_to(**lines)
     assert answer.headline().startswith(f"slope_check: {says}")
     assert not answer.solved
     assert not answer.rows
@@ -97,38 +97,38 @@ def test_what_is_missing_is_said(lines, says):
 
 
 def test_an_absolute_error_is_refused():
-    answer = told(apart="abs(by_backward - by_forward)")
+    answer = answer_to(error="abs(by_backward - by_forward)")
     assert bad(answer) == {"half, times 1e-6", "right, times 1e6"}
     assert answer.notes == ["half, times 1e-6: relative?", "right, times 1e6: relative?"]
 
 
 def test_a_one_sided_difference_is_refused():
-    answer = told(by_forward="(dout * (forward(x + h * u)[0] - out)).sum() / h")
+    answer = answer_to(by_forward="(dout * (forward(x + h * u)[0] - out)).sum() / h")
     assert bad(answer) == {"near 0"}
     assert answer.notes == ["near 0: central?"]
 
 
 def test_rows_are_marked_in_text_and_in_markdown():
-    answer = told(by_forward=LINES["by_forward"].replace("(2 * h)", "(4 * h)"))
+    answer = answer_to(by_forward=LINES["by_forward"].replace("(2 * h)", "(4 * h)"))
     assert "  right: accepted 0 of 5 times  <- wrong\n" in str(answer)
     assert "  half: accepted 5 of 5 times  <- wrong\n" in str(answer)
     assert "| **accepted 0 of 5 times** |" in answer.markdown()
-    assert not answer.notes  # what a pair shows is no news where the plain ones fail
+    assert not answer.notes  # no hints while a pair without one is judged wrongly
 
 
 def test_slopes_that_are_zero_are_named():
-    """Of out = x - mean(x), a dout of ones has the gradient zero."""
+    """The gradient of out = x - mean(x) for a dout of ones is zero."""
 
     def centre(x):
         return x - x.mean(), None
 
     pair = Pair("centred", centre, lambda dout, _: dout - dout.mean(), X, right=True)
-    assert told([pair]).solved
-    says = "centred: both slopes are (nearly) zero here: lesson 5, Why ones lie"
-    assert told([pair], dout="np.ones(out.shape)").notes == [says]
-    assert told([pair], by_backward="0.0").notes == []
+    assert answer_to([pair]).solved
+    says = "centred: both slopes are (nearly) zero here: lesson 5, Why dout must be random"
+    assert answer_to([pair], dout="np.ones(out.shape)").notes == [says]
+    assert answer_to([pair], by_backward="0.0").notes == []
 
 
 def test_a_division_by_zero_is_no_agreement():
-    assert bad(told([HALF], apart="np.float64(0) / np.float64(0)")) == set()
-    assert bad(told([RIGHT], apart="np.float64(0) / np.float64(0)")) == {"right"}
+    assert bad(answer_to([HALF], error="np.float64(0) / np.float64(0)")) == set()
+    assert bad(answer_to([RIGHT], error="np.float64(0) / np.float64(0)")) == {"right"}

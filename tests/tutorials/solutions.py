@@ -1,4 +1,4 @@
-"""The exercises filled in, in the lessons' own skeletons, and mistakes that readers make."""
+"""Solutions of the exercises, in the skeletons of the lessons, and typical mistakes."""
 
 import linecache
 import textwrap
@@ -8,7 +8,7 @@ import numpy as np
 from minise.ops import reference
 from minise.ops.reference.windows import pad, unpad, window, windows_of
 
-SOLUTIONS = {  # by op, or by lesson where an op is done once more
+SOLUTIONS = {  # by op, or by lesson if two lessons have the same op
     "linear": """
         def linear_backward(dout, cache):
             x, weight, bias = cache
@@ -59,8 +59,8 @@ SOLUTIONS = {  # by op, or by lesson where an op is done once more
             dcols = np.einsum("kco,nkpq->ncopq", filters, dout)
             dweight = dfilters.reshape(weight.shape)
             dpadded = np.zeros(padded.shape)
-            for place, (i, j) in enumerate(where.offsets()):
-                window(dpadded, where, i, j)[...] += dcols[:, :, place]
+            for k, (i, j) in enumerate(where.offsets()):
+                window(dpadded, where, i, j)[...] += dcols[:, :, k]
             dx = unpad(dpadded, where)
             return dx, dweight, dbias
     """,
@@ -136,7 +136,7 @@ SOLUTIONS = {  # by op, or by lesson where an op is done once more
     """,
 }
 
-MISTAKES = [  # op, what the right line has, what the wrong one has instead
+MISTAKES = [  # op, text of the correct line, its replacement
     ("linear", "dout.sum(axis=0)", "dout.mean(axis=0)"),
     ("linear", "dout.T @ x", "dout.T @ x / len(x)"),
     ("linear", "dout @ weight", "-dout @ weight"),
@@ -188,7 +188,7 @@ MISTAKES = [  # op, what the right line has, what the wrong one has instead
 
 
 def compiled(text):
-    """Return the function that a text defines, as a notebook's cell makes it."""
+    """Return the function that a text defines, compiled as in a notebook's cell."""
     text = textwrap.dedent(text).strip() + "\n"
     name = f"<cell {hash(text)}>"
     linecache.cache[name] = (len(text), None, text.splitlines(True), name)

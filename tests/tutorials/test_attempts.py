@@ -1,4 +1,4 @@
-"""Ways in which readers fill in lessons 3, 5, 6 and 7, and what each is told."""
+"""Attempts at the exercises of lessons 3, 5, 6 and 7, and the answer to each."""
 
 import ast
 from pathlib import Path
@@ -11,14 +11,14 @@ from minise.grading.settle import NOT_YET
 from tests.tutorials.solutions import SOLUTIONS, compiled
 
 FOLDER = Path(__file__).parents[2] / "tutorials"
-THEN = "\n            "  # begins the next line of a solution
+NEXT_LINE = "\n            "  # line break and indentation in a solution
 
 
 def exercise_of(number):
-    """Return a lesson's own exercise, without running the lesson."""
+    """Return the exercise of a lesson without running the lesson."""
     (path,) = FOLDER.glob(f"{number}_*.py")
-    calls = [one for one in ast.walk(ast.parse(path.read_text())) if isinstance(one, ast.Call)]
-    (call,) = [one for one in calls if getattr(one.func, "id", "") == "Exercise"]
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    (call,) = [node for node in calls if getattr(node.func, "id", "") == "Exercise"]
     return eval(ast.unparse(call), {"Exercise": Exercise, "Case": Case})
 
 
@@ -26,7 +26,7 @@ EXERCISES = {number: exercise_of(number) for number in ("03", "05", "06", "07")}
 
 
 def answered(number, *edits, text=""):
-    """Return the answer to a solution with some of its lines written otherwise."""
+    """Return the answer to a solution with some texts replaced."""
     exercise = EXERCISES[number]
     text = text or SOLUTIONS[exercise.op]
     for old, new in edits:
@@ -35,9 +35,9 @@ def answered(number, *edits, text=""):
     return exercise.check(compiled(text))
 
 
-def said(answer):
-    """Return what stands before each line, by its text."""
-    return {one.text: answer.sign(one) for one in answer.verdicts}
+def signs(answer):
+    """Return the sign before each line, by the text of the line."""
+    return {line.text: answer.sign(line) for line in answer.verdicts}
 
 
 BLANK = {"05": ("-0.5 * rstd**3 * drstd", "..."), "06": ("ds * s * (1 - s)", "...")}
@@ -50,58 +50,61 @@ BLANK = {"05": ("-0.5 * rstd**3 * drstd", "..."), "06": ("ds * s * (1 - s)", "..
         (
             "06",
             "dx_scale = dout * s",
-            f"dx_scale = dout{THEN}dx_scale *= s",
+            f"dx_scale = dout{NEXT_LINE}dx_scale *= s",
             "dx_scale *= s",
             "dout",
         ),
         (
             "05",
             "dxhat = dout * gamma[:, None, None]",
-            f"dout *= gamma[:, None, None]{THEN}dxhat = dout",
+            f"dout *= gamma[:, None, None]{NEXT_LINE}dxhat = dout",
             "dout *= gamma[:, None, None]",
             "dout",
         ),
         (
             "05",
             "dxhat = dout * gamma[:, None, None]",
-            f"dxhat = dout{THEN}dxhat *= gamma[:, None, None]",
+            f"dxhat = dout{NEXT_LINE}dxhat *= gamma[:, None, None]",
             "dxhat *= gamma[:, None, None]",
             "dout",
         ),
         (
             "05",
             "centred = x - mean[:, None, None]",
-            f"x -= mean[:, None, None]{THEN}centred = x",
+            f"x -= mean[:, None, None]{NEXT_LINE}centred = x",
             "x -= mean[:, None, None]",
             "x of the cache",
         ),
     ],
 )
-def test_what_backward_was_given_must_stay_as_it_is(number, old, new, line, what, blanks):
-    """Also where all that is returned is right, and as soon as the line stands there."""
+def test_a_change_of_an_argument_in_place_is_wrong(number, old, new, line, what, blanks):
+    """Also if all returned gradients are right, and while other lines are blank."""
     answer = answered(number, (old, new), *(BLANK[number] for _ in blanks))
     assert answer.line.text == line, str(answer)
     assert answer.reason.startswith(f"it changes {what} in place")
-    assert "WRONG" not in {sign for text, sign in said(answer).items() if text != line}
+    assert "WRONG" not in {sign for text, sign in signs(answer).items() if text != line}
 
 
-def test_a_line_that_reads_what_was_changed_in_place_has_the_numbers_that_it_has_in_python():
-    answer = answered("06", ("dx_scale = dout * s", f"dx_scale = dout{THEN}dx_scale *= s"))
-    assert said(answer)["ds = (dout * x).sum(axis=(2, 3), keepdims=True)"] == "after 6"
+def test_a_line_that_reads_an_array_changed_in_place_is_marked():
+    answer = answered("06", ("dx_scale = dout * s", f"dx_scale = dout{NEXT_LINE}dx_scale *= s"))
+    assert signs(answer)["ds = (dout * x).sum(axis=(2, 3), keepdims=True)"] == "after 6"
     both = (
         "dtotal = np.where(cache.out <= 0, 0, dout)",
-        f"dtotal = dout{THEN}dtotal *= cache.out > 0",
+        f"dtotal = dout{NEXT_LINE}dtotal *= cache.out > 0",
     )
     answer = answered("07", both, ("dshortcut = dtotal", "dshortcut = dout"))
     assert answer.line.text == "dtotal *= cache.out > 0"
-    assert said(answer)["dshortcut = dout"] == "ok"
+    assert signs(answer)["dshortcut = dout"] == "ok"
 
 
-def test_a_mistake_above_what_is_changed_in_place_comes_first():
+def test_a_mistake_above_a_change_in_place_comes_first():
     answer = answered(
         "05",
         ("dbeta = dout.sum", "dbeta = dout.mean"),
-        ("dxhat = dout * gamma[:, None, None]", f"dxhat = dout{THEN}dxhat *= gamma[:, None, None]"),
+        (
+            "dxhat = dout * gamma[:, None, None]",
+            f"dxhat = dout{NEXT_LINE}dxhat *= gamma[:, None, None]",
+        ),
     )
     assert answer.line.name == "dbeta"
 
@@ -109,12 +112,12 @@ def test_a_mistake_above_what_is_changed_in_place_comes_first():
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("dx = dx_scale + dz / (H * W)", f"dx = dx_scale{THEN}dx += dz / (H * W)"),
-        ("du = np.where(h <= 0, 0, dh)", f"du = dh{THEN}du[h <= 0] = 0"),
-        ("du = np.where(h <= 0, 0, dh)", f"du = dh{THEN}du *= h > 0"),
+        ("dx = dx_scale + dz / (H * W)", f"dx = dx_scale{NEXT_LINE}dx += dz / (H * W)"),
+        ("du = np.where(h <= 0, 0, dh)", f"du = dh{NEXT_LINE}du[h <= 0] = 0"),
+        ("du = np.where(h <= 0, 0, dh)", f"du = dh{NEXT_LINE}du *= h > 0"),
     ],
 )
-def test_arrays_of_the_readers_own_may_change_in_place(old, new):
+def test_local_arrays_may_change_in_place(old, new):
     assert answered("06", (old, new)).solved
     answer = answered("06", (old, new), ("dw1 = np.einsum", "dw1 = -np.einsum"))
     assert (answer.line.name, answer.also) == ("dw1", ())
@@ -138,7 +141,7 @@ ROWS = """
         dx = dx_scale + dz[:, :, None, None] / (H * W)
         return dx, dw1, db1, dw2, db2
 """
-KEPT = """
+KEEPDIMS = """
     def batch_norm2d_backward(dout, cache):
         x, gamma, beta, mean, rstd, *_ = cache
         M = x.size // len(gamma)
@@ -154,16 +157,17 @@ KEPT = """
         dx = dcentred + dmean / M
         return dx, dgamma, dbeta
 """
-OWN_ROWS = (  # what the reader has renamed cannot be mended line by line
+RENAMED_ROWS = (  # names of the cache with other shapes: no line can be substituted
     ROWS.replace(
-        "        ds = ", "        z, h, s = (one[:, :, 0, 0] for one in (z, h, s))\n        ds = "
+        "        ds = ",
+        "        z, h, s = (array[:, :, 0, 0] for array in (z, h, s))\n        ds = ",
     )
     .replace("s[:, :, 0, 0]", "s")
     .replace("h[:, :, 0, 0]", "h")
     .replace("z[:, :, 0, 0]", "z")
 )
 SLIPS = [
-    *((text, *slip) for text in (ROWS, OWN_ROWS) for slip in [
+    *((text, *slip) for text in (ROWS, RENAMED_ROWS) for slip in [
         ("(dout * x).sum", "(dout * x).mean", "ds"),
         ("(1 - s", "(2 - s", "dv"),
         ("dv @ w2", "-dv @ w2", "dh"),
@@ -176,38 +180,38 @@ SLIPS = [
         ("dz[:, :, None, None] / (H * W)", "dz[:, :, None, None]", "dx"),
         ("dz[:, :, None, None] / (H * W)", "dz / (H * W)", "dx"),
     ]),
-    (KEPT, "-0.5 * rstd", "0.5 * rstd", "dvar"),
-    (KEPT, "2 / M * dvar", "dvar", "dcentred"),
-    (KEPT, "-dcentred.sum", "dcentred.sum", "dmean"),
-    (KEPT, "dmean / M", "dmean", "dx"),
+    (KEEPDIMS, "-0.5 * rstd", "0.5 * rstd", "dvar"),
+    (KEEPDIMS, "2 / M * dvar", "dvar", "dcentred"),
+    (KEEPDIMS, "-dcentred.sum", "dcentred.sum", "dmean"),
+    (KEEPDIMS, "dmean / M", "dmean", "dx"),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("text", [ROWS, OWN_ROWS, KEPT])
-def test_a_shape_that_all_lines_keep_is_the_readers_choice(text):
-    assert answered("05" if text == KEPT else "06", text=text).solved
+@pytest.mark.parametrize("text", [ROWS, RENAMED_ROWS, KEEPDIMS])
+def test_a_learner_may_choose_a_shape_if_all_lines_agree(text):
+    assert answered("05" if text == KEEPDIMS else "06", text=text).solved
 
 
 @pytest.mark.parametrize(("text", "old", "new", "name"), SLIPS)
-def test_a_slip_is_named_where_other_lines_keep_another_shape(text, old, new, name):
-    answer = answered("05" if text == KEPT else "06", (old, new), text=text)
+def test_a_slip_is_named_if_other_lines_have_another_shape(text, old, new, name):
+    answer = answered("05" if text == KEEPDIMS else "06", (old, new), text=text)
     assert (answer.line.name, answer.also) == (name, ()), str(answer)
     assert not [
-        one
-        for one in answer.verdicts
-        if one.number < answer.line.number and one.verdict in ("wrong", "follows")
+        line
+        for line in answer.verdicts
+        if line.number < answer.line.number and line.verdict in ("wrong", "follows")
     ]
 
 
-def test_where_one_line_has_another_shape_it_is_named_and_not_the_line_that_fails():
+def test_a_line_of_another_shape_is_named_not_the_line_that_fails():
     answer = answered("06", ('np.einsum("rc,nrij->ncij", w1, du)', "du[:, :, 0, 0] @ w1"))
     assert answer.line.name == "dz"
     assert "dz has shape (1, 3), expected (1, 3, 1, 1)" in answer.reason
     assert "line 15, which reads it, fails: ValueError" in answer.reason
 
 
-BELOW = ("du = np.where(h <= 0, 0, dh)", "du = ...")
-LACKING = [  # a blank below, what the right line has, what the reader has, what is said
+BLANK_BELOW = ("du = np.where(h <= 0, 0, dh)", "du = ...")
+MISSING_SUMS = [  # a blank below, text of the correct line, its replacement, part of the answer
     (
         "05",
         BLANK["05"],
@@ -236,18 +240,36 @@ LACKING = [  # a blank below, what the right line has, what the reader has, what
         "dout.sum(axis=(2, 3))",
         "dbias has shape (2, 5), expected (5,), that of bias: a sum is missing",
     ),
-    ("06", BELOW, "dv.sum(axis=(0, 2, 3))", "dv", "db2 has shape (2, 5, 1, 1), expected (5,)"),
-    ("06", BELOW, "dv.sum(axis=(0, 2, 3))", "dv.sum(axis=0)", "db2 has shape (1, 1, 1), expected"),
-    ("06", BELOW, "ncij,nrij->cr", "ncij,nrij->ncr", "dw2 has shape (2, 5, 3), expected (5, 3)"),
+    (
+        "06",
+        BLANK_BELOW,
+        "dv.sum(axis=(0, 2, 3))",
+        "dv",
+        "db2 has shape (2, 5, 1, 1), expected (5,)",
+    ),
+    (
+        "06",
+        BLANK_BELOW,
+        "dv.sum(axis=(0, 2, 3))",
+        "dv.sum(axis=0)",
+        "db2 has shape (1, 1, 1), expected",
+    ),
+    (
+        "06",
+        BLANK_BELOW,
+        "ncij,nrij->cr",
+        "ncij,nrij->ncr",
+        "dw2 has shape (2, 5, 3), expected (5, 3)",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("number", "blank", "old", "new", "says"), LACKING)
-def test_a_sum_that_what_is_returned_lacks_is_missed_at_once(number, blank, old, new, says):
+@pytest.mark.parametrize(("number", "blank", "old", "new", "says"), MISSING_SUMS)
+def test_a_missing_sum_of_a_returned_gradient_is_named_at_once(number, blank, old, new, says):
     answer = answered(number, (old, new), blank)
     assert new in answer.line.text.replace("'", '"')
     assert says in answer.reason
-    assert [one.text for one in answer.verdicts if one.verdict == "to do"]
+    assert [line.text for line in answer.verdicts if line.verdict == "to do"]
     assert "follow" not in answer.headline()
 
 
@@ -263,21 +285,21 @@ def test_a_sum_that_what_is_returned_lacks_is_missed_at_once(number, blank, old,
     ],
 )
 def test_a_sum_that_may_come_later_is_not_yet_right(old, new, blank):
-    """Though it is where there is one image."""
+    """Although the line is right if there is one image."""
     line = old.replace("axis=(0, 2, 3)", new)
-    assert said(answered("05", (old, line), (blank, "...")))[line] == "?"
+    assert signs(answered("05", (old, line), (blank, "...")))[line] == "?"
     answer = answered("05", (old, line))
     assert answer.line.text == line
     assert "a sum is missing" in answer.reason
 
 
-REUSED = [  # the right line, what a reader has instead, the name that is used again
-    ("du = np.where(h <= 0, 0, dh)", f"dh = dh * (h > 0){THEN}du = dh", "dh"),
-    ("du = np.where(h <= 0, 0, dh)", f"dh *= h > 0{THEN}du = dh", "dh"),
-    ("du = np.where(h <= 0, 0, dh)", f"dh[h <= 0] = 0{THEN}du = dh", "dh"),
-    ("dv = ds * s * (1 - s)", f"ds = ds * s * (1 - s){THEN}dv = ds", "ds"),
-    ("dv = ds * s * (1 - s)", f"ds = ds * s{THEN}ds = ds * (1 - s){THEN}dv = ds", "ds"),
-    ("ds = (dout * x).sum(", f"ds = dout * x{THEN}ds = ds.sum(", "ds"),
+REUSED = [  # the correct line, its replacement, the name that is assigned twice
+    ("du = np.where(h <= 0, 0, dh)", f"dh = dh * (h > 0){NEXT_LINE}du = dh", "dh"),
+    ("du = np.where(h <= 0, 0, dh)", f"dh *= h > 0{NEXT_LINE}du = dh", "dh"),
+    ("du = np.where(h <= 0, 0, dh)", f"dh[h <= 0] = 0{NEXT_LINE}du = dh", "dh"),
+    ("dv = ds * s * (1 - s)", f"ds = ds * s * (1 - s){NEXT_LINE}dv = ds", "ds"),
+    ("dv = ds * s * (1 - s)", f"ds = ds * s{NEXT_LINE}ds = ds * (1 - s){NEXT_LINE}dv = ds", "ds"),
+    ("ds = (dout * x).sum(", f"ds = dout * x{NEXT_LINE}ds = ds.sum(", "ds"),
 ]
 
 
@@ -286,24 +308,27 @@ def test_a_name_that_is_used_again_is_no_mistake(old, new, name):
     assert answered("06", (old, new)).solved
     blank = answered("06", (old, new), ('np.einsum("rc,nrij->ncij", w1, du)', "..."))
     assert blank.line.text == "dz = ..."
-    assert {one.verdict for one in blank.verdicts if one.name == name} <= {"right", "not judged"}
+    assert {line.verdict for line in blank.verdicts if line.name == name} <= {"right", "not judged"}
     answer = answered("06", (old, new), ("dz / (H * W)", "dz"))
     assert (answer.line.name, answer.also) == ("dx", ())
-    assert {one.verdict for one in answer.verdicts if one.name == name} <= {"right", "not judged"}
+    assert {line.verdict for line in answer.verdicts if line.name == name} <= {
+        "right",
+        "not judged",
+    }
 
 
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("du = np.where(h <= 0, 0, dh)", f"dh = dh * (h[:1] > 0){THEN}du = dh"),
-        ("dv = ds * s * (1 - s)", f"ds = ds * s{THEN}dv = ds"),
-        ("dv = ds * s * (1 - s)", f"ds = ds / 2{THEN}dv = ds * s * (1 - s)"),
-        ("ds = (dout * x).sum(", f"ds = dout * x{THEN}ds = 2 * ds.sum("),
+        ("du = np.where(h <= 0, 0, dh)", f"dh = dh * (h[:1] > 0){NEXT_LINE}du = dh"),
+        ("dv = ds * s * (1 - s)", f"ds = ds * s{NEXT_LINE}dv = ds"),
+        ("dv = ds * s * (1 - s)", f"ds = ds / 2{NEXT_LINE}dv = ds * s * (1 - s)"),
+        ("ds = (dout * x).sum(", f"ds = dout * x{NEXT_LINE}ds = 2 * ds.sum("),
     ],
 )
 def test_a_mistake_in_a_line_that_uses_a_name_again_is_named(old, new):
     answer = answered("06", (old, new))
-    lines = [one for one in answer.verdicts if one.name == answer.line.name]
+    lines = [line for line in answer.verdicts if line.name == answer.line.name]
     assert answer.line == lines[-1], str(answer)
     assert answer.line.name in ("dh", "ds")
 
@@ -350,7 +375,7 @@ LOOP = """
 def test_a_slip_in_a_loop_over_images_is_named_at_its_line(old, new, name):
     answer = answered("06", (old, new), text=LOOP)
     assert (answer.line.name, answer.also) == (name, ()), str(answer)
-    above = [one.verdict for one in answer.verdicts if one.number < answer.line.number]
+    above = [line.verdict for line in answer.verdicts if line.number < answer.line.number]
     assert {"wrong", "follows"}.isdisjoint(above)
 
 
@@ -359,7 +384,7 @@ def test_sums_of_a_loop_over_images_are_not_judged_before_its_end():
     for old, new in (("w1.T @ du", "..."), ("np.outer(du, z[n, :, 0, 0])", "...")):
         answer = answered("06", (old, new), text=LOOP)
         assert answer.line.verdict == "to do", str(answer)
-        assert "wrong" not in {one.verdict for one in answer.verdicts}
+        assert "wrong" not in {line.verdict for line in answer.verdicts}
 
 
 @pytest.mark.parametrize(
@@ -376,29 +401,29 @@ def test_sums_of_a_loop_over_images_are_not_judged_before_its_end():
         ("(1 + 1e-3)", "dvar[0] is 0.0153129, forward's slope is 0.0152976"),
     ],
 )
-def test_two_numbers_are_told_with_the_digits_that_show_their_difference(factor, says):
+def test_two_numbers_have_the_digits_that_show_their_difference(factor, says):
     answer = answered("05", ("-0.5 * rstd**3", f"-0.5 * {factor} * rstd**3"))
     assert answer.line.name == "dvar"
     assert says in answer.reason
     assert ("eps" in answer.reason) == ("xhat" in factor)
 
 
-def test_an_eps_that_is_left_out_is_named():
+def test_a_missing_eps_is_named():
     without = "-0.5 * (centred**2).mean(axis=(0, 2, 3)) ** -1.5"
     answer = answered("05", ("-0.5 * rstd**3", without))
     assert "apart by 6e-06 of it, like eps of var: is an eps left out" in answer.reason
 
 
-def test_what_is_likely_stands_below_with_the_case_that_shows_it():
+def test_the_likely_mistake_is_below_with_the_case_that_shows_it():
     answer = answered("05", ("dbeta = dout.sum", "dbeta = dout.mean"))
     lines = [line.strip() for line in str(answer).splitlines()]
-    place = next(k for k, line in enumerate(lines) if line.startswith("WRONG"))
-    assert lines[place + 1] == "dbeta[0] is -0.732323, forward's slope is -2.19697"
-    assert lines[place + 2].endswith("shows it: N = 1, C = 1, H = 1, W = 3, training = True")
-    assert lines[place + 3].startswith(
+    first = next(k for k, line in enumerate(lines) if line.startswith("WRONG"))
+    assert lines[first + 1] == "dbeta[0] is -0.732323, forward's slope is -2.19697"
+    assert lines[first + 2].endswith("shows it: N = 1, C = 1, H = 1, W = 3, training = True")
+    assert lines[first + 3].startswith(
         "likely (at N = 2, C = 3, H = 5, W = 4, training = True): the gradient is"
     )
-    assert "the gradient is N*H*W = 40 times too small" in lines[place + 3]
+    assert "the gradient is N*H*W = 40 times too small" in lines[first + 3]
     assert answer._repr_html_().index(answer.case) < answer._repr_html_().index("40 times")
 
 
@@ -415,7 +440,7 @@ def test_what_is_likely_stands_below_with_the_case_that_shows_it():
         ("06", "dv.sum(axis=(0, 2, 3))", "dout", "is a sum over axes (0, 2, 3) missing?"),
     ],
 )
-def test_axes_that_are_too_many_are_to_be_summed(number, old, new, says):
+def test_extra_axes_are_to_be_summed(number, old, new, says):
     answer = answered(number, (old, new))
     assert new in answer.line.text
     assert answer.reason.endswith(says)
@@ -433,24 +458,24 @@ def test_axes_that_are_too_many_are_to_be_summed(number, old, new, says):
         ),
     ],
 )
-def test_a_line_that_is_not_yet_right_is_told_so_while_others_are_blank(number, line, wrong, blank):
+def test_a_line_that_is_not_yet_right_is_marked_while_others_are_blank(number, line, wrong, blank):
     rest = (blank, f"{blank.split(' = ')[0]} = ...")
     for text, sign in ((line, "ok"), (wrong, "?")):
         answer = answered(number, (line + "\n", text + "\n"), rest)
         assert answer.line.verdict == "to do"
-        (shown,) = (one for one in answer.verdicts if one.text == text.replace('"', "'"))
+        (shown,) = (entry for entry in answer.verdicts if entry.text == text.replace('"', "'"))
         assert answer.sign(shown) == sign
         assert shown.note == ("" if sign == "ok" else NOT_YET)
         assert (NOT_YET in str(answer)) == (NOT_YET in answer._repr_html_()) == (sign == "?")
 
 
 def test_a_line_that_writes_into_an_array_is_shown_while_others_are_blank():
-    edit = ("du = np.where(h <= 0, 0, dh)", f"dh[h <= 0] = 0{THEN}du = dh")
+    edit = ("du = np.where(h <= 0, 0, dh)", f"dh[h <= 0] = 0{NEXT_LINE}du = dh")
     answer = answered("06", edit, ('np.einsum("rc,nrij->ncij", w1, du)', "..."))
-    assert said(answer)["dh[h <= 0] = 0"] == "ok"
+    assert signs(answer)["dh[h <= 0] = 0"] == "ok"
 
 
-def test_a_product_that_fails_is_told_with_its_shapes():
+def test_a_product_that_fails_is_reported_with_its_shapes():
     answer = answered("06", ('np.einsum("cr,ncij->nrij", w2, dv)', "w2.T @ dv"))
     assert answer.line.verdict == "fails"
     assert "here w2.T is (2, 3), dv is (1, 3, 1, 1): @ multiplies the last two" in answer.reason
@@ -463,13 +488,17 @@ def test_a_product_that_fails_is_told_with_its_shapes():
 @pytest.mark.parametrize(
     ("old", "new", "line"),
     [
-        ("dx_scale = dout * s", f"dx_scale = dout{THEN}np.multiply(dout, s, out=dx_scale)", 6),
+        ("dx_scale = dout * s", f"dx_scale = dout{NEXT_LINE}np.multiply(dout, s, out=dx_scale)", 6),
         ("dx_scale = dout * s", "dx_scale = np.multiply(dout, s, out=dout)", 5),
-        ("dx_scale = dout * s", f"for one in dout:{THEN}    one += 0.5{THEN}dx_scale = dout", 6),
+        (
+            "dx_scale = dout * s",
+            f"for image in dout:{NEXT_LINE}    image += 0.5{NEXT_LINE}dx_scale = dout",
+            6,
+        ),
         ("return dx, dw1", "return dx, np.add(dw1, 0, out=w1)", 16),
     ],
 )
-def test_no_line_changes_what_backward_was_given_by_whatever_way(old, new, line):
+def test_every_way_to_change_an_argument_in_place_is_wrong(old, new, line):
     answer = answered("06", (old, new))
     assert answer.line.number == line, str(answer)
     assert "in place" in answer.reason

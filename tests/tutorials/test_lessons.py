@@ -1,4 +1,4 @@
-"""Every lesson runs: as a notebook, a script, and converted for Jupyter; its exercise answers."""
+"""Every lesson runs as a notebook, as a script and in Jupyter, and its exercise can be graded."""
 
 import importlib.util
 import json
@@ -27,25 +27,25 @@ pytest.importorskip("marimo", reason="needs marimo: pip install -e '.[tutorials]
 pytest.importorskip("matplotlib", reason="needs Matplotlib: pip install -e '.[tutorials]'")
 FOLDER = Path(__file__).parents[2] / "tutorials"
 LESSONS = sorted(FOLDER.glob("[0-9]*.py"))
-WITHOUT = {"01_chain_rule"}  # the exercises begin in the second lesson
-SECONDS = 10
-QUIET = "ignore::DeprecationWarning"  # marimo's own
+WITHOUT_EXERCISE = {"01_chain_rule"}
+MAX_SECONDS = 10
+IGNORED_WARNING = "ignore::DeprecationWarning"  # marimo's own
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 
 
 @pytest.fixture(scope="module")
 def ran():
-    """Return a function that runs a lesson once and returns its definitions and its seconds."""
+    """Return a function that runs a lesson once: module, definitions and seconds."""
     done = {}
 
     def run(path):
         if path not in done:
             spec = importlib.util.spec_from_file_location(f"lesson_{path.stem}", path)
             module = importlib.util.module_from_spec(spec)
-            sys.modules[spec.name] = module  # where marimo looks for the source of a class
+            sys.modules[spec.name] = module  # marimo reads the source of a class from here
             spec.loader.exec_module(module)
-            started = time.process_time()  # a machine that has more to do is not the lesson's fault
+            started = time.process_time()  # independent of other load on the machine
             _, definitions = module.app.run()
             done[path] = module, definitions, time.process_time() - started
         return done[path]
@@ -62,6 +62,11 @@ def each(function):
     return pytest.mark.parametrize("path", lessons)(function)
 
 
+def exercises_of(definitions):
+    """Return the exercises among the definitions of a lesson."""
+    return [value for value in definitions.values() if isinstance(value, Exercise)]
+
+
 def solution_of(path, op):
     return SOLUTIONS[path.stem] if path.stem in SOLUTIONS else SOLUTIONS[op]
 
@@ -69,14 +74,14 @@ def solution_of(path, op):
 @each
 def test_a_lesson_runs_in_seconds(path, ran):
     *_, seconds = ran(path)
-    assert seconds < SECONDS
+    assert seconds < MAX_SECONDS
 
 
 @each
 def test_an_exercise_is_blank_and_its_solution_passes(path, ran):
     module, definitions, _ = ran(path)
-    exercises = [value for value in definitions.values() if isinstance(value, Exercise)]
-    assert bool(exercises) == (path.stem not in WITHOUT)
+    exercises = exercises_of(definitions)
+    assert bool(exercises) == (path.stem not in WITHOUT_EXERCISE)
     for exercise in exercises:
         name = f"{exercise.op}_backward"
         answer = exercise.check(getattr(module, name))
@@ -88,7 +93,7 @@ def test_an_exercise_is_blank_and_its_solution_passes(path, ran):
 
 @each
 def test_a_skeleton_is_the_solution_with_its_lines_blank(path, ran):
-    """So that the planted mistakes of test_exercise.py are mistakes in the lessons' own lines."""
+    """So the mistakes of test_exercise.py are mistakes in the lines of the lessons."""
     text = path.read_text()
     for name in re.findall(r"@app\.function\ndef (\w+)_backward\(", text):
         blank = re.search(rf"@app\.function\n(def {name}_backward.*?)\n\n\n", text, re.DOTALL)[1]
@@ -115,7 +120,7 @@ def test_only_the_last_hint_is_the_solution(path, ran):
 
 @each
 def test_no_two_axes_are_equal_in_the_largest_case(path, ran):
-    """Where they are, an axis that is missing or mixed up can broadcast, and look right."""
+    """With equal axes, a missing or swapped axis can broadcast, and look right."""
     for exercise in ran(path)[1].values():
         if isinstance(exercise, Exercise):
             shape = np.shape(exercise.truths[-1].inputs[0])
@@ -124,32 +129,32 @@ def test_no_two_axes_are_equal_in_the_largest_case(path, ran):
 
 @each
 def test_masks_have_both_sides_in_the_cases(path, ran):
-    """Where all are on one side, a backward without the mask, or with another one, looks right."""
+    """With all values on one side, a missing or wrong mask in backward looks right."""
     for exercise in ran(path)[1].values():
         branches = getattr(reference, f"{getattr(exercise, 'op', '')}_branches", None)
         if isinstance(exercise, Exercise) and branches:
             largest = branches(exercise.truths[-1].cache)
             assert len(np.unique(largest)) > 1
             if exercise.op == "squeeze_excite":
-                alive = [truth.cache.gates.h for truth in exercise.truths]
-                units = alive[-1][:, :, 0, 0] > 0  # hidden: (N, R), in each image other ones
+                hidden = [exact.cache.gates.h for exact in exercise.truths]
+                units = hidden[-1][:, :, 0, 0] > 0  # (N, R), different ones in each image
                 assert units.any(axis=0).all()
                 assert (units[0] != units[1]).any()
                 assert units.any(axis=1).all()
-                assert all((one > 0).any() for one in alive)
+                assert all((h > 0).any() for h in hidden)
 
 
 def test_planted_mistakes_are_named_at_their_line(ran):
-    """By the lessons' own exercises, on the smallest of their cases that shows it."""
-    told = {}
+    """By the exercises of the lessons, on the smallest case that shows the mistake."""
+    exercises = {}
     for path in LESSONS:
         for exercise in ran(path)[1].values():
             if isinstance(exercise, Exercise) and path.stem not in SOLUTIONS:
-                told[exercise.op] = exercise
+                exercises[exercise.op] = exercise
     named = []
     for op, old, new in MISTAKES:
         text = SOLUTIONS[op].strip()
-        answer = told[op].check(compiled(text.replace(old.strip(), new.strip())))
+        answer = exercises[op].check(compiled(text.replace(old.strip(), new.strip())))
         assert not answer.solved, (op, new)
         number = text[: text.index(old.strip())].count("\n") + 1
         named.append(answer.line is not None and answer.line.number == number)
@@ -157,7 +162,7 @@ def test_planted_mistakes_are_named_at_their_line(ran):
     assert sum(named) >= 0.9 * len(named)
 
 
-UNSEEN = [  # lesson, what the right line has, what the wrong one has, what is said of it
+WITHOUT_SLOPE = [  # lesson, text of the correct line, its replacement, part of the answer
     (
         "03",
         "weight[:, :, i, j], dout",
@@ -186,11 +191,11 @@ UNSEEN = [  # lesson, what the right line has, what the wrong one has, what is s
 ]
 
 
-@pytest.mark.parametrize(("number", "old", "new", "says"), UNSEEN)
-def test_a_line_without_a_slope_is_judged_by_mending_the_others(number, old, new, says, ran):
-    """Also where the line below is the first whose value shows that something is wrong."""
+@pytest.mark.parametrize(("number", "old", "new", "says"), WITHOUT_SLOPE)
+def test_a_line_without_a_slope_is_judged_by_substitution(number, old, new, says, ran):
+    """Also if the line below is the first whose value is wrong."""
     path = next(path for path in LESSONS if path.stem.startswith(number))
-    exercise = next(one for one in ran(path)[1].values() if isinstance(one, Exercise))
+    (exercise,) = exercises_of(ran(path)[1])
     text = textwrap.dedent(solution_of(path, exercise.op)).strip()
     assert text.count(old) == 1
     answer = exercise.check(compiled(text.replace(old, new)))
@@ -198,13 +203,14 @@ def test_a_line_without_a_slope_is_judged_by_mending_the_others(number, old, new
     assert not answer.also
     assert says in f"{answer.reason}\n{answer.likely}", str(answer)
     assert answer.hints
-    assert [one.number for one in answer.verdicts if one.verdict == "wrong"] == [answer.line.number]
-    assert len({one.number for one in answer.verdicts}) == len(answer.verdicts)
+    wrong = [line.number for line in answer.verdicts if line.verdict == "wrong"]
+    assert wrong == [answer.line.number]
+    assert len({line.number for line in answer.verdicts}) == len(answer.verdicts)
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_the_block_of_lesson_7_is_the_declared_one_to_the_bit(training, ran):
-    """Written line by line, declared from the same layers, and as the nets have it, fused."""
+def test_the_block_of_lesson_7_is_bit_identical_to_the_declared_one(training, ran):
+    """Compare three blocks: line by line, declared from the same layers, and fused."""
     module, _, _ = ran(FOLDER / "07_residual_blocks.py")
     build = nn.Build(rng=0, dtype=np.float64, se=nn.SE(reduction=2))
     written = module.Block(4, build)
@@ -226,45 +232,45 @@ def test_the_block_of_lesson_7_is_the_declared_one_to_the_bit(training, ran):
     assert check_layer(written, x, training=training).ok
 
 
-def test_a_name_may_mean_what_the_reader_likes(ran):
-    """Here lanes holds minus the sum, and ds takes that back: the mistake is in dx alone."""
+def test_a_learner_may_redefine_a_name(ran):
+    """Here lanes is minus the sum, and ds is minus lanes: the only mistake is in dx."""
     _, definitions, _ = ran(FOLDER / "11_numpy_to_cuda.py")
-    exercise = next(one for one in definitions.values() if isinstance(one, Exercise))
+    (exercise,) = exercises_of(definitions)
     own = SOLUTIONS["channel_scale"].replace("lanes[lane] +=", "lanes[lane] -=")
     own = own.replace("ds[row] = lanes[0]", "ds[row] = -lanes[0]")
     assert exercise.check(compiled(own)).solved
     answer = exercise.check(compiled(own.replace("* s[row]", "/ s[row]")))
     assert answer.line.text == "dx[row, i] = dy[row, i] / s[row]"
     assert not answer.also
-    assert [one.name for one in answer.verdicts if one.verdict == "wrong"] == ["dx"]
+    assert [line.name for line in answer.verdicts if line.verdict == "wrong"] == ["dx"]
 
 
 @each
 def test_the_last_hints_fill_in_what_is_blank(path, ran):
-    """So that every line can be judged by mending the others."""
+    """So that every line can be judged by substitution of all others."""
     module, definitions, _ = ran(path)
     for exercise in definitions.values():
         if isinstance(exercise, Exercise):
             blank = getattr(module, f"{exercise.op}_backward")
             code = Instrumented(blank, file=blank.__code__.co_filename)
-            mended = Mended(code, exercise.right_lines(code), exercise.truths)
-            assert mended.works
-            assert mended.guilty == []
+            substitution = Mended(code, exercise.right_lines(code), exercise.truths)
+            assert substitution.works
+            assert substitution.guilty == []
 
 
-WRITTEN = """
+CHECK_BODY = """
     h = 1e-5
     out, cache = forward(x)
     dout = rng.standard_normal(out.shape)
     u = rng.standard_normal(x.shape)
     by_backward = (backward(dout, cache) * u).sum()
     by_forward = (dout * (forward(x + h * u)[0] - forward(x - h * u)[0])).sum() / (2 * h)
-    apart = abs(by_backward - by_forward) / (abs(by_backward) + abs(by_forward))
-    return apart
+    error = abs(by_backward - by_forward) / (abs(by_backward) + abs(by_forward))
+    return error
 """
 
 
-ZERO = "batch_norm2d, right: both slopes are .nearly. zero here: lesson 5, Why ones lie"
+ZERO = "batch_norm2d, right: both slopes are .nearly. zero here: lesson 5, Why dout must be random"
 
 
 @pytest.mark.parametrize(
@@ -285,14 +291,14 @@ ZERO = "batch_norm2d, right: both slopes are .nearly. zero here: lesson 5, Why o
         ("rng.standard_normal(x.shape)", "...", "it fails|still to fill in"),
     ],
 )
-def test_a_check_of_the_readers_is_tried_on_planted_mistakes(old, new, says, ran):
+def test_a_learners_check_is_tested_on_planted_mistakes(old, new, says, ran):
     _, definitions, _ = ran(FOLDER / "09_checking_gradients.py")
     space = {"np": np}
-    exec("def slope_check(forward, backward, x, rng):" + WRITTEN.replace(old, new), space)
-    told = Planted(space["slope_check"], definitions["pairs"])
-    assert re.search(says, str(told)), str(told)
-    assert told.solved == (says == "solved")
-    assert told.headline() in told.markdown()
+    exec("def slope_check(forward, backward, x, rng):" + CHECK_BODY.replace(old, new), space)
+    answer = Planted(space["slope_check"], definitions["pairs"])
+    assert re.search(says, str(answer)), str(answer)
+    assert answer.solved == (says == "solved")
+    assert answer.headline() in answer.markdown()
 
 
 def test_a_check_that_is_blank_is_still_to_fill_in(ran):
@@ -303,13 +309,13 @@ def test_a_check_that_is_blank_is_still_to_fill_in(ran):
 def test_the_solution_of_the_check_is_its_last_hint(ran):
     _, definitions, _ = ran(FOLDER / "09_checking_gradients.py")
     *first, last = definitions["planted"].hints
-    lines = [line.strip() for line in WRITTEN.splitlines() if " = " in line][2:]
+    lines = [line.strip() for line in CHECK_BODY.splitlines() if " = " in line][2:]
     assert all(line in last for line in lines)
     assert not any(line.split("= ", 1)[1] in hint for line in lines for hint in first)
 
 
 @each
-def test_a_reader_who_fills_in_the_file_is_told_so(path, tmp_path):
+def test_a_solution_written_into_the_file_passes(path, tmp_path):
     text = path.read_text()
     for name in re.findall(r"@app\.function\ndef (\w+)_backward\(", text):
         blank = re.search(rf"def {name}_backward.*?(?=\n\n\n)", text, re.DOTALL)[0]
@@ -325,7 +331,7 @@ def test_a_reader_who_fills_in_the_file_is_told_so(path, tmp_path):
 @each
 def test_a_lesson_runs_as_a_script(path, tmp_path):
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-W", QUIET, str(path)],
+        [sys.executable, "-W", "error", "-W", IGNORED_WARNING, str(path)],
         capture_output=True,
         text=True,
         cwd=tmp_path,
@@ -333,14 +339,14 @@ def test_a_lesson_runs_as_a_script(path, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    if path.stem not in WITHOUT:
+    if path.stem not in WITHOUT_EXERCISE:
         assert "is the next to fill in" in done.stdout
         assert done.stdout.count(" to fill in\n") == done.stdout.count("  hint 1 of ")
 
 
 @each
 def test_a_lesson_runs_as_a_jupyter_notebook(path, tmp_path, monkeypatch):
-    """As tutorials/README.md converts it; cell by cell, as Jupyter would."""
+    """Converted as in tutorials/README.md, and run cell by cell."""
     pytest.importorskip("nbformat", reason="needs nbformat: pip install -e '.[tutorials]'")
     notebook = tmp_path / f"{path.stem}.ipynb"
     command = ["export", "ipynb", str(path), "-o", str(notebook)]
@@ -356,7 +362,7 @@ def test_a_lesson_runs_as_a_jupyter_notebook(path, tmp_path, monkeypatch):
 
 
 def test_an_exercise_answers_in_jupyter(tmp_path):
-    """In a kernel of its own, where a cell is no file."""
+    """In a Jupyter kernel, in which the source of a cell is not in a file."""
     nbformat = pytest.importorskip(
         "nbformat", reason="needs nbformat: pip install -e '.[tutorials]'"
     )
@@ -368,7 +374,7 @@ def test_an_exercise_answers_in_jupyter(tmp_path):
     cells = nbformat.read(notebook, as_version=4)
     nbclient.NotebookClient(cells, timeout=60, kernel_name="python3").execute()
     shown = [str(output) for cell in cells.cells for output in cell.get("outputs", [])]
-    assert any("line 6 is the next to fill in" in one for one in shown)
+    assert any("line 6 is the next to fill in" in output for output in shown)
 
 
 @each

@@ -1,4 +1,4 @@
-"""The pages of all walks, each traced once for all tests."""
+"""The traces of all pages, computed once for all tests."""
 
 from functools import cache
 

@@ -1,4 +1,4 @@
-"""Ops as a student's file has them: right and wrong, in a style of their own."""
+"""Ops as a student may write them, in a file of their own: correct and wrong."""
 
 import importlib.util
 from pathlib import Path
@@ -36,13 +36,13 @@ def module(path: Path, text: str):
     """Write a file and import it."""
     path.write_text(text)
     spec = importlib.util.spec_from_file_location(path.stem, path)
-    found = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(found)
-    return found
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
 
 
 def edited(path: Path, old: str, new: str):
-    """Return our own squeeze_excite.py as a file in which one line is another."""
+    """Return the reference's squeeze_excite.py, imported from a copy with one line replaced."""
     text = Path(squeeze_excite.__file__).read_text()
     assert text.count(old) == 1
     return module(path, text.replace(old, new))

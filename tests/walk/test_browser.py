@@ -1,6 +1,6 @@
-"""Pages in headless Chromium, as a reader uses them: mouse, keyboard, touch, links, a phone.
+"""Pages in headless Chromium with mouse, keyboard, touch, links and a phone's screen.
 
-Skipped where there is no Playwright (the extra `browser`) or no Chromium on the machine.
+Skipped without Playwright (the extra `browser`) or without Chromium.
 """
 
 import json
@@ -18,8 +18,8 @@ from minise.walk.pages import write_pages
 from tests.walk.pages import PAGES, walk_of
 from tests.walk.students import RIGHT, module
 
-# A new hash is rendered in a later task, so what follows it is waited for by `expect`, which
-# looks from outside: `wait_for_function` evaluates a string, which a page's policy forbids.
+# A new hash is rendered in a later task, so a test waits with `expect`, which runs outside the
+# page: `wait_for_function` evaluates a string, which the page's security policy forbids.
 api = pytest.importorskip(
     "playwright.sync_api", reason="needs Playwright: pip install -e '.[browser]'"
 )
@@ -34,9 +34,9 @@ SE = "squeeze_excite.html"
 @pytest.fixture(scope="module")
 def browser():
     with api.sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield found
-        found.close()
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture(scope="module")
@@ -55,44 +55,44 @@ def files(tmp_path_factory):
 
 @pytest.fixture
 def opened(browser, files):
-    """Return a function that opens a page; at the end it must have been silent and alone."""
-    heard, asked, contexts = [], [], []
+    """Return a function that opens a page; teardown asserts no console output and no requests."""
+    console, requests, contexts = [], [], []
 
     def go(name, hash="", **options):
         context = browser.new_context(**{"viewport": DESKTOP, **options})
         contexts.append(context)
         tab = context.new_page()
-        tab.on("console", lambda message: heard.append(message.text))
-        tab.on("pageerror", lambda error: heard.append(str(error)))
-        tab.on("request", lambda request: asked.append(request.url.partition("#")[0]))
+        tab.on("console", lambda message: console.append(message.text))
+        tab.on("pageerror", lambda error: console.append(str(error)))
+        tab.on("request", lambda request: requests.append(request.url.partition("#")[0]))
         tab.goto((name if ":" in name else files(name)) + hash)
         return tab
 
     yield go
     for context in contexts:
         context.close()
-    assert heard == []
-    assert len(asked) == len(contexts)
-    assert all(address.startswith("file:") for address in asked)
+    assert console == []
+    assert len(requests) == len(contexts)
+    assert all(address.startswith("file:") for address in requests)
 
 
-def numbers(tab, place):
-    """Return what the cells of a figure hold, in the order of the array."""
+def numbers(tab, selector):
+    """Return the numbers in the cells of a figure, in the order of the array."""
     cells = tab.eval_on_selector_all(
-        f"{place} td.cell", "cells => cells.map(c => [Number(c.dataset.entry), c.dataset.value])"
+        f"{selector} td.cell", "cells => cells.map(c => [Number(c.dataset.entry), c.dataset.value])"
     )
     return [json.loads(value) for _, value in sorted(cells)]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.file.removesuffix(".html"))
 def test_every_step_shows_the_traces_numbers(page, opened):
-    """From the first screen to the last by the button: what is read, what is given, the code."""
+    """From the first screen to the last with the Next button: reads, result, code, check."""
     walked = walk_of(page.file)
     tab = opened(page.file)
     for step in walked.steps:
         tab.click("#next")
         assert tab.evaluate("location.hash") == f"#step-{step.number + 1}"
-        np.testing.assert_array_equal(numbers(tab, ".gives"), step.value.ravel())
+        np.testing.assert_array_equal(numbers(tab, ".result"), step.value.ravel())
         for k, read in enumerate(step.reads):
             shown = numbers(tab, f".reads figure:nth-of-type({k + 1})")
             assert shown == read.value.ravel().tolist()
@@ -143,7 +143,7 @@ def test_keys_and_links(opened):
 
 def test_arrows_in_a_table_go_from_number_to_number(opened):
     tab = opened(SE, "#step-18")
-    tab.focus(".gives td.cell[tabindex='0']")
+    tab.focus(".result td.cell[tabindex='0']")
     for key, entry in (("ArrowRight", "0, 0, 0, 1"), ("ArrowDown", "0, 0, 1, 1")):
         tab.keyboard.press(key)
         assert tab.text_content("h3").startswith(f"dx[{entry}]")
@@ -157,25 +157,25 @@ def test_arrows_in_a_table_go_from_number_to_number(opened):
 
 
 def test_pointing_lights_up_what_an_entry_depends_on(opened):
-    """dz[1, 1, 0, 0] is made of du[1, :] and w1[:, 1]."""
+    """dz[1, 1, 0, 0] depends on du[1, :] and w1[:, 1]."""
     tab = opened(SE, "#step-14")
     lit = "cells => cells.map(c => Number(c.dataset.entry))"
-    tab.hover(".gives td.cell[data-entry='4']")
+    tab.hover(".result td.cell[data-entry='4']")
     assert tab.eval_on_selector_all(".reads figure:nth-of-type(1) td.on", lit) == [2, 3]
     assert tab.eval_on_selector_all(".reads figure:nth-of-type(2) td.on", lit) == [1, 4]
     tab.hover(".reads figure:nth-of-type(1) td.cell[data-entry='3']")  # du[1, 1]
-    assert tab.eval_on_selector_all(".gives td.on", lit) == [3, 4, 5]
+    assert tab.eval_on_selector_all(".result td.on", lit) == [3, 4, 5]
     assert tab.text_content("h3").startswith("du[1, 1, 0, 0]")
 
 
 def test_a_sum_is_written_out_and_unfolds_to_the_inputs(opened):
-    """What one entry of dx is made of, all the way down, each sum equal to its entry."""
+    """The terms of an entry of dx, unfolded down to the inputs; they sum to the entry."""
     walked = walk_of(SE)
     tab = opened(SE, "#step-18-entry-7")
     products = "rows => rows.map(row => Number(row.dataset.product))"
-    found = tab.eval_on_selector_all("#entry tr[data-product]", products)
+    terms = tab.eval_on_selector_all("#entry tr[data-product]", products)
     dx = walked.steps[-1].value.ravel()[7]
-    assert abs(sum(found) - dx) <= 4e-16 * (sum(map(abs, found)) + abs(dx))
+    assert abs(sum(terms) - dx) <= 4e-16 * (sum(map(abs, terms)) + abs(dx))
     for _ in range(20):
         folded = tab.query_selector_all("#entry .more[aria-expanded='false']")
         if not folded:
@@ -214,8 +214,8 @@ def test_what_a_relu_cuts_off_is_named(opened):
     tab = opened(SE, "#step-13-entry-1")
     assert "cut off: h[0, 1, 0, 0] is 0" in tab.text_content("#entry")
     tab = opened(SE, "#step-3-entry-1")
-    goes = tab.text_content("#entry")
-    assert "du[" not in goes[goes.index("What depends on it") :]
+    entry = tab.text_content("#entry")
+    assert "du[" not in entry[entry.index("Used by") :]
 
 
 def test_routes_are_switched_on_and_off(opened):
@@ -225,14 +225,14 @@ def test_routes_are_switched_on_and_off(opened):
     edges = "document.querySelectorAll('.graph .edge.backward').length"
     assert tab.evaluate(edges) == 2
     tab.uncheck("[data-term=dx_gate]")
-    np.testing.assert_array_equal(numbers(tab, ".gives"), parts[("dx_scale",)].ravel())
+    np.testing.assert_array_equal(numbers(tab, ".result"), parts[("dx_scale",)].ravel())
     assert "a route is switched off" in tab.text_content(".verdict")
     assert tab.evaluate(edges) == 1
     tab.uncheck("[data-term=dx_scale]")
-    assert not np.any(numbers(tab, ".gives"))
+    assert not np.any(numbers(tab, ".result"))
     tab.check("[data-term=dx_gate]")
     expected = np.broadcast_to(parts[("dx_gate",)], walked.steps[-1].shape)
-    np.testing.assert_array_equal(numbers(tab, ".gives"), expected.ravel())
+    np.testing.assert_array_equal(numbers(tab, ".result"), expected.ravel())
     tab.check("[data-term=dx_scale]")
     assert "agrees" in tab.text_content(".verdict")
 
@@ -250,7 +250,7 @@ def test_the_graph_and_names_lead_to_steps(opened):
 
 def test_touch_chooses_an_entry(opened):
     tab = opened(SE, "#step-18", viewport=PHONE, has_touch=True, is_mobile=True)
-    tab.tap(".gives td.cell[data-entry='5']")
+    tab.tap(".result td.cell[data-entry='5']")
     assert tab.text_content("h3").startswith("dx[0, 0, 1, 2]")
 
 
@@ -275,7 +275,7 @@ def test_a_reader_hears_every_number_and_step(opened):
     tab = opened(SE)
     tab.click("#next")
     assert tab.text_content("[role=status]") == "Step 1 of 18, forward: z = mean[i,j] x"
-    words = tab.get_attribute(".gives td.cell", "aria-label")
+    words = tab.get_attribute(".result td.cell", "aria-label")
     assert words.startswith("z[0, 0, 0, 0]: ")
     unnamed = "els => els.filter(e => !e.textContent.trim() && !e.ariaLabel).length"
     assert tab.eval_on_selector_all("button, a, summary", unnamed) == 0
@@ -290,7 +290,7 @@ def test_a_wrong_line_is_marked(opened, tmp_path):
     number = next(step.number for step in walked.steps if step.name == "dv")
     tab = opened((tmp_path / "mine.html").as_uri(), f"#step-{number + 1}")
     assert "does not agree" in tab.text_content(".verdict")
-    assert tab.locator(".gives td.wrong").count() == walked.steps[number].value.size
+    assert tab.locator(".result td.wrong").count() == walked.steps[number].value.size
     assert "dv" in tab.locator("#list .bad").all_text_contents()
 
 
@@ -314,10 +314,10 @@ def test_no_page_needs_the_network(opened, monkeypatch):
 
 
 def test_a_page_in_a_notebooks_frame_works_as_one_of_its_own(browser, tmp_path):
-    """Folded away it has no width, so that it cannot know yet whether it stands on a phone."""
+    """A frame in a closed <details> has no width, so the page cannot yet choose its layout."""
     (tmp_path / "notebook.html").write_text(walk_of(SE)._repr_html_(), encoding="utf-8")
-    tab, heard = browser.new_page(viewport=DESKTOP), []
-    tab.on("pageerror", lambda error: heard.append(str(error)))
+    tab, errors = browser.new_page(viewport=DESKTOP), []
+    tab.on("pageerror", lambda error: errors.append(str(error)))
     tab.goto((tmp_path / "notebook.html").as_uri())
     tab.locator("summary").click()
     frame = tab.frame_locator("iframe")
@@ -325,5 +325,5 @@ def test_a_page_in_a_notebooks_frame_works_as_one_of_its_own(browser, tmp_path):
     assert "step 9 of" in frame.locator("#step").inner_text()
     frame.locator("#next").click()
     assert "step 10 of" in frame.locator("#step").inner_text()
-    assert heard == []
+    assert errors == []
     tab.close()

@@ -1,4 +1,4 @@
-"""A page holds the trace's numbers, all of them, and nothing that it would have to fetch."""
+"""A page contains all numbers of the trace and makes no requests."""
 
 import json
 import re
@@ -30,21 +30,21 @@ def html(walked):
 
 
 def embedded(html):
-    """Return the data that stand in a page."""
+    """Return the data embedded in a page."""
     return json.loads(re.search(r'<script type="application/json".*?>(.*?)</script>', html)[1])
 
 
 def test_every_number_is_the_traces(walked, html):
-    """Equal, not near: JSON has each number as repr has it."""
+    """Equal, not close: JSON has the digits of repr."""
     data = embedded(html)
     arrays = data["arrays"]
     for name, value in walked.inputs.items():
-        (found,) = [one for one in arrays if one["name"] == name and "step" not in one]
-        assert found["values"] == value.ravel().tolist()
+        (shown,) = [array for array in arrays if array["name"] == name and "step" not in array]
+        assert shown["values"] == value.ravel().tolist()
     for step, shown in zip(walked.steps, data["steps"], strict=True):
         assert arrays[shown["array"]]["values"] == step.value.ravel().tolist()
         assert arrays[shown["array"]]["shape"] == list(step.value.shape)
-        assert [arrays[one["array"]]["values"] for one in shown["reads"]] == [
+        assert [arrays[read["array"]]["values"] for read in shown["reads"]] == [
             read.value.ravel().tolist() for read in step.reads
         ]
         if step.check:
@@ -55,38 +55,38 @@ def test_every_number_is_the_traces(walked, html):
             assert shown["parts"][key] == value.ravel().tolist()
 
 
-def test_derivatives_come_back_whole(walked, html):
+def test_sparse_derivatives_equal_the_dense_ones(walked, html):
     for step, shown in zip(walked.steps, embedded(html)["steps"], strict=True):
-        for read, one in zip(step.reads, shown["reads"], strict=True):
+        for read, entry in zip(step.reads, shown["reads"], strict=True):
             if read.derivative is None:
-                assert one["at"] is None
+                assert entry["at"] is None
                 continue
             dense = np.zeros_like(read.derivative)
-            for out, (places, numbers) in enumerate(zip(one["at"], one["by"], strict=True)):
-                dense[out, places] = [one["slopes"][k] for k in numbers]
+            for out, (places, numbers) in enumerate(zip(entry["at"], entry["by"], strict=True)):
+                dense[out, places] = [entry["slopes"][k] for k in numbers]
             np.testing.assert_array_equal(dense, read.derivative)
 
 
 def test_named_factors_are_what_they_say(walked):
-    """Where the page says that a derivative is w1[0, 1], it is."""
+    """A derivative that the page shows as w1[0, 1] equals w1[0, 1]."""
     for step, shown in zip(walked.steps, data_of(walked)["steps"], strict=True):
-        for read, one in zip(step.reads, shown["reads"], strict=True):
-            if "factors" not in one:
+        for read, data in zip(step.reads, shown["reads"], strict=True):
+            if "factors" not in data:
                 continue
-            other = step.reads[one["factorOf"]].value.ravel()
-            for out, codes in enumerate(one["factors"]):
-                for entry, code in zip(one["at"][out], codes, strict=True):
+            other = step.reads[data["factorOf"]].value.ravel()
+            for out, codes in enumerate(data["factors"]):
+                for entry, code in zip(data["at"][out], codes, strict=True):
                     if code >= 0:
                         sign = -1 if code % 2 else 1
-                        found = sign * other[code // 2]
-                        assert abs(found - read.derivative[out, entry]) <= 1e-14 * abs(found)
+                        factor = sign * other[code // 2]
+                        assert abs(factor - read.derivative[out, entry]) <= 1e-14 * abs(factor)
 
 
 def test_squeeze_excite_names_its_weights():
-    """Of dz[0, 1, 0, 0] the terms are du[0, r] times w1[r, 1]."""
+    """The terms of dz[0, 1, 0, 0] are du[0, r] times w1[r, 1]."""
     data = data_of(walk_of("squeeze_excite.html"))
     step = next(s for s in data["steps"] if data["arrays"][s["array"]]["name"] == "dz")
-    read = next(one for one in step["reads"] if one["sum"])
+    read = next(read for read in step["reads"] if read["sum"])
     assert read["name"] == "du"
     assert step["reads"][read["factorOf"]]["name"] == "w1"
     assert read["factors"][1] == [2 * 1, 2 * 4]  # w1[0, 1] and w1[1, 1], in rows of three
@@ -112,7 +112,8 @@ def test_squeeze_excite_names_its_weights():
 )
 def test_axes_have_the_letters_of_the_formulas(page_of, name, axes):
     data = data_of(walk_of(f"{page_of}.html"))
-    assert {"".join(one["axes"]) for one in data["arrays"] if one["name"] == name} == {axes}
+    letters = {"".join(array["axes"]) for array in data["arrays"] if array["name"] == name}
+    assert letters == {axes}
 
 
 def test_the_letters_of_a_sum_are_those_of_the_tables():
@@ -137,7 +138,7 @@ def test_formulas_are_well_formed_mathml(walked):
 
 
 def test_a_changed_line_changes_the_page(tmp_path):
-    """Formula, code, numbers and verdict: the page has none of its own."""
+    """Formula, code, numbers and verdict of the page all come from the trace."""
     before = embedded(page(walk_of("squeeze_excite.html")))
     path = tmp_path / "edited.py"
     ops = edited(path, "dx = dx_scale + dx_gate", "dx = dx_scale + 2 * dx_gate")
@@ -155,18 +156,18 @@ def test_a_changed_line_changes_the_page(tmp_path):
     assert all(old["check"]["agrees"])
     assert not any(new["check"]["agrees"])
     assert before["steps"][:-1] == [
-        {**one, "code": two["code"]}
-        for one, two in zip(after["steps"][:-1], before["steps"][:-1], strict=True)
+        {**new_step, "code": old_step["code"]}
+        for new_step, old_step in zip(after["steps"][:-1], before["steps"][:-1], strict=True)
     ]
 
 
 def test_the_scripts_know_no_op():
-    """What they show comes from the data: no intermediate's name stands in a script."""
+    """No script contains the name of an intermediate: all names come from the data."""
     steps = [step for page in PAGES for step in walk_of(page.file).steps]
     gradients = {step.name for step in steps if step.direction == BACKWARD}
     code = re.sub(r"//.*|/\*\*.*?\*/", "", "\n".join(map(asset, SCRIPTS)))
     known = set(re.findall(r"\w+", code)) & {name for name in gradients if name.startswith("d")}
-    assert known <= {"dv"}  # which stands for any
+    assert known <= {"dv"}  # an example of any gradient
 
 
 def test_text_has_every_formula_and_line(walked):
@@ -174,7 +175,7 @@ def test_text_has_every_formula_and_line(walked):
     for step in walked.steps:
         assert step.formula.text in text
         assert f"{step.code}  {step.file}:{step.line}" in text
-    assert "agree with forward's own slopes" in text
+    assert "gradient entries agree with numerical derivatives of forward" in text
 
 
 def test_too_large_a_page_is_refused(monkeypatch):
@@ -185,7 +186,7 @@ def test_too_large_a_page_is_refused(monkeypatch):
 
 def test_the_folder_has_an_index_of_all_its_pages(tmp_path, monkeypatch):
     few = {
-        title: [one for one in pages if one.subject == "relu"] for title, pages in GROUPS.items()
+        title: [page for page in pages if page.subject == "relu"] for title, pages in GROUPS.items()
     }
     monkeypatch.setattr("minise.walk.pages.GROUPS", few)
     written = write_pages(tmp_path / "walks")
@@ -199,8 +200,8 @@ def test_files_of_pages_are_all_named_differently():
 
 
 def test_a_notebook_shows_the_page_folded_away():
-    found = trace("relu", np.array([-1.0, 2.0]), np.array([3.0, 4.0]))
-    html = found._repr_html_()
+    walked = trace("relu", np.array([-1.0, 2.0]), np.array([3.0, 4.0]))
+    html = walked._repr_html_()
     assert html.startswith("<details><summary")
     framed = re.search(r"src='data:text/html;base64,([^']+)'", html)[1]
-    assert b64decode(framed).decode() == page(found)
+    assert b64decode(framed).decode() == page(walked)

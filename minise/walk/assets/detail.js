@@ -1,38 +1,38 @@
-// One entry in numbers: the sum that it is, what depends on it, and how its gradient was checked.
+// The panel of one entry: its sum, its uses, and the check of its gradient.
 
-const SHOWN = 10; // terms at first
-const MOST_OPENED = 40; // terms, at once
-const SLOPE = "slope: how fast what this line gives changes with the number beside it, all others held";
-const opened = new Set(); // terms that are unfolded, by their way down from an entry
+const SHOWN = 10; // terms shown before "more terms"
+const MAX_OPENED = 40; // terms that "Open all" unfolds
+const SLOPE = "slope: derivative of the result of this line with respect to the number beside it";
+const opened = new Set(); // unfolded terms, by their path from an entry
 
-/** A button that leads to an entry of the step, or the input, that gave an array. */
+/** A button that goes to an entry of an array: to its step, or to the inputs. */
 function chip(array, entry, name, go, up = false, sign = "") {
   return el("button", {
     type: "button", class: `chip${up ? " up" : ""}`,
-    title: stepOfArray.has(array) ? "Go to the step that gave this number" : "An input",
+    title: stepOfArray.has(array) ? "Go to the step that computes this number" : "An input",
     onclick: () => go(array, entry),
   }, sign + entryName(arrays[array], entry, name));
 }
 
-/** A slope as it is, or as one part of a whole number. */
+/** A slope as a decimal number, or as a fraction 1/n. */
 function slopeText(slope) {
   const parts = Math.round(1 / slope);
   return Math.abs(parts) > 1 && Math.abs(parts) < 1000 && Math.abs(parts * slope - 1) < 1e-12 ? minus(`${parts < 0 ? "-" : ""}1/${Math.abs(parts)}`) : medium(slope);
 }
 
-/** Whether a term is added as it is. */
+/** Whether a term is added without a factor. */
 const isPlain = (term) => term.slope === 1 && term.factor < 0;
 
-/** Why an entry has no term: what the line looks at there. */
+/** The reason why an entry has no terms: the value that a condition or a maximum reads. */
 function cutOff(step, entry) {
   const size = sizeOf(arrays[step.array]);
   const reads = step.reads.filter((read) => read.at && sizeOf(arrays[read.array]) === size);
-  const read = reads.find((one) => !hasSlope(one)) || reads[0];
-  if (!read) return "no term: nothing reaches this entry";
+  const read = reads.find((read) => !hasSlope(read)) || reads[0];
+  if (!read) return "no terms: this entry depends on no array";
   return `cut off: ${entryName(arrays[read.array], entry, read.name)} is ${medium(arrays[read.array].values[entry])}`;
 }
 
-/** A table of the terms whose sum an entry is; each can be unfolded into its own. */
+/** A table of the terms of an entry; each term can be unfolded into its own terms. */
 function sumTable(step, entry, go, way, off = new Set(), total = arrays[step.array].values[entry]) {
   const terms = termsOf(step, entry);
   const body = el("tbody");
@@ -56,7 +56,7 @@ function termRows(step, term, k, go, way, off) {
   const inner = from && (termsOf(from, term.entry).length || madeOf(from, term.entry).length);
   const nested = el("tr", { class: "nested", hidden: "" }, el("td", { colspan: 7 }));
   const more = el("button", {
-    type: "button", class: "more", "aria-expanded": "false", "aria-label": `What ${term.read.name} is made of`,
+    type: "button", class: "more", "aria-expanded": "false", "aria-label": `Terms of ${term.read.name}`,
     onclick: () => { opened[nested.hidden ? "add" : "delete"](way); unfold(); },
   }, "▸");
   const unfold = () => {
@@ -78,7 +78,7 @@ function termRows(step, term, k, go, way, off) {
   return [row, nested];
 }
 
-/** Where a line is no sum: what it reads there, and its slope in each. */
+/** For a line that is not a sum: the entries that it reads, and its derivative in each. */
 function slopeTable(step, entry, go) {
   const rows = madeOf(step, entry).slice(0, 4 * SHOWN).map((term) => el("tr", {},
     el("td", { class: "name" }, chip(term.read.array, term.entry, term.read.name, go, term.read.up)),
@@ -87,29 +87,29 @@ function slopeTable(step, entry, go) {
   return el("table", { class: "terms" }, el("thead", {}, head), el("tbody", {}, ...rows));
 }
 
-/** Unfold the terms under an entry, those nearest to it first, or fold them all. */
+/** Unfold the terms under an entry, breadth first, or fold all of them. */
 function openAll(way) {
-  const inside = [...opened].filter((one) => one.startsWith(`${way}/`));
-  if (inside.length) { inside.forEach((one) => opened.delete(one)); return; }
+  const inside = [...opened].filter((path) => path.startsWith(`${way}/`));
+  if (inside.length) { inside.forEach((path) => opened.delete(path)); return; }
   const [array, entry] = way.split(".").map(Number);
-  let found = [[steps[stepOfArray.get(array)], entry, way]];
-  for (let count = 0; found.length && count < MOST_OPENED;) {
-    const [step, at, here] = found.shift();
+  const queue = [[steps[stepOfArray.get(array)], entry, way]];
+  for (let count = 0; queue.length && count < MAX_OPENED;) {
+    const [step, at, here] = queue.shift();
     termsOf(step, at).slice(0, SHOWN).forEach((term, k) => {
       const from = stepOfArray.get(term.read.array);
-      if (from === undefined || !madeOf(steps[from], term.entry).length || count >= MOST_OPENED) return;
+      if (from === undefined || !madeOf(steps[from], term.entry).length || count >= MAX_OPENED) return;
       opened.add(`${here}/${k}`);
       count += 1;
-      found.push([steps[from], term.entry, `${here}/${k}`]);
+      queue.push([steps[from], term.entry, `${here}/${k}`]);
     });
   }
 }
 
-/** What an entry is made of; `way` leads down to it from the entry that is shown. */
+/** The terms of an entry; `way` is its path from the entry that the panel shows. */
 function madeOfBlock(step, entry, go, way, nested = false, off = undefined, total = undefined) {
   const isSum = step.reads.some((read) => read.sum);
   const some = isSum || madeOf(step, entry).length;
-  if (!some) return el("p", { class: "says" }, "No array that it reads has a slope here.");
+  if (!some) return el("p", { class: "says" }, "This number depends on no array.");
   const table = isSum ? sumTable(step, entry, go, way, off, total) : slopeTable(step, entry, go);
   if (nested) return el("div", {}, el("span", { class: "sub" }, step.formula), table);
   const bare = isSum ? termsOf(step, entry).some((term) => term.factor < 0 && !isPlain(term)) : true;
@@ -122,32 +122,32 @@ function madeOfBlock(step, entry, go, way, nested = false, off = undefined, tota
   return block;
 }
 
-/** The layer and op of a step, in brackets, where it is not that of the step that is shown. */
+/** The layer and op of a step in parentheses, unless the step on the screen has the same. */
 function elsewhere(step) {
   const where = whereOf(step);
   return steps[here - 1] && whereOf(steps[here - 1]) !== where ? ` (${where})` : "";
 }
 
 function goesList(array, entry, go) {
-  const places = goesInto(array, entry);
-  const items = places.slice(0, SHOWN).map((one) => el("li", {},
-    chip(steps[one.step].array, one.entry, undefined, go, steps[one.step].direction === "backward"), ` × ${short(one.slope)}${elsewhere(steps[one.step])}`));
-  if (places.length > SHOWN) items.push(el("li", {}, `and ${places.length - SHOWN} more`));
+  const uses = goesInto(array, entry);
+  const items = uses.slice(0, SHOWN).map((use) => el("li", {},
+    chip(steps[use.step].array, use.entry, undefined, go, steps[use.step].direction === "backward"), ` × ${short(use.slope)}${elsewhere(steps[use.step])}`));
+  if (uses.length > SHOWN) items.push(el("li", {}, `and ${uses.length - SHOWN} more`));
   return el("ul", { class: "goes" }, ...items);
 }
 
-/** A gradient's entry beside forward's slopes; `value` may be with a route switched off. */
-function checkTable(check, entry, value, whole) {
-  const rows = [["this line gives", exact(value)]];
+/** An entry of a gradient and its numerical derivatives; `complete`: no route is switched off. */
+function checkTable(check, entry, value, complete) {
+  const rows = [["this line", exact(value)]];
   if (check.complex) rows.push(["complex step", exact(check.complex[entry])]);
   rows.push(["finite difference", exact(check.difference[entry])]);
-  if (whole) rows.push(["relative error", check.error[entry].toExponential(1)]);
+  if (complete) rows.push(["relative error", check.error[entry].toExponential(1)]);
   const table = el("table", { class: "check" }, el("tbody", {}, ...rows.map(([name, text]) =>
     el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, text.startsWith("\u2212") ? text : ` ${text}`)))));
   const best = (check.complex || check.difference)[entry];
-  const good = whole && check.agrees[entry];
-  const words = good ? "✓ agrees, but for rounding"
-    : whole ? "✗ does not agree: this line, or one above it, is wrong"
+  const good = complete && check.agrees[entry];
+  const words = good ? "✓ agrees up to rounding"
+    : complete ? "✗ does not agree: this line or an earlier line is wrong"
       : `✗ off by ${medium(best - value)}: a route is switched off`;
   return el("div", {}, el("div", { class: "scroll" }, table), el("p", { class: `verdict${good ? "" : " bad"}` }, words));
 }

@@ -1,6 +1,7 @@
-// The graph of forward as an arc diagram: what gives what, from left to right; gradients go back.
+// The graph of the forward pass as an arc diagram, from left to right.
 
-const NARROW = 44, WIDE = 118, RADIUS = 8, SVG = "http://www.w3.org/2000/svg";
+const MIN_GAP = 44, MAX_GAP = 118, RADIUS = 8, // pixels
+  SVG = "http://www.w3.org/2000/svg";
 
 function svg(tag, attributes, text) {
   const element = document.createElementNS(SVG, tag);
@@ -16,31 +17,31 @@ const graph = (() => {
       steps[k].reads.filter(hasSlope).forEach((read) => needed.add(read.array));
     }
   }
-  const like = JSON.stringify(arrays[0].shape); // an input like the first is a node, others are parameters
+  const like = JSON.stringify(arrays[0].shape); // an input of this shape is a node, all others are parameters
   const inputs = [...needed].filter((a) => !stepOfArray.has(a));
   const nodes = [
     ...inputs.filter((a) => a === 0 || JSON.stringify(arrays[a].shape) === like).sort((a, b) => a - b),
     ...steps.filter((s) => s.direction === "forward" && needed.has(s.array)).map((s) => s.array),
   ];
-  const place = new Map(nodes.map((a, k) => [a, k]));
+  const column = new Map(nodes.map((a, k) => [a, k]));
   const edges = [], params = new Map();
-  for (const a of nodes.filter((one) => stepOfArray.has(one))) {
+  for (const a of nodes.filter((node) => stepOfArray.has(node))) {
     for (const read of steps[stepOfArray.get(a)].reads.filter(hasSlope)) {
-      if (place.has(read.array)) edges.push({ from: read.array, to: a });
+      if (column.has(read.array)) edges.push({ from: read.array, to: a });
       else params.set(a, [...(params.get(a) || []), read]);
     }
   }
-  return { nodes, place, edges, params };
+  return { nodes, column, edges, params };
 })();
 
-let gap = NARROW; // between nodes
-const x = (array) => 40 + gap * graph.place.get(array);
+let gap = MIN_GAP; // between nodes
+const x = (array) => 40 + gap * graph.column.get(array);
 
 function drawGraph(figure, go) {
   const room = (figure.clientWidth - 80) / Math.max(1, graph.nodes.length - 1);
   const longest = Math.max(...graph.nodes.map((a) => arrays[a].name.length));
-  gap = Math.max(Math.min(WIDE, room), NARROW, 8 * longest + 6);
-  const span = Math.max(1, ...graph.edges.map((e) => graph.place.get(e.to) - graph.place.get(e.from)));
+  gap = Math.max(Math.min(MAX_GAP, room), MIN_GAP, 8 * longest + 6);
+  const span = Math.max(1, ...graph.edges.map((e) => graph.column.get(e.to) - graph.column.get(e.from)));
   const tall = span > 1 ? Math.min(86, 22 + 9 * span) : 16;
   const groups = groupsOf();
   const base = tall + 6, height = base + (graph.params.size ? 46 : 32) + (groups.length > 1 ? 20 : 0);
@@ -59,9 +60,9 @@ function drawGraph(figure, go) {
     node.addEventListener("click", () => go(a));
     root.append(node);
     (graph.params.get(a) || []).forEach((read, k, all) => {
-      const wide = 10 + 6.4 * Math.max(...all.map((one) => one.name.length));
-      const label = svg("text", { class: "given", x: x(a) + wide * (k - (all.length - 1) / 2), y: base + 40 }, read.name);
-      label.dataset.given = read.array;
+      const wide = 10 + 6.4 * Math.max(...all.map((param) => param.name.length));
+      const label = svg("text", { class: "param", x: x(a) + wide * (k - (all.length - 1) / 2), y: base + 40 }, read.name);
+      label.dataset.param = read.array;
       root.append(label);
     });
   }
@@ -70,14 +71,14 @@ function drawGraph(figure, go) {
 }
 
 function arc({ from, to }, base, tall, span) {
-  const a = x(from), b = x(to), far = graph.place.get(to) - graph.place.get(from);
+  const a = x(from), b = x(to), far = graph.column.get(to) - graph.column.get(from);
   if (far === 1) return `M${a + RADIUS},${base} L${b - RADIUS},${base}`;
   const rise = 26 + (tall - 26) * ((far - 2) / Math.max(1, span - 2));
   const top = base - rise, bend = Math.min(60, (b - a) / 3);
   return `M${a},${base - RADIUS} C${a + bend / 3},${top} ${a + bend},${top} ${a + bend + 4},${top} L${b - bend - 4},${top} C${b - bend},${top} ${b - bend / 3},${top} ${b},${base - RADIUS}`;
 }
 
-/** Neighbours of one layer and op. */
+/** Runs of neighbouring nodes with the same layer and op. */
 function groupsOf() {
   const groups = [];
   for (const a of graph.nodes) {
@@ -103,23 +104,23 @@ function describe() {
   return `Graph of the forward pass: ${lines.join(", ")}`;
 }
 
-/** The edges of forward that one gradient, read by a step, comes back along. */
+/** The forward edges that a gradient flows back along, for a step that reads it. */
 function edgesBack(step, read) {
-  const giver = stepOfArray.has(read.array) ? steps[stepOfArray.get(read.array)] : null;
-  if (giver && giver.twin === step.twin) { // a part of the same gradient
-    return giver.route ? [giver.route] : giver.reads.filter((one) => one.up).flatMap((one) => edgesBack(giver, one));
+  const source = stepOfArray.has(read.array) ? steps[stepOfArray.get(read.array)] : null;
+  if (source && source.twin === step.twin) { // a term of the same gradient
+    return source.route ? [source.route] : source.reads.filter((inner) => inner.up).flatMap((inner) => edgesBack(source, inner));
   }
-  const to = read.array === data.dout ? data.out : giver && giver.twin;
+  const to = read.array === data.dout ? data.out : source && source.twin;
   return to === null || step.twin === null ? [] : [[step.twin, to]];
 }
 
-/** The edges of forward that a step goes along, and those that are switched off. */
+/** The forward edges of a step, and those that are switched off. */
 function edgesOf(step, chosen) {
   if (!step) return { on: [], off: [] };
   if (step.direction === "forward") return { on: step.reads.map((read) => [read.array, step.array]), off: [] };
   if (step.route) return { on: [step.route], off: [] };
   const on = [], off = [];
-  for (const read of step.reads.filter((one) => one.up)) {
+  for (const read of step.reads.filter(({ up }) => up)) {
     const open = chosen[step.terms.indexOf(read.name)] !== false;
     (open ? on : off).push(...edgesBack(step, read));
   }
@@ -134,8 +135,8 @@ function markGraph(figure, k, chosen) {
     const key = path.dataset.edge;
     path.setAttribute("class", `edge${has(on, key) ? (back ? " backward" : " forward") : ""}${has(off, key) ? " off" : ""}`);
   }
-  const done = new Set(steps.slice(0, Math.max(0, k + 1)).map((one) => one.array));
-  const graded = new Set(steps.slice(0, Math.max(0, k + 1)).map((one) => (one.direction === "backward" ? one.twin : null)));
+  const done = new Set(steps.slice(0, Math.max(0, k + 1)).map(({ array }) => array));
+  const graded = new Set(steps.slice(0, Math.max(0, k + 1)).map(({ direction, twin }) => (direction === "backward" ? twin : null)));
   if (back || k >= steps.length) graded.add(data.out); // its gradient is dout
   const now = step && (back ? step.twin : step.array);
   for (const node of figure.querySelectorAll(".node")) {
@@ -144,9 +145,9 @@ function markGraph(figure, k, chosen) {
     node.setAttribute("class", states.filter(Boolean).join(" "));
     if (a === now) node.scrollIntoView({ block: "nearest", inline: "center" });
   }
-  const read = new Set(step && !back ? step.reads.map((one) => one.array) : []);
-  for (const label of figure.querySelectorAll(".given")) {
-    const a = Number(label.dataset.given);
-    label.setAttribute("class", `given${a === now ? " now" : ""}${read.has(a) ? " forward" : ""}`);
+  const read = new Set(step && !back ? step.reads.map(({ array }) => array) : []);
+  for (const label of figure.querySelectorAll(".param")) {
+    const a = Number(label.dataset.param);
+    label.setAttribute("class", `param${a === now ? " now" : ""}${read.has(a) ? " forward" : ""}`);
   }
 }

@@ -1,16 +1,16 @@
-// An array as tables of coloured numbers: one table for each image and channel, or one in all.
+// An array as tables of coloured numbers: one table per image and channel, else a single table.
 
-const STRONG = 0.62; // of a colour, at the largest number of an array
+const MAX_OPACITY = 0.62; // of the colour of the largest number in an array
 
 function tint(value, largest) {
   if (typeof value !== "number" || !largest) return "transparent";
-  const share = STRONG * Math.min(1, Math.abs(value) / largest);
-  return `rgba(var(${value < 0 ? "--low" : "--high"}), ${share.toFixed(3)})`;
+  const opacity = MAX_OPACITY * Math.min(1, Math.abs(value) / largest);
+  return `rgba(var(${value < 0 ? "--low" : "--high"}), ${opacity.toFixed(3)})`;
 }
 
 /**
- * A figure of an array. `choose(entry, kept)` is called when an entry is pointed at, or is to be
- * kept chosen; `values` are shown in the place of the array's own.
+ * A figure of an array. `choose(entry, keep)` is called when the pointer is over an entry (keep is
+ * false) or an entry is selected (true); `values` replace the values of the array.
  */
 function heatmap(array, { name = array.name, caption = [], up = false, values = array.values, wrong = null, choose }) {
   const largest = array.real ? Math.max(...values.map(Math.abs)) : 0;
@@ -33,7 +33,7 @@ function heatmap(array, { name = array.name, caption = [], up = false, values = 
 
 const sizes = (array) => (array.shape.length ? array.shape.join(" × ") : "one number");
 
-/** Whether images are of one pixel: then one table of images by channels says more. */
+/** Whether images have one pixel: then the figure is one table of images by channels. */
 const collapsed = (array) => array.shape[2] === 1 && array.shape[3] === 1;
 
 function blocks(array, cell) {
@@ -99,7 +99,7 @@ function listen(figure, array, choose) {
   });
 }
 
-/** The entry that a key leads to, or null: across the last axis, down the one before, to a row's ends. */
+/** The entry that a key moves to, or null: along a row, along a column, or to an end of the row. */
 function moved(array, entry, key) {
   const shape = collapsed(array) ? array.shape.slice(0, 2) : array.shape;
   const columns = shape.length ? shape[shape.length - 1] : 1;
@@ -119,7 +119,7 @@ function focusCell(figure, entry) {
   }
 }
 
-/** Light up some entries of a figure and dim the others; null lights none and dims none. */
+/** Highlight some entries of a figure and dim the others; null resets the figure. */
 function light(figure, entries, chosen = null) {
   figure.classList.toggle("lit", entries !== null);
   for (const cell of figure.querySelectorAll("td.cell")) {

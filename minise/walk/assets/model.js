@@ -1,11 +1,11 @@
-// What the data say: who gave an array, what an entry is made of, where it goes.
+// Queries on the data of the page: the step of an array, the terms of an entry, its uses.
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const { arrays, steps } = data;
 
 const stepOfArray = new Map(steps.map((step, k) => [step.array, k]));
 
-// for each array: the steps that read it, with the place of the read in the step
+// for each array: the steps that read it
 const readers = new Map();
 steps.forEach((step, k) => step.reads.forEach((read) => {
   if (!readers.has(read.array)) readers.set(read.array, []);
@@ -16,7 +16,7 @@ const nameOf = (step) => arrays[step.array].name;
 const sizeOf = (array) => array.values.length;
 const whereOf = (step) => [step.layer, step.op].filter(Boolean).join(" · ");
 
-/** The index of an entry along every axis, from its place in the row of numbers. */
+/** The index of an entry along every axis, from its flat index. */
 function indexOf(array, entry) {
   const index = [];
   for (let axis = array.shape.length - 1; axis >= 0; axis--) {
@@ -26,7 +26,7 @@ function indexOf(array, entry) {
   return index;
 }
 
-/** Like dx[0, 1, 0, 0]; a name may be the one that a line of code has for the array. */
+/** Text such as dx[0, 1, 0, 0]; `name` may be the array's name in a line of code. */
 function entryName(array, entry, name = array.name) {
   const index = indexOf(array, entry);
   return index.length ? `${name}[${index.join(", ")}]` : name;
@@ -34,10 +34,10 @@ function entryName(array, entry, name = array.name) {
 
 const minus = (text) => text.replaceAll("-", "\u2212");
 
-/** A number in full: the shortest digits that give the same number again. */
+/** A number in full: the fewest digits that identify it. */
 const exact = (value) => minus(String(value));
 
-/** A number for a narrow place. */
+/** A number in few digits, for a cell. */
 function short(value) {
   if (typeof value !== "number") return String(value);
   if (Number.isInteger(value)) return minus(String(value));
@@ -46,7 +46,7 @@ function short(value) {
   return minus(value.toFixed(size < 100 ? 2 : 0));
 }
 
-/** A number for a sum. */
+/** A number in about seven digits, for a sum. */
 function medium(value) {
   if (typeof value !== "number") return String(value);
   if (Number.isInteger(value)) return minus(String(value));
@@ -55,7 +55,7 @@ function medium(value) {
   return minus(plain ? value.toFixed(6) : value.toExponential(4));
 }
 
-/** All entries that an entry of a step depends on, by one read or by all. */
+/** All entries that an entry of a step depends on, with derivatives: of some reads or of all. */
 function madeOf(step, entry, reads = step.reads) {
   return reads.filter((read) => read.at).flatMap((read) => read.at[entry].map((at, k) => {
     const by = read.by[entry][k];
@@ -65,13 +65,13 @@ function madeOf(step, entry, reads = step.reads) {
   }));
 }
 
-/** Whether anything that a step gives changes smoothly with a read; not so of a condition. */
+/** Whether the value of a step has a nonzero derivative in a read; a condition has none. */
 const hasSlope = (read) => read.at !== null && read.at.some((places) => places.length);
 
-/** The terms of the sum that an entry is, or none where the line is no sum. */
+/** The terms of the sum that an entry is; empty if the line is not a sum. */
 const termsOf = (step, entry) => madeOf(step, entry, step.reads.filter((read) => read.sum));
 
-/** The one entry of another read that a slope is, or null. */
+/** The entry of another read that equals the derivative of a term, or null. */
 function factorOf(step, { read, factor }) {
   if (factor < 0) return null;
   const other = step.reads[read.factorOf];

@@ -1,36 +1,36 @@
-// The player: one screen for the case, one for each step, one for all gradients.
+// The player: a screen for the case, one per step, and one for all gradients.
 
 const article = document.getElementById("step"), graphFigure = document.getElementById("graph");
 const slider = document.getElementById("slider"), last = steps.length + 1;
-let here = -1, kept = 0, chosen = [];
+let here = -1, selected = 0, chosen = []; // the screen, the entry, which terms are switched on
 
-/** Screens are 0, the case; 1 and on, the steps; and behind them the end. */
+/** Screen 0 is the case, screens 1, 2, … are the steps, and the last screen is the summary. */
 const hashOf = (screen, entry) =>
-  screen === 0 ? "#start" : screen === last ? "#end" : `#step-${screen}${entry !== telling(screen) ? `-entry-${entry}` : ""}`;
+  screen === 0 ? "#start" : screen === last ? "#end" : `#step-${screen}${entry !== firstEntry(screen) ? `-entry-${entry}` : ""}`;
 
-/** The entry that a step shows at first: one that is not zero and has something to tell. */
-function telling(screen) {
+/** The entry that a step shows first: the first one that is not zero and has terms. */
+function firstEntry(screen) {
   const step = steps[screen - 1];
   if (!step) return 0;
-  const found = arrays[step.array].values.findIndex((value, entry) => value !== 0 && madeOf(step, entry).length);
-  return Math.max(0, found);
+  const first = arrays[step.array].values.findIndex((value, entry) => value !== 0 && madeOf(step, entry).length);
+  return Math.max(0, first);
 }
 
 function screenOf(hash) {
   if (hash === "#end") return [last, 0];
-  const found = /^#step-(\d+)(?:-entry-(\d+))?$/.exec(hash);
-  if (!found) return [0, 0];
-  const screen = Math.min(Number(found[1]), last);
+  const match = /^#step-(\d+)(?:-entry-(\d+))?$/.exec(hash);
+  if (!match) return [0, 0];
+  const screen = Math.min(Number(match[1]), last);
   const step = steps[screen - 1];
-  const entry = found[2] === undefined ? telling(screen) : Number(found[2]);
+  const entry = match[2] === undefined ? firstEntry(screen) : Number(match[2]);
   return [screen, step && entry < sizeOf(arrays[step.array]) ? entry : 0];
 }
 
 function goTo(screen, entry, speak = true) {
   screen = Math.max(0, Math.min(last, screen));
-  if (entry === undefined) entry = telling(screen);
+  if (entry === undefined) entry = firstEntry(screen);
   if (screen !== here) chosen = [];
-  kept = entry;
+  selected = entry;
   const moved = screen !== here;
   here = screen;
   const hash = hashOf(screen, entry);
@@ -44,14 +44,14 @@ function goTo(screen, entry, speak = true) {
   }
 }
 
-/** Go to the step that gave an array, with an entry chosen; inputs are on the first screen. */
+/** Go to the step that computes an array and select an entry; inputs are on the first screen. */
 function goArray(array, entry) {
   const [screen, at] = stepOfArray.has(array) ? [stepOfArray.get(array) + 1, entry] : [0, 0];
-  history.pushState(null, "", hashOf(screen, at === undefined ? telling(screen) : at)); // Back returns
+  history.pushState(null, "", hashOf(screen, at === undefined ? firstEntry(screen) : at)); // so that the browser's Back returns
   goTo(stepOfArray.has(array) ? stepOfArray.get(array) + 1 : 0, stepOfArray.has(array) ? entry : 0);
 }
 
-/** From a node of the graph: in backward to its gradient, where there is one. */
+/** Go to the array of a node of the graph; in the backward pass, to its gradient if it has one. */
 function goNode(array) {
   const back = steps[here - 1] && steps[here - 1].direction === "backward";
   const gradient = steps.findIndex((step) => step.twin === array && !step.route);
@@ -88,10 +88,10 @@ function contents() {
     el("span", { class: "n" }, screen > 0 && screen < last ? String(screen) : ""), el("span", { class: `what${bad ? " bad" : ""}` }, text)));
   list.append(link(0, "The case"));
   let part = "", group = "";
-  const many = new Set(steps.map(whereOf)).size > 1;
+  const several = new Set(steps.map(whereOf)).size > 1;
   steps.forEach((step, k) => {
     if (step.direction !== part) { part = step.direction; group = ""; list.append(el("li", { class: "part" }, part)); }
-    if (many && whereOf(step) !== group) { group = whereOf(step); list.append(el("li", { class: "group" }, group)); }
+    if (several && whereOf(step) !== group) { group = whereOf(step); list.append(el("li", { class: "group" }, group)); }
     list.append(link(k + 1, nameOf(step), part, step.check && !step.check.agrees.every(Boolean)));
   });
   list.append(link(last, "All gradients"));
@@ -99,7 +99,7 @@ function contents() {
 
 const THEME = "minise-walk-theme";
 
-/** The colours that were chosen, also on another page, or null. */
+/** The theme that the reader chose on any page, or null. */
 function remembered() {
   try { return localStorage.getItem(THEME); } catch { return null; }
 }
@@ -117,7 +117,7 @@ function theme() {
   system.addEventListener("change", (event) => { if (!remembered()) set(event.matches); });
   button.addEventListener("click", () => {
     set(root.dataset.theme !== "dark");
-    try { localStorage.setItem(THEME, root.dataset.theme); } catch { /* a browser that keeps nothing */ }
+    try { localStorage.setItem(THEME, root.dataset.theme); } catch { /* storage is disabled */ }
   });
 }
 
@@ -127,7 +127,7 @@ function start() {
   document.getElementById("settings").textContent = Object.entries(data.settings).map(([name, value]) => `${name} = ${value}`).join(", ");
   theme();
   contents();
-  const wide = matchMedia("(min-width: 62rem)"); // it changes too when a frame that was folded away opens
+  const wide = matchMedia("(min-width: 62rem)"); // also changes when the <details> around a frame opens
   const unfold = () => { document.getElementById("contents").open = wide.matches; };
   wide.addEventListener("change", unfold);
   unfold();
