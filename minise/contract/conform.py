@@ -135,7 +135,7 @@ def check_user_op(ops: UserOps, op: str, cases: int, first_seed: int = 0) -> OpR
     if not first.problem and cases > half:
         second = _drawn(op, cases - half, first_seed, rest)
         result = second._replace(cases=first.cases + second.cases)
-    place = result.place or ops.place(op)
+    place = result.place or ops.location(op)
     return result._replace(notes=tuple(ops.notes[op]), place=place if result.problem else "")
 
 
@@ -297,7 +297,9 @@ def _suited(
         If the reference refuses such a case.
     """
     fit, rng = ops.fits[case.op], np.random.default_rng(number)
-    case = case._replace(settings=fit.suited(case.settings))
-    inputs, keywords = draw(case, rng, dtype, integers=integers, without=bare | {*fit.untaken()})
+    case = case._replace(settings=fit.supported_settings(case.settings))
+    inputs, keywords = draw(
+        case, rng, dtype, integers=integers, without=bare | {*fit.unsupported_arrays()}
+    )
     getattr(reference, f"{case.op}_forward")(*inputs, **keywords)
     return case, inputs, keywords, rng

@@ -96,7 +96,7 @@ class LineRecorder(Wrapper):
             def recorded(name: str, function: Any) -> Any:
                 return partial(self._call, layer, name, getattr(function, "py_func", function))
 
-            self._layers[layer] = self.ops.hooked(recorded)
+            self._layers[layer] = self.ops.with_hook(recorded)
         return self._layers[layer]
 
     def _source(self, function: Any) -> Instrumented:

@@ -129,7 +129,7 @@ def test_wrong_ones_are_wrong_and_gradients_come_first(old, new, problem, line, 
             "rule 9, NaN in, NaN out: a NaN in x does not",
         ),
         ("np.maximum(x, 0)", "np.maximum(x, 0) + 1", "equal .*: out is off by up to 1.00e"),
-        ("np.maximum(x, 0)", "np.float32(np.maximum(x, 0))", "my_ops.py:3: .* digits are lost"),
+        ("np.maximum(x, 0)", "np.float32(np.maximum(x, 0))", "my_ops.py:3: .* precision is lost"),
         ("(x > 0)", "(x > 0) * np.random.rand()", "gradients|gives other results in a second run"),
     ],
 )

@@ -137,12 +137,12 @@ def test_ctrl_c_at_import_passes(tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("nowhere.py", r"ops '.*nowhere.py' is not there, expected a Python file with ops$"),
+        ("nowhere.py", r"ops '.*nowhere.py' does not exist, expected a Python file with ops$"),
         ("my_op.py", r"did you mean my_ops.py\?"),
         ("folder.py", "is a folder, expected a Python file"),
         ("folder", "is a folder, expected a Python file"),
         ("my_ops", r"is unknown, .* did you mean .*my_ops.py\?"),
-        ("/dev/null/x.py", "is not there"),
+        ("/dev/null/x.py", "does not exist"),
     ],
 )
 def test_what_is_no_file(name, message, tmp_path):
@@ -155,7 +155,7 @@ def test_what_is_no_file(name, message, tmp_path):
 
 def test_a_named_pipe_is_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe.py")
-    with pytest.raises(ValueError, match="is no regular file"):
+    with pytest.raises(ValueError, match="is not a regular file"):
         load_ops(str(tmp_path / "pipe.py"))
 
 

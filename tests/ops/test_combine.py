@@ -90,7 +90,9 @@ def test_concat(ops, case, seed):
 @over_backends
 def test_concat_messages(ops):
     x = np.ones((2, 3, 4, 5))
-    with pytest.raises(ValueError, match="^concat: no array came, expected one or more: pass xs"):
+    with pytest.raises(
+        ValueError, match="^concat: received no array, expected one or more: pass xs"
+    ):
         ops.concat_forward()
     with pytest.raises(ValueError, match=r"^concat: xs\[2\] has shape .* N = 2 as in xs\[0\]"):
         ops.concat_forward(x, x, x[:1])
