@@ -256,7 +256,7 @@ def test_results_live_until_their_turn_comes_again():
     """Else each would be written where the one before lay, in a cache."""
     forward, both = compare.calls_of(emulated(), SMALL[0].workload(SE), 3)
     for calls, first in ((forward, lambda result: result[0]), (both, lambda result: result[0])):
-        addresses = [first(one()).held.ctypes.data for one in calls]
+        addresses = [first(one()).array.ctypes.data for one in calls]
         assert len(set(addresses)) == 3
 
 

@@ -144,7 +144,9 @@ def test_many():
     line = "*xs: N _ H W"
     sizes = check_arrays("concat", line, np.ones((2, 3, 4, 5)), np.ones((2, 1, 4, 5)))
     assert sizes == dict(N=2, H=4, W=5)
-    with pytest.raises(ValueError, match="^concat: received no array, expected one or more: pass xs$"):
+    with pytest.raises(
+        ValueError, match="^concat: received no array, expected one or more: pass xs$"
+    ):
         check_arrays("concat", line)
     with pytest.raises(
         ValueError, match=r"^concat: xs\[1\] has shape \(2, 1, 4, 6\), .* W = 5 as in xs\[0\]"
