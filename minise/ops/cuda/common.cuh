@@ -61,11 +61,11 @@ __device__ __forceinline__ real gate_backward(real ds, real s, int gate) {
   return s <= 0 || s >= 1 ? real(0) : ds / 6;
 }
 
-// A block computes both dense layers of an image: u = w1 z + b1, h = relu(u), v = w2 h + b2, s =
-// gate(v). z (C), h (R) and s (C) are in shared memory; save_h and save_s are the image's rows of
-// the cache. A bias may be null. In layer 1 a warp computes a hidden unit, so that its lanes read
-// adjacent elements of w1; in layer 2 a thread computes a gate, because its sum has only R terms.
-// On return s is complete for all threads.
+// A block computes both dense layers of an image: u = w1 z + b1, h = relu(u), v = w2 h + b2 and
+// s = gate(v). z (C), h (R) and s (C) are in shared memory; save_h and save_s are the image's rows
+// of the cache. A bias may be null. In layer 1 a warp computes a hidden unit, so that its lanes
+// read adjacent elements of w1; in layer 2 a thread computes a gate, because its sum has only R
+// terms. On return s is complete for all threads.
 struct Excite {
   const real *w1, *b1, *w2, *b2;
   int gate, C, R;

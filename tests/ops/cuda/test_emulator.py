@@ -109,9 +109,9 @@ REFUSED = {
         "__shared__ double line[64]; line[threadIdx.x + 1] = 1;",
         "wrote outside the shared arrays",
     ),
-    "a crooked address": (
+    "a misaligned address": (
         "out[0] = *(double*)__builtin_assume_aligned((char*)out + 8, 16);",
-        "an address is no multiple of 16 bytes (block 0,0, thread 0)",
+        "an address is not a multiple of 16 bytes (block 0,0, thread 0)",
     ),
     "too much static memory": (
         "__shared__ double line[6200]; line[0] = 1;",
