@@ -65,7 +65,7 @@ def check(ops: str = "reference", op: str | None = None, cases: int = 100, seed:
         say(console, f"the ops that {ops} does not define are the reference's")
     elif missing and op is None:
         say(console, f"missing ops: {', '.join(missing)}")
-    others = back_end.others() if own and op is None else []
+    others = back_end.additional_ops() if own and op is None else []
     if others:
         say(
             console,

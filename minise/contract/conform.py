@@ -135,7 +135,7 @@ def check_user_op(ops: UserOps, op: str, cases: int, first_seed: int = 0) -> OpR
     if not first.problem and cases > half:
         second = _run_drawn_cases(op, cases - half, first_seed, partial(check_user_case, ops))
         result = second._replace(cases=first.cases + second.cases)
-    location = result.location or ops.place(op)
+    location = result.location or ops.location(op)
     return result._replace(notes=tuple(ops.notes[op]), location=location if result.problem else "")
 
 
@@ -305,8 +305,8 @@ def _adapt(
         If the reference rejects the adapted case.
     """
     fit, rng = ops.fits[case.op], np.random.default_rng(case_seed)
-    case = case._replace(settings=fit.suited(case.settings))
-    without_arrays = omitted | {*fit.untaken()}
+    case = case._replace(settings=fit.supported_settings(case.settings))
+    without_arrays = omitted | {*fit.unsupported_arrays()}
     inputs, keywords = draw(case, rng, dtype, integers=integers, without=without_arrays)
     getattr(reference, f"{case.op}_forward")(*inputs, **keywords)
     return case, inputs, keywords, rng

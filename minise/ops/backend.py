@@ -1,6 +1,6 @@
-"""The back ends by name, module or file, for the command line; in code one passes the value itself.
+"""Look up a back end by name, module or file, for the command line; code passes the value itself.
 
-What a back end has is in protocol.py.
+protocol.py lists the functions of a back end.
 """
 
 import importlib
@@ -15,8 +15,8 @@ from minise.ops.protocol import Algorithm as Algorithm
 from minise.ops.protocol import Backend as Backend
 from minise.ops.protocol import Listener as Listener
 
-# mypy compares the modules with the protocol, name by name. It does so again when this file has
-# changed, or without its cache: `mypy --cache-dir=/dev/null`.
+# mypy compares the modules with the protocol, name by name, when this file has changed or without
+# its cache: `mypy --cache-dir=/dev/null`.
 if TYPE_CHECKING:
     from minise.ops import jit, reference
 
@@ -31,23 +31,23 @@ BACKENDS = {
 
 
 def backend(name: str, threads: int = 0, algorithm: Algorithm = "auto") -> Backend:
-    """Return the back end of a name, imported when it is asked for.
+    """Import a back end of minise by name and return it.
 
     Parameters
     ----------
     name : str
         One of BACKENDS.
     threads : int
-        On how many threads its ops run, where it has threads of its own; 0 is its own choice.
+        Number of threads, ignored by a back end without its own threads; 0 is its default.
     algorithm : {"auto", "direct", "winograd"}
-        By which convolutions are computed; of a back end that has one way only, "auto".
+        Algorithm of convolutions; only "auto" for a back end with a single algorithm.
 
     Raises
     ------
     ValueError
-        If there is no such back end, it has not so many threads, or no choice of algorithm.
+        If the name is unknown, there are fewer threads, or the back end has a single algorithm.
     ImportError
-        If it cannot run here: the message says what is missing.
+        If the back end cannot run on this machine; the message names the missing part.
     """
     if name not in BACKENDS:
         raise ValueError(f"ops {name!r} is unknown, expected one of {', '.join(BACKENDS)}")
@@ -57,12 +57,12 @@ def backend(name: str, threads: int = 0, algorithm: Algorithm = "auto") -> Backe
 
 
 def adjusted(ops: Backend, threads: int | None, algorithm: Algorithm = "auto") -> Backend:
-    """Return a back end that runs as asked, itself where nothing is.
+    """Return the back end with these settings, or the same object if none is set.
 
     Raises
     ------
     ValueError
-        If it has not so many threads, or an algorithm is chosen but it has one only.
+        If there are fewer threads, or an algorithm is chosen and the back end has only one.
     """
     if threads is None and algorithm == "auto":
         return ops
@@ -71,9 +71,9 @@ def adjusted(ops: Backend, threads: int | None, algorithm: Algorithm = "auto") -
 
 @contextmanager
 def on_compile(listener: Listener) -> Iterator[None]:
-    """Call a listener for every kernel that an imported back end of minise has to compile.
+    """Call listener for every kernel that an imported back end of minise compiles.
 
-    It is given the kernel's name, how many were compiled so far, and how many kernels there are.
+    Its arguments are the kernel's name, the number compiled so far and the total number of kernels.
     """
     with ExitStack() as stack:
         for path in BACKENDS.values():
@@ -83,23 +83,23 @@ def on_compile(listener: Listener) -> Iterator[None]:
 
 
 def load_ops(name: str, threads: int = 0, algorithm: Algorithm = "auto") -> Backend:
-    """Return a back end by name, by a dotted module name, or from a Python file that is named.
+    """Return a back end by its name, a dotted module name or the path of a Python file.
 
     Parameters
     ----------
     name : str
         One of BACKENDS, a module such as my_package.my_ops, or a file such as my_ops.py, which is
-        run as any import does. What a user's file or module does not define is the reference's
-        (minise/ops/user/completed.py).
+        imported and therefore executed. The reference supplies functions that a user's file or
+        module does not define (minise/ops/user/completed.py).
     threads, algorithm
-        As of `backend`, where the back end has a choice.
+        As in `backend`.
 
     Raises
     ------
     ValueError
-        If there is no such back end, module or file, or it cannot be imported or has no op.
+        If no back end, module or file has this name, or it cannot be imported or has no op.
     ImportError
-        If a back end of minise cannot run here.
+        If a back end of minise cannot run on this machine.
     """
     if name in BACKENDS:
         return backend(name, threads, algorithm)
@@ -107,7 +107,7 @@ def load_ops(name: str, threads: int = 0, algorithm: Algorithm = "auto") -> Back
 
 
 def is_file(name: str) -> bool:
-    """Tell whether a back end is named by a file."""
+    """Return True if the name of a back end is the path of a Python file."""
     return name.endswith(".py")
 
 

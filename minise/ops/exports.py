@@ -1,7 +1,7 @@
-"""What a package of ops exports: the functions of its files, under the names of the protocol.
+"""Collect the functions that a package of ops exports: those declared in the protocol.
 
-An op is written into the file of its family, and declared in class Backend of protocol.py. No other
-list names it: every back end of minise that is a package finds its own functions here.
+An op is defined in the file of its family and declared in class Backend of protocol.py. No other
+list names it: every back end of minise that is a package collects its functions with `exported`.
 """
 
 import importlib
@@ -15,13 +15,13 @@ from minise.ops.protocol import FUNCTIONS
 
 
 def exported(package: str) -> dict[str, Callable[..., Any]]:
-    """Return every function of the protocol that a file of a package defines, by name.
+    """Return the functions of the protocol that the files of a package define, by name.
 
     Parameters
     ----------
     package : str
-        The dotted name of a package that is being imported, or is imported already. Its files are
-        imported, but not those of its sub-packages.
+        The dotted name of a package in sys.modules, possibly during its import. Its modules are
+        imported, its sub-packages are not.
     """
     files = [
         file.name for file in pkgutil.iter_modules(sys.modules[package].__path__) if not file.ispkg

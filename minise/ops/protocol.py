@@ -1,9 +1,9 @@
 """The protocol of a back end: every function that nets, training and checks call, with its types.
 
-A back end is a module, or any object, that has these: `minise.ops.reference` and `minise.ops.jit`
-are modules, the others objects. What a function does, its shapes and its errors are told by the
-function of its name in minise/ops/reference; the rules that all share stand in minise/ops/__init__.
-Caches, and what a step of inference was prepared as, are a back end's own: their type is Any.
+A back end is a module, or any object, with these functions: `minise.ops.reference` and
+`minise.ops.jit` are modules, the others objects. The function of the same name in
+minise/ops/reference documents behaviour, shapes and errors; minise/ops/__init__ states the common
+rules. Caches and prepared steps of inference are private to a back end: their type is Any.
 """
 
 import inspect
@@ -13,50 +13,48 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 from minise.checks import Array, Pair
 
-Algorithm: TypeAlias = Literal[
-    "auto", "direct", "winograd"
-]  # of convolutions, if there is a choice
-Listener: TypeAlias = Callable[[str, int, int], None]  # kernel, how many so far, how many there are
+Algorithm: TypeAlias = Literal["auto", "direct", "winograd"]  # of convolutions
+Listener: TypeAlias = Callable[[str, int, int], None]  # kernel, number compiled so far, total
 
 
 class Backend(Protocol):
-    """The ops, and how they are run.
+    """The ops, the array functions, and the settings of a back end.
 
     Attributes
     ----------
     folds : bool
-        Whether nets predict by the functions for inference, or by the ops that they are trained
-        with. Where it is False, the functions for inference may be missing.
+        True if nets predict with the functions for inference. If False, nets predict with the ops
+        used in training, and the functions for inference may be missing.
     """
 
     @property
     def folds(self) -> bool: ...
 
-    # How the ops are run
+    # Configuration
 
     def require(self) -> None:
-        """Raise ImportError if the ops cannot run here: the message says what is missing."""
+        """Raise ImportError if the ops cannot run here; the message names the missing part."""
 
     def using(self, *, threads: int | None = None, algorithm: str | None = None) -> "Backend":
-        """Return the same ops, run as it is told here; None leaves what stands.
+        """Return the same ops with other settings; None keeps the current value.
 
         Parameters
         ----------
         threads : int, optional
-            On how many threads, where the back end has threads of its own; others ignore it.
+            Number of threads; ignored by a back end without its own threads.
         algorithm : {"auto", "direct", "winograd"}, optional
-            By which convolutions are computed; where there is one way only, "auto".
+            Algorithm of convolutions; only "auto" for a back end with a single algorithm.
 
         Raises
         ------
         ValueError
-            If there are not so many threads, no such algorithm, or no choice of one.
+            If there are fewer threads, or the back end does not have this algorithm.
         """
 
     def on_compile(self, listener: Listener) -> AbstractContextManager[None]:
-        """Call a listener for every kernel that has to be compiled; some back ends have none."""
+        """Call listener for every kernel that is compiled; some back ends compile none."""
 
-    # Arrays: made, brought to the host, updated in place
+    # Arrays: create, copy to the host, update in place
 
     def asarray(self, values: Any, dtype: Any = None) -> Array: ...
 
@@ -74,7 +72,7 @@ class Backend(Protocol):
         weight_decay: float,
     ) -> None: ...
 
-    # Ops: forward, backward, and branches where there are kinks
+    # Ops: forward and backward, and branches for ops with kinks
 
     def conv2d_forward(
         self,
@@ -326,9 +324,9 @@ class Backend(Protocol):
     def run_batch_norm2d(self, prepared: Any, x: Array) -> Array: ...
 
 
-HOW_RUN = frozenset({"require", "using", "on_compile"})
-FUNCTIONS: list[str] = sorted(  # the names of all others: ops, arrays, inference
+CONFIGURATION = frozenset({"require", "using", "on_compile"})
+FUNCTIONS: list[str] = sorted(  # ops, array functions, inference
     name
     for name, value in vars(Backend).items()
-    if inspect.isfunction(value) and name[0] != "_" and name not in HOW_RUN
+    if inspect.isfunction(value) and name[0] != "_" and name not in CONFIGURATION
 )

@@ -1,18 +1,18 @@
-"""A back end around a back end: record every call, time it, or stop at the first NaN.
+"""Wrap a back end to record every call, to time it, or to stop at the first NaN.
 
-A back end is only an object with functions, so an object with the same functions can stand in its
-place. Each wrapper here is called like the back end it wraps, on bare ops::
+A back end is an object with functions, so any object with the same functions can replace it. A
+wrapper is called like the back end that it wraps, for single ops::
 
     recorder = record(reference)
     out, cache = recorder.relu_forward(x)
     recorder.calls[0].op                       # "relu"
 
-and on nets, where `attach` tells it the layers' names::
+and in nets, where `attach` passes it the layers' names::
 
     attach(net, recorder)
     net.forward(x, training=True)
     recorder.calls[0].layer                    # "conv1"
-    attach(net, reference)                     # the net as it was
+    attach(net, reference)                     # removes the recorder
 """
 
 import inspect
@@ -34,25 +34,25 @@ RUN = "run"  # a step of inference, which has no backward
 class Call(NamedTuple):
     """One call of one op."""
 
-    layer: str  # dotted name, or "" of a bare op
+    layer: str  # dotted name, or "" for a call outside a net
     op: str
     direction: str  # "forward" or "backward"
     arrays: tuple[Any, ...]  # forward's positional arrays, or (dout,)
-    settings: dict[str, Any]  # keyword arguments, arrays such as running_mean or plus among them
-    cache: Any  # that forward returned, or that backward was given
-    results: tuple[Any, ...]  # (out,), or one gradient for each array, or None
+    settings: dict[str, Any]  # keyword arguments, including arrays such as running_mean and plus
+    cache: Any  # returned by forward, or passed to backward
+    results: tuple[Any, ...]  # (out,), or one gradient or None per array
     seconds: float
 
 
 class Wrapper:
-    """A back end whose ops are passed to `observe` after, and to `prepare` before each call."""
+    """A back end that calls `prepare` before and `observe` after each call of an op."""
 
     def __init__(self, ops: Any, layer: str = "") -> None:
         self.ops = ops
         self.layer = layer
 
     def at(self, layer: str) -> Any:
-        """Return a view of this wrapper for one layer, which it names in what it observes."""
+        """Return a view of this wrapper for one layer, whose calls are observed under its name."""
         return _View(self, layer)
 
     def prepare(
@@ -63,23 +63,23 @@ class Wrapper:
         arrays: Sequence[Any],
         settings: Mapping[str, Any],
     ) -> None:
-        """Do what is due before a call; by default nothing."""
+        """Handle a call before it runs; the default does nothing."""
 
     def observe(self, call: Call) -> None:
-        """Do what is due after a call."""
+        """Handle a call after it has run."""
         raise NotImplementedError
 
     def __getattr__(self, name: str) -> Any:
-        """Return the back end's function of this name, observed if it is half of an op."""
-        if name.startswith("__") or name == "ops":  # not there yet while it is being copied
+        """Return the back end's function of this name; forward and backward are observed."""
+        if name.startswith("__") or name == "ops":  # a copy has no ops yet
             raise AttributeError(name)
         return self.wrapped(self.layer, name)
 
     def wrapped(self, layer: str, name: str) -> Any:
-        """Return one function of the back end, observed under the name of a layer."""
-        if name in getattr(self.ops, "composed", ()):  # of a user's ops: they are observed
-            return self.ops.of_parts(name, partial(self.wrapped, layer))
-        inner = isinstance(self.ops, Wrapper)  # then it learns the layer's name too
+        """Return a function of the back end, observed under the name of a layer."""
+        if name in getattr(self.ops, "composed", ()):  # observe the ops that it calls
+            return self.ops.compose(name, partial(self.wrapped, layer))
+        inner = isinstance(self.ops, Wrapper)  # pass the layer's name on
         function = self.ops.wrapped(layer, name) if inner else getattr(self.ops, name)
         if name.endswith(f"_{FORWARD}"):
             return partial(self._forward, layer, name.removesuffix(f"_{FORWARD}"), function)
@@ -116,7 +116,7 @@ class Wrapper:
 
 
 class _View:
-    """What one layer sees of a wrapper."""
+    """A wrapper as the back end of one layer."""
 
     def __init__(self, wrapper: Wrapper, layer: str) -> None:
         self._wrapper, self._layer = wrapper, layer
@@ -128,34 +128,34 @@ class _View:
 
 
 def attach(net: Any, ops: Any) -> None:
-    """Make every layer of a net call ops: a wrapper, which learns the layers' names, or a back end.
+    """Set the back end of every layer of a net; a wrapper also receives the layers' names.
 
     Parameters
     ----------
     net : Layer
-        A net or a layer; its own name is "". One that stands at two places has its first name.
+        A net or a layer; its own name is "". A layer used twice has its first name.
     ops : Wrapper or back end
-        To take a wrapper off again, attach the back end.
+        To remove a wrapper, attach the back end that it wraps.
     """
     for name, layer in reversed(list(net.layers())):
         layer.ops = ops.at(name) if isinstance(ops, Wrapper) else ops
 
 
 class Recorder(Wrapper):
-    """Keeps every call with its arrays, in order."""
+    """Stores every call with its arrays, in order."""
 
     def __init__(self, ops: Any) -> None:
         super().__init__(ops)
         self.calls: list[Call] = []
 
     def observe(self, call: Call) -> None:
-        """Keep the call."""
+        """Store the call."""
         self.calls.append(call)
 
 
 @dataclass
 class Timing:
-    """What the calls of one op, layer and direction took."""
+    """Number and total duration of the calls of one op, layer and direction."""
 
     calls: int = 0
     seconds: float = 0.0
@@ -172,7 +172,7 @@ class Row:
 
 
 class Timer(Wrapper):
-    """Adds up the time of every op by layer and direction; keeps no array."""
+    """Sums the time of every op by layer and direction; stores no array."""
 
     def __init__(self, ops: Any) -> None:
         super().__init__(ops)
@@ -185,26 +185,26 @@ class Timer(Wrapper):
         timing.seconds += call.seconds
 
     def rows(self) -> Iterator[Row]:
-        """Yield layer, op, direction and timing, the slowest first."""
+        """Yield the rows of the table, the slowest first."""
         slowest = sorted(self.timings.items(), key=lambda item: -item[1].seconds)
         for (layer, op, direction), timing in slowest:
             yield Row(layer, op, direction, timing)
 
     @property
     def seconds(self) -> float:
-        """All time spent in ops."""
+        """The total time spent in ops."""
         return sum(timing.seconds for timing in self.timings.values())
 
 
 class Guard(Wrapper):
-    """Stops at the first NaN or infinity, and says where it came from.
+    """Raises NonFiniteError at the first NaN or infinity, with its layer, op and array.
 
-    A step of inference, run_conv2d or run_batch_norm2d, has the name of the layer that opens it; a
-    NaN in an array that was folded into it, such as gamma, is seen in its result.
+    A step of inference, run_conv2d or run_batch_norm2d, has the name of its first layer; a NaN in
+    an array that was folded into the step, such as gamma, appears in the step's result.
     """
 
     def wrapped(self, layer: str, name: str) -> Any:
-        """Return one function of the back end, also where it runs a step of inference."""
+        """Return a function of the back end that checks its arrays; includes run_conv2d etc."""
         function = super().wrapped(layer, name)
         if not name.startswith(f"{RUN}_"):
             return function
@@ -217,12 +217,12 @@ class Guard(Wrapper):
         function: Callable[..., Any],
         prepared: Any,
         *arrays: Any,
-        **by_keyword: Any,
+        **keywords: Any,
     ) -> Any:
-        named = dict(zip(("x", "shortcut"), arrays, strict=False)) | by_keyword
-        for name, array in named.items():
+        inputs = dict(zip(("x", "shortcut"), arrays, strict=False)) | keywords
+        for name, array in inputs.items():
             _check_finite(layer, op, RUN, f"its input {name}", array)
-        out = function(prepared, *arrays, **by_keyword)
+        out = function(prepared, *arrays, **keywords)
         _check_finite(layer, op, RUN, "its result out", out)
         return out
 
@@ -234,14 +234,14 @@ class Guard(Wrapper):
         arrays: Sequence[Any],
         settings: Mapping[str, Any],
     ) -> None:
-        """Raise if an input is not finite: then the trouble lies before this op."""
+        """Raise NonFiniteError if an input is not finite: an earlier op is the cause."""
         names = ["dout"] if direction == BACKWARD else _names(self.ops, op, len(arrays))
-        by_keyword = {key: value for key, value in settings.items() if hasattr(value, "dtype")}
-        for name, array in [*zip(names, arrays, strict=True), *by_keyword.items()]:
+        keyword_arrays = {k: value for k, value in settings.items() if hasattr(value, "dtype")}
+        for name, array in [*zip(names, arrays, strict=True), *keyword_arrays.items()]:
             _check_finite(layer, op, direction, f"its input {name}", array)
 
     def observe(self, call: Call) -> None:
-        """Raise if a result is not finite, though the inputs were: then this op made it."""
+        """Raise NonFiniteError if a result of finite inputs is not finite: this op is the cause."""
         if call.direction == FORWARD:
             names = ["out"]
         else:
@@ -255,7 +255,7 @@ class Guard(Wrapper):
 
 
 class NonFiniteError(FloatingPointError):
-    """A NaN or an infinity, with the layer, op, direction and array where it was first seen."""
+    """A NaN or an infinity; attributes: the layer, op, direction and array where it appeared."""
 
     def __init__(self, layer: str, op: str, direction: str, array: str, message: str) -> None:
         super().__init__(message)
@@ -263,12 +263,12 @@ class NonFiniteError(FloatingPointError):
 
 
 def record(ops: Any) -> Recorder:
-    """Return a back end that keeps every call, in `.calls`."""
+    """Return a back end that stores every call in `.calls`."""
     return Recorder(ops)
 
 
 def timed(ops: Any) -> Timer:
-    """Return a back end that times every call, in `.timings`; see also its rows()."""
+    """Return a back end that times every call; results are in `.timings` and rows()."""
     return Timer(ops)
 
 
@@ -284,12 +284,12 @@ def _names(ops: Any, op: str, count: int) -> list[str]:
     return positional_names(inspect.signature(getattr(ops, f"{op}_forward")), count)
 
 
-def _check_finite(layer: str, op: str, direction: str, what: str, array: Array | None) -> None:
+def _check_finite(layer: str, op: str, direction: str, label: str, array: Array | None) -> None:
     if array is None or array.dtype.kind not in "fc" or np.isfinite(array).all():
         return
     first = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
     function = f"{RUN}_{op}" if direction == RUN else f"{op}_{direction}"
     where = f"layer {layer or '(none)'}, {function}"
     count = int((~np.isfinite(array)).sum())
-    message = f"{where}: {what} has {count} of {array.size} numbers not finite, first at {first}"
-    raise NonFiniteError(layer, op, direction, what.split()[-1], message)
+    message = f"{where}: {label} has {count} of {array.size} numbers not finite, first at {first}"
+    raise NonFiniteError(layer, op, direction, label.split()[-1], message)

@@ -98,7 +98,7 @@ class LineRecorder(Wrapper):
             def recorded(name: str, function: Any) -> Any:
                 return partial(self._call, layer, name, getattr(function, "py_func", function))
 
-            self._user_ops_by_layer[layer] = self.ops.hooked(recorded)
+            self._user_ops_by_layer[layer] = self.ops.with_hook(recorded)
         return self._user_ops_by_layer[layer]
 
     def _source(self, function: Any) -> Instrumented:

@@ -26,7 +26,7 @@ class Undone(NamedTuple):
     """A line of forward that lines of backward undo."""
 
     text: str  # "out = x * s"
-    reason: str  # "one gate serves P * Q pixels, so their gradients add up"
+    reason: str  # "one gate scales P * Q pixels, so their gradients add up"
 
     @property
     def name(self) -> str:

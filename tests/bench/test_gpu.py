@@ -260,7 +260,7 @@ def test_results_stay_allocated_until_the_next_call_on_their_set():
     """Otherwise the allocator would reuse the memory of the previous result, which is cached."""
     forward, both = compare.calls_of(emulated(), SHAPES[0].workload(SE), 3)
     for calls in (forward, both):
-        addresses = [run()[0].held.ctypes.data for run in calls]
+        addresses = [run()[0].array.ctypes.data for run in calls]
         assert len(set(addresses)) == 3
 
 

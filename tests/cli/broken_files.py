@@ -27,7 +27,7 @@ AT_IMPORT = {
     "not UTF-8": (b"x = 1\n\n# caf\xe9\n", "my_ops.py:3: SyntaxError: byte 0xe9 is not UTF-8"),
     "not UTF-8 at once": (b"# caf\xe9\n", "my_ops.py:1: SyntaxError: .*save the file as UTF-8"),
     "unknown coding": (b"# -*- coding: klingon -*-\n", "my_ops.py:1: SyntaxError: .*klingon"),
-    "null bytes": (b"x = 1\0\n", "my_ops.py:1: SyntaxError: byte 0x00 is no text"),
+    "null bytes": (b"x = 1\0\n", "my_ops.py:1: SyntaxError: byte 0x00 is not text"),
     "empty": ("", "my_ops.py has no op of minise's, expected functions such as relu_forward"),
     "missing module": (
         "import nonesuch\n",
@@ -53,7 +53,7 @@ AT_IMPORT = {
     "no op": ("import numpy as np\nx = 1\n", "has no op of minise's"),
     "misspelt": (
         IMPORT + FORWARD.replace("forward", "foward") + BACKWARD,
-        "my_ops.py:2: relu_foward is no function of .* did you mean relu_forward\\?",
+        "my_ops.py:2: relu_foward is not a function of .* did you mean relu_forward\\?",
     ),
     "misspelt backward": (
         IMPORT + FORWARD + BACKWARD.replace("relu_backward", "relu_bakward"),

@@ -214,7 +214,7 @@ def test_data_of_all_kinds(capsys):
         ("train --data shapes10 --threads 4000", "threads is 4000, expected at most"),
         ("train --data shapes10 --threads 4000 --ops jit", "threads is 4000, expected at most"),
         ("check --ops no_such_module", "ops 'no_such_module' is unknown"),
-        ("check --ops none.py", "'none.py' is not there, expected a Python file with ops"),
+        ("check --ops none.py", "'none.py' does not exist, expected a Python file with ops"),
         ("check --ops .", "ops '.' is a folder, expected a Python file"),
         ("check --ops refrence", "did you mean reference?"),
         ("check --op conv3d", "op is 'conv3d', expected one of add, "),

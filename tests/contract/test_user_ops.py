@@ -129,7 +129,7 @@ def test_wrong_ops_fail_and_gradients_come_first(old, new, problem, line, tmp_pa
             "rule 9, NaN in, NaN out: a NaN in x does not propagate",
         ),
         ("np.maximum(x, 0)", "np.maximum(x, 0) + 1", "equal .*: out has an error of up to 1.00e"),
-        ("np.maximum(x, 0)", "np.float32(np.maximum(x, 0))", "my_ops.py:3: .* digits are lost"),
+        ("np.maximum(x, 0)", "np.float32(np.maximum(x, 0))", "my_ops.py:3: .* precision is lost"),
         (
             "(x > 0)",
             "(x > 0) * np.random.rand()",

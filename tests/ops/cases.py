@@ -1,4 +1,4 @@
-"""What the tests of all ops share."""
+"""Back ends, cases and comparisons for the tests of all ops."""
 
 import os
 
@@ -52,7 +52,7 @@ BACKENDS = {
 }
 EPS = float(np.finfo(np.float64).eps)
 
-# fewer where the same tests run again, on a processor of another kind
+# MINISE_EXAMPLES reduces the number where the same tests run on another kind of processor
 few = settings(deadline=None, max_examples=int(os.environ.get("MINISE_EXAMPLES", "100")))
 
 
@@ -65,10 +65,10 @@ def all_equal(ours, theirs):
 
 
 def all_close(ours, theirs, terms, count, dtype=np.float64):
-    """Assert that arrays differ by rounding alone.
+    """Assert that arrays differ only by rounding.
 
-    Both sides add up the same terms, in an order of their own: each may be off by one rounding of
-    the terms' magnitude for every number that the op has, because no sum is longer.
+    Both sides sum the same terms in different orders. No sum has more than count terms, so the
+    error of each side is at most count roundings of the terms' magnitude.
     """
     for a, b, magnitude in zip(ours, theirs, terms, strict=True):
         if b is None:

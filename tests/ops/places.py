@@ -1,8 +1,8 @@
-"""What belongs to an op, file by file, and one line for each thing that was forgotten.
+"""Check that every op has all its parts, and report each missing part in one line.
 
-Files are read, not imported: so it can be told also where an import fails because of what is
-missing. An op is known by its functions in a file of minise/ops/reference that states SHAPES or
-defines a cache, and by its declaration in class Backend.
+Files are read, not imported, so that the report works even if a missing part makes an import fail.
+Ops are the functions in files of minise/ops/reference that state SHAPES or define a cache, and the
+declarations in class Backend.
 """
 
 import ast
@@ -18,7 +18,7 @@ Functions = dict[str, ast.FunctionDef]
 
 
 def missing(root: Path) -> list[str]:
-    """Return a line for every place that an op lacks: the op, the file, and what to add there."""
+    """Return a line for every missing part of an op: the op, the file, and the text to add."""
     trees = {path.stem: tree_of(path) for path in sorted((root / REFERENCE).glob("*.py"))}
     twins = {path.stem: functions_of(tree_of(path)) for path in (root / JIT).glob("*.py")}
     declared = functions_of(class_of(tree_of(root / PROTOCOL), "Backend"))
@@ -45,7 +45,7 @@ def missing(root: Path) -> list[str]:
 
 
 def of_reference(op: str, family: str, tree: ast.Module) -> Iterator[str]:
-    """Yield what an op lacks in its file of the reference."""
+    """Yield the missing parts of an op in its file of the reference."""
     file, functions = f"{REFERENCE}/{family}.py", functions_of(tree)
     for half, other in (HALVES, HALVES[::-1]):
         if f"{op}_{half}" not in functions:
@@ -56,7 +56,7 @@ def of_reference(op: str, family: str, tree: ast.Module) -> Iterator[str]:
 
 
 def of_protocol(op: str, functions: Functions, declared: Functions) -> Iterator[str]:
-    """Yield the declarations that class Backend lacks."""
+    """Yield the missing declarations of class Backend."""
     for name in (f"{op}_{half}" for half in (*HALVES, "branches")):
         if name in functions and name not in declared:
             line = declaration(functions[name])
@@ -66,35 +66,35 @@ def of_protocol(op: str, functions: Functions, declared: Functions) -> Iterator[
 
 
 def of_twin(op: str, family: str, functions: Functions, root: Path) -> Iterator[str]:
-    """Yield that no half of an op is compiled, or that its file has no line of its own."""
+    """Yield a line if jit has no function of an op, or does not import the op's file."""
     if not {f"{op}_{half}" for half in HALVES} & functions.keys():
-        yield f"{JIT}/{family}.py has neither {op}_forward nor {op}_backward: add what is compiled"
+        yield f"{JIT}/{family}.py has neither {op}_forward nor {op}_backward: add one"
     else:
         yield from of_package(JIT, family, root)
 
 
 def of_package(package: str, family: str, root: Path) -> Iterator[str]:
-    """Yield the line by which type checkers find the functions of a new file."""
+    """Yield the missing import of a new file, which type checkers need."""
     line = f"from {package.replace('/', '.')}.{family} import *"
     if line not in (root / package / "__init__.py").read_text():
         yield f"{package}/__init__.py lacks the line of its file: add `{line}`"
 
 
 def of_other_files(op: str, family: str, root: Path) -> Iterator[str]:
-    """Yield which files outside the back ends do not name an op."""
-    named = rf'"{op}"|\b{op}_(forward|backward)\b'
+    """Yield the files outside the back ends that do not name an op."""
+    op_name = rf'"{op}"|\b{op}_(forward|backward)\b'
     spec = root / f"minise/contract/spec/{family}.py"
     if not spec.is_file() or f'"{op}"' not in spec.read_text():
         yield f"minise/contract/spec/{family}.py has no Spec of it: add one to SPECS"
     test = root / f"tests/ops/test_{family}.py"
-    if not test.is_file() or not re.search(named, test.read_text()):
+    if not test.is_file() or not re.search(op_name, test.read_text()):
         yield f"tests/ops/test_{family}.py does not test it: add a test by hand"
     if f"\n| [{op}](" not in (root / TABLE).read_text():
         yield f"{TABLE} has no row for it in the table of ops: run `python -m tests.tables`"
 
 
 def is_family(tree: ast.Module, declared: Functions) -> bool:
-    """Tell whether a file of the reference has ops, and no helpers only."""
+    """Return True if a file of the reference has ops."""
     caches = [n for n in tree.body if isinstance(n, ast.ClassDef) and n.name.endswith("Cache")]
     return bool(caches or shapes_of(tree) or functions_of(tree).keys() & declared.keys())
 
@@ -116,13 +116,13 @@ def functions_of(tree: ast.Module | ast.ClassDef) -> Functions:
 
 
 def ops_of(functions: Functions) -> list[str]:
-    """Return the ops of which there is at least one half, in order."""
+    """Return the ops with a forward or a backward, in order."""
     names = [name.rpartition("_") for name in functions if not name.startswith("check_")]
     return list(dict.fromkeys(op for op, _, half in names if half in HALVES))
 
 
 def shapes_of(tree: ast.Module) -> set[str]:
-    """Return the ops that have a line in a file's SHAPES."""
+    """Return the ops with a line in a file's SHAPES."""
     return {
         key.value
         for node in tree.body
@@ -132,7 +132,7 @@ def shapes_of(tree: ast.Module) -> set[str]:
 
 
 def declaration(function: ast.FunctionDef) -> str:
-    """Return the line by which class Backend declares a function, with any cache as Any."""
+    """Return the declaration of a function for class Backend, with Any for cache classes."""
     arguments = re.sub(r"\b\w+Cache\b", "Any", ast.unparse(function.args))
     result = re.sub(r"\b\w+Cache\b", "Any", ast.unparse(function.returns or ast.Name("Any")))
     return f"def {function.name}(self, {arguments}) -> {result}: ..."

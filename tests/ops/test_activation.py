@@ -40,8 +40,8 @@ SLOPE = {
 def test_kinks_by_hand(ops, op, out, slope):
     """At a kink the slope is 0."""
     x = np.array([-1000.0, -3.0, -2.0, 0.0, 2.0, 3.0, 1000.0])
-    found, cache = getattr(ops, f"{op}_forward")(x)
-    assert found.tolist() == out
+    result, cache = getattr(ops, f"{op}_forward")(x)
+    assert result.tolist() == out
     (dx,) = getattr(ops, f"{op}_backward")(np.ones_like(x), cache)
     assert dx.tolist() == slope
 
@@ -77,7 +77,7 @@ def test_silu_is_least_where_its_slope_is_zero(ops):
     out, cache = ops.silu_forward(x)
     assert abs(out[0] - (1 + x[0])) <= 4 * EPS  # x s = x + 1, as x (1 - s) = -1
     (dx,) = ops.silu_backward(np.ones(1), cache)
-    assert abs(dx[0]) <= 4 * EPS  # s and out are both 0.28 in size, with some roundings each
+    assert abs(dx[0]) <= 4 * EPS  # s and out are both about 0.28, with a few roundings each
 
 
 @over_backends
@@ -97,9 +97,9 @@ def test_silu_far_from_zero(ops, dtype):
     ("dtype", "values"), [(np.float32, [-103, -90, -40]), (np.float64, [-745, -720, -300])]
 )
 def test_small_silus_keep_their_digits(ops, dtype, values):
-    """exp(x) is less than half a rounding of 1, so out is x exp(x) and the slope (1 + x) exp(x).
+    """exp(x) is less than eps / 2, so out is x exp(x) and the slope (1 + x) exp(x).
 
-    Where exp(x) is subnormal it is rounded to a multiple of the smallest number, at most one away.
+    A subnormal exp(x) is rounded to a multiple of the smallest number, at most one away.
     """
     x = np.array(values, dtype)
     out, cache = ops.silu_forward(x)
@@ -107,21 +107,21 @@ def test_small_silus_keep_their_digits(ops, dtype, values):
     tiny = float(np.finfo(dtype).smallest_subnormal)
     assert (out < 0).all()
     for v, y, g in zip(values, out.tolist(), dx.tolist(), strict=True):
-        for came, factor in ((y, v), (g, 1 + v)):
-            # a few roundings, of which exp has the most, or one step of a subnormal s
+        for result, factor in ((y, v), (g, 1 + v)):
+            # a few roundings, most of them in exp, or one step of a subnormal s
             bound = 8 * float(np.finfo(dtype).eps) * math.exp(v) + 1.5 * tiny
-            assert abs(came / factor - math.exp(v)) <= bound
+            assert abs(result / factor - math.exp(v)) <= bound
 
 
 def test_a_complex_step_through_silu_is_exact():
-    """Also at a step of 1e-200, and where the sigmoid is nearly 0 or 1."""
+    """Even with a step of 1e-200, and where the sigmoid is nearly 0 or 1."""
     x = np.array([-700.0, -40.0, -1.2784645427610738, 0.0, 1.0, 30.0, 1000.0, 1e4])
     out, _ = reference.silu_forward(x + 1e-200j)
     assert out.dtype == np.complex128
     real, cache = reference.silu_forward(x)
     np.testing.assert_array_max_ulp(out.real, real, 4)
     (dx,) = reference.silu_backward(np.ones_like(x), cache)
-    # of the terms s and x s (1 - s) each has a handful of roundings, and 1 - s is one of size 1
+    # the terms s and x s (1 - s) have a few roundings each; 1 - s has one of magnitude 1
     bound = 8 * EPS * (cache.s + abs(real))
     bound[0] = 1e-100  # exp(-700) * 1e-200 is 0
     assert (abs(out.imag / 1e-200 - dx) <= bound).all()
@@ -141,9 +141,9 @@ def test_against_math(ops, op, case, seed):
     assert out.shape == dx.shape == x.shape
     is_silu = op == "silu"
     for v, y, d, g in zip(x.flat, np.ravel(out), dout.flat, np.ravel(dx), strict=True):
-        # a handful of roundings on each side; 1 - s and 1 - t t are rounded at the size of 1
+        # a few roundings on each side; 1 - s and 1 - t t have a rounding of magnitude 1
         assert abs(y - SCALAR[op](float(v))) <= 8 * EPS * max(abs(y), 0.5 * (op == "hard_sigmoid"))
-        # silu's is out (1 - s) besides: the roundings of s and 1 - s, each multiplied by out
+        # silu adds out (1 - s): the roundings of s and 1 - s are multiplied by out
         assert abs(g - d * SLOPE[op](float(v))) <= 8 * EPS * abs(d) * (1 + 2 * abs(y) * is_silu)
 
 

@@ -1,4 +1,4 @@
-"""Back ends by name and by file: imported as from their own folder, completed by the reference."""
+"""Back ends by name, module and file; files are imported from their folder and completed."""
 
 import os
 import sys
@@ -121,7 +121,7 @@ def test_a_name_with_a_dash(tmp_path):
     assert loaded(tmp_path, RELU, "my-ops.py").ops == ["relu"]
 
 
-def test_what_failed_leaves_nothing_behind(tmp_path):
+def test_a_failed_import_restores_path_and_modules(tmp_path):
     path = list(sys.path)
     with pytest.raises(ValueError, match=r"my_ops_of_tests.py:1: NameError"):
         loaded(tmp_path, "nope\n")
@@ -137,15 +137,15 @@ def test_ctrl_c_at_import_passes(tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("nowhere.py", r"ops '.*nowhere.py' is not there, expected a Python file with ops$"),
+        ("nowhere.py", r"ops '.*nowhere.py' does not exist, expected a Python file with ops$"),
         ("my_op.py", r"did you mean my_ops.py\?"),
         ("folder.py", "is a folder, expected a Python file"),
         ("folder", "is a folder, expected a Python file"),
         ("my_ops", r"is unknown, .* did you mean .*my_ops.py\?"),
-        ("/dev/null/x.py", "is not there"),
+        ("/dev/null/x.py", "does not exist"),
     ],
 )
-def test_what_is_no_file(name, message, tmp_path):
+def test_paths_that_are_not_files(name, message, tmp_path):
     (tmp_path / "my_ops.py").write_text(RELU)
     (tmp_path / "folder.py").mkdir()
     (tmp_path / "folder").mkdir()
@@ -155,7 +155,7 @@ def test_what_is_no_file(name, message, tmp_path):
 
 def test_a_named_pipe_is_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe.py")
-    with pytest.raises(ValueError, match="is no regular file"):
+    with pytest.raises(ValueError, match="is not a regular file"):
         load_ops(str(tmp_path / "pipe.py"))
 
 
@@ -171,10 +171,10 @@ def test_a_module_by_its_dotted_name(tmp_path, monkeypatch):
         load_ops("json")
 
 
-# Completed
+# Completed by the reference
 
 
-def test_what_is_not_there_is_the_references_but_for_inference(tmp_path):
+def test_the_reference_supplies_missing_functions_except_for_inference(tmp_path):
     ops = loaded(tmp_path)
     missing = [name for name in reference.__all__ if not hasattr(ops, name)]
     assert {name.partition("_")[0] for name in missing} == {"fold", "prepare", "run", "batch", "se"}
@@ -200,13 +200,13 @@ WITH_BOTH = CONV.replace("dout, cache)", "dout, cache, **more)").replace("{}", "
 
 
 @pytest.mark.parametrize("text", [CONV, WITH_PLUS, WITH_BOTH], ids=["neither", "plus", "any"])
-def test_a_backward_is_completed_by_the_settings_that_it_lacks(text, tmp_path):
+def test_missing_settings_of_a_backward_are_emulated(text, tmp_path):
     ops = loaded(tmp_path, text)
     rng = np.random.default_rng(0)
     x, weight, plus = (rng.standard_normal(s) for s in ((2, 3, 4, 5), (2, 3, 3, 3), (2, 3, 4, 5)))
     out, cache = ops.conv2d_forward(x, weight, None, padding=(1, 1))
     dx, dweight, _ = ops.conv2d_backward(out, cache)
-    for settings, wanted in (
+    for settings, expected in (
         (dict(plus=plus), dx + plus),
         (dict(plus=plus, needs_dx=True), dx + plus),
         (dict(plus=None), dx),
@@ -216,8 +216,8 @@ def test_a_backward_is_completed_by_the_settings_that_it_lacks(text, tmp_path):
         first, second, third = ops.conv2d_backward(out, cache, **settings)
         np.testing.assert_array_equal(second, dweight)
         assert third is None
-        if wanted is not None:
-            np.testing.assert_array_equal(first, wanted)
+        if expected is not None:
+            np.testing.assert_array_equal(first, expected)
         assert first is not None or text is WITH_BOTH
     with pytest.raises(ValueError, match=r"^conv2d: plus has shape \(2,\), expected .* as x"):
         ops.conv2d_backward(out, cache, plus=np.ones(2))
@@ -232,7 +232,7 @@ def test_a_backward_is_completed_by_the_settings_that_it_lacks(text, tmp_path):
         ("plus=plus)", "plus=None if plus is None else 2 * plus)", "dx with plus has an error"),
     ],
 )
-def test_a_plus_that_is_taken_is_checked(old, new, problem, tmp_path):
+def test_plus_of_a_users_backward_is_checked(old, new, problem, tmp_path):
     (result,) = conform(loaded(tmp_path, WITH_PLUS.replace(old, new)), cases=20)
     assert result.problem.startswith(f"rule 6, plus: {problem}")
 
@@ -250,8 +250,8 @@ def test_a_net_calls_the_users_op_also_within_fused_ops(tmp_path):
     ops = loaded(tmp_path, text)
     x = np.random.default_rng(0).random((2, 3, 8, 8), np.float32)
     nets = [
-        models.build("se_resnet8", ops=one, rng=np.random.default_rng(1))
-        for one in (ops, reference)
+        models.build("se_resnet8", ops=back_end, rng=np.random.default_rng(1))
+        for back_end in (ops, reference)
     ]
     outs, caches = zip(*(net.forward(x, training=True) for net in nets), strict=True)
     assert len(ops.module.CALLS) == 7
@@ -262,8 +262,8 @@ def test_a_net_calls_the_users_op_also_within_fused_ops(tmp_path):
     assert ours.keys() == theirs.keys()
     for name, grad in ours.items():
         np.testing.assert_allclose(grad, theirs[name], rtol=1e-4, atol=1e-5)
-    for one, two in zip(*(net.named_state().values() for net in nets), strict=True):
-        np.testing.assert_array_equal(one, two)
+    for array, expected in zip(*(net.named_state().values() for net in nets), strict=True):
+        np.testing.assert_array_equal(array, expected)
     ops.module.CALLS.clear()
     np.testing.assert_allclose(*(net.inference()(x) for net in nets), rtol=1e-3, atol=1e-4)
     assert len(ops.module.CALLS) == 7
@@ -283,8 +283,8 @@ def test_composed_ops_have_right_gradients(op, tmp_path):
     settings = dict(running_mean=np.zeros(3), running_var=np.ones(3), training=True)
     forward, backward, _ = functions(ops, op, settings)
     assert check(forward, backward, inputs).ok
-    wanted, _ = getattr(reference, f"{op}_forward")(*inputs, **settings)
-    np.testing.assert_allclose(forward(*inputs)[0], wanted)
+    expected, _ = getattr(reference, f"{op}_forward")(*inputs, **settings)
+    np.testing.assert_allclose(forward(*inputs)[0], expected)
 
 
 def test_a_batch_norm_without_running_statistics_still_trains(tmp_path):
@@ -307,31 +307,32 @@ def batch_norm2d_backward(dout, cache):
     assert result.problem == ""
     x = np.random.default_rng(0).random((2, 3, 8, 8), np.float32)
     nets = [
-        models.build("resnet8", ops=one, rng=np.random.default_rng(1)) for one in (ops, reference)
+        models.build("resnet8", ops=back_end, rng=np.random.default_rng(1))
+        for back_end in (ops, reference)
     ]
     for net in nets:
         net.forward(x, training=True)
-    for one, two in zip(*(net.named_state().values() for net in nets), strict=True):
-        np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-6)
+    for array, expected in zip(*(net.named_state().values() for net in nets), strict=True):
+        np.testing.assert_allclose(array, expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("text", "predicts"),
+    ("text", "folds"),
     [
         ("from minise.ops.reference import *\n" + RELU, False),
         (RELU + "def run_conv2d(*arrays):\n    return arrays\n", False),
         ("from minise.ops.reference import *\ndef run_conv2d(*arrays):\n    return 1\n", True),
     ],
 )
-def test_functions_for_inference_are_the_users_or_none(text, predicts, tmp_path):
+def test_functions_for_inference_are_the_users_or_none(text, folds, tmp_path):
     ops = loaded(tmp_path, text)
-    assert hasattr(ops, "run_conv2d") is ops.folds is predicts
+    assert hasattr(ops, "run_conv2d") is ops.folds is folds
 
 
-# How they are run
+# Configuration
 
 
-def test_a_back_end_by_name_is_its_module_unless_it_is_told_how_to_run():
+def test_a_back_end_by_name_is_its_module_unless_it_is_configured():
     assert backend("reference") is backend("reference", threads=3) is reference
     assert load_ops("minise.bench.peers.im2col", threads=2).__name__.endswith("im2col")
     assert backend("jit", threads=1).folds is True
@@ -339,7 +340,7 @@ def test_a_back_end_by_name_is_its_module_unless_it_is_told_how_to_run():
         backend("numpy")
 
 
-def test_one_algorithm_is_no_choice(tmp_path):
+def test_a_back_end_with_one_algorithm_refuses_a_choice(tmp_path):
     message = "^ops '{}' has one algorithm only, but algorithm is 'direct': leave it out, or cho"
     with pytest.raises(ValueError, match=message.format("reference")):
         load_ops("reference", algorithm="direct")
@@ -362,13 +363,13 @@ def test_a_users_choice_of_threads_and_algorithm(tmp_path):
         loaded(tmp_path, text).using(threads=2)
 
 
-def test_kernels_that_are_compiled_are_told_of_where_a_back_end_compiles(monkeypatch):
-    told = []
-    with on_compile(lambda *kernel: told.append(kernel)):
+def test_listeners_are_called_for_compiled_kernels(monkeypatch):
+    calls = []
+    with on_compile(lambda *kernel: calls.append(kernel)):
         for listener in compiling._listeners:
             listener("a kernel", 1, 2)
-    assert told == [("a kernel", 1, 2)]
+    assert calls == [("a kernel", 1, 2)]
     assert not compiling._listeners
     monkeypatch.setitem(sys.modules, "minise.ops.jit", None)
-    with on_compile(told.append):
+    with on_compile(calls.append):
         pass

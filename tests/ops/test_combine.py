@@ -78,19 +78,21 @@ def test_concat(ops, case, seed):
     out, cache = ops.concat_forward(*xs)
     dout = direction(out, rng)
     gradients = ops.concat_backward(dout, cache)
-    place = 0
+    channel = 0
     for x, dx in zip(xs, gradients, strict=True):
         for c in range(x.shape[1]):
-            np.testing.assert_array_equal(out[:, place], x[:, c])
-            np.testing.assert_array_equal(dx[:, c], dout[:, place])
-            place += 1
-    assert place == out.shape[1]
+            np.testing.assert_array_equal(out[:, channel], x[:, c])
+            np.testing.assert_array_equal(dx[:, c], dout[:, channel])
+            channel += 1
+    assert channel == out.shape[1]
 
 
 @over_backends
 def test_concat_messages(ops):
     x = np.ones((2, 3, 4, 5))
-    with pytest.raises(ValueError, match="^concat: no array came, expected one or more: pass xs"):
+    with pytest.raises(
+        ValueError, match="^concat: received no array, expected one or more: pass xs"
+    ):
         ops.concat_forward()
     with pytest.raises(ValueError, match=r"^concat: xs\[2\] has shape .* N = 2 as in xs\[0\]"):
         ops.concat_forward(x, x, x[:1])
@@ -166,7 +168,7 @@ def test_channel_shuffle(ops, case, seed):
     for g, k in np.ndindex(groups, each):
         np.testing.assert_array_equal(out[:, k * groups + g], x[:, g * each + k])
     np.testing.assert_array_equal(ops.channel_shuffle_backward(out, cache)[0], x)
-    back, _ = ops.channel_shuffle_forward(out, groups=each)  # dealt in the other number of groups
+    back, _ = ops.channel_shuffle_forward(out, groups=each)  # the inverse permutation
     np.testing.assert_array_equal(back, x)
 
 
@@ -220,7 +222,7 @@ def test_dropout_keeps_the_mean(ops, p, seed):
 
 
 @over_backends
-def test_what_is_dropped_is_gone(ops):
+def test_dropped_values_do_not_propagate(ops):
     """Selected, not multiplied: a dropped NaN or infinity is 0."""
     x, mask = np.array([np.nan, np.inf, np.nan]), np.array([False, False, True])
     out, cache = ops.dropout_forward(x, mask, p=0.5)

@@ -31,7 +31,7 @@ EXACT = {**BACKENDS, "jit": jit.using(algorithm="direct")}
 over_backends = pytest.mark.parametrize("ops", EXACT.values(), ids=EXACT)
 DTYPES = [np.float32, np.float64]
 over_dtypes = pytest.mark.parametrize("dtype", DTYPES)
-over_algorithms = pytest.mark.parametrize(  # in float64 only who asks for it is given Winograd's
+over_algorithms = pytest.mark.parametrize(  # in float64, Winograd's runs on request only
     ("algorithm", "dtype"),
     [
         pytest.param(name, dtype, marks=pytest.mark.slow if slow else ())
@@ -42,7 +42,7 @@ over_algorithms = pytest.mark.parametrize(  # in float64 only who asks for it is
 
 
 def loops(x, weight, bias, dout, *, stride, padding, dilation, groups):
-    """Return out, dx, dweight, dbias: seven loops, each product seen once."""
+    """Return out, dx, dweight, dbias, by seven loops over all products."""
     (N, _, H, W), (K, channels, KH, KW) = x.shape, weight.shape
     spans = dilation[0] * (KH - 1) + 1, dilation[1] * (KW - 1) + 1
     OH = (H + 2 * padding[0] - spans[0]) // stride[0] + 1
@@ -101,7 +101,7 @@ def test_the_kernel_is_not_flipped(ops):
 
 
 @over_backends
-def test_groups_are_convolutions_of_their_own(ops):
+def test_groups_are_independent_convolutions(ops):
     rng = np.random.default_rng(0)
     (x, weight, bias), _ = draw(CASES["conv2d"]["groups"], rng, integers=True)
     out, cache = ops.conv2d_forward(x, weight, bias, groups=2)
@@ -141,12 +141,12 @@ def test_adjoint_on_integers(ops, case, seed):
 
 
 @over_backends
-def test_what_no_window_sees_gets_no_gradient(ops):
+def test_pixels_outside_all_windows_get_no_gradient(ops):
     x, weight = np.ones((1, 2, 6, 9)), np.ones((3, 2, 3, 2))
     out, cache = ops.conv2d_forward(x, weight, stride=(2, 3))
     dx, _, _ = ops.conv2d_backward(np.ones_like(out), cache)
     assert out.shape == (1, 3, (6 - 3) // 2 + 1, (9 - 2) // 3 + 1)
-    rows, columns = [1, 1, 2, 1, 1, 0], [1, 1, 0, 1, 1, 0, 1, 1, 0]  # windows that see each
+    rows, columns = [1, 1, 2, 1, 1, 0], [1, 1, 0, 1, 1, 0, 1, 1, 0]  # number of windows
     np.testing.assert_array_equal(dx[0, 0], 3 * np.outer(rows, columns))
     assert not dx[..., 5, :].any()
     assert not dx[..., 2::3].any()
@@ -162,8 +162,8 @@ def test_one_by_one_is_linear(ops):
 
 
 @over_backends
-def test_gradients_do_not_depend_on_what_was_there_before(ops):
-    """A buffer that is not zeroed would show once its memory has been dirtied."""
+def test_gradients_do_not_depend_on_old_memory(ops):
+    """A buffer that is not zeroed would contain NaN."""
     rng = np.random.default_rng(0)
     inputs, keywords = draw(CASES["conv2d"]["stride above kernel"], rng, integers=True)
     out, cache = ops.conv2d_forward(*inputs, **keywords)
@@ -199,7 +199,7 @@ def test_plus_by_hand(ops):
     layout=st.sampled_from(list(LAYOUTS)),
 )
 def test_plus_is_added_and_dx_may_be_left_out(ops, case, seed, bare, layout):
-    """Of integers, whose sums are exact in any order."""
+    """On integers, whose sums are exact in any order."""
     rng = np.random.default_rng(seed)
     arrays, keywords = draw(case, rng, np.float32, integers=True, without=bare)
     out, cache = ops.conv2d_forward(*arrays, **keywords)
@@ -242,26 +242,26 @@ def test_weights_of_any_layout(ops, layout):
 
 
 def direct_bounds(inputs, keywords, dout):
-    """Return by how much a sum of products, one for each weight, pixel or both, may be off."""
+    """Return error bounds for out, dx, dweight and dbias as direct sums of products."""
     x, weight, _ = inputs
     out, *gradients = magnitudes("conv2d", inputs, keywords, dout)
     taps, filters = weight[0].size, weight[:, 0].size // keywords.get("groups", 1)
     counts = taps + 2, filters + 1, dout[:, 0].size + 2, dout[:, 0].size
     terms, eps = (out, *gradients), float(np.finfo(x.dtype).eps)
     return [
-        None if one is None else gamma(count, eps) * one.astype(float)
-        for count, one in zip(counts, terms, strict=True)
+        None if term is None else gamma(count, eps) * term.astype(float)
+        for count, term in zip(counts, terms, strict=True)
     ]
 
 
-def both_ways(ops, inputs, keywords, dout):
-    """Return out and gradients of inputs, and their cache."""
+def forward_and_backward(ops, inputs, keywords, dout):
+    """Return out with the gradients of inputs, and the cache."""
     out, cache = ops.conv2d_forward(*inputs, **keywords)
     return (out, *ops.conv2d_backward(dout, cache)), cache
 
 
 def within(ours, theirs, bounds):
-    """Assert that arrays are apart by no more than the bounds of both."""
+    """Assert that the differences of arrays are within bounds."""
     for a, b, bound in zip(ours, theirs, bounds, strict=True):
         assert (a is None) == (b is None)
         if a is not None:
@@ -272,32 +272,32 @@ def within(ours, theirs, bounds):
 @few
 @given(case=STRATEGIES["conv2d"], seed=SEEDS, bare=without("conv2d"))
 def test_direct_sums_within_their_bound(dtype, case, seed, bare):
-    """On numbers of all digits; the reference's sums are as long, and have the same bound."""
+    """On random floats; the reference's sums have the same length and the same bound."""
     rng = np.random.default_rng(seed)
     inputs, keywords = draw(case, rng, dtype, without=bare)
     dout = direction(jit.conv2d_forward(*inputs, **keywords)[0], rng)
     bounds = direct_bounds(inputs, keywords, dout)
-    ours, _ = both_ways(EXACT["jit"], inputs, keywords, dout)
-    theirs, _ = both_ways(reference, inputs, keywords, dout)
+    ours, _ = forward_and_backward(EXACT["jit"], inputs, keywords, dout)
+    theirs, _ = forward_and_backward(reference, inputs, keywords, dout)
     within(ours, theirs, [None if bound is None else 2 * bound for bound in bounds])
 
 
 @st.composite
-def whole_vectors(draw):
-    """Draw what Winograd's convolution can do, in vectors of channels."""
+def winograd_cases(draw):
+    """Draw sizes and settings that Winograd's algorithm supports; C and K are in vectors."""
     vector, pad = st.integers(1, 1 if AS_LOOPS else 2), st.integers(0, 2)
     sizes = {name: draw(vector) for name in ("N", "C", "K")}
     padding = draw(pad), draw(pad)
-    H, W = (draw(st.integers(max(1, 3 - 2 * one), 9)) for one in padding)
+    H, W = (draw(st.integers(max(1, 3 - 2 * pixels), 9)) for pixels in padding)
     return dict(sizes, H=H, W=W, KH=3, KW=3), dict(padding=padding, groups=draw(vector))
 
 
 @over_algorithms
 @pytest.mark.parametrize("integers", [True, False])
 @settings(few, max_examples=3 if AS_LOOPS else few.max_examples)
-@given(drawn=whole_vectors(), seed=SEEDS, bare=without("conv2d"))
+@given(drawn=winograd_cases(), seed=SEEDS, bare=without("conv2d"))
 def test_both_algorithms(algorithm, dtype, integers, drawn, seed, bare):
-    """Within their bounds; and on small integers the direct one is the reference to the bit."""
+    """Within their bounds; on small integers, direct sums equal the reference's bit for bit."""
     sizes, keywords = drawn
     lanes, groups, rng = lanes_of(np.dtype(dtype)), keywords["groups"], np.random.default_rng(seed)
     sizes = sizes | {name: sizes[name] * lanes * groups for name in "CK"}
@@ -305,8 +305,8 @@ def test_both_algorithms(algorithm, dtype, integers, drawn, seed, bare):
     inputs, _ = draw(case, rng, dtype, integers=integers, without=bare)
     ops = jit.using(algorithm=algorithm)
     dout = direction(ops.conv2d_forward(*inputs, **keywords)[0], rng, integers=integers)
-    ours, cache = both_ways(ops, inputs, keywords, dout)
-    theirs, _ = both_ways(reference, inputs, keywords, dout)
+    ours, cache = forward_and_backward(ops, inputs, keywords, dout)
+    theirs, _ = forward_and_backward(reference, inputs, keywords, dout)
     if integers and algorithm == "direct":
         all_equal(ours, theirs)
         return

@@ -1,4 +1,4 @@
-"""Fused ops: by hand, equal to their parts, by their closed form, and their messages."""
+"""Fused ops: by hand, against the ops they combine, by their closed form, and their messages."""
 
 from types import SimpleNamespace
 
@@ -104,11 +104,11 @@ def test_se_block_tail_by_hand(ops):
     assert dx.tolist() == row(first, second).tolist()  # gamma rstd = 2 / 2
 
 
-# The composition, on the back end given
+# The composition
 
 
 def composed(ops, op, inputs, dout, *, gate="sigmoid", **settings):
-    """Return out, the gradients and both running statistics, one op after another."""
+    """Return out, the gradients and both running statistics, from a sequence of ops."""
     x, gamma, beta, *dense = inputs
     y, norm_cache = ops.batch_norm2d_forward(x, gamma, beta, **settings)
     shortcut = dense.pop() if dense else None
@@ -133,7 +133,7 @@ def composed(ops, op, inputs, dout, *, gate="sigmoid", **settings):
 @few
 @given(data=st.data(), seed=SEEDS, dtype=st.sampled_from([np.float32, np.float64]))
 def test_equals_its_parts(op, data, seed, dtype):
-    """To the bit, at any setting, in training and in evaluation."""
+    """Bit for bit, at any setting, in training and in evaluation."""
     case, bare = data.draw(STRATEGIES[op]), data.draw(without(op))
     rng = np.random.default_rng(seed)
     inputs, keywords = draw(case, rng, dtype, without=bare)
@@ -148,7 +148,7 @@ def test_equals_its_parts(op, data, seed, dtype):
 @over_ops
 @pytest.mark.parametrize("training", [True, False])
 def test_the_running_statistics_are_read_from_every_cache(ops, op, training):
-    """As of batch_norm2d's own cache: layers know one way to read them."""
+    """Layers read them as attributes, as they do with batch_norm2d's cache."""
     inputs, keywords = draw(next(iter(CASES[op].values())), np.random.default_rng(0))
     keywords["training"] = training
     _, cache = getattr(ops, f"{op}_forward")(*inputs, **keywords)
@@ -164,7 +164,7 @@ def test_the_running_statistics_are_read_from_every_cache(ops, op, training):
 @over_backends
 @over_ops
 def test_a_cache_holds_no_image_but_x_and_out(ops, op):
-    """What stands between them is computed again, so that it takes no memory."""
+    """Intermediate images are recomputed, to save memory."""
     inputs, keywords = draw(next(iter(CASES[op].values())), np.random.default_rng(0))
     out, cache = getattr(ops, f"{op}_forward")(*inputs, **keywords)
     arrays = [a for part in (cache, *cache) if isinstance(part, tuple) for a in part]
@@ -173,11 +173,11 @@ def test_a_cache_holds_no_image_but_x_and_out(ops, op):
     all_equal(images, [out, inputs[0]])
 
 
-# The closed form of the module's docstring, as a back end of its own
+# The closed form of fused.py's docstring, as a back end
 
 
 def closed_forward(op, x, gamma, beta, w1, b1, w2, b2, shortcut, keywords):
-    """Return out and a cache, with statistics of images first and no pass for the squeeze."""
+    """Return out and a cache, from the statistics of rows and without a pass for the squeeze."""
     gate = keywords.get("gate", "sigmoid")
     training, eps = keywords["training"], keywords.get("eps", 1e-5)
     norm = {name: value for name, value in keywords.items() if name != "gate"}
@@ -209,7 +209,7 @@ def closed_forward(op, x, gamma, beta, w1, b1, w2, b2, shortcut, keywords):
 
 
 def closed_backward(dout, c):
-    """Return the gradients that batch norm's arrays, SE's and the shortcut have, from two sums."""
+    """Return the gradients of batch norm's arrays, SE's arrays and the shortcut, from two sums."""
     N, C, H, W = c.x.shape
     M, gates = N * H * W, getattr(c, "gates", None)
     s = np.ones((N, C), c.x.dtype) if gates is None else gates.s[:, :, 0, 0]
@@ -317,13 +317,13 @@ CLOSED = SimpleNamespace(
 @over_ops
 @pytest.mark.parametrize("count", [40, pytest.param(200, marks=pytest.mark.long)])
 def test_the_closed_form_conforms(op, count):
-    """Every rule of the contract, float32 included: the bounds leave room for another order."""
+    """Every rule of the contract, with float32 too: the bounds allow any order of summation."""
     assert check_op(CLOSED, op, count)[:4] == (op, count, "", "")
 
 
 @over_ops
 def test_a_channel_switched_off(op):
-    """With gamma = 0, where blocks often start, z tells nothing of x; dgamma is not zero."""
+    """With gamma = 0, a common initial value, z does not depend on x, but dgamma is not zero."""
     rng = np.random.default_rng(0)
     for case in CASES[op].values():
         inputs, keywords = draw(case, rng)
@@ -377,8 +377,8 @@ def test_a_nan_in_the_shortcut_stays_at_its_pixel(ops, op):
 
 @over_backends
 @over_ops
-def test_what_is_cut_off_ends_a_nan(ops, op):
-    """The ReLU's slope of zero selects: a NaN in dout goes no further where out is 0."""
+def test_a_clipped_relu_stops_a_nan(ops, op):
+    """A slope of 0 selects 0: a NaN in dout does not propagate where out is 0."""
     for case in CASES[op].values():
         rng = np.random.default_rng(1)
         inputs, keywords = draw(case, rng)
@@ -391,8 +391,8 @@ def test_what_is_cut_off_ends_a_nan(ops, op):
 
 
 @over_backends
-def test_sleeping_units_end_a_nan(ops):
-    """Of the tail's two dense layers too: what a clipped gate or a dead unit gets back is 0."""
+def test_inactive_units_stop_a_nan(ops):
+    """In the tail's dense layers too: the gradient of a clipped gate or inactive unit is 0."""
     case = Case("se_block_tail", dict(N=2, C=3, H=2, W=3, R=2), dict(training=True, gate="relu"))
     inputs, keywords = draw(case, np.random.default_rng(0))
     inputs[6][...] = -99  # b2: every gate is clipped
@@ -437,7 +437,7 @@ def test_settings_that_are_refused(ops, op, setting, kind, message):
 
 @over_backends
 @over_ops
-def test_one_value_a_channel(ops, op):
+def test_one_value_per_channel(ops, op):
     case = Case(op, dict(N=1, C=3, H=1, W=1, R=2), dict(training=True))
     inputs, keywords = draw(case._replace(sizes={**case.sizes, "W": 2}), np.random.default_rng(0))
     narrow = [a[..., :1] if a.ndim == 4 else a for a in inputs]

@@ -1,4 +1,4 @@
-"""Every gradient of every op: by a complex step, to the last digits, and by differences."""
+"""Every gradient of every op, by complex steps and by finite differences."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ from tests.ops.cases import (
 )
 from tests.ops.loops import over_backends, over_cases, over_ops
 
-TINY = 2.0**-100  # of a complex step
+STEP = 2.0**-100  # imaginary step
 
 
 @over_ops
@@ -30,20 +30,22 @@ def test_by_complex_step(op, data, seed):
     rng = np.random.default_rng(seed)
     inputs, keywords = draw(case, rng, without=bare)
     forward, backward, _ = functions(reference, op, keywords)
-    # a drawn gate may be saturated: 1 - s * s then has no digit left that could be checked
+    # a drawn gate may be saturated: 1 - s * s then has no correct digit to check
     assert_gradients(forward, backward, inputs, rng, mode="complex_step", allow_unchecked=True)
 
 
 @over_cases
 def test_to_the_last_digits(case):
-    """All inputs move at once; <dout, J u> and the sum of <d_k, u_k> agree to 1e-12."""
+    """All inputs are perturbed at once; <dout, J u> equals the sum of <d_k, u_k> to 1e-12."""
     rng = np.random.default_rng(7)
     inputs, keywords = draw(case, rng)
     forward, backward, _ = functions(reference, case.op, keywords)
-    moved = [a.dtype.kind == "f" for a in inputs]
-    us = [rng.standard_normal(a.shape) if m else None for a, m in zip(inputs, moved, strict=True)]
-    steps = [a if u is None else a + 1j * TINY * u for a, u in zip(inputs, us, strict=True)]
-    slope = forward(*steps)[0].imag / TINY
+    is_float = [a.dtype.kind == "f" for a in inputs]
+    us = [
+        rng.standard_normal(a.shape) if f else None for a, f in zip(inputs, is_float, strict=True)
+    ]
+    steps = [a if u is None else a + 1j * STEP * u for a, u in zip(inputs, us, strict=True)]
+    slope = forward(*steps)[0].imag / STEP
     out, cache = forward(*inputs)
     dout = direction(out, rng)
     gradients = backward(dout, cache)
@@ -74,7 +76,7 @@ def test_by_differences(ops, case):
 @settings(few, max_examples=10)
 @given(data=st.data(), seed=SEEDS)
 def test_backward_is_linear_in_dout(ops, op, data, seed):
-    """Twice the gradient comes back as exactly twice, and minus it as exactly minus."""
+    """backward(-2 * dout) is exactly -2 * backward(dout)."""
     case = data.draw(STRATEGIES[op])
     rng = np.random.default_rng(seed)
     inputs, keywords = draw(case, rng)

@@ -1,4 +1,4 @@
-"""Inference: by hand, equal to the ops that it replaces, and what preparing promises."""
+"""Inference: by hand, against the ops that it replaces, and the properties of prepared steps."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ ONE = np.array([1.0])
 
 @pytest.fixture(autouse=True)
 def no_warnings():
-    """Rows of a tile beyond its block hold whatever was there, of which NumPy would warn."""
+    """Unused rows of a tile are uninitialised, and NumPy would warn about their values."""
     with np.errstate(all="ignore"):
         yield
 
@@ -46,7 +46,7 @@ def integers(rng, dtype, *shape):
 
 
 def statistics(rng, dtype, C):
-    """Return gamma (of both signs), beta, and what goes by keyword."""
+    """Return gamma (of both signs), beta, and the keyword arguments."""
     gamma, beta, mean = (normals(rng, dtype, C) for _ in range(3))
     var = (rng.random(C) + 0.5).astype(dtype)
     return gamma, beta, dict(running_mean=mean, running_var=var)
@@ -97,7 +97,7 @@ def test_batch_norm2d_by_hand(ops):
 
 
 def composed(ops, arrays, settings, shortcut, relu):
-    """Return relu(conv2d(x) + shortcut), one op after the other."""
+    """Return relu(conv2d(x) + shortcut), from a sequence of ops."""
     y, _ = ops.conv2d_forward(*arrays, **settings)
     y = y if shortcut is None else ops.add_forward(y, shortcut)[0]
     return ops.relu_forward(y)[0] if relu else y
@@ -105,7 +105,7 @@ def composed(ops, arrays, settings, shortcut, relu):
 
 @st.composite
 def wide_cases(draw):
-    """Return cases of conv2d with whole vectors of channels, which other ways are there for."""
+    """Return cases of conv2d with whole vectors of channels, for the other algorithms."""
     N, H, W, size, pad = (
         draw(st.integers(*ends)) for ends in ((1, 5), (3, 9), (3, 9), (0, 1), (0, 1))
     )
@@ -126,7 +126,7 @@ def wide_cases(draw):
     relu=st.booleans(),
 )
 def test_conv2d_equals_its_parts(ops, case, seed, bare, dtype, added, relu):
-    """To the bit: the same sums, to which the same numbers are added in the same order."""
+    """Bit for bit: the same sums, in the same order."""
     rng = np.random.default_rng(seed)
     arrays, settings = draw(case, rng, dtype, without=bare)
     x, weight, bias = arrays
@@ -139,15 +139,15 @@ def test_conv2d_equals_its_parts(ops, case, seed, bare, dtype, added, relu):
 
 
 @pytest.mark.parametrize(
-    ("way", "kernel", "groups"),
+    ("algorithm", "kernel", "groups"),
     [("winograd", 3, 1), ("pointwise", 1, 1), ("depthwise", 3, 32), ("direct", 5, 1)],
 )
-def test_every_way_is_tried(way, kernel, groups):
-    """What the cases above are meant to reach."""
+def test_every_algorithm_is_tested(algorithm, kernel, groups):
+    """The cases above select every algorithm."""
     weight = np.ones((32, 32 // groups, kernel, kernel), np.float32)
     settings = (1, 1), (kernel // 2, kernel // 2), (1, 1), groups
     cache = Conv2dCache(np.ones((1, 32, 9, 8), np.float32), weight, None, *settings)
-    assert algorithm_of(cache) == way
+    assert algorithm_of(cache) == algorithm
 
 
 def gates(rng, dtype, K, R=3):
@@ -171,7 +171,7 @@ def gates(rng, dtype, K, R=3):
 def test_conv2d_with_gates_equals_its_parts(
     ops, sizes, K, seed, squeeze, gate, bias, added, relu, dtype
 ):
-    """But for the rounding of the SE block's own sums: what goes into it is the same to the bit."""
+    """Up to the rounding of the SE block's sums; its input has the same bits."""
     rng = np.random.default_rng(seed)
     N, H, W = sizes
     x, weight = normals(rng, dtype, N, 2, H, W), normals(rng, dtype, K, 2, 1, 1)
@@ -196,7 +196,7 @@ def test_conv2d_with_gates_equals_its_parts(
 @each("C", [3, 16, 35])
 @each("size", [(8, 8), (64, 32)])
 def test_gates_on_integers(ops, dtype, C, size):
-    """Means over powers of two, and gates through ReLUs, are exact: equal to the bit."""
+    """Means over powers of two, and ReLU gates, are exact: results are bit-identical."""
     rng = np.random.default_rng(0)
     x, weight = integers(rng, dtype, 2, 3, *size), integers(rng, dtype, C, 3, 1, 1)
     shortcut = integers(rng, dtype, 2, C, *size)
@@ -230,7 +230,7 @@ def test_batch_norm2d_equals_its_parts(ops, dtype, C, relu):
 @few
 @given(case=STRATEGIES["conv2d"], seed=SEEDS, bare=without("conv2d"))
 def test_a_folded_normalisation(ops, case, seed, bare):
-    """Either side rounds each term a few times more than the sum has terms."""
+    """Each side rounds each term at most eight times more than its sum has terms."""
     rng = np.random.default_rng(seed)
     arrays, settings = draw(case, rng, without=bare)
     x, weight, bias = arrays
@@ -247,18 +247,18 @@ def test_a_folded_normalisation(ops, case, seed, bare):
     assert (abs(out - expected) <= bound).all()
 
 
-# What preparing promises
+# Prepared steps
 
 
 def drawn(dtype=np.float64, K=16):
-    """Return what a convolution with all that may follow it takes."""
+    """Return x, a shortcut and the arrays of prepare_conv2d with an SE block."""
     rng = np.random.default_rng(0)
     arrays = normals(rng, dtype, K, 16, 3, 3), normals(rng, dtype, K), *gates(rng, dtype, K)
     return normals(rng, dtype, 3, 16, 7, 6), normals(rng, dtype, 3, K, 7, 6), arrays
 
 
 @over_backends
-def test_what_is_prepared_is_a_snapshot(ops):
+def test_prepared_steps_hold_copies(ops):
     x, shortcut, arrays = drawn()
     gamma, beta, running = statistics(np.random.default_rng(1), np.float64, 16)
     conv = ops.prepare_conv2d(*arrays, padding=(1, 1), relu=True)
@@ -267,20 +267,20 @@ def test_what_is_prepared_is_a_snapshot(ops):
     for array in (*arrays, gamma, beta, *running.values()):
         array[...] = np.nan
     after = ops.run_conv2d(conv, x, shortcut), ops.run_batch_norm2d(norm, x)
-    for one, other in zip(before, after, strict=True):
-        np.testing.assert_array_equal(one, other)
+    for expected, out in zip(before, after, strict=True):
+        np.testing.assert_array_equal(out, expected)
 
 
 @over_dtypes
 def test_an_image_has_the_same_bits_in_every_batch(dtype):
-    """In the compiled ops; NumPy's products may choose another order for another size."""
+    """For the compiled ops; NumPy's matrix products may change their order with the size."""
     ops, (x, shortcut, arrays) = jit, drawn(dtype)
-    for kept in (2, 6):  # without an SE block, and with it
-        prepared = ops.prepare_conv2d(*arrays[:kept], padding=(1, 1), relu=True)
+    for count in (2, 6):  # without and with an SE block
+        prepared = ops.prepare_conv2d(*arrays[:count], padding=(1, 1), relu=True)
         out = ops.run_conv2d(prepared, x, shortcut)
         for n in range(len(x)):
-            one = ops.run_conv2d(prepared, x[n : n + 1], shortcut[n : n + 1])
-            np.testing.assert_array_equal(one[0], out[n])
+            alone = ops.run_conv2d(prepared, x[n : n + 1], shortcut[n : n + 1])
+            np.testing.assert_array_equal(alone[0], out[n])
 
 
 @over_backends
@@ -298,14 +298,14 @@ def test_many_shapes_of_x(ops, monkeypatch):
 def test_nothing_is_written_and_out_is_new(ops):
     x, shortcut, arrays = drawn()
     gamma, beta, running = statistics(np.random.default_rng(1), np.float64, 16)
-    held = [x, shortcut, *arrays, gamma, beta, *running.values()]
-    before = [array.copy() for array in held]
+    inputs = [x, shortcut, *arrays, gamma, beta, *running.values()]
+    copies = [array.copy() for array in inputs]
     conv = ops.prepare_conv2d(*arrays, padding=(1, 1), relu=True)
     norm = ops.prepare_batch_norm2d(gamma, beta, **running)
     outs = [ops.run_conv2d(conv, x, shortcut) for _ in range(2)]
     outs += [ops.run_batch_norm2d(norm, x)]
-    for array, kept in zip(held, before, strict=True):
-        np.testing.assert_array_equal(array, kept)
+    for array, copy in zip(inputs, copies, strict=True):
+        np.testing.assert_array_equal(array, copy)
         assert not any(np.shares_memory(out, array) for out in outs)
     assert not np.shares_memory(outs[0], outs[1])
 
@@ -320,7 +320,7 @@ def test_any_layout(ops, layout, dtype):
     expected = ops.run_conv2d(ops.prepare_conv2d(*arrays, padding=(1, 1)), x, shortcut)
     prepared = ops.prepare_conv2d(*map(lay_out, arrays), padding=(1, 1))
     out = ops.run_conv2d(prepared, lay_out(x), lay_out(shortcut))
-    if ops is jit:  # its sums have one order; an exponential may round by strides, NumPy's do
+    if ops is jit:  # its sums have a fixed order; the rounding of NumPy's depends on strides
         np.testing.assert_array_equal(out, expected)
     np.testing.assert_allclose(out, expected, rtol=0, atol=1e3 * np.finfo(dtype).eps)
     expected = ops.run_batch_norm2d(ops.prepare_batch_norm2d(gamma, beta, **running), x)
@@ -412,7 +412,7 @@ def test_messages_of_preparing(ops):
 @over_backends
 @pytest.mark.parametrize("seen", [False, True], ids=["first", "again"])
 def test_messages_of_running(ops, seen):
-    """The same where x is of a shape that has come before."""
+    """Also for a shape of x that has been used before."""
     x, shortcut, (weight, bias, *_) = drawn()
     prepared = ops.prepare_conv2d(weight, bias, padding=(1, 1))
     if seen:

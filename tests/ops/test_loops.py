@@ -1,4 +1,4 @@
-"""The loops that tests share: every row runs, and every row that fails is named."""
+"""tests.ops.loops: every row runs, and every failing row is listed."""
 
 import inspect
 
@@ -8,7 +8,7 @@ from tests.ops.cases import CASES, OPS
 from tests.ops.loops import each, over_cases
 
 
-def test_every_row_runs_and_those_that_fail_are_named():
+def test_every_row_runs_and_failing_rows_are_listed():
     ran = []
 
     @each("a, b", [(1, "x"), (2, "y"), (3, "z")])
@@ -30,7 +30,7 @@ def test_every_row_runs_and_those_that_fail_are_named():
     assert caught.value.__cause__ is not None
 
 
-def test_a_test_of_cases_has_an_id_for_each_op():
+def test_a_test_of_cases_has_an_id_per_op():
     ran = []
 
     @over_cases
@@ -46,6 +46,6 @@ def test_a_test_of_cases_has_an_id_for_each_op():
     assert ran == [(case, 0) for case in CASES["channel_shuffle"].values()]
 
 
-def test_rows_of_one_name_are_refused():
+def test_rows_with_the_same_label_are_refused():
     with pytest.raises(AssertionError):
         each("a", [1, 1])

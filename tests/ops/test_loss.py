@@ -21,8 +21,8 @@ from tests.ops.cases import (
 from tests.ops.loops import each
 
 over_backends = pytest.mark.parametrize("ops", BACKENDS.values(), ids=BACKENDS)
-LOOKING = {name: BACKENDS[name] for name in ("reference", "jit")}  # at labels, before they count
-NOT_LOOKING = {name: ops for name, ops in BACKENDS.items() if name not in LOOKING}
+CHECKED = {name: BACKENDS[name] for name in ("reference", "jit")}  # back ends that check labels
+UNCHECKED = {name: ops for name, ops in BACKENDS.items() if name not in CHECKED}
 ONE = np.array(1.0)
 
 
@@ -33,12 +33,12 @@ def by_math(logits, labels, dout, *, label_smoothing):
     for n, label in enumerate(labels.tolist()):
         row = logits[n].tolist()
         total = math.fsum(math.exp(a) for a in row)
-        wanted = [label_smoothing / K + (1 - label_smoothing) * (k == label) for k in range(K)]
+        target = [label_smoothing / K + (1 - label_smoothing) * (k == label) for k in range(K)]
         losses.append(
-            -math.fsum(w * math.log(math.exp(a) / total) for w, a in zip(wanted, row, strict=True))
+            -math.fsum(w * math.log(math.exp(a) / total) for w, a in zip(target, row, strict=True))
         )
         for k in range(K):
-            dlogits[n, k] = (math.exp(row[k]) / total - wanted[k]) / N * dout
+            dlogits[n, k] = (math.exp(row[k]) / total - target[k]) / N * dout
     return math.fsum(losses) / N, dlogits
 
 
@@ -62,11 +62,11 @@ def test_smoothing_by_hand(ops):
     hit, miss = math.log(3 / 4), math.log(1 / 4)
     np.testing.assert_array_max_ulp(loss, np.array(-3 / 4 * hit - 1 / 4 * miss), 8)
     dlogits, _ = ops.softmax_cross_entropy_backward(np.array(8.0), cache)
-    assert abs(dlogits).max() <= 8 * 8 * EPS  # 1/4 and 3/4 are what is wanted
+    assert abs(dlogits).max() <= 8 * 8 * EPS  # 1/4 and 3/4 are the target
 
 
 @over_backends
-def test_all_alike(ops):
+def test_equal_logits(ops):
     loss, cache = ops.softmax_cross_entropy_forward(np.full((3, 10), 7.0), np.array([0, 4, 9]))
     np.testing.assert_array_max_ulp(loss, np.array(math.log(10)), 4)
     dlogits, _ = ops.softmax_cross_entropy_backward(ONE, cache)
@@ -96,14 +96,14 @@ def test_rows_of_dlogits_add_up_to_zero(ops, case, seed):
     _, cache = ops.softmax_cross_entropy_forward(*inputs, **keywords)
     dlogits, _ = ops.softmax_cross_entropy_backward(ONE, cache)
     N, K = inputs[0].shape
-    assert (abs(dlogits.sum(axis=1)) <= 8 * K * EPS / N).all()  # K terms, none above 1 / N
+    assert (abs(dlogits.sum(axis=1)) <= 8 * K * EPS / N).all()  # K terms, each at most 1 / N
 
 
 @over_backends
 @few
 @given(case=STRATEGIES["softmax_cross_entropy"], seed=SEEDS)
 def test_a_batch_twice(ops, case, seed):
-    """The loss is a mean: the same batch twice has the same loss and half the gradient a sample."""
+    """The loss is a mean: a repeated batch has the same loss and half the gradient per sample."""
     (logits, labels), keywords = draw(case, np.random.default_rng(seed))
     loss, cache = ops.softmax_cross_entropy_forward(logits, labels, **keywords)
     once, _ = ops.softmax_cross_entropy_backward(ONE, cache)
@@ -142,14 +142,14 @@ def test_large_logits_stay_finite(ops, dtype, size, label_smoothing):
     assert loss == pytest.approx(expected, rel=8 * float(np.finfo(dtype).eps))
     dlogits, _ = ops.softmax_cross_entropy_backward(np.array(1, dtype), cache)
     e = label_smoothing
-    wanted = np.array([[1 - e + e / 3, e / 3, e / 3]] * 2)
+    target = np.array([[1 - e + e / 3, e / 3, e / 3]] * 2)
     hit = np.array([[1, 0, 0], [0, 1, 0]])
-    np.testing.assert_allclose(dlogits, (hit - wanted) / 2, atol=8 * np.finfo(dtype).eps)
+    np.testing.assert_allclose(dlogits, (hit - target) / 2, atol=8 * np.finfo(dtype).eps)
 
 
 @over_backends
 def test_a_masked_class(ops):
-    """A logit of -inf is a class that cannot be; without smoothing nothing is lost by it."""
+    """A logit of -inf excludes a class; without smoothing the loss stays finite."""
     logits = np.array([[0.0, -np.inf, 0.0]])
     loss, cache = ops.softmax_cross_entropy_forward(logits, np.array([0]))
     np.testing.assert_array_max_ulp(loss, np.array(math.log(2)), 2)
@@ -159,7 +159,7 @@ def test_a_masked_class(ops):
 
 @over_backends
 def test_small_losses_keep_their_digits(ops):
-    """A probability near 1: its logarithm is the small number that is left."""
+    """For a probability near 1, the loss is a small number with full precision."""
     loss, _ = ops.softmax_cross_entropy_forward(np.array([[0.0, -30.0]]), np.array([0]))
     assert abs(loss - math.log1p(math.exp(-30))) <= EPS  # 1 + exp(-30) is rounded at 1
 
@@ -175,7 +175,7 @@ def test_labels_of_any_integer(ops, dtype):
     assert ops.softmax_cross_entropy_backward(ONE, cache)[0].dtype == np.float64
 
 
-@pytest.mark.parametrize("ops", LOOKING.values(), ids=LOOKING)
+@pytest.mark.parametrize("ops", CHECKED.values(), ids=CHECKED)
 def test_labels_out_of_range_are_refused(ops):
     forward, op = ops.softmax_cross_entropy_forward, "softmax_cross_entropy"
     with pytest.raises(
@@ -186,10 +186,10 @@ def test_labels_out_of_range_are_refused(ops):
         forward(np.zeros((2, 3)), np.array([-1, 2]))
 
 
-@pytest.mark.parametrize("ops", NOT_LOOKING.values(), ids=NOT_LOOKING)
+@pytest.mark.parametrize("ops", UNCHECKED.values(), ids=UNCHECKED)
 @pytest.mark.parametrize("labels", [[0, 3], [-1, 2]])
 def test_labels_out_of_range_make_the_loss_nan(ops, labels):
-    """A GPU would have to be waited for: what training does about a NaN, it does about this."""
+    """A check would wait for the GPU; training handles this like any other NaN."""
     loss, _ = ops.softmax_cross_entropy_forward(np.zeros((2, 3)), np.array(labels))
     assert np.isnan(loss)
 

@@ -1,4 +1,4 @@
-"""A gradient check that has never failed is no evidence: every known mistake must be caught."""
+"""The gradient check catches every known mistake in a backward."""
 
 from types import SimpleNamespace
 
@@ -15,7 +15,7 @@ from tests.ops.loops import each, over_ops, run_all
 
 
 def pair(mistake, seed):
-    """Return forward, the right and the wrong backward, inputs and rng."""
+    """Return forward, the correct and the wrong backward, inputs and rng."""
     rng = np.random.default_rng(seed)
     inputs, keywords = draw(mistake.case, rng, integers=mistake.integers)
     forward, backward, _ = functions(reference, mistake.case.op, keywords)
@@ -35,8 +35,8 @@ def test_is_caught(op):
 
 @each("seed", [0, 1])
 def is_caught(mistake, seed):
-    forward, right, wrong, inputs, rng = pair(mistake, seed)
-    assert_gradients(forward, right, inputs, rng, mode="complex_step")
+    forward, correct, wrong, inputs, rng = pair(mistake, seed)
+    assert_gradients(forward, correct, inputs, rng, mode="complex_step")
     with pytest.raises(AssertionError, match="directional derivative is .* from backward"):
         assert_gradients(forward, wrong, inputs, rng, mode="complex_step")
 

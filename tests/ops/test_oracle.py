@@ -1,7 +1,7 @@
-"""PyTorch as oracle: every op, its loss and all gradients of whole nets, in float64.
+"""Comparison with PyTorch in float64: every op, and loss and gradients of whole nets.
 
-Both sides add up the same products in another order, so they differ by rounding alone: 1e-10 of
-the largest number is some 1e5 roundings, and the longest sum here has about 1e4 terms.
+Both sides sum the same products in different orders, so that only rounding differs: 1e-10 of the
+largest number is about 1e5 roundings, and the longest sum here has about 1e4 terms.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ from tests.ops.loops import over_backends, over_cases
 torch = pytest.importorskip("torch", reason="needs torch: pip install -e '.[oracle]'")
 F = torch.nn.functional
 
-RELATIVE = 1e-10
+REL_TOL = 1e-10
 
 
 def conv2d(x, weight, bias, **settings):
@@ -36,7 +36,7 @@ def batch_norm2d(x, gamma, beta, *, running_mean, running_var, **settings):
 
 
 def hard_sigmoid(x):
-    return F.relu6(x + 3) / 6  # F.hardsigmoid's backward takes 1/6 as a float32, also of float64
+    return F.relu6(x + 3) / 6  # F.hardsigmoid's backward rounds 1/6 to float32, for float64 too
 
 
 def squeeze_excite(x, w1, b1, w2, b2, *, squeeze="avg", gate="sigmoid"):
@@ -67,7 +67,7 @@ def channel_shuffle(x, *, groups):
     return x.view(N, groups, C // groups, H, W).transpose(1, 2).reshape(N, C, H, W)
 
 
-ORACLES = {  # of the ops that are no function of PyTorch's with the op's name and arguments
+ORACLES = {  # for ops without a PyTorch function of the same name and arguments
     "avg_pool2d": avg_pool2d,
     "batch_norm2d": batch_norm2d,
     "batch_norm2d_add_relu": batch_norm2d_add_relu,
@@ -92,7 +92,7 @@ def close(ours, theirs):
     theirs = theirs.detach().numpy()
     assert ours.shape == theirs.shape
     largest = max(1.0, abs(theirs).max()) if theirs.ndim == 0 else abs(theirs).max()
-    assert abs(ours - theirs).max() <= RELATIVE * largest
+    assert abs(ours - theirs).max() <= REL_TOL * largest
 
 
 def leaf(array):
@@ -100,11 +100,11 @@ def leaf(array):
 
 
 def oracle(op):
-    """Return what computes an op in PyTorch, and skip the test of an op that PyTorch has not."""
+    """Return the function of PyTorch for an op, or skip the test if there is none."""
     function = ORACLES.get(op) or getattr(torch, op, None) or getattr(F, op, None)
     return function or pytest.skip(
         f"{op}: neither torch nor torch.nn.functional has a function of this name: if PyTorch can "
-        "compute the op, say how in ORACLES of tests/ops/test_oracle.py"
+        "compute the op, add a function to ORACLES of tests/ops/test_oracle.py"
     )
 
 
@@ -120,19 +120,21 @@ def test_op(ops, case):
     out, cache = getattr(ops, f"{case.op}_forward")(*inputs, **keywords)
     leaves = [leaf(a) for a in inputs]
     theirs = {k: torch.tensor(v) if isinstance(v, np.ndarray) else v for k, v in keywords.items()}
-    answer = oracle(case.op)(*leaves, **theirs)
-    close(out, answer)
+    expected = oracle(case.op)(*leaves, **theirs)
+    close(out, expected)
     dout = direction(out, rng)
-    answer.backward(torch.tensor(dout))
-    for one, gradient in zip(leaves, getattr(ops, f"{case.op}_backward")(dout, cache), strict=True):
+    expected.backward(torch.tensor(dout))
+    for tensor, gradient in zip(
+        leaves, getattr(ops, f"{case.op}_backward")(dout, cache), strict=True
+    ):
         if gradient is not None:
-            close(gradient, one.grad)
+            close(gradient, tensor.grad)
     if "running_var" in keywords:
         close(cache.running_mean, theirs["running_mean"])
         close(cache.running_var, theirs["running_var"])
 
 
-# Twins of whole nets, with the names that minise's parameters have.
+# Whole nets in PyTorch, with the parameter names of minise.
 
 
 class SELayer(torch.nn.Module):
@@ -230,7 +232,7 @@ class Twin(torch.nn.Module):
 
 
 def same_step(net, twin, size=32, batch=4):
-    """Compare loss, all gradients and running statistics of one step of training."""
+    """Compare loss, all gradients and running statistics of a training step."""
     rng = np.random.default_rng(1)
     perturbed(net, rng)
     twin.double().load_state_dict(
@@ -247,9 +249,9 @@ def same_step(net, twin, size=32, batch=4):
     dlogits, _ = reference.softmax_cross_entropy_backward(np.ones_like(loss), loss_cache)
     dx, grads = net.backward(dlogits, cache)
     theirs = torch.tensor(x, requires_grad=True)
-    answer = F.cross_entropy(twin.train()(theirs), torch.tensor(labels))
-    answer.backward()
-    close(loss, answer)
+    expected = F.cross_entropy(twin.train()(theirs), torch.tensor(labels))
+    expected.backward()
+    close(loss, expected)
     close(dx, theirs.grad)
     assert grads.keys() == {name for name, _ in twin.named_parameters()}
     for name, param in twin.named_parameters():

@@ -1,4 +1,4 @@
-"""An op that is not complete is told by one line for each place, which names the file."""
+"""Every missing part of an op is reported in one line that names the file."""
 
 import shutil
 from pathlib import Path
@@ -27,7 +27,7 @@ DECLARED = """
     def cube_backward(self, dout: Array, cache: Any) -> tuple[Array]: ...
 """
 FORWARD, BACKWARD = (line.strip() for line in DECLARED.strip().splitlines())
-ADDED = {  # of an op that is complete: what each file has of it, and where
+ADDED = {  # the parts of a complete op: file, text before the insertion, inserted text
     "minise/ops/reference/activation.py": ("", CUBE),
     "minise/ops/reference/activation.py SHAPES": ("SHAPES = {", '\n    "cube": "x: ...",'),
     "minise/ops/protocol.py": ("class Backend(Protocol):", DECLARED),
@@ -44,7 +44,7 @@ def test_every_op_is_complete():
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
-    """Return a folder with all files that are read."""
+    """Return a copy of all files that are read."""
     root = tmp_path_factory.mktemp("root")
     for name in FILES:
         if (ROOT / name).is_dir():
@@ -56,23 +56,23 @@ def copy(tmp_path_factory):
 
 @pytest.fixture
 def lines(copy):
-    """Return what is told of cube, if it has only what is passed, by keys of ADDED.
+    """Return a function from edits, like ADDED, to the report's lines about cube.
 
-    What is told of other ops is left out: who adds one is to see one failure, that of the op.
+    Lines about other ops are left out, so that an incomplete new op fails only one test.
     """
     texts = {}
 
-    def told(edits):
-        for key, (behind, text) in edits.items():
+    def report(edits):
+        for key, (anchor, text) in edits.items():
             path = copy / key.split()[0]
             path.parent.mkdir(exist_ok=True)
             before = path.read_text() if path.exists() else None
             texts.setdefault(path, before)
-            start = (before or "").index(behind) + len(behind) if behind else len(before or "")
+            start = (before or "").index(anchor) + len(anchor) if anchor else len(before or "")
             path.write_text((before or "")[:start] + text + (before or "")[start:])
         return [line for line in missing(copy) if line.startswith("op cube: ")]
 
-    yield told
+    yield report
     for path, text in texts.items():
         path.write_text(text) if text is not None else path.unlink()
 
@@ -96,8 +96,7 @@ def test_a_complete_op_is_complete(lines):
         ),
         (
             "minise/ops/jit/activation.py",
-            "minise/ops/jit/activation.py has neither cube_forward nor cube_backward: add what is "
-            "compiled",
+            "minise/ops/jit/activation.py has neither cube_forward nor cube_backward: add one",
         ),
         (
             "minise/contract/spec/activation.py",
@@ -113,11 +112,11 @@ def test_a_complete_op_is_complete(lines):
         ),
     ],
 )
-def test_what_is_left_out_is_told(lines, left_out, expected):
+def test_a_missing_part_is_reported(lines, left_out, expected):
     assert lines({key: ADDED[key] for key in ADDED if key != left_out}) == [f"op cube: {expected}"]
 
 
-def test_the_declarations_to_add_are_told(lines):
+def test_missing_declarations_are_reported(lines):
     protocol = "minise/ops/protocol.py"
     assert lines({key: ADDED[key] for key in ADDED if key != protocol}) == [
         f"op cube: class Backend in {protocol} does not declare {name}: add `{line}`"
@@ -126,7 +125,7 @@ def test_the_declarations_to_add_are_told(lines):
 
 
 @pytest.mark.parametrize("half", ["forward", "backward"])
-def test_a_half_without_the_other_is_told(half, lines):
+def test_forward_without_backward_is_reported_and_vice_versa(half, lines):
     file, other = "minise/ops/reference/activation.py", {"forward": "backward"}.get(half, "forward")
     text = CUBE.replace(f"cube_{half}", "_cube")
     assert lines(ADDED | {file: ("", text)}) == [
@@ -134,14 +133,14 @@ def test_a_half_without_the_other_is_told(half, lines):
     ]
 
 
-def test_branches_that_are_not_declared_are_told(lines):
+def test_undeclared_branches_are_reported(lines):
     file = "minise/ops/reference/activation.py"
     text = CUBE + "\n\ndef cube_branches(cache: CubeCache) -> Array:\n    return cache.x > 0\n"
     (line,) = lines(ADDED | {file: ("", text)})
     assert line.endswith("add `def cube_branches(self, cache: Any) -> Array: ...`")
 
 
-def test_a_new_family_has_a_line_of_its_own(lines):
+def test_a_new_file_must_be_imported(lines):
     edits = {key.replace("activation", "powers"): ADDED[key] for key in ADDED}
     del edits["minise/ops/reference/powers.py SHAPES"]
     powers = edits["minise/ops/reference/powers.py"][1]

@@ -20,20 +20,20 @@ from tests.ops.loops import each
 
 over_backends = pytest.mark.parametrize("ops", BACKENDS.values(), ids=BACKENDS)
 BOTH = pytest.mark.parametrize("op", ["max_pool2d", "avg_pool2d"])
-TWELVE = 12**2  # the divisors of 1x1 up to 4x4 windows divide it, so that shares are integers
+SCALE = 12**2  # a multiple of all divisors of 1x1 to 4x4 windows, so that shares are integers
 
 
 def starts(size, k, step, pad, ceil_mode):
-    """Return where windows start along one axis, counted in pixels of the image."""
-    found = list(range(-pad, size + pad - k + 1, step))
-    after = -pad + len(found) * step
-    if ceil_mode and found[-1] + k < size + pad and after < size:
-        found.append(after)
-    return found
+    """Return the start of each window along an axis, in pixels of the image."""
+    result = list(range(-pad, size + pad - k + 1, step))
+    after = -pad + len(result) * step
+    if ceil_mode and result[-1] + k < size + pad and after < size:
+        result.append(after)
+    return result
 
 
 def windows(x, kernel, stride, padding, ceil_mode):
-    """Yield (p, q), the pixels of the window inside the image, and how many the frame adds."""
+    """Yield (p, q), the window's pixels in the image, and its number of padding pixels."""
     sizes = x.shape[2:]
     each = zip(sizes, kernel, stride or kernel, padding, strict=True)
     rows, columns = (list(enumerate(starts(*args, ceil_mode))) for args in each)
@@ -49,31 +49,31 @@ def windows(x, kernel, stride, padding, ceil_mode):
 
 def max_loops(x, dout_of, *, kernel, stride, padding, ceil_mode):
     """Return out, dout, dx."""
-    found = list(windows(x, kernel, stride, padding, ceil_mode))
-    out = np.zeros((*x.shape[:2], *(1 + i for i in found[-1][0])), x.dtype)
+    all_windows = list(windows(x, kernel, stride, padding, ceil_mode))
+    out = np.zeros((*x.shape[:2], *(1 + i for i in all_windows[-1][0])), x.dtype)
     dout, dx = dout_of(out), np.zeros_like(x)
     for n, c in np.ndindex(x.shape[:2]):
-        for place, pixels, _ in found:
+        for index, pixels, _ in all_windows:
             best = pixels[0]
             for pixel in pixels[1:]:
                 if x[n, c][pixel] > x[n, c][best]:
                     best = pixel
-            out[n, c][place] = x[n, c][best]
-            dx[n, c][best] += dout[n, c][place]
+            out[n, c][index] = x[n, c][best]
+            dx[n, c][best] += dout[n, c][index]
     return out, dout, dx
 
 
 def avg_loops(x, dout_of, *, kernel, stride, padding, ceil_mode, count_include_pad):
     """Return out, dout, dx."""
-    found = list(windows(x, kernel, stride, padding, ceil_mode))
-    out = np.zeros((*x.shape[:2], *(1 + i for i in found[-1][0])), x.dtype)
+    all_windows = list(windows(x, kernel, stride, padding, ceil_mode))
+    out = np.zeros((*x.shape[:2], *(1 + i for i in all_windows[-1][0])), x.dtype)
     dout, dx = dout_of(out), np.zeros_like(x)
     for n, c in np.ndindex(x.shape[:2]):
-        for place, pixels, frame in found:
-            divisor = len(pixels) + (frame if count_include_pad else 0)
-            out[n, c][place] = sum(x[n, c][pixel] for pixel in pixels) / divisor
+        for index, pixels, padded in all_windows:
+            divisor = len(pixels) + (padded if count_include_pad else 0)
+            out[n, c][index] = sum(x[n, c][pixel] for pixel in pixels) / divisor
             for pixel in pixels:
-                dx[n, c][pixel] += dout[n, c][place] / divisor
+                dx[n, c][pixel] += dout[n, c][index] / divisor
     return out, dout, dx
 
 
@@ -124,7 +124,7 @@ def test_padding_never_wins(ops, value, ceil_mode):
     out, cache = ops.max_pool2d_forward(x, **setting)
     assert (out == value).all()
     (dx,) = ops.max_pool2d_backward(np.ones_like(out), cache)
-    assert dx.sum() == out.size  # nothing fell on the frame
+    assert dx.sum() == out.size  # no gradient is in the padding
     argmax = ops.max_pool2d_branches(cache)
     assert argmax.min() == 0
     assert argmax.max() < 5 * 7
@@ -155,8 +155,8 @@ def test_max_against_loops(ops, case, seed):
 @over_backends
 @few
 @given(case=STRATEGIES["max_pool2d"], seed=SEEDS)
-def test_nothing_of_dout_is_lost(ops, case, seed):
-    """Also where all is tied, and all is -inf, every window hands its dout to one pixel."""
+def test_dx_sums_to_the_sum_of_dout(ops, case, seed):
+    """Every window adds its dout to one pixel, even if all pixels are -inf."""
     (x,), keywords = draw(case, np.random.default_rng(seed))
     x = np.full_like(x, -np.inf)
     out, cache = ops.max_pool2d_forward(x, **keywords)
@@ -178,8 +178,8 @@ def test_nan_is_the_largest(ops):
 
 @over_backends
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_a_bad_dout_reaches_its_maximum_alone(ops, bad):
-    """Selected, not multiplied: the other pixels of the window get 0, not 0 * NaN."""
+def test_a_bad_dout_reaches_only_its_maximum(ops, bad):
+    """The gradient is selected, not multiplied: other pixels of the window get 0, not 0 * NaN."""
     x = image([[1, 5, 2, 3]])
     _, cache = ops.max_pool2d_forward(x, kernel=(1, 2), stride=(1, 2))
     (dx,) = ops.max_pool2d_backward(np.array([[[[bad, 7.0]]]]), cache)
@@ -207,7 +207,7 @@ def test_avg_by_hand(ops):
     [
         (False, True, [3, 3]),
         (False, False, [2, 3]),
-        (True, True, [3, 3, 2]),  # pixel 5 and one of padding; what hangs over never counts
+        (True, True, [3, 3, 2]),  # pixel 5 and one of padding; positions beyond never count
         (True, False, [2, 3, 1]),
     ],
 )
@@ -237,7 +237,7 @@ def test_avg_against_loops(ops, case, seed):
     (x,), keywords = draw(case, rng, np.float32, integers=True)
     out, cache = ops.avg_pool2d_forward(x, **keywords)
     expected, dout, dx = avg_loops(
-        x, lambda out: direction(out, rng, integers=True, scale=TWELVE), **keywords
+        x, lambda out: direction(out, rng, integers=True, scale=SCALE), **keywords
     )
     np.testing.assert_array_equal(out, expected)
     all_equal(ops.avg_pool2d_backward(dout, cache), [dx])
@@ -280,7 +280,7 @@ def test_stride_is_the_kernel_by_default(ops, op):
 
 @over_backends
 @BOTH
-def test_what_no_window_sees_gets_no_gradient(ops, op):
+def test_pixels_outside_all_windows_get_no_gradient(ops, op):
     x = np.ones((1, 1, 5, 5))
     out, cache = getattr(ops, f"{op}_forward")(x, kernel=(2, 2))
     (dx,) = getattr(ops, f"{op}_backward")(np.ones_like(out), cache)

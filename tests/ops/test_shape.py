@@ -35,16 +35,16 @@ def test_against_loops(ops, case, seed, layout):
     dout = direction(out, rng)
     (dx,) = ops.flatten_backward(LAYOUTS[layout](dout), cache)
     for n, c, i, j in np.ndindex(x.shape):
-        place = c * H * W + i * W + j
-        assert out[n, place] == x[n, c, i, j]
-        assert dx[n, c, i, j] == dout[n, place]
+        column = c * H * W + i * W + j
+        assert out[n, column] == x[n, c, i, j]
+        assert dx[n, c, i, j] == dout[n, column]
 
 
 @each("C", [1, TILE - 1, TILE, 2 * TILE + 3])
 @each("size", [(1, 1), (3, 5), (4, 4), (7, 9)])
 @each("dtype", [np.float32, np.float64])
-def test_tiles_of_memory_that_is_channels_last(C, size, dtype):
-    """Whole tiles and parts of them, along both axes; every number once."""
+def test_tiles_of_channels_last_memory(C, size, dtype):
+    """Complete and partial tiles along both axes; every number is copied once."""
     H, W = size
     pixels = np.arange(2 * H * W * C).astype(dtype).reshape(2, H, W, C)
     x = pixels.transpose(0, 3, 1, 2)

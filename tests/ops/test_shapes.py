@@ -1,4 +1,4 @@
-"""The wording of mistakes, and the little language of SHAPES."""
+"""The syntax of SHAPES, and the messages of its checks."""
 
 import numpy as np
 import pytest
@@ -106,7 +106,7 @@ def test_integers_and_booleans():
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.int64, bool, np.complex64, ">f4"])
-def test_dtypes_that_are_not_taken(dtype):
+def test_refused_dtypes(dtype):
     with pytest.raises(TypeError, match="^relu: x has dtype .*, expected float32 or float64: pass"):
         check_arrays("relu", "x: ...", np.ones(3, dtype), complex_step=True)
 
@@ -120,7 +120,7 @@ def test_one_dtype_for_all():
         check_arrays("conv2d", CONV, X, WEIGHT, BIAS.astype(np.float32), groups=2)
 
 
-def test_complex_only_where_welcome():
+def test_complex_only_with_complex_step():
     promoted = [a.astype(complex) for a in (X, WEIGHT, BIAS)]
     check_arrays("conv2d", CONV, *promoted, groups=2, complex_step=True)
     with pytest.raises(TypeError, match="x has dtype complex128, expected float32 or float64"):
@@ -144,7 +144,9 @@ def test_many():
     line = "*xs: N _ H W"
     sizes = check_arrays("concat", line, np.ones((2, 3, 4, 5)), np.ones((2, 1, 4, 5)))
     assert sizes == dict(N=2, H=4, W=5)
-    with pytest.raises(ValueError, match="^concat: no array came, expected one or more: pass xs$"):
+    with pytest.raises(
+        ValueError, match="^concat: received no array, expected one or more: pass xs$"
+    ):
         check_arrays("concat", line)
     with pytest.raises(
         ValueError, match=r"^concat: xs\[1\] has shape \(2, 1, 4, 6\), .* W = 5 as in xs\[0\]"
@@ -152,7 +154,7 @@ def test_many():
         check_arrays("concat", line, np.ones((2, 3, 4, 5)), np.ones((2, 1, 4, 6)))
 
 
-def test_arrays_that_go_by_keyword():
+def test_keyword_arrays():
     check_arrays("norm", NORM, X, np.ones(6), np.ones(6))
     with pytest.raises(ValueError, match=r"^norm: running_mean has shape \(5,\), .* C = 6 as in x"):
         check_arrays("norm", NORM, X, np.ones(6), np.ones(5))

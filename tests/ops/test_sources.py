@@ -1,7 +1,7 @@
-"""How the ops' files are written: caches, SHAPES, names, exports, the lines of `reference`.
+"""Conventions of the ops' files: caches, SHAPES, names, exports, the lines of `reference`.
 
-This is what minise promises to the readers of its own files, beside the contract. A user's back end
-may have other annotations, names and lines, so none of it is a rule of minise/contract.
+They apply to minise's own files. A user's back end may have other annotations, names and lines, so
+the conventions are not rules of minise/contract.
 """
 
 import ast
@@ -21,21 +21,23 @@ from minise.ops.shapes import parse
 from tests.ops.cases import OPS, line, optional
 from tests.ops.loops import over_backends, over_ops
 
-ARRAY_FUNCTIONS = {"asarray", "asnumpy", "sgd_update"}  # of a back end, but no ops
-INFERENCE = {n for n in reference.__all__ if n.startswith(("fold_", "prepare_", "run_"))}  # nor
+ARRAY_FUNCTIONS = {"asarray", "asnumpy", "sgd_update"}  # not ops
+INFERENCE = {
+    n for n in reference.__all__ if n.startswith(("fold_", "prepare_", "run_"))
+}  # not ops either
 
 
 def classes(kind):
-    """Return the class of a cache, and those of the NamedTuples in it."""
-    parts = [one for one in get_type_hints(kind).values() if hasattr(one, "_fields")]
-    return [kind, *(one for part in parts for one in classes(part))]
+    """Return the class of a cache and of the NamedTuples in it."""
+    parts = [hint for hint in get_type_hints(kind).values() if hasattr(hint, "_fields")]
+    return [kind, *(nested for part in parts for nested in classes(part))]
 
 
 # Caches and SHAPES
 
 
 @over_ops
-def test_every_field_of_a_cache_tells_its_shape(op):
+def test_every_field_of_a_cache_states_its_shape(op):
     own = cache_class(op)
     assert own.__module__ == getattr(reference, f"{op}_forward").__module__
     assert issubclass(own, tuple)
@@ -47,7 +49,7 @@ def test_every_field_of_a_cache_tells_its_shape(op):
             assert "Array" not in text or re.search(r"  # (\(|each \(|of )", text), text
         parts = [hasattr(hint, "_fields") for hint in get_type_hints(kind).values()]
         kinds = [part or "Array" in text for part, text in zip(parts, lines, strict=True)]
-        assert kinds == sorted(kinds, reverse=True)  # arrays and what holds some, then settings
+        assert kinds == sorted(kinds, reverse=True)  # arrays and NamedTuples first, then settings
 
 
 @over_ops
@@ -84,35 +86,37 @@ def test_same_names_and_signatures(ops):
 
 
 def test_the_protocol_has_the_references_names_and_signatures():
-    """mypy holds the modules to it; here it is held to them, defaults included."""
+    """mypy checks modules against the protocol; this test checks the protocol, with defaults."""
     own = {name: value for name, value in vars(Backend).items() if name[0] != "_"}
     assert own.keys() == {*reference.__all__, "folds", "on_compile", "require", "using"}
     for name in own.keys() - {"folds"}:
-        wanted = inspect.signature(getattr(reference, name)).parameters.values()
+        expected = inspect.signature(getattr(reference, name)).parameters.values()
         _, *parameters = inspect.signature(own[name]).parameters.values()
         assert [(p.name, p.kind, p.default) for p in parameters] == [
-            (p.name, p.kind, p.default) for p in wanted
+            (p.name, p.kind, p.default) for p in expected
         ], name
 
 
 @over_backends
-def test_what_is_no_op_is_in_every_back_end_too(ops):
+def test_configuration_is_in_every_back_end(ops):
     assert ops.folds is True
     assert ops.require() is None
-    with ops.on_compile(lambda *told: None):
+    with ops.on_compile(lambda *kernel: None):
         pass
     assert callable(ops.using(threads=1).relu_forward)
 
 
-@pytest.mark.parametrize("package", [reference, jit, cuda], ids=lambda one: one.__name__)
-def test_a_function_is_taken_from_the_file_that_has_it(package):
-    """What no file of the package has is the reference's."""
+@pytest.mark.parametrize("package", [reference, jit, cuda], ids=lambda package: package.__name__)
+def test_packages_export_the_functions_of_their_files(package):
+    """The reference supplies the others."""
     files = sorted({p.stem for p in Path(package.__file__).parent.glob("*.py")} - {"__init__"})
     for module in (package, *(import_module(f"{package.__name__}.{file}") for file in files)):
         for name, value in vars(module).items():
             if name in reference.__all__ and value.__module__ == module.__name__:
                 function = getattr(package, name)
-                inner = [getattr(function, held, None) for held in ("__wrapped__", "func")]
+                inner = [
+                    getattr(function, attribute, None) for attribute in ("__wrapped__", "func")
+                ]
                 assert value in (function, *inner), name
 
 
@@ -158,7 +162,7 @@ def test_every_intermediate_has_one_name_and_one_line(op):
 
 
 def check_lines(function):
-    """Assert that a function gives each intermediate a name and a line of its own."""
+    """Assert that a function assigns each intermediate once, one per line."""
     tree = ast.parse(inspect.getsource(function))
     nodes = list(ast.walk(tree))
     assert not [n for n in nodes if isinstance(n, ast.AugAssign | ast.NamedExpr | ast.Delete)]
@@ -170,8 +174,8 @@ def check_lines(function):
         lines.append(node.lineno)
         if isinstance(target, ast.Tuple):
             source = ast.unparse(node.value)
-            plain = re.search(r"^cache(\.\w+)?$|\.shape(\[[:\d]+\])?$", source)
-            assert plain or re.match(r"\w+_(forward|backward)\(", source), source
+            is_plain = re.search(r"^cache(\.\w+)?$|\.shape(\[[:\d]+\])?$", source)
+            assert is_plain or re.match(r"\w+_(forward|backward)\(", source), source
             parts = [p.value if isinstance(p, ast.Starred) else p for p in target.elts]
             names += [part.id for part in parts if part.id != "_"]
         else:

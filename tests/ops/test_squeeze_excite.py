@@ -36,10 +36,10 @@ def loops(x, w1, b1, w2, b2, dout, *, squeeze):
     (N, C, H, W), R = x.shape, len(w1)
     out, dx = np.zeros_like(x), np.zeros_like(x)
     dw1, db1, dw2, db2 = np.zeros_like(w1), np.zeros(R), np.zeros_like(w2), np.zeros(C)
-    whole = [[(i, j) for i in range(H) for j in range(W)]]
-    places = [[pixel] for pixel in whole[0]] if squeeze == "none" else whole
+    image = [(i, j) for i in range(H) for j in range(W)]
+    regions = [[pixel] for pixel in image] if squeeze == "none" else [image]
     for n in range(N):
-        for pixels in places:  # those that share one gate
+        for pixels in regions:  # pixels that share a gate
             best = [max(pixels, key=lambda ij, c=c: x[n, c][ij]) for c in range(C)]
             if squeeze == "max":
                 z = [x[n, c][best[c]] for c in range(C)]
@@ -67,8 +67,8 @@ def loops(x, w1, b1, w2, b2, dout, *, squeeze):
                 for ij in pixels:
                     out[n, c][ij] = x[n, c][ij] * s[c]
                     mean = dz[c] / len(pixels)
-                    route = dz[c] * (ij == best[c]) if squeeze == "max" else mean
-                    dx[n, c][ij] = dout[n, c][ij] * s[c] + route
+                    dx_gate = dz[c] * (ij == best[c]) if squeeze == "max" else mean
+                    dx[n, c][ij] = dout[n, c][ij] * s[c] + dx_gate
     return out, dx, dw1, None if b1 is None else db1, dw2, None if b2 is None else db2
 
 
@@ -82,7 +82,7 @@ def test_by_hand(ops):
     dx, dw1, db1, dw2, db2 = ops.squeeze_excite_backward(np.ones_like(x), cache)
     dv1 = (1 + 3) * 1 / 4  # ds * s (1 - s)
     dv2 = (0 - 2) * 3 / 16
-    dz = dv2 * np.log(3)  # the same to both channels: w1 is 1, 1, and dv1 meets a zero in w2
+    dz = dv2 * np.log(3)  # equal for both channels: w1 is (1, 1), and dv1 is multiplied by 0 in w2
     np.testing.assert_array_max_ulp(dw1, np.array([[dz * 2, dz * -1]]), 8)
     np.testing.assert_array_max_ulp(dw2, np.array([[dv1], [dv2]]), 4)
     np.testing.assert_array_max_ulp(dx[0, :, 0, 0], np.array([1 / 2 + dz / 2, 3 / 4 + dz / 2]), 8)
@@ -138,7 +138,7 @@ def test_shapes_in_the_cache(ops, squeeze):
 @few
 @given(sizes=BINARY, seed=SEEDS, bare=without("squeeze_excite"))
 def test_against_loops(ops, squeeze, sizes, seed, bare):
-    """Small integers, powers of two and the ReLU gate leave nothing to round."""
+    """Exact, because of small integers, powers of two and the ReLU gate."""
     rng = np.random.default_rng(seed)
     case = Case("squeeze_excite", sizes, dict(squeeze=squeeze, gate="relu"))
     inputs, keywords = draw(case, rng, integers=True, without=bare)
@@ -185,23 +185,23 @@ def test_equals_its_parts(ops, case, seed, bare):
 @over_backends
 @each("squeeze", SQUEEZES)
 @each("gate", GATES)
-@each("place", range(5))
-def test_nan_in_nan_out(ops, squeeze, gate, place):
+@each("index", range(5))
+def test_nan_in_nan_out(ops, squeeze, gate, index):
     inputs, _ = draw(Case("squeeze_excite", SOME), np.random.default_rng(0))
-    inputs[2] += 9  # all hidden units are awake
-    inputs[place].flat[-1] = np.nan
+    inputs[2] += 9  # all hidden units are active
+    inputs[index].flat[-1] = np.nan
     out, cache = ops.squeeze_excite_forward(*inputs, squeeze=squeeze, gate=gate)
     assert np.isnan(out).any()
     assert np.isnan(ops.squeeze_excite_backward(np.ones_like(out), cache)[0]).any()
 
 
 @over_backends
-def test_sleeping_units_end_a_nan(ops):
-    """A slope of zero selects: what a clipped gate or a dead unit gets back is 0, not NaN."""
+def test_inactive_units_stop_a_nan(ops):
+    """The gradient of a clipped gate or an inactive unit is 0, not NaN."""
     x = np.ones((1, 2, 1, 1))
     w1, w2 = np.ones((1, 2)), np.ones((2, 1))
-    asleep, _ = np.array([-9.0]), None
-    _, cache = ops.squeeze_excite_forward(x, w1, asleep, w2, None)
+    inactive = np.array([-9.0])
+    _, cache = ops.squeeze_excite_forward(x, w1, inactive, w2, None)
     dout = np.full_like(x, np.nan)
     _, dw1, db1, _, _ = ops.squeeze_excite_backward(dout, cache)
     assert dw1.tolist() == [[0, 0]]
@@ -213,13 +213,13 @@ def test_sleeping_units_end_a_nan(ops):
 
 
 @over_backends
-def test_a_nan_through_the_gate_reaches_the_maxima_alone(ops):
+def test_a_nan_through_the_gate_reaches_only_the_maxima(ops):
     x = np.array([[[[1.0, 5.0, 2.0]], [[3.0, 2.0, 1.0]]]])
     _, cache = ops.squeeze_excite_forward(
         x, np.ones((1, 2)), None, np.ones((2, 1)), None, squeeze="max"
     )
     dout = np.zeros_like(x)
-    dout[0, 0, 0, 2] = np.nan  # it makes a NaN of ds, and so of every dz
+    dout[0, 0, 0, 2] = np.nan  # makes ds and every dz NaN
     dx, *_ = ops.squeeze_excite_backward(dout, cache)
     assert np.isnan(dx).tolist() == [[[[False, True, True]], [[True, False, False]]]]
 
@@ -227,17 +227,17 @@ def test_a_nan_through_the_gate_reaches_the_maxima_alone(ops):
 @over_backends
 def test_arrays_may_share_memory(ops):
     (x, w1, b1, _, b2), _ = draw(Case("squeeze_excite", SOME), np.random.default_rng(0))
-    apart = x.copy(), w1, b1, w1.T.copy(order="K"), b2  # the same strides, hence the same bits
+    copies = x.copy(), w1, b1, w1.T.copy(order="K"), b2  # the same strides, hence the same bits
     out, cache = ops.squeeze_excite_forward(x, w1, b1, w1.T, b2)
-    again, cache2 = ops.squeeze_excite_forward(*apart)
+    again, cache2 = ops.squeeze_excite_forward(*copies)
     np.testing.assert_array_equal(out, again)
-    one = ops.squeeze_excite_backward(x, cache)
-    two = ops.squeeze_excite_backward(x, cache2)
-    all_equal(one, two)
+    gradients = ops.squeeze_excite_backward(x, cache)
+    expected = ops.squeeze_excite_backward(x, cache2)
+    all_equal(gradients, expected)
 
 
 @over_backends
-def test_images_do_not_see_each_other(ops):
+def test_images_are_independent(ops):
     inputs, _ = draw(Case("squeeze_excite", SOME), np.random.default_rng(0), integers=True)
     x, *params = inputs
     out, _ = ops.squeeze_excite_forward(x, *params, squeeze="max")

@@ -1,4 +1,4 @@
-"""The first steps of training as literal losses: any change of any op on the way shows here."""
+"""The losses of the first training steps as literals, to detect any change of an op."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from minise.ops import jit, reference
 from minise.train import SGD, SoftmaxCrossEntropy, train_step
 from tests.ops.cases import BACKENDS, EPS
 
-# an SE-ResNet-8 in float64, four images of 8 x 8, plain SGD of rate 0.1
+# an SE-ResNet-8 in float64, four images of 8 x 8, plain SGD with learning rate 0.1
 LOSSES = [
     1.9500395032047786,
     0.9609133701312687,
@@ -42,34 +42,37 @@ def test_ten_losses(ops):
     np.testing.assert_allclose(losses, LOSSES, rtol=10 * 12 * 576 * np.finfo(float).eps)
 
 
-def curve(ops, moved=0):
-    """Return 50 losses of an SE-ResNet-8 on shapes10; moved draws one rounding of each weight."""
-    rng, rounding = np.random.default_rng(0), np.random.default_rng(moved)
+def loss_curve(ops, perturbation=0):
+    """Return 50 losses of an SE-ResNet-8 on shapes10.
+
+    A perturbation above 0 is the seed of random changes of all weights by eps.
+    """
+    rng, signs = np.random.default_rng(0), np.random.default_rng(perturbation)
     net = models.build("se_resnet8", reduction=4, ops=ops, dtype=np.float64, rng=rng)
-    if moved:
+    if perturbation:
         for param in net.named_parameters().values():
-            param *= 1 + EPS * rounding.choice([-1, 1], param.shape)
+            param *= 1 + EPS * signs.choice([-1, 1], param.shape)
     data = shapes10("train", n=50 * 8, seed=0)
     optimiser, losses = SGD(net, momentum=0.9, nesterov=True), []
     objective = SoftmaxCrossEntropy(ops)
     for step in range(50):
-        these = slice(8 * step, 8 * step + 8)
-        x = data.images[these].astype(np.float64) / 127.5 - 1
-        batch = x, data.labels[these]
+        rows = slice(8 * step, 8 * step + 8)
+        x = data.images[rows].astype(np.float64) / 127.5 - 1
+        batch = x, data.labels[rows]
         losses.append(train_step(net, objective, optimiser, [batch], 0.1)["loss"])
     return np.array(losses)
 
 
 @pytest.mark.slow
-def test_fifty_losses_are_the_references():
-    """Training makes a rounding grow: by how much, runs that begin one rounding apart tell.
+def test_fifty_losses_equal_the_references():
+    """Training amplifies rounding errors; runs with weights perturbed by eps measure how much.
 
-    A back end rounds in every sum of every step, in layers of up to 64 * 9 terms, where those runs
-    were rounded once; rounding errors of both kinds grow alike.
+    These runs have one perturbation, a back end rounds in every sum of every step, in layers with
+    up to 64 * 9 terms; both kinds of errors grow alike.
     """
-    expected = curve(reference)
-    spread = np.max([abs(curve(reference, moved) - expected) for moved in (1, 2, 3)], axis=0)
-    grown = np.maximum.accumulate(spread) + EPS
-    assert grown.max() < 1e-6  # else the bound would hold anything
-    apart = abs(curve(jit) - expected)
-    assert (apart <= 64 * 9 * grown).all()
+    expected = loss_curve(reference)
+    spread = np.max([abs(loss_curve(reference, seed) - expected) for seed in (1, 2, 3)], axis=0)
+    amplified = np.maximum.accumulate(spread) + EPS
+    assert amplified.max() < 1e-6  # a larger bound would prove nothing
+    error = abs(loss_curve(jit) - expected)
+    assert (error <= 64 * 9 * amplified).all()

@@ -1,4 +1,4 @@
-"""Back ends around a back end: what they record, time and stop at, on nets and on bare ops."""
+"""Wrappers of a back end: record, timed and guarded, on nets and on single ops."""
 
 import inspect
 import itertools
@@ -68,7 +68,7 @@ def test_record_on_bare_ops():
     assert recorder.calls[1].arrays[0] is out
 
 
-def test_results_are_those_of_the_back_end():
+def test_results_equal_the_back_ends():
     plain, wrapped = small_net(), small_net()
     wrap.attach(wrapped, wrap.guarded(wrap.timed(wrap.record(reference))))
     (dx, grads), (expected, plain_grads) = step(wrapped), step(plain)
@@ -100,7 +100,7 @@ def trained(ops, wrapper=None):
 
 @pytest.mark.skipif(AS_LOOPS, reason="kernels that run as Python train no net in reasonable time")
 @pytest.mark.parametrize("ops", BACK_ENDS.values(), ids=BACK_ENDS)
-def test_training_is_the_same_to_the_bit_where_it_is_guarded_timed_or_recorded(ops):
+def test_wrapped_training_is_bit_identical(ops):
     expected = trained(ops)
     for wrapper in (wrap.guarded, wrap.timed, wrap.record):
         for name, array in trained(ops, wrapper).items():
@@ -120,13 +120,13 @@ def test_a_wrapper_has_what_its_back_end_has():
 
 
 @pytest.mark.parametrize("folds", [True, False])
-def test_a_wrapper_says_as_its_back_end_does_how_nets_predict(folds):
+def test_a_wrapper_has_the_folds_of_its_back_end(folds):
     recorder = wrap.record(SimpleNamespace(folds=folds))
     for ops in (recorder, recorder.at("layer"), wrap.timed(recorder)):
         assert ops.folds is folds
 
 
-def test_taking_a_wrapper_off():
+def test_removing_a_wrapper():
     net, recorder = small_net(), wrap.record(reference)
     wrap.attach(net, recorder)
     wrap.attach(net, reference)
@@ -140,7 +140,7 @@ def test_timed():
     wrap.attach(net, timer)
     for _ in range(3):
         step(net)
-    assert set(timer.timings) == {(*key, way) for key in FORWARD for way in ("forward", "backward")}
+    assert set(timer.timings) == {(*key, d) for key in FORWARD for d in ("forward", "backward")}
     assert all(timing.calls == 3 for timing in timer.timings.values())
     rows = list(timer.rows())
     seconds = [row.timing.seconds for row in rows]
@@ -149,7 +149,7 @@ def test_timed():
     assert {(row.layer, row.op, row.direction) for row in rows} == set(timer.timings)
 
 
-def test_nested_wrappers_all_learn_the_layer():
+def test_nested_wrappers_all_receive_the_layer():
     recorder = wrap.record(reference)
     timer = wrap.timed(recorder)
     net = small_net()
@@ -203,18 +203,20 @@ def test_guard_in_backward():
         np.errstate(over="ignore"),
     ):
         guard.linear_backward(x, cache)
-    guard.add_backward(out, guard.add_forward(x, x)[1])  # finite, however large
+    guard.add_backward(out, guard.add_forward(x, x)[1])  # finite, although large
 
 
-def test_guard_looks_at_running_statistics():
+def test_guard_checks_running_statistics():
     guard = wrap.guarded(reference)
     x = np.array([1e200, -1e200, 0.0]).reshape(3, 1, 1, 1)
-    one = np.ones(1)
+    ones = np.ones(1)
     with (
         pytest.raises(wrap.NonFiniteError, match="batch_norm2d_forward: its (result|new running)"),
         np.errstate(all="ignore"),
     ):
-        guard.batch_norm2d_forward(x, one, one, running_mean=one, running_var=one, training=True)
+        guard.batch_norm2d_forward(
+            x, ones, ones, running_mean=ones, running_var=ones, training=True
+        )
 
 
 def convolution():
@@ -237,7 +239,7 @@ def test_settings_of_a_backward_are_passed_and_recorded():
     assert without_dx.results[0] is None
 
 
-def test_guard_looks_at_plus_and_lets_a_missing_dx_pass():
+def test_guard_checks_plus_and_accepts_a_missing_dx():
     guard = wrap.guarded(reference)
     x, weight = convolution()
     out, cache = guard.conv2d_forward(x, weight)
@@ -251,13 +253,13 @@ def test_guard_looks_at_plus_and_lets_a_missing_dx_pass():
         guard.conv2d_backward(out * 1e308, cache, plus=x * 1.7e308)
 
 
-def test_guard_looks_at_arrays_that_are_passed_by_keyword():
+def test_guard_checks_keyword_arrays():
     guard = wrap.guarded(reference)
-    x, one = np.ones((1, 1, 2, 2)), np.ones(1)
+    x, ones = np.ones((1, 1, 2, 2)), np.ones(1)
     message = "batch_norm2d_forward: its input running_mean has 1 of 1"
-    running = dict(running_mean=one * np.nan, running_var=one)
+    running = dict(running_mean=ones * np.nan, running_var=ones)
     with pytest.raises(wrap.NonFiniteError, match=message):
-        guard.batch_norm2d_forward(x, one, one, **running, training=False)
+        guard.batch_norm2d_forward(x, ones, ones, **running, training=False)
 
 
 def test_guard_names_concat_arguments_and_skips_masks():

@@ -162,7 +162,7 @@ def test_squeeze_excite_line_by_line():
     assert by_name["dz"].formula.text == "dz[n,c,i,j] = ∑[r] w_1[r,c] · du[n,r,i,j]"
     assert by_name["dx_gate"].formula.text == "dx_gate = dz / (H · W)"
     assert by_name["ds"].rule == "out = x * s"
-    assert by_name["ds"].reason == "one gate serves P * Q pixels, so their gradients add up"
+    assert by_name["ds"].reason == "one gate scales P * Q pixels, so their gradients add up"
     assert by_name["dx_scale"].route == ("x", by_name["out"].number)
     assert by_name["dx_gate"].route == ("x", by_name["z"].number)
     assert set(by_name["dx"].parts) == {("dx_scale", "dx_gate"), ("dx_scale",), ("dx_gate",), ()}

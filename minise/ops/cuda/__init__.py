@@ -1,19 +1,19 @@
-"""The ops on an NVIDIA GPU: raw CUDA kernels through CuPy, same names, signatures and caches.
+"""The ops on an NVIDIA GPU: CUDA kernels launched through CuPy, with the reference's signatures.
 
-Arrays are CuPy's: `asarray` makes them of NumPy's, `asnumpy` brings them back. The package can be
-imported everywhere; without CuPy, a driver or a GPU the first call says what is missing.
+Arrays are CuPy's: `asarray` copies NumPy arrays to the GPU, `asnumpy` copies them back. The package
+can be imported on any machine; without CuPy, a driver or a GPU the first call raises ImportError.
 
-    common.cuh                 what kernels are built of: chunks, sums of lanes, gates
-    squeeze_excite.cu          the SE block, a kernel a line of NumPy: where to begin reading
+    common.cuh                 device functions of all kernels: chunks, warp sums, gates
+    squeeze_excite.cu          the SE block, one kernel per line of NumPy: read this file first
     squeeze_excite_tile.cu     the SE block, each pixel read once
     block_tail.cu              batch normalisation, and the ends of residual units
     windows.cu                 convolution as a matrix product, and pooling
-    sgd.cu                     the update
+    sgd.cu                     the parameter update
 
-The files of Python beside them choose a kernel, allocate what it writes and start it; the launcher
-that does so is a value (launcher.py), so that the tests run both in an emulator on a CPU. Ops that
-have no file here are the reference's, see backend.py. Kernels run on CuPy's current stream, and
-nothing waits for them but `asnumpy` and whoever looks at a number.
+The Python files choose a kernel, allocate its outputs and launch it. The launcher is an argument
+(launcher.py), so that the tests run Python files and kernels in an emulator on the CPU. Ops without
+a file here call the reference's code (backend.py). Kernels run asynchronously on CuPy's current
+stream; only `asnumpy` and reading a number wait for them.
 """
 
 from typing import Any
@@ -32,10 +32,10 @@ _ops = Backend(Cupy())
 
 
 def __getattr__(name: str) -> Any:
-    """Return one of the ops."""
+    """Return an op of the back end."""
     return getattr(_ops, name)
 
 
 def __dir__() -> list[str]:
-    """Return all names, also of ops that nobody has asked for yet."""
+    """Return all names, including ops that have not been used yet."""
     return sorted({*globals(), *reference.FUNCTIONS, "on_compile", "using"})

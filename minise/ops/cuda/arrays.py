@@ -1,4 +1,4 @@
-"""Making, reading and updating arrays; see minise.ops.reference.arrays."""
+"""Create, copy and update arrays; see minise.ops.reference.arrays."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ def asarray(gpu: Launcher, values: Any, dtype: Any = None) -> Array:
 
 
 def asnumpy(gpu: Launcher, array: Array) -> Array:
-    """Return an array on the GPU as a NumPy array; waits until its numbers are there."""
+    """Return an array on the GPU as a NumPy array; waits for pending kernels."""
     return gpu.asnumpy(array)
 
 
@@ -28,7 +28,7 @@ def sgd_update(
     nesterov: bool,
     weight_decay: float,
 ) -> None:
-    """See minise.ops.reference.sgd_update; one kernel a parameter."""
+    """See minise.ops.reference.sgd_update; one kernel per parameter."""
     if not (param.flags.c_contiguous and velocity.flags.c_contiguous):
         reference.sgd_update(
             param,
@@ -41,5 +41,5 @@ def sgd_update(
         )
         return
     settings = float(rate), float(momentum), int(nesterov), float(weight_decay), param.size
-    given = param, gpu.contiguous(grad), velocity, *settings
-    gpu.launch("sgd.cu", "sgd_update", blocks_of(param.size), *given, dtype=param.dtype)
+    arguments = param, gpu.contiguous(grad), velocity, *settings
+    gpu.launch("sgd.cu", "sgd_update", blocks_of(param.size), *arguments, dtype=param.dtype)

@@ -1,4 +1,4 @@
-"""The back end as a value: every op, bound to the launcher that runs its kernels."""
+"""The back end object: every op, bound to the launcher of its kernels."""
 
 import copy
 import functools
@@ -17,34 +17,34 @@ from minise.ops.exports import exported
 from minise.ops.protocol import Listener
 from minise.ops.shapes import positional_names
 
-OWN = exported("minise.ops.cuda")
-UNCHECKED = {"asarray", "asnumpy", "sgd_update"}  # and branches
+IMPLEMENTED = exported("minise.ops.cuda")
+UNCHECKED = {"asarray", "asnumpy", "sgd_update"}  # branches are not checked either
 
 
 class Backend:
-    """The ops as functions, as a module has them.
+    """The ops as attributes, like a module's functions.
 
-    An op that has no kernel of its own is the reference's: NumPy's functions, called on CuPy's
-    arrays, are CuPy's (NEP 13 and 18), so that whole-array lines run on the GPU as they stand.
+    An op without kernels runs the reference's code: NumPy dispatches calls with CuPy arrays to CuPy
+    (NEP 13 and 18), so that whole-array expressions run on the GPU unchanged.
 
     Parameters
     ----------
     launcher : Launcher
-        Which arrays the ops take, and where kernels run.
+        Runs the kernels; its array library is the library of the ops' arrays.
     """
 
-    folds = True  # nets predict by the functions for inference
+    folds = True  # nets predict with the functions for inference
 
     def __init__(self, launcher: Launcher) -> None:
         self.launcher = launcher
         self.__all__ = reference.FUNCTIONS
 
     def require(self) -> None:
-        """Raise ImportError if anything is missing for kernels to run here."""
+        """Raise ImportError if kernels cannot run on this machine."""
         _ = self.launcher.xp
 
     def on_compile(self, listener: Listener) -> AbstractContextManager[None]:
-        """Return a context in which the listener is never called: NVRTC is quick."""
+        """Return a context in which listener is never called: NVRTC compiles quickly."""
         return reference.on_compile(listener)
 
     def using(
@@ -54,32 +54,32 @@ class Backend:
         threads: int | None = None,
         algorithm: str | None = None,
     ) -> "Backend":
-        """Return the same ops, run as it is told here.
+        """Return the same ops with other settings.
 
         Parameters
         ----------
         squeeze_excite : {"auto", "simple", "tile"}
-            By which kernels; minise.ops.cuda.squeeze_excite states the rule of "auto". The bits of
-            a result depend on it.
+            Kernels of squeeze_excite; minise.ops.cuda.squeeze_excite states the rule of "auto". The
+            choice changes the rounding of results.
         threads : int, optional
-            Of no effect: the ops have no threads on the CPU.
+            Ignored: the ops have no threads on the CPU.
         algorithm : {"auto"}, optional
-            By which convolutions are computed.
+            Algorithm of convolutions.
 
         Raises
         ------
         ValueError
-            If there is no such way, or another algorithm is chosen.
+            If squeeze_excite or algorithm is not one of these.
         """
-        check_choice("using", "squeeze_excite", squeeze_excite, se.WAYS)
+        check_choice("using", "squeeze_excite", squeeze_excite, se.KERNELS)
         check_one_algorithm("cuda", algorithm)
-        launcher = copy.copy(self.launcher)  # with the kernels that are compiled already
+        launcher = copy.copy(self.launcher)  # shares the compiled kernels
         launcher.squeeze_excite = squeeze_excite
         return Backend(launcher)
 
     def __getattr__(self, name: str) -> Any:
-        """Return one of the ops, bound when it is first asked for."""
-        if name.startswith("_") or name == "launcher":  # not there yet while it is being copied
+        """Return an op, bound to the launcher on its first use."""
+        if name.startswith("_") or name == "launcher":  # a copy has no launcher yet
             raise AttributeError(name)
         if name not in reference.FUNCTIONS:
             raise AttributeError(f"the cuda back end has no {name}")
@@ -88,16 +88,16 @@ class Backend:
         return function
 
     def _bound(self, name: str) -> Callable[..., Any]:
-        plain: Callable[..., Any] = getattr(reference, name)
-        own = OWN.get(name)
-        function = plain if own is None else functools.partial(own, self.launcher)
+        fallback: Callable[..., Any] = getattr(reference, name)
+        own = IMPLEMENTED.get(name)
+        function = fallback if own is None else functools.partial(own, self.launcher)
         if name in UNCHECKED or name.endswith("_branches"):
-            return functools.wraps(plain)(function) if own else plain
+            return functools.wraps(fallback)(function) if own else fallback
 
         op = name.removesuffix("_forward").removesuffix("_backward")
-        signature = inspect.signature(plain)
+        signature = inspect.signature(fallback)
 
-        @functools.wraps(plain if own is None else own)
+        @functools.wraps(fallback if own is None else own)
         def run(*arguments: Any, **settings: Any) -> Any:
             names = positional_names(signature, len(arguments))
             self._check(op, [*zip(names, arguments, strict=False), *settings.items()])
@@ -107,7 +107,7 @@ class Backend:
         return run
 
     def _check(self, op: str, arguments: Iterable[tuple[str, Any]]) -> None:
-        """Refuse arrays of another library, or on another device than the current one."""
+        """Raise an error for arrays of another library or another device than the current one."""
         for name, array in _arrays(arguments):
             if not isinstance(array, self.launcher.xp.ndarray):
                 library = type(array).__module__.partition(".")[0]
@@ -115,19 +115,19 @@ class Backend:
                     f"{op}: {name} is an array of {library}, expected one of "
                     f"{self.launcher.xp.__name__}: pass ops.asarray({name})"
                 )
-            if not self.launcher.here(array):
+            if not self.launcher.on_current_device(array):
                 raise ValueError(
-                    f"{op}: {name} lies on GPU {array.device.id}, expected the current one: call "
-                    f"it within cupy.cuda.Device({array.device.id})"
+                    f"{op}: {name} is on GPU {array.device.id}, expected the current one: call the "
+                    f"op within cupy.cuda.Device({array.device.id})"
                 )
 
 
 def _arrays(arguments: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
-    """Yield every array among arguments, with its name; those of a cache as cache.x."""
+    """Yield every array of arguments with its name; arrays of a cache are named cache.x."""
     for name, value in arguments:
         if isinstance(value, tuple):
             fields = getattr(value, "_fields", range(len(value)))
             pairs = zip(fields, value, strict=True)
-            yield from _arrays((f"{name}.{field}", one) for field, one in pairs)
+            yield from _arrays((f"{name}.{field}", entry) for field, entry in pairs)
         elif hasattr(value, "dtype") and not isinstance(value, np.generic):
             yield name, value

@@ -1,44 +1,45 @@
 // Batch normalisation and the ends of residual units: out = relu(SE(batch_norm(x)) + shortcut).
 //
-// Idea. The algebra stands in reference/fused.py: what batch norm and SE need to know of an image
-// are sums over its rows, and between the sums there are only N * C numbers. So whole images are
-// passed over twice forward and twice backward, whatever the unit ends with:
+// Idea. The derivation is in reference/fused.py: batch norm and SE need only sums over the rows of
+// an image, and all computation between the sums is on N * C numbers. So every variant makes two
+// passes over the images forward and two backward:
 //
 //     forward   row_moments          mean and centred squares of each row of x
 //               channel_moments      mean and rstd of each channel                  (C numbers)
-//               squeeze_normalised   zhat and z, with no pass of their own      (N * C numbers)
+//               squeeze_normalised   zhat and z, from the row means             (N * C numbers)
 //               excite               the gates, squeeze_excite.cu               (N * C numbers)
 //               normalise            out = relu((gamma * xhat + beta) * s + shortcut)
 //
 //     backward  gradient_sums        g = dout where out > 0; sums of g and g * xhat of each row
-//               gate_gradient_of_sums  dv, from them                            (N * C numbers)
+//               gate_gradient_of_sums  dv, from the sums                        (N * C numbers)
 //               excite_backward, weight_gradient                                (N * C numbers)
 //               channel_gradients    dgamma, dbeta                                  (C numbers)
 //               norm_input_gradient  dx, an affine map of g and xhat
 //
-// Plain batch norm leaves out the gates, and batch_norm2d_relu the shortcut: they pass null.
+// Ops without gates or shortcut, such as plain batch norm, pass null for them.
 //
-// Bytes. Of S = N * C * H * W numbers, forward row_moments reads x; normalise reads x and the
-// shortcut and writes out: 4 S. Backward gradient_sums reads dout, out and x and writes g, which is
-// the shortcut's gradient; norm_input_gradient reads g and x and writes dx: 7 S. In all 11 S; one
-// op after another, as PyTorch runs them, move about 30 S. A convolution that hands out the moments
-// of what it writes would save the first read.
+// Bytes. Images have S = N * C * H * W numbers. Forward: row_moments reads x; normalise reads x and
+// the shortcut and writes out, 4 S. Backward: gradient_sums reads dout, out and x and writes g,
+// which is the shortcut's gradient; norm_input_gradient reads g and x and writes dx, 7 S. The total
+// is 11 S; separate ops, as in PyTorch, move about 30 S. A convolution that also computes the
+// moments of its output would save the first read.
 //
-// The variance is never mean(x ** 2) - mean ** 2, in which a large mean leaves no digit. A row is
-// taken in pieces that fit into the registers of a warp: 512 floats, 16 a lane. Each piece has a
-// mean and the sum of its centred squares. What is left when the centred pixels are added up tells
-// by how much the mean was rounded, and corrects both. Two pieces (or rows) of a and b pixels join:
+// The variance is not computed as mean(x ** 2) - mean ** 2, which loses all digits for a large
+// mean. A row is read in pieces that fit into the registers of a warp: 512 floats, 16 per lane. For
+// each piece the warp computes the mean and the sum of centred squares. The sum of the centred
+// pixels is the rounding error of the mean, times their number, and corrects both. Pieces (or rows)
+// of a and b pixels are merged by
 //
 //     mean = mean_a + apart * b / (a + b)                      apart = mean_b - mean_a
 //     m2   = m2_a + m2_b + apart ** 2 * a * b / (a + b)
 //
-// Rows' results are kept and joined in double precision: there are few of them.
+// The moments of rows are stored and merged in double precision, at little cost.
 //
-// Split of the work. As in squeeze_excite.cu a warp owns a row, and in kernels that make C numbers
-// of N * C a warp owns a channel: lane l takes the images l, l + 32, …, and the lanes add up.
+// Split of the work. One warp per row, as in squeeze_excite.cu. Kernels that reduce N * C numbers
+// to C have one warp per channel: lane l sums the images l, l + 32, …, then the lanes are summed.
 //
 // Source: Chan, Golub, LeVeque, "Algorithms for computing the sample variance", The American
-// Statistician 37 (1983), for the joining and for the correction.
+// Statistician 37 (1983), for the merge and the correction.
 
 constexpr int HELD = 4;  // chunks of a piece that a lane holds
 
@@ -57,7 +58,7 @@ template <int P> __device__ void moments_of_row(const real* x, double* mean, dou
 #pragma unroll
       for (int k = 0; k < P; k++) sum += held[h].at[k];
     }
-    const real centre = sum_of_lanes(sum) / (real)count;  // the mean, but for rounding
+    const real centre = sum_of_lanes(sum) / (real)count;  // the mean, with a rounding error
 #pragma unroll
     for (int h = 0; h < HELD; h++) {
       if (own + h * WARP * P >= hw) continue;
@@ -68,7 +69,7 @@ template <int P> __device__ void moments_of_row(const real* x, double* mean, dou
         left += centred;
       }
     }
-    const double rest = sum_of_lanes((double)left);  // 0 if centre were the mean
+    const double rest = sum_of_lanes((double)left);  // 0 if centre were exact
     const double middle = centre + rest / count;
     const double piece = sum_of_lanes((double)squares) - rest * rest / count;
     const double apart = middle - mean_so_far;
@@ -91,8 +92,8 @@ extern "C" __global__ void __launch_bounds__(256) row_moments(
   else moments_of_row<1>(pixels, row_mean + row, row_m2 + row, hw);
 }
 
-// mean and rstd of each channel over the batch, and what training carries on: the running ones move
-// by momentum towards the mean and the unbiased variance.
+// Computes mean and rstd of each channel over the batch, and the running statistics, which move by
+// momentum towards the mean and the unbiased variance.
 extern "C" __global__ void __launch_bounds__(256) channel_moments(
     const double* __restrict__ row_mean, const double* __restrict__ row_m2,
     const real* __restrict__ running_mean, const real* __restrict__ running_var,
@@ -102,7 +103,7 @@ extern "C" __global__ void __launch_bounds__(256) channel_moments(
   if (c >= C) return;
   double sum = 0, m2 = 0;
   for (int n = lane; n < N; n += WARP) sum += row_mean[(size_t)n * C + c];
-  const double middle = sum_of_lanes(sum) / N;  // rows are equally long
+  const double middle = sum_of_lanes(sum) / N;  // rows have equal length
   for (int n = lane; n < N; n += WARP) {
     const double apart = row_mean[(size_t)n * C + c] - middle;
     m2 += row_m2[(size_t)n * C + c] + hw * apart * apart;
@@ -115,7 +116,8 @@ extern "C" __global__ void __launch_bounds__(256) channel_moments(
   new_var[c] = (real)(running_var[c] + momentum * (var * (M / max(1.0, M - 1)) - running_var[c]));
 }
 
-// The squeeze of what is normalised: the mean of what is affine in x is affine in the mean of x.
+// The squeeze of the normalised x, from the row means: normalisation is affine, and so commutes
+// with the mean.
 extern "C" __global__ void __launch_bounds__(256) squeeze_normalised(
     const double* __restrict__ row_mean, const real* __restrict__ mean,
     const real* __restrict__ rstd, const real* __restrict__ gamma, const real* __restrict__ beta,
@@ -147,7 +149,7 @@ template <int P> __device__ void normalise_row(
   }
 }
 
-// s and shortcut may be null: then there are no gates, and nothing is added. clip is the ReLU.
+// s (gates) and shortcut may be null. clip applies the ReLU.
 extern "C" __global__ void __launch_bounds__(256) normalise(
     const real* __restrict__ x, const real* __restrict__ mean, const real* __restrict__ rstd,
     const real* __restrict__ gamma, const real* __restrict__ beta, const real* __restrict__ s,
@@ -163,7 +165,7 @@ extern "C" __global__ void __launch_bounds__(256) normalise(
 }
 
 struct Sums {
-  double g, gx;  // of g, and of g * (x - mean)
+  double g, gx;  // sums of g and of g * (x - mean)
 };
 
 template <int P> __device__ Sums sums_of_row(
@@ -176,7 +178,7 @@ template <int P> __device__ Sums sums_of_row(
     if (out) seen = load<P>(out + i);
 #pragma unroll
     for (int k = 0; k < P; k++) {
-      if (out && seen.at[k] <= 0) g.at[k] = 0;  // what the ReLU stopped
+      if (out && seen.at[k] <= 0) g.at[k] = 0;  // mask of the ReLU
       sum_g += g.at[k];
       sum_gx += g.at[k] * (pixels.at[k] - mean);
     }
@@ -185,7 +187,7 @@ template <int P> __device__ Sums sums_of_row(
   return {sum_of_lanes((double)sum_g), sum_of_lanes((double)sum_gx)};
 }
 
-// out is null where no ReLU follows, g where nobody asks for what it let through.
+// out is null without a ReLU; g is null if the masked gradient is not needed.
 extern "C" __global__ void __launch_bounds__(256) gradient_sums(
     const real* __restrict__ dout, const real* __restrict__ out, const real* __restrict__ x,
     const real* __restrict__ mean, const real* __restrict__ rstd, real* __restrict__ g,
@@ -203,7 +205,8 @@ extern "C" __global__ void __launch_bounds__(256) gradient_sums(
   sum_gxhat[row] = sums.gx * rstd[c];
 }
 
-// ds = sum of g * y with y = gamma * xhat + beta, and dv in front of the gate.
+// Computes dv, the gradient of the gates' pre-activation, from ds = sum of g * y with
+// y = gamma * xhat + beta.
 extern "C" __global__ void __launch_bounds__(256) gate_gradient_of_sums(
     const double* __restrict__ sum_g, const double* __restrict__ sum_gxhat,
     const real* __restrict__ gamma, const real* __restrict__ beta, const real* __restrict__ s,
@@ -214,7 +217,7 @@ extern "C" __global__ void __launch_bounds__(256) gate_gradient_of_sums(
   dv[row] = gate_backward(ds, s[row], gate);
 }
 
-// dgamma and dbeta: sums over the images. Without gates s is null and stands for 1, dz for 0.
+// Computes dgamma and dbeta, sums over the images. Without gates s is null: then s = 1 and dz = 0.
 extern "C" __global__ void __launch_bounds__(256) channel_gradients(
     const double* __restrict__ sum_g, const double* __restrict__ sum_gxhat,
     const real* __restrict__ s, const real* __restrict__ dz, const real* __restrict__ zhat,
@@ -255,8 +258,8 @@ template <int P> __device__ void gradient_of_row(
   }
 }
 
-// g is what gradient_sums saved, and out null; or g is dout, and out tells what the ReLU stopped.
-// In evaluation mean and rstd are constants: what goes through them is left out.
+// Either g is the masked gradient of gradient_sums and out is null, or g is dout and out the mask.
+// In evaluation mean and rstd are constants, so their terms are left out.
 extern "C" __global__ void __launch_bounds__(256) norm_input_gradient(
     const real* __restrict__ g, const real* __restrict__ out, const real* __restrict__ x,
     const real* __restrict__ mean, const real* __restrict__ rstd, const real* __restrict__ gamma,
@@ -266,7 +269,7 @@ extern "C" __global__ void __launch_bounds__(256) norm_input_gradient(
   if (row >= N * C) return;
   const size_t start = (size_t)row * hw;
   const double M = (double)N * hw, scale = (double)gamma[c] * rstd[c];
-  const double share = s ? (double)dz[row] / hw : 0;  // a pixel is one hw-th of its row's mean
+  const double share = s ? (double)dz[row] / hw : 0;  // each pixel contributes 1 / hw to the mean
   const double to_mean = training ? dbeta[c] / M : 0, to_var = training ? dgamma[c] / M : 0;
   Gradient map;
   map.scale = (real)(scale * (s ? s[row] : real(1)));

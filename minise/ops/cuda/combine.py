@@ -1,4 +1,4 @@
-"""Where the reference's lines would index by NumPy's arrays: concat's backward, channel shuffle."""
+"""concat's backward and channel shuffle, which index with NumPy arrays in the reference."""
 
 from itertools import accumulate, pairwise
 
@@ -36,5 +36,5 @@ def channel_shuffle_backward(
 
 def _shuffled(x: Array, groups: int) -> Array:
     N, C, H, W = x.shape
-    dealt = x.reshape(N, groups, C // groups, H, W).swapaxes(1, 2)
-    return dealt.copy().reshape(x.shape)
+    grouped = x.reshape(N, groups, C // groups, H, W).swapaxes(1, 2)
+    return grouped.copy().reshape(x.shape)

@@ -1,14 +1,13 @@
-// What all kernels here are built of. It is put in front of every source; nothing is included.
+// Device functions of all kernels. The launcher prepends this file to every source.
 //
-// An image (N, C, H, W) is N * C rows of hw = H * W numbers, which lie one after another. Threads
-// come in warps of 32, whose lanes run together and can read each other's registers. The GPU moves
-// memory in pieces of 32 bytes and is quickest when a warp reads 512 neighbouring bytes at once: 32
-// lanes, 16 bytes each. A Chunk is such a piece of one lane, P numbers of one row. Rows begin at a
-// multiple of 16 bytes if hw is a multiple of PACK; otherwise (7 x 7) the same code runs with
-// P = 1.
+// An array (N, C, H, W) is N * C contiguous rows of hw = H * W numbers. Threads run in warps of 32,
+// whose lanes can read each other's registers. The GPU transfers memory in sectors of 32 bytes, and
+// bandwidth is highest when a warp reads 512 adjacent bytes at once: 32 lanes, 16 bytes each. A
+// Chunk is what one lane reads: P numbers of one row. If hw is a multiple of PACK, rows are aligned
+// to 16 bytes and P = PACK; otherwise (7 x 7) the same code runs with P = 1.
 //
-// Every sum is taken in one fixed order and every number is written by one thread, so the same
-// inputs give the same bits. There is no atomic addition anywhere.
+// Every sum has a fixed order and every number is written by a single thread, without atomic
+// additions, so the same inputs give the same bits.
 
 typedef REAL real;  // float or double: each source is compiled for either
 constexpr int PACK = 16 / sizeof(real);  // numbers in 16 bytes
@@ -25,21 +24,21 @@ template <int P> __device__ __forceinline__ void store(real* p, const Chunk<P>& 
   *static_cast<Chunk<P>*>(__builtin_assume_aligned(p, sizeof(Chunk<P>))) = chunk;
 }
 
-// The sum over groups of neighbouring lanes (a power of two), which every lane of a group gets. In
-// each round a lane adds what its partner has: first the lane half a group away, at last its
-// neighbour. All 32 lanes of the warp must come here together.
+// Returns to each lane the sum over its group of `lanes` adjacent lanes, a power of two. In each
+// round a lane adds the value of a partner: first the lane half a group away, last its neighbour.
+// All 32 lanes of the warp must call it together.
 template <class T> __device__ __forceinline__ T sum_of_lanes(T value, int lanes = WARP) {
   for (int away = lanes / 2; away > 0; away /= 2) value += __shfl_xor_sync(ALL_LANES, value, away);
   return value;
 }
 
-// Which row a warp owns, where a warp is given a row, and which lane of it a thread is.
+// The row of this thread's warp, in kernels with one warp per row, and its lane in the warp.
 __device__ __forceinline__ int own_row() {
   return blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP;
 }
 __device__ __forceinline__ int own_lane() { return threadIdx.x % WARP; }
 
-// A comparison with NaN is false, so NaN stays NaN here, as max(v, 0) would not leave it.
+// Propagates NaN, because comparisons with NaN are false; max(v, 0) would return 0.
 __device__ __forceinline__ real relu(real v) { return v <= 0 ? 0 : v; }
 
 // The gates of reference/gates.py, in the order of its GATES.
@@ -62,11 +61,11 @@ __device__ __forceinline__ real gate_backward(real ds, real s, int gate) {
   return s <= 0 || s >= 1 ? real(0) : ds / 6;
 }
 
-// Both dense layers of one image, by a whole block: u = w1 z + b1, h = relu(u), v = w2 h + b2,
-// s = gate(v). z (C), h (R) and s (C) are in shared memory; what the cache keeps of this image goes
-// to save_h and save_s. A bias may be null. Layer 1 gives a warp a hidden unit, so that its lanes
-// read one row of w1 side by side; layer 2 gives a thread a gate, because its sum has only R terms.
-// Ends with s complete, for all threads.
+// A block computes both dense layers of an image: u = w1 z + b1, h = relu(u), v = w2 h + b2 and
+// s = gate(v). z (C), h (R) and s (C) are in shared memory; save_h and save_s are the image's rows
+// of the cache. A bias may be null. In layer 1 a warp computes a hidden unit, so that its lanes
+// read adjacent elements of w1; in layer 2 a thread computes a gate, because its sum has only R
+// terms. On return s is complete for all threads.
 struct Excite {
   const real *w1, *b1, *w2, *b2;
   int gate, C, R;
@@ -90,7 +89,7 @@ __device__ __forceinline__ void excite_image(
   __syncthreads();  // s is complete
 }
 
-// The way back: from dv (C) in shared memory to du (R), dz (C). h tells which units were asleep.
+// The backward pass: computes du (R) and dz (C) from dv (C) in shared memory. du is 0 where h is.
 __device__ __forceinline__ void excite_image_backward(
     const Excite& net, const real* dv, const real* h, real* du, real* dz, real* save_du) {
   const int lane = own_lane();
@@ -98,7 +97,7 @@ __device__ __forceinline__ void excite_image_backward(
     real dh = 0;
     for (int c = lane; c < net.C; c += WARP) dh += net.w2[(size_t)c * net.R + r] * dv[c];
     dh = sum_of_lanes(dh);
-    if (lane == 0) save_du[r] = du[r] = h[r] <= 0 ? real(0) : dh;  // selects: a NaN may end here
+    if (lane == 0) save_du[r] = du[r] = h[r] <= 0 ? real(0) : dh;  // a mask: NaN may end here
   }
   __syncthreads();  // du is complete
   for (int c = threadIdx.x; c < net.C; c += blockDim.x) {

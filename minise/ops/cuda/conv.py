@@ -1,14 +1,14 @@
-"""Convolution on the GPU: windows.cu lays out columns, and one matrix product an image does it.
+"""Convolution on the GPU: im2col (windows.cu) and one matrix product per image.
 
-With columns (N, groups, C // groups * KH * KW, OH * OW) and weight as a matrix a group,
+With columns (N, groups, C // groups * KH * KW, OH * OW) and weight as one matrix per group,
 
     out      = weight @ columns           dcolumns = weight.T @ dout        then col2im
     dweight  = sum over N of dout @ columns.T, computed as (columns @ dout.T).T
 
-because the matrix product copies what it has to transpose, and dout is much smaller than columns.
+because the matrix product copies a transposed operand, and dout is much smaller than columns.
 
-Columns are KH * KW times as large as x, so images are taken in parts whose columns stay below
-LIMIT. A convolution of 1x1 at stride 1 needs none: its columns are x.
+Columns are KH * KW times as large as x, so images are processed in batches with columns of at most
+MAX_COLUMN_BYTES. A 1x1 convolution with stride 1 needs no copy: its columns are x.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from minise.ops.reference.conv import Conv2dCache, check_conv2d, check_conv2d_ba
 from minise.ops.reference.windows import Windows, windows_of
 
 FILE = "windows.cu"
-LIMIT = 1 << 28  # bytes of columns at a time
+MAX_COLUMN_BYTES = 1 << 28  # columns of one batch of images
 
 
 def conv2d_forward(
@@ -39,9 +39,9 @@ def conv2d_forward(
     cache = Conv2dCache(x, weight, bias, stride, padding, dilation, groups)
     matrices, where, groups = _matrices(gpu, cache), _windows(cache), int(groups)
     out = gpu.xp.empty((len(x), len(weight), *where.outputs), x.dtype)
-    for part in _parts(cache, where):
-        columns = _columns(gpu, x[part], where, groups)
-        gpu.xp.matmul(matrices, columns, out=_rows(out[part], groups))
+    for batch in _batches(cache, where):
+        columns = _im2col(gpu, x[batch], where, groups)
+        gpu.xp.matmul(matrices, columns, out=_by_group(out[batch], groups))
     if bias is not None:
         out += bias[:, None, None]
     return out, cache
@@ -61,13 +61,13 @@ def conv2d_backward(
     check_conv2d_backward(dout, cache, where.outputs, plus, needs_dx)
     matrices = _matrices(gpu, cache)
     dx = gpu.xp.empty(x.shape, x.dtype) if needs_dx else None
-    dtransposed: Any = 0  # dweight with rows and columns exchanged
-    for part in _parts(cache, where):
-        rows = _rows(gpu.contiguous(dout[part]), groups)
-        columns = _columns(gpu, x[part], where, groups)
+    dtransposed: Any = 0  # dweight with both matrix axes exchanged
+    for batch in _batches(cache, where):
+        rows = _by_group(gpu.contiguous(dout[batch]), groups)
+        columns = _im2col(gpu, x[batch], where, groups)
         dtransposed = dtransposed + gpu.xp.matmul(columns, rows.swapaxes(2, 3)).sum(axis=0)
         if dx is not None:
-            _add_up(gpu, gpu.xp.matmul(matrices.swapaxes(1, 2), rows), dx[part], where)
+            _col2im(gpu, gpu.xp.matmul(matrices.swapaxes(1, 2), rows), dx[batch], where)
     if dx is not None and plus is not None:
         dx += plus
     dbias = None if cache.bias is None else dout.sum(axis=(0, 2, 3))
@@ -86,51 +86,51 @@ def _matrices(gpu: Launcher, cache: Conv2dCache) -> Array:
     return gpu.contiguous(cache.weight).reshape(groups, len(cache.weight) // groups, -1)
 
 
-def _parts(cache: Conv2dCache, where: Windows) -> Iterator[slice]:
-    """Yield the images in parts, each with columns below LIMIT, or of one image."""
+def _batches(cache: Conv2dCache, where: Windows) -> Iterator[slice]:
+    """Yield slices of images whose columns fit into MAX_COLUMN_BYTES, of one image at least."""
     N, C, _, _ = cache.x.shape
     KH, KW = where.kernel
     OH, OW = where.outputs
-    image = C * KH * KW * OH * OW * cache.x.dtype.itemsize
-    images = max(1, LIMIT // image)
+    image_bytes = C * KH * KW * OH * OW * cache.x.dtype.itemsize
+    images = max(1, MAX_COLUMN_BYTES // image_bytes)
     for start in range(0, N, images):
         yield slice(start, min(start + images, N))
 
 
-def _numbers(where: Windows) -> tuple[int, ...]:
-    """Return the sizes that both kernels take."""
+def _window_sizes(where: Windows) -> tuple[int, ...]:
+    """Return the sizes that im2col and col2im take."""
     pairs = where.image, where.kernel, where.stride, where.padding, where.dilation, where.outputs
     return tuple(number for pair in pairs for number in pair)
 
 
-def _rows(images: Array, groups: int) -> Array:
+def _by_group(images: Array, groups: int) -> Array:
     """Return (N, K, H, W) as (N, groups, K // groups, H * W), a view."""
     N, K, H, W = images.shape
     return images.reshape(N, groups, K // groups, H * W)
 
 
 def _pointwise(where: Windows) -> bool:
-    """Tell whether every window is one pixel and every pixel one window: columns are images."""
+    """Return True if every window is one pixel and every pixel a window: columns equal images."""
     return where.kernel == where.stride == (1, 1) and where.padding == (0, 0)
 
 
-def _columns(gpu: Launcher, x: Array, where: Windows, groups: int) -> Array:
-    """Return (N, groups, C // groups * KH * KW, OH * OW)."""
+def _im2col(gpu: Launcher, x: Array, where: Windows, groups: int) -> Array:
+    """Return the columns of x, (N, groups, C // groups * KH * KW, OH * OW)."""
     images = gpu.contiguous(x)
     if _pointwise(where):
-        return _rows(images, groups)
+        return _by_group(images, groups)
     N, C, _, _ = x.shape
     (KH, KW), (OH, OW) = where.kernel, where.outputs
     columns = gpu.xp.empty((N, groups, C // groups * KH * KW, OH * OW), x.dtype)
-    given = images, columns, columns.size, *_numbers(where)
-    gpu.launch(FILE, "im2col", blocks_of(columns.size), *given, dtype=x.dtype)
+    arguments = images, columns, columns.size, *_window_sizes(where)
+    gpu.launch(FILE, "im2col", blocks_of(columns.size), *arguments, dtype=x.dtype)
     return columns
 
 
-def _add_up(gpu: Launcher, dcolumns: Array, dx: Array, where: Windows) -> None:
-    """Write dx, where every pixel adds up what the windows that see it have for it."""
+def _col2im(gpu: Launcher, dcolumns: Array, dx: Array, where: Windows) -> None:
+    """Write dx: each pixel is the sum of its entries in dcolumns."""
     if _pointwise(where):
         dx[...] = dcolumns.reshape(dx.shape)
         return
-    given = gpu.contiguous(dcolumns), dx, dx.size, *_numbers(where)
-    gpu.launch(FILE, "col2im", blocks_of(dx.size), *given, dtype=dx.dtype)
+    arguments = gpu.contiguous(dcolumns), dx, dx.size, *_window_sizes(where)
+    gpu.launch(FILE, "col2im", blocks_of(dx.size), *arguments, dtype=dx.dtype)

@@ -1,6 +1,6 @@
-"""Kernels on a GPU, through CuPy; and what is missing where that cannot be.
+"""Launch kernels through CuPy, and report what is missing where they cannot run.
 
-Nothing here imports CuPy before it is needed, so that `import minise.ops.cuda` works everywhere.
+CuPy is imported on first use, so that `import minise.ops.cuda` works on any machine.
 """
 
 import importlib.util
@@ -10,38 +10,38 @@ from typing import Any
 
 import numpy as np
 
-from minise.ops.cuda.launcher import STATIC_LIMIT, Launcher, Source
+from minise.ops.cuda.launcher import STATIC_SHARED_BYTES, Launcher, Source
 
 INSTALL = "pip install 'minise[cuda]'"
 
 
 class CudaMissing(ImportError):
-    """Kernels cannot run here; the message says what is missing and what to do."""
+    """Kernels cannot run on this machine; the message names the missing part and the fix."""
 
 
 def missing() -> str | None:
-    """Return what is missing for kernels to run on a GPU and what to do about it, or None."""
+    """Return the missing part and its fix as text, or None if kernels can run on a GPU."""
     if importlib.util.find_spec("cupy") is None:
         return f"CuPy is not installed: {INSTALL}"
     try:
         import cupy
-    except ImportError as error:  # its own libraries are missing, or it was made for another NumPy
+    except ImportError as error:  # missing libraries, or built for another NumPy
         return f"CuPy cannot be imported ({_first_line(error)}): {INSTALL}"
     try:
         count = cupy.cuda.runtime.getDeviceCount()
-    except Exception as error:  # CuPy has error classes of its own for CUDA's
+    except Exception as error:  # CuPy's own classes for CUDA errors
         return _no_driver(_first_line(error), cupy.cuda.runtime.runtimeGetVersion())
     if count == 0:
         return "the NVIDIA driver shows no GPU: see nvidia-smi and CUDA_VISIBLE_DEVICES"
     try:
         cupy.cuda.nvrtc.getVersion()
-    except Exception as error:  # RuntimeError, ImportError or an error class of its loader
+    except Exception as error:  # RuntimeError, ImportError or an error of CuPy's loader
         return f"NVRTC, which compiles the kernels, is not found ({_first_line(error)}): {INSTALL}"
     return None
 
 
 def require() -> None:
-    """Raise CudaMissing, an ImportError, if anything is missing for kernels to run here."""
+    """Raise CudaMissing, an ImportError, if kernels cannot run on this machine."""
     problem = missing()
     if problem is not None:
         raise CudaMissing(f"the cuda back end cannot run: {problem}")
@@ -62,7 +62,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def describe() -> str:
-    """Return the GPU with its memory and the versions that kernels run on, or what is missing."""
+    """Return the GPU's name and memory and the versions of CUDA and CuPy, or what is missing."""
     problem = missing()
     if problem is not None:
         return problem
@@ -88,27 +88,27 @@ class Cupy(Launcher):
 
     @cached_property
     def xp(self) -> Any:
-        """CuPy's module. Raises CudaMissing where kernels cannot run."""
+        """The module cupy; raises CudaMissing if kernels cannot run."""
         require()
         import cupy
 
         return cupy
 
     def shared_limit(self) -> int:
-        """Return how many bytes of shared memory a block of the current device may ask for."""
+        """Return the maximum shared memory of a block on the current device, in bytes."""
         runtime = self.xp.cuda.runtime
         device = runtime.getDevice()
         if device not in self._limits:
-            most = runtime.cudaDevAttrMaxSharedMemoryPerBlockOptin
-            self._limits[device] = int(runtime.deviceGetAttribute(most, device))
+            attribute = runtime.cudaDevAttrMaxSharedMemoryPerBlockOptin
+            self._limits[device] = int(runtime.deviceGetAttribute(attribute, device))
         return self._limits[device]
 
     def address(self, array: Any) -> int:
-        """Return where an array's first number lies."""
+        """Return the address of an array's first element."""
         return int(array.data.ptr)
 
-    def here(self, array: Any) -> bool:
-        """Tell whether an array lies on the current device."""
+    def on_current_device(self, array: Any) -> bool:
+        """Return True if an array is on the current device."""
         return bool(array.device.id == self.xp.cuda.runtime.getDevice())
 
     def run(
@@ -120,20 +120,20 @@ class Cupy(Launcher):
         arguments: Sequence[Any],
         shared: int,
     ) -> None:
-        """Start a kernel on the current stream; the first time on a device it is compiled."""
+        """Launch a kernel on the current stream; its first launch on a device compiles it."""
         function = self._function(source, kernel)
-        if shared > max(STATIC_LIMIT, function.max_dynamic_shared_size_bytes):
+        if shared > max(STATIC_SHARED_BYTES, function.max_dynamic_shared_size_bytes):
             function.max_dynamic_shared_size_bytes = shared
-        # CuPy takes no None for a pointer; a null pointer is eight bytes of zero
-        given = [np.uint64(0) if argument is None else argument for argument in arguments]
-        function(blocks, (threads,), given, shared_mem=shared)
+        # CuPy does not accept None for a pointer; eight zero bytes are a null pointer
+        pointers = [np.uint64(0) if argument is None else argument for argument in arguments]
+        function(blocks, (threads,), pointers, shared_mem=shared)
 
     def _function(self, source: Source, kernel: str) -> Any:
-        """Return a kernel for the current device, whose source is compiled when first asked for."""
-        place = source.file, source.defines, self.xp.cuda.runtime.getDevice()
-        if (*place, kernel) not in self._kernels:
-            if place not in self._modules:
+        """Return a kernel for the current device; its source is compiled on first use."""
+        key = source.file, source.defines, self.xp.cuda.runtime.getDevice()
+        if (*key, kernel) not in self._kernels:
+            if key not in self._modules:
                 options = ("-std=c++17", *source.defines)
-                self._modules[place] = self.xp.RawModule(code=source.text, options=options)
-            self._kernels[(*place, kernel)] = self._modules[place].get_function(kernel)
-        return self._kernels[(*place, kernel)]
+                self._modules[key] = self.xp.RawModule(code=source.text, options=options)
+            self._kernels[(*key, kernel)] = self._modules[key].get_function(kernel)
+        return self._kernels[(*key, kernel)]

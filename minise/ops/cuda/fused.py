@@ -1,6 +1,6 @@
-"""The ends of residual units on the GPU: block_tail.cu passes over images twice, twice back.
+"""The ends of residual units on the GPU, with two passes over images forward and two backward.
 
-The closed forms are in minise/ops/reference/fused.py, the passes in norm.py beside this file.
+The closed forms are in minise/ops/reference/fused.py, the passes in norm.py and block_tail.cu.
 """
 
 from minise.checks import Array, check_choice
@@ -117,8 +117,8 @@ def se_block_tail_forward(
 ) -> tuple[Array, SeBlockTailCache]:
     """See minise.ops.reference.se_block_tail_forward."""
     op = "se_block_tail"
-    every = x, gamma, beta, w1, b1, w2, b2, shortcut, running_mean, running_var
-    check_arrays(op, SHAPES[op], *every)
+    checked = x, gamma, beta, w1, b1, w2, b2, shortcut, running_mean, running_var
+    check_arrays(op, SHAPES[op], *checked)
     check_batch_norm(op, x, training, momentum, eps)
     check_choice(op, "gate", gate, GATES)
     check_fits(gpu, op, x, len(w1))
@@ -128,7 +128,7 @@ def se_block_tail_forward(
     zhat, z = _squeezed(gpu, rows[0], norm)
     h, s = excite(gpu, z, w1, b1, w2, b2, gate)
     out = normalised(gpu, norm, s, shortcut, clip=True)
-    zhat, z, h, s = (one[:, :, None, None] for one in (zhat, z, h, s))
+    zhat, z, h, s = (a[:, :, None, None] for a in (zhat, z, h, s))
     return out, SeBlockTailCache(norm, Gates(w1, b1, w2, b2, z, h, s, "avg", gate), zhat, out)
 
 
@@ -138,8 +138,8 @@ def se_block_tail_backward(
     """See minise.ops.reference.se_block_tail_backward."""
     check_gradient("se_block_tail", dout, cache.out)
     norm, gates, zhat, out = cache
-    few = zhat, gates.z, gates.h, gates.s
-    zhat, z, h, s = (gpu.contiguous(one[:, :, 0, 0]) for one in few)
+    per_channel = zhat, gates.z, gates.h, gates.s
+    zhat, z, h, s = (gpu.contiguous(a[:, :, 0, 0]) for a in per_channel)
     sums, g = gradient_sums(gpu, dout, out, norm, keep_g=True)
     assert g is not None
     dv = _gate_gradient(gpu, sums, norm, s, gates.gate)
@@ -151,22 +151,22 @@ def se_block_tail_backward(
 
 
 def _squeezed(gpu: Launcher, row_mean: Array, norm: BatchNorm2dCache) -> tuple[Array, Array]:
-    """Return zhat and z (N, C), which need no image."""
+    """Return zhat and z (N, C), computed from the row means of x."""
     (N, C), dtype = row_mean.shape, norm.gamma.dtype
     zhat, z = (gpu.xp.empty((N, C), dtype) for _ in range(2))
-    few = [gpu.contiguous(one) for one in (norm.mean, norm.rstd, norm.gamma, norm.beta)]
-    given = row_mean, *few, zhat, z, N * C, C
-    gpu.launch(FILE, "squeeze_normalised", blocks_of(N * C), *given, dtype=dtype)
+    scales = [gpu.contiguous(a) for a in (norm.mean, norm.rstd, norm.gamma, norm.beta)]
+    arguments = row_mean, *scales, zhat, z, N * C, C
+    gpu.launch(FILE, "squeeze_normalised", blocks_of(N * C), *arguments, dtype=dtype)
     return zhat, z
 
 
 def _gate_gradient(
     gpu: Launcher, sums: tuple[Array, Array], norm: BatchNorm2dCache, s: Array, gate: str
 ) -> Array:
-    """Return dv (N, C), in front of the gates."""
+    """Return dv (N, C), the gradient of the gates' pre-activation v."""
     N, C = s.shape
     dv = gpu.xp.empty((N, C), s.dtype)
-    few = gpu.contiguous(norm.gamma), gpu.contiguous(norm.beta), s
-    given = *sums, *few, dv, GATES.index(gate), N * C, C
-    gpu.launch(FILE, "gate_gradient_of_sums", blocks_of(N * C), *given, dtype=s.dtype)
+    scales = gpu.contiguous(norm.gamma), gpu.contiguous(norm.beta), s
+    arguments = *sums, *scales, dv, GATES.index(gate), N * C, C
+    gpu.launch(FILE, "gate_gradient_of_sums", blocks_of(N * C), *arguments, dtype=s.dtype)
     return dv

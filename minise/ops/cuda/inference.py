@@ -1,7 +1,7 @@
-"""Inference on the GPU: the steps that a trained net is folded into, as the ops that they are.
+"""Run the folded steps of inference on the GPU, as a sequence of ops.
 
-What prepares them is the reference's, called on the GPU's arrays. A convolution whose normalisation
-is folded into its filters saves a pass over the images; the rest is done op after op.
+The reference's functions prepare the steps, with arrays on the GPU. Folding a normalisation into
+the filters of a convolution saves a pass over the images; gates, sum and ReLU are separate ops.
 """
 
 from typing import Any

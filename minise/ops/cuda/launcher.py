@@ -1,9 +1,9 @@
-"""Where kernels run: a launcher reads a .cu file, types its arguments and starts it.
+"""Launchers: read a .cu file, check and convert a kernel's arguments, and launch the kernel.
 
-Host code takes its launcher as a value. There are two: `Cupy` (cupy_launcher.py) runs kernels on a
-GPU; the tests have one that runs the same sources on the CPU. What both need stands here: the
-sources, and the check of arguments against the kernel's own parameters. A kernel does not see what
-it is given: an array of another dtype, or one that is not contiguous, it would read as it lies.
+Host code receives its launcher as an argument. `Cupy` (cupy_launcher.py) runs kernels on a GPU; the
+tests have a launcher that runs the same sources on the CPU. Their base class reads sources and
+checks arguments against the kernel's parameters: a kernel cannot check them, and would misread an
+array of another dtype or a non-contiguous array.
 """
 
 import re
@@ -17,11 +17,11 @@ import numpy as np
 
 from minise.checks import Array
 
-THREADS = 256  # a block of most kernels: eight warps
+THREADS = 256  # per block, for most kernels: eight warps
 WARP = 32
-ALIGNMENT = 16  # bytes: what a lane reads at once
-MOST_BLOCKS = 2**31 - 1
-STATIC_LIMIT = 48 << 10  # bytes of shared memory that need not be asked for
+ALIGNMENT = 16  # bytes that a lane reads at once
+MAX_BLOCKS = 2**31 - 1
+STATIC_SHARED_BYTES = 48 << 10  # shared memory of a block without an opt-in
 KERNEL = re.compile(
     r'extern "C" __global__ void(?: __launch_bounds__\([\d, ]+\))? (\w+)\(([^)]*)\)'
 )
@@ -37,16 +37,16 @@ class Parameter(NamedTuple):
 
 
 class Source(NamedTuple):
-    """A .cu file as it is compiled for one dtype."""
+    """The source text of a .cu file and the compiler options for one dtype."""
 
     file: str
-    text: str  # with common.cuh in front: a compiler's cache does not look into included files
+    text: str  # begins with common.cuh: compiler caches ignore changes of included files
     defines: tuple[str, ...]
 
 
 @cache
 def source(file: str, dtype: Any) -> Source:
-    """Return a .cu file of this folder, for float32 or float64."""
+    """Return the Source of a .cu file of this folder, for float32 or float64."""
     folder = files("minise.ops.cuda")
     text = "\n".join((folder / name).read_text() for name in ("common.cuh", file))
     return Source(file, text, ("-DREAL=float" if dtype == np.float32 else "-DREAL=double",))
@@ -57,7 +57,7 @@ def parameters(text: str) -> dict[str, list[Parameter]]:
     """Return the parameters of every kernel of a source, by the kernel's name."""
     bare = re.sub(r"//[^\n]*", "", text)
     return {
-        name: [_parameter(" ".join(one.split())) for one in listed.split(",")]
+        name: [_parameter(" ".join(part.split())) for part in listed.split(",")]
         for name, listed in KERNEL.findall(bare)
     }
 
@@ -65,27 +65,27 @@ def parameters(text: str) -> dict[str, list[Parameter]]:
 def _parameter(declared: str) -> Parameter:
     words = declared.replace("*", " ").split()
     pointer, constant = "*" in declared, words[0] == "const"
-    plain = [word for word in words[:-1] if word not in ("const", "__restrict__")]
-    return Parameter(words[-1], " ".join(plain), pointer, pointer and not constant)
+    type_words = [word for word in words[:-1] if word not in ("const", "__restrict__")]
+    return Parameter(words[-1], " ".join(type_words), pointer, pointer and not constant)
 
 
 class Launcher(ABC):
-    """Runs kernels on arrays of one library."""
+    """Launches kernels on arrays of one library."""
 
-    squeeze_excite = "auto"  # or "simple" or "tile", instead of squeeze_excite.py's rule
+    squeeze_excite = "auto"  # "simple" or "tile" overrides the rule of squeeze_excite.py
 
     @property
     @abstractmethod
     def xp(self) -> Any:
-        """The library's module: cupy, or in tests one that looks like it."""
+        """The array library: the module cupy, or its stand-in in tests."""
 
     @abstractmethod
     def shared_limit(self) -> int:
-        """Return how many bytes of shared memory a block may ask for: 48 KB at least."""
+        """Return the maximum shared memory of a block, in bytes: at least 48 KB."""
 
     @abstractmethod
     def address(self, array: Any) -> int:
-        """Return where an array's first number lies."""
+        """Return the address of an array's first element."""
 
     @abstractmethod
     def run(
@@ -97,10 +97,10 @@ class Launcher(ABC):
         arguments: Sequence[Any],
         shared: int,
     ) -> None:
-        """Start a kernel; arguments are arrays and NumPy scalars of the kernel's own types."""
+        """Launch a kernel with arrays and with NumPy scalars of its parameters' types."""
 
-    def here(self, array: Any) -> bool:
-        """Tell whether an array lies on the device that runs the kernels."""
+    def on_current_device(self, array: Any) -> bool:
+        """Return True if an array is on the device that runs the kernels."""
         return True
 
     def asarray(self, values: Any, dtype: Any = None) -> Array:
@@ -108,11 +108,11 @@ class Launcher(ABC):
         return self.xp.asarray(values, dtype)
 
     def asnumpy(self, array: Any) -> Array:
-        """Return an array of the library as NumPy's; waits until its numbers are there."""
+        """Return an array of the library as NumPy's; waits for pending kernels."""
         return array.get()
 
     def contiguous(self, array: Any) -> Any:
-        """Return an array whose numbers lie in order, the first at a multiple of 16 bytes."""
+        """Return the array, or a copy that is C-contiguous and aligned to 16 bytes."""
         ordered = self.xp.ascontiguousarray(array)
         return ordered.copy() if self.address(ordered) % ALIGNMENT else ordered
 
@@ -126,28 +126,28 @@ class Launcher(ABC):
         threads: int = THREADS,
         shared: int = 0,
     ) -> None:
-        """Start a kernel on the current stream, without waiting for it.
+        """Launch a kernel on the current stream, without waiting for it.
 
         Parameters
         ----------
         file, kernel : str
-            Such as "squeeze_excite.cu", "scale".
+            Names such as "squeeze_excite.cu" and "scale".
         blocks : int or tuple of int
-            How many, along up to three axes.
+            Number of blocks, along up to three axes.
         *arguments : array, None, int or float
-            In the kernel's order; None is a null pointer.
+            The kernel's arguments; None is a null pointer.
         dtype : dtype
-            Which `real` stands for.
+            The type of `real`.
         threads : int
-            In a block.
+            Threads per block.
         shared : int
-            Bytes of shared memory that a block gets when it starts.
+            Dynamic shared memory of a block, in bytes.
         """
         unit = source(file, np.dtype(dtype))
         expected = parameters(unit.text)[kernel]
         grid = blocks if isinstance(blocks, tuple) else (blocks,)
         assert len(arguments) == len(expected), f"{kernel} takes {len(expected)} arguments"
-        assert 0 < grid[0] <= MOST_BLOCKS, f"{kernel} is given {grid[0]} blocks"
+        assert 0 < grid[0] <= MAX_BLOCKS, f"{kernel}: blocks is {grid[0]}, expected 1..{MAX_BLOCKS}"
         typed = [
             self._typed(kernel, parameter, argument, np.dtype(dtype))
             for parameter, argument in zip(expected, arguments, strict=True)
@@ -155,29 +155,29 @@ class Launcher(ABC):
         self.run(unit, kernel, grid, threads, typed, shared)
 
     def _typed(self, kernel: str, parameter: Parameter, argument: Any, real: Any) -> Any:
-        """Return an argument as the kernel's parameter wants it."""
+        """Return an argument as a scalar or array of the parameter's type."""
         kinds = {"real": real, "double": np.float64, "int": np.int32, "long long": np.int64}
         dtype = np.dtype(kinds[parameter.type])
         where = f"{kernel}: {parameter.name}"
         if not parameter.pointer:
             limits = np.iinfo(dtype) if dtype.kind == "i" else None
             inside = limits is None or limits.min <= argument <= limits.max
-            assert inside, f"{where} is {argument}, which is no {dtype}"
+            assert inside, f"{where} is {argument}, expected a value of {dtype}"
             return dtype.type(argument)
         if argument is None:
             return None
         assert isinstance(argument, self.xp.ndarray), f"{where} is a {type(argument).__name__}"
         assert argument.dtype == dtype, f"{where} is {argument.dtype}, expected {dtype}"
-        assert argument.flags.c_contiguous, f"{where} does not lie in order"
-        assert self.here(argument), f"{where} lies on another device"
+        assert argument.flags.c_contiguous, f"{where} is not C-contiguous"
+        assert self.on_current_device(argument), f"{where} is on another device"
         return argument
 
 
 def warps(rows: int) -> int:
-    """Return how many blocks give each of so many rows a warp."""
+    """Return the number of blocks for one warp per row."""
     return -(-rows // (THREADS // WARP))
 
 
-def blocks_of(numbers: int) -> int:
-    """Return how many blocks give each of so many numbers a thread."""
-    return -(-numbers // THREADS)
+def blocks_of(elements: int) -> int:
+    """Return the number of blocks for one thread per element."""
+    return -(-elements // THREADS)

@@ -1,4 +1,4 @@
-"""Softmax and cross-entropy on the GPU: N * K numbers, by whole-array calls."""
+"""Softmax cross-entropy on the GPU, by whole-array calls of CuPy."""
 
 from minise.checks import Array, check_number
 from minise.ops.cuda.launcher import Launcher
@@ -11,18 +11,18 @@ def softmax_cross_entropy_forward(
 ) -> tuple[Array, SoftmaxCrossEntropyCache]:
     """See minise.ops.reference.softmax_cross_entropy_forward.
 
-    A label out of range makes the loss NaN and raises nothing: to raise, the labels would have to
-    be read back, and every step would wait for the GPU.
+    A label out of range gives a NaN loss instead of an error: a check would copy the labels to the
+    host, and every step would wait for the GPU.
     """
     op, xp = "softmax_cross_entropy", gpu.xp
     check_arrays(op, SHAPES[op], logits, labels)
-    share = "a number from 0 to 1"
-    label_smoothing = check_number(op, "label_smoothing", label_smoothing, share, 0, 1)
+    expected = "a number from 0 to 1"
+    label_smoothing = check_number(op, "label_smoothing", label_smoothing, expected, 0, 1)
     shifted = logits - logits.max(axis=1, keepdims=True)
     logprob = shifted - xp.log(xp.exp(shifted).sum(axis=1, keepdims=True))
     at_label = _at_label(gpu, labels, logits.shape[1])
-    found = xp.where(at_label, logprob, 0).sum(axis=1)
-    hit = xp.where(at_label.any(axis=1), found, xp.nan)
+    label_logprob = xp.where(at_label, logprob, 0).sum(axis=1)
+    hit = xp.where(at_label.any(axis=1), label_logprob, xp.nan)
     spread = logprob.mean(axis=1) if label_smoothing else 0
     loss = -((1 - label_smoothing) * hit + label_smoothing * spread).mean()
     return xp.asarray(loss, logits.dtype), SoftmaxCrossEntropyCache(
@@ -45,5 +45,5 @@ def softmax_cross_entropy_backward(
 
 
 def _at_label(gpu: Launcher, labels: Array, K: int) -> Array:
-    """Return where the right class of each row stands, (N, K)."""
+    """Return a boolean mask (N, K) that is True at each row's label."""
     return gpu.xp.arange(K) == labels[:, None]

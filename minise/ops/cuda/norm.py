@@ -1,7 +1,7 @@
-"""Batch normalisation on the GPU; the kernels, and why they are these, stand in block_tail.cu.
+"""Batch normalisation on the GPU; block_tail.cu has the kernels and their derivation.
 
-What the fused ops share with it stands here too: statistics, the pass that writes out, and the way
-back, each with gates, shortcut and ReLU left out where there are none.
+The fused ops call the functions of this file too: statistics, the pass that writes out, and the
+backward passes. Gates, shortcut and ReLU are optional arguments.
 """
 
 import numpy as np
@@ -44,11 +44,11 @@ def batch_norm2d_backward(gpu: Launcher, dout: Array, cache: BatchNorm2dCache) -
 
 
 def row_moments(gpu: Launcher, x: Array) -> tuple[Array, Array]:
-    """Return mean and centred sum of squares of every row, (N, C), in double precision."""
+    """Return mean and centred sum of squares of every row, (N, C) in float64."""
     N, C, H, W = x.shape
     mean, m2 = (gpu.xp.empty((N, C), np.float64) for _ in range(2))
-    given = gpu.contiguous(x), mean, m2, N * C, H * W
-    gpu.launch(FILE, "row_moments", warps(N * C), *given, dtype=x.dtype)
+    arguments = gpu.contiguous(x), mean, m2, N * C, H * W
+    gpu.launch(FILE, "row_moments", warps(N * C), *arguments, dtype=x.dtype)
     return mean, m2
 
 
@@ -58,23 +58,23 @@ def statistics(
     settings: tuple[bool, float, float],
     rows: tuple[Array, Array] | None = None,
 ) -> BatchNorm2dCache:
-    """Return the cache of a normalisation: what normalises, and the new running statistics.
+    """Return the cache of a normalisation: mean, rstd and the updated running statistics.
 
-    arrays are x, gamma, beta, and the running mean and variance, settings training, momentum and
-    eps; rows are the moments of x's rows, if the caller has them.
+    arrays are x, gamma, beta, running_mean and running_var; settings are training, momentum and
+    eps; rows are the moments of x's rows, computed here by default.
     """
     (x, gamma, beta, running_mean, running_var), (training, momentum, eps) = arrays, settings
     if not training:
         rstd = 1 / gpu.xp.sqrt(running_var + eps)
-        same = running_mean, rstd, running_mean.copy(), running_var.copy()
-        return BatchNorm2dCache(x, gamma, beta, *same, *settings)
+        unchanged = running_mean, rstd, running_mean.copy(), running_var.copy()
+        return BatchNorm2dCache(x, gamma, beta, *unchanged, *settings)
     N, C, H, W = x.shape
     mean, rstd, new_mean, new_var = (gpu.xp.empty(C, x.dtype) for _ in range(4))
-    found = mean, rstd, new_mean, new_var
+    results = mean, rstd, new_mean, new_var
     old = gpu.contiguous(running_mean), gpu.contiguous(running_var)
-    given = *(rows or row_moments(gpu, x)), *old, *found, momentum, eps, N, C, H * W
-    gpu.launch(FILE, "channel_moments", warps(C), *given, dtype=x.dtype)
-    return BatchNorm2dCache(x, gamma, beta, *found, *settings)
+    arguments = *(rows or row_moments(gpu, x)), *old, *results, momentum, eps, N, C, H * W
+    gpu.launch(FILE, "channel_moments", warps(C), *arguments, dtype=x.dtype)
+    return BatchNorm2dCache(x, gamma, beta, *results, *settings)
 
 
 def normalised(
@@ -85,32 +85,32 @@ def normalised(
     *,
     clip: bool = False,
 ) -> Array:
-    """Return (gamma * xhat + beta) * s + shortcut, with clip cut off below 0."""
+    """Return (gamma * xhat + beta) * s + shortcut; with clip, the ReLU of it."""
     x, gamma, beta, mean, rstd, *_ = cache
     N, C, H, W = x.shape
     out = gpu.xp.empty(x.shape, x.dtype)
     arrays = (x, mean, rstd, gamma, beta, s, shortcut)
-    given = [None if a is None else gpu.contiguous(a) for a in arrays]
+    inputs = [None if a is None else gpu.contiguous(a) for a in arrays]
     sizes = int(clip), N * C, C, H * W
-    gpu.launch(FILE, "normalise", warps(N * C), *given, out, *sizes, dtype=x.dtype)
+    gpu.launch(FILE, "normalise", warps(N * C), *inputs, out, *sizes, dtype=x.dtype)
     return out
 
 
 def gradient_sums(
     gpu: Launcher, dout: Array, out: Array | None, cache: BatchNorm2dCache, *, keep_g: bool
 ) -> tuple[tuple[Array, Array], Array | None]:
-    """Return the sums of g and of g * xhat over every row, (N, C), and with keep_g also g.
+    """Return the sums of g and of g * xhat over every row, (N, C), and g (None without keep_g).
 
-    g is dout, or where an out is given what its ReLU lets through.
+    g is dout, or, if out is an array, the gradient before out's ReLU: dout where out > 0.
     """
     x = cache.x
     N, C, H, W = x.shape
     sum_g, sum_gxhat = sums = tuple(gpu.xp.empty((N, C), np.float64) for _ in range(2))
     g = gpu.xp.empty(x.shape, x.dtype) if keep_g else None
     arrays = (dout, out, x, cache.mean, cache.rstd)
-    given = [None if a is None else gpu.contiguous(a) for a in arrays]
+    inputs = [None if a is None else gpu.contiguous(a) for a in arrays]
     sizes = N * C, C, H * W
-    gpu.launch(FILE, "gradient_sums", warps(N * C), *given, g, *sums, *sizes, dtype=x.dtype)
+    gpu.launch(FILE, "gradient_sums", warps(N * C), *inputs, g, *sums, *sizes, dtype=x.dtype)
     return (sum_g, sum_gxhat), g
 
 
@@ -122,11 +122,11 @@ def channel_gradients(
     dz: Array | None = None,
     zhat: Array | None = None,
 ) -> tuple[Array, Array]:
-    """Return dgamma and dbeta; with gates s, given what came back through them."""
+    """Return dgamma and dbeta (C,); with gates s, dz and zhat add the gradient of the squeeze."""
     N, C = sums[0].shape
     dgamma, dbeta = (gpu.xp.empty(C, cache.x.dtype) for _ in range(2))
-    given = *sums, s, dz, zhat, dgamma, dbeta, N, C
-    gpu.launch(FILE, "channel_gradients", warps(C), *given, dtype=cache.x.dtype)
+    arguments = *sums, s, dz, zhat, dgamma, dbeta, N, C
+    gpu.launch(FILE, "channel_gradients", warps(C), *arguments, dtype=cache.x.dtype)
     return dgamma, dbeta
 
 
@@ -140,12 +140,12 @@ def input_gradient(
     s: Array | None = None,
     dz: Array | None = None,
 ) -> Array:
-    """Return dx; where an out is given, g is dout and out tells what its ReLU lets through."""
+    """Return dx; if out is an array, g is dout and the kernel masks it where out > 0."""
     x = cache.x
     N, C, H, W = x.shape
     dx = gpu.xp.empty(x.shape, x.dtype)
     arrays = (g, out, x, cache.mean, cache.rstd, cache.gamma, s, dz, dgamma, dbeta)
-    given = [None if a is None else gpu.contiguous(a) for a in arrays]
+    inputs = [None if a is None else gpu.contiguous(a) for a in arrays]
     sizes = int(cache.training), N, C, H * W
-    gpu.launch(FILE, "norm_input_gradient", warps(N * C), *given, dx, *sizes, dtype=x.dtype)
+    gpu.launch(FILE, "norm_input_gradient", warps(N * C), *inputs, dx, *sizes, dtype=x.dtype)
     return dx

@@ -1,4 +1,4 @@
-"""Pooling over windows on the GPU, see windows.cu: forward and backward are one kernel each."""
+"""Pooling over windows on the GPU (windows.cu): forward and backward are one kernel each."""
 
 import numpy as np
 
@@ -26,8 +26,8 @@ def max_pool2d_forward(
     where = _windows(x, kernel, stride, padding, ceil_mode)
     out = gpu.xp.empty((*x.shape[:2], *where.outputs), x.dtype)
     argmax = gpu.xp.empty(out.shape, np.int64)
-    given = gpu.contiguous(x), out, argmax, out.size, *_numbers(where)
-    gpu.launch(FILE, "max_pool", blocks_of(out.size), *given, dtype=x.dtype)
+    arguments = gpu.contiguous(x), out, argmax, out.size, *_window_sizes(where)
+    gpu.launch(FILE, "max_pool", blocks_of(out.size), *arguments, dtype=x.dtype)
     return out, MaxPool2dCache(x, argmax, kernel, stride, padding, ceil_mode)
 
 
@@ -37,8 +37,8 @@ def max_pool2d_backward(gpu: Launcher, dout: Array, cache: MaxPool2dCache) -> tu
     check_gradient("max_pool2d", dout, x, argmax.shape)
     where = _windows(x, kernel, stride, padding, ceil_mode)
     dx = gpu.xp.empty(x.shape, x.dtype)
-    given = gpu.contiguous(dout), gpu.contiguous(argmax), dx, dx.size, *_numbers(where)
-    gpu.launch(FILE, "max_pool_backward", blocks_of(dx.size), *given, dtype=x.dtype)
+    arguments = gpu.contiguous(dout), gpu.contiguous(argmax), dx, dx.size, *_window_sizes(where)
+    gpu.launch(FILE, "max_pool_backward", blocks_of(dx.size), *arguments, dtype=x.dtype)
     return (dx,)
 
 
@@ -58,8 +58,8 @@ def avg_pool2d_forward(
     check_flag("avg_pool2d", "count_include_pad", count_include_pad)
     where = _windows(x, kernel, stride, padding, ceil_mode)
     out = gpu.xp.empty((*x.shape[:2], *where.outputs), x.dtype)
-    given = gpu.contiguous(x), out, int(count_include_pad), out.size, *_numbers(where)
-    gpu.launch(FILE, "avg_pool", blocks_of(out.size), *given, dtype=x.dtype)
+    arguments = gpu.contiguous(x), out, int(count_include_pad), out.size, *_window_sizes(where)
+    gpu.launch(FILE, "avg_pool", blocks_of(out.size), *arguments, dtype=x.dtype)
     return out, AvgPool2dCache(x, kernel, stride, padding, ceil_mode, count_include_pad)
 
 
@@ -69,8 +69,8 @@ def avg_pool2d_backward(gpu: Launcher, dout: Array, cache: AvgPool2dCache) -> tu
     where = _windows(x, kernel, stride, padding, ceil_mode)
     check_gradient("avg_pool2d", dout, x, (*x.shape[:2], *where.outputs))
     dx = gpu.xp.empty(x.shape, x.dtype)
-    given = gpu.contiguous(dout), dx, int(count_include_pad), dx.size, *_numbers(where)
-    gpu.launch(FILE, "avg_pool_backward", blocks_of(dx.size), *given, dtype=x.dtype)
+    arguments = gpu.contiguous(dout), dx, int(count_include_pad), dx.size, *_window_sizes(where)
+    gpu.launch(FILE, "avg_pool_backward", blocks_of(dx.size), *arguments, dtype=x.dtype)
     return (dx,)
 
 
@@ -79,7 +79,7 @@ def _windows(x: Array, kernel: Pair, stride: Pair, padding: Pair, ceil_mode: boo
     return windows_of(x.shape[2:], kernel, stride, padding, ceil_mode=bool(ceil_mode))
 
 
-def _numbers(where: Windows) -> tuple[int, ...]:
-    """Return the sizes that all four kernels take."""
+def _window_sizes(where: Windows) -> tuple[int, ...]:
+    """Return the sizes that all four pooling kernels take."""
     pairs = where.image, where.kernel, where.stride, where.padding, where.outputs
     return tuple(number for pair in pairs for number in pair)

@@ -1,17 +1,17 @@
 // One step of SGD with momentum, for one parameter, in place: reference/arrays.py's sgd_update.
 //
-// Idea. The lines of NumPy are
+// Idea. The NumPy code is
 //
 //     g        = grad + weight_decay * param
 //     velocity = momentum * velocity + g
 //     param   -= rate * (g + momentum * velocity if nesterov else velocity)
 //
-// of which each operation would pass over memory. Here one pass does all.
+// where every operation passes over memory. This kernel makes a single pass.
 //
-// Bytes. Reads param, grad and velocity, writes param and velocity: 5 S, of S numbers of a
-// parameter, and the least.
+// Bytes. Reads param, grad and velocity, writes param and velocity: 5 S for a parameter of S
+// numbers, the minimum.
 //
-// Split of the work. One thread a number.
+// Split of the work. One thread per number.
 
 extern "C" __global__ void __launch_bounds__(256) sgd_update(
     real* __restrict__ param, const real* __restrict__ grad, real* __restrict__ velocity, real rate,

@@ -1,4 +1,4 @@
-// Squeeze-and-excitation, the simple way: seven kernels, each one line of NumPy.
+// Squeeze-and-excitation in seven simple kernels, each for one line of NumPy.
 //
 // Idea. Forward and backward of reference/squeeze_excite.py are
 //
@@ -13,16 +13,16 @@
 //     dw2, db2 = dv.T @ h, dv.sum(axis=0)                 weight_gradient
 //     dw1, db1 = du.T @ z, du.sum(axis=0)                 weight_gradient
 //
-// Bytes. Only lines that touch whole images cost: x, dout, out, dx of S = N * C * H * W numbers.
-// Forward squeeze reads x, scale reads x and writes out: 3 S. Backward gate_gradient reads dout and
-// x, input_gradient reads dout and writes dx: 4 S. Least would be 2 S and 3 S: x and dout are read
-// twice here, because a sum over a channel has to end before its first pixel can be scaled. A chip
-// that can keep an image near at hand reads once: squeeze_excite_tile.cu.
+// Bytes. Only the arrays of S = N * C * H * W numbers matter: x, dout, out, dx. Forward: squeeze
+// reads x, scale reads x and writes out, 3 S. Backward: gate_gradient reads dout and x,
+// input_gradient reads dout and writes dx, 4 S. The minimum is 2 S and 3 S: x and dout are read
+// twice, because the sum over a channel must be complete before its first pixel can be scaled.
+// squeeze_excite_tile.cu keeps an image on the chip and reads each pixel once.
 //
-// Split of the work. A warp owns one row, a channel of an image: its lanes read 16 bytes each, side
-// by side, add up what they see, and then add up each other. Eight warps make a block; they have
-// nothing to tell each other. The dense layers are small: a block owns an image, its vectors lie in
-// shared memory. A weight gradient is a sum over images: see below.
+// Split of the work. One warp per row, a channel of an image: each lane reads and sums adjacent
+// chunks of 16 bytes, then the warp adds the sums of its lanes. A block has eight independent
+// warps. The dense layers are small: one block per image, with its vectors in shared memory. A
+// weight gradient is a sum over images: see weight_gradient.
 
 template <int P> __device__ void squeeze_row(const real* x, real* z, int hw) {
   real sum = 0;
@@ -39,7 +39,7 @@ template <int P> __device__ void squeeze_row(const real* x, real* z, int hw) {
 extern "C" __global__ void __launch_bounds__(256) squeeze(
     const real* __restrict__ x, real* __restrict__ z, int rows, int hw) {
   const int row = own_row();
-  if (row >= rows) return;  // a whole warp, so that no shuffle waits for lanes that are gone
+  if (row >= rows) return;  // whole warps return, so that no shuffle waits for missing lanes
   const real* image = x + (size_t)row * hw;
   if (hw % PACK == 0) squeeze_row<PACK>(image, z + row, hw);
   else squeeze_row<1>(image, z + row, hw);
@@ -118,14 +118,14 @@ extern "C" __global__ void __launch_bounds__(256) input_gradient(
   const int row = own_row();
   if (row >= rows) return;
   const size_t start = (size_t)row * hw;
-  const real share = dz[row] / hw;  // a pixel is one hw-th of its channel's mean
+  const real share = dz[row] / hw;  // each pixel contributes 1 / hw to the mean
   if (hw % PACK == 0) affine_row<PACK>(dout + start, dx + start, s[row], share, hw);
   else affine_row<1>(dout + start, dx + start, s[row], share, hw);
 }
 
 // dweight[k, c] = sum over n of dout[n, k] * x[n, c] and dbias[k] = sum over n of dout[n, k], for
-// either dense layer. A block owns 4 rows k and 32 columns c of dweight. Its 8 warps take every
-// eighth image; what they found goes through shared memory and is added up in the warps' order.
+// either dense layer. A block computes 4 rows k and 32 columns c of dweight. Each of its 8 warps
+// sums every eighth image; the partial sums are in shared memory and are added in warp order.
 extern "C" __global__ void __launch_bounds__(256) weight_gradient(
     const real* __restrict__ dout, const real* __restrict__ x, real* __restrict__ dweight,
     real* __restrict__ dbias, int N, int K, int C) {
@@ -150,7 +150,7 @@ extern "C" __global__ void __launch_bounds__(256) weight_gradient(
     found[warp][k][lane] = sum[k];
     if (lane == 0) found_bias[warp][k] = bias[k];
   }
-  __syncthreads();  // all warps have told what they found
+  __syncthreads();  // all partial sums are complete
   const int k = warp;
   if (k >= ROWS || first + k >= K) return;
   real total = 0, total_bias = 0;

@@ -1,13 +1,13 @@
-"""Squeeze-and-excitation on the GPU; the kernels stand in squeeze_excite.cu and its _tile.cu.
+"""Squeeze-and-excitation on the GPU, by squeeze_excite.cu or squeeze_excite_tile.cu.
 
-Which of them runs follows from the shape alone:
+The settings and the shape of x select the implementation:
 
-    tile      squeeze="avg" and one image with its sums fits into a block's shared memory: each
-              pixel is read from memory once, which is all a kernel can do with
-    simple    squeeze="avg" and it does not fit: a warp a row, x and dout are read twice
-    arrays    squeeze="max" or "none": the reference's own lines, whose whole-array calls CuPy runs
+    tile      squeeze="avg", and one image with z, s and h fits into a block's shared memory: each
+              pixel is read from memory once, the minimum
+    simple    squeeze="avg" and larger images: one warp per row, x and dout are read twice
+    arrays    squeeze="max" or "none": the reference's code, whose whole-array calls CuPy runs
 
-`cuda.using(squeeze_excite="simple")` leaves the tile out.
+`cuda.using(squeeze_excite="simple")` disables the tile kernels.
 """
 
 from typing import Any
@@ -22,33 +22,32 @@ from minise.ops.reference.squeezes import SQUEEZES
 from minise.ops.shapes import check_arrays, check_gradient
 
 SIMPLE, TILE = "squeeze_excite.cu", "squeeze_excite_tile.cu"
-WAYS = ("auto", "simple", "tile")
-SMALL = 32 << 10  # bytes: smaller tiles do with fewer threads, of which several blocks share a chip
+KERNELS = ("auto", "simple", "tile")
+SMALL_TILE_BYTES = 32 << 10  # up to this size, blocks of fewer threads share a multiprocessor
 
 
-def way(gpu: Launcher, x: Array, R: int) -> str:
-    """Return "tile" or "simple": how images of this shape are gated by their means."""
-    size, most, asked = tile_bytes(x, R), gpu.shared_limit(), gpu.squeeze_excite
-    if asked == "tile" and size > most:
+def select_kernels(gpu: Launcher, x: Array, R: int) -> str:
+    """Return "tile" or "simple": the kernels for images of this shape, with squeeze="avg"."""
+    size, limit_bytes, setting = tile_bytes(x, R), gpu.shared_limit(), gpu.squeeze_excite
+    if setting == "tile" and size > limit_bytes:
         raise ValueError(
             f"squeeze_excite: a tile of x with shape {x.shape} takes {size} bytes of shared "
-            f"memory, expected at most {most}, which this GPU has: do without "
-            "using(squeeze_excite='tile')"
+            f"memory, expected at most {limit_bytes} on this GPU: use squeeze_excite='auto'"
         )
-    if asked != "auto":
-        return asked
-    return "tile" if size <= most else "simple"
+    if setting != "auto":
+        return setting
+    return "tile" if size <= limit_bytes else "simple"
 
 
 def tile_bytes(x: Array, R: int) -> int:
-    """Return how much shared memory one image takes, with z, s and h beside it."""
+    """Return the shared memory for one image with z, s and h, in bytes."""
     _, C, H, W = x.shape
     return (C * H * W + 2 * C + R) * x.dtype.itemsize
 
 
 def tile_threads(size: int) -> int:
-    """Return how many threads a block has whose tile takes so many bytes."""
-    return 256 if size <= SMALL else 512
+    """Return the number of threads of a block, from the size of its tile in bytes."""
+    return 256 if size <= SMALL_TILE_BYTES else 512
 
 
 def squeeze_excite_forward(
@@ -69,9 +68,9 @@ def squeeze_excite_forward(
     if squeeze != "avg":
         return reference.squeeze_excite_forward(x, w1, b1, w2, b2, squeeze=squeeze, gate=gate)
     check_fits(gpu, "squeeze_excite", x, len(w1))
-    run = _tile_forward if way(gpu, x, len(w1)) == "tile" else _simple_forward
-    out, *few = run(gpu, gpu.contiguous(x), w1, b1, w2, b2, gate)
-    z, h, s = (one[:, :, None, None] for one in few)
+    run = _tile_forward if select_kernels(gpu, x, len(w1)) == "tile" else _simple_forward
+    out, *per_channel = run(gpu, gpu.contiguous(x), w1, b1, w2, b2, gate)
+    z, h, s = (a[:, :, None, None] for a in per_channel)
     return out, SqueezeExciteCache(x, None, Gates(w1, b1, w2, b2, z, h, s, squeeze, gate))
 
 
@@ -83,7 +82,7 @@ def squeeze_excite_backward(
     x, _, gates = cache
     if gates.squeeze != "avg":
         return reference.squeeze_excite_backward(dout, cache)
-    run = _tile_backward if way(gpu, x, len(gates.w1)) == "tile" else _simple_backward
+    run = _tile_backward if select_kernels(gpu, x, len(gates.w1)) == "tile" else _simple_backward
     dx, dw1, db1, dw2, db2 = run(gpu, gpu.contiguous(dout), gpu.contiguous(x), gates)
     return dx, dw1, None if gates.b1 is None else db1, dw2, None if gates.b2 is None else db2
 
@@ -111,7 +110,7 @@ def _simple_backward(gpu: Launcher, dout: Array, x: Array, gates: Gates) -> tupl
     """Return dx, dw1, db1, dw2, db2: five kernels."""
     N, C, H, W = x.shape
     rows, hw, code = N * C, H * W, GATES.index(gates.gate)
-    z, h, s = _few(gpu, gates)
+    z, h, s = _flat_gates(gpu, gates)
     dv, dx = gpu.xp.empty((N, C), x.dtype), gpu.xp.empty(x.shape, x.dtype)
     gpu.launch(SIMPLE, "gate_gradient", warps(rows), dout, x, s, dv, code, rows, hw, dtype=x.dtype)
     dz, *dense = excite_backward(gpu, dv, z, h, gates.w1, gates.w2)
@@ -128,34 +127,34 @@ def _tile_forward(
     b2: Array | None,
     gate: str,
 ) -> tuple[Array, ...]:
-    """Return out, z, h, s: one kernel, a block an image."""
+    """Return out, z, h, s: one kernel, one block per image."""
     (N, C, H, W), R, dtype = x.shape, len(w1), x.dtype
     out, z, s = (gpu.xp.empty(shape, dtype) for shape in (x.shape, (N, C), (N, C)))
     h = gpu.xp.empty((N, R), dtype)
     weights = [None if a is None else gpu.contiguous(a) for a in (w1, b1, w2, b2)]
-    given = x, *weights, out, z, h, s, GATES.index(gate), C, R, H * W
-    _launch_tile(gpu, "tile_forward", x, R, given)
+    arguments = x, *weights, out, z, h, s, GATES.index(gate), C, R, H * W
+    _launch_tile(gpu, "tile_forward", x, R, arguments)
     return out, z, h, s
 
 
 def _tile_backward(gpu: Launcher, dout: Array, x: Array, gates: Gates) -> tuple[Array, ...]:
-    """Return dx, dw1, db1, dw2, db2: one kernel, and one for each dense layer's gradient."""
+    """Return dx, dw1, db1, dw2, db2: one kernel, and one per dense layer's gradient."""
     (N, C, H, W), R, dtype = x.shape, len(gates.w1), x.dtype
-    z, h, s = _few(gpu, gates)
+    z, h, s = _flat_gates(gpu, gates)
     dx, dv, du = (gpu.xp.empty(shape, dtype) for shape in (x.shape, (N, C), (N, R)))
     weights = gpu.contiguous(gates.w1), gpu.contiguous(gates.w2)
-    given = dout, x, h, s, *weights, dx, dv, du, GATES.index(gates.gate), C, R, H * W
-    _launch_tile(gpu, "tile_backward", x, R, given)
+    arguments = dout, x, h, s, *weights, dx, dv, du, GATES.index(gates.gate), C, R, H * W
+    _launch_tile(gpu, "tile_backward", x, R, arguments)
     return dx, *weight_gradient(gpu, du, z), *weight_gradient(gpu, dv, h)
 
 
-def _launch_tile(gpu: Launcher, kernel: str, x: Array, R: int, given: tuple[Any, ...]) -> None:
-    """Start a kernel that keeps an image in shared memory."""
+def _launch_tile(gpu: Launcher, kernel: str, x: Array, R: int, arguments: tuple[Any, ...]) -> None:
+    """Launch a kernel that keeps an image in shared memory."""
     size = tile_bytes(x, R)
     threads = tile_threads(size)
-    gpu.launch(TILE, kernel, len(x), *given, dtype=x.dtype, threads=threads, shared=size)
+    gpu.launch(TILE, kernel, len(x), *arguments, dtype=x.dtype, threads=threads, shared=size)
 
 
-def _few(gpu: Launcher, gates: Gates) -> tuple[Array, ...]:
+def _flat_gates(gpu: Launcher, gates: Gates) -> tuple[Array, ...]:
     """Return z, h, s as (N, C) or (N, R)."""
     return tuple(gpu.contiguous(a[:, :, 0, 0]) for a in (gates.z, gates.h, gates.s))

@@ -1,28 +1,27 @@
-// Squeeze-and-excitation, one block an image: each pixel is read from memory once.
+// Squeeze-and-excitation with one block per image: each pixel is read from memory once.
 //
-// Idea. The simple kernels read x twice, because the gates are known only after the whole image was
-// seen. But a small image fits into the memory that a block has on the chip (shared memory: 64 KB
-// on Turing, up to 227 KB on Hopper; 16 x 32 x 32 floats are 64 KB). So one block does it all:
+// Idea. The simple kernels read x twice, because the gates depend on the whole image. A small image
+// fits into the shared memory of a block, on the chip (64 KB on Turing, up to 227 KB on Hopper;
+// 16 x 32 x 32 floats are 64 KB). So one block computes all steps:
 //
 //     tile = x[n]                                 1. read, once
 //     z    = tile.mean(axis=(1, 2))               2. squeeze, from the tile
 //     s    = gate(w2 @ max(w1 @ z + b1, 0) + b2)  3. excite, in shared memory
 //     out[n] = tile * s                           4. scale, from the tile
 //
-// Backward it is dout that is needed twice, and x once, for ds = sum of dout * x: the tile keeps
-// dout, and x streams past.
+// The backward pass reads dout twice, and x once, for ds = sum of dout * x: the tile holds dout,
+// and x is read from memory.
 //
-// Bytes. Forward reads x and writes out: 2 S. Backward reads dout and x and writes dx: 3 S. No
-// program can do with less. The weights are read by every block; at CIFAR's sizes they are small,
-// and come from the cache.
+// Bytes. Forward reads x and writes out: 2 S. Backward reads dout and x and writes dx: 3 S. This is
+// the minimum. Every block reads the weights; at CIFAR's sizes they are small and cached.
 //
-// Split of the work. In step 1 all threads copy, 16 bytes each, side by side; nothing has to be
-// waited for between two copies, so many are under way at once. In steps 2 and 4 a row belongs to a
-// group of lanes just large enough: 32 for 32 x 32 pixels, 16 for 8 x 8, whose rows have only 16
-// chunks. While one block waits for memory, others on the same processor compute: three fit where a
-// tile is 64 KB of 227, and 3 * 512 threads with 40 registers each.
+// Split of the work. In step 1 all threads copy adjacent chunks of 16 bytes; copies are
+// independent, so many are in flight at once. In steps 2 and 4 a group of lanes handles a row: 32
+// lanes for 32 x 32 pixels, 16 for 8 x 8, whose rows have only 16 chunks. While one block waits for
+// memory, other blocks on the multiprocessor compute: three fit with a tile of 64 KB out of 227,
+// and with 3 * 512 threads of 40 registers each.
 
-// How many lanes a row of so many chunks can use: a power of two, at most a warp.
+// The number of lanes for a row of `chunks` chunks: a power of two, at most a warp.
 __device__ __forceinline__ int lanes_for(int chunks) {
   int lanes = 1;
   while (lanes < WARP && lanes < chunks) lanes *= 2;
@@ -36,8 +35,9 @@ template <int P> __device__ void copy_to_tile(const real* from, real* tile, int 
   }
 }
 
-// Rows of a tile, dealt to groups of lanes. Every thread of the block makes the same number of
-// turns, also where the last turn has fewer rows than groups, so that shuffles find all lanes.
+// Distributes the rows of a tile over groups of lanes. In sums_of_rows every thread of the block
+// makes the same number of iterations, even if the last one has fewer rows than groups, so that all
+// lanes take part in the shuffles.
 struct Rows {
   int lanes, lane, group, groups;
   __device__ explicit Rows(int chunks) {
@@ -48,7 +48,7 @@ struct Rows {
   }
 };
 
-// result[c] = sum of tile[c] * factor[c] over the pixels; without a factor, their sum.
+// result[c] = sum over pixels of tile[c] * factor[c]; without factor, of tile[c].
 template <int P> __device__ void sums_of_rows(
     const real* tile, const real* factor, real* result, int C, int hw) {
   const Rows rows(hw / P);
@@ -70,7 +70,7 @@ template <int P> __device__ void sums_of_rows(
   }
 }
 
-// to[c] = tile[c] * scale[c] + shift[c], all pixels; without a shift, only scaled.
+// to[c] = tile[c] * scale[c] + shift[c] / hw for all pixels; shift may be null.
 template <int P> __device__ void affine_of_rows(
     const real* tile, const real* scale, const real* shift, real* to, int C, int hw) {
   const Rows rows(hw / P);
@@ -93,7 +93,7 @@ template <int P> __device__ void forward_image(
   copy_to_tile<P>(x, tile, C * hw);
   __syncthreads();  // the tile is complete
   sums_of_rows<P>(tile, nullptr, zs, C, hw);
-  __syncthreads();  // all sums are there
+  __syncthreads();  // all sums are complete
   for (int c = threadIdx.x; c < C; c += blockDim.x) z[c] = zs[c] = zs[c] / hw;
   __syncthreads();  // z is complete
   excite_image(net, zs, hs, ss, h, s);
@@ -121,7 +121,7 @@ template <int P> __device__ void backward_image(
   copy_to_tile<P>(dout, tile, C * hw);
   __syncthreads();  // the tile is complete
   sums_of_rows<P>(tile, x, dvs, C, hw);
-  __syncthreads();  // every ds is there
+  __syncthreads();  // every ds is complete
   for (int c = threadIdx.x; c < C; c += blockDim.x) {
     dv[c] = dvs[c] = gate_backward(dvs[c], s[c], net.gate);
   }

@@ -1,31 +1,31 @@
-// Windows that slide over an image: convolution as a matrix product, and pooling.
+// Sliding windows over an image: im2col for convolution as a matrix product, and pooling.
 //
-// Idea. reference/windows.py visits offset after offset of a window; a GPU has threads enough to
-// visit all at once. im2col copies what every window sees into a column,
+// Idea. reference/windows.py loops over the offsets of a window; a GPU has enough threads for all
+// offsets at once. im2col copies the pixels of every window into a column,
 //
 //     columns[n, (c, i, j), (p, q)] = x[n, c, p * stride + i * dilation - padding, q * …]
 //
-// or 0 in the padding, so that a convolution is one matrix product an image,
+// or 0 in the padding, so that a convolution is one matrix product per image,
 //
 //     out[n] = weight (K, C * KH * KW) @ columns[n]
 //
-// which libraries do well. Its transpose col2im adds each column back to where it came from, and
-// pooling's backward gives each window's gradient to its pixels.
+// which cuBLAS computes efficiently. The transpose col2im adds each column to the pixels of its
+// window, and pooling's backward adds each window's gradient to its pixels.
 //
-// Adding could be done from the windows' side, but then many threads would add to one pixel, in an
-// order that changes from run to run. So every thread owns one number that is written and gathers:
-// in col2im and in backward it owns a pixel and looks up the windows that see it.
+// With a thread per window, many threads would add to one pixel, in an order that changes from run
+// to run. Instead every thread writes one number and gathers its terms: in col2im and in backward a
+// thread sums over the windows that contain its pixel.
 //
-// Bytes. im2col reads x and writes KH * KW as much, which the product reads again: 9 S each for
-// 3 x 3. A convolution that builds its columns in shared memory would save both.
+// Bytes. im2col reads x and writes KH * KW times as much, which the product reads again: 9 S each
+// for 3 x 3. A convolution that builds its columns in shared memory would save both.
 //
-// Split of the work. One thread a number, neighbours side by side in memory.
+// Split of the work. One thread per number; adjacent threads access adjacent memory.
 
 __device__ __forceinline__ long long own_number() {
   return (long long)blockIdx.x * blockDim.x + threadIdx.x;
 }
 
-// The window whose offset k lies on pixel i, or -1 if there is none:
+// Returns the window whose offset k is at pixel i, or -1 if there is none:
 // window * stride + k * dilation - padding == i.
 __device__ __forceinline__ int window_at(
     int i, int k, int stride, int padding, int dilation, int count) {
@@ -33,7 +33,7 @@ __device__ __forceinline__ int window_at(
   return start >= 0 && start % stride == 0 && start / stride < count ? start / stride : -1;
 }
 
-// The first window and the last that reach pixel i of an axis, of windows without dilation.
+// The first and the last window that contain pixel i of an axis, for dilation 1.
 __device__ __forceinline__ int first_window(int i, int kernel, int stride, int padding) {
   const int start = i + padding - kernel + 1;
   return start <= 0 ? 0 : (start + stride - 1) / stride;
@@ -76,7 +76,7 @@ extern "C" __global__ void __launch_bounds__(256) col2im(
   dx[own] = sum;
 }
 
-// The first of tied maxima wins, and NaN counts as largest; the padding is never looked at.
+// The first of tied maxima wins, and NaN counts as largest; the padding is ignored.
 extern "C" __global__ void __launch_bounds__(256) max_pool(
     const real* __restrict__ x, real* __restrict__ out, long long* __restrict__ argmax,
     long long total, int H, int W, int KH, int KW, int SH, int SW, int PH, int PW, int OH, int OW) {
@@ -117,8 +117,8 @@ extern "C" __global__ void __launch_bounds__(256) max_pool_backward(
   dx[own] = sum;
 }
 
-// How many pixels of window p of an axis count: with the padding those up to its far edge, never
-// what hangs over it.
+// Returns the number of pixels that count in window p of an axis. With pad, padding counts, but not
+// positions beyond it.
 __device__ __forceinline__ int counted(
     int p, int size, int kernel, int stride, int padding, int pad) {
   const int start = p * stride - padding, frame = pad ? padding : 0;

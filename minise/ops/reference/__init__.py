@@ -1,7 +1,7 @@
 """The ops in NumPy: the specification, written to be read.
 
-Each function stands in the file of its family, such as relu_forward in activation.py. Exported are
-those that class Backend of minise/ops/protocol.py declares.
+Each function is in the file of its family, such as relu_forward in activation.py. The package
+exports the functions that class Backend of minise/ops/protocol.py declares.
 """
 
 import sys
@@ -14,10 +14,10 @@ from minise.ops.reference.running import on_compile as on_compile
 from minise.ops.reference.running import require as require
 
 _functions = exported(__name__)
-FUNCTIONS: list[str] = sorted(_functions)  # of the contract: all but those that say how ops are run
-folds = True  # nets predict by the functions for inference
+FUNCTIONS: list[str] = sorted(_functions)  # without require, using and on_compile
+folds = True  # nets predict with the functions for inference
 
-if TYPE_CHECKING:  # type checkers and editors go by these lines, one for each file with functions
+if TYPE_CHECKING:  # for type checkers and editors: one line per file
     from minise.ops.reference.activation import *
     from minise.ops.reference.arrays import *
     from minise.ops.reference.combine import *
@@ -36,14 +36,14 @@ else:
 
 
 def using(*, threads: int | None = None, algorithm: str | None = None) -> Backend:
-    """Return the ops as they are.
+    """Return these ops: they have no settings to change.
 
     Parameters
     ----------
     threads : int, optional
-        Of no effect: the ops have no threads, and those of BLAS are its own.
+        Ignored: the ops have no threads of their own, and BLAS has its own setting.
     algorithm : {"auto"}, optional
-        By which convolutions are computed.
+        Algorithm of convolutions.
 
     Raises
     ------

@@ -1,8 +1,8 @@
-"""Activations: one function of one number, applied everywhere. Formulas and slopes in gates.py.
+"""Elementwise activations; gates.py has the formulas and slopes.
 
-Each slope can be told from out alone (sigmoid: s (1 - s); tanh: 1 - t t; ReLU: whether out is
-above 0), so only out is kept, which the next op keeps anyway; SiLU, which falls and then rises,
-keeps its sigmoid besides. At a kink the slope is 0, as in PyTorch.
+Each slope is a function of out alone (sigmoid: s (1 - s); tanh: 1 - t t; ReLU: 1 where out is above
+0), so the cache holds only out, which the next op stores anyway. SiLU is not monotonic, so its
+cache holds the sigmoid too. At a kink the slope is 0, as in PyTorch.
 """
 
 from typing import NamedTuple
@@ -94,7 +94,7 @@ def sigmoid_forward(x: Array) -> tuple[Array, SigmoidCache]:
     Parameters
     ----------
     x : ndarray of any shape
-        Logits; no size overflows.
+        Logits; no value overflows.
 
     Returns
     -------
@@ -153,7 +153,7 @@ def tanh_backward(dout: Array, cache: TanhCache) -> tuple[Array]:
 
 
 def hard_sigmoid_forward(x: Array) -> tuple[Array, HardSigmoidCache]:
-    """Return relu6(x + 3) / 6: the sigmoid as one slope between two kinks, at -3 and 3.
+    """Return relu6(x + 3) / 6, a piecewise linear sigmoid with kinks at -3 and 3.
 
     Parameters
     ----------
@@ -195,8 +195,8 @@ def silu_forward(x: Array) -> tuple[Array, SiluCache]:
     Parameters
     ----------
     x : ndarray of any shape
-        Pre-activations; no size overflows. Of -inf out and of both infinities dx is NaN, as in
-        PyTorch, for it is inf * 0.
+        Pre-activations; no value overflows. As in PyTorch, out is NaN at -inf and dx is NaN at
+        both infinities, because they are inf * 0.
 
     Returns
     -------
@@ -224,6 +224,6 @@ def silu_backward(dout: Array, cache: SiluCache) -> tuple[Array]:
     check_gradient("silu", dout, cache.out)
     out, s = cache
 
-    # forward: out = x * s             x reaches out by both factors, s = sigmoid(x) being one
+    # forward: out = x * s             product rule: x is in both factors, as s = sigmoid(x)
     dx = dout * (s + out * (1 - s))
     return (dx,)

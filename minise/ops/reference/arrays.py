@@ -1,7 +1,7 @@
-"""What nn and train need to know of an array library: how to make, read and update an array.
+"""Create, read and update arrays: the array functions that nn and train need from a back end.
 
-These are no ops and stand outside their contract; `sgd_update` is the one function of a back end
-that writes in place.
+They are not ops, and the contract of ops does not apply. `sgd_update` is the only function of a
+back end that modifies its arguments.
 """
 
 from typing import Any
@@ -36,17 +36,17 @@ def sgd_update(
     Parameters
     ----------
     param, velocity : ndarray of one shape
-        Both are written; the velocity starts at 0.
+        Both are updated in place; the velocity starts at 0.
     grad : ndarray of the same shape
         Gradient of the loss with respect to param.
     rate, momentum, weight_decay : float
-        Learning rate; share of the old velocity that stays; strength of the pull towards 0.
+        Learning rate; factor of the old velocity; coefficient of the L2 penalty.
     nesterov : bool
-        Whether to look one step of momentum ahead.
+        Use Nesterov momentum.
 
     Notes
     -----
-    PyTorch's formula, in which the rate multiplies the velocity and not the gradient in it::
+    PyTorch's formula, where the learning rate is a factor of the velocity, not of the gradient::
 
         g        = grad + weight_decay * param
         velocity = momentum * velocity + g

@@ -1,12 +1,12 @@
-"""Where paths meet, part and mix: add, concat, channel scale, channel shuffle, dropout.
+"""Ops that join, scale and permute: add, concat, channel scale, channel shuffle, dropout.
 
-None of them computes much; their backward passes say where a gradient goes:
+Their forward and backward passes:
 
     add              out = a + b                       dout to both
-    concat           out = xs side by side             each gets its slice of dout
-    channel_scale    out = x * s, one s a channel      dx = dout * s, ds = sum of dout * x
-    channel_shuffle  out = channels dealt like cards   the cards dealt back
-    dropout          out = x / (1 - p) where kept      the same for dout
+    concat           out = xs along the channels       a slice of dout to each of xs
+    channel_scale    out = x * s, s per channel        dx = dout * s, ds = sum of dout * x
+    channel_shuffle  out = channels permuted           the inverse permutation of dout
+    dropout          out = x / (1 - p) where kept      dout / (1 - p) where kept
 """
 
 from typing import NamedTuple
@@ -62,12 +62,12 @@ class DropoutCache(NamedTuple):
 
 
 def add_forward(a: Array, b: Array) -> tuple[Array, AddCache]:
-    """Return a + b: where a shortcut joins its branch.
+    """Return a + b, such as a branch plus its shortcut.
 
     Parameters
     ----------
-    a, b : ndarray of any one shape
-        Nothing is broadcast.
+    a, b : ndarray of the same shape
+        Any shape, without broadcasting.
 
     Returns
     -------
@@ -93,7 +93,7 @@ def add_backward(dout: Array, cache: AddCache) -> tuple[Array, Array]:
 
 
 def concat_forward(*xs: Array) -> tuple[Array, ConcatCache]:
-    """Return images side by side along the channels.
+    """Concatenate images along the channels.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def concat_forward(*xs: Array) -> tuple[Array, ConcatCache]:
     Raises
     ------
     ValueError, TypeError
-        If shapes or dtypes disagree, or none came.
+        If shapes or dtypes disagree, or xs is empty.
     """
     check_arrays("concat", SHAPES["concat"], *xs, complex_step=True)
     out = np.concatenate(xs, axis=1)
@@ -118,7 +118,7 @@ def concat_forward(*xs: Array) -> tuple[Array, ConcatCache]:
 
 
 def concat_backward(dout: Array, cache: ConcatCache) -> tuple[Array, ...]:
-    """Return the slice of dout that belongs to each of xs, as views.
+    """Return the slice of dout for each of xs, as views.
 
     Raises ValueError or TypeError if dout is not of the shape and dtype of out.
     """
@@ -129,7 +129,7 @@ def concat_backward(dout: Array, cache: ConcatCache) -> tuple[Array, ...]:
 
 
 def channel_scale_forward(x: Array, s: Array) -> tuple[Array, ChannelScaleCache]:
-    """Scale every channel of every image by its own number.
+    """Multiply every channel of every image by its own factor.
 
     Parameters
     ----------
@@ -162,16 +162,16 @@ def channel_scale_backward(dout: Array, cache: ChannelScaleCache) -> tuple[Array
     """
     check_gradient("channel_scale", dout, cache.x)
 
-    # forward: out = x * s             one s serves H * W pixels, so their gradients add up
+    # forward: out = x * s             one s scales H * W pixels, so their gradients add up
     dx = dout * cache.s[:, :, None, None]
     ds = sum_over(dout * cache.x, (2, 3))
     return dx, ds
 
 
 def channel_shuffle_forward(x: Array, *, groups: int) -> tuple[Array, ChannelShuffleCache]:
-    """Deal the channels of all groups in turn, so that a grouped convolution sees every group.
+    """Interleave the channels of all groups, so that a grouped convolution reads every group.
 
-    Channel ``g * (C // groups) + k`` moves to place ``k * groups + g``.
+    Channel ``g * (C // groups) + k`` moves to position ``k * groups + g``.
 
     Parameters
     ----------
@@ -204,7 +204,7 @@ def channel_shuffle_forward(x: Array, *, groups: int) -> tuple[Array, ChannelShu
 
 
 def channel_shuffle_backward(dout: Array, cache: ChannelShuffleCache) -> tuple[Array]:
-    """Return dx (N, C, H, W): shuffling in C // groups groups deals the channels back.
+    """Return dx (N, C, H, W): a shuffle with C // groups groups is the inverse.
 
     Raises ValueError or TypeError if dout is not of the shape and dtype of out.
     """
@@ -214,16 +214,17 @@ def channel_shuffle_backward(dout: Array, cache: ChannelShuffleCache) -> tuple[A
 
 
 def dropout_forward(x: Array, mask: Array, *, p: float) -> tuple[Array, DropoutCache]:
-    """Keep x where mask is True, scaled so that the mean stays, and put 0 elsewhere.
+    """Return x / (1 - p) where mask is True, and 0 elsewhere; the expected value is unchanged.
 
     Parameters
     ----------
     x : ndarray of any shape
         Activations.
     mask : boolean ndarray of the same shape
-        True keeps. The caller draws it, True with probability 1 - p, so that the op is pure.
+        True for elements to keep. The caller draws it, True with probability 1 - p, so that the op
+        is pure.
     p : float
-        Share that is dropped, 0 <= p < 1.
+        Probability of dropping an element, 0 <= p < 1.
 
     Returns
     -------
@@ -240,7 +241,7 @@ def dropout_forward(x: Array, mask: Array, *, p: float) -> tuple[Array, DropoutC
     Notes
     -----
     Source: Srivastava et al., "Dropout", JMLR 15 (2014); scaled in training ("inverted"), so that
-    evaluation does nothing.
+    evaluation is the identity.
     """
     check_arrays("dropout", SHAPES["dropout"], x, mask, complex_step=True)
     p = check_number("dropout", "p", p, "a number from 0 to below 1", 0, np.nextafter(1, 0))

@@ -1,8 +1,8 @@
 """Convolution: KH * KW matrix products of shifted images.
 
-For every offset (a, b) of the kernel, all windows together see one shifted view of the padded
-image (windows.py): window(padded, a, b) holds at [n, c, p, q] the pixel that the window in row p
-and column q sees there, and the weights at that offset are a matrix of K x C numbers. So
+For every offset (a, b) of the kernel, the pixels of all windows are one shifted view of the padded
+image (windows.py): window(padded, a, b)[n, c, p, q] is the pixel at offset (a, b) of the window in
+row p and column q, and the weights at that offset are a matrix of K x C numbers. So
 
     padded  = pad(x)                                                        (N, C, PH, PW)
     product = sum over a, b of weight[:, :, a, b] @ window(padded, a, b)    (N, K, OH, OW)
@@ -10,11 +10,11 @@ and column q sees there, and the weights at that offset are a matrix of K x C nu
 
 where the matrix product runs over the channels, at every window of every image. (As everywhere in
 deep learning this is a correlation: the kernel is not flipped.) With groups, channels and filters
-are cut into as many equal parts, and each part of the filters sees its part of the channels:
-one product becomes `groups` independent ones, down to depthwise, where each is a 1 x 1 matrix.
+are split into `groups` equal parts, and each part of the filters reads its part of the channels:
+one product becomes `groups` independent products, with 1 x 1 matrices for depthwise convolution.
 
-Backward takes each product, offset by offset. From Y = A B follows dA = dY B.T, dB = A.T dY,
-where a weight adds up what all images n and all windows (p, q) send to it:
+Backward differentiates the product of each offset. From Y = A B follow dA = dY B.T and
+dB = A.T dY, with a sum over all images n and all windows (p, q) for each weight:
 
     dweight[k, c, a, b] = sum over n, p, q of dout[n, k, p, q] * window(padded, a, b)[n, c, p, q]
     window(dpadded, a, b) += weight[:, :, a, b].T @ dout
@@ -72,7 +72,7 @@ def conv2d_forward(
         Steps between windows, rows and columns of zeros on each side, steps between a window's
         pixels; each as (rows, columns), in pixels.
     groups : int
-        Divides C and K; filters of one part see the channels of that part only.
+        Divides C and K; the filters of a group read only the channels of that group.
 
     Returns
     -------
@@ -106,7 +106,7 @@ def check_conv2d(
     *,
     complex_step: bool = False,
 ) -> None:
-    """Check what conv2d_forward takes, in every back end."""
+    """Check the arguments of conv2d_forward, in every back end."""
     check_pair("conv2d", "stride", stride, 1)
     check_pair("conv2d", "padding", padding, 0)
     check_pair("conv2d", "dilation", dilation, 1)
@@ -120,7 +120,7 @@ def check_conv2d(
 def conv2d_backward(
     dout: Array, cache: Conv2dCache, *, plus: Array | None = None, needs_dx: bool = True
 ) -> tuple[Array | None, ...]:
-    """Carry the gradient of the loss from out to image, filters and bias.
+    """Return the gradients of the loss with respect to x, weight and bias.
 
     Parameters
     ----------
@@ -129,17 +129,16 @@ def conv2d_backward(
     cache : Conv2dCache
         As forward returned it.
     plus : ndarray of shape (N, C, H, W), optional
-        Gradient of the loss with respect to x where x is read by another op too, such as a
-        shortcut: it is added to dx.
+        Gradient of the loss with respect to x from another op that reads x, such as a shortcut; it
+        is added to dx.
     needs_dx : bool
-        False if the caller does not use dx, as of the images: dx is then not computed, and plus is
-        ignored.
+        If False, dx is not computed, and plus is ignored: for inputs such as the images.
 
     Returns
     -------
     dx, dweight, dbias : ndarray
-        Of the shapes of x, weight, bias; None for a bias that was None, and in the place of dx
-        unless needs_dx.
+        Of the shapes of x, weight, bias; dbias is None if bias was None, and dx is None
+        without needs_dx.
 
     Raises
     ------
@@ -150,7 +149,7 @@ def conv2d_backward(
     where = windows_of(x.shape[2:], weight.shape[2:], stride, padding, dilation)
     check_conv2d_backward(dout, cache, where.outputs, plus, needs_dx)
 
-    # forward: out = product + bias    one bias serves all windows of all images
+    # forward: out = product + bias    one bias is added in all windows of all images
     dbias = None if bias is None else sum_over(dout, (0, 2, 3))
 
     # forward: product = sum over c, a, b of weight[k, c, a, b] * window(padded, a, b)[n, c, p, q]
@@ -160,12 +159,12 @@ def conv2d_backward(
         return None, dweight, dbias
     dpadded = _image_gradient(dout, padded, weight, where, groups)
 
-    # forward: padded = pad(x)         what fell on the frame is dropped
+    # forward: padded = pad(x)         the gradient of the padding is dropped
     dx = unpad(dpadded, where)
     if plus is None:
         return dx, dweight, dbias
 
-    # x is read by another op too: both gradients add up
+    # another op reads x too: both gradients add up
     dx_total, _ = add_forward(dx, plus)
     return dx_total, dweight, dbias
 
@@ -173,7 +172,7 @@ def conv2d_backward(
 def check_conv2d_backward(
     dout: Array, cache: Conv2dCache, outputs: Pair, plus: Array | None, needs_dx: bool
 ) -> None:
-    """Check what conv2d_backward takes, in every back end; outputs is (OH, OW)."""
+    """Check the arguments of conv2d_backward, in every back end; outputs is (OH, OW)."""
     check_flag("conv2d", "needs_dx", needs_dx)
     check_gradient("conv2d", dout, cache.x, (len(cache.x), len(cache.weight), *outputs))
     if needs_dx and plus is not None:
@@ -181,24 +180,24 @@ def check_conv2d_backward(
 
 
 def _span(weight: Array, dilation: Pair) -> Pair:
-    """Return how many rows and columns a window spans."""
+    """Return the number of rows and columns that a window spans."""
     KH, KW = weight.shape[2:]
     return dilation[0] * (KH - 1) + 1, dilation[1] * (KW - 1) + 1
 
 
-# The three sums over offsets. Each channel is laid out as one row of N * OH * OW numbers, so that
-# one matrix product serves the whole batch; their results keep that order in memory, with the
-# channels outermost, and the next op finds its rows already in place.
+# The three sums over offsets. Each channel is one row of N * OH * OW numbers, so that one matrix
+# product computes the whole batch. The results keep this memory layout, with the channels
+# outermost, so that the next op need not copy its rows.
 
 
 def _rows(images: Array, groups: int) -> Array:
-    """Return (N, C, …) as (groups, C // groups, N * …): one row a channel, copied if it must be."""
+    """Return (N, C, …) as (groups, C // groups, N * …), one row per channel, copied if needed."""
     C = images.shape[1]
     return images.swapaxes(0, 1).reshape(groups, C // groups, -1)
 
 
 def _images(rows: Array, N: int, size: Pair) -> Array:
-    """Undo _rows."""
+    """Return rows (groups, K // groups, N * H * W) as images (N, K, H, W), a view."""
     return rows.reshape(-1, N, *size).swapaxes(0, 1)
 
 
@@ -220,7 +219,7 @@ def _sum_of_products(padded: Array, weight: Array, where: Windows, groups: int) 
 def _weight_gradient(
     dout: Array, padded: Array, weight: Array, where: Windows, groups: int
 ) -> Array:
-    # these sums are long, and along rows that are not contiguous BLAS may add one after another
+    # these sums are long, and for rows that are not contiguous BLAS may sum sequentially
     rows = np.ascontiguousarray(_rows(dout, groups))
     dmatrices = np.empty_like(_matrices(weight, groups))
     for i, j in where.offsets():

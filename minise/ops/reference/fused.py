@@ -1,54 +1,54 @@
-"""Fused ops: the ends of residual units, each equal to the ops that it replaces, one after another.
+"""Fused ops: the ends of residual units, each equal to the sequence of ops that it replaces.
 
     batch_norm2d_relu        out = relu(batch_norm2d(x))
     batch_norm2d_add_relu    out = relu(batch_norm2d(x) + shortcut)
     se_block_tail            out = relu(squeeze_excite(batch_norm2d(x)) + shortcut)
 
-They are written here as that composition, so that no derivation is repeated. What a fast back end
-saves by them is memory traffic, which is what such ops cost: nothing between x and out need be
-written. Arrays of x's size that are read and written, one op after another and fused:
+They are implemented here as that composition, so that no derivation is repeated. A fast back end
+saves memory traffic, the cost of such ops, because it writes no array between x and out. Arrays of
+x's size that are read and written, by separate ops and fused:
 
                              forward             fused    backward            fused
     batch_norm2d_relu        3 read, 2 written    2, 1    6 read, 2 written    6, 1
     batch_norm2d_add_relu    5 read, 3 written    3, 1    6 read, 2 written    5, 2
     se_block_tail            7 read, 4 written    3, 1    9 read, 3 written    5, 2
 
-The rest of this page is the closed form by which it does so. Let y = gamma * xhat + beta, with xhat
-as in norm.py, and let s be the gates of squeeze_excite.py, one for each image n and channel c; in
-the two ops without gates s = 1 and dz = 0. The squeeze needs no pass of its own, because the mean
-of what is affine in x is affine in the mean of x::
+The closed form of a fused implementation follows. Let y = gamma * xhat + beta, with xhat as in
+norm.py, and let s be the gates of squeeze_excite.py, one for each image n and channel c; the two
+ops without gates have s = 1 and dz = 0. The squeeze needs no pass over x, because y is affine in x
+per channel, and so is its mean in the mean of x::
 
     zhat = (mean of x over H, W - mean) * rstd          (N, C)
     z    = gamma * zhat + beta
     out  = relu(s * (gamma * xhat + beta) + shortcut)
 
-Backward, one pass over dout, out and x finds two sums for each (n, c), and everything but dx
-follows from them::
+Backward, one pass over dout, out and x computes two sums for each (n, c), which determine all
+gradients except dx::
 
-    g     = dout, but 0 where out <= 0                 (N, C, H, W)    what the ReLU lets through
+    g     = dout, but 0 where out <= 0                 (N, C, H, W)    the gradient before the ReLU
     sum_g = sum of g over H, W                         (N, C)
     sum_gxhat = sum of g * xhat over H, W              (N, C)
-              = rstd * (sum of g * x - mean * sum_g)                   if g * x was added up
+              = rstd * (sum of g * x - mean * sum_g)                   from a sum of g * x
 
     dshortcut = g
     ds = sum of g * y over H, W = gamma * sum_gxhat + beta * sum_g     (N, C)
 
-From ds on, squeeze_excite.py's backward sees no image until it has dz, and finds dw1, db1, dw2 and
-db2 on its way. Then y, which out reaches through the scale and through the gate, has the gradient
-``dy = s * g + dz / (H * W)``, so that::
+From ds, squeeze_excite.py's backward computes dw1, db1, dw2, db2 and dz without reading an image.
+y reaches out through the scale and through the gate, so its gradient is
+``dy = s * g + dz / (H * W)``, and::
 
     dbeta  = sum of dy over N, H, W        = sum over N of s * sum_g + dz
     dgamma = sum of dy * xhat over N, H, W = sum over N of s * sum_gxhat + dz * zhat
 
-and norm.py's dx, with M = N * H * W, is one affine map of g and xhat. A second pass writes it::
+and norm.py's dx, with M = N * H * W, is an affine map of g and xhat, written by a second pass::
 
     dx = gamma * rstd * (dy - dbeta / M - xhat * dgamma / M)                     in training
        = (gamma * rstd * s) * g                                                  (N, C) times g
        + (gamma * rstd) * (dz / (H * W) - dbeta / M)                             (N, C)
        - (gamma * rstd * dgamma / M) * xhat                                      (C,) times xhat
 
-In evaluation the two terms over M are not there. zhat is in the cache, although z is, because z
-does not tell it where gamma is 0 or small.
+In evaluation the two terms over M are absent. zhat is in the cache beside z, because it cannot be
+computed from z where gamma is 0 or small.
 """
 
 from typing import Any, NamedTuple
@@ -86,7 +86,7 @@ class BatchNorm2dReluCache(NamedTuple):
     """What backward needs from forward; the fields of norm are attributes of it as well."""
 
     norm: BatchNorm2dCache
-    out: Array  # (N, C, H, W)  above 0 where the ReLU lets through
+    out: Array  # (N, C, H, W)  above 0 where the ReLU passes its input
 
     def __getattr__(self, name: str) -> Any:  # running_mean, running_var, training, …
         return getattr(self.norm, name)
@@ -96,7 +96,7 @@ class BatchNorm2dAddReluCache(NamedTuple):
     """What backward needs from forward; the fields of norm are attributes of it as well."""
 
     norm: BatchNorm2dCache
-    out: Array  # (N, C, H, W)  above 0 where the ReLU lets through
+    out: Array  # (N, C, H, W)  above 0 where the ReLU passes its input
 
     def __getattr__(self, name: str) -> Any:  # running_mean, running_var, training, …
         return getattr(self.norm, name)
@@ -107,8 +107,8 @@ class SeBlockTailCache(NamedTuple):
 
     norm: BatchNorm2dCache
     gates: Gates
-    zhat: Array  # (N, C, 1, 1)  mean of xhat over H, W; the composition does without
-    out: Array  # (N, C, H, W)  above 0 where the ReLU lets through
+    zhat: Array  # (N, C, 1, 1)  mean of xhat over H, W, for fused back ends
+    out: Array  # (N, C, H, W)  above 0 where the ReLU passes its input
 
     def __getattr__(self, name: str) -> Any:  # running_mean, running_var, training, …
         return getattr(self.norm, name)
@@ -125,24 +125,24 @@ def batch_norm2d_relu_forward(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> tuple[Array, BatchNorm2dReluCache]:
-    """Normalise every channel over the batch, scale and shift it, and cut it off below 0.
+    """Return relu(batch_norm2d(x)).
 
     Parameters
     ----------
     x, gamma, beta, running_mean, running_var, training, momentum, eps
-        As of batch_norm2d_forward.
+        As in batch_norm2d_forward.
 
     Returns
     -------
     out : ndarray of shape (N, C, H, W)
         A new array, in the dtype of x, nowhere below 0.
     cache : BatchNorm2dReluCache
-        For batch_norm2d_relu_backward; its running_mean and running_var are the new ones.
+        For batch_norm2d_relu_backward; its running_mean and running_var are updated.
 
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes or settings are wrong, or one value a channel is to be normalised.
+        If shapes, dtypes or settings are wrong, or there is only one value per channel.
     """
     arrays = x, gamma, beta, running_mean, running_var
     check_arrays("batch_norm2d_relu", SHAPES["batch_norm2d_relu"], *arrays, complex_step=True)
@@ -156,7 +156,7 @@ def batch_norm2d_relu_forward(
 
 
 def batch_norm2d_relu_backward(dout: Array, cache: BatchNorm2dReluCache) -> tuple[Array, ...]:
-    """Carry the gradient of the loss from out to x, gamma and beta.
+    """Return the gradients of the loss with respect to x, gamma and beta.
 
     Parameters
     ----------
@@ -202,26 +202,26 @@ def batch_norm2d_add_relu_forward(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> tuple[Array, BatchNorm2dAddReluCache]:
-    """Normalise every channel over the batch, add the shortcut, and cut the sum off below 0.
+    """Return relu(batch_norm2d(x) + shortcut).
 
     Parameters
     ----------
     x, gamma, beta, running_mean, running_var, training, momentum, eps
-        As of batch_norm2d_forward.
+        As in batch_norm2d_forward.
     shortcut : ndarray of shape (N, C, H, W)
-        What passes by the branch that ends in x.
+        The shortcut of the residual unit whose branch ends in x.
 
     Returns
     -------
     out : ndarray of shape (N, C, H, W)
         A new array, in the dtype of x, nowhere below 0.
     cache : BatchNorm2dAddReluCache
-        For batch_norm2d_add_relu_backward; its running_mean and running_var are the new ones.
+        For batch_norm2d_add_relu_backward; its running_mean and running_var are updated.
 
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes or settings are wrong, or one value a channel is to be normalised.
+        If shapes, dtypes or settings are wrong, or there is only one value per channel.
     """
     arrays = x, gamma, beta, shortcut, running_mean, running_var
     line = SHAPES["batch_norm2d_add_relu"]
@@ -239,7 +239,7 @@ def batch_norm2d_add_relu_forward(
 def batch_norm2d_add_relu_backward(
     dout: Array, cache: BatchNorm2dAddReluCache
 ) -> tuple[Array, ...]:
-    """Carry the gradient of the loss from out to x, gamma, beta and the shortcut.
+    """Return the gradients of the loss with respect to x, gamma, beta and the shortcut.
 
     Parameters
     ----------
@@ -293,28 +293,28 @@ def se_block_tail_forward(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> tuple[Array, SeBlockTailCache]:
-    """Normalise, squeeze and excite, add the shortcut, and cut the sum off below 0.
+    """Return relu(squeeze_excite(batch_norm2d(x)) + shortcut).
 
     Parameters
     ----------
     x, gamma, beta, running_mean, running_var, training, momentum, eps
-        As of batch_norm2d_forward.
+        As in batch_norm2d_forward.
     w1, b1, w2, b2, gate
-        As of squeeze_excite_forward, whose squeeze is the mean.
+        As in squeeze_excite_forward with squeeze="avg".
     shortcut : ndarray of shape (N, C, H, W)
-        What passes by the branch that ends in x.
+        The shortcut of the residual unit whose branch ends in x.
 
     Returns
     -------
     out : ndarray of shape (N, C, H, W)
         A new array, in the dtype of x, nowhere below 0.
     cache : SeBlockTailCache
-        For se_block_tail_backward; its running_mean and running_var are the new ones.
+        For se_block_tail_backward; its running_mean and running_var are updated.
 
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes or settings are wrong, or one value a channel is to be normalised.
+        If shapes, dtypes or settings are wrong, or there is only one value per channel.
     """
     arrays = x, gamma, beta, w1, b1, w2, b2, shortcut, running_mean, running_var
     check_arrays("se_block_tail", SHAPES["se_block_tail"], *arrays, complex_step=True)
@@ -333,7 +333,7 @@ def se_block_tail_forward(
 
 
 def se_block_tail_backward(dout: Array, cache: SeBlockTailCache) -> tuple[Array | None, ...]:
-    """Carry the gradient of the loss from out to the eight arrays of forward.
+    """Return the gradients of the loss with respect to the eight arrays of forward.
 
     Parameters
     ----------
@@ -345,7 +345,7 @@ def se_block_tail_backward(dout: Array, cache: SeBlockTailCache) -> tuple[Array 
     Returns
     -------
     dx, dgamma, dbeta, dw1, db1, dw2, db2, dshortcut : ndarray
-        Of the shapes of x, gamma, beta, w1, b1, w2, b2, shortcut; None for a bias that was None.
+        Of the shapes of x, gamma, beta, w1, b1, w2, b2, shortcut; db1 is None if b1 was, so is db2.
 
     Raises
     ------
@@ -360,9 +360,9 @@ def se_block_tail_backward(dout: Array, cache: SeBlockTailCache) -> tuple[Array 
     # forward: total = gated + shortcut
     dgated, dshortcut = add_backward(dtotal, AddCache(cache.out, cache.out))
 
-    # forward: gated = squeeze_excite(y, w1, b1, w2, b2)      y is not kept but made again
+    # forward: gated = squeeze_excite(y, w1, b1, w2, b2)      y is not cached but recomputed
     dy, dw1, db1, dw2, db2 = squeeze_excite_backward(dgated, _squeeze_excite_cache(cache))
-    assert dy is not None  # only a bias has no gradient
+    assert dy is not None  # only biases may have no gradient
 
     # forward: y = batch_norm2d(x, gamma, beta)
     dx, dgamma, dbeta = batch_norm2d_backward(dy, cache.norm)
@@ -370,9 +370,9 @@ def se_block_tail_backward(dout: Array, cache: SeBlockTailCache) -> tuple[Array 
 
 
 def se_block_tail_branches(cache: SeBlockTailCache) -> Array:
-    """Return as one row of integers which side of every kink forward was on.
+    """Return the side of every kink as one row of integers.
 
-    They are the sides of the hidden units and of the gates (see gate_side), then of out.
+    The row holds the sides of the hidden units and of the gates (see gate_side), then of out.
     """
     gates = cache.gates
     sides = gate_side(gates.h, "relu"), gate_side(gates.s, gates.gate), gate_side(cache.out, "relu")
@@ -380,7 +380,7 @@ def se_block_tail_branches(cache: SeBlockTailCache) -> Array:
 
 
 def _squeeze_excite_cache(cache: SeBlockTailCache) -> SqueezeExciteCache:
-    """Return what squeeze_excite kept; y is computed as in batch_norm2d_forward, to the bit."""
+    """Return squeeze_excite's cache; y has the same bits as in batch_norm2d_forward."""
     x, gamma, beta, mean, rstd, *_ = cache.norm
     xhat = (x - mean[:, None, None]) * rstd[:, None, None]
     y = gamma[:, None, None] * xhat + beta[:, None, None]

@@ -1,23 +1,23 @@
-"""Inference: forward only, and whatever does not depend on x is done once.
+"""Inference: forward only, with everything that does not depend on x computed once.
 
-In evaluation a batch normalisation is an affine map of each channel, and behind a convolution that
-is one more factor on its filters:
+In evaluation a batch normalisation is an affine map of each channel, and after a convolution it can
+be folded into the filters and the bias:
 
     scale = gamma / sqrt(running_var + eps)                                       (C,)
     gamma * xhat + beta = scale * (conv(x, weight) + bias - running_mean) + beta
                         = conv(x, scale * weight) + scale * (bias - running_mean) + beta
 
-So a trained net is made of fewer and larger steps than it was trained in. There are two:
+So inference runs fewer and larger steps than training. There are two kinds:
 
     conv2d           out = relu(squeeze_excite(conv2d(x)) + shortcut)
-    batch_norm2d     out = relu(batch_norm2d(x)), where no convolution stands before it
+    batch_norm2d     out = relu(batch_norm2d(x)), if no convolution precedes it
 
-in which the SE block, the shortcut and the ReLU may be absent. `prepare_<step>` takes the
-parameters and returns what a back end wants to have at hand: a copy, so that parameters may change
-afterwards. `run_<step>` takes that and x. What one back end prepared only the same one can run.
+The SE block, the shortcut and the ReLU are optional. `prepare_<step>` copies the parameters into an
+object of the back end's choice, so that the parameters may change afterwards. `run_<step>` takes
+this object and x; it must come from the same back end.
 
-These functions have no backward and keep no cache: they stand outside the op contract, but names,
-signatures, dtypes, strides, checks, purity and NaN are as there.
+These functions have no backward and no cache, so they are not ops; the contract's rules for names,
+signatures, dtypes, strides, checks, purity and NaN apply.
 """
 
 from collections.abc import Sequence
@@ -51,7 +51,7 @@ OUT = "out: N K OH OW, shortcut: N K OH OW"
 
 
 class PreparedConv2d(NamedTuple):
-    """A convolution and what follows it; all arrays are copies."""
+    """A convolution with an optional SE block and ReLU; all arrays are copies."""
 
     weight: Array  # (K, C / groups, KH, KW)
     bias: Array | None  # (K,)
@@ -79,14 +79,14 @@ def fold_batch_norm2d(
     running_var: Array,
     eps: float = 1e-5,
 ) -> tuple[Array, Array]:
-    """Return the convolution that is one followed by batch normalisation in evaluation.
+    """Return weight and bias of a convolution with batch normalisation in evaluation folded in.
 
     Parameters
     ----------
     weight, bias : ndarray of shape (K, C / groups, KH, KW), (K,)
         Of the convolution; the bias may be None.
     gamma, beta, running_mean, running_var : ndarray of shape (K,)
-        Of the normalisation behind it.
+        Of the normalisation after the convolution.
     eps : float
         Added to the variance, above 0.
 
@@ -126,14 +126,14 @@ def prepare_conv2d(
     gate: str = "sigmoid",
     relu: bool = False,
 ) -> Any:
-    """Prepare a convolution and what follows it for run_conv2d.
+    """Prepare a convolution, with an optional SE block and ReLU, for run_conv2d.
 
     Parameters
     ----------
     weight, bias : ndarray of shape (K, C / groups, KH, KW), (K,)
-        Filters, and what is added to each one's results; the bias may be None.
+        Filters, and the term added to each filter's results; the bias may be None.
     w1, b1, w2, b2 : ndarray of shape (R, K), (R,), (K, R), (K,)
-        Of the SE block behind it: both weights or none; a bias may be None.
+        Of the SE block after the convolution; all are None without it. A bias may be None.
     stride, padding, dilation : (int, int)
         Rows and columns, as in conv2d.
     groups : int
@@ -141,7 +141,7 @@ def prepare_conv2d(
     squeeze, gate : str
         As in squeeze_excite.
     relu : bool
-        Whether a ReLU comes last.
+        Apply a ReLU last.
 
     Returns
     -------
@@ -166,8 +166,8 @@ def _check_conv2d(arrays: Sequence[Any], settings: Any, se_settings: Any, relu: 
     op = "prepare_conv2d"
     check_arrays(op, CONV2D, *arrays)
     weight, _, w1, b1, w2, b2 = arrays
-    given = [a is not None for a in (w1, b1, w2, b2)]
-    if given[0] != given[2] or (any(given) and not given[0]):
+    present = [a is not None for a in (w1, b1, w2, b2)]
+    if present[0] != present[2] or (any(present) and not present[0]):
         raise ValueError(f"{op}: some of w1, b1, w2, b2 are None, expected w1 and w2, or no array")
     for name, least in (("stride", 1), ("padding", 0), ("dilation", 1)):
         check_pair(op, name, settings[name], least)
@@ -179,16 +179,16 @@ def _check_conv2d(arrays: Sequence[Any], settings: Any, se_settings: Any, relu: 
 
 
 def run_conv2d(prepared: Any, x: Array, shortcut: Array | None = None) -> Array:
-    """Return relu(squeeze_excite(conv2d(x)) + shortcut).
+    """Return relu(squeeze_excite(conv2d(x)) + shortcut), without the steps that were not prepared.
 
     Parameters
     ----------
     prepared
-        From prepare_conv2d: it tells whether there is an SE block, and a ReLU.
+        From prepare_conv2d.
     x : ndarray of shape (N, C, H, W)
         Images, or feature maps.
     shortcut : ndarray of shape (N, K, OH, OW), optional
-        What is added before the ReLU.
+        Added before the ReLU.
 
     Returns
     -------
@@ -248,7 +248,7 @@ def prepare_batch_norm2d(
     eps : float
         Added to the variance, above 0.
     relu : bool
-        Whether a ReLU comes last.
+        Apply a ReLU last.
 
     Returns
     -------
@@ -270,12 +270,12 @@ def prepare_batch_norm2d(
 
 
 def run_batch_norm2d(prepared: Any, x: Array) -> Array:
-    """Return relu(batch_norm2d(x)).
+    """Return batch_norm2d(x), or the ReLU of it if prepared with relu=True.
 
     Parameters
     ----------
     prepared
-        From prepare_batch_norm2d: it tells whether there is a ReLU.
+        From prepare_batch_norm2d.
     x : ndarray of shape (N, C, H, W)
         Feature maps.
 

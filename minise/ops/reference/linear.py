@@ -1,8 +1,8 @@
 """The linear (dense, fully connected) layer: out = x @ weight.T + bias.
 
 Row by row, ``out[n, o] = sum over i of x[n, i] * weight[o, i] + bias[o]``. A small change of x
-therefore changes out by ``dx @ weight.T``, and a change of weight by ``x @ dweight.T``; the sums
-in backward are those two products transposed, so that every shape fits in one way only::
+therefore changes out by ``dx @ weight.T``, and a change of weight by ``x @ dweight.T``; backward
+computes the transposes of these two products, and the shapes allow only one order::
 
     dx      (N, I) = dout (N, O)   @ weight (O, I)
     dweight (O, I) = dout.T (O, N) @ x (N, I)
@@ -26,14 +26,14 @@ class LinearCache(NamedTuple):
 
 
 def linear_forward(x: Array, weight: Array, bias: Array | None = None) -> tuple[Array, LinearCache]:
-    """Map every row of x by one matrix.
+    """Return x @ weight.T + bias.
 
     Parameters
     ----------
     x : ndarray of shape (N, I)
-        One row a sample.
+        One row per sample.
     weight : ndarray of shape (O, I)
-        One row an output.
+        One row per output.
     bias : ndarray of shape (O,), optional
         Added to each output.
 
@@ -56,7 +56,7 @@ def linear_forward(x: Array, weight: Array, bias: Array | None = None) -> tuple[
 
 
 def linear_backward(dout: Array, cache: LinearCache) -> tuple[Array | None, ...]:
-    """Carry the gradient of the loss from out to x, weight and bias.
+    """Return the gradients of the loss with respect to x, weight and bias.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def linear_backward(dout: Array, cache: LinearCache) -> tuple[Array | None, ...]
     Returns
     -------
     dx, dweight, dbias : ndarray
-        Of the shapes of x, weight, bias; None for a bias that was None.
+        Of the shapes of x, weight, bias; dbias is None if bias was None.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def linear_backward(dout: Array, cache: LinearCache) -> tuple[Array | None, ...]
     x, weight, bias = cache
     check_gradient("linear", dout, x, (len(x), len(weight)))
 
-    # forward: out = product + bias    one bias serves all rows
+    # forward: out = product + bias    one bias is added in all rows
     dbias = None if bias is None else sum_over(dout, 0)
 
     # forward: product = matmul(x, weight.T)

@@ -1,14 +1,14 @@
-"""Softmax and cross-entropy in one op, so that no probability is ever computed and then logged.
+"""Softmax and cross-entropy in one op, which never takes the logarithm of a rounded probability.
 
     shifted  = logits - max(logits)                   (N, K)    the softmax does not change
     logprob  = shifted - log(sum exp(shifted))        (N, K)    exponents are at most 0: no overflow
     hit      = logprob at the label                   (N,)
     loss     = mean over N of -hit
 
-With label_smoothing e the wanted distribution is not 1 at the label, but 1 - e there plus e / K
-everywhere, and the loss is the mean of ``-(1 - e) * hit - e * mean(logprob)``.
+With label_smoothing e the target distribution is 1 - e at the label plus e / K everywhere, and the
+loss is the mean of ``-(1 - e) * hit - e * mean(logprob)``.
 
-The gradient of it all is short: ``dlogits = (softmax - wanted) / N * dout``.
+The gradient is ``dlogits = (softmax - target) / N * dout``.
 
 Source: Szegedy et al., "Rethinking the Inception Architecture", arXiv:1512.00567, for the
 smoothing; PyTorch's formula is the same.
@@ -36,16 +36,16 @@ class SoftmaxCrossEntropyCache(NamedTuple):
 def softmax_cross_entropy_forward(
     logits: Array, labels: Array, *, label_smoothing: float = 0.0
 ) -> tuple[Array, SoftmaxCrossEntropyCache]:
-    """Return the mean over the batch of minus the log-probability of the right class.
+    """Return the mean over the batch of minus the log-probability of the correct class.
 
     Parameters
     ----------
     logits : ndarray of shape (N, K)
-        Unnormalised log-probabilities; no size overflows.
+        Unnormalised log-probabilities; no value overflows.
     labels : integer ndarray of shape (N,)
-        The right classes, 0..K-1.
+        The correct classes, 0..K-1.
     label_smoothing : float
-        Share of the wanted probability that is spread over all classes, 0..1.
+        Share of the target probability that is spread over all classes, 0..1.
 
     Returns
     -------
@@ -75,7 +75,7 @@ def softmax_cross_entropy_forward(
 def softmax_cross_entropy_backward(
     dout: Array, cache: SoftmaxCrossEntropyCache
 ) -> tuple[Array, None]:
-    """Carry the gradient from the loss to the logits.
+    """Return the gradient of the loss with respect to the logits.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def softmax_cross_entropy_backward(
     Returns
     -------
     dlogits : ndarray of shape (N, K)
-        Every row adds up to 0: the softmax ignores a constant.
+        Every row sums to 0, because the softmax does not change with a constant.
     None
         Labels have no gradient.
 

@@ -1,23 +1,23 @@
 """Batch normalisation: every channel gets mean 0 and variance 1 over the batch, then gamma, beta.
 
-    mean    = mean of x over N, H, W                (C,)      in training; else the running one
+    mean    = mean of x over N, H, W                (C,)      in training; else running_mean
     centred = x - mean
-    var     = mean of centred ** 2 over N, H, W     (C,)      in training; else the running one
+    var     = mean of centred ** 2 over N, H, W     (C,)      in training; else running_var
     rstd    = 1 / sqrt(var + eps)
     xhat    = centred * rstd
     out     = gamma * xhat + beta
 
-In training mean and var depend on every pixel of the channel, so x reaches out by three routes:
-straight, through var and through mean, and every pixel moves every other of its channel. Backward
-adds up three terms, in two places: the first two meet in centred, whose gradient is their sum, and
-dmean joins them in dx. In evaluation mean and var are constants and only the direct route is left.
+In training mean and var depend on every pixel of the channel, so x reaches out by three paths:
+directly, through var and through mean, and every pixel changes every output of its channel.
+Backward adds three terms: the first two are summed in dcentred, the gradient of centred, and dmean
+is added in dx. In evaluation mean and var are constants, and only the direct path remains.
 The variance is the mean of centred squares, never mean(x ** 2) - mean ** 2: with a mean of 1000
 and a deviation of 1 the latter has no correct digit left in float32.
 
 Source: Ioffe and Szegedy, "Batch Normalization", arXiv:1502.03167. As in PyTorch, the biased
 variance normalises and the unbiased one goes into running_var, and
-``running += momentum * (batch - running)``, written so that a small batch variance is not taken
-from a large running one and put back: with momentum 1 the running statistics are the batch's.
+``running += momentum * (batch - running)``, computed as a weighted sum, which does not subtract a
+large running value and add it back: with momentum 1 the running statistics are the batch's.
 """
 
 from typing import NamedTuple
@@ -37,15 +37,15 @@ AXES = (0, 2, 3)  # all but the channels
 class BatchNorm2dCache(NamedTuple):
     """What backward needs from forward, and the running statistics after it.
 
-    The caches of the fused ops hold one as their ``norm``.
+    It is the field ``norm`` of the fused ops' caches.
     """
 
     x: Array  # (N, C, H, W)
     gamma: Array  # (C,)
     beta: Array  # (C,)
-    mean: Array  # (C,)  which normalised: the batch's, or in evaluation the running one
-    rstd: Array  # (C,)  1 / sqrt(var + eps) of the same
-    running_mean: Array  # (C,)  to be kept for the next call
+    mean: Array  # (C,)  of the batch, or in evaluation running_mean
+    rstd: Array  # (C,)  1 / sqrt(var + eps), with the matching var
+    running_mean: Array  # (C,)  updated, for the next call
     running_var: Array  # (C,)
     training: bool
     momentum: float
@@ -72,9 +72,9 @@ def batch_norm2d_forward(
     gamma, beta : ndarray of shape (C,)
         Scale and shift of each channel.
     running_mean, running_var : ndarray of shape (C,)
-        What normalises in evaluation; in training they are not read but carried on.
+        Mean and variance in evaluation; in training they are only updated.
     training : bool
-        Whether the batch's own mean and variance normalise.
+        True to normalise with the batch's mean and variance.
     momentum : float
         Share of the batch in the new running statistics, 0..1.
     eps : float
@@ -85,17 +85,17 @@ def batch_norm2d_forward(
     out : ndarray of shape (N, C, H, W)
         A new array, in the dtype of x.
     cache : BatchNorm2dCache
-        For batch_norm2d_backward; its running_mean and running_var are the new ones.
+        For batch_norm2d_backward; its running_mean and running_var are updated.
 
     Raises
     ------
     ValueError, TypeError
-        If shapes, dtypes or settings are wrong, or one value a channel is to be normalised.
+        If shapes, dtypes or settings are wrong, or there is only one value per channel.
     """
     arrays = x, gamma, beta, running_mean, running_var
     check_arrays("batch_norm2d", SHAPES["batch_norm2d"], *arrays, complex_step=True)
     check_batch_norm("batch_norm2d", x, training, momentum, eps)
-    momentum = float(momentum)  # NumPy's float64 would make float64 of a float32 array
+    momentum = float(momentum)  # a NumPy float64 would promote float32 arrays to float64
     eps = float(eps)
     count = x.size // len(gamma)
     mean = mean_over(x, AXES) if training else running_mean
@@ -114,7 +114,7 @@ def batch_norm2d_forward(
 
 
 def batch_norm2d_backward(dout: Array, cache: BatchNorm2dCache) -> tuple[Array, ...]:
-    """Carry the gradient of the loss from out to x, gamma and beta.
+    """Return the gradients of the loss with respect to x, gamma and beta.
 
     Parameters
     ----------
@@ -135,12 +135,12 @@ def batch_norm2d_backward(dout: Array, cache: BatchNorm2dCache) -> tuple[Array, 
 
     Notes
     -----
-    With M = N * H * W, the lines of this function add up in training to::
+    With M = N * H * W, this function computes in training::
 
         dx = gamma * rstd * (dout - mean(dout) - xhat * mean(dout * xhat))
 
-    which is zero for dout = 1: a constant cannot get through, nor can a multiple of xhat. Both
-    means run over the whole channel: through them every pixel's dout reaches every pixel's dx.
+    which is zero for dout = 1 and, up to eps, for dout = xhat. Both means are over the whole
+    channel, so that every pixel's dx depends on every pixel's dout.
     """
     check_gradient("batch_norm2d", dout, cache.x)
     x, gamma, _, mean, rstd, *_ = cache
@@ -156,7 +156,7 @@ def batch_norm2d_backward(dout: Array, cache: BatchNorm2dCache) -> tuple[Array, 
     # forward: xhat = centred * rstd
     dcentred_direct = dxhat * rstd[:, None, None]
 
-    # forward: xhat = centred * rstd   drstd is the sum of dxhat * centred, which dgamma has in it
+    # forward: xhat = centred * rstd   drstd = sum of dxhat * centred = gamma * dgamma / rstd
     drstd = gamma * dgamma / rstd
 
     # forward: rstd = (var + eps) ** -0.5
@@ -166,7 +166,7 @@ def batch_norm2d_backward(dout: Array, cache: BatchNorm2dCache) -> tuple[Array, 
     dcentred_var = (2 / M * dvar)[:, None, None] * centred
     dcentred = dcentred_direct + dcentred_var if cache.training else dcentred_direct
 
-    # forward: centred = x - mean      centred adds up to 0, so only the direct route reaches mean
+    # forward: centred = x - mean      centred sums to 0, so only the direct path contributes
     dmean = -gamma * rstd * dbeta
 
     # forward: mean = mean_over(x, AXES)                      a constant in evaluation

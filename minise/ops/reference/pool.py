@@ -1,14 +1,14 @@
 """Pooling: every window of an image becomes one number, its maximum or its mean.
 
-The windows are those of windows.py, seen offset by offset. Forward takes a maximum or a sum over
-the KH * KW views; backward gives each view its share of dout, and a pixel that several windows
-see adds up what it gets from each.
+As in windows.py, loops run over the offsets of a window. Forward takes a maximum or a sum over the
+KH * KW views; backward adds to each view its share of dout, and a pixel in several windows sums
+the shares of all of them.
 
     max    out = the largest pixel of the window     dout to that pixel, the first of tied ones
     avg    out = sum of the window / divisor         dout / divisor to every pixel of the window
 
-A maximum never looks at the padding (as if it were -inf), so an all-negative image keeps its
-values. An average counts the padding as zeros, or with count_include_pad=False does not count it.
+Max pooling ignores the padding (pads with -inf), so an all-negative image keeps its values. Average
+pooling counts the padding as zeros, or ignores it with count_include_pad=False.
 """
 
 from typing import NamedTuple
@@ -72,7 +72,7 @@ def max_pool2d_forward(
     padding: Pair = (0, 0),
     ceil_mode: bool = False,
 ) -> tuple[Array, MaxPool2dCache]:
-    """Return the maximum of every window; the first of tied ones wins, and NaN counts as largest.
+    """Return the maximum of every window; the first of tied maxima wins, and NaN counts as largest.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def max_pool2d_forward(
         Window size, steps between windows (None: kernel), pixels added on each side, at most half
         the kernel; each as (rows, columns).
     ceil_mode : bool
-        Whether a last window that hangs over the lower or right edge is kept.
+        Keep a last window that extends beyond the lower or right edge.
 
     Returns
     -------
@@ -99,13 +99,13 @@ def max_pool2d_forward(
     stride = kernel if stride is None else stride
     check_pool("max_pool2d", x, kernel, stride, padding, ceil_mode)
     where = windows_of(x.shape[2:], kernel, stride, padding, ceil_mode=ceil_mode)
-    argmax = _first_maximum(x, where)  # = place of the first maximum of each window
+    argmax = _first_maximum(x, where)  # = h * W + w of the first maximum of each window
     out = _pixels_at(x, argmax)
     return out, MaxPool2dCache(x, argmax, kernel, stride, padding, ceil_mode)
 
 
 def max_pool2d_backward(dout: Array, cache: MaxPool2dCache) -> tuple[Array]:
-    """Give each dout to the pixel that was its window's maximum.
+    """Return dx: the sum of dout over the windows of which a pixel is the maximum.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def max_pool2d_backward(dout: Array, cache: MaxPool2dCache) -> tuple[Array]:
     Returns
     -------
     dx : ndarray of shape (N, C, H, W)
-        Adds up to the sum of dout.
+        Its sum is the sum of dout.
 
     Raises
     ------
@@ -134,7 +134,7 @@ def max_pool2d_backward(dout: Array, cache: MaxPool2dCache) -> tuple[Array]:
 
 
 def max_pool2d_branches(cache: MaxPool2dCache) -> Array:
-    """Return which pixel of the image won each window, of shape (N, C, OH, OW)."""
+    """Return the index h * W + w of each window's maximum, of shape (N, C, OH, OW)."""
     return cache.argmax
 
 
@@ -157,10 +157,10 @@ def avg_pool2d_forward(
         Window size, steps between windows (None: kernel), zeros added on each side, at most half
         the kernel; each as (rows, columns).
     ceil_mode : bool
-        Whether a last window that hangs over the lower or right edge is kept; what hangs over is
-        never counted.
+        Keep a last window that extends beyond the lower or right edge; positions beyond the padding
+        are not counted.
     count_include_pad : bool
-        Whether the padding counts in the divisor.
+        Count the padding in the divisor.
 
     Returns
     -------
@@ -186,7 +186,7 @@ def avg_pool2d_forward(
 
 
 def avg_pool2d_backward(dout: Array, cache: AvgPool2dCache) -> tuple[Array]:
-    """Give every pixel its share of the dout of each window that sees it.
+    """Return dx: the sum of dout / divisor over the windows that contain a pixel.
 
     Parameters
     ----------
@@ -198,7 +198,7 @@ def avg_pool2d_backward(dout: Array, cache: AvgPool2dCache) -> tuple[Array]:
     Returns
     -------
     dx : ndarray of shape (N, C, H, W)
-        Zero where no window looks.
+        Zero outside all windows.
 
     Raises
     ------
@@ -216,7 +216,7 @@ def avg_pool2d_backward(dout: Array, cache: AvgPool2dCache) -> tuple[Array]:
     # forward: total = sum over i, j of window(padded, i, j)
     dpadded = _sum_to_windows(dtotal, where)
 
-    # forward: padded = pad(x)         what fell on the frame is dropped
+    # forward: padded = pad(x)         the gradient of the padding is dropped
     dx = unpad(dpadded, where)
     return (dx,)
 
@@ -259,7 +259,7 @@ def global_avg_pool2d_backward(dout: Array, cache: GlobalAvgPool2dCache) -> tupl
 
 
 def global_max_pool2d_forward(x: Array) -> tuple[Array, GlobalMaxPool2dCache]:
-    """Return the maximum of every channel of every image; the first of tied ones wins.
+    """Return the maximum of every channel of every image; the first of tied maxima wins.
 
     Parameters
     ----------
@@ -296,14 +296,14 @@ def global_max_pool2d_backward(dout: Array, cache: GlobalMaxPool2dCache) -> tupl
 
 
 def global_max_pool2d_branches(cache: GlobalMaxPool2dCache) -> Array:
-    """Return which pixel of the image won each channel, of shape (N, C)."""
+    """Return the index h * W + w of each channel's maximum, of shape (N, C)."""
     return cache.argmax
 
 
 def check_pool(
     op: str, x: Array, kernel: Pair, stride: Pair, padding: Pair, ceil_mode: bool
 ) -> None:
-    """Check what both pools over windows take."""
+    """Check the arguments of max_pool2d and avg_pool2d."""
     check_pair(op, "kernel", kernel, 1)
     check_pair(op, "stride", stride, 1)
     check_pair(op, "padding", padding, 0)
@@ -322,14 +322,14 @@ def _first_maximum(x: Array, where: Windows) -> Array:
     """Return h * W + w of the first maximum of every window; NaN is larger than any number."""
     H, W = where.image
     padded = pad(x.real, where, -np.inf)
-    place = pad(np.arange(H * W).reshape(H, W), where, -1)
+    index = pad(np.arange(H * W).reshape(H, W), where, -1)
     values = np.stack([window(padded, where, i, j) for i, j in where.offsets()])
-    places = np.stack([window(place, where, i, j) for i, j in where.offsets()])
+    indices = np.stack([window(index, where, i, j) for i, j in where.offsets()])
     largest = (values == values.max(axis=0)) | np.isnan(values)
-    inside = places[:, None, None] >= 0  # an image of -inf must not find its maximum in the frame
+    inside = indices[:, None, None] >= 0  # the maximum of an image of -inf is not in the padding
     first = (largest & inside).argmax(axis=0)
     p, q = np.indices(where.outputs, sparse=True)
-    return places[first, p, q]
+    return indices[first, p, q]
 
 
 def _pixels_at(x: Array, argmax: Array) -> Array:
@@ -340,10 +340,10 @@ def _pixels_at(x: Array, argmax: Array) -> Array:
 
 def _sum_to_argmax(dout: Array, argmax: Array, where: Windows) -> Array:
     H, W = where.image
-    place = pad(np.arange(H * W).reshape(H, W), where, -1)
-    dpadded = np.zeros(dout.shape[:2] + place.shape, double(dout.dtype))
+    index = pad(np.arange(H * W).reshape(H, W), where, -1)
+    dpadded = np.zeros(dout.shape[:2] + index.shape, double(dout.dtype))
     for i, j in where.offsets():
-        chosen = argmax == window(place, where, i, j)
+        chosen = argmax == window(index, where, i, j)
         window(dpadded, where, i, j)[...] += np.where(chosen, dout, 0)
     return unpad(dpadded, where).astype(dout.dtype, copy=False)
 
@@ -356,15 +356,15 @@ def _sum_of_windows(padded: Array, where: Windows) -> Array:
 
 
 def _sum_to_windows(dtotal: Array, where: Windows) -> Array:
-    place = pad(np.zeros(where.image, bool), where)
-    dpadded = np.zeros(dtotal.shape[:2] + place.shape, double(dtotal.dtype))
+    frame = pad(np.zeros(where.image, bool), where)
+    dpadded = np.zeros(dtotal.shape[:2] + frame.shape, double(dtotal.dtype))
     for i, j in where.offsets():
         window(dpadded, where, i, j)[...] += dtotal
     return dpadded.astype(dtotal.dtype, copy=False)
 
 
 def divisor_of(where: Windows, count_include_pad: bool, x: Array) -> Array:
-    """Return how many pixels of every window count, of shape (OH, OW), in the dtype of x."""
+    """Return the number of pixels that count in every window, (OH, OW), in the dtype of x."""
     counted = np.ones(where.image, x.real.dtype)
     if count_include_pad:
         counted = np.pad(counted, [(size, size) for size in where.padding], constant_values=1)

@@ -1,7 +1,6 @@
-"""How the ops are run: NumPy needs nothing else, and compiles nothing.
+"""The functions `require` and `on_compile` for back ends that need no GPU and compile no kernels.
 
-A back end that needs a GPU or compiles kernels has functions of these names that say so; these
-serve all others.
+Other back ends define their own.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -10,12 +9,12 @@ from minise.ops.protocol import Listener
 
 
 def require() -> None:
-    """Do nothing: what the ops need is installed with minise.
+    """Do nothing: the ops need nothing that is not installed with minise.
 
-    Where it is not, a back end raises ImportError and says what is missing.
+    A back end with other requirements raises ImportError and names the missing part.
     """
 
 
 def on_compile(listener: Listener) -> AbstractContextManager[None]:
-    """Return a context in which the listener is never called: there is no kernel to compile."""
+    """Return a context in which listener is never called: there is no kernel to compile."""
     return nullcontext()

@@ -1,11 +1,10 @@
-"""Flatten: images as rows, as a dense layer takes them.
+"""Flatten: each image becomes one row, the input of a dense layer.
 
-The numbers of an image keep the order of their axes, whatever the order in memory: channel after
-channel, each row by row.
+The order of elements is that of the axes (channel, row, column), for any memory layout.
 
     out[n, (c * H + i) * W + j] = x[n, c, i, j]
 
-Every number of x stands at one place of out, so its gradient is the one that stands there in dout.
+Every element of x is at one position of out, so its gradient is the element of dout there.
 """
 
 from typing import NamedTuple
@@ -56,5 +55,5 @@ def flatten_backward(dout: Array, cache: FlattenCache) -> tuple[Array]:
     check_gradient("flatten", dout, x, (len(x), x[0].size))
 
     # forward: out = x, image by image in one row
-    dx = dout.reshape(x.shape)  # = dout, each number where x had it
+    dx = dout.reshape(x.shape)  # = dout, in the positions of x
     return (dx,)

@@ -1,14 +1,14 @@
-"""What convolution and pooling share: where the windows lie, and one view a window offset.
+"""Windows of convolution and pooling: their positions, and one strided view per window offset.
 
-A window of KH x KW pixels slides over a padded image. Instead of visiting window after window,
-everything here visits offset after offset: for a fixed offset (i, j) *all* windows together see
+A window of KH x KW pixels slides over a padded image. Instead of looping over windows, these
+functions loop over offsets: for a fixed offset (i, j), the pixels of *all* windows are
 
     window(padded, i, j)[n, c, p, q] = padded[n, c, p * stride + i * dilation, q * ... + j * ...]
 
 which is one strided view of the image, without a copy. A convolution or a pool is then a loop of
 KH * KW steps, whatever the stride, the padding or the overlap, and adding to the same view is
-its exact transpose: a pixel that several windows see receives from all of them, offset by offset,
-and a pixel that no window sees (a remainder of the stride) keeps its zero.
+its exact transpose: a pixel in several windows receives a term from each of them, offset by offset,
+and a pixel in no window (a remainder of the stride) remains zero.
 """
 
 from collections.abc import Iterator
@@ -20,15 +20,15 @@ from minise.checks import Array, Pair
 
 
 class Windows(NamedTuple):
-    """Where windows lie: each pair is (rows, columns)."""
+    """The sizes and positions of windows; each pair is (rows, columns)."""
 
     kernel: Pair
     stride: Pair
     padding: Pair
     dilation: Pair
     image: Pair  # H, W, before padding
-    outputs: Pair  # OH, OW, how many windows there are
-    overhang: Pair  # how far the last window reaches beyond the lower padding, in ceil mode
+    outputs: Pair  # OH, OW, the number of windows
+    overhang: Pair  # pixels of the last window beyond the lower padding, in ceil mode
 
     def offsets(self) -> Iterator[Pair]:
         """Yield every (i, j) of a window, row by row."""
@@ -45,11 +45,11 @@ def windows_of(
     dilation: Pair = (1, 1),
     ceil_mode: bool = False,
 ) -> Windows:
-    """Return where the windows lie.
+    """Return the Windows of an image.
 
     The count is floor((H + 2 padding - span) / stride) + 1 with span = dilation (kernel - 1) + 1.
     In ceil mode it is rounded up, but a last window that would start in the lower padding is
-    dropped: PyTorch's rule, by which no window is empty.
+    dropped, as in PyTorch, so that no window is empty.
     """
     counts, overhangs = [], []
     for size, k, step, pad, d in zip(image, kernel, stride, padding, dilation, strict=True):

@@ -1,9 +1,9 @@
-"""A file of the user's own as a back end: imported, completed by the reference, its errors told.
+"""Use a Python file of the user as a back end.
 
-load.py       imports the file as from its own folder
-completed.py  its ops first, the reference's where it has none
-pair.py       one op's two halves, fitted to the contract
+load.py       imports the file with its folder on the path
+completed.py  combines the file's ops with the reference's
+pair.py       adapts forward and backward of one op to the contract
 fit.py        calls a forward that takes fewer arrays or settings than the reference
-composed.py   the fused ops as the ops that they are made of
-errors.py     an error of the user's own as one line with his file and line
+composed.py   computes fused ops by the ops that they combine
+errors.py     reports an error of the user's code as one line with file and line number
 """

@@ -1,9 +1,8 @@
-"""Fused ops as the ops that they are made of, called one after another.
+"""Fused ops computed by the ops that they combine.
 
-Nets call fused ops. Where a user's file has an op that such an op is made of, but not the fused
-op, `completed.py` gives these functions the user's in the place of the reference's. So a net that
-is trained with a ReLU of the user's calls it wherever it has a ReLU. The caches are those of the
-parts.
+Nets call fused ops. If a user's file has one of the combined ops but not the fused op, completed.py
+replaces the reference's ops in these functions by the user's. So a net calls the user's ReLU
+wherever it has a ReLU.
 """
 
 from typing import Any, NamedTuple
@@ -29,7 +28,7 @@ PARTS = {
 
 
 class ComposedCache(NamedTuple):
-    """The caches of the parts; layers read the running statistics of norm as its attributes."""
+    """The caches of the combined ops; the running statistics of norm are attributes, for layers."""
 
     norm: Any
     gates: Any  # of squeeze_excite, or None

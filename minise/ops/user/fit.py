@@ -1,7 +1,7 @@
-"""Call a forward of the user's own, which may take fewer arrays and settings than the reference.
+"""Call a user's forward, which may take fewer arrays and settings than the reference.
 
-`conv2d_forward(x, weight, bias=None, stride=1, padding=0)` can be called wherever dilation and
-groups are what the reference has by default and strides are equal in both directions.
+`conv2d_forward(x, weight, bias=None, stride=1, padding=0)` can be called if dilation and groups
+have the reference's defaults, and stride and padding are equal in both directions.
 """
 
 import inspect
@@ -12,104 +12,110 @@ from typing import Any, NamedTuple
 from minise.ops import reference
 from minise.ops.shapes import parse
 
-NEUTRAL = {"training": True}  # of settings without a default
-WITHOUT_EFFECT = ("momentum",)  # on out and its gradients
+NEUTRAL = {"training": True}  # value that may be left out, for settings without a default
+WITHOUT_EFFECT = ("momentum",)  # settings that change neither out nor the gradients
 Parameter = inspect.Parameter
 BY_POSITION = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 
 
-class Unfit(TypeError):
-    """A forward does not take what it would have to be called with."""
+class SignatureMismatch(TypeError):
+    """A forward has no parameter for an argument of the call, or an unknown required parameter."""
 
 
 class Call(NamedTuple):
-    """How to call a forward: arguments, and which of the op's arrays are among them."""
+    """Arguments for a user's forward."""
 
     arguments: list[Any]
     keywords: dict[str, Any]
-    passed: list[bool]
+    passed: list[bool]  # for each of the op's arrays: True if forward takes it
 
 
 class Fit:
-    """What a forward takes of what the reference's takes.
+    """The parameters of a user's forward, compared with the reference's.
 
     Attributes
     ----------
     notes : list of str
-        What differs in form.
+        Differences from the reference's signature.
     """
 
     def __init__(self, op: str, forward: Callable[..., Any]) -> None:
         self.op = op
-        wanted = inspect.signature(getattr(reference, f"{op}_forward"))
-        self.many = any(p.kind is Parameter.VAR_POSITIONAL for p in wanted.parameters.values())
-        self.arrays = [p.name for p in wanted.parameters.values() if p.kind in BY_POSITION]
+        expected = inspect.signature(getattr(reference, f"{op}_forward"))
+        self.many = any(p.kind is Parameter.VAR_POSITIONAL for p in expected.parameters.values())
+        self.arrays = [p.name for p in expected.parameters.values() if p.kind in BY_POSITION]
         self.settings = {
             p.name: p.default
-            for p in wanted.parameters.values()
+            for p in expected.parameters.values()
             if p.kind is Parameter.KEYWORD_ONLY
         }
         shapes: dict[str, str] = sys.modules[getattr(reference, f"{op}_forward").__module__].SHAPES
-        self.optional = {one.name for one in parse(shapes[op]) if one.optional}
+        self.optional = {argument.name for argument in parse(shapes[op]) if argument.optional}
         try:
             self.own: Mapping[str, Parameter] | None = inspect.signature(forward).parameters
-        except (TypeError, ValueError):  # written in another language: it is called as it should be
+        except (TypeError, ValueError):  # compiled code without a signature: assume the reference's
             self.own = None
         own: Mapping[str, Parameter] = self.own or {}
         kinds = {p.kind for p in own.values()}
-        self.star = Parameter.VAR_POSITIONAL in kinds or self.own is None
+        self.variadic = Parameter.VAR_POSITIONAL in kinds or self.own is None
         self.any_keyword = Parameter.VAR_KEYWORD in kinds or self.own is None
-        self.notes = self._form(wanted)
+        self.notes = self._differences(expected)
 
     def call(self, arrays: Sequence[Any], settings: Mapping[str, Any]) -> Call:
-        """Return how to call forward.
+        """Return the arguments for forward.
 
         Raises
         ------
-        Unfit
-            If an array, or a setting that is not at its default, is not taken.
+        SignatureMismatch
+            If forward does not take an array, or a setting that is not at its default.
         """
         by_position, by_name, passed = self._arrays(arrays)
         keywords = {**by_name}
-        for name, value in sorted(settings.items(), key=lambda one: one[0] != "training"):
+        for name, value in sorted(settings.items(), key=lambda item: item[0] != "training"):
             if self._takes(name):
                 keywords[name] = self._value(name, value, settings)
             elif not self._is_neutral(name, value, settings):
                 text = f"takes no {name}, but is called with {name}={_shown(value)}"
-                raise Unfit(f"{text}: add it to its parameters")
+                raise SignatureMismatch(f"{text}: add it to its parameters")
         for name, parameter in (self.own or {}).items():
             needed = parameter.default is Parameter.empty and parameter.kind in (
                 *BY_POSITION,
                 Parameter.KEYWORD_ONLY,
             )
-            if not needed or name in keywords or name in self._leading()[: len(by_position)]:
+            if (
+                not needed
+                or name in keywords
+                or name in self._array_parameters()[: len(by_position)]
+            ):
                 continue
             default = self.settings.get(name, Parameter.empty)
             if default is Parameter.empty:
-                raise Unfit(f"takes {name}, which has no default and which minise does not pass")
+                raise SignatureMismatch(
+                    f"takes {name}, which has no default and which minise does not pass"
+                )
             keywords[name] = default
         return Call(by_position, keywords, passed)
 
-    def suited(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Return settings like these that forward takes: others at their defaults, pairs equal."""
-        like: dict[str, Any] = {}
+    def supported_settings(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings, with defaults and equal pairs where forward supports no others."""
+        supported: dict[str, Any] = {}
         for name, value in settings.items():
             default = self.settings.get(name, Parameter.empty)
             if not self._takes(name) and name not in WITHOUT_EFFECT:
                 value = NEUTRAL.get(name, default if default is not Parameter.empty else value)
             elif self._is_single(name) and isinstance(value, tuple):
                 value = (max(value), max(value))
-            like[name] = value
-        return like
+            supported[name] = value
+        return supported
 
-    def untaken(self) -> list[str]:
+    def unsupported_arrays(self) -> list[str]:
         """Return the optional arrays that forward does not take."""
-        leading = self._leading()
+        leading = self._array_parameters()
         taken = {*self.arrays[: len(leading)], *(self.own or {})}
         return [name for name in self.arrays if name in self.optional and name not in taken]
 
-    def _leading(self) -> list[str]:
-        """Return the parameters that stand first and take arrays."""
+    def _array_parameters(self) -> list[str]:
+        """Return the positional parameters before the first setting: they take arrays."""
         names: list[str] = []
         for name, parameter in (self.own or {}).items():
             if parameter.kind not in BY_POSITION or name in self.settings:
@@ -118,9 +124,9 @@ class Fit:
         return names
 
     def _arrays(self, arrays: Sequence[Any]) -> tuple[list[Any], dict[str, Any], list[bool]]:
-        if self.star or self.many:
+        if self.variadic or self.many:
             return list(arrays), {}, [True] * len(arrays)
-        count = min(len(self._leading()), len(self.arrays), len(arrays))
+        count = min(len(self._array_parameters()), len(self.arrays), len(arrays))
         by_name: dict[str, Any] = {}
         passed = [True] * count
         for name, array in zip(self.arrays[count:], arrays[count:], strict=False):
@@ -128,7 +134,7 @@ class Fit:
             if passed[-1]:
                 by_name[name] = array
             elif array is not None:
-                raise Unfit(
+                raise SignatureMismatch(
                     f"takes no {name}, expected {self.op}_forward({', '.join(self.arrays)})"
                 )
         return list(arrays[:count]), by_name, passed
@@ -137,7 +143,7 @@ class Fit:
         return self.any_keyword or name in (self.own or {})
 
     def _is_single(self, name: str) -> bool:
-        """Tell whether a setting that is a pair in the reference is one integer here."""
+        """Return True if forward takes a single integer where the reference takes a pair."""
         parameter = (self.own or {}).get(name)
         default = None if parameter is None else parameter.default
         return isinstance(default, int) and not isinstance(default, bool) and name in _PAIRS
@@ -145,36 +151,38 @@ class Fit:
     def _value(self, name: str, value: Any, settings: Mapping[str, Any]) -> Any:
         if not self._is_single(name):
             return value
-        if value is None:  # a stride, which is then the kernel
+        if value is None:  # stride: its default is the kernel
             value = settings.get("kernel")
         if not isinstance(value, tuple):
             return value
         if value[0] != value[1]:
-            raise Unfit(f"takes one integer as {name}, but {name} is {value}")
+            raise SignatureMismatch(f"takes one integer as {name}, but {name} is {value}")
         return value[0]
 
     def _is_neutral(self, name: str, value: Any, settings: Mapping[str, Any]) -> bool:
-        """Tell whether to leave a setting out changes nothing."""
+        """Return True if leaving the setting out changes no result."""
         if name.startswith("running_"):
             return settings.get("training") is True
         if name in NEUTRAL:
             return value is NEUTRAL[name]
         return name in WITHOUT_EFFECT or value == self.settings.get(name)
 
-    def _form(self, wanted: inspect.Signature) -> list[str]:
+    def _differences(self, expected: inspect.Signature) -> list[str]:
         if self.own is None:
             return []
-        plain = [(p.name, p.kind, p.default) for p in wanted.parameters.values()]
+        plain = [(p.name, p.kind, p.default) for p in expected.parameters.values()]
         if plain == [(p.name, p.kind, p.default) for p in self.own.values()]:
             return []
         own = bare(inspect.Signature(list(self.own.values())))
-        notes = [f"{self.op}_forward({own}), the reference's is {self.op}_forward({bare(wanted)})"]
+        notes = [
+            f"{self.op}_forward({own}), the reference's is {self.op}_forward({bare(expected)})"
+        ]
         left_out = [name for name in self.settings if not self._takes(name)]
         if left_out:
             notes.append(
                 f"without {', '.join(left_out)}: checked only where that makes no difference"
             )
-        if absent := self.untaken():
+        if absent := self.unsupported_arrays():
             notes.append(f"without {', '.join(absent)}: checked only where it is None")
         if single := [name for name in self.settings if self._is_single(name)]:
             notes.append(
@@ -183,13 +191,13 @@ class Fit:
         return notes
 
 
-def settings_taken(function: Callable[..., Any], names: Collection[str]) -> set[str]:
-    """Return which of some keyword settings a function takes; none where it has no signature."""
+def accepted_settings(function: Callable[..., Any], names: Collection[str]) -> set[str]:
+    """Return those of the keyword names that a function accepts; none if it has no signature."""
     try:
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):
         return set()
-    if any(one.kind is Parameter.VAR_KEYWORD for one in parameters.values()):
+    if any(p.kind is Parameter.VAR_KEYWORD for p in parameters.values()):
         return {*names}
     by_name = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
     return {name for name in names if name in parameters and parameters[name].kind in by_name}
@@ -199,7 +207,7 @@ _PAIRS = ("stride", "padding", "dilation", "kernel")
 
 
 def bare(signature: inspect.Signature) -> str:
-    """Return a signature without its annotations and brackets."""
+    """Return the text of a signature without annotations and parentheses."""
     plain = [p.replace(annotation=Parameter.empty) for p in signature.parameters.values()]
     return str(inspect.Signature(plain))[1:-1]
 

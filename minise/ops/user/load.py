@@ -1,9 +1,9 @@
-"""Import a Python file as from its own folder, and refuse in words what cannot be a back end.
+"""Import a Python file with its folder on the path, and raise a clear error if it has no ops.
 
-The folder comes first on the path and stays there, for imports inside functions; the module stands
-in sys.modules while it runs, where dataclasses and a sibling's import of it look; its name is not
-``__main__``, so that such a block does not run. It is compiled anew each time: the cache that
-Python keeps beside a file would miss an edit of the same size within a second.
+The folder remains the first entry of sys.path, for imports inside functions. The module is in
+sys.modules while it runs: dataclasses and imports from sibling files look it up there. Its name is
+not ``__main__``, so that such a block does not run. The file is compiled at every import, because
+Python's bytecode cache would miss an edit of the same size within a second.
 """
 
 import importlib
@@ -16,11 +16,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from minise.ops.user.completed import CONTRACT, OPS, UserOps, halves_of
-from minise.ops.user.errors import located, place_of, plain
+from minise.ops.user.completed import CONTRACT, OPS, UserOps, split_name
+from minise.ops.user.errors import format_error, location_of, one_line
 
-PRIVATE = "minise_user_ops_"  # before the name of a file that is named as a module of Python's
-_folders: list[str] = []  # that were put on the path
+PREFIX = "minise_user_ops_"  # of a file with the name of a module of Python
+_folders: list[str] = []  # of imported files, on sys.path
 
 
 def from_file(name: str) -> UserOps:
@@ -29,8 +29,8 @@ def from_file(name: str) -> UserOps:
     Raises
     ------
     ValueError
-        If there is no such file, it cannot be imported, or has no op: one line, which begins with
-        the file, and where the file is to blame with the line.
+        If the file does not exist, cannot be imported, or has no op. The message is one line that
+        begins with the file, and with the line number for an error inside the file.
     """
     file = Path(name).resolve()
     _check_file(name, file)
@@ -45,16 +45,16 @@ def import_named(name: str) -> ModuleType | None:
     Raises
     ------
     ValueError
-        If it cannot be imported: one line, with its file and line.
+        If it cannot be imported. The message is one line with file and line number.
     """
     try:
-        spec = importlib.util.find_spec(name)  # which imports its packages
+        spec = importlib.util.find_spec(name)  # imports the parent packages
     except KeyboardInterrupt:
         raise
     except (ModuleNotFoundError, ValueError):
         return None
     except BaseException as error:
-        text = f"{type(error).__name__}: {plain(str(error))}"
+        text = f"{type(error).__name__}: {one_line(str(error))}"
         raise ValueError(f"ops {name!r} cannot be imported: {text}") from error
     if spec is None:
         return None
@@ -67,14 +67,14 @@ def import_named(name: str) -> ModuleType | None:
 
 
 def from_module(module: ModuleType) -> UserOps | None:
-    """Return a user's module completed by the reference's ops, or None if it has no op at all."""
+    """Return a user's module completed by the reference's ops, or None if it has no op."""
     if not _has_op(vars(module)):
         return None
     return completed(module, Path(module.__file__ or module.__name__).resolve())
 
 
 def completed(module: ModuleType, file: Path) -> UserOps:
-    """Check what a module defines, and return it as a back end."""
+    """Check a module's functions and return it as a back end."""
     functions = {name: value for name, value in vars(module).items() if name[:1] != "_"}
     for name, function in functions.items():
         if name in CONTRACT:
@@ -84,27 +84,27 @@ def completed(module: ModuleType, file: Path) -> UserOps:
 
 
 class _Loader(SourceFileLoader):
-    """Reads the file itself, and no compiled copy of it."""
+    """Compiles the source file at every import, without the bytecode cache."""
 
     def path_stats(self, path: Any) -> Any:
-        """Say that there is nothing by which a compiled copy could be recognised."""
+        """Raise OSError, so that no bytecode cache is read or written."""
         raise OSError(f"{path} is compiled each time")
 
     def source_to_code(  # type: ignore[override]
         self, data: Any, path: Any, *, _optimize: int = -1
     ) -> Any:
-        """Compile the file, and refuse what is no text, which Python lets pass in a comment."""
+        """Compile the file; refuse invalid UTF-8, which Python allows in comments."""
         try:
             importlib.util.decode_source(data)
         except UnicodeDecodeError as error:
             raise _not_text(
                 path, data, error.start, "is not UTF-8: save the file as UTF-8"
             ) from None
-        except SyntaxError as error:  # of the first two lines, which may name a coding
+        except SyntaxError as error:  # in a coding line
             text = f"{error.msg}: save the file as UTF-8"
             raise SyntaxError(text, (str(path), 1, None, None)) from None
         if b"\0" in data:
-            raise _not_text(path, data, data.index(b"\0"), "is no text: save the file as UTF-8")
+            raise _not_text(path, data, data.index(b"\0"), "is not text: save the file as UTF-8")
         return super().source_to_code(data, path, _optimize=_optimize)
 
 
@@ -117,12 +117,12 @@ def _check_file(name: str, file: Path) -> None:
     if file.is_dir():
         raise ValueError(f"ops {name!r} is a folder, expected a Python file such as my_ops.py")
     if not file.exists():
-        beside = [path.name for path in file.parent.glob("*.py") if path.is_file()]
-        close = get_close_matches(file.name, beside, 1)
+        neighbours = [path.name for path in file.parent.glob("*.py") if path.is_file()]
+        close = get_close_matches(file.name, neighbours, 1)
         hint = f": did you mean {close[0]}?" if close else ""
-        raise ValueError(f"ops {name!r} is not there, expected a Python file with ops{hint}")
+        raise ValueError(f"ops {name!r} does not exist, expected a Python file with ops{hint}")
     if not file.is_file():
-        raise ValueError(f"ops {name!r} is no regular file, expected a Python file with ops")
+        raise ValueError(f"ops {name!r} is not a regular file, expected a Python file with ops")
     try:
         file.open("rb").close()
     except OSError as error:
@@ -130,18 +130,18 @@ def _check_file(name: str, file: Path) -> None:
 
 
 def _module_name(file: Path) -> str:
-    """Return the name under which a file is imported.
+    """Return the module name of a file: its stem, unless a standard module has this name.
 
-    That is its stem. A module of Python's own that has this name is imported first, so that
-    everybody but the file's siblings still finds it, and the file gets another name.
+    The standard module is then imported first, so that all modules except the file's siblings still
+    import it, and the file's name gets a prefix.
     """
     stem = file.stem
-    if stem in ("__main__", "test"):  # which Python has, but does not list
-        return PRIVATE + stem
+    if stem in ("__main__", "test"):  # missing in stdlib_module_names
+        return PREFIX + stem
     if stem in sys.stdlib_module_names:
-        if stem not in ("this", "antigravity"):  # which do something when they are imported
+        if stem not in ("this", "antigravity"):  # their import has side effects
             importlib.import_module(stem)
-        return PRIVATE + stem
+        return PREFIX + stem
     known = getattr(sys.modules.get(stem), "__file__", None) if stem in sys.modules else None
     if known is None and stem not in sys.modules:
         known = _installed(stem)
@@ -154,7 +154,7 @@ def _module_name(file: Path) -> str:
 
 
 def _installed(stem: str) -> str | None:
-    """Return where a module of this name would be imported from, outside of users' folders."""
+    """Return the path from which a module of this name would be imported, or None."""
     try:
         spec = importlib.util.find_spec(stem) if stem.isidentifier() else None
     except (ImportError, ValueError):
@@ -169,14 +169,14 @@ def _is_own(path: str) -> bool:
 
 
 def _run(file: Path, name: str) -> ModuleType:
-    """Import the file: its folder on the path, the module in sys.modules before it runs."""
+    """Import a file with its folder on sys.path and its module in sys.modules."""
     folder = str(file.parent)
     _forget_shadowed(file.parent)
     importlib.invalidate_caches()
-    fresh = folder not in _folders
+    is_new = folder not in _folders
     before = list(sys.path)
-    sys.path[:] = [folder, *(one for one in sys.path if one != folder)]
-    _folders[:] = [folder, *(one for one in _folders if one != folder)]
+    sys.path[:] = [folder, *(path for path in sys.path if path != folder)]
+    _folders[:] = [folder, *(path for path in _folders if path != folder)]
     spec = importlib.util.spec_from_file_location(name, file, loader=_Loader(name, str(file)))
     assert spec is not None
     assert spec.loader is not None
@@ -188,7 +188,7 @@ def _run(file: Path, name: str) -> ModuleType:
         raise
     except BaseException as error:
         sys.modules.pop(name, None)
-        if fresh:
+        if is_new:
             sys.path[:] = before
             _folders.remove(folder)
         raise ValueError(_import_error(error, file)) from error
@@ -196,22 +196,22 @@ def _run(file: Path, name: str) -> ModuleType:
 
 
 def _import_error(error: BaseException, file: Path) -> str:
-    where = located(error, file)
+    message = format_error(error, file)
     if isinstance(error, SystemExit):
-        place = where.partition(": SystemExit")[0]
+        location = message.partition(": SystemExit")[0]
         return (
-            f"{place}: the file ends Python while it is imported (sys.exit), expected functions "
-            'only: put what is to run under if __name__ == "__main__":'
+            f"{location}: the file ends Python while it is imported (sys.exit), expected functions "
+            'only: put the code to run under if __name__ == "__main__":'
         )
     if isinstance(error, ModuleNotFoundError) and error.name:
-        return f"{where}: install {plain(error.name)}, or put its file beside {file.name}"
-    return where
+        return f"{message}: install {one_line(error.name)}, or put its file beside {file.name}"
+    return message
 
 
 def _forget_shadowed(folder: Path) -> None:
-    """Drop modules of users' folders from sys.modules that this folder has a file for, too.
+    """Remove modules of users' folders from sys.modules if this folder has a file of their name.
 
-    So a sibling is read anew with its file, and two folders may both have a helpers.py.
+    So siblings are reloaded with the file, and two folders may each have a helpers.py.
     """
     for name, module in list(sys.modules.items()):
         path = getattr(module, "__file__", None)
@@ -222,38 +222,38 @@ def _forget_shadowed(folder: Path) -> None:
 
 
 def _check_function(name: str, function: Any, file: Path) -> None:
-    """Refuse what is no function that returns its results."""
-    where = place_of(function, file) if callable(function) else file.name
+    """Raise ValueError unless the value is a function that returns its results."""
+    location = location_of(function, file) if callable(function) else file.name
     if inspect.isclass(function) or not callable(function):
         kind = "a class" if inspect.isclass(function) else f"of type {type(function).__name__}"
         kind = "None" if function is None else kind
-        raise ValueError(f"{where}: {name} is {kind}, expected a function")
-    for test, what, hint in (
+        raise ValueError(f"{location}: {name} is {kind}, expected a function")
+    for test, kind, hint in (
         (inspect.iscoroutinefunction, "a coroutine function", "write def, not async def"),
         (inspect.isasyncgenfunction, "an asynchronous generator", "write def, and return"),
         (inspect.isgeneratorfunction, "a generator function", "write return, not yield"),
     ):
         if test(function):
-            raise ValueError(f"{where}: {name} is {what}, expected a function: {hint}")
+            raise ValueError(f"{location}: {name} is {kind}, expected a function: {hint}")
 
 
 def _check_names(functions: dict[str, Any], file: Path) -> None:
-    """Refuse a file without an op, and a function whose name misses one of the contract's."""
+    """Raise ValueError for a file without ops, or a misspelt name of an op's function."""
     missing = CONTRACT - functions.keys()
     for name, function in functions.items():
         if name in CONTRACT or not callable(function) or _is_pair(name, functions):
             continue
-        place = place_of(function, file)
+        location = location_of(function, file)
         close = get_close_matches(name, missing, 1, 0.9)
-        if close and place.startswith(f"{file.name}:"):
+        if close and location.startswith(f"{file.name}:"):
             raise ValueError(
-                f"{place}: {name} is no function of minise's ops: did you mean {close[0]}?"
+                f"{location}: {name} is not a function of minise's ops: did you mean {close[0]}?"
             )
     if _has_op(functions):
         return
     pairs = [n.removesuffix("_forward") for n in functions if n.endswith("_forward")]
     hint = f"; check {', '.join(pairs)} by minise.gradcheck.check" if pairs else ""
-    close = [one for pair in pairs for one in get_close_matches(pair, OPS, 1)]
+    close = [match for pair in pairs for match in get_close_matches(pair, OPS, 1)]
     hint = f": did you mean {close[0]}?{hint}" if close else hint
     raise ValueError(
         f"{file.name} has no op of minise's, expected functions such as relu_forward and "
@@ -262,12 +262,12 @@ def _check_names(functions: dict[str, Any], file: Path) -> None:
 
 
 def _has_op(functions: dict[str, Any]) -> bool:
-    """Tell whether any function is one that nets call, but for those that NumPy has too."""
+    """Return True if the file has a function of the contract; NumPy too has asarray and asnumpy."""
     return bool((CONTRACT - {"asarray", "asnumpy"}) & functions.keys())
 
 
 def _is_pair(name: str, functions: dict[str, Any]) -> bool:
-    """Tell whether a name and another make an op that is the user's altogether."""
-    op, half = halves_of(name)
+    """Return True if a name is the forward or backward of a complete op."""
+    op, half = split_name(name)
     other = {"forward": "backward", "backward": "forward"}.get(half)
     return other is not None and f"{op}_{other}" in functions

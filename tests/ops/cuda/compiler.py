@@ -1,7 +1,7 @@
-"""Compiles .cu files for GPUs that are not there: by NVRTC from its wheel, or by nvcc.
+"""Compile .cu files without a GPU, with NVRTC from its wheel or with nvcc.
 
-Both print what each kernel takes of a chip: registers, and numbers that found no register and are
-spilled to memory.
+Both report the registers of each kernel, and the bytes that are spilled to memory for lack of
+registers.
 """
 
 import ctypes
@@ -27,16 +27,16 @@ class CompilerError(AssertionError):
 
 
 class Use(NamedTuple):
-    """What one kernel takes of a chip."""
+    """Resources of one kernel."""
 
-    registers: int  # of a thread
+    registers: int  # per thread
     spilled: int  # bytes stored and loaded again
     stack: int  # bytes
 
 
 @cache
 def compiler():
-    """Return a function of source, chip and defines, which returns a report; None without one."""
+    """Return a compiler, a function (source, chip, defines) -> report, or None without one."""
     library = nvrtc()
     if library is not None:
         return lambda text, chip, defines: by_nvrtc(library, text, chip, defines)
@@ -44,7 +44,7 @@ def compiler():
 
 
 def uses(text, chip, defines):
-    """Return what every kernel of a source takes, by name."""
+    """Return the Use of every kernel of a source, by name."""
     report = compiler()(text, chip, defines)
     return {
         kernel: Use(int(registers), int(stores) + int(loads), int(stack))
@@ -53,23 +53,23 @@ def uses(text, chip, defines):
 
 
 def nvrtc():
-    """Return the library that the wheel of NVRTC brings, or None."""
+    """Return the library of the NVRTC wheel, or None."""
     if importlib.util.find_spec("nvidia") is None:
         return None
     for folder in importlib.util.find_spec("nvidia").submodule_search_locations:
-        for found in sorted(Path(folder).glob("*/lib/libnvrtc.so.1*")):
-            for builtins in found.parent.glob("libnvrtc-builtins.so.*"):
-                ctypes.CDLL(str(builtins))  # or NVRTC looks for it by name, and not here
-            return ctypes.CDLL(str(found))
+        for path in sorted(Path(folder).glob("*/lib/libnvrtc.so.1*")):
+            for builtins in path.parent.glob("libnvrtc-builtins.so.*"):
+                ctypes.CDLL(str(builtins))  # NVRTC itself would search the library path only
+            return ctypes.CDLL(str(path))
     return None
 
 
 def by_nvrtc(library, text, chip, defines):
     program, size = ctypes.c_void_p(), ctypes.c_size_t()
     options = [f"-arch=sm_{chip}", "-std=c++17", "--ptxas-options=-v", *defines]
-    given = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
+    option_array = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
     library.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"kernel.cu", 0, None, None)
-    failed = library.nvrtcCompileProgram(program, len(options), given)
+    failed = library.nvrtcCompileProgram(program, len(options), option_array)
     library.nvrtcGetProgramLogSize(program, ctypes.byref(size))
     log = ctypes.create_string_buffer(size.value)
     library.nvrtcGetProgramLog(program, log)

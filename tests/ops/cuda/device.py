@@ -1,8 +1,8 @@
-"""Arrays that behave like CuPy's, on the CPU: what a GPU would refuse, they refuse.
+"""Arrays on the CPU with the restrictions of CuPy's arrays.
 
-They mix with no array of NumPy's, and count every look at a number, for which a program would have
-to wait. NumPy's functions work on them as on CuPy's (NEP 13 and 18). Names that CuPy's module does
-not have, or that nobody has used yet, are not there.
+They do not mix with NumPy arrays, and count every read of a value by the host, for which a program
+would wait for the GPU. NumPy's functions accept them, as they accept CuPy's (NEP 13 and 18). The
+module has only the names of CuPy that are used.
 """
 
 import sys
@@ -15,102 +15,105 @@ NAMES = ["arange", "ascontiguousarray", "exp", "log", "matmul", "nan", "sqrt", "
 
 
 class DeviceArray(NDArrayOperatorsMixin):
-    """An array that only its own kind may meet."""
+    """An array that does not mix with NumPy arrays."""
 
-    looks = 0  # at numbers, by all arrays
-    called: ClassVar = set()  # functions of NumPy that were called on any
+    host_reads = 0  # of values, by all arrays
+    called: ClassVar = set()  # names of NumPy functions called with these arrays
 
-    def __init__(self, held):
-        self.held = held
+    def __init__(self, array):
+        self.array = array
 
     def __getattr__(self, name):
-        value = getattr(self.held, name)
-        return on_device(value) if isinstance(value, np.ndarray) else calling(value)
+        value = getattr(self.array, name)
+        return on_device(value) if isinstance(value, np.ndarray) else lifted(value)
 
     def __array_ufunc__(self, ufunc, method, *inputs, **settings):
         DeviceArray.called.add(ufunc.__name__)
         outs = settings.get("out")
-        result = calling(getattr(ufunc, method))(*inputs, **settings)
+        result = lifted(getattr(ufunc, method))(*inputs, **settings)
         return outs[0] if outs else result
 
     def __array_function__(self, function, types, arguments, settings):
         DeviceArray.called.add(function.__name__)
         settings = {key: value for key, value in settings.items() if key != "like"}
-        return calling(function)(*arguments, **settings)
+        return lifted(function)(*arguments, **settings)
 
-    def __getitem__(self, place):
-        return on_device(self.held[plain(place)])
+    def __getitem__(self, index):
+        return on_device(self.array[unwrapped(index)])
 
-    def __setitem__(self, place, value):
-        self.held[plain(place)] = plain(value)
+    def __setitem__(self, index, value):
+        self.array[unwrapped(index)] = unwrapped(value)
 
     def __len__(self):
-        return len(self.held)
+        return len(self.array)
 
     def get(self):
-        return np.array(self._look())
+        return np.array(self._read())
 
-    def _look(self):
-        DeviceArray.looks += 1
-        return self.held
+    def _read(self):
+        DeviceArray.host_reads += 1
+        return self.array
 
     def __bool__(self):
-        return bool(self._look())
+        return bool(self._read())
 
     def __int__(self):
-        return int(self._look())
+        return int(self._read())
 
     def __float__(self):
-        return float(self._look())
+        return float(self._read())
 
-    def item(self, *place):
-        return self._look().item(*place)
+    def item(self, *index):
+        return self._read().item(*index)
 
     def tolist(self):
-        return self._look().tolist()
+        return self._read().tolist()
 
 
-def calling(value):
-    """Return a function of NumPy's as one of device arrays; what is no function stays."""
+def lifted(value):
+    """Return a NumPy function as a function of device arrays; return any other value unchanged."""
     if not callable(value):
         return value
     return lambda *arguments, **settings: on_device(
-        value(*map(plain, arguments), **{key: plain(one) for key, one in settings.items()})
+        value(
+            *map(unwrapped, arguments),
+            **{key: unwrapped(setting) for key, setting in settings.items()},
+        )
     )
 
 
-def plain(value):
-    """Return a device array as NumPy's, and refuse what is one of NumPy's already."""
+def unwrapped(value):
+    """Return the NumPy array of a device array; raise TypeError for a NumPy array."""
     if isinstance(value, DeviceArray):
-        return value.held
+        return value.array
     if isinstance(value, tuple | list):
-        return type(value)(plain(one) for one in value)
+        return type(value)(unwrapped(item) for item in value)
     if isinstance(value, np.ndarray):
         raise TypeError("Unsupported type <class 'numpy.ndarray'>")
     return value
 
 
 def on_device(value):
-    """Return an array, or a number that NumPy has made of one, as a device array."""
+    """Return a NumPy array or scalar as a device array."""
     if isinstance(value, tuple | list):
-        return type(value)(on_device(one) for one in value)
+        return type(value)(on_device(item) for item in value)
     return DeviceArray(np.asarray(value)) if isinstance(value, np.ndarray | np.generic) else value
 
 
 def _asarray(values, dtype=None):
-    """Take NumPy's arrays: this is the way onto the device. What is there already stays."""
+    """Copy values to the device; return a device array unchanged."""
     if isinstance(values, DeviceArray):
         return values if dtype in (None, values.dtype) else values.astype(dtype)
     return on_device(np.array(values, dtype))
 
 
 def _empty(shape, dtype=float):
-    """Return memory as a GPU may: full of anything, here of NaN or of -1."""
+    """Return an uninitialised array: here it is full of NaN or of -1."""
     return on_device(np.full(shape, np.nan if np.dtype(dtype).kind == "f" else -1, dtype))
 
 
 class Module:
-    """Looks like the module cupy."""
+    """The stand-in of the module cupy."""
 
     __name__ = "device"
     ndarray = DeviceArray
@@ -120,10 +123,10 @@ class Module:
     def __getattr__(self, name):
         if name not in NAMES:
             raise AttributeError(f"the module of the tests has no {name}")
-        return calling(getattr(np, name))
+        return lifted(getattr(np, name))
 
 
 device = Module()
-# a checker finds the library of an array by the name of its module, as it finds CuPy's
+# messages name an array's library by the module of its class
 DeviceArray.__module__ = Module.__name__
 sys.modules[Module.__name__] = device

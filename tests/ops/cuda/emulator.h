@@ -1,13 +1,13 @@
-// Runs CUDA C++ on the CPU: every CUDA thread is a fiber, all on one thread of the system.
+// Runs CUDA C++ on the CPU: every CUDA thread is a fiber, and all fibers run on one system thread.
 //
-// A fiber runs until it has to wait (a barrier, a shuffle) and then lets others run. So a launch is
-// the same every time for one seed, and another seed is another order in which a GPU might have run
-// it: 0 in order, 1 backwards, others at random and unfair: one warp runs ahead as far as it can. Shared memory is each block's own, between zones
-// that nobody may write, and full of NaN until somebody writes it. What cannot go on is an error
-// with its line: threads that wait for ever, at different barriers, or for lanes that do not come.
+// A fiber runs until it waits (at a barrier or a shuffle), then others run. So a launch is
+// deterministic for a seed, and each seed selects an order in which a GPU may run the threads: 0 in
+// order, 1 in reverse order, others random and unfair, where one warp runs ahead as far as it can.
+// Each block has its own shared memory, between guard zones and filled with NaN. A deadlock is an
+// error with its line: threads that wait forever, at different barriers, or for missing lanes.
 //
-// Not seen are wrong orders of memory between two barriers that every tried seed happens to run
-// rightly, fences (here all memory is in order), speed, and how a GPU rounds.
+// The emulator does not detect races between two barriers that run correctly in every tested order,
+// missing fences (all memory accesses are in order here), low speed, or a GPU's rounding.
 #pragma once
 #include <setjmp.h>
 #include <stdint.h>
@@ -41,7 +41,7 @@ constexpr int WARP_SIZE = 32;
 
 struct Launch { unsigned grid[3], threads, dynamic, seed, resident; };
 
-// A place where threads meet. Each brings eight bytes; the last to come opens it for all.
+// A barrier or shuffle. Each thread brings eight bytes; the last to arrive releases all threads.
 struct Meeting { int arrived = 0, line = 0; unsigned opened = 0; uint64_t brought[32], shown[32]; };
 
 struct Block {
@@ -58,13 +58,13 @@ struct Fiber {
 struct Machine {
   Launch launch; dim3 grid, block; jmp_buf scheduler; Fiber* current;
   std::function<void()> body; std::string error; std::mt19937 random;
-  std::map<const void*, std::pair<size_t, size_t>> shared;  // where an array lies, and its bytes
+  std::map<const void*, std::pair<size_t, size_t>> shared;  // offset and bytes of each array
   size_t used; long progress, switches;
 };
 inline Machine machine;
 inline std::vector<char*> stacks, arenas;
 
-// ---- fibers: _setjmp and _longjmp switch without asking the system
+// ---- fibers: _setjmp and _longjmp switch without a system call
 
 inline void suspend() {
   machine.switches++;
@@ -90,7 +90,7 @@ inline bool same_warp(const Fiber* a, const Fiber* b) {
 }
 inline std::string at(int line) { return "line " + std::to_string(line); }
 
-// ---- meetings
+// ---- barriers and shuffles
 
 inline void open(Meeting& meeting) {
   memcpy(meeting.shown, meeting.brought, sizeof meeting.shown);
@@ -141,12 +141,12 @@ template <class T> T shuffle(unsigned mask, T value, int from, int line) {
   return value;
 }
 
-// ---- tensor cores: d += a @ b of a warp, 16 x 8 by 8 x 8, of operands that are cut to TF32
+// ---- tensor cores: d += a @ b of a warp, 16 x 8 by 8 x 8, of operands truncated to TF32
 
 inline float bits_to_float(unsigned bits) { float v; memcpy(&v, &bits, 4); return v; }
 inline unsigned float_to_bits(float v) { unsigned bits; memcpy(&bits, &v, 4); return bits; }
 inline float cut_to_tf32(float v) { return bits_to_float(float_to_bits(v) & 0xffffe000u); }
-struct Fragments { const float* a; const float* b; };  // of a lane
+struct Fragments { const float* a; const float* b; };  // of one lane
 
 inline void multiply_add(float (&d)[4], const float (&a)[4], const float (&b)[2], int line) {
   const Fragments mine = {a, b};
@@ -162,7 +162,7 @@ inline void multiply_add(float (&d)[4], const float (&a)[4], const float (&b)[2]
       sums[r] += cut_to_tf32(left->a[row / 8 + 2 * (k / 4)]) * cut_to_tf32(right->b[k / 4]);
     }
   }
-  meet_lanes(0xffffffffu, 0, line);  // no lane leaves before all have read its fragments
+  meet_lanes(0xffffffffu, 0, line);  // a lane waits until all have read its fragments
   memcpy(d, sums, sizeof sums);
 }
 inline unsigned ballot(unsigned mask, int vote, int line) {
@@ -199,11 +199,11 @@ template <class T> T* dynamic_shared() {
 }
 inline void* aligned(const void* p, size_t bytes) {
   if ((uintptr_t)p % bytes) {
-    fail("an address is no multiple of " + std::to_string(bytes) + " bytes");
+    fail("an address is not a multiple of " + std::to_string(bytes) + " bytes");
   }
   return (void*)p;
 }
-inline bool wrote_outside(const Block& block) {  // of its shared arrays, which are then emptied
+inline bool wrote_outside(const Block& block) {  // then refills shared arrays with NaN
   for (const auto& [key, place] : machine.shared) {
     memset(block.arena + place.first, 0xff, place.second);
   }
@@ -218,7 +218,7 @@ inline void entry() {
   Block* block = machine.current->block;
   machine.current->done = true;
   machine.progress++;
-  block->live--;  // threads that have ended count as arrived at every barrier
+  block->live--;  // finished threads count as arrived at every barrier
   if (block->barrier.arrived && block->barrier.arrived == block->live) open(block->barrier);
   _longjmp(machine.scheduler, 1);
 }
@@ -252,7 +252,7 @@ inline void provide(size_t slots) {
   }
   while (arenas.size() < slots) {
     arenas.push_back((char*)aligned_alloc(128, ARENA));
-    memset(arenas.back(), 0xff, ARENA);  // NaN, in float and in double
+    memset(arenas.back(), 0xff, ARENA);  // NaN in float and double
   }
 }
 inline std::string run(const Launch& launch, std::function<void()> body) {
@@ -270,7 +270,7 @@ inline std::string run(const Launch& launch, std::function<void()> body) {
   std::vector<Slot> slots(launch.resident);
   provide(slots.size());
   std::vector<Fiber*> turn;
-  const Fiber* ahead = nullptr;  // of the warp that runs before all others
+  const Fiber* ahead = nullptr;  // the warp that runs before all others
   for (size_t next = 0, left = order.size(); left;) {
     for (size_t s = 0; s < slots.size(); s++) {
       if (!slots[s].busy && next < order.size()) start(slots[s], s, order[next++]);
@@ -283,7 +283,7 @@ inline std::string run(const Launch& launch, std::function<void()> body) {
     if (launch.seed > 1) std::shuffle(turn.begin(), turn.end(), machine.random);
     const long before = machine.progress;
     const Fiber* stuck = nullptr;
-    const auto resume_all = [&](const Fiber* only) {  // all threads, or those of one's warp
+    const auto resume_all = [&](const Fiber* only) {  // all threads, or those of only's warp
       for (Fiber* fiber : turn) {
         if (only && !same_warp(fiber, only)) continue;
         if (!fiber->waits_for || *fiber->waits_for != fiber->old) resume(fiber);
@@ -334,7 +334,7 @@ inline std::string run(const Launch& launch, std::function<void()> body) {
   emulator::shuffle(mask, value, emulator::lane() + (away), __LINE__)
 #define __ballot_sync(mask, vote) emulator::ballot(mask, vote, __LINE__)
 #define __builtin_assume_aligned(p, bytes) emulator::aligned(p, bytes)
-template <class T> T atomicExch(T* p, T value) {  // fibers switch at meetings only
+template <class T> T atomicExch(T* p, T value) {  // fibers switch only at barriers and shuffles
   emulator::machine.progress++;
   return std::exchange(*p, value);
 }

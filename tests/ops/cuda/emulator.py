@@ -1,7 +1,7 @@
-"""A launcher that runs the .cu files on the CPU: emulator.h, compiled with each source by g++.
+"""A launcher that runs the .cu files on the CPU: g++ compiles emulator.h with each source.
 
-Arrays are NumPy's. Each is copied between two zones of signalling NaNs: what is read outside is
-NaN, and what is written outside changes a zone.
+Each array is copied between two guard zones of signalling NaNs: a read outside the array returns
+NaN, and a write outside changes a zone.
 """
 
 import ctypes
@@ -23,19 +23,24 @@ HEADER = Path(__file__).with_name("emulator.h")
 FLAGS = ["-std=c++20", "-O1", "-fPIC", "-shared", "-w", "-fno-strict-aliasing", "-U_FORTIFY_SOURCE"]
 DYNAMIC = re.compile(r"extern __shared__ (?:__align__\(\d+\) )?(\w+) (\w+)\[\];")
 STATIC = re.compile(r"__shared__ (\w+) (\w+)((?:\[\w+\])+);")
-ZONE = 4096  # numbers of four bytes
-HOPPER = 227 << 10  # bytes of shared memory that a block of compute capability 9.0 may have
+ZONE = 4096  # guard zone, in words of four bytes
+HOPPER_SHARED_BYTES = 227 << 10  # per block, at compute capability 9.0
 
 
 class EmulatorError(AssertionError):
-    """A kernel did what a GPU would not have forgiven, or a later reader."""
+    """A kernel did something that is undefined or an error on a GPU."""
 
 
 class Emulator(Launcher):
-    """Runs kernels on NumPy arrays, or on those of device.py."""
+    """Runs kernels on NumPy arrays or on the arrays of device.py.
 
-    def __init__(self, xp=np, *, seed=0, resident=1, shared=HOPPER, edit=lambda text: text):
-        """Take an order of threads, how many blocks run at a time, and edits that plant bugs."""
+    seed selects the order of threads, resident the number of blocks that run concurrently, and edit
+    changes the source text, to plant bugs.
+    """
+
+    def __init__(
+        self, xp=np, *, seed=0, resident=1, shared=HOPPER_SHARED_BYTES, edit=lambda text: text
+    ):
         self._xp, self.seed, self.resident = xp, seed, resident
         self.shared, self.edit = shared, edit
         self.launches = []  # names of kernels, in order
@@ -54,7 +59,7 @@ class Emulator(Launcher):
         self.launches.append(kernel)
         if shared > self.shared:
             raise EmulatorError(
-                f"{kernel}: {shared} bytes of shared memory, {self.shared} are there"
+                f"{kernel}: shared memory is {shared} bytes, expected at most {self.shared}"
             )
         text = self.edit(source.text)
         function = getattr(compiled(text, source.defines), f"emulate_{kernel}")
@@ -73,11 +78,11 @@ class Emulator(Launcher):
         if error:
             raise EmulatorError(f"{kernel}: {error.decode()}")
         for buffer in buffers.values():
-            buffer.take_back(kernel)
+            buffer.write_back(kernel)
 
 
 class Buffer:
-    """A copy of an array between two zones, at an address of the same alignment."""
+    """A copy of an array between two guard zones, at an address of the same alignment."""
 
     def __init__(self, array):
         self.array, self.written = array, False
@@ -88,28 +93,28 @@ class Buffer:
         self.low = 4 * ZONE + (array.ctypes.data - start) % 256
         self.high = self.low + array.nbytes
         self.raw[self.low : self.high] = flat(array)
-        self.kept = self.raw.copy()
+        self.initial = self.raw.copy()
 
-    def take_back(self, kernel):
+    def write_back(self, kernel):
         shape = self.array.shape
-        for part in (slice(None, self.low), slice(self.high, None)):
-            if (self.raw[part] != self.kept[part]).any():
+        for zone in (slice(None, self.low), slice(self.high, None)):
+            if (self.raw[zone] != self.initial[zone]).any():
                 raise EmulatorError(f"{kernel}: wrote outside an array of shape {shape}")
         if self.written:
             flat(self.array)[:] = self.raw[self.low : self.high]
-        elif (self.raw != self.kept).any():
-            raise EmulatorError(f"{kernel}: wrote an array of shape {shape}, which it only reads")
+        elif (self.raw != self.initial).any():
+            raise EmulatorError(f"{kernel}: wrote an array of shape {shape}, declared const")
 
 
 def signalling(dtype):
-    """Return the upper bits of a signalling NaN: any arithmetic changes it, also if it is kept."""
+    """Return the upper bits of a signalling NaN; any arithmetic changes it."""
     return np.uint32(0x7FA00000 if dtype == np.float32 else 0x7FF40000)
 
 
 def flat(array):
     """Return the bytes of a contiguous array, as a view."""
-    held = array if isinstance(array, np.ndarray) else array.held
-    return held.reshape(-1).view(np.uint8)
+    host = array if isinstance(array, np.ndarray) else array.array
+    return host.reshape(-1).view(np.uint8)
 
 
 def address_of(array, written, buffers):
@@ -123,7 +128,7 @@ def address_of(array, written, buffers):
 
 @cache
 def compiled(text, defines):
-    """Return a source as a library; compiled once, and kept on disk for later runs."""
+    """Return a source as a library, compiled once and cached on disk."""
     program = translated(text)
     library = folder() / f"{digest(program, *defines)}.so"
     if not library.exists():
@@ -137,7 +142,7 @@ def compiled(text, defines):
 
 @cache
 def compiled_header():
-    """Return a copy of emulator.h beside its compiled form, which is quick to include."""
+    """Return the path of a copy of emulator.h with its precompiled header."""
     header = folder() / digest() / HEADER.name
     if not header.with_suffix(".h.gch").exists():
         header.parent.mkdir(parents=True, exist_ok=True)
@@ -158,29 +163,29 @@ def compile_to(target, arguments, program=None):
     if shutil.which("g++") is None:
         pytest.skip("no g++, which compiles the emulator: apt install g++")
     target.parent.mkdir(parents=True, exist_ok=True)
-    made = target.with_suffix(f".{os.getpid()}")
-    command = ["g++", *FLAGS, *arguments, "-o", str(made)]
+    temporary = target.with_suffix(f".{os.getpid()}")
+    command = ["g++", *FLAGS, *arguments, "-o", str(temporary)]
     done = subprocess.run(command, input=program, capture_output=True, text=True, check=False)
     if done.returncode:
         raise EmulatorError(done.stderr[:4000])
-    made.replace(target)  # at once: another process may be doing the same
+    temporary.replace(target)  # atomic: another process may compile the same source
 
 
 def translated(text):
-    """Return a source as C++: shared arrays from the emulator, and one entry for each kernel."""
+    """Return a source as C++, with the emulator's shared arrays and one entry point per kernel."""
     body = DYNAMIC.sub(r"\1* \2 = emulator::dynamic_shared<\1>();", text)
     body = STATIC.sub(
         r"typedef \1 \2_array \3; auto& \2 = emulator::shared<\2_array, __COUNTER__>();", body
     )
     entries = []
-    for kernel, listed in parameters(text).items():
-        given = (
-            f"*({parameter.type}{'*' if parameter.pointer else ''}*)cells[{place}]"
-            for place, parameter in enumerate(listed)
+    for kernel, declared in parameters(text).items():
+        arguments = (
+            f"*({parameter.type}{'*' if parameter.pointer else ''}*)cells[{k}]"
+            for k, parameter in enumerate(declared)
         )
         entries.append(
             f'extern "C" const char* emulate_{kernel}(emulator::Launch* launch, void** cells) {{ '
             f"static std::string error; error = emulator::run(*launch, [=] {{ {kernel}("
-            f"{', '.join(given)}); }}); return error.empty() ? nullptr : error.c_str(); }}"
+            f"{', '.join(arguments)}); }}); return error.empty() ? nullptr : error.c_str(); }}"
         )
     return f"#line 1\n{body}\n" + "\n".join(entries) + "\n"

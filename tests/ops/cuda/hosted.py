@@ -1,6 +1,6 @@
-"""The cuda back end for tests that know NumPy's arrays only: they go to the device and come back.
+"""The cuda back end with NumPy arrays as arguments and results.
 
-So the tests of all ops run on it as they stand, in the emulator and, marked gpu, on a GPU.
+So the tests of all ops run on it unchanged, in the emulator and, marked gpu, on a GPU.
 """
 
 import functools
@@ -16,7 +16,7 @@ from tests.ops.cuda.emulator import Emulator
 
 
 class Hosted:
-    """A back end whose functions take and return NumPy's arrays, and caches of them."""
+    """A back end whose functions take and return NumPy arrays, and caches of them."""
 
     def __init__(self, ops):
         self.ops = ops
@@ -36,19 +36,19 @@ class Hosted:
 
         @functools.wraps(function)
         def run(*arguments, **settings):
-            given = [there(launcher, one) for one in arguments]
+            copies = [to_device(launcher, argument) for argument in arguments]
             result = function(
-                *given, **{key: there(launcher, value) for key, value in settings.items()}
+                *copies, **{key: to_device(launcher, value) for key, value in settings.items()}
             )
-            for before, after in zip(arguments, given, strict=True):
-                compare(name, before, back(after))
-            return back(result)
+            for before, after in zip(arguments, copies, strict=True):
+                compare(name, before, to_host(after))
+            return to_host(result)
 
         return run
 
 
-def there(launcher, value):
-    """Return NumPy's arrays as the launcher's; in the emulator they are the same memory."""
+def to_device(launcher, value):
+    """Return NumPy arrays as the launcher's; in the emulator they share memory."""
 
     def on_device(part):
         if not isinstance(part, np.ndarray):
@@ -59,19 +59,19 @@ def there(launcher, value):
     return mapped(value, on_device)
 
 
-def back(value):
-    """Undo there."""
+def to_host(value):
+    """Return the launcher's arrays as NumPy arrays."""
 
     def on_host(part):
         if isinstance(part, DeviceArray):
-            return part.held
+            return part.array
         return part.get() if hasattr(part, "get") else part
 
     return mapped(value, on_host)
 
 
 def compare(name, before, after):
-    """Hand back what sgd_update wrote; nothing else may be written."""
+    """Copy the results of sgd_update; fail if another op has modified its arguments."""
     if not isinstance(before, np.ndarray):
         return
     if name == "sgd_update":

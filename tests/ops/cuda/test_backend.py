@@ -1,4 +1,4 @@
-"""The back end as a user meets it: which kernel runs, what is refused, and what is shipped."""
+"""The public behaviour of the back end: choice of kernels, errors, packaging."""
 
 import inspect
 import subprocess
@@ -12,9 +12,9 @@ import pytest
 
 from minise.contract.conform import conform
 from minise.ops import cuda, reference, wrap
-from minise.ops.cuda.backend import OWN, Backend
+from minise.ops.cuda.backend import IMPLEMENTED, Backend
 from minise.ops.cuda.launcher import parameters, source
-from minise.ops.cuda.squeeze_excite import tile_bytes, tile_threads, way
+from minise.ops.cuda.squeeze_excite import select_kernels, tile_bytes, tile_threads
 from minise.ops.wrap import NonFiniteError
 from tests.ops.cuda.device import NAMES, DeviceArray, device
 from tests.ops.cuda.emulator import Emulator
@@ -47,20 +47,20 @@ def arrays(*shapes, dtype=np.float32):
         ((64, 2048, 7, 7), 128, 227, "simple"),
     ],
 )
-def test_the_rule(shape, R, shared, expected):
+def test_kernels_are_selected_by_shape(shape, R, shared, expected):
     x = np.broadcast_to(np.float32(0), shape)
-    assert way(Emulator(shared=shared << 10), x, R) == expected
+    assert select_kernels(Emulator(shared=shared << 10), x, R) == expected
 
 
 def test_a_tile_of_a_stage_of_se_resnet_20():
     x = np.broadcast_to(np.float32(0), (128, 16, 32, 32))
     assert tile_bytes(x, 1) == 4 * (16 * 1024 + 16 + 16 + 1)
-    assert 3 * tile_bytes(x, 1) < 227 << 10  # three blocks share a processor, as the kernel says
+    assert 3 * tile_bytes(x, 1) < 227 << 10  # three blocks share a multiprocessor
     assert (tile_threads(32 << 10), tile_threads(64 << 10)) == (256, 512)
 
 
 @pytest.mark.parametrize(
-    ("settings", "way", "forward", "backward"),
+    ("settings", "kernels", "forward", "backward"),
     [
         ({}, "auto", ["tile_forward"], ["tile_backward", *2 * ["weight_gradient"]]),
         (
@@ -73,8 +73,8 @@ def test_a_tile_of_a_stage_of_se_resnet_20():
         (dict(squeeze="none"), "auto", [], []),
     ],
 )
-def test_what_is_launched(settings, way, forward, backward):
-    back_end = ops().using(squeeze_excite=way)
+def test_what_is_launched(settings, kernels, forward, backward):
+    back_end = ops().using(squeeze_excite=kernels)
     back_end.launcher.launches = []
     x, w1, w2 = arrays((2, 4, 5, 6), (2, 4), (4, 2))
     out, cache = back_end.squeeze_excite_forward(x, w1, None, w2, None, **settings)
@@ -83,23 +83,23 @@ def test_what_is_launched(settings, way, forward, backward):
     assert back_end.launcher.launches == forward + backward
 
 
-def test_a_convolution_in_parts(monkeypatch):
-    """Of images whose columns are too many at a time: the same numbers but for dweight's order."""
+def test_a_convolution_in_batches(monkeypatch):
+    """Batches of images give the same bits, except dweight, whose order of summation differs."""
     x, weight, dout = arrays((5, 3, 6, 7), (4, 3, 3, 3), (5, 4, 6, 7), dtype=np.float64)
-    whole = ops()
-    out, cache = whole.conv2d_forward(x, weight, padding=(1, 1))
-    gradients = whole.conv2d_backward(dout, cache)
-    monkeypatch.setattr("minise.ops.cuda.conv.LIMIT", 2 * 3 * 9 * 42 * 8)
-    parts = ops()
-    out2, _ = parts.conv2d_forward(x, weight, padding=(1, 1))
-    dx, dweight, _ = parts.conv2d_backward(dout, cache)
-    assert parts.launcher.launches.count("im2col") == 2 * 3
+    unbatched = ops()
+    out, cache = unbatched.conv2d_forward(x, weight, padding=(1, 1))
+    gradients = unbatched.conv2d_backward(dout, cache)
+    monkeypatch.setattr("minise.ops.cuda.conv.MAX_COLUMN_BYTES", 2 * 3 * 9 * 42 * 8)
+    batched = ops()
+    out2, _ = batched.conv2d_forward(x, weight, padding=(1, 1))
+    dx, dweight, _ = batched.conv2d_backward(dout, cache)
+    assert batched.launcher.launches.count("im2col") == 2 * 3
     np.testing.assert_array_equal(out.get(), out2.get())
     np.testing.assert_array_equal(dx.get(), gradients[0].get())
     np.testing.assert_allclose(dweight.get(), gradients[1].get(), rtol=1e-12, atol=1e-13)
 
 
-def test_a_tile_that_is_asked_for_has_to_fit():
+def test_a_requested_tile_must_fit():
     x, w1, w2 = arrays((2, 4, 5, 6), (2, 4), (4, 2))
     with pytest.raises(ValueError, match=r"^squeeze_excite: a tile of x .* takes 520 bytes"):
         ops(shared=500).using(squeeze_excite="tile").squeeze_excite_forward(x, w1, None, w2, None)
@@ -107,11 +107,11 @@ def test_a_tile_that_is_asked_for_has_to_fit():
         cuda.using(squeeze_excite="fast")
 
 
-# The contract, beyond what the tests of all ops say
+# The contract, in addition to the tests of all ops
 
 
 @pytest.mark.slow
-def test_it_conforms_with_arrays_of_its_own():
+def test_it_conforms_with_device_arrays():
     results = conform(ops(), cases=4)
     assert [result.op for result in results if result.problem] == []
     assert len(results) == len([name for name in reference.__all__ if name.endswith("_forward")])
@@ -124,7 +124,7 @@ def test_the_module_has_the_references_names_and_signatures_also_without_a_gpu()
         assert inspect.signature(function) == inspect.signature(expected)
         assert function.__doc__
     assert {*reference.__all__, "require", "using", "on_compile", "describe"} < set(dir(cuda))
-    assert set(OWN) < set(reference.__all__)
+    assert set(IMPLEMENTED) < set(reference.__all__)
     assert cuda.folds is True
 
 
@@ -137,13 +137,13 @@ def test_there_is_one_algorithm():
 
 
 def test_what_a_step_of_inference_launches():
-    """A ReLU and a sum are NumPy's lines; what is folded into the filters launches nothing."""
+    """ReLU and sum run as the reference's code; folded normalisations launch no kernel."""
     back_end = ops()
     x, weight, w1, w2, shortcut = arrays((2, 4, 5, 6), (3, 4, 1, 1), (2, 3), (3, 2), (2, 3, 5, 6))
     prepared = back_end.prepare_conv2d(weight, None, w1, None, w2, None, relu=True)
     assert back_end.launcher.launches == []
     back_end.run_conv2d(prepared, x, shortcut)
-    assert back_end.launcher.launches == ["tile_forward"]  # pixels are columns already
+    assert back_end.launcher.launches == ["tile_forward"]  # 1x1: no im2col
     gamma, beta, mean, var = (abs(array) for array in arrays(*4 * [4]))
     running = dict(running_mean=mean, running_var=var)
     norm = back_end.prepare_batch_norm2d(gamma, beta, **running)
@@ -159,7 +159,7 @@ def test_caches_keep_the_callers_arrays():
     assert cache.gates.b1 is None
 
 
-def test_wrappers_see_through_it():
+def test_wrappers_accept_it():
     recorder = wrap.record(ops())
     (x,) = arrays((2, 3))
     recorder.relu_forward(x)
@@ -169,7 +169,7 @@ def test_wrappers_see_through_it():
         wrap.guarded(ops()).relu_forward(x)
 
 
-# Refusals
+# Errors
 
 
 def test_refuses_arrays_of_another_library():
@@ -197,21 +197,21 @@ def test_refuses_arrays_of_another_library():
 def test_refuses_arrays_on_another_device(monkeypatch):
     (x,) = arrays((2, 3))
     back_end = ops()
-    monkeypatch.setattr(Emulator, "here", lambda self, array: False)
+    monkeypatch.setattr(Emulator, "on_current_device", lambda self, array: False)
     monkeypatch.setattr(DeviceArray, "device", SimpleNamespace(id=1), raising=False)
-    with pytest.raises(ValueError, match=r"^relu: x lies on GPU 1, expected the current one: call"):
+    with pytest.raises(ValueError, match=r"^relu: x is on GPU 1, expected the current one: call"):
         back_end.relu_forward(x)
 
 
-def test_refuses_gates_for_which_there_is_no_room():
+def test_refuses_gates_that_exceed_shared_memory():
     x, w1, w2 = arrays((1, 40, 1, 1), (9, 40), (40, 9))
-    message = r"^squeeze_excite: the gates of C = 40 and R = 9 take 356 bytes .* at most 300, which"
+    message = r"^squeeze_excite: the gates of C = 40 and R = 9 take 356 bytes .* at most 300 on"
     with pytest.raises(ValueError, match=message):
         ops(shared=300).squeeze_excite_forward(x, w1, None, w2, None)
 
 
-def test_kernels_are_not_given_what_they_would_misread():
-    """These are errors of ours: ops hand over what a kernel's own parameters say."""
+def test_the_launcher_checks_a_kernels_arguments():
+    """Failures are assertions: they are bugs of the back end, not of the user."""
     launcher = Emulator(device)
     x, z = arrays((2, 8), (2,))
 
@@ -221,9 +221,9 @@ def test_kernels_are_not_given_what_they_would_misread():
     squeeze(x, z)
     for bad, problem in (
         ((x.astype(np.float64), z), "squeeze: x is float64, expected float32"),
-        ((x[:, ::2], z), "squeeze: x does not lie in order"),
+        ((x[:, ::2], z), "squeeze: x is not C-contiguous"),
         ((x.get(), z), "squeeze: x is a ndarray"),
-        ((x, z, 2**31), "squeeze: rows is 2147483648, which is no int32"),
+        ((x, z, 2**31), "squeeze: rows is 2147483648, expected a value of int32"),
     ):
         with pytest.raises(AssertionError, match=problem):
             squeeze(*bad)
@@ -231,7 +231,7 @@ def test_kernels_are_not_given_what_they_would_misread():
         launcher.launch("squeeze_excite.cu", "squeeze", 1, x, z, 2, dtype=FLOAT)
 
 
-# What is shipped
+# Packaging
 
 
 def test_an_import_loads_no_cupy():
@@ -242,7 +242,7 @@ def test_an_import_loads_no_cupy():
 
 @pytest.mark.slow
 def test_kernels_are_read_from_an_installed_wheel(tmp_path):
-    """Not from this folder: a wheel is built, unpacked elsewhere, and asked for its sources."""
+    """Build a wheel, unpack it in another folder, and read the sources from there."""
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", tmp_path, ROOT]
     subprocess.run(command, check=True)
     (wheel,) = tmp_path.glob("minise-*.whl")
@@ -267,7 +267,7 @@ def test_kernels_are_read_from_an_installed_wheel(tmp_path):
 
 
 def test_every_source_has_kernels_and_a_lesson():
-    """Each opens with its idea, its bytes and its split of the work."""
+    """Each file begins with its idea, its memory traffic (bytes) and its split of the work."""
     sources = sorted((ROOT / "minise" / "ops" / "cuda").glob("*.cu"))
     assert len(sources) == 5
     for path in sources:
@@ -277,11 +277,11 @@ def test_every_source_has_kernels_and_a_lesson():
         assert parameters(source(path.name, FLOAT).text)
 
 
-# CuPy itself, where it is installed, also without a GPU
+# CuPy itself, if it is installed, with or without a GPU
 
 
-def test_cupy_has_what_is_used_of_it():
-    """Its module's own functions, and NumPy's that are called on its arrays."""
+def test_cupy_has_the_functions_used():
+    """Functions of the module, and NumPy functions that are called with its arrays."""
     cupy = pytest.importorskip("cupy")
     DeviceArray.called.clear()
     conform(ops(), cases=4)

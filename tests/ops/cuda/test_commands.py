@@ -1,4 +1,4 @@
-"""The command line on the cuda back end, with the emulator for a GPU."""
+"""The command line on the cuda back end, with the emulator in place of a GPU."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,7 @@ def test_check(capsys):
 
 @pytest.mark.slow
 def test_train_and_eval(capsys):
-    """Two steps on small batches: to the losses that the reference finds."""
+    """Two steps on small batches give the losses of the reference."""
     line = "train --data shapes10 --limit 6 --val 2 --model se_resnet20 --batch-size 2 --epochs 1"
     losses = {}
     for ops in ("cuda", "reference"):
@@ -36,7 +36,7 @@ def test_train_and_eval(capsys):
         assert (status, err) == (0, "")
         assert f"Back end: {ops}." in out
         lines = Path(f"runs/{ops}/metrics.jsonl").read_text().splitlines()
-        losses[ops] = [one["loss"] for one in map(json.loads, lines)]
+        losses[ops] = [step["loss"] for step in map(json.loads, lines)]
     assert losses["cuda"] == pytest.approx(losses["reference"], rel=1e-4)
     status, out, err = call("eval runs/cuda", capsys)
     assert (status, err) == (0, "")

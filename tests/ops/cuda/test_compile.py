@@ -1,4 +1,4 @@
-"""Every kernel compiles for every chip that is supported, and keeps its numbers in registers."""
+"""Every kernel compiles for every supported architecture without register spills."""
 
 import numpy as np
 import pytest
@@ -8,9 +8,9 @@ from tests.ops.cuda.compiler import NEEDED, CompilerError, by_nvcc, compiler, us
 
 FILES = ["squeeze_excite.cu", "squeeze_excite_tile.cu", "block_tail.cu", "windows.cu", "sgd.cu"]
 CHIPS = {75: "Turing", 80: "Ampere", 90: "Hopper"}
-MOST_REGISTERS = 64  # of a thread: then 1024 threads share a processor's 65536
+MAX_REGISTERS = 64  # per thread: 1024 threads fit into a multiprocessor's 65536 registers
 
-pytestmark = pytest.mark.skipif(compiler() is None, reason=f"no compiler of CUDA: {NEEDED}")
+pytestmark = pytest.mark.skipif(compiler() is None, reason=f"no CUDA compiler: {NEEDED}")
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -18,21 +18,21 @@ pytestmark = pytest.mark.skipif(compiler() is None, reason=f"no compiler of CUDA
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_compiles_without_spills(file, chip, dtype):
     unit = source(file, np.dtype(dtype))
-    found = uses(unit.text, chip, unit.defines)
-    assert set(found) == set(parameters(unit.text))
-    for kernel, use in found.items():
+    kernels = uses(unit.text, chip, unit.defines)
+    assert set(kernels) == set(parameters(unit.text))
+    for kernel, use in kernels.items():
         assert (use.spilled, use.stack) == (0, 0), kernel
-        assert use.registers <= MOST_REGISTERS, kernel
+        assert use.registers <= MAX_REGISTERS, kernel
 
 
-def test_a_mistake_does_not_compile():
+def test_a_misspelt_name_does_not_compile():
     unit = source("sgd.cu", np.dtype(np.float32))
     with pytest.raises(CompilerError, match="identifier .momentums. is undefined"):
         uses(unit.text.replace("momentum *", "momentums *"), 90, unit.defines)
 
 
-def test_a_spill_is_seen():
-    """Sixty-four sums at a time in 32 registers."""
+def test_a_spill_is_reported():
+    """Sixty-four sums in 32 registers."""
     text = """extern "C" __global__ void __launch_bounds__(1024, 2) crowded(float* a) {
       float sum[64];
       for (int k = 0; k < 64; k++) sum[k] = a[k * 1024 + threadIdx.x];

@@ -1,4 +1,4 @@
-"""The emulator: it runs what a GPU runs, and refuses what a GPU would not forgive."""
+"""The emulator: it runs CUDA code, and reports undefined behaviour as an error."""
 
 import re
 
@@ -13,7 +13,7 @@ SEEDS = range(4)
 
 
 def run(body, *, blocks=1, threads=64, size=64, seed=0, shared=0, resident=1):
-    """Run a kernel of one array and return the array."""
+    """Run a kernel on an array and return the array."""
     out = np.zeros(size)
     source = Source("test.cu", f"{HEAD}{body}\n}}\n", ())
     emulator = Emulator(seed=seed, resident=resident)
@@ -21,20 +21,20 @@ def run(body, *, blocks=1, threads=64, size=64, seed=0, shared=0, resident=1):
     return out
 
 
-OWN = "const int i = blockIdx.x * blockDim.x + threadIdx.x;\n"
+INDEX = "const int i = blockIdx.x * blockDim.x + threadIdx.x;\n"
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_threads_and_blocks(seed):
-    out = run(OWN + "out[i] = 1000 * blockIdx.x + threadIdx.x;", blocks=3, size=192, seed=seed)
+    out = run(INDEX + "out[i] = 1000 * blockIdx.x + threadIdx.x;", blocks=3, size=192, seed=seed)
     assert out.tolist() == [1000 * (i // 64) + i % 64 for i in range(192)]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("resident", [1, 3])
 def test_shared_memory_and_barriers(seed, resident):
-    """Each thread writes its place and reads its mirror image's, twice over."""
-    body = OWN + (
+    """Each thread writes an element and reads the mirrored element, twice."""
+    body = INDEX + (
         "__shared__ double line[64];\n"
         "line[threadIdx.x] = i;\n__syncthreads();\n"
         "const double seen = line[63 - threadIdx.x];\n__syncthreads();\n"
@@ -64,8 +64,8 @@ def test_votes_and_atomics(seed):
     assert run("atomicMax(out, double(threadIdx.x));", seed=seed)[0] == 63
 
 
-def test_a_seed_is_an_order():
-    """Without atomics the last thread wins: which that is, the seed says, the same every time."""
+def test_a_seed_selects_an_order():
+    """Without atomics the last write remains: the seed determines the last thread."""
     body = "out[0] = threadIdx.x;"
     assert [run(body, seed=seed)[0] for seed in (0, 1)] == [63, 0]
     others = [run(body, seed=seed)[0] for seed in range(2, 10)]
@@ -73,11 +73,11 @@ def test_a_seed_is_an_order():
     assert len(set(others)) > 3
 
 
-def test_memory_that_nobody_wrote_is_nan():
+def test_uninitialised_memory_is_nan():
     out = run("__shared__ double line[64]; out[threadIdx.x] = line[threadIdx.x];")
     assert np.isnan(out).all()
     again = "__shared__ double line[64]; out[threadIdx.x] += line[threadIdx.x]; line[0] = 1;"
-    assert np.isnan(run(again, blocks=3)).all()  # also of a block that follows another
+    assert np.isnan(run(again, blocks=3)).all()  # also in the second block
     assert np.isnan(run("out[threadIdx.x] = out[n + threadIdx.x];")).all()
 
 
@@ -109,9 +109,9 @@ REFUSED = {
         "__shared__ double line[64]; line[threadIdx.x + 1] = 1;",
         "wrote outside the shared arrays",
     ),
-    "a crooked address": (
+    "a misaligned address": (
         "out[0] = *(double*)__builtin_assume_aligned((char*)out + 8, 16);",
-        "an address is no multiple of 16 bytes (block 0,0, thread 0)",
+        "an address is not a multiple of 16 bytes (block 0,0, thread 0)",
     ),
     "too much static memory": (
         "__shared__ double line[6200]; line[0] = 1;",
@@ -120,21 +120,23 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("what", REFUSED)
-def test_refuses(what):
-    body, message = REFUSED[what]
+@pytest.mark.parametrize("error", REFUSED)
+def test_refuses(error):
+    body, message = REFUSED[error]
     with pytest.raises(EmulatorError, match=re.escape(message)):
         run(body)
 
 
 def test_refuses_writes_through_a_const_pointer():
     text = 'extern "C" __global__ void kernel(const double* a) { *(double*)a = 1; }'
-    with pytest.raises(EmulatorError, match=r"wrote an array of shape \(2,\), which it only reads"):
+    with pytest.raises(EmulatorError, match=r"wrote an array of shape \(2,\), declared const"):
         Emulator().run(Source("test.cu", text, ()), "kernel", (1,), 32, [np.zeros(2)], 0)
 
 
 def test_refuses_more_shared_memory_than_the_chip_has():
-    with pytest.raises(EmulatorError, match="240000 bytes of shared memory, 232448 are there"):
+    with pytest.raises(
+        EmulatorError, match="shared memory is 240000 bytes, expected at most 232448"
+    ):
         run("out[0] = 1;", shared=240000)
 
 
@@ -143,7 +145,7 @@ def test_a_compiler_error_shows():
         run("out[0] = nothing;")
 
 
-def test_goes_on_after_an_error():
+def test_runs_again_after_an_error():
     with pytest.raises(EmulatorError):
         run("__shared__ double line[64]; line[threadIdx.x + 1] = 1;")
     assert np.isnan(run("__shared__ double line[64]; out[threadIdx.x] = line[threadIdx.x];")).all()

@@ -1,4 +1,4 @@
-"""Every kernel against the reference in float64: hard shapes, several orders of the threads."""
+"""Every kernel against the reference in float64: edge-case shapes, several thread orders."""
 
 import numpy as np
 import pytest
@@ -7,15 +7,15 @@ from minise.contract.case import Case
 from minise.gradcheck.strategies.drawing import LAYOUTS
 from minise.ops import reference
 from minise.ops.cuda.launcher import parameters, source
-from tests.ops.cuda.agree import (
-    PROMISED,
-    PROMISED_MOMENTS,
+from tests.ops.cuda.accuracy import (
+    REL_TOL_FLOAT32,
+    REL_TOL_MOMENTS,
     SHAPES,
-    apart,
     backend,
     cases,
-    distance,
-    distance_of_moments,
+    max_relative_error,
+    relative_error,
+    relative_error_of_moments,
     simple_backend,
 )
 from tests.ops.cuda.hosted import on_gpu
@@ -31,27 +31,27 @@ over_cases = pytest.mark.parametrize(
 @over_cases
 @each("order", ORDERS)
 def test_close_to_the_reference_in_any_order(case, order):
-    assert distance(backend(**order), case) < PROMISED
+    assert max_relative_error(backend(**order), case) < REL_TOL_FLOAT32
 
 
 @each("sizes", SHAPES.values())
 @each("order", ORDERS)
-def test_the_simple_way_where_a_tile_would_do(sizes, order):
+def test_simple_kernels_for_shapes_that_fit_a_tile(sizes, order):
     case = Case("squeeze_excite", sizes)
-    assert distance(simple_backend(**order), case) < PROMISED
+    assert max_relative_error(simple_backend(**order), case) < REL_TOL_FLOAT32
 
 
 @pytest.mark.gpu
 @over_cases
 def test_close_to_the_reference_on_a_gpu(case):
-    assert distance(on_gpu, case) < PROMISED
+    assert max_relative_error(on_gpu, case) < REL_TOL_FLOAT32
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("sizes", SHAPES.values(), ids=SHAPES)
-def test_the_simple_way_on_a_gpu(sizes):
+def test_simple_kernels_on_a_gpu(sizes):
     ops = on_gpu.using(squeeze_excite="simple")
-    assert distance(ops, Case("squeeze_excite", sizes)) < PROMISED
+    assert max_relative_error(ops, Case("squeeze_excite", sizes)) < REL_TOL_FLOAT32
 
 
 @pytest.mark.gpu
@@ -61,21 +61,23 @@ def test_the_update_on_a_gpu():
     expected = [array.astype(np.float64) for array in arrays]
     on_gpu.sgd_update(*arrays, **settings, nesterov=True)
     reference.sgd_update(*expected, **settings, nesterov=True)
-    assert max(map(apart, arrays, expected)) < PROMISED
+    assert max(map(relative_error, arrays, expected)) < REL_TOL_FLOAT32
 
 
 def test_every_kernel_is_run():
     """By the cases above, together with the update."""
     ops = backend()
-    sizes = SHAPES["one of all"]
+    sizes = SHAPES["all sizes one"]
     simple = simple_backend()
     for case in cases():
-        distance(ops, case)
-    distance(simple, Case("squeeze_excite", sizes))
-    one = np.ones(3, np.float32)
-    ops.sgd_update(one, one, one.copy(), rate=0.1, momentum=0.9, nesterov=True, weight_decay=0.1)
+        max_relative_error(ops, case)
+    max_relative_error(simple, Case("squeeze_excite", sizes))
+    param = np.ones(3, np.float32)
+    ops.sgd_update(
+        param, param, param.copy(), rate=0.1, momentum=0.9, nesterov=True, weight_decay=0.1
+    )
     ran = {*ops.ops.launcher.launches, *simple.ops.launcher.launches}
-    assert ran == {name for file in FILES for name in parameters(source(file, one.dtype).text)}
+    assert ran == {name for file in FILES for name in parameters(source(file, param.dtype).text)}
 
 
 @pytest.mark.parametrize("order", ORDERS, ids=lambda order: f"seed{order['seed']}")
@@ -83,25 +85,27 @@ def test_the_same_bits_in_any_order(order):
     case = Case("se_block_tail", SHAPES["C no multiple of a warp"], dict(training=True))
     for op, settings in (("se_block_tail", dict(training=True)), ("squeeze_excite", {})):
         case = Case(op, SHAPES["C no multiple of a warp"], settings)
-        assert distance(backend(**order), case) == distance(backend(), case)
+        assert max_relative_error(backend(**order), case) == max_relative_error(backend(), case)
 
 
-def test_a_large_mean_costs_the_variance_nothing():
-    assert distance_of_moments(backend()) < PROMISED_MOMENTS
+def test_a_large_mean_does_not_reduce_the_variances_precision():
+    assert relative_error_of_moments(backend()) < REL_TOL_MOMENTS
 
 
-def test_an_outlier_at_the_start_costs_the_variance_nothing():
+def test_an_outlier_at_the_start_does_not_reduce_the_variances_precision():
     x = np.random.default_rng(0).standard_normal((2, 2, 30, 40)).astype(np.float32)
     x[:, :, 0, 0] = 1e4
-    one, zero = np.ones(2, np.float32), np.zeros(2, np.float32)
-    statistics = dict(running_mean=zero, running_var=one, training=True, momentum=1.0)
-    _, cache = backend().batch_norm2d_forward(x, one, zero, **statistics)
-    assert apart(cache.running_var, x.astype(np.float64).var(axis=(0, 2, 3), ddof=1)) < 1e-6
+    ones, zeros = np.ones(2, np.float32), np.zeros(2, np.float32)
+    statistics = dict(running_mean=zeros, running_var=ones, training=True, momentum=1.0)
+    _, cache = backend().batch_norm2d_forward(x, ones, zeros, **statistics)
+    assert (
+        relative_error(cache.running_var, x.astype(np.float64).var(axis=(0, 2, 3), ddof=1)) < 1e-6
+    )
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_kernels_are_given_numbers_that_lie_in_order(layout):
-    """Views begin at any address and lie in any order; kernels read 16 bytes at a time."""
+def test_kernels_receive_contiguous_copies_of_views(layout):
+    """Views have any strides and alignment; kernels read 16 aligned bytes at a time."""
     rng = np.random.default_rng(0)
     ops = backend()
     inputs = [rng.standard_normal(shape) for shape in ((2, 3, 4, 4), (2, 3), (3, 2))]

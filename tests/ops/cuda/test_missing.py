@@ -1,4 +1,4 @@
-"""The cuda back end where something is missing, and what CuPy is given where nothing is."""
+"""The cuda back end without CuPy, driver or GPU, and its calls of CuPy (a fake)."""
 
 import importlib.machinery
 import os
@@ -22,11 +22,11 @@ FLOAT = np.dtype(np.float32)
 
 
 class CudaError(RuntimeError):
-    """Like CuPy's."""
+    """Stands in for CuPy's error class."""
 
 
 def fake_cupy(monkeypatch, *, devices=1, nvrtc=True):
-    """Put a module in CuPy's place that answers as it does where something is missing."""
+    """Replace CuPy by a fake that reports these devices, or raises if they are an error text."""
 
     def count():
         if isinstance(devices, int):
@@ -51,7 +51,7 @@ def no_cupy(monkeypatch):
 
 def broken_cupy(monkeypatch):
     monkeypatch.setattr(cupy_launcher.importlib.util, "find_spec", lambda name: name)
-    monkeypatch.setitem(sys.modules, "cupy", None)  # then an import raises
+    monkeypatch.setitem(sys.modules, "cupy", None)  # makes the import raise
 
 
 TOO_OLD = "cudaErrorInsufficientDriver: CUDA driver version is insufficient"
@@ -77,9 +77,9 @@ MISSING = {
 }
 
 
-@pytest.mark.parametrize("what", MISSING)
-def test_what_is_missing_is_said_with_what_to_do(what, monkeypatch):
-    make, message = MISSING[what]
+@pytest.mark.parametrize("part", MISSING)
+def test_messages_name_the_missing_part_and_the_fix(part, monkeypatch):
+    make, message = MISSING[part]
     make(monkeypatch)
     for use in (
         cuda.require,
@@ -99,11 +99,11 @@ def test_nothing_is_missing(monkeypatch):
     cuda.require()
 
 
-# What CuPy is given
+# Calls of CuPy
 
 
 class FakeModule:
-    """Like CuPy's RawModule, and its kernels; keeps what it is given."""
+    """A fake of CuPy's RawModule and of its kernels; records its arguments."""
 
     made, launched = [], []
 
@@ -124,7 +124,7 @@ def fake_launcher(monkeypatch):
     fake.RawModule = FakeModule
     fake.cuda.runtime.getDevice = lambda: device_of.now
     fake.cuda.runtime.cudaDevAttrMaxSharedMemoryPerBlockOptin = 97
-    fake.cuda.runtime.deviceGetAttribute = lambda what, device: 1000 * what + device
+    fake.cuda.runtime.deviceGetAttribute = lambda attribute, device: 1000 * attribute + device
     monkeypatch.setattr(FakeModule, "made", [])
     monkeypatch.setattr(FakeModule, "launched", [])
     return cupy_launcher.Cupy(), device_of
@@ -151,27 +151,27 @@ def test_a_source_is_compiled_once_for_each_device_and_dtype(monkeypatch):
 
 
 def test_arguments_of_a_launch(monkeypatch):
-    """CuPy gives a kernel the bytes of what it gets: an int would be eight of them."""
+    """CuPy passes an argument's bytes to the kernel: a Python int would have eight."""
     launcher, _ = fake_launcher(monkeypatch)
     unit = source("squeeze_excite_tile.cu", FLOAT)
     launcher.run(unit, "tile_forward", (3, 2), 512, [None, np.int32(7)], 100 << 10)
-    ((_, (blocks, threads, given), settings),) = FakeModule.launched
+    ((_, (blocks, threads, arguments), settings),) = FakeModule.launched
     assert (blocks, threads, settings) == ((3, 2), (512,), {"shared_mem": 100 << 10})
-    assert [(type(one), int(one)) for one in given] == [(np.uint64, 0), (np.int32, 7)]
+    assert [(type(a), int(a)) for a in arguments] == [(np.uint64, 0), (np.int32, 7)]
     (kernel,) = launcher._kernels.values()
     assert kernel.max_dynamic_shared_size_bytes == 100 << 10
     launcher.run(unit, "tile_forward", (3,), 512, [], 60 << 10)
     assert kernel.max_dynamic_shared_size_bytes == 100 << 10
 
 
-def test_the_limit_is_the_current_devices(monkeypatch):
+def test_the_shared_memory_limit_is_per_device(monkeypatch):
     launcher, device_of = fake_launcher(monkeypatch)
     assert launcher.shared_limit() == 97000
     device_of.now = 1
     assert launcher.shared_limit() == 97001
 
 
-# On the command line, and in the tests themselves
+# On the command line, and in the tests of a GPU
 
 
 @pytest.mark.parametrize("line", ["train --data shapes10 --ops cuda", "check --ops cuda"])
@@ -187,7 +187,7 @@ def test_the_command_line_says_what_is_missing(line, capsys, monkeypatch, tmp_pa
 
 
 @pytest.mark.parametrize("verb", ["profile", "bench cpu", "bench scaling"])
-def test_what_a_clock_on_the_processor_cannot_time_is_refused(verb, capsys):
+def test_verbs_that_time_on_the_cpu_refuse_cuda(verb, capsys):
     status, _, error = call(f"{verb} --ops cuda", capsys)
     assert status == 2
     assert "ops is 'cuda', whose kernels run on after a call has returned" in error

@@ -1,4 +1,4 @@
-"""How far the kernels are from the reference in float64, on shapes that are hard for them."""
+"""Measure the kernels' error against the reference in float64, on shapes with edge cases."""
 
 import numpy as np
 
@@ -9,40 +9,39 @@ from tests.ops.cuda.device import device
 from tests.ops.cuda.emulator import Emulator
 from tests.ops.cuda.hosted import Hosted
 
-# What the kernels promise in float32, ||out - expected|| / ||expected||. No sum that they take
-# serially is longer than the 98 terms of a lane that owns 3136 pixels, or than R = 64 (the rest
-# are trees), so that rounding, 98 * 6e-8 = 6e-6 at worst and the square root of that as a rule,
-# stays below.
-PROMISED = 1e-5
+# Tolerance of ||out - expected|| / ||expected|| in float32. The longest serial sum has the 98 terms
+# of a lane that owns 3136 pixels, or R = 64 (all other sums are trees), so that the rounding error
+# is at most 98 * 6e-8 = 6e-6, and usually about sqrt(98) * 6e-8.
+REL_TOL_FLOAT32 = 1e-5
 
 SHAPES = {
-    "one of all": dict(N=1, C=1, H=1, W=5, R=1),
+    "all sizes one": dict(N=1, C=1, H=1, W=5, R=1),
     "odd, H*W no multiple of 4": dict(N=2, C=3, H=5, W=7, R=2),
     "C no multiple of a warp": dict(N=1, C=37, H=7, W=7, R=6),
     "groups of four lanes": dict(N=3, C=40, H=4, W=4, R=5),
-    "rows longer than what a warp holds": dict(N=2, C=3, H=33, W=40, R=2),
-    "the same, odd": dict(N=1, C=2, H=15, W=17, R=1),
+    "rows longer than a warp holds": dict(N=2, C=3, H=33, W=40, R=2),
+    "rows longer than a warp holds, odd": dict(N=1, C=2, H=15, W=17, R=1),
     "more images than lanes": dict(N=35, C=2, H=2, W=3, R=9),
     "more hidden units than warps": dict(N=2, C=70, H=3, W=4, R=40),
 }
-# Where x lies 100000 deviations off zero: lanes add up 24 centred squares in float32, the rest is
-# added up in float64.
-PROMISED_MOMENTS = 24 * np.finfo(np.float32).eps
+# For x with a mean of 100000 standard deviations: a lane sums 24 centred squares in float32, all
+# further sums are in float64.
+REL_TOL_MOMENTS = 24 * np.finfo(np.float32).eps
 GATES = ("sigmoid", "tanh", "relu", "hard_sigmoid")
 
 
 def backend(**settings):
-    """Return the back end in an emulator, on NumPy's arrays."""
+    """Return the back end in the emulator, with NumPy arrays."""
     return Hosted(Backend(Emulator(device, **settings)))
 
 
 def simple_backend(**settings):
-    """Return one that makes no tile, also where there is room for it."""
+    """Return the back end in the emulator, with the tile kernels disabled."""
     return Hosted(Backend(Emulator(device, **settings)).using(squeeze_excite="simple"))
 
 
 def cases():
-    """Yield every case that each kernel has to compute, by the op that runs it."""
+    """Yield cases of all ops that together run every kernel but the update."""
     for k, sizes in enumerate(SHAPES.values()):
         image = {axis: sizes[axis] for axis in "NCHW"}
         gate = GATES[k % 4]
@@ -67,10 +66,10 @@ def windows():
     yield Case("avg_pool2d", pool, dict(hard, ceil_mode=True))
 
 
-def distance(ops, case, seed=0, dtype=np.float32):
-    """Return the largest relative distance of out and of all gradients from the reference's.
+def max_relative_error(ops, case, seed=0, dtype=np.float32):
+    """Return the largest relative error of out and of all gradients, against the reference.
 
-    Arrays that a kernel has not written are NaN or what lay there: infinitely far.
+    Elements that a kernel has not written are NaN: the error is then infinite.
     """
     rng = np.random.default_rng(seed)
     inputs, keywords = draw(case, rng, dtype)
@@ -86,9 +85,11 @@ def distance(ops, case, seed=0, dtype=np.float32):
     expected = [out, *getattr(reference, f"{case.op}_backward")(dout.astype(np.float64), cache)]
     with np.errstate(all="ignore"):  # a GPU does not warn
         mine, my_cache = getattr(ops, f"{case.op}_forward")(*inputs, **keywords)
-        came = [mine, *getattr(ops, f"{case.op}_backward")(dout, my_cache)]
+        results = [mine, *getattr(ops, f"{case.op}_backward")(dout, my_cache)]
     return max(
-        apart(a, b) for a, b in zip(came, expected, strict=True) if b is not None and b.any()
+        relative_error(a, b)
+        for a, b in zip(results, expected, strict=True)
+        if b is not None and b.any()
     )
 
 
@@ -97,28 +98,28 @@ def reference_names(case):
 
 
 def _scaled(array):
-    """Return weights of such a size that gates are neither all open nor all shut."""
+    """Return weights scaled so that gates do not saturate."""
     return array / np.sqrt(array.shape[-1], dtype=array.dtype) if array.ndim == 2 else array
 
 
-def apart(came, expected):
-    """Return ||came - expected|| / ||expected||, or infinity where not every number is finite."""
-    if not np.isfinite(came).all():
+def relative_error(result, expected):
+    """Return ||result - expected|| / ||expected||, or infinity if result is not finite."""
+    if not np.isfinite(result).all():
         return np.inf
-    return float(np.linalg.norm((came - expected).ravel()) / np.linalg.norm(expected.ravel()))
+    return float(np.linalg.norm((result - expected).ravel()) / np.linalg.norm(expected.ravel()))
 
 
-def distance_of_moments(ops):
-    """Return how far mean and variance are off where the mean is 100000 deviations.
+def relative_error_of_moments(ops):
+    """Return the largest relative error of mean and variance for a mean of 100000 deviations.
 
-    There a mean of squares has no digit left in float32.
+    In float32, mean(x ** 2) - mean ** 2 would have no correct digit.
     """
     x = (np.random.default_rng(0).standard_normal((4, 3, 24, 25)) + 1e5).astype(np.float32)
-    one, zero = np.ones(3, np.float32), np.zeros(3, np.float32)
-    statistics = dict(running_mean=zero, running_var=one, training=True, momentum=1.0)
-    _, cache = ops.batch_norm2d_forward(x, one, zero, **statistics)
+    ones, zeros = np.ones(3, np.float32), np.zeros(3, np.float32)
+    statistics = dict(running_mean=zeros, running_var=ones, training=True, momentum=1.0)
+    _, cache = ops.batch_norm2d_forward(x, ones, zeros, **statistics)
     wide = x.astype(np.float64)
     return max(
-        apart(cache.running_var, wide.var(axis=(0, 2, 3), ddof=1)),
-        apart(cache.running_mean, wide.mean(axis=(0, 2, 3))),
+        relative_error(cache.running_var, wide.var(axis=(0, 2, 3), ddof=1)),
+        relative_error(cache.running_mean, wide.mean(axis=(0, 2, 3))),
     )
