@@ -38,7 +38,7 @@ def concat_forward(*xs: Array) -> tuple[Array, ConcatCache]:
     out = empty((N, H * W, sum(x.shape[1] for x in xs)), xs[0].dtype)
     first = 0
     for x in xs:
-        _put(rows_of(x), first, out)
+        _copy_channels(rows_of(x), first, out)
         first += x.shape[1]
     return images_of(out, H, W), ConcatCache(xs)
 
@@ -109,7 +109,7 @@ def _add(a, b, out):
 
 
 @kernel
-def _put(x, first, out):
+def _copy_channels(x, first, out):
     """Copy x (N, pixels, C) into the channels of out from `first` on."""
     N, pixels, C = x.shape
     for n in prange(N):

@@ -24,7 +24,7 @@ from minise.ops.jit.convolution import depthwise, direct, pointwise, winograd, w
 from minise.ops.jit.convolution.algorithm import algorithm_of, merged_groups
 from minise.ops.jit.convolution.epilogue import NO_SHORTCUT, Correlation, bias_or_empty
 from minise.ops.jit.convolution.geometry import MAX_PARTS, sources_in, windows_in
-from minise.ops.jit.convolution.scatter import scatter, scatters
+from minise.ops.jit.convolution.scatter import scatter, scatter_applies
 from minise.ops.jit.vector.layout import frozen, pixels_of
 from minise.ops.jit.vector.memory import empty
 from minise.ops.jit.vector.simd import lanes_of
@@ -82,7 +82,7 @@ def filters_of(algorithm: str, weight: Array, groups: int) -> Array:
     dense, fewer = merged(weight, groups)
     if algorithm == "winograd":
         return winograd.transformed(dense, fewer)
-    panels = direct.panels_of(_cut(dense, fewer).transpose(0, 3, 2, 1), lanes_of(weight.dtype))
+    panels = direct.panels_of(_by_group(dense, fewer).transpose(0, 3, 2, 1), lanes_of(weight.dtype))
     return panels[0] if algorithm == "pointwise" else panels
 
 
@@ -115,8 +115,8 @@ def _fill_dx(cache: Conv2dCache, dpixels: Array, plus: Array, dx: Array) -> None
         winograd.image_gradient(*merged(weight, cache.groups), cache.padding, dpixels, plus, dx)
     else:
         dense, groups = merged(weight, cache.groups)
-        filters = _cut(dense, groups).transpose(0, 3, 1, 2)  # (groups, taps, K, C)
-        if scatters(cache, groups):
+        filters = _by_group(dense, groups).transpose(0, 3, 1, 2)  # (groups, taps, K, C)
+        if scatter_applies(cache, groups):
             scatter(cache, filters, dpixels, plus, dx)
         else:
             (source,) = sources_in(cache)
@@ -146,7 +146,7 @@ def _by_tap(weight: Array) -> Array:
     return weight.reshape(len(weight), -1).T
 
 
-def _cut(weight: Array, groups: int) -> Array:
+def _by_group(weight: Array, groups: int) -> Array:
     """Return (K, C // groups, KH, KW) as (groups, K // groups, C // groups, taps)."""
     K, C, KH, KW = weight.shape
     return weight.reshape(groups, K // groups, C, KH * KW)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from minise.ops import jit, reference
 from minise.ops.jit.conv import merged, unmerged
 from minise.ops.jit.convolution.algorithm import algorithm_of, current_algorithm, merged_groups
-from minise.ops.jit.convolution.scatter import scatters
+from minise.ops.jit.convolution.scatter import scatter_applies
 from minise.ops.jit.vector.layout import pixels_of
 from minise.ops.jit.vector.simd import lanes_of
 from minise.ops.jit.vector.tile import ROWS
@@ -189,7 +189,7 @@ LANES = lanes_of(np.dtype(np.float32))
 def test_which_dx_is_scattered(C, stride, scattered):
     x, weight = np.zeros((1, C, 4, 4), np.float32), np.zeros((5, C, 1, 1), np.float32)
     _, cache = jit.conv2d_forward(x, weight, stride=stride)
-    assert scatters(cache, 1) == scattered
+    assert scatter_applies(cache, 1) == scattered
 
 
 @over_dtypes

@@ -75,7 +75,7 @@ def _correlate(packing, taps, rows, filters, bias, source, shortcut, relu, out):
                 to = ((n * H + first[0] + p * spacing[0]) * W + first[1]) * C + c
                 row = to
                 for _ in range(grid[1] // POSITIONS_PER_STEP):
-                    _quad(image, at, taps, weights, c, C, flat, to, right)
+                    _correlate_four(image, at, taps, weights, c, C, flat, to, right)
                     at += POSITIONS_PER_STEP * lanes
                     to += POSITIONS_PER_STEP * right
                 for _ in range(grid[1] % POSITIONS_PER_STEP):
@@ -90,7 +90,7 @@ def _correlate(packing, taps, rows, filters, bias, source, shortcut, relu, out):
 
 
 @device_function
-def _quad(image, at, taps, weights, c, C, out, to, right):
+def _correlate_four(image, at, taps, weights, c, C, out, to, right):
     """Compute one vector of channels at four neighbouring positions."""
     lanes = lanes_of(image.dtype)
     s0 = s1 = s2 = s3 = filled(0.0, image)

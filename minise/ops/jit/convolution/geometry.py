@@ -112,7 +112,7 @@ def _view(
     first: Pair,
     spacing: Pair,
 ) -> View:
-    """Return the view whose position (0, 0) reads the pixels `seen`, and pack the image for it."""
+    """Return the view whose position (0, 0) reads the pixels `seen`, with the planes to pack."""
     placement = tuple(tap_indices), step, grid, first, spacing
     if not seen:  # pixels that no window read
         nothing = np.zeros((0, 3), np.intp)

@@ -26,7 +26,7 @@ PIXELS_PER_CHUNK = 64  # of dweight; their numbers stay in the first-level cache
 
 
 def pointwise_applies(x: Array, weight: Array, stride: Pair, padding: Pair, groups: int) -> bool:
-    """Return True if it is a product over all pixels, in full tiles, of at least 64 pixels."""
+    """Return True for an ungrouped 1 x 1 convolution in full tiles, of at least 64 pixels."""
     K, C, KH, KW = weight.shape
     fill = max(ROWS, lanes_of(weight.dtype))  # both are powers of two
     full_tiles = C % fill == K % fill == 0

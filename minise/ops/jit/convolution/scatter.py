@@ -30,7 +30,7 @@ from minise.ops.reference.windows import windows_of
 PIXELS_PER_CHUNK = 128  # of dout; their shares stay in the first-level cache
 
 
-def scatters(cache: Conv2dCache, groups: int) -> bool:
+def scatter_applies(cache: Conv2dCache, groups: int) -> bool:
     """Return True if dx is scattered: with a stride, or if channels fill at most half a vector."""
     channels = cache.x.shape[1] // groups
     return cache.stride != (1, 1) or 2 * channels <= lanes_of(cache.x.dtype)
@@ -83,7 +83,7 @@ def _scatter(dout, panels, taps, stride, rows, plus, dx):
 
 @device_function
 def _add_shares(share, width, column, taps, stride, n, top, bottom, OW, g, groups, dx):
-    """Add the shares of rows top to bottom of dout, `width` columns from `column` on, to dx[n]."""
+    """Add `width` columns of shares, from `column` on, of rows `top` to `bottom` to dx[n]."""
     _, H, W, channels = dx.shape
     C, flat = channels // groups, dx.reshape(-1)
     last = min(column + width, len(taps) * C)

@@ -37,7 +37,7 @@ def frozen(array: Array) -> Array:
 def pixels_of(images: Array) -> Array:
     """Return images (N, C, H, W) as frozen (N, H, W, C): no copy if they are channels-last."""
     pixels = images.transpose(0, 2, 3, 1)
-    if pixels.flags.c_contiguous or not _moves(images):
+    if pixels.flags.c_contiguous or not _has_few_channels(images):
         return frozen(pixels)
     N, C, H, W = images.shape
     moved = empty(pixels.shape, images.dtype)
@@ -45,7 +45,7 @@ def pixels_of(images: Array) -> Array:
     return frozen(moved)
 
 
-def _moves(images: Array) -> bool:
+def _has_few_channels(images: Array) -> bool:
     """Return True if _move_channels is faster than NumPy: planes of few channels, as in a batch."""
     flags, few = images.flags, images.shape[1] <= MAX_CHANNELS
     return bool(few and flags.c_contiguous and flags.aligned and images.dtype.kind == "f")

@@ -159,7 +159,7 @@ def _emit_tile(emit, sets, a, a_row, a_step, runs, run_count, count, b, b_step, 
 
 
 def _tile(sets, vectors):
-    """Return an intrinsic that sets c to a tile of `vectors` vectors, or adds the tile to c."""
+    """Return an intrinsic that adds a tile of `vectors` vectors to c, or with `sets`, sets c."""
 
     def tile(typingctx, a, a0, a_row, a_step, runs, count, b, b0, b_step, b_vector, c, c0, c_row):
         at = types.intp
