@@ -17,11 +17,11 @@ MOVED_BY_PACKAGE = {  # new package: old package, and the modules that moved
         "answer blame compare exercise failing found inplace judge lines mend settle truth",
     ),
     "tracing": ("gradcheck", "instrument"),
-    "ops.jit.compiler": ("ops.jit", "claims compile"),
+    "ops.jit.compiler": ("ops.jit", "compile"),
     "ops.jit.convolution": (
         "ops.jit",
-        "algorithm blocks depthwise direct finish geometry packing pointwise rounding scatter "
-        "transforms winograd winograd_dweight",
+        "algorithm blocks depthwise direct geometry packing pointwise rounding scatter transforms "
+        "winograd winograd_dweight",
     ),
     "ops.jit.normalisation": ("ops.jit", "channels gating passes"),
     "ops.jit.vector": ("ops.jit", "layout memory simd tile"),
@@ -38,6 +38,10 @@ MOVED |= {  # modules that were also renamed
     "minise.gradcheck.drawn_case": "minise.gradcheck.strategies.failing_case",
     "minise.gradcheck.explanation": "minise.gradcheck.diagnose",
     "minise.gradcheck.op_strategies": "minise.contract.strategies",
+    "minise.ops.jit.claims": "minise.ops.jit.compiler.file_lock",
+    "minise.ops.jit.compiler.claims": "minise.ops.jit.compiler.file_lock",
+    "minise.ops.jit.convolution.finish": "minise.ops.jit.convolution.epilogue",
+    "minise.ops.jit.finish": "minise.ops.jit.convolution.epilogue",
     "minise.walk.book": "minise.walk.pages",
     "minise.walk.local": "minise.tracing.line_derivative",
     "minise.walk.recorder": "minise.tracing.recorder",

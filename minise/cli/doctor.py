@@ -72,8 +72,8 @@ def _kernels() -> str:
     folder = compiling.folder()
     count = len(list(folder.glob("*-*")))
     return (
-        f"{8 * simd.BYTES}-bit vectors, {numba.config.NUMBA_NUM_THREADS} threads, {count} compiled "
-        f"kernels in {folder}"
+        f"{8 * simd.VECTOR_BYTES}-bit vectors, {numba.config.NUMBA_NUM_THREADS} threads, "
+        f"{count} compiled kernels in {folder}"
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 from minise import models, nn
 from minise.nn.squeeze_excite import SITES
 from minise.ops import jit, reference, wrap
-from minise.ops.jit.convolution.algorithm import chosen
+from minise.ops.jit.convolution.algorithm import current_algorithm
 from minise.ops.jit.vector.simd import AS_LOOPS
 from minise.ops.reference.gates import GATES
 from minise.ops.reference.squeezes import SQUEEZES
@@ -141,11 +141,11 @@ def test_nets_of_integers_are_bit_identical(ops, dtype, family):
     """Nothing is rounded, so folding must not change a bit; Winograd's transforms would round."""
     net = with_integers(FAMILIES[family](build_of(ops, dtype)))
     x = np.random.default_rng(1).integers(-3, 4, (3, 3, 8, 8)).astype(dtype)
-    before = chosen.set("direct")
+    before = current_algorithm.set("direct")
     try:
         expected, logits = net.predict(x), net.inference()(x)
     finally:
-        chosen.reset(before)
+        current_algorithm.reset(before)
     assert len(np.unique(expected)) > 5
     np.testing.assert_array_equal(logits, expected, strict=True)
 

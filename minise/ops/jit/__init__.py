@@ -1,7 +1,7 @@
 """The ops compiled by Numba: same names, same signatures, same caches, fast on a CPU.
 
-Each function stands in the file that has its name in minise/ops/reference. A function that no file
-here defines, as there is nothing to compile in it, is the reference's.
+Each function is in the file of the same name as in minise/ops/reference. A function that no file
+here defines is the reference's: it has nothing to compile.
 """
 
 import sys
@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 from minise.ops import reference
 from minise.ops.exports import exported
 from minise.ops.jit.compiler.compile import on_compile as on_compile
-from minise.ops.jit.running import using_of
+from minise.ops.jit.running import configure
 from minise.ops.protocol import Backend
 from minise.ops.reference import FUNCTIONS as FUNCTIONS
 from minise.ops.reference import require as require
 
 _functions = {name: getattr(reference, name) for name in FUNCTIONS}
 _functions |= exported(__name__)
-folds = True  # nets predict by the functions for inference
+folds = True  # nets use the inference functions to predict
 
-if TYPE_CHECKING:  # type checkers and editors go by these lines, one for each file with functions
+if TYPE_CHECKING:  # for type checkers and editors: one line for each file with functions
     from minise.ops.reference import *  # type: ignore[assignment]  # on_compile is jit's
 
     # isort: split
@@ -40,23 +40,23 @@ else:
     __all__ = FUNCTIONS
 
 
-def using(  # type: ignore[no-redef]  # the reference has one, too
+def using(  # type: ignore[no-redef]  # the reference has a function `using`, too
     *, threads: int | None = None, algorithm: str | None = None
 ) -> Backend:
-    """Return an object with the same functions that runs them as it is told here.
+    """Return a back end with the same functions and the given settings.
 
     Parameters
     ----------
     threads : int, optional
-        From 1 to as many as Numba has started: the machine's cores, or the environment variable
-        NUMBA_NUM_THREADS. The bits of a result do not depend on it.
+        Number of threads, from 1 to the number that Numba has started: the machine's cores, or the
+        environment variable NUMBA_NUM_THREADS. Results are bit-identical for any number.
     algorithm : {"auto", "direct", "winograd"}, optional
-        By which convolutions are computed; convolution/algorithm.py states the rule of "auto". The
-        bits of a result do depend on it.
+        Algorithm of convolutions; convolution/algorithm.py states the rule of "auto". Results of
+        different algorithms differ in their bits.
 
     Raises
     ------
     ValueError, TypeError
-        If there are not so many threads, or there is no such algorithm.
+        If threads is not an integer in this range, or algorithm is not one of the three.
     """
-    return using_of(sys.modules[__name__], threads, algorithm)
+    return configure(sys.modules[__name__], threads, algorithm)

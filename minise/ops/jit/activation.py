@@ -1,6 +1,6 @@
-"""Activations, compiled: one number at a time, in the order in which they lie in memory.
+"""Activations, compiled: elementwise, in memory order.
 
-The formulas are in minise/ops/reference/activation.py, and those of one number in
+The formulas are in minise/ops/reference/activation.py, their scalar functions in
 normalisation/gates.py.
 """
 

@@ -1,4 +1,4 @@
-"""Making, reading and updating arrays; see minise.ops.reference.arrays."""
+"""The optimiser's update, compiled; see minise.ops.reference.arrays."""
 
 from numba import prange
 

@@ -1,6 +1,7 @@
-"""Joining, scaling and dropping, compiled: rows of channels, or one number at a time.
+"""Add, concat, channel scale, channel shuffle and dropout, compiled.
 
-The formulas are in minise/ops/reference/combine.py. What only renames memory stays the reference's.
+The formulas are in minise/ops/reference/combine.py. Functions that only return views of their
+inputs are the reference's.
 """
 
 import numpy as np
@@ -37,7 +38,7 @@ def concat_forward(*xs: Array) -> tuple[Array, ConcatCache]:
     out = empty((N, H * W, sum(x.shape[1] for x in xs)), xs[0].dtype)
     first = 0
     for x in xs:
-        _put(rows_of(x), first, out)
+        _copy_channels(rows_of(x), first, out)
         first += x.shape[1]
     return images_of(out, H, W), ConcatCache(xs)
 
@@ -108,8 +109,8 @@ def _add(a, b, out):
 
 
 @kernel
-def _put(x, first, out):
-    """Copy rows of channels into wider rows."""
+def _copy_channels(x, first, out):
+    """Copy x (N, pixels, C) into the channels of out from `first` on."""
     N, pixels, C = x.shape
     for n in prange(N):
         for i in range(pixels):
@@ -151,6 +152,6 @@ def _shuffle(x, groups, out):
 
 
 @kernel
-def _drop(x, mask, kept, out):
+def _drop(x, mask, keep_prob, out):
     for i in prange(len(x)):
-        out[i] = x[i] / kept if mask[i] else 0
+        out[i] = x[i] / keep_prob if mask[i] else 0

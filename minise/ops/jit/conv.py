@@ -1,19 +1,18 @@
-"""Convolution, compiled: chooses among four ways to do it, and says how groups are merged.
+"""Convolution, compiled: dispatch to one of four algorithms, and merge small groups.
 
-The formulas are in minise/ops/reference/conv.py. Each way has a file in convolution/ and there says
-what it does:
+The formulas are in minise/ops/reference/conv.py. Each algorithm has a file in convolution/:
 
     winograd.py    3 x 3 filters with stride 1, with a quarter of the multiplications
-    pointwise.py   1 x 1 filters: a matrix product of all pixels
-    depthwise.py   a filter for each channel: vectors need no product
+    pointwise.py   1 x 1 filters: a matrix product over all pixels
+    depthwise.py   one filter per channel: elementwise products of vectors
     direct.py      everything else: a matrix product whose left factor is read from a padded image
-    scatter.py     its dx where there is a stride, or images have few channels
+    scatter.py     dx of direct.py if there is a stride, or images have few channels
 
-convolution/algorithm.py has the rule, and `jit.using(algorithm="direct")` keeps the first one away.
+convolution/algorithm.py states the rule; `jit.using(algorithm="direct")` disables winograd.py.
 
-Groups of few filters would leave most lanes of a vector empty. So some groups are merged into one
-whose filters have zeros for each other's channels: their number is the one that fills a vector.
-Then NaN or infinity in a channel also reaches the filters of its neighbours.
+Groups of few filters would leave most lanes of a vector empty. So several groups are merged into
+one that fills a vector; its filters have zeros for the channels of the other groups. NaN or
+infinity in a channel then also reaches the filters of the groups merged with its own.
 """
 
 import numpy as np
@@ -23,9 +22,9 @@ from minise.checks import Array, Pair, as_pairs
 from minise.ops.jit.compiler.compile import kernel
 from minise.ops.jit.convolution import depthwise, direct, pointwise, winograd, winograd_dweight
 from minise.ops.jit.convolution.algorithm import algorithm_of, merged_groups
-from minise.ops.jit.convolution.finish import NO_SHORTCUT, Correlation, plainly
-from minise.ops.jit.convolution.geometry import PARTS, sources_in, windows_in
-from minise.ops.jit.convolution.scatter import scatter, scatters
+from minise.ops.jit.convolution.epilogue import NO_SHORTCUT, Correlation, bias_or_empty
+from minise.ops.jit.convolution.geometry import MAX_PARTS, sources_in, windows_in
+from minise.ops.jit.convolution.scatter import scatter, scatter_applies
 from minise.ops.jit.vector.layout import frozen, pixels_of
 from minise.ops.jit.vector.memory import empty
 from minise.ops.jit.vector.simd import lanes_of
@@ -47,13 +46,13 @@ def conv2d_forward(
     stride, padding, dilation = as_pairs(stride, padding, dilation)
     cache = Conv2dCache(x, weight, bias, stride, padding, dilation, groups)
     out = empty((len(x), *windows_in(cache).grid, len(weight)), x.dtype)
-    pixels, nothing, algorithm = pixels_of(x), NO_SHORTCUT[x.dtype], algorithm_of(cache)
+    pixels, no_shortcut, algorithm = pixels_of(x), NO_SHORTCUT[x.dtype], algorithm_of(cache)
     if algorithm == "winograd":
         dense = merged(weight, groups)
-        winograd.correlate(*dense, plainly(bias, x), padding, pixels, nothing, out)
+        winograd.correlate(*dense, bias_or_empty(bias, x), padding, pixels, no_shortcut, out)
     else:
         correlate = correlation_of(algorithm, cache, filters_of(algorithm, weight, groups))
-        correlate(pixels, nothing, False, out)
+        correlate(pixels, no_shortcut, False, out)
     return out.transpose(0, 3, 1, 2), cache
 
 
@@ -62,7 +61,7 @@ def conv2d_backward(
 ) -> tuple[Array | None, ...]:
     """See minise.ops.reference.conv2d_backward; dx is channels-last in memory.
 
-    plus is added while dx is in cache: to add it later would move four times as much memory.
+    plus is added while dx is in cache: a separate addition would move four times as much memory.
     """
     x = cache.x
     check_conv2d_backward(dout, cache, windows_in(cache).grid, plus, needs_dx)
@@ -77,19 +76,19 @@ def conv2d_backward(
 
 
 def filters_of(algorithm: str, weight: Array, groups: int) -> Array:
-    """Return the weight as an algorithm reads it in forward."""
+    """Return the weight in the layout that the algorithm reads in forward."""
     if algorithm == "depthwise":
         return frozen(_by_tap(weight))
     dense, fewer = merged(weight, groups)
     if algorithm == "winograd":
         return winograd.transformed(dense, fewer)
-    panels = direct.panels_of(_cut(dense, fewer).transpose(0, 3, 2, 1), lanes_of(weight.dtype))
+    panels = direct.panels_of(_by_group(dense, fewer).transpose(0, 3, 2, 1), lanes_of(weight.dtype))
     return panels[0] if algorithm == "pointwise" else panels
 
 
 def correlation_of(algorithm: str, cache: Conv2dCache, filters: Array) -> Correlation:
     """Return a function that fills out (N, OH, OW, K) for images of the size of cache.x."""
-    view, bias = windows_in(cache), plainly(cache.bias, cache.x)
+    view, bias = windows_in(cache), bias_or_empty(cache.bias, cache.x)
     if algorithm == "pointwise":
         return pointwise.correlation(filters, bias)
     shape = len(cache.x), *view.grid, len(cache.weight)
@@ -102,27 +101,27 @@ def correlation_of(algorithm: str, cache: Conv2dCache, filters: Array) -> Correl
 
 def _fill_dx(cache: Conv2dCache, dpixels: Array, plus: Array, dx: Array) -> None:
     """Fill dx (N, H, W, C) from dpixels (N, OH, OW, K), plus included."""
-    weight, algorithm, nothing = cache.weight, algorithm_of(cache), plainly(None, dx)
-    lanes, plain = lanes_of(weight.dtype), (dpixels, plus, False, dx)
+    weight, algorithm, no_bias = cache.weight, algorithm_of(cache), bias_or_empty(None, dx)
+    lanes, arguments = lanes_of(weight.dtype), (dpixels, plus, False, dx)
     if algorithm == "pointwise":
         panels = direct.panels_of(weight[None, None, :, :, 0, 0], lanes)
-        pointwise.correlation(panels[0], nothing)(*plain)
+        pointwise.correlation(panels[0], no_bias)(*arguments)
     elif algorithm == "depthwise":
         filters = _by_tap(weight)
         for source in sources_in(cache):
-            some = frozen(filters[list(source.kept)])
-            depthwise.correlation(source, some, nothing, dx.shape)(*plain)
+            source_filters = frozen(filters[list(source.tap_indices)])
+            depthwise.correlation(source, source_filters, no_bias, dx.shape)(*arguments)
     elif algorithm == "winograd":
         winograd.image_gradient(*merged(weight, cache.groups), cache.padding, dpixels, plus, dx)
     else:
         dense, groups = merged(weight, cache.groups)
-        filters = _cut(dense, groups).transpose(0, 3, 1, 2)  # (groups, taps, K, C)
-        if scatters(cache, groups):
+        filters = _by_group(dense, groups).transpose(0, 3, 1, 2)  # (groups, taps, K, C)
+        if scatter_applies(cache, groups):
             scatter(cache, filters, dpixels, plus, dx)
         else:
             (source,) = sources_in(cache)
             panels = direct.panels_of(filters, lanes)
-            direct.correlation(source, panels, nothing, dx.shape)(*plain)
+            direct.correlation(source, panels, no_bias, dx.shape)(*arguments)
 
 
 def _dweight(cache: Conv2dCache, dpixels: Array) -> Array:
@@ -139,7 +138,7 @@ def _dweight(cache: Conv2dCache, dpixels: Array) -> Array:
     else:
         dfilters = direct.weight_gradient(pixels, dpixels, view, groups)
         ddense = dfilters.transpose(0, 3, 2, 1).reshape(len(weight), -1, *weight.shape[2:])
-    return np.ascontiguousarray(parted(ddense, groups, cache.groups))
+    return np.ascontiguousarray(unmerged(ddense, groups, cache.groups))
 
 
 def _by_tap(weight: Array) -> Array:
@@ -147,27 +146,27 @@ def _by_tap(weight: Array) -> Array:
     return weight.reshape(len(weight), -1).T
 
 
-def _cut(weight: Array, groups: int) -> Array:
+def _by_group(weight: Array, groups: int) -> Array:
     """Return (K, C // groups, KH, KW) as (groups, K // groups, C // groups, taps)."""
     K, C, KH, KW = weight.shape
     return weight.reshape(groups, K // groups, C, KH * KW)
 
 
 def merged(weight: Array, groups: int) -> tuple[Array, int]:
-    """Return the weight with some groups merged, zeros between them, and how many remain."""
+    """Return the weight with groups merged, zeros between them, and the number of merged groups."""
     fewer = merged_groups(weight, groups)
     if fewer == groups:
         return weight, groups
     (K, C, KH, KW), m = weight.shape, groups // fewer
     dense = np.zeros((fewer, m, K // groups, m, C, KH, KW), weight.dtype)
-    apart = weight.reshape(fewer, m, K // groups, C, KH, KW)
+    split = weight.reshape(fewer, m, K // groups, C, KH, KW)
     for i in range(m):
-        dense[:, i, :, i] = apart[:, i]
+        dense[:, i, :, i] = split[:, i]
     return dense.reshape(K, m * C, KH, KW), fewer
 
 
-def parted(dense: Array, fewer: int, groups: int) -> Array:
-    """Undo merged: take from a gradient what belongs to filters that are not the zeros between."""
+def unmerged(dense: Array, fewer: int, groups: int) -> Array:
+    """Return the gradient of the weight from that of the merged weight, without the zeros' part."""
     if fewer == groups:
         return dense
     (K, C, KH, KW), m = dense.shape, groups // fewer
@@ -177,20 +176,20 @@ def parted(dense: Array, fewer: int, groups: int) -> Array:
 
 @kernel
 def _sum_of_pixels(pixels):
-    """Add up (N, H, W, C) over all but the channels, in parts that are added in order."""
+    """Return the sum (C,) of pixels (N, H, W, C), in parts that are added in order."""
     N, H, W, C = pixels.shape
-    parts = min(N, PARTS)
+    parts = min(N, MAX_PARTS)
     sums = np.zeros((parts, C))
-    for one in prange(parts):
-        for n in range(one * N // parts, (one + 1) * N // parts):
+    for part in prange(parts):
+        for n in range(part * N // parts, (part + 1) * N // parts):
             for i in range(H):
                 for j in range(W):
                     for c in range(C):
-                        sums[one, c] += pixels[n, i, j, c]
+                        sums[part, c] += pixels[n, i, j, c]
     total = np.empty(C, pixels.dtype)
     for c in range(C):
         channel = 0.0
-        for one in range(parts):
-            channel += sums[one, c]
+        for part in range(parts):
+            channel += sums[part, c]
         total[c] = channel
     return total

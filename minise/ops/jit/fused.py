@@ -1,7 +1,7 @@
-"""The fused ops, compiled: a normalisation and what follows it.
+"""The fused ops, compiled: a normalisation with an SE block, a shortcut or a ReLU after it.
 
-The closed forms are in minise/ops/reference/fused.py. All begin with a normalisation and are done
-by the kernels of norm.py, two passes over memory forward and two backward.
+The closed forms are in minise/ops/reference/fused.py. The kernels of norm.py compute all of them,
+with two passes over memory in forward and two in backward.
 """
 
 from minise.checks import Array, check_choice
@@ -70,8 +70,8 @@ def batch_norm2d_add_relu_backward(
 ) -> tuple[Array, ...]:
     """See minise.ops.reference.batch_norm2d_add_relu_backward; dx is channels-last in memory."""
     check_gradient("batch_norm2d_add_relu", dout, cache.out)
-    found = backward(dout, cache.norm, cache.out, with_g=True)
-    return *found[:3], found.g
+    gradients = backward(dout, cache.norm, cache.out, with_g=True)
+    return *gradients[:3], gradients.g
 
 
 def se_block_tail_forward(
@@ -92,8 +92,8 @@ def se_block_tail_forward(
     eps: float = 1e-5,
 ) -> tuple[Array, SeBlockTailCache]:
     """See minise.ops.reference.se_block_tail_forward; out is channels-last in memory."""
-    given = x, gamma, beta, w1, b1, w2, b2, shortcut, running_mean, running_var
-    check_arrays("se_block_tail", SHAPES["se_block_tail"], *given)
+    inputs = x, gamma, beta, w1, b1, w2, b2, shortcut, running_mean, running_var
+    check_arrays("se_block_tail", SHAPES["se_block_tail"], *inputs)
     check_batch_norm("se_block_tail", x, training, momentum, eps)
     check_choice("se_block_tail", "gate", gate, GATES)
     arrays = x, gamma, beta, running_mean, running_var

@@ -1,13 +1,13 @@
-"""Inference, compiled: one kernel a step, and before it as little as possible.
+"""Inference, compiled: one kernel per step, with little work in Python before it.
 
-The steps are in minise/ops/reference/inference.py. Of one image a kernel takes some microseconds,
-and what Python does before it takes as long. So a prepared convolution keeps its filters as its
-algorithm reads them (conv.py), and for each shape of x that came the function that fills out:
-another x of that shape is looked up, not checked and measured again.
+The steps are in minise/ops/reference/inference.py. For one image a kernel takes some microseconds,
+and the Python code before it would take as long. So a prepared convolution caches its filters in
+the layout of its algorithm (conv.py), and for each shape of x the function that fills out: the next
+x of that shape needs a lookup only, no checks.
 
-Bias, shortcut and ReLU are the kernel's own (convolution/finish.py). An SE block needs the whole
-image before its first pixel is done, so it follows as a kernel of its own
-(normalisation/gating.py), in place.
+Bias, shortcut and ReLU are the epilogue of the kernel (convolution/epilogue.py). An SE block needs
+the complete image before it can scale the first pixel, so it is a separate kernel, in place
+(normalisation/gating.py).
 """
 
 from typing import Any, NamedTuple
@@ -20,8 +20,8 @@ from minise.ops.jit.activation import relu_forward
 from minise.ops.jit.combine import add_forward
 from minise.ops.jit.compiler.compile import kernel
 from minise.ops.jit.conv import correlation_of, filters_of
-from minise.ops.jit.convolution.algorithm import algorithm_of, chosen
-from minise.ops.jit.convolution.finish import NO_SHORTCUT, Correlation
+from minise.ops.jit.convolution.algorithm import algorithm_of, current_algorithm
+from minise.ops.jit.convolution.epilogue import NO_SHORTCUT, Correlation
 from minise.ops.jit.convolution.geometry import windows_in
 from minise.ops.jit.norm import NOTHING
 from minise.ops.jit.normalisation.gates import frozen_weights
@@ -36,34 +36,34 @@ from minise.ops.reference.gates import GATES
 from minise.ops.reference.inference import IMAGES, OUT, check_images
 from minise.ops.shapes import check_arrays
 
-SHAPES = 256  # of x, of which a prepared convolution remembers how it is done
+MAX_CACHED_SHAPES = 256  # of x, per prepared convolution
 
 
 class Plan(NamedTuple):
-    """How a convolution is done for one shape of x."""
+    """The shape of out and the function that fills it, for one shape of x."""
 
     shape: tuple[int, ...]  # (N, OH, OW, K) of out
     correlate: Correlation
 
 
 class PreparedConv2d:
-    """A convolution and what follows it, with what was found out about it so far."""
+    """A convolution with its epilogue and SE block, and the plans for the shapes of x so far."""
 
-    def __init__(self, plain: reference.PreparedConv2d) -> None:
-        self.plain = plain
-        self.dtype, self.relu = plain.weight.dtype, plain.relu
-        self.nothing = NO_SHORTCUT[self.dtype]
-        self.gates: tuple[Any, ...] | None = None  # of an SE block that squeezes by the mean
-        if plain.gates is not None and plain.se_settings["squeeze"] == "avg":
-            code = GATES.index(plain.se_settings["gate"])
-            self.gates = *frozen_weights(*plain.gates), code
+    def __init__(self, base: reference.PreparedConv2d) -> None:
+        self.base = base
+        self.dtype, self.relu = base.weight.dtype, base.relu
+        self.no_shortcut = NO_SHORTCUT[self.dtype]
+        self.gates: tuple[Any, ...] | None = None  # of an SE block with squeeze="avg"
+        if base.gates is not None and base.se_settings["squeeze"] == "avg":
+            code = GATES.index(base.se_settings["gate"])
+            self.gates = *frozen_weights(*base.gates), code
         self.filters: dict[str, Array] = {}  # by algorithm
-        self.plans: dict[tuple[Any, str], Plan] = {}  # by the shape of x, and what is asked for
+        self.plans: dict[tuple[Any, str], Plan] = {}  # by the shape of x and the algorithm setting
 
     def plan(self, x: Array) -> Plan:
-        """Check x, and find out how the convolution is done for its shape."""
-        check_images(self.plain, x)
-        weight, bias, settings = self.plain.weight, self.plain.bias, self.plain.settings
+        """Check x, and return and cache the plan for its shape."""
+        check_images(self.base, x)
+        weight, bias, settings = self.base.weight, self.base.bias, self.base.settings
         pairs = (settings[name] for name in ("stride", "padding", "dilation"))
         stride, padding, dilation = as_pairs(*pairs)
         cache = Conv2dCache(x, weight, bias, stride, padding, dilation, settings["groups"])
@@ -72,15 +72,15 @@ class PreparedConv2d:
             self.filters[algorithm] = filters_of(algorithm, weight, cache.groups)
         correlate = correlation_of(algorithm, cache, self.filters[algorithm])
         plan = Plan((len(x), *windows_in(cache).grid, len(weight)), correlate)
-        if len(self.plans) == SHAPES:
+        if len(self.plans) == MAX_CACHED_SHAPES:
             self.plans.clear()
-        self.plans[x.shape, chosen.get()] = plan
+        self.plans[x.shape, current_algorithm.get()] = plan
         return plan
 
-    def follow(self, y: Array, shortcut: Array | None) -> Array:
-        """Return relu(squeeze_excite(y) + shortcut), one op after the other."""
-        assert self.plain.gates is not None
-        y, _ = squeeze_excite_forward(y, *self.plain.gates, **self.plain.se_settings)
+    def apply_se_block(self, y: Array, shortcut: Array | None) -> Array:
+        """Return relu(squeeze_excite(y) + shortcut), op by op."""
+        assert self.base.gates is not None
+        y, _ = squeeze_excite_forward(y, *self.base.gates, **self.base.se_settings)
         if shortcut is not None:
             y, _ = add_forward(y, shortcut)
         return relu_forward(y)[0] if self.relu else y
@@ -89,7 +89,7 @@ class PreparedConv2d:
 class PreparedBatchNorm2d(NamedTuple):
     """A batch normalisation in evaluation, as (x - mean) * scale + shift."""
 
-    arrays: tuple[Array, Array, Array]  # (C,), and twice (1, C)
+    arrays: tuple[Array, Array, Array]  # mean (C,), scale (1, C), shift (1, C)
     relu: bool
 
 
@@ -110,7 +110,7 @@ def prepare_conv2d(
     relu: bool = False,
 ) -> Any:
     """See minise.ops.reference.prepare_conv2d."""
-    plain = reference.prepare_conv2d(
+    base = reference.prepare_conv2d(
         weight,
         bias,
         w1,
@@ -125,27 +125,27 @@ def prepare_conv2d(
         gate=gate,
         relu=relu,
     )
-    return PreparedConv2d(plain)
+    return PreparedConv2d(base)
 
 
 def run_conv2d(prepared: Any, x: Array, shortcut: Array | None = None) -> Array:
     """See minise.ops.reference.run_conv2d; out is channels-last in memory."""
-    plan = prepared.plans.get((getattr(x, "shape", None), chosen.get()))
+    plan = prepared.plans.get((getattr(x, "shape", None), current_algorithm.get()))
     if plan is None or x.dtype != prepared.dtype:
         plan = prepared.plan(x)
     out = empty(plan.shape, prepared.dtype)
     images: Array = out.transpose(0, 3, 1, 2)
-    added = prepared.nothing
+    added = prepared.no_shortcut
     if shortcut is not None:
         if getattr(shortcut, "shape", None) != images.shape or shortcut.dtype != prepared.dtype:
             check_arrays("run_conv2d", OUT, images, shortcut)
         added = pixels_of(shortcut)
-    if prepared.plain.gates is None:
+    if prepared.base.gates is None:
         plan.correlate(pixels_of(x), added, prepared.relu, out)
         return images
-    plan.correlate(pixels_of(x), prepared.nothing, False, out)
+    plan.correlate(pixels_of(x), prepared.no_shortcut, False, out)
     if prepared.gates is None:
-        return prepared.follow(images, shortcut)
+        return prepared.apply_se_block(images, shortcut)
     gate_images(*prepared.gates, added, prepared.relu, out)
     return images
 
@@ -160,13 +160,13 @@ def prepare_batch_norm2d(
     relu: bool = False,
 ) -> Any:
     """See minise.ops.reference.prepare_batch_norm2d."""
-    plain = reference.prepare_batch_norm2d(
+    base = reference.prepare_batch_norm2d(
         gamma, beta, running_mean=running_mean, running_var=running_var, eps=eps, relu=relu
     )
-    rstd = 1 / np.sqrt(running_var.astype(float) + plain.settings["eps"])
+    rstd = 1 / np.sqrt(running_var.astype(float) + base.settings["eps"])
     scale = (gamma * rstd).astype(gamma.dtype)
     arrays = frozen(running_mean.copy()), frozen(scale[None]), frozen(beta.copy()[None])
-    return PreparedBatchNorm2d(arrays, plain.relu)
+    return PreparedBatchNorm2d(arrays, base.relu)
 
 
 def run_batch_norm2d(prepared: Any, x: Array) -> Array:
@@ -180,6 +180,6 @@ def run_batch_norm2d(prepared: Any, x: Array) -> Array:
 
 
 @kernel
-def _normalise(x, mean, scale, shift, nothing, relu, out):
+def _normalise(x, mean, scale, shift, no_shortcut, relu, out):
     for block in prange(len(x)):
-        normalise(block, x, mean, scale, shift, nothing, relu, out)
+        normalise(block, x, mean, scale, shift, no_shortcut, relu, out)

@@ -1,6 +1,6 @@
-"""The dense layer, compiled: each row of a product is one owner's sum of scaled rows.
+"""The dense layer, compiled: one iteration of a parallel loop computes one row of a product.
 
-The formulas are in minise/ops/reference/linear.py. All three products are of one form,
+The formulas are in minise/ops/reference/linear.py. All three products have the form
 out[n] = sum over i of a[n, i] * b[i], whose innermost loop runs over neighbours in memory.
 """
 
@@ -35,7 +35,7 @@ def linear_backward(dout: Array, cache: LinearCache) -> tuple[Array | None, ...]
 
 @kernel
 def _product(a, b, start):
-    """Return a @ b + start, each row added up in double precision."""
+    """Return a @ b + start, summed in double precision."""
     rows, inner = a.shape
     out = np.empty((rows, b.shape[1]), a.dtype)
     for n in prange(rows):
@@ -51,7 +51,7 @@ def _product(a, b, start):
 
 @kernel
 def _sum_of_rows(rows):
-    """Return the sum of the rows, each column in order."""
+    """Return the sum of the rows, added in order."""
     out = np.empty(rows.shape[1], rows.dtype)
     for k in prange(rows.shape[1]):
         total = 0.0

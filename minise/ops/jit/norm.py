@@ -1,26 +1,26 @@
-"""Batch normalisation, compiled: each image is read twice while it is in cache.
+"""Batch normalisation, compiled: two passes over memory in forward, and two in backward.
 
-The formulas are in minise/ops/reference/norm.py; this file changes only the order of the work, and
-says it for all ops that begin with a normalisation (see fused.py).
+The formulas are in minise/ops/reference/norm.py; this file changes only the order of computation,
+for all ops that begin with a normalisation (see fused.py).
 
-Forward first takes the mean and the centred sum of squares of each block of pixels, whose second
-pass finds the block in cache. Blocks are equally large, so the mean of their means is the mean, and
-what the means themselves deviate is added (Chan et al.):
+Forward first computes the mean and the centred sum of squares of each block of pixels; the block
+stays in cache between the two. Blocks have equal sizes, so the mean of their means is the mean, and
+the variance includes the deviations of their means (Chan et al.):
 
     mean = mean of mean_i          M * var = sum of m2_i + pixels * sum of (mean_i - mean) ** 2
 
-A second pass writes out. Backward takes two sums for each block, sum of g and sum of
-g * (x - mean), where g is dout or, behind a ReLU, dout where out > 0. A second pass writes dx,
-which is affine in g and x. Sums are kept in double precision.
+The second pass writes out. Backward first computes two sums for each block, sum of g and sum of
+g * (x - mean), where g is dout or, after a ReLU, dout where out > 0. The second pass writes dx,
+which is affine in g and x. Sums over blocks are in double precision.
 
-Each block is one iteration of a parallel loop, and the few numbers that come of them are added up
-in order (normalisation/channels.py). So the bits do not depend on the number of threads.
+Each block is one iteration of a parallel loop, and the results of the blocks are summed in order
+(normalisation/channels.py), so all results are bit-identical for any number of threads.
 
-One kernel does it all forward, and one backward, with what stands between the passes. In NumPy
-these few numbers took as long as a pass: when a pass is over, nothing that Python and NumPy need is
-in cache any more, and twenty small calls take 100 us instead of 20 (measured in a training step of
-SE-ResNet-20). What follows a normalisation, an SE block with its gates, a shortcut and a ReLU, is a
-part of both kernels that may be left out.
+One kernel computes forward and one backward, with the small computations between the passes. In
+NumPy these took as long as a pass: a pass evicts everything that Python and NumPy need from the
+cache, and twenty small calls then take 100 us instead of 20 (measured in a training step of
+SE-ResNet-20). Both kernels optionally include an SE block, a shortcut and a ReLU after the
+normalisation.
 
 Source: Chan, Golub, LeVeque, "Algorithms for computing the sample variance", The American
 Statistician 37 (1983).
@@ -34,17 +34,23 @@ from numba import prange
 from minise.checks import Array
 from minise.ops.jit.compiler.compile import kernel
 from minise.ops.jit.normalisation.channels import (
+    compute_gates,
+    compute_gates_backward,
     fold,
     fold_backward,
-    gates_backward_of,
-    gates_of,
     norm_gradients,
     rows_of_gates,
     statistics,
-    totals_of,
+    sum_over_blocks,
 )
 from minise.ops.jit.normalisation.gates import frozen_weights, weight_row
-from minise.ops.jit.normalisation.passes import blocks_of, input_gradient, moments, normalise, sums
+from minise.ops.jit.normalisation.passes import (
+    blocks_of,
+    gradient_sums,
+    input_gradient,
+    moments,
+    normalise,
+)
 from minise.ops.jit.vector.layout import frozen, images_of, rows_of
 from minise.ops.jit.vector.memory import empty_like
 from minise.ops.reference.gates import GATES
@@ -56,7 +62,7 @@ NOTHING = {np.dtype(t): frozen(np.empty((1, 0, 0), t)) for t in (np.float32, np.
 
 
 def _no_se(dtype: Any) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-    """Return dense layers, as frozen_weights does, and zhat, z, h, s, all without numbers."""
+    """Return empty weights, as from frozen_weights, and empty zhat, z, h, s."""
     rows, row = frozen(np.empty((0, 0), dtype)), frozen(np.empty(0, dtype))
     return (rows, row, rows, row), tuple([np.empty((0, 0, 1, 1), dtype) for _ in range(4)])
 
@@ -100,51 +106,51 @@ def forward(
     se: tuple[Array | None, ...] = (),
     gate: str = GATES[0],
 ) -> tuple[Array, BatchNorm2dCache, tuple[Array, ...]]:
-    """Normalise, gate with the dense layers se (w1, b1, w2, b2), add shortcut, cut off below 0.
+    """Normalise x, scale it by SE gates, add the shortcut and apply the ReLU, each if given.
 
-    arrays are x, gamma, beta, and the running mean and variance, settings training, momentum and
-    eps. Return out, the cache of the normalisation, and zhat, z, h, s, which have no numbers
-    without se.
+    arrays are x, gamma, beta, running mean, running variance; settings are training, momentum, eps;
+    se is the SE block's w1, b1, w2, b2. Return out, the cache of the normalisation, and zhat, z, h,
+    s, which are empty without se.
     """
     x, gamma, beta, *_ = arrays
     norm = tuple([frozen(array) for array in arrays[1:]])
     (N, C, H, W), dtype, blocks = x.shape, x.dtype, blocks_of(rows_of(x))
-    out, kept = empty_like(blocks), np.empty((4, C), dtype)
+    out, stats = empty_like(blocks), np.empty((4, C), dtype)
     weights, gates = NO_SE[dtype]
     if se:
         weights, units = frozen_weights(*se), len(se[0])  # type: ignore[arg-type]
         gates = tuple([np.empty((N, size, 1, 1), dtype) for size in (C, C, units, C)])
     added = NOTHING[dtype] if shortcut is None else blocks_of(rows_of(shortcut))
     code = GATES.index(gate)
-    _forward(blocks, norm, *settings, weights, code, added, relu, gates, kept, out)
-    mean, rstd, new_mean, new_var = kept
+    _forward(blocks, norm, *settings, weights, code, added, relu, gates, stats, out)
+    mean, rstd, new_mean, new_var = stats
     cache = BatchNorm2dCache(x, gamma, beta, mean, rstd, new_mean, new_var, *settings)
     return images_of(out.reshape(N, H * W, C), H, W), cache, gates
 
 
 @kernel
-def _forward(x, norm, training, momentum, eps, weights, gate, shortcut, relu, gates, kept, out):
-    """Take the moments of every block, of these mean and deviation, find gates, write out."""
+def _forward(x, norm, training, momentum, eps, weights, gate, shortcut, relu, gates, stats, out):
+    """Compute the moments of each block, the statistics, the gates, and out."""
     (blocks, pixels, C), (gamma, beta, running_mean, running_var) = x.shape, norm
     (w1, b1, w2, b2), (zhat, z, h, s) = weights, rows_of_gates(gates)
     means, squares = np.empty((blocks, C), x.dtype), np.empty((blocks, C), x.dtype)
     if training or s.size:
         for block in prange(blocks):
             moments(block, x, means, squares)
-    wide = statistics(
-        training, means, squares, pixels, running_mean, running_var, momentum, eps, kept
+    stats64 = statistics(
+        training, means, squares, pixels, running_mean, running_var, momentum, eps, stats
     )
     for n in prange(len(s)):
-        gates_of(n, means, wide, gamma, beta, w1, b1, w2, b2, gate, zhat, z, h, s)
-    rows, mean = max(1, len(s)), kept[0]  # of scales and shifts: one for all images, or one each
+        compute_gates(n, means, stats64, gamma, beta, w1, b1, w2, b2, gate, zhat, z, h, s)
+    rows, mean = max(1, len(s)), stats[0]  # rows of scale and shift: one for all images, or each
     scale, shift = np.empty((rows, C), x.dtype), np.empty((rows, C), x.dtype)
-    fold(wide, gamma, beta, s, scale, shift)
+    fold(stats64, gamma, beta, s, scale, shift)
     for block in prange(blocks):
         normalise(block, x, mean, scale, shift, shortcut, relu, out)
 
 
 class Gradients(NamedTuple):
-    """What backward finds; where there is no SE block, its dense layers have no numbers."""
+    """The gradients of forward; those of the SE block are empty if there is none."""
 
     dx: Array
     dgamma: Array
@@ -153,7 +159,7 @@ class Gradients(NamedTuple):
     db1: Array
     dw2: Array
     db2: Array
-    g: Array  # what a ReLU let through of dout, or with_g=False no numbers
+    g: Array  # dout masked by the ReLU; empty if with_g=False
 
 
 def backward(
@@ -166,24 +172,26 @@ def backward(
 ) -> Gradients:
     """Return the gradients of forward.
 
-    out tells where a ReLU let through, if there was one; se is zhat and the gates of an SE block.
+    out is the output of a ReLU, None without one; se is zhat and the cache of an SE block's gates.
     """
     (N, C, H, W), dtype = cache.x.shape, cache.x.dtype
     x, nothing = blocks_of(rows_of(cache.x)), NOTHING[dtype]
     first = second = blocks_of(rows_of(dout)), nothing if out is None else blocks_of(rows_of(out))
     g = empty_like(x if with_g else nothing)
-    if with_g:  # the second pass then reads it instead
+    if with_g:  # the second pass then reads g instead of dout and out
         second = frozen(g), nothing
     norm = tuple([frozen(a) for a in (cache.gamma, cache.beta, cache.mean, cache.rstd)])
-    weights, kept, code, R, K = NO_SE[dtype][0][::2], NO_SE[dtype][1], 0, 0, 0
+    weights, gate_arrays, code, R, K = NO_SE[dtype][0][::2], NO_SE[dtype][1], 0, 0, 0
     if se is not None:
         zhat, gates = se
         weights, code = (frozen(gates.w1), frozen(gates.w2)), GATES.index(gates.gate)
-        kept, R, K = (zhat, gates.z, gates.h, gates.s), len(gates.w1), C
-    kept = tuple([frozen(a) for a in kept])
+        gate_arrays, R, K = (zhat, gates.z, gates.h, gates.s), len(gates.w1), C
+    gate_arrays = tuple([frozen(a) for a in gate_arrays])
     dense = tuple([np.empty(size, dtype) for size in ((R, K), R, (K, R), K)])
     dnorm, dx = np.empty((2, C), dtype), empty_like(x)
-    _backward(*first, x, norm, cache.training, N, weights, code, kept, *second, g, dense, dnorm, dx)
+    _backward(
+        *first, x, norm, cache.training, N, weights, code, gate_arrays, *second, g, dense, dnorm, dx
+    )
     dx = images_of(dx.reshape(N, H * W, C), H, W)
     dw1, db1, dw2, db2 = dense
     g = images_of(g.reshape(N, H * W, C), H, W) if with_g else g
@@ -194,31 +202,31 @@ def backward(
 def _backward(
     dout, out, x, norm, training, images, weights, gate, gates, second, mask, g, dense, dnorm, dx
 ):
-    """Take both sums of every block, of these the gradients of all that is small, write dx."""
+    """Compute both sums of each block, the gradients of gates and parameters, and dx."""
     (blocks, pixels, C), (gamma, beta, mean, rstd) = x.shape, norm
     (w1, w2), (dw1, db1, dw2, db2), (zhat, z, h, s) = weights, dense, rows_of_gates(gates)
     sum_g, sum_gx = np.empty((blocks, C), x.dtype), np.empty((blocks, C), x.dtype)
     for block in prange(blocks):
-        sums(block, dout, out, x, mean, sum_g, sum_gx, g)
-    deviation, dgamma, dbeta = rstd.astype(np.float64), np.empty(C), np.empty(C)
+        gradient_sums(block, dout, out, x, mean, sum_g, sum_gx, g)
+    rstd64, dgamma, dbeta = rstd.astype(np.float64), np.empty(C), np.empty(C)
     total_g, total_gx = np.empty((images, C)), np.empty((images, C))
     dv, du, dz = np.empty(s.shape, x.dtype), np.empty(h.shape, x.dtype), np.empty(s.shape)
     for n in prange(images):
-        totals_of(n, sum_g, sum_gx, total_g, total_gx)
+        sum_over_blocks(n, sum_g, sum_gx, total_g, total_gx)
         if s.size:
-            gates_backward_of(
-                n, total_g, total_gx, deviation, gamma, beta, w1, w2, gate, h, s, dv, du, dz
+            compute_gates_backward(
+                n, total_g, total_gx, rstd64, gamma, beta, w1, w2, gate, h, s, dv, du, dz
             )
     for k in prange(len(w1) + len(w2)):
         if k < len(w1):
             weight_row(k, du, z, dw1, db1)
         else:
             weight_row(k - len(w1), dv, h, dw2, db2)
-    norm_gradients(total_g, total_gx, deviation, s, zhat, dz, dgamma, dbeta)
-    M = blocks * pixels if training else np.inf  # constants have no gradient
+    norm_gradients(total_g, total_gx, rstd64, s, zhat, dz, dgamma, dbeta)
+    M = blocks * pixels if training else np.inf  # in evaluation, mean and rstd are constants
     scale, shift = np.empty((max(1, len(s)), C), x.dtype), np.empty((max(1, len(s)), C), x.dtype)
     slope, per_image = np.empty(C, x.dtype), blocks * pixels // images
-    fold_backward(M, per_image, gamma, deviation, dgamma, dbeta, s, dz, scale, shift, slope)
+    fold_backward(M, per_image, gamma, rstd64, dgamma, dbeta, s, dz, scale, shift, slope)
     for block in prange(blocks):
         input_gradient(block, second, mask, x, scale, shift, mean, slope, dx)
     for c in range(C):

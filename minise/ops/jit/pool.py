@@ -1,8 +1,8 @@
-"""Pooling, compiled: window after window, all channels of a pixel at once.
+"""Pooling, compiled: one window at a time, with all channels of a pixel together.
 
-The formulas are in minise/ops/reference/pool.py. Forward, each row of windows is one iteration of a
-parallel loop. Backward, windows overlap, so some channels of one image are one iteration: every
-pixel then has one owner.
+The formulas are in minise/ops/reference/pool.py. In forward, each row of windows is one iteration
+of a parallel loop. In backward, windows overlap, so one iteration computes several channels of one
+image: no two iterations add to the same number.
 """
 
 import math
@@ -11,7 +11,7 @@ import numpy as np
 from numba import prange
 
 from minise.checks import Array, Pair, as_pairs, check_flag
-from minise.ops.jit.compiler.compile import kernel, part
+from minise.ops.jit.compiler.compile import device_function, kernel
 from minise.ops.jit.vector.layout import frozen, pixels_of, rows_of
 from minise.ops.jit.vector.memory import empty
 from minise.ops.reference.pool import (
@@ -26,7 +26,7 @@ from minise.ops.reference.pool import (
 from minise.ops.reference.windows import Windows, windows_of
 from minise.ops.shapes import check_arrays, check_gradient
 
-SOME = 32  # channels of one image that have one owner
+CHANNELS_PER_TASK = 32  # of one image in one iteration of backward
 
 
 def max_pool2d_forward(
@@ -41,12 +41,12 @@ def max_pool2d_forward(
     stride = kernel if stride is None else stride
     check_pool("max_pool2d", x, kernel, stride, padding, ceil_mode)
     kernel, stride, padding = as_pairs(kernel, stride, padding)
-    where = windows_of(x.shape[2:], kernel, stride, padding, ceil_mode=ceil_mode)
-    out = empty((len(x), *where.outputs, x.shape[1]), x.dtype)
+    windows = windows_of(x.shape[2:], kernel, stride, padding, ceil_mode=ceil_mode)
+    out = empty((len(x), *windows.outputs, x.shape[1]), x.dtype)
     argmax = empty(out.shape, np.intp)
     _maxima(pixels_of(x), kernel, stride, padding, out, argmax)
-    images, places = out.transpose(0, 3, 1, 2), argmax.transpose(0, 3, 1, 2)
-    return images, MaxPool2dCache(x, places, kernel, stride, padding, ceil_mode)
+    images, indices = out.transpose(0, 3, 1, 2), argmax.transpose(0, 3, 1, 2)
+    return images, MaxPool2dCache(x, indices, kernel, stride, padding, ceil_mode)
 
 
 def max_pool2d_backward(dout: Array, cache: MaxPool2dCache) -> tuple[Array]:
@@ -71,8 +71,8 @@ def avg_pool2d_forward(
     kernel, stride, padding = as_pairs(kernel, stride, padding)
     check_flag("avg_pool2d", "count_include_pad", count_include_pad)
     cache = AvgPool2dCache(x, kernel, stride, padding, ceil_mode, count_include_pad)
-    where, divisor = _windows(cache)
-    out = empty((len(x), *where.outputs, x.shape[1]), x.dtype)
+    windows, divisor = _windows(cache)
+    out = empty((len(x), *windows.outputs, x.shape[1]), x.dtype)
     _means(pixels_of(x), kernel, stride, padding, divisor, out)
     return out.transpose(0, 3, 1, 2), cache
 
@@ -80,8 +80,8 @@ def avg_pool2d_forward(
 def avg_pool2d_backward(dout: Array, cache: AvgPool2dCache) -> tuple[Array]:
     """See minise.ops.reference.avg_pool2d_backward; dx is channels-last in memory."""
     x, kernel, stride, padding, *_ = cache
-    where, divisor = _windows(cache)
-    check_gradient("avg_pool2d", dout, x, (*x.shape[:2], *where.outputs))
+    windows, divisor = _windows(cache)
+    check_gradient("avg_pool2d", dout, x, (*x.shape[:2], *windows.outputs))
     dx = np.zeros((len(x), *x.shape[2:], x.shape[1]), x.dtype)
     _to_windows(pixels_of(dout), kernel, stride, padding, divisor, dx)
     return (dx.transpose(0, 3, 1, 2),)
@@ -111,10 +111,10 @@ def global_max_pool2d_backward(dout: Array, cache: GlobalMaxPool2dCache) -> tupl
 
 
 def _windows(cache: AvgPool2dCache) -> tuple[Windows, Array]:
-    """Return where windows lie, and by what each is divided."""
+    """Return the windows, and the divisor of each window (OH, OW)."""
     size: Pair = (cache.x.shape[2], cache.x.shape[3])
-    where = windows_of(size, *cache[1:4], ceil_mode=cache.ceil_mode)
-    return where, frozen(divisor_of(where, cache.count_include_pad, cache.x))
+    windows = windows_of(size, *cache[1:4], ceil_mode=cache.ceil_mode)
+    return windows, frozen(divisor_of(windows, cache.count_include_pad, cache.x))
 
 
 def _to_argmax(dout: Array, argmax: Array, x: Array) -> Array:
@@ -124,36 +124,36 @@ def _to_argmax(dout: Array, argmax: Array, x: Array) -> Array:
     return dx.reshape(N, H, W, C).transpose(0, 3, 1, 2)
 
 
-@part
-def _inside(place, stride, padding, size, length):
-    """Return the first and the end of the pixels of a window that lie in the image."""
-    first = place * stride - padding
+@device_function
+def _clipped(window, stride, padding, size, length):
+    """Return the begin and the end of a window along one axis, clipped to the image."""
+    first = window * stride - padding
     return max(0, first), min(length, first + size)
 
 
 @kernel
 def _maxima(x, size, stride, padding, out, argmax):
-    """Take each window's first maximum; NaN counts as the largest."""
+    """Set out and argmax to each window's maximum and the index of its first; NaN is largest."""
     _, H, W, C = x.shape
     N, OH, OW, _ = out.shape
     for row in prange(N * OH):
         n, p = row // OH, row % OH
-        top, bottom = _inside(p, stride[0], padding[0], size[0], H)
+        top, bottom = _clipped(p, stride[0], padding[0], size[0], H)
         for q in range(OW):
-            left, right = _inside(q, stride[1], padding[1], size[1], W)
+            left, right = _clipped(q, stride[1], padding[1], size[1], W)
             for c in range(C):
                 out[n, p, q, c] = x[n, top, left, c]
                 argmax[n, p, q, c] = top * W + left
             for i in range(top, bottom):
                 for j in range(left, right):
                     for c in range(C):
-                        if _beats(x[n, i, j, c], out[n, p, q, c]):
+                        if _exceeds(x[n, i, j, c], out[n, p, q, c]):
                             out[n, p, q, c] = x[n, i, j, c]
                             argmax[n, p, q, c] = i * W + j
 
 
-@part
-def _beats(number, largest):
+@device_function
+def _exceeds(number, largest):
     return number > largest or (math.isnan(number) and not math.isnan(largest))
 
 
@@ -161,11 +161,11 @@ def _beats(number, largest):
 def _scatter(dout, argmax, dx):
     """Add each number of dout (N, windows, C) to dx (N, pixels, C) at its pixel."""
     N, windows, C = dout.shape
-    groups = -(-C // SOME)
-    for one in prange(N * groups):
-        n, first = one // groups, one % groups * SOME
+    groups = -(-C // CHANNELS_PER_TASK)
+    for task in prange(N * groups):
+        n, first = task // groups, task % groups * CHANNELS_PER_TASK
         for i in range(windows):
-            for c in range(first, min(first + SOME, C)):
+            for c in range(first, min(first + CHANNELS_PER_TASK, C)):
                 dx[n, argmax[n, i, c], c] += dout[n, i, c]
 
 
@@ -175,9 +175,9 @@ def _means(x, size, stride, padding, divisor, out):
     N, OH, OW, _ = out.shape
     for row in prange(N * OH):
         n, p = row // OH, row % OH
-        top, bottom = _inside(p, stride[0], padding[0], size[0], H)
+        top, bottom = _clipped(p, stride[0], padding[0], size[0], H)
         for q in range(OW):
-            left, right = _inside(q, stride[1], padding[1], size[1], W)
+            left, right = _clipped(q, stride[1], padding[1], size[1], W)
             total = np.zeros(C)
             for i in range(top, bottom):
                 for j in range(left, right):
@@ -189,19 +189,19 @@ def _means(x, size, stride, padding, divisor, out):
 
 @kernel
 def _to_windows(dout, size, stride, padding, divisor, dx):
-    """Add each window's share to its pixels."""
+    """Add each window's share of dout to the pixels of dx."""
     N, OH, OW, C = dout.shape
     _, H, W, _ = dx.shape
-    groups = -(-C // SOME)
-    for one in prange(N * groups):
-        n, first = one // groups, one % groups * SOME
+    groups = -(-C // CHANNELS_PER_TASK)
+    for task in prange(N * groups):
+        n, first = task // groups, task % groups * CHANNELS_PER_TASK
         for p in range(OH):
-            top, bottom = _inside(p, stride[0], padding[0], size[0], H)
+            top, bottom = _clipped(p, stride[0], padding[0], size[0], H)
             for q in range(OW):
-                left, right = _inside(q, stride[1], padding[1], size[1], W)
+                left, right = _clipped(q, stride[1], padding[1], size[1], W)
                 for i in range(top, bottom):
                     for j in range(left, right):
-                        for c in range(first, min(first + SOME, C)):
+                        for c in range(first, min(first + CHANNELS_PER_TASK, C)):
                             dx[n, i, j, c] += dout[n, p, q, c] / divisor[p, q]
 
 
@@ -226,6 +226,6 @@ def _global_maxima(x, out, argmax):
             argmax[n, c] = 0
         for i in range(1, pixels):
             for c in range(C):
-                if _beats(x[n, i, c], out[n, c]):
+                if _exceeds(x[n, i, c], out[n, c]):
                     out[n, c] = x[n, i, c]
                     argmax[n, c] = i

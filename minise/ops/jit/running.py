@@ -1,4 +1,4 @@
-"""How the compiled ops are run: on how many threads, and by which algorithm."""
+"""Views of the compiled ops with a number of threads and a convolution algorithm (jit.using)."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -8,18 +8,18 @@ from typing import Any, cast
 import numba
 
 from minise.checks import check_choice, check_integer
-from minise.ops.jit.convolution.algorithm import ALGORITHMS, chosen
+from minise.ops.jit.convolution.algorithm import ALGORITHMS, current_algorithm
 from minise.ops.protocol import Backend
 
 
-class Using:
-    """The compiled ops, run in a way that is set around every call and then put back."""
+class OpsView:
+    """The compiled ops with settings that apply during each call and are restored after it."""
 
     def __init__(self, ops: Any, threads: int | None, algorithm: str | None) -> None:
         self._ops, self._threads, self._algorithm = ops, threads, algorithm
 
     def __getattr__(self, name: str) -> Any:
-        """Return one of the ops."""
+        """Return an attribute of the ops, a function with the settings applied around it."""
         if name.startswith("_"):
             raise AttributeError(name)
         value = getattr(self._ops, name)
@@ -29,8 +29,8 @@ class Using:
         return value
 
     def using(self, *, threads: int | None = None, algorithm: str | None = None) -> Backend:
-        """Return the ops with what is given in place of what stands here; see jit.using."""
-        return using_of(
+        """Return a view with the given settings, the others as in this view; see jit.using."""
+        return configure(
             self._ops,
             self._threads if threads is None else threads,
             self._algorithm if algorithm is None else algorithm,
@@ -39,42 +39,49 @@ class Using:
     def _bound(self, function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def run(*arguments: Any, **settings: Any) -> Any:
-            if _stands(self._threads, self._algorithm):  # which takes less time to see than to set
+            if _already_set(self._threads, self._algorithm):  # a check is cheaper than setting
                 return function(*arguments, **settings)
-            with _set(self._threads, self._algorithm):
+            with _applied(self._threads, self._algorithm):
                 return function(*arguments, **settings)
 
         return run
 
 
-def _stands(threads: int | None, algorithm: str | None) -> bool:
-    """Tell whether all that is not None is set already."""
-    return threads in (None, numba.get_num_threads()) and algorithm in (None, chosen.get())
+def _already_set(threads: int | None, algorithm: str | None) -> bool:
+    """Return True if each setting that is not None is in force already."""
+    same_threads = threads in (None, numba.get_num_threads())
+    return same_threads and algorithm in (None, current_algorithm.get())
 
 
 @contextmanager
-def _set(threads: int | None, algorithm: str | None) -> Iterator[None]:
-    """Set what is not None, and put back what stood there."""
+def _applied(threads: int | None, algorithm: str | None) -> Iterator[None]:
+    """Apply the settings that are not None, and restore the previous ones at the end."""
     before = numba.get_num_threads()
-    token = chosen.set(algorithm or chosen.get())
+    token = current_algorithm.set(algorithm or current_algorithm.get())
     try:
         numba.set_num_threads(threads or before)
         yield
     finally:
         numba.set_num_threads(before)
-        chosen.reset(token)
+        current_algorithm.reset(token)
 
 
-def using_of(ops: Any, threads: int | None, algorithm: str | None) -> Backend:
-    """Return the ops of the package, run as its function `using` says."""
+def configure(ops: Any, threads: int | None, algorithm: str | None) -> Backend:
+    """Return a view of the ops with these settings; see jit.using.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If threads is not an integer from 1 to Numba's number of threads, or algorithm is unknown.
+    """
     if algorithm is not None:
         check_choice("using", "algorithm", algorithm, ALGORITHMS)
     if threads is not None:
         check_integer("using", "threads", threads, 1)
-        most = numba.config.NUMBA_NUM_THREADS
-        if threads > most:
+        started = numba.config.NUMBA_NUM_THREADS
+        if threads > started:
             raise ValueError(
-                f"using: threads is {threads}, expected at most {most}, which Numba has started: "
-                f"set NUMBA_NUM_THREADS={threads} before the first import"
+                f"using: threads is {threads}, expected at most {started}, which Numba has started"
+                f": set NUMBA_NUM_THREADS={threads} before the first import"
             )
-    return cast(Backend, Using(ops, threads, algorithm))
+    return cast(Backend, OpsView(ops, threads, algorithm))

@@ -1,12 +1,12 @@
-"""Squeeze-and-excitation, compiled: one image at a time, so it is still in cache for the scale.
+"""Squeeze-and-excitation, compiled: one image at a time, which stays in cache until it is scaled.
 
 The formulas and their derivation are in minise/ops/reference/squeeze_excite.py; this file changes
-only the order of the work. Kernels see an image as rows of channels, one row a pixel
-(vector/layout.py), and P rows of gates: one for the image, or with squeeze="none" one a pixel.
+only the order of computation. Kernels read an image as rows of channels, one row per pixel
+(vector/layout.py), and P rows of gates: one per image, or one per pixel with squeeze="none".
 
-Every number has one owner: each image is one iteration of a parallel loop and writes its own rows,
-each row of a weight gradient is one iteration of another and adds up the images in order. So the
-bits do not depend on the number of threads. Sums are kept in double precision.
+Results are bit-identical for any number of threads: each image is one iteration of a parallel loop,
+and each row of a weight gradient is one iteration of another, which sums over the images in order.
+Sums are in double precision.
 """
 
 import math
@@ -15,7 +15,7 @@ import numpy as np
 from numba import prange
 
 from minise.checks import Array, check_choice
-from minise.ops.jit.compiler.compile import kernel, part
+from minise.ops.jit.compiler.compile import device_function, kernel
 from minise.ops.jit.normalisation.gates import excite, excite_backward, frozen_weights, weight_row
 from minise.ops.jit.vector.layout import frozen, images_of, rows_of
 from minise.ops.jit.vector.memory import empty, empty_like
@@ -92,14 +92,14 @@ def _forward(x, w1, b1, w2, b2, squeeze, gate, argmax, z, h, s, out):
             _squeeze(x[n], squeeze, argmax[n], z[n, 0])
             excite(z[n], w1, b1, w2, b2, gate, h[n], s[n])
         for i in range(x.shape[1]):
-            p = min(i, s.shape[1] - 1)  # one row of gates for all pixels, or one a pixel
+            p = min(i, s.shape[1] - 1)  # one row of gates for all pixels, or one per pixel
             for c in range(x.shape[2]):
                 out[n, i, c] = x[n, i, c] * s[n, p, c]
 
 
-@part
+@device_function
 def _squeeze(x, squeeze, argmax, z):
-    """Squeeze one image (H*W, C) into z (C,), and where that takes the maximum, note its pixel."""
+    """Set z (C,) to the mean or the maximum of an image (H*W, C), argmax to the maximum's pixel."""
     pixels, C = x.shape
     if squeeze == AVG:
         total = np.zeros(C)
@@ -143,7 +143,7 @@ def _backward(dout, x, w1, w2, squeeze, gate, argmax, h, s, dv, du, dx):
 
 @kernel
 def weight_gradient(dout, x):
-    """Return dweight (K, C) and dbias (K,) of out = weight x + bias at every place (places, K)."""
+    """Return dweight (K, C) and dbias (K,) of out = x weight.T + bias from dout (rows, K)."""
     K, C = dout.shape[1], x.shape[1]
     dweight, dbias = np.empty((K, C), dout.dtype), np.empty(K, dout.dtype)
     for k in prange(K):

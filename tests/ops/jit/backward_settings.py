@@ -1,4 +1,4 @@
-"""The settings of conv2d_backward: what they leave out or add, and nothing else."""
+"""Check the settings of conv2d_backward: plus is added to dx, needs_dx=False only omits dx."""
 
 import numpy as np
 
@@ -6,15 +6,17 @@ from minise.ops import jit
 
 
 def check_settings(dout, cache, gradients, plus, ops=jit):
-    """Compare backward with plus, and without dx, with the gradients without settings, to the bit.
+    """Assert that backward with plus, and without dx, has the bits of `gradients` otherwise.
 
-    plus has to be integers if dx is scattered: there the sum begins with it.
+    plus must be integers if dx is scattered, where the sum starts with plus.
     """
     dx, *params = gradients
-    both, *same = ops.conv2d_backward(dout, cache, plus=plus)
-    np.testing.assert_array_equal(both, dx + plus, strict=True)
-    none, *alone = ops.conv2d_backward(dout, cache, needs_dx=False)
-    assert none is None
-    for one, other, wanted in zip(same, alone, params, strict=True):
-        np.testing.assert_array_equal(one, wanted)
-        np.testing.assert_array_equal(other, wanted)
+    dx_with_plus, *params_with_plus = ops.conv2d_backward(dout, cache, plus=plus)
+    np.testing.assert_array_equal(dx_with_plus, dx + plus, strict=True)
+    no_dx, *params_without_dx = ops.conv2d_backward(dout, cache, needs_dx=False)
+    assert no_dx is None
+    for with_plus, without_dx, wanted in zip(
+        params_with_plus, params_without_dx, params, strict=True
+    ):
+        np.testing.assert_array_equal(with_plus, wanted)
+        np.testing.assert_array_equal(without_dx, wanted)

@@ -1,7 +1,7 @@
-"""NaN around arrays: what a kernel reads too much of becomes NaN, what it writes too much of shows.
+"""Guard bands of NaN around arrays: a read out of bounds gives NaN, a write leaves a trace.
 
-Memory that nobody has filled is poisoned too: with NaN where the product allocates it in Python,
-and where kernels run as Python, also inside of them.
+Uninitialised memory is NaN, too: arrays that minise allocates in Python, and, if kernels run as
+Python, those that kernels allocate.
 """
 
 from contextlib import contextmanager
@@ -10,29 +10,29 @@ import numpy as np
 import pytest
 
 from minise.ops.jit.vector import memory
-from minise.ops.jit.vector.memory import LINE
+from minise.ops.jit.vector.memory import CACHE_LINE_BYTES
 from minise.ops.jit.vector.simd import AS_LOOPS
 
-BAND = 8 * LINE  # bytes, longer than a vector
+BAND_BYTES = 8 * CACHE_LINE_BYTES  # longer than a vector
 NAN = 0xFF  # a byte: all bits set are NaN in every float dtype
 
 
 class Guarded:
-    """Arrays that lie between bands of NaN, and that are filled with NaN where nobody fills them.
+    """An allocator of arrays between bands of NaN; uninitialised arrays are full of NaN.
 
-    It takes the place of the pool of minise.ops.jit.vector.memory, so that `empty` hands them out.
+    It replaces the allocator of minise.ops.jit.vector.memory, so that `empty` returns such arrays.
     """
 
     def __init__(self):
-        self.outer = []  # (memory with its bands, bytes of the array)
-        self.freed = []  # what memory's leases give back
+        self.outer = []  # (memory with its bands, begin and size of the array in bytes)
+        self.freed = []  # memory that allocations have returned
 
-    def take(self, size):
-        """Return memory for a lease, which keeps LINE bytes for itself, all NaN."""
-        return self._between(size, size - LINE)
+    def allocate(self, size):
+        """Return memory full of NaN for an allocation, whose last cache line is not the array's."""
+        return self._between(size, size - CACHE_LINE_BYTES)
 
     def array(self, values, order=None):
-        """Return a copy of values, contiguous in memory in an order of axes."""
+        """Return a copy of values between bands, contiguous in memory in the given axis order."""
         axes = tuple(range(values.ndim)) if order is None else order
         laid = np.ascontiguousarray(values.transpose(axes))
         memory_of = self._between(laid.nbytes, laid.nbytes)
@@ -47,19 +47,19 @@ class Guarded:
             assert (outer[begin + size :] == NAN).all()
 
     def _between(self, size, used):
-        outer = np.full(size + 2 * BAND + LINE, NAN, np.uint8)
-        begin = BAND + -outer.ctypes.data % LINE
+        outer = np.full(size + 2 * BAND_BYTES + CACHE_LINE_BYTES, NAN, np.uint8)
+        begin = BAND_BYTES + -outer.ctypes.data % CACHE_LINE_BYTES
         self.outer.append((outer, begin, used))
         return outer[begin : begin + size]
 
 
 @contextmanager
 def guarded():
-    """Yield a Guarded that all results and scratch come from; in the end, check its bands."""
+    """Yield a Guarded that allocates all results and scratch memory; check its bands at the end."""
     guards = Guarded()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(memory, "_pool", guards)
-        patch.setattr(memory, "SMALL", -1)
+        patch.setattr(memory, "_allocator", guards)
+        patch.setattr(memory, "MAX_UNPOOLED_BYTES", -1)
         if AS_LOOPS:
             patch.setattr(np, "empty", poisoned(np.empty))
         yield guards
@@ -67,7 +67,7 @@ def guarded():
 
 
 def poisoned(empty):
-    """Return np.empty, but with NaN in it; it takes the place of the one that kernels call."""
+    """Return a replacement for np.empty whose floating-point arrays are full of NaN."""
 
     def filled(shape, dtype=float, *rest, **more):
         array = empty(shape, dtype, *rest, **more)

@@ -1,4 +1,4 @@
-"""The cache of kernels recovers from whatever happens to its files, and from many at once."""
+"""The kernel cache recovers from damaged files, and from several processes that compile at once."""
 
 import itertools
 import os
@@ -14,12 +14,12 @@ import pytest
 from minise.gradcheck.strategies.drawing import LAYOUTS
 from minise.ops import jit
 from minise.ops.backend import on_compile
-from minise.ops.jit.compiler import claims
 from minise.ops.jit.compiler import compile as compiling
+from minise.ops.jit.compiler import file_lock
 from tests.ops.cases import CASES, direction, draw
 
 pytestmark = pytest.mark.skipif(
-    "NUMBA_DISABLE_JIT" in os.environ, reason="where Numba is switched off nothing is compiled"
+    "NUMBA_DISABLE_JIT" in os.environ, reason="nothing is compiled if Numba is disabled"
 )
 
 PROGRAM = """
@@ -27,11 +27,11 @@ import numpy as np
 from minise.ops import jit
 from minise.ops.backend import on_compile
 
-told = []
-with on_compile(lambda name, so_far, of_all: told.append(name)):
+names = []
+with on_compile(lambda name, so_far, of_all: names.append(name)):
     out, _ = jit.relu_forward(np.arange(-3, 4, dtype=np.float32))
 assert out.tolist() == [0, 0, 0, 0, 1, 2, 3]
-print(len(told))
+print(len(names))
 """
 
 
@@ -43,7 +43,7 @@ def start(folder):
 
 
 def compiled(process):
-    """Return how many kernels a process had to compile."""
+    """Return the number of kernels that a process compiled."""
     out, error = process.communicate(timeout=120)
     assert process.returncode == 0, error
     return int(out)
@@ -55,7 +55,7 @@ def kernels_in(folder):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A folder with the kernel that a first process compiled."""
+    """A cache folder with the kernel that a first process compiled."""
     folder = tmp_path_factory.mktemp("made")
     assert compiled(start(folder)) == 1
     return folder
@@ -63,7 +63,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def copied(made, tmp_path):
-    """A copy of that folder."""
+    """A copy of the folder `made`."""
     return shutil.copytree(made, tmp_path / "copied")
 
 
@@ -74,29 +74,29 @@ def test_a_second_process_finds_the_kernels(made):
 
 @pytest.mark.parametrize("count", [2, pytest.param(8, marks=pytest.mark.slow)])
 def test_many_first_starts_at_once(tmp_path, count):
-    found = [compiled(process) for process in [start(tmp_path) for _ in range(count)]]
-    assert max(found) == 1
-    assert sum(found) == 1 or claims.fcntl is None
+    counts = [compiled(process) for process in [start(tmp_path) for _ in range(count)]]
+    assert max(counts) == 1
+    assert sum(counts) == 1 or file_lock.fcntl is None
     assert len(kernels_in(tmp_path)) == 1
     assert compiled(start(tmp_path)) == 0
 
 
-@pytest.mark.skipif(claims.fcntl is None, reason="files cannot be locked here")
+@pytest.mark.skipif(file_lock.fcntl is None, reason="files cannot be locked here")
 def test_a_kernel_that_another_process_compiles_is_waited_for(tmp_path, monkeypatch):
     path = tmp_path / "folder" / "kernel"
-    one, other, took = claims.Claim(), claims.Claim(), []
-    one.take(path)
-    waiting = threading.Thread(target=lambda: took.append(other.take(path)))
+    first, other, acquired = file_lock.FileLock(), file_lock.FileLock(), []
+    first.acquire(path)
+    waiting = threading.Thread(target=lambda: acquired.append(other.acquire(path)))
     waiting.start()
     waiting.join(0.5)
-    assert not took
-    one.release()
+    assert not acquired
+    first.release()
     waiting.join(60)
-    assert took
-    monkeypatch.setattr(claims, "PATIENCE", 0.2)
-    one.take(path)  # held for too long: it goes on
-    other.take(path)  # what it held, and could not compile, is nobody's now
-    one.release()
+    assert acquired
+    monkeypatch.setattr(file_lock, "TIMEOUT_SECONDS", 0.2)
+    first.acquire(path)  # other holds the lock for too long: first continues without it
+    other.acquire(path)  # other failed to compile, and releases its lock before it locks again
+    first.release()
     other.release()
     assert kernels_in(tmp_path) == []
 
@@ -121,39 +121,39 @@ def test_a_folder_that_cannot_be_written(tmp_path):
 
 
 def damaged(content, rng):
-    """Return content cut short, lengthened, emptied, or with some bits turned."""
-    way = rng.integers(4)
-    if way == 0:
+    """Return content truncated, extended, replaced by random bytes, or with some bits flipped."""
+    kind = rng.integers(4)
+    if kind == 0:
         return content[: rng.integers(len(content))]
-    if way == 1:
+    if kind == 1:
         return content + rng.bytes(int(rng.integers(1, 100)))
-    if way == 2:
+    if kind == 2:
         return rng.bytes(int(rng.integers(0, 1000)))
     changed = bytearray(content)
-    for place in rng.integers(len(content), size=rng.integers(1, 9)):
-        changed[place] ^= 1 << rng.integers(8)
+    for index in rng.integers(len(content), size=rng.integers(1, 9)):
+        changed[index] ^= 1 << rng.integers(8)
     return bytes(changed)
 
 
 def test_a_thousand_damages_are_seen(tmp_path):
-    """Of whole files, what is read is what was written; of damaged ones, nothing is."""
+    """An undamaged file gives its payload, a damaged one None."""
     rng = np.random.default_rng(0)
     path = tmp_path / "kernel"
     compiling.write_checked(path, rng.bytes(5000))
-    whole = path.read_bytes()
-    assert compiling.read_checked(path) == whole.partition(b"\n")[2]
+    content = path.read_bytes()
+    assert compiling.read_checked(path) == content.partition(b"\n")[2]
     for _ in range(1000):
-        path.write_bytes(other := damaged(whole, rng))
-        assert other == whole or compiling.read_checked(path) is None
+        path.write_bytes(other := damaged(content, rng))
+        assert other == content or compiling.read_checked(path) is None
 
 
 @pytest.mark.slow
 def test_damaged_kernels_are_compiled_again(copied):
     rng = np.random.default_rng(1)
     (path,) = kernels_in(copied)
-    whole = path.read_bytes()
+    content = path.read_bytes()
     for _ in range(20):
-        path.write_bytes(damaged(whole, rng))
+        path.write_bytes(damaged(content, rng))
         assert compiled(start(copied)) == 1
         assert path.read_bytes() != b""
     assert compiled(start(copied)) == 0
@@ -177,18 +177,18 @@ def test_the_folder_is_named_after_all_sources(monkeypatch):
 
 
 def test_listeners_are_told_and_forgotten():
-    told = []
-    with on_compile(lambda *what: told.append(what)):
+    calls = []
+    with on_compile(lambda *what: calls.append(what)):
         pass
     compiling._compiled.append("nothing")
-    assert told == []
+    assert calls == []
     assert compiling._listeners == []
 
 
 def test_a_kernel_compiles_once_for_each_dtype():
-    """Whatever the strides and the write flags of what users pass.
+    """For inputs of any strides and write flags.
 
-    Other tests call kernels themselves, with arrays that no op passes; those do not count.
+    Signatures from other tests, which call kernels with arrays that no op passes, do not count.
     """
     before = {kernel: set(kernel.signatures) for kernel in compiling.KERNELS}
     for op, cases in CASES.items():
@@ -199,9 +199,9 @@ def test_a_kernel_compiles_once_for_each_dtype():
                 laid = [layout(array) for array in inputs]
                 out, cache = getattr(jit, f"{op}_forward")(*laid, **keywords)
                 getattr(jit, f"{op}_backward")(layout(direction(out, rng)), cache)
-    found = {kernel.__name__: len(set(kernel.signatures) - before[kernel]) for kernel in before}
-    assert found
-    assert all(count <= 2 for count in found.values()), found
+    counts = {kernel.__name__: len(set(kernel.signatures) - before[kernel]) for kernel in before}
+    assert counts
+    assert all(count <= 2 for count in counts.values()), counts
 
 
 TRAINING = """
@@ -210,58 +210,60 @@ from minise import models
 from minise.ops import jit
 from minise.ops.backend import on_compile
 
-told = []
-with on_compile(lambda name, so_far, of_all: told.append(name)):
+names = []
+with on_compile(lambda name, so_far, of_all: names.append(name)):
     net = models.build("se_resnet8", ops=jit)
     out, cache = net.forward(np.zeros((2, 3, 8, 8), np.float32), training=True)
     net.backward(out, cache, needs_dx=False)
-print(*told)
+print(*names)
 """
 
 
 @pytest.mark.slow
 def test_the_backward_pass_is_compiled_ahead(tmp_path):
-    """All that takes long of it, and of the types that training has."""
+    """Its slow kernels, for the types of training."""
     environment = {**os.environ, "MINISE_CACHE": str(tmp_path)}
     ahead = [sys.executable, "-P", "-m", "minise.ops.jit.ahead"]
     subprocess.run(ahead, env=environment, check=True, timeout=300)
     made = {path.name.rpartition("-")[0] for path in kernels_in(tmp_path)}
     assert made >= {"norm.backward", "winograd_dweight.weight_gradient", "scatter.scatter"}
     program = [sys.executable, "-c", TRAINING]
-    found = subprocess.run(program, env=environment, check=True, timeout=300, stdout=-1, text=True)
-    assert "norm.forward" in found.stdout
-    assert not made & set(found.stdout.split())
+    run = subprocess.run(program, env=environment, check=True, timeout=300, stdout=-1, text=True)
+    assert "norm.forward" in run.stdout
+    assert not made & set(run.stdout.split())
 
 
 @pytest.mark.parametrize(
     ("name", "setting", "cores", "made", "started"),
     [
-        (compiling.FIRST, "1", 2, [], 1),
-        (compiling.FIRST, "0", 2, [], 0),
-        (compiling.FIRST, "1", 1, [], 0),
-        (compiling.FIRST, "1", 2, [compiling.LAST], 0),
+        (compiling.FIRST_TRAINING_KERNEL, "1", 2, [], 1),
+        (compiling.FIRST_TRAINING_KERNEL, "0", 2, [], 0),
+        (compiling.FIRST_TRAINING_KERNEL, "1", 1, [], 0),
+        (compiling.FIRST_TRAINING_KERNEL, "1", 2, [compiling.LAST_TRAINING_KERNEL], 0),
         ("activation.gates", "1", 2, [], 0),
     ],
 )
 def test_when_a_second_process_is_started(
     monkeypatch, tmp_path, name, setting, cores, made, started
 ):
-    came = []
-    monkeypatch.setattr(compiling.subprocess, "Popen", lambda *a, **k: came.append(a) or Process())
+    started_processes = []
+    monkeypatch.setattr(
+        compiling.subprocess, "Popen", lambda *a, **k: started_processes.append(a) or Process()
+    )
     monkeypatch.setattr(compiling, "folder", lambda: tmp_path)
     monkeypatch.setattr(compiling.os, "cpu_count", lambda: cores)
     monkeypatch.setattr(compiling.DiskCache, "_path", lambda *arguments: tmp_path / "nothing")
     monkeypatch.setenv("MINISE_AHEAD", setting)
-    for one in made:
-        (tmp_path / f"{one}-0").touch()
+    for kernel in made:
+        (tmp_path / f"{kernel}-0").touch()
     cache = compiling.DiskCache(jit.relu_forward)
     cache._name = name
     assert cache.load_overload(None, compiling.KERNELS[0].targetctx) is None
-    assert len(came) == started
+    assert len(started_processes) == started
 
 
 class Process:
-    """What stands in for a process that was started."""
+    """A stand-in for a started process."""
 
     def kill(self):
         """Do nothing."""

@@ -1,4 +1,4 @@
-"""Memory that is freed is used again, and no two arrays that are alive share any."""
+"""The caching allocator reuses freed memory, and arrays in use never share memory."""
 
 import gc
 import threading
@@ -7,17 +7,24 @@ import numpy as np
 import pytest
 
 from minise.ops.jit.vector import memory
-from minise.ops.jit.vector.memory import LINE, SLACK, SMALL, empty, empty_like, release
+from minise.ops.jit.vector.memory import (
+    CACHE_LINE_BYTES,
+    MAX_UNPOOLED_BYTES,
+    SLACK,
+    empty,
+    empty_like,
+    release,
+)
 
-BIG = (SMALL // 4 + 1,)  # float32 numbers: just above what the system keeps
+BIG = (MAX_UNPOOLED_BYTES // 4 + 1,)  # the smallest float32 shape that comes from the allocator
 
 
 @pytest.fixture(autouse=True)
-def used():
-    """Nothing waits, and as many bytes are in use as other tests have left."""
+def used_bytes():
+    """Empty the cache, and return the bytes in use by arrays of other tests."""
     gc.collect()
     release()
-    return memory._pool.used
+    return memory._allocator.used_bytes
 
 
 def test_freed_memory_comes_back():
@@ -28,7 +35,7 @@ def test_freed_memory_comes_back():
 
 
 def test_a_view_keeps_the_memory():
-    """Also one without the array that it was taken from."""
+    """Also after the array of which it is a view is gone."""
     view = empty(BIG, np.float32).reshape(1, -1)[:, 5:9].T
     view[...] = 7
     others = [empty(BIG, np.float32) for _ in range(4)]
@@ -38,9 +45,9 @@ def test_a_view_keeps_the_memory():
 
 
 def test_arrays_begin_at_a_line():
-    for count in range(SMALL // 4 + 1, SMALL // 4 + 20):
+    for count in range(MAX_UNPOOLED_BYTES // 4 + 1, MAX_UNPOOLED_BYTES // 4 + 20):
         array = empty((count,), np.float32)
-        assert array.ctypes.data % LINE == 0
+        assert array.ctypes.data % CACHE_LINE_BYTES == 0
         assert array.flags.c_contiguous
         assert array.flags.writeable
         assert array.flags.aligned
@@ -48,34 +55,34 @@ def test_arrays_begin_at_a_line():
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (3, 0, 5000), (2, 3)])
-def test_small_and_empty_ones(shape):
+def test_small_and_empty_arrays(shape):
     array = empty(shape, np.float64)
     assert array.shape == shape
     assert array.dtype == np.float64
 
 
-def test_what_waits_is_bounded(used):
-    """Arrays of ever new sizes leave no more behind than was in use at once, and SLACK."""
-    most = used
+def test_cached_memory_is_bounded(used_bytes):
+    """Arrays of 1000 different sizes never exceed SLACK times the peak of used memory."""
+    max_peak = used_bytes
     for count in range(1000):
-        array = empty((SMALL + 100 * count,), np.uint8)
-        most = max(most, used + 2 * (array.nbytes + LINE))
-        pool = memory._pool
-        assert pool.most <= most
-        assert pool.free + pool.used <= SLACK * pool.most
+        array = empty((MAX_UNPOOLED_BYTES + 100 * count,), np.uint8)
+        max_peak = max(max_peak, used_bytes + 2 * (array.nbytes + CACHE_LINE_BYTES))
+        allocator = memory._allocator
+        assert allocator.peak <= max_peak
+        assert allocator.cached_bytes + allocator.used_bytes <= SLACK * allocator.peak
     del array
     release()
-    assert (pool.free, pool.used) == (0, used)
+    assert (allocator.cached_bytes, allocator.used_bytes) == (0, used_bytes)
 
 
-def test_many_threads(used):
-    """Each writes its own number and must find it again."""
+def test_many_threads(used_bytes):
+    """Each thread writes its own number into each array, and must read it back."""
     wrong = []
 
     def work(number):
         rng = np.random.default_rng(number)
         for _ in range(300):
-            array = empty((SMALL + int(rng.integers(1, 4)),), np.uint8)
+            array = empty((MAX_UNPOOLED_BYTES + int(rng.integers(1, 4)),), np.uint8)
             array[...] = number
             if (array != number).any():
                 wrong.append(number)
@@ -87,4 +94,4 @@ def test_many_threads(used):
         thread.join()
     assert not wrong
     release()
-    assert memory._pool.used == used
+    assert memory._allocator.used_bytes == used_bytes

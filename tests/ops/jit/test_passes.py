@@ -1,4 +1,4 @@
-"""The passes of normalisations: vectors do what the loops below them do, and touch nothing else."""
+"""The passes of normalisations: vectors compute what the plain loops do, and touch nothing else."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from minise.ops.jit.norm import NOTHING
 from minise.ops.jit.normalisation import passes
-from minise.ops.jit.normalisation.passes import BLOCK, BLOCKS, blocks_of
+from minise.ops.jit.normalisation.passes import MIN_BLOCKS, PIXELS_PER_BLOCK, blocks_of
 from minise.ops.jit.vector.layout import frozen
 from minise.ops.jit.vector.simd import lanes_of
 from tests.ops.cases import SEEDS, few
@@ -18,15 +18,15 @@ over_switch = pytest.mark.parametrize("switch", [True, False])
 SIZES = dict(
     images=st.integers(1, 2),
     parts=st.integers(1, 2),
-    pixels=st.integers(1, 13),  # four registers take turns, and some are left
+    pixels=st.integers(1, 13),  # four registers are used in turn, with a remainder
     vectors=st.integers(0, 2),
-    rest=st.integers(0, 3),  # channels that fill no vector
+    rest=st.integers(0, 3),  # channels that do not fill a vector
     seed=SEEDS,
 )
 
 
 class Drawn:
-    """Small integers between bands of NaN, so that no sum is rounded and no stray read is lost."""
+    """Small integers between bands of NaN: sums are exact, and a stray read gives NaN."""
 
     def __init__(self, dtype, images, parts, pixels, vectors, rest, seed):
         self.rng, self.dtype, self.guards = np.random.default_rng(seed), dtype, Guarded()
@@ -35,7 +35,7 @@ class Drawn:
         self.nothing = NOTHING[np.dtype(dtype)]
 
     def integers(self, shape, nan=False):
-        """Return a read-only array, with nan a few of them in it."""
+        """Return a read-only array of integers, with `nan` some of them replaced by NaN."""
         values = self.rng.integers(-3, 4, shape).astype(self.dtype)
         if nan:
             values[self.rng.random(shape) < 0.05] = np.nan
@@ -47,7 +47,7 @@ class Drawn:
         return ours, [np.full(shape, np.nan, self.dtype) for shape in shapes]
 
     def check(self, ours, theirs):
-        """Assert that both sets are equal, and that nothing else was written."""
+        """Assert that both sets are equal, and that no guard band was written to."""
         for a, b in zip(ours, theirs, strict=True):
             np.testing.assert_array_equal(a, b)
         self.guards.check()
@@ -57,7 +57,7 @@ class Drawn:
 @few
 @given(level=st.sampled_from([0, 1000, -(2**15)]), **SIZES)
 def test_moments(dtype, level, **sizes):
-    """Both divide by the number of pixels; beyond that nothing is rounded but squares of it."""
+    """Only the division by the number of pixels is rounded, and the squares that follow from it."""
     drawn = Drawn(dtype, **sizes)
     x = frozen(drawn.guards.array(drawn.integers(drawn.blocks) + dtype(level)))
     ours, (means, squares) = drawn.empty(*[x.shape[::2]] * 2)
@@ -97,19 +97,19 @@ def test_normalise(dtype, switch, relu, **sizes):
 @few
 @given(**SIZES)
 def test_sums(dtype, switch, with_g, **sizes):
-    """With and without an out that tells where a ReLU was open, and the gradient behind it."""
+    """With and without the output of a ReLU as mask, and with and without the masked gradient."""
     drawn = Drawn(dtype, **sizes)
     dout, x = drawn.integers(drawn.blocks), drawn.integers(drawn.blocks)
     mean = drawn.integers(drawn.channel)
     out = drawn.integers(drawn.blocks, nan=True) if switch else drawn.nothing
     of_g = drawn.blocks if with_g else (1, 0, 0)
-    ours, (sum_g, sum_gx, gated) = drawn.empty(*[x.shape[::2]] * 2, of_g)
+    ours, (sum_g, sum_gx, masked) = drawn.empty(*[x.shape[::2]] * 2, of_g)
     for block in range(len(x)):
-        passes.sums(block, dout, out, x, mean, *ours)
+        passes.gradient_sums(block, dout, out, x, mean, *ours)
         arrays = dout[block], out[block if switch else 0], x[block]
-        results = sum_g[block], sum_gx[block], gated[block if with_g else 0]
-        passes.sums_loops(*arrays, 0, mean, *results)
-    drawn.check(ours, [sum_g, sum_gx, gated])
+        results = sum_g[block], sum_gx[block], masked[block if with_g else 0]
+        passes.gradient_sums_loops(*arrays, 0, mean, *results)
+    drawn.check(ours, [sum_g, sum_gx, masked])
 
 
 @over_dtypes
@@ -117,7 +117,7 @@ def test_sums(dtype, switch, with_g, **sizes):
 @few
 @given(**SIZES)
 def test_input_gradient(dtype, switch, **sizes):
-    """With and without an out that tells where a ReLU was open."""
+    """With and without the output of a ReLU as mask."""
     drawn = Drawn(dtype, **sizes)
     dout, x = drawn.integers(drawn.blocks, nan=True), drawn.integers(drawn.blocks)
     out = drawn.integers(drawn.blocks, nan=True) if switch else drawn.nothing
@@ -134,11 +134,11 @@ def test_input_gradient(dtype, switch, **sizes):
 @few
 @given(N=st.integers(1, 40), H=st.integers(1, 70), W=st.integers(1, 70))
 def test_blocks(N, H, W):
-    """The same memory, in blocks that are no longer than said, and no shorter than needed."""
+    """A view in the fewest blocks: at least MIN_BLOCKS, of at most PIXELS_PER_BLOCK pixels."""
     rows = np.zeros((N, H * W, 3), np.float32)
     blocks = blocks_of(rows)
     assert np.shares_memory(blocks, rows)
-    assert blocks.shape[1] <= BLOCK
-    assert len(blocks) >= min(BLOCKS, N * H * W)
+    assert blocks.shape[1] <= PIXELS_PER_BLOCK
+    assert len(blocks) >= min(MIN_BLOCKS, N * H * W)
     for parts in range(1, len(blocks) // N):
-        assert parts * BLOCK < H * W or N * parts < BLOCKS or H * W % parts
+        assert parts * PIXELS_PER_BLOCK < H * W or N * parts < MIN_BLOCKS or H * W % parts

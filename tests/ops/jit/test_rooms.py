@@ -1,4 +1,4 @@
-"""The rooms of jit: compiler, then vector, then convolution and normalisation, then the twins."""
+"""The import order in jit: compiler, vector, convolution and normalisation, top-level files."""
 
 from pathlib import Path
 
@@ -15,11 +15,11 @@ MAY_IMPORT = {
     "normalisation": {"compiler", "vector", "normalisation"},
 }
 IMPORTS = graph()
-SCRIPTS = {"ahead/__main__.py"}  # is run in a process of its own, and imported by nothing
+SCRIPTS = {"ahead/__main__.py"}  # runs in a process of its own; nothing imports it
 
 
 def imported_by(path):
-    """Return the files and rooms at the top of jit that a file imports; jit itself as ""."""
+    """Yield the top-level modules and packages of jit that a file imports; jit itself as ""."""
     for name in IMPORTS[module_of(path)]:
         if name == PACKAGE or name.startswith(f"{PACKAGE}."):
             yield name.removeprefix(PACKAGE).lstrip(".").partition(".")[0]

@@ -1,4 +1,4 @@
-"""Every operation on vectors does what its *_lanes says, to the last bit and sign of zero."""
+"""Every vector operation has the bits of its specification *_lanes, including the sign of zero."""
 
 import itertools
 import platform
@@ -10,24 +10,22 @@ import pytest
 
 from minise.ops.jit.vector import simd
 from minise.ops.jit.vector.simd import (
-    BYTES,
-    FUSED,
+    HAS_FMA,
+    VECTOR_BYTES,
     filled,
     filled_lanes,
     fma,
     fma_lanes,
-    kept,
-    kept_lanes,
     lanes_of,
     load,
     store,
+    where_positive,
+    where_positive_lanes,
 )
 
 over_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
-pytestmark = pytest.mark.skipif(
-    simd.AS_LOOPS, reason="compares with what runs where Numba is switched off"
-)
-AT = 3  # where vectors begin: nowhere near a line
+pytestmark = pytest.mark.skipif(simd.AS_LOOPS, reason="without Numba the specification itself runs")
+AT = 3  # index of the first vector: not aligned to a cache line
 SPECIAL = [
     0.0,
     -0.0,
@@ -45,7 +43,7 @@ SPECIAL = [
 
 
 def rows(dtype):
-    """Return all triples of special numbers in three rows, and lanes enough to fill vectors."""
+    """Return all triples of special numbers in three rows, zero-padded to full vectors."""
     triples = np.array(list(itertools.product(SPECIAL, repeat=3)), dtype).T
     lanes = lanes_of(np.dtype(dtype))
     short = -triples.shape[1] % lanes
@@ -53,14 +51,14 @@ def rows(dtype):
 
 
 def same(ours, theirs):
-    """Assert that numbers are equal, NaN where NaN is, and zeros of one sign."""
+    """Assert that numbers are equal, NaN at the same places, and zeros of the same sign."""
     np.testing.assert_array_equal(ours, theirs)
     number = ~np.isnan(theirs)
     np.testing.assert_array_equal(np.signbit(ours[number]), np.signbit(theirs[number]))
 
 
 def runner(operation):
-    """Return a compiled function that does an operation of three vectors all along three rows."""
+    """Return a compiled function that applies an operation to all vectors of three rows."""
 
     @numba.njit
     def run(a, b, c, out):
@@ -71,17 +69,17 @@ def runner(operation):
 
 
 def both(emitted, written, dtype):
-    """Return what vectors give, compiled, and what their specification gives, in NumPy."""
-    given, out = rows(dtype), np.full_like(rows(dtype)[0], np.nan)
-    runner(numba.njit(emitted))(*given, out)
+    """Return the results of the compiled operation and of its specification in NumPy."""
+    inputs, out = rows(dtype), np.full_like(rows(dtype)[0], np.nan)
+    runner(numba.njit(emitted))(*inputs, out)
     with np.errstate(all="ignore"):
-        expected = written(*given[:, AT:])
+        expected = written(*inputs[:, AT:])
     assert np.isnan(out[:AT]).all()
     assert expected.dtype == dtype
     return out[AT:], expected
 
 
-OPERATIONS = {  # on vectors a, b, c, as it is compiled and, where NumPy writes it otherwise, there
+OPERATIONS = {  # of vectors a, b, c: to compile, and for NumPy if its code differs
     "a": (lambda a, b, c: a,),
     "a + b": (lambda a, b, c: a + b,),
     "a - b": (lambda a, b, c: a - b,),
@@ -92,16 +90,19 @@ OPERATIONS = {  # on vectors a, b, c, as it is compiled and, where NumPy writes 
     "3 - a": (lambda a, b, c: 3 - a,),
     "0.1 * a": (lambda a, b, c: 0.1 * a,),
     "a * -2": (lambda a, b, c: a * -2,),
-    "of a sum": (lambda a, b, c: (a + b) * (b - c),),
-    "kept": (lambda a, b, c: kept(a, b), lambda a, b, c: kept_lanes(a, b)),
-    "relu": (lambda a, b, c: kept(a, a), lambda a, b, c: kept_lanes(a, a)),
-    "a number kept": (
-        lambda a, b, c: kept(0.1, b),
-        lambda a, b, c: kept_lanes(filled_as(a, 0.1), b),
+    "products of sums": (lambda a, b, c: (a + b) * (b - c),),
+    "where_positive": (
+        lambda a, b, c: where_positive(a, b),
+        lambda a, b, c: where_positive_lanes(a, b),
     ),
-    "kept by a number": (
-        lambda a, b, c: kept(a, -0.0),
-        lambda a, b, c: kept_lanes(a, filled_as(a, -0.0)),
+    "relu": (lambda a, b, c: where_positive(a, a), lambda a, b, c: where_positive_lanes(a, a)),
+    "where_positive of a number": (
+        lambda a, b, c: where_positive(0.1, b),
+        lambda a, b, c: where_positive_lanes(filled_as(a, 0.1), b),
+    ),
+    "where_positive by a number": (
+        lambda a, b, c: where_positive(a, -0.0),
+        lambda a, b, c: where_positive_lanes(a, filled_as(a, -0.0)),
     ),
 }
 
@@ -119,9 +120,9 @@ def test_operations(dtype, name):
 
 @over_dtypes
 def test_fma_rounds_once_or_twice(dtype):
-    """Fused, it is the nearest number to a * b + c; else exactly what its specification gives."""
+    """With FMA, the nearest number to a * b + c; without, the bits of the specification."""
     ours, theirs = both(lambda a, b, c: fma(a, b, c), fma_lanes, dtype)
-    if not FUSED:
+    if not HAS_FMA:
         same(ours, theirs)
         return
     a, b, c = rows(dtype)[:, AT:]
@@ -129,39 +130,39 @@ def test_fma_rounds_once_or_twice(dtype):
     np.testing.assert_array_equal(ours[~finite], theirs[~finite])
     for i in np.flatnonzero(finite):
         exact = Fraction(float(a[i])) * Fraction(float(b[i])) + Fraction(float(c[i]))
-        off = abs(Fraction(float(ours[i])) - exact)
-        assert 2 * off <= Fraction(float(np.spacing(abs(ours[i]))))
+        error = abs(Fraction(float(ours[i])) - exact)
+        assert 2 * error <= Fraction(float(np.spacing(abs(ours[i]))))
         if exact == 0:
             assert np.signbit(ours[i]) == np.signbit(theirs[i])
 
 
 @over_dtypes
 def test_numbers_beside_vectors_in_fma(dtype):
-    """Products by powers of two are exact, so that one rounding and two are the same."""
+    """Products with powers of two are exact, so one rounding and two give the same bits."""
     for emitted, written in (
         (lambda a, b, c: fma(4.0, b, c), lambda a, b, c: 4 * b + c),
         (lambda a, b, c: fma(a, -2, c), lambda a, b, c: a * -2 + c),
         (lambda a, b, c: fma(0.5, b, 0.1), lambda a, b, c: 0.5 * b + filled_as(b, 0.1)),
     ):
         ours, theirs = both(emitted, written, dtype)
-        normal = abs(theirs) >= np.finfo(dtype).tiny  # half of a subnormal number may be none
+        normal = abs(theirs) >= np.finfo(dtype).tiny  # half of a subnormal number is rounded
         np.testing.assert_array_equal(ours[normal], theirs[normal])
         np.testing.assert_array_equal(np.isnan(ours), np.isnan(theirs))
 
 
 @over_dtypes
 def test_a_fused_product_is_seen(dtype):
-    """(1 + e) (1 - e) - 1 = -e e: rounded twice it is 0."""
+    """(1 + e) (1 - e) - 1 = -e e with one rounding, 0 with two."""
     e = float(np.finfo(dtype).eps)
     out = np.zeros(lanes_of(np.dtype(dtype)), dtype)
 
     @numba.njit
     def run(out, e):
-        one = filled(1.0, out)
-        store(fma(one + e, one - e, -1.0), out, 0)
+        ones = filled(1.0, out)
+        store(fma(ones + e, ones - e, -1.0), out, 0)
 
     run(out, e)
-    assert (out == (-e * e if FUSED else 0)).all()
+    assert (out == (-e * e if HAS_FMA else 0)).all()
 
 
 @over_dtypes
@@ -182,7 +183,7 @@ def test_filled(dtype):
 
 @over_dtypes
 def test_load_and_store_at_any_place(dtype):
-    """They touch as many numbers as a vector has lanes, wherever these lie."""
+    """They access exactly the lanes of a vector, at any index."""
     lanes = lanes_of(np.dtype(dtype))
     source = np.arange(1, 4 * lanes, dtype=dtype)
 
@@ -198,8 +199,8 @@ def test_load_and_store_at_any_place(dtype):
 
 
 def test_a_vector_is_whole_numbers():
-    assert BYTES in (16, 32, 64)
-    assert lanes_of(np.dtype(np.float32)) == 2 * lanes_of(np.dtype(np.float64)) == BYTES // 4
+    assert VECTOR_BYTES in (16, 32, 64)
+    assert lanes_of(np.dtype(np.float32)) == 2 * lanes_of(np.dtype(np.float64)) == VECTOR_BYTES // 4
 
 
 @numba.njit
@@ -212,7 +213,7 @@ def _product(a, b, out):
 )
 @over_dtypes
 def test_the_code_has_registers_of_this_width(dtype):
-    """A wider vector than the processor's would be split in two, a narrower one waste it."""
+    """LLVM would split a vector wider than the processor's; a narrower one would waste lanes."""
     row = np.ones(lanes_of(np.dtype(dtype)), dtype)
     _product(row, row, row)
     (code,) = [
@@ -223,5 +224,5 @@ def test_the_code_has_registers_of_this_width(dtype):
     arithmetic = [line for line in code.splitlines() if "fmadd" in line or "mulp" in line]
     names = {16: "%xmm", 32: "%ymm", 64: "%zmm"}
     assert arithmetic
-    assert all(names[BYTES] in line for line in arithmetic)
-    assert ("fmadd" in arithmetic[0]) == FUSED
+    assert all(names[VECTOR_BYTES] in line for line in arithmetic)
+    assert ("fmadd" in arithmetic[0]) == HAS_FMA

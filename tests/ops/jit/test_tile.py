@@ -1,4 +1,4 @@
-"""The tiles of a matrix product do what their plain loops do, and touch nothing else."""
+"""The tiles of a matrix product compute what their plain loops do, and touch nothing else."""
 
 import numba
 import numpy as np
@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from minise.ops.jit.vector.simd import lanes_of
 from minise.ops.jit.vector.tile import (
     ROWS,
+    add_tile,
+    add_tile_loops,
     copy,
     copy_loops,
-    fresh,
-    fresh_loops,
-    tile,
-    tile_loops,
+    set_tile,
+    set_tile_loops,
     zero,
     zero_loops,
 )
@@ -22,18 +22,18 @@ from tests.ops.cases import SEEDS, few
 
 over_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 pytestmark = pytest.mark.skipif(
-    bool(numba.config.DISABLE_JIT), reason="compares with what runs where Numba is switched off"
+    bool(numba.config.DISABLE_JIT), reason="without Numba the plain loops themselves run"
 )
 
 
 @numba.njit
-def run_tile(a, a0, a_row, a_step, runs, count, b, b0, b_step, b_apart, vectors, c, c0, c_row):
-    tile(a, a0, a_row, a_step, runs, count, b, b0, b_step, b_apart, vectors, c, c0, c_row)
+def run_add_tile(a, a0, a_row, a_step, runs, count, b, b0, b_step, b_vector, vectors, c, c0, c_row):
+    add_tile(a, a0, a_row, a_step, runs, count, b, b0, b_step, b_vector, vectors, c, c0, c_row)
 
 
 @numba.njit
-def run_fresh(a, a0, a_row, a_step, runs, count, b, b0, b_step, b_apart, vectors, c, c0, c_row):
-    fresh(a, a0, a_row, a_step, runs, count, b, b0, b_step, b_apart, vectors, c, c0, c_row)
+def run_set_tile(a, a0, a_row, a_step, runs, count, b, b0, b_step, b_vector, vectors, c, c0, c_row):
+    set_tile(a, a0, a_row, a_step, runs, count, b, b0, b_step, b_vector, vectors, c, c0, c_row)
 
 
 @numba.njit
@@ -57,30 +57,32 @@ def run_zero(target, to, count):
     room=st.tuples(st.integers(0, 7), st.integers(0, 7), st.integers(0, 7)),
     seed=SEEDS,
 )
-@pytest.mark.parametrize(("run", "loops"), [(run_tile, tile_loops), (run_fresh, fresh_loops)])
+@pytest.mark.parametrize(
+    ("run", "loops"), [(run_add_tile, add_tile_loops), (run_set_tile, set_tile_loops)]
+)
 def test_tile(run, loops, dtype, count, runs, steps, vectors, panels, room, seed):
-    """Small integers, so == ; around every array stands NaN, which a stray read would bring in.
+    """Small integers, so == ; NaN around every array would show a stray read.
 
-    The vectors of a step are neighbours, or each begins a panel of its own.
+    The vectors of a step are neighbours, or each is in a panel of its own.
     """
     rng = np.random.default_rng(seed)
-    lanes, how_many = lanes_of(np.dtype(dtype)), len(runs) * count
+    lanes, step_count = lanes_of(np.dtype(dtype)), len(runs) * count
     a_row, a_step = steps
     wide = vectors * lanes
     b_step, c_row = (lanes if panels else wide) + room[1], wide + room[2]
-    b_apart = how_many * b_step if panels else lanes
+    b_vector = step_count * b_step if panels else lanes
     reach = max(runs, default=0) + (ROWS - 1) * a_row + max(0, count - 1) * a_step + 1
     a = guarded(rng.integers(-3, 4, reach), room[0], dtype)
-    b = guarded(np.full((vectors if panels else 1) * how_many * b_step, np.nan), 3, dtype)
-    for v, step in np.ndindex(vectors, how_many):
-        begin = 3 + v * b_apart + step * b_step
+    b = guarded(np.full((vectors if panels else 1) * step_count * b_step, np.nan), 3, dtype)
+    for v, step in np.ndindex(vectors, step_count):
+        begin = 3 + v * b_vector + step * b_step
         b[begin : begin + lanes] = rng.integers(-3, 4, lanes)
     c = guarded(rng.integers(-3, 4, (ROWS, c_row)), 5, dtype)
-    if loops is fresh_loops:  # does not read what it sets
+    if loops is set_tile_loops:  # does not read what it sets
         for row in range(ROWS):
             c[5 + row * c_row : 5 + row * c_row + wide] = np.nan
     same = c.copy()
-    left, right = (room[0], a_row, a_step, np.array(runs, np.intp), count), (b_step, b_apart)
+    left, right = (room[0], a_row, a_step, np.array(runs, np.intp), count), (b_step, b_vector)
     run(a, *left, b, 3, *right, vectors, c, 5, c_row)
     loops(a, *left, b, 3, *right, vectors, same, 5, c_row)
     np.testing.assert_array_equal(c, same)
@@ -90,7 +92,7 @@ def test_tile(run, loops, dtype, count, runs, steps, vectors, panels, room, seed
 
 
 def guarded(values, before, dtype):
-    """Return values flat, with NaN before and behind."""
+    """Return the values flat, with NaN before and after them."""
     row = np.full(before + values.size + 9, np.nan, dtype)
     row[before : before + values.size] = values.ravel()
     return row

@@ -1,4 +1,4 @@
-"""Winograd's transforms: the identity in exact fractions, and the vector functions beside it."""
+"""Winograd's transforms: the identity in exact fractions, and the functions of vectors."""
 
 from fractions import Fraction
 from math import prod
@@ -16,11 +16,11 @@ from minise.ops.jit.convolution.transforms import (
     OUT,
     POINTS,
     TAP,
-    make_tiles,
-    see_tiles,
+    transform_douts,
     transform_dweights,
+    transform_inputs,
+    transform_outputs,
     transform_weights,
-    turn_tiles,
 )
 from minise.ops.jit.vector.simd import lanes_of
 from tests.ops.cases import SEEDS, few
@@ -30,7 +30,7 @@ over_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
 def fractions(text):
-    return np.array([[Fraction(one) for one in row.split()] for row in text.strip().splitlines()])
+    return np.array([[Fraction(word) for word in row.split()] for row in text.strip().splitlines()])
 
 
 B_T = fractions("""
@@ -55,7 +55,7 @@ A_T = fractions("""
     0  1  1  4  4  0
     0  1 -1  8 -8  1
 """)
-MATRICES = {  # of each vector function
+MATRICES = {  # of the functions of vectors
     "_inputs": B_T,
     "_outputs": A_T,
     "_douts": A_T.T,
@@ -64,29 +64,29 @@ MATRICES = {  # of each vector function
 }
 
 
-def test_the_matrices_follow_from_the_places():
-    """0, 1, -1, 2, -2, and infinity last."""
-    places = [0, 1, -1, 2, -2]
-    for k, place in enumerate(places):
-        others = [other for other in places if other != place]
-        distance = Fraction(prod(place - other for other in others))
+def test_the_matrices_follow_from_the_nodes():
+    """The interpolation nodes are 0, 1, -1, 2, -2 and, last, infinity."""
+    nodes = [0, 1, -1, 2, -2]
+    for k, node in enumerate(nodes):
+        others = [other for other in nodes if other != node]
+        distance = Fraction(prod(node - other for other in others))
         assert [*reversed(np.poly(others)), 0] == list(B_T[k])
-        assert [place**i / distance for i in range(TAP)] == list(G[k])
-        assert [place**i for i in range(OUT)] == list(A_T[:, k])
-    assert [*reversed(np.poly(places))] == list(B_T[5])
+        assert [node**i / distance for i in range(TAP)] == list(G[k])
+        assert [node**i for i in range(OUT)] == list(A_T[:, k])
+    assert [*reversed(np.poly(nodes))] == list(B_T[5])
     assert list(G[5]) == [0, 0, 1]
     assert list(A_T[:, 5]) == [0, 0, 0, 1]
 
 
 def test_it_is_the_correlation():
-    """Output k gets pixel j times weight i where j = k + i: for all of them, so for all numbers."""
+    """Output k has pixel j times weight i with coefficient 1 where j = k + i, and otherwise 0."""
     products = np.einsum("kp,pi,pj->kij", A_T, G, B_T)
     for k, i, j in np.ndindex(OUT, TAP, IN):
         assert products[k, i, j] == (j == k + i)
 
 
 def test_it_is_the_correlation_of_tiles():
-    """Columns and rows alike; with numbers drawn, as it is used."""
+    """In two dimensions, with random integers."""
     rng = np.random.default_rng(0)
     d, g = (np.vectorize(Fraction)(rng.integers(-9, 10, (n, n))) for n in (IN, TAP))
     y = A_T @ ((G @ g @ G.T) * (B_T @ d @ B_T.T)) @ A_T.T
@@ -100,7 +100,7 @@ def test_the_matrices_of_the_bound():
 
 
 class Counted:
-    """A sum of terms in fractions, by input: its coefficient, and how often it was rounded."""
+    """A sum of terms: for each input, its exact coefficient and its number of roundings."""
 
     def __init__(self, terms):
         self.terms = {k: term for k, term in terms.items() if term[0]}
@@ -128,7 +128,7 @@ class Counted:
 
 
 def fma_of(fused):
-    """Return fma on Counted, where a fused product is not rounded for itself."""
+    """Return fma on Counted; if fused, the product is not rounded separately."""
 
     def fma(number, b, c):
         product = number * b
@@ -147,15 +147,15 @@ def fma_of(fused):
 def test_the_source_is_the_matrix_and_rounds_as_often_as_said(name, fused, monkeypatch):
     monkeypatch.setattr(transforms, "fma", fma_of(fused))
     function = getattr(transforms, name)
-    function = getattr(function, "py_func", function)  # before it was compiled
+    function = getattr(function, "py_func", function)  # the Python function
     matrix = MATRICES[name]
     out = function(*(Counted({k: (Fraction(1), 0)}) for k in range(matrix.shape[1])))
-    coefficients = [[one.terms.get(k, (0, 0))[0] for k in range(matrix.shape[1])] for one in out]
+    coefficients = [[sum_.terms.get(k, (0, 0))[0] for k in range(matrix.shape[1])] for sum_ in out]
     np.testing.assert_array_equal(coefficients, matrix)
-    most = max(count for one in out for _, count in one.terms.values())
-    said = getattr(STEPS, name.strip("_"))
-    assert most <= said
-    assert fused or most == said
+    roundings = max(count for sum_ in out for _, count in sum_.terms.values())
+    stated = getattr(STEPS, name.strip("_"))
+    assert roundings <= stated
+    assert fused or roundings == stated
 
 
 def drawn(rng, *shape):
@@ -163,24 +163,24 @@ def drawn(rng, *shape):
 
 
 def both(matrix, tiles):
-    """Return matrix tile matrix.T of every tile; the tile's axes are the last two."""
+    """Return matrix tile matrix.T for each tile; the last two axes are the tile's."""
     matrix = matrix.astype(tiles.dtype)
     return matrix @ tiles @ matrix.T
 
 
 @numba.njit
-def run_see(band, at, wide, C, tiles, half, seen, to, plane):
-    see_tiles(band, at, wide, C, tiles, half, seen, to, plane)
+def run_inputs(band, at, wide, C, tiles, half, points, to, plane):
+    transform_inputs(band, at, wide, C, tiles, half, points, to, plane)
 
 
 @numba.njit
-def run_make(sums, at, plane, K, tiles, rows, columns, out, to, row):
-    make_tiles(sums, at, plane, K, tiles, rows, columns, out, to, row)
+def run_outputs(sums, at, plane, K, tiles, rows, columns, out, to, row):
+    transform_outputs(sums, at, plane, K, tiles, rows, columns, out, to, row)
 
 
 @numba.njit
-def run_turn(dout, at, row, K, tiles, turned, to, plane):
-    turn_tiles(dout, at, row, K, tiles, turned, to, plane)
+def run_douts(dout, at, row, K, tiles, dpoints, to, plane):
+    transform_douts(dout, at, row, K, tiles, dpoints, to, plane)
 
 
 @numba.njit
@@ -197,7 +197,7 @@ SIZES = dict(vectors=st.integers(1, 2), tiles=st.integers(1, 3), room=st.integer
 
 
 def at_points(points, to, plane, size):
-    """Return (6, 6, …) flat as kernels keep it: a plane for each point, and NaN between."""
+    """Return points (6, 6, …) in the flat layout of kernels: a plane per point, NaN between."""
     flat = np.full(size, np.nan)
     for point, values in enumerate(points.reshape(POINTS, -1)):
         flat[point * plane + to : point * plane + to + values.size] = values
@@ -207,33 +207,33 @@ def at_points(points, to, plane, size):
 @over_dtypes
 @few
 @given(**SIZES)
-def test_see_tiles(dtype, vectors, tiles, room, seed):
-    """Small integers, so == ; NaN around, and where it must not write."""
+def test_transform_inputs(dtype, vectors, tiles, room, seed):
+    """Small integers, so == ; NaN around all arrays, and where nothing may be written."""
     C = vectors * lanes_of(np.dtype(dtype))
     wide, plane, guards = OUT * tiles + 2 + room, tiles * C + 2 * room, Guarded()
     pixels = drawn(np.random.default_rng(seed), IN, wide, C)
     band = guards.array(np.append(np.full(room, np.nan), pixels).astype(dtype))
     half = guards.array(np.full(IN * wide * C, np.nan, dtype))
-    seen = guards.array(np.full(POINTS * plane, np.nan, dtype))
-    run_see(band, room, wide, C, tiles, half, seen, room, plane)
+    points = guards.array(np.full(POINTS * plane, np.nan, dtype))
+    run_inputs(band, room, wide, C, tiles, half, points, room, plane)
     d = np.stack([pixels[:, OUT * t : OUT * t + IN] for t in range(tiles)])
     expected = both(B_T, d.transpose(0, 3, 1, 2)).transpose(2, 3, 0, 1)  # (6, 6, tiles, C)
-    np.testing.assert_array_equal(seen, at_points(expected, room, plane, seen.size))
+    np.testing.assert_array_equal(points, at_points(expected, room, plane, points.size))
     guards.check()
 
 
 @over_dtypes
 @few
 @given(rows=st.integers(1, 6), less=st.integers(0, 3), **SIZES)
-def test_make_tiles(dtype, rows, less, vectors, tiles, room, seed):
-    """Only what lies inside of out is stored."""
+def test_transform_outputs(dtype, rows, less, vectors, tiles, room, seed):
+    """Results beyond the edge of out are not stored."""
     rng, guards = np.random.default_rng(seed), Guarded()
     K, columns = vectors * lanes_of(np.dtype(dtype)), OUT * tiles - less
     plane, row = tiles * K + 2 * room, columns * K + room
     m = drawn(rng, IN, IN, tiles, K)
     sums = guards.array(at_points(m, room, plane, POINTS * plane).astype(dtype))
     out = guards.array(np.full(room + OUT * row, np.nan, dtype))
-    run_make(sums, room, plane, K, tiles, rows, columns, out, room, row)
+    run_outputs(sums, room, plane, K, tiles, rows, columns, out, room, row)
     y = both(A_T, m.transpose(2, 3, 0, 1))  # (tiles, K, 4, 4)
     image = y.transpose(2, 0, 3, 1).reshape(OUT, OUT * tiles, K)[:rows, :columns]
     expected = np.full_like(out, np.nan)
@@ -246,7 +246,7 @@ def test_make_tiles(dtype, rows, less, vectors, tiles, room, seed):
 @over_dtypes
 @few
 @given(**SIZES)
-def test_turn_tiles(dtype, vectors, tiles, room, seed):
+def test_transform_douts(dtype, vectors, tiles, room, seed):
     guards = Guarded()
     K = vectors * lanes_of(np.dtype(dtype))
     row, plane = OUT * tiles * K + room, tiles * K + 2 * room
@@ -254,23 +254,27 @@ def test_turn_tiles(dtype, vectors, tiles, room, seed):
     rows = np.full((OUT, row), np.nan)
     rows[:, : OUT * tiles * K] = y.reshape(OUT, -1)
     dout = guards.array(np.append(np.full(room, np.nan), rows).astype(dtype))
-    turned = guards.array(np.full(POINTS * plane, np.nan, dtype))
-    run_turn(dout, room, row, K, tiles, turned, room, plane)
+    dpoints = guards.array(np.full(POINTS * plane, np.nan, dtype))
+    run_douts(dout, room, row, K, tiles, dpoints, room, plane)
     cut = y.reshape(OUT, tiles, OUT, K).transpose(1, 3, 0, 2)
     expected = both(A_T.T, cut).transpose(2, 3, 0, 1)
-    np.testing.assert_array_equal(turned, at_points(expected, room, plane, turned.size))
+    np.testing.assert_array_equal(dpoints, at_points(expected, room, plane, dpoints.size))
     guards.check()
 
 
 def check_rounded(ours, numbers, matrix, steps):
-    """Assert that ours (n, n, K) is matrix numbers matrix.T, but for so many roundings an axis.
+    """Assert that ours (n, n, K) is matrix numbers matrix.T, up to `steps` roundings per axis.
 
-    Times 24 * 24 all is whole, and small enough for 64 bits; taking ours as often is one more.
+    Multiplied by 24 * 24, all numbers are integers that fit into 64 bits; this product is one more
+    rounding of ours.
     """
-    whole, tiles = (24 * matrix).astype(np.int64), numbers.transpose(2, 0, 1).astype(np.int64)
-    exact, terms = both(whole, tiles), both(abs(whole), abs(tiles))
-    off = abs(24 * 24 * ours.transpose(2, 0, 1).astype(float) - exact)
-    assert (off <= gamma(2 * steps + 1, np.finfo(ours.dtype).eps) * terms).all()
+    integer_matrix, tiles = (
+        (24 * matrix).astype(np.int64),
+        numbers.transpose(2, 0, 1).astype(np.int64),
+    )
+    exact, terms = both(integer_matrix, tiles), both(abs(integer_matrix), abs(tiles))
+    error = abs(24 * 24 * ours.transpose(2, 0, 1).astype(float) - exact)
+    assert (error <= gamma(2 * steps + 1, np.finfo(ours.dtype).eps) * terms).all()
 
 
 @over_dtypes
@@ -283,10 +287,10 @@ def test_transform_weights(dtype, vectors, room, seed):
     g = np.random.default_rng(seed).integers(-(2**20), 2**20, (TAP, TAP, K)).astype(dtype)
     points = guards.array(np.full(POINTS * plane, np.nan, dtype))
     run_weights(guards.array(g.ravel()), K, points, room, plane)
-    found = points.reshape(IN, IN, plane)
-    check_rounded(found[..., room : room + K], g, G, STEPS.weights)
-    assert np.isnan(found[..., :room]).all()
-    assert np.isnan(found[..., room + K :]).all()
+    transformed = points.reshape(IN, IN, plane)
+    check_rounded(transformed[..., room : room + K], g, G, STEPS.weights)
+    assert np.isnan(transformed[..., :room]).all()
+    assert np.isnan(transformed[..., room + K :]).all()
     guards.check()
 
 
@@ -309,19 +313,21 @@ def test_transform_dweights(dtype, vectors, room, seed):
 @few
 @given(vectors=st.integers(1, 2), tiles=st.integers(1, 3), seed=SEEDS)
 def test_a_transpose_is_the_transpose(dtype, vectors, tiles, seed):
-    """<make m, y> = <m, turn y>, and <G g G.T, u> = <g, G.T u G>, times 24 * 24."""
+    """<A.T m A, y> = <m, A y A.T>, and <G g G.T, u> = <g, G.T u G>, times 24 * 24."""
     rng = np.random.default_rng(seed)
     K = vectors * lanes_of(np.dtype(dtype))
     m, y = (drawn(rng, n, tiles * K).astype(dtype) for n in (POINTS, OUT * OUT))
-    out, turned = np.empty_like(y), np.empty_like(m)
-    run_make(m.ravel(), 0, tiles * K, K, tiles, OUT, OUT * tiles, out.ravel(), 0, OUT * tiles * K)
-    run_turn(y.ravel(), 0, OUT * tiles * K, K, tiles, turned.ravel(), 0, tiles * K)
-    assert (out * y).sum() == (m * turned).sum()
+    out, dpoints = np.empty_like(y), np.empty_like(m)
+    run_outputs(
+        m.ravel(), 0, tiles * K, K, tiles, OUT, OUT * tiles, out.ravel(), 0, OUT * tiles * K
+    )
+    run_douts(y.ravel(), 0, OUT * tiles * K, K, tiles, dpoints.ravel(), 0, tiles * K)
+    assert (out * y).sum() == (m * dpoints).sum()
     g, u = (24 * drawn(rng, n * n, K).astype(dtype) for n in (TAP, IN))
     points, taps = np.empty_like(u), np.empty_like(g)
     run_weights(g.ravel(), K, points.ravel(), 0, K)
     run_dweights(u.ravel(), K, K, taps.ravel())
     steps = 2 * (STEPS.weights + STEPS.dweights)
     terms = (both(abs(G), abs(g).T.reshape(K, TAP, TAP)).reshape(K, POINTS) * abs(u).T).sum()
-    off = abs((points.astype(float) * u).sum() - (taps.astype(float) * g).sum())
-    assert off <= gamma(steps, np.finfo(dtype).eps) * terms
+    error = abs((points.astype(float) * u).sum() - (taps.astype(float) * g).sum())
+    assert error <= gamma(steps, np.finfo(dtype).eps) * terms

@@ -1,4 +1,4 @@
-"""Views of the ops: the bits do not depend on their threads, and their algorithm is obeyed."""
+"""Views of the ops (jit.using): the bits for different threads, and the algorithm setting."""
 
 import hashlib
 import os
@@ -13,7 +13,7 @@ import pytest
 from minise.ops import jit, reference
 from minise.ops.backend import backend
 from minise.ops.jit.convolution import winograd, winograd_dweight
-from minise.ops.jit.convolution.algorithm import ALGORITHMS, chosen, rule_of_auto
+from minise.ops.jit.convolution.algorithm import ALGORITHMS, current_algorithm, rule_of_auto
 from minise.ops.jit.vector.simd import lanes_of
 from tests.ops.cases import Case, draw
 
@@ -27,39 +27,39 @@ from minise.ops import jit
 from minise.train import SGD, SoftmaxCrossEntropy, train_step
 
 def digest(arrays):
-    whole = hashlib.sha256()
+    sha = hashlib.sha256()
     for array in arrays:
         if array is not None:
-            whole.update(np.ascontiguousarray(array).tobytes())
-    return whole.hexdigest()
+            sha.update(np.ascontiguousarray(array).tobytes())
+    return sha.hexdigest()
 
 for threads in (1, 2, 4):
-    ops, found = jit.using(threads=threads), []
+    ops, results = jit.using(threads=threads), []
     for op, cases in CASES.items():
         for case in cases.values():
             rng = np.random.default_rng(0)
             inputs, keywords = draw(case, rng, np.float32)
             out, cache = getattr(ops, f"{op}_forward")(*inputs, **keywords)
-            found += [out, *getattr(ops, f"{op}_backward")(direction(out, rng), cache)]
+            results += [out, *getattr(ops, f"{op}_backward")(direction(out, rng), cache)]
     net = models.build("se_resnet20", ops=ops)
     optimiser, rng = SGD(net, momentum=0.9), np.random.default_rng(1)
     for _ in range(3):
         x = rng.standard_normal((33, 3, 32, 32)).astype(np.float32)
         batch = x, rng.integers(0, 10, 33)
         loss = train_step(net, SoftmaxCrossEntropy(ops), optimiser, [batch], 0.1)["loss"]
-    print(digest([*found, np.float64(loss), *net.named_parameters().values()]))
+    print(digest([*results, np.float64(loss), *net.named_parameters().values()]))
 """
 
 
 @pytest.mark.skipif("NUMBA_DISABLE_JIT" in os.environ, reason="without Numba there are no threads")
 def test_the_same_bits_on_one_two_and_four_threads():
     environment = {**os.environ, "NUMBA_NUM_THREADS": "4"}
-    found = subprocess.run(
+    run = subprocess.run(
         [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True
     )
-    one, two, four = found.stdout.split()
-    assert one == two == four
-    assert len(one) == len(hashlib.sha256().hexdigest())
+    digest, *others = run.stdout.split()
+    assert others == [digest] * 2
+    assert len(digest) == len(hashlib.sha256().hexdigest())
 
 
 def test_a_view_of_the_ops_has_their_functions():
@@ -77,14 +77,14 @@ def test_a_view_of_the_ops_has_their_functions():
 
 
 @pytest.mark.parametrize("threads", [0, -1, 10_000])
-def test_threads_that_there_are_not(threads):
+def test_invalid_numbers_of_threads(threads):
     message = "expected at least 1" if threads < 1 else r"expected at most \d+, which Numba has st"
     for ops in (jit, jit.using(threads=1)):
         with pytest.raises(ValueError, match=rf"^using: threads is {threads}, {message}"):
             ops.using(threads=threads)
 
 
-def test_algorithms_that_there_are_not():
+def test_unknown_algorithms():
     for name in ("fft", "", "Direct"):
         message = f"^using: algorithm is '{name}', expected one of auto, direct, winograd$"
         for ops in (jit, jit.using(algorithm="direct")):
@@ -93,61 +93,68 @@ def test_algorithms_that_there_are_not():
 
 
 @pytest.fixture
-def way(monkeypatch):
-    """Let relu_forward tell how it is run, and then fail if its input is None."""
+def current_settings(monkeypatch):
+    """Return a function that returns the threads and the algorithm in force in a call of ops.
+
+    relu_forward is replaced by a function that returns them, and fails if its input is None.
+    """
 
     def relu_forward(x):
-        found = numba.get_num_threads(), chosen.get()
-        return found if x is not None else [][0]
+        in_force = numba.get_num_threads(), current_algorithm.get()
+        return in_force if x is not None else [][0]
 
     monkeypatch.setattr(jit, "relu_forward", relu_forward)
     return lambda ops: ops.relu_forward(0)
 
 
-def test_what_is_not_given_stays(way):
-    most = numba.get_num_threads()
-    assert way(jit) == way(jit.using()) == (most, "auto")
-    assert way(jit.using(threads=1)) == (1, "auto")
-    assert way(jit.using(algorithm="winograd")) == (most, "winograd")
+def test_settings_that_are_none_are_unchanged(current_settings):
+    all_threads = numba.get_num_threads()
+    assert current_settings(jit) == current_settings(jit.using()) == (all_threads, "auto")
+    assert current_settings(jit.using(threads=1)) == (1, "auto")
+    assert current_settings(jit.using(algorithm="winograd")) == (all_threads, "winograd")
     both = jit.using(threads=1, algorithm="direct")
-    assert way(both) == (1, "direct")
-    assert way(both.using()) == (1, "direct")
-    assert way(both.using(threads=most)) == (most, "direct")
-    assert way(both.using(algorithm="auto")) == (1, "auto")
-    assert way(jit) == (most, "auto")
+    assert current_settings(both) == (1, "direct")
+    assert current_settings(both.using()) == (1, "direct")
+    assert current_settings(both.using(threads=all_threads)) == (all_threads, "direct")
+    assert current_settings(both.using(algorithm="auto")) == (1, "auto")
+    assert current_settings(jit) == (all_threads, "auto")
 
 
-def test_the_way_is_put_back_also_after_an_error(way):
-    before = way(jit)
+def test_settings_are_restored_after_an_error(current_settings):
+    before = current_settings(jit)
     with pytest.raises(IndexError):
         jit.using(threads=1, algorithm="direct").relu_forward(None)
-    assert way(jit) == before
+    assert current_settings(jit) == before
 
 
-def test_a_way_is_that_of_one_thread(way):
-    """Another Python thread, in the middle of a call, sees its own."""
-    found = []
+def test_settings_belong_to_one_python_thread(current_settings):
+    """During a call, another Python thread has its own setting."""
+    algorithms = []
 
     def other(x):
-        thread = threading.Thread(target=lambda: found.append(chosen.get()))
+        thread = threading.Thread(target=lambda: algorithms.append(current_algorithm.get()))
         thread.start()
         thread.join()
-        found.append(chosen.get())
+        algorithms.append(current_algorithm.get())
 
     ops = jit.using(algorithm="direct")
     ops._bound(other)(0)
-    assert found == ["auto", "direct"]
+    assert algorithms == ["auto", "direct"]
 
 
-WAYS = {"correlate": winograd, "image_gradient": winograd, "weight_gradient": winograd_dweight}
-ALL = list(WAYS)  # out, dx, dweight
+WINOGRAD_FUNCTIONS = {
+    "correlate": winograd,
+    "image_gradient": winograd,
+    "weight_gradient": winograd_dweight,
+}
+ALL = list(WINOGRAD_FUNCTIONS)  # out, dx, dweight
 
 
 @pytest.fixture
 def by_winograd(monkeypatch):
-    """Return a list that gets a name at every call of Winograd's."""
+    """Return a list to which each call of a function of Winograd's appends the function's name."""
     calls = []
-    for name, module in WAYS.items():
+    for name, module in WINOGRAD_FUNCTIONS.items():
         function = getattr(module, name)
 
         def noted(*arrays, function=function, name=name, **settings):
@@ -159,7 +166,7 @@ def by_winograd(monkeypatch):
 
 
 LANES = lanes_of(np.dtype(np.float32))
-WHOLE = dict(N=1, C=LANES, H=5, W=6, K=2 * LANES, KH=3, KW=3)
+FULL_VECTORS = dict(N=1, C=LANES, H=5, W=6, K=2 * LANES, KH=3, KW=3)
 
 
 @pytest.mark.parametrize(
@@ -182,35 +189,35 @@ WHOLE = dict(N=1, C=LANES, H=5, W=6, K=2 * LANES, KH=3, KW=3)
     ids=str,
 )
 def test_the_rule_of_auto(by_winograd, sizes, settings, dtype, auto):
-    """True: by Winograd's; False: only where that is asked for; None: not even then."""
+    """auto: True if "auto" chooses Winograd's, False if only "winograd" does, None if neither."""
     rng = np.random.default_rng(0)
-    inputs, keywords = draw(Case("conv2d", {**WHOLE, **sizes}, settings), rng, dtype)
-    found = {}
+    inputs, keywords = draw(Case("conv2d", {**FULL_VECTORS, **sizes}, settings), rng, dtype)
+    calls = {}
     for name in ALGORITHMS:
         by_winograd.clear()
         ops = jit.using(algorithm=name)
         out, cache = ops.conv2d_forward(*inputs, **keywords)
         ops.conv2d_backward(out, cache)
-        found[name] = sorted(by_winograd)
-    assert found["direct"] == []
-    assert found["winograd"] == (ALL if auto is not None else [])
-    assert found["auto"] == (ALL if auto else [])
+        calls[name] = sorted(by_winograd)
+    assert calls["direct"] == []
+    assert calls["winograd"] == (ALL if auto is not None else [])
+    assert calls["auto"] == (ALL if auto else [])
 
 
 @pytest.mark.parametrize("algorithm", ["auto", "direct"])
-def test_only_who_asks_is_given_winograds_in_float64(by_winograd, algorithm):
-    """As above, without a minute of compilation."""
-    inputs, keywords = draw(Case("conv2d", WHOLE, {}), np.random.default_rng(0), np.float64)
+def test_float64_uses_winograds_only_on_request(by_winograd, algorithm):
+    """The quick part of the float64 case of test_the_rule_of_auto, without "winograd"."""
+    inputs, keywords = draw(Case("conv2d", FULL_VECTORS, {}), np.random.default_rng(0), np.float64)
     ops = jit.using(algorithm=algorithm)
     out, cache = ops.conv2d_forward(*inputs, **keywords)
     ops.conv2d_backward(out, cache)
     assert by_winograd == []
 
 
-def test_a_prepared_convolution_obeys_too():
-    """Also one that was run by another algorithm before."""
+def test_a_prepared_convolution_uses_the_setting():
+    """Also if it has run with another algorithm before."""
     rng = np.random.default_rng(0)
-    (x, weight, bias), _ = draw(Case("conv2d", WHOLE), rng, np.float32)
+    (x, weight, bias), _ = draw(Case("conv2d", FULL_VECTORS), rng, np.float32)
     prepared, outs = jit.prepare_conv2d(weight, bias), {}
     for name in ("auto", "direct", "winograd", "direct"):
         ops = jit.using(algorithm=name)

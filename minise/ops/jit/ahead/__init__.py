@@ -1,1 +1,1 @@
-"""A second process that compiles the backward pass while a first training step goes forward."""
+"""A second process that compiles the backward pass during the first forward pass of a training."""

@@ -1,7 +1,7 @@
-"""Compiles the kernels of a backward pass, in the order in which a net's training meets them.
+"""Compile the kernels of the backward pass, in the order in which a training step needs them.
 
-`python -m minise.ops.jit.ahead` is started by compiler/compile.py when a first training begins. The
-caches that backward takes are made by the reference, so that no forward is compiled here.
+compiler/compile.py starts `python -m minise.ops.jit.ahead` when the first training begins. The
+reference computes the caches that backward takes, so that no forward kernel is compiled here.
 """
 
 from collections.abc import Iterator
@@ -13,21 +13,21 @@ import numpy as np
 from minise.ops import jit, reference
 from minise.ops.jit.vector.simd import lanes_of
 
-FLOAT = np.dtype(np.float32)  # what nets are trained in
+FLOAT = np.dtype(np.float32)  # the dtype of training
 
 
 def main() -> None:
-    """Compile one kernel after the other."""
-    for backward, forward, arrays, settings in works():
+    """Compile the kernels one after another, by running each backward once."""
+    for backward, forward, arrays, settings in workloads():
         out, cache = forward(*arrays, **settings)
         backward(np.ones_like(out), cache)
 
 
-def works() -> Iterator[tuple[Any, Any, tuple[Any, ...], dict[str, Any]]]:
-    """Yield backward and forward functions with small inputs.
+def workloads() -> Iterator[tuple[Any, Any, tuple[Any, ...], dict[str, Any]]]:
+    """Yield (backward, forward, arrays, settings) with small inputs, in backward's order.
 
-    They go from the end of a residual net to where it strides. How dx is found at stride 1 is not
-    among them, as forward does the same.
+    They run from the end of a residual net to its strided convolutions. dx at stride 1 needs no
+    workload: it uses the kernel of forward.
     """
     C, rng = lanes_of(FLOAT), np.random.default_rng(0)
 

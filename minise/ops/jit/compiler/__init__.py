@@ -1,1 +1,1 @@
-"""Compiling kernels once per machine."""
+"""Compile kernels once per machine, and cache them on disk."""

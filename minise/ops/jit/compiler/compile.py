@@ -1,14 +1,14 @@
-"""Compiles kernels once per machine: a cache on disk that survives whatever happens to its files.
+"""Compile kernels once per machine, with a cache on disk that tolerates damaged files.
 
-Numba's own cache loads what it finds: a file that was cut short stops the program, one with a
-flipped bit may do anything, and it does not notice a change in a function that a kernel calls.
-Here a file carries the digest of its contents, its name says all that it depends on, and its
-folder is named after the sources of this package and the versions of Python, NumPy and Numba.
-What does not fit is compiled again and replaced. A file is written under another name and then
-renamed, so processes that are killed leave whole files or none. Of processes that want the same
-kernel at once one compiles it, and the others wait for its file (claims.py).
+Numba's own cache loads every file without checking it: a truncated file stops the program, a
+flipped bit may do anything, and a change in a function that a kernel calls goes unnoticed. Here
+each file starts with the digest of its contents, its name has a hash of its types and of the
+processor, and its folder a hash of the sources of this package and of the versions of Python,
+NumPy and Numba. A file that does not match is compiled again and replaced. Files are written under
+a temporary name and then renamed, so that a killed process leaves a complete file or none. If
+several processes need the same kernel, one compiles it and the others wait (file_lock.py).
 
-The folder is that of the user's caches, or the environment variable MINISE_CACHE names it.
+The cache folder is the user's cache folder, or the one in the environment variable MINISE_CACHE.
 """
 
 import atexit
@@ -33,30 +33,31 @@ from numba.core.caching import _Cache
 from numba.core.compiler import CompileResult
 from platformdirs import user_cache_dir
 
-from minise.ops.jit.compiler.claims import Claim
+from minise.ops.jit.compiler.file_lock import FileLock
 from minise.ops.protocol import Listener
 
-# Threads that wait for others spin. By default they spin so long that, where a third process wants
-# one of two cores, a step takes ten times as long; so briefly that is over before the next kernel,
-# it costs nothing, and a core that is not needed is soon free. It counts if set before the first
-# kernel runs, and a user's own choice stays.
+# Waiting OpenMP threads spin. With the default spin count, a training step on two cores takes ten
+# times as long when another process needs one of them. With this lower count the threads sleep
+# before the next kernel starts, at no cost, and idle cores become free. It has an effect only if
+# set before the first kernel runs; a value that the user has set is kept.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # about a tenth of a millisecond
 
-FIRST, LAST = "norm.forward", "norm.backward"  # of the kernels that only training meets
-KERNELS: list[Any] = []  # all that may be compiled
-OPTIONS = dict(error_model="numpy", nogil=True)  # dividing by zero gives infinity, as in NumPy
+FIRST_TRAINING_KERNEL = "norm.forward"  # of the kernels that only training needs
+LAST_TRAINING_KERNEL = "norm.backward"
+KERNELS: list[Any] = []  # all kernels of the package
+OPTIONS = dict(error_model="numpy", nogil=True)  # division by zero gives infinity, as in NumPy
 
-ONLY_PRANGE = dict.fromkeys(  # what is parallel is written so; to look for more takes time
+ONLY_PRANGE = dict.fromkeys(  # only prange is parallel: a search for other loops takes time
     ("comprehension", "reduction", "inplace_binop", "setitem", "numpy", "stencil", "fusion"), False
 ) | {"prange": True}
 
 _listeners: list[Listener] = []
-_compiled: list[str] = []  # in this process
+_compiled: list[str] = []  # names of the kernels compiled in this process
 
 
 def kernel(function: Callable[..., Any]) -> Any:
-    """Compile a function whose outer loop runs in parallel, and keep it on disk."""
+    """Decorate a kernel: compile a function whose prange loops run in parallel, and cache it."""
     dispatcher = numba.njit(parallel=ONLY_PRANGE, **OPTIONS)(function)
     if not numba.config.DISABLE_JIT:
         dispatcher._cache = DiskCache(function)
@@ -64,24 +65,24 @@ def kernel(function: Callable[..., Any]) -> Any:
     return dispatcher
 
 
-def part(function: Callable[..., Any]) -> Any:
-    """Compile a function that kernels call; it becomes a part of theirs."""
+def device_function(function: Callable[..., Any]) -> Any:
+    """Decorate a function that kernels call: its code becomes part of theirs."""
     return numba.njit(**OPTIONS)(function)
 
 
-def inlined(function: Callable[..., Any]) -> Any:
-    """Compile a part so short that a call, which hands over whole arrays, would cost more."""
+def force_inlined(function: Callable[..., Any]) -> Any:
+    """Decorate a short device function: LLVM inlines it, since a call would cost more than it."""
     return numba.njit(forceinline=True, **OPTIONS)(function)
 
 
-def spliced(function: Callable[..., Any]) -> Any:
-    """Put a long function into the one place where it is called: it is not compiled by itself."""
+def inlined(function: Callable[..., Any]) -> Any:
+    """Decorate a long function with one caller: Numba inlines it and never compiles it alone."""
     return numba.njit(inline="always", **OPTIONS)(function)
 
 
 @contextmanager
 def on_compile(listener: Listener) -> Iterator[None]:
-    """Call a listener for every kernel that is about to be compiled."""
+    """Call the listener before each compilation, with (name, compiled so far, all kernels)."""
     _listeners.append(listener)
     try:
         yield
@@ -91,7 +92,7 @@ def on_compile(listener: Listener) -> Iterator[None]:
 
 @cache
 def folder() -> Path:
-    """Return where compiled kernels lie, for this version of everything that they depend on."""
+    """Return the folder of compiled kernels for these sources and versions, on this platform."""
     root = os.environ.get("MINISE_CACHE") or user_cache_dir("minise", appauthor=False)
     digest = hashlib.sha256()
     for source in sorted(Path(__file__).parents[1].rglob("*.py")):  # of ops/jit
@@ -105,46 +106,48 @@ def folder() -> Path:
 def compile_ahead() -> None:
     """Start a second process that compiles the kernels of the backward pass (../ahead).
 
-    Numba compiles on one core. While a first training step compiles its forward pass here, the
-    backward pass is compiled there, and later it is found in the folder. The process ends with this
-    one. MINISE_AHEAD=0 keeps it away.
+    Numba compiles on one core. While the first training step compiles its forward pass in this
+    process, the second process compiles the backward pass, which this one then loads from the
+    cache. The second process ends with this one. MINISE_AHEAD=0 disables it.
     """
     if os.environ.get("MINISE_AHEAD") == "0" or os.cpu_count() == 1:
         return
     command = [sys.executable, "-P", "-m", "minise.ops.jit.ahead"]
-    nowhere = subprocess.DEVNULL
-    settings = {**os.environ, "MINISE_AHEAD": "0"}
-    with suppress(OSError):  # if no process can be started, all is compiled here
-        other = subprocess.Popen(
-            command, env=settings, stdin=nowhere, stdout=nowhere, stderr=nowhere
+    devnull = subprocess.DEVNULL
+    environment = {**os.environ, "MINISE_AHEAD": "0"}
+    with suppress(OSError):  # if no process can be started, this one compiles everything
+        process = subprocess.Popen(
+            command, env=environment, stdin=devnull, stdout=devnull, stderr=devnull
         )
-        atexit.register(other.kill)
+        atexit.register(process.kill)
 
 
 class DiskCache(_Cache):  # type: ignore[misc]
-    """One kernel's files: each holds a digest, and the machine code for one set of types."""
+    """The cache files of one kernel: each has a digest and the machine code for one signature."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._name = f"{function.__module__.rpartition('.')[2]}.{function.__name__.strip('_')}"
-        self._claim = Claim()
+        self._lock = FileLock()
 
     @property
     def cache_path(self) -> str:
-        """Where the files lie."""
+        """The folder of the files."""
         return str(folder())
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """Return the kernel for a signature, or None where it has to be compiled."""
+        """Return the kernel for a signature, or None if it has to be compiled."""
         target_context.refresh()
         path = self._path(sig, target_context.codegen())
-        found = _rebuilt(path, target_context)
-        if found is None:
-            self._claim.take(path)
-            found = _rebuilt(path, target_context)  # meanwhile another process may have made it
-        if found is not None:
-            self._claim.release()
-            return found
-        if self._name == FIRST and not any(folder().glob(f"{LAST}-*")):
+        result = _load(path, target_context)
+        if result is None:
+            self._lock.acquire(path)
+            result = _load(path, target_context)  # another process may have compiled it meanwhile
+        if result is not None:
+            self._lock.release()
+            return result
+        if self._name == FIRST_TRAINING_KERNEL and not any(
+            folder().glob(f"{LAST_TRAINING_KERNEL}-*")
+        ):
             compile_ahead()
         _compiled.append(self._name)
         for listener in _listeners:
@@ -152,20 +155,20 @@ class DiskCache(_Cache):  # type: ignore[misc]
         return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        """Keep the kernel for a signature."""
-        with suppress(OSError):  # a full or read-only disk: it works without, and is slow to start
+        """Write the kernel for a signature to the cache."""
+        with suppress(OSError):  # a full or read-only disk: every start then compiles again
             write_checked(self._path(sig, data.codegen), serialize.dumps(data._reduce()))
-        self._claim.release()
+        self._lock.release()
 
     def _path(self, sig: Any, codegen: Any) -> Path:
-        makes = repr((sig, codegen.magic_tuple()))  # types, processor and its features
-        return folder() / f"{self._name}-{hashlib.sha256(makes.encode()).hexdigest()[:16]}"
+        target = repr((sig, codegen.magic_tuple()))  # types, processor and its features
+        return folder() / f"{self._name}-{hashlib.sha256(target.encode()).hexdigest()[:16]}"
 
     def enable(self) -> None:
-        """Do nothing: it is always on."""
+        """Do nothing: the cache is always enabled."""
 
     def disable(self) -> None:
-        """Do nothing: it is always on."""
+        """Do nothing: the cache is always enabled."""
 
     def flush(self) -> None:
         """Delete the kernel's files."""
@@ -173,17 +176,17 @@ class DiskCache(_Cache):  # type: ignore[misc]
             path.unlink(missing_ok=True)
 
 
-def _rebuilt(path: Path, target_context: Any) -> Any:
-    """Return a kernel that was kept, or None."""
+def _load(path: Path, target_context: Any) -> Any:
+    """Return the kernel in a cache file, or None if there is none or it is damaged."""
     payload = read_checked(path)
     if payload is not None:
-        with suppress(Exception):  # whole, but of another make: then it is compiled
+        with suppress(Exception):  # undamaged, but no kernel for this target: compile it again
             return CompileResult._rebuild(target_context, *pickle.loads(payload))
     return None
 
 
 def read_checked(path: Path) -> bytes | None:
-    """Return what write_checked wrote, or None where it is not there, not whole or not the same."""
+    """Return the payload that write_checked wrote, or None if the file is missing or damaged."""
     try:
         digest, payload = path.read_bytes().split(b"\n", 1)
     except (OSError, ValueError):
@@ -192,7 +195,7 @@ def read_checked(path: Path) -> bytes | None:
 
 
 def write_checked(path: Path, payload: bytes) -> None:
-    """Write a digest and a payload so that a reader sees all of it or nothing."""
+    """Write a digest and the payload atomically: a reader sees the complete file or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
     try:

@@ -1,1 +1,1 @@
-"""The ways of computing a convolution."""
+"""The algorithms that compute a convolution."""

@@ -1,8 +1,8 @@
-"""The blocks of tiles that Winograd's convolution does one after another, each within a cache.
+"""Blocks of tiles for Winograd's convolution, each small enough for the second-level cache.
 
-A block is made of some images whole, or of some rows of tiles of one image. Its pixels are packed,
-zeros beyond the edge, and its tiles are transformed into 36 points (transforms.py), each of which
-is a matrix (tiles, C) that is multiplied.
+A block is some complete images, or some rows of tiles of one image. Its pixels are packed, with
+zeros beyond the edge, and its tiles are transformed to 36 points (transforms.py); each point is a
+matrix (tiles, C), one factor of a matrix product.
 """
 
 from functools import lru_cache
@@ -11,72 +11,75 @@ from typing import NamedTuple
 import numpy as np
 
 from minise.checks import Array, Pair
-from minise.ops.jit.compiler.compile import part
-from minise.ops.jit.convolution.geometry import SIZES
+from minise.ops.jit.compiler.compile import device_function
+from minise.ops.jit.convolution.geometry import MAX_CACHED_SIZES
 from minise.ops.jit.convolution.packing import pack
-from minise.ops.jit.convolution.transforms import IN, OUT, see_tiles
+from minise.ops.jit.convolution.transforms import IN, OUT, transform_inputs
 from minise.ops.jit.vector.layout import frozen
-from minise.ops.jit.vector.simd import LINE
+from minise.ops.jit.vector.simd import CACHE_LINE_BYTES
 from minise.ops.jit.vector.tile import ROWS
 
-TILES = 64  # of a block, about
-BLOCKS = 8  # at least, where there are so many tiles
+TILES_PER_BLOCK = 64  # approximately
+MIN_BLOCKS = 8  # if there are enough tiles
 
 
 class Blocks(NamedTuple):
-    """How the tiles of a batch are cut: some images whole, or some rows of tiles of one."""
+    """The size of a block: some complete images, or some rows of tiles of one image."""
 
-    high: int  # rows of tiles of an image
-    wide: int  # tiles in a row
-    images: int  # of a block
-    rows: int  # rows of tiles of each image of a block
+    high: int  # rows of tiles per image
+    wide: int  # tiles per row
+    images: int  # images per block
+    rows: int  # rows of tiles of each image in a block
 
 
-@lru_cache(SIZES)
+@lru_cache(MAX_CACHED_SIZES)
 def blocks_of(N: int, size: Pair) -> Blocks:
-    """Return how to cut the tiles of N images of results of a size."""
+    """Return the blocks for N output images of a size (rows, columns)."""
     high, wide = (-(-length // OUT) for length in size)
-    tiles = max(ROWS, min(TILES, N * high * wide // BLOCKS))
+    tiles = max(ROWS, min(TILES_PER_BLOCK, N * high * wide // MIN_BLOCKS))
     if high * wide <= tiles:
         return Blocks(high, wide, min(N, tiles // (high * wide)), high)
     return Blocks(high, wide, 1, max(1, min(high, tiles // wide)))
 
 
-@lru_cache(SIZES)
-def places_of(padding: Pair) -> Array:
-    """Return where an image begins that is padded, as pack takes it: one plane, its first pixel."""
+@lru_cache(MAX_CACHED_SIZES)
+def padded_origin(padding: Pair) -> Array:
+    """Return the first pixel (row, column) of a padded image as the one plane for `pack`."""
     return frozen(np.array([[-padding[0], -padding[1]]], np.intp))
 
 
-@part
+@device_function
 def scratch(count, like):
-    """Return memory for so many numbers that begins at a line of the cache."""
+    """Return an uninitialised array of `count` numbers, aligned to a cache line."""
     itemsize = like.itemsize
-    memory = np.empty(count + LINE // itemsize, like.dtype)
-    skip = (-memory.ctypes.data % LINE) // itemsize
+    memory = np.empty(count + CACHE_LINE_BYTES // itemsize, like.dtype)
+    skip = (-memory.ctypes.data % CACHE_LINE_BYTES) // itemsize
     return memory[skip : skip + count]
 
 
-@part
-def plane_of(tiles, channels, like):
-    """Return how far the points of a block lie apart: a power of two would share cache lines."""
-    return -(-tiles // ROWS) * ROWS * channels + LINE // like.itemsize
+@device_function
+def plane_stride(tiles, channels, like):
+    """Return the distance in numbers from one point of a block to the next.
+
+    It is never a power of two, because the points would then compete for the same cache sets.
+    """
+    return -(-tiles // ROWS) * ROWS * channels + CACHE_LINE_BYTES // like.itemsize
 
 
-@part
-def see_images(x, n, top, strips, wide, places, band, half, seen, at, plane):
-    """Pack some rows of tiles of an image and transform what they see; return the next place."""
+@device_function
+def transform_images(x, n, top, strips, wide, origin, band, half, points, at, plane):
+    """Pack and transform the pixels of some rows of tiles of an image; return the next index."""
     C, across = x.shape[3], OUT * wide + IN - OUT
-    pack(x, n, 0, C, places, (1, 1), top * OUT, strips * OUT + IN - OUT, across, band)
+    pack(x, n, 0, C, origin, (1, 1), top * OUT, strips * OUT + IN - OUT, across, band)
     for strip in range(strips):
-        see_tiles(band, strip * OUT * across * C, across, C, wide, half, seen, at, plane)
+        transform_inputs(band, strip * OUT * across * C, across, C, wide, half, points, at, plane)
         at += wide * C
     return at
 
 
-@part
-def span_of(block, high, images, rows, array):
-    """Return where the pixels of a block begin and end in an array (N, H, W, C), if it has any."""
+@device_function
+def block_span(block, high, images, rows, array):
+    """Return the span of a block's pixels in a flat array (N, H, W, C); after the last, none."""
     (N, H, W, C), stacks = array.shape, -(-high // rows)
     first, top = block // stacks * images, block % stacks * rows * OUT
     last = min(N, first + images) - 1

@@ -1,75 +1,85 @@
-"""Blocks of an image in cache, with zeros around: what convolution kernels read.
+"""Pack zero-padded blocks of an image into cache, as the convolution kernels read them.
 
-A block is packed as one plane for each remainder of row and column by the stride (one, without a
-stride), each of so many rows of so many pixels of C numbers.
+A packed block has one plane for each remainder of row and column by the stride (one plane without
+a stride). Each plane is (rows, pixels, C).
 """
 
-from minise.ops.jit.compiler.compile import part
-from minise.ops.jit.vector.simd import LINE, lanes_of, load, store, will_read, will_write
+from minise.ops.jit.compiler.compile import device_function
+from minise.ops.jit.vector.simd import (
+    CACHE_LINE_BYTES,
+    lanes_of,
+    load,
+    prefetch_read,
+    prefetch_write,
+    store,
+)
 from minise.ops.jit.vector.tile import ROWS, copy, zero
 
 
-@part
-def room_of(planes, rows, wide, C):
-    """Return how many numbers a packed block has, with what the last tile reads beyond it."""
+@device_function
+def packed_size(planes, rows, wide, C):
+    """Return the size of a packed block in numbers, with those the last tile reads beyond it."""
     return (max(1, planes) * rows * wide + ROWS + wide) * C
 
 
-@part
-def copy_pixels(source, at, source_apart, count, pixels, target, to, target_apart):
-    """Copy some numbers of each pixel of a row; places are in numbers."""
+@device_function
+def copy_pixels(source, at, source_stride, count, pixels, target, to, target_stride):
+    """Copy `count` numbers of each pixel of a row; indices and strides are in numbers."""
     lanes = lanes_of(target.dtype)
-    if source_apart == target_apart == count:  # then the whole row is one piece
+    if source_stride == target_stride == count:  # then the row is contiguous
         copy(source, at, target, to, pixels * count)
     elif count % lanes == 0:
         for _ in range(pixels):
             for i in range(0, count, lanes):
                 store(load(source, at + i), target, to + i)
-            at += source_apart
-            to += target_apart
+            at += source_stride
+            to += target_stride
     else:
         for _ in range(pixels):
             for i in range(count):
                 target[to + i] = source[at + i]
-            at += source_apart
-            to += target_apart
+            at += source_stride
+            to += target_stride
 
 
-@part
+@device_function
 def pack(source, n, first, C, planes, step, top, rows, wide, packed):
-    """Copy rows of some channels into planes, with zeros around: packed[plane, row, column, c]."""
+    """Copy rows of C channels of image n to zero-padded packed[plane, row, column, channel].
+
+    first is the first channel, top the first row of positions, step the stride.
+    """
     _, H, W, channels = source.shape
     pixels = source.reshape(-1)
     at = 0
-    for one in range(len(planes)):
-        left = planes[one, 1]  # the image's column that stands first
+    for plane in range(len(planes)):
+        left = planes[plane, 1]  # the image column of the plane's first column
         begin = min(wide, max(0, -(left // step[1])))
         end = max(begin, min(wide, -((left - W) // step[1])))
         for r in range(rows):
-            h = (top + r) * step[0] + planes[one, 0]
+            h = (top + r) * step[0] + planes[plane, 0]
             if h < 0 or h >= H:
                 zero(packed, at, wide * C)
             else:
                 zero(packed, at, begin * C)
                 pixel = (n * H + h) * W + left + begin * step[1]
-                to, apart = at + begin * C, step[1] * channels
-                copy_pixels(pixels, pixel * channels + first, apart, C, end - begin, packed, to, C)
+                to, stride = at + begin * C, step[1] * channels
+                copy_pixels(pixels, pixel * channels + first, stride, C, end - begin, packed, to, C)
                 zero(packed, at + end * C, (wide - end) * C)
             at += wide * C
     zero(packed, at, len(packed) - at)
 
 
-@part
-def read_ahead(numbers, begin, end, i, parts):
-    """Ask for the i-th of some parts of what will be read."""
-    size, line = end - begin, LINE // numbers.itemsize
+@device_function
+def prefetch_read_slice(numbers, begin, end, i, parts):
+    """Prefetch, for reading, the i-th of `parts` equal slices of numbers[begin:end]."""
+    size, line = end - begin, CACHE_LINE_BYTES // numbers.itemsize
     for at in range(begin + i * size // parts, begin + (i + 1) * size // parts, line):
-        will_read(numbers, at)
+        prefetch_read(numbers, at)
 
 
-@part
-def write_ahead(numbers, begin, end, i, parts):
-    """Ask for the i-th of some parts of what will be written."""
-    size, line = end - begin, LINE // numbers.itemsize
+@device_function
+def prefetch_write_slice(numbers, begin, end, i, parts):
+    """Prefetch, for writing, the i-th of `parts` equal slices of numbers[begin:end]."""
+    size, line = end - begin, CACHE_LINE_BYTES // numbers.itemsize
     for at in range(begin + i * size // parts, begin + (i + 1) * size // parts, line):
-        will_write(numbers, at)
+        prefetch_write(numbers, at)

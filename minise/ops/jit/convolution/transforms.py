@@ -1,8 +1,8 @@
 """The transforms of Winograd's convolution F(4x4, 3x3), on vectors of channels.
 
-Four neighbours y of a correlation of six inputs d with three weights g are the values of a product
-of polynomials, and such a product is known from its values at few places: here 0, 1, -1, 2, -2 and
-infinity. So instead of 12 multiplications 6 are enough,
+The correlation of six inputs d with three weights g, which gives four neighbouring results y, is
+the transpose of a product of polynomials. Such a product is determined by its values at a few
+interpolation nodes: here 0, 1, -1, 2, -2 and infinity. So 6 multiplications replace 12,
 
     y = A.T [ (G g) * (B.T d) ]                      * is number by number
 
@@ -13,45 +13,45 @@ infinity. So instead of 12 multiplications 6 are enough,
         [ 0  2 -1 -2  1  0 ]        [  1/24 -1/12  1/6 ]         [ 0  1 -1  8 -8  1 ]
         [ 0  4  0 -5  0  1 ]        [   0     0     1  ]
 
-Row k of B.T has the coefficients of the product of all (t - place), the k-th left out (and for
-infinity, of all of them); row k of G and column k of A.T have the powers of the k-th place, G
-divided by the product of its distances from the other places.
+Row k of B.T has the coefficients of the product of all (t - node) without the k-th (for infinity,
+of all of them); row k of G and column k of A.T have the powers of the k-th node, G divided by the
+product of its distances from the other nodes.
 
-For images it is done along columns, then along rows: a tile of 6 x 6 pixels gives 4 x 4 results by
-36 multiplications instead of 144, each between all C channels and all K filters, hence a matrix
-product. The transforms themselves are linear maps, so that backward uses their transposes: A for
-the gradient of y, G.T for that of g.
+Images are transformed along columns, then along rows: a tile of 6 x 6 pixels gives 4 x 4 results by
+36 multiplications instead of 144. Each of the 36 is between all C channels and all K filters, hence
+a matrix product. The transforms are linear maps, so backward uses their transposes: A for the
+gradient of y, G.T for the gradient of g.
 
 Source: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", arXiv:1509.09308;
 Winograd, "Arithmetic Complexity of Computations", SIAM 1980.
 """
 
-from minise.ops.jit.compiler.compile import part
+from minise.ops.jit.compiler.compile import device_function
 from minise.ops.jit.vector.simd import fma, lanes_of, load, store
 
-OUT, TAP = 4, 3  # results of a tile in a row; weights
-IN = OUT + TAP - 1  # pixels that they see
+OUT, TAP = 4, 3  # results and weights along one axis of a tile
+IN = OUT + TAP - 1  # pixels along one axis of a tile
 POINTS = IN * IN  # products of a tile
 
 
-@part
+@device_function
 def _inputs(d0, d1, d2, d3, d4, d5):
     """Return B.T d."""
     even, odd = fma(-4.0, d2, d4), fma(-4.0, d1, d3)
-    apart, twice = d4 - d2, 2.0 * (d3 - d1)
+    difference, twice = d4 - d2, 2.0 * (d3 - d1)
     first, last = fma(4.0, d0, fma(-5.0, d2, d4)), fma(4.0, d1, fma(-5.0, d3, d5))
-    return first, even + odd, even - odd, apart + twice, apart - twice, last
+    return first, even + odd, even - odd, difference + twice, difference - twice, last
 
 
-@part
+@device_function
 def _outputs(m0, m1, m2, m3, m4, m5):
     """Return A.T m."""
-    sum1, apart1, sum2, apart2 = m1 + m2, m1 - m2, m3 + m4, m3 - m4
-    second, third = fma(2.0, apart2, apart1), fma(4.0, sum2, sum1)
-    return m0 + sum1 + sum2, second, third, fma(8.0, apart2, apart1) + m5
+    sum1, difference1, sum2, difference2 = m1 + m2, m1 - m2, m3 + m4, m3 - m4
+    second, third = fma(2.0, difference2, difference1), fma(4.0, sum2, sum1)
+    return m0 + sum1 + sum2, second, third, fma(8.0, difference2, difference1) + m5
 
 
-@part
+@device_function
 def _douts(y0, y1, y2, y3):
     """Return A y."""
     even, odd = y0 + y2, y1 + y3
@@ -59,7 +59,7 @@ def _douts(y0, y1, y2, y3):
     return y0, even + odd, even - odd, far + farther, far - farther, y3
 
 
-@part
+@device_function
 def _weights(g0, g1, g2):
     """Return G g."""
     ends, twelfth = g0 + g2, (1 / 12) * g1
@@ -68,17 +68,17 @@ def _weights(g0, g1, g2):
     return 0.25 * g0, second, third, far + twelfth, far - twelfth, g2
 
 
-@part
+@device_function
 def _dweights(u0, u1, u2, u3, u4, u5):
     """Return G.T u."""
-    sum1, apart1, sum2, apart2 = u1 + u2, u2 - u1, u3 + u4, u3 - u4
+    sum1, difference1, sum2, difference2 = u1 + u2, u2 - u1, u3 + u4, u3 - u4
     first = fma(0.25, u0, fma(1 / 24, sum2, (-1 / 6) * sum1))
-    return first, fma(1 / 12, apart2, (1 / 6) * apart1), fma(1 / 6, sum2 - sum1, u5)
+    return first, fma(1 / 12, difference2, (1 / 6) * difference1), fma(1 / 6, sum2 - sum1, u5)
 
 
-@part
+@device_function
 def _store_points(p0, p1, p2, p3, p4, p5, points, at, plane):
-    """Store one row of a tile's points."""
+    """Store one row of a tile's points, `plane` numbers apart."""
     store(p0, points, at)
     store(p1, points, at + plane)
     store(p2, points, at + 2 * plane)
@@ -87,12 +87,13 @@ def _store_points(p0, p1, p2, p3, p4, p5, points, at, plane):
     store(p5, points, at + 5 * plane)
 
 
-@part
-def see_tiles(band, at, wide, C, tiles, half, seen, to, plane):
-    """Transform the pixels that a row of tiles sees: B.T d B.
+@device_function
+def transform_inputs(band, at, wide, C, tiles, half, points, to, plane):
+    """Transform the pixels of a row of tiles: B.T d B.
 
-    From six rows of `wide` pixels of C channels in band to seen[point * plane + to + tile * C + c].
-    The columns are done first, for all tiles at once, since neighbours share two of six.
+    band has six rows of `wide` pixels of C channels; results are stored in
+    points[point * plane + to + tile * C + c]. Columns come first, for all tiles at once, since
+    neighbouring tiles share two of their six columns.
     """
     lanes, row = lanes_of(band.dtype), wide * C
     for i in range(0, row, lanes):
@@ -113,10 +114,10 @@ def see_tiles(band, at, wide, C, tiles, half, seen, to, plane):
                 d3, d4, d5 = load(half, p + 3 * C), load(half, p + 4 * C), load(half, p + 5 * C)
                 p0, p1, p2, p3, p4, p5 = _inputs(d0, d1, d2, d3, d4, d5)
                 q = r * IN * plane + to + tile * C + c
-                _store_points(p0, p1, p2, p3, p4, p5, seen, q, plane)
+                _store_points(p0, p1, p2, p3, p4, p5, points, q, plane)
 
 
-@part
+@device_function
 def _column(sums, at, plane):
     """Return A.T m of one column of a tile's products."""
     down = IN * plane
@@ -125,9 +126,9 @@ def _column(sums, at, plane):
     return _outputs(m0, m1, m2, m3, m4, load(sums, at + 5 * down))
 
 
-@part
+@device_function
 def _store_row(m0, m1, m2, m3, m4, m5, out, at, K, columns):
-    """Store A.T m of one row of a tile, as far as it lies inside."""
+    """Store A.T m of one row of a tile: the first `columns` results."""
     y0, y1, y2, y3 = _outputs(m0, m1, m2, m3, m4, m5)
     store(y0, out, at)
     if columns > 1:
@@ -138,9 +139,9 @@ def _store_row(m0, m1, m2, m3, m4, m5, out, at, K, columns):
         store(y3, out, at + 3 * K)
 
 
-@part
-def make_tiles(sums, at, plane, K, tiles, rows, columns, out, to, row):
-    """Transform a row of tiles back, A.T m A, and store its first rows and columns in out."""
+@device_function
+def transform_outputs(sums, at, plane, K, tiles, rows, columns, out, to, row):
+    """Transform the products of a row of tiles, A.T m A; store `rows`, `columns` of it in out."""
     lanes = lanes_of(sums.dtype)
     for tile in range(tiles):
         inside = min(OUT, columns - tile * OUT)
@@ -161,23 +162,23 @@ def make_tiles(sums, at, plane, K, tiles, rows, columns, out, to, row):
                 _store_row(a3, b3, c3, d3, e3, f3, out, q + 3 * row, K, inside)
 
 
-@part
+@device_function
 def _dcolumn(dout, at, row):
     """Return A y of one column of a tile's gradients."""
     y0, y1, y2 = load(dout, at), load(dout, at + row), load(dout, at + 2 * row)
     return _douts(y0, y1, y2, load(dout, at + 3 * row))
 
 
-@part
-def _turn_row(y0, y1, y2, y3, turned, at, plane):
+@device_function
+def _store_dpoints(y0, y1, y2, y3, dpoints, at, plane):
     """Store A y of one row of a tile."""
     p0, p1, p2, p3, p4, p5 = _douts(y0, y1, y2, y3)
-    _store_points(p0, p1, p2, p3, p4, p5, turned, at, plane)
+    _store_points(p0, p1, p2, p3, p4, p5, dpoints, at, plane)
 
 
-@part
-def turn_tiles(dout, at, row, K, tiles, turned, to, plane):
-    """Transform a row of tiles of gradients: A y A.T, into turned[point * plane + to + …]."""
+@device_function
+def transform_douts(dout, at, row, K, tiles, dpoints, to, plane):
+    """Transform the gradients of a row of tiles: A y A.T, into dpoints[point * plane + to + …]."""
     lanes, down = lanes_of(dout.dtype), IN * plane
     for tile in range(tiles):
         for k in range(0, K, lanes):
@@ -186,17 +187,17 @@ def turn_tiles(dout, at, row, K, tiles, turned, to, plane):
             b0, b1, b2, b3, b4, b5 = _dcolumn(dout, y + K, row)
             c0, c1, c2, c3, c4, c5 = _dcolumn(dout, y + 2 * K, row)
             d0, d1, d2, d3, d4, d5 = _dcolumn(dout, y + 3 * K, row)
-            _turn_row(a0, b0, c0, d0, turned, q, plane)
-            _turn_row(a1, b1, c1, d1, turned, q + down, plane)
-            _turn_row(a2, b2, c2, d2, turned, q + 2 * down, plane)
-            _turn_row(a3, b3, c3, d3, turned, q + 3 * down, plane)
-            _turn_row(a4, b4, c4, d4, turned, q + 4 * down, plane)
-            _turn_row(a5, b5, c5, d5, turned, q + 5 * down, plane)
+            _store_dpoints(a0, b0, c0, d0, dpoints, q, plane)
+            _store_dpoints(a1, b1, c1, d1, dpoints, q + down, plane)
+            _store_dpoints(a2, b2, c2, d2, dpoints, q + 2 * down, plane)
+            _store_dpoints(a3, b3, c3, d3, dpoints, q + 3 * down, plane)
+            _store_dpoints(a4, b4, c4, d4, dpoints, q + 4 * down, plane)
+            _store_dpoints(a5, b5, c5, d5, dpoints, q + 5 * down, plane)
 
 
-@part
+@device_function
 def transform_weights(taps, count, out, to, plane):
-    """Transform 3 x 3 weights, G g G.T: taps[tap * count + k] to out[point * plane + to + k]."""
+    """Transform 3 x 3 weights: G g G.T of taps[tap * count + k] to out[point * plane + to + k]."""
     for k in range(0, count, lanes_of(taps.dtype)):
         left, middle, right = k, count + k, 2 * count + k
         down = TAP * count
@@ -208,7 +209,7 @@ def transform_weights(taps, count, out, to, plane):
             _store_points(p0, p1, p2, p3, p4, p5, out, to + k + r * IN * plane, plane)
 
 
-@part
+@device_function
 def _dpoints(points, at, plane):
     """Return G.T u of one column of points."""
     down = IN * plane
@@ -217,9 +218,9 @@ def _dpoints(points, at, plane):
     return _dweights(u0, u1, u2, u3, u4, load(points, at + 5 * down))
 
 
-@part
+@device_function
 def transform_dweights(points, count, plane, taps):
-    """Transform back to weights, G.T u G: points[point * plane + k] to taps[tap * count + k]."""
+    """Transform to dweight: G.T u G of points[point * plane + k] to taps[tap * count + k]."""
     for k in range(0, count, lanes_of(points.dtype)):
         a, b = _dpoints(points, k, plane), _dpoints(points, k + plane, plane)
         c, d = _dpoints(points, k + 2 * plane, plane), _dpoints(points, k + 3 * plane, plane)

@@ -1,1 +1,1 @@
-"""What normalisations and SE blocks are made of."""
+"""Building blocks of the kernels of normalisations and SE blocks."""

@@ -1,29 +1,29 @@
-"""What lies between the passes of a normalisation: a few numbers for each channel.
+"""The computations per channel between the passes of a normalisation.
 
-The formulas are in minise/ops/reference/norm.py and fused.py; minise/ops/jit/norm.py says in which
-order they are used. All is in double precision, also where its arrays are not: `wide` holds mean
-and 1 / deviation, and sums are added up block by block, image by image, in order. Loops go along
-the channels innermost, so that neighbours in memory belong to different sums.
+The formulas are in minise/ops/reference/norm.py and fused.py; minise/ops/jit/norm.py states their
+order. All of them are in double precision, also for float32 arrays: `stats64` has the mean and
+1 / deviation, and sums go block by block, image by image, in order. The innermost loops run over
+channels, so that neighbours in memory belong to different sums.
 """
 
 import math
 
 import numpy as np
 
-from minise.ops.jit.compiler.compile import spliced
+from minise.ops.jit.compiler.compile import inlined
 from minise.ops.jit.normalisation.gates import excite, excite_backward
 
 
-@spliced
-def statistics(training, means, squares, pixels, running_mean, running_var, momentum, eps, kept):
-    """Return wide (2, C), and set kept to mean, rstd and the new running mean and variance.
+@inlined
+def statistics(training, means, squares, pixels, running_mean, running_var, momentum, eps, stats):
+    """Return stats64 (2, C): mean, rstd. Set stats (4, C) to these and the new running statistics.
 
-    In training they are made of the mean and the centred sum of squares of every block, (blocks,
-    C), in evaluation they are the running ones.
+    In training, they come from the means and the centred sums of squares of the blocks, (blocks,
+    C); in evaluation, they are the running statistics.
     """
     blocks, C = means.shape
-    wide, var, M = np.zeros((2, C)), np.zeros(C), blocks * pixels
-    mean, rstd = wide[0], wide[1]
+    stats64, var, M = np.zeros((2, C)), np.zeros(C), blocks * pixels
+    mean, rstd = stats64[0], stats64[1]
     if training:
         for block in range(blocks):
             for c in range(C):
@@ -32,34 +32,34 @@ def statistics(training, means, squares, pixels, running_mean, running_var, mome
             mean[c] /= blocks
         for block in range(blocks):
             for c in range(C):
-                apart = means[block, c] - mean[c]
-                var[c] += squares[block, c] + pixels * (apart * apart)
+                deviation = means[block, c] - mean[c]
+                var[c] += squares[block, c] + pixels * (deviation * deviation)
     for c in range(C):
         old_mean, old_var = np.float64(running_mean[c]), np.float64(running_var[c])
         if training:
             var[c] /= M
-            kept[2, c] = old_mean + momentum * (mean[c] - old_mean)
-            kept[3, c] = old_var + momentum * (var[c] * (M / max(1, M - 1)) - old_var)
+            stats[2, c] = old_mean + momentum * (mean[c] - old_mean)
+            stats[3, c] = old_var + momentum * (var[c] * (M / max(1, M - 1)) - old_var)
         else:
             mean[c], var[c] = old_mean, old_var
-            kept[2, c], kept[3, c] = old_mean, old_var
+            stats[2, c], stats[3, c] = old_mean, old_var
         rstd[c] = 1 / math.sqrt(var[c] + eps)
-        kept[0, c], kept[1, c] = mean[c], rstd[c]
-    return wide
+        stats[0, c], stats[1, c] = mean[c], rstd[c]
+    return stats64
 
 
-@spliced
+@inlined
 def rows_of_gates(gates):
-    """Return zhat, z, h, s as rows, one an image."""
+    """Return zhat, z, h, s with one row per image."""
     zhat, z, h, s = gates
     N, C = s.shape[:2]
     return zhat.reshape(N, C), z.reshape(N, C), h.reshape(N, h.shape[1]), s.reshape(N, C)
 
 
-@spliced
-def gates_of(n, means, wide, gamma, beta, w1, b1, w2, b2, gate, zhat, z, h, s):
-    """Find, for one image, zhat and z (N, C), the hidden units h (N, R) and the gates s (N, C)."""
-    parts, mean, rstd = len(means) // len(s), wide[0], wide[1]
+@inlined
+def compute_gates(n, means, stats64, gamma, beta, w1, b1, w2, b2, gate, zhat, z, h, s):
+    """Compute zhat[n], z[n] (C,), the hidden units h[n] (R,) and the gates s[n] (C,)."""
+    parts, mean, rstd = len(means) // len(s), stats64[0], stats64[1]
     for c in range(len(gamma)):
         total = 0.0
         for block in range(n * parts, (n + 1) * parts):
@@ -69,9 +69,9 @@ def gates_of(n, means, wide, gamma, beta, w1, b1, w2, b2, gate, zhat, z, h, s):
     excite(z[n : n + 1], w1, b1, w2, b2, gate, h[n : n + 1], s[n : n + 1])
 
 
-@spliced
-def totals_of(n, sum_g, sum_gx, total_g, total_gx):
-    """Add up, for one image, both sums of its blocks: (blocks, C) to (N, C)."""
+@inlined
+def sum_over_blocks(n, sum_g, sum_gx, total_g, total_gx):
+    """Set total_g[n], total_gx[n] (C,) to the sums of image n's blocks in (blocks, C)."""
     parts = len(sum_g) // len(total_g)
     total_g[n], total_gx[n] = 0, 0
     for block in range(n * parts, (n + 1) * parts):
@@ -80,19 +80,19 @@ def totals_of(n, sum_g, sum_gx, total_g, total_gx):
             total_gx[n, c] += sum_gx[block, c]
 
 
-@spliced
-def gates_backward_of(n, total_g, total_gx, rstd, gamma, beta, w1, w2, gate, h, s, dv, du, dz):
-    """Carry, for one image, the gradient of its gates back to dv (N, C), du (N, R), dz (N, C)."""
+@inlined
+def compute_gates_backward(n, total_g, total_gx, rstd, gamma, beta, w1, w2, gate, h, s, dv, du, dz):
+    """Compute dv[n] (C,), du[n] (R,), dz[n] (C,) of the gates from the sums of image n."""
     ds = np.empty((1, len(gamma)))
     for c in range(len(gamma)):
         ds[0, c] = gamma[c] * (total_gx[n, c] * rstd[c]) + beta[c] * total_g[n, c]
-    one = slice(n, n + 1)
-    excite_backward(ds, w1, w2, gate, h[one], s[one], dv[one], du[one], dz[one])
+    row = slice(n, n + 1)
+    excite_backward(ds, w1, w2, gate, h[row], s[row], dv[row], du[row], dz[row])
 
 
-@spliced
+@inlined
 def norm_gradients(total_g, total_gx, rstd, s, zhat, dz, dgamma, dbeta):
-    """Set dgamma and dbeta (C,), from what every image gave; s, zhat and dz may be empty."""
+    """Set dgamma and dbeta (C,) to their sums over images; s, zhat and dz may be empty."""
     dgamma[:], dbeta[:] = 0, 0
     for n in range(len(total_g)):
         for c in range(len(dgamma)):
@@ -104,26 +104,27 @@ def norm_gradients(total_g, total_gx, rstd, s, zhat, dz, dgamma, dbeta):
                 dgamma[c] += total_gx[n, c] * rstd[c]
 
 
-@spliced
-def fold(wide, gamma, beta, s, scale, shift):
-    """Set scale and shift to those of (x - mean) * scale + shift: one row, or one for each s."""
+@inlined
+def fold(stats64, gamma, beta, s, scale, shift):
+    """Set scale and shift of (x - mean) * scale + shift: one row for all images, or one each."""
     for n in range(len(scale)):
         for c in range(len(gamma)):
-            both = gamma[c] * wide[1, c]
-            scale[n, c] = s[n, c] * both if s.size else both
+            gamma_rstd = gamma[c] * stats64[1, c]
+            scale[n, c] = s[n, c] * gamma_rstd if s.size else gamma_rstd
             shift[n, c] = s[n, c] * beta[c] if s.size else beta[c]
 
 
-@spliced
+@inlined
 def fold_backward(M, pixels, gamma, rstd, dgamma, dbeta, s, dz, scale, shift, slope):
-    """Set the numbers of dx = g * scale + shift - (x - mean) * slope, as fold does.
+    """Set scale, shift and slope of dx = g * scale + shift - (x - mean) * slope.
 
-    M is how many numbers a mean was taken of, or infinite where it was a constant.
+    M is the number of numbers per channel, or infinity where mean and rstd are constants; scale and
+    shift have the rows of `fold`.
     """
     for n in range(len(scale)):
         for c in range(len(gamma)):
-            both = gamma[c] * rstd[c]
+            gamma_rstd = gamma[c] * rstd[c]
             through_gate = dz[n, c] / pixels if s.size else 0.0
-            scale[n, c] = both * s[n, c] if s.size else both
-            shift[n, c] = both * (through_gate - dbeta[c] / M)
-            slope[c] = both * rstd[c] * dgamma[c] / M
+            scale[n, c] = gamma_rstd * s[n, c] if s.size else gamma_rstd
+            shift[n, c] = gamma_rstd * (through_gate - dbeta[c] / M)
+            slope[c] = gamma_rstd * rstd[c] * dgamma[c] / M

@@ -1,8 +1,9 @@
-"""The gates of an SE block, as kernels compute them: both dense layers of one image, and backward.
+"""Device functions for the gates of an SE block: both dense layers of one image, and backward.
 
-The formulas are in minise/ops/reference/squeeze_excite.py, those of the gate functions in gates.py
-beside it. Each image, and each row of a weight gradient, has one owner, so the bits do not depend
-on the number of threads. Sums are kept in double precision.
+The formulas are in minise/ops/reference/squeeze_excite.py, those of the gate functions in
+minise/ops/reference/gates.py. One iteration of a parallel loop computes each image, and each row of
+a weight gradient, so results are bit-identical for any number of threads. Sums are in double
+precision.
 """
 
 import math
@@ -10,15 +11,15 @@ import math
 import numpy as np
 
 from minise.checks import Array
-from minise.ops.jit.compiler.compile import part
+from minise.ops.jit.compiler.compile import device_function
 from minise.ops.jit.vector.layout import frozen
 
 SIGMOID, TANH, RELU, HARD_SIGMOID = range(4)  # the order of GATES
 
 
-@part
+@device_function
 def gate_forward(v, gate):
-    """Return s of one number."""
+    """Return the gate function s of one number v; gate is an index into GATES."""
     if gate == RELU:
         return 0.0 if v <= 0 else v
     if gate == SIGMOID:
@@ -31,9 +32,9 @@ def gate_forward(v, gate):
     return 1.0 if v >= 3 else (v + 3) / 6
 
 
-@part
+@device_function
 def gate_backward(ds, s, gate):
-    """Return dv of one number, from s alone."""
+    """Return dv of one number from ds and s."""
     if gate == SIGMOID:
         return ds * s * (1 - s)
     if gate == TANH:
@@ -44,13 +45,13 @@ def gate_backward(ds, s, gate):
 
 
 def frozen_weights(w1: Array, b1: Array | None, w2: Array, b2: Array | None) -> tuple[Array, ...]:
-    """Return both dense layers as kernels take them, with zeros for a bias that is None."""
+    """Return both dense layers frozen, with zeros for a bias that is None."""
     bias1 = np.zeros(len(w1), w1.dtype) if b1 is None else b1
     bias2 = np.zeros(len(w2), w2.dtype) if b2 is None else b2
     return frozen(w1), frozen(bias1), frozen(w2), frozen(bias2)
 
 
-@part
+@device_function
 def excite(z, w1, b1, w2, b2, gate, h, s):
     """Compute the hidden units (P, R) and the gates (P, C) of one image from z (P, C)."""
     R, C = w1.shape
@@ -68,9 +69,9 @@ def excite(z, w1, b1, w2, b2, gate, h, s):
             s[p, c] = gate_forward(v + b2[c], gate)
 
 
-@part
+@device_function
 def excite_backward(ds, w1, w2, gate, h, s, dv, du, dz):
-    """Carry ds (P, C) of one image back to dv (P, C), du (P, R) and dz (P, C)."""
+    """Compute dv (P, C), du (P, R) and dz (P, C) of one image from ds (P, C)."""
     R, C = w1.shape
     for p in range(len(ds)):
         for c in range(C):
@@ -85,9 +86,9 @@ def excite_backward(ds, w1, w2, gate, h, s, dv, du, dz):
                 dz[p, c] += du[p, r] * w1[r, c]
 
 
-@part
+@device_function
 def weight_row(k, dout, x, dweight, dbias):
-    """Set one row of dweight, and its number of dbias, to the sum over all places."""
+    """Set dweight[k] and dbias[k] to their sums over all rows of dout and x."""
     total, row = 0.0, np.zeros(x.shape[1])
     for n in range(len(x)):
         total += dout[n, k]

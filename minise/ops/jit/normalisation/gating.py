@@ -1,23 +1,23 @@
-"""The SE block behind a convolution, in inference: mean, gates, and what follows, in place.
+"""The SE block after a convolution in inference: mean, gates, scale, shortcut and ReLU, in place.
 
-One image is one iteration of a parallel loop: its mean is taken, its gates are found, and while it
-is still in cache it is scaled, the shortcut is added and the ReLU done. A vector of channels after
-the other stays in registers while the pixels stream past, as in passes.py; below stand the loops
-for channels that fill no vector.
+One image is one iteration of a parallel loop: its mean and its gates are computed, and while it is
+still in cache, it is scaled, the shortcut is added and the ReLU applied. As in passes.py, the sums
+or factors of one vector of channels stay in registers while the pixels stream past; plain loops
+compute the channels that do not fill a vector.
 """
 
 import numpy as np
 from numba import prange
 
-from minise.ops.jit.compiler.compile import kernel, part
+from minise.ops.jit.compiler.compile import device_function, kernel
 from minise.ops.jit.normalisation.gates import excite
-from minise.ops.jit.normalisation.passes import BLOCK
-from minise.ops.jit.vector.simd import filled, fma, kept, lanes_of, load, store
+from minise.ops.jit.normalisation.passes import PIXELS_PER_BLOCK
+from minise.ops.jit.vector.simd import filled, fma, lanes_of, load, store, where_positive
 
 
 @kernel
 def gate_images(w1, b1, w2, b2, gate, shortcut, relu, out):
-    """Set out (N, H, W, C) to out * gates + shortcut, which may be empty, with relu above 0."""
+    """Set out (N, H, W, C) to out * gates + shortcut (may be empty), and apply the ReLU if relu."""
     N, H, W, C = out.shape
     flat, others = out.reshape(-1), shortcut.reshape(-1)
     for n in prange(N):
@@ -27,14 +27,14 @@ def gate_images(w1, b1, w2, b2, gate, shortcut, relu, out):
         _scale(flat, n * H * W * C, H * W, C, s[0], others, relu)
 
 
-@part
+@device_function
 def _means(images, at, pixels, C, z):
-    """Set z (C,) to the mean of each channel: sums of at most BLOCK pixels, added in double."""
+    """Set z (C,) to the channel means: sums of at most PIXELS_PER_BLOCK pixels, added in double."""
     lanes, sums = lanes_of(images.dtype), np.empty(C, images.dtype)
     for c in range(C):
         z[c] = 0
-    for begin in range(at, at + pixels * C, BLOCK * C):
-        end = min(begin + BLOCK * C, at + pixels * C)
+    for begin in range(at, at + pixels * C, PIXELS_PER_BLOCK * C):
+        end = min(begin + PIXELS_PER_BLOCK * C, at + pixels * C)
         quarters = begin + (end - begin) // (4 * C) * 4 * C
         for c in range(0, C - C % lanes, lanes):
             s0 = s1 = s2 = s3 = filled(0.0, images)
@@ -55,16 +55,16 @@ def _means(images, at, pixels, C, z):
         z[c] /= pixels
 
 
-@part
+@device_function
 def _scale(images, at, pixels, C, s, shortcut, relu):
-    """Scale an image's channels by s (C,), add the shortcut, and cut off below 0 with relu."""
+    """Set an image to image * s + shortcut (may be empty), s (C,); apply the ReLU if relu."""
     lanes = lanes_of(images.dtype)
     for c in range(0, C - C % lanes, lanes):
         a, zero = load(s, c), filled(0.0, images)
         for p in range(at + c, at + c + pixels * C, C):
             y = fma(load(images, p), a, load(shortcut, p) if len(shortcut) else zero)
             if relu:
-                y = kept(y, y)
+                y = where_positive(y, y)
             store(y, images, p)
     for c in range(C - C % lanes, C):
         for p in range(at + c, at + c + pixels * C, C):

@@ -1,31 +1,31 @@
-"""The passes over memory of which normalisations and what follows them are made.
+"""The passes over memory of the normalisation kernels.
 
-Each does one block of pixels of (blocks, pixels, C), which is one iteration of a parallel loop in
-minise/ops/jit/norm.py. It takes one vector of channels after the other: what belongs to a channel
-stays in registers while its pixels stream past, each line of memory being touched once. Sums go
-through four registers, pixel 0, 4, 8, … into the first, so that one addition need not wait for the
-one before; a block has at most BLOCK pixels, and what comes of the blocks is added up by
-channels.py in double precision.
+Each function processes one block of pixels of (blocks, pixels, C), one iteration of a parallel loop
+in minise/ops/jit/norm.py. It processes one vector of channels at a time: the numbers of these
+channels stay in registers while the pixels stream past, and each cache line is touched once. Sums
+use four registers (pixels 0, 4, 8, … go to the first), so that an addition need not wait for the
+previous one. A block has at most PIXELS_PER_BLOCK pixels, and channels.py adds the results of the
+blocks in double precision.
 
-Below the vectors of each stand its plain loops, for the channels that fill no vector: with
-`first` = 0 they are the whole pass, and its specification.
+After its vectors, each function calls plain loops for the channels that do not fill a vector: with
+`first` = 0, the loops are the complete pass, and its specification.
 """
 
 from functools import lru_cache
 
 from minise.checks import Array
-from minise.ops.jit.compiler.compile import part, spliced
+from minise.ops.jit.compiler.compile import device_function, inlined
 from minise.ops.jit.vector.layout import frozen
-from minise.ops.jit.vector.simd import filled, fma, kept, lanes_of, load, store
+from minise.ops.jit.vector.simd import filled, fma, lanes_of, load, store, where_positive
 
-BLOCK = 1024  # pixels, at most: each register adds up a quarter of them
-BLOCKS = 16  # at least, where there are few images
+PIXELS_PER_BLOCK = 1024  # at most: each register sums a quarter of them
+MIN_BLOCKS = 16  # also for few images, if they have enough pixels
 
 
 def blocks_of(rows: Array) -> Array:
     """Return (N, pixels, C) as blocks (N * parts, pixels / parts, C), a view.
 
-    Of few images, several blocks each, so that one image too is work for more than one core.
+    Few images are split into several blocks each, so that even one image uses several cores.
     """
     N, pixels, C = rows.shape
     parts = _parts_of(N, pixels)
@@ -34,17 +34,17 @@ def blocks_of(rows: Array) -> Array:
 
 @lru_cache(4096)
 def _parts_of(N: int, pixels: int) -> int:
-    """Return the least number of equal parts of an image that makes blocks short, and enough."""
-    least = max(-(-BLOCKS // N), -(-pixels // BLOCK))
+    """Return the least number of equal parts per image with short blocks, and enough of them."""
+    least = max(-(-MIN_BLOCKS // N), -(-pixels // PIXELS_PER_BLOCK))
     return next((parts for parts in range(least, pixels) if pixels % parts == 0), pixels)
 
 
-@spliced
+@inlined
 def moments(block, x, means, squares):
-    """Find the mean of each channel of a block, and the sum of squares of what is apart from it.
+    """Set means[block] and squares[block] to each channel's mean and centred sum of squares.
 
-    The first pass adds up what is apart from the first pixel, so that a large mean costs no digit;
-    the second one finds the block in cache.
+    The first pass sums the differences from the first pixel, so that a large mean costs no
+    precision; the second pass reads the block from cache.
     """
     _, pixels, C = x.shape
     flat, flat_means, flat_squares = x.reshape(-1), means.reshape(-1), squares.reshape(-1)
@@ -74,9 +74,9 @@ def moments(block, x, means, squares):
     moments_loops(x[block], C - C % lanes, means[block], squares[block])
 
 
-@part
+@device_function
 def moments_loops(x, first, means, squares):
-    """Find mean and centred sum of squares of the channels from `first` of a block (pixels, C)."""
+    """Compute the moments of the channels from `first` on of a block (pixels, C)."""
     pixels, C = x.shape
     for c in range(first, C):
         total = 0.0
@@ -89,9 +89,9 @@ def moments_loops(x, first, means, squares):
         means[c], squares[c] = mean, total
 
 
-@spliced
+@inlined
 def normalise(block, x, mean, scale, shift, shortcut, relu, out):
-    """Set a block of out to (x - mean) * scale + shift + shortcut, cut off below 0 with relu.
+    """Set out[block] to (x - mean) * scale + shift + shortcut, with relu to its positive part.
 
     mean is (C,), scale and shift are (N, C), or (1, C) for all images; shortcut may be empty.
     """
@@ -107,16 +107,16 @@ def normalise(block, x, mean, scale, shift, shortcut, relu, out):
             if shortcut.size:
                 y = y + load(others, p)
             if relu:
-                y = kept(y, y)
+                y = where_positive(y, y)
             store(y, flat_out, p)
     other = shortcut[block] if shortcut.size else shortcut[0]
     rest = C - C % lanes
     normalise_loops(x[block], rest, mean, scale[n], shift[n], other, relu, out[block])
 
 
-@part
+@device_function
 def normalise_loops(x, first, mean, scale, shift, shortcut, relu, out):
-    """Normalise the channels from `first` of a block (pixels, C)."""
+    """Normalise the channels from `first` on of a block (pixels, C)."""
     pixels, C = x.shape
     for i in range(pixels):
         for c in range(first, C):
@@ -126,17 +126,16 @@ def normalise_loops(x, first, mean, scale, shift, shortcut, relu, out):
             out[i, c] = 0 if relu and y <= 0 else y
 
 
-@spliced
-def sums(block, dout, out, x, mean, sum_g, sum_gx, gated):
-    """Find, for each channel of a block, the sum of g and the sum of g * (x - mean).
+@inlined
+def gradient_sums(block, dout, out, x, mean, sum_g, sum_gx, masked):
+    """Set sum_g[block], sum_gx[block] to each channel's sum of g and of g * (x - mean).
 
-    g is dout, or where out is not empty dout where that is above 0; gated, if not empty, is set
-    to g.
+    g is dout, but 0 where out <= 0 unless out is empty; masked, if not empty, is set to g.
     """
     _, pixels, C = x.shape
     flat, douts, outs = x.reshape(-1), dout.reshape(-1), out.reshape(-1)
     totals, products, lanes = sum_g.reshape(-1), sum_gx.reshape(-1), lanes_of(x.dtype)
-    gs = gated.reshape(-1)
+    gs = masked.reshape(-1)
     quarters = pixels - pixels % 4
     masks = outs if out.size else douts
     for c in range(0, C - C % lanes, lanes):
@@ -146,9 +145,12 @@ def sums(block, dout, out, x, mean, sum_g, sum_gx, gated):
             g0, g1 = load(douts, p), load(douts, p + C)
             g2, g3 = load(douts, p + 2 * C), load(douts, p + 3 * C)
             if out.size:
-                g0, g1 = kept(g0, load(masks, p)), kept(g1, load(masks, p + C))
-                g2, g3 = kept(g2, load(masks, p + 2 * C)), kept(g3, load(masks, p + 3 * C))
-            if gated.size:
+                g0, g1 = where_positive(g0, load(masks, p)), where_positive(g1, load(masks, p + C))
+                g2, g3 = (
+                    where_positive(g2, load(masks, p + 2 * C)),
+                    where_positive(g3, load(masks, p + 3 * C)),
+                )
+            if masked.size:
                 store(g0, gs, p)
                 store(g1, gs, p + C)
                 store(g2, gs, p + 2 * C)
@@ -160,37 +162,42 @@ def sums(block, dout, out, x, mean, sum_g, sum_gx, gated):
         for p in range(at + quarters * C, at + pixels * C, C):
             g0 = load(douts, p)
             if out.size:
-                g0 = kept(g0, load(masks, p))
-            if gated.size:
+                g0 = where_positive(g0, load(masks, p))
+            if masked.size:
                 store(g0, gs, p)
             s0, t0 = s0 + g0, fma(g0, load(flat, p) - m, t0)
         store((s0 + s1) + (s2 + s3), totals, block * C + c)
         store((t0 + t1) + (t2 + t3), products, block * C + c)
-    given, keep = out[block] if out.size else out[0], gated[block] if gated.size else gated[0]
+    out_block, masked_block = (
+        out[block] if out.size else out[0],
+        masked[block] if masked.size else masked[0],
+    )
     rest = C - C % lanes
-    sums_loops(dout[block], given, x[block], rest, mean, sum_g[block], sum_gx[block], keep)
+    gradient_sums_loops(
+        dout[block], out_block, x[block], rest, mean, sum_g[block], sum_gx[block], masked_block
+    )
 
 
-@part
-def sums_loops(dout, out, x, first, mean, sum_g, sum_gx, gated):
-    """Find both sums, and gated, for the channels from `first` of a block (pixels, C)."""
+@device_function
+def gradient_sums_loops(dout, out, x, first, mean, sum_g, sum_gx, masked):
+    """Compute both sums, and masked, for the channels from `first` on of a block (pixels, C)."""
     pixels, C = x.shape
     for c in range(first, C):
         total = product = 0.0
         for i in range(pixels):
             g = 0 if out.size and out[i, c] <= 0 else dout[i, c]
-            if gated.size:
-                gated[i, c] = g
+            if masked.size:
+                masked[i, c] = g
             total += g
             product += g * (x[i, c] - mean[c])
         sum_g[c], sum_gx[c] = total, product
 
 
-@spliced
+@inlined
 def input_gradient(block, dout, out, x, scale, shift, mean, slope, dx):
-    """Set a block of dx to g * scale + shift - (x - mean) * slope.
+    """Set dx[block] to g * scale + shift - (x - mean) * slope.
 
-    g is as in sums; scale and shift are (N, C) or (1, C), mean and slope (C,).
+    g is as in gradient_sums; scale and shift are (N, C) or (1, C), mean and slope (C,).
     """
     blocks, pixels, C = x.shape
     n = block // (blocks // len(scale))
@@ -203,16 +210,16 @@ def input_gradient(block, dout, out, x, scale, shift, mean, slope, dx):
         for p in range(at, at + pixels * C, C):
             g = load(douts, p)
             if out.size:
-                g = kept(g, load(outs, p))
+                g = where_positive(g, load(outs, p))
             store(fma(g, a, fma(load(flat, p) - m, minus, b)), dxs, p)
     gradients = dout[block], out[block] if out.size else out[0], x[block]
     rest = C - C % lanes
     input_gradient_loops(*gradients, rest, scale[n], shift[n], mean, slope, dx[block])
 
 
-@part
+@device_function
 def input_gradient_loops(dout, out, x, first, scale, shift, mean, slope, dx):
-    """Set dx for the channels from `first` of a block (pixels, C)."""
+    """Set dx for the channels from `first` on of a block (pixels, C)."""
     pixels, C = x.shape
     for i in range(pixels):
         for c in range(first, C):

@@ -1,1 +1,1 @@
-"""Vectors of the processor, tiles in its registers, and the layout of arrays in memory."""
+"""SIMD vectors, register tiles, the memory layout of arrays, and the caching allocator."""

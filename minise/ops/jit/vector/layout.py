@@ -1,10 +1,9 @@
-"""The one memory layout that kernels see: rows of channels, one row a pixel.
+"""Convert arrays to the memory layout of the kernels: channels-last, one row of channels per pixel.
 
-Channels-last suits a CPU: neighbouring numbers then belong to different channels, so a sum over
-pixels adds whole vectors, and their order, hence every bit of the result, stays as written.
+Channels-last suits a CPU: neighbouring numbers belong to different channels, so a sum over pixels
+adds whole vectors in the order in which the code adds them, and the bits of the result are fixed.
 """
 
-import math
 from functools import lru_cache
 
 import numpy as np
@@ -14,16 +13,16 @@ from minise.checks import Array
 from minise.ops.jit.compiler.compile import kernel
 from minise.ops.jit.vector.memory import empty
 
-FEW = 16  # channels
-NEAR = 64  # pixels whose numbers stay in the first-level cache while they are moved
-LONG = 256  # numbers in a row that is long enough for vectors
+MAX_CHANNELS = 16  # of images that _move_channels transposes faster than NumPy
+PIXELS_PER_CHUNK = 64  # whose numbers stay in the first-level cache during the transposition
 
 
 def frozen(array: Array) -> Array:
-    """Return the array contiguous, aligned and read-only, copied only where it is not.
+    """Return a C-contiguous, aligned, read-only view of the array, or a copy if it needs one.
 
-    Numba gives every layout and both values of the write flag a type of its own; after this there
-    is one type per dtype and rank. A kernel that writes to such an argument does not compile.
+    Numba has a separate type for each layout and each value of the write flag, and would compile a
+    kernel for each; frozen arrays have one type per dtype and rank. A kernel that writes to a
+    frozen argument does not compile.
     """
     flags = array.flags
     if not (flags.c_contiguous and flags.aligned):
@@ -36,9 +35,9 @@ def frozen(array: Array) -> Array:
 
 
 def pixels_of(images: Array) -> Array:
-    """Return (N, C, H, W) as frozen (N, H, W, C); free where the memory is channels-last."""
+    """Return images (N, C, H, W) as frozen (N, H, W, C): no copy if they are channels-last."""
     pixels = images.transpose(0, 2, 3, 1)
-    if pixels.flags.c_contiguous or not _moves(images):
+    if pixels.flags.c_contiguous or not _has_few_channels(images):
         return frozen(pixels)
     N, C, H, W = images.shape
     moved = empty(pixels.shape, images.dtype)
@@ -46,56 +45,46 @@ def pixels_of(images: Array) -> Array:
     return frozen(moved)
 
 
-def _moves(images: Array) -> bool:
-    """Return whether _move_channels is quicker than NumPy: of planes of few channels, as of x."""
-    flags, few = images.flags, images.shape[1] <= FEW
+def _has_few_channels(images: Array) -> bool:
+    """Return True if _move_channels is faster than NumPy: planes of few channels, as in a batch."""
+    flags, few = images.flags, images.shape[1] <= MAX_CHANNELS
     return bool(few and flags.c_contiguous and flags.aligned and images.dtype.kind == "f")
 
 
 @kernel
 def _move_channels(planes, pixels):
-    """Set pixels (N, P, C) to planes (N, C, P), NEAR pixels at a time."""
+    """Set pixels (N, P, C) to planes (N, C, P), PIXELS_PER_CHUNK pixels at a time."""
     N, P, C = pixels.shape
     for n in prange(N):
-        for first in range(0, P, NEAR):
+        for first in range(0, P, PIXELS_PER_CHUNK):
             for c in range(C):
-                for i in range(first, min(first + NEAR, P)):
+                for i in range(first, min(first + PIXELS_PER_CHUNK, P)):
                     pixels[n, i, c] = planes[n, c, i]
 
 
 def rows_of(images: Array) -> Array:
-    """Return (N, C, H, W) as frozen (N, H*W, C); free where the memory is channels-last."""
+    """Return images (N, C, H, W) as frozen (N, H*W, C): no copy if they are channels-last."""
     N, C, H, W = images.shape
     return pixels_of(images).reshape(N, H * W, C)
 
 
 def images_of(rows: Array, H: int, W: int) -> Array:
-    """Undo rows_of: the same memory seen as (N, C, H, W)."""
+    """Return rows (N, H*W, C) as a view (N, C, H, W): the inverse of rows_of."""
     N, _, C = rows.shape
     return rows.reshape(N, H, W, C).transpose(0, 3, 1, 2)
 
 
-def side_by_side(C: int, pixels: int) -> int:
-    """Return how many pixels to put into one row, so that it is long enough for vectors.
-
-    A loop over 16 channels is over before it has begun. With g pixels side by side, (pixels, C) is
-    (pixels / g, g * C) of the same memory, and g divides the pixels of an image.
-    """
-    wanted = max(1, LONG // C)
-    return math.gcd(pixels, wanted) if pixels % wanted else wanted
-
-
 def flat(array: Array, like: Array | None = None) -> Array:
-    """Return an array's numbers as one frozen row, in the order in which they lie in memory.
+    """Return the numbers of the array as one frozen row, in the memory order of `like`.
 
-    With like, in the order in which the numbers of that array lie.
+    like is an array of the same shape; by default the array itself.
     """
     model = array if like is None else like
     return frozen(array.transpose(_order(model.strides))).reshape(-1)
 
 
 def unflat(row: Array, like: Array) -> Array:
-    """Undo flat: the same memory, in the shape and order of an array."""
+    """Return a view of the row in the shape and memory order of `like`: the inverse of flat."""
     order = _order(like.strides)
     shaped = row.reshape([like.shape[axis] for axis in order])
     return shaped.transpose(np.argsort(order))
@@ -103,5 +92,5 @@ def unflat(row: Array, like: Array) -> Array:
 
 @lru_cache(4096)
 def _order(strides: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the axes from the outermost to the innermost in memory."""
+    """Return the axes sorted from the outermost to the innermost in memory."""
     return tuple(sorted(range(len(strides)), key=lambda axis: (-abs(strides[axis]), axis)))

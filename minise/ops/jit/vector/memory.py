@@ -1,13 +1,14 @@
-"""Memory for results: what is freed is used again, so that its pages need not be made anew.
+"""A caching allocator for results: it reuses freed memory, which saves page faults.
 
-A system gives a large array pages that do not exist yet; each is made, and filled with zeros, when
-it is first touched, and gone when the array is freed. A training step frees all that it makes, so
-it pays that for every array of every step: measured, 55 of the 240 ms of a step of SE-ResNet-20.
+The operating system maps the pages of a large array only when they are first touched: each page
+fault fills a page with zeros, and the page is gone when the array is freed. A training step frees
+all arrays that it allocates, so it would pay for their page faults in every step: measured, 55 of
+the 240 ms of a step of SE-ResNet-20.
 
-Here memory whose last array is gone waits for the next array of its size; what was freed last
-comes first, as it may still be in the cache. What waits and what is used together never exceed a
-little more (SLACK) than what was once used at the same time: beyond, what waited longest is given
-back to the system. Arrays begin where a vector and a line of the cache begin.
+Here the memory of an array that is freed is cached, and the next array of the same size gets it:
+the memory freed last comes first, as it may still be in the processor's cache. Cached and used
+memory together never exceed SLACK times the peak of used memory: beyond that, the sizes that were
+requested least recently are returned to the operating system. Arrays begin at a cache line.
 """
 
 from collections import deque
@@ -18,97 +19,97 @@ from typing import Any
 import numpy as np
 
 from minise.checks import Array
-from minise.ops.jit.vector.simd import LINE
+from minise.ops.jit.vector.simd import CACHE_LINE_BYTES
 
-SMALL = 64 * 1024  # bytes up to which the system keeps memory itself, at less cost a call
-SLACK = 1.25  # of the most that was used at the same time
+MAX_UNPOOLED_BYTES = 64 * 1024  # up to here NumPy's own allocation costs less per call
+SLACK = 1.25  # largest ratio of used and cached memory to the peak of used memory
 
 
-class _Pool:
-    """Memory that waits, by size, and how much there is."""
+class _CachingAllocator:
+    """Freed memory by size, and the number of bytes used and cached."""
 
     def __init__(self) -> None:
-        self.waiting: dict[int, list[Array]] = {}  # by size; sizes asked for last are at the end
-        self.used = self.most = self.free = 0  # bytes
-        self.freed: deque[Array] = deque()  # not counted yet: append can interrupt anything
+        self.cached: dict[int, list[Array]] = {}  # by size, the size requested last at the end
+        self.used_bytes = self.peak = self.cached_bytes = 0
+        self.freed: deque[Array] = deque()  # not counted yet: __del__ may run at any moment
         self.lock = Lock()
 
-    def take(self, size: int) -> Array:
-        """Return memory of a size, one that waits or a new one."""
+    def allocate(self, size: int) -> Array:
+        """Return an array of `size` bytes, from the cache if it has one of this size."""
         with self.lock:
             self._count_freed()
-            self.used += size
-            self.most = max(self.most, self.used)
-            waiting = self.waiting.pop(size, [])
-            if not waiting:
-                self._drop(int(SLACK * self.most) - self.used)
+            self.used_bytes += size
+            self.peak = max(self.peak, self.used_bytes)
+            cached = self.cached.pop(size, [])
+            if not cached:
+                self._drop(int(SLACK * self.peak) - self.used_bytes)
                 return np.empty(size, np.uint8)
-            memory = waiting.pop()
-            if waiting:
-                self.waiting[size] = waiting
-            self.free -= size
+            memory = cached.pop()
+            if cached:
+                self.cached[size] = cached
+            self.cached_bytes -= size
             return memory
 
     def release(self) -> None:
-        """Drop all that waits, and begin to count anew."""
+        """Drop all cached memory, and reset the peak to the memory in use."""
         with self.lock:
             self._count_freed()
             self._drop(0)
-            self.most = self.used
+            self.peak = self.used_bytes
 
     def _count_freed(self) -> None:
         while self.freed:
             memory = self.freed.popleft()
-            self.used -= memory.size
-            self.free += memory.size
-            self.waiting.setdefault(memory.size, []).append(memory)
+            self.used_bytes -= memory.size
+            self.cached_bytes += memory.size
+            self.cached.setdefault(memory.size, []).append(memory)
 
-    def _drop(self, most: int) -> None:
-        """Drop what waits, of the sizes first that were not asked for longest, down to so much."""
-        while self.free > max(0, most):
-            size = next(iter(self.waiting))
-            self.free -= self.waiting[size].pop(0).size
-            if not self.waiting[size]:
-                del self.waiting[size]
+    def _drop(self, max_bytes: int) -> None:
+        """Drop cached memory down to max_bytes, the sizes requested least recently first."""
+        while self.cached_bytes > max(0, max_bytes):
+            size = next(iter(self.cached))
+            self.cached_bytes -= self.cached[size].pop(0).size
+            if not self.cached[size]:
+                del self.cached[size]
 
 
-class _Lease:
-    """Memory in use: the arrays in it keep this alive, and when the last is gone it waits again."""
+class _Allocation:
+    """Memory in use: arrays in it keep this object alive; the last one to go returns the memory."""
 
     def __init__(self, size: int) -> None:
-        self.pool = _pool
-        self.memory = self.pool.take(size)
+        self.allocator = _allocator
+        self.memory = self.allocator.allocate(size)
         begin = self.memory.ctypes.data
-        begin += -begin % LINE
+        begin += -begin % CACHE_LINE_BYTES
         self.__array_interface__ = {
-            "shape": (size - LINE,),
+            "shape": (size - CACHE_LINE_BYTES,),
             "typestr": "|u1",
             "data": (begin, False),
             "version": 3,
         }
 
     def __del__(self) -> None:
-        self.pool.freed.append(self.memory)
+        self.allocator.freed.append(self.memory)
 
 
-_pool = _Pool()
+_allocator = _CachingAllocator()
 
 
 def empty(shape: tuple[int, ...], dtype: Any) -> Array:
-    """Return an array, C-contiguous, of whatever stands in its memory."""
+    """Return an uninitialised C-contiguous array; beyond MAX_UNPOOLED_BYTES, from the allocator."""
     kind = np.dtype(dtype)
     size = prod(shape) * kind.itemsize
-    if size <= SMALL:
+    if size <= MAX_UNPOOLED_BYTES:
         return np.empty(shape, kind)
-    lease = _Lease(size + LINE)
-    return np.asarray(lease)[:size].view(kind).reshape(shape)
+    allocation = _Allocation(size + CACHE_LINE_BYTES)
+    return np.asarray(allocation)[:size].view(kind).reshape(shape)
 
 
 def empty_like(array: Array) -> Array:
-    """Return an array of the shape and dtype of another, C-contiguous."""
+    """Return an uninitialised C-contiguous array of the shape and dtype of `array`."""
     return empty(array.shape, array.dtype)
 
 
 def release() -> None:
-    """Give all that waits back to the system."""
-    _pool.release()
+    """Return all cached memory to the operating system."""
+    _allocator.release()

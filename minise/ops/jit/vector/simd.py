@@ -1,28 +1,25 @@
-"""A small vector library: what a processor does with 4, 8 or 16 numbers at a time, by name.
+"""A small library of SIMD vectors for Numba kernels: 2 to 16 numbers in one register.
 
-A register holds a row of numbers, its lanes, and one instruction works on all of them. A compiler
-that is given plain loops finds such code by luck; here a kernel says what it wants. It is written
-as if vectors were numbers:
+A register holds several numbers, its lanes, and one instruction computes all of them. Compilers
+vectorise plain loops unreliably, so kernels use vectors explicitly, with the syntax of numbers:
 
-    a = load(x, at)                       LANES neighbours of a flat array
+    a = load(x, at)                       x[at : at + lanes] of a flat array
     b = load(x, at + row)
     store(fma(2.0, a, b), out, to)        2 * a + b, rounded once
-    kept(a, b)                            a, but 0 where b <= 0
+    where_positive(a, b)                  a, but 0 where b <= 0
 
-`fma`, `+`, `-` and `*` take vectors, and beside one of them numbers, which fill all lanes. Whatever
-is not changed by the lanes' order is done for all of them; nothing here adds lanes up, so a sum
-over pixels keeps one sum a channel, in the order in which the pixels come, and its bits do not
-depend on the width.
+`fma`, `+`, `-` and `*` take vectors, or vectors and numbers: a number fills all lanes. All
+operations are elementwise and none adds lanes, so a sum over pixels is one sum per channel, in the
+order of the pixels, and its bits do not depend on the vector width.
 
-`will_read` and `will_write` ask for the line of memory in which a number lies, and go on: when the
-kernel comes to it some microseconds later, it is in the second-level cache.
+`prefetch_read` and `prefetch_write` request the cache line of a number without waiting for it: when
+the kernel needs the number some microseconds later, it is in the second-level cache.
 
-A vector lives in a register and cannot be indexed or returned to Python. Where Numba is switched
-off the same kernels run as Python: then a vector is a NumPy array of LANES numbers, which every
-operation here takes as it is.
+A vector is a register: it cannot be indexed or returned to Python. If Numba is disabled
+(NUMBA_DISABLE_JIT=1), the same kernels run as Python, and a vector is a NumPy array of its lanes.
 
 The width is that of the processor that Numba compiles for: 64 bytes with AVX-512, 32 with AVX,
-16 elsewhere (SSE, NEON). NUMBA_CPU_NAME and NUMBA_CPU_FEATURES name another one.
+16 elsewhere (SSE, NEON). NUMBA_CPU_NAME and NUMBA_CPU_FEATURES select another processor.
 """
 
 import operator
@@ -40,40 +37,40 @@ from numba.extending import intrinsic, overload, register_model
 
 
 def _features() -> set[str]:
-    """Return the names of what the processor can do that Numba compiles for."""
+    """Return the feature names (avx, fma, …) of the processor that Numba compiles for."""
     if numba.config.CPU_FEATURES is not None:
         named = str(numba.config.CPU_FEATURES).split(",")
         return {name[1:] for name in named if name.startswith("+")}
     if numba.config.CPU_NAME not in (None, "host"):
-        return set()  # Numba then assumes none either
+        return set()  # as Numba assumes, too
     return {name for name, there in llvm.get_host_cpu_features().items() if there}
 
 
 FEATURES = _features()
 ARM = platform.machine().lower() in ("arm64", "aarch64")
-BYTES = 64 if "avx512f" in FEATURES else 32 if "avx" in FEATURES else 16
-LINE = 64  # bytes of a line of the cache
-REGISTERS = 32 if BYTES == 64 or ARM else 16
-FUSED = ARM or "fma" in FEATURES  # whether a product and a sum are one instruction
+VECTOR_BYTES = 64 if "avx512f" in FEATURES else 32 if "avx" in FEATURES else 16
+CACHE_LINE_BYTES = 64
+REGISTERS = 32 if VECTOR_BYTES == 64 or ARM else 16
+HAS_FMA = ARM or "fma" in FEATURES  # fused multiply-add: a * b + c in one instruction
 INDEX = ir.IntType(64)
 
 
 def lanes_of(dtype: np.dtype[Any]) -> int:
-    """Return how many numbers of a dtype a vector holds."""
-    return BYTES // dtype.itemsize
+    """Return the number of lanes of a vector of a dtype."""
+    return VECTOR_BYTES // dtype.itemsize
 
 
 @overload(lanes_of)
 def _lanes_of(dtype):
-    lanes = BYTES * 8 // dtype.dtype.bitwidth
+    lanes = VECTOR_BYTES * 8 // dtype.dtype.bitwidth
     return lambda dtype: lanes
 
 
 class Vector(types.Type):
-    """Numba's type of a register full of numbers."""
+    """The Numba type of a vector."""
 
     def __init__(self, dtype: Any) -> None:
-        self.dtype, self.lanes = dtype, BYTES * 8 // dtype.bitwidth
+        self.dtype, self.lanes = dtype, VECTOR_BYTES * 8 // dtype.bitwidth
         super().__init__(name=f"Vector({dtype}, {self.lanes})")
 
 
@@ -84,13 +81,13 @@ class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
         super().__init__(manager, kind, ir.VectorType(number, kind.lanes))
 
 
-def place(context, builder, kind, array, at):
-    """Return the address of a number of an array."""
+def element_pointer(context, builder, kind, array, at):
+    """Return an LLVM pointer to array[at]."""
     return builder.gep(context.make_array(kind)(context, builder, array).data, [at])
 
 
-def spread(builder, number, vector):
-    """Return a vector of an LLVM type with a number in all lanes."""
+def splat(builder, number, vector):
+    """Return an LLVM vector with the number in all lanes."""
     nothing, lane = ir.Constant(vector, ir.Undefined), ir.IntType(32)
     first = builder.insert_element(nothing, number, ir.Constant(lane, 0))
     same = ir.Constant(ir.VectorType(lane, vector.count), [0] * vector.count)
@@ -98,8 +95,8 @@ def spread(builder, number, vector):
 
 
 def multiply_add(builder, a, b, c):
-    """Return a * b + c of LLVM vectors."""
-    if not FUSED:
+    """Return a * b + c of LLVM vectors, fused if the processor has FMA."""
+    if not HAS_FMA:
         return builder.fadd(builder.fmul(a, b), c)
     vector = a.type
     bits = 32 if isinstance(vector.element, ir.FloatType) else 64
@@ -113,7 +110,7 @@ def _load(typingctx, array, at):
     vector = Vector(array.dtype)
 
     def codegen(context, builder, signature, args):
-        begin = place(context, builder, signature.args[0], *args)
+        begin = element_pointer(context, builder, signature.args[0], *args)
         kind = context.get_data_type(vector).as_pointer()
         return builder.load(builder.bitcast(begin, kind), align=array.dtype.bitwidth // 8)
 
@@ -123,7 +120,7 @@ def _load(typingctx, array, at):
 @intrinsic
 def _store(typingctx, vector, array, at):
     def codegen(context, builder, signature, args):
-        begin = place(context, builder, signature.args[1], *args[1:])
+        begin = element_pointer(context, builder, signature.args[1], *args[1:])
         kind = args[0].type.as_pointer()
         builder.store(args[0], builder.bitcast(begin, kind), align=array.dtype.bitwidth // 8)
         return context.get_dummy_value()
@@ -131,27 +128,27 @@ def _store(typingctx, vector, array, at):
     return types.void(vector, array, types.intp), codegen
 
 
-def _fetch(writes: bool) -> Any:
-    """Return an intrinsic that asks for a line of memory."""
+def _prefetch(writes: bool) -> Any:
+    """Return an intrinsic that prefetches the cache line of array[at]."""
 
-    def fetch(typingctx, array, at):
+    def prefetch(typingctx, array, at):
         def codegen(context, builder, signature, args):
-            begin = place(context, builder, signature.args[0], *args)
+            begin = element_pointer(context, builder, signature.args[0], *args)
             byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
             kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
             function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
-            how = (int(writes), 2, 1)  # into the second-level cache; data, not instructions
-            hints = [ir.Constant(number, one) for one in how]
+            flags = (int(writes), 2, 1)  # locality 2: the second-level cache; 1: data
+            hints = [ir.Constant(number, flag) for flag in flags]
             builder.call(function, [builder.bitcast(begin, byte), *hints])
             return context.get_dummy_value()
 
         return types.void(array, types.intp), codegen
 
-    return intrinsic(fetch)
+    return intrinsic(prefetch)
 
 
-def _operation(emit: Callable[..., Any], count: int) -> Any:
-    """Return an intrinsic of so many vectors or numbers, at least one of them a vector."""
+def _vector_intrinsic(emit: Callable[..., Any], count: int) -> Any:
+    """Return an intrinsic of 2 or 3 (count) vectors or numbers, at least one of them a vector."""
 
     def typed(arguments):
         vector = next(kind for kind in arguments if isinstance(kind, Vector))
@@ -162,7 +159,7 @@ def _operation(emit: Callable[..., Any], count: int) -> Any:
             def as_vector(kind, value):
                 if isinstance(kind, Vector):
                     return value
-                return spread(builder, context.cast(builder, value, kind, vector.dtype), wide)
+                return splat(builder, context.cast(builder, value, kind, vector.dtype), wide)
 
             return emit(builder, *map(as_vector, signature.args, args))
 
@@ -179,28 +176,28 @@ def _filled(typingctx, number, like):
 
     def codegen(context, builder, signature, args):
         value = context.cast(builder, args[0], signature.args[0], vector.dtype)
-        return spread(builder, value, context.get_data_type(vector))
+        return splat(builder, value, context.get_data_type(vector))
 
     return vector(number, like), codegen
 
 
-def _nonpositive(builder, test, value, other):
-    """Return other where test <= 0, else value, also where test is NaN."""
+def _select(builder, test, value, other):
+    """Return `other` where test <= 0, and value elsewhere, also where test is NaN."""
     zero = ir.Constant(test.type, [0.0] * test.type.count)
     return builder.select(builder.fcmp_ordered("<=", test, zero), other, value)
 
 
-def _cut(builder, value, test):
+def _mask(builder, value, test):
     zero = ir.Constant(value.type, [0.0] * value.type.count)
-    return _nonpositive(builder, test, value, zero)
+    return _select(builder, test, value, zero)
 
 
-_fma, _kept = _operation(multiply_add, 3), _operation(_cut, 2)
+_fma, _where_positive = _vector_intrinsic(multiply_add, 3), _vector_intrinsic(_mask, 2)
 
 
 def _overload(operation: Any, emit: str) -> None:
-    """Let an operator of Python take vectors."""
-    vectors = _operation(lambda builder, a, b: getattr(builder, emit)(a, b), 2)
+    """Define a Python operator for vectors by an LLVM instruction."""
+    vectors = _vector_intrinsic(lambda builder, a, b: getattr(builder, emit)(a, b), 2)
 
     @overload(operation)
     def choose(a, b):
@@ -215,32 +212,32 @@ _overload(operator.mul, "fmul")
 
 
 def load_lanes(array, at):
-    """Return a copy of a vector's lanes: the specification of `load`."""
+    """Return a copy of array[at : at + lanes]: the specification of `load`."""
     return array[at : at + lanes_of(array.dtype)].copy()
 
 
 def store_lanes(vector, array, at):
-    """Write a vector's lanes: the specification of `store`."""
+    """Set array[at : at + lanes] to the vector: the specification of `store`."""
     array[at : at + lanes_of(array.dtype)] = vector
 
 
 def filled_lanes(number, like):
-    """Return a vector with a number in all lanes: the specification of `filled`."""
+    """Return a vector with the number in all lanes: the specification of `filled`."""
     return np.full(lanes_of(like.dtype), number, like.dtype)
 
 
 def fma_lanes(a, b, c):
-    """Return a * b + c: the specification of `fma`, but for the rounding of the product."""
+    """Return a * b + c: the specification of `fma`, which may skip the rounding of the product."""
     return a * b + c
 
 
-def kept_lanes(value, test):
-    """Return value, and 0 where test <= 0, so that NaN stays: the specification of `kept`."""
+def where_positive_lanes(value, test):
+    """Return value, but 0 where test <= 0 (not where NaN): the specification of where_positive."""
     return np.where(test <= 0, np.zeros_like(value), value)
 
 
-def fetch_nothing(array, at):
-    """Do nothing: the specification of `will_read` and `will_write`, which only save time."""
+def prefetch_noop(array, at):
+    """Do nothing: the specification of the prefetches, which only save time."""
 
 
 AS_LOOPS = bool(numba.config.DISABLE_JIT)
@@ -248,6 +245,6 @@ filled = filled_lanes if AS_LOOPS else _filled
 load = load_lanes if AS_LOOPS else _load
 store = store_lanes if AS_LOOPS else _store
 fma = fma_lanes if AS_LOOPS else _fma
-kept = kept_lanes if AS_LOOPS else _kept
-will_read = fetch_nothing if AS_LOOPS else _fetch(writes=False)
-will_write = fetch_nothing if AS_LOOPS else _fetch(writes=True)
+where_positive = where_positive_lanes if AS_LOOPS else _where_positive
+prefetch_read = prefetch_noop if AS_LOOPS else _prefetch(writes=False)
+prefetch_write = prefetch_noop if AS_LOOPS else _prefetch(writes=True)

@@ -1,26 +1,26 @@
-"""One vector micro-kernel under every convolution: a small tile of a matrix product.
+"""The vector micro-kernel of every convolution: a register tile of a matrix product.
 
-A processor multiplies and adds whole vectors: 16 numbers of float32 at once where it has 512-bit
-registers. It is fast only if the sums stay in registers while the products stream past, and a
-compiler that is given plain loops finds that arrangement by luck. So it is written out:
+A processor with 512-bit registers multiplies and adds vectors of 16 float32 numbers at once. It
+reaches that speed only if the sums stay in registers while the products stream past, which
+compilers do unreliably with plain loops. So this kernel is written instruction by instruction:
 
-    for r < ROWS, lane < vectors * LANES:   c[r, lane] += sum over s of a[r, s] * b[s, lane]
+    for r < ROWS, lane < vectors * lanes:   c[r, lane] += sum over s of a[r, s] * b[s, lane]
 
 The sums stay in ROWS registers. Each step loads `vectors` vectors of b, and for each row one number
-of a, spread over all lanes, which every vector of b is then multiplied with. With two vectors, half
-of the rows at a time, that is 10 loads for 16 multiply-adds, and the multipliers are busy all the
-time (measured on AVX-512: 260 GF/s on one core, where nothing was faster); with one vector it is a
-load for each, and they wait now and then (210). Of four rows one has its place in a register, and
-the other three are addressed from there: sixteen places would not fit, and would themselves be
-loaded again and again.
+of a into all lanes, and multiplies it with every vector of b. With two vectors, on half of the rows
+at a time, a step has 10 loads for 16 multiply-adds and keeps the multipliers busy (measured on
+AVX-512: 260 GF/s on one core, the fastest of all variants); with one vector it has about one load
+for each multiply-add, and the multipliers sometimes wait (210 GF/s). One row in four has its
+pointer in a register, and the next three rows are addressed relative to it: sixteen pointers would
+not fit into the registers and would be reloaded all the time.
 
-The steps s go through `runs` of `count` neighbours: a kernel's row of an image, say, and then the
-next one. a, b and c are flat arrays, each with the place of its first number, and distances in
-numbers: b_step from one step of b to the next and b_apart from its first vector to its second, a
-row of c is `vectors` vectors that are neighbours.
+The steps s go through `runs` of `count` neighbours, such as the rows of a filter's window in an
+image. a, b and c are flat arrays; a0, b0 and c0 are the indices of their first numbers. Strides are
+in numbers: a_row and c_row from row to row, a_step and b_step from step to step, b_vector from the
+first vector of b to the second. A row of c is `vectors` neighbouring vectors.
 
-`fresh` sets c where `tile` adds to it. `tile_loops` and `fresh_loops` are the same in plain loops,
-and run where Numba is switched off.
+`add_tile` adds to c, `set_tile` sets it. `add_tile_loops` and `set_tile_loops` do the same in plain
+loops; they run if Numba is disabled.
 """
 
 import numpy as np
@@ -28,33 +28,35 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from minise.ops.jit.compiler.compile import inlined
+from minise.ops.jit.compiler.compile import force_inlined
 from minise.ops.jit.vector.simd import (
     AS_LOOPS,
-    BYTES,
     INDEX,
     REGISTERS,
+    VECTOR_BYTES,
+    element_pointer,
     multiply_add,
-    place,
-    spread,
+    splat,
 )
 
 ROWS = REGISTERS // 2  # half of the registers hold sums
-QUAD = 4  # rows of a that share a register with their place
-UNROLL = {1: 4, 2: 1}  # steps of one turn of the loop, for one vector and for two
+ROWS_PER_POINTER = 4  # rows of a that share a pointer register
+UNROLL = {1: 4, 2: 1}  # steps per iteration of the loop, by the number of vectors
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def tile_loops(a, a0, a_row, a_step, runs, count, b, b0, b_step, b_apart, vectors, c, c0, c_row):
-    """Add a tile of a matrix product to c: the specification of `tile`.
+def add_tile_loops(
+    a, a0, a_row, a_step, runs, count, b, b0, b_step, b_vector, vectors, c, c0, c_row
+):
+    """Add a tile of a matrix product to c: the specification of `add_tile`.
 
-    Rows beyond the last one of a block are made of whatever stands there, and thrown away: no
-    reason for a warning.
+    Rows beyond the last one of a block are computed from arbitrary memory and discarded, so
+    overflow and NaN give no warning.
     """
-    lanes = BYTES // c.itemsize
+    lanes = VECTOR_BYTES // c.itemsize
     for r in range(ROWS):
         for i in range(vectors * lanes):
-            beside = b0 + i // lanes * b_apart + i % lanes
+            beside = b0 + i // lanes * b_vector + i % lanes
             total = c[c0 + r * c_row + i]
             for run in range(len(runs)):
                 for s in range(count):
@@ -63,35 +65,39 @@ def tile_loops(a, a0, a_row, a_step, runs, count, b, b0, b_step, b_apart, vector
             c[c0 + r * c_row + i] = total
 
 
-def fresh_loops(a, a0, a_row, a_step, runs, count, b, b0, b_step, b_apart, vectors, c, c0, c_row):
-    """Set c to a tile of a matrix product: the specification of `fresh`."""
+def set_tile_loops(
+    a, a0, a_row, a_step, runs, count, b, b0, b_step, b_vector, vectors, c, c0, c_row
+):
+    """Set c to a tile of a matrix product: the specification of `set_tile`."""
     for r in range(ROWS):
-        c[c0 + r * c_row : c0 + r * c_row + vectors * BYTES // c.itemsize] = 0
-    tile_loops(a, a0, a_row, a_step, runs, count, b, b0, b_step, b_apart, vectors, c, c0, c_row)
+        c[c0 + r * c_row : c0 + r * c_row + vectors * VECTOR_BYTES // c.itemsize] = 0
+    add_tile_loops(
+        a, a0, a_row, a_step, runs, count, b, b0, b_step, b_vector, vectors, c, c0, c_row
+    )
 
 
 class _Emitter:
-    """Writes instructions; a place is a pointer to one number."""
+    """Emits LLVM instructions; its pointers point to single numbers."""
 
     def __init__(self, builder, number):
         self.builder = builder
         self.size = 4 if isinstance(number, ir.FloatType) else 8
-        self.vector = ir.VectorType(number, BYTES // self.size)
+        self.vector = ir.VectorType(number, VECTOR_BYTES // self.size)
 
     def at(self, pointer, *factors):
-        """Return the place that is a product of some factors further."""
+        """Return pointer + the product of the factors."""
         index = factors[0]
         for factor in factors[1:]:
             index = self.builder.mul(index, factor)
         return self.builder.gep(pointer, [index])
 
-    def kept(self, pointer):
-        """Return the same place, but so that it has to stand in a register of its own."""
+    def pinned(self, pointer):
+        """Return the same pointer, forced into a register of its own."""
         kind = ir.FunctionType(pointer.type, [pointer.type])
         return self.builder.asm(kind, "", "=r,0", [pointer], False)
 
     def load(self, pointer):
-        """Load a vector; it may lie anywhere."""
+        """Load a vector from any address, aligned or not."""
         begin = self.builder.bitcast(pointer, self.vector.as_pointer())
         return self.builder.load(begin, align=self.size)
 
@@ -99,13 +105,16 @@ class _Emitter:
         begin = self.builder.bitcast(pointer, self.vector.as_pointer())
         self.builder.store(value, begin, align=self.size)
 
-    def spread(self, pointer):
+    def splat(self, pointer):
         """Load one number into all lanes."""
-        return spread(self.builder, self.builder.load(pointer, align=self.size), self.vector)
+        return splat(self.builder, self.builder.load(pointer, align=self.size), self.vector)
 
 
-def _emit_tile(emit, fresh, a, a_row, a_step, runs, how_many, count, b, b_step, offsets, c, c_row):
-    """Write the tile's instructions: sums into registers, run after run, sums back."""
+def _emit_tile(emit, sets, a, a_row, a_step, runs, run_count, count, b, b_step, offsets, c, c_row):
+    """Emit the instructions of a tile: load the sums, add run after run, store the sums.
+
+    With `sets`, the sums start at 0 instead of the numbers in c.
+    """
     builder, unroll = emit.builder, UNROLL[len(offsets)]
     height = ROWS // len(offsets)
     rows = [builder.mul(a_row, ir.Constant(INDEX, r)) for r in range(height)]
@@ -114,56 +123,59 @@ def _emit_tile(emit, fresh, a, a_row, a_step, runs, how_many, count, b, b_step, 
     outs = [emit.at(begin, v) for begin in begins for v in neighbours]
     zero = ir.Constant(emit.vector, [0.0] * emit.vector.count)
     sums = [cgutils.alloca_once(builder, emit.vector) for _ in outs]
-    for one, out in zip(sums, outs, strict=True):
-        builder.store(zero if fresh else emit.load(out), one)
+    for slot, out in zip(sums, outs, strict=True):
+        builder.store(zero if sets else emit.load(out), slot)
 
-    def steps(a, b, first, how_many):
-        """Add some steps that begin at a place; the sums are registers in between."""
-        held = [builder.load(one) for one in sums]
+    def steps(a, b, first, step_count):
+        """Add `step_count` steps from step `first` on, with the sums in registers."""
+        held = [builder.load(slot) for slot in sums]
         column = emit.at(a, first, a_step)
-        quads = [emit.kept(emit.at(column, rows[r])) for r in range(0, height, QUAD)]
-        for u in range(how_many):
+        quads = [emit.pinned(emit.at(column, rows[r])) for r in range(0, height, ROWS_PER_POINTER)]
+        for u in range(step_count):
             beside = emit.at(b, builder.add(first, ir.Constant(INDEX, u)), b_step)
             vectors = [emit.load(emit.at(beside, offset)) for offset in offsets]
             columns = [emit.at(quad, ir.Constant(INDEX, u), a_step) for quad in quads]
             for r in range(height):
-                number = emit.spread(emit.at(columns[r // QUAD], rows[r % QUAD]))
+                number = emit.splat(
+                    emit.at(columns[r // ROWS_PER_POINTER], rows[r % ROWS_PER_POINTER])
+                )
                 for i, vector in enumerate(vectors, r * len(vectors)):
                     held[i] = multiply_add(builder, number, vector, held[i])
-        for one, value in zip(sums, held, strict=True):
-            builder.store(value, one)
+        for slot, value in zip(sums, held, strict=True):
+            builder.store(value, slot)
 
-    turns = builder.udiv(count, ir.Constant(INDEX, unroll))
-    done = builder.mul(turns, ir.Constant(INDEX, unroll))
-    with cgutils.for_range(builder, how_many, intp=INDEX) as run:
+    iterations = builder.udiv(count, ir.Constant(INDEX, unroll))
+    done = builder.mul(iterations, ir.Constant(INDEX, unroll))
+    with cgutils.for_range(builder, run_count, intp=INDEX) as run:
         here = emit.at(a, builder.load(emit.at(runs, run.index)))
         beside = emit.at(b, run.index, count, b_step)
-        with cgutils.for_range(builder, turns, intp=INDEX) as turn:
-            steps(here, beside, builder.mul(turn.index, ir.Constant(INDEX, unroll)), unroll)
+        with cgutils.for_range(builder, iterations, intp=INDEX) as iteration:
+            steps(here, beside, builder.mul(iteration.index, ir.Constant(INDEX, unroll)), unroll)
         if unroll > 1:
             with cgutils.for_range(builder, builder.sub(count, done), intp=INDEX) as rest:
                 steps(here, beside, builder.add(done, rest.index), 1)
-    for one, out in zip(sums, outs, strict=True):
-        emit.store(builder.load(one), out)
+    for slot, out in zip(sums, outs, strict=True):
+        emit.store(builder.load(slot), out)
 
 
-def _tile(is_fresh, vectors):
-    """Return the tile as an intrinsic, which adds to c or sets it."""
+def _tile(sets, vectors):
+    """Return an intrinsic that adds a tile of `vectors` vectors to c, or with `sets`, sets c."""
 
-    def tile(typingctx, a, a0, a_row, a_step, runs, count, b, b0, b_step, b_apart, c, c0, c_row):
+    def tile(typingctx, a, a0, a_row, a_step, runs, count, b, b0, b_step, b_vector, c, c0, c_row):
         at = types.intp
         sig = types.void(a, at, at, at, runs, at, b, at, at, at, c, at, at)
 
         def codegen(context, builder, signature, args):
             emit = _Emitter(builder, context.get_data_type(a.dtype))
-            places = [
-                place(context, builder, signature.args[i], args[i], args[i + 1]) for i in (0, 6, 10)
+            pointers = [
+                element_pointer(context, builder, signature.args[i], args[i], args[i + 1])
+                for i in (0, 6, 10)
             ]
             run = context.make_array(runs)(context, builder, args[4])
-            how_many = builder.extract_value(run.shape, 0)
-            left = places[0], args[2], args[3], run.data, how_many, args[5]
+            run_count = builder.extract_value(run.shape, 0)
+            left = pointers[0], args[2], args[3], run.data, run_count, args[5]
             offsets = [ir.Constant(INDEX, 0), args[9]][:vectors]
-            _emit_tile(emit, is_fresh, *left, places[1], args[8], offsets, places[2], args[12])
+            _emit_tile(emit, sets, *left, pointers[1], args[8], offsets, pointers[2], args[12])
             return context.get_dummy_value()
 
         return sig, codegen
@@ -171,34 +183,36 @@ def _tile(is_fresh, vectors):
     return intrinsic(tile)
 
 
-_add_one, _add_two = _tile(is_fresh=False, vectors=1), _tile(is_fresh=False, vectors=2)
-_set_one, _set_two = _tile(is_fresh=True, vectors=1), _tile(is_fresh=True, vectors=2)
+_add_one, _add_two = _tile(sets=False, vectors=1), _tile(sets=False, vectors=2)
+_set_one, _set_two = _tile(sets=True, vectors=1), _tile(sets=True, vectors=2)
 
 
-@inlined
-def _tile_vectors(a, a0, a_row, a_step, runs, count, b, b0, b_step, b_apart, vectors, c, c0, c_row):
+@force_inlined
+def _add_tile_vectors(
+    a, a0, a_row, a_step, runs, count, b, b0, b_step, b_vector, vectors, c, c0, c_row
+):
     if vectors == 2:
-        right = b, b0, b_step, b_apart
+        right = b, b0, b_step, b_vector
         for r in (0, ROWS // 2):
             _add_two(
                 a, a0 + r * a_row, a_row, a_step, runs, count, *right, c, c0 + r * c_row, c_row
             )
     else:
-        _add_one(a, a0, a_row, a_step, runs, count, b, b0, b_step, b_apart, c, c0, c_row)
+        _add_one(a, a0, a_row, a_step, runs, count, b, b0, b_step, b_vector, c, c0, c_row)
 
 
-@inlined
-def _fresh_vectors(
-    a, a0, a_row, a_step, runs, count, b, b0, b_step, b_apart, vectors, c, c0, c_row
+@force_inlined
+def _set_tile_vectors(
+    a, a0, a_row, a_step, runs, count, b, b0, b_step, b_vector, vectors, c, c0, c_row
 ):
     if vectors == 2:
-        right = b, b0, b_step, b_apart
+        right = b, b0, b_step, b_vector
         for r in (0, ROWS // 2):
             _set_two(
                 a, a0 + r * a_row, a_row, a_step, runs, count, *right, c, c0 + r * c_row, c_row
             )
     else:
-        _set_one(a, a0, a_row, a_step, runs, count, b, b0, b_step, b_apart, c, c0, c_row)
+        _set_one(a, a0, a_row, a_step, runs, count, b, b0, b_step, b_vector, c, c0, c_row)
 
 
 def copy_loops(source, at, target, to, count):
@@ -215,9 +229,9 @@ def zero_loops(target, to, count):
 
 @intrinsic
 def copy_bytes(typingctx, source, at, target, to, count):
-    """Copy neighbours in one piece; a loop would ask at each number whether its place is < 0."""
-    place = types.intp
-    sig = types.void(source, place, target, place, place)
+    """Copy neighbours by one memcpy; a loop would test each index for being negative."""
+    index = types.intp
+    sig = types.void(source, index, target, index, index)
 
     def codegen(context, builder, signature, args):
         source, target = (context.make_array(signature.args[i]) for i in (0, 2))
@@ -232,7 +246,7 @@ def copy_bytes(typingctx, source, at, target, to, count):
 
 @intrinsic
 def zero_bytes(typingctx, target, to, count):
-    """Set neighbours to 0 in one piece."""
+    """Set neighbours to 0 by one memset."""
     sig = types.void(target, types.intp, types.intp)
 
     def codegen(context, builder, signature, args):
@@ -245,7 +259,7 @@ def zero_bytes(typingctx, target, to, count):
     return sig, codegen
 
 
-tile = tile_loops if AS_LOOPS else _tile_vectors
-fresh = fresh_loops if AS_LOOPS else _fresh_vectors
+add_tile = add_tile_loops if AS_LOOPS else _add_tile_vectors
+set_tile = set_tile_loops if AS_LOOPS else _set_tile_vectors
 copy = copy_loops if AS_LOOPS else copy_bytes
 zero = zero_loops if AS_LOOPS else zero_bytes

@@ -1,7 +1,7 @@
-"""Each way to do a convolution gives what the reference gives, to the bit on small integers.
+"""Each convolution algorithm gives the bits of the reference on small integers.
 
-tests/ops/test_conv.py draws shapes of all kinds, which are done directly nearly always; here the
-shapes are those for which there is another way. Winograd's has a file of its own.
+tests/ops/test_conv.py draws shapes of all kinds, for which the algorithm is nearly always direct;
+the shapes here have other algorithms. test_winograd.py tests Winograd's.
 """
 
 import numpy as np
@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minise.ops import jit, reference
-from minise.ops.jit.conv import merged, parted
-from minise.ops.jit.convolution.algorithm import algorithm_of, chosen, merged_groups
-from minise.ops.jit.convolution.scatter import scatters
+from minise.ops.jit.conv import merged, unmerged
+from minise.ops.jit.convolution.algorithm import algorithm_of, current_algorithm, merged_groups
+from minise.ops.jit.convolution.scatter import scatter_applies
 from minise.ops.jit.vector.layout import pixels_of
 from minise.ops.jit.vector.simd import lanes_of
 from minise.ops.jit.vector.tile import ROWS
@@ -25,18 +25,18 @@ NHWC = (0, 2, 3, 1)
 
 @pytest.fixture(autouse=True)
 def exact():
-    """Sums of small integers are exact, Winograd's transforms of them are not."""
-    before = chosen.set("direct")
+    """Use direct convolutions, which are exact on small integers; Winograd's are not."""
+    before = current_algorithm.set("direct")
     yield
-    chosen.reset(before)
+    current_algorithm.reset(before)
 
 
 over_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 PAIRS = st.tuples(st.integers(1, 3), st.integers(1, 3))
 
 
-def compare(way, dtype, seed, N, C, K, size, kernel, bias, **settings):
-    """Compare forward and backward with the reference, and ask that it was done that way."""
+def compare(algorithm, dtype, seed, N, C, K, size, kernel, bias, **settings):
+    """Compare forward and backward with the reference, and assert that the algorithm is chosen."""
     rng = np.random.default_rng(seed)
 
     def integers(*shape):
@@ -46,15 +46,15 @@ def compare(way, dtype, seed, N, C, K, size, kernel, bias, **settings):
     given_bias = integers(K) if bias else None
     arrays = integers(N, C, *size), integers(K, C // groups, *kernel), given_bias
     out, cache = jit.conv2d_forward(*arrays, **settings)
-    assert algorithm_of(cache) == way
+    assert algorithm_of(cache) == algorithm
     expected, _ = reference.conv2d_forward(*arrays, **settings)
     np.testing.assert_array_equal(out, expected, strict=True)
     dout = integers(*out.shape)
     grads = jit.conv2d_backward(dout, cache)
-    for grad, wanted in zip(grads, reference.conv2d_backward(dout, cache), strict=True):
-        assert (grad is None) == (wanted is None)
-        if wanted is not None:
-            np.testing.assert_array_equal(grad, wanted, strict=True)
+    for grad, expected_grad in zip(grads, reference.conv2d_backward(dout, cache), strict=True):
+        assert (grad is None) == (expected_grad is None)
+        if expected_grad is not None:
+            np.testing.assert_array_equal(grad, expected_grad, strict=True)
     check_settings(dout, cache, grads, integers(*arrays[0].shape))
 
 
@@ -93,13 +93,13 @@ def test_depthwise_dilated(dtype):
     seed=SEEDS,
 )
 def test_pointwise(dtype, tiles, N, size, bias, seed):
-    """Pixel counts that fill no tile as well."""
+    """Also with pixel counts that do not fill a tile."""
     compare("pointwise", dtype, seed, N, tiles[0] * ROWS, tiles[1] * ROWS, size, (1, 1), bias)
 
 
 @over_dtypes
 def test_pointwise_of_many_pixels(dtype):
-    """Several blocks of pixels, the last tile of each reaching back, and several parts."""
+    """Several blocks of pixels, whose last tiles overlap the previous ones, and several parts."""
     compare("pointwise", dtype, 0, 5, 8 * ROWS, 2 * ROWS, (23, 31), (1, 1), True)
 
 
@@ -124,13 +124,13 @@ def test_merged_groups(dtype, groups, each, size, kernel, stride, bias, seed):
 
 
 @pytest.mark.parametrize("groups", [1, 2, 4, 6, 12])
-def test_parted_undoes_merged(groups):
+def test_unmerged_is_the_inverse_of_merged(groups):
     weight = np.arange(24.0 * 5 * 2).reshape(24, 5, 2, 1)
     dense, fewer = merged(weight, groups)
     assert fewer == merged_groups(weight, groups)
     assert groups % fewer == 0
     assert np.count_nonzero(dense) == np.count_nonzero(weight)
-    np.testing.assert_array_equal(parted(dense, fewer, groups), weight)
+    np.testing.assert_array_equal(unmerged(dense, fewer, groups), weight)
 
 
 def test_merging_fills_a_vector():
@@ -154,7 +154,7 @@ def test_merging_fills_a_vector():
     seed=SEEDS,
 )
 def test_gathered_and_scattered_dx(dtype, channels, groups, N, size, seed, **where):
-    """With a stride or few channels dx is scattered, else gathered; around every array is NaN."""
+    """dx is scattered with a stride or few channels, otherwise gathered; NaN is around arrays."""
     rng, (each, filters), kernel = np.random.default_rng(seed), channels, where.pop("kernel")
     x, weight = (
         rng.integers(-3, 4, shape).astype(dtype)
@@ -189,7 +189,7 @@ LANES = lanes_of(np.dtype(np.float32))
 def test_which_dx_is_scattered(C, stride, scattered):
     x, weight = np.zeros((1, C, 4, 4), np.float32), np.zeros((5, C, 1, 1), np.float32)
     _, cache = jit.conv2d_forward(x, weight, stride=stride)
-    assert scatters(cache, 1) == scattered
+    assert scatter_applies(cache, 1) == scattered
 
 
 @over_dtypes
