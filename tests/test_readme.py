@@ -107,10 +107,10 @@ def assert_same(printed, shown):
     """Assert that texts are equal but for the last digits of numbers, and for what rounding is."""
     number = r"-?\d+(?:\.\d+)?e[-+]\d+|-?\d+\.\d+"
     assert re.sub(number, "#", printed).strip() == re.sub(number, "#", shown).strip()
-    for one, two in zip(
+    for expected, number_shown in zip(
         *(map(float, re.findall(number, t)) for t in (printed, shown)), strict=True
     ):
-        assert one == pytest.approx(two, rel=1e-6, abs=1e-8)
+        assert expected == pytest.approx(number_shown, rel=1e-6, abs=1e-8)
 
 
 def test_the_first_program_has_twelve_lines():

@@ -146,7 +146,7 @@ def test_ctrl_c_ends_the_processes_and_exits_130(capsys, monkeypatch):
     status, _, err = call(line, capsys)
     assert (status, err) == (130, "minise: interrupted, nothing is written\n")
     assert len(started) == 2
-    assert all(child.process.returncode is not None for child in started)
+    assert all(worker.process.returncode is not None for worker in started)
 
 
 def test_ctrl_c_ends_scaling_and_exits_130(capsys, monkeypatch):

@@ -148,11 +148,11 @@ def test_accumulated_batches(capsys):
     assert "accumulate is 0, expected at least 1" in err
 
 
-def test_what_is_given_beside_a_recipe_wins(capsys):
+def test_options_beside_a_recipe_override_it(capsys):
     """Also where it is the default without a recipe, as reference is."""
     line = f"{TINY} --val 0 --epochs 1 --ops reference --recipe"
-    for given in (f"{line} quick", f"{line}=quick"):
-        status, out, err = call(given, capsys)
+    for command in (f"{line} quick", f"{line}=quick"):
+        status, out, err = call(command, capsys)
         assert (status, err) == (0, "")
         assert "96 images to train, 0 to validate" in out
         assert "Back end: reference. Recipe: quick." in out

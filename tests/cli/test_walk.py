@@ -36,11 +36,11 @@ def test_text_shows_both_passes_with_code_and_verdict(capsys):
 
 
 def test_shape_seed_and_settings_choose_the_case(capsys):
-    _, one, _ = call("walk conv --shape 1 1 3 3 --settings stride=2,2 padding=1,1", capsys)
-    assert "x (1, 1, 3, 3)" in one
-    assert "out (1, 2, 2, 2)" in one
+    _, pairs, _ = call("walk conv --shape 1 1 3 3 --settings stride=2,2 padding=1,1", capsys)
+    assert "x (1, 1, 3, 3)" in pairs
+    assert "out (1, 2, 2, 2)" in pairs
     _, same, _ = call("walk conv --shape 1 1 3 3 --settings stride=2 padding=1", capsys)
-    assert same == one
+    assert same == pairs
     _, two, _ = call("walk linear --seed 1", capsys)
     _, three, _ = call("walk linear --seed 2", capsys)
     assert two != three
