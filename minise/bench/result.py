@@ -242,7 +242,7 @@ def figure_class() -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise ImportError("drawing needs Matplotlib: pip install 'minise[plot]'") from None
+        raise ImportError("drawing needs Matplotlib: pip install -e '.[plot]'") from None
     return Figure
 
 

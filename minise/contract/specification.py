@@ -106,7 +106,8 @@ def _misplaced(op: str, file: str, families: Mapping[str, str]) -> list[str]:
     if op not in families:
         return [
             f"{_path(file)} has a specification of {op}, but minise.ops.reference has no "
-            f"{op}_forward: write the op in minise/ops/reference, or delete its specification"
+            f"{op}_forward: write it in minise/ops/reference and declare it in "
+            "minise/ops/protocol.py, or delete its specification"
         ]
     if families[op] != file:
         return [

@@ -15,6 +15,6 @@ def pillow() -> tuple[ModuleType, ModuleType]:
         from PIL import Image, ImageOps
     except ImportError:
         raise ImportError(
-            "reading and writing image files needs Pillow: pip install 'minise[image]'"
+            "reading and writing image files needs Pillow: pip install -e '.[image]'"
         ) from None
     return Image, ImageOps

@@ -1,12 +1,11 @@
 """Load data sets by name or folder, the values of `--data`, and list which are available."""
 
-import difflib
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from minise.checks import StrPath, check_choice, check_integer, check_within
+from minise.checks import StrPath, check_choice, check_integer, check_within, did_you_mean
 from minise.data.cifar import LAYOUTS, cifar10, cifar100, locate
 from minise.data.dataset import Dataset
 from minise.data.folder import image_folder
@@ -92,11 +91,10 @@ def availability(root: StrPath | None = None) -> list[tuple[str, str]]:
 def _folder(source: StrPath, split: str, size: int) -> Dataset:
     path = Path(source).expanduser()
     if not path.is_dir():
-        close = difflib.get_close_matches(str(source), names(), n=2, cutoff=0.4)
-        hint = f" Did you mean {' or '.join(close)}?" if close else ""
+        hint = did_you_mean(source, names(), 0.4)
         raise ValueError(
             f"load: source is {str(source)!r}, expected one of {', '.join(names())}, or a folder "
-            f"that has train/ and test/ with a sub-folder per class.{hint}"
+            f"that has train/ and test/ with a sub-folder per class{hint}"
         )
     parts = {part: path / part for part in SPLITS}
     for part in parts.values():

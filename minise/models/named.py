@@ -1,6 +1,5 @@
 """Build nets by name; a plain net and its SE twin share one declaration."""
 
-import difflib
 import inspect
 from collections.abc import Callable
 from dataclasses import fields
@@ -9,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from minise.checks import check_integer
+from minise.checks import check_integer, did_you_mean
 from minise.models.resnet_cifar import resnet_cifar
 from minise.models.wide_resnet import wide_resnet
 from minise.nn import SE, Build, Chain
@@ -116,6 +115,5 @@ def _own_settings(name: str) -> tuple[str, ...]:
 
 def _check_name(name: str) -> None:
     if name not in names():
-        close = difflib.get_close_matches(name, names(), 3)
-        hint = f"did you mean {' or '.join(close)}? " if close else ""
-        raise ValueError(f"model {name!r} is unknown: {hint}expected one of {', '.join(names())}")
+        hint = did_you_mean(name, names()) or ":"
+        raise ValueError(f"model {name!r} is unknown{hint} expected one of {', '.join(names())}")

@@ -7,10 +7,10 @@ import importlib
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from minise.checks import did_you_mean
 from minise.ops.protocol import Algorithm as Algorithm
 from minise.ops.protocol import Backend as Backend
 from minise.ops.protocol import Listener as Listener
@@ -122,9 +122,9 @@ def _user_ops(name: str) -> Backend:
     if module is None and name and Path(name).is_dir():
         raise ValueError(f"ops {name!r} is a folder, expected a Python file such as my_ops.py")
     if module is None:
-        close = get_close_matches(name, BACKENDS, 1)
-        close = [f"{name}.py"] if Path(f"{name}.py").is_file() else close
-        raise ValueError(f"{unknown}: did you mean {close[0]}?" if close else unknown)
+        file = f"{name}.py"
+        hint = did_you_mean(name, [file] if Path(file).is_file() else BACKENDS)
+        raise ValueError(unknown + hint)
     if name.startswith("minise."):
         return cast(Backend, module)
     ops = from_module(module)

@@ -98,9 +98,7 @@ def test_a_panel_shows_points_and_line():
 
 def test_without_matplotlib_the_message_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(
-        ImportError, match=r"drawing needs Matplotlib: pip install 'minise\[plot\]'"
-    ):
+    with pytest.raises(ImportError, match=r"drawing needs Matplotlib: pip install -e '.\[plot\]'"):
         figure_class()
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from minise.contract.case import OPS, family
-from minise.contract.spec import CASES, MISTAKES, SPECS, STRATEGIES, magnitudes
+from minise.contract.spec import CASES, MISTAKES, SPECS, STRATEGIES, magnitudes, specs_of
 from minise.contract.spec.activation import RELU, TANH
 from minise.contract.specification import Spec, SpecError, check_back_ends, collect
 from minise.ops import cuda, jit, reference
@@ -81,7 +81,8 @@ def test_a_specification_of_no_op_of_the_reference():
     (message,) = problems(BOTH, {"tanh": "activation"})
     assert message == (
         "minise/contract/spec/activation.py has a specification of relu, but minise.ops.reference "
-        "has no relu_forward: write the op in minise/ops/reference, or delete its specification"
+        "has no relu_forward: write it in minise/ops/reference and declare it in "
+        "minise/ops/protocol.py, or delete its specification"
     )
 
 
@@ -112,6 +113,13 @@ def test_a_case_of_another_op(changed, name):
     assert message == (
         f"relu: {name} is a case of tanh, expected relu: see minise/contract/spec/activation.py"
     )
+
+
+@pytest.mark.parametrize("specs", [None, SPECS["relu"], [SPECS["relu"]], (1,)])
+def test_a_file_without_a_tuple_of_specifications(specs):
+    module = SimpleNamespace(__file__="spec/a.py", **({} if specs is None else {"SPECS": specs}))
+    with pytest.raises(SpecError, match="^spec/a.py: SPECS is .*, expected a tuple of Spec: end"):
+        specs_of(module)
 
 
 def test_all_problems_are_reported_at_once():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 Image = pytest.importorskip(
-    "PIL.Image", reason="Pillow is not installed: pip install 'minise[image]'"
+    "PIL.Image", reason="Pillow is not installed: pip install -e '.[image]'"
 )
 
 from minise.data import image_folder, load  # noqa: E402
@@ -140,5 +140,5 @@ def test_load_wants_both_splits(root):
 
 def test_without_pillow(root, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
-    with pytest.raises(ImportError, match=r"needs Pillow: pip install 'minise\[image\]'"):
+    with pytest.raises(ImportError, match=r"needs Pillow: pip install -e '.\[image\]'"):
         image_folder(root)

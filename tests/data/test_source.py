@@ -35,13 +35,14 @@ def test_cifar_by_name(tmp_path):
 
 
 def test_unknown_names():
-    with pytest.raises(
-        ValueError,
-        match=r"source is 'cifra10', expected one of cifar10, cifar100, "
-        r"shapes10, or a folder .*\. Did you mean cifar10",
-    ):
-        load("cifra10")
-    with pytest.raises(ValueError, match=r"source is 'imagenet'.* per class\.$"):
+    for name in ("cifra10", "CIFAR10"):
+        with pytest.raises(
+            ValueError,
+            match=rf"source is '{name}', expected one of cifar10, cifar100, "
+            r"shapes10, or a folder .*: did you mean cifar10",
+        ):
+            load(name)
+    with pytest.raises(ValueError, match=r"source is 'imagenet'.* per class$"):
         load("imagenet")
     with pytest.raises(ValueError, match="split is 'val', expected one of train, test"):
         load("shapes10", "val")

@@ -20,7 +20,7 @@ Functions = dict[str, ast.FunctionDef]
 def missing(root: Path) -> list[str]:
     """Return a line for every missing part of an op: the op, the file, and the text to add."""
     trees = {path.stem: tree_of(path) for path in sorted((root / REFERENCE).glob("*.py"))}
-    twins = {path.stem: functions_of(tree_of(path)) for path in (root / JIT).glob("*.py")}
+    twins = {path.stem: functions_of(tree_of(path)) for path in sorted((root / JIT).glob("*.py"))}
     declared = functions_of(class_of(tree_of(root / PROTOCOL), "Backend"))
     lines, known = [], set()
     for family, tree in trees.items():
@@ -37,6 +37,13 @@ def missing(root: Path) -> list[str]:
                 *of_other_files(op, family, root),
             ]
             lines += [f"op {op}: {text}" for text in texts]
+    for family, functions in twins.items():
+        lines += [
+            f"op {op}: {JIT}/{family}.py has it, but neither {PROTOCOL} nor a file of {REFERENCE}: "
+            "add it there, or rename the function"
+            for op in ops_of(functions)
+            if op not in known and op not in ops_of(declared)
+        ]
     for op in ops_of(declared):
         if op not in known:
             text = f"{PROTOCOL} declares it, but no file of {REFERENCE} has {op}_forward: add it"
@@ -84,13 +91,29 @@ def of_other_files(op: str, family: str, root: Path) -> Iterator[str]:
     """Yield the files outside the back ends that do not name an op."""
     op_name = rf'"{op}"|\b{op}_(forward|backward)\b'
     spec = root / f"minise/contract/spec/{family}.py"
-    if not spec.is_file() or f'"{op}"' not in spec.read_text():
+    if not spec.is_file() or op not in specified(tree_of(spec)):
         yield f"minise/contract/spec/{family}.py has no Spec of it: add one to SPECS"
     test = root / f"tests/ops/test_{family}.py"
     if not test.is_file() or not re.search(op_name, test.read_text()):
         yield f"tests/ops/test_{family}.py does not test it: add a test by hand"
     if f"\n| [{op}](" not in (root / TABLE).read_text():
         yield f"{TABLE} has no row for it in the table of ops: run `python -m tests.tables`"
+
+
+def specified(tree: ast.Module) -> set[str]:
+    """Return the strings in SPECS of a specification file, and in the values that it names."""
+    values: dict[str, list[ast.expr]] = {}
+    for node in tree.body:
+        for target in node.targets if isinstance(node, ast.Assign) else ():
+            values.setdefault(ast.unparse(target), []).append(node.value)
+    pending, strings = ["SPECS"], set()
+    while pending:
+        for node in (n for value in values.pop(pending.pop(), ()) for n in ast.walk(value)):
+            if isinstance(node, ast.Constant):
+                strings.add(node.value)
+            elif isinstance(node, ast.Name):
+                pending.append(node.id)
+    return strings
 
 
 def is_family(tree: ast.Module, declared: Functions) -> bool:
@@ -118,7 +141,7 @@ def functions_of(tree: ast.Module | ast.ClassDef) -> Functions:
 def ops_of(functions: Functions) -> list[str]:
     """Return the ops with a forward or a backward, in order."""
     names = [name.rpartition("_") for name in functions if not name.startswith("check_")]
-    return list(dict.fromkeys(op for op, _, half in names if half in HALVES))
+    return list(dict.fromkeys(op for op, _, half in names if op and half in HALVES))
 
 
 def shapes_of(tree: ast.Module) -> set[str]:

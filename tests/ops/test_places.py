@@ -32,7 +32,10 @@ ADDED = {  # the parts of a complete op: file, text before the insertion, insert
     "minise/ops/reference/activation.py SHAPES": ("SHAPES = {", '\n    "cube": "x: ...",'),
     "minise/ops/protocol.py": ("class Backend(Protocol):", DECLARED),
     "minise/ops/jit/activation.py": ("", "\n\ndef cube_forward(x):\n    pass\n"),
-    "minise/contract/spec/activation.py": ("", '\nCUBE = Spec(op="cube")\n'),
+    "minise/contract/spec/activation.py": (
+        "",
+        '\nCUBE = Spec(op="cube")\nSPECS = (*SPECS, CUBE)\n',
+    ),
     "tests/ops/test_activation.py": ("", '\nOP = "cube"\n'),
     TABLE: ("", "\n| [cube](../../minise/ops/reference/activation.py) | x * x * x |\n"),
 }
@@ -114,6 +117,20 @@ def test_a_complete_op_is_complete(lines):
 )
 def test_a_missing_part_is_reported(lines, left_out, expected):
     assert lines({key: ADDED[key] for key in ADDED if key != left_out}) == [f"op cube: {expected}"]
+
+
+def test_a_specification_left_out_of_specs_is_reported(lines):
+    spec = "minise/contract/spec/activation.py"
+    edits = ADDED | {spec: ("", '\nCUBE = Spec(op="cube")\n')}
+    assert lines(edits) == [f"op cube: {spec} has no Spec of it: add one to SPECS"]
+
+
+def test_an_op_of_jit_alone_is_reported(lines):
+    jit = "minise/ops/jit/activation.py"
+    (line,) = lines({jit: ADDED[jit]})
+    assert line.startswith(
+        f"op cube: {jit} has it, but neither minise/ops/protocol.py nor a file of"
+    )
 
 
 def test_missing_declarations_are_reported(lines):

@@ -238,7 +238,7 @@ def test_the_guard_names_the_layer(tmp_path):
         (dict(model="se_resnet21"), "model 'se_resnet21' is unknown: did you mean"),
         (dict(model="resnet8"), "model resnet8 has no SE blocks, but reduction is set: use se_res"),
         (dict(model="se_wrn_16_8", shortcut="A"), "has no setting shortcut"),
-        (dict(data="cifar11"), "source is 'cifar11', expected one of .*Did you mean cifar10"),
+        (dict(data="cifar11"), "source is 'cifar11', expected one of .*did you mean cifar10"),
         (dict(val=96), "96"),
     ],
 )

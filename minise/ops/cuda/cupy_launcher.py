@@ -12,7 +12,7 @@ import numpy as np
 
 from minise.ops.cuda.launcher import STATIC_SHARED_BYTES, Launcher, Source
 
-INSTALL = "pip install 'minise[cuda]'"
+INSTALL = "pip install -e '.[cuda13]', or '.[cuda12]' for a driver below 580"
 
 
 class CudaMissing(ImportError):
@@ -51,9 +51,10 @@ def _no_driver(error: str, runtime: int) -> str:
     cuda = f"{runtime // 1000}.{runtime % 1000 // 10}"
     if "NoDevice" in error:
         return f"no GPU is found ({error}): see nvidia-smi and CUDA_VISIBLE_DEVICES"
+    older = ", or pip install -e '.[cuda12]' for an older one" if runtime >= 13000 else ""
     return (
         f"CuPy is installed, but no NVIDIA driver for CUDA {cuda} ({error}): install one, such as "
-        "apt install nvidia-driver-570; nvidia-smi shows it"
+        f"apt install nvidia-driver-580{older}; nvidia-smi shows it"
     )
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from minise.checks import did_you_mean
 from minise.ops.user.completed import CONTRACT, OPS, UserOps, split_name
 from minise.ops.user.errors import format_error, location_of, one_line
 
@@ -118,8 +119,7 @@ def _check_file(name: str, file: Path) -> None:
         raise ValueError(f"ops {name!r} is a folder, expected a Python file such as my_ops.py")
     if not file.exists():
         neighbours = [path.name for path in file.parent.glob("*.py") if path.is_file()]
-        close = get_close_matches(file.name, neighbours, 1)
-        hint = f": did you mean {close[0]}?" if close else ""
+        hint = did_you_mean(file.name, neighbours)
         raise ValueError(f"ops {name!r} does not exist, expected a Python file with ops{hint}")
     if not file.is_file():
         raise ValueError(f"ops {name!r} is not a regular file, expected a Python file with ops")

@@ -19,7 +19,7 @@ REPORT = re.compile(
     r"(\d+) bytes spill loads.*?Used (\d+) registers",
     re.DOTALL,
 )
-NEEDED = "pip install 'minise[nvrtc]', or put nvcc on the PATH"
+NEEDED = "pip install -e '.[nvrtc]', or put nvcc on the PATH"
 
 
 class CompilerError(AssertionError):

@@ -56,8 +56,8 @@ def broken_cupy(monkeypatch):
 
 TOO_OLD = "cudaErrorInsufficientDriver: CUDA driver version is insufficient"
 MISSING = {
-    "cupy": (no_cupy, r"CuPy is not installed: pip install 'minise\[cuda\]'"),
-    "cupy's libraries": (broken_cupy, r"CuPy cannot be imported \(.*\): pip install 'minise\["),
+    "cupy": (no_cupy, r"CuPy is not installed: pip install -e '.\[cuda13\]'"),
+    "cupy's libraries": (broken_cupy, r"CuPy cannot be imported \(.*\): pip install -e '.\["),
     "driver": (
         lambda patch: fake_cupy(patch, devices=TOO_OLD),
         r"no NVIDIA driver for CUDA 12.9 \(cudaErrorInsuff.*\): install one, such as apt install",
@@ -181,7 +181,8 @@ def test_the_command_line_says_what_is_missing(line, capsys, monkeypatch, tmp_pa
     status, _, error = call(line, capsys)
     assert status == 2
     assert error == (
-        "minise: the cuda back end cannot run: CuPy is not installed: pip install 'minise[cuda]'\n"
+        "minise: the cuda back end cannot run: CuPy is not installed: pip install -e '.[cuda13]', "
+        "or '.[cuda12]' for a driver below 580\n"
     )
     assert not list(tmp_path.iterdir())
 
@@ -190,7 +191,10 @@ def test_the_command_line_says_what_is_missing(line, capsys, monkeypatch, tmp_pa
 def test_verbs_that_time_on_the_cpu_refuse_cuda(verb, capsys):
     status, _, error = call(f"{verb} --ops cuda", capsys)
     assert status == 2
-    assert "ops is 'cuda', whose kernels run on after a call has returned" in error
+    assert (
+        "ops is 'cuda', expected a back end that runs on the CPU: kernels on a GPU run async"
+        in error
+    )
 
 
 def test_doctor_says_what_is_missing(capsys, monkeypatch):
@@ -198,7 +202,7 @@ def test_doctor_says_what_is_missing(capsys, monkeypatch):
     no_cupy(monkeypatch)
     status, out, _ = call("doctor", capsys)
     assert status == 0
-    assert "CuPy is not installed: pip install 'minise[cuda]'" in out
+    assert "CuPy is not installed: pip install -e '.[cuda13]', or '.[cuda12]'" in out
 
 
 @pytest.mark.skipif(cuda.missing() is None, reason="there is a GPU: its tests run")
