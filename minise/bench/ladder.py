@@ -14,7 +14,7 @@ can do in parallel.
                        a whole pixel, and every loaded x is used for all filters
     threads            the images divided among cores: they share only the filters
     shifted_products   nine matrix products by BLAS, one per offset: BLAS keeps tiles of all three
-                       matrices in registers and caches, so that each loaded number is used often
+                       matrices in registers and caches, so that each loaded value is used often
     im2col_product     every window copied out, then one large product: the best use of BLAS, at the
                        cost of nine copies of the image in memory
     vectors            channels_last with explicit vectors: the sums of a pixel stay in registers,
@@ -76,7 +76,7 @@ def python_loops(x: Array, weight: Array, *, stride: Pair, padding: Pair, thread
     """Add one product at a time, in Python.
 
     This is the definition, and it needs no library. For every product the interpreter looks up,
-    unboxes and boxes each number, which takes far longer than the arithmetic.
+    unboxes and boxes each operand, which takes far longer than the arithmetic.
     """
     padded, out = _padded(x, padding), _empty(x, weight, stride, padding)
     seven_loops(padded, weight, out, *stride)
@@ -134,7 +134,7 @@ def shifted_products(
 ) -> Array:
     """Multiply matrices: one product of filters and pixels for each offset of the kernel.
 
-    BLAS multiplies in tiles that fit into registers, so that each loaded number is used for a whole
+    BLAS multiplies in tiles that fit into registers, so that each loaded value is used for a whole
     row or column of the tile, unlike in loops over vectors in memory. This is minise's reference.
     """
     return reference.conv2d_forward(x, weight, stride=stride, padding=padding)[0]
@@ -176,7 +176,7 @@ def register_tiles(x: Array, weight: Array, *, stride: Pair, padding: Pair, thre
     """Hold the sums of a tile of pixels and filters in registers.
 
     Sixteen independent sums keep the multipliers busy. A loaded vector of weights is used for every
-    pixel of the tile, and a number of x for every vector of filters: ten loads for sixteen
+    pixel of the tile, and a loaded value of x for every vector of filters: ten loads for sixteen
     multiply-adds, instead of one load for each. BLAS builds matrix products from the same tiles,
     but this kernel reads the padded image in place, because the windows of neighbouring pixels
     overlap in memory (ops/jit/vector/tile.py and convolution/direct.py).
@@ -315,7 +315,7 @@ def _by_images(
 def _compiled_back_end(
     algorithm: str, x: Array, weight: Array, stride: Pair, padding: Pair, threads: int
 ) -> Array:
-    """Return the convolution by the compiled back end with one of its two algorithms."""
+    """Return out, computed by the jit back end with one of its algorithms."""
     from minise.ops import jit
 
     ops = jit.using(threads=threads, algorithm=algorithm)

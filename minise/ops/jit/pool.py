@@ -2,7 +2,7 @@
 
 The formulas are in minise/ops/reference/pool.py. In forward, each row of windows is one iteration
 of a parallel loop. In backward, windows overlap, so one iteration computes several channels of one
-image: no two iterations add to the same number.
+image: no two iterations add to the same element.
 """
 
 import math

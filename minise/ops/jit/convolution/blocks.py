@@ -1,4 +1,4 @@
-"""Blocks of tiles for Winograd's convolution, each small enough for the second-level cache.
+"""Blocks of tiles for Winograd's convolution, each small enough for the L2 cache.
 
 A block is some complete images, or some rows of tiles of one image. Its pixels are packed, with
 zeros beyond the edge, and its tiles are transformed to 36 points (transforms.py); each point is a
@@ -44,13 +44,13 @@ def blocks_of(N: int, size: Pair) -> Blocks:
 
 @lru_cache(MAX_CACHED_SIZES)
 def padded_origin(padding: Pair) -> Array:
-    """Return the first pixel (row, column) of a padded image as the one plane for `pack`."""
+    """Return the argument `planes` of `pack` without a stride: one plane, from the first pixel."""
     return frozen(np.array([[-padding[0], -padding[1]]], np.intp))
 
 
 @device_function
 def scratch(count, like):
-    """Return an uninitialised array of `count` numbers, aligned to a cache line."""
+    """Return an uninitialised array of `count` elements, aligned to a cache line."""
     itemsize = like.itemsize
     memory = np.empty(count + CACHE_LINE_BYTES // itemsize, like.dtype)
     skip = (-memory.ctypes.data % CACHE_LINE_BYTES) // itemsize
@@ -59,9 +59,9 @@ def scratch(count, like):
 
 @device_function
 def plane_stride(tiles, channels, like):
-    """Return the distance in numbers from one point of a block to the next.
+    """Return the distance, in elements, from one point of a block to the next.
 
-    It is never a power of two, because the points would then compete for the same cache sets.
+    It is never a power of two, so that the points do not compete for the same cache sets.
     """
     return -(-tiles // ROWS) * ROWS * channels + CACHE_LINE_BYTES // like.itemsize
 

@@ -1,9 +1,9 @@
 """The depthwise convolution: one filter per channel, so products of vectors are elementwise.
 
 Tap by tap, a vector of channels is multiplied by a vector of weights. The vectors of channels are
-packed one after another, like the groups in direct.py, so that a block of an image fits into the
-first-level cache; geometry.py describes which pixels a window sees. Each weight is loaded once for
-POSITIONS_PER_STEP positions, which have one sum each in a register.
+packed one after another, like the groups in direct.py, so that a block of an image fits into the L1
+cache; geometry.py describes which pixels a window sees. Each weight is loaded once for
+POSITIONS_PER_STEP positions, each of which has its sum in a register.
 """
 
 from functools import partial
@@ -116,7 +116,7 @@ def _products(x, dout, planes, halo_rows, wide, step, taps, rows, parts):
         douts = np.empty(
             -(-rows * wide // POSITIONS_PER_STEP) * POSITIONS_PER_STEP * lanes, x.dtype
         )
-        zero(douts, 0, len(douts))  # the numbers between the rows stay 0
+        zero(douts, 0, len(douts))  # the elements between the rows stay 0
         sums = parts[part].reshape(-1)
         for block in range(part * all_blocks // len(parts), (part + 1) * all_blocks // len(parts)):
             n, top = block // blocks, block % blocks * rows

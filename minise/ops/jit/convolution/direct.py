@@ -1,17 +1,17 @@
 """The direct convolution: register tiles read a padded image in place, without im2col.
 
 A block of rows of an image, padded with zeros, is packed in cache as one long row of pixels of C
-numbers each (packing.py). From one output pixel to the next, the window moves by one pixel, also
+elements each (packing.py). From one output pixel to the next, the window moves by one pixel, also
 from the end of a row to the next row, if the few positions between the last window of a row and the
-first of the next are computed and discarded. So all windows read the same `runs` of numbers
+first of the next are computed and discarded. So all windows read the same `runs` of elements
 relative to their own position, and a convolution is a matrix product without a copy of the windows,
 
     out (positions, K) = image (positions, runs * count)  @  weight (runs * count, K)
 
 whose left factor overlaps itself in memory. Register tiles compute it (vector/tile.py). Filters
 that do not fill vectors are padded with zeros. The weights are stored as `panels`, one per vector
-of filters, so that all weights that a tile reads are neighbours: numbers at distances of a power
-of two would compete for the same cache sets.
+of filters, so that all weights that a tile reads are adjacent in memory: with a stride of a power
+of two, they would compete for the same cache sets.
 
 All three passes are this product (geometry.py describes which pixels a window sees):
 
@@ -39,7 +39,7 @@ from minise.ops.jit.vector.layout import frozen
 from minise.ops.jit.vector.simd import lanes_of
 from minise.ops.jit.vector.tile import ROWS, add_tile, set_tile
 
-POSITIONS_PER_CHUNK = 128  # of dweight; their numbers stay in the first-level cache
+POSITIONS_PER_CHUNK = 128  # of dweight; their elements stay in the L1 cache
 
 
 def correlation(view: View, panels: Array, bias: Array, shape: tuple[int, ...]) -> Correlation:

@@ -28,11 +28,11 @@ def bias_or_empty(bias: Array | None, like: Array) -> Array:
 def apply_epilogue(
     results, at, stride, count, pixels, first, bias, shortcut, relu, out, to, out_stride
 ):
-    """Set out to results + bias + shortcut, with relu its positive part, for a row of pixels.
+    """Set out to results + bias + shortcut for a row of pixels, and apply the ReLU if relu.
 
-    Each pixel has `count` numbers, the first of which gets bias[first]. at and to are the indices
-    of the first pixel in results and out, stride and out_stride the distances between pixels, all
-    in numbers. bias and shortcut may be empty; shortcut has the layout of out.
+    Each pixel has `count` elements, to the first of which bias[first] is added. at and to are the
+    indices of the first pixel in results and out, stride and out_stride the distances between
+    pixels, all in elements. bias and shortcut may be empty; shortcut has the layout of out.
     """
     lanes = lanes_of(out.dtype)
     vector_end = count - count % lanes

@@ -145,7 +145,7 @@ def rows_per_block(N: int, view: View, pixel_bytes: int) -> int:
 
 @lru_cache(MAX_CACHED_SIZES)
 def runs_of(view: View, rows: int, C: int) -> tuple[Array, int]:
-    """Return the offset of each run of numbers from a position, and the length of a run."""
+    """Return the offset of each run of elements from a position, and the length of a run."""
     plane, row, column = view.taps[:: view.merged].T
     positions = (plane * (rows + view.halo_rows) + row) * view.wide + column
     return frozen(np.asarray(positions * C, np.intp)), view.merged * C

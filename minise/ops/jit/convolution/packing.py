@@ -18,13 +18,13 @@ from minise.ops.jit.vector.tile import ROWS, copy, zero
 
 @device_function
 def packed_size(planes, rows, wide, C):
-    """Return the size of a packed block in numbers, with those the last tile reads beyond it."""
+    """Return the number of elements of a packed block, with those that the last tile over-reads."""
     return (max(1, planes) * rows * wide + ROWS + wide) * C
 
 
 @device_function
 def copy_pixels(source, at, source_stride, count, pixels, target, to, target_stride):
-    """Copy `count` numbers of each pixel of a row; indices and strides are in numbers."""
+    """Copy `count` elements of each pixel of a row; indices and strides are in elements."""
     lanes = lanes_of(target.dtype)
     if source_stride == target_stride == count:  # then the row is contiguous
         copy(source, at, target, to, pixels * count)

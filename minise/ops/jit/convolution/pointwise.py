@@ -3,9 +3,9 @@
     out (pixels, K) = x (pixels, C) @ weight.T         dx = dout @ weight
     dweight (C, K)  = x.T @ dout                       in parts that are added in order
 
-The pixels are split into blocks that stay in the second-level cache while the vectors of filters
-are applied one after another, from panels as in direct.py. A last tile that would exceed the end of
-its block begins earlier and computes some rows twice.
+The pixels are split into blocks that stay in the L2 cache while the vectors of filters are applied
+one after another, from panels as in direct.py. If the last tile would extend beyond the end of its
+block, it begins earlier and computes some rows twice.
 """
 
 from functools import partial
@@ -22,7 +22,7 @@ from minise.ops.jit.vector.tile import ROWS, add_tile, copy, set_tile
 
 BLOCK_BYTES = 256 * 1024  # of the pixels of a block
 MAX_PARTS = 16  # of the sum over all pixels, for dweight
-PIXELS_PER_CHUNK = 64  # of dweight; their numbers stay in the first-level cache
+PIXELS_PER_CHUNK = 64  # of dweight; their elements stay in the L1 cache
 
 
 def pointwise_applies(x: Array, weight: Array, stride: Pair, padding: Pair, groups: int) -> bool:

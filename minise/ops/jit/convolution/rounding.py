@@ -11,7 +11,7 @@ if nothing overflows or underflows. The terms of out are those of
     A.T [ sum over c of (G g G.T) * (B.T d B) ] A
 
 (the matrices are in transforms.py), and the sum of their magnitudes is the same expression with
-each number replaced by its magnitude. This is the price of Winograd's algorithm: the direct
+each entry replaced by its magnitude. This is the price of Winograd's algorithm: the direct
 convolution's terms are the products of |x| and |weight|, and these are up to 100 times as large,
 because the rows of |B.T| sum to at most 10, those of |A.T| to at most 19, and the large terms
 cancel. The terms of dx are those of out for dout and the rotated filters; those of dweight are
@@ -23,11 +23,11 @@ product, one for each sum that the term is added to, and one for the bias:
 
     out       2 pixels + 2 filters + 1 + C     + 2 back + 1
     dx        the same with K
-    dweight   2 pixels + 2 douts   + 1 + tiles + 2 dfilters        an upper bound: parts are shorter
+    dweight   2 pixels + 2 douts   + 1 + tiles + 2 dfilters    an upper bound: a part has fewer tiles
 
-In practice signs are random and most errors cancel: for normal numbers in 16 to 256 channels the
-largest error was 1/200 to 1/2500 of its bound, and in float32 2e-6 to 1e-5 of the largest number,
-where the direct convolution had 2e-7 to 2e-6.
+In practice signs are random and most errors cancel: for normally distributed values in 16 to 256
+channels the largest error was 1/200 to 1/2500 of its bound, and in float32 2e-6 to 1e-5 of the
+largest value, compared with 2e-7 to 2e-6 for the direct convolution.
 
 Source: Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed., SIAM 2002, section 3.1.
 """
@@ -74,14 +74,14 @@ def rounding(dout: Array, cache: Conv2dCache) -> tuple[Array, Array, Array]:
     Parameters
     ----------
     dout : ndarray of shape (N, K, OH, OW)
-        The gradient that backward gets.
+        The gradient that backward receives.
     cache : Conv2dCache
         With 3 x 3 filters, stride and dilation 1, and padding of at most 2.
 
     Returns
     -------
     out, dx, dweight : ndarray of float64
-        One bound for each number, in the shapes of out, x and weight.
+        One bound for each element, in the shapes of out, x and weight.
     """
     x, weight, (top, left), groups = cache.x, cache.weight, cache.padding, cache.groups
     (K, C), tiles = (len(weight) // groups, weight.shape[1]), _tiles(dout, (0, 0), OUT)

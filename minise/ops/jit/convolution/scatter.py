@@ -4,14 +4,14 @@
     dx[pixel of the tap in the window] += share[tap]                     tap by tap, row by row
 
 direct.py gathers instead: each pixel of dx reads dout. Gathering needs no `share` and reads dout in
-place, but it is slow in two cases, which are computed here. With a stride, pixels of dx with
-different remainders are read through different taps, so that dx takes one convolution of few taps
-for each remainder, and packs dout for each. And if images have few channels, as in the first layer,
-most lanes of a vector would be empty; here a vector holds several taps.
+place, but it is slow in two cases, for which this module scatters. With a stride, pixels of dx with
+different remainders are read through different taps, so that gathering takes one convolution with
+few taps for each remainder, and packs dout for each. And if images have few channels, as in the
+first layer, most lanes of a vector would be empty; here a vector holds several taps.
 
 `share` is computed for one register tile of columns at a time, for as many pixels as fit into the
-first-level cache, and added to dx immediately. An image of dx is one iteration of a parallel loop
-and adds its shares in a fixed order: dx is bit-identical for any number of threads.
+L1 cache, and added to dx immediately. An image of dx is one iteration of a parallel loop, which
+adds the shares in a fixed order: dx is bit-identical for any number of threads.
 """
 
 import numpy as np
@@ -27,7 +27,7 @@ from minise.ops.jit.vector.tile import ROWS, copy, set_tile, zero
 from minise.ops.reference.conv import Conv2dCache
 from minise.ops.reference.windows import windows_of
 
-PIXELS_PER_CHUNK = 128  # of dout; their shares stay in the first-level cache
+PIXELS_PER_CHUNK = 128  # of dout; their shares stay in the L1 cache
 
 
 def scatter_applies(cache: Conv2dCache, groups: int) -> bool:
@@ -103,7 +103,7 @@ def _add_shares(share, width, column, taps, stride, n, top, bottom, OW, g, group
 
 @device_function
 def _add_row(share, at, share_stride, count, pixels, dx, to, dx_stride):
-    """Add `count` numbers of each pixel of a row; indices and strides are in numbers."""
+    """Add `count` elements of each pixel of a row; indices and strides are in elements."""
     lanes = lanes_of(dx.dtype)
     vector_end = count - count % lanes
     for c in range(0, vector_end, lanes):

@@ -4,7 +4,7 @@ The correlation of six inputs d with three weights g, which gives four neighbour
 the transpose of a product of polynomials. Such a product is determined by its values at a few
 interpolation nodes: here 0, 1, -1, 2, -2 and infinity. So 6 multiplications replace 12,
 
-    y = A.T [ (G g) * (B.T d) ]                      * is number by number
+    y = A.T [ (G g) * (B.T d) ]                      * is elementwise
 
         [ 4  0 -5  0  1  0 ]        [  1/4    0     0  ]
         [ 0 -4 -4  1  1  0 ]        [ -1/6  -1/6  -1/6 ]         [ 1  1  1  1  1  0 ]
@@ -18,9 +18,9 @@ of all of them); row k of G and column k of A.T have the powers of the k-th node
 product of its distances from the other nodes.
 
 Images are transformed along columns, then along rows: a tile of 6 x 6 pixels gives 4 x 4 results by
-36 multiplications instead of 144. Each of the 36 is between all C channels and all K filters, hence
-a matrix product. The transforms are linear maps, so backward uses their transposes: A for the
-gradient of y, G.T for the gradient of g.
+36 multiplications instead of 144. For C channels and K filters, each of the 36 becomes a matrix
+product. The transforms are linear maps, so backward uses their transposes: A for the gradient of y,
+G.T for the gradient of g.
 
 Source: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", arXiv:1509.09308;
 Winograd, "Arithmetic Complexity of Computations", SIAM 1980.
@@ -78,7 +78,7 @@ def _dweights(u0, u1, u2, u3, u4, u5):
 
 @device_function
 def _store_points(p0, p1, p2, p3, p4, p5, points, at, plane):
-    """Store one row of a tile's points, `plane` numbers apart."""
+    """Store one row of a tile's points at a distance of `plane` elements."""
     store(p0, points, at)
     store(p1, points, at + plane)
     store(p2, points, at + 2 * plane)

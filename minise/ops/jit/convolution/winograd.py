@@ -9,13 +9,13 @@ the 36 points of a transformed tile, all tiles form one matrix product with the 
     dweight   transform_inputs(x).T @ transform_douts(dout), summed over the tiles; then
               transform_dweights: see winograd_dweight.py
 
-A block of tiles (blocks.py) fits into the second-level cache: its pixels, their 36 points and the
-products. So memory is read and written once, as in a copy. While a block is multiplied, the pixels
-of the next block and the memory of its own results are prefetched, so that little time is spent
-waiting. Tiles that exceed the edge read zeros there, and their results beyond it are not stored.
+A block of tiles (blocks.py) fits into the L2 cache: its pixels, their 36 points and the products.
+So memory is read and written once, as in a copy. While a block is multiplied, the pixels of the
+next block and the memory of its own results are prefetched, which hides most of the memory latency.
+Tiles that extend beyond the edge read zeros there, and their results beyond it are not stored.
 Channels and filters must fill vectors.
 
-Rounding: the transforms add numbers up to 100 times as large as the results, so float32 loses one
+Rounding: the transforms add terms up to 100 times as large as the results, so float32 loses one
 digit compared with the direct sum (rounding.py derives a bound). The bits differ from those of the
 direct convolution, but are the same in every run and for any number of threads: one iteration of a
 parallel loop computes the blocks of a part, and dweight is summed part by part, in order; the parts

@@ -2,8 +2,8 @@
 
 The formulas are in minise/ops/reference/norm.py and fused.py; minise/ops/jit/norm.py states their
 order. All of them are in double precision, also for float32 arrays: `stats64` has the mean and
-1 / deviation, and sums go block by block, image by image, in order. The innermost loops run over
-channels, so that neighbours in memory belong to different sums.
+1 / (standard deviation), and the blocks and images are summed in order. The innermost loops run
+over channels, so that adjacent elements belong to different sums.
 """
 
 import math

@@ -19,7 +19,7 @@ SIGMOID, TANH, RELU, HARD_SIGMOID = range(4)  # the order of GATES
 
 @device_function
 def gate_forward(v, gate):
-    """Return the gate function s of one number v; gate is an index into GATES."""
+    """Return the gate function s of a scalar v; gate is an index into GATES."""
     if gate == RELU:
         return 0.0 if v <= 0 else v
     if gate == SIGMOID:
@@ -34,7 +34,7 @@ def gate_forward(v, gate):
 
 @device_function
 def gate_backward(ds, s, gate):
-    """Return dv of one number from ds and s."""
+    """Return the scalar dv from ds and s."""
     if gate == SIGMOID:
         return ds * s * (1 - s)
     if gate == TANH:

@@ -1,11 +1,11 @@
 """The passes over memory of the normalisation kernels.
 
 Each function processes one block of pixels of (blocks, pixels, C), one iteration of a parallel loop
-in minise/ops/jit/norm.py. It processes one vector of channels at a time: the numbers of these
-channels stay in registers while the pixels stream past, and each cache line is touched once. Sums
-use four registers (pixels 0, 4, 8, … go to the first), so that an addition need not wait for the
-previous one. A block has at most PIXELS_PER_BLOCK pixels, and channels.py adds the results of the
-blocks in double precision.
+in minise/ops/jit/norm.py. It processes one vector of channels at a time: the sums and parameters of
+these channels stay in registers during the loop over pixels, and each cache line is accessed once.
+Sums use four registers (pixels 0, 4, 8, … go to the first), so that an addition need not wait for
+the previous one. A block has at most PIXELS_PER_BLOCK pixels, and channels.py adds the results of
+the blocks in double precision.
 
 After its vectors, each function calls plain loops for the channels that do not fill a vector: with
 `first` = 0, the loops are the complete pass, and its specification.

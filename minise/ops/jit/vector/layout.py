@@ -1,7 +1,8 @@
 """Convert arrays to the memory layout of the kernels: channels-last, one row of channels per pixel.
 
-Channels-last suits a CPU: neighbouring numbers belong to different channels, so a sum over pixels
-adds whole vectors in the order in which the code adds them, and the bits of the result are fixed.
+Channels-last suits a CPU: adjacent elements belong to different channels, so a sum over pixels adds
+whole SIMD vectors, one lane per channel. The order of the additions, and so every bit of the
+result, does not depend on the width of the vectors.
 """
 
 from functools import lru_cache
@@ -14,7 +15,7 @@ from minise.ops.jit.compiler.compile import kernel
 from minise.ops.jit.vector.memory import empty
 
 MAX_CHANNELS = 16  # of images that _move_channels transposes faster than NumPy
-PIXELS_PER_CHUNK = 64  # whose numbers stay in the first-level cache during the transposition
+PIXELS_PER_CHUNK = 64  # their elements stay in the L1 cache during the transposition
 
 
 def frozen(array: Array) -> Array:
@@ -75,7 +76,7 @@ def images_of(rows: Array, H: int, W: int) -> Array:
 
 
 def flat(array: Array, like: Array | None = None) -> Array:
-    """Return the numbers of the array as one frozen row, in the memory order of `like`.
+    """Return the elements of the array as a frozen 1-D array, in the memory order of `like`.
 
     like is an array of the same shape; by default the array itself.
     """

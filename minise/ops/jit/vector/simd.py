@@ -1,19 +1,19 @@
-"""A small library of SIMD vectors for Numba kernels: 2 to 16 numbers in one register.
+"""A small library of SIMD vectors for Numba kernels: 2 to 16 values in one register.
 
-A register holds several numbers, its lanes, and one instruction computes all of them. Compilers
-vectorise plain loops unreliably, so kernels use vectors explicitly, with the syntax of numbers:
+A register holds several values, its lanes, and one instruction computes all of them. Compilers do
+not vectorise plain loops reliably, so kernels use vectors explicitly, with the syntax of scalars:
 
     a = load(x, at)                       x[at : at + lanes] of a flat array
     b = load(x, at + row)
     store(fma(2.0, a, b), out, to)        2 * a + b, rounded once
     where_positive(a, b)                  a, but 0 where b <= 0
 
-`fma`, `+`, `-` and `*` take vectors, or vectors and numbers: a number fills all lanes. All
-operations are elementwise and none adds lanes, so a sum over pixels is one sum per channel, in the
-order of the pixels, and its bits do not depend on the vector width.
+`fma`, `+`, `-` and `*` take vectors, or vectors and scalars: a scalar is broadcast to all lanes.
+All operations are elementwise and none adds lanes, so a sum over pixels is one sum per channel, in
+the order of the pixels, and its bits do not depend on the vector width.
 
-`prefetch_read` and `prefetch_write` request the cache line of a number without waiting for it: when
-the kernel needs the number some microseconds later, it is in the second-level cache.
+`prefetch_read` and `prefetch_write` request the cache line of an element without waiting for it:
+when the kernel needs the element some microseconds later, it is in the L2 cache.
 
 A vector is a register: it cannot be indexed or returned to Python. If Numba is disabled
 (NUMBA_DISABLE_JIT=1), the same kernels run as Python, and a vector is a NumPy array of its lanes.
@@ -87,7 +87,7 @@ def element_pointer(context, builder, kind, array, at):
 
 
 def splat(builder, number, vector):
-    """Return an LLVM vector with the number in all lanes."""
+    """Return an LLVM vector with the scalar in all lanes."""
     nothing, lane = ir.Constant(vector, ir.Undefined), ir.IntType(32)
     first = builder.insert_element(nothing, number, ir.Constant(lane, 0))
     same = ir.Constant(ir.VectorType(lane, vector.count), [0] * vector.count)
@@ -137,7 +137,7 @@ def _prefetch(writes: bool) -> Any:
             byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
             kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
             function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
-            flags = (int(writes), 2, 1)  # locality 2: the second-level cache; 1: data
+            flags = (int(writes), 2, 1)  # locality 2: the L2 cache; 1: data
             hints = [ir.Constant(number, flag) for flag in flags]
             builder.call(function, [builder.bitcast(begin, byte), *hints])
             return context.get_dummy_value()
@@ -148,7 +148,7 @@ def _prefetch(writes: bool) -> Any:
 
 
 def _vector_intrinsic(emit: Callable[..., Any], count: int) -> Any:
-    """Return an intrinsic of 2 or 3 (count) vectors or numbers, at least one of them a vector."""
+    """Return an intrinsic of 2 or 3 (count) vectors or scalars, at least one of them a vector."""
 
     def typed(arguments):
         vector = next(kind for kind in arguments if isinstance(kind, Vector))
@@ -222,7 +222,7 @@ def store_lanes(vector, array, at):
 
 
 def filled_lanes(number, like):
-    """Return a vector with the number in all lanes: the specification of `filled`."""
+    """Return a vector with the scalar in all lanes: the specification of `filled`."""
     return np.full(lanes_of(like.dtype), number, like.dtype)
 
 
@@ -237,7 +237,7 @@ def where_positive_lanes(value, test):
 
 
 def prefetch_noop(array, at):
-    """Do nothing: the specification of the prefetches, which only save time."""
+    """Do nothing: the specification of both prefetches, which change no result."""
 
 
 AS_LOOPS = bool(numba.config.DISABLE_JIT)

@@ -1,23 +1,23 @@
 """The vector micro-kernel of every convolution: a register tile of a matrix product.
 
-A processor with 512-bit registers multiplies and adds vectors of 16 float32 numbers at once. It
-reaches that speed only if the sums stay in registers while the products stream past, which
-compilers do unreliably with plain loops. So this kernel is written instruction by instruction:
+A processor with 512-bit registers multiplies and adds vectors of 16 float32 values at once. It
+reaches that speed only if the sums stay in registers over the whole inner loop, which compilers do
+not reliably achieve with plain loops. So this kernel is written instruction by instruction:
 
     for r < ROWS, lane < vectors * lanes:   c[r, lane] += sum over s of a[r, s] * b[s, lane]
 
-The sums stay in ROWS registers. Each step loads `vectors` vectors of b, and for each row one number
-of a into all lanes, and multiplies it with every vector of b. With two vectors, on half of the rows
-at a time, a step has 10 loads for 16 multiply-adds and keeps the multipliers busy (measured on
-AVX-512: 260 GF/s on one core, the fastest of all variants); with one vector it has about one load
-for each multiply-add, and the multipliers sometimes wait (210 GF/s). One row in four has its
-pointer in a register, and the next three rows are addressed relative to it: sixteen pointers would
-not fit into the registers and would be reloaded all the time.
+The sums stay in ROWS registers. Each step loads `vectors` vectors of b; for each row it broadcasts
+one element of a to all lanes and multiplies it by every vector of b. With two vectors, on half of
+the rows at a time, a step has 10 loads for 16 multiply-adds and keeps the multipliers busy
+(measured on AVX-512: 260 GF/s on one core, the fastest of all variants); with one vector it has
+about one load per multiply-add, and the multipliers sometimes wait (210 GF/s). One row in four has
+its pointer in a register, and the next three rows are addressed relative to it: sixteen pointers
+would not fit into the registers and would be reloaded in every step.
 
-The steps s go through `runs` of `count` neighbours, such as the rows of a filter's window in an
-image. a, b and c are flat arrays; a0, b0 and c0 are the indices of their first numbers. Strides are
-in numbers: a_row and c_row from row to row, a_step and b_step from step to step, b_vector from the
-first vector of b to the second. A row of c is `vectors` neighbouring vectors.
+The steps s go through `runs` of `count` adjacent steps, such as the rows of a filter's window in an
+image. a, b and c are flat arrays; a0, b0 and c0 are the indices of their first elements. Strides
+are in elements: a_row and c_row from row to row, a_step and b_step from step to step, b_vector from
+the first vector of b to the second. A row of c is `vectors` adjacent vectors.
 
 `add_tile` adds to c, `set_tile` sets it. `add_tile_loops` and `set_tile_loops` do the same in plain
 loops; they run if Numba is disabled.
@@ -77,7 +77,7 @@ def set_tile_loops(
 
 
 class _Emitter:
-    """Emits LLVM instructions; its pointers point to single numbers."""
+    """Emits LLVM instructions; its pointers point to scalars."""
 
     def __init__(self, builder, number):
         self.builder = builder
@@ -106,14 +106,14 @@ class _Emitter:
         self.builder.store(value, begin, align=self.size)
 
     def splat(self, pointer):
-        """Load one number into all lanes."""
+        """Load one element and broadcast it to all lanes."""
         return splat(self.builder, self.builder.load(pointer, align=self.size), self.vector)
 
 
 def _emit_tile(emit, sets, a, a_row, a_step, runs, run_count, count, b, b_step, offsets, c, c_row):
     """Emit the instructions of a tile: load the sums, add run after run, store the sums.
 
-    With `sets`, the sums start at 0 instead of the numbers in c.
+    With `sets`, the sums start at 0 instead of the values in c.
     """
     builder, unroll = emit.builder, UNROLL[len(offsets)]
     height = ROWS // len(offsets)
@@ -216,20 +216,20 @@ def _set_tile_vectors(
 
 
 def copy_loops(source, at, target, to, count):
-    """Copy neighbours: the specification of `copy`."""
+    """Copy `count` adjacent elements: the specification of `copy`."""
     for i in range(count):
         target[to + i] = source[at + i]
 
 
 def zero_loops(target, to, count):
-    """Set neighbours to 0: the specification of `zero`."""
+    """Set `count` adjacent elements to 0: the specification of `zero`."""
     for i in range(count):
         target[to + i] = 0
 
 
 @intrinsic
 def copy_bytes(typingctx, source, at, target, to, count):
-    """Copy neighbours by one memcpy; a loop would test each index for being negative."""
+    """Copy `count` adjacent elements by memcpy; a loop would test if each index is negative."""
     index = types.intp
     sig = types.void(source, index, target, index, index)
 
@@ -246,7 +246,7 @@ def copy_bytes(typingctx, source, at, target, to, count):
 
 @intrinsic
 def zero_bytes(typingctx, target, to, count):
-    """Set neighbours to 0 by one memset."""
+    """Set `count` adjacent elements to 0 by memset."""
     sig = types.void(target, types.intp, types.intp)
 
     def codegen(context, builder, signature, args):
