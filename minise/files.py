@@ -61,7 +61,7 @@ def read(path: Path, *formats: str) -> File:
             f"{path} is a folder, expected a file in it (.safetensors): {files}"
         )
     if not os.path.isfile(path):
-        raise FileNotFoundError(f"{path} is not there, expected a checkpoint (.safetensors)")
+        raise FileNotFoundError(f"{path} does not exist, expected a checkpoint (.safetensors)")
     try:
         with safe_open(path, "np") as file:
             header = file.metadata() or {}
@@ -104,7 +104,7 @@ def write_whole(path: Path, content: bytes) -> None:
         )
     if not os.path.isdir(target.parent):
         raise FileNotFoundError(
-            f"{path} cannot be written, its folder is not there: make {target.parent} first"
+            f"{path} cannot be written, its folder does not exist: create {target.parent} first"
         )
     temporary = target.with_name(f".{uuid.uuid4().hex}")  # unique, and never too long a name
     try:

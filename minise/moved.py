@@ -31,7 +31,7 @@ MOVED = {
     for new, (old, names) in MOVED_BY_PACKAGE.items()
     for name in names.split()
 }
-MOVED |= {  # modules that were also renamed
+MOVED |= {  # modules whose last component differs, too
     "minise.gradcheck.analytic": "minise.gradcheck.slopes.complex_steps",
     "minise.gradcheck.cases": "minise.contract.case",
     "minise.gradcheck.contract": "minise.gradcheck.layers",
@@ -66,7 +66,7 @@ class MovedFinder:
         """Return a spec for an old name, with a warning, or None for any other name."""
         if name not in MOVED:
             return None
-        end = f"the old name ends after release {LAST_RELEASE}"
+        end = f"the old name is removed after release {LAST_RELEASE}"
         text = f"{name} has moved: import {MOVED[name]}; {end}"
         warnings.warn(text, FutureWarning, stacklevel=2)
         return ModuleSpec(name, self)  # type: ignore[arg-type]  # has the methods of a loader

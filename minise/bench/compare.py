@@ -215,7 +215,7 @@ def notes(comparison: Comparison) -> str:
         lines += [
             "ms: median over the rounds. times minise's ms: time as a multiple of minise's, "
             "median (quartiles) of the ratios within a round.",
-            f"MiB: memory besides net and inputs: {' or '.join(sorted(methods))}.",
+            f"MiB: memory in addition to net and inputs: {' or '.join(sorted(methods))}.",
         ]
     if "block" in kinds:
         lines.append("Blocks are timed forward + backward, with the gradients of their parameters.")

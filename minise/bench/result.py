@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 ROW_KEYS = ("works", "series", "rows")  # possible keys of the rows in a file, the first wins
 CIRCUMSTANCES = ("date", "command", "machine", "versions")
 SKIPPED = "skipped: the time limit was reached"
-TRACEBACK_CHARACTERS = 700  # stored from the end of a traceback
+TRACEBACK_CHARACTERS = 700  # at most; the end of a traceback is stored
 FIGURE_INCHES, DPI = (9.0, 3.9), 200
 MIN_TICK_DISTANCE = 0.07  # fraction of the axis: the width of a number
 POINTS, LINE, GREY = "#1f4e79", "#d1742f", "#666666"

@@ -108,7 +108,7 @@ class Scaling(NamedTuple):
     """Measurements along both axes."""
 
     series: list[Series]
-    rounds: list[Round]  # by name of the point
+    rounds: list[Round]  # turns by the name of the point
     selection: RoundSelection
 
 
@@ -118,7 +118,7 @@ def prepare(settings: ScalingSettings) -> dict[Point, Run]:
     Raises
     ------
     ValueError, TypeError, ImportError
-        If the back end is unknown, or there is no net of a depth.
+        If the back end is unknown, or no net has one of the depths.
     """
     ops = settings.load_ops()
     nets: dict[int, Any] = {}

@@ -110,4 +110,6 @@ def _judge(console: Console, back_end: Any, ops: str, results: "list[OpResult]",
     if own:
         places = ", ".join(f"{result.op}, {result.location}" for result in broken)
         raise Failure(f"{count} are wrong: {places}", FAILED)
-    raise Failure(f"{count} are broken; the rules: python -c \"help('minise.ops')\"", FAILED)
+    raise Failure(
+        f"{count} are broken; for the rules, run python -c \"help('minise.ops')\"", FAILED
+    )

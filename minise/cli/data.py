@@ -60,7 +60,7 @@ def data(
 
 
 def samples(dataset: Dataset, seed: int) -> Dataset:
-    """Return ROWS images per class, one class per column; if there are many classes, any images."""
+    """Return ROWS images per class, one column per class; random ones if there are many classes."""
     order = np.random.default_rng(seed).permutation(len(dataset))
     if len(dataset.classes) > COLUMNS:
         return dataset.take(order[: ROWS * COLUMNS])

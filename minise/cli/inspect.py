@@ -50,7 +50,7 @@ def evaluate_run(
         if is_file(config.ops) and not Path(config.ops).exists():
             raise ValueError(
                 f"eval: ops is {config.ops}, expected the file that the run was trained with, but "
-                "it is not there: pass its path with --ops, or --ops reference"
+                "it does not exist: pass its path with --ops, or --ops reference"
             )
         classes = tuple(saved.data["classes"])
         net = build_net(config, len(classes))

@@ -106,14 +106,15 @@ def check_op(ops: Any, op: str, cases: int, first_seed: int = 0) -> OpResult:
 def check_user_op(ops: UserOps, op: str, cases: int, first_seed: int = 0) -> OpResult:
     """Check one op of a user's file and return the result; deviations in form become notes.
 
-    The first half of the cases checks gradients, with every array that forward takes, and that no
-    input is written. The second half checks everything else, and also omits optional arrays.
+    The first half of the cases passes every array that forward takes, and checks that gradients are
+    correct and that no input is written. The second half checks everything else, and also omits
+    optional arrays.
 
     Errors: a wrong gradient, a value that differs from the reference, a write to an input, a lost
-    NaN, a result of another shape or lower precision, an exception. Everything else in the contract
-    is form and gives a note: signatures, the class of the cache, gradients that are not in a tuple,
-    float64 results for float32 inputs, a second run that is not bit-identical, invalid arguments
-    that raise nothing.
+    NaN, a result of a different shape or lower precision, an exception. Everything else in the
+    contract is a matter of form, where a deviation gives a note: signatures, the class of the
+    cache, gradients that are not in a tuple, float64 results for float32 inputs, a second run that
+    is not bit-identical, invalid arguments that raise nothing.
     """
     if op not in ops.ops:
         problem = f"{ops.file.name} defines neither {op}_forward nor {op}_backward"

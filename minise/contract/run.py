@@ -107,7 +107,7 @@ def rerun(
     keywords: dict[str, Any] | None = None,
     dout: Array | None = None,
 ) -> Run:
-    """Run the same case once more, with the inputs, settings or dout that are passed replaced."""
+    """Run the same case again; inputs, keywords and dout, if passed, replace those of the run."""
     return run_case(
         run.ops,
         run.case,
@@ -119,7 +119,7 @@ def rerun(
 
 
 def backward_of(run: Run, *, cache: Any = None, **settings: Any) -> Any:
-    """Run only backward once more, with another cache or extra settings if passed."""
+    """Run only backward again, with another cache or extra settings if passed."""
     cache_copy = with_own_containers(run.cache if cache is None else cache)
     backward = getattr(run.ops, f"{run.case.op}_backward")
     return backward(to_back_end(run.ops, run.dout), cache_copy, **settings)

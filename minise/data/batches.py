@@ -76,8 +76,8 @@ class Batches:
         check_flag("Batches", "drop_last", drop_last)
         if drop_last and batch_size > len(dataset):
             raise ValueError(
-                f"Batches: batch_size is {batch_size}, expected at most {len(dataset)}, the images "
-                "there are, with drop_last=True: no batch would be left"
+                f"Batches: batch_size is {batch_size}, expected at most {len(dataset)}, the number "
+                "of images, with drop_last=True: no batch would be left"
             )
         self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
         self.shuffle, self.augment, self.drop_last = shuffle, augment, drop_last
@@ -109,7 +109,7 @@ class Batches:
 
     def batch(self, epoch: int, k: int) -> Batch:
         """Return batch k of an epoch without the others, bit-identical to `epoch`'s."""
-        check_within("batch", "k", k, 0, len(self) - 1, "an epoch has no more")
+        check_within("batch", "k", k, 0, len(self) - 1, "an epoch has no more batches")
         return self._prepare(self.order(epoch), self._words(epoch), k)
 
     def _words(self, epoch: int) -> Words:

@@ -36,7 +36,7 @@ CURVE = _curve()
 
 
 def linear_rgb(L: Floats, a: Floats, b: Floats) -> tuple[Floats, Floats, Floats]:
-    """Return red, green, blue in linear light; outside 0..1 if sRGB does not have the colour."""
+    """Return red, green, blue in linear light; outside 0..1 if the colour is not in sRGB."""
     cones = [L + a * on_a + b * on_b for on_a, on_b in OKLAB_TO_LMS]
     long, middle, short = (root * root * root for root in cones)
     red, green, blue = (long * x + middle * y + short * z for x, y, z in LMS_TO_LINEAR)
@@ -53,7 +53,7 @@ def srgb_bytes(L: Floats, a: Floats, b: Floats) -> NDArray[np.uint8]:
 
 
 def oklab(lightness: Floats, chroma: Floats, hue: Floats) -> tuple[Floats, Floats, Floats]:
-    """Return L, a, b for a hue in full turns; reduce chroma until sRGB has the colour."""
+    """Return L, a, b for a hue in full turns; reduce the chroma until the colour is in sRGB."""
     across, along = np.cos(2 * np.pi * hue), np.sin(2 * np.pi * hue)
     low, high = np.zeros_like(chroma), chroma
     for _ in range(8):

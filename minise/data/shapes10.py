@@ -35,8 +35,8 @@ class Draw(NamedTuple):
     row: Floats
     column: Floats
     rotation: Floats
-    hue: Floats  # of the ground
-    harmony: Floats  # selects the difference of the object's hue from the ground's
+    hue: Floats  # of the background
+    harmony: Floats  # selects the difference between the hues of object and background
     lightness: Floats
     contrast: Floats
     chroma: Floats
@@ -94,8 +94,8 @@ def shapes10(split: str = "train", n: int = 10_000, seed: int = 0) -> Shapes:
     Returns
     -------
     Shapes
-        Images of 32 x 32 in the classes of SILHOUETTES, with masks and boxes. An object fits a
-        circle of radius 7.5 to 12 pixels inside the image, and is lighter than its ground.
+        Images of 32 x 32 in the classes of SILHOUETTES, with masks and boxes. An object fits into a
+        circle of radius 7.5 to 12 pixels inside the image, and is lighter than the background.
 
     Notes
     -----
@@ -151,7 +151,7 @@ def _distances(labels: NDArray[np.uint8], draw: Draw) -> tuple[Floats, Floats]:
 
 
 def _composed(distance: Floats, shadow: Floats, draw: Draw, nodes: Floats) -> tuple[Floats, ...]:
-    """Return L, a, b of the images, composed of ground, shadow and object."""
+    """Return L, a, b of the images, composed of background, shadow and object."""
     period, ground_period = 2.5 + 2.5 * draw.texture_period, 5 + 6 * draw.ground_period
     texture = _pattern(draw.texture, draw.texture_rotation, period, draw.texture_phase, nodes)
     ground = _pattern(draw.ground, draw.ground_rotation, ground_period, draw.ground_phase, nodes)
@@ -174,7 +174,7 @@ def _composed(distance: Floats, shadow: Floats, draw: Draw, nodes: Floats) -> tu
 
 
 def _colours(draw: Draw) -> list[tuple[Floats, ...]]:
-    """Return L, a, b of the object's two colours and the ground's two, as (n, 1, 1) each."""
+    """Return L, a, b of two colours of the object and two of the background, each (n, 1, 1)."""
     middle = 0.52 + 0.24 * draw.lightness
     contrast = 0.14 + 0.06 * draw.contrast
     step = np.floor(5 * draw.harmony)

@@ -43,8 +43,8 @@ def load(
     seed : int
         Seed of shapes10.
     n : int or None
-        Number of images, the first ones. None loads all; for shapes10, 10,000 training or 2,000
-        test images.
+        Number of images to load, from the first one on. None loads all; for shapes10, 10,000
+        training or 2,000 test images.
     size : int
         Number of rows and of columns to which a folder's images are resized.
 
@@ -67,7 +67,7 @@ def load(
         dataset = _folder(source, split, size)
     if n is None:
         return dataset
-    check_within("load", "n", n, 1, len(dataset), f"{source} {split} has no more")
+    check_within("load", "n", n, 1, len(dataset), f"{source} {split} has no more images")
     return dataset.take(slice(n))
 
 

@@ -1,8 +1,8 @@
 """Diagnose a wrong gradient: list its worst entries and name the likely mistake.
 
 Each rule tests for one common mistake in a backward pass. It yields a diagnosis if that mistake
-reproduces the wrong gradient to the accuracy of the right one. Specific rules come before vague
-ones, and the first diagnosis wins.
+reproduces the wrong gradient to the accuracy of the numerical one. Specific rules come before
+general ones, and the first diagnosis is returned.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,16 +21,16 @@ from minise.gradcheck.slopes.rounding import norm
 
 MAX_ENTRIES = 4000  # larger gradients get no diagnosis
 ENTRIES_SHOWN = 3
-REL_TOL = 1e-5  # far above the error of the right gradient, far below a chance match
+REL_TOL = 1e-5  # far above the error of the numerical gradient, far below a chance match
 
 
 class Case(NamedTuple):
-    """A wrong gradient beside the right one."""
+    """A wrong gradient and the correct one."""
 
     wrong: Array  # the gradient from backward
     right: Array  # the gradient of forward, numerically
     value: Array  # the argument itself
-    others: Iterable[tuple[str, Array]]  # names and right gradients of the other arguments
+    others: Iterable[tuple[str, Array]]  # names and correct gradients of the other arguments
     sizes: dict[str, int]  # sizes that occur as factors, by name, such as N and H*W
     windows: bool = True  # whether the op may have overlapping windows
     axes: tuple[str, ...] = ()  # name of each axis, such as "channel", where known
@@ -96,7 +96,7 @@ def diagnose(case: Case) -> Diagnosis:
 
 
 def _rms(array: Array) -> float:
-    """Return the root mean square of an array's entries, never quite zero."""
+    """Return the root mean square of an array's entries, plus 1e-300 to avoid division by zero."""
     return float(np.sqrt((array * array).mean())) + 1e-300
 
 
@@ -141,17 +141,18 @@ def _factor(case: Case) -> Iterator[Diagnosis]:
     if abs(scale + 1) < REL_TOL:
         yield Diagnosis("sign", "the gradient has the wrong sign")
     if abs(scale - 2) < REL_TOL:
-        text = "the gradient is twice too large: accumulated twice, or a surplus factor 2"
+        text = "the gradient is too large by a factor of 2: accumulated twice, or an extra 2"
         yield Diagnosis("factor 2", text)
     for name, size in case.sizes.items():
         if size > 1 and abs(scale - size) < REL_TOL * size:
-            text = f"the gradient is {name} = {size} times too large: the 1/({name}) of a mean is "
-            yield Diagnosis(f"factor {name}", f"{text}missing")
+            text = f"the gradient is too large by a factor of {name} = {size}: the 1/({name}) of "
+            yield Diagnosis(f"factor {name}", f"{text}a mean is missing")
         if size > 1 and abs(scale * size - 1) < REL_TOL:
-            text = f"the gradient is {name} = {size} times too small: a mean instead of a sum, or "
-            square = ", or a missing factor 2, as of a square" if size == 2 else ""
-            yield Diagnosis(f"factor 1/{name}", f"{text}one division too many{square}")
-    text = f"the gradient is {scale:.6g} times the right one: a constant factor is wrong"
+            text = f"the gradient is too small by a factor of {name} = {size}: a mean instead of a "
+            text += "sum, or one division too many"
+            text += ", or a missing 2, as in the derivative of a square" if size == 2 else ""
+            yield Diagnosis(f"factor 1/{name}", text)
+    text = f"the gradient is {scale:.6g} times the correct one: a constant factor is wrong"
     yield Diagnosis("factor", text)
 
 
@@ -211,8 +212,8 @@ def _missing_mean(case: Case) -> Iterator[Diagnosis]:
             text += "or wrongly scaled"
             yield Diagnosis("missing mean term", text)
         if _constant_along(missing, (2, 3)):
-            text = "the error is constant per channel of an image: the term through the image's "
-            text += "mean, such as an SE gate, is missing or wrongly scaled"
+            text = "the error is constant over the pixels of each channel: the term through the "
+            text += "image's mean, such as an SE gate, is missing or wrongly scaled"
             yield Diagnosis("missing gate path", text)
         centred = case.value - case.value.mean(axis=(0, 2, 3), keepdims=True)
         if _proportional(missing, centred, (0, 2, 3)):
@@ -224,14 +225,14 @@ def _missing_mean(case: Case) -> Iterator[Diagnosis]:
             text += "variance are missing or wrongly scaled"
             yield Diagnosis("missing mean and variance terms", text)
         if _proportional(case.wrong, case.right, (0, 2, 3)):
-            text = "each channel has a wrong factor of its own: gamma, or 1 / std"
+            text = "the gradient is wrong by a factor per channel: gamma, or 1 / std"
             yield Diagnosis("channel factor", text)
         if _constant_along(case.wrong, (2, 3)):
-            text = "the gradient is constant per channel of an image: only the term through a mean "
-            yield Diagnosis("missing scale path", f"{text}is present")
+            text = "the gradient is constant over the pixels of each channel: only the term "
+            yield Diagnosis("missing scale path", f"{text}through a mean is present")
         pairs = (missing, case.value), (case.wrong, case.right)
         if any(_proportional(array, model, (2, 3)) for array, model in pairs):
-            text = "each channel of each image has a wrong factor of its own: a gate, or the path "
+            text = "the gradient is wrong by a factor per image and channel: a gate, or the path "
             yield Diagnosis("missing scale path", f"{text}through the gated x")
     elif missing.ndim == 2:
         yield from _missing_mean_of_matrix(case, missing)
@@ -253,12 +254,12 @@ def _missing_mean_of_matrix(case: Case, missing: Array) -> Iterator[Diagnosis]:
             text += "are missing or wrongly scaled"
             yield Diagnosis("missing mean and variance terms", text)
         if _proportional(case.wrong, case.right, (axis,)):
-            text = f"each {line} has a wrong factor of its own: 1 / std, or a weight"
+            text = f"the gradient is wrong by a factor per {line}: 1 / std, or a weight"
             yield Diagnosis("line factor", text)
 
 
 def _constant_along(array: Array, axes: tuple[int, ...]) -> bool:
-    """Return True if an array is constant along some axes, of more than two entries."""
+    """Return True if an array is constant along axes with more than two entries in total."""
     return prod(array.shape[a] for a in axes) > 2 and _equal(
         array, np.broadcast_to(array.mean(axis=axes, keepdims=True), array.shape)
     )
@@ -299,7 +300,7 @@ def _mask(case: Case) -> Iterator[Diagnosis]:
 
 
 def _wrong_slices(case: Case) -> Iterator[Diagnosis]:
-    """Test for slices along one axis, such as channels, that are right beside wrong ones."""
+    """Test if some slices along one axis, such as channels, are right and others wrong."""
     differs = _differs(case)
     for axis, size in enumerate(differs.shape[:2]):
         wrong = differs.any(axis=tuple(a for a in range(differs.ndim) if a != axis))
@@ -321,7 +322,7 @@ def _listed(indices: Array) -> str:
 
 
 def _partly_right(case: Case) -> Iterator[Diagnosis]:
-    """Test for entries that are exactly right beside wrong ones."""
+    """Test if some entries are exactly right and others wrong."""
     share = _differs(case).mean()
     if 0 < share < 0.95:
         text = f"{share:.0%} of the entries are wrong, all others exactly right: "
@@ -330,11 +331,12 @@ def _partly_right(case: Case) -> Iterator[Diagnosis]:
 
 
 def _wrong_slope(case: Case) -> Iterator[Diagnosis]:
-    """Test for entries that all have the right sign, each with a factor of its own."""
+    """Test if all entries have the right sign, but each is wrong by a different factor."""
     product = case.wrong * case.right
     if (product > 0).sum() >= 4 and (product >= 0).all():
-        text = "every entry has the right sign but a wrong factor of its own: a wrong elementwise "
-        yield Diagnosis("wrong slope", f"{text}derivative, such as that of a sigmoid or a square")
+        text = "every entry has the right sign but is wrong by a different factor: a wrong "
+        text += "elementwise derivative, such as that of a sigmoid or a square"
+        yield Diagnosis("wrong slope", text)
 
 
 RULES: tuple[Callable[[Case], Iterator[Diagnosis]], ...] = (

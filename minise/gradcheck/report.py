@@ -106,7 +106,7 @@ class ArgumentReport:
         )
 
     def quality(self) -> str:
-        """Return the relative error and the detection limit of a right gradient."""
+        """Return the relative error and the detection limit of a correct gradient."""
         if self.zero:
             return "zero" if not self.exact else f"zero up to rounding ({self.exact:.0e})"
         return f"relative error {self.relative:.0e}, detection limit {self.resolved:.0e}"
@@ -130,7 +130,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether every gradient was checked and is right."""
+        """Whether every gradient was checked and is correct."""
         return not self.problem and all(argument.verdict == RIGHT for argument in self.arguments)
 
     def __bool__(self) -> bool:

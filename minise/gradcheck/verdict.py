@@ -281,9 +281,9 @@ class Judge:
     def _local_steps(self, k: int) -> tuple[float, float]:
         """Return the longest step that counts as local, and a step that is certainly short.
 
-        Far from an input of size 1e-6 a net may be flat; then all long steps agree, but not with
-        the slope at the input. The scale is the size of the input's entries, and unknown if all are
-        zero.
+        Far from an input of magnitude 1e-6 a net may be flat; then all long steps agree, but not
+        with the slope at the input. The scale is the magnitude of the input's entries; it is
+        unknown if all are zero.
         """
         size = self._input_size(k)
         if not size:

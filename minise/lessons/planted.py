@@ -10,9 +10,9 @@ import numpy as np
 
 from minise.lessons.text import table
 
-BOUND = 1e-5  # relative error of a central difference in float64: less is rounding, more a mistake
-RUNS = 5  # of a check, each with other random numbers
-STEP = 1e-5  # of the difference that tests whether a loss is flat
+BOUND = 1e-5  # on the relative error of a central difference in float64: more is a mistake
+RUNS = 5  # of a check, each with different random numbers
+STEP = 1e-5  # step size of the central difference that tests if a loss is flat
 REL_TOL_FLAT = 1e-4  # change of a flat loss, relative to |dout| |change of out|
 
 
@@ -24,7 +24,7 @@ class Pair(NamedTuple):
     backward: Callable[[Any, Any], Any]  # dout, cache -> dx
     x: Any
     right: bool
-    shows: str = ""  # hint for a check that judges wrongly only pairs that have a hint
+    shows: str = ""  # hint for a check whose only wrong verdicts are on pairs with a hint
 
     def times(self, factor: float, shows: str) -> "Pair":
         """Return the pair with out multiplied by a factor."""
@@ -92,10 +92,10 @@ class Planted:
         if self.problem:
             return f"slope_check: {self.problem}"
         if self.solved:
-            return "slope_check: solved, it accepts correct and rejects wrong backward passes"
+            return "slope_check: solved. It accepts correct backward passes and rejects wrong ones"
         return (
-            "slope_check: not yet, see the marked rows: it must accept correct backward passes and "
-            "reject wrong ones"
+            "slope_check: not solved yet, see the marked rows: it must accept correct backward "
+            "passes and reject wrong ones"
         )
 
     def __str__(self) -> str:
@@ -125,14 +125,14 @@ class _Unfinished(Exception):
 
 
 def _refuse_blanks(check: Callable[..., Any]) -> None:
-    """Raise for the first line that is still `...`, if the source is available."""
+    """Raise an error for the first line that is still `...`, if the source is available."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(check)))
     except (OSError, TypeError, SyntaxError):
         return
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign) and ast.unparse(node.value) == "...":
-            raise _Unfinished(f"{ast.unparse(node.targets[0])} is still to fill in")
+            raise _Unfinished(f"{ast.unparse(node.targets[0])} is not filled in yet")
 
 
 def _test(check: Callable[..., Any], pair: Pair) -> Row:
@@ -159,11 +159,11 @@ def _test(check: Callable[..., Any], pair: Pair) -> Row:
 
 
 def _as_number(result: Any) -> float:
-    """Return the result of a check as a number, or raise with what is missing."""
+    """Return the result of a check as a number, or raise an error that says what is missing."""
     if result is None:
         raise _Unfinished("it returns nothing: is a return missing?")
     if result is ...:
-        raise _Unfinished("a line is still to fill in")
+        raise _Unfinished("a line is not filled in yet")
     if np.ndim(result) > 0:
         raise _Unfinished("it returns an array, expected one number: is a .sum() missing?")
     try:

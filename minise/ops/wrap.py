@@ -133,7 +133,7 @@ def attach(net: Any, ops: Any) -> None:
     Parameters
     ----------
     net : Layer
-        A net or a layer; its own name is "". A layer used twice has its first name.
+        A net or a layer; its own name is "". A layer that is used twice has its first name.
     ops : Wrapper or back end
         To remove a wrapper, attach the back end that it wraps.
     """

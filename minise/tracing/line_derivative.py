@@ -20,7 +20,7 @@ from minise.tracing.perturb import PerturbedRun, perturb_line
 Pick = Callable[[Any], Any]  # from the value of a line, perhaps several arrays, to one array
 
 REL_STEP = EPS ** (1 / 3)  # of a central difference, relative to the largest entry
-REL_TOL = EPS ** (1 / 3)  # a difference has up to two thirds of all digits, a wrong slope none
+REL_TOL = EPS ** (1 / 3)  # the error of a central difference; that of a wrong slope is far larger
 DRAWS = 4  # random arrays to try; some change the signs of entries
 REL_DISTANCE = 0.1  # to the points at which complex steps are compared with differences
 MAX_TERMS = 4  # largest number of arrays in a group that `homogeneous_leaves` tries
@@ -46,8 +46,8 @@ def derivative(
     -------
     jacobian : ndarray of shape (entries computed, entries read)
     exact : bool
-        True if the Jacobian is exact but for rounding, from complex steps; a central difference is
-        accurate to two thirds of all digits.
+        True if the Jacobian is from complex steps, exact up to rounding; False if it is from
+        central differences, which are accurate to about two thirds of the digits.
     """
     run = perturb_line(code, line, scope, leaf, lambda result: np.ravel(pick(result)))
     value = leaf.value

@@ -35,7 +35,7 @@ def with_current_names(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def accepts_old_names(cls: type[T]) -> type[T]:
-    """Let a class take keyword arguments by their old names, too."""
+    """Let the constructor of a class accept keyword arguments under their old names, too."""
     init = cls.__init__
 
     @functools.wraps(init)
@@ -76,7 +76,7 @@ class TrainConfig:
     batch_size: int = 128
     """Images per batch."""
     accumulate: int = 1
-    """Batches per optimiser step, whose gradients are summed."""
+    """Number of batches whose gradients are summed for each optimiser step."""
     lr: float = 0.2
     """Highest learning rate."""
     schedule: Literal["cosine", "steps"] = "cosine"
@@ -101,11 +101,11 @@ class TrainConfig:
     cutout: int = 0
     """Side in pixels of a random square that is blanked."""
     val: int = 5000
-    """Number of training images, the last ones, to hold out for validation; 0 trains on all."""
+    """Number of training images to hold out for validation, the last ones; 0 trains on all."""
     mean: Channels | None = None
-    """Mean of red, green and blue, 0..1, for normalisation; None uses the training images'."""
+    """Mean of red, green and blue, 0..1, for normalisation; None: that of the training images."""
     std: Channels | None = None
-    """Standard deviation of red, green and blue, likewise."""
+    """Standard deviation of red, green and blue; None: that of the training images."""
     seed: int = 0
     """Seed of parameters, order and augmentation."""
     threads: int = 0
@@ -123,7 +123,7 @@ class TrainConfig:
 
     @property
     def rate(self) -> float:
-        """The highest learning rate; an old name of lr."""
+        """The highest learning rate; the old name of lr."""
         return self.lr
 
     def __post_init__(self) -> None:

@@ -116,7 +116,7 @@ def loss_and_metrics(
     metrics, name = objective.metrics(out, targets), f"{type(objective).__name__}.metrics"
     if not isinstance(metrics, dict):
         kind = type(metrics).__name__
-        raise TypeError(f"{where}: {name} returns a {kind}, expected a dict: return {{}} for none")
+        raise TypeError(f"{where}: {name} returns a {kind}, expected a dict: return {{}} if none")
     for metric, value in metrics.items():
         if (
             not isinstance(metric, str)

@@ -60,7 +60,7 @@ def run(
     lr, schedule, warmup
         Highest learning rate and its schedule (train.lr_at).
     accumulate : int
-        Batches per optimiser step, whose gradients are summed.
+        Number of batches whose gradients are summed for each optimiser step.
     val, test : as batches, optional
         Data for validation after every epoch, and for a single test at the end.
     evaluation : Objective, optional
@@ -146,7 +146,7 @@ def _as_json(data: Any) -> dict[str, Any]:
     except (TypeError, ValueError) as error:
         raise TypeError(
             f"run: data is not JSON ({error}), expected numbers, strings, lists and dicts with "
-            "strings as keys: convert what is of another type"
+            "strings as keys: convert values of other types"
         ) from None
     read: dict[str, Any] = json.loads(text)
     classes = read.get("classes")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     from rich.console import Console
 
-SECONDS_PER_LINE = 10.0  # between two plain lines within an epoch
+SECONDS_PER_LINE = 10.0  # between two progress lines, if there are no bars
 
 
 class Progress:

@@ -150,7 +150,7 @@ class Assembler:
         }
         formula = self.builder.formula(step.number, name, new)
         step = replace(step, name=name, formula=formula, reads=reads, gradient_of=of)
-        is_parameter = of in self.subject.names[1:]  # one that several layers share
+        is_parameter = of in self.subject.names[1:]  # a parameter that several layers share
         reason = "" if is_parameter else self.story.joins
         step = replace(step, parts=parts, rule="", reason=reason)
         match = self._match(step)

@@ -187,7 +187,7 @@ class Builder:
     def _reads(
         self, call: OpCall, event: Event, value: Array, pick: Callable[[Any], Any]
     ) -> Iterator[Read]:
-        """Yield the arrays that a line reads: gradients first, then x and its results, the rest."""
+        """Yield the arrays that a line reads: gradients, then x and its results, then the rest."""
         line, scope, code = event.line, event.scope, call.source
         assert line is not None
         names = self._local[id(call)]

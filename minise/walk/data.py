@@ -152,10 +152,11 @@ def _read(step: Step, read: Read, array: int) -> dict[str, Any]:
 
 
 def _factors(step: Step, read: Read, rows: list[Array]) -> dict[str, Any]:
-    """Return the entry of another read that each derivative of a product equals.
+    """Return the other factor of each product in a sum: which array read, and which entries of it.
 
-    In a product a * b the derivative with respect to a is b, and with respect to b it is a. The
-    code of an entry is 2 * index, plus 1 for a minus sign; -1 means that no entry is equal.
+    In a product a * b the derivative with respect to a is b, and with respect to b it is a. So the
+    other factor is the entry that equals the derivative. Entries are given as codes: 2 * index,
+    plus 1 for a minus sign; -1 means that no entry is equal.
     """
     best: dict[str, Any] = {}
     best_count = 0
@@ -172,7 +173,7 @@ def _factors(step: Step, read: Read, rows: list[Array]) -> dict[str, Any]:
 
 
 def _factor(read: Read, other: Read, out: int, entry: int) -> int:
-    """Return the code of the entry of `other` that equals one derivative with respect to read."""
+    """Return the code of the entry of `other` by which one entry of `read` is multiplied, or -1."""
     assert read.derivative is not None
     assert other.derivative is not None
     slope, value = read.derivative[out, entry], read.value.flat[entry]
@@ -200,5 +201,5 @@ def _plain(value: Any) -> Any:
 
 
 def _as_text(value: Any) -> str:
-    """Return a setting in Python's notation, a string without quotes."""
+    """Return a setting as Python code, strings without quotes."""
     return str(value) if isinstance(value, str | np.generic) else repr(value)

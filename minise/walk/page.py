@@ -1,7 +1,7 @@
 """Write a trace as one self-contained HTML file that opens from disk and makes no requests.
 
-The page is assembled from the files in `assets`: a template, a style sheet and scripts. They show
-the data of the trace; no script contains a formula.
+The page is assembled from the files in `assets`: a template, a style sheet and scripts. The scripts
+display the data of the trace and contain no formula.
 """
 
 import json

@@ -236,7 +236,7 @@ def refuse_large(name: str, shape: tuple[int, ...], count: int) -> None:
         smaller[smaller.index(max(smaller))] //= 2
     raise ValueError(
         f"walk: {name} has shape {tuple(shape)}, which makes forward compute at least {count:,} "
-        f"numbers, expected at most {MAX_NUMBERS:,}, as each is shown and checked: "
+        f"numbers, expected at most {MAX_NUMBERS:,}, because each is shown and checked: "
         f"try {tuple(smaller)}"
     )
 

@@ -218,7 +218,7 @@ def test_data_of_all_kinds(capsys):
         ("check --ops .", "ops '.' is a folder, expected a Python file"),
         ("check --ops refrence", "did you mean reference?"),
         ("check --op conv3d", "op is 'conv3d', expected one of add, "),
-        ("eval runs/none", "is not there, expected a checkpoint"),
+        ("eval runs/none", "does not exist, expected a checkpoint"),
         ("data cifar11", "cifar11"),
         ("data shapes10 --png no/folder/sheet.png", "no/folder"),
     ],

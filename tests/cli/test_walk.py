@@ -100,7 +100,7 @@ def test_all_pages_with_an_index(capsys, monkeypatch):
     [
         ("walk", "expected a subject, such as se"),
         ("walk seq", "'seq' is unknown, expected one of batch-norm, conv"),
-        ("walk se --shape 4 64 32 32", "at most 3,000, as each is shown and checked: try ("),
+        ("walk se --shape 4 64 32 32", "at most 3,000, because each is shown and checked: try ("),
         (
             "walk se --shape 4 4",
             "shape is (4, 4), expected 4 numbers: x of squeeze_excite has",

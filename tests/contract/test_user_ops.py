@@ -104,7 +104,7 @@ def test_deviations_in_form_are_noted(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "problem", "line"),
     [
-        ("dx = dpadded", "dx = 2 * dpadded", r"gradients: .*\(x\)(.|\n)*twice too large", 16),
+        ("dx = dpadded", "dx = 2 * dpadded", r"gradients: .*\(x\)(.|\n)*by a factor of 2:", 16),
         ("sum(axis=(0, 2, 3))", "mean(axis=(0, 2, 3))", r"gradients: .*\(bias\)", 16),
         ("padded[at], axes=([0]", "dpadded[at], axes=([0]", r"gradients: .*\(weight\)", 16),
         ("out += bias", "out -= bias", r"gradients: .*\(bias\)(.|\n)*sign", 16),

@@ -65,7 +65,7 @@ def test_a_correct_check_is_solved():
 
 @pytest.mark.parametrize("name", LINES)
 def test_the_first_blank_is_named(name):
-    says = f"slope_check: {name} is still to fill in"
+    says = f"slope_check: {name} is not filled in yet"
     assert answer_to(**{name: "..."}).headline() == says
     assert answer_to(**{name: "...", "error": "..."}).headline() == says
 
@@ -73,7 +73,7 @@ def test_the_first_blank_is_named(name):
 def test_a_blank_is_seen_where_there_is_no_source():
     space = {}
     exec("def check(*_): return ...", space)
-    assert "a line is still to fill in" in str(Planted(space["check"], PAIRS))
+    assert "a line is not filled in yet" in str(Planted(space["check"], PAIRS))
 
 
 @pytest.mark.parametrize(

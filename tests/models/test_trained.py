@@ -114,9 +114,9 @@ def test_invalid_images(result, images, received):
 
 
 def test_what_cannot_be_loaded(result, tmp_path):
-    with pytest.raises(FileNotFoundError, match="last.safetensors is not there, expected a check"):
+    with pytest.raises(FileNotFoundError, match="last.safetensors does not exist, expected a"):
         models.load(tmp_path)
-    with pytest.raises(FileNotFoundError, match="none is not there"):
+    with pytest.raises(FileNotFoundError, match="none does not exist"):
         models.load(tmp_path / "none")
     content = bytearray((result.folder / "last.safetensors").read_bytes())
     content[-1] ^= 1

@@ -127,7 +127,7 @@ def test_what_does_not_fit_is_refused_and_nothing_written(name, path):
 
 
 def test_files_of_others(path, tmp_path):
-    with pytest.raises(FileNotFoundError, match="none.safetensors is not there, expected"):
+    with pytest.raises(FileNotFoundError, match="none.safetensors does not exist, expected"):
         nn.load(nn.ReLU(), tmp_path / "none.safetensors")
     with pytest.raises(
         FileNotFoundError, match=f"^{tmp_path} is a folder, expected .*: none there"
@@ -187,15 +187,18 @@ def test_paths_that_cannot_be_written(tmp_path, monkeypatch):
     before = sorted(tmp_path.iterdir())
     for path, message in (
         (tmp_path, f"^{tmp_path} is a folder or a device, expected a file: pass for example"),
-        ("none/net", f"^none/net cannot be written, its folder is not there: make {tmp_path}/none"),
-        ("file/net", "^file/net cannot be written, its folder is not there"),
+        (
+            "none/net",
+            f"^none/net cannot be written, its folder does not exist: create {tmp_path}/none",
+        ),
+        ("file/net", "^file/net cannot be written, its folder does not exist"),
         ("a" * 300, "^a* cannot be written .*too long.*: choose another path"),
         ("/dev/null", "^/dev/null is a folder or a device, expected a file"),
     ):
         with pytest.raises(OSError, match=message):
             nn.save(nn.ReLU(), path)
     assert sorted(tmp_path.iterdir()) == before
-    with pytest.raises(FileNotFoundError, match="^a* is not there, expected a checkpoint"):
+    with pytest.raises(FileNotFoundError, match="^a* does not exist, expected a checkpoint"):
         nn.load(nn.ReLU(), "a" * 300)
     longest = "a" * 255
     nn.save(nn.ReLU(), longest)

@@ -90,7 +90,7 @@ def test_a_truncated_file_is_noticed(file, tmp_path_factory, share):
 def test_messages(file, tmp_path):
     from safetensors.numpy import save_file
 
-    with pytest.raises(FileNotFoundError, match="is not there, expected a checkpoint"):
+    with pytest.raises(FileNotFoundError, match="does not exist, expected a checkpoint"):
         checkpoint.load(tmp_path / "none.safetensors")
     foreign = tmp_path / "foreign.safetensors"
     save_file({"x": np.ones(3)}, foreign)

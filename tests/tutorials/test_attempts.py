@@ -423,8 +423,8 @@ def test_the_likely_mistake_is_below_with_the_case_that_shows_it():
     assert lines[first + 3].startswith(
         "likely (at N = 2, C = 3, H = 5, W = 4, training = True): the gradient is"
     )
-    assert "the gradient is N*H*W = 40 times too small" in lines[first + 3]
-    assert answer._repr_html_().index(answer.case) < answer._repr_html_().index("40 times")
+    assert "the gradient is too small by a factor of N*H*W = 40" in lines[first + 3]
+    assert answer._repr_html_().index(answer.case) < answer._repr_html_().index("N*H*W = 40")
 
 
 @pytest.mark.parametrize(

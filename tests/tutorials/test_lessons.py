@@ -288,7 +288,7 @@ ZERO = "batch_norm2d, right: both slopes are .nearly. zero here: lesson 5, Why d
         (" / (abs(by_backward) + abs(by_forward))", "", "1e-6: is it relative"),
         (" / (abs(by_backward) + abs(by_forward))", "", "1e6: is it relative"),
         ("u = rng.standard_normal(x.shape)", "u = rng.standard_normal(3)", "it fails: ValueError"),
-        ("rng.standard_normal(x.shape)", "...", "it fails|still to fill in"),
+        ("rng.standard_normal(x.shape)", "...", "it fails|not filled in yet"),
     ],
 )
 def test_a_learners_check_is_tested_on_planted_mistakes(old, new, says, ran):
@@ -303,7 +303,7 @@ def test_a_learners_check_is_tested_on_planted_mistakes(old, new, says, ran):
 
 def test_a_check_that_is_blank_is_still_to_fill_in(ran):
     module, definitions, _ = ran(FOLDER / "09_checking_gradients.py")
-    assert "dout is still to fill in" in str(Planted(module.slope_check, definitions["pairs"]))
+    assert "dout is not filled in yet" in str(Planted(module.slope_check, definitions["pairs"]))
 
 
 def test_the_solution_of_the_check_is_its_last_hint(ran):

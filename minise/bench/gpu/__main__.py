@@ -27,7 +27,7 @@ from minise.ops import cuda
 from minise.ops.cuda.launcher import parameters, source
 
 SECONDS = {"probes": 120, "baselines": 540}  # tasks that would start later are skipped
-# key in results by metric of Nsight Compute, in base units
+# metric of Nsight Compute -> key in the results; values are in base units
 METRICS = {
     "gpu__time_duration.sum": "time_ns",
     "dram__bytes_read.sum": "read_bytes",

@@ -36,7 +36,7 @@ from minise.ops.cuda.backend import Backend
 from minise.ops.cuda.squeeze_excite import tile_bytes
 
 OPS = {"se": SE, "tail": TAIL}
-PASSES = {  # over arrays of the size of x: (forward, backward)
+PASSES = {  # arrays of the size of x read or written: (forward, backward)
     (SE, "simple"): (3, 4),
     (SE, "tile"): (2, 3),
     (TAIL, "fused"): (4, 7),

@@ -151,7 +151,7 @@ class Probes:
         last = float(out[0, 2, -1, -1])
         del out
         mean, _ = row_moments(self.ops.launcher, image)
-        excess = float(mean[0, 2] - 1) * self.side**2  # of the sum over a sum of ones
+        excess = float(mean[0, 2] - 1) * self.side**2  # excess of the plane's sum over that of ones
         if last != 3 or abs(excess - 2) > 0.5:
             raise ProbeError(
                 f"the last element is {last}, expected 3, and adds {excess} to a sum of ones, "

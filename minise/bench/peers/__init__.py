@@ -134,7 +134,7 @@ def forward_and_backward_of(
 
 
 class Disagreement(Exception):
-    """First results of implementations differ, or minise fails on a workload."""
+    """The first results of two implementations differ, or minise fails on a workload."""
 
 
 class Checksum(NamedTuple):

@@ -1,6 +1,6 @@
 """The test specification of each op, in one file per family, named as in minise.ops.reference.
 
-Every module of this package is a family and lists the specifications of its ops in `SPECS`.
+Every module of this package describes a family of ops and lists their specifications in `SPECS`.
 """
 
 from collections.abc import Sequence

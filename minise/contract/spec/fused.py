@@ -51,7 +51,7 @@ TAIL_CASES = {
 
 
 def _relu_magnitudes(inputs: Sequence[Any], keywords: dict[str, Any], dout: Array) -> list[Any]:
-    """Return batch norm's magnitudes; the backward of ReLU and of the sum only selects."""
+    """Return batch norm's magnitudes; the backward of ReLU and of the sum rounds nothing."""
     *norm, shortcut = inputs if len(inputs) == 4 else [*inputs, np.zeros_like(inputs[0])]
     y, cache = reference.batch_norm2d_forward(*norm, **keywords)
     g = np.where(y + shortcut <= 0, 0, abs(dout))
@@ -60,7 +60,7 @@ def _relu_magnitudes(inputs: Sequence[Any], keywords: dict[str, Any], dout: Arra
 
 
 def _tail_magnitudes(inputs: Sequence[Any], keywords: dict[str, Any], dout: Array) -> list[Any]:
-    """Return the magnitudes of the tail: batch norm's error bounds feed SE's, SE's the sum's."""
+    """Return the magnitudes of the tail, from batch norm through SE to the sum."""
     settings = {name: value for name, value in keywords.items() if name != "gate"}
     gate = keywords.get("gate", "sigmoid")
     x, gamma, beta, *dense, shortcut = inputs

@@ -22,7 +22,7 @@ SPECS = (
         walk=Case("linear", dict(N=2, I=3, O=2)),
         mistakes={
             "dx is zero": Mistake(SQUARE, scaled(0, 0), {"zero"}),
-            "dx by the transposed weight": Mistake(
+            "dx uses the transposed weight": Mistake(
                 SQUARE, lambda g, d, c: put(g, 0, d @ c.weight.T), {"unknown"}
             ),
             "dweight has the wrong sign": Mistake(SQUARE, scaled(1, -1), {"sign"}),

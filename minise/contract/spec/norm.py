@@ -107,7 +107,7 @@ def _as_training(g: Gradients, d: Array, c: Any) -> Gradients:
     return reference.batch_norm2d_backward(d, c._replace(training=True))
 
 
-RstdChange: TypeAlias = Callable[[Array], Any]  # from the correct rstd to the one used
+RstdChange: TypeAlias = Callable[[Array], Any]  # correct rstd -> the wrong one to use
 GradientOfNorm: TypeAlias = Callable[[Gradients, Array, Any], Array]  # (g, d, c) -> dy
 
 

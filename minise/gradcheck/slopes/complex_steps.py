@@ -2,10 +2,10 @@
 
 A complex step is exact where differences fail, but only if forward is analytic between its
 branches: abs, .real or a cast to float silently drop a part of the derivative. So a complex step is
-trusted if the code of forward names only analytic arithmetic (is_analytic), or else if it agrees
+trusted if the code of forward names only analytic functions (is_analytic), or else if it agrees
 with differences. If differences resolve the slope at the inputs themselves, that comparison
 decides. Otherwise the two must agree at every one of several other inputs where differences resolve
-the slope. These have several sizes, as forward may have branches for large numbers, and a gradient
+the slope. Their magnitudes differ, as forward may have branches for large numbers, and a gradient
 that vanishes at the inputs does not vanish there. In addition, the steps i t and -i t must agree at
 the inputs, which they do not where a maximum is tied.
 """
@@ -162,7 +162,7 @@ def _strict_complex() -> Iterator[None]:
 
 
 def is_analytic(function: Callable[..., Any]) -> bool:
-    """Return True if the names in a function's code show that it does only analytic arithmetic.
+    """Return True if the names in a function's code show that it computes an analytic function.
 
     Every global, attribute and method that the code names must be in ANALYTIC, or be a Python
     function for which the same holds. So `abs`, `.real`, `conj`, `astype`, `var` and unknown names

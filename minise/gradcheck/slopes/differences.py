@@ -7,17 +7,18 @@ derivative of phi at 0, by one of three methods:
                          errors remain
     central difference   (8 (phi(h) - phi(-h)) - (phi(2h) - phi(-2h))) / 12 h: the truncation error
                          falls as h**4 and is estimated by halving h
-    linear               (phi(1) - phi(-1)) / 2: if phi is a straight line, any step is exact
+    linear               (phi(1) - phi(-1)) / 2: if phi is linear, any step is exact
 
 A difference across a kink (a ReLU that switches on, a maximum that moves to another pixel) is
 meaningless. If the op reports its branches, a step that changes them is rejected. Otherwise kinks
 are detected from the differences. The second difference divided by h is the jump between the
-slopes on the two sides of 0: for a smooth phi it is h times the second derivative and halves with
-h, at a kink it stays. And differences at h and h/2 converge for a smooth phi, but not across a
-kink. So a kink changes the slope by at most the sum of two terms, half of the part of the jump that
-does not halve, and the difference between the slopes at h and h/2: a jump J at 0 < t < h/2 changes
-the slope by J |1/2 - 7/6 t/h|, where the first term is J |1/2 - 3/2 t/h| and the second 7/12 J t/h;
-at h/2 < t < h it changes the slope by J (1 - t/h) / 6, where the first term is J (1 - t/h) / 2.
+slopes on the two sides of 0: for a smooth phi it is h times the second derivative, which halves
+when h is halved; at a kink it does not change. And differences at h and h/2 converge for a smooth
+phi, but not across a kink. So a kink changes the slope by at most the sum of two terms, half of the
+part of the jump that does not halve, and the difference between the slopes at h and h/2: a jump J
+at 0 < t < h/2 changes the slope by J |1/2 - 7/6 t/h|, where the first term is J |1/2 - 3/2 t/h| and
+the second 7/12 J t/h; at h/2 < t < h it changes the slope by J (1 - t/h) / 6, where the first term
+is J (1 - t/h) / 2.
 
 Source: Squire and Trapp, "Using complex variables to estimate derivatives of real functions",
 SIAM Review 40 (1998), for the complex step.
@@ -61,7 +62,7 @@ class Slope(NamedTuple):
     step: float
     truncation: float = 0.0  # bound on the truncation error
     noise: float = 0.0  # bound on the rounding error of phi, which a difference divides by its step
-    other_rounding: float = 0.0  # of the moved input, or all rounding of a complex step
+    other_rounding: float = 0.0  # error from rounding x + t u; for a complex step, all rounding
     smooth: bool = True  # False if a kink or a jump was detected, or phi is NaN
     kink_free: bool = True  # True if no kink can lie between the points
     jump: float = 0.0  # second difference over the step: the jump between the slopes on both sides
@@ -79,7 +80,7 @@ class Slope(NamedTuple):
 
     @property
     def kink(self) -> float:
-        """Bound on the change by a kink between the points, derived at the top of this file."""
+        """Bound on the error by a kink between the points; the module's docstring derives it."""
         if self.kink_free:
             return 0.0
         return abs(2 * self.half_jump - self.jump) / 2 + 8 * self.noise / self.step
@@ -182,7 +183,7 @@ class Differences:
         self.noise = self._noise_at(self._out_norm)
 
     def _noise_at(self, out_norm: float) -> float:
-        """Return a bound on the rounding error of phi where out has some norm."""
+        """Return a bound on the rounding error of phi where out has the norm out_norm."""
         return self._rounding_per_norm * out_norm + SMALLEST_SUBNORMAL
 
     def bound(self, t: float) -> float:
@@ -222,13 +223,13 @@ class Differences:
         for m in (2, -2, 1, -1, 0.5, -0.5):  # the outermost first: most kinks are there
             try:
                 outs, cache = self._line(m * h)
-            except Exception:  # outside the domain of forward, which did run at the input
+            except Exception:  # outside the domain of forward, which succeeded at 0
                 return NO_SLOPE
             if self._branches is not None and not np.array_equal(
                 self._start_branches, host(self._branches(cache))
             ):
                 return None
-            if abs(m) == 2:  # out may be far larger here than at 0, and so its rounding
+            if abs(m) == 2:  # out, and so its rounding error, may be far larger here than at 0
                 largest_norm = max(largest_norm, norm(outs))
             phi[m] = float(inner(self._douts, outs))
         if not all(map(isfinite, phi.values())):

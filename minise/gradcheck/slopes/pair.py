@@ -224,8 +224,8 @@ class Pair:
         """Return a random direction for input k: of three, the one most parallel to its gradient.
 
         Along a direction nearly orthogonal to the gradient, a slightly wrong factor would not show.
-        The entries are as large as the input's and at least about 1, so that a step changes inputs
-        of 1e12 as much as inputs of 1.
+        Each entry is scaled by max(|entry of the input|, 1), so that the relative change by a step
+        is the same for inputs of 1e12 as for inputs of 1.
         """
         value, gradient = host(self.inputs[k]), host(self.gradients[k])
         scale = np.maximum(abs(value), 1)

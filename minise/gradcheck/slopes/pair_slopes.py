@@ -21,7 +21,7 @@ from minise.gradcheck.slopes.evidence import MAX_REL_TOLERANCE
 from minise.gradcheck.slopes.pair import Pair
 from minise.gradcheck.slopes.rounding import root_mean_square
 
-AGREEMENT_REL_TOL = 2.0**-20  # a part that abs or .real drops is larger
+AGREEMENT_REL_TOL = 2.0**-20  # smaller than a part of the derivative that abs or .real drops
 
 
 class PairSlopes:
@@ -63,7 +63,7 @@ class PairSlopes:
         return self._complex or k in self._linear
 
     def takes_complex_step(self, k: int) -> bool:
-        """Return True if the one step of input k is complex."""
+        """Return True if the single step of input k is complex, not linear."""
         return k not in self._linear
 
     def by_one_step(self, k: int, u: Array) -> Slope:

@@ -19,7 +19,7 @@ STANDARD_DEVIATIONS = 8  # half-width of all bounds
 
 NOISE_POINTS = 9  # sample points for differences of order 4 to 6
 PERTURBATION_POINTS = 6  # sample points for second differences
-IRREGULAR_FACTOR = 1.618  # keeps sample points from being rounded alike
+IRREGULAR_FACTOR = 1.618  # so that the errors of the sample points are independent
 SPACINGS = IRREGULAR_FACTOR * 2.0 ** -np.array([30, 25, 20])  # too short to span a kink
 COARSE_SPACINGS = tuple(IRREGULAR_FACTOR * 2.0 ** -np.array([15, 10]))  # for stepwise functions
 PERTURBATION = 2.0**-46  # relative: a few roundings, enough to break all ties
@@ -48,11 +48,11 @@ def root_mean_square(array: Array) -> float:
 
 
 def rounding_of(count: int, size: float) -> float:
-    """Return a bound on the rounding error of a result of some size computed from `count` numbers.
+    """Return a bound on the rounding error of a result, from its magnitude and its number of terms.
 
-    Each number may be rounded once, up or down, so the errors add up like a random walk. Where that
+    Each term may be rounded once, up or down, so the errors add up like a random walk. Where this
     bound is too small, as for terms far larger than their sum, measure rounding with noise_of.
-    Numbers below 1e-308 keep fewer digits, hence the second term.
+    Numbers below 1e-308 have fewer significant digits, hence the second term.
     """
     return STANDARD_DEVIATIONS * sqrt(count) * (EPS * size + SMALLEST_SUBNORMAL)
 
@@ -62,17 +62,17 @@ def noise_of(
 ) -> float:
     """Return a bound on the rounding error of a smooth function, measured near 0.
 
-    Over a few close points the function is nearly straight. High-order differences then contain
-    only rounding errors, which are independent from point to point: the k-th difference of numbers
-    of variance s**2 has variance comb(2 k, k) s**2, and from k = 4 on little is left of the
-    function's own curvature. The measurement includes errors that the size of the result does not
-    show, such as cancellation inside the function.
+    Over a few close points the function is nearly linear. High-order differences then contain only
+    rounding errors, which are independent from point to point: the k-th difference of values with
+    variance s**2 has variance comb(2 k, k) s**2, and from k = 4 on the function's own curvature is
+    negligible. The measurement includes errors that the magnitude of the result does not reveal,
+    such as those of cancellation inside the function.
 
-    With a power of two as spacing all points would round alike; hence the factor 1.618. Where
-    rounding is coarse, as for 1 - s * s near s = 1, close points all have the same value; then the
-    spacing is widened. A kink between points would look like rounding, so the two sides of 0 are
-    measured separately and the smaller result counts. 0 itself, where numbers may be tied, is left
-    out.
+    If the spacing were a power of two, all points would have the same rounding error; hence the
+    factor 1.618. Where rounding is coarse, as for 1 - s * s near s = 1, close points all have the
+    same value; then the spacing is widened. A kink between points would look like rounding, so the
+    two sides of 0 are measured separately and the smaller result counts. 0 itself, where numbers
+    may be tied, is left out.
     """
     noise, flat = 0.0, False
     for spacing in spacings:
@@ -102,8 +102,8 @@ def noise_around(function: Callable[[float], float], t: float) -> float:
 def coarse_noise(function: Callable[[float], float], bound: Callable[[float], float]) -> float:
     """Return the rounding error of a function far from 0 where it exceeds a bound, or 0.
 
-    If it exceeds the bound, terms cancel inside the function, and rounding near 0 is as coarse. The
-    spacing grows until the points have different values.
+    If the error exceeds the bound, terms cancel inside the function, and rounding is just as coarse
+    near 0. The spacing grows until the points have different values.
     """
     noise, flat, spacing = 0.0, True, COARSE_SPACINGS[0] / 32
     while spacing < COARSE_SPACINGS[-1] or (flat and spacing < 1 / 2):
@@ -120,11 +120,11 @@ def coarse_noise(function: Callable[[float], float], bound: Callable[[float], fl
 
 
 def noise_under_perturbation(function: Callable[[float], float]) -> float:
-    """Return a bound on the rounding error of a function of a relative perturbation of its numbers.
+    """Return a bound on the rounding error of a function of a relative perturbation of its inputs.
 
-    The perturbations are hardly larger than roundings. Over such a short range the function is
-    straight, and its second differences contain only rounding errors. Ties may break either way, so
-    the side with the smaller second differences counts.
+    The perturbations are hardly larger than rounding errors. Over such a short range the function
+    is linear, and its second differences contain only rounding errors. Ties may break either way,
+    so the side with the smaller second differences counts.
     """
     sides = _values_on_both_sides(function, PERTURBATION, PERTURBATION_POINTS)
     return STANDARD_DEVIATIONS * min(_rounding_deviation(side, (2,)) for side in sides)

@@ -1,7 +1,7 @@
 """The ops compiled by Numba: same names, same signatures, same caches, fast on a CPU.
 
-Each function is in the file of the same name as in minise/ops/reference. A function that no file
-here defines is the reference's: it has nothing to compile.
+Each function is in the file of the same name as in minise/ops/reference. Functions that are not
+defined here are the reference's: there is nothing in them to compile.
 """
 
 import sys

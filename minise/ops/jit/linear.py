@@ -1,7 +1,7 @@
 """The dense layer, compiled: one iteration of a parallel loop computes one row of a product.
 
 The formulas are in minise/ops/reference/linear.py. All three products have the form
-out[n] = sum over i of a[n, i] * b[i], whose innermost loop runs over neighbours in memory.
+out[n] = sum over i of a[n, i] * b[i], whose innermost loop runs over adjacent elements.
 """
 
 import numpy as np

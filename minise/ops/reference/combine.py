@@ -120,7 +120,7 @@ def concat_forward(*xs: Array) -> tuple[Array, ConcatCache]:
 def concat_backward(dout: Array, cache: ConcatCache) -> tuple[Array, ...]:
     """Return the slice of dout for each of xs, as views.
 
-    Raises ValueError or TypeError if dout is not of the shape and dtype of out.
+    Raises ValueError or TypeError if dout does not have the shape and dtype of out.
     """
     first = cache.xs[0]
     ends = np.cumsum([x.shape[1] for x in cache.xs])
@@ -158,7 +158,7 @@ def channel_scale_forward(x: Array, s: Array) -> tuple[Array, ChannelScaleCache]
 def channel_scale_backward(dout: Array, cache: ChannelScaleCache) -> tuple[Array, Array]:
     """Return dx (N, C, H, W) and ds (N, C).
 
-    Raises ValueError or TypeError if dout is not of the shape and dtype of out.
+    Raises ValueError or TypeError if dout does not have the shape and dtype of out.
     """
     check_gradient("channel_scale", dout, cache.x)
 
@@ -206,7 +206,7 @@ def channel_shuffle_forward(x: Array, *, groups: int) -> tuple[Array, ChannelShu
 def channel_shuffle_backward(dout: Array, cache: ChannelShuffleCache) -> tuple[Array]:
     """Return dx (N, C, H, W): a shuffle with C // groups groups is the inverse.
 
-    Raises ValueError or TypeError if dout is not of the shape and dtype of out.
+    Raises ValueError or TypeError if dout does not have the shape and dtype of out.
     """
     check_gradient("channel_shuffle", dout, cache.x)
     dx = _shuffled(dout, dout.shape[1] // cache.groups)
@@ -252,7 +252,7 @@ def dropout_forward(x: Array, mask: Array, *, p: float) -> tuple[Array, DropoutC
 def dropout_backward(dout: Array, cache: DropoutCache) -> tuple[Array, None]:
     """Return dx, and None for the mask.
 
-    Raises ValueError or TypeError if dout is not of the shape and dtype of out.
+    Raises ValueError or TypeError if dout does not have the shape and dtype of out.
     """
     check_gradient("dropout", dout, cache.x)
     dx = np.where(cache.mask, dout / (1 - cache.p), 0)

@@ -137,13 +137,13 @@ def conv2d_backward(
     Returns
     -------
     dx, dweight, dbias : ndarray
-        Of the shapes of x, weight, bias; dbias is None if bias was None, and dx is None
+        With the shapes of x, weight, bias; dbias is None if bias was None, and dx is None
         without needs_dx.
 
     Raises
     ------
     ValueError, TypeError
-        If dout is not of the shape and dtype of out, or plus not of those of x.
+        If dout does not have the shape and dtype of out, or plus those of x.
     """
     x, weight, bias, stride, padding, dilation, groups = cache
     where = windows_of(x.shape[2:], weight.shape[2:], stride, padding, dilation)

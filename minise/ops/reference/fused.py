@@ -168,12 +168,12 @@ def batch_norm2d_relu_backward(dout: Array, cache: BatchNorm2dReluCache) -> tupl
     Returns
     -------
     dx, dgamma, dbeta : ndarray
-        Of the shapes of x, gamma, beta.
+        With the shapes of x, gamma, beta.
 
     Raises
     ------
     ValueError, TypeError
-        If dout is not of the shape and dtype of out.
+        If dout does not have the shape and dtype of out.
     """
     check_gradient("batch_norm2d_relu", dout, cache.out)
 
@@ -251,12 +251,12 @@ def batch_norm2d_add_relu_backward(
     Returns
     -------
     dx, dgamma, dbeta, dshortcut : ndarray
-        Of the shapes of x, gamma, beta, shortcut.
+        With the shapes of x, gamma, beta, shortcut.
 
     Raises
     ------
     ValueError, TypeError
-        If dout is not of the shape and dtype of out.
+        If dout does not have the shape and dtype of out.
     """
     check_gradient("batch_norm2d_add_relu", dout, cache.out)
 
@@ -345,12 +345,13 @@ def se_block_tail_backward(dout: Array, cache: SeBlockTailCache) -> tuple[Array 
     Returns
     -------
     dx, dgamma, dbeta, dw1, db1, dw2, db2, dshortcut : ndarray
-        Of the shapes of x, gamma, beta, w1, b1, w2, b2, shortcut; db1 is None if b1 was, so is db2.
+        With the shapes of x, gamma, beta, w1, b1, w2, b2, shortcut; db1 and db2 are None if b1 and
+        b2 were.
 
     Raises
     ------
     ValueError, TypeError
-        If dout is not of the shape and dtype of out.
+        If dout does not have the shape and dtype of out.
     """
     check_gradient("se_block_tail", dout, cache.out)
 

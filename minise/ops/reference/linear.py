@@ -68,12 +68,12 @@ def linear_backward(dout: Array, cache: LinearCache) -> tuple[Array | None, ...]
     Returns
     -------
     dx, dweight, dbias : ndarray
-        Of the shapes of x, weight, bias; dbias is None if bias was None.
+        With the shapes of x, weight, bias; dbias is None if bias was None.
 
     Raises
     ------
     ValueError, TypeError
-        If dout is not of the shape and dtype of out.
+        If dout does not have the shape and dtype of out.
     """
     x, weight, bias = cache
     check_gradient("linear", dout, x, (len(x), len(weight)))

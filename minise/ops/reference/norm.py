@@ -126,12 +126,12 @@ def batch_norm2d_backward(dout: Array, cache: BatchNorm2dCache) -> tuple[Array, 
     Returns
     -------
     dx, dgamma, dbeta : ndarray
-        Of the shapes of x, gamma, beta.
+        With the shapes of x, gamma, beta.
 
     Raises
     ------
     ValueError, TypeError
-        If dout is not of the shape and dtype of out.
+        If dout does not have the shape and dtype of out.
 
     Notes
     -----

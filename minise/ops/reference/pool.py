@@ -122,7 +122,7 @@ def max_pool2d_backward(dout: Array, cache: MaxPool2dCache) -> tuple[Array]:
     Raises
     ------
     ValueError, TypeError
-        If dout is not of the shape and dtype of out.
+        If dout does not have the shape and dtype of out.
     """
     x, argmax, kernel, stride, padding, ceil_mode = cache
     check_gradient("max_pool2d", dout, x, argmax.shape)
@@ -203,7 +203,7 @@ def avg_pool2d_backward(dout: Array, cache: AvgPool2dCache) -> tuple[Array]:
     Raises
     ------
     ValueError, TypeError
-        If dout is not of the shape and dtype of out.
+        If dout does not have the shape and dtype of out.
     """
     x, kernel, stride, padding, ceil_mode, count_include_pad = cache
     where = windows_of(x.shape[2:], kernel, stride, padding, ceil_mode=ceil_mode)

@@ -49,7 +49,7 @@ def flatten_forward(x: Array) -> tuple[Array, FlattenCache]:
 def flatten_backward(dout: Array, cache: FlattenCache) -> tuple[Array]:
     """Return dx (N, C, H, W), which may share the memory of dout.
 
-    Raises ValueError or TypeError if dout is not of the shape and dtype of out.
+    Raises ValueError or TypeError if dout does not have the shape and dtype of out.
     """
     x = cache.x
     check_gradient("flatten", dout, x, (len(x), x[0].size))

@@ -112,7 +112,7 @@ class UserOps:
         return _with_globals(getattr(composed, name), namespace)
 
     def with_hook(self, hook: Hook) -> "UserOps":
-        """Return the same ops with another hook."""
+        """Return the same ops, with another function to call in place of each op's functions."""
         return UserOps(self.module, self.file, hook)
 
     def location(self, op: str) -> str:

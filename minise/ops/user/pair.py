@@ -66,7 +66,7 @@ class Pair:
     Attributes
     ----------
     notes : dict of str to None
-        Differences in form, in order; filled by calls.
+        Deviations in form from the contract, in the order in which calls find them.
     """
 
     def __init__(self, op: str, own: dict[str, Any], file: Path, hook: Hook) -> None:
@@ -107,15 +107,15 @@ class Pair:
         arguments: Sequence[Any],
         settings: dict[str, Any],
     ) -> Any:
-        """Call forward or backward through the hook."""
+        """Call the function that the hook returns for forward or backward."""
         return call_user(function, self.file, arguments, settings, self.hook(name, function))
 
     def note(self, text: str) -> None:
-        """Add a note about a difference in form, unless it has been noted."""
+        """Add a note about a deviation in form, unless the same note exists."""
         self.notes.setdefault(text)
 
     def branches(self, cache: Any) -> Any:
-        """Return the sides of the op's kinks, from the user's function or the reference's."""
+        """Return the branches that forward took, from the user's function or the reference's."""
         own = self.own.get(f"{self.op}_branches")
         if own is not None and not own.__module__.startswith("minise."):
             return call_user(own, self.file, [cache_of(cache)], {})
@@ -150,7 +150,8 @@ class Pair:
     def run_backward(self, dout: Any, cache: Any, settings: dict[str, Any]) -> Any:
         """Call the user's backward and return one gradient per array of the op.
 
-        Settings that the user's backward does not take are left out; plus is then added to dx here.
+        Settings that the user's backward does not take are not passed; this method then adds plus
+        to dx.
         """
         plus = settings.get("plus") if settings.get("needs_dx", True) else None
         if plus is not None and isinstance(cache, UserCache):
@@ -197,7 +198,7 @@ class Pair:
     ) -> list[Any]:
         """Return the results of a backward as a list with one gradient or None per array.
 
-        backward may leave out entries without a gradient: arrays that forward does not take, None,
+        backward may omit arguments without a gradient: arrays that forward does not take, None,
         labels and masks.
         """
         name = f"{self.op}_backward"
@@ -224,7 +225,7 @@ class Pair:
             if len(gradients) == sum(has_gradient):
                 if not all(has_gradient):
                     self.note(
-                        f"{name} returns {_counted(len(gradients))}, the reference's {len(names)}"
+                        f"{name} returns {_counted(len(gradients))}, the reference {len(names)}"
                     )
                 rest = iter(gradients)
                 return [next(rest) if has else None for has in has_gradient]

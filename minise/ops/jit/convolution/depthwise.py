@@ -91,7 +91,7 @@ def _correlate(packing, taps, rows, filters, bias, source, shortcut, relu, out):
 
 @device_function
 def _correlate_four(image, at, taps, weights, c, C, out, to, right):
-    """Compute one vector of channels at four neighbouring positions."""
+    """Compute one vector of channels at four adjacent positions."""
     lanes = lanes_of(image.dtype)
     s0 = s1 = s2 = s3 = filled(0.0, image)
     for t in range(len(taps)):

@@ -1,10 +1,10 @@
 """The memory geometry of a convolution's windows, computed once for each size.
 
 A `View` describes the pixels of an image that each position of an output grid reads. A convolution
-has two kinds: in forward, the positions are pixels of out and read x; in backward, they are pixels
-of x and read the pixels of dout to which they contributed. With a stride, pixels of x whose row and
-column have different remainders contributed through different taps, so there is one view for each
-remainder.
+has two kinds of views: in forward, positions are pixels of out and read x; in backward, they are
+pixels of x and read the pixels of dout to which they contributed. With a stride, pixels of x whose
+row and column have different remainders contributed through different taps, so there is one view
+for each remainder.
 
 Kernels read a packed image in place (packing.py). With a stride, it is packed as one plane for each
 remainder of row and column, so that in each plane the window moves by one pixel from position to
@@ -44,7 +44,7 @@ class View:
     halo_rows: int  # rows of a plane in addition to those of the block's positions
     wide: int  # positions in a row, with those that are discarded
     taps: Array  # (taps, 3)  plane, row, column of each tap, relative to position (0, 0)
-    merged: int  # taps in a row that are neighbours in memory: they form one run
+    merged: int  # taps in a row that are adjacent in memory: they form one run
 
     @property
     def placement(self) -> tuple[Pair, Pair, Pair, Pair]:
@@ -128,7 +128,7 @@ def _view(
 
 
 def _merged(taps: Array, taps_per_row: int) -> int:
-    """Return the taps per run: a row of taps if they are neighbours in every row, otherwise 1."""
+    """Return the taps per run: a row of taps if they are adjacent in every row, otherwise 1."""
     if len(taps) % taps_per_row:
         return 1
     steps = np.diff(taps, axis=0)[np.arange(1, len(taps)) % taps_per_row != 0]

@@ -23,7 +23,7 @@ product, one for each sum that the term is added to, and one for the bias:
 
     out       2 pixels + 2 filters + 1 + C     + 2 back + 1
     dx        the same with K
-    dweight   2 pixels + 2 douts   + 1 + tiles + 2 dfilters    an upper bound: a part has fewer tiles
+    dweight   2 pixels + 2 douts   + 1 + tiles + 2 dfilters    (upper bound: each part is shorter)
 
 In practice signs are random and most errors cancel: for normally distributed values in 16 to 256
 channels the largest error was 1/200 to 1/2500 of its bound, and in float32 2e-6 to 1e-5 of the
