@@ -1,6 +1,6 @@
 """Settings of the benchmarks; the command line is built from these classes.
 
-    Settings              a file for the result
+    Settings              the file to which the result is written
         LadderSettings      minise bench conv-ladder
         CudaSettings        minise bench cuda
         NetSettings         batch, threads, dtype, back end

@@ -44,7 +44,7 @@ def results_are_equal(run: Run, expected: Run, *, exact: bool, rule: str = "") -
     `expected` is the run of the reference or, if `rule` is passed, another run of the same back
     end.
     """
-    default_rule = "equal on small integers" if exact else "equal to the reference but for rounding"
+    default_rule = "equal on small integers" if exact else "equal to the reference up to rounding"
     rule, inputs = rule or default_rule, host_arguments(expected)[0]
     terms, count = _magnitudes(expected), count_of(inputs, expected.out)
     actual_results, expected_results = run.results(), expected.results()

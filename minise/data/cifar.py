@@ -79,7 +79,7 @@ def cifar10(root: StrPath | None = None, split: str = "train") -> Dataset:
     FileNotFoundError
         If a file is missing.
     ValueError
-        If a file has another size than expected, or a label is out of range.
+        If a file does not have the expected size, or a label is out of range.
     """
     return _read("cifar10", root, split, "fine")
 
@@ -99,7 +99,7 @@ def cifar100(root: StrPath | None = None, split: str = "train", labels: str = "f
     FileNotFoundError
         If a file is missing.
     ValueError
-        If a file has another size than expected, or a label is out of range.
+        If a file does not have the expected size, or a label is out of range.
     """
     return _read("cifar100", root, split, labels)
 
@@ -112,7 +112,7 @@ def locate(source: str, root: StrPath | None = None) -> Path:
     FileNotFoundError
         If root and MINISE_DATA are not set, or files are missing.
     ValueError
-        If a file has another size than expected.
+        If a file does not have the expected size.
     """
     layout = LAYOUTS[source]
     if root is None and not os.environ.get("MINISE_DATA"):

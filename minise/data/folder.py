@@ -89,7 +89,7 @@ def read_image(path: Path, size: int = 32) -> Bytes:
         If Pillow is not installed.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"read_image: path is {path}, expected an image file, not there")
+        raise FileNotFoundError(f"read_image: {path} does not exist, expected an image file")
     Image, ImageOps = pillow()
     try:
         with Image.open(path) as file:

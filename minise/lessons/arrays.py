@@ -11,7 +11,7 @@ import numpy as np
 
 from minise.checks import Array
 
-MAX_ROWS = 12  # rows and columns shown; larger arrays are cut
+MAX_ROWS = 12  # rows and columns shown; larger arrays are truncated
 BLUE, RED = "33,102,172", "202,80,32"
 
 

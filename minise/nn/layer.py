@@ -232,7 +232,7 @@ class Layer(Module):
         x : ndarray
             Images (N, C, H, W) or vectors (N, features), as the layer expects.
         training : bool
-            True normalises by batch statistics and applies dropout; False normalises by running
+            True normalises with batch statistics and applies dropout; False normalises with running
             statistics.
         """
         kind = type(self).__name__

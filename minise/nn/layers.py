@@ -205,7 +205,7 @@ class BatchNorm2d(OpLayer):
 
 
 class NormReLU(BatchNorm2d):
-    """max(batch normalisation, 0) as one op, with BatchNorm2d's parameters and state."""
+    """Batch normalisation and ReLU as one op, with BatchNorm2d's parameters and state."""
 
     op, with_relu = "batch_norm2d_relu", True
     folded = BatchNorm2d.folded  # defines the same function as this forward, too

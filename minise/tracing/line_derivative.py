@@ -1,4 +1,4 @@
-"""Compute the Jacobian of a single line: of the array it computes, in an array it reads.
+"""Compute the Jacobian of a single line: of an array it computes with respect to one it reads.
 
 The line runs with complex steps. For a line that is wrong for complex numbers (in a user's file,
 for example), the complex slope differs from a central difference along a random direction; such a

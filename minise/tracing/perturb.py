@@ -63,7 +63,7 @@ class PerturbedRun:
         return self._run(change, is_complex)
 
     def slope(self, u: Array, start: Array | None = None) -> Any:
-        """Return the derivative of the output along u by a complex step, exact but for rounding."""
+        """Return the derivative of the output along u by a complex step, exact up to rounding."""
         return np.imag(self.output(1j * COMPLEX_STEP, u, start)) / COMPLEX_STEP
 
 

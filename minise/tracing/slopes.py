@@ -41,7 +41,7 @@ class Check:
     difference : ndarray
         Slopes by fourth-order central differences of the loss.
     complex_step : ndarray or None
-        Slopes by complex steps, exact but for rounding; None if forward is wrong for complex
+        Slopes by complex steps, exact up to rounding; None if forward is wrong for complex
         numbers.
     error : ndarray
         Difference between the gradient and the complex step (else the central difference),
@@ -157,7 +157,7 @@ def _line(run: PerturbedRun, u: Array) -> differences.Line:
 
 
 class LineCheck(NamedTuple):
-    """The check of one line of backward against the slope in its intermediate of forward."""
+    """The check of one line of backward against the slope along its intermediate of forward."""
 
     line: Line  # of backward, such as "du = np.where(…)"
     of: str  # the intermediate of forward, "u"

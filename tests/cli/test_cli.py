@@ -303,7 +303,7 @@ def test_predict_shows_what_a_loaded_net_predicts(capsys):
     ("line", "message"),
     [
         ("runs/none a.png", "runs/none"),
-        ("runs/se_resnet8-shapes10-1 none.png", "path is none.png, expected an image file"),
+        ("runs/se_resnet8-shapes10-1 none.png", "none.png does not exist, expected an image file"),
         ("runs/se_resnet8-shapes10-1 note.txt", r"note.txt cannot be read .*: replace or remove"),
         ("runs/se_resnet8-shapes10-1 a.png --top 0", "top is 0, expected"),
         ("runs/se_resnet8-shapes10-1 a.png --ops mumpy", "ops 'mumpy' is unknown"),

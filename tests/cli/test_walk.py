@@ -127,7 +127,7 @@ def test_all_pages_with_an_index(capsys, monkeypatch):
         ("walk se --file few.npz", "few.npz has x, w1, expected w2 too for squeeze_excite"),
         ("walk conv --ops right.py", "right.py has no conv2d_forward and no conv2d_backward"),
         ("walk se --ops jit", "ops is 'jit', expected reference or a .py file"),
-        ("walk se --ops none.py", "'none.py' is not there"),
+        ("walk se --ops none.py", "'none.py' does not exist"),
         ("walk se --html no/folder/page.html", "create the folder no/folder"),
     ],
 )

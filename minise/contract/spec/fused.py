@@ -91,7 +91,7 @@ def _normalised(c: Any) -> tuple[Array, Array]:
 
 
 def _masked_by(mask_source: Callable[[Any], Array]) -> Wrong:
-    """Return a wrong backward of batch norm and ReLU with the mask from another array than out."""
+    """Return a wrong backward of batch norm and ReLU with a mask that is not from out."""
 
     def wrong(g: Gradients, d: Array, c: Any) -> Gradients:
         dy = _relu_backward(d, mask_source(c))

@@ -159,7 +159,7 @@ def _exceeds(number, largest):
 
 @kernel
 def _scatter(dout, argmax, dx):
-    """Add each number of dout (N, windows, C) to dx (N, pixels, C) at its pixel."""
+    """Add each element of dout (N, windows, C) to dx (N, pixels, C) at its pixel."""
     N, windows, C = dout.shape
     groups = -(-C // CHANNELS_PER_TASK)
     for task in prange(N * groups):

@@ -48,7 +48,7 @@ class OpsView:
 
 
 def _already_set(threads: int | None, algorithm: str | None) -> bool:
-    """Return True if each setting that is not None is in force already."""
+    """Return True if each setting that is not None is already in force."""
     same_threads = threads in (None, numba.get_num_threads())
     return same_threads and algorithm in (None, current_algorithm.get())
 

@@ -36,7 +36,7 @@ class AddCache(NamedTuple):
 class ConcatCache(NamedTuple):
     """What backward needs from forward."""
 
-    xs: tuple[Array, ...]  # each (N, C of its own, H, W)
+    xs: tuple[Array, ...]  # each (N, its own C, H, W)
 
 
 class ChannelScaleCache(NamedTuple):

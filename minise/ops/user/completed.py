@@ -33,7 +33,7 @@ OPS = sorted(n.removesuffix("_forward") for n in reference.FUNCTIONS if n.endswi
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """Split "relu_forward" into "relu" and "forward"; of any other name, return it and ""."""
+    """Split "relu_forward" into "relu" and "forward"; return any other name with ""."""
     for half in ("forward", "backward", "branches"):
         if name.endswith(f"_{half}"):
             return name.removesuffix(f"_{half}"), half

@@ -2,8 +2,8 @@
 
 The folder remains the first entry of sys.path, for imports inside functions. The module is in
 sys.modules while it runs: dataclasses and imports from sibling files look it up there. Its name is
-not ``__main__``, so that such a block does not run. The file is compiled at every import, because
-Python's bytecode cache would miss an edit of the same size within a second.
+not ``__main__``, so that ``if __name__ == "__main__"`` blocks do not run. The file is compiled at
+every import, because Python's bytecode cache would miss an edit of the same size within a second.
 """
 
 import importlib

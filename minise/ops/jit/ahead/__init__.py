@@ -1,1 +1,1 @@
-"""A second process that compiles the backward pass during the first forward pass of a training."""
+"""A second process that compiles the backward pass during the first forward pass of training."""

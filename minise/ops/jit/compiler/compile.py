@@ -71,7 +71,7 @@ def device_function(function: Callable[..., Any]) -> Any:
 
 
 def force_inlined(function: Callable[..., Any]) -> Any:
-    """Decorate a short device function: LLVM inlines it, since a call would cost more than it."""
+    """Decorate a short device function: LLVM inlines it, as a call costs more than its body."""
     return numba.njit(forceinline=True, **OPTIONS)(function)
 
 

@@ -79,7 +79,7 @@ def transform_images(x, n, top, strips, wide, origin, band, half, points, at, pl
 
 @device_function
 def block_span(block, high, images, rows, array):
-    """Return the span of a block's pixels in a flat array (N, H, W, C); after the last, none."""
+    """Return the span of a block's pixels in a flat array (N, H, W, C), empty after the last."""
     (N, H, W, C), stacks = array.shape, -(-high // rows)
     first, top = block // stacks * images, block % stacks * rows * OUT
     last = min(N, first + images) - 1

@@ -18,7 +18,7 @@ from minise.ops.jit.vector.tile import ROWS, copy, zero
 
 @device_function
 def packed_size(planes, rows, wide, C):
-    """Return the number of elements of a packed block, with those that the last tile over-reads."""
+    """Return the elements of a packed block, including those that the last tile reads beyond it."""
     return (max(1, planes) * rows * wide + ROWS + wide) * C
 
 

@@ -118,8 +118,8 @@ def fold(stats64, gamma, beta, s, scale, shift):
 def fold_backward(M, pixels, gamma, rstd, dgamma, dbeta, s, dz, scale, shift, slope):
     """Set scale, shift and slope of dx = g * scale + shift - (x - mean) * slope.
 
-    M is the number of numbers per channel, or infinity where mean and rstd are constants; scale and
-    shift have the rows of `fold`.
+    M is the number of elements per channel, or infinity where mean and rstd are constants; scale
+    and shift have the rows of `fold`.
     """
     for n in range(len(scale)):
         for c in range(len(gamma)):

@@ -2,7 +2,7 @@
 
 One image is one iteration of a parallel loop: its mean and its gates are computed, and while it is
 still in cache, it is scaled, the shortcut is added and the ReLU applied. As in passes.py, the sums
-or factors of one vector of channels stay in registers while the pixels stream past; plain loops
+or factors of one vector of channels stay in registers during the loop over pixels; plain loops
 compute the channels that do not fill a vector.
 """
 

@@ -34,7 +34,7 @@ def blocks_of(rows: Array) -> Array:
 
 @lru_cache(4096)
 def _parts_of(N: int, pixels: int) -> int:
-    """Return the least number of equal parts per image with short blocks, and enough of them."""
+    """Return the least number of equal parts per image such that blocks are short and many."""
     least = max(-(-MIN_BLOCKS // N), -(-pixels // PIXELS_PER_BLOCK))
     return next((parts for parts in range(least, pixels) if pixels % parts == 0), pixels)
 
@@ -91,7 +91,7 @@ def moments_loops(x, first, means, squares):
 
 @inlined
 def normalise(block, x, mean, scale, shift, shortcut, relu, out):
-    """Set out[block] to (x - mean) * scale + shift + shortcut, with relu to its positive part.
+    """Set out[block] to (x - mean) * scale + shift + shortcut, and apply the ReLU if relu.
 
     mean is (C,), scale and shift are (N, C), or (1, C) for all images; shortcut may be empty.
     """

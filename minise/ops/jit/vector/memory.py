@@ -74,7 +74,7 @@ class _CachingAllocator:
 
 
 class _Allocation:
-    """Memory in use: arrays in it keep this object alive; the last one to go returns the memory."""
+    """Memory in use: its arrays keep this object alive; when the last is freed, it is cached."""
 
     def __init__(self, size: int) -> None:
         self.allocator = _allocator
