@@ -160,7 +160,7 @@ def vectors(x: Array, weight: Array, *, stride: Pair, padding: Pair, threads: in
 
     channels_last is fast only if the compiler keeps the sums in registers. Here the kernel does so
     explicitly (ops/jit/vector/simd.py): a vector of 16 filters is one register, and each step loads
-    their weights and multiplies them by one number of x, broadcast to all lanes. The bottleneck is
+    their weights and multiplies them by one element of x, broadcast to all lanes. The bottleneck is
     the latency of the sum: a multiply-add takes four cycles and the next one needs its result, so
     the loop reaches an eighth of the two multiply-adds per cycle that the processor could do.
     """

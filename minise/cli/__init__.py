@@ -70,7 +70,7 @@ def _run(arguments: list[str]) -> int:
 def _deferred(verb: Callable[..., int]) -> Callable[..., Callable[[], int]]:
     """Return verb as a function that only binds its arguments.
 
-    Parsing and running are two steps because an error in each has another exit status.
+    Parsing and running are two steps because their errors have different exit statuses.
     """
 
     @functools.wraps(verb)

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 def check(ops: str = "reference", op: str | None = None, cases: int = 100, seed: int = 0) -> int:
     """Check the ops of a back end: values, gradients, contract.
 
-    python -c 'help("minise.ops")' shows the contract, ten rules. minise's own back ends must keep
-    all of them. In a file of your own, the ops that it defines or imports are checked. An op is
-    wrong if it gives wrong numbers: a wrong gradient or value, a lost NaN, an overwritten input, an
-    exception. Differences in form (signature, class of the cache, a gradient outside a tuple) are
-    notes. Exit status: 1 if an op is wrong, 2 if the file cannot be loaded. For any other backward
-    call minise.gradcheck.check.
+    python -c 'help("minise.ops")' shows the ten rules of the contract. minise's own back ends must
+    satisfy all of them. In a file of your own, the ops that it defines or imports are checked. An
+    op is wrong if it gives wrong numbers: a wrong gradient or value, a lost NaN, an overwritten
+    input, an exception. Differences in form (signature, class of the cache, a gradient outside a
+    tuple) are notes. Exit status: 1 if an op is wrong, 2 if the file cannot be loaded. For any
+    other backward call minise.gradcheck.check.
 
     Example: minise check --op conv2d --cases 50
 

@@ -111,7 +111,7 @@ class TrainConfig:
     threads: int = 0
     """Number of threads; 0: one BLAS thread for reference, every core for jit.
 
-    jit is bit-identical for any number of threads; reference repeats a run to the bit with one."""
+    A run can be repeated bit for bit: in jit with any number of threads, in reference with one."""
     guard: bool = False
     """Check every array for NaN and infinity, and name the layer and op of the first."""
     out: Path = Path("runs")

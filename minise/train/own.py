@@ -72,7 +72,7 @@ def run(
         Steps between two lines of metrics.jsonl.
     threads : int
         Number of BLAS threads, at most the number of cores; 0 means one, with which a run of
-        reference can be repeated to the bit.
+        reference can be repeated bit for bit.
     data : dict, optional
         Stored in every checkpoint, as JSON: classes, mean and std of the images. NumPy arrays
         become lists. With classes, one name for each output of the net, the result has a confusion

@@ -46,8 +46,8 @@ def gated_magnitudes(cache: Any, ex: Array, dout: Array) -> tuple[list[Any], Arr
     """Return error bounds of SE's out and gradients, given that of x; and a bound on |dx|.
 
     `ez` is the error bound of z, and so on, line by line as in squeeze_excite.py. The error of a
-    product is the error of each factor times the size of the other factor. Every bound is at least
-    the size of its value, which includes the value's own rounding.
+    product is the sum over both factors of the factor's error times the other factor's magnitude.
+    Every bound is at least the magnitude of its value, which includes the value's own rounding.
     """
     gates = cache.gates
     axes = SQUEEZES[gates.squeeze]
