@@ -37,7 +37,7 @@ def seed(n: int) -> None:
     Raises
     ------
     TypeError, ValueError
-        If n is no integer, or is negative.
+        If n is not an integer, or is negative.
 
     Notes
     -----

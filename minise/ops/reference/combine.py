@@ -87,7 +87,10 @@ def add_forward(a: Array, b: Array) -> tuple[Array, AddCache]:
 
 
 def add_backward(dout: Array, cache: AddCache) -> tuple[Array, Array]:
-    """Return da and db, both dout itself. Raises ValueError or TypeError if dout is unlike out."""
+    """Return da and db, both dout itself.
+
+    Raises ValueError or TypeError if dout does not have the shape and dtype of out.
+    """
     check_gradient("add", dout, cache.a)
     return dout, dout
 

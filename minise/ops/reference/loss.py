@@ -94,7 +94,7 @@ def softmax_cross_entropy_backward(
     Raises
     ------
     ValueError, TypeError
-        If dout is not of shape () or not of the dtype of logits.
+        If dout does not have the shape () and the dtype of logits.
     """
     logprob, labels, label_smoothing = cache
     check_gradient("softmax_cross_entropy", dout, logprob, ())

@@ -249,7 +249,7 @@ def global_avg_pool2d_forward(x: Array) -> tuple[Array, GlobalAvgPool2dCache]:
 def global_avg_pool2d_backward(dout: Array, cache: GlobalAvgPool2dCache) -> tuple[Array]:
     """Return dx (N, C, H, W), a read-only view: every pixel gets dout / (H * W).
 
-    Raises ValueError or TypeError if dout is not of the shape (N, C) and dtype of out.
+    Raises ValueError or TypeError if dout does not have the shape (N, C) and the dtype of out.
     """
     x = cache.x
     check_gradient("global_avg_pool2d", dout, x, x.shape[:2])
@@ -287,7 +287,7 @@ def global_max_pool2d_forward(x: Array) -> tuple[Array, GlobalMaxPool2dCache]:
 def global_max_pool2d_backward(dout: Array, cache: GlobalMaxPool2dCache) -> tuple[Array]:
     """Return dx (N, C, H, W): dout at the pixel of each maximum, 0 elsewhere.
 
-    Raises ValueError or TypeError if dout is not of the shape (N, C) and dtype of out.
+    Raises ValueError or TypeError if dout does not have the shape (N, C) and the dtype of out.
     """
     x, argmax = cache
     check_gradient("global_max_pool2d", dout, x, argmax.shape)
