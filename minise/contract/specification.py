@@ -142,7 +142,7 @@ def _incomplete(spec: Spec, file: str) -> list[str]:
 
 
 def check_back_ends(back_ends: Mapping[str, Any]) -> None:
-    """Raise unless every back end has the same ops, each with a forward and a backward.
+    """Raise SpecError unless all back ends have the same ops, each with forward and backward.
 
     Parameters
     ----------

@@ -21,7 +21,7 @@ BatchSource: TypeAlias = EpochBatches | Sequence[tuple[Any, Any]]
 
 
 def check_batches(where: str, title: str, batches: Any) -> None:
-    """Raise if batches are neither a sequence of pairs nor a data set's batches, or are empty."""
+    """Raise an error unless batches are a nonempty sequence of pairs or a data set's batches."""
     in_order = isinstance(batches, Sequence)
     if not in_order and not (hasattr(batches, "__len__") and hasattr(batches, "epoch")):
         pairs = f"list({title})" if isinstance(batches, Iterator) else "[(inputs, targets)]"
@@ -37,7 +37,7 @@ def check_batches(where: str, title: str, batches: Any) -> None:
 
 
 def check_batch(where: str, title: str, batch: Any) -> None:
-    """Raise if a batch is not a pair (inputs, targets) with at least one input."""
+    """Raise an error if a batch is not a pair (inputs, targets) with at least one input."""
     if not isinstance(batch, tuple | list) or len(batch) != 2:
         raise TypeError(
             f"{where}: {title} is a {type(batch).__name__}, expected a pair (inputs, "
