@@ -132,7 +132,7 @@ def _refuse_blanks(check: Callable[..., Any]) -> None:
         return
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign) and ast.unparse(node.value) == "...":
-            raise _Unfinished(f"{ast.unparse(node.targets[0])} is not filled in yet")
+            raise _Unfinished(f"{ast.unparse(node.targets[0])} is the next to fill in")
 
 
 def _test(check: Callable[..., Any], pair: Pair) -> Row:

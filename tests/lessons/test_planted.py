@@ -65,7 +65,7 @@ def test_a_correct_check_is_solved():
 
 @pytest.mark.parametrize("name", LINES)
 def test_the_first_blank_is_named(name):
-    says = f"slope_check: {name} is not filled in yet"
+    says = f"slope_check: {name} is the next to fill in"
     assert answer_to(**{name: "..."}).headline() == says
     assert answer_to(**{name: "...", "error": "..."}).headline() == says
 

@@ -279,7 +279,7 @@ ZERO = "batch_norm2d, right: both slopes are .nearly. zero here: lesson 5, Why d
         ("", "", "solved"),
         ("dout = rng.standard_normal(out.shape)", "dout = np.ones(out.shape)", ZERO),
         ("dout = rng.standard_normal(out.shape)", "dout = out", ZERO),
-        ("/ (2 * h)", "/ h", "not yet"),
+        ("/ (2 * h)", "/ h", "not solved yet"),
         (
             "forward(x - h * u)[0])).sum() / (2 * h)",
             "out)).sum() / h",
@@ -288,7 +288,7 @@ ZERO = "batch_norm2d, right: both slopes are .nearly. zero here: lesson 5, Why d
         (" / (abs(by_backward) + abs(by_forward))", "", "1e-6: is it relative"),
         (" / (abs(by_backward) + abs(by_forward))", "", "1e6: is it relative"),
         ("u = rng.standard_normal(x.shape)", "u = rng.standard_normal(3)", "it fails: ValueError"),
-        ("rng.standard_normal(x.shape)", "...", "it fails|not filled in yet"),
+        ("rng.standard_normal(x.shape)", "...", "it fails|next to fill in"),
     ],
 )
 def test_a_learners_check_is_tested_on_planted_mistakes(old, new, says, ran):
@@ -301,9 +301,9 @@ def test_a_learners_check_is_tested_on_planted_mistakes(old, new, says, ran):
     assert answer.headline() in answer.markdown()
 
 
-def test_a_check_that_is_blank_is_still_to_fill_in(ran):
+def test_the_first_blank_line_of_a_check_is_named(ran):
     module, definitions, _ = ran(FOLDER / "09_checking_gradients.py")
-    assert "dout is not filled in yet" in str(Planted(module.slope_check, definitions["pairs"]))
+    assert "dout is the next to fill in" in str(Planted(module.slope_check, definitions["pairs"]))
 
 
 def test_the_solution_of_the_check_is_its_last_hint(ran):
