@@ -90,7 +90,7 @@ def test_the_example_of_profile_runs(capsys):
         ("bench cpu --ops no_such_module", "ops 'no_such_module' is unknown"),
         ("bench scaling --depths 8 20 21", "'se_resnet21' is unknown"),
         ("profile --net resnet", "'resnet' is unknown: did you mean resnet"),
-        ("profile --ops none.py", "'none.py' is not there"),
+        ("profile --ops none.py", "'none.py' does not exist"),
         ("profile --ops reference --algorithm direct", "'reference' has one algorithm only"),
         ("bench cpu --ops reference --algorithm winograd", "'reference' has one algorithm only"),
     ],

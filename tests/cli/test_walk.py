@@ -62,6 +62,7 @@ def test_a_file_of_ones_own_ops(capsys):
     assert "dv is not forward's gradient, see wrong.py:18: dv = ds * s" in err
 
 
+@pytest.mark.slow
 def test_a_net_with_a_files_ops_and_the_references(capsys):
     status, out, _ = call("walk block --shape 1 2 2 2 --ops right.py", capsys)
     assert status == 0
@@ -98,7 +99,7 @@ def test_all_pages_with_an_index(capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("walk", "expected a subject, such as se"),
+        ("walk", "walk: name an op to walk through, for example `minise walk se`"),
         ("walk seq", "'seq' is unknown, expected one of batch-norm, conv"),
         ("walk se --shape 4 64 32 32", "at most 3,000, as each is shown and checked: try ("),
         (
@@ -127,7 +128,7 @@ def test_all_pages_with_an_index(capsys, monkeypatch):
         ("walk se --file few.npz", "few.npz has x, w1, expected w2 too for squeeze_excite"),
         ("walk conv --ops right.py", "right.py has no conv2d_forward and no conv2d_backward"),
         ("walk se --ops jit", "ops is 'jit', expected reference or a .py file"),
-        ("walk se --ops none.py", "'none.py' is not there"),
+        ("walk se --ops none.py", "'none.py' does not exist"),
         ("walk se --html no/folder/page.html", "create the folder no/folder"),
     ],
 )
