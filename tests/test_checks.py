@@ -8,7 +8,9 @@ from minise import checks
 
 def test_choices_and_flags():
     checks.check_choice("op", "gate", "relu", ("relu", "tanh"))
-    with pytest.raises(ValueError, match="^op: gate is 'rlu', expected one of relu, tanh$"):
+    with pytest.raises(
+        ValueError, match="^op: gate is 'rlu', expected one of relu, tanh: did you mean relu"
+    ):
         checks.check_choice("op", "gate", "rlu", ("relu", "tanh"))
     for good in (True, np.False_):
         checks.check_flag("op", "training", good)
@@ -50,3 +52,17 @@ def test_numbers():
     for bad in (-0.1, 1.1, float("nan"), float("inf"), None, "0.5", 1j, [0.5], np.array([0.5])):
         with pytest.raises(ValueError, match="^op: p is .*, expected a number from 0 to 1$"):
             checks.check_number("op", "p", bad, "a number from 0 to 1", 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("cifra10", ": did you mean cifar10 or cifar100?"),
+        ("CIFAR10", ": did you mean cifar10 or cifar100?"),
+        ("shapes10", ": did you mean shapes10?"),
+        ("imagenet", ""),
+        (3, ""),
+    ],
+)
+def test_did_you_mean(value, expected):
+    assert checks.did_you_mean(value, ["cifar10", "cifar100", "shapes10"]) == expected

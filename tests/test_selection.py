@@ -55,7 +55,7 @@ def run(tmp_path_factory):
     return run
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("workers", ["0", pytest.param("2", marks=pytest.mark.slow)])
 def test_the_last_lines_say_what_did_not_run(run, workers):
     done = run("--of=relu", "-n", workers)
     *_, left_out, tests, file, result = done.stdout.splitlines()
@@ -66,6 +66,7 @@ def test_the_last_lines_say_what_did_not_run(run, workers):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_other_choices_leave_nothing_out(run):
     done = run("-n", "0", "-m", "long", "-k", "activation", "-v")
     assert "left out" not in done.stdout
@@ -87,6 +88,7 @@ def test_a_single_file_runs_in_one_process(arguments, single, monkeypatch):
     assert workers == 0 if single else 1 <= workers <= MAX_WORKERS
 
 
+@pytest.mark.slow
 def test_an_unknown_name_is_refused(run):
     done = run("-n", "0", "--of=rellu")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR

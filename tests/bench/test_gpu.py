@@ -58,6 +58,7 @@ def measured(monkeypatch, ops=None, **settings):
     return measurement, messages, clock
 
 
+@pytest.mark.slow
 def test_every_way_is_checked_and_timed(monkeypatch):
     measurement, messages, clock = measured(monkeypatch)
     assert [(row.way, row.launched) for row in measurement.rows[:6]] == [

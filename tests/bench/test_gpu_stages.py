@@ -108,6 +108,7 @@ def _quick(monkeypatch):
     monkeypatch.setattr(gpu_clock, "WARM_UP_CALLS", 1)
 
 
+@pytest.mark.slow
 def test_all_probes_pass_in_the_emulator(tmp_path):
     rows = stages.record(Probes(back_end(), **SIZES).tasks(), tmp_path / "probes.json", 600)
     assert failed_tasks(rows) == []

@@ -82,6 +82,7 @@ def test_extrapolation_by_hand():
     assert timed.seconds == pytest.approx(2 * macs / timed.flops)
 
 
+@pytest.mark.slow
 def test_the_result_has_a_row_for_each_rung(monkeypatch):
     monkeypatch.setattr(ladder, "RUN_SECONDS", 0.0)
     messages = []

@@ -187,6 +187,7 @@ def test_a_net_of_the_users_own_has_no_torch_twin():
         twin_of(nn.Chain(nn.Conv2d(3, 4, 3), nn.GlobalAvgPool2d()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_three_training_steps_have_the_same_losses(dtype):
     """End to end: all implementations have the same initial parameters, inputs and SGD settings."""

@@ -62,6 +62,7 @@ def test_a_file_of_ones_own_ops(capsys):
     assert "dv is not forward's gradient, see wrong.py:18: dv = ds * s" in err
 
 
+@pytest.mark.slow
 def test_a_net_with_a_files_ops_and_the_references(capsys):
     status, out, _ = call("walk block --shape 1 2 2 2 --ops right.py", capsys)
     assert status == 0
@@ -98,7 +99,7 @@ def test_all_pages_with_an_index(capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("walk", "expected a subject, such as se"),
+        ("walk", "walk: name an op to walk through, for example `minise walk se`"),
         ("walk seq", "'seq' is unknown, expected one of batch-norm, conv"),
         ("walk se --shape 4 64 32 32", "at most 3,000, because each is shown and checked: try ("),
         (

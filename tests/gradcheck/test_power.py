@@ -111,7 +111,12 @@ def test_every_mistake_is_caught_and_most_are_named(seeds):
 
 
 @pytest.mark.parametrize(
-    ("mode", "digits"), [("complex_step", 1e-12), ("directional", 1e-8), ("jacobian", 1e-8)]
+    ("mode", "digits"),
+    [
+        ("complex_step", 1e-12),
+        ("directional", 1e-8),
+        pytest.param("jacobian", 1e-8, marks=pytest.mark.slow),
+    ],
 )
 @pytest.mark.parametrize("op", OPS)
 def test_digits(op, mode, digits):

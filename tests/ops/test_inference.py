@@ -285,7 +285,7 @@ def test_an_image_has_the_same_bits_in_every_batch(dtype):
 
 @over_backends
 def test_many_shapes_of_x(ops, monkeypatch):
-    monkeypatch.setattr(inference, "SHAPES", 3)
+    monkeypatch.setattr(inference, "MAX_CACHED_SHAPES", 3)
     weight = np.random.default_rng(0).standard_normal((16, 16, 3, 3)).astype(np.float32)
     prepared = ops.prepare_conv2d(weight, padding=(1, 1))
     for size in (5, 6, 7, 8, 9, 5, 6):

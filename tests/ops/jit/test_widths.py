@@ -36,7 +36,6 @@ WIDTHS = {
     ),
 }
 pytestmark = [
-    pytest.mark.slow,
     pytest.mark.skipif(simd.AS_LOOPS, reason="without Numba there are no vectors"),
     pytest.mark.skipif(
         platform.machine() not in ("x86_64", "AMD64"), reason="other processors have one width"
@@ -49,55 +48,51 @@ def below(width):
     return set(WIDTHS[width].features) <= simd.FEATURES and width < simd.VECTOR_BYTES
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("kernels")
-
-
-@pytest.fixture(scope="module")
-def processes(folder):
-    """Yield the test processes by width, all started at once: most of their time is compilation."""
-    started = {width: start(WIDTHS[width], folder) for width in WIDTHS if below(width)}
-    yield started
-    for process in started.values():
-        process.kill()
-
-
-def start(width, folder):
+def run(width, cache, names=TESTS):
+    """Run the tests of the named files in a process for a width, and return its result."""
     environment = {
-        "NUMBA_CPU_NAME": width.name,
-        "NUMBA_CPU_FEATURES": ",".join(f"+{feature}" for feature in width.features),
-        "MINISE_CACHE": str(folder),
+        "NUMBA_CPU_NAME": WIDTHS[width].name,
+        "NUMBA_CPU_FEATURES": ",".join(f"+{feature}" for feature in WIDTHS[width].features),
+        "MINISE_CACHE": str(cache),
         "MINISE_EXAMPLES": "10",
-        "OMP_WAIT_POLICY": "PASSIVE",  # more threads than cores
         "MALLOC_PERTURB_": "128",  # glibc's: memory is filled with 3.4e38
     }
-    files = [str(HERE / f"test_{name}.py") for name in TESTS]
+    files = [str(HERE / f"test_{name}.py") for name in names]
     command = [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider"]
-    return subprocess.Popen(
-        [*command, "-k", CHOICE, *files],
+    return subprocess.run(
+        [*command, "-m", "", "-k", CHOICE, *files],
         env={**os.environ, **environment},
         cwd=HERE.parents[2],
-        stdout=-1,
-        stderr=-2,
+        capture_output=True,
         text=True,
+        timeout=600,
+        check=False,
     )
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-def test_the_same_tests_pass(width, processes):
+@pytest.mark.parametrize(
+    "width",
+    [
+        pytest.param(16, marks=pytest.mark.long),
+        pytest.param(32, marks=pytest.mark.slow),
+        pytest.param(64, marks=pytest.mark.slow),
+    ],
+)
+def test_the_same_tests_pass(width, tmp_path):
     """test_simd also checks that the machine code has registers of this width."""
-    if width not in processes:
+    if not below(width):
         pytest.skip(
             "all other tests have it" if width == simd.VECTOR_BYTES else "this processor has none"
         )
-    output, _ = processes[width].communicate(timeout=600)
-    assert processes[width].returncode == 0, output
+    done = run(width, tmp_path)
+    assert done.returncode == 0, done.stdout
 
 
-def test_each_processor_has_kernels_of_its_own(processes, folder):
+@pytest.mark.long
+def test_each_processor_has_kernels_of_its_own(tmp_path):
     """A kernel of another processor may have instructions that this one lacks."""
-    for process in processes.values():
-        process.wait()
-    made = [path.name for path in folder.rglob("winograd.convolve-*")]
-    assert len(made) == len(set(made)) == len(processes)
+    widths = [width for width in WIDTHS if below(width)]
+    for width in widths:
+        assert run(width, tmp_path, ("winograd",)).returncode == 0
+    made = [path.name for path in tmp_path.rglob("winograd.convolve-*")]
+    assert len(made) == len(set(made)) == len(widths)
