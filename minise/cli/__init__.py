@@ -48,9 +48,10 @@ def _run(arguments: list[str]) -> int:
         from minise.checks import did_you_mean
 
         if verb not in VERBS:
+            hint = did_you_mean(verb, [*VERBS, "--help", "--version"])
             raise ValueError(
                 f"verb is {verb!r}, expected one of {', '.join(VERBS)}"
-                f"{did_you_mean(verb, VERBS) or ': minise --help describes them'}"
+                f"{hint or ': minise --help describes them'}"
             )
         import tyro
 

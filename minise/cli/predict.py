@@ -20,8 +20,8 @@ def predict(
 ) -> int:
     """Predict the classes of image files with a trained net.
 
-    The central square of each image is scaled to the size that the net was trained on, and
-    normalised as the training images were.
+    The central square of each image is scaled to 32x32 pixels, the size on which `minise train`
+    trains, and normalised as the training images were.
 
     Example: minise predict runs/se_resnet8-shapes10-1 photo.png
 
@@ -29,7 +29,7 @@ def predict(
         run: A run folder, or a checkpoint (.safetensors).
         images: Image files (needs Pillow).
         top: Number of classes to show for each image, the most probable first.
-        size: Rows and columns of the scaled image.
+        size: Rows and columns of the scaled image, if the net was trained on another size.
         ops: Back end: reference, jit, cuda, or a file such as my_ops.py.
     """
     from minise import models

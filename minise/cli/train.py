@@ -54,10 +54,11 @@ def train_verb(arguments: Sequence[str]) -> Callable[[TrainConfig], int]:
 
 
 def with_current_flags(arguments: Sequence[str]) -> list[str]:
-    """Replace the old names of options of `train`: --rate is --lr."""
-    old = {f"--{name}": f"--{new}" for name, new in OLD_NAMES.items()}
+    """Replace old names of options of `train`, and --learning-rate by --lr."""
+    names = {"learning_rate": "lr", **OLD_NAMES}
+    flags = {f"--{name}".replace("_", "-"): f"--{new}" for name, new in names.items()}
     pairs = (argument.partition("=") for argument in arguments)
-    return [old.get(flag, flag) + equals + value for flag, equals, value in pairs]
+    return [flags.get(flag, flag) + equals + value for flag, equals, value in pairs]
 
 
 def train_as(config: TrainConfig) -> int:

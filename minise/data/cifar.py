@@ -117,9 +117,9 @@ def locate(source: str, root: StrPath | None = None) -> Path:
     layout = LAYOUTS[source]
     if root is None and not os.environ.get("MINISE_DATA"):
         raise FileNotFoundError(
-            f"{source}: root is None and MINISE_DATA is not set: pass root, or set the environment "
-            f"variable to the folder that contains {layout.folder} (export "
-            "MINISE_DATA=/path/to/data)"
+            f"{source}: root is None and MINISE_DATA is not set: pass root (--root on the command "
+            f"line), or set the environment variable to the folder that contains {layout.folder} "
+            "(export MINISE_DATA=/path/to/data)"
         )
     parent = Path(root if root is not None else os.environ["MINISE_DATA"]).expanduser()
     inner = parent / layout.folder

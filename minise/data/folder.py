@@ -78,7 +78,7 @@ def _visible(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
 
-def read_image(path: Path, size: int = 32) -> Bytes:
+def read_image(path: StrPath, size: int = 32) -> Bytes:
     """Return the central square of an image file, scaled: uint8 (3, size, size), RGB.
 
     Raises
@@ -88,8 +88,10 @@ def read_image(path: Path, size: int = 32) -> Bytes:
     ImportError
         If Pillow is not installed.
     """
+    path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"read_image: {path} does not exist, expected an image file")
+        fault = "is a folder" if path.is_dir() else "does not exist"
+        raise FileNotFoundError(f"read_image: {path} {fault}, expected an image file")
     Image, ImageOps = pillow()
     try:
         with Image.open(path) as file:

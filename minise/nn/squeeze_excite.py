@@ -28,7 +28,7 @@ class SE:
     Parameters
     ----------
     reduction : int
-        The paper's r; the gate has ``max(1, C // r)`` hidden units. Use 4 for CIFAR's narrow nets.
+        The paper's r; the gate has max(1, C // r) hidden units. Use 4 for CIFAR's narrow nets.
     site : {"standard", "pre", "post", "identity", "3x3"}
         standard: last on the residual branch, before the sum; pre: first on the branch; post: after
         the sum and its ReLU; identity: on the shortcut; 3x3: after the (first) 3x3 convolution,

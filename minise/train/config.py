@@ -109,9 +109,8 @@ class TrainConfig:
     seed: int = 0
     """Seed of parameters, order and augmentation."""
     threads: int = 0
-    """Number of threads; 0: one BLAS thread for reference, every core for jit.
-
-    A run can be repeated bit for bit: in jit with any number of threads, in reference with one."""
+    """Number of threads; 0: one BLAS thread for reference, every core for jit. A run can be
+    repeated bit for bit: in jit with any number of threads, in reference with one."""
     guard: bool = False
     """Check every array for NaN and infinity, and name the layer and op of the first."""
     out: Path = Path("runs")
@@ -154,7 +153,7 @@ class TrainConfig:
         check_choice("train", "algorithm", self.algorithm, get_args(Algorithm))
         check_choice("train", "schedule", self.schedule, SCHEDULES)
         for names, text, high in (
-            (("lr", "weight_decay"), "a number of at least 0", 1e6),
+            (("lr", "weight_decay"), "a number from 0 to 1e6", 1e6),
             (("warmup", "momentum", "label_smoothing"), "a number from 0 to 1", 1),
         ):
             for name in names:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minise import models
+from minise.checks import check_within
 from minise.data import Augment, Batches, Dataset, hold_out, load, moments
 from minise.models.trained import chosen_settings
 from minise.nn import Chain
@@ -31,6 +32,8 @@ def prepare(config: TrainConfig) -> Training:
     train_set, test_set = load_split(config, "train"), load_split(config, "test")
     val_set: Dataset | None = None
     if config.val:
+        remedy = "the last training images are held out for validation, so pass a smaller --val"
+        check_within("train", "val", config.val, 0, len(train_set) - 1, remedy)
         train_set, val_set = hold_out(train_set, config.val)
     mean, std = normalisation(config, train_set)
     data = {"mean": mean, "std": std, "classes": train_set.classes}

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from minise.checks import Array, Pair, check_integer
+from minise.checks import Array, Pair, check_integer, did_you_mean
 from minise.contract.case import OPS, Case, draw
 from minise.contract.case import line as shapes_of
 from minise.contract.spec import SPECS
@@ -91,7 +91,8 @@ def full_name(name: str) -> str:
     """
     full = ALIASES.get(name, name.replace("-", "_"))
     if full not in (*NETS, *OPS):
-        raise ValueError(f"walk: {name!r} is unknown, expected one of {', '.join(names())}")
+        hint = did_you_mean(name, names())
+        raise ValueError(f"walk: {name!r} is unknown, expected one of {', '.join(names())}{hint}")
     return full
 
 

@@ -52,12 +52,24 @@ def test_the_version(capsys):
     assert call("--version", capsys) == (0, f"minise {__version__}\n", "")
 
 
-@pytest.mark.parametrize("verb", ["trian", "Train", "--train"])
+@pytest.mark.parametrize("verb", ["trian", "Train"])
 def test_an_unknown_verb_is_told_with_the_nearest_one(verb, capsys):
     status, _, err = call(verb, capsys)
     assert status == 2
     assert err.startswith(f"minise: verb is '{verb}', expected one of quickstart, ")
     assert err.endswith(": did you mean train?\n")
+
+
+def test_a_misspelt_version_and_subject_are_told(capsys):
+    assert call("--verison", capsys)[2].endswith(": did you mean --version?\n")
+    assert call("walk squeeze", capsys)[2].rstrip().endswith("did you mean squeeze_excite?")
+
+
+def test_more_validation_images_than_there_are(capsys):
+    status, _, err = call("train --data shapes10 --limit 50", capsys)
+    assert status == 2
+    assert "train: val is 5000, expected at most 49: " in err
+    assert "pass a smaller --val" in err
 
 
 def test_a_verb_unlike_any_other_is_told_where_the_verbs_are_described(capsys):
@@ -259,7 +271,7 @@ def test_check_of_a_file_of_ones_own(capsys):
     assert "the ops that mine.py does not define are the reference's" in out
 
 
-@pytest.mark.parametrize("flag", ["--lr 1000000", "--rate 1000000", "--rate=1000000"])
+@pytest.mark.parametrize("flag", ["--lr 1000000", "--rate=1000000", "--learning-rate 1000000"])
 def test_divergence_is_one_line_and_status_1(capsys, flag):
     """--rate is an old name of --lr."""
     status, _, err = call(f"{TINY} {flag} --warmup 0 --epochs 9", capsys)

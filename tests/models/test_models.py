@@ -136,17 +136,22 @@ NAMES_AND_SHAPES = {
 
 
 def test_every_name_builds_and_runs_and_has_the_names_of_older_checkpoints():
-    assert list(NAMES_AND_SHAPES) == models.names()
+    unknown = {}
     x = np.random.default_rng(0).standard_normal((1, 3, 8, 8)).astype(np.float32)
     for name in models.names():
         net = models.build(name)
         named = {**net.named_parameters(), **net.named_state()}
         shapes = sorted((key, list(array.shape)) for key, array in named.items())
         digest = hashlib.sha256(json.dumps(shapes).encode()).hexdigest()
-        assert digest[:16] == NAMES_AND_SHAPES[name], name
+        if name not in NAMES_AND_SHAPES:
+            unknown[name] = digest[:16]
+        else:
+            assert digest[:16] == NAMES_AND_SHAPES[name], name
         logits, cache = net.forward(x, training=True)
         assert (logits.shape, logits.dtype) == ((1, 10), np.float32)
         assert net.backward(logits, cache)[0].shape == x.shape
+    assert not unknown, f"add to NAMES_AND_SHAPES, once the names are final: {unknown}"
+    assert NAMES_AND_SHAPES.keys() == set(models.names())
 
 
 def test_another_number_of_classes():
