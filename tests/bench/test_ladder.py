@@ -10,6 +10,8 @@ from minise.bench import ladder
 from minise.bench.settings import LadderSettings, default_threads
 from minise.ops import reference
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("numba", reason="the rungs are compiled by Numba")
 
 
@@ -18,7 +20,7 @@ def integers(rng, *shape):
 
 
 @pytest.mark.parametrize("rung", ladder.RUNGS, ids=lambda rung: rung.name)
-@pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(
     ("sizes", "kernel", "stride", "padding"),
     [
@@ -41,7 +43,6 @@ def test_rungs_are_the_reference(rung, dtype, sizes, kernel, stride, padding):
         np.testing.assert_array_equal(out, expected)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("stage", ladder.STAGES)
 def test_the_rounding_of_winograd_is_bounded(stage):
     """On the timed shapes; the result differs from register_tiles, so Winograd is in use."""
@@ -82,7 +83,6 @@ def test_extrapolation_by_hand():
     assert timed.seconds == pytest.approx(2 * macs / timed.flops)
 
 
-@pytest.mark.slow
 def test_the_result_has_a_row_for_each_rung(monkeypatch):
     monkeypatch.setattr(ladder, "RUN_SECONDS", 0.0)
     messages = []

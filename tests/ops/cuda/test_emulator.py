@@ -8,6 +8,8 @@ import pytest
 from minise.ops.cuda.launcher import Source
 from tests.ops.cuda.emulator import Emulator, EmulatorError
 
+pytestmark = pytest.mark.slow
+
 HEAD = 'extern "C" __global__ void __launch_bounds__(256) kernel(double* out, int n) {\n'
 SEEDS = range(4)
 

@@ -14,6 +14,8 @@ from minise.train.evaluate import evaluate
 from tests.ops.cuda.device import DeviceArray, device
 from tests.ops.cuda.emulator import Emulator
 
+pytestmark = pytest.mark.slow
+
 NETS = {
     "se_resnet8": {},
     "se_resnet8 padded": dict(shortcut="A"),
