@@ -102,7 +102,7 @@ def test_the_examples_run(capsys):
         assert re.search(expected, out)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_example_of_train_learns(capsys):
     status, out, _ = call(example("train", capsys), capsys)
     assert status == 0
