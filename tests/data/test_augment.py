@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from minise.data import Augment
 from minise.data.streams import rows, stream
 
-few = settings(deadline=None, max_examples=40)
+few = settings(max_examples=40)
 SIZES = st.tuples(st.integers(1, 6), st.integers(4, 9), st.integers(4, 9))
 FILLS = st.tuples(*[st.integers(0, 255)] * 3)
 

@@ -11,7 +11,7 @@ from minise.data import Augment, Batches, Dataset, moments
 from minise.data.prefetch import prefetched
 from minise.data.streams import rows, stream
 
-few = settings(deadline=None, max_examples=25)
+few = settings(max_examples=25)
 N = 23
 RNG = np.random.default_rng(0)
 DATA = Dataset(

@@ -12,7 +12,7 @@ from minise.data.palette import CURVE, linear_rgb, oklab, srgb_bytes
 from minise.data.patterns import NODES, PATTERNS
 from minise.data.silhouettes import SILHOUETTES
 
-few = settings(deadline=None, max_examples=10)
+few = settings(max_examples=10)
 SHAPE = pytest.mark.parametrize("shape", SILHOUETTES.values(), ids=SILHOUETTES)
 
 

@@ -122,7 +122,7 @@ def test_one_entry_of_a_thousand():
         assert failure.wrong_share == 1 / 1000
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     shape=st.lists(st.integers(1, 4), max_size=3).map(tuple),
     seed=st.integers(0, 2**32 - 1),

@@ -34,7 +34,7 @@ def verdicts(op, method, count):
     mode, _, with_branches = method.partition(", ")
     counts = Counter()
 
-    @settings(deadline=None, max_examples=count, database=None, phases=[Phase.generate])
+    @settings(max_examples=count, database=None, phases=[Phase.generate])
     @given(case=STRATEGIES[op], bare=without(op), seed=SEEDS)
     def check_case(case, bare, seed):
         rng = np.random.default_rng(seed)

@@ -17,7 +17,7 @@ from minise.ops import reference
 
 # derandomised, so that the same mistakes show in every run
 phases = Phase.generate, Phase.shrink
-steady = settings(deadline=None, derandomize=True, database=None, phases=phases)
+steady = settings(derandomize=True, database=None, phases=phases)
 few = settings(steady, max_examples=30)
 
 # a user's ops, and one mistake for each property that a case draws
@@ -356,7 +356,6 @@ def test_a_forward_that_writes_its_input_is_repeated_from_the_input_before():
     assert "np.array([1.0, 3.0]),  # x" in str(raised.value)
 
 
-@settings(deadline=None)
 @given(
     array=hnp.arrays(
         st.sampled_from([np.float64, np.float32, np.int64, np.int8, np.bool_]),

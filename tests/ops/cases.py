@@ -53,7 +53,7 @@ BACKENDS = {
 EPS = float(np.finfo(np.float64).eps)
 
 # MINISE_EXAMPLES reduces the number where the same tests run on another kind of processor
-few = settings(deadline=None, max_examples=int(os.environ.get("MINISE_EXAMPLES", "100")))
+few = settings(max_examples=int(os.environ.get("MINISE_EXAMPLES", "100")))
 
 
 def all_equal(ours, theirs):

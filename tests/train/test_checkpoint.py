@@ -60,7 +60,7 @@ def test_pytorch_style_names(file):
 
 
 @pytest.mark.parametrize("part", ["header", "arrays"])
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(position=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_any_flipped_bit_is_noticed(file, tmp_path_factory, part, position, bit):
     content = bytearray(file.read_bytes())
@@ -77,7 +77,7 @@ def test_any_flipped_bit_is_noticed(file, tmp_path_factory, part, position, bit)
     assert_same(saved, of(net()))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(share=st.floats(0, 1, exclude_max=True))
 def test_a_truncated_file_is_noticed(file, tmp_path_factory, share):
     content = file.read_bytes()
