@@ -28,6 +28,12 @@ template <int P> __device__ __forceinline__ void store(real* p, const Chunk<P>& 
   *reinterpret_cast<Chunk<P>*>(ALIGNED(p, sizeof(Chunk<P>))) = chunk;
 }
 
+// Tables that a kernel takes by value; all its parameters take at most 4 KB.
+constexpr int ENTRIES = sizeof(real) == 4 ? 112 : 96;  // launcher.py has the same
+struct Arrays { real* at[ENTRIES]; };  // the launcher passes a list of arrays
+struct Ints { int at[ENTRIES]; };
+struct Reals { real at[ENTRIES]; };
+
 // Returns to each lane the sum over its group of `lanes` adjacent lanes, a power of two. In each
 // round a lane adds the value of a partner: first the lane half a group away, last its neighbour.
 // All 32 lanes of the warp must call it together.

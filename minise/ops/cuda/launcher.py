@@ -23,6 +23,7 @@ WARP = 32
 ALIGNMENT = 16  # bytes that a lane reads at once
 MAX_BLOCKS = 2**31 - 1, 65_535, 65_535  # along x, y, z
 MAX_PLANS = 4096
+ENTRIES = {4: 112, 8: 96}  # of a table passed by value, by the bytes of a number: see common.cuh
 STATIC_SHARED_BYTES = 48 << 10  # shared memory of a block without an opt-in
 KERNEL = re.compile(
     r'extern "C" __global__ void(?: __launch_bounds__\([\d, ]+\))? (\w+)\(([^)]*)\)'
@@ -33,9 +34,14 @@ class Parameter(NamedTuple):
     """One parameter of a kernel."""
 
     name: str
-    type: str  # "real", "double", "int" or "long long"
+    type: str  # "real", "double", "int", "long long" or a table: "Arrays", "Ints", "Reals"
     pointer: bool
-    written: bool  # a pointer that is not const
+    written: bool  # a pointer or Arrays that is not const
+
+    @property
+    def takes_arrays(self) -> bool:
+        """True for a pointer, which takes an array, and for Arrays, which takes a list of them."""
+        return self.pointer or self.type == "Arrays"
 
 
 class Source(NamedTuple):
@@ -50,7 +56,7 @@ class Source(NamedTuple):
 def source(file: str, dtype: Any) -> Source:
     """Return the Source of a .cu file of this folder, for float32 or float64."""
     folder = files("minise.ops.cuda")
-    text = "\n".join((folder / name).read_text() for name in ("common.cuh", file))
+    text = "\n".join((folder / name).read_text("utf-8") for name in ("common.cuh", file))
     return Source(file, text, ("-DREAL=float" if dtype == np.float32 else "-DREAL=double",))
 
 
@@ -68,7 +74,8 @@ def _parameter(declared: str) -> Parameter:
     words = declared.replace("*", " ").split()
     pointer, constant = "*" in declared, words[0] == "const"
     type_words = [word for word in words[:-1] if word not in ("const", "__restrict__")]
-    return Parameter(words[-1], " ".join(type_words), pointer, pointer and not constant)
+    kind = " ".join(type_words)
+    return Parameter(words[-1], kind, pointer, (pointer or kind == "Arrays") and not constant)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,8 +87,10 @@ class Plan:
     blocks: tuple[int, ...]
     threads: tuple[int]
     shared: int  # bytes
-    arrays: tuple[tuple[str, Any, bool], ...]  # name, dtype and whether the kernel writes it
-    scalars: tuple[Any, ...]  # NumPy scalars of the parameters' types
+    arrays: tuple[tuple[str, Any, bool, bool], ...]  # name, dtype, written, a list of arrays
+    scalars: tuple[Any, ...]  # NumPy scalars and tables of the parameters' types
+    takes_lists: bool
+    entries: int  # of each table
     functions: dict[int, Any] = field(default_factory=dict)  # the compiled kernel by device
 
 
@@ -109,7 +118,10 @@ class Launcher(ABC):
 
     @abstractmethod
     def run(self, plan: Plan, arrays: Sequence[Any]) -> None:
-        """Launch a kernel with arrays as its plan describes them, or None for a null pointer."""
+        """Launch a kernel with arrays, and lists of them, as its plan describes them.
+
+        None is a null pointer.
+        """
 
     @abstractmethod
     def multiply(self, a: Any, b: Any, out: Any, *, add: bool = False) -> None:
@@ -153,7 +165,7 @@ class Launcher(ABC):
         kernel: str,
         blocks: int | tuple[int, ...],
         arrays: Sequence[Any],
-        scalars: tuple[float, ...],
+        scalars: tuple[float | tuple[float, ...], ...],
         *,
         dtype: Any,
         threads: int = THREADS,
@@ -170,10 +182,11 @@ class Launcher(ABC):
         blocks : int or tuple of int
             Number of blocks, along up to three axes.
         arrays : sequence of array or None
-            The kernel's first arguments; None is a null pointer. An array that is only read may
-            have any layout: the kernel reads a contiguous copy.
+            The kernel's first arguments; None is a null pointer, and a parameter of type Arrays
+            takes a list. An array that is only read may have any layout: the kernel reads a
+            contiguous copy.
         scalars : tuple of int or float
-            The kernel's last arguments.
+            The kernel's last arguments; a parameter of type Ints or Reals takes a tuple.
         dtype : dtype
             The type of `real`.
         threads : int
@@ -195,21 +208,33 @@ class Launcher(ABC):
         if len(arrays) != len(plan.arrays):
             raise TypeError(
                 f"{kernel}: arrays are {len(arrays)}, expected {len(plan.arrays)}: "
-                f"{', '.join(name for name, _, _ in plan.arrays)}"
+                f"{', '.join(name for name, *_ in plan.arrays)}"
             )
         ndarray, checked = self.xp.ndarray, []
-        for array, (name, wanted, written) in zip(arrays, plan.arrays, strict=True):
-            if array is not None:
-                if type(array) is not ndarray or array.dtype != wanted:
-                    raise _not_an_array(kernel, name, array, wanted)
-                if not self.on_current_device(array):
-                    raise ValueError(f"{kernel}: {name} is on another device than the current one")
-                if not self.ready(array):
-                    if written:
-                        raise ValueError(f"{kernel}: {name} is not contiguous, but written")
-                    array = self.contiguous(array)
+        for array, (name, wanted, written, many) in zip(arrays, plan.arrays, strict=True):
+            if many:
+                array = [self._checked(kernel, name, one, wanted, written) for one in array]
+            elif array is not None and not (
+                type(array) is ndarray
+                and array.dtype == wanted
+                and self.on_current_device(array)
+                and self.ready(array)
+            ):
+                array = self._checked(kernel, name, array, wanted, written)
             checked.append(array)
         self.run(plan, checked)
+
+    def _checked(self, kernel: str, name: str, array: Any, wanted: Any, written: bool) -> Any:
+        """Return an array that a kernel can take; raise an error if there is none."""
+        if type(array) is not self.xp.ndarray or array.dtype != wanted:
+            raise _not_an_array(kernel, name, array, wanted)
+        if not self.on_current_device(array):
+            raise ValueError(f"{kernel}: {name} is on another device than the current one")
+        if self.ready(array):
+            return array
+        if written:
+            raise ValueError(f"{kernel}: {name} is not contiguous, but written")
+        return self.contiguous(array)
 
 
 def _not_an_array(kernel: str, name: str, array: Any, wanted: Any) -> TypeError:
@@ -222,7 +247,7 @@ def _plan(
     file: str | Source,
     kernel: str,
     blocks: int | tuple[int, ...],
-    scalars: tuple[float, ...],
+    scalars: tuple[float | tuple[float, ...], ...],
     dtype: Any,
     threads: int,
     shared: int,
@@ -230,10 +255,11 @@ def _plan(
     """Check the settings of a launch, and return its plan."""
     unit = file if isinstance(file, Source) else source(file, np.dtype(dtype))
     kinds = {"real": np.dtype(dtype), "double": np.float64, "int": np.int32, "long long": np.int64}
-    expected = parameters(unit.text)[kernel]
-    pointers = [parameter for parameter in expected if parameter.pointer]
+    kinds |= {"Arrays": kinds["real"], "Reals": kinds["real"], "Ints": np.int32}
+    expected, entries = parameters(unit.text)[kernel], ENTRIES[np.dtype(dtype).itemsize]
+    pointers = [parameter for parameter in expected if parameter.takes_arrays]
     values = expected[len(pointers) :]
-    if any(parameter.pointer for parameter in values):
+    if any(parameter.takes_arrays for parameter in values):
         raise TypeError(f"{kernel}: pointers are mixed with scalars, expected pointers first")
     if len(scalars) != len(values):
         raise TypeError(
@@ -250,23 +276,35 @@ def _plan(
         grid,
         (threads,),
         shared,
-        tuple((p.name, np.dtype(kinds[p.type]), p.written) for p in pointers),
+        tuple((p.name, np.dtype(kinds[p.type]), p.written, not p.pointer) for p in pointers),
         tuple(
-            _scalar(kernel, parameter, np.dtype(kinds[parameter.type]), value)
+            _scalar(kernel, parameter, np.dtype(kinds[parameter.type]), value, entries)
             for parameter, value in zip(values, scalars, strict=True)
         ),
+        any(not p.pointer for p in pointers),
+        entries,
     )
 
 
-def _scalar(kernel: str, parameter: Parameter, dtype: Any, value: float) -> Any:
-    """Return a scalar of a parameter's type; CuPy would pass Python's numbers as 8 bytes."""
+def _scalar(
+    kernel: str, parameter: Parameter, dtype: Any, value: float | tuple[float, ...], entries: int
+) -> Any:
+    """Return a scalar or a table of a parameter's type; CuPy would pass numbers as 8 bytes."""
     limits = np.iinfo(dtype) if dtype.kind == "i" else None
-    if limits is not None and not limits.min <= value <= limits.max:
+    numbers = value if isinstance(value, tuple) else (value,)
+    if limits is not None and not all(limits.min <= number <= limits.max for number in numbers):
         raise ValueError(
             f"{kernel}: {parameter.name} is {value}, expected a value of {dtype}, at most "
             f"{limits.max}: pass fewer or smaller images"
         )
-    return dtype.type(value)
+    return table(value, dtype, entries) if isinstance(value, tuple) else dtype.type(value)
+
+
+def table(numbers: Sequence[float], dtype: Any, entries: int) -> Array:
+    """Return Arrays (from addresses), Ints or Reals: an array of size one, passed by value."""
+    values = np.zeros(1, [("at", dtype, entries)])
+    values["at"][0, : len(numbers)] = numbers
+    return values
 
 
 def warps(rows: int) -> int:
