@@ -339,7 +339,7 @@ def test_kernels_are_read_from_an_installed_wheel(tmp_path):
 def test_every_source_has_kernels_and_a_lesson():
     """Each file begins with its idea, its memory traffic (bytes) and its split of the work."""
     sources = sorted((ROOT / "minise" / "ops" / "cuda").glob("*.cu"))
-    assert len(sources) == 5
+    assert len(sources) == 6
     for path in sources:
         lesson = path.read_text().partition("\n\n")[0]
         for part in ("Idea.", "Bytes.", "Split of the work."):
