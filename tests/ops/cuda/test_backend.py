@@ -272,7 +272,7 @@ def test_the_launcher_checks_a_kernels_arguments():
     x, z, apart = arrays((2, 8), (2,), (4,))
 
     def squeeze(x, z, rows=2, hw=8, blocks=1):
-        file, arrays, scalars = "squeeze_excite.cu", (x, z), (rows, hw)
+        file, arrays, scalars = "squeeze_excite.cu", (x, z), (1, rows, hw)
         launcher.launch(file, "squeeze", blocks, arrays, scalars, dtype=FLOAT)
 
     squeeze(x, z)
@@ -289,15 +289,15 @@ def test_the_launcher_checks_a_kernels_arguments():
             squeeze(*bad)
     launch = launcher.launch
     with pytest.raises(TypeError, match="squeeze: arrays are 1, expected 2: x, z"):
-        launch("squeeze_excite.cu", "squeeze", 1, (x,), (2, 8), dtype=FLOAT)
-    with pytest.raises(TypeError, match="squeeze: scalars are 1, expected 2: rows, hw"):
+        launch("squeeze_excite.cu", "squeeze", 1, (x,), (1, 2, 8), dtype=FLOAT)
+    with pytest.raises(TypeError, match="squeeze: scalars are 1, expected 3: group, rows, hw"):
         launch("squeeze_excite.cu", "squeeze", 1, (x, z), (2,), dtype=FLOAT)
 
 
 def test_a_kernel_reads_a_contiguous_copy():
     launcher = Emulator(device)
     x, z = arrays((2, 16), (2,))
-    launcher.launch("squeeze_excite.cu", "squeeze", 1, (x[:, ::2], z), (2, 8), dtype=FLOAT)
+    launcher.launch("squeeze_excite.cu", "squeeze", 1, (x[:, ::2], z), (1, 2, 8), dtype=FLOAT)
     np.testing.assert_allclose(z.get(), x.get()[:, ::2].mean(axis=1), rtol=1e-6)
 
 
