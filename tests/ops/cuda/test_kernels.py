@@ -118,6 +118,16 @@ def test_updates_of_any_layout_dtype_and_number():
         np.testing.assert_allclose(a.array, b, rtol=1e-6)
 
 
+def test_an_update_refuses_an_array_that_a_kernel_would_misread():
+    param, grad = device.asarray([1.0, 2.0], np.float32), device.asarray([1.0, 2.0])
+    settings = dict(rate=0.1, momentum=0.5, nesterov=False, weight_decays=[0.1])
+    with pytest.raises(TypeError, match="sgd_updates: grads is float64 of .*, expected an arr"):
+        arrays.sgd_updates(Emulator(device), [param], [grad], [param], **settings)
+    host = np.ones(2, np.float32)
+    with pytest.raises(TypeError, match="sgd_updates: grads is float32 of numpy, expected an arr"):
+        arrays.sgd_updates(Emulator(device), [param], [host], [param], **settings)
+
+
 def test_the_tables_of_an_update_fit_a_kernels_parameters():
     """At most 4 KB: three addresses, two integers and a number for each parameter, and scalars."""
     line = f"ENTRIES = sizeof(real) == 4 ? {ENTRIES[4]} : {ENTRIES[8]};"
