@@ -99,27 +99,45 @@ class Backend:
 
         @functools.wraps(fallback if own is None else own)
         def run(*arguments: Any, **settings: Any) -> Any:
-            names = positional_names(signature, len(arguments))
-            self._check(op, [*zip(names, arguments, strict=False), *settings.items()])
-            return function(*arguments, **settings)
+            usable = self._usable
+            if all(map(usable, arguments)) and all(map(usable, settings.values())):
+                try:
+                    return function(*arguments, **settings)
+                except (TypeError, ValueError):
+                    self._check(op, signature, arguments, settings)  # arrays of a cache, too
+                    raise
+            return self._check(op, signature, arguments, settings)
 
         run.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
         return run
 
-    def _check(self, op: str, arguments: Iterable[tuple[str, Any]]) -> None:
+    def _usable(self, value: Any) -> bool:
+        """Return False for an array of another library or device; caches are not searched."""
+        if isinstance(value, self.launcher.xp.ndarray):
+            return self.launcher.on_current_device(value)
+        return not hasattr(value, "dtype") or isinstance(value, np.generic)
+
+    def _check(
+        self,
+        op: str,
+        signature: inspect.Signature,
+        arguments: tuple[Any, ...],
+        settings: dict[str, Any],
+    ) -> None:
         """Raise an error for arrays of another library or another device than the current one."""
-        for name, array in _arrays(arguments):
+        names = positional_names(signature, len(arguments))
+        for name, array in _arrays([*zip(names, arguments, strict=False), *settings.items()]):
             if not isinstance(array, self.launcher.xp.ndarray):
                 library = type(array).__module__.partition(".")[0]
                 raise TypeError(
                     f"{op}: {name} is an array of {library}, expected one of "
                     f"{self.launcher.xp.__name__}: pass ops.asarray({name})"
-                )
+                ) from None
             if not self.launcher.on_current_device(array):
                 raise ValueError(
                     f"{op}: {name} is on GPU {array.device.id}, expected the current one: call the "
                     f"op within cupy.cuda.Device({array.device.id})"
-                )
+                ) from None
 
 
 def _arrays(arguments: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:

@@ -50,7 +50,8 @@ class Source(NamedTuple):
 def source(file: str, dtype: Any) -> Source:
     """Return the Source of a .cu file of this folder, for float32 or float64."""
     folder = files("minise.ops.cuda")
-    text = "\n".join((folder / name).read_text() for name in ("common.cuh", file))
+    names = "common.cuh", file
+    text = "\n".join((folder / name).read_text(encoding="utf-8") for name in names)
     return Source(file, text, ("-DREAL=float" if dtype == np.float32 else "-DREAL=double",))
 
 
