@@ -39,6 +39,16 @@ class Backend:
         self.launcher = launcher
         self.__all__ = reference.FUNCTIONS
 
+    @functools.cached_property
+    def in_place(self) -> "Backend":
+        """The same ops, whose normalisations in training update the running statistics in place.
+
+        Nets use it, because a copy of each of these small arrays would cost a launch.
+        """
+        launcher = copy.copy(self.launcher)
+        launcher.in_place = True
+        return Backend(launcher)
+
     def require(self) -> None:
         """Raise ImportError if kernels cannot run on this machine."""
         _ = self.launcher.xp

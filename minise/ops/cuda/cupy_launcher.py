@@ -179,8 +179,10 @@ class Cupy(Launcher):
         return int(array.data.ptr)
 
     def ready(self, array: Any) -> bool:
-        """Return True if an array is C-contiguous and aligned to 16 bytes."""
-        return array._c_contiguous and not array.data.ptr % ALIGNMENT  # flags builds an object
+        """Return True if a kernel can read an array: C-contiguous, aligned, on the device."""
+        data = array.data
+        contiguous = array._c_contiguous  # array.flags would build an object
+        return contiguous and not data.ptr % ALIGNMENT and data.device_id == self._device()
 
     def on_current_device(self, array: Any) -> bool:
         """Return True if an array is on the current device."""

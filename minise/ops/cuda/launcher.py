@@ -72,6 +72,14 @@ def _parameter(declared: str) -> Parameter:
     return Parameter(words[-1], " ".join(type_words), pointer, pointer and not constant)
 
 
+class ArrayParameter(NamedTuple):
+    """One array that a kernel takes."""
+
+    name: str
+    dtype: Any
+    written: bool
+
+
 @dataclass(frozen=True, eq=False)
 class Plan:
     """What a launch needs beside its arrays; computed once for each kernel and its settings."""
@@ -81,7 +89,7 @@ class Plan:
     blocks: tuple[int, ...]
     threads: tuple[int]
     shared: int  # bytes
-    arrays: tuple[tuple[str, Any, bool], ...]  # name, dtype and whether the kernel writes it
+    arrays: tuple[ArrayParameter, ...]
     scalars: tuple[Any, ...]  # NumPy scalars of the parameters' types
     functions: dict[int, Any] = field(default_factory=dict)  # the compiled kernel by device
 
@@ -90,6 +98,7 @@ class Launcher(ABC):
     """Launches kernels on arrays of one library."""
 
     squeeze_excite = "auto"  # "simple" or "tile" overrides the rule of squeeze_excite.py
+    in_place = False  # whether normalisations write new running statistics into their arguments
     tf32 = False  # whether products of float32 matrices may round their operands to TF32
 
     def __init__(self) -> None:
@@ -138,7 +147,7 @@ class Launcher(ABC):
         return array.get()
 
     def ready(self, array: Any) -> bool:
-        """Return True if an array is C-contiguous and aligned to 16 bytes."""
+        """Return True if a kernel can read an array: C-contiguous, aligned, on the device."""
         return array.flags.c_contiguous and not self.address(array) % ALIGNMENT
 
     def contiguous(self, array: Any) -> Any:
@@ -196,27 +205,36 @@ class Launcher(ABC):
         if len(arrays) != len(plan.arrays):
             raise TypeError(
                 f"{kernel}: arrays are {len(arrays)}, expected {len(plan.arrays)}: "
-                f"{', '.join(name for name, _, _ in plan.arrays)}"
+                f"{', '.join(parameter.name for parameter in plan.arrays)}"
             )
-        ndarray, checked = self.xp.ndarray, []
-        for array, (name, wanted, written) in zip(arrays, plan.arrays, strict=True):
-            if array is not None:
-                if type(array) is not ndarray or array.dtype != wanted:
-                    raise _not_an_array(kernel, name, array, wanted)
-                if not self.on_current_device(array):
-                    raise ValueError(f"{kernel}: {name} is on another device than the current one")
-                if not self.ready(array):
-                    if written:
-                        raise ValueError(f"{kernel}: {name} is not contiguous, but written")
-                    array = self.contiguous(array)
-            checked.append(array)
-        self.run(plan, checked)
+        ndarray, ready = self.xp.ndarray, self.ready
+        self.run(
+            plan,
+            [
+                array
+                if array is None
+                or (type(array) is ndarray and array.dtype is parameter.dtype and ready(array))
+                else self._converted(kernel, parameter, array)
+                for array, parameter in zip(arrays, plan.arrays, strict=True)
+            ],
+        )
 
-
-def _not_an_array(kernel: str, name: str, array: Any, wanted: Any) -> TypeError:
-    library = type(array).__module__.partition(".")[0]
-    kind = f"{array.dtype} of {library}" if hasattr(array, "dtype") else f"a {type(array).__name__}"
-    return TypeError(f"{kernel}: {name} is {kind}, expected an array of {wanted} on the GPU")
+    def _converted(self, kernel: str, parameter: ArrayParameter, array: Any) -> Any:
+        """Return a copy that the kernel can read, or raise an error."""
+        name, dtype, written = parameter
+        if type(array) is not self.xp.ndarray or array.dtype != dtype:
+            library = type(array).__module__.partition(".")[0]
+            kind = (
+                f"{array.dtype} of {library}"
+                if hasattr(array, "dtype")
+                else f"a {type(array).__name__}"
+            )
+            raise TypeError(f"{kernel}: {name} is {kind}, expected an array of {dtype} on the GPU")
+        if not self.on_current_device(array):
+            raise ValueError(f"{kernel}: {name} is on another device than the current one")
+        if written and not self.ready(array):
+            raise ValueError(f"{kernel}: {name} is not contiguous, but written")
+        return self.contiguous(array)
 
 
 def _plan(
@@ -251,7 +269,7 @@ def _plan(
         grid,
         (threads,),
         shared,
-        tuple((p.name, np.dtype(kinds[p.type]), p.written) for p in pointers),
+        tuple(ArrayParameter(p.name, np.dtype(kinds[p.type]), p.written) for p in pointers),
         tuple(
             _scalar(kernel, parameter, np.dtype(kinds[parameter.type]), value)
             for parameter, value in zip(values, scalars, strict=True)

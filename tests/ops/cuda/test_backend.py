@@ -143,12 +143,12 @@ def test_what_a_step_of_inference_launches():
     prepared = back_end.prepare_conv2d(weight, None, w1, None, w2, None, relu=True)
     assert back_end.launcher.launches == []
     back_end.run_conv2d(prepared, x, shortcut)
-    assert back_end.launcher.launches == ["tile_forward"]  # 1x1: no im2col
+    assert back_end.launcher.launches == ["multiply", "tile_forward"]  # 1x1: no im2col
     gamma, beta, mean, var = (abs(array) for array in arrays(*4 * [4]))
     running = dict(running_mean=mean, running_var=var)
     norm = back_end.prepare_batch_norm2d(gamma, beta, **running)
     back_end.run_batch_norm2d(norm, x)
-    assert back_end.launcher.launches[1:] == ["normalise"]
+    assert back_end.launcher.launches[2:] == ["normalise"]
 
 
 def test_caches_keep_the_callers_arrays():
