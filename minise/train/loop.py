@@ -21,6 +21,7 @@ from minise.train.checkpoint import Checkpoint, arrays_of, restore
 from minise.train.evaluate import Confusion, evaluate
 from minise.train.interrupt import Interrupted, Interruption
 from minise.train.means import Means
+from minise.train.memory import out_of_memory
 from minise.train.objective import Objective
 from minise.train.progress import Progress
 from minise.train.run_folder import RunFolder
@@ -139,7 +140,10 @@ def _one_epoch(
     groups = group_batches(epoch_batches(training.train, epoch - 1), training.accumulate)
     for step, group in enumerate(groups, first + 1):
         lr = _lr(training, step)
-        results = train_step(training.net, training.objective, training.optimiser, group, lr)
+        try:
+            results = train_step(training.net, training.objective, training.optimiser, group, lr)
+        except MemoryError as error:
+            raise out_of_memory(error, training.net, training.objective, group[0]) from None
         means.add(results, sum(len(x) for x, _ in group))
         due = step % training.log_every == 0
         if not (means.on_host or due or interruption.number):
