@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from platformdirs import user_cache_path
 
-from minise.ops.cuda.launcher import Launcher, parameters
+from minise.ops.cuda.launcher import Launcher, parameters, table
 from minise.ops.cuda.products import product_of
 
 HEADER = Path(__file__).with_name("emulator.h")
@@ -68,8 +68,10 @@ class Emulator(Launcher):
         function = getattr(compiled(text, plan.source.defines), f"emulate_{kernel}")
         buffers = {}
         addresses = [
-            np.uint64(address_of(array, written, buffers))
-            for array, (_, _, written) in zip(arrays, plan.arrays, strict=True)
+            table([address_of(one, written, buffers) for one in array], np.uint64, plan.entries)
+            if many
+            else np.uint64(address_of(array, written, buffers))
+            for array, (_, _, written, many) in zip(arrays, plan.arrays, strict=True)
         ]
         cells = [np.asarray(cell) for cell in (*addresses, *plan.scalars)]
         grid = (*plan.blocks, 1, 1)[:3]
