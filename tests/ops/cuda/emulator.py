@@ -18,6 +18,8 @@ import pytest
 from platformdirs import user_cache_path
 
 from minise.ops.cuda.launcher import Launcher, parameters
+from tests.ops.cuda.capture import enqueue
+from tests.ops.cuda.device import DeviceArray, unowned_in
 
 HEADER = Path(__file__).with_name("emulator.h")
 FLAGS = ["-std=c++20", "-O1", "-fPIC", "-shared", "-w", "-fno-strict-aliasing", "-U_FORTIFY_SOURCE"]
@@ -56,11 +58,17 @@ class Emulator(Launcher):
         return array.ctypes.data
 
     def run(self, source, kernel, blocks, threads, arguments, shared):
+        """Run a kernel, or record it if the current stream is capturing."""
         self.launches.append(kernel)
         if shared > self.shared:
             raise EmulatorError(
                 f"{kernel}: shared memory is {shared} bytes, expected at most {self.shared}"
             )
+        pointers = [a.array if isinstance(a, DeviceArray) else a for a in arguments]
+        launch = source, kernel, blocks, threads, unowned_in(pointers), shared
+        enqueue(lambda: self.execute(*launch))
+
+    def execute(self, source, kernel, blocks, threads, arguments, shared):
         text = self.edit(source.text)
         function = getattr(compiled(text, source.defines), f"emulate_{kernel}")
         buffers = {}
@@ -113,8 +121,7 @@ def signalling(dtype):
 
 def flat(array):
     """Return the bytes of a contiguous array, as a view."""
-    host = array if isinstance(array, np.ndarray) else array.array
-    return host.reshape(-1).view(np.uint8)
+    return array.reshape(-1).view(np.uint8)
 
 
 def address_of(array, written, buffers):
