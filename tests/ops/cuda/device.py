@@ -16,6 +16,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
+from tests.ops.cuda import fake_cublas
 from tests.ops.cuda.capture import (
     CUDARuntimeError,
     Device,
@@ -219,6 +220,8 @@ class Module:
         Device=Device,
         MemoryPool=MemoryPool,
         Stream=Stream,
+        cublas=fake_cublas,
+        get_cublas_handle=fake_cublas.get_cublas_handle,
         get_current_stream=get_current_stream,
         runtime=SimpleNamespace(CUDARuntimeError=CUDARuntimeError),
         using_allocator=using_allocator,
