@@ -79,8 +79,7 @@ class SGD:
             from 0 to 1e6; then no parameter is updated.
         """
         lr = check_number("SGD", "lr", lr, RANGE, 0, 1e6)
-        params = self.net.named_parameters()
-        summed = self._checked(grads, params)
+        params, summed = self._checked(grads)
         for name, param in params.items():
             decays = self.decay_all or param.ndim > 1
             self.net.ops.sgd_update(
@@ -93,14 +92,14 @@ class SGD:
                 weight_decay=self.weight_decay if decays else 0.0,
             )
 
-    def _checked(self, grads: Grads, params: dict[str, Array]) -> Grads:
-        """Return one gradient for each parameter, under its first name."""
+    def _checked(self, grads: Grads) -> tuple[dict[str, Array], Grads]:
+        """Return the parameters, and one gradient for each, under its first name."""
         if not isinstance(grads, Mapping):
             raise TypeError(
                 f"SGD: grads is a {type(grads).__name__}, expected a dict of gradients by name: "
                 "pass grads of `_, grads = net.backward(dout, cache)`"
             )
-        names = self.net.first_names()
+        params, names = self.net.parameters_and_names()
         summed: Grads = {}
         for name, grad in grads.items():
             if name not in names:
@@ -132,4 +131,4 @@ class SGD:
                 f"SGD: {missing[0]} has no gradient (missing for {count}): pass all gradients that "
                 "net.backward(dout, cache) returns"
             )
-        return summed
+        return params, summed

@@ -14,10 +14,9 @@ import numpy as np
 from minise.nn import Layer, total
 from minise.nn.layer import Grads
 from minise.train.batches import check_batches
+from minise.train.means import HOST_TYPES
 from minise.train.objective import Objective, check_objective, forward_loss, loss_and_metrics
 from minise.train.sgd import SGD
-
-HOST_TYPES = np.ndarray | np.generic | float  # of losses that can be read without a GPU sync
 
 
 def train_step(
@@ -26,7 +25,7 @@ def train_step(
     optimiser: SGD,
     batches: Sequence[tuple[Any, Any]],
     lr: float,
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Take one optimiser step on the mean loss of one or more batches.
 
     Parameters
@@ -41,7 +40,8 @@ def train_step(
     Returns
     -------
     dict of str to float
-        The loss before the step and the objective's metrics. If the loss is not finite, parameters
+        The loss before the step and the objective's metrics; on a GPU arrays of shape (), so that
+        no step waits for the GPU. If the loss is not finite, parameters
         and state are unchanged. (On a GPU they are lost, because reading the loss of each batch
         would synchronise.) Only the loss is checked: if it is finite but a gradient has NaN or
         infinity, the parameters become NaN or infinite; wrap.guarded finds the first op.
@@ -58,7 +58,7 @@ def train_step(
     state = net.named_state()
     saved = {name: array.copy() for name, array in state.items()}
     grads: Grads = {}
-    sums: dict[str, float] = {}
+    sums: dict[str, Any] = {}
     refused = False
     try:
         for x, targets in batches:
@@ -72,7 +72,8 @@ def train_step(
                     dout = dout * ops.asarray(share, dout.dtype)
                 grads = total(grads, net.backward(dout, cache, needs_dx=False)[1])
             for name, mean in loss_and_metrics("train_step", objective, loss, out, targets).items():
-                sums[name] = sums.get(name, 0.0) + mean * share
+                term = mean if len(batches) == 1 else mean * share
+                sums[name] = sums[name] + term if name in sums else term
             if refused:
                 break
         if not refused:

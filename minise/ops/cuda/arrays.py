@@ -40,6 +40,6 @@ def sgd_update(
             weight_decay=weight_decay,
         )
         return
-    settings = float(rate), float(momentum), int(nesterov), float(weight_decay), param.size
-    arguments = param, gpu.contiguous(grad), velocity, *settings
-    gpu.launch("sgd.cu", "sgd_update", blocks_of(param.size), *arguments, dtype=param.dtype)
+    scalars = float(rate), float(momentum), int(nesterov), float(weight_decay), param.size
+    arrays = param, grad, velocity
+    gpu.launch("sgd.cu", "sgd_update", blocks_of(param.size), arrays, scalars, dtype=param.dtype)

@@ -128,7 +128,7 @@ def se_block_tail_forward(
     zhat, z = _squeezed(gpu, rows[0], norm)
     h, s = excite(gpu, z, w1, b1, w2, b2, gate)
     out = normalised(gpu, norm, s, shortcut, clip=True)
-    zhat, z, h, s = (a[:, :, None, None] for a in (zhat, z, h, s))
+    zhat, z, h, s = (a.reshape(*a.shape, 1, 1) for a in (zhat, z, h, s))
     return out, SeBlockTailCache(norm, Gates(w1, b1, w2, b2, z, h, s, "avg", gate), zhat, out)
 
 
@@ -139,7 +139,7 @@ def se_block_tail_backward(
     check_gradient("se_block_tail", dout, cache.out)
     norm, gates, zhat, out = cache
     per_channel = zhat, gates.z, gates.h, gates.s
-    zhat, z, h, s = (gpu.contiguous(a[:, :, 0, 0]) for a in per_channel)
+    zhat, z, h, s = (a.reshape(a.shape[:2]) for a in per_channel)
     sums, g = gradient_sums(gpu, dout, out, norm, keep_g=True)
     assert g is not None
     dv = _gate_gradient(gpu, sums, norm, s, gates.gate)
@@ -154,9 +154,8 @@ def _squeezed(gpu: Launcher, row_mean: Array, norm: BatchNorm2dCache) -> tuple[A
     """Return zhat and z (N, C), computed from the row means of x."""
     (N, C), dtype = row_mean.shape, norm.gamma.dtype
     zhat, z = (gpu.xp.empty((N, C), dtype) for _ in range(2))
-    scales = [gpu.contiguous(a) for a in (norm.mean, norm.rstd, norm.gamma, norm.beta)]
-    arguments = row_mean, *scales, zhat, z, N * C, C
-    gpu.launch(FILE, "squeeze_normalised", blocks_of(N * C), *arguments, dtype=dtype)
+    arrays = row_mean, norm.mean, norm.rstd, norm.gamma, norm.beta, zhat, z
+    gpu.launch(FILE, "squeeze_normalised", blocks_of(N * C), arrays, (N * C, C), dtype=dtype)
     return zhat, z
 
 
@@ -166,7 +165,6 @@ def _gate_gradient(
     """Return dv (N, C), the gradient of the gates' pre-activation v."""
     N, C = s.shape
     dv = gpu.xp.empty((N, C), s.dtype)
-    scales = gpu.contiguous(norm.gamma), gpu.contiguous(norm.beta), s
-    arguments = *sums, *scales, dv, GATES.index(gate), N * C, C
-    gpu.launch(FILE, "gate_gradient_of_sums", blocks_of(N * C), *arguments, dtype=s.dtype)
+    arrays, scalars = (*sums, norm.gamma, norm.beta, s, dv), (GATES.index(gate), N * C, C)
+    gpu.launch(FILE, "gate_gradient_of_sums", blocks_of(N * C), arrays, scalars, dtype=s.dtype)
     return dv

@@ -44,10 +44,9 @@ def excite(
     """Return hidden units h (N, R) and gates s (N, C) for z (N, C)."""
     (N, C), R = z.shape, len(w1)
     h, s = gpu.xp.empty((N, R), z.dtype), gpu.xp.empty((N, C), z.dtype)
-    weights = [None if a is None else gpu.contiguous(a) for a in (w1, b1, w2, b2)]
+    arrays, scalars = (z, w1, b1, w2, b2, h, s), (GATES.index(gate), C, R)
     shared = _shared(C, R, z.dtype)
-    code = GATES.index(gate)
-    gpu.launch(FILE, "excite", N, z, *weights, h, s, code, C, R, dtype=z.dtype, shared=shared)
+    gpu.launch(FILE, "excite", N, arrays, scalars, dtype=z.dtype, shared=shared)
     return h, s
 
 
@@ -57,11 +56,8 @@ def excite_backward(
     """Return the gradients of z and the parameters, from dv (N, C) of the gates' pre-activation."""
     (N, C), R, dtype = z.shape, len(w1), z.dtype
     du, dz = gpu.xp.empty((N, R), dtype), gpu.xp.empty((N, C), dtype)
-    weights = gpu.contiguous(w1), gpu.contiguous(w2)
-    shared = (C + R) * dtype.itemsize
-    gpu.launch(
-        FILE, "excite_backward", N, dv, h, *weights, du, dz, C, R, dtype=dtype, shared=shared
-    )
+    arrays, shared = (dv, h, w1, w2, du, dz), (C + R) * dtype.itemsize
+    gpu.launch(FILE, "excite_backward", N, arrays, (C, R), dtype=dtype, shared=shared)
     return Gradients(dz, *weight_gradient(gpu, du, z), *weight_gradient(gpu, dv, h))
 
 
@@ -70,5 +66,6 @@ def weight_gradient(gpu: Launcher, dout: Array, x: Array) -> tuple[Array, Array]
     (N, K), C, dtype = dout.shape, x.shape[1], x.dtype
     dweight, dbias = gpu.xp.empty((K, C), dtype), gpu.xp.empty(K, dtype)
     blocks = -(-C // WARP), -(-K // ROWS_PER_BLOCK)
-    gpu.launch(FILE, "weight_gradient", blocks, dout, x, dweight, dbias, N, K, C, dtype=dtype)
+    arrays = dout, x, dweight, dbias
+    gpu.launch(FILE, "weight_gradient", blocks, arrays, (N, K, C), dtype=dtype)
     return dweight, dbias

@@ -9,6 +9,7 @@ array of another dtype or a non-contiguous array.
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from typing import Any, NamedTuple
@@ -20,7 +21,8 @@ from minise.checks import Array
 THREADS = 256  # per block, for most kernels: eight warps
 WARP = 32
 ALIGNMENT = 16  # bytes that a lane reads at once
-MAX_BLOCKS = 2**31 - 1
+MAX_BLOCKS = 2**31 - 1, 65_535, 65_535  # along x, y, z
+MAX_PLANS = 4096
 STATIC_SHARED_BYTES = 48 << 10  # shared memory of a block without an opt-in
 KERNEL = re.compile(
     r'extern "C" __global__ void(?: __launch_bounds__\([\d, ]+\))? (\w+)\(([^)]*)\)'
@@ -48,7 +50,8 @@ class Source(NamedTuple):
 def source(file: str, dtype: Any) -> Source:
     """Return the Source of a .cu file of this folder, for float32 or float64."""
     folder = files("minise.ops.cuda")
-    text = "\n".join((folder / name).read_text() for name in ("common.cuh", file))
+    names = "common.cuh", file
+    text = "\n".join((folder / name).read_text(encoding="utf-8") for name in names)
     return Source(file, text, ("-DREAL=float" if dtype == np.float32 else "-DREAL=double",))
 
 
@@ -69,10 +72,37 @@ def _parameter(declared: str) -> Parameter:
     return Parameter(words[-1], " ".join(type_words), pointer, pointer and not constant)
 
 
+class ArrayParameter(NamedTuple):
+    """One array that a kernel takes."""
+
+    name: str
+    dtype: Any
+    written: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What a launch needs beside its arrays; computed once for each kernel and its settings."""
+
+    source: Source
+    kernel: str
+    blocks: tuple[int, ...]
+    threads: tuple[int]
+    shared: int  # bytes
+    arrays: tuple[ArrayParameter, ...]
+    scalars: tuple[Any, ...]  # NumPy scalars of the parameters' types
+    functions: dict[int, Any] = field(default_factory=dict)  # the compiled kernel by device
+
+
 class Launcher(ABC):
     """Launches kernels on arrays of one library."""
 
     squeeze_excite = "auto"  # "simple" or "tile" overrides the rule of squeeze_excite.py
+    in_place = False  # whether normalisations write new running statistics into their arguments
+    tf32 = False  # whether products of float32 matrices may round their operands to TF32
+
+    def __init__(self) -> None:
+        self.plans: dict[tuple[Any, ...], Plan] = {}
 
     @property
     @abstractmethod
@@ -88,16 +118,21 @@ class Launcher(ABC):
         """Return the address of an array's first element."""
 
     @abstractmethod
-    def run(
-        self,
-        source: Source,
-        kernel: str,
-        blocks: tuple[int, ...],
-        threads: int,
-        arguments: Sequence[Any],
-        shared: int,
-    ) -> None:
-        """Launch a kernel with arrays and with NumPy scalars of its parameters' types."""
+    def run(self, plan: Plan, arrays: Sequence[Any]) -> None:
+        """Launch a kernel with arrays as its plan describes them, or None for a null pointer."""
+
+    @abstractmethod
+    def multiply(self, a: Any, b: Any, out: Any, *, add: bool = False) -> None:
+        """Write the products of stacks of matrices, without waiting for them.
+
+        Parameters
+        ----------
+        a, b, out : array
+            (batch, M, K), (batch, K, N) and (batch, M, N); a matrix (M, K) or (K, N) is a factor of
+            every product. One of the last two axes of a and b is contiguous, and the last of out.
+        add : bool
+            Add the products to out.
+        """
 
     def on_current_device(self, array: Any) -> bool:
         """Return True if an array is on the device that runs the kernels."""
@@ -111,17 +146,25 @@ class Launcher(ABC):
         """Return an array of the library as NumPy's; waits for pending kernels."""
         return array.get()
 
+    def ready(self, array: Any) -> bool:
+        """Return True if a kernel can read an array: C-contiguous, aligned, on the device."""
+        return array.flags.c_contiguous and not self.address(array) % ALIGNMENT
+
     def contiguous(self, array: Any) -> Any:
         """Return the array, or a copy that is C-contiguous and aligned to 16 bytes."""
+        if self.ready(array):
+            return array
         ordered = self.xp.ascontiguousarray(array)
-        return ordered.copy() if self.address(ordered) % ALIGNMENT else ordered
+        return ordered.copy() if ordered is array or not self.ready(ordered) else ordered
 
     def launch(
         self,
-        file: str,
+        file: str | Source,
         kernel: str,
         blocks: int | tuple[int, ...],
-        *arguments: Any,
+        arrays: Sequence[Any],
+        scalars: tuple[float, ...],
+        *,
         dtype: Any,
         threads: int = THREADS,
         shared: int = 0,
@@ -130,47 +173,119 @@ class Launcher(ABC):
 
         Parameters
         ----------
-        file, kernel : str
-            Names such as "squeeze_excite.cu" and "scale".
+        file : str or Source
+            A file of this folder, such as "squeeze_excite.cu", or any other source.
+        kernel : str
+            Its kernel, such as "scale".
         blocks : int or tuple of int
             Number of blocks, along up to three axes.
-        *arguments : array, None, int or float
-            The kernel's arguments; None is a null pointer.
+        arrays : sequence of array or None
+            The kernel's first arguments; None is a null pointer. An array that is only read may
+            have any layout: the kernel reads a contiguous copy.
+        scalars : tuple of int or float
+            The kernel's last arguments.
         dtype : dtype
             The type of `real`.
         threads : int
             Threads per block.
         shared : int
             Dynamic shared memory of a block, in bytes.
-        """
-        unit = source(file, np.dtype(dtype))
-        expected = parameters(unit.text)[kernel]
-        grid = blocks if isinstance(blocks, tuple) else (blocks,)
-        assert len(arguments) == len(expected), f"{kernel} takes {len(expected)} arguments"
-        assert 0 < grid[0] <= MAX_BLOCKS, f"{kernel}: blocks is {grid[0]}, expected 1..{MAX_BLOCKS}"
-        typed = [
-            self._typed(kernel, parameter, argument, np.dtype(dtype))
-            for parameter, argument in zip(expected, arguments, strict=True)
-        ]
-        self.run(unit, kernel, grid, threads, typed, shared)
 
-    def _typed(self, kernel: str, parameter: Parameter, argument: Any, real: Any) -> Any:
-        """Return an argument as a scalar or array of the parameter's type."""
-        kinds = {"real": real, "double": np.float64, "int": np.int32, "long long": np.int64}
-        dtype = np.dtype(kinds[parameter.type])
-        where = f"{kernel}: {parameter.name}"
-        if not parameter.pointer:
-            limits = np.iinfo(dtype) if dtype.kind == "i" else None
-            inside = limits is None or limits.min <= argument <= limits.max
-            assert inside, f"{where} is {argument}, expected a value of {dtype}"
-            return dtype.type(argument)
-        if argument is None:
-            return None
-        assert isinstance(argument, self.xp.ndarray), f"{where} is a {type(argument).__name__}"
-        assert argument.dtype == dtype, f"{where} is {argument.dtype}, expected {dtype}"
-        assert argument.flags.c_contiguous, f"{where} is not C-contiguous"
-        assert self.on_current_device(argument), f"{where} is on another device"
-        return argument
+        Raises
+        ------
+        TypeError, ValueError
+            If an array or a scalar is not what the kernel takes, or the grid is too large.
+        """
+        key = file, kernel, blocks, scalars, dtype, threads, shared
+        plan = self.plans.get(key)
+        if plan is None:
+            if len(self.plans) >= MAX_PLANS:  # a scalar that changes, such as the learning rate
+                self.plans.clear()
+            plan = self.plans[key] = _plan(*key)
+        if len(arrays) != len(plan.arrays):
+            raise TypeError(
+                f"{kernel}: arrays are {len(arrays)}, expected {len(plan.arrays)}: "
+                f"{', '.join(parameter.name for parameter in plan.arrays)}"
+            )
+        ndarray, ready = self.xp.ndarray, self.ready
+        self.run(
+            plan,
+            [
+                array
+                if array is None
+                or (type(array) is ndarray and array.dtype is parameter.dtype and ready(array))
+                else self._converted(kernel, parameter, array)
+                for array, parameter in zip(arrays, plan.arrays, strict=True)
+            ],
+        )
+
+    def _converted(self, kernel: str, parameter: ArrayParameter, array: Any) -> Any:
+        """Return a copy that the kernel can read, or raise an error."""
+        name, dtype, written = parameter
+        if type(array) is not self.xp.ndarray or array.dtype != dtype:
+            library = type(array).__module__.partition(".")[0]
+            kind = (
+                f"{array.dtype} of {library}"
+                if hasattr(array, "dtype")
+                else f"a {type(array).__name__}"
+            )
+            raise TypeError(f"{kernel}: {name} is {kind}, expected an array of {dtype} on the GPU")
+        if not self.on_current_device(array):
+            raise ValueError(f"{kernel}: {name} is on another device than the current one")
+        if written and not self.ready(array):
+            raise ValueError(f"{kernel}: {name} is not contiguous, but written")
+        return self.contiguous(array)
+
+
+def _plan(
+    file: str | Source,
+    kernel: str,
+    blocks: int | tuple[int, ...],
+    scalars: tuple[float, ...],
+    dtype: Any,
+    threads: int,
+    shared: int,
+) -> Plan:
+    """Check the settings of a launch, and return its plan."""
+    unit = file if isinstance(file, Source) else source(file, np.dtype(dtype))
+    kinds = {"real": np.dtype(dtype), "double": np.float64, "int": np.int32, "long long": np.int64}
+    expected = parameters(unit.text)[kernel]
+    pointers = [parameter for parameter in expected if parameter.pointer]
+    values = expected[len(pointers) :]
+    if any(parameter.pointer for parameter in values):
+        raise TypeError(f"{kernel}: pointers are mixed with scalars, expected pointers first")
+    if len(scalars) != len(values):
+        raise TypeError(
+            f"{kernel}: scalars are {len(scalars)}, expected {len(values)}: "
+            f"{', '.join(parameter.name for parameter in values)}"
+        )
+    grid = blocks if isinstance(blocks, tuple) else (blocks,)
+    for axis, count, limit in zip("xyz", grid, MAX_BLOCKS, strict=False):
+        if not 0 < count <= limit:
+            raise ValueError(f"{kernel}: blocks along {axis} are {count}, expected 1..{limit}")
+    return Plan(
+        unit,
+        kernel,
+        grid,
+        (threads,),
+        shared,
+        tuple(ArrayParameter(p.name, np.dtype(kinds[p.type]), p.written) for p in pointers),
+        tuple(
+            _scalar(kernel, parameter, np.dtype(kinds[parameter.type]), value)
+            for parameter, value in zip(values, scalars, strict=True)
+        ),
+    )
+
+
+def _scalar(kernel: str, parameter: Parameter, dtype: Any, value: float) -> Any:
+    """Return a scalar of a parameter's type; CuPy would pass Python's numbers as 8 bytes."""
+    limits = np.iinfo(dtype) if dtype.kind == "i" else None
+    if limits is not None and not limits.min <= value <= limits.max:
+        raise ValueError(
+            f"{kernel}: {parameter.name} is {value}, expected a value of {dtype}, at most "
+            f"{limits.max}: pass fewer or smaller images"
+        )
+    return dtype.type(value)
 
 
 def warps(rows: int) -> int:

@@ -47,8 +47,8 @@ def row_moments(gpu: Launcher, x: Array) -> tuple[Array, Array]:
     """Return mean and centred sum of squares of every row, (N, C) in float64."""
     N, C, H, W = x.shape
     mean, m2 = (gpu.xp.empty((N, C), np.float64) for _ in range(2))
-    arguments = gpu.contiguous(x), mean, m2, N * C, H * W
-    gpu.launch(FILE, "row_moments", warps(N * C), *arguments, dtype=x.dtype)
+    scalars = N * C, H * W
+    gpu.launch(FILE, "row_moments", warps(N * C), (x, mean, m2), scalars, dtype=x.dtype)
     return mean, m2
 
 
@@ -71,9 +71,9 @@ def statistics(
     N, C, H, W = x.shape
     mean, rstd, new_mean, new_var = (gpu.xp.empty(C, x.dtype) for _ in range(4))
     results = mean, rstd, new_mean, new_var
-    old = gpu.contiguous(running_mean), gpu.contiguous(running_var)
-    arguments = *(rows or row_moments(gpu, x)), *old, *results, momentum, eps, N, C, H * W
-    gpu.launch(FILE, "channel_moments", warps(C), *arguments, dtype=x.dtype)
+    inputs = *(rows or row_moments(gpu, x)), running_mean, running_var
+    scalars = momentum, eps, N, C, H * W
+    gpu.launch(FILE, "channel_moments", warps(C), (*inputs, *results), scalars, dtype=x.dtype)
     return BatchNorm2dCache(x, gamma, beta, *results, *settings)
 
 
@@ -89,10 +89,9 @@ def normalised(
     x, gamma, beta, mean, rstd, *_ = cache
     N, C, H, W = x.shape
     out = gpu.xp.empty(x.shape, x.dtype)
-    arrays = (x, mean, rstd, gamma, beta, s, shortcut)
-    inputs = [None if a is None else gpu.contiguous(a) for a in arrays]
-    sizes = int(clip), N * C, C, H * W
-    gpu.launch(FILE, "normalise", warps(N * C), *inputs, out, *sizes, dtype=x.dtype)
+    arrays = x, mean, rstd, gamma, beta, s, shortcut, out
+    scalars = int(clip), N * C, C, H * W
+    gpu.launch(FILE, "normalise", warps(N * C), arrays, scalars, dtype=x.dtype)
     return out
 
 
@@ -107,10 +106,9 @@ def gradient_sums(
     N, C, H, W = x.shape
     sum_g, sum_gxhat = sums = tuple(gpu.xp.empty((N, C), np.float64) for _ in range(2))
     g = gpu.xp.empty(x.shape, x.dtype) if keep_g else None
-    arrays = (dout, out, x, cache.mean, cache.rstd)
-    inputs = [None if a is None else gpu.contiguous(a) for a in arrays]
-    sizes = N * C, C, H * W
-    gpu.launch(FILE, "gradient_sums", warps(N * C), *inputs, g, *sums, *sizes, dtype=x.dtype)
+    arrays = dout, out, x, cache.mean, cache.rstd, g, *sums
+    scalars = N * C, C, H * W
+    gpu.launch(FILE, "gradient_sums", warps(N * C), arrays, scalars, dtype=x.dtype)
     return (sum_g, sum_gxhat), g
 
 
@@ -125,8 +123,8 @@ def channel_gradients(
     """Return dgamma and dbeta (C,); with gates s, dz and zhat add the gradient of the squeeze."""
     N, C = sums[0].shape
     dgamma, dbeta = (gpu.xp.empty(C, cache.x.dtype) for _ in range(2))
-    arguments = *sums, s, dz, zhat, dgamma, dbeta, N, C
-    gpu.launch(FILE, "channel_gradients", warps(C), *arguments, dtype=cache.x.dtype)
+    arrays = *sums, s, dz, zhat, dgamma, dbeta
+    gpu.launch(FILE, "channel_gradients", warps(C), arrays, (N, C), dtype=cache.x.dtype)
     return dgamma, dbeta
 
 
@@ -144,8 +142,7 @@ def input_gradient(
     x = cache.x
     N, C, H, W = x.shape
     dx = gpu.xp.empty(x.shape, x.dtype)
-    arrays = (g, out, x, cache.mean, cache.rstd, cache.gamma, s, dz, dgamma, dbeta)
-    inputs = [None if a is None else gpu.contiguous(a) for a in arrays]
-    sizes = int(cache.training), N, C, H * W
-    gpu.launch(FILE, "norm_input_gradient", warps(N * C), *inputs, dx, *sizes, dtype=x.dtype)
+    arrays = g, out, x, cache.mean, cache.rstd, cache.gamma, s, dz, dgamma, dbeta, dx
+    scalars = int(cache.training), N, C, H * W
+    gpu.launch(FILE, "norm_input_gradient", warps(N * C), arrays, scalars, dtype=x.dtype)
     return dx

@@ -70,7 +70,7 @@ def squeeze_excite_forward(
     check_fits(gpu, "squeeze_excite", x, len(w1))
     run = _tile_forward if select_kernels(gpu, x, len(w1)) == "tile" else _simple_forward
     out, *per_channel = run(gpu, gpu.contiguous(x), w1, b1, w2, b2, gate)
-    z, h, s = (a[:, :, None, None] for a in per_channel)
+    z, h, s = (a.reshape(*a.shape, 1, 1) for a in per_channel)
     return out, SqueezeExciteCache(x, None, Gates(w1, b1, w2, b2, z, h, s, squeeze, gate))
 
 
@@ -100,9 +100,9 @@ def _simple_forward(
     N, C, H, W = x.shape
     rows, hw = N * C, H * W
     z, out = gpu.xp.empty((N, C), x.dtype), gpu.xp.empty(x.shape, x.dtype)
-    gpu.launch(SIMPLE, "squeeze", warps(rows), x, z, rows, hw, dtype=x.dtype)
+    gpu.launch(SIMPLE, "squeeze", warps(rows), (x, z), (rows, hw), dtype=x.dtype)
     h, s = excite(gpu, z, w1, b1, w2, b2, gate)
-    gpu.launch(SIMPLE, "scale", warps(rows), x, s, out, rows, hw, dtype=x.dtype)
+    gpu.launch(SIMPLE, "scale", warps(rows), (x, s, out), (rows, hw), dtype=x.dtype)
     return out, z, h, s
 
 
@@ -110,11 +110,13 @@ def _simple_backward(gpu: Launcher, dout: Array, x: Array, gates: Gates) -> tupl
     """Return dx, dw1, db1, dw2, db2: five kernels."""
     N, C, H, W = x.shape
     rows, hw, code = N * C, H * W, GATES.index(gates.gate)
-    z, h, s = _flat_gates(gpu, gates)
+    z, h, s = _flat_gates(gates)
     dv, dx = gpu.xp.empty((N, C), x.dtype), gpu.xp.empty(x.shape, x.dtype)
-    gpu.launch(SIMPLE, "gate_gradient", warps(rows), dout, x, s, dv, code, rows, hw, dtype=x.dtype)
+    arrays, scalars = (dout, x, s, dv), (code, rows, hw)
+    gpu.launch(SIMPLE, "gate_gradient", warps(rows), arrays, scalars, dtype=x.dtype)
     dz, *dense = excite_backward(gpu, dv, z, h, gates.w1, gates.w2)
-    gpu.launch(SIMPLE, "input_gradient", warps(rows), dout, s, dz, dx, rows, hw, dtype=x.dtype)
+    arrays = dout, s, dz, dx
+    gpu.launch(SIMPLE, "input_gradient", warps(rows), arrays, (rows, hw), dtype=x.dtype)
     return dx, *dense
 
 
@@ -131,30 +133,37 @@ def _tile_forward(
     (N, C, H, W), R, dtype = x.shape, len(w1), x.dtype
     out, z, s = (gpu.xp.empty(shape, dtype) for shape in (x.shape, (N, C), (N, C)))
     h = gpu.xp.empty((N, R), dtype)
-    weights = [None if a is None else gpu.contiguous(a) for a in (w1, b1, w2, b2)]
-    arguments = x, *weights, out, z, h, s, GATES.index(gate), C, R, H * W
-    _launch_tile(gpu, "tile_forward", x, R, arguments)
+    arrays, scalars = (x, w1, b1, w2, b2, out, z, h, s), (GATES.index(gate), C, R, H * W)
+    _launch_tile(gpu, "tile_forward", x, R, arrays, scalars)
     return out, z, h, s
 
 
 def _tile_backward(gpu: Launcher, dout: Array, x: Array, gates: Gates) -> tuple[Array, ...]:
     """Return dx, dw1, db1, dw2, db2: one kernel, and one per dense layer's gradient."""
     (N, C, H, W), R, dtype = x.shape, len(gates.w1), x.dtype
-    z, h, s = _flat_gates(gpu, gates)
+    z, h, s = _flat_gates(gates)
     dx, dv, du = (gpu.xp.empty(shape, dtype) for shape in (x.shape, (N, C), (N, R)))
-    weights = gpu.contiguous(gates.w1), gpu.contiguous(gates.w2)
-    arguments = dout, x, h, s, *weights, dx, dv, du, GATES.index(gates.gate), C, R, H * W
-    _launch_tile(gpu, "tile_backward", x, R, arguments)
+    arrays = dout, x, h, s, gates.w1, gates.w2, dx, dv, du
+    scalars = GATES.index(gates.gate), C, R, H * W
+    _launch_tile(gpu, "tile_backward", x, R, arrays, scalars)
     return dx, *weight_gradient(gpu, du, z), *weight_gradient(gpu, dv, h)
 
 
-def _launch_tile(gpu: Launcher, kernel: str, x: Array, R: int, arguments: tuple[Any, ...]) -> None:
+def _launch_tile(
+    gpu: Launcher,
+    kernel: str,
+    x: Array,
+    R: int,
+    arrays: tuple[Array | None, ...],
+    scalars: tuple[int, ...],
+) -> None:
     """Launch a kernel that keeps an image in shared memory."""
     size = tile_bytes(x, R)
     threads = tile_threads(size)
-    gpu.launch(TILE, kernel, len(x), *arguments, dtype=x.dtype, threads=threads, shared=size)
+    settings: Any = dict(dtype=x.dtype, threads=threads, shared=size)
+    gpu.launch(TILE, kernel, len(x), arrays, scalars, **settings)
 
 
-def _flat_gates(gpu: Launcher, gates: Gates) -> tuple[Array, ...]:
+def _flat_gates(gates: Gates) -> tuple[Array, ...]:
     """Return z, h, s as (N, C) or (N, R)."""
-    return tuple(gpu.contiguous(a[:, :, 0, 0]) for a in (gates.z, gates.h, gates.s))
+    return tuple(a.reshape(a.shape[:2]) for a in (gates.z, gates.h, gates.s))

@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import subprocess
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ import pytest
 from platformdirs import user_cache_path
 
 from minise.ops.cuda.launcher import Launcher, parameters
+from minise.ops.cuda.products import product_of
 from tests.ops.cuda.capture import enqueue
 from tests.ops.cuda.device import DeviceArray, unowned_in
 
@@ -43,9 +44,10 @@ class Emulator(Launcher):
     def __init__(
         self, xp=np, *, seed=0, resident=1, shared=HOPPER_SHARED_BYTES, edit=lambda text: text
     ):
+        super().__init__()
         self._xp, self.seed, self.resident = xp, seed, resident
         self.shared, self.edit = shared, edit
-        self.launches = []  # names of kernels, in order
+        self.launches = []  # names of kernels, and "multiply", in order
 
     @property
     def xp(self):
@@ -57,36 +59,40 @@ class Emulator(Launcher):
     def address(self, array):
         return array.ctypes.data
 
-    def run(self, source, kernel, blocks, threads, arguments, shared):
+    def run(self, plan, arrays):
         """Run a kernel, or record it if the current stream is capturing."""
-        self.launches.append(kernel)
-        if shared > self.shared:
+        self.launches.append(plan.kernel)
+        if plan.shared > self.shared:
             raise EmulatorError(
-                f"{kernel}: shared memory is {shared} bytes, expected at most {self.shared}"
+                f"{plan.kernel}: shared memory is {plan.shared} bytes, expected at most "
+                f"{self.shared}"
             )
-        pointers = [a.array if isinstance(a, DeviceArray) else a for a in arguments]
-        launch = source, kernel, blocks, threads, unowned_in(pointers), shared
-        enqueue(lambda: self.execute(*launch))
+        pointers = [a.array if isinstance(a, DeviceArray) else a for a in arrays]
+        enqueue(partial(self.execute, plan, unowned_in(pointers)))
 
-    def execute(self, source, kernel, blocks, threads, arguments, shared):
-        text = self.edit(source.text)
-        function = getattr(compiled(text, source.defines), f"emulate_{kernel}")
+    def execute(self, plan, arrays):
+        kernel, text = plan.kernel, self.edit(plan.source.text)
+        function = getattr(compiled(text, plan.source.defines), f"emulate_{kernel}")
         buffers = {}
-        cells = []
-        for parameter, argument in zip(parameters(text)[kernel], arguments, strict=True):
-            if parameter.pointer:
-                cells.append(np.uint64(address_of(argument, parameter.written, buffers)))
-            else:
-                cells.append(argument)
-        cells = [np.asarray(cell) for cell in cells]
-        grid = (*blocks, 1, 1)[:3]
-        launch = (ctypes.c_uint * 7)(*grid, threads, shared, self.seed, self.resident)
+        addresses = [
+            np.uint64(address_of(array, written, buffers))
+            for array, (_, _, written) in zip(arrays, plan.arrays, strict=True)
+        ]
+        cells = [np.asarray(cell) for cell in (*addresses, *plan.scalars)]
+        grid = (*plan.blocks, 1, 1)[:3]
+        launch = (ctypes.c_uint * 7)(*grid, *plan.threads, plan.shared, self.seed, self.resident)
         pointers = (ctypes.c_void_p * len(cells))(*(cell.ctypes.data for cell in cells))
         error = function(launch, pointers)
         if error:
             raise EmulatorError(f"{kernel}: {error.decode()}")
         for buffer in buffers.values():
             buffer.write_back(kernel)
+
+    def multiply(self, a, b, out, *, add=False):
+        self.launches.append("multiply")
+        product_of(a, b, out)
+        product = self.xp.matmul(a, b)
+        out[...] = out + product if add else product
 
 
 class Buffer:

@@ -93,7 +93,7 @@ def test_a_convolution_in_batches(monkeypatch):
     batched = ops()
     out2, _ = batched.conv2d_forward(x, weight, padding=(1, 1))
     dx, dweight, _ = batched.conv2d_backward(dout, cache)
-    assert batched.launcher.launches.count("im2col") == 2 * 3
+    assert batched.launcher.launches.count("im2col") == 3 * 3  # of x twice, and of dout
     np.testing.assert_array_equal(out.get(), out2.get())
     np.testing.assert_array_equal(dx.get(), gradients[0].get())
     np.testing.assert_allclose(dweight.get(), gradients[1].get(), rtol=1e-12, atol=1e-13)
@@ -143,12 +143,12 @@ def test_what_a_step_of_inference_launches():
     prepared = back_end.prepare_conv2d(weight, None, w1, None, w2, None, relu=True)
     assert back_end.launcher.launches == []
     back_end.run_conv2d(prepared, x, shortcut)
-    assert back_end.launcher.launches == ["tile_forward"]  # 1x1: no im2col
+    assert back_end.launcher.launches == ["multiply", "tile_forward"]  # 1x1: no im2col
     gamma, beta, mean, var = (abs(array) for array in arrays(*4 * [4]))
     running = dict(running_mean=mean, running_var=var)
     norm = back_end.prepare_batch_norm2d(gamma, beta, **running)
     back_end.run_batch_norm2d(norm, x)
-    assert back_end.launcher.launches[1:] == ["normalise"]
+    assert back_end.launcher.launches[2:] == ["normalise"]
 
 
 def test_caches_keep_the_callers_arrays():
@@ -211,24 +211,38 @@ def test_refuses_gates_that_exceed_shared_memory():
 
 
 def test_the_launcher_checks_a_kernels_arguments():
-    """Failures are assertions: they are bugs of the back end, not of the user."""
+    """In an optimised Python, too: a kernel would misread the array."""
     launcher = Emulator(device)
-    x, z = arrays((2, 8), (2,))
+    x, z, apart = arrays((2, 8), (2,), (4,))
 
-    def squeeze(x, z, rows=2, hw=8):
-        launcher.launch("squeeze_excite.cu", "squeeze", 1, x, z, rows, hw, dtype=FLOAT)
+    def squeeze(x, z, rows=2, hw=8, blocks=1):
+        file, arrays, scalars = "squeeze_excite.cu", (x, z), (rows, hw)
+        launcher.launch(file, "squeeze", blocks, arrays, scalars, dtype=FLOAT)
 
     squeeze(x, z)
-    for bad, problem in (
-        ((x.astype(np.float64), z), "squeeze: x is float64, expected float32"),
-        ((x[:, ::2], z), "squeeze: x is not C-contiguous"),
-        ((x.get(), z), "squeeze: x is a ndarray"),
-        ((x, z, 2**31), "squeeze: rows is 2147483648, expected a value of int32"),
+    for bad, kind, problem in (
+        ((x.astype(np.float64), z), TypeError, "squeeze: x is float64 of .*, expected an array"),
+        ((x.get(), z), TypeError, "squeeze: x is float32 of numpy, expected an array of"),
+        ((3, z), TypeError, "squeeze: x is a int, expected an array of float32"),
+        ((x, apart[::2]), ValueError, "squeeze: z is not contiguous"),
+        ((x, z, 2**31), ValueError, "squeeze: rows is 2147483648, expected a value of int32"),
+        ((x, z, 2, 8, 0), ValueError, r"squeeze: blocks along x are 0, expected 1\.\.2147483647"),
+        ((x, z, 2, 8, (1, 65536)), ValueError, r"blocks along y are 65536, expected 1\.\.65535"),
     ):
-        with pytest.raises(AssertionError, match=problem):
+        with pytest.raises(kind, match=problem):
             squeeze(*bad)
-    with pytest.raises(AssertionError, match="squeeze takes 4 arguments"):
-        launcher.launch("squeeze_excite.cu", "squeeze", 1, x, z, 2, dtype=FLOAT)
+    launch = launcher.launch
+    with pytest.raises(TypeError, match="squeeze: arrays are 1, expected 2: x, z"):
+        launch("squeeze_excite.cu", "squeeze", 1, (x,), (2, 8), dtype=FLOAT)
+    with pytest.raises(TypeError, match="squeeze: scalars are 1, expected 2: rows, hw"):
+        launch("squeeze_excite.cu", "squeeze", 1, (x, z), (2,), dtype=FLOAT)
+
+
+def test_a_kernel_reads_a_contiguous_copy():
+    launcher = Emulator(device)
+    x, z = arrays((2, 16), (2,))
+    launcher.launch("squeeze_excite.cu", "squeeze", 1, (x[:, ::2], z), (2, 8), dtype=FLOAT)
+    np.testing.assert_allclose(z.get(), x.get()[:, ::2].mean(axis=1), rtol=1e-6)
 
 
 # Packaging

@@ -77,7 +77,9 @@ def test_every_kernel_is_run():
         param, param, param.copy(), rate=0.1, momentum=0.9, nesterov=True, weight_decay=0.1
     )
     ran = {*ops.ops.launcher.launches, *simple.ops.launcher.launches}
-    assert ran == {name for file in FILES for name in parameters(source(file, param.dtype).text)}
+    assert ran - {"multiply"} == {
+        name for file in FILES for name in parameters(source(file, param.dtype).text)
+    }
 
 
 @pytest.mark.parametrize("order", ORDERS, ids=lambda order: f"seed{order['seed']}")
