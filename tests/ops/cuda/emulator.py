@@ -18,7 +18,8 @@ import pytest
 from platformdirs import user_cache_path
 
 from minise.ops.cuda.launcher import Launcher, parameters
-from minise.ops.cuda.products import product_of
+from minise.ops.cuda.products import multiply, product_of, settings_of
+from tests.ops.cuda import fake_cublas
 from tests.ops.cuda.capture import enqueue
 from tests.ops.cuda.device import DeviceArray, unowned_in
 
@@ -89,10 +90,13 @@ class Emulator(Launcher):
             buffer.write_back(kernel)
 
     def multiply(self, a, b, out, *, add=False):
+        """Multiply through the fake of cuBLAS, with the arguments of a call on a GPU."""
         self.launches.append("multiply")
-        product_of(a, b, out)
-        product = self.xp.matmul(a, b)
-        out[...] = out + product if add else product
+        product = product_of(a, b, out)
+        settings = settings_of(fake_cublas, out.dtype.char, tf32=self.tf32, add=add)
+        addresses = tuple(self.address(array) for array in (a, b, out))
+        handle = fake_cublas.get_cublas_handle()
+        multiply(fake_cublas, handle, product, addresses, settings)
 
 
 class Buffer:

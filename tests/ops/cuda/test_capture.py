@@ -112,6 +112,7 @@ REFUSED = {
     "@": (lambda: X @ X, CUBLAS),
     "dot": (lambda: X.dot(X), CUBLAS),
     "a dot of NumPy": (lambda: np.dot(X, X), CUBLAS),
+    "the launcher's product": (lambda: back_end().launcher.multiply(X, X, X), CUBLAS),
     "einsum": (lambda: np.einsum("ij,jk->ik", X, X), CUBLAS),
     "the device's synchronisation": (lambda: cuda.Device().synchronize(), UNSUPPORTED),
     "the stream's synchronisation": (lambda: cuda.get_current_stream().synchronize(), UNSUPPORTED),
