@@ -10,8 +10,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from minise import __version__
 from minise.checks import check_integer
 from minise.files import write_whole
+from minise.train.finite import as_strict_json
 
 PACKAGES = ("minise", "numpy", "numba", "safetensors", "rich", "threadpoolctl", "tyro")
 
@@ -47,12 +49,14 @@ class RunFolder:
             "command": sys.argv,
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         }
-        write_whole(self.path / "config.json", (json.dumps(content, indent=2) + "\n").encode())
+        text = json.dumps(content, indent=2, allow_nan=False)
+        write_whole(self.path / "config.json", f"{text}\n".encode())
 
     def log(self, kind: str, **values: Any) -> None:
-        """Append one line to metrics.jsonl."""
+        """Append one line of strict JSON to metrics.jsonl; see as_strict_json."""
+        line = json.dumps(as_strict_json({"kind": kind, **values}), allow_nan=False)
         with (self.path / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps({"kind": kind, **values}) + "\n")
+            file.write(f"{line}\n")
 
 
 def create(out: Path, name: str | None, stem: str) -> RunFolder:
@@ -124,7 +128,7 @@ def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
     by_name = {"python": platform.python_version()}
     for name in packages:
         try:
-            by_name[name] = version(name)
+            by_name[name] = __version__ if name == "minise" else version(name)
         except PackageNotFoundError:
             by_name[name] = "not installed"
     return by_name
