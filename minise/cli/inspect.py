@@ -68,7 +68,7 @@ def evaluate_run(
             if data is not None or root is not None:
                 raise
             option = "--data" if config.root is None else "--root"
-            raise type(error)(
+            raise ValueError(
                 f"{error}; if the data of the run has moved, pass its folder with {option}"
             ) from None
         if images.classes != classes:

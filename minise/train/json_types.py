@@ -3,10 +3,12 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
+from reprlib import repr
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from minise.checks import check_choice, did_you_mean
+from minise.files import shortened
 
 WORDS = {bool: "true or false", int: "an integer", float: "a number", str: "a string"}
 WORDS[Path] = "the path of a folder as a string"
@@ -48,10 +50,8 @@ def check_fields(where: str, values: Any, cls: type, prefix: str = "") -> None:
 def _check_names(where: str, names: Iterable[str], known: Iterable[str]) -> None:
     unknown = sorted(set(names) - set(known))
     if unknown:
-        raise ValueError(
-            f"{where} has {', '.join(map(_shown, unknown))}, which this version of minise does not "
-            f"know{did_you_mean(unknown[0], known)}"
-        )
+        shown, hint = shortened([*map(_shown, unknown)]), did_you_mean(unknown[0], known)
+        raise ValueError(f"{where} has {shown}, which this version of minise does not know{hint}")
 
 
 def _shown(name: str) -> str:
@@ -72,7 +72,7 @@ def _check(where: str, name: str, value: Any, kind: Any) -> None:
     elif get_origin(kind) is tuple:
         kinds = get_args(kind)
         if not isinstance(value, list | tuple) or len(value) != len(kinds):
-            raise TypeError(f"{where}: {name} is {value!r}, expected {len(kinds)} values")
+            raise TypeError(f"{where}: {name} is {repr(value)}, expected {len(kinds)} values")
         for k, (item, item_kind) in enumerate(zip(value, kinds, strict=True)):
             _check(where, f"{name}[{k}]", item, item_kind)
     else:
@@ -82,4 +82,4 @@ def _check(where: str, name: str, value: Any, kind: Any) -> None:
 def _require(where: str, name: str, value: Any, kind: type) -> None:
     accepted = {float: (float, int), Path: (str, Path)}.get(kind, (kind,))
     if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
-        raise TypeError(f"{where}: {name} is {value!r}, expected {WORDS[kind]}")
+        raise TypeError(f"{where}: {name} is {repr(value)}, expected {WORDS[kind]}")

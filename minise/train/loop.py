@@ -108,8 +108,8 @@ def train(training: Training, console: "Console | None" = None) -> Result:
             test = evaluate(training.net, training.test, training.evaluation, confusion)
         trained, seconds = sum(epoch["seconds"] for epoch in epochs), time.perf_counter() - start
         training.folder.log("test", **test, training_seconds=trained, seconds=seconds)
-        if not math.isfinite(test.get("loss", 0.0)):
-            raise NonFiniteLoss(_overflow("test", test["loss"]))
+        if warning := _overflow("test", test):
+            raise NonFiniteLoss(warning)
         counts = None if confusion is None else confusion.counts
         if remark := _verdict(training, epochs, counts):
             training.folder.log("remark", text=remark)
@@ -138,13 +138,13 @@ def _epochs(
         if training.val is None:
             continue
         score = val.get("accuracy", -val["loss"])
-        if not math.isfinite(val["loss"]):
-            progress.line(_overflow("validation", val["loss"]))
+        if warning := _overflow("validation", val):
+            progress.line(warning)
         elif score > best:
             best = score
             _save(training, folder.best, metrics)
     if training.val is not None and not folder.best.exists():
-        raise NonFiniteLoss(f"no epoch is the best one: {_overflow('validation', val['loss'])}")
+        raise NonFiniteLoss(f"no epoch is the best one: {warning}")
     return records, images
 
 
@@ -256,12 +256,17 @@ def _remedy(training: Training) -> str:
     )
 
 
-def _overflow(split: str, loss: float) -> str:
-    return (
-        f"the {split} loss is {loss}, although every parameter and running statistic is finite: "
-        "activations overflow in evaluation, so lower lr, or train longer until the running "
-        "statistics have settled; `minise train --guard` names the layer"
-    )
+def _overflow(split: str, metrics: dict[str, float]) -> str | None:
+    """Return a message if the loss or the accuracy of a finite net is not finite, else None."""
+    for name in ("loss", "accuracy"):
+        if not math.isfinite(metrics.get(name, 0.0)):
+            return (
+                f"the {split} {name} is {metrics[name]}, although every parameter and running "
+                "statistic is finite: probably activations overflow in evaluation, so lower lr, or "
+                "train longer until the running statistics have settled; `minise train --guard` "
+                "names the layer"
+            )
+    return None
 
 
 def _verdict(training: Training, epochs: list[dict[str, Any]], counts: Array | None) -> str | None:

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from minise.cli import main
 from minise.data import load
 from minise.nn import SE
 from minise.train import TrainConfig, checkpoint, prepare, read_config
+from minise.train.config import to_dict
 from tests.cli.commands import call
 
 TINY = "train --data shapes10 --limit 48 --val 16 --model se_resnet8 --batch-size 16 --epochs 1"
@@ -24,6 +26,22 @@ def _in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.delenv("MINISE_DATA", raising=False)
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr("minise.train.setup.SHAPES10_TEST", 20)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Return a run of TINY, which no test changes."""
+    out = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("minise.train.setup.SHAPES10_TEST", 20)
+        assert main([*TINY.split(), "--out", str(out), "--name", "a"]) == 0
+    return out / "a"
+
+
+@pytest.fixture
+def run_a(trained):
+    """Return a copy of that run, runs/a."""
+    return Path(shutil.copytree(trained, "runs/a"))
 
 
 def done(line, capsys):
@@ -103,8 +121,8 @@ def test_the_root_of_cifar_is_in_the_run(capsys, monkeypatch, tmp_path):
     assert "test accuracy" in done("eval ../runs/a --root ../moved", capsys)
 
 
+@pytest.mark.usefixtures("run_a")
 def test_a_run_its_best_and_its_last_checkpoint(capsys, tmp_path):
-    done(f"{TINY} --name a", capsys)
     Image.fromarray(load("shapes10", "test", n=1).images[0].transpose(1, 2, 0)).save("a.png")
     for verb in ("eval", "predict", "summary"):
         end = " a.png" if verb == "predict" else ""
@@ -148,7 +166,9 @@ def test_a_repeated_run_gives_the_same_bits(capsys, monkeypatch, tmp_path):
     more = (
         "--reduction 4 --site pre --cutout 4 --accumulate 2 --batch-size 8 --seed 3 --log-every 1"
     )
-    line = f"{TINY} --epochs 2 --label-smoothing 0.1 --no-nesterov {more} --name a"
+    line = (
+        f"{TINY} --limit 24 --val 8 --epochs 2 --label-smoothing 0.1 --no-nesterov {more} --name a"
+    )
     done(line, capsys)
     first = read_config("runs/a")
     Path("elsewhere").mkdir()
@@ -169,15 +189,16 @@ def test_a_repeated_run_gives_the_same_bits(capsys, monkeypatch, tmp_path):
 
 
 def test_options_beside_a_config_override_it(capsys):
-    done(f"{TINY} --reduction 4 --name a", capsys)
-    done("train --config=runs/a --seed 7 --no-flip --rate 0.1 --name b", capsys)
-    a, b = read_config("runs/a"), read_config("runs/b")
+    a = TrainConfig(data="shapes10", limit=24, val=8, epochs=1, se=SE(reduction=4), name="a")
+    Path("a.json").write_text(json.dumps({"config": to_dict(a)}))
+    done("train --config=a.json --seed 7 --no-flip --rate 0.1 --model se_resnet8 --name b", capsys)
+    b = read_config("runs/b")
     assert (b.seed, b.flip, b.lr, b.name, b.se) == (7, False, 0.1, "b", SE(reduction=4))
-    assert b.limit == a.limit == 48
-    done("train --config runs/a --model resnet8 --name plain", capsys)
+    assert (b.limit, b.val) == (24, 8)
+    done("train --config a.json --model resnet8 --name plain", capsys)
     plain = read_config("runs/plain")
     assert (plain.model, plain.se, plain.epochs) == ("resnet8", SE(), a.epochs)
-    message = refusal("train --config runs/a --model resnet8 --site pre", capsys)
+    message = refusal("train --config a.json --model resnet8 --site pre", capsys)
     assert "model resnet8 has no SE blocks, but site is set: use se_resnet8" in message
 
 
@@ -266,10 +287,9 @@ def spoil(path, name, value=np.nan):
         ("bn1.running_var", np.inf, "layer bn1, running statistic running_var: 1 of 16 numbers"),
     ],
 )
-def test_a_net_with_nan_is_refused_with_the_array(name, value, message, capsys):
-    done(f"{TINY} --name a", capsys)
+def test_a_net_with_nan_is_refused_with_the_array(name, value, message, capsys, run_a):
     Image.fromarray(load("shapes10", "test", n=1).images[0].transpose(1, 2, 0)).save("a.png")
-    spoil(Path("runs/a/best.safetensors"), name, value)
+    spoil(run_a / "best.safetensors", name, value)
     for line in ("eval runs/a", "predict runs/a a.png"):
         error = refusal(line, capsys, status=1)
         assert re.search(r"runs/a\S* is not usable: ", error)
@@ -277,10 +297,8 @@ def test_a_net_with_nan_is_refused_with_the_array(name, value, message, capsys):
     done("eval runs/a --checkpoint last", capsys)
 
 
-def test_a_finite_net_that_overflows_fails(capsys):
-    done(f"{TINY} --name a", capsys)
-    spoil(Path("runs/a/best.safetensors"), "fc.bias", np.finfo(np.float32).max)
-    spoil(Path("runs/a/best.safetensors"), "bn1.weight", np.finfo(np.float32).max)
+def test_a_finite_net_that_overflows_fails(capsys, run_a):
+    spoil(run_a / "best.safetensors", "bn1.weight", np.finfo(np.float32).max)
     with np.errstate(all="ignore"):
         status, out, err = call("eval runs/a", capsys)
     assert status == 1

@@ -31,13 +31,7 @@ from tests.train.planting import assert_finite_files, outcome, places
 from tests.train.regression import SquaredError, net, pairs, quiet
 
 compiled_only = pytest.mark.skipif(AS_LOOPS, reason="too slow for kernels that run as Python")
-over_back_ends = pytest.mark.parametrize(
-    "ops",
-    [
-        pytest.param(reference, id="reference"),
-        pytest.param(jit, id="jit", marks=[compiled_only, pytest.mark.slow]),
-    ],
-)
+over_guards = pytest.mark.parametrize("guard", [False, True], ids=["plain", "guarded"])
 
 
 def check_planted(place, ops, folder):
@@ -59,16 +53,25 @@ def check_planted(place, ops, folder):
     assert "\n" not in str(error)
 
 
-@pytest.mark.parametrize("guard", [False, True], ids=["plain", "guarded"])
-@over_back_ends
+def over_back_ends(*marks):
+    """Parametrise over back ends; jit has further marks."""
+    jit_marks = [compiled_only, *marks]
+    return pytest.mark.parametrize(
+        "ops",
+        [pytest.param(reference, id="reference"), pytest.param(jit, id="jit", marks=jit_marks)],
+    )
+
+
+@over_guards
+@over_back_ends(pytest.mark.slow)
 def test_planted_values_end_the_run_and_are_never_saved(ops, guard, tmp_path):
     for k, place in enumerate(places(0, 5, guard)):
         check_planted(place, ops, tmp_path / str(k))
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("guard", [False, True], ids=["plain", "guarded"])
-@over_back_ends
+@over_guards
+@over_back_ends()
 def test_values_planted_at_fifty_places(ops, guard, tmp_path):
     for k, place in enumerate(places(1, 50, guard)):
         check_planted(place, ops, tmp_path / str(k))
@@ -244,6 +247,20 @@ def test_without_any_finite_validation_loss_the_run_fails(tmp_path):
         trained(tmp_path, val=pairs(1, 1), evaluation=Overflowing({1, 2}), test=pairs(1, 2))
     assert not (tmp_path / "a" / "best.safetensors").exists()
     assert checkpoint.load(tmp_path / "a" / "last.safetensors").progress["val_loss"] is None
+
+
+class WithoutAccuracy(SquaredError):
+    """Its accuracy is NaN, as a mean over no inputs would be."""
+
+    def metrics(self, out, targets):
+        return {"accuracy": np.nan}
+
+
+def test_an_accuracy_of_nan_is_never_best(tmp_path):
+    with pytest.raises(NonFiniteLoss, match="no epoch is the best one: the validation accuracy is"):
+        trained(tmp_path, val=pairs(1, 1), evaluation=WithoutAccuracy())
+    with pytest.raises(NonFiniteLoss, match="^the test accuracy is nan"):
+        trained(tmp_path, test=pairs(1, 1), evaluation=WithoutAccuracy(), name="b")
 
 
 def test_a_test_loss_of_nan_fails_the_run(tmp_path):
