@@ -3,7 +3,7 @@
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 from rich.console import Console
@@ -11,6 +11,10 @@ from rich.table import Table
 
 from minise.cli.words import FAILED, Failure, misuse, say
 from minise.nn import SE, Layer
+
+if TYPE_CHECKING:
+    from minise.data import Dataset
+    from minise.train import TrainConfig
 
 
 def evaluate_run(
@@ -42,7 +46,7 @@ def evaluate_run(
     from minise.train import Confusion, SoftmaxCrossEntropy, evaluate
     from minise.train import checkpoint as checkpoints
     from minise.train.run_folder import cores
-    from minise.train.setup import build_net, for_evaluation, load_split
+    from minise.train.setup import build_net, for_evaluation
 
     with misuse():
         path = checkpoint_of(run, checkpoint)
@@ -62,15 +66,7 @@ def evaluate_run(
         checkpoints.restore(net, saved.arrays)
     check_finite(net, path)
     with misuse():
-        try:
-            images = load_split(config, split)
-        except (OSError, ValueError) as error:
-            if data is not None or root is not None:
-                raise
-            option = "--data" if config.root is None else "--root"
-            raise ValueError(
-                f"{error}; if the data of the run has moved, pass its folder with {option}"
-            ) from None
+        images = _images(config, split, moved=data is None and root is None)
         if images.classes != classes:
             raise ValueError(f"{config.data} has classes {images.classes}, expected {classes}")
     with threadpool_limits(min(config.threads, cores()) or 1, "blas"):
@@ -97,6 +93,21 @@ def evaluate_run(
             FAILED,
         )
     return 0
+
+
+def _images(config: "TrainConfig", split: str, *, moved: bool) -> "Dataset":
+    """Load the images of a run; if they are missing, say which option tells where they are."""
+    from minise.train.setup import load_split
+
+    try:
+        return load_split(config, split)
+    except (OSError, ValueError) as error:
+        if not moved:
+            raise
+        option = "--data" if config.root is None else "--root"
+        raise ValueError(
+            f"{error}; if the data of the run has moved, pass its folder with {option}"
+        ) from None
 
 
 def check_finite(net: Layer, path: Path) -> None:
