@@ -114,7 +114,7 @@ def train_as(config: TrainConfig) -> int:
         result = train(training, console)
     except Interrupted as interrupted:
         raise Failure(str(interrupted), interrupted.exit_status) from None
-    except FloatingPointError as error:
+    except (FloatingPointError, MemoryError) as error:
         raise Failure(str(error), FAILED) from error
     report(console, result, config)
     return 0

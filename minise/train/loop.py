@@ -23,6 +23,8 @@ from minise.train.checkpoint import Checkpoint, arrays_of, restore
 from minise.train.evaluate import Confusion, evaluate
 from minise.train.finite import NonFiniteLoss, NonFiniteState, as_strict_json, check_state
 from minise.train.interrupt import Interrupted, Interruption
+from minise.train.means import Means
+from minise.train.memory import out_of_memory
 from minise.train.objective import Objective, SoftmaxCrossEntropy
 from minise.train.progress import Progress
 from minise.train.run_folder import RunFolder
@@ -152,45 +154,59 @@ def _one_epoch(
     training: Training, epoch: int, progress: Progress, interruption: Interruption
 ) -> tuple[dict[str, Any], int]:
     """Train one epoch; return its record for metrics.jsonl and the number of images."""
-    steps, first = training.steps, (epoch - 1) * training.steps
-    start, seen, lr = time.perf_counter(), 0, 0.0
-    sums: dict[str, float] = {}
+    first, start, lr = (epoch - 1) * training.steps, time.perf_counter(), 0.0
+    means = Means()
     groups = group_batches(epoch_batches(training.train, epoch - 1), training.accumulate)
-    for k, group in enumerate(groups):
-        lr = lr_at(
-            first + k,
-            training.epochs * steps,
-            peak=training.lr,
-            schedule=training.schedule,
-            warmup=training.warmup,
-        )
-        means = train_step(training.net, training.objective, training.optimiser, group, lr)
-        if not math.isfinite(means["loss"]):
-            raise NonFiniteLoss(_divergence(means["loss"], epoch, first + k, lr, training))
-        count = sum(len(x) for x, _ in group)
-        seen += count
-        for name, mean in means.items():
-            sums[name] = sums.get(name, 0.0) + mean * count
-        throughput = seen / (time.perf_counter() - start)
-        progress.step(epoch, k + 1, {name: s / seen for name, s in sums.items()}, throughput)
-        if (first + k + 1) % training.log_every == 0:
-            record = dict(epoch=epoch, step=first + k + 1, loss=means["loss"], lr=lr)
+    for step, group in enumerate(groups, first + 1):
+        lr = _lr(training, step)
+        try:
+            results = train_step(training.net, training.objective, training.optimiser, group, lr)
+        except MemoryError as error:
+            raise out_of_memory(error, training.net, training.objective, group[0]) from None
+        means.add(results, sum(len(x) for x, _ in group))
+        due = step % training.log_every == 0
+        if not (means.on_host or due or interruption.number):
+            continue  # reading the loss would wait for the GPU
+        _read(means, step, epoch, training)
+        throughput = means.count / (time.perf_counter() - start)
+        progress.step(epoch, step - first, means.means(), throughput)
+        if due:
+            record = dict(epoch=epoch, step=step, loss=means.last["loss"], lr=lr)
             training.folder.log("step", **record, images_per_second=throughput)
         if interruption.number:
-            completed = {"epoch": epoch - 1, "step": first + k + 1}
-            _save(training, training.folder.last, completed)
-            where = f"step {first + k + 1} of {training.epochs * steps}"
+            _save(training, training.folder.last, {"epoch": epoch - 1, "step": step})
+            where = f"step {step} of {training.epochs * training.steps}"
             message = f"interrupted after {where}; {training.folder.last} is written"
             raise Interrupted(interruption.number, message)
-    if not seen:
+    if not means.count:
         raise ValueError(
             f"train: epoch({epoch - 1}) of the batches yields 0 batches, expected "
             f"{len(training.train)}, their len: return a new iterator from each call of epoch"
         )
+    _read(means, epoch * training.steps, epoch, training)
     seconds = time.perf_counter() - start
-    means = {name: s / seen for name, s in sums.items()}
-    timing = dict(lr=lr, images_per_second=seen / seconds, seconds=seconds)
-    return {"epoch": epoch, "step": epoch * steps, **means, **timing}, seen
+    timing = dict(lr=lr, images_per_second=means.count / seconds, seconds=seconds)
+    return {"epoch": epoch, "step": epoch * training.steps, **means.means(), **timing}, means.count
+
+
+def _lr(training: Training, step: int) -> float:
+    """Return the learning rate of a step of the run, counted from 1."""
+    return lr_at(
+        step - 1,
+        training.epochs * training.steps,
+        peak=training.lr,
+        schedule=training.schedule,
+        warmup=training.warmup,
+    )
+
+
+def _read(means: Means, step: int, epoch: int, training: Training) -> None:
+    """Read the results up to a step; raise NonFiniteLoss for the first loss that is not finite."""
+    results = means.read()
+    for number, result in enumerate(results, step + 1 - len(results)):
+        if not math.isfinite(result["loss"]):
+            lr = _lr(training, number)
+            raise NonFiniteLoss(_divergence(result["loss"], epoch, number - 1, lr, training))
 
 
 def _save(training: Training, path: Path, metrics: dict[str, Any]) -> None:

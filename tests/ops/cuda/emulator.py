@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 from platformdirs import user_cache_path
 
-from minise.ops.cuda.launcher import Launcher, parameters
+from minise.ops.cuda.launcher import Launcher, parameters, table
+from minise.ops.cuda.products import product_of
 
 HEADER = Path(__file__).with_name("emulator.h")
 FLAGS = ["-std=c++20", "-O1", "-fPIC", "-shared", "-w", "-fno-strict-aliasing", "-U_FORTIFY_SOURCE"]
@@ -41,9 +42,10 @@ class Emulator(Launcher):
     def __init__(
         self, xp=np, *, seed=0, resident=1, shared=HOPPER_SHARED_BYTES, edit=lambda text: text
     ):
+        super().__init__()
         self._xp, self.seed, self.resident = xp, seed, resident
         self.shared, self.edit = shared, edit
-        self.launches = []  # names of kernels, in order
+        self.launches = []  # names of kernels, and "multiply", in order
 
     @property
     def xp(self):
@@ -55,30 +57,37 @@ class Emulator(Launcher):
     def address(self, array):
         return array.ctypes.data
 
-    def run(self, source, kernel, blocks, threads, arguments, shared):
+    def run(self, plan, arrays):
+        kernel, shared = plan.kernel, plan.shared
         self.launches.append(kernel)
         if shared > self.shared:
             raise EmulatorError(
                 f"{kernel}: shared memory is {shared} bytes, expected at most {self.shared}"
             )
-        text = self.edit(source.text)
-        function = getattr(compiled(text, source.defines), f"emulate_{kernel}")
+        text = self.edit(plan.source.text)
+        function = getattr(compiled(text, plan.source.defines), f"emulate_{kernel}")
         buffers = {}
-        cells = []
-        for parameter, argument in zip(parameters(text)[kernel], arguments, strict=True):
-            if parameter.pointer:
-                cells.append(np.uint64(address_of(argument, parameter.written, buffers)))
-            else:
-                cells.append(argument)
-        cells = [np.asarray(cell) for cell in cells]
-        grid = (*blocks, 1, 1)[:3]
-        launch = (ctypes.c_uint * 7)(*grid, threads, shared, self.seed, self.resident)
+        addresses = [
+            table([address_of(one, written, buffers) for one in array], np.uint64, plan.entries)
+            if many
+            else np.uint64(address_of(array, written, buffers))
+            for array, (_, _, written, many) in zip(arrays, plan.arrays, strict=True)
+        ]
+        cells = [np.asarray(cell) for cell in (*addresses, *plan.scalars)]
+        grid = (*plan.blocks, 1, 1)[:3]
+        launch = (ctypes.c_uint * 7)(*grid, *plan.threads, shared, self.seed, self.resident)
         pointers = (ctypes.c_void_p * len(cells))(*(cell.ctypes.data for cell in cells))
         error = function(launch, pointers)
         if error:
             raise EmulatorError(f"{kernel}: {error.decode()}")
         for buffer in buffers.values():
             buffer.write_back(kernel)
+
+    def multiply(self, a, b, out, *, add=False):
+        self.launches.append("multiply")
+        product_of(a, b, out)
+        product = self.xp.matmul(a, b)
+        out[...] = out + product if add else product
 
 
 class Buffer:

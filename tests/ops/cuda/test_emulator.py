@@ -19,7 +19,8 @@ def run(body, *, blocks=1, threads=64, size=64, seed=0, shared=0, resident=1):
     out = np.zeros(size)
     source = Source("test.cu", f"{HEAD}{body}\n}}\n", ())
     emulator = Emulator(seed=seed, resident=resident)
-    emulator.run(source, "kernel", (blocks,), threads, [out, np.int32(size)], shared)
+    settings = dict(dtype=np.float64, threads=threads, shared=shared)
+    emulator.launch(source, "kernel", blocks, (out,), (size,), **settings)
     return out
 
 
@@ -131,8 +132,9 @@ def test_refuses(error):
 
 def test_refuses_writes_through_a_const_pointer():
     text = 'extern "C" __global__ void kernel(const double* a) { *(double*)a = 1; }'
+    source, dtype = Source("test.cu", text, ()), np.float64
     with pytest.raises(EmulatorError, match=r"wrote an array of shape \(2,\), declared const"):
-        Emulator().run(Source("test.cu", text, ()), "kernel", (1,), 32, [np.zeros(2)], 0)
+        Emulator().launch(source, "kernel", 1, (np.zeros(2),), (), dtype=dtype, threads=32)
 
 
 def test_refuses_more_shared_memory_than_the_chip_has():

@@ -108,8 +108,8 @@ def test_the_kernels_of_a_step():
     pixels, labels = images(np.random.default_rng(0))
     step(net, optimiser, pixels.astype(np.float32), labels)
     launched = ops.launcher.launches
-    assert launched.count("gate_gradient_of_sums") == 3  # one per block
-    assert launched.count("sgd_update") == len(net.named_parameters())
+    assert launched.count("excite_backward") == 3  # one per block
+    assert launched.count("sgd_updates") == len(net.named_parameters())
     assert {"im2col", "col2im", "excite", "normalise", "norm_input_gradient"} <= set(launched)
 
 
