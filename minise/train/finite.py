@@ -1,14 +1,16 @@
-"""NaN and infinity in a run: find the first in a net, end the run, and write strict JSON."""
+"""NaN and infinity in a run: find the first in a net, and say how the run ends."""
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from contextlib import contextmanager
 
 import numpy as np
 
 from minise.checks import Array
 from minise.nn import Layer
 from minise.nn.layer import dotted_name
+from minise.train.checkpoint import load
+from minise.train.run_folder import RunFolder
 
 PARAMETER, STATISTIC, VELOCITY = "parameter", "running statistic", "velocity of parameter"
 
@@ -83,16 +85,28 @@ def _named_arrays(
         yield layer, VELOCITY, name, array
 
 
-def as_strict_json(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a record of numbers and texts that strict JSON can represent.
+def overflow(split: str, metrics: Mapping[str, float]) -> str | None:
+    """Return a message if the loss or accuracy of a net with finite arrays is not finite."""
+    for name in ("loss", "accuracy"):
+        if not math.isfinite(metrics.get(name, 0.0)):
+            return (
+                f"the {split} {name} is {metrics[name]}, although every parameter and running "
+                "statistic is finite: probably activations overflow in evaluation, so lower lr, or "
+                "train longer until the running statistics have settled; `minise train --guard` "
+                "names the layer"
+            )
+    return None
 
-    NaN and infinities become None (null), and the entry "not_finite" has their texts by name:
-    "nan", "inf" or "-inf".
-    """
-    texts = {
-        name: str(float(value))
-        for name, value in record.items()
-        if isinstance(value, float) and not math.isfinite(value)
-    }
-    cleaned = {name: None if name in texts else value for name, value in record.items()}
-    return {**cleaned, "not_finite": texts} if texts else cleaned
+
+@contextmanager
+def naming_the_checkpoint(folder: RunFolder) -> Iterator[None]:
+    """Append to an error about NaN or infinity which checkpoint has the last finite state."""
+    try:
+        yield
+    except FloatingPointError as error:
+        saved = "no checkpoint is written"
+        if folder.last.exists():
+            step = load(folder.last).progress["step"]
+            saved = f"{folder.last} has the state after step {step}"
+        error.args = (f"{error}; {saved}",)
+        raise

@@ -6,8 +6,6 @@ step.py has the training step. `fit` (setup.py) builds a `Training` from a Train
 
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,13 +19,19 @@ from minise.train import checkpoint as checkpoints
 from minise.train.batches import BatchSource, epoch_batches, group_batches
 from minise.train.checkpoint import Checkpoint, arrays_of, restore
 from minise.train.evaluate import Confusion, evaluate
-from minise.train.finite import NonFiniteLoss, NonFiniteState, as_strict_json, check_state
+from minise.train.finite import (
+    NonFiniteLoss,
+    NonFiniteState,
+    check_state,
+    naming_the_checkpoint,
+    overflow,
+)
 from minise.train.interrupt import Interrupted, Interruption
 from minise.train.means import Means
 from minise.train.memory import out_of_memory
 from minise.train.objective import Objective, SoftmaxCrossEntropy
 from minise.train.progress import Progress
-from minise.train.run_folder import RunFolder
+from minise.train.run_folder import RunFolder, as_strict_json
 from minise.train.schedule import lr_at
 from minise.train.sgd import SGD
 from minise.train.step import train_step
@@ -101,7 +105,7 @@ def train(training: Training, console: "Console | None" = None) -> Result:
         Interruption() as interruption,
         Progress(console, training.epochs, training.steps) as progress,
         on_compile(progress.compiling),
-        _naming_the_checkpoint(training.folder),
+        naming_the_checkpoint(training.folder),
     ):
         epochs, images = _epochs(training, progress, interruption)
         if training.val is not None:
@@ -110,7 +114,7 @@ def train(training: Training, console: "Console | None" = None) -> Result:
             test = evaluate(training.net, training.test, training.evaluation, confusion)
         trained, seconds = sum(epoch["seconds"] for epoch in epochs), time.perf_counter() - start
         training.folder.log("test", **test, training_seconds=trained, seconds=seconds)
-        if warning := _overflow("test", test):
+        if warning := overflow("test", test):
             raise NonFiniteLoss(warning)
         counts = None if confusion is None else confusion.counts
         if remark := _verdict(training, epochs, counts):
@@ -140,7 +144,7 @@ def _epochs(
         if training.val is None:
             continue
         score = val.get("accuracy", -val["loss"])
-        if warning := _overflow("validation", val):
+        if warning := overflow("validation", val):
             progress.line(warning)
         elif score > best:
             best = score
@@ -227,21 +231,6 @@ def _check_state(training: Training, step: int) -> None:
     check_state(training.net, training.optimiser.velocity, hint)
 
 
-@contextmanager
-def _naming_the_checkpoint(folder: RunFolder) -> Iterator[None]:
-    """Append to an error about NaN or infinity which checkpoint has the last finite state."""
-    try:
-        yield
-    except FloatingPointError as error:
-        if folder.last.exists():
-            step = checkpoints.load(folder.last).progress["step"]
-            saved = f"{folder.last} has the state after step {step}"
-        else:
-            saved = "no checkpoint is written"
-        error.args = (f"{error}; {saved}",)
-        raise
-
-
 def _epoch_line(metrics: dict[str, Any], epochs: int) -> str:
     accuracy = f"  train {metrics['accuracy']:.2%}" if "accuracy" in metrics else ""
     val = ""
@@ -270,19 +259,6 @@ def _remedy(training: Training) -> str:
         f"({training.warmup:g}); to find the layer and op with the first NaN or infinity, use "
         "`minise train --guard`, or in Python wrap.attach(net, wrap.guarded(net.ops))"
     )
-
-
-def _overflow(split: str, metrics: dict[str, float]) -> str | None:
-    """Return a message if the loss or the accuracy of a finite net is not finite, else None."""
-    for name in ("loss", "accuracy"):
-        if not math.isfinite(metrics.get(name, 0.0)):
-            return (
-                f"the {split} {name} is {metrics[name]}, although every parameter and running "
-                "statistic is finite: probably activations overflow in evaluation, so lower lr, or "
-                "train longer until the running statistics have settled; `minise train --guard` "
-                "names the layer"
-            )
-    return None
 
 
 def _verdict(training: Training, epochs: list[dict[str, Any]], counts: Array | None) -> str | None:

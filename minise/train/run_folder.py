@@ -1,11 +1,12 @@
 """The run folder: config.json, metrics.jsonl, last.safetensors and best.safetensors."""
 
 import json
+import math
 import os
 import platform
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ from typing import Any
 from minise import __version__
 from minise.checks import check_integer
 from minise.files import write_whole
-from minise.train.finite import as_strict_json
 
 PACKAGES = ("minise", "numpy", "numba", "safetensors", "rich", "threadpoolctl", "tyro")
 
@@ -57,6 +57,21 @@ class RunFolder:
         line = json.dumps(as_strict_json({"kind": kind, **values}), allow_nan=False)
         with (self.path / "metrics.jsonl").open("a") as file:
             file.write(f"{line}\n")
+
+
+def as_strict_json(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record of numbers and texts that strict JSON can represent.
+
+    NaN and infinities become None (null), and the entry "not_finite" has their texts by name:
+    "nan", "inf" or "-inf".
+    """
+    texts = {
+        name: str(float(value))
+        for name, value in record.items()
+        if isinstance(value, float) and not math.isfinite(value)
+    }
+    cleaned = {name: None if name in texts else value for name, value in record.items()}
+    return {**cleaned, "not_finite": texts} if texts else cleaned
 
 
 def create(out: Path, name: str | None, stem: str) -> RunFolder:

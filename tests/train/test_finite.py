@@ -24,8 +24,7 @@ from minise.train import (
     loop,
     run,
 )
-from minise.train.finite import as_strict_json
-from minise.train.run_folder import RunFolder
+from minise.train.run_folder import RunFolder, as_strict_json
 from tests.train import planting
 from tests.train.planting import assert_finite_files, outcome, places
 from tests.train.regression import SquaredError, net, pairs, quiet
