@@ -87,8 +87,8 @@ class SGD:
         if (update_all := getattr(self.net.ops, "sgd_updates", None)) is not None:
             update_all(*arrays, weight_decays=decays, **settings)
             return
-        for *one, decay in zip(*arrays, decays, strict=True):
-            self.net.ops.sgd_update(*one, weight_decay=decay, **settings)
+        for *param, decay in zip(*arrays, decays, strict=True):
+            self.net.ops.sgd_update(*param, weight_decay=decay, **settings)
 
     def _checked(self, grads: Grads) -> tuple[dict[str, Array], Grads]:
         """Return the parameters, and one gradient for each, under its first name."""

@@ -83,7 +83,7 @@ def host_time(net: str = "se_resnet20", steps: int = 30) -> dict[str, Any]:
     x, z = np.zeros((2, 8), np.float32), np.zeros(2, np.float32)
     start = time.thread_time()
     for _ in range(LAUNCHES):
-        arrays, scalars = (x, z, x), (2, 8)
+        arrays, scalars = (x, z, x), (1, 2, 8)
         launcher.launch("squeeze_excite.cu", "scale", 1, arrays, scalars, dtype=x.dtype)
     microseconds = 1e6 * (time.thread_time() - start) / LAUNCHES
     step_ms = median(milliseconds[WARM_UP_STEPS:])

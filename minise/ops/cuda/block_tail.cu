@@ -33,7 +33,7 @@
 //
 // The moments of rows are stored and merged in double precision, at little cost.
 //
-// Split of the work. One warp per row, as in squeeze_excite.cu. Kernels that reduce N * C numbers
+// Split of the work. One warp per row or group of rows, as in squeeze_excite.cu. Kernels that reduce N * C numbers
 // to C have one warp per channel: lane l sums the images l, l + 32, …, then the lanes are summed.
 //
 // Source: Chan, Golub, LeVeque, "Algorithms for computing the sample variance", The American
@@ -41,53 +41,72 @@
 
 constexpr int HELD = 4;  // chunks of a piece that a lane holds
 
-template <int P> __device__ void moments_of_row(const real* x, double* mean, double* m2, int hw) {
-  constexpr int PIECE = WARP * P * HELD;
+template <int P, int ROWS> __device__ void moments_of_rows(
+    Split<P, ROWS>, const real* x, double* mean, double* m2, int hw) {
+  constexpr int PIECE = WARP * P * HELD, LANES = WARP / ROWS;
   double mean_so_far = 0, m2_so_far = 0;
-  for (int start = 0; start < hw; start += PIECE) {
-    const double count = min(hw - start, PIECE), seen = start;
+  for (int start = 0; start < ROWS * hw; start += PIECE) {  // once if ROWS > 1
+    const double count = ROWS > 1 ? hw : min(hw - start, PIECE), seen = start;
     const int own = start + own_lane() * P;
     Chunk<P> held[HELD];
-    real sum = 0, squares = 0, left = 0;
+    real sums[ROWS] = {}, squares[ROWS] = {}, left[ROWS] = {}, centres[ROWS];
 #pragma unroll
     for (int h = 0; h < HELD; h++) {
-      if (own + h * WARP * P >= hw) continue;
-      held[h] = load<P>(x + own + h * WARP * P);
-#pragma unroll
-      for (int k = 0; k < P; k++) sum += held[h].at[k];
+      const int i = own + h * WARP * P;
+      if (i >= ROWS * hw) continue;
+      held[h] = load<P>(x + i);
+      add_to_rows(sums, held[h], i, hw);
     }
-    const real centre = sum_of_lanes(sum) / (real)count;  // the mean, with a rounding error
+    const real centre = sum_of_rows(sums) / (real)count;  // the mean, with a rounding error
+#pragma unroll
+    for (int q = 0; q < ROWS; q++) {
+      centres[q] = ROWS == 1 ? centre : __shfl_sync(ALL_LANES, centre, q * LANES);
+    }
 #pragma unroll
     for (int h = 0; h < HELD; h++) {
-      if (own + h * WARP * P >= hw) continue;
+      const int i = own + h * WARP * P;
+      if (i >= ROWS * hw) continue;
+      Chunk<P> squared;
 #pragma unroll
       for (int k = 0; k < P; k++) {
-        const real centred = held[h].at[k] - centre;
-        squares += centred * centred;
-        left += centred;
+        const int row = row_at<ROWS>(i + k, hw);
+        real subtracted = centres[0];
+#pragma unroll
+        for (int q = 1; q < ROWS; q++) subtracted = q == row ? centres[q] : subtracted;
+        held[h].at[k] -= subtracted;
+        squared.at[k] = held[h].at[k] * held[h].at[k];
       }
+      add_to_rows(squares, squared, i, hw);
+      add_to_rows(left, held[h], i, hw);
     }
-    const double rest = sum_of_lanes((double)left);  // 0 if centre were exact
+    double wide_left[ROWS], wide_squares[ROWS];
+#pragma unroll
+    for (int q = 0; q < ROWS; q++) {
+      wide_left[q] = left[q];
+      wide_squares[q] = squares[q];
+    }
+    const double rest = sum_of_rows(wide_left);  // 0 if centre were exact
     const double middle = centre + rest / count;
-    const double piece = sum_of_lanes((double)squares) - rest * rest / count;
+    const double piece = sum_of_rows(wide_squares) - rest * rest / count;
     const double apart = middle - mean_so_far;
     m2_so_far += piece + apart * apart * (seen * count / (seen + count));
     mean_so_far += apart * (count / (seen + count));
   }
-  if (own_lane() == 0) {
-    *mean = mean_so_far;
-    *m2 = m2_so_far;
+  if (own_lane() % LANES == 0) {
+    mean[own_lane() / LANES] = mean_so_far;
+    m2[own_lane() / LANES] = m2_so_far;
   }
 }
 
-extern "C" __global__ void __launch_bounds__(256) row_moments(
+extern "C" __global__ void __launch_bounds__(256, 4) row_moments(
     const real* __restrict__ x, double* __restrict__ row_mean, double* __restrict__ row_m2,
-    int rows, int hw) {
-  const int row = own_row();
+    int group, int rows, int hw) {
+  const int row = own_warp() * group;
   if (row >= rows) return;
   const real* pixels = x + (size_t)row * hw;
-  if (hw % PACK == 0) moments_of_row<PACK>(pixels, row_mean + row, row_m2 + row, hw);
-  else moments_of_row<1>(pixels, row_mean + row, row_m2 + row, hw);
+  with_split(group, hw, [&](auto split) {
+    moments_of_rows(split, pixels, row_mean + row, row_m2 + row, hw);
+  });
 }
 
 // Computes mean and rstd of each channel. In training they are those of the batch, and the running
@@ -103,7 +122,7 @@ extern "C" __global__ void __launch_bounds__(256) channel_moments(
     const real* running_var, real* __restrict__ mean, real* __restrict__ rstd, real* new_mean,
     real* new_var, real* __restrict__ zhat, real* __restrict__ z, double momentum, double eps,
     int training, int N, int C, int hw) {
-  const int c = own_row(), lane = own_lane();
+  const int c = own_warp(), lane = own_lane();
   if (c >= C) return;
   double middle, var;
   if (training) {
@@ -139,58 +158,70 @@ struct Affine {  // out = (x - mean) * slope + shift
   real mean, slope, shift;
 };
 
-template <int P> __device__ void normalise_row(
-    const real* x, const real* shortcut, real* out, Affine map, int clip, int hw) {
-#pragma unroll 4
-  for (int i = own_lane() * P; i < hw; i += WARP * P) {
+template <int P, int ROWS, class AffineOf> __device__ void normalise_rows(
+    Split<P, ROWS> split, const real* x, const real* shortcut, real* out, int clip, int hw,
+    AffineOf affine_of) {
+  map_rows<4>(split, hw, affine_of, [&](int i, Affine first, Affine last, int rest) {
     Chunk<P> pixels = load<P>(x + i), added = pixels;
     if (shortcut) added = load<P>(shortcut + i);
 #pragma unroll
     for (int k = 0; k < P; k++) {
+      const Affine map = k < rest ? first : last;
       real v = (pixels.at[k] - map.mean) * map.slope + map.shift;
       if (shortcut) v += added.at[k];
       pixels.at[k] = clip ? relu(v) : v;
     }
     store<P>(out + i, pixels);
-  }
+  });
 }
 
 // s (gates) and shortcut may be null. clip applies the ReLU.
 extern "C" __global__ void __launch_bounds__(256) normalise(
     const real* __restrict__ x, const real* __restrict__ mean, const real* __restrict__ rstd,
     const real* __restrict__ gamma, const real* __restrict__ beta, const real* __restrict__ s,
-    const real* __restrict__ shortcut, real* __restrict__ out, int clip, int rows, int C, int hw) {
-  const int row = own_row(), c = row % C;
+    const real* __restrict__ shortcut, real* __restrict__ out, int clip, int group, int rows, int C,
+    int hw) {
+  const int row = own_warp() * group;
   if (row >= rows) return;
   const size_t start = (size_t)row * hw;
-  const real gate = s ? s[row] : real(1);
-  const Affine map = {mean[c], gamma[c] * rstd[c] * gate, beta[c] * gate};
   const real* added = shortcut ? shortcut + start : nullptr;
-  if (hw % PACK == 0) normalise_row<PACK>(x + start, added, out + start, map, clip, hw);
-  else normalise_row<1>(x + start, added, out + start, map, clip, hw);
+  with_split(group, hw, [&](auto split) {
+    normalise_rows(split, x + start, added, out + start, clip, hw, [&](int q) {
+      const int c = row % C + q;
+      const real gate = s ? s[row + q] : real(1);
+      return Affine{mean[c], gamma[c] * rstd[c] * gate, beta[c] * gate};
+    });
+  });
 }
 
 struct Sums {
   double g, gx;  // sums of g and of g * (x - mean)
 };
 
-template <int P> __device__ Sums sums_of_row(
-    const real* dout, const real* out, const real* x, real* save_g, real mean, int hw) {
-  real sum_g = 0, sum_gx = 0;
-#pragma unroll 2
-  for (int i = own_lane() * P; i < hw; i += WARP * P) {
-    Chunk<P> g = load<P>(dout + i), seen = g;
-    const Chunk<P> pixels = load<P>(x + i);
+template <int P, int ROWS> __device__ Sums sums_of_gradient(
+    Split<P, ROWS> split, const real* dout, const real* out, const real* x, real* save_g,
+    const real* mean, int hw) {
+  real sum_g[ROWS] = {}, sum_gx[ROWS] = {};
+  const auto mean_of = [&](int q) { return mean[q]; };
+  map_rows<2>(split, hw, mean_of, [&](int i, real first, real last, int rest) {
+    Chunk<P> g = load<P>(dout + i), seen = g, pixels = load<P>(x + i);
     if (out) seen = load<P>(out + i);
 #pragma unroll
     for (int k = 0; k < P; k++) {
       if (out && seen.at[k] <= 0) g.at[k] = 0;  // mask of the ReLU
-      sum_g += g.at[k];
-      sum_gx += g.at[k] * (pixels.at[k] - mean);
+      pixels.at[k] = g.at[k] * (pixels.at[k] - (k < rest ? first : last));
     }
+    add_to_rows(sum_g, g, i, hw);
+    add_to_rows(sum_gx, pixels, i, hw);
     if (save_g) store<P>(save_g + i, g);
+  });
+  double wide_g[ROWS], wide_gx[ROWS];
+#pragma unroll
+  for (int q = 0; q < ROWS; q++) {
+    wide_g[q] = sum_g[q];
+    wide_gx[q] = sum_gx[q];
   }
-  return {sum_of_lanes((double)sum_g), sum_of_lanes((double)sum_gx)};
+  return {sum_of_rows(wide_g), sum_of_rows(wide_gx)};
 }
 
 // out is null without a ReLU; g is null if the masked gradient is not needed. dv (null without gates)
@@ -200,20 +231,22 @@ extern "C" __global__ void __launch_bounds__(256, 4) gradient_sums(
     const real* __restrict__ mean, const real* __restrict__ rstd, const real* __restrict__ gamma,
     const real* __restrict__ beta, const real* __restrict__ s, real* __restrict__ g,
     double* __restrict__ sum_g, double* __restrict__ sum_gxhat, real* __restrict__ dv, int gate,
-    int rows, int C, int hw) {
-  const int row = own_row(), c = row % C;
+    int group, int rows, int C, int hw) {
+  const int row = own_warp() * group, lanes = WARP / group;
   if (row >= rows) return;
   const size_t start = (size_t)row * hw;
   const real* seen = out ? out + start : nullptr;
   real* save = g ? g + start : nullptr;
-  const Sums sums = hw % PACK == 0
-      ? sums_of_row<PACK>(dout + start, seen, x + start, save, mean[c], hw)
-      : sums_of_row<1>(dout + start, seen, x + start, save, mean[c], hw);
-  if (own_lane() > 0) return;
+  Sums sums;
+  with_split(group, hw, [&](auto split) {
+    sums = sums_of_gradient(split, dout + start, seen, x + start, save, mean + row % C, hw);
+  });
+  if (own_lane() % lanes != 0) return;
+  const int own = row + own_lane() / lanes, c = own % C;
   const double to_gamma = sums.gx * rstd[c];
-  sum_g[row] = sums.g;
-  sum_gxhat[row] = to_gamma;
-  if (dv) dv[row] = gate_backward((real)(gamma[c] * to_gamma + beta[c] * sums.g), s[row], gate);
+  sum_g[own] = sums.g;
+  sum_gxhat[own] = to_gamma;
+  if (dv) dv[own] = gate_backward((real)(gamma[c] * to_gamma + beta[c] * sums.g), s[own], gate);
 }
 
 // Computes dgamma and dbeta, sums over the images. Without gates s is null: then s = 1 and dz = 0.
@@ -221,7 +254,7 @@ extern "C" __global__ void __launch_bounds__(256) channel_gradients(
     const double* __restrict__ sum_g, const double* __restrict__ sum_gxhat,
     const real* __restrict__ s, const real* __restrict__ dz, const real* __restrict__ zhat,
     real* __restrict__ dgamma, real* __restrict__ dbeta, int N, int C) {
-  const int c = own_row(), lane = own_lane();
+  const int c = own_warp(), lane = own_lane();
   if (c >= C) return;
   double to_gamma = 0, to_beta = 0;
   for (int n = lane; n < N; n += WARP) {
@@ -241,41 +274,48 @@ struct Gradient {  // dx = g * scale + shift - (x - mean) * slope
   real scale, shift, slope, mean;
 };
 
-template <int P> __device__ void gradient_of_row(
-    const real* g, const real* out, const real* x, real* dx, Gradient map, int hw) {
-#pragma unroll 2
-  for (int i = own_lane() * P; i < hw; i += WARP * P) {
+template <int P, int ROWS, class GradientOf> __device__ void gradient_of_rows(
+    Split<P, ROWS> split, const real* g, const real* out, const real* x, real* dx, int hw,
+    GradientOf gradient_of) {
+  map_rows<ROWS == 1 ? 2 : 1>(split, hw, gradient_of, [&](int i, Gradient first, Gradient last, int rest) {
     Chunk<P> dout = load<P>(g + i), seen = dout;
     const Chunk<P> pixels = load<P>(x + i);
     if (out) seen = load<P>(out + i);
 #pragma unroll
     for (int k = 0; k < P; k++) {
+      const Gradient map = k < rest ? first : last;
       if (out && seen.at[k] <= 0) dout.at[k] = 0;
       dout.at[k] = dout.at[k] * map.scale + map.shift - (pixels.at[k] - map.mean) * map.slope;
     }
     store<P>(dx + i, dout);
-  }
+  });
 }
 
 // Either g is the masked gradient of gradient_sums and out is null, or g is dout and out the mask.
 // In evaluation mean and rstd are constants, so their terms are left out.
-extern "C" __global__ void __launch_bounds__(256) norm_input_gradient(
+extern "C" __global__ void __launch_bounds__(256, 4) norm_input_gradient(
     const real* __restrict__ g, const real* __restrict__ out, const real* __restrict__ x,
     const real* __restrict__ mean, const real* __restrict__ rstd, const real* __restrict__ gamma,
     const real* __restrict__ s, const real* __restrict__ dz, const real* __restrict__ dgamma,
-    const real* __restrict__ dbeta, real* __restrict__ dx, int training, int N, int C, int hw) {
-  const int row = own_row(), c = row % C;
-  if (row >= N * C) return;
+    const real* __restrict__ dbeta, real* __restrict__ dx, int training, int group, int N, int C,
+    int hw) {
+  const int row = own_warp() * group;
+  if (row >= (long long)N * C) return;
   const size_t start = (size_t)row * hw;
-  const double M = (double)N * hw, scale = (double)gamma[c] * rstd[c];
-  const double share = s ? (double)dz[row] / hw : 0;  // each pixel contributes 1 / hw to the mean
-  const double to_mean = training ? dbeta[c] / M : 0, to_var = training ? dgamma[c] / M : 0;
-  Gradient map;
-  map.scale = (real)(scale * (s ? s[row] : real(1)));
-  map.shift = (real)(scale * (share - to_mean));
-  map.slope = (real)(scale * rstd[c] * to_var);
-  map.mean = mean[c];
   const real* seen = out ? out + start : nullptr;
-  if (hw % PACK == 0) gradient_of_row<PACK>(g + start, seen, x + start, dx + start, map, hw);
-  else gradient_of_row<1>(g + start, seen, x + start, dx + start, map, hw);
+  const auto gradient_of = [&](int q) {
+    const int c = row % C + q;
+    const double M = (double)N * hw, scale = (double)gamma[c] * rstd[c];
+    const double share = s ? (double)dz[row + q] / hw : 0;  // each pixel has 1 / hw of the mean
+    const double to_mean = training ? dbeta[c] / M : 0, to_var = training ? dgamma[c] / M : 0;
+    Gradient map;
+    map.scale = (real)(scale * (s ? s[row + q] : real(1)));
+    map.shift = (real)(scale * (share - to_mean));
+    map.slope = (real)(scale * rstd[c] * to_var);
+    map.mean = mean[c];
+    return map;
+  };
+  with_split(group, hw, [&](auto split) {
+    gradient_of_rows(split, g + start, seen, x + start, dx + start, hw, gradient_of);
+  });
 }

@@ -3,8 +3,7 @@
 // An array (N, C, H, W) is N * C contiguous rows of hw = H * W numbers. Threads run in warps of 32,
 // whose lanes can read each other's registers. The GPU transfers memory in sectors of 32 bytes, and
 // bandwidth is highest when a warp reads 512 adjacent bytes at once: 32 lanes, 16 bytes each. A
-// Chunk is what one lane reads: P numbers of one row. If hw is a multiple of PACK, rows are aligned
-// to 16 bytes and P = PACK; otherwise (7 x 7) the same code runs with P = 1.
+// Chunk is what one lane reads: P adjacent numbers. Split says how a warp reads its rows.
 //
 // Every sum has a fixed order and every number is written by a single thread, without atomic
 // additions, so the same inputs give the same bits.
@@ -53,11 +52,86 @@ template <class T> __device__ __forceinline__ T sum_of_lanes(T value, int lanes 
   return value;
 }
 
-// The row of this thread's warp, in kernels with one warp per row, and its lane in the warp.
-__device__ __forceinline__ int own_row() {
+// The number of this thread's warp in the grid, and its lane in the warp.
+__device__ __forceinline__ int own_warp() {
   return blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP;
 }
 __device__ __forceinline__ int own_lane() { return threadIdx.x % WARP; }
+
+// How a warp reads its rows: by chunks of P numbers of ROWS rows.
+//
+//     hw a multiple of PACK          one row, by aligned chunks of 16 bytes
+//     a few odd rows, such as 7 x 7  PACK rows: together they are hw chunks of 16 bytes, of which at
+//                                    most two rows share one. For 7 x 7 floats 4 rows are 49 chunks,
+//                                    read in two rounds, with 77 % of the lanes
+//     otherwise                      one row, by single numbers
+//
+// The caller's group is the number of rows of a warp (launcher.py, rows_per_warp). The rows of a
+// group are channels of one image, so that sums do not depend on the number of images.
+template <int P, int ROWS> struct Split {};
+
+template <class Body> __device__ __forceinline__ void with_split(int group, int hw, Body body) {
+  if (group > 1) body(Split<PACK, PACK>());
+  else if (hw % PACK == 0) body(Split<PACK, 1>());
+  else body(Split<1, 1>());
+}
+
+// The row of number i of a warp's rows.
+template <int ROWS> __device__ __forceinline__ int row_at(int i, int hw) {
+  int row = 0;
+#pragma unroll
+  for (int q = 1; q < ROWS; q++) row += i >= q * hw;
+  return row;
+}
+
+// Adds each number of the chunk at i to the sum of its row.
+template <int P, int ROWS> __device__ __forceinline__ void add_to_rows(
+    real (&sums)[ROWS], const Chunk<P>& chunk, int i, int hw) {
+  const int first = row_at<ROWS>(i, hw), rest = (first + 1) * hw - i;  // numbers of the first row
+#pragma unroll
+  for (int k = 0; k < P; k++) {
+#pragma unroll
+    for (int q = 0; q < ROWS; q++) {
+      sums[q] += ROWS == 1 || q == first + (k >= rest) ? chunk.at[k] : real(0);
+    }
+  }
+}
+
+// Returns to each lane the warp's sum of row lane / (WARP / ROWS). Half of the lanes keep the upper
+// half of the rows, the others the lower half, until each has one row.
+template <int ROWS, class T> __device__ __forceinline__ T sum_of_rows(
+    const T (&sums)[ROWS], int lanes = WARP) {
+  if constexpr (ROWS == 1) {
+    return sum_of_lanes(sums[0], lanes);
+  } else {
+    const bool upper = own_lane() & lanes / 2;
+    T kept[ROWS / 2];
+#pragma unroll
+    for (int q = 0; q < ROWS / 2; q++) {
+      const T low = sums[q], high = sums[q + ROWS / 2];
+      kept[q] = (upper ? high : low) + __shfl_xor_sync(ALL_LANES, upper ? low : high, lanes / 2);
+    }
+    return sum_of_rows<ROWS / 2>(kept, lanes / 2);
+  }
+}
+
+// Calls body(i, first, last, rest) for every chunk of a warp's rows: numbers i to i + rest - 1 have
+// the map `first`, the others `last`. map_of returns the map of a row of the warp.
+template <int UNROLL, int P, int ROWS, class MapOf, class Body>
+__device__ __forceinline__ void map_rows(Split<P, ROWS>, int hw, MapOf map_of, Body body) {
+  auto first = map_of(0), last = first;
+#pragma unroll UNROLL
+  for (int i = own_lane() * P; i < ROWS * hw; i += WARP * P) {
+    int rest = P;
+    if (ROWS > 1) {
+      const int row = row_at<ROWS>(i, hw);
+      first = map_of(row);
+      last = map_of(row_at<ROWS>(i + P - 1, hw));
+      rest = (row + 1) * hw - i;
+    }
+    body(i, first, last, rest);
+  }
+}
 
 // Propagates NaN, because comparisons with NaN are false; max(v, 0) would return 0.
 __device__ __forceinline__ real relu(real v) { return v <= 0 ? 0 : v; }

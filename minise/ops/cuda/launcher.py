@@ -24,6 +24,7 @@ ALIGNMENT = 16  # bytes that a lane reads at once
 MAX_BLOCKS = 2**31 - 1, 65_535, 65_535  # along x, y, z
 MAX_PLANS = 4096
 FLOATS = np.dtype(np.float32), np.dtype(np.float64)  # of arrays that kernels compute with
+MAX_SHORT_ROW = 128  # pixels: four rows fit into the registers of a warp
 ENTRIES = {4: 112, 8: 96}  # of a table passed by value, by the bytes of a number: see common.cuh
 STATIC_SHARED_BYTES = 48 << 10  # shared memory of a block without an opt-in
 KERNEL = re.compile(
@@ -281,9 +282,9 @@ def _plan(
             f"{', '.join(parameter.name for parameter in values)}"
         )
     grid = blocks if isinstance(blocks, tuple) else (blocks,)
-    for axis, count, limit in zip("xyz", grid, MAX_BLOCKS, strict=False):
-        if not 0 < count <= limit:
-            raise ValueError(f"{kernel}: blocks along {axis} are {count}, expected 1..{limit}")
+    for axis, count, maximum in zip("xyz", grid, MAX_BLOCKS, strict=False):
+        if not 0 < count <= maximum:
+            raise ValueError(f"{kernel}: blocks along {axis} are {count}, expected 1..{maximum}")
     return Plan(
         unit,
         kernel,
@@ -321,6 +322,13 @@ def table(numbers: Sequence[float], dtype: Any, entries: int) -> Array:
     values = np.zeros(1, [("at", dtype, entries)])
     values["at"][0, : len(numbers)] = numbers
     return values
+
+
+def rows_per_warp(x: Any) -> int:
+    """Return the number of rows of images (N, C, H, W) that a warp reads; see common.cuh, Split."""
+    _, C, H, W = x.shape
+    pack = ALIGNMENT // x.dtype.itemsize
+    return pack if H * W % pack and C % pack == 0 and pack < H * W <= MAX_SHORT_ROW else 1
 
 
 def warps(rows: int) -> int:

@@ -1,9 +1,13 @@
-"""Softmax cross-entropy on the GPU, by whole-array calls of CuPy."""
+"""Softmax cross-entropy on the GPU, by cross_entropy.cu."""
+
+import numpy as np
 
 from minise.checks import Array, check_number
-from minise.ops.cuda.launcher import Launcher
+from minise.ops.cuda.launcher import Launcher, warps
 from minise.ops.reference.loss import SHAPES, SoftmaxCrossEntropyCache
 from minise.ops.shapes import check_arrays, check_gradient
+
+FILE = "cross_entropy.cu"
 
 
 def softmax_cross_entropy_forward(
@@ -17,33 +21,30 @@ def softmax_cross_entropy_forward(
     op, xp = "softmax_cross_entropy", gpu.xp
     check_arrays(op, SHAPES[op], logits, labels)
     expected = "a number from 0 to 1"
-    label_smoothing = check_number(op, "label_smoothing", label_smoothing, expected, 0, 1)
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    logprob = shifted - xp.log(xp.exp(shifted).sum(axis=1, keepdims=True))
-    at_label = _at_label(gpu, labels, logits.shape[1])
-    label_logprob = xp.where(at_label, logprob, 0).sum(axis=1)
-    hit = xp.where(at_label.any(axis=1), label_logprob, xp.nan)
-    spread = logprob.mean(axis=1) if label_smoothing else 0
-    loss = -((1 - label_smoothing) * hit + label_smoothing * spread).mean()
-    return xp.asarray(loss, logits.dtype), SoftmaxCrossEntropyCache(
-        logprob, labels, label_smoothing
-    )
+    smoothing = float(check_number(op, "label_smoothing", label_smoothing, expected, 0, 1))
+    (N, K), dtype = logits.shape, logits.dtype
+    labels = _as_int64(labels)
+    logprob, losses = xp.empty((N, K), dtype), xp.empty(N, np.float64)
+    loss = xp.empty((), dtype)
+    arrays = logits, labels, logprob, losses
+    gpu.launch(FILE, "log_softmax", warps(N), arrays, (smoothing, N, K), dtype=dtype)
+    gpu.launch(FILE, "mean_loss", 1, (losses, loss), (N,), dtype=dtype)
+    return loss, SoftmaxCrossEntropyCache(logprob, labels, smoothing)
 
 
 def softmax_cross_entropy_backward(
     gpu: Launcher, dout: Array, cache: SoftmaxCrossEntropyCache
 ) -> tuple[Array, None]:
     """See minise.ops.reference.softmax_cross_entropy_backward."""
-    logprob, labels, label_smoothing = cache
+    logprob, labels, smoothing = cache
     check_gradient("softmax_cross_entropy", dout, logprob, ())
-    N, K = logprob.shape
-    dhit = -(1 - label_smoothing) * dout / N
-    dspread = -label_smoothing * dout / N
-    dlogprob = gpu.xp.where(_at_label(gpu, labels, K), dhit, 0) + dspread / K
-    dlogits = dlogprob - gpu.xp.exp(logprob) * dlogprob.sum(axis=1, keepdims=True)
+    (N, K), dtype = logprob.shape, logprob.dtype
+    dlogits = gpu.xp.empty((N, K), dtype)
+    arrays, scalars = (dout, logprob, _as_int64(labels), dlogits), (float(smoothing), N, K)
+    gpu.launch(FILE, "logits_gradient", warps(N), arrays, scalars, dtype=dtype)
     return dlogits, None
 
 
-def _at_label(gpu: Launcher, labels: Array, K: int) -> Array:
-    """Return a boolean mask (N, K) that is True at each row's label."""
-    return gpu.xp.arange(K) == labels[:, None]
+def _as_int64(labels: Array) -> Array:
+    """Return labels in the kernels' dtype; numbers above its range become negative."""
+    return labels if labels.dtype == np.int64 else labels.astype(np.int64)

@@ -7,7 +7,7 @@ backward passes. Gates, shortcut and ReLU are optional arguments.
 import numpy as np
 
 from minise.checks import Array
-from minise.ops.cuda.launcher import Launcher, warps
+from minise.ops.cuda.launcher import Launcher, rows_per_warp, warps
 from minise.ops.reference.gates import GATES
 from minise.ops.reference.norm import SHAPES, BatchNorm2dCache
 from minise.ops.shapes import check_arrays, check_batch_norm, check_gradient
@@ -48,8 +48,9 @@ def row_moments(gpu: Launcher, x: Array) -> tuple[Array, Array]:
     """Return mean and centred sum of squares of every row, (N, C) in float64."""
     N, C, H, W = x.shape
     mean, m2 = (gpu.xp.empty((N, C), np.float64) for _ in range(2))
-    scalars = N * C, H * W
-    gpu.launch(FILE, "row_moments", warps(N * C), (x, mean, m2), scalars, dtype=x.dtype)
+    group = rows_per_warp(x)
+    scalars = group, N * C, H * W
+    gpu.launch(FILE, "row_moments", warps(N * C // group), (x, mean, m2), scalars, dtype=x.dtype)
     return mean, m2
 
 
@@ -102,8 +103,9 @@ def normalised(
     N, C, H, W = x.shape
     out = gpu.xp.empty(x.shape, x.dtype)
     arrays = x, mean, rstd, gamma, beta, s, shortcut, out
-    scalars = int(clip), N * C, C, H * W
-    gpu.launch(FILE, "normalise", warps(N * C), arrays, scalars, dtype=x.dtype)
+    group = rows_per_warp(x)
+    scalars = int(clip), group, N * C, C, H * W
+    gpu.launch(FILE, "normalise", warps(N * C // group), arrays, scalars, dtype=x.dtype)
     return out
 
 
@@ -129,8 +131,9 @@ def gradient_sums(
     s, gate = gates or (None, GATES[0])
     dv = None if s is None else gpu.xp.empty((N, C), x.dtype)
     arrays = dout, out, x, mean, rstd, gamma, beta, s, g, *sums, dv
-    scalars = GATES.index(gate), N * C, C, H * W
-    gpu.launch(FILE, "gradient_sums", warps(N * C), arrays, scalars, dtype=x.dtype)
+    group = rows_per_warp(x)
+    scalars = GATES.index(gate), group, N * C, C, H * W
+    gpu.launch(FILE, "gradient_sums", warps(N * C // group), arrays, scalars, dtype=x.dtype)
     return (sum_g, sum_gxhat), g, dv
 
 
@@ -165,6 +168,7 @@ def input_gradient(
     N, C, H, W = x.shape
     dx = gpu.xp.empty(x.shape, x.dtype)
     arrays = g, out, x, cache.mean, cache.rstd, cache.gamma, s, dz, dgamma, dbeta, dx
-    scalars = int(cache.training), N, C, H * W
-    gpu.launch(FILE, "norm_input_gradient", warps(N * C), arrays, scalars, dtype=x.dtype)
+    group = rows_per_warp(x)
+    scalars = int(cache.training), group, N, C, H * W
+    gpu.launch(FILE, "norm_input_gradient", warps(N * C // group), arrays, scalars, dtype=x.dtype)
     return dx

@@ -3,7 +3,7 @@
 import numpy as np
 
 from minise.checks import Array, Pair, as_pairs, check_flag
-from minise.ops.cuda.launcher import Launcher, blocks_of, warps
+from minise.ops.cuda.launcher import Launcher, blocks_of, rows_per_warp, warps
 from minise.ops.reference.pool import (
     SHAPES,
     AvgPool2dCache,
@@ -21,8 +21,10 @@ def global_avg_pool2d_forward(gpu: Launcher, x: Array) -> tuple[Array, GlobalAvg
     """See minise.ops.reference.global_avg_pool2d_forward; it is the squeeze of an SE block."""
     check_arrays("global_avg_pool2d", SHAPES["global_avg_pool2d"], x)
     N, C, H, W = x.shape
-    out, rows = gpu.xp.empty((N, C), x.dtype), N * C
-    gpu.launch("squeeze_excite.cu", "squeeze", warps(rows), (x, out), (rows, H * W), dtype=x.dtype)
+    out = gpu.xp.empty((N, C), x.dtype)
+    group, rows = rows_per_warp(x), N * C
+    arrays, scalars, blocks = (x, out), (group, rows, H * W), warps(rows // group)
+    gpu.launch("squeeze_excite.cu", "squeeze", blocks, arrays, scalars, dtype=x.dtype)
     return out, GlobalAvgPool2dCache(x)
 
 

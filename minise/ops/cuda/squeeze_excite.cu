@@ -19,9 +19,9 @@
 // twice, because the sum over a channel must be complete before its first pixel can be scaled.
 // squeeze_excite_tile.cu keeps an image on the chip and reads each pixel once.
 //
-// Split of the work. One warp per row, a channel of an image: each lane reads and sums adjacent
-// chunks of 16 bytes, then the warp adds the sums of its lanes. A block has eight independent
-// warps. A weight gradient is a sum over images: see weight_gradients.
+// Split of the work. One warp per row, a channel of an image, or for four rows of 7 x 7 pixels: each
+// lane reads and sums chunks of 16 bytes, then the warp adds the sums of its lanes. A block has
+// eight independent warps. A weight gradient is a sum over images: see weight_gradients.
 //
 // Small dense layers, such as those of CIFAR nets, are one launch: excite has one block per image,
 // with its vectors in shared memory. Each block reads both weights, from the L2 cache: with 256
@@ -31,25 +31,30 @@
 // R = 128 and 64 images 128 and 2048 blocks read 8.4 MB each; expected are 3 us for each launch.
 // None of these times is measured.
 
-template <int P> __device__ void squeeze_row(const real* x, real* z, int hw) {
-  real sum = 0;
+template <int P, int ROWS> __device__ real sum_of_pixels(
+    Split<P, ROWS>, const real* x, const real* factor, int hw) {
+  real sums[ROWS] = {};
 #pragma unroll 4
-  for (int i = own_lane() * P; i < hw; i += WARP * P) {
-    const Chunk<P> pixels = load<P>(x + i);
+  for (int i = own_lane() * P; i < ROWS * hw; i += WARP * P) {
+    Chunk<P> pixels = load<P>(x + i);
+    if (factor) {
+      const Chunk<P> factors = load<P>(factor + i);
 #pragma unroll
-    for (int k = 0; k < P; k++) sum += pixels.at[k];
+      for (int k = 0; k < P; k++) pixels.at[k] *= factors.at[k];
+    }
+    add_to_rows(sums, pixels, i, hw);
   }
-  sum = sum_of_lanes(sum);
-  if (own_lane() == 0) *z = sum / hw;
+  return sum_of_rows(sums);
 }
 
 extern "C" __global__ void __launch_bounds__(256) squeeze(
-    const real* __restrict__ x, real* __restrict__ z, int rows, int hw) {
-  const int row = own_row();
+    const real* __restrict__ x, real* __restrict__ z, int group, int rows, int hw) {
+  const int row = own_warp() * group, lanes = WARP / group;
   if (row >= rows) return;  // whole warps return, so that no shuffle waits for missing lanes
-  const real* image = x + (size_t)row * hw;
-  if (hw % PACK == 0) squeeze_row<PACK>(image, z + row, hw);
-  else squeeze_row<1>(image, z + row, hw);
+  const real* pixels = x + (size_t)row * hw;
+  real sum = 0;
+  with_split(group, hw, [&](auto split) { sum = sum_of_pixels(split, pixels, nullptr, hw); });
+  if (own_lane() % lanes == 0) z[row + own_lane() / lanes] = sum / hw;
 }
 
 extern "C" __global__ void __launch_bounds__(256, 4) excite(
@@ -64,47 +69,46 @@ extern "C" __global__ void __launch_bounds__(256, 4) excite(
   excite_image({w1, b1, w2, b2, gate, C, R}, zs, hs, ss, h + n * R, s + n * C);
 }
 
-template <int P> __device__ void affine_row(
-    const real* from, real* to, real scale, real shift, int hw) {
-#pragma unroll 4
-  for (int i = own_lane() * P; i < hw; i += WARP * P) {
+struct Affine {  // out = x * scale + shift
+  real scale, shift;
+};
+
+template <int P, int ROWS, class AffineOf> __device__ void affine_rows(
+    Split<P, ROWS> split, const real* from, real* to, int hw, AffineOf affine_of) {
+  map_rows<4>(split, hw, affine_of, [&](int i, Affine first, Affine last, int rest) {
     Chunk<P> pixels = load<P>(from + i);
 #pragma unroll
-    for (int k = 0; k < P; k++) pixels.at[k] = pixels.at[k] * scale + shift;
+    for (int k = 0; k < P; k++) {
+      const Affine map = k < rest ? first : last;
+      pixels.at[k] = pixels.at[k] * map.scale + map.shift;
+    }
     store<P>(to + i, pixels);
-  }
+  });
 }
 
 extern "C" __global__ void __launch_bounds__(256) scale(
-    const real* __restrict__ x, const real* __restrict__ s, real* __restrict__ out, int rows,
-    int hw) {
-  const int row = own_row();
+    const real* __restrict__ x, const real* __restrict__ s, real* __restrict__ out, int group,
+    int rows, int hw) {
+  const int row = own_warp() * group;
   if (row >= rows) return;
   const size_t start = (size_t)row * hw;
-  if (hw % PACK == 0) affine_row<PACK>(x + start, out + start, s[row], 0, hw);
-  else affine_row<1>(x + start, out + start, s[row], 0, hw);
-}
-
-template <int P> __device__ real dot_row(const real* a, const real* b, int hw) {
-  real sum = 0;
-#pragma unroll 4
-  for (int i = own_lane() * P; i < hw; i += WARP * P) {
-    const Chunk<P> left = load<P>(a + i), right = load<P>(b + i);
-#pragma unroll
-    for (int k = 0; k < P; k++) sum += left.at[k] * right.at[k];
-  }
-  return sum_of_lanes(sum);
+  with_split(group, hw, [&](auto split) {
+    affine_rows(split, x + start, out + start, hw, [&](int q) { return Affine{s[row + q], 0}; });
+  });
 }
 
 extern "C" __global__ void __launch_bounds__(256) gate_gradient(
     const real* __restrict__ dout, const real* __restrict__ x, const real* __restrict__ s,
-    real* __restrict__ dv, int gate, int rows, int hw) {
-  const int row = own_row();
+    real* __restrict__ dv, int gate, int group, int rows, int hw) {
+  const int row = own_warp() * group, lanes = WARP / group;
   if (row >= rows) return;
   const size_t start = (size_t)row * hw;
-  const real ds = hw % PACK == 0 ? dot_row<PACK>(dout + start, x + start, hw)
-                                 : dot_row<1>(dout + start, x + start, hw);
-  if (own_lane() == 0) dv[row] = gate_backward(ds, s[row], gate);
+  real ds = 0;
+  with_split(group, hw, [&](auto split) {
+    ds = sum_of_pixels(split, x + start, dout + start, hw);
+  });
+  const int own = row + own_lane() / lanes;
+  if (own_lane() % lanes == 0) dv[own] = gate_backward(ds, s[own], gate);
 }
 
 extern "C" __global__ void __launch_bounds__(256) excite_backward(
@@ -151,13 +155,15 @@ extern "C" __global__ void __launch_bounds__(256, 4) dense_layer_backward(
 
 extern "C" __global__ void __launch_bounds__(256) input_gradient(
     const real* __restrict__ dout, const real* __restrict__ s, const real* __restrict__ dz,
-    real* __restrict__ dx, int rows, int hw) {
-  const int row = own_row();
+    real* __restrict__ dx, int group, int rows, int hw) {
+  const int row = own_warp() * group;
   if (row >= rows) return;
   const size_t start = (size_t)row * hw;
-  const real share = dz[row] / hw;  // each pixel contributes 1 / hw to the mean
-  if (hw % PACK == 0) affine_row<PACK>(dout + start, dx + start, s[row], share, hw);
-  else affine_row<1>(dout + start, dx + start, s[row], share, hw);
+  with_split(group, hw, [&](auto split) {
+    affine_rows(split, dout + start, dx + start, hw, [&](int q) {
+      return Affine{s[row + q], dz[row + q] / hw};  // each pixel contributes 1 / hw to the mean
+    });
+  });
 }
 
 // dw1 = du.T @ z (R, C), dw2 = dv.T @ h (C, R), and the biases' gradients, sums of du and dv over

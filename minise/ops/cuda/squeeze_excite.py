@@ -15,7 +15,7 @@ from typing import Any
 from minise.checks import Array, check_choice
 from minise.ops import reference
 from minise.ops.cuda.gating import excite, excite_backward, weight_gradients
-from minise.ops.cuda.launcher import THREADS, WARP, Launcher, warps
+from minise.ops.cuda.launcher import THREADS, WARP, Launcher, rows_per_warp, warps
 from minise.ops.reference.gates import GATES
 from minise.ops.reference.squeeze_excite import SHAPES, Gates, SqueezeExciteCache
 from minise.ops.reference.squeezes import SQUEEZES
@@ -98,25 +98,27 @@ def _simple_forward(
 ) -> tuple[Array, ...]:
     """Return out, z, h, s: three kernels, or four for large dense layers."""
     N, C, H, W = x.shape
-    rows, hw = N * C, H * W
+    group, rows, hw = rows_per_warp(x), N * C, H * W
+    blocks, sizes = warps(rows // group), (group, rows, hw)
     z, out = gpu.xp.empty((N, C), x.dtype), gpu.xp.empty(x.shape, x.dtype)
-    gpu.launch(SIMPLE, "squeeze", warps(rows), (x, z), (rows, hw), dtype=x.dtype)
+    gpu.launch(SIMPLE, "squeeze", blocks, (x, z), sizes, dtype=x.dtype)
     h, s = excite(gpu, z, w1, b1, w2, b2, gate)
-    gpu.launch(SIMPLE, "scale", warps(rows), (x, s, out), (rows, hw), dtype=x.dtype)
+    gpu.launch(SIMPLE, "scale", blocks, (x, s, out), sizes, dtype=x.dtype)
     return out, z, h, s
 
 
 def _simple_backward(gpu: Launcher, dout: Array, x: Array, gates: Gates) -> tuple[Array, ...]:
     """Return dx, dw1, db1, dw2, db2: four kernels, or five for large dense layers."""
     N, C, H, W = x.shape
-    rows, hw, code = N * C, H * W, GATES.index(gates.gate)
+    group, rows, hw = rows_per_warp(x), N * C, H * W
+    blocks, sizes = warps(rows // group), (group, rows, hw)
     z, h, s = _flat_gates(gates)
     dv, dx = gpu.xp.empty((N, C), x.dtype), gpu.xp.empty(x.shape, x.dtype)
-    arrays, scalars = (dout, x, s, dv), (code, rows, hw)
-    gpu.launch(SIMPLE, "gate_gradient", warps(rows), arrays, scalars, dtype=x.dtype)
+    arrays, scalars = (dout, x, s, dv), (GATES.index(gates.gate), *sizes)
+    gpu.launch(SIMPLE, "gate_gradient", blocks, arrays, scalars, dtype=x.dtype)
     dz, *dense = excite_backward(gpu, dv, z, h, gates.w1, gates.w2)
     arrays = dout, s, dz, dx
-    gpu.launch(SIMPLE, "input_gradient", warps(rows), arrays, (rows, hw), dtype=x.dtype)
+    gpu.launch(SIMPLE, "input_gradient", blocks, arrays, sizes, dtype=x.dtype)
     return dx, *dense
 
 

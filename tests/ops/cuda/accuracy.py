@@ -18,6 +18,9 @@ SHAPES = {
     "all sizes one": dict(N=1, C=1, H=1, W=5, R=1),
     "odd, H*W no multiple of 4": dict(N=2, C=3, H=5, W=7, R=2),
     "C no multiple of a warp": dict(N=1, C=37, H=7, W=7, R=6),
+    "rows of 7x7 in groups": dict(N=2, C=36, H=7, W=7, R=3),
+    "the longest rows in groups": dict(N=1, C=4, H=9, W=14, R=2),
+    "the shortest rows in groups": dict(N=3, C=8, H=1, W=5, R=1),
     "groups of four lanes": dict(N=3, C=40, H=4, W=4, R=5),
     "rows longer than a warp holds": dict(N=2, C=3, H=33, W=40, R=2),
     "rows longer than a warp holds, odd": dict(N=1, C=2, H=15, W=17, R=1),
@@ -51,6 +54,14 @@ def cases():
         for op in ("batch_norm2d", "batch_norm2d_relu", "batch_norm2d_add_relu"):
             yield Case(op, image, dict(training=k % 2 == 0))
     yield from windows()
+    yield from losses()
+
+
+def losses():
+    """Yield cases of the loss, with more rows than warps and more classes than lanes."""
+    for N, K, label_smoothing in ((1, 2, 0.0), (9, 2, 0.1), (5, 1000, 0.0), (300, 33, 1.0)):
+        settings = dict(label_smoothing=label_smoothing)
+        yield Case("softmax_cross_entropy", dict(N=N, K=K), settings)
 
 
 def windows():
@@ -76,11 +87,8 @@ def max_relative_error(ops, case, seed=0, dtype=np.float32):
     inputs, keywords = draw(case, rng, dtype)
     if "w1" in reference_names(case):
         inputs = [inputs[0], *(_scaled(a) for a in inputs[1:])]
-    wide = [None if a is None else a.astype(np.float64) for a in inputs]
-    wide_keywords = {
-        key: value.astype(np.float64) if isinstance(value, np.ndarray) else value
-        for key, value in keywords.items()
-    }
+    wide = [_widened(value) for value in inputs]
+    wide_keywords = {key: _widened(value) for key, value in keywords.items()}
     out, cache = getattr(reference, f"{case.op}_forward")(*wide, **wide_keywords)
     dout = direction(out, rng).astype(dtype)
     expected = [out, *getattr(reference, f"{case.op}_backward")(dout.astype(np.float64), cache)]
@@ -92,6 +100,12 @@ def max_relative_error(ops, case, seed=0, dtype=np.float32):
         for a, b in zip(results, expected, strict=True)
         if b is not None and b.any()
     )
+
+
+def _widened(value):
+    """Return an array of float numbers in float64, anything else unchanged."""
+    floats = isinstance(value, np.ndarray) and value.dtype.kind == "f"
+    return value.astype(np.float64) if floats else value
 
 
 def reference_names(case):

@@ -75,7 +75,7 @@ class Emulator(Launcher):
         function = getattr(compiled(text, plan.source.defines), f"emulate_{kernel}")
         buffers = {}
         addresses = [
-            table([address_of(one, written, buffers) for one in array], np.uint64, plan.entries)
+            table([address_of(entry, written, buffers) for entry in array], np.uint64, plan.entries)
             if many
             else np.uint64(address_of(array, written, buffers))
             for array, (_, _, written, many) in zip(arrays, plan.arrays, strict=True)

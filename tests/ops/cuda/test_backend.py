@@ -135,7 +135,7 @@ def test_running_statistics_are_updated_in_place(seed):
     launcher = Emulator(device, seed=seed)
     x, *vectors = arrays((5, 40, 3, 2), *4 * [40])
     settings = True, 0.1, 1e-5
-    apart = statistics(launcher, (x, *vectors), settings)
+    strided = statistics(launcher, (x, *vectors), settings)
     before = [vector.get() for vector in vectors]
     assert all((a.get() == b).all() for a, b in zip(vectors, before, strict=True))
     launcher.in_place = True
@@ -143,7 +143,7 @@ def test_running_statistics_are_updated_in_place(seed):
     assert cache.running_mean is vectors[2]
     assert cache.running_var is vectors[3]
     for name in ("mean", "rstd", "running_mean", "running_var"):
-        np.testing.assert_array_equal(getattr(cache, name).get(), getattr(apart, name).get())
+        np.testing.assert_array_equal(getattr(cache, name).get(), getattr(strided, name).get())
     assert not np.array_equal(vectors[2].get(), before[2])
 
 
@@ -270,10 +270,10 @@ def test_refuses_arrays_on_another_device(monkeypatch):
 def test_the_launcher_checks_a_kernels_arguments():
     """In an optimised Python, too: a kernel would misread the array."""
     launcher = Emulator(device)
-    x, z, apart = arrays((2, 8), (2,), (4,))
+    x, z, strided = arrays((2, 8), (2,), (4,))
 
     def squeeze(x, z, rows=2, hw=8, blocks=1):
-        file, arrays, scalars = "squeeze_excite.cu", (x, z), (rows, hw)
+        file, arrays, scalars = "squeeze_excite.cu", (x, z), (1, rows, hw)
         launcher.launch(file, "squeeze", blocks, arrays, scalars, dtype=FLOAT)
 
     squeeze(x, z)
@@ -281,7 +281,7 @@ def test_the_launcher_checks_a_kernels_arguments():
         ((x.astype(np.float64), z), TypeError, "squeeze: x is float64 of .*, expected an array"),
         ((x.get(), z), TypeError, "squeeze: x is float32 of numpy, expected an array of"),
         ((3, z), TypeError, "squeeze: x is a int, expected an array of float32"),
-        ((x, apart[::2]), ValueError, "squeeze: z is not contiguous"),
+        ((x, strided[::2]), ValueError, "squeeze: z is not contiguous"),
         ((x, z, 2**31), ValueError, "squeeze: rows is 2147483648, expected a value of int32"),
         ((x, z, 2, 8, 0), ValueError, r"squeeze: blocks along x are 0, expected 1\.\.2147483647"),
         ((x, z, 2, 8, (1, 65536)), ValueError, r"blocks along y are 65536, expected 1\.\.65535"),
@@ -290,15 +290,15 @@ def test_the_launcher_checks_a_kernels_arguments():
             squeeze(*bad)
     launch = launcher.launch
     with pytest.raises(TypeError, match="squeeze: arrays are 1, expected 2: x, z"):
-        launch("squeeze_excite.cu", "squeeze", 1, (x,), (2, 8), dtype=FLOAT)
-    with pytest.raises(TypeError, match="squeeze: scalars are 1, expected 2: rows, hw"):
+        launch("squeeze_excite.cu", "squeeze", 1, (x,), (1, 2, 8), dtype=FLOAT)
+    with pytest.raises(TypeError, match="squeeze: scalars are 1, expected 3: group, rows, hw"):
         launch("squeeze_excite.cu", "squeeze", 1, (x, z), (2,), dtype=FLOAT)
 
 
 def test_a_kernel_reads_a_contiguous_copy():
     launcher = Emulator(device)
     x, z = arrays((2, 16), (2,))
-    launcher.launch("squeeze_excite.cu", "squeeze", 1, (x[:, ::2], z), (2, 8), dtype=FLOAT)
+    launcher.launch("squeeze_excite.cu", "squeeze", 1, (x[:, ::2], z), (1, 2, 8), dtype=FLOAT)
     np.testing.assert_allclose(z.get(), x.get()[:, ::2].mean(axis=1), rtol=1e-6)
 
 
@@ -340,7 +340,7 @@ def test_kernels_are_read_from_an_installed_wheel(tmp_path):
 def test_every_source_has_kernels_and_a_lesson():
     """Each file begins with its idea, its memory traffic (bytes) and its split of the work."""
     sources = sorted((ROOT / "minise" / "ops" / "cuda").glob("*.cu"))
-    assert len(sources) == 6
+    assert len(sources) == 7
     for path in sources:
         lesson = path.read_text().partition("\n\n")[0]
         for part in ("Idea.", "Bytes.", "Split of the work."):

@@ -16,7 +16,7 @@ FLOAT = np.dtype(np.float32)
 
 def squeeze(launcher, dtype=FLOAT, device=0, kernel="squeeze", blocks=1):
     arrays = [FakeArray(np.zeros((2, 8), dtype), device) for _ in range(2 + (kernel == "scale"))]
-    launcher.launch("squeeze_excite.cu", kernel, blocks, arrays, (2, 8), dtype=dtype)
+    launcher.launch("squeeze_excite.cu", kernel, blocks, arrays, (1, 2, 8), dtype=dtype)
 
 
 def test_a_source_is_compiled_once_for_each_device_and_dtype(monkeypatch):

@@ -66,15 +66,15 @@ def test_a_row_major_product(prefix):
     dtype = np.float32 if prefix == "s" else np.float64
     rng = np.random.default_rng(1)
     a, b = (rng.integers(-3, 4, shape).astype(dtype) for shape in ((M, K), (K, N)))
-    out, one, zero = np.full((M, N), np.nan, dtype), np.array(1, dtype), np.array(0, dtype)
-    operands = address(one), address(b), N, address(a), K, address(zero), address(out), N
+    out, unit, zero = np.full((M, N), np.nan, dtype), np.array(1, dtype), np.array(0, dtype)
+    operands = address(unit), address(b), N, address(a), K, address(zero), address(out), N
     getattr(cublas, f"{prefix}gemm")(HANDLE, 0, 0, N, M, K, *operands)
     np.testing.assert_array_equal(out, a @ b)  # beta = 0: the NaNs of out are not read
     kind = cublas.CUDA_R_32F if prefix == "s" else cublas.CUDA_R_64F
     out[...] = np.nan
     cublas.gemmEx(
         **dict(handle=HANDLE, transa=0, transb=0, m=N, n=M, k=K),
-        **dict(alpha=address(one), A=address(b), Atype=kind, lda=N),
+        **dict(alpha=address(unit), A=address(b), Atype=kind, lda=N),
         **dict(B=address(a), Btype=kind, ldb=K, beta=address(zero)),
         **dict(C=address(out), Ctype=kind, ldc=N, computeType=kind, algo=-1),
     )
@@ -84,9 +84,9 @@ def test_a_row_major_product(prefix):
 def test_a_stride_of_zero_takes_one_matrix_for_all():
     rng = np.random.default_rng(2)
     (a_memory, a), (b_memory, b) = (drawn(rng, *s, s[0], 0, float) for s in ((M, K), (K, N)))
-    out, one, zero = np.empty((BATCH, N, M)), np.array(1.0), np.array(0.0)
+    out, unit, zero = np.empty((BATCH, N, M)), np.array(1.0), np.array(0.0)
     cublas.dgemmStridedBatched(
-        *(HANDLE, 0, 0, M, N, K, address(one), address(a_memory), M, 0),
+        *(HANDLE, 0, 0, M, N, K, address(unit), address(a_memory), M, 0),
         *(address(b_memory), K, K * N, address(zero), address(out), M, M * N, BATCH),
     )
     np.testing.assert_array_equal(out.swapaxes(1, 2), a[:1] @ b)
@@ -97,9 +97,9 @@ def test_a_stride_of_zero_takes_one_matrix_for_all():
     [(cublas.CUBLAS_COMPUTE_32F, 1 + 2**-11), (cublas.CUBLAS_COMPUTE_32F_FAST_TF32, 1)],
 )
 def test_the_compute_type_selects_tf32(compute, expected):
-    a, one, out = (np.array([v], np.float32) for v in (1 + 2**-11, 1, 0))
+    a, unit, out = (np.array([v], np.float32) for v in (1 + 2**-11, 1, 0))
     cublas.gemmEx(
-        *(HANDLE, 0, 0, 1, 1, 1, address(one), address(a), 0, 1, address(one), 0, 1),
+        *(HANDLE, 0, 0, 1, 1, 1, address(unit), address(a), 0, 1, address(unit), 0, 1),
         *(address(np.zeros(1, np.float32)), address(out), 0, 1, compute, -1),
     )
     assert out[0] == np.float32(expected)

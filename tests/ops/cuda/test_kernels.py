@@ -7,7 +7,7 @@ from minise.contract.case import Case
 from minise.gradcheck.strategies.drawing import LAYOUTS
 from minise.ops import reference
 from minise.ops.cuda import arrays
-from minise.ops.cuda.launcher import ENTRIES, parameters, source
+from minise.ops.cuda.launcher import ENTRIES, parameters, rows_per_warp, source
 from tests.ops.cuda.accuracy import (
     REL_TOL_FLOAT32,
     REL_TOL_MOMENTS,
@@ -24,7 +24,15 @@ from tests.ops.cuda.emulator import Emulator
 from tests.ops.cuda.hosted import on_gpu
 from tests.ops.loops import each
 
-FILES = ["squeeze_excite", "squeeze_excite_tile", "block_tail", "windows", "sgd", "copy"]
+FILES = [
+    "squeeze_excite",
+    "squeeze_excite_tile",
+    "block_tail",
+    "windows",
+    "cross_entropy",
+    "sgd",
+    "copy",
+]
 ORDERS = [dict(seed=seed, resident=1 + seed) for seed in range(4)]
 over_cases = pytest.mark.parametrize(
     "case", list(cases()), ids=lambda case: f"{case.op} {case.sizes} {case.settings}"
@@ -68,8 +76,8 @@ def test_the_update_on_a_gpu():
 
 
 def update_one_by_one(params, grads, velocities, *, weight_decays, **settings):
-    for *one, weight_decay in zip(params, grads, velocities, weight_decays, strict=True):
-        reference.sgd_update(*one, weight_decay=weight_decay, **settings)
+    for *param, weight_decay in zip(params, grads, velocities, weight_decays, strict=True):
+        reference.sgd_update(*param, weight_decay=weight_decay, **settings)
 
 
 @pytest.mark.parametrize("size", [1, 2047, 2048, 6145])
@@ -170,6 +178,67 @@ def test_the_same_bits_in_any_order(order):
     for op, settings in (("se_block_tail", dict(training=True)), ("squeeze_excite", {})):
         case = Case(op, SHAPES["C no multiple of a warp"], settings)
         assert max_relative_error(backend(**order), case) == max_relative_error(backend(), case)
+
+
+@pytest.mark.parametrize("kernels", ["simple", "tile"])
+@each("sizes", [dict(C=8, W=7, R=2), dict(C=6, W=7, R=9), dict(C=160, W=1, R=60)])
+def test_the_bits_of_an_image_do_not_depend_on_the_batch(kernels, sizes):
+    """In forward; rows of 7 x 7 are read in groups of one image, and large gates by 8 images."""
+    C, W, R = sizes["C"], sizes["W"], sizes["R"]
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((9, C, W, W)).astype(np.float32)
+    w1, w2 = (rng.standard_normal(shape).astype(np.float32) for shape in ((R, C), (C, R)))
+    ops = backend().using(squeeze_excite=kernels)
+    out, cache = ops.squeeze_excite_forward(x, w1, None, w2, None)
+    dx, *_ = ops.squeeze_excite_backward(out, cache)
+    for n in (0, 8):
+        single, cache = ops.squeeze_excite_forward(x[n : n + 1], w1, None, w2, None)
+        np.testing.assert_array_equal(single[0], out[n])
+        np.testing.assert_array_equal(ops.squeeze_excite_backward(single, cache)[0][0], dx[n])
+
+
+@pytest.mark.parametrize(
+    ("C", "H", "W", "dtype", "rows"),
+    [
+        (2048, 7, 7, np.float32, 4),
+        (2048, 7, 7, np.float64, 2),
+        (1024, 14, 14, np.float32, 1),  # a row is 49 chunks
+        (6, 7, 7, np.float32, 1),  # a group would have rows of two images
+        (8, 1, 3, np.float32, 1),  # a chunk would have three rows
+        (8, 15, 15, np.float32, 1),
+    ],
+)
+def test_the_rows_of_a_warp(C, H, W, dtype, rows):
+    assert rows_per_warp(np.zeros((1, C, H, W), dtype)) == rows
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64, np.uint64])
+def test_labels_of_any_dtype(dtype):
+    """Labels that are no classes make the loss NaN, and only their rows' gradients wrong."""
+    logits = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
+    labels = np.array([0, 2, 1, 1], dtype)
+    loss, cache = backend().softmax_cross_entropy_forward(logits, labels)
+    expected, _ = reference.softmax_cross_entropy_forward(logits, labels)
+    assert loss.dtype == np.float32
+    assert float(loss) == pytest.approx(float(expected), rel=1e-6)
+    for wrong in {3, np.iinfo(dtype).max, np.iinfo(dtype).min or 3}:
+        labels[1] = wrong
+        loss, cache = backend().softmax_cross_entropy_forward(logits, labels)
+        assert np.isnan(loss)
+        dlogits, _ = backend().softmax_cross_entropy_backward(np.ones((), np.float32), cache)
+        assert (dlogits[1] == 0).all()
+        assert (dlogits[0] != 0).all()
+
+
+def test_logits_that_are_not_finite():
+    """Give what the reference gives."""
+    logits = np.zeros((5, 40), np.float32)
+    logits[1, 39], logits[2, 3], logits[3, 0], logits[4] = np.nan, -np.inf, np.inf, -np.inf
+    labels = np.zeros(5, np.int64)
+    with np.errstate(invalid="ignore"):
+        _, cache = backend().softmax_cross_entropy_forward(logits, labels)
+        _, expected = reference.softmax_cross_entropy_forward(logits, labels)
+    np.testing.assert_allclose(cache.logprob, expected.logprob, rtol=1e-6)
 
 
 def test_a_large_mean_does_not_reduce_the_variances_precision():

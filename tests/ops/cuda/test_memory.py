@@ -67,16 +67,16 @@ def test_blocks_are_handed_out_again_by_size_and_stream():
     with cuda.using_allocator(pool.malloc):
         first = device.empty(1, np.uint8)
         view = first[:]
-        kept = first.data.ptr
+        in_use = first.data.ptr
         del first
-        assert address(1) != kept  # the view keeps it
+        assert address(1) != in_use  # the view keeps it
         freed = address(512)
         assert (pool.used_bytes(), pool.total_bytes()) == (512, 1024)
         del view
-        assert address(300) == kept  # the last freed block
-        assert address(513) not in (kept, freed)
+        assert address(300) == in_use  # the last freed block
+        assert address(513) not in (in_use, freed)
         with stream:
-            assert address(300) not in (kept, freed)
+            assert address(300) not in (in_use, freed)
         pool.free_all_blocks()
         assert (pool.used_bytes(), pool.total_bytes()) == (0, 0)
 
