@@ -14,7 +14,7 @@ EPOCHS, STEPS, BATCH = 2, 3, 4
 KINDS = ("image", "parameter", "statistic", "velocity", "gradient")
 
 
-class Place(NamedTuple):
+class Fault(NamedTuple):
     """Where and when a value appears."""
 
     kind: str
@@ -25,11 +25,11 @@ class Place(NamedTuple):
     validation: bool
 
 
-def places(seed, count, guard):
-    """Return places of all kinds, each drawn at random."""
+def faults(seed, count, guard):
+    """Return faults of all kinds, each drawn at random."""
     rng = np.random.default_rng(seed)
     return [
-        Place(
+        Fault(
             KINDS[k % len(KINDS)],
             int(rng.integers(1000)),
             int(rng.integers(EPOCHS * STEPS)),
@@ -63,8 +63,8 @@ class GradientPlanter(wrap.Wrapper):
 class PlantedBatches:
     """Random batches; before one of them, a value is planted into the net or its images."""
 
-    def __init__(self, place, net, optimiser, planter):
-        self.place, self.net, self.optimiser, self.planter = place, net, optimiser, planter
+    def __init__(self, fault, net, optimiser, planter):
+        self.fault, self.net, self.optimiser, self.planter = fault, net, optimiser, planter
         self.layer = "conv1"  # the layer in which the value appears first
 
     def __len__(self):
@@ -72,10 +72,10 @@ class PlantedBatches:
 
     def epoch(self, epoch):
         for k, (x, labels) in enumerate(batches(STEPS, seed=epoch)):
-            yield self.planted(x) if epoch * STEPS + k == self.place.step else x, labels
+            yield self.planted(x) if epoch * STEPS + k == self.fault.step else x, labels
 
     def planted(self, x):
-        kind, index, value = self.place.kind, self.place.index, self.place.value
+        kind, index, value = self.fault.kind, self.fault.index, self.fault.value
         if kind == "image":
             x = x.copy()
             x.flat[index % x.size] = value
@@ -102,14 +102,14 @@ def batches(count, seed):
     ]
 
 
-def outcome(place, ops, folder):
+def outcome(fault, ops, folder):
     """Train with a planted value; return the error or None, and the layer in which it appears."""
     net = models.build("se_resnet8", reduction=4, ops=ops)
-    optimiser, planter = SGD(net, nesterov=True), GradientPlanter(ops, place.value)
-    wrap.attach(net, wrap.guarded(planter) if place.guard else planter)
-    source = PlantedBatches(place, net, optimiser, planter)
+    optimiser, planter = SGD(net, nesterov=True), GradientPlanter(ops, fault.value)
+    wrap.attach(net, wrap.guarded(planter) if fault.guard else planter)
+    source = PlantedBatches(fault, net, optimiser, planter)
     settings = dict(epochs=EPOCHS, lr=0.01, out=folder, name="planted", console=quiet())
-    val = batches(1, seed=100) if place.validation else None
+    val = batches(1, seed=100) if fault.validation else None
     try:
         run(net, SoftmaxCrossEntropy(ops), source, optimiser, val=val, **settings)
     except FloatingPointError as error:

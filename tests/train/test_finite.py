@@ -1,4 +1,4 @@
-"""NaN and infinity in a run: nothing that is not finite is saved, and the run ends with its place.
+"""NaN and infinity in a run: nothing that is not finite is saved, and the run ends with its layer.
 
 test_values_planted_at_fifty_places covers 200 places: two back ends, with and without guard.
 """
@@ -26,29 +26,29 @@ from minise.train import (
 )
 from minise.train.run_folder import RunFolder, as_strict_json
 from tests.train import planting
-from tests.train.planting import assert_finite_files, outcome, places
+from tests.train.planting import assert_finite_files, faults, outcome
 from tests.train.regression import SquaredError, net, pairs, quiet
 
 compiled_only = pytest.mark.skipif(AS_LOOPS, reason="too slow for kernels that run as Python")
 over_guards = pytest.mark.parametrize("guard", [False, True], ids=["plain", "guarded"])
 
 
-def check_planted(place, ops, folder):
-    error, layer = outcome(place, ops, folder)
-    assert error is not None, place
+def check_planted(fault, ops, folder):
+    error, layer = outcome(fault, ops, folder)
+    assert error is not None, fault
     assert_finite_files(folder / "planted")
-    if place.guard:
-        assert isinstance(error, (wrap.NonFiniteError, NonFiniteState)), place
+    if fault.guard:
+        assert isinstance(error, (wrap.NonFiniteError, NonFiniteState)), fault
         # a fused op at the end of a residual unit has the name of only one of its layers
         unit = layer.rpartition(".")[0]
-        assert error.layer == layer or (unit and error.layer == f"{unit}.se"), place
+        assert error.layer == layer or (unit and error.layer == f"{unit}.se"), fault
     else:
-        assert isinstance(error, (NonFiniteLoss, NonFiniteState)), place
+        assert isinstance(error, (NonFiniteLoss, NonFiniteState)), fault
         array = r"layer \S+, (parameter|running statistic|velocity of parameter) \S+: "
-        assert place.kind == "image" or re.search(array, str(error)), place
+        assert fault.kind == "image" or re.search(array, str(error)), fault
     last = folder / "planted" / "last.safetensors"
     saved = f"{last} has the state after step {planting.STEPS}"
-    assert str(error).endswith(saved if last.exists() else "no checkpoint is written"), place
+    assert str(error).endswith(saved if last.exists() else "no checkpoint is written"), fault
     assert "\n" not in str(error)
 
 
@@ -64,16 +64,16 @@ def over_back_ends(*marks):
 @over_guards
 @over_back_ends(pytest.mark.slow)
 def test_planted_values_end_the_run_and_are_never_saved(ops, guard, tmp_path):
-    for k, place in enumerate(places(0, 5, guard)):
-        check_planted(place, ops, tmp_path / str(k))
+    for k, fault in enumerate(faults(0, 5, guard)):
+        check_planted(fault, ops, tmp_path / str(k))
 
 
 @pytest.mark.long
 @over_guards
 @over_back_ends()
 def test_values_planted_at_fifty_places(ops, guard, tmp_path):
-    for k, place in enumerate(places(1, 50, guard)):
-        check_planted(place, ops, tmp_path / str(k))
+    for k, fault in enumerate(faults(1, 50, guard)):
+        check_planted(fault, ops, tmp_path / str(k))
 
 
 # The check
