@@ -147,9 +147,9 @@ def spoiled(monkeypatch, step, spoil):
 
 def trained(tmp_path, **settings):
     """Train two epochs of three steps."""
-    layer = net()
+    layer, batches = net(), settings.pop("batches", pairs())
     defaults = dict(epochs=2, lr=0.05, out=tmp_path, name="a", console=quiet())
-    return run(layer, SquaredError(), pairs(), SGD(layer), **{**defaults, **settings})
+    return run(layer, SquaredError(), batches, SGD(layer), **{**defaults, **settings})
 
 
 def parameter(layer, optimiser):
@@ -211,6 +211,16 @@ def test_a_loss_that_is_not_finite_names_an_array_that_is_not(tmp_path, monkeypa
     message = r"the loss is nan at step 5 \(epoch 2, .*\); layer fc, parameter bias: 1 of 2 numbers"
     with pytest.raises(NonFiniteLoss, match=f"^{message}.*after step 3$"):
         trained(tmp_path)
+
+
+def test_a_loss_that_is_not_finite_says_that_the_net_is(tmp_path):
+    batches = pairs()
+    batches[1][0][0, 0, 0, 0] = np.nan
+    message = (
+        r"the loss is nan at step 2 \(epoch 1, .*\); every parameter, running statistic and vel"
+    )
+    with pytest.raises(NonFiniteLoss, match=f"^{message}.* so the inputs are not, or activations"):
+        trained(tmp_path, batches=batches)
 
 
 class Overflowing(SquaredError):
