@@ -113,12 +113,15 @@ def train(training: Training, console: "Console | None" = None) -> Result:
         if training.test is not None:
             test = evaluate(training.net, training.test, training.evaluation, confusion)
         trained, seconds = sum(epoch["seconds"] for epoch in epochs), time.perf_counter() - start
-        training.folder.log("test", **test, training_seconds=trained, seconds=seconds)
-        if warning := overflow("test", test):
-            raise NonFiniteLoss(warning)
         counts = None if confusion is None else confusion.counts
-        if remark := _verdict(training, epochs, counts):
-            training.folder.log("remark", text=remark)
+        record = {**test, "training_seconds": trained, "seconds": seconds}
+        warning, remark = overflow("test", test), _verdict(training, epochs, counts)
+        if remark:
+            record["remark"] = remark
+        training.folder.log("test", **record)
+        if warning:
+            raise NonFiniteLoss(warning)
+        if remark:
             progress.line(remark)
     return Result(test, counts, training.folder.path, images / trained, trained, seconds)
 
@@ -245,11 +248,15 @@ def _epoch_line(metrics: dict[str, Any], epochs: int) -> str:
 
 
 def _divergence(loss: float, epoch: int, step: int, lr: float, training: Training) -> str:
-    where = f"the loss is {loss} at step {step + 1} (epoch {epoch}, lr {lr:.3g})"
+    cause = (
+        "every parameter, running statistic and velocity is finite, so the inputs are not, or "
+        "activations overflow"
+    )
     try:
         check_state(training.net, training.optimiser.velocity)
     except NonFiniteState as error:
-        where = f"{where}; {error}"
+        cause = str(error)
+    where = f"the loss is {loss} at step {step + 1} (epoch {epoch}, lr {lr:.3g}); {cause}"
     return f"{where}: {_remedy(training)}"
 
 

@@ -20,6 +20,8 @@ RESERVED = {
     "seconds",
     "training_seconds",
     "images_per_second",
+    "not_finite",
+    "remark",
 }
 VALIDATION_PREFIX = "val_"
 

@@ -14,7 +14,7 @@ EPOCHS, STEPS, BATCH = 2, 3, 4
 KINDS = ("image", "parameter", "statistic", "velocity", "gradient")
 
 
-class Place(NamedTuple):
+class Fault(NamedTuple):
     """Where and when a value appears."""
 
     kind: str
@@ -25,11 +25,11 @@ class Place(NamedTuple):
     validation: bool
 
 
-def places(seed, count, guard):
-    """Return places of all kinds, each drawn at random."""
+def faults(seed, count, guard):
+    """Return faults of all kinds, each drawn at random."""
     rng = np.random.default_rng(seed)
     return [
-        Place(
+        Fault(
             KINDS[k % len(KINDS)],
             int(rng.integers(1000)),
             int(rng.integers(EPOCHS * STEPS)),

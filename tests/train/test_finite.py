@@ -1,4 +1,4 @@
-"""NaN and infinity in a run: nothing that is not finite is saved, and the run ends with its place.
+"""NaN and infinity in a run: nothing that is not finite is saved, and the run ends with its layer.
 
 test_values_planted_at_fifty_places covers 200 places: two back ends, with and without guard.
 """
@@ -26,29 +26,29 @@ from minise.train import (
 )
 from minise.train.run_folder import RunFolder, as_strict_json
 from tests.train import planting
-from tests.train.planting import assert_finite_files, outcome, places
+from tests.train.planting import assert_finite_files, faults, outcome
 from tests.train.regression import SquaredError, net, pairs, quiet
 
 compiled_only = pytest.mark.skipif(AS_LOOPS, reason="too slow for kernels that run as Python")
 over_guards = pytest.mark.parametrize("guard", [False, True], ids=["plain", "guarded"])
 
 
-def check_planted(place, ops, folder):
-    error, layer = outcome(place, ops, folder)
-    assert error is not None, place
+def check_planted(fault, ops, folder):
+    error, layer = outcome(fault, ops, folder)
+    assert error is not None, fault
     assert_finite_files(folder / "planted")
-    if place.guard:
-        assert isinstance(error, (wrap.NonFiniteError, NonFiniteState)), place
+    if fault.guard:
+        assert isinstance(error, (wrap.NonFiniteError, NonFiniteState)), fault
         # a fused op at the end of a residual unit has the name of only one of its layers
         unit = layer.rpartition(".")[0]
-        assert error.layer == layer or (unit and error.layer == f"{unit}.se"), place
+        assert error.layer == layer or (unit and error.layer == f"{unit}.se"), fault
     else:
-        assert isinstance(error, (NonFiniteLoss, NonFiniteState)), place
+        assert isinstance(error, (NonFiniteLoss, NonFiniteState)), fault
         array = r"layer \S+, (parameter|running statistic|velocity of parameter) \S+: "
-        assert place.kind == "image" or re.search(array, str(error)), place
+        assert fault.kind == "image" or re.search(array, str(error)), fault
     last = folder / "planted" / "last.safetensors"
     saved = f"{last} has the state after step {planting.STEPS}"
-    assert str(error).endswith(saved if last.exists() else "no checkpoint is written"), place
+    assert str(error).endswith(saved if last.exists() else "no checkpoint is written"), fault
     assert "\n" not in str(error)
 
 
@@ -64,16 +64,16 @@ def over_back_ends(*marks):
 @over_guards
 @over_back_ends(pytest.mark.slow)
 def test_planted_values_end_the_run_and_are_never_saved(ops, guard, tmp_path):
-    for k, place in enumerate(places(0, 5, guard)):
-        check_planted(place, ops, tmp_path / str(k))
+    for k, fault in enumerate(faults(0, 5, guard)):
+        check_planted(fault, ops, tmp_path / str(k))
 
 
 @pytest.mark.long
 @over_guards
 @over_back_ends()
 def test_values_planted_at_fifty_places(ops, guard, tmp_path):
-    for k, place in enumerate(places(1, 50, guard)):
-        check_planted(place, ops, tmp_path / str(k))
+    for k, fault in enumerate(faults(1, 50, guard)):
+        check_planted(fault, ops, tmp_path / str(k))
 
 
 # The check
@@ -147,9 +147,9 @@ def spoiled(monkeypatch, step, spoil):
 
 def trained(tmp_path, **settings):
     """Train two epochs of three steps."""
-    layer = net()
+    layer, batches = net(), settings.pop("batches", pairs())
     defaults = dict(epochs=2, lr=0.05, out=tmp_path, name="a", console=quiet())
-    return run(layer, SquaredError(), pairs(), SGD(layer), **{**defaults, **settings})
+    return run(layer, SquaredError(), batches, SGD(layer), **{**defaults, **settings})
 
 
 def parameter(layer, optimiser):
@@ -211,6 +211,16 @@ def test_a_loss_that_is_not_finite_names_an_array_that_is_not(tmp_path, monkeypa
     message = r"the loss is nan at step 5 \(epoch 2, .*\); layer fc, parameter bias: 1 of 2 numbers"
     with pytest.raises(NonFiniteLoss, match=f"^{message}.*after step 3$"):
         trained(tmp_path)
+
+
+def test_a_loss_that_is_not_finite_says_that_the_net_is(tmp_path):
+    batches = pairs()
+    batches[1][0][0, 0, 0, 0] = np.nan
+    message = (
+        r"the loss is nan at step 2 \(epoch 1, .*\); every parameter, running statistic and vel"
+    )
+    with pytest.raises(NonFiniteLoss, match=f"^{message}.* so the inputs are not, or activations"):
+        trained(tmp_path, batches=batches)
 
 
 class Overflowing(SquaredError):
