@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from minise.cli.inspect import check_finite
 from minise.cli.words import misuse
 
 
@@ -21,7 +22,8 @@ def predict(
     """Predict the classes of image files with a trained net.
 
     The central square of each image is scaled to 32x32 pixels, the size on which `minise train`
-    trains, and normalised as the training images were.
+    trains, and normalised as the training images were. Exit status 1 if a parameter or running
+    statistic of the net is not finite.
 
     Example: minise predict runs/se_resnet8-shapes10-1 photo.png
 
@@ -43,6 +45,8 @@ def predict(
         check_integer("predict", "top", top, 1)
         check_integer("predict", "size", size, 1)
         trained = models.load(run, ops=load_ops(ops))
+    check_finite(trained.net, run)
+    with misuse():
         pixels = np.stack([read_image(path, size) for path in images])
     probabilities = trained.predict(pixels)
     console = Console()

@@ -1,6 +1,7 @@
 """Stochastic gradient descent with (Nesterov) momentum and weight decay."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -80,17 +81,14 @@ class SGD:
         """
         lr = check_number("SGD", "lr", lr, RANGE, 0, 1e6)
         params, summed = self._checked(grads)
-        for name, param in params.items():
-            decays = self.decay_all or param.ndim > 1
-            self.net.ops.sgd_update(
-                param,
-                summed[name],
-                self.velocity[name],
-                rate=lr,
-                momentum=self.momentum,
-                nesterov=self.nesterov,
-                weight_decay=self.weight_decay if decays else 0.0,
-            )
+        arrays = list(params.values()), list(summed.values()), [self.velocity[k] for k in params]
+        decays = [self.weight_decay if self.decay_all or p.ndim > 1 else 0.0 for p in arrays[0]]
+        settings: Any = dict(rate=lr, momentum=self.momentum, nesterov=self.nesterov)
+        if (update_all := getattr(self.net.ops, "sgd_updates", None)) is not None:
+            update_all(*arrays, weight_decays=decays, **settings)
+            return
+        for *one, decay in zip(*arrays, decays, strict=True):
+            self.net.ops.sgd_update(*one, weight_decay=decay, **settings)
 
     def _checked(self, grads: Grads) -> tuple[dict[str, Array], Grads]:
         """Return the parameters, and one gradient for each, under its first name."""
@@ -131,4 +129,4 @@ class SGD:
                 f"SGD: {missing[0]} has no gradient (missing for {count}): pass all gradients that "
                 "net.backward(dout, cache) returns"
             )
-        return params, summed
+        return params, {name: summed[name] for name in params}

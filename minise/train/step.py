@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from minise.checks import Array
 from minise.nn import Layer, total
 from minise.nn.layer import Grads
 from minise.train.batches import check_batches
@@ -56,7 +57,7 @@ def train_step(
     check_batches("train_step", "batches", batches)
     ops, count = net.ops, sum(len(x) for x, _ in batches)
     state = net.named_state()
-    saved = {name: array.copy() for name, array in state.items()}
+    saved = dict(zip(state, _copies(ops, list(state.values())), strict=True))
     grads: Grads = {}
     sums: dict[str, Any] = {}
     refused = False
@@ -83,6 +84,12 @@ def train_step(
         for name, array in saved.items():  # the step failed: undo forward's updates of the state
             state[name][...] = array
     return sums
+
+
+def _copies(ops: Any, arrays: list[Array]) -> list[Array]:
+    """Return a copy of each array, by one call where the back end can."""
+    copy_all = getattr(ops, "copies", None)
+    return [array.copy() for array in arrays] if copy_all is None else copy_all(arrays)
 
 
 def check_parts(where: str, net: Any, objective: Any, optimiser: Any) -> None:

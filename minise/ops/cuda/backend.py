@@ -3,14 +3,15 @@
 import copy
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 
-from minise.checks import check_choice, check_flag, check_one_algorithm
+from minise.checks import Array, check_choice, check_flag, check_one_algorithm
 from minise.ops import reference
+from minise.ops.cuda import arrays
 from minise.ops.cuda import squeeze_excite as se
 from minise.ops.cuda.launcher import Launcher
 from minise.ops.exports import exported
@@ -48,6 +49,23 @@ class Backend:
         launcher = copy.copy(self.launcher)
         launcher.in_place = True
         return Backend(launcher)
+
+    def copies(self, of: Sequence[Array]) -> list[Array]:
+        """Return a copy of each array, by one launch for all of a dtype."""
+        return arrays.copies(self.launcher, of)
+
+    def sgd_updates(
+        self,
+        params: Sequence[Array],
+        grads: Sequence[Array],
+        velocities: Sequence[Array],
+        **settings: Any,
+    ) -> None:
+        """Update many parameters, each as sgd_update does, by one launch for all of a dtype.
+
+        The settings are those of sgd_update, with a sequence weight_decays.
+        """
+        arrays.sgd_updates(self.launcher, params, grads, velocities, **settings)
 
     def require(self) -> None:
         """Raise ImportError if kernels cannot run on this machine."""

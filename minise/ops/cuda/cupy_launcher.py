@@ -12,7 +12,9 @@ from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import Any
 
-from minise.ops.cuda.launcher import ALIGNMENT, STATIC_SHARED_BYTES, Launcher, Plan
+import numpy as np
+
+from minise.ops.cuda.launcher import ALIGNMENT, STATIC_SHARED_BYTES, Launcher, Plan, table
 from minise.ops.cuda.products import Product, Settings, multiply, product_of, settings_of
 
 INSTALL = "pip install -e '.[cuda13]', or '.[cuda12]' for a driver below 580"
@@ -194,6 +196,8 @@ class Cupy(Launcher):
         function = plan.functions.get(device)
         if function is None:
             function = plan.functions[device] = self._function(plan, device)
+        if plan.entries:
+            arrays = [_by_value(array, plan.entries) for array in arrays]
         function(plan.blocks, plan.threads, (*arrays, *plan.scalars), plan.shared)
         if self._synchronous:
             self._wait(plan.kernel)
@@ -240,3 +244,10 @@ class Cupy(Launcher):
                 f"{name} failed on the GPU ({_first_line(error)}): run it under compute-sanitizer "
                 "to see the address; start Python again, because the GPU's context is lost"
             ) from error
+
+
+def _by_value(array: Any, entries: int) -> Any:
+    """Return a list of arrays as the table of their addresses, any other argument unchanged."""
+    if not isinstance(array, list):
+        return array
+    return table([entry.data.ptr for entry in array], np.uint64, entries)

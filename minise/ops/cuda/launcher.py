@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -23,19 +23,29 @@ WARP = 32
 ALIGNMENT = 16  # bytes that a lane reads at once
 MAX_BLOCKS = 2**31 - 1, 65_535, 65_535  # along x, y, z
 MAX_PLANS = 4096
+FLOATS = np.dtype(np.float32), np.dtype(np.float64)  # of arrays that kernels compute with
+ENTRIES = {4: 112, 8: 96}  # of a table passed by value, by the bytes of a number: see common.cuh
 STATIC_SHARED_BYTES = 48 << 10  # shared memory of a block without an opt-in
 KERNEL = re.compile(
     r'extern "C" __global__ void(?: __launch_bounds__\([\d, ]+\))? (\w+)\(([^)]*)\)'
 )
 
 
+Scalar: TypeAlias = float | tuple[float, ...]  # a tuple is passed as a table
+
+
 class Parameter(NamedTuple):
     """One parameter of a kernel."""
 
     name: str
-    type: str  # "real", "double", "int" or "long long"
+    type: str  # "real", "double", "int", "long long" or a table: "Arrays", "Ints", "Reals"
     pointer: bool
-    written: bool  # a pointer that is not const
+    written: bool  # a pointer or Arrays that is not const
+
+    @property
+    def takes_arrays(self) -> bool:
+        """True for a pointer, which takes an array, and for Arrays, which takes a list of them."""
+        return self.pointer or self.type == "Arrays"
 
 
 class Source(NamedTuple):
@@ -69,15 +79,17 @@ def _parameter(declared: str) -> Parameter:
     words = declared.replace("*", " ").split()
     pointer, constant = "*" in declared, words[0] == "const"
     type_words = [word for word in words[:-1] if word not in ("const", "__restrict__")]
-    return Parameter(words[-1], " ".join(type_words), pointer, pointer and not constant)
+    kind = " ".join(type_words)
+    return Parameter(words[-1], kind, pointer, (pointer or kind == "Arrays") and not constant)
 
 
 class ArrayParameter(NamedTuple):
-    """One array that a kernel takes."""
+    """An array that a kernel takes, or a list of them."""
 
     name: str
     dtype: Any
     written: bool
+    many: bool  # a list of arrays, whose addresses the kernel takes as a table
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +102,8 @@ class Plan:
     threads: tuple[int]
     shared: int  # bytes
     arrays: tuple[ArrayParameter, ...]
-    scalars: tuple[Any, ...]  # NumPy scalars of the parameters' types
+    scalars: tuple[Any, ...]  # NumPy scalars and tables of the parameters' types
+    entries: int  # of each table; 0 if the kernel takes no list of arrays
     functions: dict[int, Any] = field(default_factory=dict)  # the compiled kernel by device
 
 
@@ -119,7 +132,10 @@ class Launcher(ABC):
 
     @abstractmethod
     def run(self, plan: Plan, arrays: Sequence[Any]) -> None:
-        """Launch a kernel with arrays as its plan describes them, or None for a null pointer."""
+        """Launch a kernel with arrays, and lists of them, as its plan describes them.
+
+        None is a null pointer.
+        """
 
     @abstractmethod
     def multiply(self, a: Any, b: Any, out: Any, *, add: bool = False) -> None:
@@ -163,7 +179,7 @@ class Launcher(ABC):
         kernel: str,
         blocks: int | tuple[int, ...],
         arrays: Sequence[Any],
-        scalars: tuple[float, ...],
+        scalars: tuple[Scalar, ...],
         *,
         dtype: Any,
         threads: int = THREADS,
@@ -180,10 +196,11 @@ class Launcher(ABC):
         blocks : int or tuple of int
             Number of blocks, along up to three axes.
         arrays : sequence of array or None
-            The kernel's first arguments; None is a null pointer. An array that is only read may
-            have any layout: the kernel reads a contiguous copy.
+            The kernel's first arguments; None is a null pointer, and a parameter of type Arrays
+            takes a list. An array that is only read may have any layout: the kernel reads a
+            contiguous copy.
         scalars : tuple of int or float
-            The kernel's last arguments.
+            The kernel's last arguments; a parameter of type Ints or Reals takes a tuple.
         dtype : dtype
             The type of `real`.
         threads : int
@@ -220,8 +237,11 @@ class Launcher(ABC):
         )
 
     def _converted(self, kernel: str, parameter: ArrayParameter, array: Any) -> Any:
-        """Return a copy that the kernel can read, or raise an error."""
-        name, dtype, written = parameter
+        """Return an array or a list of arrays that the kernel can read, or raise an error."""
+        name, dtype, written, many = parameter
+        if many:
+            single = parameter._replace(many=False)
+            return [self._converted(kernel, single, entry) for entry in array]
         if type(array) is not self.xp.ndarray or array.dtype != dtype:
             library = type(array).__module__.partition(".")[0]
             kind = (
@@ -241,7 +261,7 @@ def _plan(
     file: str | Source,
     kernel: str,
     blocks: int | tuple[int, ...],
-    scalars: tuple[float, ...],
+    scalars: tuple[Scalar, ...],
     dtype: Any,
     threads: int,
     shared: int,
@@ -249,10 +269,11 @@ def _plan(
     """Check the settings of a launch, and return its plan."""
     unit = file if isinstance(file, Source) else source(file, np.dtype(dtype))
     kinds = {"real": np.dtype(dtype), "double": np.float64, "int": np.int32, "long long": np.int64}
-    expected = parameters(unit.text)[kernel]
-    pointers = [parameter for parameter in expected if parameter.pointer]
+    kinds |= {"Arrays": kinds["real"], "Reals": kinds["real"], "Ints": np.int32}
+    expected, entries = parameters(unit.text)[kernel], ENTRIES[np.dtype(dtype).itemsize]
+    pointers = [parameter for parameter in expected if parameter.takes_arrays]
     values = expected[len(pointers) :]
-    if any(parameter.pointer for parameter in values):
+    if any(parameter.takes_arrays for parameter in values):
         raise TypeError(f"{kernel}: pointers are mixed with scalars, expected pointers first")
     if len(scalars) != len(values):
         raise TypeError(
@@ -269,23 +290,37 @@ def _plan(
         grid,
         (threads,),
         shared,
-        tuple(ArrayParameter(p.name, np.dtype(kinds[p.type]), p.written) for p in pointers),
         tuple(
-            _scalar(kernel, parameter, np.dtype(kinds[parameter.type]), value)
+            ArrayParameter(p.name, np.dtype(kinds[p.type]), p.written, not p.pointer)
+            for p in pointers
+        ),
+        tuple(
+            _scalar(kernel, parameter, np.dtype(kinds[parameter.type]), value, entries)
             for parameter, value in zip(values, scalars, strict=True)
         ),
+        0 if all(p.pointer for p in pointers) else entries,
     )
 
 
-def _scalar(kernel: str, parameter: Parameter, dtype: Any, value: float) -> Any:
-    """Return a scalar of a parameter's type; CuPy would pass Python's numbers as 8 bytes."""
+def _scalar(
+    kernel: str, parameter: Parameter, dtype: Any, value: float | tuple[float, ...], entries: int
+) -> Any:
+    """Return a scalar or a table of a parameter's type; CuPy would pass numbers as 8 bytes."""
     limits = np.iinfo(dtype) if dtype.kind == "i" else None
-    if limits is not None and not limits.min <= value <= limits.max:
+    numbers = value if isinstance(value, tuple) else (value,)
+    if limits is not None and not all(limits.min <= number <= limits.max for number in numbers):
         raise ValueError(
             f"{kernel}: {parameter.name} is {value}, expected a value of {dtype}, at most "
             f"{limits.max}: pass fewer or smaller images"
         )
-    return dtype.type(value)
+    return table(value, dtype, entries) if isinstance(value, tuple) else dtype.type(value)
+
+
+def table(numbers: Sequence[float], dtype: Any, entries: int) -> Array:
+    """Return Arrays (from addresses), Ints or Reals: an array of size one, passed by value."""
+    values = np.zeros(1, [("at", dtype, entries)])
+    values["at"][0, : len(numbers)] = numbers
+    return values
 
 
 def warps(rows: int) -> int:

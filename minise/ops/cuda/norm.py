@@ -8,6 +8,7 @@ import numpy as np
 
 from minise.checks import Array
 from minise.ops.cuda.launcher import Launcher, warps
+from minise.ops.reference.gates import GATES
 from minise.ops.reference.norm import SHAPES, BatchNorm2dCache
 from minise.ops.shapes import check_arrays, check_batch_norm, check_gradient
 
@@ -37,7 +38,7 @@ def batch_norm2d_forward(
 def batch_norm2d_backward(gpu: Launcher, dout: Array, cache: BatchNorm2dCache) -> tuple[Array, ...]:
     """See minise.ops.reference.batch_norm2d_backward."""
     check_gradient("batch_norm2d", dout, cache.x)
-    sums, _ = gradient_sums(gpu, dout, None, cache, keep_g=False)
+    sums, _, _ = gradient_sums(gpu, dout, None, cache, keep_g=False)
     dgamma, dbeta = channel_gradients(gpu, sums, cache)
     dx = input_gradient(gpu, dout, None, cache, dgamma, dbeta)
     return dx, dgamma, dbeta
@@ -56,25 +57,36 @@ def statistics(
     gpu: Launcher,
     arrays: tuple[Array, Array, Array, Array, Array],
     settings: tuple[bool, float, float],
-    rows: tuple[Array, Array] | None = None,
+    squeezed: tuple[Array | None, Array | None] = (None, None),
 ) -> BatchNorm2dCache:
     """Return the cache of a normalisation: mean, rstd and the updated running statistics.
 
-    arrays are x, gamma, beta, running_mean and running_var; settings are training, momentum and
-    eps; rows are the moments of x's rows, computed here by default.
+    Parameters
+    ----------
+    arrays : tuple of array
+        x, gamma, beta, running_mean and running_var.
+    settings : tuple
+        training, momentum and eps.
+    squeezed : tuple of array, optional
+        zhat and z (N, C) are written, the means over H, W of xhat and of gamma * xhat + beta.
+
+    In training with gpu.in_place, the updated running statistics are written to running_mean and
+    running_var, which the cache then has; otherwise to arrays of their own.
     """
     (x, gamma, beta, running_mean, running_var), (training, momentum, eps) = arrays, settings
-    if not training:
-        rstd = 1 / gpu.xp.sqrt(running_var + eps)
-        unchanged = running_mean, rstd, running_mean.copy(), running_var.copy()
-        return BatchNorm2dCache(x, gamma, beta, *unchanged, *settings)
     N, C, H, W = x.shape
-    mean, rstd, new_mean, new_var = (gpu.xp.empty(C, x.dtype) for _ in range(4))
-    results = mean, rstd, new_mean, new_var
-    inputs = *(rows or row_moments(gpu, x)), running_mean, running_var
-    scalars = momentum, eps, N, C, H * W
-    gpu.launch(FILE, "channel_moments", warps(C), (*inputs, *results), scalars, dtype=x.dtype)
-    return BatchNorm2dCache(x, gamma, beta, *results, *settings)
+    rows = row_moments(gpu, x) if training or squeezed[1] is not None else (None, None)
+    rstd = gpu.xp.empty(C, x.dtype)
+    mean, new_mean, new_var = running_mean, running_mean, running_var
+    if training:
+        mean = gpu.xp.empty(C, x.dtype)
+        if not (gpu.in_place and gpu.ready(running_mean) and gpu.ready(running_var)):
+            new_mean, new_var = (gpu.xp.empty(C, x.dtype) for _ in range(2))
+    results = (mean, rstd, new_mean, new_var) if training else (None, rstd, None, None)
+    kernel_arrays = *rows, gamma, beta, running_mean, running_var, *results, *squeezed
+    scalars = momentum, eps, int(training), N, C, H * W
+    gpu.launch(FILE, "channel_moments", warps(C), kernel_arrays, scalars, dtype=x.dtype)
+    return BatchNorm2dCache(x, gamma, beta, mean, rstd, new_mean, new_var, *settings)
 
 
 def normalised(
@@ -96,20 +108,30 @@ def normalised(
 
 
 def gradient_sums(
-    gpu: Launcher, dout: Array, out: Array | None, cache: BatchNorm2dCache, *, keep_g: bool
-) -> tuple[tuple[Array, Array], Array | None]:
-    """Return the sums of g and of g * xhat over every row, (N, C), and g (None without keep_g).
+    gpu: Launcher,
+    dout: Array,
+    out: Array | None,
+    cache: BatchNorm2dCache,
+    *,
+    keep_g: bool,
+    gates: tuple[Array, str] | None = None,
+) -> tuple[tuple[Array, Array], Array | None, Array | None]:
+    """Return the sums of g and of g * xhat over every row, (N, C); g and dv, or None.
 
-    g is dout, or, if out is an array, the gradient before out's ReLU: dout where out > 0.
+    g is dout, or, if out is an array, the gradient before out's ReLU: dout where out > 0. It is
+    returned with keep_g. dv (N, C) is the gradient of the gates' pre-activation, if gates are s and
+    the name of the gate.
     """
-    x = cache.x
+    x, gamma, beta, mean, rstd, *_ = cache
     N, C, H, W = x.shape
     sum_g, sum_gxhat = sums = tuple(gpu.xp.empty((N, C), np.float64) for _ in range(2))
     g = gpu.xp.empty(x.shape, x.dtype) if keep_g else None
-    arrays = dout, out, x, cache.mean, cache.rstd, g, *sums
-    scalars = N * C, C, H * W
+    s, gate = gates or (None, GATES[0])
+    dv = None if s is None else gpu.xp.empty((N, C), x.dtype)
+    arrays = dout, out, x, mean, rstd, gamma, beta, s, g, *sums, dv
+    scalars = GATES.index(gate), N * C, C, H * W
     gpu.launch(FILE, "gradient_sums", warps(N * C), arrays, scalars, dtype=x.dtype)
-    return (sum_g, sum_gxhat), g
+    return (sum_g, sum_gxhat), g, dv
 
 
 def channel_gradients(

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from platformdirs import user_cache_path
 
-from minise.ops.cuda.launcher import Launcher, parameters
+from minise.ops.cuda.launcher import Launcher, parameters, table
 from minise.ops.cuda.products import multiply, product_of, settings_of
 from tests.ops.cuda import fake_cublas
 from tests.ops.cuda.capture import enqueue
@@ -68,16 +68,17 @@ class Emulator(Launcher):
                 f"{plan.kernel}: shared memory is {plan.shared} bytes, expected at most "
                 f"{self.shared}"
             )
-        pointers = [a.array if isinstance(a, DeviceArray) else a for a in arrays]
-        enqueue(partial(self.execute, plan, unowned_in(pointers)))
+        enqueue(partial(self.execute, plan, unowned_in([on_host(array) for array in arrays])))
 
     def execute(self, plan, arrays):
         kernel, text = plan.kernel, self.edit(plan.source.text)
         function = getattr(compiled(text, plan.source.defines), f"emulate_{kernel}")
         buffers = {}
         addresses = [
-            np.uint64(address_of(array, written, buffers))
-            for array, (_, _, written) in zip(arrays, plan.arrays, strict=True)
+            table([address_of(one, written, buffers) for one in array], np.uint64, plan.entries)
+            if many
+            else np.uint64(address_of(array, written, buffers))
+            for array, (_, _, written, many) in zip(arrays, plan.arrays, strict=True)
         ]
         cells = [np.asarray(cell) for cell in (*addresses, *plan.scalars)]
         grid = (*plan.blocks, 1, 1)[:3]
@@ -97,6 +98,13 @@ class Emulator(Launcher):
         addresses = tuple(self.address(array) for array in (a, b, out))
         handle = fake_cublas.get_cublas_handle()
         multiply(fake_cublas, handle, product, addresses, settings)
+
+
+def on_host(array):
+    """Return the NumPy array of a device array, also in a list; return anything else unchanged."""
+    if isinstance(array, list):
+        return [on_host(entry) for entry in array]
+    return array.array if isinstance(array, DeviceArray) else array
 
 
 class Buffer:
