@@ -81,7 +81,8 @@ class MemoryPool:
 
     def total_bytes(self):
         """Return the size of all blocks."""
-        return self._used_bytes + sum(size * len(self._free[_, size]) for _, size in self._free)
+        free = sum(size * len(blocks) for (_, size), blocks in self._free.items())
+        return self._used_bytes + free
 
     def __del__(self):
         self.free_all_blocks()

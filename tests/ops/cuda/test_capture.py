@@ -9,7 +9,7 @@ import pytest
 from minise.contract.case import OPS
 from minise.contract.spec import CASES
 from tests.ops.cuda.device import device
-from tests.ops.cuda.steps import Step, back_end, step_of
+from tests.ops.cuda.steps import Step, back_end, bytes_of, step_of
 
 cuda = device.cuda
 # ops whose forward or backward calls cuBLAS, which CuPy cannot capture
@@ -70,6 +70,38 @@ def test_a_captured_update_changes_its_parameter_at_every_launch():
         graph.launch()
         graph.launch()
     assert param.tolist() == [-1.0] * 5
+
+
+def numbers(*shape):
+    return device.asarray(np.random.default_rng(len(shape)).uniform(1, 2, shape))
+
+
+def test_a_captured_copy_of_many_arrays():
+    ops, stream, arrays = back_end(), cuda.Stream(non_blocking=True), [numbers(3), numbers(2, 5)]
+    with stream:
+        stream.begin_capture()
+        copies = ops.copies(arrays)
+        graph = stream.end_capture()
+        for array in arrays:
+            array *= 2
+        graph.launch()
+    assert bytes_of(copies) == bytes_of(arrays)
+
+
+def test_which_steps_of_inference_can_be_captured():
+    ops, stream, x = back_end(), cuda.Stream(non_blocking=True), numbers(2, 3, 4, 5)
+    running = dict(running_mean=numbers(3), running_var=numbers(3))
+    norm = ops.prepare_batch_norm2d(numbers(3), numbers(3), **running, relu=True)
+    conv = ops.prepare_conv2d(numbers(6, 3, 3, 3))
+    with stream:
+        stream.begin_capture()
+        out = ops.run_batch_norm2d(norm, x)
+        with pytest.raises(NotImplementedError, match="^calling cuBLAS API during stream"):
+            ops.run_conv2d(conv, x)
+        graph = stream.end_capture()
+        x *= -2
+        graph.launch()
+    assert bytes_of(out) == bytes_of(ops.run_batch_norm2d(norm, x))
 
 
 # What a capture refuses, as in CuPy 14.2
