@@ -21,10 +21,20 @@ WARM_UP_STEPS = 3
 LAUNCHES = 10_000  # of the measured kernel
 
 
+class Zeros:
+    """NumPy with arrays of zeros for empty ones, because a step with a NaN loss ends early."""
+
+    empty = staticmethod(np.zeros)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return NumPy's function."""
+        return getattr(np, name)
+
+
 class NoKernels(Launcher):
     """Counts launches, and leaves them out."""
 
-    xp = np
+    xp = Zeros()
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,12 +83,11 @@ def host_time(net: str = "se_resnet20", steps: int = 30) -> dict[str, Any]:
     objective, optimiser = SoftmaxCrossEntropy(ops), SGD(model, momentum=0.9, weight_decay=5e-4)
     images = np.random.default_rng(0).standard_normal(IMAGES, np.float32)
     batch, milliseconds = (images, np.arange(len(images))), []
-    with np.errstate(all="ignore"):  # arrays are uninitialised
-        for _ in range(WARM_UP_STEPS + steps):
-            launcher.kernels.clear()
-            start = time.thread_time()
-            train_step(model, objective, optimiser, [batch], 0.1)
-            milliseconds.append(1e3 * (time.thread_time() - start))
+    for _ in range(WARM_UP_STEPS + steps):
+        launcher.kernels.clear()
+        start = time.thread_time()
+        train_step(model, objective, optimiser, [batch], 0.1)
+        milliseconds.append(1e3 * (time.thread_time() - start))
     launches = len(launcher.kernels)
     x, z = np.zeros((2, 8), np.float32), np.zeros(2, np.float32)
     start = time.thread_time()
