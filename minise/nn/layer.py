@@ -82,9 +82,12 @@ class Module:
 
     def layers(self, path: str = "") -> Iterator[tuple[str, "Module"]]:
         """Yield (dotted name, module) for this module and all modules below it."""
-        yield path, self
-        for name, module in self.children():
-            yield from module.layers(dotted_name(path, name))
+        pending = [(path, self)]
+        while pending:  # a loop, because training searches its net in every step
+            path, module = pending.pop()
+            yield path, module
+            children = reversed(module.children())
+            pending += [(dotted_name(path, name), child) for name, child in children]
 
     def named_layers(self) -> dict[str, "Module"]:
         """Return all modules by dotted name, this one as ""; of equal names, the outermost."""

@@ -24,7 +24,7 @@ LAUNCHES = 10_000  # of the measured kernel
 class Zeros:
     """NumPy with arrays of zeros for empty ones, because a step with a NaN loss ends early."""
 
-    empty = staticmethod(np.zeros)
+    ndarray, empty = np.ndarray, staticmethod(np.zeros)
 
     def __getattr__(self, name: str) -> Any:
         """Return NumPy's function."""
@@ -47,6 +47,10 @@ class NoKernels(Launcher):
     def address(self, array: Any) -> int:
         """Return 0: no kernel reads the array."""
         return 0
+
+    def ready(self, array: Any) -> bool:
+        """Return True if an array is C-contiguous, by one attribute, as for CuPy's arrays."""
+        return bool(array.flags.c_contiguous)
 
     def asnumpy(self, array: Any) -> Any:
         """Return the array, which is NumPy's."""

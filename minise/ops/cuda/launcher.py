@@ -241,8 +241,13 @@ class Launcher(ABC):
         """Return an array or a list of arrays that the kernel can read, or raise an error."""
         name, dtype, written, many = parameter
         if many:
-            single = parameter._replace(many=False)
-            return [self._converted(kernel, single, entry) for entry in array]
+            ndarray, ready, single = self.xp.ndarray, self.ready, parameter._replace(many=False)
+            return [
+                entry
+                if type(entry) is ndarray and entry.dtype is dtype and ready(entry)
+                else self._converted(kernel, single, entry)
+                for entry in array
+            ]
         if type(array) is not self.xp.ndarray or array.dtype != dtype:
             library = type(array).__module__.partition(".")[0]
             kind = (
