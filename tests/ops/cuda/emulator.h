@@ -338,7 +338,6 @@ inline std::string run(const Launch& launch, std::function<void()> body) {
 #define __shfl_down_sync(mask, value, away) \
   emulator::shuffle(mask, value, emulator::lane() + (away), __LINE__)
 #define __ballot_sync(mask, vote) emulator::ballot(mask, vote, __LINE__)
-#define __builtin_assume_aligned(p, bytes) emulator::aligned(p, bytes)
 #define ALIGNED(p, bytes) emulator::aligned(p, bytes)
 template <class T> T atomicAdd(T* p, T value) {  // fibers switch only at barriers and shuffles
   return std::exchange(*p, T(*p + value));

@@ -157,7 +157,7 @@ REFUSED = {
         "wrote outside the shared arrays",
     ),
     "a misaligned address": (
-        "out[0] = *(double*)__builtin_assume_aligned((char*)out + 8, 16);",
+        "out[0] = *(double*)ALIGNED((char*)out + 8, 16);",
         "an address is not a multiple of 16 bytes (block 0,0, thread 0)",
     ),
     "too much static memory": (
