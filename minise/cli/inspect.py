@@ -8,7 +8,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from minise.cli.words import misuse, say
+from minise.cli.words import Failure, misuse, say
 from minise.nn import SE
 
 
@@ -32,6 +32,7 @@ def evaluate_run(
     """
     from threadpoolctl import threadpool_limits
 
+    from minise.data import ImageError
     from minise.models.trained import check_named
     from minise.ops.backend import is_file
     from minise.train import Confusion, SoftmaxCrossEntropy, evaluate
@@ -55,13 +56,14 @@ def evaluate_run(
         classes = tuple(saved.data["classes"])
         net = build_net(config, len(classes))
         checkpoints.restore(net, saved.arrays)
-        images = load_split(config, split)
-        if images.classes != classes:
-            raise ValueError(f"{config.data} has classes {images.classes}, expected {classes}")
+        images = load_split(config, split, classes)
     with threadpool_limits(min(config.threads, cores()) or 1, "blas"):
         confusion = Confusion(len(classes))
         batches, objective = for_evaluation(images, saved.data), SoftmaxCrossEntropy(net.ops)
-        result = evaluate(net, batches, objective, confusion)
+        try:
+            result = evaluate(net, batches, objective, confusion)
+        except ImageError as error:  # a file that cannot be decoded
+            raise Failure(str(error)) from error
     console = Console()
     table = Table("class", "images", "correct", "most often confused with")
     for name, row, label in zip(classes, confusion.counts, range(len(classes)), strict=True):

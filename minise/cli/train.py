@@ -10,6 +10,7 @@ import tyro
 from rich.console import Console
 
 from minise.cli.words import FAILED, Failure, misuse, say
+from minise.data import ImageError
 from minise.nn import SE
 from minise.train import RECIPES, Interrupted, Result, TrainConfig, prepare, train
 from minise.train.config import OLD_NAMES
@@ -78,7 +79,7 @@ def train_as(config: TrainConfig) -> int:
         result = train(training, console)
     except Interrupted as interrupted:
         raise Failure(str(interrupted), interrupted.exit_status) from None
-    except FloatingPointError as error:
+    except (FloatingPointError, ImageError) as error:
         raise Failure(str(error), FAILED) from error
     report(console, result, config)
     return 0

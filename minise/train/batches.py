@@ -4,6 +4,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Protocol, TypeAlias
 
+from minise.data.dataset import listed
+
 
 class EpochBatches(Protocol):
     """Batches with a different order in each epoch, such as minise.data.Batches."""
@@ -34,6 +36,26 @@ def check_batches(where: str, title: str, batches: Any) -> None:
     if in_order:  # other sequences than lists may read batches from disk: check only the first
         for k, batch in enumerate(batches if isinstance(batches, list | tuple) else batches[:1]):
             check_batch(where, f"{title}[{k}]", batch)
+
+
+def check_classes(where: str, sources: dict[str, Any], names: Sequence[str] | None) -> None:
+    """Raise ValueError if the data sets of batches number their labels by different classes.
+
+    names are those of all outputs of the net, data["classes"] of a run, or None.
+    """
+    expected, owner = names, 'data["classes"]'
+    for title, source in sources.items():
+        classes = getattr(getattr(source, "dataset", None), "classes", None)
+        if classes is None:
+            continue
+        if expected is None:
+            expected, owner = classes, title
+        if list(classes) != list(expected):
+            raise ValueError(
+                f"{where}: the labels of {title} are numbered by the classes {listed(classes)}, "
+                f"expected those of {owner}, {listed(expected)}: pass Batches of "
+                "dataset.with_classes(classes)"
+            )
 
 
 def check_batch(where: str, title: str, batch: Any) -> None:
