@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,14 @@ def dataset_of(
     pillow()
     if text := listing.skipped_text():
         warnings.warn(text, DataWarning, stacklevel=3)
+    for name, other in pairwise(sorted(listing.classes, key=str.split)):
+        if name.split() == other.split():
+            warnings.warn(
+                f"{listing.root}: classes {name!r} and {other!r} differ only in spaces: if they "
+                "are the same class, merge their folders",
+                DataWarning,
+                stacklevel=3,
+            )
     read, count = partial(_read, listing.paths, size), len(listing.paths)
     small = count * 3 * size * size <= IN_MEMORY_BYTES
     images = LazyImages(read, count, size, size, cache_bytes=0 if small else CACHE_BYTES)

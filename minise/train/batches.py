@@ -41,15 +41,18 @@ def check_batches(where: str, title: str, batches: Any) -> None:
 def check_classes(where: str, sources: dict[str, Any], names: Sequence[str] | None) -> None:
     """Raise ValueError if the data sets of batches number their labels by different classes.
 
-    names are those of all outputs of the net, data["classes"] of a run, or None.
+    names are those of data["classes"] of a run, or None. They may be other words for the classes,
+    but not the same ones in another order.
     """
-    expected, owner = names, 'data["classes"]'
+    expected: Sequence[str] | None = None
     for title, source in sources.items():
         classes = getattr(getattr(source, "dataset", None), "classes", None)
         if classes is None:
             continue
-        if expected is None:
-            expected, owner = classes, title
+        owner = "batches"
+        if names is not None and sorted(map(str, names)) == sorted(classes):
+            expected, owner = names, 'data["classes"]'
+        expected = classes if expected is None else expected
         if list(classes) != list(expected):
             raise ValueError(
                 f"{where}: the labels of {title} are numbered by the classes {listed(classes)}, "

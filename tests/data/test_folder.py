@@ -10,7 +10,7 @@ Image = pytest.importorskip(
     "PIL.Image", reason="Pillow is not installed: pip install -e '.[image]'"
 )
 
-from minise.data import Batches, ImageError, LazyImages, image_folder, load  # noqa: E402
+from minise.data import Batches, DataWarning, ImageError, LazyImages, image_folder, load  # noqa: E402
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
@@ -76,6 +76,12 @@ def test_classes_of_another_split(root):
     assert dataset.labels.tolist() == [1, 0, 0]
     with pytest.raises(ValueError, match="^image_folder: .* has images of 'zebra', expected only"):
         image_folder(root, classes=("ant", "bee"))
+
+
+def test_names_that_differ_only_in_spaces_are_said(root):
+    save(root / "ant " / "1.bmp", BLUE)
+    with pytest.warns(DataWarning, match="classes 'ant' and 'ant ' differ only in spaces: if"):
+        assert image_folder(root).classes == ("ant", "ant ", "zebra")
 
 
 # A data set that is larger than memory
