@@ -106,7 +106,9 @@ def numbered_by(
     names = [normalize("NFC", name) for name in dataset.classes]
     unknown = [name for name, n in zip(names, counts, strict=True) if n and name not in numbers]
     if unknown:
-        hint = did_you_mean(unknown[0], numbers) or ": rename or remove them"
+        hint = did_you_mean(unknown[0], numbers)
+        if not hint or not hint.isprintable():
+            hint = ": rename or remove them"
         raise ValueError(
             f"{where}: {dataset.name} has images of {listed(unknown)}, expected only the "
             f"classes of {owner} ({listed(classes)}){hint}"

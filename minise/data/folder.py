@@ -80,21 +80,26 @@ def dataset_of(
     pillow()
     if text := listing.skipped_text():
         warnings.warn(text, DataWarning, stacklevel=3)
+    read, count = partial(_read, listing.paths, size), len(listing.paths)
+    small = count * 3 * size * size <= IN_MEMORY_BYTES
+    images = LazyImages(read, count, size, size, cache_bytes=0 if small else CACHE_BYTES)
+    dataset = Dataset(f"{listing.root}", images, listing.labels, listing.classes)
+    if classes is None:
+        _warn_of_spaces(listing)
+    else:
+        dataset = numbered_by(classes, dataset, where, owner)
+    return replace(dataset, images=np.asarray(images)) if small else dataset
+
+
+def _warn_of_spaces(listing: Listing) -> None:
     for name, other in pairwise(sorted(listing.classes, key=str.split)):
         if name.split() == other.split():
             warnings.warn(
                 f"{listing.root}: classes {name!r} and {other!r} differ only in spaces: if they "
                 "are the same class, merge their folders",
                 DataWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
-    read, count = partial(_read, listing.paths, size), len(listing.paths)
-    small = count * 3 * size * size <= IN_MEMORY_BYTES
-    images = LazyImages(read, count, size, size, cache_bytes=0 if small else CACHE_BYTES)
-    dataset = Dataset(f"{listing.root}", images, listing.labels, listing.classes)
-    if classes is not None:
-        dataset = numbered_by(classes, dataset, where, owner)
-    return replace(dataset, images=np.asarray(images)) if small else dataset
 
 
 def _read(paths: list[str], size: int, k: int) -> Bytes:

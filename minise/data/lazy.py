@@ -82,8 +82,9 @@ class LazyImages:
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
-        first, *rest = key if isinstance(key, tuple) else (key,)
-        if first is Ellipsis or not all(isinstance(part, slice | int) for part in rest):
+        first, *rest = key if isinstance(key, tuple) and key else (key,)
+        simple = all(isinstance(part, slice | int | np.integer) for part in rest)
+        if first is Ellipsis or isinstance(first, tuple) or not simple:  # decode all images
             return np.asarray(self)[key]
         rows = np.asarray(self._rows[first])
         images = self._decoded(rows.ravel()).reshape(rows.shape + self._image_shape)

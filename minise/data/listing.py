@@ -188,7 +188,7 @@ def _check_classes(
     least = 1 if known else 2
     if len(by_class) < least:
         folders = f"{len(by_class)} sub-folder{'s' * (len(by_class) != 1)} with images"
-        outside = f" and {len(tree.images)} images outside of them" if tree.images else ""
+        outside = f" and images outside of them ({tree.images[0]!r})" if tree.images else ""
         raise ValueError(
             f"{where}: {root} has {folders}{outside}, expected at least {least}, one per class: "
             "pass the folder that contains the classes"

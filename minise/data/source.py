@@ -146,7 +146,7 @@ def _part(path: Path, split: str) -> Path:
         return path / split
     remedy = " with a sub-folder per class: move the classes into them"
     if split == "test" and (path / "val").is_dir():
-        remedy = f": to test on val/, rename it to test/, or ln -s val {path}/test"
+        remedy = ": to test on val/, rename it to test/"
     raise ValueError(f"load: {path} has no folder {split}/, expected train/ and test/{remedy}")
 
 

@@ -135,6 +135,9 @@ def test_unknown_classes_are_refused_by_name():
         dataset().with_classes(("a", "B"))
     with pytest.raises(ValueError, match="classes has a name twice"):
         dataset().with_classes(("a", "b", "c", "a"))
+    with pytest.raises(ValueError, match="six has images of") as caught:
+        dataset(classes=("a", "rose\x1b", "c")).with_classes(("a", "c", "roses\x1b"))
+    assert str(caught.value).isprintable()
     spaced = dataset(classes=("a", "b ", "c"))
     with pytest.raises(ValueError, match=r"has images of 'b ', .*'b'.*: did you mean b\?"):
         spaced.with_classes(CLASSES)

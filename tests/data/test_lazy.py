@@ -54,6 +54,9 @@ INDICES = {
     "a pixel": (2, 0, 3, -1),
     "windows": ([4, 2], slice(None), slice(1, 3), slice(None, None, 2)),
     "an array's channel": (np.array([[0, 1], [11, 3]]), 2),
+    "a channel by NumPy's integer": (slice(0, 5), np.int64(1)),
+    "no index": (),
+    "true": True,
     "ellipsis first": (Ellipsis, 0),
     "ellipsis last": ([1, 3], Ellipsis, 0),
     "arrays in two places": ([0, 1], [2, 1]),
@@ -87,6 +90,9 @@ def test_views_of_views_are_right_whatever_is_kept(selections, capacity):
 def test_only_what_is_indexed_is_read():
     read = Reader()
     images = lazy(read, 4 * 3 * H * W)  # four images are kept
+    _ = images[9:, np.int64(1)]
+    assert read.calls == [9, 10, 11]
+    read.calls.clear()
     part = images.view(slice(2, 8))
     assert read.calls == []
     _ = part[[0, 3]], part[[0, 3]], images[2]
