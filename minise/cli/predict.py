@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from minise.cli.inspect import check_finite
 from minise.cli.words import misuse
 
 
@@ -21,7 +22,7 @@ def predict(
     """Predict the classes of image files with a trained net.
 
     The central square of each image is scaled to the size of the training images and normalised
-    as they were.
+    as they were. Exit status 1 if a parameter or running statistic of the net is not finite.
 
     Example: minise predict runs/se_resnet8-shapes10-1 photo.png
 
@@ -42,7 +43,9 @@ def predict(
             raise ValueError("predict: images is empty, expected at least one image file")
         check_integer("predict", "top", top, 1)
         trained = models.load(run, ops=load_ops(ops))
-        size = trained.size if size is None else size
+    check_finite(trained.net, run)
+    size = trained.size if size is None else size
+    with misuse():
         pixels = np.stack([read_image(path, size) for path in images])
     probabilities = trained.predict(pixels)
     console = Console()

@@ -127,14 +127,25 @@ class Module:
         first: dict[int, str] = {}
         return {name: first.setdefault(id(array), name) for name, array in self.names(kind)}
 
+    def parameters_and_names(self) -> tuple[dict[str, Array], dict[str, str]]:
+        """Return named_parameters() and first_names() from one search, for each training step."""
+        pairs = list(self.names("params"))
+        first: dict[int, str] = {}
+        names = {name: first.setdefault(id(array), name) for name, array in pairs}
+        return self._unique(pairs), names
+
     def named_arrays(self) -> dict[str, Array]:
         """Return parameters and state by dotted name, which is what a saved file contains."""
         return self._named("params", "state")
 
     def _named(self, *kinds: str) -> dict[str, Array]:
+        return self._unique(pair for kind in kinds for pair in self.names(kind))
+
+    def _unique(self, pairs: Iterable[tuple[str, Array]]) -> dict[str, Array]:
+        """Return arrays under the first of their names; raise if two have the same name."""
         seen: dict[str, Array] = {}
         first: dict[int, str] = {}
-        for name, array in (pair for kind in kinds for pair in self.names(kind)):
+        for name, array in pairs:
             first.setdefault(id(array), name)
             if seen.setdefault(name, array) is not array:
                 raise ValueError(

@@ -69,6 +69,16 @@ def adjusted(ops: Backend, threads: int | None, algorithm: Algorithm = "auto") -
     return ops.using(threads=threads, algorithm=None if algorithm == "auto" else algorithm)
 
 
+def in_place(ops: Backend, training: bool) -> Backend:
+    """Return the back end for a layer's forward, which may update the layer's own state.
+
+    In training, a back end with the attribute `in_place` saves the copies of running statistics:
+    its normalisations write the new ones into running_mean and running_var. All other ops, and all
+    results, are the same.
+    """
+    return getattr(ops, "in_place", ops) if training else ops
+
+
 @contextmanager
 def on_compile(listener: Listener) -> Iterator[None]:
     """Call listener for every kernel that an imported back end of minise compiles.

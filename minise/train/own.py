@@ -89,8 +89,8 @@ def run(
     ------
     ValueError, TypeError, OSError
         Before training, if a setting or the folder is wrong.
-    NonFiniteLoss
-        If training diverges.
+    NonFiniteLoss, NonFiniteState
+        If training diverges: the loss, or an array of the net or the optimiser, is not finite.
     Interrupted
         If a signal stopped the run; then the checkpoint is written.
     """
@@ -144,7 +144,7 @@ def _as_json(data: Any) -> dict[str, Any]:
             f"run: data is a {type(data).__name__}, expected a dict: pass dict(classes=[...])"
         )
     try:
-        text = json.dumps(data, default=_as_python)
+        text = json.dumps(data, default=_as_python, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise TypeError(
             f"run: data is not JSON ({error}), expected numbers, strings, lists and dicts with "

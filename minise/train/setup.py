@@ -15,9 +15,10 @@ from minise.models.trained import chosen_settings
 from minise.nn import Chain
 from minise.ops import wrap
 from minise.ops.backend import Backend, load_ops
-from minise.train.config import TrainConfig, to_dict
+from minise.train.config import TrainConfig, to_dict, with_absolute_paths
 from minise.train.loop import Result, Training, train
 from minise.train.objective import SoftmaxCrossEntropy
+from minise.train.recipes import for_model
 from minise.train.run_folder import check_threads, create
 from minise.train.sgd import SGD
 
@@ -30,6 +31,7 @@ SHAPES10_TEST = 2000  # test images to draw: the standard error of an accuracy o
 
 def prepare(config: TrainConfig) -> Training:
     """Load the data, build the net and make the run folder; this finds all wrong settings."""
+    config = for_model(config)
     ops = load_ops(config.ops, config.threads, config.algorithm)  # fails fast: before the data
     check_threads("train", config.threads, 0)
     train_set = load_split(config, "train")
@@ -66,7 +68,7 @@ def prepare(config: TrainConfig) -> Training:
         config.accumulate,
         config.log_every,
         config.threads,
-        to_dict(config),
+        to_dict(with_absolute_paths(config)),
         data,
     )
 
@@ -91,8 +93,8 @@ def fit(config: TrainConfig, console: "Console | None" = None) -> Result:
     ------
     ValueError, TypeError, OSError
         Before training, if a setting, the data or the folder is wrong.
-    NonFiniteLoss
-        If training diverges.
+    NonFiniteLoss, NonFiniteState
+        If training diverges: the loss, or an array of the net or the optimiser, is not finite.
     Interrupted
         If a signal stopped the run; then the checkpoint is written.
     """

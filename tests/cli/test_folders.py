@@ -78,6 +78,23 @@ def test_eval_maps_the_folder_to_the_classes_of_the_run(capsys):
     assert one_line(err, status, "images of 'amber', expected only the classes of the t") == 2
 
 
+def test_eval_needs_only_the_split_that_it_reads(capsys):
+    assert call(TINY, capsys)[0] == 0
+    expected = call(f"eval {RUN}", capsys)
+    Path("moved").mkdir()
+    Path("photos/test").rename("moved/test")
+    assert call(f"eval {RUN} --data moved", capsys) == expected
+    status, _, err = call(f"eval {RUN}", capsys)
+    assert (
+        one_line(err, status, "has no folder test/.*; if the data .* its folder with --data") == 2
+    )
+    Path("moved/test/red").rename("moved/test/Red")
+    status, _, err = call(f"eval {RUN} --data moved", capsys)
+    assert (
+        one_line(err, status, r"images of 'Red', .*\('blue', 'green', 'red'\): did you mean") == 2
+    )
+
+
 def test_predict_takes_the_size_of_the_run(capsys):
     assert call(TINY, capsys)[0] == 0
     pixels = np.random.default_rng(0).integers(0, 256, (24, 24, 3), np.uint8)

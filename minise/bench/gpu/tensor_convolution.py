@@ -66,10 +66,9 @@ class TensorConvolution:
     def arrange(self, weight: Any) -> Any:
         """Return a weight rounded to TF32, in the order in which the lanes of a warp read it."""
         arranged = self.launcher.xp.empty(weight.shape, np.float32)
-        sizes = np.int32(0), np.int32(weight.size)  # 0: forward; 1: gradient of the input
-        blocks = (blocks_of(weight.size),)
-        arguments = [weight, arranged, *sizes]
-        self.launcher.run(self.source, "arrange_weights", blocks, 256, arguments, 0)
+        sizes = 0, weight.size  # 0: forward; 1: gradient of the input
+        arrays, blocks = (weight, arranged), blocks_of(weight.size)
+        self._launch("arrange_weights", blocks, arrays, sizes)
         return arranged
 
     def allocate_outputs(self, x: Any) -> list[Any]:
@@ -81,5 +80,16 @@ class TensorConvolution:
     def run(self, x: Any, arranged: Any, outputs: list[Any]) -> None:
         """Launch the convolution of x, which fills outputs."""
         blocks = self.side // self.tiling.rows, self.K // self.tiling.outputs, len(x)
-        arguments = [x, arranged, self.unused, self.unused, *outputs]
-        self.launcher.run(self.source, "conv3x3", blocks, THREADS, arguments, self.shared)
+        arrays = x, arranged, self.unused, self.unused, *outputs
+        self._launch("conv3x3", blocks, arrays, threads=THREADS, shared=self.shared)
+
+    def _launch(
+        self,
+        kernel: str,
+        blocks: int | tuple[int, ...],
+        arrays: tuple[Any, ...],
+        scalars: tuple[int, ...] = (),
+        **settings: int,
+    ) -> None:
+        launch = self.launcher.launch
+        launch(self.source, kernel, blocks, arrays, scalars, dtype=np.float32, **settings)

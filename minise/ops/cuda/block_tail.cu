@@ -5,15 +5,13 @@
 // passes over the images forward and two backward:
 //
 //     forward   row_moments          mean and centred squares of each row of x
-//               channel_moments      mean and rstd of each channel                  (C numbers)
-//               squeeze_normalised   zhat and z, from the row means             (N * C numbers)
-//               excite               the gates, squeeze_excite.cu               (N * C numbers)
+//               channel_moments      mean and rstd of each channel; zhat and z    (N * C numbers)
+//               excite               the gates, squeeze_excite.cu                 (N * C numbers)
 //               normalise            out = relu((gamma * xhat + beta) * s + shortcut)
 //
-//     backward  gradient_sums        g = dout where out > 0; sums of g and g * xhat of each row
-//               gate_gradient_of_sums  dv, from the sums                        (N * C numbers)
-//               excite_backward, weight_gradient                                (N * C numbers)
-//               channel_gradients    dgamma, dbeta                                  (C numbers)
+//     backward  gradient_sums        g = dout where out > 0; sums of g and g * xhat, dv of each row
+//               excite_backward, weight_gradients                                 (N * C numbers)
+//               channel_gradients    dgamma, dbeta                                    (C numbers)
 //               norm_input_gradient  dx, an affine map of g and xhat
 //
 // Ops without gates or shortcut, such as plain batch norm, pass null for them.
@@ -92,41 +90,49 @@ extern "C" __global__ void __launch_bounds__(256) row_moments(
   else moments_of_row<1>(pixels, row_mean + row, row_m2 + row, hw);
 }
 
-// Computes mean and rstd of each channel over the batch, and the running statistics, which move by
-// momentum towards the mean and the unbiased variance.
+// Computes mean and rstd of each channel. In training they are those of the batch, and the running
+// statistics move by momentum towards the mean and the unbiased variance, possibly in place:
+// new_mean and new_var may be running_mean and running_var. In evaluation the running statistics
+// are the moments, and mean, new_mean and new_var are null.
+//
+// z (null without gates) is the squeeze of the normalised x, from the row means: normalisation is
+// affine, and so commutes with the mean.
 extern "C" __global__ void __launch_bounds__(256) channel_moments(
     const double* __restrict__ row_mean, const double* __restrict__ row_m2,
-    const real* __restrict__ running_mean, const real* __restrict__ running_var,
-    real* __restrict__ mean, real* __restrict__ rstd, real* __restrict__ new_mean,
-    real* __restrict__ new_var, double momentum, double eps, int N, int C, int hw) {
+    const real* __restrict__ gamma, const real* __restrict__ beta, const real* running_mean,
+    const real* running_var, real* __restrict__ mean, real* __restrict__ rstd, real* new_mean,
+    real* new_var, real* __restrict__ zhat, real* __restrict__ z, double momentum, double eps,
+    int training, int N, int C, int hw) {
   const int c = own_row(), lane = own_lane();
   if (c >= C) return;
-  double sum = 0, m2 = 0;
-  for (int n = lane; n < N; n += WARP) sum += row_mean[(size_t)n * C + c];
-  const double middle = sum_of_lanes(sum) / N;  // rows have equal length
-  for (int n = lane; n < N; n += WARP) {
-    const double apart = row_mean[(size_t)n * C + c] - middle;
-    m2 += row_m2[(size_t)n * C + c] + hw * apart * apart;
+  double middle, var;
+  if (training) {
+    double sum = 0, m2 = 0;
+    for (int n = lane; n < N; n += WARP) sum += row_mean[(size_t)n * C + c];
+    middle = sum_of_lanes(sum) / N;  // rows have equal length
+    for (int n = lane; n < N; n += WARP) {
+      const double apart = row_mean[(size_t)n * C + c] - middle;
+      m2 += row_m2[(size_t)n * C + c] + hw * apart * apart;
+    }
+    var = sum_of_lanes(m2) / ((double)N * hw);
+  } else {
+    middle = running_mean[c];
+    var = running_var[c];
   }
-  const double M = (double)N * hw, var = sum_of_lanes(m2) / M;
+  const real centre = (real)middle, scale = (real)(1 / sqrt(var + eps));
+  for (int n = lane; z && n < N; n += WARP) {
+    const size_t row = (size_t)n * C + c;
+    const double normal = (row_mean[row] - centre) * scale;
+    zhat[row] = (real)normal;
+    z[row] = (real)(gamma[c] * normal + beta[c]);
+  }
   if (lane > 0) return;
-  mean[c] = (real)middle;
-  rstd[c] = (real)(1 / sqrt(var + eps));
+  rstd[c] = scale;
+  if (!training) return;
+  mean[c] = centre;
+  const double M = (double)N * hw, unbiased = var * (M / max(1.0, M - 1));
   new_mean[c] = (real)(running_mean[c] + momentum * (middle - running_mean[c]));
-  new_var[c] = (real)(running_var[c] + momentum * (var * (M / max(1.0, M - 1)) - running_var[c]));
-}
-
-// The squeeze of the normalised x, from the row means: normalisation is affine, and so commutes
-// with the mean.
-extern "C" __global__ void __launch_bounds__(256) squeeze_normalised(
-    const double* __restrict__ row_mean, const real* __restrict__ mean,
-    const real* __restrict__ rstd, const real* __restrict__ gamma, const real* __restrict__ beta,
-    real* __restrict__ zhat, real* __restrict__ z, int rows, int C) {
-  const int row = blockIdx.x * blockDim.x + threadIdx.x, c = row % C;
-  if (row >= rows) return;
-  const double normal = (row_mean[row] - mean[c]) * rstd[c];
-  zhat[row] = (real)normal;
-  z[row] = (real)(gamma[c] * normal + beta[c]);
+  new_var[c] = (real)(running_var[c] + momentum * (unbiased - running_var[c]));
 }
 
 struct Affine {  // out = (x - mean) * slope + shift
@@ -187,11 +193,14 @@ template <int P> __device__ Sums sums_of_row(
   return {sum_of_lanes((double)sum_g), sum_of_lanes((double)sum_gx)};
 }
 
-// out is null without a ReLU; g is null if the masked gradient is not needed.
-extern "C" __global__ void __launch_bounds__(256) gradient_sums(
+// out is null without a ReLU; g is null if the masked gradient is not needed. dv (null without gates)
+// is the gradient of the gates' pre-activation, from ds = sum of g * y with y = gamma * xhat + beta.
+extern "C" __global__ void __launch_bounds__(256, 4) gradient_sums(
     const real* __restrict__ dout, const real* __restrict__ out, const real* __restrict__ x,
-    const real* __restrict__ mean, const real* __restrict__ rstd, real* __restrict__ g,
-    double* __restrict__ sum_g, double* __restrict__ sum_gxhat, int rows, int C, int hw) {
+    const real* __restrict__ mean, const real* __restrict__ rstd, const real* __restrict__ gamma,
+    const real* __restrict__ beta, const real* __restrict__ s, real* __restrict__ g,
+    double* __restrict__ sum_g, double* __restrict__ sum_gxhat, real* __restrict__ dv, int gate,
+    int rows, int C, int hw) {
   const int row = own_row(), c = row % C;
   if (row >= rows) return;
   const size_t start = (size_t)row * hw;
@@ -201,20 +210,10 @@ extern "C" __global__ void __launch_bounds__(256) gradient_sums(
       ? sums_of_row<PACK>(dout + start, seen, x + start, save, mean[c], hw)
       : sums_of_row<1>(dout + start, seen, x + start, save, mean[c], hw);
   if (own_lane() > 0) return;
+  const double to_gamma = sums.gx * rstd[c];
   sum_g[row] = sums.g;
-  sum_gxhat[row] = sums.gx * rstd[c];
-}
-
-// Computes dv, the gradient of the gates' pre-activation, from ds = sum of g * y with
-// y = gamma * xhat + beta.
-extern "C" __global__ void __launch_bounds__(256) gate_gradient_of_sums(
-    const double* __restrict__ sum_g, const double* __restrict__ sum_gxhat,
-    const real* __restrict__ gamma, const real* __restrict__ beta, const real* __restrict__ s,
-    real* __restrict__ dv, int gate, int rows, int C) {
-  const int row = blockIdx.x * blockDim.x + threadIdx.x, c = row % C;
-  if (row >= rows) return;
-  const real ds = (real)(gamma[c] * sum_gxhat[row] + beta[c] * sum_g[row]);
-  dv[row] = gate_backward(ds, s[row], gate);
+  sum_gxhat[row] = to_gamma;
+  if (dv) dv[row] = gate_backward((real)(gamma[c] * to_gamma + beta[c] * sums.g), s[row], gate);
 }
 
 // Computes dgamma and dbeta, sums over the images. Without gates s is null: then s = 1 and dz = 0.

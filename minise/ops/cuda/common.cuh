@@ -14,14 +14,35 @@ constexpr int PACK = 16 / sizeof(real);  // numbers in 16 bytes
 constexpr int WARP = 32;
 constexpr unsigned ALL_LANES = 0xffffffffu;
 
+#ifndef ALIGNED
+#define ALIGNED(p, bytes) (p)  // the emulator checks the address
+#endif
+
 template <int P> struct __align__(P * sizeof(real)) Chunk { real at[P]; };
 
 template <int P> __device__ __forceinline__ Chunk<P> load(const real* p) {
-  return *static_cast<const Chunk<P>*>(__builtin_assume_aligned(p, sizeof(Chunk<P>)));
+  return *reinterpret_cast<const Chunk<P>*>(ALIGNED(p, sizeof(Chunk<P>)));
 }
 
 template <int P> __device__ __forceinline__ void store(real* p, const Chunk<P>& chunk) {
-  *static_cast<Chunk<P>*>(__builtin_assume_aligned(p, sizeof(Chunk<P>))) = chunk;
+  *reinterpret_cast<Chunk<P>*>(ALIGNED(p, sizeof(Chunk<P>))) = chunk;
+}
+
+// Tables that a kernel takes by value; all its parameters take at most 4 KB.
+constexpr int ENTRIES = sizeof(real) == 4 ? 112 : 96;  // launcher.py has the same
+struct Arrays { real* at[ENTRIES]; };  // the launcher passes a list of arrays
+struct Ints { int at[ENTRIES]; };
+struct Reals { real at[ENTRIES]; };
+
+// In kernels over many arrays, a block computes NUMBERS numbers of one array. Returns which one, by
+// binary search: the last of `count` entries whose first block is not after this block.
+constexpr int NUMBERS = 2048;  // arrays.py has the same
+__device__ __forceinline__ int own_entry(const Ints& first_blocks, int count) {
+  int k = 0;
+  for (int step = 64; step > 0; step /= 2) {
+    if (k + step < count && first_blocks.at[k + step] <= blockIdx.x) k += step;
+  }
+  return k;
 }
 
 // Returns to each lane the sum over its group of `lanes` adjacent lanes, a power of two. In each
@@ -61,11 +82,96 @@ __device__ __forceinline__ real gate_backward(real ds, real s, int gate) {
   return s <= 0 || s >= 1 ? real(0) : ds / 6;
 }
 
-// A block computes both dense layers of an image: u = w1 z + b1, h = relu(u), v = w2 h + b2 and
-// s = gate(v). z (C), h (R) and s (C) are in shared memory; save_h and save_s are the image's rows
-// of the cache. A bias may be null. In layer 1 a warp computes a hidden unit, so that its lanes
-// read adjacent elements of w1; in layer 2 a thread computes a gate, because its sum has only R
-// terms. On return s is complete for all threads.
+// The number of lanes for a row of `chunks` chunks: a power of two, at most a warp.
+__device__ __forceinline__ int lanes_for(int chunks) {
+  int lanes = 1;
+  while (lanes < WARP && lanes < chunks) lanes *= 2;
+  return lanes;
+}
+
+// Distributes rows of `chunks` chunks over groups of adjacent lanes. In loops that shuffle, every
+// lane of a warp makes the same number of iterations, even if the last one has fewer rows than
+// groups.
+struct Rows {
+  int lanes, lane, group, groups;
+  __device__ explicit Rows(int chunks) {
+    lanes = lanes_for(chunks);
+    lane = threadIdx.x % lanes;
+    group = threadIdx.x / lanes;
+    groups = blockDim.x / lanes;
+  }
+};
+
+// Dense layers of a few images: w (J, K) is a weight, and x has one row per image. The threads read
+// adjacent elements of w, each once for all IMAGES images; the order of a sum does not depend on
+// the number of images.
+//
+// dense calls finish(m, j, sum over k of w[j, k] * x[m, k]) for the rows j of w that are this
+// block's of `blocks`: a group of lanes for each row.
+template <int IMAGES, class Finish> __device__ __forceinline__ void dense(
+    const real* w, const real* x, int J, int K, int images, int block, int blocks, Finish finish) {
+  const Rows rows(K);
+  for (int first = block * rows.groups; first < J; first += blocks * rows.groups) {
+    const int j = first + rows.group;
+    real sums[IMAGES] = {};
+#pragma unroll 1
+    for (int k = rows.lane; j < J && k < K; k += rows.lanes) {
+      const real weight = w[(size_t)j * K + k];
+#pragma unroll
+      for (int m = 0; m < IMAGES; m++) {
+        if (IMAGES == 1 || m < images) sums[m] += weight * x[m * K + k];
+      }
+    }
+#pragma unroll
+    for (int m = 0; m < IMAGES; m++) sums[m] = sum_of_lanes(sums[m], rows.lanes);
+    for (int m = rows.lane; j < J && m < images; m += rows.lanes) {
+      real sum = sums[0];
+#pragma unroll
+      for (int i = 1; i < IMAGES; i++) sum = i == m ? sums[i] : sum;  // sums[m], in a register
+      finish(m, j, sum);
+    }
+  }
+}
+
+// Calls finish(m, k, sum over j of x[m, j] * w[j, k]) for `count` columns k from `begin` on. Groups
+// of lanes sum the rows j = group, group + groups, …; partial (warps * IMAGES * count numbers of
+// shared memory) holds the sums of the warps, which are added in their order.
+template <int IMAGES, class Finish> __device__ __forceinline__ void dense_transposed(
+    const real* w, const real* x, real* partial, int J, int K, int begin, int count, int images,
+    Finish finish) {
+  const Rows rows(count);
+  const int warp = threadIdx.x / WARP, warps = blockDim.x / WARP;
+  for (int first = 0; first < count; first += rows.lanes) {
+    const int k = first + rows.lane;
+    real sums[IMAGES] = {};
+#pragma unroll 2
+    for (int j = rows.group; k < count && j < J; j += rows.groups) {
+      const real weight = w[(size_t)j * K + begin + k];
+#pragma unroll
+      for (int m = 0; m < IMAGES; m++) {
+        if (IMAGES == 1 || m < images) sums[m] += x[m * J + j] * weight;
+      }
+    }
+#pragma unroll
+    for (int m = 0; m < IMAGES; m++) {
+      real sum = sums[m];
+      for (int away = rows.lanes; away < WARP; away *= 2) {
+        sum += __shfl_xor_sync(ALL_LANES, sum, away);
+      }
+      if (k < count && own_lane() < rows.lanes) partial[(warp * IMAGES + m) * count + k] = sum;
+    }
+  }
+  __syncthreads();  // the sums of all warps are complete
+  for (int i = threadIdx.x; i < images * count; i += blockDim.x) {
+    real total = 0;
+    for (int w = 0; w < warps; w++) total += partial[w * IMAGES * count + i];
+    finish(i / count, begin + i % count, total);
+  }
+}
+
+// A block computes both dense layers of an image: h = relu(w1 z + b1) and s = gate(w2 h + b2).
+// z (C), h (R) and s (C) are in shared memory; save_h and save_s are the image's rows of the cache.
+// A bias may be null. On return s is complete for all threads.
 struct Excite {
   const real *w1, *b1, *w2, *b2;
   int gate, C, R;
@@ -73,36 +179,29 @@ struct Excite {
 
 __device__ __forceinline__ void excite_image(
     const Excite& net, const real* z, real* h, real* s, real* save_h, real* save_s) {
-  const int lane = own_lane();
-  for (int r = threadIdx.x / WARP; r < net.R; r += blockDim.x / WARP) {
-    real u = 0;
-    for (int c = lane; c < net.C; c += WARP) u += net.w1[(size_t)r * net.C + c] * z[c];
-    u = sum_of_lanes(u) + (net.b1 ? net.b1[r] : real(0));
-    if (lane == 0) save_h[r] = h[r] = relu(u);
-  }
+  dense<1>(net.w1, z, net.R, net.C, 1, 0, 1, [&](int, int r, real u) {
+    save_h[r] = h[r] = relu(u + (net.b1 ? net.b1[r] : real(0)));
+  });
   __syncthreads();  // h is complete
-  for (int c = threadIdx.x; c < net.C; c += blockDim.x) {
-    real v = net.b2 ? net.b2[c] : real(0);
-    for (int r = 0; r < net.R; r++) v += net.w2[(size_t)c * net.R + r] * h[r];
-    save_s[c] = s[c] = gate_forward(v, net.gate);
-  }
+  dense<1>(net.w2, h, net.C, net.R, 1, 0, 1, [&](int, int c, real v) {
+    save_s[c] = s[c] = gate_forward(v + (net.b2 ? net.b2[c] : real(0)), net.gate);
+  });
   __syncthreads();  // s is complete
 }
 
-// The backward pass: computes du (R) and dz (C) from dv (C) in shared memory. du is 0 where h is.
+// The backward pass: computes du (R) and dz (C) from dv (C) in shared memory, where partial has a
+// number for each warp and hidden unit. du is 0 where h is.
 __device__ __forceinline__ void excite_image_backward(
-    const Excite& net, const real* dv, const real* h, real* du, real* dz, real* save_du) {
-  const int lane = own_lane();
-  for (int r = threadIdx.x / WARP; r < net.R; r += blockDim.x / WARP) {
-    real dh = 0;
-    for (int c = lane; c < net.C; c += WARP) dh += net.w2[(size_t)c * net.R + r] * dv[c];
-    dh = sum_of_lanes(dh);
-    if (lane == 0) save_du[r] = du[r] = h[r] <= 0 ? real(0) : dh;  // a mask: NaN may end here
-  }
+    const Excite& net, const real* dv, const real* h, real* partial, real* du, real* dz,
+    real* save_du) {
+  const int C = net.C, R = net.R;
+  dense_transposed<1>(net.w2, dv, partial, C, R, 0, R, 1, [&](int, int r, real dh) {
+    save_du[r] = du[r] = h[r] <= 0 ? real(0) : dh;  // a mask: NaN may end here
+  });
   __syncthreads();  // du is complete
-  for (int c = threadIdx.x; c < net.C; c += blockDim.x) {
+  for (int c = threadIdx.x; c < C; c += blockDim.x) {
     real sum = 0;
-    for (int r = 0; r < net.R; r++) sum += net.w1[(size_t)r * net.C + c] * du[r];
+    for (int r = 0; r < R; r++) sum += net.w1[(size_t)r * C + c] * du[r];
     dz[c] = sum;
   }
   __syncthreads();  // dz is complete

@@ -1,26 +1,45 @@
-"""Convolution on the GPU: im2col (windows.cu) and one matrix product per image.
+"""Convolution on the GPU: im2col (windows.cu) and matrix products.
 
-With columns (N, groups, C // groups * KH * KW, OH * OW) and weight as one matrix per group,
+With J = C // groups * KH * KW numbers in a window and P = OH * OW windows in an image, the columns
+are (groups, J, N, P), and weight is one matrix (K // groups, J) per group:
 
-    out      = weight @ columns           dcolumns = weight.T @ dout        then col2im
-    dweight  = sum over N of dout @ columns.T, computed as (columns @ dout.T).T
+    out[n, g]   = weight[g] @ columns[g, :, n]                    one product per image
+    dweight[g]  = dout[g] @ columns[g].T                          one product over all images
+    dcolumns[g] = weight[g].T @ dout[g]                           then col2im, the transpose
 
-because the matrix product copies a transposed operand, and dout is much smaller than columns.
+The backward products need dout as (groups, K // groups, N * P), a copy: im2col with a 1x1 kernel.
 
 Columns are KH * KW times as large as x, so images are processed in batches with columns of at most
-MAX_COLUMN_BYTES. A 1x1 convolution with stride 1 needs no copy: its columns are x.
+MAX_COLUMN_BYTES. The forward pass of a 1x1 convolution with stride 1 needs no copy: its columns are
+x.
 """
 
 from collections.abc import Iterator
-from typing import Any
+from functools import lru_cache
+from typing import NamedTuple
 
 from minise.checks import Array, Pair, as_pairs
 from minise.ops.cuda.launcher import Launcher, blocks_of
 from minise.ops.reference.conv import Conv2dCache, check_conv2d, check_conv2d_backward
-from minise.ops.reference.windows import Windows, windows_of
+from minise.ops.reference.windows import windows_of
 
 FILE = "windows.cu"
 MAX_COLUMN_BYTES = 1 << 28  # columns of one batch of images
+MAX_CHANNEL_BLOCKS = 65_535  # along y; a block computes further channels in a loop
+
+
+class Sizes(NamedTuple):
+    """The sizes of a convolution, computed once for its shapes and settings."""
+
+    groups: int
+    channels: int  # C // groups
+    filters: int  # K // groups
+    window: int  # J = C // groups * KH * KW, the numbers in a window
+    outputs: Pair  # OH, OW
+    image_bytes: int  # of an image's columns
+    pointwise: bool  # every window is one pixel, and every pixel a window
+    kernel: tuple[int, ...]  # what im2col and col2im take for x
+    transpose: tuple[int, ...]  # what im2col takes for dout, to make each channel one row
 
 
 def conv2d_forward(
@@ -37,11 +56,16 @@ def conv2d_forward(
     """See minise.ops.reference.conv2d_forward."""
     check_conv2d(x, weight, bias, stride, padding, dilation, groups)
     cache = Conv2dCache(x, weight, bias, stride, padding, dilation, groups)
-    matrices, where, groups = _matrices(gpu, cache), _windows(cache), int(groups)
-    out = gpu.xp.empty((len(x), len(weight), *where.outputs), x.dtype)
-    for batch in _batches(cache, where):
-        columns = _im2col(gpu, x[batch], where, groups)
-        gpu.xp.matmul(matrices, columns, out=_by_group(out[batch], groups))
+    sizes, images, matrices = _operands(gpu, cache)
+    out = gpu.xp.empty((len(x), len(weight), *sizes.outputs), x.dtype)
+    by_group = out.reshape(len(x), sizes.groups, sizes.filters, -1)
+    for batch in _batches(len(x), sizes):
+        if sizes.pointwise:
+            pixels = images[batch].reshape(batch.stop - batch.start, sizes.groups, sizes.window, -1)
+            columns = pixels.transpose(1, 2, 0, 3)
+        else:
+            columns = _im2col(gpu, images, batch, sizes.window, sizes.groups, sizes.kernel)
+        _multiply_images(gpu, matrices, columns, by_group[batch])
     if bias is not None:
         out += bias[:, None, None]
     return out, cache
@@ -56,81 +80,95 @@ def conv2d_backward(
     needs_dx: bool = True,
 ) -> tuple[Array | None, ...]:
     """See minise.ops.reference.conv2d_backward."""
-    x, weight, groups = cache.x, cache.weight, int(cache.groups)
-    where = _windows(cache)
-    check_conv2d_backward(dout, cache, where.outputs, plus, needs_dx)
-    matrices = _matrices(gpu, cache)
-    dx = gpu.xp.empty(x.shape, x.dtype) if needs_dx else None
-    dtransposed: Any = 0  # dweight with both matrix axes exchanged
-    for batch in _batches(cache, where):
-        rows = _by_group(gpu.contiguous(dout[batch]), groups)
-        columns = _im2col(gpu, x[batch], where, groups)
-        dtransposed = dtransposed + gpu.xp.matmul(columns, rows.swapaxes(2, 3)).sum(axis=0)
-        if dx is not None:
-            _col2im(gpu, gpu.xp.matmul(matrices.swapaxes(1, 2), rows), dx[batch], where)
-    if dx is not None and plus is not None:
-        dx += plus
+    x, weight = cache.x, cache.weight
+    sizes, images, matrices = _operands(gpu, cache)
+    check_conv2d_backward(dout, cache, sizes.outputs, plus, needs_dx)
     dbias = None if cache.bias is None else dout.sum(axis=(0, 2, 3))
-    dweight = gpu.contiguous(dtransposed.swapaxes(1, 2)).reshape(weight.shape)
+    dout, groups = gpu.contiguous(dout), sizes.groups
+    dweight = gpu.xp.empty(weight.shape, x.dtype)
+    dmatrices = dweight.reshape(matrices.shape)
+    dx = gpu.xp.empty(x.shape, x.dtype) if needs_dx else None
+    for batch in _batches(len(x), sizes):
+        columns = _im2col(gpu, images, batch, sizes.window, groups, sizes.kernel)
+        douts = _im2col(gpu, dout, batch, sizes.filters, groups, sizes.transpose)
+        columns, douts = (a.reshape(*a.shape[:2], -1) for a in (columns, douts))
+        gpu.multiply(douts, columns.swapaxes(1, 2), dmatrices, add=batch.start > 0)
+        if dx is not None:
+            gpu.multiply(matrices.swapaxes(1, 2), douts, columns)  # columns are used up: dcolumns
+            _col2im(gpu, columns, plus, dx, batch, sizes)
     return dx, dweight, dbias
 
 
-def _windows(cache: Conv2dCache) -> Windows:
-    stride, padding, dilation = as_pairs(cache.stride, cache.padding, cache.dilation)
-    return windows_of(cache.x.shape[2:], cache.weight.shape[2:], stride, padding, dilation)
+def _operands(gpu: Launcher, cache: Conv2dCache) -> tuple[Sizes, Array, Array]:
+    """Return the sizes, x, and weight as (groups, K // groups, J)."""
+    x, weight = cache.x, gpu.contiguous(cache.weight)
+    pairs = as_pairs(cache.stride, cache.padding, cache.dilation)
+    sizes = _sizes(x.shape, weight.shape, x.dtype.itemsize, int(cache.groups), *pairs)
+    return sizes, gpu.contiguous(x), weight.reshape(sizes.groups, sizes.filters, sizes.window)
 
 
-def _matrices(gpu: Launcher, cache: Conv2dCache) -> Array:
-    """Return weight as (groups, K // groups, C // groups * KH * KW)."""
-    groups = int(cache.groups)
-    return gpu.contiguous(cache.weight).reshape(groups, len(cache.weight) // groups, -1)
+@lru_cache(1024)
+def _sizes(
+    x: tuple[int, ...],
+    weight: tuple[int, ...],
+    itemsize: int,
+    groups: int,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+) -> Sizes:
+    (_, C, H, W), (K, channels, KH, KW) = x, weight
+    OH, OW = outputs = windows_of((H, W), (KH, KW), stride, padding, dilation).outputs
+    return Sizes(
+        groups,
+        channels,
+        K // groups,
+        channels * KH * KW,
+        outputs,
+        image_bytes=C * KH * KW * OH * OW * itemsize,
+        pointwise=(KH, KW) == stride == (1, 1) and padding == (0, 0),
+        kernel=(C, H, W, KH, KW, *stride, *padding, *dilation, OH, OW),
+        transpose=(K, OH, OW, 1, 1, 1, 1, 0, 0, 1, 1, OH, OW),
+    )
 
 
-def _batches(cache: Conv2dCache, where: Windows) -> Iterator[slice]:
+def _batches(N: int, sizes: Sizes) -> Iterator[slice]:
     """Yield slices of images whose columns fit into MAX_COLUMN_BYTES, of one image at least."""
-    N, C, _, _ = cache.x.shape
-    KH, KW = where.kernel
-    OH, OW = where.outputs
-    image_bytes = C * KH * KW * OH * OW * cache.x.dtype.itemsize
-    images = max(1, MAX_COLUMN_BYTES // image_bytes)
+    images = max(1, MAX_COLUMN_BYTES // sizes.image_bytes)
     for start in range(0, N, images):
         yield slice(start, min(start + images, N))
 
 
-def _window_sizes(where: Windows) -> tuple[int, ...]:
-    """Return the sizes that im2col and col2im take."""
-    pairs = where.image, where.kernel, where.stride, where.padding, where.dilation, where.outputs
-    return tuple(number for pair in pairs for number in pair)
+def _multiply_images(gpu: Launcher, matrices: Array, columns: Array, out: Array) -> None:
+    """Write out[n, g] = matrices[g] @ columns[g, :, n], with as few calls as possible."""
+    groups, N = len(matrices), len(out)
+    if groups <= N:
+        for g in range(groups):
+            gpu.multiply(matrices[g], columns[g].swapaxes(0, 1), out[:, g])
+    else:
+        for n in range(N):
+            gpu.multiply(matrices, columns[:, :, n], out[n])
 
 
-def _by_group(images: Array, groups: int) -> Array:
-    """Return (N, K, H, W) as (N, groups, K // groups, H * W), a view."""
-    N, K, H, W = images.shape
-    return images.reshape(N, groups, K // groups, H * W)
-
-
-def _pointwise(where: Windows) -> bool:
-    """Return True if every window is one pixel and every pixel a window: columns equal images."""
-    return where.kernel == where.stride == (1, 1) and where.padding == (0, 0)
-
-
-def _im2col(gpu: Launcher, x: Array, where: Windows, groups: int) -> Array:
-    """Return the columns of x, (N, groups, C // groups * KH * KW, OH * OW)."""
-    images = gpu.contiguous(x)
-    if _pointwise(where):
-        return _by_group(images, groups)
-    N, C, _, _ = x.shape
-    (KH, KW), (OH, OW) = where.kernel, where.outputs
-    columns = gpu.xp.empty((N, groups, C // groups * KH * KW, OH * OW), x.dtype)
-    arguments = images, columns, columns.size, *_window_sizes(where)
-    gpu.launch(FILE, "im2col", blocks_of(columns.size), *arguments, dtype=x.dtype)
+def _im2col(
+    gpu: Launcher, x: Array, batch: slice, window: int, groups: int, kernel: tuple[int, ...]
+) -> Array:
+    """Return the columns (groups, window, N, OH * OW) of a batch of the images x."""
+    C, *_, OH, OW = kernel
+    N = batch.stop - batch.start
+    columns = gpu.xp.empty((groups, window, N, OH * OW), x.dtype)
+    blocks = blocks_of(N * OH * OW), min(C, MAX_CHANNEL_BLOCKS)
+    scalars = batch.start, N, *kernel
+    gpu.launch(FILE, "im2col", blocks, (x, columns), scalars, dtype=x.dtype)
     return columns
 
 
-def _col2im(gpu: Launcher, dcolumns: Array, dx: Array, where: Windows) -> None:
-    """Write dx: each pixel is the sum of its entries in dcolumns."""
-    if _pointwise(where):
-        dx[...] = dcolumns.reshape(dx.shape)
-        return
-    arguments = gpu.contiguous(dcolumns), dx, dx.size, *_window_sizes(where)
-    gpu.launch(FILE, "col2im", blocks_of(dx.size), *arguments, dtype=dx.dtype)
+def _col2im(
+    gpu: Launcher, dcolumns: Array, plus: Array | None, dx: Array, batch: slice, sizes: Sizes
+) -> None:
+    """Write dx of a batch: each pixel is the sum of its entries in dcolumns, and plus."""
+    C, H, W, *_ = sizes.kernel
+    N = batch.stop - batch.start
+    blocks = blocks_of(N * H * W), min(C, MAX_CHANNEL_BLOCKS)
+    arrays, scalars = (dcolumns, plus, dx), (batch.start, N, *sizes.kernel)
+    gpu.launch(FILE, "col2im", blocks, arrays, scalars, dtype=dx.dtype)

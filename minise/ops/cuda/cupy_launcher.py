@@ -3,14 +3,19 @@
 CuPy is imported on first use, so that `import minise.ops.cuda` works on any machine.
 """
 
+import importlib.metadata
 import importlib.util
-from collections.abc import Sequence
+import locale
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from minise.ops.cuda.launcher import STATIC_SHARED_BYTES, Launcher, Source
+from minise.ops.cuda.launcher import ALIGNMENT, STATIC_SHARED_BYTES, Launcher, Plan, table
+from minise.ops.cuda.products import Product, Settings, multiply, product_of, settings_of
 
 INSTALL = "pip install -e '.[cuda13]', or '.[cuda12]' for a driver below 580"
 
@@ -23,21 +28,41 @@ def missing() -> str | None:
     """Return the missing part and its fix as text, or None if kernels can run on a GPU."""
     if importlib.util.find_spec("cupy") is None:
         return f"CuPy is not installed: {INSTALL}"
+    if len(builds := _cupy_builds()) > 1:
+        names = " and ".join(builds)
+        return (
+            f"{names} are both installed, but replace each other's files: "
+            f"pip uninstall {' '.join(builds)}, then {INSTALL}"
+        )
     try:
         import cupy
     except ImportError as error:  # missing libraries, or built for another NumPy
         return f"CuPy cannot be imported ({_first_line(error)}): {INSTALL}"
+    runtime = cupy.cuda.runtime
     try:
-        count = cupy.cuda.runtime.getDeviceCount()
+        count = runtime.getDeviceCount()
     except Exception as error:  # CuPy's own classes for CUDA errors
-        return _no_driver(_first_line(error), cupy.cuda.runtime.runtimeGetVersion())
+        return _no_device(_first_line(error), runtime.runtimeGetVersion(), runtime)
     if count == 0:
         return "the NVIDIA driver shows no GPU: see nvidia-smi and CUDA_VISIBLE_DEVICES"
     try:
+        library = "NVRTC, which compiles the kernels,"
         cupy.cuda.nvrtc.getVersion()
+        library = "cuBLAS, which multiplies matrices,"
+        _ = cupy.cuda.cublas  # loads it
     except Exception as error:  # RuntimeError, ImportError or an error of CuPy's loader
-        return f"NVRTC, which compiles the kernels, is not found ({_first_line(error)}): {INSTALL}"
+        return f"{library} is not found ({_first_line(error)}): {INSTALL}"
     return None
+
+
+def _cupy_builds() -> list[str]:
+    """Return the names of the installed distributions of CuPy."""
+    builds = []
+    for name in ("cupy", "cupy-cuda11x", "cupy-cuda12x", "cupy-cuda13x"):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            importlib.metadata.version(name)
+            builds.append(name)
+    return builds
 
 
 def require() -> None:
@@ -47,15 +72,33 @@ def require() -> None:
         raise CudaMissing(f"the cuda back end cannot run: {problem}")
 
 
-def _no_driver(error: str, runtime: int) -> str:
-    cuda = f"{runtime // 1000}.{runtime % 1000 // 10}"
+def _no_device(error: str, version: int, runtime: Any) -> str:
+    """Return why CuPy's CUDA, of a version such as 13000, finds no device."""
     if "NoDevice" in error:
         return f"no GPU is found ({error}): see nvidia-smi and CUDA_VISIBLE_DEVICES"
-    older = ", or pip install -e '.[cuda12]' for an older one" if runtime >= 13000 else ""
+    try:
+        supported = runtime.driverGetVersion()
+    except Exception:  # CuPy's own classes for CUDA errors
+        supported = 0
+    if 0 < supported < version:
+        build = f"cupy-cuda{version // 1000}x"
+        older = f"pip uninstall {build}, then pip install -e '.[cuda12]'"
+        remedy = (
+            f"{older}, or install a newer driver" if version >= 13000 else "install a newer driver"
+        )
+        return (
+            f"CuPy is built for CUDA {_cuda(version)}, but the driver supports CUDA "
+            f"{_cuda(supported)} at most ({error}): {remedy}"
+        )
+    older = ", or pip install -e '.[cuda12]' for an older one" if version >= 13000 else ""
     return (
-        f"CuPy is installed, but no NVIDIA driver for CUDA {cuda} ({error}): install one, such as "
-        f"apt install nvidia-driver-580{older}; nvidia-smi shows it"
+        f"CuPy is installed, but no NVIDIA driver for CUDA {_cuda(version)} ({error}): install "
+        f"one, such as apt install nvidia-driver-580{older}; nvidia-smi shows it"
     )
+
+
+def _cuda(version: int) -> str:
+    return f"{version // 1000}.{version % 1000 // 10}"
 
 
 def _first_line(error: BaseException) -> str:
@@ -75,17 +118,40 @@ def describe() -> str:
     return (
         f"{properties['name'].decode()}, compute capability {properties['major']}."
         f"{properties['minor']}, {properties['totalGlobalMem'] / 2**30:.0f} GiB, "
-        f"CUDA {runtime // 1000}.{runtime % 1000 // 10}, CuPy {cupy.__version__}"
+        f"CUDA {_cuda(runtime)}, CuPy {cupy.__version__}"
     )
 
 
+@contextmanager
+def _same_locale() -> Iterator[None]:
+    """Restore the locale, which NVRTC 12.4 sets to "C": later files would be read as ASCII."""
+    before = locale.setlocale(locale.LC_ALL)
+    try:
+        yield
+    finally:
+        locale.setlocale(locale.LC_ALL, before)
+
+
+class KernelFault(RuntimeError):
+    """A kernel failed while it ran, such as by an access outside an array."""
+
+
 class Cupy(Launcher):
-    """Runs kernels on CuPy's current device and stream."""
+    """Runs kernels on CuPy's current device and stream.
+
+    With the environment variable MINISE_CUDA_SYNC=1, every launch waits for its kernel: a fault is
+    then reported under the kernel's name, instead of at a later call that waits for the GPU.
+    """
 
     def __init__(self) -> None:
+        super().__init__()
+        self.tf32 = os.environ.get("CUPY_TF32", "0") not in ("", "0")  # CuPy's own variable
         self._modules: dict[tuple[Any, ...], Any] = {}  # by source and device
         self._kernels: dict[tuple[Any, ...], Any] = {}  # by source, device and name
+        self._products: dict[tuple[Any, ...], Product] = {}  # by shapes, strides and dtype
+        self._settings: dict[tuple[str, bool, bool], Settings] = {}  # of products
         self._limits: dict[int, int] = {}  # by device
+        self._synchronous = os.environ.get("MINISE_CUDA_SYNC", "0") not in ("", "0")
 
     @cached_property
     def xp(self) -> Any:
@@ -95,11 +161,17 @@ class Cupy(Launcher):
 
         return cupy
 
+    @cached_property
+    def _device(self) -> Callable[[], int]:
+        """The function that returns the current device's number."""
+        device: Callable[[], int] = self.xp.cuda.runtime.getDevice
+        return device
+
     def shared_limit(self) -> int:
         """Return the maximum shared memory of a block on the current device, in bytes."""
-        runtime = self.xp.cuda.runtime
-        device = runtime.getDevice()
+        device = self._device()
         if device not in self._limits:
+            runtime = self.xp.cuda.runtime
             attribute = runtime.cudaDevAttrMaxSharedMemoryPerBlockOptin
             self._limits[device] = int(runtime.deviceGetAttribute(attribute, device))
         return self._limits[device]
@@ -108,33 +180,74 @@ class Cupy(Launcher):
         """Return the address of an array's first element."""
         return int(array.data.ptr)
 
+    def ready(self, array: Any) -> bool:
+        """Return True if a kernel can read an array: C-contiguous, aligned, on the device."""
+        data = array.data
+        contiguous = array._c_contiguous  # array.flags would build an object
+        return contiguous and not data.ptr % ALIGNMENT and data.device_id == self._device()
+
     def on_current_device(self, array: Any) -> bool:
         """Return True if an array is on the current device."""
-        return bool(array.device.id == self.xp.cuda.runtime.getDevice())
+        return bool(array.data.device_id == self._device())
 
-    def run(
-        self,
-        source: Source,
-        kernel: str,
-        blocks: tuple[int, ...],
-        threads: int,
-        arguments: Sequence[Any],
-        shared: int,
-    ) -> None:
+    def run(self, plan: Plan, arrays: Sequence[Any]) -> None:
         """Launch a kernel on the current stream; its first launch on a device compiles it."""
-        function = self._function(source, kernel)
-        if shared > max(STATIC_SHARED_BYTES, function.max_dynamic_shared_size_bytes):
-            function.max_dynamic_shared_size_bytes = shared
-        # CuPy does not accept None for a pointer; eight zero bytes are a null pointer
-        pointers = [np.uint64(0) if argument is None else argument for argument in arguments]
-        function(blocks, (threads,), pointers, shared_mem=shared)
+        device = self._device()
+        function = plan.functions.get(device)
+        if function is None:
+            function = plan.functions[device] = self._function(plan, device)
+        if plan.entries:
+            arrays = [_by_value(array, plan.entries) for array in arrays]
+        function(plan.blocks, plan.threads, (*arrays, *plan.scalars), plan.shared)
+        if self._synchronous:
+            self._wait(plan.kernel)
 
-    def _function(self, source: Source, kernel: str) -> Any:
-        """Return a kernel for the current device; its source is compiled on first use."""
-        key = source.file, source.defines, self.xp.cuda.runtime.getDevice()
-        if (*key, kernel) not in self._kernels:
+    def _function(self, plan: Plan, device: int) -> Any:
+        """Return a plan's kernel for the current device; its source is compiled on first use."""
+        key = plan.source.file, plan.source.defines, device
+        if (*key, plan.kernel) not in self._kernels:
             if key not in self._modules:
-                options = ("-std=c++17", *source.defines)
-                self._modules[key] = self.xp.RawModule(code=source.text, options=options)
-            self._kernels[(*key, kernel)] = self._modules[key].get_function(kernel)
-        return self._kernels[(*key, kernel)]
+                options = ("-std=c++17", *plan.source.defines)
+                self._modules[key] = self.xp.RawModule(code=plan.source.text, options=options)
+            self._kernels[(*key, plan.kernel)] = self._modules[key].get_function(plan.kernel)
+        kernel = self._kernels[(*key, plan.kernel)]
+        with _same_locale():
+            function = kernel.kernel  # RawKernel would look it up by device at every launch
+        if plan.shared > max(STATIC_SHARED_BYTES, kernel.max_dynamic_shared_size_bytes):
+            kernel.max_dynamic_shared_size_bytes = plan.shared
+        return function
+
+    def multiply(self, a: Any, b: Any, out: Any, *, add: bool = False) -> None:
+        """Write the products of stacks of matrices, by one call of cuBLAS."""
+        dtype = out.dtype.char
+        key = a.shape, a.strides, b.shape, b.strides, out.shape, out.strides, dtype
+        product = self._products.get(key)
+        if product is None:
+            product = self._products[key] = product_of(a, b, out)
+        cublas, choice = self.xp.cuda.cublas, (dtype, self.tf32, add)
+        settings = self._settings.get(choice)
+        if settings is None:
+            settings = settings_of(cublas, dtype, tf32=self.tf32, add=add)
+            self._settings[choice] = settings
+        addresses = a.data.ptr, b.data.ptr, out.data.ptr
+        handle = self.xp.cuda.device.get_cublas_handle()
+        multiply(cublas, handle, product, addresses, settings)
+        if self._synchronous:
+            self._wait("a matrix product")
+
+    def _wait(self, name: str) -> None:
+        """Wait for the current stream; raise KernelFault if a kernel of this name failed."""
+        try:
+            self.xp.cuda.get_current_stream().synchronize()
+        except Exception as error:  # CuPy's own classes for CUDA errors
+            raise KernelFault(
+                f"{name} failed on the GPU ({_first_line(error)}): run it under compute-sanitizer "
+                "to see the address; start Python again, because the GPU's context is lost"
+            ) from error
+
+
+def _by_value(array: Any, entries: int) -> Any:
+    """Return a list of arrays as the table of their addresses, any other argument unchanged."""
+    if not isinstance(array, list):
+        return array
+    return table([entry.data.ptr for entry in array], np.uint64, entries)

@@ -4,15 +4,13 @@ The closed forms are in minise/ops/reference/fused.py, the passes in norm.py and
 """
 
 from minise.checks import Array, check_choice
-from minise.ops.cuda.gating import check_fits, excite, excite_backward
-from minise.ops.cuda.launcher import Launcher, blocks_of
+from minise.ops.cuda.gating import excite, excite_backward
+from minise.ops.cuda.launcher import Launcher
 from minise.ops.cuda.norm import (
-    FILE,
     channel_gradients,
     gradient_sums,
     input_gradient,
     normalised,
-    row_moments,
     statistics,
 )
 from minise.ops.reference.fused import (
@@ -22,7 +20,6 @@ from minise.ops.reference.fused import (
     SeBlockTailCache,
 )
 from minise.ops.reference.gates import GATES
-from minise.ops.reference.norm import BatchNorm2dCache
 from minise.ops.reference.squeeze_excite import Gates
 from minise.ops.shapes import check_arrays, check_batch_norm, check_gradient
 
@@ -55,7 +52,7 @@ def batch_norm2d_relu_backward(
     """See minise.ops.reference.batch_norm2d_relu_backward."""
     check_gradient("batch_norm2d_relu", dout, cache.out)
     norm, out = cache
-    sums, _ = gradient_sums(gpu, dout, out, norm, keep_g=False)
+    sums, _, _ = gradient_sums(gpu, dout, out, norm, keep_g=False)
     dgamma, dbeta = channel_gradients(gpu, sums, norm)
     dx = input_gradient(gpu, dout, out, norm, dgamma, dbeta)
     return dx, dgamma, dbeta
@@ -90,7 +87,7 @@ def batch_norm2d_add_relu_backward(
     """See minise.ops.reference.batch_norm2d_add_relu_backward."""
     check_gradient("batch_norm2d_add_relu", dout, cache.out)
     norm, out = cache
-    sums, g = gradient_sums(gpu, dout, out, norm, keep_g=True)
+    sums, g, _ = gradient_sums(gpu, dout, out, norm, keep_g=True)
     assert g is not None
     dgamma, dbeta = channel_gradients(gpu, sums, norm)
     dx = input_gradient(gpu, g, None, norm, dgamma, dbeta)
@@ -121,14 +118,12 @@ def se_block_tail_forward(
     check_arrays(op, SHAPES[op], *checked)
     check_batch_norm(op, x, training, momentum, eps)
     check_choice(op, "gate", gate, GATES)
-    check_fits(gpu, op, x, len(w1))
-    rows = row_moments(gpu, x)
     arrays = x, gamma, beta, running_mean, running_var
-    norm = statistics(gpu, arrays, (training, float(momentum), float(eps)), rows)
-    zhat, z = _squeezed(gpu, rows[0], norm)
+    zhat, z = (gpu.xp.empty(x.shape[:2], x.dtype) for _ in range(2))
+    norm = statistics(gpu, arrays, (training, float(momentum), float(eps)), (zhat, z))
     h, s = excite(gpu, z, w1, b1, w2, b2, gate)
     out = normalised(gpu, norm, s, shortcut, clip=True)
-    zhat, z, h, s = (a[:, :, None, None] for a in (zhat, z, h, s))
+    zhat, z, h, s = (a.reshape(*a.shape, 1, 1) for a in (zhat, z, h, s))
     return out, SeBlockTailCache(norm, Gates(w1, b1, w2, b2, z, h, s, "avg", gate), zhat, out)
 
 
@@ -139,34 +134,12 @@ def se_block_tail_backward(
     check_gradient("se_block_tail", dout, cache.out)
     norm, gates, zhat, out = cache
     per_channel = zhat, gates.z, gates.h, gates.s
-    zhat, z, h, s = (gpu.contiguous(a[:, :, 0, 0]) for a in per_channel)
-    sums, g = gradient_sums(gpu, dout, out, norm, keep_g=True)
+    zhat, z, h, s = (a.reshape(a.shape[:2]) for a in per_channel)
+    sums, g, dv = gradient_sums(gpu, dout, out, norm, keep_g=True, gates=(s, gates.gate))
     assert g is not None
-    dv = _gate_gradient(gpu, sums, norm, s, gates.gate)
+    assert dv is not None
     dz, dw1, db1, dw2, db2 = excite_backward(gpu, dv, z, h, gates.w1, gates.w2)
     dgamma, dbeta = channel_gradients(gpu, sums, norm, s, dz, zhat)
     dx = input_gradient(gpu, g, None, norm, dgamma, dbeta, s, dz)
     db = None if gates.b1 is None else db1, None if gates.b2 is None else db2
     return dx, dgamma, dbeta, dw1, db[0], dw2, db[1], g
-
-
-def _squeezed(gpu: Launcher, row_mean: Array, norm: BatchNorm2dCache) -> tuple[Array, Array]:
-    """Return zhat and z (N, C), computed from the row means of x."""
-    (N, C), dtype = row_mean.shape, norm.gamma.dtype
-    zhat, z = (gpu.xp.empty((N, C), dtype) for _ in range(2))
-    scales = [gpu.contiguous(a) for a in (norm.mean, norm.rstd, norm.gamma, norm.beta)]
-    arguments = row_mean, *scales, zhat, z, N * C, C
-    gpu.launch(FILE, "squeeze_normalised", blocks_of(N * C), *arguments, dtype=dtype)
-    return zhat, z
-
-
-def _gate_gradient(
-    gpu: Launcher, sums: tuple[Array, Array], norm: BatchNorm2dCache, s: Array, gate: str
-) -> Array:
-    """Return dv (N, C), the gradient of the gates' pre-activation v."""
-    N, C = s.shape
-    dv = gpu.xp.empty((N, C), s.dtype)
-    scales = gpu.contiguous(norm.gamma), gpu.contiguous(norm.beta), s
-    arguments = *sums, *scales, dv, GATES.index(gate), N * C, C
-    gpu.launch(FILE, "gate_gradient_of_sums", blocks_of(N * C), *arguments, dtype=s.dtype)
-    return dv

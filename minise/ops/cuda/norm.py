@@ -8,6 +8,7 @@ import numpy as np
 
 from minise.checks import Array
 from minise.ops.cuda.launcher import Launcher, warps
+from minise.ops.reference.gates import GATES
 from minise.ops.reference.norm import SHAPES, BatchNorm2dCache
 from minise.ops.shapes import check_arrays, check_batch_norm, check_gradient
 
@@ -37,7 +38,7 @@ def batch_norm2d_forward(
 def batch_norm2d_backward(gpu: Launcher, dout: Array, cache: BatchNorm2dCache) -> tuple[Array, ...]:
     """See minise.ops.reference.batch_norm2d_backward."""
     check_gradient("batch_norm2d", dout, cache.x)
-    sums, _ = gradient_sums(gpu, dout, None, cache, keep_g=False)
+    sums, _, _ = gradient_sums(gpu, dout, None, cache, keep_g=False)
     dgamma, dbeta = channel_gradients(gpu, sums, cache)
     dx = input_gradient(gpu, dout, None, cache, dgamma, dbeta)
     return dx, dgamma, dbeta
@@ -47,8 +48,8 @@ def row_moments(gpu: Launcher, x: Array) -> tuple[Array, Array]:
     """Return mean and centred sum of squares of every row, (N, C) in float64."""
     N, C, H, W = x.shape
     mean, m2 = (gpu.xp.empty((N, C), np.float64) for _ in range(2))
-    arguments = gpu.contiguous(x), mean, m2, N * C, H * W
-    gpu.launch(FILE, "row_moments", warps(N * C), *arguments, dtype=x.dtype)
+    scalars = N * C, H * W
+    gpu.launch(FILE, "row_moments", warps(N * C), (x, mean, m2), scalars, dtype=x.dtype)
     return mean, m2
 
 
@@ -56,25 +57,36 @@ def statistics(
     gpu: Launcher,
     arrays: tuple[Array, Array, Array, Array, Array],
     settings: tuple[bool, float, float],
-    rows: tuple[Array, Array] | None = None,
+    squeezed: tuple[Array | None, Array | None] = (None, None),
 ) -> BatchNorm2dCache:
     """Return the cache of a normalisation: mean, rstd and the updated running statistics.
 
-    arrays are x, gamma, beta, running_mean and running_var; settings are training, momentum and
-    eps; rows are the moments of x's rows, computed here by default.
+    Parameters
+    ----------
+    arrays : tuple of array
+        x, gamma, beta, running_mean and running_var.
+    settings : tuple
+        training, momentum and eps.
+    squeezed : tuple of array, optional
+        zhat and z (N, C) are written, the means over H, W of xhat and of gamma * xhat + beta.
+
+    In training with gpu.in_place, the updated running statistics are written to running_mean and
+    running_var, which the cache then has; otherwise to arrays of their own.
     """
     (x, gamma, beta, running_mean, running_var), (training, momentum, eps) = arrays, settings
-    if not training:
-        rstd = 1 / gpu.xp.sqrt(running_var + eps)
-        unchanged = running_mean, rstd, running_mean.copy(), running_var.copy()
-        return BatchNorm2dCache(x, gamma, beta, *unchanged, *settings)
     N, C, H, W = x.shape
-    mean, rstd, new_mean, new_var = (gpu.xp.empty(C, x.dtype) for _ in range(4))
-    results = mean, rstd, new_mean, new_var
-    old = gpu.contiguous(running_mean), gpu.contiguous(running_var)
-    arguments = *(rows or row_moments(gpu, x)), *old, *results, momentum, eps, N, C, H * W
-    gpu.launch(FILE, "channel_moments", warps(C), *arguments, dtype=x.dtype)
-    return BatchNorm2dCache(x, gamma, beta, *results, *settings)
+    rows = row_moments(gpu, x) if training or squeezed[1] is not None else (None, None)
+    rstd = gpu.xp.empty(C, x.dtype)
+    mean, new_mean, new_var = running_mean, running_mean, running_var
+    if training:
+        mean = gpu.xp.empty(C, x.dtype)
+        if not (gpu.in_place and gpu.ready(running_mean) and gpu.ready(running_var)):
+            new_mean, new_var = (gpu.xp.empty(C, x.dtype) for _ in range(2))
+    results = (mean, rstd, new_mean, new_var) if training else (None, rstd, None, None)
+    kernel_arrays = *rows, gamma, beta, running_mean, running_var, *results, *squeezed
+    scalars = momentum, eps, int(training), N, C, H * W
+    gpu.launch(FILE, "channel_moments", warps(C), kernel_arrays, scalars, dtype=x.dtype)
+    return BatchNorm2dCache(x, gamma, beta, mean, rstd, new_mean, new_var, *settings)
 
 
 def normalised(
@@ -89,29 +101,37 @@ def normalised(
     x, gamma, beta, mean, rstd, *_ = cache
     N, C, H, W = x.shape
     out = gpu.xp.empty(x.shape, x.dtype)
-    arrays = (x, mean, rstd, gamma, beta, s, shortcut)
-    inputs = [None if a is None else gpu.contiguous(a) for a in arrays]
-    sizes = int(clip), N * C, C, H * W
-    gpu.launch(FILE, "normalise", warps(N * C), *inputs, out, *sizes, dtype=x.dtype)
+    arrays = x, mean, rstd, gamma, beta, s, shortcut, out
+    scalars = int(clip), N * C, C, H * W
+    gpu.launch(FILE, "normalise", warps(N * C), arrays, scalars, dtype=x.dtype)
     return out
 
 
 def gradient_sums(
-    gpu: Launcher, dout: Array, out: Array | None, cache: BatchNorm2dCache, *, keep_g: bool
-) -> tuple[tuple[Array, Array], Array | None]:
-    """Return the sums of g and of g * xhat over every row, (N, C), and g (None without keep_g).
+    gpu: Launcher,
+    dout: Array,
+    out: Array | None,
+    cache: BatchNorm2dCache,
+    *,
+    keep_g: bool,
+    gates: tuple[Array, str] | None = None,
+) -> tuple[tuple[Array, Array], Array | None, Array | None]:
+    """Return the sums of g and of g * xhat over every row, (N, C); g and dv, or None.
 
-    g is dout, or, if out is an array, the gradient before out's ReLU: dout where out > 0.
+    g is dout, or, if out is an array, the gradient before out's ReLU: dout where out > 0. It is
+    returned with keep_g. dv (N, C) is the gradient of the gates' pre-activation, if gates are s and
+    the name of the gate.
     """
-    x = cache.x
+    x, gamma, beta, mean, rstd, *_ = cache
     N, C, H, W = x.shape
     sum_g, sum_gxhat = sums = tuple(gpu.xp.empty((N, C), np.float64) for _ in range(2))
     g = gpu.xp.empty(x.shape, x.dtype) if keep_g else None
-    arrays = (dout, out, x, cache.mean, cache.rstd)
-    inputs = [None if a is None else gpu.contiguous(a) for a in arrays]
-    sizes = N * C, C, H * W
-    gpu.launch(FILE, "gradient_sums", warps(N * C), *inputs, g, *sums, *sizes, dtype=x.dtype)
-    return (sum_g, sum_gxhat), g
+    s, gate = gates or (None, GATES[0])
+    dv = None if s is None else gpu.xp.empty((N, C), x.dtype)
+    arrays = dout, out, x, mean, rstd, gamma, beta, s, g, *sums, dv
+    scalars = GATES.index(gate), N * C, C, H * W
+    gpu.launch(FILE, "gradient_sums", warps(N * C), arrays, scalars, dtype=x.dtype)
+    return (sum_g, sum_gxhat), g, dv
 
 
 def channel_gradients(
@@ -125,8 +145,8 @@ def channel_gradients(
     """Return dgamma and dbeta (C,); with gates s, dz and zhat add the gradient of the squeeze."""
     N, C = sums[0].shape
     dgamma, dbeta = (gpu.xp.empty(C, cache.x.dtype) for _ in range(2))
-    arguments = *sums, s, dz, zhat, dgamma, dbeta, N, C
-    gpu.launch(FILE, "channel_gradients", warps(C), *arguments, dtype=cache.x.dtype)
+    arrays = *sums, s, dz, zhat, dgamma, dbeta
+    gpu.launch(FILE, "channel_gradients", warps(C), arrays, (N, C), dtype=cache.x.dtype)
     return dgamma, dbeta
 
 
@@ -144,8 +164,7 @@ def input_gradient(
     x = cache.x
     N, C, H, W = x.shape
     dx = gpu.xp.empty(x.shape, x.dtype)
-    arrays = (g, out, x, cache.mean, cache.rstd, cache.gamma, s, dz, dgamma, dbeta)
-    inputs = [None if a is None else gpu.contiguous(a) for a in arrays]
-    sizes = int(cache.training), N, C, H * W
-    gpu.launch(FILE, "norm_input_gradient", warps(N * C), *inputs, dx, *sizes, dtype=x.dtype)
+    arrays = g, out, x, cache.mean, cache.rstd, cache.gamma, s, dz, dgamma, dbeta, dx
+    scalars = int(cache.training), N, C, H * W
+    gpu.launch(FILE, "norm_input_gradient", warps(N * C), arrays, scalars, dtype=x.dtype)
     return dx

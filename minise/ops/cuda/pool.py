@@ -1,14 +1,29 @@
-"""Pooling over windows on the GPU (windows.cu): forward and backward are one kernel each."""
+"""Pooling on the GPU; over windows (windows.cu), forward and backward are one kernel each."""
 
 import numpy as np
 
 from minise.checks import Array, Pair, as_pairs, check_flag
-from minise.ops.cuda.launcher import Launcher, blocks_of
-from minise.ops.reference.pool import AvgPool2dCache, MaxPool2dCache, check_pool
+from minise.ops.cuda.launcher import Launcher, blocks_of, warps
+from minise.ops.reference.pool import (
+    SHAPES,
+    AvgPool2dCache,
+    GlobalAvgPool2dCache,
+    MaxPool2dCache,
+    check_pool,
+)
 from minise.ops.reference.windows import Windows, windows_of
-from minise.ops.shapes import check_gradient
+from minise.ops.shapes import check_arrays, check_gradient
 
 FILE = "windows.cu"
+
+
+def global_avg_pool2d_forward(gpu: Launcher, x: Array) -> tuple[Array, GlobalAvgPool2dCache]:
+    """See minise.ops.reference.global_avg_pool2d_forward; it is the squeeze of an SE block."""
+    check_arrays("global_avg_pool2d", SHAPES["global_avg_pool2d"], x)
+    N, C, H, W = x.shape
+    out, rows = gpu.xp.empty((N, C), x.dtype), N * C
+    gpu.launch("squeeze_excite.cu", "squeeze", warps(rows), (x, out), (rows, H * W), dtype=x.dtype)
+    return out, GlobalAvgPool2dCache(x)
 
 
 def max_pool2d_forward(
@@ -26,8 +41,9 @@ def max_pool2d_forward(
     where = _windows(x, kernel, stride, padding, ceil_mode)
     out = gpu.xp.empty((*x.shape[:2], *where.outputs), x.dtype)
     argmax = gpu.xp.empty(out.shape, np.int64)
-    arguments = gpu.contiguous(x), out, argmax, out.size, *_window_sizes(where)
-    gpu.launch(FILE, "max_pool", blocks_of(out.size), *arguments, dtype=x.dtype)
+    scalars = out.size, *_window_sizes(where)
+    arrays = x, out, argmax
+    gpu.launch(FILE, "max_pool", blocks_of(out.size), arrays, scalars, dtype=x.dtype)
     return out, MaxPool2dCache(x, argmax, kernel, stride, padding, ceil_mode)
 
 
@@ -37,8 +53,8 @@ def max_pool2d_backward(gpu: Launcher, dout: Array, cache: MaxPool2dCache) -> tu
     check_gradient("max_pool2d", dout, x, argmax.shape)
     where = _windows(x, kernel, stride, padding, ceil_mode)
     dx = gpu.xp.empty(x.shape, x.dtype)
-    arguments = gpu.contiguous(dout), gpu.contiguous(argmax), dx, dx.size, *_window_sizes(where)
-    gpu.launch(FILE, "max_pool_backward", blocks_of(dx.size), *arguments, dtype=x.dtype)
+    arrays, scalars = (dout, argmax, dx), (dx.size, *_window_sizes(where))
+    gpu.launch(FILE, "max_pool_backward", blocks_of(dx.size), arrays, scalars, dtype=x.dtype)
     return (dx,)
 
 
@@ -58,8 +74,8 @@ def avg_pool2d_forward(
     check_flag("avg_pool2d", "count_include_pad", count_include_pad)
     where = _windows(x, kernel, stride, padding, ceil_mode)
     out = gpu.xp.empty((*x.shape[:2], *where.outputs), x.dtype)
-    arguments = gpu.contiguous(x), out, int(count_include_pad), out.size, *_window_sizes(where)
-    gpu.launch(FILE, "avg_pool", blocks_of(out.size), *arguments, dtype=x.dtype)
+    scalars = int(count_include_pad), out.size, *_window_sizes(where)
+    gpu.launch(FILE, "avg_pool", blocks_of(out.size), (x, out), scalars, dtype=x.dtype)
     return out, AvgPool2dCache(x, kernel, stride, padding, ceil_mode, count_include_pad)
 
 
@@ -69,8 +85,8 @@ def avg_pool2d_backward(gpu: Launcher, dout: Array, cache: AvgPool2dCache) -> tu
     where = _windows(x, kernel, stride, padding, ceil_mode)
     check_gradient("avg_pool2d", dout, x, (*x.shape[:2], *where.outputs))
     dx = gpu.xp.empty(x.shape, x.dtype)
-    arguments = gpu.contiguous(dout), dx, int(count_include_pad), dx.size, *_window_sizes(where)
-    gpu.launch(FILE, "avg_pool_backward", blocks_of(dx.size), *arguments, dtype=x.dtype)
+    scalars = int(count_include_pad), dx.size, *_window_sizes(where)
+    gpu.launch(FILE, "avg_pool_backward", blocks_of(dx.size), (dout, dx), scalars, dtype=x.dtype)
     return (dx,)
 
 

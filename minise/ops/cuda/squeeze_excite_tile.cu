@@ -21,32 +21,12 @@
 // memory, other blocks on the multiprocessor compute: three fit with a tile of 64 KB out of 227,
 // and with 3 * 512 threads of 40 registers each.
 
-// The number of lanes for a row of `chunks` chunks: a power of two, at most a warp.
-__device__ __forceinline__ int lanes_for(int chunks) {
-  int lanes = 1;
-  while (lanes < WARP && lanes < chunks) lanes *= 2;
-  return lanes;
-}
-
 template <int P> __device__ void copy_to_tile(const real* from, real* tile, int count) {
 #pragma unroll 4
   for (int i = threadIdx.x * P; i < count; i += blockDim.x * P) {
     store<P>(tile + i, load<P>(from + i));
   }
 }
-
-// Distributes the rows of a tile over groups of lanes. In sums_of_rows every thread of the block
-// makes the same number of iterations, even if the last one has fewer rows than groups, so that all
-// lanes take part in the shuffles.
-struct Rows {
-  int lanes, lane, group, groups;
-  __device__ explicit Rows(int chunks) {
-    lanes = lanes_for(chunks);
-    lane = threadIdx.x % lanes;
-    group = threadIdx.x / lanes;
-    groups = blockDim.x / lanes;
-  }
-};
 
 // result[c] = sum over pixels of tile[c] * factor[c]; without factor, of tile[c].
 template <int P> __device__ void sums_of_rows(
@@ -56,7 +36,7 @@ template <int P> __device__ void sums_of_rows(
     const int c = first + rows.group;
     real sum = 0;
     if (c < C) {
-#pragma unroll 4
+#pragma unroll 2
       for (int i = c * hw + rows.lane * P; i < (c + 1) * hw; i += rows.lanes * P) {
         const Chunk<P> pixels = load<P>(tile + i);
         Chunk<P> factors = pixels;
@@ -117,7 +97,7 @@ template <int P> __device__ void backward_image(
     const Excite& net, real* shared, const real* dout, const real* x, const real* h, const real* s,
     real* dx, real* dv, real* du, int hw) {
   const int C = net.C;
-  real *tile = shared, *dvs = tile + C * hw, *dzs = dvs + C, *dus = dzs + C;
+  real *tile = shared, *dvs = tile + C * hw, *dzs = dvs + C, *dus = dzs + C, *partial = dus + net.R;
   copy_to_tile<P>(dout, tile, C * hw);
   __syncthreads();  // the tile is complete
   sums_of_rows<P>(tile, x, dvs, C, hw);
@@ -126,7 +106,7 @@ template <int P> __device__ void backward_image(
     dv[c] = dvs[c] = gate_backward(dvs[c], s[c], net.gate);
   }
   __syncthreads();  // dv is complete
-  excite_image_backward(net, dvs, h, dus, dzs, du);
+  excite_image_backward(net, dvs, h, partial, dus, dzs, du);
   affine_of_rows<P>(tile, s, dzs, dx, C, hw);
 }
 
@@ -135,7 +115,7 @@ extern "C" __global__ void __launch_bounds__(512, 3) tile_backward(
     const real* __restrict__ s, const real* __restrict__ w1, const real* __restrict__ w2,
     real* __restrict__ dx, real* __restrict__ dv, real* __restrict__ du, int gate, int C, int R,
     int hw) {
-  extern __shared__ __align__(16) real shared[];  // the tile (C * hw), dv and dz (C each), du (R)
+  extern __shared__ __align__(16) real shared[];  // the tile (C * hw), dv, dz (C each), du (R), partial
   const size_t n = blockIdx.x, start = n * C * hw;
   const Excite net = {w1, nullptr, w2, nullptr, gate, C, R};
   const real *hn = h + n * R, *sn = s + n * C;

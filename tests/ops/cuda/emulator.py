@@ -10,14 +10,18 @@ import os
 import re
 import shutil
 import subprocess
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from platformdirs import user_cache_path
 
-from minise.ops.cuda.launcher import Launcher, parameters
+from minise.ops.cuda.launcher import Launcher, parameters, table
+from minise.ops.cuda.products import multiply, product_of, settings_of
+from tests.ops.cuda import fake_cublas
+from tests.ops.cuda.capture import enqueue
+from tests.ops.cuda.device import DeviceArray, unowned_in
 
 HEADER = Path(__file__).with_name("emulator.h")
 FLAGS = ["-std=c++20", "-O1", "-fPIC", "-shared", "-w", "-fno-strict-aliasing", "-U_FORTIFY_SOURCE"]
@@ -41,9 +45,10 @@ class Emulator(Launcher):
     def __init__(
         self, xp=np, *, seed=0, resident=1, shared=HOPPER_SHARED_BYTES, edit=lambda text: text
     ):
+        super().__init__()
         self._xp, self.seed, self.resident = xp, seed, resident
         self.shared, self.edit = shared, edit
-        self.launches = []  # names of kernels, in order
+        self.launches = []  # names of kernels, and "multiply", in order
 
     @property
     def xp(self):
@@ -55,30 +60,51 @@ class Emulator(Launcher):
     def address(self, array):
         return array.ctypes.data
 
-    def run(self, source, kernel, blocks, threads, arguments, shared):
-        self.launches.append(kernel)
-        if shared > self.shared:
+    def run(self, plan, arrays):
+        """Run a kernel, or record it if the current stream is capturing."""
+        self.launches.append(plan.kernel)
+        if plan.shared > self.shared:
             raise EmulatorError(
-                f"{kernel}: shared memory is {shared} bytes, expected at most {self.shared}"
+                f"{plan.kernel}: shared memory is {plan.shared} bytes, expected at most "
+                f"{self.shared}"
             )
-        text = self.edit(source.text)
-        function = getattr(compiled(text, source.defines), f"emulate_{kernel}")
+        enqueue(partial(self.execute, plan, unowned_in([on_host(array) for array in arrays])))
+
+    def execute(self, plan, arrays):
+        kernel, text = plan.kernel, self.edit(plan.source.text)
+        function = getattr(compiled(text, plan.source.defines), f"emulate_{kernel}")
         buffers = {}
-        cells = []
-        for parameter, argument in zip(parameters(text)[kernel], arguments, strict=True):
-            if parameter.pointer:
-                cells.append(np.uint64(address_of(argument, parameter.written, buffers)))
-            else:
-                cells.append(argument)
-        cells = [np.asarray(cell) for cell in cells]
-        grid = (*blocks, 1, 1)[:3]
-        launch = (ctypes.c_uint * 7)(*grid, threads, shared, self.seed, self.resident)
+        addresses = [
+            table([address_of(one, written, buffers) for one in array], np.uint64, plan.entries)
+            if many
+            else np.uint64(address_of(array, written, buffers))
+            for array, (_, _, written, many) in zip(arrays, plan.arrays, strict=True)
+        ]
+        cells = [np.asarray(cell) for cell in (*addresses, *plan.scalars)]
+        grid = (*plan.blocks, 1, 1)[:3]
+        launch = (ctypes.c_uint * 7)(*grid, *plan.threads, plan.shared, self.seed, self.resident)
         pointers = (ctypes.c_void_p * len(cells))(*(cell.ctypes.data for cell in cells))
         error = function(launch, pointers)
         if error:
             raise EmulatorError(f"{kernel}: {error.decode()}")
         for buffer in buffers.values():
             buffer.write_back(kernel)
+
+    def multiply(self, a, b, out, *, add=False):
+        """Multiply through the fake of cuBLAS, with the arguments of a call on a GPU."""
+        self.launches.append("multiply")
+        product = product_of(a, b, out)
+        settings = settings_of(fake_cublas, out.dtype.char, tf32=self.tf32, add=add)
+        addresses = tuple(self.address(array) for array in (a, b, out))
+        handle = fake_cublas.get_cublas_handle()
+        multiply(fake_cublas, handle, product, addresses, settings)
+
+
+def on_host(array):
+    """Return the NumPy array of a device array, also in a list; return anything else unchanged."""
+    if isinstance(array, list):
+        return [on_host(entry) for entry in array]
+    return array.array if isinstance(array, DeviceArray) else array
 
 
 class Buffer:
@@ -113,8 +139,7 @@ def signalling(dtype):
 
 def flat(array):
     """Return the bytes of a contiguous array, as a view."""
-    host = array if isinstance(array, np.ndarray) else array.array
-    return host.reshape(-1).view(np.uint8)
+    return array.reshape(-1).view(np.uint8)
 
 
 def address_of(array, written, buffers):

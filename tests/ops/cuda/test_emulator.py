@@ -19,7 +19,8 @@ def run(body, *, blocks=1, threads=64, size=64, seed=0, shared=0, resident=1):
     out = np.zeros(size)
     source = Source("test.cu", f"{HEAD}{body}\n}}\n", ())
     emulator = Emulator(seed=seed, resident=resident)
-    emulator.run(source, "kernel", (blocks,), threads, [out, np.int32(size)], shared)
+    settings = dict(dtype=np.float64, threads=threads, shared=shared)
+    emulator.launch(source, "kernel", blocks, (out,), (size,), **settings)
     return out
 
 
@@ -64,6 +65,50 @@ def test_votes_and_atomics(seed):
     assert out.tolist() == [7.0] * 64
     assert run("atomicAdd(out, 1.0);", blocks=5, seed=seed)[0] == 320
     assert run("atomicMax(out, double(threadIdx.x));", seed=seed)[0] == 63
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_lanes_exchange_through_shared_memory(seed):
+    body = (
+        "__shared__ double line[64];\nline[threadIdx.x] = threadIdx.x; __syncwarp();\n"
+        "out[threadIdx.x] = line[threadIdx.x ^ 31];"
+    )
+    assert run(body, seed=seed).tolist() == [*range(31, -1, -1), *range(63, 31, -1)]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_tensor_core_multiplies_operands_truncated_to_tf32(seed):
+    """Truncation takes 2 ** -11 off the integers of a; lanes hold elements as for mma.m16n8k8."""
+    body = (
+        "const int group = threadIdx.x / 4, own = threadIdx.x % 4;\n"
+        "float a[4], b[2], d[4] = {1, 1, 1, 1};\n"
+        "for (int r = 0; r < 4; r++)"
+        " a[r] = 1 + group + 8 * (r % 2) + 2 * (own + 4 * (r / 2)) + exp2f(-11);\n"
+        "for (int r = 0; r < 2; r++) b[r] = 3 * (own + 4 * r) - group;\n"
+        "emulator::multiply_add(d, a, b, __LINE__);\n"
+        "for (int r = 0; r < 4; r++) out[(group + 8 * (r / 2)) * 8 + 2 * own + r % 2] = d[r];"
+    )
+    i, j = np.arange(16)[:, None], np.arange(8)
+    expected = 1 + (1.0 + i + 2 * j) @ (3.0 * j[:, None] - j)
+    assert (run(body, threads=32, size=128, seed=seed).reshape(16, 8) == expected).all()
+
+
+def test_an_unfair_order_shows_a_race_that_fair_orders_hide():
+    """A warp writes the next value while another has not read the last one."""
+    body = (
+        "__shared__ double line[64]; double sum = 0;\n"
+        "for (int k = 0; k < 2; k++) {\n"
+        "line[threadIdx.x] = k; __syncthreads();\n"
+        "double seen = line[63 - threadIdx.x];\n"
+        "for (int away = 16; away; away /= 2) seen += __shfl_xor_sync(0xffffffffu, seen, away);\n"
+        "sum += seen / 32;%s\n"
+        "} out[threadIdx.x] = sum;"
+    )
+    race, correct = body % "", body % " __syncthreads();"
+    wrong = [bool((run(race, seed=seed) != 1).any()) for seed in range(6)]
+    assert wrong[:2] == [False, False]
+    assert any(wrong[2:])
+    assert all((run(correct, seed=seed) == 1).all() for seed in range(6))
 
 
 def test_a_seed_selects_an_order():
@@ -131,8 +176,9 @@ def test_refuses(error):
 
 def test_refuses_writes_through_a_const_pointer():
     text = 'extern "C" __global__ void kernel(const double* a) { *(double*)a = 1; }'
+    source, dtype = Source("test.cu", text, ()), np.float64
     with pytest.raises(EmulatorError, match=r"wrote an array of shape \(2,\), declared const"):
-        Emulator().run(Source("test.cu", text, ()), "kernel", (1,), 32, [np.zeros(2)], 0)
+        Emulator().launch(source, "kernel", 1, (np.zeros(2),), (), dtype=dtype, threads=32)
 
 
 def test_refuses_more_shared_memory_than_the_chip_has():

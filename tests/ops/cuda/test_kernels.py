@@ -6,7 +6,8 @@ import pytest
 from minise.contract.case import Case
 from minise.gradcheck.strategies.drawing import LAYOUTS
 from minise.ops import reference
-from minise.ops.cuda.launcher import parameters, source
+from minise.ops.cuda import arrays
+from minise.ops.cuda.launcher import ENTRIES, parameters, source
 from tests.ops.cuda.accuracy import (
     REL_TOL_FLOAT32,
     REL_TOL_MOMENTS,
@@ -18,10 +19,12 @@ from tests.ops.cuda.accuracy import (
     relative_error_of_moments,
     simple_backend,
 )
+from tests.ops.cuda.device import DeviceArray, device
+from tests.ops.cuda.emulator import Emulator
 from tests.ops.cuda.hosted import on_gpu
 from tests.ops.loops import each
 
-FILES = ["squeeze_excite.cu", "squeeze_excite_tile.cu", "block_tail.cu", "windows.cu", "sgd.cu"]
+FILES = ["squeeze_excite", "squeeze_excite_tile", "block_tail", "windows", "sgd", "copy"]
 ORDERS = [dict(seed=seed, resident=1 + seed) for seed in range(4)]
 over_cases = pytest.mark.parametrize(
     "case", list(cases()), ids=lambda case: f"{case.op} {case.sizes} {case.settings}"
@@ -64,6 +67,84 @@ def test_the_update_on_a_gpu():
     assert max(map(relative_error, arrays, expected)) < REL_TOL_FLOAT32
 
 
+def update_one_by_one(params, grads, velocities, *, weight_decays, **settings):
+    for *one, weight_decay in zip(params, grads, velocities, weight_decays, strict=True):
+        reference.sgd_update(*one, weight_decay=weight_decay, **settings)
+
+
+@pytest.mark.parametrize("size", [1, 2047, 2048, 6145])
+def test_copies_by_one_kernel(size):
+    rng, launcher = np.random.default_rng(0), Emulator(device)
+    sources = [rng.standard_normal(k * size).astype(np.float32) for k in (1, 2, 3)]
+    results = arrays.copies(launcher, [DeviceArray(a) for a in sources])
+    assert launcher.launches == ["copies"]
+    for a, b in zip(results, sources, strict=True):
+        np.testing.assert_array_equal(a.array, b)
+        assert not np.shares_memory(a.array, b)
+
+
+def test_copies_of_any_layout_dtype_and_number():
+    launcher = Emulator(device)
+    floats = [np.full(2, k, np.float32) for k in range(113)]
+    sources = [*floats, np.arange(6.0).reshape(2, 3).T, np.array(7), np.zeros((0, 2), np.float32)]
+    results = arrays.copies(launcher, [DeviceArray(a) for a in sources])
+    assert launcher.launches == 3 * ["copies"]
+    for a, b in zip(results, sources, strict=True):
+        np.testing.assert_array_equal(a.array, b)
+        assert a.dtype == b.dtype
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@each("order", ORDERS)
+def test_many_updates_by_one_kernel(dtype, order):
+    """Of sizes with and without whole chunks, below and above the numbers of a block."""
+    rng, sizes = np.random.default_rng(0), [1, 4, 2047, 2048, 2049, 6144, 5]
+    rows = [[rng.standard_normal(size) for size in sizes] for _ in range(3)]
+    settings = dict(rate=0.1, momentum=0.9, nesterov=True)
+    settings["weight_decays"] = [0.1 * (k % 3) for k in range(len(sizes))]
+    launcher = Emulator(device, **order)
+    params, grads, velocities = ([device.asarray(a, dtype) for a in row] for row in rows)
+    arrays.sgd_updates(launcher, params, grads, velocities, **settings)
+    assert launcher.launches == ["sgd_updates"]
+    update_one_by_one(*rows, **settings)
+    tolerance = REL_TOL_FLOAT32 if dtype == np.float32 else 1e-15
+    for results, expected in ((params, rows[0]), (velocities, rows[2])):
+        for a, b in zip(results, expected, strict=True):
+            assert relative_error(a.get(), b) < tolerance
+    for a, b in zip(grads, rows[1], strict=True):
+        np.testing.assert_array_equal(a.get(), b.astype(dtype))
+
+
+def test_updates_of_any_layout_dtype_and_number():
+    """Three launches: 112 parameters in float32, the other eight, and one in float64."""
+    rng = np.random.default_rng(0)
+    plain = [rng.standard_normal(3).astype(np.float32) for _ in range(120)]
+    strided = rng.standard_normal((4, 6)).astype(np.float32)
+    wide, empty = rng.standard_normal(5), np.zeros((0, 2), np.float32)
+
+    def rows():
+        copies = [array.copy() for array in (*plain, wide, empty)]
+        return [*copies, strided.copy()[:, ::2]]
+
+    launcher = Emulator(device)
+    settings = dict(rate=0.1, momentum=0.5, nesterov=False, weight_decays=[0.1] * 123)
+    expected, params = rows(), [DeviceArray(a) for a in rows()]
+    update_one_by_one(expected, rows(), rows(), **settings)
+    others = ([DeviceArray(a) for a in rows()] for _ in range(2))
+    arrays.sgd_updates(launcher, params, *others, **settings)
+    assert launcher.launches == 3 * ["sgd_updates"]
+    for a, b in zip(params, expected, strict=True):
+        np.testing.assert_allclose(a.array, b, rtol=1e-6)
+
+
+def test_the_tables_of_an_update_fit_a_kernels_parameters():
+    """At most 4 KB: three addresses, two integers and a number for each parameter, and scalars."""
+    line = f"ENTRIES = sizeof(real) == 4 ? {ENTRIES[4]} : {ENTRIES[8]};"
+    assert line in source("sgd.cu", np.dtype(np.float32)).text
+    for size, entries in ENTRIES.items():
+        assert entries * (3 * 8 + 2 * 4 + size) + 4 * 8 <= 4096
+
+
 def test_every_kernel_is_run():
     """By the cases above, together with the update."""
     ops = backend()
@@ -76,8 +157,11 @@ def test_every_kernel_is_run():
     ops.sgd_update(
         param, param, param.copy(), rate=0.1, momentum=0.9, nesterov=True, weight_decay=0.1
     )
+    ops.ops.copies([DeviceArray(param)])
     ran = {*ops.ops.launcher.launches, *simple.ops.launcher.launches}
-    assert ran == {name for file in FILES for name in parameters(source(file, param.dtype).text)}
+    assert ran - {"multiply"} == {
+        name for file in FILES for name in parameters(source(f"{file}.cu", param.dtype).text)
+    }
 
 
 @pytest.mark.parametrize("order", ORDERS, ids=lambda order: f"seed{order['seed']}")
