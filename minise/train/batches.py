@@ -42,7 +42,7 @@ def check_classes(where: str, sources: dict[str, Any], names: Sequence[str] | No
     """Raise ValueError if the data sets of batches number their labels by different classes.
 
     names are those of data["classes"] of a run, or None. They may be other words for the classes,
-    but not the same ones in another order.
+    but not more, fewer, or the same ones in another order.
     """
     expected: Sequence[str] | None = None
     for title, source in sources.items():
@@ -50,7 +50,8 @@ def check_classes(where: str, sources: dict[str, Any], names: Sequence[str] | No
         if classes is None:
             continue
         owner = "batches"
-        if names is not None and sorted(map(str, names)) == sorted(classes):
+        same = names is not None and sorted(map(str, names)) == sorted(classes)
+        if names is not None and (same or len(names) != len(classes)):
             expected, owner = names, 'data["classes"]'
         expected = classes if expected is None else expected
         if list(classes) != list(expected):

@@ -140,10 +140,11 @@ def test_batches_whose_classes_differ_are_refused_before_training(folder, tmp_pa
     text = r"^run: the labels of test are numbered by the classes 'red', .*, expected those of bat"
     with pytest.raises(ValueError, match=text):
         own_run(tmp_path, train_set, other)
-    with pytest.raises(
-        ValueError, match=r"^run: .* of batches .*, expected those of data\[.classes"
-    ):
-        own_run(tmp_path, train_set, train_set, data=dict(classes=order))
+    for names in (order, ("red", "green")):
+        with pytest.raises(
+            ValueError, match=r"^run: .* of batches .*, expected those of data\[.cl"
+        ):
+            own_run(tmp_path, train_set, train_set, data=dict(classes=names))
     assert not (tmp_path / "runs").exists()
     other_words = dict(classes=["bleu", "vert", "rouge"])
     own_run(tmp_path, train_set, other.with_classes(train_set.classes), data=other_words)
