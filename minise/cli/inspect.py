@@ -41,6 +41,7 @@ def evaluate_run(
     """
     from threadpoolctl import threadpool_limits
 
+    from minise.data import ImageError
     from minise.models.trained import check_named, checkpoint_of
     from minise.ops.backend import is_file
     from minise.train import Confusion, SoftmaxCrossEntropy, evaluate
@@ -66,13 +67,14 @@ def evaluate_run(
         checkpoints.restore(net, saved.arrays)
     check_finite(net, path)
     with misuse():
-        images = _images(config, split, moved=data is None and root is None)
-        if images.classes != classes:
-            raise ValueError(f"{config.data} has classes {images.classes}, expected {classes}")
+        images = _images(config, split, classes, moved=data is None and root is None)
     with threadpool_limits(min(config.threads, cores()) or 1, "blas"):
         confusion = Confusion(len(classes))
         batches, objective = for_evaluation(images, saved.data), SoftmaxCrossEntropy(net.ops)
-        result = evaluate(net, batches, objective, confusion)
+        try:
+            result = evaluate(net, batches, objective, confusion)
+        except ImageError as error:  # a file that cannot be decoded
+            raise Failure(str(error)) from error
     console = Console()
     table = Table("class", "images", "correct", "most often confused with")
     for name, row, label in zip(classes, confusion.counts, range(len(classes)), strict=True):
@@ -95,14 +97,16 @@ def evaluate_run(
     return 0
 
 
-def _images(config: "TrainConfig", split: str, *, moved: bool) -> "Dataset":
+def _images(
+    config: "TrainConfig", split: str, classes: tuple[str, ...], *, moved: bool
+) -> "Dataset":
     """Load the images of a run; if they are missing, say which option tells where they are."""
     from minise.train.setup import load_split
 
     try:
-        return load_split(config, split)
+        return load_split(config, split, classes)
     except (OSError, ValueError) as error:
-        if not moved:
+        if not moved or (Path(config.data) / split).is_dir():
             raise
         option = "--data" if config.root is None else "--root"
         raise ValueError(

@@ -10,6 +10,7 @@ import tyro
 from rich.console import Console
 
 from minise.cli.words import FAILED, Failure, misuse, say
+from minise.data import ImageError
 from minise.nn import SE
 from minise.train import (
     RECIPES,
@@ -114,7 +115,7 @@ def train_as(config: TrainConfig) -> int:
         result = train(training, console)
     except Interrupted as interrupted:
         raise Failure(str(interrupted), interrupted.exit_status) from None
-    except (FloatingPointError, MemoryError) as error:
+    except (FloatingPointError, ImageError, MemoryError) as error:
         raise Failure(str(error), FAILED) from error
     report(console, result, config)
     return 0

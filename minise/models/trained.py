@@ -28,12 +28,15 @@ class Trained:
         Names of the classes in the order of the logits.
     mean, std : tuple of 3 floats
         Mean and standard deviation of red, green and blue, for images scaled to 0..1.
+    size : int
+        Rows and columns of the training images.
     """
 
     net: Chain
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    size: int = 32
 
     def normalise(self, images: Array) -> Array:
         """Return (images / 255 - mean) / std, the net's input, for uint8 images (N, 3, H, W)."""
@@ -80,7 +83,8 @@ def load(run: StrPath, *, ops: Backend | str = reference) -> Trained:
     settings = chosen_settings(model, se, config.get("shortcut", "B"))
     net = build(model, num_classes=len(data["classes"]), ops=ops, **settings)
     restore(net, net_arrays(file), str(path))
-    return Trained(net, tuple(data["classes"]), tuple(data["mean"]), tuple(data["std"]))
+    normalisation = tuple(data["mean"]), tuple(data["std"])
+    return Trained(net, tuple(data["classes"]), *normalisation, config.get("size", 32))
 
 
 def checkpoint_of(run: StrPath, name: str = "best") -> Path:

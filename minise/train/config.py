@@ -63,6 +63,8 @@ class TrainConfig:
     """cifar10, cifar100, shapes10, or a folder with train/ and test/ folders of class folders."""
     root: Path | None = None
     """Folder that contains the data; None uses the environment variable MINISE_DATA."""
+    size: int = 32
+    """Rows and columns to which the images of a folder are scaled."""
     limit: int | None = None
     """Number of training images to use (shapes10: to draw; default 10000)."""
     model: str = "se_resnet20"
@@ -134,6 +136,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Raise ValueError or TypeError for wrong settings, before data is loaded or written."""
         for name, least in dict(
+            size=1,
             epochs=1,
             batch_size=1,
             accumulate=1,

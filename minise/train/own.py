@@ -9,7 +9,7 @@ import numpy as np
 
 from minise.checks import check_choice, check_integer, check_number
 from minise.nn import Layer
-from minise.train.batches import BatchSource, check_batches
+from minise.train.batches import BatchSource, check_batches, check_classes
 from minise.train.loop import Result, Training, train
 from minise.train.objective import Objective, check_objective
 from minise.train.run_folder import check_threads, create
@@ -105,10 +105,12 @@ def run(
     check_parts("run", net, objective, optimiser)
     if evaluation is not None:
         check_objective("run", "evaluation", evaluation, "forward", "metrics")
-    for title, source in dict(batches=batches, val=val, test=test).items():
+    sources = dict(batches=batches, val=val, test=test)
+    for title, source in sources.items():
         if source is not None:
             check_batches("run", title, source)
     details = _as_json({} if data is None else data)
+    check_classes("run", sources, details.get("classes"))
     epochs, accumulate, log_every = int(epochs), int(accumulate), int(log_every)
     settings = dict(
         epochs=epochs, lr=lr, schedule=schedule, warmup=warmup, accumulate=accumulate, net=repr(net)

@@ -18,6 +18,7 @@ from minise.train.config import Recipe, TrainConfig
 QUICK = TrainConfig(
     recipe="quick",
     data="cifar10",
+    size=32,
     val=0,
     mean=(0.4914, 0.4822, 0.4465),
     std=(0.247, 0.2435, 0.2616),

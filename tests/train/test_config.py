@@ -119,7 +119,7 @@ FIELDS = {
     ),
     "ops": TEXTS.filter(lambda text: "/" not in text),
     "algorithm": st.sampled_from(get_args(Algorithm)),
-    **dict.fromkeys(("epochs", "batch_size", "accumulate", "log_every"), COUNTS),
+    **dict.fromkeys(("size", "epochs", "batch_size", "accumulate", "log_every"), COUNTS),
     **dict.fromkeys(("crop", "cutout", "val", "seed", "threads"), SIZES),
     **dict.fromkeys(("lr", "weight_decay"), NUMBERS),
     **dict.fromkeys(("warmup", "momentum", "label_smoothing"), FRACTIONS),
