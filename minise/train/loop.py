@@ -21,7 +21,7 @@ from minise.train.checkpoint import Checkpoint, arrays_of, restore
 from minise.train.evaluate import Confusion, evaluate
 from minise.train.interrupt import Interrupted, Interruption
 from minise.train.objective import Objective
-from minise.train.progress import Progress
+from minise.train.progress import Progress, clock
 from minise.train.run_folder import RunFolder
 from minise.train.schedule import lr_at
 from minise.train.sgd import SGD
@@ -41,7 +41,7 @@ class Result(NamedTuple):
     test: dict[str, float]  # loss and metrics on the test set; empty without a test set
     confusion: Array | None  # (classes, classes) test counts: row label, column prediction
     folder: Path
-    images_per_second: float  # during training_seconds
+    images_per_second: float  # during training_seconds without compilation
     training_seconds: float  # of all training steps, including data and compilation
     seconds: float  # of the whole run
 
@@ -95,7 +95,7 @@ def train(training: Training, console: "Console | None" = None) -> Result:
         Progress(console, training.epochs, training.steps) as progress,
         on_compile(progress.compiling),
     ):
-        images, trained = _epochs(training, progress, interruption)
+        throughput, trained = _epochs(training, progress, interruption)
         if training.val is not None:
             restore(training.net, checkpoints.load(training.folder.best).arrays)
         if training.test is not None:
@@ -103,17 +103,19 @@ def train(training: Training, console: "Console | None" = None) -> Result:
     seconds = time.perf_counter() - start
     training.folder.log("test", **test, training_seconds=trained, seconds=seconds)
     counts = None if confusion is None else confusion.counts
-    return Result(test, counts, training.folder.path, images / trained, trained, seconds)
+    return Result(test, counts, training.folder.path, throughput, trained, seconds)
 
 
 def _epochs(
     training: Training, progress: Progress, interruption: Interruption
-) -> tuple[int, float]:
-    """Train all epochs; return the number of images and the seconds of the training steps."""
+) -> tuple[float, float]:
+    """Train all epochs; return the throughput and the seconds of the training steps."""
     folder, images, seconds, best = training.folder, 0, 0.0, -math.inf
+    seconds_without_compilation = 0.0
     for epoch in range(1, training.epochs + 1):
         metrics, count = _one_epoch(training, epoch, progress, interruption)
         images, seconds = images + count, seconds + metrics["seconds"]
+        seconds_without_compilation += count / metrics["images_per_second"]
         if training.val is not None:
             observe = training.confusion()  # it checks the targets
             val = evaluate(training.net, training.val, training.evaluation, observe)
@@ -126,7 +128,7 @@ def _epochs(
             if epoch == 1 or score > best or math.isnan(best):
                 best = score
                 _save(training, folder.best, metrics)
-    return images, seconds
+    return images / seconds_without_compilation, seconds
 
 
 def _one_epoch(
@@ -134,7 +136,7 @@ def _one_epoch(
 ) -> tuple[dict[str, Any], int]:
     """Train one epoch; return its record for metrics.jsonl and the number of images."""
     steps, first = training.steps, (epoch - 1) * training.steps
-    start, seen, lr = time.perf_counter(), 0, 0.0
+    start, clock_start, seen, lr = time.perf_counter(), clock(), 0, 0.0
     sums: dict[str, float] = {}
     groups = group_batches(epoch_batches(training.train, epoch - 1), training.accumulate)
     for k, group in enumerate(groups):
@@ -152,7 +154,7 @@ def _one_epoch(
         seen += count
         for name, mean in means.items():
             sums[name] = sums.get(name, 0.0) + mean * count
-        throughput = seen / (time.perf_counter() - start)
+        throughput = seen / (clock() - clock_start)
         progress.step(epoch, k + 1, {name: s / seen for name, s in sums.items()}, throughput)
         if (first + k + 1) % training.log_every == 0:
             record = dict(epoch=epoch, step=first + k + 1, loss=means["loss"], lr=lr)
@@ -168,9 +170,9 @@ def _one_epoch(
             f"train: epoch({epoch - 1}) of the batches yields 0 batches, expected "
             f"{len(training.train)}, their len: return a new iterator from each call of epoch"
         )
-    seconds = time.perf_counter() - start
+    seconds, throughput = time.perf_counter() - start, seen / (clock() - clock_start)
     means = {name: s / seen for name, s in sums.items()}
-    timing = dict(lr=lr, images_per_second=seen / seconds, seconds=seconds)
+    timing = dict(lr=lr, images_per_second=throughput, seconds=seconds)
     return {"epoch": epoch, "step": epoch * steps, **means, **timing}, seen
 
 

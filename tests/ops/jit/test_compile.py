@@ -162,16 +162,21 @@ def test_a_compilation_that_fails_blocks_no_other_process(tmp_path):
 
 @pytest.mark.skipif(file_lock.fcntl is None, reason="files cannot be locked here")
 def test_a_lock_is_released_for_a_forked_process_too(tmp_path):
-    """A child inherits the open file of the lock; closing it in one process releases nothing."""
-    lock, other = file_lock.FileLock(), file_lock.FileLock()
-    lock.acquire(tmp_path / "kernel")
-    inherited = os.dup(lock._lock[0])
-    lock.release()
-    start = time.monotonic()
-    other.acquire(tmp_path / "kernel")
-    assert time.monotonic() - start < 2
-    other.release()
+    """A child inherits the open file of the lock: closing it in one process releases nothing."""
+    first, other = file_lock.FileLock(), file_lock.FileLock()
+    first.acquire(tmp_path / "kernel")
+    inherited = os.dup(first._lock[0])
+    waiting = threading.Thread(target=other.acquire, args=(tmp_path / "kernel",))
+    waiting.start()
+    waiting.join(0.3)
+    assert waiting.is_alive()
+    first.release()
+    waiting.join(2)
+    ended = not waiting.is_alive()
     os.close(inherited)
+    waiting.join()
+    other.release()
+    assert ended
 
 
 @pytest.mark.slow
