@@ -92,6 +92,12 @@ def on_compile(listener: Listener) -> Iterator[None]:
         yield
 
 
+def compile_seconds() -> float:
+    """Return the seconds that this Python thread has spent on loading and compiling kernels."""
+    compiler = sys.modules.get("minise.ops.jit.compiler.compile")
+    return compiler.compile_seconds() if compiler else 0.0
+
+
 def load_ops(name: str, threads: int = 0, algorithm: Algorithm = "auto") -> Backend:
     """Return a back end by its name, a dotted module name or the path of a Python file.
 
