@@ -20,21 +20,36 @@ LOAD, STORE = ("LDG", "LD"), ("STG", "ST")  # global memory, or memory of any ki
 # bits, three count here. By kernel: at most so many, and so many between a jump and its earlier
 # target. All other kernels have none.
 DIVISIONS = {
-    "im2col": (2, 0),
-    "col2im": (6, 4),
-    "max_pool": (5, 0),
-    "max_pool_backward": (9, 1),
     "avg_pool": (5, 0),
     "avg_pool_backward": (9, 1),
-    "squeeze_normalised": (1, 0),
-    "normalise": (1, 0),
+    "col2im": (6, 4),
+    "copies": (1, 0),
+    "dense_layer": (1, 0),
+    "dense_layer_backward": (4, 2),
+    "excite": (2, 0),
+    "excite_backward": (3, 1),
     "gradient_sums": (1, 0),
-    "gate_gradient_of_sums": (1, 0),
+    "im2col": (2, 0),
+    "max_pool": (5, 0),
+    "max_pool_backward": (9, 1),
     "norm_input_gradient": (1, 0),
-    "tile_forward": (2, 1),
-    "tile_backward": (2, 1),
+    "normalise": (1, 0),
+    "sgd_updates": (2, 0),
+    "tile_backward": (11, 2),
+    "tile_forward": (9, 0),
+    "weight_gradients": (1, 0),
 }
-IN_FLIGHT = {"squeeze": 4, "gate_gradient": 4, "row_moments": 4}  # wide loads, at least so many
+IN_FLIGHT = {  # wide loads that a thread waits for at a time, at least so many
+    "gate_gradient": 4,
+    "gradient_sums": 3,
+    "input_gradient": 4,
+    "norm_input_gradient": 2,
+    "normalise": 2,
+    "row_moments": 4,
+    "scale": 4,
+    "squeeze": 4,
+    "tile_backward": 2,
+}
 
 pytestmark = [
     pytest.mark.skipif(not newest(), reason=f"no CUDA compiler: {nvidia.NEEDED}"),
@@ -49,7 +64,7 @@ def test_machine_code(compiler, file, dtype, chip):
 
 
 # Faults planted in squeeze_excite.cu or common.cuh: a line, its replacement and the report.
-LOAD_LINE = "*static_cast<const Chunk<P>*>(__builtin_assume_aligned(p, sizeof(Chunk<P>)))"
+LOAD_LINE = "*reinterpret_cast<const Chunk<P>*>(ALIGNED(p, sizeof(Chunk<P>)))"
 LOOP_LINES = """
   for (int i = own_lane() * P; i < hw; i += WARP * P) {
     const Chunk<P> pixels = load"""
