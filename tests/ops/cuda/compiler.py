@@ -25,11 +25,6 @@ FILES = sorted(path.name for path in Path(minise.ops.cuda.__file__).parent.glob(
 DTYPES = np.float32, np.float64
 CHIPS = {75: "Turing", 80: "Ampere", 90: "Hopper", 100: "Blackwell"}
 SPILLS = {  # with one of the compilers at least
-    ("block_tail.cu", np.float32, 90),
-    ("block_tail.cu", np.float64, 75),
-    ("block_tail.cu", np.float64, 80),
-    ("block_tail.cu", np.float64, 90),
-    ("squeeze_excite_tile.cu", np.float32, 90),
     ("windows.cu", np.float32, 80),
     ("windows.cu", np.float32, 90),
     ("windows.cu", np.float64, 80),
