@@ -334,7 +334,7 @@ def _(numbers, sums):
     or a shuffle. Every kernel runs in several orders, on difficult shapes, between guard zones that
     it must not write, and is compared [with the reference in
     float64](../tests/ops/cuda/test_kernels.py). NVIDIA's compiler, which needs no GPU either,
-    [builds each kernel for three GPU generations](../tests/ops/cuda/test_compile.py); a kernel that
+    [builds each kernel for four GPU generations](../tests/ops/cuda/test_compile.py); a kernel that
     runs out of registers fails the test. To test the tests, [bugs are
     inserted](../tests/ops/cuda/test_mutants.py) one by one, missing barriers among them. The
     emulator cannot measure speed. `minise bench cuda` measures it on a GPU; the

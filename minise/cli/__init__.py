@@ -1,36 +1,80 @@
 """The command line: `minise VERB`; tyro parses the arguments of each verb, a typed function.
 
 Exit status: 0 done, 1 a failed run or check, 2 misuse, 130 or 143 interrupted with a checkpoint
-written.
+written, 141 stopped because the reader of its output, such as head, has ended.
 """
 
 import functools
 import os
 import sys
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from minise.cli.verbs import VERBS, function_of, show_overview
 from minise.cli.words import FAILED, Failure, misuse
 
+CLOSED_PIPE = 141  # the shells' convention: 128 + SIGPIPE
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed before the start
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
+    try:
+        try:
+            with _plain_warnings():
+                return _status(list(sys.argv[1:] if arguments is None else arguments))
+        finally:
+            sys.stdout.flush()  # at the end of Python, an error would be a traceback
+    except BrokenPipeError:
+        return _closed_pipe()
+    except SystemExit as stopped:
+        if isinstance(stopped.__context__, BrokenPipeError):  # rich has caught it
+            return _closed_pipe()
+        raise
+
+
+def _status(arguments: list[str]) -> int:
+    """Run one command and return its exit status; print a failure as one line."""
     from minise.ops.user.errors import OpsError
 
     try:
-        status = _run(list(sys.argv[1:] if arguments is None else arguments))
-        sys.stdout.flush()
-        return status
+        return _run(arguments)
     except Failure as failure:
         print(f"minise: {failure}", file=sys.stderr)
         return failure.status
     except OpsError as error:  # in a user's file; the message begins with the file and the line
         print(f"minise: {error}", file=sys.stderr)
         return FAILED
-    except BrokenPipeError:  # the reader of a pipe, such as head, has ended
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED  # as rich does
+
+
+def _closed_pipe() -> int:
+    """Discard what is still to be written to a pipe without reader; return the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return CLOSED_PIPE
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Print the warnings of minise as one line each, without file and source line."""
+    with warnings.catch_warnings():
+        show_others = warnings.showwarning
+
+        def show(message: Any, category: type[Warning], *where: Any, **file: Any) -> None:
+            if category.__module__.startswith("minise."):
+                print(f"minise: {message}", file=sys.stderr)
+            else:
+                show_others(message, category, *where, **file)
+
+        warnings.showwarning = show
+        yield
 
 
 def _run(arguments: list[str]) -> int:

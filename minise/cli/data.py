@@ -11,15 +11,17 @@ from minise.cli.words import misuse, say
 from minise.data import Dataset, availability, blocks, load, sheet, write_png
 
 COLUMNS, ROWS = 10, 4  # of the sheet
+CLASSES = 100  # whose names are listed
 LINES = 2  # rows of images in a terminal, each as wide as the terminal
 
 
 def data(
     source: Annotated[str, tyro.conf.Positional] = "",
-    split: Literal["train", "test"] = "train",
+    split: Literal["train", "test", "val"] = "train",
     root: Path | None = None,
     png: Path | None = None,
     seed: int = 0,
+    size: int = 32,
 ) -> int:
     """List the data sets on this machine, or describe one.
 
@@ -27,10 +29,11 @@ def data(
 
     Args:
         source: cifar10, cifar100, shapes10, or a folder with train/ and test/ of class folders.
-        split: Training or test images.
+        split: Training or test images, or those of a folder's val/.
         root: Folder of the data sets; by default the environment variable MINISE_DATA.
         png: Write the sheet of samples, magnified four times, to this file (needs Pillow).
         seed: Seed that chooses the samples, and draws the images of shapes10.
+        size: Rows and columns to which a folder's images are scaled.
     """
     console = Console()
     if not source:
@@ -39,23 +42,23 @@ def data(
                 say(console, f"{name:<10} {text}")
         return 0
     with misuse():
-        dataset = load(
-            source, split, root=root, seed=seed, n=2000 if source == "shapes10" else None
-        )
-        chosen = samples(dataset, seed)
+        n = 2000 if source == "shapes10" else None
+        dataset = load(source, split, root=root, seed=seed, n=n, size=size)
+        chosen = np.asarray(samples(dataset, seed).images)
         if png is not None:
-            write_png(png, sheet(chosen.images, columns=COLUMNS, scale=4, gap=2))
+            write_png(png, sheet(chosen, columns=COLUMNS, scale=4, gap=2))
     N, C, H, W = dataset.images.shape
+    names, more = ", ".join(dataset.classes[:CLASSES]), len(dataset.classes) - CLASSES
     say(
         console,
         f"{dataset.name}, {split}: {N:,} images of {C} x {H} x {W}, uint8; "
-        f"{len(dataset.classes)} classes: {', '.join(dataset.classes)}",
+        f"{len(dataset.classes)} classes: {names}{f' and {more} more' if more > 0 else ''}",
     )
     if png is not None:
         say(console, f"a sheet of {len(chosen)} samples is in {png}")
     elif console.is_terminal:
         columns = max(1, console.width // (W + 1))
-        print(blocks(sheet(chosen.images[: LINES * columns], columns=columns)))
+        print(blocks(sheet(chosen[: LINES * columns], columns=columns)))
     return 0
 
 

@@ -1,25 +1,33 @@
 """The verbs that inspect nets: eval and summary."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 from rich.console import Console
 from rich.table import Table
 
-from minise.cli.words import misuse, say
-from minise.nn import SE
+from minise.cli.words import FAILED, Failure, misuse, say
+from minise.nn import SE, Layer
+
+if TYPE_CHECKING:
+    from minise.data import Dataset
+    from minise.train import TrainConfig
 
 
 def evaluate_run(
     run: tyro.conf.Positional[Path],
     checkpoint: Literal["best", "last"] = "best",
     split: Literal["test", "train"] = "test",
+    data: str | None = None,
     root: Path | None = None,
     ops: str | None = None,
 ) -> int:
     """Evaluate a trained net: accuracy and confusion per class.
+
+    Exit status 1 if a parameter, a running statistic or the loss is not finite.
 
     Example: minise eval runs/se_resnet8-shapes10-1
 
@@ -27,26 +35,28 @@ def evaluate_run(
         run: The run folder, or a checkpoint (.safetensors).
         checkpoint: Which checkpoint of a run folder; without validation there is only the last.
         split: Training or test images.
-        root: Folder of the data sets; by default that of the run.
+        data: Data set by name, or a folder with train/ and test/; by default that of the run.
+        root: Folder that contains the data sets; by default that of the run.
         ops: Back end by name, or a file such as my_ops.py; by default that of the run.
     """
     from threadpoolctl import threadpool_limits
 
-    from minise.models.trained import check_named
+    from minise.data import ImageError
+    from minise.models.trained import check_named, checkpoint_of
     from minise.ops.backend import is_file
     from minise.train import Confusion, SoftmaxCrossEntropy, evaluate
     from minise.train import checkpoint as checkpoints
     from minise.train.run_folder import cores
-    from minise.train.setup import build_net, for_evaluation, load_split
+    from minise.train.setup import build_net, for_evaluation
 
     with misuse():
-        path = run if run.is_file() else run / f"{checkpoint}.safetensors"
-        if checkpoint == "best" and not path.exists() and run.is_dir():
-            path = run / "last.safetensors"
+        path = checkpoint_of(run, checkpoint)
         saved = checkpoints.load(path)
         config = saved.config
         check_named(path, config)
-        config = replace(config, root=root or config.root, ops=ops or config.ops)
+        config = replace(
+            config, data=data or config.data, root=root or config.root, ops=ops or config.ops
+        )
         if is_file(config.ops) and not Path(config.ops).exists():
             raise ValueError(
                 f"eval: ops is {config.ops}, expected the file that the run was trained with, but "
@@ -55,13 +65,16 @@ def evaluate_run(
         classes = tuple(saved.data["classes"])
         net = build_net(config, len(classes))
         checkpoints.restore(net, saved.arrays)
-        images = load_split(config, split)
-        if images.classes != classes:
-            raise ValueError(f"{config.data} has classes {images.classes}, expected {classes}")
+    check_finite(net, path)
+    with misuse():
+        images = _images(config, split, classes, moved=data is None and root is None)
     with threadpool_limits(min(config.threads, cores()) or 1, "blas"):
         confusion = Confusion(len(classes))
         batches, objective = for_evaluation(images, saved.data), SoftmaxCrossEntropy(net.ops)
-        result = evaluate(net, batches, objective, confusion)
+        try:
+            result = evaluate(net, batches, objective, confusion)
+        except ImageError as error:  # a file that cannot be decoded
+            raise Failure(str(error)) from error
     console = Console()
     table = Table("class", "images", "correct", "most often confused with")
     for name, row, label in zip(classes, confusion.counts, range(len(classes)), strict=True):
@@ -75,7 +88,40 @@ def evaluate_run(
         console,
         f"{split} accuracy {result['accuracy']:.2%}, loss {result['loss']:.4f}, of {path}",
     )
+    if not math.isfinite(result["loss"]):
+        raise Failure(
+            f"the loss is {result['loss']}, although every parameter and running statistic of "
+            f"{path} is finite: activations overflow in evaluation, so train with a lower lr",
+            FAILED,
+        )
     return 0
+
+
+def _images(
+    config: "TrainConfig", split: str, classes: tuple[str, ...], *, moved: bool
+) -> "Dataset":
+    """Load the images of a run; if they are missing, say which option tells where they are."""
+    from minise.train.setup import load_split
+
+    try:
+        return load_split(config, split, classes)
+    except (OSError, ValueError) as error:
+        if not moved or (Path(config.data) / split).is_dir():
+            raise
+        option = "--data" if config.root is None else "--root"
+        raise ValueError(
+            f"{error}; if the data of the run has moved, pass its folder with {option}"
+        ) from None
+
+
+def check_finite(net: Layer, path: Path) -> None:
+    """Raise Failure if a parameter or running statistic of a loaded net is not finite."""
+    from minise.train import check_state
+
+    try:
+        check_state(net, hint=": train again, or use an earlier checkpoint")
+    except FloatingPointError as error:
+        raise Failure(f"{path} is not usable: {error}", FAILED) from None
 
 
 def summary(
@@ -90,7 +136,8 @@ def summary(
     Example: minise summary se_resnet20 --reduction 4 --shortcut A
 
     Args:
-        model: Name of the net, such as se_resnet20 or, without SE, resnet20; "all" lists them.
+        model: Name of the net, such as se_resnet20 or, without SE, resnet20; "all" lists them. Or a
+            run folder or checkpoint, whose settings of the net take precedence over the options.
         se: Settings of the SE blocks.
         shortcut: Shortcut where the shape changes: zero padding (A) or a 1x1 projection (B).
         num_classes: Outputs of the last layer.
@@ -105,8 +152,11 @@ def summary(
         say(console, "\n".join(models.names()))
         return 0
     with misuse():
-        settings = chosen_settings(model, se, shortcut)
-        net = models.build(model, num_classes=num_classes, **settings)
+        if model not in models.names() and Path(model).exists():
+            net = models.load(model).net
+        else:
+            settings = chosen_settings(model, se, shortcut)
+            net = models.build(model, num_classes=num_classes, **settings)
         cost = cost_of(net, size)
     console.print(table_of(cost, model))
     say(console, totals_of(cost, size))

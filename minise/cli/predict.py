@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from minise.cli.inspect import check_finite
 from minise.cli.words import misuse
 
 
@@ -15,13 +16,13 @@ def predict(
     run: tyro.conf.Positional[Path],
     images: tyro.conf.Positional[tuple[Path, ...]],
     top: int = 3,
-    size: int = 32,
+    size: int | None = None,
     ops: str = "reference",
 ) -> int:
     """Predict the classes of image files with a trained net.
 
-    The central square of each image is scaled to 32x32 pixels, the size on which `minise train`
-    trains, and normalised as the training images were.
+    The central square of each image is scaled to the size of the training images and normalised
+    as they were. Exit status 1 if a parameter or running statistic of the net is not finite.
 
     Example: minise predict runs/se_resnet8-shapes10-1 photo.png
 
@@ -29,7 +30,7 @@ def predict(
         run: A run folder, or a checkpoint (.safetensors).
         images: Image files (needs Pillow).
         top: Number of classes to show for each image, the most probable first.
-        size: Rows and columns of the scaled image, if the net was trained on another size.
+        size: Rows and columns of the scaled image; by default those of the training images.
         ops: Back end: reference, jit, cuda, or a file such as my_ops.py.
     """
     from minise import models
@@ -41,8 +42,10 @@ def predict(
         if not images:
             raise ValueError("predict: images is empty, expected at least one image file")
         check_integer("predict", "top", top, 1)
-        check_integer("predict", "size", size, 1)
         trained = models.load(run, ops=load_ops(ops))
+    check_finite(trained.net, run)
+    size = trained.size if size is None else size
+    with misuse():
         pixels = np.stack([read_image(path, size) for path in images])
     probabilities = trained.predict(pixels)
     console = Console()

@@ -10,9 +10,19 @@ import tyro
 from rich.console import Console
 
 from minise.cli.words import FAILED, Failure, misuse, say
+from minise.data import ImageError
 from minise.nn import SE
-from minise.train import RECIPES, Interrupted, Result, TrainConfig, prepare, train
+from minise.train import (
+    RECIPES,
+    Interrupted,
+    Result,
+    TrainConfig,
+    prepare,
+    read_config,
+    train,
+)
 from minise.train.config import OLD_NAMES
+from minise.train.recipes import for_model
 
 # The run of quickstart. Seeds 0 to 4 reach test accuracies of 97.5 % to 99.7 %.
 QUICKSTART = TrainConfig(
@@ -29,28 +39,55 @@ QUICKSTART = TrainConfig(
 EXPECTED = 0.95
 
 
-def train_verb(arguments: Sequence[str]) -> Callable[[TrainConfig], int]:
-    """Return the verb `train` with the defaults of the recipe that arguments name, if any.
+def train_verb(arguments: Sequence[str]) -> Callable[..., int]:
+    """Return the verb `train` with the defaults of the recipe or config.json that arguments name.
 
-    So --help shows the recipe's values, and options beside --recipe override them. The parser
-    proper reads --recipe again and refuses unknown names.
+    So --help shows these values, and options beside --recipe or --config override them. The parser
+    proper reads both options again and refuses unknown names.
     """
     parser = ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--recipe", nargs="?")
-    recipe = parser.parse_known_args(arguments)[0].recipe
-    defaults = RECIPES.get(recipe, TrainConfig())
+    parser.add_argument("--config", nargs="?")
+    typed = parser.parse_known_args(arguments)[0]
+    if typed.config is not None and typed.recipe is not None:
+        raise ValueError(
+            f"train: --recipe {typed.recipe} and --config {typed.config} both set all defaults, "
+            "expected one of them: leave one out"
+        )
+    if typed.config is None:
+        defaults = RECIPES.get(typed.recipe, TrainConfig())
+    else:  # a new folder, where this command is run
+        defaults = replace(read_config(typed.config), out=TrainConfig.out, name=None)
 
-    def train(config: Annotated[TrainConfig, tyro.conf.arg(name="")] = defaults) -> int:
+    def train(
+        settings: Annotated[TrainConfig, tyro.conf.arg(name="")] = defaults,
+        config: Path | None = None,
+    ) -> int:
         """Train a net, validating every epoch, and test it at the end.
 
         --recipe quick sets all defaults for 12 epochs of SE-ResNet-20 on all 50,000 training images
-        of CIFAR-10 with compiled kernels; minise train --recipe quick --help shows them.
+        of CIFAR-10 with compiled kernels; minise train --recipe quick --help shows them. --config
+        runs/NAME/config.json sets all defaults but --out and --name as in that run: it repeats the
+        run, on the same machine bit for bit.
 
         Example: minise train --data shapes10 --model se_resnet8 --val 500 --epochs 4 --ops jit
+
+        Args:
+            settings: The settings of the run.
+            config: A run folder, or its config.json; other options override its settings.
         """
-        return train_as(config)
+        with misuse():
+            chosen = for_model(settings, names_of_options(arguments))
+        return train_as(chosen)
 
     return train
+
+
+def names_of_options(arguments: Sequence[str]) -> set[str]:
+    """Return the names of the settings in arguments: "batch_size" for --batch-size 8."""
+    options = (text.partition("=")[0][2:] for text in arguments if text.startswith("--"))
+    names = {option.replace("-", "_") for option in options}
+    return names | {name.removeprefix("no_") for name in names}
 
 
 def with_current_flags(arguments: Sequence[str]) -> list[str]:
@@ -78,7 +115,7 @@ def train_as(config: TrainConfig) -> int:
         result = train(training, console)
     except Interrupted as interrupted:
         raise Failure(str(interrupted), interrupted.exit_status) from None
-    except FloatingPointError as error:
+    except (FloatingPointError, ImageError, MemoryError) as error:
         raise Failure(str(error), FAILED) from error
     report(console, result, config)
     return 0

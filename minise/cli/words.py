@@ -1,7 +1,10 @@
 """How a command prints text, and how it fails: with one line and an exit status."""
 
+import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 
@@ -27,11 +30,21 @@ def misuse() -> Iterator[None]:
     """Turn an error of the user's into one line and exit status 2.
 
     It encloses preparations only (reading settings and files, building a net). An error in training
-    is a fault of minise and keeps its traceback.
+    is a fault of minise and keeps its traceback. A DataWarning becomes a line on standard error.
     """
+    from minise.data import DataWarning
+
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", DataWarning)
+            warnings.showwarning = _shown_in_a_line
+            yield
     except BrokenPipeError:
         raise
     except (ValueError, TypeError, OSError, ImportError) as error:
         raise Failure(str(error), MISUSE) from error
+
+
+def _shown_in_a_line(message: Warning | str, *details: Any, **settings: Any) -> None:
+    """Print a warning without the line of code that gave it."""
+    print(f"minise: {' '.join(str(message).split())}", file=sys.stderr)

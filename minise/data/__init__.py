@@ -10,16 +10,22 @@ from minise.data.batches import Batch, Batches, moments
 from minise.data.cifar import cifar10, cifar100
 from minise.data.dataset import Dataset, hold_out
 from minise.data.folder import image_folder, read_image
+from minise.data.lazy import LazyImages
+from minise.data.pictures import ImageError
 from minise.data.shapes10 import Shapes, shapes10
 from minise.data.sheet import blocks, sheet, write_png
 from minise.data.source import availability, load, names
 from minise.data.streams import stream
+from minise.data.values import DataWarning
 
 __all__ = [
     "Augment",
     "Batch",
     "Batches",
+    "DataWarning",
     "Dataset",
+    "ImageError",
+    "LazyImages",
     "Shapes",
     "availability",
     "blocks",

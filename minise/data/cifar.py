@@ -33,6 +33,8 @@ class Layout(NamedTuple):
 
     folder: str
     archive: str
+    python_folder: str  # of the version for Python, which is not read
+    python_file: str  # one of its files
     splits: dict[str, tuple[tuple[str, ...], int]]  # files, and records in each
     labels: dict[str, Names]  # in the order of the label bytes
 
@@ -45,6 +47,8 @@ LAYOUTS = {
     "cifar10": Layout(
         folder="cifar-10-batches-bin",
         archive="cifar-10-binary.tar.gz",
+        python_folder="cifar-10-batches-py",
+        python_file="data_batch_1",
         splits={
             "train": (tuple(f"data_batch_{k}.bin" for k in range(1, 6)), 10_000),
             "test": (("test_batch.bin",), 10_000),
@@ -54,6 +58,8 @@ LAYOUTS = {
     "cifar100": Layout(
         folder="cifar-100-binary",
         archive="cifar-100-binary.tar.gz",
+        python_folder="cifar-100-python",
+        python_file="train",
         splits={"train": (("train.bin",), 50_000), "test": (("test.bin",), 10_000)},
         labels={
             "coarse": Names("coarse_label_names.txt", CIFAR100_COARSE),
@@ -132,6 +138,12 @@ def locate(source: str, root: StrPath | None = None) -> Path:
     missing = [name for name in sizes if not (folder / name).is_file()]
     if missing:
         places = f"{parent} or {inner}" if folder == parent else f"{folder}"
+        if other := _python_version(parent, layout):
+            raise FileNotFoundError(
+                f"{source}: {other} holds the Python version, expected the binary version: "
+                f"download {layout.archive} from https://www.cs.toronto.edu/~kriz/ and unpack it "
+                "there"
+            )
         raise FileNotFoundError(
             f"{source}: looked in {places} for {', '.join(sizes)}; missing: {', '.join(missing)}. "
             f"Download {layout.archive} from https://www.cs.toronto.edu/~kriz/ and unpack it there"
@@ -144,6 +156,14 @@ def locate(source: str, root: StrPath | None = None) -> Path:
                 f"the copy is damaged, so download {layout.archive} again"
             )
     return folder
+
+
+def _python_version(parent: Path, layout: Layout) -> Path | None:
+    """Return the folder of the version for Python, files of pickles, if it is there."""
+    for folder in (parent / layout.python_folder, parent):
+        if (folder / layout.python_file).is_file():
+            return folder
+    return None
 
 
 def _read(source: str, root: StrPath | None, split: str, labels: str) -> Dataset:

@@ -1,14 +1,20 @@
-"""Labelled images in memory: uint8, channels first, one label per image."""
+"""Labelled images: uint8, channels first, one label per image, in memory or decoded on use."""
 
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self, TypeAlias
+from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
 
-from minise.checks import check_within
+from minise.checks import check_within, did_you_mean
+from minise.data.lazy import LazyImages
+from minise.data.values import DataWarning, check_images, check_labels
 
 Bytes: TypeAlias = NDArray[np.uint8]
+NAMES_IN_MESSAGE = 10  # of classes
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,9 +25,9 @@ class Dataset:
     ----------
     name : str
         Name of the source, such as "cifar10".
-    images : ndarray of shape (N, 3, H, W), uint8
-        Red, green, blue in 0..255.
-    labels : ndarray of shape (N,), uint8
+    images : ndarray of shape (N, 3, H, W), uint8, or LazyImages
+        Red, green, blue in 0..255. ``images[indices]`` is an ndarray in both cases.
+    labels : ndarray of shape (N,), of any integer dtype
         Class of each image, 0..classes-1.
     classes : tuple of str
         Name of each class, in the order of the labels.
@@ -33,33 +39,13 @@ class Dataset:
     """
 
     name: str
-    images: Bytes
-    labels: Bytes
+    images: Bytes | LazyImages
+    labels: NDArray[Any]
     classes: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        for field, axes in (("images", 4), ("labels", 1)):
-            array = getattr(self, field)
-            if not isinstance(array, np.ndarray) or array.dtype != np.uint8:
-                kind = getattr(array, "dtype", type(array).__name__)
-                raise TypeError(
-                    f"Dataset: {field} is {kind}, expected an array of uint8: "
-                    f"pass np.asarray({field}).astype(np.uint8)"
-                )
-            if array.ndim != axes or 0 in array.shape:
-                raise _shape_error(field, array)
-        if self.images.shape[1] != 3:
-            raise _shape_error("images", self.images)
-        if len(self.labels) != len(self.images):
-            raise ValueError(
-                f"Dataset: {len(self.labels)} labels for {len(self.images)} images: pass one per "
-                "image"
-            )
-        if self.labels.max() >= len(self.classes):
-            raise ValueError(
-                f"Dataset: label {self.labels.max()} has no name, expected 0..classes-1 with "
-                f"{len(self.classes)} classes: name more classes or correct the labels"
-            )
+        check_images(self.images)
+        check_labels(self.labels, len(self.images), self.classes)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -72,17 +58,81 @@ class Dataset:
     def take(self, which: slice | NDArray[Any] | list[int]) -> Self:
         """Return the images that a slice, a list of indices or a boolean mask selects.
 
-        A slice shares memory with this data set; indices and masks copy.
+        A slice shares memory with this data set; indices and masks copy. LazyImages are not
+        decoded.
         """
-        which = which if isinstance(which, slice) else np.asarray(which)
-        arrays: dict[str, Any] = {
-            field.name: value[which]
-            for field in fields(self)
-            if isinstance(value := getattr(self, field.name), np.ndarray)
-        }
-        if len(arrays["labels"]) == 0:
+        if not isinstance(which, slice):
+            which = _checked_indices(which, len(self))
+        if not len(np.arange(len(self))[which]):
             raise ValueError(f"take: which selects 0 of {len(self)} images, expected at least one")
+        arrays: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, LazyImages):
+                arrays[field.name] = value.view(which)
+            elif isinstance(value, np.ndarray):
+                arrays[field.name] = value[which]
         return replace(self, **arrays)
+
+    def with_classes(self, classes: Sequence[str]) -> Self:
+        """Return the data set with its labels numbered by other class names, such as a net's.
+
+        Parameters
+        ----------
+        classes : sequence of str
+            All names of the other numbering. Names are equal if they are in Unicode normal form C.
+
+        Raises
+        ------
+        ValueError
+            If images have a class that is not one of classes.
+
+        Warns
+        -----
+        DataWarning
+            If a class has no images here.
+        """
+        return numbered_by(classes, self, "with_classes")
+
+
+def numbered_by(
+    classes: Sequence[str], dataset: Any, where: str, owner: object = "the training images"
+) -> Any:
+    """Return a data set with its labels numbered by classes, which are those of owner."""
+    numbers = {normalize("NFC", name): k for k, name in enumerate(classes)}
+    if len(numbers) < len(classes):
+        raise ValueError(f"{where}: classes has a name twice, expected different names: rename one")
+    counts = np.bincount(dataset.labels, minlength=len(dataset.classes))
+    names = [normalize("NFC", name) for name in dataset.classes]
+    unknown = [name for name, n in zip(names, counts, strict=True) if n and name not in numbers]
+    if unknown:
+        hint = did_you_mean(unknown[0], numbers)
+        if not hint or not hint.isprintable():
+            hint = ": rename or remove them"
+        raise ValueError(
+            f"{where}: {dataset.name} has images of {listed(unknown)}, expected only the "
+            f"classes of {owner} ({listed(classes)}){hint}"
+        )
+    labels = dataset.labels
+    if names != list(numbers):
+        labels = np.array([numbers.get(name, 0) for name in names])[labels]
+    counts = np.bincount(labels, minlength=len(classes))
+    lacking = [name for name, n in zip(classes, counts, strict=True) if not n]
+    if lacking:
+        warnings.warn(
+            f"{dataset.name} has no images of {len(lacking)} of {len(classes)} classes: "
+            f"{listed(lacking)}",
+            DataWarning,
+            stacklevel=3,
+        )
+    return replace(dataset, labels=labels, classes=tuple(classes))
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names for a message, quoted and escaped, and the number of those left out."""
+    text = ", ".join(map(repr, names[:NAMES_IN_MESSAGE]))
+    rest = len(names) - NAMES_IN_MESSAGE
+    return text if rest <= 0 else f"{text} and {rest} more"
 
 
 def hold_out(dataset: Dataset, count: int) -> tuple[Dataset, Dataset]:
@@ -105,9 +155,26 @@ def hold_out(dataset: Dataset, count: int) -> tuple[Dataset, Dataset]:
     return dataset.take(slice(-count)), dataset.take(slice(-count, None))
 
 
-def _shape_error(field: str, array: Bytes) -> ValueError:
-    wanted = {"images": "(N, 3, H, W)", "labels": "(N,)"}[field]
-    return ValueError(
-        f"Dataset: {field} has shape {array.shape}, expected {wanted} and no axis empty: "
-        "transpose or reshape"
-    )
+def _checked_indices(which: Any, count: int) -> NDArray[Any]:
+    """Return indices or a mask as an array (n,); raise an error if they are neither."""
+    array = np.asarray(which)
+    if not array.size:
+        return np.zeros(0, np.int64)
+    if array.dtype.kind not in "biu" or array.ndim != 1:
+        raise TypeError(
+            f"take: which is {array.dtype} of shape {array.shape}, expected a slice, a list of "
+            "indices, or a mask: pass [i] for one image"
+        )
+    if array.dtype.kind == "b":
+        if len(array) != count:
+            raise ValueError(
+                f"take: which is a mask of {len(array)} entries, expected {count}: pass one for "
+                "each image"
+            )
+    elif array.min() < -count or array.max() >= count:
+        wrong = array[(array < -count) | (array >= count)][0]
+        raise IndexError(
+            f"take: which has index {wrong}, expected -{count}..{count - 1}: the data set has "
+            f"{count} images"
+        )
+    return array

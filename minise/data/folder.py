@@ -1,118 +1,109 @@
-"""Read image files from folders, one folder per class."""
+"""Data sets from folders of image files, one folder per class."""
 
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from minise.checks import StrPath, check_integer
-from minise.data.dataset import Bytes, Dataset
-from minise.data.pictures import pillow
+from minise.data.dataset import Bytes, Dataset, numbered_by
+from minise.data.lazy import CACHE_BYTES, LazyImages
+from minise.data.listing import Listing, list_images
+from minise.data.pictures import ImageError, pillow, read_image
+from minise.data.values import DataWarning
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+__all__ = ["dataset_of", "image_folder", "read_image"]
+
+# Pixels that are decoded at once, 21,800 images of 32 x 32; a larger data set is decoded on use.
+IN_MEMORY_BYTES = 64 * 2**20
 
 
-def image_folder(root: StrPath, size: int = 32) -> Dataset:
-    """Read every image in root/<class>/ as a square of size x size pixels.
+def image_folder(root: StrPath, size: int = 32, classes: Sequence[str] | None = None) -> Dataset:
+    """Read every image below root as a square of size x size pixels.
 
     Parameters
     ----------
     root : path
-        A folder with 2 to 256 sub-folders, whose sorted names are the classes. Hidden files and
-        folders (names with a leading dot) and files without a suffix in SUFFIXES are ignored.
+        A folder with a sub-folder per class, which may have sub-folders itself. The class of an
+        image is the shallowest folder on its path that has images itself: cat/1.png and
+        cat/wild/2.png have the class cat, and a/airfield/1.png has the class a/airfield if a/ has
+        no images of its own.
     size : int
         Number of rows and of columns of the resulting images.
+    classes : sequence of str, optional
+        Names of all classes in the order of their labels, such as another split's `classes`; by
+        default the sorted names of the class folders, at least two.
 
     Returns
     -------
     Dataset
-        Images sorted by class, then by file name: shuffle before `hold_out`, as `load` does.
+        Images sorted by class, then by path: shuffle before `hold_out`, as `load` does. If their
+        pixels take more than 64 MiB, they are decoded when they are indexed (LazyImages).
 
     Raises
     ------
     FileNotFoundError, ImportError
         If root is not a folder, or Pillow is not installed.
     ValueError
-        If there are too few or too many classes, a class without images, or an unreadable image.
+        If there are too few classes, a class without images or one that is not in `classes`.
+    ImageError
+        If a file is damaged; with LazyImages when it is decoded.
+
+    Warns
+    -----
+    DataWarning
+        If files are not read: hidden ones (names with a leading dot), those without a suffix of
+        SUFFIXES, those outside of the class folders, or unreadable ones.
 
     Notes
     -----
-    An image is rotated by its EXIF orientation, composed with black where it is transparent,
-    cropped to its central square and resized with an antialiasing Lanczos filter. Only the first
-    frame of an animation is read.
+    `read_image` describes how an image becomes RGB of 8 bits.
     """
     check_integer("image_folder", "size", size, 1)
-    files = _files(Path(root).expanduser())
-    paths = [path for group in files.values() for path in group]
-    images = np.stack([read_image(path, size) for path in paths])
-    counts = [len(group) for group in files.values()]
-    labels = np.repeat(np.arange(len(files), dtype=np.uint8), counts)
-    return Dataset(f"{root}", images, labels, tuple(files))
+    path = Path(root).expanduser()
+    listing = list_images("image_folder", path, classes or ())
+    return dataset_of("image_folder", listing, size, classes)
 
 
-def _files(root: Path) -> dict[str, list[Path]]:
-    """Return the image files of each class, classes and files sorted by name."""
-    if not root.is_dir():
-        raise FileNotFoundError(
-            f"image_folder: root is {root}, expected a folder with a sub-folder for each class"
-        )
-    folders = [path for path in _visible(root) if path.is_dir()]
-    if not 2 <= len(folders) <= 256:
-        raise ValueError(
-            f"image_folder: {root} has {len(folders)} sub-folders, expected 2 to 256, "
-            "one per class: pass the folder that contains the classes"
-        )
-    files = {}
-    for folder in folders:
-        images = [path for path in _visible(folder) if path.suffix.lower() in SUFFIXES]
-        if not images:
-            raise ValueError(
-                f"image_folder: {folder} has no images, expected at least one "
-                f"({' '.join(SUFFIXES)}): add some, or remove the folder"
+def dataset_of(
+    where: str,
+    listing: Listing,
+    size: int,
+    classes: Sequence[str] | None,
+    owner: object = "the training images",
+) -> Dataset:
+    """Return the data set of listed files, with labels numbered by classes, those of owner."""
+    pillow()
+    if text := listing.skipped_text():
+        warnings.warn(text, DataWarning, stacklevel=3)
+    read, count = partial(_read, listing.paths, size), len(listing.paths)
+    small = count * 3 * size * size <= IN_MEMORY_BYTES
+    images = LazyImages(read, count, size, size, cache_bytes=0 if small else CACHE_BYTES)
+    dataset = Dataset(f"{listing.root}", images, listing.labels, listing.classes)
+    if classes is None:
+        _warn_of_spaces(listing)
+    else:
+        dataset = numbered_by(classes, dataset, where, owner)
+    return replace(dataset, images=np.asarray(images)) if small else dataset
+
+
+def _warn_of_spaces(listing: Listing) -> None:
+    for name, other in pairwise(sorted(listing.classes, key=str.split)):
+        if name.split() == other.split():
+            warnings.warn(
+                f"{listing.root}: classes {name!r} and {other!r} differ only in spaces: if they "
+                "are the same class, merge their folders",
+                DataWarning,
+                stacklevel=4,
             )
-        files[folder.name] = images
-    return files
 
 
-def _visible(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-
-
-def read_image(path: StrPath, size: int = 32) -> Bytes:
-    """Return the central square of an image file, scaled: uint8 (3, size, size), RGB.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If there is no such file, or Pillow cannot read it as an image of 8 bits.
-    ImportError
-        If Pillow is not installed.
-    """
-    path = Path(path)
-    if not path.is_file():
-        fault = "is a folder" if path.is_dir() else "does not exist"
-        raise FileNotFoundError(f"read_image: {path} {fault}, expected an image file")
-    Image, ImageOps = pillow()
+def _read(paths: list[str], size: int, k: int) -> Bytes:
     try:
-        with Image.open(path) as file:
-            image = _in_colour(ImageOps.exif_transpose(file), Image)
-            side = min(image.size)
-            left, top = ((length - side) // 2 for length in image.size)
-            # crop first: with ImageOps.fit, the filter would use pixels outside the square
-            square = image.crop((left, top, left + side, top + side))
-            square = square.resize((size, size), Image.Resampling.LANCZOS)
-    except Exception as error:  # Pillow's decoders raise many classes of exceptions
-        raise ValueError(
-            f"read_image: {path} cannot be read ({error}): replace or remove it"
-        ) from error
-    return np.asarray(square, np.uint8).transpose(2, 0, 1)
-
-
-def _in_colour(image: Any, Image: Any) -> Any:
-    if image.mode.startswith(("I", "F")):
-        raise ValueError(f"pixels of mode {image.mode} have more than 8 bits")
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    image = image.convert("RGBA")
-    black = Image.new("RGBA", image.size, (0, 0, 0, 255))
-    return Image.alpha_composite(black, image).convert("RGB")
+        return read_image(paths[k], size)
+    except FileNotFoundError as error:  # removed after it was listed
+        raise ImageError(str(error)) from None

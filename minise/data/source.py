@@ -1,5 +1,6 @@
 """Load data sets by name or folder, the values of `--data`, and list which are available."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,9 +8,11 @@ import numpy as np
 
 from minise.checks import StrPath, check_choice, check_integer, check_within, did_you_mean
 from minise.data.cifar import LAYOUTS, cifar10, cifar100, locate
-from minise.data.dataset import Dataset
-from minise.data.folder import image_folder
-from minise.data.shapes10 import shapes10
+from minise.data.dataset import Dataset, numbered_by
+from minise.data.folder import dataset_of
+from minise.data.listing import SPLITS as FOLDER_SPLITS
+from minise.data.listing import list_images
+from minise.data.shapes10 import SIDE, shapes10
 from minise.data.streams import stream
 
 SPLITS = ("train", "test")
@@ -27,7 +30,8 @@ def load(
     root: StrPath | None = None,
     seed: int = 0,
     n: int | None = None,
-    size: int = 32,
+    size: int = SIDE,
+    classes: Sequence[str] | None = None,
 ) -> Dataset:
     """Load a data set by name, or from a folder of images.
 
@@ -36,8 +40,8 @@ def load(
     source : str or path
         One of `names`, or a folder with the sub-folders train and test, each as for `image_folder`.
         A name takes precedence over a folder with the same name: for the folder, pass ./cifar10.
-    split : {"train", "test"}
-        Training or test images.
+    split : {"train", "test", "val"}
+        Training or test images; val, for validation, only if a folder has it.
     root : path or None
         Folder that contains CIFAR; None uses the environment variable MINISE_DATA.
     seed : int
@@ -46,29 +50,45 @@ def load(
         Number of images to load, from the first one on. None loads all; for shapes10, 10,000
         training or 2,000 test images.
     size : int
-        Number of rows and of columns to which a folder's images are resized.
+        Number of rows and of columns to which a folder's images are resized; 32 for the others.
+    classes : sequence of str, optional
+        Names of all classes in the order of their labels, such as those of a trained net. By
+        default those of train/, so that all splits of a folder number their labels alike.
 
     Returns
     -------
     Dataset
         A folder's images are in a random order that is always the same, so that the last images
         for `hold_out` and the first n are fair samples.
+
+    Raises
+    ------
+    FileNotFoundError, ImportError
+        If the data set is missing, or Pillow, which folders need.
+    ValueError
+        If the source is unknown or damaged, or if a split has images of other classes.
+
+    Warns
+    -----
+    DataWarning
+        If files of a folder are not read, or if the split has no images of some classes.
     """
-    check_choice("load", "split", split, SPLITS)
     if n is not None:
         check_integer("load", "n", n, 1)
+    if source not in names():
+        return _folder(source, split, n, size, classes)
+    check_choice("load", "split", split, SPLITS)
+    if size != SIDE:
+        raise ValueError(
+            f"load: size is {size}, expected {SIDE}, the only size of {source}: leave it out"
+        )
     if source == "shapes10":
-        return shapes10(split, n or {"train": 10_000, "test": 2_000}[split], seed)
-    if source == "cifar10":
-        dataset = cifar10(root, split)
-    elif source == "cifar100":
-        dataset = cifar100(root, split)
+        dataset: Dataset = shapes10(split, n or {"train": 10_000, "test": 2_000}[split], seed)
     else:
-        dataset = _folder(source, split, size)
-    if n is None:
-        return dataset
-    check_within("load", "n", n, 1, len(dataset), f"{source} {split} has no more images")
-    return dataset.take(slice(n))
+        dataset = (cifar10 if source == "cifar10" else cifar100)(root, split)
+        if n is not None:
+            dataset = dataset.take(slice(_checked_count(source, split, n, len(dataset))))
+    return dataset if classes is None else numbered_by(classes, dataset, "load")
 
 
 def availability(root: StrPath | None = None) -> list[tuple[str, str]]:
@@ -88,21 +108,48 @@ def availability(root: StrPath | None = None) -> list[tuple[str, str]]:
     return states
 
 
-def _folder(source: StrPath, split: str, size: int) -> Dataset:
+def has_validation(source: StrPath) -> bool:
+    """Return whether a data set is a folder with validation images of its own, in val/."""
+    return source not in names() and (Path(source).expanduser() / "val").is_dir()
+
+
+def _folder(
+    source: StrPath, split: str, n: int | None, size: int, classes: Sequence[str] | None
+) -> Dataset:
+    check_choice("load", "split", split, FOLDER_SPLITS)
+    check_integer("load", "size", size, 1)
     path = Path(source).expanduser()
     if not path.is_dir():
         hint = did_you_mean(source, names(), 0.4)
+        if str(source).lower() in names():
+            hint = f". Did you mean {str(source).lower()}?"
         raise ValueError(
             f"load: source is {str(source)!r}, expected one of {', '.join(names())}, or a folder "
             f"that has train/ and test/ with a sub-folder per class{hint}"
         )
-    parts = {part: path / part for part in SPLITS}
-    for part in parts.values():
-        if not part.is_dir():
-            raise ValueError(
-                f"load: {path} has no folder {part.name}/, expected train/ and test/ with a "
-                "sub-folder per class: move the classes into them"
-            )
-    dataset = replace(image_folder(parts[split], size), name=str(source))
-    order = np.argsort(stream(0, 0, "folder").random_raw(len(dataset)), kind="stable")
-    return dataset.take(order)
+    owner: object = "the training images"
+    if classes is None and split != "train":
+        owner = _part(path, "train")
+        classes = list_images("load", path / "train").classes
+    listing = list_images("load", _part(path, split), () if classes is None else classes)
+    count = len(listing.paths)
+    order = np.argsort(stream(0, 0, "folder").random_raw(count), kind="stable")
+    if n is not None:
+        order = order[: _checked_count(source, split, n, count)]
+    dataset = dataset_of("load", listing.taken(order), size, classes, owner)
+    return replace(dataset, name=str(source))
+
+
+def _part(path: Path, split: str) -> Path:
+    """Return the folder of a split, which must exist."""
+    if (path / split).is_dir():
+        return path / split
+    remedy = " with a sub-folder per class: move the classes into them"
+    if split == "test" and (path / "val").is_dir():
+        remedy = ": to test on val/, rename it to test/"
+    raise ValueError(f"load: {path} has no folder {split}/, expected train/ and test/{remedy}")
+
+
+def _checked_count(source: StrPath, split: str, n: int, count: int) -> int:
+    check_within("load", "n", n, 1, count, f"{source} {split} has no more images")
+    return n

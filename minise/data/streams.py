@@ -17,7 +17,7 @@ from minise.checks import check_choice, check_integer
 Words: TypeAlias = NDArray[np.uint64]
 
 # the index is a key of the stream: only append
-PURPOSES = ("order", "augment", "folder", "layout", "scene", "noise")
+PURPOSES = ("order", "augment", "folder", "layout", "scene", "noise", "moments")
 ROW = 4  # words per counter value
 
 

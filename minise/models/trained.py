@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from minise.checks import Array
+from minise.checks import Array, StrPath
 from minise.data.batches import normaliser
 from minise.files import CHECKPOINT, read
 from minise.models.named import build, settings
@@ -28,12 +28,15 @@ class Trained:
         Names of the classes in the order of the logits.
     mean, std : tuple of 3 floats
         Mean and standard deviation of red, green and blue, for images scaled to 0..1.
+    size : int
+        Rows and columns of the training images.
     """
 
     net: Chain
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    size: int = 32
 
     def normalise(self, images: Array) -> Array:
         """Return (images / 255 - mean) / std, the net's input, for uint8 images (N, 3, H, W)."""
@@ -54,12 +57,12 @@ class Trained:
         return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
-def load(run: str | Path, *, ops: Backend | str = reference) -> Trained:
+def load(run: StrPath, *, ops: Backend | str = reference) -> Trained:
     """Load the trained net of a run folder or of a checkpoint.
 
     Parameters
     ----------
-    run : str or Path
+    run : str or path
         A run folder, whose best checkpoint is loaded (without validation, the last); or a
         checkpoint (.safetensors).
     ops : back end or str
@@ -72,10 +75,7 @@ def load(run: str | Path, *, ops: Backend | str = reference) -> Trained:
     ValueError
         If the checkpoint is damaged, or its net is not one of `models.names()`.
     """
-    path = Path(run)
-    if path.is_dir():
-        best = path / "best.safetensors"
-        path = best if best.exists() else path / "last.safetensors"
+    path = checkpoint_of(run)
     file = read(path, CHECKPOINT)
     config, data = file.texts["config"], file.texts["data"]
     check_named(path, config)
@@ -83,7 +83,25 @@ def load(run: str | Path, *, ops: Backend | str = reference) -> Trained:
     settings = chosen_settings(model, se, config.get("shortcut", "B"))
     net = build(model, num_classes=len(data["classes"]), ops=ops, **settings)
     restore(net, net_arrays(file), str(path))
-    return Trained(net, tuple(data["classes"]), tuple(data["mean"]), tuple(data["std"]))
+    normalisation = tuple(data["mean"]), tuple(data["std"])
+    return Trained(net, tuple(data["classes"]), *normalisation, config.get("size", 32))
+
+
+def checkpoint_of(run: StrPath, name: str = "best") -> Path:
+    """Return the file of a run folder's checkpoint, or run itself if it is a file.
+
+    Parameters
+    ----------
+    run : str or path
+        A run folder or a checkpoint (.safetensors).
+    name : {"best", "last"}
+        The checkpoint of a folder; without validation, "best" is the last.
+    """
+    path = Path(run)
+    if not path.is_dir():
+        return path
+    best, last = (path / f"{stem}.safetensors" for stem in ("best", "last"))
+    return best if name == "best" and best.exists() else last
 
 
 def check_named(path: Path, config: Any) -> None:

@@ -82,9 +82,12 @@ class Module:
 
     def layers(self, path: str = "") -> Iterator[tuple[str, "Module"]]:
         """Yield (dotted name, module) for this module and all modules below it."""
-        yield path, self
-        for name, module in self.children():
-            yield from module.layers(dotted_name(path, name))
+        pending = [(path, self)]
+        while pending:  # a loop, because training searches its net in every step
+            path, module = pending.pop()
+            yield path, module
+            children = reversed(module.children())
+            pending += [(dotted_name(path, name), child) for name, child in children]
 
     def named_layers(self) -> dict[str, "Module"]:
         """Return all modules by dotted name, this one as ""; of equal names, the outermost."""
@@ -127,14 +130,25 @@ class Module:
         first: dict[int, str] = {}
         return {name: first.setdefault(id(array), name) for name, array in self.names(kind)}
 
+    def parameters_and_names(self) -> tuple[dict[str, Array], dict[str, str]]:
+        """Return named_parameters() and first_names() from one search, for each training step."""
+        pairs = list(self.names("params"))
+        first: dict[int, str] = {}
+        names = {name: first.setdefault(id(array), name) for name, array in pairs}
+        return self._unique(pairs), names
+
     def named_arrays(self) -> dict[str, Array]:
         """Return parameters and state by dotted name, which is what a saved file contains."""
         return self._named("params", "state")
 
     def _named(self, *kinds: str) -> dict[str, Array]:
+        return self._unique(pair for kind in kinds for pair in self.names(kind))
+
+    def _unique(self, pairs: Iterable[tuple[str, Array]]) -> dict[str, Array]:
+        """Return arrays under the first of their names; raise if two have the same name."""
         seen: dict[str, Array] = {}
         first: dict[int, str] = {}
-        for name, array in (pair for kind in kinds for pair in self.names(kind)):
+        for name, array in pairs:
             first.setdefault(id(array), name)
             if seen.setdefault(name, array) is not array:
                 raise ValueError(

@@ -191,10 +191,14 @@ class BatchNorm2d(OpLayer):
         return out, cache
 
     def update(self, cache: Any, training: bool) -> None:
-        """Copy the running statistics from the cache of an op that normalised in training."""
+        """Copy the running statistics from the cache of an op that normalised in training.
+
+        A back end that updates them in place returns the arrays themselves.
+        """
         if training:
             for name, array in self.state.items():
-                array[...] = getattr(cache, name)
+                if (updated := getattr(cache, name)) is not array:
+                    array[...] = updated
 
     def folded(self, before: Steps) -> Steps:
         """Fuse with the convolution before, or append a normalisation."""

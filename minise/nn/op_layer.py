@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from minise.checks import Array
 from minise.nn.layer import Caches, Grads, Layer
 from minise.ops import reference
+from minise.ops.backend import in_place
 
 
 class OpLayer(Layer):
@@ -45,7 +46,7 @@ class OpLayer(Layer):
 
     def forward(self, x: Array, training: bool) -> tuple[Array, Any]:
         """Return the op's output and cache."""
-        forward = getattr(self.ops, f"{self.op}_forward")
+        forward = getattr(in_place(self.ops, training), f"{self.op}_forward")
         out, cache = forward(x, *self.inputs(), **self.settings(training))
         return out, cache
 

@@ -8,7 +8,7 @@ from minise.nn.inference import Steps, Sum
 from minise.nn.layer import Caches, Grads, Layer, Module, run_forward, total, under
 from minise.nn.layers import BatchNorm2d
 from minise.nn.squeeze_excite import SEBlock
-from minise.ops.backend import Backend
+from minise.ops.backend import Backend, in_place
 
 REPLACED = ("op", "forward", "backward")  # attributes of a layer that a fused op does not use
 
@@ -103,7 +103,7 @@ class NormAddReLU(Tail):
         if self.gate is not None:
             arrays += self.gate.inputs()
             settings["gate"] = self.gate.gate
-        forward = getattr(self._ops(), f"{self.fused_op}_forward")
+        forward = getattr(in_place(self._ops(), training), f"{self.fused_op}_forward")
         out, cache = forward(y, *arrays, shortcut, **settings)
         self.norm.update(cache, training)
         return out, self.caches(cache)

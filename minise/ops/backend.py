@@ -69,6 +69,16 @@ def adjusted(ops: Backend, threads: int | None, algorithm: Algorithm = "auto") -
     return ops.using(threads=threads, algorithm=None if algorithm == "auto" else algorithm)
 
 
+def in_place(ops: Backend, training: bool) -> Backend:
+    """Return the back end for a layer's forward, which may update the layer's own state.
+
+    In training, a back end with the attribute `in_place` saves the copies of running statistics:
+    its normalisations write the new ones into running_mean and running_var. All other ops, and all
+    results, are the same.
+    """
+    return getattr(ops, "in_place", ops) if training else ops
+
+
 @contextmanager
 def on_compile(listener: Listener) -> Iterator[None]:
     """Call listener for every kernel that an imported back end of minise compiles.
@@ -80,6 +90,12 @@ def on_compile(listener: Listener) -> Iterator[None]:
             if (module := sys.modules.get(path)) is not None:
                 stack.enter_context(cast(Backend, module).on_compile(listener))
         yield
+
+
+def compile_seconds() -> float:
+    """Return the seconds that this Python thread has spent on loading and compiling kernels."""
+    compiler = sys.modules.get("minise.ops.jit.compiler.compile")
+    return compiler.compile_seconds() if compiler else 0.0
 
 
 def load_ops(name: str, threads: int = 0, algorithm: Algorithm = "auto") -> Backend:

@@ -25,6 +25,14 @@ class Backend(Protocol):
     folds : bool
         True if nets predict with the functions for inference. If False, nets predict with the ops
         used in training, and the functions for inference may be missing.
+
+    Notes
+    -----
+    Where a call is expensive, as on a GPU, a back end may have three more attributes, which
+    training uses instead of many calls: `in_place`, the same back end whose normalisations in
+    training write the new running statistics into running_mean and running_var; `copies(arrays)`,
+    a copy of each; and `sgd_updates(params, grads, velocities, *, rate, momentum, nesterov,
+    weight_decays)`, which does what sgd_update does for each parameter.
     """
 
     @property

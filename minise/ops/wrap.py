@@ -77,6 +77,8 @@ class Wrapper:
 
     def wrapped(self, layer: str, name: str) -> Any:
         """Return a function of the back end, observed under the name of a layer."""
+        if name == "in_place":  # calls must be observed with the statistics before the update
+            raise AttributeError(f"{type(self).__name__} has no {name}")
         if name in getattr(self.ops, "composed", ()):  # observe the ops that it calls
             return self.ops.compose(name, partial(self.wrapped, layer))
         inner = isinstance(self.ops, Wrapper)  # pass the layer's name on

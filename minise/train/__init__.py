@@ -1,10 +1,11 @@
 """Training: objective, optimiser, schedule, loop, checkpoint, run folder, recipes."""
 
 from minise.train.checkpoint import Checkpoint, load, restore, save
-from minise.train.config import TrainConfig
+from minise.train.config import TrainConfig, read_config
 from minise.train.evaluate import Confusion, evaluate
+from minise.train.finite import NonFiniteLoss, NonFiniteState, check_state
 from minise.train.interrupt import Interrupted
-from minise.train.loop import NonFiniteLoss, Result, Training, train
+from minise.train.loop import Result, Training, train
 from minise.train.objective import Objective, SoftmaxCrossEntropy
 from minise.train.own import run
 from minise.train.recipes import RECIPES
@@ -20,17 +21,20 @@ __all__ = [
     "Confusion",
     "Interrupted",
     "NonFiniteLoss",
+    "NonFiniteState",
     "Objective",
     "Result",
     "SoftmaxCrossEntropy",
     "TrainConfig",
     "Training",
+    "check_state",
     "evaluate",
     "fit",
     "load",
     "lr_at",
     "prepare",
     "rate_at",
+    "read_config",
     "restore",
     "run",
     "save",

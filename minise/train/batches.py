@@ -4,6 +4,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Protocol, TypeAlias
 
+from minise.data.dataset import listed
+
 
 class EpochBatches(Protocol):
     """Batches with a different order in each epoch, such as minise.data.Batches."""
@@ -34,6 +36,30 @@ def check_batches(where: str, title: str, batches: Any) -> None:
     if in_order:  # other sequences than lists may read batches from disk: check only the first
         for k, batch in enumerate(batches if isinstance(batches, list | tuple) else batches[:1]):
             check_batch(where, f"{title}[{k}]", batch)
+
+
+def check_classes(where: str, sources: dict[str, Any], names: Sequence[str] | None) -> None:
+    """Raise ValueError if the data sets of batches number their labels by different classes.
+
+    names are those of data["classes"] of a run, or None. They may be other words for the classes,
+    but not more, fewer, or the same ones in another order.
+    """
+    expected: Sequence[str] | None = None
+    for title, source in sources.items():
+        classes = getattr(getattr(source, "dataset", None), "classes", None)
+        if classes is None:
+            continue
+        owner = "batches"
+        same = names is not None and sorted(map(str, names)) == sorted(classes)
+        if names is not None and (same or len(names) != len(classes)):
+            expected, owner = names, 'data["classes"]'
+        expected = classes if expected is None else expected
+        if list(classes) != list(expected):
+            raise ValueError(
+                f"{where}: the labels of {title} are numbered by the classes {listed(classes)}, "
+                f"expected those of {owner}, {listed(expected)}: pass Batches of "
+                "dataset.with_classes(classes)"
+            )
 
 
 def check_batch(where: str, title: str, batch: Any) -> None:

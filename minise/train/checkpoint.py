@@ -60,5 +60,7 @@ def load(path: Path) -> Checkpoint:
         for name in list(arrays)
         if name.startswith(VELOCITY)
     }
-    config = from_dict(texts["config"]) if "model" in texts["config"] else texts["config"]
+    config = texts["config"]
+    if "model" in config:
+        config = from_dict(config, f"the config of {path}")
     return Checkpoint(arrays, velocity, config, texts["progress"], texts["data"])

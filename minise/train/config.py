@@ -6,15 +6,21 @@ they cannot differ.
 
 import functools
 import json
-from dataclasses import asdict, dataclass, field, fields
+import os
+import re
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 
-from minise.checks import check_choice, check_flag, check_integer, check_number
+from minise import __version__
+from minise.checks import StrPath, check_choice, check_flag, check_integer, check_number
+from minise.data.cifar import LAYOUTS
+from minise.data.source import names as names_of_data
 from minise.nn import SE
 from minise.ops.backend import Algorithm, is_file
+from minise.train.json_types import check_fields
 from minise.train.run_folder import check_name
 from minise.train.schedule import SCHEDULES
 
@@ -57,6 +63,8 @@ class TrainConfig:
     """cifar10, cifar100, shapes10, or a folder with train/ and test/ folders of class folders."""
     root: Path | None = None
     """Folder that contains the data; None uses the environment variable MINISE_DATA."""
+    size: int = 32
+    """Rows and columns to which the images of a folder are scaled."""
     limit: int | None = None
     """Number of training images to use (shapes10: to draw; default 10000)."""
     model: str = "se_resnet20"
@@ -128,6 +136,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Raise ValueError or TypeError for wrong settings, before data is loaded or written."""
         for name, least in dict(
+            size=1,
             epochs=1,
             batch_size=1,
             accumulate=1,
@@ -185,22 +194,88 @@ def to_dict(config: TrainConfig) -> dict[str, Any]:
     }
 
 
-def from_dict(values: dict[str, Any]) -> TrainConfig:
-    """Return the settings from a dict of to_dict; raise ValueError if it has unknown names."""
-    values = with_current_names(values)
-    unknown = values.keys() - {field.name for field in fields(TrainConfig)}
-    if unknown:
-        raise ValueError(
-            f"config has {', '.join(sorted(unknown))}, which this version of minise does not know"
-        )
-    paths = {key: Path(values[key]) for key in ("root", "out") if values.get(key) is not None}
+def from_dict(values: dict[str, Any], where: str = "config") -> TrainConfig:
+    """Return the settings from a dict of to_dict.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a name is unknown, or a value has another type or is out of range; the message begins
+        with where.
+    """
+    if isinstance(values, dict):
+        values = with_current_names(values)
+    check_fields(where, values, TrainConfig)
     triples = {key: tuple(values[key]) for key in ("mean", "std") if values.get(key) is not None}
-    return TrainConfig(**{**values, **paths, **triples, "se": SE(**values.get("se", {}))})
-
-
-def read_config(path: Path) -> TrainConfig:
-    """Return the settings of a run folder's config.json."""
     try:
-        return from_dict(json.loads(path.read_text())["config"])
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is not a run's config.json: {error}") from None
+        return TrainConfig(**{**values, **triples, "se": SE(**values.get("se", {}))})
+    except (ValueError, TypeError) as error:
+        raise type(error)(f"{where}: {str(error).removeprefix('train: ')}") from None
+
+
+def with_absolute_paths(config: TrainConfig) -> TrainConfig:
+    """Return the settings with absolute paths, so that they mean the same in any folder.
+
+    The root of CIFAR becomes MINISE_DATA's value if it is None.
+    """
+    root, data = config.root, config.data
+    if data in LAYOUTS and root is None and os.environ.get("MINISE_DATA"):
+        root = Path(os.environ["MINISE_DATA"])
+    if data not in names_of_data():
+        data = str(_absolute(data))
+    out = _absolute(config.out)
+    return replace(config, data=data, root=root and _absolute(root), out=out)
+
+
+def _absolute(path: str | Path) -> Path:
+    return Path(os.path.abspath(Path(path).expanduser()))  # links stay, unlike Path.resolve
+
+
+def read_config(path: StrPath) -> TrainConfig:
+    """Return the settings of a run, to repeat it with fit or to change some with replace.
+
+    Parameters
+    ----------
+    path : str or path
+        A run folder or its config.json.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError, TypeError
+        If the file is not JSON or not a config.json, has an unknown setting or a value of a wrong
+        type, was written by a newer version of minise, or belongs to a run of train.run, whose net
+        and data are not settings.
+    """
+    file = Path(path)
+    file = file / "config.json" if file.is_dir() else file
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"{file} does not exist, expected the config.json of a run: pass the run's folder"
+        )
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse)
+        config, version = content["config"], content.get("versions", {}).get("minise", "")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{file} is not a run's config.json: {error!r}") from None
+    if _numbers(version) > _numbers(__version__):
+        raise ValueError(
+            f"{file}: versions.minise is {version!r}, expected at most {__version__}, the version "
+            "of this minise: upgrade minise"
+        )
+    if isinstance(config, dict) and "net" in config and "model" not in config:
+        raise ValueError(
+            f"{file} is of a custom net, expected a run of train.fit or `minise train`: call "
+            "train.run again in the program that built the net"
+        )
+    return from_dict(config, str(file))
+
+
+def _refuse(token: str) -> None:
+    raise ValueError(f"{token} is not JSON")
+
+
+def _numbers(version: Any) -> list[int]:
+    """Return the numbers of a version such as 0.1.0; "not installed" has none."""
+    return [int(number) for number in re.findall(r"\d+", str(version))]

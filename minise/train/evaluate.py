@@ -9,6 +9,7 @@ from minise.checks import Array, check_integer
 from minise.nn import Layer
 from minise.ops.shapes import check_arrays, check_labels
 from minise.train.batches import BatchSource, check_batch, check_batches, epoch_batches
+from minise.train.means import Means
 from minise.train.objective import Objective, check_objective, forward_loss, loss_and_metrics
 
 
@@ -39,21 +40,19 @@ def evaluate(
     check_batches("evaluate", "batches", batches)
     check_objective("evaluate", "objective", objective, "forward", "metrics")
     predict = net.inference()
-    sums: dict[str, float] = {}
-    count = 0
+    means = Means()
     for batch in epoch_batches(batches, 0):
         check_batch("evaluate", "a batch", batch)
         x, targets = batch
         out = predict(net.ops.asarray(x))
         loss, _ = forward_loss("evaluate", objective, out, targets)
-        for name, mean in loss_and_metrics("evaluate", objective, loss, out, targets).items():
-            sums[name] = sums.get(name, 0.0) + mean * len(x)
-        count += len(x)
+        means.add(loss_and_metrics("evaluate", objective, loss, out, targets), len(x))
         if observe is not None:
             observe(net.ops.asnumpy(out), targets)
-    if not count:
+    if not means.count:
         raise ValueError("evaluate: the number of batches is 0, expected at least one")
-    return {name: total / count for name, total in sums.items()}
+    means.read()
+    return means.means()
 
 
 class Confusion:

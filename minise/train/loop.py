@@ -19,20 +19,26 @@ from minise.train import checkpoint as checkpoints
 from minise.train.batches import BatchSource, epoch_batches, group_batches
 from minise.train.checkpoint import Checkpoint, arrays_of, restore
 from minise.train.evaluate import Confusion, evaluate
+from minise.train.finite import (
+    NonFiniteLoss,
+    NonFiniteState,
+    check_state,
+    naming_the_checkpoint,
+    overflow,
+)
 from minise.train.interrupt import Interrupted, Interruption
-from minise.train.objective import Objective
-from minise.train.progress import Progress
-from minise.train.run_folder import RunFolder
+from minise.train.means import Means
+from minise.train.memory import out_of_memory
+from minise.train.objective import Objective, SoftmaxCrossEntropy
+from minise.train.progress import Progress, clock
+from minise.train.run_folder import RunFolder, as_strict_json
 from minise.train.schedule import lr_at
 from minise.train.sgd import SGD
 from minise.train.step import train_step
+from minise.train.verdict import verdict
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-
-class NonFiniteLoss(FloatingPointError):
-    """The loss is NaN or infinite; the message has the step and a hint."""
 
 
 class Result(NamedTuple):
@@ -41,7 +47,7 @@ class Result(NamedTuple):
     test: dict[str, float]  # loss and metrics on the test set; empty without a test set
     confusion: Array | None  # (classes, classes) test counts: row label, column prediction
     folder: Path
-    images_per_second: float  # during training_seconds
+    images_per_second: float  # during training_seconds without compilation
     training_seconds: float  # of all training steps, including data and compilation
     seconds: float  # of the whole run
 
@@ -80,7 +86,12 @@ class Training:
 
 
 def train(training: Training, console: "Console | None" = None) -> Result:
-    """Train, validate and save, epoch by epoch; then read the test set once."""
+    """Train, validate and save, epoch by epoch; then read the test set once.
+
+    No checkpoint has a NaN or an infinity. If one appears in a parameter, a running statistic or a
+    velocity, the run ends with NonFiniteState, and the checkpoints written before stay. An epoch
+    whose validation loss is not finite is never the best one.
+    """
     from rich.console import Console
     from threadpoolctl import threadpool_limits
 
@@ -94,91 +105,133 @@ def train(training: Training, console: "Console | None" = None) -> Result:
         Interruption() as interruption,
         Progress(console, training.epochs, training.steps) as progress,
         on_compile(progress.compiling),
+        naming_the_checkpoint(training.folder),
     ):
-        images, trained = _epochs(training, progress, interruption)
+        epochs, throughput = _epochs(training, progress, interruption)
         if training.val is not None:
             restore(training.net, checkpoints.load(training.folder.best).arrays)
         if training.test is not None:
             test = evaluate(training.net, training.test, training.evaluation, confusion)
-    seconds = time.perf_counter() - start
-    training.folder.log("test", **test, training_seconds=trained, seconds=seconds)
-    counts = None if confusion is None else confusion.counts
-    return Result(test, counts, training.folder.path, images / trained, trained, seconds)
+        trained, seconds = sum(epoch["seconds"] for epoch in epochs), time.perf_counter() - start
+        counts = None if confusion is None else confusion.counts
+        record = {**test, "training_seconds": trained, "seconds": seconds}
+        warning, remark = overflow("test", test), _verdict(training, epochs, counts)
+        if remark:
+            record["remark"] = remark
+        training.folder.log("test", **record)
+        if warning:
+            raise NonFiniteLoss(warning)
+        if remark:
+            progress.line(remark)
+    return Result(test, counts, training.folder.path, throughput, trained, seconds)
 
 
 def _epochs(
     training: Training, progress: Progress, interruption: Interruption
-) -> tuple[int, float]:
-    """Train all epochs; return the number of images and the seconds of the training steps."""
-    folder, images, seconds, best = training.folder, 0, 0.0, -math.inf
+) -> tuple[list[dict[str, Any]], float]:
+    """Train all epochs; return their records for metrics.jsonl and the images per second."""
+    folder, images, seconds, best = training.folder, 0, 0.0, -math.inf  # without compilation
+    records = []
     for epoch in range(1, training.epochs + 1):
         metrics, count = _one_epoch(training, epoch, progress, interruption)
-        images, seconds = images + count, seconds + metrics["seconds"]
+        images, seconds = images + count, seconds + count / metrics["images_per_second"]
+        _check_state(training, metrics["step"])
         if training.val is not None:
             observe = training.confusion()  # it checks the targets
             val = evaluate(training.net, training.val, training.evaluation, observe)
             metrics |= {f"val_{name}": value for name, value in val.items()}
+        records.append(metrics)
         folder.log("epoch", **metrics)
         progress.line(_epoch_line(metrics, training.epochs))
         _save(training, folder.last, metrics)
-        if training.val is not None:
-            score = val.get("accuracy", -val["loss"])
-            if epoch == 1 or score > best or math.isnan(best):
-                best = score
-                _save(training, folder.best, metrics)
-    return images, seconds
+        if training.val is None:
+            continue
+        score = val.get("accuracy", -val["loss"])
+        if warning := overflow("validation", val):
+            progress.line(warning)
+        elif score > best:
+            best = score
+            _save(training, folder.best, metrics)
+    if training.val is not None and not folder.best.exists():
+        raise NonFiniteLoss(f"no epoch is the best one: {warning}")
+    return records, images / seconds
 
 
 def _one_epoch(
     training: Training, epoch: int, progress: Progress, interruption: Interruption
 ) -> tuple[dict[str, Any], int]:
     """Train one epoch; return its record for metrics.jsonl and the number of images."""
-    steps, first = training.steps, (epoch - 1) * training.steps
-    start, seen, lr = time.perf_counter(), 0, 0.0
-    sums: dict[str, float] = {}
+    first, lr, means = (epoch - 1) * training.steps, 0.0, Means()
+    start, clock_start = time.perf_counter(), clock()
     groups = group_batches(epoch_batches(training.train, epoch - 1), training.accumulate)
-    for k, group in enumerate(groups):
-        lr = lr_at(
-            first + k,
-            training.epochs * steps,
-            peak=training.lr,
-            schedule=training.schedule,
-            warmup=training.warmup,
-        )
-        means = train_step(training.net, training.objective, training.optimiser, group, lr)
-        if not math.isfinite(means["loss"]):
-            raise NonFiniteLoss(_divergence(means["loss"], epoch, first + k, lr, training))
-        count = sum(len(x) for x, _ in group)
-        seen += count
-        for name, mean in means.items():
-            sums[name] = sums.get(name, 0.0) + mean * count
-        throughput = seen / (time.perf_counter() - start)
-        progress.step(epoch, k + 1, {name: s / seen for name, s in sums.items()}, throughput)
-        if (first + k + 1) % training.log_every == 0:
-            record = dict(epoch=epoch, step=first + k + 1, loss=means["loss"], lr=lr)
+    for step, group in enumerate(groups, first + 1):
+        lr = _lr(training, step)
+        try:
+            results = train_step(training.net, training.objective, training.optimiser, group, lr)
+        except MemoryError as error:
+            raise out_of_memory(error, training.net, training.objective, group[0]) from None
+        means.add(results, sum(len(x) for x, _ in group))
+        due = step % training.log_every == 0
+        if not (means.on_host or due or interruption.number):
+            continue  # reading the loss would wait for the GPU
+        _read(means, step, epoch, training)
+        throughput = means.count / (clock() - clock_start)
+        progress.step(epoch, step - first, means.means(), throughput)
+        if due:
+            record = dict(epoch=epoch, step=step, loss=means.last["loss"], lr=lr)
             training.folder.log("step", **record, images_per_second=throughput)
         if interruption.number:
-            completed = {"epoch": epoch - 1, "step": first + k + 1}
-            _save(training, training.folder.last, completed)
-            where = f"step {first + k + 1} of {training.epochs * steps}"
+            _save(training, training.folder.last, {"epoch": epoch - 1, "step": step})
+            where = f"step {step} of {training.epochs * training.steps}"
             message = f"interrupted after {where}; {training.folder.last} is written"
             raise Interrupted(interruption.number, message)
-    if not seen:
+    if not means.count:
         raise ValueError(
             f"train: epoch({epoch - 1}) of the batches yields 0 batches, expected "
             f"{len(training.train)}, their len: return a new iterator from each call of epoch"
         )
-    seconds = time.perf_counter() - start
-    means = {name: s / seen for name, s in sums.items()}
-    timing = dict(lr=lr, images_per_second=seen / seconds, seconds=seconds)
-    return {"epoch": epoch, "step": epoch * steps, **means, **timing}, seen
+    _read(means, epoch * training.steps, epoch, training)
+    seconds, throughput = time.perf_counter() - start, means.count / (clock() - clock_start)
+    timing = dict(lr=lr, images_per_second=throughput, seconds=seconds)
+    return {"epoch": epoch, "step": epoch * training.steps, **means.means(), **timing}, means.count
+
+
+def _lr(training: Training, step: int) -> float:
+    """Return the learning rate of a step of the run, counted from 1."""
+    return lr_at(
+        step - 1,
+        training.epochs * training.steps,
+        peak=training.lr,
+        schedule=training.schedule,
+        warmup=training.warmup,
+    )
+
+
+def _read(means: Means, step: int, epoch: int, training: Training) -> None:
+    """Read the results up to a step; raise NonFiniteLoss for the first loss that is not finite."""
+    results = means.read()
+    for number, result in enumerate(results, step + 1 - len(results)):
+        if not math.isfinite(result["loss"]):
+            lr = _lr(training, number)
+            raise NonFiniteLoss(_divergence(result["loss"], epoch, number - 1, lr, training))
 
 
 def _save(training: Training, path: Path, metrics: dict[str, Any]) -> None:
+    """Write a checkpoint; raise NonFiniteState, and write nothing, if an array is not finite."""
+    _check_state(training, metrics["step"])
     asnumpy = training.net.ops.asnumpy
     velocity = {name: asnumpy(array) for name, array in training.optimiser.velocity.items()}
-    arrays = arrays_of(training.net)
-    checkpoints.save(path, Checkpoint(arrays, velocity, training.settings, metrics, training.data))
+    progress = as_strict_json(metrics)
+    checkpoints.save(
+        path,
+        Checkpoint(arrays_of(training.net), velocity, training.settings, progress, training.data),
+    )
+
+
+def _check_state(training: Training, step: int) -> None:
+    """Raise NonFiniteState if a parameter, running statistic or velocity is not finite."""
+    hint = f", after step {step} of {training.epochs * training.steps}: {_remedy(training)}"
+    check_state(training.net, training.optimiser.velocity, hint)
 
 
 def _epoch_line(metrics: dict[str, Any], epochs: int) -> str:
@@ -195,9 +248,30 @@ def _epoch_line(metrics: dict[str, Any], epochs: int) -> str:
 
 
 def _divergence(loss: float, epoch: int, step: int, lr: float, training: Training) -> str:
-    return (
-        f"the loss is {loss} at step {step + 1} (epoch {epoch}, lr {lr:.3g}): lower the highest "
-        f"learning rate ({training.lr:g}) or lengthen the warmup ({training.warmup:g}); to find "
-        "the layer and op with the first NaN or infinity, use `minise train --guard`, or in Python "
-        "wrap.attach(net, wrap.guarded(net.ops))"
+    cause = (
+        "every parameter, running statistic and velocity is finite, so the inputs are not, or "
+        "activations overflow"
     )
+    try:
+        check_state(training.net, training.optimiser.velocity)
+    except NonFiniteState as error:
+        cause = str(error)
+    where = f"the loss is {loss} at step {step + 1} (epoch {epoch}, lr {lr:.3g}); {cause}"
+    return f"{where}: {_remedy(training)}"
+
+
+def _remedy(training: Training) -> str:
+    return (
+        f"lower the highest learning rate ({training.lr:g}) or lengthen the warmup "
+        f"({training.warmup:g}); to find the layer and op with the first NaN or infinity, use "
+        "`minise train --guard`, or in Python wrap.attach(net, wrap.guarded(net.ops))"
+    )
+
+
+def _verdict(training: Training, epochs: list[dict[str, Any]], counts: Array | None) -> str | None:
+    """Return a line about a run that diverged or ended at chance level, otherwise None."""
+    losses, names = [epoch["loss"] for epoch in epochs], training.data.get("classes")
+    softmax = isinstance(training.objective, SoftmaxCrossEntropy)
+    classes = len(names) if names and softmax else None
+    tested = counts if training.test is not None else None
+    return verdict(losses, training.lr, training.epochs * training.steps, classes, tested)

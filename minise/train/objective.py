@@ -1,13 +1,13 @@
 """Objectives: the loss that training minimises, a function of a net's output and the targets."""
 
+from collections.abc import Mapping
 from numbers import Real
 from typing import Any, Protocol
-
-import numpy as np
 
 from minise.checks import Array, check_number
 from minise.ops import reference
 from minise.ops.backend import Backend, load_ops
+from minise.train.means import HOST_TYPES
 
 # Names in metrics.jsonl that no metric may have; nor may it begin with VALIDATION_PREFIX.
 RESERVED = {
@@ -20,6 +20,8 @@ RESERVED = {
     "seconds",
     "training_seconds",
     "images_per_second",
+    "not_finite",
+    "remark",
 }
 VALIDATION_PREFIX = "val_"
 
@@ -35,8 +37,12 @@ class Objective(Protocol):
         """Return the gradient of the loss with respect to out."""
         ...
 
-    def metrics(self, out: Array, targets: Any) -> dict[str, float]:
-        """Return further metrics by name, such as the accuracy: means over the batch."""
+    def metrics(self, out: Array, targets: Any) -> Mapping[str, Any]:
+        """Return further metrics by name, such as the accuracy: means over the batch.
+
+        A value is a number or an array of shape (). Arrays on a GPU had better stay there: training
+        reads them when it logs them, and does not wait for the GPU in every step.
+        """
         ...
 
 
@@ -56,6 +62,7 @@ class SoftmaxCrossEntropy:
         self.label_smoothing = check_number(
             "SoftmaxCrossEntropy", "label_smoothing", label_smoothing, "a number from 0 to 1", 0, 1
         )
+        self._ones: dict[Any, Array] = {}  # dloss by dtype: a copy to a GPU in each step costs time
 
     def forward(self, out: Array, targets: Any) -> tuple[Array, Any]:
         """Return the loss and the cache; targets are integers 0..K-1."""
@@ -67,13 +74,15 @@ class SoftmaxCrossEntropy:
     def backward(self, cache: Any) -> Array:
         """Return dlogits."""
         dtype, inner = cache
-        dlogits, _ = self.ops.softmax_cross_entropy_backward(self.ops.asarray(1, dtype), inner)
+        if dtype not in self._ones:
+            self._ones[dtype] = self.ops.asarray(1, dtype)
+        dlogits, _ = self.ops.softmax_cross_entropy_backward(self._ones[dtype], inner)
         return dlogits
 
-    def metrics(self, out: Array, targets: Any) -> dict[str, float]:
-        """Return the accuracy, 0..1."""
-        hits = self.ops.asnumpy(out).argmax(axis=1) == np.asarray(targets)
-        return {"accuracy": float(hits.mean())}
+    def metrics(self, out: Array, targets: Any) -> dict[str, Any]:
+        """Return the accuracy, 0..1, an array of shape () on a GPU."""
+        hits = out.argmax(axis=1) == self.ops.asarray(targets)
+        return {"accuracy": hits.mean()}
 
 
 def check_objective(where: str, title: str, objective: Any, *methods: str) -> None:
@@ -111,8 +120,11 @@ def forward_loss(where: str, objective: Objective, out: Array, targets: Any) -> 
 
 def loss_and_metrics(
     where: str, objective: Objective, loss: Array, out: Array, targets: Any
-) -> dict[str, float]:
-    """Return the loss and the objective's metrics by name, as floats; check the metrics."""
+) -> dict[str, Any]:
+    """Return the loss and the objective's metrics by name; check the metrics.
+
+    Values are floats, or arrays of shape () on a GPU, because reading them would wait for it.
+    """
     metrics, name = objective.metrics(out, targets), f"{type(objective).__name__}.metrics"
     if not isinstance(metrics, dict):
         kind = type(metrics).__name__
@@ -134,4 +146,5 @@ def loss_and_metrics(
                 f"{where}: {metric} of {name} is a {kind}, expected a number: return its mean "
                 "over the batch"
             )
-    return {"loss": float(loss), **{metric: float(value) for metric, value in metrics.items()}}
+    values = {"loss": loss, **metrics}
+    return {k: float(v) if isinstance(v, HOST_TYPES | Real) else v for k, v in values.items()}

@@ -9,7 +9,7 @@ import numpy as np
 
 from minise.checks import check_choice, check_integer, check_number
 from minise.nn import Layer
-from minise.train.batches import BatchSource, check_batches
+from minise.train.batches import BatchSource, check_batches, check_classes
 from minise.train.loop import Result, Training, train
 from minise.train.objective import Objective, check_objective
 from minise.train.run_folder import check_threads, create
@@ -89,8 +89,8 @@ def run(
     ------
     ValueError, TypeError, OSError
         Before training, if a setting or the folder is wrong.
-    NonFiniteLoss
-        If training diverges.
+    NonFiniteLoss, NonFiniteState
+        If training diverges: the loss, or an array of the net or the optimiser, is not finite.
     Interrupted
         If a signal stopped the run; then the checkpoint is written.
     """
@@ -105,10 +105,12 @@ def run(
     check_parts("run", net, objective, optimiser)
     if evaluation is not None:
         check_objective("run", "evaluation", evaluation, "forward", "metrics")
-    for title, source in dict(batches=batches, val=val, test=test).items():
+    sources = dict(batches=batches, val=val, test=test)
+    for title, source in sources.items():
         if source is not None:
             check_batches("run", title, source)
     details = _as_json({} if data is None else data)
+    check_classes("run", sources, details.get("classes"))
     epochs, accumulate, log_every = int(epochs), int(accumulate), int(log_every)
     settings = dict(
         epochs=epochs, lr=lr, schedule=schedule, warmup=warmup, accumulate=accumulate, net=repr(net)
@@ -142,7 +144,7 @@ def _as_json(data: Any) -> dict[str, Any]:
             f"run: data is a {type(data).__name__}, expected a dict: pass dict(classes=[...])"
         )
     try:
-        text = json.dumps(data, default=_as_python)
+        text = json.dumps(data, default=_as_python, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise TypeError(
             f"run: data is not JSON ({error}), expected numbers, strings, lists and dicts with "

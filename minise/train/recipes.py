@@ -2,9 +2,14 @@
 
 On the command line `minise train --recipe quick --seed 1`, in Python
 `fit(replace(RECIPES["quick"], seed=1))`. A recipe states every setting that affects the result,
-even where it equals the default, but not the folders of data and results.
+even where it equals the default, but not the folders of data and results. With another model, the
+recipe's settings that this model does not have are left out.
 """
 
+from collections.abc import Collection
+from dataclasses import fields, replace
+
+from minise.models.named import settings
 from minise.nn import SE
 from minise.train.config import Recipe, TrainConfig
 
@@ -13,6 +18,7 @@ from minise.train.config import Recipe, TrainConfig
 QUICK = TrainConfig(
     recipe="quick",
     data="cifar10",
+    size=32,
     val=0,
     mean=(0.4914, 0.4822, 0.4465),
     std=(0.247, 0.2435, 0.2616),
@@ -38,3 +44,45 @@ QUICK = TrainConfig(
 )
 
 RECIPES: dict[Recipe, TrainConfig] = {"quick": QUICK}
+
+
+def for_model(config: TrainConfig, chosen: Collection[str] | None = None) -> TrainConfig:
+    """Return config without inherited settings that its model does not have.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        The settings.
+    chosen : collection of str, optional
+        Names of the settings that the user chose, such as {"reduction", "model"}; the others are
+        inherited. By default, a setting is chosen if it differs from its default and, if config
+        has a recipe, from the recipe's.
+
+    Raises
+    ------
+    TypeError
+        If a chosen setting is one that the model does not have.
+    ValueError
+        If the model is unknown.
+    """
+    name, se, shortcut = config.model, SE(), TrainConfig.shortcut  # the defaults
+    without_shortcut = "shortcut" not in settings(name)
+    se_fields = [] if name.startswith("se_") else [field.name for field in fields(SE)]
+    if chosen is None:
+        default = replace(config, se=se, shortcut=shortcut)
+        recipe = RECIPES[config.recipe] if config.recipe else default
+        values, *inherited = (
+            {**vars(c.se), "shortcut": c.shortcut} for c in (config, default, recipe)
+        )
+        chosen = {key for key, value in values.items() if all(value != i[key] for i in inherited)}
+    if wrong := [field for field in se_fields if field in chosen]:
+        raise TypeError(
+            f"model {name} has no SE blocks, but {', '.join(wrong)} is set: use se_{name}"
+        )
+    if without_shortcut and "shortcut" in chosen:
+        raise TypeError(f"model {name} has no setting shortcut: leave it out")
+    return replace(
+        config,
+        se=se if se_fields else config.se,
+        shortcut=shortcut if without_shortcut else config.shortcut,
+    )

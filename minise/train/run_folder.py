@@ -1,15 +1,17 @@
 """The run folder: config.json, metrics.jsonl, last.safetensors and best.safetensors."""
 
 import json
+import math
 import os
 import platform
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from minise import __version__
 from minise.checks import check_integer
 from minise.files import write_whole
 
@@ -47,12 +49,29 @@ class RunFolder:
             "command": sys.argv,
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         }
-        write_whole(self.path / "config.json", (json.dumps(content, indent=2) + "\n").encode())
+        text = json.dumps(content, indent=2, allow_nan=False)
+        write_whole(self.path / "config.json", f"{text}\n".encode())
 
     def log(self, kind: str, **values: Any) -> None:
-        """Append one line to metrics.jsonl."""
+        """Append one line of strict JSON to metrics.jsonl; see as_strict_json."""
+        line = json.dumps(as_strict_json({"kind": kind, **values}), allow_nan=False)
         with (self.path / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps({"kind": kind, **values}) + "\n")
+            file.write(f"{line}\n")
+
+
+def as_strict_json(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record of numbers and texts that strict JSON can represent.
+
+    NaN and infinities become None (null), and the entry "not_finite" has their texts by name:
+    "nan", "inf" or "-inf".
+    """
+    texts = {
+        name: str(float(value))
+        for name, value in record.items()
+        if isinstance(value, float) and not math.isfinite(value)
+    }
+    cleaned = {name: None if name in texts else value for name, value in record.items()}
+    return {**cleaned, "not_finite": texts} if texts else cleaned
 
 
 def create(out: Path, name: str | None, stem: str) -> RunFolder:
@@ -124,7 +143,7 @@ def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
     by_name = {"python": platform.python_version()}
     for name in packages:
         try:
-            by_name[name] = version(name)
+            by_name[name] = __version__ if name == "minise" else version(name)
         except PackageNotFoundError:
             by_name[name] = "not installed"
     return by_name

@@ -1,5 +1,7 @@
 """Build a run from its settings: data, net, objective, optimiser and run folder."""
 
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -7,14 +9,16 @@ import numpy as np
 
 from minise import models
 from minise.checks import check_within
-from minise.data import Augment, Batches, Dataset, hold_out, load, moments
+from minise.data import Augment, Batches, Dataset, DataWarning, hold_out, load, moments
+from minise.data.source import has_validation
 from minise.models.trained import chosen_settings
 from minise.nn import Chain
 from minise.ops import wrap
 from minise.ops.backend import Backend, load_ops
-from minise.train.config import TrainConfig, to_dict
+from minise.train.config import TrainConfig, to_dict, with_absolute_paths
 from minise.train.loop import Result, Training, train
 from minise.train.objective import SoftmaxCrossEntropy
+from minise.train.recipes import for_model
 from minise.train.run_folder import check_threads, create
 from minise.train.sgd import SGD
 
@@ -27,17 +31,25 @@ SHAPES10_TEST = 2000  # test images to draw: the standard error of an accuracy o
 
 def prepare(config: TrainConfig) -> Training:
     """Load the data, build the net and make the run folder; this finds all wrong settings."""
+    config = for_model(config)
     ops = load_ops(config.ops, config.threads, config.algorithm)  # fails fast: before the data
     check_threads("train", config.threads, 0)
-    train_set, test_set = load_split(config, "train"), load_split(config, "test")
+    train_set = load_split(config, "train")
+    classes = train_set.classes
+    test_set = load_split(config, "test", classes)
     val_set: Dataset | None = None
-    if config.val:
+    if config.val and has_validation(config.data):
+        val_set = load_split(config, "val", classes)
+        folder = Path(config.data) / "val"
+        text = f"the validation images are those of {folder}, not the last {config.val} of train/"
+        warnings.warn(text, DataWarning, stacklevel=2)
+    elif config.val:
         remedy = "the last training images are held out for validation, so pass a smaller --val"
         check_within("train", "val", config.val, 0, len(train_set) - 1, remedy)
         train_set, val_set = hold_out(train_set, config.val)
     mean, std = normalisation(config, train_set)
-    data = {"mean": mean, "std": std, "classes": train_set.classes}
-    net = build_net(config, len(train_set.classes), ops)
+    data = {"mean": mean, "std": std, "classes": classes}
+    net = build_net(config, len(classes), ops)
     augment = Augment(crop=config.crop, flip=config.flip, cutout=config.cutout)
     seed, size = config.seed, config.batch_size
     return Training(
@@ -56,7 +68,7 @@ def prepare(config: TrainConfig) -> Training:
         config.accumulate,
         config.log_every,
         config.threads,
-        to_dict(config),
+        to_dict(with_absolute_paths(config)),
         data,
     )
 
@@ -81,8 +93,8 @@ def fit(config: TrainConfig, console: "Console | None" = None) -> Result:
     ------
     ValueError, TypeError, OSError
         Before training, if a setting, the data or the folder is wrong.
-    NonFiniteLoss
-        If training diverges.
+    NonFiniteLoss, NonFiniteState
+        If training diverges: the loss, or an array of the net or the optimiser, is not finite.
     Interrupted
         If a signal stopped the run; then the checkpoint is written.
     """
@@ -93,16 +105,21 @@ def normalisation(config: TrainConfig, images: Dataset) -> tuple[tuple[float, ..
     """Return config's mean and standard deviation of the channels, or else those of the images."""
     if config.mean and config.std:
         return config.mean, config.std
-    mean, std = moments(images)
+    mean, std = moments(images, config.seed)
     return config.mean or mean, config.std or std
 
 
-def load_split(config: TrainConfig, split: str) -> Dataset:
-    """Load the images of a split, before validation images are held out."""
+def load_split(config: TrainConfig, split: str, classes: Sequence[str] | None = None) -> Dataset:
+    """Load the images of a split, before validation images are held out.
+
+    Their labels are numbered by classes, such as those of a checkpoint; by default by the classes
+    of the training images. Images of another class raise ValueError.
+    """
     n = None
     if config.data == "shapes10":
         n = SHAPES10_TEST if split == "test" else config.limit
-    dataset = load(config.data, split, root=config.root, seed=config.seed, n=n)
+    settings: dict[str, Any] = dict(root=config.root, seed=config.seed, size=config.size)
+    dataset = load(config.data, split, n=n, classes=classes, **settings)
     limited = split == "train" and config.limit is not None and config.limit < len(dataset)
     return dataset.take(slice(config.limit)) if limited else dataset
 

@@ -1,6 +1,7 @@
 """Stochastic gradient descent with (Nesterov) momentum and weight decay."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -79,28 +80,24 @@ class SGD:
             from 0 to 1e6; then no parameter is updated.
         """
         lr = check_number("SGD", "lr", lr, RANGE, 0, 1e6)
-        params = self.net.named_parameters()
-        summed = self._checked(grads, params)
-        for name, param in params.items():
-            decays = self.decay_all or param.ndim > 1
-            self.net.ops.sgd_update(
-                param,
-                summed[name],
-                self.velocity[name],
-                rate=lr,
-                momentum=self.momentum,
-                nesterov=self.nesterov,
-                weight_decay=self.weight_decay if decays else 0.0,
-            )
+        params, summed = self._checked(grads)
+        arrays = list(params.values()), list(summed.values()), [self.velocity[k] for k in params]
+        decays = [self.weight_decay if self.decay_all or p.ndim > 1 else 0.0 for p in arrays[0]]
+        settings: Any = dict(rate=lr, momentum=self.momentum, nesterov=self.nesterov)
+        if (update_all := getattr(self.net.ops, "sgd_updates", None)) is not None:
+            update_all(*arrays, weight_decays=decays, **settings)
+            return
+        for *param, decay in zip(*arrays, decays, strict=True):
+            self.net.ops.sgd_update(*param, weight_decay=decay, **settings)
 
-    def _checked(self, grads: Grads, params: dict[str, Array]) -> Grads:
-        """Return one gradient for each parameter, under its first name."""
+    def _checked(self, grads: Grads) -> tuple[dict[str, Array], Grads]:
+        """Return the parameters, and one gradient for each, under its first name."""
         if not isinstance(grads, Mapping):
             raise TypeError(
                 f"SGD: grads is a {type(grads).__name__}, expected a dict of gradients by name: "
                 "pass grads of `_, grads = net.backward(dout, cache)`"
             )
-        names = self.net.first_names()
+        params, names = self.net.parameters_and_names()
         summed: Grads = {}
         for name, grad in grads.items():
             if name not in names:
@@ -132,4 +129,4 @@ class SGD:
                 f"SGD: {missing[0]} has no gradient (missing for {count}): pass all gradients that "
                 "net.backward(dout, cache) returns"
             )
-        return summed
+        return params, {name: summed[name] for name in params}

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from minise.checks import Array
 from minise.nn import Layer, total
 from minise.nn.layer import Grads
 from minise.train.batches import check_batches
+from minise.train.means import HOST_TYPES
 from minise.train.objective import Objective, check_objective, forward_loss, loss_and_metrics
 from minise.train.sgd import SGD
-
-HOST_TYPES = np.ndarray | np.generic | float  # of losses that can be read without a GPU sync
 
 
 def train_step(
@@ -26,7 +26,7 @@ def train_step(
     optimiser: SGD,
     batches: Sequence[tuple[Any, Any]],
     lr: float,
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Take one optimiser step on the mean loss of one or more batches.
 
     Parameters
@@ -41,7 +41,8 @@ def train_step(
     Returns
     -------
     dict of str to float
-        The loss before the step and the objective's metrics. If the loss is not finite, parameters
+        The loss before the step and the objective's metrics; on a GPU arrays of shape (), so that
+        no step waits for the GPU. If the loss is not finite, parameters
         and state are unchanged. (On a GPU they are lost, because reading the loss of each batch
         would synchronise.) Only the loss is checked: if it is finite but a gradient has NaN or
         infinity, the parameters become NaN or infinite; wrap.guarded finds the first op.
@@ -56,9 +57,9 @@ def train_step(
     check_batches("train_step", "batches", batches)
     ops, count = net.ops, sum(len(x) for x, _ in batches)
     state = net.named_state()
-    saved = {name: array.copy() for name, array in state.items()}
+    saved = dict(zip(state, _copies(ops, list(state.values())), strict=True))
     grads: Grads = {}
-    sums: dict[str, float] = {}
+    sums: dict[str, Any] = {}
     refused = False
     try:
         for x, targets in batches:
@@ -72,7 +73,8 @@ def train_step(
                     dout = dout * ops.asarray(share, dout.dtype)
                 grads = total(grads, net.backward(dout, cache, needs_dx=False)[1])
             for name, mean in loss_and_metrics("train_step", objective, loss, out, targets).items():
-                sums[name] = sums.get(name, 0.0) + mean * share
+                term = mean if len(batches) == 1 else mean * share
+                sums[name] = sums[name] + term if name in sums else term
             if refused:
                 break
         if not refused:
@@ -82,6 +84,12 @@ def train_step(
         for name, array in saved.items():  # the step failed: undo forward's updates of the state
             state[name][...] = array
     return sums
+
+
+def _copies(ops: Any, arrays: list[Array]) -> list[Array]:
+    """Return a copy of each array, by one call where the back end can."""
+    copy_all = getattr(ops, "copies", None)
+    return [array.copy() for array in arrays] if copy_all is None else copy_all(arrays)
 
 
 def check_parts(where: str, net: Any, objective: Any, optimiser: Any) -> None:

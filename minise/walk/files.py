@@ -63,6 +63,11 @@ def _load(path: Path) -> dict[str, Any]:
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
+    except TypeError:  # np.load returned one array, which is no context manager
+        raise ValueError(
+            f"walk: {path} is a .npy file with one array, expected a .npz file of arrays by name: "
+            "write it with np.savez('inputs.npz', x=x)"
+        ) from None
     except (OSError, ValueError, AttributeError, KeyError) as error:
         raise ValueError(
             f"walk: {path} cannot be read ({error}), expected a .npz file of plain arrays: write "

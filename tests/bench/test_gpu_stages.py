@@ -453,7 +453,7 @@ def script(tmp_path):
 
 
 STAGES = {
-    "first": ["gpu", "versions", "doctor", "probes", "tests", "compile"],
+    "first": ["gpu", "versions", "doctor", "probes", "tests", "host", "compile"],
     "bench": ["bench"],
     "deep": ["baselines"],
     "check": ["memcheck", "racecheck", "initcheck", "synccheck", "traffic", "summary"],

@@ -171,7 +171,9 @@ def test_options_beside_a_recipe_override_it(capsys):
         assert re.search(r"\(last epoch\), loss .*; trained in \d+ s, data included, at", out)
     config = read_config(Path("runs/se_resnet8-shapes10-2/config.json"))
     changed = dict(data="shapes10", limit=96, model="se_resnet8", batch_size=32, epochs=1)
-    assert config == replace(RECIPES["quick"], ops="reference", **changed)
+    assert config == replace(
+        RECIPES["quick"], ops="reference", out=Path("runs").absolute(), **changed
+    )
 
 
 def test_the_help_of_a_recipe_shows_its_settings(capsys):

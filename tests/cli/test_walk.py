@@ -21,6 +21,7 @@ def _in_a_folder_of_its_own(tmp_path, monkeypatch):
     Path("right.py").write_text(RIGHT)
     Path("wrong.py").write_text(WRONG)
     Path("text.npz").write_text("no archive")
+    np.save("one.npy", np.ones((2, 2)))
     _, x, w1, b1, w2, b2 = (None, *case("se", (1, 2, 2, 2), 3).x)
     np.savez("mine.npz", x=x[:, :, :, ::-1], w1=w1[:, :2], b1=b1, w2=w2[:2], b2=b2[:2], gate="tanh")
     np.savez("few.npz", x=x, w1=w1)
@@ -125,6 +126,7 @@ def test_all_pages_with_an_index(capsys, monkeypatch):
         ("walk se --html .", "walk: html is the folder ., expected a file: pass page.html"),
         ("walk se --file none.npz", "none.npz does not exist, expected a .npz file"),
         ("walk se --file text.npz", ", expected a .npz file of plain arrays"),
+        ("walk se --file one.npy", "one.npy is a .npy file with one array, expected a .npz file"),
         ("walk se --file few.npz", "few.npz has x, w1, expected w2 too for squeeze_excite"),
         ("walk conv --ops right.py", "right.py has no conv2d_forward and no conv2d_backward"),
         ("walk se --ops jit", "ops is 'jit', expected reference or a .py file"),

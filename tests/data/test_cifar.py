@@ -135,6 +135,22 @@ def test_size_must_be_exact(altered, change):
         cifar10(altered)
 
 
+@pytest.mark.parametrize(
+    ("read", "folder", "file", "archive"),
+    [
+        (cifar10, "cifar-10-batches-py", "data_batch_1", "cifar-10-binary.tar.gz"),
+        (cifar100, "cifar-100-python", "train", "cifar-100-binary.tar.gz"),
+    ],
+)
+def test_the_version_for_python_is_named(tmp_path, read, folder, file, archive):
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / file).touch()
+    text = f"{folder} holds the Python version, expected the binary version: download {archive}"
+    for root in (tmp_path, tmp_path / folder):
+        with pytest.raises(FileNotFoundError, match=text):
+            read(root)
+
+
 def test_labels_out_of_range(altered):
     path = altered / "test_batch.bin"
     content = bytearray(path.read_bytes())

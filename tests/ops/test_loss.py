@@ -204,8 +204,14 @@ def test_messages(ops):
         forward(logits, [0, 2])
     with pytest.raises(ValueError, match=rf"^{op}: labels has shape \(1,\), .* N = 2 as in logits"):
         forward(logits, labels[:1])
-    with pytest.raises(ValueError, match=rf"^{op}: labels has shape \(2, 3\), .* 1 axes, not 2"):
-        forward(logits, np.eye(3, dtype=int)[:2])
+    one_hot = rf"^{op}: labels has shape \(2, 3\), expected \(N,\), .* one-hot, pass labels.argmax"
+    for dtype in (int, float):
+        with pytest.raises(ValueError, match=one_hot):
+            forward(logits, np.eye(3, dtype=dtype)[:2])
+    with pytest.raises(
+        TypeError, match=r"labels has dtype <U1, .*: pass np.unique\(labels, return"
+    ):
+        forward(logits, np.array(["b", "a"]))
     with pytest.raises(ValueError, match=rf"^{op}: logits has shape \(2,\), .* 2 axes, not 1"):
         forward(logits[:, 0], labels)
     with pytest.raises(ValueError, match=rf"^{op}: logits has shape \(2, 0\), .* at least 1"):

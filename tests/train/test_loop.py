@@ -13,6 +13,7 @@ from rich.console import Console
 
 from minise.data import Batches, load, moments
 from minise.nn import SE
+from minise.ops.jit.vector.simd import AS_LOOPS
 from minise.ops.wrap import NonFiniteError
 from minise.train import (
     Confusion,
@@ -40,6 +41,7 @@ TINY = TrainConfig(
     lr=0.05,
     log_every=3,
 )
+compiled_only = pytest.mark.skipif(AS_LOOPS, reason="too slow for kernels that run as Python")
 
 
 @pytest.fixture(autouse=True)
@@ -229,6 +231,21 @@ def test_the_guard_names_the_layer(tmp_path):
     training.net.named_parameters()["layer2.0.conv1.weight"][0, 0, 0, 0] = np.inf
     with pytest.raises(NonFiniteError, match=r"layer layer2.0.conv1, conv2d_forward: .* weight"):
         train(training, quiet())
+
+
+@pytest.mark.parametrize(
+    "ops",
+    ["reference", pytest.param("jit", marks=[pytest.mark.slow, compiled_only])],
+)
+def test_a_guarded_run_is_bit_identical(tmp_path, ops):
+    """Training, validation and test."""
+    config = replace(TINY, out=tmp_path, ops=ops, epochs=1)
+    plain, guarded = (fit(replace(config, guard=guard), quiet()) for guard in (False, True))
+    assert guarded.test == plain.test
+    np.testing.assert_array_equal(guarded.confusion, plain.confusion)
+    arrays = checkpoint.load(guarded.folder / "last.safetensors").arrays
+    for name, array in checkpoint.load(plain.folder / "last.safetensors").arrays.items():
+        np.testing.assert_array_equal(arrays[name], array, err_msg=name)
 
 
 @pytest.mark.parametrize(

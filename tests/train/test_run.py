@@ -87,7 +87,7 @@ def test_a_run_is_bit_identical_to_its_steps_by_hand(tmp_path):
 
 @pytest.mark.parametrize(
     ("losses", "best"),
-    [([3.0, 1.0, 2.0], 2), ([1.0, 1.0, 2.0], 1), ([np.nan, 2.0, 3.0], 2), ([np.nan] * 3, 3)],
+    [([3.0, 1.0, 2.0], 2), ([1.0, 1.0, 2.0], 1), ([np.nan, 2.0, 3.0], 2), ([1.0, -np.inf, 0], 3)],
     ids=str,
 )
 def test_the_best_epoch_has_the_lowest_loss(tmp_path, monkeypatch, losses, best):

@@ -2,6 +2,7 @@
 
     python -m minise.bench.gpu probes FILE           check for typical failures on a new GPU
     python -m minise.bench.gpu baselines FILE        measure the speed of the GPU and of PyTorch
+    python -m minise.bench.gpu host                  measure Python's part of a step, without a GPU
     python -m minise.bench.gpu step                  run one training step under a profiler
     python -m minise.bench.gpu kernels               print a regular expression of kernel names
     python -m minise.bench.gpu traffic LOG FILE      sum ncu's log of the step by kernel
@@ -20,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from minise.bench.gpu.host import host_time
 from minise.bench.gpu.probes import Probes
 from minise.bench.peers import training_step
 from minise.bench.result import Result, Task, failed_tasks, run_tasks
@@ -66,6 +68,13 @@ def baselines(file: str) -> int:
     tasks = Baselines(cuda.using(), clock).tasks()
     rows = record(tasks, Path(file), SECONDS["baselines"], gpu=_gpu())
     return 1 if failed_tasks(rows) else 0
+
+
+def host() -> int:
+    """Print the number of launches in a training step, and the time of Python in it."""
+    for name, value in host_time().items():
+        print(f"{name}: {value:.4g}")
+    return 0
 
 
 def step() -> int:
@@ -170,7 +179,7 @@ def _write(file: str, content: Any) -> None:
     Path(file).write_text(json.dumps(content, indent=1) + "\n")
 
 
-COMMANDS = {f.__name__: f for f in (probes, baselines, step, kernels, traffic, losses)}
+COMMANDS = {f.__name__: f for f in (probes, baselines, host, step, kernels, traffic, losses)}
 
 
 def main(arguments: list[str]) -> int:

@@ -266,14 +266,16 @@ class Measurement:
     def _step_rows(self) -> Iterator[tuple[Row, Callable[[Row], None]]]:
         for batch in BATCHES:
             label = f"training step of {NET}"
-            yield Row(label, batch, "minise", "launched"), self._minise_step
+            for way, tf32 in (("minise, fp32", False), ("minise, tf32", True)):
+                yield Row(label, batch, way, "launched"), partial(self._minise_step, tf32)
             for precision in PRECISIONS if self.settings.against else ():
                 for mode in ("launched", "graph"):
                     row = Row(label, batch, f"torch, {precision}", mode)
                     yield row, partial(self._peer_step, precision)
 
-    def _minise_step(self, row: Row) -> None:
-        row.both_us = self.clock.time_launched([training_step(self.ops, row.batch, NET)])
+    def _minise_step(self, tf32: bool, row: Row) -> None:
+        ops = self.ops.using(tf32=tf32)
+        row.both_us = self.clock.time_launched([training_step(ops, row.batch, NET)])
 
     def _peer_step(self, precision: str, row: Row) -> None:
         from minise.bench.peers import pytorch

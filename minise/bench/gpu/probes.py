@@ -208,7 +208,7 @@ class Probes:
         x = self._array(4)
         launch = self.ops.launcher.launch
         try:
-            launch("squeeze_excite.cu", "squeeze", 2**31, (x, x), (1, 4), dtype=np.float32)
+            launch("squeeze_excite.cu", "squeeze", 2**31, (x, x), (1, 1, 4), dtype=np.float32)
         except ValueError as error:
             return str(error)
         raise ProbeError("a launch of 2**31 blocks was not refused")

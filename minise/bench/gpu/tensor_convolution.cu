@@ -2,7 +2,7 @@
 //
 // Idea. out[n, k] = sum over c, i, j of weight[k, c, i, j] * x[n, c, p + i - 1, q + j - 1]. For one
 // offset (i, j) this is a matrix product, weight[:, :, i, j] (K x C) @ x (C x pixels), and the nine
-// offsets read the same pixels, shifted. So a block keeps ROWS rows of an image, padded by one
+// offsets read the same pixels, shifted. So a block keeps TILE_ROWS rows of an image, padded by one
 // pixel, in shared memory and computes nine products from there: x is read from memory once.
 //
 // A tensor core multiplies a 16 x 8 by an 8 x 8 matrix for a whole warp. The hardware fixes which
@@ -22,20 +22,20 @@
 // still in registers: batch norm needs no separate pass. With a scale, batch norm and ReLU are
 // first applied to x, so that a normalised convolution is never written to memory.
 //
-// Bytes. Reads x (1 + 2 / ROWS) times, writes out: slightly more than 2 S.
+// Bytes. Reads x (1 + 2 / TILE_ROWS) times, writes out: slightly more than 2 S.
 //
-// Split of the work. A block computes KB output channels of ROWS rows, from CHUNK input channels at
+// Split of the work. A block computes KB output channels of TILE_ROWS rows, from CHUNK channels at
 // a time; several blocks share a multiprocessor, so that one loads while another multiplies. A warp
 // computes all KB channels of OWN groups of 8 pixels.
 
 constexpr int C = CHANNELS_IN, K = CHANNELS_OUT, H = HEIGHT, W = WIDTH;  // macros of this build
 constexpr int WARPS = 4, THREADS = WARPS * WARP;
 constexpr int PITCH = W + 8;  // of a row in shared memory; its padding is at 3 and W + 4
-constexpr int PLANE = ((ROWS + 2) * PITCH + 15) / 16 * 16 + 8;  // 8 or 24 modulo 32
-constexpr int PIXELS = ROWS * W, BANDS = KB / 16, BLOCKS = CHUNK / 8;
+constexpr int PLANE = ((TILE_ROWS + 2) * PITCH + 15) / 16 * 16 + 8;  // 8 or 24 modulo 32
+constexpr int PIXELS = TILE_ROWS * W, BANDS = KB / 16, BLOCKS = CHUNK / 8;
 constexpr int OWN = (PIXELS / 8 + WARPS - 1) / WARPS;
 constexpr int WEIGHTS = 9 * CHUNK * KB;
-static_assert(W % 4 == 0 && PIXELS % 8 == 0 && H % ROWS == 0, "tiles of whole rows");
+static_assert(W % 4 == 0 && PIXELS % 8 == 0 && H % TILE_ROWS == 0, "tiles of whole rows");
 static_assert(KB % 16 == 0 && K % KB == 0 && CHUNK % 8 == 0 && C % CHUNK == 0, "whole fragments");
 
 // Round to 10 mantissa bits, half away from zero: the hardware ignores the 13 lower bits.
@@ -81,10 +81,10 @@ extern "C" __global__ void __launch_bounds__(128, MIN_BLOCKS) conv3x3(
   extern __shared__ __align__(16) real shared[];  // weights, padded x, sums of the warps
   real *weights = shared, *tile = weights + WEIGHTS, *sums = tile + CHUNK * PLANE;
   const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, group = lane / 4, own = lane % 4;
-  const int first = blockIdx.x * ROWS, part = blockIdx.y, n = blockIdx.z;
+  const int first = blockIdx.x * TILE_ROWS, part = blockIdx.y, n = blockIdx.z;
 
-  for (int i = threadIdx.x; i < CHUNK * (ROWS + 2); i += THREADS) {  // padding left and right
-    real* row = tile + i / (ROWS + 2) * PLANE + i % (ROWS + 2) * PITCH;
+  for (int i = threadIdx.x; i < CHUNK * (TILE_ROWS + 2); i += THREADS) {  // padding left and right
+    real* row = tile + i / (TILE_ROWS + 2) * PLANE + i % (TILE_ROWS + 2) * PITCH;
     row[3] = row[W + 4] = 0;
   }
 
@@ -105,8 +105,9 @@ extern "C" __global__ void __launch_bounds__(128, MIN_BLOCKS) conv3x3(
     }
     constexpr int QUADS = W / 4;
 #pragma unroll 4
-    for (int i = threadIdx.x; i < CHUNK * (ROWS + 2) * QUADS; i += THREADS) {
-      const int column = i % QUADS * 4, row = i / QUADS % (ROWS + 2), c = i / (QUADS * (ROWS + 2));
+    for (int i = threadIdx.x; i < CHUNK * (TILE_ROWS + 2) * QUADS; i += THREADS) {
+      const int column = i % QUADS * 4, line = i / QUADS;
+      const int row = line % (TILE_ROWS + 2), c = line / (TILE_ROWS + 2);
       const int y = first + row - 1, channel = chunk * CHUNK + c;
       Chunk<4> pixels = {};
       if (y >= 0 && y < H) {

@@ -51,7 +51,7 @@ class TensorConvolution:
         rows, chunk, outputs, min_blocks = tiling
         sizes = {
             "CHANNELS_IN": C, "CHANNELS_OUT": K, "HEIGHT": side, "WIDTH": side,
-            "ROWS": rows, "CHUNK": chunk, "KB": outputs, "NORMALISE": 0,
+            "TILE_ROWS": rows, "CHUNK": chunk, "KB": outputs, "NORMALISE": 0,
         }  # fmt: skip
         defines = ("-DREAL=float", *(f"-D{name}={size}" for name, size in sizes.items()))
         common = (files("minise.ops.cuda") / "common.cuh").read_text()

@@ -9,7 +9,7 @@ can be imported on any machine; without CuPy, a driver or a GPU the first call r
     block_tail.cu              batch normalisation, and the ends of residual units
     windows.cu                 convolution as a matrix product, and pooling
     cross_entropy.cu           softmax cross-entropy
-    sgd.cu                     the update of all parameters
+    sgd.cu, copy.cu            the parameter update, and copies of many arrays
 
 The Python files choose a kernel, allocate its outputs and launch it. The launcher is an argument
 (launcher.py), so that the tests run Python files and kernels in an emulator on the CPU. Ops without

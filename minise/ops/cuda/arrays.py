@@ -1,14 +1,18 @@
-"""Create, copy and update arrays; see minise.ops.reference.arrays."""
+"""Create, copy and update arrays; see minise.ops.reference.arrays.
 
-from collections.abc import Sequence
+`copies` and `sgd_updates` take many arrays and launch one kernel for all of a dtype (up to 112 at a
+time), where one launch for each array would take longer than the kernels.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any, NamedTuple
 
 from minise.checks import Array
-from minise.ops.cuda.launcher import ENTRIES, Launcher
+from minise.ops.cuda.launcher import ENTRIES, FLOATS, Launcher
 from minise.ops.reference import arrays as reference
 
-NUMBERS_PER_BLOCK = 2048  # as in sgd.cu
+NUMBERS_PER_BLOCK = 2048  # as in common.cuh
 
 
 class Update(NamedTuple):
@@ -28,6 +32,20 @@ def asarray(gpu: Launcher, values: Any, dtype: Any = None) -> Array:
 def asnumpy(gpu: Launcher, array: Array) -> Array:
     """Return an array on the GPU as a NumPy array; waits for pending kernels."""
     return gpu.asnumpy(array)
+
+
+def copies(gpu: Launcher, arrays: Sequence[Array]) -> list[Array]:
+    """Return a copy of each array."""
+    results = [gpu.xp.empty(array.shape, array.dtype) for array in arrays]
+    pairs = list(zip(arrays, results, strict=True))
+    for source, target in pairs:
+        if source.dtype not in FLOATS:
+            target[...] = source
+    floats = [pair for pair in pairs if pair[0].dtype in FLOATS]
+    for group in _groups(floats, lambda pair: pair[0]):
+        sources, targets = (list(column) for column in zip(*group, strict=True))
+        _launch(gpu, "copy.cu", "copies", (sources, targets))
+    return results
 
 
 def sgd_update(
@@ -57,33 +75,37 @@ def sgd_updates(
     nesterov: bool,
     weight_decays: Sequence[float],
 ) -> None:
-    """See minise.ops.reference.sgd_updates; one kernel updates up to 112 parameters."""
+    """Update many parameters and their velocities, each as reference.sgd_update does."""
     settings: dict[str, Any] = dict(rate=rate, momentum=momentum, nesterov=nesterov)
-    by_dtype: dict[Any, list[Update]] = {}
+    contiguous = []
     for row in zip(params, grads, velocities, weight_decays, strict=True):
         update = Update(*row)
-        if update.param.size == 0:
-            continue
         if gpu.ready(update.param) and gpu.ready(update.velocity):
-            by_dtype.setdefault(update.param.dtype, []).append(update)
+            contiguous.append(update)
         else:
             reference.sgd_update(*update[:3], weight_decay=update.weight_decay, **settings)
-    for dtype, updates in by_dtype.items():
+    scalars = float(rate), float(momentum), int(nesterov)
+    for group in _groups(contiguous, lambda update: update.param):
+        *arrays, decays = (list(column) for column in zip(*group, strict=True))
+        _launch(gpu, "sgd.cu", "sgd_updates", arrays, tuple(map(float, decays)), *scalars)
+
+
+def _groups(rows: list[Any], array_of: Callable[[Any], Array]) -> Iterator[list[Any]]:
+    """Yield the rows with non-empty arrays in groups of one dtype, which one kernel can take."""
+    by_dtype: dict[Any, list[Any]] = {}
+    for row in rows:
+        if array_of(row).size:
+            by_dtype.setdefault(array_of(row).dtype, []).append(row)
+    for dtype, same in by_dtype.items():
         most = ENTRIES[dtype.itemsize]
-        for first in range(0, len(updates), most):
-            _launch(
-                gpu, updates[first : first + most], dtype, float(rate), float(momentum), nesterov
-            )
+        yield from (same[first : first + most] for first in range(0, len(same), most))
 
 
 def _launch(
-    gpu: Launcher, updates: list[Update], dtype: Any, rate: float, momentum: float, nesterov: bool
+    gpu: Launcher, file: str, kernel: str, arrays: Sequence[list[Array]], *scalars: Any
 ) -> None:
-    """Update parameters of one dtype by one kernel."""
-    params, grads, velocities, decays = (list(column) for column in zip(*updates, strict=True))
-    sizes = tuple(param.size for param in params)
+    """Launch a kernel over many arrays, whose sizes and first blocks are tables."""
+    sizes = tuple(array.size for array in arrays[0])
     ends = tuple(accumulate(-(-size // NUMBERS_PER_BLOCK) for size in sizes))
-    tables = sizes, (0, *ends[:-1]), tuple(map(float, decays))
-    scalars = *tables, rate, momentum, int(nesterov), len(params)
-    arrays = params, grads, velocities
-    gpu.launch("sgd.cu", "sgd_updates", ends[-1], arrays, scalars, dtype=dtype)
+    settings = sizes, (0, *ends[:-1]), *scalars, len(sizes)
+    gpu.launch(file, kernel, ends[-1], arrays, settings, dtype=arrays[0][0].dtype)

@@ -33,6 +33,17 @@ struct Arrays { real* at[ENTRIES]; };  // the launcher passes a list of arrays
 struct Ints { int at[ENTRIES]; };
 struct Reals { real at[ENTRIES]; };
 
+// In kernels over many arrays, a block computes NUMBERS numbers of one array. Returns which one, by
+// binary search: the last of `count` entries whose first block is not after this block.
+constexpr int NUMBERS = 2048;  // arrays.py has the same
+__device__ __forceinline__ int own_entry(const Ints& first_blocks, int count) {
+  int k = 0;
+  for (int step = 64; step > 0; step /= 2) {
+    if (k + step < count && first_blocks.at[k + step] <= blockIdx.x) k += step;
+  }
+  return k;
+}
+
 // Returns to each lane the sum over its group of `lanes` adjacent lanes, a power of two. In each
 // round a lane adds the value of a partner: first the lane half a group away, last its neighbour.
 // All 32 lanes of the warp must call it together.

@@ -3,9 +3,12 @@
 CuPy is imported on first use, so that `import minise.ops.cuda` works on any machine.
 """
 
+import importlib.metadata
 import importlib.util
+import locale
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import Any
 
@@ -25,21 +28,41 @@ def missing() -> str | None:
     """Return the missing part and its fix as text, or None if kernels can run on a GPU."""
     if importlib.util.find_spec("cupy") is None:
         return f"CuPy is not installed: {INSTALL}"
+    if len(builds := _cupy_builds()) > 1:
+        names = " and ".join(builds)
+        return (
+            f"{names} are both installed, but replace each other's files: "
+            f"pip uninstall {' '.join(builds)}, then {INSTALL}"
+        )
     try:
         import cupy
     except ImportError as error:  # missing libraries, or built for another NumPy
         return f"CuPy cannot be imported ({_first_line(error)}): {INSTALL}"
+    runtime = cupy.cuda.runtime
     try:
-        count = cupy.cuda.runtime.getDeviceCount()
+        count = runtime.getDeviceCount()
     except Exception as error:  # CuPy's own classes for CUDA errors
-        return _no_driver(_first_line(error), cupy.cuda.runtime.runtimeGetVersion())
+        return _no_device(_first_line(error), runtime.runtimeGetVersion(), runtime)
     if count == 0:
         return "the NVIDIA driver shows no GPU: see nvidia-smi and CUDA_VISIBLE_DEVICES"
     try:
+        library = "NVRTC, which compiles the kernels,"
         cupy.cuda.nvrtc.getVersion()
+        library = "cuBLAS, which multiplies matrices,"
+        _ = cupy.cuda.cublas  # loads it
     except Exception as error:  # RuntimeError, ImportError or an error of CuPy's loader
-        return f"NVRTC, which compiles the kernels, is not found ({_first_line(error)}): {INSTALL}"
+        return f"{library} is not found ({_first_line(error)}): {INSTALL}"
     return None
+
+
+def _cupy_builds() -> list[str]:
+    """Return the names of the installed distributions of CuPy."""
+    builds = []
+    for name in ("cupy", "cupy-cuda11x", "cupy-cuda12x", "cupy-cuda13x"):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            importlib.metadata.version(name)
+            builds.append(name)
+    return builds
 
 
 def require() -> None:
@@ -49,15 +72,33 @@ def require() -> None:
         raise CudaMissing(f"the cuda back end cannot run: {problem}")
 
 
-def _no_driver(error: str, runtime: int) -> str:
-    cuda = f"{runtime // 1000}.{runtime % 1000 // 10}"
+def _no_device(error: str, version: int, runtime: Any) -> str:
+    """Return why CuPy's CUDA, of a version such as 13000, finds no device."""
     if "NoDevice" in error:
         return f"no GPU is found ({error}): see nvidia-smi and CUDA_VISIBLE_DEVICES"
-    older = ", or pip install -e '.[cuda12]' for an older one" if runtime >= 13000 else ""
+    try:
+        supported = runtime.driverGetVersion()
+    except Exception:  # CuPy's own classes for CUDA errors
+        supported = 0
+    if 0 < supported < version:
+        build = f"cupy-cuda{version // 1000}x"
+        older = f"pip uninstall {build}, then pip install -e '.[cuda12]'"
+        remedy = (
+            f"{older}, or install a newer driver" if version >= 13000 else "install a newer driver"
+        )
+        return (
+            f"CuPy is built for CUDA {_cuda(version)}, but the driver supports CUDA "
+            f"{_cuda(supported)} at most ({error}): {remedy}"
+        )
+    older = ", or pip install -e '.[cuda12]' for an older one" if version >= 13000 else ""
     return (
-        f"CuPy is installed, but no NVIDIA driver for CUDA {cuda} ({error}): install one, such as "
-        f"apt install nvidia-driver-580{older}; nvidia-smi shows it"
+        f"CuPy is installed, but no NVIDIA driver for CUDA {_cuda(version)} ({error}): install "
+        f"one, such as apt install nvidia-driver-580{older}; nvidia-smi shows it"
     )
+
+
+def _cuda(version: int) -> str:
+    return f"{version // 1000}.{version % 1000 // 10}"
 
 
 def _first_line(error: BaseException) -> str:
@@ -77,8 +118,18 @@ def describe() -> str:
     return (
         f"{properties['name'].decode()}, compute capability {properties['major']}."
         f"{properties['minor']}, {properties['totalGlobalMem'] / 2**30:.0f} GiB, "
-        f"CUDA {runtime // 1000}.{runtime % 1000 // 10}, CuPy {cupy.__version__}"
+        f"CUDA {_cuda(runtime)}, CuPy {cupy.__version__}"
     )
+
+
+@contextmanager
+def _same_locale() -> Iterator[None]:
+    """Restore the locale, which NVRTC 12.4 sets to "C": later files would be read as ASCII."""
+    before = locale.setlocale(locale.LC_ALL)
+    try:
+        yield
+    finally:
+        locale.setlocale(locale.LC_ALL, before)
 
 
 class KernelFault(RuntimeError):
@@ -130,8 +181,10 @@ class Cupy(Launcher):
         return int(array.data.ptr)
 
     def ready(self, array: Any) -> bool:
-        """Return True if an array is C-contiguous and aligned to 16 bytes."""
-        return array._c_contiguous and not array.data.ptr % ALIGNMENT  # flags builds an object
+        """Return True if a kernel can read an array: C-contiguous, aligned, on the device."""
+        data = array.data
+        contiguous = array._c_contiguous  # array.flags would build an object
+        return contiguous and not data.ptr % ALIGNMENT and data.device_id == self._device()
 
     def on_current_device(self, array: Any) -> bool:
         """Return True if an array is on the current device."""
@@ -143,7 +196,7 @@ class Cupy(Launcher):
         function = plan.functions.get(device)
         if function is None:
             function = plan.functions[device] = self._function(plan, device)
-        if plan.takes_lists:
+        if plan.entries:
             arrays = [_by_value(array, plan.entries) for array in arrays]
         function(plan.blocks, plan.threads, (*arrays, *plan.scalars), plan.shared)
         if self._synchronous:
@@ -158,9 +211,11 @@ class Cupy(Launcher):
                 self._modules[key] = self.xp.RawModule(code=plan.source.text, options=options)
             self._kernels[(*key, plan.kernel)] = self._modules[key].get_function(plan.kernel)
         kernel = self._kernels[(*key, plan.kernel)]
+        with _same_locale():
+            function = kernel.kernel  # RawKernel would look it up by device at every launch
         if plan.shared > max(STATIC_SHARED_BYTES, kernel.max_dynamic_shared_size_bytes):
             kernel.max_dynamic_shared_size_bytes = plan.shared
-        return kernel.kernel  # RawKernel would look it up by device at every launch
+        return function
 
     def multiply(self, a: Any, b: Any, out: Any, *, add: bool = False) -> None:
         """Write the products of stacks of matrices, by one call of cuBLAS."""

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -23,12 +23,16 @@ WARP = 32
 ALIGNMENT = 16  # bytes that a lane reads at once
 MAX_BLOCKS = 2**31 - 1, 65_535, 65_535  # along x, y, z
 MAX_PLANS = 4096
+FLOATS = np.dtype(np.float32), np.dtype(np.float64)  # of arrays that kernels compute with
 MAX_SHORT_ROW = 128  # pixels: four rows fit into the registers of a warp
 ENTRIES = {4: 112, 8: 96}  # of a table passed by value, by the bytes of a number: see common.cuh
 STATIC_SHARED_BYTES = 48 << 10  # shared memory of a block without an opt-in
 KERNEL = re.compile(
     r'extern "C" __global__ void(?: __launch_bounds__\([\d, ]+\))? (\w+)\(([^)]*)\)'
 )
+
+
+Scalar: TypeAlias = float | tuple[float, ...]  # a tuple is passed as a table
 
 
 class Parameter(NamedTuple):
@@ -57,7 +61,8 @@ class Source(NamedTuple):
 def source(file: str, dtype: Any) -> Source:
     """Return the Source of a .cu file of this folder, for float32 or float64."""
     folder = files("minise.ops.cuda")
-    text = "\n".join((folder / name).read_text("utf-8") for name in ("common.cuh", file))
+    names = "common.cuh", file
+    text = "\n".join((folder / name).read_text(encoding="utf-8") for name in names)
     return Source(file, text, ("-DREAL=float" if dtype == np.float32 else "-DREAL=double",))
 
 
@@ -79,6 +84,15 @@ def _parameter(declared: str) -> Parameter:
     return Parameter(words[-1], kind, pointer, (pointer or kind == "Arrays") and not constant)
 
 
+class ArrayParameter(NamedTuple):
+    """An array that a kernel takes, or a list of them."""
+
+    name: str
+    dtype: Any
+    written: bool
+    many: bool  # a list of arrays, whose addresses the kernel takes as a table
+
+
 @dataclass(frozen=True, eq=False)
 class Plan:
     """What a launch needs beside its arrays; computed once for each kernel and its settings."""
@@ -88,10 +102,9 @@ class Plan:
     blocks: tuple[int, ...]
     threads: tuple[int]
     shared: int  # bytes
-    arrays: tuple[tuple[str, Any, bool, bool], ...]  # name, dtype, written, a list of arrays
+    arrays: tuple[ArrayParameter, ...]
     scalars: tuple[Any, ...]  # NumPy scalars and tables of the parameters' types
-    takes_lists: bool
-    entries: int  # of each table
+    entries: int  # of each table; 0 if the kernel takes no list of arrays
     functions: dict[int, Any] = field(default_factory=dict)  # the compiled kernel by device
 
 
@@ -99,6 +112,7 @@ class Launcher(ABC):
     """Launches kernels on arrays of one library."""
 
     squeeze_excite = "auto"  # "simple" or "tile" overrides the rule of squeeze_excite.py
+    in_place = False  # whether normalisations write new running statistics into their arguments
     tf32 = False  # whether products of float32 matrices may round their operands to TF32
 
     def __init__(self) -> None:
@@ -150,7 +164,7 @@ class Launcher(ABC):
         return array.get()
 
     def ready(self, array: Any) -> bool:
-        """Return True if an array is C-contiguous and aligned to 16 bytes."""
+        """Return True if a kernel can read an array: C-contiguous, aligned, on the device."""
         return array.flags.c_contiguous and not self.address(array) % ALIGNMENT
 
     def contiguous(self, array: Any) -> Any:
@@ -166,7 +180,7 @@ class Launcher(ABC):
         kernel: str,
         blocks: int | tuple[int, ...],
         arrays: Sequence[Any],
-        scalars: tuple[float | tuple[float, ...], ...],
+        scalars: tuple[Scalar, ...],
         *,
         dtype: Any,
         threads: int = THREADS,
@@ -209,46 +223,51 @@ class Launcher(ABC):
         if len(arrays) != len(plan.arrays):
             raise TypeError(
                 f"{kernel}: arrays are {len(arrays)}, expected {len(plan.arrays)}: "
-                f"{', '.join(name for name, *_ in plan.arrays)}"
+                f"{', '.join(parameter.name for parameter in plan.arrays)}"
             )
-        ndarray, checked = self.xp.ndarray, []
-        for array, (name, wanted, written, many) in zip(arrays, plan.arrays, strict=True):
-            if many:
-                array = [self._checked(kernel, name, one, wanted, written) for one in array]
-            elif array is not None and not (
-                type(array) is ndarray
-                and array.dtype == wanted
-                and self.on_current_device(array)
-                and self.ready(array)
-            ):
-                array = self._checked(kernel, name, array, wanted, written)
-            checked.append(array)
-        self.run(plan, checked)
+        ndarray, ready = self.xp.ndarray, self.ready
+        self.run(
+            plan,
+            [
+                array
+                if array is None
+                or (type(array) is ndarray and array.dtype is parameter.dtype and ready(array))
+                else self._converted(kernel, parameter, array)
+                for array, parameter in zip(arrays, plan.arrays, strict=True)
+            ],
+        )
 
-    def _checked(self, kernel: str, name: str, array: Any, wanted: Any, written: bool) -> Any:
-        """Return an array that a kernel can take; raise an error if there is none."""
-        if type(array) is not self.xp.ndarray or array.dtype != wanted:
-            raise _not_an_array(kernel, name, array, wanted)
+    def _converted(self, kernel: str, parameter: ArrayParameter, array: Any) -> Any:
+        """Return an array or a list of arrays that the kernel can read, or raise an error."""
+        name, dtype, written, many = parameter
+        if many:
+            ndarray, ready, single = self.xp.ndarray, self.ready, parameter._replace(many=False)
+            return [
+                entry
+                if type(entry) is ndarray and entry.dtype is dtype and ready(entry)
+                else self._converted(kernel, single, entry)
+                for entry in array
+            ]
+        if type(array) is not self.xp.ndarray or array.dtype != dtype:
+            library = type(array).__module__.partition(".")[0]
+            kind = (
+                f"{array.dtype} of {library}"
+                if hasattr(array, "dtype")
+                else f"a {type(array).__name__}"
+            )
+            raise TypeError(f"{kernel}: {name} is {kind}, expected an array of {dtype} on the GPU")
         if not self.on_current_device(array):
             raise ValueError(f"{kernel}: {name} is on another device than the current one")
-        if self.ready(array):
-            return array
-        if written:
+        if written and not self.ready(array):
             raise ValueError(f"{kernel}: {name} is not contiguous, but written")
         return self.contiguous(array)
-
-
-def _not_an_array(kernel: str, name: str, array: Any, wanted: Any) -> TypeError:
-    library = type(array).__module__.partition(".")[0]
-    kind = f"{array.dtype} of {library}" if hasattr(array, "dtype") else f"a {type(array).__name__}"
-    return TypeError(f"{kernel}: {name} is {kind}, expected an array of {wanted} on the GPU")
 
 
 def _plan(
     file: str | Source,
     kernel: str,
     blocks: int | tuple[int, ...],
-    scalars: tuple[float | tuple[float, ...], ...],
+    scalars: tuple[Scalar, ...],
     dtype: Any,
     threads: int,
     shared: int,
@@ -268,22 +287,24 @@ def _plan(
             f"{', '.join(parameter.name for parameter in values)}"
         )
     grid = blocks if isinstance(blocks, tuple) else (blocks,)
-    for axis, count, limit in zip("xyz", grid, MAX_BLOCKS, strict=False):
-        if not 0 < count <= limit:
-            raise ValueError(f"{kernel}: blocks along {axis} are {count}, expected 1..{limit}")
+    for axis, count, maximum in zip("xyz", grid, MAX_BLOCKS, strict=False):
+        if not 0 < count <= maximum:
+            raise ValueError(f"{kernel}: blocks along {axis} are {count}, expected 1..{maximum}")
     return Plan(
         unit,
         kernel,
         grid,
         (threads,),
         shared,
-        tuple((p.name, np.dtype(kinds[p.type]), p.written, not p.pointer) for p in pointers),
+        tuple(
+            ArrayParameter(p.name, np.dtype(kinds[p.type]), p.written, not p.pointer)
+            for p in pointers
+        ),
         tuple(
             _scalar(kernel, parameter, np.dtype(kinds[parameter.type]), value, entries)
             for parameter, value in zip(values, scalars, strict=True)
         ),
-        any(not p.pointer for p in pointers),
-        entries,
+        0 if all(p.pointer for p in pointers) else entries,
     )
 
 

@@ -59,8 +59,6 @@ def statistics(
     arrays: tuple[Array, Array, Array, Array, Array],
     settings: tuple[bool, float, float],
     squeezed: tuple[Array | None, Array | None] = (None, None),
-    *,
-    in_place: bool = False,
 ) -> BatchNorm2dCache:
     """Return the cache of a normalisation: mean, rstd and the updated running statistics.
 
@@ -72,9 +70,9 @@ def statistics(
         training, momentum and eps.
     squeezed : tuple of array, optional
         zhat and z (N, C) are written, the means over H, W of xhat and of gamma * xhat + beta.
-    in_place : bool
-        In training, write the updated running statistics to running_mean and running_var, which the
-        cache then has; otherwise to arrays of their own.
+
+    In training with gpu.in_place, the updated running statistics are written to running_mean and
+    running_var, which the cache then has; otherwise to arrays of their own.
     """
     (x, gamma, beta, running_mean, running_var), (training, momentum, eps) = arrays, settings
     N, C, H, W = x.shape
@@ -83,7 +81,7 @@ def statistics(
     mean, new_mean, new_var = running_mean, running_mean, running_var
     if training:
         mean = gpu.xp.empty(C, x.dtype)
-        if not in_place:
+        if not (gpu.in_place and gpu.ready(running_mean) and gpu.ready(running_var)):
             new_mean, new_var = (gpu.xp.empty(C, x.dtype) for _ in range(2))
     results = (mean, rstd, new_mean, new_var) if training else (None, rstd, None, None)
     kernel_arrays = *rows, gamma, beta, running_mean, running_var, *results, *squeezed

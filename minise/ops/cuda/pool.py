@@ -1,14 +1,31 @@
-"""Pooling over windows on the GPU (windows.cu): forward and backward are one kernel each."""
+"""Pooling on the GPU; over windows (windows.cu), forward and backward are one kernel each."""
 
 import numpy as np
 
 from minise.checks import Array, Pair, as_pairs, check_flag
-from minise.ops.cuda.launcher import Launcher, blocks_of
-from minise.ops.reference.pool import AvgPool2dCache, MaxPool2dCache, check_pool
+from minise.ops.cuda.launcher import Launcher, blocks_of, rows_per_warp, warps
+from minise.ops.reference.pool import (
+    SHAPES,
+    AvgPool2dCache,
+    GlobalAvgPool2dCache,
+    MaxPool2dCache,
+    check_pool,
+)
 from minise.ops.reference.windows import Windows, windows_of
-from minise.ops.shapes import check_gradient
+from minise.ops.shapes import check_arrays, check_gradient
 
 FILE = "windows.cu"
+
+
+def global_avg_pool2d_forward(gpu: Launcher, x: Array) -> tuple[Array, GlobalAvgPool2dCache]:
+    """See minise.ops.reference.global_avg_pool2d_forward; it is the squeeze of an SE block."""
+    check_arrays("global_avg_pool2d", SHAPES["global_avg_pool2d"], x)
+    N, C, H, W = x.shape
+    out = gpu.xp.empty((N, C), x.dtype)
+    group, rows = rows_per_warp(x), N * C
+    arrays, scalars, blocks = (x, out), (group, rows, H * W), warps(rows // group)
+    gpu.launch("squeeze_excite.cu", "squeeze", blocks, arrays, scalars, dtype=x.dtype)
+    return out, GlobalAvgPool2dCache(x)
 
 
 def max_pool2d_forward(

@@ -25,9 +25,9 @@ def settings_of(cublas: Any, dtype: str, *, tf32: bool, add: bool) -> Settings:
     single = cublas.CUBLAS_COMPUTE_32F_FAST_TF32 if tf32 else cublas.CUBLAS_COMPUTE_32F
     kind, compute = (0, single) if dtype == "f" else (1, cublas.CUBLAS_COMPUTE_64F)
     numbers = NUMBERS[dtype]
-    zero = numbers.ctypes.data
-    one = zero + numbers.itemsize
-    return Settings(kind, compute, one, one if add else zero)
+    at_zero = numbers.ctypes.data
+    at_one = at_zero + numbers.itemsize
+    return Settings(kind, compute, at_one, at_one if add else at_zero)
 
 
 class Matrix(NamedTuple):

@@ -12,10 +12,8 @@
 //
 // Bytes. Reads param, grad and velocity, writes param and velocity: 5 S for S numbers, the minimum.
 //
-// Split of the work. A block updates 2048 numbers of one parameter, which it finds by binary search
-// in the table of each parameter's first block.
-
-constexpr int NUMBERS = 2048;  // of a block; arrays.py has the same
+// Split of the work. A block updates 2048 numbers of one parameter, which it finds in the table of
+// each parameter's first block.
 
 struct Step {
   real rate, momentum, decay;
@@ -42,10 +40,7 @@ template <int P> __device__ void update(
 extern "C" __global__ void __launch_bounds__(256) sgd_updates(
     Arrays params, const Arrays grads, Arrays velocities, Ints sizes, Ints first_blocks,
     Reals weight_decays, real rate, real momentum, int nesterov, int count) {
-  int k = 0;  // the last parameter whose first block is not after this one
-  for (int step = 64; step > 0; step /= 2) {
-    if (k + step < count && first_blocks.at[k + step] <= blockIdx.x) k += step;
-  }
+  const int k = own_entry(first_blocks, count);
   const int start = (blockIdx.x - first_blocks.at[k]) * NUMBERS, size = sizes.at[k];
   const int own = min(size - start, NUMBERS);
   real *param = params.at[k] + start, *velocity = velocities.at[k] + start;

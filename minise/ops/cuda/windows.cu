@@ -71,7 +71,7 @@ extern "C" __global__ void __launch_bounds__(256) im2col(
 }
 
 // dx is written from image `first` on. plus (null for 0) has dx's shape and is added to it.
-extern "C" __global__ void __launch_bounds__(256) col2im(
+extern "C" __global__ void __launch_bounds__(256, 4) col2im(
     const real* __restrict__ columns, const real* __restrict__ plus, real* __restrict__ dx,
     int first, int N, int C, int H, int W, int KH, int KW, int SH, int SW, int PH, int PW, int DH,
     int DW, int OH, int OW) {

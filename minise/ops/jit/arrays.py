@@ -1,7 +1,5 @@
 """The optimiser's update, compiled; see minise.ops.reference.arrays."""
 
-from collections.abc import Sequence
-
 from numba import prange
 
 from minise.checks import Array
@@ -35,31 +33,6 @@ def sgd_update(
     numbers = flat(grad, like=param)
     settings = float(rate), float(momentum), bool(nesterov), float(weight_decay)
     _update(param.reshape(-1), numbers, velocity.reshape(-1), *settings)
-
-
-def sgd_updates(
-    params: Sequence[Array],
-    grads: Sequence[Array],
-    velocities: Sequence[Array],
-    *,
-    rate: float,
-    momentum: float,
-    nesterov: bool,
-    weight_decays: Sequence[float],
-) -> None:
-    """See minise.ops.reference.sgd_updates."""
-    for param, grad, velocity, weight_decay in zip(
-        params, grads, velocities, weight_decays, strict=True
-    ):
-        sgd_update(
-            param,
-            grad,
-            velocity,
-            rate=rate,
-            momentum=momentum,
-            nesterov=nesterov,
-            weight_decay=weight_decay,
-        )
 
 
 @kernel

@@ -1,10 +1,9 @@
 """Create, read and update arrays: the array functions that nn and train need from a back end.
 
-They are not ops, and the contract of ops does not apply. `sgd_update` and `sgd_updates` are the
-only functions of a back end that modify their arguments.
+They are not ops, and the contract of ops does not apply. `sgd_update` is the only function of a
+back end that modifies its arguments.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -57,38 +56,3 @@ def sgd_update(
     velocity *= momentum
     velocity += g
     param -= rate * (g + momentum * velocity if nesterov else velocity)
-
-
-def sgd_updates(
-    params: Sequence[Array],
-    grads: Sequence[Array],
-    velocities: Sequence[Array],
-    *,
-    rate: float,
-    momentum: float,
-    nesterov: bool,
-    weight_decays: Sequence[float],
-) -> None:
-    """Update many parameters and their velocities in place, each as sgd_update does.
-
-    Parameters
-    ----------
-    params, grads, velocities : sequence of ndarray
-        One of each for every parameter; no two parameters share memory.
-    rate, momentum, nesterov
-        As in sgd_update.
-    weight_decays : sequence of float
-        Coefficient of the L2 penalty of each parameter.
-    """
-    for param, grad, velocity, weight_decay in zip(
-        params, grads, velocities, weight_decays, strict=True
-    ):
-        sgd_update(
-            param,
-            grad,
-            velocity,
-            rate=rate,
-            momentum=momentum,
-            nesterov=nesterov,
-            weight_decay=weight_decay,
-        )

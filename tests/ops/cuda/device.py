@@ -1,15 +1,32 @@
 """Arrays on the CPU with the restrictions of CuPy's arrays.
 
 They do not mix with NumPy arrays, and count every read of a value by the host, for which a program
-would wait for the GPU. NumPy's functions accept them, as they accept CuPy's (NEP 13 and 18). The
-module has only the names of CuPy that are used.
+would wait for the GPU. They lie in pools that poison freed memory (memory.py), and functions are
+recorded while a stream is capturing (capture.py). NumPy's functions accept them, as they accept
+CuPy's (NEP 13 and 18). The module has only the names of CuPy that are used.
 """
 
+import operator
 import sys
+import warnings
+from functools import partial
+from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
+
+from tests.ops.cuda import fake_cublas
+from tests.ops.cuda.capture import (
+    CUDARuntimeError,
+    Device,
+    Stream,
+    check_capturable,
+    check_copy,
+    enqueue,
+    get_current_stream,
+)
+from tests.ops.cuda.memory import MemoryPool, allocate, owner, unowned, using_allocator
 
 NAMES = ["arange", "ascontiguousarray", "exp", "log", "matmul", "nan", "sqrt", "where"]
 
@@ -25,24 +42,43 @@ class DeviceArray(NDArrayOperatorsMixin):
 
     def __getattr__(self, name):
         value = getattr(self.array, name)
-        return on_device(value) if isinstance(value, np.ndarray) else lifted(value)
+        if isinstance(value, np.ndarray):
+            return DeviceArray(value)
+        if not callable(value):
+            return value
+        return partial(call, name, method_named(name), self)
+
+    @property
+    def data(self):
+        """CuPy's MemoryPointer."""
+        return SimpleNamespace(ptr=self.array.ctypes.data)
 
     def __array_ufunc__(self, ufunc, method, *inputs, **settings):
         DeviceArray.called.add(ufunc.__name__)
-        outs = settings.get("out")
-        result = lifted(getattr(ufunc, method))(*inputs, **settings)
-        return outs[0] if outs else result
+        function = ufunc if method == "__call__" else getattr(ufunc, method)
+        return call(ufunc.__name__, function, *inputs, **settings)
 
     def __array_function__(self, function, types, arguments, settings):
         DeviceArray.called.add(function.__name__)
         settings = {key: value for key, value in settings.items() if key != "like"}
-        return lifted(function)(*arguments, **settings)
+        return call(function.__name__, function, *arguments, **settings)
 
     def __getitem__(self, index):
-        return on_device(self.array[unwrapped(index)])
+        parts = index if isinstance(index, tuple) else (index,)
+        for part in parts:
+            if isinstance(part, list):
+                check_copy("H2D")
+            if isinstance(part, DeviceArray) and part.dtype == bool:
+                check_copy("D2H")  # the number of elements
+        if not any(part is Ellipsis for part in parts):
+            parts = (*parts, ...)  # so that an element is a view too
+        return call("getitem", operator.getitem, self, parts)
 
     def __setitem__(self, index, value):
-        self.array[unwrapped(index)] = unwrapped(value)
+        if isinstance(value, tuple | list):
+            check_copy("H2D")
+        arguments = [unowned_in(unwrapped(part)) for part in (self, index, value)]
+        enqueue(lambda: operator.setitem(*arguments))
 
     def __len__(self):
         return len(self.array)
@@ -51,6 +87,8 @@ class DeviceArray(NDArrayOperatorsMixin):
         return np.array(self._read())
 
     def _read(self):
+        if self.array.size:
+            check_copy("D2H")
         DeviceArray.host_reads += 1
         return self.array
 
@@ -70,16 +108,60 @@ class DeviceArray(NDArrayOperatorsMixin):
         return self._read().tolist()
 
 
-def lifted(value):
-    """Return a NumPy function as a function of device arrays; return any other value unchanged."""
-    if not callable(value):
-        return value
-    return lambda *arguments, **settings: on_device(
-        value(
-            *map(unwrapped, arguments),
-            **{key: unwrapped(setting) for key, setting in settings.items()},
-        )
-    )
+def method_named(name):
+    """Return a method as a function of the array and its arguments."""
+    return lambda array, *arguments, **settings: getattr(array, name)(*arguments, **settings)
+
+
+def call(name, function, *arguments, **settings):
+    """Call a NumPy function with device arrays; record the call if the stream is capturing.
+
+    A recorded call is also executed, for the shape of its result, which is a poisoned array until
+    the graph runs. A view is no call of CUDA, so it is returned at once.
+    """
+    outs = settings.get("out")
+    arguments = unwrapped(arguments)
+    settings = {key: unwrapped(setting) for key, setting in settings.items()}
+    if not get_current_stream().is_capturing():
+        result = placed(function(*arguments, **settings), arguments)
+        return result if outs is None else first(outs)
+    check_capturable(name, function, arguments)
+    later, later_settings = unowned_in(arguments), unowned_in(settings)
+    if outs is not None or name == "fill":
+        enqueue(lambda: function(*later, **later_settings))
+        return None if outs is None else first(outs)
+    with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
+        result = function(*arguments, **settings)
+    out = placed(result, arguments, copy=False)
+    if not shares_memory(out.array, arguments):
+        target = unowned(out.array)
+        enqueue(lambda: operator.setitem(target, ..., function(*later, **later_settings)))
+    return out
+
+
+def first(outs):
+    return outs[0] if isinstance(outs, tuple) else outs
+
+
+def shares_memory(result, arguments):
+    """Return True if a result lies in the memory of an argument."""
+    owners = [owner(part) for part in arrays_in(arguments)]
+    return any(owner(result) is candidate for candidate in owners)
+
+
+def arrays_in(value):
+    if isinstance(value, tuple | list):
+        return [array for item in value for array in arrays_in(item)]
+    return [value] if isinstance(value, np.ndarray) else []
+
+
+def unowned_in(value):
+    """Return arguments with arrays that do not keep their memory in use."""
+    if isinstance(value, tuple | list):
+        return type(value)(unowned_in(item) for item in value)
+    if isinstance(value, dict):
+        return {key: unowned_in(item) for key, item in value.items()}
+    return unowned(value) if isinstance(value, np.ndarray) else value
 
 
 def unwrapped(value):
@@ -93,23 +175,38 @@ def unwrapped(value):
     return value
 
 
-def on_device(value):
-    """Return a NumPy array or scalar as a device array."""
+def placed(value, arguments=(), *, copy=True):
+    """Return NumPy's results as device arrays in a pool's memory; views stay where they are."""
     if isinstance(value, tuple | list):
-        return type(value)(on_device(item) for item in value)
-    return DeviceArray(np.asarray(value)) if isinstance(value, np.ndarray | np.generic) else value
+        return type(value)(placed(item, arguments, copy=copy) for item in value)
+    if not isinstance(value, np.ndarray | np.generic):
+        return value
+    array = np.asarray(value)
+    if shares_memory(array, arguments):
+        return DeviceArray(array)
+    strides = None if array.flags.c_contiguous else np.empty_like(array).strides
+    out = allocate(array.shape, array.dtype, strides)
+    if copy:
+        out[...] = array
+    return DeviceArray(out)
 
 
 def _asarray(values, dtype=None):
     """Copy values to the device; return a device array unchanged."""
     if isinstance(values, DeviceArray):
         return values if dtype in (None, values.dtype) else values.astype(dtype)
-    return on_device(np.array(values, dtype))
+    host = np.array(values, dtype)
+    if host.ndim:
+        check_copy("H2D")
+    out = allocate(host.shape, host.dtype)
+    target = unowned(out)
+    enqueue(lambda: operator.setitem(target, ..., host))
+    return DeviceArray(out)
 
 
 def _empty(shape, dtype=float):
     """Return an uninitialised array: here it is full of NaN or of -1."""
-    return on_device(np.full(shape, np.nan if np.dtype(dtype).kind == "f" else -1, dtype))
+    return DeviceArray(allocate(shape, dtype))
 
 
 class Module:
@@ -119,11 +216,22 @@ class Module:
     ndarray = DeviceArray
     asarray = staticmethod(_asarray)
     empty = staticmethod(_empty)
+    cuda = SimpleNamespace(
+        Device=Device,
+        MemoryPool=MemoryPool,
+        Stream=Stream,
+        cublas=fake_cublas,
+        get_cublas_handle=fake_cublas.get_cublas_handle,
+        get_current_stream=get_current_stream,
+        runtime=SimpleNamespace(CUDARuntimeError=CUDARuntimeError),
+        using_allocator=using_allocator,
+    )
 
     def __getattr__(self, name):
         if name not in NAMES:
             raise AttributeError(f"the module of the tests has no {name}")
-        return lifted(getattr(np, name))
+        value = getattr(np, name)
+        return partial(call, name, value) if callable(value) else value
 
 
 device = Module()

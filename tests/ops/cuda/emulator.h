@@ -3,11 +3,18 @@
 // A fiber runs until it waits (at a barrier or a shuffle), then others run. So a launch is
 // deterministic for a seed, and each seed selects an order in which a GPU may run the threads: 0 in
 // order, 1 in reverse order, others random and unfair, where one warp runs ahead as far as it can.
-// Each block has its own shared memory, between guard zones and filled with NaN. A deadlock is an
-// error with its line: threads that wait forever, at different barriers, or for missing lanes.
+// Each block has its own shared memory, between guard zones and filled with NaN.
 //
-// The emulator does not detect races between two barriers that run correctly in every tested order,
-// missing fences (all memory accesses are in order here), low speed, or a GPU's rounding.
+// Detected, with a message: threads that wait forever, at different barriers or shuffles, or for
+// lanes that never come; a shuffle with a lane outside its mask; a write outside the shared arrays;
+// an address without the alignment that the source promises; more shared memory than there is.
+// Detected as NaN in the results: reads of shared memory before it is written, and reads next to a
+// shared array. Detected as wrong numbers: races, if a tested order shows them. emulator.py adds
+// the arrays in global memory: writes outside and to const arrays, and NaN for reads outside.
+//
+// Not detected: races that no tested order shows; a missing fence or volatile (memory accesses are
+// in order here); an access beyond the guard zones; a GPU's rounding (fused multiply-add, the sum
+// inside a tensor core); and costs: divergent warps, bank conflicts, register spills.
 #pragma once
 #include <setjmp.h>
 #include <stdint.h>
@@ -25,7 +32,6 @@
 
 #define __global__
 #define __device__
-#define __host__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
 #define __restrict__ __restrict
@@ -59,7 +65,7 @@ struct Machine {
   Launch launch; dim3 grid, block; jmp_buf scheduler; Fiber* current;
   std::function<void()> body; std::string error; std::mt19937 random;
   std::map<const void*, std::pair<size_t, size_t>> shared;  // offset and bytes of each array
-  size_t used; long progress, switches;
+  size_t used; long progress;  // progress counts arrivals at meetings and ends of threads
 };
 inline Machine machine;
 inline std::vector<char*> stacks, arenas;
@@ -67,7 +73,6 @@ inline std::vector<char*> stacks, arenas;
 // ---- fibers: _setjmp and _longjmp switch without a system call
 
 inline void suspend() {
-  machine.switches++;
   if (!_setjmp(machine.current->here)) _longjmp(machine.scheduler, 1);
 }
 inline void resume(Fiber* fiber) {
@@ -262,7 +267,7 @@ inline std::string run(const Launch& launch, std::function<void()> body) {
   machine.body = body;
   machine.error.clear();
   machine.shared.clear();
-  machine.used = machine.progress = machine.switches = 0;
+  machine.used = machine.progress = 0;
   machine.random.seed(launch.seed);
   std::vector<long> order((long)launch.grid[0] * launch.grid[1] * launch.grid[2]);
   for (size_t i = 0; i < order.size(); i++) order[i] = i;
@@ -333,17 +338,11 @@ inline std::string run(const Launch& launch, std::function<void()> body) {
 #define __shfl_down_sync(mask, value, away) \
   emulator::shuffle(mask, value, emulator::lane() + (away), __LINE__)
 #define __ballot_sync(mask, vote) emulator::ballot(mask, vote, __LINE__)
-#define __builtin_assume_aligned(p, bytes) emulator::aligned(p, bytes)
 #define ALIGNED(p, bytes) emulator::aligned(p, bytes)
-template <class T> T atomicExch(T* p, T value) {  // fibers switch only at barriers and shuffles
-  emulator::machine.progress++;
-  return std::exchange(*p, value);
+template <class T> T atomicAdd(T* p, T value) {  // fibers switch only at barriers and shuffles
+  return std::exchange(*p, T(*p + value));
 }
-template <class T> T atomicAdd(T* p, T value) { return atomicExch(p, T(*p + value)); }
-template <class T> T atomicMax(T* p, T value) { return atomicExch(p, std::max(*p, value)); }
-template <class T> T atomicCAS(T* p, T expected, T value) {
-  return atomicExch(p, *p == expected ? value : *p);
-}
+template <class T> T atomicMax(T* p, T value) { return std::exchange(*p, std::max(*p, value)); }
 inline unsigned __float_as_uint(float v) { return emulator::float_to_bits(v); }
 inline float __uint_as_float(unsigned bits) { return emulator::bits_to_float(bits); }
 using std::exp, std::max, std::min, std::sqrt, std::tanh;

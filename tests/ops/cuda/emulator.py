@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import subprocess
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,10 @@ import pytest
 from platformdirs import user_cache_path
 
 from minise.ops.cuda.launcher import Launcher, parameters, table
-from minise.ops.cuda.products import product_of
+from minise.ops.cuda.products import multiply, product_of, settings_of
+from tests.ops.cuda import fake_cublas
+from tests.ops.cuda.capture import enqueue
+from tests.ops.cuda.device import DeviceArray, unowned_in
 
 HEADER = Path(__file__).with_name("emulator.h")
 FLAGS = ["-std=c++20", "-O1", "-fPIC", "-shared", "-w", "-fno-strict-aliasing", "-U_FORTIFY_SOURCE"]
@@ -45,8 +48,7 @@ class Emulator(Launcher):
         super().__init__()
         self._xp, self.seed, self.resident = xp, seed, resident
         self.shared, self.edit = shared, edit
-        self.launches = []  # names of kernels, in order
-        self.products = 0  # calls of multiply
+        self.launches = []  # names of kernels, and "multiply", in order
 
     @property
     def xp(self):
@@ -59,24 +61,28 @@ class Emulator(Launcher):
         return array.ctypes.data
 
     def run(self, plan, arrays):
-        kernel, shared = plan.kernel, plan.shared
-        self.launches.append(kernel)
-        if shared > self.shared:
+        """Run a kernel, or record it if the current stream is capturing."""
+        self.launches.append(plan.kernel)
+        if plan.shared > self.shared:
             raise EmulatorError(
-                f"{kernel}: shared memory is {shared} bytes, expected at most {self.shared}"
+                f"{plan.kernel}: shared memory is {plan.shared} bytes, expected at most "
+                f"{self.shared}"
             )
-        text = self.edit(plan.source.text)
+        enqueue(partial(self.execute, plan, unowned_in([on_host(array) for array in arrays])))
+
+    def execute(self, plan, arrays):
+        kernel, text = plan.kernel, self.edit(plan.source.text)
         function = getattr(compiled(text, plan.source.defines), f"emulate_{kernel}")
         buffers = {}
         addresses = [
-            table([address_of(one, written, buffers) for one in array], np.uint64, plan.entries)
+            table([address_of(entry, written, buffers) for entry in array], np.uint64, plan.entries)
             if many
             else np.uint64(address_of(array, written, buffers))
             for array, (_, _, written, many) in zip(arrays, plan.arrays, strict=True)
         ]
         cells = [np.asarray(cell) for cell in (*addresses, *plan.scalars)]
         grid = (*plan.blocks, 1, 1)[:3]
-        launch = (ctypes.c_uint * 7)(*grid, *plan.threads, shared, self.seed, self.resident)
+        launch = (ctypes.c_uint * 7)(*grid, *plan.threads, plan.shared, self.seed, self.resident)
         pointers = (ctypes.c_void_p * len(cells))(*(cell.ctypes.data for cell in cells))
         error = function(launch, pointers)
         if error:
@@ -85,10 +91,20 @@ class Emulator(Launcher):
             buffer.write_back(kernel)
 
     def multiply(self, a, b, out, *, add=False):
-        self.products += 1
-        product_of(a, b, out)
-        product = self.xp.matmul(a, b)
-        out[...] = out + product if add else product
+        """Multiply through the fake of cuBLAS, with the arguments of a call on a GPU."""
+        self.launches.append("multiply")
+        product = product_of(a, b, out)
+        settings = settings_of(fake_cublas, out.dtype.char, tf32=self.tf32, add=add)
+        addresses = tuple(self.address(array) for array in (a, b, out))
+        handle = fake_cublas.get_cublas_handle()
+        multiply(fake_cublas, handle, product, addresses, settings)
+
+
+def on_host(array):
+    """Return the NumPy array of a device array, also in a list; return anything else unchanged."""
+    if isinstance(array, list):
+        return [on_host(entry) for entry in array]
+    return array.array if isinstance(array, DeviceArray) else array
 
 
 class Buffer:
@@ -123,8 +139,7 @@ def signalling(dtype):
 
 def flat(array):
     """Return the bytes of a contiguous array, as a view."""
-    host = array if isinstance(array, np.ndarray) else array.array
-    return host.reshape(-1).view(np.uint8)
+    return array.reshape(-1).view(np.uint8)
 
 
 def address_of(array, written, buffers):

@@ -23,7 +23,7 @@ class Hosted:
         self.__all__ = ops.__all__
 
     def __getattr__(self, name):
-        if name.startswith("_") or name == "ops":
+        if name.startswith("_") or name in ("ops", "in_place"):
             raise AttributeError(name)
         function = getattr(self.ops, name)
         if not callable(function):

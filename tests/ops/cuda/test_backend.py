@@ -135,14 +135,15 @@ def test_running_statistics_are_updated_in_place(seed):
     launcher = Emulator(device, seed=seed)
     x, *vectors = arrays((5, 40, 3, 2), *4 * [40])
     settings = True, 0.1, 1e-5
-    apart = statistics(launcher, (x, *vectors), settings)
+    strided = statistics(launcher, (x, *vectors), settings)
     before = [vector.get() for vector in vectors]
     assert all((a.get() == b).all() for a, b in zip(vectors, before, strict=True))
-    cache = statistics(launcher, (x, *vectors), settings, in_place=True)
+    launcher.in_place = True
+    cache = statistics(launcher, (x, *vectors), settings)
     assert cache.running_mean is vectors[2]
     assert cache.running_var is vectors[3]
     for name in ("mean", "rstd", "running_mean", "running_var"):
-        np.testing.assert_array_equal(getattr(cache, name).get(), getattr(apart, name).get())
+        np.testing.assert_array_equal(getattr(cache, name).get(), getattr(strided, name).get())
     assert not np.array_equal(vectors[2].get(), before[2])
 
 
@@ -206,12 +207,12 @@ def test_what_a_step_of_inference_launches():
     prepared = back_end.prepare_conv2d(weight, None, w1, None, w2, None, relu=True)
     assert back_end.launcher.launches == []
     back_end.run_conv2d(prepared, x, shortcut)
-    assert back_end.launcher.launches == ["tile_forward"]  # 1x1: no im2col
+    assert back_end.launcher.launches == ["multiply", "tile_forward"]  # 1x1: no im2col
     gamma, beta, mean, var = (abs(array) for array in arrays(*4 * [4]))
     running = dict(running_mean=mean, running_var=var)
     norm = back_end.prepare_batch_norm2d(gamma, beta, **running)
     back_end.run_batch_norm2d(norm, x)
-    assert back_end.launcher.launches[1:] == ["channel_moments", "normalise"]
+    assert back_end.launcher.launches[2:] == ["channel_moments", "normalise"]
 
 
 def test_caches_keep_the_callers_arrays():
@@ -269,7 +270,7 @@ def test_refuses_arrays_on_another_device(monkeypatch):
 def test_the_launcher_checks_a_kernels_arguments():
     """In an optimised Python, too: a kernel would misread the array."""
     launcher = Emulator(device)
-    x, z, apart = arrays((2, 8), (2,), (4,))
+    x, z, strided = arrays((2, 8), (2,), (4,))
 
     def squeeze(x, z, rows=2, hw=8, blocks=1):
         file, arrays, scalars = "squeeze_excite.cu", (x, z), (1, rows, hw)
@@ -280,7 +281,7 @@ def test_the_launcher_checks_a_kernels_arguments():
         ((x.astype(np.float64), z), TypeError, "squeeze: x is float64 of .*, expected an array"),
         ((x.get(), z), TypeError, "squeeze: x is float32 of numpy, expected an array of"),
         ((3, z), TypeError, "squeeze: x is a int, expected an array of float32"),
-        ((x, apart[::2]), ValueError, "squeeze: z is not contiguous"),
+        ((x, strided[::2]), ValueError, "squeeze: z is not contiguous"),
         ((x, z, 2**31), ValueError, "squeeze: rows is 2147483648, expected a value of int32"),
         ((x, z, 2, 8, 0), ValueError, r"squeeze: blocks along x are 0, expected 1\.\.2147483647"),
         ((x, z, 2, 8, (1, 65536)), ValueError, r"blocks along y are 65536, expected 1\.\.65535"),
@@ -339,7 +340,7 @@ def test_kernels_are_read_from_an_installed_wheel(tmp_path):
 def test_every_source_has_kernels_and_a_lesson():
     """Each file begins with its idea, its memory traffic (bytes) and its split of the work."""
     sources = sorted((ROOT / "minise" / "ops" / "cuda").glob("*.cu"))
-    assert len(sources) == 6
+    assert len(sources) == 7
     for path in sources:
         lesson = path.read_text().partition("\n\n")[0]
         for part in ("Idea.", "Bytes.", "Split of the work."):

@@ -67,6 +67,50 @@ def test_votes_and_atomics(seed):
     assert run("atomicMax(out, double(threadIdx.x));", seed=seed)[0] == 63
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_lanes_exchange_through_shared_memory(seed):
+    body = (
+        "__shared__ double line[64];\nline[threadIdx.x] = threadIdx.x; __syncwarp();\n"
+        "out[threadIdx.x] = line[threadIdx.x ^ 31];"
+    )
+    assert run(body, seed=seed).tolist() == [*range(31, -1, -1), *range(63, 31, -1)]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_tensor_core_multiplies_operands_truncated_to_tf32(seed):
+    """Truncation takes 2 ** -11 off the integers of a; lanes hold elements as for mma.m16n8k8."""
+    body = (
+        "const int group = threadIdx.x / 4, own = threadIdx.x % 4;\n"
+        "float a[4], b[2], d[4] = {1, 1, 1, 1};\n"
+        "for (int r = 0; r < 4; r++)"
+        " a[r] = 1 + group + 8 * (r % 2) + 2 * (own + 4 * (r / 2)) + exp2f(-11);\n"
+        "for (int r = 0; r < 2; r++) b[r] = 3 * (own + 4 * r) - group;\n"
+        "emulator::multiply_add(d, a, b, __LINE__);\n"
+        "for (int r = 0; r < 4; r++) out[(group + 8 * (r / 2)) * 8 + 2 * own + r % 2] = d[r];"
+    )
+    i, j = np.arange(16)[:, None], np.arange(8)
+    expected = 1 + (1.0 + i + 2 * j) @ (3.0 * j[:, None] - j)
+    assert (run(body, threads=32, size=128, seed=seed).reshape(16, 8) == expected).all()
+
+
+def test_an_unfair_order_shows_a_race_that_fair_orders_hide():
+    """A warp writes the next value while another has not read the last one."""
+    body = (
+        "__shared__ double line[64]; double sum = 0;\n"
+        "for (int k = 0; k < 2; k++) {\n"
+        "line[threadIdx.x] = k; __syncthreads();\n"
+        "double seen = line[63 - threadIdx.x];\n"
+        "for (int away = 16; away; away /= 2) seen += __shfl_xor_sync(0xffffffffu, seen, away);\n"
+        "sum += seen / 32;%s\n"
+        "} out[threadIdx.x] = sum;"
+    )
+    race, correct = body % "", body % " __syncthreads();"
+    wrong = [bool((run(race, seed=seed) != 1).any()) for seed in range(6)]
+    assert wrong[:2] == [False, False]
+    assert any(wrong[2:])
+    assert all((run(correct, seed=seed) == 1).all() for seed in range(6))
+
+
 def test_a_seed_selects_an_order():
     """Without atomics the last write remains: the seed determines the last thread."""
     body = "out[0] = threadIdx.x;"
@@ -113,7 +157,7 @@ REFUSED = {
         "wrote outside the shared arrays",
     ),
     "a misaligned address": (
-        "out[0] = *(double*)__builtin_assume_aligned((char*)out + 8, 16);",
+        "out[0] = *(double*)ALIGNED((char*)out + 8, 16);",
         "an address is not a multiple of 16 bytes (block 0,0, thread 0)",
     ),
     "too much static memory": (

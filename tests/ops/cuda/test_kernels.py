@@ -8,7 +8,6 @@ from minise.gradcheck.strategies.drawing import LAYOUTS
 from minise.ops import reference
 from minise.ops.cuda import arrays
 from minise.ops.cuda.launcher import ENTRIES, parameters, rows_per_warp, source
-from minise.ops.reference import arrays as reference_arrays
 from tests.ops.cuda.accuracy import (
     REL_TOL_FLOAT32,
     REL_TOL_MOMENTS,
@@ -26,12 +25,13 @@ from tests.ops.cuda.hosted import on_gpu
 from tests.ops.loops import each
 
 FILES = [
-    "squeeze_excite.cu",
-    "squeeze_excite_tile.cu",
-    "block_tail.cu",
-    "windows.cu",
-    "cross_entropy.cu",
-    "sgd.cu",
+    "squeeze_excite",
+    "squeeze_excite_tile",
+    "block_tail",
+    "windows",
+    "cross_entropy",
+    "sgd",
+    "copy",
 ]
 ORDERS = [dict(seed=seed, resident=1 + seed) for seed in range(4)]
 over_cases = pytest.mark.parametrize(
@@ -75,6 +75,33 @@ def test_the_update_on_a_gpu():
     assert max(map(relative_error, arrays, expected)) < REL_TOL_FLOAT32
 
 
+def update_one_by_one(params, grads, velocities, *, weight_decays, **settings):
+    for *param, weight_decay in zip(params, grads, velocities, weight_decays, strict=True):
+        reference.sgd_update(*param, weight_decay=weight_decay, **settings)
+
+
+@pytest.mark.parametrize("size", [1, 2047, 2048, 6145])
+def test_copies_by_one_kernel(size):
+    rng, launcher = np.random.default_rng(0), Emulator(device)
+    sources = [rng.standard_normal(k * size).astype(np.float32) for k in (1, 2, 3)]
+    results = arrays.copies(launcher, [DeviceArray(a) for a in sources])
+    assert launcher.launches == ["copies"]
+    for a, b in zip(results, sources, strict=True):
+        np.testing.assert_array_equal(a.array, b)
+        assert not np.shares_memory(a.array, b)
+
+
+def test_copies_of_any_layout_dtype_and_number():
+    launcher = Emulator(device)
+    floats = [np.full(2, k, np.float32) for k in range(113)]
+    sources = [*floats, np.arange(6.0).reshape(2, 3).T, np.array(7), np.zeros((0, 2), np.float32)]
+    results = arrays.copies(launcher, [DeviceArray(a) for a in sources])
+    assert launcher.launches == 3 * ["copies"]
+    for a, b in zip(results, sources, strict=True):
+        np.testing.assert_array_equal(a.array, b)
+        assert a.dtype == b.dtype
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @each("order", ORDERS)
 def test_many_updates_by_one_kernel(dtype, order):
@@ -87,7 +114,7 @@ def test_many_updates_by_one_kernel(dtype, order):
     params, grads, velocities = ([device.asarray(a, dtype) for a in row] for row in rows)
     arrays.sgd_updates(launcher, params, grads, velocities, **settings)
     assert launcher.launches == ["sgd_updates"]
-    reference_arrays.sgd_updates(*rows, **settings)
+    update_one_by_one(*rows, **settings)
     tolerance = REL_TOL_FLOAT32 if dtype == np.float32 else 1e-15
     for results, expected in ((params, rows[0]), (velocities, rows[2])):
         for a, b in zip(results, expected, strict=True):
@@ -110,7 +137,7 @@ def test_updates_of_any_layout_dtype_and_number():
     launcher = Emulator(device)
     settings = dict(rate=0.1, momentum=0.5, nesterov=False, weight_decays=[0.1] * 123)
     expected, params = rows(), [DeviceArray(a) for a in rows()]
-    reference_arrays.sgd_updates(expected, rows(), rows(), **settings)
+    update_one_by_one(expected, rows(), rows(), **settings)
     others = ([DeviceArray(a) for a in rows()] for _ in range(2))
     arrays.sgd_updates(launcher, params, *others, **settings)
     assert launcher.launches == 3 * ["sgd_updates"]
@@ -148,8 +175,11 @@ def test_every_kernel_is_run():
     ops.sgd_update(
         param, param, param.copy(), rate=0.1, momentum=0.9, nesterov=True, weight_decay=0.1
     )
+    ops.ops.copies([DeviceArray(param)])
     ran = {*ops.ops.launcher.launches, *simple.ops.launcher.launches}
-    assert ran == {name for file in FILES for name in parameters(source(file, param.dtype).text)}
+    assert ran - {"multiply"} == {
+        name for file in FILES for name in parameters(source(f"{file}.cu", param.dtype).text)
+    }
 
 
 @pytest.mark.parametrize("order", ORDERS, ids=lambda order: f"seed{order['seed']}")
@@ -172,9 +202,9 @@ def test_the_bits_of_an_image_do_not_depend_on_the_batch(kernels, sizes):
     out, cache = ops.squeeze_excite_forward(x, w1, None, w2, None)
     dx, *_ = ops.squeeze_excite_backward(out, cache)
     for n in (0, 8):
-        one, cache = ops.squeeze_excite_forward(x[n : n + 1], w1, None, w2, None)
-        np.testing.assert_array_equal(one[0], out[n])
-        np.testing.assert_array_equal(ops.squeeze_excite_backward(one, cache)[0][0], dx[n])
+        single, cache = ops.squeeze_excite_forward(x[n : n + 1], w1, None, w2, None)
+        np.testing.assert_array_equal(single[0], out[n])
+        np.testing.assert_array_equal(ops.squeeze_excite_backward(single, cache)[0][0], dx[n])
 
 
 @pytest.mark.parametrize(

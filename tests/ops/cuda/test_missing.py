@@ -1,11 +1,9 @@
-"""The cuda back end without CuPy, driver or GPU, and its calls of CuPy (a fake)."""
+"""The cuda back end without CuPy, a driver or a GPU: what is missing, and how to install it."""
 
-import importlib.machinery
 import os
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,35 +12,16 @@ from minise.ops import cuda
 from minise.ops.backend import backend, load_ops
 from minise.ops.cuda import cupy_launcher
 from minise.ops.cuda.backend import Backend
-from minise.ops.cuda.launcher import source
 from tests.cli.commands import call
+from tests.ops.cuda.fake_cupy import fake_cupy
 
 ROOT = Path(__file__).parents[3]
 FLOAT = np.dtype(np.float32)
 
 
-class CudaError(RuntimeError):
-    """Stands in for CuPy's error class."""
-
-
-def fake_cupy(monkeypatch, *, devices=1, nvrtc=True):
-    """Replace CuPy by a fake that reports these devices, or raises if they are an error text."""
-
-    def count():
-        if isinstance(devices, int):
-            return devices
-        raise CudaError(devices)
-
-    def version():
-        if nvrtc:
-            return 12, 9
-        raise RuntimeError('Failure finding "libnvrtc.so.12": No such file\nand more')
-
-    fake = ModuleType("cupy")
-    fake.__spec__ = importlib.machinery.ModuleSpec("cupy", None)
-    runtime = SimpleNamespace(getDeviceCount=count, runtimeGetVersion=lambda: 12090)
-    fake.cuda = SimpleNamespace(runtime=runtime, nvrtc=SimpleNamespace(getVersion=version))
-    monkeypatch.setitem(sys.modules, "cupy", fake)
+def two_builds(monkeypatch):
+    fake_cupy(monkeypatch)
+    monkeypatch.setattr(cupy_launcher, "_cupy_builds", lambda: ["cupy-cuda12x", "cupy-cuda13x"])
 
 
 def no_cupy(monkeypatch):
@@ -69,6 +48,19 @@ MISSING = {
     "all devices": (
         lambda patch: fake_cupy(patch, devices=0),
         "the NVIDIA driver shows no GPU: see nvidia-smi and CUDA_VISIBLE_DEVICES",
+    ),
+    "an older driver": (
+        lambda patch: fake_cupy(patch, devices=TOO_OLD, driver=12040, version=13000),
+        r"CuPy is built for CUDA 13.0, but the driver supports CUDA 12.4 at most \(cuda.*\): "
+        r"pip uninstall cupy-cuda13x, then pip install -e '.\[cuda12\]', or install a newer driver",
+    ),
+    "one of two builds": (
+        two_builds,
+        "cupy-cuda12x and cupy-cuda13x are both installed, but .*: pip uninstall cupy-cuda12x cup",
+    ),
+    "cublas": (
+        lambda patch: fake_cupy(patch, cublas=False),
+        r"cuBLAS, which multiplies matrices, is not found \(Failure .*cublasLt.*\): pip install",
     ),
     "nvrtc": (
         lambda patch: fake_cupy(patch, nvrtc=False),
@@ -97,78 +89,6 @@ def test_nothing_is_missing(monkeypatch):
     fake_cupy(monkeypatch)
     assert cuda.missing() is None
     cuda.require()
-
-
-# Calls of CuPy
-
-
-class FakeModule:
-    """A fake of CuPy's RawModule and of its kernels; records its arguments."""
-
-    made, launched = [], []
-
-    def __init__(self, code, options):
-        FakeModule.made.append((code, options))
-
-    def get_function(self, name):
-        def launch(*arguments, **settings):
-            FakeModule.launched.append((name, arguments, settings))
-
-        launch.max_dynamic_shared_size_bytes = 48 << 10
-        return launch
-
-
-def fake_launcher(monkeypatch):
-    fake_cupy(monkeypatch)
-    fake, device_of = sys.modules["cupy"], SimpleNamespace(now=0)
-    fake.RawModule = FakeModule
-    fake.cuda.runtime.getDevice = lambda: device_of.now
-    fake.cuda.runtime.cudaDevAttrMaxSharedMemoryPerBlockOptin = 97
-    fake.cuda.runtime.deviceGetAttribute = lambda attribute, device: 1000 * attribute + device
-    monkeypatch.setattr(FakeModule, "made", [])
-    monkeypatch.setattr(FakeModule, "launched", [])
-    return cupy_launcher.Cupy(), device_of
-
-
-def test_a_source_is_compiled_once_for_each_device_and_dtype(monkeypatch):
-    launcher, device_of = fake_launcher(monkeypatch)
-    unit = source("squeeze_excite.cu", FLOAT)
-    for kernel in ("squeeze", "scale", "squeeze"):
-        launcher.run(unit, kernel, (1,), 256, [], 0)
-    assert FakeModule.made == [(unit.text, ("-std=c++17", "-DREAL=float"))]
-    launcher.run(source("squeeze_excite.cu", np.dtype(float)), "squeeze", (1,), 256, [], 0)
-    assert FakeModule.made[1][1] == ("-std=c++17", "-DREAL=double")
-    device_of.now = 1
-    launcher.run(unit, "squeeze", (1,), 256, [], 0)
-    assert len(FakeModule.made) == 3
-    assert [name for name, *_ in FakeModule.launched] == [
-        "squeeze",
-        "scale",
-        "squeeze",
-        "squeeze",
-        "squeeze",
-    ]
-
-
-def test_arguments_of_a_launch(monkeypatch):
-    """CuPy passes an argument's bytes to the kernel: a Python int would have eight."""
-    launcher, _ = fake_launcher(monkeypatch)
-    unit = source("squeeze_excite_tile.cu", FLOAT)
-    launcher.run(unit, "tile_forward", (3, 2), 512, [None, np.int32(7)], 100 << 10)
-    ((_, (blocks, threads, arguments), settings),) = FakeModule.launched
-    assert (blocks, threads, settings) == ((3, 2), (512,), {"shared_mem": 100 << 10})
-    assert [(type(a), int(a)) for a in arguments] == [(np.uint64, 0), (np.int32, 7)]
-    (kernel,) = launcher._kernels.values()
-    assert kernel.max_dynamic_shared_size_bytes == 100 << 10
-    launcher.run(unit, "tile_forward", (3,), 512, [], 60 << 10)
-    assert kernel.max_dynamic_shared_size_bytes == 100 << 10
-
-
-def test_the_shared_memory_limit_is_per_device(monkeypatch):
-    launcher, device_of = fake_launcher(monkeypatch)
-    assert launcher.shared_limit() == 97000
-    device_of.now = 1
-    assert launcher.shared_limit() == 97001
 
 
 # On the command line, and in the tests of a GPU

@@ -5,10 +5,10 @@ import pytest
 
 from minise import models
 from minise.nn import SE
-from minise.ops import reference
+from minise.ops import reference, wrap
 from minise.ops.cuda.backend import Backend
 from minise.ops.cuda.cupy_launcher import Cupy
-from minise.train import SGD, SoftmaxCrossEntropy, train_step
+from minise.train import SGD, NonFiniteState, SoftmaxCrossEntropy, check_state, train_step
 from minise.train.checkpoint import arrays_of, restore
 from minise.train.evaluate import evaluate
 from tests.ops.cuda.device import DeviceArray, device
@@ -136,3 +136,32 @@ def test_evaluation_and_checkpoints():
     result, expected = (evaluate(n, batches, SoftmaxCrossEntropy(n.ops)) for n in (net, twin))
     assert result["accuracy"] == expected["accuracy"]
     assert result["loss"] == pytest.approx(expected["loss"], rel=1e-10)
+
+
+def test_a_guarded_step_is_bit_identical():
+    """The guard reads arrays on the host, and changes none."""
+    results = []
+    for wrapper in (None, wrap.guarded):
+        ops = Backend(Emulator(device))
+        net, optimiser = build("se_resnet8", ops, np.float32)
+        if wrapper is not None:
+            wrap.attach(net, wrapper(ops))
+        pixels, labels = images(np.random.default_rng(0))
+        loss = step(net, optimiser, pixels.astype(np.float32), labels)["loss"]
+        results.append({"loss": np.array(loss), **arrays_of(net)})
+    plain, guarded = results
+    assert plain.keys() == guarded.keys()
+    for name, array in plain.items():
+        np.testing.assert_array_equal(guarded[name], array, err_msg=name)
+
+
+def test_a_guard_names_the_layer_and_the_checkpoint_check_its_array():
+    ops = Backend(Emulator(device))
+    net, optimiser = build("se_resnet8", ops, np.float32)
+    net.named_parameters()["layer2.0.conv1.weight"][...] = np.nan
+    with pytest.raises(NonFiniteState, match="^layer layer2.0.conv1, parameter weight: "):
+        check_state(net, optimiser.velocity)
+    wrap.attach(net, wrap.guarded(ops))
+    pixels, labels = images(np.random.default_rng(0))
+    with pytest.raises(wrap.NonFiniteError, match="layer layer2.0.conv1, conv2d_forward: "):
+        step(net, optimiser, pixels.astype(np.float32), labels)

@@ -1,0 +1,126 @@
+"""Images that are decoded when they are indexed, for data sets larger than memory."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from minise.checks import check_integer
+
+# Decoded pixels that a data set keeps: 65,536 images of 32 x 32, or 1,337 of 224 x 224.
+CACHE_BYTES = 192 * 2**20
+
+
+class Cache(NamedTuple):
+    """The first images of a source, decoded."""
+
+    pixels: NDArray[np.uint8]  # (K, 3, H, W); not touched, so not in memory, where not decoded
+    decoded: NDArray[np.bool_]  # (K,)
+
+
+class LazyImages:
+    """An array of images of shape (N, 3, H, W), uint8, that are decoded when they are indexed.
+
+    Parameters
+    ----------
+    read : callable
+        read(i) returns image i, an ndarray of shape (3, H, W), uint8. Several threads may call it.
+    count : int
+        N, the number of images.
+    height, width : int
+        H and W.
+    cache_bytes : int
+        The first images are kept after they are decoded, up to this number of bytes in all.
+
+    Notes
+    -----
+    Indexing returns an ndarray, as it would for an ndarray of all images: ``images[3]``,
+    ``images[2:9]``, ``images[[5, 1]]``, ``images[mask]``, ``images[:9, 0]``. ``np.asarray(images)``
+    decodes all images. ``images.view(indices)`` selects images and decodes none.
+    """
+
+    dtype = np.dtype(np.uint8)
+    ndim = 4
+
+    def __init__(
+        self,
+        read: Callable[[int], NDArray[np.uint8]],
+        count: int,
+        height: int,
+        width: int,
+        *,
+        cache_bytes: int = CACHE_BYTES,
+    ) -> None:
+        for name, value in dict(count=count, height=height, width=width).items():
+            check_integer("LazyImages", name, value, 1)
+        check_integer("LazyImages", "cache_bytes", cache_bytes, 0)
+        self._read = read
+        self._rows: NDArray[np.int64] = np.arange(count)
+        self._image_shape = (3, height, width)
+        capacity = min(count, cache_bytes // (3 * height * width))
+        pixels = np.empty((capacity, *self._image_shape), np.uint8)
+        self._cache = Cache(pixels, np.zeros(capacity, np.bool_))
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(N, 3, H, W)."""
+        return (len(self._rows), *self._image_shape)
+
+    @property
+    def nbytes(self) -> int:
+        """The number of bytes of all images, decoded."""
+        return int(np.prod(self.shape))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __repr__(self) -> str:
+        return f"<LazyImages of shape {self.shape}, uint8>"
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        first, *rest = key if isinstance(key, tuple) and key else (key,)
+        simple = all(isinstance(part, slice | int | np.integer) for part in rest)
+        if first is Ellipsis or isinstance(first, tuple) or not simple:  # decode all images
+            return np.asarray(self)[key]
+        rows = np.asarray(self._rows[first])
+        images = self._decoded(rows.ravel()).reshape(rows.shape + self._image_shape)
+        return images[(slice(None),) * rows.ndim + tuple(rest)] if rest else images
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        if copy is False:
+            raise ValueError("LazyImages: copy is False, expected None or True: decoding copies")
+        images = self._decoded(self._rows)
+        return images if dtype is None else images.astype(dtype, copy=False)
+
+    def view(self, which: slice | NDArray[Any]) -> Self:
+        """Return the images that a slice, indices or a mask selects, without decoding them.
+
+        Both share the images that are kept.
+        """
+        view = object.__new__(type(self))
+        view.__dict__.update(self.__dict__, _rows=self._rows[which])
+        return view
+
+    def _decoded(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        images = np.empty((len(rows), *self._image_shape), np.uint8)
+        pixels, decoded = self._cache
+        cacheable = rows < len(decoded)
+        hits = cacheable.copy()
+        hits[cacheable] = decoded[rows[cacheable]]
+        images[hits] = pixels[rows[hits]]
+        for k in np.flatnonzero(~hits):
+            image = self._read(int(rows[k]))
+            if image.shape != self._image_shape or image.dtype != np.uint8:
+                raise ValueError(
+                    f"LazyImages: read({rows[k]}) returns {image.dtype} of shape {image.shape}, "
+                    f"expected uint8 of shape {self._image_shape}: convert the image in read"
+                )
+            images[k] = image
+            if cacheable[k]:
+                pixels[rows[k]] = image
+                decoded[rows[k]] = True  # last: another thread may read the pixels from here on
+        return images

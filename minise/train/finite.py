@@ -1,0 +1,112 @@
+"""NaN and infinity in a run: find the first in a net, and say how the run ends."""
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import numpy as np
+
+from minise.checks import Array
+from minise.nn import Layer
+from minise.nn.layer import dotted_name
+from minise.train.checkpoint import load
+from minise.train.run_folder import RunFolder
+
+PARAMETER, STATISTIC, VELOCITY = "parameter", "running statistic", "velocity of parameter"
+
+
+class NonFiniteLoss(FloatingPointError):
+    """The loss is NaN or infinite; the message has the step and a hint."""
+
+
+class NonFiniteState(FloatingPointError):
+    """An array of the net or the optimiser has a NaN or an infinity.
+
+    Attributes
+    ----------
+    layer : str
+        Dotted name of the layer; "" for the net itself.
+    kind : {"parameter", "running statistic", "velocity of parameter"}
+        Role of the array.
+    array : str
+        Name of the array in its layer, such as running_var.
+    """
+
+    def __init__(self, layer: str, kind: str, array: str, message: str) -> None:
+        super().__init__(message)
+        self.layer, self.kind, self.array = layer, kind, array
+
+
+def check_state(net: Layer, velocity: Mapping[str, Array] | None = None, hint: str = "") -> None:
+    """Check that every parameter, running statistic and velocity is finite.
+
+    Parameters
+    ----------
+    net : Layer
+        The net. Arrays of integers, such as counters, are not checked.
+    velocity : dict of str to ndarray, optional
+        Velocities of the optimiser by the dotted names of the parameters.
+    hint : str
+        End of the message.
+
+    Raises
+    ------
+    NonFiniteState
+        For the first array that is not finite: parameters and running statistics in the order of
+        the layers, then velocities.
+    """
+    for layer, kind, name, array in _named_arrays(net, velocity or {}):
+        values = np.asarray(net.ops.asnumpy(array))
+        if values.dtype.kind not in "fc" or np.isfinite(values).all():
+            continue
+        bad = ~np.isfinite(values)
+        first = tuple(int(i) for i in np.argwhere(bad)[0])
+        raise NonFiniteState(
+            layer,
+            kind,
+            name,
+            f"layer {layer or '(none)'}, {kind} {name}: {bad.sum()} of {values.size} numbers are "
+            f"not finite, the first is {values[first]} at {first}{hint}",
+        )
+
+
+def _named_arrays(
+    net: Layer, velocity: Mapping[str, Array]
+) -> Iterator[tuple[str, str, str, Array]]:
+    """Yield (layer, kind, name, array)."""
+    layers: dict[str, tuple[str, str]] = {}  # by dotted name
+    for layer, module in net.layers():
+        for kind, arrays in ((PARAMETER, module.params), (STATISTIC, module.state)):
+            for name, array in arrays.items():
+                layers.setdefault(dotted_name(layer, name), (layer, name))
+                yield layer, kind, name, array
+    for dotted, array in velocity.items():
+        layer, name = layers.get(dotted, ("", dotted))
+        yield layer, VELOCITY, name, array
+
+
+def overflow(split: str, metrics: Mapping[str, float]) -> str | None:
+    """Return a message if the loss or accuracy of a net with finite arrays is not finite."""
+    for name in ("loss", "accuracy"):
+        if not math.isfinite(metrics.get(name, 0.0)):
+            return (
+                f"the {split} {name} is {metrics[name]}, although every parameter and running "
+                "statistic is finite: probably activations overflow in evaluation, so lower lr, or "
+                "train longer until the running statistics have settled; `minise train --guard` "
+                "names the layer"
+            )
+    return None
+
+
+@contextmanager
+def naming_the_checkpoint(folder: RunFolder) -> Iterator[None]:
+    """Append to an error about NaN or infinity which checkpoint has the last finite state."""
+    try:
+        yield
+    except FloatingPointError as error:
+        saved = "no checkpoint is written"
+        if folder.last.exists():
+            step = load(folder.last).progress["step"]
+            saved = f"{folder.last} has the state after step {step}"
+        error.args = (f"{error}; {saved}",)
+        raise

@@ -1,0 +1,49 @@
+"""What to do when a training step does not fit into memory: find a batch size that does."""
+
+import traceback
+from typing import Any
+
+from minise.nn import Layer
+from minise.train.objective import Objective
+
+
+class OutOfMemory(MemoryError):
+    """A training step needs more memory than there is; the message has a batch size that fits."""
+
+
+def out_of_memory(
+    error: MemoryError, net: Layer, objective: Objective, batch: tuple[Any, Any]
+) -> OutOfMemory:
+    """Return an error whose message says which part of a batch fits, found by trying.
+
+    The net's state, such as running statistics, is changed by the trials.
+    """
+    traceback.clear_frames(error.__traceback__)  # they hold the arrays of the failed step
+    x, targets = batch
+    size, failed = len(x) // 2, len(x)
+    while size and not _fits(net, objective, x[:size], targets[:size]):
+        size, failed = size // 2, size
+    reason = str(error).partition("\n")[0] or "allocation failed"
+    if not size:
+        remedy = f"a batch of {failed} does not fit either: use a smaller net or smaller images"
+    else:
+        parts = -(-len(x) // size)
+        remedy = (
+            f"a batch of {size} fits: use --batch-size {size}, with --accumulate {parts} for "
+            "gradients over as many images as before"
+        )
+    return OutOfMemory(
+        f"train: a step on a batch of {len(x)} does not fit into memory ({reason}): {remedy}"
+    )
+
+
+def _fits(net: Layer, objective: Objective, x: Any, targets: Any) -> bool:
+    """Return True if the memory suffices for the forward and backward pass of a batch."""
+    try:
+        out, cache = net.forward(net.ops.asarray(x), training=True)
+        _, loss_cache = objective.forward(out, targets)
+        net.backward(objective.backward(loss_cache), cache, needs_dx=False)
+    except MemoryError as error:
+        traceback.clear_frames(error.__traceback__)
+        return False
+    return True
