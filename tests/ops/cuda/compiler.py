@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pytest
 
 import minise.ops.cuda
 from minise.ops.cuda.launcher import source
@@ -24,11 +23,6 @@ from minise.ops.cuda.launcher import source
 FILES = sorted(path.name for path in Path(minise.ops.cuda.__file__).parent.glob("*.cu"))
 DTYPES = np.float32, np.float64
 CHIPS = {75: "Turing", 80: "Ampere", 90: "Hopper", 100: "Blackwell"}
-SPILLS = {  # with one of the compilers at least
-    ("windows.cu", np.float32, 80),
-    ("windows.cu", np.float32, 90),
-    ("windows.cu", np.float64, 80),
-}
 REPORT = re.compile(
     r"entry function '(\w+)' for 'sm_\d+'.*?(\d+) bytes stack frame, (\d+) bytes spill stores, "
     r"(\d+) bytes spill loads.*?Used (\d+) registers",
@@ -91,15 +85,8 @@ def in_wheels(pattern):
 
 def builds(chosen):
     """Return (compiler, file, dtype, chip) for all machine code of the chosen compilers."""
-    spills = pytest.mark.xfail(reason="spills, or takes more registers", strict=False)
     return [
-        pytest.param(
-            compiler,
-            file,
-            dtype,
-            chip,
-            marks=spills if (file, dtype, chip) in SPILLS else (),
-        )
+        (compiler, file, dtype, chip)
         for compiler in chosen
         for file in FILES
         for dtype in DTYPES

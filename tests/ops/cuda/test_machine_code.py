@@ -15,6 +15,7 @@ from tests.ops.cuda.compiler import build, builds, label, newest
 from tests.ops.cuda.machine_code import NEEDED, disassembler, in_flight, instructions
 
 LOCAL = "LDL", "STL"  # memory of one thread, where arrays and spills are
+CALL = r"(\w+)(?:<\w+>)?\("  # of a function, in a source
 LOAD, STORE = ("LDG", "LD"), ("STG", "ST")  # global memory, or memory of any kind
 # The hardware has no division of integers: each is about 20 instructions, of which one or, in 64
 # bits, three count here. By kernel: at most so many, and so many between a jump and its earlier
@@ -28,13 +29,15 @@ DIVISIONS = {
     "dense_layer_backward": (4, 2),
     "excite": (2, 0),
     "excite_backward": (3, 1),
-    "gradient_sums": (1, 0),
+    "gate_gradient": (2, 0),
+    "gradient_sums": (6, 0),
     "im2col": (2, 0),
     "max_pool": (5, 0),
     "max_pool_backward": (9, 1),
     "norm_input_gradient": (1, 0),
-    "normalise": (1, 0),
+    "normalise": (3, 0),
     "sgd_updates": (2, 0),
+    "squeeze": (3, 0),
     "tile_backward": (11, 2),
     "tile_forward": (9, 0),
     "weight_gradients": (1, 0),
@@ -43,10 +46,11 @@ IN_FLIGHT = {  # wide loads that a thread waits for at a time, at least so many
     "gate_gradient": 4,
     "gradient_sums": 3,
     "input_gradient": 4,
-    "norm_input_gradient": 2,
-    "normalise": 2,
+    "norm_input_gradient": 4,
+    "normalise": 4,
     "row_moments": 4,
     "scale": 4,
+    "sgd_updates": 3,
     "squeeze": 4,
     "tile_backward": 2,
 }
@@ -66,8 +70,8 @@ def test_machine_code(compiler, file, dtype, chip):
 # Faults planted in squeeze_excite.cu or common.cuh: a line, its replacement and the report.
 LOAD_LINE = "*reinterpret_cast<const Chunk<P>*>(ALIGNED(p, sizeof(Chunk<P>)))"
 LOOP_LINES = """
-  for (int i = own_lane() * P; i < hw; i += WARP * P) {
-    const Chunk<P> pixels = load"""
+  for (int i = own_lane() * P; i < ROWS * hw; i += WARP * P) {
+    Chunk<P> pixels = load"""
 FAULTS = {
     "numbers are loaded one by one": (
         f"return {LOAD_LINE};",
@@ -75,13 +79,13 @@ FAULTS = {
         "scale: no LDG of 16 bytes",
     ),
     "an array is indexed at run time": (
-        "*z = sum / hw;",
-        "{ real sums[64]; sums[int(*z) & 63] = sum; *z = sums[hw & 63]; }",
+        "return sum_of_rows(sums);",
+        "real turned[64]; turned[int(*x) & 63] = sums[0]; return turned[hw & 63];",
         "squeeze: LDL",
     ),
     "a loop divides integers": (
-        "pixels.at[k] * scale + shift",
-        "pixels.at[k] * scale + i % hw",
+        "pixels.at[k] * map.scale + map.shift",
+        "pixels.at[k] * map.scale + i % hw",
         "scale: (",
     ),
     "a thread waits for each load": (
@@ -129,18 +133,19 @@ def faults(text, code):
 def wide_accesses(text):
     """Return the accesses of 16 bytes that a source promises, by kernel.
 
-    A kernel promises them where it calls a function for rows of PACK numbers a lane, and load or
-    store is called from there.
+    A kernel promises them where it splits its rows by chunks, or calls a function for PACK numbers
+    a lane, and load or store is called from there.
     """
     bodies = functions(text)
     promises = {}
     for kernel in parameters(text):
-        reached, pending = set(), re.findall(r"(\w+)<PACK>\(", bodies[kernel])
+        called = CALL if "with_split(" in bodies[kernel] else r"(\w+)<PACK>\("
+        reached, pending = set(), re.findall(called, bodies[kernel])
         while pending:
             name = pending.pop()
             if name in bodies and name not in reached:
                 reached.add(name)
-                pending += re.findall(r"(\w+)(?:<\w+>)?\(", bodies[name])
+                pending += re.findall(CALL, bodies[name])
         promises[kernel] = [
             access for name, access in (("load", LOAD), ("store", STORE)) if name in reached
         ]
