@@ -26,12 +26,13 @@ pytestmark = pytest.mark.slow
 
 
 def recorded(sizes, dtype, edit=lambda text: text):
-    """Return the Traffic of all kernels that the SE ops launch, forward and backward."""
+    """Return the Traffic of the kernels of the SE ops and the loss, forward and backward."""
     launcher = Recorder(device, edit=edit)
     ops, case = Hosted(Backend(launcher)), Case("squeeze_excite", sizes)
     max_relative_error(ops, case, dtype=dtype)
     max_relative_error(ops.using(squeeze_excite="simple"), case, dtype=dtype)
     max_relative_error(ops, Case("se_block_tail", sizes, dict(training=True)), dtype=dtype)
+    max_relative_error(ops, Case("softmax_cross_entropy", dict(N=9, K=5)), dtype=dtype)
     return launcher.traffic
 
 
@@ -69,7 +70,7 @@ def test_a_planted_conflict_is_found():
     found = conflicts(recorded(SHAPES["rows of half a warp"], np.float32, transpose))
     assert found
     for conflict in found:
-        assert re.match(r"weight_gradient: squeeze_excite.cu:\d+: 4.00 times", conflict), found
+        assert re.match(r"weight_gradients: squeeze_excite.cu:\d+: 4.00 times", conflict), found
 
 
 def test_wavefronts_by_hand():
