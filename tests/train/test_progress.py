@@ -18,7 +18,7 @@ class Machine:
     def __init__(self):
         self.seconds = self.compile_seconds = 0.0
 
-    def works(self, seconds, compiles=0.0):
+    def run_for(self, seconds, compiles=0.0):
         """Let the time pass, compilation included."""
         self.seconds += seconds
         self.compile_seconds += compiles
@@ -38,10 +38,10 @@ def test_the_eta_in_lines(machine):
     """Of ten steps of 10 s, the first compiles for 200 s."""
     console = Console(file=io.StringIO(), width=200)
     with Progress(console, 2, 5) as shown:
-        machine.works(210, compiles=200)
+        machine.run_for(210, compiles=200)
         shown.step(1, 1, {"loss": 1.0}, 12.0)
         for step in (2, 3):
-            machine.works(10)
+            machine.run_for(10)
             shown.step(1, step, {"loss": 1.0}, 12.0)
     text = console.file.getvalue()
     assert re.findall(r"step (\d)/5 .* ETA (\S+)", text) == [
@@ -55,7 +55,7 @@ def test_the_eta_of_the_bars(machine):
     console = Console(file=io.StringIO(), width=200, force_terminal=True)
     with Progress(console, 1, 10) as shown:
         for seconds, compiles in ((10, 0), (110, 100), (10, 0)):
-            machine.works(seconds, compiles)
+            machine.run_for(seconds, compiles)
             shown.step(1, 1 + int(shown._bars.tasks[0].completed), {"loss": 1.0}, 12.0)
         assert shown._bars.tasks[0].time_remaining == 70
 
@@ -66,7 +66,7 @@ def test_the_throughput_of_a_run(machine, tmp_path, monkeypatch):
     seconds = iter([(52, 50), (2, 0), (8, 6), (2, 0)])
 
     def train_step(*_):
-        machine.works(*next(seconds))
+        machine.run_for(*next(seconds))
         return {"loss": 1.0, "accuracy": 0.5}
 
     monkeypatch.setattr(loop, "train_step", train_step)

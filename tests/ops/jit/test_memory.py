@@ -116,11 +116,11 @@ def counts():
 
 
 def test_a_request_that_fails_leaves_no_trace(used_bytes):
-    kept = empty(BIG, np.float32)
+    array = empty(BIG, np.float32)
     peak = memory._allocator.peak
     with pytest.raises(MemoryError):
         empty((1 << 60,), np.uint8)
-    assert counts() == used_bytes + kept.nbytes + CACHE_LINE_BYTES
+    assert counts() == used_bytes + array.nbytes + CACHE_LINE_BYTES
     assert memory._allocator.peak == peak
 
 

@@ -30,9 +30,10 @@ class _CachingAllocator:
     """Freed memory by size, and the number of bytes used and cached.
 
     The counters are exact also after a MemoryError or a KeyboardInterrupt: what is removed from one
-    The counters are exact also after a MemoryError or a KeyboardInterrupt: what is removed from one
-    list, added to another and counted stands in statements without a call between them, and Python
-    raises KeyboardInterrupt only after a call or at the end of a loop's body.
+    The counters are exact even after a MemoryError or a KeyboardInterrupt: an array moves between
+    lists and is counted in consecutive statements without a call, and Python raises
+    KeyboardInterrupt only after a call or at the end of a loop's body. One exception: Python
+    ignores a KeyboardInterrupt inside __del__, and that array stays counted as used.
     """
 
     def __init__(self) -> None:
