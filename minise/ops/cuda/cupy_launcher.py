@@ -3,9 +3,9 @@
 CuPy is imported on first use, so that `import minise.ops.cuda` works on any machine.
 """
 
+import ctypes
 import importlib.metadata
 import importlib.util
-import locale
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -124,12 +124,17 @@ def describe() -> str:
 
 @contextmanager
 def _same_locale() -> Iterator[None]:
-    """Restore the locale, which NVRTC 12.4 sets to "C": later files would be read as ASCII."""
-    before = locale.setlocale(locale.LC_ALL)
+    """Restore this thread's locale: NVRTC 12.4 leaves "C", and files would be read as ASCII."""
+    uselocale = getattr(ctypes.CDLL(None), "uselocale", None) if os.name == "posix" else None
+    if uselocale is None:
+        yield
+        return
+    uselocale.restype, uselocale.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+    before = uselocale(None)
     try:
         yield
     finally:
-        locale.setlocale(locale.LC_ALL, before)
+        uselocale(before)
 
 
 class KernelFault(RuntimeError):
