@@ -93,7 +93,7 @@ def _():
     """),
             mo.md(
                 cuda_of(
-                    ("squeeze_excite.cu", "template <int P, int ROWS, class AffineOf> __device__ void affine"),
+                    ("squeeze_excite.cu", "template <int P, int ROWS, class AffineOf> __device__"),
                     (
                         "squeeze_excite.cu",
                         'extern "C" __global__ void __launch_bounds__(256) scale(',
@@ -161,7 +161,10 @@ def _():
             mo.md(
                 cuda_of(
                     ("common.cuh", "template <class T> __device__ __forceinline__ T sum_of_lanes"),
-                    ("squeeze_excite.cu", "template <int P, int ROWS> __device__ real sum_of_pixels"),
+                    (
+                        "squeeze_excite.cu",
+                        "template <int P, int ROWS> __device__ real sum_of_pixels",
+                    ),
                 )
             ),
         ]
@@ -420,7 +423,8 @@ def _():
     ## The CUDA kernel
 
     In CUDA there are no outer loops: `blockIdx` and `threadIdx` give the row and the lane of a
-    thread. The loop bodies are the same. Compare `dot_row` with your `lanes`: both compute $ds$.
+    thread. The loop bodies are the same. Compare `sum_of_pixels`, with
+    `factor`, with your `lanes`: both compute $ds$.
     The kernel around it continues to $dv$:
     """)
     return
@@ -430,7 +434,7 @@ def _():
 def _():
     mo.md(
         cuda_of(
-            ("squeeze_excite.cu", "template <int P> __device__ real dot_row"),
+            ("squeeze_excite.cu", "template <int P, int ROWS> __device__ real sum_of_pixels"),
             (
                 "squeeze_excite.cu",
                 'extern "C" __global__ void __launch_bounds__(256) gate_gradient(',
