@@ -21,7 +21,7 @@ from unittest import mock
 
 import numpy as np
 
-from minise.ops.cuda.launcher import parameters
+from minise.ops.cuda.sources import parameters
 from tests.ops.cuda import emulator
 from tests.ops.cuda.emulator import HEADER, Emulator, compile_to, digest, translated
 

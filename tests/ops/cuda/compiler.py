@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 import minise.ops.cuda
-from minise.ops.cuda.launcher import source
+from minise.ops.cuda.sources import source
 
 FILES = sorted(path.name for path in Path(minise.ops.cuda.__file__).parent.glob("*.cu"))
 DTYPES = np.float32, np.float64

@@ -7,7 +7,7 @@ import pytest
 
 from minise.contract.case import Case
 from minise.ops.cuda.backend import Backend
-from minise.ops.cuda.launcher import parameters, source
+from minise.ops.cuda.sources import parameters, source
 from tests.ops.cuda.accuracy import max_relative_error
 from tests.ops.cuda.banks import Recorder, wavefronts
 from tests.ops.cuda.compiler import FILES

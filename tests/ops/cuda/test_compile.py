@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from minise.ops.cuda.launcher import parameters, source
+from minise.ops.cuda.sources import parameters, source
 from tests.ops.cuda.compiler import (
     NEEDED,
     CompilerError,

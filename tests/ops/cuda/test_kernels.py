@@ -7,7 +7,9 @@ from minise.contract.case import Case
 from minise.gradcheck.strategies.drawing import LAYOUTS
 from minise.ops import reference
 from minise.ops.cuda import arrays
-from minise.ops.cuda.launcher import ENTRIES, parameters, rows_per_warp, source
+from minise.ops.cuda.launcher import rows_per_warp
+from minise.ops.cuda.plan import ENTRIES
+from minise.ops.cuda.sources import parameters, source
 from tests.ops.cuda.accuracy import (
     REL_TOL_FLOAT32,
     REL_TOL_MOMENTS,

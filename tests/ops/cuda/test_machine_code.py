@@ -9,7 +9,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from minise.ops.cuda.launcher import parameters, source
+from minise.ops.cuda.sources import parameters, source
 from tests.ops.cuda import compiler as nvidia
 from tests.ops.cuda.compiler import build, builds, label, newest
 from tests.ops.cuda.machine_code import NEEDED, disassembler, in_flight, instructions
