@@ -10,8 +10,8 @@ are (groups, J, N, P), and weight is one matrix (K // groups, J) per group:
 The backward products need dout as (groups, K // groups, N * P), a copy: im2col with a 1x1 kernel.
 
 Columns are KH * KW times as large as x, so images are processed in batches with columns of at most
-MAX_COLUMN_BYTES. The forward pass of a 1x1 convolution with stride 1 needs no copy: its columns are
-x.
+MAX_COLUMN_BYTES, and at most MAX_PIXELS pixels. The forward pass of a 1x1 convolution with stride 1
+needs no copy: its columns are x.
 """
 
 from collections.abc import Iterator
@@ -25,6 +25,7 @@ from minise.ops.reference.windows import windows_of
 
 FILE = "windows.cu"
 MAX_COLUMN_BYTES = 1 << 28  # columns of one batch of images
+MAX_PIXELS = 2**31 - 1  # of a batch of images: kernels count them in 32 bits
 MAX_CHANNEL_BLOCKS = 65_535  # along y; a block computes further channels in a loop
 
 
@@ -36,6 +37,7 @@ class Sizes(NamedTuple):
     filters: int  # K // groups
     window: int  # J = C // groups * KH * KW, the numbers in a window
     outputs: Pair  # OH, OW
+    pixels: int  # of an image of x or out, the larger one
     image_bytes: int  # of an image's columns
     pointwise: bool  # every window is one pixel, and every pixel a window
     kernel: tuple[int, ...]  # what im2col and col2im take for x
@@ -119,12 +121,19 @@ def _sizes(
 ) -> Sizes:
     (_, C, H, W), (K, channels, KH, KW) = x, weight
     OH, OW = outputs = windows_of((H, W), (KH, KW), stride, padding, dilation).outputs
+    pixels = max(H * W, OH * OW)
+    if pixels > MAX_PIXELS:
+        raise ValueError(
+            f"conv2d: an image of x or out has {pixels} pixels, expected at most {MAX_PIXELS}: "
+            "pass smaller images"
+        )
     return Sizes(
         groups,
         channels,
         K // groups,
         channels * KH * KW,
         outputs,
+        pixels=pixels,
         image_bytes=C * KH * KW * OH * OW * itemsize,
         pointwise=(KH, KW) == stride == (1, 1) and padding == (0, 0),
         kernel=(C, H, W, KH, KW, *stride, *padding, *dilation, OH, OW),
@@ -133,8 +142,8 @@ def _sizes(
 
 
 def _batches(N: int, sizes: Sizes) -> Iterator[slice]:
-    """Yield slices of images whose columns fit into MAX_COLUMN_BYTES, of one image at least."""
-    images = max(1, MAX_COLUMN_BYTES // sizes.image_bytes)
+    """Yield slices of images, one at least, within MAX_COLUMN_BYTES and MAX_PIXELS."""
+    images = max(1, min(MAX_COLUMN_BYTES // sizes.image_bytes, MAX_PIXELS // sizes.pixels))
     for start in range(0, N, images):
         yield slice(start, min(start + images, N))
 

@@ -166,6 +166,18 @@ def test_a_convolution_in_batches(monkeypatch):
     np.testing.assert_allclose(dweight.get(), gradients[1].get(), rtol=1e-12, atol=1e-13)
 
 
+def test_a_convolution_counts_pixels_in_32_bits(monkeypatch):
+    """An image beyond them is refused; x here takes no memory."""
+    x, weight = np.broadcast_to(np.float32(0), (1, 1, 65536, 65536)), np.ones((1, 1, 3, 3), "f")
+    message = "^conv2d: an image of x or out has 4294967296 pixels, expected at most 2147483647"
+    with pytest.raises(ValueError, match=message):
+        Backend(Emulator()).conv2d_forward(x, weight, stride=(64, 64))
+    monkeypatch.setattr("minise.ops.cuda.conv.MAX_PIXELS", 2 * 42)
+    back_end, (x, weight) = ops(), arrays((5, 1, 6, 7), (1, 1, 3, 3))
+    back_end.conv2d_forward(x, weight)
+    assert back_end.launcher.launches.count("im2col") == 3
+
+
 def test_a_requested_tile_must_fit():
     x, w1, w2 = arrays((2, 4, 5, 6), (2, 4), (4, 2))
     with pytest.raises(ValueError, match=r"^squeeze_excite: a tile of x .* takes 648 bytes"):
