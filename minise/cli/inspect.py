@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from minise.cli.words import FAILED, Failure, misuse, say
@@ -82,7 +83,7 @@ def evaluate_run(
         wrong[label] = 0
         rival = f"{classes[wrong.argmax()]} ({wrong.max()})" if wrong.any() else ""
         share = f"{row[label] / row.sum():.1%}" if row.sum() else "no images"
-        table.add_row(name, str(row.sum()), share, rival)
+        table.add_row(escape(name), str(row.sum()), share, escape(rival))
     console.print(table)
     say(
         console,
