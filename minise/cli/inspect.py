@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import tyro
 from rich.console import Console
 from rich.markup import escape
@@ -69,7 +70,10 @@ def evaluate_run(
     check_finite(net, path)
     with misuse():
         images = _images(config, split, classes, moved=data is None and root is None)
-    with threadpool_limits(min(config.threads, cores()) or 1, "blas"):
+    with (
+        threadpool_limits(min(config.threads, cores()) or 1, "blas"),
+        np.errstate(over="ignore", invalid="ignore"),  # the loss reports overflow
+    ):
         confusion = Confusion(len(classes))
         batches, objective = for_evaluation(images, saved.data), SoftmaxCrossEntropy(net.ops)
         try:
@@ -134,6 +138,8 @@ def summary(
 ) -> int:
     """Show the layers of a net: shapes, parameters, operations.
 
+    Exit status 1 if a parameter or running statistic of a trained net is not finite.
+
     Example: minise summary se_resnet20 --reduction 4 --shortcut A
 
     Args:
@@ -155,6 +161,7 @@ def summary(
     with misuse():
         if model not in models.names() and Path(model).exists():
             net = models.load(model).net
+            check_finite(net, Path(model))
         else:
             settings = chosen_settings(model, se, shortcut)
             net = models.build(model, num_classes=num_classes, **settings)

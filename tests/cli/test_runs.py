@@ -290,7 +290,7 @@ def spoil(path, name, value=np.nan):
 def test_a_net_with_nan_is_refused_with_the_array(name, value, message, capsys, run_a):
     Image.fromarray(load("shapes10", "test", n=1).images[0].transpose(1, 2, 0)).save("a.png")
     spoil(run_a / "best.safetensors", name, value)
-    for line in ("eval runs/a", "predict runs/a a.png"):
+    for line in ("eval runs/a", "predict runs/a a.png", "summary runs/a"):
         error = refusal(line, capsys, status=1)
         assert re.search(r"runs/a\S* is not usable: ", error)
         assert message in error
@@ -298,12 +298,15 @@ def test_a_net_with_nan_is_refused_with_the_array(name, value, message, capsys, 
 
 
 def test_a_finite_net_that_overflows_fails(capsys, run_a):
+    for k, image in enumerate(load("shapes10", "test", n=8).images):
+        Image.fromarray(image.transpose(1, 2, 0)).save(f"{k}.png")
     spoil(run_a / "best.safetensors", "bn1.weight", np.finfo(np.float32).max)
-    with np.errstate(all="ignore"):
-        status, out, err = call("eval runs/a", capsys)
+    status, out, err = call("eval runs/a", capsys)
     assert status == 1
     assert "test accuracy" in out
     assert re.match(r"minise: the loss is nan, although every parameter .* is finite: .*\n$", err)
+    error = refusal(f"predict runs/a {' '.join(f'{k}.png' for k in range(8))}", capsys, status=1)
+    assert re.match(r"minise: the probabilities of \d.png are not finite, although every", error)
 
 
 def test_training_that_ends_in_nan_is_one_line_and_status_1(capsys, monkeypatch):
