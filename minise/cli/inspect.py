@@ -56,6 +56,7 @@ def evaluate_run(
         saved = checkpoints.load(path)
         config = saved.config
         check_named(path, config)
+        _check_root(root, data or config.data)
         config = replace(
             config, data=data or config.data, root=root or config.root, ops=ops or config.ops
         )
@@ -117,6 +118,17 @@ def _images(
         raise ValueError(
             f"{error}; if the data of the run has moved, pass its folder with {option}"
         ) from None
+
+
+def _check_root(root: Path | None, data: str) -> None:
+    """Raise ValueError if a root is passed for images that are in no root."""
+    from minise.data.cifar import LAYOUTS
+
+    if root is not None and data not in LAYOUTS:
+        raise ValueError(
+            f"eval: root is {root}, but the data, {data}, is not looked for there: pass a folder "
+            "of images with --data"
+        )
 
 
 def check_finite(net: Layer, path: Path) -> None:
