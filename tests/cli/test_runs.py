@@ -88,6 +88,32 @@ def test_a_run_on_a_folder_is_evaluated_in_any_folder(capsys, monkeypatch, tmp_p
     evaluated = done("eval ../runs/a --data ../moved", capsys)
     assert evaluated.replace("../runs", f"{tmp_path}/runs") == expected
     assert "has moved" not in refusal("eval ../runs/a --data ../none", capsys)
+    message = refusal("eval ../runs/a --root ../moved", capsys)
+    assert message.endswith("is not looked for there: pass a folder of images with --data\n")
+
+
+def test_home_and_parent_folders(capsys, monkeypatch, tmp_path):
+    """~ is the home folder in every path; the run of --data . has the folder's name."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    write_photos(Path("home/photos"))
+    monkeypatch.chdir("home/photos")
+    done("train --data . --val 1 --model resnet8 --epochs 1 --out=~/runs", capsys)
+    run = tmp_path / "home" / "runs" / "resnet8-photos-1"
+    assert (read_config(run).out, read_config(run).data) == (run.parent, str(Path.cwd()))
+    assert not Path("~").exists()
+    monkeypatch.chdir("train")
+    done("train --data .. --val 1 --model resnet8 --epochs 1 --out=~/runs", capsys)
+    assert (run.parent / "resnet8-photos-2").is_dir()
+    for line in ("train --data ~nobody1/photos", "data ~nobody1/photos"):
+        assert "~nobody1/photos" in refusal(line, capsys)
+    assert "~nobody1" in refusal("data cifar10 --root ~nobody1", capsys)
+
+
+def test_normalisation_stands_in_the_config(capsys, tmp_path):
+    done(f"{TINY} --std 0.2 0.3 0.4 --name a", capsys)
+    config, data = read_config("runs/a"), checkpoint.load(Path("runs/a/last.safetensors")).data
+    assert (list(config.mean), list(config.std)) == (data["mean"], data["std"])
+    assert data["std"] == [0.2, 0.3, 0.4]
 
 
 def write_cifar(folder):

@@ -241,6 +241,15 @@ def test_no_file(tmp_path):
             read_config(path)
 
 
+def test_an_absolute_path_is_of_the_same_folder(tmp_path):
+    """link/.. is the parent of the folder that the link leads to."""
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "a" / "b")
+    for data, expected in (("link/../c", "a/c"), ("link", "link"), ("a/../link/d", "link/d")):
+        config = with_absolute_paths(TrainConfig(data=f"{tmp_path}/{data}"))
+        assert config.data == str(tmp_path / expected)
+
+
 def test_absolute_paths(tmp_path, monkeypatch):
     """Names of data sets stay; MINISE_DATA becomes the root of CIFAR only."""
     monkeypatch.chdir(tmp_path)
