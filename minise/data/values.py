@@ -32,7 +32,7 @@ def check_images(images: Any) -> None:
             f"Dataset: images is {kind}, expected an array of uint8: pass np.asarray(images)"
         )
     if images.dtype != np.uint8:
-        received, fix = _conversion(images)
+        received, fix = conversion_of(images)
         raise TypeError(
             f"Dataset: images is {images.dtype}{received}, expected an array of uint8, 0..255: "
             f"{fix}"
@@ -57,7 +57,7 @@ def check_images(images: Any) -> None:
     )
 
 
-def _conversion(images: NDArray[Any]) -> tuple[str, str]:
+def conversion_of(images: NDArray[Any]) -> tuple[str, str]:
     """Return " with values … to …" of images that are not uint8, and how to convert them."""
     if images.dtype.kind not in "biuf" or not images.size:
         return "", "convert the images to numbers in 0..255"
