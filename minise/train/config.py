@@ -261,7 +261,10 @@ def read_config(path: StrPath) -> TrainConfig:
         content = json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse)
         config, version = content["config"], content.get("versions", {}).get("minise", "")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{file} is not a run's config.json: {error!r}") from None
+        reason = f"{type(error).__name__}, {error}"  # repr of UnicodeDecodeError has the content
+        raise ValueError(
+            f"{file} is not a run's config.json: {reason}: pass the run's folder"
+        ) from None
     if _numbers(version) > _numbers(__version__):
         raise ValueError(
             f"{file}: versions.minise is {version!r}, expected at most {__version__}, the version "
