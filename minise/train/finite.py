@@ -91,9 +91,9 @@ def overflow(split: str, metrics: Mapping[str, float]) -> str | None:
         if not math.isfinite(metrics.get(name, 0.0)):
             return (
                 f"the {split} {name} is {metrics[name]}, although every parameter and running "
-                "statistic is finite: probably activations overflow in evaluation, so lower lr, or "
-                "train longer until the running statistics have settled; `minise train --guard` "
-                "names the layer"
+                f"statistic is finite: the {split} inputs or targets are not, or activations "
+                "overflow in evaluation, so lower lr, or train longer until the running statistics "
+                "have settled; `minise train --guard` names the layer"
             )
     return None
 

@@ -251,8 +251,11 @@ def test_a_validation_loss_of_nan_is_never_best(tmp_path):
 
 
 def test_without_any_finite_validation_loss_the_run_fails(tmp_path):
-    message = "no epoch is the best one: the validation loss is nan, although every parameter"
-    with pytest.raises(NonFiniteLoss, match=f"^{message} .* overflow in evaluation"):
+    message = (
+        "no epoch is the best one: the validation loss is nan, although every parameter .* is "
+        "finite: the validation inputs or targets are not, or activations"
+    )
+    with pytest.raises(NonFiniteLoss, match=f"^{message} overflow in evaluation"):
         trained(tmp_path, val=pairs(1, 1), evaluation=Overflowing({1, 2}), test=pairs(1, 2))
     assert not (tmp_path / "a" / "best.safetensors").exists()
     assert checkpoint.load(tmp_path / "a" / "last.safetensors").progress["val_loss"] is None
