@@ -8,6 +8,7 @@ import numpy as np
 
 from minise.checks import Array, StrPath
 from minise.data.batches import normaliser
+from minise.data.values import conversion_of
 from minise.files import CHECKPOINT, read
 from minise.models.named import build, settings
 from minise.nn import SE, Chain
@@ -41,10 +42,13 @@ class Trained:
     def normalise(self, images: Array) -> Array:
         """Return (images / 255 - mean) / std, the net's input, for uint8 images (N, 3, H, W)."""
         images = np.asarray(images)
+        received, fix = "", "one image is images[None], (H, W, 3) is transpose(2, 0, 1)"
+        if images.dtype != np.uint8:
+            received, fix = conversion_of(images)
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(
-                f"normalise: images are {images.dtype} of shape {images.shape}, expected uint8 of "
-                "shape (N, 3, H, W): one image is images[None], (H, W, 3) is transpose(2, 0, 1)"
+                f"normalise: images are {images.dtype}{received} of shape {images.shape}, expected "
+                f"uint8 of shape (N, 3, H, W): {fix}"
             )
         dtype = next(iter(self.net.named_parameters().values())).dtype
         scale, shift = normaliser(self.mean, self.std, dtype)

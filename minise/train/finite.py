@@ -9,6 +9,7 @@ import numpy as np
 from minise.checks import Array
 from minise.nn import Layer
 from minise.nn.layer import dotted_name
+from minise.ops.wrap import NonFiniteError
 from minise.train.checkpoint import load
 from minise.train.run_folder import RunFolder
 
@@ -91,11 +92,28 @@ def overflow(split: str, metrics: Mapping[str, float]) -> str | None:
         if not math.isfinite(metrics.get(name, 0.0)):
             return (
                 f"the {split} {name} is {metrics[name]}, although every parameter and running "
-                "statistic is finite: probably activations overflow in evaluation, so lower lr, or "
-                "train longer until the running statistics have settled; `minise train --guard` "
-                "names the layer"
+                f"statistic is finite: the {split} inputs or targets are not, or activations "
+                "overflow in evaluation, so lower lr, or train longer until the running statistics "
+                "have settled; `minise train --guard` names the layer"
             )
     return None
+
+
+@contextmanager
+def naming_the_array(net: Layer) -> Iterator[None]:
+    """Append to an error of a guard which array of another layer has the NaN or infinity.
+
+    A fused op at the end of a residual unit has the name of only one of its layers.
+    """
+    try:
+        yield
+    except NonFiniteError as error:
+        try:
+            check_state(net)
+        except NonFiniteState as cause:
+            if cause.layer != error.layer:
+                error.args = (f"{error}; {cause}",)
+        raise
 
 
 @contextmanager

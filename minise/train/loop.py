@@ -23,6 +23,7 @@ from minise.train.finite import (
     NonFiniteLoss,
     NonFiniteState,
     check_state,
+    naming_the_array,
     naming_the_checkpoint,
     overflow,
 )
@@ -106,6 +107,7 @@ def train(training: Training, console: "Console | None" = None) -> Result:
         Progress(console, training.epochs, training.steps) as progress,
         on_compile(progress.compiling),
         naming_the_checkpoint(training.folder),
+        naming_the_array(training.net),
     ):
         epochs, throughput = _epochs(training, progress, interruption)
         if training.val is not None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from minise import __version__
-from minise.checks import check_integer
+from minise.checks import as_path, check_integer
 from minise.files import write_whole
 
 PACKAGES = ("minise", "numpy", "numba", "safetensors", "rich", "threadpoolctl", "tyro")
@@ -89,6 +89,7 @@ def create(out: Path, name: str | None, stem: str) -> RunFolder:
     check_name("run", name)
     if "\0" in str(out):
         raise ValueError(f"run: out is {str(out)!r}, expected a folder: pass a path")
+    out = as_path(out)
     if name is not None:
         path = out / name
         if path.exists():
