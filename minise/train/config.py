@@ -169,7 +169,10 @@ class TrainConfig:
                 number = check_number("train", name, getattr(self, name), text, 0, high)
                 object.__setattr__(self, name, number)
         for name, low, text in (("mean", 0.0, "0"), ("std", 1e-6, "above 0")):
-            channels, wanted = getattr(self, name), f"three numbers from {text} to 1"
+            channels, wanted = (
+                getattr(self, name),
+                f"three numbers from {text} to 1, for pixels of 0..1",
+            )
             if channels is None:
                 continue
             if np.shape(channels) != (3,):
@@ -258,7 +261,9 @@ def read_config(path: StrPath) -> TrainConfig:
         content = json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse)
         config, version = content["config"], content.get("versions", {}).get("minise", "")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{file} is not a run's config.json: {error!r}") from None
+        raise ValueError(
+            f"{file} is not a run's config.json: {error!r}: pass the folder of a run"
+        ) from None
     if _numbers(version) > _numbers(__version__):
         raise ValueError(
             f"{file}: versions.minise is {version!r}, expected at most {__version__}, the version "
