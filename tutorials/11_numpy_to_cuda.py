@@ -84,12 +84,16 @@ def _():
     This is the kernel that our nets use, from
     [squeeze_excite.cu](../minise/ops/cuda/squeeze_excite.cu). `__global__` marks a kernel. Each
     *warp* computes a row, one channel of one image. The 32 threads of a warp are its *lanes*. Each
-    lane takes `P` neighbouring pixels at a time: lane 3 computes pieces 3, 35, 67 and so on.
-    `backward` uses `affine_row` too, with a `shift`.
+    lane takes `P` neighbouring pixels at a time: lane 3 computes pieces 3, 35, 67 and so on. This
+    loop is `map_rows`, in [common.cuh](../minise/ops/cuda/common.cuh); it runs the function in
+    braces for each piece, `i` being its first pixel. Rows of an odd size, such as 7 x 7, are not
+    made of whole pieces; four of them are, so there a warp computes four rows (`ROWS`), and a piece
+    may belong to two rows: its `first` map and its `last`. `backward` uses `affine_rows` too, with
+    a `shift`.
     """),
             mo.md(
                 cuda_of(
-                    ("squeeze_excite.cu", "template <int P> __device__ void affine_row"),
+                    ("squeeze_excite.cu", "template <int P, int ROWS, class AffineOf> __device__"),
                     (
                         "squeeze_excite.cu",
                         'extern "C" __global__ void __launch_bounds__(256) scale(',
@@ -157,7 +161,10 @@ def _():
             mo.md(
                 cuda_of(
                     ("common.cuh", "template <class T> __device__ __forceinline__ T sum_of_lanes"),
-                    ("squeeze_excite.cu", "template <int P> __device__ void squeeze_row"),
+                    (
+                        "squeeze_excite.cu",
+                        "template <int P, int ROWS> __device__ real sum_of_pixels",
+                    ),
                 )
             ),
         ]
@@ -334,7 +341,7 @@ def _(numbers, sums):
     or a shuffle. Every kernel runs in several orders, on difficult shapes, between guard zones that
     it must not write, and is compared [with the reference in
     float64](../tests/ops/cuda/test_kernels.py). NVIDIA's compiler, which needs no GPU either,
-    [builds each kernel for three GPU generations](../tests/ops/cuda/test_compile.py); a kernel that
+    [builds each kernel for four GPU generations](../tests/ops/cuda/test_compile.py); a kernel that
     runs out of registers fails the test. To test the tests, [bugs are
     inserted](../tests/ops/cuda/test_mutants.py) one by one, missing barriers among them. The
     emulator cannot measure speed. `minise bench cuda` measures it on a GPU; the
@@ -416,7 +423,8 @@ def _():
     ## The CUDA kernel
 
     In CUDA there are no outer loops: `blockIdx` and `threadIdx` give the row and the lane of a
-    thread. The loop bodies are the same. Compare `dot_row` with your `lanes`: both compute $ds$.
+    thread. The loop bodies are the same. Compare `sum_of_pixels`, with
+    `factor`, with your `lanes`: both compute $ds$.
     The kernel around it continues to $dv$:
     """)
     return
@@ -426,7 +434,7 @@ def _():
 def _():
     mo.md(
         cuda_of(
-            ("squeeze_excite.cu", "template <int P> __device__ real dot_row"),
+            ("squeeze_excite.cu", "template <int P, int ROWS> __device__ real sum_of_pixels"),
             (
                 "squeeze_excite.cu",
                 'extern "C" __global__ void __launch_bounds__(256) gate_gradient(',

@@ -1,51 +1,57 @@
 """The command line: `minise VERB`; tyro parses the arguments of each verb, a typed function.
 
-Exit status: 0 done, 1 a failed run or check, 2 misuse, 130 or 143 interrupted: a run of train that
-has begun then leaves a checkpoint, or says that there is none. A failure is one line on standard
-error; only an error of minise's own has a traceback.
+Exit status: 0 done, 1 a failed run or check, 2 misuse, 130 or 143 interrupted, 141 stopped because
+the reader of its output, such as head, has ended. A failure is one line on standard error, which
+says for a run of train which checkpoint it leaves; only an error of minise's own has a traceback.
 """
 
 import io
 import os
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 from minise.cli.verbs import VERBS, function_of, show_overview
 from minise.cli.words import FAILED, INTERRUPTED, Failure, misuse, text_of
 
+CLOSED_PIPE = 141  # the shells' convention: 128 + SIGPIPE
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed before the start
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names in files need not be valid characters
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        with _plain_warnings():
+            return _status(list(sys.argv[1:] if arguments is None else arguments))
+    except BrokenPipeError:
+        return _closed_pipe()
+    except SystemExit as stopped:
+        if isinstance(stopped.__context__, BrokenPipeError):  # rich has caught it
+            return _closed_pipe()
+        raise
+
+
+def _status(arguments: list[str]) -> int:
+    """Run one command and return its exit status; print a failure as one line."""
     from minise.ops.user.errors import OpsError
 
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    _prepare_output()
     try:
-        status = _run(arguments)
-        sys.stdout.flush()
-        return status
-    except BrokenPipeError:  # the reader of a pipe, such as head, has ended
-        _discard_output()
-        return FAILED  # as rich does
+        try:
+            return _run(arguments)
+        finally:
+            sys.stdout.flush()  # at the end of Python, an error would be a traceback
+    except BrokenPipeError:
+        raise
     except (Failure, OpsError, MemoryError, KeyboardInterrupt, OSError) as error:
         failure = _failure(error, arguments[0] if arguments else "--help")
         print(f"minise: {failure}", file=sys.stderr)
         return failure.status
-
-
-def _prepare_output() -> None:
-    """Let the command print where standard output is closed, or its encoding lacks a character."""
-    if sys.stdout is None:  # closed by the caller, as by `>&-`
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, for the rest of the process
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
-
-
-def _discard_output() -> None:
-    """Let Python end without a second error when it flushes standard output."""
-    with suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _failure(error: BaseException, verb: str) -> Failure:
@@ -59,12 +65,40 @@ def _failure(error: BaseException, verb: str) -> Failure:
 
         return Failure(lack_of_memory(verb, error), FAILED)
     if isinstance(error, OSError):  # such as a full disk
-        try:
-            sys.stdout.flush()
-        except OSError:
-            _discard_output()
+        _discard_unwritable()
         return Failure(f"{verb}: {text_of(error)}", FAILED)
     return Failure(str(error), FAILED)  # in a user's file; it begins with the file and the line
+
+
+def _closed_pipe() -> int:
+    """Discard what is still to be written to a pipe without reader; return the exit status."""
+    _discard_unwritable()
+    return CLOSED_PIPE
+
+
+def _discard_unwritable() -> None:
+    """Let Python end without a second error where an output cannot be written."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Print the warnings of minise as one line each, without file and source line."""
+    with warnings.catch_warnings():
+        show_others = warnings.showwarning
+
+        def show(message: Any, category: type[Warning], *where: Any, **file: Any) -> None:
+            if category.__module__.startswith("minise."):
+                print(f"minise: {message}", file=sys.stderr)
+            else:
+                show_others(message, category, *where, **file)
+
+        warnings.showwarning = show
+        yield
 
 
 def _run(arguments: list[str]) -> int:

@@ -31,6 +31,7 @@ def doctor(root: Path | None = None) -> int:
         *((name, str(value)) for name, value in machine().items()),
         *_blas(),
         ("jit", _kernels()),
+        *_kernel_cache(),
         ("jit convolutions", rule_of_auto()),
         ("GPU, for cuda", describe()),
         ("Matplotlib", _optional("matplotlib", "the figure of bench scaling", "plot")),
@@ -66,15 +67,22 @@ def _kernels() -> str:
     """Return vector width and threads of the compiled kernels, and their cache folder."""
     import numba
 
-    from minise.ops.jit.compiler import compile as compiling
+    from minise.ops.jit.compiler.cache_folder import folder
     from minise.ops.jit.vector import simd
 
-    folder = compiling.folder()
-    count = len(list(folder.glob("*-*")))
+    count = len(list(folder().glob("*-*")))
     return (
         f"{8 * simd.VECTOR_BYTES}-bit vectors, {numba.config.NUMBA_NUM_THREADS} threads, "
-        f"{count} compiled kernels in {folder}"
+        f"{count} compiled kernels in {folder()}"
     )
+
+
+def _kernel_cache() -> list[tuple[str, str]]:
+    """Return why kernels cannot be cached, and the remedy, if they cannot."""
+    from minise.ops.jit.compiler.cache_folder import probe
+
+    text = probe()
+    return [("jit cache", text)] if text else []
 
 
 def _optional(module: str, purpose: str, extra: str) -> str:

@@ -29,7 +29,7 @@ from minise.train.interrupt import Interrupted, Interruption, naming_the_checkpo
 from minise.train.means import Means
 from minise.train.memory import out_of_memory
 from minise.train.objective import Objective, SoftmaxCrossEntropy
-from minise.train.progress import Progress
+from minise.train.progress import Progress, clock
 from minise.train.run_folder import RunFolder, as_strict_json
 from minise.train.schedule import lr_at
 from minise.train.sgd import SGD
@@ -46,7 +46,7 @@ class Result(NamedTuple):
     test: dict[str, float]  # loss and metrics on the test set; empty without a test set
     confusion: Array | None  # (classes, classes) test counts: row label, column prediction
     folder: Path
-    images_per_second: float  # during training_seconds
+    images_per_second: float  # during training_seconds without compilation
     training_seconds: float  # of all training steps, including data and compilation
     seconds: float  # of the whole run
 
@@ -106,7 +106,7 @@ def train(training: Training, console: "Console | None" = None) -> Result:
         naming_the_checkpoint(training.folder, interruption),
     ):
         training.folder.write_config(training.settings)
-        epochs, images = _epochs(training, progress, interruption)
+        epochs, throughput = _epochs(training, progress, interruption)
         if training.val is not None:
             restore(training.net, checkpoints.load(training.folder.best).arrays)
         if training.test is not None:
@@ -123,18 +123,18 @@ def train(training: Training, console: "Console | None" = None) -> Result:
             raise NonFiniteLoss(warning)
         if remark:
             progress.line(remark)
-    return Result(test, counts, training.folder.path, images / trained, trained, seconds)
+    return Result(test, counts, training.folder.path, throughput, trained, seconds)
 
 
 def _epochs(
     training: Training, progress: Progress, interruption: Interruption
-) -> tuple[list[dict[str, Any]], int]:
-    """Train all epochs; return their records for metrics.jsonl and the number of images."""
-    folder, images, best = training.folder, 0, -math.inf
+) -> tuple[list[dict[str, Any]], float]:
+    """Train all epochs; return their records for metrics.jsonl and the images per second."""
+    folder, images, seconds, best = training.folder, 0, 0.0, -math.inf  # without compilation
     records = []
     for epoch in range(1, training.epochs + 1):
         metrics, count = _one_epoch(training, epoch, progress, interruption)
-        images += count
+        images, seconds = images + count, seconds + count / metrics["images_per_second"]
         _check_state(training, metrics["step"])
         if training.val is not None:
             val = _validate(training, metrics, interruption)
@@ -153,7 +153,7 @@ def _epochs(
             _save(training, folder.best, metrics)
     if training.val is not None and not folder.best.exists():
         raise NonFiniteLoss(f"no epoch is the best one: {warning}")
-    return records, images
+    return records, images / seconds
 
 
 def _validate(
@@ -174,8 +174,8 @@ def _one_epoch(
     training: Training, epoch: int, progress: Progress, interruption: Interruption
 ) -> tuple[dict[str, Any], int]:
     """Train one epoch; return its record for metrics.jsonl and the number of images."""
-    first, start, lr = (epoch - 1) * training.steps, time.perf_counter(), 0.0
-    means = Means()
+    first, lr, means = (epoch - 1) * training.steps, 0.0, Means()
+    start, clock_start = time.perf_counter(), clock()
     groups = group_batches(epoch_batches(training.train, epoch - 1), training.accumulate)
     for step, group in enumerate(groups, first + 1):
         lr = _lr(training, step)
@@ -188,7 +188,7 @@ def _one_epoch(
         if not (means.on_host or due or interruption.number):
             continue  # reading the loss would wait for the GPU
         _read(means, step, epoch, training)
-        throughput = means.count / (time.perf_counter() - start)
+        throughput = means.count / (clock() - clock_start)
         progress.step(epoch, step - first, means.means(), throughput)
         if due:
             record = dict(epoch=epoch, step=step, loss=means.last["loss"], lr=lr)
@@ -204,8 +204,8 @@ def _one_epoch(
             f"{len(training.train)}, their len: return a new iterator from each call of epoch"
         )
     _read(means, epoch * training.steps, epoch, training)
-    seconds = time.perf_counter() - start
-    timing = dict(lr=lr, images_per_second=means.count / seconds, seconds=seconds)
+    seconds, throughput = time.perf_counter() - start, means.count / (clock() - clock_start)
+    timing = dict(lr=lr, images_per_second=throughput, seconds=seconds)
     return {"epoch": epoch, "step": epoch * training.steps, **means.means(), **timing}, means.count
 
 

@@ -1,13 +1,23 @@
-"""Progress of a run: bars in a terminal, plain lines elsewhere."""
+"""Progress of a run: bars in a terminal, plain lines elsewhere.
+
+Throughput and ETA leave out the time of compilation, which comes once per machine.
+"""
 
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from minise.ops.backend import compile_seconds
+
 if TYPE_CHECKING:
     from rich.console import Console
 
 SECONDS_PER_LINE = 10.0  # between two progress lines, if there are no bars
+
+
+def clock() -> float:
+    """Return a time in seconds that stands still while this thread compiles kernels."""
+    return time.perf_counter() - compile_seconds()
 
 
 class Progress:
@@ -35,12 +45,13 @@ class Progress:
             TimeRemainingColumn(),
             TextColumn("{task.fields[text]}"),
             console=console,
+            get_time=clock,
             disable=not console.is_terminal,
             transient=True,
         )
         self._run = self._bars.add_task("run", total=epochs * steps, text="")
         self._epoch = self._bars.add_task("epoch", total=steps, text="")
-        self._start = self._printed = time.perf_counter()
+        self._start, self._printed = clock(), time.perf_counter()
 
     def __enter__(self) -> Self:
         """Show the bars."""
@@ -65,10 +76,10 @@ class Progress:
         self._bars.update(
             self._epoch, completed=step, text=text, description=f"epoch {epoch}/{self.epochs}"
         )
-        now = time.perf_counter()
-        if not self.console.is_terminal and now - self._printed >= SECONDS_PER_LINE:
+        silent = time.perf_counter() - self._printed
+        if not self.console.is_terminal and silent >= SECONDS_PER_LINE:
             remaining = self.epochs * self.steps - completed
-            eta = _eta((now - self._start) * remaining / completed)
+            eta = _eta((clock() - self._start) * remaining / completed)
             self.line(f"epoch {epoch}/{self.epochs}  step {step}/{self.steps}  {text}  {eta}")
 
     def compiling(self, kernel: str, number: int, total: int) -> None:

@@ -300,7 +300,7 @@ def test_misuse(line, message, capsys):
 
 
 def test_without_a_gpu_it_says_what_is_missing(capsys, monkeypatch):
-    monkeypatch.setattr("minise.ops.cuda.cupy_launcher.missing", lambda: "CuPy is not installed")
+    monkeypatch.setattr("minise.ops.cuda.requirements.missing", lambda: "CuPy is not installed")
     status, _, err = call("bench cuda", capsys)
     assert (status, err) == (2, "minise: the cuda back end cannot run: CuPy is not installed\n")
 

@@ -21,7 +21,7 @@ from minise.bench.peers import relative_error, training_step
 from minise.bench.result import Task, failed_tasks
 from minise.ops import cuda, reference
 from minise.ops.cuda.backend import Backend
-from minise.ops.cuda.launcher import parameters, source
+from minise.ops.cuda.sources import parameters, source
 from tests.cli.commands import call
 from tests.ops.cuda.compiler import NEEDED, compiler, uses
 from tests.ops.cuda.device import Module, device

@@ -26,7 +26,7 @@ from minise.bench.gpu.probes import Probes
 from minise.bench.peers import training_step
 from minise.bench.result import Result, Task, failed_tasks, run_tasks
 from minise.ops import cuda
-from minise.ops.cuda.launcher import parameters, source
+from minise.ops.cuda.sources import parameters, source
 
 SECONDS = {"probes": 120, "baselines": 540}  # tasks that would start later are skipped
 # metric of Nsight Compute -> key in the results; values are in base units

@@ -13,7 +13,8 @@ import numpy as np
 
 from minise import models
 from minise.ops.cuda.backend import Backend
-from minise.ops.cuda.launcher import STATIC_SHARED_BYTES, Launcher, Plan
+from minise.ops.cuda.launcher import STATIC_SHARED_BYTES, Launcher
+from minise.ops.cuda.plan import Plan
 from minise.train import SGD, SoftmaxCrossEntropy, train_step
 
 IMAGES = 2, 3, 8, 8

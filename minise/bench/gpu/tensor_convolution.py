@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minise.ops.cuda.launcher import Launcher, Source, blocks_of
+from minise.ops.cuda.launcher import Launcher, blocks_of
+from minise.ops.cuda.sources import Source
 
 FILE, THREADS, WARPS = "tensor_convolution.cu", 128, 4
 

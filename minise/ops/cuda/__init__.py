@@ -21,11 +21,11 @@ from typing import Any
 
 from minise.ops import reference
 from minise.ops.cuda.backend import Backend
-from minise.ops.cuda.cupy_launcher import CudaMissing as CudaMissing
 from minise.ops.cuda.cupy_launcher import Cupy
-from minise.ops.cuda.cupy_launcher import describe as describe
-from minise.ops.cuda.cupy_launcher import missing as missing
-from minise.ops.cuda.cupy_launcher import require as require
+from minise.ops.cuda.requirements import CudaMissing as CudaMissing
+from minise.ops.cuda.requirements import describe as describe
+from minise.ops.cuda.requirements import missing as missing
+from minise.ops.cuda.requirements import require as require
 
 __all__ = reference.FUNCTIONS
 folds = Backend.folds

@@ -9,7 +9,8 @@ from itertools import accumulate
 from typing import Any, NamedTuple
 
 from minise.checks import Array
-from minise.ops.cuda.launcher import ENTRIES, FLOATS, Launcher
+from minise.ops.cuda.launcher import Launcher
+from minise.ops.cuda.plan import ENTRIES, FLOATS
 from minise.ops.reference import arrays as reference
 
 NUMBERS_PER_BLOCK = 2048  # as in common.cuh

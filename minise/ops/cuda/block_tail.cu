@@ -299,12 +299,12 @@ extern "C" __global__ void __launch_bounds__(256, 4) norm_input_gradient(
     const real* __restrict__ s, const real* __restrict__ dz, const real* __restrict__ dgamma,
     const real* __restrict__ dbeta, real* __restrict__ dx, int training, int group, int N, int C,
     int hw) {
-  const int row = own_warp() * group;
-  if (row >= (long long)N * C) return;
+  const int row = own_warp() * group, first_channel = row % C;
+  if (row / C >= N) return;
   const size_t start = (size_t)row * hw;
   const real* seen = out ? out + start : nullptr;
   const auto gradient_of = [&](int q) {
-    const int c = row % C + q;
+    const int c = first_channel + q;
     const double M = (double)N * hw, scale = (double)gamma[c] * rstd[c];
     const double share = s ? (double)dz[row + q] / hw : 0;  // each pixel has 1 / hw of the mean
     const double to_mean = training ? dbeta[c] / M : 0, to_var = training ? dgamma[c] / M : 0;

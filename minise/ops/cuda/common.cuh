@@ -28,7 +28,7 @@ template <int P> __device__ __forceinline__ void store(real* p, const Chunk<P>& 
 }
 
 // Tables that a kernel takes by value; all its parameters take at most 4 KB.
-constexpr int ENTRIES = sizeof(real) == 4 ? 112 : 96;  // launcher.py has the same
+constexpr int ENTRIES = sizeof(real) == 4 ? 112 : 96;  // plan.py has the same
 struct Arrays { real* at[ENTRIES]; };  // the launcher passes a list of arrays
 struct Ints { int at[ENTRIES]; };
 struct Reals { real at[ENTRIES]; };

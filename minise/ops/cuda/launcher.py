@@ -1,111 +1,25 @@
-"""Launchers: read a .cu file, check and convert a kernel's arguments, and launch the kernel.
+"""Launchers: check and convert the arrays of a kernel, and launch it.
 
 Host code receives its launcher as an argument. `Cupy` (cupy_launcher.py) runs kernels on a GPU; the
-tests have a launcher that runs the same sources on the CPU. Their base class reads sources and
-checks arguments against the kernel's parameters: a kernel cannot check them, and would misread an
-array of another dtype or a non-contiguous array.
+tests have a launcher that runs the same sources on the CPU. Their base class checks arguments
+against the kernel's parameters: a kernel cannot check them, and would misread an array of another
+dtype or a non-contiguous array.
 """
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import cache
-from importlib.resources import files
-from typing import Any, NamedTuple, TypeAlias
-
-import numpy as np
+from typing import Any
 
 from minise.checks import Array
+from minise.ops.cuda.plan import ArrayParameter, Plan, Scalar, plan_of
+from minise.ops.cuda.sources import Source
 
 THREADS = 256  # per block, for most kernels: eight warps
 WARP = 32
 ALIGNMENT = 16  # bytes that a lane reads at once
-MAX_BLOCKS = 2**31 - 1, 65_535, 65_535  # along x, y, z
 MAX_PLANS = 4096
-FLOATS = np.dtype(np.float32), np.dtype(np.float64)  # of arrays that kernels compute with
 MAX_SHORT_ROW = 128  # pixels: four rows fit into the registers of a warp
-ENTRIES = {4: 112, 8: 96}  # of a table passed by value, by the bytes of a number: see common.cuh
 STATIC_SHARED_BYTES = 48 << 10  # shared memory of a block without an opt-in
-KERNEL = re.compile(
-    r'extern "C" __global__ void(?: __launch_bounds__\([\d, ]+\))? (\w+)\(([^)]*)\)'
-)
-
-
-Scalar: TypeAlias = float | tuple[float, ...]  # a tuple is passed as a table
-
-
-class Parameter(NamedTuple):
-    """One parameter of a kernel."""
-
-    name: str
-    type: str  # "real", "double", "int", "long long" or a table: "Arrays", "Ints", "Reals"
-    pointer: bool
-    written: bool  # a pointer or Arrays that is not const
-
-    @property
-    def takes_arrays(self) -> bool:
-        """True for a pointer, which takes an array, and for Arrays, which takes a list of them."""
-        return self.pointer or self.type == "Arrays"
-
-
-class Source(NamedTuple):
-    """The source text of a .cu file and the compiler options for one dtype."""
-
-    file: str
-    text: str  # begins with common.cuh: compiler caches ignore changes of included files
-    defines: tuple[str, ...]
-
-
-@cache
-def source(file: str, dtype: Any) -> Source:
-    """Return the Source of a .cu file of this folder, for float32 or float64."""
-    folder = files("minise.ops.cuda")
-    names = "common.cuh", file
-    text = "\n".join((folder / name).read_text(encoding="utf-8") for name in names)
-    return Source(file, text, ("-DREAL=float" if dtype == np.float32 else "-DREAL=double",))
-
-
-@cache
-def parameters(text: str) -> dict[str, list[Parameter]]:
-    """Return the parameters of every kernel of a source, by the kernel's name."""
-    bare = re.sub(r"//[^\n]*", "", text)
-    return {
-        name: [_parameter(" ".join(part.split())) for part in listed.split(",")]
-        for name, listed in KERNEL.findall(bare)
-    }
-
-
-def _parameter(declared: str) -> Parameter:
-    words = declared.replace("*", " ").split()
-    pointer, constant = "*" in declared, words[0] == "const"
-    type_words = [word for word in words[:-1] if word not in ("const", "__restrict__")]
-    kind = " ".join(type_words)
-    return Parameter(words[-1], kind, pointer, (pointer or kind == "Arrays") and not constant)
-
-
-class ArrayParameter(NamedTuple):
-    """An array that a kernel takes, or a list of them."""
-
-    name: str
-    dtype: Any
-    written: bool
-    many: bool  # a list of arrays, whose addresses the kernel takes as a table
-
-
-@dataclass(frozen=True, eq=False)
-class Plan:
-    """What a launch needs beside its arrays; computed once for each kernel and its settings."""
-
-    source: Source
-    kernel: str
-    blocks: tuple[int, ...]
-    threads: tuple[int]
-    shared: int  # bytes
-    arrays: tuple[ArrayParameter, ...]
-    scalars: tuple[Any, ...]  # NumPy scalars and tables of the parameters' types
-    entries: int  # of each table; 0 if the kernel takes no list of arrays
-    functions: dict[int, Any] = field(default_factory=dict)  # the compiled kernel by device
 
 
 class Launcher(ABC):
@@ -219,7 +133,7 @@ class Launcher(ABC):
         if plan is None:
             if len(self.plans) >= MAX_PLANS:  # a scalar that changes, such as the learning rate
                 self.plans.clear()
-            plan = self.plans[key] = _plan(*key)
+            plan = self.plans[key] = plan_of(*key)
         if len(arrays) != len(plan.arrays):
             raise TypeError(
                 f"{kernel}: arrays are {len(arrays)}, expected {len(plan.arrays)}: "
@@ -261,72 +175,6 @@ class Launcher(ABC):
         if written and not self.ready(array):
             raise ValueError(f"{kernel}: {name} is not contiguous, but written")
         return self.contiguous(array)
-
-
-def _plan(
-    file: str | Source,
-    kernel: str,
-    blocks: int | tuple[int, ...],
-    scalars: tuple[Scalar, ...],
-    dtype: Any,
-    threads: int,
-    shared: int,
-) -> Plan:
-    """Check the settings of a launch, and return its plan."""
-    unit = file if isinstance(file, Source) else source(file, np.dtype(dtype))
-    kinds = {"real": np.dtype(dtype), "double": np.float64, "int": np.int32, "long long": np.int64}
-    kinds |= {"Arrays": kinds["real"], "Reals": kinds["real"], "Ints": np.int32}
-    expected, entries = parameters(unit.text)[kernel], ENTRIES[np.dtype(dtype).itemsize]
-    pointers = [parameter for parameter in expected if parameter.takes_arrays]
-    values = expected[len(pointers) :]
-    if any(parameter.takes_arrays for parameter in values):
-        raise TypeError(f"{kernel}: pointers are mixed with scalars, expected pointers first")
-    if len(scalars) != len(values):
-        raise TypeError(
-            f"{kernel}: scalars are {len(scalars)}, expected {len(values)}: "
-            f"{', '.join(parameter.name for parameter in values)}"
-        )
-    grid = blocks if isinstance(blocks, tuple) else (blocks,)
-    for axis, count, maximum in zip("xyz", grid, MAX_BLOCKS, strict=False):
-        if not 0 < count <= maximum:
-            raise ValueError(f"{kernel}: blocks along {axis} are {count}, expected 1..{maximum}")
-    return Plan(
-        unit,
-        kernel,
-        grid,
-        (threads,),
-        shared,
-        tuple(
-            ArrayParameter(p.name, np.dtype(kinds[p.type]), p.written, not p.pointer)
-            for p in pointers
-        ),
-        tuple(
-            _scalar(kernel, parameter, np.dtype(kinds[parameter.type]), value, entries)
-            for parameter, value in zip(values, scalars, strict=True)
-        ),
-        0 if all(p.pointer for p in pointers) else entries,
-    )
-
-
-def _scalar(
-    kernel: str, parameter: Parameter, dtype: Any, value: float | tuple[float, ...], entries: int
-) -> Any:
-    """Return a scalar or a table of a parameter's type; CuPy would pass numbers as 8 bytes."""
-    limits = np.iinfo(dtype) if dtype.kind == "i" else None
-    numbers = value if isinstance(value, tuple) else (value,)
-    if limits is not None and not all(limits.min <= number <= limits.max for number in numbers):
-        raise ValueError(
-            f"{kernel}: {parameter.name} is {value}, expected a value of {dtype}, at most "
-            f"{limits.max}: pass fewer or smaller images"
-        )
-    return table(value, dtype, entries) if isinstance(value, tuple) else dtype.type(value)
-
-
-def table(numbers: Sequence[float], dtype: Any, entries: int) -> Array:
-    """Return Arrays (from addresses), Ints or Reals: an array of size one, passed by value."""
-    values = np.zeros(1, [("at", dtype, entries)])
-    values["at"][0, : len(numbers)] = numbers
-    return values
 
 
 def rows_per_warp(x: Any) -> int:

@@ -40,6 +40,7 @@ def softmax_cross_entropy_backward(
     check_gradient("softmax_cross_entropy", dout, logprob, ())
     (N, K), dtype = logprob.shape, logprob.dtype
     dlogits = gpu.xp.empty((N, K), dtype)
+    dout = gpu.asarray(dout, dtype)  # a product of an array and a number may be NumPy's scalar
     arrays, scalars = (dout, logprob, _as_int64(labels), dlogits), (float(smoothing), N, K)
     gpu.launch(FILE, "logits_gradient", warps(N), arrays, scalars, dtype=dtype)
     return dlogits, None

@@ -26,7 +26,7 @@ SHAPES = {
     "rows longer than a warp holds, odd": dict(N=1, C=2, H=15, W=17, R=1),
     "more images than lanes": dict(N=35, C=2, H=2, W=3, R=9),
     "more hidden units than warps": dict(N=2, C=70, H=3, W=4, R=40),
-    "large dense layers": dict(N=10, C=160, H=2, W=1, R=60),
+    "large dense layers": dict(N=9, C=92, H=2, W=1, R=90),
 }
 # For x with a mean of 100000 standard deviations: a lane sums 24 centred squares in float32, all
 # further sums are in float64.

@@ -17,8 +17,10 @@ import numpy as np
 import pytest
 from platformdirs import user_cache_path
 
-from minise.ops.cuda.launcher import Launcher, parameters, table
+from minise.ops.cuda.launcher import Launcher
+from minise.ops.cuda.plan import table
 from minise.ops.cuda.products import multiply, product_of, settings_of
+from minise.ops.cuda.sources import parameters
 from tests.ops.cuda import fake_cublas
 from tests.ops.cuda.capture import enqueue
 from tests.ops.cuda.device import DeviceArray, unowned_in

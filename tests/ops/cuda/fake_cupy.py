@@ -4,7 +4,7 @@ import importlib.machinery
 import sys
 from types import ModuleType, SimpleNamespace
 
-from minise.ops.cuda import cupy_launcher
+from minise.ops.cuda import cupy_launcher, requirements
 from tests.ops.cuda import fake_cublas
 
 
@@ -44,7 +44,7 @@ def fake_cupy(monkeypatch, *, devices=1, nvrtc=True, cublas=True, driver=0, vers
     nvrtc = SimpleNamespace(getVersion=compiler)
     fake.cuda = FakeCuda(has_cublas=cublas, runtime=runtime, nvrtc=nvrtc)
     monkeypatch.setitem(sys.modules, "cupy", fake)
-    monkeypatch.setattr(cupy_launcher, "_cupy_builds", lambda: ["cupy-cuda13x"])
+    monkeypatch.setattr(requirements, "_cupy_builds", lambda: ["cupy-cuda13x"])
 
 
 class FakeModule:

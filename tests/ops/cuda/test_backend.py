@@ -14,8 +14,8 @@ from minise.contract.conform import conform
 from minise.ops import cuda, reference, wrap
 from minise.ops.cuda.backend import IMPLEMENTED, Backend
 from minise.ops.cuda.gating import fits_a_block
-from minise.ops.cuda.launcher import parameters, source
 from minise.ops.cuda.norm import statistics
+from minise.ops.cuda.sources import parameters, source
 from minise.ops.cuda.squeeze_excite import select_kernels, tile_bytes, tile_threads
 from minise.ops.wrap import NonFiniteError
 from tests.ops.cuda.device import NAMES, DeviceArray, device
@@ -320,7 +320,7 @@ def test_kernels_are_read_from_an_installed_wheel(tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
     code = (
-        "import numpy as np, minise; from minise.ops.cuda.launcher import source, parameters;"
+        "import numpy as np, minise; from minise.ops.cuda.sources import source, parameters;"
         "print(minise.__file__);"
         "print(*parameters(source('squeeze_excite_tile.cu', np.dtype('f')).text))"
     )

@@ -8,7 +8,7 @@ import pytest
 
 from minise.ops.cuda import cupy_launcher
 from minise.ops.cuda.backend import Backend
-from minise.ops.cuda.launcher import source
+from minise.ops.cuda.sources import source
 from tests.ops.cuda.fake_cupy import CudaError, FakeArray, FakeModule, fake_launcher
 
 FLOAT = np.dtype(np.float32)

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from minise.ops.cuda.launcher import Source
+from minise.ops.cuda.sources import Source
 from tests.ops.cuda.emulator import Emulator, EmulatorError
 
 pytestmark = pytest.mark.slow

@@ -7,7 +7,9 @@ from minise.contract.case import Case
 from minise.gradcheck.strategies.drawing import LAYOUTS
 from minise.ops import reference
 from minise.ops.cuda import arrays
-from minise.ops.cuda.launcher import ENTRIES, parameters, rows_per_warp, source
+from minise.ops.cuda.launcher import rows_per_warp
+from minise.ops.cuda.plan import ENTRIES
+from minise.ops.cuda.sources import parameters, source
 from tests.ops.cuda.accuracy import (
     REL_TOL_FLOAT32,
     REL_TOL_MOMENTS,
@@ -143,6 +145,16 @@ def test_updates_of_any_layout_dtype_and_number():
     assert launcher.launches == 3 * ["sgd_updates"]
     for a, b in zip(params, expected, strict=True):
         np.testing.assert_allclose(a.array, b, rtol=1e-6)
+
+
+def test_an_update_refuses_an_array_that_a_kernel_would_misread():
+    param, grad = device.asarray([1.0, 2.0], np.float32), device.asarray([1.0, 2.0])
+    settings = dict(rate=0.1, momentum=0.5, nesterov=False, weight_decays=[0.1])
+    with pytest.raises(TypeError, match="sgd_updates: grads is float64 of .*, expected an arr"):
+        arrays.sgd_updates(Emulator(device), [param], [grad], [param], **settings)
+    host = np.ones(2, np.float32)
+    with pytest.raises(TypeError, match="sgd_updates: grads is float32 of numpy, expected an arr"):
+        arrays.sgd_updates(Emulator(device), [param], [host], [param], **settings)
 
 
 def test_the_tables_of_an_update_fit_a_kernels_parameters():

@@ -10,7 +10,7 @@ import pytest
 
 from minise.ops import cuda
 from minise.ops.backend import backend, load_ops
-from minise.ops.cuda import cupy_launcher
+from minise.ops.cuda import cupy_launcher, requirements
 from minise.ops.cuda.backend import Backend
 from tests.cli.commands import call
 from tests.ops.cuda.fake_cupy import fake_cupy
@@ -21,15 +21,15 @@ FLOAT = np.dtype(np.float32)
 
 def two_builds(monkeypatch):
     fake_cupy(monkeypatch)
-    monkeypatch.setattr(cupy_launcher, "_cupy_builds", lambda: ["cupy-cuda12x", "cupy-cuda13x"])
+    monkeypatch.setattr(requirements, "_cupy_builds", lambda: ["cupy-cuda12x", "cupy-cuda13x"])
 
 
 def no_cupy(monkeypatch):
-    monkeypatch.setattr(cupy_launcher.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(requirements.importlib.util, "find_spec", lambda name: None)
 
 
 def broken_cupy(monkeypatch):
-    monkeypatch.setattr(cupy_launcher.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(requirements.importlib.util, "find_spec", lambda name: name)
     monkeypatch.setitem(sys.modules, "cupy", None)  # makes the import raise
 
 

@@ -280,6 +280,7 @@ def test_a_planted_bug_is_caught(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("file", [COMMON, SIMPLE, TILE, TAIL, WINDOWS, LOSS, SGD])
+@pytest.mark.parametrize("file", [SIMPLE, TILE, TAIL, WINDOWS, LOSS, SGD])
 def test_a_correct_kernel_is_not_caught(file):
-    assert not caught(Bug(file, "// Idea." if file != COMMON else "// An array", "// The same."))
+    """The cases of common.cuh are those of SIMPLE and TILE."""
+    assert not caught(Bug(file, "// Idea.", "// The same."))

@@ -27,9 +27,10 @@ class Guarded:
         self.outer = []  # (memory with its bands, begin and size of the array in bytes)
         self.freed = []  # memory that allocations have returned
 
-    def allocate(self, size):
+    def allocate(self, owner, size):
         """Return memory full of NaN for an allocation, whose last cache line is not the array's."""
-        return self._between(size, size - CACHE_LINE_BYTES)
+        owner.memory = self._between(size, size - CACHE_LINE_BYTES)
+        return owner.memory
 
     def array(self, values, order=None):
         """Return a copy of values between bands, contiguous in memory in the given axis order."""

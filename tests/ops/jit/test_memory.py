@@ -1,11 +1,18 @@
 """The caching allocator reuses freed memory, and arrays in use never share memory."""
 
 import gc
+import os
+import random
+import signal
 import threading
+import types
 
 import numpy as np
 import pytest
 
+from minise.nn import SE
+from minise.nn.blocks import Build, basic_block
+from minise.ops import jit
 from minise.ops.jit.vector import memory
 from minise.ops.jit.vector.memory import (
     CACHE_LINE_BYTES,
@@ -95,3 +102,96 @@ def test_many_threads(used_bytes):
     assert not wrong
     release()
     assert memory._allocator.used_bytes == used_bytes
+
+
+def counts():
+    """Return the bytes in use; assert that the cached bytes are those of the cached arrays."""
+    allocator = memory._allocator
+    with allocator.lock:
+        allocator._count_freed()
+    assert allocator.cached_bytes == sum(size * len(a) for size, a in allocator.cached.items())
+    assert all(array.size == size for size, arrays in allocator.cached.items() for array in arrays)
+    assert not allocator.lock.locked()
+    return allocator.used_bytes
+
+
+def test_a_request_that_fails_leaves_no_trace(used_bytes):
+    array = empty(BIG, np.float32)
+    peak = memory._allocator.peak
+    with pytest.raises(MemoryError):
+        empty((1 << 60,), np.uint8)
+    assert counts() == used_bytes + array.nbytes + CACHE_LINE_BYTES
+    assert memory._allocator.peak == peak
+
+
+@pytest.mark.skipif("NUMBA_DISABLE_JIT" in os.environ, reason="a step takes minutes as Python")
+def test_a_memory_error_at_any_allocation_of_a_step(used_bytes, monkeypatch):
+    """Each call of NumPy in the allocator fails once; then the counters are as before the step."""
+    block = basic_block(16, 16, 1, Build(rng=0, se=SE(), ops=jit))
+    x = np.random.default_rng(0).standard_normal((2, 16, 32, 32)).astype(np.float32)
+    calls, fails_at = 0, None
+
+    def counted(function):
+        def call(*arguments):
+            nonlocal calls
+            calls += 1
+            if calls == fails_at:
+                raise MemoryError
+            return function(*arguments)
+
+        return call
+
+    def step():
+        nonlocal calls
+        calls = 0
+        out, cache = block.forward(x, training=True)
+        block.backward(out, cache)
+
+    step()
+    before = counts()
+    functions = {name: counted(getattr(np, name)) for name in ("empty", "asarray")}
+    numpy = types.SimpleNamespace(dtype=np.dtype, uint8=np.uint8, **functions)
+    monkeypatch.setattr(memory, "np", numpy)
+    step()
+    count = calls
+    assert count > 20
+    for number in range(1, count + 1):
+        fails_at = number
+        with pytest.raises(MemoryError):
+            step()
+        assert counts() == before
+    fails_at = None
+    step()
+    assert (counts(), calls) == (before, count)
+    assert before == used_bytes
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no timers here")
+def test_interruptions_leave_the_counters_exact(used_bytes):
+    """As Ctrl-C in a notebook, at 400 random moments."""
+
+    def interrupt(number, frame):
+        if frame.f_code.co_name == "__del__":  # Python ignores exceptions there
+            signal.setitimer(signal.ITIMER_REAL, 1e-4)
+        else:
+            raise KeyboardInterrupt
+
+    rng, arrays = random.Random(0), []
+    handler = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for _ in range(400):
+            with pytest.raises(KeyboardInterrupt):  # noqa: PT012, it comes at any of these calls
+                signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-4, 1e-3))
+                while True:
+                    arrays.append(empty((BIG[0] + rng.randrange(20),), np.float32))
+                    if len(arrays) > 8:
+                        del arrays[rng.randrange(8)]
+            del arrays[4:]
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+    sizes = [array.nbytes + CACHE_LINE_BYTES for array in arrays]
+    assert counts() == used_bytes + sum(sizes)
+    del arrays
+    release()
+    assert (counts(), memory._allocator.cached_bytes) == (used_bytes, 0)

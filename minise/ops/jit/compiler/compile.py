@@ -2,37 +2,33 @@
 
 Numba's own cache loads every file without checking it: a truncated file stops the program, a
 flipped bit may do anything, and a change in a function that a kernel calls goes unnoticed. Here
-each file starts with the digest of its contents, its name has a hash of its types and of the
-processor, and its folder a hash of the sources of this package and of the versions of Python,
-NumPy and Numba. A file that does not match is compiled again and replaced. Files are written under
-a temporary name and then renamed, so that a killed process leaves a complete file or none. If
-several processes need the same kernel, one compiles it and the others wait (file_lock.py).
-
-The cache folder is the user's cache folder, or the one in the environment variable MINISE_CACHE.
+files carry digests (cache_folder.py), and a file's name has a hash of its types and of the
+processor. If several processes need the same kernel, one compiles it and the others wait
+(file_lock.py). Kernels start Numba's threads at their first call (threads.py).
 """
 
 import atexit
 import hashlib
 import os
 import pickle
-import platform
 import subprocess
 import sys
-import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
 from pathlib import Path
+from threading import local
 from typing import Any
 
-import llvmlite
 import numba
-import numpy as np
 from numba.core import serialize
 from numba.core.caching import _Cache
 from numba.core.compiler import CompileResult
-from platformdirs import user_cache_dir
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.registry import CPUDispatcher
 
+from minise.ops.jit.compiler import threads
+from minise.ops.jit.compiler.cache_folder import folder, read_checked, warn_once, write_checked
 from minise.ops.jit.compiler.file_lock import FileLock
 from minise.ops.protocol import Listener
 
@@ -52,6 +48,14 @@ ONLY_PRANGE = dict.fromkeys(  # only prange is parallel: a search for other loop
     ("comprehension", "reduction", "inplace_binop", "setitem", "numpy", "stencil", "fusion"), False
 ) | {"prange": True}
 
+
+class _Thread(local):
+    """What is counted for each Python thread."""
+
+    compile_seconds = 0.0
+
+
+_thread = _Thread()
 _listeners: list[Listener] = []
 _compiled: list[str] = []  # names of the kernels compiled in this process
 
@@ -61,6 +65,7 @@ def kernel(function: Callable[..., Any]) -> Any:
     dispatcher = numba.njit(parallel=ONLY_PRANGE, **OPTIONS)(function)
     if not numba.config.DISABLE_JIT:
         dispatcher._cache = DiskCache(function)
+        dispatcher.__class__ = _UnstartedKernel
         KERNELS.append(dispatcher)
     return dispatcher
 
@@ -90,17 +95,9 @@ def on_compile(listener: Listener) -> Iterator[None]:
         _listeners.remove(listener)
 
 
-@cache
-def folder() -> Path:
-    """Return the folder of compiled kernels for these sources and versions, on this platform."""
-    root = os.environ.get("MINISE_CACHE") or user_cache_dir("minise", appauthor=False)
-    digest = hashlib.sha256()
-    for source in sorted(Path(__file__).parents[1].rglob("*.py")):  # of ops/jit
-        digest.update(source.read_bytes())
-    for version in (sys.version, np.__version__, numba.__version__, llvmlite.__version__):
-        digest.update(version.encode())
-    digest.update(platform.platform().encode())
-    return Path(root) / "kernels" / digest.hexdigest()[:16]
+def compile_seconds() -> float:
+    """Return the seconds that this Python thread has spent on loading and compiling kernels."""
+    return _thread.compile_seconds
 
 
 def compile_ahead() -> None:
@@ -122,12 +119,44 @@ def compile_ahead() -> None:
         atexit.register(process.kill)
 
 
+class _Kernel(CPUDispatcher):  # type: ignore[misc]
+    """A compiled kernel: calls are Numba's, without overhead."""
+
+    def compile(self, sig: Any) -> Any:
+        """Load or compile the kernel; its file lock ends with that, also after an exception."""
+        with global_compiler_lock:
+            start = time.perf_counter()
+            try:
+                return super().compile(sig)
+            finally:
+                self._cache.lock.release()
+                _thread.compile_seconds += time.perf_counter() - start
+
+
+class _UnstartedKernel(_Kernel):
+    """A kernel before Numba's threads have started."""
+
+    def __call__(self, *arguments: Any) -> Any:
+        kind = _Kernel if threads.start() else _SerialKernel
+        for kernel in KERNELS:
+            kernel.__class__ = kind
+        return self(*arguments)
+
+
+class _SerialKernel(_Kernel):
+    """A kernel that waits for the kernels of other Python threads."""
+
+    def __call__(self, *arguments: Any) -> Any:
+        with threads.one_kernel_lock:
+            return super().__call__(*arguments)
+
+
 class DiskCache(_Cache):  # type: ignore[misc]
     """The cache files of one kernel: each has a digest and the machine code for one signature."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._name = f"{function.__module__.rpartition('.')[2]}.{function.__name__.strip('_')}"
-        self._lock = FileLock()
+        self.lock = FileLock()
 
     @property
     def cache_path(self) -> str:
@@ -140,10 +169,9 @@ class DiskCache(_Cache):  # type: ignore[misc]
         path = self._path(sig, target_context.codegen())
         result = _load(path, target_context)
         if result is None:
-            self._lock.acquire(path)
+            self.lock.acquire(path)
             result = _load(path, target_context)  # another process may have compiled it meanwhile
         if result is not None:
-            self._lock.release()
             return result
         if self._name == FIRST_TRAINING_KERNEL and not any(
             folder().glob(f"{LAST_TRAINING_KERNEL}-*")
@@ -156,9 +184,10 @@ class DiskCache(_Cache):  # type: ignore[misc]
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Write the kernel for a signature to the cache."""
-        with suppress(OSError):  # a full or read-only disk: every start then compiles again
+        try:
             write_checked(self._path(sig, data.codegen), serialize.dumps(data._reduce()))
-        self._lock.release()
+        except OSError as error:  # a full or read-only disk
+            warn_once(error)
 
     def _path(self, sig: Any, codegen: Any) -> Path:
         target = repr((sig, codegen.magic_tuple()))  # types, processor and its features
@@ -183,25 +212,3 @@ def _load(path: Path, target_context: Any) -> Any:
         with suppress(Exception):  # undamaged, but no kernel for this target: compile it again
             return CompileResult._rebuild(target_context, *pickle.loads(payload))
     return None
-
-
-def read_checked(path: Path) -> bytes | None:
-    """Return the payload that write_checked wrote, or None if the file is missing or damaged."""
-    try:
-        digest, payload = path.read_bytes().split(b"\n", 1)
-    except (OSError, ValueError):
-        return None
-    return payload if digest == hashlib.sha256(payload).hexdigest().encode() else None
-
-
-def write_checked(path: Path, payload: bytes) -> None:
-    """Write a digest and the payload atomically: a reader sees the complete file or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

@@ -30,7 +30,7 @@ class FileLock:
 
         The kernel file may exist afterwards: the process that held the lock has written it.
         """
-        self.release()  # the lock of a kernel whose compilation failed
+        self.release()  # if its release was interrupted
         if fcntl is None:
             return
         lock, start = path.with_name(f"{path.name}.lock"), time.monotonic()
@@ -45,13 +45,15 @@ class FileLock:
                     time.sleep(POLL_SECONDS)
 
     def release(self) -> None:
-        """Delete the lock file and release its lock.
+        """Release the lock and delete its file; without a lock, do nothing.
 
         A waiting process then locks the deleted file, and the next one creates a new file: these
         two may compile the same kernel.
         """
         if self._lock is not None:
             handle, lock = self._lock
+            with suppress(OSError):  # it is unlocked for a forked process, too, which has the file
+                fcntl.flock(handle, fcntl.LOCK_UN)
             self._lock = None
             with suppress(OSError):
                 lock.unlink(missing_ok=True)

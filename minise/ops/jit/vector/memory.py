@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from minise.checks import Array
+from minise.ops.jit.compiler.threads import share_at_fork
 from minise.ops.jit.vector.simd import CACHE_LINE_BYTES
 
 MAX_UNPOOLED_BYTES = 64 * 1024  # up to here NumPy's own allocation costs less per call
@@ -26,7 +27,14 @@ SLACK = 1.25  # largest ratio of used and cached memory to the peak of used memo
 
 
 class _CachingAllocator:
-    """Freed memory by size, and the number of bytes used and cached."""
+    """Freed memory by size, and the number of bytes used and cached.
+
+    The counters are exact also after a MemoryError or a KeyboardInterrupt: what is removed from one
+    The counters are exact even after a MemoryError or a KeyboardInterrupt: an array moves between
+    lists and is counted in consecutive statements without a call, and Python raises
+    KeyboardInterrupt only after a call or at the end of a loop's body. One exception: Python
+    ignores a KeyboardInterrupt inside __del__, and that array stays counted as used.
+    """
 
     def __init__(self) -> None:
         self.cached: dict[int, list[Array]] = {}  # by size, the size requested last at the end
@@ -34,21 +42,30 @@ class _CachingAllocator:
         self.freed: deque[Array] = deque()  # not counted yet: __del__ may run at any moment
         self.lock = Lock()
 
-    def allocate(self, size: int) -> Array:
-        """Return an array of `size` bytes, from the cache if it has one of this size."""
+    def allocate(self, owner: "_Allocation", size: int) -> Array:
+        """Set the owner's memory to an array of `size` bytes and return it.
+
+        It comes from the cache if that has an array of this size.
+        """
         with self.lock:
             self._count_freed()
-            self.used_bytes += size
-            self.peak = max(self.peak, self.used_bytes)
-            cached = self.cached.pop(size, [])
-            if not cached:
-                self._drop(int(SLACK * self.peak) - self.used_bytes)
-                return np.empty(size, np.uint8)
-            memory = cached.pop()
+            cached = self.cached.get(size)
             if cached:
-                self.cached[size] = cached
-            self.cached_bytes -= size
-            return memory
+                memory = cached[-1]
+            else:
+                peak = max(self.peak, self.used_bytes + size)
+                self._drop(int(SLACK * peak) - self.used_bytes - size)
+                memory = np.empty(size, np.uint8)
+            owner.memory = memory
+            self.used_bytes += size
+            if self.used_bytes > self.peak:
+                self.peak = self.used_bytes
+            if cached:
+                self.cached_bytes -= size
+                del cached[-1], self.cached[size]
+                if cached:
+                    self.cached[size] = cached
+        return memory
 
     def release(self) -> None:
         """Drop all cached memory, and reset the peak to the memory in use."""
@@ -59,27 +76,35 @@ class _CachingAllocator:
 
     def _count_freed(self) -> None:
         while self.freed:
-            memory = self.freed.popleft()
-            self.used_bytes -= memory.size
-            self.cached_bytes += memory.size
-            self.cached.setdefault(memory.size, []).append(memory)
+            memory = self.freed[0]
+            size = memory.size
+            cached = self.cached.setdefault(size, [])
+            cached += [memory]
+            del self.freed[0]
+            self.used_bytes -= size
+            self.cached_bytes += size
 
     def _drop(self, max_bytes: int) -> None:
         """Drop cached memory down to max_bytes, the sizes requested least recently first."""
         while self.cached_bytes > max(0, max_bytes):
             size = next(iter(self.cached))
-            self.cached_bytes -= self.cached[size].pop(0).size
-            if not self.cached[size]:
+            cached = self.cached[size]
+            if cached:
+                del cached[0]
+                self.cached_bytes -= size
+            if not cached:
                 del self.cached[size]
 
 
 class _Allocation:
     """Memory in use: its arrays keep this object alive; when the last is freed, it is cached."""
 
+    memory: Array | None = None  # set by the allocator
+
     def __init__(self, size: int) -> None:
         self.allocator = _allocator
-        self.memory = self.allocator.allocate(size)
-        begin = self.memory.ctypes.data
+        memory = self.allocator.allocate(self, size)
+        begin = memory.ctypes.data
         begin += -begin % CACHE_LINE_BYTES
         self.__array_interface__ = {
             "shape": (size - CACHE_LINE_BYTES,),
@@ -89,10 +114,12 @@ class _Allocation:
         }
 
     def __del__(self) -> None:
-        self.allocator.freed.append(self.memory)
+        if self.memory is not None:
+            self.allocator.freed.append(self.memory)
 
 
 _allocator = _CachingAllocator()
+share_at_fork(_allocator.lock)
 
 
 def empty(shape: tuple[int, ...], dtype: Any) -> Array:
