@@ -45,6 +45,11 @@ def did_you_mean(value: object, choices: Iterable[str], cutoff: float = 0.6) -> 
     return f": did you mean {' or '.join(by_case[match] for match in close)}?" if close else ""
 
 
+def escaped(text: str) -> str:
+    """Return text from outside with control and other unprintable characters as escapes."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def check_one_algorithm(ops: str, algorithm: str | None) -> None:
     """Check that algorithm is None or "auto", for a back end with only one algorithm."""
     if algorithm not in (None, "auto"):

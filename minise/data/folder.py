@@ -104,5 +104,5 @@ def _warn_of_spaces(listing: Listing) -> None:
 def _read(paths: list[str], size: int, k: int) -> Bytes:
     try:
         return read_image(paths[k], size)
-    except FileNotFoundError as error:  # removed after it was listed
-        raise ImageError(str(error)) from None
+    except FileNotFoundError as error:
+        raise ImageError(f"{error}: it has been removed since it was listed, put it back") from None

@@ -123,9 +123,10 @@ def _folder(
         hint = did_you_mean(source, names(), 0.4)
         if str(source).lower() in names():
             hint = f". Did you mean {str(source).lower()}?"
+        kind = "the file " if path.exists() else ""
         raise ValueError(
-            f"load: source is {str(source)!r}, expected one of {', '.join(names())}, or a folder "
-            f"that has train/ and test/ with a sub-folder per class{hint}"
+            f"load: source is {kind}{str(source)!r}, expected one of {', '.join(names())}, or a "
+            f"folder that has train/ and test/ with a sub-folder per class{hint}"
         )
     owner: object = "the training images"
     if classes is None and split != "train":

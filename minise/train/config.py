@@ -176,7 +176,10 @@ class TrainConfig:
                 number = check_number("train", name, getattr(self, name), text, 0, high)
                 object.__setattr__(self, name, number)
         for name, low, text in (("mean", 0.0, "0"), ("std", 1e-6, "above 0")):
-            channels, wanted = getattr(self, name), f"three numbers from {text} to 1"
+            channels, wanted = (
+                getattr(self, name),
+                f"three numbers from {text} to 1, for pixels of 0..1",
+            )
             if channels is None:
                 continue
             if np.shape(channels) != (3,):
@@ -263,7 +266,7 @@ def read_config(path: StrPath) -> TrainConfig:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = f"{type(error).__name__}, {error}"  # repr of UnicodeDecodeError has the content
         raise ValueError(
-            f"{file} is not a run's config.json: {reason}: pass the run's folder"
+            f"{file} is not a run's config.json: {reason}: pass the folder of a run"
         ) from None
     if _numbers(version) > _numbers(__version__):
         raise ValueError(

@@ -1,8 +1,7 @@
-"""NaN and infinity in a run: find the first in a net, and say how the run ends."""
+"""NaN and infinity in a run: find the first in a net."""
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 
 import numpy as np
 
@@ -10,8 +9,6 @@ from minise.checks import Array
 from minise.nn import Layer
 from minise.nn.layer import dotted_name
 from minise.ops.wrap import NonFiniteError
-from minise.train.checkpoint import load
-from minise.train.run_folder import RunFolder
 
 PARAMETER, STATISTIC, VELOCITY = "parameter", "running statistic", "velocity of parameter"
 
@@ -113,18 +110,4 @@ def naming_the_array(net: Layer) -> Iterator[None]:
         except NonFiniteState as cause:
             if cause.layer != error.layer:
                 error.args = (f"{error}; {cause}",)
-        raise
-
-
-@contextmanager
-def naming_the_checkpoint(folder: RunFolder) -> Iterator[None]:
-    """Append to an error about NaN or infinity which checkpoint has the last finite state."""
-    try:
-        yield
-    except FloatingPointError as error:
-        saved = "no checkpoint is written"
-        if folder.last.exists():
-            step = load(folder.last).progress["step"]
-            saved = f"{folder.last} has the state after step {step}"
-        error.args = (f"{error}; {saved}",)
         raise
