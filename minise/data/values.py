@@ -43,7 +43,7 @@ def check_images(images: Any) -> None:
 
 
 def _conversion(images: NDArray[Any]) -> tuple[str, str]:
-    """Return " with values … to …" of images that are not uint8, and how to convert them."""
+    """Return the range of images that are not uint8, for a message, and their conversion."""
     if images.dtype.kind not in "biuf" or not images.size:
         return "", "convert the images to numbers in 0..255"
     if images.dtype.kind == "b":
@@ -98,7 +98,7 @@ def check_labels(labels: Any, count: int, classes: Sequence[str]) -> None:
 
 
 def _as_integers(labels: NDArray[Any]) -> str:
-    """Return how labels of another dtype become class numbers."""
+    """Return the fix for labels that are not integers."""
     if labels.dtype.kind == "b":
         return "pass labels.astype(np.int64)"
     if labels.dtype.kind == "f":

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minise.data import Batches, Dataset, LazyImages, hold_out, moments
-from minise.data.batches import MOMENTS_SAMPLE
+from minise.data.batches import MAX_MOMENTS_IMAGES
 
 N, H, W = 12, 4, 5
 PIXELS = np.random.default_rng(0).integers(0, 256, (N, 3, H, W), np.uint8)
@@ -141,15 +141,15 @@ def test_moments_of_few_images_are_exact():
 
 
 def test_moments_of_many_images_are_of_a_sample_by_seed():
-    count = MOMENTS_SAMPLE + 500
+    count = MAX_MOMENTS_IMAGES + 500
     pixels = np.random.default_rng(1).integers(0, 256, (count, 3, 1, 1), np.uint8)
     read = Reader(pixels)
     images = LazyImages(read, count, 1, 1)
     dataset = Dataset("many", images, np.zeros(count, int), ("a",))
     mean, std = moments(dataset, seed=1)
     drawn = pixels[read.calls] / 255
-    assert len(set(read.calls)) == len(read.calls) == MOMENTS_SAMPLE
-    assert sum(k >= MOMENTS_SAMPLE for k in read.calls) > 300  # 400 on average
+    assert len(set(read.calls)) == len(read.calls) == MAX_MOMENTS_IMAGES
+    assert sum(k >= MAX_MOMENTS_IMAGES for k in read.calls) > 300  # 400 on average
     np.testing.assert_allclose(mean, drawn.mean(axis=(0, 2, 3)), rtol=1e-12)
     np.testing.assert_allclose(std, drawn.std(axis=(0, 2, 3)), rtol=1e-9)
     assert moments(dataset, seed=1) == (mean, std) != moments(dataset, seed=2)

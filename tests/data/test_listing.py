@@ -124,7 +124,7 @@ def test_names_are_in_normal_form_c(tmp_path):
             "",
             r"has the folders test and train, .*: pass .*train",
         ),
-        (("train/a/1.png", "val/a/1.png"), "", r"or data.load\('.*'\) for a data set in parts"),
+        (("train/a/1.png", "val/a/1.png"), "", r"or data.load\('.*'\) for a data set with splits"),
     ],
 )
 def test_messages(tmp_path, names, folder, message):
