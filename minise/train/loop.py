@@ -153,7 +153,7 @@ def _epochs(
             best = score
             _save(training, folder.best, metrics)
     if training.val is not None and not folder.best.exists():
-        raise NonFiniteLoss(f"no epoch is the best one: {warning}")
+        raise NonFiniteLoss(f"there is no best epoch: {warning}")
     return records, images / seconds
 
 
@@ -269,7 +269,7 @@ def _remedy(training: Training) -> str:
 
 
 def _verdict(training: Training, epochs: list[dict[str, Any]], counts: Array | None) -> str | None:
-    """Return a line about a run that diverged or ended at chance level, otherwise None."""
+    """Return the `verdict` about a finished run, or None."""
     losses, names = [epoch["loss"] for epoch in epochs], training.data.get("classes")
     softmax = isinstance(training.objective, SoftmaxCrossEntropy)
     classes = len(names) if names and softmax else None

@@ -73,7 +73,7 @@ def test_a_folder_without_test_is_refused_before_the_run_folder_is_made(folder):
 
 def test_validation_images_of_a_folder(folder):
     shutil.copytree(folder / "test", folder / "val")
-    with pytest.warns(DataWarning, match="validation images are those of .*val, not the last 6 of"):
+    with pytest.warns(DataWarning, match="validation images are from .*val, not the last 6 of"):
         training = prepare(config(folder))
     assert len(training.train.dataset) == 36
     assert len(training.val.dataset) == 9
