@@ -199,14 +199,14 @@ FAULTS = {
     "the maximum is not subtracted twice": Bug(
         LOSS, "row[k] - largest - log_sum", "row[k] - log_sum"
     ),
-    "the smoothing is forgotten": Bug(LOSS, "smoothing ? smoothing * spread : 0", "0"),
+    "the smoothing is forgotten": Bug(LOSS, "smoothing ? smoothing * mean : 0", "0"),
     "a sum instead of a mean": Bug(LOSS, "(real)(total / N)", "(real)total"),
     "the label is not subtracted": Bug(LOSS, "k == label ? at_label : elsewhere", "elsewhere"),
     "a class after the last": Bug(
         LOSS, "int k = own_lane(); k < K;", "int k = own_lane(); k <= K;"
     ),
     "no bound on numbers": Bug(SGD, "min(size - start, NUMBERS)", "NUMBERS"),
-    "the velocity is not damped": Bug(SGD, "step.momentum * speed.at[k] + g", "speed.at[k] + g"),
+    "the velocity is not damped": Bug(SGD, "step.momentum * velocities.at[k]", "velocities.at[k]"),
     "a block takes the parameter before its own": Bug(SGD, "<= blockIdx.x", "< blockIdx.x"),
     "the search misses parameters": Bug(SGD, "int step = 64;", "int step = 2;"),
     "every parameter has the first one's decay": Bug(
