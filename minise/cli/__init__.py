@@ -1,7 +1,7 @@
 """The command line: `minise VERB`; tyro parses the arguments of each verb, a typed function.
 
 Exit status: 0 done, 1 a failed run or check, 2 misuse, 130 or 143 interrupted with a checkpoint
-written, 141 stopped because the reader of its output, such as head, closed the pipe.
+written, 141 stopped because the reader of its output, such as head, has ended.
 """
 
 import functools
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with _plain_warnings():
                 return _status(list(sys.argv[1:] if arguments is None else arguments))
         finally:
-            sys.stdout.flush()  # at interpreter exit, an error would print a traceback
+            sys.stdout.flush()  # at the end of Python, an error would be a traceback
     except BrokenPipeError:
         return _closed_pipe()
     except SystemExit as stopped:
@@ -52,7 +52,7 @@ def _status(arguments: list[str]) -> int:
 
 
 def _closed_pipe() -> int:
-    """Discard buffered output for pipes without a reader, and return the exit status."""
+    """Discard what is still to be written to a pipe without reader; return the exit status."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

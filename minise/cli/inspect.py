@@ -67,7 +67,7 @@ def evaluate_run(
         checkpoints.restore(net, saved.arrays)
     check_finite(net, path)
     with misuse():
-        images = _images(config, split, classes, suggest=data is None and root is None)
+        images = _images(config, split, classes, moved=data is None and root is None)
     with threadpool_limits(min(config.threads, cores()) or 1, "blas"):
         confusion = Confusion(len(classes))
         batches, objective = for_evaluation(images, saved.data), SoftmaxCrossEntropy(net.ops)
@@ -98,7 +98,7 @@ def evaluate_run(
 
 
 def _images(
-    config: "TrainConfig", split: str, classes: tuple[str, ...], *, suggest: bool
+    config: "TrainConfig", split: str, classes: tuple[str, ...], *, moved: bool
 ) -> "Dataset":
     """Load the images of a run; the error for missing images names the option for their folder."""
     from minise.train.setup import load_split
@@ -106,7 +106,7 @@ def _images(
     try:
         return load_split(config, split, classes)
     except (OSError, ValueError) as error:
-        if not suggest or (Path(config.data) / split).is_dir():
+        if not moved or (Path(config.data) / split).is_dir():
             raise
         option = "--data" if config.root is None else "--root"
         raise ValueError(

@@ -37,7 +37,7 @@ def misuse() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always", DataWarning)
-            warnings.showwarning = _print_as_line
+            warnings.showwarning = _shown_in_a_line
             yield
     except BrokenPipeError:
         raise
@@ -45,6 +45,6 @@ def misuse() -> Iterator[None]:
         raise Failure(str(error), MISUSE) from error
 
 
-def _print_as_line(message: Warning | str, *details: Any, **settings: Any) -> None:
-    """Print a warning as one line, without its source location."""
+def _shown_in_a_line(message: Warning | str, *details: Any, **settings: Any) -> None:
+    """Print a warning without the line of code that gave it."""
     print(f"minise: {' '.join(str(message).split())}", file=sys.stderr)

@@ -43,7 +43,7 @@ def check_images(images: Any) -> None:
 
 
 def _conversion(images: NDArray[Any]) -> tuple[str, str]:
-    """Return the range of images that are not uint8, for a message, and their conversion."""
+    """Return " with values … to …" of images that are not uint8, and how to convert them."""
     if images.dtype.kind not in "biuf" or not images.size:
         return "", "convert the images to numbers in 0..255"
     if images.dtype.kind == "b":

@@ -259,7 +259,7 @@ def read_config(path: StrPath) -> TrainConfig:
         config, version = content["config"], content.get("versions", {}).get("minise", "")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{file} is not a run's config.json: {error!r}") from None
-    if _version_numbers(version) > _version_numbers(__version__):
+    if _numbers(version) > _numbers(__version__):
         raise ValueError(
             f"{file}: versions.minise is {version!r}, expected at most {__version__}, the version "
             "of this minise: upgrade minise"
@@ -276,6 +276,6 @@ def _refuse(token: str) -> None:
     raise ValueError(f"{token} is not JSON")
 
 
-def _version_numbers(version: Any) -> list[int]:
+def _numbers(version: Any) -> list[int]:
     """Return the numbers of a version such as 0.1.0; "not installed" has none."""
     return [int(number) for number in re.findall(r"\d+", str(version))]

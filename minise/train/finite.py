@@ -1,4 +1,4 @@
-"""Find NaN and infinity in a net, and name the last finite checkpoint of a run."""
+"""NaN and infinity in a run: find the first in a net, and say how the run ends."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -100,7 +100,7 @@ def overflow(split: str, metrics: Mapping[str, float]) -> str | None:
 
 @contextmanager
 def naming_the_checkpoint(folder: RunFolder) -> Iterator[None]:
-    """Append the checkpoint of the last finite state to the message of a FloatingPointError."""
+    """Append to an error about NaN or infinity which checkpoint has the last finite state."""
     try:
         yield
     except FloatingPointError as error:

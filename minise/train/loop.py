@@ -153,7 +153,7 @@ def _epochs(
             best = score
             _save(training, folder.best, metrics)
     if training.val is not None and not folder.best.exists():
-        raise NonFiniteLoss(f"there is no best epoch: {warning}")
+        raise NonFiniteLoss(f"no epoch is the best one: {warning}")
     return records, images / seconds
 
 

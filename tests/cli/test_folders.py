@@ -119,7 +119,7 @@ def test_damaged_files_end_a_run_in_a_line(capsys, monkeypatch):
         assert one_line(err, status, text) == 1
 
 
-def test_a_long_list_of_classes_is_shortened(capsys):
+def test_many_classes_are_shortened(capsys):
     for k in range(150):
         path = Path(f"many/train/{k:03}")
         path.mkdir(parents=True)

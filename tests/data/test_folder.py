@@ -102,7 +102,7 @@ def test_a_large_folder_is_decoded_on_use(root):
 
 
 @pytest.mark.usefixtures("_no_memory")
-def test_a_deleted_file_is_named_when_it_is_decoded(root):
+def test_a_file_that_vanishes_is_named_when_it_is_decoded(root):
     dataset = image_folder(root)
     (root / "zebra" / "b.png").unlink()
     assert dataset.images[:2].shape == (2, 3, 32, 32)

@@ -251,7 +251,7 @@ def test_a_validation_loss_of_nan_is_never_best(tmp_path):
 
 
 def test_without_any_finite_validation_loss_the_run_fails(tmp_path):
-    message = "there is no best epoch: the validation loss is nan, although every parameter"
+    message = "no epoch is the best one: the validation loss is nan, although every parameter"
     with pytest.raises(NonFiniteLoss, match=f"^{message} .* overflow in evaluation"):
         trained(tmp_path, val=pairs(1, 1), evaluation=Overflowing({1, 2}), test=pairs(1, 2))
     assert not (tmp_path / "a" / "best.safetensors").exists()
@@ -266,7 +266,7 @@ class WithoutAccuracy(SquaredError):
 
 
 def test_an_accuracy_of_nan_is_never_best(tmp_path):
-    with pytest.raises(NonFiniteLoss, match="there is no best epoch: the validation accuracy is"):
+    with pytest.raises(NonFiniteLoss, match="no epoch is the best one: the validation accuracy is"):
         trained(tmp_path, val=pairs(1, 1), evaluation=WithoutAccuracy())
     with pytest.raises(NonFiniteLoss, match="^the test accuracy is nan"):
         trained(tmp_path, test=pairs(1, 1), evaluation=WithoutAccuracy(), name="b")
