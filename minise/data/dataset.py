@@ -82,6 +82,11 @@ class Dataset:
         classes : sequence of str
             Class names by label. They are compared in Unicode normal form C.
 
+        Returns
+        -------
+        Dataset
+            The same images, with these classes.
+
         Raises
         ------
         ValueError

@@ -99,7 +99,15 @@ class LazyImages:
     def view(self, which: slice | NDArray[Any]) -> Self:
         """Return the images that a slice, indices or a mask selects, without decoding them.
 
-        Both share one cache of decoded images.
+        Parameters
+        ----------
+        which : slice, or ndarray of int or bool
+            The images, as for an index of the first axis.
+
+        Returns
+        -------
+        LazyImages
+            A view that shares the cache of decoded images.
         """
         view = object.__new__(type(self))
         view.__dict__.update(self.__dict__, _rows=self._rows[which])

@@ -34,7 +34,19 @@ def pillow() -> tuple[ModuleType, ModuleType]:
 
 
 def read_image(path: StrPath, size: int = 32) -> Bytes:
-    """Return the central square of an image file, scaled: uint8 (3, size, size), RGB.
+    """Return the central square of an image file, scaled.
+
+    Parameters
+    ----------
+    path : path
+        The image file, of any format that Pillow reads.
+    size : int
+        Number of rows and of columns of the result.
+
+    Returns
+    -------
+    ndarray of shape (3, size, size), uint8
+        Red, green and blue in 0..255.
 
     Raises
     ------

@@ -239,6 +239,11 @@ def read_config(path: StrPath) -> TrainConfig:
     path : str or path
         A run folder or its config.json.
 
+    Returns
+    -------
+    TrainConfig
+        The run's settings, with its absolute paths, `out` and `name`.
+
     Raises
     ------
     FileNotFoundError

@@ -34,6 +34,11 @@ def verdict(
     counts : ndarray of shape (labels, predictions), optional
         Confusion matrix of the test images.
 
+    Returns
+    -------
+    str or None
+        The observations and the remedy, such as "…: lower lr (0.2) or lengthen the warmup".
+
     Notes
     -----
     Chance level is the accuracy that these predictions would have, on average, if they did not
