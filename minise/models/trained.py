@@ -96,11 +96,6 @@ def checkpoint_of(run: StrPath, name: str = "best") -> Path:
         A run folder or a checkpoint (.safetensors).
     name : {"best", "last"}
         The checkpoint of a folder; without validation, "best" is the last.
-
-    Returns
-    -------
-    Path
-        The checkpoint, which need not exist.
     """
     path = Path(run)
     if not path.is_dir():
