@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return _closed_pipe()
     except SystemExit as stopped:
-        if isinstance(stopped.__context__, BrokenPipeError):  # rich has caught it
+        if isinstance(stopped.__context__, BrokenPipeError):  # rich converts it to SystemExit
             return _closed_pipe()
         raise
 

@@ -37,9 +37,9 @@ def evaluate_run(
         run: The run folder, or a checkpoint (.safetensors).
         checkpoint: Which checkpoint of a run folder; without validation there is only the last.
         split: Training or test images.
-        data: Data set by name, or a folder with train/ and test/; by default that of the run.
-        root: Folder that contains the data sets; by default that of the run.
-        ops: Back end by name, or a file such as my_ops.py; by default that of the run.
+        data: Data set by name, or a folder with train/ and test/; by default the run's data set.
+        root: Folder that contains the data sets; by default the run's folder of data sets.
+        ops: Back end by name, or a file such as my_ops.py; by default the run's back end.
     """
     from threadpoolctl import threadpool_limits
 
@@ -106,7 +106,7 @@ def evaluate_run(
 def _images(
     config: "TrainConfig", split: str, classes: tuple[str, ...], *, moved: bool
 ) -> "Dataset":
-    """Load the images of a run; if they are missing, say which option tells where they are."""
+    """Load the images of a run; the error for missing images names the option for their folder."""
     from minise.train.setup import load_split
 
     try:

@@ -30,7 +30,7 @@ def predict(
         run: A run folder, or a checkpoint (.safetensors).
         images: Image files (needs Pillow).
         top: Number of classes to show for each image, the most probable first.
-        size: Rows and columns of the scaled image; by default those of the training images.
+        size: Rows and columns of the scaled image; by default the training images' size.
         ops: Back end: reference, jit, cuda, or a file such as my_ops.py.
     """
     from minise import models

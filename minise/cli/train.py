@@ -42,8 +42,8 @@ EXPECTED = 0.95
 def train_verb(arguments: Sequence[str]) -> Callable[..., int]:
     """Return the verb `train` with the defaults of the recipe or config.json that arguments name.
 
-    So --help shows these values, and options beside --recipe or --config override them. The parser
-    proper reads both options again and refuses unknown names.
+    --help then shows these values, and options beside --recipe or --config override them. tyro's
+    parser reads both options again and refuses unknown names.
     """
     parser = ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--recipe", nargs="?")
@@ -56,7 +56,7 @@ def train_verb(arguments: Sequence[str]) -> Callable[..., int]:
         )
     if typed.config is None:
         defaults = RECIPES.get(typed.recipe, TrainConfig())
-    else:  # a new folder, where this command is run
+    else:  # the run folder is below the current folder
         defaults = replace(read_config(typed.config), out=TrainConfig.out, name=None)
 
     def train(
@@ -67,8 +67,8 @@ def train_verb(arguments: Sequence[str]) -> Callable[..., int]:
 
         --recipe quick sets all defaults for 12 epochs of SE-ResNet-20 on all 50,000 training images
         of CIFAR-10 with compiled kernels; minise train --recipe quick --help shows them. --config
-        runs/NAME/config.json sets all defaults but --out and --name as in that run: it repeats the
-        run, on the same machine bit for bit.
+        runs/NAME/config.json sets all defaults except --out and --name to that run's values, which
+        repeats the run, bit-identically on the same machine.
 
         Example: minise train --data shapes10 --model se_resnet8 --val 500 --epochs 4 --ops jit
 

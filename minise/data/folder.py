@@ -17,7 +17,7 @@ from minise.data.values import DataWarning
 
 __all__ = ["dataset_of", "image_folder", "read_image"]
 
-# Pixels that are decoded at once, 21,800 images of 32 x 32; a larger data set is decoded on use.
+# Largest data set that is decoded at once, 21,845 images of 32 x 32; others are decoded on use.
 IN_MEMORY_BYTES = 64 * 2**20
 
 
@@ -48,15 +48,15 @@ def image_folder(root: StrPath, size: int = 32, classes: Sequence[str] | None = 
     FileNotFoundError, ImportError
         If root is not a folder, or Pillow is not installed.
     ValueError
-        If there are too few classes, a class without images or one that is not in `classes`.
+        If there are too few classes, a class has no images, or a class is not in `classes`.
     ImageError
         If a file is damaged; with LazyImages when it is decoded.
 
     Warns
     -----
     DataWarning
-        If files are not read: hidden ones (names with a leading dot), those without a suffix of
-        SUFFIXES, those outside of the class folders, or unreadable ones.
+        If files are not read: hidden files (names with a leading dot), files without an image
+        suffix, files outside of the class folders, or unreadable files.
 
     Notes
     -----
@@ -75,7 +75,7 @@ def dataset_of(
     classes: Sequence[str] | None,
     owner: object = "the training images",
 ) -> Dataset:
-    """Return the data set of listed files, with labels numbered by classes, those of owner."""
+    """Return the data set of listed files; `numbered_by` explains classes and owner."""
     pillow()
     if text := listing.skipped_text():
         warnings.warn(text, DataWarning, stacklevel=3)

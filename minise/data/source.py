@@ -41,7 +41,7 @@ def load(
         One of `names`, or a folder with the sub-folders train and test, each as for `image_folder`.
         A name takes precedence over a folder with the same name: for the folder, pass ./cifar10.
     split : {"train", "test", "val"}
-        Training or test images; val, for validation, only if a folder has it.
+        Training, test or validation images; only folders can have val.
     root : path or None
         Folder that contains CIFAR; None uses the environment variable MINISE_DATA.
     seed : int
@@ -53,7 +53,7 @@ def load(
         Number of rows and of columns to which a folder's images are resized; 32 for the others.
     classes : sequence of str, optional
         Names of all classes in the order of their labels, such as those of a trained net. By
-        default those of train/, so that all splits of a folder number their labels alike.
+        default those of train/, so that a label means the same class in all splits of a folder.
 
     Returns
     -------
@@ -130,19 +130,19 @@ def _folder(
         )
     owner: object = "the training images"
     if classes is None and split != "train":
-        owner = _part(path, "train")
+        owner = _split_folder(path, "train")
         classes = list_images("load", path / "train").classes
-    listing = list_images("load", _part(path, split), () if classes is None else classes)
+    listing = list_images("load", _split_folder(path, split), () if classes is None else classes)
     count = len(listing.paths)
     order = np.argsort(stream(0, 0, "folder").random_raw(count), kind="stable")
     if n is not None:
         order = order[: _checked_count(source, split, n, count)]
-    dataset = dataset_of("load", listing.taken(order), size, classes, owner)
+    dataset = dataset_of("load", listing.take(order), size, classes, owner)
     return replace(dataset, name=str(source))
 
 
-def _part(path: Path, split: str) -> Path:
-    """Return the folder of a split, which must exist."""
+def _split_folder(path: Path, split: str) -> Path:
+    """Return the folder of a split; raise ValueError if it does not exist."""
     if (path / split).is_dir():
         return path / split
     remedy = " with a sub-folder per class: move the classes into them"

@@ -115,7 +115,7 @@ def check_labels(labels: Any, count: int, classes: Sequence[str]) -> None:
 
 
 def _as_integers(labels: NDArray[Any]) -> str:
-    """Return how labels of another dtype become class numbers."""
+    """Return the fix for labels that are not integers."""
     if labels.dtype.kind == "b":
         return "pass labels.astype(np.int64)"
     if labels.dtype.kind == "f":

@@ -72,9 +72,8 @@ def adjusted(ops: Backend, threads: int | None, algorithm: Algorithm = "auto") -
 def in_place(ops: Backend, training: bool) -> Backend:
     """Return the back end for a layer's forward, which may update the layer's own state.
 
-    In training, a back end with the attribute `in_place` saves the copies of running statistics:
-    its normalisations write the new ones into running_mean and running_var. All other ops, and all
-    results, are the same.
+    In training this is ops.in_place, if ops has this attribute (see protocol.Backend): the results
+    are the same, without a copy of the running statistics.
     """
     return getattr(ops, "in_place", ops) if training else ops
 
@@ -129,7 +128,7 @@ def on_compile(listener: Listener) -> Iterator[None]:
 
 
 def compile_seconds() -> float:
-    """Return the seconds that this Python thread has spent on loading and compiling kernels."""
+    """Return the seconds that this Python thread has spent on compilation, 0 without jit."""
     compiler = sys.modules.get("minise.ops.jit.compiler.compile")
     return compiler.compile_seconds() if compiler else 0.0
 

@@ -205,12 +205,12 @@ def to_dict(config: TrainConfig) -> dict[str, Any]:
 
 
 def from_dict(values: dict[str, Any], where: str = "config") -> TrainConfig:
-    """Return the settings from a dict of to_dict.
+    """Return the settings that to_dict has converted to a dict.
 
     Raises
     ------
     ValueError, TypeError
-        If a name is unknown, or a value has another type or is out of range; the message begins
+        If a name is unknown, or a value has a wrong type or is out of range; the message starts
         with where.
     """
     if isinstance(values, dict):
@@ -244,6 +244,11 @@ def read_config(path: StrPath) -> TrainConfig:
     ----------
     path : str or path
         A run folder or its config.json.
+
+    Returns
+    -------
+    TrainConfig
+        The run's settings, with its absolute paths, `out` and `name`.
 
     Raises
     ------

@@ -284,7 +284,7 @@ def _remedy(training: Training) -> str:
 
 
 def _verdict(training: Training, epochs: list[dict[str, Any]], counts: Array | None) -> str | None:
-    """Return a line about a run that diverged or ended at chance level, otherwise None."""
+    """Return the `verdict` about a finished run, or None."""
     losses, names = [epoch["loss"] for epoch in epochs], training.data.get("classes")
     softmax = isinstance(training.objective, SoftmaxCrossEntropy)
     classes = len(names) if names and softmax else None

@@ -1,4 +1,4 @@
-"""What to do when a training step does not fit into memory: find a batch size that does."""
+"""Find a batch size that fits into memory, for a training step that does not."""
 
 import traceback
 from typing import Any
@@ -31,9 +31,9 @@ def _reason(error: MemoryError) -> str:
 def out_of_memory(
     error: MemoryError, net: Layer, objective: Objective, batch: tuple[Any, Any]
 ) -> OutOfMemory:
-    """Return an error whose message says which part of a batch fits, found by trying.
+    """Return an error whose message has a batch size that fits: a half, a quarter, … of the batch.
 
-    The net's state, such as running statistics, is changed by the trials.
+    The size is found by trial; the trials change the net's state, such as running statistics.
     """
     traceback.clear_frames(error.__traceback__)  # they hold the arrays of the failed step
     x, targets = batch
@@ -55,7 +55,7 @@ def out_of_memory(
 
 
 def _fits(net: Layer, objective: Objective, x: Any, targets: Any) -> bool:
-    """Return True if the memory suffices for the forward and backward pass of a batch."""
+    """Return True if forward and backward of a batch fit into memory."""
     try:
         out, cache = net.forward(net.ops.asarray(x), training=True)
         _, loss_cache = objective.forward(out, targets)

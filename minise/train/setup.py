@@ -41,7 +41,7 @@ def prepare(config: TrainConfig) -> Training:
     if config.val and has_validation(config.data):
         val_set = load_split(config, "val", classes)
         folder = Path(config.data) / "val"
-        text = f"the validation images are those of {folder}, not the last {config.val} of train/"
+        text = f"the validation images are from {folder}, not the last {config.val} of train/"
         warnings.warn(text, DataWarning, stacklevel=2)
     elif config.val:
         remedy = "the last training images are held out for validation, so pass a smaller --val"
@@ -112,8 +112,8 @@ def normalisation(config: TrainConfig, images: Dataset) -> tuple[tuple[float, ..
 def load_split(config: TrainConfig, split: str, classes: Sequence[str] | None = None) -> Dataset:
     """Load the images of a split, before validation images are held out.
 
-    Their labels are numbered by classes, such as those of a checkpoint; by default by the classes
-    of the training images. Images of another class raise ValueError.
+    Their labels index classes, such as a checkpoint's; by default the classes of the training
+    images. Images of another class raise ValueError.
     """
     n = None
     if config.data == "shapes10":

@@ -1,4 +1,4 @@
-"""Say in one line whether a finished run has learned nothing, or has diverged without NaN."""
+"""Detect finished runs that have learned nothing or have diverged without NaN."""
 
 import math
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 
 from minise.checks import Array
 
-STANDARD_ERRORS = 2  # above chance level; an accuracy below that may be due to chance
+STANDARD_ERRORS = 2  # an accuracy less far above chance level may be due to chance
 MIN_STEPS = 100  # with fewer, a loss near the initial one means that the run was too short
 
 
@@ -33,6 +33,11 @@ def verdict(
         probabilities have a loss of ln(classes).
     counts : ndarray of shape (labels, predictions), optional
         Confusion matrix of the test images.
+
+    Returns
+    -------
+    str or None
+        The observations and the remedy, such as "…: lower lr (0.2) or lengthen the warmup".
 
     Notes
     -----

@@ -1,4 +1,4 @@
-"""Runs on the command line: opened from any folder, repeated, and damaged ones refused."""
+"""Run folders on the command line: evaluated from any folder, repeated, refused if damaged."""
 
 import json
 import re
@@ -30,7 +30,7 @@ def _in_a_folder_of_its_own(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """Return a run of TINY, which no test changes."""
+    """Return the run folder of TINY, which tests must not change."""
     out = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("minise.train.setup.SHAPES10_TEST", 20)
@@ -40,7 +40,7 @@ def trained(tmp_path_factory):
 
 @pytest.fixture
 def run_a(trained):
-    """Return a copy of that run, runs/a."""
+    """Return runs/a, a copy of the run folder."""
     return Path(shutil.copytree(trained, "runs/a"))
 
 
@@ -52,7 +52,7 @@ def done(line, capsys):
 
 
 def refusal(line, capsys, status=2):
-    """Return the one line on standard error of a command that fails."""
+    """Return the only line on standard error of a command that fails."""
     actual, _, err = call(line, capsys)
     assert actual == status
     assert err.startswith("minise: ")
@@ -117,7 +117,7 @@ def test_normalisation_stands_in_the_config(capsys, tmp_path):
 
 
 def write_cifar(folder):
-    """Write a CIFAR-10 of the official sizes; all but the first images are black."""
+    """Write CIFAR-10 files of the official sizes: eight random images each, the others black."""
     folder.mkdir(parents=True)
     records = np.random.default_rng(0).integers(0, 10, (8, 3073), np.uint8)
     for name in (*(f"data_batch_{k}.bin" for k in range(1, 6)), "test_batch.bin"):
@@ -128,7 +128,7 @@ def write_cifar(folder):
 
 @pytest.mark.slow
 def test_the_root_of_cifar_is_in_the_run(capsys, monkeypatch, tmp_path):
-    """Whether --root or MINISE_DATA named it."""
+    """config.json has the root, from --root or MINISE_DATA."""
     write_cifar(Path("data/cifar-10-batches-bin"))
     monkeypatch.setattr("minise.train.setup.Batches", FewBatches)
     line = "train --limit 8 --val 4 --model resnet8 --epochs 1 --name"
@@ -167,7 +167,7 @@ def test_summary_of_a_run_has_the_settings_of_its_net(capsys):
 
 
 class FewBatches:
-    """The first batch of a data set's batches."""
+    """Batches of the first eight images of a data set."""
 
     def __new__(cls, dataset, size, **settings):
         from minise.data import Batches
@@ -188,7 +188,7 @@ def arrays_and_metrics(folder):
 
 
 def test_a_repeated_run_gives_the_same_bits(capsys, monkeypatch, tmp_path):
-    """From its folder or its config.json, in any folder; settings are not the defaults."""
+    """Repeated from its folder or its config.json, in another folder, without default settings."""
     more = (
         "--reduction 4 --site pre --cutout 4 --accumulate 2 --batch-size 8 --seed 3 --log-every 1"
     )
@@ -244,7 +244,7 @@ def test_a_changed_config_is_refused(change, message, capsys):
     assert not Path("runs").exists()
 
 
-def test_what_config_refuses(capsys):
+def test_config_files_that_are_refused(capsys):
     assert "none does not exist, expected the config.json" in refusal("train --config none", capsys)
     Path("config.json").write_text('{"config": {}, "versions": {"minise": "9.9"}}')
     assert "versions.minise is '9.9'" in refusal("train --config config.json", capsys)
@@ -266,21 +266,21 @@ def test_a_recipe_trains_the_plain_twin(capsys):
 
 @pytest.mark.parametrize("option", ["--reduction 4", "--reduction=16", "--no-bias", "--bias"])
 @pytest.mark.parametrize("recipe", ["", " --recipe quick"])
-def test_a_typed_setting_that_the_model_does_not_have_is_refused(option, recipe, capsys):
-    """Also where it equals the recipe's or the default."""
+def test_an_option_that_the_model_does_not_have_is_refused(option, recipe, capsys):
+    """Also if its value is the recipe's or the default."""
     name = option.removeprefix("--").removeprefix("no-").split("=")[0].split(" ")[0]
     message = refusal(f"{PLAIN}{recipe} {option}", capsys)
     assert f"model resnet8 has no SE blocks, but {name} is set: use se_resnet8" in message
     assert not Path("runs").exists()
 
 
-def test_a_typed_shortcut_that_the_model_does_not_have_is_refused(capsys):
+def test_a_shortcut_option_that_the_model_does_not_have_is_refused(capsys):
     line = TINY.replace("se_resnet8", "wrn_16_8")
     assert "model wrn_16_8 has no setting shortcut" in refusal(f"{line} --shortcut B", capsys)
 
 
 def test_a_recipe_in_python_trains_the_plain_twin(tmp_path):
-    """What differs from the recipe was chosen, and is refused."""
+    """A setting that differs from the recipe is the user's choice, and is refused."""
     from dataclasses import replace
 
     from minise.train import RECIPES
@@ -300,7 +300,7 @@ def test_a_recipe_in_python_trains_the_plain_twin(tmp_path):
 
 
 def spoil(path, name, value=np.nan):
-    """Write one value into an array of a checkpoint, as a program without checks would."""
+    """Write one value into an array of a checkpoint."""
     saved = checkpoint.load(path)
     saved.arrays[name].flat[0] = value
     checkpoint.save(path, saved)
@@ -335,8 +335,8 @@ def test_a_finite_net_that_overflows_fails(capsys, run_a):
     assert re.match(r"minise: the probabilities of \d.png are not finite, although every", error)
 
 
-def test_training_that_ends_in_nan_is_one_line_and_status_1(capsys, monkeypatch):
-    """The velocity alone is NaN; with --guard, the op that reads the parameter is named."""
+def test_training_that_ends_in_nan_prints_one_line_and_has_status_1(capsys, monkeypatch):
+    """Only the velocity is NaN at first; the update makes the parameter NaN."""
     honest = prepare
 
     def planted(config):
@@ -355,7 +355,7 @@ def test_training_that_ends_in_nan_is_one_line_and_status_1(capsys, monkeypatch)
     assert not list(Path("runs").rglob("*.safetensors"))
 
 
-def test_a_run_at_chance_level_says_so(capsys):
+def test_a_run_at_chance_level_reports_it(capsys):
     out = done(f"{TINY} --lr 0", capsys)
     (line,) = [line for line in out.splitlines() if "chance level" in line]
     assert line.endswith("train for more epochs, because the run has only 2 steps")

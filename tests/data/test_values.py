@@ -1,4 +1,4 @@
-"""Messages about images and labels name the values and the fix that keeps them."""
+"""Messages about images and labels have their values and the correct conversion."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ BYTES[0, 0, 0, :2] = 0, 255  # the whole range
 LABELS = np.array([0, 1, 2, 1])
 CLASSES = ("a", "b", "c")
 
-# images that are not uint8, all of the picture BYTES, and the fix that gives BYTES
+# BYTES in other dtypes and ranges, and the fix that converts them back
 IMAGES = {
     "0..1": (BYTES / 255, "np.rint(255 * images).astype(np.uint8)"),
     "float32 in 0..1": ((BYTES / 255).astype(np.float32), "np.rint(255 * images).astype(np.uint8)"),
@@ -28,7 +28,7 @@ IMAGES = {
 
 
 @pytest.mark.parametrize("name", IMAGES)
-def test_the_fix_keeps_the_picture(name):
+def test_the_fix_restores_the_bytes(name):
     images, fix = IMAGES[name]
     with pytest.raises(TypeError) as caught:
         Dataset("x", images, LABELS, CLASSES)

@@ -49,7 +49,7 @@ LEAVES = "  if (row >= rows) return;\n"
 START = "  const size_t start = (size_t)row * hw;\n  with_split(group, hw, [&](auto split) {\n"
 SCALE = START + "    affine_rows(split, x + start"
 TILE_READ = "  copy_to_tile<P>({}, tile, C * hw);\n  "
-RACES = {  # orders that a GPU may choose give wrong results, or it waits for ever
+RACES = {  # an order that a GPU may choose gives wrong results or a deadlock
     "gates begin before h is complete": without_barrier(COMMON, "h is complete"),
     "pixels are scaled before s is complete": without_barrier(COMMON, "s is complete"),
     "dz begins before du is complete": without_barrier(COMMON, "du is complete"),
@@ -199,14 +199,14 @@ FAULTS = {
     "the maximum is not subtracted twice": Bug(
         LOSS, "row[k] - largest - log_sum", "row[k] - log_sum"
     ),
-    "the smoothing is forgotten": Bug(LOSS, "smoothing ? smoothing * spread : 0", "0"),
+    "the smoothing is forgotten": Bug(LOSS, "smoothing ? smoothing * mean : 0", "0"),
     "a sum instead of a mean": Bug(LOSS, "(real)(total / N)", "(real)total"),
     "the label is not subtracted": Bug(LOSS, "k == label ? at_label : elsewhere", "elsewhere"),
     "a class after the last": Bug(
         LOSS, "int k = own_lane(); k < K;", "int k = own_lane(); k <= K;"
     ),
     "no bound on numbers": Bug(SGD, "min(size - start, NUMBERS)", "NUMBERS"),
-    "the velocity is not damped": Bug(SGD, "step.momentum * speed.at[k] + g", "speed.at[k] + g"),
+    "the velocity is not damped": Bug(SGD, "step.momentum * velocities.at[k]", "velocities.at[k]"),
     "a block takes the parameter before its own": Bug(SGD, "<= blockIdx.x", "< blockIdx.x"),
     "the search misses parameters": Bug(SGD, "int step = 64;", "int step = 2;"),
     "every parameter has the first one's decay": Bug(
@@ -239,7 +239,7 @@ def errors(file, **emulation):
 
 
 def update_error(launcher):
-    """Return the largest error of five parameters, with whole chunks or not, of several blocks."""
+    """Return the largest error of five parameters, some of several blocks or partial chunks."""
     rng, sizes = np.random.default_rng(0), [4, 5, 2049, 4096, 12]
     rows = [[rng.standard_normal(size) for size in sizes] for _ in range(3)]
     settings = dict(rate=0.1, momentum=0.5, nesterov=True, weight_decays=[0.0, 0.1, 0.2, 0.3, 0.4])
@@ -268,7 +268,7 @@ def caught(bug):
     return False
 
 
-# g++ compiles each for a second or more: quick runs test only the first bug of each file
+# g++ needs a second or more for each: quick runs test only the first bug of each file
 FIRST = {bug.file: name for name, bug in reversed(BUGS.items())}.values()
 
 
