@@ -9,6 +9,7 @@ from minise.checks import Array
 
 STANDARD_ERRORS = 2  # an accuracy less far above chance level may be due to chance
 MIN_STEPS = 100  # with fewer, a loss near the initial one means that the run was too short
+MAX_RATIO_TO_INITIAL = 2.0  # of a loss that is near the initial one
 
 
 def verdict(
@@ -51,11 +52,15 @@ def verdict(
     if not observations:
         return None
     lower, longer = f"lower lr ({lr:g}) or lengthen the warmup", "train for more epochs"
-    if steps < MIN_STEPS:
+    if steps < MIN_STEPS and losses[-1] <= MAX_RATIO_TO_INITIAL * _initial_loss(losses, classes):
         remedy = f"{longer}, because the run has only {steps:,} steps"
     else:
         remedy = lower if diverged else f"{longer}, {lower}"
     return f"{'; '.join(observations)}: {remedy}"
+
+
+def _initial_loss(losses: list[float], classes: int | None) -> float:
+    return abs(losses[0]) if classes is None or classes < 2 else math.log(classes)
 
 
 def _divergence(losses: list[float], classes: int | None) -> str | None:

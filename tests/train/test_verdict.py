@@ -52,6 +52,13 @@ def test_a_run_of_few_steps_was_too_short():
     assert line.endswith(": train for more epochs, because the run has only 12 steps")
 
 
+@pytest.mark.parametrize(
+    ("losses", "classes"), [([1e33], 10), ([1e33, 1e30], 10), ([2.4, 4.7], 10), ([2.4, 4.9], None)]
+)
+def test_a_loss_far_above_the_initial_one_is_due_to_the_learning_rate(losses, classes):
+    assert verdict(losses, 0.2, 12, classes).endswith(f": {LOWER}")
+
+
 def test_both_observations_are_one_line():
     line = verdict([2.4], 0.2, 1000, 10, counts(100, 10))
     assert line.count(";") == 1
