@@ -109,6 +109,12 @@ def numbered_by(
         raise ValueError(f"{where}: classes has a name twice, expected different names: rename one")
     counts = np.bincount(dataset.labels, minlength=len(dataset.classes))
     names = [normalize("NFC", name) for name in dataset.classes]
+    if len(set(names)) < len(names):
+        twice = next(name for k, name in enumerate(names) if name in names[:k])
+        raise ValueError(
+            f"{where}: {dataset.name} has two classes named {twice!r}, expected different names: "
+            "rename one, or merge them"
+        )
     unknown = [name for name, n in zip(names, counts, strict=True) if n and name not in numbers]
     if unknown:
         hint = did_you_mean(unknown[0], numbers)

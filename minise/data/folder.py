@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 
-from minise.checks import StrPath, check_integer
+from minise.checks import StrPath, as_path, check_integer
 from minise.data.dataset import Bytes, Dataset, numbered_by
 from minise.data.lazy import CACHE_BYTES, LazyImages
 from minise.data.listing import Listing, list_images
@@ -64,7 +63,7 @@ def image_folder(root: StrPath, size: int = 32, classes: Sequence[str] | None = 
     `read_image` describes how an image becomes RGB of 8 bits.
     """
     check_integer("image_folder", "size", size, 1)
-    path = Path(root).expanduser()
+    path = as_path(root)
     listing = list_images("image_folder", path, classes or ())
     return dataset_of("image_folder", listing, size, classes)
 
@@ -105,5 +104,5 @@ def _warn_of_spaces(listing: Listing) -> None:
 def _read(paths: list[str], size: int, k: int) -> Bytes:
     try:
         return read_image(paths[k], size)
-    except FileNotFoundError as error:  # removed after it was listed
-        raise ImageError(str(error)) from None
+    except FileNotFoundError as error:
+        raise ImageError(f"{error}: it has been removed since it was listed, put it back") from None

@@ -10,6 +10,8 @@ from unicodedata import normalize
 import numpy as np
 from numpy.typing import NDArray
 
+from minise.checks import as_absolute
+
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 SPLITS = ("train", "test", "val")
 HIDDEN, OTHER = "hidden", "without the suffix of an image"
@@ -24,7 +26,7 @@ class Listing(NamedTuple):
     """Image files sorted by class, then by path."""
 
     root: Path
-    paths: list[str]
+    paths: list[str]  # absolute, so that images can be decoded in any working folder
     labels: NDArray[np.int64]  # (N,)
     classes: tuple[str, ...]
     skipped: Skipped  # files and folders that are not read
@@ -74,7 +76,7 @@ def list_images(where: str, root: Path, known: Sequence[str] = ()) -> Listing:
             f"{where}: root is {root}, expected a folder with a sub-folder for each class"
         )
     skipped: Skipped = defaultdict(list)
-    tree = _scan(str(root), "", frozenset(), skipped)
+    tree = _scan(str(as_absolute(root)), "", frozenset(), skipped)
     skipped[OUTSIDE].extend(tree.images)
     names_of_known = frozenset(normalize("NFC", name) for name in known)
     by_class: dict[str, list[str]] = {}

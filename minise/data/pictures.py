@@ -92,9 +92,10 @@ def read_image(path: StrPath, size: int = 32) -> Bytes:
                 image = image.resize((size, size), Image.Resampling.LANCZOS)
             pixels = np.asarray(image, np.uint8)
     except Exception as error:  # Pillow's decoders raise many classes of exceptions
-        raise ImageError(
-            f"read_image: {path} cannot be read ({error}): replace or remove it"
-        ) from error
+        reason, remedy = str(error), "replace or remove it"
+        if isinstance(error, OSError) and error.errno:  # not of the decoders
+            reason, remedy = error.strerror or reason, "check its permissions and the disk"
+        raise ImageError(f"read_image: {path} cannot be read ({reason}): {remedy}") from error
     return pixels.transpose(2, 0, 1)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minise.checks import StrPath, check_choice, check_integer, check_within, did_you_mean
+from minise.checks import StrPath, as_path, check_choice, check_integer, check_within, did_you_mean
 from minise.data.cifar import LAYOUTS, cifar10, cifar100, locate
 from minise.data.dataset import Dataset, numbered_by
 from minise.data.folder import dataset_of
@@ -110,7 +110,7 @@ def availability(root: StrPath | None = None) -> list[tuple[str, str]]:
 
 def has_validation(source: StrPath) -> bool:
     """Return whether a data set is a folder with validation images of its own, in val/."""
-    return source not in names() and (Path(source).expanduser() / "val").is_dir()
+    return source not in names() and (as_path(source) / "val").is_dir()
 
 
 def _folder(
@@ -118,14 +118,15 @@ def _folder(
 ) -> Dataset:
     check_choice("load", "split", split, FOLDER_SPLITS)
     check_integer("load", "size", size, 1)
-    path = Path(source).expanduser()
+    path = as_path(source)
     if not path.is_dir():
         hint = did_you_mean(source, names(), 0.4)
         if str(source).lower() in names():
             hint = f". Did you mean {str(source).lower()}?"
+        kind = "the file " if path.exists() else ""
         raise ValueError(
-            f"load: source is {str(source)!r}, expected one of {', '.join(names())}, or a folder "
-            f"that has train/ and test/ with a sub-folder per class{hint}"
+            f"load: source is {kind}{str(source)!r}, expected one of {', '.join(names())}, or a "
+            f"folder that has train/ and test/ with a sub-folder per class{hint}"
         )
     owner: object = "the training images"
     if classes is None and split != "train":

@@ -5,12 +5,12 @@ protocol.py lists the functions of a back end.
 
 import importlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from minise.checks import did_you_mean
+from minise.checks import Array, did_you_mean
 from minise.ops.protocol import Algorithm as Algorithm
 from minise.ops.protocol import Backend as Backend
 from minise.ops.protocol import Listener as Listener
@@ -76,6 +76,42 @@ def in_place(ops: Backend, training: bool) -> Backend:
     are the same, without a copy of the running statistics.
     """
     return getattr(ops, "in_place", ops) if training else ops
+
+
+def copies(ops: Backend, arrays: Sequence[Array]) -> list[Array]:
+    """Return a copy of each array, by one call if the back end has `copies`."""
+    copy_all = getattr(ops, "copies", None)
+    return [array.copy() for array in arrays] if copy_all is None else copy_all(arrays)
+
+
+def sgd_updates(
+    ops: Backend,
+    params: Sequence[Array],
+    grads: Sequence[Array],
+    velocities: Sequence[Array],
+    *,
+    weight_decays: Sequence[float],
+    **settings: Any,
+) -> None:
+    """Update parameters in place by SGD, by one call if the back end has `sgd_updates`.
+
+    Parameters
+    ----------
+    ops : back end
+        The back end of the arrays.
+    params, grads, velocities : sequence of ndarray
+        One of each for every parameter, of one shape and dtype; no two parameters share memory.
+    weight_decays : sequence of float
+        Coefficient of the L2 penalty of each parameter.
+    **settings
+        rate, momentum and nesterov, as in reference.sgd_update.
+    """
+    update_all = getattr(ops, "sgd_updates", None)
+    if update_all is not None:
+        update_all(params, grads, velocities, weight_decays=weight_decays, **settings)
+        return
+    for *arrays, decay in zip(params, grads, velocities, weight_decays, strict=True):
+        ops.sgd_update(*arrays, weight_decay=decay, **settings)
 
 
 @contextmanager

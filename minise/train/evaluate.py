@@ -30,7 +30,8 @@ def evaluate(
     objective : Objective
         Computes the loss and the metrics.
     observe : callable, optional
-        Called with each batch's output, a NumPy array, and its targets, such as a Confusion.
+        Called with each batch's output and targets, such as a Confusion. Arrays of the back end,
+        such as those on a GPU, are passed as NumPy's.
 
     Raises
     ------
@@ -48,7 +49,8 @@ def evaluate(
         loss, _ = forward_loss("evaluate", objective, out, targets)
         means.add(loss_and_metrics("evaluate", objective, loss, out, targets), len(x))
         if observe is not None:
-            observe(net.ops.asnumpy(out), targets)
+            on_host = net.ops.asnumpy(targets) if isinstance(targets, type(out)) else targets
+            observe(net.ops.asnumpy(out), on_host)
     if not means.count:
         raise ValueError("evaluate: the number of batches is 0, expected at least one")
     means.read()

@@ -8,7 +8,24 @@ from minise.train.objective import Objective
 
 
 class OutOfMemory(MemoryError):
-    """A training step needs more memory than there is; the message has a batch size that fits."""
+    """Training needs more memory than there is; the message has a fix.
+
+    For a training step, this is a batch size that fits.
+    """
+
+
+def lack_of_memory(where: str, error: MemoryError) -> str:
+    """Return the message of an OutOfMemory, or one of the same form for another MemoryError."""
+    if isinstance(error, OutOfMemory):
+        return str(error)
+    return (
+        f"{where}: the memory does not suffice ({_reason(error)}): use fewer or smaller images or "
+        "a smaller net, or end other programs"
+    )
+
+
+def _reason(error: MemoryError) -> str:
+    return str(error).partition("\n")[0] or "allocation failed"
 
 
 def out_of_memory(
@@ -23,7 +40,6 @@ def out_of_memory(
     size, failed = len(x) // 2, len(x)
     while size and not _fits(net, objective, x[:size], targets[:size]):
         size, failed = size // 2, size
-    reason = str(error).partition("\n")[0] or "allocation failed"
     if not size:
         remedy = f"a batch of {failed} does not fit either: use a smaller net or smaller images"
     else:
@@ -33,7 +49,8 @@ def out_of_memory(
             "gradients over as many images as before"
         )
     return OutOfMemory(
-        f"train: a step on a batch of {len(x)} does not fit into memory ({reason}): {remedy}"
+        f"train: a step on a batch of {len(x)} does not fit into memory "
+        f"({_reason(error)}): {remedy}"
     )
 
 

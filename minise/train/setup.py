@@ -51,7 +51,7 @@ def prepare(config: TrainConfig) -> Training:
     data = {"mean": mean, "std": std, "classes": classes}
     net = build_net(config, len(classes), ops)
     augment = Augment(crop=config.crop, flip=config.flip, cutout=config.cutout)
-    seed, size = config.seed, config.batch_size
+    seed, size, absolute = config.seed, config.batch_size, with_absolute_paths(config)
     return Training(
         net,
         SoftmaxCrossEntropy(net.ops, label_smoothing=config.label_smoothing),
@@ -60,7 +60,7 @@ def prepare(config: TrainConfig) -> Training:
         None if val_set is None else for_evaluation(val_set, data),
         for_evaluation(test_set, data),
         SoftmaxCrossEntropy(net.ops),
-        create(config.out, config.name, f"{config.model}-{Path(config.data).name}"),
+        create(config.out, config.name, f"{config.model}-{Path(absolute.data).name}"),
         config.epochs,
         config.lr,
         config.schedule,
@@ -68,7 +68,7 @@ def prepare(config: TrainConfig) -> Training:
         config.accumulate,
         config.log_every,
         config.threads,
-        to_dict(with_absolute_paths(config)),
+        {**to_dict(absolute), "mean": mean, "std": std},
         data,
     )
 

@@ -119,6 +119,14 @@ def test_damaged_files_end_a_run_in_a_line(capsys, monkeypatch):
         assert one_line(err, status, text) == 1
 
 
+def test_eval_shows_names_in_brackets(capsys):
+    """They are no markup of rich, the library that prints the table."""
+    for split in ("train", "test"):
+        Path(f"photos/{split}/green").rename(f"photos/{split}/[bold]green")
+    assert call(TINY, capsys)[0] == 0
+    assert "│ [bold]green │ 4 " in call(f"eval {RUN}", capsys)[1]
+
+
 def test_many_classes_are_shortened(capsys):
     for k in range(150):
         path = Path(f"many/train/{k:03}")

@@ -88,6 +88,32 @@ def test_a_run_on_a_folder_is_evaluated_in_any_folder(capsys, monkeypatch, tmp_p
     evaluated = done("eval ../runs/a --data ../moved", capsys)
     assert evaluated.replace("../runs", f"{tmp_path}/runs") == expected
     assert "has moved" not in refusal("eval ../runs/a --data ../none", capsys)
+    message = refusal("eval ../runs/a --root ../moved", capsys)
+    assert message.endswith("is not looked for there: pass a folder of images with --data\n")
+
+
+def test_home_and_parent_folders(capsys, monkeypatch, tmp_path):
+    """~ is the home folder in every path; the run of --data . has the folder's name."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    write_photos(Path("home/photos"))
+    monkeypatch.chdir("home/photos")
+    done("train --data . --val 1 --model resnet8 --epochs 1 --out=~/runs", capsys)
+    run = tmp_path / "home" / "runs" / "resnet8-photos-1"
+    assert (read_config(run).out, read_config(run).data) == (run.parent, str(Path.cwd()))
+    assert not Path("~").exists()
+    monkeypatch.chdir("train")
+    done("train --data .. --val 1 --model resnet8 --epochs 1 --out=~/runs", capsys)
+    assert (run.parent / "resnet8-photos-2").is_dir()
+    for line in ("train --data ~nobody1/photos", "data ~nobody1/photos"):
+        assert "~nobody1/photos" in refusal(line, capsys)
+    assert "~nobody1" in refusal("data cifar10 --root ~nobody1", capsys)
+
+
+def test_normalisation_stands_in_the_config(capsys, tmp_path):
+    done(f"{TINY} --std 0.2 0.3 0.4 --name a", capsys)
+    config, data = read_config("runs/a"), checkpoint.load(Path("runs/a/last.safetensors")).data
+    assert (list(config.mean), list(config.std)) == (data["mean"], data["std"])
+    assert data["std"] == [0.2, 0.3, 0.4]
 
 
 def write_cifar(folder):
@@ -290,7 +316,7 @@ def spoil(path, name, value=np.nan):
 def test_a_net_with_nan_is_refused_with_the_array(name, value, message, capsys, run_a):
     Image.fromarray(load("shapes10", "test", n=1).images[0].transpose(1, 2, 0)).save("a.png")
     spoil(run_a / "best.safetensors", name, value)
-    for line in ("eval runs/a", "predict runs/a a.png"):
+    for line in ("eval runs/a", "predict runs/a a.png", "summary runs/a"):
         error = refusal(line, capsys, status=1)
         assert re.search(r"runs/a\S* is not usable: ", error)
         assert message in error
@@ -298,12 +324,15 @@ def test_a_net_with_nan_is_refused_with_the_array(name, value, message, capsys, 
 
 
 def test_a_finite_net_that_overflows_fails(capsys, run_a):
+    for k, image in enumerate(load("shapes10", "test", n=8).images):
+        Image.fromarray(image.transpose(1, 2, 0)).save(f"{k}.png")
     spoil(run_a / "best.safetensors", "bn1.weight", np.finfo(np.float32).max)
-    with np.errstate(all="ignore"):
-        status, out, err = call("eval runs/a", capsys)
+    status, out, err = call("eval runs/a", capsys)
     assert status == 1
     assert "test accuracy" in out
     assert re.match(r"minise: the loss is nan, although every parameter .* is finite: .*\n$", err)
+    error = refusal(f"predict runs/a {' '.join(f'{k}.png' for k in range(8))}", capsys, status=1)
+    assert re.match(r"minise: the probabilities of \d.png are not finite, although every", error)
 
 
 def test_training_that_ends_in_nan_prints_one_line_and_has_status_1(capsys, monkeypatch):

@@ -135,6 +135,10 @@ def test_unknown_classes_are_refused_by_name():
         dataset().with_classes(("a", "B"))
     with pytest.raises(ValueError, match="classes has a name twice"):
         dataset().with_classes(("a", "b", "c", "a"))
+    for twice in ("a", "caf\u00e9", "cafe\u0301"):
+        names = (twice, "b", "caf\u00e9" if twice[1:] else "a")
+        with pytest.raises(ValueError, match=r"with_classes: six has two classes named '"):
+            dataset(classes=names).with_classes(("b", "a", "caf\u00e9"))
     with pytest.raises(ValueError, match="six has images of") as caught:
         dataset(classes=("a", "rose\x1b", "c")).with_classes(("a", "c", "roses\x1b"))
     assert str(caught.value).isprintable()

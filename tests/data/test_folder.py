@@ -102,6 +102,14 @@ def test_a_large_folder_is_decoded_on_use(root):
 
 
 @pytest.mark.usefixtures("_no_memory")
+def test_images_are_decoded_in_any_working_folder(root, monkeypatch):
+    monkeypatch.chdir(root.parent)
+    dataset = image_folder(root.name)
+    monkeypatch.chdir("/")
+    assert colours(dataset) == [BLUE, GREEN, RED]
+
+
+@pytest.mark.usefixtures("_no_memory")
 def test_a_file_that_vanishes_is_named_when_it_is_decoded(root):
     dataset = image_folder(root)
     (root / "zebra" / "b.png").unlink()

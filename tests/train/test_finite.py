@@ -12,13 +12,14 @@ import time
 import numpy as np
 import pytest
 
-from minise import nn
+from minise import models, nn
 from minise.ops import jit, reference, wrap
 from minise.ops.jit.vector.simd import AS_LOOPS
 from minise.train import (
     SGD,
     NonFiniteLoss,
     NonFiniteState,
+    SoftmaxCrossEntropy,
     check_state,
     checkpoint,
     loop,
@@ -42,6 +43,7 @@ def check_planted(fault, ops, folder):
         # a fused op at the end of a residual unit has the name of only one of its layers
         unit = layer.rpartition(".")[0]
         assert error.layer == layer or (unit and error.layer == f"{unit}.se"), fault
+        assert fault.kind == "gradient" or f"layer {layer}, " in str(error), fault
     else:
         assert isinstance(error, (NonFiniteLoss, NonFiniteState)), fault
         array = r"layer \S+, (parameter|running statistic|velocity of parameter) \S+: "
@@ -59,6 +61,19 @@ def over_back_ends(*marks):
         "ops",
         [pytest.param(reference, id="reference"), pytest.param(jit, id="jit", marks=jit_marks)],
     )
+
+
+def test_a_guard_names_each_layer_of_a_fused_op(tmp_path):
+    net = models.build("se_resnet8", reduction=4)
+    wrap.attach(net, wrap.guarded(reference))
+    net.named_state()["layer2.0.bn2.running_var"][1] = np.nan
+    message = (
+        r"^layer layer2.0.se, se_block_tail_forward: its input running_var .*; layer layer2.0.bn2, "
+        r"running statistic running_var: 1 of 32 .*; no checkpoint is written$"
+    )
+    arguments = SoftmaxCrossEntropy(), planting.batches(1, seed=0), SGD(net)
+    with pytest.raises(wrap.NonFiniteError, match=message):
+        run(net, *arguments, epochs=1, out=tmp_path, console=quiet())
 
 
 @over_guards
@@ -251,8 +266,11 @@ def test_a_validation_loss_of_nan_is_never_best(tmp_path):
 
 
 def test_without_any_finite_validation_loss_the_run_fails(tmp_path):
-    message = "no epoch is the best one: the validation loss is nan, although every parameter"
-    with pytest.raises(NonFiniteLoss, match=f"^{message} .* overflow in evaluation"):
+    message = (
+        "no epoch is the best one: the validation loss is nan, although every parameter .* is "
+        "finite: the validation inputs or targets are not, or activations"
+    )
+    with pytest.raises(NonFiniteLoss, match=f"^{message} overflow in evaluation"):
         trained(tmp_path, val=pairs(1, 1), evaluation=Overflowing({1, 2}), test=pairs(1, 2))
     assert not (tmp_path / "a" / "best.safetensors").exists()
     assert checkpoint.load(tmp_path / "a" / "last.safetensors").progress["val_loss"] is None

@@ -81,6 +81,7 @@ def sgd_updates(
     contiguous = []
     for row in zip(params, grads, velocities, weight_decays, strict=True):
         update = Update(*row)
+        _check_shapes(update)
         if gpu.ready(update.param) and gpu.ready(update.velocity):
             contiguous.append(update)
         else:
@@ -89,6 +90,17 @@ def sgd_updates(
     for group in _groups(contiguous, lambda update: update.param):
         *arrays, decays = (list(column) for column in zip(*group, strict=True))
         _launch(gpu, "sgd.cu", "sgd_updates", arrays, tuple(map(float, decays)), *scalars)
+
+
+def _check_shapes(update: Update) -> None:
+    """Raise ValueError if the shapes differ: the kernel takes the parameter's size for all."""
+    param, grad, velocity, _ = update
+    for name, array in (("grad", grad), ("velocity", velocity)):
+        if getattr(array, "shape", param.shape) != param.shape:  # the launcher checks the type
+            raise ValueError(
+                f"sgd_update: {name} has shape {array.shape}, expected {param.shape} as param: "
+                "pass the gradient and the velocity of this parameter"
+            )
 
 
 def _groups(rows: list[Any], array_of: Callable[[Any], Array]) -> Iterator[list[Any]]:

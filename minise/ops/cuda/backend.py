@@ -113,6 +113,10 @@ class Backend:
             launcher.tf32 = bool(tf32)
         return Backend(launcher)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Backend":
+        """Return the same object: compiled kernels cannot be copied."""
+        return self
+
     def __getattr__(self, name: str) -> Any:
         """Return an op, bound to the launcher on its first use."""
         if name.startswith("_") or name == "launcher":  # a copy has no launcher yet

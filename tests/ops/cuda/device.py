@@ -40,7 +40,12 @@ class DeviceArray(NDArrayOperatorsMixin):
     def __init__(self, array):
         self.array = array
 
+    def __array__(self, dtype=None, copy=None):
+        raise TypeError("Implicit conversion to a NumPy array is not allowed")
+
     def __getattr__(self, name):
+        if name.startswith("__array_"):  # interfaces by which NumPy would read the values
+            raise AttributeError(name)
         value = getattr(self.array, name)
         if isinstance(value, np.ndarray):
             return DeviceArray(value)

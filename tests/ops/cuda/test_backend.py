@@ -1,8 +1,10 @@
 """The public behaviour of the back end: choice of kernels, errors, packaging."""
 
+import copy
 import inspect
 import subprocess
 import sys
+import threading
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +20,7 @@ from minise.ops.cuda.norm import statistics
 from minise.ops.cuda.sources import parameters, source
 from minise.ops.cuda.squeeze_excite import select_kernels, tile_bytes, tile_threads
 from minise.ops.wrap import NonFiniteError
+from minise.train import SoftmaxCrossEntropy
 from tests.ops.cuda.device import NAMES, DeviceArray, device
 from tests.ops.cuda.emulator import Emulator
 
@@ -231,6 +234,14 @@ def test_wrappers_accept_it():
     x[0, 1] = np.inf
     with pytest.raises(NonFiniteError, match=r"relu_forward: its input x .* first at \(0, 1\)"):
         wrap.guarded(ops()).relu_forward(x)
+
+
+def test_a_deep_copy_is_the_same_back_end():
+    """CuPy's compiled kernels refuse to be copied, here as a lock does."""
+    compiled = ops()
+    compiled.launcher.kernels = [threading.Lock()]
+    objective = SoftmaxCrossEntropy(compiled)
+    assert copy.deepcopy(objective).ops is compiled
 
 
 # Errors

@@ -157,6 +157,16 @@ def test_an_update_refuses_an_array_that_a_kernel_would_misread():
         arrays.sgd_updates(Emulator(device), [param], [host], [param], **settings)
 
 
+@pytest.mark.parametrize("name", ["grad", "velocity"])
+def test_an_update_refuses_an_array_of_another_shape(name):
+    """The kernel would read and write beyond its end."""
+    by_name = {"param": device.asarray([1.0, 2.0]), name: device.asarray([1.0])}
+    rows = [[by_name.get(key, by_name["param"])] for key in ("param", "grad", "velocity")]
+    settings = dict(rate=0.1, momentum=0.5, nesterov=False, weight_decays=[0.1])
+    with pytest.raises(ValueError, match=rf"sgd_update: {name} has shape \(1,\), expected \(2,\)"):
+        arrays.sgd_updates(Emulator(device), *rows, **settings)
+
+
 def test_the_tables_of_an_update_fit_a_kernels_parameters():
     """At most 4 KB: three addresses, two integers and a number for each parameter, and scalars."""
     line = f"ENTRIES = sizeof(real) == 4 ? {ENTRIES[4]} : {ENTRIES[8]};"

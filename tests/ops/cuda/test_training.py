@@ -8,7 +8,14 @@ from minise.nn import SE
 from minise.ops import reference, wrap
 from minise.ops.cuda.backend import Backend
 from minise.ops.cuda.cupy_launcher import Cupy
-from minise.train import SGD, NonFiniteState, SoftmaxCrossEntropy, check_state, train_step
+from minise.train import (
+    SGD,
+    Confusion,
+    NonFiniteState,
+    SoftmaxCrossEntropy,
+    check_state,
+    train_step,
+)
 from minise.train.checkpoint import arrays_of, restore
 from minise.train.evaluate import evaluate
 from tests.ops.cuda.device import DeviceArray, device
@@ -47,7 +54,7 @@ def three_steps(name, ops, dtype=np.float64):
     losses = []
     for _ in range(3):
         pixels, labels = images(rng)
-        losses.append(step(net, optimiser, pixels.astype(dtype), labels)["loss"])
+        losses.append(float(step(net, optimiser, pixels.astype(dtype), labels)["loss"]))
     return losses, {key: ops.asnumpy(a) for key, a in net.named_parameters().items()}
 
 
@@ -109,7 +116,7 @@ def test_the_kernels_of_a_step():
     step(net, optimiser, pixels.astype(np.float32), labels)
     launched = ops.launcher.launches
     assert launched.count("excite_backward") == 3  # one per block
-    assert launched.count("sgd_updates") == len(net.named_parameters())
+    assert launched.count("sgd_updates") == 1  # for all parameters
     assert {"im2col", "col2im", "excite", "normalise", "norm_input_gradient"} <= set(launched)
 
 
@@ -138,6 +145,19 @@ def test_evaluation_and_checkpoints():
     assert result["loss"] == pytest.approx(expected["loss"], rel=1e-10)
 
 
+def test_a_confusion_matrix_of_batches_on_the_device():
+    """Neither NumPy nor a confusion matrix accepts arrays of CuPy."""
+    ops = Backend(Emulator(device))
+    net, _ = build("se_resnet8", ops, np.float64)
+    twin, _ = build("se_resnet8", reference, np.float64)
+    pixels, labels = images(np.random.default_rng(0))
+    confusion, expected = Confusion(10), Confusion(10)
+    batch = ops.asarray(pixels), ops.asarray(labels)
+    evaluate(net, [batch], SoftmaxCrossEntropy(ops), confusion)
+    evaluate(twin, [(pixels, labels)], SoftmaxCrossEntropy(), expected)
+    np.testing.assert_array_equal(confusion.counts, expected.counts)
+
+
 def test_a_guarded_step_is_bit_identical():
     """The guard reads arrays on the host without changing them."""
     results = []
@@ -148,7 +168,7 @@ def test_a_guarded_step_is_bit_identical():
             wrap.attach(net, wrapper(ops))
         pixels, labels = images(np.random.default_rng(0))
         loss = step(net, optimiser, pixels.astype(np.float32), labels)["loss"]
-        results.append({"loss": np.array(loss), **arrays_of(net)})
+        results.append({"loss": np.array(float(loss)), **arrays_of(net)})
     plain, guarded = results
     assert plain.keys() == guarded.keys()
     for name, array in plain.items():
