@@ -17,12 +17,12 @@ StrPath: TypeAlias = str | os.PathLike[str]
 
 
 def as_path(path: StrPath) -> Path:
-    """Return a path in which ~ is the home folder; ~NAME of an unknown user stays as it is."""
+    """Return a path with ~ replaced by the home folder; ~NAME of an unknown user is kept."""
     return Path(os.path.expanduser(path))  # Path.expanduser raises RuntimeError for that user
 
 
 def as_absolute(path: StrPath) -> Path:
-    """Return the absolute path of the same file or folder; links stay where they can."""
+    """Return the absolute path of the same file or folder, with its links if possible."""
     path = as_path(path)
     absolute = os.path.abspath(path)  # wrong for link/../name if the link leads to another folder
     real = os.path.realpath(path)
@@ -46,7 +46,7 @@ def did_you_mean(value: object, choices: Iterable[str], cutoff: float = 0.6) -> 
 
 
 def escaped(text: str) -> str:
-    """Return text from outside with control and other unprintable characters as escapes."""
+    """Return text from a file or an argument with unprintable characters as escapes."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 

@@ -71,7 +71,7 @@ def read(path: Path, *formats: str) -> File:
         )
     if not os.path.isfile(path):
         raise FileNotFoundError(f"{path} does not exist, expected a checkpoint (.safetensors)")
-    open(path, "rb").close()  # safe_open would call a file missing that may not be read
+    open(path, "rb").close()  # safe_open would report a file without permission as missing
     try:
         with safe_open(path, "np") as file:
             header = file.metadata() or {}
@@ -139,14 +139,14 @@ def write_whole(path: Path, content: bytes) -> None:
 
 @contextmanager
 def writing(path: Path, size: int | None = None) -> Iterator[None]:
-    """Raise an OSError in this block with a message of one line: the file, the reason, a fix.
+    """Replace the message of an OSError in this block by one line: file, reason and fix.
 
     Parameters
     ----------
     path : Path
         The file that the block writes.
     size : int, optional
-        Its number of bytes, for the message about a full disk.
+        Size of the file in bytes, for the message about a full disk.
     """
     try:
         yield

@@ -1,8 +1,9 @@
 """The command line: `minise VERB`; tyro parses the arguments of each verb, a typed function.
 
 Exit status: 0 done, 1 a failed run or check, 2 misuse, 130 or 143 interrupted, 141 stopped because
-the reader of its output, such as head, has ended. A failure is one line on standard error, which
-says for a run of train which checkpoint it leaves; only an error of minise's own has a traceback.
+the reader of the output, such as head, closed the pipe. A failure prints one line on standard
+error, for a run of train with the checkpoint that remains; only a fault of minise prints a
+traceback.
 """
 
 import io
@@ -24,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed before the start
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
-    if isinstance(sys.stdout, io.TextIOWrapper):  # names in files need not be valid characters
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names from files may not be encodable
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with _plain_warnings():
@@ -45,7 +46,7 @@ def _status(arguments: list[str]) -> int:
         try:
             return _run(arguments)
         finally:
-            sys.stdout.flush()  # at the end of Python, an error would be a traceback
+            sys.stdout.flush()  # at interpreter exit, an error would print a traceback
     except BrokenPipeError:
         raise
     except (Failure, OpsError, MemoryError, KeyboardInterrupt, OSError) as error:
@@ -55,7 +56,7 @@ def _status(arguments: list[str]) -> int:
 
 
 def _failure(error: BaseException, verb: str) -> Failure:
-    """Return the line and the exit status of an error."""
+    """Return an error as a Failure, with its message and exit status."""
     if isinstance(error, Failure):
         return error
     if isinstance(error, KeyboardInterrupt):
@@ -67,17 +68,17 @@ def _failure(error: BaseException, verb: str) -> Failure:
     if isinstance(error, OSError):  # such as a full disk
         _discard_unwritable()
         return Failure(f"{verb}: {text_of(error)}", FAILED)
-    return Failure(str(error), FAILED)  # in a user's file; it begins with the file and the line
+    return Failure(str(error), FAILED)  # in a user's file; the message starts with file and line
 
 
 def _closed_pipe() -> int:
-    """Discard what is still to be written to a pipe without reader; return the exit status."""
+    """Discard buffered output for pipes without a reader, and return the exit status."""
     _discard_unwritable()
     return CLOSED_PIPE
 
 
 def _discard_unwritable() -> None:
-    """Let Python end without a second error where an output cannot be written."""
+    """Discard buffered output that cannot be written, so that interpreter exit does not fail."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -70,7 +70,7 @@ def evaluate_run(
         checkpoints.restore(net, saved.arrays)
     check_finite(net, path)
     with misuse():
-        images = _images(config, split, classes, moved=data is None and root is None)
+        images = _images(config, split, classes, suggest=data is None and root is None)
     with (
         threadpool_limits(min(config.threads, cores()) or 1, "blas"),
         np.errstate(over="ignore", invalid="ignore"),  # the loss reports overflow
@@ -104,7 +104,7 @@ def evaluate_run(
 
 
 def _images(
-    config: "TrainConfig", split: str, classes: tuple[str, ...], *, moved: bool
+    config: "TrainConfig", split: str, classes: tuple[str, ...], *, suggest: bool
 ) -> "Dataset":
     """Load the images of a run; the error for missing images names the option for their folder."""
     from minise.train.setup import load_split
@@ -112,7 +112,7 @@ def _images(
     try:
         return load_split(config, split, classes)
     except (OSError, ValueError) as error:
-        if not moved or (Path(config.data) / split).is_dir():
+        if not suggest or (Path(config.data) / split).is_dir():
             raise
         option = "--data" if config.root is None else "--root"
         raise ValueError(
@@ -121,7 +121,7 @@ def _images(
 
 
 def _check_root(root: Path | None, data: str) -> None:
-    """Raise ValueError if a root is passed for images that are in no root."""
+    """Raise ValueError if a root is passed for data other than CIFAR, which has none."""
     from minise.data.cifar import LAYOUTS
 
     if root is not None and data not in LAYOUTS:

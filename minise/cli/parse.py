@@ -1,4 +1,4 @@
-"""Parse the arguments of a verb with tyro; a usage error is one line instead of tyro's box."""
+"""Parse the arguments of a verb with tyro, and shorten its usage errors to one line."""
 
 import functools
 import io
@@ -67,7 +67,7 @@ def _deferred(verb: Callable[..., int]) -> Callable[..., Callable[[], int]]:
 
 @contextmanager
 def _unwrapped(needed: bool) -> Iterator[None]:
-    """Let tyro print every paragraph of an error in one line."""
+    """Let tyro print each paragraph of an error on one line, if needed."""
     before = os.environ.get("COLUMNS")
     if needed:
         os.environ["COLUMNS"] = "100000"
@@ -81,10 +81,10 @@ def _unwrapped(needed: bool) -> Iterator[None]:
 
 
 def usage_error(verb: str, box: str) -> str:
-    """Return the text of a box of tyro's as `<verb>: <argument> is <value>, expected <what>`.
+    """Return the error in a box of tyro as `<verb>: <argument> is <value>, expected <what>`.
 
     The first section of a box, between its title and a rule, has the error; the second one
-    describes options. Texts of an unknown form are returned as they are, on one line.
+    describes options. Other errors are returned unchanged, on one line.
     """
     error, details = _sections(box)
     described = f"minise {verb} --help describes it"
@@ -109,7 +109,7 @@ def usage_error(verb: str, box: str) -> str:
         return f"{verb}: {error}: minise {verb} --help shows the options"
     option, text = match.groups()
     if not option.startswith("--") or not (kind := re.search(rf"{option} (.*?)  ", details)):
-        return text  # of a class of settings
+        return text  # from a class of settings
     values = re.findall(r"'([^']*)'", (re.search(r"\['.*?'\]", text) or [text])[0])
     placeholder = kind[1].removeprefix("{None}|").strip("{}")
     wanted = KINDS.get(placeholder, placeholder)

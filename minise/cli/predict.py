@@ -21,8 +21,9 @@ def predict(
 ) -> int:
     """Predict the classes of image files with a trained net.
 
-    The central square of each image is scaled to the size of the training images and normalised
-    as they were. Exit status 1 if a parameter, a running statistic or a probability is not finite.
+    The central square of each image is scaled to the training images' size, and normalised with
+    their mean and standard deviation. Exit status 1 if a parameter, a running statistic or a
+    probability is not finite.
 
     Example: minise predict runs/se_resnet8-shapes10-1 photo.png
 

@@ -39,7 +39,7 @@ def misuse() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always", DataWarning)
-            warnings.showwarning = _shown_in_a_line
+            warnings.showwarning = _print_as_line
             yield
     except BrokenPipeError:
         raise
@@ -50,7 +50,7 @@ def misuse() -> Iterator[None]:
 
 
 def text_of(error: OSError) -> str:
-    """Return the message of an OSError; one of the system's gets the likely fix."""
+    """Return the message of an OSError; a system error gets the likely fix."""
     if not error.errno:
         return str(error)
     if error.filename is None:
@@ -61,6 +61,6 @@ def text_of(error: OSError) -> str:
     )
 
 
-def _shown_in_a_line(message: Warning | str, *details: Any, **settings: Any) -> None:
-    """Print a warning without the line of code that gave it."""
+def _print_as_line(message: Warning | str, *details: Any, **settings: Any) -> None:
+    """Print a warning as one line, without its source location."""
     print(f"minise: {escaped(' '.join(str(message).split()))}", file=sys.stderr)

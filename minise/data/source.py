@@ -109,7 +109,7 @@ def availability(root: StrPath | None = None) -> list[tuple[str, str]]:
 
 
 def has_validation(source: StrPath) -> bool:
-    """Return whether a data set is a folder with validation images of its own, in val/."""
+    """Return True if a data set is a folder with its own validation images, in val/."""
     return source not in names() and (as_path(source) / "val").is_dir()
 
 

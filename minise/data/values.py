@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from minise.data.lazy import LazyImages
 
-IMAGES_TO_INSPECT = 100  # evenly spaced; the others of an np.memmap stay on disk
+IMAGES_TO_INSPECT = 100  # evenly spaced, so that an np.memmap is not read as a whole
 
 
 class DataWarning(UserWarning):
@@ -22,7 +22,7 @@ def check_images(images: Any) -> None:
     Warns
     -----
     DataWarning
-        If every value of 100 of the images is 0 or 1, as after astype(np.uint8) of images in 0..1.
+        If all values of 100 of the images are 0 or 1, as after astype(np.uint8) of images in 0..1.
     """
     if isinstance(images, LazyImages):
         return
@@ -58,7 +58,7 @@ def check_images(images: Any) -> None:
 
 
 def conversion_of(images: NDArray[Any]) -> tuple[str, str]:
-    """Return " with values … to …" of images that are not uint8, and how to convert them."""
+    """Return the range of images that are not uint8, for a message, and their conversion."""
     if images.dtype.kind not in "biuf" or not images.size:
         return "", "convert the images to numbers in 0..255"
     if images.dtype.kind == "b":

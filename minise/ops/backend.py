@@ -100,7 +100,8 @@ def sgd_updates(
     ops : back end
         The back end of the arrays.
     params, grads, velocities : sequence of ndarray
-        One of each for every parameter, of one shape and dtype; no two parameters share memory.
+        Of equal length; a parameter, its gradient and its velocity have one shape and dtype, and
+        no two parameters share memory.
     weight_decays : sequence of float
         Coefficient of the L2 penalty of each parameter.
     **settings

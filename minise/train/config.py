@@ -271,9 +271,9 @@ def read_config(path: StrPath) -> TrainConfig:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = f"{type(error).__name__}, {error}"  # repr of UnicodeDecodeError has the content
         raise ValueError(
-            f"{file} is not a run's config.json: {reason}: pass the folder of a run"
+            f"{file} is not a run's config.json: {reason}: pass the run's folder"
         ) from None
-    if _numbers(version) > _numbers(__version__):
+    if _version_numbers(version) > _version_numbers(__version__):
         raise ValueError(
             f"{file}: versions.minise is {version!r}, expected at most {__version__}, the version "
             "of this minise: upgrade minise"
@@ -290,6 +290,6 @@ def _refuse(token: str) -> None:
     raise ValueError(f"{token} is not JSON")
 
 
-def _numbers(version: Any) -> list[int]:
+def _version_numbers(version: Any) -> list[int]:
     """Return the numbers of a version such as 0.1.0; "not installed" has none."""
     return [int(number) for number in re.findall(r"\d+", str(version))]

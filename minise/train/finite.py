@@ -1,4 +1,4 @@
-"""NaN and infinity in a run: find the first in a net."""
+"""Find NaN and infinity in the arrays of a net and in the results of a run."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -99,9 +99,9 @@ def overflow(split: str, metrics: Mapping[str, float]) -> str | None:
 
 @contextmanager
 def naming_the_array(net: Layer) -> Iterator[None]:
-    """Append to an error of a guard which array of another layer has the NaN or infinity.
+    """Append to a guard's error the first array with NaN or infinity, if in another layer.
 
-    A fused op at the end of a residual unit has the name of only one of its layers.
+    A fused op at the end of a residual unit runs under the name of one of its layers.
     """
     try:
         yield

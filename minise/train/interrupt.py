@@ -1,7 +1,7 @@
-"""A run that ends early: Ctrl-C, SIGTERM and failures, each told with the checkpoint that remains.
+"""End a run early, by Ctrl-C, SIGTERM or a failure, with a message that names its checkpoint.
 
-The first signal during training ends the run after its step, with a checkpoint; during an
-evaluation it ends the run at once.
+The first signal during training ends the run after the step, with a checkpoint; the first signal
+during an evaluation ends the run at once.
 """
 
 import signal
@@ -54,7 +54,7 @@ class Interruption:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Let the first signal raise KeyboardInterrupt, too; one stored before raises it here."""
+        """Let the first signal raise KeyboardInterrupt, too, here if it is already stored."""
         self._raises = True
         try:
             if self.number:
@@ -71,9 +71,9 @@ class Interruption:
 
 @contextmanager
 def naming_the_checkpoint(folder: RunFolder, interruption: Interruption) -> Iterator[None]:
-    """Append to the message of an error which checkpoint the run leaves.
+    """Append to the message of an error the run's last checkpoint.
 
-    KeyboardInterrupt becomes Interrupted, a MemoryError OutOfMemory.
+    KeyboardInterrupt is converted to Interrupted, and MemoryError to OutOfMemory.
     """
     try:
         yield
@@ -82,9 +82,9 @@ def naming_the_checkpoint(folder: RunFolder, interruption: Interruption) -> Iter
         raise Interrupted(number, f"train: interrupted; {_written(folder)}") from None
     except MemoryError as error:
         raise OutOfMemory(f"{lack_of_memory('train', error)}; {_written(folder)}") from error
-    except BrokenPipeError:  # the reader of the output has ended
+    except BrokenPipeError:  # the reader of the output closed the pipe
         raise
-    except OSError as error:  # its text does not depend on its args
+    except OSError as error:  # its text cannot be changed through args
         raise type(error)(f"{error}; {_written(folder)}") from error
     except (FloatingPointError, ImageError, OpsError) as error:
         error.args = (f"{error}; {_written(folder)}",)

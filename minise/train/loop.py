@@ -154,14 +154,14 @@ def _epochs(
             best = score
             _save(training, folder.best, metrics)
     if training.val is not None and not folder.best.exists():
-        raise NonFiniteLoss(f"no epoch is the best one: {warning}")
+        raise NonFiniteLoss(f"there is no best epoch: {warning}")
     return records, images / seconds
 
 
 def _validate(
     training: Training, metrics: dict[str, Any], interruption: Interruption
 ) -> dict[str, float]:
-    """Return loss and metrics of the validation set; if that fails, save the trained epoch."""
+    """Return loss and metrics of the validation set; after a failure, save the trained epoch."""
     assert training.val is not None
     observe = training.confusion()  # it checks the targets
     try:

@@ -8,18 +8,18 @@ from minise.train.objective import Objective
 
 
 class OutOfMemory(MemoryError):
-    """Training needs more memory than there is; the message has a fix.
+    """Training needs more memory than is available; the message has a fix.
 
-    For a training step, this is a batch size that fits.
+    For a training step, the fix is a batch size that fits.
     """
 
 
 def lack_of_memory(where: str, error: MemoryError) -> str:
-    """Return the message of an OutOfMemory, or one of the same form for another MemoryError."""
+    """Return the message of an OutOfMemory, or a similar message for another MemoryError."""
     if isinstance(error, OutOfMemory):
         return str(error)
     return (
-        f"{where}: the memory does not suffice ({_reason(error)}): use fewer or smaller images or "
+        f"{where}: there is not enough memory ({_reason(error)}): use fewer or smaller images or "
         "a smaller net, or end other programs"
     )
 

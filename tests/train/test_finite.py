@@ -267,7 +267,7 @@ def test_a_validation_loss_of_nan_is_never_best(tmp_path):
 
 def test_without_any_finite_validation_loss_the_run_fails(tmp_path):
     message = (
-        "no epoch is the best one: the validation loss is nan, although every parameter .* is "
+        "there is no best epoch: the validation loss is nan, although every parameter .* is "
         "finite: the validation inputs or targets are not, or activations"
     )
     with pytest.raises(NonFiniteLoss, match=f"^{message} overflow in evaluation"):
@@ -284,7 +284,7 @@ class WithoutAccuracy(SquaredError):
 
 
 def test_an_accuracy_of_nan_is_never_best(tmp_path):
-    with pytest.raises(NonFiniteLoss, match="no epoch is the best one: the validation accuracy is"):
+    with pytest.raises(NonFiniteLoss, match="there is no best epoch: the validation accuracy is"):
         trained(tmp_path, val=pairs(1, 1), evaluation=WithoutAccuracy())
     with pytest.raises(NonFiniteLoss, match="^the test accuracy is nan"):
         trained(tmp_path, test=pairs(1, 1), evaluation=WithoutAccuracy(), name="b")
