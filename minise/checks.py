@@ -5,6 +5,7 @@ import operator
 import os
 from collections.abc import Collection, Iterable, Sequence
 from numbers import Real
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -13,6 +14,19 @@ from numpy.typing import NDArray
 Array: TypeAlias = NDArray[Any]  # its dtype is checked at every call
 Pair: TypeAlias = tuple[int, int]  # (rows, columns)
 StrPath: TypeAlias = str | os.PathLike[str]
+
+
+def as_path(path: StrPath) -> Path:
+    """Return a path with ~ replaced by the home folder; ~NAME of an unknown user is kept."""
+    return Path(os.path.expanduser(path))  # Path.expanduser raises RuntimeError for that user
+
+
+def as_absolute(path: StrPath) -> Path:
+    """Return the absolute path of the same file or folder, with its links if possible."""
+    path = as_path(path)
+    absolute = os.path.abspath(path)  # wrong for link/../name if the link leads to another folder
+    real = os.path.realpath(path)
+    return Path(absolute if os.path.realpath(absolute) == real else real)
 
 
 def check_choice(op: str, setting: str, value: str, choices: Collection[str]) -> None:
@@ -29,6 +43,11 @@ def did_you_mean(value: object, choices: Iterable[str], cutoff: float = 0.6) -> 
     by_case = {choice.casefold(): choice for choice in choices}
     close = difflib.get_close_matches(str(value).casefold(), by_case, 2, cutoff)
     return f": did you mean {' or '.join(by_case[match] for match in close)}?" if close else ""
+
+
+def escaped(text: str) -> str:
+    """Return text from a file or an argument with unprintable characters as escapes."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def check_one_algorithm(ops: str, algorithm: str | None) -> None:

@@ -5,10 +5,14 @@ every array and of every text. Writing is atomic: the content goes to a temporar
 folder, which is flushed to disk and renamed, and then the folder is flushed.
 """
 
+import errno
 import json
 import os
+import shutil
 import uuid
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +21,11 @@ import numpy as np
 from minise.checks import Array
 
 NET, CHECKPOINT = "minise-net-1", "minise-checkpoint-1"  # names of the formats, in the header
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+REMEDIES = {
+    errno.ENOENT: "create its folder first",
+    **dict.fromkeys(DISK_FULL, "free some space, or choose another path"),
+}
 
 
 class File(NamedTuple):
@@ -62,12 +71,16 @@ def read(path: Path, *formats: str) -> File:
         )
     if not os.path.isfile(path):
         raise FileNotFoundError(f"{path} does not exist, expected a checkpoint (.safetensors)")
+    open(path, "rb").close()  # safe_open would report a file without permission as missing
     try:
         with safe_open(path, "np") as file:
             header = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise ValueError(f"{path} is truncated or not a safetensors file: {error}") from None
+        raise ValueError(
+            f"{path} is truncated or not a safetensors file ({error}): copy it again, or pass "
+            "another checkpoint"
+        ) from None
     if header.get("format") not in formats:
         wanted, format = " or ".join(map(repr, formats)), header.get("format")
         hint = "minise.nn.load reads it into a net" if format == NET else "minise did not write it"
@@ -107,7 +120,7 @@ def write_whole(path: Path, content: bytes) -> None:
             f"{path} cannot be written, its folder does not exist: create {target.parent} first"
         )
     temporary = target.with_name(f".{uuid.uuid4().hex}")  # unique, and never too long a name
-    try:
+    with writing(path, len(content)):
         try:
             with temporary.open("xb") as file:
                 file.write(content)
@@ -122,9 +135,30 @@ def write_whole(path: Path, content: bytes) -> None:
                 os.fsync(folder)
             finally:
                 os.close(folder)
+
+
+@contextmanager
+def writing(path: Path, size: int | None = None) -> Iterator[None]:
+    """Replace the message of an OSError in this block by one line: file, reason and fix.
+
+    Parameters
+    ----------
+    path : Path
+        The file that the block writes.
+    size : int, optional
+        Size of the file in bytes, for the message about a full disk.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        reason = error.strerror or error
-        raise type(error)(f"{path} cannot be written ({reason}): choose another path") from error
+        reason, remedy = error.strerror or error, REMEDIES.get(error.errno or 0)
+        if error.errno in DISK_FULL:
+            free = f"{shutil.disk_usage(Path(path).absolute().parent).free:,} bytes are free"
+            reason = f"{reason}; {free}" + (f", {size:,} are needed" if size else "")
+        remedy = remedy or "choose another path"
+        raise type(error)(f"{path} cannot be written ({reason}): {remedy}") from error
 
 
 def _checksums(header: dict[str, str], arrays: dict[str, Array]) -> dict[str, int]:

@@ -85,10 +85,10 @@ def _():
     [squeeze_excite.cu](../minise/ops/cuda/squeeze_excite.cu). `__global__` marks a kernel. Each
     *warp* computes a row, one channel of one image. The 32 threads of a warp are its *lanes*. Each
     lane takes `P` neighbouring pixels at a time: lane 3 computes pieces 3, 35, 67 and so on. This
-    loop is `map_rows`, in [common.cuh](../minise/ops/cuda/common.cuh); it runs the function in
-    braces for each piece, `i` being its first pixel. Rows of an odd size, such as 7 x 7, are not
-    made of whole pieces; four of them are, so there a warp computes four rows (`ROWS`), and a piece
-    may belong to two rows: its `first` map and its `last`. `backward` uses `affine_rows` too, with
+    loop is `map_rows`, in [common.cuh](../minise/ops/cuda/common.cuh); it calls the function in
+    braces with the first pixel `i` of each piece. A row of odd size, such as 7 x 7, does not divide
+    into whole pieces, but four such rows do, so a warp then computes four rows (`ROWS`). A piece
+    may span two rows, whose maps are `first` and `last`. `backward` uses `affine_rows` too, with
     a `shift`.
     """),
             mo.md(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from minise.bench import machine
+from minise.files import writing
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -97,7 +98,8 @@ class Figure:
         for axes, panel in zip(figure.subplots(1, len(self.panels)), self.panels, strict=True):
             draw_panel(axes, panel)
         figure.supxlabel(self.caption, fontsize=7, color=GREY)
-        figure.savefig(path, dpi=DPI)
+        with writing(path):
+            figure.savefig(path, dpi=DPI)
 
 
 @dataclass
@@ -136,7 +138,8 @@ class Result:
 
     def write(self, path: Path) -> None:
         """Write everything except tables, notes and figure to a JSON file."""
-        path.write_text(json.dumps(self.as_json(), indent=1, default=str) + "\n")
+        with writing(path):
+            path.write_text(json.dumps(self.as_json(), indent=1, default=str) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> "Result":

@@ -67,6 +67,11 @@ class Settings:
                 f"{self.command}: {name} is {value}, expected a file in an existing folder: "
                 f"create {value.parent} first"
             )
+        elif isinstance(value, Path) and value.is_dir():
+            raise ValueError(
+                f"{self.command}: {name} is the folder {value}, expected a file: pass the path "
+                "of a file in it"
+            )
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings as a JSON-serialisable dict."""

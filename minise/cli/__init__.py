@@ -1,19 +1,21 @@
 """The command line: `minise VERB`; tyro parses the arguments of each verb, a typed function.
 
-Exit status: 0 done, 1 a failed run or check, 2 misuse, 130 or 143 interrupted with a checkpoint
-written, 141 stopped because the reader of its output, such as head, has ended.
+Exit status: 0 done, 1 a failed run or check, 2 misuse, 130 or 143 interrupted, 141 stopped because
+the reader of the output, such as head, closed the pipe. A failure prints one line on standard
+error, for a run of train with the checkpoint that remains; only a fault of minise prints a
+traceback.
 """
 
-import functools
+import io
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from minise.cli.verbs import VERBS, function_of, show_overview
-from minise.cli.words import FAILED, Failure, misuse
+from minise.cli.words import FAILED, INTERRUPTED, Failure, misuse, text_of
 
 CLOSED_PIPE = 141  # the shells' convention: 128 + SIGPIPE
 
@@ -23,16 +25,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed before the start
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names from files may not be encodable
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        try:
-            with _plain_warnings():
-                return _status(list(sys.argv[1:] if arguments is None else arguments))
-        finally:
-            sys.stdout.flush()  # at the end of Python, an error would be a traceback
+        with _plain_warnings():
+            return _status(list(sys.argv[1:] if arguments is None else arguments))
     except BrokenPipeError:
         return _closed_pipe()
     except SystemExit as stopped:
-        if isinstance(stopped.__context__, BrokenPipeError):  # rich has caught it
+        if isinstance(stopped.__context__, BrokenPipeError):  # rich converts it to SystemExit
             return _closed_pipe()
         raise
 
@@ -42,23 +43,47 @@ def _status(arguments: list[str]) -> int:
     from minise.ops.user.errors import OpsError
 
     try:
-        return _run(arguments)
-    except Failure as failure:
+        try:
+            return _run(arguments)
+        finally:
+            sys.stdout.flush()  # at interpreter exit, an error would print a traceback
+    except BrokenPipeError:
+        raise
+    except (Failure, OpsError, MemoryError, KeyboardInterrupt, OSError) as error:
+        failure = _failure(error, arguments[0] if arguments else "--help")
         print(f"minise: {failure}", file=sys.stderr)
         return failure.status
-    except OpsError as error:  # in a user's file; the message begins with the file and the line
-        print(f"minise: {error}", file=sys.stderr)
-        return FAILED
+
+
+def _failure(error: BaseException, verb: str) -> Failure:
+    """Return an error as a Failure, with its message and exit status."""
+    if isinstance(error, Failure):
+        return error
+    if isinstance(error, KeyboardInterrupt):
+        return Failure(f"{verb}: interrupted before the end", INTERRUPTED)
+    if isinstance(error, MemoryError):
+        from minise.train.memory import lack_of_memory
+
+        return Failure(lack_of_memory(verb, error), FAILED)
+    if isinstance(error, OSError):  # such as a full disk
+        _discard_unwritable()
+        return Failure(f"{verb}: {text_of(error)}", FAILED)
+    return Failure(str(error), FAILED)  # in a user's file; the message starts with file and line
 
 
 def _closed_pipe() -> int:
-    """Discard what is still to be written to a pipe without reader; return the exit status."""
+    """Discard buffered output for pipes without a reader, and return the exit status."""
+    _discard_unwritable()
+    return CLOSED_PIPE
+
+
+def _discard_unwritable() -> None:
+    """Discard buffered output that cannot be written, so that interpreter exit does not fail."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except BrokenPipeError:
+        except OSError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-    return CLOSED_PIPE
 
 
 @contextmanager
@@ -97,29 +122,11 @@ def _run(arguments: list[str]) -> int:
                 f"verb is {verb!r}, expected one of {', '.join(VERBS)}"
                 f"{hint or ': minise --help describes them'}"
             )
-        import tyro
+        from minise.cli.parse import parse
 
         if verb == "train":
             from minise.cli.train import with_current_flags
 
             rest = with_current_flags(rest)
-        command = tyro.cli(
-            _deferred(function_of(verb, rest)),
-            prog=f"minise {verb}",
-            args=rest,
-            config=(tyro.conf.OmitArgPrefixes,),
-        )
+        command = parse(function_of(verb, rest), verb, rest)
     return int(command())
-
-
-def _deferred(verb: Callable[..., int]) -> Callable[..., Callable[[], int]]:
-    """Return verb as a function that only binds its arguments.
-
-    Parsing and running are two steps because their errors have different exit statuses.
-    """
-
-    @functools.wraps(verb)
-    def bind(*arguments: Any, **settings: Any) -> Callable[[], int]:
-        return functools.partial(verb, *arguments, **settings)
-
-    return bind

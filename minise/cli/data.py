@@ -11,7 +11,7 @@ from minise.cli.words import misuse, say
 from minise.data import Dataset, availability, blocks, load, sheet, write_png
 
 COLUMNS, ROWS = 10, 4  # of the sheet
-CLASSES = 100  # whose names are listed
+MAX_NAMES = 100  # of classes that are listed
 LINES = 2  # rows of images in a terminal, each as wide as the terminal
 
 
@@ -29,7 +29,7 @@ def data(
 
     Args:
         source: cifar10, cifar100, shapes10, or a folder with train/ and test/ of class folders.
-        split: Training or test images, or those of a folder's val/.
+        split: Training or test images, or a folder's validation images in val/.
         root: Folder of the data sets; by default the environment variable MINISE_DATA.
         png: Write the sheet of samples, magnified four times, to this file (needs Pillow).
         seed: Seed that chooses the samples, and draws the images of shapes10.
@@ -48,7 +48,7 @@ def data(
         if png is not None:
             write_png(png, sheet(chosen, columns=COLUMNS, scale=4, gap=2))
     N, C, H, W = dataset.images.shape
-    names, more = ", ".join(dataset.classes[:CLASSES]), len(dataset.classes) - CLASSES
+    names, more = ", ".join(dataset.classes[:MAX_NAMES]), len(dataset.classes) - MAX_NAMES
     say(
         console,
         f"{dataset.name}, {split}: {N:,} images of {C} x {H} x {W}, uint8; "

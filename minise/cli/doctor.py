@@ -78,7 +78,7 @@ def _kernels() -> str:
 
 
 def _kernel_cache() -> list[tuple[str, str]]:
-    """Return why kernels cannot be cached, and the remedy, if they cannot."""
+    """Return a row with the reason and the fix if kernels cannot be cached, otherwise no row."""
     from minise.ops.jit.compiler.cache_folder import probe
 
     text = probe()

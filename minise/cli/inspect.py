@@ -5,8 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from minise.cli.words import FAILED, Failure, misuse, say
@@ -35,9 +37,9 @@ def evaluate_run(
         run: The run folder, or a checkpoint (.safetensors).
         checkpoint: Which checkpoint of a run folder; without validation there is only the last.
         split: Training or test images.
-        data: Data set by name, or a folder with train/ and test/; by default that of the run.
-        root: Folder that contains the data sets; by default that of the run.
-        ops: Back end by name, or a file such as my_ops.py; by default that of the run.
+        data: Data set by name, or a folder with train/ and test/; by default the run's data set.
+        root: Folder that contains the data sets; by default the run's folder of data sets.
+        ops: Back end by name, or a file such as my_ops.py; by default the run's back end.
     """
     from threadpoolctl import threadpool_limits
 
@@ -54,6 +56,7 @@ def evaluate_run(
         saved = checkpoints.load(path)
         config = saved.config
         check_named(path, config)
+        _check_root(root, data or config.data)
         config = replace(
             config, data=data or config.data, root=root or config.root, ops=ops or config.ops
         )
@@ -67,8 +70,11 @@ def evaluate_run(
         checkpoints.restore(net, saved.arrays)
     check_finite(net, path)
     with misuse():
-        images = _images(config, split, classes, moved=data is None and root is None)
-    with threadpool_limits(min(config.threads, cores()) or 1, "blas"):
+        images = _images(config, split, classes, suggest=data is None and root is None)
+    with (
+        threadpool_limits(min(config.threads, cores()) or 1, "blas"),
+        np.errstate(over="ignore", invalid="ignore"),  # the loss reports overflow
+    ):
         confusion = Confusion(len(classes))
         batches, objective = for_evaluation(images, saved.data), SoftmaxCrossEntropy(net.ops)
         try:
@@ -82,7 +88,7 @@ def evaluate_run(
         wrong[label] = 0
         rival = f"{classes[wrong.argmax()]} ({wrong.max()})" if wrong.any() else ""
         share = f"{row[label] / row.sum():.1%}" if row.sum() else "no images"
-        table.add_row(name, str(row.sum()), share, rival)
+        table.add_row(escape(name), str(row.sum()), share, escape(rival))
     console.print(table)
     say(
         console,
@@ -98,20 +104,31 @@ def evaluate_run(
 
 
 def _images(
-    config: "TrainConfig", split: str, classes: tuple[str, ...], *, moved: bool
+    config: "TrainConfig", split: str, classes: tuple[str, ...], *, suggest: bool
 ) -> "Dataset":
-    """Load the images of a run; if they are missing, say which option tells where they are."""
+    """Load the images of a run; the error for missing images names the option for their folder."""
     from minise.train.setup import load_split
 
     try:
         return load_split(config, split, classes)
     except (OSError, ValueError) as error:
-        if not moved or (Path(config.data) / split).is_dir():
+        if not suggest or (Path(config.data) / split).is_dir():
             raise
         option = "--data" if config.root is None else "--root"
         raise ValueError(
             f"{error}; if the data of the run has moved, pass its folder with {option}"
         ) from None
+
+
+def _check_root(root: Path | None, data: str) -> None:
+    """Raise ValueError if a root is passed for data other than CIFAR, which has none."""
+    from minise.data.cifar import LAYOUTS
+
+    if root is not None and data not in LAYOUTS:
+        raise ValueError(
+            f"eval: root is {root}, but the data, {data}, is not looked for there: pass a folder "
+            "of images with --data"
+        )
 
 
 def check_finite(net: Layer, path: Path) -> None:
@@ -132,6 +149,8 @@ def summary(
     size: tuple[int, int] = (32, 32),
 ) -> int:
     """Show the layers of a net: shapes, parameters, operations.
+
+    Exit status 1 if a parameter or running statistic of a trained net is not finite.
 
     Example: minise summary se_resnet20 --reduction 4 --shortcut A
 
@@ -154,6 +173,7 @@ def summary(
     with misuse():
         if model not in models.names() and Path(model).exists():
             net = models.load(model).net
+            check_finite(net, Path(model))
         else:
             settings = chosen_settings(model, se, shortcut)
             net = models.build(model, num_classes=num_classes, **settings)

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from minise.cli.inspect import check_finite
-from minise.cli.words import misuse
+from minise.cli.words import Failure, misuse
 
 
 def predict(
@@ -21,8 +21,9 @@ def predict(
 ) -> int:
     """Predict the classes of image files with a trained net.
 
-    The central square of each image is scaled to the size of the training images and normalised
-    as they were. Exit status 1 if a parameter or running statistic of the net is not finite.
+    The central square of each image is scaled to the training images' size, and normalised with
+    their mean and standard deviation. Exit status 1 if a parameter, a running statistic or a
+    probability is not finite.
 
     Example: minise predict runs/se_resnet8-shapes10-1 photo.png
 
@@ -30,7 +31,7 @@ def predict(
         run: A run folder, or a checkpoint (.safetensors).
         images: Image files (needs Pillow).
         top: Number of classes to show for each image, the most probable first.
-        size: Rows and columns of the scaled image; by default those of the training images.
+        size: Rows and columns of the scaled image; by default the training images' size.
         ops: Back end: reference, jit, cuda, or a file such as my_ops.py.
     """
     from minise import models
@@ -47,7 +48,14 @@ def predict(
     size = trained.size if size is None else size
     with misuse():
         pixels = np.stack([read_image(path, size) for path in images])
-    probabilities = trained.predict(pixels)
+    with np.errstate(over="ignore", invalid="ignore"):  # reported below
+        probabilities = trained.predict(pixels)
+    for path, row in zip(images, probabilities, strict=True):
+        if not np.isfinite(row).all():
+            raise Failure(
+                f"the probabilities of {path} are not finite, although every parameter and running "
+                f"statistic of {run} is: activations overflow, so train with a lower lr"
+            )
     console = Console()
     table = Table("image", "class", Column("probability", justify="right"))
     for path, row in zip(images, probabilities, strict=True):

@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from minise.cli.words import FAILED, Failure, misuse, say
+from minise.cli.words import FAILED, INTERRUPTED, Failure, misuse, say
 from minise.data import ImageError
 from minise.nn import SE
 from minise.train import (
@@ -42,8 +42,8 @@ EXPECTED = 0.95
 def train_verb(arguments: Sequence[str]) -> Callable[..., int]:
     """Return the verb `train` with the defaults of the recipe or config.json that arguments name.
 
-    So --help shows these values, and options beside --recipe or --config override them. The parser
-    proper reads both options again and refuses unknown names.
+    --help then shows these values, and options beside --recipe or --config override them. tyro's
+    parser reads both options again and refuses unknown names.
     """
     parser = ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--recipe", nargs="?")
@@ -56,7 +56,7 @@ def train_verb(arguments: Sequence[str]) -> Callable[..., int]:
         )
     if typed.config is None:
         defaults = RECIPES.get(typed.recipe, TrainConfig())
-    else:  # a new folder, where this command is run
+    else:  # the run folder is below the current folder
         defaults = replace(read_config(typed.config), out=TrainConfig.out, name=None)
 
     def train(
@@ -67,8 +67,8 @@ def train_verb(arguments: Sequence[str]) -> Callable[..., int]:
 
         --recipe quick sets all defaults for 12 epochs of SE-ResNet-20 on all 50,000 training images
         of CIFAR-10 with compiled kernels; minise train --recipe quick --help shows them. --config
-        runs/NAME/config.json sets all defaults but --out and --name as in that run: it repeats the
-        run, on the same machine bit for bit.
+        runs/NAME/config.json sets all defaults except --out and --name to that run's values, which
+        repeats the run, bit-identically on the same machine.
 
         Example: minise train --data shapes10 --model se_resnet8 --val 500 --epochs 4 --ops jit
 
@@ -101,8 +101,12 @@ def with_current_flags(arguments: Sequence[str]) -> list[str]:
 def train_as(config: TrainConfig) -> int:
     """Train with the settings of config and print the result."""
     console = Console()
-    with misuse():
-        training = prepare(config)
+    try:
+        with misuse():
+            training = prepare(config)
+    except KeyboardInterrupt:
+        text = "train: interrupted before the first step; no checkpoint is written"
+        raise Failure(text, INTERRUPTED) from None
     recipe = f" Recipe: {config.recipe}." if config.recipe else ""
     train_set, val, test = (getattr(training, split) for split in ("train", "val", "test"))
     say(
@@ -115,7 +119,9 @@ def train_as(config: TrainConfig) -> int:
         result = train(training, console)
     except Interrupted as interrupted:
         raise Failure(str(interrupted), interrupted.exit_status) from None
-    except (FloatingPointError, ImageError, MemoryError) as error:
+    except BrokenPipeError:
+        raise
+    except (FloatingPointError, ImageError, MemoryError, OSError) as error:
         raise Failure(str(error), FAILED) from error
     report(console, result, config)
     return 0
@@ -143,13 +149,14 @@ def quickstart(seed: int = 0, out: Path = Path("runs")) -> int:
         out: Folder in which the run folder is made.
     """
     console = Console()
+    with misuse():
+        config = replace(QUICKSTART, seed=seed, out=out)
     say(
         console,
         "minise quickstart: train an SE-ResNet-8 on generated images of ten shapes. Every gradient "
         "is written by hand.\nBack end: reference (NumPy), because it needs no compilation and is "
         "the code to read: minise/ops/reference.",
     )
-    config = replace(QUICKSTART, seed=seed, out=out)
     status = train_as(config)
     say(console, f"expected test accuracy: above {EXPECTED:.0%}")
     return status

@@ -8,6 +8,8 @@ from typing import Any
 
 from rich.console import Console
 
+from minise.checks import escaped
+
 MISUSE, FAILED = 2, 1
 INTERRUPTED = 130  # the shells' convention: 128 + SIGINT
 
@@ -16,7 +18,7 @@ class Failure(Exception):
     """Ends a command with one line on standard error."""
 
     def __init__(self, message: str, status: int = FAILED) -> None:
-        super().__init__(" ".join(message.split()))
+        super().__init__(escaped(" ".join(message.split())))
         self.status = status
 
 
@@ -37,14 +39,28 @@ def misuse() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always", DataWarning)
-            warnings.showwarning = _shown_in_a_line
+            warnings.showwarning = _print_as_line
             yield
     except BrokenPipeError:
         raise
-    except (ValueError, TypeError, OSError, ImportError) as error:
+    except OSError as error:
+        raise Failure(text_of(error), MISUSE) from error
+    except (ValueError, TypeError, ImportError) as error:
         raise Failure(str(error), MISUSE) from error
 
 
-def _shown_in_a_line(message: Warning | str, *details: Any, **settings: Any) -> None:
-    """Print a warning without the line of code that gave it."""
-    print(f"minise: {' '.join(str(message).split())}", file=sys.stderr)
+def text_of(error: OSError) -> str:
+    """Return the message of an OSError; a system error gets the likely fix."""
+    if not error.errno:
+        return str(error)
+    if error.filename is None:
+        return f"writing failed ({error.strerror}): check the disk, and where the output goes"
+    return (
+        f"{error.filename} cannot be read or written ({error.strerror}): check the path, its "
+        "permissions and the disk"
+    )
+
+
+def _print_as_line(message: Warning | str, *details: Any, **settings: Any) -> None:
+    """Print a warning as one line, without its source location."""
+    print(f"minise: {escaped(' '.join(str(message).split()))}", file=sys.stderr)

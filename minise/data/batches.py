@@ -13,7 +13,7 @@ from minise.data.lazy import LazyImages
 from minise.data.prefetch import prefetched
 from minise.data.streams import ROW, Words, rows, stream
 
-MOMENTS_SAMPLE = 2000  # LazyImages that moments reads
+MAX_MOMENTS_IMAGES = 2000  # LazyImages that moments decodes
 
 
 class Batch(NamedTuple):
@@ -144,19 +144,19 @@ def moments(dataset: Dataset, seed: int = 0) -> tuple[tuple[float, ...], tuple[f
     Parameters
     ----------
     dataset : Dataset
-        Images in memory are all used; of LazyImages 2,000, drawn at random.
+        All images in memory are used, or 2,000 of LazyImages, drawn at random.
     seed : int
-        Seed of this draw.
+        Seed of the draw.
 
     Returns
     -------
     mean, std : tuple of 3 floats
-        Over all pixels of these images; std divides by the number of pixels, not by one less.
+        Over all pixels of the images used; std divides by the number of pixels, not by one less.
     """
     images = dataset.images
     if isinstance(images, LazyImages):
         words = stream(seed, 0, "moments").random_raw(len(images))
-        images = images[np.argsort(words, kind="stable")[:MOMENTS_SAMPLE]]
+        images = images[np.argsort(words, kind="stable")[:MAX_MOMENTS_IMAGES]]
     mean, std = [], []
     for c in range(3):
         count, total, squares = 0, 0, 0

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minise.checks import StrPath, check_choice
+from minise.checks import StrPath, as_path, check_choice
 from minise.data.dataset import Bytes, Dataset
 from minise.data.names import CIFAR10, CIFAR100_COARSE, CIFAR100_FINE
 
@@ -127,7 +127,7 @@ def locate(source: str, root: StrPath | None = None) -> Path:
             f"line), or set the environment variable to the folder that contains {layout.folder} "
             "(export MINISE_DATA=/path/to/data)"
         )
-    parent = Path(root if root is not None else os.environ["MINISE_DATA"]).expanduser()
+    parent = as_path(root if root is not None else os.environ["MINISE_DATA"])
     inner = parent / layout.folder
     folder = inner if inner.is_dir() else parent
     sizes = {

@@ -75,22 +75,27 @@ class Dataset:
         return replace(self, **arrays)
 
     def with_classes(self, classes: Sequence[str]) -> Self:
-        """Return the data set with its labels numbered by other class names, such as a net's.
+        """Return the data set with labels that index another list of class names, such as a net's.
 
         Parameters
         ----------
         classes : sequence of str
-            All names of the other numbering. Names are equal if they are in Unicode normal form C.
+            Class names by label. They are compared in Unicode normal form C.
+
+        Returns
+        -------
+        Dataset
+            The same images, with these classes.
 
         Raises
         ------
         ValueError
-            If images have a class that is not one of classes.
+            If classes has a name twice, or an image's class is not in classes.
 
         Warns
         -----
         DataWarning
-            If a class has no images here.
+            If no image is of one of the classes.
         """
         return numbered_by(classes, self, "with_classes")
 
@@ -98,12 +103,18 @@ class Dataset:
 def numbered_by(
     classes: Sequence[str], dataset: Any, where: str, owner: object = "the training images"
 ) -> Any:
-    """Return a data set with its labels numbered by classes, which are those of owner."""
+    """Return the data set with labels that index classes; messages call them those of owner."""
     numbers = {normalize("NFC", name): k for k, name in enumerate(classes)}
     if len(numbers) < len(classes):
         raise ValueError(f"{where}: classes has a name twice, expected different names: rename one")
     counts = np.bincount(dataset.labels, minlength=len(dataset.classes))
     names = [normalize("NFC", name) for name in dataset.classes]
+    if len(set(names)) < len(names):
+        twice = next(name for k, name in enumerate(names) if name in names[:k])
+        raise ValueError(
+            f"{where}: {dataset.name} has two classes named {twice!r}, expected different names: "
+            "rename one, or merge them"
+        )
     unknown = [name for name, n in zip(names, counts, strict=True) if n and name not in numbers]
     if unknown:
         hint = did_you_mean(unknown[0], numbers)

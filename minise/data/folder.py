@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 
-from minise.checks import StrPath, check_integer
+from minise.checks import StrPath, as_path, check_integer
 from minise.data.dataset import Bytes, Dataset, numbered_by
 from minise.data.lazy import CACHE_BYTES, LazyImages
 from minise.data.listing import Listing, list_images
@@ -18,7 +17,7 @@ from minise.data.values import DataWarning
 
 __all__ = ["dataset_of", "image_folder", "read_image"]
 
-# Pixels that are decoded at once, 21,800 images of 32 x 32; a larger data set is decoded on use.
+# Largest data set that is decoded at once, 21,845 images of 32 x 32; others are decoded on use.
 IN_MEMORY_BYTES = 64 * 2**20
 
 
@@ -49,22 +48,22 @@ def image_folder(root: StrPath, size: int = 32, classes: Sequence[str] | None = 
     FileNotFoundError, ImportError
         If root is not a folder, or Pillow is not installed.
     ValueError
-        If there are too few classes, a class without images or one that is not in `classes`.
+        If there are too few classes, a class has no images, or a class is not in `classes`.
     ImageError
         If a file is damaged; with LazyImages when it is decoded.
 
     Warns
     -----
     DataWarning
-        If files are not read: hidden ones (names with a leading dot), those without a suffix of
-        SUFFIXES, those outside of the class folders, or unreadable ones.
+        If files are not read: hidden files (names with a leading dot), files without an image
+        suffix, files outside of the class folders, or unreadable files.
 
     Notes
     -----
     `read_image` describes how an image becomes RGB of 8 bits.
     """
     check_integer("image_folder", "size", size, 1)
-    path = Path(root).expanduser()
+    path = as_path(root)
     listing = list_images("image_folder", path, classes or ())
     return dataset_of("image_folder", listing, size, classes)
 
@@ -76,7 +75,7 @@ def dataset_of(
     classes: Sequence[str] | None,
     owner: object = "the training images",
 ) -> Dataset:
-    """Return the data set of listed files, with labels numbered by classes, those of owner."""
+    """Return the data set of listed files; `numbered_by` explains classes and owner."""
     pillow()
     if text := listing.skipped_text():
         warnings.warn(text, DataWarning, stacklevel=3)
@@ -105,5 +104,5 @@ def _warn_of_spaces(listing: Listing) -> None:
 def _read(paths: list[str], size: int, k: int) -> Bytes:
     try:
         return read_image(paths[k], size)
-    except FileNotFoundError as error:  # removed after it was listed
-        raise ImageError(str(error)) from None
+    except FileNotFoundError as error:
+        raise ImageError(f"{error}: it has been removed since it was listed, put it back") from None

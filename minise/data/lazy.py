@@ -8,14 +8,14 @@ from numpy.typing import DTypeLike, NDArray
 
 from minise.checks import check_integer
 
-# Decoded pixels that a data set keeps: 65,536 images of 32 x 32, or 1,337 of 224 x 224.
+# Size of the cache of decoded images: 65,536 images of 32 x 32, or 1,337 of 224 x 224.
 CACHE_BYTES = 192 * 2**20
 
 
 class Cache(NamedTuple):
-    """The first images of a source, decoded."""
+    """Decoded images: the first K images of the source."""
 
-    pixels: NDArray[np.uint8]  # (K, 3, H, W); not touched, so not in memory, where not decoded
+    pixels: NDArray[np.uint8]  # (K, 3, H, W); pages without decoded images take no memory
     decoded: NDArray[np.bool_]  # (K,)
 
 
@@ -31,7 +31,7 @@ class LazyImages:
     height, width : int
         H and W.
     cache_bytes : int
-        The first images are kept after they are decoded, up to this number of bytes in all.
+        Size of the cache of decoded images, which keeps the first images of the source.
 
     Notes
     -----
@@ -64,7 +64,7 @@ class LazyImages:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """(N, 3, H, W)."""
+        """The shape (N, 3, H, W) of all images."""
         return (len(self._rows), *self._image_shape)
 
     @property
@@ -99,7 +99,15 @@ class LazyImages:
     def view(self, which: slice | NDArray[Any]) -> Self:
         """Return the images that a slice, indices or a mask selects, without decoding them.
 
-        Both share the images that are kept.
+        Parameters
+        ----------
+        which : slice, or ndarray of int or bool
+            The images, as for an index of the first axis.
+
+        Returns
+        -------
+        LazyImages
+            A view that shares the cache of decoded images.
         """
         view = object.__new__(type(self))
         view.__dict__.update(self.__dict__, _rows=self._rows[which])
@@ -122,5 +130,5 @@ class LazyImages:
             images[k] = image
             if cacheable[k]:
                 pixels[rows[k]] = image
-                decoded[rows[k]] = True  # last: another thread may read the pixels from here on
+                decoded[rows[k]] = True  # set last: other threads may read the pixels from here on
         return images

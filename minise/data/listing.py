@@ -10,6 +10,8 @@ from unicodedata import normalize
 import numpy as np
 from numpy.typing import NDArray
 
+from minise.checks import as_absolute
+
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 SPLITS = ("train", "test", "val")
 HIDDEN, OTHER = "hidden", "without the suffix of an image"
@@ -17,25 +19,25 @@ UNREADABLE, LOOP = "not readable", "links back to a folder above"
 OUTSIDE, EMPTY = "outside of the class folders", "without images"
 
 
-Skipped: TypeAlias = dict[str, list[str]]  # paths below the root, by the reason
+Skipped: TypeAlias = dict[str, list[str]]  # paths below the root, by reason
 
 
 class Listing(NamedTuple):
     """Image files sorted by class, then by path."""
 
     root: Path
-    paths: list[str]
+    paths: list[str]  # absolute, so that images can be decoded in any working folder
     labels: NDArray[np.int64]  # (N,)
     classes: tuple[str, ...]
-    skipped: Skipped  # what is not read
+    skipped: Skipped  # files and folders that are not read
 
-    def taken(self, which: NDArray[np.int64] | slice) -> Self:
+    def take(self, which: NDArray[np.int64] | slice) -> Self:
         """Return the listing of the files that indices or a slice select."""
         numbers = np.arange(len(self.paths))[which]
         return self._replace(paths=[self.paths[k] for k in numbers], labels=self.labels[which])
 
     def skipped_text(self) -> str:
-        """Return what is not read in one line, or ""."""
+        """Return a line about the skipped files and folders, or "" if there are none."""
         count = sum(map(len, self.skipped.values()))
         kinds = (
             f"{len(names)} {reason} ({names[0]!r}{', …' if len(names) > 1 else ''})"
@@ -58,32 +60,32 @@ class _Folder(NamedTuple):
 def list_images(where: str, root: Path, known: Sequence[str] = ()) -> Listing:
     """List the images below root.
 
-    The class of an image is the shallowest folder on its path below root that has images itself or
-    is one of the `known` classes; its name is that folder's path below root, in Unicode normal
-    form C.
+    Classes are as in `image_folder`, and a folder that is one of the `known` classes is a class
+    even if it has no images itself. The name of a class is the folder's path below root, in Unicode
+    normal form C.
 
     Raises
     ------
     FileNotFoundError
         If root is not a folder.
     ValueError
-        If there are no classes (without `known`: fewer than two), or one without images.
+        If root has no class (without `known`, fewer than two), or a class has no images.
     """
     if not root.is_dir():
         raise FileNotFoundError(
             f"{where}: root is {root}, expected a folder with a sub-folder for each class"
         )
     skipped: Skipped = defaultdict(list)
-    tree = _scan(str(root), "", frozenset(), skipped)
+    tree = _scan(str(as_absolute(root)), "", frozenset(), skipped)
     skipped[OUTSIDE].extend(tree.images)
     names_of_known = frozenset(normalize("NFC", name) for name in known)
     by_class: dict[str, list[str]] = {}
     origin: dict[str, str] = {}
     empty: list[_Folder] = []
     for folder in tree.folders:
-        for holder, images in _class_folders(folder, names_of_known, empty):
-            name = normalize("NFC", holder.name)
-            if origin.setdefault(name, holder.path) != holder.path:
+        for owner, images in _class_folders(folder, names_of_known, empty):
+            name = normalize("NFC", owner.name)
+            if origin.setdefault(name, owner.path) != owner.path:
                 raise ValueError(
                     f"{where}: {root} has two folders with the name {name!r}, which differ only "
                     "in Unicode normalisation, expected one: merge them"
@@ -103,10 +105,10 @@ def list_images(where: str, root: Path, known: Sequence[str] = ()) -> Listing:
     return Listing(root, paths, np.repeat(np.arange(len(names)), counts), tuple(names), reasons)
 
 
-def _scan(path: str, name: str, above: frozenset[tuple[int, int]], skipped: Skipped) -> _Folder:
+def _scan(path: str, name: str, ancestors: frozenset[tuple[int, int]], skipped: Skipped) -> _Folder:
     """Return the tree below a folder; follow links, but not to a folder above."""
     status = os.stat(path)
-    above |= {(status.st_dev, status.st_ino)}
+    ancestors |= {(status.st_dev, status.st_ino)}
     result = _Folder(path, name, [], [])
     with os.scandir(path) as entries:
         ordered = sorted(entries, key=lambda entry: entry.name)
@@ -116,12 +118,12 @@ def _scan(path: str, name: str, above: frozenset[tuple[int, int]], skipped: Skip
             skipped[HIDDEN].append(below)
         elif _is_folder(entry):
             target = entry.stat()
-            if (target.st_dev, target.st_ino) in above:
+            if (target.st_dev, target.st_ino) in ancestors:
                 skipped[LOOP].append(below)
             elif not os.access(entry.path, os.R_OK | os.X_OK):
                 skipped[UNREADABLE].append(below)
             else:
-                result.folders.append(_scan(entry.path, below, above, skipped))
+                result.folders.append(_scan(entry.path, below, ancestors, skipped))
         elif not entry.name.lower().endswith(SUFFIXES):
             skipped[OTHER].append(below)
         elif _is_file(entry) and os.access(entry.path, os.R_OK):
@@ -178,7 +180,7 @@ def _check_classes(
         raise ValueError(
             f"{where}: {root} has the folders {' and '.join(sorted(tops & set(SPLITS)))}, expected "
             f"a folder for each class: pass {root / 'train'}, or data.load({str(root)!r}) for a "
-            "data set in parts"
+            "data set with splits"
         )
     if empty and not known:
         raise ValueError(

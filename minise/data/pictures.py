@@ -34,14 +34,26 @@ def pillow() -> tuple[ModuleType, ModuleType]:
 
 
 def read_image(path: StrPath, size: int = 32) -> Bytes:
-    """Return the central square of an image file, scaled: uint8 (3, size, size), RGB.
+    """Return the central square of an image file, scaled.
+
+    Parameters
+    ----------
+    path : path
+        The image file, of any format that Pillow reads.
+    size : int
+        Number of rows and of columns of the result.
+
+    Returns
+    -------
+    ndarray of shape (3, size, size), uint8
+        Red, green and blue in 0..255.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ImageError
-        If Pillow cannot read it, or its pixels have no fixed range. It is a ValueError.
+        If Pillow cannot read the file, or its pixels have no fixed range; a ValueError.
     ImportError
         If Pillow is not installed.
 
@@ -57,7 +69,7 @@ def read_image(path: StrPath, size: int = 32) -> Bytes:
     grey, 16 bits                 v / 257, rounded, so that 65535 becomes 255, whatever the
                                   largest value in the file
     colour, 16 bits per channel   their upper 8 bits, as Pillow reads them
-    palette, CMYK, YCbCr          their colours in RGB
+    palette, CMYK, YCbCr          RGB
     transparent parts             black, or composed with black
     float, integers of 32 bits    refused: they have no fixed range
     ============================  ==========================================================
@@ -69,9 +81,9 @@ def read_image(path: StrPath, size: int = 32) -> Bytes:
     Image, ImageOps = pillow()
     try:
         with Image.open(path) as file:
-            turned = file.getexif().get(ORIENTATION, 1) != 1
-            upright = ImageOps.exif_transpose(file) if turned else file
-            image = _in_colour(upright, file.format, Image)
+            rotated = file.getexif().get(ORIENTATION, 1) != 1
+            upright = ImageOps.exif_transpose(file) if rotated else file
+            image = _as_rgb(upright, file.format, Image)
             side = min(image.size)
             left, top = ((length - side) // 2 for length in image.size)
             if image.size != (size, size):
@@ -80,13 +92,14 @@ def read_image(path: StrPath, size: int = 32) -> Bytes:
                 image = image.resize((size, size), Image.Resampling.LANCZOS)
             pixels = np.asarray(image, np.uint8)
     except Exception as error:  # Pillow's decoders raise many classes of exceptions
-        raise ImageError(
-            f"read_image: {path} cannot be read ({error}): replace or remove it"
-        ) from error
+        reason, remedy = str(error), "replace or remove it"
+        if isinstance(error, OSError) and error.errno:  # not of the decoders
+            reason, remedy = error.strerror or reason, "check its permissions and the disk"
+        raise ImageError(f"read_image: {path} cannot be read ({reason}): {remedy}") from error
     return pixels.transpose(2, 0, 1)
 
 
-def _in_colour(image: Any, file_format: str | None, Image: Any) -> Any:
+def _as_rgb(image: Any, file_format: str | None, Image: Any) -> Any:
     if image.mode.startswith(("I", "F")):
         # Pillow reads grey PNG and PGM files of 16 bits as I;16 or as I, depending on its version
         if image.mode[:4] != "I;16" and (image.mode, file_format) not in (

@@ -1,10 +1,13 @@
 """Contact sheets: many images in one array, PNG file, or coloured text for a terminal."""
 
+from pathlib import Path
+
 import numpy as np
 
 from minise.checks import StrPath, check_integer
 from minise.data.dataset import Bytes
 from minise.data.pictures import pillow
+from minise.files import writing
 
 GAP_GREY = 24  # of 0..255, the colour of the gaps
 
@@ -52,7 +55,9 @@ def sheet(images: Bytes, columns: int = 16, scale: int = 1, gap: int = 1) -> Byt
 def write_png(path: StrPath, pixels: Bytes) -> None:
     """Write pixels of shape (rows, columns, 3), uint8, as a PNG file."""
     Image, _ = pillow()
-    Image.fromarray(_checked("write_png", pixels)).save(path, format="PNG", optimize=True)
+    image = Image.fromarray(_checked("write_png", pixels))
+    with writing(Path(path)):
+        image.save(path, format="PNG", optimize=True)
 
 
 def blocks(pixels: Bytes) -> str:

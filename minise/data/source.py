@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minise.checks import StrPath, check_choice, check_integer, check_within, did_you_mean
+from minise.checks import StrPath, as_path, check_choice, check_integer, check_within, did_you_mean
 from minise.data.cifar import LAYOUTS, cifar10, cifar100, locate
 from minise.data.dataset import Dataset, numbered_by
 from minise.data.folder import dataset_of
@@ -41,7 +41,7 @@ def load(
         One of `names`, or a folder with the sub-folders train and test, each as for `image_folder`.
         A name takes precedence over a folder with the same name: for the folder, pass ./cifar10.
     split : {"train", "test", "val"}
-        Training or test images; val, for validation, only if a folder has it.
+        Training, test or validation images; only folders can have val.
     root : path or None
         Folder that contains CIFAR; None uses the environment variable MINISE_DATA.
     seed : int
@@ -53,7 +53,7 @@ def load(
         Number of rows and of columns to which a folder's images are resized; 32 for the others.
     classes : sequence of str, optional
         Names of all classes in the order of their labels, such as those of a trained net. By
-        default those of train/, so that all splits of a folder number their labels alike.
+        default those of train/, so that a label means the same class in all splits of a folder.
 
     Returns
     -------
@@ -109,8 +109,8 @@ def availability(root: StrPath | None = None) -> list[tuple[str, str]]:
 
 
 def has_validation(source: StrPath) -> bool:
-    """Return whether a data set is a folder with validation images of its own, in val/."""
-    return source not in names() and (Path(source).expanduser() / "val").is_dir()
+    """Return True if a data set is a folder with its own validation images, in val/."""
+    return source not in names() and (as_path(source) / "val").is_dir()
 
 
 def _folder(
@@ -118,30 +118,31 @@ def _folder(
 ) -> Dataset:
     check_choice("load", "split", split, FOLDER_SPLITS)
     check_integer("load", "size", size, 1)
-    path = Path(source).expanduser()
+    path = as_path(source)
     if not path.is_dir():
         hint = did_you_mean(source, names(), 0.4)
         if str(source).lower() in names():
             hint = f". Did you mean {str(source).lower()}?"
+        kind = "the file " if path.exists() else ""
         raise ValueError(
-            f"load: source is {str(source)!r}, expected one of {', '.join(names())}, or a folder "
-            f"that has train/ and test/ with a sub-folder per class{hint}"
+            f"load: source is {kind}{str(source)!r}, expected one of {', '.join(names())}, or a "
+            f"folder that has train/ and test/ with a sub-folder per class{hint}"
         )
     owner: object = "the training images"
     if classes is None and split != "train":
-        owner = _part(path, "train")
+        owner = _split_folder(path, "train")
         classes = list_images("load", path / "train").classes
-    listing = list_images("load", _part(path, split), () if classes is None else classes)
+    listing = list_images("load", _split_folder(path, split), () if classes is None else classes)
     count = len(listing.paths)
     order = np.argsort(stream(0, 0, "folder").random_raw(count), kind="stable")
     if n is not None:
         order = order[: _checked_count(source, split, n, count)]
-    dataset = dataset_of("load", listing.taken(order), size, classes, owner)
+    dataset = dataset_of("load", listing.take(order), size, classes, owner)
     return replace(dataset, name=str(source))
 
 
-def _part(path: Path, split: str) -> Path:
-    """Return the folder of a split, which must exist."""
+def _split_folder(path: Path, split: str) -> Path:
+    """Return the folder of a split; raise ValueError if it does not exist."""
     if (path / split).is_dir():
         return path / split
     remedy = " with a sub-folder per class: move the classes into them"

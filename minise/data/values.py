@@ -1,5 +1,6 @@
 """Check images and labels by dtype, shape and range; each message has the fix for these values."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,13 +9,21 @@ from numpy.typing import NDArray
 
 from minise.data.lazy import LazyImages
 
+IMAGES_TO_INSPECT = 100  # evenly spaced, so that an np.memmap is not read as a whole
+
 
 class DataWarning(UserWarning):
     """Files that are not read, or classes without images."""
 
 
 def check_images(images: Any) -> None:
-    """Raise TypeError or ValueError unless images are uint8 of shape (N, 3, H, W)."""
+    """Raise TypeError or ValueError unless images are uint8 of shape (N, 3, H, W).
+
+    Warns
+    -----
+    DataWarning
+        If all values of 100 of the images are 0 or 1, as after astype(np.uint8) of images in 0..1.
+    """
     if isinstance(images, LazyImages):
         return
     if not isinstance(images, np.ndarray):
@@ -23,12 +32,18 @@ def check_images(images: Any) -> None:
             f"Dataset: images is {kind}, expected an array of uint8: pass np.asarray(images)"
         )
     if images.dtype != np.uint8:
-        received, fix = _conversion(images)
+        received, fix = conversion_of(images)
         raise TypeError(
             f"Dataset: images is {images.dtype}{received}, expected an array of uint8, 0..255: "
             f"{fix}"
         )
     if images.ndim == 4 and images.shape[1] == 3 and images.size:
+        if images[:: -(-len(images) // IMAGES_TO_INSPECT)].max() == 1:
+            text = (
+                "Dataset: every value of images is 0 or 1, expected 0..255, so all are nearly "
+                "black: pass np.rint(255 * images).astype(np.uint8) of the images in 0..1"
+            )
+            warnings.warn(text, DataWarning, stacklevel=4)
         return
     fix = "transpose or reshape"
     if images.ndim == 4 and images.shape[3] == 3:
@@ -42,8 +57,8 @@ def check_images(images: Any) -> None:
     )
 
 
-def _conversion(images: NDArray[Any]) -> tuple[str, str]:
-    """Return " with values … to …" of images that are not uint8, and how to convert them."""
+def conversion_of(images: NDArray[Any]) -> tuple[str, str]:
+    """Return the range of images that are not uint8, for a message, and their conversion."""
     if images.dtype.kind not in "biuf" or not images.size:
         return "", "convert the images to numbers in 0..255"
     if images.dtype.kind == "b":
@@ -61,6 +76,8 @@ def _conversion(images: NDArray[Any]) -> tuple[str, str]:
         fix = f"pass {'images' if integers else 'np.rint(images)'}.astype(np.uint8) if 255 is white"
     elif low >= -1 and high <= 1:
         fix = "pass np.rint(127.5 * (images + 1)).astype(np.uint8) if -1 is black and 1 white"
+    elif integers and low >= -128 and high <= 127:
+        fix = "pass (images.astype(np.int16) + 128).astype(np.uint8) if -128 is black and 127 white"
     elif integers and low >= 0 and high <= 65535:
         fix = "pass np.rint(images / 257).astype(np.uint8) if 65535 is white"
     else:
@@ -98,7 +115,7 @@ def check_labels(labels: Any, count: int, classes: Sequence[str]) -> None:
 
 
 def _as_integers(labels: NDArray[Any]) -> str:
-    """Return how labels of another dtype become class numbers."""
+    """Return the fix for labels that are not integers."""
     if labels.dtype.kind == "b":
         return "pass labels.astype(np.int64)"
     if labels.dtype.kind == "f":

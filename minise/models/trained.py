@@ -1,13 +1,15 @@
 """Load a trained net with its class names and preprocessing."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from minise.checks import Array, StrPath
+from minise.checks import Array, StrPath, did_you_mean
 from minise.data.batches import normaliser
+from minise.data.values import conversion_of
 from minise.files import CHECKPOINT, read
 from minise.models.named import build, settings
 from minise.nn import SE, Chain
@@ -41,10 +43,13 @@ class Trained:
     def normalise(self, images: Array) -> Array:
         """Return (images / 255 - mean) / std, the net's input, for uint8 images (N, 3, H, W)."""
         images = np.asarray(images)
+        received, fix = "", "one image is images[None], (H, W, 3) is transpose(2, 0, 1)"
+        if images.dtype != np.uint8:
+            received, fix = conversion_of(images)
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(
-                f"normalise: images are {images.dtype} of shape {images.shape}, expected uint8 of "
-                "shape (N, 3, H, W): one image is images[None], (H, W, 3) is transpose(2, 0, 1)"
+                f"normalise: images are {images.dtype}{received} of shape {images.shape}, expected "
+                f"uint8 of shape (N, 3, H, W): {fix}"
             )
         dtype = next(iter(self.net.named_parameters().values())).dtype
         scale, shift = normaliser(self.mean, self.std, dtype)
@@ -96,12 +101,30 @@ def checkpoint_of(run: StrPath, name: str = "best") -> Path:
         A run folder or a checkpoint (.safetensors).
     name : {"best", "last"}
         The checkpoint of a folder; without validation, "best" is the last.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file or folder, or no checkpoint in the folder.
     """
     path = Path(run)
     if not path.is_dir():
+        if not path.exists():
+            near = did_you_mean(path.name, os.listdir(path.parent) if path.parent.is_dir() else [])
+            raise FileNotFoundError(
+                f"{path} does not exist, expected a checkpoint (.safetensors) or the folder of a "
+                f"run{near}"
+            )
         return path
     best, last = (path / f"{stem}.safetensors" for stem in ("best", "last"))
-    return best if name == "best" and best.exists() else last
+    chosen = best if name == "best" and best.exists() else last
+    if not chosen.exists():
+        runs = sorted(path.glob("*/last.safetensors"))
+        remedy = (
+            f"pass a run such as {runs[-1].parent}" if runs else "pass the folder of another run"
+        )
+        raise FileNotFoundError(f"{chosen} does not exist, expected a checkpoint: {remedy}")
+    return chosen
 
 
 def check_named(path: Path, config: Any) -> None:

@@ -83,11 +83,11 @@ class Module:
     def layers(self, path: str = "") -> Iterator[tuple[str, "Module"]]:
         """Yield (dotted name, module) for this module and all modules below it."""
         pending = [(path, self)]
-        while pending:  # a loop, because training searches its net in every step
+        while pending:  # iterative, for speed: every training step traverses its net
             path, module = pending.pop()
             yield path, module
             children = reversed(module.children())
-            pending += [(dotted_name(path, name), child) for name, child in children]
+            pending += [(dotted_name(path, name), inner) for name, inner in children]
 
     def named_layers(self) -> dict[str, "Module"]:
         """Return all modules by dotted name, this one as ""; of equal names, the outermost."""
@@ -131,7 +131,7 @@ class Module:
         return {name: first.setdefault(id(array), name) for name, array in self.names(kind)}
 
     def parameters_and_names(self) -> tuple[dict[str, Array], dict[str, str]]:
-        """Return named_parameters() and first_names() from one search, for each training step."""
+        """Return named_parameters() and first_names() from a single traversal."""
         pairs = list(self.names("params"))
         first: dict[int, str] = {}
         names = {name: first.setdefault(id(array), name) for name, array in pairs}
@@ -145,7 +145,7 @@ class Module:
         return self._unique(pair for kind in kinds for pair in self.names(kind))
 
     def _unique(self, pairs: Iterable[tuple[str, Array]]) -> dict[str, Array]:
-        """Return arrays under the first of their names; raise if two have the same name."""
+        """Return each array under its first name; raise if two arrays have the same name."""
         seen: dict[str, Array] = {}
         first: dict[int, str] = {}
         for name, array in pairs:

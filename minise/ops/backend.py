@@ -5,12 +5,12 @@ protocol.py lists the functions of a back end.
 
 import importlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from minise.checks import did_you_mean
+from minise.checks import Array, did_you_mean
 from minise.ops.protocol import Algorithm as Algorithm
 from minise.ops.protocol import Backend as Backend
 from minise.ops.protocol import Listener as Listener
@@ -72,11 +72,47 @@ def adjusted(ops: Backend, threads: int | None, algorithm: Algorithm = "auto") -
 def in_place(ops: Backend, training: bool) -> Backend:
     """Return the back end for a layer's forward, which may update the layer's own state.
 
-    In training, a back end with the attribute `in_place` saves the copies of running statistics:
-    its normalisations write the new ones into running_mean and running_var. All other ops, and all
-    results, are the same.
+    In training this is ops.in_place, if ops has this attribute (see protocol.Backend): the results
+    are the same, without a copy of the running statistics.
     """
     return getattr(ops, "in_place", ops) if training else ops
+
+
+def copies(ops: Backend, arrays: Sequence[Array]) -> list[Array]:
+    """Return a copy of each array, by one call if the back end has `copies`."""
+    copy_all = getattr(ops, "copies", None)
+    return [array.copy() for array in arrays] if copy_all is None else copy_all(arrays)
+
+
+def sgd_updates(
+    ops: Backend,
+    params: Sequence[Array],
+    grads: Sequence[Array],
+    velocities: Sequence[Array],
+    *,
+    weight_decays: Sequence[float],
+    **settings: Any,
+) -> None:
+    """Update parameters in place by SGD, by one call if the back end has `sgd_updates`.
+
+    Parameters
+    ----------
+    ops : back end
+        The back end of the arrays.
+    params, grads, velocities : sequence of ndarray
+        Of equal length; a parameter, its gradient and its velocity have one shape and dtype, and
+        no two parameters share memory.
+    weight_decays : sequence of float
+        Coefficient of the L2 penalty of each parameter.
+    **settings
+        rate, momentum and nesterov, as in reference.sgd_update.
+    """
+    update_all = getattr(ops, "sgd_updates", None)
+    if update_all is not None:
+        update_all(params, grads, velocities, weight_decays=weight_decays, **settings)
+        return
+    for *arrays, decay in zip(params, grads, velocities, weight_decays, strict=True):
+        ops.sgd_update(*arrays, weight_decay=decay, **settings)
 
 
 @contextmanager
@@ -93,7 +129,7 @@ def on_compile(listener: Listener) -> Iterator[None]:
 
 
 def compile_seconds() -> float:
-    """Return the seconds that this Python thread has spent on loading and compiling kernels."""
+    """Return the seconds that this Python thread has spent on compilation, 0 without jit."""
     compiler = sys.modules.get("minise.ops.jit.compiler.compile")
     return compiler.compile_seconds() if compiler else 0.0
 

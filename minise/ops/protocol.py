@@ -30,8 +30,8 @@ class Backend(Protocol):
     -----
     Where a call is expensive, as on a GPU, a back end may have three more attributes, which
     training uses instead of many calls: `in_place`, the same back end whose normalisations in
-    training write the new running statistics into running_mean and running_var; `copies(arrays)`,
-    a copy of each; and `sgd_updates(params, grads, velocities, *, rate, momentum, nesterov,
+    training write the updated statistics into running_mean and running_var; `copies(arrays)`, a
+    copy of each array; and `sgd_updates(params, grads, velocities, *, rate, momentum, nesterov,
     weight_decays)`, which does what sgd_update does for each parameter.
     """
 

@@ -41,8 +41,8 @@ def check_batches(where: str, title: str, batches: Any) -> None:
 def check_classes(where: str, sources: dict[str, Any], names: Sequence[str] | None) -> None:
     """Raise ValueError if the data sets of batches number their labels by different classes.
 
-    names are those of data["classes"] of a run, or None. They may be other words for the classes,
-    but not more, fewer, or the same ones in another order.
+    names is data["classes"] of a run, or None. Other names for the same classes are accepted; the
+    same names in another order, or another number of names, are refused.
     """
     expected: Sequence[str] | None = None
     for title, source in sources.items():

@@ -15,7 +15,14 @@ from typing import Any, Literal, TypeVar, get_args
 import numpy as np
 
 from minise import __version__
-from minise.checks import StrPath, check_choice, check_flag, check_integer, check_number
+from minise.checks import (
+    StrPath,
+    as_absolute,
+    check_choice,
+    check_flag,
+    check_integer,
+    check_number,
+)
 from minise.data.cifar import LAYOUTS
 from minise.data.source import names as names_of_data
 from minise.nn import SE
@@ -169,7 +176,10 @@ class TrainConfig:
                 number = check_number("train", name, getattr(self, name), text, 0, high)
                 object.__setattr__(self, name, number)
         for name, low, text in (("mean", 0.0, "0"), ("std", 1e-6, "above 0")):
-            channels, wanted = getattr(self, name), f"three numbers from {text} to 1"
+            channels, wanted = (
+                getattr(self, name),
+                f"three numbers from {text} to 1, for pixels of 0..1",
+            )
             if channels is None:
                 continue
             if np.shape(channels) != (3,):
@@ -195,12 +205,12 @@ def to_dict(config: TrainConfig) -> dict[str, Any]:
 
 
 def from_dict(values: dict[str, Any], where: str = "config") -> TrainConfig:
-    """Return the settings from a dict of to_dict.
+    """Return the settings that to_dict has converted to a dict.
 
     Raises
     ------
     ValueError, TypeError
-        If a name is unknown, or a value has another type or is out of range; the message begins
+        If a name is unknown, or a value has a wrong type or is out of range; the message starts
         with where.
     """
     if isinstance(values, dict):
@@ -222,13 +232,9 @@ def with_absolute_paths(config: TrainConfig) -> TrainConfig:
     if data in LAYOUTS and root is None and os.environ.get("MINISE_DATA"):
         root = Path(os.environ["MINISE_DATA"])
     if data not in names_of_data():
-        data = str(_absolute(data))
-    out = _absolute(config.out)
-    return replace(config, data=data, root=root and _absolute(root), out=out)
-
-
-def _absolute(path: str | Path) -> Path:
-    return Path(os.path.abspath(Path(path).expanduser()))  # links stay, unlike Path.resolve
+        data = str(as_absolute(data))
+    out = as_absolute(config.out)
+    return replace(config, data=data, root=root and as_absolute(root), out=out)
 
 
 def read_config(path: StrPath) -> TrainConfig:
@@ -238,6 +244,11 @@ def read_config(path: StrPath) -> TrainConfig:
     ----------
     path : str or path
         A run folder or its config.json.
+
+    Returns
+    -------
+    TrainConfig
+        The run's settings, with its absolute paths, `out` and `name`.
 
     Raises
     ------
@@ -258,8 +269,11 @@ def read_config(path: StrPath) -> TrainConfig:
         content = json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse)
         config, version = content["config"], content.get("versions", {}).get("minise", "")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{file} is not a run's config.json: {error!r}") from None
-    if _numbers(version) > _numbers(__version__):
+        reason = f"{type(error).__name__}, {error}"  # repr of UnicodeDecodeError has the content
+        raise ValueError(
+            f"{file} is not a run's config.json: {reason}: pass the run's folder"
+        ) from None
+    if _version_numbers(version) > _version_numbers(__version__):
         raise ValueError(
             f"{file}: versions.minise is {version!r}, expected at most {__version__}, the version "
             "of this minise: upgrade minise"
@@ -276,6 +290,6 @@ def _refuse(token: str) -> None:
     raise ValueError(f"{token} is not JSON")
 
 
-def _numbers(version: Any) -> list[int]:
+def _version_numbers(version: Any) -> list[int]:
     """Return the numbers of a version such as 0.1.0; "not installed" has none."""
     return [int(number) for number in re.findall(r"\d+", str(version))]

@@ -1,4 +1,4 @@
-"""NaN and infinity in a run: find the first in a net, and say how the run ends."""
+"""Find NaN and infinity in the arrays of a net and in the results of a run."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -9,8 +9,7 @@ import numpy as np
 from minise.checks import Array
 from minise.nn import Layer
 from minise.nn.layer import dotted_name
-from minise.train.checkpoint import load
-from minise.train.run_folder import RunFolder
+from minise.ops.wrap import NonFiniteError
 
 PARAMETER, STATISTIC, VELOCITY = "parameter", "running statistic", "velocity of parameter"
 
@@ -91,22 +90,25 @@ def overflow(split: str, metrics: Mapping[str, float]) -> str | None:
         if not math.isfinite(metrics.get(name, 0.0)):
             return (
                 f"the {split} {name} is {metrics[name]}, although every parameter and running "
-                "statistic is finite: probably activations overflow in evaluation, so lower lr, or "
-                "train longer until the running statistics have settled; `minise train --guard` "
-                "names the layer"
+                f"statistic is finite: the {split} inputs or targets are not, or activations "
+                "overflow in evaluation, so lower lr, or train longer until the running statistics "
+                "have settled; `minise train --guard` names the layer"
             )
     return None
 
 
 @contextmanager
-def naming_the_checkpoint(folder: RunFolder) -> Iterator[None]:
-    """Append to an error about NaN or infinity which checkpoint has the last finite state."""
+def naming_the_array(net: Layer) -> Iterator[None]:
+    """Append to a guard's error the first array with NaN or infinity, if in another layer.
+
+    A fused op at the end of a residual unit runs under the name of one of its layers.
+    """
     try:
         yield
-    except FloatingPointError as error:
-        saved = "no checkpoint is written"
-        if folder.last.exists():
-            step = load(folder.last).progress["step"]
-            saved = f"{folder.last} has the state after step {step}"
-        error.args = (f"{error}; {saved}",)
+    except NonFiniteError as error:
+        try:
+            check_state(net)
+        except NonFiniteState as cause:
+            if cause.layer != error.layer:
+                error.args = (f"{error}; {cause}",)
         raise

@@ -10,8 +10,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from minise.checks import check_choice, did_you_mean
 from minise.files import shortened
 
-WORDS = {bool: "true or false", int: "an integer", float: "a number", str: "a string"}
-WORDS[Path] = "the path of a folder as a string"
+TYPE_NAMES = {bool: "true or false", int: "an integer", float: "a number", str: "a string"}
+TYPE_NAMES[Path] = "the path of a folder as a string"
 
 
 def check_fields(where: str, values: Any, cls: type, prefix: str = "") -> None:
@@ -20,11 +20,11 @@ def check_fields(where: str, values: Any, cls: type, prefix: str = "") -> None:
     Parameters
     ----------
     where : str
-        Begins the message: a file, or what is being read.
+        Start of the message, such as a file name.
     values : dict
         The decoded object. Missing fields are not checked.
     cls : type
-        A dataclass; its fields may be flags, numbers, strings, paths, tuples, None and dataclasses.
+        A dataclass; its fields may be flags, numbers, strings, paths, tuples, None or dataclasses.
     prefix : str
         Name of the object that contains this one, with a dot.
 
@@ -82,4 +82,4 @@ def _check(where: str, name: str, value: Any, kind: Any) -> None:
 def _require(where: str, name: str, value: Any, kind: type) -> None:
     accepted = {float: (float, int), Path: (str, Path)}.get(kind, (kind,))
     if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
-        raise TypeError(f"{where}: {name} is {repr(value)}, expected {WORDS[kind]}")
+        raise TypeError(f"{where}: {name} is {repr(value)}, expected {TYPE_NAMES[kind]}")

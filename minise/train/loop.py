@@ -23,10 +23,10 @@ from minise.train.finite import (
     NonFiniteLoss,
     NonFiniteState,
     check_state,
-    naming_the_checkpoint,
+    naming_the_array,
     overflow,
 )
-from minise.train.interrupt import Interrupted, Interruption
+from minise.train.interrupt import Interrupted, Interruption, naming_the_checkpoint
 from minise.train.means import Means
 from minise.train.memory import out_of_memory
 from minise.train.objective import Objective, SoftmaxCrossEntropy
@@ -97,7 +97,6 @@ def train(training: Training, console: "Console | None" = None) -> Result:
 
     console = Console() if console is None else console
     start = time.perf_counter()
-    training.folder.write_config(training.settings)
     test, confusion = {}, training.confusion()
     with (
         threadpool_limits(training.threads or 1, "blas"),
@@ -105,13 +104,16 @@ def train(training: Training, console: "Console | None" = None) -> Result:
         Interruption() as interruption,
         Progress(console, training.epochs, training.steps) as progress,
         on_compile(progress.compiling),
-        naming_the_checkpoint(training.folder),
+        naming_the_checkpoint(training.folder, interruption),
+        naming_the_array(training.net),
     ):
+        training.folder.write_config(training.settings)
         epochs, throughput = _epochs(training, progress, interruption)
         if training.val is not None:
             restore(training.net, checkpoints.load(training.folder.best).arrays)
         if training.test is not None:
-            test = evaluate(training.net, training.test, training.evaluation, confusion)
+            with interruption.at_once():
+                test = evaluate(training.net, training.test, training.evaluation, confusion)
         trained, seconds = sum(epoch["seconds"] for epoch in epochs), time.perf_counter() - start
         counts = None if confusion is None else confusion.counts
         record = {**test, "training_seconds": trained, "seconds": seconds}
@@ -137,8 +139,7 @@ def _epochs(
         images, seconds = images + count, seconds + count / metrics["images_per_second"]
         _check_state(training, metrics["step"])
         if training.val is not None:
-            observe = training.confusion()  # it checks the targets
-            val = evaluate(training.net, training.val, training.evaluation, observe)
+            val = _validate(training, metrics, interruption)
             metrics |= {f"val_{name}": value for name, value in val.items()}
         records.append(metrics)
         folder.log("epoch", **metrics)
@@ -153,8 +154,22 @@ def _epochs(
             best = score
             _save(training, folder.best, metrics)
     if training.val is not None and not folder.best.exists():
-        raise NonFiniteLoss(f"no epoch is the best one: {warning}")
+        raise NonFiniteLoss(f"there is no best epoch: {warning}")
     return records, images / seconds
+
+
+def _validate(
+    training: Training, metrics: dict[str, Any], interruption: Interruption
+) -> dict[str, float]:
+    """Return loss and metrics of the validation set; after a failure, save the trained epoch."""
+    assert training.val is not None
+    observe = training.confusion()  # it checks the targets
+    try:
+        with interruption.at_once():
+            return evaluate(training.net, training.val, training.evaluation, observe)
+    except BaseException:
+        _save(training, training.folder.last, metrics)
+        raise
 
 
 def _one_epoch(
@@ -269,7 +284,7 @@ def _remedy(training: Training) -> str:
 
 
 def _verdict(training: Training, epochs: list[dict[str, Any]], counts: Array | None) -> str | None:
-    """Return a line about a run that diverged or ended at chance level, otherwise None."""
+    """Return the `verdict` about a finished run, or None."""
     losses, names = [epoch["loss"] for epoch in epochs], training.data.get("classes")
     softmax = isinstance(training.objective, SoftmaxCrossEntropy)
     classes = len(names) if names and softmax else None

@@ -1,4 +1,4 @@
-"""Mean loss and metrics over the inputs of an epoch, read from the GPU only when asked for."""
+"""Mean loss and metrics over the inputs of an epoch, read from the GPU only on request."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -33,7 +33,7 @@ class Means:
 
     @property
     def on_host(self) -> bool:
-        """Return True if reading the last numbers waits for no GPU."""
+        """True if the last numbers can be read without waiting for a GPU."""
         return all(isinstance(value, HOST_TYPES) for value in self._unread[-1][0].values())
 
     def read(self) -> list[dict[str, float]]:

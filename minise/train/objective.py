@@ -40,8 +40,8 @@ class Objective(Protocol):
     def metrics(self, out: Array, targets: Any) -> Mapping[str, Any]:
         """Return further metrics by name, such as the accuracy: means over the batch.
 
-        A value is a number or an array of shape (). Arrays on a GPU had better stay there: training
-        reads them when it logs them, and does not wait for the GPU in every step.
+        A value is a number or an array of shape (). Leave arrays on the GPU: training reads them
+        when it logs them, so that no step waits for the GPU.
         """
         ...
 
@@ -123,7 +123,7 @@ def loss_and_metrics(
 ) -> dict[str, Any]:
     """Return the loss and the objective's metrics by name; check the metrics.
 
-    Values are floats, or arrays of shape () on a GPU, because reading them would wait for it.
+    Values are floats, or arrays of shape () on a GPU, which are not read: see Objective.metrics.
     """
     metrics, name = objective.metrics(out, targets), f"{type(objective).__name__}.metrics"
     if not isinstance(metrics, dict):

@@ -1,6 +1,6 @@
 """Progress of a run: bars in a terminal, plain lines elsewhere.
 
-Throughput and ETA leave out the time of compilation, which comes once per machine.
+Throughput and ETA exclude the time of compilation, which is needed once per machine.
 """
 
 import time
@@ -16,7 +16,7 @@ SECONDS_PER_LINE = 10.0  # between two progress lines, if there are no bars
 
 
 def clock() -> float:
-    """Return a time in seconds that stands still while this thread compiles kernels."""
+    """Return a time in seconds that excludes the compilation of kernels in this thread."""
     return time.perf_counter() - compile_seconds()
 
 

@@ -58,6 +58,11 @@ def for_model(config: TrainConfig, chosen: Collection[str] | None = None) -> Tra
         inherited. By default, a setting is chosen if it differs from its default and, if config
         has a recipe, from the recipe's.
 
+    Returns
+    -------
+    TrainConfig
+        config, with the default of each setting that the model does not have.
+
     Raises
     ------
     TypeError

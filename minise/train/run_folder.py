@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from minise import __version__
-from minise.checks import check_integer
-from minise.files import write_whole
+from minise.checks import as_path, check_integer
+from minise.files import write_whole, writing
 
 PACKAGES = ("minise", "numpy", "numba", "safetensors", "rich", "threadpoolctl", "tyro")
 
@@ -55,7 +55,8 @@ class RunFolder:
     def log(self, kind: str, **values: Any) -> None:
         """Append one line of strict JSON to metrics.jsonl; see as_strict_json."""
         line = json.dumps(as_strict_json({"kind": kind, **values}), allow_nan=False)
-        with (self.path / "metrics.jsonl").open("a") as file:
+        path = self.path / "metrics.jsonl"
+        with writing(path, len(line)), path.open("a") as file:
             file.write(f"{line}\n")
 
 
@@ -89,6 +90,7 @@ def create(out: Path, name: str | None, stem: str) -> RunFolder:
     check_name("run", name)
     if "\0" in str(out):
         raise ValueError(f"run: out is {str(out)!r}, expected a folder: pass a path")
+    out = as_path(out)
     if name is not None:
         path = out / name
         if path.exists():

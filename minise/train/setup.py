@@ -41,7 +41,7 @@ def prepare(config: TrainConfig) -> Training:
     if config.val and has_validation(config.data):
         val_set = load_split(config, "val", classes)
         folder = Path(config.data) / "val"
-        text = f"the validation images are those of {folder}, not the last {config.val} of train/"
+        text = f"the validation images are from {folder}, not the last {config.val} of train/"
         warnings.warn(text, DataWarning, stacklevel=2)
     elif config.val:
         remedy = "the last training images are held out for validation, so pass a smaller --val"
@@ -51,7 +51,7 @@ def prepare(config: TrainConfig) -> Training:
     data = {"mean": mean, "std": std, "classes": classes}
     net = build_net(config, len(classes), ops)
     augment = Augment(crop=config.crop, flip=config.flip, cutout=config.cutout)
-    seed, size = config.seed, config.batch_size
+    seed, size, absolute = config.seed, config.batch_size, with_absolute_paths(config)
     return Training(
         net,
         SoftmaxCrossEntropy(net.ops, label_smoothing=config.label_smoothing),
@@ -60,7 +60,7 @@ def prepare(config: TrainConfig) -> Training:
         None if val_set is None else for_evaluation(val_set, data),
         for_evaluation(test_set, data),
         SoftmaxCrossEntropy(net.ops),
-        create(config.out, config.name, f"{config.model}-{Path(config.data).name}"),
+        create(config.out, config.name, f"{config.model}-{Path(absolute.data).name}"),
         config.epochs,
         config.lr,
         config.schedule,
@@ -68,7 +68,7 @@ def prepare(config: TrainConfig) -> Training:
         config.accumulate,
         config.log_every,
         config.threads,
-        to_dict(with_absolute_paths(config)),
+        {**to_dict(absolute), "mean": mean, "std": std},
         data,
     )
 
@@ -112,8 +112,8 @@ def normalisation(config: TrainConfig, images: Dataset) -> tuple[tuple[float, ..
 def load_split(config: TrainConfig, split: str, classes: Sequence[str] | None = None) -> Dataset:
     """Load the images of a split, before validation images are held out.
 
-    Their labels are numbered by classes, such as those of a checkpoint; by default by the classes
-    of the training images. Images of another class raise ValueError.
+    Their labels index classes, such as a checkpoint's; by default the classes of the training
+    images. Images of another class raise ValueError.
     """
     n = None
     if config.data == "shapes10":

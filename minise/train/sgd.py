@@ -8,6 +8,7 @@ import numpy as np
 from minise.checks import Array, check_flag, check_number
 from minise.nn import Layer
 from minise.nn.layer import Grads, Module
+from minise.ops.backend import sgd_updates
 
 RANGE = "a number from 0 to 1e6"
 
@@ -84,11 +85,7 @@ class SGD:
         arrays = list(params.values()), list(summed.values()), [self.velocity[k] for k in params]
         decays = [self.weight_decay if self.decay_all or p.ndim > 1 else 0.0 for p in arrays[0]]
         settings: Any = dict(rate=lr, momentum=self.momentum, nesterov=self.nesterov)
-        if (update_all := getattr(self.net.ops, "sgd_updates", None)) is not None:
-            update_all(*arrays, weight_decays=decays, **settings)
-            return
-        for *param, decay in zip(*arrays, decays, strict=True):
-            self.net.ops.sgd_update(*param, weight_decay=decay, **settings)
+        sgd_updates(self.net.ops, *arrays, weight_decays=decays, **settings)
 
     def _checked(self, grads: Grads) -> tuple[dict[str, Array], Grads]:
         """Return the parameters, and one gradient for each, under its first name."""

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from minise.checks import Array
 from minise.nn import Layer, total
 from minise.nn.layer import Grads
+from minise.ops.backend import copies
 from minise.train.batches import check_batches
 from minise.train.means import HOST_TYPES
 from minise.train.objective import Objective, check_objective, forward_loss, loss_and_metrics
@@ -57,7 +57,7 @@ def train_step(
     check_batches("train_step", "batches", batches)
     ops, count = net.ops, sum(len(x) for x, _ in batches)
     state = net.named_state()
-    saved = dict(zip(state, _copies(ops, list(state.values())), strict=True))
+    saved = dict(zip(state, copies(ops, list(state.values())), strict=True))
     grads: Grads = {}
     sums: dict[str, Any] = {}
     refused = False
@@ -84,12 +84,6 @@ def train_step(
         for name, array in saved.items():  # the step failed: undo forward's updates of the state
             state[name][...] = array
     return sums
-
-
-def _copies(ops: Any, arrays: list[Array]) -> list[Array]:
-    """Return a copy of each array, by one call where the back end can."""
-    copy_all = getattr(ops, "copies", None)
-    return [array.copy() for array in arrays] if copy_all is None else copy_all(arrays)
 
 
 def check_parts(where: str, net: Any, objective: Any, optimiser: Any) -> None:

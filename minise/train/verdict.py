@@ -1,4 +1,4 @@
-"""Say in one line whether a finished run has learned nothing, or has diverged without NaN."""
+"""Detect finished runs that have learned nothing or have diverged without NaN."""
 
 import math
 from typing import Any
@@ -7,8 +7,9 @@ import numpy as np
 
 from minise.checks import Array
 
-STANDARD_ERRORS = 2  # above chance level; an accuracy below that may be due to chance
+STANDARD_ERRORS = 2  # an accuracy less far above chance level may be due to chance
 MIN_STEPS = 100  # with fewer, a loss near the initial one means that the run was too short
+MAX_RATIO_TO_INITIAL = 2.0  # of a loss that is near the initial one
 
 
 def verdict(
@@ -34,6 +35,11 @@ def verdict(
     counts : ndarray of shape (labels, predictions), optional
         Confusion matrix of the test images.
 
+    Returns
+    -------
+    str or None
+        The observations and the remedy, such as "…: lower lr (0.2) or lengthen the warmup".
+
     Notes
     -----
     Chance level is the accuracy that these predictions would have, on average, if they did not
@@ -46,11 +52,15 @@ def verdict(
     if not observations:
         return None
     lower, longer = f"lower lr ({lr:g}) or lengthen the warmup", "train for more epochs"
-    if steps < MIN_STEPS:
+    if steps < MIN_STEPS and losses[-1] <= MAX_RATIO_TO_INITIAL * _initial_loss(losses, classes):
         remedy = f"{longer}, because the run has only {steps:,} steps"
     else:
         remedy = lower if diverged else f"{longer}, {lower}"
     return f"{'; '.join(observations)}: {remedy}"
+
+
+def _initial_loss(losses: list[float], classes: int | None) -> float:
+    return abs(losses[0]) if classes is None or classes < 2 else math.log(classes)
 
 
 def _divergence(losses: list[float], classes: int | None) -> str | None:

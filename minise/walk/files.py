@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -57,20 +58,22 @@ def from_file(path: Path, like: Walk, settings: dict[str, Any]) -> Walk:
 
 def _load(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise ValueError(
-            f"walk: {path} does not exist, expected a .npz file: write it with np.savez"
-        )
+        fault = "is a folder" if path.is_dir() else "does not exist"
+        raise ValueError(f"walk: {path} {fault}, expected a .npz file: write it with np.savez")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except TypeError:  # np.load returned one array, which is no context manager
         raise ValueError(
             f"walk: {path} is a .npy file with one array, expected a .npz file of arrays by name: "
             "write it with np.savez('inputs.npz', x=x)"
         ) from None
-    except (OSError, ValueError, AttributeError, KeyError) as error:
+    except (OSError, ValueError, AttributeError, KeyError, EOFError, BadZipFile) as error:
+        reason = "not a .npz file, or one of Python objects"
+        if isinstance(error, OSError) and error.errno:
+            reason = error.strerror or reason
         raise ValueError(
-            f"walk: {path} cannot be read ({error}), expected a .npz file of plain arrays: write "
+            f"walk: {path} cannot be read ({reason}), expected a .npz file of plain arrays: write "
             "it with np.savez"
         ) from None
 

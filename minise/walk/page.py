@@ -11,6 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from minise.files import writing
 from minise.walk.data import data_of
 from minise.walk.steps import Trace
 
@@ -78,7 +79,9 @@ def write_page(trace: Trace, path: Path) -> None:
         If the folder does not exist, or the path is a folder.
     """
     check_target(path)
-    path.write_text(page(trace), encoding="utf-8")
+    html = page(trace)
+    with writing(path, len(html)):
+        path.write_text(html, encoding="utf-8")
 
 
 def check_target(path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from minise.contract.case import OPS, family
+from minise.files import writing
 from minise.ops.reference import gates, squeezes
 from minise.walk.cases import case
 from minise.walk.page import asset, fill, page
@@ -102,19 +103,22 @@ def write_pages(folder: Path, seed: int = 0) -> list[Path]:
     """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"walk: all is the file {folder}, expected a folder: pass another path")
-    folder.mkdir(parents=True, exist_ok=True)
     written, groups = [], []
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     for title, pages in GROUPS.items():
         items = []
         for entry in pages:
             walked = traced(entry, seed)
             path = folder / entry.file
-            path.write_text(page(walked, INDEX), encoding="utf-8")
+            with writing(path):
+                path.write_text(page(walked, INDEX), encoding="utf-8")
             written.append(path)
             items.append(_index_item(entry, walked))
         groups.append("\n".join([f"<h2>{escape(title)}</h2>", "<ul>", *items, "</ul>"]))
     index = fill("index.html", style=asset("page.css"), groups="\n".join(groups))
-    (folder / INDEX).write_text(index, encoding="utf-8")
+    with writing(folder / INDEX):
+        (folder / INDEX).write_text(index, encoding="utf-8")
     return written
 
 

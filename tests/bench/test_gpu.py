@@ -92,7 +92,7 @@ def test_sets_of_buffers_hold_different_numbers():
 
 def test_only_the_rows_of_a_wrong_kernel_are_wrong(monkeypatch):
     def wrong(text):
-        return text.replace("dz[row] / hw", "dz[row]")
+        return text.replace("dz[row + q] / hw", "dz[row + q]")
 
     measurement, _, _ = measured(monkeypatch, emulated(edit=wrong), what=("se",))
     assert {row.way for row in measurement.rows if row.wrong} == {"minise, simple"}

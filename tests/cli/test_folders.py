@@ -1,4 +1,4 @@
-"""Folders of images at the command line: what is said, refused, and mapped by name."""
+"""Folders of images at the command line: messages, refused classes, and labels by class name."""
 
 import re
 import shutil
@@ -35,11 +35,11 @@ def one_line(err, status, text):
 
 
 def rows(out):
-    """Return the cells of eval's table: class, number of images, share that is correct."""
+    """Return the cells of eval's table: class, number of images, accuracy."""
     return re.findall(r"│ (\w+) +│ (\d+) +│ (\S+%|no images) +│", out)
 
 
-def test_what_is_not_read_is_said_in_a_line(capsys):
+def test_skipped_files_are_reported_in_one_line(capsys):
     Path("photos/train/red/.x").touch()
     Path("photos/train/red/notes.txt").touch()
     status, out, err = call("data photos --size 8", capsys)
@@ -54,7 +54,7 @@ def test_what_is_not_read_is_said_in_a_line(capsys):
     assert one_line(call("data photos --split val", capsys)[2], 2, "has no folder val/")
 
 
-def test_a_test_class_that_train_lacks_is_misuse(capsys):
+def test_a_test_class_missing_from_train_is_misuse(capsys):
     shutil.copytree("photos/test/red", "photos/test/rose")
     status, _, err = call(TINY, capsys)
     assert one_line(err, status, "test has images of 'rose', expected only the classes") == 2
@@ -62,7 +62,7 @@ def test_a_test_class_that_train_lacks_is_misuse(capsys):
 
 
 def test_eval_maps_the_folder_to_the_classes_of_the_run(capsys):
-    """The folder has lost a class of the run, and another one stands first."""
+    """One class of the run is removed from the folder, and another class is added before it."""
     assert call(TINY, capsys)[0] == 0
     before = rows(call(f"eval {RUN}", capsys)[1])
     assert [row[:2] for row in before] == [("blue", "4"), ("green", "4"), ("red", "4")]
@@ -106,7 +106,7 @@ def test_predict_takes_the_size_of_the_run(capsys):
 
 
 def test_damaged_files_end_a_run_in_a_line(capsys, monkeypatch):
-    """Before it if the folder is decoded at once, with status 1 if it is decoded on use."""
+    """Before the run if the folder is decoded at once; with status 1 if it is decoded on use."""
     assert call(TINY, capsys)[0] == 0
     Path("photos/test/red/1.png").write_text("no image")
     text = "photos/test/red/1.png cannot be read .*: replace or remove it"
@@ -117,6 +117,14 @@ def test_damaged_files_end_a_run_in_a_line(capsys, monkeypatch):
     for line in (TINY, f"eval {RUN}"):
         status, _, err = call(line, capsys)
         assert one_line(err, status, text) == 1
+
+
+def test_eval_shows_names_in_brackets(capsys):
+    """They are no markup of rich, the library that prints the table."""
+    for split in ("train", "test"):
+        Path(f"photos/{split}/green").rename(f"photos/{split}/[bold]green")
+    assert call(TINY, capsys)[0] == 0
+    assert "│ [bold]green │ 4 " in call(f"eval {RUN}", capsys)[1]
 
 
 def test_many_classes_are_shortened(capsys):

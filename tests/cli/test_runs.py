@@ -1,4 +1,4 @@
-"""Runs on the command line: opened from any folder, repeated, and damaged ones refused."""
+"""Run folders on the command line: evaluated from any folder, repeated, refused if damaged."""
 
 import json
 import re
@@ -30,7 +30,7 @@ def _in_a_folder_of_its_own(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """Return a run of TINY, which no test changes."""
+    """Return the run folder of TINY, which tests must not change."""
     out = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("minise.train.setup.SHAPES10_TEST", 20)
@@ -40,7 +40,7 @@ def trained(tmp_path_factory):
 
 @pytest.fixture
 def run_a(trained):
-    """Return a copy of that run, runs/a."""
+    """Return runs/a, a copy of the run folder."""
     return Path(shutil.copytree(trained, "runs/a"))
 
 
@@ -52,7 +52,7 @@ def done(line, capsys):
 
 
 def refusal(line, capsys, status=2):
-    """Return the one line on standard error of a command that fails."""
+    """Return the only line on standard error of a command that fails."""
     actual, _, err = call(line, capsys)
     assert actual == status
     assert err.startswith("minise: ")
@@ -88,10 +88,36 @@ def test_a_run_on_a_folder_is_evaluated_in_any_folder(capsys, monkeypatch, tmp_p
     evaluated = done("eval ../runs/a --data ../moved", capsys)
     assert evaluated.replace("../runs", f"{tmp_path}/runs") == expected
     assert "has moved" not in refusal("eval ../runs/a --data ../none", capsys)
+    message = refusal("eval ../runs/a --root ../moved", capsys)
+    assert message.endswith("is not looked for there: pass a folder of images with --data\n")
+
+
+def test_home_and_parent_folders(capsys, monkeypatch, tmp_path):
+    """~ is the home folder in every path; the run of --data . has the folder's name."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    write_photos(Path("home/photos"))
+    monkeypatch.chdir("home/photos")
+    done("train --data . --val 1 --model resnet8 --epochs 1 --out=~/runs", capsys)
+    run = tmp_path / "home" / "runs" / "resnet8-photos-1"
+    assert (read_config(run).out, read_config(run).data) == (run.parent, str(Path.cwd()))
+    assert not Path("~").exists()
+    monkeypatch.chdir("train")
+    done("train --data .. --val 1 --model resnet8 --epochs 1 --out=~/runs", capsys)
+    assert (run.parent / "resnet8-photos-2").is_dir()
+    for line in ("train --data ~nobody1/photos", "data ~nobody1/photos"):
+        assert "~nobody1/photos" in refusal(line, capsys)
+    assert "~nobody1" in refusal("data cifar10 --root ~nobody1", capsys)
+
+
+def test_normalisation_stands_in_the_config(capsys, tmp_path):
+    done(f"{TINY} --std 0.2 0.3 0.4 --name a", capsys)
+    config, data = read_config("runs/a"), checkpoint.load(Path("runs/a/last.safetensors")).data
+    assert (list(config.mean), list(config.std)) == (data["mean"], data["std"])
+    assert data["std"] == [0.2, 0.3, 0.4]
 
 
 def write_cifar(folder):
-    """Write a CIFAR-10 of the official sizes; all but the first images are black."""
+    """Write CIFAR-10 files of the official sizes: eight random images each, the others black."""
     folder.mkdir(parents=True)
     records = np.random.default_rng(0).integers(0, 10, (8, 3073), np.uint8)
     for name in (*(f"data_batch_{k}.bin" for k in range(1, 6)), "test_batch.bin"):
@@ -102,7 +128,7 @@ def write_cifar(folder):
 
 @pytest.mark.slow
 def test_the_root_of_cifar_is_in_the_run(capsys, monkeypatch, tmp_path):
-    """Whether --root or MINISE_DATA named it."""
+    """config.json has the root, from --root or MINISE_DATA."""
     write_cifar(Path("data/cifar-10-batches-bin"))
     monkeypatch.setattr("minise.train.setup.Batches", FewBatches)
     line = "train --limit 8 --val 4 --model resnet8 --epochs 1 --name"
@@ -141,7 +167,7 @@ def test_summary_of_a_run_has_the_settings_of_its_net(capsys):
 
 
 class FewBatches:
-    """The first batch of a data set's batches."""
+    """Batches of the first eight images of a data set."""
 
     def __new__(cls, dataset, size, **settings):
         from minise.data import Batches
@@ -162,7 +188,7 @@ def arrays_and_metrics(folder):
 
 
 def test_a_repeated_run_gives_the_same_bits(capsys, monkeypatch, tmp_path):
-    """From its folder or its config.json, in any folder; settings are not the defaults."""
+    """Repeated from its folder or its config.json, in another folder, without default settings."""
     more = (
         "--reduction 4 --site pre --cutout 4 --accumulate 2 --batch-size 8 --seed 3 --log-every 1"
     )
@@ -218,7 +244,7 @@ def test_a_changed_config_is_refused(change, message, capsys):
     assert not Path("runs").exists()
 
 
-def test_what_config_refuses(capsys):
+def test_config_files_that_are_refused(capsys):
     assert "none does not exist, expected the config.json" in refusal("train --config none", capsys)
     Path("config.json").write_text('{"config": {}, "versions": {"minise": "9.9"}}')
     assert "versions.minise is '9.9'" in refusal("train --config config.json", capsys)
@@ -240,21 +266,21 @@ def test_a_recipe_trains_the_plain_twin(capsys):
 
 @pytest.mark.parametrize("option", ["--reduction 4", "--reduction=16", "--no-bias", "--bias"])
 @pytest.mark.parametrize("recipe", ["", " --recipe quick"])
-def test_a_typed_setting_that_the_model_does_not_have_is_refused(option, recipe, capsys):
-    """Also where it equals the recipe's or the default."""
+def test_an_option_that_the_model_does_not_have_is_refused(option, recipe, capsys):
+    """Also if its value is the recipe's or the default."""
     name = option.removeprefix("--").removeprefix("no-").split("=")[0].split(" ")[0]
     message = refusal(f"{PLAIN}{recipe} {option}", capsys)
     assert f"model resnet8 has no SE blocks, but {name} is set: use se_resnet8" in message
     assert not Path("runs").exists()
 
 
-def test_a_typed_shortcut_that_the_model_does_not_have_is_refused(capsys):
+def test_a_shortcut_option_that_the_model_does_not_have_is_refused(capsys):
     line = TINY.replace("se_resnet8", "wrn_16_8")
     assert "model wrn_16_8 has no setting shortcut" in refusal(f"{line} --shortcut B", capsys)
 
 
 def test_a_recipe_in_python_trains_the_plain_twin(tmp_path):
-    """What differs from the recipe was chosen, and is refused."""
+    """A setting that differs from the recipe is the user's choice, and is refused."""
     from dataclasses import replace
 
     from minise.train import RECIPES
@@ -274,7 +300,7 @@ def test_a_recipe_in_python_trains_the_plain_twin(tmp_path):
 
 
 def spoil(path, name, value=np.nan):
-    """Write one value into an array of a checkpoint, as a program without checks would."""
+    """Write one value into an array of a checkpoint."""
     saved = checkpoint.load(path)
     saved.arrays[name].flat[0] = value
     checkpoint.save(path, saved)
@@ -290,7 +316,7 @@ def spoil(path, name, value=np.nan):
 def test_a_net_with_nan_is_refused_with_the_array(name, value, message, capsys, run_a):
     Image.fromarray(load("shapes10", "test", n=1).images[0].transpose(1, 2, 0)).save("a.png")
     spoil(run_a / "best.safetensors", name, value)
-    for line in ("eval runs/a", "predict runs/a a.png"):
+    for line in ("eval runs/a", "predict runs/a a.png", "summary runs/a"):
         error = refusal(line, capsys, status=1)
         assert re.search(r"runs/a\S* is not usable: ", error)
         assert message in error
@@ -298,16 +324,19 @@ def test_a_net_with_nan_is_refused_with_the_array(name, value, message, capsys, 
 
 
 def test_a_finite_net_that_overflows_fails(capsys, run_a):
+    for k, image in enumerate(load("shapes10", "test", n=8).images):
+        Image.fromarray(image.transpose(1, 2, 0)).save(f"{k}.png")
     spoil(run_a / "best.safetensors", "bn1.weight", np.finfo(np.float32).max)
-    with np.errstate(all="ignore"):
-        status, out, err = call("eval runs/a", capsys)
+    status, out, err = call("eval runs/a", capsys)
     assert status == 1
     assert "test accuracy" in out
     assert re.match(r"minise: the loss is nan, although every parameter .* is finite: .*\n$", err)
+    error = refusal(f"predict runs/a {' '.join(f'{k}.png' for k in range(8))}", capsys, status=1)
+    assert re.match(r"minise: the probabilities of \d.png are not finite, although every", error)
 
 
-def test_training_that_ends_in_nan_is_one_line_and_status_1(capsys, monkeypatch):
-    """The velocity alone is NaN; with --guard, the op that reads the parameter is named."""
+def test_training_that_ends_in_nan_prints_one_line_and_has_status_1(capsys, monkeypatch):
+    """Only the velocity is NaN at first; the update makes the parameter NaN."""
     honest = prepare
 
     def planted(config):
@@ -326,7 +355,7 @@ def test_training_that_ends_in_nan_is_one_line_and_status_1(capsys, monkeypatch)
     assert not list(Path("runs").rglob("*.safetensors"))
 
 
-def test_a_run_at_chance_level_says_so(capsys):
+def test_a_run_at_chance_level_reports_it(capsys):
     out = done(f"{TINY} --lr 0", capsys)
     (line,) = [line for line in out.splitlines() if "chance level" in line]
     assert line.endswith("train for more epochs, because the run has only 2 steps")

@@ -1,4 +1,4 @@
-"""Commands whose standard output is a pipe without reader, or was closed before the start."""
+"""Commands whose standard output is a pipe without a reader, or is closed at the start."""
 
 import os
 import shutil
@@ -35,7 +35,7 @@ QUICK = ["", "--version", "train --help", "summary all"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with a run, named a, and photo.png."""
+    """Return a folder with the run folder runs/a and photo.png."""
     folder = tmp_path_factory.mktemp("streams")
     Image.new("RGB", (32, 32)).save(folder / "photo.png")
     before = Path.cwd()
@@ -48,7 +48,7 @@ def folder(tmp_path_factory):
 
 
 def run(command, folder, streams):
-    """Return exit status and standard error of a command, started by the shell with streams."""
+    """Return exit status and standard error of a command; streams are redirections of bash."""
     source = str(Path(minise.__file__).parents[1])
     done = subprocess.run(
         [shutil.which("bash"), "-c", f"exec {sys.executable} -m minise {command} {streams}"],
@@ -72,7 +72,7 @@ def broken_pipe():
 
 
 @pytest.mark.parametrize("command", QUICK)
-def test_a_reader_that_ends_early_is_no_error(command, tmp_path):
+def test_a_closed_pipe_ends_a_command_silently(command, tmp_path):
     assert run(command, tmp_path, "") == (CLOSED_PIPE, "")
 
 
@@ -86,7 +86,7 @@ def test_a_reader_that_ends_early_is_no_error(command, tmp_path):
         ("2>&1", CLOSED_PIPE),
     ],
 )
-def test_streams_that_are_closed(streams, status, tmp_path):
+def test_closed_streams(streams, status, tmp_path):
     assert run("--version", tmp_path, streams) == (status, "")
 
 

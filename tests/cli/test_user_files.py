@@ -23,7 +23,7 @@ VERBS = {
 def _in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
-    monkeypatch.setattr("minise.train.setup.SHAPES10_TEST", 4)
+    monkeypatch.setattr("minise.train.setup.SHAPES10_TEST", 20)  # all classes
     monkeypatch.setattr("minise.bench.profile.measure_rates", lambda *_: Rates(1e9, 1e9))
     Path("sibling.py").write_text("x = 1\nyy\n")
     Path("typo.py").write_text("x = (1\n")

@@ -76,7 +76,7 @@ def test_messages(changed, error, message):
 
 
 @pytest.mark.parametrize("which", [slice(6, None), [], (), np.zeros(6, bool), np.array([], int)])
-def test_nothing_left(which):
+def test_an_empty_selection_is_refused(which):
     with pytest.raises(
         ValueError, match="take: which selects 0 of 6 images, expected at least one"
     ):
@@ -95,13 +95,13 @@ def test_nothing_left(which):
         ([True] * 5, ValueError, "which is a mask of 5 entries, expected 6"),
     ],
 )
-def test_what_take_refuses(which, error, message):
+def test_selections_that_take_refuses(which, error, message):
     with pytest.raises(error, match=f"^take: which .*{message}|^take: {message}"):
         dataset().take(which)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int64, np.uint64])
-def test_more_classes_than_a_byte_counts(dtype):
+def test_more_than_256_classes(dtype):
     labels = np.array([0, 120, 1, 127, 2, 3], dtype)
     if dtype != np.uint8:
         labels[1] = 999
@@ -111,10 +111,10 @@ def test_more_classes_than_a_byte_counts(dtype):
     assert repr(many).endswith("1000 classes>")
 
 
-# Another numbering of the classes
+# Labels of other class names
 
 
-def test_labels_are_numbered_by_name():
+def test_labels_are_renumbered_by_name():
     part = dataset().with_classes(("c", "b", "a"))
     assert part.classes == ("c", "b", "a")
     assert part.labels.tolist() == [2, 1, 0, 2, 1, 0]
@@ -122,7 +122,7 @@ def test_labels_are_numbered_by_name():
     assert dataset().with_classes(list(CLASSES)).labels is LABELS
 
 
-def test_classes_without_images_are_said_in_a_line():
+def test_classes_without_images_are_reported_in_one_line():
     with pytest.warns(DataWarning, match=r"^six has no images of 1 of 4 classes: 'd'$"):
         assert dataset().with_classes("abcd").labels.tolist() == LABELS.tolist()
     some = dataset().take(LABELS != 1)  # a class without images may be unknown
@@ -135,6 +135,10 @@ def test_unknown_classes_are_refused_by_name():
         dataset().with_classes(("a", "B"))
     with pytest.raises(ValueError, match="classes has a name twice"):
         dataset().with_classes(("a", "b", "c", "a"))
+    for twice in ("a", "caf\u00e9", "cafe\u0301"):
+        names = (twice, "b", "caf\u00e9" if twice[1:] else "a")
+        with pytest.raises(ValueError, match=r"with_classes: six has two classes named '"):
+            dataset(classes=names).with_classes(("b", "a", "caf\u00e9"))
     with pytest.raises(ValueError, match="six has images of") as caught:
         dataset(classes=("a", "rose\x1b", "c")).with_classes(("a", "c", "roses\x1b"))
     assert str(caught.value).isprintable()
@@ -143,7 +147,7 @@ def test_unknown_classes_are_refused_by_name():
         spaced.with_classes(CLASSES)
 
 
-def test_unicode_normalisation_makes_no_other_name():
+def test_names_are_equal_in_every_unicode_normal_form():
     composed, decomposed = "caf\u00e9", "cafe\u0301"
     assert composed != decomposed
     part = dataset(classes=("a", decomposed, "c")).with_classes(("a", composed, "c"))

@@ -6,14 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minise.data import Batches, Dataset, LazyImages, hold_out, moments
-from minise.data.batches import MOMENTS_SAMPLE
+from minise.data.batches import MAX_MOMENTS_IMAGES
 
 N, H, W = 12, 4, 5
 PIXELS = np.random.default_rng(0).integers(0, 256, (N, 3, H, W), np.uint8)
 
 
 class Reader:
-    """read of LazyImages that counts."""
+    """A read function for LazyImages that records its calls."""
 
     def __init__(self, pixels=PIXELS):
         self.pixels, self.calls = pixels, []
@@ -27,7 +27,7 @@ def lazy(read=None, cache_bytes=0, count=N):
     return LazyImages(read or Reader(), count, H, W, cache_bytes=cache_bytes)
 
 
-def test_it_looks_like_an_array():
+def test_attributes_and_conversion_are_an_arrays():
     images = lazy()
     assert (images.shape, images.ndim, images.dtype) == (PIXELS.shape, 4, np.uint8)
     assert (len(images), images.nbytes) == (N, PIXELS.nbytes)
@@ -79,7 +79,7 @@ def test_wrong_indices_are_index_errors(key):
 
 
 @given(st.lists(st.lists(st.integers(-N, N - 1)), max_size=4), st.integers(0, N + 2))
-def test_views_of_views_are_right_whatever_is_kept(selections, capacity):
+def test_views_of_views_are_correct_with_any_cache(selections, capacity):
     images, expected = lazy(cache_bytes=capacity * 3 * H * W), PIXELS
     for which in selections:
         which = [k for k in which if -len(expected) <= k < len(expected)]
@@ -87,9 +87,9 @@ def test_views_of_views_are_right_whatever_is_kept(selections, capacity):
         np.testing.assert_array_equal(images[:], expected)
 
 
-def test_only_what_is_indexed_is_read():
+def test_only_indexed_images_are_read():
     read = Reader()
-    images = lazy(read, 4 * 3 * H * W)  # four images are kept
+    images = lazy(read, 4 * 3 * H * W)  # a cache of four images
     _ = images[9:, np.int64(1)]
     assert read.calls == [9, 10, 11]
     read.calls.clear()
@@ -141,15 +141,15 @@ def test_moments_of_few_images_are_exact():
 
 
 def test_moments_of_many_images_are_of_a_sample_by_seed():
-    count = MOMENTS_SAMPLE + 500
+    count = MAX_MOMENTS_IMAGES + 500
     pixels = np.random.default_rng(1).integers(0, 256, (count, 3, 1, 1), np.uint8)
     read = Reader(pixels)
     images = LazyImages(read, count, 1, 1)
     dataset = Dataset("many", images, np.zeros(count, int), ("a",))
     mean, std = moments(dataset, seed=1)
     drawn = pixels[read.calls] / 255
-    assert len(set(read.calls)) == len(read.calls) == MOMENTS_SAMPLE
-    assert sum(k >= MOMENTS_SAMPLE for k in read.calls) > 300  # 400 on average
+    assert len(set(read.calls)) == len(read.calls) == MAX_MOMENTS_IMAGES
+    assert sum(k >= MAX_MOMENTS_IMAGES for k in read.calls) > 300  # 400 on average
     np.testing.assert_allclose(mean, drawn.mean(axis=(0, 2, 3)), rtol=1e-12)
     np.testing.assert_allclose(std, drawn.std(axis=(0, 2, 3)), rtol=1e-9)
     assert moments(dataset, seed=1) == (mean, std) != moments(dataset, seed=2)

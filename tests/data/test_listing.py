@@ -1,4 +1,4 @@
-"""Which files of a folder are images, of which class, and what is said of the others."""
+"""Listing a folder: its images, their classes, and the report on skipped files."""
 
 import os
 from pathlib import Path
@@ -16,7 +16,7 @@ def files(root, *names):
 
 
 def listed(root, known=()):
-    """Return {path below root: class} in order, and the text about what is not read."""
+    """Return {path below root: class} in order, and the text about skipped files."""
     listing = list_images("load", root, known)
     names = [listing.classes[label] for label in listing.labels]
     paths = [str(Path(path).relative_to(root)) for path in listing.paths]
@@ -56,7 +56,7 @@ def test_the_class_is_the_shallowest_folder_with_images(tmp_path, names, classes
     assert sorted(classes_of.values()) == sorted(classes)
 
 
-def test_known_classes_are_a_class_folder_without_images_of_their_own(tmp_path):
+def test_a_known_class_needs_no_images_of_its_own(tmp_path):
     files(tmp_path, "cat/wild/1.png", "dog/1.png", "a/airfield/1.png")
     classes_of, _ = listed(tmp_path, ("cat", "dog", "a/airfield"))
     assert classes_of == {
@@ -67,7 +67,7 @@ def test_known_classes_are_a_class_folder_without_images_of_their_own(tmp_path):
     assert set(listed(tmp_path)[0].values()) == {"cat/wild", "dog", "a/airfield"}
 
 
-def test_what_is_not_read_is_counted_and_said_by_kind(tmp_path):
+def test_skipped_files_are_counted_by_reason(tmp_path):
     names = (".cache/x.png", "ant/.x.png", "ant/.DS_Store", "ant/notes.txt", "README", "top.png")
     files(tmp_path, "ant/1.png", "bee/1.png", *names)
     (tmp_path / "ant" / "gone.png").symlink_to("nowhere.png")
@@ -83,7 +83,7 @@ def test_what_is_not_read_is_counted_and_said_by_kind(tmp_path):
     )
 
 
-def test_files_without_permission_are_said(tmp_path, monkeypatch):
+def test_files_without_permission_are_reported(tmp_path, monkeypatch):
     files(tmp_path, "ant/1.png", "ant/2.png", "bee/1.png", "cow/1.png")
     closed = {str(tmp_path / "ant" / "2.png"), str(tmp_path / "cow")}
     monkeypatch.setattr(os, "access", lambda path, mode: path not in closed)
@@ -124,7 +124,7 @@ def test_names_are_in_normal_form_c(tmp_path):
             "",
             r"has the folders test and train, .*: pass .*train",
         ),
-        (("train/a/1.png", "val/a/1.png"), "", r"or data.load\('.*'\) for a data set in parts"),
+        (("train/a/1.png", "val/a/1.png"), "", r"or data.load\('.*'\) for a data set with splits"),
     ],
 )
 def test_messages(tmp_path, names, folder, message):

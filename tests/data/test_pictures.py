@@ -1,4 +1,4 @@
-"""read_image: crop, size, orientation, and what becomes of each kind of pixel."""
+"""read_image: crop, size, orientation, and the conversion of each pixel format."""
 
 import os
 import struct
@@ -24,7 +24,7 @@ def path(tmp_path):
 
 
 def test_central_square_resized(path):
-    """Of three stripes, only the middle one, a square, is left; averages do not change."""
+    """The crop of three stripes is the middle one, a square; averages do not change."""
     pixels = np.zeros((40, 120, 3), np.uint8)
     pixels[:, :40], pixels[:, 40:80], pixels[:, 80:] = RED, (200, 100, 50), BLUE
     Image.fromarray(pixels).save(path)
@@ -111,7 +111,7 @@ def test_pixels(tmp_path, name):
 
 
 def test_colour_of_16_bits_keeps_its_upper_byte(path):
-    """A PNG by hand: Pillow cannot write these."""
+    """A PNG file by hand, because Pillow cannot write 16 bits per channel."""
 
     def chunk(kind, data):
         return (
@@ -153,7 +153,7 @@ def test_damaged_files_are_named(path):
             read_image(path)
 
 
-def test_what_is_no_file(path):
+def test_paths_that_are_no_image_files(path):
     with pytest.raises(FileNotFoundError, match=r"1\.png does not exist, expected an image file"):
         read_image(path)
     with pytest.raises(FileNotFoundError, match="is a folder, expected an image file"):

@@ -60,8 +60,8 @@ def test_unknown_names():
 def test_classes_of_a_net():
     classes = shapes10(n=10).classes
     assert load("shapes10", n=10, classes=classes).classes == classes
-    turned = load("shapes10", n=10, classes=classes[::-1])
-    np.testing.assert_array_equal(turned.labels, 9 - shapes10(n=10).labels)
+    reversed_labels = load("shapes10", n=10, classes=classes[::-1])
+    np.testing.assert_array_equal(reversed_labels.labels, 9 - shapes10(n=10).labels)
     with pytest.raises(
         ValueError, match="^load: shapes10 has images of .*, expected only the classes"
     ):
@@ -73,7 +73,7 @@ def test_classes_of_a_net():
 
 @pytest.fixture
 def folder(tmp_path):
-    """Three classes in train/, of which the first is not in test/."""
+    """Return a folder with three classes in train/, of which the first is not in test/."""
     Image = pytest.importorskip("PIL.Image")
     for k, name in enumerate(("a/x", "b", "c")):
         for split, count in (("train", 7), ("test", 3)):
@@ -87,7 +87,7 @@ def folder(tmp_path):
 LACKING = "test has no images of 1 of 3 classes: 'a/x'$"
 
 
-def test_all_splits_number_their_labels_by_the_classes_of_train(folder):
+def test_labels_of_all_splits_index_the_classes_of_train(folder):
     train = load(folder, size=2)
     assert (train.name, train.classes) == (str(folder), ("a/x", "b", "c"))
     np.testing.assert_array_equal(train.images[:, 0, 0, 0], train.labels)

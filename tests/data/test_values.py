@@ -1,9 +1,9 @@
-"""Messages about images and labels name the values and the fix that keeps them."""
+"""Messages about images and labels have their values and the correct conversion."""
 
 import numpy as np
 import pytest
 
-from minise.data import Dataset
+from minise.data import Dataset, DataWarning
 
 RNG = np.random.default_rng(0)
 SHAPE = (4, 3, 5, 6)
@@ -12,19 +12,23 @@ BYTES[0, 0, 0, :2] = 0, 255  # the whole range
 LABELS = np.array([0, 1, 2, 1])
 CLASSES = ("a", "b", "c")
 
-# images that are not uint8, all of the picture BYTES, and the fix that gives BYTES
+# BYTES in other dtypes and ranges, and the fix that converts them back
 IMAGES = {
     "0..1": (BYTES / 255, "np.rint(255 * images).astype(np.uint8)"),
     "float32 in 0..1": ((BYTES / 255).astype(np.float32), "np.rint(255 * images).astype(np.uint8)"),
     "0..255 as floats": (BYTES.astype(float), "np.rint(images).astype(np.uint8)"),
     "0..255 as integers": (BYTES.astype(np.int64), "images.astype(np.uint8)"),
     "-1..1": (BYTES / 127.5 - 1, "np.rint(127.5 * (images + 1)).astype(np.uint8)"),
+    "-128..127": (
+        (BYTES.astype(np.int16) - 128).astype(np.int8),
+        "(images.astype(np.int16) + 128).astype(np.uint8)",
+    ),
     "16 bits": (BYTES.astype(np.uint16) * 257, "np.rint(images / 257).astype(np.uint8)"),
 }
 
 
 @pytest.mark.parametrize("name", IMAGES)
-def test_the_fix_keeps_the_picture(name):
+def test_the_fix_restores_the_bytes(name):
     images, fix = IMAGES[name]
     with pytest.raises(TypeError) as caught:
         Dataset("x", images, LABELS, CLASSES)
@@ -34,6 +38,29 @@ def test_the_fix_keeps_the_picture(name):
     )
     assert f"expected an array of uint8, 0..255: pass {fix}" in message
     np.testing.assert_array_equal(eval(fix, {"np": np, "images": images}), BYTES)
+
+
+def test_images_that_astype_has_made_black_are_said():
+    with pytest.warns(DataWarning, match=r"every value of images is 0 or 1, .* pass np.rint\(255"):
+        Dataset("x", (BYTES / 255).astype(np.uint8), LABELS, CLASSES)
+    Dataset("x", np.zeros_like(BYTES), LABELS, CLASSES)  # black in every unit
+
+
+class CountingReads(np.ndarray):
+    """An array that counts the images that are selected from it, as np.memmap would read them."""
+
+    count = 0
+
+    def __getitem__(self, key):
+        selected = np.asarray(self)[key]
+        CountingReads.count += len(selected)
+        return selected
+
+
+def test_images_on_disk_are_not_all_read():
+    images = np.full((1001, 3, 2, 2), 9, np.uint8).view(CountingReads)
+    Dataset("x", images, np.zeros(1001, int), CLASSES)
+    assert 0 < CountingReads.count <= 100
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,6 @@ def test_normalised_by_hand(result):
 @pytest.mark.parametrize(
     ("images", "received"),
     [
-        (np.zeros((2, 3, 8, 8), np.float32), r"float32 of shape \(2, 3, 8, 8\)"),
         (np.zeros((3, 8, 8), np.uint8), r"uint8 of shape \(3, 8, 8\)"),
         (np.zeros((2, 8, 8, 3), np.uint8), r"uint8 of shape \(2, 8, 8, 3\)"),
     ],
@@ -111,6 +110,14 @@ def test_invalid_images(result, images, received):
     message = f"^normalise: images are {received}, {wanted}"
     with pytest.raises(ValueError, match=message):
         models.load(result.folder).predict(images)
+
+
+def test_images_in_other_units_are_told_the_conversion(result):
+    for scale, fix in ((1, r"np.rint\(255 \* images\)"), (255, r"np.rint\(images\)")):
+        images = np.linspace(0, scale, 2 * 3 * 8 * 8, dtype=np.float32).reshape(2, 3, 8, 8)
+        received = rf"float32 with values 0 to {scale} of shape \(2, 3, 8, 8\), expected uint8"
+        with pytest.raises(ValueError, match=rf"^normalise: images are {received} .*: pass {fix}"):
+            models.load(result.folder).predict(images)
 
 
 def test_what_cannot_be_loaded(result, tmp_path):

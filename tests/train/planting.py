@@ -15,18 +15,18 @@ KINDS = ("image", "parameter", "statistic", "velocity", "gradient")
 
 
 class Fault(NamedTuple):
-    """Where and when a value appears."""
+    """A value to plant, with its array and its step."""
 
     kind: str
     index: int  # of the array, or of the backward call within a step
-    step: int  # counted from 0; it appears before this step, or a gradient in it
+    step: int  # counted from 0: the value is planted before this step, or in its gradients
     value: float
     guard: bool
     validation: bool
 
 
 def faults(seed, count, guard):
-    """Return faults of all kinds, each drawn at random."""
+    """Return random faults of all kinds."""
     rng = np.random.default_rng(seed)
     return [
         Fault(
@@ -80,7 +80,7 @@ class PlantedBatches:
             x = x.copy()
             x.flat[index % x.size] = value
         elif kind == "gradient":
-            self.planter.calls_left = index % 20  # se_resnet8 has more calls than that
+            self.planter.calls_left = index % 20  # se_resnet8 has more than 20 calls
         else:
             arrays = {
                 "parameter": self.net.named_parameters(),

@@ -208,7 +208,7 @@ def test_settings_of_a_file_that_are_refused(settings, message, tmp_path):
         ("{}", "is not a run's config.json: KeyError"),
         ('{"config": {"lr": NaN}}', "is not a run's config.json: .*NaN is not JSON"),
         ('{"config": {}, "versions": 3}', "is not a run's config.json"),
-        (b"\xff\xfe", "is not a run's config.json: UnicodeDecodeError"),
+        (b"\xff\xfe" * 999, "is not a run's config.json: UnicodeDecodeError.{,90}: pass the run"),
         ("[" * 100_000, "is not a run's config.json: RecursionError"),
         (
             '{"config": {}, "versions": {"minise": "99.0.1"}}',
@@ -239,6 +239,15 @@ def test_no_file(tmp_path):
             FileNotFoundError, match="does not exist, expected the config.json of a"
         ):
             read_config(path)
+
+
+def test_an_absolute_path_is_of_the_same_folder(tmp_path):
+    """link/.. is the parent of the folder that the link leads to."""
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "a" / "b")
+    for data, expected in (("link/../c", "a/c"), ("link", "link"), ("a/../link/d", "link/d")):
+        config = with_absolute_paths(TrainConfig(data=f"{tmp_path}/{data}"))
+        assert config.data == str(tmp_path / expected)
 
 
 def test_absolute_paths(tmp_path, monkeypatch):

@@ -1,6 +1,6 @@
-"""NaN and infinity in a run: nothing that is not finite is saved, and the run ends with its layer.
+"""NaN and infinity in a run: none is saved, and the error names its layer and array.
 
-test_values_planted_at_fifty_places covers 200 places: two back ends, with and without guard.
+test_fifty_planted_values covers 200 values: two back ends, with and without guard.
 """
 
 import json
@@ -12,13 +12,14 @@ import time
 import numpy as np
 import pytest
 
-from minise import nn
+from minise import models, nn
 from minise.ops import jit, reference, wrap
 from minise.ops.jit.vector.simd import AS_LOOPS
 from minise.train import (
     SGD,
     NonFiniteLoss,
     NonFiniteState,
+    SoftmaxCrossEntropy,
     check_state,
     checkpoint,
     loop,
@@ -42,6 +43,7 @@ def check_planted(fault, ops, folder):
         # a fused op at the end of a residual unit has the name of only one of its layers
         unit = layer.rpartition(".")[0]
         assert error.layer == layer or (unit and error.layer == f"{unit}.se"), fault
+        assert fault.kind == "gradient" or f"layer {layer}, " in str(error), fault
     else:
         assert isinstance(error, (NonFiniteLoss, NonFiniteState)), fault
         array = r"layer \S+, (parameter|running statistic|velocity of parameter) \S+: "
@@ -61,6 +63,19 @@ def over_back_ends(*marks):
     )
 
 
+def test_a_guard_names_each_layer_of_a_fused_op(tmp_path):
+    net = models.build("se_resnet8", reduction=4)
+    wrap.attach(net, wrap.guarded(reference))
+    net.named_state()["layer2.0.bn2.running_var"][1] = np.nan
+    message = (
+        r"^layer layer2.0.se, se_block_tail_forward: its input running_var .*; layer layer2.0.bn2, "
+        r"running statistic running_var: 1 of 32 .*; no checkpoint is written$"
+    )
+    arguments = SoftmaxCrossEntropy(), planting.batches(1, seed=0), SGD(net)
+    with pytest.raises(wrap.NonFiniteError, match=message):
+        run(net, *arguments, epochs=1, out=tmp_path, console=quiet())
+
+
 @over_guards
 @over_back_ends(pytest.mark.slow)
 def test_planted_values_end_the_run_and_are_never_saved(ops, guard, tmp_path):
@@ -71,7 +86,7 @@ def test_planted_values_end_the_run_and_are_never_saved(ops, guard, tmp_path):
 @pytest.mark.long
 @over_guards
 @over_back_ends()
-def test_values_planted_at_fifty_places(ops, guard, tmp_path):
+def test_fifty_planted_values(ops, guard, tmp_path):
     for k, fault in enumerate(faults(1, 50, guard)):
         check_planted(fault, ops, tmp_path / str(k))
 
@@ -132,7 +147,7 @@ def test_a_layer_alone_and_counters_of_integers():
 
 
 def spoiled(monkeypatch, step, spoil):
-    """Let spoil(net, optimiser) change the state after a step, counted from 1."""
+    """Call spoil(net, optimiser) after a step, counted from 1."""
     honest, steps = loop.train_step, []
 
     def train_step(net, objective, optimiser, *arguments):
@@ -174,7 +189,7 @@ def velocity(layer, optimiser):
 )
 @pytest.mark.parametrize("val", [None, pairs(1, 1)], ids=["no validation", "validation"])
 def test_the_last_step_of_the_run_is_checked(tmp_path, monkeypatch, spoil, message, val):
-    """Also where only the optimiser's velocity is NaN, which no loss shows."""
+    """Also if only the optimiser's velocity is NaN, which no loss reveals."""
     spoiled(monkeypatch, 6, spoil)
     hint = r"after step 6 of 6: lower the highest learning rate \(0.05\) .*`minise train --guard`"
     with pytest.raises(
@@ -206,14 +221,14 @@ def test_an_interrupted_step_is_checked(tmp_path, monkeypatch):
     assert_finite_files(tmp_path / "a")
 
 
-def test_a_loss_that_is_not_finite_names_an_array_that_is_not(tmp_path, monkeypatch):
+def test_the_error_of_a_nan_loss_names_the_nan_array(tmp_path, monkeypatch):
     spoiled(monkeypatch, 4, parameter)
     message = r"the loss is nan at step 5 \(epoch 2, .*\); layer fc, parameter bias: 1 of 2 numbers"
     with pytest.raises(NonFiniteLoss, match=f"^{message}.*after step 3$"):
         trained(tmp_path)
 
 
-def test_a_loss_that_is_not_finite_says_that_the_net_is(tmp_path):
+def test_the_error_of_a_nan_loss_reports_a_finite_net(tmp_path):
     batches = pairs()
     batches[1][0][0, 0, 0, 0] = np.nan
     message = (
@@ -224,7 +239,7 @@ def test_a_loss_that_is_not_finite_says_that_the_net_is(tmp_path):
 
 
 class Overflowing(SquaredError):
-    """Its evaluation of given calls has the loss NaN, although the net is finite."""
+    """The loss of the calls with these numbers is NaN, although the net is finite."""
 
     def __init__(self, calls):
         self.calls, self.count = calls, 0
@@ -236,7 +251,7 @@ class Overflowing(SquaredError):
 
 
 def test_a_validation_loss_of_nan_is_never_best(tmp_path):
-    """It is reported, written as null, and training goes on."""
+    """The loss is reported and written as null, and training continues."""
     console = quiet()
     for name, calls, best in (("first", {1}, 6), ("last", {2}, 3)):
         evaluation = Overflowing(calls)
@@ -251,22 +266,25 @@ def test_a_validation_loss_of_nan_is_never_best(tmp_path):
 
 
 def test_without_any_finite_validation_loss_the_run_fails(tmp_path):
-    message = "no epoch is the best one: the validation loss is nan, although every parameter"
-    with pytest.raises(NonFiniteLoss, match=f"^{message} .* overflow in evaluation"):
+    message = (
+        "there is no best epoch: the validation loss is nan, although every parameter .* is "
+        "finite: the validation inputs or targets are not, or activations"
+    )
+    with pytest.raises(NonFiniteLoss, match=f"^{message} overflow in evaluation"):
         trained(tmp_path, val=pairs(1, 1), evaluation=Overflowing({1, 2}), test=pairs(1, 2))
     assert not (tmp_path / "a" / "best.safetensors").exists()
     assert checkpoint.load(tmp_path / "a" / "last.safetensors").progress["val_loss"] is None
 
 
 class WithoutAccuracy(SquaredError):
-    """Its accuracy is NaN, as a mean over no inputs would be."""
+    """The accuracy is NaN, like a mean over no inputs."""
 
     def metrics(self, out, targets):
         return {"accuracy": np.nan}
 
 
 def test_an_accuracy_of_nan_is_never_best(tmp_path):
-    with pytest.raises(NonFiniteLoss, match="no epoch is the best one: the validation accuracy is"):
+    with pytest.raises(NonFiniteLoss, match="there is no best epoch: the validation accuracy is"):
         trained(tmp_path, val=pairs(1, 1), evaluation=WithoutAccuracy())
     with pytest.raises(NonFiniteLoss, match="^the test accuracy is nan"):
         trained(tmp_path, test=pairs(1, 1), evaluation=WithoutAccuracy(), name="b")

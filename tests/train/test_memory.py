@@ -13,12 +13,12 @@ from tests.train.regression import SquaredError
 
 
 class Small(nn.Linear):
-    """A layer that fails for more than `most` rows, as an allocation does."""
+    """A layer that raises MemoryError for more than max_rows rows."""
 
-    most = 3
+    max_rows = 3
 
     def forward(self, x, training):
-        if len(x) > self.most:
+        if len(x) > self.max_rows:
             raise MemoryError("Unable to allocate 1.00 TiB\nand more")
         return super().forward(x, training)
 
@@ -30,7 +30,7 @@ def message(size, error=None):
 
 
 @pytest.mark.parametrize(("size", "parts"), [(16, 8), (5, 3)])
-def test_says_which_batch_fits(size, parts):
+def test_the_message_has_a_batch_size_that_fits(size, parts):
     assert message(size) == (
         f"train: a step on a batch of {size} does not fit into memory (Unable to allocate 1.00 "
         f"TiB): a batch of 2 fits: use --batch-size 2, with --accumulate {parts} for gradients "
@@ -38,8 +38,8 @@ def test_says_which_batch_fits(size, parts):
     )
 
 
-def test_says_that_none_fits(monkeypatch):
-    monkeypatch.setattr(Small, "most", 0)
+def test_no_batch_size_fits(monkeypatch):
+    monkeypatch.setattr(Small, "max_rows", 0)
     text = message(4, MemoryError())
     assert "(allocation failed): a batch of 1 does not fit either: use a smaller net" in text
 

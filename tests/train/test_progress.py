@@ -13,13 +13,13 @@ from minise.train.progress import Progress
 
 
 class Machine:
-    """A clock that the tests move, and the seconds that were spent on compilation."""
+    """A fake clock, and the seconds spent on compilation."""
 
     def __init__(self):
         self.seconds = self.compile_seconds = 0.0
 
     def run_for(self, seconds, compiles=0.0):
-        """Let the time pass, compilation included."""
+        """Advance the clock; `seconds` includes the compilation."""
         self.seconds += seconds
         self.compile_seconds += compiles
 

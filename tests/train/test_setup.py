@@ -1,4 +1,4 @@
-"""Data of a run: one numbering of the classes for all splits, normalisation, sizes, messages."""
+"""Data of a run: the same labels in all splits, normalisation, sizes, messages."""
 
 import io
 import shutil
@@ -18,7 +18,7 @@ COLOURS = {"blue": (0, 0, 200), "green": (0, 200, 0), "red": (200, 0, 0)}
 
 @pytest.fixture
 def folder(tmp_path):
-    """Twelve training and three test images of each colour."""
+    """Return a folder with twelve training and three test images of each colour."""
     for split, count in (("train", 12), ("test", 3)):
         for name, colour in COLOURS.items():
             path = tmp_path / "data" / split / name
@@ -34,13 +34,13 @@ def config(folder, **settings):
 
 
 def labels_of_colours(batches):
-    """Return labels by the brightest channel, and the labels of the batches."""
+    """Return the labels that belong to the brightest channels, and the labels of the batches."""
     images, labels = zip(*batches.epoch(0), strict=True)
     order = np.array([2, 1, 0])  # blue, green, red are the channels 2, 1, 0
     return order[np.concatenate(images).mean(axis=(2, 3)).argmax(axis=1)], np.concatenate(labels)
 
 
-def test_all_batches_number_the_colours_alike(folder):
+def test_all_batches_have_the_same_labels_for_a_colour(folder):
     shutil.rmtree(folder / "test" / "blue")
     with pytest.warns(DataWarning, match="test has no images of 1 of 3 classes: 'blue'"):
         training = prepare(config(folder, mean=(0.3, 0.3, 0.3), std=(0.3, 0.3, 0.3)))
@@ -52,7 +52,7 @@ def test_all_batches_number_the_colours_alike(folder):
 
 
 @pytest.mark.parametrize("split", ["test", "val"])
-def test_a_class_that_train_lacks_is_refused_before_the_run_folder_is_made(folder, split):
+def test_a_class_missing_from_train_is_refused_before_the_run_folder_is_created(folder, split):
     if split == "val":
         shutil.copytree(folder / "test", folder / "val")
     shutil.copytree(folder / split / "red", folder / split / "rose")
@@ -64,7 +64,7 @@ def test_a_class_that_train_lacks_is_refused_before_the_run_folder_is_made(folde
     assert not (folder.parent / "runs").exists()
 
 
-def test_a_folder_without_test_is_refused_before_the_run_folder_is_made(folder):
+def test_a_folder_without_test_is_refused_before_the_run_folder_is_created(folder):
     shutil.rmtree(folder / "test")
     with pytest.raises(ValueError, match="has no folder test/"):
         prepare(config(folder))
@@ -73,7 +73,7 @@ def test_a_folder_without_test_is_refused_before_the_run_folder_is_made(folder):
 
 def test_validation_images_of_a_folder(folder):
     shutil.copytree(folder / "test", folder / "val")
-    with pytest.warns(DataWarning, match="validation images are those of .*val, not the last 6 of"):
+    with pytest.warns(DataWarning, match="validation images are from .*val, not the last 6 of"):
         training = prepare(config(folder))
     assert len(training.train.dataset) == 36
     assert len(training.val.dataset) == 9
@@ -97,7 +97,7 @@ def test_size_and_normalisation_are_in_the_checkpoint(folder):
 
 
 def test_a_large_folder_gives_the_same_run(folder, monkeypatch):
-    """Decoded on use, with a thread, or at once: the same bits."""
+    """Images decoded on use, in a thread, give the same bits as images decoded at once."""
     results = []
     for in_memory in (10**9, 0):
         monkeypatch.setattr("minise.data.folder.IN_MEMORY_BYTES", in_memory)
@@ -112,7 +112,7 @@ def test_a_large_folder_gives_the_same_run(folder, monkeypatch):
         np.testing.assert_array_equal(array, theirs.arrays[name])
 
 
-def test_a_file_that_vanishes_during_training_is_named(folder, monkeypatch):
+def test_a_file_deleted_during_training_is_named(folder, monkeypatch):
     monkeypatch.setattr("minise.data.folder.IN_MEMORY_BYTES", 0)
     training = prepare(config(folder, mean=(0.5,) * 3, std=(0.5,) * 3))
     for path in (folder / "train" / "red").iterdir():

@@ -1,4 +1,4 @@
-"""The line about a run that has learned nothing or has diverged, by hand."""
+"""The verdict about runs that have learned nothing or have diverged, by hand."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ LOWER = "lower lr (0.2) or lengthen the warmup"
 
 
 def counts(labels, hits, classes=10):
-    """Return a balanced confusion matrix: of each class, `hits` images are predicted correctly.
+    """Return a balanced confusion matrix: `hits` images of each class are predicted correctly.
 
     The others are spread evenly over the other classes.
     """
@@ -52,6 +52,13 @@ def test_a_run_of_few_steps_was_too_short():
     assert line.endswith(": train for more epochs, because the run has only 12 steps")
 
 
+@pytest.mark.parametrize(
+    ("losses", "classes"), [([1e33], 10), ([1e33, 1e30], 10), ([2.4, 4.7], 10), ([2.4, 4.9], None)]
+)
+def test_a_loss_far_above_the_initial_one_is_due_to_the_learning_rate(losses, classes):
+    assert verdict(losses, 0.2, 12, classes).endswith(f": {LOWER}")
+
+
 def test_both_observations_are_one_line():
     line = verdict([2.4], 0.2, 1000, 10, counts(100, 10))
     assert line.count(";") == 1
@@ -62,8 +69,9 @@ def test_both_observations_are_one_line():
 def test_chance_level_of_unequal_classes():
     """Nine of ten images have label 0.
 
-    A net that always predicts 0 is correct for 90 %, as chance: 0.9 * 1. One that finds 9 of 10 in
-    both classes is correct for 90 %, too, where chance is 0.9 * 0.82 + 0.1 * 0.18 = 75.6 %.
+    A net that always predicts 0 has an accuracy of 90 %, and chance level is 0.9 * 1. A net with 9
+    of 10 correct in both classes has 90 %, too, but chance level is 0.9 * 0.82 + 0.1 * 0.18 =
+    75.6 %.
     """
     assert "is 90.00%, not above chance level (90.00%)" in verdict(
         [1.0, 0.5], 0.2, 1000, 2, np.array([[900, 0], [100, 0]])
@@ -71,7 +79,7 @@ def test_chance_level_of_unequal_classes():
     assert verdict([1.0, 0.5], 0.2, 1000, 2, np.array([[810, 90], [10, 90]])) is None
 
 
-def test_a_single_class_shows_nothing():
+def test_a_single_class_has_no_verdict():
     assert verdict([0.0], 0.2, 1000, 1, np.array([[50]])) is None
     assert verdict([0.5, 0.1], 0.2, 1000, 2, np.array([[50, 0], [0, 0]])) is None
 
@@ -82,15 +90,15 @@ def test_without_softmax_only_a_rise_of_the_loss_counts():
 
 
 def shown(tmp_path, layer, objective, batches, **settings):
-    """Return what a run of three epochs prints and writes."""
+    """Return the printed text and metrics.jsonl of a run of three epochs."""
     console = quiet()
     more = dict(epochs=3, lr=0.05, out=tmp_path, console=console)
     result = run(layer, objective, batches, SGD(layer, momentum=0), **{**more, **settings})
     return console.file.getvalue(), (result.folder / "metrics.jsonl").read_text()
 
 
-def test_a_run_says_that_its_loss_rose(tmp_path):
-    """The initial bias is at the minimum, and a rate of 1.5 for a curvature of 2 moves it away."""
+def test_a_run_reports_a_loss_that_rose(tmp_path):
+    """The initial bias is at the minimum, and lr = 1.5 at a curvature of 2 diverges."""
 
     class Mean(SquaredError):
         def forward(self, out, targets):
@@ -109,8 +117,8 @@ def test_a_run_says_that_its_loss_rose(tmp_path):
     assert "remark" not in log
 
 
-def test_a_run_says_that_it_ended_at_chance_level(tmp_path):
-    """Labels that have nothing to do with the images."""
+def test_a_run_reports_chance_level(tmp_path):
+    """Labels are independent of the images."""
     rng = np.random.default_rng(0)
     batches = [(rng.standard_normal((50, 1, 4, 4)), rng.integers(0, 2, 50)) for _ in range(4)]
     data = dict(classes=["a", "b"])

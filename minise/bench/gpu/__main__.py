@@ -71,7 +71,7 @@ def baselines(file: str) -> int:
 
 
 def host() -> int:
-    """Print the number of launches in a training step, and the time of Python in it."""
+    """Print the number of launches in a training step, and Python's time in it."""
     for name, value in host_time().items():
         print(f"{name}: {value:.4g}")
     return 0

@@ -266,8 +266,9 @@ class Measurement:
     def _step_rows(self) -> Iterator[tuple[Row, Callable[[Row], None]]]:
         for batch in BATCHES:
             label = f"training step of {NET}"
-            for way, tf32 in (("minise, fp32", False), ("minise, tf32", True)):
-                yield Row(label, batch, way, "launched"), partial(self._minise_step, tf32)
+            for implementation, tf32 in (("minise, fp32", False), ("minise, tf32", True)):
+                row = Row(label, batch, implementation, "launched")
+                yield row, partial(self._minise_step, tf32)
             for precision in PRECISIONS if self.settings.against else ():
                 for mode in ("launched", "graph"):
                     row = Row(label, batch, f"torch, {precision}", mode)

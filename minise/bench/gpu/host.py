@@ -1,4 +1,4 @@
-"""Time of Python in a training step on a GPU, measured on any machine: kernels are left out.
+"""Measure Python's time in a training step on a GPU, on any machine, without the kernels.
 
 Python launches kernels, and the GPU runs them meanwhile. If Python takes longer, the GPU waits. The
 arrays here are NumPy's, with images so small that the few whole-array calls take little time; every
@@ -17,7 +17,7 @@ from minise.ops.cuda.launcher import STATIC_SHARED_BYTES, Launcher
 from minise.ops.cuda.plan import Plan
 from minise.train import SGD, SoftmaxCrossEntropy, train_step
 
-IMAGES = 2, 3, 8, 8
+IMAGES_SHAPE = 2, 3, 8, 8
 WARM_UP_STEPS = 3
 LAUNCHES = 10_000  # of the measured kernel
 
@@ -33,7 +33,7 @@ class Zeros:
 
 
 class NoKernels(Launcher):
-    """Counts launches, and leaves them out."""
+    """A launcher that counts launches instead of making them."""
 
     xp = Zeros()
 
@@ -67,7 +67,7 @@ class NoKernels(Launcher):
 
 
 def host_time(net: str = "se_resnet20", steps: int = 30) -> dict[str, Any]:
-    """Return the launches of a training step and the time of Python.
+    """Count the launches of a training step, and measure Python's time in it.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def host_time(net: str = "se_resnet20", steps: int = 30) -> dict[str, Any]:
     ops: Any = Backend(launcher)
     model = models.build(net, ops=ops)
     objective, optimiser = SoftmaxCrossEntropy(ops), SGD(model, momentum=0.9, weight_decay=5e-4)
-    images = np.random.default_rng(0).standard_normal(IMAGES, np.float32)
+    images = np.random.default_rng(0).standard_normal(IMAGES_SHAPE, np.float32)
     batch, milliseconds = (images, np.arange(len(images))), []
     for _ in range(WARM_UP_STEPS + steps):
         launcher.kernels.clear()

@@ -1,7 +1,7 @@
 """Create, copy and update arrays; see minise.ops.reference.arrays.
 
 `copies` and `sgd_updates` take many arrays and launch one kernel for all of a dtype (up to 112 at a
-time), where one launch for each array would take longer than the kernels.
+time), because a launch takes longer than the copy or the update of a small array.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +17,7 @@ NUMBERS_PER_BLOCK = 2048  # as in common.cuh
 
 
 class Update(NamedTuple):
-    """A parameter and what moves it."""
+    """A parameter with its gradient, velocity and weight decay."""
 
     param: Array
     grad: Array
@@ -110,8 +110,8 @@ def _groups(rows: list[Any], array_of: Callable[[Any], Array]) -> Iterator[list[
         if array_of(row).size:
             by_dtype.setdefault(array_of(row).dtype, []).append(row)
     for dtype, same in by_dtype.items():
-        most = ENTRIES[dtype.itemsize]
-        yield from (same[first : first + most] for first in range(0, len(same), most))
+        entries = ENTRIES[dtype.itemsize]
+        yield from (same[first : first + entries] for first in range(0, len(same), entries))
 
 
 def _launch(

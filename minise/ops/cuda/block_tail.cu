@@ -33,8 +33,9 @@
 //
 // The moments of rows are stored and merged in double precision, at little cost.
 //
-// Split of the work. One warp per row or group of rows, as in squeeze_excite.cu. Kernels that reduce N * C numbers
-// to C have one warp per channel: lane l sums the images l, l + 32, …, then the lanes are summed.
+// Split of the work. One warp per row or group of rows, as in squeeze_excite.cu. Kernels that reduce
+// N * C numbers to C have one warp per channel: lane l sums the images l, l + 32, …, then the lanes
+// are summed.
 //
 // Source: Chan, Golub, LeVeque, "Algorithms for computing the sample variance", The American
 // Statistician 37 (1983), for the merge and the correction.

@@ -33,8 +33,8 @@ struct Arrays { real* at[ENTRIES]; };  // the launcher passes a list of arrays
 struct Ints { int at[ENTRIES]; };
 struct Reals { real at[ENTRIES]; };
 
-// In kernels over many arrays, a block computes NUMBERS numbers of one array. Returns which one, by
-// binary search: the last of `count` entries whose first block is not after this block.
+// In kernels over many arrays, a block computes NUMBERS numbers of one array. Returns the array's
+// index, by binary search: the last of `count` entries whose first block is not after this block.
 constexpr int NUMBERS = 2048;  // arrays.py has the same
 __device__ __forceinline__ int own_entry(const Ints& first_blocks, int count) {
   int k = 0;
@@ -52,7 +52,7 @@ template <class T> __device__ __forceinline__ T sum_of_lanes(T value, int lanes 
   return value;
 }
 
-// The number of this thread's warp in the grid, and its lane in the warp.
+// The index of this thread's warp in the grid, and of its lane in the warp.
 __device__ __forceinline__ int own_warp() {
   return blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP;
 }
@@ -76,7 +76,7 @@ template <class Body> __device__ __forceinline__ void with_split(int group, int 
   else body(Split<1, 1>());
 }
 
-// The row of number i of a warp's rows.
+// The row that contains number i of a warp's rows.
 template <int ROWS> __device__ __forceinline__ int row_at(int i, int hw) {
   int row = 0;
 #pragma unroll
@@ -105,13 +105,13 @@ template <int ROWS, class T> __device__ __forceinline__ T sum_of_rows(
     return sum_of_lanes(sums[0], lanes);
   } else {
     const bool upper = own_lane() & lanes / 2;
-    T kept[ROWS / 2];
+    T half[ROWS / 2];
 #pragma unroll
     for (int q = 0; q < ROWS / 2; q++) {
       const T low = sums[q], high = sums[q + ROWS / 2];
-      kept[q] = (upper ? high : low) + __shfl_xor_sync(ALL_LANES, upper ? low : high, lanes / 2);
+      half[q] = (upper ? high : low) + __shfl_xor_sync(ALL_LANES, upper ? low : high, lanes / 2);
     }
-    return sum_of_rows<ROWS / 2>(kept, lanes / 2);
+    return sum_of_rows<ROWS / 2>(half, lanes / 2);
   }
 }
 
@@ -180,10 +180,11 @@ struct Rows {
 // adjacent elements of w, each once for all IMAGES images; the order of a sum does not depend on
 // the number of images.
 //
-// dense calls finish(m, j, sum over k of w[j, k] * x[m, k]) for the rows j of w that are this
-// block's of `blocks`: a group of lanes for each row.
-template <int IMAGES, class Finish> __device__ __forceinline__ void dense(
-    const real* w, const real* x, int J, int K, int images, int block, int blocks, Finish finish) {
+// dense calls epilogue(m, j, sum over k of w[j, k] * x[m, k]) for each row j of w that block number
+// `block` of `blocks` computes, with a group of lanes per row.
+template <int IMAGES, class Epilogue> __device__ __forceinline__ void dense(
+    const real* w, const real* x, int J, int K, int images, int block, int blocks,
+    Epilogue epilogue) {
   const Rows rows(K);
   for (int first = block * rows.groups; first < J; first += blocks * rows.groups) {
     const int j = first + rows.group;
@@ -202,17 +203,17 @@ template <int IMAGES, class Finish> __device__ __forceinline__ void dense(
       real sum = sums[0];
 #pragma unroll
       for (int i = 1; i < IMAGES; i++) sum = i == m ? sums[i] : sum;  // sums[m], in a register
-      finish(m, j, sum);
+      epilogue(m, j, sum);
     }
   }
 }
 
-// Calls finish(m, k, sum over j of x[m, j] * w[j, k]) for `count` columns k from `begin` on. Groups
+// Calls epilogue(m, k, sum over j of x[m, j] * w[j, k]) for `count` columns k from `begin` on. Groups
 // of lanes sum the rows j = group, group + groups, …; partial (warps * IMAGES * count numbers of
 // shared memory) holds the sums of the warps, which are added in their order.
-template <int IMAGES, class Finish> __device__ __forceinline__ void dense_transposed(
+template <int IMAGES, class Epilogue> __device__ __forceinline__ void dense_transposed(
     const real* w, const real* x, real* partial, int J, int K, int begin, int count, int images,
-    Finish finish) {
+    Epilogue epilogue) {
   const Rows rows(count);
   const int warp = threadIdx.x / WARP, warps = blockDim.x / WARP;
   for (int first = 0; first < count; first += rows.lanes) {
@@ -239,7 +240,7 @@ template <int IMAGES, class Finish> __device__ __forceinline__ void dense_transp
   for (int i = threadIdx.x; i < images * count; i += blockDim.x) {
     real total = 0;
     for (int w = 0; w < warps; w++) total += partial[w * IMAGES * count + i];
-    finish(i / count, begin + i % count, total);
+    epilogue(i / count, begin + i % count, total);
   }
 }
 

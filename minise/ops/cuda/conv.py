@@ -40,8 +40,8 @@ class Sizes(NamedTuple):
     pixels: int  # of an image of x or out, the larger one
     image_bytes: int  # of an image's columns
     pointwise: bool  # every window is one pixel, and every pixel a window
-    kernel: tuple[int, ...]  # what im2col and col2im take for x
-    transpose: tuple[int, ...]  # what im2col takes for dout, to make each channel one row
+    kernel: tuple[int, ...]  # scalars of im2col and col2im for x
+    transpose: tuple[int, ...]  # scalars of im2col for dout, whose channels become rows
 
 
 def conv2d_forward(

@@ -1,4 +1,4 @@
-// Copies of many arrays by one launch: what a training step keeps in case that it fails.
+// Copies of many arrays by one launch: a training step's backup of the running statistics.
 //
 // Idea. The running statistics of a net are many small arrays. A copy of each takes a launch, which
 // takes longer than the copy. This kernel takes all addresses by value, as sgd.cu does.

@@ -10,7 +10,7 @@
 //     dlogprob = at the label -(1 - e) * dout / N, everywhere -e * dout / (N * K)
 //     dlogits  = dlogprob - exp(logprob) * dlogprob.sum(axis=1)                   logits_gradient
 //
-// The host cannot check labels without waiting for the GPU. A label that is no class makes the
+// The host cannot check labels without waiting for the GPU. A label out of range makes the
 // loss NaN.
 //
 // Bytes. Logits of S = N * K numbers. Forward reads them three times, the second and third time
@@ -38,20 +38,20 @@ extern "C" __global__ void __launch_bounds__(256) log_softmax(
   real largest = row[min(lane, K - 1)];
   for (int k = lane; k < K; k += WARP) largest = max(largest, row[k]);
   largest = max_of_lanes(largest);
-  double sum = 0, spread = 0;
+  double sum = 0, mean = 0;
   for (int k = lane; k < K; k += WARP) sum += exp(row[k] - largest);
   const real log_sum = (real)log(sum_of_lanes(sum));
   for (int k = lane; k < K; k += WARP) {
     const real value = row[k] - largest - log_sum;
     logprob[(size_t)n * K + k] = value;
-    spread += value;
+    mean += value;
   }
-  spread = sum_of_lanes(spread) / K;
+  mean = sum_of_lanes(mean) / K;
   if (lane > 0) return;
   const long long label = labels[n];
   const bool is_class = label >= 0 && label < K;
   const double hit = is_class ? (double)(row[label] - largest - log_sum) : nan("");
-  losses[n] = -((1 - smoothing) * hit + (smoothing ? smoothing * spread : 0));
+  losses[n] = -((1 - smoothing) * hit + (smoothing ? smoothing * mean : 0));
 }
 
 extern "C" __global__ void __launch_bounds__(256) mean_loss(
@@ -77,9 +77,9 @@ extern "C" __global__ void __launch_bounds__(256) logits_gradient(
   if (n >= N) return;
   const long long label = labels[n];
   const bool is_class = label >= 0 && label < K;
-  const double dhit = is_class ? -(1 - smoothing) * *dout / N : 0, dspread = -smoothing * *dout / N;
-  const real at_label = (real)(dhit + dspread / K), elsewhere = (real)(dspread / K);
-  const real sum = (real)(dhit + dspread);
+  const double dhit = is_class ? -(1 - smoothing) * *dout / N : 0, dmean = -smoothing * *dout / N;
+  const real at_label = (real)(dhit + dmean / K), elsewhere = (real)(dmean / K);
+  const real sum = (real)(dhit + dmean);
   for (int k = own_lane(); k < K; k += WARP) {
     const size_t i = (size_t)n * K + k;
     dlogits[i] = (k == label ? at_label : elsewhere) - exp(logprob[i]) * sum;

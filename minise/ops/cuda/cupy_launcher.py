@@ -16,8 +16,8 @@ from minise.ops.cuda.requirements import first_line, require
 
 
 @contextmanager
-def _same_locale() -> Iterator[None]:
-    """Restore this thread's locale: NVRTC 12.4 leaves "C", and files would be read as ASCII."""
+def _preserved_locale() -> Iterator[None]:
+    """Restore this thread's locale: NVRTC 12.4 sets "C", and files would be read as ASCII."""
     uselocale = getattr(ctypes.CDLL(None), "uselocale", None) if os.name == "posix" else None
     if uselocale is None:
         yield
@@ -31,7 +31,7 @@ def _same_locale() -> Iterator[None]:
 
 
 class KernelFault(RuntimeError):
-    """A kernel failed while it ran, such as by an access outside an array."""
+    """A kernel failed on the GPU, for example by an access outside an array."""
 
 
 class Cupy(Launcher):
@@ -109,7 +109,7 @@ class Cupy(Launcher):
                 self._modules[key] = self.xp.RawModule(code=plan.source.text, options=options)
             self._kernels[(*key, plan.kernel)] = self._modules[key].get_function(plan.kernel)
         kernel = self._kernels[(*key, plan.kernel)]
-        with _same_locale():
+        with _preserved_locale():
             function = kernel.kernel  # RawKernel would look it up by device at every launch
         if plan.shared > max(STATIC_SHARED_BYTES, kernel.max_dynamic_shared_size_bytes):
             kernel.max_dynamic_shared_size_bytes = plan.shared

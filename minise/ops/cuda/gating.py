@@ -12,7 +12,7 @@ FILE = "squeeze_excite.cu"
 RELU = GATES.index("relu")
 ROWS_PER_BLOCK = 4  # of a weight gradient
 IMAGES_PER_BLOCK = 8  # of a large layer
-MAX_WEIGHTS = 8192  # of a layer that every block reads whole
+MAX_WEIGHTS = 8192  # of a layer whose weights every block reads
 
 
 class Gradients(NamedTuple):

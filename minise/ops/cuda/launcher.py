@@ -126,7 +126,7 @@ class Launcher(ABC):
         Raises
         ------
         TypeError, ValueError
-            If an array or a scalar is not what the kernel takes, or the grid is too large.
+            If an array or a scalar does not match its parameter, or the grid is too large.
         """
         key = file, kernel, blocks, scalars, dtype, threads, shared
         plan = self.plans.get(key)
@@ -171,9 +171,9 @@ class Launcher(ABC):
             )
             raise TypeError(f"{kernel}: {name} is {kind}, expected an array of {dtype} on the GPU")
         if not self.on_current_device(array):
-            raise ValueError(f"{kernel}: {name} is on another device than the current one")
+            raise ValueError(f"{kernel}: {name} is on another device, expected the current one")
         if written and not self.ready(array):
-            raise ValueError(f"{kernel}: {name} is not contiguous, but written")
+            raise ValueError(f"{kernel}: {name} is not contiguous, expected a contiguous output")
         return self.contiguous(array)
 
 

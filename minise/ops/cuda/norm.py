@@ -69,7 +69,7 @@ def statistics(
     settings : tuple
         training, momentum and eps.
     squeezed : tuple of array, optional
-        zhat and z (N, C) are written, the means over H, W of xhat and of gamma * xhat + beta.
+        Outputs zhat and z (N, C): means over H, W of xhat and of gamma * xhat + beta.
 
     In training with gpu.in_place, the updated running statistics are written to running_mean and
     running_var, which the cache then has; otherwise to arrays of their own.

@@ -1,4 +1,4 @@
-"""Plans of launches: everything that depends on a kernel and its scalars, checked once."""
+"""Launch plans: everything that depends on a kernel and its scalars, checked once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ class ArrayParameter(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What a launch needs beside its arrays; computed once for each kernel and its settings."""
+    """The parts of a launch other than its arrays, computed once per kernel and settings."""
 
     source: Source
     kernel: str

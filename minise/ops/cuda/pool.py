@@ -18,7 +18,7 @@ FILE = "windows.cu"
 
 
 def global_avg_pool2d_forward(gpu: Launcher, x: Array) -> tuple[Array, GlobalAvgPool2dCache]:
-    """See minise.ops.reference.global_avg_pool2d_forward; it is the squeeze of an SE block."""
+    """See minise.ops.reference.global_avg_pool2d_forward; the kernel is the SE block's squeeze."""
     check_arrays("global_avg_pool2d", SHAPES["global_avg_pool2d"], x)
     N, C, H, W = x.shape
     out = gpu.xp.empty((N, C), x.dtype)

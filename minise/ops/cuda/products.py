@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-NUMBERS = {dtype: np.array([0, 1], dtype) for dtype in "fd"}  # factors, which calls point to
+NUMBERS = {dtype: np.array([0, 1], dtype) for dtype in "fd"}  # alpha and beta, by address
 
 
 class Settings(NamedTuple):
-    """What depends on dtype and precision only."""
+    """Arguments of a cuBLAS call that depend on dtype and precision only."""
 
     kind: int  # cuBLAS's number of the dtype
     compute: int  # cuBLAS's number of the precision of the sums

@@ -1,4 +1,4 @@
-"""What the kernels need on this machine: CuPy, a driver, a GPU, NVRTC and cuBLAS."""
+"""Check that kernels can run on this machine: CuPy, a driver, a GPU, NVRTC and cuBLAS."""
 
 import importlib.metadata
 import importlib.util
@@ -61,7 +61,7 @@ def require() -> None:
 
 
 def _no_device(error: str, version: int, runtime: Any) -> str:
-    """Return why CuPy's CUDA, of a version such as 13000, finds no device."""
+    """Return why CuPy finds no device, for its CUDA version, such as 13000."""
     if "NoDevice" in error:
         return f"no GPU is found ({error}): see nvidia-smi and CUDA_VISIBLE_DEVICES"
     try:

@@ -23,16 +23,16 @@ struct Step {
 template <int P> __device__ void update(
     real* param, const real* grad, real* velocity, const Step& step, int count) {
   for (int i = threadIdx.x * P; i < count; i += blockDim.x * P) {
-    Chunk<P> values = load<P>(param + i), speed = load<P>(velocity + i);
-    const Chunk<P> slope = load<P>(grad + i);
+    Chunk<P> values = load<P>(param + i), velocities = load<P>(velocity + i);
+    const Chunk<P> grads = load<P>(grad + i);
 #pragma unroll
     for (int k = 0; k < P; k++) {
-      const real g = slope.at[k] + step.decay * values.at[k];
-      const real v = step.momentum * speed.at[k] + g;
-      speed.at[k] = v;
+      const real g = grads.at[k] + step.decay * values.at[k];
+      const real v = step.momentum * velocities.at[k] + g;
+      velocities.at[k] = v;
       values.at[k] -= step.rate * (step.nesterov ? g + step.momentum * v : v);
     }
-    store<P>(velocity + i, speed);
+    store<P>(velocity + i, velocities);
     store<P>(param + i, values);
   }
 }

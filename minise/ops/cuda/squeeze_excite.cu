@@ -28,7 +28,7 @@
 // threads about 7 bytes a clock, so that 32 KB take 3 us and ResNet-50's last weights, 2.1 MB,
 // would take 170 us. So large layers (gating.py) are two launches of dense or dense_transposed: a
 // block has a few rows or columns of one weight, and reads them once for 8 images. At C = 2048,
-// R = 128 and 64 images 128 and 2048 blocks read 8.4 MB each; expected are 3 us for each launch.
+// R = 128 and 64 images 128 and 2048 blocks read 8.4 MB each; 3 us per launch are expected.
 // None of these times is measured.
 
 template <int P, int ROWS> __device__ real sum_of_pixels(

@@ -109,11 +109,11 @@ extern "C" __global__ void __launch_bounds__(256) max_pool(
   long long winner = -1;
   for (int row = max(p * SH - PH, 0); row < min(p * SH - PH + KH, H); row++) {
     for (int column = max(q * SW - PW, 0); column < min(q * SW - PW + KW, W); column++) {
-      const long long place = (long long)row * W + column;
-      const real v = image[place];
+      const long long pixel = (long long)row * W + column;
+      const real v = image[pixel];
       if (winner < 0 || v > best || (v != v && best == best)) {
         best = v;
-        winner = place;
+        winner = pixel;
       }
     }
   }

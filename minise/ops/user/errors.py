@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from minise.checks import escaped
+
 MAX_CHARACTERS = 300  # of a message from outside
 
 
@@ -115,7 +117,7 @@ def describe(value: Any, *, sized: bool = True) -> str:
 def one_line(text: str) -> str:
     """Return text from outside on one line, with control characters escaped, shortened if long."""
     words = " ".join(text.split())
-    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in words)
+    shown = escaped(words)
     return shown if len(shown) <= MAX_CHARACTERS else shown[: MAX_CHARACTERS - 1] + "…"
 
 

@@ -1,13 +1,13 @@
-"""Find bank conflicts: accesses to shared memory that a warp cannot make at once.
+"""Find bank conflicts: accesses to shared memory that take a warp several wavefronts.
 
-Shared memory has 32 banks of four bytes. A warp's access takes one wavefront for each distinct word
-that it needs of one bank: the 32 lanes together for up to four bytes a lane, halves of the warp for
-eight, quarters for sixteen. The minimum is one wavefront for each of these parts.
+Shared memory has 32 banks of four bytes. An access takes as many wavefronts as the largest number
+of distinct words in one bank, counted for the whole warp at up to four bytes per lane, and summed
+over halves of the warp at eight and over quarters at sixteen. The minimum is one for each part.
 
-The emulator records every access of the source with its lane. An access of a warp is what its
-lanes do at one place of the source, between the same barriers or shuffles, in the same iteration of
-all loops around it. Not visible: accesses that the compiler merges, removes or adds (spills, in
-particular), other orders in which lanes may take different branches, and sizes that no case has.
+The emulator records every access of the source with its lane. An access of a warp consists of the
+accesses of its lanes at one location of the source, between the same barriers or shuffles, in the
+same iteration of all enclosing loops. Not visible: accesses that the compiler merges, removes or
+adds (spills, in particular), other orders of divergent branches, and sizes that no case has.
 """
 
 import ctypes
@@ -30,20 +30,20 @@ COMMON = files("minise.ops.cuda") / "common.cuh"
 HOOKS = HEADER.with_name("banks.cc")
 FAST = ["-O2", "-fno-omit-frame-pointer"]
 TRACED = ["-O0", "-g1", "-fsanitize=thread", "--param=tsan-instrument-func-entry-exit=0"]
-COLUMNS = ["warp", "lane", "moment", "place", "caller", "offset", "bytes"]
+COLUMNS = ["warp", "lane", "moment", "location", "caller", "offset", "bytes"]
 
 
 class Traffic(NamedTuple):
     """Wavefronts of all warps' accesses from one line of a kernel."""
 
     kernel: str
-    place: str  # "file:line", and the caller's if it is another line of the source
+    location: str  # "file:line", and the caller's if it is another line of the source
     wavefronts: int
     minimum: int
 
     def __str__(self):
         factor = self.wavefronts / self.minimum
-        return f"{self.kernel}: {self.place}: {factor:.2f} times the wavefronts"
+        return f"{self.kernel}: {self.location}: {factor:.2f} times the wavefronts"
 
 
 class Recorder(Emulator):
@@ -100,11 +100,11 @@ def traffic(plan, text, library, path, accesses):
     if not len(accesses):
         return []
     together = defaultdict(list)
-    for _, lane, moment, place, caller, offset, size in accesses.tolist():
-        together[place, caller, moment].append((lane, offset, size))
+    for _, lane, moment, location, caller, offset, size in accesses.tolist():
+        together[location, caller, moment].append((lane, offset, size))
     sums = defaultdict(lambda: np.zeros(2, int))
-    for (place, caller, _), lanes in together.items():
-        sums[place, caller] += wavefronts(lanes)
+    for (location, caller, _), lanes in together.items():
+        sums[location, caller] += wavefronts(lanes)
     addresses = {address for pair in sums for address in pair}
     start = library.banks_library(ctypes.c_void_p(min(addresses)))
     names = lines(path, text, plan.source.file, start, addresses)

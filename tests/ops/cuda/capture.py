@@ -1,9 +1,9 @@
 """Streams, capture and graphs of the stand-in device, with the interface of cupy.cuda.
 
-Kernels run at once, in the order of their calls. On a stream that is capturing they are recorded,
-and run when the graph is launched. What CuPy 14.2 and CUDA refuse during a capture raises here with
-the same types and texts. Not modelled: streams do not run concurrently, so a missing
-synchronisation between two streams goes unnoticed; a kernel may be loaded during a capture.
+Kernels run immediately, in the order of their calls. On a stream that is capturing they are
+recorded, and run when the graph is launched. Calls that CuPy 14.2 and CUDA refuse during a capture
+raise errors of the same types and texts. Not modelled: streams do not run concurrently, so a
+missing synchronisation between two streams goes unnoticed; kernels can be loaded in a capture.
 """
 
 import itertools
@@ -34,7 +34,7 @@ ILLEGAL = "cudaErrorIllegalState: the operation cannot be performed in the prese
 
 
 class Graph:
-    """The recorded calls of a capture; as CUDA's, it keeps no array in use."""
+    """The recorded calls of a capture; like a CUDA graph, it keeps no array in use."""
 
     def __init__(self, calls):
         self._calls = calls
@@ -61,7 +61,7 @@ class Stream:
         current.pop()
 
     def begin_capture(self):
-        """Record what follows on this stream instead of running it."""
+        """Record the calls on this stream from here on, instead of running them."""
         if self.ptr == 0:
             raise RuntimeError("cannot capture on the default (legacy) stream")
         if self._calls is not None:

@@ -1,7 +1,7 @@
 """Compile .cu files to machine code without a GPU, with the options that CuPy passes.
 
-The compilers are the NVRTC wheels, several versions beside each other, or else nvcc. They report
-the registers of each kernel, and the bytes that are spilled to memory for lack of registers.
+The compilers are all installed NVRTC wheels, or else nvcc. They report the registers of each
+kernel, and the bytes that are spilled to memory for lack of registers.
 """
 
 import ctypes
@@ -84,7 +84,7 @@ def in_wheels(pattern):
 
 
 def builds(chosen):
-    """Return (compiler, file, dtype, chip) for all machine code of the chosen compilers."""
+    """Return (compiler, file, dtype, chip) for every build of the chosen compilers."""
     return [
         (compiler, file, dtype, chip)
         for compiler in chosen
@@ -144,7 +144,7 @@ def by_nvrtc(library, text, chip, defines):
     library.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"kernel.cu", 0, None, None)
     locale = LIBC.uselocale(None)
     failed = library.nvrtcCompileProgram(program, len(options), option_array)
-    LIBC.uselocale(locale)  # NVRTC 12.4 leaves this thread with ASCII as its encoding
+    LIBC.uselocale(locale)  # NVRTC 12.4 sets this thread's encoding to ASCII
     report = output("ProgramLog").rstrip(b"\0").decode()
     code = b"" if failed else output("CUBIN")
     library.nvrtcDestroyProgram(ctypes.byref(program))

@@ -1,8 +1,8 @@
 """Arrays on the CPU with the restrictions of CuPy's arrays.
 
 They do not mix with NumPy arrays, and count every read of a value by the host, for which a program
-would wait for the GPU. They lie in pools that poison freed memory (memory.py), and functions are
-recorded while a stream is capturing (capture.py). NumPy's functions accept them, as they accept
+would wait for the GPU. Pools poison the memory of freed arrays (memory.py), and functions
+are recorded while a stream is capturing (capture.py). NumPy's functions accept them, as they accept
 CuPy's (NEP 13 and 18). The module has only the names of CuPy that are used.
 """
 
@@ -122,7 +122,7 @@ def call(name, function, *arguments, **settings):
     """Call a NumPy function with device arrays; record the call if the stream is capturing.
 
     A recorded call is also executed, for the shape of its result, which is a poisoned array until
-    the graph runs. A view is no call of CUDA, so it is returned at once.
+    the graph runs. A view calls no CUDA function, so it is not recorded.
     """
     outs = settings.get("out")
     arguments = unwrapped(arguments)
@@ -149,7 +149,7 @@ def first(outs):
 
 
 def shares_memory(result, arguments):
-    """Return True if a result lies in the memory of an argument."""
+    """Return True if a result is in the memory of an argument."""
     owners = [owner(part) for part in arrays_in(arguments)]
     return any(owner(result) is candidate for candidate in owners)
 

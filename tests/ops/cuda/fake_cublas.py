@@ -1,8 +1,8 @@
 """Matrix products of cupy_backends.cuda.libs.cublas (CuPy 14.2), on raw addresses in host memory.
 
-Matrices are column-major, alpha and beta are addresses of host scalars, and an address is trusted:
-a wrong size or stride reads and writes beyond an array, as on a GPU. Sums are those of NumPy in the
-dtype of the operands. With the compute type of TF32, operands lose the 13 bits that TF32 has not.
+Matrices are column-major, alpha and beta are addresses of host scalars, and addresses are not
+checked: with a wrong size or stride, memory beyond an array is read and written, as on a GPU. NumPy
+computes the sums in the operands' dtype. For TF32, the operands' 13 lowest bits are cut off.
 """
 
 import ctypes
@@ -85,7 +85,7 @@ def function_of(text):
 
 
 def converted(value, kind):
-    """Return an integer; raise TypeError or OverflowError if it is none of C's type."""
+    """Return an integer; raise TypeError or OverflowError if the C type cannot hold the value."""
     number, (low, high) = operator.index(value), LIMITS[kind]
     if not low <= number <= high:
         raise OverflowError(f"value too large to convert to {kind}")

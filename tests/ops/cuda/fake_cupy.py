@@ -13,7 +13,7 @@ class CudaError(RuntimeError):
 
 
 class FakeCuda(SimpleNamespace):
-    """A fake of the module cupy.cuda, which loads cuBLAS when it is asked for."""
+    """A fake of the module cupy.cuda, which loads cuBLAS on first access."""
 
     def __getattr__(self, name):
         if name == "cublas" and self.has_cublas:
@@ -22,7 +22,7 @@ class FakeCuda(SimpleNamespace):
 
 
 def fake_cupy(monkeypatch, *, devices=1, nvrtc=True, cublas=True, driver=0, version=12090):
-    """Replace CuPy by a fake that reports these devices, or raises if they are an error text."""
+    """Replace CuPy by a fake; devices is their number, or the text of the driver's error."""
 
     has_nvrtc = nvrtc
 

@@ -28,7 +28,7 @@ class Instruction(NamedTuple):
 
     @property
     def divides(self):
-        """True where a division of integers, which the hardware lacks, begins."""
+        """True for the first instruction of an integer division, which the hardware lacks."""
         return DIVISION.match(self.text) is not None
 
     @property
@@ -55,35 +55,33 @@ def instructions(code):
 
 
 def in_order(listing):
-    """Return the Instructions of one kernel; a jump to an earlier one closes a loop."""
+    """Return the Instructions of one kernel; a backward jump closes a loop."""
     texts, labels, loops = [], {}, []
     for line in listing.splitlines():
-        if found := LABEL.match(line):
-            labels[found[1]] = len(texts)
-        elif found := INSTRUCTION.search(line):
-            texts.append(found[1])
-            target = TARGET.match(found[1])
+        if match := LABEL.match(line):
+            labels[match[1]] = len(texts)
+        elif match := INSTRUCTION.search(line):
+            texts.append(match[1])
+            target = TARGET.match(match[1])
             if target and target[1] in labels:
                 loops.append(range(labels[target[1]], len(texts)))
-    return [
-        Instruction(text, any(place in loop for loop in loops)) for place, text in enumerate(texts)
-    ]
+    return [Instruction(text, any(k in loop for loop in loops)) for k, text in enumerate(texts)]
 
 
 def in_flight(body):
     """Return the largest number of wide loads that a thread waits for at a time.
 
-    A thread waits where an instruction names a register that is still to be loaded.
+    A thread waits at an instruction that names the register of a pending load.
     """
-    pending, most = [], 0
+    pending, maximum = [], 0
     for instruction in body:
         if any(set(loaded) & registers(instruction.text) for loaded in pending):
             pending = []
         if instruction.loads_wide:
             first = min(registers(instruction.text.partition(",")[0]))
             pending.append(range(first, first + 4))
-            most = max(most, len(pending))
-    return most
+            maximum = max(maximum, len(pending))
+    return maximum
 
 
 def registers(text):

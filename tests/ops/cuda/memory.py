@@ -1,11 +1,10 @@
 """Memory pools of the stand-in device, with the interface of cupy.cuda; freed memory is poisoned.
 
-As in CuPy, a block returns to its pool when the last array that lies in it is gone, and the pool
-hands it out again for the next array of the same size (in units of 512 bytes) on the same stream,
-the last freed block first. Blocks of a pool that is gone belong to any pool again. A freed block is
-filled with bytes 0xff, NaN in float32 and float64 and -1 in integers, so that a kernel of a graph
-that reads an array which outlived its memory gives wrong numbers. Blocks are never split or merged,
-so a freed block is handed out less often than CuPy would.
+As in CuPy, a block returns to its pool when its last array is freed, and the pool reuses it for the
+next array of the same size (in units of 512 bytes) on the same stream, the last freed block first.
+Blocks of a deleted pool can be used by any pool. A freed block is filled with bytes 0xff, NaN in
+float32 and float64 and -1 in integers, so that a kernel of a graph that reads freed memory gives
+wrong numbers. Blocks are never split or merged, so they are reused less often than in CuPy.
 """
 
 import contextlib
@@ -21,7 +20,7 @@ UNIT_BYTES = 512  # CuPy's unit of sizes and alignment
 
 
 class Memory:
-    """A block that is in use: at the end of the bases of every array that lies in it."""
+    """A block in use: the last base of every array in it."""
 
     POISON = 0xFF
 

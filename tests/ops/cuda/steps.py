@@ -31,7 +31,7 @@ def bytes_of(value):
 
 
 class Step:
-    """Forward and backward of an op on fixed arrays, as in a training step."""
+    """Forward and backward of an op whose arrays keep their addresses, as in a training step."""
 
     def __init__(self, ops, case, dtype=np.float32):
         self.ops, self.case, self.dtype = ops, case, dtype

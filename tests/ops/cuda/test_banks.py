@@ -19,7 +19,7 @@ SHAPES = {
     "rows of half a warp": dict(N=1, C=32, H=8, W=8, R=8),
     "rows of single numbers": dict(N=2, C=37, H=7, W=7, R=6),
 }
-# for weights too large for these shapes, by the same device functions as excite_backward
+# runs for larger weights than these shapes have, with the device functions of excite_backward
 NOT_RECORDED = {"dense_layer_backward"}
 
 pytestmark = pytest.mark.slow
@@ -37,7 +37,7 @@ def recorded(sizes, dtype, edit=lambda text: text):
 
 
 def conflicts(traffic):
-    """Return the accesses with bank conflicts as text, each place once."""
+    """Return the accesses with bank conflicts as text, each location once."""
     return sorted({str(access) for access in traffic if access.wavefronts > access.minimum})
 
 
@@ -67,10 +67,10 @@ def test_a_planted_conflict_is_found():
     def transpose(text):
         return re.sub(r"(\w+)\[(\w+)\]\[(\w+)\]\[(lane|WARP)\]", r"\1[\2][\4][\3]", text)
 
-    found = conflicts(recorded(SHAPES["rows of half a warp"], np.float32, transpose))
-    assert found
-    for conflict in found:
-        assert re.match(r"weight_gradients: squeeze_excite.cu:\d+: 4.00 times", conflict), found
+    lines = conflicts(recorded(SHAPES["rows of half a warp"], np.float32, transpose))
+    assert lines
+    for line in lines:
+        assert re.match(r"weight_gradients: squeeze_excite.cu:\d+: 4.00 times", line), lines
 
 
 def test_wavefronts_by_hand():

@@ -1,6 +1,6 @@
 """Every kernel compiles for every supported architecture without register spills.
 
-With each NVRTC on this machine: `.ci/run` installs the oldest supported version and the newest.
+Tested with every installed NVRTC: `.ci/run` installs the oldest supported version and the newest.
 """
 
 import re
@@ -45,7 +45,7 @@ def test_compiles_without_spills(compiler, file, dtype, chip):
 
 
 def allocated(registers):
-    """Return the registers that a thread takes, a multiple of eight."""
+    """Return the registers that the GPU allocates for a thread, a multiple of eight."""
     return -(-registers // 8) * 8
 
 

@@ -36,7 +36,8 @@ def test_a_source_is_compiled_once_for_each_device_and_dtype(monkeypatch):
 
 def test_refuses_an_array_of_another_device(monkeypatch):
     launcher, _ = fake_launcher(monkeypatch)
-    with pytest.raises(ValueError, match="squeeze: x is on another device than the current one"):
+    message = "squeeze: x is on another device, expected the current one"
+    with pytest.raises(ValueError, match=message):
         squeeze(launcher, device=1)
 
 
@@ -113,7 +114,7 @@ LAYOUTS = {  # of a (batch, M, K), b (batch, K, N) and out (batch, M, N), from c
 @pytest.mark.parametrize("dtype", ["f", "d"])
 @pytest.mark.parametrize("add", [False, True])
 def test_products(layout, sizes, dtype, add, monkeypatch):
-    """cuBLAS reads columns, and NumPy rows; it is called with addresses and distances."""
+    """cuBLAS is column-major, NumPy row-major; a call has addresses and strides."""
     batch, M, K, N = sizes
     rng, (launcher, _) = np.random.default_rng(0), fake_launcher(monkeypatch)
     arrays = (

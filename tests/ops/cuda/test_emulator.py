@@ -93,7 +93,7 @@ def test_a_tensor_core_multiplies_operands_truncated_to_tf32(seed):
     assert (run(body, threads=32, size=128, seed=seed).reshape(16, 8) == expected).all()
 
 
-def test_an_unfair_order_shows_a_race_that_fair_orders_hide():
+def test_an_unfair_order_reveals_a_race_that_fair_orders_hide():
     """A warp writes the next value while another has not read the last one."""
     body = (
         "__shared__ double line[64]; double sum = 0;\n"

@@ -1,4 +1,4 @@
-"""The stand-in of cuBLAS: column-major products at raw addresses, with CuPy's signatures."""
+"""The fake of cuBLAS: column-major products at raw addresses, with CuPy's signatures."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def address(array):
 def drawn(rng, rows, columns, ld, gap, dtype):
     """Return integers as column-major matrices (BATCH, rows, columns) in a larger memory.
 
-    Columns are ld elements apart, and matrices gap elements further than needed; the rest is NaN.
+    The leading dimension is ld, gap elements separate the matrices, and the other elements are NaN.
     """
     memory = np.full((BATCH, columns * ld + gap), np.nan, dtype)
     matrices = memory[:, : columns * ld].reshape(BATCH, columns, ld)[:, :, :rows].swapaxes(1, 2)

@@ -107,7 +107,7 @@ def test_copies_of_any_layout_dtype_and_number():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @each("order", ORDERS)
 def test_many_updates_by_one_kernel(dtype, order):
-    """Of sizes with and without whole chunks, below and above the numbers of a block."""
+    """Sizes that are and are not multiples of a chunk, below and above a block's."""
     rng, sizes = np.random.default_rng(0), [1, 4, 2047, 2048, 2049, 6144, 5]
     rows = [[rng.standard_normal(size) for size in sizes] for _ in range(3)]
     settings = dict(rate=0.1, momentum=0.9, nesterov=True)
@@ -236,7 +236,7 @@ def test_the_rows_of_a_warp(C, H, W, dtype, rows):
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64, np.uint64])
 def test_labels_of_any_dtype(dtype):
-    """Labels that are no classes make the loss NaN, and only their rows' gradients wrong."""
+    """Labels out of range make the loss NaN, and only the gradients of their rows wrong."""
     logits = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
     labels = np.array([0, 2, 1, 1], dtype)
     loss, cache = backend().softmax_cross_entropy_forward(logits, labels)
@@ -253,7 +253,7 @@ def test_labels_of_any_dtype(dtype):
 
 
 def test_logits_that_are_not_finite():
-    """Give what the reference gives."""
+    """Log-probabilities are equal to those of the reference."""
     logits = np.zeros((5, 40), np.float32)
     logits[1, 39], logits[2, 3], logits[3, 0], logits[4] = np.nan, -np.inf, np.inf, -np.inf
     labels = np.zeros(5, np.int64)

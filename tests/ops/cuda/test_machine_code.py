@@ -1,6 +1,6 @@
 """The instructions of every kernel: local memory, wide accesses, divisions of integers.
 
-Numbers are those of instructions in the newest compiler's machine code, not of their executions.
+Instructions are counted in the newest compiler's machine code, not as they are executed.
 """
 
 import re
@@ -18,8 +18,8 @@ LOCAL = "LDL", "STL"  # memory of one thread, where arrays and spills are
 CALL = r"(\w+)(?:<\w+>)?\("  # of a function, in a source
 LOAD, STORE = ("LDG", "LD"), ("STG", "ST")  # global memory, or memory of any kind
 # The hardware has no division of integers: each is about 20 instructions, of which one or, in 64
-# bits, three count here. By kernel: at most so many, and so many between a jump and its earlier
-# target. All other kernels have none.
+# bits, three count here. By kernel: the largest number in all, and within loops (between
+# a backward jump and its target). All other kernels have none.
 DIVISIONS = {
     "avg_pool": (5, 0),
     "avg_pool_backward": (9, 1),
@@ -42,7 +42,7 @@ DIVISIONS = {
     "tile_forward": (9, 0),
     "weight_gradients": (1, 0),
 }
-IN_FLIGHT = {  # wide loads that a thread waits for at a time, at least so many
+IN_FLIGHT = {  # smallest number of wide loads that a thread waits for at a time
     "gate_gradient": 4,
     "gradient_sums": 3,
     "input_gradient": 4,
@@ -110,7 +110,7 @@ def test_a_planted_fault_is_found(name):
 
 
 def faults(text, code):
-    """Return what is wrong with the machine code of a source, a line per fault."""
+    """Return a line for each fault in the machine code of a source."""
     listed, wide = instructions(code), wide_accesses(text)
     assert set(listed) == set(wide) == set(parameters(text))
     problems = []
@@ -133,8 +133,8 @@ def faults(text, code):
 def wide_accesses(text):
     """Return the accesses of 16 bytes that a source promises, by kernel.
 
-    A kernel promises them where it splits its rows by chunks, or calls a function for PACK numbers
-    a lane, and load or store is called from there.
+    A kernel promises them if it splits its rows by chunks, or calls a function with PACK numbers
+    per lane, and that code calls load or store.
     """
     bodies = functions(text)
     promises = {}

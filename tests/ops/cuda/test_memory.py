@@ -1,4 +1,4 @@
-"""Pools hand out freed memory again, and poison shows an array that outlives its memory."""
+"""Pools reuse freed memory, and poison reveals reads of freed arrays."""
 
 from functools import partial
 
@@ -10,10 +10,10 @@ from tests.ops.cuda.steps import bytes_of, step_of
 cuda = device.cuda
 
 
-def other_work(pool, keep_pool=True):
-    """Write other arrays between the graphs of forward and backward.
+def interleaved_step(pool, keep_pool=True):
+    """Run the graphs of forward and backward, and write other arrays in between.
 
-    Return whether the gradients are right, and whether the other arrays are.
+    Return (True if the gradients are correct, True if the other arrays are correct).
     """
     step = step_of("se_block_tail")
     step.fill(1)
@@ -32,20 +32,20 @@ def other_work(pool, keep_pool=True):
     return bytes_of(gradients) == expected, all((other.get() == 1).all() for other in others)
 
 
-def test_temporaries_that_were_freed_and_handed_out_again_give_wrong_numbers():
-    assert other_work(None) == (False, False)
+def test_reused_memory_of_temporaries_gives_wrong_numbers():
+    assert interleaved_step(None) == (False, False)
 
 
 def test_a_private_pool_keeps_the_temporaries():
-    assert other_work(cuda.MemoryPool()) == (True, True)
+    assert interleaved_step(cuda.MemoryPool()) == (True, True)
 
 
 def test_a_private_pool_must_live_as_long_as_the_graph():
-    right = other_work(cuda.MemoryPool(), keep_pool=False)  # assert would keep the pool
+    right = interleaved_step(cuda.MemoryPool(), keep_pool=False)  # assert would keep the pool
     assert right == (False, False)
 
 
-def test_an_array_that_only_the_graph_would_keep_is_poison():
+def test_a_graph_keeps_no_array_in_use():
     temporary, stream = device.asarray(np.ones(3)), cuda.Stream(non_blocking=True)
     with stream:
         stream.begin_capture()
@@ -58,7 +58,7 @@ def test_an_array_that_only_the_graph_would_keep_is_poison():
         assert np.isnan(out.get()).all()
 
 
-def test_blocks_are_handed_out_again_by_size_and_stream():
+def test_blocks_are_reused_by_size_and_stream():
     pool, stream = cuda.MemoryPool(), cuda.Stream(non_blocking=True)
 
     def address(size):

@@ -49,7 +49,7 @@ LEAVES = "  if (row >= rows) return;\n"
 START = "  const size_t start = (size_t)row * hw;\n  with_split(group, hw, [&](auto split) {\n"
 SCALE = START + "    affine_rows(split, x + start"
 TILE_READ = "  copy_to_tile<P>({}, tile, C * hw);\n  "
-RACES = {  # orders that a GPU may choose give wrong results, or it waits for ever
+RACES = {  # an order that a GPU may choose gives wrong results or a deadlock
     "gates begin before h is complete": without_barrier(COMMON, "h is complete"),
     "pixels are scaled before s is complete": without_barrier(COMMON, "s is complete"),
     "dz begins before du is complete": without_barrier(COMMON, "du is complete"),
@@ -199,16 +199,16 @@ FAULTS = {
     "the maximum is not subtracted twice": Bug(
         LOSS, "row[k] - largest - log_sum", "row[k] - log_sum"
     ),
-    "the smoothing is forgotten": Bug(LOSS, "smoothing ? smoothing * spread : 0", "0"),
+    "the smoothing is forgotten": Bug(LOSS, "smoothing ? smoothing * mean : 0", "0"),
     "a sum instead of a mean": Bug(LOSS, "(real)(total / N)", "(real)total"),
     "the label is not subtracted": Bug(LOSS, "k == label ? at_label : elsewhere", "elsewhere"),
     "a class after the last": Bug(
         LOSS, "int k = own_lane(); k < K;", "int k = own_lane(); k <= K;"
     ),
     "no bound on numbers": Bug(SGD, "min(size - start, NUMBERS)", "NUMBERS"),
-    "the velocity is not damped": Bug(SGD, "step.momentum * speed.at[k] + g", "speed.at[k] + g"),
-    "a block takes the parameter before its own": Bug(SGD, "<= blockIdx.x", "< blockIdx.x"),
-    "the search misses parameters": Bug(SGD, "int step = 64;", "int step = 2;"),
+    "the velocity is not damped": Bug(SGD, "step.momentum * velocities.at[k]", "velocities.at[k]"),
+    "a block takes the parameter before its own": Bug(COMMON, "<= blockIdx.x", "< blockIdx.x"),
+    "the search misses parameters": Bug(COMMON, "int step = 64;", "int step = 2;"),
     "every parameter has the first one's decay": Bug(
         SGD, "weight_decays.at[k]", "weight_decays.at[0]"
     ),
@@ -236,16 +236,19 @@ def errors(file, **emulation):
             yield max_relative_error(simple_backend(**emulation), Case("squeeze_excite", sizes))
         if file in (COMMON, TILE):
             yield max_relative_error(backend(**emulation), Case("squeeze_excite", sizes))
+    if file == COMMON:
+        yield update_error(Emulator(device, **emulation))
 
 
 def update_error(launcher):
-    """Return the largest error of five parameters, with whole chunks or not, of several blocks."""
+    """Return the largest error of five parameters, some of several blocks or partial chunks."""
     rng, sizes = np.random.default_rng(0), [4, 5, 2049, 4096, 12]
     rows = [[rng.standard_normal(size) for size in sizes] for _ in range(3)]
-    settings = dict(rate=0.1, momentum=0.5, nesterov=True, weight_decays=[0.0, 0.1, 0.2, 0.3, 0.4])
+    settings, weight_decays = dict(rate=0.1, momentum=0.5, nesterov=True), [0.0, 0.1, 0.2, 0.3, 0.4]
     results = [[device.asarray(array, np.float32) for array in row] for row in rows]
-    arrays.sgd_updates(launcher, *results, **settings)
-    reference_arrays.sgd_updates(*rows, **settings)
+    arrays.sgd_updates(launcher, *results, weight_decays=weight_decays, **settings)
+    for *param, weight_decay in zip(*rows, weight_decays, strict=True):
+        reference_arrays.sgd_update(*param, weight_decay=weight_decay, **settings)
     pairs = zip(results[0] + results[2], rows[0] + rows[2], strict=True)
     return max(relative_error(result.get(), expected) for result, expected in pairs)
 
@@ -268,7 +271,7 @@ def caught(bug):
     return False
 
 
-# g++ compiles each for a second or more: quick runs test only the first bug of each file
+# g++ needs a second or more for each: quick runs test only the first bug of each file
 FIRST = {bug.file: name for name, bug in reversed(BUGS.items())}.values()
 
 
@@ -282,5 +285,5 @@ def test_a_planted_bug_is_caught(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("file", [SIMPLE, TILE, TAIL, WINDOWS, LOSS, SGD])
 def test_a_correct_kernel_is_not_caught(file):
-    """The cases of common.cuh are those of SIMPLE and TILE."""
+    """The cases of common.cuh are those of SIMPLE, TILE and SGD."""
     assert not caught(Bug(file, "// Idea.", "// The same."))

@@ -159,7 +159,7 @@ def test_a_confusion_matrix_of_batches_on_the_device():
 
 
 def test_a_guarded_step_is_bit_identical():
-    """The guard reads arrays on the host, and changes none."""
+    """The guard reads arrays on the host without changing them."""
     results = []
     for wrapper in (None, wrap.guarded):
         ops = Backend(Emulator(device))

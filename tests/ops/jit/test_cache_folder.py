@@ -1,4 +1,4 @@
-"""Kernels work without a folder to cache them in, and one line says so."""
+"""Kernels work without a cache folder, and one warning reports it."""
 
 import errno
 import os
@@ -46,9 +46,9 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 
 
 @pytest.mark.skipif("NUMBA_DISABLE_JIT" in os.environ, reason="nothing is compiled")
-@pytest.mark.skipif(os.name != "posix", reason="it limits the size of files, and has no home")
+@pytest.mark.skipif(os.name != "posix", reason="limits of file sizes and home folders of POSIX")
 @pytest.mark.parametrize(
-    ("before", "cache", "said"),
+    ("before", "cache", "warning"),
     [
         ("", "file", "written (Not a directory)"),
         pytest.param(NO_HOME, "", "this user has no home folder", marks=pytest.mark.slow),
@@ -57,7 +57,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
     ],
     ids=["not a folder", "no home", "full disk", "deleted"],
 )
-def test_ops_work_without_a_cache(tmp_path, before, cache, said):
+def test_ops_work_without_a_cache(tmp_path, before, cache, warning):
     (tmp_path / "file").touch()
     source = str(Path(minise.__file__).parents[1])
     environment = {**os.environ, "MINISE_CACHE": str(tmp_path / cache), "PYTHONPATH": source}
@@ -72,21 +72,21 @@ def test_ops_work_without_a_cache(tmp_path, before, cache, said):
     )
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stderr.splitlines() if "KernelCacheWarning" in line]
-    assert len(lines) == (1 if said else 0), done.stderr
-    assert all(said in line and "set MINISE_CACHE to a folder" in line for line in lines)
+    assert len(lines) == (1 if warning else 0), done.stderr
+    assert all(warning in line and "set MINISE_CACHE to a folder" in line for line in lines)
     assert not (tmp_path / "~").exists()
 
 
 @pytest.fixture
 def blocked(tmp_path, monkeypatch):
-    """A folder that cannot be made."""
+    """Make the cache a folder that cannot be created."""
     (tmp_path / "file").touch()
     monkeypatch.setattr(cache_folder, "folder", lambda: tmp_path / "file" / "kernels")
     monkeypatch.setattr(cache_folder, "_warned", False)
 
 
 @pytest.mark.usefixtures("blocked")
-def test_the_command_line_says_it_in_one_line(capsys, monkeypatch):
+def test_the_command_line_warns_in_one_line(capsys, monkeypatch):
     def doctor():
         for _ in range(3):
             cache_folder.warn_once(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
@@ -112,7 +112,7 @@ def test_the_library_warns_once():
     cache_folder.warn_once(OSError("another"))  # a second warning would be an error
 
 
-def test_doctor_says_what_is_wrong_with_the_cache(tmp_path, capsys, monkeypatch):
+def test_doctor_reports_a_cache_that_cannot_be_written(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "400")
     monkeypatch.setattr(cache_folder, "folder", lambda: tmp_path / "new" / "kernels")
     assert "jit cache" not in call("doctor", capsys)[1]

@@ -115,7 +115,7 @@ def counts():
     return allocator.used_bytes
 
 
-def test_a_request_that_fails_leaves_no_trace(used_bytes):
+def test_a_failed_request_leaves_the_counters_unchanged(used_bytes):
     array = empty(BIG, np.float32)
     peak = memory._allocator.peak
     with pytest.raises(MemoryError):
@@ -168,7 +168,7 @@ def test_a_memory_error_at_any_allocation_of_a_step(used_bytes, monkeypatch):
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no timers here")
 def test_interruptions_leave_the_counters_exact(used_bytes):
-    """As Ctrl-C in a notebook, at 400 random moments."""
+    """Interrupted like by Ctrl-C in a notebook, at 400 random moments."""
 
     def interrupt(number, frame):
         if frame.f_code.co_name == "__del__":  # Python ignores exceptions there

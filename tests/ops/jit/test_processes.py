@@ -97,13 +97,13 @@ def test_a_forked_child_computes_the_same_bits(layer):
         pytest.importorskip("numba.np.ufunc.omppool", exc_type=ImportError)
     warnings = "ignore::DeprecationWarning"  # Python 3.12 warns of any fork with threads
     out, err = run(FORK, NUMBA_THREADING_LAYER=layer, PYTHONWARNINGS=warnings)
-    assert out == "16 1 1\n"  # number of results, of different ones, and of those in one
+    assert out == "16 1 1\n"  # results, distinct results, and distinct digests in a result
     assert err == ""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_a_process_of_its_own_computes_the_same_bits(tmp_path, method):
+def test_a_spawned_process_computes_the_same_bits(tmp_path, method):
     if method == "forkserver" and not hasattr(os, "fork"):
         pytest.skip("processes cannot fork here")
     program = tmp_path / "program.py"

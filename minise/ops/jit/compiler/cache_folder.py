@@ -6,8 +6,8 @@ its digest is compiled again and replaced. Files are written under a temporary n
 renamed, so that a killed process leaves a complete file or none.
 
 The folder is in the user's cache folder, or in that of the environment variable MINISE_CACHE. Where
-it cannot be written, kernels work all the same: each process compiles them in memory, and the first
-failure is said in one KernelCacheWarning.
+it cannot be written, each process compiles its kernels in memory, and only the first failure gives
+a KernelCacheWarning.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ class KernelCacheWarning(UserWarning):
 def folder() -> Path:
     """Return the folder of compiled kernels for these sources and versions, on this platform.
 
-    It need not exist. Without MINISE_CACHE and a home folder it is one that cannot exist.
+    The folder need not exist. Without MINISE_CACHE and a home folder, it cannot exist.
     """
     digest = hashlib.sha256()
     for source in sorted(Path(__file__).parents[1].rglob("*.py")):  # of ops/jit
@@ -55,11 +55,11 @@ def _root() -> Path:
         path = Path(user_cache_dir("minise", appauthor=False))
     except RuntimeError:  # the user has no home folder
         return Path(os.devnull)
-    return path if path.is_absolute() else Path(os.devnull)  # as "~" in older versions
+    return path if path.is_absolute() else Path(os.devnull)  # "~" in old platformdirs
 
 
 def problem(error: OSError) -> str:
-    """Return a line about a kernel that could not be written, with the remedy."""
+    """Return a message about a kernel that could not be written, with the fix."""
     where = f"the kernel cache {folder()} cannot be written ({error.strerror or error})"
     if folder().is_relative_to(os.devnull):
         where = "there is no folder for the kernel cache, because this user has no home folder"
@@ -70,7 +70,7 @@ def problem(error: OSError) -> str:
 
 
 def probe() -> str:
-    """Return "" if kernels can be written to the cache, or the line of `problem`."""
+    """Return "" if kernels can be written to the cache, or the message of `problem`."""
     path = folder() / f"probe-{os.getpid()}"
     try:
         write_checked(path, bytes(PROBE_BYTES))
@@ -81,7 +81,7 @@ def probe() -> str:
 
 
 def warn_once(error: OSError) -> None:
-    """Warn that kernels are not cached; only the first call in a process does."""
+    """Warn that kernels are not cached, at the first call in a process only."""
     global _warned
     if not _warned:
         _warned = True

@@ -50,7 +50,7 @@ ONLY_PRANGE = dict.fromkeys(  # only prange is parallel: a search for other loop
 
 
 class _Thread(local):
-    """What is counted for each Python thread."""
+    """Counters of one Python thread."""
 
     compile_seconds = 0.0
 
@@ -123,7 +123,7 @@ class _Kernel(CPUDispatcher):  # type: ignore[misc]
     """A compiled kernel: calls are Numba's, without overhead."""
 
     def compile(self, sig: Any) -> Any:
-        """Load or compile the kernel; its file lock ends with that, also after an exception."""
+        """Load or compile the kernel, and release its file lock, also after an exception."""
         with global_compiler_lock:
             start = time.perf_counter()
             try:

@@ -52,7 +52,7 @@ class FileLock:
         """
         if self._lock is not None:
             handle, lock = self._lock
-            with suppress(OSError):  # it is unlocked for a forked process, too, which has the file
+            with suppress(OSError):  # a forked process that inherited the file would keep the lock
                 fcntl.flock(handle, fcntl.LOCK_UN)
             self._lock = None
             with suppress(OSError):

@@ -2,14 +2,14 @@
 
 Numba runs the parallel loops of a kernel on a threading layer: GNU OpenMP, TBB or workqueue.
 
-Fork: a child has only the thread that called fork. Numba ends a child of a process that has used
-GNU OpenMP, and a child with workqueue has no queues. Here a child starts its layer again. GNU
-OpenMP still counts on the parent's threads there, so it gets a limit of no active parallel region:
-the child runs every kernel on one thread, with the same bits. fork waits until no other thread
+Fork: a child has only the thread that called fork. Numba terminates a child of a process that has
+used GNU OpenMP, and a child with workqueue has no queues. Here a child restarts its layer. GNU
+OpenMP in the child still waits for the parent's threads, so its parallel regions are disabled: the
+child runs every kernel on one thread, with the same bits. fork waits until no other thread
 compiles, because the child would wait for ever for that thread to release the compiler's lock.
 
-Python threads: workqueue runs one kernel at a time and aborts the process at a second one. There, a
-kernel waits until the kernel of another Python thread has ended.
+Python threads: workqueue runs one kernel at a time and aborts the process at a second one, so with
+workqueue a kernel waits until the kernels of other Python threads have ended.
 """
 
 import ctypes
@@ -58,6 +58,6 @@ def _restart_in_child() -> None:
 
 
 share_at_fork(global_compiler_lock)
-share_at_fork(one_kernel_lock)  # taken before the compiler's lock, as by a kernel that compiles
+share_at_fork(one_kernel_lock)  # acquired before the compiler's lock, as when a kernel compiles
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_restart_in_child)

@@ -29,7 +29,6 @@ SLACK = 1.25  # largest ratio of used and cached memory to the peak of used memo
 class _CachingAllocator:
     """Freed memory by size, and the number of bytes used and cached.
 
-    The counters are exact also after a MemoryError or a KeyboardInterrupt: what is removed from one
     The counters are exact even after a MemoryError or a KeyboardInterrupt: an array moves between
     lists and is counted in consecutive statements without a call, and Python raises
     KeyboardInterrupt only after a call or at the end of a loop's body. One exception: Python
@@ -45,7 +44,7 @@ class _CachingAllocator:
     def allocate(self, owner: "_Allocation", size: int) -> Array:
         """Set the owner's memory to an array of `size` bytes and return it.
 
-        It comes from the cache if that has an array of this size.
+        A cached array is used if there is one of this size.
         """
         with self.lock:
             self._count_freed()
