@@ -23,7 +23,7 @@ from minise.ops import cuda, reference
 from minise.ops.cuda.backend import Backend
 from minise.ops.cuda.sources import parameters, source
 from tests.cli.commands import call
-from tests.ops.cuda.compiler import NEEDED, compiler, uses
+from tests.ops.cuda.compiler import NEEDED, build_text, newest
 from tests.ops.cuda.device import Module, device
 from tests.ops.cuda.emulator import Emulator
 
@@ -298,7 +298,7 @@ def test_the_convolution_on_tensor_cores(sizes, tiling, seed):
     assert relative_error(m2, (centred**2).sum(3)) < 1e-6
 
 
-@pytest.mark.skipif(compiler() is None, reason=f"no compiler of CUDA: {NEEDED}")
+@pytest.mark.skipif(not newest(), reason=f"no CUDA compiler: {NEEDED}")
 @pytest.mark.parametrize(
     ("case", "chip"), [*((case, 90) for case in TILINGS), (TILINGS[0], 80)], ids=str
 )
@@ -306,7 +306,7 @@ def test_the_convolution_on_tensor_cores_compiles_without_spills(case, chip):
     """Products in TF32 need Ampere (80) or later."""
     _, C, side, tiling = case
     unit = TensorConvolution(Emulator(), C, C, side, tiling).source
-    usage = uses(unit.text, chip, unit.defines)
+    usage = build_text(newest()[0], unit.text, chip, unit.defines).uses
     assert usage.keys() == {"arrange_weights", "conv3x3"}
     for kernel, use in usage.items():
         assert (use.spilled, use.stack) == (0, 0), kernel
