@@ -25,6 +25,7 @@ from minise.train import SGD, SoftmaxCrossEntropy, train_step
 
 MAX_ERROR = 1e-5  # bound on ||error|| / ||expected|| in float32
 SIDE_BEYOND_2_31 = 26755  # 3 * SIDE**2 > 2**31
+HIDDEN_UNITS = 2  # of the SE blocks that are compared with float64
 MIB = 2**20
 
 
@@ -163,11 +164,15 @@ class Probes:
         """Run an SE block with the largest tile that fits into shared memory; return its bytes."""
         capacity, channels = self.ops.launcher.shared_limit(), 16
         pixels = capacity // 4 // channels // 4 * 4
-        while tile_bytes(np.empty((1, channels, 1, pixels), np.float32), 1) > capacity:
+
+        def size() -> int:
+            return tile_bytes(np.empty((1, channels, 1, pixels), np.float32), HIDDEN_UNITS)
+
+        while size() > capacity:
             pixels -= 4
         x = self._array(3, channels, 1, pixels)
         self._block_error(x, self.ops.using(squeeze_excite="tile"))
-        return int(tile_bytes(np.empty((1, channels, 1, pixels), np.float32), 1))
+        return size()
 
     def block_graph(self) -> float:
         """Replay an SE block from a graph with its own memory pool; return the error."""
@@ -221,7 +226,7 @@ class Probes:
         for _ in range(3):
             images = rng.standard_normal((self.batch // 2, 3, self.size, self.size))
             batch = images.astype(np.float32), rng.integers(0, 10, len(images))
-            losses.append(train_step(net, objective, optimiser, [batch], 0.1)["loss"])
+            losses.append(float(train_step(net, objective, optimiser, [batch], 0.1)["loss"]))
         params = net.named_parameters()
         return losses, {name: self.ops.asnumpy(array) for name, array in params.items()}
 
@@ -235,7 +240,8 @@ class Probes:
     def _block_error(self, x: Any, ops: Any = None) -> float:
         """Run an SE block forward and backward; return the error of its output against float64."""
         ops = ops or self.ops
-        w1, w2 = self._array(2, x.shape[1]) / 4, self._array(x.shape[1], 2)
+        w1 = self._array(HIDDEN_UNITS, x.shape[1]) / 4
+        w2 = self._array(x.shape[1], HIDDEN_UNITS)
         out, cache = ops.squeeze_excite_forward(x, w1, None, w2, None)
         dx, *_ = ops.squeeze_excite_backward(out, cache)
         if not np.isfinite(ops.asnumpy(dx)).all():
