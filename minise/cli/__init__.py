@@ -17,6 +17,7 @@ from typing import Any
 from minise.cli.verbs import VERBS, function_of, show_overview
 from minise.cli.words import FAILED, INTERRUPTED, Failure, misuse, text_of
 
+GPU_MODULES = "cupy", "minise.ops.cuda"  # of the classes of errors of a GPU
 CLOSED_PIPE = 141  # the shells' convention: 128 + SIGPIPE
 
 
@@ -49,7 +50,10 @@ def _status(arguments: list[str]) -> int:
             sys.stdout.flush()  # at interpreter exit, an error would print a traceback
     except BrokenPipeError:
         raise
-    except (Failure, OpsError, MemoryError, KeyboardInterrupt, OSError) as error:
+    except (Failure, OpsError, MemoryError, KeyboardInterrupt, OSError, RuntimeError) as error:
+        known = not isinstance(error, RuntimeError) or isinstance(error, OpsError)
+        if not known and not type(error).__module__.startswith(GPU_MODULES):
+            raise  # a fault of minise
         failure = _failure(error, arguments[0] if arguments else "--help")
         print(f"minise: {failure}", file=sys.stderr)
         return failure.status
@@ -68,6 +72,9 @@ def _failure(error: BaseException, verb: str) -> Failure:
     if isinstance(error, OSError):  # such as a full disk
         _discard_unwritable()
         return Failure(f"{verb}: {text_of(error)}", FAILED)
+    if type(error).__module__.startswith(GPU_MODULES):
+        hint = "nvidia-smi shows the state of the GPU, and MINISE_CUDA_SYNC=1 names the kernel"
+        return Failure(f"{verb}: the GPU failed ({error}): {hint}", FAILED)
     return Failure(str(error), FAILED)  # in a user's file; the message starts with file and line
 
 

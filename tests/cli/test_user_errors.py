@@ -17,6 +17,7 @@ from signal import SIGTERM
 import pytest
 
 from minise.cli import main
+from minise.ops.cuda.cupy_launcher import KernelFault
 from tests.cli import setups
 from tests.cli.commands import call
 from tests.cli.setups import (
@@ -47,6 +48,10 @@ FULL = (
     r"cannot be written \(No space left on device; [\d,]+ bytes are free, [\d,]+ are needed\): free"
 )
 BEST = "a/best.safetensors"
+FAULT = KernelFault("scale failed on the GPU (cudaErrorIllegalAddress)")
+CUDA_ERROR = type("CUDARuntimeError", (RuntimeError,), {"__module__": "cupy_backends.cuda.api"})(
+    "cudaErrorLaunchFailure: unspecified launch failure"
+)
 DENIED = r"cannot be read .*\(Permission denied\): check .*permissions"
 
 ARGUMENTS = [
@@ -272,6 +277,13 @@ ENDED = [
     (TRAIN, 130, f"train: interrupted{NONE}", signals(STEP, times=2)),
     (TRAIN, 130, "after step 1 of 2; runs/b/last.safetensors is written$", signals(STEP)),
     (TRAIN, 143, "after step 1 of 2; runs/b/last.safetensors is written$", signals(STEP, SIGTERM)),
+    (TRAIN, 1, r"train: the GPU failed \(scale failed .*SYNC=1 names", calls(STEP, FAULT)),
+    (
+        TRAIN,
+        1,
+        r"the GPU failed \(cudaErrorLaunch.*nvidia-smi shows",
+        calls(STEP, CUDA_ERROR),
+    ),
     (TRAIN, 130, f"train: interrupted{LAST} 1$", signals(EVALUATE)),
     (TRAIN, 143, f"train: interrupted{LAST} 2$", signals(EVALUATE, SIGTERM, after=1)),
     (TRAIN, 130, f"train: interrupted{LAST} 2$", signals(EVALUATE, after=2)),

@@ -78,7 +78,7 @@ class Backend:
     def using(
         self,
         *,
-        squeeze_excite: str = "auto",
+        squeeze_excite: str | None = None,
         threads: int | None = None,
         algorithm: str | None = None,
         tf32: bool | None = None,
@@ -87,9 +87,9 @@ class Backend:
 
         Parameters
         ----------
-        squeeze_excite : {"auto", "simple", "tile"}
-            Kernels of squeeze_excite; minise.ops.cuda.squeeze_excite states the rule of "auto". The
-            choice changes the rounding of results.
+        squeeze_excite : {"auto", "simple", "tile"}, optional
+            Kernels of squeeze_excite; the default keeps the current setting, at first "auto", whose
+            rule minise.ops.cuda.squeeze_excite states. The choice changes the rounding of results.
         threads : int, optional
             Ignored: the ops have no threads on the CPU.
         algorithm : {"auto"}, optional
@@ -104,10 +104,11 @@ class Backend:
         ValueError
             If squeeze_excite or algorithm is not one of these.
         """
-        check_choice("using", "squeeze_excite", squeeze_excite, se.KERNELS)
         check_one_algorithm("cuda", algorithm)
         launcher = copy.copy(self.launcher)  # shares the compiled kernels
-        launcher.squeeze_excite = squeeze_excite
+        if squeeze_excite is not None:
+            check_choice("using", "squeeze_excite", squeeze_excite, se.KERNELS)
+            launcher.squeeze_excite = squeeze_excite
         if tf32 is not None:
             check_flag("using", "tf32", tf32)
             launcher.tf32 = bool(tf32)
