@@ -41,12 +41,12 @@ def test_a_plot_is_one_drawing_as_wide_as_the_page():
 
 
 def test_a_kernel_is_shown_unchanged():
-    text = cuda_of(("squeeze_excite.cu", "template <int P> __device__ real dot_row"))
-    assert re.search(r"^```cpp\ntemplate .*return sum_of_lanes\(sum\);\n}\n```$", text, re.DOTALL)
+    text = cuda_of(("squeeze_excite.cu", "template <int P, int ROWS> __device__ real sum_of_pix"))
+    assert re.search(r"^```cpp\ntemplate .*return sum_of_rows\(sums\);\n}\n```$", text, re.DOTALL)
     assert text.count("\n}") == 1
 
 
-@pytest.mark.parametrize(("start", "count"), [("nothing", 0), ("template <int P>", 3)])
+@pytest.mark.parametrize(("start", "count"), [("nothing", 0), ("template <int P", 2)])
 def test_a_start_that_is_not_unique_is_refused(start, count):
     with pytest.raises(ValueError, match=f"cuda_of: {count} lines of squeeze_excite.cu begin with"):
         cuda_of(("squeeze_excite.cu", start))
