@@ -44,10 +44,14 @@ def run_a(trained):
     return Path(shutil.copytree(trained, "runs/a"))
 
 
+FEW_IMAGES = r"^minise: \w+ has no images of \d+ of 10 classes: "  # small test sets
+
+
 def done(line, capsys):
     """Return the output of a command that succeeds."""
     status, out, err = call(line, capsys)
-    assert (status, err) == (0, "")
+    lines = [text for text in err.splitlines() if not re.search(FEW_IMAGES, text)]
+    assert (status, lines) == (0, [])
     return out
 
 
