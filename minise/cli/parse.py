@@ -97,7 +97,8 @@ def usage_error(verb: str, box: str) -> str:
         return f"{verb}: {_unrecognized(verb, match[1], details)}"
     if match := re.search(r"Missing value for argument '(.*)'\. Expected (\d+)", error):
         wanted = "a value" if match[2] == "1" else f"{match[2]} values"
-        return f"{verb}: {match[1]} has too few values, expected {wanted}: {described}"
+        option = match[1].strip("(',)")  # tyro 1.0.0 prints a tuple
+        return f"{verb}: {option} has too few values, expected {wanted}: {described}"
     if match := re.match(r"Missing from [^:]*: (\S+) (.*?)\.? \(required\)", error):
         name, text = match.groups()
         example = f"minise {verb} --help shows an example"

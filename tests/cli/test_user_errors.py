@@ -67,7 +67,11 @@ ARGUMENTS = [
     ("walk se --shape a b", 2, "walk: --shape is 'a b', expected integers"),
     ("train --ops", 2, "train: --ops has too few values, expected a value"),
     ("summary resnet20 --size 32", 2, "summary: --size has too few values, expected 2 values"),
-    ("train --mean 0.5", 2, "train: --mean is '0.5', expected three numbers"),
+    (
+        "train --mean 0.5",
+        2,
+        "train: --mean (is '0.5', expected three numbers|has too few values, expected 3)",
+    ),
     ("train --recipe quik", 2, "train: --recipe is 'quik', expected .*did you mean quick"),
     ("summary se_resnet8 --gate sigmod", 2, "summary: --gate is 'sigmod', .*did you mean sigmoid"),
     ("train --squeeze mx", 2, "train: --squeeze is 'mx', .*did you mean max"),
