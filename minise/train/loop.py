@@ -14,7 +14,7 @@ import numpy as np
 
 from minise.checks import Array
 from minise.nn import Layer
-from minise.ops.backend import on_compile
+from minise.ops.backend import compile_seconds, on_compile
 from minise.train import checkpoint as checkpoints
 from minise.train.batches import BatchSource, epoch_batches, group_batches
 from minise.train.checkpoint import Checkpoint, arrays_of, restore
@@ -30,7 +30,7 @@ from minise.train.interrupt import Interrupted, Interruption, naming_the_checkpo
 from minise.train.means import Means
 from minise.train.memory import out_of_memory
 from minise.train.objective import Objective, SoftmaxCrossEntropy
-from minise.train.progress import Progress, clock
+from minise.train.progress import Progress
 from minise.train.run_folder import RunFolder, as_strict_json
 from minise.train.schedule import lr_at
 from minise.train.sgd import SGD
@@ -177,7 +177,7 @@ def _one_epoch(
 ) -> tuple[dict[str, Any], int]:
     """Train one epoch; return its record for metrics.jsonl and the number of images."""
     first, lr, means = (epoch - 1) * training.steps, 0.0, Means()
-    start, clock_start = time.perf_counter(), clock()
+    start, compiled = time.perf_counter(), compile_seconds()
     groups = group_batches(epoch_batches(training.train, epoch - 1), training.accumulate)
     for step, group in enumerate(groups, first + 1):
         lr = _lr(training, step)
@@ -190,7 +190,8 @@ def _one_epoch(
         if not (means.on_host or due or interruption.number):
             continue  # reading the loss would wait for the GPU
         _read(means, step, epoch, training)
-        throughput = means.count / (clock() - clock_start)
+        seconds = time.perf_counter() - start
+        throughput = means.count / (seconds - (compile_seconds() - compiled))
         progress.step(epoch, step - first, means.means(), throughput)
         if due:
             record = dict(epoch=epoch, step=step, loss=means.last["loss"], lr=lr)
@@ -206,7 +207,8 @@ def _one_epoch(
             f"{len(training.train)}, their len: return a new iterator from each call of epoch"
         )
     _read(means, epoch * training.steps, epoch, training)
-    seconds, throughput = time.perf_counter() - start, means.count / (clock() - clock_start)
+    seconds = time.perf_counter() - start
+    throughput = means.count / (seconds - (compile_seconds() - compiled))
     timing = dict(lr=lr, images_per_second=throughput, seconds=seconds)
     return {"epoch": epoch, "step": epoch * training.steps, **means.means(), **timing}, means.count
 

@@ -30,7 +30,8 @@ def machine(monkeypatch):
     clock = SimpleNamespace(perf_counter=lambda: machine.seconds)
     monkeypatch.setattr(progress, "time", clock)
     monkeypatch.setattr(loop, "time", clock)
-    monkeypatch.setattr(progress, "compile_seconds", lambda: machine.compile_seconds)
+    for module in (progress, loop):
+        monkeypatch.setattr(module, "compile_seconds", lambda: machine.compile_seconds)
     return machine
 
 
