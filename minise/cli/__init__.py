@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from minise.checks import escaped
 from minise.cli.verbs import VERBS, function_of, show_overview
 from minise.cli.words import FAILED, INTERRUPTED, Failure, misuse, text_of
 
@@ -101,7 +102,7 @@ def _plain_warnings() -> Iterator[None]:
 
         def show(message: Any, category: type[Warning], *where: Any, **file: Any) -> None:
             if category.__module__.startswith("minise."):
-                print(f"minise: {message}", file=sys.stderr)
+                print(f"minise: {escaped(' '.join(str(message).split()))}", file=sys.stderr)
             else:
                 show_others(message, category, *where, **file)
 

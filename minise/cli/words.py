@@ -1,10 +1,8 @@
 """How a command prints text, and how it fails: with one line and an exit status."""
 
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from rich.console import Console
 
@@ -32,14 +30,13 @@ def misuse() -> Iterator[None]:
     """Turn an error of the user's into one line and exit status 2.
 
     It encloses preparations only (reading settings and files, building a net). An error in training
-    is a fault of minise and keeps its traceback. A DataWarning becomes a line on standard error.
+    is a fault of minise and keeps its traceback. Every DataWarning is shown, also a repeated one.
     """
     from minise.data import DataWarning
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always", DataWarning)
-            warnings.showwarning = _print_as_line
             yield
     except BrokenPipeError:
         raise
@@ -59,8 +56,3 @@ def text_of(error: OSError) -> str:
         f"{error.filename} cannot be read or written ({error.strerror}): check the path, its "
         "permissions and the disk"
     )
-
-
-def _print_as_line(message: Warning | str, *details: Any, **settings: Any) -> None:
-    """Print a warning as one line, without its source location."""
-    print(f"minise: {escaped(' '.join(str(message).split()))}", file=sys.stderr)
