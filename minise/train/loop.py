@@ -26,7 +26,7 @@ from minise.train.finite import (
     naming_the_array,
     overflow,
 )
-from minise.train.interrupt import Interrupted, Interruption, naming_the_checkpoint
+from minise.train.interrupt import Interruption, interrupted, naming_the_checkpoint
 from minise.train.means import Means
 from minise.train.memory import out_of_memory
 from minise.train.objective import Objective, SoftmaxCrossEntropy
@@ -112,7 +112,7 @@ def train(training: Training, console: "Console | None" = None) -> Result:
         if training.val is not None:
             restore(training.net, checkpoints.load(training.folder.best).arrays)
         if training.test is not None:
-            with interruption.at_once():
+            with interruption.at_once("the test"):
                 test = evaluate(training.net, training.test, training.evaluation, confusion)
         trained, seconds = sum(epoch["seconds"] for epoch in epochs), time.perf_counter() - start
         counts = None if confusion is None else confusion.counts
@@ -165,7 +165,7 @@ def _validate(
     assert training.val is not None
     observe = training.confusion()  # it checks the targets
     try:
-        with interruption.at_once():
+        with interruption.at_once("validation"):
             return evaluate(training.net, training.val, training.evaluation, observe)
     except BaseException:
         _save(training, training.folder.last, metrics)
@@ -199,8 +199,7 @@ def _one_epoch(
         if interruption.number:
             _save(training, training.folder.last, {"epoch": epoch - 1, "step": step})
             where = f"step {step} of {training.epochs * training.steps}"
-            message = f"interrupted after {where}; {training.folder.last} is written"
-            raise Interrupted(interruption.number, message)
+            raise interrupted(interruption.number, training.folder, where)
     if not means.count:
         raise ValueError(
             f"train: epoch({epoch - 1}) of the batches yields 0 batches, expected "
