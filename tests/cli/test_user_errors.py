@@ -45,6 +45,8 @@ STEP, EVALUATE = "minise.train.loop.train_step", "minise.train.loop.evaluate"
 NONE = "; no checkpoint is written$"
 START = "; runs/resnet8-shapes10-1/last.safetensors has the state after step 0$"
 LAST = "; runs/b/last.safetensors has the state after step"
+TO_GO_ON = "; to go on: minise resume runs/b$"
+SAVED = f"; runs/b/last.safetensors has it{TO_GO_ON}"
 FULL = (
     r"cannot be written \(No space left on device; [\d,]+ bytes are free, [\d,]+ are needed\): free"
 )
@@ -278,10 +280,15 @@ ENDED = [
     ("quickstart", 130, f"train: interrupted.*{NONE}", signals("minise.train.setup.load")),
     (TRAIN, 130, f"train: interrupted.*{NONE}", signals("minise.train.setup.load")),
     (TRAIN, 130, f"train: interrupted.*{NONE}", signals("minise.models.build")),
-    (OPS, 130, f"train: interrupted{START}", ops("raise KeyboardInterrupt")),
-    (TRAIN, 130, f"train: interrupted{LAST} 0$", signals(STEP, times=2)),
-    (TRAIN, 130, "after step 1 of 2; runs/b/last.safetensors is written$", signals(STEP)),
-    (TRAIN, 143, "after step 1 of 2; runs/b/last.safetensors is written$", signals(STEP, SIGTERM)),
+    (
+        OPS,
+        130,
+        "train: interrupted; runs/resnet8-.* after step 0; to go",
+        ops("raise KeyboardInterrupt"),
+    ),
+    (TRAIN, 130, f"train: interrupted{LAST} 0{TO_GO_ON}", signals(STEP, times=2)),
+    (TRAIN, 130, f"after step 1 of 2{SAVED}", signals(STEP)),
+    (TRAIN, 143, f"after step 1 of 2{SAVED}", signals(STEP, SIGTERM)),
     (TRAIN, 1, r"train: the GPU failed \(scale failed .*SYNC=1 names", calls(STEP, FAULT)),
     (
         TRAIN,
@@ -289,13 +296,13 @@ ENDED = [
         r"the GPU failed \(cudaErrorLaunch.*nvidia-smi shows",
         calls(STEP, CUDA_ERROR),
     ),
-    (TRAIN, 130, f"train: interrupted{LAST} 1$", signals(EVALUATE)),
-    (TRAIN, 143, f"train: interrupted{LAST} 2$", signals(EVALUATE, SIGTERM, after=1)),
-    (TRAIN, 130, f"train: interrupted{LAST} 2$", signals(EVALUATE, after=2)),
-    (TRAIN, 143, f"train: interrupted{LAST} 2$", signals(EVALUATE, SIGTERM, after=2)),
-    (TRAIN, 130, "after step 1 of 2; runs/b/last.safetensors is", signals("os.fsync", after=3)),
-    (TRAIN, 130, f"train: interrupted{LAST} 1$", signals("os.fsync", after=6)),
-    (TRAIN, 130, f"train: interrupted{LAST} 2$", signals("os.fsync", after=12)),
+    (TRAIN, 130, f"interrupted in validation{LAST} 1{TO_GO_ON}", signals(EVALUATE)),
+    (TRAIN, 143, f"in validation{LAST} 2{TO_GO_ON}", signals(EVALUATE, SIGTERM, after=1)),
+    (TRAIN, 130, f"interrupted in the test{LAST} 2{TO_GO_ON}", signals(EVALUATE, after=2)),
+    (TRAIN, 143, f"in the test{LAST} 2{TO_GO_ON}", signals(EVALUATE, SIGTERM, after=2)),
+    (TRAIN, 130, f"after step 1 of 2{SAVED}", signals("os.fsync", after=3)),
+    (TRAIN, 130, f"in validation{LAST} 1{TO_GO_ON}", signals("os.fsync", after=6)),
+    (TRAIN, 130, f"in validation{LAST} 2{TO_GO_ON}", signals("os.fsync", after=12)),
     (
         TRAIN,
         1,
