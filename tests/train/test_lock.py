@@ -13,6 +13,7 @@ import pytest
 from minise.files import TEMPORARY, write_whole
 from minise.train import lock
 from minise.train.lock import LOCK, Locked, locked, remove_litter, state
+from minise.train.owner import this_process
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="forks and kills processes")
 
@@ -34,7 +35,7 @@ with locked({str(folder)!r}):
 
 def owner_of(folder, **changes):
     """Write a lock file that names this process, with changes."""
-    content = {**lock._this_process()._asdict(), **changes}
+    content = {**this_process()._asdict(), **changes}
     (folder / LOCK).write_text(json.dumps(content))
 
 
@@ -187,13 +188,25 @@ def test_another_host_is_refused_with_the_file_to_remove(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"kernel": "before the restart"}, {"start": "1"}, {"host": "other", "start": "1"}]
+    "changes",
+    [
+        {"kernel": "before the restart"},
+        {"pid": os.getppid(), "start": "1"},
+        {"pid": os.getppid(), "start": "1", "host": "other"},
+    ],
 )
 def test_a_restarted_host_and_a_reused_process_id_make_the_lock_stale(tmp_path, changes):
     owner_of(tmp_path, **changes)
     assert state(tmp_path)[0] == "stale"
     with locked(tmp_path):
         pass
+
+
+def test_a_lock_file_of_this_process_that_could_not_be_removed_is_stale(tmp_path):
+    owner_of(tmp_path)
+    assert state(tmp_path)[0] == "stale"
+    with locked(tmp_path):
+        refused(tmp_path)
 
 
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, None])
@@ -213,7 +226,7 @@ def test_without_locks_of_files_the_process_id_decides(tmp_path, monkeypatch, co
     process.kill()
     process.communicate()
     assert state(tmp_path)[0] == "stale"
-    owner_of(tmp_path, space="pid:[1]")
+    owner_of(tmp_path, namespace="pid:[1]")
     assert state(tmp_path)[0] == "held"
     owner_of(tmp_path, pid=process.pid, start="")
     with locked(tmp_path):
