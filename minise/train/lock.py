@@ -52,9 +52,9 @@ def locked(folder: StrPath) -> Iterator[None]:
     """
     path, pid, token = _path(folder), os.getpid(), object()
     if _held.setdefault((pid, path), token) is not token:  # record locks do not exclude threads
-        raise Locked(_refusal(path, this_process()))
+        raise Locked(_refusal(folder, this_process()))
     try:
-        handle = _acquire(path)
+        handle = _acquire(path, folder)
         try:
             remove_temporary_files(path.parent.glob(TEMPORARY))
             yield
@@ -112,13 +112,16 @@ def _path(folder: StrPath) -> Path:
     return Path(os.path.realpath(folder)) / LOCK
 
 
-def _acquire(path: Path) -> int:
-    """Return the handle of the lock file, which is locked and names this process."""
+def _acquire(path: Path, folder: StrPath) -> int:
+    """Return the handle of the lock file, which is locked and names this process.
+
+    folder is the path for messages, as the user wrote it.
+    """
     owner = None
     for attempt in range(TRIES):
         if attempt:
             time.sleep(PAUSE_SECONDS)
-        with writing(path):
+        with writing(Path(folder, LOCK)):
             handle = os.open(path, os.O_RDWR | os.O_CREAT | O_CLOEXEC, 0o666)
             try:
                 owner = from_json(os.read(handle, MAX_BYTES))
@@ -129,7 +132,7 @@ def _acquire(path: Path) -> int:
                 os.close(handle)
                 raise
             os.close(handle)
-    raise Locked(_refusal(path, owner))
+    raise Locked(_refusal(folder, owner))
 
 
 def _release(path: Path, handle: int) -> None:
@@ -139,7 +142,8 @@ def _release(path: Path, handle: int) -> None:
     with suppress(OSError):
         path.unlink()
     if fcntl is not None:
-        os.close(handle)
+        with suppress(OSError):
+            os.close(handle)
 
 
 def _write(path: Path, handle: int) -> None:
@@ -184,13 +188,14 @@ def _is_stale(owner: Owner | None, is_locked: bool | None) -> bool:
     return owner is None or has_ended(owner, bool(is_locked))
 
 
-def _refusal(path: Path, owner: Owner | None) -> str:
+def _refusal(folder: StrPath, owner: Owner | None) -> str:
     """Return the message of Locked."""
+    text = f"{os.fspath(folder)} is being written by"
     if owner is None:
-        return f"{path.parent} is being written by another process: wait for its end, or stop it"
+        return f"{text} another process: wait for its end, or stop it"
     who = "this process" if owner.pid == os.getpid() else "the process"
-    text = f"{path.parent} is being written by {who} {owner.pid} of host {escaped(owner.host)}"
-    text += f" since {escaped(owner.since)}"
+    text += f" {who} {owner.pid} of host {escaped(owner.host)} since {escaped(owner.since)}"
     if not is_of_this_host(owner):
-        return f"{text}, which cannot be seen from here: if that run has ended, remove {path}"
+        lock = Path(folder, LOCK)
+        return f"{text}, which cannot be seen from here: if that run has ended, remove {lock}"
     return f"{text}: wait for its end, or stop it"

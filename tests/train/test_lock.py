@@ -68,7 +68,8 @@ def test_a_second_writer_in_the_same_process_is_refused(tmp_path):
     (tmp_path / "run").mkdir()
     link.symlink_to("run")
     with locked(tmp_path / "run"):
-        assert f"is being written by this process {os.getpid()} of host" in refused(link)
+        message = f"{link} is being written by this process {os.getpid()} of host "
+        assert refused(link).startswith(message)
         assert state(link)[0] == "held"
     with locked(link):
         pass
@@ -255,11 +256,40 @@ def test_a_lock_that_cannot_be_written_is_one_line_and_leaves_nothing(tmp_path, 
 
     monkeypatch.setattr(os, "write", full)
     with pytest.raises(OSError, match=r"run.lock cannot be written \(No space left.*: free"):
-        lock._acquire(tmp_path / LOCK)
+        lock._acquire(tmp_path / LOCK, tmp_path)
     monkeypatch.undo()
     assert list(tmp_path.iterdir()) == []
     with locked(tmp_path):
         pass
+
+
+CALLS = ("open", "read", "fstat", "ftruncate", "lseek", "write", "unlink", "close")
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("after", [False, True])
+def test_a_failing_call_leaves_a_folder_that_can_be_locked(tmp_path, name, after):
+    failed, real = [], getattr(os, name)
+
+    def call(*arguments, **settings):
+        failed.append(real(*arguments, **settings) if after and name != "open" else None)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    message = ""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, name, call)
+        try:
+            with locked(tmp_path):
+                pass
+        except OSError as error:
+            message = str(error)
+    assert failed
+    text = f"{tmp_path / LOCK} cannot be written (Input/output error): choose another path"
+    assert message == ("" if name in ("unlink", "close") else text)
+    assert state(tmp_path)[0] != "held"
+    with locked(tmp_path):
+        refused(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_temporary_files_of_dead_runs_are_removed_and_those_of_live_runs_stay(tmp_path):
