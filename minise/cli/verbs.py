@@ -15,6 +15,7 @@ VERBS = {
     "eval": ("inspect", "evaluate_run"),
     "profile": ("profile", "profile"),
     "bench": ("bench", "bench"),
+    "guard": ("guard", "guard"),
     "doctor": ("doctor", "doctor"),
 }
 FIRST = list(VERBS)[:6]

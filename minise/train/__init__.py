@@ -9,6 +9,7 @@ from minise.train.loop import Result, Training, train
 from minise.train.objective import Objective, SoftmaxCrossEntropy
 from minise.train.own import run
 from minise.train.recipes import RECIPES
+from minise.train.replay import replay
 from minise.train.schedule import lr_at, rate_at
 from minise.train.setup import fit, prepare
 from minise.train.sgd import SGD
@@ -35,6 +36,7 @@ __all__ = [
     "prepare",
     "rate_at",
     "read_config",
+    "replay",
     "restore",
     "run",
     "save",

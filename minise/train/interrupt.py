@@ -87,7 +87,7 @@ def naming_the_checkpoint(folder: RunFolder, interruption: Interruption) -> Iter
     except OSError as error:  # its text cannot be changed through args
         raise type(error)(f"{error}; {_written(folder)}") from error
     except (FloatingPointError, ImageError, OpsError) as error:
-        error.args = (f"{error}; {_written(folder)}",)
+        error.args = (f"{error}; {_written(folder)}{getattr(error, 'remedy', '')}",)
         raise
 
 

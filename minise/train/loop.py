@@ -18,6 +18,7 @@ from minise.ops.backend import compile_seconds, on_compile
 from minise.train import checkpoint as checkpoints
 from minise.train.batches import BatchSource, epoch_batches, group_batches
 from minise.train.checkpoint import Checkpoint, arrays_of, restore
+from minise.train.dump import dumping
 from minise.train.evaluate import Confusion, evaluate
 from minise.train.finite import (
     NonFiniteLoss,
@@ -112,7 +113,8 @@ def train(training: Training, console: "Console | None" = None) -> Result:
         if training.val is not None:
             restore(training.net, checkpoints.load(training.folder.best).arrays)
         if training.test is not None:
-            with interruption.at_once():
+            step = training.epochs * training.steps
+            with interruption.at_once(), dumping(training, "test", step):
                 test = evaluate(training.net, training.test, training.evaluation, confusion)
         trained, seconds = sum(epoch["seconds"] for epoch in epochs), time.perf_counter() - start
         counts = None if confusion is None else confusion.counts
@@ -165,7 +167,7 @@ def _validate(
     assert training.val is not None
     observe = training.confusion()  # it checks the targets
     try:
-        with interruption.at_once():
+        with interruption.at_once(), dumping(training, "validation", metrics["step"]):
             return evaluate(training.net, training.val, training.evaluation, observe)
     except BaseException:
         _save(training, training.folder.last, metrics)
@@ -182,7 +184,10 @@ def _one_epoch(
     for step, group in enumerate(groups, first + 1):
         lr = _lr(training, step)
         try:
-            results = train_step(training.net, training.objective, training.optimiser, group, lr)
+            with dumping(training, "training", step):
+                results = train_step(
+                    training.net, training.objective, training.optimiser, group, lr
+                )
         except MemoryError as error:
             raise out_of_memory(error, training.net, training.objective, group[0]) from None
         means.add(results, sum(len(x) for x, _ in group))
