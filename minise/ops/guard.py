@@ -160,7 +160,7 @@ class Guard(Wrapper):
             for k, ((layer, name), param, grad, velocity) in enumerate(arrays):
                 before = saved[k], grad, saved[k + len(params)]
                 titles = name, f"gradient of {name}", f"velocity of {name}"
-                results = {name: param, f"velocity of {name}": velocity}
+                results = {f"velocity of {name}": velocity, name: param}  # as computed
                 inputs = dict(zip(titles, before, strict=True))
                 check_finite((layer, "sgd", UPDATE, RESULT), results, inputs)
         except NonFiniteError:
