@@ -110,7 +110,7 @@ def dumping(training: Run, phase: str, step: int) -> Iterator[None]:
             try:
                 write(path, _dump(training, phase, step, error))
             except (OSError, ValueError, TypeError, MemoryError) as reason:
-                error.remedy = f"; {path} is not written: {reason or 'out of memory'}"
+                error.remedy = f"; {path} is not written: {str(reason) or 'out of memory'}"
             else:
                 command = f"minise guard {shlex.quote(str(path))}"
                 if "model" not in training.settings:
