@@ -10,7 +10,7 @@ import numpy as np
 
 from minise.ops.backend import copies, sgd_updates
 from minise.ops.shapes import positional_names
-from minise.ops.wrapper import BACKWARD, Call, View, Wrapper
+from minise.ops.wrapper import BACKWARD, Call, View, Wrapper, unwrapped
 
 RUN = "run"  # a step of inference, which has no backward
 UPDATE = "update"  # of the parameters, by SGD
@@ -191,9 +191,8 @@ def unguarded(ops: Any) -> Any:
 
 def _names(ops: Any, op: str, count: int) -> list[str]:
     """Return the names of an op's positional arrays, from its forward's signature."""
-    while isinstance(ops, Wrapper):
-        ops = ops.ops
-    return positional_names(inspect.signature(getattr(ops, f"{op}_forward")), count)
+    function = getattr(unwrapped(ops), f"{op}_forward")
+    return positional_names(inspect.signature(function), count)
 
 
 def _arrays_in(cache: Any) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from minise.ops.guard import Guard, NonFinite, NonFiniteError, unguarded
-from minise.ops.wrapper import BACKWARD, FORWARD, Call, Wrapper, attach
+from minise.ops.wrapper import BACKWARD, FORWARD, Call, Wrapper, attach, unwrapped
 
 __all__ = [
     "BACKWARD",
@@ -39,6 +39,7 @@ __all__ = [
     "record",
     "timed",
     "unguarded",
+    "unwrapped",
 ]
 
 

@@ -123,3 +123,10 @@ def attach(net: Any, ops: Any) -> None:
         layer.ops = ops.at(name) if isinstance(ops, Wrapper) else ops
     while isinstance(ops, Wrapper):
         ops.net, ops = weakref.ref(net), ops.ops
+
+
+def unwrapped(ops: Any) -> Any:
+    """Return the back end inside of any number of wrappers, or of a wrapper's view for a layer."""
+    while isinstance(ops, Wrapper | View):
+        ops = ops.ops if isinstance(ops, Wrapper) else ops.wrapper
+    return ops
