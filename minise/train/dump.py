@@ -24,7 +24,6 @@ from minise.train.objective import Objective, SoftmaxCrossEntropy
 from minise.train.run_folder import RunFolder, versions
 from minise.train.sgd import SGD
 
-FORMAT = "minise-guard-1"
 NAME = "guard.safetensors"  # in a run folder
 NET, VELOCITY = "net/", "velocity/"  # prefixes of the names of arrays
 TRAINING, VALIDATION, TEST = PHASES = "training", "validation", "test"
@@ -192,7 +191,7 @@ def write(path: Path, dump: Dump) -> None:
                 )
             arrays[f"batch/{k}/{title}"] = array
     header = {name: value for name, value in dump._asdict().items() if name in HEADER}
-    files.write(path, FORMAT, arrays, {**header, "nonfinite": asdict(dump.nonfinite)})
+    files.write(path, files.GUARD, arrays, {**header, "nonfinite": asdict(dump.nonfinite)})
 
 
 def load(path: StrPath) -> Dump:
@@ -220,7 +219,7 @@ def load(path: StrPath) -> Dump:
         raise FileNotFoundError(
             f"{path} does not exist, expected a dump ({NAME}) or the folder of a run that has one"
         )
-    file = files.read(path, FORMAT)
+    file = files.read(path, files.GUARD)
     try:
         header = _checked(file.texts, HEADER)
         nonfinite = _checked(file.texts["nonfinite"], NONFINITE)

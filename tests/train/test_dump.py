@@ -305,6 +305,21 @@ def test_another_back_end(tmp_path):
     assert replay(tmp_path / "a", small_net(), ops=planter).same
 
 
+def test_the_masks_of_a_dropout_layer_are_those_of_the_run(tmp_path):
+    """They are drawn from the seed and the counter in the dump, whatever the net's own seed is."""
+    place = Place("backward", "5", np.nan)
+    error = Subject(place, reference).run(tmp_path)
+    fresh = Subject(place, reference)
+    fresh.net["drop"].state["seed"][...] = 99
+    fresh.planter.arm()
+    again = replay(tmp_path / "a", fresh.net)
+    assert again.same
+    expected = [np.asarray(array) for array in error.inputs.values()]
+    assert [array.mean_abs for array in again.inputs] == [
+        np.abs(array[np.isfinite(array)], dtype=np.float64).mean() for array in expected
+    ]
+
+
 def test_the_first_array_of_the_net_that_is_not_finite(tmp_path):
     Subject(Place("state", "norm.running_var"), reference).run(tmp_path)
     again = replay(tmp_path / "a", small_net())
@@ -359,7 +374,7 @@ def test_memory_runs_out(tmp_path, monkeypatch):
 
 def test_a_dump_is_bit_identical_after_reading_and_writing(written, tmp_path):
     dump.write(tmp_path / "b", dump.load(written))
-    before, after = (files.read(path, dump.FORMAT) for path in (written, tmp_path / "b"))
+    before, after = (files.read(path, files.GUARD) for path in (written, tmp_path / "b"))
     assert after.texts == before.texts
     assert after.arrays.keys() == before.arrays.keys()
     for name, array in before.arrays.items():
@@ -369,7 +384,7 @@ def test_a_dump_is_bit_identical_after_reading_and_writing(written, tmp_path):
 
 def test_only_what_is_needed_is_written(written):
     """A dump has parameters, state and batches, and velocities only if an update failed."""
-    arrays = files.read(written, dump.FORMAT).arrays
+    arrays = files.read(written, files.GUARD).arrays
     assert {name.partition("/")[0] for name in arrays} == {"net", "velocity", "batch"}
     size = sum(array.nbytes for array in arrays.values())
     assert size <= written.stat().st_size < size + 8000
@@ -409,20 +424,20 @@ def test_every_truncation_and_flipped_bit_is_told(written, tmp_path):
     ],
 )
 def test_headers_that_minise_does_not_write(name, value, written, tmp_path):
-    file = files.read(written, dump.FORMAT)
+    file = files.read(written, files.GUARD)
     if name == "nonfinite" and value:
         value = file.texts[name] | value
-    files.write(tmp_path / "b", dump.FORMAT, file.arrays, file.texts | {name: value})
+    files.write(tmp_path / "b", files.GUARD, file.arrays, file.texts | {name: value})
     with pytest.raises(ValueError, match=f"^{tmp_path / 'b'} is not a dump that "):
         dump.load(tmp_path / "b")
 
 
 @pytest.mark.parametrize("missing", ["batch/0/inputs", "batch/0/targets", "batch/", "nonfinite"])
 def test_missing_parts(missing, written, tmp_path):
-    file = files.read(written, dump.FORMAT)
+    file = files.read(written, files.GUARD)
     arrays = {name: a for name, a in file.arrays.items() if not name.startswith(missing)}
     texts = {name: text for name, text in file.texts.items() if name != missing}
-    files.write(tmp_path / "b", dump.FORMAT, arrays, texts)
+    files.write(tmp_path / "b", files.GUARD, arrays, texts)
     with pytest.raises(ValueError, match=f"^{tmp_path / 'b'} is not a dump that "):
         dump.load(tmp_path / "b")
 
@@ -434,14 +449,17 @@ def test_files_that_are_no_dump(written, tmp_path):
     with pytest.raises(FileNotFoundError, match=f"^{tmp_path}/guard.safetensors does not exist, e"):
         dump.load(tmp_path)
     checkpoint.save(path, checkpoint.Checkpoint({}, {}, {}, {}, {}))
-    with pytest.raises(ValueError, match="has format 'minise-checkpoint-1', expected 'minise-gua"):
+    with pytest.raises(ValueError, match="expected 'minise-guard-1': it is a checkpoint, which"):
         dump.load(path)
     nn.save(small_net(), path)
-    with pytest.raises(ValueError, match="has format 'minise-net-1', expected 'minise-guard-1'"):
+    with pytest.raises(ValueError, match="expected 'minise-guard-1': minise.nn.load reads it"):
         dump.load(path)
     shutil.copy(written, path)
-    with pytest.raises(ValueError, match="has format 'minise-guard-1', expected "):
+    with pytest.raises(ValueError, match="expected 'minise-checkpoint-1': it is a dump, which"):
         checkpoint.load(path)
+    files.write(path, "minise-guard-2", {}, {})
+    with pytest.raises(ValueError, match="expected 'minise-guard-1': .*, upgrade minise$"):
+        dump.load(path)
 
 
 def test_velocities_of_another_net(written):
