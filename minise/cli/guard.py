@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from minise.checks import escaped
 from minise.cli.words import FAILED, misuse, say
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def _title(dump: "Dump") -> str:
     lr = "" if dump.lr is None else f", lr {dump.lr:.3g}"
     arrays = [*dump.arrays.values(), *dump.velocity.values(), *(x for x, _ in dump.batches)]
     size = sum(array.nbytes for array in arrays) / 1e6
-    return (
+    return escaped(
         f"{dump.config.model} on {dump.config.data}, back end {dump.config.ops}: {when}{lr}; "
         f"{sum(len(x) for x, _ in dump.batches)} images; {size:.1f} MB"
     )
@@ -80,7 +81,7 @@ def _comparison(before: "NonFinite", again: "Replay | None", ops: str) -> Table:
 
 
 def _cells(nonfinite: "NonFinite") -> list[str]:
-    return [
+    cells = [
         nonfinite.layer or "(none)",
         nonfinite.op,
         nonfinite.direction,
@@ -89,6 +90,7 @@ def _cells(nonfinite: "NonFinite") -> list[str]:
         nonfinite.value,
         f"{nonfinite.count:,} of {nonfinite.size:,}",
     ]
+    return [escaped(cell) for cell in cells]
 
 
 def _inputs(again: "Replay") -> Table:
@@ -97,5 +99,5 @@ def _inputs(again: "Replay") -> Table:
     for array in again.inputs:
         limits = f"{array.low:.2g}..{array.high:.2g}", f"{array.mean_abs:.2g}"
         shape, count = "x".join(map(str, array.shape)), f"{array.not_finite:,}"
-        table.add_row(escape(array.name), shape, *limits, count)
+        table.add_row(escape(escaped(array.name)), shape, *limits, count)
     return table

@@ -148,8 +148,7 @@ class Guard(Wrapper):
         weight_decays: Sequence[float],
         **settings: Any,
     ) -> None:
-        names = [self._name_of(param, k) for k, param in enumerate(params)]
-        arrays = list(zip(names, params, grads, velocities, strict=True))
+        arrays = list(zip(self._names_of(params), params, grads, velocities, strict=True))
         for (layer, name), param, grad, velocity in arrays:
             inputs = {name: param, f"gradient of {name}": grad, f"velocity of {name}": velocity}
             check_finite((layer, "sgd", UPDATE, INPUT), inputs, inputs)
@@ -173,14 +172,14 @@ class Guard(Wrapper):
     ) -> None:
         self._update([param], [grad], [velocity], weight_decays=[weight_decay], **settings)
 
-    def _name_of(self, param: Any, number: int) -> tuple[str, str]:
-        """Return a parameter's layer and its name there, or its number for a net not attached."""
+    def _names_of(self, params: Sequence[Any]) -> list[tuple[str, str]]:
+        """Return each parameter's layer and name there, or its number if no net is attached."""
         net = None if self.net is None else self.net()
+        names: dict[int, tuple[str, str]] = {}
         for layer, module in [] if net is None else net.layers():
             for name, array in module.params.items():
-                if array is param:
-                    return layer, name
-        return "", f"parameter {number}"
+                names.setdefault(id(array), (layer, name))
+        return [names.get(id(param), ("", f"parameter {k}")) for k, param in enumerate(params)]
 
 
 def unguarded(ops: Any) -> Any:

@@ -94,7 +94,7 @@ def replay(
         state = ""
     except NonFiniteState as error:
         state = str(error)
-    threads = min(dump.threads, cores()) or 1  # as in train.train
+    threads = max(1, min(dump.threads, cores()))
     try:
         with (
             threadpool_limits(threads, "blas"),
