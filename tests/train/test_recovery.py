@@ -56,7 +56,6 @@ def test_previous_is_used_with_a_warning_that_names_the_array(folder, alter):
     assert content_of(folder) == before
 
 
-@pytest.mark.skipif("state" not in Checkpoint._fields, reason="checkpoints have no state")
 def test_best_is_the_third_choice_and_needs_a_state(folder):
     damage(folder, "last", "previous")
     checkpoint, path, warnings = newest(folder)
