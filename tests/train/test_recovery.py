@@ -97,7 +97,7 @@ def test_a_newer_version_is_not_passed_over(folder):
     assert not isinstance(error.value, Damaged)
 
 
-@pytest.mark.parametrize("step", [29, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [29, pytest.param(1, marks=pytest.mark.long)])
 def test_every_flipped_byte_falls_back(folder, step):
     content = folder.last.read_bytes()
     for position in range(0, len(content), step):
