@@ -42,6 +42,7 @@ def evaluate_run(
     from minise.data import ImageError
     from minise.models.trained import check_named, checkpoint_of
     from minise.ops.backend import is_file
+    from minise.ops.guard import NonFiniteError
     from minise.train import Confusion, SoftmaxCrossEntropy, evaluate
     from minise.train import checkpoint as checkpoints
     from minise.train.run_folder import cores
@@ -75,7 +76,7 @@ def evaluate_run(
         batches, objective = for_evaluation(images, saved.data), SoftmaxCrossEntropy(net.ops)
         try:
             result = evaluate(net, batches, objective, confusion)
-        except ImageError as error:  # a file that cannot be decoded
+        except (ImageError, NonFiniteError) as error:  # a broken file, or a NaN that a guard found
             raise Failure(str(error)) from error
     console = Console()
     table = Table("class", "images", "correct", "most often confused with")

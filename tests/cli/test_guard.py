@@ -11,7 +11,7 @@ from rich.console import Console
 from minise import files, nn
 from minise.ops import wrap
 from minise.ops.jit.vector.simd import AS_LOOPS
-from minise.train import SGD, dump, loop, run
+from minise.train import SGD, checkpoint, dump, loop, run
 from tests.cli.commands import call
 from tests.train.regression import SquaredError, pairs
 from tests.train.regression import net as regression_net
@@ -154,6 +154,18 @@ def test_an_evaluation(split, capsys, monkeypatch):
     assert out.endswith(SAME.format("reference"))
     assert f": {phase} after step 4, epoch 1; " in out
     assert "run" in {row[1] for row in cells(out) if row[0] == "direction"}
+
+
+def test_eval_of_a_guarded_run_is_guarded(capsys):
+    assert call(f"{EPOCH} --name a", capsys)[0] == 0
+    path = Path("runs/a/best.safetensors")
+    saved = checkpoint.load(path)
+    saved.arrays["bn1.weight"][...] = 3e38
+    saved.arrays["bn1.running_var"][...] = 0
+    checkpoint.save(path, saved)
+    status, _, err = call("eval runs/a", capsys)
+    assert status == 1
+    assert re.fullmatch(r"minise: layer conv1, run_conv2d: its result out has .*\n", err)
 
 
 def test_the_dump_of_a_custom_net_is_for_python(capsys):

@@ -1,7 +1,7 @@
 """Dumps of guarded runs: every NaN leaves one, and its replay has the same number in the same call.
 
 The net has every kind of layer with a state of its own: convolutions, normalisation, an SE block,
-dropout. Each place of PLACES is planted in a run with micro-batches and label smoothing.
+dropout. Each fault of FAULTS is planted in a run with micro-batches and label smoothing.
 """
 
 import errno
@@ -34,7 +34,7 @@ def small_net(ops=reference):
     )
 
 
-class Place(NamedTuple):
+class Fault(NamedTuple):
     """Where and when a value is planted."""
 
     kind: str  # "parameter", "state", "velocity", "image", "forward", "backward", …
@@ -44,36 +44,36 @@ class Place(NamedTuple):
 
 PARAMETERS = small_net().named_parameters()
 STATE = [name for name in small_net().named_state() if "running" in name]
-PLACES = [
-    *(Place("parameter", name, value) for name in PARAMETERS for value in (np.nan, -np.inf)),
-    *(Place("velocity", name) for name in PARAMETERS),
-    *(Place("state", name) for name in STATE),
-    *(Place("image", name) for name in ("first", "second", "val", "test")),
-    *(Place("forward", str(k), np.inf) for k in range(7)),
-    *(Place("backward", str(k)) for k in range(6)),
+FAULTS = [
+    *(Fault("parameter", name, value) for name in PARAMETERS for value in (np.nan, -np.inf)),
+    *(Fault("velocity", name) for name in PARAMETERS),
+    *(Fault("state", name) for name in STATE),
+    *(Fault("image", name) for name in ("first", "second", "val", "test")),
+    *(Fault("forward", str(k), np.inf) for k in range(7)),
+    *(Fault("backward", str(k)) for k in range(6)),
 ]
-QUICK = PLACES[::3]
+QUICK = FAULTS[::3]
 
 
 class Planter(wrap.Wrapper):
     """Overwrites a value in the results of one call of a forward or a backward, once armed."""
 
-    def __init__(self, ops, place):
+    def __init__(self, ops, fault):
         super().__init__(ops)
-        self.place, self.calls_left = place, -1
+        self.fault, self.calls_left = fault, -1
 
     def arm(self):
-        if self.place.kind in ("forward", "backward"):
-            self.calls_left = int(self.place.name)
+        if self.fault.kind in ("forward", "backward"):
+            self.calls_left = int(self.fault.name)
 
     def planted(self, direction, array):
-        if array is None or direction != self.place.kind:
+        if array is None or direction != self.fault.kind:
             return array
         self.calls_left -= 1
         if self.calls_left != -1:
             return array
         array = np.array(array)
-        array.flat[-1] = self.place.value
+        array.flat[-1] = self.fault.value
         return array
 
     def _forward(self, layer, op, function, *arrays, **settings):
@@ -91,9 +91,9 @@ class Planter(wrap.Wrapper):
 class Subject:
     """A guarded run in whose second step, or evaluation, a value is planted."""
 
-    def __init__(self, place, ops):
-        self.place, self.ops = place, ops
-        self.planter = Planter(ops, place)
+    def __init__(self, fault, ops):
+        self.fault, self.ops = fault, ops
+        self.planter = Planter(ops, fault)
         self.net = small_net(ops)
         wrap.attach(self.net, wrap.guarded(self.planter))
         self.objective = SoftmaxCrossEntropy(self.net.ops, label_smoothing=0.1)
@@ -108,8 +108,8 @@ class Subject:
             x, labels = batch(k)
             if k == 2:  # the first micro-batch of the second step
                 self.plant()
-            if (self.place, k) in ((Place("image", "first"), 2), (Place("image", "second"), 3)):
-                x[1, 0, 2, 3] = self.place.value
+            if (self.fault, k) in ((Fault("image", "first"), 2), (Fault("image", "second"), 3)):
+                x[1, 0, 2, 3] = self.fault.value
             if k == 3:
                 self.before = {n: a.copy() for n, a in self.net.named_arrays().items()}
                 self.planter.arm()
@@ -120,17 +120,17 @@ class Subject:
             "parameter": self.net.named_parameters(),
             "state": self.net.named_state(),
             "velocity": self.optimiser.velocity,
-        }.get(self.place.kind)
+        }.get(self.fault.kind)
         if arrays is not None:
-            arrays[self.place.name].flat[-1] = self.place.value
+            arrays[self.fault.name].flat[-1] = self.fault.value
 
     def run(self, out, **settings):
         """Train; return the error."""
         evaluations = {}
         for name in ("val", "test"):
             x, labels = batch(10)
-            if self.place == Place("image", name):
-                x[3, 1, 0, 1] = self.place.value
+            if self.fault == Fault("image", name):
+                x[3, 1, 0, 1] = self.fault.value
             evaluations[name] = [batch(11), (x, labels)]
         settings = dict(epochs=1, lr=0.1, accumulate=2, console=quiet(), **settings)
         with pytest.raises(wrap.NonFiniteError) as caught:
@@ -153,25 +153,25 @@ def batch(seed):
     return images, rng.integers(0, CLASSES, SIZE)
 
 
-def check(place, ops, out):
+def check(fault, ops, out):
     """Plant a value in a run; check the message, the dump, the net and the replay."""
-    subject = Subject(place, ops)
+    subject = Subject(fault, ops)
     error = subject.run(out)
     file = out / "a" / "guard.safetensors"
     command = f'train.replay("{file}", net, objective)'
     assert str(error).endswith(f"{file} has the inputs and parameters (0.0 MB): {command}")
     written = dump.load(out / "a")
-    in_evaluation = place.kind == "image" and place.name in ("val", "test")
-    expected = {"val": "validation", "test": "test"}[place.name] if in_evaluation else "training"
+    in_evaluation = fault.kind == "image" and fault.name in ("val", "test")
+    expected = {"val": "validation", "test": "test"}[fault.name] if in_evaluation else "training"
     assert (written.phase, written.step, written.epoch) == (expected, STEPS, 1)
     assert written.nonfinite == error.nonfinite
     assert len(written.batches) == (1 if in_evaluation else 2)
-    assert bool(written.velocity) == (place.kind == "velocity")
+    assert bool(written.velocity) == (fault.kind == "velocity")
     for name, array in subject.net.named_arrays().items():
         np.testing.assert_array_equal(written.arrays[name], array, err_msg=name)
         if not in_evaluation:
             np.testing.assert_array_equal(subject.before[name], array, err_msg=name)
-    fresh = Subject(place, ops)
+    fresh = Subject(fault, ops)
     fresh.planter.arm()
     arrays = {name: array.copy() for name, array in fresh.net.named_arrays().items()}
     again = replay(file, fresh.net)
@@ -183,9 +183,9 @@ def check(place, ops, out):
     assert {array.name for array in again.inputs} == {*error.inputs}
 
 
-@pytest.mark.parametrize("place", QUICK, ids=lambda place: f"{place.kind} {place.name}")
-def test_a_dump_of_every_kind_of_place_is_replayed(place, tmp_path):
-    check(place, reference, tmp_path)
+@pytest.mark.parametrize("fault", QUICK, ids=lambda fault: f"{fault.kind} {fault.name}")
+def test_a_dump_of_every_kind_of_fault_is_replayed(fault, tmp_path):
+    check(fault, reference, tmp_path)
 
 
 @pytest.mark.slow
@@ -196,10 +196,10 @@ def test_a_dump_of_every_kind_of_place_is_replayed(place, tmp_path):
         pytest.param(jit, id="jit", marks=pytest.mark.skipif(AS_LOOPS, reason="too slow")),
     ],
 )
-def test_a_dump_of_every_place_is_replayed(ops, tmp_path):
-    assert len(PLACES) >= 30
-    for k, place in enumerate(PLACES):
-        check(place, ops, tmp_path / str(k))
+def test_a_dump_of_every_fault_is_replayed(ops, tmp_path):
+    assert len(FAULTS) >= 30
+    for k, fault in enumerate(FAULTS):
+        check(fault, ops, tmp_path / str(k))
 
 
 # Nets, objectives and batches of a user's own
@@ -216,11 +216,11 @@ class Pairs(SquaredError):
 
 
 class NotSGD(SGD):
-    """An optimiser of a user's own, with a velocity of NaN."""
+    """An optimiser of a user's own, which makes a velocity NaN."""
 
-    def __init__(self, net):
-        super().__init__(net)
+    def step(self, grads, lr):
         self.velocity["fc.bias"][0] = np.nan
+        super().step(grads, lr)
 
 
 def own_run(out, batches, objective=None, optimiser=SGD, guard=wrap.guarded, **settings):
@@ -295,11 +295,11 @@ def test_a_net_without_a_guard_writes_no_dump(tmp_path):
 
 def test_another_back_end(tmp_path):
     """The back end of the replay is an argument: the planted call is only in the run's."""
-    place = Place("forward", "3", np.inf)
-    Subject(place, reference).run(tmp_path)
+    fault = Fault("forward", "3", np.inf)
+    Subject(fault, reference).run(tmp_path)
     assert replay(tmp_path / "a", small_net()) is None
     assert replay(tmp_path / "a", small_net(), ops="reference") is None
-    planter = Planter(reference, place)
+    planter = Planter(reference, fault)
     assert replay(tmp_path / "a", small_net(), ops=planter) is None
     planter.arm()
     assert replay(tmp_path / "a", small_net(), ops=planter).same
@@ -307,9 +307,9 @@ def test_another_back_end(tmp_path):
 
 def test_the_masks_of_a_dropout_layer_are_those_of_the_run(tmp_path):
     """They are drawn from the seed and the counter in the dump, whatever the net's own seed is."""
-    place = Place("backward", "5", np.nan)
-    error = Subject(place, reference).run(tmp_path)
-    fresh = Subject(place, reference)
+    fault = Fault("backward", "5", np.nan)
+    error = Subject(fault, reference).run(tmp_path)
+    fresh = Subject(fault, reference)
     fresh.net["drop"].state["seed"][...] = 99
     fresh.planter.arm()
     again = replay(tmp_path / "a", fresh.net)
@@ -321,7 +321,7 @@ def test_the_masks_of_a_dropout_layer_are_those_of_the_run(tmp_path):
 
 
 def test_the_first_array_of_the_net_that_is_not_finite(tmp_path):
-    Subject(Place("state", "norm.running_var"), reference).run(tmp_path)
+    Subject(Fault("state", "norm.running_var"), reference).run(tmp_path)
     again = replay(tmp_path / "a", small_net())
     assert again.state.startswith("layer norm, running statistic running_var: 1 of 4 numbers are")
     (statistics,) = (array for array in again.inputs if array.name == "running_var")
@@ -336,7 +336,7 @@ def test_the_first_array_of_the_net_that_is_not_finite(tmp_path):
 def written(tmp_path_factory):
     """Return the file of a dump."""
     out = tmp_path_factory.mktemp("dump")
-    Subject(Place("velocity", "fc.bias"), reference).run(out)
+    Subject(Fault("velocity", "fc.bias"), reference).run(out)
     return out / "a" / dump.NAME
 
 
@@ -352,7 +352,7 @@ def failing(monkeypatch, error):
     [(errno.ENOSPC, "No space left on device"), (errno.EROFS, "Read-only file system")],
 )
 def test_a_full_disk_does_not_hide_the_nan(number, reason, tmp_path, monkeypatch):
-    subject = Subject(Place("image", "first"), reference)
+    subject = Subject(Fault("image", "first"), reference)
     plant = subject.plant
     subject.plant = lambda: (plant(), failing(monkeypatch, OSError(number, os.strerror(number))))
     error = subject.run(tmp_path)
@@ -360,7 +360,8 @@ def test_a_full_disk_does_not_hide_the_nan(number, reason, tmp_path, monkeypatch
     assert str(error).startswith("layer conv, conv2d_forward: its input x has 1 of 128 ")
     assert f"; {path} is not written: {path} cannot be written ({reason}" in str(error)
     assert "\n" not in str(error)
-    assert {file.name for file in path.parent.iterdir()} == {"config.json", "metrics.jsonl"}
+    names = {file.name for file in path.parent.iterdir()}
+    assert names == {"config.json", "metrics.jsonl", "last.safetensors"}
 
 
 def test_memory_runs_out(tmp_path, monkeypatch):
@@ -368,7 +369,7 @@ def test_memory_runs_out(tmp_path, monkeypatch):
         raise MemoryError
 
     monkeypatch.setattr(files, "write", fail)
-    error = Subject(Place("image", "first"), reference).run(tmp_path)
+    error = Subject(Fault("image", "first"), reference).run(tmp_path)
     assert str(error).endswith("guard.safetensors is not written: out of memory")
 
 
