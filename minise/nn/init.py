@@ -23,12 +23,17 @@ def he_normal(
 ) -> Array:
     """Return weights (outputs, inputs, …) of variance gain / fan-in, drawn from rng.
 
-    They are drawn in float64 and then rounded, so that nets of every dtype start alike.
+    They are drawn in float64 and then rounded, so that nets of every dtype start alike. A back end
+    that computes shapes only (minise/ops/cost) draws nothing.
     """
+    if hasattr(ops, "shaped"):
+        return ops.shaped(shape, dtype)
     fan_in = math.prod(shape[1:])
     return ops.asarray(rng.standard_normal(shape) * math.sqrt(gain / fan_in), dtype)
 
 
 def constant(value: float, size: int, ops: Backend, dtype: Any) -> Array:
     """Return a vector of `size` equal values."""
+    if hasattr(ops, "shaped"):
+        return ops.shaped((size,), dtype)
     return ops.asarray(np.full(size, value), dtype)
