@@ -103,7 +103,7 @@ def cost_of(net: Layer, size: int | Sequence[int] = (32, 32)) -> NetCost:
     return NetCost([_row(name, modules[name], calls[name], counted) for name in calls])
 
 
-def _size_tuple(size: Any) -> tuple[int, ...]:
+def _size_tuple(size: Any, where: str = "cost_of") -> tuple[int, ...]:
     """Return size as a tuple of integers, an integer as (size, size)."""
     if isinstance(size, np.ndarray):
         size = size.tolist()
@@ -111,18 +111,18 @@ def _size_tuple(size: Any) -> tuple[int, ...]:
         size = (size, size)
     if not isinstance(size, tuple | list) or not 1 <= len(size) <= 3:
         raise TypeError(
-            f"cost_of: size is {size!r}, expected (rows, columns) or the full shape of an input: "
+            f"{where}: size is {size!r}, expected (rows, columns) or the full shape of an input: "
             "give size=(channels, rows, columns)"
         )
     axes: Sequence[Any] = ("rows", "columns") if len(size) == 2 else range(len(size))
     for axis, length in zip(axes, size, strict=True):
-        check_integer("cost_of", f"size ({axis})", length, 1)
+        check_integer(where, f"size ({axis})", length, 1)
     return tuple(map(operator.index, size))
 
 
-def input_shape(net: Layer, size: Any) -> tuple[int, ...]:
+def input_shape(net: Layer, size: Any, where: str = "cost_of") -> tuple[int, ...]:
     """Return the shape of one input of a net; size as in cost_of."""
-    sizes = _size_tuple(size)
+    sizes = _size_tuple(size, where)
     return (channels_of(net), *sizes) if len(sizes) == 2 else sizes
 
 

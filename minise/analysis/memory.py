@@ -13,11 +13,10 @@ from minise.analysis.cost import input_shape, on_shapes
 from minise.checks import check_integer
 from minise.nn import Layer
 from minise.ops import cost
-from minise.ops.backend import sgd_updates
 
-# Resident memory over the bytes of arrays, in a process without an allocator of its own: the C
-# library's heap keeps freed blocks between others. Measured 1.05 to 1.15 (tests/analysis/peaks.py).
-HEAP = {"reference": 1.06}
+# Resident memory over the bytes of arrays: the C library's heap keeps freed blocks between others.
+# Measured 1.05 to 1.15 for reference and 0.97 to 1.15 for jit (tests/analysis/peaks.py).
+HEAP = {"reference": 1.06, "jit": 1.03}
 
 
 class Memory(NamedTuple):
@@ -27,7 +26,7 @@ class Memory(NamedTuple):
     statistics: int  # running statistics, and counters of random masks
     velocities: int
     gradients: int
-    kept: int  # arrays that live after forward and did not before it: what backward needs
+    saved: int  # arrays that live after forward and did not before it: what backward needs
     peak: int  # the largest moment of a step, with all of the above that live then and the batch
 
     def text(self, what: str) -> str:
@@ -35,7 +34,7 @@ class Memory(NamedTuple):
         own = [self.parameters, self.statistics, self.velocities, self.gradients]
         return (
             f"{what} needs at most {self.peak / 1e6:,.1f} MB, of which backward needs "
-            f"{self.kept / 1e6:,.1f} MB from forward;\nparameters {own[0] / 1e6:,.1f} MB, "
+            f"{self.saved / 1e6:,.1f} MB from forward;\nparameters {own[0] / 1e6:,.1f} MB, "
             f"statistics {own[1] / 1e6:,.1f} MB, velocities {own[2] / 1e6:,.1f} MB, gradients "
             f"{own[3] / 1e6:,.1f} MB"
         )
@@ -90,25 +89,25 @@ def memory_of(
         twin = on_shapes(net, shapes)
     params = twin.named_parameters()
     dtype = next((array.dtype for array in params.values()), np.dtype(np.float32))
-    x = shapes.shaped((batch_size, *input_shape(twin, size)), dtype)
+    x = shapes.shaped((batch_size, *input_shape(twin, size, "memory_of")), dtype)
     labels = shapes.shaped((batch_size,), np.intp)
     velocities = [shapes.shaped(param.shape, param.dtype) for param in params.values()]
     shapes.ledger.reset()
     for _ in range(2):  # in the second step, allocators hold what the first one freed
-        kept, gradients = _step(twin, shapes, x, labels, velocities)
+        saved, gradients = _step(twin, shapes, x, labels, velocities)
     peak = round(shapes.ledger.peak * HEAP.get(ops, 1))
     own = sum(param.nbytes for param in params.values())
     statistics = sum(array.nbytes for array in twin.named_state().values())
-    return Memory(own, statistics, own, gradients, kept, peak)
+    return Memory(own, statistics, own, gradients, saved, peak)
 
 
 def _step(net: Layer, ops: Any, x: Any, labels: Any, velocities: list[Any]) -> tuple[int, int]:
-    """Take a training step; return the bytes kept for backward, and those of the gradients."""
+    """Take a training step; return the bytes saved for backward, and those of the gradients."""
     ledger, before = ops.ledger, ops.ledger.live
-    saved = [array.copy() for array in net.named_state().values()]  # to undo a step
+    undo = [array.copy() for array in net.named_state().values()]  # to undo a step
     own = ledger.live - before
     out, cache = net.forward(x, training=True)
-    kept = ledger.live - before - own
+    saved = ledger.live - before - own
     dout = ops.shaped(out.shape, out.dtype)
     if out.ndim == 2:
         loss, loss_cache = ops.softmax_cross_entropy_forward(out, labels)
@@ -116,8 +115,9 @@ def _step(net: Layer, ops: Any, x: Any, labels: Any, velocities: list[Any]) -> t
     _, grads = net.backward(dout, cache, needs_dx=False)
     params, names = net.parameters_and_names()
     summed = {names[name]: grad for name, grad in grads.items()}
-    arrays = list(params.values()), [summed[name] for name in params], velocities
-    settings: Any = dict(rate=0.1, momentum=0.9, nesterov=True)
-    sgd_updates(ops, *arrays, weight_decays=[1e-4] * len(params), **settings)
-    del saved
-    return kept, sum(grad.nbytes for grad in grads.values())
+    settings: Any = dict(rate=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4)
+    for (name, param), velocity in zip(params.items(), velocities, strict=True):
+        if name in summed:
+            ops.sgd_update(param, summed[name], velocity, **settings)
+    del undo
+    return saved, sum(grad.nbytes for grad in grads.values())

@@ -19,10 +19,10 @@ GROUP_FILES = {  # by version: limit, usage, name of the page cache in memory.st
 
 
 class Available(NamedTuple):
-    """Memory that can still be allocated, and what limits it."""
+    """Memory that can still be allocated, and where."""
 
     bytes: int
-    limit: str  # such as "on this machine"
+    where: str  # such as "on this machine"
 
 
 def available(proc: Path = PROC, groups: Path = CGROUPS) -> Available | None:
@@ -77,8 +77,8 @@ def _control_groups(proc: Path, groups: Path) -> Iterator[int]:
 
 def _left(group: Path, version: int) -> int | None:
     """Return the bytes left in a control group, or None without a limit."""
-    limit, usage, cache = GROUP_FILES[version]
-    most, used = _text(group / limit).strip(), _text(group / usage).strip()
+    maximum, usage, cache = GROUP_FILES[version]
+    most, used = _text(group / maximum).strip(), _text(group / usage).strip()
     if not (most.isdigit() and used.isdigit()):  # the limit may be the word "max"
         return None
     pairs = (line.split() for line in _text(group / "memory.stat").splitlines())
@@ -92,8 +92,8 @@ def _address_space(proc: Path) -> int | None:
         return None
     import resource
 
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    maximum, _ = resource.getrlimit(resource.RLIMIT_AS)
     used = _kib(proc / "self" / "status", "VmSize:")
-    if limit == resource.RLIM_INFINITY or used is None:
+    if maximum == resource.RLIM_INFINITY or used is None:
         return None
-    return max(0, limit - used)
+    return max(0, maximum - used)

@@ -10,6 +10,7 @@ from typing import Any
 
 from minise.analysis import memory_of
 from minise.nn import Layer
+from minise.ops.backend import BACKENDS, Backend
 from minise.train.available import available
 from minise.train.objective import Objective
 
@@ -29,7 +30,7 @@ def check_memory(
     batch_size: int,
     size: Any = (32, 32),
     *,
-    ops: str,
+    ops: Backend | str,
     accumulate: int = 1,
     data_bytes: int = 0,
     **settings: Any,
@@ -46,8 +47,8 @@ def check_memory(
         The net, or the name of a model.
     batch_size, size
         Images of a batch, and the size of an image as in analysis.cost_of.
-    ops : str
-        The back end by name, as in TrainConfig.
+    ops : back end or str
+        The back end, or its name as in TrainConfig.
     accumulate : int
         Number of batches of an optimiser step, for the message.
     data_bytes : int
@@ -60,26 +61,38 @@ def check_memory(
     OutOfMemory
         The message says how much is needed and available, and the largest batch size that fits.
     ValueError, TypeError
-        If the model or a setting is wrong, or the net cannot process such images.
+        If the model or a setting is wrong, or the model cannot process such images.
     """
-    left = available() if ops in CHECKED else None
+    name = ops if isinstance(ops, str) else _name_of(ops)
+    left = available() if name in CHECKED else None
     if left is None:
         return
 
     @cache
     def needed(images: int) -> int:
-        memory = memory_of(net, images, size, ops, **settings)
+        memory = memory_of(net, images, size, name, **settings)
         own = 0 if isinstance(net, str) else memory.parameters + memory.statistics
         return memory.peak - own + data_bytes
 
-    if needed(batch_size) <= left.bytes:
-        return
+    try:
+        if needed(batch_size) <= left.bytes:
+            return
+    except Exception:
+        if isinstance(net, str):
+            raise
+        return  # a layer of the user's own may need elements; training tells what is wrong
     largest = _largest(needed, batch_size, left.bytes)
     remedy = _remedy(largest, batch_size, accumulate) if largest else _TOO_LARGE.format(1)
     raise OutOfMemory(
         f"train: a step on a batch of {batch_size} needs {_gigabytes(needed(batch_size))}, but "
-        f"{_gigabytes(left.bytes)} are available {left.limit}: {remedy}"
+        f"{_gigabytes(left.bytes)} are available {left.where}: {remedy}"
     )
+
+
+def _name_of(ops: Backend) -> str:
+    """Return the name of a back end of minise, or "" for another one."""
+    module = getattr(ops.conv2d_forward, "__module__", "")
+    return next((n for n, path in BACKENDS.items() if module.startswith(f"{path}.")), "")
 
 
 def _largest(needed: Callable[[int], int], too_many: int, most: int) -> int:

@@ -17,6 +17,9 @@ from minise.ops.cost import layout
 from minise.ops.cost.layout import Shape
 from minise.ops.cost.ledger import Ledger, Memory
 
+# by function of NumPy: a function of a ledger and the arguments; rules.py has them
+RULES: dict[Callable[..., Any], Callable[..., Any]] = {}
+
 
 class ShapeArray(np.ndarray):
     """An array of a shape and a dtype, without elements.
@@ -64,8 +67,6 @@ class ShapeArray(np.ndarray):
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         """Apply the rule of a function; without one, run NumPy's Python code, or compute."""
-        from minise.ops.cost.rules import RULES
-
         if func in RULES:
             return RULES[func](self.memory.ledger, *args, **kwargs)
         if not isinstance(getattr(func, "_implementation", None), FunctionType):

@@ -1,12 +1,12 @@
 """NumPy's functions on arrays of shapes: those that would make an array, and count its bytes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from minise.ops.cost import layout
-from minise.ops.cost.array import ShapeArray, broadcast, computed, new, order_of, wrapped
+from minise.ops.cost.array import RULES, ShapeArray, broadcast, computed, new, order_of, wrapped
 from minise.ops.cost.ledger import Ledger
 
 
@@ -50,8 +50,8 @@ def _broadcast_to(ledger: Ledger, array: Any, shape: Any, **_: Any) -> Any:
     view = np.broadcast_to(base, shape).view(ShapeArray)
     rest = len(view.shape) - array.ndim
     old = zip(array.shape, array.steps, strict=True)
-    view.memory, kept = array.memory, tuple(0 if size == 1 else step for size, step in old)
-    view.steps = (0,) * rest + kept
+    view.memory = array.memory
+    view.steps = (*[0] * rest, *(0 if size == 1 else step for size, step in old))
     return view
 
 
@@ -65,7 +65,7 @@ def _like(ledger: Ledger, array: Any, dtype: Any = None, *_: Any, **__: Any) -> 
     return _filled_like(ledger, array, dtype=dtype)
 
 
-RULES: dict[Callable[..., Any], Callable[..., Any]] = {
+RULES |= {
     np.where: _where,
     np.concatenate: _concatenate,
     np.einsum: _einsum,
