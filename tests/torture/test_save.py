@@ -1,0 +1,162 @@
+"""Every file call of what minise writes fails once, and every power failure comes once.
+
+At any failing call the old or the new content loads, an error is told as OSError (or as the signal
+that it was), and no temporary file stays where it can be removed.
+"""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from minise import nn
+from minise.files import write_whole
+from minise.train import checkpoint as checkpoints
+from minise.train.checkpoint import Checkpoint
+from minise.train.run_folder import RunFolder, create
+from tests.torture.calls import names_in
+from tests.torture.crash import for_every_crash, record
+from tests.torture.failing_files import for_every_call
+
+pytestmark = pytest.mark.slow
+OLD, NEW = 1.0, 2.0
+LINES = 3
+
+
+def net(number):
+    layer = nn.Linear(3, 2, rng=0)
+    layer.params["weight"][...] = number
+    return layer
+
+
+def checkpoint(number):
+    arrays = {"weight": np.full((2, 3), number, np.float32)}
+    return Checkpoint(arrays, arrays, dict(net="Linear"), dict(step=int(number)), {})
+
+
+def read_whole(folder):
+    return float((folder / "a").read_bytes())
+
+
+def read_checkpoint(folder):
+    saved = checkpoints.load(folder / "a")
+    (number,) = {*saved.arrays["weight"].flat, *saved.velocity["weight"].flat}
+    assert saved.progress["step"] == number
+    return number
+
+
+def read_net(folder):
+    target = net(0)
+    nn.load(target, folder / "a")
+    (number,) = set(target.params["weight"].flat)
+    return number
+
+
+def read_config(folder):
+    return json.loads((folder / "config.json").read_text())["config"]["number"]
+
+
+WRITERS = {  # name: how to write a number, and how to read it
+    "write_whole": (lambda f, n: write_whole(f / "a", str(n).encode()), read_whole),
+    "checkpoint.save": (lambda f, n: checkpoints.save(f / "a", checkpoint(n)), read_checkpoint),
+    "nn.save": (lambda f, n: nn.save(net(n), f / "a"), read_net),
+    "write_config": (lambda f, n: RunFolder(f).write_config(dict(number=n)), read_config),
+}
+writers = pytest.mark.parametrize("name", WRITERS)
+
+
+def check_error(case):
+    """Check that an error is one line with a path, unless a signal raised it."""
+    if isinstance(case.error, OSError):
+        text = str(case.error)
+        assert "\n" not in text
+        assert re.search(r"^(run folder )?/.* cannot be written \(", text), text
+
+
+def check_litter(case, names):
+    """Check that only these files stay, unless files cannot be removed or removal was the call."""
+    if "unlink" not in case.fault.lasting and case.call.name != "unlink":
+        assert set(names_in(case.folder)) <= names
+
+
+@writers
+def test_old_or_new_loads_whatever_call_fails(tmp_path, name):
+    write, read = WRITERS[name]
+
+    def check(case):
+        number = read(case.folder)
+        assert number in ([NEW] if case.error is None else [OLD, NEW])
+        check_error(case)
+        check_litter(case, {"a", "config.json"})
+
+    cases = for_every_call(tmp_path, lambda f: write(f, NEW), check, lambda f: write(f, OLD))
+    assert {case.call.name for case in cases} >= {"create", "write", "fsync", "close", "replace"}
+
+
+@writers
+def test_a_first_file_is_complete_or_absent(tmp_path, name):
+    write, read = WRITERS[name]
+
+    def check(case):
+        check_error(case)
+        check_litter(case, {"a", "config.json"})
+        if case.error is None or (case.folder / "a").exists():
+            assert read(case.folder) == NEW
+
+    assert for_every_call(tmp_path, lambda folder: write(folder, NEW), check)
+
+
+@writers
+def test_old_or_new_loads_after_every_power_failure(tmp_path, name):
+    write, read = WRITERS[name]
+
+    def check(folder, done):
+        assert read(folder) in ([NEW] if done else [OLD, NEW])
+
+    assert for_every_crash(tmp_path, lambda f: write(f, NEW), check, lambda f: write(f, OLD)) > 10
+
+
+def test_every_byte_of_a_checkpoint_is_written_by_python(tmp_path):
+    """A library that wrote by itself would be seen by none of these tests."""
+    calls = record(tmp_path, lambda folder: WRITERS["checkpoint.save"][0](folder, NEW))
+    size = (tmp_path / "a").stat().st_size
+    assert sum(len(call.data) for call in calls if call.name == "write") == size
+
+
+def log(folder):
+    """Log lines; a file counts the lines whose call has returned."""
+    for number in range(LINES):
+        RunFolder(folder).log("step", step=number)
+        (folder.parent / "returned").write_text(str(number + 1))
+
+
+def test_every_line_that_was_logged_stays_whatever_call_fails(tmp_path):
+    """What follows after the failing line is cut off by resume, which knows their number."""
+    returned = tmp_path / "returned"
+
+    def prepare(folder):
+        returned.write_text("0")
+
+    def check(case):
+        check_error(case)
+        count = int(returned.read_text())
+        assert count == LINES if case.error is None else count < LINES
+        path = case.folder / "metrics.jsonl"
+        *lines, rest = path.read_text().split("\n") if path.exists() else [""]
+        assert [json.loads(line)["step"] for line in lines[:count]] == list(range(count))
+        assert case.error is not None or (len(lines), rest) == (LINES, "")
+
+    assert for_every_call(tmp_path, log, check, prepare)
+
+
+def test_a_run_folder_is_new_or_an_error(tmp_path):
+    def check(case):
+        check_error(case)
+        if case.error is None:
+            assert (case.folder / "runs" / "a-1" / "metrics.jsonl").exists()
+        shutil.rmtree(case.folder / "runs", ignore_errors=True)
+        assert create(case.folder / "runs", None, "a").path.name == "a-1"
+
+    assert for_every_call(tmp_path, lambda folder: create(folder / "runs", None, "a"), check)
