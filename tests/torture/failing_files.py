@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 from tests.torture.calls import READS, Call, FileCalls
 
 SPACE = {"create", "write", "mkdir", "link", "symlink", "fsync", "truncate"}  # need blocks
+WITHOUT_PATH = {"read", "write", "fsync", "close", "flock"}  # calls on descriptors
 CHANGES = SPACE | {"replace", "unlink", "rmdir", "chmod", "utime"}
 
 
@@ -43,11 +44,13 @@ class Fault(NamedTuple):
         name = errno.errorcode[self.error] if isinstance(self.error, int) else self.error.__name__
         return f"{name} {self.when}{' and later' if self.lasting else ''}"
 
-    def exception(self) -> BaseException:
-        """Return a new exception."""
-        if isinstance(self.error, int):
-            return OSError(self.error, os.strerror(self.error))
-        return self.error()
+    def exception(self, call: Call | None = None) -> BaseException:
+        """Return a new exception; an OSError names the files of calls that have a path."""
+        if not isinstance(self.error, int):
+            return self.error()
+        named = call is not None and call.name not in WITHOUT_PATH
+        paths = [call.path, *([None, call.second] if call.second else [])] if named else []
+        return OSError(self.error, os.strerror(self.error), *paths)
 
 
 SHORT = Fault(0, "short")  # writes half of the bytes and returns their number, which is no error
@@ -101,7 +104,7 @@ class Failing:
             perform()  # a descriptor is closed even if close fails
         elif fails and self.fault.when == "torn" and half:
             perform(half)
-        raise self.fault.exception()
+        raise self.fault.exception(call)
 
 
 def for_every_call(
