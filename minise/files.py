@@ -1,8 +1,9 @@
 """Read and write files of named arrays: safetensors with a checksum for each array.
 
 safetensors detects a truncated file, but not a flipped bit; therefore the header holds a CRC-32 of
-every array and of every text. Writing is atomic: the content goes to a temporary file in the same
-folder, which is flushed to disk and renamed, and then the folder is flushed.
+every array and of every text, one of which repeats the format. Writing is atomic: the content goes
+to a temporary file in the same folder, which is flushed to disk and renamed, and then the folder is
+flushed.
 """
 
 import errno
@@ -12,7 +13,7 @@ import shutil
 import uuid
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,11 +22,21 @@ import numpy as np
 from minise.checks import Array
 
 NET, CHECKPOINT = "minise-net-1", "minise-checkpoint-1"  # names of the formats, in the header
+FORMAT_COPY = "format_copy"  # the text that repeats the format, because texts have checksums
+TEMPORARY = ".minise-*.tmp"  # names of temporary files: * is a random number
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)  # of os.link, on some disks
 REMEDIES = {
     errno.ENOENT: "create its folder first",
+    errno.EROFS: "the disk is read-only, choose another path",
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "check the permissions, or choose another path"),
     **dict.fromkeys(DISK_FULL, "free some space, or choose another path"),
+    errno.EFBIG: "raise the limit on the size of a file (ulimit -f), or choose another disk",
 }
+
+
+class Damaged(ValueError):
+    """A file is truncated or altered; the message names the file and what is damaged."""
 
 
 class File(NamedTuple):
@@ -36,8 +47,14 @@ class File(NamedTuple):
     texts: dict[str, Any]  # decoded from JSON
 
 
-def write(path: Path, format: str, arrays: dict[str, Array], texts: dict[str, Any]) -> None:
-    """Write arrays, and texts as JSON, atomically."""
+def write(
+    path: Path,
+    format: str,
+    arrays: dict[str, Array],
+    texts: dict[str, Any],
+    previous: Path | None = None,
+) -> None:
+    """Write arrays, and texts as JSON, atomically; an existing file becomes `previous`."""
     from safetensors.numpy import save as to_bytes
 
     arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
@@ -47,9 +64,10 @@ def write(path: Path, format: str, arrays: dict[str, Array], texts: dict[str, An
                 f"save: {name} is {array.dtype}, expected a real dtype, because safetensors has no "
                 "complex one: build the net with dtype=np.float64"
             )
+    texts = {**texts, FORMAT_COPY: format}
     header = {"format": format, **{key: json.dumps(text) for key, text in texts.items()}}
     header["crc32"] = json.dumps(_checksums(header, arrays))
-    write_whole(path, to_bytes(arrays, header))
+    write_whole(path, to_bytes(arrays, header), previous)
 
 
 def read(path: Path, *formats: str) -> File:
@@ -59,11 +77,11 @@ def read(path: Path, *formats: str) -> File:
     ------
     FileNotFoundError
         If there is no such file.
+    Damaged
+        If the file is truncated or altered.
     ValueError
-        If the file is truncated, altered, or of another format.
+        If the file is of another format, or was written by a newer version of minise.
     """
-    from safetensors import SafetensorError, safe_open
-
     if os.path.isdir(path):
         files = ", ".join(str(file) for file in sorted(path.glob("*.safetensors"))) or "none there"
         raise FileNotFoundError(
@@ -72,42 +90,76 @@ def read(path: Path, *formats: str) -> File:
     if not os.path.isfile(path):
         raise FileNotFoundError(f"{path} does not exist, expected a checkpoint (.safetensors)")
     open(path, "rb").close()  # safe_open would report a file without permission as missing
-    try:
-        with safe_open(path, "np") as file:
-            header = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(
-            f"{path} is truncated or not a safetensors file ({error}): copy it again, or pass "
-            "another checkpoint"
-        ) from None
-    if header.get("format") not in formats:
-        wanted, format = " or ".join(map(repr, formats)), header.get("format")
-        hint = "minise.nn.load reads it into a net" if format == NET else "minise did not write it"
-        raise ValueError(f"{path} has format {format!r}, expected {wanted}: {hint}")
+    header, arrays = _content(path)
+    _check_format(path, header, formats)
     try:
         written = json.loads(header["crc32"])
         texts = {k: json.loads(v) for k, v in header.items() if k not in ("format", "crc32")}
         if not isinstance(written, dict):
             raise KeyError("crc32")
-    except (KeyError, json.JSONDecodeError):
-        raise ValueError(f"{path} is altered: its header is not readable; copy it again") from None
+    except (KeyError, ValueError, RecursionError):
+        raise Damaged(f"{path} is altered: its header is not readable; copy it again") from None
     sums = _checksums(header, arrays)
     wrong = sorted(k for k in sums.keys() | written.keys() if sums.get(k) != written.get(k))
     if wrong:
-        raise ValueError(f"{path} is altered: {shortened(wrong)} fails its checksum; copy it again")
+        raise Damaged(f"{path} is altered: {shortened(wrong)} fails its checksum; copy it again")
+    texts.pop(FORMAT_COPY, None)
     return File(header["format"], arrays, texts)
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def _content(path: Path) -> tuple[dict[str, str], dict[str, Array]]:
+    """Return the header and the arrays of a file, not yet checked."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "np") as file:
+            header = file.metadata() or {}
+            return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise Damaged(
+            f"{path} is truncated or not a safetensors file ({error}): copy it again, or pass "
+            "another checkpoint"
+        ) from None
+
+
+def _check_format(path: Path, header: dict[str, str], formats: tuple[str, ...]) -> None:
+    """Raise an error if a file is of none of these formats, or of a newer version of one."""
+    format, copy = header.get("format"), header.get(FORMAT_COPY)
+    if format in formats:
+        return
+    if copy not in (None, json.dumps(format)):
+        raise Damaged(f"{path} is altered: its format is {format!r}, but {copy} was written")
+    wanted = " or ".join(map(repr, formats))
+    name, _, number = (format or "").rpartition("-")
+    if number.isdecimal() and name in {known.rpartition("-")[0] for known in formats}:
+        raise ValueError(
+            f"{path} has format {format!r}, expected {wanted}: a newer version of minise wrote it, "
+            "upgrade minise"
+        )
+    hint = "minise.nn.load reads it into a net" if format == NET else "minise did not write it"
+    raise ValueError(f"{path} has format {format!r}, expected {wanted}: {hint}")
+
+
+def write_whole(path: Path, content: bytes, previous: Path | None = None) -> None:
     """Write a file atomically: after a power failure it is complete, or as it was before.
 
     If path is a symbolic link, its target is written.
 
+    Parameters
+    ----------
+    path : Path
+        The file.
+    content : bytes
+        The new content of the file.
+    previous : Path, optional
+        The name that an existing file gets. path exists at every instant, unless the disk has no
+        hard links.
+
     Raises
     ------
     OSError
-        If the file cannot be written; then an existing file is unchanged.
+        If the file cannot be written; then an existing file is unchanged. If only the folder cannot
+        be flushed to disk, the file is written, and the message says so.
     """
     target = Path(os.path.realpath(path))
     if os.path.exists(target) and not os.path.isfile(target):  # these two raise no error
@@ -119,22 +171,63 @@ def write_whole(path: Path, content: bytes) -> None:
         raise FileNotFoundError(
             f"{path} cannot be written, its folder does not exist: create {target.parent} first"
         )
-    temporary = target.with_name(f".{uuid.uuid4().hex}")  # unique, and never too long a name
+    temporary = _temporary(target.parent)
     with writing(path, len(content)):
         try:
             with temporary.open("xb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
+            if previous is not None and target.exists():
+                _rename_to(previous, target)
             temporary.replace(target)
         finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+    for folder in {target.parent, *([] if previous is None else [previous.absolute().parent])}:
+        _flush_folder(folder, path)
+
+
+def _temporary(folder: Path) -> Path:
+    """Return the name of a new temporary file: unique, and never too long."""
+    return folder / TEMPORARY.replace("*", uuid.uuid4().hex)
+
+
+def _rename_to(previous: Path, target: Path) -> None:
+    """Let `previous` become another name of the file target or, without hard links, its name."""
+    temporary = _temporary(previous.parent)
+    try:
+        os.link(target, temporary)
+        temporary.replace(previous)
+    except OSError as error:
+        if error.errno == errno.EXDEV:  # target is on another disk, by a symbolic link
+            write_whole(previous, target.read_bytes())
+        elif error.errno in NO_LINKS:
+            target.replace(previous)
+        else:
+            raise
+    finally:  # a rename between two links to one file does nothing
+        with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        if os.name == "posix":
-            folder = os.open(target.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+
+
+def _flush_folder(folder: Path, path: Path) -> None:
+    """Flush the names in a folder to disk, after the file path was written there."""
+    if os.name != "posix":
+        return
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some file systems flush no folders
+            raise type(error)(
+                f"{path} is written, but its folder could not be flushed to disk "
+                f"({error.strerror or error}): after a power failure the previous state may be "
+                "there"
+            ) from error
 
 
 @contextmanager
@@ -153,12 +246,25 @@ def writing(path: Path, size: int | None = None) -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        reason, remedy = error.strerror or error, REMEDIES.get(error.errno or 0)
+        reason, remedy = error.strerror or str(error), REMEDIES.get(error.errno or 0)
         if error.errno in DISK_FULL:
-            free = f"{shutil.disk_usage(Path(path).absolute().parent).free:,} bytes are free"
-            reason = f"{reason}; {free}" + (f", {size:,} are needed" if size else "")
+            with suppress(OSError):
+                free = shutil.disk_usage(Path(path).absolute().parent).free
+                reason += f"; {free:,} bytes are free" + (f", {size:,} are needed" if size else "")
+        elif error.errno == errno.EFBIG and size:
+            reason += f"; {size:,} bytes are needed{_size_limit()}"
         remedy = remedy or "choose another path"
         raise type(error)(f"{path} cannot be written ({reason}): {remedy}") from error
+
+
+def _size_limit() -> str:
+    """Return this process's limit on the size of a file for a message, or ""."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return ""
+    allowed = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    return "" if allowed == resource.RLIM_INFINITY else f", {allowed:,} are allowed"
 
 
 def _checksums(header: dict[str, str], arrays: dict[str, Array]) -> dict[str, int]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from minise.checks import Array
 from minise.files import CHECKPOINT, NET, File, read, shortened, write
-from minise.nn.layer import Layer, Module
+from minise.nn.layer import Layer, Module, dotted_name
 
 OPTIMISER_PREFIX = "optimiser/"  # of the optimiser's arrays in a checkpoint
 
@@ -77,13 +77,17 @@ def arrays_of(net: Layer) -> dict[str, Array]:
 def restore(net: Layer, arrays: dict[str, Array], source: str = "the checkpoint") -> None:
     """Write arrays into a net's parameters and state, in place.
 
+    The net keeps its own value of a missing array that its layer declares in `added_state`.
+
     Raises
     ------
     ValueError
         If a name is missing or unknown, or a shape or kind of dtype differs; then the net is
         unchanged.
     """
+    added = {dotted_name(path, name) for path, part in net.layers() for name in part.added_state}
     named = net.named_arrays()
+    named = {name: array for name, array in named.items() if name in arrays or name not in added}
     missing, unknown = sorted(named.keys() - arrays.keys()), sorted(arrays.keys() - named.keys())
     if missing or unknown:
         raise ValueError(

@@ -1,14 +1,21 @@
 """Sources of training batches: a data set's batches, or any sequence of (inputs, targets)."""
 
+import inspect
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, cast
 
+from minise.checks import check_within
 from minise.data.dataset import listed
 
 
 class EpochBatches(Protocol):
-    """Batches with a different order in each epoch, such as minise.data.Batches."""
+    """Batches with a different order in each epoch, such as minise.data.Batches.
+
+    To resume a run within an epoch, epoch(k) has to yield the same batches again. If it accepts the
+    keyword argument `start`, epoch(k, start=s) yields the same batches without the first s; without
+    that argument, a resumed run iterates over them.
+    """
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
@@ -81,11 +88,36 @@ def check_batch(where: str, title: str, batch: Any) -> None:
         )
 
 
-def epoch_batches(batches: BatchSource, epoch: int) -> Iterable[tuple[Any, Any]]:
-    """Return the batches of an epoch, at most len(batches); a sequence is the same every epoch."""
+def epoch_batches(batches: BatchSource, epoch: int, start: int = 0) -> Iterable[tuple[Any, Any]]:
+    """Return the batches of an epoch, at most len(batches); a sequence is the same every epoch.
+
+    Parameters
+    ----------
+    batches
+        As for `run`.
+    epoch : int
+        Number of the epoch, from 0.
+    start : int
+        Number of batches to skip, at most len(batches). A sequence is not indexed at the skipped
+        ones; an object whose epoch has no argument `start` yields them in vain.
+    """
+    hint = "an epoch has no more batches"
+    check_within("epoch_batches", "start", start, 0, len(batches), hint)
     if isinstance(batches, Sequence):
-        return batches
-    return islice(batches.epoch(epoch), len(batches))
+        return batches if not start else (batches[k] for k in range(start, len(batches)))
+    if start and _accepts_start(batches):
+        rest = cast(Any, batches).epoch(epoch, start=start)
+        return islice(rest, len(batches) - start)
+    return islice(batches.epoch(epoch), start, len(batches))
+
+
+def _accepts_start(batches: EpochBatches) -> bool:
+    """Return True if epoch has a parameter `start` that can be passed by name."""
+    try:
+        parameter = inspect.signature(batches.epoch).parameters.get("start")
+    except (TypeError, ValueError):  # a function of C without a signature
+        return False
+    return parameter is not None and parameter.kind is not parameter.POSITIONAL_ONLY
 
 
 def group_batches(batches: Iterable[tuple[Any, Any]], size: int) -> Iterator[list[tuple[Any, Any]]]:

@@ -1,4 +1,4 @@
-"""The run folder: config.json, metrics.jsonl, last.safetensors and best.safetensors."""
+"""The run folder: config.json, metrics.jsonl and the checkpoints last, previous and best."""
 
 import json
 import math
@@ -9,11 +9,12 @@ import time
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from minise import __version__
-from minise.checks import as_path, check_integer
+from minise.checks import StrPath, as_path, check_integer, did_you_mean
 from minise.files import write_whole, writing
+from minise.train.lock import remove_litter
 
 PACKAGES = ("minise", "numpy", "numba", "safetensors", "rich", "threadpoolctl", "tyro")
 
@@ -25,15 +26,56 @@ class RunFolder:
     ----------
     path : Path
         An existing folder.
+
+    Attributes
+    ----------
+    lines : int
+        Complete lines of metrics.jsonl.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.lines = _lines_of(self.metrics)
+
+    @classmethod
+    def open(cls, path: StrPath) -> Self:
+        """Return the folder of an existing run, unchanged.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such folder, or it has no config.json or no checkpoint.
+        NotADirectoryError
+            If path is a file.
+        """
+        path = as_path(path)
+        wanted = "expected the folder of a run"
+        if not os.path.lexists(path):
+            near = did_you_mean(path.name, os.listdir(path.parent) if path.parent.is_dir() else [])
+            raise FileNotFoundError(f"{path} does not exist, {wanted}{near}")
+        if not path.is_dir():
+            raise NotADirectoryError(f"{path} is a file, {wanted}: pass {path.parent}")
+        names = ("config.json", "last.safetensors", "previous.safetensors", "best.safetensors")
+        has_config, *has_checkpoint = [(path / name).is_file() for name in names]
+        if not has_config or not any(has_checkpoint):
+            missing = "checkpoint" if has_config else "config.json"
+            runs = sorted(path.glob("*/config.json"))
+            remedy = f": pass a run such as {runs[-1].parent}" if runs else ""
+            raise FileNotFoundError(f"{path} has no {missing}, {wanted}{remedy}")
+        return cls(path)
+
+    def __fspath__(self) -> str:
+        return str(self.path)
 
     @property
     def last(self) -> Path:
-        """The checkpoint of the last epoch, or of an interrupted one."""
+        """The newest checkpoint."""
         return self.path / "last.safetensors"
+
+    @property
+    def previous(self) -> Path:
+        """The checkpoint before the newest one."""
+        return self.path / "previous.safetensors"
 
     @property
     def best(self) -> Path:
@@ -52,12 +94,46 @@ class RunFolder:
         text = json.dumps(content, indent=2, allow_nan=False)
         write_whole(self.path / "config.json", f"{text}\n".encode())
 
+    @property
+    def metrics(self) -> Path:
+        """The log: metrics.jsonl, one JSON object on each line."""
+        return self.path / "metrics.jsonl"
+
     def log(self, kind: str, **values: Any) -> None:
         """Append one line of strict JSON to metrics.jsonl; see as_strict_json."""
         line = json.dumps(as_strict_json({"kind": kind, **values}), allow_nan=False)
-        path = self.path / "metrics.jsonl"
-        with writing(path, len(line)), path.open("a") as file:
+        with writing(self.metrics, len(line)), self.metrics.open("a") as file:
             file.write(f"{line}\n")
+        self.lines += 1
+
+    def sync_log(self) -> None:
+        """Flush metrics.jsonl to disk."""
+        with writing(self.metrics), self.metrics.open("ab") as file:
+            os.fsync(file.fileno())
+
+    def cut_log(self, lines: int) -> str:
+        """Cut metrics.jsonl back to its first lines; return a warning if it has fewer, or ""."""
+        warning = ""
+        with writing(self.metrics), self.metrics.open("a+b") as file:
+            file.seek(0)
+            complete = [line for line in file if line.endswith(b"\n")]
+            if len(complete) < lines:
+                warning = (
+                    f"{self.metrics} has {len(complete)} complete lines, expected at least "
+                    f"{lines}: the others are lost"
+                )
+            self.lines = min(lines, len(complete))
+            file.truncate(sum(map(len, complete[:lines])))
+            os.fsync(file.fileno())
+        return warning
+
+
+def _lines_of(log: Path) -> int:
+    """Return the number of complete lines of a file, 0 if there is none."""
+    if not log.is_file():
+        return 0
+    with log.open("rb") as file:
+        return sum(line.endswith(b"\n") for line in file)
 
 
 def as_strict_json(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,6 +213,7 @@ def _made(path: Path) -> RunFolder:
         raise OSError(
             f"run folder {path} cannot be written ({reason}): choose another folder by out"
         ) from None
+    remove_litter(path.parent)
     return RunFolder(path)
 
 

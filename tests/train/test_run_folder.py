@@ -1,0 +1,88 @@
+"""The run folder: its log, its previous checkpoint, opening an existing one."""
+
+import errno
+import os
+
+import pytest
+
+from minise.files import TEMPORARY
+from minise.train.run_folder import RunFolder, create
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = create(tmp_path, "a", "run")
+    folder.write_config({})
+    for step in range(1, 5):
+        folder.log("step", step=step)
+    return folder
+
+
+def test_the_log_counts_its_lines(folder):
+    assert (folder.lines, RunFolder(folder.path).lines) == (4, 4)
+    folder.sync_log()
+    with folder.metrics.open("a") as file:
+        file.write('{"kind": "st')
+    assert RunFolder(folder.path).lines == 4
+
+
+@pytest.mark.parametrize("ending", ["", '{"kind": "st', "\0\0\0"])
+def test_the_log_is_cut_back_to_complete_lines(folder, ending):
+    content = folder.metrics.read_text()
+    folder.metrics.write_text(content + ending)
+    assert folder.cut_log(4) == ""
+    assert folder.metrics.read_text() == content
+    assert folder.cut_log(2) == ""
+    assert folder.metrics.read_text() == "".join(content.splitlines(keepends=True)[:2])
+    assert folder.lines == 2
+    folder.log("step", step=3)
+    assert folder.metrics.read_text() == "".join(content.splitlines(keepends=True)[:3])
+    warning = folder.cut_log(7)
+    assert warning == (
+        f"{folder.metrics} has 3 complete lines, expected at least 7: the others are lost"
+    )
+    assert folder.lines == 3
+    folder.metrics.unlink()
+    assert "has 0 complete lines, expected at least 1" in folder.cut_log(1)
+    assert folder.cut_log(0) == ""
+
+
+def test_a_log_that_cannot_be_cut_is_one_line(folder, monkeypatch):
+    def fail(handle):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    for call in (folder.sync_log, lambda: folder.cut_log(4)):
+        with pytest.raises(OSError, match=r"metrics.jsonl cannot be written \(Input/output error"):
+            call()
+    assert RunFolder(folder.path).lines == 4
+
+
+def test_open_reads_an_existing_run_and_refuses_others(folder, tmp_path):
+    def refusal(path, kind=FileNotFoundError):
+        with pytest.raises(kind) as error:
+            RunFolder.open(path)
+        return str(error.value)
+
+    wanted = "expected the folder of a run"
+    assert refusal(folder.path) == f"{folder.path} has no checkpoint, {wanted}"
+    folder.previous.write_bytes(b"")
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    assert RunFolder.open(folder.path).lines == 4
+    assert RunFolder.open(str(folder.path)).path == folder.path
+    assert (
+        refusal(tmp_path / "aa") == f"{tmp_path / 'aa'} does not exist, {wanted}: did you mean a?"
+    )
+    config = folder.path / "config.json"
+    message = f"{config} is a file, {wanted}: pass {folder.path}"
+    assert refusal(config, NotADirectoryError) == message
+    message = f"{tmp_path} has no config.json, {wanted}: pass a run such as {folder.path}"
+    assert refusal(tmp_path) == message
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_a_new_run_removes_the_litter_of_its_dead_siblings(folder, tmp_path):
+    litter = folder.path / TEMPORARY.replace("*", "0")
+    litter.write_bytes(b"part")
+    create(tmp_path, None, "run")
+    assert not litter.exists()
