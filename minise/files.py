@@ -22,6 +22,7 @@ import numpy as np
 from minise.checks import Array
 
 NET, CHECKPOINT = "minise-net-1", "minise-checkpoint-1"  # names of the formats, in the header
+RUN_FILES = ("last.safetensors", "previous.safetensors", "best.safetensors")  # of a run folder
 FORMAT_COPY = "format_copy"  # the text that repeats the format, because texts have checksums
 TEMPORARY = ".minise-*.tmp"  # names of temporary files: * is a random number
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -36,7 +37,19 @@ REMEDIES = {
 
 
 class Damaged(ValueError):
-    """A file is truncated or altered; the message names the file and what is damaged."""
+    """A file is truncated or altered; the message names the file and what is damaged.
+
+    Attributes
+    ----------
+    problem : str
+        The message without the remedy.
+    """
+
+    def __init__(self, problem: str, path: Path) -> None:
+        others = [path.with_name(name) for name in RUN_FILES if name != path.name]
+        intact = " or ".join(str(other) for other in others if other.is_file())
+        super().__init__(f"{problem}; copy it again, or pass {intact or 'another checkpoint'}")
+        self.problem = problem
 
 
 class File(NamedTuple):
@@ -98,11 +111,11 @@ def read(path: Path, *formats: str) -> File:
         if not isinstance(written, dict):
             raise KeyError("crc32")
     except (KeyError, ValueError, RecursionError):
-        raise Damaged(f"{path} is altered: its header is not readable; copy it again") from None
+        raise Damaged(f"{path} is altered: its header is not readable", path) from None
     sums = _checksums(header, arrays)
     wrong = sorted(k for k in sums.keys() | written.keys() if sums.get(k) != written.get(k))
     if wrong:
-        raise Damaged(f"{path} is altered: {shortened(wrong)} fails its checksum; copy it again")
+        raise Damaged(f"{path} is altered: {shortened(wrong)} fails its checksum", path)
     texts.pop(FORMAT_COPY, None)
     return File(header["format"], arrays, texts)
 
@@ -116,10 +129,7 @@ def _content(path: Path) -> tuple[dict[str, str], dict[str, Array]]:
             header = file.metadata() or {}
             return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise Damaged(
-            f"{path} is truncated or not a safetensors file ({error}): copy it again, or pass "
-            "another checkpoint"
-        ) from None
+        raise Damaged(f"{path} is truncated or not a safetensors file ({error})", path) from None
 
 
 def _check_format(path: Path, header: dict[str, str], formats: tuple[str, ...]) -> None:
@@ -128,7 +138,7 @@ def _check_format(path: Path, header: dict[str, str], formats: tuple[str, ...]) 
     if format in formats:
         return
     if copy not in (None, json.dumps(format)):
-        raise Damaged(f"{path} is altered: its format is {format!r}, but {copy} was written")
+        raise Damaged(f"{path} is altered: its format is {format!r}, but {copy} was written", path)
     wanted = " or ".join(map(repr, formats))
     name, _, number = (format or "").rpartition("-")
     if number.isdecimal() and name in {known.rpartition("-")[0] for known in formats}:

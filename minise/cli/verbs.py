@@ -13,6 +13,7 @@ VERBS = {
     "summary": ("inspect", "summary"),
     "data": ("data", "data"),
     "eval": ("inspect", "evaluate_run"),
+    "verify": ("verify", "verify_runs"),
     "profile": ("profile", "profile"),
     "bench": ("bench", "bench"),
     "doctor": ("doctor", "doctor"),

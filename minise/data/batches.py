@@ -91,6 +91,8 @@ class Batches:
         if augment is not None:
             augment.check(dataset.images.shape)
         self._scale, self._shift = normaliser(mean, std, dtype)
+        self.mean, self.std = tuple(map(float, mean)), tuple(map(float, std))
+        self.dtype = self._scale.dtype
 
     def __len__(self) -> int:
         full, rest = divmod(len(self.dataset), self.batch_size)

@@ -279,11 +279,17 @@ def guarded(ops: Any) -> Guard:
     return Guard(ops)
 
 
+def unwrapped(ops: Any) -> Any:
+    """Return the back end inside of any number of wrappers, or of a wrapper's view for a layer."""
+    while isinstance(ops, Wrapper | _View):
+        ops = ops.ops if isinstance(ops, Wrapper) else ops._wrapper
+    return ops
+
+
 def _names(ops: Any, op: str, count: int) -> list[str]:
     """Return the names of an op's positional arrays, from its forward's signature."""
-    while isinstance(ops, Wrapper):
-        ops = ops.ops
-    return positional_names(inspect.signature(getattr(ops, f"{op}_forward")), count)
+    function = getattr(unwrapped(ops), f"{op}_forward")
+    return positional_names(inspect.signature(function), count)
 
 
 def _check_finite(layer: str, op: str, direction: str, label: str, array: Array | None) -> None:

@@ -5,8 +5,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Protocol, TypeAlias, cast
 
+import numpy as np
+
 from minise.checks import check_within
-from minise.data.dataset import listed
+from minise.data.dataset import Dataset, listed
+from minise.data.fingerprint import fingerprint, new_digest, update
+
+UNKNOWN = "unknown"  # instead of a fingerprint: it equals every other
 
 
 class EpochBatches(Protocol):
@@ -130,3 +135,42 @@ def group_batches(batches: Iterable[tuple[Any, Any]], size: int) -> Iterator[lis
             group = []
     if group:
         yield group
+
+
+def batches_fingerprint(batches: BatchSource) -> str:
+    """Return a text that differs if the data of batches differ, or "unknown".
+
+    It is the attribute `fingerprint` of the batches (a text, or a method that returns one), or the
+    fingerprint of their data set, or that of all arrays in a list of batches. Other batches, and
+    lists with other objects than NumPy arrays, numbers and strings, are "unknown".
+    """
+    own = getattr(batches, "fingerprint", None)
+    if own is not None:
+        return str(own() if callable(own) else own)
+    dataset = getattr(batches, "dataset", None)
+    if isinstance(dataset, Dataset):
+        return fingerprint(dataset)
+    if not isinstance(batches, list | tuple):
+        return UNKNOWN
+    digest = new_digest("minise-batches-1")
+    try:
+        _update(digest, batches)
+    except TypeError:
+        return UNKNOWN
+    return digest.hexdigest()
+
+
+def _update(digest: Any, value: Any) -> None:
+    """Add nested lists of arrays and numbers to a digest; raise TypeError for other objects."""
+    if isinstance(value, list | tuple):
+        digest.update(f"{len(value)} items:".encode())
+        for item in value:
+            _update(digest, item)
+    elif isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "biufcSU":
+        array = np.asarray(value)
+        digest.update(f"{array.dtype.name} {array.shape}:".encode())
+        update(digest, array)
+    elif value is None or type(value) in (bool, int, float, str):
+        digest.update(f"{value!r};".encode("utf-8", "surrogatepass"))
+    else:
+        raise TypeError(type(value).__name__)

@@ -237,6 +237,10 @@ def with_absolute_paths(config: TrainConfig) -> TrainConfig:
     return replace(config, data=data, root=root and as_absolute(root), out=out)
 
 
+class CustomNet(ValueError):
+    """A run of train.run has no settings of a net, from which it could be repeated."""
+
+
 def read_config(path: StrPath) -> TrainConfig:
     """Return the settings of a run, to repeat it with fit or to change some with replace.
 
@@ -279,7 +283,7 @@ def read_config(path: StrPath) -> TrainConfig:
             "of this minise: upgrade minise"
         )
     if isinstance(config, dict) and "net" in config and "model" not in config:
-        raise ValueError(
+        raise CustomNet(
             f"{file} is of a custom net, expected a run of train.fit or `minise train`: call "
             "train.run again in the program that built the net"
         )

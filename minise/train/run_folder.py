@@ -9,11 +9,11 @@ import time
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from minise import __version__
 from minise.checks import StrPath, as_path, check_integer, did_you_mean
-from minise.files import write_whole, writing
+from minise.files import RUN_FILES, write_whole, writing
 from minise.train.lock import remove_litter
 
 PACKAGES = ("minise", "numpy", "numba", "safetensors", "rich", "threadpoolctl", "tyro")
@@ -37,50 +37,23 @@ class RunFolder:
         self.path = path
         self.lines = _lines_of(self.metrics)
 
-    @classmethod
-    def open(cls, path: StrPath) -> Self:
-        """Return the folder of an existing run, unchanged.
-
-        Raises
-        ------
-        FileNotFoundError
-            If there is no such folder, or it has no config.json or no checkpoint.
-        NotADirectoryError
-            If path is a file.
-        """
-        path = as_path(path)
-        wanted = "expected the folder of a run"
-        if not os.path.lexists(path):
-            near = did_you_mean(path.name, os.listdir(path.parent) if path.parent.is_dir() else [])
-            raise FileNotFoundError(f"{path} does not exist, {wanted}{near}")
-        if not path.is_dir():
-            raise NotADirectoryError(f"{path} is a file, {wanted}: pass {path.parent}")
-        names = ("config.json", "last.safetensors", "previous.safetensors", "best.safetensors")
-        has_config, *has_checkpoint = [(path / name).is_file() for name in names]
-        if not has_config or not any(has_checkpoint):
-            missing = "checkpoint" if has_config else "config.json"
-            runs = sorted(path.glob("*/config.json"))
-            remedy = f": pass a run such as {runs[-1].parent}" if runs else ""
-            raise FileNotFoundError(f"{path} has no {missing}, {wanted}{remedy}")
-        return cls(path)
-
     def __fspath__(self) -> str:
         return str(self.path)
 
     @property
     def last(self) -> Path:
         """The newest checkpoint."""
-        return self.path / "last.safetensors"
+        return self.path / RUN_FILES[0]
 
     @property
     def previous(self) -> Path:
         """The checkpoint before the newest one."""
-        return self.path / "previous.safetensors"
+        return self.path / RUN_FILES[1]
 
     @property
     def best(self) -> Path:
         """The checkpoint of the epoch with the best validation accuracy."""
-        return self.path / "best.safetensors"
+        return self.path / RUN_FILES[2]
 
     def write_config(self, settings: dict[str, Any]) -> None:
         """Write config.json: settings, versions, machine and command, to repeat the run."""
@@ -105,6 +78,25 @@ class RunFolder:
         with writing(self.metrics, len(line)), self.metrics.open("a") as file:
             file.write(f"{line}\n")
         self.lines += 1
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return the records in the complete lines of metrics.jsonl.
+
+        Raises
+        ------
+        ValueError
+            If a line is not a JSON object; the message has its number.
+        """
+        records = []
+        content = self.metrics.read_bytes() if self.metrics.exists() else b""
+        for number, line in enumerate(content.split(b"\n")[:-1], 1):
+            try:
+                records.append(record_of(line))
+            except ValueError as error:
+                raise ValueError(
+                    f"{self.metrics} is altered: line {number} is {error}: remove it"
+                ) from None
+        return records
 
     def sync_log(self) -> None:
         """Flush metrics.jsonl to disk."""
@@ -136,6 +128,21 @@ def _lines_of(log: Path) -> int:
         return sum(line.endswith(b"\n") for line in file)
 
 
+def record_of(line: bytes) -> dict[str, Any]:
+    """Return the record in a line of metrics.jsonl; raise ValueError for other content."""
+    try:
+        record = json.loads(line, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        record = None
+    if not isinstance(record, dict) or not isinstance(record.get("kind"), str):
+        raise ValueError("no JSON object with a kind")
+    return record
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)  # NaN and Infinity are not JSON
+
+
 def as_strict_json(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return a record of numbers and texts that strict JSON can represent.
 
@@ -149,6 +156,41 @@ def as_strict_json(record: Mapping[str, Any]) -> dict[str, Any]:
     }
     cleaned = {name: None if name in texts else value for name, value in record.items()}
     return {**cleaned, "not_finite": texts} if texts else cleaned
+
+
+def open(path: StrPath) -> RunFolder:
+    """Return the folder of an existing run, unchanged.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder, or it has no config.json or no checkpoint.
+    NotADirectoryError
+        If path is a file.
+    """
+    path = as_path(path)
+    wanted = "expected the folder of a run"
+    if not path.is_dir():
+        raise not_a_folder(path, wanted)
+    has_config = (path / "config.json").is_file()
+    if not has_config or not any((path / name).is_file() for name in RUN_FILES):
+        missing = "checkpoint" if has_config else "config.json"
+        raise FileNotFoundError(f"{path} has no {missing}, {wanted}{example_in(path)}")
+    return RunFolder(path)
+
+
+def example_in(path: Path) -> str:
+    """Return the remedy for a folder that contains runs, or ""."""
+    runs = sorted(path.glob("*/config.json"))
+    return f": pass a run such as {runs[-1].parent}" if runs else ""
+
+
+def not_a_folder(path: Path, wanted: str) -> OSError:
+    """Return the error for a path that is a file or does not exist."""
+    if os.path.lexists(path):
+        return NotADirectoryError(f"{path} is a file, {wanted}: pass {path.parent}")
+    near = did_you_mean(path.name, os.listdir(path.parent) if path.parent.is_dir() else [])
+    return FileNotFoundError(f"{path} does not exist, {wanted}{near}")
 
 
 def create(out: Path, name: str | None, stem: str) -> RunFolder:

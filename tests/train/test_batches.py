@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from minise.data import Batches, Dataset
-from minise.train.batches import epoch_batches, group_batches
+from minise.data import Batches, Dataset, fingerprint
+from minise.train.batches import UNKNOWN, batches_fingerprint, epoch_batches, group_batches
 
 PAIRS = [(np.full((2, 1), k), np.zeros(2, np.int64)) for k in range(7)]
 
@@ -102,3 +102,47 @@ def test_groups_after_some_steps_are_those_of_the_whole_epoch(steps):
     assert groups == [[0, 1], [2, 3], [4, 5], [6]]
     rest = group_batches(epoch_batches(PAIRS, 0, 2 * steps), 2)
     assert [numbers(group) for group in rest] == groups[steps:]
+
+
+def test_the_fingerprint_of_a_data_set_and_of_an_objects_own():
+    dataset = Dataset("x", np.zeros((2, 3, 1, 1), np.uint8), np.zeros(2, np.int64), ("a",))
+    source = Batches(dataset, 1, mean=(0, 0, 0), std=(1, 1, 1))
+    assert batches_fingerprint(source) == fingerprint(dataset)
+    own = Source()
+    assert batches_fingerprint(own) == batches_fingerprint(OnDisk()) == UNKNOWN
+    own.fingerprint = "version 3"
+    assert batches_fingerprint(own) == "version 3"
+    own.fingerprint = lambda: "version 4"
+    assert batches_fingerprint(own) == "version 4"
+
+
+X, Y = np.arange(6.0).reshape(3, 2), np.array([0, 1, 0])
+LISTS = {
+    "a batch": [(X, Y)],
+    "another dtype": [(X.astype(np.float32), Y)],
+    "another shape": [(X.reshape(3, 2, 1), Y)],
+    "another value": [(X + (X == 5), Y)],
+    "other targets": [(X, 1 - Y)],
+    "two batches": [(X, Y), (X, Y)],
+    "batches of other sizes": [(X[:1], Y[:1]), (X[1:], Y[1:])],
+    "no targets": [(X, None)],
+    "targets by name": [(X, "abc")],
+    "complex": [(X + 1j, Y)],
+    "two targets": [(X, (Y, 0.5))],
+    "a nested list": [(X, [Y, [0.5]])],
+}
+
+
+def test_the_fingerprint_of_a_list():
+    fingerprints = {name: batches_fingerprint(batches) for name, batches in LISTS.items()}
+    assert len({*fingerprints.values()}) == len(LISTS)
+    assert UNKNOWN not in fingerprints.values()
+    equal = (np.asfortranarray(X), Y.astype(">i8")), (X.copy(), Y.tolist())
+    assert batches_fingerprint([equal[0]]) == batches_fingerprint((list(equal[0]),))
+    assert batches_fingerprint([equal[0]]) == fingerprints["a batch"]
+    assert batches_fingerprint([equal[1]]) != fingerprints["a batch"]
+
+
+@pytest.mark.parametrize("targets", [{"a": Y}, np.array([None, "x"]), Source()], ids=repr)
+def test_a_list_of_other_objects_is_unknown(targets):
+    assert batches_fingerprint([(X, Y), (X, targets)]) == UNKNOWN

@@ -6,6 +6,7 @@ import os
 import pytest
 
 from minise.files import TEMPORARY
+from minise.train import run_folder
 from minise.train.run_folder import RunFolder, create
 
 
@@ -58,18 +59,38 @@ def test_a_log_that_cannot_be_cut_is_one_line(folder, monkeypatch):
     assert RunFolder(folder.path).lines == 4
 
 
+def test_records_are_those_of_the_complete_lines(folder):
+    folder.log("epoch", loss=float("nan"))
+    with folder.metrics.open("a") as file:
+        file.write('{"kind": "st')
+    records = folder.records()
+    assert records[0] == {"kind": "step", "step": 1}
+    assert records[4] == {"kind": "epoch", "loss": None, "not_finite": {"loss": "nan"}}
+    assert len(records) == 5
+
+
+@pytest.mark.parametrize("line", ["", "[1]", "{}", '{"kind": 1}', '{"kind": "a", "b": NaN}', "\0"])
+def test_a_line_that_is_no_record_is_named(folder, line):
+    with folder.metrics.open("a") as file:
+        file.write(f"{line}\n")
+    with pytest.raises(
+        ValueError, match=r"metrics.jsonl is altered: line 5 is no JSON object with"
+    ):
+        folder.records()
+
+
 def test_open_reads_an_existing_run_and_refuses_others(folder, tmp_path):
     def refusal(path, kind=FileNotFoundError):
         with pytest.raises(kind) as error:
-            RunFolder.open(path)
+            run_folder.open(path)
         return str(error.value)
 
     wanted = "expected the folder of a run"
     assert refusal(folder.path) == f"{folder.path} has no checkpoint, {wanted}"
     folder.previous.write_bytes(b"")
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    assert RunFolder.open(folder.path).lines == 4
-    assert RunFolder.open(str(folder.path)).path == folder.path
+    assert run_folder.open(folder.path).lines == 4
+    assert run_folder.open(str(folder.path)).path == folder.path
     assert (
         refusal(tmp_path / "aa") == f"{tmp_path / 'aa'} does not exist, {wanted}: did you mean a?"
     )
