@@ -5,16 +5,20 @@
     assert [life.status for life in lives] == [-9, -9, 0]
 
 At an instant: `run(command, kill_at=0.3)`, in seconds. When something has happened:
-`run(command, kill_at=lambda: path.exists())`, asked every millisecond. At an exact file call, with
-half of its bytes written if it is a write: `run(at_call(folder, 12, "torn", ["-m", "package"]))`, a
-command that runs a module of Python with calls.py in it and kills itself; and `file_calls` counts
-them. Several signals: `run(command, kill_at=[0.3, 0.4], number=[SIGINT, SIGINT])`.
+`run(command, kill_at=path.exists)`, asked every millisecond, or `Growth` of a file. At an exact
+file call, with half of its bytes written if it is a write:
+`run(at_call(folder, 12, "torn", ["-m", "package"]))`, a command that runs a module of Python with
+calls.py in it and kills itself; `file_calls` lists them. When a function is called:
+`run(in_function("package.loop.step", 3, ["-m", "package"]))`. Several signals:
+`run(command, kill_at=[0.3, 0.4], number=[SIGINT, SIGINT])`.
 
 The environment of a command is that of this process with `env`; an empty folder for compiled code,
 by the variable that the program reads, makes each life compile.
 """
 
+import functools
 import os
+import pkgutil
 import runpy
 import signal
 import subprocess
@@ -24,6 +28,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 from tests.torture.calls import READS, Call, FileCalls
 
@@ -97,6 +102,37 @@ def run(
 
 def _several(value: Any) -> bool:
     return isinstance(value, Sequence)
+
+
+class Growth:
+    """A condition for `run`: a file has grown so many times, and then a time has passed.
+
+    Under any load, the instant is at random in the program's own progress. A file that gets shorter
+    or is absent is no growth.
+
+    Parameters
+    ----------
+    path : Path
+        The file, such as a log.
+    times : int
+        How many times it grows; 0 kills `seconds` after the start.
+    seconds : float
+        Time from the last growth to the kill.
+    """
+
+    def __init__(self, path: Path, times: int, seconds: float) -> None:
+        self.path, self.times, self.seconds = path, times, seconds
+        self.size, self.since = self._size(), time.perf_counter()
+
+    def __call__(self) -> bool:
+        """Return whether it is time to kill."""
+        before, self.size = self.size, self._size()
+        if self.size > before and self.times:
+            self.times, self.since = self.times - 1, time.perf_counter()
+        return not self.times and time.perf_counter() - self.since >= self.seconds
+
+    def _size(self) -> int:
+        return self.path.stat().st_size if self.path.exists() else 0
 
 
 def run_until_done(
@@ -174,9 +210,29 @@ def file_calls(folder: Path, arguments: Sequence[Any], **settings: Any) -> list[
     return [line.removeprefix(prefix) for line in life.err.splitlines() if line.startswith(prefix)]
 
 
-def main(folder: str, number: str, when: str, option: str, module: str, *arguments: str) -> None:
-    """Run a module; kill this process at a file call in folder, or list the calls on stderr."""
-    assert option == "-m", option
+def in_function(
+    target: str, number: int, arguments: Sequence[Any], signals: Sequence[int] = (signal.SIGKILL,)
+) -> list[str]:
+    """Return a command that runs Python with arguments and kills itself when a function is called.
+
+    Parameters
+    ----------
+    target : str
+        The function where its caller looks it up, such as "package.loop.step".
+    number : int
+        The call, from 1. With fewer calls nothing is killed.
+    arguments : sequence
+        "-m", a module and its arguments.
+    signals : sequence of int
+        Sent to the process itself, one after the other, before the function runs.
+    """
+    numbers = ",".join(str(int(number)) for number in signals)
+    text = [str(argument) for argument in arguments]
+    return [sys.executable, "-m", "tests.torture.kill", target, str(number), numbers, *text]
+
+
+def _die_at_call(folder: str, number: int, when: str) -> FileCalls:
+    """Return the context in which a file call kills this process."""
     calls = []
 
     def handle(call: Call, perform: Any) -> Any:
@@ -185,7 +241,7 @@ def main(folder: str, number: str, when: str, option: str, module: str, *argumen
         calls.append(call)
         if when == "log":
             os.write(2, f"file call: {call}\n".encode())
-        if len(calls) - 1 != int(number):
+        if len(calls) - 1 != number:
             return perform()
         half = call.data[: len(call.data) // 2]
         if when == "after":
@@ -196,8 +252,31 @@ def main(folder: str, number: str, when: str, option: str, module: str, *argumen
         time.sleep(60)  # SIGKILL comes before it ends
         return None
 
+    return FileCalls(folder, handle)
+
+
+def _die_in_function(target: str, number: int, signals: str) -> Any:
+    """Return the context in which a call of a function kills this process."""
+    function, calls = pkgutil.resolve_name(target), []
+
+    @functools.wraps(function)
+    def run(*arguments: Any, **settings: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == number:
+            for text in signals.split(","):
+                os.kill(os.getpid(), int(text))
+        return function(*arguments, **settings)
+
+    return mock.patch(target, run)
+
+
+def main(target: str, number: str, how: str, option: str, module: str, *arguments: str) -> None:
+    """Run a module; kill this process at a file call or a function, or list the calls on stderr."""
+    assert option == "-m", option
+    is_function = how.replace(",", "").isdigit()
+    context = (_die_in_function if is_function else _die_at_call)(target, int(number), how)
     sys.argv = [module, *arguments]
-    with FileCalls(folder, handle):
+    with context:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 

@@ -19,7 +19,7 @@ from tests.torture.clocks import clock, with_clock
 from tests.torture.crash import for_every_crash, record
 from tests.torture.disks import fill, immutable, limited_files, read_only, small_disk
 from tests.torture.failing_files import SHORT, for_every_call
-from tests.torture.kill import at_call, file_calls, run, run_until_done
+from tests.torture.kill import at_call, file_calls, in_function, run, run_until_done
 
 OLD, NEW = b"old " * 3, b"newer " * 9
 PYTHON = [sys.executable, "-c"]
@@ -225,6 +225,16 @@ def test_a_command_kills_itself_at_every_file_call(tmp_path):
         life = run(at_call(tmp_path, number, when, command))
         assert life.status == (0 if number == 99 else -signal.SIGKILL)
         assert out.read_text() == {"before": "", "torn": "[1,", "after": "[1,2]\n"}[when]
+
+
+def test_a_command_kills_itself_in_a_function(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text("[]")
+    command = ["-m", "json.tool", path]
+    numbers = [signal.SIGURG, signal.SIGTERM]  # the first one is ignored by default
+    assert run(in_function("json.load", 1, command)).status == -signal.SIGKILL
+    assert run(in_function("json.load", 1, command, numbers)).status == -signal.SIGTERM
+    assert run(in_function("json.load", 2, command)).status == 0
 
 
 def test_small_disks_are_full_and_get_space_again(tmp_path):
