@@ -228,16 +228,23 @@ def _flush_folder(folder: Path, path: Path) -> None:
     try:
         handle = os.open(folder, os.O_RDONLY)
         try:
-            os.fsync(handle)
+            flush(handle)
         finally:
             os.close(handle)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # some file systems flush no folders
-            raise type(error)(
-                f"{path} is written, but its folder could not be flushed to disk "
-                f"({error.strerror or error}): after a power failure the previous state may be "
-                "there"
-            ) from error
+        raise type(error)(
+            f"{path} is written, but its folder could not be flushed to disk "
+            f"({error.strerror or error}): after a power failure the previous state may be there"
+        ) from error
+
+
+def flush(handle: int) -> None:
+    """Flush an open file or folder to disk, if it can be: some file systems flush no folders."""
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
 
 
 @contextmanager

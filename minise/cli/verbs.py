@@ -12,6 +12,7 @@ VERBS = {
     "walk": ("walk", "walk"),
     "summary": ("inspect", "summary"),
     "data": ("data", "data"),
+    "resume": ("train", "resume"),
     "eval": ("inspect", "evaluate_run"),
     "verify": ("verify", "verify_runs"),
     "profile": ("profile", "profile"),

@@ -2,7 +2,8 @@
 
 Parameters and running statistics have their dotted names, the same as in the PyTorch twin; the
 optimiser's velocities are called ``optimiser/velocity/NAME``. The header contains, as JSON, the
-settings, the progress, and the normalisation and classes of the images.
+settings, the progress, the normalisation and classes of the images, and the state of the run with
+which it can go on (state.py).
 """
 
 from pathlib import Path
@@ -26,10 +27,21 @@ class Checkpoint(NamedTuple):
     config: Any  # a TrainConfig, or for a custom net a dict of settings
     progress: dict[str, Any]  # finished epoch and step, loss and metrics
     data: dict[str, Any]  # mean, std, classes
+    state: dict[str, Any] = {}  # noqa: RUF012, of the run, see RunState; files of old runs have none
 
 
-def save(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint atomically; an existing file is replaced only by a complete one."""
+def save(path: Path, checkpoint: Checkpoint, previous: Path | None = None) -> None:
+    """Write a checkpoint atomically; an existing file is replaced only by a complete one.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    checkpoint : Checkpoint
+        Its content.
+    previous : Path, optional
+        New name of an existing file.
+    """
     reserved = [name for name in checkpoint.arrays if name.startswith(OPTIMISER_PREFIX)]
     if reserved:
         raise ValueError(
@@ -39,8 +51,9 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     velocity = {f"{VELOCITY}{name}": array for name, array in checkpoint.velocity.items()}
     config = checkpoint.config
     settings = to_dict(config) if isinstance(config, TrainConfig) else config
-    texts = {"config": settings, "progress": checkpoint.progress, "data": checkpoint.data}
-    write(path, CHECKPOINT, {**checkpoint.arrays, **velocity}, texts)
+    fields = checkpoint._asdict()
+    texts = {"config": settings, **{name: fields[name] for name in ("progress", "data", "state")}}
+    write(path, CHECKPOINT, {**checkpoint.arrays, **velocity}, texts, previous)
 
 
 def load(path: Path) -> Checkpoint:
@@ -63,4 +76,6 @@ def load(path: Path) -> Checkpoint:
     config = texts["config"]
     if "model" in config:
         config = from_dict(config, f"the config of {path}")
-    return Checkpoint(arrays, velocity, config, texts["progress"], texts["data"])
+    return Checkpoint(
+        arrays, velocity, config, texts["progress"], texts["data"], texts.get("state", {})
+    )

@@ -134,6 +134,8 @@ class TrainConfig:
     """Name of the run folder; None uses model-data-1, -2, …."""
     log_every: int = 50
     """Steps between two lines of metrics.jsonl."""
+    save_every: float = 60.0
+    """Seconds between two checkpoints, the most that a killed run can lose."""
 
     @property
     def rate(self) -> float:
@@ -170,6 +172,7 @@ class TrainConfig:
         check_choice("train", "schedule", self.schedule, SCHEDULES)
         for names, text, high in (
             (("lr", "weight_decay"), "a number from 0 to 1e6", 1e6),
+            (("save_every",), "a number of seconds from 0 to 1e6", 1e6),
             (("warmup", "momentum", "label_smoothing"), "a number from 0 to 1", 1),
         ):
             for name in names:

@@ -6,15 +6,16 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from minise import __version__
 from minise.checks import StrPath, as_path, check_integer, did_you_mean
-from minise.files import RUN_FILES, write_whole, writing
-from minise.train.lock import remove_litter
+from minise.files import RUN_FILES, flush, write_whole, writing
+from minise.train.lock import locked, remove_litter
 
 PACKAGES = ("minise", "numpy", "numba", "safetensors", "rich", "threadpoolctl", "tyro")
 
@@ -36,6 +37,28 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.lines = _lines_of(self.metrics)
+        self._lock = ExitStack()
+        self._is_locked = False
+
+    def lock(self) -> None:
+        """Refuse other writers until `unlock`; see lock.py."""
+        if not self._is_locked:
+            self._lock.enter_context(locked(self))
+            self._is_locked = True
+
+    def unlock(self) -> None:
+        """Let others write to this folder."""
+        self._is_locked = False
+        self._lock.close()
+
+    @contextmanager
+    def written(self) -> Iterator[None]:
+        """Refuse other writers in this block, at the end of which they may write."""
+        self.lock()
+        try:
+            yield
+        finally:
+            self.unlock()
 
     def __fspath__(self) -> str:
         return str(self.path)
@@ -101,7 +124,7 @@ class RunFolder:
     def sync_log(self) -> None:
         """Flush metrics.jsonl to disk."""
         with writing(self.metrics), self.metrics.open("ab") as file:
-            os.fsync(file.fileno())
+            flush(file.fileno())
 
     def cut_log(self, lines: int) -> str:
         """Cut metrics.jsonl back to its first lines; return a warning if it has fewer, or ""."""
@@ -156,6 +179,14 @@ def as_strict_json(record: Mapping[str, Any]) -> dict[str, Any]:
     }
     cleaned = {name: None if name in texts else value for name, value in record.items()}
     return {**cleaned, "not_finite": texts} if texts else cleaned
+
+
+def from_strict_json(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the record that as_strict_json has converted."""
+    texts = record.get("not_finite", {})
+    return {k: v for k, v in record.items() if k != "not_finite"} | {
+        name: float(text) for name, text in texts.items()
+    }
 
 
 def open(path: StrPath) -> RunFolder:

@@ -213,7 +213,7 @@ def cut_cifar(patch):
 def vanishing(patch):
     """Remove the training images when the first epoch begins."""
     patch.setattr("minise.data.folder.CACHE_BYTES", 0)
-    calls("minise.train.loop._one_epoch", lambda *_: shutil.rmtree("photos/train"))(patch)
+    calls("minise.train.loop.Loop.train_epoch", lambda *_: shutil.rmtree("photos/train"))(patch)
 
 
 def no_pillow(patch):

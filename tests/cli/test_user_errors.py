@@ -43,6 +43,7 @@ OPS = f"{TINY} --epochs 1 --ops my_ops.py"
 PHOTOS = "train --data photos --size 8 --crop 0 --val 2 --batch-size 4 --model resnet8 --epochs 1"
 STEP, EVALUATE = "minise.train.loop.train_step", "minise.train.loop.evaluate"
 NONE = "; no checkpoint is written$"
+START = "; runs/resnet8-shapes10-1/last.safetensors has the state after step 0$"
 LAST = "; runs/b/last.safetensors has the state after step"
 FULL = (
     r"cannot be written \(No space left on device; [\d,]+ bytes are free, [\d,]+ are needed\): free"
@@ -130,9 +131,9 @@ BACK_ENDS = [
     (OPS, 2, "my_ops.py:1: .*: install nonesuch, or put", file("my_ops.py", "import nonesuch\n")),
     (OPS, 2, "my_ops.py' cannot be read: Perm", ops("1"), denied("pathlib.Path.open", "my_ops.py")),
     ("check --ops my_ops.py", 2, "my_ops.py:3: .*is not UTF-8", file("my_ops.py", b"\n\n#\xe9\n")),
-    (OPS, 1, rf"my_ops.py:4: ZeroDivisionError: .*relu_forward\){NONE}", ops("return 1 / 0")),
-    (OPS, 1, f"my_ops.py:3: relu_forward returns as out .*{NONE}", ops("return x[:, :1], x")),
-    (OPS, 1, f"my_ops.py:4: MemoryError: 9 GB .*{NONE}", ops("raise MemoryError('9 GB')")),
+    (OPS, 1, rf"my_ops.py:4: ZeroDivisionError: .*relu_forward\){START}", ops("return 1 / 0")),
+    (OPS, 1, f"my_ops.py:3: relu_forward returns as out .*{START}", ops("return x[:, :1], x")),
+    (OPS, 1, f"my_ops.py:4: MemoryError: 9 GB .*{START}", ops("raise MemoryError('9 GB')")),
     ("check --ops my_ops.py --cases 2", 1, "1 of 1 ops of my_ops.py are wrong", ops("return 1/0")),
     ("walk relu --ops my_ops.py", 1, "my_ops.py:4: ZeroDivisionError", ops("return 1 / 0")),
     ("eval a", 2, "eval: ops is .*gone.py, .*: pass .* with --ops", checkpoint(ops="gone.py")),
@@ -171,8 +172,8 @@ RUNS = [
     ("eval c/run-3", 2, "c/run-3 does not exist, .*did you mean run-2", folder("c/run-2")),
     ("eval .", 2, "last.safetensors does not exist, expected a checkpoint: pass a run such as a$"),
     ("predict c p.png", 2, "c/last.safetensors .*: pass the folder of another run", folder("c")),
-    ("eval a", 2, "best.safetensors is truncated or .*: copy it again", truncated(BEST, 9000)),
-    ("predict a p.png", 2, "best.safetensors is truncated or .*: copy it again", file(BEST)),
+    ("eval a", 2, "best.safetensors is truncated or .*; copy it again", truncated(BEST, 9000)),
+    ("predict a p.png", 2, "best.safetensors is truncated or .*; copy it again", file(BEST)),
     (
         "eval a",
         2,
@@ -254,11 +255,11 @@ FILES = [
         calls("pathlib.Path.mkdir", oserror(30)),
     ),
     (TRAIN, 1, f"runs/b/config.json {FULL}.*{NONE}", write_fails(errno.ENOSPC)),
-    (TRAIN, 1, f"runs/b/metrics.jsonl {FULL}.*{NONE}", setups.full_log),
-    (TRAIN, 1, f"runs/b/last.safetensors {FULL}.*{NONE}", write_fails(errno.ENOSPC, 2)),
-    (TRAIN, 1, f"runs/b/best.safetensors {FULL}.*{LAST} 1", write_fails(errno.ENOSPC, 4)),
-    (TRAIN, 1, rf"best.safetensors .*\(Disk quota .*free.*{LAST} 1", write_fails(errno.EDQUOT, 4)),
-    (TRAIN, 1, rf"best.safetensors .*\(Read-only .*another.*{LAST} 1", write_fails(errno.EROFS, 4)),
+    (TRAIN, 1, f"runs/b/metrics.jsonl {FULL}.*{LAST} 1", setups.full_log),
+    (TRAIN, 1, f"runs/b/last.safetensors {FULL}.*{NONE}", write_fails(errno.ENOSPC, 3)),
+    (TRAIN, 1, f"runs/b/best.safetensors {FULL}.*{LAST} 1", write_fails(errno.ENOSPC, 9)),
+    (TRAIN, 1, rf"best.safetensors .*\(Disk quota .*free.*{LAST} 1", write_fails(errno.EDQUOT, 9)),
+    (TRAIN, 1, rf"best.safetensors .*\(Read-only .*another.*{LAST} 1", write_fails(errno.EROFS, 9)),
     ("data shapes10 --png no/s.png", 2, "no/s.png cannot be written .*: create its folder first"),
     ("data shapes10 --png /dev/full", 2, "/dev/full cannot be written .*: free some space"),
     ("walk relu --html no/page.html", 2, "walk: html is no/page.html, .*: create the folder no"),
@@ -277,8 +278,8 @@ ENDED = [
     ("quickstart", 130, f"train: interrupted.*{NONE}", signals("minise.train.setup.load")),
     (TRAIN, 130, f"train: interrupted.*{NONE}", signals("minise.train.setup.load")),
     (TRAIN, 130, f"train: interrupted.*{NONE}", signals("minise.models.build")),
-    (OPS, 130, f"train: interrupted{NONE}", ops("raise KeyboardInterrupt")),
-    (TRAIN, 130, f"train: interrupted{NONE}", signals(STEP, times=2)),
+    (OPS, 130, f"train: interrupted{START}", ops("raise KeyboardInterrupt")),
+    (TRAIN, 130, f"train: interrupted{LAST} 0$", signals(STEP, times=2)),
     (TRAIN, 130, "after step 1 of 2; runs/b/last.safetensors is written$", signals(STEP)),
     (TRAIN, 143, "after step 1 of 2; runs/b/last.safetensors is written$", signals(STEP, SIGTERM)),
     (TRAIN, 1, r"train: the GPU failed \(scale failed .*SYNC=1 names", calls(STEP, FAULT)),
@@ -292,8 +293,9 @@ ENDED = [
     (TRAIN, 143, f"train: interrupted{LAST} 2$", signals(EVALUATE, SIGTERM, after=1)),
     (TRAIN, 130, f"train: interrupted{LAST} 2$", signals(EVALUATE, after=2)),
     (TRAIN, 143, f"train: interrupted{LAST} 2$", signals(EVALUATE, SIGTERM, after=2)),
-    (TRAIN, 130, "after step 2 of 2; runs/b/last.safetensors is", signals("os.fsync", after=2)),
-    (TRAIN, 130, f"train: interrupted{LAST} 2$", signals("os.fsync", after=6)),
+    (TRAIN, 130, "after step 1 of 2; runs/b/last.safetensors is", signals("os.fsync", after=3)),
+    (TRAIN, 130, f"train: interrupted{LAST} 1$", signals("os.fsync", after=6)),
+    (TRAIN, 130, f"train: interrupted{LAST} 2$", signals("os.fsync", after=12)),
     (
         TRAIN,
         1,
@@ -314,7 +316,7 @@ ENDED = [
     (
         PHOTOS,
         1,
-        f"does not exist, .*: it has been removed .*{NONE}",
+        "does not exist, .*: it has been removed .*; runs/resnet8-photos-1/.* after step 0$",
         photos,
         lazy,
         setups.vanishing,

@@ -143,6 +143,8 @@ def test_the_fingerprint_of_a_list():
     assert batches_fingerprint([equal[1]]) != fingerprints["a batch"]
 
 
-@pytest.mark.parametrize("targets", [{"a": Y}, np.array([None, "x"]), Source()], ids=repr)
+@pytest.mark.parametrize(
+    "targets", [{"a": Y}, np.array([None, "x"]), Source()], ids=["dict", "objects", "source"]
+)
 def test_a_list_of_other_objects_is_unknown(targets):
     assert batches_fingerprint([(X, Y), (X, targets)]) == UNKNOWN

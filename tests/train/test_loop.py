@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from minise.data import Batches, load, moments
+from minise.files import RUN_FILES
 from minise.nn import SE
 from minise.ops.jit.vector.simd import AS_LOOPS
 from minise.ops.wrap import NonFiniteError
@@ -27,6 +28,7 @@ from minise.train import (
     loop,
     prepare,
     train,
+    train_step,
 )
 from minise.train.setup import for_evaluation
 
@@ -63,7 +65,7 @@ def test_the_files_of_a_run(tmp_path):
     result = fit(replace(TINY, out=tmp_path), console)
     assert result.folder == tmp_path / "se_resnet8-shapes10-1"
     names = {path.name for path in result.folder.iterdir()}
-    assert names == {"config.json", "metrics.jsonl", "last.safetensors", "best.safetensors"}
+    assert names == {"config.json", "metrics.jsonl", *RUN_FILES}
     content = json.loads((result.folder / "config.json").read_text())
     assert content["config"]["se"]["reduction"] == 4
     assert content["versions"]["numpy"] == np.__version__
@@ -226,9 +228,13 @@ def test_a_loss_that_diverges_stops_with_the_step_and_a_hint(tmp_path):
         fit(replace(TINY, out=tmp_path, lr=1e6, warmup=0), quiet())
 
 
-def test_the_guard_names_the_layer(tmp_path):
+def test_the_guard_names_the_layer(tmp_path, monkeypatch):
+    def planted(net, *arguments):
+        net.named_parameters()["layer2.0.conv1.weight"][0, 0, 0, 0] = np.inf
+        return train_step(net, *arguments)
+
+    monkeypatch.setattr(loop, "train_step", planted)
     training = prepare(replace(TINY, out=tmp_path, guard=True))
-    training.net.named_parameters()["layer2.0.conv1.weight"][0, 0, 0, 0] = np.inf
     with pytest.raises(NonFiniteError, match=r"layer layer2.0.conv1, conv2d_forward: .* weight"):
         train(training, quiet())
 
