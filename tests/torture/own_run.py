@@ -19,9 +19,9 @@ EPOCHS, IMAGES, BATCH = 4, 40, 4  # five steps an epoch with two batches a step,
 STEPS = EPOCHS * IMAGES // BATCH  # with one batch a step
 
 
-def dropout_net(ops: str, seed: int) -> nn.Chain:
+def dropout_net(ops: str, seed: int, threads: int) -> nn.Chain:
     """Return a small net with normalisation and dropout, whose values and masks depend on seed."""
-    made = dict(ops=load_ops(ops), rng=np.random.default_rng(seed))
+    made = dict(ops=load_ops(ops, threads), rng=np.random.default_rng(seed))
     return nn.Chain(
         nn.Conv2d(3, 4, 3, padding=1, **made),
         nn.BatchNorm2d(4, ops=made["ops"]),
@@ -57,7 +57,7 @@ def own_run(
     **settings: Any,
 ) -> train.Result:
     """Train, or go on with, a net with dropout on augmented images; seed is the net's only."""
-    net = dropout_net(ops, seed)
+    net = dropout_net(ops, seed, threads)
     augment = Augment(crop=1, flip=True, cutout=3)
     scale = dict(mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
     batches = Batches(images(IMAGES, 1), BATCH, seed=5, augment=augment, **scale)

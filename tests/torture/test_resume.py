@@ -9,9 +9,14 @@ import json
 import signal
 from unittest import mock
 
+import numpy as np
 import pytest
 
 from minise.train import Interrupted, loop
+from minise.train.batches import epoch_batches
+from minise.train.checkpoint import restore
+from minise.train.means import Means
+from minise.train.resume import restore_run
 from tests.torture.kill import in_function, run
 from tests.torture.own_run import STEPS, own_run
 from tests.torture.runs import (
@@ -97,6 +102,48 @@ def test_another_number_of_threads(tmp_path, alone, threads):
 @pytest.mark.parametrize("stops", [[1, 1, 1, 1], [3, 8, 9, 1, 10], [10, 10, 10]])
 def test_several_stops(tmp_path, alone, stops):
     check_resumes(tmp_path, alone, stops, {})
+
+
+def with_zero_velocities(training, saved, anyway):
+    restore_run(training, saved, anyway)
+    for array in training.optimiser.velocity.values():
+        array[...] = 0
+
+
+FORGOTTEN = {  # what a resume does not restore: how
+    "velocities": ("minise.train.own.restore_run", with_zero_velocities),
+    "counters of masks": (
+        "minise.train.resume.restore",
+        lambda net, arrays, where: restore(
+            net,
+            {k: np.zeros_like(a) if k.endswith(".draws") else a for k, a in arrays.items()},
+            where,
+        ),
+    ),
+    "seeds of masks": (
+        "minise.train.resume.restore",
+        lambda net, arrays, where: restore(
+            net, {k: a + k.endswith(".seed") for k, a in arrays.items()}, where
+        ),
+    ),
+    "place in the epoch": (
+        "minise.train.loop.epoch_batches",
+        lambda b, epoch, start: epoch_batches(b, epoch, 0),
+    ),
+    "sums of the epoch": ("minise.train.loop.Means", lambda sums=None, count=0: Means()),
+    "log": ("minise.train.run_folder.RunFolder.cut_log", lambda folder, lines: ""),
+}
+
+
+@pytest.mark.parametrize("name", FORGOTTEN)
+def test_the_comparison_notices_what_is_forgotten(tmp_path, alone, name):
+    out = tmp_path
+    interrupted_at(13, out)
+    with (out / "run" / "metrics.jsonl").open("a") as file:  # as if killed after the next step
+        file.write('{"kind": "step", "step": 14}\n')
+    with mock.patch(*FORGOTTEN[name]):
+        result = own_run(out, seed=ANOTHER_SEED, resume=out / "run")
+    assert (outcome(out / "run"), result.test) != alone()
 
 
 @pytest.mark.parametrize(("ops", "step"), [("reference", 4), ("reference", 21), ("jit", 17)])
