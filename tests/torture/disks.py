@@ -21,7 +21,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -104,8 +104,9 @@ def limited_files(size: int) -> Callable[[], None]:
 def fill(folder: Path, leave: int = 0) -> Path:
     """Fill a disk with one file up to `leave` free bytes; return the file, to remove it later."""
     path = folder / "ballast"
-    with path.open("wb") as file:
-        file.write(bytes(max(0, shutil.disk_usage(folder).free - leave)))
+    with path.open("wb", buffering=0) as file, suppress(OSError):  # others may write, too
+        while free := max(0, shutil.disk_usage(folder).free - leave):
+            file.write(bytes(free))
     return path
 
 

@@ -114,6 +114,7 @@ def for_every_call(
     prepare: Callable[[Path], Any] = lambda folder: None,
     faults: Sequence[Fault] = FAULTS,
     names: Callable[[str], bool] = lambda name: name not in READS - {"open", "flock"},
+    select: Callable[[int], bool] = lambda case: True,
 ) -> list[Case]:
     """Run an action once for each of its file calls and each fault; check after each.
 
@@ -129,6 +130,8 @@ def for_every_call(
         SHORT is tried for writes only.
     names : callable(str) -> bool
         Which calls fail, by name; by default all but reading and listing.
+    select : callable(int) -> bool
+        Which cases, by number, to run: an action that takes long is spread over a few.
 
     Returns
     -------
@@ -136,10 +139,13 @@ def for_every_call(
         All cases, to assert that there were some.
     """
     _, calls = _run(folder, action, prepare, Failing(None, faults[0], names))
-    cases = []
+    cases, count = [], 0
     for number, call in enumerate(calls):
         for fault in faults:
             if fault.when == "short" and call.name != "write":
+                continue
+            count += 1
+            if not select(count - 1):
                 continue
             before = _descriptors()
             error, seen = _run(folder, action, prepare, Failing(number, fault, names))

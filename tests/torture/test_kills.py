@@ -4,7 +4,6 @@ After each kill every checkpoint loads and at most `--save-every` seconds are lo
 line of the log is there twice, and no other file.
 """
 
-import functools
 import random
 import shutil
 
@@ -17,8 +16,6 @@ from tests.torture.runs import (
     check_readable,
     go_on,
     lost_seconds,
-    outcome,
-    photos,
     python,
     resume_arguments,
     train_arguments,
@@ -27,27 +24,6 @@ from tests.torture.runs import (
 slow = pytest.mark.slow
 KILLS = 8  # of a run at random instants; then it is left alone
 SLACK = 0.4  # seconds: a step, a save and a line, on a machine that does other things
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return photos(tmp_path_factory.mktemp("photos") / "photos")
-
-
-@functools.cache
-def left_alone(data, out, **options):
-    """Return the outcome of a run that nothing stops."""
-    path = out / f"alone-{len(list(out.iterdir()))}"
-    life = run(python(train_arguments(data, path, **options)))
-    assert life.status == 0, life
-    return outcome(path)
-
-
-@pytest.fixture(scope="module")
-def alone(data, tmp_path_factory):
-    """Return a function: the outcome of a run with options that is left alone."""
-    out = tmp_path_factory.mktemp("alone")
-    return lambda **options: left_alone(data, out, **options)
 
 
 def check_after_kill(path, life, save_every):
@@ -64,9 +40,9 @@ def instant(rng, path):
     return Growth(path / "metrics.jsonl", rng.randint(1, 8), rng.uniform(0, 0.08))
 
 
-def killed_at_random(data, path, alone, seed, kills, **options):
+def killed_at_random(data, path, alone, draws, kills, **options):
     """Kill a run at random instants, let it end, and return the number of kills."""
-    rng, first = random.Random(seed), train_arguments(data, path, **options)
+    rng, first = random.Random(draws), train_arguments(data, path, **options)
     expected = alone(**options)
     save_every = options.get("save_every", 0.1)
     lives = run_until_done(

@@ -34,7 +34,7 @@ ANOTHER_SEED = 9  # of the net that is built to resume: all that it draws must b
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory):
+def own_alone(tmp_path_factory):
     """Return a function: the outcome of a run with settings that is never stopped."""
 
     @functools.cache
@@ -60,7 +60,7 @@ def interrupted_at(step, out, **settings):
         own_run(out, **settings)
 
 
-def check_resumes(out, alone, stops, settings, again=None):
+def check_resumes(out, own_alone, stops, settings, again=None):
     """Stop a run after each number of further steps, let it end, and compare."""
     settings, again = dict(settings), {**settings, "seed": ANOTHER_SEED, **(again or {})}
     interrupted_at(stops[0], out, **settings)
@@ -68,15 +68,15 @@ def check_resumes(out, alone, stops, settings, again=None):
         interrupted_at(stop, out, **again, resume=out / "run")
         check_log(out / "run")
     result = own_run(out, **again, resume=out / "run")
-    expected, test = alone(**settings)
+    expected, test = own_alone(**settings)
     check_log(out / "run")
     assert (outcome(out / "run"), result.test) == (expected, test)
 
 
 @pytest.mark.parametrize("step", range(1, STEPS // 2 + 1))
-def test_after_each_step(tmp_path, alone, step):
+def test_after_each_step(tmp_path, own_alone, step):
     """With accumulate=2 a run has 20 steps; the fifth, tenth, … are the last ones of an epoch."""
-    check_resumes(tmp_path, alone, [step], dict(accumulate=2))
+    check_resumes(tmp_path, own_alone, [step], dict(accumulate=2))
 
 
 OPTIMISERS = {
@@ -89,19 +89,19 @@ OPTIMISERS = {
 
 @pytest.mark.parametrize("ops", ["reference", "jit"])
 @pytest.mark.parametrize("name", OPTIMISERS)
-def test_back_ends_and_optimisers(tmp_path, alone, ops, name):
-    check_resumes(tmp_path, alone, [7], dict(ops=ops, **OPTIMISERS[name]))
+def test_back_ends_and_optimisers(tmp_path, own_alone, ops, name):
+    check_resumes(tmp_path, own_alone, [7], dict(ops=ops, **OPTIMISERS[name]))
 
 
 @pytest.mark.parametrize("threads", [(1, 2), (2, 1)])
-def test_another_number_of_threads(tmp_path, alone, threads):
+def test_another_number_of_threads(tmp_path, own_alone, threads):
     before, after = threads
-    check_resumes(tmp_path, alone, [13], dict(ops="jit", threads=before), dict(threads=after))
+    check_resumes(tmp_path, own_alone, [13], dict(ops="jit", threads=before), dict(threads=after))
 
 
 @pytest.mark.parametrize("stops", [[1, 1, 1, 1], [3, 8, 9, 1, 10], [10, 10, 10]])
-def test_several_stops(tmp_path, alone, stops):
-    check_resumes(tmp_path, alone, stops, {})
+def test_several_stops(tmp_path, own_alone, stops):
+    check_resumes(tmp_path, own_alone, stops, {})
 
 
 def with_zero_velocities(training, saved, anyway):
@@ -136,24 +136,24 @@ FORGOTTEN = {  # what a resume does not restore: how
 
 
 @pytest.mark.parametrize("name", FORGOTTEN)
-def test_the_comparison_notices_what_is_forgotten(tmp_path, alone, name):
+def test_the_comparison_notices_what_is_forgotten(tmp_path, own_alone, name):
     out = tmp_path
     interrupted_at(13, out)
     with (out / "run" / "metrics.jsonl").open("a") as file:  # as if killed after the next step
         file.write('{"kind": "step", "step": 14}\n')
     with mock.patch(*FORGOTTEN[name]):
         result = own_run(out, seed=ANOTHER_SEED, resume=out / "run")
-    assert (outcome(out / "run"), result.test) != alone()
+    assert (outcome(out / "run"), result.test) != own_alone()
 
 
 @pytest.mark.parametrize(("ops", "step"), [("reference", 4), ("reference", 21), ("jit", 17)])
-def test_own_nets_after_kill(tmp_path, alone, ops, step):
+def test_own_nets_after_kill(tmp_path, own_alone, ops, step):
     settings = dict(out=str(tmp_path), ops=ops, save_every=0.0)
     program = ["-m", "tests.torture.own_run", json.dumps(settings)]
     assert run(in_function("minise.train.loop.train_step", step, program)).status == -9
     again = {**settings, "resume": str(tmp_path / "run"), "seed": ANOTHER_SEED}
     life = run(python([*program[:2], json.dumps(again)]))
-    expected, _ = alone(ops=ops)
+    expected, _ = own_alone(ops=ops)
     check_end(tmp_path / "run", expected, life)
 
 
