@@ -21,7 +21,7 @@ from minise.train.checkpoint import Checkpoint, arrays_of, restore
 from minise.train.environment import environment
 from minise.train.evaluate import Confusion, evaluate
 from minise.train.finite import NonFiniteLoss, check_state, naming_the_array, overflow
-from minise.train.interrupt import Interrupted, Interruption, naming_the_checkpoint
+from minise.train.interrupt import Interruption, interrupted, naming_the_checkpoint
 from minise.train.means import Means
 from minise.train.memory import out_of_memory
 from minise.train.objective import Objective
@@ -215,8 +215,7 @@ class Loop:
             self.save()
         if number:
             where = f"step {state.step} of {training.epochs * training.steps}"
-            message = f"interrupted after {where}; {training.folder.last} is written"
-            raise Interrupted(number, message)
+            raise interrupted(number, training.folder, where)
 
     @property
     def images_per_second(self) -> float:
@@ -237,7 +236,7 @@ class Loop:
         metrics = self.metrics()
         val: dict[str, float] = {}
         if training.val is not None:
-            with self.interruption.at_once():
+            with self.interruption.at_once("validation"):
                 observe = training.confusion()  # it checks the targets
                 val = evaluate(training.net, training.val, training.evaluation, observe)
             metrics |= {f"val_{name}": value for name, value in val.items()}
@@ -308,7 +307,7 @@ class Loop:
             restore(training.net, checkpoints.load(folder.best).arrays)
         test, confusion = {}, training.confusion()
         if training.test is not None:
-            with self.interruption.at_once():
+            with self.interruption.at_once("the test"):
                 test = evaluate(training.net, training.test, training.evaluation, confusion)
         counts = None if confusion is None else confusion.counts
         trained = sum(epoch["seconds"] for epoch in state.epochs)

@@ -142,6 +142,23 @@ def test_it_names_a_velocity_by_its_parameter():
         check_state(layer, optimiser.velocity)
 
 
+@pytest.mark.parametrize(
+    ("name", "layer", "kind", "array"),
+    [
+        ("velocity/conv.weight", "conv", "velocity of parameter", "weight"),
+        ("ema/norm.bias", "norm", "ema of parameter", "bias"),
+        ("scale", "", "optimiser's array", "scale"),
+        ("ema/gone.weight", "", "optimiser's array", "ema/gone.weight"),
+    ],
+)
+def test_it_names_the_arrays_of_any_optimiser(name, layer, kind, array):
+    state = {**SGD(net()).state(), "steps": np.array(3), name: np.array([1, np.nan])}
+    with pytest.raises(NonFiniteState) as caught:
+        check_state(net(), state)
+    assert (caught.value.layer, caught.value.kind, caught.value.array) == (layer, kind, array)
+    assert str(caught.value).startswith(f"layer {layer or '(none)'}, {kind} {array}: 1 of 2 numb")
+
+
 def test_a_layer_alone_and_counters_of_integers():
     layer = nn.Chain(nn.Linear(2, 2), nn.Dropout(0.5))
     check_state(layer)

@@ -4,6 +4,9 @@ compiler/compile.py starts `python -m minise.ops.jit.ahead` when the first train
 reference computes the caches that backward takes, so that no forward kernel is compiled here.
 """
 
+import os
+import sys
+import threading
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -45,5 +48,12 @@ def workloads() -> Iterator[tuple[Any, Any, tuple[Any, ...], dict[str, Any]]]:
     yield jit.conv2d_backward, conv, (images, filters), {**padding, "stride": (2, 2)}
 
 
+def end_with_parent() -> None:
+    """End this process when its standard input ends, because the process that started it has."""
+    sys.stdin.read()
+    os._exit(0)
+
+
 if __name__ == "__main__":
+    threading.Thread(target=end_with_parent, daemon=True).start()
     main()
