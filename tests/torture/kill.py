@@ -10,7 +10,7 @@ file call, with half of its bytes written if it is a write:
 `run(at_call(folder, 12, "torn", ["-m", "package"]))`, a command that runs a module of Python with
 calls.py in it and kills itself; `file_calls` lists them. When a function is called:
 `run(in_function("package.loop.step", 3, ["-m", "package"]))`. Several signals:
-`run(command, kill_at=[0.3, 0.4], number=[SIGINT, SIGINT])`.
+`run(command, kill_at=[0.3, 0.1], number=[SIGINT, SIGINT])`, the second 0.1 seconds later.
 
 The environment of a command is that of this process with `env`; an empty folder for compiled code,
 by the variable that the program reads, makes each life compile.
@@ -64,7 +64,7 @@ def run(
     command : sequence of str or path
         Program and arguments.
     kill_at : float or callable() -> bool, or several of them in order
-        Seconds after the start, or a condition; None sends no signal.
+        Seconds after the start, or after the signal before; or a condition. None sends no signal.
     number : int, or one for each instant
         Signals.
     seconds : float
@@ -78,15 +78,17 @@ def run(
     paths = [str(ROOT), environment.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     start, sent = time.perf_counter(), None
+    before = start
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         files = dict(stdin=subprocess.DEVNULL, stdout=out, stderr=err)
         args = [os.fspath(a) if isinstance(a, os.PathLike) else str(a) for a in command]
         process = subprocess.Popen(args, env=environment, cwd=cwd, **files, **settings)
         while process.poll() is None:
-            elapsed = time.perf_counter() - start
-            if instants and (instants[0]() if callable(instants[0]) else elapsed >= instants[0]):
+            now = time.perf_counter()
+            elapsed, first = now - start, instants[0] if instants else float("inf")
+            if first() if callable(first) else now - before >= first:
                 process.send_signal(numbers.pop(0))
-                sent, _ = elapsed, instants.pop(0)
+                sent, before, _ = elapsed, now, instants.pop(0)
             if elapsed > seconds:
                 process.kill()
             time.sleep(0.001)
