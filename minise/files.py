@@ -21,7 +21,12 @@ import numpy as np
 
 from minise.checks import Array
 
-NET, CHECKPOINT = "minise-net-1", "minise-checkpoint-1"  # names of the formats, in the header
+NET, CHECKPOINT, GUARD = "minise-net-1", "minise-checkpoint-1", "minise-guard-1"  # formats
+READERS = {
+    NET: "minise.nn.load reads it into a net",
+    CHECKPOINT: "it is a checkpoint, which `minise eval` reads",
+    GUARD: "it is a dump, which `minise guard` replays",
+}
 RUN_FILES = ("last.safetensors", "previous.safetensors", "best.safetensors")  # of a run folder
 FORMAT_COPY = "format_copy"  # the text that repeats the format, because texts have checksums
 TEMPORARY = ".minise-*.tmp"  # names of temporary files: * is a random number
@@ -146,7 +151,7 @@ def _check_format(path: Path, header: dict[str, str], formats: tuple[str, ...]) 
             f"{path} has format {format!r}, expected {wanted}: a newer version of minise wrote it, "
             "upgrade minise"
         )
-    hint = "minise.nn.load reads it into a net" if format == NET else "minise did not write it"
+    hint = READERS.get(format or "", "minise did not write it")
     raise ValueError(f"{path} has format {format!r}, expected {wanted}: {hint}")
 
 

@@ -17,6 +17,7 @@ VERBS = {
     "verify": ("verify", "verify_runs"),
     "profile": ("profile", "profile"),
     "bench": ("bench", "bench"),
+    "guard": ("guard", "guard"),
     "doctor": ("doctor", "doctor"),
 }
 FIRST = list(VERBS)[:6]

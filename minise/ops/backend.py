@@ -78,6 +78,12 @@ def in_place(ops: Backend, training: bool) -> Backend:
     return getattr(ops, "in_place", ops) if training else ops
 
 
+def shaped(ops: Backend, shape: tuple[int, ...], dtype: Any) -> Array | None:
+    """Return an array without values if the back end computes shapes only, else None."""
+    shaped_array = getattr(ops, "shaped", None)
+    return None if shaped_array is None else shaped_array(shape, dtype)
+
+
 def copies(ops: Backend, arrays: Sequence[Array]) -> list[Array]:
     """Return a copy of each array, by one call if the back end has `copies`."""
     copy_all = getattr(ops, "copies", None)

@@ -9,6 +9,7 @@ from minise.train.loop import Result, Training, train
 from minise.train.objective import Objective, SoftmaxCrossEntropy
 from minise.train.own import run
 from minise.train.recipes import RECIPES
+from minise.train.replay import replay
 from minise.train.resume import prepare_resume, resume
 from minise.train.schedule import lr_at, rate_at
 from minise.train.setup import fit, prepare
@@ -37,6 +38,7 @@ __all__ = [
     "prepare_resume",
     "rate_at",
     "read_config",
+    "replay",
     "restore",
     "resume",
     "run",

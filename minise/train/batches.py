@@ -10,8 +10,7 @@ import numpy as np
 from minise.checks import check_within
 from minise.data.dataset import Dataset, listed
 from minise.data.fingerprint import fingerprint, new_digest, update
-
-UNKNOWN = "unknown"  # instead of a fingerprint: it equals every other
+from minise.ops.dependencies import UNKNOWN
 
 
 class EpochBatches(Protocol):
@@ -170,7 +169,7 @@ def _update(digest: Any, value: Any) -> None:
         array = np.asarray(value)
         digest.update(f"{array.dtype.name} {array.shape}:".encode())
         update(digest, array)
-    elif value is None or type(value) in (bool, int, float, str):
+    elif value is None or isinstance(value, bool | int | float | str):
         digest.update(f"{value!r};".encode("utf-8", "surrogatepass"))
     else:
         raise TypeError(type(value).__name__)

@@ -127,7 +127,8 @@ class TrainConfig:
     """Number of threads; 0: one BLAS thread for reference, every core for jit. A run can be
     repeated bit for bit: in jit with any number of threads, in reference with one."""
     guard: bool = False
-    """Check every array for NaN and infinity, and name the layer and op of the first."""
+    """Check every array for NaN and infinity, name the layer and op of the first, and write a dump,
+    which `minise guard` replays."""
     out: Path = Path("runs")
     """Folder in which the run folder is made."""
     name: str | None = None

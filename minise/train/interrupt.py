@@ -137,7 +137,7 @@ def naming_the_checkpoint(folder: RunFolder, interruption: Interruption) -> Iter
             raise
         raise type(error)(f"{error}; {_written(folder)}") from error  # args do not change its text
     except (FloatingPointError, ImageError, OpsError) as error:
-        error.args = (f"{error}; {_written(folder)}",)
+        error.args = (f"{error}; {_written(folder)}{getattr(error, 'remedy', '')}",)
         raise
 
 

@@ -29,6 +29,7 @@ COMMANDS = {
     "verify": "verify runs/a",
     "profile": "profile --net se_resnet8 --batch 8 --ops reference",
     "bench": "bench --help",
+    "guard": "guard --help",
     "doctor": "doctor",
 }
 QUICK = ["", "--version", "train --help", "summary all"]

@@ -67,7 +67,7 @@ def test_names_are_those_that_others_read(path):
 
 def test_a_checkpoint_of_a_training_run(path):
     trained, other = net(), net(1)
-    velocity = SGD(trained).velocity
+    velocity = SGD(trained).state()
     written = checkpoint.Checkpoint(files.arrays_of(trained), velocity, TrainConfig(), {}, {})
     checkpoint.save(path, written)
     nn.load(other, path)

@@ -27,7 +27,7 @@ from minise.train import (
 )
 from minise.train.run_folder import RunFolder, as_strict_json
 from tests.train import planting
-from tests.train.planting import assert_finite_files, faults, outcome
+from tests.train.planting import assert_finite_files, faults, outcome, replayed
 from tests.train.regression import SquaredError, net, pairs, quiet
 
 compiled_only = pytest.mark.skipif(AS_LOOPS, reason="too slow for kernels that run as Python")
@@ -39,7 +39,7 @@ def check_planted(fault, ops, folder):
     assert error is not None, fault
     assert_finite_files(folder / "planted")
     if fault.guard:
-        assert isinstance(error, (wrap.NonFiniteError, NonFiniteState)), fault
+        assert isinstance(error, wrap.NonFiniteError), fault
         # a fused op at the end of a residual unit has the name of only one of its layers
         unit = layer.rpartition(".")[0]
         assert error.layer == layer or (unit and error.layer == f"{unit}.se"), fault
@@ -48,9 +48,17 @@ def check_planted(fault, ops, folder):
         assert isinstance(error, (NonFiniteLoss, NonFiniteState)), fault
         array = r"layer \S+, (parameter|running statistic|velocity of parameter) \S+: "
         assert fault.kind == "image" or re.search(array, str(error)), fault
-    last = folder / "planted" / "last.safetensors"
+    last, dumped = (folder / "planted" / f"{name}.safetensors" for name in ("last", "guard"))
     saved = planting.STEPS * (fault.step // planting.STEPS)  # at the end of the epoch before
-    assert str(error).endswith(f"{last} has the state after step {saved}"), fault
+    end = f"{last} has the state after step {saved}"
+    if fault.guard:
+        size = f"{dumped.stat().st_size / 1e6:.1f} MB"
+        end += f"; {dumped} has the inputs and parameters ({size})"
+        end += f': train.replay("{dumped}", net, objective)'
+        again = replayed(fault, ops, folder)
+        assert again.same, fault
+        assert again.nonfinite == error.nonfinite, fault
+    assert str(error).endswith(end), fault
     assert "\n" not in str(error)
 
 
@@ -77,7 +85,7 @@ def test_a_guard_names_each_layer_of_a_fused_op(tmp_path):
 
     message = (
         r"^layer layer2.0.se, se_block_tail_forward: its input running_var .*; layer layer2.0.bn2, "
-        r"running statistic running_var: 1 of 32 .*"
+        r"running statistic running_var: 1 of 32 .* after step 0; .*guard.safetensors "
     )
     arguments = SoftmaxCrossEntropy(), Planted(), SGD(net)
     with pytest.raises(wrap.NonFiniteError, match=message):
