@@ -118,14 +118,14 @@ def check_readable(run: Path) -> None:
     assert "last.safetensors" in present or not present
 
 
-def lost_seconds(run: Path) -> float:
+def lost_seconds(run: Path, batch: int = OPTIONS["batch-size"]) -> float:
     """Return how long the steps took that are in the log and not in the last checkpoint."""
     last = run / "last.safetensors"
     if not last.exists():
         return 0.0
     done = files.read(last, files.CHECKPOINT).texts["state"]["step"]
     lost = [record for record in records(run) if record["kind"] == "step" and record["step"] > done]
-    return sum(OPTIONS["batch-size"] / record["images_per_second"] for record in lost)
+    return sum(batch / record["images_per_second"] for record in lost)
 
 
 def check_end(run: Path, expected: dict[str, Any], life: Life) -> None:

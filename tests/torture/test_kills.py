@@ -16,6 +16,7 @@ from tests.torture.runs import (
     check_readable,
     go_on,
     lost_seconds,
+    photos,
     python,
     resume_arguments,
     train_arguments,
@@ -68,6 +69,31 @@ def test_200_kills_at_random_instants(data, tmp_path, alone, save_every):
         seed += 1
         options = dict(save_every=save_every, seed=seed % 3, epochs=(4, 12)[save_every == 1.0])
         kills += killed_at_random(data, tmp_path / f"run-{seed}", alone, seed, KILLS, **options)
+
+
+def lost_by_kill(tmp_path, save_every):
+    """Return how much training a kill in a long epoch loses, in seconds."""
+    path = tmp_path / "run"
+    images = photos(tmp_path / "photos", 200)
+    options = dict(epochs=1, batch_size=1, save_every=save_every)
+    life = run(
+        python(train_arguments(images, path, **options)), Growth(path / "metrics.jsonl", 300, 0.0)
+    )
+    assert life.status == -9
+    check_readable(path)
+    return lost_seconds(path, 1)
+
+
+@slow
+def test_a_kill_loses_at_most_save_every_seconds(tmp_path):
+    assert lost_by_kill(tmp_path / "a", 0.2) <= 0.2 + SLACK
+    assert lost_by_kill(tmp_path / "b", 60) > 0.2 + SLACK  # the bound is no coincidence
+
+
+@pytest.mark.long
+def test_a_kill_loses_at_most_a_second(tmp_path):
+    for number in range(5):
+        assert lost_by_kill(tmp_path / str(number), 1.0) <= 1.0 + SLACK
 
 
 def resumed(path, first):

@@ -258,7 +258,8 @@ def test_a_lock_can_be_taken_after_every_failing_call(tmp_path):
             (folder / "written").touch()
 
     def check(case):
-        check_error(case)
+        if case.call.path.endswith("run.lock"):
+            check_error(case)
         assert case.error is not None or (case.folder / "written").exists()
         action(case.folder)
         assert names_in(case.folder).keys() == {"written"}
