@@ -21,6 +21,7 @@ from minise.cli.verbs import VERBS
 from minise.ops.jit.compiler.cache_folder import read_checked
 from minise.ops.jit.vector.simd import AS_LOOPS
 from minise.train.checkpoint import load
+from tests.cli.setups import photos
 
 fcntl, termios = pytest.importorskip("fcntl"), pytest.importorskip("termios")
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
@@ -31,6 +32,7 @@ ONCE_SLOW = [pytest.param(1, marks=slow), pytest.param(2, marks=long)]
 SECONDS = 2  # from a signal to the end of the process, on an idle machine
 TIME_LIMIT = 10 * SECONDS  # for a busy machine
 TINY = "train --data shapes10 --limit 64 --val 32 --batch-size 16 --model se_resnet8 --name a"
+PHOTOS = "train --data photos --size 8 --crop 0 --val 2 --batch-size 2 --model resnet8 --name a"
 LAST = Path("runs/a/last.safetensors")
 TO_GO_ON = "; to go on: minise resume runs/a$"
 TWICE = "^minise: train: interrupted twice, ended at once"
@@ -178,6 +180,27 @@ def test_the_second_signal_in_training(phase):
     ended(signalled(target, SIGTERM, line, after, times=2), SIGTERM, words)
     for path in Path("runs/a").glob("*.safetensors"):
         load(path)
+
+
+@long
+@pytest.mark.skipif(AS_LOOPS, reason="kernels are not compiled")
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("phase", PHASES[3:7])
+def test_signals_in_training_by_jit(phase, times):
+    target, after, words = phase
+    process = signalled(target, SIGTERM, f"{TINY} --epochs 2 --ops jit", after, times)
+    _, _, err = result(process)  # the kernels may have to be compiled first
+    assert re.fullmatch("minise: .*\n", err)
+    assert re.search(words if times == 1 else TWICE, err.rstrip("\n"))
+    assert process.returncode == 143
+    load(LAST)
+
+
+@slow
+def test_a_signal_while_a_thread_decodes_images():
+    photos(None)
+    process = signalled("minise.data.folder.read_image", SIGTERM, PHOTOS, after=6)
+    ended(process, SIGTERM, f"in validation; {LAST} has the state after step 3{TO_GO_ON}")
 
 
 OPS = """
@@ -392,11 +415,12 @@ def test_importing_minise_installs_no_handler():
 @long
 def test_random_instants():
     """200 signals from the installation of the handlers to the end of the process."""
-    line, duration, interrupted = f"{TINY} --epochs 2 --ops reference --name", 0.0, 0
+    photos(None)
+    line, duration, interrupted = f"{PHOTOS} --epochs 40 --ops reference", 0.0, 0
     rng = np.random.default_rng()
     for k in range(201):  # the first one is not signalled
         number = (SIGINT, SIGTERM, SIGHUP)[k % 3]
-        process = start(f"{line} a{k}".replace("--name a ", ""))
+        process = start(line.replace("--name a", f"--name a{k}"))
         assert installed(process)
         beginning = time.perf_counter()
         if k:
