@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from minise.atomic import TEMPORARY, writing
 from minise.checks import StrPath, escaped
-from minise.files import TEMPORARY, writing
 from minise.train.owner import MAX_BYTES, Owner, from_json, has_ended, is_of_this_host, this_process
 
 try:

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from minise import __version__
+from minise.atomic import flush, write_whole, writing
 from minise.checks import StrPath, as_path, check_integer, did_you_mean
-from minise.files import RUN_FILES, flush, write_whole, writing
+from minise.files import RUN_FILES
 from minise.train.lock import locked, remove_litter
 
 PACKAGES = ("minise", "numpy", "numba", "safetensors", "rich", "threadpoolctl", "tyro")

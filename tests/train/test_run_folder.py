@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from minise.files import TEMPORARY
+from minise.atomic import TEMPORARY
 from minise.train import run_folder
 from minise.train.run_folder import RunFolder, create
 
