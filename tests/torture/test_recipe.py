@@ -17,10 +17,7 @@ LINES = 80  # of the log between two stops; a run of 12 epochs has 480 steps
 def test_the_recipe_interrupted_five_times(tmp_path):
     data = "cifar10" if os.environ.get("MINISE_DATA") else "shapes10"
     commands = [
-        python(
-            ["-m", "minise", "train", *OPTIONS.split(), "--data", data, "--out", tmp_path]
-            + ["--name", name]
-        )
+        python(f"-m minise train {OPTIONS} --data {data} --out {tmp_path} --name {name}".split())
         for name in ("alone", "stopped")
     ]
     assert run(commands[0], seconds=1800).status == 0
