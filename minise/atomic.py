@@ -17,7 +17,7 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)  # of os.link, on some disks
 REMEDIES = {
     errno.ENOENT: "create its folder first",
-    errno.EROFS: "the disk is read-only, choose another path",
+    errno.EROFS: "make the disk writable, or choose another path",
     **dict.fromkeys((errno.EACCES, errno.EPERM), "check the permissions, or choose another path"),
     **dict.fromkeys(DISK_FULL, "free some space, or choose another path"),
     errno.EFBIG: "raise the limit on the size of a file (ulimit -f), or choose another disk",
@@ -69,7 +69,14 @@ def write_whole(path: Path, content: bytes, previous: Path | None = None) -> Non
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
     for folder in {target.parent, *([] if previous is None else [previous.absolute().parent])}:
-        _flush_folder(folder, path)
+        try:
+            flush_folder(folder)
+        except OSError as error:
+            raise type(error)(
+                f"{path} is written, but its folder could not be flushed to disk "
+                f"({error.strerror or error}): after a power failure the previous state may be "
+                "there"
+            ) from error
 
 
 def _temporary(folder: Path) -> Path:
@@ -95,21 +102,15 @@ def _rename_to(previous: Path, target: Path) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def _flush_folder(folder: Path, path: Path) -> None:
-    """Flush the names in a folder to disk, after the file path was written there."""
+def flush_folder(folder: Path) -> None:
+    """Flush the names in a folder to disk."""
     if os.name != "posix":
         return
+    handle = os.open(folder, os.O_RDONLY)
     try:
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            flush(handle)
-        finally:
-            os.close(handle)
-    except OSError as error:
-        raise type(error)(
-            f"{path} is written, but its folder could not be flushed to disk "
-            f"({error.strerror or error}): after a power failure the previous state may be there"
-        ) from error
+        flush(handle)
+    finally:
+        os.close(handle)
 
 
 def flush(handle: int) -> None:
