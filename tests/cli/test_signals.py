@@ -281,7 +281,8 @@ def test_the_reader_of_the_output_ends_too():
         lines = "from minise.train import progress; progress.SECONDS_PER_LINE = 0.0"
         Path("my_ops.py").write_text(lines + OPS.replace("ACTION", action))
         process = start(f"{TINY} --epochs 2 --ops my_ops.py", stdout=reader.stdin)
-        ended(process, SIGINT, "^minise: train: interrupted")
+        words = rf"^minise: train: interrupted after step \d of 4; {LAST} has it"
+        ended(process, SIGINT, words)
     assert_intact()
 
 
@@ -376,9 +377,10 @@ def test_random_instants():
     line, duration, interrupted = f"{TINY} --epochs 2 --ops reference --name", 0.0, 0
     rng = np.random.default_rng()
     for k in range(201):  # the first one is not signalled
-        beginning, number = time.perf_counter(), (SIGINT, SIGTERM, SIGHUP)[k % 3]
+        number = (SIGINT, SIGTERM, SIGHUP)[k % 3]
         process = start(f"{line} a{k}".replace("--name a ", ""))
         assert installed(process)
+        beginning = time.perf_counter()
         if k:
             time.sleep(rng.uniform(0, 1.1 * duration))
             for _ in range(rng.integers(1, 4)):
