@@ -53,7 +53,7 @@ class Damaged(ValueError):
     def __init__(self, problem: str, path: Path) -> None:
         others = [path.with_name(name) for name in RUN_FILES if name != path.name]
         intact = " or ".join(str(other) for other in others if other.is_file())
-        super().__init__(f"{problem}; copy it again, or pass {intact or 'another checkpoint'}")
+        super().__init__(f"{problem}: copy it again, or pass {intact or 'another checkpoint'}")
         self.problem = problem
 
 

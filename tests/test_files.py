@@ -184,7 +184,7 @@ def check_damage(path, altered):
     assert all(np.array_equal(array, ARRAYS[name]) for name, array in file.arrays.items())
 
 
-@pytest.mark.parametrize("step", [7, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [7, pytest.param(1, marks=pytest.mark.long)])
 def test_every_flipped_byte_and_bit_is_damage(content, tmp_path, step):
     for position in range(0, len(content), step):
         for mask in (*(1 << bit for bit in range(8)), 0xFF) if step == 1 else (1, 0xFF):

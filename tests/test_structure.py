@@ -10,6 +10,7 @@ from tests.import_graph import FOLDER, graph, imports, module_of
 # a subpackage imports only earlier ones
 ORDER = [
     "moved",
+    "signals",
     "checks",
     "ops",
     "files",

@@ -1,6 +1,7 @@
 """Output shape, parameters and multiply-accumulates (MACs) of every layer of a net.
 
-All counts come from one recorded forward pass of one image, so they describe the code that trains.
+All counts come from one recorded forward pass of one image, so they describe the code that trains;
+the pass computes shapes only (minise/ops/cost).
 MACs are counted as in the paper's tables (whose "GFLOPs" are MACs): the products of convolutions
 and dense layers, the two dense layers of an SE block, and one multiplication for each element that
 a gate scales. Normalisation, ReLU, pooling and sums are not counted.
@@ -9,6 +10,7 @@ a gate scales. Normalisation, ReLU, pooling and sums are not counted.
 import copy
 import operator
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from math import prod
 from typing import Any, NamedTuple
@@ -18,6 +20,7 @@ import numpy as np
 from minise.checks import check_integer
 from minise.nn import Layer, SEBlock
 from minise.nn.layer import Module
+from minise.ops import cost
 from minise.ops.wrap import FORWARD, Call, Recorder, attach, record
 
 OUTPUT = ""  # op name of a recorded call that holds the output of a layer with parameters
@@ -100,7 +103,7 @@ def cost_of(net: Layer, size: int | Sequence[int] = (32, 32)) -> NetCost:
     return NetCost([_row(name, modules[name], calls[name], counted) for name in calls])
 
 
-def _size_tuple(size: Any) -> tuple[int, ...]:
+def _size_tuple(size: Any, where: str = "cost_of") -> tuple[int, ...]:
     """Return size as a tuple of integers, an integer as (size, size)."""
     if isinstance(size, np.ndarray):
         size = size.tolist()
@@ -108,19 +111,35 @@ def _size_tuple(size: Any) -> tuple[int, ...]:
         size = (size, size)
     if not isinstance(size, tuple | list) or not 1 <= len(size) <= 3:
         raise TypeError(
-            f"cost_of: size is {size!r}, expected (rows, columns) or the full shape of an input: "
+            f"{where}: size is {size!r}, expected (rows, columns) or the full shape of an input: "
             "give size=(channels, rows, columns)"
         )
     axes: Sequence[Any] = ("rows", "columns") if len(size) == 2 else range(len(size))
     for axis, length in zip(axes, size, strict=True):
-        check_integer("cost_of", f"size ({axis})", length, 1)
+        check_integer(where, f"size ({axis})", length, 1)
     return tuple(map(operator.index, size))
+
+
+def input_shape(net: Layer, size: Any, where: str = "cost_of") -> tuple[int, ...]:
+    """Return the shape of one input of a net; size as in cost_of."""
+    sizes = _size_tuple(size, where)
+    return (channels_of(net), *sizes) if len(sizes) == 2 else sizes
+
+
+def on_shapes(net: Layer, shapes: cost.Shapes) -> Layer:
+    """Return a copy of a net on a back end of shapes; its arrays are not copied."""
+    arrays = [array for kind in ("params", "state") for _, array in net.names(kind)]
+    memo: dict[int, Any] = {id(a): shapes.shaped(a.shape, a.dtype) for a in arrays}
+    twin = copy.deepcopy(net, memo)
+    attach(twin, shapes)
+    return twin
 
 
 def recorded(net: Layer, size: tuple[int, ...]) -> tuple[Layer, list[Call]]:
     """Return a copy of a net and the op calls of one forward pass on zeros; size as in cost_of.
 
-    The pass runs forward, not the folded inference, so that the ops are those of training.
+    The pass runs forward, not the folded inference, so that the ops are those of training. Arrays
+    have shapes and no elements (minise/ops/cost), unless a layer needs elements.
     """
     twin, calls = _record(net, size)
     return twin, [call for call in calls if call.op != OUTPUT]
@@ -128,9 +147,15 @@ def recorded(net: Layer, size: tuple[int, ...]) -> tuple[Layer, list[Call]]:
 
 def _record(net: Layer, size: tuple[int, ...]) -> tuple[Layer, list[Call]]:
     """Return a copy of a net and its calls, with a call OUTPUT for each layer with parameters."""
-    shape = (channels_of(net), *size) if len(size) == 2 else size
-    dtype = next((array.dtype for array in net.named_parameters().values()), np.float32)
-    twin = copy.deepcopy(net)
+    if not getattr(net.ops, "composed", ()):  # a user's back end may compose an op of others
+        with suppress(Exception):  # such as a compiled function of a user's layer
+            return _recorded(on_shapes(net, cost.Shapes()), size)
+    return _recorded(copy.deepcopy(net), size)
+
+
+def _recorded(twin: Layer, size: tuple[int, ...]) -> tuple[Layer, list[Call]]:
+    shape = input_shape(twin, size)
+    dtype = next((array.dtype for array in twin.named_parameters().values()), np.float32)
     recorder = record(twin.ops)
     attach(twin, recorder)
     for name, module in twin.layers():

@@ -127,8 +127,12 @@ def summary(
     shortcut: Literal["A", "B"] = "B",
     num_classes: int = 10,
     size: tuple[int, int] = (32, 32),
+    batch_size: int | None = None,
+    ops: str = "reference",
 ) -> int:
     """Show the layers of a net: shapes, parameters, operations.
+
+    With --batch-size also the memory of a training step, predicted without computing it.
 
     Exit status 1 if a parameter or running statistic of a trained net is not finite.
 
@@ -141,9 +145,11 @@ def summary(
         shortcut: Shortcut where the shape changes: zero padding (A) or a 1x1 projection (B).
         num_classes: Outputs of the last layer.
         size: Rows and columns of the input image.
+        batch_size: Images of a training step, whose memory is predicted.
+        ops: Back end of the training step: reference, jit, or cuda (not measured on a GPU).
     """
     from minise import models
-    from minise.analysis import cost_of, table_of, totals_of
+    from minise.analysis import cost_of, memory_of, table_of, totals_of
     from minise.models.trained import chosen_settings
 
     console = Console()
@@ -158,6 +164,9 @@ def summary(
             settings = chosen_settings(model, se, shortcut)
             net = models.build(model, num_classes=num_classes, **settings)
         cost = cost_of(net, size)
+        memory = None if batch_size is None else memory_of(net, batch_size, size, ops)
     console.print(table_of(cost, model))
     say(console, totals_of(cost, size))
+    if memory is not None:
+        say(console, memory.text(f"a training step on {batch_size} images with {ops}"))
     return 0

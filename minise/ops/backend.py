@@ -78,6 +78,12 @@ def in_place(ops: Backend, training: bool) -> Backend:
     return getattr(ops, "in_place", ops) if training else ops
 
 
+def shaped(ops: Backend, shape: tuple[int, ...], dtype: Any) -> Array | None:
+    """Return an array without values if the back end computes shapes only, else None."""
+    shaped_array = getattr(ops, "shaped", None)
+    return None if shaped_array is None else shaped_array(shape, dtype)
+
+
 def copies(ops: Backend, arrays: Sequence[Array]) -> list[Array]:
     """Return a copy of each array, by one call if the back end has `copies`."""
     copy_all = getattr(ops, "copies", None)
@@ -132,6 +138,12 @@ def compile_seconds() -> float:
     """Return the seconds that this Python thread has spent on compilation, 0 without jit."""
     compiler = sys.modules.get("minise.ops.jit.compiler.compile")
     return compiler.compile_seconds() if compiler else 0.0
+
+
+def is_compiling() -> bool:
+    """Return True if this Python thread compiles a kernel, or waits for another process to."""
+    compiler = sys.modules.get("minise.ops.jit.compiler.compile")
+    return compiler.is_compiling() if compiler else False
 
 
 def load_ops(name: str, threads: int = 0, algorithm: Algorithm = "auto") -> Backend:

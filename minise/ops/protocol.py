@@ -32,7 +32,9 @@ class Backend(Protocol):
     training uses instead of many calls: `in_place`, the same back end whose normalisations in
     training write the updated statistics into running_mean and running_var; `copies(arrays)`, a
     copy of each array; and `sgd_updates(params, grads, velocities, *, rate, momentum, nesterov,
-    weight_decays)`, which does what sgd_update does for each parameter.
+    weight_decays)`, which does what sgd_update does for each parameter. A back end that computes
+    shapes only (minise/ops/cost) has `shaped(shape, dtype)`, which layers call instead of drawing
+    initial values.
     """
 
     @property

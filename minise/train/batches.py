@@ -8,10 +8,10 @@ from typing import Any, Protocol, TypeAlias, cast
 import numpy as np
 
 from minise.checks import check_within
+from minise.data.batches import Batches
 from minise.data.dataset import Dataset, listed
 from minise.data.fingerprint import fingerprint, new_digest, update
-
-UNKNOWN = "unknown"  # instead of a fingerprint: it equals every other
+from minise.ops.dependencies import UNKNOWN
 
 
 class EpochBatches(Protocol):
@@ -93,6 +93,15 @@ def check_batch(where: str, title: str, batch: Any) -> None:
         )
 
 
+def shape_of(batches: BatchSource) -> tuple[int, ...] | None:
+    """Return the shape of a batch of inputs, None for an unknown source, which is not read."""
+    if isinstance(batches, Batches):
+        return (min(batches.batch_size, len(batches.dataset)), *batches.dataset.images.shape[1:])
+    if isinstance(batches, list | tuple):
+        return tuple(getattr(batches[0][0], "shape", ())) or None
+    return None
+
+
 def epoch_batches(batches: BatchSource, epoch: int, start: int = 0) -> Iterable[tuple[Any, Any]]:
     """Return the batches of an epoch, at most len(batches); a sequence is the same every epoch.
 
@@ -170,7 +179,7 @@ def _update(digest: Any, value: Any) -> None:
         array = np.asarray(value)
         digest.update(f"{array.dtype.name} {array.shape}:".encode())
         update(digest, array)
-    elif value is None or type(value) in (bool, int, float, str):
+    elif value is None or isinstance(value, bool | int | float | str):
         digest.update(f"{value!r};".encode("utf-8", "surrogatepass"))
     else:
         raise TypeError(type(value).__name__)

@@ -1,22 +1,21 @@
 """One process writes to a run folder; a second one is refused.
 
-The owner writes its process id, host and start into the file run.lock, and holds a POSIX record
-lock on that file. The operating system releases a record lock when the owner ends, however it
+The owner writes its process id, host and start into the file run.lock (owner.py), and holds a
+POSIX record lock on it. The operating system releases a record lock when the owner ends, however it
 ends, and forked children do not inherit it. Where files cannot be locked, the process id decides.
 """
 
 import errno
 import json
 import os
-import socket
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
 
 from minise.checks import StrPath, escaped
 from minise.files import TEMPORARY, writing
+from minise.train.owner import MAX_BYTES, Owner, from_json, has_ended, is_of_this_host, this_process
 
 try:
     import fcntl
@@ -32,17 +31,6 @@ _held: dict[tuple[int, Path], object] = {}  # process id (forks inherit the dict
 
 class Locked(OSError):
     """Another run writes to the folder; the message names its process."""
-
-
-class Owner(NamedTuple):
-    """The process that wrote a lock file."""
-
-    pid: int
-    host: str
-    kernel: str  # identifier of the running system, "" if unknown
-    space: str  # its namespace of process ids, "" if unknown
-    start: str  # when the process started, in ticks of the system, "" if unknown
-    since: str  # when it locked the folder, for people
 
 
 @contextmanager
@@ -64,9 +52,9 @@ def locked(folder: StrPath) -> Iterator[None]:
     """
     path, pid, token = _path(folder), os.getpid(), object()
     if _held.setdefault((pid, path), token) is not token:  # record locks do not exclude threads
-        raise Locked(_refusal(path, _this_process()))
+        raise Locked(_refusal(folder, this_process()))
     try:
-        handle = _acquire(path)
+        handle = _acquire(path, folder)
         try:
             remove_temporary_files(path.parent.glob(TEMPORARY))
             yield
@@ -84,7 +72,7 @@ def state(folder: StrPath) -> tuple[str, Owner | None]:
     """
     path = _path(folder)
     if (os.getpid(), path) in _held:  # closing the file would release the lock
-        return "held", _this_process()
+        return "held", this_process()
     try:
         handle = os.open(path, os.O_RDONLY | O_CLOEXEC)
     except FileNotFoundError:
@@ -92,7 +80,7 @@ def state(folder: StrPath) -> tuple[str, Owner | None]:
     except PermissionError:
         return "held", None
     try:
-        owner = _read(handle)
+        owner = from_json(os.read(handle, MAX_BYTES))
         is_locked = _lock(handle, shared=True)
         return "stale" if _is_stale(owner, is_locked) else "held", owner
     finally:
@@ -124,24 +112,27 @@ def _path(folder: StrPath) -> Path:
     return Path(os.path.realpath(folder)) / LOCK
 
 
-def _acquire(path: Path) -> int:
-    """Return the handle of the lock file, which is locked and names this process."""
+def _acquire(path: Path, folder: StrPath) -> int:
+    """Return the handle of the lock file, which is locked and names this process.
+
+    folder is the path for messages, as the user wrote it.
+    """
     owner = None
     for attempt in range(TRIES):
         if attempt:
             time.sleep(PAUSE_SECONDS)
-        with writing(path):
+        with writing(Path(folder, LOCK)):
             handle = os.open(path, os.O_RDWR | os.O_CREAT | O_CLOEXEC, 0o666)
-        try:
-            owner = _read(handle)
-            if _is_stale(owner, _lock(handle)) and _is_at(path, handle):
-                _write(path, handle)
-                return handle
-        except BaseException:
+            try:
+                owner = from_json(os.read(handle, MAX_BYTES))
+                if _is_stale(owner, _lock(handle)) and _is_at(path, handle):
+                    _write(path, handle)
+                    return handle
+            except BaseException:
+                os.close(handle)
+                raise
             os.close(handle)
-            raise
-        os.close(handle)
-    raise Locked(_refusal(path, owner))
+    raise Locked(_refusal(folder, owner))
 
 
 def _release(path: Path, handle: int) -> None:
@@ -151,16 +142,16 @@ def _release(path: Path, handle: int) -> None:
     with suppress(OSError):
         path.unlink()
     if fcntl is not None:
-        os.close(handle)
+        with suppress(OSError):
+            os.close(handle)
 
 
 def _write(path: Path, handle: int) -> None:
     """Write this process into the lock file; if that fails, remove the file."""
     try:
-        with writing(path):
-            os.ftruncate(handle, 0)
-            os.lseek(handle, 0, os.SEEK_SET)
-            os.write(handle, json.dumps(_this_process()._asdict()).encode())
+        os.ftruncate(handle, 0)
+        os.lseek(handle, 0, os.SEEK_SET)
+        os.write(handle, json.dumps(this_process()._asdict()).encode())
     except BaseException:
         with suppress(OSError):
             path.unlink()
@@ -190,86 +181,21 @@ def _is_at(path: Path, handle: int) -> bool:
         return False
 
 
-def _read(handle: int) -> Owner | None:
-    """Return the owner in a lock file; None if its writer was killed before it wrote."""
-    try:
-        owner = Owner(**json.loads(os.read(handle, 4096)))
-    except (ValueError, TypeError, RecursionError):
-        return None
-    texts = owner._replace(pid="")  # type: ignore[arg-type]
-    return owner if type(owner.pid) is int and all(isinstance(t, str) for t in texts) else None
-
-
-def _this_process() -> Owner:
-    pid = os.getpid()
-    since = time.strftime("%Y-%m-%d %H:%M:%S")
-    return Owner(pid, socket.gethostname(), _kernel(), _space(), _start(pid), since)
-
-
-def _kernel() -> str:
-    with suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return ""
-
-
-def _space() -> str:
-    with suppress(OSError):
-        return os.readlink("/proc/self/ns/pid")
-    return ""
-
-
-def _start(pid: int) -> str:
-    """Return when a process started; "" for none, for a zombie, and without /proc."""
-    with suppress(OSError, IndexError):
-        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return "" if words[0] in "ZX" else words[19]
-    return ""
-
-
-def _same_host(owner: Owner) -> bool:
-    return owner.host == socket.gethostname() or owner.kernel == _kernel() != ""
-
-
 def _is_stale(owner: Owner | None, is_locked: bool | None) -> bool:
-    """Return whether the owner has ended for certain.
-
-    is_locked is the result of _lock: whether this process holds the lock, or None.
-    """
+    """Return whether the owner has ended for certain; is_locked is the result of _lock."""
     if is_locked is False:
         return False
-    if owner is None:
-        return True
-    if not _same_host(owner):
-        return False
-    if owner.kernel != _kernel():  # the host was started again
-        return True
-    if owner.space != _space():  # its process id means another process here
-        return bool(is_locked)
-    if owner.start:
-        return _start(owner.pid) != owner.start
-    return not _is_alive(owner.pid)
+    return owner is None or has_ended(owner, bool(is_locked))
 
 
-def _is_alive(pid: int) -> bool:
-    """Return whether there is a process of this id, or whether that is unknown."""
-    if os.name != "posix":  # os.kill would end the process
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        pass
-    return True
-
-
-def _refusal(path: Path, owner: Owner | None) -> str:
+def _refusal(folder: StrPath, owner: Owner | None) -> str:
     """Return the message of Locked."""
+    text = f"{os.fspath(folder)} is being written by"
     if owner is None:
-        return f"{path.parent} is being written by another process: wait for its end, or stop it"
+        return f"{text} another process: wait for its end, or stop it"
     who = "this process" if owner.pid == os.getpid() else "the process"
-    text = f"{path.parent} is being written by {who} {owner.pid} of host {escaped(str(owner.host))}"
-    text += f" since {escaped(str(owner.since))}"
-    if not _same_host(owner):
-        return f"{text}, which cannot be seen from here: if that run has ended, remove {path}"
+    text += f" {who} {owner.pid} of host {escaped(owner.host)} since {escaped(owner.since)}"
+    if not is_of_this_host(owner):
+        lock = Path(folder, LOCK)
+        return f"{text}, which cannot be seen from here: if that run has ended, remove {lock}"
     return f"{text}: wait for its end, or stop it"

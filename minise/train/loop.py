@@ -22,7 +22,7 @@ from minise.train.dump import dumping
 from minise.train.environment import environment
 from minise.train.evaluate import Confusion, evaluate
 from minise.train.finite import NonFiniteLoss, check_state, naming_the_array, overflow
-from minise.train.interrupt import Interrupted, Interruption, naming_the_checkpoint
+from minise.train.interrupt import Interruption, interrupted, naming_the_checkpoint
 from minise.train.means import Means
 from minise.train.memory import out_of_memory
 from minise.train.objective import Objective
@@ -30,7 +30,7 @@ from minise.train.progress import Progress, per_second
 from minise.train.report import divergence, epoch_line, remark, remedy
 from minise.train.run_folder import RunFolder, as_strict_json
 from minise.train.schedule import lr_at
-from minise.train.sgd import SGD
+from minise.train.sgd import SGD, optimiser_state
 from minise.train.state import RunState
 from minise.train.step import train_step
 
@@ -219,8 +219,7 @@ class Loop:
             self.save()
         if number:
             where = f"step {state.step} of {training.epochs * training.steps}"
-            message = f"interrupted after {where}; {training.folder.last} is written"
-            raise Interrupted(number, message)
+            raise interrupted(number, training.folder, where)
 
     @property
     def images_per_second(self) -> float:
@@ -241,9 +240,7 @@ class Loop:
         metrics = self.metrics()
         val: dict[str, float] = {}
         if training.val is not None:
-            with self.interruption.at_once(), dumping(training, "validation", state.step):
-                observe = training.confusion()  # it checks the targets
-                val = evaluate(training.net, training.val, training.evaluation, observe)
+            val = self.evaluate("validation", training.val, training.confusion())
             metrics |= {f"val_{name}": value for name, value in val.items()}
         training.folder.log("epoch", **metrics)
         self.progress.line(epoch_line(metrics, training.epochs))
@@ -258,6 +255,14 @@ class Loop:
         elif state.best is None or score > state.best:
             state.best = score
             self.save(training.folder.best)
+
+    def evaluate(
+        self, phase: str, batches: BatchSource, confusion: Confusion | None
+    ) -> dict[str, float]:
+        """Return loss and metrics of the validation or test set; a signal ends it at once."""
+        training, where = self.training, "the test" if phase == "test" else phase
+        with self.interruption.at_once(where), dumping(training, phase, self.state.step):
+            return evaluate(training.net, batches, training.evaluation, confusion)
 
     def metrics(self) -> dict[str, Any]:
         """Return the record of an epoch whose steps are done."""
@@ -288,17 +293,17 @@ class Loop:
         start = time.perf_counter()
         after = f", after step {state.step} of {training.epochs * training.steps}"
         hint = f"{after}: {remedy(training)}" if state.step else BEFORE
-        check_state(training.net, training.optimiser.velocity, hint)
+        check_state(training.net, optimiser_state(training.optimiser), hint)
         state.sums, state.count = self.means.sums, self.means.count
         state.run_seconds, state.lines = start - self._run_start, folder.lines
-        asnumpy = training.net.ops.asnumpy
-        velocity = {name: asnumpy(array) for name, array in training.optimiser.velocity.items()}
+        asnumpy, kept = training.net.ops.asnumpy, optimiser_state(training.optimiser)
+        optimiser = {name: asnumpy(array) for name, array in kept.items()}
         progress = {"epoch": len(state.epochs), "step": state.step}
         if state.epochs and state.epochs[-1]["step"] == state.step:
             progress = as_strict_json(state.epochs[-1])
         arrays, texts = arrays_of(training.net), (training.settings, progress, training.data)
         folder.sync_log()
-        content = Checkpoint(arrays, velocity, *texts, state.as_json())
+        content = Checkpoint(arrays, optimiser, *texts, state.as_json())
         previous = folder.previous if path is None and self._keeps_last else None
         checkpoints.save(path or folder.last, content, previous)
         if path is None:
@@ -312,8 +317,7 @@ class Loop:
             restore(training.net, checkpoints.load(folder.best).arrays)
         test, confusion = {}, training.confusion()
         if training.test is not None:
-            with self.interruption.at_once(), dumping(training, "test", state.step):
-                test = evaluate(training.net, training.test, training.evaluation, confusion)
+            test = self.evaluate("test", training.test, confusion)
         counts = None if confusion is None else confusion.counts
         trained = sum(epoch["seconds"] for epoch in state.epochs)
         seconds = time.perf_counter() - self._run_start

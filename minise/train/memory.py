@@ -1,10 +1,21 @@
-"""Find a batch size that fits into memory, for a training step that does not."""
+"""Find a batch size that fits into memory, for a training step that does not.
+
+`check_memory` predicts before anything is allocated; `out_of_memory` tries, after a step failed.
+"""
 
 import traceback
+from collections.abc import Callable
+from functools import cache, lru_cache
 from typing import Any
 
+from minise.analysis import memory_of
 from minise.nn import Layer
+from minise.ops.backend import BACKENDS, Backend
+from minise.train.available import available
 from minise.train.objective import Objective
+
+CHECKED = ("reference", "jit")  # back ends whose memory is that of the machine, and was measured
+_TOO_LARGE = "a batch of {} does not fit either: use a smaller net or smaller images"
 
 
 class OutOfMemory(MemoryError):
@@ -12,6 +23,103 @@ class OutOfMemory(MemoryError):
 
     For a training step, the fix is a batch size that fits.
     """
+
+
+def check_memory(
+    net: Layer | str,
+    batch_size: int,
+    size: Any = (32, 32),
+    *,
+    ops: Backend | str,
+    accumulate: int = 1,
+    data_bytes: int = 0,
+    **settings: Any,
+) -> None:
+    """Raise OutOfMemory if a training step is predicted to need more memory than is available.
+
+    Nothing is allocated. The prediction is of the right size, not exact (analysis.memory_of), so a
+    step that it lets pass may fail. On a GPU, in a back end of the user's own, and on systems that
+    do not tell how much memory is available, nothing is checked.
+
+    Parameters
+    ----------
+    net : Layer or str
+        The net, or the name of a model.
+    batch_size, size
+        Images of a batch, and the size of an image as in analysis.cost_of.
+    ops : back end or str
+        The back end, or its name as in TrainConfig.
+    accumulate : int
+        Number of batches of an optimiser step, for the message.
+    data_bytes : int
+        Bytes of images that are still to be loaded.
+    **settings
+        Arguments of models.build for the name of a model.
+
+    Raises
+    ------
+    OutOfMemory
+        The message says how much is needed and available, and the largest batch size that fits.
+    ValueError, TypeError
+        If the model or a setting is wrong, or the model cannot process such images.
+    """
+    name = ops if isinstance(ops, str) else _name_of(ops)
+    left = available() if name in CHECKED else None
+    if left is None:
+        return
+
+    @cache
+    def needed(images: int) -> int:
+        predict = _memory_of_model if isinstance(net, str) else memory_of
+        memory = predict(net, images, tuple(size), name, **settings)
+        own = 0 if isinstance(net, str) else memory.parameters + memory.statistics
+        return memory.peak - own + data_bytes
+
+    try:
+        if needed(batch_size) <= left.bytes:
+            return
+    except Exception:
+        if isinstance(net, str):
+            raise
+        return  # a layer of the user's own may need elements; training tells what is wrong
+    largest = _largest(needed, batch_size, left.bytes)
+    remedy = _remedy(largest, batch_size, accumulate) if largest else _TOO_LARGE.format(1)
+    raise OutOfMemory(
+        f"train: a step on a batch of {batch_size} needs {_gigabytes(needed(batch_size))}, but "
+        f"{_gigabytes(left.bytes)} are available {left.where}: {remedy}"
+    )
+
+
+_memory_of_model = lru_cache(memory_of)  # a process may train one model many times
+
+
+def _name_of(ops: Backend) -> str:
+    """Return the name of a back end of minise, or "" for another one."""
+    module = getattr(ops.conv2d_forward, "__module__", "")
+    return next((n for n, path in BACKENDS.items() if module.startswith(f"{path}.")), "")
+
+
+def _largest(needed: Callable[[int], int], too_many: int, most: int) -> int:
+    """Return the largest batch size that needs at most `most` bytes, below too_many; 0 if none.
+
+    The bytes grow almost linearly with the size, so each guess is where a line reaches `most`.
+    """
+    if needed(1) > most:
+        return 0
+    fits = 1
+    while too_many - fits > 1:
+        slope = (needed(too_many) - needed(fits)) / (too_many - fits)
+        guess = fits + int((most - needed(fits)) / slope)
+        guess = min(max(guess, fits + 1), too_many - 1)
+        if needed(guess) <= most:
+            fits = guess
+        else:
+            too_many = guess
+    return fits
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 1e9:.2f} GB"
 
 
 def lack_of_memory(where: str, error: MemoryError) -> str:
@@ -40,17 +148,18 @@ def out_of_memory(
     size, failed = len(x) // 2, len(x)
     while size and not _fits(net, objective, x[:size], targets[:size]):
         size, failed = size // 2, size
-    if not size:
-        remedy = f"a batch of {failed} does not fit either: use a smaller net or smaller images"
-    else:
-        parts = -(-len(x) // size)
-        remedy = (
-            f"a batch of {size} fits: use --batch-size {size}, with --accumulate {parts} for "
-            "gradients over as many images as before"
-        )
+    remedy = _remedy(size, len(x)) if size else _TOO_LARGE.format(failed)
     return OutOfMemory(
         f"train: a step on a batch of {len(x)} does not fit into memory "
         f"({_reason(error)}): {remedy}"
+    )
+
+
+def _remedy(size: int, batch_size: int, accumulate: int = 1) -> str:
+    parts = -(-batch_size // size) * accumulate
+    return (
+        f"a batch of {size} fits: use --batch-size {size}, with --accumulate {parts} for "
+        "gradients over as many images as before"
     )
 
 

@@ -4,6 +4,7 @@ Throughput and ETA exclude the time of compilation, which is needed once per mac
 """
 
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -71,8 +72,9 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Remove the bars."""
-        self._bars.stop()
+        """Remove the bars; after an error, also if the terminal is gone."""
+        with suppress(*(() if kind is None else (OSError, SystemExit))):  # rich's at a closed pipe
+            self._bars.stop()
 
     def step(self, epoch: int, step: int, means: dict[str, float], throughput: float) -> None:
         """Show the loss and metrics of an epoch so far; epoch and step count from 1."""

@@ -45,7 +45,7 @@ def newest(folder: RunFolder) -> Newest:
             problems.append(error.problem)
             damage = error
             continue
-        if path != folder.best or getattr(checkpoint, "state", None):
+        if path != folder.best or checkpoint.state:
             step = checkpoint.progress.get("step", "unknown")
             warnings = [f"{text}; {path}, of step {step}, is used" for text in problems[-1:]]
             return Newest(checkpoint, path, [*problems[:-1], *warnings])

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from minise.checks import Array
 from minise.train.finite import NonFiniteState, check_state
 from minise.train.objective import SoftmaxCrossEntropy
+from minise.train.sgd import optimiser_state
 from minise.train.verdict import verdict
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def divergence(training: "Training", loss: float, step: int) -> str:
         "activations overflow"
     )
     try:
-        check_state(training.net, training.optimiser.velocity)
+        check_state(training.net, optimiser_state(training.optimiser))
     except NonFiniteState as error:
         cause = str(error)
     epoch, lr = (step - 1) // training.steps + 1, training.lr_at(step)

@@ -22,6 +22,7 @@ from minise.train.recovery import Newest, newest
 from minise.train.run_folder import RunFolder, from_strict_json
 from minise.train.run_folder import open as open_folder
 from minise.train.setup import hint_at_moved_data, prepare
+from minise.train.sgd import optimiser_state
 from minise.train.state import RunState, from_json
 
 if TYPE_CHECKING:
@@ -139,14 +140,14 @@ def restore_run(training: Training, saved: Newest, anyway: bool) -> None:
             f"resume: {'; '.join(changed)}: the result would not be bit-identical; to go on with "
             "these differences, use --anyway, in Python anyway=True"
         )
-    velocity, stored = training.optimiser.velocity, saved.checkpoint.velocity
-    if {k: v.shape for k, v in velocity.items()} != {k: v.shape for k, v in stored.items()}:
+    arrays, stored = optimiser_state(training.optimiser), saved.checkpoint.optimiser
+    if {k: v.shape for k, v in arrays.items()} != {k: v.shape for k, v in stored.items()}:
         raise ValueError(
-            f"resume: the velocities in {saved.path} do not fit the optimiser: build net and "
-            "optimiser as for the run"
+            f"resume: the optimiser's arrays in {saved.path} do not fit: build net and optimiser "
+            "as for the run"
         )
     restore(training.net, saved.checkpoint.arrays, str(saved.path))
-    for name, array in velocity.items():
+    for name, array in arrays.items():
         array[...] = training.net.ops.asarray(stored[name], array.dtype)
     training.warnings = [*saved.warnings, *changed]
     _check_best(training, state)

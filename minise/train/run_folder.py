@@ -7,7 +7,7 @@ import platform
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -241,14 +241,12 @@ def create(out: Path, name: str | None, stem: str) -> RunFolder:
         raise ValueError(f"run: out is {str(out)!r}, expected a folder: pass a path")
     out = as_path(out)
     if name is not None:
-        path = out / name
-        if path.exists():
-            raise FileExistsError(f"{path} exists already: choose another name, or remove it")
-        return _made(path)
+        return _made(out / name)
     for number in range(1, 1_000_000):
         path = out / f"{stem}-{number}"
         if not path.exists():
-            return _made(path)
+            with suppress(FileExistsError):  # another process has made it meanwhile
+                return _made(path)
     raise FileExistsError(f"{out} is full of runs: choose a name")
 
 
@@ -280,8 +278,15 @@ def check_threads(where: str, threads: int, least: int = 1) -> None:
 def _made(path: Path) -> RunFolder:
     try:
         path.mkdir(parents=True)
-        (path / "metrics.jsonl").touch()
+        try:
+            (path / "metrics.jsonl").touch()
+        except OSError:
+            path.rmdir()
+            raise
     except OSError as error:
+        if isinstance(error, FileExistsError) and os.path.lexists(path):  # not out, a broken link
+            text = f"{path} exists already: choose another name, or remove it"
+            raise FileExistsError(text) from None
         reason = error.strerror or error
         raise OSError(
             f"run folder {path} cannot be written ({reason}): choose another folder by out"

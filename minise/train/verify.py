@@ -79,6 +79,8 @@ def verify(run: StrPath) -> Report:
     ------
     FileNotFoundError
         If there is no such file or folder, or the folder is not a run's.
+    ValueError
+        If the file is of another format, or was written by a newer version of minise.
     """
     path = as_path(run)
     check_run(path)
@@ -145,18 +147,14 @@ def _file_report(path: Path) -> tuple[FileReport, File | None]:
             if attempt == TRIES - 1:
                 return FileReport(str(path), str(error)), None
             time.sleep(PAUSE_SECONDS)
-        except (OSError, ValueError) as error:
-            return FileReport(str(path), f"{path} cannot be read: {_text(error)}"), None
+        except OSError as error:
+            return FileReport(str(path), f"{path} cannot be read ({error.strerror})"), None
     progress = file.texts.get("progress")
     progress = progress if isinstance(progress, dict) else {}
     name = next((n for n in sorted(file.arrays) if not np.isfinite(file.arrays[n]).all()), None)
     problem = "" if name is None else f"{path} is not finite: {name}"
     step, epoch = progress.get("step"), progress.get("epoch")
     return FileReport(str(path), problem, step, epoch, digest(file.arrays)), file
-
-
-def _text(error: OSError | ValueError) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def _problem_of_config(path: Path) -> str:

@@ -45,6 +45,8 @@ STEP, EVALUATE = "minise.train.loop.train_step", "minise.train.loop.evaluate"
 NONE = "; no checkpoint is written$"
 START = "; runs/resnet8-shapes10-1/last.safetensors has the state after step 0$"
 LAST = "; runs/b/last.safetensors has the state after step"
+TO_GO_ON = "; to go on: minise resume runs/b$"
+SAVED = f"; runs/b/last.safetensors has it{TO_GO_ON}"
 FULL = (
     r"cannot be written \(No space left on device; [\d,]+ bytes are free, [\d,]+ are needed\): free"
 )
@@ -172,12 +174,12 @@ RUNS = [
     ("eval c/run-3", 2, "c/run-3 does not exist, .*did you mean run-2", folder("c/run-2")),
     ("eval .", 2, "last.safetensors does not exist, expected a checkpoint: pass a run such as a$"),
     ("predict c p.png", 2, "c/last.safetensors .*: pass the folder of another run", folder("c")),
-    ("eval a", 2, "best.safetensors is truncated or .*; copy it again", truncated(BEST, 9000)),
-    ("predict a p.png", 2, "best.safetensors is truncated or .*; copy it again", file(BEST)),
+    ("eval a", 2, "best.safetensors is truncated or .*: copy it again", truncated(BEST, 9000)),
+    ("predict a p.png", 2, "best.safetensors is truncated or .*: copy it again", file(BEST)),
     (
         "eval a",
         2,
-        "best.safetensors is altered: .*; copy it again",
+        "best.safetensors is altered: .* fails its checksum: copy it again, or pass a/last.safet",
         setups.altered,
     ),
     ("eval a", 2, "best.safetensors has format 'minise-net-1', expected", setups.net_only),
@@ -227,6 +229,17 @@ RUNS = [
         f"config.json {DENIED}",
         denied("pathlib.Path.read_text", "config.json"),
     ),
+    ("verify", 2, "verify: runs is empty, expected at least one run: pass runs/NAME"),
+    ("verify .", 2, r"^minise: . has no file of a run, expected .*: pass a run such as a$"),
+    ("verify a aa", 2, r"^minise: aa does not exist, expected .*: did you mean a\?$"),
+    (
+        "verify a/config.json",
+        2,
+        "a/config.json is a file, expected the folder of a run .*: pass a$",
+    ),
+    ("verify a", 1, f"verify: 1 of 1 are damaged: {BEST} is altered: .* fails", setups.altered),
+    ("verify a", 1, f"verify: 1 of 1 are damaged: {BEST} is not finite: conv1", setups.not_finite),
+    ("verify a", 1, "1 are damaged: a/config.json: versions.minise is '9", config(version="9.9")),
     ("predict a", 2, "predict: images is empty, expected at least one image file"),
     ("predict a p.png", 2, "p.png does not exist, expected an image file"),
     ("predict a a", 2, "read_image: a is a folder, expected an image file"),
@@ -278,10 +291,15 @@ ENDED = [
     ("quickstart", 130, f"train: interrupted.*{NONE}", signals("minise.train.setup.load")),
     (TRAIN, 130, f"train: interrupted.*{NONE}", signals("minise.train.setup.load")),
     (TRAIN, 130, f"train: interrupted.*{NONE}", signals("minise.models.build")),
-    (OPS, 130, f"train: interrupted{START}", ops("raise KeyboardInterrupt")),
-    (TRAIN, 130, f"train: interrupted{LAST} 0$", signals(STEP, times=2)),
-    (TRAIN, 130, "after step 1 of 2; runs/b/last.safetensors is written$", signals(STEP)),
-    (TRAIN, 143, "after step 1 of 2; runs/b/last.safetensors is written$", signals(STEP, SIGTERM)),
+    (
+        OPS,
+        130,
+        "train: interrupted; runs/resnet8-.* after step 0; to go",
+        ops("raise KeyboardInterrupt"),
+    ),
+    (TRAIN, 130, f"train: interrupted{LAST} 0{TO_GO_ON}", signals(STEP, times=2)),
+    (TRAIN, 130, f"after step 1 of 2{SAVED}", signals(STEP)),
+    (TRAIN, 143, f"after step 1 of 2{SAVED}", signals(STEP, SIGTERM)),
     (TRAIN, 1, r"train: the GPU failed \(scale failed .*SYNC=1 names", calls(STEP, FAULT)),
     (
         TRAIN,
@@ -289,13 +307,13 @@ ENDED = [
         r"the GPU failed \(cudaErrorLaunch.*nvidia-smi shows",
         calls(STEP, CUDA_ERROR),
     ),
-    (TRAIN, 130, f"train: interrupted{LAST} 1$", signals(EVALUATE)),
-    (TRAIN, 143, f"train: interrupted{LAST} 2$", signals(EVALUATE, SIGTERM, after=1)),
-    (TRAIN, 130, f"train: interrupted{LAST} 2$", signals(EVALUATE, after=2)),
-    (TRAIN, 143, f"train: interrupted{LAST} 2$", signals(EVALUATE, SIGTERM, after=2)),
-    (TRAIN, 130, "after step 1 of 2; runs/b/last.safetensors is", signals("os.fsync", after=3)),
-    (TRAIN, 130, f"train: interrupted{LAST} 1$", signals("os.fsync", after=6)),
-    (TRAIN, 130, f"train: interrupted{LAST} 2$", signals("os.fsync", after=12)),
+    (TRAIN, 130, f"interrupted in validation{LAST} 1{TO_GO_ON}", signals(EVALUATE)),
+    (TRAIN, 143, f"in validation{LAST} 2{TO_GO_ON}", signals(EVALUATE, SIGTERM, after=1)),
+    (TRAIN, 130, f"interrupted in the test{LAST} 2{TO_GO_ON}", signals(EVALUATE, after=2)),
+    (TRAIN, 143, f"in the test{LAST} 2{TO_GO_ON}", signals(EVALUATE, SIGTERM, after=2)),
+    (TRAIN, 130, f"after step 1 of 2{SAVED}", signals("os.fsync", after=3)),
+    (TRAIN, 130, f"in validation{LAST} 1{TO_GO_ON}", signals("os.fsync", after=6)),
+    (TRAIN, 130, f"in validation{LAST} 2{TO_GO_ON}", signals("os.fsync", after=12)),
     (
         TRAIN,
         1,

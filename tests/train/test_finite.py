@@ -85,7 +85,7 @@ def test_a_guard_names_each_layer_of_a_fused_op(tmp_path):
 
     message = (
         r"^layer layer2.0.se, se_block_tail_forward: its input running_var .*; layer layer2.0.bn2, "
-        r"running statistic running_var: 1 of 32 .*; .*/guard.safetensors has the inputs and param"
+        r"running statistic running_var: 1 of 32 .* after step 0; .*guard.safetensors "
     )
     arguments = SoftmaxCrossEntropy(), Planted(), SGD(net)
     with pytest.raises(wrap.NonFiniteError, match=message):
@@ -148,6 +148,23 @@ def test_it_names_a_velocity_by_its_parameter():
     check_state(layer)
     with pytest.raises(NonFiniteState, match="^layer conv, velocity of parameter weight: 1 of 36"):
         check_state(layer, optimiser.velocity)
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "kind", "array"),
+    [
+        ("velocity/conv.weight", "conv", "velocity of parameter", "weight"),
+        ("ema/norm.bias", "norm", "ema of parameter", "bias"),
+        ("scale", "", "optimiser's array", "scale"),
+        ("ema/gone.weight", "", "optimiser's array", "ema/gone.weight"),
+    ],
+)
+def test_it_names_the_arrays_of_any_optimiser(name, layer, kind, array):
+    state = {**SGD(net()).state(), "steps": np.array(3), name: np.array([1, np.nan])}
+    with pytest.raises(NonFiniteState) as caught:
+        check_state(net(), state)
+    assert (caught.value.layer, caught.value.kind, caught.value.array) == (layer, kind, array)
+    assert str(caught.value).startswith(f"layer {layer or '(none)'}, {kind} {array}: 1 of 2 numb")
 
 
 def test_a_layer_alone_and_counters_of_integers():

@@ -13,6 +13,7 @@ import pytest
 from minise.files import TEMPORARY, write_whole
 from minise.train import lock
 from minise.train.lock import LOCK, Locked, locked, remove_litter, state
+from minise.train.owner import this_process
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="forks and kills processes")
 
@@ -34,7 +35,7 @@ with locked({str(folder)!r}):
 
 def owner_of(folder, **changes):
     """Write a lock file that names this process, with changes."""
-    content = {**lock._this_process()._asdict(), **changes}
+    content = {**this_process()._asdict(), **changes}
     (folder / LOCK).write_text(json.dumps(content))
 
 
@@ -67,7 +68,8 @@ def test_a_second_writer_in_the_same_process_is_refused(tmp_path):
     (tmp_path / "run").mkdir()
     link.symlink_to("run")
     with locked(tmp_path / "run"):
-        assert f"is being written by this process {os.getpid()} of host" in refused(link)
+        message = f"{link} is being written by this process {os.getpid()} of host "
+        assert refused(link).startswith(message)
         assert state(link)[0] == "held"
     with locked(link):
         pass
@@ -187,13 +189,25 @@ def test_another_host_is_refused_with_the_file_to_remove(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"kernel": "before the restart"}, {"start": "1"}, {"host": "other", "start": "1"}]
+    "changes",
+    [
+        {"kernel": "before the restart"},
+        {"pid": os.getppid(), "start": "1"},
+        {"pid": os.getppid(), "start": "1", "host": "other"},
+    ],
 )
 def test_a_restarted_host_and_a_reused_process_id_make_the_lock_stale(tmp_path, changes):
     owner_of(tmp_path, **changes)
     assert state(tmp_path)[0] == "stale"
     with locked(tmp_path):
         pass
+
+
+def test_a_lock_file_of_this_process_that_could_not_be_removed_is_stale(tmp_path):
+    owner_of(tmp_path)
+    assert state(tmp_path)[0] == "stale"
+    with locked(tmp_path):
+        refused(tmp_path)
 
 
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, None])
@@ -213,7 +227,7 @@ def test_without_locks_of_files_the_process_id_decides(tmp_path, monkeypatch, co
     process.kill()
     process.communicate()
     assert state(tmp_path)[0] == "stale"
-    owner_of(tmp_path, space="pid:[1]")
+    owner_of(tmp_path, namespace="pid:[1]")
     assert state(tmp_path)[0] == "held"
     owner_of(tmp_path, pid=process.pid, start="")
     with locked(tmp_path):
@@ -242,11 +256,40 @@ def test_a_lock_that_cannot_be_written_is_one_line_and_leaves_nothing(tmp_path, 
 
     monkeypatch.setattr(os, "write", full)
     with pytest.raises(OSError, match=r"run.lock cannot be written \(No space left.*: free"):
-        lock._acquire(tmp_path / LOCK)
+        lock._acquire(tmp_path / LOCK, tmp_path)
     monkeypatch.undo()
     assert list(tmp_path.iterdir()) == []
     with locked(tmp_path):
         pass
+
+
+CALLS = ("open", "read", "fstat", "ftruncate", "lseek", "write", "unlink", "close")
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("after", [False, True])
+def test_a_failing_call_leaves_a_folder_that_can_be_locked(tmp_path, name, after):
+    failed, real = [], getattr(os, name)
+
+    def call(*arguments, **settings):
+        failed.append(real(*arguments, **settings) if after and name != "open" else None)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    message = ""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, name, call)
+        try:
+            with locked(tmp_path):
+                pass
+        except OSError as error:
+            message = str(error)
+    assert failed
+    text = f"{tmp_path / LOCK} cannot be written (Input/output error): choose another path"
+    assert message == ("" if name in ("unlink", "close") else text)
+    assert state(tmp_path)[0] != "held"
+    with locked(tmp_path):
+        refused(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_temporary_files_of_dead_runs_are_removed_and_those_of_live_runs_stay(tmp_path):

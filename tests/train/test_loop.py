@@ -16,6 +16,7 @@ from minise.files import RUN_FILES
 from minise.nn import SE
 from minise.ops.jit.vector.simd import AS_LOOPS
 from minise.ops.wrap import NonFiniteError
+from minise.signals import SIGNALS
 from minise.train import (
     Confusion,
     Interrupted,
@@ -198,7 +199,7 @@ def test_a_saved_net_evaluates_as_the_run_did(tmp_path):
     np.testing.assert_array_equal(confusion.counts, result.confusion)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_ends_the_run_with_a_checkpoint(tmp_path, monkeypatch, number):
     honest, steps = loop.train_step, []
 
@@ -210,7 +211,7 @@ def test_a_signal_ends_the_run_with_a_checkpoint(tmp_path, monkeypatch, number):
 
     monkeypatch.setattr(loop, "train_step", signalled)
     before = signal.getsignal(number)
-    message = r"interrupted after step 3 of 8; .* is written"
+    message = r"after step 3 of 8; .*last.safetensors has it; to go on: minise resume .*shapes10-1$"
     with pytest.raises(Interrupted, match=message) as caught:
         fit(replace(TINY, out=tmp_path), quiet())
     assert caught.value.exit_status == 128 + number

@@ -56,7 +56,6 @@ def test_previous_is_used_with_a_warning_that_names_the_array(folder, alter):
     assert content_of(folder) == before
 
 
-@pytest.mark.skipif("state" not in Checkpoint._fields, reason="checkpoints have no state")
 def test_best_is_the_third_choice_and_needs_a_state(folder):
     damage(folder, "last", "previous")
     checkpoint, path, warnings = newest(folder)
@@ -98,7 +97,7 @@ def test_a_newer_version_is_not_passed_over(folder):
     assert not isinstance(error.value, Damaged)
 
 
-@pytest.mark.parametrize("step", [29, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [29, pytest.param(1, marks=pytest.mark.long)])
 def test_every_flipped_byte_falls_back(folder, step):
     content = folder.last.read_bytes()
     for position in range(0, len(content), step):

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
@@ -100,6 +101,30 @@ def test_open_reads_an_existing_run_and_refuses_others(folder, tmp_path):
     message = f"{tmp_path} has no config.json, {wanted}: pass a run such as {folder.path}"
     assert refusal(tmp_path) == message
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_a_folder_made_by_another_process_meanwhile_gets_another_number(tmp_path, monkeypatch):
+    (tmp_path / "run-1").mkdir()
+    monkeypatch.setattr(Path, "exists", lambda path: path.name == "none")
+    assert create(tmp_path, None, "run").path == tmp_path / "run-2"
+    with pytest.raises(FileExistsError, match="run-1 exists already: choose another name"):
+        create(tmp_path, "run-1", "run")
+
+
+def test_what_cannot_be_created_leaves_nothing_and_is_one_line(tmp_path, monkeypatch):
+    (tmp_path / "link").symlink_to(tmp_path / "none")
+    with pytest.raises(
+        OSError, match=r"link/run-1 cannot be written \(File exists\): choose another"
+    ):
+        create(tmp_path / "link", None, "run")
+
+    def full(path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "touch", full)
+    with pytest.raises(OSError, match=r"out/run-1 cannot be written \(No space left on device\)"):
+        create(tmp_path / "out", None, "run")
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_a_new_run_removes_the_litter_of_its_dead_siblings(folder, tmp_path):

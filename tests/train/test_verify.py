@@ -113,7 +113,6 @@ DAMAGE = [
     ),
     (lambda f: f.best.write_bytes(b""), "best.safetensors is truncated or not a safetensors"),
     (lambda f: save(f.last, NAN), "last.safetensors is not finite: a.weight"),
-    (lambda f: write(f.best, "minise-checkpoint-2", {}, {}), "cannot be read: .*upgrade minise"),
     (lambda f: save(f.last, lines=8), "metrics.jsonl has 7 lines, expected at least 8"),
     (lambda f: f.metrics.unlink(), r"metrics.jsonl cannot be read \(No such file or directory\)"),
     (lambda f: (f.path / "config.json").unlink(), "config.json does not exist, expected"),
@@ -187,6 +186,16 @@ def test_one_file_of_a_checkpoint_or_net(folder, tmp_path):
     assert verify(tmp_path / "net.safetensors").files[0].sha256 == digest(ARRAYS)
     flip(folder.best)
     assert "optimiser/velocity/a.weight fails" in verify(folder.best).problems[0]
+
+
+@pytest.mark.parametrize("format", ["minise-checkpoint-2", "minise-other-1"])
+def test_a_file_of_a_newer_version_or_another_format_is_misuse(folder, format):
+    write(folder.best, format, {}, {})
+    for path in (folder.path, folder.best):
+        with pytest.raises(
+            ValueError, match="upgrade minise" if "2" in format else "did not write"
+        ):
+            verify(path)
 
 
 def test_what_is_no_run_is_refused(folder, tmp_path):

@@ -67,7 +67,8 @@ class Cupy(Launcher):
 
     def dependencies(self) -> dict[str, str]:
         """Return the current device, and the versions of driver, CUDA's libraries and CuPy."""
-        cuda = self.xp.cuda
+        cuda, core = self.xp.cuda, getattr(self.xp, "_core", None)
+        chosen: list[int] = getattr(core, "get_reduction_accelerators", list)()
         properties = cuda.runtime.getDeviceProperties(self._device())
         return {
             "GPU": f"{properties['name'].decode()}, {properties['multiProcessorCount']} SMs",
@@ -76,6 +77,7 @@ class Cupy(Launcher):
             "NVRTC": ".".join(map(str, cuda.nvrtc.getVersion())),
             "cuBLAS": str(cuda.cublas.getVersion(cuda.device.get_cublas_handle())),
             "CuPy version": self.xp.__version__,
+            "CuPy accelerators": ", ".join(map(str, chosen)) or "none",
         }
 
     def shared_limit(self) -> int:

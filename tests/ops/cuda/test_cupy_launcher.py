@@ -172,6 +172,7 @@ def test_what_bits_depend_on(monkeypatch):
     properties = [dict(name=name, multiProcessorCount=132) for name in (b"H100", b"H200")]
     monkeypatch.setattr(launcher.xp, "__version__", "14.0", raising=False)
     monkeypatch.setattr(fake_cublas, "getVersion", lambda handle: 120904, raising=False)
+    launcher.xp._core = SimpleNamespace(get_reduction_accelerators=lambda: [1, 2])
     launcher.xp.cuda.runtime.getDeviceProperties = lambda device: properties[device]
     net = nn.Linear(2, 2, ops=Backend(Emulator()))
     monkeypatch.setattr(net.ops, "launcher", launcher)
@@ -184,6 +185,7 @@ def test_what_bits_depend_on(monkeypatch):
         "NVRTC": "12.9",
         "cuBLAS": "120904",
         "CuPy version": "14.0",
+        "CuPy accelerators": "1, 2",
         "cuda squeeze_excite": "auto",
         "cuda TF32": "False",
     }.items() <= entries.items()

@@ -1,0 +1,60 @@
+"""The memory that a convolution needs besides its results, for predictions of a step's memory.
+
+It is declared here, beside the algorithms, from the same sizes: transformed filters and the parts
+of dweight for Winograd's algorithm, panels and parts for the others, and the scratch of a block on
+each thread. minise.ops.cost adds it to the bytes of living arrays.
+"""
+
+from math import prod
+
+from minise.ops.jit.convolution.algorithm import algorithm_of, merged_groups
+from minise.ops.jit.convolution.blocks import blocks_of
+from minise.ops.jit.convolution.geometry import BLOCK_BYTES, MAX_PARTS, windows_in
+from minise.ops.jit.convolution.transforms import IN, OUT, POINTS
+from minise.ops.jit.convolution.winograd_dweight import PART_BYTES
+from minise.ops.jit.vector.layout import MAX_CHANNELS
+from minise.ops.jit.vector.tile import ROWS
+from minise.ops.reference.conv import Conv2dCache
+
+
+def conv2d_workspace(
+    cache: Conv2dCache, *, backward: bool, needs_dx: bool, threads: int
+) -> tuple[list[int], int]:
+    """Return the bytes of arrays from the caching allocator, and all other bytes.
+
+    Parameters
+    ----------
+    cache : Conv2dCache
+        Only the shapes and dtypes of its arrays are read.
+    backward, needs_dx : bool
+        Whether the call is conv2d_backward, and its setting.
+    threads : int
+        Number of threads, each of which has its own scratch.
+    """
+    x, weight = cache.x, cache.weight
+    pooled = [x.nbytes] if x.shape[1] <= MAX_CHANNELS // 2 else []  # planes are moved
+    if algorithm_of(cache) == "winograd":
+        filters, parts, scratch = _winograd(cache)
+        if not backward:
+            return [*pooled, filters], scratch * threads
+        return [*pooled, *([filters] if needs_dx else []), parts], 2 * scratch * threads
+    panels = weight.nbytes * -(-len(weight) // ROWS) * ROWS // len(weight)
+    if not backward:
+        return pooled, panels + 2 * BLOCK_BYTES * threads
+    count = min(MAX_PARTS, len(x) * windows_in(cache).grid[0])
+    return pooled, (count + 2) * panels + 3 * BLOCK_BYTES * threads
+
+
+def _winograd(cache: Conv2dCache) -> tuple[int, int, int]:
+    """Return the bytes of the transformed filters, the parts of dweight, and a thread's scratch."""
+    x, weight, groups = cache.x, cache.weight, merged_groups(cache.weight, cache.groups)
+    (N, C), K, item = x.shape[:2], len(weight), x.itemsize
+    blocks = blocks_of(N, windows_in(cache).grid)
+    shape = groups, POINTS, -(-C // groups // ROWS) * ROWS, K // groups
+    count = -(-N // blocks.images) * -(-blocks.high // blocks.rows)
+    fit = max(2, PART_BYTES // (prod(shape) * item))
+    tiles = -(-blocks.images * blocks.rows * blocks.wide // ROWS) * ROWS
+    band = (blocks.rows * OUT + IN) * (OUT * blocks.wide + IN) * max(C, K)
+    filters = POINTS * C * K // groups * item
+    parts = min(MAX_PARTS, fit, count) * prod(shape) * item
+    return filters, parts, (band + POINTS * tiles * (C + K)) * item
