@@ -155,9 +155,9 @@ PHASES = [  # function, calls before the signal, the message
         f"in validation; {LAST} has the state after step 4{TO_GO_ON}",
     ),
     ("minise.train.loop.evaluate", 2, f"in the test; {LAST} has the state after step 4{TO_GO_ON}"),
-    ("os.fsync", 0, TO_GO_ON),
     ("os.fsync", 2, TO_GO_ON),
-    ("os.fsync", 3, TO_GO_ON),
+    ("os.fsync", 4, TO_GO_ON),
+    ("os.fsync", 5, TO_GO_ON),
     ("minise.cli.train.report", 0, "before the end$"),
 ]
 
