@@ -416,7 +416,7 @@ def test_importing_minise_installs_no_handler():
 def test_random_instants():
     """200 signals from the installation of the handlers to the end of the process."""
     photos(None)
-    line, duration, interrupted = f"{PHOTOS} --epochs 40 --ops reference", 0.0, 0
+    line, duration, interrupted = f"{PHOTOS} --epochs 10 --ops reference", 0.0, 0
     rng = np.random.default_rng()
     for k in range(201):  # the first one is not signalled
         number = (SIGINT, SIGTERM, SIGHUP)[k % 3]
