@@ -16,7 +16,7 @@ from minise.train import checkpoint as checkpoints
 from minise.train.checkpoint import restore
 from minise.train.config import TrainConfig
 from minise.train.environment import differences
-from minise.train.loop import Result, Training, train
+from minise.train.loop import train
 from minise.train.objective import RESERVED
 from minise.train.recovery import Newest, newest
 from minise.train.run_folder import RunFolder, from_strict_json
@@ -24,6 +24,7 @@ from minise.train.run_folder import open as open_folder
 from minise.train.setup import hint_at_moved_data, prepare
 from minise.train.sgd import optimiser_state
 from minise.train.state import RunState, from_json
+from minise.train.training import Result, Training
 
 if TYPE_CHECKING:
     from rich.console import Console
