@@ -167,7 +167,11 @@ def _different_settings(before: Any, settings: dict[str, Any]) -> list[str]:
     if isinstance(before, TrainConfig):
         return []
     names = [name for name in settings if before.get(name) != settings[name]]
-    return [f"{name} was {before.get(name)!r} and is {settings[name]!r}" for name in names]
+    texts = ((name, repr(before.get(name)), repr(settings[name])) for name in names)
+    return [
+        f"{name} differs" if name == "net" else f"{name} was {old} and is {new}"
+        for name, old, new in texts
+    ]
 
 
 def _check_best(training: Training, state: RunState) -> None:
