@@ -137,7 +137,7 @@ def _on_host(net: Layer, inputs: Any, targets: Any) -> tuple[Any, Any]:
 def objective_settings(objective: Objective) -> dict[str, Any]:
     """Return the name of an objective's class, and the settings of a SoftmaxCrossEntropy."""
     name = type(objective).__name__
-    if type(objective) is not SoftmaxCrossEntropy:
+    if not isinstance(objective, SoftmaxCrossEntropy):
         return {"name": name}
     smoothing, guarded = objective.label_smoothing, unguarded(objective.ops) is not objective.ops
     return {"name": name, "label_smoothing": smoothing, "guarded": guarded}
@@ -145,8 +145,9 @@ def objective_settings(objective: Objective) -> dict[str, Any]:
 
 def optimiser_settings(optimiser: SGD) -> dict[str, Any]:
     """Return the name of an optimiser's class, and the settings of an SGD."""
-    names = ("momentum", "nesterov", "weight_decay", "decay_all") if type(optimiser) is SGD else ()
-    settings = {name: getattr(optimiser, name) for name in names}
+    names = ("momentum", "nesterov", "weight_decay", "decay_all")
+    is_sgd = isinstance(optimiser, SGD)
+    settings = {name: getattr(optimiser, name) for name in names if is_sgd}
     return {"name": type(optimiser).__name__, **settings}
 
 

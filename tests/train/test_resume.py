@@ -150,7 +150,7 @@ def own_run(tmp_path, name=None, sequence=False, **settings):
         fixed if sequence else batches,
         SGD(net, 0.9, nesterov=True),
         epochs=2,
-        lr=0.1,
+        lr=settings.pop("lr", 0.1),
         val=fixed,
         test=fixed if settings.pop("test", False) else None,
         out=tmp_path,
@@ -253,8 +253,10 @@ def test_a_run_of_another_net(folder, tmp_path):
     own = own_run(tmp_path / "own", "b").folder
     with pytest.raises(ValueError, match="holds a custom net"):
         resume(folder_of_custom(own), console=quiet())
-    with pytest.raises(ValueError, match=r"resume: training data: .*epochs was .*net differs"):
+    with pytest.raises(ValueError, match="is of a run of minise train, expected one of train.run"):
         own_run(tmp_path, None, resume=folder)
+    with pytest.raises(ValueError, match="resume: lr was 0.1 and is 0.2: the result would not be"):
+        own_run(tmp_path, None, resume=own, lr=0.2)
     with pytest.raises(FileNotFoundError, match="nowhere does not exist, expected the folder of a"):
         resume(tmp_path / "nowhere", console=quiet())
     with pytest.raises(FileNotFoundError, match="has no config.json"):
