@@ -245,6 +245,7 @@ def test_a_signal_in(action):
 
 AT_EXIT = """
 import atexit, os, signal, sys, threading, time
+from minise import signals
 from minise.__main__ import main
 
 class Deleted:
@@ -253,7 +254,8 @@ class Deleted:
 
 class Thread(threading.Thread):
     def run(self):
-        time.sleep(0.5)
+        while signals.command.status is None:
+            time.sleep(0.01)
         os.kill(os.getpid(), 15)
         time.sleep(60)
 
