@@ -153,9 +153,9 @@ PHASES = [  # function, calls before the signal, the message
         f"in validation; {LAST} has the state after step 4{TO_GO_ON}",
     ),
     ("minise.train.loop.evaluate", 2, f"in the test; {LAST} has the state after step 4{TO_GO_ON}"),
-    ("os.fsync", 0, TO_GO_ON),
     ("os.fsync", 2, TO_GO_ON),
-    ("os.fsync", 3, TO_GO_ON),
+    ("os.fsync", 4, TO_GO_ON),
+    ("os.fsync", 5, TO_GO_ON),
     ("minise.cli.train.report", 0, "before the end$"),
 ]
 
@@ -281,7 +281,8 @@ def test_the_reader_of_the_output_ends_too():
         lines = "from minise.train import progress; progress.SECONDS_PER_LINE = 0.0"
         Path("my_ops.py").write_text(lines + OPS.replace("ACTION", action))
         process = start(f"{TINY} --epochs 2 --ops my_ops.py", stdout=reader.stdin)
-        ended(process, SIGINT, "^minise: train: interrupted")
+        words = rf"^minise: train: interrupted after step \d of 4; {LAST} has it"
+        ended(process, SIGINT, words)
     assert_intact()
 
 
@@ -376,9 +377,10 @@ def test_random_instants():
     line, duration, interrupted = f"{TINY} --epochs 2 --ops reference --name", 0.0, 0
     rng = np.random.default_rng()
     for k in range(201):  # the first one is not signalled
-        beginning, number = time.perf_counter(), (SIGINT, SIGTERM, SIGHUP)[k % 3]
+        number = (SIGINT, SIGTERM, SIGHUP)[k % 3]
         process = start(f"{line} a{k}".replace("--name a ", ""))
         assert installed(process)
+        beginning = time.perf_counter()
         if k:
             time.sleep(rng.uniform(0, 1.1 * duration))
             for _ in range(rng.integers(1, 4)):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from minise import nn
-from minise.files import write_whole
+from minise.atomic import write_whole
 from minise.train import checkpoint as checkpoints
 from minise.train.checkpoint import Checkpoint
 from minise.train.lock import locked
@@ -221,7 +221,7 @@ def test_a_new_run_is_on_the_disk_when_its_first_checkpoint_is(tmp_path):
     def check(folder, done):
         if done:
             assert checkpoints.load(folder / "runs" / "a" / "last.safetensors")
-            assert RunFolder.open(folder / "runs" / "a").lines == 1
+            assert RunFolder(folder / "runs" / "a").lines == 1
 
     assert for_every_crash(tmp_path, action, check)
 
