@@ -2,7 +2,7 @@
 
 A dump has the format of minise/files.py. Its arrays are the net's parameters and state at the start
 of the training step (or during the evaluation), the batches and, if an update of the parameters
-failed, the velocities. replay.py repeats the step.
+failed, the optimiser's arrays. replay.py repeats the step.
 """
 
 import shlex
@@ -22,11 +22,11 @@ from minise.ops.guard import UPDATE, NonFinite, NonFiniteError, unguarded
 from minise.train.config import from_dict
 from minise.train.objective import Objective, SoftmaxCrossEntropy
 from minise.train.run_folder import versions
-from minise.train.sgd import SGD
+from minise.train.sgd import SGD, optimiser_state
 from minise.train.training import Training
 
 NAME = "guard.safetensors"  # in a run folder
-NET, VELOCITY = "net/", "velocity/"  # prefixes of the names of arrays
+NET, OPTIMISER = "net/", "optimiser/"  # prefixes of the names of arrays
 TRAINING, VALIDATION, TEST = PHASES = "training", "validation", "test"
 
 # Types of the values in the header, after decoding from JSON.
@@ -54,7 +54,7 @@ class Dump(NamedTuple):
     epoch: int
     lr: float | None  # of the training step
     arrays: dict[str, Array]  # parameters and state by dotted name
-    velocity: dict[str, Array]  # by the parameter's name; empty unless an update failed
+    optimiser_arrays: dict[str, Array]  # of optimiser_state; empty unless an update failed
     batches: list[tuple[Any, Any]]  # the training step's micro-batches, or the evaluation's batch
     config: Any  # a TrainConfig, or for a custom net a dict of settings
     data: dict[str, Any]  # mean, std, classes
@@ -104,7 +104,7 @@ def dumping(training: Training, phase: str, step: int) -> Iterator[None]:
 
 def _dump(training: Training, phase: str, step: int, error: NonFiniteError) -> Dump:
     net, optimiser, asnumpy = training.net, training.optimiser, training.net.ops.asnumpy
-    velocity = optimiser.velocity if error.direction == UPDATE else {}
+    arrays = optimiser_state(optimiser) if error.direction == UPDATE else {}
     return Dump(
         error.nonfinite,
         phase,
@@ -112,7 +112,7 @@ def _dump(training: Training, phase: str, step: int, error: NonFiniteError) -> D
         (step - 1) // training.steps + 1,
         error.lr,
         arrays_of(net),
-        {name: asnumpy(array) for name, array in velocity.items()},
+        {name: asnumpy(array) for name, array in arrays.items()},
         [_on_host(net, *batch) for batch in error.batches],
         training.settings,
         training.data,
@@ -162,7 +162,7 @@ def write(path: Path, dump: Dump) -> None:
         If the inputs or targets of a batch are not arrays of numbers.
     """
     arrays = {f"{NET}{name}": array for name, array in dump.arrays.items()}
-    arrays |= {f"{VELOCITY}{name}": array for name, array in dump.velocity.items()}
+    arrays |= {f"{OPTIMISER}{name}": array for name, array in dump.optimiser_arrays.items()}
     for k, (inputs, targets) in enumerate(dump.batches):
         parts = targets if isinstance(targets, tuple) else ()
         batch = {"inputs": inputs, **{f"targets/{i}": part for i, part in enumerate(parts)}}
@@ -214,7 +214,7 @@ def load(path: StrPath) -> Dump:
         dump = Dump(
             nonfinite=NonFinite(index=index, **nonfinite),
             arrays=_with_prefix(NET, file.arrays),
-            velocity=_with_prefix(VELOCITY, file.arrays),
+            optimiser_arrays=_with_prefix(OPTIMISER, file.arrays),
             batches=_batches_of(file.arrays),
             **header,
         )
