@@ -1,31 +1,44 @@
 """Read and write files of named arrays: safetensors with a checksum for each array.
 
 safetensors detects a truncated file, but not a flipped bit; therefore the header holds a CRC-32 of
-every array and of every text. Writing is atomic: the content goes to a temporary file in the same
-folder, which is flushed to disk and renamed, and then the folder is flushed.
+every array and of every text, one of which repeats the format.
 """
 
-import errno
 import json
 import os
-import shutil
-import uuid
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from minise.atomic import write_whole
 from minise.checks import Array
 
-NET, CHECKPOINT = "minise-net-1", "minise-checkpoint-1"  # names of the formats, in the header
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-REMEDIES = {
-    errno.ENOENT: "create its folder first",
-    **dict.fromkeys(DISK_FULL, "free some space, or choose another path"),
+NET, CHECKPOINT, GUARD = "minise-net-1", "minise-checkpoint-1", "minise-guard-1"  # formats
+READERS = {
+    NET: "minise.nn.load reads it into a net",
+    CHECKPOINT: "it is a checkpoint, which `minise eval` reads",
+    GUARD: "it is a dump, which `minise guard` replays",
 }
+RUN_FILES = ("last.safetensors", "previous.safetensors", "best.safetensors")  # of a run folder
+FORMAT_COPY = "format_copy"  # the text that repeats the format, because texts have checksums
+
+
+class Damaged(ValueError):
+    """A file is truncated or altered; the message names the file and what is damaged.
+
+    Attributes
+    ----------
+    problem : str
+        The message without the remedy.
+    """
+
+    def __init__(self, problem: str, path: Path) -> None:
+        others = [path.with_name(name) for name in RUN_FILES if name != path.name]
+        intact = " or ".join(str(other) for other in others if other.is_file())
+        super().__init__(f"{problem}: copy it again, or pass {intact or 'another checkpoint'}")
+        self.problem = problem
 
 
 class File(NamedTuple):
@@ -36,8 +49,14 @@ class File(NamedTuple):
     texts: dict[str, Any]  # decoded from JSON
 
 
-def write(path: Path, format: str, arrays: dict[str, Array], texts: dict[str, Any]) -> None:
-    """Write arrays, and texts as JSON, atomically."""
+def write(
+    path: Path,
+    format: str,
+    arrays: dict[str, Array],
+    texts: dict[str, Any],
+    previous: Path | None = None,
+) -> None:
+    """Write arrays, and texts as JSON, atomically; an existing file becomes `previous`."""
     from safetensors.numpy import save as to_bytes
 
     arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
@@ -47,9 +66,10 @@ def write(path: Path, format: str, arrays: dict[str, Array], texts: dict[str, An
                 f"save: {name} is {array.dtype}, expected a real dtype, because safetensors has no "
                 "complex one: build the net with dtype=np.float64"
             )
+    texts = {**texts, FORMAT_COPY: format}
     header = {"format": format, **{key: json.dumps(text) for key, text in texts.items()}}
     header["crc32"] = json.dumps(_checksums(header, arrays))
-    write_whole(path, to_bytes(arrays, header))
+    write_whole(path, to_bytes(arrays, header), previous)
 
 
 def read(path: Path, *formats: str) -> File:
@@ -59,11 +79,11 @@ def read(path: Path, *formats: str) -> File:
     ------
     FileNotFoundError
         If there is no such file.
+    Damaged
+        If the file is truncated or altered.
     ValueError
-        If the file is truncated, altered, or of another format.
+        If the file is of another format, or was written by a newer version of minise.
     """
-    from safetensors import SafetensorError, safe_open
-
     if os.path.isdir(path):
         files = ", ".join(str(file) for file in sorted(path.glob("*.safetensors"))) or "none there"
         raise FileNotFoundError(
@@ -72,93 +92,51 @@ def read(path: Path, *formats: str) -> File:
     if not os.path.isfile(path):
         raise FileNotFoundError(f"{path} does not exist, expected a checkpoint (.safetensors)")
     open(path, "rb").close()  # safe_open would report a file without permission as missing
-    try:
-        with safe_open(path, "np") as file:
-            header = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(
-            f"{path} is truncated or not a safetensors file ({error}): copy it again, or pass "
-            "another checkpoint"
-        ) from None
-    if header.get("format") not in formats:
-        wanted, format = " or ".join(map(repr, formats)), header.get("format")
-        hint = "minise.nn.load reads it into a net" if format == NET else "minise did not write it"
-        raise ValueError(f"{path} has format {format!r}, expected {wanted}: {hint}")
+    header, arrays = _content(path)
+    _check_format(path, header, formats)
     try:
         written = json.loads(header["crc32"])
         texts = {k: json.loads(v) for k, v in header.items() if k not in ("format", "crc32")}
         if not isinstance(written, dict):
             raise KeyError("crc32")
-    except (KeyError, json.JSONDecodeError):
-        raise ValueError(f"{path} is altered: its header is not readable; copy it again") from None
+    except (KeyError, ValueError, RecursionError):
+        raise Damaged(f"{path} is altered: its header is not readable", path) from None
     sums = _checksums(header, arrays)
     wrong = sorted(k for k in sums.keys() | written.keys() if sums.get(k) != written.get(k))
     if wrong:
-        raise ValueError(f"{path} is altered: {shortened(wrong)} fails its checksum; copy it again")
+        raise Damaged(f"{path} is altered: {shortened(wrong)} fails its checksum", path)
+    texts.pop(FORMAT_COPY, None)
     return File(header["format"], arrays, texts)
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file atomically: after a power failure it is complete, or as it was before.
+def _content(path: Path) -> tuple[dict[str, str], dict[str, Array]]:
+    """Return the header and the arrays of a file, not yet checked."""
+    from safetensors import SafetensorError, safe_open
 
-    If path is a symbolic link, its target is written.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be written; then an existing file is unchanged.
-    """
-    target = Path(os.path.realpath(path))
-    if os.path.exists(target) and not os.path.isfile(target):  # these two raise no error
-        raise IsADirectoryError(
-            f"{path} is a folder or a device, expected a file: pass for example "
-            f"{path / 'net.safetensors'}"
-        )
-    if not os.path.isdir(target.parent):
-        raise FileNotFoundError(
-            f"{path} cannot be written, its folder does not exist: create {target.parent} first"
-        )
-    temporary = target.with_name(f".{uuid.uuid4().hex}")  # unique, and never too long a name
-    with writing(path, len(content)):
-        try:
-            with temporary.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
-        if os.name == "posix":
-            folder = os.open(target.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
-
-
-@contextmanager
-def writing(path: Path, size: int | None = None) -> Iterator[None]:
-    """Replace the message of an OSError in this block by one line: file, reason and fix.
-
-    Parameters
-    ----------
-    path : Path
-        The file that the block writes.
-    size : int, optional
-        Size of the file in bytes, for the message about a full disk.
-    """
     try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        reason, remedy = error.strerror or error, REMEDIES.get(error.errno or 0)
-        if error.errno in DISK_FULL:
-            free = f"{shutil.disk_usage(Path(path).absolute().parent).free:,} bytes are free"
-            reason = f"{reason}; {free}" + (f", {size:,} are needed" if size else "")
-        remedy = remedy or "choose another path"
-        raise type(error)(f"{path} cannot be written ({reason}): {remedy}") from error
+        with safe_open(path, "np") as file:
+            header = file.metadata() or {}
+            return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise Damaged(f"{path} is truncated or not a safetensors file ({error})", path) from None
+
+
+def _check_format(path: Path, header: dict[str, str], formats: tuple[str, ...]) -> None:
+    """Raise an error if a file is of none of these formats, or of a newer version of one."""
+    format, copy = header.get("format"), header.get(FORMAT_COPY)
+    if format in formats:
+        return
+    if copy not in (None, json.dumps(format)):
+        raise Damaged(f"{path} is altered: its format is {format!r}, but {copy} was written", path)
+    wanted = " or ".join(map(repr, formats))
+    name, _, number = (format or "").rpartition("-")
+    if number.isdecimal() and name in {known.rpartition("-")[0] for known in formats}:
+        raise ValueError(
+            f"{path} has format {format!r}, expected {wanted}: a newer version of minise wrote it, "
+            "upgrade minise"
+        )
+    hint = READERS.get(format or "", "minise did not write it")
+    raise ValueError(f"{path} has format {format!r}, expected {wanted}: {hint}")
 
 
 def _checksums(header: dict[str, str], arrays: dict[str, Array]) -> dict[str, int]:

@@ -10,8 +10,10 @@ from tests.import_graph import FOLDER, graph, imports, module_of
 # a subpackage imports only earlier ones
 ORDER = [
     "moved",
+    "signals",
     "checks",
     "ops",
+    "atomic",
     "files",
     "nn",
     "gradcheck",

@@ -1,22 +1,25 @@
 """The command line: `minise VERB`; tyro parses the arguments of each verb, a typed function.
 
-Exit status: 0 done, 1 a failed run or check, 2 misuse, 130 or 143 interrupted, 141 stopped because
-the reader of the output, such as head, closed the pipe. A failure prints one line on standard
-error, for a run of train with the checkpoint that remains; only a fault of minise prints a
+Exit status: 0 done, 1 a failed run or check, 2 misuse, 129, 130 or 143 interrupted, 141 stopped
+because the reader of the output, such as head, closed the pipe. A failure prints one line on
+standard error, for a run of train with the checkpoint that remains; only a fault of minise prints a
 traceback.
 """
 
+import errno
 import io
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from minise import signals
 from minise.checks import escaped
 from minise.cli.verbs import VERBS, function_of, show_overview
-from minise.cli.words import FAILED, INTERRUPTED, Failure, misuse, text_of
+from minise.cli.words import FAILED, INTERRUPTED, MISUSE, Failure, misuse, text_of
 
 GPU_MODULES = "cupy", "minise.ops.cuda"  # of the classes of errors of a GPU
 CLOSED_PIPE = 141  # the shells' convention: 128 + SIGPIPE
@@ -42,41 +45,65 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _status(arguments: list[str]) -> int:
     """Run one command and return its exit status; print a failure as one line."""
-    from minise.ops.user.errors import OpsError
-
     try:
         try:
             return _run(arguments)
         finally:
             sys.stdout.flush()  # at interpreter exit, an error would print a traceback
-    except BrokenPipeError:
-        raise
-    except (Failure, OpsError, MemoryError, KeyboardInterrupt, OSError, RuntimeError) as error:
-        known = not isinstance(error, RuntimeError) or isinstance(error, OpsError)
-        if not known and not type(error).__module__.startswith(GPU_MODULES):
-            raise  # a fault of minise
-        failure = _failure(error, arguments[0] if arguments else "--help")
-        print(f"minise: {failure}", file=sys.stderr)
-        return failure.status
+    except BaseException as error:
+        verb = arguments[0] if arguments else "--help"
+        failure = _interruption(error, verb) or _failure(error, verb)
+        if failure is None:
+            raise
+    signals.end(failure.status, f"minise: {failure}")
+    return failure.status
 
 
-def _failure(error: BaseException, verb: str) -> Failure:
-    """Return an error as a Failure, with its message and exit status."""
+def _interruption(error: BaseException, verb: str) -> Failure | None:
+    """Return the Failure of a command that a signal has ended, or None.
+
+    A Stop that is raised in an import or in code written in C may arrive as another exception, and
+    Ctrl-C or a closed terminal may also end the reader of the output.
+    """
+    command = signals.command
+    number = command.number or signal.SIGINT
+    failure = next((e for e in (error, error.__context__) if isinstance(e, Failure)), None)
+    if failure is not None and failure.status > 128:
+        failure.status = 128 + number if failure.status == INTERRUPTED else failure.status
+        _discard_unwritable()
+        return failure
+    cause = error.__cause__ if isinstance(error, Failure) else error
+    no_reader = isinstance(cause, OSError) and cause.errno in (errno.EPIPE, errno.EIO)
+    other = not isinstance(cause, OSError | MemoryError)
+    disguised = other if failure is None else failure.status == MISUSE
+    stopped = isinstance(error, KeyboardInterrupt) or (command.raised and disguised)
+    if not stopped and not (command.number and no_reader):
+        return None
+    _discard_unwritable()
+    return Failure(f"{verb}: interrupted before the end", 128 + number)
+
+
+def _failure(error: BaseException, verb: str) -> Failure | None:
+    """Return an error as a Failure, with its message and exit status, or None if it has none."""
+    from minise.ops.user.errors import OpsError
+
     if isinstance(error, Failure):
         return error
-    if isinstance(error, KeyboardInterrupt):
-        return Failure(f"{verb}: interrupted before the end", INTERRUPTED)
     if isinstance(error, MemoryError):
         from minise.train.memory import lack_of_memory
 
         return Failure(lack_of_memory(verb, error), FAILED)
+    if isinstance(error, BrokenPipeError):
+        return None
     if isinstance(error, OSError):  # such as a full disk
         _discard_unwritable()
         return Failure(f"{verb}: {text_of(error)}", FAILED)
-    if type(error).__module__.startswith(GPU_MODULES):
+    if isinstance(error, OpsError):  # in a user's file; the message starts with file and line
+        return Failure(str(error), FAILED)
+    if isinstance(error, RuntimeError) and type(error).__module__.startswith(GPU_MODULES):
         hint = "nvidia-smi shows the state of the GPU, and MINISE_CUDA_SYNC=1 names the kernel"
         return Failure(f"{verb}: the GPU failed ({error}): {hint}", FAILED)
-    return Failure(str(error), FAILED)  # in a user's file; the message starts with file and line
+    return None  # a fault of minise
 
 
 def _closed_pipe() -> int:
@@ -137,4 +164,5 @@ def _run(arguments: list[str]) -> int:
 
             rest = with_current_flags(rest)
         command = parse(function_of(verb, rest), verb, rest)
+    signals.begin()
     return int(command())

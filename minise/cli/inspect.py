@@ -3,7 +3,7 @@
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import tyro
@@ -13,10 +13,6 @@ from rich.table import Table
 
 from minise.cli.words import FAILED, Failure, misuse, say
 from minise.nn import SE, Layer
-
-if TYPE_CHECKING:
-    from minise.data import Dataset
-    from minise.train import TrainConfig
 
 
 def evaluate_run(
@@ -46,10 +42,11 @@ def evaluate_run(
     from minise.data import ImageError
     from minise.models.trained import check_named, checkpoint_of
     from minise.ops.backend import is_file
+    from minise.ops.guard import NonFiniteError
     from minise.train import Confusion, SoftmaxCrossEntropy, evaluate
     from minise.train import checkpoint as checkpoints
     from minise.train.run_folder import cores
-    from minise.train.setup import build_net, for_evaluation
+    from minise.train.setup import build_net, for_evaluation, hint_at_moved_data, load_split
 
     with misuse():
         path = checkpoint_of(run, checkpoint)
@@ -69,8 +66,8 @@ def evaluate_run(
         net = build_net(config, len(classes))
         checkpoints.restore(net, saved.arrays)
     check_finite(net, path)
-    with misuse():
-        images = _images(config, split, classes, suggest=data is None and root is None)
+    with misuse(), hint_at_moved_data(config, split, suggest=data is None and root is None):
+        images = load_split(config, split, classes)
     with (
         threadpool_limits(min(config.threads, cores()) or 1, "blas"),
         np.errstate(over="ignore", invalid="ignore"),  # the loss reports overflow
@@ -79,7 +76,7 @@ def evaluate_run(
         batches, objective = for_evaluation(images, saved.data), SoftmaxCrossEntropy(net.ops)
         try:
             result = evaluate(net, batches, objective, confusion)
-        except ImageError as error:  # a file that cannot be decoded
+        except (ImageError, NonFiniteError) as error:  # a broken file, or a NaN that a guard found
             raise Failure(str(error)) from error
     console = Console()
     table = Table("class", "images", "correct", "most often confused with")
@@ -101,23 +98,6 @@ def evaluate_run(
             FAILED,
         )
     return 0
-
-
-def _images(
-    config: "TrainConfig", split: str, classes: tuple[str, ...], *, suggest: bool
-) -> "Dataset":
-    """Load the images of a run; the error for missing images names the option for their folder."""
-    from minise.train.setup import load_split
-
-    try:
-        return load_split(config, split, classes)
-    except (OSError, ValueError) as error:
-        if not suggest or (Path(config.data) / split).is_dir():
-            raise
-        option = "--data" if config.root is None else "--root"
-        raise ValueError(
-            f"{error}; if the data of the run has moved, pass its folder with {option}"
-        ) from None
 
 
 def _check_root(root: Path | None, data: str) -> None:

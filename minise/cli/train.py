@@ -17,12 +17,15 @@ from minise.train import (
     Interrupted,
     Result,
     TrainConfig,
+    Training,
     prepare,
+    prepare_resume,
     read_config,
     train,
 )
-from minise.train.config import OLD_NAMES
+from minise.train.config import OLD_NAMES, from_dict
 from minise.train.recipes import for_model
+from minise.train.resume import result_of
 
 # The run of quickstart. Seeds 0 to 4 reach test accuracies of 97.5 % to 99.7 %.
 QUICKSTART = TrainConfig(
@@ -100,13 +103,56 @@ def with_current_flags(arguments: Sequence[str]) -> list[str]:
 
 def train_as(config: TrainConfig) -> int:
     """Train with the settings of config and print the result."""
+    return _train(lambda: prepare(config), "before the first step; no checkpoint is written")
+
+
+def resume(
+    run: tyro.conf.Positional[Path],
+    data: str | None = None,
+    root: Path | None = None,
+    ops: str | None = None,
+    threads: int | None = None,
+    save_every: float | None = None,
+    anyway: bool = False,
+) -> int:
+    """Go on with a run that was stopped or killed.
+
+    The result is bit-identical to that of a run that was never stopped. A finished run only says
+    that it is finished.
+
+    Example: minise resume runs/se_resnet20-cifar10-1
+
+    Args:
+        run: The run folder.
+        data: The folder with train/ and test/, if the run's data has moved.
+        root: The folder that contains CIFAR, if it has moved.
+        ops: The file of the run's back end, if it has moved; with --anyway, another back end.
+        threads: Number of threads; by default the run's.
+        save_every: Seconds between two checkpoints; by default the run's.
+        anyway: Go on although data, back end, BLAS or processor differ, so that bits may differ.
+    """
+    options = dict(data=data, root=root, ops=ops, threads=threads, save_every=save_every)
+    changes = {name: value for name, value in options.items() if value is not None}
+    with misuse():
+        finished = result_of(run)
+    if finished is not None:
+        test = ", ".join(f"{name} {value:.4f}" for name, value in finished.test.items())
+        say(Console(), f"{run} is finished, nothing remains to be done: test {test}")
+        return 0
+    return _train(
+        lambda: prepare_resume(run, anyway=anyway, **changes), "before it went on; it is unchanged"
+    )
+
+
+def _train(prepared: Callable[[], Training], unprepared: str) -> int:
+    """Train and print the result; prepared() loads the data and builds the net."""
     console = Console()
     try:
         with misuse():
-            training = prepare(config)
+            training = prepared()
     except KeyboardInterrupt:
-        text = "train: interrupted before the first step; no checkpoint is written"
-        raise Failure(text, INTERRUPTED) from None
+        raise Failure(f"train: interrupted {unprepared}", INTERRUPTED) from None
+    config = from_dict(training.settings, "train")
     recipe = f" Recipe: {config.recipe}." if config.recipe else ""
     train_set, val, test = (getattr(training, split) for split in ("train", "val", "test"))
     say(

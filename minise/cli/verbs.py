@@ -12,9 +12,12 @@ VERBS = {
     "walk": ("walk", "walk"),
     "summary": ("inspect", "summary"),
     "data": ("data", "data"),
+    "resume": ("train", "resume"),
     "eval": ("inspect", "evaluate_run"),
+    "verify": ("verify", "verify_runs"),
     "profile": ("profile", "profile"),
     "bench": ("bench", "bench"),
+    "guard": ("guard", "guard"),
     "doctor": ("doctor", "doctor"),
 }
 FIRST = list(VERBS)[:6]

@@ -9,6 +9,7 @@ from minise.data.augment import Augment
 from minise.data.batches import Batch, Batches, moments
 from minise.data.cifar import cifar10, cifar100
 from minise.data.dataset import Dataset, hold_out
+from minise.data.fingerprint import fingerprint
 from minise.data.folder import image_folder, read_image
 from minise.data.lazy import LazyImages
 from minise.data.pictures import ImageError
@@ -31,6 +32,7 @@ __all__ = [
     "blocks",
     "cifar10",
     "cifar100",
+    "fingerprint",
     "hold_out",
     "image_folder",
     "load",

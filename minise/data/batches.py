@@ -91,6 +91,8 @@ class Batches:
         if augment is not None:
             augment.check(dataset.images.shape)
         self._scale, self._shift = normaliser(mean, std, dtype)
+        self.mean, self.std = tuple(map(float, mean)), tuple(map(float, std))
+        self.dtype = self._scale.dtype
 
     def __len__(self) -> int:
         full, rest = divmod(len(self.dataset), self.batch_size)
@@ -107,11 +109,15 @@ class Batches:
             return np.arange(N)
         return np.argsort(stream(self.seed, epoch, "order").random_raw(N), kind="stable")
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """Yield the batches of an epoch, counted from 0."""
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Return an iterator over the batches of an epoch, counted from 0, from batch start on.
+
+        The first `start` batches are neither decoded nor prepared; start is at most len(self).
+        """
+        check_within("epoch", "start", start, 0, len(self), "an epoch has no more batches")
         order, words = self.order(epoch), self._words(epoch)
-        batches = (self._prepare(order, words, k) for k in range(len(self)))
-        yield from prefetched(batches, self.prefetch) if self.prefetch else batches
+        batches = (self._prepare(order, words, k) for k in range(start, len(self)))
+        return prefetched(batches, self.prefetch) if self.prefetch else batches
 
     def batch(self, epoch: int, k: int) -> Batch:
         """Return batch k of an epoch without the others, bit-identical to `epoch`'s."""

@@ -1,14 +1,15 @@
 """Data sets from folders of image files, one folder per class."""
 
+import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
-from minise.checks import StrPath, as_path, check_integer
+from minise.checks import StrPath, as_absolute, as_path, check_integer
 from minise.data.dataset import Bytes, Dataset, numbered_by
 from minise.data.lazy import CACHE_BYTES, LazyImages
 from minise.data.listing import Listing, list_images
@@ -19,6 +20,7 @@ __all__ = ["dataset_of", "image_folder", "read_image"]
 
 # Largest data set that is decoded at once, 21,845 images of 32 x 32; others are decoded on use.
 IN_MEMORY_BYTES = 64 * 2**20
+REMOVED = "it has been removed since it was listed, put it back"
 
 
 def image_folder(root: StrPath, size: int = 32, classes: Sequence[str] | None = None) -> Dataset:
@@ -79,7 +81,7 @@ def dataset_of(
     pillow()
     if text := listing.skipped_text():
         warnings.warn(text, DataWarning, stacklevel=3)
-    read, count = partial(_read, listing.paths, size), len(listing.paths)
+    read, count = _Files(str(as_absolute(listing.root)), listing.paths, size), len(listing.paths)
     small = count * 3 * size * size <= IN_MEMORY_BYTES
     images = LazyImages(read, count, size, size, cache_bytes=0 if small else CACHE_BYTES)
     dataset = Dataset(f"{listing.root}", images, listing.labels, listing.classes)
@@ -101,8 +103,27 @@ def _warn_of_spaces(listing: Listing) -> None:
             )
 
 
-def _read(paths: list[str], size: int, k: int) -> Bytes:
-    try:
-        return read_image(paths[k], size)
-    except FileNotFoundError as error:
-        raise ImageError(f"{error}: it has been removed since it was listed, put it back") from None
+@dataclass(frozen=True)
+class _Files:
+    """Image files, decoded by a call with the index of one."""
+
+    root: str  # absolute, as are the paths
+    paths: list[str]
+    size: int  # rows and columns of the decoded images
+
+    def __call__(self, k: int) -> Bytes:
+        """Return image k of shape (3, size, size)."""
+        try:
+            return read_image(self.paths[k], self.size)
+        except FileNotFoundError as error:
+            raise ImageError(f"{error}: {REMOVED}") from None
+
+    def fingerprint(self, rows: NDArray[np.int64]) -> str:
+        """Return the path below the root, and the size in bytes, of each of the files."""
+        paths, begin = [self.paths[k] for k in rows], len(self.root) + 1
+        try:
+            sizes = [os.stat(path).st_size for path in paths]
+        except OSError as error:
+            raise ImageError(f"{error.filename} cannot be read: {REMOVED}") from None
+        names = (path[begin:].replace(os.sep, "/") for path in paths)
+        return "\n".join(f"{name}\0{size}" for name, size in zip(names, sizes, strict=True))

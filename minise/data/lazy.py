@@ -26,6 +26,8 @@ class LazyImages:
     ----------
     read : callable
         read(i) returns image i, an ndarray of shape (3, H, W), uint8. Several threads may call it.
+        An attribute `fingerprint` describes the images for data.fingerprint: a text, which differs
+        if an image differs, or a function of indices (n,) that returns one for these images.
     count : int
         N, the number of images.
     height, width : int
@@ -112,6 +114,19 @@ class LazyImages:
         view = object.__new__(type(self))
         view.__dict__.update(self.__dict__, _rows=self._rows[which])
         return view
+
+    def identity(self) -> Iterator[bytes]:
+        """Yield bytes that differ if the images differ, as far as `read` tells, without decoding.
+
+        They are what the function `read.fingerprint` returns for the indices, or else the indices
+        and the text `read.fingerprint`, "" without one.
+        """
+        text = getattr(self._read, "fingerprint", "")
+        if callable(text):
+            yield str(text(self._rows)).encode("utf-8", "surrogateescape")
+        else:
+            yield self._rows.astype("<i8").tobytes()
+            yield str(text).encode("utf-8", "surrogateescape")
 
     def _decoded(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         images = np.empty((len(rows), *self._image_shape), np.uint8)

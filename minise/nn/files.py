@@ -1,6 +1,7 @@
 """Save and load nets: arrays by dotted name, in the file format of minise/files.py."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 
 from minise.checks import Array
 from minise.files import CHECKPOINT, NET, File, read, shortened, write
-from minise.nn.layer import Layer, Module
+from minise.nn.layer import Layer, Module, dotted_name
 
 OPTIMISER_PREFIX = "optimiser/"  # of the optimiser's arrays in a checkpoint
 
@@ -74,16 +75,34 @@ def arrays_of(net: Layer) -> dict[str, Array]:
     return {name: net.ops.asnumpy(a).copy() for name, a in net.named_arrays().items()}
 
 
-def restore(net: Layer, arrays: dict[str, Array], source: str = "the checkpoint") -> None:
+def restore(
+    net: Layer,
+    arrays: Mapping[str, Array],
+    source: str = "the checkpoint",
+    others: Mapping[str, Array] | None = None,
+) -> None:
     """Write arrays into a net's parameters and state, in place.
+
+    Parameters
+    ----------
+    net : Layer
+        The net. It keeps its own value of a missing array that its layer declares in `added_state`.
+    arrays : dict of str to ndarray
+        An array for each parameter, state and other array.
+    source : str
+        Origin of the arrays, for messages.
+    others : dict of str to ndarray, optional
+        Other arrays to write by name, such as the optimiser's.
 
     Raises
     ------
     ValueError
-        If a name is missing or unknown, or a shape or kind of dtype differs; then the net is
-        unchanged.
+        If a name is missing or unknown, or a shape or kind of dtype differs; then nothing is
+        written.
     """
-    named = net.named_arrays()
+    added = {dotted_name(path, name) for path, part in net.layers() for name in part.added_state}
+    named = {**net.named_arrays(), **(others or {})}
+    named = {name: array for name, array in named.items() if name in arrays or name not in added}
     missing, unknown = sorted(named.keys() - arrays.keys()), sorted(arrays.keys() - named.keys())
     if missing or unknown:
         raise ValueError(

@@ -3,7 +3,7 @@
     out, cache = layer.forward(x, training)
     dx, grads  = layer.backward(dout, cache)
 
-A layer owns its parameters and its state (running statistics, the counter of random masks) and
+A layer owns its parameters and its state (running statistics, seed and counter of random masks) and
 nothing else: the caller of forward holds the cache. Therefore one layer may occur twice in a net,
 several threads may evaluate it, `predict` may run between another call's forward and backward, and
 gradients of several uses or micro-batches are summed as plain dicts. A net is a layer, too
@@ -43,9 +43,12 @@ class Module:
     params, state : dict of str to ndarray
         The module's own arrays, without its children's. They are updated in place, because
         optimisers and CUDA graphs rely on their identity.
+    added_state : tuple of str
+        Names in `state` that older files lack; a net that reads such a file keeps its own values.
     """
 
     fold: ClassVar[str] = "folded"  # name of the method that replaces forward in inference
+    added_state: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, ops: Backend | str = reference) -> None:
         self.ops: Backend = load_ops(ops) if isinstance(ops, str) else ops
@@ -116,7 +119,7 @@ class Module:
         return self._named("params")
 
     def named_state(self) -> dict[str, Array]:
-        """Return running statistics and counters by dotted name."""
+        """Return running statistics, seeds and counters by dotted name."""
         return self._named("state")
 
     def names(self, kind: str) -> Iterator[tuple[str, Array]]:

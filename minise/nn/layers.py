@@ -338,17 +338,19 @@ class PadChannels(OpLayer):
 class Dropout(OpLayer):
     """Dropout: in training, set each value to 0 with probability p and divide the others by 1 - p.
 
-    In evaluation it is the identity. A mask depends on the layer's seed, which rng draws, and on
-    the number of masks drawn before, `state["draws"]`, which every checkpoint contains.
+    In evaluation it is the identity. A mask depends on `state["seed"]`, which rng draws, and on
+    `state["draws"]`, the number of masks drawn before. Every checkpoint contains both, so a net
+    that is built with another seed continues with the masks of the saved one.
     """
 
-    op, keywords = "dropout", ("p",)
+    op, keywords, added_state = "dropout", ("p",), ("seed",)
 
     def __init__(self, p: float, *, ops: Backend | str = reference, rng: Rng = None) -> None:
         super().__init__(ops)
         below_1 = math.nextafter(1, 0)
         self.p = check_number("Dropout", "p", p, "a number from 0 to below 1", 0, below_1)
-        self.seed = int(generator("Dropout", rng).integers(1 << 63))
+        seed = generator("Dropout", rng).integers(1 << 63)
+        self.state["seed"] = self.ops.asarray(np.array(seed, np.int64))
         self.state["draws"] = self.ops.asarray(np.zeros((), np.int64))
 
     def forward(self, x: Array, training: bool) -> tuple[Array, Any]:
@@ -356,8 +358,8 @@ class Dropout(OpLayer):
         p = self.p if training else 0.0
         keep = np.ones(x.shape, bool)
         if p:
-            draws = int(self.ops.asnumpy(self.state["draws"]))
-            bits = np.random.Philox(key=self.seed, counter=[0, 0, 0, draws])
+            seed, draws = (int(self.ops.asnumpy(self.state[name])) for name in ("seed", "draws"))
+            bits = np.random.Philox(key=seed, counter=[0, 0, 0, draws])
             keep = np.random.Generator(bits).random(x.shape) >= p
             self.state["draws"][...] += 1
         out, cache = self.ops.dropout_forward(x, self.ops.asarray(keep), p=p)

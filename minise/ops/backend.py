@@ -140,6 +140,12 @@ def compile_seconds() -> float:
     return compiler.compile_seconds() if compiler else 0.0
 
 
+def is_compiling() -> bool:
+    """Return True if this Python thread compiles a kernel, or waits for another process to."""
+    compiler = sys.modules.get("minise.ops.jit.compiler.compile")
+    return compiler.is_compiling() if compiler else False
+
+
 def load_ops(name: str, threads: int = 0, algorithm: Algorithm = "auto") -> Backend:
     """Return a back end by its name, a dotted module name or the path of a Python file.
 

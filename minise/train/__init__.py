@@ -9,6 +9,8 @@ from minise.train.loop import Result, Training, train
 from minise.train.objective import Objective, SoftmaxCrossEntropy
 from minise.train.own import run
 from minise.train.recipes import RECIPES
+from minise.train.replay import replay
+from minise.train.resume import prepare_resume, resume
 from minise.train.schedule import lr_at, rate_at
 from minise.train.setup import fit, prepare
 from minise.train.sgd import SGD
@@ -33,9 +35,12 @@ __all__ = [
     "load",
     "lr_at",
     "prepare",
+    "prepare_resume",
     "rate_at",
     "read_config",
+    "replay",
     "restore",
+    "resume",
     "run",
     "save",
     "train",

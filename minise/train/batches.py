@@ -1,14 +1,26 @@
 """Sources of training batches: a data set's batches, or any sequence of (inputs, targets)."""
 
+import inspect
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, cast
 
-from minise.data.dataset import listed
+import numpy as np
+
+from minise.checks import check_within
+from minise.data.batches import Batches
+from minise.data.dataset import Dataset, listed
+from minise.data.fingerprint import fingerprint, new_digest, update
+from minise.ops.dependencies import UNKNOWN
 
 
 class EpochBatches(Protocol):
-    """Batches with a different order in each epoch, such as minise.data.Batches."""
+    """Batches with a different order in each epoch, such as minise.data.Batches.
+
+    To resume a run within an epoch, epoch(k) has to yield the same batches again. If it accepts the
+    keyword argument `start`, epoch(k, start=s) yields the same batches without the first s; without
+    that argument, a resumed run iterates over them.
+    """
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
@@ -81,11 +93,45 @@ def check_batch(where: str, title: str, batch: Any) -> None:
         )
 
 
-def epoch_batches(batches: BatchSource, epoch: int) -> Iterable[tuple[Any, Any]]:
-    """Return the batches of an epoch, at most len(batches); a sequence is the same every epoch."""
+def shape_of(batches: BatchSource) -> tuple[int, ...] | None:
+    """Return the shape of a batch of inputs, None for an unknown source, which is not read."""
+    if isinstance(batches, Batches):
+        return (min(batches.batch_size, len(batches.dataset)), *batches.dataset.images.shape[1:])
+    if isinstance(batches, list | tuple):
+        return tuple(getattr(batches[0][0], "shape", ())) or None
+    return None
+
+
+def epoch_batches(batches: BatchSource, epoch: int, start: int = 0) -> Iterable[tuple[Any, Any]]:
+    """Return the batches of an epoch, at most len(batches); a sequence is the same every epoch.
+
+    Parameters
+    ----------
+    batches
+        As for `run`.
+    epoch : int
+        Number of the epoch, from 0.
+    start : int
+        Number of batches to skip, at most len(batches). A sequence is not indexed at the skipped
+        ones; an object whose epoch has no argument `start` yields them in vain.
+    """
+    hint = "an epoch has no more batches"
+    check_within("epoch_batches", "start", start, 0, len(batches), hint)
     if isinstance(batches, Sequence):
-        return batches
-    return islice(batches.epoch(epoch), len(batches))
+        return batches if not start else (batches[k] for k in range(start, len(batches)))
+    if start and _accepts_start(batches):
+        rest = cast(Any, batches).epoch(epoch, start=start)
+        return islice(rest, len(batches) - start)
+    return islice(batches.epoch(epoch), start, len(batches))
+
+
+def _accepts_start(batches: EpochBatches) -> bool:
+    """Return True if epoch has a parameter `start` that can be passed by name."""
+    try:
+        parameter = inspect.signature(batches.epoch).parameters.get("start")
+    except (TypeError, ValueError):  # a function of C without a signature
+        return False
+    return parameter is not None and parameter.kind is not parameter.POSITIONAL_ONLY
 
 
 def group_batches(batches: Iterable[tuple[Any, Any]], size: int) -> Iterator[list[tuple[Any, Any]]]:
@@ -98,3 +144,42 @@ def group_batches(batches: Iterable[tuple[Any, Any]], size: int) -> Iterator[lis
             group = []
     if group:
         yield group
+
+
+def batches_fingerprint(batches: BatchSource) -> str:
+    """Return a text that differs if the data of batches differ, or "unknown".
+
+    It is the attribute `fingerprint` of the batches (a text, or a method that returns one), or the
+    fingerprint of their data set, or that of all arrays in a list of batches. Other batches, and
+    lists with other objects than NumPy arrays, numbers and strings, are "unknown".
+    """
+    own = getattr(batches, "fingerprint", None)
+    if own is not None:
+        return str(own() if callable(own) else own)
+    dataset = getattr(batches, "dataset", None)
+    if isinstance(dataset, Dataset):
+        return fingerprint(dataset)
+    if not isinstance(batches, list | tuple):
+        return UNKNOWN
+    digest = new_digest("minise-batches-1")
+    try:
+        _update(digest, batches)
+    except TypeError:
+        return UNKNOWN
+    return digest.hexdigest()
+
+
+def _update(digest: Any, value: Any) -> None:
+    """Add nested lists of arrays and numbers to a digest; raise TypeError for other objects."""
+    if isinstance(value, list | tuple):
+        digest.update(f"{len(value)} items:".encode())
+        for item in value:
+            _update(digest, item)
+    elif isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "biufcSU":
+        array = np.asarray(value)
+        digest.update(f"{array.dtype.name} {array.shape}:".encode())
+        update(digest, array)
+    elif value is None or isinstance(value, bool | int | float | str):
+        digest.update(f"{value!r};".encode("utf-8", "surrogatepass"))
+    else:
+        raise TypeError(type(value).__name__)

@@ -127,13 +127,16 @@ class TrainConfig:
     """Number of threads; 0: one BLAS thread for reference, every core for jit. A run can be
     repeated bit for bit: in jit with any number of threads, in reference with one."""
     guard: bool = False
-    """Check every array for NaN and infinity, and name the layer and op of the first."""
+    """Check every array for NaN and infinity, name the layer and op of the first, and write a dump,
+    which `minise guard` replays."""
     out: Path = Path("runs")
     """Folder in which the run folder is made."""
     name: str | None = None
     """Name of the run folder; None uses model-data-1, -2, …."""
     log_every: int = 50
     """Steps between two lines of metrics.jsonl."""
+    save_every: float = 60.0
+    """Seconds between two checkpoints, the most that a killed run can lose."""
 
     @property
     def rate(self) -> float:
@@ -170,6 +173,7 @@ class TrainConfig:
         check_choice("train", "schedule", self.schedule, SCHEDULES)
         for names, text, high in (
             (("lr", "weight_decay"), "a number from 0 to 1e6", 1e6),
+            (("save_every",), "a number of seconds from 0 to 1e6", 1e6),
             (("warmup", "momentum", "label_smoothing"), "a number from 0 to 1", 1),
         ):
             for name in names:
@@ -237,6 +241,10 @@ def with_absolute_paths(config: TrainConfig) -> TrainConfig:
     return replace(config, data=data, root=root and as_absolute(root), out=out)
 
 
+class CustomNet(ValueError):
+    """A run of train.run has no settings of a net, from which it could be repeated."""
+
+
 def read_config(path: StrPath) -> TrainConfig:
     """Return the settings of a run, to repeat it with fit or to change some with replace.
 
@@ -279,7 +287,7 @@ def read_config(path: StrPath) -> TrainConfig:
             "of this minise: upgrade minise"
         )
     if isinstance(config, dict) and "net" in config and "model" not in config:
-        raise ValueError(
+        raise CustomNet(
             f"{file} is of a custom net, expected a run of train.fit or `minise train`: call "
             "train.run again in the program that built the net"
         )

@@ -7,6 +7,7 @@ import numpy as np
 
 from minise.checks import Array, check_integer
 from minise.nn import Layer
+from minise.ops.guard import NonFiniteError
 from minise.ops.shapes import check_arrays, check_labels
 from minise.train.batches import BatchSource, check_batch, check_batches, epoch_batches
 from minise.train.means import Means
@@ -45,8 +46,12 @@ def evaluate(
     for batch in epoch_batches(batches, 0):
         check_batch("evaluate", "a batch", batch)
         x, targets = batch
-        out = predict(net.ops.asarray(x))
-        loss, _ = forward_loss("evaluate", objective, out, targets)
+        try:
+            out = predict(net.ops.asarray(x))
+            loss, _ = forward_loss("evaluate", objective, out, targets)
+        except NonFiniteError as error:
+            error.batches = [(x, targets)]
+            raise
         means.add(loss_and_metrics("evaluate", objective, loss, out, targets), len(x))
         if observe is not None:
             on_host = net.ops.asnumpy(targets) if isinstance(targets, type(out)) else targets

@@ -11,7 +11,7 @@ from minise.nn import Layer
 from minise.nn.layer import dotted_name
 from minise.ops.wrap import NonFiniteError
 
-PARAMETER, STATISTIC, VELOCITY = "parameter", "running statistic", "velocity of parameter"
+PARAMETER, STATISTIC = "parameter", "running statistic"
 
 
 class NonFiniteLoss(FloatingPointError):
@@ -25,8 +25,9 @@ class NonFiniteState(FloatingPointError):
     ----------
     layer : str
         Dotted name of the layer; "" for the net itself.
-    kind : {"parameter", "running statistic", "velocity of parameter"}
-        Role of the array.
+    kind : str
+        Role of the array: "parameter", "running statistic", or of the optimiser, for example
+        "velocity of parameter".
     array : str
         Name of the array in its layer, such as running_var.
     """
@@ -37,14 +38,15 @@ class NonFiniteState(FloatingPointError):
 
 
 def check_state(net: Layer, velocity: Mapping[str, Array] | None = None, hint: str = "") -> None:
-    """Check that every parameter, running statistic and velocity is finite.
+    """Check that every parameter, running statistic and array of the optimiser is finite.
 
     Parameters
     ----------
     net : Layer
         The net. Arrays of integers, such as counters, are not checked.
     velocity : dict of str to ndarray, optional
-        Velocities of the optimiser by the dotted names of the parameters.
+        Velocities by the dotted names of the parameters, or all arrays of an optimiser by the names
+        of `optimiser_state`, such as "velocity/fc.weight".
     hint : str
         End of the message.
 
@@ -52,7 +54,7 @@ def check_state(net: Layer, velocity: Mapping[str, Array] | None = None, hint: s
     ------
     NonFiniteState
         For the first array that is not finite: parameters and running statistics in the order of
-        the layers, then velocities.
+        the layers, then the optimiser's.
     """
     for layer, kind, name, array in _named_arrays(net, velocity or {}):
         values = np.asarray(net.ops.asnumpy(array))
@@ -70,7 +72,7 @@ def check_state(net: Layer, velocity: Mapping[str, Array] | None = None, hint: s
 
 
 def _named_arrays(
-    net: Layer, velocity: Mapping[str, Array]
+    net: Layer, optimiser: Mapping[str, Array]
 ) -> Iterator[tuple[str, str, str, Array]]:
     """Yield (layer, kind, name, array)."""
     layers: dict[str, tuple[str, str]] = {}  # by dotted name
@@ -79,9 +81,11 @@ def _named_arrays(
             for name, array in arrays.items():
                 layers.setdefault(dotted_name(layer, name), (layer, name))
                 yield layer, kind, name, array
-    for dotted, array in velocity.items():
-        layer, name = layers.get(dotted, ("", dotted))
-        yield layer, VELOCITY, name, array
+    for dotted, array in optimiser.items():
+        role, _, parameter = ("velocity", "", dotted) if dotted in layers else dotted.partition("/")
+        layer, name = layers.get(parameter, ("", ""))
+        kind = f"{role} of parameter" if name else "optimiser's array"
+        yield layer, kind, name or dotted, array
 
 
 def overflow(split: str, metrics: Mapping[str, float]) -> str | None:

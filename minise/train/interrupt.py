@@ -1,9 +1,14 @@
-"""End a run early, by Ctrl-C, SIGTERM or a failure, with a message that names its checkpoint.
+"""End a run early, by a signal or a failure, with a message that names its checkpoint.
 
-The first signal during training ends the run after the step, with a checkpoint; the first signal
-during an evaluation ends the run at once.
+The first signal (Ctrl-C, SIGTERM, or SIGHUP of a closed terminal) ends the run after the training
+step, with a checkpoint; during an evaluation or the compilation of a kernel it ends the run at
+once. The second signal raises KeyboardInterrupt in a library, and ends the process of a command
+(minise/signals.py).
 """
 
+import errno
+import json
+import shlex
 import signal
 import threading
 from collections.abc import Iterator
@@ -11,8 +16,11 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+from minise import signals
 from minise.data import ImageError
+from minise.ops.backend import is_compiling, on_compile
 from minise.ops.user.errors import OpsError
+from minise.signals import Stop
 from minise.train.checkpoint import load
 from minise.train.memory import OutOfMemory, lack_of_memory
 from minise.train.run_folder import RunFolder
@@ -27,19 +35,29 @@ class Interrupted(Exception):
 
 
 class Interruption:
-    """Store the first SIGINT or SIGTERM in `number`; a second one raises KeyboardInterrupt."""
-
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+    """Store the first signal in `number`, or raise KeyboardInterrupt if the run can end at once."""
 
     def __init__(self) -> None:
         self.number = 0
+        self.where = ""  # the phase that KeyboardInterrupt ends
         self._before: dict[int, Any] = {}
         self._raises = False
 
     def __enter__(self) -> Self:
-        """Install the signal handlers; only in the main thread, as Python requires."""
+        """Install the signal handlers; only in the main thread, as Python requires.
+
+        Signals that are ignored, as after nohup, stay ignored.
+        """
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._record) for number in self.SIGNALS}
+            try:
+                for number in signals.SIGNALS:
+                    handler = signal.getsignal(number)
+                    if handler is not signal.SIG_IGN:
+                        self._before[number] = handler
+                        signal.signal(number, self._record)
+            except KeyboardInterrupt:
+                self._restore()
+                raise
         return self
 
     def __exit__(
@@ -48,25 +66,51 @@ class Interruption:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Restore the previous signal handlers."""
+        """Restore the previous handlers; raise KeyboardInterrupt for a signal that came last."""
+        self._restore()
+        if kind is None and self.number:
+            raise Stop(self.number)
+
+    def _restore(self) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
     @contextmanager
-    def at_once(self) -> Iterator[None]:
+    def at_once(self, phase: str = "evaluation") -> Iterator[None]:
         """Let the first signal raise KeyboardInterrupt, too, here if it is already stored."""
-        self._raises = True
+        self._raises, self.where = True, f" in {phase}"
         try:
-            if self.number:
-                raise KeyboardInterrupt
+            self.raise_stored()
             yield
+            self.where = ""
         finally:
             self._raises = False
 
+    def raise_stored(self, *kernel: Any) -> None:
+        """Raise KeyboardInterrupt if a signal is stored; also a listener of `on_compile`."""
+        if self.number:
+            raise Stop(self.number)
+
     def _record(self, number: int, frame: FrameType | None) -> None:
-        is_second, self.number = bool(self.number), self.number or number
-        if is_second or self._raises:
-            raise KeyboardInterrupt
+        compiles = is_compiling()
+        if not (self.number or self._raises or compiles):
+            self.number = number
+            if signals.command.installed:  # its handler then ends the process at the next signal
+                signals.command.number = number
+            return
+        if compiles and not self._raises:
+            self.where = " while a kernel is compiled"
+        if signals.command.installed:
+            signals.handle(number, frame)
+        else:
+            raise Stop(self.number or number)
+
+
+def interrupted(number: int, folder: RunFolder, where: str) -> Interrupted:
+    """Return the exception for a run whose checkpoint is written, after `where`."""
+    return Interrupted(
+        number, f"train: interrupted after {where}; {folder.last} has it{_command(folder)}"
+    )
 
 
 @contextmanager
@@ -75,20 +119,31 @@ def naming_the_checkpoint(folder: RunFolder, interruption: Interruption) -> Iter
 
     KeyboardInterrupt is converted to Interrupted, and MemoryError to OutOfMemory.
     """
+    if signals.command.installed:
+        signals.command.describe = lambda: _remaining(folder)
     try:
-        yield
-    except KeyboardInterrupt:
-        number = interruption.number or signal.SIGINT
-        raise Interrupted(number, f"train: interrupted; {_written(folder)}") from None
+        with on_compile(interruption.raise_stored):
+            yield
+        interruption.raise_stored()
+    except KeyboardInterrupt as error:
+        number = getattr(error, "number", interruption.number or signal.SIGINT)
+        raise _stopped(number, folder, interruption.where) from None
     except MemoryError as error:
         raise OutOfMemory(f"{lack_of_memory('train', error)}; {_written(folder)}") from error
-    except BrokenPipeError:  # the reader of the output closed the pipe
-        raise
-    except OSError as error:  # its text cannot be changed through args
-        raise type(error)(f"{error}; {_written(folder)}") from error
+    except (OSError, SystemExit) as error:  # rich raises SystemExit
+        if interruption.number and getattr(error, "errno", errno.EPIPE) in (errno.EPIPE, errno.EIO):
+            raise _stopped(interruption.number, folder, "") from error  # with the output's reader
+        if isinstance(error, SystemExit | BrokenPipeError):
+            raise
+        raise type(error)(f"{error}; {_written(folder)}") from error  # args do not change its text
     except (FloatingPointError, ImageError, OpsError) as error:
-        error.args = (f"{error}; {_written(folder)}",)
+        error.args = (f"{error}; {_written(folder)}{getattr(error, 'remedy', '')}",)
         raise
+
+
+def _stopped(number: int, folder: RunFolder, where: str) -> Interrupted:
+    text = f"train: interrupted{where}; {_written(folder)}{_command(folder)}"
+    return Interrupted(number, text)
 
 
 def _written(folder: RunFolder) -> str:
@@ -99,3 +154,23 @@ def _written(folder: RunFolder) -> str:
     except (OSError, ValueError, MemoryError):
         return f"{folder.last} is written, but cannot be read at present"
     return f"{folder.last} has the state after step {step}"
+
+
+def _command(folder: RunFolder) -> str:
+    """Return how to go on with a run, for a message, or "" without a checkpoint."""
+    try:
+        settings = json.loads((folder.path / "config.json").read_text())["config"]
+    except (OSError, ValueError, KeyError):
+        return ""
+    if not folder.last.exists():
+        return ""
+    if "model" in settings:
+        return f"; to go on: minise resume {shlex.quote(str(folder.path))}"
+    return f"; to go on: train.run(…, resume={str(folder.path)!r})"
+
+
+def _remaining(folder: RunFolder) -> str:
+    """Return what a second signal leaves, without reading the checkpoint."""
+    if not folder.last.exists():
+        return "no checkpoint is written"
+    return f"{folder.last} has the last checkpoint{_command(folder)}"

@@ -11,7 +11,7 @@ from minise.checks import check_choice, did_you_mean
 from minise.files import shortened
 
 TYPE_NAMES = {bool: "true or false", int: "an integer", float: "a number", str: "a string"}
-TYPE_NAMES[Path] = "the path of a folder as a string"
+TYPE_NAMES |= {Path: "the path of a folder as a string", list: "a list", dict: "an object"}
 
 
 def check_fields(where: str, values: Any, cls: type, prefix: str = "") -> None:
@@ -24,7 +24,8 @@ def check_fields(where: str, values: Any, cls: type, prefix: str = "") -> None:
     values : dict
         The decoded object. Missing fields are not checked.
     cls : type
-        A dataclass; its fields may be flags, numbers, strings, paths, tuples, None or dataclasses.
+        A dataclass; its fields may be flags, numbers, strings, paths, tuples, lists, dicts, None or
+        dataclasses.
     prefix : str
         Name of the object that contains this one, with a dot.
 
@@ -75,7 +76,12 @@ def _check(where: str, name: str, value: Any, kind: Any) -> None:
             raise TypeError(f"{where}: {name} is {repr(value)}, expected {len(kinds)} values")
         for k, (item, item_kind) in enumerate(zip(value, kinds, strict=True)):
             _check(where, f"{name}[{k}]", item, item_kind)
-    else:
+    elif get_origin(kind) in (list, dict):
+        _require(where, name, value, get_origin(kind))
+        pairs = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, item in pairs:
+            _check(where, f"{name}[{key!r}]", item, get_args(kind)[-1])
+    elif kind is not Any:
         _require(where, name, value, kind)
 
 

@@ -1,7 +1,7 @@
-"""The training loop: batches, forward, loss, backward, step; validate and save every epoch.
+"""The training loop: batches, forward, loss, backward, step; save, validate, log.
 
-step.py has the training step. `fit` (setup.py) builds a `Training` from a TrainConfig, and `run`
-(own.py) from a user's net and data.
+step.py has the training step. `fit` (setup.py) builds a `Training` from a TrainConfig, `run`
+(own.py) from a user's net and data, and `resume` (resume.py) from a run folder.
 """
 
 import math
@@ -18,27 +18,26 @@ from minise.ops.backend import compile_seconds, on_compile
 from minise.train import checkpoint as checkpoints
 from minise.train.batches import BatchSource, epoch_batches, group_batches
 from minise.train.checkpoint import Checkpoint, arrays_of, restore
+from minise.train.dump import dumping
+from minise.train.environment import environment
 from minise.train.evaluate import Confusion, evaluate
-from minise.train.finite import (
-    NonFiniteLoss,
-    NonFiniteState,
-    check_state,
-    naming_the_array,
-    overflow,
-)
-from minise.train.interrupt import Interrupted, Interruption, naming_the_checkpoint
+from minise.train.finite import NonFiniteLoss, check_state, naming_the_array, overflow
+from minise.train.interrupt import Interruption, interrupted, naming_the_checkpoint
 from minise.train.means import Means
 from minise.train.memory import out_of_memory
-from minise.train.objective import Objective, SoftmaxCrossEntropy
-from minise.train.progress import Progress
+from minise.train.objective import Objective
+from minise.train.progress import Progress, per_second
+from minise.train.report import divergence, epoch_line, remark, remedy
 from minise.train.run_folder import RunFolder, as_strict_json
 from minise.train.schedule import lr_at
-from minise.train.sgd import SGD
+from minise.train.sgd import SGD, optimiser_state
+from minise.train.state import RunState
 from minise.train.step import train_step
-from minise.train.verdict import verdict
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+BEFORE = ", before the first step: build the net with finite parameters"
 
 
 class Result(NamedTuple):
@@ -54,7 +53,7 @@ class Result(NamedTuple):
 
 @dataclass
 class Training:
-    """Everything that a run needs to start."""
+    """Everything that a run needs to start or to go on."""
 
     net: Layer
     objective: Objective
@@ -70,14 +69,29 @@ class Training:
     warmup: float = 0.0
     accumulate: int = 1
     log_every: int = 50
+    save_every: float = 60.0  # seconds
     threads: int = 0
     settings: dict[str, Any] = field(default_factory=dict)  # for config.json, to repeat the run
     data: dict[str, Any] = field(default_factory=dict)  # mean, std, classes
+    state: RunState = field(default_factory=RunState)
+    resumes: bool = False  # whether the state is from a checkpoint of the folder
+    ignores_last: bool = False  # whether last.safetensors is damaged or missing
+    warnings: list[str] = field(default_factory=list)  # about the files of a run that goes on
 
     @property
     def steps(self) -> int:
         """The number of steps in an epoch."""
         return math.ceil(len(self.train) / self.accumulate)
+
+    def lr_at(self, step: int) -> float:
+        """Return the learning rate of a step of the run, counted from 1."""
+        steps, settings = self.epochs * self.steps, dict(schedule=self.schedule, warmup=self.warmup)
+        return lr_at(step - 1, steps, peak=self.lr, **settings)  # type: ignore[arg-type]
+
+    def environment(self) -> dict[str, str]:
+        """Return everything outside of the settings on which the bits of the run depend."""
+        sources = dict(training=self.train, validation=self.val, test=self.test)
+        return environment(self.net, sources, self.threads)
 
     def confusion(self) -> Confusion | None:
         """Return a confusion matrix of zeros, or None if the classes have no names."""
@@ -86,209 +100,239 @@ class Training:
 
 
 def train(training: Training, console: "Console | None" = None) -> Result:
-    """Train, validate and save, epoch by epoch; then read the test set once.
+    """Train, save and validate, epoch by epoch; then read the test set once.
 
-    No checkpoint has a NaN or an infinity. If one appears in a parameter, a running statistic or a
-    velocity, the run ends with NonFiniteState, and the checkpoints written before stay. An epoch
-    whose validation loss is not finite is never the best one.
+    A checkpoint is written at the start, before each validation, every `save_every` seconds, after
+    a signal and at the end. No checkpoint has a NaN or an infinity: if one appears in a parameter,
+    a running statistic or a velocity, the run ends with NonFiniteState, and the checkpoints written
+    before stay. An epoch whose validation loss is not finite is never the best one.
     """
     from rich.console import Console
     from threadpoolctl import threadpool_limits
 
     console = Console() if console is None else console
-    start = time.perf_counter()
-    test, confusion = {}, training.confusion()
+    step = training.state.step
     with (
+        training.folder.written(),
         threadpool_limits(training.threads or 1, "blas"),
         np.errstate(over="ignore", invalid="ignore"),  # NonFiniteLoss reports divergence
         Interruption() as interruption,
-        Progress(console, training.epochs, training.steps) as progress,
+        Progress(console, training.epochs, training.steps, step) as progress,
         on_compile(progress.compiling),
         naming_the_checkpoint(training.folder, interruption),
         naming_the_array(training.net),
     ):
-        training.folder.write_config(training.settings)
-        epochs, throughput = _epochs(training, progress, interruption)
-        if training.val is not None:
-            restore(training.net, checkpoints.load(training.folder.best).arrays)
-        if training.test is not None:
-            with interruption.at_once():
-                test = evaluate(training.net, training.test, training.evaluation, confusion)
-        trained, seconds = sum(epoch["seconds"] for epoch in epochs), time.perf_counter() - start
-        counts = None if confusion is None else confusion.counts
-        record = {**test, "training_seconds": trained, "seconds": seconds}
-        warning, remark = overflow("test", test), _verdict(training, epochs, counts)
-        if remark:
-            record["remark"] = remark
-        training.folder.log("test", **record)
-        if warning:
-            raise NonFiniteLoss(warning)
-        if remark:
-            progress.line(remark)
-    return Result(test, counts, training.folder.path, throughput, trained, seconds)
+        loop = Loop(training, progress, interruption)
+        loop.start()
+        loop.run_epochs()
+        return loop.run_test()
 
 
-def _epochs(
-    training: Training, progress: Progress, interruption: Interruption
-) -> tuple[list[dict[str, Any]], float]:
-    """Train all epochs; return their records for metrics.jsonl and the images per second."""
-    folder, images, seconds, best = training.folder, 0, 0.0, -math.inf  # without compilation
-    records = []
-    for epoch in range(1, training.epochs + 1):
-        metrics, count = _one_epoch(training, epoch, progress, interruption)
-        images, seconds = images + count, seconds + count / metrics["images_per_second"]
-        _check_state(training, metrics["step"])
-        if training.val is not None:
-            val = _validate(training, metrics, interruption)
-            metrics |= {f"val_{name}": value for name, value in val.items()}
-        records.append(metrics)
-        folder.log("epoch", **metrics)
-        progress.line(_epoch_line(metrics, training.epochs))
-        _save(training, folder.last, metrics)
-        if training.val is None:
-            continue
-        score = val.get("accuracy", -val["loss"])
-        if warning := overflow("validation", val):
-            progress.line(warning)
-        elif score > best:
-            best = score
-            _save(training, folder.best, metrics)
-    if training.val is not None and not folder.best.exists():
-        raise NonFiniteLoss(f"there is no best epoch: {warning}")
-    return records, images / seconds
+class Loop:
+    """A run in progress."""
 
+    def __init__(self, training: Training, progress: Progress, interruption: Interruption) -> None:
+        self.training, self.state = training, training.state
+        self.progress, self.interruption = progress, interruption
+        self.means = Means(self.state.sums, self.state.count)
+        self._run_start = time.perf_counter() - self.state.run_seconds
+        self._saved = self._stepped = time.perf_counter()
+        self._save_seconds = 0.0
+        self._overflow = "no validation loss is finite"
+        self._keeps_last = not training.ignores_last
 
-def _validate(
-    training: Training, metrics: dict[str, Any], interruption: Interruption
-) -> dict[str, float]:
-    """Return loss and metrics of the validation set; after a failure, save the trained epoch."""
-    assert training.val is not None
-    observe = training.confusion()  # it checks the targets
-    try:
-        with interruption.at_once():
-            return evaluate(training.net, training.val, training.evaluation, observe)
-    except BaseException:
-        _save(training, training.folder.last, metrics)
-        raise
+    def start(self) -> None:
+        """Write config.json and a first checkpoint, or cut the log of a run that goes on."""
+        training, folder, state = self.training, self.training.folder, self.state
+        if not training.resumes:
+            state.environment = training.environment()
+            folder.write_config(training.settings)
+            self.save()
+            return
+        folder.cut_log(state.lines)
+        folder.log("resume", step=state.step, warnings=training.warnings)
+        for warning in training.warnings:
+            self.progress.line(warning)
+        done = f"step {state.step} of {training.epochs * training.steps}"
+        self.progress.line(f"{folder.path} goes on after {done}")
 
+    def run_epochs(self) -> None:
+        """Train, save and validate until all epochs are finished."""
+        training, state = self.training, self.state
+        while len(state.epochs) < training.epochs:
+            if state.step < (len(state.epochs) + 1) * training.steps:
+                self.train_epoch()
+            self.finish_epoch()
+        self.save()
+        if training.val is not None and state.best is None:
+            raise NonFiniteLoss(f"there is no best epoch: {self._overflow}")
 
-def _one_epoch(
-    training: Training, epoch: int, progress: Progress, interruption: Interruption
-) -> tuple[dict[str, Any], int]:
-    """Train one epoch; return its record for metrics.jsonl and the number of images."""
-    first, lr, means = (epoch - 1) * training.steps, 0.0, Means()
-    start, compiled = time.perf_counter(), compile_seconds()
-    groups = group_batches(epoch_batches(training.train, epoch - 1), training.accumulate)
-    for step, group in enumerate(groups, first + 1):
-        lr = _lr(training, step)
+    def train_epoch(self) -> None:
+        """Take the remaining steps of an epoch."""
+        training, state, epoch = self.training, self.state, len(self.state.epochs)
+        start = time.perf_counter() - state.seconds
+        compiled = compile_seconds() - state.compile_seconds
+        skipped = (state.step - epoch * training.steps) * training.accumulate
+        batches = epoch_batches(training.train, epoch, skipped)
+        for group in group_batches(batches, training.accumulate):
+            self.step(group)
+            state.seconds = time.perf_counter() - start
+            state.compile_seconds = compile_seconds() - compiled
+            self.after_step()
+        if not self.means.count:
+            raise ValueError(
+                f"train: epoch({epoch}) of the batches yields 0 batches, expected "
+                f"{len(training.train)}, their len: return a new iterator from each call of epoch"
+            )
+        self.read()
+        state.step = (epoch + 1) * training.steps
+
+    def step(self, group: list[tuple[Any, Any]]) -> None:
+        """Take one optimiser step on a group of batches."""
+        training, lr = self.training, self.training.lr_at(self.state.step + 1)
         try:
-            results = train_step(training.net, training.objective, training.optimiser, group, lr)
+            with dumping(training, "training", self.state.step + 1):
+                results = train_step(
+                    training.net, training.objective, training.optimiser, group, lr
+                )
         except MemoryError as error:
             raise out_of_memory(error, training.net, training.objective, group[0]) from None
-        means.add(results, sum(len(x) for x, _ in group))
-        due = step % training.log_every == 0
-        if not (means.on_host or due or interruption.number):
-            continue  # reading the loss would wait for the GPU
-        _read(means, step, epoch, training)
-        seconds = time.perf_counter() - start
-        throughput = means.count / (seconds - (compile_seconds() - compiled))
-        progress.step(epoch, step - first, means.means(), throughput)
-        if due:
-            record = dict(epoch=epoch, step=step, loss=means.last["loss"], lr=lr)
-            training.folder.log("step", **record, images_per_second=throughput)
-        if interruption.number:
-            _save(training, training.folder.last, {"epoch": epoch - 1, "step": step})
-            where = f"step {step} of {training.epochs * training.steps}"
-            message = f"interrupted after {where}; {training.folder.last} is written"
-            raise Interrupted(interruption.number, message)
-    if not means.count:
-        raise ValueError(
-            f"train: epoch({epoch - 1}) of the batches yields 0 batches, expected "
-            f"{len(training.train)}, their len: return a new iterator from each call of epoch"
+        self.means.add(results, sum(len(x) for x, _ in group))
+        self.state.step += 1
+
+    def after_step(self) -> None:
+        """Log, save and end the run, if it is time to.
+
+        The output comes last: Ctrl-C and a closed terminal may also end its reader.
+        """
+        training, state, number = self.training, self.state, self.interruption.number
+        log, save = state.step % training.log_every == 0, number or self.is_save_due()
+        if not (self.means.on_host or log or save):
+            return  # reading the loss would wait for the GPU
+        self.read()
+        epoch, means, ips = len(state.epochs) + 1, self.means, self.images_per_second
+        if log:
+            record = dict(loss=means.last["loss"], lr=training.lr_at(state.step))
+            training.folder.log(
+                "step", epoch=epoch, step=state.step, **record, images_per_second=ips
+            )
+        if save:
+            self.save()
+        if number:
+            where = f"step {state.step} of {training.epochs * training.steps}"
+            raise interrupted(number, training.folder, where)
+        done = state.step - (epoch - 1) * training.steps
+        self.progress.step(epoch, done, means.means(), ips)
+
+    @property
+    def images_per_second(self) -> float:
+        """The throughput of the unfinished epoch, without compilation."""
+        return per_second(self.means.count, self.state.seconds - self.state.compile_seconds)
+
+    def read(self) -> None:
+        """Read the results of all steps so far; raise NonFiniteLoss for the first bad loss."""
+        results = self.means.read()
+        for step, result in enumerate(results, self.state.step + 1 - len(results)):
+            if not math.isfinite(result["loss"]):
+                raise NonFiniteLoss(divergence(self.training, result["loss"], step))
+
+    def finish_epoch(self) -> None:
+        """Save, validate and log an epoch whose steps are done; save again if it is the best."""
+        training, state = self.training, self.state
+        self.save()
+        metrics = self.metrics()
+        val: dict[str, float] = {}
+        if training.val is not None:
+            val = self.evaluate("validation", training.val, training.confusion())
+            metrics |= {f"val_{name}": value for name, value in val.items()}
+        training.folder.log("epoch", **metrics)
+        self.progress.line(epoch_line(metrics, training.epochs))
+        state.finish_epoch(metrics)
+        self.means = Means()
+        if not val:
+            return
+        score = val.get("accuracy", -val["loss"])
+        if warning := overflow("validation", val):
+            self._overflow = warning
+            self.progress.line(warning)
+        elif state.best is None or score > state.best:
+            state.best = score
+            self.save(training.folder.best)
+
+    def evaluate(
+        self, phase: str, batches: BatchSource, confusion: Confusion | None
+    ) -> dict[str, float]:
+        """Return loss and metrics of the validation or test set; a signal ends it at once."""
+        training, where = self.training, "the test" if phase == "test" else phase
+        with self.interruption.at_once(where), dumping(training, phase, self.state.step):
+            return evaluate(training.net, batches, training.evaluation, confusion)
+
+    def metrics(self) -> dict[str, Any]:
+        """Return the record of an epoch whose steps are done."""
+        training, state = self.training, self.state
+        timing = dict(
+            lr=training.lr_at(state.step),
+            images_per_second=self.images_per_second,
+            seconds=state.seconds,
         )
-    _read(means, epoch * training.steps, epoch, training)
-    seconds = time.perf_counter() - start
-    throughput = means.count / (seconds - (compile_seconds() - compiled))
-    timing = dict(lr=lr, images_per_second=throughput, seconds=seconds)
-    return {"epoch": epoch, "step": epoch * training.steps, **means.means(), **timing}, means.count
+        epoch = len(state.epochs) + 1
+        return {"epoch": epoch, "step": state.step, **self.means.means(), **timing}
 
+    def is_save_due(self) -> bool:
+        """Return True if another step and another save could end after `save_every` seconds."""
+        now = time.perf_counter()
+        step_seconds, self._stepped = now - self._stepped, now
+        return now - self._saved + step_seconds + self._save_seconds >= self.training.save_every
 
-def _lr(training: Training, step: int) -> float:
-    """Return the learning rate of a step of the run, counted from 1."""
-    return lr_at(
-        step - 1,
-        training.epochs * training.steps,
-        peak=training.lr,
-        schedule=training.schedule,
-        warmup=training.warmup,
-    )
+    def save(self, path: Path | None = None) -> None:
+        """Write the state to last.safetensors, or to another file of the run.
 
+        Raises
+        ------
+        NonFiniteState
+            If an array is not finite; then nothing is written.
+        """
+        training, state, folder = self.training, self.state, self.training.folder
+        start = time.perf_counter()
+        after = f", after step {state.step} of {training.epochs * training.steps}"
+        hint = f"{after}: {remedy(training)}" if state.step else BEFORE
+        check_state(training.net, optimiser_state(training.optimiser), hint)
+        state.sums, state.count = self.means.sums, self.means.count
+        state.run_seconds, state.lines = start - self._run_start, folder.lines
+        asnumpy, kept = training.net.ops.asnumpy, optimiser_state(training.optimiser)
+        optimiser = {name: asnumpy(array) for name, array in kept.items()}
+        progress = {"epoch": len(state.epochs), "step": state.step}
+        if state.epochs and state.epochs[-1]["step"] == state.step:
+            progress = as_strict_json(state.epochs[-1])
+        arrays, texts = arrays_of(training.net), (training.settings, progress, training.data)
+        folder.sync_log()
+        content = Checkpoint(arrays, optimiser, *texts, state.as_json())
+        previous = folder.previous if path is None and self._keeps_last else None
+        checkpoints.save(path or folder.last, content, previous)
+        if path is None:
+            self._keeps_last = True
+            self._saved, self._save_seconds = start, time.perf_counter() - start
 
-def _read(means: Means, step: int, epoch: int, training: Training) -> None:
-    """Read the results up to a step; raise NonFiniteLoss for the first loss that is not finite."""
-    results = means.read()
-    for number, result in enumerate(results, step + 1 - len(results)):
-        if not math.isfinite(result["loss"]):
-            lr = _lr(training, number)
-            raise NonFiniteLoss(_divergence(result["loss"], epoch, number - 1, lr, training))
-
-
-def _save(training: Training, path: Path, metrics: dict[str, Any]) -> None:
-    """Write a checkpoint; raise NonFiniteState, and write nothing, if an array is not finite."""
-    _check_state(training, metrics["step"])
-    asnumpy = training.net.ops.asnumpy
-    velocity = {name: asnumpy(array) for name, array in training.optimiser.velocity.items()}
-    progress = as_strict_json(metrics)
-    checkpoints.save(
-        path,
-        Checkpoint(arrays_of(training.net), velocity, training.settings, progress, training.data),
-    )
-
-
-def _check_state(training: Training, step: int) -> None:
-    """Raise NonFiniteState if a parameter, running statistic or velocity is not finite."""
-    hint = f", after step {step} of {training.epochs * training.steps}: {_remedy(training)}"
-    check_state(training.net, training.optimiser.velocity, hint)
-
-
-def _epoch_line(metrics: dict[str, Any], epochs: int) -> str:
-    accuracy = f"  train {metrics['accuracy']:.2%}" if "accuracy" in metrics else ""
-    val = ""
-    if "val_accuracy" in metrics:
-        val = f"  val {metrics['val_accuracy']:.2%}"
-    elif "val_loss" in metrics:
-        val = f"  val loss {metrics['val_loss']:.4f}"
-    return (
-        f"epoch {metrics['epoch']}/{epochs}  loss {metrics['loss']:.4f}{accuracy}{val}  "
-        f"{metrics['images_per_second']:.0f} images/s  {metrics['seconds']:.0f} s"
-    )
-
-
-def _divergence(loss: float, epoch: int, step: int, lr: float, training: Training) -> str:
-    cause = (
-        "every parameter, running statistic and velocity is finite, so the inputs are not, or "
-        "activations overflow"
-    )
-    try:
-        check_state(training.net, training.optimiser.velocity)
-    except NonFiniteState as error:
-        cause = str(error)
-    where = f"the loss is {loss} at step {step + 1} (epoch {epoch}, lr {lr:.3g}); {cause}"
-    return f"{where}: {_remedy(training)}"
-
-
-def _remedy(training: Training) -> str:
-    return (
-        f"lower the highest learning rate ({training.lr:g}) or lengthen the warmup "
-        f"({training.warmup:g}); to find the layer and op with the first NaN or infinity, use "
-        "`minise train --guard`, or in Python wrap.attach(net, wrap.guarded(net.ops))"
-    )
-
-
-def _verdict(training: Training, epochs: list[dict[str, Any]], counts: Array | None) -> str | None:
-    """Return the `verdict` about a finished run, or None."""
-    losses, names = [epoch["loss"] for epoch in epochs], training.data.get("classes")
-    softmax = isinstance(training.objective, SoftmaxCrossEntropy)
-    classes = len(names) if names and softmax else None
-    tested = counts if training.test is not None else None
-    return verdict(losses, training.lr, training.epochs * training.steps, classes, tested)
+    def run_test(self) -> Result:
+        """Evaluate the best net, or without validation the last one, on the test set."""
+        training, state, folder = self.training, self.state, self.training.folder
+        if training.val is not None:
+            restore(training.net, checkpoints.load(folder.best).arrays)
+        test, confusion = {}, training.confusion()
+        if training.test is not None:
+            test = self.evaluate("test", training.test, confusion)
+        counts = None if confusion is None else confusion.counts
+        trained = sum(epoch["seconds"] for epoch in state.epochs)
+        seconds = time.perf_counter() - self._run_start
+        throughput = per_second(state.images, state.image_seconds)
+        times = dict(images_per_second=throughput, training_seconds=trained, seconds=seconds)
+        record = {**test, **times}
+        warning, text = overflow("test", test), remark(training, counts)
+        if text:
+            record["remark"] = text
+        folder.log("test", **record)
+        if warning:
+            raise NonFiniteLoss(warning)
+        if text:
+            self.progress.line(text)
+        return Result(test, counts, folder.path, throughput, trained, seconds)

@@ -11,19 +11,28 @@ HOST_TYPES = np.ndarray | np.generic | float | int  # values that can be read wi
 class Means:
     """Weighted means of numbers by name.
 
+    Parameters
+    ----------
+    sums : dict of str to float, optional
+        Weighted sums so far, to continue with; they are not changed.
+    count : int
+        Number of inputs of these sums.
+
     Attributes
     ----------
+    sums : dict of str to float
+        Weighted sums of the numbers that have been read.
     count : int
         Number of inputs so far.
     last : dict of str to float
         The numbers of the last step that has been read.
     """
 
-    def __init__(self) -> None:
-        self.count = 0
+    def __init__(self, sums: Mapping[str, float] | None = None, count: int = 0) -> None:
+        self.sums: dict[str, float] = dict(sums or {})
+        self.count = count
         self.last: dict[str, float] = {}
-        self._sums: dict[str, float] = {}
-        self._read = 0  # inputs that are part of the sums
+        self._read = count  # inputs that are part of the sums
         self._unread: list[tuple[Mapping[str, Any], int]] = []
 
     def add(self, means: Mapping[str, Any], count: int) -> None:
@@ -42,7 +51,7 @@ class Means:
         for means, count in self._unread:
             self.last = {name: float(value) for name, value in means.items()}
             for name, value in self.last.items():
-                self._sums[name] = self._sums.get(name, 0.0) + value * count
+                self.sums[name] = self.sums.get(name, 0.0) + value * count
             self._read += count
             read.append(self.last)
         self._unread = []
@@ -50,4 +59,4 @@ class Means:
 
     def means(self) -> dict[str, float]:
         """Return the means over all inputs that have been read."""
-        return {name: total / self._read for name, total in self._sums.items()}
+        return {name: total / self._read for name, total in self.sums.items()}

@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minise.checks import check_choice, check_integer, check_number
+from minise.checks import StrPath, check_choice, check_integer, check_number
 from minise.nn import Layer
-from minise.train.batches import BatchSource, check_batches, check_classes
+from minise.train.batches import BatchSource, check_batches, check_classes, shape_of
 from minise.train.loop import Result, Training, train
+from minise.train.memory import check_memory
 from minise.train.objective import Objective, check_objective
+from minise.train.recovery import newest
+from minise.train.resume import restore_run, unlocked_if_it_fails
 from minise.train.run_folder import check_threads, create
+from minise.train.run_folder import open as open_folder
 from minise.train.schedule import SCHEDULES
 from minise.train.sgd import SGD
 from minise.train.step import check_parts
@@ -38,7 +42,10 @@ def run(
     out: str | Path = "runs",
     name: str | None = None,
     log_every: int = 50,
+    save_every: float = 60.0,
     threads: int = 0,
+    resume: StrPath | None = None,
+    anyway: bool = False,
     data: dict[str, Any] | None = None,
     console: "Console | None" = None,
 ) -> Result:
@@ -70,9 +77,18 @@ def run(
         Folder in which the run folder is made, and its name, by default run-1, run-2, ….
     log_every : int
         Steps between two lines of metrics.jsonl.
+    save_every : float
+        Seconds between two checkpoints, the most that a killed run can lose.
     threads : int
         Number of BLAS threads, at most the number of cores; 0 means one, with which a run of
         reference can be repeated bit for bit.
+    resume : str or path, optional
+        Folder of a run that was stopped or killed: go on with it, bit for bit, instead of starting
+        a new one. Net, objective, optimiser and settings must be as before, and epoch(k) of the
+        batches must depend on k only. If epoch has a parameter start, it skips that many batches;
+        otherwise they are made and discarded.
+    anyway : bool
+        Whether to go on although settings, data, back end or processor differ.
     data : dict, optional
         Stored in every checkpoint, as JSON: classes, mean and std of the images. NumPy arrays
         become lists. With classes, one name for each output of the net, the result has a confusion
@@ -98,6 +114,7 @@ def run(
         check_integer("run", setting, value, 1)
     check_choice("run", "schedule", schedule, SCHEDULES)
     lr = check_number("run", "lr", lr, "a number of at least 0", 0, 1e6)
+    save_every = check_number("run", "save_every", save_every, "a number of seconds", 0, 1e6)
     warmup = check_number("run", "warmup", warmup, "a number from 0 to 1", 0, 1)
     check_threads("run", threads, 0)
     if not isinstance(out, str | PathLike):
@@ -111,9 +128,17 @@ def run(
             check_batches("run", title, source)
     details = _as_json({} if data is None else data)
     check_classes("run", sources, details.get("classes"))
+    if (shape := shape_of(batches)) and len(shape) > 1:
+        check_memory(net, shape[0], shape[1:], ops=net.ops, accumulate=accumulate)
     epochs, accumulate, log_every = int(epochs), int(accumulate), int(log_every)
     settings = dict(
-        epochs=epochs, lr=lr, schedule=schedule, warmup=warmup, accumulate=accumulate, net=repr(net)
+        epochs=epochs,
+        lr=lr,
+        schedule=schedule,
+        warmup=warmup,
+        accumulate=accumulate,
+        optimiser=_as_text(optimiser),
+        net=repr(net),
     )
     ready = Training(
         net,
@@ -123,18 +148,28 @@ def run(
         val=val,
         test=test,
         evaluation=evaluation or objective,
-        folder=create(Path(out), name, "run"),
+        folder=create(Path(out), name, "run") if resume is None else open_folder(resume),
         epochs=epochs,
         lr=lr,
         schedule=schedule,
         warmup=warmup,
         accumulate=accumulate,
         log_every=log_every,
+        save_every=save_every,
         threads=threads,
         settings=settings,
         data=details,
     )
+    if resume is not None:
+        with unlocked_if_it_fails(ready.folder):
+            restore_run(ready, newest(ready.folder), anyway)
     return train(ready, console)
+
+
+def _as_text(optimiser: Any) -> str:
+    """Return the class and the settings of an optimiser, to compare them when a run goes on."""
+    settings = (f"{k}={v!r}" for k, v in vars(optimiser).items() if isinstance(v, int | float))
+    return f"{type(optimiser).__name__}({', '.join(settings)})"
 
 
 def _as_json(data: Any) -> dict[str, Any]:

@@ -4,6 +4,7 @@ Throughput and ETA exclude the time of compilation, which is needed once per mac
 """
 
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -20,6 +21,11 @@ def clock() -> float:
     return time.perf_counter() - compile_seconds()
 
 
+def per_second(count: float, seconds: float) -> float:
+    """Return count / seconds; a coarse clock may measure no time at all."""
+    return count / max(seconds, 1e-9)
+
+
 class Progress:
     """Display of steps and epochs; a context manager, which removes the bars when a run ends.
 
@@ -29,14 +35,16 @@ class Progress:
         Where to write: bars if it is a terminal, else lines.
     epochs, steps : int
         Epochs of the run, and steps per epoch.
+    done : int
+        Number of steps that were taken before, if a run goes on.
     """
 
-    def __init__(self, console: "Console", epochs: int, steps: int) -> None:
+    def __init__(self, console: "Console", epochs: int, steps: int, done: int = 0) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bars
 
         self.console = console
-        self.epochs, self.steps = epochs, steps
+        self.epochs, self.steps, self._done = epochs, steps, done
         self._bars = Bars(
             TextColumn("{task.description:<9}"),
             BarColumn(bar_width=24),
@@ -49,8 +57,8 @@ class Progress:
             disable=not console.is_terminal,
             transient=True,
         )
-        self._run = self._bars.add_task("run", total=epochs * steps, text="")
-        self._epoch = self._bars.add_task("epoch", total=steps, text="")
+        self._run = self._bars.add_task("run", total=epochs * steps, completed=done, text="")
+        self._epoch = self._bars.add_task("epoch", total=steps, completed=done % steps, text="")
         self._start, self._printed = clock(), time.perf_counter()
 
     def __enter__(self) -> Self:
@@ -64,8 +72,9 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Remove the bars."""
-        self._bars.stop()
+        """Remove the bars; after an error, also if the terminal is gone."""
+        with suppress(*(() if kind is None else (OSError, SystemExit))):  # rich's at a closed pipe
+            self._bars.stop()
 
     def step(self, epoch: int, step: int, means: dict[str, float], throughput: float) -> None:
         """Show the loss and metrics of an epoch so far; epoch and step count from 1."""
@@ -79,7 +88,7 @@ class Progress:
         silent = time.perf_counter() - self._printed
         if not self.console.is_terminal and silent >= SECONDS_PER_LINE:
             remaining = self.epochs * self.steps - completed
-            eta = _eta((clock() - self._start) * remaining / completed)
+            eta = _eta((clock() - self._start) * remaining / (completed - self._done))
             self.line(f"epoch {epoch}/{self.epochs}  step {step}/{self.steps}  {text}  {eta}")
 
     def compiling(self, kernel: str, number: int, total: int) -> None:

@@ -1,4 +1,4 @@
-"""The run folder: config.json, metrics.jsonl, last.safetensors and best.safetensors."""
+"""The run folder: config.json, metrics.jsonl and the checkpoints last, previous and best."""
 
 import json
 import math
@@ -6,14 +6,17 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from minise import __version__
-from minise.checks import as_path, check_integer
-from minise.files import write_whole, writing
+from minise.atomic import flush, flush_folder, write_whole, writing
+from minise.checks import StrPath, as_path, check_integer, did_you_mean
+from minise.files import RUN_FILES
+from minise.train.lock import locked, remove_litter
 
 PACKAGES = ("minise", "numpy", "numba", "safetensors", "rich", "threadpoolctl", "tyro")
 
@@ -25,20 +28,56 @@ class RunFolder:
     ----------
     path : Path
         An existing folder.
+
+    Attributes
+    ----------
+    lines : int
+        Complete lines of metrics.jsonl.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.lines = _lines_of(self.metrics)
+        self._lock = ExitStack()
+        self._is_locked = False
+
+    def lock(self) -> None:
+        """Refuse other writers until `unlock`; see lock.py."""
+        if not self._is_locked:
+            self._lock.enter_context(locked(self))
+            self._is_locked = True
+
+    def unlock(self) -> None:
+        """Let others write to this folder."""
+        self._is_locked = False
+        self._lock.close()
+
+    @contextmanager
+    def written(self) -> Iterator[None]:
+        """Refuse other writers in this block, at the end of which they may write."""
+        self.lock()
+        try:
+            yield
+        finally:
+            self.unlock()
+
+    def __fspath__(self) -> str:
+        return str(self.path)
 
     @property
     def last(self) -> Path:
-        """The checkpoint of the last epoch, or of an interrupted one."""
-        return self.path / "last.safetensors"
+        """The newest checkpoint."""
+        return self.path / RUN_FILES[0]
+
+    @property
+    def previous(self) -> Path:
+        """The checkpoint before the newest one."""
+        return self.path / RUN_FILES[1]
 
     @property
     def best(self) -> Path:
         """The checkpoint of the epoch with the best validation accuracy."""
-        return self.path / "best.safetensors"
+        return self.path / RUN_FILES[2]
 
     def write_config(self, settings: dict[str, Any]) -> None:
         """Write config.json: settings, versions, machine and command, to repeat the run."""
@@ -52,12 +91,82 @@ class RunFolder:
         text = json.dumps(content, indent=2, allow_nan=False)
         write_whole(self.path / "config.json", f"{text}\n".encode())
 
+    @property
+    def metrics(self) -> Path:
+        """The log: metrics.jsonl, one JSON object on each line."""
+        return self.path / "metrics.jsonl"
+
     def log(self, kind: str, **values: Any) -> None:
         """Append one line of strict JSON to metrics.jsonl; see as_strict_json."""
         line = json.dumps(as_strict_json({"kind": kind, **values}), allow_nan=False)
-        path = self.path / "metrics.jsonl"
-        with writing(path, len(line)), path.open("a") as file:
-            file.write(f"{line}\n")
+        rest = f"{line}\n".encode()
+        with writing(self.metrics, len(rest)), self.metrics.open("ab", buffering=0) as file:
+            while rest:  # a buffer would write its content again after a failure
+                rest = rest[file.write(rest) :]
+        self.lines += 1
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return the records in the complete lines of metrics.jsonl.
+
+        Raises
+        ------
+        ValueError
+            If a line is not a JSON object; the message has its number.
+        """
+        records = []
+        content = self.metrics.read_bytes() if self.metrics.exists() else b""
+        for number, line in enumerate(content.split(b"\n")[:-1], 1):
+            try:
+                records.append(record_of(line))
+            except ValueError as error:
+                raise ValueError(
+                    f"{self.metrics} is altered: line {number} is {error}: remove it"
+                ) from None
+        return records
+
+    def sync_log(self) -> None:
+        """Flush metrics.jsonl to disk."""
+        with writing(self.metrics), self.metrics.open("ab") as file:
+            flush(file.fileno())
+
+    def cut_log(self, lines: int) -> str:
+        """Cut metrics.jsonl back to its first lines; return a warning if it has fewer, or ""."""
+        warning = ""
+        with writing(self.metrics), self.metrics.open("a+b") as file:
+            file.seek(0)
+            complete = [line for line in file if line.endswith(b"\n")]
+            if len(complete) < lines:
+                warning = (
+                    f"{self.metrics} has {len(complete)} complete lines, expected at least "
+                    f"{lines}: the others are lost"
+                )
+            self.lines = min(lines, len(complete))
+            file.truncate(sum(map(len, complete[:lines])))
+            os.fsync(file.fileno())
+        return warning
+
+
+def _lines_of(log: Path) -> int:
+    """Return the number of complete lines of a file, 0 if there is none."""
+    if not log.is_file():
+        return 0
+    with log.open("rb") as file:
+        return sum(line.endswith(b"\n") for line in file)
+
+
+def record_of(line: bytes) -> dict[str, Any]:
+    """Return the record in a line of metrics.jsonl; raise ValueError for other content."""
+    try:
+        record = json.loads(line, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        record = None
+    if not isinstance(record, dict) or not isinstance(record.get("kind"), str):
+        raise ValueError("no JSON object with a kind")
+    return record
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)  # NaN and Infinity are not JSON
 
 
 def as_strict_json(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -73,6 +182,49 @@ def as_strict_json(record: Mapping[str, Any]) -> dict[str, Any]:
     }
     cleaned = {name: None if name in texts else value for name, value in record.items()}
     return {**cleaned, "not_finite": texts} if texts else cleaned
+
+
+def from_strict_json(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the record that as_strict_json has converted."""
+    texts = record.get("not_finite", {})
+    return {k: v for k, v in record.items() if k != "not_finite"} | {
+        name: float(text) for name, text in texts.items()
+    }
+
+
+def open(path: StrPath) -> RunFolder:
+    """Return the folder of an existing run, unchanged.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder, or it has no config.json or no checkpoint.
+    NotADirectoryError
+        If path is a file.
+    """
+    path = as_path(path)
+    wanted = "expected the folder of a run"
+    if not path.is_dir():
+        raise not_a_folder(path, wanted)
+    has_config = (path / "config.json").is_file()
+    if not has_config or not any((path / name).is_file() for name in RUN_FILES):
+        missing = "checkpoint" if has_config else "config.json"
+        raise FileNotFoundError(f"{path} has no {missing}, {wanted}{example_in(path)}")
+    return RunFolder(path)
+
+
+def example_in(path: Path) -> str:
+    """Return the remedy for a folder that contains runs, or ""."""
+    runs = sorted(path.glob("*/config.json"))
+    return f": pass a run such as {runs[-1].parent}" if runs else ""
+
+
+def not_a_folder(path: Path, wanted: str) -> OSError:
+    """Return the error for a path that is a file or does not exist."""
+    if os.path.lexists(path):
+        return NotADirectoryError(f"{path} is a file, {wanted}: pass {path.parent}")
+    near = did_you_mean(path.name, os.listdir(path.parent) if path.parent.is_dir() else [])
+    return FileNotFoundError(f"{path} does not exist, {wanted}{near}")
 
 
 def create(out: Path, name: str | None, stem: str) -> RunFolder:
@@ -92,14 +244,12 @@ def create(out: Path, name: str | None, stem: str) -> RunFolder:
         raise ValueError(f"run: out is {str(out)!r}, expected a folder: pass a path")
     out = as_path(out)
     if name is not None:
-        path = out / name
-        if path.exists():
-            raise FileExistsError(f"{path} exists already: choose another name, or remove it")
-        return _made(path)
+        return _made(out / name)
     for number in range(1, 1_000_000):
         path = out / f"{stem}-{number}"
         if not path.exists():
-            return _made(path)
+            with suppress(FileExistsError):  # another process has made it meanwhile
+                return _made(path)
     raise FileExistsError(f"{out} is full of runs: choose a name")
 
 
@@ -129,14 +279,29 @@ def check_threads(where: str, threads: int, least: int = 1) -> None:
 
 
 def _made(path: Path) -> RunFolder:
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
         path.mkdir(parents=True)
-        (path / "metrics.jsonl").touch()
+        log = path / "metrics.jsonl"
+        try:
+            log.touch()
+            for folder in missing:
+                with suppress(PermissionError):  # a folder that may be written and not read
+                    flush_folder(folder.parent)
+        except BaseException:
+            with suppress(OSError):
+                log.unlink(missing_ok=True)
+                path.rmdir()
+            raise
     except OSError as error:
+        if isinstance(error, FileExistsError) and os.path.lexists(path):  # not out, a broken link
+            text = f"{path} exists already: choose another name, or remove it"
+            raise FileExistsError(text) from None
         reason = error.strerror or error
         raise OSError(
             f"run folder {path} cannot be written ({reason}): choose another folder by out"
         ) from None
+    remove_litter(path.parent)
     return RunFolder(path)
 
 

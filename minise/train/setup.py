@@ -1,7 +1,8 @@
 """Build a run from its settings: data, net, objective, optimiser and run folder."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,16 +11,19 @@ import numpy as np
 from minise import models
 from minise.checks import check_within
 from minise.data import Augment, Batches, Dataset, DataWarning, hold_out, load, moments
+from minise.data.cifar import LAYOUTS, locate
 from minise.data.source import has_validation
+from minise.data.source import names as names_of_data
 from minise.models.trained import chosen_settings
 from minise.nn import Chain
 from minise.ops import wrap
 from minise.ops.backend import Backend, load_ops
 from minise.train.config import TrainConfig, to_dict, with_absolute_paths
 from minise.train.loop import Result, Training, train
+from minise.train.memory import check_memory
 from minise.train.objective import SoftmaxCrossEntropy
 from minise.train.recipes import for_model
-from minise.train.run_folder import check_threads, create
+from minise.train.run_folder import RunFolder, check_threads, create
 from minise.train.sgd import SGD
 
 if TYPE_CHECKING:
@@ -27,10 +31,22 @@ if TYPE_CHECKING:
 
 EVALUATION_BATCH = 250  # images per batch; affects only memory
 SHAPES10_TEST = 2000  # test images to draw: the standard error of an accuracy of 90 % is 0.7 %
+LOOP_SETTINGS = (  # of the config that Training has, too
+    *("epochs", "lr", "schedule", "warmup", "accumulate"),
+    *("log_every", "save_every", "threads"),
+)
 
 
-def prepare(config: TrainConfig) -> Training:
-    """Load the data, build the net and make the run folder; this finds all wrong settings."""
+def prepare(config: TrainConfig, folder: RunFolder | None = None) -> Training:
+    """Load the data, build the net and make the run folder; this finds all wrong settings.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        The settings.
+    folder : RunFolder, optional
+        The folder of a run that goes on; by default a new one is made.
+    """
     config = for_model(config)
     ops = load_ops(config.ops, config.threads, config.algorithm)  # fails fast: before the data
     check_threads("train", config.threads, 0)
@@ -40,8 +56,8 @@ def prepare(config: TrainConfig) -> Training:
     val_set: Dataset | None = None
     if config.val and has_validation(config.data):
         val_set = load_split(config, "val", classes)
-        folder = Path(config.data) / "val"
-        text = f"the validation images are from {folder}, not the last {config.val} of train/"
+        path = Path(config.data) / "val"
+        text = f"the validation images are from {path}, not the last {config.val} of train/"
         warnings.warn(text, DataWarning, stacklevel=2)
     elif config.val:
         remedy = "the last training images are held out for validation, so pass a smaller --val"
@@ -49,9 +65,19 @@ def prepare(config: TrainConfig) -> Training:
         train_set, val_set = hold_out(train_set, config.val)
     mean, std = normalisation(config, train_set)
     data = {"mean": mean, "std": std, "classes": classes}
+    check_memory(
+        config.model,
+        min(config.batch_size, len(train_set)),
+        train_set.images.shape[1:],
+        ops=config.ops,
+        accumulate=config.accumulate,
+        num_classes=len(classes),
+        **chosen_settings(config.model, config.se, config.shortcut),
+    )
     net = build_net(config, len(classes), ops)
     augment = Augment(crop=config.crop, flip=config.flip, cutout=config.cutout)
     seed, size, absolute = config.seed, config.batch_size, with_absolute_paths(config)
+    stem = f"{config.model}-{Path(absolute.data).name}"
     return Training(
         net,
         SoftmaxCrossEntropy(net.ops, label_smoothing=config.label_smoothing),
@@ -60,16 +86,10 @@ def prepare(config: TrainConfig) -> Training:
         None if val_set is None else for_evaluation(val_set, data),
         for_evaluation(test_set, data),
         SoftmaxCrossEntropy(net.ops),
-        create(config.out, config.name, f"{config.model}-{Path(absolute.data).name}"),
-        config.epochs,
-        config.lr,
-        config.schedule,
-        config.warmup,
-        config.accumulate,
-        config.log_every,
-        config.threads,
-        {**to_dict(absolute), "mean": mean, "std": std},
-        data,
+        folder or create(config.out, config.name, stem),
+        settings={**to_dict(absolute), "mean": mean, "std": std},
+        data=data,
+        **{name: getattr(config, name) for name in LOOP_SETTINGS},
     )
 
 
@@ -122,6 +142,30 @@ def load_split(config: TrainConfig, split: str, classes: Sequence[str] | None = 
     dataset = load(config.data, split, n=n, classes=classes, **settings)
     limited = split == "train" and config.limit is not None and config.limit < len(dataset)
     return dataset.take(slice(config.limit)) if limited else dataset
+
+
+@contextmanager
+def hint_at_moved_data(config: TrainConfig, *splits: str, suggest: bool = True) -> Iterator[None]:
+    """Append to an error, if the data of a run is missing, the option for its folder."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        if not suggest or _has_data(config, splits):
+            raise
+        option = "--data" if config.root is None else "--root"
+        raise ValueError(
+            f"{error}; if the data of the run has moved, pass its folder with {option}"
+        ) from None
+
+
+def _has_data(config: TrainConfig, splits: Sequence[str]) -> bool:
+    """Return True if the files of a run's data set exist."""
+    if config.data not in names_of_data():
+        return all((Path(config.data) / split).is_dir() for split in splits)
+    try:
+        return config.data not in LAYOUTS or bool(locate(config.data, config.root))
+    except (OSError, ValueError):
+        return False
 
 
 def build_net(config: TrainConfig, classes: int, ops: Backend | None = None) -> Chain:

@@ -87,6 +87,10 @@ class SGD:
         settings: Any = dict(rate=lr, momentum=self.momentum, nesterov=self.nesterov)
         sgd_updates(self.net.ops, *arrays, weight_decays=decays, **settings)
 
+    def state(self) -> dict[str, Array]:
+        """Return the arrays that a run needs to go on; see `optimiser_state`."""
+        return {f"velocity/{name}": array for name, array in self.velocity.items()}
+
     def _checked(self, grads: Grads) -> tuple[dict[str, Array], Grads]:
         """Return the parameters, and one gradient for each, under its first name."""
         if not isinstance(grads, Mapping):
@@ -127,3 +131,14 @@ class SGD:
                 "net.backward(dout, cache) returns"
             )
         return params, {name: summed[name] for name in params}
+
+
+def optimiser_state(optimiser: Any) -> dict[str, Array]:
+    """Return all arrays that an optimiser keeps from step to step, by name.
+
+    They are what its method `state()` returns, or else the attribute velocity, a dict. A name is
+    "role/NAME" for an array of the parameter NAME, such as "velocity/fc.weight", or any other name,
+    such as "steps" for a counter of shape (). The optimiser updates its arrays in place: a
+    checkpoint copies them, and a resumed run writes the saved numbers into them.
+    """
+    return dict(optimiser.state() if hasattr(optimiser, "state") else SGD.state(optimiser))

@@ -11,9 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from minise.checks import Array
 from minise.nn import Layer, total
 from minise.nn.layer import Grads
 from minise.ops.backend import copies
+from minise.ops.guard import RESULT, NonFiniteError, check_finite, unguarded
+from minise.ops.wrapper import FORWARD
 from minise.train.batches import check_batches
 from minise.train.means import HOST_TYPES
 from minise.train.objective import Objective, check_objective, forward_loss, loss_and_metrics
@@ -52,6 +55,9 @@ def train_step(
     ValueError, TypeError
         If a batch, the objective, the optimiser or lr is invalid; then parameters and state are
         unchanged.
+    NonFiniteError
+        If the net has a guard (wrap.guarded) that finds a NaN or an infinity, also in the loss or
+        in the update; then parameters and state are unchanged.
     """
     check_parts("train_step", net, objective, optimiser)
     check_batches("train_step", "batches", batches)
@@ -66,6 +72,8 @@ def train_step(
             share = len(x) / count
             out, cache = net.forward(ops.asarray(x), training=True)
             loss, loss_cache = forward_loss("train_step", objective, out, targets)
+            if unguarded(ops) is not ops:  # the objective may have no guard
+                check_loss(objective, loss, out)
             refused = isinstance(loss, HOST_TYPES) and not np.isfinite(loss)
             if not refused:
                 dout = objective.backward(loss_cache)
@@ -80,10 +88,19 @@ def train_step(
         if not refused:
             optimiser.step(grads, lr)
             saved = {}
+    except NonFiniteError as error:
+        error.batches, error.lr = batches, lr
+        raise
     finally:
         for name, array in saved.items():  # the step failed: undo forward's updates of the state
             state[name][...] = array
     return sums
+
+
+def check_loss(objective: Objective, loss: Any, out: Array) -> None:
+    """Raise NonFiniteError if the loss of an objective is not finite."""
+    losses = {"loss": loss if hasattr(loss, "dtype") else np.asarray(loss)}
+    check_finite(("", type(objective).__name__, FORWARD, RESULT), losses, {"out": out})
 
 
 def check_parts(where: str, net: Any, objective: Any, optimiser: Any) -> None:

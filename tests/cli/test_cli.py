@@ -285,7 +285,8 @@ def test_ctrl_c_writes_a_checkpoint_and_exits_130(tmp_path):
     os.kill(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert re.search(r"minise: interrupted after step \d+ of 124; .* is written", err)
+    step = r"minise: train: interrupted after step \d+ of 124; "
+    assert re.match(f"{step}.* has it; to go on: minise resume ", err)
     assert "Traceback" not in err
     assert (metrics.parent / "last.safetensors").exists()
 

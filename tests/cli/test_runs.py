@@ -12,7 +12,7 @@ from PIL import Image
 from minise.cli import main
 from minise.data import load
 from minise.nn import SE
-from minise.train import TrainConfig, checkpoint, prepare, read_config
+from minise.train import TrainConfig, checkpoint, prepare, read_config, train_step
 from minise.train.config import to_dict
 from tests.cli.commands import call
 
@@ -341,22 +341,22 @@ def test_a_finite_net_that_overflows_fails(capsys, run_a):
 
 def test_training_that_ends_in_nan_prints_one_line_and_has_status_1(capsys, monkeypatch):
     """Only the velocity is NaN at first; the update makes the parameter NaN."""
-    honest = prepare
 
-    def planted(config):
-        training = honest(config)
-        training.optimiser.velocity["layer1.0.conv1.weight"][0] = np.nan
-        return training
+    def planted(net, objective, optimiser, *arguments):
+        optimiser.velocity["layer1.0.conv1.weight"][0] = np.nan
+        return train_step(net, objective, optimiser, *arguments)
 
-    monkeypatch.setattr("minise.cli.train.prepare", planted)
+    monkeypatch.setattr("minise.train.loop.train_step", planted)
     line = f"{TINY} --limit 32"  # one step
     error = refusal(f"{line} --name a", capsys, status=1)
     assert "layer layer1.0.conv1, parameter weight: " in error
     assert "after step 1 of 1: lower the highest learning rate (0.2)" in error
-    assert error.endswith("; no checkpoint is written\n")
+    assert error.endswith("; runs/a/last.safetensors has the state after step 0\n")
     error = refusal(f"{line} --epochs 2 --guard --name b", capsys, status=1)
     assert "layer layer1.0.conv1, parameter weight: " in error
-    assert not list(Path("runs").rglob("*.safetensors"))
+    for run in "ab":
+        arrays = checkpoint.load(Path(f"runs/{run}/last.safetensors")).arrays
+        assert all(np.isfinite(array).all() for array in arrays.values())
 
 
 def test_a_run_at_chance_level_reports_it(capsys):

@@ -26,8 +26,10 @@ COMMANDS = {
     "summary": "summary se_resnet8",
     "data": "data shapes10",
     "eval": "eval runs/a",
+    "verify": "verify runs/a",
     "profile": "profile --net se_resnet8 --batch 8 --ops reference",
     "bench": "bench --help",
+    "guard": "guard --help",
     "doctor": "doctor",
 }
 QUICK = ["", "--version", "train --help", "summary all"]

@@ -43,7 +43,10 @@ OPS = f"{TINY} --epochs 1 --ops my_ops.py"
 PHOTOS = "train --data photos --size 8 --crop 0 --val 2 --batch-size 4 --model resnet8 --epochs 1"
 STEP, EVALUATE = "minise.train.loop.train_step", "minise.train.loop.evaluate"
 NONE = "; no checkpoint is written$"
+START = "; runs/resnet8-shapes10-1/last.safetensors has the state after step 0$"
 LAST = "; runs/b/last.safetensors has the state after step"
+TO_GO_ON = "; to go on: minise resume runs/b$"
+SAVED = f"; runs/b/last.safetensors has it{TO_GO_ON}"
 FULL = (
     r"cannot be written \(No space left on device; [\d,]+ bytes are free, [\d,]+ are needed\): free"
 )
@@ -130,9 +133,9 @@ BACK_ENDS = [
     (OPS, 2, "my_ops.py:1: .*: install nonesuch, or put", file("my_ops.py", "import nonesuch\n")),
     (OPS, 2, "my_ops.py' cannot be read: Perm", ops("1"), denied("pathlib.Path.open", "my_ops.py")),
     ("check --ops my_ops.py", 2, "my_ops.py:3: .*is not UTF-8", file("my_ops.py", b"\n\n#\xe9\n")),
-    (OPS, 1, rf"my_ops.py:4: ZeroDivisionError: .*relu_forward\){NONE}", ops("return 1 / 0")),
-    (OPS, 1, f"my_ops.py:3: relu_forward returns as out .*{NONE}", ops("return x[:, :1], x")),
-    (OPS, 1, f"my_ops.py:4: MemoryError: 9 GB .*{NONE}", ops("raise MemoryError('9 GB')")),
+    (OPS, 1, rf"my_ops.py:4: ZeroDivisionError: .*relu_forward\){START}", ops("return 1 / 0")),
+    (OPS, 1, f"my_ops.py:3: relu_forward returns as out .*{START}", ops("return x[:, :1], x")),
+    (OPS, 1, f"my_ops.py:4: MemoryError: 9 GB .*{START}", ops("raise MemoryError('9 GB')")),
     ("check --ops my_ops.py --cases 2", 1, "1 of 1 ops of my_ops.py are wrong", ops("return 1/0")),
     ("walk relu --ops my_ops.py", 1, "my_ops.py:4: ZeroDivisionError", ops("return 1 / 0")),
     ("eval a", 2, "eval: ops is .*gone.py, .*: pass .* with --ops", checkpoint(ops="gone.py")),
@@ -176,7 +179,7 @@ RUNS = [
     (
         "eval a",
         2,
-        "best.safetensors is altered: .*; copy it again",
+        "best.safetensors is altered: .* fails its checksum: copy it again, or pass a/last.safet",
         setups.altered,
     ),
     ("eval a", 2, "best.safetensors has format 'minise-net-1', expected", setups.net_only),
@@ -226,6 +229,17 @@ RUNS = [
         f"config.json {DENIED}",
         denied("pathlib.Path.read_text", "config.json"),
     ),
+    ("verify", 2, "verify: runs is empty, expected at least one run: pass runs/NAME"),
+    ("verify .", 2, r"^minise: . has no file of a run, expected .*: pass a run such as a$"),
+    ("verify a aa", 2, r"^minise: aa does not exist, expected .*: did you mean a\?$"),
+    (
+        "verify a/config.json",
+        2,
+        "a/config.json is a file, expected the folder of a run .*: pass a$",
+    ),
+    ("verify a", 1, f"verify: 1 of 1 are damaged: {BEST} is altered: .* fails", setups.altered),
+    ("verify a", 1, f"verify: 1 of 1 are damaged: {BEST} is not finite: conv1", setups.not_finite),
+    ("verify a", 1, "1 are damaged: a/config.json: versions.minise is '9", config(version="9.9")),
     ("predict a", 2, "predict: images is empty, expected at least one image file"),
     ("predict a p.png", 2, "p.png does not exist, expected an image file"),
     ("predict a a", 2, "read_image: a is a folder, expected an image file"),
@@ -253,12 +267,18 @@ FILES = [
         r"runs/b cannot .*\(Read-only.*\): choose",
         calls("pathlib.Path.mkdir", oserror(30)),
     ),
-    (TRAIN, 1, f"runs/b/config.json {FULL}.*{NONE}", write_fails(errno.ENOSPC)),
-    (TRAIN, 1, f"runs/b/metrics.jsonl {FULL}.*{NONE}", setups.full_log),
-    (TRAIN, 1, f"runs/b/last.safetensors {FULL}.*{NONE}", write_fails(errno.ENOSPC, 2)),
-    (TRAIN, 1, f"runs/b/best.safetensors {FULL}.*{LAST} 1", write_fails(errno.ENOSPC, 4)),
-    (TRAIN, 1, rf"best.safetensors .*\(Disk quota .*free.*{LAST} 1", write_fails(errno.EDQUOT, 4)),
-    (TRAIN, 1, rf"best.safetensors .*\(Read-only .*another.*{LAST} 1", write_fails(errno.EROFS, 4)),
+    (TRAIN, 2, r"folder runs/b cannot .*\(No space.*\): choose", write_fails(errno.ENOSPC)),
+    (TRAIN, 1, f"runs/b/config.json {FULL}.*{NONE}", write_fails(errno.ENOSPC, 2)),
+    (TRAIN, 1, f"runs/b/metrics.jsonl {FULL}.*{LAST} 1", setups.full_log),
+    (TRAIN, 1, f"runs/b/last.safetensors {FULL}.*{NONE}", write_fails(errno.ENOSPC, 5)),
+    (TRAIN, 1, f"runs/b/best.safetensors {FULL}.*{LAST} 1", write_fails(errno.ENOSPC, 11)),
+    (TRAIN, 1, rf"best.safetensors .*\(Disk quota .*free.*{LAST} 1", write_fails(errno.EDQUOT, 11)),
+    (
+        TRAIN,
+        1,
+        rf"best.safetensors .*\(Read-only .*another.*{LAST} 1",
+        write_fails(errno.EROFS, 11),
+    ),
     ("data shapes10 --png no/s.png", 2, "no/s.png cannot be written .*: create its folder first"),
     ("data shapes10 --png /dev/full", 2, "/dev/full cannot be written .*: free some space"),
     ("walk relu --html no/page.html", 2, "walk: html is no/page.html, .*: create the folder no"),
@@ -277,10 +297,15 @@ ENDED = [
     ("quickstart", 130, f"train: interrupted.*{NONE}", signals("minise.train.setup.load")),
     (TRAIN, 130, f"train: interrupted.*{NONE}", signals("minise.train.setup.load")),
     (TRAIN, 130, f"train: interrupted.*{NONE}", signals("minise.models.build")),
-    (OPS, 130, f"train: interrupted{NONE}", ops("raise KeyboardInterrupt")),
-    (TRAIN, 130, f"train: interrupted{NONE}", signals(STEP, times=2)),
-    (TRAIN, 130, "after step 1 of 2; runs/b/last.safetensors is written$", signals(STEP)),
-    (TRAIN, 143, "after step 1 of 2; runs/b/last.safetensors is written$", signals(STEP, SIGTERM)),
+    (
+        OPS,
+        130,
+        "train: interrupted; runs/resnet8-.* after step 0; to go",
+        ops("raise KeyboardInterrupt"),
+    ),
+    (TRAIN, 130, f"train: interrupted{LAST} 0{TO_GO_ON}", signals(STEP, times=2)),
+    (TRAIN, 130, f"after step 1 of 2{SAVED}", signals(STEP)),
+    (TRAIN, 143, f"after step 1 of 2{SAVED}", signals(STEP, SIGTERM)),
     (TRAIN, 1, r"train: the GPU failed \(scale failed .*SYNC=1 names", calls(STEP, FAULT)),
     (
         TRAIN,
@@ -288,12 +313,13 @@ ENDED = [
         r"the GPU failed \(cudaErrorLaunch.*nvidia-smi shows",
         calls(STEP, CUDA_ERROR),
     ),
-    (TRAIN, 130, f"train: interrupted{LAST} 1$", signals(EVALUATE)),
-    (TRAIN, 143, f"train: interrupted{LAST} 2$", signals(EVALUATE, SIGTERM, after=1)),
-    (TRAIN, 130, f"train: interrupted{LAST} 2$", signals(EVALUATE, after=2)),
-    (TRAIN, 143, f"train: interrupted{LAST} 2$", signals(EVALUATE, SIGTERM, after=2)),
-    (TRAIN, 130, "after step 2 of 2; runs/b/last.safetensors is", signals("os.fsync", after=2)),
-    (TRAIN, 130, f"train: interrupted{LAST} 2$", signals("os.fsync", after=6)),
+    (TRAIN, 130, f"interrupted in validation{LAST} 1{TO_GO_ON}", signals(EVALUATE)),
+    (TRAIN, 143, f"in validation{LAST} 2{TO_GO_ON}", signals(EVALUATE, SIGTERM, after=1)),
+    (TRAIN, 130, f"interrupted in the test{LAST} 2{TO_GO_ON}", signals(EVALUATE, after=2)),
+    (TRAIN, 143, f"in the test{LAST} 2{TO_GO_ON}", signals(EVALUATE, SIGTERM, after=2)),
+    (TRAIN, 130, f"after step 1 of 2{SAVED}", signals("os.fsync", after=5)),
+    (TRAIN, 130, f"in validation{LAST} 1{TO_GO_ON}", signals("os.fsync", after=8)),
+    (TRAIN, 130, f"in validation{LAST} 2{TO_GO_ON}", signals("os.fsync", after=14)),
     (
         TRAIN,
         1,
@@ -314,7 +340,7 @@ ENDED = [
     (
         PHOTOS,
         1,
-        f"does not exist, .*: it has been removed .*{NONE}",
+        "does not exist, .*: it has been removed .*; runs/resnet8-photos-1/.* after step 0$",
         photos,
         lazy,
         setups.vanishing,

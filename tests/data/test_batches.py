@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minise.data import Augment, Batches, Dataset, moments
+from minise.data import Augment, Batches, Dataset, LazyImages, moments
 from minise.data.prefetch import prefetched
 from minise.data.streams import rows, stream
 
@@ -56,6 +56,35 @@ def test_a_batch_alone_is_the_batch_of_its_epoch(size, drop_last, epoch, **setti
         assert labels.dtype == np.int64
     seen = np.concatenate([labels for _, labels in all_of_epoch])
     np.testing.assert_array_equal(seen, all_batches.order(epoch)[: len(seen)])
+
+
+@pytest.mark.parametrize("prefetch", [0, 2])
+def test_an_epoch_from_a_later_batch_on(prefetch):
+    """Each start yields the same bits as the whole epoch, and decodes no image that it skips."""
+    decoded = []
+
+    def read(i):
+        decoded.append(i)
+        return DATA.images[i]
+
+    lazy = Dataset("lazy", LazyImages(read, N, 8, 8, cache_bytes=0), DATA.labels, DATA.classes)
+    settings = dict(mean=MEAN, std=STD, augment=Augment(crop=1, cutout=3), prefetch=prefetch)
+    source = Batches(lazy, 4, **settings)
+    expected = list(batches(augment=settings["augment"]).epoch(3))
+    for start in range(len(source) + 1):
+        decoded.clear()
+        rest = list(source.epoch(3, start))
+        assert decoded == source.order(3)[4 * start :].tolist()
+        for batch, other in zip(rest, expected[start:], strict=True):
+            np.testing.assert_array_equal(batch.images, other.images)
+            np.testing.assert_array_equal(batch.labels, other.labels)
+
+
+def test_an_epoch_has_no_batch_before_0_or_after_its_end():
+    with pytest.raises(ValueError, match=r"^epoch: start is 7, expected at most 6: an epoch has"):
+        batches().epoch(0, 7)
+    with pytest.raises(ValueError, match=r"^epoch: start is -1, expected at least 0"):
+        batches().epoch(0, start=-1)
 
 
 @few

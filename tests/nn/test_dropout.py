@@ -1,11 +1,13 @@
 """Dropout: its masks come from a seed and a counter, which is part of the state."""
 
+import copy
 import math
 
 import numpy as np
 import pytest
 
 from minise import nn
+from minise.files import NET, write
 from minise.gradcheck import assert_gradients
 from minise.nn import files
 from minise.ops import jit
@@ -90,13 +92,39 @@ def test_masks_repeat_after_a_restore(tmp_path):
     assert int(saved["draws"]) == 2
     files.restore(layer, saved)
     assert same(masks(layer, 3), expected)
-    fresh = nn.Dropout(0.5, rng=3)
-    nn.load(fresh, tmp_path / "net.safetensors")
-    assert same(masks(fresh, 3), expected)
+    for seed in (3, 4):  # of the net that reads the file
+        fresh = nn.Dropout(0.5, rng=seed)
+        nn.load(fresh, tmp_path / "net.safetensors")
+        assert same(masks(fresh, 3), expected)
     assert not same(masks(nn.Dropout(0.5, rng=3), 3), expected)  # from the start
 
 
-def test_the_counter_is_in_a_checkpoint(tmp_path):
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_file_without_seeds_keeps_those_of_the_net(tmp_path, shared):
+    """As checkpoints that were written before seeds were part of the state."""
+    drop = nn.Dropout(0.5, rng=3)
+    net = nn.Chain(drop, ("fc", nn.Linear(4, 2, rng=0)), drop if shared else nn.Dropout(0.5, rng=4))
+    seeds = {name: int(a) for name, a in net.named_state().items() if name.endswith("seed")}
+    net.forward(np.ones((2, 4), np.float32), training=True)
+    old = {name: a for name, a in files.arrays_of(net).items() if name not in seeds}
+    assert len(seeds) == (1 if shared else 2)
+    assert len(old) == len(seeds) + 2
+    write(tmp_path / "old.safetensors", NET, old, {})
+    other = copy.deepcopy(net)
+    for name, array in other.named_arrays().items():
+        if name not in seeds:
+            array[...] = 0
+    nn.load(other, tmp_path / "old.safetensors")
+    for name, array in files.arrays_of(other).items():
+        np.testing.assert_array_equal(array, net.named_arrays()[name])
+    for missing in old:
+        with pytest.raises(ValueError, match=f"it lacks {missing} and has unknown nothing"):
+            files.restore(other, {name: a for name, a in old.items() if name != missing})
+    with pytest.raises(ValueError, match=r"lacks nothing and has unknown 1\.seed"):
+        files.restore(other, {**old, "1.seed": np.zeros((), np.int64)})
+
+
+def test_seed_and_counter_are_in_a_checkpoint(tmp_path):
     net = nn.Chain(("fc", nn.Linear(4, 2, rng=0)), ("drop", nn.Dropout(0.5, rng=3)))
     net.forward(np.ones((2, 4), np.float32), training=True)
     arrays = checkpoint.arrays_of(net)
@@ -104,10 +132,13 @@ def test_the_counter_is_in_a_checkpoint(tmp_path):
     checkpoint.save(path, checkpoint.Checkpoint(arrays, {}, TrainConfig(), {}, {}))
     read = checkpoint.load(path).arrays
     assert (read["drop.draws"].shape, int(read["drop.draws"])) == ((), 1)
+    seed = net["drop"].state["seed"]
+    assert (read["drop.seed"].shape, read["drop.seed"].dtype) == ((), np.dtype(np.int64))
+    assert int(read["drop.seed"]) == int(seed) == nn.Dropout(0.5, rng=3).state["seed"]
 
 
-def dropping():
-    layers = nn.Dropout(0.5, rng=3), nn.Linear(4, 2, rng=0), nn.Dropout(0.25, rng=4)
+def dropping(seed=3):
+    layers = nn.Dropout(0.5, rng=seed), nn.Linear(4, 2, rng=0), nn.Dropout(0.25, rng=seed + 1)
     return nn.Chain(*layers)
 
 
@@ -117,7 +148,7 @@ def test_a_refused_step_puts_the_counter_back(nans):
     optimiser = SGD(net)
     batches = [(np.ones((3, 4), np.float32), np.array([0, 1, 0])) for _ in range(2)]
     train_step(net, SoftmaxCrossEntropy(), optimiser, batches, 0.1)
-    assert [int(array) for array in net.named_state().values()] == [2, 2]
+    assert [int(net.named_state()[f"{k}.draws"]) for k in (0, 2)] == [2, 2]
     before = files.arrays_of(net)
     bad = [(np.full_like(x, np.nan) if k in nans else x, t) for k, (x, t) in enumerate(batches)]
     assert np.isnan(train_step(net, SoftmaxCrossEntropy(), optimiser, bad, 0.1)["loss"])
@@ -126,13 +157,13 @@ def test_a_refused_step_puts_the_counter_back(nans):
 
 
 def test_a_restored_net_continues_bit_identically():
-    """Three steps, or two, a restore into a fresh net and one more: the same bits."""
+    """Three steps, or two, a restore into a net of another seed and one more: the same bits."""
     batches = [(np.ones((3, 4), np.float32) * (k + 1), np.array([0, 1, 0])) for k in range(3)]
 
     def step(net, batch):
         train_step(net, SoftmaxCrossEntropy(), SGD(net, momentum=0), [batch], 0.1)
 
-    continued, fresh = dropping(), dropping()
+    continued, fresh = dropping(), dropping(7)
     for k, batch in enumerate(batches):
         if k == 2:
             files.restore(fresh, files.arrays_of(continued))

@@ -67,7 +67,7 @@ def test_names_are_those_that_others_read(path):
 
 def test_a_checkpoint_of_a_training_run(path):
     trained, other = net(), net(1)
-    velocity = SGD(trained).velocity
+    velocity = SGD(trained).state()
     written = checkpoint.Checkpoint(files.arrays_of(trained), velocity, TrainConfig(), {}, {})
     checkpoint.save(path, written)
     nn.load(other, path)
@@ -84,7 +84,7 @@ def test_flipped_bits_and_cut_files_are_noticed(path):
         altered = bytearray(content)
         altered[offset] ^= 1 << offset % 8
         path.write_bytes(altered)
-        with pytest.raises(ValueError, match="is altered: (weight|bias) fails its checksum; copy"):
+        with pytest.raises(ValueError, match="is altered: (weight|bias) fails its checksum: copy"):
             nn.load(layer, path)
     for length in range(0, len(content), 7):
         path.write_bytes(content[:length])

@@ -7,10 +7,11 @@ import numpy as np
 
 from minise import models
 from minise.ops import wrap
-from minise.train import SGD, SoftmaxCrossEntropy, checkpoint, run
+from minise.train import SGD, SoftmaxCrossEntropy, checkpoint, dump, replay, run
 from tests.train.regression import quiet
 
 EPOCHS, STEPS, BATCH = 2, 3, 4
+CALLS = 20  # backward calls of which one is planted; se_resnet8 has more
 KINDS = ("image", "parameter", "statistic", "velocity", "gradient")
 
 
@@ -80,7 +81,7 @@ class PlantedBatches:
             x = x.copy()
             x.flat[index % x.size] = value
         elif kind == "gradient":
-            self.planter.calls_left = index % 20  # se_resnet8 has more than 20 calls
+            self.planter.calls_left = index % CALLS
         else:
             arrays = {
                 "parameter": self.net.named_parameters(),
@@ -102,11 +103,20 @@ def batches(count, seed):
     ]
 
 
+def net_of(fault, ops):
+    """Return a net with its planter, guarded if the fault says so."""
+    net, planter = (
+        models.build("se_resnet8", reduction=4, ops=ops),
+        GradientPlanter(ops, fault.value),
+    )
+    wrap.attach(net, wrap.guarded(planter) if fault.guard else planter)
+    return net, planter
+
+
 def outcome(fault, ops, folder):
     """Train with a planted value; return the error or None, and the layer in which it appears."""
-    net = models.build("se_resnet8", reduction=4, ops=ops)
-    optimiser, planter = SGD(net, nesterov=True), GradientPlanter(ops, fault.value)
-    wrap.attach(net, wrap.guarded(planter) if fault.guard else planter)
+    net, planter = net_of(fault, ops)
+    optimiser = SGD(net, nesterov=True)
     source = PlantedBatches(fault, net, optimiser, planter)
     settings = dict(epochs=EPOCHS, lr=0.01, out=folder, name="planted", console=quiet())
     val = batches(1, seed=100) if fault.validation else None
@@ -117,9 +127,17 @@ def outcome(fault, ops, folder):
     return None, None
 
 
+def replayed(fault, ops, folder):
+    """Return the replay of the dump of a guarded run with a planted value."""
+    net, planter = net_of(fault, ops)
+    if fault.kind == "gradient":
+        planter.calls_left = fault.index % CALLS
+    return replay(folder / "planted", net, SoftmaxCrossEntropy(ops))
+
+
 def assert_finite_files(folder):
     """Assert that all checkpoints of a run are finite, and metrics.jsonl is strict JSON."""
-    for path in folder.glob("*.safetensors"):
+    for path in {*folder.glob("*.safetensors")} - {folder / dump.NAME}:
         saved = checkpoint.load(path)
         for name, array in {**saved.arrays, **saved.velocity}.items():
             assert np.isfinite(array).all(), f"{path.name}: {name}"

@@ -16,7 +16,7 @@ def net(seed=0, name="se_resnet8"):
 
 
 def of(layer):
-    velocity = {k: v + 1 for k, v in SGD(layer).velocity.items()}
+    velocity = {k: v + 1 for k, v in SGD(layer).state().items()}
     config = TrainConfig(se=SE(reduction=4), lr=0.3)
     data = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.2, 0.2], "classes": ["a", "b"]}
     return Checkpoint(arrays_of(layer), velocity, config, {"epoch": 3, "step": 7}, data)

@@ -121,7 +121,7 @@ FIELDS = {
     "algorithm": st.sampled_from(get_args(Algorithm)),
     **dict.fromkeys(("size", "epochs", "batch_size", "accumulate", "log_every"), COUNTS),
     **dict.fromkeys(("crop", "cutout", "val", "seed", "threads"), SIZES),
-    **dict.fromkeys(("lr", "weight_decay"), NUMBERS),
+    **dict.fromkeys(("lr", "weight_decay", "save_every"), NUMBERS),
     **dict.fromkeys(("warmup", "momentum", "label_smoothing"), FRACTIONS),
     "schedule": st.sampled_from(["cosine", "steps"]),
     **dict.fromkeys(("nesterov", "decay_all", "flip", "guard"), st.booleans()),

@@ -27,7 +27,7 @@ from minise.train import (
 )
 from minise.train.run_folder import RunFolder, as_strict_json
 from tests.train import planting
-from tests.train.planting import assert_finite_files, faults, outcome
+from tests.train.planting import assert_finite_files, faults, outcome, replayed
 from tests.train.regression import SquaredError, net, pairs, quiet
 
 compiled_only = pytest.mark.skipif(AS_LOOPS, reason="too slow for kernels that run as Python")
@@ -39,7 +39,7 @@ def check_planted(fault, ops, folder):
     assert error is not None, fault
     assert_finite_files(folder / "planted")
     if fault.guard:
-        assert isinstance(error, (wrap.NonFiniteError, NonFiniteState)), fault
+        assert isinstance(error, wrap.NonFiniteError), fault
         # a fused op at the end of a residual unit has the name of only one of its layers
         unit = layer.rpartition(".")[0]
         assert error.layer == layer or (unit and error.layer == f"{unit}.se"), fault
@@ -48,9 +48,17 @@ def check_planted(fault, ops, folder):
         assert isinstance(error, (NonFiniteLoss, NonFiniteState)), fault
         array = r"layer \S+, (parameter|running statistic|velocity of parameter) \S+: "
         assert fault.kind == "image" or re.search(array, str(error)), fault
-    last = folder / "planted" / "last.safetensors"
-    saved = f"{last} has the state after step {planting.STEPS}"
-    assert str(error).endswith(saved if last.exists() else "no checkpoint is written"), fault
+    last, dumped = (folder / "planted" / f"{name}.safetensors" for name in ("last", "guard"))
+    saved = planting.STEPS * (fault.step // planting.STEPS)  # at the end of the epoch before
+    end = f"{last} has the state after step {saved}"
+    if fault.guard:
+        size = f"{dumped.stat().st_size / 1e6:.1f} MB"
+        end += f"; {dumped} has the inputs and parameters ({size})"
+        end += f': train.replay("{dumped}", net, objective)'
+        again = replayed(fault, ops, folder)
+        assert again.same, fault
+        assert again.nonfinite == error.nonfinite, fault
+    assert str(error).endswith(end), fault
     assert "\n" not in str(error)
 
 
@@ -66,12 +74,20 @@ def over_back_ends(*marks):
 def test_a_guard_names_each_layer_of_a_fused_op(tmp_path):
     net = models.build("se_resnet8", reduction=4)
     wrap.attach(net, wrap.guarded(reference))
-    net.named_state()["layer2.0.bn2.running_var"][1] = np.nan
+
+    class Planted:
+        def __len__(self):
+            return 1
+
+        def epoch(self, epoch):
+            net.named_state()["layer2.0.bn2.running_var"][1] = np.nan
+            return planting.batches(1, seed=0)
+
     message = (
         r"^layer layer2.0.se, se_block_tail_forward: its input running_var .*; layer layer2.0.bn2, "
-        r"running statistic running_var: 1 of 32 .*; no checkpoint is written$"
+        r"running statistic running_var: 1 of 32 .* after step 0; .*guard.safetensors "
     )
-    arguments = SoftmaxCrossEntropy(), planting.batches(1, seed=0), SGD(net)
+    arguments = SoftmaxCrossEntropy(), Planted(), SGD(net)
     with pytest.raises(wrap.NonFiniteError, match=message):
         run(net, *arguments, epochs=1, out=tmp_path, console=quiet())
 
@@ -132,6 +148,23 @@ def test_it_names_a_velocity_by_its_parameter():
     check_state(layer)
     with pytest.raises(NonFiniteState, match="^layer conv, velocity of parameter weight: 1 of 36"):
         check_state(layer, optimiser.velocity)
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "kind", "array"),
+    [
+        ("velocity/conv.weight", "conv", "velocity of parameter", "weight"),
+        ("ema/norm.bias", "norm", "ema of parameter", "bias"),
+        ("scale", "", "optimiser's array", "scale"),
+        ("ema/gone.weight", "", "optimiser's array", "ema/gone.weight"),
+    ],
+)
+def test_it_names_the_arrays_of_any_optimiser(name, layer, kind, array):
+    state = {**SGD(net()).state(), "steps": np.array(3), name: np.array([1, np.nan])}
+    with pytest.raises(NonFiniteState) as caught:
+        check_state(net(), state)
+    assert (caught.value.layer, caught.value.kind, caught.value.array) == (layer, kind, array)
+    assert str(caught.value).startswith(f"layer {layer or '(none)'}, {kind} {array}: 1 of 2 numb")
 
 
 def test_a_layer_alone_and_counters_of_integers():
@@ -200,11 +233,23 @@ def test_the_last_step_of_the_run_is_checked(tmp_path, monkeypatch, spoil, messa
     assert checkpoint.load(tmp_path / "a" / "last.safetensors").progress["step"] == 3
 
 
-def test_a_run_of_one_epoch_writes_no_checkpoint(tmp_path, monkeypatch):
+def test_a_run_of_one_epoch_keeps_its_first_checkpoint(tmp_path, monkeypatch):
     spoiled(monkeypatch, 3, parameter)
-    with pytest.raises(NonFiniteState, match="; no checkpoint is written$"):
+    with pytest.raises(NonFiniteState, match="last.safetensors has the state after step 0$"):
         trained(tmp_path, epochs=1)
-    assert {path.name for path in (tmp_path / "a").iterdir()} == {"config.json", "metrics.jsonl"}
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {
+        "config.json",
+        "metrics.jsonl",
+        "last.safetensors",
+    }
+
+
+def test_a_net_that_is_not_finite_is_not_trained(tmp_path):
+    layer, optimiser = net(), None
+    layer.named_parameters()["fc.bias"][0] = np.inf
+    optimiser = SGD(layer)
+    with pytest.raises(NonFiniteState, match="layer fc, .* before the first step: build the net "):
+        run(layer, SquaredError(), pairs(), optimiser, epochs=1, out=tmp_path, console=quiet())
 
 
 def test_an_interrupted_step_is_checked(tmp_path, monkeypatch):

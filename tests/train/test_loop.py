@@ -12,9 +12,11 @@ import pytest
 from rich.console import Console
 
 from minise.data import Batches, load, moments
+from minise.files import RUN_FILES
 from minise.nn import SE
 from minise.ops.jit.vector.simd import AS_LOOPS
 from minise.ops.wrap import NonFiniteError
+from minise.signals import SIGNALS
 from minise.train import (
     Confusion,
     Interrupted,
@@ -27,6 +29,7 @@ from minise.train import (
     loop,
     prepare,
     train,
+    train_step,
 )
 from minise.train.setup import for_evaluation
 
@@ -63,7 +66,7 @@ def test_the_files_of_a_run(tmp_path):
     result = fit(replace(TINY, out=tmp_path), console)
     assert result.folder == tmp_path / "se_resnet8-shapes10-1"
     names = {path.name for path in result.folder.iterdir()}
-    assert names == {"config.json", "metrics.jsonl", "last.safetensors", "best.safetensors"}
+    assert names == {"config.json", "metrics.jsonl", *RUN_FILES}
     content = json.loads((result.folder / "config.json").read_text())
     assert content["config"]["se"]["reduction"] == 4
     assert content["versions"]["numpy"] == np.__version__
@@ -196,7 +199,7 @@ def test_a_saved_net_evaluates_as_the_run_did(tmp_path):
     np.testing.assert_array_equal(confusion.counts, result.confusion)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_ends_the_run_with_a_checkpoint(tmp_path, monkeypatch, number):
     honest, steps = loop.train_step, []
 
@@ -208,7 +211,7 @@ def test_a_signal_ends_the_run_with_a_checkpoint(tmp_path, monkeypatch, number):
 
     monkeypatch.setattr(loop, "train_step", signalled)
     before = signal.getsignal(number)
-    message = r"interrupted after step 3 of 8; .* is written"
+    message = r"after step 3 of 8; .*last.safetensors has it; to go on: minise resume .*shapes10-1$"
     with pytest.raises(Interrupted, match=message) as caught:
         fit(replace(TINY, out=tmp_path), quiet())
     assert caught.value.exit_status == 128 + number
@@ -226,9 +229,13 @@ def test_a_loss_that_diverges_stops_with_the_step_and_a_hint(tmp_path):
         fit(replace(TINY, out=tmp_path, lr=1e6, warmup=0), quiet())
 
 
-def test_the_guard_names_the_layer(tmp_path):
+def test_the_guard_names_the_layer(tmp_path, monkeypatch):
+    def planted(net, *arguments):
+        net.named_parameters()["layer2.0.conv1.weight"][0, 0, 0, 0] = np.inf
+        return train_step(net, *arguments)
+
+    monkeypatch.setattr(loop, "train_step", planted)
     training = prepare(replace(TINY, out=tmp_path, guard=True))
-    training.net.named_parameters()["layer2.0.conv1.weight"][0, 0, 0, 0] = np.inf
     with pytest.raises(NonFiniteError, match=r"layer layer2.0.conv1, conv2d_forward: .* weight"):
         train(training, quiet())
 

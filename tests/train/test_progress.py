@@ -86,7 +86,7 @@ def test_the_throughput_of_a_run(machine, tmp_path, monkeypatch):
     lines = (result.folder / "metrics.jsonl").read_text().splitlines()
     records = [json.loads(line) for line in lines]
     speeds = [record["images_per_second"] for record in records if "images_per_second" in record]
-    assert speeds == [16.0] * 6  # four steps, two epochs
+    assert speeds == [16.0] * 7  # four steps, two epochs, the run
     assert [record["seconds"] for record in records if record["kind"] == "epoch"] == [54, 10]
     assert (result.images_per_second, result.training_seconds) == (16, 64)
     assert re.findall(r"(\d+) images/s  (\d+) s\n", console.file.getvalue()) == [

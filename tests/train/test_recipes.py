@@ -12,7 +12,8 @@ from minise.train import lr_at, recipes
 from minise.train.config import Recipe, TrainConfig, from_dict, to_dict
 from minise.train.recipes import QUICK, RECIPES
 
-OF_A_RUN = {"root", "limit", "seed", "threads", "guard", "out", "name", "log_every"}
+OF_A_RUN = {"root", "limit", "seed", "threads", "guard", "out", "name"}
+OF_A_RUN |= {"log_every", "save_every"}
 
 
 def test_every_name_has_a_recipe():

@@ -9,6 +9,7 @@ import pytest
 from minise import models, nn
 from minise.cli.inspect import evaluate_run
 from minise.cli.words import Failure
+from minise.files import RUN_FILES
 from minise.nn import files
 from minise.train import SGD, Confusion, SoftmaxCrossEntropy, checkpoint, evaluate, loop, run
 from tests.train.regression import SquaredError, net, pairs, quiet
@@ -33,7 +34,7 @@ def test_files_of_a_run(tmp_path):
     layer, result = trained(tmp_path, console, log_every=2)
     assert result.folder == tmp_path / "run-1"
     written = {path.name for path in result.folder.iterdir()}
-    assert written == {"config.json", "metrics.jsonl", "last.safetensors", "best.safetensors"}
+    assert written == {"config.json", "metrics.jsonl", *RUN_FILES}
     config = json.loads((result.folder / "config.json").read_text())["config"]
     assert config["epochs"] == 3
     assert config["lr"] == 0.05

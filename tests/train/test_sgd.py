@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from minise import nn
+from minise.nn import files
 from minise.ops import reference
 from minise.train import SGD
+from minise.train.sgd import optimiser_state
 
 
 def update(param, grad, velocity, **settings):
@@ -207,3 +209,75 @@ def test_pytorch_agrees(nesterov):
         # four steps of sums over 2 * 3 * 3 pixels, through a normalisation: some 100 roundings
         bound = 100 * np.finfo(float).eps * (1 + abs(ours[name]).max())
         np.testing.assert_allclose(ours[name], param.detach().numpy(), rtol=0, atol=bound)
+
+
+def test_the_state_is_the_velocities_themselves():
+    layer = net()
+    optimiser = SGD(layer)
+    state = optimiser_state(optimiser)
+    assert state.keys() == {f"velocity/{name}" for name in layer.named_parameters()}
+    assert all(state[f"velocity/{name}"] is array for name, array in optimiser.velocity.items())
+    optimiser.step(grads_of(layer), 0.1)
+    assert all(state[name] is array for name, array in optimiser_state(optimiser).items())
+
+
+class OnlyVelocity:
+    """An optimiser with the attributes that train_step needs."""
+
+    def __init__(self, net):
+        self.net, self.velocity = net, {"1.weight": np.ones(3)}
+
+
+class WithCounter(SGD):
+    """An optimiser with a counter and averages of the parameters."""
+
+    def __init__(self, net):
+        super().__init__(net)
+        self.steps = np.zeros((), np.int64)
+        self.averages = {k: np.zeros_like(a) for k, a in net.named_parameters().items()}
+
+    def state(self):
+        averages = {f"average/{name}": array for name, array in self.averages.items()}
+        return {**super().state(), **averages, "steps": self.steps}
+
+    def step(self, grads, lr):
+        super().step(grads, lr / (1 + int(self.steps)))
+        self.steps += 1
+        for name, array in self.net.named_parameters().items():
+            self.averages[name] += array
+
+
+def test_the_state_of_other_optimisers():
+    assert list(optimiser_state(OnlyVelocity(net()))) == ["velocity/1.weight"]
+    assert optimiser_state(WithCounter(net()))["steps"].shape == ()
+
+
+def test_any_optimiser_goes_on_from_its_restored_state():
+    """Four steps, or two, a restore into another net and optimiser, and two more: the same bits."""
+    first, other = net(), net()
+    optimiser, fresh = WithCounter(first), WithCounter(other)
+    for _ in range(2):
+        optimiser.step(grads_of(first), 0.1)
+    arrays = {**files.arrays_of(first), **optimiser_state(optimiser)}
+    arrays = {name: array.copy() for name, array in arrays.items()}
+    files.restore(other, arrays, others=optimiser_state(fresh))
+    for _ in range(2):
+        optimiser.step(grads_of(first), 0.1)
+        fresh.step(grads_of(other), 0.1)
+    assert int(fresh.steps) == 4
+    for name, array in {**files.arrays_of(first), **optimiser_state(optimiser)}.items():
+        restored = {**files.arrays_of(other), **optimiser_state(fresh)}[name]
+        np.testing.assert_array_equal(array, restored)
+
+
+@pytest.mark.parametrize("name", ["velocity/1.weight", "steps", "1.weight"])
+def test_a_restore_that_lacks_an_array_writes_nothing(name):
+    layer = net()
+    optimiser = WithCounter(layer)
+    before = {**files.arrays_of(layer), **optimiser_state(optimiser)}
+    arrays = {key: array + 1 for key, array in before.items() if key != name}
+    before = {key: array.copy() for key, array in before.items()}
+    with pytest.raises(ValueError, match=f"the checkpoint does not fit the net: it lacks {name} "):
+        files.restore(layer, arrays, others=optimiser_state(optimiser))
+    for key, array in {**files.arrays_of(layer), **optimiser_state(optimiser)}.items():
+        np.testing.assert_array_equal(array, before[key])

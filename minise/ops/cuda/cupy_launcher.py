@@ -65,6 +65,21 @@ class Cupy(Launcher):
         device: Callable[[], int] = self.xp.cuda.runtime.getDevice
         return device
 
+    def dependencies(self) -> dict[str, str]:
+        """Return the current device, and the versions of driver, CUDA's libraries and CuPy."""
+        cuda, core = self.xp.cuda, getattr(self.xp, "_core", None)
+        chosen: list[int] = getattr(core, "get_reduction_accelerators", list)()
+        properties = cuda.runtime.getDeviceProperties(self._device())
+        return {
+            "GPU": f"{properties['name'].decode()}, {properties['multiProcessorCount']} SMs",
+            "CUDA driver": str(cuda.runtime.driverGetVersion()),
+            "CUDA runtime": str(cuda.runtime.runtimeGetVersion()),
+            "NVRTC": ".".join(map(str, cuda.nvrtc.getVersion())),
+            "cuBLAS": str(cuda.cublas.getVersion(cuda.device.get_cublas_handle())),
+            "CuPy version": self.xp.__version__,
+            "CuPy accelerators": ", ".join(map(str, chosen)) or "none",
+        }
+
     def shared_limit(self) -> int:
         """Return the maximum shared memory of a block on the current device, in bytes."""
         device = self._device()

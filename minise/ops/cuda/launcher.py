@@ -37,6 +37,10 @@ class Launcher(ABC):
     def xp(self) -> Any:
         """The array library: the module cupy, or its stand-in in tests."""
 
+    def dependencies(self) -> dict[str, str]:
+        """Return GPU, driver and libraries, on which the bits of results depend, by title."""
+        return {}
+
     @abstractmethod
     def shared_limit(self) -> int:
         """Return the maximum shared memory of a block, in bytes: at least 48 KB."""

@@ -13,10 +13,16 @@ from minise.ops.protocol import Backend
 
 
 class OpsView:
-    """The compiled ops with settings that apply during each call and are restored after it."""
+    """The compiled ops with settings that apply during each call and are restored after it.
+
+    Attributes
+    ----------
+    algorithm : str or None
+        Algorithm of convolutions; None is that of the thread, "auto" unless another view sets it.
+    """
 
     def __init__(self, ops: Any, threads: int | None, algorithm: str | None) -> None:
-        self._ops, self._threads, self._algorithm = ops, threads, algorithm
+        self._ops, self._threads, self.algorithm = ops, threads, algorithm
 
     def __getattr__(self, name: str) -> Any:
         """Return an attribute of the ops, a function with the settings applied around it."""
@@ -33,15 +39,15 @@ class OpsView:
         return configure(
             self._ops,
             self._threads if threads is None else threads,
-            self._algorithm if algorithm is None else algorithm,
+            self.algorithm if algorithm is None else algorithm,
         )
 
     def _bound(self, function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def run(*arguments: Any, **settings: Any) -> Any:
-            if _already_set(self._threads, self._algorithm):  # a check is cheaper than setting
+            if _already_set(self._threads, self.algorithm):  # a check is cheaper than setting
                 return function(*arguments, **settings)
-            with _applied(self._threads, self._algorithm):
+            with _applied(self._threads, self.algorithm):
                 return function(*arguments, **settings)
 
         return run

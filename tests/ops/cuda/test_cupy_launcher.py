@@ -6,9 +6,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from minise import nn
 from minise.ops.cuda import cupy_launcher
 from minise.ops.cuda.backend import Backend
 from minise.ops.cuda.sources import source
+from minise.train.environment import differences, environment
+from tests.ops.cuda import fake_cublas
+from tests.ops.cuda.emulator import Emulator
 from tests.ops.cuda.fake_cupy import CudaError, FakeArray, FakeModule, fake_launcher
 
 FLOAT = np.dtype(np.float32)
@@ -160,3 +164,34 @@ def test_the_shared_memory_limit_is_per_device(monkeypatch):
     assert launcher.shared_limit() == 97000
     device_of.now = 1
     assert launcher.shared_limit() == 97001
+
+
+def test_what_bits_depend_on(monkeypatch):
+    """The current device, and the versions of driver, libraries and CuPy."""
+    launcher, device_of = fake_launcher(monkeypatch)
+    properties = [dict(name=name, multiProcessorCount=132) for name in (b"H100", b"H200")]
+    monkeypatch.setattr(launcher.xp, "__version__", "14.0", raising=False)
+    monkeypatch.setattr(fake_cublas, "getVersion", lambda handle: 120904, raising=False)
+    launcher.xp._core = SimpleNamespace(get_reduction_accelerators=lambda: [1, 2])
+    launcher.xp.cuda.runtime.getDeviceProperties = lambda device: properties[device]
+    net = nn.Linear(2, 2, ops=Backend(Emulator()))
+    monkeypatch.setattr(net.ops, "launcher", launcher)
+    entries = environment(net, {}, 2)
+    assert {
+        "back end": "cuda",
+        "GPU": "H100, 132 SMs",
+        "CUDA driver": "0",
+        "CUDA runtime": "12090",
+        "NVRTC": "12.9",
+        "cuBLAS": "120904",
+        "CuPy version": "14.0",
+        "CuPy accelerators": "1, 2",
+        "cuda squeeze_excite": "auto",
+        "cuda TF32": "False",
+    }.items() <= entries.items()
+    assert not [title for title in entries if "BLAS" in title and title != "cuBLAS"]
+    device_of.now, launcher.tf32 = 1, True
+    assert differences(entries, environment(net, {}, 2)) == [
+        "GPU: H100, 132 SMs when it was saved, H200, 132 SMs now",
+        "cuda TF32: False when it was saved, True now",
+    ]

@@ -14,12 +14,15 @@ from minise.train import (
     NonFiniteState,
     SoftmaxCrossEntropy,
     check_state,
+    replay,
+    run,
     train_step,
 )
 from minise.train.checkpoint import arrays_of, restore
 from minise.train.evaluate import evaluate
 from tests.ops.cuda.device import DeviceArray, device
 from tests.ops.cuda.emulator import Emulator
+from tests.train.regression import quiet
 
 pytestmark = pytest.mark.slow
 
@@ -185,3 +188,37 @@ def test_a_guard_names_the_layer_and_the_checkpoint_check_its_array():
     pixels, labels = images(np.random.default_rng(0))
     with pytest.raises(wrap.NonFiniteError, match="layer layer2.0.conv1, conv2d_forward: "):
         step(net, optimiser, pixels.astype(np.float32), labels)
+
+
+@pytest.mark.parametrize("on_gpu", [False, True], ids=["host", "gpu"])
+def test_a_dump_of_a_guarded_run_is_replayed(on_gpu, tmp_path):
+    """Parameters and batches are copied to the host for the file, and back for the replay."""
+    ops = Backend(Emulator(device))
+    net, optimiser = build("se_resnet8", ops, np.float32)
+    wrap.attach(net, wrap.guarded(ops))
+    pixels, labels = images(np.random.default_rng(0))
+    pixels[1, 0, 2, 3] = np.inf
+    pixels = pixels.astype(np.float32)
+    batch = (ops.asarray(pixels), ops.asarray(labels)) if on_gpu else (pixels, labels)
+    settings = dict(epochs=1, out=tmp_path, name="a", console=quiet())
+    with pytest.raises(wrap.NonFiniteError, match=r"at \(1, 0, 2, 3\): inf; .*guard.safetensors"):
+        run(net, SoftmaxCrossEntropy(net.ops), [batch], optimiser, **settings)
+    again = replay(tmp_path / "a", build("se_resnet8", ops, np.float32)[0])
+    assert again.same
+    assert again.inputs[0].not_finite == 1
+    assert replay(tmp_path / "a", models.build("se_resnet8", reduction=4), ops="reference").same
+
+
+def test_a_refused_update_leaves_the_parameters():
+    ops = Backend(Emulator(device))
+    net, optimiser = build("se_resnet8", ops, np.float32)
+    wrap.attach(net, wrap.guarded(ops))
+    grads = {name: array * 0 for name, array in net.named_parameters().items()}
+    optimiser.velocity["fc.bias"][...] = 3e38
+    grads["fc.bias"][...] = 3e38
+    before = arrays_of(net)
+    message = "^layer fc, sgd_update: its result velocity of bias has 10 of 10"
+    with pytest.raises(wrap.NonFiniteError, match=message):
+        optimiser.step(grads, 0.1)
+    for name, array in arrays_of(net).items():
+        np.testing.assert_array_equal(array, before[name])

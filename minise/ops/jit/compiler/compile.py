@@ -50,9 +50,10 @@ ONLY_PRANGE = dict.fromkeys(  # only prange is parallel: a search for other loop
 
 
 class _Thread(local):
-    """Counters of one Python thread."""
+    """Compilation in one Python thread."""
 
     compile_seconds = 0.0
+    compiles = False  # a kernel, or waits for another process that does
 
 
 _thread = _Thread()
@@ -100,21 +101,27 @@ def compile_seconds() -> float:
     return _thread.compile_seconds
 
 
+def is_compiling() -> bool:
+    """Return True if this Python thread compiles a kernel, or waits for another process to."""
+    return _thread.compiles
+
+
 def compile_ahead() -> None:
     """Start a second process that compiles the kernels of the backward pass (../ahead).
 
     Numba compiles on one core. While the first training step compiles its forward pass in this
     process, the second process compiles the backward pass, which this one then loads from the
-    cache. The second process ends with this one. MINISE_AHEAD=0 disables it.
+    cache. The second process ends with this one, even if this one is killed: then its standard
+    input ends. MINISE_AHEAD=0 disables it.
     """
     if os.environ.get("MINISE_AHEAD") == "0" or os.cpu_count() == 1:
         return
-    command = [sys.executable, "-P", "-m", "minise.ops.jit.ahead"]
+    command = [sys.executable, "-P", "-m", "minise.ops.jit.ahead", "--until-stdin-ends"]
     devnull = subprocess.DEVNULL
     environment = {**os.environ, "MINISE_AHEAD": "0"}
     with suppress(OSError):  # if no process can be started, this one compiles everything
         process = subprocess.Popen(
-            command, env=environment, stdin=devnull, stdout=devnull, stderr=devnull
+            command, env=environment, stdin=subprocess.PIPE, stdout=devnull, stderr=devnull
         )
         atexit.register(process.kill)
 
@@ -125,10 +132,11 @@ class _Kernel(CPUDispatcher):  # type: ignore[misc]
     def compile(self, sig: Any) -> Any:
         """Load or compile the kernel, and release its file lock, also after an exception."""
         with global_compiler_lock:
-            start = time.perf_counter()
+            start, compiles = time.perf_counter(), _thread.compiles
             try:
                 return super().compile(sig)
             finally:
+                _thread.compiles = compiles
                 self._cache.lock.release()
                 _thread.compile_seconds += time.perf_counter() - start
 
@@ -169,6 +177,7 @@ class DiskCache(_Cache):  # type: ignore[misc]
         path = self._path(sig, target_context.codegen())
         result = _load(path, target_context)
         if result is None:
+            _thread.compiles = True
             self.lock.acquire(path)
             result = _load(path, target_context)  # another process may have compiled it meanwhile
         if result is not None:

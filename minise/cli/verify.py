@@ -1,0 +1,62 @@
+"""The verb that checks the files of runs for damage: `minise verify`."""
+
+from json import dumps
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+
+from minise.checks import escaped
+from minise.cli.words import Failure, misuse, say
+from minise.train.verify import Report, check_run, verify
+
+
+def verify_runs(runs: tyro.conf.Positional[tuple[Path, ...]], json: bool = False) -> int:
+    """Check the files of a run for damage, and hash its arrays.
+
+    It reads every array of each checkpoint, config.json, metrics.jsonl and the lock, and changes
+    nothing. Two checkpoints with the same SHA-256 have the same parameters, statistics and state
+    of the optimiser. Exit status 1 if something is damaged or not finite.
+
+    Example: minise verify runs/se_resnet8-shapes10-1
+
+    Args:
+        runs: Run folders, such as runs/*, or files of a net or a checkpoint (.safetensors).
+        json: Print a JSON list with one object for each run.
+    """
+    with misuse():
+        if not runs:
+            raise ValueError("verify: runs is empty, expected at least one run: pass runs/NAME")
+        for run in runs:
+            check_run(run)
+        reports = [verify(run) for run in runs]
+    if json:
+        print(dumps([_as_dict(report) for report in reports], indent=2))
+    else:
+        console = Console()
+        for report in reports:
+            say(console, as_text(report))
+    damaged = [report for report in reports if report.problems]
+    if damaged:
+        problem = damaged[0].problems[0]
+        raise Failure(f"verify: {len(damaged)} of {len(reports)} are damaged: {problem}")
+    return 0
+
+
+def as_text(report: Report) -> str:
+    """Return a report as text: a title, then indented lines."""
+    lines = []
+    for file in report.files:
+        where = "" if file.step is None else f", step {file.step}, epoch {file.epoch}"
+        lines.append(f"{Path(file.path).name}: {'damaged' if file.problem else 'ok'}{where}")
+        lines += [f"  SHA-256 {file.sha256}"] if file.sha256 else []
+    if report.lines is not None:
+        lines.append(f"metrics.jsonl: {report.lines} lines; lock: {report.lock}")
+    lines += [f"damaged: {problem}" for problem in report.problems]
+    lines += [f"remark: {remark}" for remark in report.remarks]
+    title = f"{report.path}: {'damaged' if report.problems else 'ok'}"
+    return "\n".join([escaped(title), *(f"  {escaped(line)}" for line in lines)])
+
+
+def _as_dict(report: Report) -> dict[str, object]:
+    return {**report._asdict(), "files": [file._asdict() for file in report.files]}

@@ -1,0 +1,188 @@
+"""Go on with a run that was stopped or killed, bit for bit.
+
+The newest checkpoint has all that the rest of the run depends on: arrays, velocities, and the state
+(state.py). The order of the images, augmentation and learning rate are functions of seed and step.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from minise.checks import StrPath
+from minise.models.trained import check_named
+from minise.train import checkpoint as checkpoints
+from minise.train.checkpoint import restore
+from minise.train.config import TrainConfig
+from minise.train.environment import differences
+from minise.train.loop import Result, Training, train
+from minise.train.objective import RESERVED
+from minise.train.recovery import Newest, newest
+from minise.train.run_folder import RunFolder, from_strict_json
+from minise.train.run_folder import open as open_folder
+from minise.train.setup import hint_at_moved_data, prepare
+from minise.train.sgd import optimiser_state
+from minise.train.state import RunState, from_json
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def resume(
+    run: StrPath, *, anyway: bool = False, console: "Console | None" = None, **changes: Any
+) -> Result:
+    """Go on with a run of `fit` or `minise train` that was stopped or killed.
+
+    The result is bit-identical to that of a run that was never stopped.
+
+    Parameters
+    ----------
+    run : str or path
+        The run folder.
+    anyway : bool
+        Whether to go on although the data, the back end, BLAS or the processor differ, so that the
+        bits of the result may differ.
+    console : rich Console, optional
+        Where to report; by default standard output.
+    **changes
+        Settings that may differ from the run's: data and root, if the data has moved; ops, if a
+        file of ops has moved; threads; save_every; log_every.
+
+    Returns
+    -------
+    Result
+        As from `fit`; the times are those of the whole run. For a run that is finished, the result
+        that it had, with None for the confusion matrix.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such run, or it has no checkpoint.
+    ValueError, TypeError
+        If the checkpoints are damaged, of a newer version or of a custom net, or if something
+        differs and anyway is False; then nothing is changed.
+    """
+    result = result_of(run)
+    return result or train(prepare_resume(run, anyway=anyway, **changes), console)
+
+
+def result_of(run: StrPath) -> Result | None:
+    """Return the result of a finished run, without the confusion matrix; None if it is unfinished.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such run.
+    """
+    folder = open_folder(run)
+    try:
+        tests = [record for record in folder.records() if record.get("kind") == "test"]
+    except ValueError:  # a damaged line: the run may go on
+        return None
+    if not tests:
+        return None
+    values = from_strict_json(tests[-1])
+    test = {k: v for k, v in values.items() if k == "loss" or k not in RESERVED}
+    times = (values.get(k, math.nan) for k in TIMES)  # older files lack the first
+    return Result(test, None, folder.path, *times)
+
+
+TIMES = ("images_per_second", "training_seconds", "seconds")  # of Result
+CHANGES = {"data", "root", "ops", "threads", "save_every", "log_every"}
+
+
+def prepare_resume(run: StrPath, *, anyway: bool = False, **changes: Any) -> Training:
+    """Load the data and build the net of a run, with the state of its newest checkpoint."""
+    if unknown := changes.keys() - CHANGES:
+        raise TypeError(
+            f"resume: {', '.join(sorted(unknown))} cannot change in a run, expected some of "
+            f"{', '.join(sorted(CHANGES))}: start a new run with read_config and fit"
+        )
+    folder = open_folder(run)
+    with unlocked_if_it_fails(folder):
+        saved = newest(folder)
+        check_named(saved.path, saved.checkpoint.config)
+        config: TrainConfig = replace(saved.checkpoint.config, **changes)
+        moved = bool(changes.keys() & {"data", "root"})
+        with hint_at_moved_data(config, "train", "test", suggest=not moved):
+            training = prepare(config, folder)
+        restore_run(training, saved, anyway)
+    return training
+
+
+@contextmanager
+def unlocked_if_it_fails(folder: RunFolder) -> Iterator[None]:
+    """Lock a run folder, which `train` unlocks at the end of the run."""
+    folder.lock()
+    try:
+        yield
+    except BaseException:
+        folder.unlock()
+        raise
+
+
+def restore_run(training: Training, saved: Newest, anyway: bool) -> None:
+    """Set the net, the optimiser and the state of a training to those of a checkpoint.
+
+    Raises
+    ------
+    ValueError
+        If the checkpoint does not fit, or something on which bits depend differs and anyway is
+        False; then the training is unchanged.
+    """
+    state = _state_of(saved)
+    environment = training.environment()
+    changed = differences(state.environment, environment)
+    changed += _different_settings(saved.checkpoint.config, training.settings)
+    if changed and not anyway:
+        raise ValueError(
+            f"resume: {'; '.join(changed)}: the result would not be bit-identical; to go on with "
+            "these differences, use --anyway, in Python anyway=True"
+        )
+    arrays = {**saved.checkpoint.arrays, **saved.checkpoint.optimiser}
+    restore(training.net, arrays, str(saved.path), optimiser_state(training.optimiser))
+    training.warnings = [*saved.warnings, *changed]
+    _check_best(training, state)
+    state.environment = environment
+    training.state, training.resumes = state, True
+    training.ignores_last = saved.path != training.folder.last
+
+
+def _state_of(saved: Newest) -> RunState:
+    """Return the state in a checkpoint."""
+    if not saved.checkpoint.state:
+        raise ValueError(
+            f"resume: {saved.path} has no state of the run, because an older version of minise "
+            "wrote it: start a new run with minise train --config; eval and predict can use it"
+        )
+    try:
+        return from_json(f"the state in {saved.path}", saved.checkpoint.state)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{error}: resume with the version of minise that wrote it") from None
+
+
+def _different_settings(before: Any, settings: dict[str, Any]) -> list[str]:
+    """Return the differences in the settings of a custom run; those of `fit` are the same."""
+    if isinstance(before, TrainConfig):
+        return []
+    names = [name for name in settings if before.get(name) != settings[name]]
+    return [f"{name} was {before.get(name)!r} and is {settings[name]!r}" for name in names]
+
+
+def _check_best(training: Training, state: RunState) -> None:
+    """Forget the best score if best.safetensors is not the net that had it.
+
+    The file is of a later epoch if the run goes on from an earlier checkpoint than the last; this
+    epoch comes again.
+    """
+    if state.best is None:
+        return
+    path = training.folder.best
+    try:
+        if from_json("", checkpoints.load(path).state).best == state.best:
+            return
+    except (OSError, ValueError, TypeError) as error:
+        text = f"{error}; the best epoch is chosen among those that follow"
+        training.warnings.append(text)
+    state.best = None

@@ -1,0 +1,90 @@
+"""A run of train.run with a net that draws random masks, as a function and as a command.
+
+python -m tests.torture.own_run '{"out": "runs", "ops": "jit", "seed": 3}'
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from minise import nn, train
+from minise.data import Augment, Batches, Dataset
+from minise.ops.backend import load_ops
+
+EPOCHS, IMAGES, BATCH = 4, 40, 4  # five steps an epoch with two batches a step, else ten
+STEPS = EPOCHS * IMAGES // BATCH  # with one batch a step
+
+
+def dropout_net(ops: str, seed: int, threads: int) -> nn.Chain:
+    """Return a small net with normalisation and dropout, whose values and masks depend on seed."""
+    made = dict(ops=load_ops(ops, threads), rng=np.random.default_rng(seed))
+    return nn.Chain(
+        nn.Conv2d(3, 4, 3, padding=1, **made),
+        nn.BatchNorm2d(4, ops=made["ops"]),
+        nn.ReLU(ops=made["ops"]),
+        nn.Dropout(0.3, **made),
+        nn.Conv2d(4, 8, 3, padding=1, stride=2, **made),
+        nn.ReLU(ops=made["ops"]),
+        nn.GlobalAvgPool2d(ops=made["ops"]),
+        nn.Dropout(0.5, **made),
+        nn.Linear(8, 3, **made),
+    )
+
+
+def images(count: int, seed: int) -> Dataset:
+    """Return images of three classes."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 3
+    pixels = rng.integers(0, 156, (count, 3, 8, 8)) + 50 * labels[:, None, None, None]
+    return Dataset("own", pixels.astype(np.uint8), labels, ("a", "b", "c"))
+
+
+def own_run(
+    out: str | Path,
+    *,
+    ops: str = "reference",
+    seed: int = 0,
+    momentum: float = 0.9,
+    nesterov: bool = True,
+    accumulate: int = 1,
+    threads: int = 1,
+    resume: str | None = None,
+    save_every: float = 60.0,
+    epochs: int = EPOCHS,
+    log_every: int = 1,
+    **settings: Any,
+) -> train.Result:
+    """Train, or go on with, a net with dropout on augmented images; seed is the net's only."""
+    net = dropout_net(ops, seed, threads)
+    augment = Augment(crop=1, flip=True, cutout=3)
+    scale = dict(mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
+    batches = Batches(images(IMAGES, 1), BATCH, seed=5, augment=augment, **scale)
+    val, test = (Batches(images(12, number), 6, shuffle=False, **scale) for number in (2, 3))
+    return train.run(
+        net,
+        train.SoftmaxCrossEntropy(net.ops),
+        batches,
+        train.SGD(net, momentum, nesterov),
+        epochs=epochs,
+        accumulate=accumulate,
+        warmup=0.2,
+        val=val,
+        test=test,
+        out=out,
+        name="run",
+        log_every=log_every,
+        save_every=save_every,
+        threads=threads,
+        resume=resume,
+        data=dict(classes=["a", "b", "c"]),
+        console=Console(quiet=True),
+        **settings,
+    )
+
+
+if __name__ == "__main__":
+    own_run(**json.loads(sys.argv[1]))
