@@ -44,7 +44,7 @@ def check_memory(
     Parameters
     ----------
     net : Layer or str
-        The net, or the name of a model.
+        The net, whose parameters and velocities are in memory already, or the name of a model.
     batch_size, size
         Images of a batch, and the size of an image as in analysis.cost_of.
     ops : back end or str
@@ -72,8 +72,8 @@ def check_memory(
     def needed(images: int) -> int:
         predict = _memory_of_model if isinstance(net, str) else memory_of
         memory = predict(net, images, tuple(size), name, **settings)
-        own = 0 if isinstance(net, str) else memory.parameters + memory.statistics
-        return memory.peak - own + data_bytes
+        own = memory.parameters + memory.statistics + memory.velocities
+        return memory.peak - (0 if isinstance(net, str) else own) + data_bytes
 
     try:
         if needed(batch_size) <= left.bytes:

@@ -31,6 +31,7 @@ from minise.ops.cost.array import ShapeArray, new
 from minise.ops.cost.ledger import CachingLedger, Ledger
 from minise.ops.cost.recipe import Unknown, follow, key_of, recipe_of
 from minise.ops.cost.rules import Numpy
+from minise.ops.exports import exported
 from minise.ops.protocol import Listener
 
 # from a function's name, arguments and settings to the bytes that it needs besides its results:
@@ -153,8 +154,8 @@ def _functions(numpy: Numpy) -> dict[str, Callable[..., Any]]:
             if inspect.isfunction(value) and value.__module__ in spaces:
                 space[name] = _rebound(value, spaces[value.__module__])
     return {
-        name: spaces[getattr(reference, name).__module__][name]
-        for name in reference.FUNCTIONS
+        name: spaces[function.__module__][name]
+        for name, function in exported(reference.__name__).items()
         if name not in ("asarray", "asnumpy")
     }
 
