@@ -15,6 +15,7 @@ from minise.train.available import available
 from minise.train.objective import Objective
 
 CHECKED = ("reference", "jit")  # back ends whose memory is that of the machine, and was measured
+MARGIN = 0.9  # share of the available bytes that the batch size in a message may need
 _TOO_LARGE = "a batch of {} does not fit either: use a smaller net or smaller images"
 
 
@@ -59,7 +60,8 @@ def check_memory(
     Raises
     ------
     OutOfMemory
-        The message says how much is needed and available, and the largest batch size that fits.
+        The message says how much is needed and available, and the largest batch size that fits
+        into nine tenths of it, as predictions err by up to a tenth.
     ValueError, TypeError
         If the model or a setting is wrong, or the model cannot process such images.
     """
@@ -82,7 +84,7 @@ def check_memory(
         if isinstance(net, str):
             raise
         return  # a layer of the user's own may need elements; training tells what is wrong
-    largest = _largest(needed, batch_size, left.bytes)
+    largest = _largest(needed, batch_size, int(MARGIN * left.bytes))
     remedy = _remedy(largest, batch_size, accumulate) if largest else _TOO_LARGE.format(1)
     raise OutOfMemory(
         f"train: a step on a batch of {batch_size} needs {_gigabytes(needed(batch_size))}, but "
