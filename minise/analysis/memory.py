@@ -75,7 +75,7 @@ def memory_of(
     --------
     >>> memory = memory_of("resnet20", 128)
     >>> memory.parameters, memory.velocities
-    (1090664, 1090664)
+    (1089896, 1089896)
     """
     batch_size = check_integer("memory_of", "batch_size", batch_size, 1)
     shapes = cost.modelled(ops)
