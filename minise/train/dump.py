@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,8 +21,9 @@ from minise.nn.files import arrays_of
 from minise.ops.guard import UPDATE, NonFinite, NonFiniteError, unguarded
 from minise.train.config import from_dict
 from minise.train.objective import Objective, SoftmaxCrossEntropy
-from minise.train.run_folder import RunFolder, versions
+from minise.train.run_folder import versions
 from minise.train.sgd import SGD
+from minise.train.training import Training
 
 NAME = "guard.safetensors"  # in a run folder
 NET, VELOCITY = "net/", "velocity/"  # prefixes of the names of arrays
@@ -68,26 +69,8 @@ class Dump(NamedTuple):
         return isinstance(self.config, dict)
 
 
-class Run(Protocol):
-    """What a dump needs of a Training."""
-
-    net: Layer
-    objective: Objective
-    optimiser: SGD
-    evaluation: Objective
-    folder: RunFolder
-    threads: int
-    settings: dict[str, Any]
-    data: dict[str, Any]
-
-    @property
-    def steps(self) -> int:
-        """The number of steps in an epoch."""
-        ...
-
-
 @contextmanager
-def dumping(training: Run, phase: str, step: int) -> Iterator[None]:
+def dumping(training: Training, phase: str, step: int) -> Iterator[None]:
     """Write guard.safetensors into the run folder if a guard raises NonFiniteError in this block.
 
     The error's `remedy` becomes the command that replays the dump, or the reason why there is none.
@@ -119,7 +102,7 @@ def dumping(training: Run, phase: str, step: int) -> Iterator[None]:
         raise
 
 
-def _dump(training: Run, phase: str, step: int, error: NonFiniteError) -> Dump:
+def _dump(training: Training, phase: str, step: int, error: NonFiniteError) -> Dump:
     net, optimiser, asnumpy = training.net, training.optimiser, training.net.ops.asnumpy
     velocity = optimiser.velocity if error.direction == UPDATE else {}
     return Dump(
@@ -154,7 +137,7 @@ def _on_host(net: Layer, inputs: Any, targets: Any) -> tuple[Any, Any]:
 def objective_settings(objective: Objective) -> dict[str, Any]:
     """Return the name of an objective's class, and the settings of a SoftmaxCrossEntropy."""
     name = type(objective).__name__
-    if type(objective) is not SoftmaxCrossEntropy:
+    if not isinstance(objective, SoftmaxCrossEntropy):
         return {"name": name}
     smoothing, guarded = objective.label_smoothing, unguarded(objective.ops) is not objective.ops
     return {"name": name, "label_smoothing": smoothing, "guarded": guarded}
@@ -162,8 +145,9 @@ def objective_settings(objective: Objective) -> dict[str, Any]:
 
 def optimiser_settings(optimiser: SGD) -> dict[str, Any]:
     """Return the name of an optimiser's class, and the settings of an SGD."""
-    names = ("momentum", "nesterov", "weight_decay", "decay_all") if type(optimiser) is SGD else ()
-    settings = {name: getattr(optimiser, name) for name in names}
+    names = ("momentum", "nesterov", "weight_decay", "decay_all")
+    is_sgd = isinstance(optimiser, SGD)
+    settings = {name: getattr(optimiser, name) for name in names if is_sgd}
     return {"name": type(optimiser).__name__, **settings}
 
 

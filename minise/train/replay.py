@@ -155,7 +155,7 @@ def _objective(dump: Dump, net: Layer) -> Objective:
 def _optimiser(dump: Dump, net: Layer) -> SGD:
     """Return the optimiser of a dump with its velocities."""
     settings: Mapping[str, Any] = {k: v for k, v in dump.optimiser.items() if k != "name"}
-    if not settings:
+    if dump.optimiser.get("name") != SGD.__name__:
         raise ValueError(
             f"replay: the optimiser is a {dump.optimiser.get('name')}, expected SGD, the only one "
             "whose updates can be replayed"
