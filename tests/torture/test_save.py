@@ -221,7 +221,7 @@ def test_a_new_run_is_on_the_disk_when_its_first_checkpoint_is(tmp_path):
     def check(folder, done):
         if done:
             assert checkpoints.load(folder / "runs" / "a" / "last.safetensors")
-            assert RunFolder.open(folder / "runs" / "a").lines == 1
+            assert RunFolder(folder / "runs" / "a").lines == 1
 
     assert for_every_crash(tmp_path, action, check)
 
