@@ -13,6 +13,7 @@ ORDER = [
     "signals",
     "checks",
     "ops",
+    "atomic",
     "files",
     "nn",
     "gradcheck",

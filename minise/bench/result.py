@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from minise.atomic import writing
 from minise.bench import machine
-from minise.files import writing
 
 if TYPE_CHECKING:
     from rich.console import Group

@@ -51,7 +51,8 @@ def as_text(report: Report) -> str:
         lines.append(f"{Path(file.path).name}: {'damaged' if file.problem else 'ok'}{where}")
         lines += [f"  SHA-256 {file.sha256}"] if file.sha256 else []
     if report.lines is not None:
-        lines.append(f"metrics.jsonl: {report.lines} lines; lock: {report.lock}")
+        count = "1 line" if report.lines == 1 else f"{report.lines:,} lines"
+        lines.append(f"metrics.jsonl: {count}; lock: {report.lock}")
     lines += [f"damaged: {problem}" for problem in report.problems]
     lines += [f"remark: {remark}" for remark in report.remarks]
     title = f"{report.path}: {'damaged' if report.problems else 'ok'}"

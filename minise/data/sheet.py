@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
+from minise.atomic import writing
 from minise.checks import StrPath, check_integer
 from minise.data.dataset import Bytes
 from minise.data.pictures import pillow
-from minise.files import writing
 
 GAP_GREY = 24  # of 0..255, the colour of the gaps
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeAlias, cast
 import numpy as np
 
 from minise.checks import check_within
+from minise.data.batches import Batches
 from minise.data.dataset import Dataset, listed
 from minise.data.fingerprint import fingerprint, new_digest, update
 from minise.ops.dependencies import UNKNOWN
@@ -90,6 +91,15 @@ def check_batch(where: str, title: str, batch: Any) -> None:
         raise ValueError(
             f"{where}: {title} has 0 inputs, expected at least one: leave out the empty batch"
         )
+
+
+def shape_of(batches: BatchSource) -> tuple[int, ...] | None:
+    """Return the shape of a batch of inputs, None for an unknown source, which is not read."""
+    if isinstance(batches, Batches):
+        return (min(batches.batch_size, len(batches.dataset)), *batches.dataset.images.shape[1:])
+    if isinstance(batches, list | tuple):
+        return tuple(getattr(batches[0][0], "shape", ())) or None
+    return None
 
 
 def epoch_batches(batches: BatchSource, epoch: int, start: int = 0) -> Iterable[tuple[Any, Any]]:

@@ -9,8 +9,9 @@ and the state of the run with which it can go on (state.py).
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from minise.atomic import write_whole
 from minise.checks import Array
-from minise.files import CHECKPOINT, read, write, write_whole
+from minise.files import CHECKPOINT, read, write
 from minise.nn.files import OPTIMISER_PREFIX, arrays_of, restore
 from minise.train.config import TrainConfig, from_dict, to_dict
 

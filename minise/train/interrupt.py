@@ -135,7 +135,8 @@ def naming_the_checkpoint(folder: RunFolder, interruption: Interruption) -> Iter
             raise _stopped(interruption.number, folder, "") from error  # with the output's reader
         if isinstance(error, SystemExit | BrokenPipeError):
             raise
-        raise type(error)(f"{error}; {_written(folder)}") from error  # args do not change its text
+        text = f"{error}; {_written(folder)}{_command(folder)}"
+        raise type(error)(text) from error  # args do not change its text
     except (FloatingPointError, ImageError, OpsError) as error:
         error.args = (f"{error}; {_written(folder)}{getattr(error, 'remedy', '')}",)
         raise

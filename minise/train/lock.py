@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from minise.atomic import TEMPORARY, writing
 from minise.checks import StrPath, escaped
-from minise.files import TEMPORARY, writing
 from minise.train.owner import MAX_BYTES, Owner, from_json, has_ended, is_of_this_host, this_process
 
 try:
@@ -139,11 +139,13 @@ def _release(path: Path, handle: int) -> None:
     """Remove the lock file and unlock it; in this order, or another owner's would be removed."""
     if fcntl is None:  # Windows removes no open file
         os.close(handle)
-    with suppress(OSError):
-        path.unlink()
-    if fcntl is not None:
+    try:
         with suppress(OSError):
-            os.close(handle)
+            path.unlink()
+    finally:
+        if fcntl is not None:
+            with suppress(OSError):
+                os.close(handle)
 
 
 def _write(path: Path, handle: int) -> None:

@@ -201,15 +201,16 @@ class Loop:
         self.state.step += 1
 
     def after_step(self) -> None:
-        """Log, save and end the run, if it is time to."""
+        """Log, save and end the run, if it is time to.
+
+        The output comes last: Ctrl-C and a closed terminal may also end its reader.
+        """
         training, state, number = self.training, self.state, self.interruption.number
         log, save = state.step % training.log_every == 0, number or self.is_save_due()
         if not (self.means.on_host or log or save):
             return  # reading the loss would wait for the GPU
         self.read()
         epoch, means, ips = len(state.epochs) + 1, self.means, self.images_per_second
-        done = state.step - (epoch - 1) * training.steps
-        self.progress.step(epoch, done, means.means(), ips)
         if log:
             record = dict(loss=means.last["loss"], lr=training.lr_at(state.step))
             training.folder.log(
@@ -220,6 +221,8 @@ class Loop:
         if number:
             where = f"step {state.step} of {training.epochs * training.steps}"
             raise interrupted(number, training.folder, where)
+        done = state.step - (epoch - 1) * training.steps
+        self.progress.step(epoch, done, means.means(), ips)
 
     @property
     def images_per_second(self) -> float:

@@ -5,7 +5,7 @@
 
 import traceback
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from minise.analysis import memory_of
@@ -70,7 +70,8 @@ def check_memory(
 
     @cache
     def needed(images: int) -> int:
-        memory = memory_of(net, images, size, name, **settings)
+        predict = _memory_of_model if isinstance(net, str) else memory_of
+        memory = predict(net, images, tuple(size), name, **settings)
         own = 0 if isinstance(net, str) else memory.parameters + memory.statistics
         return memory.peak - own + data_bytes
 
@@ -87,6 +88,9 @@ def check_memory(
         f"train: a step on a batch of {batch_size} needs {_gigabytes(needed(batch_size))}, but "
         f"{_gigabytes(left.bytes)} are available {left.where}: {remedy}"
     )
+
+
+_memory_of_model = lru_cache(memory_of)  # a process may train one model many times
 
 
 def _name_of(ops: Backend) -> str:

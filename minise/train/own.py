@@ -9,8 +9,9 @@ import numpy as np
 
 from minise.checks import StrPath, check_choice, check_integer, check_number
 from minise.nn import Layer
-from minise.train.batches import BatchSource, check_batches, check_classes
+from minise.train.batches import BatchSource, check_batches, check_classes, shape_of
 from minise.train.loop import Result, Training, train
+from minise.train.memory import check_memory
 from minise.train.objective import Objective, check_objective
 from minise.train.recovery import newest
 from minise.train.resume import restore_run, unlocked_if_it_fails
@@ -127,6 +128,8 @@ def run(
             check_batches("run", title, source)
     details = _as_json({} if data is None else data)
     check_classes("run", sources, details.get("classes"))
+    if (shape := shape_of(batches)) and len(shape) > 1:
+        check_memory(net, shape[0], shape[1:], ops=net.ops, accumulate=accumulate)
     epochs, accumulate, log_every = int(epochs), int(accumulate), int(log_every)
     settings = dict(
         epochs=epochs,

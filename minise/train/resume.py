@@ -140,15 +140,8 @@ def restore_run(training: Training, saved: Newest, anyway: bool) -> None:
             f"resume: {'; '.join(changed)}: the result would not be bit-identical; to go on with "
             "these differences, use --anyway, in Python anyway=True"
         )
-    arrays, stored = optimiser_state(training.optimiser), saved.checkpoint.optimiser
-    if {k: v.shape for k, v in arrays.items()} != {k: v.shape for k, v in stored.items()}:
-        raise ValueError(
-            f"resume: the optimiser's arrays in {saved.path} do not fit: build net and optimiser "
-            "as for the run"
-        )
-    restore(training.net, saved.checkpoint.arrays, str(saved.path))
-    for name, array in arrays.items():
-        array[...] = training.net.ops.asarray(stored[name], array.dtype)
+    arrays = {**saved.checkpoint.arrays, **saved.checkpoint.optimiser}
+    restore(training.net, arrays, str(saved.path), optimiser_state(training.optimiser))
     training.warnings = [*saved.warnings, *changed]
     _check_best(training, state)
     state.environment = environment
@@ -174,7 +167,11 @@ def _different_settings(before: Any, settings: dict[str, Any]) -> list[str]:
     if isinstance(before, TrainConfig):
         return []
     names = [name for name in settings if before.get(name) != settings[name]]
-    return [f"{name} was {before.get(name)!r} and is {settings[name]!r}" for name in names]
+    texts = ((name, repr(before.get(name)), repr(settings[name])) for name in names)
+    return [
+        f"{name} differs" if name == "net" else f"{name} was {old} and is {new}"
+        for name, old, new in texts
+    ]
 
 
 def _check_best(training: Training, state: RunState) -> None:

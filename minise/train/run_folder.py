@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from minise import __version__
+from minise.atomic import flush, flush_folder, write_whole, writing
 from minise.checks import StrPath, as_path, check_integer, did_you_mean
-from minise.files import RUN_FILES, flush, write_whole, writing
+from minise.files import RUN_FILES
 from minise.train.lock import locked, remove_litter
 
 PACKAGES = ("minise", "numpy", "numba", "safetensors", "rich", "threadpoolctl", "tyro")
@@ -98,8 +99,10 @@ class RunFolder:
     def log(self, kind: str, **values: Any) -> None:
         """Append one line of strict JSON to metrics.jsonl; see as_strict_json."""
         line = json.dumps(as_strict_json({"kind": kind, **values}), allow_nan=False)
-        with writing(self.metrics, len(line)), self.metrics.open("a") as file:
-            file.write(f"{line}\n")
+        rest = f"{line}\n".encode()
+        with writing(self.metrics, len(rest)), self.metrics.open("ab", buffering=0) as file:
+            while rest:  # a buffer would write its content again after a failure
+                rest = rest[file.write(rest) :]
         self.lines += 1
 
     def records(self) -> list[dict[str, Any]]:
@@ -276,12 +279,19 @@ def check_threads(where: str, threads: int, least: int = 1) -> None:
 
 
 def _made(path: Path) -> RunFolder:
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
         path.mkdir(parents=True)
+        log = path / "metrics.jsonl"
         try:
-            (path / "metrics.jsonl").touch()
-        except OSError:
-            path.rmdir()
+            log.touch()
+            for folder in missing:
+                with suppress(PermissionError):  # a folder that may be written and not read
+                    flush_folder(folder.parent)
+        except BaseException:
+            with suppress(OSError):
+                log.unlink(missing_ok=True)
+                path.rmdir()
             raise
     except OSError as error:
         if isinstance(error, FileExistsError) and os.path.lexists(path):  # not out, a broken link

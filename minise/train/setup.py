@@ -20,6 +20,7 @@ from minise.ops import wrap
 from minise.ops.backend import Backend, load_ops
 from minise.train.config import TrainConfig, to_dict, with_absolute_paths
 from minise.train.loop import Result, Training, train
+from minise.train.memory import check_memory
 from minise.train.objective import SoftmaxCrossEntropy
 from minise.train.recipes import for_model
 from minise.train.run_folder import RunFolder, check_threads, create
@@ -64,6 +65,15 @@ def prepare(config: TrainConfig, folder: RunFolder | None = None) -> Training:
         train_set, val_set = hold_out(train_set, config.val)
     mean, std = normalisation(config, train_set)
     data = {"mean": mean, "std": std, "classes": classes}
+    check_memory(
+        config.model,
+        min(config.batch_size, len(train_set)),
+        train_set.images.shape[1:],
+        ops=config.ops,
+        accumulate=config.accumulate,
+        num_classes=len(classes),
+        **chosen_settings(config.model, config.se, config.shortcut),
+    )
     net = build_net(config, len(classes), ops)
     augment = Augment(crop=config.crop, flip=config.flip, cutout=config.cutout)
     seed, size, absolute = config.seed, config.batch_size, with_absolute_paths(config)

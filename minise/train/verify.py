@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minise.atomic import TEMPORARY
 from minise.checks import Array, StrPath, as_path
-from minise.files import CHECKPOINT, NET, RUN_FILES, TEMPORARY, Damaged, File, read
+from minise.files import CHECKPOINT, NET, RUN_FILES, Damaged, File, read
 from minise.train.config import CustomNet, read_config
 from minise.train.lock import state
 from minise.train.run_folder import RunFolder, example_in, not_a_folder, record_of

@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from minise.files import writing
+from minise.atomic import writing
 from minise.walk.data import data_of
 from minise.walk.steps import Trace
 

@@ -5,8 +5,8 @@ from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from minise.atomic import writing
 from minise.contract.case import OPS, family
-from minise.files import writing
 from minise.ops.reference import gates, squeezes
 from minise.walk.cases import case
 from minise.walk.page import asset, fill, page

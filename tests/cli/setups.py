@@ -98,7 +98,7 @@ def calls(target, action, after=0):
 
     def prepare(patch):
         path, _, name = target.rpartition(".")
-        owner = _resolved(path)
+        owner = resolved(path)
         function, count = getattr(owner, name), [0]
 
         def run(*arguments, **settings):
@@ -114,12 +114,13 @@ def calls(target, action, after=0):
     return prepare
 
 
-def _resolved(path):
+def resolved(path):
+    """Return the module, class or object of a dotted name."""
     try:
         return import_module(path)
     except ModuleNotFoundError:
         owner, _, name = path.rpartition(".")
-        return getattr(_resolved(owner), name)
+        return getattr(resolved(owner), name)
 
 
 def signals(target, number=signal.SIGINT, after=0, times=1):

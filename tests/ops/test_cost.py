@@ -8,9 +8,13 @@ import pytest
 from minise import models, nn
 from minise.contract.case import line, optional
 from minise.contract.rules import cache_class
-from minise.ops import cost, reference
+from minise.ops import cost, jit, reference
+from minise.ops.backend import load_ops
 from minise.ops.cost.array import ShapeArray
 from minise.ops.cost.ledger import CachingLedger
+from minise.ops.cuda.workspace import workspace as cuda_workspace
+from minise.ops.jit.vector import memory
+from minise.ops.jit.workspace import workspace
 from tests.ops.cases import CASES, OPS, draw
 
 ALL = {f"{op} {name}": case for op, cases in CASES.items() for name, case in cases.items()}
@@ -185,6 +189,37 @@ def test_a_reshape_copies_where_numpy_does():
         assert [s for s, size in zip(ours.steps, ours.shape, strict=True) if size > 1] == steps
 
 
+def test_settings_of_a_backward():
+    ops = cost.Shapes()
+    x, weight = ops.shaped((2, 3, 8, 8), np.float32), ops.shaped((4, 3, 3, 3), np.float32)
+    out, cache = ops.conv2d_forward(x, weight)
+    dx, dweight, dbias = ops.conv2d_backward(out, cache, plus=x)
+    assert (dx.shape, dweight.shape, dbias) == (x.shape, weight.shape, None)
+    assert ops.conv2d_backward(out, cache, needs_dx=False)[0] is None
+    with pytest.raises(ValueError, match=r"conv2d: plus has shape \(2, 4, 6, 6\), expected"):
+        ops.conv2d_backward(out, cache, plus=out)
+
+
+def test_a_method_of_numpy_without_a_rule_is_counted():
+    ops = cost.Shapes()
+    x = ops.shaped((2, 50), np.float32)
+    repeated, total = x.repeat(3, axis=1), np.cumsum(x, axis=1)
+    assert (type(repeated), repeated.shape, total.shape) == (ShapeArray, (2, 150), (2, 50))
+    assert ops.ledger.live == 400 + 1200 + 400
+
+
+def test_the_module_is_a_back_end():
+    net = models.build("se_resnet8", ops=cost)
+    out, cache = net.forward(cost.shaped((4, 3, 8, 8), np.float32), training=True)
+    dx, grads = net.backward(out, cache)
+    assert (out.shape, dx.shape, dx.strides) == ((4, 10), (4, 3, 8, 8), (0, 0, 0, 0))
+    assert {name: grad.shape for name, grad in grads.items()} == {
+        name: param.shape for name, param in net.named_parameters().items()
+    }
+    assert net.predict(cost.shaped((4, 3, 8, 8), np.float32)).shape == (4, 10)
+    assert load_ops("minise.ops.cost") is cost
+
+
 def test_parameters_are_not_drawn():
     ops = cost.Shapes()
     models.build("resnet8", ops=ops)
@@ -204,8 +239,6 @@ def test_a_layer_of_the_users_own_in_numpy():
 
 
 def test_the_caching_allocator_is_imitated():
-    from minise.ops.jit.vector import memory
-
     rng = np.random.default_rng(0)
     allocator = memory._CachingAllocator()
     ledger, living = CachingLedger(smallest=100, slack=memory.SLACK), []
@@ -219,6 +252,54 @@ def test_the_caching_allocator_is_imitated():
         ledger.take(size, True)
         counts = allocator.used_bytes, allocator.peak, allocator.cached_bytes
         assert (ledger.used, ledger.most_used, ledger.cached_bytes) == counts
+
+
+CONVOLUTIONS = {  # channels, filters, kernel, settings
+    "winograd": (32, 64, 3, dict(padding=(1, 1))),
+    "winograd in groups": (64, 64, 3, dict(padding=(1, 1), groups=2)),
+    "planes": (3, 32, 3, dict(padding=(1, 1))),
+    "direct": (32, 64, 3, dict(padding=(1, 1), stride=(2, 2))),
+    "pointwise": (64, 128, 1, {}),
+    "depthwise": (64, 64, 3, dict(padding=(1, 1), groups=64)),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_workspaces_of_jit_are_those_of_its_allocator(name, monkeypatch):
+    channels, filters, kernel, settings = CONVOLUTIONS[name]
+    allocator = memory._CachingAllocator()
+    sizes, allocate = [], allocator.allocate
+    monkeypatch.setattr(memory, "_allocator", allocator)
+    monkeypatch.setattr(
+        allocator, "allocate", lambda owner, size: (sizes.append(size), allocate(owner, size))[1]
+    )
+    x = np.ones((8, channels, 32, 32), np.float32)
+    weight = np.ones((filters, channels // settings.get("groups", 1), kernel, kernel), np.float32)
+    out, cache = jit.conv2d_forward(x, weight, **settings)
+    pooled, _ = workspace("conv2d_forward", (x, weight), settings)
+    assert sorted(sizes) == counted([out.nbytes, *pooled])
+    dout = np.ascontiguousarray(out.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    sizes.clear()
+    dx, dweight, _ = jit.conv2d_backward(dout, cache)
+    pooled, _ = workspace("conv2d_backward", (dout, cache), {})
+    others = {dweight.nbytes + 64} if "winograd" in name else set()
+    assert sorted(size for size in sizes if size not in others) == counted([dx.nbytes, *pooled])
+
+
+def counted(sizes):
+    """Return the sizes that the allocator of jit is asked for, with its padding."""
+    return sorted(size + 64 for size in sizes if size > memory.MAX_UNPOOLED_BYTES)
+
+
+def test_columns_of_cuda_are_bounded():
+    x, weight = (cost.shaped(shape, np.float32) for shape in ((8, 4, 16, 16), (6, 4, 3, 3)))
+    declared = cuda_workspace("conv2d_forward", (x, weight), dict(padding=(1, 1)))
+    assert declared == ([], 8 * 4 * 9 * 16 * 16 * 4)
+    many = cost.shaped((1 << 20, 4, 16, 16), np.float32)
+    assert (1 << 27) < cuda_workspace("conv2d_forward", (many, weight), {})[1] <= 1 << 28
+    assert cuda_workspace("relu_forward", (x,), {}) == ([], 0)
+    assert cost.modelled("cuda").workspace is cuda_workspace
 
 
 def test_an_unknown_back_end():

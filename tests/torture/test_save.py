@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from minise import nn
-from minise.files import write_whole
+from minise.atomic import write_whole
 from minise.train import checkpoint as checkpoints
 from minise.train.checkpoint import Checkpoint
 from minise.train.lock import locked

@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from minise.files import TEMPORARY, write_whole
+from minise.atomic import TEMPORARY, write_whole
 from minise.train import lock
 from minise.train.lock import LOCK, Locked, locked, remove_litter, state
 from minise.train.owner import this_process
@@ -109,10 +109,10 @@ def test_another_process_is_named_and_refused_until_it_ends(tmp_path):
 
 def test_a_killed_owner_leaves_a_stale_lock(tmp_path):
     process = in_child(tmp_path)
-    process.kill()  # a zombie until it is waited for
-    while state(tmp_path)[0] == "held":
-        pass
-    assert state(tmp_path)[1].pid == process.pid
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it remains a zombie
+    condition, owner = state(tmp_path)
+    assert (condition, owner.pid) == ("stale", process.pid)
     with locked(tmp_path):
         assert state(tmp_path)[1].pid == os.getpid()
     process.communicate()

@@ -2,11 +2,13 @@
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from minise.files import TEMPORARY
+from minise.atomic import TEMPORARY
 from minise.train import run_folder
 from minise.train.run_folder import RunFolder, create
 
@@ -26,6 +28,26 @@ def test_the_log_counts_its_lines(folder):
     with folder.metrics.open("a") as file:
         file.write('{"kind": "st')
     assert RunFolder(folder.path).lines == 4
+
+
+def test_a_log_that_fails_within_a_line_has_its_complete_lines(folder):
+    """A limit on the size of files lets a write end within the line."""
+    code = f"""
+import os, resource
+from pathlib import Path
+from minise.train.run_folder import RunFolder
+folder = RunFolder(Path({str(folder.path)!r}))
+size = folder.metrics.stat().st_size
+resource.setrlimit(resource.RLIMIT_FSIZE, (size + 9, resource.RLIM_INFINITY))
+try:
+    folder.log("step", step=5)
+except OSError as error:
+    print(error)
+"""
+    before = folder.metrics.read_text()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "metrics.jsonl cannot be written (File too large; 28 bytes are needed, " in done.stdout
+    assert folder.metrics.read_text() == before + '{"kind": '
 
 
 @pytest.mark.parametrize("ending", ["", '{"kind": "st', "\0\0\0"])

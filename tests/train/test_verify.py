@@ -9,7 +9,8 @@ import threading
 import numpy as np
 import pytest
 
-from minise.files import CHECKPOINT, NET, TEMPORARY, write
+from minise.atomic import TEMPORARY
+from minise.files import CHECKPOINT, NET, write
 from minise.train.lock import LOCK, locked
 from minise.train.run_folder import create
 from minise.train.verify import digest, verify

@@ -41,6 +41,8 @@ class ShapeArray(np.ndarray):
             self.memory, self.steps = source.memory, source.steps
             if len(self.steps) != self.ndim:
                 self.steps = layout.contiguous(self.shape)
+            if self.flags.owndata:  # made by a method without a rule
+                self.memory = Memory(source.memory.ledger, self.nbytes)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **settings: Any) -> Any:
         """Return the result's shape; a number is computed."""

@@ -42,5 +42,8 @@ def _convolution(cache: Any, **settings: bool) -> tuple[list[int], int]:
 
 def _spread(dout: Any) -> int:
     """Return the bytes of a copy of dout if it repeats numbers, as behind a global average."""
-    axes = zip(getattr(dout, "shape", ()), getattr(dout, "steps", ()), strict=True)
-    return dout.nbytes if any(size > 1 and step == 0 for size, step in axes) else 0
+    steps = getattr(dout, "steps", None)
+    if steps is None:
+        return 0
+    repeats = any(size > 1 and not step for size, step in zip(dout.shape, steps, strict=True))
+    return int(dout.nbytes) if repeats else 0

@@ -342,6 +342,7 @@ def test_when_a_second_process_is_started(
         compiling.subprocess, "Popen", lambda *a, **k: started_processes.append(a) or Process()
     )
     monkeypatch.setattr(compiling, "folder", lambda: tmp_path)
+    monkeypatch.setattr(compiling._thread, "compiles", False)  # load_overload sets it
     monkeypatch.setattr(compiling.os, "cpu_count", lambda: cores)
     monkeypatch.setattr(compiling.DiskCache, "_path", lambda *arguments: tmp_path / "nothing")
     monkeypatch.setenv("MINISE_AHEAD", setting)

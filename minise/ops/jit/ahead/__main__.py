@@ -1,7 +1,8 @@
 """Compile the kernels of the backward pass, in the order in which a training step needs them.
 
-compiler/compile.py starts `python -m minise.ops.jit.ahead` when the first training begins. The
-reference computes the caches that backward takes, so that no forward kernel is compiled here.
+compiler/compile.py starts `python -m minise.ops.jit.ahead --until-stdin-ends` when the first
+training begins; with this option it ends when the process that started it does. The reference
+computes the caches that backward takes, so that no forward kernel is compiled here.
 """
 
 import os
@@ -48,12 +49,13 @@ def workloads() -> Iterator[tuple[Any, Any, tuple[Any, ...], dict[str, Any]]]:
     yield jit.conv2d_backward, conv, (images, filters), {**padding, "stride": (2, 2)}
 
 
-def end_with_parent() -> None:
-    """End this process when its standard input ends, because the process that started it has."""
+def end_after_stdin() -> None:
+    """End this process at the end of its standard input, also during a compilation."""
     sys.stdin.read()
     os._exit(0)
 
 
 if __name__ == "__main__":
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    if "--until-stdin-ends" in sys.argv:
+        threading.Thread(target=end_after_stdin, daemon=True).start()
     main()

@@ -116,7 +116,7 @@ def compile_ahead() -> None:
     """
     if os.environ.get("MINISE_AHEAD") == "0" or os.cpu_count() == 1:
         return
-    command = [sys.executable, "-P", "-m", "minise.ops.jit.ahead"]
+    command = [sys.executable, "-P", "-m", "minise.ops.jit.ahead", "--until-stdin-ends"]
     devnull = subprocess.DEVNULL
     environment = {**os.environ, "MINISE_AHEAD": "0"}
     with suppress(OSError):  # if no process can be started, this one compiles everything
