@@ -10,9 +10,9 @@
 Each call is as the kernel would see it: what Python's buffers gather is a single write. Seen are
 the functions of the module os (and thereby pathlib, shutil and tempfile), files of `open`,
 `io.open` and `os.fdopen`, and the locks of fcntl, in all threads of this process. Not seen is what
-C or Rust code writes by itself (numpy.ndarray.tofile, memory maps, safetensors' save_file); the
-`content` that crash.py computes from the calls then differs from the folder's, so a test can tell.
-Functions that a module imported by name before (`from os import replace`) are not seen either.
+C or Rust code writes by itself (numpy.ndarray.tofile, memory maps, safetensors' save_file), nor
+functions that a module imported by name before (`from os import replace`). `crash.record` notices
+it: it compares the content that follows from the calls with the folder's.
 
 Standard library only.
 """

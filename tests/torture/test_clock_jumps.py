@@ -14,7 +14,7 @@ from tests.torture.runs import (
     train_arguments,
 )
 
-pytestmark = pytest.mark.slow
+slow, long = pytest.mark.slow, pytest.mark.long
 HOURS = 7200.0
 CLOCKS = {
     "forwards": dict(wall=[(0.3, HOURS), (0.6, 0.0)]),
@@ -27,12 +27,18 @@ CLOCKS = {
 }
 
 
+IN_CI = {"to and fro", "a computer that sleeps", "stopped"}
+
+
 def count_saves(life):
     """Return how often last.safetensors was replaced, from the calls in the errors of at_call."""
     return len(re.findall(r"file call: replace \S+ last.safetensors", life.err))
 
 
-@pytest.mark.parametrize("name", CLOCKS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=slow if name in IN_CI else long) for name in CLOCKS],
+)
 def test_a_run_and_its_saves(data, tmp_path, alone, name):
     path = tmp_path / "runs" / "run"
     path.parent.mkdir()
@@ -44,7 +50,10 @@ def test_a_run_and_its_saves(data, tmp_path, alone, name):
     assert count_saves(life) >= steps  # each step is saved, whatever the clocks say
 
 
-@pytest.mark.parametrize("name", ["forwards", "backwards", "1970"])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param("forwards", marks=long), pytest.param("1970", marks=slow)],
+)
 def test_a_resume_with_another_time(data, tmp_path, alone, name):
     """The lock and the checkpoints of the killed run are in the future, or in the past."""
     path = tmp_path / "run"
@@ -54,6 +63,7 @@ def test_a_resume_with_another_time(data, tmp_path, alone, name):
     check_end(path, alone(), life)
 
 
+@slow
 def test_seconds_are_never_negative(data, tmp_path):
     path = tmp_path / "run"
     life = run(with_clock(CLOCKS["backwards"], train_arguments(data, path)))

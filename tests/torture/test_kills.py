@@ -24,7 +24,7 @@ from tests.torture.runs import (
 
 slow = pytest.mark.slow
 KILLS = 8  # of a run at random instants; then it is left alone
-SLACK = 0.4  # seconds: a step, a save and a line, on a machine that does other things
+SLACK = 1.0  # seconds: a step and a save, on a machine that does much else
 
 
 def check_after_kill(path, life, save_every):
@@ -105,8 +105,7 @@ def resumed(path, first):
 @pytest.mark.parametrize(
     ("target", "number"),
     [
-        ("minise.train.loop.evaluate", 1),  # the first validation
-        ("minise.train.loop.evaluate", 3),
+        ("minise.train.loop.evaluate", 3),  # validation
         ("minise.train.loop.evaluate", 5),  # the test
         ("minise.train.loop.train_step", 7),
         ("minise.train.loop.restore", 1),  # of the best net, before the test
@@ -120,24 +119,23 @@ def test_kills_in_every_phase(data, tmp_path, alone, target, number):
     check_end(path, alone(), resumed(path, first))
 
 
-def calls_of_saves(data, path, **options):
-    """Return the file calls of a run in its folder."""
-    calls = file_calls(path.parent, train_arguments(data, path, **options))
-    shutil.rmtree(path)
-    return calls
-
-
 FEW_CALLS = dict(epochs=2, save_every=60, log_every=5)
 
 
+@pytest.fixture(scope="module")
+def calls(data, tmp_path_factory):
+    """Return the file calls of a run with FEW_CALLS."""
+    out = tmp_path_factory.mktemp("calls")
+    return file_calls(out, train_arguments(data, out / "run", **FEW_CALLS))
+
+
 @slow
-@pytest.mark.parametrize("share", [0.15, 0.5, 0.85])
-def test_kills_in_a_save(data, tmp_path, alone, share):
+@pytest.mark.parametrize("share", [0.4, 0.8])
+def test_kills_in_a_save(data, tmp_path, alone, calls, share):
     """Most file calls of a run are those of its saves."""
     path = tmp_path / "runs" / "run"
     path.parent.mkdir()
     first = train_arguments(data, path, **FEW_CALLS)
-    calls = calls_of_saves(data, path, **FEW_CALLS)
     writes = [number for number, call in enumerate(calls) if call.startswith("write .minise")]
     number = writes[int(share * len(writes))]
     life = run(at_call(path.parent, number, "torn", first))
@@ -147,11 +145,10 @@ def test_kills_in_a_save(data, tmp_path, alone, share):
 
 @pytest.mark.long
 @pytest.mark.parametrize("when", ["before", "torn", "after"])
-def test_kills_at_every_file_call(data, tmp_path, alone, when):
+def test_kills_at_every_file_call(data, tmp_path, alone, calls, when):
     path = tmp_path / "runs" / "run"
     path.parent.mkdir()
     first = train_arguments(data, path, **FEW_CALLS)
-    calls = calls_of_saves(data, path, **FEW_CALLS)
     start = ("before", "torn", "after").index(when)
     for number in range(start, len(calls), 3):
         life = run(at_call(path.parent, number, when, first))

@@ -9,7 +9,6 @@ import json
 import signal
 from unittest import mock
 
-import numpy as np
 import pytest
 
 from minise.train import Interrupted, loop
@@ -110,27 +109,31 @@ def with_zero_velocities(training, saved, anyway):
         array[...] = 0
 
 
+def restoring(change):
+    """Return minise.train.resume.restore with other arrays: change(name, array)."""
+
+    def run(net, arrays, *rest):
+        return restore(net, {name: change(name, array) for name, array in arrays.items()}, *rest)
+
+    return run
+
+
+def from_the_start(batches, epoch, start):
+    return epoch_batches(batches, epoch, 0)
+
+
 FORGOTTEN = {  # what a resume does not restore: how
     "velocities": ("minise.train.own.restore_run", with_zero_velocities),
     "counters of masks": (
         "minise.train.resume.restore",
-        lambda net, arrays, where: restore(
-            net,
-            {k: np.zeros_like(a) if k.endswith(".draws") else a for k, a in arrays.items()},
-            where,
-        ),
+        restoring(lambda name, array: 0 * array if name.endswith(".draws") else array),
     ),
     "seeds of masks": (
         "minise.train.resume.restore",
-        lambda net, arrays, where: restore(
-            net, {k: a + k.endswith(".seed") for k, a in arrays.items()}, where
-        ),
+        restoring(lambda name, array: array + name.endswith(".seed")),
     ),
-    "place in the epoch": (
-        "minise.train.loop.epoch_batches",
-        lambda b, epoch, start: epoch_batches(b, epoch, 0),
-    ),
-    "sums of the epoch": ("minise.train.loop.Means", lambda sums=None, count=0: Means()),
+    "place in the epoch": ("minise.train.loop.epoch_batches", from_the_start),
+    "sums of the epoch": ("minise.train.loop.Means", lambda *arguments: Means()),
     "log": ("minise.train.run_folder.RunFolder.cut_log", lambda folder, lines: ""),
 }
 

@@ -53,7 +53,7 @@ def stopped_at_random(data, path, alone, draws, stops, pauses):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pauses", [[], [0.0], [0.03]])
+@pytest.mark.parametrize("pauses", [[], [0.03]])
 def test_signals_at_random_instants(data, tmp_path, alone, pauses):
     assert stopped_at_random(data, tmp_path / "run", alone, 1, 4, pauses) > 1
 
@@ -73,9 +73,11 @@ PHASES = {  # function: call at which signals arrive
 }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("count", [1, 2])
-@pytest.mark.parametrize("target", PHASES)
+@pytest.mark.parametrize(
+    ("target", "count"),
+    [pytest.param(name, 2, marks=pytest.mark.slow) for name in PHASES]
+    + [pytest.param(name, 1, marks=pytest.mark.long) for name in PHASES],
+)
 def test_signals_in_every_phase(data, tmp_path, alone, target, count):
     path = tmp_path / "run"
     first = train_arguments(data, path)
