@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from minise.checks import StrPath
+from minise.files import shortened
 from minise.models.trained import check_named
 from minise.train import checkpoint as checkpoints
 from minise.train.checkpoint import restore
@@ -141,11 +142,9 @@ def restore_run(training: Training, saved: Newest, anyway: bool) -> None:
             f"resume: {'; '.join(changed)}: the result would not be bit-identical; to go on with "
             "these differences, use --anyway, in Python anyway=True"
         )
-    arrays = {**saved.checkpoint.arrays, **saved.checkpoint.optimiser}
-    restore(training.net, arrays, str(saved.path), optimiser_state(training.optimiser))
-    training.warnings = [*saved.warnings, *changed]
-    _check_best(training, state)
-    state.environment = environment
+    warnings = [*saved.warnings, *changed, *_check_best(training, state)]
+    _restore_arrays(training, saved)
+    training.warnings, state.environment = warnings, environment
     training.state, training.resumes = state, True
     training.ignores_last = saved.path != training.folder.last
 
@@ -181,19 +180,41 @@ def _different_settings(saved: Newest, settings: dict[str, Any]) -> list[str]:
     ]
 
 
-def _check_best(training: Training, state: RunState) -> None:
-    """Forget the best score if best.safetensors is not the net that had it.
+def _restore_arrays(training: Training, saved: Newest) -> None:
+    """Write the arrays of a checkpoint into the net and the optimiser."""
+    before, optimiser = saved.checkpoint.optimiser, training.optimiser
+    now = optimiser_state(optimiser)
+    if before.keys() != now.keys():
+        missing, unknown = sorted(now.keys() - before.keys()), sorted(before.keys() - now.keys())
+        raise ValueError(
+            f"resume: {saved.path} does not fit the optimiser: it lacks {shortened(missing)} and "
+            f"has unknown {shortened(unknown)}; use the run's optimiser, and let it make all of "
+            "its arrays when it is built, not in the first step"
+        )
+    restore(training.net, {**saved.checkpoint.arrays, **before}, str(saved.path), now)
+
+
+def _check_best(training: Training, state: RunState) -> list[str]:
+    """Forget the best score if best.safetensors is not the net that had it; return warnings.
 
     The file is of a later epoch if the run goes on from an earlier checkpoint than the last; this
     epoch comes again.
     """
     if state.best is None:
-        return
+        return []
     path = training.folder.best
+    text = f"{path} is not the net of the best epoch"
+    warnings = []
     try:
         if from_json("", checkpoints.load(path).state).best == state.best:
-            return
+            return []
     except (OSError, ValueError, TypeError) as error:
-        text = f"{error}; the best epoch is chosen among those that follow"
-        training.warnings.append(text)
+        text = str(error)
+        warnings.append(f"{text}; the best epoch is chosen among those that follow")
+    if len(state.epochs) >= training.epochs:
+        raise ValueError(
+            f"resume: {text}, and no epoch follows that could replace it: {training.folder.last} "
+            "has the net of the last epoch, which `minise eval --checkpoint last` tests"
+        )
     state.best = None
+    return warnings
