@@ -6,6 +6,7 @@ line of the log is there twice, and no other file.
 
 import random
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -172,3 +173,40 @@ def test_a_killed_resume_goes_on(data, tmp_path, alone):
         check_after_kill(path, run(command), 0.1)
     assert run(in_function("minise.train.loop.evaluate", 1, resume_arguments(path))).status == -9
     check_end(path, alone(), resumed(path, first))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("when", ["before", "torn", "after"])
+def test_kills_at_file_calls_of_a_resume(data, tmp_path, alone, when):
+    path = tmp_path / "runs" / "run"
+    killed, out = tmp_path / "killed", path.parent
+    first = train_arguments(data, path, **FEW_CALLS)
+    out.mkdir()
+    run(in_function("minise.train.loop.train_step", 8, first))
+    shutil.copytree(path, killed)
+    calls = file_calls(out, resume_arguments(path))
+    for number in range(("before", "torn", "after").index(when), len(calls), 6):
+        shutil.rmtree(path)
+        shutil.copytree(killed, path)
+        life = run(at_call(out, number, when, resume_arguments(path)))
+        try:
+            check_after_kill(path, life, 60)
+            check_end(path, alone(**FEW_CALLS), resumed(path, first))
+        except BaseException as failure:
+            failure.add_note(f"killed {when} call {number} of {len(calls)}, {calls[number]}")
+            raise
+
+
+@slow
+def test_two_resumes_at_once(data, tmp_path, alone):
+    """One goes on; the other is refused or, if it comes late, finds a finished run."""
+    path = tmp_path / "run"
+    first = train_arguments(data, path)
+    assert run(in_function("minise.train.loop.train_step", 3, first)).status == -9
+    with ThreadPoolExecutor() as threads:
+        commands = [python(resume_arguments(path))] * 3
+        lives = sorted(threads.map(run, commands), key=lambda life: life.status)
+    check_end(path, alone(), lives[0])
+    for life in lives[1:]:
+        assert len(life.err.splitlines()) == bool(life.status)
+        assert "is being written by" in life.err or "is finished" in life.out, life
