@@ -14,10 +14,6 @@ from minise.checks import check_integer
 from minise.nn import Layer
 from minise.ops import cost
 
-# Resident memory over the bytes of arrays: the C library's heap keeps freed blocks between others.
-# Measured 1.05 to 1.15 for reference and 0.97 to 1.15 for jit (tests/analysis/peaks.py).
-HEAP = {"reference": 1.06, "jit": 1.03}
-
 
 class Memory(NamedTuple):
     """Bytes that a training step needs; see memory_of."""
@@ -79,7 +75,7 @@ def memory_of(
     --------
     >>> memory = memory_of("resnet20", 128)
     >>> memory.parameters, memory.velocities
-    (1090664, 1090664)
+    (1089896, 1089896)
     """
     batch_size = check_integer("memory_of", "batch_size", batch_size, 1)
     shapes = cost.modelled(ops)
@@ -95,7 +91,7 @@ def memory_of(
     shapes.ledger.reset()
     for _ in range(2):  # in the second step, allocators hold what the first one freed
         saved, gradients = _step(twin, shapes, x, labels, velocities)
-    peak = round(shapes.ledger.peak * HEAP.get(ops, 1))
+    peak = round(shapes.ledger.peak)
     own = sum(param.nbytes for param in params.values())
     statistics = sum(array.nbytes for array in twin.named_state().values())
     return Memory(own, statistics, own, gradients, saved, peak)

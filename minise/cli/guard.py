@@ -62,7 +62,7 @@ def _title(dump: "Dump") -> str:
     step = f"step {dump.step}, epoch {dump.epoch}"
     when = step if dump.phase == "training" else f"{dump.phase} after {step}"
     lr = "" if dump.lr is None else f", lr {dump.lr:.3g}"
-    arrays = [*dump.arrays.values(), *dump.velocity.values(), *(x for x, _ in dump.batches)]
+    arrays = [*dump.arrays.values(), *dump.optimiser_arrays.values(), *(x for x, _ in dump.batches)]
     size = sum(array.nbytes for array in arrays) / 1e6
     return escaped(
         f"{dump.config.model} on {dump.config.data}, back end {dump.config.ops}: {when}{lr}; "

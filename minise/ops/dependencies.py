@@ -111,6 +111,6 @@ def _jit_entries(ops: Backend) -> dict[str, str]:
 
 def _cuda_entries(ops: Any) -> dict[str, str]:
     """Return the entries of the GPU, of CUDA's libraries, and of the settings of the kernels."""
-    launcher = ops.launcher
+    launcher = ops.using().launcher  # the module minise.ops.cuda has a file of this name
     settings = {"cuda squeeze_excite": launcher.squeeze_excite, "cuda TF32": str(launcher.tf32)}
     return {**launcher.dependencies(), **settings}

@@ -5,7 +5,7 @@ from minise.train.config import TrainConfig, read_config
 from minise.train.evaluate import Confusion, evaluate
 from minise.train.finite import NonFiniteLoss, NonFiniteState, check_state
 from minise.train.interrupt import Interrupted
-from minise.train.loop import Result, Training, train
+from minise.train.loop import train
 from minise.train.objective import Objective, SoftmaxCrossEntropy
 from minise.train.own import run
 from minise.train.recipes import RECIPES
@@ -15,6 +15,7 @@ from minise.train.schedule import lr_at, rate_at
 from minise.train.setup import fit, prepare
 from minise.train.sgd import SGD
 from minise.train.step import train_step
+from minise.train.training import Result, Training
 
 __all__ = [
     "RECIPES",

@@ -2,7 +2,7 @@
 
 A dump has the format of minise/files.py. Its arrays are the net's parameters and state at the start
 of the training step (or during the evaluation), the batches and, if an update of the parameters
-failed, the velocities. replay.py repeats the step.
+failed, the optimiser's arrays. replay.py repeats the step.
 """
 
 import shlex
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,11 +21,12 @@ from minise.nn.files import arrays_of
 from minise.ops.guard import UPDATE, NonFinite, NonFiniteError, unguarded
 from minise.train.config import from_dict
 from minise.train.objective import Objective, SoftmaxCrossEntropy
-from minise.train.run_folder import RunFolder, versions
-from minise.train.sgd import SGD
+from minise.train.run_folder import versions
+from minise.train.sgd import SGD, optimiser_state
+from minise.train.training import Training
 
 NAME = "guard.safetensors"  # in a run folder
-NET, VELOCITY = "net/", "velocity/"  # prefixes of the names of arrays
+NET, OPTIMISER = "net/", "optimiser/"  # prefixes of the names of arrays
 TRAINING, VALIDATION, TEST = PHASES = "training", "validation", "test"
 
 # Types of the values in the header, after decoding from JSON.
@@ -53,7 +54,7 @@ class Dump(NamedTuple):
     epoch: int
     lr: float | None  # of the training step
     arrays: dict[str, Array]  # parameters and state by dotted name
-    velocity: dict[str, Array]  # by the parameter's name; empty unless an update failed
+    optimiser_arrays: dict[str, Array]  # of optimiser_state; empty unless an update failed
     batches: list[tuple[Any, Any]]  # the training step's micro-batches, or the evaluation's batch
     config: Any  # a TrainConfig, or for a custom net a dict of settings
     data: dict[str, Any]  # mean, std, classes
@@ -68,26 +69,8 @@ class Dump(NamedTuple):
         return isinstance(self.config, dict)
 
 
-class Run(Protocol):
-    """What a dump needs of a Training."""
-
-    net: Layer
-    objective: Objective
-    optimiser: SGD
-    evaluation: Objective
-    folder: RunFolder
-    threads: int
-    settings: dict[str, Any]
-    data: dict[str, Any]
-
-    @property
-    def steps(self) -> int:
-        """The number of steps in an epoch."""
-        ...
-
-
 @contextmanager
-def dumping(training: Run, phase: str, step: int) -> Iterator[None]:
+def dumping(training: Training, phase: str, step: int) -> Iterator[None]:
     """Write guard.safetensors into the run folder if a guard raises NonFiniteError in this block.
 
     The error's `remedy` becomes the command that replays the dump, or the reason why there is none.
@@ -119,9 +102,9 @@ def dumping(training: Run, phase: str, step: int) -> Iterator[None]:
         raise
 
 
-def _dump(training: Run, phase: str, step: int, error: NonFiniteError) -> Dump:
+def _dump(training: Training, phase: str, step: int, error: NonFiniteError) -> Dump:
     net, optimiser, asnumpy = training.net, training.optimiser, training.net.ops.asnumpy
-    velocity = optimiser.velocity if error.direction == UPDATE else {}
+    arrays = optimiser_state(optimiser) if error.direction == UPDATE else {}
     return Dump(
         error.nonfinite,
         phase,
@@ -129,7 +112,7 @@ def _dump(training: Run, phase: str, step: int, error: NonFiniteError) -> Dump:
         (step - 1) // training.steps + 1,
         error.lr,
         arrays_of(net),
-        {name: asnumpy(array) for name, array in velocity.items()},
+        {name: asnumpy(array) for name, array in arrays.items()},
         [_on_host(net, *batch) for batch in error.batches],
         training.settings,
         training.data,
@@ -154,7 +137,7 @@ def _on_host(net: Layer, inputs: Any, targets: Any) -> tuple[Any, Any]:
 def objective_settings(objective: Objective) -> dict[str, Any]:
     """Return the name of an objective's class, and the settings of a SoftmaxCrossEntropy."""
     name = type(objective).__name__
-    if type(objective) is not SoftmaxCrossEntropy:
+    if not isinstance(objective, SoftmaxCrossEntropy):
         return {"name": name}
     smoothing, guarded = objective.label_smoothing, unguarded(objective.ops) is not objective.ops
     return {"name": name, "label_smoothing": smoothing, "guarded": guarded}
@@ -162,8 +145,9 @@ def objective_settings(objective: Objective) -> dict[str, Any]:
 
 def optimiser_settings(optimiser: SGD) -> dict[str, Any]:
     """Return the name of an optimiser's class, and the settings of an SGD."""
-    names = ("momentum", "nesterov", "weight_decay", "decay_all") if type(optimiser) is SGD else ()
-    settings = {name: getattr(optimiser, name) for name in names}
+    names = ("momentum", "nesterov", "weight_decay", "decay_all")
+    is_sgd = isinstance(optimiser, SGD)
+    settings = {name: getattr(optimiser, name) for name in names if is_sgd}
     return {"name": type(optimiser).__name__, **settings}
 
 
@@ -178,7 +162,7 @@ def write(path: Path, dump: Dump) -> None:
         If the inputs or targets of a batch are not arrays of numbers.
     """
     arrays = {f"{NET}{name}": array for name, array in dump.arrays.items()}
-    arrays |= {f"{VELOCITY}{name}": array for name, array in dump.velocity.items()}
+    arrays |= {f"{OPTIMISER}{name}": array for name, array in dump.optimiser_arrays.items()}
     for k, (inputs, targets) in enumerate(dump.batches):
         parts = targets if isinstance(targets, tuple) else ()
         batch = {"inputs": inputs, **{f"targets/{i}": part for i, part in enumerate(parts)}}
@@ -230,7 +214,7 @@ def load(path: StrPath) -> Dump:
         dump = Dump(
             nonfinite=NonFinite(index=index, **nonfinite),
             arrays=_with_prefix(NET, file.arrays),
-            velocity=_with_prefix(VELOCITY, file.arrays),
+            optimiser_arrays=_with_prefix(OPTIMISER, file.arrays),
             batches=_batches_of(file.arrays),
             **header,
         )

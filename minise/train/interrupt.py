@@ -25,6 +25,8 @@ from minise.train.checkpoint import load
 from minise.train.memory import OutOfMemory, lack_of_memory
 from minise.train.run_folder import RunFolder
 
+COMPILING = " while a kernel is compiled"
+
 
 class Interrupted(Exception):
     """A signal stopped the run; the message says which checkpoint is written."""
@@ -86,9 +88,15 @@ class Interruption:
         finally:
             self._raises = False
 
-    def raise_stored(self, *kernel: Any) -> None:
-        """Raise KeyboardInterrupt if a signal is stored; also a listener of `on_compile`."""
+    def raise_stored(self) -> None:
+        """Raise KeyboardInterrupt if a signal is stored."""
         if self.number:
+            raise Stop(self.number)
+
+    def before_compiling(self, *kernel: Any) -> None:
+        """Do not compile a kernel after a signal; a listener of `on_compile`."""
+        if self.number:
+            self.where = COMPILING
             raise Stop(self.number)
 
     def _record(self, number: int, frame: FrameType | None) -> None:
@@ -99,7 +107,7 @@ class Interruption:
                 signals.command.number = number
             return
         if compiles and not self._raises:
-            self.where = " while a kernel is compiled"
+            self.where = COMPILING
         if signals.command.installed:
             signals.handle(number, frame)
         else:
@@ -122,7 +130,7 @@ def naming_the_checkpoint(folder: RunFolder, interruption: Interruption) -> Iter
     if signals.command.installed:
         signals.command.describe = lambda: _remaining(folder)
     try:
-        with on_compile(interruption.raise_stored):
+        with on_compile(interruption.before_compiling):
             yield
         interruption.raise_stored()
     except KeyboardInterrupt as error:

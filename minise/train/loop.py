@@ -6,97 +6,32 @@ step.py has the training step. `fit` (setup.py) builds a `Training` from a Train
 
 import math
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minise.checks import Array
-from minise.nn import Layer
 from minise.ops.backend import compile_seconds, on_compile
 from minise.train import checkpoint as checkpoints
 from minise.train.batches import BatchSource, epoch_batches, group_batches
 from minise.train.checkpoint import Checkpoint, arrays_of, restore
 from minise.train.dump import dumping
-from minise.train.environment import environment
 from minise.train.evaluate import Confusion, evaluate
 from minise.train.finite import NonFiniteLoss, check_state, naming_the_array, overflow
 from minise.train.interrupt import Interruption, interrupted, naming_the_checkpoint
 from minise.train.means import Means
 from minise.train.memory import out_of_memory
-from minise.train.objective import Objective
 from minise.train.progress import Progress, per_second
 from minise.train.report import divergence, epoch_line, remark, remedy
-from minise.train.run_folder import RunFolder, as_strict_json
-from minise.train.schedule import lr_at
-from minise.train.sgd import SGD, optimiser_state
-from minise.train.state import RunState
+from minise.train.run_folder import as_strict_json
+from minise.train.sgd import optimiser_state
 from minise.train.step import train_step
+from minise.train.training import Result, Training
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 BEFORE = ", before the first step: build the net with finite parameters"
-
-
-class Result(NamedTuple):
-    """The result of a run."""
-
-    test: dict[str, float]  # loss and metrics on the test set; empty without a test set
-    confusion: Array | None  # (classes, classes) test counts: row label, column prediction
-    folder: Path
-    images_per_second: float  # during training_seconds without compilation
-    training_seconds: float  # of all training steps, including data and compilation
-    seconds: float  # of the whole run
-
-
-@dataclass
-class Training:
-    """Everything that a run needs to start or to go on."""
-
-    net: Layer
-    objective: Objective
-    optimiser: SGD
-    train: BatchSource
-    val: BatchSource | None
-    test: BatchSource | None
-    evaluation: Objective  # of validation and test
-    folder: RunFolder
-    epochs: int
-    lr: float  # the highest learning rate
-    schedule: str = "cosine"
-    warmup: float = 0.0
-    accumulate: int = 1
-    log_every: int = 50
-    save_every: float = 60.0  # seconds
-    threads: int = 0
-    settings: dict[str, Any] = field(default_factory=dict)  # for config.json, to repeat the run
-    data: dict[str, Any] = field(default_factory=dict)  # mean, std, classes
-    state: RunState = field(default_factory=RunState)
-    resumes: bool = False  # whether the state is from a checkpoint of the folder
-    ignores_last: bool = False  # whether last.safetensors is damaged or missing
-    warnings: list[str] = field(default_factory=list)  # about the files of a run that goes on
-
-    @property
-    def steps(self) -> int:
-        """The number of steps in an epoch."""
-        return math.ceil(len(self.train) / self.accumulate)
-
-    def lr_at(self, step: int) -> float:
-        """Return the learning rate of a step of the run, counted from 1."""
-        steps, settings = self.epochs * self.steps, dict(schedule=self.schedule, warmup=self.warmup)
-        return lr_at(step - 1, steps, peak=self.lr, **settings)  # type: ignore[arg-type]
-
-    def environment(self) -> dict[str, str]:
-        """Return everything outside of the settings on which the bits of the run depend."""
-        sources = dict(training=self.train, validation=self.val, test=self.test)
-        return environment(self.net, sources, self.threads)
-
-    def confusion(self) -> Confusion | None:
-        """Return a confusion matrix of zeros, or None if the classes have no names."""
-        classes = self.data.get("classes")
-        return Confusion(len(classes)) if classes else None
 
 
 def train(training: Training, console: "Console | None" = None) -> Result:
@@ -149,9 +84,9 @@ class Loop:
             folder.write_config(training.settings)
             self.save()
             return
-        folder.cut_log(state.lines)
-        folder.log("resume", step=state.step, warnings=training.warnings)
-        for warning in training.warnings:
+        warnings = [*training.warnings, *filter(None, [folder.cut_log(state.lines)])]
+        folder.log("resume", step=state.step, warnings=warnings)
+        for warning in warnings:
             self.progress.line(warning)
         done = f"step {state.step} of {training.epochs * training.steps}"
         self.progress.line(f"{folder.path} goes on after {done}")
@@ -297,21 +232,26 @@ class Loop:
         after = f", after step {state.step} of {training.epochs * training.steps}"
         hint = f"{after}: {remedy(training)}" if state.step else BEFORE
         check_state(training.net, optimiser_state(training.optimiser), hint)
-        state.sums, state.count = self.means.sums, self.means.count
-        state.run_seconds, state.lines = start - self._run_start, folder.lines
-        asnumpy, kept = training.net.ops.asnumpy, optimiser_state(training.optimiser)
-        optimiser = {name: asnumpy(array) for name, array in kept.items()}
-        progress = {"epoch": len(state.epochs), "step": state.step}
-        if state.epochs and state.epochs[-1]["step"] == state.step:
-            progress = as_strict_json(state.epochs[-1])
-        arrays, texts = arrays_of(training.net), (training.settings, progress, training.data)
+        state.run_seconds = start - self._run_start
         folder.sync_log()
-        content = Checkpoint(arrays, optimiser, *texts, state.as_json())
         previous = folder.previous if path is None and self._keeps_last else None
-        checkpoints.save(path or folder.last, content, previous)
+        checkpoints.save(path or folder.last, self.checkpoint(), previous)
         if path is None:
             self._keeps_last = True
             self._saved, self._save_seconds = start, time.perf_counter() - start
+
+    def checkpoint(self) -> Checkpoint:
+        """Return everything with which the run can go on from here."""
+        training, state = self.training, self.state
+        state.sums, state.count = self.means.sums, self.means.count
+        state.lines = training.folder.lines
+        asnumpy, arrays = training.net.ops.asnumpy, optimiser_state(training.optimiser)
+        optimiser = {name: asnumpy(array) for name, array in arrays.items()}
+        progress = {"epoch": len(state.epochs), "step": state.step}
+        if state.epochs and state.epochs[-1]["step"] == state.step:
+            progress = as_strict_json(state.epochs[-1])
+        texts = training.settings, progress, training.data, state.as_json()
+        return Checkpoint(arrays_of(training.net), optimiser, *texts)
 
     def run_test(self) -> Result:
         """Evaluate the best net, or without validation the last one, on the test set."""

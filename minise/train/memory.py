@@ -15,6 +15,7 @@ from minise.train.available import available
 from minise.train.objective import Objective
 
 CHECKED = ("reference", "jit")  # back ends whose memory is that of the machine, and was measured
+MARGIN = 0.9  # share of the available bytes that the batch size in a message may need
 _TOO_LARGE = "a batch of {} does not fit either: use a smaller net or smaller images"
 
 
@@ -44,7 +45,7 @@ def check_memory(
     Parameters
     ----------
     net : Layer or str
-        The net, or the name of a model.
+        The net, whose parameters and velocities are in memory already, or the name of a model.
     batch_size, size
         Images of a batch, and the size of an image as in analysis.cost_of.
     ops : back end or str
@@ -59,7 +60,8 @@ def check_memory(
     Raises
     ------
     OutOfMemory
-        The message says how much is needed and available, and the largest batch size that fits.
+        The message says how much is needed and available, and the largest batch size that fits
+        into nine tenths of it, as predictions err by up to a tenth.
     ValueError, TypeError
         If the model or a setting is wrong, or the model cannot process such images.
     """
@@ -72,8 +74,8 @@ def check_memory(
     def needed(images: int) -> int:
         predict = _memory_of_model if isinstance(net, str) else memory_of
         memory = predict(net, images, tuple(size), name, **settings)
-        own = 0 if isinstance(net, str) else memory.parameters + memory.statistics
-        return memory.peak - own + data_bytes
+        own = memory.parameters + memory.statistics + memory.velocities
+        return memory.peak - (0 if isinstance(net, str) else own) + data_bytes
 
     try:
         if needed(batch_size) <= left.bytes:
@@ -82,7 +84,7 @@ def check_memory(
         if isinstance(net, str):
             raise
         return  # a layer of the user's own may need elements; training tells what is wrong
-    largest = _largest(needed, batch_size, left.bytes)
+    largest = _largest(needed, batch_size, int(MARGIN * left.bytes))
     remedy = _remedy(largest, batch_size, accumulate) if largest else _TOO_LARGE.format(1)
     raise OutOfMemory(
         f"train: a step on a batch of {batch_size} needs {_gigabytes(needed(batch_size))}, but "

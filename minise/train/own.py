@@ -10,7 +10,7 @@ import numpy as np
 from minise.checks import StrPath, check_choice, check_integer, check_number
 from minise.nn import Layer
 from minise.train.batches import BatchSource, check_batches, check_classes, shape_of
-from minise.train.loop import Result, Training, train
+from minise.train.loop import train
 from minise.train.memory import check_memory
 from minise.train.objective import Objective, check_objective
 from minise.train.recovery import newest
@@ -20,6 +20,7 @@ from minise.train.run_folder import open as open_folder
 from minise.train.schedule import SCHEDULES
 from minise.train.sgd import SGD
 from minise.train.step import check_parts
+from minise.train.training import Result, Training
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -35,7 +35,8 @@ def from_json(content: bytes) -> Owner | None:
     except (ValueError, TypeError, RecursionError):
         return None
     pid, *texts = owner
-    return owner if type(pid) is int and all(isinstance(text, str) for text in texts) else None
+    is_pid = isinstance(pid, int) and not isinstance(pid, bool)
+    return owner if is_pid and all(isinstance(text, str) for text in texts) else None
 
 
 def is_of_this_host(owner: Owner) -> bool:

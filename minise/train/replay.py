@@ -20,7 +20,7 @@ from minise.train.finite import NonFiniteState, check_state
 from minise.train.objective import Objective, SoftmaxCrossEntropy
 from minise.train.run_folder import cores
 from minise.train.setup import build_net
-from minise.train.sgd import SGD
+from minise.train.sgd import SGD, optimiser_state
 from minise.train.step import train_step
 
 
@@ -153,19 +153,19 @@ def _objective(dump: Dump, net: Layer) -> Objective:
 
 
 def _optimiser(dump: Dump, net: Layer) -> SGD:
-    """Return the optimiser of a dump with its velocities."""
+    """Return the optimiser of a dump with its arrays."""
     settings: Mapping[str, Any] = {k: v for k, v in dump.optimiser.items() if k != "name"}
-    if not settings:
+    if dump.optimiser.get("name") != SGD.__name__:
         raise ValueError(
             f"replay: the optimiser is a {dump.optimiser.get('name')}, expected SGD, the only one "
             "whose updates can be replayed"
         )
     optimiser = SGD(net, **settings)
-    shapes = {name: array.shape for name, array in optimiser.velocity.items()}
-    if shapes != {name: array.shape for name, array in dump.velocity.items()}:
-        raise ValueError("replay: the velocities of the dump do not fit the parameters of its net")
-    for name, array in optimiser.velocity.items():
-        array[...] = net.ops.asarray(dump.velocity[name], array.dtype)
+    arrays, stored = optimiser_state(optimiser), dump.optimiser_arrays
+    if {k: a.shape for k, a in arrays.items()} != {k: a.shape for k, a in stored.items()}:
+        raise ValueError("replay: the optimiser's arrays in the dump do not fit the net")
+    for name, array in arrays.items():
+        array[...] = net.ops.asarray(stored[name], array.dtype)
     return optimiser
 
 

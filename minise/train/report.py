@@ -1,15 +1,13 @@
 """Lines and messages about a run in progress."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from minise.checks import Array
 from minise.train.finite import NonFiniteState, check_state
 from minise.train.objective import SoftmaxCrossEntropy
 from minise.train.sgd import optimiser_state
+from minise.train.training import Training
 from minise.train.verdict import verdict
-
-if TYPE_CHECKING:
-    from minise.train.loop import Training
 
 
 def epoch_line(metrics: dict[str, Any], epochs: int) -> str:
@@ -26,7 +24,7 @@ def epoch_line(metrics: dict[str, Any], epochs: int) -> str:
     )
 
 
-def divergence(training: "Training", loss: float, step: int) -> str:
+def divergence(training: Training, loss: float, step: int) -> str:
     """Return the message about a loss that is not finite at a step, counted from 1."""
     cause = (
         "every parameter, running statistic and velocity is finite, so the inputs are not, or "
@@ -41,7 +39,7 @@ def divergence(training: "Training", loss: float, step: int) -> str:
     return f"{where}: {remedy(training)}"
 
 
-def remedy(training: "Training") -> str:
+def remedy(training: Training) -> str:
     """Return what to do against NaN and infinity."""
     return (
         f"lower the highest learning rate ({training.lr:g}) or lengthen the warmup "
@@ -50,7 +48,7 @@ def remedy(training: "Training") -> str:
     )
 
 
-def remark(training: "Training", counts: Array | None) -> str | None:
+def remark(training: Training, counts: Array | None) -> str | None:
     """Return the `verdict` about a run whose epochs are finished, or None."""
     names, losses = training.data.get("classes"), [e["loss"] for e in training.state.epochs]
     softmax = isinstance(training.objective, SoftmaxCrossEntropy)

@@ -16,7 +16,7 @@ from minise.train import checkpoint as checkpoints
 from minise.train.checkpoint import restore
 from minise.train.config import TrainConfig
 from minise.train.environment import differences
-from minise.train.loop import Result, Training, train
+from minise.train.loop import train
 from minise.train.objective import RESERVED
 from minise.train.recovery import Newest, newest
 from minise.train.run_folder import RunFolder, from_strict_json
@@ -24,6 +24,7 @@ from minise.train.run_folder import open as open_folder
 from minise.train.setup import hint_at_moved_data, prepare
 from minise.train.sgd import optimiser_state
 from minise.train.state import RunState, from_json
+from minise.train.training import Result, Training
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -133,8 +134,8 @@ def restore_run(training: Training, saved: Newest, anyway: bool) -> None:
     """
     state = _state_of(saved)
     environment = training.environment()
-    changed = differences(state.environment, environment)
-    changed += _different_settings(saved.checkpoint.config, training.settings)
+    changed = _different_settings(saved, training.settings)
+    changed += differences(state.environment, environment)
     if changed and not anyway:
         raise ValueError(
             f"resume: {'; '.join(changed)}: the result would not be bit-identical; to go on with "
@@ -162,10 +163,16 @@ def _state_of(saved: Newest) -> RunState:
         raise ValueError(f"{error}: resume with the version of minise that wrote it") from None
 
 
-def _different_settings(before: Any, settings: dict[str, Any]) -> list[str]:
+def _different_settings(saved: Newest, settings: dict[str, Any]) -> list[str]:
     """Return the differences in the settings of a custom run; those of `fit` are the same."""
+    before: Any = saved.checkpoint.config
     if isinstance(before, TrainConfig):
-        return []
+        if "model" in settings:
+            return []
+        raise ValueError(
+            f"resume: {saved.path} is of a run of minise train, expected one of train.run: call "
+            f"train.resume({str(saved.path.parent)!r})"
+        )
     names = [name for name in settings if before.get(name) != settings[name]]
     texts = ((name, repr(before.get(name)), repr(settings[name])) for name in names)
     return [

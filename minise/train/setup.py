@@ -19,12 +19,13 @@ from minise.nn import Chain
 from minise.ops import wrap
 from minise.ops.backend import Backend, load_ops
 from minise.train.config import TrainConfig, to_dict, with_absolute_paths
-from minise.train.loop import Result, Training, train
+from minise.train.loop import train
 from minise.train.memory import check_memory
 from minise.train.objective import SoftmaxCrossEntropy
 from minise.train.recipes import for_model
 from minise.train.run_folder import RunFolder, check_threads, create
 from minise.train.sgd import SGD
+from minise.train.training import Result, Training
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -193,7 +193,7 @@ def _wrong_lines(lines: list[bytes]) -> Iterator[tuple[int, str]]:
             yield number, f"is {error}"
             continue
         kind, step = record["kind"], record.get("step", 0)
-        if type(step) is not int:
+        if not isinstance(step, int) or isinstance(step, bool):
             yield number, f"has step {step!r}, expected an integer"
             continue
         before, previous = last.get(kind, (0, -1))

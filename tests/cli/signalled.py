@@ -9,6 +9,7 @@ import signal
 import sys
 
 from minise.__main__ import main
+from minise.data import folder
 from minise.train import setup
 from tests.cli.setups import resolved
 
@@ -36,5 +37,6 @@ def send_in(target, number, after, times):
 if __name__ == "__main__":
     target, number, after, times, *sys.argv[1:] = sys.argv[1:]
     setup.SHAPES10_TEST = 20
+    folder.IN_MEMORY_BYTES = 0  # images of folders are decoded when they are used
     send_in(target, int(number), int(after), int(times))
     sys.exit(main())

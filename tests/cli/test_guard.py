@@ -202,7 +202,7 @@ def test_misuse_is_one_line(capsys):
         "guard nowhere": "nowhere does not exist, expected a dump",
         "guard empty": r"empty/guard.safetensors does not exist, .*: pass the folder of such a run",
         "guard cut": "cut is truncated or not a safetensors file",
-        "guard changed": "changed is altered: .*; copy it again",
+        "guard changed": "changed is altered: .* fails its checksum: copy it again",
         "guard newer": ".*'minise-guard-2', .*, upgrade minise",
         "guard net": "net has format 'minise-net-1', expected 'minise-guard-1': ",
         "guard runs/a/config.json": "runs/a/config.json is truncated or not a safetensors file",

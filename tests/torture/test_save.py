@@ -39,7 +39,8 @@ def net(number):
 
 def checkpoint(number):
     arrays = {"weight": np.full((2, 3), number, np.float32)}
-    return Checkpoint(arrays, arrays, dict(net="Linear"), dict(step=int(number)), {})
+    velocity = {"velocity/weight": arrays["weight"]}
+    return Checkpoint(arrays, velocity, dict(net="Linear"), dict(step=int(number)), {})
 
 
 def read_whole(folder):

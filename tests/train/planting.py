@@ -119,6 +119,7 @@ def outcome(fault, ops, folder):
     optimiser = SGD(net, nesterov=True)
     source = PlantedBatches(fault, net, optimiser, planter)
     settings = dict(epochs=EPOCHS, lr=0.01, out=folder, name="planted", console=quiet())
+    settings["save_every"] = 1e6  # only before validation, however slow the machine
     val = batches(1, seed=100) if fault.validation else None
     try:
         run(net, SoftmaxCrossEntropy(ops), source, optimiser, val=val, **settings)

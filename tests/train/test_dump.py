@@ -166,7 +166,7 @@ def check(fault, ops, out):
     assert (written.phase, written.step, written.epoch) == (expected, STEPS, 1)
     assert written.nonfinite == error.nonfinite
     assert len(written.batches) == (1 if in_evaluation else 2)
-    assert bool(written.velocity) == (fault.kind == "velocity")
+    assert bool(written.optimiser_arrays) == (fault.kind == "velocity")
     for name, array in subject.net.named_arrays().items():
         np.testing.assert_array_equal(written.arrays[name], array, err_msg=name)
         if not in_evaluation:
@@ -384,9 +384,9 @@ def test_a_dump_is_bit_identical_after_reading_and_writing(written, tmp_path):
 
 
 def test_only_what_is_needed_is_written(written):
-    """A dump has parameters, state and batches, and velocities only if an update failed."""
+    """A dump has the optimiser's arrays only if an update failed."""
     arrays = files.read(written, files.GUARD).arrays
-    assert {name.partition("/")[0] for name in arrays} == {"net", "velocity", "batch"}
+    assert {name.partition("/")[0] for name in arrays} == {"net", "optimiser", "batch"}
     size = sum(array.nbytes for array in arrays.values())
     assert size <= written.stat().st_size < size + 8000
 
@@ -463,8 +463,8 @@ def test_files_that_are_no_dump(written, tmp_path):
         dump.load(path)
 
 
-def test_velocities_of_another_net(written):
+def test_an_optimiser_of_another_net(written):
     loaded = dump.load(written)
-    loaded.velocity.pop("fc.bias")
-    with pytest.raises(ValueError, match="the velocities of the dump do not fit the parameters"):
+    loaded.optimiser_arrays.pop("velocity/fc.bias")
+    with pytest.raises(ValueError, match="the optimiser's arrays in the dump do not fit the net"):
         replay(loaded, small_net())

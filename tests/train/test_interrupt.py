@@ -68,7 +68,7 @@ def test_a_signal_in_a_compilation_raises_at_once(monkeypatch):
         monkeypatch.setattr("minise.train.interrupt.is_compiling", lambda: False)
         signal.raise_signal(signal.SIGTERM)
         with pytest.raises(KeyboardInterrupt):  # before the next kernel
-            interruption.raise_stored("kernel", 1, 2)
+            interruption.before_compiling("kernel", 1, 2)
         interruption.number = 0
 
 

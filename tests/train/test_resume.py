@@ -1,7 +1,11 @@
-"""Runs that were stopped at any step go on bit for bit; what differs is refused."""
+"""Runs that were stopped go on bit for bit; what differs is refused.
+
+tests/torture stops runs at every step, in every phase and call.
+"""
 
 import io
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -83,8 +87,8 @@ def records(folder):
     """The lines of metrics.jsonl without times, and without those about resumes."""
     lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
     times = {"seconds", "images_per_second", "training_seconds"}
-    kept = (line for line in lines if line["kind"] != "resume")
-    return [{k: v for k, v in line.items() if k not in times} for line in kept]
+    others = (line for line in lines if line["kind"] != "resume")
+    return [{k: v for k, v in line.items() if k not in times} for line in others]
 
 
 def assert_same_run(folder, other):
@@ -98,10 +102,10 @@ OPS = ["reference", pytest.param("jit", marks=[pytest.mark.slow, compiled_only])
 
 
 @pytest.mark.parametrize("ops", OPS)
-def test_a_run_killed_at_any_step_goes_on_bit_for_bit(tmp_path, monkeypatch, ops):
+def test_a_killed_run_goes_on_bit_for_bit(tmp_path, monkeypatch, ops):
     config = replace(CONFIG, out=tmp_path, ops=ops, save_every=0)
-    whole = fit(replace(config, name="whole"), quiet())
-    for step in range(STEPS + 1):
+    unstopped = fit(replace(config, name="unstopped"), quiet())
+    for step in (0, 3, 4, STEPS):
         with monkeypatch.context() as patch:
             killed_after(patch, step)
             with pytest.raises(Killed):
@@ -109,15 +113,15 @@ def test_a_run_killed_at_any_step_goes_on_bit_for_bit(tmp_path, monkeypatch, ops
         folder = tmp_path / f"killed-{step}"
         assert checkpoint.load(folder / "last.safetensors").state["step"] == step
         result = resume(folder, console=quiet())
-        assert_same_run(folder, whole.folder)
-        assert result.test == whole.test
-        np.testing.assert_array_equal(result.confusion, whole.confusion)
+        assert_same_run(folder, unstopped.folder)
+        assert result.test == unstopped.test
+        np.testing.assert_array_equal(result.confusion, unstopped.confusion)
 
 
 def test_a_run_loses_what_came_after_the_last_checkpoint(tmp_path, monkeypatch):
     """Lines of metrics.jsonl that came after the checkpoint are removed."""
     config = replace(CONFIG, out=tmp_path, save_every=1e6)
-    whole = fit(replace(config, name="whole"), quiet())
+    unstopped = fit(replace(config, name="unstopped"), quiet())
     with monkeypatch.context() as patch:
         killed_after(patch, 7)
         with pytest.raises(Killed):
@@ -126,44 +130,7 @@ def test_a_run_loses_what_came_after_the_last_checkpoint(tmp_path, monkeypatch):
     assert [line["step"] for line in records(folder) if line["kind"] == "step"] == [*range(1, 8)]
     assert checkpoint.load(folder / "last.safetensors").state["step"] == 4  # before validation
     resume(folder, console=quiet())
-    assert_same_run(folder, whole.folder)
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        dict(accumulate=2, val=0),
-        dict(nesterov=False, momentum=0.5, label_smoothing=0.1, schedule="steps", warmup=0.5),
-        dict(momentum=0, weight_decay=0, decay_all=True, crop=0, flip=False),
-    ],
-)
-def test_settings_of_a_run_survive(tmp_path, monkeypatch, settings):
-    config = replace(CONFIG, out=tmp_path, save_every=0, **settings)
-    whole = fit(replace(config, name="whole"), quiet())
-    for step in (0, 1, 2, 3):
-        with monkeypatch.context() as patch:
-            killed_after(patch, step)
-            with pytest.raises(Killed):
-                fit(replace(config, name=f"killed-{step}"), quiet())
-        resume(tmp_path / f"killed-{step}", console=quiet())
-        assert_same_run(tmp_path / f"killed-{step}", whole.folder)
-
-
-def test_a_run_resumed_many_times(tmp_path, monkeypatch):
-    config = replace(CONFIG, out=tmp_path, save_every=0)
-    whole = fit(replace(config, name="whole"), quiet())
-    with monkeypatch.context() as patch:
-        killed_after(patch, 1)
-        with pytest.raises(Killed):
-            fit(replace(config, name="killed"), quiet())
-    for _ in range(STEPS - 1):
-        with monkeypatch.context() as patch:
-            killed_after(patch, 1)
-            with pytest.raises(Killed):
-                resume(tmp_path / "killed", console=quiet())
-    shutil.move(tmp_path / "killed", tmp_path / "moved")
-    resume(tmp_path / "moved", console=quiet())
-    assert_same_run(tmp_path / "moved", whole.folder)
+    assert_same_run(folder, unstopped.folder)
 
 
 def own_run(tmp_path, name=None, sequence=False, **settings):
@@ -183,8 +150,9 @@ def own_run(tmp_path, name=None, sequence=False, **settings):
         fixed if sequence else batches,
         SGD(net, 0.9, nesterov=True),
         epochs=2,
-        lr=0.1,
+        lr=settings.pop("lr", 0.1),
         val=fixed,
+        test=fixed if settings.pop("test", False) else None,
         out=tmp_path,
         name=name,
         save_every=0,
@@ -195,12 +163,134 @@ def own_run(tmp_path, name=None, sequence=False, **settings):
 
 @pytest.mark.parametrize("sequence", [False, True])
 def test_a_run_of_an_own_net_goes_on(tmp_path, monkeypatch, sequence):
-    whole = own_run(tmp_path, "whole", sequence)
-    for step in (0, 3, 6, 9, 12):
+    unstopped = own_run(tmp_path, "unstopped", sequence)
+    for step in (0, 8, 12):
         with monkeypatch.context() as patch:
             killed_after(patch, step)
             with pytest.raises(Killed):
                 own_run(tmp_path, f"killed-{step}", sequence)
         folder = tmp_path / f"killed-{step}"
         own_run(tmp_path, None, sequence, resume=folder, seed=7)
-        assert_same_run(folder, whole.folder)
+        assert_same_run(folder, unstopped.folder)
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """A run that was killed after three steps."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("minise.train.setup.SHAPES10_TEST", 40)
+        killed_after(patch, 3)
+        out = tmp_path_factory.mktemp("runs")
+        with pytest.raises(Killed):
+            fit(replace(CONFIG, out=out, name="a", save_every=0), quiet())
+    return out / "a"
+
+
+@pytest.fixture
+def folder(stopped, tmp_path):
+    """A copy of the stopped run, which must be unchanged at the end."""
+    copy = shutil.copytree(stopped, tmp_path / "a")
+    yield copy
+    names = {path.name for path in stopped.iterdir()}
+    assert {path.name for path in copy.iterdir()} == names
+    assert (copy / "metrics.jsonl").read_bytes() == (stopped / "metrics.jsonl").read_bytes()
+
+
+def change(folder, **texts):
+    """Replace parts of the last checkpoint."""
+    path = folder / "last.safetensors"
+    checkpoint.save(path, checkpoint.load(path)._replace(**texts))
+
+
+def test_what_differs_is_named_and_needs_anyway(folder, stopped, tmp_path, monkeypatch):
+    state = checkpoint.load(folder / "last.safetensors").state
+    environment = {**state["environment"], "BLAS kernel": "Other", "training data": "0" * 64}
+    change(folder, state={**state, "environment": environment})
+    pattern = r"resume: training data: 0{64} when it .* now; BLAS kernel: Other .*use --anyway"
+    with pytest.raises(ValueError, match=pattern):
+        resume(folder, console=quiet())
+    moved = shutil.copytree(folder, tmp_path / "anyway")
+    console = quiet()
+    resume(moved, anyway=True, console=console)
+    assert "BLAS kernel: Other when it was saved" in console.file.getvalue()
+    warnings = [json.loads(line) for line in (moved / "metrics.jsonl").read_text().splitlines()]
+    (line,) = [line for line in warnings if line["kind"] == "resume"]
+    assert len(line["warnings"]) == 2
+    now = checkpoint.load(moved / "last.safetensors").state["environment"]
+    assert now == state["environment"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict(epochs=3), "resume: epochs cannot change in a run, expected some of data,"),
+        (dict(ops="jit"), "back end: reference when it was saved, jit now"),
+        (dict(data="gone"), "source is 'gone', expected one of"),
+        (dict(threads=10**6), "threads is 1000000, expected at most"),
+        (dict(save_every=-1), "save_every is -1, expected a number of seconds"),
+    ],
+)
+def test_changes_that_are_refused(folder, changes, message):
+    if changes == dict(ops="jit") and AS_LOOPS:
+        pytest.skip("too slow for kernels that run as Python")
+    with pytest.raises((ValueError, TypeError), match=message):
+        resume(folder, console=quiet(), **changes)
+
+
+def test_a_checkpoint_of_another_version(folder):
+    state = checkpoint.load(folder / "last.safetensors").state
+    for other, message in (
+        ({}, "has no state of the run, because an older version"),
+        ({**state, "phase": "of the moon"}, "has phase, which this version .* resume with the ver"),
+        ({**state, "step": "3"}, "step is '3', expected an integer"),
+    ):
+        change(folder, state=other)
+        with pytest.raises(ValueError, match=message):
+            resume(folder, console=quiet())
+
+
+def test_a_run_of_another_net(folder, tmp_path):
+    own = own_run(tmp_path / "own", "b").folder
+    with pytest.raises(ValueError, match="holds a custom net"):
+        resume(folder_of_custom(own), console=quiet())
+    with pytest.raises(ValueError, match="is of a run of minise train, expected one of train.run"):
+        own_run(tmp_path, None, resume=folder)
+    with pytest.raises(ValueError, match="resume: lr was 0.1 and is 0.2: the result would not be"):
+        own_run(tmp_path, None, resume=own, lr=0.2)
+    with pytest.raises(FileNotFoundError, match="nowhere does not exist, expected the folder of a"):
+        resume(tmp_path / "nowhere", console=quiet())
+    with pytest.raises(FileNotFoundError, match="has no config.json"):
+        resume(tmp_path, console=quiet())
+
+
+def folder_of_custom(own):
+    """Make a finished run unfinished."""
+    log = own / "metrics.jsonl"
+    log.write_text("".join(log.read_text().splitlines(keepends=True)[:-1]))
+    return own
+
+
+def test_a_finished_run_returns_its_result(tmp_path):
+    first = own_run(tmp_path, "a", test=True)
+    before = {path.name: path.read_bytes() for path in first.folder.iterdir()}
+    again = resume(first.folder, console=quiet())
+    assert again[0] == first[0]
+    assert again[2:] == first[2:]
+    assert again.confusion is None
+    assert {path.name: path.read_bytes() for path in first.folder.iterdir()} == before
+
+
+def test_a_damaged_last_checkpoint(folder, stopped, tmp_path):
+    """The previous one is used; it stays until the next is written."""
+    damaged = shutil.copytree(folder, tmp_path / "damaged")
+    path = damaged / "last.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+    console = quiet()
+    result = resume(damaged, console=console)
+    pattern = r"damaged/last.safetensors is altered: optimiser/velocity/\S+ fails its checksum"
+    assert re.search(pattern, console.file.getvalue())
+    unstopped = fit(replace(CONFIG, out=tmp_path, name="unstopped", save_every=0), quiet())
+    assert_same_run(damaged, unstopped.folder)
+    assert result.test == unstopped.test

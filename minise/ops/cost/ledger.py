@@ -7,27 +7,40 @@ An array holds a `Memory`, which its views share; when the last of them is freed
 class Ledger:
     """The bytes of living arrays, and their largest sum so far.
 
+    Parameters
+    ----------
+    heap : float
+        Resident bytes for each byte of an array from the C library, whose heap keeps freed blocks
+        between others.
+
     Attributes
     ----------
-    live, peak : int
-        Bytes of all arrays that live, and their largest value since the last `reset`.
+    live : int
+        Bytes of all arrays that live.
+    peak : float
+        Largest number of resident bytes since the last `reset`.
+    most_live : int
+        Largest value of live since somebody set it.
     paused : bool
         True while arrays are made that the modelled back end does not make: they do not count
         unless `Memory.count` is called.
     """
 
-    def __init__(self) -> None:
-        self.live = self.peak = 0
+    def __init__(self, heap: float = 1) -> None:
+        self.heap = heap
+        self.live = self.used = self.cached_bytes = 0  # used and cached by a caching allocator
+        self.peak: float = 0
+        self.most_live = 0
         self.paused = False
 
-    @property
-    def held(self) -> int:
-        """Bytes that are held without an array: the caches of an allocator."""
-        return 0
+    def resident(self, workspace: int = 0) -> float:
+        """Return the resident bytes while `workspace` more bytes than those of arrays are used."""
+        return self.used + self.cached_bytes + self.heap * (self.live - self.used + workspace)
 
     def take(self, size: int, pooled: bool) -> None:
         """Count an array of `size` bytes, pooled if the back end's allocator may cache it."""
         self.live += size
+        self.most_live = max(self.most_live, self.live)
         self.note(0)
 
     def give(self, size: int, pooled: bool) -> None:
@@ -36,11 +49,11 @@ class Ledger:
 
     def note(self, workspace: int) -> None:
         """Update the peak for a moment at which `workspace` more bytes are in use."""
-        self.peak = max(self.peak, self.live + self.held + workspace)
+        self.peak = max(self.peak, self.resident(workspace))
 
     def reset(self) -> None:
         """Start to measure the peak from now on."""
-        self.peak = self.live + self.held
+        self.peak = self.resident()
 
 
 class CachingLedger(Ledger):
@@ -52,18 +65,15 @@ class CachingLedger(Ledger):
         Pooled arrays of more bytes than this are from the allocator.
     slack : float
         Largest ratio of used and cached bytes to the peak of used bytes.
+    heap : float
+        Of other arrays, as in Ledger.
     """
 
-    def __init__(self, smallest: int, slack: float) -> None:
-        super().__init__()
+    def __init__(self, smallest: int, slack: float, heap: float = 1) -> None:
+        super().__init__(heap)
         self.smallest, self.slack = smallest, slack
         self.cached: dict[int, int] = {}  # number of arrays by size, requested last at the end
-        self.cached_bytes = self.used = self.most_used = 0
-
-    @property
-    def held(self) -> int:
-        """Bytes that the allocator caches."""
-        return self.cached_bytes
+        self.most_used = 0
 
     def take(self, size: int, pooled: bool) -> None:
         """Count an array, from the cache if one of its size is cached."""

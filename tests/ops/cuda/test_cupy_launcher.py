@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from minise import nn
+from minise.ops import cuda
 from minise.ops.cuda import cupy_launcher
 from minise.ops.cuda.backend import Backend
 from minise.ops.cuda.sources import source
+from minise.ops.dependencies import dependencies
 from minise.train.environment import differences, environment
 from tests.ops.cuda import fake_cublas
 from tests.ops.cuda.emulator import Emulator
@@ -190,6 +192,8 @@ def test_what_bits_depend_on(monkeypatch):
         "cuda TF32": "False",
     }.items() <= entries.items()
     assert not [title for title in entries if "BLAS" in title and title != "cuBLAS"]
+    monkeypatch.setattr(cuda, "_ops", net.ops)
+    assert dependencies([cuda], 2).items() <= entries.items()
     device_of.now, launcher.tf32 = 1, True
     assert differences(entries, environment(net, {}, 2)) == [
         "GPU: H100, 132 SMs when it was saved, H200, 132 SMs now",

@@ -195,3 +195,22 @@ def test_interruptions_leave_the_counters_exact(used_bytes):
     del arrays
     release()
     assert (counts(), memory._allocator.cached_bytes) == (used_bytes, 0)
+
+
+def test_cached_memory_is_returned_before_an_array_is_refused(monkeypatch):
+    """A MemoryError while memory of other sizes is cached: the second attempt has it."""
+    allocator = memory._CachingAllocator()
+    owner = types.SimpleNamespace()
+
+    def limited(size, dtype):
+        if allocator.used_bytes + allocator.cached_bytes + size > 1300:
+            raise MemoryError(f"Unable to allocate {size}")
+        return np.empty(size, dtype)
+
+    monkeypatch.setattr(memory, "np", types.SimpleNamespace(empty=limited, uint8=np.uint8))
+    allocator.freed += [allocator.allocate(owner, 600) for _ in range(2)]
+    assert allocator.allocate(owner, 300).size == 300
+    assert (allocator.used_bytes, allocator.cached_bytes) == (300, 0)
+    with pytest.raises(MemoryError, match="Unable to allocate 1100"):
+        allocator.allocate(owner, 1100)
+    assert (allocator.used_bytes, allocator.cached_bytes) == (300, 0)

@@ -8,7 +8,8 @@ the 240 ms of a step of SE-ResNet-20.
 Here the memory of an array that is freed is cached, and the next array of the same size gets it:
 the memory freed last comes first, as it may still be in the processor's cache. Cached and used
 memory together never exceed SLACK times the peak of used memory: beyond that, the sizes that were
-requested least recently are returned to the operating system. Arrays begin at a cache line.
+requested least recently are returned to the operating system, and all of it if an array of another
+size would not fit. Arrays begin at a cache line.
 """
 
 from collections import deque
@@ -54,7 +55,11 @@ class _CachingAllocator:
             else:
                 peak = max(self.peak, self.used_bytes + size)
                 self._drop(int(SLACK * peak) - self.used_bytes - size)
-                memory = np.empty(size, np.uint8)
+                try:
+                    memory = np.empty(size, np.uint8)
+                except MemoryError:
+                    self._drop(0)
+                    memory = np.empty(size, np.uint8)
             owner.memory = memory
             self.used_bytes += size
             if self.used_bytes > self.peak:
