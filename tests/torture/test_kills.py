@@ -10,8 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from minise.train.verify import verify
+from tests.torture.calls import names_in
 from tests.torture.kill import Growth, at_call, file_calls, in_function, run, run_until_done
 from tests.torture.runs import (
+    FILES,
     check_end,
     check_log,
     check_readable,
@@ -210,3 +213,30 @@ def test_two_resumes_at_once(data, tmp_path, alone):
     for life in lives[1:]:
         assert len(life.err.splitlines()) == bool(life.status)
         assert "is being written by" in life.err or "is finished" in life.out, life
+
+
+@slow
+def test_the_next_run_removes_the_litter_of_a_killed_one(data, tmp_path, calls):
+    """A temporary file of the size of a checkpoint, and the lock."""
+    first, out = train_arguments(data, tmp_path / "runs" / "a", **FEW_CALLS), tmp_path / "runs"
+    out.mkdir()
+    (*_, number) = [k for k, call in enumerate(calls) if call.startswith("write .minise")]
+    assert run(at_call(out, number, "torn", first)).status == -9
+    assert len(names_in(out / "a").keys() - FILES) == 2
+    assert run(python(train_arguments(data, out / "b", **FEW_CALLS))).status == 0
+    assert names_in(out / "a").keys() <= FILES
+
+
+@slow
+def test_a_run_can_be_verified_while_it_is_written(data, tmp_path):
+    path, reports = tmp_path / "run", []
+
+    def look():
+        if (path / "last.safetensors").exists():
+            reports.append(verify(path))
+        return False
+
+    life = run(python(train_arguments(data, path, save_every=0)), look)
+    assert life.status == 0
+    assert [report.problems for report in reports if report.problems] == []
+    assert len(reports) > 2
