@@ -98,6 +98,17 @@ def test_another_number_of_threads(tmp_path, own_alone, threads):
     check_resumes(tmp_path, own_alone, [13], dict(ops="jit", threads=before), dict(threads=after))
 
 
+@pytest.mark.parametrize("source", ["lazy", "without start", "list"])
+def test_sources(tmp_path, own_alone, source):
+    check_resumes(tmp_path, own_alone, [3, 14], dict(source=source))
+
+
+@pytest.mark.parametrize("step", [1, 4, 5, 9])
+def test_groups_of_unequal_size(tmp_path, own_alone, step):
+    """Ten batches are three groups of three batches and one of a single batch."""
+    check_resumes(tmp_path, own_alone, [step], dict(accumulate=3, schedule="steps"))
+
+
 @pytest.mark.parametrize("stops", [[1, 1, 1, 1], [3, 8, 9, 1, 10], [10, 10, 10]])
 def test_several_stops(tmp_path, own_alone, stops):
     check_resumes(tmp_path, own_alone, stops, {})
