@@ -85,9 +85,9 @@ def read(path: Path, *formats: str) -> File:
         If the file is of another format, or was written by a newer version of minise.
     """
     if os.path.isdir(path):
-        files = ", ".join(str(file) for file in sorted(path.glob("*.safetensors"))) or "none there"
+        files = " or ".join(str(file) for file in sorted(path.glob("*.safetensors")))
         raise FileNotFoundError(
-            f"{path} is a folder, expected a file in it (.safetensors): {files}"
+            f"{path} is a folder, expected a file (.safetensors): pass {files or 'a file'}"
         )
     if not os.path.isfile(path):
         raise FileNotFoundError(f"{path} does not exist, expected a checkpoint (.safetensors)")

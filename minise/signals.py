@@ -1,7 +1,7 @@
 """End a command by a signal: one line on standard error, and exit status 128 + the signal's number.
 
 Only the command line installs these handlers: minise/__main__.py calls `install` before it imports
-anything else. A signal that arrives earlier, while the interpreter starts, is Python's. Until the
+anything else. Python handles a signal that arrives earlier, while the interpreter starts. Until the
 command runs, a signal ends the process at once. While it runs, the first signal raises Stop, and
 the second ends the process at once, also in a finally block or at exit. After the command, a signal
 ends the process with the command's status.
@@ -42,7 +42,7 @@ class _Command:
     installed = False
     started = False  # whether the command runs, or has run
     raises = False  # whether the first signal raises Stop, else it ends the process
-    raised = False  # whether it has
+    raised = False  # whether the first signal has raised Stop
     number = 0  # the first signal
     describe: Callable[[], str] | None = None  # returns which files a second signal leaves
     status: int | None = None  # of a command that has ended

@@ -22,18 +22,27 @@ class Memory(NamedTuple):
     statistics: int  # running statistics, and counters of random masks
     velocities: int
     gradients: int
-    saved: int  # arrays that live after forward and did not before it: what backward needs
-    peak: int  # the largest moment of a step, with all of the above that live then and the batch
+    saved: int  # arrays that forward allocates and keeps for backward
+    peak: int  # most bytes in use at once, including the batch and the arrays above
 
     def text(self, what: str) -> str:
         """Return two lines about the memory of `what`, such as "a step on 128 images"."""
-        own = [self.parameters, self.statistics, self.velocities, self.gradients]
+        titles = ("parameters", "running statistics", "velocities", "gradients")
+        sizes = (self.parameters, self.statistics, self.velocities, self.gradients)
+        pairs = zip(titles, map(bytes_text, sizes), strict=True)
         return (
-            f"{what} needs at most {self.peak / 1e6:,.1f} MB, of which backward needs "
-            f"{self.saved / 1e6:,.1f} MB from forward;\nparameters {own[0] / 1e6:,.1f} MB, "
-            f"statistics {own[1] / 1e6:,.1f} MB, velocities {own[2] / 1e6:,.1f} MB, gradients "
-            f"{own[3] / 1e6:,.1f} MB"
+            f"predicted peak memory of {what}: {bytes_text(self.peak)}, of which "
+            f"{bytes_text(self.saved)} are saved by forward for backward\n"
+            f"{', '.join(f'{title} {size}' for title, size in pairs)}"
         )
+
+
+def bytes_text(count: float) -> str:
+    """Return a number of bytes as text, such as "146.1 MB" (10**6 bytes)."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6)):
+        if count >= size:
+            return f"{count / size:,.{2 if unit == 'GB' else 1}f} {unit}"
+    return f"{count / 1e3:,.1f} kB"
 
 
 def memory_of(
@@ -48,16 +57,16 @@ def memory_of(
     Parameters
     ----------
     net : Layer or str
-        A net, or the name of a model, of which nothing is computed or drawn.
+        A net, or the name of a model, whose parameters are not drawn.
     batch_size : int
         Images of a batch.
     size : int, (int, int), (int, int, int) or (int,)
-        Of an image, as in cost_of.
+        Size of an image, as in cost_of.
     ops : {"reference", "jit", "cuda"}
-        The back end, which decides about temporaries. The reference's are counted line by line;
-        those of jit are declared beside its algorithms, and its caching allocator is imitated. Both
-        were compared with processes: the peak is within 15 %. For cuda, only the columns of
-        convolutions are declared, and nothing was measured on a GPU.
+        The back end, on which the bytes of temporaries depend. Those of reference are counted line
+        by line; those of jit are declared beside its algorithms, and its caching allocator is
+        simulated. For both, the peak is within 15 % of that of measured processes. For cuda, only
+        the columns of convolutions are declared, and nothing was measured on a GPU.
     **settings
         For the name of a model: the arguments of models.build, such as num_classes.
 

@@ -45,15 +45,18 @@ def guard(dump: tyro.conf.Positional[Path], ops: str | None = None) -> int:
     say(console, _title(loaded))
     console.print(_comparison(loaded.nonfinite, again, name))
     if again is None:
-        say(console, f"not found again with ops {name}: all numbers are finite")
+        say(console, f"not reproduced with ops {name}: all numbers are finite")
         return 0
     console.print(_inputs(again))
     if again.state:
         say(console, f"at the start of the step: {again.state}")
     if again.same:
-        say(console, f"found again with ops {name}: the same number at the same place")
+        say(
+            console,
+            f"reproduced with ops {name}: the same number in the same array at the same index",
+        )
     else:
-        say(console, f"not finite with ops {name} either, but another number or place")
+        say(console, f"not finite with ops {name} either, but another number, array or index")
     return FAILED
 
 
@@ -74,7 +77,7 @@ def _comparison(before: "NonFinite", again: "Replay | None", ops: str) -> Table:
     """Return a table of the number in the dump and the number in the replay."""
     columns = [_cells(before), [] if again is None else _cells(again.nonfinite)]
     names = ["layer", "op", "direction", "array", "index", "number", "not finite"]
-    table = Table("", "dump", f"replay with {escape(ops)}")
+    table = Table("", "dump", f"replay with {escape(ops)}", title="first NaN or infinity")
     for k, name in enumerate(names):
         table.add_row(name, *(escape(cells[k]) if cells else "" for cells in columns))
     return table
@@ -95,7 +98,8 @@ def _cells(nonfinite: "NonFinite") -> list[str]:
 
 def _inputs(again: "Replay") -> Table:
     """Return a table of the inputs of the op: shapes, and ranges of the finite numbers."""
-    table = Table("input", "shape", "range", "mean |x|", "not finite")
+    call = escape(escaped(f"inputs of {again.nonfinite.op}, {again.nonfinite.direction}"))
+    table = Table("input", "shape", "range", "mean |x|", "not finite", title=call)
     for array in again.inputs:
         limits = f"{array.low:.2g}..{array.high:.2g}", f"{array.mean_abs:.2g}"
         shape, count = "x".join(map(str, array.shape)), f"{array.not_finite:,}"

@@ -46,14 +46,20 @@ def evaluate_run(
     from minise.train import Confusion, SoftmaxCrossEntropy, evaluate
     from minise.train import checkpoint as checkpoints
     from minise.train.run_folder import cores
-    from minise.train.setup import build_net, for_evaluation, hint_at_moved_data, load_split
+    from minise.train.setup import (
+        build_net,
+        check_root,
+        for_evaluation,
+        hint_at_moved_data,
+        load_split,
+    )
 
     with misuse():
         path = checkpoint_of(run, checkpoint)
         saved = checkpoints.load(path)
         config = saved.config
         check_named(path, config)
-        _check_root(root, data or config.data)
+        check_root("eval", root, data or config.data)
         config = replace(
             config, data=data or config.data, root=root or config.root, ops=ops or config.ops
         )
@@ -100,17 +106,6 @@ def evaluate_run(
     return 0
 
 
-def _check_root(root: Path | None, data: str) -> None:
-    """Raise ValueError if a root is passed for data other than CIFAR, which has none."""
-    from minise.data.cifar import LAYOUTS
-
-    if root is not None and data not in LAYOUTS:
-        raise ValueError(
-            f"eval: root is {root}, but the data, {data}, is not looked for there: pass a folder "
-            "of images with --data"
-        )
-
-
 def check_finite(net: Layer, path: Path) -> None:
     """Raise Failure if a parameter or running statistic of a loaded net is not finite."""
     from minise.train import check_state
@@ -128,11 +123,11 @@ def summary(
     num_classes: int = 10,
     size: tuple[int, int] = (32, 32),
     batch_size: int | None = None,
-    ops: str = "reference",
+    ops: str | None = None,
 ) -> int:
     """Show the layers of a net: shapes, parameters, operations.
 
-    With --batch-size also the memory of a training step, predicted without computing it.
+    With --batch-size also the memory of a training step, predicted without running the step.
 
     Exit status 1 if a parameter or running statistic of a trained net is not finite.
 
@@ -145,8 +140,8 @@ def summary(
         shortcut: Shortcut where the shape changes: zero padding (A) or a 1x1 projection (B).
         num_classes: Outputs of the last layer.
         size: Rows and columns of the input image.
-        batch_size: Images of a training step, whose memory is predicted.
-        ops: Back end of the training step: reference, jit, or cuda (not measured on a GPU).
+        batch_size: Number of images of a training step; shows the predicted memory.
+        ops: Back end of that step: reference (the default), jit, or cuda (not measured on a GPU).
     """
     from minise import models
     from minise.analysis import cost_of, memory_of, table_of, totals_of
@@ -157,6 +152,12 @@ def summary(
         say(console, "\n".join(models.names()))
         return 0
     with misuse():
+        if ops is not None and batch_size is None:
+            raise ValueError(
+                f"summary: ops is {ops}, but batch_size is not set, so no memory is predicted: "
+                "pass --batch-size, for example 128"
+            )
+        ops = ops or "reference"
         if model not in models.names() and Path(model).exists():
             net = models.load(model).net
             check_finite(net, Path(model))

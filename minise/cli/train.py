@@ -116,21 +116,21 @@ def resume(
     save_every: float | None = None,
     anyway: bool = False,
 ) -> int:
-    """Go on with a run that was stopped or killed.
+    """Continue a run that was stopped or killed.
 
-    The result is bit-identical to that of a run that was never stopped. A finished run only says
-    that it is finished.
+    The result is bit-identical to that of a run that was never stopped. For a finished
+    run, its result is printed again.
 
     Example: minise resume runs/se_resnet20-cifar10-1
 
     Args:
         run: The run folder.
         data: The folder with train/ and test/, if the run's data has moved.
-        root: The folder that contains CIFAR, if it has moved.
+        root: The folder that contains CIFAR, if the run's data has moved.
         ops: The file of the run's back end, if it has moved; with --anyway, another back end.
         threads: Number of threads; by default the run's.
         save_every: Seconds between two checkpoints; by default the run's.
-        anyway: Go on although data, back end, BLAS or processor differ, so that bits may differ.
+        anyway: Continue although data, back end, BLAS or processor differ; then bits may differ.
     """
     options = dict(data=data, root=root, ops=ops, threads=threads, save_every=save_every)
     changes = {name: value for name, value in options.items() if value is not None}
@@ -138,10 +138,11 @@ def resume(
         finished = result_of(run)
     if finished is not None:
         test = ", ".join(f"{name} {value:.4f}" for name, value in finished.test.items())
-        say(Console(), f"{run} is finished, nothing remains to be done: test {test}")
+        say(Console(), f"{run} is finished: test {test}")
         return 0
     return _train(
-        lambda: prepare_resume(run, anyway=anyway, **changes), "before it went on; it is unchanged"
+        lambda: prepare_resume(run, anyway=anyway, **changes),
+        "before the first step; the run is unchanged",
     )
 
 

@@ -38,16 +38,31 @@ def verify_runs(runs: tyro.conf.Positional[tuple[Path, ...]], json: bool = False
             say(console, as_text(report))
     damaged = [report for report in reports if report.problems]
     if damaged:
-        problem = damaged[0].problems[0]
-        raise Failure(f"verify: {len(damaged)} of {len(reports)} are damaged: {problem}")
+        text = f"{damaged[0].problems[0]}{_remedy(damaged[0])}"
+        raise Failure(f"verify: {len(damaged)} of {len(reports)} are damaged: {text}")
     return 0
+
+
+def _remedy(report: Report) -> str:
+    """Return the likely fix of the first problem of a report."""
+    problem = report.problems[0]
+    if problem.startswith(str(Path(report.path, "config.json"))):  # says what to do
+        return ""
+    if "cannot be read (" in problem:
+        return ": check the file and its permissions"
+    intact = [file.path for file in report.files if not file.problem]
+    if intact and problem in [file.problem for file in report.files]:
+        return f": copy it again, or use {' or '.join(intact)}"
+    return ": copy it again"
 
 
 def as_text(report: Report) -> str:
     """Return a report as text: a title, then indented lines."""
     lines = []
     for file in report.files:
-        where = "" if file.step is None else f", step {file.step}, epoch {file.epoch}"
+        where = (
+            "" if file.step is None else f", after step {file.step}, epochs finished: {file.epoch}"
+        )
         lines.append(f"{Path(file.path).name}: {'damaged' if file.problem else 'ok'}{where}")
         lines += [f"  SHA-256 {file.sha256}"] if file.sha256 else []
     if report.lines is not None:

@@ -105,9 +105,11 @@ def restore(
     named = {name: array for name, array in named.items() if name in arrays or name not in added}
     missing, unknown = sorted(named.keys() - arrays.keys()), sorted(arrays.keys() - named.keys())
     if missing or unknown:
+        problems = [f"it lacks {shortened(missing)}"] if missing else []
+        problems += [f"the net has no {shortened(unknown)}"] if unknown else []
         raise ValueError(
-            f"{source} does not fit the net: it lacks {shortened(missing)} and has unknown "
-            f"{shortened(unknown)}; build the net with the file's own settings"
+            f"{source} does not fit the net: {', and '.join(problems)}: build the net with the "
+            "settings of the file"
         )
     for name, array in named.items():
         stored = np.asarray(arrays[name])

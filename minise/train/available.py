@@ -1,8 +1,7 @@
-"""Bytes of memory that this process can still allocate, by the limits that the system tells.
+"""Bytes of memory that this process can still allocate, from the limits that the system reports.
 
-Linux tells the machine's free memory in /proc/meminfo and the limits of control groups below
-/sys/fs/cgroup; POSIX systems limit the address space of a process. Where nothing is told, nothing
-is known.
+Linux reports the machine's free memory in /proc/meminfo, and the limits of control groups below
+/sys/fs/cgroup; POSIX systems limit the address space of a process. Other systems report none.
 """
 
 import sys
@@ -26,7 +25,7 @@ class Available(NamedTuple):
 
 
 def available(proc: Path = PROC, groups: Path = CGROUPS) -> Available | None:
-    """Return the least of all limits, or None if the system tells none.
+    """Return the smallest limit, or None if the system reports none.
 
     Memory that the system would free on demand, such as its page cache, and free swap space count
     as available.

@@ -112,8 +112,9 @@ def epoch_batches(batches: BatchSource, epoch: int, start: int = 0) -> Iterable[
     epoch : int
         Number of the epoch, from 0.
     start : int
-        Number of batches to skip, at most len(batches). A sequence is not indexed at the skipped
-        ones; an object whose epoch has no argument `start` yields them in vain.
+        Number of batches to skip, at most len(batches). The skipped batches of a
+        sequence are not read; those of an object whose epoch has no argument `start` are made and
+        discarded.
     """
     hint = "an epoch has no more batches"
     check_within("epoch_batches", "start", start, 0, len(batches), hint)

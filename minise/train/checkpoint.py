@@ -3,7 +3,7 @@
 Parameters and running statistics have their dotted names, the same as in the PyTorch twin; the
 optimiser's arrays are called ``optimiser/velocity/NAME`` and so on (sgd.optimiser_state). The
 header contains, as JSON, the settings, the progress, the normalisation and classes of the images,
-and the state of the run with which it can go on (state.py).
+and the state from which the run can continue (state.py).
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Dumps of guarded runs: one file with what is needed to repeat the call that a guard refused.
+"""Dumps of guarded runs: one file to repeat the call in which a guard found a NaN or an infinity.
 
 A dump has the format of minise/files.py. Its arrays are the net's parameters and state at the start
 of the training step (or during the evaluation), the batches and, if an update of the parameters
@@ -200,9 +200,14 @@ def load(path: StrPath) -> Dump:
         )
     if not path.exists():
         raise FileNotFoundError(
-            f"{path} does not exist, expected a dump ({NAME}) or the folder of a run that has one"
+            f"{path} does not exist, expected a dump ({NAME}) or the folder of a run that has one: "
+            "pass a folder such as runs/NAME"
         )
-    file = files.read(path, files.GUARD)
+    try:
+        file = files.read(path, files.GUARD)
+    except files.Damaged as error:  # no other file of the run has a dump
+        error.args = (f"{error.problem}: copy it again, or train with --guard again",)
+        raise
     try:
         header = _checked(file.texts, HEADER)
         nonfinite = _checked(file.texts["nonfinite"], NONFINITE)
@@ -241,7 +246,7 @@ def _with_prefix(prefix: str, arrays: dict[str, Array]) -> dict[str, Array]:
 
 
 def _batches_of(arrays: dict[str, Array]) -> list[tuple[Any, Any]]:
-    """Return the batches of a dump; targets that were a tuple are one again."""
+    """Return the batches of a dump; targets are a tuple again if they were one."""
     batches: list[tuple[Any, Any]] = []
     while named := _with_prefix(f"batch/{len(batches)}/", arrays):
         parts = _with_prefix("targets/", named)

@@ -11,6 +11,7 @@ from typing import Any
 
 from minise.checks import escaped
 from minise.data import Batches, LazyImages
+from minise.files import shortened
 from minise.nn import Layer
 from minise.ops.dependencies import SEPARATOR, UNKNOWN, dependencies
 from minise.train.batches import BatchSource, batches_fingerprint
@@ -69,17 +70,17 @@ def differences(saved: Mapping[str, Any], now: Mapping[str, str]) -> list[str]:
 
 
 def _difference(old: str, new: str) -> str:
-    """Return the parts that only one of two values has, or both values."""
+    """Return the first parts that only one of two values has, or both values."""
     before, after = old.split(SEPARATOR), new.split(SEPARATOR)
-    gone = ", ".join(part for part in before if part not in after)
-    added = ", ".join(part for part in after if part not in before)
-    if not gone and not added:  # another order
-        gone, added = old, new
+    removed = [part for part in before if part not in after]
+    added = [part for part in after if part not in before]
+    if not removed and not added:  # another order
+        return f"{old} when saved, {new} now"
     if not added:
-        return f"{gone} when it was saved, but not now"
-    if not gone:
-        return f"{added} now, but not when it was saved"
-    return f"{gone} when it was saved, {added} now"
+        return f"{shortened(removed)} when saved, but not now"
+    if not removed:
+        return f"{shortened(added)} now, but not when saved"
+    return f"{shortened(removed)} when saved, {shortened(added)} now"
 
 
 def _data_entries(name: str, source: BatchSource | None) -> dict[str, str]:

@@ -69,7 +69,7 @@ class Interruption:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Restore the previous handlers; raise KeyboardInterrupt for a signal that came last."""
+        """Restore the previous handlers; raise KeyboardInterrupt for a stored signal."""
         self._restore()
         if kind is None and self.number:
             raise Stop(self.number)
@@ -80,7 +80,7 @@ class Interruption:
 
     @contextmanager
     def at_once(self, phase: str = "evaluation") -> Iterator[None]:
-        """Let the first signal raise KeyboardInterrupt, too, here if it is already stored."""
+        """Let the first signal raise KeyboardInterrupt, at once if a signal is already stored."""
         self._raises, self.where = True, f" in {phase}"
         try:
             self.raise_stored()
@@ -116,9 +116,9 @@ class Interruption:
 
 
 def interrupted(number: int, folder: RunFolder, where: str) -> Interrupted:
-    """Return the exception for a run whose checkpoint is written, after `where`."""
+    """Return the exception for a run that was saved after `where`, such as "step 1 of 2"."""
     return Interrupted(
-        number, f"train: interrupted after {where}; {folder.last} has it{_command(folder)}"
+        number, f"train: interrupted after {where}, saved in {folder.last}{_command(folder)}"
     )
 
 
@@ -141,11 +141,13 @@ def naming_the_checkpoint(folder: RunFolder, interruption: Interruption) -> Iter
         raise OutOfMemory(f"{lack_of_memory('train', error)}; {_written(folder)}") from error
     except (OSError, SystemExit) as error:  # rich raises SystemExit
         if interruption.number and getattr(error, "errno", errno.EPIPE) in (errno.EPIPE, errno.EIO):
-            raise _stopped(interruption.number, folder, "") from error  # with the output's reader
+            raise _stopped(
+                interruption.number, folder, ""
+            ) from error  # the reader of the output ended, too
         if isinstance(error, SystemExit | BrokenPipeError):
             raise
         text = f"{error}; {_written(folder)}{_command(folder)}"
-        raise type(error)(text) from error  # args do not change its text
+        raise type(error)(text) from error  # the text of an OSError does not follow its args
     except (FloatingPointError, ImageError, OpsError, Damaged) as error:
         error.args = (f"{error}; {_written(folder)}{getattr(error, 'remedy', '')}",)
         raise
@@ -167,7 +169,7 @@ def _written(folder: RunFolder) -> str:
 
 
 def _command(folder: RunFolder) -> str:
-    """Return how to go on with a run, for a message, or "" without a checkpoint."""
+    """Return how to continue a run, for a message, or "" without a checkpoint."""
     try:
         settings = json.loads((folder.path / "config.json").read_text())["config"]
     except (OSError, ValueError, KeyError):
@@ -175,8 +177,8 @@ def _command(folder: RunFolder) -> str:
     if not folder.last.exists():
         return ""
     if "model" in settings:
-        return f"; to go on: minise resume {as_word(folder.path)}"
-    return f"; to go on: train.run(…, resume={str(folder.path)!r})"
+        return f"; to continue: minise resume {as_word(folder.path)}"
+    return f"; to continue: train.run(…, resume={str(folder.path)!r})"
 
 
 def _remaining(folder: RunFolder) -> str:

@@ -46,7 +46,7 @@ def locked(folder: StrPath) -> Iterator[None]:
     ------
     Locked
         If another writer holds the lock, in this process or another one, or if the lock is of
-        another host, whose processes cannot be seen from here.
+        another host, whose processes this host cannot check.
     OSError
         If the lock file cannot be written.
     """
@@ -94,7 +94,7 @@ def remove_temporary_files(paths: Iterable[Path]) -> None:
             path.unlink()
 
 
-def remove_litter(folders: Path) -> None:
+def remove_stale_files(folders: Path) -> None:
     """Remove the temporary files and the locks of dead runs, whose folders are in a folder."""
     for log in folders.glob("*/metrics.jsonl"):
         run = log.parent
@@ -195,9 +195,10 @@ def _refusal(folder: StrPath, owner: Owner | None) -> str:
     text = f"{os.fspath(folder)} is being written by"
     if owner is None:
         return f"{text} another process: wait for its end, or stop it"
-    who = "this process" if owner.pid == os.getpid() else "the process"
+    is_this = owner.pid == os.getpid() and is_of_this_host(owner)
+    who = "this process" if is_this else "the process"
     text += f" {who} {owner.pid} of host {escaped(owner.host)} since {escaped(owner.since)}"
     if not is_of_this_host(owner):
         lock = Path(folder, LOCK)
-        return f"{text}, which cannot be seen from here: if that run has ended, remove {lock}"
+        return f"{text}, which this host cannot check: if that run has ended, remove {lock}"
     return f"{text}: wait for its end, or stop it"

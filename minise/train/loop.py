@@ -77,7 +77,7 @@ class Loop:
         self._keeps_last = not training.ignores_last
 
     def start(self) -> None:
-        """Write config.json and a first checkpoint, or cut the log of a run that goes on."""
+        """Write config.json and a first checkpoint, or cut the log of a resumed run back."""
         training, folder, state = self.training, self.training.folder, self.state
         if not training.resumes:
             state.environment = training.environment()
@@ -89,7 +89,7 @@ class Loop:
         for warning in warnings:
             self.progress.line(warning)
         done = f"step {state.step} of {training.epochs * training.steps}"
-        self.progress.line(f"{folder.path} goes on after {done}")
+        self.progress.line(f"{folder.path} continues after {done}")
 
     def run_epochs(self) -> None:
         """Train, save and validate until all epochs are finished."""
@@ -136,9 +136,9 @@ class Loop:
         self.state.step += 1
 
     def after_step(self) -> None:
-        """Log, save and end the run, if it is time to.
+        """Log, save or end the run, whichever is due after a step.
 
-        The output comes last: Ctrl-C and a closed terminal may also end its reader.
+        The progress is shown last: Ctrl-C and a closed terminal may also end its reader.
         """
         training, state, number = self.training, self.state, self.interruption.number
         log, save = state.step % training.log_every == 0, number or self.is_save_due()
@@ -241,7 +241,7 @@ class Loop:
             self._saved, self._save_seconds = start, time.perf_counter() - start
 
     def checkpoint(self) -> Checkpoint:
-        """Return everything with which the run can go on from here."""
+        """Return everything that is needed to continue the run from here."""
         training, state = self.training, self.state
         state.sums, state.count = self.means.sums, self.means.count
         state.lines = training.folder.lines

@@ -9,6 +9,7 @@ from functools import cache, lru_cache
 from typing import Any
 
 from minise.analysis import memory_of
+from minise.analysis.memory import bytes_text
 from minise.nn import Layer
 from minise.ops.backend import BACKENDS, Backend
 from minise.train.available import available
@@ -38,9 +39,9 @@ def check_memory(
 ) -> None:
     """Raise OutOfMemory if a training step is predicted to need more memory than is available.
 
-    Nothing is allocated. The prediction is of the right size, not exact (analysis.memory_of), so a
-    step that it lets pass may fail. On a GPU, in a back end of the user's own, and on systems that
-    do not tell how much memory is available, nothing is checked.
+    No array is allocated. The prediction is approximate (analysis.memory_of), so a step that passes
+    this check may still fail. Not checked: the back end cuda, a back end of the user's own, and
+    systems that do not report how much memory is available.
 
     Parameters
     ----------
@@ -83,12 +84,12 @@ def check_memory(
     except Exception:
         if isinstance(net, str):
             raise
-        return  # a layer of the user's own may need elements; training tells what is wrong
+        return  # a user's layer may read elements; training reports what is wrong
     largest = _largest(needed, batch_size, int(MARGIN * left.bytes))
     remedy = _remedy(largest, batch_size, accumulate) if largest else _TOO_LARGE.format(1)
     raise OutOfMemory(
-        f"train: a step on a batch of {batch_size} needs {_gigabytes(needed(batch_size))}, but "
-        f"{_gigabytes(left.bytes)} are available {left.where}: {remedy}"
+        f"train: a step on a batch of {batch_size} needs {bytes_text(needed(batch_size))}, but "
+        f"{bytes_text(left.bytes)} are available {left.where}: {remedy}"
     )
 
 
@@ -101,27 +102,23 @@ def _name_of(ops: Backend) -> str:
     return next((n for n, path in BACKENDS.items() if module.startswith(f"{path}.")), "")
 
 
-def _largest(needed: Callable[[int], int], too_many: int, most: int) -> int:
-    """Return the largest batch size that needs at most `most` bytes, below too_many; 0 if none.
+def _largest(needed: Callable[[int], int], too_many: int, max_bytes: int) -> int:
+    """Return the largest batch size that needs at most max_bytes, below too_many; 0 if none.
 
-    The bytes grow almost linearly with the size, so each guess is where a line reaches `most`.
+    Memory grows almost linearly with the batch size, so each guess is a linear interpolation.
     """
-    if needed(1) > most:
+    if needed(1) > max_bytes:
         return 0
     fits = 1
     while too_many - fits > 1:
         slope = (needed(too_many) - needed(fits)) / (too_many - fits)
-        guess = fits + int((most - needed(fits)) / slope)
+        guess = fits + int((max_bytes - needed(fits)) / slope)
         guess = min(max(guess, fits + 1), too_many - 1)
-        if needed(guess) <= most:
+        if needed(guess) <= max_bytes:
             fits = guess
         else:
             too_many = guess
     return fits
-
-
-def _gigabytes(count: int) -> str:
-    return f"{count / 1e9:.2f} GB"
 
 
 def lack_of_memory(where: str, error: MemoryError) -> str:

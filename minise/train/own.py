@@ -14,7 +14,7 @@ from minise.train.loop import train
 from minise.train.memory import check_memory
 from minise.train.objective import Objective, check_objective
 from minise.train.recovery import newest
-from minise.train.resume import restore_run, unlocked_if_it_fails
+from minise.train.resume import restore_run, unlocked_on_failure
 from minise.train.run_folder import check_threads, create
 from minise.train.run_folder import open as open_folder
 from minise.train.schedule import SCHEDULES
@@ -84,12 +84,13 @@ def run(
         Number of BLAS threads, at most the number of cores; 0 means one, with which a run of
         reference can be repeated bit for bit.
     resume : str or path, optional
-        Folder of a run that was stopped or killed: go on with it, bit for bit, instead of starting
-        a new one. Net, objective, optimiser and settings must be as before, and epoch(k) of the
-        batches must depend on k only. If epoch has a parameter start, it skips that many batches;
-        otherwise they are made and discarded.
+        Folder of a run that was stopped or killed: continue this run, bit for bit, instead of
+        starting a new one. Net, objective, optimiser and settings must be as before, and epoch(k)
+        of the batches must depend on k only. If epoch has a parameter start, it must skip that many
+        batches; otherwise they are made and discarded.
     anyway : bool
-        Whether to go on although settings, data, back end or processor differ.
+        Whether to continue although settings, data, back end or processor differ; then bits may
+        differ.
     data : dict, optional
         Stored in every checkpoint, as JSON: classes, mean and std of the images. NumPy arrays
         become lists. With classes, one name for each output of the net, the result has a confusion
@@ -163,13 +164,13 @@ def run(
         data=details,
     )
     if resume is not None:
-        with unlocked_if_it_fails(ready.folder):
+        with unlocked_on_failure(ready.folder):
             restore_run(ready, newest(ready.folder), anyway)
     return train(ready, console)
 
 
 def _as_text(optimiser: Any) -> str:
-    """Return the class and the settings of an optimiser, to compare them when a run goes on."""
+    """Return the class and the settings of an optimiser, to compare them when a run is resumed."""
     settings = (f"{k}={v!r}" for k, v in vars(optimiser).items() if isinstance(v, int | float))
     return f"{type(optimiser).__name__}({', '.join(settings)})"
 

@@ -19,7 +19,7 @@ class Owner(NamedTuple):
     kernel: str  # identifier of the running system, "" if unknown
     namespace: str  # of its process id, "" if unknown
     start: str  # when the process started, in ticks of the system, "" if unknown
-    since: str  # when it locked the folder, for people
+    since: str  # local time at which the process locked the folder, for messages
 
 
 def this_process() -> Owner:
@@ -47,8 +47,8 @@ def is_of_this_host(owner: Owner) -> bool:
 def has_ended(owner: Owner, is_locked: bool) -> bool:
     """Return whether the owner has ended for certain.
 
-    is_locked tells whether this process has locked the owner's file: no other process of the same
-    host holds it then.
+    is_locked is True if this process has locked the owner's file: then no other process of the same
+    host holds the lock.
     """
     if not is_of_this_host(owner):
         return False

@@ -36,7 +36,7 @@ class Progress:
     epochs, steps : int
         Epochs of the run, and steps per epoch.
     done : int
-        Number of steps that were taken before, if a run goes on.
+        Number of steps that a resumed run has taken before.
     """
 
     def __init__(self, console: "Console", epochs: int, steps: int, done: int = 0) -> None:

@@ -9,7 +9,7 @@ from minise.train.run_folder import RunFolder
 
 
 class Newest(NamedTuple):
-    """The checkpoint with which a run goes on."""
+    """The checkpoint from which a run continues."""
 
     checkpoint: Checkpoint
     path: Path
@@ -19,9 +19,9 @@ class Newest(NamedTuple):
 def newest(folder: RunFolder) -> Newest:
     """Return the newest intact checkpoint of a run.
 
-    The best checkpoint is used only if it has the state with which a run goes on. Until a new
-    checkpoint is written, an intact previous one is the only one: save without `previous` if path
-    is not folder.last.
+    The best checkpoint is used only if it has the state from which a run continues. If last is not
+    intact, previous may be the only intact checkpoint: if path is not folder.last, save the next
+    one without `previous`.
 
     Raises
     ------
@@ -49,7 +49,7 @@ def newest(folder: RunFolder) -> Newest:
             step = checkpoint.progress.get("step", "unknown")
             warnings = [f"{text}; {path}, of step {step}, is used" for text in problems[-1:]]
             return Newest(checkpoint, path, [*problems[:-1], *warnings])
-        problems.append(f"{path} has no state with which the run could go on")
+        problems.append(f"{path} has no state from which the run could continue")
     text = f"no checkpoint of {folder.path} can be used: {'; '.join(problems)}"
     remedy = f"copy it again, or start a new run with --config {folder.path}"
     if damage is None:

@@ -75,8 +75,8 @@ def replay(
     FileNotFoundError
         If there is no such file.
     ValueError, TypeError
-        If the dump is damaged or foreign, needs net or objective, does not fit the net, or the
-        file of the run's ops does not exist.
+        If the dump is damaged, was not written by minise, needs net or objective, or does not fit
+        the net, or if the file of the run's ops does not exist.
     """
     from threadpoolctl import threadpool_limits
 

@@ -1,18 +1,21 @@
-"""Go on with a run that was stopped or killed, bit for bit.
+"""Resume a run that was stopped or killed, with bit-identical results.
 
-The newest checkpoint has all that the rest of the run depends on: arrays, velocities, and the state
-(state.py). The order of the images, augmentation and learning rate are functions of seed and step.
+The newest checkpoint has everything on which the rest of the run depends: arrays, velocities, and
+the state (state.py). The order of the images, augmentation and learning rate are functions of seed
+and step.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minise.checks import StrPath
 from minise.files import shortened
 from minise.models.trained import check_named
+from minise.ops.backend import is_file
 from minise.train import checkpoint as checkpoints
 from minise.train.checkpoint import restore
 from minise.train.config import TrainConfig
@@ -22,7 +25,7 @@ from minise.train.objective import RESERVED
 from minise.train.recovery import Newest, newest
 from minise.train.run_folder import RunFolder, from_strict_json
 from minise.train.run_folder import open as open_folder
-from minise.train.setup import hint_at_moved_data, prepare
+from minise.train.setup import check_root, hint_at_moved_data, prepare
 from minise.train.sgd import optimiser_state
 from minise.train.state import RunState, from_json
 from minise.train.training import Result, Training
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
 def resume(
     run: StrPath, *, anyway: bool = False, console: "Console | None" = None, **changes: Any
 ) -> Result:
-    """Go on with a run of `fit` or `minise train` that was stopped or killed.
+    """Continue a run of `fit` or `minise train` that was stopped or killed.
 
     The result is bit-identical to that of a run that was never stopped.
 
@@ -43,7 +46,7 @@ def resume(
     run : str or path
         The run folder.
     anyway : bool
-        Whether to go on although the data, the back end, BLAS or the processor differ, so that the
+        Whether to continue although the data, the back end, BLAS or the processor differ; then the
         bits of the result may differ.
     console : rich Console, optional
         Where to report; by default standard output.
@@ -54,16 +57,16 @@ def resume(
     Returns
     -------
     Result
-        As from `fit`; the times are those of the whole run. For a run that is finished, the result
-        that it had, with None for the confusion matrix.
+        As from `fit`; the times are those of the whole run. For a finished run, the result in
+        metrics.jsonl, with None for the confusion matrix.
 
     Raises
     ------
     FileNotFoundError
         If there is no such run, or it has no checkpoint.
     ValueError, TypeError
-        If the checkpoints are damaged, of a newer version or of a custom net, or if something
-        differs and anyway is False; then nothing is changed.
+        If the checkpoints are damaged, of a newer version or of a custom net, or if
+        data, back end, libraries or processor differ and anyway is False; then no file is changed.
     """
     result = result_of(run)
     return result or train(prepare_resume(run, anyway=anyway, **changes), console)
@@ -80,7 +83,7 @@ def result_of(run: StrPath) -> Result | None:
     folder = open_folder(run)
     try:
         tests = [record for record in folder.records() if record.get("kind") == "test"]
-    except ValueError:  # a damaged line: the run may go on
+    except ValueError:  # a damaged line: the run may continue
         return None
     if not tests:
         return None
@@ -102,10 +105,11 @@ def prepare_resume(run: StrPath, *, anyway: bool = False, **changes: Any) -> Tra
             f"{', '.join(sorted(CHANGES))}: start a new run with read_config and fit"
         )
     folder = open_folder(run)
-    with unlocked_if_it_fails(folder):
+    with unlocked_on_failure(folder):
+        if result_of(run) is not None:  # another process has finished it since the caller asked
+            raise ValueError(f"resume: {folder.path} is finished, nothing remains to be done")
         saved = newest(folder)
-        check_named(saved.path, saved.checkpoint.config)
-        config: TrainConfig = replace(saved.checkpoint.config, **changes)
+        config = _changed_config(folder, saved, changes)
         moved = bool(changes.keys() & {"data", "root"})
         with hint_at_moved_data(config, "train", "test", suggest=not moved):
             training = prepare(config, folder)
@@ -114,7 +118,7 @@ def prepare_resume(run: StrPath, *, anyway: bool = False, **changes: Any) -> Tra
 
 
 @contextmanager
-def unlocked_if_it_fails(folder: RunFolder) -> Iterator[None]:
+def unlocked_on_failure(folder: RunFolder) -> Iterator[None]:
     """Lock a run folder, which `train` unlocks at the end of the run."""
     folder.lock()
     try:
@@ -134,13 +138,14 @@ def restore_run(training: Training, saved: Newest, anyway: bool) -> None:
         False; then the training is unchanged.
     """
     state = _state_of(saved)
+    _check_step(saved, state, training.steps)
     environment = training.environment()
     changed = _different_settings(saved, training.settings)
     changed += differences(state.environment, environment)
     if changed and not anyway:
         raise ValueError(
-            f"resume: {'; '.join(changed)}: the result would not be bit-identical; to go on with "
-            "these differences, use --anyway, in Python anyway=True"
+            f"resume: {'; '.join(changed)}: the result would not be bit-identical; to continue "
+            "with these differences, use --anyway, in Python anyway=True"
         )
     warnings = [*saved.warnings, *changed, *_check_best(training, state)]
     _restore_arrays(training, saved)
@@ -160,6 +165,35 @@ def _state_of(saved: Newest) -> RunState:
         return from_json(f"the state in {saved.path}", saved.checkpoint.state)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{error}: resume with the version of minise that wrote it") from None
+
+
+def _changed_config(folder: RunFolder, saved: Newest, changes: Mapping[str, Any]) -> TrainConfig:
+    """Return the settings of a run of `fit`, with changes."""
+    config = saved.checkpoint.config
+    if not isinstance(config, TrainConfig):
+        raise ValueError(
+            f"resume: {folder.path} is a run of train.run, expected one of minise train: call "
+            f"train.run(…, resume={str(folder.path)!r}) in the program that built the net"
+        )
+    check_named(saved.path, config)
+    config = replace(config, **changes)
+    check_root("resume", changes.get("root"), config.data)
+    if is_file(config.ops) and not Path(config.ops).exists():
+        raise ValueError(
+            f"resume: ops is {config.ops}, expected the file that the run was trained with, but it "
+            "does not exist: pass its path with --ops"
+        )
+    return config
+
+
+def _check_step(saved: Newest, state: RunState, steps: int) -> None:
+    """Raise ValueError if epochs of `steps` steps do not contain the saved step in its epoch."""
+    epoch = len(state.epochs)
+    if not epoch * steps <= state.step <= (epoch + 1) * steps:
+        raise ValueError(
+            f"resume: {saved.path} has step {state.step}, expected a step of epoch {epoch + 1}, and"
+            f" an epoch has {steps} steps: pass the training data and batch size of the run"
+        )
 
 
 def _different_settings(saved: Newest, settings: dict[str, Any]) -> list[str]:
@@ -195,10 +229,10 @@ def _restore_arrays(training: Training, saved: Newest) -> None:
 
 
 def _check_best(training: Training, state: RunState) -> list[str]:
-    """Forget the best score if best.safetensors is not the net that had it; return warnings.
+    """Set the best score to None if best.safetensors is not its net; return warnings.
 
-    The file is of a later epoch if the run goes on from an earlier checkpoint than the last; this
-    epoch comes again.
+    If the run continues from a checkpoint before last.safetensors, best.safetensors may be of a
+    later epoch, which training repeats.
     """
     if state.best is None:
         return []
@@ -210,7 +244,7 @@ def _check_best(training: Training, state: RunState) -> list[str]:
             return []
     except (OSError, ValueError, TypeError) as error:
         text = str(error)
-        warnings.append(f"{text}; the best epoch is chosen among those that follow")
+        warnings.append(f"{text}; the best epoch is chosen among the remaining epochs")
     if len(state.epochs) >= training.epochs:
         raise ValueError(
             f"resume: {text}, and no epoch follows that could replace it: {training.folder.last} "

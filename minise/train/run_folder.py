@@ -16,7 +16,7 @@ from minise import __version__
 from minise.atomic import flush, flush_folder, write_whole, writing
 from minise.checks import StrPath, as_path, check_integer, did_you_mean
 from minise.files import RUN_FILES
-from minise.train.lock import locked, remove_litter
+from minise.train.lock import locked, remove_stale_files
 
 PACKAGES = ("minise", "numpy", "numba", "safetensors", "rich", "threadpoolctl", "tyro")
 
@@ -207,9 +207,16 @@ def open(path: StrPath) -> RunFolder:
     if not path.is_dir():
         raise not_a_folder(path, wanted)
     has_config = (path / "config.json").is_file()
-    if not has_config or not any((path / name).is_file() for name in RUN_FILES):
-        missing = "checkpoint" if has_config else "config.json"
-        raise FileNotFoundError(f"{path} has no {missing}, {wanted}{example_in(path)}")
+    has_checkpoint = any((path / name).is_file() for name in RUN_FILES)
+    if not has_config or not has_checkpoint:
+        if has_config:
+            text = (
+                f"{path} has no checkpoint, {wanted}: repeat it with minise train --config {path}"
+            )
+            raise FileNotFoundError(text)
+        remedy = ": copy the file again" if has_checkpoint else example_in(path)
+        remedy = remedy or ": pass a folder such as runs/NAME"
+        raise FileNotFoundError(f"{path} has no config.json, {wanted}{remedy}")
     return RunFolder(path)
 
 
@@ -221,10 +228,14 @@ def example_in(path: Path) -> str:
 
 def not_a_folder(path: Path, wanted: str) -> OSError:
     """Return the error for a path that is a file or does not exist."""
+    remedy = ": pass a folder such as runs/NAME"
     if os.path.lexists(path):
-        return NotADirectoryError(f"{path} is a file, {wanted}: pass {path.parent}")
+        if any((path.parent / name).exists() for name in ("config.json", *RUN_FILES)):
+            remedy = f": pass {path.parent}"
+        return NotADirectoryError(f"{path} is a file, {wanted}{remedy}")
     near = did_you_mean(path.name, os.listdir(path.parent) if path.parent.is_dir() else [])
-    return FileNotFoundError(f"{path} does not exist, {wanted}{near}")
+    remedy = near or example_in(path.parent) or remedy
+    return FileNotFoundError(f"{path} does not exist, {wanted}{remedy}")
 
 
 def create(out: Path, name: str | None, stem: str) -> RunFolder:
@@ -301,7 +312,7 @@ def _made(path: Path) -> RunFolder:
         raise OSError(
             f"run folder {path} cannot be written ({reason}): choose another folder by out"
         ) from None
-    remove_litter(path.parent)
+    remove_stale_files(path.parent)
     return RunFolder(path)
 
 

@@ -46,7 +46,7 @@ def prepare(config: TrainConfig, folder: RunFolder | None = None) -> Training:
     config : TrainConfig
         The settings.
     folder : RunFolder, optional
-        The folder of a run that goes on; by default a new one is made.
+        The folder of a resumed run; by default a new one is made.
     """
     config = for_model(config)
     ops = load_ops(config.ops, config.threads, config.algorithm)  # fails fast: before the data
@@ -157,6 +157,15 @@ def hint_at_moved_data(config: TrainConfig, *splits: str, suggest: bool = True) 
         raise ValueError(
             f"{error}; if the data of the run has moved, pass its folder with {option}"
         ) from None
+
+
+def check_root(where: str, root: Path | None, data: str) -> None:
+    """Raise ValueError if a root is passed for data other than CIFAR, which has none."""
+    if root is not None and data not in LAYOUTS:
+        raise ValueError(
+            f"{where}: root is {root}, but the data, {data}, is not looked for there: pass a "
+            "folder of images with --data"
+        )
 
 
 def _has_data(config: TrainConfig, splits: Sequence[str]) -> bool:

@@ -88,7 +88,7 @@ class SGD:
         sgd_updates(self.net.ops, *arrays, weight_decays=decays, **settings)
 
     def state(self) -> dict[str, Array]:
-        """Return the arrays that a run needs to go on; see `optimiser_state`."""
+        """Return the arrays that a resumed run needs; see `optimiser_state`."""
         return {f"velocity/{name}": array for name, array in self.velocity.items()}
 
     def _checked(self, grads: Grads) -> tuple[dict[str, Array], Grads]:

@@ -30,7 +30,7 @@ class Result(NamedTuple):
 
 @dataclass
 class Training:
-    """Everything that a run needs to start or to go on."""
+    """Everything that a run needs to start or to continue."""
 
     net: Layer
     objective: Objective
@@ -53,7 +53,7 @@ class Training:
     state: RunState = field(default_factory=RunState)
     resumes: bool = False  # whether the state is from a checkpoint of the folder
     ignores_last: bool = False  # whether last.safetensors is damaged or missing
-    warnings: list[str] = field(default_factory=list)  # about the files of a run that goes on
+    warnings: list[str] = field(default_factory=list)  # about the files of a resumed run
 
     @property
     def steps(self) -> int:

@@ -1,6 +1,6 @@
 """Check the files of a run for damage, and summarise their arrays by a hash.
 
-Nothing is written, and no lock is needed: a run may go on meanwhile.
+Nothing is written, and no lock is needed: the run may still be training.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ TRIES, PAUSE_SECONDS = 3, 0.1  # a file that is replaced while it is read is rea
 
 
 class FileReport(NamedTuple):
-    """What is known of a file of arrays."""
+    """The condition of a file of arrays."""
 
     path: str
     problem: str  # "" if it is intact and finite
@@ -33,12 +33,12 @@ class FileReport(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What is known of the files of a run; of a single file, only `files`."""
+    """The condition of the files of a run; for a single file, only `files`."""
 
     path: str
     files: list[FileReport]
     problems: list[str]  # everything that is damaged, in these files and the others
-    remarks: list[str]  # what is left of killed runs, and is no damage
+    remarks: list[str]  # about files of killed runs, which are no damage
     lines: int | None = None  # complete lines of metrics.jsonl
     lock: str = ""
 
@@ -130,14 +130,14 @@ def _folder_report(folder: RunFolder) -> Report:
         problems.append(f"{folder.metrics} has {lines} lines, expected at least {max(written)}")
     if condition != "held":
         names = sorted(path.name for path in folder.path.glob(TEMPORARY))
-        remarks += [f"{folder.path / name} is left of a killed run" for name in names]
+        remarks += [f"{folder.path / name} is a temporary file of a killed run" for name in names]
         if is_cut:
             remarks.append(f"{folder.metrics} ends within a line, as after a kill")
     return Report(str(folder.path), files, problems, remarks, lines, lock)
 
 
 def _file_report(path: Path) -> tuple[FileReport, File | None]:
-    """Return what is known of a file, and its content if it is intact."""
+    """Return the condition of a file, and its content if it is intact."""
     for attempt in range(TRIES):
         try:
             file = read(path, CHECKPOINT, NET)
@@ -165,7 +165,7 @@ def _problem_of_config(path: Path) -> str:
     except CustomNet:
         return ""
     except (OSError, ValueError, TypeError) as error:
-        return str(error)
+        return str(error).replace(": pass the run's folder", ": copy it again")
     return ""
 
 

@@ -149,10 +149,13 @@ def test_summary_shows_the_memory_of_a_step(capsys):
     lines = capsys.readouterr().out.splitlines()
     memory = memory_of("se_resnet8", 64, ops="jit")
     assert lines[-2] == (
-        f"a training step on 64 images with jit needs at most {memory.peak / MB:.1f} MB, of which "
-        f"backward needs {memory.saved / MB:.1f} MB from forward;"
+        f"predicted peak memory of a training step on 64 images with jit: {memory.peak / MB:.1f} "
+        f"MB, of which {memory.saved / MB:.1f} MB are saved by forward for backward"
     )
-    assert lines[-1].startswith(f"parameters {memory.parameters / MB:.1f} MB, statistics 0.0 MB")
+    parameters, statistics = memory.parameters / 1e3, memory.statistics / 1e3
+    assert lines[-1].startswith(
+        f"parameters {parameters:.1f} kB, running statistics {statistics:.1f} kB, velocities "
+    )
 
 
 @pytest.mark.parametrize(

@@ -286,7 +286,7 @@ def test_ctrl_c_writes_a_checkpoint_and_exits_130(tmp_path):
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     step = r"minise: train: interrupted after step \d+ of 124; "
-    assert re.match(f"{step}.* has it; to go on: minise resume ", err)
+    assert re.match(f"{step}.*, saved in .*; to continue: minise resume ", err)
     assert "Traceback" not in err
     assert (metrics.parent / "last.safetensors").exists()
 

@@ -31,7 +31,7 @@ def relu_forward(x):
         out.flat[{index}] = np.inf
     return out, x
 """
-SAME = "found again with ops {}: the same number at the same place\n"
+SAME = "reproduced with ops {}: the same number in the same array at the same index\n"
 
 
 @pytest.fixture(autouse=True)
@@ -117,11 +117,11 @@ def test_another_back_end(capsys):
     assert out.endswith(SAME.format(Path("my_ops.py").resolve()))
     status, out, err = call("guard runs/a --ops reference", capsys)
     assert (status, err) == (0, "")
-    assert out.endswith("not found again with ops reference: all numbers are finite\n")
+    assert out.endswith("not reproduced with ops reference: all numbers are finite\n")
     Path("other.py").write_text(OPS.format(index="-1"))
     status, out, err = call("guard runs/a --ops other.py", capsys)
     assert (status, err) == (1, "")
-    assert out.endswith("not finite with ops other.py either, but another number or place\n")
+    assert out.endswith("not finite with ops other.py either, but another number, array or index\n")
     assert call("guard runs/a --ops my_ops.py", capsys)[0] == 1
     Path("my_ops.py").unlink()
     status, out, err = call("guard runs/a", capsys)

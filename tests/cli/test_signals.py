@@ -33,7 +33,7 @@ TIME_LIMIT = 60  # seconds for a run, its signal and its end, on a busy machine
 TINY = "train --data shapes10 --limit 64 --val 32 --batch-size 16 --model se_resnet8 --name a"
 PHOTOS = "train --data photos --size 8 --crop 0 --val 2 --batch-size 2 --model resnet8 --name a"
 LAST = Path("runs/a/last.safetensors")
-TO_GO_ON = "; to go on: minise resume runs/a$"
+TO_CONTINUE = "; to continue: minise resume runs/a$"
 TWICE = "^minise: train: interrupted twice, ended at once"
 
 
@@ -146,17 +146,21 @@ PHASES = [  # function, calls before the signal, the message
     ("minise.train.setup.load", 0, "before the first step; no checkpoint is written$"),
     ("minise.train.setup.load", 1, "before the first step; no checkpoint is written$"),
     ("minise.models.build", 0, "before the first step; no checkpoint is written$"),
-    ("minise.train.loop.train_step", 0, f"after step 1 of 4; {LAST} has it{TO_GO_ON}"),
-    ("minise.train.loop.train_step", 2, f"after step 3 of 4; {LAST} has it{TO_GO_ON}"),
+    ("minise.train.loop.train_step", 0, f"after step 1 of 4, saved in {LAST}{TO_CONTINUE}"),
+    ("minise.train.loop.train_step", 2, f"after step 3 of 4, saved in {LAST}{TO_CONTINUE}"),
     (
         "minise.train.loop.evaluate",
         1,
-        f"in validation; {LAST} has the state after step 4{TO_GO_ON}",
+        f"in validation; {LAST} has the state after step 4{TO_CONTINUE}",
     ),
-    ("minise.train.loop.evaluate", 2, f"in the test; {LAST} has the state after step 4{TO_GO_ON}"),
-    ("os.fsync", 2, TO_GO_ON),
-    ("os.fsync", 4, TO_GO_ON),
-    ("os.fsync", 5, TO_GO_ON),
+    (
+        "minise.train.loop.evaluate",
+        2,
+        f"in the test; {LAST} has the state after step 4{TO_CONTINUE}",
+    ),
+    ("os.fsync", 2, TO_CONTINUE),
+    ("os.fsync", 4, TO_CONTINUE),
+    ("os.fsync", 5, TO_CONTINUE),
     ("minise.cli.train.report", 0, "before the end$"),
 ]
 
@@ -199,7 +203,7 @@ def test_signals_in_training_by_jit(phase, times):
 def test_a_signal_while_a_thread_decodes_images():
     photos(None)
     process = signalled("minise.data.folder.read_image", SIGTERM, PHOTOS, after=6)
-    ended(process, SIGTERM, f"in validation; {LAST} has the state after step 3{TO_GO_ON}")
+    ended(process, SIGTERM, f"in validation; {LAST} has the state after step 3{TO_CONTINUE}")
 
 
 OPS = """
@@ -236,7 +240,7 @@ def test_a_signal_in(action):
     """Python swallows a KeyboardInterrupt in __del__ and in callbacks: it is raised again."""
     Path("my_ops.py").write_text(OPS.replace("ACTION", ACTIONS[action]))
     line = f"{TINY} --epochs 2 --ops my_ops.py"
-    ended(start(line), SIGTERM, rf"^minise: train: interrupted after step \d of 4.*{TO_GO_ON}")
+    ended(start(line), SIGTERM, rf"^minise: train: interrupted after step \d of 4.*{TO_CONTINUE}")
     assert_intact()
     line = "check --op relu --ops my_ops.py --cases 500"
     ended(start(line), SIGTERM, "^minise: check: interrupted before the end$")
@@ -323,7 +327,7 @@ def test_the_reader_of_the_output_ends_too():
         lines = "from minise.train import progress; progress.SECONDS_PER_LINE = 0.0"
         Path("my_ops.py").write_text(lines + OPS.replace("ACTION", action))
         process = start(f"{TINY} --epochs 2 --ops my_ops.py", stdout=reader.stdin)
-        words = rf"^minise: train: interrupted after step \d of 4; {LAST} has it"
+        words = rf"^minise: train: interrupted after step \d of 4, saved in {LAST}"
         ended(process, SIGINT, words)
     assert_intact()
 

@@ -45,8 +45,8 @@ STEP, EVALUATE = "minise.train.loop.train_step", "minise.train.loop.evaluate"
 NONE = "; no checkpoint is written$"
 START = "; runs/resnet8-shapes10-1/last.safetensors has the state after step 0$"
 LAST = "; runs/b/last.safetensors has the state after step"
-TO_GO_ON = "; to go on: minise resume runs/b$"
-SAVED = f"; runs/b/last.safetensors has it{TO_GO_ON}"
+TO_CONTINUE = "; to continue: minise resume runs/b$"
+SAVED = f", saved in runs/b/last.safetensors{TO_CONTINUE}"
 FULL = (
     r"cannot be written \(No space left on device; [\d,]+ bytes are free, [\d,]+ are needed\): free"
 )
@@ -303,7 +303,7 @@ ENDED = [
         "train: interrupted; runs/resnet8-.* after step 0; to go",
         ops("raise KeyboardInterrupt"),
     ),
-    (TRAIN, 130, f"train: interrupted{LAST} 0{TO_GO_ON}", signals(STEP, times=2)),
+    (TRAIN, 130, f"train: interrupted{LAST} 0{TO_CONTINUE}", signals(STEP, times=2)),
     (TRAIN, 130, f"after step 1 of 2{SAVED}", signals(STEP)),
     (TRAIN, 143, f"after step 1 of 2{SAVED}", signals(STEP, SIGTERM)),
     (TRAIN, 1, r"train: the GPU failed \(scale failed .*SYNC=1 names", calls(STEP, FAULT)),
@@ -313,13 +313,13 @@ ENDED = [
         r"the GPU failed \(cudaErrorLaunch.*nvidia-smi shows",
         calls(STEP, CUDA_ERROR),
     ),
-    (TRAIN, 130, f"interrupted in validation{LAST} 1{TO_GO_ON}", signals(EVALUATE)),
-    (TRAIN, 143, f"in validation{LAST} 2{TO_GO_ON}", signals(EVALUATE, SIGTERM, after=1)),
-    (TRAIN, 130, f"interrupted in the test{LAST} 2{TO_GO_ON}", signals(EVALUATE, after=2)),
-    (TRAIN, 143, f"in the test{LAST} 2{TO_GO_ON}", signals(EVALUATE, SIGTERM, after=2)),
+    (TRAIN, 130, f"interrupted in validation{LAST} 1{TO_CONTINUE}", signals(EVALUATE)),
+    (TRAIN, 143, f"in validation{LAST} 2{TO_CONTINUE}", signals(EVALUATE, SIGTERM, after=1)),
+    (TRAIN, 130, f"interrupted in the test{LAST} 2{TO_CONTINUE}", signals(EVALUATE, after=2)),
+    (TRAIN, 143, f"in the test{LAST} 2{TO_CONTINUE}", signals(EVALUATE, SIGTERM, after=2)),
     (TRAIN, 130, f"after step 1 of 2{SAVED}", signals("os.fsync", after=5)),
-    (TRAIN, 130, f"in validation{LAST} 1{TO_GO_ON}", signals("os.fsync", after=8)),
-    (TRAIN, 130, f"in validation{LAST} 2{TO_GO_ON}", signals("os.fsync", after=14)),
+    (TRAIN, 130, f"in validation{LAST} 1{TO_CONTINUE}", signals("os.fsync", after=8)),
+    (TRAIN, 130, f"in validation{LAST} 2{TO_CONTINUE}", signals("os.fsync", after=14)),
     (
         TRAIN,
         1,

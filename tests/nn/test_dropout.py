@@ -118,9 +118,9 @@ def test_a_file_without_seeds_keeps_those_of_the_net(tmp_path, shared):
     for name, array in files.arrays_of(other).items():
         np.testing.assert_array_equal(array, net.named_arrays()[name])
     for missing in old:
-        with pytest.raises(ValueError, match=f"it lacks {missing} and has unknown nothing"):
+        with pytest.raises(ValueError, match=f"it lacks {missing}: build"):
             files.restore(other, {name: a for name, a in old.items() if name != missing})
-    with pytest.raises(ValueError, match=r"lacks nothing and has unknown 1\.seed"):
+    with pytest.raises(ValueError, match=r"fit the net: the net has no 1\.seed: build"):
         files.restore(other, {**old, "1.seed": np.zeros((), np.int64)})
 
 

@@ -98,9 +98,9 @@ def wrong(arrays, **changes):
 
 
 FOREIGN = {
-    "missing": (dict(bias=None), "it lacks bias and has unknown nothing; build the net with the"),
-    "unknown": (dict(gamma=np.ones(2)), "it lacks nothing and has unknown gamma; build the net"),
-    "both": (dict(bias=None, gamma=np.ones(2)), "it lacks bias and has unknown gamma"),
+    "missing": (dict(bias=None), "it lacks bias: build the net with the"),
+    "unknown": (dict(gamma=np.ones(2)), "the net has no gamma: build the net"),
+    "both": (dict(bias=None, gamma=np.ones(2)), "it lacks bias, and the net has no gamma: build"),
     "of another shape": (
         dict(bias=np.ones(3, np.float32)),
         r"bias has shape \(3,\), expected \(2,\)",
@@ -130,11 +130,13 @@ def test_files_of_others(path, tmp_path):
     with pytest.raises(FileNotFoundError, match="none.safetensors does not exist, expected"):
         nn.load(nn.ReLU(), tmp_path / "none.safetensors")
     with pytest.raises(
-        FileNotFoundError, match=f"^{tmp_path} is a folder, expected .*: none there"
+        FileNotFoundError, match=f"^{tmp_path} is a folder, expected .*: pass a file"
     ):
         nn.load(nn.ReLU(), tmp_path)
     (tmp_path / "last.safetensors").touch()
-    with pytest.raises(FileNotFoundError, match=f"is a folder, .*: {tmp_path}/last.safetensors"):
+    with pytest.raises(
+        FileNotFoundError, match=f"is a folder, .*: pass {tmp_path}/last.safetensors"
+    ):
         nn.load(nn.ReLU(), tmp_path)
     array_files.write(path, "minise-other-1", {}, {})
     with pytest.raises(ValueError, match="format 'minise-other-1', expected 'minise-net-1' or 'mi"):

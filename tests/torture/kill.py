@@ -147,14 +147,14 @@ def run_until_done(
     lives: int = 1000,
     **settings: Any,
 ) -> list[Life]:
-    """Run a command, kill it, and go on with another one until it ends with status 0.
+    """Run a command, kill it, and continue with another one until one ends with status 0.
 
     Parameters
     ----------
     first : sequence
         The command of the first life.
     again : callable(Life) -> sequence
-        The command that goes on after a life, such as one with --resume, or first once more.
+        The command after a kill, such as one with --resume, or first again.
     instant : callable(list of Life) -> float, callable() -> bool or None
         When to kill the next life, from those that have ended; None lets it end by itself.
     check : callable(Life)

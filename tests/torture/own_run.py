@@ -83,7 +83,7 @@ def own_run(
     log_every: int = 1,
     **settings: Any,
 ) -> train.Result:
-    """Train, or go on with, a net with dropout on augmented images; seed is only the net's."""
+    """Train, or continue to train, a net with dropout on augmented images; seed is the net's."""
     net = dropout_net(ops, seed, threads)
     augment = Augment(crop=1, flip=True, cutout=3)
     scale = dict(mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))

@@ -64,7 +64,7 @@ def train_arguments(data: Path, run: Path, **options: Any) -> list[Any]:
 
 
 def resume_arguments(run: Path, *options: Any) -> list[Any]:
-    """Return the arguments of Python to go on with a run."""
+    """Return the arguments of Python that resume a run."""
     return ["-m", "minise", "resume", run, *options]
 
 
@@ -74,7 +74,7 @@ def python(arguments: list[Any]) -> list[Any]:
 
 
 def go_on(run: Path, first: list[Any]) -> list[Any]:
-    """Return the arguments that go on with a run: from its start if it has no checkpoint yet."""
+    """Return the arguments that continue a run: from its start if it has no checkpoint yet."""
     if (run / "config.json").exists() and any((run / name).exists() for name in CHECKPOINTS):
         return resume_arguments(run)
     shutil.rmtree(run, ignore_errors=True)
@@ -129,7 +129,7 @@ def lost_seconds(run: Path, batch: int = OPTIONS["batch-size"]) -> float:
 
 
 def check_end(run: Path, expected: dict[str, Any], life: Life) -> None:
-    """Check that a finished run is that of a run left alone, without litter."""
+    """Check that a run equals the uninterrupted run, and that no temporary files remain."""
     assert life.status == 0, life
     assert "Traceback" not in life.err, life
     check_log(run)

@@ -1,4 +1,4 @@
-"""Runs that are killed during their first compilation go on, and leave no process behind."""
+"""Runs that are killed during their first compilation can be resumed, and leave no process."""
 
 import json
 import os

@@ -169,7 +169,7 @@ def test_kills_at_every_file_call(data, tmp_path, alone, calls, when):
 
 @slow
 def test_a_killed_resume_goes_on(data, tmp_path, alone):
-    """Kill a run, and what goes on with it, before its first own checkpoint."""
+    """Kill a run, and the commands that resume it, before their first checkpoint."""
     path = tmp_path / "run"
     first = train_arguments(data, path)
     assert run(in_function("minise.train.loop.train_step", 9, first)).status == -9

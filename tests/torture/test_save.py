@@ -102,7 +102,7 @@ def check_told(case, number):
         assert re.match(rf"^/.* {text}.*\(", str(case.error)), case.error
 
 
-def check_litter(case, names):
+def check_leftovers(case, names):
     """Check that only these files stay, unless files cannot be removed or removal was the call."""
     if "unlink" not in case.fault.lasting and case.call.name != "unlink":
         assert set(names_in(case.folder)) <= names
@@ -116,7 +116,7 @@ def test_old_or_new_loads_whatever_call_fails(tmp_path, name):
         number = read(case.folder)
         assert number in (OLD, NEW)
         check_told(case, number)
-        check_litter(case, FILES)
+        check_leftovers(case, FILES)
 
     cases = for_every_call(tmp_path, lambda f: write(f, NEW), check, lambda f: write(f, OLD))
     assert {case.call.name for case in cases} >= {"create", "write", "fsync", "close", "replace"}
@@ -127,7 +127,7 @@ def test_a_first_file_is_complete_or_absent(tmp_path, name):
     write, read = WRITERS[name]
 
     def check(case):
-        check_litter(case, FILES)
+        check_leftovers(case, FILES)
         exists = FILES & names_in(case.folder).keys()
         check_told(case, read(case.folder) if exists else OLD)
 

@@ -1,4 +1,4 @@
-"""Runs that signals stop, once or twice, end with one line and go on to the same end."""
+"""Runs that signals stop, once or twice, end with one line; resumed, they end bit-identically."""
 
 import random
 import shlex

@@ -1,4 +1,4 @@
-"""A whole run with a failing file call, or a power failure, goes on and ends equal."""
+"""A run with a failing file call, or a power failure, is resumed and ends bit-identically."""
 
 import shutil
 

@@ -54,7 +54,7 @@ def test_another_version(monkeypatch, package):
     versions = {"minise": minise.__version__, "numpy": np.__version__, package: "9.9"}
     monkeypatch.setattr("minise.train.environment.versions", lambda names: versions)
     assert differences(before, entries()) == [
-        f"{package} version: {before[f'{package} version']} when it was saved, 9.9 now"
+        f"{package} version: {before[f'{package} version']} when saved, 9.9 now"
     ]
 
 
@@ -86,18 +86,18 @@ def test_data():
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        (dict(size=1), "batch_size=2 when it was saved, batch_size=1 now"),
-        (dict(seed=1), "seed=0 when it was saved, seed=1 now"),
-        (dict(shuffle=False), "shuffle=True when it was saved, shuffle=False now"),
-        (dict(drop_last=True), "drop_last=False when it was saved, drop_last=True now"),
-        (dict(dtype=np.float64), "dtype=float32 when it was saved, dtype=float64 now"),
+        (dict(size=1), "batch_size=2 when saved, batch_size=1 now"),
+        (dict(seed=1), "seed=0 when saved, seed=1 now"),
+        (dict(shuffle=False), "shuffle=True when saved, shuffle=False now"),
+        (dict(drop_last=True), "drop_last=False when saved, drop_last=True now"),
+        (dict(dtype=np.float64), "dtype=float32 when saved, dtype=float64 now"),
         (
             dict(mean=np.full(3, 0.25)),
-            "mean=(0.5, 0.5, 0.5) when it was saved, mean=(0.25, 0.25, 0.25) now",
+            "mean=(0.5, 0.5, 0.5) when saved, mean=(0.25, 0.25, 0.25) now",
         ),
         (
             dict(augment=Augment(crop=1, cutout=2)),
-            "augment=None when it was saved, "
+            "augment=None when saved, "
             "augment=Augment(crop=1, flip=True, cutout=2, fill=(0, 0, 0)) now",
         ),
     ],
@@ -128,19 +128,19 @@ def test_dictionaries_of_other_versions():
     now = {"a": "1", "b": "2; 3", "c": "unknown"}
     assert differences(now, now) == []
     assert differences({}, now) == [
-        "a: not recorded when it was saved, 1 now",
-        "b: not recorded when it was saved, 2, 3 now",
+        "a: not recorded when saved, 1 now",
+        "b: not recorded when saved, 2, 3 now",
     ]
     saved = {"a": 7, "b": "3; 2", "c": "x", "d": ["list"], "e": None, "f": "unknown"}
     assert differences(saved, now) == [
-        "a: 7 when it was saved, 1 now",
-        "b: 3; 2 when it was saved, 2; 3 now",
-        "d: ['list'] when it was saved, not recorded now",
-        "e: None when it was saved, not recorded now",
+        "a: 7 when saved, 1 now",
+        "b: 3; 2 when saved, 2; 3 now",
+        "d: ['list'] when saved, not recorded now",
+        "e: None when saved, not recorded now",
     ]
-    assert differences({**now, "b": "2"}, now) == ["b: 3 now, but not when it was saved"]
+    assert differences({**now, "b": "2"}, now) == ["b: 3 now, but not when saved"]
 
 
 def test_texts_of_a_file_are_escaped():
     (line,) = differences({"a\x1b[31m": "\u202e1"}, {})
-    assert line == r"a\x1b[31m: \u202e1 when it was saved, not recorded now"
+    assert line == r"a\x1b[31m: \u202e1 when saved, not recorded now"

@@ -136,7 +136,9 @@ def test_the_message_names_how_to_go_on(tmp_path):
         forward=forward, backward=objective.backward, metrics=objective.metrics
     )
     run = tmp_path / "a"
-    words = rf"^train: interrupted after step 2 of 3; {run}/last.safetensors has it; to go on: "
+    words = (
+        rf"^train: interrupted after step 2 of 3, saved in {run}/last.safetensors; to continue: "
+    )
     with pytest.raises(Interrupted, match=rf"{words}train.run\(…, resume='{run}'\)$") as caught:
         train.run(net, signalling, batches, train.SGD(net), epochs=1, out=tmp_path, name="a")
     assert caught.value.exit_status == 143
@@ -148,7 +150,7 @@ def test_paths_are_quoted_for_the_shell(tmp_path):
     folder.write_config({"model": "resnet8"})
     folder.last.touch()
     error = interrupted(signal.SIGHUP, folder, "step 1 of 2")
-    assert str(error).endswith(f"; to go on: minise resume '{folder.path}'")
+    assert str(error).endswith(f"; to continue: minise resume '{folder.path}'")
     assert error.exit_status == 129
 
 

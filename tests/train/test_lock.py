@@ -1,4 +1,4 @@
-"""The lock of a run folder: one writer; stale locks; litter of dead runs."""
+"""The lock of a run folder: one writer; stale locks; temporary files of dead runs."""
 
 import errno
 import json
@@ -12,7 +12,7 @@ import pytest
 
 from minise.atomic import TEMPORARY, write_whole
 from minise.train import lock
-from minise.train.lock import LOCK, Locked, locked, remove_litter, state
+from minise.train.lock import LOCK, Locked, locked, remove_stale_files, state
 from minise.train.owner import this_process
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="forks and kills processes")
@@ -182,7 +182,7 @@ def test_another_host_is_refused_with_the_file_to_remove(tmp_path):
     message = refused(tmp_path)
     assert "of host other\\x1b since" in message
     assert message.endswith(
-        f"which cannot be seen from here: if that run has ended, remove {tmp_path / LOCK}"
+        f"which this host cannot check: if that run has ended, remove {tmp_path / LOCK}"
     )
     assert state(tmp_path)[0] == "held"
     assert (tmp_path / LOCK).exists()
@@ -307,7 +307,7 @@ def test_temporary_files_of_dead_runs_are_removed_and_those_of_live_runs_stay(tm
         (folder / "metrics.jsonl").touch()
     process = in_child(live)
     write_whole(live / name, b"part")
-    remove_litter(tmp_path)
+    remove_stale_files(tmp_path)
     assert (live / name).exists()
     assert (foreign / name).exists()  # no run
     assert sorted(path.name for path in dead.iterdir()) == ["last.safetensors", "metrics.jsonl"]

@@ -211,7 +211,9 @@ def test_a_signal_ends_the_run_with_a_checkpoint(tmp_path, monkeypatch, number):
 
     monkeypatch.setattr(loop, "train_step", signalled)
     before = signal.getsignal(number)
-    message = r"after step 3 of 8; .*last.safetensors has it; to go on: minise resume .*shapes10-1$"
+    message = (
+        r"after step 3 of 8, saved in .*last.safetensors; to continue: minise resume .*shapes10-1$"
+    )
     with pytest.raises(Interrupted, match=message) as caught:
         fit(replace(TINY, out=tmp_path), quiet())
     assert caught.value.exit_status == 128 + number

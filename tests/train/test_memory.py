@@ -138,7 +138,7 @@ def test_the_largest_batch_that_fits_is_named(ops, limited):
     with pytest.raises(OutOfMemory) as error:
         check_memory("resnet8", 100, ops=ops, accumulate=2)
     assert str(error.value) == (
-        f"train: a step on a batch of 100 needs {needed / 1e9:.2f} GB, but {most / 1e9:.2f} GB are "
+        f"train: a step on a batch of 100 needs {needed / 1e6:.1f} MB, but {most / 1e6:.1f} MB are "
         "available on this machine: a batch of 41 fits: use --batch-size 41, with --accumulate 6 "
         "for gradients over as many images as before"
     )
@@ -187,5 +187,7 @@ def test_a_back_end_itself_may_be_passed(ops, limited):
 
 def test_an_enormous_batch_is_refused_at_once():
     """With the real limits of this machine."""
-    with pytest.raises(OutOfMemory, match=r"needs .* GB, but .* GB are available .*: a batch of"):
+    with pytest.raises(
+        OutOfMemory, match=r"needs .* [MG]B, but .* [MG]B are available .*: a batch of"
+    ):
         check_memory("resnet8", 1 << 40, ops="reference")

@@ -66,7 +66,7 @@ def test_best_is_the_third_choice_and_needs_a_state(folder):
         "is used",
     ]
     save(folder, "best", 1, state={})
-    with pytest.raises(Damaged, match="best.safetensors has no state with which the run could"):
+    with pytest.raises(Damaged, match="best.safetensors has no state from which the run could"):
         newest(folder)
 
 

@@ -1,4 +1,4 @@
-"""Runs that were stopped go on bit for bit; what differs is refused.
+"""Resumed runs end bit-identically; differences are refused.
 
 tests/torture stops runs at every step, in every phase and call.
 """
@@ -207,13 +207,13 @@ def test_what_differs_is_named_and_needs_anyway(folder, stopped, tmp_path, monke
     state = checkpoint.load(folder / "last.safetensors").state
     environment = {**state["environment"], "BLAS kernel": "Other", "training data": "0" * 64}
     change(folder, state={**state, "environment": environment})
-    pattern = r"resume: training data: 0{64} when it .* now; BLAS kernel: Other .*use --anyway"
+    pattern = r"resume: training data: 0{64} when saved, .* now; BLAS kernel: Other .*use --anyway"
     with pytest.raises(ValueError, match=pattern):
         resume(folder, console=quiet())
     moved = shutil.copytree(folder, tmp_path / "anyway")
     console = quiet()
     resume(moved, anyway=True, console=console)
-    assert "BLAS kernel: Other when it was saved" in console.file.getvalue()
+    assert "BLAS kernel: Other when saved" in console.file.getvalue()
     warnings = [json.loads(line) for line in (moved / "metrics.jsonl").read_text().splitlines()]
     (line,) = [line for line in warnings if line["kind"] == "resume"]
     assert len(line["warnings"]) == 2
@@ -225,7 +225,7 @@ def test_what_differs_is_named_and_needs_anyway(folder, stopped, tmp_path, monke
     ("changes", "message"),
     [
         (dict(epochs=3), "resume: epochs cannot change in a run, expected some of data,"),
-        (dict(ops="jit"), "back end: reference when it was saved, jit now"),
+        (dict(ops="jit"), "back end: reference when saved, jit now"),
         (dict(data="gone"), "source is 'gone', expected one of"),
         (dict(threads=10**6), "threads is 1000000, expected at most"),
         (dict(save_every=-1), "save_every is -1, expected a number of seconds"),
@@ -252,7 +252,7 @@ def test_a_checkpoint_of_another_version(folder):
 
 def test_a_run_of_another_net(folder, tmp_path):
     own = own_run(tmp_path / "own", "b").folder
-    with pytest.raises(ValueError, match="holds a custom net"):
+    with pytest.raises(ValueError, match=r"is a run of train.run, .*: call train.run"):
         resume(folder_of_custom(own), console=quiet())
     with pytest.raises(ValueError, match="is of a run of minise train, expected one of train.run"):
         own_run(tmp_path, None, resume=folder)

@@ -101,9 +101,9 @@ def test_an_optimiser_with_other_arrays_is_refused(tmp_path, monkeypatch):
     [
         (
             batches(PIXELS ^ 1),
-            r"training data: \w{32} when it was saved, \w{32} now",
+            r"training data: \w{32} when saved, \w{32} now",
         ),
-        (batches(seed=1), "training batches: seed=0 when it was saved, seed=1 now"),
+        (batches(seed=1), "training batches: seed=0 when saved, seed=1 now"),
     ],
 )
 def test_other_data_or_another_order_needs_anyway(tmp_path, monkeypatch, source, message):

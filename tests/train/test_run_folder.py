@@ -109,7 +109,8 @@ def test_open_reads_an_existing_run_and_refuses_others(folder, tmp_path):
         return str(error.value)
 
     wanted = "expected the folder of a run"
-    assert refusal(folder.path) == f"{folder.path} has no checkpoint, {wanted}"
+    message = f"{folder.path} has no checkpoint, {wanted}: repeat it with minise train --config "
+    assert refusal(folder.path) == f"{message}{folder.path}"
     folder.previous.write_bytes(b"")
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     assert run_folder.open(folder.path).lines == 4
@@ -149,8 +150,8 @@ def test_what_cannot_be_created_leaves_nothing_and_is_one_line(tmp_path, monkeyp
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_a_new_run_removes_the_litter_of_its_dead_siblings(folder, tmp_path):
-    litter = folder.path / TEMPORARY.replace("*", "0")
-    litter.write_bytes(b"part")
+def test_a_new_run_removes_temporary_files_of_dead_runs_beside_it(folder, tmp_path):
+    temporary = folder.path / TEMPORARY.replace("*", "0")
+    temporary.write_bytes(b"part")
     create(tmp_path, None, "run")
-    assert not litter.exists()
+    assert not temporary.exists()

@@ -277,7 +277,7 @@ def test_a_restore_that_lacks_an_array_writes_nothing(name):
     before = {**files.arrays_of(layer), **optimiser_state(optimiser)}
     arrays = {key: array + 1 for key, array in before.items() if key != name}
     before = {key: array.copy() for key, array in before.items()}
-    with pytest.raises(ValueError, match=f"the checkpoint does not fit the net: it lacks {name} "):
+    with pytest.raises(ValueError, match=f"the checkpoint does not fit the net: it lacks {name}:"):
         files.restore(layer, arrays, others=optimiser_state(optimiser))
     for key, array in {**files.arrays_of(layer), **optimiser_state(optimiser)}.items():
         np.testing.assert_array_equal(array, before[key])

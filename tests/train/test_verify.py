@@ -1,4 +1,4 @@
-"""Verify a run: what is damaged, what is left of a kill, and the hash of its arrays."""
+"""Verify a run: what is damaged, temporary files after a kill, and the hash of its arrays."""
 
 import hashlib
 import json
@@ -141,13 +141,13 @@ def test_damage_is_named(folder, change, problem):
     assert content_of(folder) == before
 
 
-def litter(folder):
+def temporary_file(folder):
     (folder.path / TEMPORARY.replace("*", "0")).write_bytes(b"part")
 
 
 LEFT = [
     (lambda f: f.last.unlink(), "last.safetensors does not exist$"),
-    (litter, r"\.minise-0\.tmp is left of a killed run$"),
+    (temporary_file, r"\.minise-0\.tmp is a temporary file of a killed run$"),
     (append('{"kind": "st'), "metrics.jsonl ends within a line, as after a kill$"),
 ]
 
@@ -260,9 +260,9 @@ def test_the_verb_prints_reports_and_exits_by_damage(folder, capsys, monkeypatch
     assert call("verify a", capsys) == (
         0,
         "a: ok\n"
-        f"  last.safetensors: ok, step 3, epoch 1\n    SHA-256 {sha}\n"
-        f"  previous.safetensors: ok, step 2, epoch 1\n    SHA-256 {sha}\n"
-        f"  best.safetensors: ok, step 1, epoch 1\n    SHA-256 {sha}\n"
+        f"  last.safetensors: ok, after step 3, epochs finished: 1\n    SHA-256 {sha}\n"
+        f"  previous.safetensors: ok, after step 2, epochs finished: 1\n    SHA-256 {sha}\n"
+        f"  best.safetensors: ok, after step 1, epochs finished: 1\n    SHA-256 {sha}\n"
         "  metrics.jsonl: 7 lines; lock: free\n",
         "",
     )
@@ -273,12 +273,13 @@ def test_the_verb_prints_reports_and_exits_by_damage(folder, capsys, monkeypatch
         path="a/previous.safetensors", problem="", step=2, epoch=1, sha256=sha
     )
     flip(folder.last)
-    litter(folder)
+    temporary_file(folder)
     status, out, err = call("verify a/best.safetensors a", capsys)
     problem = "a/last.safetensors is altered: optimiser/velocity/a.weight fails its checksum"
-    assert (status, err) == (1, f"minise: verify: 1 of 2 are damaged: {problem}\n")
+    remedy = "copy it again, or use a/previous.safetensors or a/best.safetensors"
+    assert (status, err) == (1, f"minise: verify: 1 of 2 are damaged: {problem}: {remedy}\n")
     assert "a: damaged\n  last.safetensors: damaged\n  previous.safetensors: ok" in out
-    assert f"  damaged: {problem}\n  remark: a/.minise-0.tmp is left of" in out
+    assert f"  damaged: {problem}\n  remark: a/.minise-0.tmp is a temporary" in out
     status, out, err = call("verify a nix", capsys)
     assert (status, out) == (2, "")
     assert err.startswith("minise: nix does not exist, expected the folder of a run or a file")

@@ -2,16 +2,16 @@
 
 Every op of the reference is here. Its results, caches and gradients are NumPy arrays of the right
 shape and dtype whose elements are one number in memory (array.py); a mistake raises the reference's
-error. So a training step of the real loop can run on it, in no time and no memory, which shows what
-a step on real arrays would allocate:
+error. So a training step of the real loop can run on this back end, without arithmetic and almost
+without memory, and shows what a step on real arrays would allocate:
 
     ops = cost.Shapes()
     net = models.build("se_resnet110", ops=ops)      # parameters are not drawn
     net.forward(ops.shaped((128, 3, 32, 32), np.float32), training=True)
     ops.ledger.peak                                  # bytes
 
-minise.analysis.memory_of does this. The ops are the reference's own functions, whose name `np`
-stands for rules.Numpy, so that temporaries are counted too (ledger.py); for another back end,
+minise.analysis.memory_of does this. The ops are the reference's own functions, in whose
+modules `np` is rules.Numpy, so that temporaries are counted too (ledger.py); for another back end,
 `Shapes` counts the results, and the workspaces that the back end declares.
 """
 
@@ -24,7 +24,7 @@ from functools import wraps
 from types import FunctionType
 from typing import Any
 
-from minise.checks import Array
+from minise.checks import Array, did_you_mean
 from minise.ops import reference
 from minise.ops.backend import BACKENDS
 from minise.ops.cost.array import ShapeArray, new
@@ -34,12 +34,12 @@ from minise.ops.cost.rules import Numpy
 from minise.ops.exports import exported
 from minise.ops.protocol import Listener
 
-# from a function's name, arguments and settings to the bytes that it needs besides its results:
-# of each array from the back end's allocator, one after the other, and of all others
+# Maps a function's name, arguments and settings to the bytes of its workspace: the size of each
+# array from the back end's caching allocator, in order, and the sum of all other arrays.
 Workspace = Callable[[str, tuple[Any, ...], dict[str, Any]], tuple[list[int], int]]
 
 # Resident bytes for each byte of an array from the C library, measured by tests/analysis/peaks.py:
-# for reference 1.05 to 1.15; in jit also what is left of freed scratch, in the heap of each thread.
+# for reference 1.05 to 1.15; jit's freed scratch also stays in the heap of each thread.
 HEAP = {"reference": 1.06, "jit": 1.3}
 
 
@@ -91,7 +91,7 @@ class Shapes:
         return self
 
     def _memoised(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a function that makes only the results of a call whose shapes it has seen."""
+        """Return a function that makes only the results if a call's shapes occurred before."""
         recipes: dict[Any, tuple[Any, int]] = {}
 
         @wraps(function)
@@ -136,7 +136,7 @@ class Shapes:
 
 
 def _count(results: Any) -> None:
-    """Count the arrays of results that do not count yet, caches included."""
+    """Count the arrays of results, and of caches, that are not counted yet."""
     if isinstance(results, ShapeArray):
         results.memory.count(pooled=True)
     elif isinstance(results, tuple):
@@ -193,10 +193,8 @@ def modelled(name: str) -> Shapes:
         from minise.ops.cuda.workspace import workspace as cuda_workspace
 
         return Shapes(Ledger(), cuda_workspace)
-    raise ValueError(
-        f"cost: ops is {name!r}, expected one of {', '.join(BACKENDS)}: the memory of other back "
-        "ends is not known"
-    )
+    hint = did_you_mean(name, BACKENDS) or ": the memory of other back ends cannot be predicted"
+    raise ValueError(f"cost: ops is {name!r}, expected one of {', '.join(BACKENDS)}{hint}")
 
 
 _ops = Shapes()

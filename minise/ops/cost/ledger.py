@@ -5,7 +5,7 @@ An array holds a `Memory`, which its views share; when the last of them is freed
 
 
 class Ledger:
-    """The bytes of living arrays, and their largest sum so far.
+    """The bytes of live arrays, and their peak.
 
     Parameters
     ----------
@@ -20,10 +20,10 @@ class Ledger:
     peak : float
         Largest number of resident bytes since the last `reset`.
     most_live : int
-        Largest value of live since somebody set it.
+        Largest value of `live` since a caller last set this attribute.
     paused : bool
-        True while arrays are made that the modelled back end does not make: they do not count
-        unless `Memory.count` is called.
+        True while arrays are made that the modelled back end does not make: these count only if
+        `Memory.count` is called.
     """
 
     def __init__(self, heap: float = 1) -> None:
@@ -34,7 +34,7 @@ class Ledger:
         self.paused = False
 
     def resident(self, workspace: int = 0) -> float:
-        """Return the resident bytes while `workspace` more bytes than those of arrays are used."""
+        """Return the resident bytes with `workspace` bytes in use besides the arrays."""
         return self.used + self.cached_bytes + self.heap * (self.live - self.used + workspace)
 
     def take(self, size: int, pooled: bool) -> None:
@@ -48,11 +48,11 @@ class Ledger:
         self.live -= size
 
     def note(self, workspace: int) -> None:
-        """Update the peak for a moment at which `workspace` more bytes are in use."""
+        """Update the peak with `workspace` bytes in use besides the arrays."""
         self.peak = max(self.peak, self.resident(workspace))
 
     def reset(self) -> None:
-        """Start to measure the peak from now on."""
+        """Restart the measurement of the peak."""
         self.peak = self.resident()
 
 

@@ -1,6 +1,6 @@
 """The memory that compiled ops need besides their results; see minise.ops.cost.
 
-Only convolutions and normalisations need much: the others write their results directly.
+Only convolutions and normalisations need much memory: the other ops write results directly.
 """
 
 from typing import Any
@@ -41,7 +41,7 @@ def _convolution(cache: Any, **settings: bool) -> tuple[list[int], int]:
 
 
 def _spread(dout: Any) -> int:
-    """Return the bytes of a copy of dout if it repeats numbers, as behind a global average."""
+    """Return the bytes of a copy of dout if it repeats numbers, as after a global average."""
     steps = getattr(dout, "steps", None)
     if steps is None:
         return 0

@@ -196,6 +196,6 @@ def test_what_bits_depend_on(monkeypatch):
     assert dependencies([cuda], 2).items() <= entries.items()
     device_of.now, launcher.tf32 = 1, True
     assert differences(entries, environment(net, {}, 2)) == [
-        "GPU: H100, 132 SMs when it was saved, H200, 132 SMs now",
-        "cuda TF32: False when it was saved, True now",
+        "GPU: H100, 132 SMs when saved, H200, 132 SMs now",
+        "cuda TF32: False when saved, True now",
     ]
