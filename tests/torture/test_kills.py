@@ -5,6 +5,7 @@ line of the log is there twice, and no other file.
 """
 
 import random
+import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
@@ -90,8 +91,9 @@ def lost_by_kill(tmp_path, save_every):
 
 @slow
 def test_a_kill_loses_at_most_save_every_seconds(tmp_path):
-    assert lost_by_kill(tmp_path / "a", 0.2) <= 0.2 + SLACK
-    assert lost_by_kill(tmp_path / "b", 60) > 0.2 + SLACK  # the bound is no coincidence
+    lost = lost_by_kill(tmp_path / "a", 0.2)
+    assert lost <= 0.2 + SLACK
+    assert lost_by_kill(tmp_path / "b", 60) > 2 * lost
 
 
 @pytest.mark.long
@@ -202,17 +204,22 @@ def test_kills_at_file_calls_of_a_resume(data, tmp_path, alone, when):
 
 @slow
 def test_two_resumes_at_once(data, tmp_path, alone):
-    """One goes on; the other is refused or, if it comes late, finds a finished run."""
+    """One goes on; others are refused or, if they come late, find a finished run or test again."""
     path = tmp_path / "run"
     first = train_arguments(data, path)
     assert run(in_function("minise.train.loop.train_step", 3, first)).status == -9
     with ThreadPoolExecutor() as threads:
         commands = [python(resume_arguments(path))] * 3
-        lives = sorted(threads.map(run, commands), key=lambda life: life.status)
-    check_end(path, alone(), lives[0])
-    for life in lives[1:]:
+        lives = list(threads.map(run, commands))
+    goes_on = [life for life in lives if re.search("goes on after step (?!20 )", life.out)]
+    assert len(goes_on) == 1
+    check_end(path, alone(), goes_on[0])
+    for life in lives:
         assert len(life.err.splitlines()) == bool(life.status)
-        assert "is being written by" in life.err or "is finished" in life.out, life
+        if life.status:
+            assert "is being written by the process" in life.err
+        elif life is not goes_on[0]:
+            assert re.search("is finished|goes on after step 20 of 20", life.out), life
 
 
 @slow

@@ -49,7 +49,7 @@ def read_whole(folder):
 
 def read_checkpoint(folder):
     saved = checkpoints.load(folder / "a")
-    (number,) = {*saved.arrays["weight"].flat, *saved.optimiser["weight"].flat}
+    (number,) = {*saved.arrays["weight"].flat, *saved.velocity["weight"].flat}
     assert saved.progress["step"] == number
     return number
 

@@ -56,7 +56,7 @@ def stopped_at_random(data, path, alone, draws, stops, pauses):
 @pytest.mark.slow
 @pytest.mark.parametrize("pauses", [[], [0.03]])
 def test_signals_at_random_instants(data, tmp_path, alone, pauses):
-    assert stopped_at_random(data, tmp_path / "run", alone, 1, 4, pauses) > 1
+    assert stopped_at_random(data, tmp_path / "run", alone, 1, 3, pauses) > 1
 
 
 @pytest.mark.long
