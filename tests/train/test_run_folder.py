@@ -154,3 +154,18 @@ def test_a_new_run_removes_the_litter_of_its_dead_siblings(folder, tmp_path):
     litter.write_bytes(b"part")
     create(tmp_path, None, "run")
     assert not litter.exists()
+
+
+def test_a_relative_folder_stays_the_same_after_chdir(tmp_path, monkeypatch):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(tmp_path)
+    folder = create(Path("runs"), "a", "run")
+    assert folder.path == Path("runs/a")
+    monkeypatch.chdir(elsewhere)
+    folder.log("step", step=1)
+    assert folder.last == tmp_path / "runs" / "a" / "last.safetensors"
+    assert len((tmp_path / "runs" / "a" / "metrics.jsonl").read_text().splitlines()) == 1
+    if os.name == "posix":
+        elsewhere.rmdir()
+        assert folder.path == tmp_path / "runs" / "a"
