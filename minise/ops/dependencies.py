@@ -49,12 +49,12 @@ def dependencies(ops: Sequence[Backend], threads: int) -> dict[str, str]:
 
 
 def _name(ops: Backend) -> str:
-    """Return the name of a back end of minise, or the name of a user's file and its SHA-256."""
+    """Return the name of a back end of minise, or the SHA-256 of a user's file."""
     file = getattr(ops, "file", None)  # of a user's back end
     if isinstance(file, Path):
         try:
             digest = hashlib.sha256(file.read_bytes()).hexdigest()
-            return f"{file.name} with SHA-256 {digest[:DIGITS]}…"
+            return f"a file of ops with SHA-256 {digest[:DIGITS]}…"
         except OSError:
             return f"{file.name}, which cannot be read"
     module = ops.__name__ if isinstance(ops, ModuleType) else type(ops).__module__

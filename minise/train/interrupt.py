@@ -2,7 +2,7 @@
 
 The first signal (Ctrl-C, SIGTERM, or SIGHUP of a closed terminal) ends the run after the training
 step, with a checkpoint; during an evaluation or the compilation of a kernel it ends the run at
-once. The second signal raises KeyboardInterrupt in a library, and ends the process of a command
+once. The second signal raises Interrupted at once in a library, and ends the process of a command
 (minise/signals.py).
 """
 

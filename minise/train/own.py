@@ -141,6 +141,8 @@ def run(
         warmup=warmup,
         accumulate=accumulate,
         optimiser=_as_text(optimiser),
+        objective=_as_text(objective),
+        evaluation=_as_text(evaluation or objective),
         net=repr(net),
     )
     ready = Training(
@@ -169,10 +171,18 @@ def run(
     return train(ready, console)
 
 
-def _as_text(optimiser: Any) -> str:
-    """Return the class and the settings of an optimiser, to compare them when a run is resumed."""
-    settings = (f"{k}={v!r}" for k, v in vars(optimiser).items() if isinstance(v, int | float))
-    return f"{type(optimiser).__name__}({', '.join(settings)})"
+def _as_text(part: Any) -> str:
+    """Return an object's class and settings, to compare them when a run is resumed."""
+    named = getattr(part, "__dict__", {}).items()
+    settings = (f"{name}={value!r}" for name, value in named if _is_setting(value))
+    return f"{type(part).__name__}({', '.join(settings)})"
+
+
+def _is_setting(value: Any) -> bool:
+    """Return whether a value is a number, a text or None, or a tuple of them."""
+    if isinstance(value, tuple):
+        return all(map(_is_setting, value))
+    return value is None or isinstance(value, int | float | str | np.number)
 
 
 def _as_json(data: Any) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from minise.train.run_folder import open as open_folder
 from minise.train.setup import check_root, hint_at_moved_data, prepare
 from minise.train.sgd import optimiser_state
 from minise.train.state import RunState, from_json
-from minise.train.training import Result, Training
+from minise.train.training import STEPS, Result, Training
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -138,9 +138,9 @@ def restore_run(training: Training, saved: Newest, anyway: bool) -> None:
         False; then the training is unchanged.
     """
     state = _state_of(saved)
-    _check_step(saved, state, training.steps)
     environment = training.environment()
-    changed = _different_settings(saved, training.settings)
+    changed = _different_settings(saved, training)
+    _check_steps(state, environment)
     changed += differences(state.environment, environment)
     if changed and not anyway:
         raise ValueError(
@@ -186,19 +186,20 @@ def _changed_config(folder: RunFolder, saved: Newest, changes: Mapping[str, Any]
     return config
 
 
-def _check_step(saved: Newest, state: RunState, steps: int) -> None:
-    """Raise ValueError if epochs of `steps` steps do not contain the saved step in its epoch."""
-    epoch = len(state.epochs)
-    if not epoch * steps <= state.step <= (epoch + 1) * steps:
+def _check_steps(state: RunState, environment: dict[str, str]) -> None:
+    """Raise ValueError if the steps of an epoch differ, by which the state counts epochs."""
+    before, now = state.environment.get(STEPS), environment[STEPS]
+    if before not in (None, now):
         raise ValueError(
-            f"resume: {saved.path} has step {state.step}, expected a step of epoch {epoch + 1}, and"
-            f" an epoch has {steps} steps: pass the training data and batch size of the run"
+            f"resume: an epoch had {before} steps and has {now}, expected as many as before: pass "
+            "as many batches as before, and the same accumulate, or start a new run"
         )
 
 
-def _different_settings(saved: Newest, settings: dict[str, Any]) -> list[str]:
+def _different_settings(saved: Newest, training: Training) -> list[str]:
     """Return the differences in the settings of a custom run; those of `fit` are the same."""
     before: Any = saved.checkpoint.config
+    settings = training.settings
     if isinstance(before, TrainConfig):
         if "model" in settings:
             return []
@@ -206,6 +207,10 @@ def _different_settings(saved: Newest, settings: dict[str, Any]) -> list[str]:
             f"resume: {saved.path} is of a run of minise train, expected one of train.run: call "
             f"train.resume({str(saved.path.parent)!r})"
         )
+    before, settings = (
+        {**before, "data": saved.checkpoint.data},
+        {**settings, "data": training.data},
+    )
     names = [name for name in settings if before.get(name) != settings[name]]
     texts = ((name, repr(before.get(name)), repr(settings[name])) for name in names)
     return [

@@ -27,7 +27,7 @@ class RunFolder:
     Parameters
     ----------
     path : Path
-        An existing folder.
+        An existing folder. A relative path names the same folder after a change of the current one.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class RunFolder:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self._path, self._absolute = path, Path(os.path.abspath(path))
         self.lines = _lines_of(self.metrics)
         self._lock = ExitStack()
         self._is_locked = False
@@ -60,6 +60,15 @@ class RunFolder:
             yield
         finally:
             self.unlock()
+
+    @property
+    def path(self) -> Path:
+        """The folder as the user wrote it, or its absolute path if the current folder changed."""
+        try:
+            unchanged = os.path.abspath(self._path) == str(self._absolute)
+        except FileNotFoundError:  # the current folder is removed
+            unchanged = False
+        return self._path if unchanged else self._absolute
 
     def __fspath__(self) -> str:
         return str(self.path)

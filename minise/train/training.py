@@ -16,6 +16,8 @@ from minise.train.schedule import lr_at
 from minise.train.sgd import SGD
 from minise.train.state import RunState
 
+STEPS = "steps of an epoch"  # title of an entry of the environment
+
 
 class Result(NamedTuple):
     """The result of a run."""
@@ -68,7 +70,7 @@ class Training:
     def environment(self) -> dict[str, str]:
         """Return everything outside of the settings on which the bits of the run depend."""
         sources = dict(training=self.train, validation=self.val, test=self.test)
-        return environment(self.net, sources, self.threads)
+        return {STEPS: str(self.steps), **environment(self.net, sources, self.threads)}
 
     def confusion(self) -> Confusion | None:
         """Return a confusion matrix of zeros, or None if the classes have no names."""

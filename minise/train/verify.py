@@ -125,9 +125,10 @@ def _folder_report(folder: RunFolder) -> Report:
         (problems if files else remarks).append(problem)  # a run that has just begun has none
     lines, is_cut, wrong = _check_log(folder)
     problems += wrong[:3] + ([f"{len(wrong) - 3} more problems"] if len(wrong) > 3 else [])
-    written = [state["lines"] for state in states if isinstance(state, dict) and "lines" in state]
-    if lines < max(written, default=0) and not wrong:
-        problems.append(f"{folder.metrics} has {lines} lines, expected at least {max(written)}")
+    # those of the newest: a resume from it cuts the lines that others, such as best, have counted
+    newest = next((state for state in states if isinstance(state, dict) and "lines" in state), {})
+    if lines < newest.get("lines", 0) and not wrong:
+        problems.append(f"{folder.metrics} has {lines} lines, expected at least {newest['lines']}")
     if condition != "held":
         names = sorted(path.name for path in folder.path.glob(TEMPORARY))
         remarks += [f"{folder.path / name} is a temporary file of a killed run" for name in names]

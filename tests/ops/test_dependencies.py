@@ -172,13 +172,15 @@ def test_wrappers_do_not_count(ops):
 
 def test_a_file_of_ops_counts_by_its_content(tmp_path):
     path = tmp_path / "my_ops.py"
-    path.write_text(RELU)
+    for name in ("my_ops.py", "renamed.py"):
+        path.with_name(name).write_text(RELU)
     before = entries(from_file(str(path)))
     assert entries(from_file(str(path))) == before
+    assert entries(from_file(str(path.with_name("renamed.py")))) == before
     path.write_text(f"{RELU}# edited\n")
     ops = from_file(str(path))
     assert changed(before, entries(ops)) == ["back end"]
-    assert entries(ops)["back end"].startswith("my_ops.py with SHA-256 ")
+    assert entries(ops)["back end"].startswith("a file of ops with SHA-256 ")
     path.unlink()
     assert entries(ops)["back end"] == "my_ops.py, which cannot be read"
 

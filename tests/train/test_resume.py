@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -314,4 +315,49 @@ def test_arrays_that_the_optimiser_makes_later(tmp_path, monkeypatch):
     own = own_run(tmp_path / "own", "a").folder
     monkeypatch.setattr(SGD, "state", lambda self: {})
     with pytest.raises(ValueError, match=r"does not fit the optimiser: .* not in the first step"):
+        own_run(tmp_path, None, resume=own)
+
+
+@pytest.mark.parametrize("settings", [dict(accumulate=2), dict(accumulate=2, anyway=True)])
+def test_another_number_of_steps_is_refused_always(tmp_path, settings):
+    """The state counts finished epochs by their steps."""
+    own = own_run(tmp_path, "a").folder
+    before = {path.name: path.read_bytes() for path in own.iterdir()}
+    with pytest.raises(
+        ValueError, match="resume: an epoch had 6 steps and has 3, expected as many"
+    ):
+        own_run(tmp_path, None, resume=own, **settings)
+    assert {path.name: path.read_bytes() for path in own.iterdir()} == before
+
+
+class WithTuple(SGD):
+    betas = (0.9, 0.99)
+
+    def __init__(self, *settings, **named):
+        super().__init__(*settings, **named)
+        self.betas = type(self).betas
+
+
+def test_settings_of_objective_and_optimiser_are_compared(tmp_path, monkeypatch):
+    monkeypatch.setattr(f"{__name__}.SGD", WithTuple)
+    own = own_run(tmp_path, "a").folder
+    for settings, message in (
+        (
+            dict(evaluation=SoftmaxCrossEntropy(label_smoothing=0.1)),
+            "evaluation was 'Softmax.* and",
+        ),
+        (
+            dict(data=dict(note="b")),
+            r"data was \{\} and is \{'note': 'b'\}: the result would not be",
+        ),
+    ):
+        with pytest.raises(ValueError, match=f"resume: {message}"):
+            own_run(tmp_path, None, resume=own, **settings)
+    with monkeypatch.context() as patch:
+        patch.setattr(WithTuple, "betas", (0.5, 0.99))
+        with pytest.raises(ValueError, match=r"optimiser was .*betas=\(0.9, 0.99\)"):
+            own_run(tmp_path, None, resume=own)
+    smoothed = partial(SoftmaxCrossEntropy, label_smoothing=0.1)
+    monkeypatch.setattr(f"{__name__}.SoftmaxCrossEntropy", smoothed)
+    with pytest.raises(ValueError, match=r"resume: objective was .*label_smoothing=0\.0"):
         own_run(tmp_path, None, resume=own)

@@ -11,16 +11,8 @@ from minise.cli.inspect import evaluate_run
 from minise.cli.words import Failure
 from minise.files import RUN_FILES
 from minise.nn import files
-from minise.train import (
-    SGD,
-    Confusion,
-    SoftmaxCrossEntropy,
-    checkpoint,
-    evaluate,
-    loop,
-    lr_at,
-    run,
-)
+from minise.train import SGD, Confusion, SoftmaxCrossEntropy, checkpoint, evaluate, loop, run
+from minise.train.schedule import lr_at
 from tests.train.regression import SquaredError, net, pairs, quiet
 
 

@@ -155,3 +155,18 @@ def test_a_new_run_removes_temporary_files_of_dead_runs_beside_it(folder, tmp_pa
     temporary.write_bytes(b"part")
     create(tmp_path, None, "run")
     assert not temporary.exists()
+
+
+def test_a_relative_folder_stays_the_same_after_chdir(tmp_path, monkeypatch):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(tmp_path)
+    folder = create(Path("runs"), "a", "run")
+    assert folder.path == Path("runs/a")
+    monkeypatch.chdir(elsewhere)
+    folder.log("step", step=1)
+    assert folder.last == tmp_path / "runs" / "a" / "last.safetensors"
+    assert len((tmp_path / "runs" / "a" / "metrics.jsonl").read_text().splitlines()) == 1
+    if os.name == "posix":
+        elsewhere.rmdir()
+        assert folder.path == tmp_path / "runs" / "a"

@@ -284,3 +284,13 @@ def test_the_verb_prints_reports_and_exits_by_damage(folder, capsys, monkeypatch
     assert (status, out) == (2, "")
     assert err.startswith("minise: nix does not exist, expected the folder of a run or a file")
     assert call("verify", capsys)[0] == 2
+
+
+def test_a_best_checkpoint_of_a_later_epoch_is_no_damage(folder):
+    """After a resume from an earlier checkpoint, whose lines the log is cut back to."""
+    save(folder.best, step=9, lines=99)
+    assert verify(folder.path).problems == []
+    save(folder.last, step=3, lines=8)
+    assert verify(folder.path).problems == [
+        f"{folder.metrics} has 7 lines, expected at least 8",
+    ]
