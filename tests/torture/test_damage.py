@@ -1,4 +1,4 @@
-"""A damaged last checkpoint is named, the one before is used, and the run ends bit for bit."""
+"""A damaged last checkpoint is named, the previous one is used; the run ends bit-identically."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Training runs that are killed with SIGKILL end as the run that is left alone, bit for bit.
+"""Training runs that are killed with SIGKILL end bit-identical to the uninterrupted run.
 
 After each kill every checkpoint loads and at most `--save-every` seconds are lost; after the end no
 line of the log is there twice, and no other file.
@@ -97,7 +97,7 @@ def test_a_kill_loses_at_most_a_second(tmp_path):
 
 
 def resumed(path, first):
-    """Go on with a run to its end."""
+    """Resume a run until its end."""
     return run(python(go_on(path, first)))
 
 
