@@ -3,6 +3,7 @@
 import difflib
 import operator
 import os
+import shlex
 from collections.abc import Collection, Iterable, Sequence
 from numbers import Real
 from pathlib import Path
@@ -48,6 +49,23 @@ def did_you_mean(value: object, choices: Iterable[str], cutoff: float = 0.6) -> 
 def escaped(text: str) -> str:
     """Return text from a file or an argument with unprintable characters as escapes."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def as_word(path: StrPath) -> str:
+    """Return a path as one word of a shell's command, with unprintable characters as escapes."""
+    text = os.fspath(path)
+    if text.isprintable():
+        return shlex.quote(text)
+    return "$'{}'".format("".join(map(_in_bash, text)))
+
+
+def _in_bash(character: str) -> str:
+    """Return a character as it is written between $' and ' in bash, zsh and ksh."""
+    if character in "\\'":
+        return f"\\{character}"
+    if character.isprintable():
+        return character
+    return "".join(f"\\x{byte:02x}" for byte in os.fsencode(character))
 
 
 def check_one_algorithm(ops: str, algorithm: str | None) -> None:

@@ -1,5 +1,9 @@
 """Checks of arguments that are not arrays, and their messages."""
 
+import os
+import shutil
+import subprocess
+
 import numpy as np
 import pytest
 
@@ -66,3 +70,12 @@ def test_numbers():
 )
 def test_did_you_mean(value, expected):
     assert checks.did_you_mean(value, ["cifar10", "cifar100", "shapes10"]) == expected
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is missing")
+@pytest.mark.parametrize("name", ["runs/a", "a  b", "it's", "a\nb'\\c\t", "\x1b[1mé\udcff", "$x`"])
+def test_a_path_as_a_word_of_a_command(name):
+    word = checks.as_word(name)
+    assert word.isprintable()
+    printed = subprocess.run(["bash", "-c", f"printf %s {word}"], capture_output=True, check=True)
+    assert os.fsdecode(printed.stdout) == name

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from minise.cli.words import FAILED, INTERRUPTED, Failure, misuse, say
 from minise.data import ImageError
+from minise.files import Damaged
 from minise.nn import SE
 from minise.train import (
     RECIPES,
@@ -168,7 +169,7 @@ def _train(prepared: Callable[[], Training], unprepared: str) -> int:
         raise Failure(str(interrupted), interrupted.exit_status) from None
     except BrokenPipeError:
         raise
-    except (FloatingPointError, ImageError, MemoryError, OSError) as error:
+    except (FloatingPointError, ImageError, MemoryError, OSError, Damaged) as error:
         raise Failure(str(error), FAILED) from error
     report(console, result, config)
     return 0

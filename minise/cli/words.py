@@ -1,5 +1,6 @@
 """How a command prints text, and how it fails: with one line and an exit status."""
 
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ class Failure(Exception):
     """Ends a command with one line on standard error."""
 
     def __init__(self, message: str, status: int = FAILED) -> None:
-        super().__init__(escaped(" ".join(message.split())))
+        super().__init__(escaped(re.sub(r"\s*\n\s*", " ", message.strip())))
         self.status = status
 
 

@@ -25,7 +25,7 @@ from minise.nn.layer import Grads
 from minise.nn.op_layer import OpLayer, check_cache
 from minise.nn.streams import Rng, generator
 from minise.ops import reference
-from minise.ops.backend import Backend
+from minise.ops.backend import Backend, shaped
 from minise.ops.shapes import check_arrays
 
 Padding = int | Pair | Literal["same", "valid"]
@@ -356,6 +356,8 @@ class Dropout(OpLayer):
     def forward(self, x: Array, training: bool) -> tuple[Array, Any]:
         """Return an array of the shape of x, and the cache."""
         p = self.p if training else 0.0
+        if (undrawn := shaped(self.ops, x.shape, bool)) is not None:
+            return self.ops.dropout_forward(x, undrawn, p=p)
         keep = np.ones(x.shape, bool)
         if p:
             seed, draws = (int(self.ops.asnumpy(self.state[name])) for name in ("seed", "draws"))

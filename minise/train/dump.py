@@ -5,7 +5,6 @@ of the training step (or during the evaluation), the batches and, if an update o
 failed, the optimiser's arrays. replay.py repeats the step.
 """
 
-import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -15,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minise import files
-from minise.checks import Array, StrPath, as_path
+from minise.checks import Array, StrPath, as_path, as_word
 from minise.nn import Layer
 from minise.nn.files import arrays_of
 from minise.ops.guard import UPDATE, NonFinite, NonFiniteError, unguarded
@@ -94,9 +93,9 @@ def dumping(training: Training, phase: str, step: int) -> Iterator[None]:
             except (OSError, ValueError, TypeError, MemoryError) as reason:
                 error.remedy = f"; {path} is not written: {str(reason) or 'out of memory'}"
             else:
-                command = f"minise guard {shlex.quote(str(path))}"
+                command = f"minise guard {as_word(path)}"
                 if "model" not in training.settings:
-                    command = f'train.replay("{path}", net, objective)'
+                    command = f"train.replay({str(path)!r}, net, objective)"
                 size = f"{path.stat().st_size / 1e6:.1f} MB"
                 error.remedy = f"; {path} has the inputs and parameters ({size}): {command}"
         raise

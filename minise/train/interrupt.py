@@ -8,7 +8,6 @@ once. The second signal raises KeyboardInterrupt in a library, and ends the proc
 
 import errno
 import json
-import shlex
 import signal
 import threading
 from collections.abc import Iterator
@@ -17,7 +16,9 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 from minise import signals
+from minise.checks import as_word
 from minise.data import ImageError
+from minise.files import Damaged
 from minise.ops.backend import is_compiling, on_compile
 from minise.ops.user.errors import OpsError
 from minise.signals import Stop
@@ -147,7 +148,7 @@ def naming_the_checkpoint(folder: RunFolder, interruption: Interruption) -> Iter
             raise
         text = f"{error}; {_written(folder)}{_command(folder)}"
         raise type(error)(text) from error  # the text of an OSError does not follow its args
-    except (FloatingPointError, ImageError, OpsError) as error:
+    except (FloatingPointError, ImageError, OpsError, Damaged) as error:
         error.args = (f"{error}; {_written(folder)}{getattr(error, 'remedy', '')}",)
         raise
 
@@ -176,7 +177,7 @@ def _command(folder: RunFolder) -> str:
     if not folder.last.exists():
         return ""
     if "model" in settings:
-        return f"; to continue: minise resume {shlex.quote(str(folder.path))}"
+        return f"; to continue: minise resume {as_word(folder.path)}"
     return f"; to continue: train.run(…, resume={str(folder.path)!r})"
 
 

@@ -18,7 +18,7 @@ from minise.train.resume import restore_run, unlocked_on_failure
 from minise.train.run_folder import check_threads, create
 from minise.train.run_folder import open as open_folder
 from minise.train.schedule import SCHEDULES
-from minise.train.sgd import SGD
+from minise.train.sgd import SGD, check_optimiser_state
 from minise.train.step import check_parts
 from minise.train.training import Result, Training
 
@@ -122,6 +122,7 @@ def run(
     if not isinstance(out, str | PathLike):
         raise TypeError(f"run: out is a {type(out).__name__}, expected a folder: pass a path")
     check_parts("run", net, objective, optimiser)
+    check_optimiser_state("run", optimiser)
     if evaluation is not None:
         check_objective("run", "evaluation", evaluation, "forward", "metrics")
     sources = dict(batches=batches, val=val, test=test)

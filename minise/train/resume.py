@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minise.checks import StrPath
+from minise.files import shortened
 from minise.models.trained import check_named
 from minise.ops.backend import is_file
 from minise.train import checkpoint as checkpoints
@@ -105,6 +106,8 @@ def prepare_resume(run: StrPath, *, anyway: bool = False, **changes: Any) -> Tra
         )
     folder = open_folder(run)
     with unlocked_on_failure(folder):
+        if result_of(run) is not None:  # another process has finished it since the caller asked
+            raise ValueError(f"resume: {folder.path} is finished, nothing remains to be done")
         saved = newest(folder)
         config = _changed_config(folder, saved, changes)
         moved = bool(changes.keys() & {"data", "root"})
@@ -144,11 +147,9 @@ def restore_run(training: Training, saved: Newest, anyway: bool) -> None:
             f"resume: {'; '.join(changed)}: the result would not be bit-identical; to continue "
             "with these differences, use --anyway, in Python anyway=True"
         )
-    arrays = {**saved.checkpoint.arrays, **saved.checkpoint.optimiser}
-    restore(training.net, arrays, str(saved.path), optimiser_state(training.optimiser))
-    training.warnings = [*saved.warnings, *changed]
-    _check_best(training, state)
-    state.environment = environment
+    warnings = [*saved.warnings, *changed, *_check_best(training, state)]
+    _restore_arrays(training, saved)
+    training.warnings, state.environment = warnings, environment
     training.state, training.resumes = state, True
     training.ignores_last = saved.path != training.folder.last
 
@@ -213,19 +214,41 @@ def _different_settings(saved: Newest, settings: dict[str, Any]) -> list[str]:
     ]
 
 
-def _check_best(training: Training, state: RunState) -> None:
-    """Set the best score to None if best.safetensors is not the checkpoint with this score.
+def _restore_arrays(training: Training, saved: Newest) -> None:
+    """Write the arrays of a checkpoint into the net and the optimiser."""
+    before, optimiser = saved.checkpoint.optimiser, training.optimiser
+    now = optimiser_state(optimiser)
+    if before.keys() != now.keys():
+        missing, unknown = sorted(now.keys() - before.keys()), sorted(before.keys() - now.keys())
+        raise ValueError(
+            f"resume: {saved.path} does not fit the optimiser: it lacks {shortened(missing)} and "
+            f"has unknown {shortened(unknown)}; use the run's optimiser, and let it make all of "
+            "its arrays when it is built, not in the first step"
+        )
+    restore(training.net, {**saved.checkpoint.arrays, **before}, str(saved.path), now)
+
+
+def _check_best(training: Training, state: RunState) -> list[str]:
+    """Set the best score to None if best.safetensors is not its net; return warnings.
 
     If the run continues from a checkpoint before last.safetensors, best.safetensors may be of a
     later epoch, which training repeats.
     """
     if state.best is None:
-        return
+        return []
     path = training.folder.best
+    text = f"{path} is not the net of the best epoch"
+    warnings = []
     try:
         if from_json("", checkpoints.load(path).state).best == state.best:
-            return
+            return []
     except (OSError, ValueError, TypeError) as error:
-        text = f"{error}; the best epoch is chosen among the remaining epochs"
-        training.warnings.append(text)
+        text = str(error)
+        warnings.append(f"{text}; the best epoch is chosen among the remaining epochs")
+    if len(state.epochs) >= training.epochs:
+        raise ValueError(
+            f"resume: {text}, and no epoch follows that could replace it: {training.folder.last} "
+            "has the net of the last epoch, which `minise eval --checkpoint last` tests"
+        )
     state.best = None
+    return warnings

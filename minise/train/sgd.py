@@ -141,4 +141,23 @@ def optimiser_state(optimiser: Any) -> dict[str, Array]:
     such as "steps" for a counter of shape (). The optimiser updates its arrays in place: a
     checkpoint copies them, and a resumed run writes the saved numbers into them.
     """
-    return dict(optimiser.state() if hasattr(optimiser, "state") else SGD.state(optimiser))
+    own = getattr(optimiser, "state", None)
+    return dict(own() if callable(own) else SGD.state(optimiser))
+
+
+def check_optimiser_state(where: str, optimiser: Any) -> None:
+    """Raise an error if a checkpoint could not be written back into an optimiser's arrays."""
+    arrays, again = optimiser_state(optimiser), optimiser_state(optimiser)
+    remedy = "keep arrays of the optimiser, update them in place, and return these"
+    for name, array in arrays.items():
+        if not hasattr(array, "dtype") or not hasattr(array, "__setitem__"):
+            raise TypeError(
+                f"{where}: {name} of the optimiser's state() is a {type(array).__name__}, expected "
+                f"an array, for a number one of shape (): {remedy}"
+            )
+        on_host = isinstance(array, np.ndarray) and array.size
+        if on_host and not np.may_share_memory(array, again.get(name, ())):
+            raise ValueError(
+                f"{where}: {name} of the optimiser's state() is a copy, expected the array that "
+                f"the optimiser updates: {remedy}"
+            )

@@ -112,6 +112,14 @@ def test_a_net_of_the_users_own_is_left_as_it_was():
     assert all((net.named_arrays()[name] == array).all() for name, array in before.items())
 
 
+def test_masks_are_not_drawn():
+    """A mask has one byte for each number, and a batch of a terabyte takes none."""
+    layers = nn.Conv2d(3, 4, 1), nn.ReLU()
+    plain, net = nn.Chain(*layers), nn.Chain(*layers, nn.Dropout(0.5))
+    more = [memory_of(each, 1 << 30, (8, 8)).saved for each in (plain, net)]
+    assert more[1] - more[0] == (1 << 30) * 4 * 8 * 8 * (4 + 1)  # the output and the mask
+
+
 def test_settings_of_a_model():
     few, many = (memory_of("resnet8", 4, num_classes=k).parameters for k in (10, 100))
     assert many - few == 4 * 90 * 65

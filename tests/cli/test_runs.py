@@ -12,7 +12,7 @@ from PIL import Image
 from minise.cli import main
 from minise.data import load
 from minise.nn import SE
-from minise.train import TrainConfig, checkpoint, prepare, read_config, train_step
+from minise.train import TrainConfig, checkpoint, loop, prepare, read_config, train_step
 from minise.train.config import to_dict
 from tests.cli.commands import call
 
@@ -353,7 +353,7 @@ def test_training_that_ends_in_nan_prints_one_line_and_has_status_1(capsys, monk
     assert "after step 1 of 1: lower the highest learning rate (0.2)" in error
     assert error.endswith("; runs/a/last.safetensors has the state after step 0\n")
     error = refusal(f"{line} --epochs 2 --guard --name b", capsys, status=1)
-    assert "layer layer1.0.conv1, parameter weight: " in error
+    assert "layer layer1.0.conv1, sgd_update: its input velocity of weight has " in error
     for run in "ab":
         arrays = checkpoint.load(Path(f"runs/{run}/last.safetensors")).arrays
         assert all(np.isfinite(array).all() for array in arrays.values())
@@ -363,3 +363,23 @@ def test_a_run_at_chance_level_reports_it(capsys):
     out = done(f"{TINY} --lr 0", capsys)
     (line,) = [line for line in out.splitlines() if "chance level" in line]
     assert line.endswith("train for more epochs, because the run has only 2 steps")
+
+
+def test_a_message_keeps_the_spaces_of_a_name(capsys):
+    status, _, err = call("resume 'my  run'", capsys)
+    assert (status, err.count("\n")) == (2, 1)
+    assert "my  run does not exist" in err
+
+
+def test_the_best_checkpoint_is_damaged_before_the_test(capsys, monkeypatch, tmp_path):
+    honest = loop.Loop.run_test
+
+    def damaged(self):
+        self.training.folder.best.write_bytes(b"x")
+        return honest(self)
+
+    monkeypatch.setattr(loop.Loop, "run_test", damaged)
+    status, _, err = call(f"{TINY} --out {tmp_path} --name b", capsys)
+    assert (status, err.count("\n")) == (1, 1)
+    assert "best.safetensors is truncated" in err
+    assert "last.safetensors has the state after step 2" in err

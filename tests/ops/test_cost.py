@@ -13,8 +13,8 @@ from minise.ops.backend import load_ops
 from minise.ops.cost.array import ShapeArray
 from minise.ops.cost.ledger import CachingLedger
 from minise.ops.cuda.workspace import workspace as cuda_workspace
+from minise.ops.jit.convolution.workspace import workspace
 from minise.ops.jit.vector import memory
-from minise.ops.jit.workspace import workspace
 from tests.ops.cases import CASES, OPS, draw
 
 ALL = {f"{op} {name}": case for op, cases in CASES.items() for name, case in cases.items()}

@@ -12,7 +12,7 @@ import numpy as np
 from rich.console import Console
 
 from minise import nn, train
-from minise.data import Augment, Batches, Dataset
+from minise.data import Augment, Batches, Dataset, LazyImages
 from minise.ops.backend import load_ops
 
 EPOCHS, IMAGES, BATCH = 4, 40, 4  # five steps an epoch with two batches a step, else ten
@@ -35,12 +35,36 @@ def dropout_net(ops: str, seed: int, threads: int) -> nn.Chain:
     )
 
 
-def images(count: int, seed: int) -> Dataset:
-    """Return images of three classes."""
+def images(count: int, seed: int, lazy: bool = False) -> Dataset:
+    """Return images of three classes, in memory or decoded on use."""
     rng = np.random.default_rng(seed)
     labels = np.arange(count) % 3
     pixels = rng.integers(0, 156, (count, 3, 8, 8)) + 50 * labels[:, None, None, None]
-    return Dataset("own", pixels.astype(np.uint8), labels, ("a", "b", "c"))
+    pixels = pixels.astype(np.uint8)
+    read = LazyImages(lambda index: pixels[index], count, 8, 8, cache_bytes=999)
+    return Dataset("own", read if lazy else pixels, labels, ("a", "b", "c"))
+
+
+class WithoutStart:
+    """Batches whose epoch cannot begin in its middle."""
+
+    def __init__(self, batches: Batches) -> None:
+        self.batches, self.fingerprint = batches, "the same"
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def epoch(self, epoch: int) -> Any:
+        """Yield the batches of an epoch."""
+        yield from self.batches.epoch(epoch)
+
+
+SOURCES = {
+    "memory": lambda batches: batches,
+    "lazy": lambda batches: batches,
+    "without start": WithoutStart,
+    "list": lambda batches: list(batches.epoch(0)),
+}
 
 
 def own_run(
@@ -54,6 +78,7 @@ def own_run(
     threads: int = 1,
     resume: str | None = None,
     save_every: float = 60.0,
+    source: str = "memory",
     epochs: int = EPOCHS,
     log_every: int = 1,
     **settings: Any,
@@ -62,7 +87,8 @@ def own_run(
     net = dropout_net(ops, seed, threads)
     augment = Augment(crop=1, flip=True, cutout=3)
     scale = dict(mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
-    batches = Batches(images(IMAGES, 1), BATCH, seed=5, augment=augment, **scale)
+    data = images(IMAGES, 1, source == "lazy")
+    batches = SOURCES[source](Batches(data, BATCH, seed=5, augment=augment, **scale))
     val, test = (Batches(images(12, number), 6, shuffle=False, **scale) for number in (2, 3))
     return train.run(
         net,

@@ -63,7 +63,7 @@ def test_kills_while_kernels_are_compiled(tmp_path, ahead):
         lambda lives: rng.uniform(1, 12) if len(lives) < 8 else None,
         check=check,
         env={"MINISE_CACHE": str(cache), "MINISE_AHEAD": ahead},
-        seconds=400,
+        seconds=1500,
     )
     assert len(lives) > 2
     check_end(path, outcome(own_run(tmp_path / "alone", ops="jit").folder), lives[-1])
@@ -78,12 +78,12 @@ def test_a_kernel_that_is_half_written_is_compiled_again(tmp_path):
     settings = dict(out=str(tmp_path / "a"), ops="jit")
     program = ["-m", "tests.torture.own_run"]
     env = {"MINISE_CACHE": str(cache), "MINISE_AHEAD": "0"}
-    life = run(python([*program, json.dumps(settings)]), env=env, seconds=400)
+    life = run(python([*program, json.dumps(settings)]), env=env, seconds=1500)
     assert life.status == 0, life
     files = sorted(file for file in cache.rglob("*") if file.is_file() and file.stat().st_size)
     for number, file in enumerate(files):
         os.truncate(file, file.stat().st_size * (number % 4) // 4)
     settings["out"] = str(tmp_path / "b")
-    life = run(python([*program, json.dumps(settings)]), env=env, seconds=400)
+    life = run(python([*program, json.dumps(settings)]), env=env, seconds=1500)
     assert (life.status, life.err) == (0, "")
     assert outcome(tmp_path / "a" / "run") == outcome(tmp_path / "b" / "run")

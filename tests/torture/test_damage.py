@@ -2,12 +2,15 @@
 
 import os
 import re
+from unittest import mock
 
 import pytest
 
+from minise import files
 from minise.files import Damaged
+from minise.train import loop
 from minise.train.verify import verify
-from tests.torture.own_run import own_run
+from tests.torture.own_run import EPOCHS, own_run
 from tests.torture.runs import FILES, names_in, outcome
 from tests.torture.test_resume import ANOTHER_SEED, interrupted_at
 
@@ -132,3 +135,41 @@ def test_a_damaged_best_checkpoint(stopped, expected, tmp_path):
     assert verify(run).problems == []
     os.remove(run / "best.safetensors")
     assert verify(run).problems == []
+
+
+@slow
+@pytest.mark.parametrize("damage", [flipped(-1), lambda content: None])
+def test_a_damaged_best_checkpoint_after_the_last_epoch(tmp_path, damage):
+    """No epoch follows that could be the best: the run ends, or one line says which file it is."""
+    calls = [0]
+
+    def evaluate(*arguments):
+        calls[0] += 1
+        if calls[0] > EPOCHS:
+            raise KeyError("in the test")
+        return real(*arguments)
+
+    real = loop.evaluate
+    with mock.patch.object(loop, "evaluate", evaluate), pytest.raises(KeyError):
+        own_run(tmp_path / "a")
+    run = copied(tmp_path / "a" / "run", tmp_path / "b", best=damage)
+    text = ""
+    try:
+        resumed(run)
+    except (OSError, ValueError, FloatingPointError) as error:
+        text = str(error)
+    assert re.fullmatch(r"([^\n]*best.safetensors[^\n]*)?", text)
+    assert "finite" not in text
+
+
+@slow
+def test_a_checkpoint_of_a_newer_version(stopped, tmp_path):
+    """It is not damaged: going on with the previous one would lose steps without need."""
+    run = copied(stopped, tmp_path)
+    last = files.read(run / "last.safetensors", files.CHECKPOINT)
+    newer = files.CHECKPOINT.replace("1", "2")
+    files.write(run / "last.safetensors", newer, last.arrays, last.texts)
+    before = names_in(run)
+    with pytest.raises(ValueError, match="upgrade minise"):
+        resumed(run)
+    assert names_in(run) == before

@@ -21,7 +21,7 @@ from tests.torture.runs import (
     train_arguments,
 )
 
-pytestmark = pytest.mark.slow
+slow, long = pytest.mark.slow, pytest.mark.long
 SIZE = 640_000  # more than a checkpoint of these runs has; two fit on a disk of SPACE bytes
 SPACE = 1_600_000
 
@@ -43,6 +43,7 @@ def out(tmp_path):
     return path
 
 
+@slow
 def test_a_disk_that_is_full_at_a_later_checkpoint(data, out, alone):
     path = out / "run"
     first = train_arguments(data, path)
@@ -60,7 +61,7 @@ def test_a_disk_that_is_full_at_a_later_checkpoint(data, out, alone):
         check_end(disk.outside / "run", alone(), life)
 
 
-@pytest.mark.parametrize("leave", [0, 300_000])
+@pytest.mark.parametrize("leave", [pytest.param(0, marks=long), pytest.param(300_000, marks=slow)])
 def test_a_disk_that_is_full_at_the_start(data, out, alone, leave):
     path = out / "run"
     first = train_arguments(data, path)
@@ -76,6 +77,7 @@ def test_a_disk_that_is_full_at_the_start(data, out, alone, leave):
         check_end(disk.outside / "run", alone(), life)
 
 
+@slow
 def test_a_disk_that_fills_up_and_gets_space_during_a_run(data, out, alone):
     """A log line for which there is no space ends the run; the last checkpoint remains."""
     path = out / "run"
@@ -94,6 +96,7 @@ def test_a_disk_that_fills_up_and_gets_space_during_a_run(data, out, alone):
         check_end(disk.outside / "run", alone(), run(disk.command(python(resume_arguments(path)))))
 
 
+@slow
 def test_a_read_only_run_is_unchanged(data, out, alone):
     path = out / "run"
     first = train_arguments(data, path)
@@ -108,6 +111,7 @@ def test_a_read_only_run_is_unchanged(data, out, alone):
     check_end(path, alone(), run(python(resume_arguments(path))))
 
 
+@slow
 def test_a_limit_on_the_size_of_files(data, out, alone):
     """SIGXFSZ must not end the process: Python ignores it, so the write fails with EFBIG."""
     path = out / "run"

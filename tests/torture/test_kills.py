@@ -5,12 +5,17 @@ line of the log is there twice, and no other file.
 """
 
 import random
+import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from minise.train.verify import verify
+from tests.torture.calls import names_in
 from tests.torture.kill import Growth, at_call, file_calls, in_function, run, run_until_done
 from tests.torture.runs import (
+    FILES,
     check_end,
     check_log,
     check_readable,
@@ -86,8 +91,9 @@ def lost_by_kill(tmp_path, save_every):
 
 @slow
 def test_a_kill_loses_at_most_save_every_seconds(tmp_path):
-    assert lost_by_kill(tmp_path / "a", 0.2) <= 0.2 + SLACK
-    assert lost_by_kill(tmp_path / "b", 60) > 0.2 + SLACK  # the bound is no coincidence
+    lost = lost_by_kill(tmp_path / "a", 0.2)
+    assert lost <= 0.2 + SLACK
+    assert lost_by_kill(tmp_path / "b", 60) > 2 * lost
 
 
 @pytest.mark.long
@@ -172,3 +178,72 @@ def test_a_killed_resume_goes_on(data, tmp_path, alone):
         check_after_kill(path, run(command), 0.1)
     assert run(in_function("minise.train.loop.evaluate", 1, resume_arguments(path))).status == -9
     check_end(path, alone(), resumed(path, first))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("when", ["before", "torn", "after"])
+def test_kills_at_file_calls_of_a_resume(data, tmp_path, alone, when):
+    path = tmp_path / "runs" / "run"
+    killed, out = tmp_path / "killed", path.parent
+    first = train_arguments(data, path, **FEW_CALLS)
+    out.mkdir()
+    run(in_function("minise.train.loop.train_step", 8, first))
+    shutil.copytree(path, killed)
+    calls = file_calls(out, resume_arguments(path))
+    for number in range(("before", "torn", "after").index(when), len(calls), 6):
+        shutil.rmtree(path)
+        shutil.copytree(killed, path)
+        life = run(at_call(out, number, when, resume_arguments(path)))
+        try:
+            check_after_kill(path, life, 60)
+            check_end(path, alone(**FEW_CALLS), resumed(path, first))
+        except BaseException as failure:
+            failure.add_note(f"killed {when} call {number} of {len(calls)}, {calls[number]}")
+            raise
+
+
+@slow
+def test_two_resumes_at_once(data, tmp_path, alone):
+    """One goes on; others are refused or, if they come late, find a finished run or test again."""
+    path = tmp_path / "run"
+    first = train_arguments(data, path)
+    assert run(in_function("minise.train.loop.train_step", 3, first)).status == -9
+    with ThreadPoolExecutor() as threads:
+        commands = [python(resume_arguments(path))] * 3
+        lives = list(threads.map(run, commands))
+    goes_on = [life for life in lives if re.search("goes on after step (?!20 )", life.out)]
+    assert len(goes_on) == 1
+    check_end(path, alone(), goes_on[0])
+    for life in lives:
+        assert len(life.err.splitlines()) == bool(life.status)
+        if life.status:
+            assert "is being written by the process" in life.err
+        elif life is not goes_on[0]:
+            assert re.search("is finished|goes on after step 20 of 20", life.out), life
+
+
+@slow
+def test_the_next_run_removes_the_litter_of_a_killed_one(data, tmp_path, calls):
+    """A temporary file of the size of a checkpoint, and the lock."""
+    first, out = train_arguments(data, tmp_path / "runs" / "a", **FEW_CALLS), tmp_path / "runs"
+    out.mkdir()
+    (*_, number) = [k for k, call in enumerate(calls) if call.startswith("write .minise")]
+    assert run(at_call(out, number, "torn", first)).status == -9
+    assert len(names_in(out / "a").keys() - FILES) == 2
+    assert run(python(train_arguments(data, out / "b", **FEW_CALLS))).status == 0
+    assert names_in(out / "a").keys() <= FILES
+
+
+@slow
+def test_a_run_can_be_verified_while_it_is_written(data, tmp_path):
+    path, reports = tmp_path / "run", []
+
+    def look():
+        if (path / "last.safetensors").exists():
+            reports.append(verify(path))
+        return False
+
+    life = run(python(train_arguments(data, path, save_every=0)), look)
+    assert life.status == 0
+    assert [report.problems for report in reports if report.problems] == []
+    assert len(reports) > 2

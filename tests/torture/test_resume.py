@@ -28,7 +28,7 @@ from tests.torture.runs import (
     train_arguments,
 )
 
-pytestmark = pytest.mark.slow
+slow, long = pytest.mark.slow, pytest.mark.long
 ANOTHER_SEED = 9  # of the net that is built to resume: all that it draws must be replaced
 
 
@@ -72,12 +72,14 @@ def check_resumes(out, own_alone, stops, settings, again=None):
     assert (outcome(out / "run"), result.test) == (expected, test)
 
 
+@slow
 @pytest.mark.parametrize("step", range(1, STEPS // 2 + 1))
 def test_after_each_step(tmp_path, own_alone, step):
     """With accumulate=2 a run has 20 steps; the fifth, tenth, … are the last ones of an epoch."""
     check_resumes(tmp_path, own_alone, [step], dict(accumulate=2))
 
 
+IN_LONG = {("jit", "plain"), ("jit", "momentum")}
 OPTIMISERS = {
     "plain": dict(momentum=0.0, nesterov=False),
     "momentum": dict(nesterov=False),
@@ -86,18 +88,40 @@ OPTIMISERS = {
 }
 
 
-@pytest.mark.parametrize("ops", ["reference", "jit"])
-@pytest.mark.parametrize("name", OPTIMISERS)
+@pytest.mark.parametrize(
+    ("ops", "name"),
+    [
+        pytest.param(ops, name, marks=long if (ops, name) in IN_LONG else slow)
+        for ops in ("reference", "jit")
+        for name in OPTIMISERS
+    ],
+)
 def test_back_ends_and_optimisers(tmp_path, own_alone, ops, name):
     check_resumes(tmp_path, own_alone, [7], dict(ops=ops, **OPTIMISERS[name]))
 
 
-@pytest.mark.parametrize("threads", [(1, 2), (2, 1)])
+@pytest.mark.parametrize(
+    "threads", [pytest.param((1, 2), marks=slow), pytest.param((2, 1), marks=long)]
+)
 def test_another_number_of_threads(tmp_path, own_alone, threads):
     before, after = threads
     check_resumes(tmp_path, own_alone, [13], dict(ops="jit", threads=before), dict(threads=after))
 
 
+@slow
+@pytest.mark.parametrize("source", ["lazy", "without start", "list"])
+def test_sources(tmp_path, own_alone, source):
+    check_resumes(tmp_path, own_alone, [3, 14], dict(source=source))
+
+
+@slow
+@pytest.mark.parametrize("step", [1, 4, 5, 9])
+def test_groups_of_unequal_size(tmp_path, own_alone, step):
+    """Ten batches are three groups of three batches and one of a single batch."""
+    check_resumes(tmp_path, own_alone, [step], dict(accumulate=3, schedule="steps"))
+
+
+@slow
 @pytest.mark.parametrize("stops", [[1, 1, 1, 1], [3, 8, 9, 1, 10], [10, 10, 10]])
 def test_several_stops(tmp_path, own_alone, stops):
     check_resumes(tmp_path, own_alone, stops, {})
@@ -138,6 +162,7 @@ FORGOTTEN = {  # what a resume does not restore: how
 }
 
 
+@slow
 @pytest.mark.parametrize("name", FORGOTTEN)
 def test_the_comparison_notices_what_is_forgotten(tmp_path, own_alone, name):
     out = tmp_path
@@ -149,6 +174,7 @@ def test_the_comparison_notices_what_is_forgotten(tmp_path, own_alone, name):
     assert (outcome(out / "run"), result.test) != own_alone()
 
 
+@slow
 @pytest.mark.parametrize(("ops", "step"), [("reference", 4), ("reference", 21), ("jit", 17)])
 def test_own_nets_after_kill(tmp_path, own_alone, ops, step):
     settings = dict(out=str(tmp_path), ops=ops, save_every=0.0)
@@ -168,6 +194,7 @@ MODELS = {
 }
 
 
+@slow
 @pytest.mark.parametrize("name", MODELS)
 def test_command_line_after_kill(tmp_path, name):
     options = dict(epochs=2, save_every=0.0, **MODELS[name])

@@ -1,6 +1,7 @@
 """Runs that signals stop, once or twice, end with one line; resumed, they end bit-identically."""
 
 import random
+import shlex
 import signal
 
 import pytest
@@ -55,7 +56,7 @@ def stopped_at_random(data, path, alone, draws, stops, pauses):
 @pytest.mark.slow
 @pytest.mark.parametrize("pauses", [[], [0.03]])
 def test_signals_at_random_instants(data, tmp_path, alone, pauses):
-    assert stopped_at_random(data, tmp_path / "run", alone, 1, 4, pauses) > 1
+    assert stopped_at_random(data, tmp_path / "run", alone, 1, 3, pauses) > 1
 
 
 @pytest.mark.long
@@ -86,3 +87,36 @@ def test_signals_in_every_phase(data, tmp_path, alone, target, count):
     assert life.status == 128 + signal.SIGTERM, life
     check_stopped(path, life)
     check_end(path, alone(), run(python(resume_arguments(path))))
+
+
+@pytest.mark.slow
+def test_a_paused_run_is_not_taken_over(data, tmp_path, alone):
+    """Ctrl-Z, or a computer that sleeps: the process lives, so no other one may write."""
+    path = tmp_path / "run"
+    refused = []
+
+    def go_on_beside():
+        refused.append(run(python(resume_arguments(path))))
+        return True
+
+    instants = [Growth(path / "metrics.jsonl", 5, 0.0), go_on_beside]
+    numbers = [signal.SIGSTOP, signal.SIGCONT]
+    life = run(python(train_arguments(data, path)), instants, numbers)
+    check_end(path, alone(), life)
+    assert refused[0].status in (1, 2)
+    assert "is being written by the process" in refused[0].err
+
+
+OUTPUTS = ["| head -n 1", "> /dev/full", ">&- 2>&- <&-"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_output_that_nobody_reads(data, tmp_path, alone, output):
+    path = tmp_path / "run"
+    first = train_arguments(data, path)
+    life = run(["sh", "-c", f"{shlex.join(map(str, python(first)))} {output}"])
+    assert "Traceback" not in life.err
+    check_readable(path)
+    check_log(path)
+    check_end(path, alone(), run(python(go_on(path, first))))

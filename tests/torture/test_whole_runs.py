@@ -9,7 +9,7 @@ from tests.torture.calls import names_in
 from tests.torture.crash import for_every_crash
 from tests.torture.failing_files import FAULTS, for_every_call
 from tests.torture.own_run import own_run
-from tests.torture.runs import CHECKPOINTS, FILES, check_log, outcome
+from tests.torture.runs import CHECKPOINTS, FILES, check_log, outcome, records
 
 SETTINGS = dict(epochs=2, log_every=3, accumulate=2, ops="reference")
 
@@ -27,7 +27,7 @@ def check_goes_on(folder, expected):
     """Resume a run, or start again if it has no checkpoint, and compare."""
     run = folder / "run"
     has_checkpoint = any((run / name).exists() for name in CHECKPOINTS)
-    is_finished = has_checkpoint and '"kind": "test"' in (run / "metrics.jsonl").read_text()
+    is_finished = has_checkpoint and any(record["kind"] == "test" for record in records(run))
     if not has_checkpoint:
         shutil.rmtree(run, ignore_errors=True)
         own_run(folder, **SETTINGS)

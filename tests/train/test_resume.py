@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -294,3 +295,23 @@ def test_a_damaged_last_checkpoint(folder, stopped, tmp_path):
     unstopped = fit(replace(CONFIG, out=tmp_path, name="unstopped", save_every=0), quiet())
     assert_same_run(damaged, unstopped.folder)
     assert result.test == unstopped.test
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"x")])
+def test_the_best_net_is_lost_after_the_last_epoch(tmp_path, damage):
+    """Nothing is left to be tested; no earlier epoch comes again."""
+    own = own_run(tmp_path, "a", test=True).folder
+    damage(own / "best.safetensors")
+    folder_of_custom(own)
+    before = {path.name: path.read_bytes() for path in own.iterdir()}
+    message = r"resume: .*best.safetensors (does not exist|is truncated).*no epoch follows"
+    with pytest.raises(ValueError, match=message):
+        own_run(tmp_path, None, resume=own, test=True)
+    assert {path.name: path.read_bytes() for path in own.iterdir()} == before
+
+
+def test_arrays_that_the_optimiser_makes_later(tmp_path, monkeypatch):
+    own = own_run(tmp_path / "own", "a").folder
+    monkeypatch.setattr(SGD, "state", lambda self: {})
+    with pytest.raises(ValueError, match=r"does not fit the optimiser: .* not in the first step"):
+        own_run(tmp_path, None, resume=own)

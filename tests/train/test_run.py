@@ -11,7 +11,16 @@ from minise.cli.inspect import evaluate_run
 from minise.cli.words import Failure
 from minise.files import RUN_FILES
 from minise.nn import files
-from minise.train import SGD, Confusion, SoftmaxCrossEntropy, checkpoint, evaluate, loop, run
+from minise.train import (
+    SGD,
+    Confusion,
+    SoftmaxCrossEntropy,
+    checkpoint,
+    evaluate,
+    loop,
+    lr_at,
+    run,
+)
 from tests.train.regression import SquaredError, net, pairs, quiet
 
 
@@ -74,8 +83,8 @@ def test_a_run_is_bit_identical_to_its_steps_by_hand(tmp_path):
         _, loss_cache = objective.forward(out, targets)
         _, grads = mine.backward(objective.backward(loss_cache), cache)
         rate = 0.05 * (1 if k < 3 else 0.1 if k < 4.5 else 0.01)  # tenths at 3 and 4.5 of 6 steps
-        optimiser.step(grads, loop.lr_at(k, 6, peak=0.05, schedule="steps", warmup=0))
-        assert loop.lr_at(k, 6, peak=0.05, schedule="steps", warmup=0) == pytest.approx(rate)
+        optimiser.step(grads, lr_at(k, 6, peak=0.05, schedule="steps", warmup=0))
+        assert lr_at(k, 6, peak=0.05, schedule="steps", warmup=0) == pytest.approx(rate)
     for name, array in files.arrays_of(mine).items():
         np.testing.assert_array_equal(files.arrays_of(layer)[name], array)
         np.testing.assert_array_equal(files.arrays_of(again)[name], array)
@@ -151,7 +160,7 @@ def test_accumulated_batches(tmp_path):
     mine = net()
     optimiser, batches = SGD(mine), pairs(5)
     for k, group in enumerate((batches[:2], batches[2:4], batches[4:])):
-        rate = loop.lr_at(k, 3, peak=0.05, schedule="cosine", warmup=0)
+        rate = lr_at(k, 3, peak=0.05, schedule="cosine", warmup=0)
         loop.train_step(mine, SquaredError(), optimiser, group, rate)
     for name, array in files.arrays_of(mine).items():
         np.testing.assert_array_equal(files.arrays_of(layer)[name], array)

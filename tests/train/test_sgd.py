@@ -7,7 +7,7 @@ from minise import nn
 from minise.nn import files
 from minise.ops import reference
 from minise.train import SGD
-from minise.train.sgd import optimiser_state
+from minise.train.sgd import check_optimiser_state, optimiser_state
 
 
 def update(param, grad, velocity, **settings):
@@ -281,3 +281,29 @@ def test_a_restore_that_lacks_an_array_writes_nothing(name):
         files.restore(layer, arrays, others=optimiser_state(optimiser))
     for key, array in {**files.arrays_of(layer), **optimiser_state(optimiser)}.items():
         np.testing.assert_array_equal(array, before[key])
+
+
+@pytest.mark.parametrize(
+    ("read", "message"),
+    [
+        (lambda steps: int(steps), "run: steps of the optimiser's .* is a int, expected an array"),
+        (lambda steps: steps[()], "is a int64, expected an array"),
+        (np.copy, "run: steps of the optimiser's .* is a copy, expected the array that"),
+    ],
+)
+def test_a_state_that_cannot_be_restored_is_refused_at_the_start(read, message):
+    class Counting(SGD):
+        def state(self):
+            return super().state() | {"steps": read(self.steps)}
+
+    optimiser = Counting(nn.Linear(2, 2))
+    optimiser.steps = np.zeros((), np.int64)
+    with pytest.raises((TypeError, ValueError), match=message):
+        check_optimiser_state("run", optimiser)
+
+
+def test_an_attribute_state_that_is_no_method_is_the_optimisers_own():
+    optimiser = SGD(nn.Linear(2, 2))
+    optimiser.state = {}
+    assert optimiser_state(optimiser).keys() == {"velocity/weight", "velocity/bias"}
+    check_optimiser_state("run", optimiser)

@@ -185,8 +185,8 @@ def modelled(name: str) -> Shapes:
     if name == "reference":
         return Shapes(Ledger(HEAP["reference"]))
     if name == "jit":
+        from minise.ops.jit.convolution.workspace import workspace
         from minise.ops.jit.vector.memory import MAX_UNPOOLED_BYTES, SLACK
-        from minise.ops.jit.workspace import workspace
 
         return Shapes(CachingLedger(MAX_UNPOOLED_BYTES, SLACK, HEAP["jit"]), workspace)
     if name == "cuda":
