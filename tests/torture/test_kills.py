@@ -168,7 +168,7 @@ def test_kills_at_every_file_call(data, tmp_path, alone, calls, when):
 
 
 @slow
-def test_a_killed_resume_goes_on(data, tmp_path, alone):
+def test_a_killed_resume_continued(data, tmp_path, alone):
     """Kill a run, and the commands that resume it, before their first checkpoint."""
     path = tmp_path / "run"
     first = train_arguments(data, path)
@@ -204,26 +204,26 @@ def test_kills_at_file_calls_of_a_resume(data, tmp_path, alone, when):
 
 @slow
 def test_two_resumes_at_once(data, tmp_path, alone):
-    """One goes on; others are refused or, if they come late, find a finished run or test again."""
+    """One continues the run; the others are refused or, if late, find a finished run or test."""
     path = tmp_path / "run"
     first = train_arguments(data, path)
     assert run(in_function("minise.train.loop.train_step", 3, first)).status == -9
     with ThreadPoolExecutor() as threads:
         commands = [python(resume_arguments(path))] * 3
         lives = list(threads.map(run, commands))
-    goes_on = [life for life in lives if re.search("goes on after step (?!20 )", life.out)]
-    assert len(goes_on) == 1
-    check_end(path, alone(), goes_on[0])
+    continued = [life for life in lives if re.search("continues after step (?!20 )", life.out)]
+    assert len(continued) == 1
+    check_end(path, alone(), continued[0])
     for life in lives:
         assert len(life.err.splitlines()) == bool(life.status)
         if life.status:
             assert "is being written by the process" in life.err
-        elif life is not goes_on[0]:
-            assert re.search("is finished|goes on after step 20 of 20", life.out), life
+        elif life is not continued[0]:
+            assert re.search("is finished|continues after step 20 of 20", life.out), life
 
 
 @slow
-def test_the_next_run_removes_the_litter_of_a_killed_one(data, tmp_path, calls):
+def test_the_next_run_removes_temporary_files_of_a_killed_one(data, tmp_path, calls):
     """A temporary file of the size of a checkpoint, and the lock."""
     first, out = train_arguments(data, tmp_path / "runs" / "a", **FEW_CALLS), tmp_path / "runs"
     out.mkdir()
