@@ -1,4 +1,4 @@
-"""Count the parameters and multiply-accumulates of a net, and print them as a table."""
+"""Count the parameters, multiply-accumulates and memory of a net, and show them as text."""
 
 from minise.analysis.cost import LayerCost, NetCost, cost_of, macs
 from minise.analysis.memory import Memory, memory_of

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 def guard(dump: tyro.conf.Positional[Path], ops: str | None = None) -> int:
     """Replay the step in which train --guard found a NaN.
 
-    The first table compares the NaN or infinity in the dump, which minise train --guard wrote, with
-    the first one in the replay; the second table describes the inputs of the op. Exit status 1 if
-    the replay has a NaN or an infinity, too, 0 if all numbers are finite.
+    The first table compares the first NaN or infinity of the run with that of the replay; the
+    second table describes the inputs of the op. Exit status 1 if the replay has a NaN or an
+    infinity, too, 0 if all numbers are finite.
 
     Example: minise guard runs/se_resnet8-shapes10-1
 

@@ -14,9 +14,9 @@ from minise.train.verify import Report, check_run, verify
 def verify_runs(runs: tyro.conf.Positional[tuple[Path, ...]], json: bool = False) -> int:
     """Check the files of a run for damage, and hash its arrays.
 
-    It reads every array of each checkpoint, config.json, metrics.jsonl and the lock, and changes
-    nothing. Two checkpoints with the same SHA-256 have the same parameters, statistics and state
-    of the optimiser. Exit status 1 if something is damaged or not finite.
+    verify reads every array of each checkpoint, config.json, metrics.jsonl and the lock, and writes
+    nothing. Two checkpoints with the same SHA-256 have the same parameters, running statistics and
+    arrays of the optimiser. Exit status 1 if a file is damaged or an array is not finite.
 
     Example: minise verify runs/se_resnet8-shapes10-1
 

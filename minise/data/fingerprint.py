@@ -9,7 +9,7 @@ import numpy as np
 from minise.data.dataset import Dataset
 from minise.data.lazy import LazyImages
 
-FORMAT = "minise-data-1"  # part of every fingerprint: another way to compute them, another name
+FORMAT = "minise-data-1"  # part of every fingerprint; change it with the way to compute them
 DIGEST_BYTES = 16
 CHUNK_BYTES = 2**22  # bytes hashed at a time
 MAX_MAPPED_IMAGES = 1000  # images that are read of an np.memmap, evenly spaced

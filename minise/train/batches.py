@@ -150,9 +150,10 @@ def group_batches(batches: Iterable[tuple[Any, Any]], size: int) -> Iterator[lis
 def batches_fingerprint(batches: BatchSource) -> str:
     """Return a text that differs if the data of batches differ, or "unknown".
 
-    It is the attribute `fingerprint` of the batches (a text, or a method that returns one), or the
-    fingerprint of their data set, or that of all arrays in a list of batches. Other batches, and
-    lists with other objects than NumPy arrays, numbers and strings, are "unknown".
+    The text is the attribute `fingerprint` of the batches (a text, or a method that returns one),
+    the fingerprint of their data set, or the fingerprint of all arrays in a list of batches.
+    For other batches, and for lists with objects other than NumPy arrays, numbers and strings, the
+    text is "unknown".
     """
     own = getattr(batches, "fingerprint", None)
     if own is not None:

@@ -52,7 +52,7 @@ def environment(
 
 
 def differences(saved: Mapping[str, Any], now: Mapping[str, str]) -> list[str]:
-    """Return a line for each entry that differs, such as "BLAS kernel: SkylakeX …, Haswell now".
+    """Return a line for each entry that differs, such as "BLAS kernel: Zen when saved, …".
 
     Parameters
     ----------

@@ -125,7 +125,12 @@ RESUME = [
     ),
     ("resume s", 2, "state in .* has future, .*: resume with the version", state(future=1)),
     ("resume s", 2, "step is 'two', expected an integer: resume with", state(step="two")),
-    ("resume s", 2, "has step 9, .* an epoch has 1 steps: pass the training data", state(step=9)),
+    (
+        "resume s --anyway",
+        2,
+        "has step 9, .* an epoch has 1 steps: pass the training data",
+        state(step=9),
+    ),
     ("resume s", 2, "does not fit the net: it lacks .*: build the net", settings(model="resnet20")),
     ("resume s", 2, "s is a run of train.run, .*: call train.run.*, resume='s'", custom),
     ("resume s", 2, "has lrr, which this version .*: did you mean lr", settings(lrr=1)),

@@ -306,6 +306,8 @@ ARGUMENTS = {
     "walk": "walk relu",
     "summary": "summary resnet8",
     "eval": "eval runs/a",
+    "resume": "resume runs/a",
+    "guard": "guard runs/a",
     "bench": "bench cpu",
 }
 

@@ -186,7 +186,7 @@ RUNS = [
     (
         "eval a",
         2,
-        "does not fit the net: it lacks layer1.*; build the",
+        "does not fit the net: it lacks layer1.*: build the",
         checkpoint(model="resnet20"),
     ),
     (
@@ -300,7 +300,7 @@ ENDED = [
     (
         OPS,
         130,
-        "train: interrupted; runs/resnet8-.* after step 0; to go",
+        "train: interrupted; runs/resnet8-.* after step 0; to con",
         ops("raise KeyboardInterrupt"),
     ),
     (TRAIN, 130, f"train: interrupted{LAST} 0{TO_CONTINUE}", signals(STEP, times=2)),

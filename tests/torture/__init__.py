@@ -1,12 +1,12 @@
 """A kit of failures for programs that write files, and what minise must survive.
 
-The kit knows nothing of minise; except disks.py, which skips tests by pytest, it needs the standard
-library only:
+The kit does not import minise. It needs only the standard library, and disks.py needs pytest to
+skip tests:
 
-- calls.py: see every file call of this process, and decide what happens to it
+- calls.py: observe every file call of this process, and let a handler change its outcome
 - failing_files.py: let each call of an action fail in turn, by each error, before, in or after it
-- crash.py: power failures after each call; what is not flushed is lost, torn or reordered
-- kill.py: kill a command at an instant, a file call or a function, and start it again
+- crash.py: power failures after each call: unflushed data is lost, torn or reordered
+- kill.py: kill a command at an instant, a file call or a function call, and start it again
 - disks.py: full, small, read-only and immutable targets, limits on the size of files
 - clocks.py: clocks that jump, stop or go backwards
 

@@ -1,4 +1,4 @@
-"""See every file call of Python code below a folder, and decide what happens to it.
+"""Observe every file call of Python code below a folder, and let a handler change its outcome.
 
     def handle(call, perform):
         print(call.name, call.path)

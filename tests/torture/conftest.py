@@ -1,4 +1,4 @@
-"""Fixtures of runs that nothing stops."""
+"""Fixtures: the outcomes of uninterrupted runs."""
 
 import functools
 
@@ -16,7 +16,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def alone(data, tmp_path_factory):
-    """Return a function: the outcome of `minise train` with options that nothing stops."""
+    """Return a function: the outcome of an uninterrupted `minise train` with options."""
 
     @functools.cache
     def outcome_of(**options):

@@ -78,7 +78,7 @@ def read_only(path: Path) -> Iterator[Disk]:
 
 @contextmanager
 def immutable(path: Path) -> Iterator[None]:
-    """Let nobody change the names in a folder, or the content of a file (EPERM); skip likewise."""
+    """Make a folder or a file immutable (EPERM), for root too; skip if that is not allowed."""
     for option in ("+i", "-i"):
         done = subprocess.run(["chattr", option, str(path)], capture_output=True, text=True)
         if option == "+i" and done.returncode:

@@ -1,4 +1,4 @@
-"""Let a file call fail: each one of an action in turn, with each fault.
+"""Let file calls fail: each call of an action in turn, with each fault.
 
     def prepare(folder): save(folder / "net.bin", old)
     def action(folder): save(folder / "net.bin", new)
@@ -190,5 +190,5 @@ def _is_planted(error: BaseException | None, fault: Fault) -> bool:
 
 
 def _descriptors() -> int:
-    """Return the number of open descriptors of this process, 0 where it cannot be known."""
+    """Return the number of open descriptors of this process, 0 where it is unknown."""
     return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0

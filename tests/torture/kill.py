@@ -5,7 +5,7 @@
     assert [life.status for life in lives] == [-9, -9, 0]
 
 At an instant: `run(command, kill_at=0.3)`, in seconds. When something has happened:
-`run(command, kill_at=path.exists)`, asked every millisecond, or `Growth` of a file. At an exact
+`run(command, kill_at=path.exists)`, called every millisecond, or `Growth` of a file. At an exact
 file call, with half of its bytes written if it is a write:
 `run(at_call(folder, 12, "torn", ["-m", "package"]))`, a command that runs a module of Python with
 calls.py in it and kills itself; `file_calls` lists them. When a function is called:
@@ -108,7 +108,7 @@ def _several(value: Any) -> bool:
 
 
 class Growth:
-    """A condition for `run`: a file has grown so many times, and then a time has passed.
+    """A condition for `run`: a file has grown a number of times, and then a time has passed.
 
     Under any load, the instant is at random in the program's own progress. A file that gets shorter
     or is absent is no growth.

@@ -1,4 +1,4 @@
-"""Small runs of `minise train`, and what must hold of a run folder whatever stopped the run."""
+"""Small runs of `minise train`, and checks of run folders after any interruption."""
 
 import json
 import shutil
@@ -101,7 +101,7 @@ def outcome(run: Path) -> dict[str, Any]:
 
 
 def check_log(run: Path) -> None:
-    """Check that no line is there twice, and that steps increase."""
+    """Check that no line is duplicated, and that steps increase."""
     steps: dict[str, list[int]] = {}
     for record in records(run):
         if record["kind"] in ("step", "epoch"):
@@ -119,7 +119,7 @@ def check_readable(run: Path) -> None:
 
 
 def lost_seconds(run: Path, batch: int = OPTIONS["batch-size"]) -> float:
-    """Return how long the steps took that are in the log and not in the last checkpoint."""
+    """Return the seconds of the steps that are in the log but not in the last checkpoint."""
     last = run / "last.safetensors"
     if not last.exists():
         return 0.0

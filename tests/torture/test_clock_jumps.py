@@ -1,4 +1,4 @@
-"""Runs during which the clocks jump or stop end as the run left alone, and save as often."""
+"""Runs whose clocks jump or stop end like the uninterrupted run, and save as often."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""A damaged last checkpoint is named, the one before is used, and the run ends bit for bit."""
+"""A damaged last checkpoint is named, the previous one is used; the run ends bit-identically."""
 
 import os
 import re
@@ -164,7 +164,7 @@ def test_a_damaged_best_checkpoint_after_the_last_epoch(tmp_path, damage):
 
 @slow
 def test_a_checkpoint_of_a_newer_version(stopped, tmp_path):
-    """It is not damaged: going on with the previous one would lose steps without need."""
+    """It is intact: continuing from the previous one would lose steps without need."""
     run = copied(stopped, tmp_path)
     last = files.read(run / "last.safetensors", files.CHECKPOINT)
     newer = files.CHECKPOINT.replace("1", "2")

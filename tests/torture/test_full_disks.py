@@ -1,4 +1,4 @@
-"""Runs on full, small or read-only disks fail with one line, lose nothing, and resume equal."""
+"""Runs on full, small or read-only disks fail with one line, lose nothing, and can be resumed."""
 
 import errno
 import os
@@ -79,7 +79,7 @@ def test_a_disk_that_is_full_at_the_start(data, out, alone, leave):
 
 @slow
 def test_a_disk_that_fills_up_and_gets_space_during_a_run(data, out, alone):
-    """A log line that finds no space ends the run; the state before it stays."""
+    """A log line for which there is no space ends the run; the last checkpoint remains."""
     path = out / "run"
     with small_disk(10 * SPACE, out) as disk:
         ballast, is_due = [], Growth(disk.outside / "run" / "metrics.jsonl", 6, 0.0)

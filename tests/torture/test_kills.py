@@ -1,4 +1,4 @@
-"""Training runs that are killed with SIGKILL end as the run that is left alone, bit for bit.
+"""Training runs that are killed with SIGKILL end bit-identical to the uninterrupted run.
 
 After each kill every checkpoint loads and at most `--save-every` seconds are lost; after the end no
 line of the log is there twice, and no other file.
@@ -103,7 +103,7 @@ def test_a_kill_loses_at_most_a_second(tmp_path):
 
 
 def resumed(path, first):
-    """Go on with a run to its end."""
+    """Resume a run until its end."""
     return run(python(go_on(path, first)))
 
 
@@ -168,7 +168,7 @@ def test_kills_at_every_file_call(data, tmp_path, alone, calls, when):
 
 
 @slow
-def test_a_killed_resume_goes_on(data, tmp_path, alone):
+def test_a_killed_resume_continued(data, tmp_path, alone):
     """Kill a run, and the commands that resume it, before their first checkpoint."""
     path = tmp_path / "run"
     first = train_arguments(data, path)
@@ -204,7 +204,7 @@ def test_kills_at_file_calls_of_a_resume(data, tmp_path, alone, when):
 
 @slow
 def test_two_resumes_at_once(data, tmp_path, alone):
-    """One goes on; others are refused or, if they come late, find a finished run or test again."""
+    """One continues the run; the others are refused or, if late, find a finished run or test."""
     path = tmp_path / "run"
     first = train_arguments(data, path)
     assert run(in_function("minise.train.loop.train_step", 3, first)).status == -9
@@ -212,19 +212,19 @@ def test_two_resumes_at_once(data, tmp_path, alone):
         commands = [python(resume_arguments(path))] * 3
         lives = list(threads.map(run, commands))
     lives = [life._replace(out=" ".join(life.out.split())) for life in lives]  # rich wraps lines
-    goes_on = [life for life in lives if re.search(r" after step (?!20 )\d+ of 20", life.out)]
-    assert len(goes_on) == 1
-    check_end(path, alone(), goes_on[0])
+    continued = [life for life in lives if re.search(r" after step (?!20 )\d+ of 20", life.out)]
+    assert len(continued) == 1
+    check_end(path, alone(), continued[0])
     for life in lives:
         assert len(life.err.splitlines()) == bool(life.status)
         if life.status:
             assert re.search("is being written by the process|is finished", life.err)
-        elif life is not goes_on[0]:
+        elif life is not continued[0]:
             assert re.search("is finished| after step 20 of 20", life.out), life
 
 
 @slow
-def test_the_next_run_removes_the_litter_of_a_killed_one(data, tmp_path, calls):
+def test_the_next_run_removes_temporary_files_of_a_killed_one(data, tmp_path, calls):
     """A temporary file of the size of a checkpoint, and the lock."""
     first, out = train_arguments(data, tmp_path / "runs" / "a", **FEW_CALLS), tmp_path / "runs"
     out.mkdir()

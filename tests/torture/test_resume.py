@@ -1,4 +1,4 @@
-"""Runs that are stopped and resumed end as the run that is never stopped, bit for bit.
+"""Runs that are stopped and resumed end bit-identical to the uninterrupted run.
 
 Compared are the SHA-256 of all arrays of the last and the best checkpoint (parameters, statistics,
 counters of masks, velocities), every line of the log without its times, and the test result.
@@ -34,7 +34,7 @@ ANOTHER_SEED = 9  # of the net that is built to resume: all that it draws must b
 
 @pytest.fixture(scope="module")
 def own_alone(tmp_path_factory):
-    """Return a function: the outcome of a run with settings that is never stopped."""
+    """Return a function: the outcome of an uninterrupted run with settings."""
 
     @functools.cache
     def outcome_of(**settings):

@@ -1,4 +1,4 @@
-"""Every file call of what minise writes fails once, and every power failure comes once.
+"""Every file call of minise's writes fails once, and the power fails once after every call.
 
 At any failing call the old or the new content loads, an error is told as OSError (or as the signal
 that it was), and no temporary file stays where it can be removed.
@@ -169,7 +169,7 @@ def test_without_hard_links_one_of_two_files_loads(tmp_path, monkeypatch):
 
 
 def test_every_byte_of_a_checkpoint_is_written_by_python(tmp_path):
-    """A library that wrote by itself would be seen by none of these tests."""
+    """None of these tests would notice a library that writes files by itself."""
     calls = record(tmp_path, lambda folder: WRITERS["checkpoint.save"][0](folder, NEW))
     size = (tmp_path / "a").stat().st_size
     assert sum(len(call.data) for call in calls if call.name == "write") == size
@@ -183,7 +183,7 @@ def log(folder):
 
 
 def test_every_line_that_was_logged_stays_whatever_call_fails(tmp_path):
-    """What follows after the failing line is cut off by resume, which knows their number."""
+    """resume cuts off the lines after the failing line: the checkpoint has their number."""
     returned = tmp_path / "returned"
 
     def prepare(folder):
