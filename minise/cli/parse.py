@@ -48,7 +48,8 @@ def parse(verb: Callable[..., int], name: str, arguments: Sequence[str]) -> Call
         if stopped.code == MISUSE and box.getvalue():
             raise Failure(usage_error(name, box.getvalue()), MISUSE) from None
         raise
-    sys.stderr.write(box.getvalue())
+    if text := box.getvalue():  # standard error may be unwritable
+        sys.stderr.write(text)
     return bound
 
 
