@@ -218,12 +218,15 @@ def _restore_arrays(training: Training, saved: Newest) -> None:
     """Write the arrays of a checkpoint into the net and the optimiser."""
     before, optimiser = saved.checkpoint.optimiser, training.optimiser
     now = optimiser_state(optimiser)
-    if before.keys() != now.keys():
+    same_net = saved.checkpoint.arrays.keys() >= training.net.named_parameters().keys()
+    if before.keys() != now.keys() and same_net:
         missing, unknown = sorted(now.keys() - before.keys()), sorted(before.keys() - now.keys())
+        problems = [f"it lacks {shortened(missing)}"] if missing else []
+        problems += [f"the optimiser has no {shortened(unknown)}"] if unknown else []
         raise ValueError(
-            f"resume: {saved.path} does not fit the optimiser: it lacks {shortened(missing)} and "
-            f"has unknown {shortened(unknown)}; use the run's optimiser, and let it make all of "
-            "its arrays when it is built, not in the first step"
+            f"resume: {saved.path} does not fit the optimiser: {', and '.join(problems)}: use the "
+            "optimiser of the run, and let it make all of its arrays when it is built, not in the "
+            "first step"
         )
     restore(training.net, {**saved.checkpoint.arrays, **before}, str(saved.path), now)
 

@@ -91,7 +91,7 @@ def test_any_optimiser_goes_on_bit_for_bit(tmp_path, monkeypatch, in_order):
 def test_an_optimiser_with_other_arrays_is_refused(tmp_path, monkeypatch):
     folder = stopped(monkeypatch, tmp_path, batches(), optimiser=SGD)
     before = (folder / "last.safetensors").read_bytes()
-    with pytest.raises(ValueError, match="does not fit the net: it lacks average/2.bias, average/"):
+    with pytest.raises(ValueError, match="fit the optimiser: it lacks average/2.bias, average/"):
         train(tmp_path, batches(), resume=folder, anyway=True)
     assert (folder / "last.safetensors").read_bytes() == before
 
