@@ -140,7 +140,7 @@ def restore_run(training: Training, saved: Newest, anyway: bool) -> None:
     state = _state_of(saved)
     environment = training.environment()
     changed = _different_settings(saved, training)
-    _check_steps(state, environment)
+    _check_steps(saved, state, environment)
     changed += differences(state.environment, environment)
     if changed and not anyway:
         raise ValueError(
@@ -186,14 +186,17 @@ def _changed_config(folder: RunFolder, saved: Newest, changes: Mapping[str, Any]
     return config
 
 
-def _check_steps(state: RunState, environment: dict[str, str]) -> None:
-    """Raise ValueError if the steps of an epoch differ, by which the state counts epochs."""
+def _check_steps(saved: Newest, state: RunState, environment: dict[str, str]) -> None:
+    """Raise ValueError if the number of steps of an epoch differs, by which epochs are counted."""
     before, now = state.environment.get(STEPS), environment[STEPS]
-    if before not in (None, now):
-        raise ValueError(
-            f"resume: an epoch had {before} steps and has {now}, expected as many as before: pass "
-            "as many batches as before, and the same accumulate, or start a new run"
-        )
+    epoch, steps = len(state.epochs), int(now)
+    if before in (None, now) and epoch * steps <= state.step <= (epoch + 1) * steps:
+        return
+    had = "" if before in (None, now) else f", where an epoch has {before} steps"
+    raise ValueError(
+        f"resume: {saved.path} has step {state.step}, in epoch {epoch + 1}{had}, but an epoch has "
+        f"{now} steps now: use as many batches as before, and the same accumulate, or start a new run"
+    )
 
 
 def _different_settings(saved: Newest, training: Training) -> list[str]:
@@ -223,12 +226,15 @@ def _restore_arrays(training: Training, saved: Newest) -> None:
     """Write the arrays of a checkpoint into the net and the optimiser."""
     before, optimiser = saved.checkpoint.optimiser, training.optimiser
     now = optimiser_state(optimiser)
-    if before.keys() != now.keys():
+    same_net = saved.checkpoint.arrays.keys() >= training.net.named_parameters().keys()
+    if before.keys() != now.keys() and same_net:
         missing, unknown = sorted(now.keys() - before.keys()), sorted(before.keys() - now.keys())
+        problems = [f"it lacks {shortened(missing)}"] if missing else []
+        problems += [f"the optimiser has no {shortened(unknown)}"] if unknown else []
         raise ValueError(
-            f"resume: {saved.path} does not fit the optimiser: it lacks {shortened(missing)} and "
-            f"has unknown {shortened(unknown)}; use the run's optimiser, and let it make all of "
-            "its arrays when it is built, not in the first step"
+            f"resume: {saved.path} does not fit the optimiser: {', and '.join(problems)}: use the "
+            "optimiser of the run, and let it make all of its arrays when it is built, not in the "
+            "first step"
         )
     restore(training.net, {**saved.checkpoint.arrays, **before}, str(saved.path), now)
 

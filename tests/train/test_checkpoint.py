@@ -97,7 +97,7 @@ def test_messages(file, tmp_path):
     with pytest.raises(ValueError, match="has format None, expected 'minise-checkpoint-1'"):
         checkpoint.load(foreign)
     arrays = checkpoint.load(file).arrays
-    with pytest.raises(ValueError, match=r"has unknown layer1.0.se.fc.0.bias, .* and 9 more"):
+    with pytest.raises(ValueError, match=r"the net has no layer1.0.se.fc.0.bias, .* and 9 more"):
         restore(net(name="resnet8"), arrays)
     with pytest.raises(ValueError, match=r"lacks layer1.1.bn1.bias"):
         restore(net(name="se_resnet20"), arrays)

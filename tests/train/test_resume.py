@@ -324,7 +324,7 @@ def test_another_number_of_steps_is_refused_always(tmp_path, settings):
     own = own_run(tmp_path, "a").folder
     before = {path.name: path.read_bytes() for path in own.iterdir()}
     with pytest.raises(
-        ValueError, match="resume: an epoch had 6 steps and has 3, expected as many"
+        ValueError, match="where an epoch has 6 steps, but an epoch has 3 steps now"
     ):
         own_run(tmp_path, None, resume=own, **settings)
     assert {path.name: path.read_bytes() for path in own.iterdir()} == before
