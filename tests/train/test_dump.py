@@ -158,7 +158,7 @@ def check(fault, ops, out):
     subject = Subject(fault, ops)
     error = subject.run(out)
     file = out / "a" / "guard.safetensors"
-    command = f'train.replay("{file}", net, objective)'
+    command = f"train.replay({str(file)!r}, net, objective)"
     assert str(error).endswith(f"{file} has the inputs and parameters (0.0 MB): {command}")
     written = dump.load(out / "a")
     in_evaluation = fault.kind == "image" and fault.name in ("val", "test")
