@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
+from minise.checks import escaped
 from minise.cli.words import FAILED, INTERRUPTED, Failure, misuse, say
 from minise.data import ImageError
 from minise.files import Damaged
@@ -183,7 +184,7 @@ def report(console: Console, result: Result, config: TrainConfig) -> None:
         f"test accuracy {result.test['accuracy']:.2%} ({chosen}), loss {result.test['loss']:.4f}; "
         f"trained in {result.training_seconds:.0f} s, data included, at "
         f"{result.images_per_second:.0f} images/s; {result.seconds:.0f} s in all\n"
-        f"run folder: {result.folder}",
+        f"run folder: {escaped(str(result.folder))}",
     )
 
 

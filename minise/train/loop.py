@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from minise.checks import escaped
 from minise.ops.backend import compile_seconds, on_compile
 from minise.train import checkpoint as checkpoints
 from minise.train.batches import BatchSource, epoch_batches, group_batches
@@ -89,7 +90,7 @@ class Loop:
         for warning in warnings:
             self.progress.line(warning)
         done = f"step {state.step} of {training.epochs * training.steps}"
-        self.progress.line(f"{folder.path} continues after {done}")
+        self.progress.line(f"{escaped(str(folder.path))} continues after {done}")
 
     def run_epochs(self) -> None:
         """Train, save and validate until all epochs are finished."""

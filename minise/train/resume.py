@@ -195,7 +195,8 @@ def _check_steps(saved: Newest, state: RunState, environment: dict[str, str]) ->
     had = "" if before in (None, now) else f", where an epoch has {before} steps"
     raise ValueError(
         f"resume: {saved.path} has step {state.step}, in epoch {epoch + 1}{had}, but an epoch has "
-        f"{now} steps now: use as many batches as before, and the same accumulate, or start a new run"
+        f"{now} steps now: use as many batches as before, and the same accumulate, or start a new "
+        "run"
     )
 
 
