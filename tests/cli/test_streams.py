@@ -26,6 +26,7 @@ COMMANDS = {
     "summary": "summary se_resnet8",
     "data": "data shapes10",
     "eval": "eval runs/a",
+    "resume": "resume runs/a",
     "verify": "verify runs/a",
     "profile": "profile --net se_resnet8 --batch 8 --ops reference",
     "bench": "bench --help",
