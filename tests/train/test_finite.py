@@ -54,7 +54,7 @@ def check_planted(fault, ops, folder):
     if fault.guard:
         size = f"{dumped.stat().st_size / 1e6:.1f} MB"
         end += f"; {dumped} has the inputs and parameters ({size})"
-        end += f': train.replay("{dumped}", net, objective)'
+        end += f": train.replay({str(dumped)!r}, net, objective)"
         again = replayed(fault, ops, folder)
         assert again.same, fault
         assert again.nonfinite == error.nonfinite, fault
