@@ -41,13 +41,13 @@ def evaluate_run(
 
     from minise.data import ImageError
     from minise.models.trained import check_named, checkpoint_of
-    from minise.ops.backend import is_file
     from minise.ops.guard import NonFiniteError
     from minise.train import Confusion, SoftmaxCrossEntropy, evaluate
     from minise.train import checkpoint as checkpoints
     from minise.train.run_folder import cores
     from minise.train.setup import (
         build_net,
+        check_ops_file,
         check_root,
         for_evaluation,
         hint_at_moved_data,
@@ -63,11 +63,7 @@ def evaluate_run(
         config = replace(
             config, data=data or config.data, root=root or config.root, ops=ops or config.ops
         )
-        if is_file(config.ops) and not Path(config.ops).exists():
-            raise ValueError(
-                f"eval: ops is {config.ops}, expected the file that the run was trained with, but "
-                "it does not exist: pass its path with --ops, or --ops reference"
-            )
+        check_ops_file("eval", config.ops, ", or --ops reference")
         classes = tuple(saved.data["classes"])
         net = build_net(config, len(classes))
         checkpoints.restore(net, saved.arrays)

@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,14 +11,14 @@ from minise.checks import Array, StrPath
 from minise.nn import Layer
 from minise.nn.files import restore
 from minise.ops import wrap
-from minise.ops.backend import Backend, is_file, load_ops
+from minise.ops.backend import Backend, load_ops
 from minise.ops.guard import UPDATE, NonFinite, NonFiniteError, unguarded
 from minise.train.dump import TRAINING, Dump, load
 from minise.train.evaluate import evaluate
 from minise.train.finite import NonFiniteState, check_state
 from minise.train.objective import Objective, SoftmaxCrossEntropy
 from minise.train.run_folder import cores
-from minise.train.setup import build_net
+from minise.train.setup import build_net, check_ops_file
 from minise.train.sgd import SGD, optimiser_state
 from minise.train.step import train_step
 
@@ -130,11 +129,8 @@ def _named_net(dump: Dump, ops: Backend | str | None) -> Layer:
     loaded = None if isinstance(ops, str) else ops
     if isinstance(ops, str) and ops != config.ops:
         config = replace(config, ops=ops, algorithm="auto")
-    elif ops is None and is_file(config.ops) and not Path(config.ops).exists():
-        raise ValueError(
-            f"guard: ops is {config.ops}, expected the file that the run was trained with, but it "
-            "does not exist: pass its path with --ops, or --ops reference"
-        )
+    elif ops is None:
+        check_ops_file("guard", config.ops, ", or --ops reference")
     return build_net(config, len(dump.data["classes"]), loaded)
 
 

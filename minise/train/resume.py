@@ -9,13 +9,11 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minise.checks import StrPath
 from minise.files import shortened
 from minise.models.trained import check_named
-from minise.ops.backend import is_file
 from minise.train import checkpoint as checkpoints
 from minise.train.checkpoint import restore
 from minise.train.config import TrainConfig
@@ -25,7 +23,7 @@ from minise.train.objective import RESERVED
 from minise.train.recovery import Newest, newest
 from minise.train.run_folder import RunFolder, from_strict_json
 from minise.train.run_folder import open as open_folder
-from minise.train.setup import check_root, hint_at_moved_data, prepare
+from minise.train.setup import check_ops_file, check_root, hint_at_moved_data, prepare
 from minise.train.sgd import optimiser_state
 from minise.train.state import RunState, from_json
 from minise.train.training import STEPS, Result, Training
@@ -178,11 +176,7 @@ def _changed_config(folder: RunFolder, saved: Newest, changes: Mapping[str, Any]
     check_named(saved.path, config)
     config = replace(config, **changes)
     check_root("resume", changes.get("root"), config.data)
-    if is_file(config.ops) and not Path(config.ops).exists():
-        raise ValueError(
-            f"resume: ops is {config.ops}, expected the file that the run was trained with, but it "
-            "does not exist: pass its path with --ops"
-        )
+    check_ops_file("resume", config.ops)
     return config
 
 

@@ -17,7 +17,7 @@ from minise.data.source import names as names_of_data
 from minise.models.trained import chosen_settings
 from minise.nn import Chain
 from minise.ops import wrap
-from minise.ops.backend import Backend, load_ops
+from minise.ops.backend import Backend, is_file, load_ops
 from minise.train.config import TrainConfig, to_dict, with_absolute_paths
 from minise.train.loop import train
 from minise.train.memory import check_memory
@@ -165,6 +165,18 @@ def check_root(where: str, root: Path | None, data: str) -> None:
         raise ValueError(
             f"{where}: root is {root}, but the data, {data}, is not looked for there: pass a "
             "folder of images with --data"
+        )
+
+
+def check_ops_file(where: str, ops: str, other: str = "") -> None:
+    """Raise ValueError if the back end of a run is a file that does not exist.
+
+    `other` is added to the remedy, such as ", or --ops reference".
+    """
+    if is_file(ops) and not Path(ops).exists():
+        raise ValueError(
+            f"{where}: ops is {ops}, expected the file that the run was trained with, but it does "
+            f"not exist: pass its path with --ops{other}"
         )
 
 
