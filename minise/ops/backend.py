@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
 from minise.checks import Array, did_you_mean
@@ -168,6 +169,12 @@ def load_ops(name: str, threads: int = 0, algorithm: Algorithm = "auto") -> Back
     if name in BACKENDS:
         return backend(name, threads, algorithm)
     return adjusted(_user_ops(name), threads or None, algorithm)
+
+
+def name_of(ops: Backend) -> str:
+    """Return the name of a back end of minise, also with settings; "" for any other or a wrapper."""
+    module = ops.__name__ if isinstance(ops, ModuleType) else type(ops).__module__
+    return next((n for n, path in BACKENDS.items() if f"{module}.".startswith(f"{path}.")), "")
 
 
 def is_file(name: str) -> bool:

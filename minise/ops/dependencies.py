@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from minise.ops.backend import BACKENDS
+from minise.ops.backend import name_of
 from minise.ops.protocol import Backend
 from minise.ops.wrap import unwrapped
 
@@ -57,11 +57,9 @@ def _name(ops: Backend) -> str:
             return f"a file of ops with SHA-256 {digest[:DIGITS]}…"
         except OSError:
             return f"{file.name}, which cannot be read"
-    module = ops.__name__ if isinstance(ops, ModuleType) else type(ops).__module__
-    for name, path in BACKENDS.items():
-        if f"{module}.".startswith(f"{path}."):
-            return name
-    return module if isinstance(ops, ModuleType) else f"{module}.{type(ops).__qualname__}"
+    if isinstance(ops, ModuleType):
+        return name_of(ops) or ops.__name__
+    return name_of(ops) or f"{type(ops).__module__}.{type(ops).__qualname__}"
 
 
 def _host_entries() -> dict[str, str]:

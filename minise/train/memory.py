@@ -11,7 +11,7 @@ from typing import Any
 from minise.analysis import memory_of
 from minise.analysis.memory import bytes_text
 from minise.nn import Layer
-from minise.ops.backend import BACKENDS, Backend
+from minise.ops.backend import Backend, name_of
 from minise.train.available import available
 from minise.train.objective import Objective
 
@@ -66,7 +66,7 @@ def check_memory(
     ValueError, TypeError
         If the model or a setting is wrong, or the model cannot process such images.
     """
-    name = ops if isinstance(ops, str) else _name_of(ops)
+    name = ops if isinstance(ops, str) else name_of(ops)
     left = available() if name in CHECKED else None
     if left is None:
         return
@@ -94,12 +94,6 @@ def check_memory(
 
 
 _memory_of_model = lru_cache(memory_of)  # a process may train one model many times
-
-
-def _name_of(ops: Backend) -> str:
-    """Return the name of a back end of minise, or "" for another one."""
-    module = getattr(ops.conv2d_forward, "__module__", "")
-    return next((n for n, path in BACKENDS.items() if module.startswith(f"{path}.")), "")
 
 
 def _largest(needed: Callable[[int], int], too_many: int, max_bytes: int) -> int:
