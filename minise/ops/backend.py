@@ -172,7 +172,7 @@ def load_ops(name: str, threads: int = 0, algorithm: Algorithm = "auto") -> Back
 
 
 def name_of(ops: Backend) -> str:
-    """Return the name of a back end of minise, also with settings; "" for any other or a wrapper."""
+    """Return the name of a back end of minise, with or without settings; "" for another one."""
     module = ops.__name__ if isinstance(ops, ModuleType) else type(ops).__module__
     return next((n for n, path in BACKENDS.items() if f"{module}.".startswith(f"{path}.")), "")
 

@@ -6,6 +6,7 @@ import numpy as np
 from rich.console import Console
 
 from minise import nn
+from minise.train import SGD
 
 
 class SquaredError:
@@ -43,3 +44,22 @@ def pairs(count=3, seed=0, size=6):
 
 def quiet():
     return Console(file=io.StringIO(), width=200)
+
+
+class WithCounter(SGD):
+    """An optimiser with a counter and averages of the parameters."""
+
+    def __init__(self, net):
+        super().__init__(net)
+        self.steps = np.zeros((), np.int64)
+        self.averages = {k: np.zeros_like(a) for k, a in net.named_parameters().items()}
+
+    def state(self):
+        averages = {f"average/{name}": array for name, array in self.averages.items()}
+        return {**super().state(), **averages, "steps": self.steps}
+
+    def step(self, grads, lr):
+        super().step(grads, lr / (1 + int(self.steps)))
+        self.steps += 1
+        for name, array in self.net.named_parameters().items():
+            self.averages[name] += array

@@ -8,29 +8,11 @@ import pytest
 from minise import nn
 from minise.data import Batches, Dataset
 from minise.train import SGD, SoftmaxCrossEntropy, checkpoint, run
+from tests.train.regression import WithCounter
 from tests.train.test_resume import Killed, killed_after, quiet
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (24, 3, 2, 2), np.uint8)
 UNITS = dict(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
-
-
-class Averaging(SGD):
-    """SGD with a decreasing learning rate, and averages of the parameters."""
-
-    def __init__(self, net):
-        super().__init__(net)
-        self.steps = np.zeros((), np.int64)
-        self.averages = {k: array.copy() for k, array in net.named_parameters().items()}
-
-    def state(self):
-        averages = {f"average/{name}": array for name, array in self.averages.items()}
-        return {**super().state(), **averages, "steps": self.steps}
-
-    def step(self, grads, lr):
-        super().step(grads, lr / (1 + int(self.steps)))
-        self.steps += 1
-        for name, array in self.net.named_parameters().items():
-            self.averages[name] += 0.1 * (array - self.averages[name])
 
 
 class InOrder:
@@ -51,7 +33,7 @@ def batches(pixels=PIXELS, **settings):
     return Batches(dataset, 4, **UNITS, **settings)
 
 
-def train(folder, source, optimiser=Averaging, rng=0, **settings):
+def train(folder, source, optimiser=WithCounter, rng=0, **settings):
     layers = nn.Flatten(), nn.Dropout(0.2, rng=rng), nn.Linear(12, 2, rng=rng)
     net, console = nn.Chain(*layers), quiet()
     settings |= dict(epochs=2, save_every=0, out=folder, console=console)

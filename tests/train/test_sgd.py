@@ -8,6 +8,7 @@ from minise.nn import files
 from minise.ops import reference
 from minise.train import SGD
 from minise.train.sgd import check_optimiser_state, optimiser_state
+from tests.train.regression import WithCounter
 
 
 def update(param, grad, velocity, **settings):
@@ -226,25 +227,6 @@ class OnlyVelocity:
 
     def __init__(self, net):
         self.net, self.velocity = net, {"1.weight": np.ones(3)}
-
-
-class WithCounter(SGD):
-    """An optimiser with a counter and averages of the parameters."""
-
-    def __init__(self, net):
-        super().__init__(net)
-        self.steps = np.zeros((), np.int64)
-        self.averages = {k: np.zeros_like(a) for k, a in net.named_parameters().items()}
-
-    def state(self):
-        averages = {f"average/{name}": array for name, array in self.averages.items()}
-        return {**super().state(), **averages, "steps": self.steps}
-
-    def step(self, grads, lr):
-        super().step(grads, lr / (1 + int(self.steps)))
-        self.steps += 1
-        for name, array in self.net.named_parameters().items():
-            self.averages[name] += array
 
 
 def test_the_state_of_other_optimisers():
