@@ -277,12 +277,12 @@ def test_workspaces_of_jit_are_those_of_its_allocator(name, monkeypatch):
     x = np.ones((8, channels, 32, 32), np.float32)
     weight = np.ones((filters, channels // settings.get("groups", 1), kernel, kernel), np.float32)
     out, cache = jit.conv2d_forward(x, weight, **settings)
-    pooled, _ = workspace("conv2d_forward", (x, weight), settings)
+    pooled, _ = workspace("conv2d_forward", (x, weight), settings, (out, cache))
     assert sorted(sizes) == counted([out.nbytes, *pooled])
     dout = np.ascontiguousarray(out.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
     sizes.clear()
-    dx, dweight, _ = jit.conv2d_backward(dout, cache)
-    pooled, _ = workspace("conv2d_backward", (dout, cache), {})
+    dx, dweight, dbias = jit.conv2d_backward(dout, cache)
+    pooled, _ = workspace("conv2d_backward", (dout, cache), {}, (dx, dweight, dbias))
     others = {dweight.nbytes + 64} if "winograd" in name else set()
     assert sorted(size for size in sizes if size not in others) == counted([dx.nbytes, *pooled])
 
@@ -292,13 +292,18 @@ def counted(sizes):
     return sorted(size + 64 for size in sizes if size > memory.MAX_UNPOOLED_BYTES)
 
 
+def columns_of_cuda(x, weight, **settings):
+    results = cost.conv2d_forward(x, weight, **settings)
+    return cuda_workspace("conv2d_forward", (x, weight), settings, results)
+
+
 def test_columns_of_cuda_are_bounded():
     x, weight = (cost.shaped(shape, np.float32) for shape in ((8, 4, 16, 16), (6, 4, 3, 3)))
-    declared = cuda_workspace("conv2d_forward", (x, weight), dict(padding=(1, 1)))
+    declared = columns_of_cuda(x, weight, padding=(1, 1))
     assert declared == ([], 8 * 4 * 9 * 16 * 16 * 4)
     many = cost.shaped((1 << 20, 4, 16, 16), np.float32)
-    assert (1 << 27) < cuda_workspace("conv2d_forward", (many, weight), {})[1] <= 1 << 28
-    assert cuda_workspace("relu_forward", (x,), {}) == ([], 0)
+    assert (1 << 27) < columns_of_cuda(many, weight)[1] <= 1 << 28
+    assert cuda_workspace("relu_forward", (x,), {}, cost.relu_forward(x)) == ([], 0)
     assert cost.modelled("cuda").workspace is cuda_workspace
 
 

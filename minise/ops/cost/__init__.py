@@ -34,9 +34,9 @@ from minise.ops.cost.rules import Numpy
 from minise.ops.exports import exported
 from minise.ops.protocol import Listener
 
-# Maps a function's name, arguments and settings to the bytes of its workspace: the size of each
-# array from the back end's caching allocator, in order, and the sum of all other arrays.
-Workspace = Callable[[str, tuple[Any, ...], dict[str, Any]], tuple[list[int], int]]
+# Maps a function's name, arguments, settings and results to the bytes of its workspace: the size of
+# each array from the back end's caching allocator, in order, and the sum of all other arrays.
+Workspace = Callable[[str, tuple[Any, ...], dict[str, Any], Any], tuple[list[int], int]]
 
 # Resident bytes for each byte of an array from the C library, measured by tests/analysis/peaks.py:
 # for reference 1.05 to 1.15; jit's freed scratch also stays in the heap of each thread.
@@ -124,7 +124,7 @@ class Shapes:
                 ledger.paused = False
             _count(results)
             assert self.workspace is not None
-            pooled, others = self.workspace(name, arguments, settings)
+            pooled, others = self.workspace(name, arguments, settings, results)
             for size in pooled:
                 ledger.take(size, True)
                 ledger.note(others)

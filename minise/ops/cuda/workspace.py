@@ -12,7 +12,7 @@ from minise.ops.reference.windows import windows_of
 
 
 def workspace(
-    name: str, arguments: tuple[Any, ...], settings: dict[str, Any]
+    name: str, arguments: tuple[Any, ...], settings: dict[str, Any], results: Any
 ) -> tuple[list[int], int]:
     """Return an empty list, for arrays from a caching allocator, and the bytes of columns.
 
@@ -20,17 +20,12 @@ def workspace(
     ----------
     name : str
         A function of the back end, such as conv2d_backward.
-    arguments, settings
+    arguments, settings, results
         Of the call; only shapes and dtypes are read.
     """
-    if name == "conv2d_forward":
-        x, weight = arguments[:2]
-        names = ("stride", "padding", "dilation")
-        pairs = [settings.get(key, (0, 0) if key == "padding" else (1, 1)) for key in names]
-    elif name == "conv2d_backward":
-        x, weight, _, *pairs, _ = arguments[1]
-    else:
+    if name not in ("conv2d_forward", "conv2d_backward"):
         return [], 0
+    x, weight, _, *pairs, _ = results[1] if name == "conv2d_forward" else arguments[1]
     stride, padding, dilation = as_pairs(*pairs)
     pointwise = weight.shape[2:] == stride == (1, 1) and padding == (0, 0)
     if pointwise and name == "conv2d_forward":
