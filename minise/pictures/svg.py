@@ -127,11 +127,18 @@ class Canvas:
         )
 
     def circle(
-        self, x: float, y: float, radius: float, fill: str = "paper", stroke: str = "ink"
+        self,
+        x: float,
+        y: float,
+        radius: float,
+        fill: str = "paper",
+        stroke: str = "ink",
+        *,
+        dashed: bool = False,
     ) -> None:
         """Draw a circle around (x, y)."""
         position = f'cx="{_number(x)}" cy="{_number(y)}" r="{_number(radius)}"'
-        self._parts.append(f"<circle {position}{_paint(fill, stroke, 1, False, 1.5)}/>")
+        self._parts.append(f"<circle {position}{_paint(fill, stroke, 1, dashed, 1.5)}/>")
 
     def arrow(
         self,
