@@ -19,7 +19,7 @@ from minise.walk.page import asset
 WIDTH = 480
 TEXT = 16  # 12 px where the picture is 360 px wide
 ROLES = (
-    *("ink", "soft", "faint", "rule", "paper", "panel"),
+    *("ink", "soft", "rule", "paper", "panel"),
     *("forward", "forward-wash", "backward", "backward-wash"),
 )
 ROUND = 10  # radius of an arrow's corners
