@@ -62,11 +62,17 @@ class LineRecorder(Wrapper):
         A back end in plain Python: the reference, or a file of the user's.
     file : path, optional
         The user's file.
+
+    Attributes
+    ----------
+    layers : dict of (str, str) to str
+        By the layer that calls a fused op and the name of an op in it: the layer that the op is.
     """
 
     def __init__(self, ops: Any, file: Path | None = None) -> None:
         super().__init__(ops)
         self.file = file
+        self.layers: dict[tuple[str, str], str] = {}
         self._sources: dict[Any, Instrumented] = {}
         self._user_ops_by_layer: dict[str, UserOps] = {}
         self.start()
@@ -112,7 +118,7 @@ class LineRecorder(Wrapper):
         op, _, direction = name.rpartition("_")
         source = self._source(function)
         parent = self._call_stack[-1] if self._call_stack else None
-        call = OpCall(layer, op, direction, source, parent)
+        call = OpCall(self.layers.get((layer, op), layer), op, direction, source, parent)
         self.calls.append(call)
         arrays, settings = self._arguments(call, arrays, settings)
         inner = {

@@ -17,7 +17,7 @@ from minise.tracing.subject import Subject
 from minise.walk.build import Builder
 from minise.walk.page import NotebookTrace
 from minise.walk.steps import BACKWARD, FORWARD, Read, Step, Trace
-from minise.walk.story import Story, notes_by_op
+from minise.walk.story import SHARED, Story, notes_by_op
 
 MAX_TERMS = 4  # of a gradient that is recomputed for every subset of its terms
 
@@ -129,7 +129,7 @@ class Assembler:
         step = replace(step, gradient_of=names[0] if names else "", parts=self._parts(step))
         match = self._match(step)
         if match is None:
-            return step if step.upstream else replace(step, rule="", reason="")
+            return step if step.upstream else replace(step, rule="")
         target, twin, route = match
         return replace(step, check=self.slopes.check(step.value, target), twin=twin, route=route)
 
@@ -151,7 +151,7 @@ class Assembler:
         formula = self.builder.formula(step.number, name, new)
         step = replace(step, name=name, formula=formula, reads=reads, gradient_of=of)
         is_parameter = of in self.subject.names[1:]  # a parameter that several layers share
-        reason = "" if is_parameter else self.story.joins
+        reason = SHARED if is_parameter else self.story.joins
         step = replace(step, parts=parts, rule="", reason=reason)
         match = self._match(step)
         if match is None:

@@ -173,7 +173,7 @@ class Builder:
                 formula,
                 tuple(dict.fromkeys(explainer.inner)),
                 ", ".join(forward_line.text for forward_line in undone),
-                (undone[0].reason if undone else "") or explainer.helper_summary,
+                explainer.reason or (undone[0].reason if undone else ""),
                 tuple(self._reads(call, event, array, pick)),
                 leaves.scalars_of(event.line, event.scope),
             )

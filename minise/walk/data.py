@@ -100,7 +100,10 @@ def _step(step: Step, index: dict[int | str, int], arrays: list[dict[str, Any]])
         "mathml": step.formula.mathml,
         "formula": step.formula.text,
         "code": [{"text": step.code, "file": step.file, "line": step.line}]
-        + [{"text": line.code, "file": line.file, "line": line.line} for line in step.inner],
+        + [
+            {"text": 4 * line.depth * " " + line.code, "file": line.file, "line": line.line}
+            for line in step.inner
+        ],
         "rule": step.rule,
         "reason": step.reason,
         "constants": {name: _as_text(value) for name, value in step.constants.items()},

@@ -47,11 +47,12 @@ class Read:
 
 @dataclass(frozen=True)
 class Inner:
-    """A line of a helper function that a step's line calls."""
+    """A line of a helper function that a step's line executes."""
 
     code: str
     file: str
     line: int
+    depth: int = 0  # calls and loops around it, to indent it
 
 
 @dataclass
@@ -75,9 +76,9 @@ class Step:
     formula : Term
         The line as a formula, in plain text and MathML.
     inner : tuple of Inner
-        Lines of helper functions that the formula includes.
+        Lines of helper functions that the line executes, each once, in order.
     rule, reason : str
-        The forward line that this line differentiates, and the reason in its comment.
+        The forward line that this line differentiates; a sentence that says why the line is so.
     reads : tuple of Read
         The arrays that the line reads.
     constants : dict of str to number, str or bool
