@@ -5,6 +5,7 @@ from typing import Any
 
 from minise.checks import Array
 from minise.tracing.slopes import Check
+from minise.tracing.tape import Tape
 from minise.walk.terms import Term
 
 FORWARD, BACKWARD = "forward", "backward"
@@ -91,8 +92,8 @@ class Step:
         For a gradient: the forward step or the input whose gradient it is.
     route : tuple of (int or str, int) or None
         For one term of a gradient: the forward edge that it comes back along, (source, step).
-    parts : dict of tuple of str to ndarray
-        For a sum of gradients: the value by names of the terms that are included.
+    terms : tuple of str
+        For a sum of gradients: the names of the arrays that it adds, one for each route.
     """
 
     number: int
@@ -114,7 +115,7 @@ class Step:
     check: Check | None = None
     twin: int | str | None = None
     route: tuple[int | str, int] | None = None
-    parts: dict[tuple[str, ...], Array] = field(default_factory=dict)
+    terms: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -125,6 +126,28 @@ class Step:
     def upstream(self) -> tuple[Read, ...]:
         """The gradients that the step reads."""
         return tuple(read for read in self.reads if read.upstream)
+
+
+@dataclass
+class Live:
+    """A tape, and the nodes of a trace's steps.
+
+    Attributes
+    ----------
+    tape : Tape
+        The operations that the steps depend on.
+    steps : list of int or None
+        By step: the node of its value; None if the tape does not reproduce it.
+    reads : list of tuple of int or None
+        By step: the nodes of the arrays that it reads.
+    origins : list of int or None
+        By step: the node of the value whose gradient it is, for its check.
+    """
+
+    tape: Tape
+    steps: list[int | None]
+    reads: list[tuple[int | None, ...]]
+    origins: list[int | None]
 
 
 @dataclass
@@ -150,6 +173,8 @@ class Trace:
     title, story, notes
         Text of the source: first line and paragraphs of the docstring of the op's file (for a net
         its tree of layers, or its code), and by op the Notes of its backward.
+    live : Live or None
+        The tape of the pass, from which a page computes the steps for other inputs.
     """
 
     name: str
@@ -162,6 +187,7 @@ class Trace:
     title: str = ""
     story: list[str] = field(default_factory=list)
     notes: dict[str, list[str]] = field(default_factory=dict)
+    live: Live | None = None
 
     def passes(self, direction: str) -> list[Step]:
         """Return the steps of one pass."""
