@@ -32,7 +32,8 @@ class Builder:
     ----------
     steps : list of Step
         The steps so far. For step k, `events[k]` is its event, `calls[k]` the call of that event,
-        and `values[k]` the recorded object itself, not a copy.
+        `values[k]` the recorded object itself, not a copy, and `elements[k]` its position in the
+        value of the event, None if it is that value.
     inputs : dict of str to ndarray
         The arrays that lines read and no line computed.
     results : dict of int to list
@@ -45,6 +46,7 @@ class Builder:
         self.events: list[Event] = []
         self.calls: list[OpCall] = []
         self.values: list[Any] = []
+        self.elements: list[int | None] = []
         self.results: dict[int, list[Source | None]] = {}
         self._calls_of_pass: list[OpCall] = []
         self._by_identity: dict[int, Source] = {}
@@ -181,6 +183,8 @@ class Builder:
         self.events.append(event)
         self.calls.append(call)
         self.values.append(value)
+        in_tuple = isinstance(event.value, tuple | list) and isinstance(pick, partial)
+        self.elements.append(pick.keywords["index"] if in_tuple else None)  # type: ignore[attr-defined]
         self._register(value, number)
         return number
 
