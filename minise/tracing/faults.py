@@ -57,21 +57,21 @@ def find_faults(subject: Subject, dout: Array, wrong: Sequence[WrongGradient]) -
     """
     passes = _Passes(subject, dout, wrong)
     rng = np.random.default_rng(0)
-    truth = {k: gradient.check.truth for k, gradient in enumerate(wrong)}
+    corrected = {k: gradient.check.corrected for k, gradient in enumerate(wrong)}
     moved = {
         k: value + wrong[k].check.tolerance * rng.choice((-1.0, 1.0), value.shape)
-        for k, value in truth.items()
+        for k, value in corrected.items()
     }
-    original, exact, shifted = passes.run({}), passes.run(truth), passes.run(moved)
+    original, exact, shifted = passes.run({}), passes.run(corrected), passes.run(moved)
     culprits = []
     for k, (_, _, check) in enumerate(wrong):
         effect = float(np.max(abs(shifted[k] - exact[k]), initial=0.0))
         tolerance = check.tolerance + AMPLIFICATION * effect
-        if np.any(abs(exact[k] - check.truth) > tolerance):
+        if np.any(abs(exact[k] - check.corrected) > tolerance):
             culprits.append(k)
     heirs: list[list[int]] = [[] for _ in wrong]
     for culprit in culprits:
-        alone = passes.run({culprit: truth[culprit]})
+        alone = passes.run({culprit: corrected[culprit]})
         for k in range(len(wrong)):
             if k != culprit and not np.array_equal(alone[k], original[k]):
                 heirs[k].append(culprit)

@@ -48,7 +48,7 @@ class Check:
         relative to the larger of the two; 0 where both are within rounding of zero.
     agrees : ndarray of bool
         True where the difference is within the rounding error of the computation.
-    truth, tolerance : ndarray
+    corrected, tolerance : ndarray
         The gradient where it agrees, else the slope; and the bound on its error. They have the
         shape of the perturbed value if the gradient broadcasts to slopes that differ.
     """
@@ -58,7 +58,7 @@ class Check:
     complex_step: Array | None
     error: Array
     agrees: Array
-    truth: Array
+    corrected: Array
     tolerance: Array
 
     @property
@@ -101,7 +101,7 @@ class Slopes:
         difference, exact, error = (np.zeros(gradient.size) for _ in range(3))
         agrees = np.ones(gradient.size, bool)
         largest = np.full(gradient.size, -1.0)
-        truth, tolerance = np.array(wide, float), np.zeros(shape)
+        corrected, tolerance = np.array(wide, float), np.zeros(shape)
         for entry, index in enumerate(gradient_indices):
             value = float(wide.ravel()[entry])
             slopes = self._slopes(target, entry)
@@ -109,7 +109,7 @@ class Slopes:
             distance = abs(value - best)
             is_right = all(self._is_within_error(value, slope) for slope in slopes)
             agrees[index] &= is_right
-            truth.flat[entry] = value if is_right else best
+            corrected.flat[entry] = value if is_right else best
             tolerance.flat[entry] = self._allowed_error(value, slopes[-1])
             if distance > largest[index]:
                 largest[index] = distance
@@ -123,7 +123,7 @@ class Slopes:
             exact.reshape(gradient.shape) if self.complex else None,
             error.reshape(gradient.shape),
             agrees.reshape(gradient.shape),
-            *_narrowed(truth, tolerance, indices),
+            *_narrowed(corrected, tolerance, indices),
         )
 
     def _is_within_error(self, value: float, slope: Slope) -> bool:
@@ -161,11 +161,13 @@ class Slopes:
         return not difference.smooth or distance <= allowed * (1 + np.sqrt(first.size))
 
 
-def _narrowed(truth: Array, tolerance: Array, indices: Array) -> tuple[Array, Array]:
-    """Return both arrays in the shape of `indices` if `truth` is constant over each index."""
-    first = np.unique(np.broadcast_to(indices, truth.shape), return_index=True)[1]
-    narrow, bound = (array.ravel()[first].reshape(indices.shape) for array in (truth, tolerance))
-    return (narrow, bound) if np.all(abs(truth - narrow) <= 2 * tolerance) else (truth, tolerance)
+def _narrowed(corrected: Array, tolerance: Array, indices: Array) -> tuple[Array, Array]:
+    """Return both arrays in the shape of `indices` if `corrected` is constant over each index."""
+    first = np.unique(np.broadcast_to(indices, corrected.shape), return_index=True)[1]
+    narrow = corrected.ravel()[first].reshape(indices.shape)
+    if np.any(abs(corrected - narrow) > 2 * tolerance):
+        return corrected, tolerance
+    return narrow, tolerance.ravel()[first].reshape(indices.shape)
 
 
 def _line(run: PerturbedRun, u: Array) -> differences.Line:
