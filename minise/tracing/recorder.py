@@ -49,9 +49,9 @@ class OpCall:
 
 
 class Replacement(NamedTuple):
-    """The replacement of one event's value in the next run."""
+    """The replacement of one event's value, or of every event's, in the next run."""
 
-    number: int  # of the event
+    number: int | None  # of the event; None for every event
     value: Callable[[OpCall, Event], Any]  # returns the new value
 
 
@@ -189,7 +189,7 @@ class LineRecorder(Wrapper):
         event = Event(self._event_count, name, value, line, scope)
         self._event_count += 1
         replacement = self._replacement
-        if replacement is not None and replacement.number == event.number:
+        if replacement is not None and replacement.number in (None, event.number):
             event = event._replace(value=replacement.value(call, event))
         event = event._replace(value=self.hook.recorded(event))
         call.events.append(event)

@@ -56,6 +56,28 @@ class Inner:
     depth: int = 0  # calls and loops around it, to indent it
 
 
+@dataclass(frozen=True)
+class Fault:
+    """Why a gradient is wrong: its line is, or it inherits the error of another line.
+
+    Attributes
+    ----------
+    is_culprit : bool
+        True if the line computes a wrong gradient even from the true values of all that it reads.
+    inherits : tuple of int
+        Numbers of the culprit steps whose errors reach this step.
+    unchecked : tuple of int
+        Numbers of steps without a check that the step reads: the mistake may be in their lines.
+    is_filled : bool
+        True if later lines fill the array in place: the mistake may be in those lines.
+    """
+
+    is_culprit: bool
+    inherits: tuple[int, ...] = ()
+    unchecked: tuple[int, ...] = ()
+    is_filled: bool = False
+
+
 @dataclass
 class Step:
     """One executed line of an op: its code and formula, the arrays it read, its value, its check.
@@ -88,6 +110,8 @@ class Step:
         Name of the input whose gradient the step computes, or "".
     check : Check or None
         None in forward, and if forward has no intermediate of that name.
+    fault : Fault or None
+        None for a step without a check, and for one that its check found right.
     twin : int, str or None
         For a gradient: the forward step or the input whose gradient it is.
     route : tuple of (int or str, int) or None
@@ -113,9 +137,15 @@ class Step:
     constants: dict[str, Any] = field(default_factory=dict)
     gradient_of: str = ""
     check: Check | None = None
+    fault: Fault | None = None
     twin: int | str | None = None
     route: tuple[int | str, int] | None = None
     terms: tuple[str, ...] = ()
+
+    @property
+    def is_wrong(self) -> bool:
+        """True if the check of the step's gradient found a wrong entry."""
+        return self.check is not None and not self.check.ok
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -200,4 +230,10 @@ class Trace:
     @property
     def ok(self) -> bool:
         """True if every checked gradient agrees with numerical derivatives of forward."""
-        return all(step.check is None or step.check.ok for step in self.steps)
+        return not any(step.is_wrong for step in self.steps)
+
+    @property
+    def culprits(self) -> list[Step]:
+        """The steps whose lines are wrong, or else the first step with a wrong gradient."""
+        wrong = [step for step in self.steps if step.is_wrong]
+        return [step for step in wrong if step.fault and step.fault.is_culprit] or wrong[:1]

@@ -303,7 +303,7 @@ def test_maximum_of_complex_numbers_is_not_trusted(students):
 def test_a_changed_line_changes_the_trace(tmp_path):
     path = tmp_path / "edited.py"
     old, new = "dx_gate = squeeze_backward(dz, argmax, x)", "dx_gate = dz"
-    walked = trace("squeeze_excite", case("se").x, ops=edited(path, old, new), file=path)
+    walked = trace("squeeze_excite", case("se").x, ops=edited(path, (old, new)), file=path)
     step = next(step for step in walked.steps if step.name == "dx_gate")
     assert (step.formula.text, step.code) == ("dx_gate = dz", "dx_gate = dz")
     assert not step.check.ok
