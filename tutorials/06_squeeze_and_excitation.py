@@ -4,13 +4,16 @@ __generated_with = "0.25.2"
 app = marimo.App(width="medium", app_title="Squeeze and excitation")
 
 with app.setup:
+    from types import SimpleNamespace
+
     import marimo as mo
     import numpy as np
 
-    from minise import models
+    from minise import data, models, train
     from minise.contract.case import Case
     from minise.grading.exercise import Exercise
     from minise.lessons import Arrays, Plot
+    from minise.nn import SE, Build, GlobalAvgPool2d, basic_block
     from minise.ops import reference as ops
     from minise.walk import trace
 
@@ -152,8 +155,7 @@ def _(dx, gate_route):
     The loss depends on one pixel of `out` only, and yet all {dx.size} pixels of $x$ get a gradient.
     The first route is local. The second route is not: each pixel of the *other* channel gets
     {gate_route[0, 1, 0, 0]:.3f}, because the gate of the first channel depends on the mean of the
-    second channel. Without this route the gradient is nearly right, and the loss may still
-    decrease. A gradient check shows the mistake at once.
+    second channel.
     """)
     return
 
@@ -161,11 +163,112 @@ def _(dx, gate_route):
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
+    ## The bug that still trains
+
+    Suppose that somebody forgets the second route. All gradients of the parameters of the block stay
+    right; only `dx` misses a term, and so do the gradients of all layers before it. Does the net
+    still train? A back end is an object with functions, so a wrong one takes a few lines. (Our nets
+    call `se_block_tail`, which is batch normalisation, the block of this lesson, the sum of
+    lesson 7 and a ReLU. Its cache contains $w_1$, which backward reads only to compute
+    $dz = w_1^T du$: with zeros in its place $dz = 0$, and the second route is gone.)
+
+    We train a small net with one SE block on 32 images of ten classes, with the right and with the
+    wrong backward, from the same initial values, and repeat it with other initial values.
+    (Lesson 8 explains the loss and the training step.)
+    """)
+    return
+
+
+@app.cell
+def _():
+    def without_gate_route(dout, cache):
+        gates = cache.gates._replace(w1=np.zeros_like(cache.gates.w1))
+        return ops.se_block_tail_backward(dout, cache._replace(gates=gates))
+
+    wrong_ops = SimpleNamespace(**{**vars(ops), "se_block_tail_backward": without_gate_route})
+    images = data.shapes10("train", n=32)
+    pixels = (images.images[:, :, ::4, ::4] / 255 - 0.5).astype(np.float32)  # 8 x 8
+
+    def train_net(backend, seed, steps=24):
+        """Return the loss before each step, and the first gradient as one vector."""
+        build = Build(ops=backend, rng=seed, se=SE(reduction=2))
+        net = build.chain(
+            ("conv", build.conv(3, 16, 3)),
+            ("bn", build.norm_relu(16)),
+            ("block", basic_block(16, 16, 1, build)),
+            ("pool", GlobalAvgPool2d(ops=backend)),
+            ("fc", build.linear(16, 10)),
+        )
+        optimiser = train.SGD(net, momentum=0.9)
+        losses, gradients = [], []
+        for _ in range(steps):
+            scores, net_cache = net.forward(pixels, training=True)
+            loss, loss_cache = ops.softmax_cross_entropy_forward(scores, images.labels)
+            dloss = np.asarray(1.0, np.float32)
+            dscores, _ = ops.softmax_cross_entropy_backward(dloss, loss_cache)
+            _, grads = net.backward(dscores, net_cache)
+            optimiser.step(grads, lr=0.1)
+            losses.append(float(loss))
+            gradients.append(np.concatenate([value.ravel() for value in grads.values()]))
+        return losses, gradients[0]
+
+    seeds = range(8)
+    runs = {
+        name: [train_net(backend, seed) for seed in seeds]
+        for name, backend in (("both routes", ops), ("without the gate's route", wrong_ops))
+    }
+    losses = {name: np.array([run[0] for run in both]) for name, both in runs.items()}
+    _pairs = list(zip(*([run[1] for run in both] for both in runs.values()), strict=True))
+    cosines = np.array([a @ b / np.linalg.norm(a) / np.linalg.norm(b) for a, b in _pairs])
+    missing = np.array([np.linalg.norm(a - b) / np.linalg.norm(a) for a, b in _pairs])
+    return cosines, losses, missing
+
+
+@app.cell(hide_code=True)
+def _(cosines, losses, missing):
+    _right, _wrong = losses.values()
+    _plot = Plot(2.4)
+    _axes = _plot.axes
+    for _name, _values in losses.items():
+        (_line,) = _axes.plot(_values.mean(axis=0), label=_name)
+        _low, _high = _values.min(axis=0), _values.max(axis=0)
+        _axes.fill_between(
+            range(len(_low)), _low, _high, color=_line.get_color(), alpha=0.2, lw=0
+        )
+    _axes.set_xlabel("steps")
+    _axes.set_ylabel("loss")
+    _axes.legend()
+    _worse = _wrong[:, -1] - _right[:, -1]
+    mo.vstack(
+        [
+            _plot,
+            mo.md(f"""
+    (Lines: mean over {len(_right)} initial values; bands: lowest to highest.) The first wrong
+    gradient differs from the right one by {missing.min():.0%} to {missing.max():.0%} of its norm, and
+    points in nearly the same direction: the cosine of the angle is {cosines.min():.3f} to
+    {cosines.max():.3f}. So the loss decreases from {_wrong[:, 0].mean():.2f} to
+    {_wrong[:, -1].mean():.2f}, against {_right[:, -1].mean():.2f} with the right gradient. Only
+    with the right run beside it do you see that something is wrong: the loss of the wrong run
+    ends higher for {np.sum(_worse > 0)} of {len(_worse)} initial values, by {_worse.mean():.2f} on
+    average, while two right runs with different initial values differ by up to
+    {np.ptp(_right[:, -1]):.2f}. A gradient check shows the mistake at once: lesson 9.
+    """),
+        ]
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    _slope = {v: np.exp(-v) / (1 + np.exp(-v)) ** 2 for v in (0, 6)}
+    mo.md(rf"""
     ## The gate saturates
 
     Choose $v$ of the first channel. The closer the gate is to 0 or 1, the smaller is its derivative
-    $s(1-s)$, and the smaller is the gradient through the second route. A gate that is fully open or
-    closed does not learn any more.
+    $s(1-s)$, and the smaller are the gradients through the gate: those of its parameters, and the
+    second route of $dx$. A gate that is almost open or closed learns next to nothing: at $v = 0$
+    the derivative is {_slope[0]:.2f}, and at $v = \pm 6$ it is {_slope[6]:.4f},
+    {_slope[0] / _slope[6]:.0f} times smaller. It is never 0, so the gate is slow, not stuck.
     """)
     return
 

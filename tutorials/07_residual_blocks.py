@@ -45,48 +45,106 @@ def _():
     first term is very small, the second is `dout` without any loss.
 
     Let the branch be a matrix product that rotates its input at random and halves its norm. Stack
-    many of them, once without and once with the sum. How large is the gradient at the first
-    layer?
+    many of them, once without and once with the sum. How large is the gradient at the first layer?
+    One stack proves little: the answer depends on the rotations. So we draw many stacks.
     """)
     return
 
 
 @app.cell
 def _():
-    depth = mo.ui.slider(1, 40, value=20, label="layers", show_value=True)
-    depth
-    return (depth,)
+    STACKS, LAYERS, SIZE = 400, 40, 8
+
+    def rotations(rng):
+        """Return uniformly distributed rotations (and reflections), one for each stack and layer."""
+        q, r = np.linalg.qr(rng.standard_normal((STACKS, LAYERS, SIZE, SIZE)))
+        return q * np.sign(np.diagonal(r, axis1=-2, axis2=-1))[..., None, :]
+
+    branch_norm = mo.ui.slider(
+        steps=[0.0, 0.1, 0.25, 0.5, 1.0], value=0.5, label="norm of the branch", show_value=True
+    )
+    depth = mo.ui.slider(1, LAYERS, value=20, label="layers", show_value=True)
+    turns = rotations(np.random.default_rng(0))
+    mo.vstack([branch_norm, depth])
+    return SIZE, branch_norm, depth, turns
 
 
 @app.cell
-def _(depth):
-    rng = np.random.default_rng(0)
-    plain = residual = np.ones((1, 8)) / np.sqrt(8)  # norm 1
-    lengths = [(1.0, 1.0)]
-    for _layer in range(depth.value):
-        rotation, _ = np.linalg.qr(rng.standard_normal((8, 8)))
-        _, cache = ops.linear_forward(plain, 0.5 * rotation)  # backward needs the weight only
-        plain, _, _ = ops.linear_backward(plain, cache)
-        branch, _, _ = ops.linear_backward(residual, cache)
-        residual = branch + residual
-        lengths.append((np.linalg.norm(plain), np.linalg.norm(residual)))
-    return (lengths,)
+def _(SIZE, branch_norm, turns):
+    def norms_of(weights, shortcut):
+        """Return the norm of the gradient after each layer, (layers + 1, stacks)."""
+        stacks, layers = weights.shape[:2]
+        gradient = np.ones((stacks, 1, SIZE)) / np.sqrt(SIZE)  # norm 1
+        norms = [np.ones(stacks)]
+        for layer in range(layers):
+            dbranch = gradient @ weights[:, layer]  # backward of a linear layer: dout @ weight
+            gradient = dbranch + gradient if shortcut else dbranch
+            norms.append(np.linalg.norm(gradient, axis=(1, 2)))
+        return np.array(norms)
+
+    plain, residual = (norms_of(branch_norm.value * turns, shortcut) for shortcut in (False, True))
+    return norms_of, plain, residual
 
 
 @app.cell(hide_code=True)
-def _(depth, lengths):
-    _plot = Plot(2.1)
-    _plot.axes.semilogy(lengths, label=["without the sum", "with it"])
-    _plot.axes.set_xlabel("layers, counted from the loss")
-    _plot.axes.set_ylabel("norm of the gradient")
-    _plot.axes.locator_params(axis="x", integer=True)
-    _plot.axes.legend()
+def _(branch_norm, depth, plain, residual):
+    _plot = Plot(2.4)
+    _axes = _plot.axes
+    _layers = np.arange(depth.value + 1)
+    for _norms, _label in ((plain, "without the sum"), (residual, "with it")):
+        _low, _middle, _high = np.percentile(_norms[: depth.value + 1], [5, 50, 95], axis=1)
+        (_line,) = _axes.plot(_layers, _middle, label=_label)
+        _axes.fill_between(_layers, _low, _high, color=_line.get_color(), alpha=0.2, lw=0)
+    _axes.set_yscale("log" if branch_norm.value else "linear")
+    _axes.set_xlabel("layers, counted from the loss")
+    _axes.set_ylabel("norm of the gradient")
+    _axes.locator_params(axis="x", integer=True)
+    _axes.legend()
+    _low, _middle, _high = np.percentile(residual[depth.value], [5, 50, 95])
     _text = f"""
-    After {depth.value} layers, a gradient of norm 1 has the norm {lengths[-1][0]:.1e} without the
-    sum and {lengths[-1][1]:.1f} with it. (In some layers the two terms point in similar directions,
-    in others in opposite directions.)
+    After {depth.value} layers, a gradient of norm 1 has the norm {plain[depth.value][0]:.1e} without
+    the sum. With it, the median of {residual.shape[1]} stacks is {_middle:.1f}, and 90 % of them are
+    between {_low:.1f} and {_high:.1f} (the band). {np.mean(residual[depth.value] > 1):.1%} of them
+    have a larger gradient at the first layer than at the last.
     """
     mo.vstack([_plot, mo.md(_text)])
+    return
+
+
+@app.cell(hide_code=True)
+def _(branch_norm):
+    _square = 1 + branch_norm.value**2
+    mo.md(rf"""
+    Why does the gradient grow? Let $g$ be the gradient and $a$ the norm of the branch. The branch
+    turns $g$ into $a Q g$, with a random rotation $Q$, so
+
+    $$ |g + a Q g|^2 = |g|^2 + 2 a \langle g, Q g \rangle + a^2 |g|^2 $$
+
+    The middle term is as often positive as negative, and its mean is 0. So the mean of the square
+    grows by $1 + a^2 = {_square:g}$ in each layer. The sum cures vanishing gradients, and nothing
+    prevents a slow growth: a net of $L$ blocks multiplies the square by about $(1 + a^2)^L$. For
+    the same reason the outputs grow in forward. Two remedies are in use. **Normalise**: the batch
+    normalisations of a branch set the size of its numbers anew, and their backward divides the
+    gradient by the standard deviation of their input: the larger the input has grown, the smaller
+    is $a$. **Start small**: with $a^2 = 1/L$ the factor is below $e$ for any depth, and with
+    $a = 0$ it is 1. Many recipes therefore start the last $\gamma$ of every branch at 0 (Goyal et
+    al., below). Move the slider *norm of the branch*, and see the band flatten.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _(SIZE, norms_of, turns):
+    _raw, _ = np.linalg.qr(np.random.default_rng(0).standard_normal(turns.shape))
+    _traces = [round(np.trace(q, axis1=-2, axis2=-1).mean(), 1) + 0.0 for q in (_raw, turns)]
+    _medians = [np.median(norms_of(0.5 * q, shortcut=True)[20]) for q in (_raw, turns)]
+    mo.md(f"""
+    (Random numbers have traps of their own. `np.linalg.qr` of normal numbers is a rotation, but not
+    a uniformly distributed one: it prefers rotations that turn back. The mean trace of its
+    {SIZE} x {SIZE} matrices is {_traces[0]}, and should be 0; the last line of `rotations`
+    corrects the signs, and the mean trace is {_traces[1]}. Without that line the median after
+    20 layers, with a branch of norm 0.5, would be {_medians[0]:.1f} instead of {_medians[1]:.1f}.)
+    """)
     return
 
 
@@ -415,6 +473,8 @@ def _():
 
     - A sum passes its gradient to both summands. Even if the gradient of the branch is small, the
       shortcut passes `dout` without loss.
+    - Without the sum the gradient vanishes with depth; with it, it grows slowly. So residual nets
+      normalise, and start with small branches.
     - $x$ has two uses, so its gradient is the sum of two.
     - The blocks of our nets are declared in [blocks.py](../minise/nn/blocks.py); `Residual` is in
       [residual.py](../minise/nn/residual.py), `Chain` in [compose.py](../minise/nn/compose.py),
@@ -425,7 +485,8 @@ def _():
     Sources: He et al., *Deep Residual Learning for Image Recognition*, arXiv:1512.03385; the same,
     *Identity Mappings in Deep Residual Networks*, arXiv:1603.05027, for the gradient along the
     shortcuts and pre-activation; Hu et al., *Squeeze-and-Excitation Networks*, arXiv:1709.01507,
-    section 6, for the sites.
+    section 6, for the sites; Goyal et al., *Accurate, Large Minibatch SGD*, arXiv:1706.02677,
+    section 5.1, for the initial value 0 of the last $\gamma$.
     """)
     return
 
