@@ -20,45 +20,14 @@ def _():
     # 9. Checking gradients: what weaker checks miss
 
     A wrong forward pass is noticed at once. With a wrong backward pass a net still trains, a little
-    worse, and the mistake goes unnoticed. So every backward has to be checked against its forward.
-    In this lesson you build such a check, find its best step, and see which real bugs the usual
-    shortcuts miss.
+    worse, and the mistake goes unnoticed. In [lesson 2](02_linear.py) you compared two slopes along
+    a direction $u$: $\langle dx, u \rangle$ from backward, and a difference of two runs of forward.
+    In this lesson you find the best step of such a check, see which real bugs the usual shortcuts
+    miss, and build a check that can be trusted.
 
-    You need: derivatives. The examples are from [batch normalisation](05_batch_norm.py) and
-    [squeeze and excitation](06_squeeze_and_excitation.py).
+    You need: the check of [lesson 2](02_linear.py). The examples are from [batch
+    normalisation](05_batch_norm.py) and [squeeze and excitation](06_squeeze_and_excitation.py).
     """)
-    return
-
-
-@app.cell(hide_code=True)
-def _():
-    mo.md(r"""
-    ## The idea, in one number
-
-    Take $f(x) = x_0 x_1^2$ at $x = (3, 2)$. By hand, the gradient is $(x_1^2, 2 x_0 x_1)$. Now take
-    a small step along a direction $u$. The change of $f$, divided by the step, is the inner product
-    of the gradient and $u$, the slope along $u$:
-
-    $$ \frac{f(x + h u) - f(x - h u)}{2 h} \;\approx\; \langle \text{gradient}, u \rangle $$
-
-    The left side needs two runs of forward and does not use backward. One random direction tests
-    all entries of the gradient at once. If an entry is wrong, the two sides differ for nearly every
-    $u$: they agree only if the error is orthogonal to $u$, and a random $u$ is almost surely not.
-    (The $u$ below is not random, to get simple numbers.)
-    """)
-    return
-
-
-@app.cell
-def _():
-    def f(x):
-        return x[0] * x[1] ** 2
-
-    x = np.array([3.0, 2.0])
-    gradient = np.array([x[1] ** 2, 2 * x[0] * x[1]])
-    u, h = np.array([0.6, -0.8]), 1e-3
-    slope = (f(x + h * u) - f(x - h * u)) / (2 * h)
-    mo.md(f"⟨gradient, u⟩ = {gradient @ u:.6f}, central difference {slope:.6f}")
     return
 
 
@@ -68,7 +37,9 @@ def _():
     ## How small a step?
 
     Let $g(h)$ be the loss after a step of $h$ along $u$, and $g'$, $g''$, $g'''$ its derivatives
-    at 0. Taylor's series is
+    at 0: $g'$ is the slope that we want. One random direction tests all entries of a gradient at
+    once: a wrong entry stays hidden only if the error is orthogonal to $u$, and a random $u$ is
+    almost surely not. Taylor's series is
     $g(h) = g(0) + h g' + \tfrac{h^2}{2} g'' + \tfrac{h^3}{6} g''' + \dots$, so
 
     - **one-sided**: $(g(h) - g(0)) / h$ has the error $\tfrac{h}{2} g''$;
@@ -195,7 +166,8 @@ def _():
 
     - **BN: zero**: batch normalisation whose `dx` is zero;
     - **BN: no variance**: without the route through the variance;
-    - **BN: unbiased**: `dx` with the unbiased variance in rstd, so wrong by the factor
+    - **BN: unbiased**: `dx` is right but for its leading factor rstd, which is computed from the
+      unbiased variance, while xhat stays as forward computed it; so `dx` is wrong by the factor
       $\sqrt{(M - 1) / M}$;
     - **SE: no gate**: squeeze and excitation without the route through the gate;
     - **pool: =**: max pooling with = instead of += for overlapping windows;
@@ -354,10 +326,13 @@ def _(BUGS, caught, draw_all, draws, loose_tolerance):
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
-    These shortcuts are used in practice. Batch normalisation has been released with a wrong `dx`
-    because its tests, with no layer before it, compared only the gradients of the parameters
-    (mlpack, issue 1923). Our own tests insert such mistakes into every op, and the check has to
-    detect each of them.
+    These shortcuts are used in practice. The library mlpack released batch normalisation with a
+    wrong `dx`, because its tests, with no layer before it, compared only the gradients of the
+    parameters ([issue 1923](https://github.com/mlpack/mlpack/issues/1923)). When a linear layer was
+    put before every layer under test, so that its weights depended on `dx`, one more test failed:
+    layer normalisation, written after the same pattern, had the same mistake ([pull request
+    1930](https://github.com/mlpack/mlpack/pull/1930)). Our own tests insert such mistakes into
+    every op, and the check has to detect each of them.
 
     ## Kinks
 
