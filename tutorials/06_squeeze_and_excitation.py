@@ -12,7 +12,7 @@ with app.setup:
     from minise import data, models, train
     from minise.contract.case import Case
     from minise.grading.exercise import Exercise
-    from minise.lessons import Arrays, Plot
+    from minise.lessons import Arrays, Plot, Question, Task, by_gradients, judged, show
     from minise.nn import SE, Build, GlobalAvgPool2d, basic_block
     from minise.ops import reference as ops
     from minise.walk import trace
@@ -104,6 +104,31 @@ def _(b1, b2, cache, w1, w2, x):
 
 
 @app.cell(hide_code=True)
+def _(cache, out):
+    _dout = np.zeros(out.shape)
+    _dout[0, 0, 0, 0] = 1
+    _dx = ops.squeeze_excite_backward(_dout, cache)[0]
+    show(
+        Question(
+            r"""
+    Suppose that the loss depends on one pixel of out only, the first pixel of the first channel:
+    $\partial L / \partial \text{out}$ is 1 there and 0 elsewhere. How many of the four pixels of
+    $x$ get a gradient that is not 0? Does the loss increase or decrease if a pixel of the *second*
+    channel gets brighter?
+    """,
+            rf"""
+    {np.count_nonzero(_dx)} of {_dx.size}. Each pixel is part of a mean, the first gate depends on
+    both means, and the gate multiplies the pixel that counts. A brighter second channel
+    {"decreases" if _dx[0, 1, 0, 0] < 0 else "increases"} the loss: the gradient there is
+    {_dx[0, 1, 0, 0]:.3f}, because its weight in $w_1$ is {cache.gates.w1[0, 1]:g}, so $u$, $v$ and
+    the first gate become smaller.
+    """,
+        )
+    )
+    return
+
+
+@app.cell(hide_code=True)
 def _():
     mo.md(r"""
     ## Two routes
@@ -165,10 +190,10 @@ def _():
     mo.md(r"""
     ## The bug that still trains
 
-    Suppose that somebody forgets the second route. All gradients of the parameters of the block stay
-    right; only `dx` misses a term, and so do the gradients of all layers before it. Does the net
-    still train? A back end is an object with functions, so a wrong one takes a few lines. (Our nets
-    call `se_block_tail`, which is batch normalisation, the block of this lesson, the sum of
+    Suppose that somebody forgets the second route. All gradients of the parameters of the block
+    stay right; only `dx` misses a term, and so do the gradients of all layers before it. Does the
+    net still train? A back end is an object with functions, so a wrong one takes a few lines. (Our
+    nets call `se_block_tail`, which is batch normalisation, the block of this lesson, the sum of
     lesson 7 and a ReLU. Its cache contains $w_1$, which backward reads only to compute
     $dz = w_1^T du$: with zeros in its place $dz = 0$, and the second route is gone.)
 
@@ -189,7 +214,7 @@ def _():
     images = data.shapes10("train", n=32)
     pixels = (images.images[:, :, ::4, ::4] / 255 - 0.5).astype(np.float32)  # 8 x 8
 
-    def train_net(backend, seed, steps=24):
+    def train_net(backend, seed, steps=20):
         """Return the loss before each step, and the first gradient as one vector."""
         build = Build(ops=backend, rng=seed, se=SE(reduction=2))
         net = build.chain(
@@ -212,7 +237,7 @@ def _():
             gradients.append(np.concatenate([value.ravel() for value in grads.values()]))
         return losses, gradients[0]
 
-    seeds = range(8)
+    seeds = range(6)
     runs = {
         name: [train_net(backend, seed) for seed in seeds]
         for name, backend in (("both routes", ops), ("without the gate's route", wrong_ops))
@@ -225,6 +250,24 @@ def _():
 
 
 @app.cell(hide_code=True)
+def _(cosines, losses):
+    show(
+        Question(
+            """
+    Is the wrong gradient of the whole net nearly orthogonal to the right one
+    (cosine 0.1), at 45 degrees (0.7), or nearly parallel (0.99)? And does the loss decrease?
+    """,
+            f"""
+    Nearly parallel: the cosine is {cosines.mean():.3f} on average. The loss decreases for
+    {sum(run[-1] < run[0] for run in losses["without the gate's route"])} of {len(cosines)} initial
+    values. Most of the gradient takes the first route, through the scale.
+    """,
+        )
+    )
+    return
+
+
+@app.cell(hide_code=True)
 def _(cosines, losses, missing):
     _right, _wrong = losses.values()
     _plot = Plot(2.4)
@@ -232,9 +275,7 @@ def _(cosines, losses, missing):
     for _name, _values in losses.items():
         (_line,) = _axes.plot(_values.mean(axis=0), label=_name)
         _low, _high = _values.min(axis=0), _values.max(axis=0)
-        _axes.fill_between(
-            range(len(_low)), _low, _high, color=_line.get_color(), alpha=0.2, lw=0
-        )
+        _axes.fill_between(range(len(_low)), _low, _high, color=_line.get_color(), alpha=0.2, lw=0)
     _axes.set_xlabel("steps")
     _axes.set_ylabel("loss")
     _axes.legend()
@@ -244,8 +285,8 @@ def _(cosines, losses, missing):
             _plot,
             mo.md(f"""
     (Lines: mean over {len(_right)} initial values; bands: lowest to highest.) The first wrong
-    gradient differs from the right one by {missing.min():.0%} to {missing.max():.0%} of its norm, and
-    points in nearly the same direction: the cosine of the angle is {cosines.min():.3f} to
+    gradient differs from the right one by {missing.min():.0%} to {missing.max():.0%} of its norm,
+    and points in nearly the same direction: the cosine of the angle is {cosines.min():.3f} to
     {cosines.max():.3f}. So the loss decreases from {_wrong[:, 0].mean():.2f} to
     {_wrong[:, -1].mean():.2f}, against {_right[:, -1].mean():.2f} with the right gradient. Only
     with the right run beside it do you see that something is wrong: the loss of the wrong run
@@ -254,6 +295,27 @@ def _(cosines, losses, missing):
     {np.ptp(_right[:, -1]):.2f}. A gradient check shows the mistake at once: lesson 9.
     """),
         ]
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    _s = {v: 1 / (1 + np.exp(-v)) for v in (0, 6)}
+    show(
+        Question(
+            r"""
+    A gate with $v = 0$ is half open, a gate with $v = 6$ is open to
+    $1 / (1 + e^{-6})$. Both get the same $ds$. How many times smaller is the gradient $dv$ of the
+    second gate: 2, 10 or 100 times?
+    """,
+            rf"""
+    $dv = ds \cdot s (1 - s)$. At $v = 0$ the factor is
+    ${_s[0]:g} \cdot {1 - _s[0]:g} = {_s[0] * (1 - _s[0]):g}$, at $v = 6$ it is
+    ${_s[6]:.4f} \cdot {1 - _s[6]:.4f} = {_s[6] * (1 - _s[6]):.4f}$:
+    {_s[0] * (1 - _s[0]) / (_s[6] * (1 - _s[6])):.0f} times smaller.
+    """,
+        )
     )
     return
 
@@ -441,10 +503,7 @@ def _():
 
 @app.cell(hide_code=True)
 def _(exercise):
-    answer = exercise.check(squeeze_excite_backward)
-    if mo.app_meta().mode == "script":
-        print(answer)
-    answer
+    judged(exercise, squeeze_excite_backward)
     return
 
 

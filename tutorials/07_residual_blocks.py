@@ -10,7 +10,7 @@ with app.setup:
     from minise import models
     from minise.contract.case import Case
     from minise.grading.exercise import Exercise
-    from minise.lessons import Plot, python_of, table
+    from minise.lessons import Plot, Question, Task, by_gradients, judged, python_of, show, table
     from minise.nn import SE, Build, Chain, Layer, ReLU, Residual, Tail, basic_block, under
     from minise.ops import reference as ops
     from minise.walk import trace
@@ -56,7 +56,7 @@ def _():
     STACKS, LAYERS, SIZE = 400, 40, 8
 
     def rotations(rng):
-        """Return uniformly distributed rotations (and reflections), one for each stack and layer."""
+        """Return uniformly distributed rotations and reflections by stack and layer."""
         q, r = np.linalg.qr(rng.standard_normal((STACKS, LAYERS, SIZE, SIZE)))
         return q * np.sign(np.diagonal(r, axis1=-2, axis2=-1))[..., None, :]
 
@@ -87,6 +87,26 @@ def _(SIZE, branch_norm, turns):
 
 
 @app.cell(hide_code=True)
+def _(norms_of, turns):
+    _without, _with = (norms_of(0.5 * turns, shortcut)[20] for shortcut in (False, True))
+    show(
+        Question(
+            r"""
+    A gradient of norm 1 goes back through 20 layers whose branch halves every norm. What is its
+    norm without the sum? And with the sum: is it almost 0, about 1, or larger than 1?
+    """,
+            rf"""
+    Without the sum it is exactly $0.5^{{20}}$ = {_without[0]:.1e}: the first layer learns
+    next to nothing. With the sum it is larger than 1 in {np.mean(_with > 1):.1%} of
+    {len(_with)} random stacks; the median is {np.median(_with):.1f}. The shortcut alone would keep
+    it at 1, and the branches add to it.
+    """,
+        )
+    )
+    return
+
+
+@app.cell(hide_code=True)
 def _(branch_norm, depth, plain, residual):
     _plot = Plot(2.4)
     _axes = _plot.axes
@@ -102,10 +122,11 @@ def _(branch_norm, depth, plain, residual):
     _axes.legend()
     _low, _middle, _high = np.percentile(residual[depth.value], [5, 50, 95])
     _text = f"""
-    After {depth.value} layers, a gradient of norm 1 has the norm {plain[depth.value][0]:.1e} without
-    the sum. With it, the median of {residual.shape[1]} stacks is {_middle:.1f}, and 90 % of them are
-    between {_low:.1f} and {_high:.1f} (the band). {np.mean(residual[depth.value] > 1):.1%} of them
-    have a larger gradient at the first layer than at the last.
+    After {depth.value} layers, a gradient of norm 1 has the norm {plain[depth.value][0]:.1e}
+    without the sum. With it, the median of {residual.shape[1]} stacks is {_middle:.1f}, and 90 %
+    of them are between {_low:.1f} and {_high:.1f} (the band).
+    {np.mean(residual[depth.value] > 1):.1%} of them have a larger gradient at the first layer than
+    at the last.
     """
     mo.vstack([_plot, mo.md(_text)])
     return
@@ -276,6 +297,25 @@ def _():
 
 @app.cell(hide_code=True)
 def _(differences):
+    show(
+        Question(
+            """
+    The block above adds `dbranch + dshortcut` at its end; the declared block hands `dshortcut` to
+    the backward of `conv1`, which adds it to its own result. Do the gradients differ not at all, by
+    rounding (about 1e-16), or by more?
+    """,
+            f"""
+    The largest difference is {max(differences.values()):g}. Both compute the same sums in the same
+    order; only the two terms of the last sum may be swapped, and a + b = b + a holds in
+    floating-point arithmetic, too. (It is (a + b) + c = a + (b + c) that does not.)
+    """,
+        )
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _(differences):
     _rows = [(name, f"{difference:g}") for name, difference in differences.items()]
     mo.md(table(["gradient of", "largest difference"], _rows))
     return
@@ -358,6 +398,31 @@ def _(dx, site, slope, u):
 
 @app.cell(hide_code=True)
 def _():
+    _plain = models.build("resnet20").parameter_count
+    counts = {
+        name: models.build("se_resnet20", reduction=4, site=name).parameter_count - _plain
+        for name in ("standard", "pre", "post", "identity", "3x3")
+    }
+    _other = [name for name, count in counts.items() if count != counts["standard"]]
+    show(
+        Question(
+            """
+    The gate has two matrices of $C R$ weights, with $R = C / r$. At which of the five sites does
+    the block have another number of parameters than at the others? Think of the blocks that widen
+    the net, from 16 to 32 channels for instance.
+    """,
+            f"""
+    At the site *{", ".join(_other)}*: {counts[_other[0]]:,} instead of {counts["standard"]:,}
+    parameters. There the gate stands before the first convolution of the branch, and its $C$ is the
+    number of channels that come in.
+    """,
+        )
+    )
+    return (counts,)
+
+
+@app.cell(hide_code=True)
+def _():
     mo.md(r"""
     ## What a site costs
 
@@ -368,14 +433,10 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _():
+def _(counts):
     _plain = models.build("resnet20").parameter_count
-    _counts = {
-        name: models.build("se_resnet20", reduction=4, site=name).parameter_count - _plain
-        for name in ("standard", "pre", "post", "identity", "3x3")
-    }
-    _rows = [(name, f"{count:,}") for name, count in _counts.items()]
-    _range = max(_counts.values()) - min(_counts.values())
+    _rows = [(name, f"{count:,}") for name, count in counts.items()]
+    _range = max(counts.values()) - min(counts.values())
     mo.vstack(
         [
             mo.md(table(["site", f"parameters added to ResNet-20 ({_plain:,})"], _rows)),
@@ -432,10 +493,7 @@ def _():
 
 @app.cell(hide_code=True)
 def _(exercise):
-    answer = exercise.check(batch_norm2d_add_relu_backward)
-    if mo.app_meta().mode == "script":
-        print(answer)
-    answer
+    judged(exercise, batch_norm2d_add_relu_backward)
     return
 
 

@@ -10,7 +10,19 @@ with app.setup:
     from minise.contract.case import Case, draw, functions
     from minise.gradcheck import check
     from minise.grading.exercise import Exercise
-    from minise.lessons import BOUND, Pair, Planted, Plot, Text, table
+    from minise.lessons import (
+        BOUND,
+        Pair,
+        Planted,
+        Plot,
+        Question,
+        Task,
+        Text,
+        by_values,
+        judged,
+        show,
+        table,
+    )
     from minise.ops import reference as ops
 
 
@@ -28,6 +40,30 @@ def _():
     You need: the check of [lesson 2](02_linear.py). The examples are from [batch
     normalisation](05_batch_norm.py) and [squeeze and excitation](06_squeeze_and_excitation.py).
     """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    _eps = np.finfo(float).eps
+    _error = {
+        n: abs((np.exp(1 + 10**-n) - np.exp(1 - 10**-n)) / (2 * 10**-n) / np.e - 1)
+        for n in (1.0, 5.0, 12.0)
+    }
+    show(
+        Question(
+            r"""
+    The slope of $e^x$ at $x = 1$ by a central difference in float64, whose numbers have 16 digits:
+    which step is best, $h = 10^{-1}$, $10^{-5}$ or $10^{-12}$?
+    """,
+            rf"""
+    $10^{{-5}}$: the relative error is {_error[5]:.0e}, against {_error[1]:.0e} with $10^{{-1}}$ and
+    {_error[12]:.0e} with $10^{{-12}}$. The division by $2h$ magnifies the rounding of the two
+    values, about {_eps:.0e}, to {_eps:.0e} / $h$; the error of the formula falls with $h^2$. The
+    two are about equal where $h^3$ is {_eps:.0e}, at $h$ = {np.cbrt(_eps):.0e}.
+    """,
+        )
+    )
     return
 
 
@@ -289,6 +325,26 @@ def _(BUGS):
 
 
 @app.cell(hide_code=True)
+def _(caught):
+    _zero = caught["BN: zero"]
+    _found = [name for name, share in _zero.items() if share]
+    show(
+        Question(
+            """
+    The first bug is a batch normalisation whose `dx` is zero everywhere. Nothing
+    before it learns. Which of the six checks detect it?
+    """,
+            f"""
+    Only {", ".join(f"**{name}**" for name in _found)}. **params** does not look at `dx`. With
+    `dout` of ones the right `dx` is zero, too: the sum of a normalised channel is always the same.
+    So is the sum of its squares, up to eps, and **out** misses the bug as well (lesson 5).
+    """,
+        )
+    )
+    return
+
+
+@app.cell(hide_code=True)
 def _(caught, draws):
     _checks = list(next(iter(caught.values())))
     _rows = [
@@ -342,6 +398,26 @@ def _():
     side of its kinks each number is: `relu_branches(cache)`. The check compares the branches at
     $x - h$, $x$ and $x + h$ and takes a smaller step if they differ.
     """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    _x, _h = 2e-4, 1e-3
+    _relu = [max(_x + step, 0.0) for step in (_h, -_h)]
+    show(
+        Question(
+            rf"""
+    A ReLU at $x = {_x:g}$, and a central difference with the step $h = {_h:g}$. Backward says 1,
+    which is right. What does the difference say?
+    """,
+            rf"""
+    $(\max({_x + _h:g}, 0) - \max({_x - _h:g}, 0)) / {2 * _h:g}$ =
+    {(_relu[0] - _relu[1]) / (2 * _h):.1f}. The step crosses the kink, so one of the two sides is
+    not on the line whose slope you want: the check is wrong, not backward.
+    """,
+        )
+    )
     return
 
 
@@ -417,10 +493,7 @@ def _():
 
 @app.cell(hide_code=True)
 def _(exercise):
-    answer = exercise.check(hard_sigmoid_backward)
-    if mo.app_meta().mode == "script":
-        print(answer)
-    answer
+    judged(exercise, hard_sigmoid_backward)
     return
 
 

@@ -11,7 +11,17 @@ with app.setup:
     from minise.bench.workloads import SE
     from minise.contract.case import Case
     from minise.grading.exercise import Exercise
-    from minise.lessons import Arrays, Plot, cuda_of, table
+    from minise.lessons import (
+        Arrays,
+        Plot,
+        Question,
+        Task,
+        by_gradients,
+        cuda_of,
+        judged,
+        show,
+        table,
+    )
 
 
 @app.cell(hide_code=True)
@@ -64,6 +74,24 @@ def _():
     assert np.array_equal(result.reshape(image.shape), image * gates[:, :, None, None])
     Arrays(1, x=image, s=gates, out=result.reshape(image.shape))
     return blocks, block, image
+
+
+@app.cell(hide_code=True)
+def _(block, blocks, image):
+    show(
+        Question(
+            f"""
+    The image has {image.size} numbers, and a block has {block} threads. How many threads run? What
+    would the last ones do without the line `if thread < len(x)`?
+    """,
+            f"""
+    {blocks * block}: blocks are whole, so {image.size} numbers need {blocks} of them. Without the
+    `if`, threads {image.size} to {blocks * block - 1} would read and write beyond the end. In NumPy
+    this raises an IndexError; on a GPU they overwrite whatever lies there.
+    """,
+        )
+    )
+    return
 
 
 @app.cell(hide_code=True)
@@ -181,6 +209,25 @@ def _():
     32 neighbouring numbers, four sectors are enough (coalesced access). If the distance between the
     numbers is `step`, more sectors are read, and most of each is unused.
     """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    _sectors = len(np.unique(np.arange(32) * 8 // 8))
+    show(
+        Question(
+            """
+    32 lanes read 32 numbers of four bytes. If they are neighbours, 4 sectors of 32 bytes are read.
+    How many sectors are read if the lanes read every eighth number? Which share of the bytes is
+    used?
+    """,
+            f"""
+    {_sectors} sectors, one for each lane, and {32 / (8 * _sectors):.1%} of their bytes. The same 32
+    numbers cost {_sectors // 4} times as much memory traffic.
+    """,
+        )
+    )
     return
 
 
@@ -326,6 +373,25 @@ def _():
 
 
 @app.cell(hide_code=True)
+def _(sums):
+    _lucky = [name for name, (right, wrong) in sums.items() if right == wrong]
+    show(
+        Question(
+            """
+    Without the barrier, each thread runs to its end before the next one starts. Is
+    the sum right if the threads run in order, from thread 0 to thread 7? If they run backwards?
+    """,
+            f"""
+    In order: {sums["in order"][1]:g}. Thread 0 reads numbers that nobody has written yet, and NaN
+    shows it. Backwards: {sums["backwards"][1]:g}, the right sum, because every thread finds
+    the complete work of the threads above it. Right for: {", ".join(_lucky)}.
+    """,
+        )
+    )
+    return
+
+
+@app.cell(hide_code=True)
 def _(numbers, sums):
     _rows = [(name, f"{right:g}", f"{wrong:g}") for name, (right, wrong) in sums.items()]
     _lucky = [name for name, (right, wrong) in sums.items() if right == wrong]
@@ -410,10 +476,7 @@ def _():
 
 @app.cell(hide_code=True)
 def _(exercise):
-    answer = exercise.check(channel_scale_backward)
-    if mo.app_meta().mode == "script":
-        print(answer)
-    answer
+    judged(exercise, channel_scale_backward)
     return
 
 
