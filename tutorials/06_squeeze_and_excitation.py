@@ -12,7 +12,7 @@ with app.setup:
     from minise import data, models, train
     from minise.contract.case import Case
     from minise.grading.exercise import Exercise
-    from minise.lessons import Arrays, Plot, Question, Task, by_gradients, judged, show
+    from minise.lessons import Arrays, Plot, Question, Task, by_gradients, judged, python_of, show
     from minise.nn import SE, Build, GlobalAvgPool2d, basic_block
     from minise.ops import reference as ops
     from minise.walk import trace
@@ -504,6 +504,88 @@ def _():
 @app.cell(hide_code=True)
 def _(exercise):
     judged(exercise, squeeze_excite_backward)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.vstack(
+        [
+            mo.md(r"""
+    ## Task: a gate from the brightest pixel
+
+    Here is another gate. Each channel has its own one, which depends on the largest pixel of the
+    channel: $z = \max x$, $v = a z + b$, $s = \text{sigmoid}(v)$, $\text{out} = x \cdot s$, with
+    two numbers $a$ and $b$ for each channel:
+    """),
+            mo.md(python_of(max_gate_forward)),
+            mo.md(r"""
+    Write the whole backward, without a skeleton; it returns `dx`, `da`, `db`. `x` still has two
+    routes. Which pixels get a gradient by the second one?
+    """),
+        ]
+    )
+    return
+
+
+@app.function(hide_code=True)
+def max_gate_forward(x, a, b):
+    N, C, H, W = x.shape
+    pixels = x.reshape(N, C, H * W)
+    argmax = pixels.real.argmax(axis=2)  # (N, C): where the largest pixel is
+    n, c = np.ogrid[:N, :C]
+    z = pixels[n, c, argmax]  # (N, C)
+    v = a * z + b
+    s = 1 / (1 + np.exp(-v))
+    out = x * s[:, :, None, None]
+    return out, (x, a, argmax, z, s)
+
+
+@app.function
+def max_gate_backward(dout, cache):
+    """Return dx (N, C, H, W), da (C,) and db (C,)."""
+    ...
+
+
+@app.cell(hide_code=True)
+def _():
+    _rng = np.random.default_rng(3)
+    task = Task(
+        by_gradients(
+            max_gate_forward,
+            [_rng.standard_normal(shape) for shape in ((2, 3, 4, 5), (3,), (3,))],
+            names=["x", "a", "b"],
+            branches=lambda cache: cache[2],
+        ),
+        hints=(
+            "Begin as in the exercise: ds is a sum over the pixels, here (N, C), and "
+            "dv = ds * s * (1 - s).",
+            "v = a z + b, and all images use one a and one b: da and db are sums over N.",
+            "dz = dv * a. The maximum selects: dz goes to the pixel at argmax, and to no other.",
+            "First dx = dout * s[:, :, None, None]. Then add dz at [n, c, argmax] of "
+            "dx.reshape(N, C, H * W), with n, c = np.ogrid[:N, :C]; reshape returns a view.",
+        ),
+        solution="""
+            def max_gate_backward(dout, cache):
+                x, a, argmax, z, s = cache
+                N, C, H, W = x.shape
+                ds = (dout * x).sum(axis=(2, 3))
+                dv = ds * s * (1 - s)
+                da = (dv * z).sum(axis=0)
+                db = dv.sum(axis=0)
+                dz = dv * a
+                dx = dout * s[:, :, None, None]
+                n, c = np.ogrid[:N, :C]
+                dx.reshape(N, C, H * W)[n, c, argmax] += dz
+                return dx, da, db
+        """,
+    )
+    return (task,)
+
+
+@app.cell(hide_code=True)
+def _(task):
+    judged(task, max_gate_backward)
     return
 
 

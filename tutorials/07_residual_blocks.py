@@ -499,6 +499,79 @@ def _(exercise):
 
 @app.cell(hide_code=True)
 def _():
+    mo.vstack(
+        [
+            mo.md(r"""
+    ## Task: a unit with pre-activation
+
+    In a unit with pre-activation, normalisation and ReLU stand before the convolution, and nothing
+    stands after the sum:
+    """),
+            mo.md(python_of(preact_unit_forward)),
+            mo.md(r"""
+    Write the whole backward, without a skeleton; it returns `dx`, `dgamma`, `dbeta`, `dweight`. You
+    may call the backward functions of the ops: `ops.conv2d_backward(dy, c3)` returns three
+    gradients, the last one None, because there is no bias.
+    """),
+        ]
+    )
+    return
+
+
+@app.function(hide_code=True)
+def preact_unit_forward(x, gamma, beta, weight):
+    zeros, ones = np.zeros(len(gamma)), np.ones(len(gamma))
+    statistics = dict(running_mean=zeros, running_var=ones, training=True)
+    y1, c1 = ops.batch_norm2d_forward(x, gamma, beta, **statistics)
+    y2, c2 = ops.relu_forward(y1)
+    y3, c3 = ops.conv2d_forward(y2, weight, padding=(1, 1))
+    out = x + y3
+    return out, (c1, c2, c3)
+
+
+@app.function
+def preact_unit_backward(dout, cache):
+    """Return dx, dgamma, dbeta and dweight."""
+    ...
+
+
+@app.cell(hide_code=True)
+def _():
+    _rng = np.random.default_rng(4)
+    task = Task(
+        by_gradients(
+            preact_unit_forward,
+            [_rng.standard_normal(shape) for shape in ((2, 3, 4, 5), (3,), (3,), (3, 3, 3, 3))],
+            names=["x", "gamma", "beta", "weight"],
+            branches=lambda cache: ops.relu_branches(cache[1]),
+        ),
+        hints=(
+            "One line for each line of forward, last line first. Which gradient does y3 get?",
+            "out = x + y3: both summands get dout. Keep it: it is the shortcut's part of dx.",
+            "Then conv2d_backward with c3, relu_backward with c2, batch_norm2d_backward with c1.",
+            "x has two uses: dx is dout plus what batch_norm2d_backward returns first.",
+        ),
+        solution="""
+            def preact_unit_backward(dout, cache):
+                c1, c2, c3 = cache
+                dy2, dweight, _ = ops.conv2d_backward(dout, c3)
+                dy1 = ops.relu_backward(dy2, c2)
+                dbranch, dgamma, dbeta = ops.batch_norm2d_backward(dy1, c1)
+                dx = dbranch + dout
+                return dx, dgamma, dbeta, dweight
+        """,
+    )
+    return (task,)
+
+
+@app.cell(hide_code=True)
+def _(task):
+    judged(task, preact_unit_backward)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
     mo.md(r"""
     ## Every number
 

@@ -10,7 +10,7 @@ with app.setup:
     from minise import data, models, train
     from minise.contract.case import Case
     from minise.grading.exercise import Exercise
-    from minise.lessons import Arrays, Plot, Question, Task, by_gradients, judged, show
+    from minise.lessons import Arrays, Plot, Question, Task, by_gradients, judged, python_of, show
     from minise.ops import reference as ops
     from minise.walk import trace
 
@@ -323,6 +323,73 @@ def _():
 @app.cell(hide_code=True)
 def _(exercise):
     judged(exercise, softmax_cross_entropy_backward)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.vstack(
+        [
+            mo.md(r"""
+    ## Task: label smoothing
+
+    A net whose probability of the correct class is 0.999 still gets a gradient that asks for more.
+    *Label smoothing* asks for less: of the probability that the net should give, a share
+    $\varepsilon$ is spread equally over all $K$ classes, and the rest stays at the label:
+    """),
+            mo.md(python_of(smoothed_loss_forward)),
+            mo.md(r"""
+    Write the whole backward, without a skeleton. `dout` is one number, the gradient of the loss.
+    At which probabilities is the gradient zero?
+    """),
+        ]
+    )
+    return
+
+
+@app.function(hide_code=True)
+def smoothed_loss_forward(logits, labels, epsilon=0.1):
+    N, K = logits.shape
+    wanted = np.full((N, K), epsilon / K)
+    wanted[np.arange(N), labels] += 1 - epsilon  # each row sums to 1
+    shifted = logits - logits.real.max(axis=1, keepdims=True)
+    logprob = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    loss = -(wanted * logprob).sum() / N
+    return loss, (logprob, wanted)
+
+
+@app.function
+def smoothed_loss_backward(dout, cache):
+    """Return dlogits (N, K)."""
+    ...
+
+
+@app.cell(hide_code=True)
+def _():
+    task = Task(
+        by_gradients(
+            lambda logits: smoothed_loss_forward(logits, np.array([2, 0, 1])),
+            [np.random.default_rng(5).standard_normal((3, 4))],
+            names=["logits"],
+        ),
+        hints=(
+            "As in the exercise, with dlogprob = -dout * wanted / N.",
+            "Two routes: each logit itself, and the sum of exponentials that its row shares.",
+            "The second term is -p times the sum of dlogprob over the row, and the row of wanted "
+            "sums to 1. What is left is short.",
+        ),
+        solution="""
+            def smoothed_loss_backward(dout, cache):
+                logprob, wanted = cache
+                return dout * (np.exp(logprob) - wanted) / len(wanted)
+        """,
+    )
+    return (task,)
+
+
+@app.cell(hide_code=True)
+def _(task):
+    judged(task, smoothed_loss_backward)
     return
 
 

@@ -597,6 +597,82 @@ def _(pairs):
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
+    ## Task: a check to twelve digits
+
+    In [lesson 2](02_linear.py) you wrote `slopes(forward, backward, x, dout, u)`: the slope of
+    ⟨dout, out⟩ along $u$ by backward, and by a central difference. Write it again, without a
+    skeleton, and take the complex step in place of the difference. The two numbers have to be right
+    to twelve digits, also where `out` is a small number plus a million: there a difference of two
+    runs has lost its digits.
+    """)
+    return
+
+
+@app.function
+def complex_slopes(forward, backward, x, dout, u):
+    """Return by_backward, by_forward; forward(x) returns out, cache."""
+    ...
+
+
+@app.cell(hide_code=True)
+def _():
+    def right_slopes(forward, backward, x, dout, u):
+        h = 1e-30
+        _, cache = forward(x)
+        shifted, _ = forward(x + 1j * h * u)
+        return (backward(dout, cache) * u).sum(), (dout * shifted.imag).sum() / h
+
+    def _case(op, sizes, settings, offset=0.0):
+        rng = np.random.default_rng(6)
+        (x, *rest), keywords = draw(Case(op, sizes, settings), rng)
+        forward, backward, _ = functions(ops, op, keywords)
+
+        def of_x(x):
+            out, cache = forward(x, *rest)
+            return out + offset, cache
+
+        dout, u = rng.standard_normal(of_x(x)[0].shape), rng.standard_normal(x.shape)
+        return of_x, lambda dout, cache: backward(dout, cache)[0], x, dout, u
+
+    _norm = dict(N=2, C=2, H=2, W=3), dict(training=True)
+    task = Task(
+        by_values(
+            right_slopes,
+            [
+                _case("squeeze_excite", dict(N=1, C=3, H=2, W=2, R=2), {}),
+                _case("batch_norm2d", *_norm),
+                _case("batch_norm2d", *_norm, offset=1e6),
+            ],
+            names=["by_backward", "by_forward"],
+            rel_tol=1e-12,
+        ),
+        hints=(
+            "by_backward is as before: the inner product of dx and u.",
+            "One more run of forward, at x + 1j * h * u. Nothing is subtracted, so h may be tiny.",
+            "The slope is the inner product of dout and the imaginary part of out, divided by h.",
+        ),
+        solution="""
+            def complex_slopes(forward, backward, x, dout, u):
+                h = 1e-30
+                out, cache = forward(x)
+                shifted, _ = forward(x + 1j * h * u)
+                by_backward = (backward(dout, cache) * u).sum()
+                by_forward = (dout * shifted.imag).sum() / h
+                return by_backward, by_forward
+        """,
+    )
+    return (task,)
+
+
+@app.cell(hide_code=True)
+def _(task):
+    judged(task, complex_slopes)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
     ## Summary
 
     - A step along $u$ changes `out` by $J u$, where $J$ is the Jacobian: the derivative of every

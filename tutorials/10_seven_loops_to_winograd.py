@@ -520,6 +520,78 @@ def _(exercise):
 
 @app.cell(hide_code=True)
 def _():
+    mo.vstack(
+        [
+            mo.md(r"""
+    ## Task: Winograd's backward
+
+    The forward below computes two results from each row of four pixels, with the matrices of the
+    points 0, 1, -1 and infinity. `d` is (N, 4): N rows of pixels. `g`, the filter of three numbers,
+    is the same for all of them. `y` is (N, 2):
+    """),
+            mo.md(python_of(winograd_forward)),
+            mo.md(r"""
+    Write the whole backward, without a skeleton; it returns `dd` and `dg`. It should multiply in
+    the four points, too: it never forms the six products of the definition.
+    """),
+        ]
+    )
+    return
+
+
+@app.function(hide_code=True)
+def winograd_forward(d, g):
+    A_T, G, B_T = matrices([0.0, 1.0, -1.0])
+    points = d @ B_T.T  # (N, 4)
+    taps = G @ g  # (4,)
+    products = points * taps
+    y = products @ A_T.T
+    return y, (points, taps, A_T, G, B_T)
+
+
+@app.function
+def winograd_backward(dy, cache):
+    """Return dd (N, 4) and dg (3,)."""
+    ...
+
+
+@app.cell(hide_code=True)
+def _():
+    _rng = np.random.default_rng(7)
+    task = Task(
+        by_gradients(
+            winograd_forward,
+            [_rng.standard_normal((3, 4)), _rng.standard_normal(3)],
+            names=["d", "g"],
+        ),
+        hints=(
+            "One line for each line of forward, last line first.",
+            "y = products @ A_T.T: the gradient of products is dy times the matrix, untransposed.",
+            "products = points * taps: dpoints is dproducts * taps. All rows use one taps, so "
+            "dtaps is a sum over the rows.",
+        ),
+        solution="""
+            def winograd_backward(dy, cache):
+                points, taps, A_T, G, B_T = cache
+                dproducts = dy @ A_T
+                dpoints = dproducts * taps
+                dtaps = (dproducts * points).sum(axis=0)
+                dd = dpoints @ B_T
+                dg = G.T @ dtaps
+                return dd, dg
+        """,
+    )
+    return (task,)
+
+
+@app.cell(hide_code=True)
+def _(task):
+    judged(task, winograd_backward)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
     mo.md(r"""
     ## Summary
 

@@ -19,6 +19,7 @@ with app.setup:
         by_gradients,
         cuda_of,
         judged,
+        python_of,
         show,
         table,
     )
@@ -477,6 +478,92 @@ def _():
 @app.cell(hide_code=True)
 def _(exercise):
     judged(exercise, channel_scale_backward)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.vstack(
+        [
+            mo.md(r"""
+    ## Task: the indices of a thread
+
+    The kernel below adds neighbours: a row of `W` numbers becomes a row of `W - 1` sums. It sees
+    flat arrays, as a GPU does, and each thread computes one sum:
+    """),
+            mo.md(python_of(sum_neighbours)),
+            mo.md(r"""
+    In backward, a thread for each *sum* would add to two entries of `dx`, and the next thread to
+    one of the same entries: a race. So write a kernel with a thread for each entry of `dx`, which
+    collects what belongs to it. How many sums does an entry have a part in, and where do they
+    lie in the flat `dout`? The threads run in any order, and `dx` is NaN before they start.
+    """),
+        ]
+    )
+    return
+
+
+@app.function(hide_code=True)
+def sum_neighbours(thread, x, out, W):
+    row, k = divmod(thread, W - 1)
+    first = row * W + k  # in x the rows are one number longer
+    out[thread] = x[first] + x[first + 1]
+
+
+@app.function
+def spread_neighbours(thread, dout, dx, W):
+    """Write dx[thread]; dout and dx are flat."""
+    ...
+
+
+@app.cell(hide_code=True)
+def _():
+    def run_threads(kernel, count, *arguments):
+        for thread in np.random.default_rng(0).permutation(count):  # in any order
+            kernel(int(thread), *arguments)
+
+    def forward(x):
+        rows, W = x.shape
+        out = np.zeros((rows, W - 1), x.dtype)
+        run_threads(sum_neighbours, out.size, x.ravel(), out.reshape(-1), W)
+        return out, x.shape
+
+    def judge(kernel):
+        """Judge the backward whose threads run the kernel."""
+
+        def backward(dout, shape):
+            dx = np.full(shape, np.nan)
+            run_threads(kernel, dx.size, dout.ravel(), dx.reshape(-1), shape[1])
+            return dx
+
+        x = np.random.default_rng(8).standard_normal((3, 4))
+        return by_gradients(forward, [x], names=["x"])(backward)
+
+    task = Task(
+        judge,
+        hints=(
+            "row, i = divmod(thread, W): the entry is number i of its row.",
+            "It is the first summand of sum i, if there is such a sum: i < W - 1. And the second "
+            "summand of sum i - 1, if i > 0.",
+            "In dout a row has W - 1 numbers, so sum i of the row lies at row * (W - 1) + i.",
+        ),
+        solution="""
+            def spread_neighbours(thread, dout, dx, W):
+                row, i = divmod(thread, W)
+                total = 0.0
+                if i < W - 1:
+                    total += dout[row * (W - 1) + i]
+                if i > 0:
+                    total += dout[row * (W - 1) + i - 1]
+                dx[thread] = total
+        """,
+    )
+    return (task,)
+
+
+@app.cell(hide_code=True)
+def _(task):
+    judged(task, spread_neighbours)
     return
 
 
