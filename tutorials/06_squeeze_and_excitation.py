@@ -205,7 +205,7 @@ def _():
 
 
 @app.cell
-def _():
+def bug_that_trains():
     def without_gate_route(dout, cache):
         gates = cache.gates._replace(w1=np.zeros_like(cache.gates.w1))
         return ops.se_block_tail_backward(dout, cache._replace(gates=gates))
@@ -246,7 +246,7 @@ def _():
     _pairs = list(zip(*([run[1] for run in both] for both in runs.values()), strict=True))
     cosines = np.array([a @ b / np.linalg.norm(a) / np.linalg.norm(b) for a, b in _pairs])
     missing = np.array([np.linalg.norm(a - b) / np.linalg.norm(a) for a, b in _pairs])
-    return cosines, losses, missing
+    return cosines, losses, missing, without_gate_route
 
 
 @app.cell(hide_code=True)

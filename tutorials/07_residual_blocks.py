@@ -70,7 +70,7 @@ def _():
 
 
 @app.cell
-def _(SIZE, branch_norm, turns):
+def random_stacks(SIZE, branch_norm, turns):
     def norms_of(weights, shortcut):
         """Return the norm of the gradient after each layer, (layers + 1, stacks)."""
         stacks, layers = weights.shape[:2]
@@ -510,8 +510,9 @@ def _():
             mo.md(python_of(preact_unit_forward)),
             mo.md(r"""
     Write the whole backward, without a skeleton; it returns `dx`, `dgamma`, `dbeta`, `dweight`. You
-    may call the backward functions of the ops: `ops.conv2d_backward(dy, c3)` returns three
-    gradients, the last one None, because there is no bias.
+    may call the backward functions of the ops. Each returns a tuple with one gradient for each
+    array of its forward: `ops.relu_backward` one, the other two three. (The third of
+    `ops.conv2d_backward` is None, because there is no bias.)
     """),
         ]
     )
@@ -537,7 +538,7 @@ def preact_unit_backward(dout, cache):
 
 @app.cell(hide_code=True)
 def _():
-    _rng = np.random.default_rng(4)
+    _rng = np.random.default_rng(10)  # the ReLU is open and closed in each channel
     task = Task(
         by_gradients(
             preact_unit_forward,
@@ -555,7 +556,7 @@ def _():
             def preact_unit_backward(dout, cache):
                 c1, c2, c3 = cache
                 dy2, dweight, _ = ops.conv2d_backward(dout, c3)
-                dy1 = ops.relu_backward(dy2, c2)
+                (dy1,) = ops.relu_backward(dy2, c2)
                 dbranch, dgamma, dbeta = ops.batch_norm2d_backward(dy1, c1)
                 dx = dbranch + dout
                 return dx, dgamma, dbeta, dweight

@@ -628,7 +628,7 @@ def _():
         forward, backward, _ = functions(ops, op, keywords)
 
         def of_x(x):
-            out, cache = forward(x, *rest)
+            out, cache = forward(x, *(value.astype(x.dtype) for value in rest))
             return out + offset, cache
 
         dout, u = rng.standard_normal(of_x(x)[0].shape), rng.standard_normal(x.shape)
