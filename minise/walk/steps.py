@@ -5,6 +5,7 @@ from typing import Any
 
 from minise.checks import Array
 from minise.tracing.slopes import Check
+from minise.tracing.tape import Tape
 from minise.walk.terms import Term
 
 FORWARD, BACKWARD = "forward", "backward"
@@ -47,11 +48,12 @@ class Read:
 
 @dataclass(frozen=True)
 class Inner:
-    """A line of a helper function that a step's line calls."""
+    """A line of a helper function that a step's line executes."""
 
     code: str
     file: str
     line: int
+    depth: int = 0  # calls and loops around it, to indent it
 
 
 @dataclass(frozen=True)
@@ -97,9 +99,9 @@ class Step:
     formula : Term
         The line as a formula, in plain text and MathML.
     inner : tuple of Inner
-        Lines of helper functions that the formula includes.
+        Lines of helper functions that the line executes, each once, in order.
     rule, reason : str
-        The forward line that this line differentiates, and the reason in its comment.
+        The forward line that this line differentiates; a sentence that says why the line is so.
     reads : tuple of Read
         The arrays that the line reads.
     constants : dict of str to number, str or bool
@@ -114,8 +116,8 @@ class Step:
         For a gradient: the forward step or the input whose gradient it is.
     route : tuple of (int or str, int) or None
         For one term of a gradient: the forward edge that it comes back along, (source, step).
-    parts : dict of tuple of str to ndarray
-        For a sum of gradients: the value by names of the terms that are included.
+    terms : tuple of str
+        For a sum of gradients: the names of the arrays that it adds, one for each route.
     """
 
     number: int
@@ -138,7 +140,7 @@ class Step:
     fault: Fault | None = None
     twin: int | str | None = None
     route: tuple[int | str, int] | None = None
-    parts: dict[tuple[str, ...], Array] = field(default_factory=dict)
+    terms: tuple[str, ...] = ()
 
     @property
     def is_wrong(self) -> bool:
@@ -154,6 +156,28 @@ class Step:
     def upstream(self) -> tuple[Read, ...]:
         """The gradients that the step reads."""
         return tuple(read for read in self.reads if read.upstream)
+
+
+@dataclass
+class Live:
+    """A tape, and the nodes of a trace's steps.
+
+    Attributes
+    ----------
+    tape : Tape
+        The operations that the steps depend on.
+    steps : list of int or None
+        By step: the node of its value; None if the tape does not reproduce it.
+    reads : list of tuple of int or None
+        By step: the nodes of the arrays that it reads.
+    origins : list of int or None
+        By step: the node of the value whose gradient it is, for its check.
+    """
+
+    tape: Tape
+    steps: list[int | None]
+    reads: list[tuple[int | None, ...]]
+    origins: list[int | None]
 
 
 @dataclass
@@ -179,6 +203,8 @@ class Trace:
     title, story, notes
         Text of the source: first line and paragraphs of the docstring of the op's file (for a net
         its tree of layers, or its code), and by op the Notes of its backward.
+    live : Live or None
+        The tape of the pass, from which a page computes the steps for other inputs.
     """
 
     name: str
@@ -191,6 +217,7 @@ class Trace:
     title: str = ""
     story: list[str] = field(default_factory=list)
     notes: dict[str, list[str]] = field(default_factory=dict)
+    live: Live | None = None
 
     def passes(self, direction: str) -> list[Step]:
         """Return the steps of one pass."""

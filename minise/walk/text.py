@@ -7,7 +7,7 @@ import numpy as np
 
 from minise.tracing.slopes import Check
 from minise.walk.faults import sentence_of, summary_of
-from minise.walk.steps import BACKWARD, FORWARD, Read, Step, Trace
+from minise.walk.steps import BACKWARD, FORWARD, Inner, Read, Step, Trace
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -85,9 +85,8 @@ def _step(trace: Trace, step: Step) -> Iterator["Text"]:
         (f"  {where(step)}", "dim italic"),
     )
     if step.rule:
-        reason = f"  ({step.reason})" if step.reason else ""
-        yield Text(f"    passes the gradient back through {step.rule}{reason}", "italic")
-    elif step.reason:
+        yield Text(f"    passes the gradient back through {step.rule}", "italic")
+    if step.reason:
         yield Text(f"    {step.reason}", "italic")
     yield Text.assemble(("    ", ""), (step.formula.text, "bold"))
     for code, file, line in [(step.code, step.file, step.line), *map(_inner, step.inner)]:
@@ -105,8 +104,8 @@ def _step(trace: Trace, step: Step) -> Iterator["Text"]:
         yield Text(f"    {sentence_of(trace, step)}", "red")
 
 
-def _inner(inner: Any) -> tuple[str, str, int]:
-    return inner.code, inner.file, inner.line
+def _inner(inner: Inner) -> tuple[str, str, int]:
+    return f"{4 * (1 + inner.depth) * ' '}{inner.code}", inner.file, inner.line
 
 
 def _source_name(trace: Trace, read: Read) -> str:

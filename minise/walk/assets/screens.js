@@ -82,8 +82,8 @@ function lead(step) {
     const to = arrays[step.route[1]].name;
     parts.push("One of several routes: the part of ", el("code", {}, gradientName(step)), " that flows back through ", el("code", {}, to), " only. ");
   }
-  if (step.rule) parts.push("Passes the gradient back through ", code(step.rule), step.reason ? `: ${step.reason}. ` : ". ");
-  else if (step.reason) parts.push(`${step.reason.replace(/\.$/, "")}. `);
+  if (step.rule) parts.push("Passes the gradient back through ", code(step.rule), ". ", step.reason ? `${step.reason} ` : "");
+  else if (step.reason) parts.push(`${step.reason} `);
   else if (!step.reads.some((read) => read.up)) parts.push("Computed from arrays that forward saved. ");
   if (step.gradientOf) parts.push("The gradient of the loss with respect to ", el("code", {}, step.gradientOf), ".");
   return parts.length ? el("p", { class: "lead" }, ...parts) : null;
@@ -208,7 +208,7 @@ function routes(step) {
       article.querySelector(`[data-term="${name}"]`).focus();
     } });
     box.checked = chosen[t] !== false;
-    const reason = source && source.route && source.reason ? `: ${source.reason}` : "";
+    const reason = source && source.route && source.reason ? `. ${source.reason}` : "";
     const inner = source && source.terms.length ? `; itself a sum of ${source.terms.length} routes, see step ${stepOfArray.get(read.array) + 1}` : "";
     const via = `${throughs(step, read).join("; ") || (source ? source.formula : "")}${reason}${inner}`;
     return el("label", {}, box, el("span", {}, el("code", {}, name), " ", el("span", { class: "says" }, via)));
