@@ -206,11 +206,10 @@ def _(off, tied, winners):
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
-    At a tie the
-    maximum has no derivative, but one fact remains: if all tied pixels grow by $h$, the maximum
-    grows by $h$. So their gradients must add up to the gradient of the maximum. A backward that
-    compares, `x == maximum`, gives the full gradient to each tied pixel. Ours gives it to the first
-    one. How much does it matter on these images?
+    At a tie the maximum has no derivative, but one fact remains: if all tied pixels grow by $h$,
+    the maximum grows by $h$. So their gradients must add up to the gradient of the maximum. A
+    backward that compares, `x == maximum`, gives the full gradient to each tied pixel. Ours gives
+    it to the first one. How much does it matter on these images?
     """)
     return
 
