@@ -380,9 +380,9 @@ def _():
             """,
             f"""
             It is {(_rounded**2).mean() - _rounded.mean() ** 2:.4f}: a *negative* variance, whose
-            root is not a number. Both means are about {(_rounded**2).mean():,.0f}, and neighbouring
-            float32 numbers there are {np.spacing((_rounded**2).mean()):g} apart. The mean of centred
-            squares is {((_rounded - _rounded.mean()) ** 2).mean():.4f}.
+            root is not a number. Both means are about {(_rounded**2).mean():,.0f}, and
+            neighbouring float32 numbers there are {np.spacing((_rounded**2).mean()):g} apart. The
+            mean of centred squares is {((_rounded - _rounded.mean()) ** 2).mean():.4f}.
             """,
         )
     )
