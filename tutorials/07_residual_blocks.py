@@ -71,7 +71,7 @@ def _():
 
 
 @app.cell
-def random_stacks(SIZE, branch_norm, turns):
+def _(SIZE, branch_norm, turns):
     def norms_of(weights, shortcut):
         """Return the norm of the gradient after each layer, (layers + 1, stacks)."""
         stacks, layers = weights.shape[:2]
