@@ -91,7 +91,10 @@ def _draw(canvas: Canvas | None) -> float:
             for name in functions:
                 y = _op(canvas, y, name, role)
             y += 30
-    return y - 18
+    if canvas:
+        canvas.text(LEFT, y, "pale: an array of the size of x is read", "soft")
+        canvas.text(LEFT, y + 24, "solid: one is written", "soft")
+    return y + 44
 
 
 def _op(canvas: Canvas | None, y: float, name: str, role: str) -> float:
