@@ -101,7 +101,12 @@ def _step(step: Step, index: dict[int | str, int], arrays: list[dict[str, Any]])
         "formula": step.formula.text,
         "code": [{"text": step.code, "file": step.file, "line": step.line}]
         + [
-            {"text": 4 * line.depth * " " + line.code, "file": line.file, "line": line.line}
+            {
+                "text": 4 * line.depth * " " + line.code,
+                "file": line.file,
+                "line": line.line,
+                "helper": line.helper,
+            }
             for line in step.inner
         ],
         "rule": step.rule,
