@@ -57,19 +57,20 @@ function endScreen() {
     const good = step.check.agrees.every(Boolean);
     return el("tr", {},
       el("td", {}, el("a", { href: `#step-${k + 1}` }, el("code", {}, nameOf(step)))),
+      el("td", { class: `verdict${good ? "" : " bad"}` }, good ? "✓ correct" : markOf(step)),
       el("td", {}, whereOf(step)),
       el("td", {}, arrays[step.array].shape.join(" × ") || "1"),
       el("td", { class: "number" }, maxDifference.toExponential(1)),
       el("td", { class: "number" }, Math.max(...step.check.error).toExponential(1)),
-      el("td", { class: `verdict${good ? "" : " bad"}` }, good ? "✓ correct" : "✗ wrong"));
+    );
   });
   const all = steps.every((step) => !step.check || step.check.agrees.every(Boolean));
-  const head = ["gradient", "op", "shape", "largest difference", "largest relative error", ""];
+  const head = ["gradient", "check", "op", "shape", "largest difference", "largest relative error"];
   return [
     el("p", { class: "pass" }, "Summary"),
     el("h2", {}, "All gradients"),
     el("p", { class: "lead" }, all ? "Every gradient of the backward pass, compared with a numerical derivative of the forward pass: the differences are rounding errors."
-      : "Some gradients do not match the numerical derivatives of the forward pass. The first wrong gradient shows the line to look at; gradients below it inherit the error."),
+      : "Some gradients do not match the numerical derivatives of the forward pass. Each is marked: a wrong line computes a wrong gradient even from true ones; a line that inherits is right, and reads a wrong gradient."),
     el("div", { class: "scroll" }, el("table", { class: "summary" }, el("thead", {}, el("tr", {}, ...head.map((text) => el("th", { scope: "col" }, text)))), el("tbody", {}, ...rows))),
   ];
 }
@@ -153,7 +154,7 @@ function stepScreen(k) {
   const title = el("h2", {}, array.name, el("span", { class: "shape" }, sizes(array)));
   return [
     el("p", { class: "pass" }, el("b", {}, step.direction === "forward" ? "Forward" : "Backward"), ` · step ${here} of ${steps.length} · ${whereOf(step)}`),
-    title, lead(step), ruleBox(step), step.terms.length ? routes(step) : null,
+    title, faultNote(step), lead(step), ruleBox(step), step.terms.length ? routes(step) : null,
     el("div", { class: "work" },
       sources.length ? el("div", { class: "column reads" }, el("p", { class: "label" }, "reads"), ...sources.map((source) => source.figure)) : null,
       el("div", { class: "column result" }, el("p", { class: "label" }, "result"), result), array.real ? panel : null),
