@@ -29,4 +29,66 @@ WRONG = {
         ("dxhat = gamma * dout", "dxhat = dout", "dx is wrong, dgamma and dbeta are right"),
         ("(dout * xhat).sum(axis=0)", "(dout * xhat).sum(axis=1)", "dgamma: gradient has shape"),
     ],
+    "06_squeeze_and_excitation": [
+        (
+            "dx.reshape(N, C, H * W)[n, c, argmax] += dz",
+            "dx += (dz / (H * W))[:, :, None, None]",
+            "max_gate_backward: dx is wrong, da and db are right",
+        ),
+        ("dv = ds * s * (1 - s)", "dv = ds * s", "max_gate_backward: dx, da and db are wrong"),
+        (
+            "(dv * z).sum(axis=0)",
+            "(dv * z).mean(axis=0)",
+            "da: the gradient is too small by a factor of N = 2: a mean instead of a sum",
+        ),
+    ],
+    "07_residual_blocks": [
+        (
+            "dbranch + dout",
+            "dbranch",
+            "preact_unit_backward: dx is wrong, dgamma, dbeta and dweight are right",
+        ),
+        (
+            "(dy1,) = ops.relu_backward(dy2, c2)",
+            "dy1 = dy2",
+            "preact_unit_backward: dx, dgamma and dbeta are wrong, dweight is right",
+        ),
+    ],
+    "08_training": [
+        (" / len(wanted)", "", "dlogits: the gradient is too large by a factor of N = 3"),
+        (
+            "np.exp(logprob) - wanted",
+            "np.exp(logprob) - (wanted > 0.5)",
+            "smoothed_loss_backward: dlogits is wrong",
+        ),
+    ],
+    "09_checking_gradients": [
+        (
+            "(dout * shifted.imag).sum() / h",
+            "(dout * (forward(x + 1e-5 * u)[0] - forward(x - 1e-5 * u)[0])).sum() / 2e-5",
+            "complex_slopes: by_forward is wrong, by_backward is right",
+        ),
+        (
+            "shifted.imag).sum() / h",
+            "shifted.imag).sum()",
+            "by_forward: is -2.86129e-31, expected -0.286129",
+        ),
+    ],
+    "10_seven_loops_to_winograd": [
+        (
+            "(dproducts * points).sum(axis=0)",
+            "(dproducts * points).mean(axis=0)",
+            "dg: the gradient is too small by a factor of N = 3: a mean instead of a sum",
+        ),
+        ("dpoints @ B_T", "dpoints @ B_T.T", "winograd_backward: dd is wrong, dg is right"),
+    ],
+    "11_numpy_to_cuda": [
+        (
+            "dout[row * (W - 1) + i - 1]",
+            "dout[row * W + i - 1]",
+            "spread_neighbours: it fails: IndexError",
+        ),
+        ("if i > 0:", "if thread > 0:", "spread_neighbours: dx is wrong"),
+        ("dx[thread] = total", "dx[i] = total", "dx: gradient has NaN or infinity"),
+    ],
 }
