@@ -13,7 +13,7 @@ with app.setup:
     from minise.lessons import Plot, Question, Task, by_gradients, judged, python_of, show, table
     from minise.nn import SE, Build, Chain, Layer, ReLU, Residual, Tail, basic_block, under
     from minise.ops import reference as ops
-    from minise.pictures import residual_block
+    from minise.pictures import net_graph, residual_block
     from minise.walk import trace
 
 
@@ -451,6 +451,23 @@ def _(counts):
                 f"The largest and the smallest number differ by {_range:,} parameters, "
                 f"{_range / _plain:.1%} of the net."
             ),
+        ]
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.vstack(
+        [
+            mo.md(r"""
+    ## From blocks to a net
+
+    A net is a chain of layers and blocks, so its backward is theirs, in reverse order: the gradient
+    runs up where the values ran down. In this small net you find each op of lessons 2 to 6, and one
+    block of this lesson:
+    """),
+            net_graph(),
         ]
     )
     return
