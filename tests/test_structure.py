@@ -25,6 +25,7 @@ ORDER = [
     "tracing",
     "grading",
     "walk",
+    "pictures",
     "lessons",
     "bench",
     "cli",

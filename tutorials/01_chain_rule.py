@@ -7,7 +7,9 @@ with app.setup:
     import marimo as mo
     import numpy as np
 
-    from minise.lessons import Arrays
+    from minise.contract.case import Case
+    from minise.grading.exercise import Exercise
+    from minise.lessons import Arrays, Question, Task, by_gradients, judged, show
 
 
 @app.cell(hide_code=True)
@@ -17,8 +19,11 @@ def _():
 
     A net is a long chain of functions. To train it we need the derivative of the loss, at the end
     of the chain, with respect to every number at its beginning. This lesson shows how the chain
-    rule computes it for arrays, why we go backward, and how shapes alone almost determine the
-    formula.
+    rule computes it for arrays, why we go backward, and how far shapes help to find the formula.
+    At the end you write two backward passes yourself.
+
+    At a blue line, make a prediction before you unfold the answer: a wrong prediction shows you
+    what to read twice.
 
     You need: derivatives of one variable, and matrix products in NumPy.
     """)
@@ -40,7 +45,7 @@ def _():
 
 @app.cell
 def _():
-    x = 2.0
+    x = 5.0
     v = 3 * x
     out = v**2
 
@@ -49,7 +54,10 @@ def _():
     dx = dv * 3  # forward: v = 3 * x
 
     perturbed_out = (3 * (x + 1e-6)) ** 2
-    mo.md(f"dx = {dx}, and as a difference quotient: {(perturbed_out - out) / 1e-6:.4f}")
+    mo.md(f"""
+    out = {out:g}, dv = {dv:g} and dx = {dx:g}. As a difference quotient, dx is
+    {(perturbed_out - out) / 1e-6:.4f}.
+    """)
     return
 
 
@@ -65,9 +73,8 @@ def _():
 
     $$ dx_i = \sum_o dv_o \, A_{oi}, \quad dx = A^T dv $$
 
-    **A gradient has the shape of its array.** `dv` is (2,) and `A` is (2, 3), so only one product
-    has the shape (3,). Shapes suggest a formula, they do not prove it: if `A` were square, `A @ dv`
-    would fit as well.
+    **A gradient has the shape of its array.** `dv` is (2,) and `A` is (2, 3), so `A.T @ dv` is the
+    only product of the two with the shape (3,).
     """)
     return
 
@@ -95,22 +102,83 @@ def _(A, dproduct, dvector):
 
 @app.cell(hide_code=True)
 def _():
-    mo.md(r"""
-    ## Five rules for everything
+    square = np.array([[1.0, 2.0], [0.0, -1.0]])
+    dsquare = np.array([10.0, 1.0])
+    show(
+        Question(
+            """
+            The shape led to `A.T @ dv`. Suppose that `A` is square, 2 x 2. Does the shape of `dx`
+            still tell `A.T @ dv` from `A @ dv`?
+            """,
+            f"""
+            No: both have the shape (2,). With `A` = {square.tolist()} and `dv` =
+            {dsquare.tolist()}, `A.T @ dv` is {(square.T @ dsquare).tolist()} and `A @ dv` is
+            {(square @ dsquare).tolist()}. A shape excludes wrong formulas; it does not prove the
+            right one. The sum above does, and so does a comparison with numbers. In a test, let
+            all axes have different lengths, so that shapes exclude as much as they can.
+            """,
+        )
+    )
+    return
 
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## Six rules for everything
+
+    Every op of this course consists of six rules. The first four look at one number at a time; the
+    last two are about numbers with many uses. Start with one of those.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    _dout = np.ones((4, 2))
+    _dbias = _dout.sum(axis=0)
+    show(
+        Question(
+            f"""
+            A bias of {_dout.shape[1]} numbers is added to each of the {_dout.shape[0]} rows of a
+            table, and `dout` is 1 everywhere. What is the gradient of the first number of the bias:
+            1, {_dout.shape[0]} or 1/{_dout.shape[0]}?
+            """,
+            f"""
+            It is {_dbias[0]:g}. The number is used {_dout.shape[0]} times, and the gradients of all
+            uses are added. It would be 1/{_dout.shape[0]} of that only if forward took a mean.
+            """,
+        )
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
     | forward | backward | because |
     |:---|:---|:---|
     | `out = f(a)`, elementwise | `da = dout * f'(a)` | the derivative of each number |
     | `out = a * b` | `da = dout * b` | the derivative in one factor is the other |
     | `out = a + b` | `da = dout`, `db = dout` | a sum passes the gradient on |
+    | `out` = one of several numbers | `dout` to it, 0 to the others | the others do not matter |
     | one number with many uses | sum over all its uses | routes add up |
     | `mean` of $M$ numbers | `dout / M` to each | each number has a share of $1/M$ |
 
-    The matrix product above combines rules two to four: each entry is a sum of products, and each
-    $x_i$ is used by several entries. The last two rules mirror each other. NumPy's broadcasting
-    repeats a number in forward, so backward *sums* along that axis. A sum in forward *repeats* the
-    gradient in backward, and a mean repeats a share of it. Move the sliders: the bias is added to
-    every row of a table, and its gradient is the sum of each column.
+    Rule four is indexing, a maximum, and ReLU: they
+    select. The matrix product above combines rules two, three and five: each entry is a sum of
+    products, and each $x_i$ is used by several entries.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    The last two rules mirror each other. NumPy's broadcasting repeats a number in forward, so
+    backward *sums* along that axis. A sum in forward *repeats* the gradient in backward, and a mean
+    repeats a share of it. Move the sliders: the bias is added to every row of a table, and its
+    gradient is the sum of each column.
     """)
     return
 
@@ -175,6 +243,26 @@ def _():
     return
 
 
+@app.cell(hide_code=True)
+def _():
+    _x = np.array([1.0, 2.0, 6.0])
+    _gradient = np.array([_x.mean(), 0, 0]) + _x[0] / len(_x)
+    show(
+        Question(
+            rf"""
+            $x$ is ({", ".join(f"{v:g}" for v in _x)}), and the loss is the *first* number of
+            $\text{{out}} = x \cdot z$. Which numbers of $x$ have a gradient that is not zero?
+            """,
+            f"""
+            All three: ({", ".join(f"{v:.3g}" for v in _gradient)}). The second and the third number
+            reach the loss through the mean $z$, which multiplies the first number. Each of them
+            gets {_x[0]:g}/{len(_x)}, and the first number gets $z$ = {_x.mean():g} in addition.
+            """,
+        )
+    )
+    return
+
+
 @app.cell
 def _():
     pixels = np.array([1.0, 2.0, 6.0])
@@ -199,18 +287,120 @@ def _():
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
+    ## Exercise: a product with broadcasting
+
+    `x` is a stack of images with the axes (N, C, H, W): images, channels, rows, columns. `s` has
+    one number for each channel of each image, (N, C, 1, 1). Forward is `out = x * s`, so NumPy
+    repeats each number of `s` over the pixels of its channel. Replace each `...` by one line, and
+    run the cell (Ctrl+Enter). The answer below compares the result of each line with the exact
+    derivative of the real forward, and marks the line. Hints unfold one by one, and the last hint
+    is the solution.
+    """)
+    return
+
+
+@app.function
+def channel_scale_backward(dout, cache):
+    x, s = cache.x, cache.s
+    dx = ...
+    ds = ...
+    return dx, ds
+
+
+@app.cell(hide_code=True)
+def _():
+    exercise = Exercise(
+        [
+            Case("channel_scale", dict(N=1, C=1, H=1, W=2)),
+            Case("channel_scale", dict(N=2, C=1, H=2, W=2)),
+            Case("channel_scale", dict(N=2, C=3, H=4, W=5)),
+        ],
+        hints={
+            "dx": (
+                "Rule two: the derivative in one factor is the other factor.",
+                "dx = dout * s",
+            ),
+            "ds": (
+                "Rule two again: dout * x. But one number of s has many uses.",
+                "Sum over the pixels of a channel, axes (2, 3), and keep both axes with length 1.",
+                "ds = (dout * x).sum(axis=(2, 3), keepdims=True)",
+            ),
+        },
+    )
+    return (exercise,)
+
+
+@app.cell(hide_code=True)
+def _(exercise):
+    judged(exercise, channel_scale_backward)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## Task: without a skeleton
+
+    Forward subtracts the mean and squares: `centred = x - x.mean()`, `out = centred**2`. Write the
+    whole backward. The cache is `centred`; return `dx`. Two lines are enough: one for each line of
+    forward, last line first. How many routes does $x$ have?
+    """)
+    return
+
+
+@app.function
+def centred_square_backward(dout, centred):
+    """Return dx of out = (x - mean(x)) ** 2, for x of shape (5,)."""
+    ...
+
+
+@app.cell(hide_code=True)
+def _():
+    def centred_square(x):
+        """Return out and the cache."""
+        centred = x - x.mean()
+        return centred**2, centred
+
+    task = Task(
+        by_gradients(centred_square, [np.random.default_rng(0).standard_normal(5)], names=["x"]),
+        hints=(
+            "out = centred**2: rule one. The derivative of a square is twice the number.",
+            "centred = x - mean: x has two routes, a direct one, and one through the mean.",
+            "Every number of centred uses the one mean, with a minus: dmean = -dcentred.sum(). "
+            "Rule six gives each x a fifth of dmean.",
+        ),
+        solution="""
+            def centred_square_backward(dout, centred):
+                dcentred = dout * 2 * centred
+                dx = dcentred - dcentred.mean()
+                return dx
+        """,
+    )
+    return (task,)
+
+
+@app.cell(hide_code=True)
+def _(task):
+    judged(task, centred_square_backward)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
     ## Summary
 
     - `dv` is the gradient of the loss with respect to `v`, and has the shape of `v`.
     - Go backward line by line, last line first. A number with many uses: sum over the uses. A mean:
       a share for each number.
     - If a name is used twice, its gradient is a sum of two terms.
+    - Shapes exclude wrong formulas. They do not prove the right one.
     - Compare every derivation with finite differences. Three lines of code are enough.
 
     `minise walk --all pages` writes a page for every op. In it you can unfold each number of the
     backward pass into its sum, as above.
 
-    Next: [linear layers and a first net](02_linear.py), where you write your first backward.
+    Next: [linear layers and a first net](02_linear.py), where the chain rule trains a net.
 
     Sources: the notes of Stanford's course CS231n on backpropagation; Baydin et al., *Automatic
     differentiation in machine learning: a survey*, arXiv:1502.05767, for the cost of both orders.

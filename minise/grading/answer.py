@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import NamedTuple
 
+from minise.grading.worksheet import hints_html
+
 RIGHT, WRONG, BLANK, BROKEN, UNSEEN = "right", "wrong", "to do", "fails", "not judged"
 FOLLOWS = "follows"  # wrong, but only as what it reads is
 SIGNS = {RIGHT: "ok", WRONG: "WRONG", BLANK: "to do", BROKEN: "FAILS", UNSEEN: "?"}
@@ -112,19 +114,13 @@ class Answer:
     def _repr_html_(self) -> str:
         """Return the answer as a table; hints unfold one inside the other, without a script."""
         rows = "".join(_row(one, self) for one in self.verdicts)
-        hints = ""
-        for k, text in reversed(list(enumerate(self.hints, start=1))):
-            body = f"<code>{escape(text)}</code>" if k == len(self.hints) else escape(text)
-            hints = (
-                f"<details style='margin:.3em 0 0 1em'><summary>hint {k} of {len(self.hints)}"
-                f"</summary><div style='margin:.2em 1em'>{body}</div>{hints}</details>"
-            )
         colour = "#2e7d32" if self.solved else "#b3541e"
         return (
             f"<div style='border-left:4px solid {colour};padding:.2em 0 .2em .8em;"
             f"overflow-x:auto'><b>{escape(self.headline())}</b>"
             f"<table style='border-collapse:collapse;font-size:.9em;margin:.4em 0'>{rows}</table>"
-            f"<div style='color:#777;font-size:.85em'>{escape(self.legend())}</div>{hints}</div>"
+            f"<div style='color:#777;font-size:.85em'>{escape(self.legend())}</div>"
+            f"{hints_html(self.hints)}</div>"
         )
 
 

@@ -29,6 +29,7 @@ from minise.grading.lines import names_in, names_of
 from minise.grading.mend import Mended
 from minise.grading.settle import settle
 from minise.grading.truth import Truth
+from minise.grading.worksheet import blanks_in, source_of, worksheet
 from minise.ops import reference
 from minise.tracing.instrument import Instrumented
 
@@ -61,6 +62,8 @@ class Exercise:
         The cases with their arrays, and what is right there.
     solution : callable
         The op's own backward, from the reference.
+    checked : callable or None
+        The backward that was judged last.
 
     Raises
     ------
@@ -86,6 +89,7 @@ class Exercise:
         seed: int = 0,
     ) -> None:
         self.op = _op_of(cases)
+        self.checked: Callable[..., Any] | None = None
         self.hints = dict(hints or {})
         self.solution = getattr(reference, f"{self.op}_backward")
         self._given = set(given)
@@ -97,6 +101,7 @@ class Exercise:
 
     def check(self, backward: Callable[..., Any]) -> Answer:
         """Judge a backward at every case, and name its first wrong line, at the smallest case."""
+        self.checked = backward
         title = getattr(backward, "__name__", "backward")
         try:
             code = Instrumented(backward, file=backward.__code__.co_filename, in_place=True)
@@ -112,6 +117,30 @@ class Exercise:
         if not found.solved and not found.blank:
             found.likely = self._likely(found)
         return found.answer(title, lambda name: self._hints_of(name, code))
+
+    def worksheet(self, backward: Callable[..., Any] | None = None) -> str:
+        """Return a backward with its blanks, and the hints of each blank in order, as HTML.
+
+        Parameters
+        ----------
+        backward : callable, optional
+            The function with blanks; by default the one that was judged last.
+
+        Raises
+        ------
+        ValueError
+            If no backward was passed or judged.
+        """
+        backward = backward or self.checked
+        if backward is None:
+            raise ValueError("Exercise.worksheet: no backward was judged yet: pass the function")
+        try:
+            code = Instrumented(backward, file=backward.__code__.co_filename, in_place=True)
+        except (AttributeError, OSError, TypeError, ValueError):
+            return worksheet(source_of(backward), self.hints)
+        source = source_of(backward)
+        names = dict.fromkeys(blanks_in(source).values())
+        return worksheet(source, {name: self._hints_of(name, code) for name in names})
 
     def right_lines(self, code: Instrumented) -> list[str]:
         """Return the last hint of each name, which is the right line."""

@@ -115,7 +115,7 @@ def test_every_mistake_is_caught_and_most_are_named(seeds):
     [
         ("complex_step", 1e-12),
         ("directional", 1e-8),
-        pytest.param("jacobian", 1e-8, marks=pytest.mark.slow),
+        pytest.param("jacobian", 1e-8, marks=pytest.mark.long),
     ],
 )
 @pytest.mark.parametrize("op", OPS)

@@ -19,7 +19,7 @@ from tests.ops.jit.backward_settings import check_settings
 from tests.ops.jit.guards import guarded
 
 over_dtypes = pytest.mark.parametrize(  # in float64, Winograd's is used on request only
-    "dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.slow)]
+    "dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.long)]
 )
 OPS = jit.using(algorithm="winograd")
 NHWC = (0, 2, 3, 1)
