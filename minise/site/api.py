@@ -2,10 +2,13 @@
 
 import re
 import warnings
+from html import escape
 from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
 from types import ModuleType
+
+from minise.site.checkout import BrokenSite
 
 # Left out: minise.ops.cuda and cost, whose functions are those of the reference and resolve only
 # where CuPy is installed or on first use; the command line, benchmarks, and old names of modules.
@@ -29,7 +32,7 @@ def bodies() -> dict[str, tuple[str, str]]:
 
     Raises
     ------
-    ValueError
+    BrokenSite
         If pdoc warns, as of a docstring that cannot be read, or a public name is on no page.
     """
     import pdoc
@@ -50,8 +53,8 @@ def bodies() -> dict[str, tuple[str, str]]:
         }
     _check_complete("".join(body for _, body in found.values()))
     items = "".join(
-        f"<li><a href='{address.removeprefix('api/')}'><code>{name}</code></a> {_first(modules[name])}"
-        "</li>"
+        f"<li><a href='{address.removeprefix('api/')}'><code>{name}</code></a> "
+        f"{escape(_first(modules[name]))}</li>"
         for address, (name, _) in found.items()
     )
     return {"api/index.html": ("API reference", f"<h1>API reference</h1><ul>{items}</ul>"), **found}
@@ -64,7 +67,9 @@ def _first(module: object) -> str:
 
 def _tidy(html: str) -> str:
     """Return a page's body without blank lines and without checkboxes that need pdoc's style."""
-    html = re.sub(r"<input [^>]*type=\"checkbox\"[^>]*>|<label class=\"view-value.*?</label>", "", html)
+    html = re.sub(
+        r"<input [^>]*type=\"checkbox\"[^>]*>|<label class=\"view-value.*?</label>", "", html
+    )
     return re.sub(r"\n\s*\n+", "\n", html)
 
 
@@ -73,4 +78,4 @@ def _check_complete(html: str) -> None:
         for name in getattr(package, "__all__", dir(package)):
             hidden = name.startswith("_") or isinstance(getattr(package, name), ModuleType)
             if not hidden and f'id="{name}"' not in html:
-                raise ValueError(f"site: {package.__name__}.{name} is on no page of the reference")
+                raise BrokenSite(f"site: {package.__name__}.{name} is on no page of the reference")

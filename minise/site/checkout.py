@@ -12,6 +12,10 @@ ARTICLE = "tutorials/article.md"
 TEXT = {"", ".cff", ".cpp", ".cu", ".cuh", ".h", ".md", ".py", ".toml", ".txt", ".yml"}
 
 
+class BrokenSite(ValueError):
+    """A text of the site is wrong, such as a link that leads nowhere; the message names it."""
+
+
 class Checkout:
     """A folder with the project's package, tutorials and pages.
 

@@ -30,6 +30,7 @@ def page(
     before: Link | None = None,
     after: Link | None = None,
     script: str = "",
+    scripts: Sequence[str] = (),
     wide: bool = False,
 ) -> str:
     """Return a whole page.
@@ -48,6 +49,8 @@ def page(
         The previous and the next page.
     script : str
         JavaScript, after that of every page.
+    scripts : sequence of str
+        Addresses of scripts that come before.
     wide : bool
         Whether lines may be longer than those of prose.
     """
@@ -62,6 +65,7 @@ def page(
         body=body,
         around=around(root, before, after),
         kind=WIDE if wide else "",
+        scripts="".join(f"<script src='{root}{one}'></script>" for one in scripts),
         script="\n".join([asset("page.js"), script]),
     )
 
@@ -88,7 +92,9 @@ def around(root: str, before: Link | None, after: Link | None) -> str:
         for rel, word, link in (("prev", "Previous", before), ("next", "Next", after))
         if link is not None
     ]
-    return f"<nav class='around' aria-label='Order of reading'>{''.join(links)}</nav>" if links else ""
+    return (
+        f"<nav class='around' aria-label='Order of reading'>{''.join(links)}</nav>" if links else ""
+    )
 
 
 @cache

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 from minise.grading.answer import Answer
 from minise.grading.exercise import Exercise
+from minise.lessons.judged import Judged
+from minise.site.checkout import BrokenSite
 from minise.site.code import highlighted
 from minise.site.markdown import html_of, static
 from minise.site.run import Cell, Control, Lesson
@@ -36,7 +38,9 @@ class LessonPage:
         self.lesson = Lesson(path)
         self.stem = path.stem
         self.walks: dict[str, str] = {}
-        self._placed: set[str] = set()
+        outputs = [cell.output for cell in self.lesson.cells]
+        self._judged = {one.function.__name__ for one in outputs if isinstance(one, Judged)}
+        self._judged |= {one.title for one in outputs if isinstance(one, Answer)}
 
     def shown(self) -> Shown:
         """Return the body of the page."""
@@ -44,11 +48,11 @@ class LessonPage:
         body = "\n".join(filter(None, cells))
         heading = re.search(r"<h1[^>]*>(.*?)</h1>", body, re.DOTALL)
         if heading is None:
-            raise ValueError(f"site: {self.stem} has no heading, expected '# ' in its first cell")
+            raise BrokenSite(f"site: {self.stem} has no heading, expected '# ' in its first cell")
         aside = (
-            "<p class='aside'>This page shows what the lesson computes. To change its code and have "
-            f"your solution judged, run it: <code>marimo edit tutorials</code>, or open the <a "
-            f"href='../notebooks/{self.stem}.ipynb'>notebook</a> in Jupyter.</p>"
+            "<p class='aside'>This page shows what the lesson computes. To change its code, and to "
+            "have your solution judged, run it: <code>marimo edit tutorials</code>, or open the "
+            f"<a href='site:notebooks/{self.stem}.ipynb'>notebook</a> in Jupyter.</p>"
         )
         body = body.replace(heading[0], heading[0] + aside, 1)
         title = re.sub(r"<[^>]+>", "", re.sub(r"<math.*?</math>", "", heading[1]))
@@ -62,8 +66,8 @@ class LessonPage:
                 code = f"<details><summary>Imports</summary>{code}</details>"
         if cell.timed:
             output = (
-                "<p class='aside'>This cell measures the machine on which it runs, so its result is "
-                "shown in a running lesson only.</p>"
+                "<p class='aside'>This cell measures the machine on which it runs, so its result "
+                "is shown in a running lesson only.</p>"
                 if not cell.hidden
                 else ""
             )
@@ -74,9 +78,8 @@ class LessonPage:
         return f"<div class='cell'>{code}{output}</div>" if code else output
 
     def _is_exercise(self, cell: Cell) -> bool:
-        """Return whether a cell has the function that a worksheet shows."""
-        exercises = [v for v in self.lesson.values.values() if isinstance(v, Exercise)]
-        return any(f"{exercise.op}_backward" in cell.defs for exercise in exercises)
+        """Return whether a cell has only the function that a worksheet shows."""
+        return cell.function and not self._judged.isdisjoint(cell.defs)
 
     def _choices(self, cell: Cell) -> str:
         """Return what a cell shows at each choice of values of the controls above it."""
@@ -100,8 +103,10 @@ class LessonPage:
 
         if value is None:
             return ""
+        if isinstance(value, Judged):
+            return _worksheet(value.exercise.worksheet(value.function))
         if isinstance(value, Answer):
-            return self._worksheet(value)
+            return self._answer(value)
         if isinstance(value, Trace):
             return self._walk(value)
         if isinstance(value, _md):
@@ -112,20 +117,18 @@ class LessonPage:
             return _output(static(value._repr_html_()))
         return f"<pre>{escape(str(value))}</pre>"
 
-    def _worksheet(self, answer: Answer) -> str:
-        """Return an exercise with blanks and folded hints."""
+    def _answer(self, answer: Answer) -> str:
+        """Return the worksheet of the exercise that gave an answer."""
         for value in self.lesson.values.values():
             if isinstance(value, Exercise) and f"{value.op}_backward" == answer.title:
-                backward = self.lesson.values[answer.title]
-                html = value.worksheet(backward) if hasattr(value, "worksheet") else str(answer)
-                return f"<div class='worksheet'>{static(html)}</div>"
+                return _worksheet(value.worksheet(self.lesson.values[answer.title]))
         return _output(static(answer._repr_html_()))
 
     def _walk(self, trace: Trace) -> str:
         """Return a link to the page of a trace, and a frame with it."""
         file = f"lesson-{self.stem[:2]}-{len(self.walks) + 1}.html"
         self.walks[f"walks/{file}"] = walk_page(trace, "index.html")
-        return walk_frame(f"../walks/{file}", trace.name, len(trace.steps))
+        return walk_frame(f"walks/{file}", trace.name, len(trace.steps))
 
     def _control(self, id: str) -> str:
         control = self.lesson.controls.get(id)
@@ -140,16 +143,17 @@ def walk_frame(address: str, name: str, count: int | None = None) -> str:
     Parameters
     ----------
     address : str
-        Relative to the page, with a fragment such as "#step-18" to begin at a step.
+        Relative to the folder of the site, with a fragment such as "#step-18" to begin at a step.
     name : str
         What it is a walk of.
     count : int, optional
         Number of steps.
     """
     steps = f", in {count} steps" if count else ""
+    what = f"Every number of <code>{escape(name)}</code>{steps}"
     return (
-        f"<div class='walk'><a href='{address}'>Every number of <code>{escape(name)}</code>{steps}"
-        f"</a><details><summary>Open it here</summary><iframe loading='lazy' src='{address}' "
+        f"<div class='walk'><a href='site:{address}'>{what}</a>"
+        f"<details><summary>Open it here</summary><iframe loading='lazy' src='site:{address}' "
         f"title='{escape(name)}, step by step'></iframe></details></div>"
     )
 
@@ -163,13 +167,19 @@ def control_html(control: Control) -> str:
         f"<div class='control'><label for='{id}'>{label}</label>"
         f"<input type='range' id='{id}' min='0' max='{last}' step='1' value='{control.chosen}' "
         f"data-values='{escape(json.dumps(control.labels), quote=True)}' disabled>"
-        f"<output data-says='{id}' for='{id}'>{escape(control.labels[control.chosen])}</output></div>"
+        f"<output data-says='{id}' for='{id}'>{escape(control.labels[control.chosen])}</output>"
+        "</div>"
     )
 
 
 def static_label(markdown: str) -> str:
     """Return a line of Markdown as HTML without a paragraph around it."""
     return re.sub(r"^<p>(.*)</p>$", r"\1", html_of(markdown).strip(), flags=re.DOTALL)
+
+
+def _worksheet(html: str) -> str:
+    """Return an exercise with blanks and folded hints."""
+    return f"<div class='worksheet'>{static(html)}</div>"
 
 
 def _output(html: str) -> str:

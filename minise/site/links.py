@@ -7,10 +7,11 @@ from collections.abc import Callable
 from html import escape, unescape
 from urllib.parse import unquote
 
-from minise.site.checkout import Checkout
+from minise.site.checkout import BrokenSite, Checkout
 
-REFERENCE = re.compile(r"(<(?:a|img)\b[^>]*?\s(?:href|src)=)(\"[^\"]*\"|'[^']*')([^>]*>)")
+REFERENCE = re.compile(r"(<(?:a|iframe|img)\b[^>]*?\s(?:href|src)=)(\"[^\"]*\"|'[^']*')([^>]*>)")
 CODE = re.compile(r"(?<!<pre>)<code>([\w.-]+(?:/[\w.-]+)+)</code>(?!</a>)")
+SITE = "site:"  # before an address on the site, relative to its folder
 OUTSIDE = ("http:", "https:", "mailto:", "data:")
 
 
@@ -41,7 +42,7 @@ class Links:
 
         Raises
         ------
-        ValueError
+        BrokenSite
             If a link leads nowhere.
         """
         html = REFERENCE.sub(self._reference, html)
@@ -64,6 +65,8 @@ class Links:
 
     def _page(self, target: str) -> str:
         path, sharp, fragment = target.partition("#")
+        if path.startswith(SITE):
+            return self.to(path.removeprefix(SITE)) + sharp + fragment
         if path.startswith("?file="):
             path = path.removeprefix("?file=")
         elif path == "./":
@@ -71,7 +74,7 @@ class Links:
         name = self._file(path)
         address = self.checkout.address(name)
         if not address:
-            raise ValueError(
+            raise BrokenSite(
                 f"site: {self.name} links to {target}, expected a file of the project: correct "
                 "the link"
             )
@@ -96,7 +99,7 @@ class Links:
         """Return a picture that needs no file: an SVG as it is, any other as data."""
         path = self.checkout.root / self._file(target)
         if not path.is_file():
-            raise ValueError(f"site: {self.name} shows {target}, which does not exist")
+            raise BrokenSite(f"site: {self.name} shows {target}, which does not exist")
         alt = re.search(r"\balt=[\"']([^\"']*)[\"']", tag)
         if path.suffix == ".svg":
             svg = path.read_text(encoding="utf-8")

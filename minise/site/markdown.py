@@ -1,4 +1,4 @@
-"""Markdown and notebook HTML as static HTML: formulas as MathML, no element of a framework's own."""
+"""Markdown and notebook HTML as static HTML: formulas as MathML, and no element of marimo's own."""
 
 import json
 import re
@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 from minise.lessons.mathml import mathml
+from minise.site.checkout import BrokenSite
 
 # Colours that arrays, answers and plots carry in their styles, and those of the site's two themes
 # that have enough contrast on its background.
@@ -28,7 +29,7 @@ CONTROLS = ("marimo-slider", "marimo-dropdown", "marimo-checkbox", "marimo-numbe
 
 @cache
 def _converter() -> Any:
-    """Return the converter of Markdown with marimo's extensions, so that lessons look as they do."""
+    """Return the converter of Markdown, with the extensions that marimo uses."""
     from marimo._output.md import _get_extension_configs, _get_extensions
     from markdown import Markdown
 
@@ -97,7 +98,9 @@ class _Static(HTMLParser):
         elif tag in CONTROLS:
             start, end = "", ""
         elif tag.startswith("marimo-"):
-            raise ValueError(f"site: <{tag}> needs marimo's scripts, expected {', '.join(CONTROLS)}")
+            raise BrokenSite(
+                f"site: <{tag}> needs marimo's scripts, expected {', '.join(CONTROLS)}"
+            )
         elif self._open and self._open[-1][0] == "marimo-accordion":
             title = _inline(static(self._labels[-1].pop(0)))
             start, end = f"<details><summary>{title}</summary><div>", "</div></details>"

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from minise.site.checkout import BrokenSite
+
 CLOCKS = ("perf_counter(", "process_time(", "monotonic(")
 MAX_VALUES = 7  # of one control
 MAX_CHOICES = 48  # of all controls of a result together
@@ -65,7 +67,7 @@ class Lesson:
         from marimo._ast.app import InternalApp
         from marimo._runtime import dataflow
 
-        app = InternalApp(_module(path).app)
+        app = InternalApp(module_of(path).app)
         self.title = app.config.app_title or path.stem
         self._graph, self._sort = app.graph, dataflow.topological_sort
         self.values: dict[str, Any] = {"__file__": str(path), "__name__": "lesson"}
@@ -144,12 +146,12 @@ class Lesson:
         return outputs
 
 
-def _module(path: Path) -> Any:
+def module_of(path: Path) -> Any:
     """Import a lesson; marimo reads the source of its functions from the module."""
     name = f"lesson_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise ValueError(f"site: {path} cannot be imported, expected a lesson in Python")
+        raise BrokenSite(f"site: {path} cannot be imported, expected a lesson in Python")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)

@@ -1,5 +1,6 @@
 """The index of the search: each section of each page with its words, as a script."""
 
+import itertools
 import json
 import re
 from html import escape
@@ -26,7 +27,7 @@ def sections_of(title: str, address: str, body: str) -> list[Section]:
     places = [match for match in SECTION.finditer(body) if _is_section(match)]
     bounds = [0, *(match.start() for match in places), len(body)]
     found = []
-    for k, (start, end) in enumerate(zip(bounds, bounds[1:], strict=False)):
+    for k, (start, end) in enumerate(itertools.pairwise(bounds)):
         html = body[start:end]
         heading = HEADING.search(html)
         name = text_of(heading[1]) if heading else places[k - 1][2] if k else ""
