@@ -6,11 +6,13 @@ line assigns or returns, is one event. Events are numbered in execution order, w
 every run, so a later run can replace the value of any event.
 """
 
+import copy
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
+from types import FunctionType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,10 +49,22 @@ class OpCall:
 
 
 class Replacement(NamedTuple):
-    """The replacement of one event's value in the next run."""
+    """The replacement of one event's value, or of every event's, in the next run."""
 
-    number: int  # of the event
+    number: int | None  # of the event; None for every event
     value: Callable[[OpCall, Event], Any]  # returns the new value
+
+
+class Hook:
+    """What a recorder does with the values and the names of a run; this class changes nothing."""
+
+    def recorded(self, event: Event) -> Any:
+        """Return the value that the run continues with."""
+        return event.value
+
+    def globals_of(self, function: FunctionType) -> dict[str, Any]:
+        """Return the global names of a function that have another value in the run."""
+        return {}
 
 
 class LineRecorder(Wrapper):
@@ -62,11 +76,20 @@ class LineRecorder(Wrapper):
         A back end in plain Python: the reference, or a file of the user's.
     file : path, optional
         The user's file.
+
+    Attributes
+    ----------
+    layers : dict of (str, str) to str
+        By the layer that calls a fused op and the name of an op in it: the layer that the op is.
+    hook : Hook
+        Called for every event and every function of a run.
     """
 
     def __init__(self, ops: Any, file: Path | None = None) -> None:
         super().__init__(ops)
         self.file = file
+        self.layers: dict[tuple[str, str], str] = {}
+        self.hook = Hook()
         self._sources: dict[Any, Instrumented] = {}
         self._user_ops_by_layer: dict[str, UserOps] = {}
         self.start()
@@ -107,12 +130,12 @@ class LineRecorder(Wrapper):
         return self._sources[function]
 
     def _call(
-        self, layer: str, name: str, function: Callable[..., Any], *arrays: Any, **settings: Any
+        self, layer: str, name: str, function: FunctionType, *arrays: Any, **settings: Any
     ) -> Any:
         op, _, direction = name.rpartition("_")
         source = self._source(function)
         parent = self._call_stack[-1] if self._call_stack else None
-        call = OpCall(layer, op, direction, source, parent)
+        call = OpCall(self.layers.get((layer, op), layer), op, direction, source, parent)
         self.calls.append(call)
         arrays, settings = self._arguments(call, arrays, settings)
         inner = {
@@ -123,7 +146,8 @@ class LineRecorder(Wrapper):
         call.inner = frozenset(inner)
         self._call_stack.append(call)
         try:
-            call.result = source.run(partial(self._tap, call), *arrays, overrides=inner, **settings)
+            names = {**self.hook.globals_of(function), **inner}
+            call.result = source.run(partial(self._tap, call), *arrays, overrides=names, **settings)
         finally:
             self._call_stack.pop()
         if direction == BACKWARD:
@@ -145,6 +169,9 @@ class LineRecorder(Wrapper):
         names = argument_names(call.source.function, len(arrays))
         pairs = zip(names, arrays, strict=True)
         positional = tuple(self._record(call, name, array, None, {}) for name, array in pairs)
+        if call.parent is None and call.direction == FORWARD:
+            # a layer writes its running statistics into the same arrays
+            settings = {key: copy.copy(value) for key, value in settings.items()}
         keywords = {
             key: self._record(call, key, value, None, {}) if hasattr(value, "dtype") else value
             for key, value in settings.items()
@@ -162,8 +189,9 @@ class LineRecorder(Wrapper):
         event = Event(self._event_count, name, value, line, scope)
         self._event_count += 1
         replacement = self._replacement
-        if replacement is not None and replacement.number == event.number:
+        if replacement is not None and replacement.number in (None, event.number):
             event = event._replace(value=replacement.value(call, event))
+        event = event._replace(value=self.hook.recorded(event))
         call.events.append(event)
         return event.value
 

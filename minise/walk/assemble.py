@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,16 +9,17 @@ import numpy as np
 from minise.checks import Array
 from minise.gradcheck.slopes.arrays import mapped
 from minise.tracing import leaves
+from minise.tracing.faults import filled_in_place
 from minise.tracing.perturb import perturb_event, perturb_input, perturb_read
 from minise.tracing.recorder import Event, OpCall
 from minise.tracing.slopes import Slopes, Target
 from minise.tracing.subject import Subject
 from minise.walk.build import Builder
+from minise.walk.faults import judged
+from minise.walk.live import Origin, record
 from minise.walk.page import NotebookTrace
 from minise.walk.steps import BACKWARD, FORWARD, Read, Step, Trace
-from minise.walk.story import Story, notes_by_op
-
-MAX_TERMS = 4  # of a gradient that is recomputed for every subset of its terms
+from minise.walk.story import SHARED, Story, notes_by_op
 
 
 class Match(NamedTuple):
@@ -28,6 +28,7 @@ class Match(NamedTuple):
     target: Target
     twin: int | str | None  # the forward step, or the input, of that value
     route: tuple[int | str, int] | None = None  # the forward edge, for one term of a gradient
+    origin: Origin | None = None  # the perturbed value, unless one line only reads it perturbed
 
 
 class Assembler:
@@ -62,7 +63,9 @@ class Assembler:
         self.subject, self.builder, self.slopes, self.story = subject, builder, slopes, story
         self.forwards, self.gradients = forwards, gradients
         self.twins = _twins(forwards, backwards)
+        self.filled = filled_in_place(subject)
         self.of_input: dict[str, int | str] = {}
+        self.origins: dict[int, Origin] = {}  # by step with a check
         own = self._own_results()
         for name, gradient in zip(subject.names, gradients, strict=True):
             source = own.get(name, builder.source(gradient))
@@ -92,17 +95,19 @@ class Assembler:
         used = self._used({result, *self.of_input.values()})
         number = {old: new for new, old in enumerate(used)}
         renumbered = [_renumbered(steps[old], number) for old in used]
+        events = [(self.builder.events[old].number, self.builder.elements[old]) for old in used]
         return NotebookTrace(
             self.subject.name,
             self.builder.inputs,
             {k: v for k, v in settings.items() if not isinstance(v, np.ndarray)},
             number.get(result, result),  # type: ignore[arg-type]
             float(np.vdot(dout, out)),
-            renumbered,
+            judged(self.subject, dout, renumbered, events),
             {name: number.get(step, step) for name, step in self.of_input.items()},  # type: ignore[arg-type]
             self.story.title,
             self.story.paragraphs,
             notes_by_op(self.twins),
+            record(self.subject, self.builder, used, self.origins),
         )
 
     def _used(self, results: set[Any]) -> list[int]:
@@ -126,12 +131,18 @@ class Assembler:
             return step
         if self.builder.calls[step.number].direction == FORWARD:
             return self._checked_sum(step, names[0] if names else "")
-        step = replace(step, gradient_of=names[0] if names else "", parts=self._parts(step))
+        step = replace(step, gradient_of=names[0] if names else "", terms=_terms(step))
         match = self._match(step)
         if match is None:
-            return step if step.upstream else replace(step, rule="", reason="")
-        target, twin, route = match
-        return replace(step, check=self.slopes.check(step.value, target), twin=twin, route=route)
+            return step if step.upstream else replace(step, rule="")
+        return self._with_check(step, match)
+
+    def _with_check(self, step: Step, match: Match) -> Step:
+        """Return a step with the check of its value against slopes of the matched value."""
+        if match.origin is not None:
+            self.origins[step.number] = match.origin
+        check = self.slopes.check(step.value, match.target)
+        return replace(step, check=check, twin=match.twin, route=match.route)
 
     def _checked_sum(self, step: Step, of: str) -> Step:
         """Return the checked step of a net that adds gradients with an op's forward.
@@ -145,18 +156,14 @@ class Assembler:
             if list(new.values()).count(new[read.name]) > 1:  # the net uses this layer twice
                 new[read.name] += "'"
         reads = tuple(replace(read, name=new.get(read.name, read.name)) for read in step.reads)
-        parts = {
-            tuple(new[name] for name in names): value for names, value in self._parts(step).items()
-        }
+        terms = tuple(new[name] for name in _terms(step))
         formula = self.builder.formula(step.number, name, new)
         step = replace(step, name=name, formula=formula, reads=reads, gradient_of=of)
         is_parameter = of in self.subject.names[1:]  # a parameter that several layers share
-        reason = "" if is_parameter else self.story.joins
-        step = replace(step, parts=parts, rule="", reason=reason)
+        reason = SHARED if is_parameter else self.story.joins
+        step = replace(step, terms=terms, rule="", reason=reason)
         match = self._match(step)
-        if match is None:
-            return step
-        return replace(step, check=self.slopes.check(step.value, match.target), twin=match.twin)
+        return step if match is None else self._with_check(step, match)
 
     def _gradient_name(self, read: Read) -> str:
         """Return the name of a gradient with the layer that computed it, such as dx_conv1."""
@@ -169,18 +176,25 @@ class Assembler:
         """Return the forward value whose gradient this step computes, or None if there is none."""
         if step.gradient_of:
             k = self.subject.names.index(step.gradient_of)
-            run = perturb_input(self.subject, k)
-            return Match(Target(step.gradient_of, self.subject.inputs[k], run), step.gradient_of)
+            target = Target(
+                of := step.gradient_of, self.subject.inputs[k], perturb_input(self.subject, k)
+            )
+            return Match(target, of, origin=Origin(source=of))
         call = self.builder.calls[step.number]
         twin = self.twins.get(call)
         if twin is None or not step.name.startswith("d") or step.value.dtype.kind != "f":
             return None
         name, events = step.name[1:], _by_name(twin)
+        if _is_assigned_again(self.builder.events[step.number], call):
+            return None  # a part of the gradient
         if name in events and leaves.is_float(events[name].value):
             event = events[name]
+            if event.number in self.filled:
+                return None
             source = self.builder.source_in(twin, event.name)
             run = perturb_event(self.subject, event)
-            return Match(Target(name, np.asarray(event.value), run), source)
+            target = Target(name, np.asarray(event.value), run)
+            return Match(target, source, origin=Origin(event.number))
         bases = [base for base in events if name.startswith(f"{base}_")]
         return self._route(step, twin, events, max(bases, key=len)) if bases else None
 
@@ -199,25 +213,6 @@ class Assembler:
                 target = Target(f"{base} as read by {event.line.text}", leaf.value, run)
                 return Match(target, edge, (edge, line))
         return None
-
-    def _parts(self, step: Step) -> dict[tuple[str, ...], Array]:
-        """Return the value of a sum of gradients for every subset of its terms, by their names."""
-        terms = [read for read in step.reads if _is_term(read)]
-        event, call = self.builder.events[step.number], self.builder.calls[step.number]
-        if not 2 <= len(terms) <= MAX_TERMS or not all(r.summed for r in step.upstream):
-            return {}
-        assert event.line is not None
-        by_name = {leaf.name: leaf for leaf in leaves.leaves_of(event.line, event.scope)}
-        parts = {}
-        for chosen in product((True, False), repeat=len(terms)):
-            scope = dict(event.scope)
-            for read, is_on in zip(terms, chosen, strict=True):
-                if not is_on:
-                    zero = np.zeros_like(read.value)
-                    scope = leaves.with_array(scope, by_name[read.name], zero)
-            names = tuple(r.name for r, is_on in zip(terms, chosen, strict=True) if is_on)
-            parts[names] = np.asarray(call.source.run_line(event.line, scope))
-        return parts
 
 
 def _twins(forwards: Sequence[OpCall], backwards: Sequence[OpCall]) -> dict[OpCall, OpCall]:
@@ -245,9 +240,20 @@ def _by_name(call: OpCall) -> dict[str, Event]:
     return events
 
 
+def _is_assigned_again(event: Event, call: OpCall) -> bool:
+    """Return True if a later line of a call assigns the name of an event again."""
+    return any(later.name == event.name and later.number > event.number for later in call.events)
+
+
 def _is_term(read: Read) -> bool:
     """Return True if a read is a gradient and a term of the sum that the step computes."""
     return read.upstream and read.summed
+
+
+def _terms(step: Step) -> tuple[str, ...]:
+    """Return the names of the gradients that a step adds, if it adds several and nothing else."""
+    terms = tuple(read.name for read in step.reads if _is_term(read))
+    return terms if len(terms) > 1 and all(read.summed for read in step.upstream) else ()
 
 
 def _arrays(value: Any) -> list[Any]:

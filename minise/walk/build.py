@@ -31,21 +31,28 @@ class Builder:
     Attributes
     ----------
     steps : list of Step
-        The steps so far. For step k, `events[k]` is its event, `calls[k]` the call of that event,
-        and `values[k]` the recorded object itself, not a copy.
+        The steps so far. For step k, `events[k]` is its event, `picks[k]` selects the step's array
+        from the value of the event, `calls[k]` is the call of that event, `values[k]` the
+        recorded object itself, not a copy, and `elements[k]` its position in the value of the
+        event, None if it is that value.
     inputs : dict of str to ndarray
         The arrays that lines read and no line computed.
     results : dict of int to list
         By id of a call: the source of each of its results.
+    all_calls : list of OpCall
+        The calls of both passes.
     """
 
     def __init__(self, inputs: dict[str, Array]) -> None:
         self.inputs = dict(inputs)
         self.steps: list[Step] = []
         self.events: list[Event] = []
+        self.picks: list[Callable[[Any], Any]] = []
         self.calls: list[OpCall] = []
         self.values: list[Any] = []
+        self.elements: list[int | None] = []
         self.results: dict[int, list[Source | None]] = {}
+        self.all_calls: list[OpCall] = []
         self._calls_of_pass: list[OpCall] = []
         self._by_identity: dict[int, Source] = {}
         self._by_bits: dict[tuple[Any, ...], Source] = {}
@@ -57,6 +64,7 @@ class Builder:
     def add(self, calls: list[OpCall], direction: str) -> None:
         """Add a step for every line of one pass that computes an array."""
         self._calls_of_pass = calls
+        self.all_calls += calls
         events = [(event, call) for call in calls for event in call.events]
         for event, call in sorted(events, key=lambda pair: pair[0].number):
             names = self._local.setdefault(id(call), {})
@@ -173,14 +181,17 @@ class Builder:
                 formula,
                 tuple(dict.fromkeys(explainer.inner)),
                 ", ".join(forward_line.text for forward_line in undone),
-                (undone[0].reason if undone else "") or explainer.helper_summary,
+                explainer.reason or (undone[0].reason if undone else ""),
                 tuple(self._reads(call, event, array, pick)),
                 leaves.scalars_of(event.line, event.scope),
             )
         )
         self.events.append(event)
+        self.picks.append(pick)
         self.calls.append(call)
         self.values.append(value)
+        in_tuple = isinstance(event.value, tuple | list) and isinstance(pick, partial)
+        self.elements.append(pick.keywords["index"] if in_tuple else None)  # type: ignore[attr-defined]
         self._register(value, number)
         return number
 

@@ -6,6 +6,10 @@
              sparse matrix: for each entry of the value, the entries that it depends on and the
              derivatives
 
+    tape     operations from which the page computes the values for other inputs: for each its name,
+             its arguments (numbers of earlier operations) and its constants; a step, an array read
+             and the origin of a check have the number of their operation
+
 A derivative is often itself a number that the line reads: the weight, in a sum of weights times
 gradients. If exactly one entry has that value, the page can name the entry.
 """
@@ -16,8 +20,10 @@ import numpy as np
 
 from minise.checks import Array
 from minise.tracing.slopes import Check
+from minise.tracing.tape import Tape
 from minise.walk.axes import axes_of, axis_meanings, sizes_of
-from minise.walk.steps import Read, Step, Trace
+from minise.walk.faults import mark_of, sentence_of
+from minise.walk.steps import Live, Read, Step, Trace
 
 MAX_ROUNDINGS = 8  # between a derivative and the entry that it equals
 
@@ -25,7 +31,10 @@ MAX_ROUNDINGS = 8  # between a derivative and the entry that it equals
 def data_of(trace: Trace) -> dict[str, Any]:
     """Return the data of the page as lists, dicts, numbers and strings."""
     arrays = [
-        _array(name, value, _op_reading(trace, name), trace.inputs)
+        {
+            **_array(name, value, _op_reading(trace, name), trace.inputs),
+            "limit": _limit(trace, name),
+        }
         for name, value in trace.inputs.items()
     ]
     index: dict[int | str, int] = {name: k for k, name in enumerate(trace.inputs)}
@@ -33,7 +42,9 @@ def data_of(trace: Trace) -> dict[str, Any]:
         index[step.number] = len(arrays)
         array = _array(step.name, step.value, (step.op, step.name), _arrays_read(step))
         arrays.append({**array, "step": step.number})
-    steps = [_step(step, index, arrays) for step in trace.steps]
+    steps = [_step(step, index, arrays, trace.live) for step in trace.steps]
+    for step, shown in zip(trace.steps, steps, strict=True):
+        shown["fault"] = _fault(trace, step) if step.is_wrong else None
     return {
         "name": trace.name,
         "title": trace.title or trace.name,
@@ -47,6 +58,7 @@ def data_of(trace: Trace) -> dict[str, Any]:
         "axes": axis_meanings({axis for array in arrays for axis in array["axes"]}),
         "arrays": arrays,
         "steps": steps,
+        "tape": None if trace.live is None else tape_data(trace.live.tape, index),
     }
 
 
@@ -81,7 +93,9 @@ def _array(
     }
 
 
-def _step(step: Step, index: dict[int | str, int], arrays: list[dict[str, Any]]) -> dict[str, Any]:
+def _step(
+    step: Step, index: dict[int | str, int], arrays: list[dict[str, Any]], live: Live | None
+) -> dict[str, Any]:
     """Return the data of a step; index has the position of each source's array in `arrays`."""
     reads = []
     for read in step.reads:
@@ -91,7 +105,9 @@ def _step(step: Step, index: dict[int | str, int], arrays: list[dict[str, Any]])
             reads.append(_read(step, read, len(arrays) - 1))
         else:
             reads.append(_read(step, read, index[read.source]))
-    names = list(next(iter(step.parts), ()))
+    if live is not None:
+        for read_data, node in zip(reads, live.reads[step.number], strict=True):
+            read_data["node"] = node
     return {
         "array": index[step.number],
         "direction": step.direction,
@@ -100,7 +116,10 @@ def _step(step: Step, index: dict[int | str, int], arrays: list[dict[str, Any]])
         "mathml": step.formula.mathml,
         "formula": step.formula.text,
         "code": [{"text": step.code, "file": step.file, "line": step.line}]
-        + [{"text": line.code, "file": line.file, "line": line.line} for line in step.inner],
+        + [
+            {"text": 4 * line.depth * " " + line.code, "file": line.file, "line": line.line}
+            for line in step.inner
+        ],
         "rule": step.rule,
         "reason": step.reason,
         "constants": {name: _as_text(value) for name, value in step.constants.items()},
@@ -109,12 +128,57 @@ def _step(step: Step, index: dict[int | str, int], arrays: list[dict[str, Any]])
         "twin": index.get(step.twin) if step.twin is not None else None,
         "route": None if step.route is None else [index[source] for source in step.route],
         "check": None if step.check is None else _check(step.check),
-        "terms": names,
-        "parts": {
-            "".join("1" if name in chosen else "0" for name in names): _numbers(value)
-            for chosen, value in step.parts.items()
-        },
+        "terms": list(step.terms),
+        "node": None if live is None else live.steps[step.number],
+        "origin": None if live is None else live.origins[step.number],
     }
+
+
+def tape_data(tape: Tape, index: dict[int | str, int]) -> dict[str, Any]:
+    """Return the data of a tape; index has the position of each input's array."""
+    nodes = [
+        [node.op, *([list(node.arguments)] if node.arguments else []), *_constants(tape, number)]
+        for number, node in enumerate(tape.nodes)
+    ]
+    return {
+        "nodes": nodes,
+        "inputs": [[index[name], number] for name, number in tape.inputs.items()],
+        "guards": [
+            [guard.node, np.ravel(guard.value).tolist(), guard.position] for guard in tape.guards
+        ],
+    }
+
+
+def _constants(tape: Tape, number: int) -> list[Any]:
+    """Return the constants of a node for its data: a list of one dict, or of none."""
+    constants = dict(tape.nodes[number].constants)
+    if number in tape.constants:
+        value = tape.constants[number]
+        same = len(np.unique(value)) == 1
+        values = value.ravel()[:1] if same else value.ravel()
+        numbers = [_finite(float(entry)) for entry in values]
+        return [[], {"shape": list(value.shape), "values": numbers}]
+    if "fill" in constants:
+        constants["fill"] = _finite(constants["fill"])
+    return [constants] if constants else []
+
+
+def _finite(value: float) -> float | int | str:
+    """Return a number for JSON: an integer without a point, and infinity and NaN as strings."""
+    if not np.isfinite(value):
+        return {"inf": "Infinity", "-inf": "-Infinity"}.get(str(value), "NaN")
+    return int(value) if value == int(value) and abs(value) < 2**53 else value
+
+
+def _limit(trace: Trace, name: str) -> list[int] | None:
+    """Return the range of an input of integers or flags, or None."""
+    kind = trace.inputs[name].dtype.kind
+    if kind == "b":
+        return [0, 1]
+    if kind == "f" or trace.live is None:
+        return None
+    tape = trace.live.tape
+    return [0, tape.limits.get(tape.inputs.get(name, -1), 1) - 1]
 
 
 def _check(check: Check) -> dict[str, Any]:
@@ -125,6 +189,17 @@ def _check(check: Check) -> dict[str, Any]:
         "complex": None if exact is None else _numbers(exact),
         "error": _numbers(check.error),
         "agrees": [bool(agrees) for agrees in check.agrees.ravel()],
+    }
+
+
+def _fault(trace: Trace, step: Step) -> dict[str, Any]:
+    """Return the words on a wrong gradient, and the steps that it inherits from."""
+    fault = step.fault
+    return {
+        "culprit": fault is not None and fault.is_culprit,
+        "inherits": [] if fault is None else list(fault.inherits),
+        "mark": mark_of(trace, step),
+        "sentence": sentence_of(trace, step),
     }
 
 

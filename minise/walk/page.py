@@ -15,7 +15,15 @@ from minise.atomic import writing
 from minise.walk.data import data_of
 from minise.walk.steps import Trace
 
-SCRIPTS = ("model.js", "heatmap.js", "graph.js", "detail.js", "screens.js", "player.js")
+SCRIPTS = (
+    "model.js",
+    "faults.js",
+    "heatmap.js",
+    "graph.js",
+    "detail.js",
+    "screens.js",
+    "player.js",
+)
 MAX_BYTES = 1_000_000
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from minise.checks import Array
 from minise.tracing.slopes import Check
+from minise.tracing.tape import Tape
 from minise.walk.terms import Term
 
 FORWARD, BACKWARD = "forward", "backward"
@@ -47,11 +48,34 @@ class Read:
 
 @dataclass(frozen=True)
 class Inner:
-    """A line of a helper function that a step's line calls."""
+    """A line of a helper function that a step's line executes."""
 
     code: str
     file: str
     line: int
+    depth: int = 0  # calls and loops around it, to indent it
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why a gradient is wrong: its line is, or it inherits the error of another line.
+
+    Attributes
+    ----------
+    is_culprit : bool
+        True if the line computes a wrong gradient even from the true values of all that it reads.
+    inherits : tuple of int
+        Numbers of the culprit steps whose errors reach this step.
+    unchecked : tuple of int
+        Numbers of steps without a check that the step reads: the mistake may be in their lines.
+    is_filled : bool
+        True if later lines fill the array in place: the mistake may be in those lines.
+    """
+
+    is_culprit: bool
+    inherits: tuple[int, ...] = ()
+    unchecked: tuple[int, ...] = ()
+    is_filled: bool = False
 
 
 @dataclass
@@ -75,9 +99,9 @@ class Step:
     formula : Term
         The line as a formula, in plain text and MathML.
     inner : tuple of Inner
-        Lines of helper functions that the formula includes.
+        Lines of helper functions that the line executes, each once, in order.
     rule, reason : str
-        The forward line that this line differentiates, and the reason in its comment.
+        The forward line that this line differentiates; a sentence that says why the line is so.
     reads : tuple of Read
         The arrays that the line reads.
     constants : dict of str to number, str or bool
@@ -86,12 +110,14 @@ class Step:
         Name of the input whose gradient the step computes, or "".
     check : Check or None
         None in forward, and if forward has no intermediate of that name.
+    fault : Fault or None
+        None for a step without a check, and for one that its check found right.
     twin : int, str or None
         For a gradient: the forward step or the input whose gradient it is.
     route : tuple of (int or str, int) or None
         For one term of a gradient: the forward edge that it comes back along, (source, step).
-    parts : dict of tuple of str to ndarray
-        For a sum of gradients: the value by names of the terms that are included.
+    terms : tuple of str
+        For a sum of gradients: the names of the arrays that it adds, one for each route.
     """
 
     number: int
@@ -111,9 +137,15 @@ class Step:
     constants: dict[str, Any] = field(default_factory=dict)
     gradient_of: str = ""
     check: Check | None = None
+    fault: Fault | None = None
     twin: int | str | None = None
     route: tuple[int | str, int] | None = None
-    parts: dict[tuple[str, ...], Array] = field(default_factory=dict)
+    terms: tuple[str, ...] = ()
+
+    @property
+    def is_wrong(self) -> bool:
+        """True if the check of the step's gradient found a wrong entry."""
+        return self.check is not None and not self.check.ok
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -124,6 +156,28 @@ class Step:
     def upstream(self) -> tuple[Read, ...]:
         """The gradients that the step reads."""
         return tuple(read for read in self.reads if read.upstream)
+
+
+@dataclass
+class Live:
+    """A tape, and the nodes of a trace's steps.
+
+    Attributes
+    ----------
+    tape : Tape
+        The operations that the steps depend on.
+    steps : list of int or None
+        By step: the node of its value; None if the tape does not reproduce it.
+    reads : list of tuple of int or None
+        By step: the nodes of the arrays that it reads.
+    origins : list of int or None
+        By step: the node of the value whose gradient it is, for its check.
+    """
+
+    tape: Tape
+    steps: list[int | None]
+    reads: list[tuple[int | None, ...]]
+    origins: list[int | None]
 
 
 @dataclass
@@ -149,6 +203,8 @@ class Trace:
     title, story, notes
         Text of the source: first line and paragraphs of the docstring of the op's file (for a net
         its tree of layers, or its code), and by op the Notes of its backward.
+    live : Live or None
+        The tape of the pass, from which a page computes the steps for other inputs.
     """
 
     name: str
@@ -161,6 +217,7 @@ class Trace:
     title: str = ""
     story: list[str] = field(default_factory=list)
     notes: dict[str, list[str]] = field(default_factory=dict)
+    live: Live | None = None
 
     def passes(self, direction: str) -> list[Step]:
         """Return the steps of one pass."""
@@ -173,4 +230,10 @@ class Trace:
     @property
     def ok(self) -> bool:
         """True if every checked gradient agrees with numerical derivatives of forward."""
-        return all(step.check is None or step.check.ok for step in self.steps)
+        return not any(step.is_wrong for step in self.steps)
+
+    @property
+    def culprits(self) -> list[Step]:
+        """The steps whose lines are wrong, or else the first step with a wrong gradient."""
+        wrong = [step for step in self.steps if step.is_wrong]
+        return [step for step in wrong if step.fault and step.fault.is_culprit] or wrong[:1]

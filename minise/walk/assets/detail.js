@@ -147,7 +147,7 @@ function checkTable(check, entry, value, complete) {
   const best = (check.complex || check.difference)[entry];
   const good = complete && check.agrees[entry];
   const words = good ? "✓ agrees up to rounding"
-    : complete ? "✗ does not agree: this line or an earlier line is wrong"
+    : complete ? "✗ does not agree"
       : `✗ off by ${medium(best - value)}: a route is switched off`;
   return el("div", {}, el("div", { class: "scroll" }, table), el("p", { class: `verdict${good ? "" : " bad"}` }, words));
 }
