@@ -6,7 +6,7 @@ from pathlib import Path
 
 from minise.site.checkout import Checkout
 
-LEXERS = {".cu": "cuda", ".cuh": "cuda", ".h": "cpp", ".cff": "yaml"}
+LEXERS = {".cu": "cuda", ".cuh": "cuda", ".h": "cpp", ".cff": "yaml", ".json": "text"}
 
 
 def highlighted(code: str, suffix: str = ".py") -> str:

@@ -44,7 +44,7 @@ class LessonPage:
 
     def shown(self) -> Shown:
         """Return the body of the page."""
-        cells = [self._cell(cell) for cell in self.lesson.cells]
+        setup, *cells = [self._cell(cell) for cell in self.lesson.cells]
         body = "\n".join(filter(None, cells))
         heading = re.search(r"<h1[^>]*>(.*?)</h1>", body, re.DOTALL)
         if heading is None:
@@ -54,7 +54,7 @@ class LessonPage:
             "have your solution judged, run it: <code>marimo edit tutorials</code>, or open the "
             f"<a href='site:notebooks/{self.stem}.ipynb'>notebook</a> in Jupyter.</p>"
         )
-        body = body.replace(heading[0], heading[0] + aside, 1)
+        body = body.replace(heading[0], heading[0] + aside + setup, 1)
         title = re.sub(r"<[^>]+>", "", re.sub(r"<math.*?</math>", "", heading[1]))
         return Shown(title, body, self.walks)
 
