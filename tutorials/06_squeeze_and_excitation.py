@@ -248,7 +248,7 @@ def _():
 
 
 @app.cell
-def bug_that_trains():
+def _():
     def without_gate_route(dout, cache):
         gates = cache.gates._replace(w1=np.zeros_like(cache.gates.w1))
         return ops.se_block_tail_backward(dout, cache._replace(gates=gates))

@@ -13,6 +13,7 @@ with app.setup:
     from minise.lessons import Plot, Question, Task, by_gradients, judged, python_of, show, table
     from minise.nn import SE, Build, Chain, Layer, ReLU, Residual, Tail, basic_block, under
     from minise.ops import reference as ops
+    from minise.pictures import residual_block
     from minise.walk import trace
 
 
@@ -70,7 +71,7 @@ def _():
 
 
 @app.cell
-def random_stacks(SIZE, branch_norm, turns):
+def _(SIZE, branch_norm, turns):
     def norms_of(weights, shortcut):
         """Return the norm of the gradient after each layer, (layers + 1, stacks)."""
         stacks, layers = weights.shape[:2]
@@ -323,7 +324,9 @@ def _(differences):
 
 @app.cell(hide_code=True)
 def _():
-    mo.md(r"""
+    mo.vstack(
+        [
+            mo.md(r"""
     ## Five sites
 
     After the sum, the ReLU still blocks the gradient where `out` is zero; nets with pre-activation,
@@ -337,11 +340,15 @@ def _():
     | post | after the sum and its ReLU |
     | identity | on the shortcut |
     | 3x3 | after the first 3 x 3 convolution, its normalisation and ReLU |
-
+    """),
+            residual_block(),
+            mo.md(r"""
     (The paper uses the last site in bottleneck blocks, which have one 3 x 3 convolution.) Our nets
     declare all sites in one function, in which `se_at` returns the SE block at its site and nothing
     at the other sites:
-    """)
+    """),
+        ]
+    )
     return
 
 

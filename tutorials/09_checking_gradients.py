@@ -4,12 +4,15 @@ __generated_with = "0.25.2"
 app = marimo.App(width="medium", app_title="Checking gradients")
 
 with app.setup:
+    import textwrap
+
     import marimo as mo
     import numpy as np
 
     from minise.contract.case import Case, draw, functions
     from minise.gradcheck import check
     from minise.grading.exercise import Exercise
+    from minise.grading.worksheet import hints_html, source_of, worksheet
     from minise.lessons import (
         BOUND,
         Pair,
@@ -573,24 +576,23 @@ def _(pairs):
         pairs,
         hints=(
             "dout and u are random, with the shapes of out and of x.",
-            "An inner product is the sum of a product: `(a * b).sum()`.",
-            "After a step along u, out is `forward(x + h * u)[0]`.",
-            """
-    ```python
+            "An inner product is the sum of a product: (a * b).sum().",
+            "After a step along u, out is forward(x + h * u)[0].",
+            textwrap.dedent("""
     dout = rng.standard_normal(out.shape)
     u = rng.standard_normal(x.shape)
     by_backward = (backward(dout, cache) * u).sum()
     by_forward = (dout * (forward(x + h * u)[0] - forward(x - h * u)[0])).sum() / (2 * h)
     error = abs(by_backward - by_forward) / (abs(by_backward) + abs(by_forward))
-    ```
-    """,
+    """).strip(),
         ),
     )
+    _answer = [mo.md(planted.markdown())]
     if mo.app_meta().mode == "script":
         print(planted)
-    *_steps, _solution = planted.hints
-    _hints = {f"hint {k}": mo.md(text) for k, text in enumerate(_steps, start=1)}
-    mo.vstack([mo.md(planted.markdown()), mo.accordion({**_hints, "solution": mo.md(_solution)})])
+    if mo.app_meta().mode in ("run", "script") and planted.problem:  # nobody can write here
+        _answer = [mo.Html(worksheet(source_of(slope_check), {}))]
+    mo.vstack([*_answer, mo.Html(hints_html(planted.hints))])
     return (planted,)
 
 

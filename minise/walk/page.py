@@ -23,6 +23,7 @@ SCRIPTS = (
     "detail.js",
     "screens.js",
     "player.js",
+    "print.js",
 )
 MAX_BYTES = 1_000_000
 

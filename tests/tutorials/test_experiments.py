@@ -1,35 +1,21 @@
 """What the experiments of the lessons show is what theory says, within its own spread."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from minise.contract.case import Case, draw
 from minise.ops import reference as ops
+from tests.tutorials.lessons import FOLDER
 
 pytest.importorskip("marimo", reason="needs marimo: pip install -e '.[tutorials]'")
 pytest.importorskip("matplotlib", reason="needs Matplotlib: pip install -e '.[tutorials]'")
-FOLDER = Path(__file__).parents[2] / "tutorials"
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 
 
-def definitions_of(stem, cell):
-    """Return what a named cell of a lesson defines; the lesson's other cells do not run."""
-    spec = importlib.util.spec_from_file_location(f"experiment_{stem}", FOLDER / f"{stem}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    _, definitions = getattr(module, cell).run()
-    return definitions
-
-
-@pytest.fixture(scope="module")
-def stacks():
-    return definitions_of("07_residual_blocks", "random_stacks")
+@pytest.fixture
+def stacks(ran):
+    return ran(FOLDER / "07_residual_blocks.py").definitions
 
 
 def theoretical_norms(size, layers, branch, draws=20000):
@@ -57,6 +43,7 @@ def outliers(norms, branch=0.5, size=8):
     return int(np.sum(abs(below - shares[:, None]) > 4 * errors[:, None]))
 
 
+@pytest.mark.xdist_group("07_residual_blocks")
 def test_the_gradient_vanishes_without_the_sum_and_grows_with_it(stacks):
     plain, residual = stacks["plain"], stacks["residual"]
     layers = np.arange(len(plain))
@@ -66,22 +53,25 @@ def test_the_gradient_vanishes_without_the_sum_and_grows_with_it(stacks):
     assert np.mean(residual[20] > 1) > 0.95
 
 
+@pytest.mark.xdist_group("07_residual_blocks")
 def test_rotations_without_the_correction_of_signs_are_noticed(stacks):
     shape = (residual := stacks["residual"]).shape[1], len(residual) - 1, 8, 8
     raw, _ = np.linalg.qr(np.random.default_rng(0).standard_normal(shape))
     assert outliers(stacks["norms_of"](0.5 * raw, shortcut=True)) > 10
 
 
+@pytest.mark.xdist_group("07_residual_blocks")
 def test_a_branch_that_starts_at_zero_keeps_the_norm(stacks):
     residual = stacks["norms_of"](np.zeros((3, 5, 8, 8)), shortcut=True)
     np.testing.assert_allclose(residual, 1)
 
 
-@pytest.fixture(scope="module")
-def bug():
-    return definitions_of("06_squeeze_and_excitation", "bug_that_trains")
+@pytest.fixture
+def bug(ran):
+    return ran(FOLDER / "06_squeeze_and_excitation.py").definitions
 
 
+@pytest.mark.xdist_group("06_squeeze_and_excitation")
 def test_the_wrong_net_starts_equal_points_nearly_the_same_way_and_trains(bug):
     right, wrong = bug["losses"].values()
     np.testing.assert_array_equal(right[:, 0], wrong[:, 0])  # forward has no bug
@@ -91,6 +81,7 @@ def test_the_wrong_net_starts_equal_points_nearly_the_same_way_and_trains(bug):
     assert np.all(wrong[:, -1] < wrong[:, 0])
 
 
+@pytest.mark.xdist_group("06_squeeze_and_excitation")
 def test_the_planted_bug_leaves_out_the_second_route_and_nothing_else(bug):
     sizes = dict(N=2, C=4, H=3, W=5, R=2)
     inputs, keywords = draw(

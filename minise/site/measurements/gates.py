@@ -4,6 +4,7 @@
 ``minise train --recipe quick --seed 0``.
 """
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,9 @@ def _all_gates(trained: Trained, images: data.Dataset) -> dict[str, BlockGates]:
 
 if __name__ == "__main__":
     test_images = data.cifar10(split="test")
-    about = {"data": "a JPEG copy of CIFAR-10", "split": "test", "images": len(test_images)}
-    settings = {**about, "permutations": PERMUTATIONS}
-    print(write_result("gates", settings, **measure(Path(sys.argv[1]), test_images)))
+    folder = Path(sys.argv[1])
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))["config"]
+    settings = {name: config[name] for name in ("recipe", "model", "seed")}
+    settings |= {"data": "a JPEG copy of CIFAR-10", "split": "test", "images": len(test_images)}
+    settings["permutations"] = PERMUTATIONS
+    print(write_result("gates", settings, **measure(folder, test_images)))

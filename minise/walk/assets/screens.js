@@ -57,14 +57,15 @@ function endScreen() {
     const good = step.check.agrees.every(Boolean);
     return el("tr", {},
       el("td", {}, el("a", { href: `#step-${k + 1}` }, el("code", {}, nameOf(step)))),
+      el("td", { class: `verdict${good ? "" : " bad"}` }, good ? "✓ correct" : markOf(step)),
       el("td", {}, whereOf(step)),
       el("td", {}, arrays[step.array].shape.join(" × ") || "1"),
       el("td", { class: "number" }, maxDifference.toExponential(1)),
       el("td", { class: "number" }, Math.max(...step.check.error).toExponential(1)),
-      el("td", { class: `verdict${good ? "" : " bad"}` }, good ? "✓ correct" : markOf(step)));
+    );
   });
   const all = steps.every((step) => !step.check || step.check.agrees.every(Boolean));
-  const head = ["gradient", "op", "shape", "largest difference", "largest relative error", ""];
+  const head = ["gradient", "check", "op", "shape", "largest difference", "largest relative error"];
   return [
     el("p", { class: "pass" }, "Summary"),
     el("h2", {}, "All gradients"),
