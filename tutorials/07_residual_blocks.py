@@ -163,9 +163,9 @@ def _(SIZE, norms_of, turns):
     mo.md(f"""
     (Random numbers have traps of their own. `np.linalg.qr` of normal numbers is a rotation, but not
     a uniformly distributed one: it prefers rotations that turn back. The mean trace of its
-    {SIZE} x {SIZE} matrices is {_traces[0]}, and should be 0; the last line of `rotations`
-    corrects the signs, and the mean trace is {_traces[1]}. Without that line the median after
-    20 layers, with a branch of norm 0.5, would be {_medians[0]:.1f} instead of {_medians[1]:.1f}.)
+    {SIZE} x {SIZE} matrices is {_traces[0]}, and should be 0. `q * np.sign(diagonal of r)` corrects
+    the signs, and the mean trace is {_traces[1]}. Without that correction the median after 20
+    layers, with a branch of norm 0.5, would be {_medians[0]:.1f} instead of {_medians[1]:.1f}.)
     """)
     return
 

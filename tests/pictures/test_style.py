@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from minise import pictures
 from minise.pictures import PICTURES
 from minise.pictures.__main__ import main
 from minise.pictures.svg import ROLES, TEXT, WIDTH, Canvas, colours
@@ -93,7 +94,9 @@ def test_is_the_same_each_time_and_as_committed(name):
     )
 
 
-def test_each_copy_is_of_a_picture():
+def test_each_copy_and_each_public_name_is_of_a_picture():
+    assert set(pictures.__all__) == {"PICTURES", "Picture", *PICTURES}
+    assert all(getattr(pictures, name) is draw for name, draw in PICTURES.items())
     assert {path.stem for path in COPIES.iterdir()} == set(PICTURES)
 
 
