@@ -123,8 +123,11 @@ function markContents(from = 0) {
   const started = performance.now();
   let k = from;
   for (; k < steps.length && performance.now() - started < 12; k++) {
-    const what = document.querySelector(`#list a[data-screen="${k + 1}"] .what`);
-    if (what && steps[k].check) what.classList.toggle("bad", !steps[k].check.agrees.every(Boolean));
+    const link = document.querySelector(`#list a[data-screen="${k + 1}"]`);
+    if (!link || !steps[k].check) continue;
+    link.querySelector(".what").classList.toggle("bad", isWrong(steps[k]));
+    link.querySelectorAll(".mark").forEach((mark) => mark.remove());
+    link.append(faultMark(steps[k]) || "");
   }
   if (k < steps.length) marking = setTimeout(() => markContents(k), 0);
 }
