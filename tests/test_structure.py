@@ -27,6 +27,7 @@ ORDER = [
     "walk",
     "pictures",
     "lessons",
+    "site",
     "bench",
     "cli",
     "__main__",

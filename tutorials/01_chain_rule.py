@@ -290,8 +290,9 @@ def _():
     ## Exercise: a product with broadcasting
 
     `x` is a stack of images with the axes (N, C, H, W): images, channels, rows, columns. `s` has
-    one number for each channel of each image, (N, C, 1, 1). Forward is `out = x * s`, so NumPy
-    repeats each number of `s` over the pixels of its channel. Replace each `...` by one line, and
+    one number for each channel of each image, (N, C). Forward is `out = x * s[:, :, None, None]`:
+    the two None add axes of length 1, so that NumPy repeats each number of `s` over the pixels of
+    its channel. Replace each `...` by one line, and
     run the cell (Ctrl+Enter). The answer below compares the result of each line with the exact
     derivative of the real forward, and marks the line. Hints unfold one by one, and the last hint
     is the solution.
@@ -318,12 +319,13 @@ def _():
         hints={
             "dx": (
                 "Rule two: the derivative in one factor is the other factor.",
-                "dx = dout * s",
+                "s[:, :, None, None], as in forward, has an entry for each channel of each image.",
+                "dx = dout * s[:, :, None, None]",
             ),
             "ds": (
                 "Rule two again: dout * x. But one number of s has many uses.",
-                "Sum over the pixels of a channel, axes (2, 3), and keep both axes with length 1.",
-                "ds = (dout * x).sum(axis=(2, 3), keepdims=True)",
+                "Sum over the pixels of a channel: the axes (2, 3).",
+                "ds = (dout * x).sum(axis=(2, 3))",
             ),
         },
     )

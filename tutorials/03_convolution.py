@@ -10,7 +10,7 @@ with app.setup:
     from minise import data
     from minise.contract.case import Case
     from minise.grading.exercise import Exercise
-    from minise.lessons import Arrays, Plot
+    from minise.lessons import Arrays, Plot, Question, Task, by_gradients, judged, show
     from minise.ops import reference as ops
     from minise.ops.reference.windows import pad, unpad, window, windows_of
     from minise.walk import trace
@@ -102,9 +102,29 @@ def _():
     \end{aligned}
     $$
 
-    Note the `+=`. Windows overlap, so a pixel is in several windows, and the gradients from all of
-    them must be added.
     """)
+    return
+
+
+@app.cell(hide_code=True)
+def _(cache, weight):
+    _dout = np.array([[[[1.0, 0.0], [0.0, 10.0]]]])
+    _dx = ops.conv2d_backward(_dout, cache)[0][0, 0]
+    show(
+        Question(
+            """
+            On the example above, let `dout` be 1 for the first window, 10 for the last, and 0 for
+            the other two. The pixel in the middle is in all four windows. Which weights does its
+            gradient contain?
+            """,
+            f"""
+            Two of the four. The pixel is the last one of the first window, where it is multiplied
+            with the last weight, and the first one of the last window, where it meets the first
+            weight: 1 · ({weight[0, 0, 1, 1]:g}) + 10 · ({weight[0, 0, 0, 0]:g}) =
+            {_dx[1, 1]:g}. Both are added: hence the `+=` in the second line.
+            """,
+        )
+    )
     return
 
 
@@ -119,13 +139,37 @@ def _(cache):
 @app.cell(hide_code=True)
 def _(dout, dweight, dx, weight, x):
     mo.md(f"""
-    The pixel in the middle is in all four windows. `dout` is zero for two of them. It is the last
-    pixel of the first window and the first pixel of the last window, so it gets
-    {dout[0, 0, 0, 0]:g} · ({weight[0, 0, 1, 1]:g}) + {dout[0, 0, 1, 1]:g} ·
-    ({weight[0, 0, 0, 0]:g}) = {dx[0, 0, 1, 1]:g}.
+    The first pixel is in one window only, where it meets the first weight:
+    {dout[0, 0, 0, 0]:g} · ({weight[0, 0, 0, 0]:g}) = {dx[0, 0, 0, 0]:g}. The pixel in the middle
+    gets {dx[0, 0, 1, 1]:g}, from two windows.
     And the first weight is multiplied with the first pixel of every window: {dout[0, 0, 0, 0]:g} ·
     {x[0, 0, 0, 0]:g} + {dout[0, 0, 1, 1]:g} · {x[0, 0, 1, 1]:g} = {dweight[0, 0, 0, 0]:g}.
     """)
+    return
+
+
+@app.cell(hide_code=True)
+def _(dout, dx, weight):
+    _padded = np.pad(dout, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    _same, _ = ops.conv2d_forward(_padded, weight)
+    _flipped, _ = ops.conv2d_forward(_padded, weight[:, :, ::-1, ::-1].copy())
+    assert np.array_equal(_flipped, dx)
+    show(
+        Question(
+            """
+            `dx` is itself a convolution: pad `dout` with a frame of zeros, and slide a 2 x 2 filter
+            over it. Is that filter the `weight` of forward?
+            """,
+            f"""
+            It is `weight` turned by 180°, [[{weight[0, 0, 1, 1]:g}, {weight[0, 0, 1, 0]:g}],
+            [{weight[0, 0, 0, 1]:g}, {weight[0, 0, 0, 0]:g}]]: its result equals `dx` exactly. With
+            `weight` as it is, the pixel in the middle would get {_same[0, 0, 1, 1]:g} instead of
+            {dx[0, 0, 1, 1]:g}. The earlier a window starts before a pixel, the later the weight
+            that the pixel meets in it, so seen from the pixel the filter is reversed. The sum over
+            offsets needs no reversal: it uses each weight where forward used it.
+            """,
+        )
+    )
     return
 
 
@@ -135,7 +179,36 @@ def _():
     ## Kernel, stride and padding
 
     How many windows contain each pixel? The answer is `dx` for a filter of ones and a `dout` of
-    ones. Move the sliders. If the stride leaves a remainder, the last rows and columns are in no
+    ones.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    _out, _cache = ops.conv2d_forward(np.ones((1, 1, 8, 8)), np.ones((1, 1, 3, 3)), stride=(2, 2))
+    _count = ops.conv2d_backward(np.ones(_out.shape), _cache)[0]
+    show(
+        Question(
+            """
+            An 8 x 8 image, a 3 x 3 filter, stride 2, no padding. How many of the 64 pixels have
+            gradient zero, whatever `dout` is?
+            """,
+            f"""
+            {np.sum(_count == 0)}. There are {_out.shape[2]} x {_out.shape[3]} windows; the last one
+            of a row ends at column {2 * (_out.shape[3] - 1) + 3} of 8, counted from 1. So the last
+            column and the last row are in no window: 8 + 8 - 1 pixels. That is not a mistake in
+            backward; forward never read them.
+            """,
+        )
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    Move the sliders. If the stride leaves a remainder, the last rows and columns are in no
     window. If the stride is larger than the kernel, the pixels between the windows are in no
     window either. Their gradient is zero, and that is correct.
     """)
@@ -270,10 +343,64 @@ def _():
 
 @app.cell(hide_code=True)
 def _(exercise):
-    answer = exercise.check(conv2d_backward)
-    if mo.app_meta().mode == "script":
-        print(answer)
-    answer
+    judged(exercise, conv2d_backward)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## Task: one axis, without a skeleton
+
+    A sound is a row of numbers. `x` is (L,), `weight` is (K,), and `out[p]` is the sum over $i$ of
+    `weight[i] * x[p + i]`, for every $p$ at which the window fits. Write the whole backward, in any
+    way: a loop over windows, or over offsets. The cache is `x, weight`; return `dx, dweight`.
+    """)
+    return
+
+
+@app.function
+def correlate_backward(dout, cache):
+    """Return dx and dweight of out[p] = sum over i of weight[i] * x[p + i]."""
+    ...
+
+
+@app.cell(hide_code=True)
+def _():
+    def correlate(x, weight):
+        """Return out and the cache."""
+        windows = np.lib.stride_tricks.sliding_window_view(x, len(weight))
+        return windows @ weight, (x, weight)
+
+    _rng = np.random.default_rng(0)
+    task = Task(
+        by_gradients(
+            correlate,
+            [_rng.standard_normal(7), _rng.standard_normal(3)],
+            names=["x", "weight"],
+        ),
+        hints=(
+            "At offset i, forward adds weight[i] * x[i : i + P], where P = len(dout).",
+            "So dweight[i] is the sum of dout * x[i : i + P]: one weight, P uses.",
+            "And dx[i : i + P] gets dout * weight[i], added, because the windows overlap.",
+        ),
+        solution="""
+            def correlate_backward(dout, cache):
+                x, weight = cache
+                P = len(dout)
+                dx, dweight = np.zeros(x.shape), np.zeros(weight.shape)
+                for i in range(len(weight)):
+                    dweight[i] = (dout * x[i : i + P]).sum()
+                    dx[i : i + P] += dout * weight[i]
+                return dx, dweight
+        """,
+    )
+    return (task,)
+
+
+@app.cell(hide_code=True)
+def _(task):
+    judged(task, correlate_backward)
     return
 
 
@@ -302,6 +429,7 @@ def _():
     - A convolution is one matrix product for each offset of its filter. Backward is the linear
       layer's backward at each offset.
     - If windows overlap, use `+=`. A pixel in no window has gradient zero.
+    - `dx` is a convolution of `dout` with the filter turned by 180°.
     - The training code is [conv.py](../minise/ops/reference/conv.py), with groups and dilation
       too; the views are in [windows.py](../minise/ops/reference/windows.py).
 

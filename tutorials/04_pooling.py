@@ -10,7 +10,7 @@ with app.setup:
     from minise import data
     from minise.contract.case import Case
     from minise.grading.exercise import Exercise
-    from minise.lessons import Arrays
+    from minise.lessons import Arrays, Question, Task, by_gradients, judged, show
     from minise.ops import reference as ops
     from minise.walk import trace
 
@@ -34,10 +34,32 @@ def _():
     mo.md(r"""
     ## Mean and maximum
 
-    Take 2 x 2 windows that do not overlap. The gradient of a mean goes to all pixels of the window,
-    a quarter to each. The gradient of a maximum goes to the largest pixel only: a small change of
-    any other pixel does not change the maximum.
+    Take 2 x 2 windows that do not overlap, and pool each of them in both ways.
     """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    _x = np.array([[[[1.0, 5.0, 0.0, 2.0], [3.0, 2.0, 4.0, 3.0]]]])
+    _counts = {}
+    for _way, _name in (("mean", "avg_pool2d"), ("maximum", "max_pool2d")):
+        _out, _cache = getattr(ops, f"{_name}_forward")(_x, kernel=(2, 2))
+        (_dx,) = getattr(ops, f"{_name}_backward")(np.array([[[[1.0, 10.0]]]]), _cache)
+        _counts[_way] = np.count_nonzero(_dx)
+    show(
+        Question(
+            """
+            An image of 2 x 4 pixels is pooled in two windows. How many of its 8 pixels get a
+            gradient from the mean, and how many from the maximum?
+            """,
+            f"""
+            {_counts["mean"]} from the mean, a quarter of `dout` each; {_counts["maximum"]} from the
+            maximum, one in each window, which gets all of `dout`. A small change of any other pixel
+            does not change the maximum: rule four of [lesson 1](01_chain_rule.py), selection.
+            """,
+        )
+    )
     return
 
 
@@ -71,9 +93,37 @@ def _():
     mo.md(r"""
     ## The first mistake: windows that overlap
 
-    With a stride smaller than the kernel, a pixel may be the maximum of several windows. Then its
-    gradient is the sum over these windows. `dx[i, j] = …` keeps only the last one. For a `dout` of
-    ones, `dx` counts for each pixel the windows in which it is the maximum.
+    With a stride smaller than the kernel, windows overlap, and a pixel may be the maximum of
+    several windows.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    _image = np.array([[[[0.0, 1.0, 0.0, 2], [1, 9, 1, 0], [3, 0, 5, 1]]]])
+    _out, _cache = ops.max_pool2d_forward(_image, kernel=(2, 2), stride=(1, 1))
+    (_dx,) = ops.max_pool2d_backward(np.ones(_out.shape), _cache)
+    show(
+        Question(
+            f"""
+            2 x 2 windows at stride 1, on the image {_image[0, 0].astype(int).tolist()}. `dout` is 1
+            for all {_out.size} windows. What is the gradient of the 9?
+            """,
+            f"""
+            {_dx[0, 0, 1, 1]:g}: it is the maximum of {_dx[0, 0, 1, 1]:g} windows, and each of them
+            sends its 1. A backward that assigns, `dx[i, j] = …`, keeps only the last of these, and
+            says 1. With `+=` the gradients of all windows are added.
+            """,
+        )
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    For a `dout` of ones, `dx` counts for each pixel the windows in which it is the maximum.
     """)
     return
 
@@ -111,12 +161,9 @@ def _():
     mo.md(r"""
     ## The second mistake: ties
 
-    What if two pixels are both the maximum? With real numbers a tie is very unlikely. But pooling
-    often follows a ReLU, which outputs exact zeros, and then whole windows are zero. At a tie the
-    maximum has no derivative, but one fact remains: if all tied pixels grow by $h$, the maximum
-    grows by $h$. So their gradients must add up to the gradient of the maximum. A backward that
-    compares, `x == maximum`, gives the full gradient to each tied pixel. Ours gives it to the first
-    one. Let us count how often this matters, on images of the built-in data set.
+    What if two pixels are both the maximum? With random real numbers a tie is very unlikely. But
+    pooling often follows a ReLU. Eight random filters and a ReLU, on images of the built-in data
+    set, followed by 2 x 2 windows:
     """)
     return
 
@@ -131,19 +178,47 @@ def _():
     pooled, pooled_cache = ops.max_pool2d_forward(feature, kernel=(2, 2))
     spread_out = pooled.repeat(2, axis=2).repeat(2, axis=3)
     winners = (feature == spread_out).reshape(32, 8, 16, 2, 16, 2).sum(axis=(3, 5))
-    tied = float((winners > 1).mean())
+    tied = winners > 1
+    off = tied & (pooled == 0)  # all four pixels are zero after the ReLU
 
     dpooled = np.ones(pooled.shape)
     (right,) = ops.max_pool2d_backward(dpooled, pooled_cache)
     wrong = (feature == spread_out) * dpooled.repeat(2, axis=2).repeat(2, axis=3)
-    return dpooled, right, tied, winners, wrong
+    return dpooled, off, right, tied, winners, wrong
+
+
+@app.cell(hide_code=True)
+def _(off, tied, winners):
+    show(
+        Question(
+            f"""
+            In how many of the {winners.size:,} windows are two or more pixels the maximum?
+            """,
+            f"""
+            In {tied.mean():.0%} of them. {off.sum() / tied.sum():.0%} of the ties are windows in
+            which ReLU has set all four pixels to zero: neighbouring pixels are off together.
+            """,
+        )
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    At a tie the maximum has no derivative, but one fact remains: if all tied pixels grow by $h$,
+    the maximum grows by $h$. So their gradients must add up to the gradient of the maximum. A
+    backward that compares, `x == maximum`, gives the full gradient to each tied pixel. Ours gives
+    it to the first one. How much does it matter on these images?
+    """)
+    return
 
 
 @app.cell(hide_code=True)
 def _(dpooled, right, tied, winners, wrong):
     mo.md(f"""
-    {tied:.0%} of {winners.size:,} windows have a tie. `dx` should add up to the sum of `dout`,
-    {dpooled.sum():,.0f}. Ours does: {right.sum():,.0f}. With the comparison it is
+    `dx` should add up to the sum of `dout`, {dpooled.sum():,.0f}, one for each of the
+    {winners.size:,} windows. Ours does: {right.sum():,.0f}. With the comparison it is
     {wrong.sum():,.0f}.
     """)
     return
@@ -214,10 +289,61 @@ def _():
 
 @app.cell(hide_code=True)
 def _(exercise):
-    answer = exercise.check(max_pool2d_backward)
-    if mo.app_meta().mode == "script":
-        print(answer)
-    answer
+    judged(exercise, max_pool2d_backward)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## Task: a pooling between mean and maximum
+
+    The root mean square counts large pixels more than the mean does, and less than the maximum:
+    `out[n, c] = sqrt(mean of x[n, c]**2)` over all pixels of a channel. Write the whole backward.
+    `x` is (N, C, H, W), `out` and `dout` are (N, C), the cache is `x, out`; return `dx`. Which
+    rules of [lesson 1](01_chain_rule.py) do you need?
+    """)
+    return
+
+
+@app.function
+def rms_pool_backward(dout, cache):
+    """Return dx of out = sqrt(mean(x ** 2)), the mean over the axes (2, 3)."""
+    ...
+
+
+@app.cell(hide_code=True)
+def _():
+    def rms_pool(x):
+        """Return out and the cache."""
+        out = np.sqrt((x**2).mean(axis=(2, 3)))
+        return out, (x, out)
+
+    task = Task(
+        by_gradients(
+            rms_pool, [np.random.default_rng(0).standard_normal((2, 3, 4, 5))], names=["x"]
+        ),
+        hints=(
+            "Name the steps: square = x**2, mean = square.mean(axis=(2, 3)), out = sqrt(mean).",
+            "The derivative of a root is 1 / (2 * root): dmean = dout / (2 * out).",
+            "Each pixel gets a share of 1 / (H * W) of dmean, then the square's factor 2 * x.",
+        ),
+        solution="""
+            def rms_pool_backward(dout, cache):
+                x, out = cache
+                H, W = x.shape[2:]
+                dmean = dout / (2 * out)
+                dsquare = dmean[:, :, None, None] / (H * W)
+                dx = dsquare * 2 * x
+                return dx
+        """,
+    )
+    return (task,)
+
+
+@app.cell(hide_code=True)
+def _(task):
+    judged(task, rms_pool_backward)
     return
 
 

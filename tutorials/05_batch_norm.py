@@ -9,7 +9,7 @@ with app.setup:
 
     from minise.contract.case import Case
     from minise.grading.exercise import Exercise
-    from minise.lessons import Arrays, table
+    from minise.lessons import Arrays, Question, Task, by_gradients, judged, show, slopes, table
     from minise.ops import reference as ops
     from minise.walk import trace
 
@@ -20,11 +20,11 @@ def _():
     # 5. Batch normalisation: three routes, and why dout must be random
 
     Batch normalisation gives every channel mean 0 and variance 1 over the batch. Forward is six
-    lines. Its backward is the first in this course in which mistakes often go unnoticed. In this
-    lesson you derive it, see the contribution of each of its three routes, and meet a gradient
-    check that accepts a backward that always returns zero.
+    lines. In this lesson you derive the backward, see the contribution of each of its three routes,
+    and meet a gradient check that accepts a backward that always returns zero.
 
-    You need: derivatives, sums, NumPy's broadcasting.
+    You need: [the six rules](01_chain_rule.py), NumPy's broadcasting, and the check along a
+    direction of [lesson 2](02_linear.py).
     """)
     return
 
@@ -140,6 +140,27 @@ def _():
     return
 
 
+@app.cell(hide_code=True)
+def _(cache, x):
+    _dout = np.zeros(x.shape)
+    _dout[0, 0, 0, 0] = 1.0
+    _dx = ops.batch_norm2d_backward(_dout, cache)[0]
+    show(
+        Question(
+            f"""
+            Let the loss be the first number of `out` only: `dout` is 1 there, and 0 elsewhere. How
+            many of the {x.size} numbers of $x$ get a gradient, and what is the sum of `dx`?
+            """,
+            f"""
+            All {np.count_nonzero(_dx)}, because the mean and the variance depend on all of them.
+            The sum is {abs(_dx.sum()):.0f}: a constant added to the channel does not change `out`,
+            so the gradient has no component along a constant.
+            """,
+        )
+    )
+    return
+
+
 @app.cell
 def _(cache, gamma, x):
     dout = np.zeros(x.shape)
@@ -160,13 +181,10 @@ def _(cache, gamma, x):
 @app.cell(hide_code=True)
 def _(by_mean, by_variance, direct, dx):
     mo.md(rf"""
-    The loss depends on one number of `out` only. Yet all {dx.size} numbers of $x$ get a gradient,
-    because the mean and the variance depend on all of them. By the direct route the first pixel
+    Follow the three routes of one number. By the direct route the first pixel
     gets {direct.ravel()[0]:.3f}. Through the mean every pixel gets
     {by_mean.ravel()[0]:.3f}. Through the variance the first pixel gets
-    {by_variance.ravel()[0]:.3f}, so its gradient is {dx.ravel()[0]:.3f}. The sum of `dx` is
-    {abs(dx.sum()):.0f}: adding a constant to the channel does not change `out`, so the gradient has
-    no component along a constant.
+    {by_variance.ravel()[0]:.3f}, so its gradient is {dx.ravel()[0]:.3f}.
     """)
     return
 
@@ -176,8 +194,35 @@ def _():
     mo.md(r"""
     ## Changes of dout that do not change dx
 
-    Take a random `dout`, add a constant to it, and add a multiple of $\hat x$. The formula
-    subtracts both again. Move the sliders: does `dx` change?
+    Take a random `dout`, add a constant to it, and add a multiple of $\hat x$.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _(cache, x):
+    _dout = np.random.default_rng(0).standard_normal(x.shape)
+    _first = [ops.batch_norm2d_backward(_dout + c, cache)[0].ravel()[0] for c in (0, 5)]
+    show(
+        Question(
+            """
+            Add 5 to every number of `dout`. By how much does the gradient of the first pixel
+            change?
+            """,
+            f"""
+            Not at all: it is {_first[0]:.4f} before and {_first[1]:.4f} after. The formula
+            subtracts the mean of `dout`, and with it any constant. In the same way it subtracts a
+            multiple of $\\hat x$, up to the effect of ε.
+            """,
+        )
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    Move the sliders: does `dx` change?
     """)
     return
 
@@ -210,40 +255,52 @@ def _():
     $\text{var} / (\text{var} + \varepsilon)$, nearly 1. So for $\text{dout} = \hat x$ the formula
     gives $\hat x - 0 - \hat x \cdot 1$: zero again, except for the effect of $\varepsilon$.
 
-    Here are three wrong backward passes, each tested with three choices of `dout`. The number is
-    the largest error of `dx`.
+    Here are the right backward and three wrong ones, each with three choices of `dout`, tested with
+    the check of [lesson 2](02_linear.py): `slopes` computes the slope of
+    $\langle \text{dout}, \text{out} \rangle$ along a random direction by backward and by forward.
+    The number is the difference of the two.
     """)
     return
 
 
 @app.cell
 def _(running):
-    def wrong_ways(dout, cache):
-        """Return dx with common mistakes, by name."""
-        factor = (cache.gamma * cache.rstd)[:, None, None]
-        xhat = (cache.x - cache.mean[:, None, None]) * cache.rstd[:, None, None]
-        mean = dout.mean(axis=(0, 2, 3), keepdims=True)
-        share = (dout * xhat).mean(axis=(0, 2, 3), keepdims=True)
-        return {
-            "always zero": np.zeros(dout.shape),
-            "no route through the variance": factor * (dout - mean),
-            "no gamma": (dout - mean - xhat * share) * cache.rstd[:, None, None],
-        }
+    def with_terms(formula):
+        """Return a backward that computes dx from gamma, rstd, xhat and the two means."""
 
-    rng = np.random.default_rng(1)
-    image, scale, shift = (rng.standard_normal(shape) for shape in ((4, 1, 3, 3), 1, 1))
-    values, image_cache = ops.batch_norm2d_forward(image, scale, shift, training=True, **running)
-    choices = {
-        "ones": np.ones(image.shape),
-        "out": values,
-        "random": rng.standard_normal(image.shape),
+        def backward(dout, cache):
+            gamma, rstd, mean = (v[:, None, None] for v in (cache.gamma, cache.rstd, cache.mean))
+            xhat = (cache.x - mean) * rstd
+            mean_dout = dout.mean(axis=(0, 2, 3), keepdims=True)
+            mean_product = (dout * xhat).mean(axis=(0, 2, 3), keepdims=True)
+            return formula(dout, gamma * rstd, gamma, mean_dout, xhat * mean_product)
+
+        return backward
+
+    ways = {
+        "right": with_terms(lambda dout, f, gamma, a, b: f * (dout - a - b)),
+        "always zero": with_terms(lambda dout, f, gamma, a, b: 0 * dout),
+        "no route through the variance": with_terms(lambda dout, f, gamma, a, b: f * (dout - a)),
+        "no gamma": with_terms(lambda dout, f, gamma, a, b: f / gamma * (dout - a - b)),
     }
 
+    rng = np.random.default_rng(0)
+    image, scale, shift = (rng.standard_normal(shape) for shape in ((4, 1, 3, 3), 1, 1))
+    direction = rng.standard_normal(image.shape)
+
+    def norm(pixels):
+        return ops.batch_norm2d_forward(pixels, scale, shift, training=True, **running)
+
+    choices = {
+        "ones": np.ones(image.shape),
+        "out": norm(image)[0],
+        "random": rng.standard_normal(image.shape),
+    }
     errors = {}
     for choice, chosen_dout in choices.items():
-        right, *_ = ops.batch_norm2d_backward(chosen_dout, image_cache)
-        for way, wrong in wrong_ways(chosen_dout, image_cache).items():
-            errors[way, choice] = float(np.max(abs(wrong - right)))
+        for way, backward in ways.items():
+            by_backward, by_forward = slopes(norm, backward, image, chosen_dout, direction)
+            errors[way, choice] = abs(by_backward - by_forward)
     return (errors,)
 
 
@@ -251,27 +308,26 @@ def _(running):
 def _(errors):
     _ways = list(dict.fromkeys(way for way, _ in errors))
     _choices = list(dict.fromkeys(choice for _, choice in errors))
-    _head = ["wrong dx", *(f"dout = {choice}" for choice in _choices)]
+    _head = ["dx", *(f"dout = {choice}" for choice in _choices)]
     _rows = [
         (
             way,
-            *(
-                f"{errors[way, choice]:.1g}" if errors[way, choice] > 1e-12 else "0"
-                for choice in _choices
-            ),
+            *(f"{errors[way, choice]:.0e}" for choice in _choices),
         )
         for way in _ways
     ]
-    _blind, _half_blind = (
-        sum(errors[way, choice] < 1e-3 for way in _ways) for choice in ("ones", "out")
-    )
+    _accepted = {
+        choice: [way for way in _ways[1:] if errors[way, choice] < 1e-3] for choice in _choices
+    }
     mo.vstack(
         [
             mo.md(table(_head, _rows)),
             mo.md(f"""
-    With ones, {_blind} of {len(_ways)} mistakes look right, even the backward that returns zero;
-    with `out`, the error of {_half_blind} of them is no larger than the effect of ε. A random
-    `dout` shows all mistakes. That is why `minise.gradcheck` always uses a random `dout`.
+    The row of the right backward shows the rounding of a difference. A test that allows 0.001
+    accepts {len(_accepted["ones"])} of the {len(_ways) - 1} mistakes with ones, even the backward
+    that returns zero; {len(_accepted["out"])} with `out`, whose error is only the effect of ε; and
+    {len(_accepted["random"])} with a random `dout`. That is why `minise.gradcheck` always uses a
+    random `dout`.
     """),
         ]
     )
@@ -306,7 +362,37 @@ def _():
     ## Two formulas for the variance
 
     In exact arithmetic, the variance is also $\overline{x^2} - \overline{x}^2$, which needs one
-    pass over the image instead of two. Move the pixels far from zero, in float32, and compare:
+    pass over the image instead of two.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    _pixels = 1000 + np.random.default_rng(0).standard_normal(4096) / 10
+    _rounded = _pixels.astype(np.float32)
+    show(
+        Question(
+            f"""
+            {len(_pixels):,} pixels have the mean {_pixels.mean():.0f} and the variance
+            {_pixels.var():.4f}. How far from it is the difference of the two means, in float32,
+            which has about seven digits?
+            """,
+            f"""
+            It is {(_rounded**2).mean() - _rounded.mean() ** 2:.4f}: a *negative* variance, whose
+            root is not a number. Both means are about {(_rounded**2).mean():,.0f}, and
+            neighbouring float32 numbers there are {np.spacing((_rounded**2).mean()):g} apart. The
+            mean of centred squares is {((_rounded - _rounded.mean()) ** 2).mean():.4f}.
+            """,
+        )
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    Move the pixels away from zero, and compare both formulas in float32:
     """)
     return
 
@@ -420,10 +506,72 @@ def _():
 
 @app.cell(hide_code=True)
 def _(exercise):
-    answer = exercise.check(batch_norm2d_backward)
-    if mo.app_meta().mode == "script":
-        print(answer)
-    answer
+    judged(exercise, batch_norm2d_backward)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## Task: layer normalisation, without a skeleton
+
+    Layer normalisation takes mean and variance over the $D$ numbers of each *sample*, and gives
+    each of the $D$ positions its own $\gamma$ and $\beta$. For `x` of shape (N, D):
+    `xhat = (x - mean) * rstd` with a mean and rstd for each row, and `out = gamma * xhat + beta`.
+    The cache is `xhat, rstd, gamma`, with `rstd` of shape (N, 1). Write the whole backward and
+    return `dx, dgamma, dbeta`. What changes in the formula above, if $\gamma$ is not constant along
+    the axis of the mean?
+    """)
+    return
+
+
+@app.function
+def layer_norm_backward(dout, cache):
+    """Return dx, dgamma and dbeta of out = gamma * xhat + beta."""
+    ...
+
+
+@app.cell(hide_code=True)
+def _():
+    def layer_norm(x, gamma, beta):
+        """Return out and the cache."""
+        centred = x - x.mean(axis=1, keepdims=True)
+        rstd = ((centred**2).mean(axis=1, keepdims=True) + 1e-5) ** -0.5
+        xhat = centred * rstd
+        return gamma * xhat + beta, (xhat, rstd, gamma)
+
+    _rng = np.random.default_rng(0)
+    task = Task(
+        by_gradients(
+            layer_norm,
+            [_rng.standard_normal(shape) for shape in ((3, 5), 5, 5)],
+            names=["x", "gamma", "beta"],
+        ),
+        hints=(
+            "All samples use the same gamma and beta: sum over the axis of the samples.",
+            "dxhat = gamma * dout. Batch normalisation's formula could take gamma out of both "
+            "means; here gamma varies along the axis of the mean, so it stays inside.",
+            "dx = rstd * (dxhat - mean of dxhat - xhat * mean of dxhat * xhat), the means over "
+            "axis 1 with keepdims=True.",
+        ),
+        solution="""
+            def layer_norm_backward(dout, cache):
+                xhat, rstd, gamma = cache
+                dbeta = dout.sum(axis=0)
+                dgamma = (dout * xhat).sum(axis=0)
+                dxhat = gamma * dout
+                by_mean = dxhat.mean(axis=1, keepdims=True)
+                by_variance = xhat * (dxhat * xhat).mean(axis=1, keepdims=True)
+                dx = rstd * (dxhat - by_mean - by_variance)
+                return dx, dgamma, dbeta
+        """,
+    )
+    return (task,)
+
+
+@app.cell(hide_code=True)
+def _(task):
+    judged(task, layer_norm_backward)
     return
 
 
@@ -451,8 +599,8 @@ def _():
 
     - The gradient of a number with many uses is a sum; the gradient of a mean goes to all numbers
       in equal shares.
-    - In training, `dx` has no component along a constant or along $\hat x$. So with the loss
-      `out.sum()` or the sum of squares, even a backward that returns zero looks right.
+    - In training, `dx` has no component along a constant, and almost none along $\hat x$. So with
+      the loss `out.sum()` or the sum of squares, even a backward that returns zero looks right.
     - Compute the variance as the mean of centred squares, not as a difference of two large numbers.
     - The training code is [norm.py](../minise/ops/reference/norm.py).
 

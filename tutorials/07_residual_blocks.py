@@ -10,9 +10,10 @@ with app.setup:
     from minise import models
     from minise.contract.case import Case
     from minise.grading.exercise import Exercise
-    from minise.lessons import Plot, python_of, table
+    from minise.lessons import Plot, Question, Task, by_gradients, judged, python_of, show, table
     from minise.nn import SE, Build, Chain, Layer, ReLU, Residual, Tail, basic_block, under
     from minise.ops import reference as ops
+    from minise.pictures import residual_block
     from minise.walk import trace
 
 
@@ -45,48 +46,127 @@ def _():
     first term is very small, the second is `dout` without any loss.
 
     Let the branch be a matrix product that rotates its input at random and halves its norm. Stack
-    many of them, once without and once with the sum. How large is the gradient at the first
-    layer?
+    many of them, once without and once with the sum. How large is the gradient at the first layer?
+    One stack proves little: the answer depends on the rotations. So we draw many stacks.
     """)
     return
 
 
 @app.cell
 def _():
-    depth = mo.ui.slider(1, 40, value=20, label="layers", show_value=True)
-    depth
-    return (depth,)
+    STACKS, LAYERS, SIZE = 400, 40, 8
+
+    def rotations(rng):
+        """Return uniformly distributed rotations and reflections by stack and layer."""
+        q, r = np.linalg.qr(rng.standard_normal((STACKS, LAYERS, SIZE, SIZE)))
+        return q * np.sign(np.diagonal(r, axis1=-2, axis2=-1))[..., None, :]
+
+    branch_norm = mo.ui.slider(
+        steps=[0.0, 0.1, 0.25, 0.5, 1.0], value=0.5, label="norm of the branch", show_value=True
+    )
+    depth = mo.ui.slider(1, LAYERS, value=20, label="layers", show_value=True)
+    turns = rotations(np.random.default_rng(0))
+    mo.vstack([branch_norm, depth])
+    return SIZE, branch_norm, depth, turns
 
 
 @app.cell
-def _(depth):
-    rng = np.random.default_rng(0)
-    plain = residual = np.ones((1, 8)) / np.sqrt(8)  # norm 1
-    lengths = [(1.0, 1.0)]
-    for _layer in range(depth.value):
-        rotation, _ = np.linalg.qr(rng.standard_normal((8, 8)))
-        _, cache = ops.linear_forward(plain, 0.5 * rotation)  # backward needs the weight only
-        plain, _, _ = ops.linear_backward(plain, cache)
-        branch, _, _ = ops.linear_backward(residual, cache)
-        residual = branch + residual
-        lengths.append((np.linalg.norm(plain), np.linalg.norm(residual)))
-    return (lengths,)
+def _(SIZE, branch_norm, turns):
+    def norms_of(weights, shortcut):
+        """Return the norm of the gradient after each layer, (layers + 1, stacks)."""
+        stacks, layers = weights.shape[:2]
+        gradient = np.ones((stacks, 1, SIZE)) / np.sqrt(SIZE)  # norm 1
+        norms = [np.ones(stacks)]
+        for layer in range(layers):
+            dbranch = gradient @ weights[:, layer]  # backward of a linear layer: dout @ weight
+            gradient = dbranch + gradient if shortcut else dbranch
+            norms.append(np.linalg.norm(gradient, axis=(1, 2)))
+        return np.array(norms)
+
+    plain, residual = (norms_of(branch_norm.value * turns, shortcut) for shortcut in (False, True))
+    return norms_of, plain, residual
 
 
 @app.cell(hide_code=True)
-def _(depth, lengths):
-    _plot = Plot(2.1)
-    _plot.axes.semilogy(lengths, label=["without the sum", "with it"])
-    _plot.axes.set_xlabel("layers, counted from the loss")
-    _plot.axes.set_ylabel("norm of the gradient")
-    _plot.axes.locator_params(axis="x", integer=True)
-    _plot.axes.legend()
+def _(norms_of, turns):
+    _without, _with = (norms_of(0.5 * turns, shortcut)[20] for shortcut in (False, True))
+    show(
+        Question(
+            r"""
+    A gradient of norm 1 goes back through 20 layers whose branch halves every norm. What is its
+    norm without the sum? And with the sum: is it almost 0, about 1, or larger than 1?
+    """,
+            rf"""
+    Without the sum it is exactly $0.5^{{20}}$ = {_without[0]:.1e}: the first layer learns
+    next to nothing. With the sum it is larger than 1 in {np.mean(_with > 1):.1%} of
+    {len(_with)} random stacks; the median is {np.median(_with):.1f}. The shortcut alone would keep
+    it at 1, and the branches add to it.
+    """,
+        )
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _(branch_norm, depth, plain, residual):
+    _plot = Plot(2.4)
+    _axes = _plot.axes
+    _layers = np.arange(depth.value + 1)
+    for _norms, _label in ((plain, "without the sum"), (residual, "with it")):
+        _low, _middle, _high = np.percentile(_norms[: depth.value + 1], [5, 50, 95], axis=1)
+        (_line,) = _axes.plot(_layers, _middle, label=_label)
+        _axes.fill_between(_layers, _low, _high, color=_line.get_color(), alpha=0.2, lw=0)
+    _axes.set_yscale("log" if branch_norm.value else "linear")
+    _axes.set_xlabel("layers, counted from the loss")
+    _axes.set_ylabel("norm of the gradient")
+    _axes.locator_params(axis="x", integer=True)
+    _axes.legend()
+    _low, _middle, _high = np.percentile(residual[depth.value], [5, 50, 95])
     _text = f"""
-    After {depth.value} layers, a gradient of norm 1 has the norm {lengths[-1][0]:.1e} without the
-    sum and {lengths[-1][1]:.1f} with it. (In some layers the two terms point in similar directions,
-    in others in opposite directions.)
+    After {depth.value} layers, a gradient of norm 1 has the norm {plain[depth.value][0]:.1e}
+    without the sum. With it, the median of {residual.shape[1]} stacks is {_middle:.1f}, and 90 %
+    of them are between {_low:.1f} and {_high:.1f} (the band).
+    {np.mean(residual[depth.value] > 1):.1%} of them have a larger gradient at the first layer than
+    at the last.
     """
     mo.vstack([_plot, mo.md(_text)])
+    return
+
+
+@app.cell(hide_code=True)
+def _(branch_norm):
+    _square = 1 + branch_norm.value**2
+    mo.md(rf"""
+    Why does the gradient grow? Let $g$ be the gradient and $a$ the norm of the branch. The branch
+    turns $g$ into $a Q g$, with a random rotation $Q$, so
+
+    $$ |g + a Q g|^2 = |g|^2 + 2 a \langle g, Q g \rangle + a^2 |g|^2 $$
+
+    The middle term is as often positive as negative, and its mean is 0. So the mean of the square
+    grows by $1 + a^2 = {_square:g}$ in each layer. The sum cures vanishing gradients, and nothing
+    prevents a slow growth: a net of $L$ blocks multiplies the square by about $(1 + a^2)^L$. For
+    the same reason the outputs grow in forward. Two remedies are in use. **Normalise**: the batch
+    normalisations of a branch set the size of its numbers anew, and their backward divides the
+    gradient by the standard deviation of their input: the larger the input has grown, the smaller
+    is $a$. **Start small**: with $a^2 = 1/L$ the factor is below $e$ for any depth, and with
+    $a = 0$ it is 1. Many recipes therefore start the last $\gamma$ of every branch at 0 (Goyal et
+    al., below). Move the slider *norm of the branch*, and see the band flatten.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _(SIZE, norms_of, turns):
+    _raw, _ = np.linalg.qr(np.random.default_rng(0).standard_normal(turns.shape))
+    _traces = [round(np.trace(q, axis1=-2, axis2=-1).mean(), 1) + 0.0 for q in (_raw, turns)]
+    _medians = [np.median(norms_of(0.5 * q, shortcut=True)[20]) for q in (_raw, turns)]
+    mo.md(f"""
+    (Random numbers have traps of their own. `np.linalg.qr` of normal numbers is a rotation, but not
+    a uniformly distributed one: it prefers rotations that turn back. The mean trace of its
+    {SIZE} x {SIZE} matrices is {_traces[0]}, and should be 0; the last line of `rotations`
+    corrects the signs, and the mean trace is {_traces[1]}. Without that line the median after
+    20 layers, with a branch of norm 0.5, would be {_medians[0]:.1f} instead of {_medians[1]:.1f}.)
+    """)
     return
 
 
@@ -218,6 +298,25 @@ def _():
 
 @app.cell(hide_code=True)
 def _(differences):
+    show(
+        Question(
+            """
+    The block above adds `dbranch + dshortcut` at its end; the declared block hands `dshortcut` to
+    the backward of `conv1`, which adds it to its own result. Do the gradients differ not at all, by
+    rounding (about 1e-16), or by more?
+    """,
+            f"""
+    The largest difference is {max(differences.values()):g}. Both compute the same sums in the same
+    order; only the two terms of the last sum may be swapped, and a + b = b + a holds in
+    floating-point arithmetic, too. (It is (a + b) + c = a + (b + c) that does not.)
+    """,
+        )
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _(differences):
     _rows = [(name, f"{difference:g}") for name, difference in differences.items()]
     mo.md(table(["gradient of", "largest difference"], _rows))
     return
@@ -225,7 +324,9 @@ def _(differences):
 
 @app.cell(hide_code=True)
 def _():
-    mo.md(r"""
+    mo.vstack(
+        [
+            mo.md(r"""
     ## Five sites
 
     After the sum, the ReLU still blocks the gradient where `out` is zero; nets with pre-activation,
@@ -239,11 +340,15 @@ def _():
     | post | after the sum and its ReLU |
     | identity | on the shortcut |
     | 3x3 | after the first 3 x 3 convolution, its normalisation and ReLU |
-
+    """),
+            residual_block(),
+            mo.md(r"""
     (The paper uses the last site in bottleneck blocks, which have one 3 x 3 convolution.) Our nets
     declare all sites in one function, in which `se_at` returns the SE block at its site and nothing
     at the other sites:
-    """)
+    """),
+        ]
+    )
     return
 
 
@@ -300,6 +405,31 @@ def _(dx, site, slope, u):
 
 @app.cell(hide_code=True)
 def _():
+    _plain = models.build("resnet20").parameter_count
+    counts = {
+        name: models.build("se_resnet20", reduction=4, site=name).parameter_count - _plain
+        for name in ("standard", "pre", "post", "identity", "3x3")
+    }
+    _other = [name for name, count in counts.items() if count != counts["standard"]]
+    show(
+        Question(
+            """
+    The gate has two matrices of $C R$ weights, with $R = C / r$. At which of the five sites does
+    the block have another number of parameters than at the others? Think of the blocks that widen
+    the net, from 16 to 32 channels for instance.
+    """,
+            f"""
+    At the site *{", ".join(_other)}*: {counts[_other[0]]:,} instead of {counts["standard"]:,}
+    parameters. There the gate stands before the first convolution of the branch, and its $C$ is the
+    number of channels that come in.
+    """,
+        )
+    )
+    return (counts,)
+
+
+@app.cell(hide_code=True)
+def _():
     mo.md(r"""
     ## What a site costs
 
@@ -310,14 +440,10 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _():
+def _(counts):
     _plain = models.build("resnet20").parameter_count
-    _counts = {
-        name: models.build("se_resnet20", reduction=4, site=name).parameter_count - _plain
-        for name in ("standard", "pre", "post", "identity", "3x3")
-    }
-    _rows = [(name, f"{count:,}") for name, count in _counts.items()]
-    _range = max(_counts.values()) - min(_counts.values())
+    _rows = [(name, f"{count:,}") for name, count in counts.items()]
+    _range = max(counts.values()) - min(counts.values())
     mo.vstack(
         [
             mo.md(table(["site", f"parameters added to ResNet-20 ({_plain:,})"], _rows)),
@@ -374,10 +500,81 @@ def _():
 
 @app.cell(hide_code=True)
 def _(exercise):
-    answer = exercise.check(batch_norm2d_add_relu_backward)
-    if mo.app_meta().mode == "script":
-        print(answer)
-    answer
+    judged(exercise, batch_norm2d_add_relu_backward)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.vstack(
+        [
+            mo.md(r"""
+    ## Task: a unit with pre-activation
+
+    In a unit with pre-activation, normalisation and ReLU stand before the convolution, and nothing
+    stands after the sum:
+    """),
+            mo.md(python_of(preact_unit_forward)),
+            mo.md(r"""
+    Write the whole backward, without a skeleton; it returns `dx`, `dgamma`, `dbeta`, `dweight`. You
+    may call the backward functions of the ops. Each returns a tuple with one gradient for each
+    array of its forward: `ops.relu_backward` one, the other two three. (The third of
+    `ops.conv2d_backward` is None, because there is no bias.)
+    """),
+        ]
+    )
+    return
+
+
+@app.function(hide_code=True)
+def preact_unit_forward(x, gamma, beta, weight):
+    zeros, ones = np.zeros(len(gamma)), np.ones(len(gamma))
+    statistics = dict(running_mean=zeros, running_var=ones, training=True)
+    y1, c1 = ops.batch_norm2d_forward(x, gamma, beta, **statistics)
+    y2, c2 = ops.relu_forward(y1)
+    y3, c3 = ops.conv2d_forward(y2, weight, padding=(1, 1))
+    out = x + y3
+    return out, (c1, c2, c3)
+
+
+@app.function
+def preact_unit_backward(dout, cache):
+    """Return dx, dgamma, dbeta and dweight."""
+    ...
+
+
+@app.cell(hide_code=True)
+def _():
+    _rng = np.random.default_rng(10)  # the ReLU is open and closed in each channel
+    task = Task(
+        by_gradients(
+            preact_unit_forward,
+            [_rng.standard_normal(shape) for shape in ((2, 3, 4, 5), (3,), (3,), (3, 3, 3, 3))],
+            names=["x", "gamma", "beta", "weight"],
+            branches=lambda cache: ops.relu_branches(cache[1]),
+        ),
+        hints=(
+            "One line for each line of forward, last line first. Which gradient does y3 get?",
+            "out = x + y3: both summands get dout. Keep it: it is the shortcut's part of dx.",
+            "Then conv2d_backward with c3, relu_backward with c2, batch_norm2d_backward with c1.",
+            "x has two uses: dx is dout plus what batch_norm2d_backward returns first.",
+        ),
+        solution="""
+            def preact_unit_backward(dout, cache):
+                c1, c2, c3 = cache
+                dy2, dweight, _ = ops.conv2d_backward(dout, c3)
+                (dy1,) = ops.relu_backward(dy2, c2)
+                dbranch, dgamma, dbeta = ops.batch_norm2d_backward(dy1, c1)
+                dx = dbranch + dout
+                return dx, dgamma, dbeta, dweight
+        """,
+    )
+    return (task,)
+
+
+@app.cell(hide_code=True)
+def _(task):
+    judged(task, preact_unit_backward)
     return
 
 
@@ -415,6 +612,8 @@ def _():
 
     - A sum passes its gradient to both summands. Even if the gradient of the branch is small, the
       shortcut passes `dout` without loss.
+    - Without the sum the gradient vanishes with depth; with it, it grows slowly. So residual nets
+      normalise, and start with small branches.
     - $x$ has two uses, so its gradient is the sum of two.
     - The blocks of our nets are declared in [blocks.py](../minise/nn/blocks.py); `Residual` is in
       [residual.py](../minise/nn/residual.py), `Chain` in [compose.py](../minise/nn/compose.py),
@@ -425,7 +624,8 @@ def _():
     Sources: He et al., *Deep Residual Learning for Image Recognition*, arXiv:1512.03385; the same,
     *Identity Mappings in Deep Residual Networks*, arXiv:1603.05027, for the gradient along the
     shortcuts and pre-activation; Hu et al., *Squeeze-and-Excitation Networks*, arXiv:1709.01507,
-    section 6, for the sites.
+    section 6, for the sites; Goyal et al., *Accurate, Large Minibatch SGD*, arXiv:1706.02677,
+    section 5.1, for the initial value 0 of the last $\gamma$.
     """)
     return
 

@@ -10,7 +10,7 @@ with app.setup:
     from minise import data, models, train
     from minise.contract.case import Case
     from minise.grading.exercise import Exercise
-    from minise.lessons import Arrays, Plot
+    from minise.lessons import Arrays, Plot, Question, Task, by_gradients, judged, python_of, show
     from minise.ops import reference as ops
     from minise.walk import trace
 
@@ -45,6 +45,28 @@ def _():
     computed. But the logarithm of the softmax is a logit minus the logarithm of a sum; if we
     subtract the largest logit first, nothing can overflow.
     """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    _logits, _labels = np.array([[2.0, 1.0, -1.0]]), np.array([0])
+    _, _cache = ops.softmax_cross_entropy_forward(_logits, _labels)
+    _d = ops.softmax_cross_entropy_backward(np.asarray(1.0), _cache)[0][0]
+    show(
+        Question(
+            """
+    The logits of an image are 2, 1 and -1, and class 0 is correct. Which sign has the gradient of
+    the loss with respect to each logit? What is the sum of the three gradients? (What happens to
+    the loss if all logits grow by the same number?)
+    """,
+            f"""
+    {_d[0]:.3f}, {_d[1]:.3f} and {_d[2]:.3f}: a larger logit of the correct class decreases the
+    loss, larger logits of the others increase it. The sum is {abs(_d.sum()):.0f}: if all logits
+    grow by the same number, no probability changes.
+    """,
+        )
+    )
     return
 
 
@@ -90,6 +112,33 @@ def _():
     where $N$ is the number of images, because the loss is the mean over images. Every row sums to
     zero: the softmax does not change if a constant is added to all logits.
     """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    def _at(value):
+        _, cache = ops.softmax_cross_entropy_forward(np.array([[value, 1.0, -1.0]]), np.array([0]))
+        p = np.exp(cache.logprob[0, 0])
+        return p, ops.softmax_cross_entropy_backward(np.asarray(1.0), cache)[0][0, 0]
+
+    _answers = {value: _at(value) for value in (-5.0, 8.0)}
+    show(
+        Question(
+            r"""
+    With $\text{loss} = (1 - p_\text{label})^2$ in place of the logarithm, a net that is sure and
+    wrong ($p_\text{label} \approx 0$) gets almost no gradient, because the softmax is flat there.
+    How large is the gradient of our loss at the label for a net that is sure and wrong? And for one
+    that is sure and right?
+    """,
+            rf"""
+    The gradient is $p_\text{{label}} - 1$. Sure and wrong: $p_\text{{label}} =
+    {_answers[-5.0][0]:.4f}$, gradient {_answers[-5.0][1]:.4f}, almost as large as possible. Sure
+    and right: $p_\text{{label}} = {_answers[8.0][0]:.4f}$, gradient {_answers[8.0][1]:.4f}. The
+    logarithm undoes the exponential, so the gradient is small only where the net is right.
+    """,
+        )
+    )
     return
 
 
@@ -148,6 +197,25 @@ def _(images):
 
     net, losses = few_steps(images)
     return few_steps, losses, net
+
+
+@app.cell(hide_code=True)
+def _(losses):
+    show(
+        Question(
+            """
+    What is the loss of a net that knows nothing, with ten classes? Is the loss of
+    our net before its first step lower, equal, or higher?
+    """,
+            f"""
+    With ten equal probabilities the loss is log 10 = {np.log(10):.2f}. Our net starts
+    {"higher" if losses[0] > np.log(10) else "lower"}, at {losses[0]:.2f}: its initial values are
+    random, so its ten probabilities are not equal, and being sure for no reason costs. A first loss
+    far from log 10 is a sign of wrong initial values, or of wrong labels.
+    """,
+        )
+    )
+    return
 
 
 @app.cell(hide_code=True)
@@ -254,10 +322,74 @@ def _():
 
 @app.cell(hide_code=True)
 def _(exercise):
-    answer = exercise.check(softmax_cross_entropy_backward)
-    if mo.app_meta().mode == "script":
-        print(answer)
-    answer
+    judged(exercise, softmax_cross_entropy_backward)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.vstack(
+        [
+            mo.md(r"""
+    ## Task: label smoothing
+
+    A net whose probability of the correct class is 0.999 still gets a gradient that asks for more.
+    *Label smoothing* asks for less: of the probability that the net should give, a share
+    $\varepsilon$ is spread equally over all $K$ classes, and the rest stays at the label:
+    """),
+            mo.md(python_of(smoothed_loss_forward)),
+            mo.md(r"""
+    Write the whole backward, without a skeleton. `dout` is one number, the gradient of the loss.
+    At which probabilities is the gradient zero?
+    """),
+        ]
+    )
+    return
+
+
+@app.function(hide_code=True)
+def smoothed_loss_forward(logits, labels, epsilon=0.1):
+    N, K = logits.shape
+    wanted = np.full((N, K), epsilon / K)
+    wanted[np.arange(N), labels] += 1 - epsilon  # each row sums to 1
+    shifted = logits - logits.real.max(axis=1, keepdims=True)
+    logprob = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    loss = -(wanted * logprob).sum() / N
+    return loss, (logprob, wanted)
+
+
+@app.function
+def smoothed_loss_backward(dout, cache):
+    """Return dlogits (N, K)."""
+    ...
+
+
+@app.cell(hide_code=True)
+def _():
+    task = Task(
+        by_gradients(
+            lambda logits: smoothed_loss_forward(logits, np.array([2, 0, 1])),
+            [np.random.default_rng(5).standard_normal((3, 4))],
+            names=["logits"],
+        ),
+        hints=(
+            "As in the exercise, with dlogprob = -dout * wanted / N.",
+            "Two routes: each logit itself, and the sum of exponentials that its row shares.",
+            "The second term is -p times the sum of dlogprob over the row, and the row of wanted "
+            "sums to 1. What is left is short.",
+        ),
+        solution="""
+            def smoothed_loss_backward(dout, cache):
+                logprob, wanted = cache
+                return dout * (np.exp(logprob) - wanted) / len(wanted)
+        """,
+    )
+    return (task,)
+
+
+@app.cell(hide_code=True)
+def _(task):
+    judged(task, smoothed_loss_backward)
     return
 
 

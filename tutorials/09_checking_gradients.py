@@ -4,13 +4,28 @@ __generated_with = "0.25.2"
 app = marimo.App(width="medium", app_title="Checking gradients")
 
 with app.setup:
+    import textwrap
+
     import marimo as mo
     import numpy as np
 
     from minise.contract.case import Case, draw, functions
     from minise.gradcheck import check
     from minise.grading.exercise import Exercise
-    from minise.lessons import BOUND, Pair, Planted, Plot, Text, table
+    from minise.grading.worksheet import hints_html, source_of, worksheet
+    from minise.lessons import (
+        BOUND,
+        Pair,
+        Planted,
+        Plot,
+        Question,
+        Task,
+        Text,
+        by_values,
+        judged,
+        show,
+        table,
+    )
     from minise.ops import reference as ops
 
 
@@ -20,45 +35,38 @@ def _():
     # 9. Checking gradients: what weaker checks miss
 
     A wrong forward pass is noticed at once. With a wrong backward pass a net still trains, a little
-    worse, and the mistake goes unnoticed. So every backward has to be checked against its forward.
-    In this lesson you build such a check, find its best step, and see which real bugs the usual
-    shortcuts miss.
+    worse, and the mistake goes unnoticed. In [lesson 2](02_linear.py) you compared two slopes along
+    a direction $u$: $\langle dx, u \rangle$ from backward, and a difference of two runs of forward.
+    In this lesson you find the best step of such a check, see which real bugs the usual shortcuts
+    miss, and build a check that can be trusted.
 
-    You need: derivatives. The examples are from [batch normalisation](05_batch_norm.py) and
-    [squeeze and excitation](06_squeeze_and_excitation.py).
+    You need: the check of [lesson 2](02_linear.py). The examples are from [batch
+    normalisation](05_batch_norm.py) and [squeeze and excitation](06_squeeze_and_excitation.py).
     """)
     return
 
 
 @app.cell(hide_code=True)
 def _():
-    mo.md(r"""
-    ## The idea, in one number
-
-    Take $f(x) = x_0 x_1^2$ at $x = (3, 2)$. By hand, the gradient is $(x_1^2, 2 x_0 x_1)$. Now take
-    a small step along a direction $u$. The change of $f$, divided by the step, is the inner product
-    of the gradient and $u$, the slope along $u$:
-
-    $$ \frac{f(x + h u) - f(x - h u)}{2 h} \;\approx\; \langle \text{gradient}, u \rangle $$
-
-    The left side needs two runs of forward and does not use backward. One random direction tests
-    all entries of the gradient at once. If an entry is wrong, the two sides differ for nearly every
-    $u$: they agree only if the error is orthogonal to $u$, and a random $u$ is almost surely not.
-    (The $u$ below is not random, to get simple numbers.)
-    """)
-    return
-
-
-@app.cell
-def _():
-    def f(x):
-        return x[0] * x[1] ** 2
-
-    x = np.array([3.0, 2.0])
-    gradient = np.array([x[1] ** 2, 2 * x[0] * x[1]])
-    u, h = np.array([0.6, -0.8]), 1e-3
-    slope = (f(x + h * u) - f(x - h * u)) / (2 * h)
-    mo.md(f"⟨gradient, u⟩ = {gradient @ u:.6f}, central difference {slope:.6f}")
+    _eps = np.finfo(float).eps
+    _error = {
+        n: abs((np.exp(1 + 10**-n) - np.exp(1 - 10**-n)) / (2 * 10**-n) / np.e - 1)
+        for n in (1.0, 5.0, 12.0)
+    }
+    show(
+        Question(
+            r"""
+    The slope of $e^x$ at $x = 1$ by a central difference in float64, whose numbers have 16 digits:
+    which step is best, $h = 10^{-1}$, $10^{-5}$ or $10^{-12}$?
+    """,
+            rf"""
+    $10^{{-5}}$: the relative error is {_error[5]:.0e}, against {_error[1]:.0e} with $10^{{-1}}$ and
+    {_error[12]:.0e} with $10^{{-12}}$. The division by $2h$ magnifies the rounding of the two
+    values, about {_eps:.0e}, to {_eps:.0e} / $h$; the error of the formula falls with $h^2$. The
+    two are about equal where $h^3$ is {_eps:.0e}, at $h$ = {np.cbrt(_eps):.0e}.
+    """,
+        )
+    )
     return
 
 
@@ -68,7 +76,9 @@ def _():
     ## How small a step?
 
     Let $g(h)$ be the loss after a step of $h$ along $u$, and $g'$, $g''$, $g'''$ its derivatives
-    at 0. Taylor's series is
+    at 0: $g'$ is the slope that we want. One random direction tests all entries of a gradient at
+    once: a wrong entry stays hidden only if the error is orthogonal to $u$, and a random $u$ is
+    almost surely not. Taylor's series is
     $g(h) = g(0) + h g' + \tfrac{h^2}{2} g'' + \tfrac{h^3}{6} g''' + \dots$, so
 
     - **one-sided**: $(g(h) - g(0)) / h$ has the error $\tfrac{h}{2} g''$;
@@ -195,7 +205,8 @@ def _():
 
     - **BN: zero**: batch normalisation whose `dx` is zero;
     - **BN: no variance**: without the route through the variance;
-    - **BN: unbiased**: `dx` with the unbiased variance in rstd, so wrong by the factor
+    - **BN: unbiased**: `dx` is right but for its leading factor rstd, which is computed from the
+      unbiased variance, while xhat stays as forward computed it; so `dx` is wrong by the factor
       $\sqrt{(M - 1) / M}$;
     - **SE: no gate**: squeeze and excitation without the route through the gate;
     - **pool: =**: max pooling with = instead of += for overlapping windows;
@@ -317,6 +328,26 @@ def _(BUGS):
 
 
 @app.cell(hide_code=True)
+def _(caught):
+    _zero = caught["BN: zero"]
+    _found = [name for name, share in _zero.items() if share]
+    show(
+        Question(
+            """
+    The first bug is a batch normalisation whose `dx` is zero everywhere. Nothing
+    before it learns. Which of the six checks detect it?
+    """,
+            f"""
+    Only {", ".join(f"**{name}**" for name in _found)}. **params** does not look at `dx`. With
+    `dout` of ones the right `dx` is zero, too: the sum of a normalised channel is always the same.
+    So is the sum of its squares, up to eps, and **out** misses the bug as well (lesson 5).
+    """,
+        )
+    )
+    return
+
+
+@app.cell(hide_code=True)
 def _(caught, draws):
     _checks = list(next(iter(caught.values())))
     _rows = [
@@ -354,10 +385,13 @@ def _(BUGS, caught, draw_all, draws, loose_tolerance):
 @app.cell(hide_code=True)
 def _():
     mo.md(r"""
-    These shortcuts are used in practice. Batch normalisation has been released with a wrong `dx`
-    because its tests, with no layer before it, compared only the gradients of the parameters
-    (mlpack, issue 1923). Our own tests insert such mistakes into every op, and the check has to
-    detect each of them.
+    These shortcuts are used in practice. The library mlpack released batch normalisation with a
+    wrong `dx`, because its tests, with no layer before it, compared only the gradients of the
+    parameters ([issue 1923](https://github.com/mlpack/mlpack/issues/1923)). When a linear layer was
+    put before every layer under test, so that its weights depended on `dx`, one more test failed:
+    layer normalisation, written after the same pattern, had the same mistake ([pull request
+    1930](https://github.com/mlpack/mlpack/pull/1930)). Our own tests insert such mistakes into
+    every op, and the check has to detect each of them.
 
     ## Kinks
 
@@ -367,6 +401,26 @@ def _():
     side of its kinks each number is: `relu_branches(cache)`. The check compares the branches at
     $x - h$, $x$ and $x + h$ and takes a smaller step if they differ.
     """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    _x, _h = 2e-4, 1e-3
+    _relu = [max(_x + step, 0.0) for step in (_h, -_h)]
+    show(
+        Question(
+            rf"""
+    A ReLU at $x = {_x:g}$, and a central difference with the step $h = {_h:g}$. Backward says 1,
+    which is right. What does the difference say?
+    """,
+            rf"""
+    $(\max({_x + _h:g}, 0) - \max({_x - _h:g}, 0)) / {2 * _h:g}$ =
+    {(_relu[0] - _relu[1]) / (2 * _h):.1f}. The step crosses the kink, so one of the two sides is
+    not on the line whose slope you want: the check is wrong, not backward.
+    """,
+        )
+    )
     return
 
 
@@ -442,10 +496,7 @@ def _():
 
 @app.cell(hide_code=True)
 def _(exercise):
-    answer = exercise.check(hard_sigmoid_backward)
-    if mo.app_meta().mode == "script":
-        print(answer)
-    answer
+    judged(exercise, hard_sigmoid_backward)
     return
 
 
@@ -525,25 +576,100 @@ def _(pairs):
         pairs,
         hints=(
             "dout and u are random, with the shapes of out and of x.",
-            "An inner product is the sum of a product: `(a * b).sum()`.",
-            "After a step along u, out is `forward(x + h * u)[0]`.",
-            """
-    ```python
+            "An inner product is the sum of a product: (a * b).sum().",
+            "After a step along u, out is forward(x + h * u)[0].",
+            textwrap.dedent("""
     dout = rng.standard_normal(out.shape)
     u = rng.standard_normal(x.shape)
     by_backward = (backward(dout, cache) * u).sum()
     by_forward = (dout * (forward(x + h * u)[0] - forward(x - h * u)[0])).sum() / (2 * h)
     error = abs(by_backward - by_forward) / (abs(by_backward) + abs(by_forward))
-    ```
-    """,
+    """).strip(),
         ),
     )
+    _answer = [mo.md(planted.markdown())]
     if mo.app_meta().mode == "script":
         print(planted)
-    *_steps, _solution = planted.hints
-    _hints = {f"hint {k}": mo.md(text) for k, text in enumerate(_steps, start=1)}
-    mo.vstack([mo.md(planted.markdown()), mo.accordion({**_hints, "solution": mo.md(_solution)})])
+    if mo.app_meta().mode in ("run", "script") and planted.problem:  # nobody can write here
+        _answer = [mo.Html(worksheet(source_of(slope_check), {}))]
+    mo.vstack([*_answer, mo.Html(hints_html(planted.hints))])
     return (planted,)
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md(r"""
+    ## Task: a check to twelve digits
+
+    In [lesson 2](02_linear.py) you wrote `slopes(forward, backward, x, dout, u)`: the slope of
+    ⟨dout, out⟩ along $u$ by backward, and by a central difference. Write it again, without a
+    skeleton, and take the complex step in place of the difference. The two numbers have to be right
+    to twelve digits, also where `out` is a small number plus a million: there a difference of two
+    runs has lost its digits.
+    """)
+    return
+
+
+@app.function
+def complex_slopes(forward, backward, x, dout, u):
+    """Return by_backward, by_forward; forward(x) returns out, cache."""
+    ...
+
+
+@app.cell(hide_code=True)
+def _():
+    def right_slopes(forward, backward, x, dout, u):
+        h = 1e-30
+        _, cache = forward(x)
+        shifted, _ = forward(x + 1j * h * u)
+        return (backward(dout, cache) * u).sum(), (dout * shifted.imag).sum() / h
+
+    def _case(op, sizes, settings, offset=0.0):
+        rng = np.random.default_rng(6)
+        (x, *rest), keywords = draw(Case(op, sizes, settings), rng)
+        forward, backward, _ = functions(ops, op, keywords)
+
+        def of_x(x):
+            out, cache = forward(x, *(value.astype(x.dtype) for value in rest))
+            return out + offset, cache
+
+        dout, u = rng.standard_normal(of_x(x)[0].shape), rng.standard_normal(x.shape)
+        return of_x, lambda dout, cache: backward(dout, cache)[0], x, dout, u
+
+    _norm = dict(N=2, C=2, H=2, W=3), dict(training=True)
+    task = Task(
+        by_values(
+            right_slopes,
+            [
+                _case("squeeze_excite", dict(N=1, C=3, H=2, W=2, R=2), {}),
+                _case("batch_norm2d", *_norm),
+                _case("batch_norm2d", *_norm, offset=1e6),
+            ],
+            names=["by_backward", "by_forward"],
+            rel_tol=1e-12,
+        ),
+        hints=(
+            "by_backward is as before: the inner product of dx and u.",
+            "One more run of forward, at x + 1j * h * u. Nothing is subtracted, so h may be tiny.",
+            "The slope is the inner product of dout and the imaginary part of out, divided by h.",
+        ),
+        solution="""
+            def complex_slopes(forward, backward, x, dout, u):
+                h = 1e-30
+                out, cache = forward(x)
+                shifted, _ = forward(x + 1j * h * u)
+                by_backward = (backward(dout, cache) * u).sum()
+                by_forward = (dout * shifted.imag).sum() / h
+                return by_backward, by_forward
+        """,
+    )
+    return (task,)
+
+
+@app.cell(hide_code=True)
+def _(task):
+    judged(task, complex_slopes)
+    return
 
 
 @app.cell(hide_code=True)

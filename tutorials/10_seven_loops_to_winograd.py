@@ -15,7 +15,17 @@ with app.setup:
     from minise.bench.ladder_loops import filters_innermost, rows_innermost, seven_loops
     from minise.contract.case import Case
     from minise.grading.exercise import Exercise
-    from minise.lessons import Arrays, Plot, python_of, table
+    from minise.lessons import (
+        Arrays,
+        Plot,
+        Question,
+        Task,
+        by_gradients,
+        judged,
+        python_of,
+        show,
+        table,
+    )
     from minise.ops.jit.convolution.rounding import A_T, B_T, G
     from minise.ops.jit.vector.simd import REGISTERS
     from minise.ops.reference.windows import pad, unpad, window, windows_of
@@ -103,6 +113,29 @@ def _():
     several vectors of filters in registers. Each step loads one number per row and one vector per
     vector of filters, and multiplies each number with each vector. Move the sliders.
     """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    def _per_load(rows, vectors):
+        return rows * vectors / (rows + vectors)
+
+    show(
+        Question(
+            """
+    With one row and one vector, a step loads one number and one vector and multiplies once: half a
+    multiply-add per load. How many are there per load with 4 rows and 4 vectors? And with 8 rows
+    and 2 vectors, the same number of sums: more or fewer?
+    """,
+            f"""
+    4 x 4: {4 * 4} multiply-adds for {4 + 4} loads, {_per_load(4, 4):g} per load. 8 x 2: {8 * 2} for
+    {8 + 2}, {_per_load(8, 2):g} per load, so fewer. A square tile is best per load, but it keeps
+    more vectors of filters in registers at a time: {4 * 4 + 4 + 1} registers against
+    {8 * 2 + 2 + 1}.
+    """,
+        )
+    )
     return
 
 
@@ -198,6 +231,26 @@ def _(with_compiled):
         results[rung.name] = rung.forward(images, weight, **settings)
         seconds[rung.name] = time.perf_counter() - started
     return macs, results, seconds
+
+
+@app.cell(hide_code=True)
+def _(seconds):
+    _times = seconds["python_loops"] / np.array(
+        [seconds["shifted_products"], seconds["im2col_product"]]
+    )
+    show(
+        Question(
+            """
+    How many times faster than the loops in Python is NumPy, with nine matrix
+    products or one big one, on one thread: 10, 100 or 1000 times?
+    """,
+            f"""
+    Here {_times[0]:,.0f} times with nine products and {_times[1]:,.0f} times with one. All compute
+    the same multiplications; the loops spend nearly all of their time in the interpreter.
+    """,
+        )
+    )
+    return
 
 
 @app.cell(hide_code=True)
@@ -361,6 +414,25 @@ def _(POINTS):
 
 
 @app.cell(hide_code=True)
+def _(lost, saved):
+    show(
+        Question(
+            r"""
+    The saving $9 t^2 / (t + 2)^2$ grows with the tile. What is its limit for a
+    huge tile? Why not use $t = 8$ rather than $t = 4$?
+    """,
+            rf"""
+    The limit is 9: one product per result instead of nine. $t = 8$ saves a factor of
+    {saved[7]:.2f} instead of {saved[3]:.2f}, but the error is {lost[7]:.0e} instead of
+    {lost[3]:.0e}, {lost[7] / lost[3]:.0f} times larger: of the 7 digits of float32 about
+    {-np.log10(lost[7]):.0f} are left.
+    """,
+        )
+    )
+    return
+
+
+@app.cell(hide_code=True)
 def _(lost, saved, tile, tiles):
     _plot = Plot(2.2, columns=2)
     for _axes, _values in zip(_plot.axes, (saved, lost), strict=True):
@@ -442,10 +514,79 @@ def _():
 
 @app.cell(hide_code=True)
 def _(exercise):
-    answer = exercise.check(conv2d_backward)
-    if mo.app_meta().mode == "script":
-        print(answer)
-    answer
+    judged(exercise, conv2d_backward)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.vstack(
+        [
+            mo.md(r"""
+    ## Task: Winograd's backward
+
+    The forward below computes two results from each row of four pixels, with the matrices of the
+    points 0, 1, -1 and infinity. `d` is (N, 4): N rows of pixels. `g`, the filter of three numbers,
+    is the same for all of them. `y` is (N, 2):
+    """),
+            mo.md(python_of(winograd_forward)),
+            mo.md(r"""
+    Write the whole backward, without a skeleton; it returns `dd` and `dg`. It should multiply in
+    the four points, too: it never forms the six products of the definition.
+    """),
+        ]
+    )
+    return
+
+
+@app.function(hide_code=True)
+def winograd_forward(d, g):
+    A_T, G, B_T = matrices([0.0, 1.0, -1.0])
+    points = d @ B_T.T  # (N, 4)
+    taps = G @ g  # (4,)
+    products = points * taps
+    y = products @ A_T.T
+    return y, (points, taps, A_T, G, B_T)
+
+
+@app.function
+def winograd_backward(dy, cache):
+    """Return dd (N, 4) and dg (3,)."""
+    ...
+
+
+@app.cell(hide_code=True)
+def _():
+    _rng = np.random.default_rng(7)
+    task = Task(
+        by_gradients(
+            winograd_forward,
+            [_rng.standard_normal((3, 4)), _rng.standard_normal(3)],
+            names=["d", "g"],
+        ),
+        hints=(
+            "One line for each line of forward, last line first.",
+            "y = products @ A_T.T: the gradient of products is dy times the matrix, untransposed.",
+            "products = points * taps: dpoints is dproducts * taps. All rows use one taps, so "
+            "dtaps is a sum over the rows.",
+        ),
+        solution="""
+            def winograd_backward(dy, cache):
+                points, taps, A_T, G, B_T = cache
+                dproducts = dy @ A_T
+                dpoints = dproducts * taps
+                dtaps = (dproducts * points).sum(axis=0)
+                dd = dpoints @ B_T
+                dg = G.T @ dtaps
+                return dd, dg
+        """,
+    )
+    return (task,)
+
+
+@app.cell(hide_code=True)
+def _(task):
+    judged(task, winograd_backward)
     return
 
 

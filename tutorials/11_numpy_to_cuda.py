@@ -11,7 +11,18 @@ with app.setup:
     from minise.bench.workloads import SE
     from minise.contract.case import Case
     from minise.grading.exercise import Exercise
-    from minise.lessons import Arrays, Plot, cuda_of, table
+    from minise.lessons import (
+        Arrays,
+        Plot,
+        Question,
+        Task,
+        by_gradients,
+        cuda_of,
+        judged,
+        python_of,
+        show,
+        table,
+    )
 
 
 @app.cell(hide_code=True)
@@ -64,6 +75,24 @@ def _():
     assert np.array_equal(result.reshape(image.shape), image * gates[:, :, None, None])
     Arrays(1, x=image, s=gates, out=result.reshape(image.shape))
     return blocks, block, image
+
+
+@app.cell(hide_code=True)
+def _(block, blocks, image):
+    show(
+        Question(
+            f"""
+    The image has {image.size} numbers, and a block has {block} threads. How many threads run? What
+    would the last ones do without the line `if thread < len(x)`?
+    """,
+            f"""
+    {blocks * block}: blocks are whole, so {image.size} numbers need {blocks} of them. Without the
+    `if`, threads {image.size} to {blocks * block - 1} would read and write beyond the end. In NumPy
+    this raises an IndexError; on a GPU they overwrite whatever lies there.
+    """,
+        )
+    )
+    return
 
 
 @app.cell(hide_code=True)
@@ -181,6 +210,25 @@ def _():
     32 neighbouring numbers, four sectors are enough (coalesced access). If the distance between the
     numbers is `step`, more sectors are read, and most of each is unused.
     """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    _sectors = len(np.unique(np.arange(32) * 8 // 8))
+    show(
+        Question(
+            """
+    32 lanes read 32 numbers of four bytes. If they are neighbours, 4 sectors of 32 bytes are read.
+    How many sectors are read if the lanes read every eighth number? Which share of the bytes is
+    used?
+    """,
+            f"""
+    {_sectors} sectors, one for each lane, and {32 / (8 * _sectors):.1%} of their bytes. The same 32
+    numbers cost {_sectors // 4} times as much memory traffic.
+    """,
+        )
+    )
     return
 
 
@@ -326,6 +374,25 @@ def _():
 
 
 @app.cell(hide_code=True)
+def _(sums):
+    _lucky = [name for name, (right, wrong) in sums.items() if right == wrong]
+    show(
+        Question(
+            """
+    Without the barrier, each thread runs to its end before the next one starts. Is
+    the sum right if the threads run in order, from thread 0 to thread 7? If they run backwards?
+    """,
+            f"""
+    In order: {sums["in order"][1]:g}. Thread 0 reads numbers that nobody has written yet, and NaN
+    shows it. Backwards: {sums["backwards"][1]:g}, the right sum, because every thread finds
+    the complete work of the threads above it. Right for: {", ".join(_lucky)}.
+    """,
+        )
+    )
+    return
+
+
+@app.cell(hide_code=True)
 def _(numbers, sums):
     _rows = [(name, f"{right:g}", f"{wrong:g}") for name, (right, wrong) in sums.items()]
     _lucky = [name for name, (right, wrong) in sums.items() if right == wrong]
@@ -410,10 +477,93 @@ def _():
 
 @app.cell(hide_code=True)
 def _(exercise):
-    answer = exercise.check(channel_scale_backward)
-    if mo.app_meta().mode == "script":
-        print(answer)
-    answer
+    judged(exercise, channel_scale_backward)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.vstack(
+        [
+            mo.md(r"""
+    ## Task: the indices of a thread
+
+    The kernel below adds neighbours: a row of `W` numbers becomes a row of `W - 1` sums. It sees
+    flat arrays, as a GPU does, and each thread computes one sum:
+    """),
+            mo.md(python_of(sum_neighbours)),
+            mo.md(r"""
+    In backward, a thread for each *sum* would add to two entries of `dx`, and the next thread to
+    one of the same entries: a race. So write a kernel with a thread for each entry of `dx`, which
+    collects what belongs to it. How many sums does an entry have a part in, and where do they
+    lie in the flat `dout`? The threads run in any order, and `dx` is NaN before they start.
+    """),
+        ]
+    )
+    return
+
+
+@app.function(hide_code=True)
+def sum_neighbours(thread, x, out, W):
+    row, k = divmod(thread, W - 1)
+    first = row * W + k  # in x the rows are one number longer
+    out[thread] = x[first] + x[first + 1]
+
+
+@app.function
+def spread_neighbours(thread, dout, dx, W):
+    """Write dx[thread]; dout and dx are flat."""
+    ...
+
+
+@app.cell(hide_code=True)
+def _():
+    def run_threads(kernel, count, *arguments):
+        for thread in np.random.default_rng(0).permutation(count):  # in any order
+            kernel(int(thread), *arguments)
+
+    def forward(x):
+        rows, W = x.shape
+        out = np.zeros((rows, W - 1), x.dtype)
+        run_threads(sum_neighbours, out.size, x.ravel(), out.reshape(-1), W)
+        return out, x.shape
+
+    def judge(kernel):
+        """Judge the backward whose threads run the kernel."""
+
+        def backward(dout, shape):
+            dx = np.full(shape, np.nan)
+            run_threads(kernel, dx.size, dout.ravel(), dx.reshape(-1), shape[1])
+            return dx
+
+        x = np.random.default_rng(8).standard_normal((3, 4))
+        return by_gradients(forward, [x], names=["x"])(backward)
+
+    task = Task(
+        judge,
+        hints=(
+            "row, i = divmod(thread, W): the entry is number i of its row.",
+            "It is the first summand of sum i, if there is such a sum: i < W - 1. And the second "
+            "summand of sum i - 1, if i > 0.",
+            "In dout a row has W - 1 numbers, so sum i of the row lies at row * (W - 1) + i.",
+        ),
+        solution="""
+            def spread_neighbours(thread, dout, dx, W):
+                row, i = divmod(thread, W)
+                total = 0.0
+                if i < W - 1:
+                    total += dout[row * (W - 1) + i]
+                if i > 0:
+                    total += dout[row * (W - 1) + i - 1]
+                dx[thread] = total
+        """,
+    )
+    return (task,)
+
+
+@app.cell(hide_code=True)
+def _(task):
+    judged(task, spread_neighbours)
     return
 
 

@@ -73,9 +73,12 @@ def walk(
         for line in lines(trace):
             console.print(line, highlight=False, soft_wrap=not console.is_terminal)
     if not trace.ok:
-        first = next(step for step in trace.steps if step.check and not step.check.ok)
+        first, *others = trace.culprits
         where = f"{first.file}:{first.line}"
-        raise Failure(f"{first.name} is not forward's gradient, see {where}: {first.code}", FAILED)
+        also = "".join(f"; and {step.name}, see {step.file}:{step.line}" for step in others)
+        raise Failure(
+            f"{first.name} is not forward's gradient, see {where}: {first.code}{also}", FAILED
+        )
     return 0
 
 

@@ -14,11 +14,14 @@ MARK = "background:#ffd54a;color:#222;padding:0 .3em;border-radius:3px"
 
 
 def source_of(function: Callable[..., Any]) -> str:
-    """Return the source of a function without indentation, or "" if it is not available."""
+    """Return the source of a function from its `def` on, or "" if it is not available."""
     try:
-        return textwrap.dedent(inspect.getsource(function)).strip()
+        source = textwrap.dedent(inspect.getsource(function)).strip()
     except (OSError, TypeError):
         return ""
+    lines = source.splitlines()
+    starts = (k for k, line in enumerate(lines) if line.startswith(("def ", "class ")))
+    return "\n".join(lines[next(starts, 0) :])
 
 
 def blanks_in(source: str) -> dict[int, str]:

@@ -44,11 +44,11 @@ class Judged:
 
         if mo.app_meta().mode not in ("run", "script") or not self.blank:
             return self.answer._repr_html_()
-        command = f"marimo edit {escape(_file_of(self.function))}"
         return (
             "<div><p>To write the lines and have them judged, open the lesson for editing: "
-            f"<code>{command}</code>. On paper, the hints below unfold in order; the last one is "
-            f"the solution.</p>{self.exercise.worksheet(self.function)}</div>"
+            f"<code>marimo edit tutorials</code>, then <code>{escape(_file_of(self.function))}"
+            "</code>. Or write on paper, and unfold the hints in order; the last one is the "
+            f"solution.</p>{self.exercise.worksheet(self.function)}</div>"
         )
 
 
@@ -58,6 +58,5 @@ def judged(exercise: Exercise | Task, function: Callable[..., Any]) -> Judged:
 
 
 def _file_of(function: Callable[..., Any]) -> str:
-    """Return the file of a lesson as a reader types it, such as "tutorials/02_linear.py"."""
-    path = Path(function.__globals__.get("__file__") or "lesson.py")
-    return f"{path.parent.name}/{path.name}" if path.parent.name == "tutorials" else path.name
+    """Return the name of a lesson's file."""
+    return Path(function.__globals__.get("__file__") or "lesson.py").name

@@ -1,17 +1,17 @@
 """Excerpts of minise's source code as Markdown, so that a lesson shows the code that runs."""
 
-import inspect
-import textwrap
 from collections.abc import Callable
 from importlib.resources import files
 from typing import Any
+
+from minise.grading.worksheet import source_of
 
 
 def python_of(*functions: Callable[..., Any]) -> str:
     """Return the sources of functions or methods without their docstrings, as Markdown."""
     texts = []
     for function in functions:
-        text = textwrap.dedent(inspect.getsource(function))
+        text = f"{source_of(function)}\n"
         texts.append(text.replace(f'    """{function.__doc__}"""\n', ""))
     return "```python\n" + "\n".join(texts) + "```"
 

@@ -190,6 +190,8 @@ class Branches(Composite, Layer):
         grads: Grads = {}
         for k in range(len(self._children) - 1, -1, -1):
             name, layer = self._children[k]
+            # why: Every branch reads the same x, so a change of x reaches out along all of them,
+            #      and their gradients add up.
             plus, own = layer.backward(douts[k], cache[k], plus, needs_dx)
             del cache[k:]
             grads = total(under(name, own), grads)

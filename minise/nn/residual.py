@@ -165,6 +165,8 @@ class Residual(Composite, Layer):
         dy, dshortcut, tail_grads = self.tail.backward(dout, cache[2])
         cache.pop()
         dx, shortcut_grads = self.shortcut.backward(dshortcut, cache.pop(), plus, needs_dx)
+        # why: x is read by the branch and by the shortcut, so a change of x reaches out along both,
+        #      and the gradients of both routes add up.
         dx, branch_grads = self.branch.backward(dy, cache.pop(), dx, needs_dx)
         return dx, total(branch_grads, tail_grads, shortcut_grads)
 

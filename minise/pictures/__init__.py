@@ -10,12 +10,24 @@
 from collections.abc import Callable
 
 from minise.pictures.gating import se_block
+from minise.pictures.graph import net_graph
+from minise.pictures.loss import softmax_cross_entropy
+from minise.pictures.memory import fused_tail
+from minise.pictures.normalisation import batch_norm_axes
+from minise.pictures.pooling import max_pool_routes
+from minise.pictures.sliding import window
 from minise.pictures.svg import Picture
 from minise.pictures.units import residual_block
 
 PICTURES: dict[str, Callable[[], Picture]] = {
     "se_block": se_block,
     "residual_block": residual_block,
+    "batch_norm_axes": batch_norm_axes,
+    "window": window,
+    "max_pool_routes": max_pool_routes,
+    "softmax_cross_entropy": softmax_cross_entropy,
+    "net_graph": net_graph,
+    "fused_tail": fused_tail,
 }
 
 __all__ = ["PICTURES", "Picture", *PICTURES]

@@ -19,7 +19,7 @@ from minise.walk.page import asset
 WIDTH = 480
 TEXT = 16  # 12 px where the picture is 360 px wide
 ROLES = (
-    *("ink", "soft", "faint", "rule", "paper", "panel"),
+    *("ink", "soft", "rule", "paper", "panel"),
     *("forward", "forward-wash", "backward", "backward-wash"),
 )
 ROUND = 10  # radius of an arrow's corners
@@ -127,11 +127,18 @@ class Canvas:
         )
 
     def circle(
-        self, x: float, y: float, radius: float, fill: str = "paper", stroke: str = "ink"
+        self,
+        x: float,
+        y: float,
+        radius: float,
+        fill: str = "paper",
+        stroke: str = "ink",
+        *,
+        dashed: bool = False,
     ) -> None:
         """Draw a circle around (x, y)."""
         position = f'cx="{_number(x)}" cy="{_number(y)}" r="{_number(radius)}"'
-        self._parts.append(f"<circle {position}{_paint(fill, stroke, 1, False, 1.5)}/>")
+        self._parts.append(f"<circle {position}{_paint(fill, stroke, 1, dashed, 1.5)}/>")
 
     def arrow(
         self,

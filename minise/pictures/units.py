@@ -66,12 +66,12 @@ def residual_block() -> Picture:
     out = plus + 68 + ROW * len(after) + 12
     canvas = Canvas(out + 40)
     _shortcut(canvas, shortcut, plus)
-    _pair(canvas, LANE, NODE + 19, TOP)
+    pair_of_arrows(canvas, LANE, NODE + 19, TOP)
     _lane(canvas, LANE, branch, TOP, HALF)
-    _pair(canvas, LANE, TOP + ROW * (len(branch) - 1) + BOX, plus - 18)
-    _pair(canvas, LANE, plus + 18, plus + 68)
+    pair_of_arrows(canvas, LANE, TOP + ROW * (len(branch) - 1) + BOX, plus - 18)
+    pair_of_arrows(canvas, LANE, plus + 18, plus + 68)
     _lane(canvas, LANE, after, plus + 68, HALF)
-    _pair(canvas, LANE, plus + 68 + ROW * (len(after) - 1) + BOX, out - 19)
+    pair_of_arrows(canvas, LANE, plus + 68 + ROW * (len(after) - 1) + BOX, out - 19)
     for y, name, classes in ((NODE, "x", "code"), (plus, "+", "strong"), (out, "out", "code")):
         canvas.circle(LANE, y, 19)
         canvas.text(LANE, y + 5.5, name, f"ink {classes}", anchor="middle")
@@ -109,7 +109,7 @@ def _lane(canvas: Canvas, x: float, boxes: list[tuple[str, str]], top: float, ha
     for k, (name, kind) in enumerate(boxes):
         y = top + ROW * k
         if k:
-            _pair(canvas, x, y - ROW + BOX, y)
+            pair_of_arrows(canvas, x, y - ROW + BOX, y)
         if name == "site":
             chosen = kind == SE().site
             canvas.box(x - half, y, 2 * half, BOX, "forward-wash", "forward", dashed=not chosen)
@@ -120,7 +120,7 @@ def _lane(canvas: Canvas, x: float, boxes: list[tuple[str, str]], top: float, ha
         canvas.text(x, y + BOX / 2 + 5.5, label, "ink", anchor="middle")
 
 
-def _pair(canvas: Canvas, x: float, top: float, bottom: float) -> None:
+def pair_of_arrows(canvas: Canvas, x: float, top: float, bottom: float) -> None:
     """Draw an arrow down and one up."""
     canvas.arrow([(x - APART, top), (x - APART, bottom)])
     canvas.arrow([(x + APART, bottom), (x + APART, top)], "backward")

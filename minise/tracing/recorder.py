@@ -49,9 +49,9 @@ class OpCall:
 
 
 class Replacement(NamedTuple):
-    """The replacement of one event's value in the next run."""
+    """The replacement of one event's value, or of every event's, in the next run."""
 
-    number: int  # of the event
+    number: int | None  # of the event; None for every event
     value: Callable[[OpCall, Event], Any]  # returns the new value
 
 
@@ -79,6 +79,8 @@ class LineRecorder(Wrapper):
 
     Attributes
     ----------
+    layers : dict of (str, str) to str
+        By the layer that calls a fused op and the name of an op in it: the layer that the op is.
     hook : Hook
         Called for every event and every function of a run.
     """
@@ -86,6 +88,7 @@ class LineRecorder(Wrapper):
     def __init__(self, ops: Any, file: Path | None = None) -> None:
         super().__init__(ops)
         self.file = file
+        self.layers: dict[tuple[str, str], str] = {}
         self.hook = Hook()
         self._sources: dict[Any, Instrumented] = {}
         self._user_ops_by_layer: dict[str, UserOps] = {}
@@ -132,7 +135,7 @@ class LineRecorder(Wrapper):
         op, _, direction = name.rpartition("_")
         source = self._source(function)
         parent = self._call_stack[-1] if self._call_stack else None
-        call = OpCall(layer, op, direction, source, parent)
+        call = OpCall(self.layers.get((layer, op), layer), op, direction, source, parent)
         self.calls.append(call)
         arrays, settings = self._arguments(call, arrays, settings)
         inner = {
@@ -186,7 +189,7 @@ class LineRecorder(Wrapper):
         event = Event(self._event_count, name, value, line, scope)
         self._event_count += 1
         replacement = self._replacement
-        if replacement is not None and replacement.number == event.number:
+        if replacement is not None and replacement.number in (None, event.number):
             event = event._replace(value=replacement.value(call, event))
         event = event._replace(value=self.hook.recorded(event))
         call.events.append(event)

@@ -48,6 +48,9 @@ class Check:
         relative to the larger of the two; 0 where both are within rounding of zero.
     agrees : ndarray of bool
         True where the difference is within the rounding error of the computation.
+    corrected, tolerance : ndarray
+        The gradient where it agrees, else the slope; and the bound on its error. They have the
+        shape of the perturbed value if the gradient broadcasts to slopes that differ.
     """
 
     of: str
@@ -55,6 +58,8 @@ class Check:
     complex_step: Array | None
     error: Array
     agrees: Array
+    corrected: Array
+    tolerance: Array
 
     @property
     def ok(self) -> bool:
@@ -96,12 +101,16 @@ class Slopes:
         difference, exact, error = (np.zeros(gradient.size) for _ in range(3))
         agrees = np.ones(gradient.size, bool)
         largest = np.full(gradient.size, -1.0)
+        corrected, tolerance = np.array(wide, float), np.zeros(shape)
         for entry, index in enumerate(gradient_indices):
             value = float(wide.ravel()[entry])
             slopes = self._slopes(target, entry)
             best = slopes[-1].value
             distance = abs(value - best)
-            agrees[index] &= all(self._is_within_error(value, slope) for slope in slopes)
+            is_right = all(self._is_within_error(value, slope) for slope in slopes)
+            agrees[index] &= is_right
+            corrected.flat[entry] = value if is_right else best
+            tolerance.flat[entry] = self._allowed_error(value, slopes[-1])
             if distance > largest[index]:
                 largest[index] = distance
                 difference[index], exact[index] = slopes[0].value, best
@@ -114,6 +123,7 @@ class Slopes:
             exact.reshape(gradient.shape) if self.complex else None,
             error.reshape(gradient.shape),
             agrees.reshape(gradient.shape),
+            *_narrowed(corrected, tolerance, indices),
         )
 
     def _is_within_error(self, value: float, slope: Slope) -> bool:
@@ -149,6 +159,15 @@ class Slopes:
         distance = abs(exact.value - difference.value)
         allowed = self._allowed_error(exact.value, exact) + difference.error
         return not difference.smooth or distance <= allowed * (1 + np.sqrt(first.size))
+
+
+def _narrowed(corrected: Array, tolerance: Array, indices: Array) -> tuple[Array, Array]:
+    """Return both arrays in the shape of `indices` if `corrected` is constant over each index."""
+    first = np.unique(np.broadcast_to(indices, corrected.shape), return_index=True)[1]
+    narrow = corrected.ravel()[first].reshape(indices.shape)
+    if np.any(abs(corrected - narrow) > 2 * tolerance):
+        return corrected, tolerance
+    return narrow, tolerance.ravel()[first].reshape(indices.shape)
 
 
 def _line(run: PerturbedRun, u: Array) -> differences.Line:

@@ -1,7 +1,9 @@
 """Read the formulas, comments and docstrings of an op from its source file.
 
 v = …  # = formula           the formula of the line, where the code does not show it
-# forward: v = …    reason   the line of forward that the lines of backward below undo
+# forward: v = …             the line of forward that the lines of backward below undo
+# why: A sentence.           the reason for the line below; "#      …" continues it
+# why if training: …         the same, if the expression holds where the line runs
 docstrings                   an op's first paragraphs, its formulas, the Notes of its backward
 """
 
@@ -20,13 +22,15 @@ from minise.tracing.instrument import PACKAGE, Line
 
 FORWARD = "# forward: "
 FORMULA = "# = "
+WHY = re.compile(r"# why(?: if (.+?))?: (.*)")
+CONTINUED = "#      "
 
 
 class Undone(NamedTuple):
     """A line of forward that lines of backward undo."""
 
     text: str  # "out = x * s"
-    reason: str  # "one gate scales P * Q pixels, so their gradients add up"
+    reason: str  # text beside it, in a user's file
 
     @property
     def name(self) -> str:
@@ -40,6 +44,15 @@ class Formula(NamedTuple):
     name: str  # the variable that the formula defines
     left: str  # "dweight[:, :, i, j]"
     right: str  # "dout @ window(padded, i, j).T"
+    sign: str = "="  # "+=" where a loop adds to it
+
+
+class Statement(NamedTuple):
+    """A statement of a function that a reader wants to see: no test and no docstring."""
+
+    number: int  # of its first line
+    loops: int  # around it
+    is_loop: bool  # its first line is the head of a loop
 
 
 def shown_path(file: Path) -> str:
@@ -49,11 +62,66 @@ def shown_path(file: Path) -> str:
     return file.name
 
 
-def line_at(file: Path, number: int) -> str:
-    """Return a line of a file, stripped, without its comment."""
+def line_at(file: Path, number: int, *, comment: bool = False) -> str:
+    """Return a line of a file, stripped, without its comment unless `comment` is true."""
     text = _lines(file)[number - 1]
-    comment = _comments(file).get(number)
-    return (text[: comment[0]] if comment else text).strip()
+    beside = None if comment else _comments(file).get(number)
+    return (text[: beside[0]] if beside else text).strip()
+
+
+def statements_of(file: Path) -> dict[int, Statement]:
+    """Return the statements of all functions of a file by the numbers of their lines."""
+    return _statements_in(_text(file))
+
+
+@cache
+def _statements_in(text: str) -> dict[int, Statement]:
+    statements: dict[int, Statement] = {}
+
+    def visit(body: list[Any], loops: int) -> None:
+        for node in body:
+            is_loop = isinstance(node, ast.For | ast.While)
+            if is_loop:
+                statements[node.lineno] = Statement(node.lineno, loops, True)
+            elif not hasattr(node, "body"):
+                lines = range(node.lineno, node.end_lineno + 1)
+                statements.update(dict.fromkeys(lines, Statement(node.lineno, loops, False)))
+            visit(getattr(node, "body", []), loops + is_loop)
+            visit(getattr(node, "orelse", []), loops + is_loop)
+
+    visit(ast.parse(text).body, 0)
+    return statements
+
+
+def reason_above(file: Path, number: int, evaluate: Callable[[str], Any]) -> str:
+    """Return the reason in the comments above a line, or "": the first one that holds.
+
+    `evaluate` returns the value of an expression where the line runs.
+    """
+    lines, comments = _lines(file), _comments(file)
+    above = number - 1
+    while above in comments and not lines[above - 1][: comments[above][0]].strip():
+        above -= 1
+    reasons = _reasons([comments[row][1] for row in range(above + 1, number)])
+    return next((reason for test, reason in reasons if not test or evaluate(test)), "")
+
+
+def reason_in(function: Callable[..., Any]) -> str:
+    """Return the first reason in the comments of a function, or ""."""
+    lines = [line.strip() for line in inspect.getsource(function).splitlines()]
+    reasons = _reasons([line for line in lines if line.startswith("#")])
+    return reasons[0][1] if reasons else ""
+
+
+def _reasons(comments: list[str]) -> list[tuple[str, str]]:
+    """Return the condition and the sentence of each reason in adjacent comments."""
+    reasons: list[tuple[str, str]] = []
+    for text in comments:
+        if head := WHY.fullmatch(text):
+            reasons.append((head[1] or "", head[2]))
+        elif reasons and text.startswith(CONTINUED):
+            reasons[-1] = (reasons[-1][0], f"{reasons[-1][1]} {text.removeprefix(CONTINUED)}")
+    return reasons
 
 
 def formula_beside(file: Path, number: int) -> str:
@@ -82,10 +150,10 @@ def formulas_of(function: Callable[..., Any], file: Path) -> list[Formula]:
     for text in texts:
         for line in text.splitlines():
             formula = re.sub(r" {2,}", "\0", re.sub(r" +(\+?=) ", r" \1 ", line.strip()))
-            sides = re.match(r"([^=]*?\w[\])\w]*) \+?= ([^=].*)", formula.partition("\0")[0])
+            sides = re.match(r"([^=]*?\w[\])\w]*) (\+?=) ([^=].*)", formula.partition("\0")[0])
             if sides and line.startswith(" "):
                 names = re.findall(r"[a-z_]\w*", sides[1])
-                formulas += [Formula(name, sides[1], sides[2]) for name in names[:2]]
+                formulas += [Formula(name, sides[1], sides[3], sides[2]) for name in names[:2]]
     return formulas
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from minise.checks import Array
 from minise.gradcheck.adapters import layer as adapt
 from minise.gradcheck.slopes.arrays import promoted
+from minise.nn.residual import NormAddReLU
 from minise.ops.shapes import check_labels
 from minise.ops.wrap import attach
 from minise.tracing.recorder import LineRecorder, Replacement, argument_names
@@ -80,6 +81,7 @@ def net_subject(
     recorder = LineRecorder(ops, file)
     twin = copy.deepcopy(net)
     attach(twin, recorder)
+    recorder.layers = layers_in_fused_ops(twin)
     net_forward, net_backward, params = adapt(twin, training)
     float_params = [np.asarray(array, np.float64) for array in params.values()]
 
@@ -99,3 +101,18 @@ def net_subject(
 
     inputs, name = [x, *float_params], type(net).__name__
     return Subject(name, ["x", *params], inputs, recorder, forward, backward)
+
+
+def layers_in_fused_ops(net: Any) -> dict[tuple[str, str], str]:
+    """Return the layer of each op in a fused tail, by the layer that calls the tail and the op.
+
+    The sum and the ReLU are the residual unit's own.
+    """
+    layers: dict[tuple[str, str], str] = {}
+    for path, tail in net.layers():
+        if isinstance(tail, NormAddReLU):
+            below = [(f"{path}.{name}".strip("."), layer) for name, layer in tail.before.children()]
+            caller = below[-1][0]  # as in NormAddReLU
+            layers |= {(caller, op): path for op in ("add", "relu")}
+            layers |= {(caller, layer.op): name for name, layer in below}
+    return layers

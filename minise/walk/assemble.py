@@ -9,15 +9,17 @@ import numpy as np
 from minise.checks import Array
 from minise.gradcheck.slopes.arrays import mapped
 from minise.tracing import leaves
+from minise.tracing.faults import filled_in_place
 from minise.tracing.perturb import perturb_event, perturb_input, perturb_read
 from minise.tracing.recorder import Event, OpCall
 from minise.tracing.slopes import Slopes, Target
 from minise.tracing.subject import Subject
 from minise.walk.build import Builder
+from minise.walk.faults import judged
 from minise.walk.live import Origin, record
 from minise.walk.page import NotebookTrace
 from minise.walk.steps import BACKWARD, FORWARD, Read, Step, Trace
-from minise.walk.story import Story, notes_by_op
+from minise.walk.story import SHARED, Story, notes_by_op
 
 
 class Match(NamedTuple):
@@ -61,6 +63,7 @@ class Assembler:
         self.subject, self.builder, self.slopes, self.story = subject, builder, slopes, story
         self.forwards, self.gradients = forwards, gradients
         self.twins = _twins(forwards, backwards)
+        self.filled = filled_in_place(subject)
         self.of_input: dict[str, int | str] = {}
         self.origins: dict[int, Origin] = {}  # by step with a check
         own = self._own_results()
@@ -92,13 +95,14 @@ class Assembler:
         used = self._used({result, *self.of_input.values()})
         number = {old: new for new, old in enumerate(used)}
         renumbered = [_renumbered(steps[old], number) for old in used]
+        events = [(self.builder.events[old].number, self.builder.elements[old]) for old in used]
         return NotebookTrace(
             self.subject.name,
             self.builder.inputs,
             {k: v for k, v in settings.items() if not isinstance(v, np.ndarray)},
             number.get(result, result),  # type: ignore[arg-type]
             float(np.vdot(dout, out)),
-            renumbered,
+            judged(self.subject, dout, renumbered, events),
             {name: number.get(step, step) for name, step in self.of_input.items()},  # type: ignore[arg-type]
             self.story.title,
             self.story.paragraphs,
@@ -130,7 +134,7 @@ class Assembler:
         step = replace(step, gradient_of=names[0] if names else "", terms=_terms(step))
         match = self._match(step)
         if match is None:
-            return step if step.upstream else replace(step, rule="", reason="")
+            return step if step.upstream else replace(step, rule="")
         return self._with_check(step, match)
 
     def _with_check(self, step: Step, match: Match) -> Step:
@@ -156,7 +160,7 @@ class Assembler:
         formula = self.builder.formula(step.number, name, new)
         step = replace(step, name=name, formula=formula, reads=reads, gradient_of=of)
         is_parameter = of in self.subject.names[1:]  # a parameter that several layers share
-        reason = "" if is_parameter else self.story.joins
+        reason = SHARED if is_parameter else self.story.joins
         step = replace(step, terms=terms, rule="", reason=reason)
         match = self._match(step)
         return step if match is None else self._with_check(step, match)
@@ -181,8 +185,12 @@ class Assembler:
         if twin is None or not step.name.startswith("d") or step.value.dtype.kind != "f":
             return None
         name, events = step.name[1:], _by_name(twin)
+        if _is_assigned_again(self.builder.events[step.number], call):
+            return None  # a part of the gradient
         if name in events and leaves.is_float(events[name].value):
             event = events[name]
+            if event.number in self.filled:
+                return None
             source = self.builder.source_in(twin, event.name)
             run = perturb_event(self.subject, event)
             target = Target(name, np.asarray(event.value), run)
@@ -230,6 +238,11 @@ def _by_name(call: OpCall) -> dict[str, Event]:
         if event.line is None or event.name not in events or events[event.name].line is not None:
             events[event.name] = event
     return events
+
+
+def _is_assigned_again(event: Event, call: OpCall) -> bool:
+    """Return True if a later line of a call assigns the name of an event again."""
+    return any(later.name == event.name and later.number > event.number for later in call.events)
 
 
 def _is_term(read: Read) -> bool:

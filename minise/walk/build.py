@@ -32,8 +32,9 @@ class Builder:
     ----------
     steps : list of Step
         The steps so far. For step k, `events[k]` is its event, `picks[k]` selects the step's array
-        from the value of the event, `calls[k]` is the call of that event, and `values[k]` the
-        recorded object itself, not a copy.
+        from the value of the event, `calls[k]` is the call of that event, `values[k]` the
+        recorded object itself, not a copy, and `elements[k]` its position in the value of the
+        event, None if it is that value.
     inputs : dict of str to ndarray
         The arrays that lines read and no line computed.
     results : dict of int to list
@@ -49,6 +50,7 @@ class Builder:
         self.picks: list[Callable[[Any], Any]] = []
         self.calls: list[OpCall] = []
         self.values: list[Any] = []
+        self.elements: list[int | None] = []
         self.results: dict[int, list[Source | None]] = {}
         self.all_calls: list[OpCall] = []
         self._calls_of_pass: list[OpCall] = []
@@ -179,7 +181,7 @@ class Builder:
                 formula,
                 tuple(dict.fromkeys(explainer.inner)),
                 ", ".join(forward_line.text for forward_line in undone),
-                (undone[0].reason if undone else "") or explainer.helper_summary,
+                explainer.reason or (undone[0].reason if undone else ""),
                 tuple(self._reads(call, event, array, pick)),
                 leaves.scalars_of(event.line, event.scope),
             )
@@ -188,6 +190,8 @@ class Builder:
         self.picks.append(pick)
         self.calls.append(call)
         self.values.append(value)
+        in_tuple = isinstance(event.value, tuple | list) and isinstance(pick, partial)
+        self.elements.append(pick.keywords["index"] if in_tuple else None)  # type: ignore[attr-defined]
         self._register(value, number)
         return number
 

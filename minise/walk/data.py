@@ -22,6 +22,7 @@ from minise.checks import Array
 from minise.tracing.slopes import Check
 from minise.tracing.tape import Tape
 from minise.walk.axes import axes_of, axis_meanings, sizes_of
+from minise.walk.faults import mark_of, sentence_of
 from minise.walk.steps import Live, Read, Step, Trace
 
 MAX_ROUNDINGS = 8  # between a derivative and the entry that it equals
@@ -42,6 +43,8 @@ def data_of(trace: Trace) -> dict[str, Any]:
         array = _array(step.name, step.value, (step.op, step.name), _arrays_read(step))
         arrays.append({**array, "step": step.number})
     steps = [_step(step, index, arrays, trace.live) for step in trace.steps]
+    for step, shown in zip(trace.steps, steps, strict=True):
+        shown["fault"] = _fault(trace, step) if step.is_wrong else None
     return {
         "name": trace.name,
         "title": trace.title or trace.name,
@@ -113,7 +116,10 @@ def _step(
         "mathml": step.formula.mathml,
         "formula": step.formula.text,
         "code": [{"text": step.code, "file": step.file, "line": step.line}]
-        + [{"text": line.code, "file": line.file, "line": line.line} for line in step.inner],
+        + [
+            {"text": 4 * line.depth * " " + line.code, "file": line.file, "line": line.line}
+            for line in step.inner
+        ],
         "rule": step.rule,
         "reason": step.reason,
         "constants": {name: _as_text(value) for name, value in step.constants.items()},
@@ -183,6 +189,17 @@ def _check(check: Check) -> dict[str, Any]:
         "complex": None if exact is None else _numbers(exact),
         "error": _numbers(check.error),
         "agrees": [bool(agrees) for agrees in check.agrees.ravel()],
+    }
+
+
+def _fault(trace: Trace, step: Step) -> dict[str, Any]:
+    """Return the words on a wrong gradient, and the steps that it inherits from."""
+    fault = step.fault
+    return {
+        "culprit": fault is not None and fault.is_culprit,
+        "inherits": [] if fault is None else list(fault.inherits),
+        "mark": mark_of(trace, step),
+        "sentence": sentence_of(trace, step),
     }
 
 

@@ -1,6 +1,6 @@
-"""Find the formula of a traced line in the source.
+"""Find the formula of a traced line in the source, the code that computes it, and its reason.
 
-The first of these that exists:
+The formula is the first of these that exists:
 
     v = …  # = formula             the comment after the line
     v = expression                 the expression itself
@@ -8,6 +8,9 @@ The first of these that exists:
     # forward: v = formula         a comment in the op's backward
     docstring: v = formula         a formula in the docstring
     helper (a, b)                  the call as it is
+
+The reason is the sentence in the comment "# why: …" above the line, else above a line of a helper
+that computes it.
 """
 
 import ast
@@ -19,12 +22,13 @@ from typing import Any
 
 from minise.ops.reference.sums import einsum, matmul, mean_over, sum_over
 from minise.tracing import source as sources
+from minise.tracing.helpers import executed
 from minise.tracing.instrument import RETURN, Instrumented, Line, Scope
 from minise.tracing.leaves import target_index
 from minise.walk.axes import RANKS, documented
 from minise.walk.formula import Reader, Unknown, convert, einsum_letters, read
 from minise.walk.steps import Inner
-from minise.walk.terms import Term, called, formula, indexed, name_of, words
+from minise.walk.terms import Term, called, formula, indexed, name_of, number, words
 
 SUMS = (sum_over, mean_over, einsum, matmul)
 
@@ -44,15 +48,15 @@ class Explainer:
     Attributes
     ----------
     inner : list of Inner
-        Lines of helpers whose formulas were inserted.
-    helper_summary : str
-        Summary of the helper that the line calls, or "".
+        The lines of helpers that the line executes.
+    reason : str
+        The reason of the line, or "".
     """
 
     def __init__(self, op: str, code: Instrumented, twin: Callable[..., Any] | None) -> None:
         self.op, self.code, self.twin = op, code, twin
         self.inner: list[Inner] = []
-        self.helper_summary = ""
+        self.reason = ""
 
     def formula(
         self,
@@ -62,17 +66,18 @@ class Explainer:
         index: int = 0,
         known: Mapping[str, Term] = MappingProxyType({}),
     ) -> Term:
-        """Return the formula ``name = …`` of a line, and collect `inner` and `helper_summary`.
+        """Return the formula ``name = …`` of a line, and set `inner` and `reason`.
 
         If the line returns a tuple, index is the position of the named result. `known` maps names
         that the line reads to the terms that replace them.
         """
+        self._read_helpers(line, scope)
+        known = {**dict.fromkeys(_zeros(scope), number(0)), **known}
         reader = self._reader(self.code, line, scope, known)
         left = name_of(name)
         statement: Any = ast.parse(line.text).body[0]
         right = statement.value
         if beside := sources.formula_beside(self.code.file, line.number):
-            self.helper_summary = sources.summary_of(self._helper_of(right, reader))
             return formula(left, _prose(beside, reader))
         if isinstance(statement, ast.AugAssign):
             right = ast.BinOp(statement.target, statement.op, statement.value)
@@ -81,11 +86,25 @@ class Explainer:
         helper = self._helper_of(right, reader)
         if helper is None or self._helper(right, reader) is not None:
             return formula(indexed(left, einsum_letters(right)), convert(right, reader))
-        self.helper_summary = sources.summary_of(helper)
         if written := self._written_formulas(name):
-            return formula(_prose(written[0].left, reader), _prose(written[0].right, reader))
+            left, right = (_prose(side, reader) for side in (written[0].left, written[0].right))
+            return formula(left, right, written[0].sign)
         terms = [convert(node, reader) for node in right.args if _is_shown(node, reader)]
         return formula(left, called(right.func.id, terms))
+
+    def _read_helpers(self, line: Line, scope: Scope) -> None:
+        """Set `inner` and `reason`."""
+        code, file = self.code, self.code.file
+        lines = executed(code, line, scope) if _calls(line) else []
+        self.inner = [
+            Inner(entry.text, sources.shown_path(entry.file), entry.number, entry.depth)
+            for entry in lines
+        ]
+        evaluate = self._reader(code, line, scope, {}).evaluate
+        places = [(file, line.number, evaluate)]
+        places += [(entry.file, entry.number, entry.evaluate) for entry in lines]
+        reasons = (sources.reason_above(*place) for place in places)
+        self.reason = next(filter(None, reasons), "")
 
     def _written_formulas(self, name: str) -> list[sources.Formula]:
         """Return the formulas of a name in comments of backward and in the docstring."""
@@ -136,7 +155,6 @@ class Explainer:
             return None
         code = Instrumented(function, file=self.code.file)
         lines: list[tuple[Line, Scope]] = []
-        inner = list(self.inner)
 
         def record(line: Line, value: Any, scope: Scope) -> Any:
             lines.append((line, dict(scope)))
@@ -150,12 +168,9 @@ class Explainer:
         )
         names = {name: convert(argument, reader) for name, argument in bound.arguments.items()}
         try:
-            term = self._returned_formula(code, lines, names)
+            return self._returned_formula(code, lines, names)
         except Unknown:
-            term = None
-        if term is None:
-            self.inner = inner
-        return term
+            return None
 
     def _returned_formula(
         self, code: Instrumented, lines: Sequence[tuple[Line, Scope]], names: dict[str, Term]
@@ -166,10 +181,12 @@ class Explainer:
         for line, scope in lines[:-1]:
             right: Any = ast.parse(line.text).body[0]
             simple = isinstance(right, ast.Assign) and isinstance(right.targets[0], ast.Name)
-            if line.name in seen or not simple or _reads(right.value) & unknown:
+            local = self._reader(code, line, scope, names)._replace(strict=True)
+            if beside := sources.formula_beside(code.file, line.number):
+                names[line.name] = _prose(beside, local)
+            elif line.name in seen or not simple or _reads(right.value) & unknown:
                 unknown.add(line.name)
             else:
-                local = self._reader(code, line, scope, names)._replace(strict=True)
                 try:
                     names[line.name] = convert(right.value, local)
                 except Unknown:
@@ -185,8 +202,6 @@ class Explainer:
         helper = self._helper_of(right, reader)
         if not beside and (_reads(right) & bound or helper is not None):
             return None if helper is None else self._helper(right, reader)
-        text = sources.line_at(code.file, line.number)
-        self.inner.append(Inner(text, sources.shown_path(code.file), line.number))
         return _prose(beside, reader) if beside else convert(right, reader)
 
 
@@ -197,6 +212,15 @@ def _prose(text: str, reader: Reader) -> Term:
     except (NameError, AttributeError, TypeError, IndexError):
         term = None
     return term or words(text)
+
+
+def _calls(line: Line) -> bool:
+    return any(isinstance(node, ast.Call) for node in ast.walk(ast.parse(line.text)))
+
+
+def _zeros(scope: Scope) -> list[str]:
+    """Return the names of settings that are 0: terms with them are left out."""
+    return [name for name, value in scope.items() if type(value) is float and value == 0]
 
 
 def _reads(node: ast.expr) -> set[str]:

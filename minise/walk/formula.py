@@ -3,7 +3,7 @@
 Every formula is generated from the source by the rules of this module: a sum over axes becomes a
 sum sign with the letters of the axes, einsum a sum over its indices, np.where a brace with cases.
 Code that only changes the layout of an array (None in an index, keepdims, .real, .reshape) is left
-out.
+out, and so are terms and factors of a setting that is 0, such as label_smoothing.
 """
 
 import ast
@@ -36,9 +36,9 @@ from minise.walk.terms import (
 
 REDUCTIONS = {"sum": SUM_SIGN, "mean": "mean", "max": "max"}
 REDUCTION_FUNCTIONS = {"sum_over": "sum", "mean_over": "mean"}  # of minise.ops.reference.sums
-LAYOUT_FUNCTIONS = {"asarray", "reshape", "astype", "copy", "ravel"}  # change no number
+LAYOUT_FUNCTIONS = {"asarray", "astype", "broadcast_to", "copy", "ravel", "reshape"}
 COMPARED = {
-    ast.LtE: "≤", ast.Lt: "<", ast.GtE: "≥", ast.Gt: ">", ast.Eq: "==", ast.NotEq: "≠"
+    ast.LtE: "≤", ast.Lt: "<", ast.GtE: "≥", ast.Gt: ">", ast.Eq: "=", ast.NotEq: "≠"
 }  # fmt: skip
 
 
@@ -109,9 +109,7 @@ def convert(node: ast.expr, reader: Reader) -> Term:
         case ast.Attribute():
             return reader.names.get(node.attr) or name_of(node.attr)
         case ast.UnaryOp(op=ast.USub()):
-            inner = parenthesised(convert(node.operand, reader), PRODUCT)
-            row = f"<mrow><mo>{MINUS}</mo>{inner.mathml}</mrow>"
-            return Term(f"{MINUS}{inner.text}", row, PRODUCT)
+            return _negative(convert(node.operand, reader))
         case ast.BinOp():
             return _operation(node.op, node.left, node.right, reader)
         case ast.BoolOp() | ast.Compare():
@@ -126,7 +124,34 @@ def convert(node: ast.expr, reader: Reader) -> Term:
     return words(ast.unparse(node))
 
 
+def _negative(term: Term) -> Term:
+    inner = parenthesised(term, PRODUCT)
+    return Term(f"{MINUS}{inner.text}", f"<mrow><mo>{MINUS}</mo>{inner.mathml}</mrow>", PRODUCT)
+
+
+def _simplified(op: ast.operator, first: ast.expr, last: ast.expr, reader: Reader) -> Term | None:
+    """Return a sum with a term of 0 or a product with a factor of 0 or 1, without it, or None.
+
+    Numbers that are written in the source stay.
+    """
+    left, right = convert(first, reader), convert(last, reader)
+    of_left = "" if isinstance(first, ast.Constant) else left.text
+    of_right = "" if isinstance(last, ast.Constant) else right.text
+    match op, of_left, of_right:
+        case (ast.Add(), "0", _) | (ast.Mult(), "1", _):
+            return right
+        case (ast.Mult(), "\N{MINUS SIGN}1", _):
+            return _negative(right)
+        case (ast.Add() | ast.Sub(), _, "0") | (ast.Mult() | ast.Div(), _, "1"):
+            return left
+        case (ast.Mult() | ast.Div(), "0", _) | (ast.Mult(), _, "0"):
+            return number(0)
+    return None
+
+
 def _operation(op: ast.operator, first: ast.expr, last: ast.expr, reader: Reader) -> Term:
+    if simple := _simplified(op, first, last, reader):
+        return simple
     left, right = convert(first, reader), convert(last, reader)
     match op:
         case ast.Add() | ast.Sub():
@@ -163,6 +188,8 @@ def _condition(node: ast.expr, reader: Reader) -> Term:
 
 
 def _subscript(node: ast.Subscript, reader: Reader) -> Term:
+    if isinstance(node.value, ast.Attribute) and node.value.attr == "shape":
+        return number(reader.evaluate(ast.unparse(node)))
     base = convert(node.value, reader)
     parts = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
     shown = [part for part in parts if not _changes_layout_only(part)]

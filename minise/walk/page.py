@@ -20,12 +20,14 @@ SCRIPTS = (
     "model.js",
     "evaluate.js",
     "live.js",
+    "faults.js",
     "heatmap.js",
     "graph.js",
     "detail.js",
     "screens.js",
     "edit.js",
     "player.js",
+    "print.js",
 )
 STYLES = ("page.css", "live.css")
 MAX_BYTES = 1_000_000

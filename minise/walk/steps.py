@@ -49,11 +49,34 @@ class Read:
 
 @dataclass(frozen=True)
 class Inner:
-    """A line of a helper function that a step's line calls."""
+    """A line of a helper function that a step's line executes."""
 
     code: str
     file: str
     line: int
+    depth: int = 0  # calls and loops around it, to indent it
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why a gradient is wrong: its line is, or it inherits the error of another line.
+
+    Attributes
+    ----------
+    is_culprit : bool
+        True if the line computes a wrong gradient even from the true values of all that it reads.
+    inherits : tuple of int
+        Numbers of the culprit steps whose errors reach this step.
+    unchecked : tuple of int
+        Numbers of steps without a check that the step reads: the mistake may be in their lines.
+    is_filled : bool
+        True if later lines fill the array in place: the mistake may be in those lines.
+    """
+
+    is_culprit: bool
+    inherits: tuple[int, ...] = ()
+    unchecked: tuple[int, ...] = ()
+    is_filled: bool = False
 
 
 @dataclass
@@ -77,9 +100,9 @@ class Step:
     formula : Term
         The line as a formula, in plain text and MathML.
     inner : tuple of Inner
-        Lines of helper functions that the formula includes.
+        Lines of helper functions that the line executes, each once, in order.
     rule, reason : str
-        The forward line that this line differentiates, and the reason in its comment.
+        The forward line that this line differentiates; a sentence that says why the line is so.
     reads : tuple of Read
         The arrays that the line reads.
     constants : dict of str to number, str or bool
@@ -88,6 +111,8 @@ class Step:
         Name of the input whose gradient the step computes, or "".
     check : Check or None
         None in forward, and if forward has no intermediate of that name.
+    fault : Fault or None
+        None for a step without a check, and for one that its check found right.
     twin : int, str or None
         For a gradient: the forward step or the input whose gradient it is.
     route : tuple of (int or str, int) or None
@@ -113,9 +138,15 @@ class Step:
     constants: dict[str, Any] = field(default_factory=dict)
     gradient_of: str = ""
     check: Check | None = None
+    fault: Fault | None = None
     twin: int | str | None = None
     route: tuple[int | str, int] | None = None
     terms: tuple[str, ...] = ()
+
+    @property
+    def is_wrong(self) -> bool:
+        """True if the check of the step's gradient found a wrong entry."""
+        return self.check is not None and not self.check.ok
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -203,4 +234,10 @@ class Trace:
     @property
     def ok(self) -> bool:
         """True if every checked gradient agrees with numerical derivatives of forward."""
-        return all(step.check is None or step.check.ok for step in self.steps)
+        return not any(step.is_wrong for step in self.steps)
+
+    @property
+    def culprits(self) -> list[Step]:
+        """The steps whose lines are wrong, or else the first step with a wrong gradient."""
+        wrong = [step for step in self.steps if step.is_wrong]
+        return [step for step in wrong if step.fault and step.fault.is_culprit] or wrong[:1]

@@ -9,9 +9,24 @@ from typing import Any, NamedTuple
 from minise.nn import Branches, Chain, Residual
 from minise.tracing.instrument import Instrumented
 from minise.tracing.recorder import OpCall
-from minise.tracing.source import code_of, notes_of, story_of, summary_of, title_of
+from minise.tracing.source import (
+    code_of,
+    notes_of,
+    reason_in,
+    story_of,
+    summary_of,
+    title_of,
+)
 
 COMPOSITES = (Chain, Residual, Branches)
+JOINS = (
+    "The net reads this array at more than one place, and a change of it reaches the loss through "
+    "each: the gradients of all its uses add up."
+)
+SHARED = (
+    "Several layers use this one array, and a change of it reaches the loss through each of them: "
+    "the gradients of all its uses add up."
+)
 
 
 class Story(NamedTuple):
@@ -19,7 +34,7 @@ class Story(NamedTuple):
 
     title: str
     paragraphs: list[str]
-    joins: str = ""  # why a net adds the gradients of an array that it uses twice
+    joins: str = JOINS  # why a net adds the gradients of an array that it reads twice
 
 
 def op_story(code: Instrumented) -> Story:
@@ -41,20 +56,28 @@ def net_story(net: Any) -> Story:
     kind = type(net)
     title = summary_of(kind) or kind.__name__
     if kind.forward not in {composite.forward for composite in COMPOSITES}:
-        return Story(title, [*_file_story(kind), *_code(kind)], summary_of(kind.backward))
+        return Story(title, [*_file_story(kind), *_code(kind)], _joins(kind))
     kinds = dict.fromkeys(type(layer) for _, layer in net.layers())
     forking = [kind for kind in kinds if issubclass(kind, Residual | Branches)] or [kind]
     paragraphs = ["The net is declared from layers:", textwrap.indent(repr(net), 4 * " ")]
     for kind in forking:
         head = f"{kind.__name__}: {summary_of(kind)} Its forward and its backward:"
         paragraphs += [head, *_code(kind)]
-    return Story(title, paragraphs, summary_of(forking[0].backward))
+    return Story(title, paragraphs, _joins(forking[0]))
 
 
 def notes_by_op(backwards: Iterable[OpCall]) -> dict[str, list[str]]:
     """Return the Notes of the backward docstrings by op, without ops that have no Notes."""
     notes = {call.op: notes_of(call.source.function) for call in backwards}
     return {op: paragraphs for op, paragraphs in notes.items() if paragraphs}
+
+
+def _joins(kind: type) -> str:
+    """Return the reason in the comment of a composite's backward, else a general one."""
+    try:
+        return reason_in(kind.backward) or JOINS  # type: ignore[attr-defined]
+    except (OSError, TypeError):
+        return JOINS
 
 
 def _code(kind: type) -> list[str]:

@@ -53,9 +53,10 @@ def name_of(name: str) -> Term:
     return Term(text, inner)
 
 
-def formula(left: Term, right: Term) -> Term:
-    """Return ``left = right``."""
-    return Term(f"{left.text} = {right.text}", f"{left.mathml}<mo>=</mo>{right.mathml}", SUM)
+def formula(left: Term, right: Term, sign: str = "=") -> Term:
+    """Return ``left = right``, or ``left += right`` for a sum of several such terms."""
+    text = f"{left.text} {sign} {right.text}"
+    return Term(text, f"{left.mathml}<mo>{sign}</mo>{right.mathml}", SUM)
 
 
 def words(text: str) -> Term:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minise.tracing.slopes import Check
-from minise.walk.steps import BACKWARD, FORWARD, Read, Step, Trace
+from minise.walk.faults import sentence_of, summary_of
+from minise.walk.steps import BACKWARD, FORWARD, Inner, Read, Step, Trace
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -84,9 +85,8 @@ def _step(trace: Trace, step: Step) -> Iterator["Text"]:
         (f"  {where(step)}", "dim italic"),
     )
     if step.rule:
-        reason = f"  ({step.reason})" if step.reason else ""
-        yield Text(f"    passes the gradient back through {step.rule}{reason}", "italic")
-    elif step.reason:
+        yield Text(f"    passes the gradient back through {step.rule}", "italic")
+    if step.reason:
         yield Text(f"    {step.reason}", "italic")
     yield Text.assemble(("    ", ""), (step.formula.text, "bold"))
     for code, file, line in [(step.code, step.file, step.line), *map(_inner, step.inner)]:
@@ -100,10 +100,12 @@ def _step(trace: Trace, step: Step) -> Iterator["Text"]:
     yield Text(_indented(numbers(step.value)))
     if step.check is not None:
         yield _check_line(step.check)
+    if step.is_wrong:
+        yield Text(f"    {sentence_of(trace, step)}", "red")
 
 
-def _inner(inner: Any) -> tuple[str, str, int]:
-    return inner.code, inner.file, inner.line
+def _inner(inner: Inner) -> tuple[str, str, int]:
+    return f"{4 * (1 + inner.depth) * ' '}{inner.code}", inner.file, inner.line
 
 
 def _source_name(trace: Trace, read: Read) -> str:
@@ -127,8 +129,7 @@ def _check_line(check: Check) -> "Text":
     index = tuple(int(i) for i in np.argwhere(~check.agrees)[0])
     return Text(
         f"    WRONG: {int((~check.agrees).sum())} of {check.agrees.size} entries; at {list(index)} "
-        f"the {method} derivative with respect to {check.of} is "
-        f"{float(slope[index]):.9g}",
+        f"the {method} derivative with respect to {check.of} is {float(slope[index]):.9g}",
         "bold red",
     )
 
@@ -136,21 +137,12 @@ def _check_line(check: Check) -> "Text":
 def _verdict(trace: Trace) -> Iterator["Text"]:
     from rich.text import Text
 
-    checked = [step.check for step in trace.steps if step.check is not None]
-    count = sum(check.agrees.size for check in checked)
-    wrong = sum(int((~check.agrees).sum()) for check in checked)
-    if not wrong:
-        yield Text(
-            f"All {count} gradient entries agree with numerical derivatives of forward.",
-            "bold green",
-        )
+    if not trace.ok:
+        yield Text(summary_of(trace), "bold red")
         return
-    first = next(s for s in trace.steps if s.check is not None and not s.check.ok)
+    count = sum(step.check.agrees.size for step in trace.steps if step.check is not None)
     yield Text(
-        f"{wrong} of {count} gradient entries are wrong; the first wrong line is {first.name} of "
-        f"{where(first)}: "
-        f"{first.file}:{first.line}",
-        "bold red",
+        f"All {count} gradient entries agree with numerical derivatives of forward.", "bold green"
     )
 
 

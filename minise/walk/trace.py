@@ -259,4 +259,18 @@ def _gradients(subject: Subject, dout: Array, cache: Any) -> tuple[Any, ...]:
             f"{len(subject.names)}, one for each of {', '.join(subject.names)}: return None for an "
             "input without a gradient"
         )
+    for name, value, gradient in zip(subject.names, subject.inputs, gradients, strict=True):
+        shape, expected = np.shape(gradient), np.shape(value)
+        if gradient is not None and shape != expected and not _broadcasts(shape, expected):
+            raise ValueError(
+                f"walk: {subject.name}_backward returns a gradient of shape {shape} for {name}, "
+                f"expected {expected}, the shape of {name}: reshape, transpose or sum it"
+            )
     return gradients
+
+
+def _broadcasts(shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:
+    try:
+        return np.broadcast_shapes(shape, expected) == expected
+    except ValueError:
+        return False

@@ -7,6 +7,7 @@ import pytest
 
 from minise.contract.case import Case
 from minise.grading.exercise import Exercise
+from minise.grading.worksheet import source_of
 from tests.tutorials.solutions import SOLUTIONS, compiled
 
 BLANK = compiled("""
@@ -22,6 +23,22 @@ HINTS = {
     "dweight": ("dweight = dout.T @ x",),
     "dx": ("not blank",),
 }
+
+
+def identity(function):
+    return function
+
+
+@identity
+@identity
+def decorated(dout):
+    return dout
+
+
+def test_a_source_begins_with_its_definition():
+    """In a lesson the line above is `@app.function`, which is no part of the exercise."""
+    assert source_of(decorated) == "def decorated(dout):\n    return dout"
+    assert source_of(len) == ""
 
 
 def new_exercise():

@@ -130,8 +130,8 @@ def test_a_task_without_hints_or_solution_is_refused(settings, says):
 @pytest.mark.parametrize(
     ("mode", "body", "shown"),
     [
-        ("run", "...", "marimo edit lesson.py"),
-        ("script", "...", "marimo edit lesson.py"),
+        ("run", "...", "marimo edit tutorials</code>, then <code>lesson.py<"),
+        ("script", "...", "marimo edit tutorials</code>, then <code>lesson.py<"),
         ("edit", "...", "its body is to fill in"),
         (None, "...", "its body is to fill in"),
         ("run", "return cache", "dx and dy are wrong"),

@@ -139,7 +139,7 @@ def test_a_changed_line_changes_the_page(tmp_path):
     """Formula, code, numbers and verdict of the page all come from the trace."""
     before = embedded(page(walk_of("squeeze_excite.html")))
     path = tmp_path / "edited.py"
-    ops = edited(path, "dx = dx_scale + dx_gate", "dx = dx_scale + 2 * dx_gate")
+    ops = edited(path, ("dx = dx_scale + dx_gate", "dx = dx_scale + 2 * dx_gate"))
     after = embedded(page(trace("squeeze_excite", case("se").x, ops=ops, file=path)))
     old, new = before["steps"][-1], after["steps"][-1]
     assert (old["formula"], new["formula"]) == (

@@ -79,6 +79,10 @@ def relu_forward(x: Array) -> tuple[Array, ReluCache]:
 def relu_backward(dout: Array, cache: ReluCache) -> tuple[Array]:
     """Return dx: dout where out is above 0, and 0 elsewhere. Raises as relu_forward does."""
     check_gradient("relu", dout, cache.out)
+
+    # forward: out = max(x, 0)
+    # why: max(x, 0) follows x with slope 1 where x is positive, so dout passes there, and stays at
+    #      0 with slope 0 elsewhere, so nothing does; out is positive exactly where x is.
     dx = gate_backward(dout, cache.out, "relu")
     return (dx,)
 
@@ -116,6 +120,10 @@ def sigmoid_forward(x: Array) -> tuple[Array, SigmoidCache]:
 def sigmoid_backward(dout: Array, cache: SigmoidCache) -> tuple[Array]:
     """Return dx = dout * out * (1 - out). Raises as sigmoid_forward does."""
     check_gradient("sigmoid", dout, cache.out)
+
+    # forward: out = 1 / (1 + exp(-x))
+    # why: With e = exp(-x) the slope of 1 / (1 + e) is e / (1 + e) ** 2, which is out times e / (1
+    #      + e), that is out (1 - out); each out depends on its own x alone, so there is no sum.
     dx = gate_backward(dout, cache.out, "sigmoid")
     return (dx,)
 
@@ -148,6 +156,10 @@ def tanh_forward(x: Array) -> tuple[Array, TanhCache]:
 def tanh_backward(dout: Array, cache: TanhCache) -> tuple[Array]:
     """Return dx = dout * (1 - out * out). Raises as tanh_forward does."""
     check_gradient("tanh", dout, cache.out)
+
+    # forward: out = tanh(x)
+    # why: tanh is sinh / cosh, so by the quotient rule its slope is (cosh ** 2 - sinh ** 2) / cosh
+    #      ** 2, that is 1 - out * out; each out depends on its own x alone, so there is no sum.
     dx = gate_backward(dout, cache.out, "tanh")
     return (dx,)
 
@@ -180,6 +192,10 @@ def hard_sigmoid_forward(x: Array) -> tuple[Array, HardSigmoidCache]:
 def hard_sigmoid_backward(dout: Array, cache: HardSigmoidCache) -> tuple[Array]:
     """Return dx: dout / 6 between the kinks, and 0 elsewhere. Raises as hard_sigmoid_forward."""
     check_gradient("hard_sigmoid", dout, cache.out)
+
+    # forward: out = relu6(x + 3) / 6
+    # why: Between -3 and 3 out is the line (x + 3) / 6, of slope 1/6; beyond, it stays at 0 or 1
+    #      whatever x does, so its slope is 0 there.
     dx = gate_backward(dout, cache.out, "hard_sigmoid")
     return (dx,)
 
@@ -224,6 +240,8 @@ def silu_backward(dout: Array, cache: SiluCache) -> tuple[Array]:
     check_gradient("silu", dout, cache.out)
     out, s = cache
 
-    # forward: out = x * s             product rule: x is in both factors, as s = sigmoid(x)
+    # forward: out = x * s
+    # why: x is in both factors, so by the product rule the slope is s, for x itself, plus x times
+    #      the slope s (1 - s) of the sigmoid; and x s is out, so the second term is out (1 - s).
     dx = dout * (s + out * (1 - s))
     return (dx,)

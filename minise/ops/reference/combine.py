@@ -92,6 +92,10 @@ def add_backward(dout: Array, cache: AddCache) -> tuple[Array, Array]:
     Raises ValueError or TypeError if dout does not have the shape and dtype of out.
     """
     check_gradient("add", dout, cache.a)
+
+    # forward: out = a + b
+    # why: a and b each enter out with slope 1, entry by entry, so both get dout as it is: a sum
+    #      hands its gradient on to every term.
     return dout, dout
 
 
@@ -116,7 +120,7 @@ def concat_forward(*xs: Array) -> tuple[Array, ConcatCache]:
         If shapes or dtypes disagree, or xs is empty.
     """
     check_arrays("concat", SHAPES["concat"], *xs, complex_step=True)
-    out = np.concatenate(xs, axis=1)
+    out = np.concatenate(xs, axis=1)  # = the channels of all xs, one after the other
     return out, ConcatCache(xs)
 
 
@@ -126,9 +130,14 @@ def concat_backward(dout: Array, cache: ConcatCache) -> tuple[Array, ...]:
     Raises ValueError or TypeError if dout does not have the shape and dtype of out.
     """
     first = cache.xs[0]
-    ends = np.cumsum([x.shape[1] for x in cache.xs])
+    # why: Not a gradient: these are the places in out where the channels of one input end.
+    ends = np.cumsum([x.shape[1] for x in cache.xs])  # = channels of xs[0], of the first two, …
     check_gradient("concat", dout, first, (len(first), int(ends[-1]), *first.shape[2:]))
-    return tuple(np.split(dout, ends[:-1], axis=1))  # = dout at the channels of each
+
+    # forward: out = xs along the channels
+    # why: Every number of every input is copied to one place of out, with slope 1, so its gradient
+    #      is dout at that place.
+    return tuple(np.split(dout, ends[:-1], axis=1))  # = dout at the channels of this input
 
 
 def channel_scale_forward(x: Array, s: Array) -> tuple[Array, ChannelScaleCache]:
@@ -165,8 +174,11 @@ def channel_scale_backward(dout: Array, cache: ChannelScaleCache) -> tuple[Array
     """
     check_gradient("channel_scale", dout, cache.x)
 
-    # forward: out = x * s             one s scales H * W pixels, so their gradients add up
+    # forward: out = x * s
+    # why: The slope of x * s in x is s, and each x is in one entry of out only, so there is no sum.
     dx = dout * cache.s[:, :, None, None]
+    # why: The slope of x * s in s is x, and one s multiplies all H * W pixels of its channel, so
+    #      the contributions dout * x of the pixels add up, over i and j.
     ds = sum_over(dout * cache.x, (2, 3))
     return dx, ds
 
@@ -174,7 +186,9 @@ def channel_scale_backward(dout: Array, cache: ChannelScaleCache) -> tuple[Array
 def channel_shuffle_forward(x: Array, *, groups: int) -> tuple[Array, ChannelShuffleCache]:
     """Interleave the channels of all groups, so that a grouped convolution reads every group.
 
-    Channel ``g * (C // groups) + k`` moves to position ``k * groups + g``.
+    Channel ``g * (C // groups) + k`` moves to position ``k * groups + g``:
+
+        out[n, k * groups + g, i, j] = x[n, g * (C / groups) + k, i, j]
 
     Parameters
     ----------
@@ -209,9 +223,14 @@ def channel_shuffle_forward(x: Array, *, groups: int) -> tuple[Array, ChannelShu
 def channel_shuffle_backward(dout: Array, cache: ChannelShuffleCache) -> tuple[Array]:
     """Return dx (N, C, H, W): a shuffle with C // groups groups is the inverse.
 
+        dx[n, g * (C / groups) + k, i, j] = dout[n, k * groups + g, i, j]
+
     Raises ValueError or TypeError if dout does not have the shape and dtype of out.
     """
     check_gradient("channel_shuffle", dout, cache.x)
+
+    # why: Every channel of x is copied to one place of out, with slope 1, so its gradient is dout
+    #      at that place: the channels go back to where they came from.
     dx = _shuffled(dout, dout.shape[1] // cache.groups)
     return (dx,)
 
@@ -258,6 +277,10 @@ def dropout_backward(dout: Array, cache: DropoutCache) -> tuple[Array, None]:
     Raises ValueError or TypeError if dout does not have the shape and dtype of out.
     """
     check_gradient("dropout", dout, cache.x)
+
+    # forward: out = x / (1 - p) where kept, 0 elsewhere
+    # why: A kept x is divided by 1 - p, so its slope is 1 / (1 - p); a dropped one does not reach
+    #      out at all, so its slope is 0, and the mask is the one that forward used.
     dx = np.where(cache.mask, dout / (1 - cache.p), 0)
     return dx, None
 

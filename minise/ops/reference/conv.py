@@ -17,7 +17,7 @@ Backward differentiates the product of each offset. From Y = A B follow dA = dY 
 dB = A.T dY, with a sum over all images n and all windows (p, q) for each weight:
 
     dweight[k, c, a, b] = sum over n, p, q of dout[n, k, p, q] * window(padded, a, b)[n, c, p, q]
-    window(dpadded, a, b) += weight[:, :, a, b].T @ dout
+    window(dpadded, a, b)[n, c, p, q] += sum over k of weight[k, c, a, b] * dout[n, k, p, q]
 
 Source: Dumoulin and Visin, "A guide to convolution arithmetic for deep learning",
 arXiv:1603.07285, for the sizes; the sum over offsets is the plain definition, reordered.
@@ -149,22 +149,39 @@ def conv2d_backward(
     where = windows_of(x.shape[2:], weight.shape[2:], stride, padding, dilation)
     check_conv2d_backward(dout, cache, where.outputs, plus, needs_dx)
 
-    # forward: out = product + bias    one bias is added in all windows of all images
+    # forward: out = product + bias
+    # why: bias[k] is added with slope 1 at every window (p, q) of every image n, so its gradient
+    #      sums dout over n, p and q.
     dbias = None if bias is None else sum_over(dout, (0, 2, 3))
 
     # forward: product = sum over c, a, b of weight[k, c, a, b] * window(padded, a, b)[n, c, p, q]
+    # why: Not a gradient: the weights multiplied the pixels of the padded image, which forward did
+    #      not keep, so dweight needs it computed again.
     padded = pad(x, where)
+    # why: The same weight[k, c, a, b] multiplies the pixel at offset (a, b) of every window of
+    #      every image, so its gradient sums dout times that pixel over n, p and q.
     dweight = _weight_gradient(dout, padded, weight, where, groups)
     if not needs_dx:
         return None, dweight, dbias
+    # why if groups > 1: The pixel at offset (a, b) of window (p, q) enters out[n, k, p, q] of every
+    #      filter k of its group with the factor weight[k, c, a, b], hence the sum over k; and +=
+    #      because a pixel can lie in several windows, at another offset of each, and all these
+    #      gradients add up.
+    # why: The pixel at offset (a, b) of window (p, q) enters out[n, k, p, q] of every filter k with
+    #      the factor weight[k, c, a, b], hence the sum over k; and += because a pixel can lie in
+    #      several windows, at another offset of each, and all these gradients add up.
     dpadded = _image_gradient(dout, padded, weight, where, groups)
 
-    # forward: padded = pad(x)         the gradient of the padding is dropped
+    # forward: padded = pad(x)
+    # why if any(where.padding): Each pixel of x stands once in padded, so its gradient is read off
+    #      there; the frame is made of zeros that do not depend on x, so its gradient is dropped.
+    # why: There is no padding here, so padded is x itself and has the same gradient.
     dx = unpad(dpadded, where)
     if plus is None:
         return dx, dweight, dbias
 
-    # another op reads x too: both gradients add up
+    # why: Another op reads x too, and a change of x reaches the loss through both, so the gradients
+    #      add up.
     dx_total, _ = add_forward(dx, plus)
     return dx_total, dweight, dbias
 
@@ -211,7 +228,7 @@ def _matrices(weight: Array, groups: int) -> Array:
 def _sum_of_products(padded: Array, weight: Array, where: Windows, groups: int) -> Array:
     matrices = _matrices(weight, groups)
     total: Any = 0
-    for i, j in where.offsets():
+    for i, j in where.offsets():  # for each offset (i, j) of the kernel
         total += matrices[i, j] @ _rows(window(padded, where, i, j), groups)
     return _images(total, len(padded), where.outputs)
 
@@ -222,7 +239,7 @@ def _weight_gradient(
     # these sums are long, and for rows that are not contiguous BLAS may sum sequentially
     rows = np.ascontiguousarray(_rows(dout, groups))
     dmatrices = np.empty_like(_matrices(weight, groups))
-    for i, j in where.offsets():
+    for i, j in where.offsets():  # for each offset (i, j) of the kernel
         seen = np.ascontiguousarray(_rows(window(padded, where, i, j), groups))
         dmatrices[i, j] = rows @ seen.swapaxes(1, 2)
     return dmatrices.transpose(2, 3, 4, 0, 1).reshape(weight.shape)
@@ -235,7 +252,7 @@ def _image_gradient(
     matrices = _matrices(weight, groups)
     N, C, *size = padded.shape
     dpadded = np.zeros((C, N, *size), dout.dtype).swapaxes(0, 1)
-    for i, j in where.offsets():
+    for i, j in where.offsets():  # for each offset (i, j) of the kernel
         seen = matrices[i, j].swapaxes(1, 2) @ rows
         window(dpadded, where, i, j)[...] += _images(seen, N, where.outputs)
     return dpadded

@@ -78,10 +78,18 @@ def linear_backward(dout: Array, cache: LinearCache) -> tuple[Array | None, ...]
     x, weight, bias = cache
     check_gradient("linear", dout, x, (len(x), len(weight)))
 
-    # forward: out = product + bias    one bias is added in all rows
+    # forward: out = product + bias
+    # why: bias[o] is added to out[n, o] of every row n with slope 1, so its gradient sums dout over
+    #      n.
     dbias = None if bias is None else sum_over(dout, 0)
 
     # forward: product = matmul(x, weight.T)
+    # why: x[n, i] is a term of every out[n, o], with the factor weight[o, i], so its gradient sums
+    #      over o; forward summed over i with weight transposed, and summing over o takes weight as
+    #      it is.
     dx = matmul(dout, weight)
+    # why: weight[o, i] multiplies x[n, i] in out[n, o] of every row n, so its gradient sums dout[n,
+    #      o] * x[n, i] over n; a matrix product sums over the inner axis, and dout is transposed to
+    #      put n there.
     dweight = matmul(dout.T, x)
     return dx, dweight, dbias

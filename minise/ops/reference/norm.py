@@ -145,30 +145,62 @@ def batch_norm2d_backward(dout: Array, cache: BatchNorm2dCache) -> tuple[Array, 
     check_gradient("batch_norm2d", dout, cache.x)
     x, gamma, _, mean, rstd, *_ = cache
     M = x.size // len(gamma)
+    # why: Not a gradient: forward keeps x, mean and rstd but no array of the size of x besides, so
+    #      centred is computed again from them.
     centred = x - mean[:, None, None]
+    # why: Not a gradient: gamma multiplied xhat in forward, so dgamma needs its values, which
+    #      forward did not keep.
     xhat = centred * rstd[:, None, None]
 
     # forward: out = gamma * xhat + beta
+    # why: One beta is added to every pixel of its channel in every image, so its gradient sums dout
+    #      over n, i and j.
     dbeta = sum_over(dout, AXES)
+    # why: One gamma multiplies xhat at every pixel of its channel in every image: each contributes
+    #      dout times xhat, the slope of gamma * xhat in gamma, and the contributions add up.
     dgamma = sum_over(dout * xhat, AXES)
+    # why: gamma is the slope of gamma * xhat + beta in xhat, and each xhat is in one entry of out
+    #      only, so there is no sum.
     dxhat = dout * gamma[:, None, None]
 
     # forward: xhat = centred * rstd
+    # why if cache.training: This is the direct route of three, with rstd held fixed: the slope of
+    #      centred * rstd in centred is then rstd.
+    # why: rstd is the slope of centred * rstd in centred; in evaluation it comes from running_var,
+    #      which does not depend on x, so this is the only route.
     dcentred_direct = dxhat * rstd[:, None, None]
 
-    # forward: xhat = centred * rstd   drstd = sum of dxhat * centred = gamma * dgamma / rstd
+    # forward: xhat = centred * rstd
+    # why: One rstd multiplies centred at every pixel of its channel, so its gradient is the sum of
+    #      dxhat * centred; with dxhat = gamma * dout and centred = xhat / rstd that sum is gamma *
+    #      dgamma / rstd, and dgamma is known.
     drstd = gamma * dgamma / rstd
 
     # forward: rstd = (var + eps) ** -0.5
+    # why: The slope of (var + eps) ** -0.5 in var is -0.5 (var + eps) ** -1.5, and that is -0.5
+    #      rstd ** 3: a larger variance makes rstd smaller.
     dvar = -0.5 * rstd**3 * drstd
 
-    # forward: var = mean_over(centred * centred, AXES)     a constant in evaluation
+    # forward: var = mean_over(centred * centred, AXES) if training else running_var
+    # why: This is the route through the variance: var is the sum of centred ** 2 over the M pixels
+    #      of the channel, divided by M, so its slope in one of them is 2 centred / M.
     dcentred_var = (2 / M * dvar)[:, None, None] * centred
+    # why if cache.training: centred is read twice, as a factor of xhat and in the variance, so the
+    #      gradients of both routes add up.
+    # why: In evaluation the variance is running_var, a constant: nothing flows through it, and the
+    #      direct route is all there is.
     dcentred = dcentred_direct + dcentred_var if cache.training else dcentred_direct
 
-    # forward: centred = x - mean      centred sums to 0, so only the direct path contributes
+    # forward: centred = x - mean
+    # why: The mean is subtracted at every pixel of its channel, so dmean is minus the sum of
+    #      dcentred. The variance's part of that sum is 0, because centred sums to 0 over the
+    #      channel; the direct part is the sum of dout * gamma * rstd, and dbeta is the sum of dout.
     dmean = -gamma * rstd * dbeta
 
-    # forward: mean = mean_over(x, AXES)                      a constant in evaluation
+    # forward: mean = mean_over(x, AXES) if training else running_mean
+    # why if cache.training: x reaches out through centred, with slope 1, and through the mean, of
+    #      which each of the M pixels of the channel is a share of 1 / M: both gradients add up.
+    # why: In evaluation the mean is running_mean, a constant, so x reaches out through centred
+    #      alone, with slope 1.
     dx = dcentred + dmean[:, None, None] / M if cache.training else dcentred
     return dx, dgamma, dbeta

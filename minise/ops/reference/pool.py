@@ -7,6 +7,8 @@ the shares of all of them.
     max    out = the largest pixel of the window     dout to that pixel, the first of tied ones
     avg    out = sum of the window / divisor         dout / divisor to every pixel of the window
 
+    window(dpadded, i, j) += dtotal                  for average pooling, dtotal = dout / divisor
+
 Max pooling ignores the padding (pads with -inf), so an all-negative image keeps its values. Average
 pooling counts the padding as zeros, or ignores it with count_include_pad=False.
 """
@@ -99,7 +101,8 @@ def max_pool2d_forward(
     stride = kernel if stride is None else stride
     check_pool("max_pool2d", x, kernel, stride, padding, ceil_mode)
     where = windows_of(x.shape[2:], kernel, stride, padding, ceil_mode=ceil_mode)
-    argmax = _first_maximum(x, where)  # = h * W + w of the first maximum of each window
+    # why: Backward has to know which pixel was the maximum, because only that pixel has a gradient.
+    argmax = _first_maximum(x, where)  # = row times W plus column of the first maximum
     out = _pixels_at(x, argmax)
     return out, MaxPool2dCache(x, argmax, kernel, stride, padding, ceil_mode)
 
@@ -128,8 +131,11 @@ def max_pool2d_backward(dout: Array, cache: MaxPool2dCache) -> tuple[Array]:
     check_gradient("max_pool2d", dout, x, argmax.shape)
     where = windows_of(x.shape[2:], kernel, stride, padding, ceil_mode=ceil_mode)
 
-    # forward: out = x at argmax       a pixel may be the maximum of several windows
-    dx = _sum_to_argmax(dout, argmax, where)  # = sum of dout over windows with argmax here
+    # forward: out = x at argmax
+    # why: out is a copy of the largest pixel of its window, so that pixel gets all of dout and the
+    #      others, which can change a little without changing out, get 0; a pixel that is the
+    #      maximum of several windows sums the dout of all of them.
+    dx = _sum_to_argmax(dout, argmax, where)  # = sum of dout over windows with the maximum here
     return (dx,)
 
 
@@ -180,7 +186,8 @@ def avg_pool2d_forward(
     where = windows_of(x.shape[2:], kernel, stride, padding, ceil_mode=ceil_mode)
     padded = pad(x, where)
     total = _sum_of_windows(padded, where)
-    divisor = divisor_of(where, count_include_pad, x)
+    # why: A window beyond the edge has fewer pixels, and the mean divides by those that count.
+    divisor = divisor_of(where, count_include_pad, x)  # = pixels that count in window (p, q)
     out = total / divisor
     return out, AvgPool2dCache(x, kernel, stride, padding, ceil_mode, count_include_pad)
 
@@ -210,13 +217,22 @@ def avg_pool2d_backward(dout: Array, cache: AvgPool2dCache) -> tuple[Array]:
     check_gradient("avg_pool2d", dout, x, (*x.shape[:2], *where.outputs))
 
     # forward: out = total / divisor
-    divisor = divisor_of(where, count_include_pad, x)
+    # why: Not a gradient: the number of pixels of each window depends on the sizes alone, so it is
+    #      counted again.
+    divisor = divisor_of(where, count_include_pad, x)  # = pixels that count in window (p, q)
+    # why: The divisor does not depend on x, so the slope of total / divisor in total is 1 /
+    #      divisor.
     dtotal = dout / divisor
 
     # forward: total = sum over i, j of window(padded, i, j)
+    # why: total adds the pixels of its window with slope 1, so each of them gets all of dtotal; +=
+    #      because a pixel that lies in several windows sums the dtotal of all of them.
     dpadded = _sum_to_windows(dtotal, where)
 
-    # forward: padded = pad(x)         the gradient of the padding is dropped
+    # forward: padded = pad(x)
+    # why if any(where.padding + where.overhang): Each pixel of x stands once in padded, so its
+    #      gradient is read off there; the frame does not depend on x, so its gradient is dropped.
+    # why: There is no padding here, so padded is x itself and has the same gradient.
     dx = unpad(dpadded, where)
     return (dx,)
 
@@ -253,8 +269,14 @@ def global_avg_pool2d_backward(dout: Array, cache: GlobalAvgPool2dCache) -> tupl
     """
     x = cache.x
     check_gradient("global_avg_pool2d", dout, x, x.shape[:2])
-    share = dout / (x.shape[2] * x.shape[3])
-    dx = np.broadcast_to(share[:, :, None, None], x.shape)
+
+    # forward: out = mean of x over H, W
+    # why: The mean is the sum of the H * W pixels of the channel divided by H * W, so its slope in
+    #      each pixel is 1 / (H * W).
+    share = dout / (x.shape[2] * x.shape[3])  # = dout / (H * W)
+    # why: Every pixel of the channel is in the one mean with the same slope, so all of them get the
+    #      same share.
+    dx = np.broadcast_to(share[:, :, None, None], x.shape)  # = share[n, c]
     return (dx,)
 
 
@@ -280,7 +302,7 @@ def global_max_pool2d_forward(x: Array) -> tuple[Array, GlobalMaxPool2dCache]:
     """
     check_arrays("global_max_pool2d", SHAPES["global_max_pool2d"], x, complex_step=True)
     argmax = squeeze_argmax(x)
-    out = squeeze_forward(x, argmax, "max")[:, :, 0, 0]
+    out = squeeze_forward(x, argmax, "max")[:, :, 0, 0]  # = x at argmax
     return out, GlobalMaxPool2dCache(x, argmax[:, :, 0, 0])
 
 
@@ -291,6 +313,10 @@ def global_max_pool2d_backward(dout: Array, cache: GlobalMaxPool2dCache) -> tupl
     """
     x, argmax = cache
     check_gradient("global_max_pool2d", dout, x, argmax.shape)
+
+    # forward: out = x at argmax
+    # why: out is a copy of the largest pixel of the channel, so that pixel gets all of dout; a
+    #      small change of any other pixel leaves the maximum as it is, so the others get 0.
     dx = squeeze_backward(dout[:, :, None, None], argmax[:, :, None, None], x)
     return (dx,)
 
@@ -342,7 +368,7 @@ def _sum_to_argmax(dout: Array, argmax: Array, where: Windows) -> Array:
     H, W = where.image
     index = pad(np.arange(H * W).reshape(H, W), where, -1)
     dpadded = np.zeros(dout.shape[:2] + index.shape, double(dout.dtype))
-    for i, j in where.offsets():
+    for i, j in where.offsets():  # for each offset (i, j) of a window
         chosen = argmax == window(index, where, i, j)
         window(dpadded, where, i, j)[...] += np.where(chosen, dout, 0)
     return unpad(dpadded, where).astype(dout.dtype, copy=False)
@@ -350,7 +376,7 @@ def _sum_to_argmax(dout: Array, argmax: Array, where: Windows) -> Array:
 
 def _sum_of_windows(padded: Array, where: Windows) -> Array:
     total = np.zeros(padded.shape[:-2] + where.outputs, double(padded.dtype))
-    for i, j in where.offsets():
+    for i, j in where.offsets():  # for each offset (i, j) of a window
         total += window(padded, where, i, j)
     return total.astype(padded.dtype, copy=False)
 
@@ -358,7 +384,7 @@ def _sum_of_windows(padded: Array, where: Windows) -> Array:
 def _sum_to_windows(dtotal: Array, where: Windows) -> Array:
     frame = pad(np.zeros(where.image, bool), where)
     dpadded = np.zeros(dtotal.shape[:2] + frame.shape, double(dtotal.dtype))
-    for i, j in where.offsets():
+    for i, j in where.offsets():  # for each offset (i, j) of a window
         window(dpadded, where, i, j)[...] += dtotal
     return dpadded.astype(dtotal.dtype, copy=False)
 

@@ -55,5 +55,7 @@ def flatten_backward(dout: Array, cache: FlattenCache) -> tuple[Array]:
     check_gradient("flatten", dout, x, (len(x), x[0].size))
 
     # forward: out = x, image by image in one row
+    # why: Every x is copied to one place of out, with slope 1, so its gradient is dout at that
+    #      place.
     dx = dout.reshape(x.shape)  # = dout, in the positions of x
     return (dx,)

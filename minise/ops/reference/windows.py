@@ -73,7 +73,7 @@ def pad(x: Array, where: Windows, value: float = 0) -> Array:
 def unpad(padded: Array, where: Windows) -> Array:
     """Return the image inside the frame, a view."""
     (top, left), (H, W) = where.padding, where.image
-    return padded[..., top : top + H, left : left + W]
+    return padded[..., top : top + H, left : left + W]  # = padded[n, c, i + top, j + left]
 
 
 def window(padded: Array, where: Windows, i: int, j: int) -> Array:

@@ -149,6 +149,6 @@ function checkTable(check, entry, value) {
   const words = good ? "✓ agrees up to rounding"
     : check.old ? "not computed for the numbers as they are now"
       : withoutRoute ? `✗ off by ${medium(best - value)}: a route is switched off`
-        : "✗ does not agree: this line or an earlier line is wrong";
+        : "✗ does not agree";
   return el("div", {}, el("div", { class: "scroll" }, table), el("p", { class: `verdict${good ? "" : " bad"}` }, words));
 }

@@ -1,6 +1,6 @@
 // The graph of the forward pass as an arc diagram, from left to right.
 
-const MIN_GAP = 44, MAX_GAP = 118, RADIUS = 8, // pixels
+const MIN_GAP = 44, MAX_GAP = 118, RADIUS = 8, MIN_TARGET = 28, // pixels
   SVG = "http://www.w3.org/2000/svg";
 
 function svg(tag, attributes, text) {
@@ -46,28 +46,63 @@ function drawGraph(figure, go) {
   const groups = groupsOf();
   const base = tall + 6, height = base + (graph.params.size ? 46 : 32) + (groups.length > 1 ? 20 : 0);
   const width = 80 + gap * (graph.nodes.length - 1);
-  const root = svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": describe() });
+  const root = svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": describe() });
   for (const edge of graph.edges) {
     const path = svg("path", { class: "edge", d: arc(edge, base, tall, span) });
     path.dataset.edge = `${edge.from}-${edge.to}`;
     root.append(path);
   }
   for (const a of graph.nodes) {
-    const node = svg("g", { class: "node" });
-    node.dataset.node = a;
-    node.append(svg("circle", { cx: x(a), cy: base, r: RADIUS }));
-    node.append(svg("text", { x: x(a), y: base + 24 }, arrays[a].name));
-    node.addEventListener("click", () => go(a));
-    root.append(node);
+    root.append(drawNode(a, base, go));
     (graph.params.get(a) || []).forEach((read, k, all) => {
-      const wide = 10 + 6.4 * Math.max(...all.map((param) => param.name.length));
-      const label = svg("text", { class: "param", x: x(a) + wide * (k - (all.length - 1) / 2), y: base + 40 }, read.name);
+      const wide = 10 + 6.4 * Math.max(...all.map((param) => param.name.length + signOf(param.array).length));
+      const label = svg("text", { class: "param", x: x(a) + wide * (k - (all.length - 1) / 2), y: base + 40 }, `${read.name}${signOf(read.array)}`);
       label.dataset.param = read.array;
       root.append(label);
     });
   }
   if (groups.length > 1) groups.forEach((group) => drawGroup(root, group, height));
   figure.replaceChildren(root);
+}
+
+/** A node: its circle and name, in a rectangle that is large enough to tap. */
+function drawNode(a, base, go) {
+  const node = svg("g", { class: "node", role: "button", tabindex: a === graph.nodes[0] ? 0 : -1 });
+  const wide = Math.max(MIN_TARGET, Math.min(gap, 8 * arrays[a].name.length + 6));
+  node.dataset.node = a;
+  node.append(svg("rect", { class: "target", x: x(a) - wide / 2, y: base - MIN_TARGET / 2, width: wide, height: MIN_TARGET + 18, rx: 4 }));
+  node.append(svg("circle", { cx: x(a), cy: base, r: RADIUS }));
+  node.append(svg("text", { x: x(a), y: base + 24 }, arrays[a].name));
+  const sign = signOf(a);
+  if (sign) node.append(svg("text", { class: "sign", x: x(a) + RADIUS + 7, y: base - 5 }, sign.trim()));
+  node.addEventListener("click", (event) => { go(a); if (event.detail) node.blur(); }); // arrow keys then change the step
+  node.addEventListener("keydown", (event) => {
+    const to = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (event.key === "Enter" || event.key === " ") { event.preventDefault(); go(a); }
+    if (!to) return;
+    event.preventDefault();
+    event.stopPropagation();
+    focusNode(node.ownerSVGElement, graph.nodes[graph.column.get(a) + to]);
+  });
+  return node;
+}
+
+/** Move the focus to a node: one node of the graph is reached with Tab, the others with arrows. */
+function focusNode(root, array) {
+  if (array === undefined) return;
+  for (const node of root.querySelectorAll(".node")) {
+    node.setAttribute("tabindex", Number(node.dataset.node) === array ? 0 : -1);
+    if (Number(node.dataset.node) === array) node.focus();
+  }
+}
+
+/** The steps that compute the gradient of an array, or one term of it, wrongly, as far as checked. */
+const wrongOf = (array) => steps.filter((step) => step.twin === array && live.isChecked(step) && isWrong(step));
+
+/** The sign of a wrong gradient beside the name of its array: of a wrong line, else of an heir. */
+function signOf(array) {
+  const wrong = wrongOf(array);
+  return wrong.length ? ` ${markOf(wrong.find((step) => faultClass(step) === "culprit") || wrong[0])[0]}` : "";
 }
 
 function arc({ from, to }, base, tall, span) {
@@ -143,6 +178,10 @@ function markGraph(figure, k, chosen) {
     const a = Number(node.dataset.node);
     const states = ["node", (done.has(a) || !stepOfArray.has(a)) && "done", graded.has(a) && "graded", a === now && "now", back && "backward"];
     node.setAttribute("class", states.filter(Boolean).join(" "));
+    const words = [done.has(a) || !stepOfArray.has(a) ? "" : "not computed yet", graded.has(a) ? "gradient computed" : "", ...wrongOf(a).map((wrong) => `${nameOf(wrong)} ${markOf(wrong).slice(2)}`)];
+    node.setAttribute("aria-label", [arrays[a].name, ...words].filter(Boolean).join(", "));
+    if (a === now) node.setAttribute("aria-current", "step");
+    else node.removeAttribute("aria-current");
     if (a === now) node.scrollIntoView({ block: "nearest", inline: "center" });
   }
   const read = new Set(step && !back ? step.reads.map(({ array }) => array) : []);

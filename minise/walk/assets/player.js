@@ -68,7 +68,7 @@ function spoken() {
   if (here === 0) return "The case";
   if (here === last) return "All gradients";
   const step = steps[here - 1];
-  return `Step ${here} of ${steps.length}, ${step.direction}: ${step.formula}`;
+  return `Step ${here} of ${steps.length}, ${step.direction}: ${step.formula}${isWrong(step) ? `, ${markOf(step)}` : ""}`;
 }
 
 function render() {
@@ -90,15 +90,15 @@ function render() {
 
 function contents() {
   const list = document.getElementById("list");
-  const link = (screen, text, kind = "", bad = false) => el("li", {}, el("a", { href: hashOf(screen, 0), class: kind, "data-screen": screen },
-    el("span", { class: "n" }, screen > 0 && screen < last ? String(screen) : ""), el("span", { class: `what${bad ? " bad" : ""}` }, text)));
+  const link = (screen, text, kind = "", step = null) => el("li", {}, el("a", { href: hashOf(screen, 0), class: kind, "data-screen": screen },
+    el("span", { class: "n" }, screen > 0 && screen < last ? String(screen) : ""), el("span", { class: `what${step && isWrong(step) ? " bad" : ""}` }, text), step && faultMark(step)));
   list.append(link(0, "The case"));
   let part = "", group = "";
   const several = new Set(steps.map(whereOf)).size > 1;
   steps.forEach((step, k) => {
     if (step.direction !== part) { part = step.direction; group = ""; list.append(el("li", { class: "part" }, part)); }
     if (several && whereOf(step) !== group) { group = whereOf(step); list.append(el("li", { class: "group" }, group)); }
-    list.append(link(k + 1, nameOf(step), part, step.check && !step.check.agrees.every(Boolean)));
+    list.append(link(k + 1, nameOf(step), part, step));
   });
   list.append(link(last, "All gradients"));
 }

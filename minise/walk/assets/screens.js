@@ -71,19 +71,20 @@ function endScreen() {
     const good = step.check.agrees.every(Boolean);
     return el("tr", {},
       el("td", {}, el("a", { href: `#step-${k + 1}` }, el("code", {}, nameOf(step)))),
+      el("td", { class: `verdict${good ? "" : " bad"}` }, good ? "✓ correct" : markOf(step)),
       el("td", {}, whereOf(step)),
       el("td", {}, arrays[step.array].shape.join(" × ") || "1"),
       el("td", { class: "number" }, maxDifference.toExponential(1)),
       el("td", { class: "number" }, Math.max(...step.check.error).toExponential(1)),
-      el("td", { class: `verdict${good ? "" : " bad"}` }, good ? "✓ correct" : "✗ wrong"));
+    );
   });
   const all = steps.every((step) => !step.check || step.check.agrees.every(Boolean));
-  const head = ["gradient", "op", "shape", "largest difference", "largest relative error", ""];
+  const head = ["gradient", "check", "op", "shape", "largest difference", "largest relative error"];
   return [
     el("p", { class: "pass" }, "Summary"),
     el("h2", {}, "All gradients"),
     el("p", { class: "lead" }, live.isChanged() ? summaryNow(all) : all ? "Every gradient of the backward pass, compared with a numerical derivative of the forward pass: the differences are rounding errors."
-      : "Some gradients do not match the numerical derivatives of the forward pass. The first wrong gradient shows the line to look at; gradients below it inherit the error."),
+      : "Some gradients do not match the numerical derivatives of the forward pass. Each is marked: a wrong line computes a wrong gradient even from true ones; a line that inherits is right, and reads a wrong gradient."),
     el("div", { class: "scroll" }, el("table", { class: "summary" }, el("thead", {}, el("tr", {}, ...head.map((text) => el("th", { scope: "col" }, text)))), el("tbody", {}, ...rows))),
   ];
 }
@@ -95,8 +96,8 @@ function lead(step) {
     const to = arrays[step.route[1]].name;
     parts.push("One of several routes: the part of ", el("code", {}, gradientName(step)), " that flows back through ", el("code", {}, to), " only. ");
   }
-  if (step.rule) parts.push("Passes the gradient back through ", code(step.rule), step.reason ? `: ${step.reason}. ` : ". ");
-  else if (step.reason) parts.push(`${step.reason.replace(/\.$/, "")}. `);
+  if (step.rule) parts.push("Passes the gradient back through ", code(step.rule), ". ", step.reason ? `${step.reason} ` : "");
+  else if (step.reason) parts.push(`${step.reason} `);
   else if (!step.reads.some((read) => read.up)) parts.push("Computed from arrays that forward saved. ");
   if (step.gradientOf) parts.push("The gradient of the loss with respect to ", el("code", {}, step.gradientOf), ".");
   return parts.length ? el("p", { class: "lead" }, ...parts) : null;
@@ -155,7 +156,7 @@ function stepScreen(k) {
   const title = el("h2", {}, array.name, el("span", { class: "shape" }, sizes(array)));
   return [
     el("p", { class: "pass" }, el("b", {}, step.direction === "forward" ? "Forward" : "Backward"), ` · step ${here} of ${steps.length} · ${whereOf(step)}`),
-    title, oldNote(step), lead(step), ruleBox(step), step.terms.length ? routes(step) : null,
+    title, oldNote(step), faultNote(step), lead(step), ruleBox(step), step.terms.length ? routes(step) : null,
     el("div", { class: "work" },
       sources.length ? el("div", { class: "column reads" }, el("p", { class: "label" }, "reads"), ...sources.map((source) => source.figure)) : null,
       el("div", { class: "column result" }, el("p", { class: "label" }, "result"), result), array.real ? panel : null),
@@ -222,7 +223,7 @@ function routes(step) {
       article.querySelector(`[data-term="${name}"]`).focus();
     } });
     box.checked = !live.isOff(step, name);
-    const reason = source && source.route && source.reason ? `: ${source.reason}` : "";
+    const reason = source && source.route && source.reason ? `. ${source.reason}` : "";
     const inner = source && source.terms.length ? `; itself a sum of ${source.terms.length} routes, see step ${stepOfArray.get(read.array) + 1}` : "";
     const via = `${throughs(step, read).join("; ") || (source ? source.formula : "")}${reason}${inner}`;
     return el("label", {}, box, el("span", {}, el("code", {}, name), " ", el("span", { class: "says" }, via)));

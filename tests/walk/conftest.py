@@ -1,0 +1,63 @@
+"""Pages in headless Chromium, for the tests that need a browser."""
+
+import shutil
+
+import pytest
+
+from minise.walk.page import write_page
+from tests.walk.pages import walk_of
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
+DESKTOP = dict(width=1280, height=900)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Start headless Chromium; without it, or without Playwright, skip the test."""
+    api = pytest.importorskip(
+        "playwright.sync_api", reason="needs Playwright: pip install -e '.[browser]'"
+    )
+    if CHROMIUM is None:
+        pytest.skip(f"needs one of {', '.join(NAMES)}")
+    with api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Return a function that writes a page once and returns its address."""
+    folder = tmp_path_factory.mktemp("pages")
+
+    def address(name):
+        path = folder / name
+        if not path.exists():
+            write_page(walk_of(name), path)
+        return path.as_uri()
+
+    return address
+
+
+@pytest.fixture
+def opened(browser, files):
+    """Return a function that opens a page; teardown asserts no console output and no requests."""
+    console, requests, contexts = [], [], []
+
+    def go(name, hash="", **options):
+        context = browser.new_context(**{"viewport": DESKTOP, **options})
+        contexts.append(context)
+        tab = context.new_page()
+        tab.on("console", lambda message: console.append(message.text))
+        tab.on("pageerror", lambda error: console.append(str(error)))
+        tab.on("request", lambda request: requests.append(request.url.partition("#")[0]))
+        tab.goto((name if ":" in name else files(name)) + hash)
+        return tab
+
+    yield go
+    for context in contexts:
+        context.close()
+    assert console == []
+    assert len(requests) == len(contexts)
+    assert all(address.startswith("file:") for address in requests)
