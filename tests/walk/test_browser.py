@@ -14,16 +14,12 @@ from minise.walk import trace
 from minise.walk.cases import case
 from minise.walk.page import write_page
 from minise.walk.pages import write_pages
-from tests.walk.conftest import DESKTOP
+from tests.walk.browser import CHROMIUM, DESKTOP, NEEDS, PHONE, api
 from tests.walk.pages import PAGES, walk_of
 from tests.walk.students import RIGHT, module
 
-# A new hash is rendered in a later task, so a test waits with `expect`, which runs outside the
-# page: `wait_for_function` evaluates a string, which the page's security policy forbids.
-api = pytest.importorskip(
-    "playwright.sync_api", reason="needs Playwright: pip install -e '.[browser]'"
-)
-PHONE = dict(width=360, height=740)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=NEEDS)
+
 SE = "squeeze_excite.html"
 
 

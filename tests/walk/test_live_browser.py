@@ -9,13 +9,10 @@ from minise.walk import trace
 from minise.walk.cases import case
 from minise.walk.live import Rerun, input_names
 from minise.walk.page import write_page
-from tests.walk.conftest import DESKTOP
+from tests.walk.browser import DESKTOP, api
 from tests.walk.pages import PAGES, walk_of
 from tests.walk.students import RIGHT, module
 
-api = pytest.importorskip(
-    "playwright.sync_api", reason="needs Playwright: pip install -e '.[browser]'"
-)
 TOL = 1e-12  # relative to the largest number of an array: the page sums in another order
 MAX_MS = 100  # from a change to the new screen
 VALUES = "steps.map(step => arrays[step.array].values.map(Number))"
