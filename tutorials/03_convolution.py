@@ -7,7 +7,7 @@ with app.setup:
     import marimo as mo
     import numpy as np
 
-    from minise import data
+    from minise import data, pictures
     from minise.contract.case import Case
     from minise.grading.exercise import Exercise
     from minise.lessons import Arrays, Plot, Question, Task, by_gradients, judged, show
@@ -287,6 +287,12 @@ def _():
     `np.einsum` takes a product with named axes: `np.einsum("no,ni->oi", dout, x)` is the linear
     layer's `dout.T @ x`. Axes that are not in the result are summed.
     """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    pictures.window()
     return
 
 

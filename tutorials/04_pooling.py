@@ -12,6 +12,7 @@ with app.setup:
     from minise.grading.exercise import Exercise
     from minise.lessons import Arrays, Question, Task, by_gradients, judged, show
     from minise.ops import reference as ops
+    from minise.pictures import max_pool_routes
     from minise.walk import trace
 
 
@@ -221,6 +222,17 @@ def _(dpooled, right, tied, winners, wrong):
     {winners.size:,} windows. Ours does: {right.sum():,.0f}. With the comparison it is
     {wrong.sum():,.0f}.
     """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.vstack(
+        [
+            mo.md("Overlap and a tie in one picture, forward above and backward below:"),
+            max_pool_routes(),
+        ]
+    )
     return
 
 

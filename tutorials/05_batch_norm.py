@@ -11,6 +11,7 @@ with app.setup:
     from minise.grading.exercise import Exercise
     from minise.lessons import Arrays, Question, Task, by_gradients, judged, show, slopes, table
     from minise.ops import reference as ops
+    from minise.pictures import batch_norm_axes
     from minise.walk import trace
 
 
@@ -83,6 +84,21 @@ def _(beta, cache, gamma, out, x):
     1 / √{_var:g} = {cache.rstd[0]:.3f}, and the first number of `out` is
     {gamma[0]:g} · ({_centred[0]:g}) · {cache.rstd[0]:.3f} + {beta[0]:g} = {_first:.2f}.
     """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.vstack(
+        [
+            mo.md(
+                "Which numbers share a mean? In batch normalisation all numbers of a channel, in "
+                "the whole batch. In squeeze and excitation, the subject of [lesson "
+                "6](06_squeeze_and_excitation.py), the pixels of one channel of one image."
+            ),
+            batch_norm_axes(),
+        ]
+    )
     return
 
 

@@ -13,7 +13,7 @@ with app.setup:
     from minise.lessons import Plot, Question, Task, by_gradients, judged, python_of, show, table
     from minise.nn import SE, Build, Chain, Layer, ReLU, Residual, Tail, basic_block, under
     from minise.ops import reference as ops
-    from minise.pictures import residual_block
+    from minise.pictures import net_graph, residual_block
     from minise.walk import trace
 
 
@@ -163,9 +163,9 @@ def _(SIZE, norms_of, turns):
     mo.md(f"""
     (Random numbers have traps of their own. `np.linalg.qr` of normal numbers is a rotation, but not
     a uniformly distributed one: it prefers rotations that turn back. The mean trace of its
-    {SIZE} x {SIZE} matrices is {_traces[0]}, and should be 0; the last line of `rotations`
-    corrects the signs, and the mean trace is {_traces[1]}. Without that line the median after
-    20 layers, with a branch of norm 0.5, would be {_medians[0]:.1f} instead of {_medians[1]:.1f}.)
+    {SIZE} x {SIZE} matrices is {_traces[0]}, and should be 0. `q * np.sign(diagonal of r)` corrects
+    the signs, and the mean trace is {_traces[1]}. Without that correction the median after 20
+    layers, with a branch of norm 0.5, would be {_medians[0]:.1f} instead of {_medians[1]:.1f}.)
     """)
     return
 
@@ -451,6 +451,23 @@ def _(counts):
                 f"The largest and the smallest number differ by {_range:,} parameters, "
                 f"{_range / _plain:.1%} of the net."
             ),
+        ]
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.vstack(
+        [
+            mo.md(r"""
+    ## From blocks to a net
+
+    A net is a chain of layers and blocks, so its backward is theirs, in reverse order: the gradient
+    runs up where the values ran down. In this small net you find each op of lessons 2 to 6, and one
+    block of this lesson:
+    """),
+            net_graph(),
         ]
     )
     return

@@ -12,6 +12,7 @@ with app.setup:
     from minise.grading.exercise import Exercise
     from minise.lessons import Arrays, Plot, Question, Task, by_gradients, judged, python_of, show
     from minise.ops import reference as ops
+    from minise.pictures import softmax_cross_entropy
     from minise.walk import trace
 
 
@@ -100,7 +101,9 @@ def _(cache, dlogits, loss):
 
 @app.cell(hide_code=True)
 def _():
-    mo.md(r"""
+    mo.vstack(
+        [
+            mo.md(r"""
     ## Why the gradient is so short
 
     $\text{loss} = -\text{logit}_\text{label} + \log \sum_j e^{\text{logit}_j}$. The derivative
@@ -111,7 +114,10 @@ def _():
 
     where $N$ is the number of images, because the loss is the mean over images. Every row sums to
     zero: the softmax does not change if a constant is added to all logits.
-    """)
+    """),
+            softmax_cross_entropy(),
+        ]
+    )
     return
 
 

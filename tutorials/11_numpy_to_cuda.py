@@ -23,6 +23,7 @@ with app.setup:
         show,
         table,
     )
+    from minise.pictures import fused_tail
 
 
 @app.cell(hide_code=True)
@@ -317,6 +318,22 @@ def _(C, H, N, W, speed):
     change them.
     """),
             mo.md(table(["kernels", "arrays, forward + backward", "forward", "backward"], _rows)),
+        ]
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.vstack(
+        [
+            mo.md(r"""
+    Fewer passes are also the reason for *fused* ops. The end of a block of [lesson
+    7](07_residual_blocks.py) is four ops: normalisation, squeeze and excitation, a sum and a ReLU.
+    Called one by one, each writes its result to memory, and the next one reads it again. As one op,
+    `se_block_tail`, they compute the same numbers in fewer passes (pale: read, solid: written):
+    """),
+            fused_tail(),
         ]
     )
     return

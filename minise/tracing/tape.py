@@ -76,6 +76,14 @@ class Tape:
         self.nodes.append(Node(op, arguments, constants, np.shape(value)))
         return len(self.nodes) - 1
 
+    def named(self, node: int) -> int:
+        """Append another name of a node; unlike an operation on constants, never a constant.
+
+        So a line that reads a constant by its name has a derivative with respect to that name.
+        """
+        self.nodes.append(Node(SAME, (node,), {}, self.nodes[node].shape))
+        return len(self.nodes) - 1
+
     def constant(self, value: Any) -> int:
         """Return the node of a constant, a new one unless an equal constant has one."""
         array = np.array(value)

@@ -122,7 +122,7 @@ class TapedArray(np.ndarray[Any, Any]):
         if index is None:
             return unknown(self.tape, "getitem", (self, key), raw(self)[plain(key)])
         if [[0, 1, size] for size in self.shape] == index:
-            return alias(self)
+            return apply(self.tape, SAME, self)
         return apply(self.tape, "getitem", self, *arrays, index=index)
 
     def __setitem__(self, key: Any, value: Any) -> None:
@@ -251,7 +251,7 @@ def input_array(tape: Tape, name: str, value: Array) -> TapedArray:
 def alias(array: TapedArray) -> TapedArray:
     """Return a view of a whole array with a node of its own: another name of it."""
     node = array.node
-    other = wrap(array.tape, raw(array), array.tape.add(SAME, (node,), raw(array)))
+    other = wrap(array.tape, raw(array), array.tape.named(node))
     other._base, other._base_node, other._view = array, node, (SAME, (), {})
     return other
 
@@ -262,7 +262,7 @@ def apply(tape: Tape, op: str, *arrays: Any, **constants: Any) -> TapedArray:
     result = np.asarray(OPS[op](*map(raw, arrays), **constants))
     array = wrap(tape, result, tape.add(op, nodes, result, **constants))
     first = arrays[0]
-    may_be_view = op in ("getitem", "reshape", "transpose") and isinstance(first, TapedArray)
+    may_be_view = op in ("getitem", "reshape", "transpose", SAME) and isinstance(first, TapedArray)
     if may_be_view and np.may_share_memory(result, raw(first)):
         array._base, array._base_node = first, first.node
         array._view = (op, nodes[1:], constants)

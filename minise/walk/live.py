@@ -7,6 +7,7 @@ that differs is not linked, and a page says that it cannot be recomputed.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import FunctionType
 from typing import Any, NamedTuple
@@ -101,10 +102,14 @@ def input_names(builder: Builder) -> dict[int, str]:
 
 
 def values_at(
-    subject: Subject, builder: Builder, steps: Sequence[int], inputs: Mapping[str, Array]
+    subject: Subject,
+    builder: Builder,
+    steps: Sequence[int],
+    inputs: Mapping[str, Array],
+    hook: Hook | None = None,
 ) -> list[Array]:
-    """Return the values of some steps of a builder for other inputs, computed by NumPy."""
-    events = rerun(subject, Rerun(input_names(builder), inputs), inputs)
+    """Return the values of some steps of a builder for other inputs, computed by their code."""
+    events = rerun(subject, hook or Rerun(input_names(builder), inputs), inputs)
     return [np.asarray(_value(builder, events, step)) for step in steps]
 
 
@@ -148,6 +153,7 @@ def record(
         [node if ok else None for node, ok in zip(new_nodes, right, strict=True)],
         [tuple(None if node is None else new[node] for node in row) for row in reads],
         [None if node is None else new[node] for node in starts],
+        partial(values_at, subject, builder, steps),
     )
 
 

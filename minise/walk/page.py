@@ -1,7 +1,8 @@
 """Write a trace as one self-contained HTML file that opens from disk and makes no requests.
 
-The page is assembled from the files in `assets`: a template, a style sheet and scripts. The scripts
-display the data of the trace and contain no formula.
+The page is assembled from the files in `assets`: a template, style sheets and scripts. The scripts
+display the data of the trace, and compute it again for other inputs from the recorded operations;
+they contain no formula of an op.
 """
 
 import json
@@ -18,13 +19,17 @@ from minise.walk.steps import Trace
 SCRIPTS = (
     "model.js",
     "faults.js",
+    "evaluate.js",
+    "live.js",
     "heatmap.js",
     "graph.js",
     "detail.js",
     "screens.js",
+    "edit.js",
     "player.js",
     "print.js",
 )
+STYLES = ("page.css", "live.css")
 MAX_BYTES = 1_000_000
 
 
@@ -42,7 +47,7 @@ def page(trace: Trace, home: str = "") -> str:
     html = fill(
         "page.html",
         title=escape(f"{trace.name}: {trace.title}" if trace.title else trace.name),
-        style=asset("page.css"),
+        style="\n".join(asset(name) for name in STYLES),
         home=fill("home.html", address=escape(home)) if home else "",
         data=text,
         script="\n".join(asset(name) for name in SCRIPTS),

@@ -1,5 +1,6 @@
 """Data classes of a trace: its steps, the arrays each step reads and computes, and its check."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,6 +54,7 @@ class Inner:
     code: str
     file: str
     line: int
+    helper: str  # name of the function
     depth: int = 0  # calls and loops around it, to indent it
 
 
@@ -172,12 +174,15 @@ class Live:
         By step: the nodes of the arrays that it reads.
     origins : list of int or None
         By step: the node of the value whose gradient it is, for its check.
+    values : callable
+        ``values(inputs)`` returns the value of each step for other inputs, computed by the code.
     """
 
     tape: Tape
     steps: list[int | None]
     reads: list[tuple[int | None, ...]]
     origins: list[int | None]
+    values: Callable[..., list[Array]]
 
 
 @dataclass

@@ -9,6 +9,7 @@ from tests.walk.pages import walk_of
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
+NEEDS = f"needs one of {', '.join(NAMES)}"
 DESKTOP = dict(width=1280, height=900)
 
 
@@ -19,7 +20,7 @@ def browser():
         "playwright.sync_api", reason="needs Playwright: pip install -e '.[browser]'"
     )
     if CHROMIUM is None:
-        pytest.skip(f"needs one of {', '.join(NAMES)}")
+        pytest.skip(NEEDS)
     with api.sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield chromium

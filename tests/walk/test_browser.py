@@ -14,16 +14,12 @@ from minise.walk import trace
 from minise.walk.cases import case
 from minise.walk.page import write_page
 from minise.walk.pages import write_pages
-from tests.walk.conftest import DESKTOP
+from tests.walk.browser import CHROMIUM, DESKTOP, NEEDS, PHONE, api
 from tests.walk.pages import PAGES, walk_of
 from tests.walk.students import RIGHT, module
 
-# A new hash is rendered in a later task, so a test waits with `expect`, which runs outside the
-# page: `wait_for_function` evaluates a string, which the page's security policy forbids.
-api = pytest.importorskip(
-    "playwright.sync_api", reason="needs Playwright: pip install -e '.[browser]'"
-)
-PHONE = dict(width=360, height=740)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=NEEDS)
+
 SE = "squeeze_excite.html"
 
 
@@ -171,18 +167,18 @@ def test_what_a_relu_cuts_off_is_named(opened):
 
 def test_routes_are_switched_on_and_off(opened):
     walked = walk_of(SE)
-    parts = walked.steps[-1].parts
+    by_name = {step.name: step.value for step in walked.steps}
     tab = opened(SE, "#step-18")
     edges = "document.querySelectorAll('.graph .edge.backward').length"
     assert tab.evaluate(edges) == 2
     tab.uncheck("[data-term=dx_gate]")
-    np.testing.assert_array_equal(numbers(tab, ".result"), parts[("dx_scale",)].ravel())
+    np.testing.assert_array_equal(numbers(tab, ".result"), by_name["dx_scale"].ravel())
     assert "a route is switched off" in tab.text_content(".verdict")
     assert tab.evaluate(edges) == 1
     tab.uncheck("[data-term=dx_scale]")
     assert not np.any(numbers(tab, ".result"))
     tab.check("[data-term=dx_gate]")
-    expected = np.broadcast_to(parts[("dx_gate",)], walked.steps[-1].shape)
+    expected = np.broadcast_to(by_name["dx_gate"], walked.steps[-1].shape)
     np.testing.assert_array_equal(numbers(tab, ".result"), expected.ravel())
     tab.check("[data-term=dx_scale]")
     assert "agrees" in tab.text_content(".verdict")

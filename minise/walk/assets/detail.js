@@ -136,18 +136,19 @@ function goesList(array, entry, go) {
   return el("ul", { class: "goes" }, ...items);
 }
 
-/** An entry of a gradient and its numerical derivatives; `complete`: no route is switched off. */
-function checkTable(check, entry, value, complete) {
+/** An entry of a gradient and its derivatives by other methods. */
+function checkTable(check, entry, value) {
   const rows = [["this line", exact(value)]];
   if (check.complex) rows.push(["complex step", exact(check.complex[entry])]);
-  rows.push(["finite difference", exact(check.difference[entry])]);
-  if (complete) rows.push(["relative error", check.error[entry].toExponential(1)]);
+  rows.push([check.forward ? "forward derivative" : "finite difference", exact(check.difference[entry])]);
+  rows.push(["relative error", check.error[entry].toExponential(1)]);
   const table = el("table", { class: "check" }, el("tbody", {}, ...rows.map(([name, text]) =>
     el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, text.startsWith("\u2212") ? text : ` ${text}`)))));
   const best = (check.complex || check.difference)[entry];
-  const good = complete && check.agrees[entry];
+  const good = !check.old && check.agrees[entry], withoutRoute = live.routesOff().length > 0;
   const words = good ? "✓ agrees up to rounding"
-    : complete ? "✗ does not agree"
-      : `✗ off by ${medium(best - value)}: a route is switched off`;
+    : check.old ? "not computed for the numbers as they are now"
+      : withoutRoute ? `✗ off by ${medium(best - value)}: a route is switched off`
+        : "✗ does not agree";
   return el("div", {}, el("div", { class: "scroll" }, table), el("p", { class: `verdict${good ? "" : " bad"}` }, words));
 }

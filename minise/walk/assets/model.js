@@ -80,7 +80,8 @@ function factorOf(step, { read, factor }) {
 
 /** All entries of later steps that depend on an entry of an array. */
 function goesInto(array, entry) {
-  return (readers.get(array) || []).filter(({ read }) => read.at).flatMap(({ step, read }) =>
+  const open = ({ step, read }) => read.at && !live.isOff(steps[step], read.name);
+  return (readers.get(array) || []).filter(open).flatMap(({ step, read }) =>
     read.at.flatMap((places, out) => {
       const k = places.indexOf(entry);
       return k < 0 ? [] : [{ step, entry: out, slope: read.slopes[read.by[out][k]] }];

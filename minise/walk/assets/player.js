@@ -2,11 +2,17 @@
 
 const article = document.getElementById("step"), graphFigure = document.getElementById("graph");
 const slider = document.getElementById("slider"), last = steps.length + 1;
-let here = -1, selected = 0, chosen = []; // the screen, the entry, which terms are switched on
+let here = -1, selected = 0; // the screen, the entry
 
 /** Screen 0 is the case, screens 1, 2, … are the steps, and the last screen is the summary. */
 const hashOf = (screen, entry) =>
   screen === 0 ? "#start" : screen === last ? "#end" : `#step-${screen}${entry !== firstEntry(screen) ? `-entry-${entry}` : ""}`;
+
+/** The address of a screen with what the reader has changed. */
+const addressOf = (screen, entry) => hashOf(screen, entry) + live.address();
+
+/** For each term of a step: whether it is switched on. */
+const chosenIn = (step) => (step ? step.terms.map((term) => !live.isOff(step, term)) : []);
 
 /** The entry that a step shows first: the first one that is not zero and has terms. */
 function firstEntry(screen) {
@@ -16,7 +22,8 @@ function firstEntry(screen) {
   return Math.max(0, first);
 }
 
-function screenOf(hash) {
+function screenOf(address) {
+  const [hash] = address.split("&");
   if (hash === "#end") return [last, 0];
   const match = /^#step-(\d+)(?:-entry-(\d+))?$/.exec(hash);
   if (!match) return [0, 0];
@@ -29,11 +36,10 @@ function screenOf(hash) {
 function goTo(screen, entry, speak = true) {
   screen = Math.max(0, Math.min(last, screen));
   if (entry === undefined) entry = firstEntry(screen);
-  if (screen !== here) chosen = [];
   selected = entry;
   const moved = screen !== here;
   here = screen;
-  const hash = hashOf(screen, entry);
+  const hash = addressOf(screen, entry);
   if (location.hash !== hash) history.replaceState(null, "", hash);
   render();
   if (moved) opened.clear();
@@ -47,7 +53,7 @@ function goTo(screen, entry, speak = true) {
 /** Go to the step that computes an array and select an entry; inputs are on the first screen. */
 function goArray(array, entry) {
   const [screen, at] = stepOfArray.has(array) ? [stepOfArray.get(array) + 1, entry] : [0, 0];
-  history.pushState(null, "", hashOf(screen, at === undefined ? firstEntry(screen) : at)); // so that the browser's Back returns
+  history.pushState(null, "", addressOf(screen, at === undefined ? firstEntry(screen) : at)); // so that the browser's Back returns
   goTo(stepOfArray.has(array) ? stepOfArray.get(array) + 1 : 0, stepOfArray.has(array) ? entry : 0);
 }
 
@@ -77,7 +83,7 @@ function render() {
       if (box.scrollHeight > box.clientHeight) box.scrollTop = link.offsetTop - box.clientHeight / 2;
     } else link.removeAttribute("aria-current");
   }
-  markGraph(graphFigure, here === 0 ? -1 : here === last ? steps.length : here - 1, chosen);
+  markGraph(graphFigure, here === 0 ? -1 : here === last ? steps.length : here - 1, chosenIn(steps[here - 1]));
   article.className = here > 0 && here < last ? steps[here - 1].direction : "";
   article.replaceChildren(...(here === 0 ? startScreen() : here === last ? endScreen() : stepScreen(here - 1)));
 }
@@ -139,14 +145,24 @@ function start() {
   document.getElementById("back").addEventListener("click", () => goTo(here - 1));
   document.getElementById("next").addEventListener("click", () => goTo(here + 1));
   document.querySelector("[data-skip]").addEventListener("click", (event) => { event.preventDefault(); article.focus(); });
-  addEventListener("hashchange", () => goTo(...screenOf(location.hash)));
+  document.documentElement.classList.toggle("embed", new URLSearchParams(location.search).has("embed"));
+  addEventListener("hashchange", () => { follow(location.hash); goTo(...screenOf(location.hash)); });
   addEventListener("keydown", (event) => {
-    if (event.altKey || event.ctrlKey || event.metaKey || event.target === slider) return;
+    if (event.altKey || event.ctrlKey || event.metaKey || event.target.matches("input[type=range], input[type=text]")) return;
     if (event.key === "Escape" && document.activeElement) document.activeElement.blur();
     const to = { ArrowLeft: here - 1, ArrowRight: here + 1, Home: 0, End: last }[event.key];
     if (to !== undefined) { event.preventDefault(); goTo(to); }
   });
+  follow(location.hash);
   goTo(...screenOf(location.hash), false);
+}
+
+/** Change what an address says was changed; an address without changes leaves them as they are. */
+function follow(address) {
+  if (!address.includes("&")) return;
+  live.read(address);
+  bar.show();
+  markContents();
 }
 
 start();

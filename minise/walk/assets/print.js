@@ -4,7 +4,8 @@ const paper = document.getElementById("paper");
 
 /** A sentence about the check of a step's gradient. */
 function checkSentence({ check }) {
-  const method = check.complex ? "complex-step" : "finite-difference";
+  if (check.old) return "Not checked for the numbers as they are now.";
+  const method = check.complex ? "complex-step" : check.forward ? "forward-mode" : "finite-difference";
   const count = check.agrees.length, wrong = check.agrees.filter((good) => !good).length;
   const error = Math.max(...check.error).toExponential(0);
   const of = `the ${method} derivative of the loss with respect to ${check.of}`;

@@ -1,6 +1,7 @@
 // The contents of a screen: the case, one step, or all gradients.
 
-const checkMethod = (name) => `Computed from the forward pass alone, by changing only this entry of ${name}: by a tiny imaginary amount (complex step, exact up to rounding), and by a small real amount up and down (finite difference).`;
+const checkMethod = (check, name) => (check.forward ? `Computed in this page from the forward pass alone, for the numbers as they are now: the derivative with respect to this entry of ${name} is carried forward through every operation to the loss (forward-mode differentiation, exact up to rounding).`
+  : `Computed from the forward pass alone, by changing only this entry of ${name}: by a tiny imaginary amount (complex step, exact up to rounding), and by a small real amount up and down (finite difference).`);
 
 /** The name of the gradient that a step computes, in full or one term of it. */
 const gradientName = (step) => (step.route ? nameOf(step).split("_")[0] : nameOf(step));
@@ -20,13 +21,17 @@ const scale = () => el("p", { class: "scale" }, "negative", el("i"), "positive (
 const dots = () => el("p", { class: "scale" }, ...[["done", "value computed"], ["graded", "gradient computed"], ["now", "this step"]].flatMap(([kind, text]) => [el("b", { class: `dot ${kind}` }), text]));
 
 function startScreen() {
-  const shown = Object.keys(arrays).map(Number).filter((a) => !stepOfArray.has(a) && a <= data.dout);
+  const shown = Object.keys(arrays).map(Number).filter((a) => arrays[a].limit !== undefined);
   const figures = shown.map((a) => {
+    const { limit } = arrays[a];
     const figure = heatmap(arrays[a], {
-      choose: (entry) => light(figure, entry === null ? null : new Set([entry]), entry),
-      caption: a === data.dout ? [`the gradient of the loss with respect to ${arrays[data.out].name}`] : [],
+      choose: (entry, keep) => {
+        light(figure, entry === null ? null : new Set([entry]), entry);
+        if (keep && live.isInput(a)) bar.open(a, entry);
+      },
+      caption: a === data.dout ? [`the gradient of the loss with respect to ${arrays[data.out].name}`] : limit ? [`${limit[0]}, …, ${limit[1]}`] : [],
     });
-    return figure;
+    return markLive(figure, a);
   });
   const first = steps.find((step) => step.gradientOf === arrays[0].name) || steps.find((step) => step.gradientOf), of = first ? first.gradientOf : arrays[0].name;
   const gradient = first ? nameOf(first) : `d${of}`;
@@ -43,10 +48,19 @@ function startScreen() {
       el("p", {}, "The dots in the graph above are the arrays of the forward pass, computed from left to right; gradients flow back along the same lines. An array with several outgoing lines affects the loss along several routes, and its gradient is the sum of the gradients of these routes."),
       el("p", {}, "In a step, point at a number or tap it: the numbers that it depends on light up, and its sum is written out. Every entry of every gradient (", String(count), " in all) was checked against a numerical derivative of the forward pass.")),
     el("p", { class: "label", style: "margin-top:1.6rem" }, "Inputs"),
+    el("p", { class: "hint live" }, data.tape ? "Click a number to change it, or press Enter on it: every step of both passes is computed again in this page."
+      : "The numbers of this page cannot be changed: the code does not run on the arrays that record it."),
     scale(),
     el("div", { class: "inputs" }, ...figures),
     el("p", { class: "keys" }, el("kbd", {}, "←"), " ", el("kbd", {}, "→"), " previous and next step, ", el("kbd", {}, "Home"), " ", el("kbd", {}, "End"), " first and last; inside a table the same keys move from number to number, ", el("kbd", {}, "Esc"), " leaves the table."),
   ];
+}
+
+/** What the summary says of the numbers as the reader has changed them. */
+function summaryNow(all) {
+  const compared = "Every gradient for the numbers as they are now, compared with a derivative that is carried forward through the forward pass in this page";
+  if (all) return `${compared}: the differences are rounding errors.`;
+  return `${compared}. Some do not match${live.routesOff().length ? ": a route is switched off, so its step and all steps below it lack a term" : ""}.`;
 }
 
 function endScreen() {
@@ -69,7 +83,7 @@ function endScreen() {
   return [
     el("p", { class: "pass" }, "Summary"),
     el("h2", {}, "All gradients"),
-    el("p", { class: "lead" }, all ? "Every gradient of the backward pass, compared with a numerical derivative of the forward pass: the differences are rounding errors."
+    el("p", { class: "lead" }, live.isChanged() ? summaryNow(all) : all ? "Every gradient of the backward pass, compared with a numerical derivative of the forward pass: the differences are rounding errors."
       : "Some gradients do not match the numerical derivatives of the forward pass. Each is marked: a wrong line computes a wrong gradient even from true ones; a line that inherits is right, and reads a wrong gradient."),
     el("div", { class: "scroll" }, el("table", { class: "summary" }, el("thead", {}, el("tr", {}, ...head.map((text) => el("th", { scope: "col" }, text)))), el("tbody", {}, ...rows))),
   ];
@@ -89,21 +103,31 @@ function lead(step) {
   return parts.length ? el("p", { class: "lead" }, ...parts) : null;
 }
 
+/** The lines of code, in runs of neighbouring lines of one helper function. */
+function runsOf(lines) {
+  const runs = [];
+  for (const line of lines) {
+    const run = runs[runs.length - 1];
+    if (run && line.helper && run[0].helper === line.helper) run.push(line);
+    else runs.push([line]);
+  }
+  return runs;
+}
+
 function ruleBox(step) {
   const math = el("div", { class: "shown" });
   math.innerHTML = `<math display="block" style="text-align:left">${step.mathml}</math>`;
   math.firstChild.setAttribute("alttext", step.formula);
   const constants = Object.entries(step.constants).map(([name, value]) => `${name} = ${value}`).join(", ");
   return el("div", { class: "rule" }, math, el("div", { class: "source" },
-    ...step.code.map((line, k) => el("div", { class: k ? "inner" : null }, el("pre", {}, el("code", {}, line.text)), el("span", { class: "at" }, `${line.file}:${line.line}`))),
+    ...runsOf(step.code).map(([first, ...more]) => el("div", { class: first.helper ? "inner" : null },
+      el("pre", {}, el("code", {}, [first, ...more].map((line) => line.text).join("\n"))),
+      el("span", { class: "at" }, `${first.helper ? `${first.helper}, ` : ""}${first.file}:${first.line}`))),
     constants ? el("span", { class: "with" }, `with ${constants}`) : null));
 }
 
 function stepScreen(k) {
-  const step = steps[k], array = arrays[step.array];
-  const key = step.terms.map((_, t) => (chosen[t] === false ? "0" : "1")).join("");
-  const values = step.terms.length ? step.parts[key] : array.values;
-  const complete = !key.includes("0");
+  const step = steps[k], array = arrays[step.array], { values } = array;
   const wrong = step.check && step.check.agrees.map((good) => !good);
   const panel = el("div", { class: "entry", id: "entry" });
   const sources = step.reads.map((read) => {
@@ -112,13 +136,17 @@ function stepScreen(k) {
     if (!hasSlope(read)) caption.unshift("selects entries, has no derivative");
     const figure = heatmap(arrays[read.array], {
       name: read.name, up: read.up, caption: read.up ? ["upstream gradient", ...caption] : caption,
-      choose: (entry, keep) => { lightFrom(read, entry); if (keep) reveal(panel); },
+      choose: (entry, keep) => {
+        lightFrom(read, entry);
+        if (keep && live.isInput(read.array)) bar.open(read.array, entry);
+        if (keep) reveal(panel);
+      },
     });
-    return { read, figure };
+    return { read, figure: markLive(figure, read.array) };
   });
   const result = heatmap(array, { values, wrong, up: step.direction === "backward", choose: (entry, keep) => {
     if (entry === null) return pick(selected);
-    if (keep) { selected = entry; history.replaceState(null, "", hashOf(here, entry)); }
+    if (keep) { selected = entry; history.replaceState(null, "", addressOf(here, entry)); }
     pick(entry);
     if (keep) reveal(panel);
   } });
@@ -127,7 +155,7 @@ function stepScreen(k) {
     hold(entry !== selected);
     light(result, null, entry);
     for (const { read, figure } of sources) light(figure, hasSlope(read) ? new Set(read.at[entry]) : null, null);
-    showEntry(panel, step, entry, values, complete);
+    showEntry(panel, step, entry, values);
   }
   function lightFrom(read, entry) {
     if (entry === null || !hasSlope(read)) return pick(selected);
@@ -141,7 +169,7 @@ function stepScreen(k) {
   const title = el("h2", {}, array.name, el("span", { class: "shape" }, sizes(array)));
   return [
     el("p", { class: "pass" }, el("b", {}, step.direction === "forward" ? "Forward" : "Backward"), ` · step ${here} of ${steps.length} · ${whereOf(step)}`),
-    title, faultNote(step), lead(step), ruleBox(step), step.terms.length ? routes(step) : null,
+    title, faultNote(step), oldNote(step), lead(step), ruleBox(step), step.terms.length ? routes(step) : null,
     el("div", { class: "work" },
       sources.length ? el("div", { class: "column reads" }, el("p", { class: "label" }, "reads"), ...sources.map((source) => source.figure)) : null,
       el("div", { class: "column result" }, el("p", { class: "label" }, "result"), result), array.real ? panel : null),
@@ -162,14 +190,14 @@ function reveal(panel) {
   if (top > innerHeight - 60 || bottom < 200) panel.scrollIntoView({ block: "start" });
 }
 
-function showEntry(panel, step, entry, values, complete) {
-  const array = arrays[step.array], off = new Set(step.terms.filter((_, t) => chosen[t] === false));
+function showEntry(panel, step, entry, values) {
+  const array = arrays[step.array], off = new Set(step.terms.filter((term) => live.isOff(step, term)));
   const into = goesInto(step.array, entry);
   const gradient = steps.find((other) => other.twin === step.array && !other.route && sizeOf(arrays[other.array]) === sizeOf(array));
   panel.replaceChildren(
     el("h3", {}, entryName(array, entry), el("span", { class: "value" }, ` = ${exact(values[entry])}`)),
     madeOfBlock(step, entry, goArray, `${step.array}.${entry}`, false, off, values[entry]),
-    ...(step.check ? [el("h4", {}, `Check: derivative of the loss with respect to ${step.check.of}`), el("p", { class: "hint" }, checkMethod(step.check.of.split(" as read")[0])), checkTable(step.check, entry, values[entry], complete)] : []),
+    ...(step.check ? [el("h4", {}, `Check: derivative of the loss with respect to ${step.check.of}`), el("p", { class: "hint" }, checkMethod(step.check, step.check.of.split(" as read")[0])), checkTable(step.check, entry, values[entry])] : []),
     ...(gradient ? [el("h4", {}, "Gradient of the loss with respect to this number"),
       el("p", { class: "goes" }, chip(gradient.array, entry, undefined, goArray, true), el("span", {}, `= ${exact(arrays[gradient.array].values[entry])}${elsewhere(gradient)}`))] : []),
     ...(into.length ? [el("h4", {}, "Used by"), goesList(step.array, entry, goArray)] : []));
@@ -199,21 +227,21 @@ function throughs(step, read) {
 
 /** Switches for the terms of a gradient. */
 function routes(step) {
-  const labels = step.terms.map((name, t) => {
+  const labels = step.terms.map((name) => {
     const read = step.reads.find((candidate) => candidate.name === name);
     const source = stepOfArray.has(read.array) ? steps[stepOfArray.get(read.array)] : null;
-    const box = el("input", { type: "checkbox", "data-term": name, onchange: (event) => {
-      chosen[t] = event.target.checked;
-      render();
+    const box = el("input", { type: "checkbox", "data-term": name, disabled: step.node === null, onchange: (event) => {
+      live.turn(steps.indexOf(step), name, event.target.checked);
+      bar.refresh();
       article.querySelector(`[data-term="${name}"]`).focus();
     } });
-    box.checked = chosen[t] !== false;
+    box.checked = !live.isOff(step, name);
     const reason = source && source.route && source.reason ? `. ${source.reason}` : "";
     const inner = source && source.terms.length ? `; itself a sum of ${source.terms.length} routes, see step ${stepOfArray.get(read.array) + 1}` : "";
     const via = `${throughs(step, read).join("; ") || (source ? source.formula : "")}${reason}${inner}`;
     return el("label", {}, box, el("span", {}, el("code", {}, name), " ", el("span", { class: "says" }, via)));
   });
-  const words = `${arrays[step.array].name} is a sum over ${step.terms.length} routes: switch one off to see the gradient without it`;
+  const words = `${arrays[step.array].name} is a sum over ${step.terms.length} routes: switch one off to see this gradient, and all that follow from it, without it`;
   return el("fieldset", { class: "routes" }, el("legend", {}, words), ...labels);
 }
 
