@@ -238,7 +238,7 @@ def _():
 
     Last, a function in which $x$ is used twice: $z$ = mean of $x$, $\text{out} = x \cdot z$. Its
     gradient is a sum of two terms. Squeeze and excitation, in [lesson
-    6](06_squeeze_and_excitation.py), has a small net between $z$ and the product.
+    6](?file=06_squeeze_and_excitation.py), has a small net between $z$ and the product.
     """)
     return
 
@@ -410,7 +410,7 @@ def _():
     `minise walk --all pages` writes a page for every op. In it you can unfold each number of the
     backward pass into its sum, as above.
 
-    Next: [linear layers and a first net](02_linear.py), where the chain rule trains a net.
+    Next: [linear layers and a first net](?file=02_linear.py), where the chain rule trains a net.
 
     Sources: the notes of Stanford's course CS231n on backpropagation; Baydin et al., *Automatic
     differentiation in machine learning: a survey*, arXiv:1502.05767, for the cost of both orders.
