@@ -18,9 +18,9 @@ from minise.walk.steps import Trace
 
 SCRIPTS = (
     "model.js",
-    "faults.js",
     "evaluate.js",
     "live.js",
+    "faults.js",
     "heatmap.js",
     "graph.js",
     "detail.js",
