@@ -20,6 +20,7 @@ SCRIPTS = (
     "model.js",
     "faults.js",
     "evaluate.js",
+    "tape.js",
     "live.js",
     "heatmap.js",
     "graph.js",
