@@ -26,7 +26,7 @@ def _():
     the filter, backward is the backward of the linear layer, nine times. Our reference is written
     like this.
 
-    You need: [the linear layer](02_linear.py).
+    You need: [the linear layer](?file=02_linear.py).
     """)
     return
 
@@ -436,11 +436,11 @@ def _():
       layer's backward at each offset.
     - If windows overlap, use `+=`. A pixel in no window has gradient zero.
     - `dx` is a convolution of `dout` with the filter turned by 180°.
-    - The training code is [conv.py](../minise/ops/reference/conv.py), with groups and dilation
-      too; the views are in [windows.py](../minise/ops/reference/windows.py).
+    - The training code is `minise/ops/reference/conv.py`, with groups and dilation
+      too; the views are in `minise/ops/reference/windows.py`.
 
-    Next: [pooling and ties](04_pooling.py). To make a convolution fast: [from seven loops to
-    Winograd](10_seven_loops_to_winograd.py).
+    Next: [pooling and ties](?file=04_pooling.py). To make a convolution fast: [from seven loops to
+    Winograd](?file=10_seven_loops_to_winograd.py).
 
     Source: Dumoulin and Visin, *A guide to convolution arithmetic for deep learning*,
     arXiv:1603.07285.

@@ -30,8 +30,8 @@ def _():
     uses the whole image to choose a factor for each channel. In this lesson you compute such a
     block by hand, see why its gradient is a sum of two terms, and write its backward pass.
 
-    You need: [batch normalisation](05_batch_norm.py) (the gradient of a mean goes to all of its
-    numbers) and matrix products.
+    You need: [batch normalisation](?file=05_batch_norm.py) (the gradient of a mean goes to all of
+    its numbers) and matrix products.
     """)
     return
 
@@ -660,12 +660,12 @@ def _():
       over both.
     - A number that forward shares (one gate for $HW$ pixels, one matrix for all images) has a
       gradient that is a sum.
-    - The training code is [squeeze_excite.py](../minise/ops/reference/squeeze_excite.py); it has
+    - The training code is `minise/ops/reference/squeeze_excite.py`; it has
       other squeezes and gates, too.
 
     **One step further:** in a cell of your own, call `ops.squeeze_excite_forward` with
     `squeeze="max"`, and `ops.squeeze_excite_backward` with its cache. Which pixels get a gradient
-    by the second route then? Next: [residual blocks](07_residual_blocks.py).
+    by the second route then? Next: [residual blocks](?file=07_residual_blocks.py).
 
     Source: Hu et al., *Squeeze-and-Excitation Networks*, arXiv:1709.01507. The names $z$, $s$,
     $W_1$, $W_2$ are theirs; biases as in the authors' code.

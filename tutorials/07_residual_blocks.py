@@ -27,8 +27,8 @@ def _():
     squeeze-and-excitation block at each of the five sites of the paper, and write the backward of
     the end of a block.
 
-    You need: [batch normalisation](05_batch_norm.py) and [squeeze and
-    excitation](06_squeeze_and_excitation.py).
+    You need: [batch normalisation](?file=05_batch_norm.py) and [squeeze and
+    excitation](?file=06_squeeze_and_excitation.py).
     """)
     return
 
@@ -632,11 +632,11 @@ def _():
     - Without the sum the gradient vanishes with depth; with it, it grows slowly. So residual nets
       normalise, and start with small branches.
     - $x$ has two uses, so its gradient is the sum of two.
-    - The blocks of our nets are declared in [blocks.py](../minise/nn/blocks.py); `Residual` is in
-      [residual.py](../minise/nn/residual.py), `Chain` in [compose.py](../minise/nn/compose.py),
-      the fused end in [fused.py](../minise/ops/reference/fused.py).
+    - The blocks of our nets are declared in `minise/nn/blocks.py`; `Residual` is in
+      `minise/nn/residual.py`, `Chain` in `minise/nn/compose.py`,
+      the fused end in `minise/ops/reference/fused.py`.
 
-    Next: [loss and training](08_training.py).
+    Next: [loss and training](?file=08_training.py).
 
     Sources: He et al., *Deep Residual Learning for Image Recognition*, arXiv:1512.03385; the same,
     *Identity Mappings in Deep Residual Networks*, arXiv:1603.05027, for the gradient along the

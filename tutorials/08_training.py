@@ -25,7 +25,7 @@ def _():
     a loop. In this lesson you derive the shortest gradient of the course, train an SE-ResNet on
     generated images, and see what training on CIFAR-10 needs in addition.
 
-    You need: [the linear layer](02_linear.py); the net uses the ops of lessons 3 to 7.
+    You need: [the linear layer](?file=02_linear.py); the net uses the ops of lessons 3 to 7.
     """)
     return
 
@@ -253,8 +253,8 @@ def _():
     `minise quickstart` trains this net to the end. On a real data set a run also needs: a new order
     of the images in each epoch, random crops and flips; a learning rate that decreases; weight
     decay; validation images to choose the best epoch, and test images that are used once. All of
-    this is in [train/loop.py](../minise/train/loop.py), around the step of
-    [train/step.py](../minise/train/step.py); `train.run` does it for your own net, loss and
+    this is in `minise/train/loop.py`, around the step of
+    `minise/train/step.py`; `train.run` does it for your own net, loss and
     batches. To continue:
 
     - unpack CIFAR-10 in its binary form, and set `MINISE_DATA` to the folder
@@ -425,10 +425,10 @@ def _():
       label, over $N$.
     - A training step is forward, loss, the backward calls in reverse order, and an update.
       Everything else improves the result.
-    - The op is [loss.py](../minise/ops/reference/loss.py), the optimiser
-      [sgd.py](../minise/train/sgd.py).
+    - The op is `minise/ops/reference/loss.py`, the optimiser
+      `minise/train/sgd.py`.
 
-    Next: [checking gradients](09_checking_gradients.py).
+    Next: [checking gradients](?file=09_checking_gradients.py).
 
     Sources: Goodfellow et al., *Deep Learning*, section 6.2; He et al., arXiv:1512.03385, for the
     recipe on CIFAR-10.

@@ -116,6 +116,8 @@ def _site(checkout: Checkout, repository: str, api: bool, say: Callable[[str], N
         part = Made()
         for one in made:
             part.add_all(one)
+        if not part.files:
+            return
         site.add_all(part)
         size = sum(len(text.encode()) for text in part.files.values())
         say(f"{name}: {len(part.files)} files, {size / 1e6:.1f} MB")

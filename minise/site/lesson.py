@@ -11,7 +11,7 @@ from minise.grading.exercise import Exercise
 from minise.lessons.judged import Judged
 from minise.site.checkout import BrokenSite
 from minise.site.code import highlighted
-from minise.site.markdown import html_of, static
+from minise.site.markdown import html_of, static, text_of
 from minise.site.run import Cell, Control, Lesson
 from minise.walk.page import page as walk_page
 from minise.walk.steps import Trace
@@ -55,15 +55,14 @@ class LessonPage:
             f"<a href='site:notebooks/{self.stem}.ipynb'>notebook</a> in Jupyter.</p>"
         )
         body = body.replace(heading[0], heading[0] + aside + setup, 1)
-        title = re.sub(r"<[^>]+>", "", re.sub(r"<math.*?</math>", "", heading[1]))
-        return Shown(title, body, self.walks)
+        return Shown(text_of(heading[1]), body, self.walks)
 
     def _cell(self, cell: Cell) -> str:
         code = ""
         if cell.code.strip() and not cell.hidden and not self._is_exercise(cell):
             code = highlighted(cell.code)
             if cell is self.lesson.cells[0]:
-                code = f"<details><summary>Imports</summary>{code}</details>"
+                code = f"<details class='imports'><summary>Imports</summary>{code}</details>"
         if cell.timed:
             output = (
                 "<p class='aside'>This cell measures the machine on which it runs, so its result "

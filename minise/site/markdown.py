@@ -87,7 +87,8 @@ class _Static(HTMLParser):
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         """Copy or replace the start of an element."""
         values = {name: value or "" for name, value in attributes}
-        start, end = self.get_starttag_text() or "", f"</{tag}>"
+        start = self.get_starttag_text() or ""
+        end = f"</{start[1 : 1 + len(tag)]}>"  # in SVG, small and capital letters differ
         if tag == "marimo-tex":
             self._tex, start, end = [], "", ""
         elif tag == "marimo-ui-element":

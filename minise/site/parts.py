@@ -12,7 +12,7 @@ from minise.site.code import source_page
 from minise.site.frame import Link, list_of, page
 from minise.site.lesson import LessonPage, walk_frame
 from minise.site.links import Links
-from minise.site.markdown import html_of
+from minise.site.markdown import html_of, text_of
 from minise.site.search import Section, sections_of
 
 BLOCK = re.compile(r"<p>\s*(@@\d+@@)\s*</p>")
@@ -159,7 +159,7 @@ def _page_of(checkout: Checkout, name: str, html: str) -> Made:
     heading = re.search(r"<h1[^>]*>(.*?)</h1>", body, re.DOTALL)
     if heading is None:
         body = f"<h1>{escape(Path(name).stem.capitalize())}</h1>{body}"
-    title = re.sub(r"<[^>]+>", "", heading[1]) if heading else Path(name).stem.capitalize()
+    title = text_of(heading[1]) if heading else Path(name).stem.capitalize()
     made.add(address, title, body)
     made.sources = links.sources
     return made

@@ -26,10 +26,6 @@ class Control(NamedTuple):
     values: tuple[Any, ...]
     chosen: int  # the place of the lesson's own value
 
-    def label_of(self, value: Any) -> str:
-        """Return what the page calls a value."""
-        return self.labels[self.values.index(value)]
-
 
 @dataclass
 class Cell:
@@ -118,15 +114,12 @@ class Lesson:
                     self._found[id].choices[places] = outputs[id]
 
     def _controls_of(self, id: Any) -> tuple[str, ...]:
-        above = self._graph.ancestors(id)
-        names = [
-            name
-            for other in self._found
-            if other in above
-            for name in self._found[other].defs
-            if name in self._elements
-        ]
-        return () if self._found[id].timed else tuple(names)
+        """Return the controls that a cell reads, itself or through the cells above it."""
+        if self._found[id].timed:
+            return ()
+        cells = [self._graph.cells[one] for one in (id, *self._graph.ancestors(id))]
+        read = {name for cell in cells for name in cell.refs}
+        return tuple(name for name in self._elements if name in read)
 
     def _outputs(
         self, names: Any, controls: list[Control], places: tuple[int, ...], dependent: list[Any]

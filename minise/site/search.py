@@ -10,6 +10,11 @@ from minise.site.markdown import text_of
 
 SECTION = re.compile(r"<(h[1-4]|section|div)\b[^>]*\bid=[\"']([^\"']+)[\"'][^>]*>", re.DOTALL)
 HEADING = re.compile(r"<h[1-4][^>]*>(.*?)</h[1-4]>", re.DOTALL)
+NOT_SEARCHED = (
+    re.compile(r"<div data-when='[^']*' hidden>.*?</div><!--choice-->", re.DOTALL),
+    re.compile(r"<p class='aside'>.*?</p>", re.DOTALL),
+    re.compile(r"<details class='imports'>.*?</details>", re.DOTALL),
+)
 
 
 class Section(NamedTuple):
@@ -23,17 +28,18 @@ class Section(NamedTuple):
 
 def sections_of(title: str, address: str, body: str) -> list[Section]:
     """Return the sections of a page: one before the first heading, and one for each heading."""
-    body = re.sub(r"<div data-when=\S+ hidden>.*?</div><!--choice-->", "", body, flags=re.DOTALL)
+    for hidden in NOT_SEARCHED:
+        body = hidden.sub("", body)
     places = [match for match in SECTION.finditer(body) if _is_section(match)]
     bounds = [0, *(match.start() for match in places), len(body)]
     found = []
     for k, (start, end) in enumerate(itertools.pairwise(bounds)):
-        html = body[start:end]
+        html, id = body[start:end], places[k - 1][2] if k else ""
         heading = HEADING.search(html)
-        name = text_of(heading[1]) if heading else places[k - 1][2] if k else ""
-        text = text_of(html)
-        if text:
-            where = f"{address}#{places[k - 1][2]}" if k else address
+        name = text_of(heading[1]) if heading else id
+        if text := text_of(html):
+            is_top = not k or places[k - 1][1] == "h1"
+            where = address if is_top else f"{address}#{id}"
             found.append(Section(title, where, name, text.removeprefix(name).strip()))
     return found
 

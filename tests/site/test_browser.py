@@ -1,5 +1,6 @@
 """Every page in headless Chromium without a network, at the widths of a desktop and a phone."""
 
+import itertools
 import shutil
 
 import pytest
@@ -67,7 +68,7 @@ def test_headings_are_in_order_and_targets_are_large(opened, site):
         tab.goto(path.as_uri())
         levels = tab.eval_on_selector_all("h1, h2, h3, h4", "all => all.map(h => +h.tagName[1])")
         assert levels[0] == 1
-        assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+        assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
         small = tab.eval_on_selector_all(
             "nav a, button, input, summary",
             "all => all.filter(e => e.offsetParent && e.getBoundingClientRect().height < 24)"

@@ -5,7 +5,7 @@ import pytest
 from minise.site.run import Lesson
 
 pytest.importorskip("marimo", reason="needs marimo: pip install -e '.[site]'")
-LESSON = '''
+LESSON = """
 import marimo
 
 app = marimo.App(app_title="A lesson")
@@ -60,7 +60,7 @@ def _(started):
 @app.function
 def written(x):
     return x
-'''
+"""
 
 
 @pytest.fixture(scope="module")

@@ -12,13 +12,10 @@ from minise.walk import trace
 from minise.walk.cases import case
 from minise.walk.page import write_page
 from minise.walk.pages import write_pages
-from tests.walk.conftest import DESKTOP
+from tests.walk.browser import DESKTOP, api
 from tests.walk.pages import PAGES
 from tests.walk.students import RIGHT, module, replaced
 
-api = pytest.importorskip(
-    "playwright.sync_api", reason="needs Playwright: pip install -e '.[browser]'"
-)
 PHONE = dict(width=390, height=844)
 MIN_CONTRAST, MIN_CONTRAST_SIGN = (
     4.5,

@@ -102,7 +102,7 @@ const wrongOf = (array) => steps.filter((step) => step.twin === array && live.is
 /** The sign of a wrong gradient beside the name of its array: of a wrong line, else of an heir. */
 function signOf(array) {
   const wrong = wrongOf(array);
-  return wrong.length ? ` ${markOf(wrong.find((step) => faultClass(step) === "culprit") || wrong[0])[0]}` : "";
+  return wrong.length ? ` ${signOfFault(wrong.find(isCulprit) || wrong[0])}` : "";
 }
 
 function arc({ from, to }, base, tall, span) {
@@ -178,7 +178,7 @@ function markGraph(figure, k, chosen) {
     const a = Number(node.dataset.node);
     const states = ["node", (done.has(a) || !stepOfArray.has(a)) && "done", graded.has(a) && "graded", a === now && "now", back && "backward"];
     node.setAttribute("class", states.filter(Boolean).join(" "));
-    const words = [done.has(a) || !stepOfArray.has(a) ? "" : "not computed yet", graded.has(a) ? "gradient computed" : "", ...wrongOf(a).map((wrong) => `${nameOf(wrong)} ${markOf(wrong).slice(2)}`)];
+    const words = [done.has(a) || !stepOfArray.has(a) ? "" : "not computed yet", graded.has(a) ? "gradient computed" : "", ...wrongOf(a).map((wrong) => `${nameOf(wrong)} ${wrong.fault.mark}`)];
     node.setAttribute("aria-label", [arrays[a].name, ...words].filter(Boolean).join(", "));
     if (a === now) node.setAttribute("aria-current", "step");
     else node.removeAttribute("aria-current");
