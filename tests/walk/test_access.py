@@ -101,9 +101,14 @@ def screen(opened, folder):
 @pytest.mark.parametrize("name", SCREENS)
 def test_contrast_targets_and_headings(name, screen):
     """Dimmed cells, cells of full colour and the current step in the contents included."""
-    tab = screen(name, viewport=DESKTOP)
+    tab = screen(name, viewport=DESKTOP, reduced_motion="reduce")  # colours without transitions
     if tab.locator("#entry .all").count():
         tab.click("#entry .all")
+    if "#start" in name:  # with the field for a number, and what was changed
+        tab.dblclick(".inputs td.cell >> nth=0")
+        tab.fill("#number", "0.5")
+        tab.keyboard.press("Enter")
+        assert tab.locator(".changed button").count() == 2
     if "#step" in name:
         assert tab.locator(".lit td.cell:not(.on, .chosen)").count() > 2
     for scheme in ("light", "dark"):
