@@ -14,7 +14,7 @@ from tests.tables import with_tables
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", *sorted((ROOT / "tutorials" / "pages").glob("*.md"))]
-LINKED = [*PAGES, *(ROOT / f for f in ("tutorials/README.md", "minise/bench/README.md"))]
+LINKED = [*PAGES, ROOT / "minise/bench/README.md", *sorted((ROOT / "tutorials").glob("*.md"))]
 LINKED += sorted((ROOT / ".github").glob("*.md"))
 TEXT = {path.stem: path.read_text() for path in PAGES}
 COMMANDS = [

@@ -24,7 +24,7 @@ def _():
     lesson you train such a net in a dozen lines, without a framework. Then you write the backward
     pass of the layer, and a check that tells a right backward from a wrong one.
 
-    You need: [the chain rule in shapes](01_chain_rule.py).
+    You need: [the chain rule in shapes](?file=01_chain_rule.py).
     """)
     return
 
@@ -131,8 +131,8 @@ def _():
     ## A first net
 
     The data are two rings of points, one inside the other. No line separates them. The net is
-    linear, ReLU, linear; the loss is softmax cross-entropy (see [lesson 8](08_training.py)). A
-    training step is forward, loss, the backward calls in reverse order, and a gradient descent
+    linear, ReLU, linear; the loss is softmax cross-entropy (see [lesson 8](?file=08_training.py)).
+    A training step is forward, loss, the backward calls in reverse order, and a gradient descent
     step. `train` is all there is to it.
     """)
     return
@@ -379,7 +379,7 @@ def _():
     An op has many outputs. Take any `dout`, and let the loss be
     $\langle \text{dout}, \text{out} \rangle$, the sum of the products of all entries. Then `dout`
     is the gradient of the loss with respect to `out`, and backward must return its gradient with
-    respect to `x`. Write `slopes`: `forward(x)` returns `out, cache`, `backward(dout, cache)`
+    respect to `x`. Write `my_slopes`: `forward(x)` returns `out, cache`, `backward(dout, cache)`
     returns `dx`, and `u` has the shape of `x`. Return two numbers: the slope along `u` by backward,
     $\langle dx, u \rangle$, and by forward, the central difference of the loss.
     """)
@@ -433,15 +433,15 @@ def _():
     mo.md(r"""
     The package has the same function, `minise.lessons.slopes`. Here it checks four backward passes
     of the linear layer, the right one and three mistakes, each along one random direction. In
-    [lesson 5](05_batch_norm.py) it shows why `dout` must be random, and in
-    [lesson 9](09_checking_gradients.py) it becomes a test that finds real bugs.
+    [lesson 5](?file=05_batch_norm.py) it shows why `dout` must be random, and in
+    [lesson 9](?file=09_checking_gradients.py) it becomes a test that finds real bugs.
     """)
     return
 
 
 @app.cell
 def _(bias, weight):
-    generator = np.random.default_rng(2)
+    generator = np.random.default_rng(1)
     samples, direction = generator.standard_normal((2, 2, 3))
     random_dout = generator.standard_normal((2, 2))
     ways = {
@@ -499,10 +499,10 @@ def _():
       step.
     - Compare a backward with forward: the slope of the loss along a direction, computed in two
       ways.
-    - The training code is [linear.py](../minise/ops/reference/linear.py): a backward in three
+    - The training code is `minise/ops/reference/linear.py`: a backward in three
       lines.
 
-    Next: [convolution](03_convolution.py), which is nine such products.
+    Next: [convolution](?file=03_convolution.py), which is nine such products.
 
     Sources: the notes of Stanford's course CS231n on neural networks and on gradient checks.
     """)

@@ -7,7 +7,7 @@ with app.setup:
     import marimo as mo
     import numpy as np
 
-    from minise import data
+    from minise import data, pictures
     from minise.contract.case import Case
     from minise.grading.exercise import Exercise
     from minise.lessons import Arrays, Plot, Question, Task, by_gradients, judged, show
@@ -26,7 +26,7 @@ def _():
     the filter, backward is the backward of the linear layer, nine times. Our reference is written
     like this.
 
-    You need: [the linear layer](02_linear.py).
+    You need: [the linear layer](?file=02_linear.py).
     """)
     return
 
@@ -290,6 +290,12 @@ def _():
     return
 
 
+@app.cell(hide_code=True)
+def _():
+    pictures.window()
+    return
+
+
 @app.function
 def conv2d_backward(dout, cache):
     x, weight, bias, stride, padding, *_ = cache
@@ -430,11 +436,11 @@ def _():
       layer's backward at each offset.
     - If windows overlap, use `+=`. A pixel in no window has gradient zero.
     - `dx` is a convolution of `dout` with the filter turned by 180°.
-    - The training code is [conv.py](../minise/ops/reference/conv.py), with groups and dilation
-      too; the views are in [windows.py](../minise/ops/reference/windows.py).
+    - The training code is `minise/ops/reference/conv.py`, with groups and dilation
+      too; the views are in `minise/ops/reference/windows.py`.
 
-    Next: [pooling and ties](04_pooling.py). To make a convolution fast: [from seven loops to
-    Winograd](10_seven_loops_to_winograd.py).
+    Next: [pooling and ties](?file=04_pooling.py). To make a convolution fast: [from seven loops to
+    Winograd](?file=10_seven_loops_to_winograd.py).
 
     Source: Dumoulin and Visin, *A guide to convolution arithmetic for deep learning*,
     arXiv:1603.07285.

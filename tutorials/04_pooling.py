@@ -12,6 +12,7 @@ with app.setup:
     from minise.grading.exercise import Exercise
     from minise.lessons import Arrays, Question, Task, by_gradients, judged, show
     from minise.ops import reference as ops
+    from minise.pictures import max_pool_routes
     from minise.walk import trace
 
 
@@ -24,7 +25,7 @@ def _():
     There are no weights and hardly any arithmetic. Still, two mistakes are common in its backward.
     This lesson shows both, on numbers and on images.
 
-    You need: [windows](03_convolution.py), as in a convolution.
+    You need: [windows](?file=03_convolution.py), as in a convolution.
     """)
     return
 
@@ -56,7 +57,7 @@ def _():
             f"""
             {_counts["mean"]} from the mean, a quarter of `dout` each; {_counts["maximum"]} from the
             maximum, one in each window, which gets all of `dout`. A small change of any other pixel
-            does not change the maximum: rule four of [lesson 1](01_chain_rule.py), selection.
+            does not change the maximum: rule four of [lesson 1](?file=01_chain_rule.py), selection.
             """,
         )
     )
@@ -226,6 +227,17 @@ def _(dpooled, right, tied, winners, wrong):
 
 @app.cell(hide_code=True)
 def _():
+    mo.vstack(
+        [
+            mo.md("Overlap and a tie in one picture, forward above and backward below:"),
+            max_pool_routes(),
+        ]
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _():
     mo.md(r"""
     ## The whole image as one window
 
@@ -301,7 +313,7 @@ def _():
     The root mean square counts large pixels more than the mean does, and less than the maximum:
     `out[n, c] = sqrt(mean of x[n, c]**2)` over all pixels of a channel. Write the whole backward.
     `x` is (N, C, H, W), `out` and `dout` are (N, C), the cache is `x, out`; return `dx`. Which
-    rules of [lesson 1](01_chain_rule.py) do you need?
+    rules of [lesson 1](?file=01_chain_rule.py) do you need?
     """)
     return
 
@@ -374,9 +386,9 @@ def _():
       must equal the sum of `dout`.
     - Padding must never be the maximum, also in an image of negative numbers. Our padding is minus
       infinity.
-    - The training code is in [pool.py](../minise/ops/reference/pool.py).
+    - The training code is in `minise/ops/reference/pool.py`.
 
-    Next: [batch normalisation](05_batch_norm.py).
+    Next: [batch normalisation](?file=05_batch_norm.py).
 
     Source: the assignments of Stanford's course CS231n, which warn about ties.
     """)

@@ -11,6 +11,7 @@ with app.setup:
     from minise.grading.exercise import Exercise
     from minise.lessons import Arrays, Question, Task, by_gradients, judged, show, slopes, table
     from minise.ops import reference as ops
+    from minise.pictures import batch_norm_axes
     from minise.walk import trace
 
 
@@ -23,8 +24,8 @@ def _():
     lines. In this lesson you derive the backward, see the contribution of each of its three routes,
     and meet a gradient check that accepts a backward that always returns zero.
 
-    You need: [the six rules](01_chain_rule.py), NumPy's broadcasting, and the check along a
-    direction of [lesson 2](02_linear.py).
+    You need: [the six rules](?file=01_chain_rule.py), NumPy's broadcasting, and the check along a
+    direction of [lesson 2](?file=02_linear.py).
     """)
     return
 
@@ -83,6 +84,21 @@ def _(beta, cache, gamma, out, x):
     1 / √{_var:g} = {cache.rstd[0]:.3f}, and the first number of `out` is
     {gamma[0]:g} · ({_centred[0]:g}) · {cache.rstd[0]:.3f} + {beta[0]:g} = {_first:.2f}.
     """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.vstack(
+        [
+            mo.md(
+                "Which numbers share a mean? In batch normalisation all numbers of a channel, in "
+                "the whole batch. In squeeze and excitation, the subject of [lesson "
+                "6](?file=06_squeeze_and_excitation.py), the pixels of one channel of one image."
+            ),
+            batch_norm_axes(),
+        ]
+    )
     return
 
 
@@ -256,7 +272,7 @@ def _():
     gives $\hat x - 0 - \hat x \cdot 1$: zero again, except for the effect of $\varepsilon$.
 
     Here are the right backward and three wrong ones, each with three choices of `dout`, tested with
-    the check of [lesson 2](02_linear.py): `slopes` computes the slope of
+    the check of [lesson 2](?file=02_linear.py): `slopes` computes the slope of
     $\langle \text{dout}, \text{out} \rangle$ along a random direction by backward and by forward.
     The number is the difference of the two.
     """)
@@ -602,9 +618,10 @@ def _():
     - In training, `dx` has no component along a constant, and almost none along $\hat x$. So with
       the loss `out.sum()` or the sum of squares, even a backward that returns zero looks right.
     - Compute the variance as the mean of centred squares, not as a difference of two large numbers.
-    - The training code is [norm.py](../minise/ops/reference/norm.py).
+    - The training code is `minise/ops/reference/norm.py`.
 
-    Next: [squeeze and excitation](06_squeeze_and_excitation.py), whose gate depends on a mean too.
+    Next: [squeeze and excitation](?file=06_squeeze_and_excitation.py), whose gate depends on a mean
+    too.
 
     Source: Ioffe and Szegedy, *Batch Normalization*, arXiv:1502.03167.
     """)

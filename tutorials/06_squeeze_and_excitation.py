@@ -30,8 +30,8 @@ def _():
     uses the whole image to choose a factor for each channel. In this lesson you compute such a
     block by hand, see why its gradient is a sum of two terms, and write its backward pass.
 
-    You need: [batch normalisation](05_batch_norm.py) (the gradient of a mean goes to all of its
-    numbers) and matrix products.
+    You need: [batch normalisation](?file=05_batch_norm.py) (the gradient of a mean goes to all of
+    its numbers) and matrix products.
     """)
     return
 
@@ -313,21 +313,23 @@ def _(cosines, losses):
 @app.cell(hide_code=True)
 def _(cosines, losses, missing):
     _right, _wrong = losses.values()
-    _plot = Plot(2.4)
-    _axes = _plot.axes
+    _worse = (_wrong - _right)[:, -1]
+    _plot = Plot(2.2, columns=2)
     for _name, _values in losses.items():
-        (_line,) = _axes.plot(_values.mean(axis=0), label=_name)
-        _low, _high = _values.min(axis=0), _values.max(axis=0)
-        _axes.fill_between(range(len(_low)), _low, _high, color=_line.get_color(), alpha=0.2, lw=0)
-    _axes.set_xlabel("steps")
-    _axes.set_ylabel("loss")
-    _axes.legend()
-    _worse = _wrong[:, -1] - _right[:, -1]
+        _plot.axes[0].plot(_values.mean(axis=0), label=_name)
+    _plot.axes[0].set_title("mean loss", fontsize=10)
+    _plot.axes[0].legend(fontsize=8)
+    _plot.axes[1].plot((_wrong - _right).T, color="0.5", lw=1)
+    _plot.axes[1].axhline(0, color="k", lw=0.8)
+    _plot.axes[1].set_title("wrong minus right, each run", fontsize=10)
+    for _axes in _plot.axes:
+        _axes.set_xlabel("step")
+        _axes.locator_params(axis="x", integer=True, nbins=5)
     mo.vstack(
         [
             _plot,
             mo.md(f"""
-    (Lines: mean over {len(_right)} initial values; bands: lowest to highest.) The first wrong
+    (Left: mean over {len(_right)} initial values. Right: one line for each.) The first wrong
     gradient differs from the right one by {missing.min():.0%} to {missing.max():.0%} of its norm,
     and points in nearly the same direction: the cosine of the angle is {cosines.min():.3f} to
     {cosines.max():.3f}. So the loss decreases from {_wrong[:, 0].mean():.2f} to
@@ -658,12 +660,12 @@ def _():
       over both.
     - A number that forward shares (one gate for $HW$ pixels, one matrix for all images) has a
       gradient that is a sum.
-    - The training code is [squeeze_excite.py](../minise/ops/reference/squeeze_excite.py); it has
+    - The training code is `minise/ops/reference/squeeze_excite.py`; it has
       other squeezes and gates, too.
 
     **One step further:** in a cell of your own, call `ops.squeeze_excite_forward` with
     `squeeze="max"`, and `ops.squeeze_excite_backward` with its cache. Which pixels get a gradient
-    by the second route then? Next: [residual blocks](07_residual_blocks.py).
+    by the second route then? Next: [residual blocks](?file=07_residual_blocks.py).
 
     Source: Hu et al., *Squeeze-and-Excitation Networks*, arXiv:1709.01507. The names $z$, $s$,
     $W_1$, $W_2$ are theirs; biases as in the authors' code.

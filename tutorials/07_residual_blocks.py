@@ -13,7 +13,7 @@ with app.setup:
     from minise.lessons import Plot, Question, Task, by_gradients, judged, python_of, show, table
     from minise.nn import SE, Build, Chain, Layer, ReLU, Residual, Tail, basic_block, under
     from minise.ops import reference as ops
-    from minise.pictures import residual_block
+    from minise.pictures import net_graph, residual_block
     from minise.walk import trace
 
 
@@ -27,8 +27,8 @@ def _():
     squeeze-and-excitation block at each of the five sites of the paper, and write the backward of
     the end of a block.
 
-    You need: [batch normalisation](05_batch_norm.py) and [squeeze and
-    excitation](06_squeeze_and_excitation.py).
+    You need: [batch normalisation](?file=05_batch_norm.py) and [squeeze and
+    excitation](?file=06_squeeze_and_excitation.py).
     """)
     return
 
@@ -163,9 +163,9 @@ def _(SIZE, norms_of, turns):
     mo.md(f"""
     (Random numbers have traps of their own. `np.linalg.qr` of normal numbers is a rotation, but not
     a uniformly distributed one: it prefers rotations that turn back. The mean trace of its
-    {SIZE} x {SIZE} matrices is {_traces[0]}, and should be 0; the last line of `rotations`
-    corrects the signs, and the mean trace is {_traces[1]}. Without that line the median after
-    20 layers, with a branch of norm 0.5, would be {_medians[0]:.1f} instead of {_medians[1]:.1f}.)
+    {SIZE} x {SIZE} matrices is {_traces[0]}, and should be 0. `q * np.sign(diagonal of r)` corrects
+    the signs, and the mean trace is {_traces[1]}. Without that correction the median after 20
+    layers, with a branch of norm 0.5, would be {_medians[0]:.1f} instead of {_medians[1]:.1f}.)
     """)
     return
 
@@ -458,6 +458,23 @@ def _(counts):
 
 @app.cell(hide_code=True)
 def _():
+    mo.vstack(
+        [
+            mo.md(r"""
+    ## From blocks to a net
+
+    A net is a chain of layers and blocks, so its backward is theirs, in reverse order: the gradient
+    runs up where the values ran down. In this small net you find each op of lessons 2 to 6, and one
+    block of this lesson:
+    """),
+            net_graph(),
+        ]
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _():
     mo.md(r"""
     ## Exercise: the end of a block
 
@@ -615,11 +632,11 @@ def _():
     - Without the sum the gradient vanishes with depth; with it, it grows slowly. So residual nets
       normalise, and start with small branches.
     - $x$ has two uses, so its gradient is the sum of two.
-    - The blocks of our nets are declared in [blocks.py](../minise/nn/blocks.py); `Residual` is in
-      [residual.py](../minise/nn/residual.py), `Chain` in [compose.py](../minise/nn/compose.py),
-      the fused end in [fused.py](../minise/ops/reference/fused.py).
+    - The blocks of our nets are declared in `minise/nn/blocks.py`; `Residual` is in
+      `minise/nn/residual.py`, `Chain` in `minise/nn/compose.py`,
+      the fused end in `minise/ops/reference/fused.py`.
 
-    Next: [loss and training](08_training.py).
+    Next: [loss and training](?file=08_training.py).
 
     Sources: He et al., *Deep Residual Learning for Image Recognition*, arXiv:1512.03385; the same,
     *Identity Mappings in Deep Residual Networks*, arXiv:1603.05027, for the gradient along the

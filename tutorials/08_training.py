@@ -12,6 +12,7 @@ with app.setup:
     from minise.grading.exercise import Exercise
     from minise.lessons import Arrays, Plot, Question, Task, by_gradients, judged, python_of, show
     from minise.ops import reference as ops
+    from minise.pictures import softmax_cross_entropy
     from minise.walk import trace
 
 
@@ -24,7 +25,7 @@ def _():
     a loop. In this lesson you derive the shortest gradient of the course, train an SE-ResNet on
     generated images, and see what training on CIFAR-10 needs in addition.
 
-    You need: [the linear layer](02_linear.py); the net uses the ops of lessons 3 to 7.
+    You need: [the linear layer](?file=02_linear.py); the net uses the ops of lessons 3 to 7.
     """)
     return
 
@@ -100,7 +101,9 @@ def _(cache, dlogits, loss):
 
 @app.cell(hide_code=True)
 def _():
-    mo.md(r"""
+    mo.vstack(
+        [
+            mo.md(r"""
     ## Why the gradient is so short
 
     $\text{loss} = -\text{logit}_\text{label} + \log \sum_j e^{\text{logit}_j}$. The derivative
@@ -111,7 +114,10 @@ def _():
 
     where $N$ is the number of images, because the loss is the mean over images. Every row sums to
     zero: the softmax does not change if a constant is added to all logits.
-    """)
+    """),
+            softmax_cross_entropy(),
+        ]
+    )
     return
 
 
@@ -247,8 +253,8 @@ def _():
     `minise quickstart` trains this net to the end. On a real data set a run also needs: a new order
     of the images in each epoch, random crops and flips; a learning rate that decreases; weight
     decay; validation images to choose the best epoch, and test images that are used once. All of
-    this is in [train/loop.py](../minise/train/loop.py), around the step of
-    [train/step.py](../minise/train/step.py); `train.run` does it for your own net, loss and
+    this is in `minise/train/loop.py`, around the step of
+    `minise/train/step.py`; `train.run` does it for your own net, loss and
     batches. To continue:
 
     - unpack CIFAR-10 in its binary form, and set `MINISE_DATA` to the folder
@@ -419,10 +425,10 @@ def _():
       label, over $N$.
     - A training step is forward, loss, the backward calls in reverse order, and an update.
       Everything else improves the result.
-    - The op is [loss.py](../minise/ops/reference/loss.py), the optimiser
-      [sgd.py](../minise/train/sgd.py).
+    - The op is `minise/ops/reference/loss.py`, the optimiser
+      `minise/train/sgd.py`.
 
-    Next: [checking gradients](09_checking_gradients.py).
+    Next: [checking gradients](?file=09_checking_gradients.py).
 
     Sources: Goodfellow et al., *Deep Learning*, section 6.2; He et al., arXiv:1512.03385, for the
     recipe on CIFAR-10.

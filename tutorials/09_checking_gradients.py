@@ -35,13 +35,14 @@ def _():
     # 9. Checking gradients: what weaker checks miss
 
     A wrong forward pass is noticed at once. With a wrong backward pass a net still trains, a little
-    worse, and the mistake goes unnoticed. In [lesson 2](02_linear.py) you compared two slopes along
-    a direction $u$: $\langle dx, u \rangle$ from backward, and a difference of two runs of forward.
-    In this lesson you find the best step of such a check, see which real bugs the usual shortcuts
-    miss, and build a check that can be trusted.
+    worse, and the mistake goes unnoticed. In [lesson 2](?file=02_linear.py) you compared two slopes
+    along a direction $u$: $\langle dx, u \rangle$ from backward, and a difference of two runs of
+    forward. In this lesson you find the best step of such a check, see which real bugs the usual
+    shortcuts miss, and build a check that can be trusted.
 
-    You need: the check of [lesson 2](02_linear.py). The examples are from [batch
-    normalisation](05_batch_norm.py) and [squeeze and excitation](06_squeeze_and_excitation.py).
+    You need: the check of [lesson 2](?file=02_linear.py). The examples are from [batch
+    normalisation](?file=05_batch_norm.py) and [squeeze and
+    excitation](?file=06_squeeze_and_excitation.py).
     """)
     return
 
@@ -601,8 +602,8 @@ def _():
     mo.md(r"""
     ## Task: a check to twelve digits
 
-    In [lesson 2](02_linear.py) you wrote `slopes(forward, backward, x, dout, u)`: the slope of
-    ⟨dout, out⟩ along $u$ by backward, and by a central difference. Write it again, without a
+    In [lesson 2](?file=02_linear.py) you wrote `slopes(forward, backward, x, dout, u)`: the slope
+    of ⟨dout, out⟩ along $u$ by backward, and by a central difference. Write it again, without a
     skeleton, and take the complex step in place of the difference. The two numbers have to be right
     to twelve digits, also where `out` is a small number plus a million: there a difference of two
     runs has lost its digits.
@@ -685,8 +686,8 @@ def _():
     - Test your check: insert mistakes, and see whether it detects them.
     - In your own tests use `from minise.gradcheck import assert_gradients`, or for a layer or a
       whole net `assert_layer_gradients(net, x)`. How it works:
-      [check.py](../minise/gradcheck/check.py) and
-      [differences.py](../minise/gradcheck/slopes/differences.py).
+      `minise/gradcheck/check.py` and
+      `minise/gradcheck/slopes/differences.py`.
 
     Sources: Squire and Trapp, *Using complex variables to estimate derivatives of real functions*,
     SIAM Review 40 (1998); the notes of Stanford's course CS231n on gradient checks.

@@ -41,7 +41,7 @@ def _():
     shapes.) All rungs sum the same products, except the last, which needs fewer. You read the
     rungs, measure them on your machine, and compute the algorithm of the last rung by hand.
 
-    You need: [convolution](03_convolution.py).
+    You need: [convolution](?file=03_convolution.py).
     """)
     return
 
@@ -600,15 +600,15 @@ def _():
     - A matrix product by BLAS does all of this. If every window is copied into a column, a
       convolution is one matrix product.
     - Winograd's algorithm needs fewer products, but loses digits.
-    - The rungs are in [ladder.py](../minise/bench/ladder.py). Our compiled back end uses the last
+    - The rungs are in `minise/bench/ladder.py`. Our compiled back end uses the last
       two:
-      [tile.py](../minise/ops/jit/vector/tile.py) and
-      [direct.py](../minise/ops/jit/convolution/direct.py), and
-      [transforms.py](../minise/ops/jit/convolution/transforms.py) and
-      [winograd.py](../minise/ops/jit/convolution/winograd.py), whose rounding
-      [rounding.py](../minise/ops/jit/convolution/rounding.py) bounds.
+      `minise/ops/jit/vector/tile.py` and
+      `minise/ops/jit/convolution/direct.py`, and
+      `minise/ops/jit/convolution/transforms.py` and
+      `minise/ops/jit/convolution/winograd.py`, whose rounding
+      `minise/ops/jit/convolution/rounding.py` bounds.
 
-    Next: [from NumPy to CUDA](11_numpy_to_cuda.py).
+    Next: [from NumPy to CUDA](?file=11_numpy_to_cuda.py).
 
     Sources: Chellapilla, Puri and Simard, *High Performance Convolutional Neural Networks for
     Document Processing* (2006), for the copied windows; Goto and van de Geijn, *Anatomy of

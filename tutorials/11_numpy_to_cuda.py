@@ -23,6 +23,7 @@ with app.setup:
         show,
         table,
     )
+    from minise.pictures import fused_tail
 
 
 @app.cell(hide_code=True)
@@ -36,8 +37,8 @@ def _():
     threads, how threads compute a sum together, why the number of bytes matters more than the
     number of multiplications, and how a kernel is tested.
 
-    You need: [squeeze and excitation](06_squeeze_and_excitation.py). You do not need C++: the text
-    explains what is new in each kernel.
+    You need: [squeeze and excitation](?file=06_squeeze_and_excitation.py). You do not need C++: the
+    text explains what is new in each kernel.
     """)
     return
 
@@ -111,10 +112,10 @@ def _():
         [
             mo.md(r"""
     This is the kernel that our nets use, from
-    [squeeze_excite.cu](../minise/ops/cuda/squeeze_excite.cu). `__global__` marks a kernel. Each
+    `minise/ops/cuda/squeeze_excite.cu`. `__global__` marks a kernel. Each
     *warp* computes a row, one channel of one image. The 32 threads of a warp are its *lanes*. Each
     lane takes `P` neighbouring pixels at a time: lane 3 computes pieces 3, 35, 67 and so on. This
-    loop is `map_rows`, in [common.cuh](../minise/ops/cuda/common.cuh); it calls the function in
+    loop is `map_rows`, in `minise/ops/cuda/common.cuh`; it calls the function in
     braces with the first pixel `i` of each piece. A row of odd size, such as 7 x 7, does not divide
     into whole pieces, but four such rows do, so a warp then computes four rows (`ROWS`). A piece
     may span two rows, whose maps are `first` and `last`. `backward` uses `affine_rows` too, with
@@ -184,7 +185,7 @@ def _():
             mo.md(r"""
     In the kernel a lane reads a register of another lane with `__shfl_xor_sync`: pairs of lanes
     exchange their sums, first lanes $i$ and $i + 16$, so that in the end every lane has the whole
-    sum. `sum_of_lanes` is in [common.cuh](../minise/ops/cuda/common.cuh), which is prepended to
+    sum. `sum_of_lanes` is in `minise/ops/cuda/common.cuh`, which is prepended to
     every source.
     """),
             mo.md(
@@ -281,7 +282,7 @@ def _():
     The sum over a channel must be complete before its first pixel can be scaled. So simple kernels
     read $x$ twice, and `dout` too. A kernel that keeps a whole image in the shared memory of a
     block reads each once. This is the beginning of such a kernel,
-    [squeeze_excite_tile.cu](../minise/ops/cuda/squeeze_excite_tile.cu):
+    `minise/ops/cuda/squeeze_excite_tile.cu`:
     """)
     return
 
@@ -317,6 +318,23 @@ def _(C, H, N, W, speed):
     change them.
     """),
             mo.md(table(["kernels", "arrays, forward + backward", "forward", "backward"], _rows)),
+        ]
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.vstack(
+        [
+            mo.md(r"""
+    Fewer passes are also the reason for *fused* ops. The end of a block of [lesson
+    7](?file=07_residual_blocks.py) is four ops: normalisation, squeeze and excitation, a sum and a
+    ReLU. Called one by one, each writes its result to memory, and the next one reads it again. As
+    one op, `se_block_tail`, they compute the same numbers in fewer passes (pale: read, solid:
+    written):
+    """),
+            fused_tail(),
         ]
     )
     return
@@ -403,16 +421,16 @@ def _(numbers, sums):
     The sum is {numbers.sum():g}. Without the barrier it is right only for this order:
     {", ".join(_lucky)}. A test with only this order would not detect the missing barrier.
 
-    [An emulator](../tests/ops/cuda/emulator.h) does the same with the real sources. A C++ compiler
+    An emulator (`tests/ops/cuda/emulator.h`) does the same with the real sources. A C++ compiler
     builds the `.cu` file for the processor; each CUDA thread is a fiber, which runs until a barrier
     or a shuffle. Every kernel runs in several orders, on difficult shapes, between guard zones that
-    it must not write, and is compared [with the reference in
-    float64](../tests/ops/cuda/test_kernels.py). NVIDIA's compiler, which needs no GPU either,
-    [builds each kernel for four GPU generations](../tests/ops/cuda/test_compile.py); a kernel that
-    runs out of registers fails the test. To test the tests, [bugs are
-    inserted](../tests/ops/cuda/test_mutants.py) one by one, missing barriers among them. The
+    it must not write, and is compared with the reference in
+    float64 (`tests/ops/cuda/test_kernels.py`). NVIDIA's compiler, which needs no GPU either,
+    builds each kernel for four GPU generations (`tests/ops/cuda/test_compile.py`); a kernel that
+    runs out of registers fails the test. To test the tests, bugs are
+    inserted (`tests/ops/cuda/test_mutants.py`) one by one, missing barriers among them. The
     emulator cannot measure speed. `minise bench cuda` measures it on a GPU; the
-    [README](../README.md#on-a-gpu) lists what has been measured.
+    `README.md` lists what has been measured.
     """),
         ]
     )
@@ -605,11 +623,11 @@ def _():
     - Count bytes first: a memory-bound kernel takes the time of its reads and writes.
 
     The kernels, in the recommended order:
-    [squeeze_excite.cu](../minise/ops/cuda/squeeze_excite.cu),
-    [squeeze_excite_tile.cu](../minise/ops/cuda/squeeze_excite_tile.cu),
-    [block_tail.cu](../minise/ops/cuda/block_tail.cu) (normalisation, gate, shortcut and ReLU
-    together), [windows.cu](../minise/ops/cuda/windows.cu) (convolution and pooling). With a GPU,
-    `minise train --ops cuda` runs them. Back to the [syllabus](README.md).
+    `minise/ops/cuda/squeeze_excite.cu`,
+    `minise/ops/cuda/squeeze_excite_tile.cu`,
+    `minise/ops/cuda/block_tail.cu` (normalisation, gate, shortcut and ReLU
+    together), `minise/ops/cuda/windows.cu` (convolution and pooling). With a GPU,
+    `minise train --ops cuda` runs them. Back to the [list of lessons](./).
 
     Sources: Harris, *Optimizing Parallel Reduction in CUDA* (NVIDIA); the CUDA C++ programming
     guide.

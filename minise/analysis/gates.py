@@ -108,8 +108,11 @@ def class_share(s: Array, labels: Array) -> Array:
     [1.0, 0.0]
     """
     centred = s - s.mean(axis=0, dtype=float)
+    return _shares(centred, (centred**2).sum(axis=0), labels)
+
+
+def _shares(centred: Array, total: Array, labels: Array) -> Array:
     between = np.bincount(labels) @ class_means(centred, labels) ** 2
-    total = (centred**2).sum(axis=0)
     share: Array = np.divide(between, total, out=np.zeros_like(between), where=total > 0)
     return share
 
@@ -118,5 +121,7 @@ def null_shares(
     s: Array, labels: Array, rng: np.random.Generator, permutations: int = 200
 ) -> Array:
     """Return the median eta^2 over channels for each of many permutations of the labels."""
-    draws = [np.median(class_share(s, rng.permutation(labels))) for _ in range(permutations)]
-    return np.array(draws)
+    centred = s - s.mean(axis=0, dtype=float)
+    total = (centred**2).sum(axis=0)
+    shares = (_shares(centred, total, rng.permutation(labels)) for _ in range(permutations))
+    return np.array([np.median(share) for share in shares])

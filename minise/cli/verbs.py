@@ -18,6 +18,7 @@ VERBS = {
     "profile": ("profile", "profile"),
     "bench": ("bench", "bench"),
     "guard": ("guard", "guard"),
+    "site": ("site", "site"),
     "doctor": ("doctor", "doctor"),
 }
 FIRST = list(VERBS)[:6]

@@ -8,6 +8,8 @@ import inspect
 import re
 from html import unescape
 
+from minise.lessons.mathml import mathml
+
 FORMULA = re.compile(r"<marimo-tex[^>]*>\|\|([(\[])(.*?)\|\|[)\]]</marimo-tex>", re.DOTALL)
 
 
@@ -34,7 +36,6 @@ def _static_formula(match: re.Match[str]) -> str:
     """Return a formula as MathML, or as LaTeX if latex2mathml is not installed."""
     bracket, latex = match[1], unescape(match[2]).strip()
     try:
-        from latex2mathml.converter import convert
+        return mathml(latex, block=bracket == "[")
     except ImportError:
         return f"\\({latex}\\)" if bracket == "(" else f"\\[{latex}\\]"
-    return str(convert(latex, display="inline" if bracket == "(" else "block"))

@@ -30,4 +30,15 @@ PICTURES: dict[str, Callable[[], Picture]] = {
     "fused_tail": fused_tail,
 }
 
-__all__ = ["PICTURES", "Picture", *PICTURES]
+__all__ = [
+    "PICTURES",
+    "Picture",
+    "batch_norm_axes",
+    "fused_tail",
+    "max_pool_routes",
+    "net_graph",
+    "residual_block",
+    "se_block",
+    "softmax_cross_entropy",
+    "window",
+]

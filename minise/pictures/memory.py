@@ -74,7 +74,7 @@ def fused_tail() -> Picture:
     return canvas.picture(
         "Memory passes of a fused op",
         "The end of an SE unit as four separate ops and as one fused op. Each bar is an array of "
-        f"the size of x that is read (pale) or written (solid). {text}.",
+        f"the size of x that is read (framed) or written (solid). {text}.",
     )
 
 
@@ -91,7 +91,10 @@ def _draw(canvas: Canvas | None) -> float:
             for name in functions:
                 y = _op(canvas, y, name, role)
             y += 30
-    return y - 18
+    if canvas:
+        canvas.text(LEFT, y, "framed: an array of the size of x is read", "soft")
+        canvas.text(LEFT, y + 24, "solid: one is written", "soft")
+    return y + 44
 
 
 def _op(canvas: Canvas | None, y: float, name: str, role: str) -> float:

@@ -9,7 +9,6 @@ from minise.pictures.svg import Canvas, Picture, Point
 N, C, PIXELS = 3, 4, 5  # drawn; PIXELS stands for H * W
 CHOSEN = (0, C - 1)  # n, c of the number whose companions are coloured
 CELL, DEPTH = 27, 15  # size of a cell, and how far the next image lies back
-STRIP = 25  # size of a cell of the means
 AXES_OF_X = ("N", "C", "H", "W")
 
 

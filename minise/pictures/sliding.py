@@ -105,7 +105,7 @@ def _grid(canvas: Canvas, x: float, y: float, where: Windows, padded: Array) -> 
         canvas.box(*at, CELL, CELL, "panel" if inner else "paper", "rule", radius=0, thick=1)
         if (r, c) in filled:
             canvas.box(*at, CELL, CELL, "forward", "none", radius=0, opacity=0.4)
-        role = "ink" if inner else "soft"
+        role = "ink" if inner or (r, c) in filled else "soft"
         canvas.text(
             at[0] + CELL / 2, at[1] + CELL / 2 + 5.5, f"{padded[r, c]}", role, anchor="middle"
         )

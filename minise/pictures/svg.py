@@ -205,15 +205,6 @@ class Canvas:
             self.box(*at, size, size, role, "none", radius=2, opacity=shades[k])
             self.box(*at, size, size, "none", role, radius=2)
 
-    def brace(self, x: float, y: float, length: float, role: str = "soft") -> None:
-        """Draw a brace that opens downwards, from (x, y) over a length, its tip 10 units above."""
-        middle, end = x + length / 2, x + length
-        path = (
-            f"M{_pair((x, y))}q0 -6 6 -6H{_number(middle - 5)}q5 0 5 -5q0 5 5 5"
-            f"H{_number(end - 6)}q6 0 6 6"
-        )
-        self._parts.append(f'<path d="{path}"{_paint("none", role, 1, False, 1.5)}/>')
-
     def picture(self, title: str, description: str) -> Picture:
         """Return what was drawn as a picture."""
         head = (

@@ -88,10 +88,10 @@ def _frame(name: str) -> str:
     number = by_hand.step_number(name)
     return (
         f'<figure class="walk"><iframe loading="lazy" title="The step that computes {name}" '
-        f'style="width:100%;height:44rem;border:1px solid var(--rule);border-radius:6px" '
+        'style="width:100%;height:44rem;border:1px solid var(--rule);border-radius:6px" '
         f'src="site:walks/{WALK}?embed#step-{number}"></iframe>'
-        f'<figcaption><a href="site:walks/{WALK}#step-{number}">The step that computes {name}, on a '
-        "page of its own</a></figcaption></figure>"
+        f'<figcaption><a href="site:walks/{WALK}#step-{number}">The step that computes {name}, '
+        "on a page of its own</a></figcaption></figure>"
     )
 
 

@@ -120,7 +120,7 @@ def numbers() -> dict[str, str]:
     texts |= {"b2": logarithms(B2), "v": logarithms(arrays["v"].ravel())}
     for direction in (FORWARD, BACKWARD):
         texts[f"steps_{direction}"] = word(len(case().passes(direction)))
-    for name in ("z", "u", "h", "s", "ds", "dv", "dh", "du", "dz", "dx_gate", "db1", "db2"):
+    for name in ("z", "u", "h", "s", "ds", "dv", "dh", "du", "dz", "db1", "db2"):
         texts[name] = vector(arrays[name])
     texts["w2h"] = vector(W2 @ arrays["h"].ravel())
     texts["slope"] = vector(arrays["s"] * (1 - arrays["s"]))

@@ -22,6 +22,7 @@ class Executed(NamedTuple):
     file: Path
     number: int  # line number in the file, from 1
     text: str  # the line; the comment of the head of a loop is part of it
+    helper: str  # name of the function
     depth: int  # calls and loops around it
     evaluate: Callable[[str], Any]  # the value of an expression before the line ran
 
@@ -78,7 +79,8 @@ class _Run:
         place = file, statement.number
         if place not in self.lines:
             text = line_at(file, statement.number, comment=statement.is_loop)
-            self.lines[place] = Executed(*place, text, depth, _evaluator(frame, file))
+            name, evaluate = frame.f_code.co_name, _evaluator(frame, file)
+            self.lines[place] = Executed(*place, text, name, depth, evaluate)
 
     def _has_helpers(self, file: Path) -> bool:
         return file in self.files or (file.parent == REFERENCE and file != NOTATION)

@@ -117,7 +117,12 @@ def _step(
         "formula": step.formula.text,
         "code": [{"text": step.code, "file": step.file, "line": step.line}]
         + [
-            {"text": 4 * line.depth * " " + line.code, "file": line.file, "line": line.line}
+            {
+                "text": 4 * line.depth * " " + line.code,
+                "file": line.file,
+                "line": line.line,
+                "helper": line.helper,
+            }
             for line in step.inner
         ],
         "rule": step.rule,

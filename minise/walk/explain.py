@@ -97,7 +97,7 @@ class Explainer:
         code, file = self.code, self.code.file
         lines = executed(code, line, scope) if _calls(line) else []
         self.inner = [
-            Inner(entry.text, sources.shown_path(entry.file), entry.number, entry.depth)
+            Inner(entry.text, sources.shown_path(entry.file), entry.number, *entry[3:5])
             for entry in lines
         ]
         evaluate = self._reader(code, line, scope, {}).evaluate

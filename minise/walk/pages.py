@@ -1,6 +1,7 @@
 """Write the pages of all cases, and an index, to a folder: `minise walk --all FOLDER`."""
 
 import re
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -82,6 +83,7 @@ LISTED = {
     ],
 }
 GROUPS = completed(LISTED)
+ENTRIES = [entry for entries in GROUPS.values() for entry in entries]
 INDEX = "index.html"
 CHOICES = {"squeeze": squeezes, "gate": gates}  # by setting: a docstring with a line per value
 
@@ -103,23 +105,31 @@ def write_pages(folder: Path, seed: int = 0) -> list[Path]:
     """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"walk: all is the file {folder}, expected a folder: pass another path")
-    written, groups = [], []
+    written, items = [], []
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    for title, pages in GROUPS.items():
-        items = []
-        for entry in pages:
-            walked = traced(entry, seed)
-            path = folder / entry.file
-            with writing(path):
-                path.write_text(page(walked, INDEX), encoding="utf-8")
-            written.append(path)
-            items.append(_index_item(entry, walked))
-        groups.append("\n".join([f"<h2>{escape(title)}</h2>", "<ul>", *items, "</ul>"]))
-    index = fill("index.html", style=asset("page.css"), groups="\n".join(groups))
+    for entry in [entry for entries in GROUPS.values() for entry in entries]:
+        walked = traced(entry, seed)
+        path = folder / entry.file
+        with writing(path):
+            path.write_text(page(walked, INDEX), encoding="utf-8")
+        written.append(path)
+        items.append(index_item(entry, walked))
     with writing(folder / INDEX):
-        (folder / INDEX).write_text(index, encoding="utf-8")
+        (folder / INDEX).write_text(index_page(items), encoding="utf-8")
     return written
+
+
+def index_page(items: Sequence[str], home: str = "") -> str:
+    """Return the index of the pages, from the item of each one in the order of GROUPS.
+
+    `home` is HTML that stands above the title.
+    """
+    left, groups = iter(items), []
+    for title, entries in GROUPS.items():
+        own = [next(left) for _ in entries]
+        groups.append("\n".join([f"<h2>{escape(title)}</h2>", "<ul>", *own, "</ul>"]))
+    return fill("index.html", style=asset("page.css"), groups="\n".join(groups), home=home)
 
 
 def _describe_choice(setting: str, value: str) -> str:
@@ -128,7 +138,8 @@ def _describe_choice(setting: str, value: str) -> str:
     return f"With {setting} = {value}: {match[1]}" if match else f"With {setting} = {value}"
 
 
-def _index_item(entry: Page, walked: Trace) -> str:
+def index_item(entry: Page, walked: Trace) -> str:
+    """Return the item of a page on the index."""
     choices = [_describe_choice(*item) for item in entry.settings.items() if item[0] in CHOICES]
     about = ". ".join([walked.title.rstrip("."), *choices])
     settings = ", ".join(f"{key} = {value}" for key, value in entry.settings.items())

@@ -54,6 +54,7 @@ class Inner:
     code: str
     file: str
     line: int
+    helper: str  # name of the function
     depth: int = 0  # calls and loops around it, to indent it
 
 

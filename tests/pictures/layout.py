@@ -68,3 +68,42 @@ def _box(element):
     left = x - long * {"start": 0, "middle": 0.5, "end": 1}[element.get("text-anchor", "start")]
     text = "".join(text for text, _ in runs)
     return Box(left, y - 0.76 * size, left + long, y + 0.24 * size, text, size)
+
+
+def grounds(svg):
+    """Return (text, its role, the fills and opacities of the shapes below it) for every text."""
+    shapes, texts = [], []
+    for element in ElementTree.fromstring(svg):
+        style = dict(re.findall(r"([\w-]+):([^;]+)", element.get("style", "")))
+        fill = re.search(r"--mp-([\w-]+)", style.get("fill", ""))
+        if fill:
+            shapes.append((element, fill[1], float(style.get("fill-opacity", 1))))
+        if element.tag != f"{SVG}text":
+            continue
+        box = _box(element)
+        middle = (box.left + box.right) / 2, (box.top + box.bottom) / 2
+        layers = [(role, opacity) for shape, role, opacity in shapes if _covers(shape, *middle)]
+        for run in [element, *element]:
+            classes = [*element.get("class").split(), *run.get("class", "").split()]
+            roles = [c.removeprefix("mp-") for c in classes if c not in ("mp-code", "mp-strong")]
+            texts += [(run.text, roles[-1], layers)] if run.text else []
+            texts += [(run.tail, roles[0], layers)] if run is not element and run.tail else []
+    return texts
+
+
+def _covers(shape, x, y):
+    """Return whether a rectangle, circle or polygon contains a point."""
+    number = {key: float(value) for key, value in shape.items() if re.fullmatch(r"[\d.-]+", value)}
+    if shape.tag == f"{SVG}rect":
+        inside = number["x"] <= x <= number["x"] + number["width"]
+        return inside and number["y"] <= y <= number["y"] + number["height"]
+    if shape.tag == f"{SVG}circle":
+        return (number["cx"] - x) ** 2 + (number["cy"] - y) ** 2 <= number["r"] ** 2
+    if shape.tag != f"{SVG}polygon":
+        return False
+    corners = [tuple(map(float, pair.split(","))) for pair in shape.get("points").split()]
+    sides = [
+        (b[0] - a[0]) * (y - a[1]) - (b[1] - a[1]) * (x - a[0])
+        for a, b in zip(corners, corners[1:] + corners[:1], strict=True)
+    ]
+    return min(sides) > 0 or max(sides) < 0  # on one side of each edge of a convex polygon

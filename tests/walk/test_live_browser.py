@@ -9,11 +9,9 @@ from minise.walk import trace
 from minise.walk.cases import case
 from minise.walk.live import Rerun, input_names
 from minise.walk.page import write_page
-from tests.walk.browser import CHROMIUM, DESKTOP, NEEDS, api
+from tests.walk.browser import DESKTOP, api
 from tests.walk.pages import PAGES, walk_of
 from tests.walk.students import RIGHT, module
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=NEEDS)
 
 TOL = 1e-12  # relative to the largest number of an array: the page sums in another order
 MAX_MS = 100  # from a change to the new screen
@@ -21,30 +19,27 @@ VALUES = "steps.map(step => arrays[step.array].values.map(Number))"
 
 
 @pytest.fixture(scope="module")
-def tabs(tmp_path_factory):
+def tabs(browser, tmp_path_factory):
     """Return a function that opens a page once; teardown asserts that the console is empty."""
     folder, opened, console = tmp_path_factory.mktemp("live"), {}, []
-    with api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
 
-        def tab_of(name, walked=None):
-            if name not in opened:
-                write_page(walked or walk_of(name), folder / name)
-                tab = opened[name] = chromium.new_page(viewport=DESKTOP)
-                tab.on("console", lambda message: console.append(message.text))
-                tab.on("pageerror", lambda error: console.append(str(error)))
-                tab.goto((folder / name).as_uri())
-            tab = opened[name]
-            tab.evaluate("live.reset(); bar.refresh(); goTo(0)")
-            return tab
+    def tab_of(name, walked=None):
+        if name not in opened:
+            write_page(walked or walk_of(name), folder / name)
+            tab = opened[name] = browser.new_page(viewport=DESKTOP)
+            tab.on("console", lambda message: console.append(message.text))
+            tab.on("pageerror", lambda error: console.append(str(error)))
+            tab.goto((folder / name).as_uri())
+        tab = opened[name]
+        tab.evaluate("live.reset(); bar.refresh(); goTo(0)")
+        return tab
 
-        yield tab_of
-        chromium.close()
+    yield tab_of
     assert console == []
 
 
 def drawn(walked, rng, count=4):
-    """Return inputs in which some entries have other values, and the changes (array, entry, value)."""
+    """Return inputs with some other entries, and the changes as (array, entry, value)."""
     inputs = {name: value.copy() for name, value in walked.inputs.items()}
     changes = []
     for _ in range(count):
@@ -109,11 +104,13 @@ DENSE = """step => steps[step].reads.map(read => read.at && read.at.map((places,
   places.forEach((place, k) => { row[place] = read.slopes[read.by[out][k]]; });
   return row;
 }))"""
-FACTORS = """step => steps[step].reads.map(read => (read.factors || null)
-  && [read.factorOf, read.at.map((places, out) => places.map((place, k) => [place, read.factors[out][k]]))])"""
+FACTORS = """step => steps[step].reads.map(read => (read.factors || null) && [read.factorOf,
+  read.at.map((places, out) => places.map((place, k) => [place, read.factors[out][k]]))])"""
 
 
-@pytest.mark.parametrize("name", ["linear", "squeeze_excite", "softmax_cross_entropy", "batch_norm2d"])
+@pytest.mark.parametrize(
+    "name", ["linear", "squeeze_excite", "softmax_cross_entropy", "batch_norm2d"]
+)
 def test_derivatives_and_checks_follow_a_change(name, tabs):
     """A trace of the changed inputs in Python has the same derivatives, factors and checks."""
     walked, tab = walk_of(f"{name}.html"), tabs(f"{name}.html")

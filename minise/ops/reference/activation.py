@@ -122,8 +122,9 @@ def sigmoid_backward(dout: Array, cache: SigmoidCache) -> tuple[Array]:
     check_gradient("sigmoid", dout, cache.out)
 
     # forward: out = 1 / (1 + exp(-x))
-    # why: With e = exp(-x) the slope of 1 / (1 + e) is e / (1 + e) ** 2, which is out times e / (1
-    #      + e), that is out (1 - out); each out depends on its own x alone, so there is no sum.
+    # why: With e = exp(-x) the slope of out = 1 / (1 + e) is e / (1 + e) ** 2: that is out times e
+    #      / (1 + e), and e / (1 + e) = 1 - out, hence out (1 - out). Each out depends on its own x
+    #      alone, so there is no sum.
     dx = gate_backward(dout, cache.out, "sigmoid")
     return (dx,)
 

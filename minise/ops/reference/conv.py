@@ -155,8 +155,8 @@ def conv2d_backward(
     dbias = None if bias is None else sum_over(dout, (0, 2, 3))
 
     # forward: product = sum over c, a, b of weight[k, c, a, b] * window(padded, a, b)[n, c, p, q]
-    # why: Not a gradient: the weights multiplied the pixels of the padded image, which forward did
-    #      not keep, so dweight needs it computed again.
+    # why: Recomputed, not a gradient: the weights multiplied the pixels of the padded image, which
+    #      forward does not keep, so dweight needs it once more.
     padded = pad(x, where)
     # why: The same weight[k, c, a, b] multiplies the pixel at offset (a, b) of every window of
     #      every image, so its gradient sums dout times that pixel over n, p and q.

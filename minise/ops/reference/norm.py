@@ -145,11 +145,11 @@ def batch_norm2d_backward(dout: Array, cache: BatchNorm2dCache) -> tuple[Array, 
     check_gradient("batch_norm2d", dout, cache.x)
     x, gamma, _, mean, rstd, *_ = cache
     M = x.size // len(gamma)
-    # why: Not a gradient: forward keeps x, mean and rstd but no array of the size of x besides, so
-    #      centred is computed again from them.
+    # why: Recomputed, not a gradient: forward keeps x, mean and rstd, and centred follows from
+    #      them.
     centred = x - mean[:, None, None]
-    # why: Not a gradient: gamma multiplied xhat in forward, so dgamma needs its values, which
-    #      forward did not keep.
+    # why: Recomputed, not a gradient: gamma multiplied xhat in forward, so dgamma needs its values,
+    #      which forward does not keep.
     xhat = centred * rstd[:, None, None]
 
     # forward: out = gamma * xhat + beta

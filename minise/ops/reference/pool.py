@@ -186,7 +186,8 @@ def avg_pool2d_forward(
     where = windows_of(x.shape[2:], kernel, stride, padding, ceil_mode=ceil_mode)
     padded = pad(x, where)
     total = _sum_of_windows(padded, where)
-    # why: A window beyond the edge has fewer pixels, and the mean divides by those that count.
+    # why: A window that overhangs the edge can have fewer pixels that count, and the mean divides
+    #      by those.
     divisor = divisor_of(where, count_include_pad, x)  # = pixels that count in window (p, q)
     out = total / divisor
     return out, AvgPool2dCache(x, kernel, stride, padding, ceil_mode, count_include_pad)
@@ -217,8 +218,8 @@ def avg_pool2d_backward(dout: Array, cache: AvgPool2dCache) -> tuple[Array]:
     check_gradient("avg_pool2d", dout, x, (*x.shape[:2], *where.outputs))
 
     # forward: out = total / divisor
-    # why: Not a gradient: the number of pixels of each window depends on the sizes alone, so it is
-    #      counted again.
+    # why: Recomputed, not a gradient: how many pixels of each window count depends on the sizes
+    #      alone.
     divisor = divisor_of(where, count_include_pad, x)  # = pixels that count in window (p, q)
     # why: The divisor does not depend on x, so the slope of total / divisor in total is 1 /
     #      divisor.

@@ -54,15 +54,20 @@ const bar = (() => {
     showChanges();
   }
 
-  function showChanges() {
+  /** What is changed, in words; "" without a change. */
+  function words(most = SHOWN_CHANGES) {
     const numbers = live.changes().map(([a, entry, value]) => `${entryName(arrays[a], entry)} = ${exact(value)} (was ${exact(Number(live.original(a, entry)))})`);
     const routes = live.routesOff().map(([k, term]) => `route ${term} of ${nameOf(steps[k])} off`);
-    const all = [...numbers, ...routes], rest = all.length - SHOWN_CHANGES;
-    changes.hidden = !all.length && !live.canUndo();
+    const all = [...numbers, ...routes], rest = all.length - most;
+    return all.length ? `Changed: ${all.slice(0, most).join(", ")}${rest > 0 ? ` and ${rest} more` : ""}` : "";
+  }
+
+  function showChanges() {
+    changes.hidden = !live.isChanged() && !live.canUndo();
     changes.replaceChildren(
-      el("span", { role: "status" }, all.length ? `Changed: ${all.slice(0, SHOWN_CHANGES).join(", ")}${rest > 0 ? ` and ${rest} more` : ""}` : "Nothing is changed"),
+      el("span", { role: "status" }, words() || "Nothing is changed"),
       live.canUndo() ? button("Undo", "Undo the last change", () => { live.undo(); refresh(); }) : "",
-      all.length ? button("Reset all", "Set all numbers and routes to those of the trace", () => { live.reset(); refresh(); }) : "");
+      live.isChanged() ? button("Reset all", "Set all numbers and routes to those of the trace", () => { live.reset(); refresh(); }) : "");
   }
 
   /** Edit an entry of an input; `focus` puts the cursor into the field. */
@@ -88,7 +93,7 @@ const bar = (() => {
   });
   slide.addEventListener("input", () => set(slide.value, true));
   document.querySelector(".stage").prepend(editor, changes);
-  return { open, show, refresh };
+  return { open, show, refresh, words };
 })();
 
 /** Mark the changed numbers of a figure and numbers that are not recomputed; edit an input with Enter. */
@@ -124,10 +129,9 @@ function markContents(from = 0) {
   let k = from;
   for (; k < steps.length && performance.now() - started < 12; k++) {
     const link = document.querySelector(`#list a[data-screen="${k + 1}"]`);
-    if (!link || !steps[k].check) continue;
-    link.querySelector(".what").classList.toggle("bad", isWrong(steps[k]));
     link.querySelectorAll(".mark").forEach((mark) => mark.remove());
-    link.append(faultMark(steps[k]) || "");
+    link.querySelector(".what").classList.toggle("bad", isWrong(steps[k]));
+    if (isWrong(steps[k])) link.append(faultMark(steps[k]));
   }
   if (k < steps.length) marking = setTimeout(() => markContents(k), 0);
 }

@@ -96,8 +96,8 @@ function focusNode(root, array) {
   }
 }
 
-/** The steps that compute the gradient of an array, or one term of it, wrongly in the trace. */
-const wrongOf = (array) => steps.filter((step) => step.twin === array && step.fault);
+/** The steps that compute the gradient of an array, or one term of it, wrongly, as far as checked. */
+const wrongOf = (array) => steps.filter((step) => step.twin === array && live.isChecked(step) && isWrong(step));
 
 /** The sign of a wrong gradient beside the name of its array: of a wrong line, else of an heir. */
 function signOf(array) {

@@ -107,7 +107,10 @@ const live = (() => {
     return best;
   }
 
-  /** Give an object properties that are computed once for every change; `given` without a change. */
+  /**
+   * Give an object properties that are computed once for every change, `given` without a change;
+   * return a function that tells whether they are computed for the present numbers.
+   */
   function follow(object, names, given, compute) {
     let current = null, computedAt = -1;
     const now = () => {
@@ -116,6 +119,7 @@ const live = (() => {
       return current;
     };
     for (const name of names) Object.defineProperty(object, name, { get: () => now()[name] });
+    return () => !values || computedAt === version;
   }
 
   /** The derivatives of the loss in the entries of the value that a check perturbs. */
@@ -158,6 +162,7 @@ const live = (() => {
     return check;
   }
 
+  const isComputed = new Map(); // by step with a check
   steps.forEach((step) => {
     for (const read of step.reads.filter(({ at }) => at)) {
       const { at, by, slopes, factorOf, factors } = read, isKnown = () => known(read.node) && known(step.node);
@@ -166,7 +171,7 @@ const live = (() => {
     }
     if (step.check) {
       const given = step.check;
-      follow(step, ["check"], { check: given }, () => ({ check: checkOf(step, given) }));
+      isComputed.set(step, follow(step, ["check"], { check: given }, () => ({ check: checkOf(step, given) })));
     }
   });
 
@@ -182,6 +187,7 @@ const live = (() => {
   }
 
   return {
+    isChecked: (step) => isComputed.has(step) && isComputed.get(step)(),
     isChanged, isInput, isOff, isOld, problem, inputs: () => [...inputNodes.keys()],
     original: (a, entry) => recorded[a][entry],
     changedEntries: (a) => [...changes.keys()].map((key) => key.split(".").map(Number)).filter(([array]) => array === a).map(([, entry]) => entry),

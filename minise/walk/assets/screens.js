@@ -103,13 +103,26 @@ function lead(step) {
   return parts.length ? el("p", { class: "lead" }, ...parts) : null;
 }
 
+/** The lines of code, in runs of neighbouring lines of one helper function. */
+function runsOf(lines) {
+  const runs = [];
+  for (const line of lines) {
+    const run = runs[runs.length - 1];
+    if (run && line.helper && run[0].helper === line.helper) run.push(line);
+    else runs.push([line]);
+  }
+  return runs;
+}
+
 function ruleBox(step) {
   const math = el("div", { class: "shown" });
   math.innerHTML = `<math display="block" style="text-align:left">${step.mathml}</math>`;
   math.firstChild.setAttribute("alttext", step.formula);
   const constants = Object.entries(step.constants).map(([name, value]) => `${name} = ${value}`).join(", ");
   return el("div", { class: "rule" }, math, el("div", { class: "source" },
-    ...step.code.map((line, k) => el("div", { class: k ? "inner" : null }, el("pre", {}, el("code", {}, line.text)), el("span", { class: "at" }, `${line.file}:${line.line}`))),
+    ...runsOf(step.code).map(([first, ...more]) => el("div", { class: first.helper ? "inner" : null },
+      el("pre", {}, el("code", {}, [first, ...more].map((line) => line.text).join("\n"))),
+      el("span", { class: "at" }, `${first.helper ? `${first.helper}, ` : ""}${first.file}:${first.line}`))),
     constants ? el("span", { class: "with" }, `with ${constants}`) : null));
 }
 

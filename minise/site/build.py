@@ -1,0 +1,230 @@
+"""Build the site: make all parts in two processes, write them to a new folder, and rename it."""
+
+import importlib.util
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager, suppress
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from minise.atomic import TEMPORARY, writing
+from minise.site import parts
+from minise.site.checkout import ARTICLE, BrokenSite, Checkout
+from minise.site.frame import Link, asset, page
+from minise.site.notebook import notebook
+from minise.site.parts import Made
+from minise.site.search import index_of
+
+MARKER = ".minise-site"  # in a folder that a build may replace
+MODULES = {"marimo", "matplotlib", "latex2mathml", "nbformat", "pdoc"}
+MAX_BYTES = 15_000_000
+PROCESSES = 2
+REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+SOURCES = ("minise/ops/reference",)  # whose files have pages in any case
+
+
+class Written(NamedTuple):
+    """What a build has written."""
+
+    pages: int
+    size: int  # bytes of all files
+
+
+def check(folder: Path, repository: str = "", *, api: bool = True) -> None:
+    """Check that the site can be built into a folder.
+
+    Raises
+    ------
+    ValueError
+        If the folder is a file or holds something else than a site, if the repository is not
+        OWNER/NAME, if a package is missing, or if there is no checkout.
+    """
+    if repository and not REPOSITORY.fullmatch(repository):
+        raise ValueError(
+            f"site: repository is {repository!r}, expected OWNER/NAME, such as octocat/minise"
+        )
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"site: {folder} is a file, expected a folder: pass another path")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / MARKER).is_file():
+        raise ValueError(
+            f"site: {folder} is not empty and holds no earlier site, expected a new or an empty "
+            "folder: pass another path"
+        )
+    wanted = MODULES if api else MODULES - {"pdoc"}
+    if missing := sorted(name for name in wanted if importlib.util.find_spec(name) is None):
+        raise ValueError(
+            f"site: {', '.join(missing)} cannot be imported, expected the packages of the extra "
+            "site: pip install -e '.[site]'"
+        )
+    Checkout()
+
+
+def build(
+    folder: Path,
+    repository: str = "",
+    *,
+    api: bool = True,
+    say: Callable[[str], None] = lambda text: None,
+) -> Written:
+    """Build the site.
+
+    Parameters
+    ----------
+    folder : path
+        Where the site goes: a new or empty folder, or one with an earlier site, which is replaced.
+    repository : str, optional
+        "OWNER/NAME" on GitHub, for the badges and the install cells of the notebooks.
+    api : bool
+        Whether the API reference is built.
+    say : callable
+        Is called with a line about each part.
+
+    Raises
+    ------
+    ValueError
+        As `check`.
+    BrokenSite
+        If a link leads nowhere, a formula cannot be read, or the site is larger than MAX_BYTES.
+    OSError
+        If the folder cannot be written; then an earlier site is unchanged.
+    """
+    check(folder, repository, api=api)
+    site = _site(Checkout(), repository, api, say)
+    size = sum(len(text.encode()) for text in site.files.values())
+    if size > MAX_BYTES:
+        raise BrokenSite(f"site: it has {size:,} bytes, expected at most {MAX_BYTES:,}")
+    with _replacing(folder) as new:
+        for address, text in site.files.items():
+            path = new / address
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+    return Written(len(site.titles), size)
+
+
+def _site(checkout: Checkout, repository: str, api: bool, say: Callable[[str], None]) -> Made:
+    """Make all files."""
+    from minise.walk.pages import ENTRIES, index_page
+
+    site = Made()
+
+    def add(name: str, made: list[Made]) -> None:
+        part = Made()
+        for one in made:
+            part.add_all(one)
+        if not part.files:
+            return
+        site.add_all(part)
+        size = sum(len(text.encode()) for text in part.files.values())
+        say(f"{name}: {len(part.files)} files, {size / 1e6:.1f} MB")
+
+    with ProcessPoolExecutor(PROCESSES, get_context("spawn"), _one_thread) as pool:
+
+        def begin(function: Callable[..., Made], *arguments: Any) -> "Future[Made]":
+            return pool.submit(function, *arguments)
+
+        begun = [begin(parts.api)] if api else []
+        lessons = [begin(parts.lesson, *one) for one in _in_order(checkout)]
+        articles = [begin(parts.computed_article)] if ARTICLE in checkout.pages else []
+        walks = [begin(parts.walk, number) for number in range(len(ENTRIES))]
+        pages = [begin(parts.markdown, name) for name in checkout.pages if name != ARTICLE]
+        notebooks = [begin(notebook_of, name, repository) for name in checkout.lessons]
+        try:
+            add("lessons", [one.result() for one in lessons])
+            add("article", [one.result() for one in articles])
+            made = [one.result() for one in walks]
+            back = "<a class='home' href='../index.html'>minise</a> "
+            index = Made(titles={"walks/index.html": "Every number of a backward pass"})
+            index.files["walks/index.html"] = index_page([one.item for one in made], back)
+            add("walks", [*made, index])
+            add("pages", [one.result() for one in pages])
+            add("notebooks", [one.result() for one in notebooks])
+            add("API reference", [one.result() for one in begun])
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    names = site.sources | {
+        path.relative_to(checkout.root).as_posix()
+        for folder in SOURCES
+        for path in (checkout.root / folder).glob("*.py")
+    }
+    add("sources", [parts.sources(names)])
+    add("search", [_start(checkout, site)])
+    site.files[MARKER] = "minise site build replaces this folder.\n"
+    site.files[".nojekyll"] = ""
+    return site
+
+
+def _in_order(checkout: Checkout) -> Iterator[tuple[str, tuple[Link | None, Link | None]]]:
+    """Yield each lesson with links to the one before and the one after."""
+    links: list[Link | None] = [None]
+    for name in checkout.lessons:
+        title = re.search(r"^ +# (\d+\. .+)$", checkout.text(name), re.MULTILINE)
+        links.append(Link(checkout.addresses[name], title[1] if title else Path(name).stem))
+    links.append(None)
+    for k, name in enumerate(checkout.lessons):
+        yield name, (links[k], links[k + 2])
+
+
+def notebook_of(name: str, repository: str) -> Made:
+    """Make the notebook of a lesson."""
+    path = Checkout().root / name
+    return Made(files={f"notebooks/{path.stem}.ipynb": notebook(path, repository)})
+
+
+def _start(checkout: Checkout, site: Made) -> Made:
+    """Make the start page and the index of the search."""
+    says = {section.address: section.text for section in reversed(site.sections)}
+    title, body = parts.start(checkout, site.titles, lambda one: _sentence(says.get(one, "")))
+    made = Made(titles={"index.html": title})
+    made.files["index.html"] = page(
+        "index.html", title, body, script=asset("search.js"), wide=True, scripts=["search-index.js"]
+    )
+    made.files["search-index.js"] = index_of(site.sections)
+    return made
+
+
+def _sentence(text: str, most: int = 160) -> str:
+    """Return the first sentence of a text, or its first words."""
+    first = re.split(r"(?<=[.:?]) ", text, maxsplit=1)[0]
+    return first if len(first) <= most else first[:most].rsplit(" ", 1)[0] + " …"
+
+
+def _one_thread() -> None:
+    """Let a process compute with one thread, so that sums have one order."""
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = "1"
+    from threadpoolctl import threadpool_limits
+
+    threadpool_limits(1)
+
+
+@contextmanager
+def _replacing(folder: Path) -> Iterator[Path]:
+    """Yield a new folder that takes the place of another at the end, if nothing fails."""
+    target = Path(os.path.realpath(folder))
+    new, old = (_temporary(target) for _ in range(2))
+    with writing(folder):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        new.mkdir()
+        try:
+            yield new
+            if target.exists():
+                target.rename(old)
+            try:
+                new.rename(target)
+            except BaseException:
+                with suppress(OSError):
+                    old.rename(target)
+                raise
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _temporary(target: Path) -> Path:
+    return target.parent / TEMPORARY.replace("*", uuid.uuid4().hex)

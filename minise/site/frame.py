@@ -1,0 +1,126 @@
+"""What every page of the site has: style, theme, way back, contents, previous and next page."""
+
+import re
+from collections.abc import Sequence
+from functools import cache
+from html import escape
+from importlib.resources import files
+from typing import NamedTuple
+
+from minise.walk.page import asset as walk_asset
+
+WIDE = "wide"  # class of a page that uses the whole width
+HEADING = re.compile(r"<h([23])[^>]*\bid=[\"']([^\"']+)[\"'][^>]*>(.*?)</h\1>", re.DOTALL)
+FEW = 3  # headings from which contents are worth their place
+
+
+class Link(NamedTuple):
+    """The address of a page, relative to the folder of the site, and its title."""
+
+    address: str
+    title: str
+
+
+def page(
+    address: str,
+    title: str,
+    body: str,
+    *,
+    kicker: str = "",
+    before: Link | None = None,
+    after: Link | None = None,
+    script: str = "",
+    scripts: Sequence[str] = (),
+    wide: bool = False,
+) -> str:
+    """Return a whole page.
+
+    Parameters
+    ----------
+    address : str
+        Of the page, relative to the folder of the site, such as "lessons/02_linear.html".
+    title : str
+        Of the page; the body has the heading.
+    body : str
+        HTML with headings in order.
+    kicker : str
+        HTML that stands beside the way back to the start.
+    before, after : Link, optional
+        The previous and the next page.
+    script : str
+        JavaScript, after that of every page.
+    scripts : sequence of str
+        Addresses of scripts that come before.
+    wide : bool
+        Whether lines may be longer than those of prose.
+    """
+    root = "../" * address.count("/")
+    return fill(
+        "page.html",
+        title=escape(title),
+        style=style(),
+        root=root,
+        kicker=kicker,
+        contents=contents(body),
+        body=body,
+        around=around(root, before, after),
+        kind=WIDE if wide else "",
+        scripts="".join(f"<script src='{root}{one}'></script>" for one in scripts),
+        script="\n".join([asset("page.js"), script]),
+    )
+
+
+def contents(body: str) -> str:
+    """Return a folded list of the headings of a page, or "" if there are few."""
+    found = HEADING.findall(body)
+    if len(found) < FEW:
+        return ""
+    items = (
+        f"<li class='h{level}'><a href='#{escape(id)}'>{re.sub(r'<[^>]+>', '', title)}</a></li>"
+        for level, id, title in found
+    )
+    return (
+        "<nav class='contents' aria-label='On this page'><details open><summary>On this page"
+        f"</summary><ul>{''.join(items)}</ul></details></nav>"
+    )
+
+
+def around(root: str, before: Link | None, after: Link | None) -> str:
+    """Return links to the previous and the next page."""
+    links = [
+        f"<a rel='{rel}' href='{root}{link.address}'><small>{word}</small>{escape(link.title)}</a>"
+        for rel, word, link in (("prev", "Previous", before), ("next", "Next", after))
+        if link is not None
+    ]
+    return (
+        f"<nav class='around' aria-label='Order of reading'>{''.join(links)}</nav>" if links else ""
+    )
+
+
+@cache
+def style() -> str:
+    """Return the style sheet: the walk's colours and fonts, and the site's own rules."""
+    themes = re.findall(r":root[^{]*\{[^}]*\}", walk_asset("page.css"))
+    return "\n".join([*themes, asset("site.css")])
+
+
+@cache
+def asset(name: str) -> str:
+    """Return the text of a file in assets."""
+    return files("minise.site").joinpath("assets", name).read_text(encoding="utf-8")
+
+
+def fill(name: str, **parts: str) -> str:
+    """Return a template with each {{part}} replaced by the argument of that name."""
+    pieces = re.split(r"\{\{(\w+)\}\}", asset(name))
+    return "".join(parts[piece] if k % 2 else piece for k, piece in enumerate(pieces))
+
+
+def list_of(links: Sequence[tuple[Link, str]], root: str = "") -> str:
+    """Return links with a line of description each, as a list."""
+    items = (
+        f"<li><a href='{root}{link.address}'><b>{escape(link.title)}</b>"
+        f"<span class='says'>{escape(says)}</span></a></li>"
+        for link, says in links
+    )
+    return f"<ul class='cards'>{''.join(items)}</ul>"

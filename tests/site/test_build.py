@@ -1,0 +1,143 @@
+"""A build refuses bad input with one line, replaces a site only when it is whole, and repeats."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from minise.site import build as module
+from minise.site.build import MARKER, build, check
+from minise.site.checkout import BrokenSite, Checkout
+from minise.site.parts import Made
+from tests.cli.commands import call
+from tests.site.conftest import REPOSITORY
+
+NEEDED = ("marimo", "matplotlib", "latex2mathml", "nbformat", "pdoc")
+
+
+@pytest.fixture
+def whole(monkeypatch):
+    """Let the packages be there, and the site be one page, which a test may change."""
+    files = {"index.html": "<h1>new</h1>", MARKER: ""}
+    monkeypatch.setattr(module, "MODULES", set())
+    monkeypatch.setattr(module, "_site", lambda *_: Made(files=files, titles={"index.html": "new"}))
+    return files
+
+
+def refused(line, capsys):
+    status, out, err = call(line, capsys)
+    assert (status, out) == (2, "")
+    assert err.startswith("minise: site: ")
+    assert err.count("\n") == 1
+    return err
+
+
+def test_a_file_is_no_folder(tmp_path, capsys):
+    (tmp_path / "taken").write_text("mine")
+    assert "is a file, expected a folder" in refused(f"site build {tmp_path / 'taken'}", capsys)
+    assert (tmp_path / "taken").read_text() == "mine"
+
+
+def test_a_folder_with_something_else_is_left_alone(tmp_path, capsys):
+    (tmp_path / "thesis.tex").write_text("mine")
+    err = refused(f"site build {tmp_path}", capsys)
+    assert "is not empty and holds no earlier site, expected a new or an empty folder" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize("name", NEEDED)
+def test_a_missing_package_is_named_with_the_command_that_installs_it(name, tmp_path, monkeypatch):
+    found = module.importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda one, *rest: None if one == name else found("numpy")
+    )
+    with pytest.raises(ValueError, match=rf"site: {name} cannot be imported.*'\.\[site\]'"):
+        check(tmp_path / "new")
+    if name == "pdoc":
+        check(tmp_path / "new", api=False)
+
+
+def test_without_a_checkout(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="has no tutorials, expected a checkout of the project"):
+        Checkout(tmp_path)
+
+
+def test_a_repository_has_an_owner_and_a_name(tmp_path, capsys):
+    err = refused(f"site build {tmp_path / 'new'} --repository minise", capsys)
+    assert "repository is 'minise', expected OWNER/NAME" in err
+
+
+def test_build_is_the_only_action(tmp_path, capsys):
+    status, _, err = call(f"site serve {tmp_path}", capsys)
+    assert status == 2
+    assert "serve" in err
+
+
+def test_an_earlier_site_is_replaced_whole(tmp_path, whole):
+    folder = tmp_path / "site"
+    assert build(folder).pages == 1
+    (folder / "old.html").write_text("of the earlier site")
+    whole["index.html"] = "<h1>newer</h1>"
+    build(folder)
+    assert sorted(path.name for path in folder.iterdir()) == [MARKER, "index.html"]
+    assert "newer" in (folder / "index.html").read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["site"]
+
+
+def test_an_empty_folder_and_a_link_to_a_folder_are_filled(tmp_path, whole):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to("empty")
+    build(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "empty" / "index.html").is_file()
+
+
+def test_a_build_that_fails_loses_nothing(tmp_path, whole, monkeypatch):
+    folder = tmp_path / "site"
+    build(folder)
+    whole["index.html"] = "<h1>newer</h1>"
+    whole["a/page.html"] = "cannot be written"
+    write = Path.write_text
+
+    def full(path, *rest, **options):
+        if path.name == "page.html":
+            raise OSError(28, "No space left on device", str(path))
+        return write(path, *rest, **options)
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="free some space"):
+        build(folder)
+    assert (folder / "index.html").read_text() == "<h1>new</h1>"
+    assert [path.name for path in tmp_path.iterdir()] == ["site"]
+
+
+def test_a_site_that_is_too_large_is_not_written(tmp_path, whole, monkeypatch):
+    monkeypatch.setattr(module, "MAX_BYTES", 3)
+    with pytest.raises(BrokenSite, match="bytes, expected at most 3"):
+        build(tmp_path / "site")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_reports_the_result_and_a_broken_text(tmp_path, whole, monkeypatch, capsys):
+    status, out, _ = call(f"site build {tmp_path / 'site'}", capsys)
+    assert status == 0
+    assert "1 pages, 0.0 MB" in " ".join(out.split())
+    monkeypatch.setattr(module, "MAX_BYTES", 3)
+    status, _, err = call(f"site build {tmp_path / 'site'}", capsys)
+    assert status == 1
+    assert err.startswith("minise: site: it has")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_second_build_gives_the_same_bytes(site):
+    """Of a lesson with its walks, an op's walk and a notebook, made in another process."""
+    from minise.site import parts
+
+    name = "tutorials/06_squeeze_and_excitation.py"
+    (around,) = [around for one, around in module._in_order(Checkout()) if one == name]
+    made = [parts.lesson(name, around), parts.walk(0), module.notebook_of(name, REPOSITORY)]
+    for part in made:
+        for address, text in part.files.items():
+            assert (site / address).read_text() == text, address
+    assert sys.modules["marimo"]
