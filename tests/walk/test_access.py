@@ -180,6 +180,17 @@ def test_wrong_lines_and_heirs_are_told_apart_in_words(screen):
     assert "Wrong line, inherits from dv too: the mistake is in" in note.inner_text()
 
 
+def test_a_route_that_is_off_is_said_in_words(screen):
+    tab = screen("squeeze_excite.html#step-18")
+    tab.uncheck("[data-term=dx_gate]")
+    mark = tab.locator("#list a[href='#step-18'] .mark")
+    api.expect(mark).to_have_text("\N{BALLOT X} a route is off")
+    label = tab.get_attribute(".graph .node >> nth=0", "aria-label")
+    assert label == "x, gradient computed, dx a route is off"
+    tab.check("[data-term=dx_gate]")
+    api.expect(mark).to_have_count(0)
+
+
 def test_nodes_of_the_graph_are_reached_and_opened_with_keys(screen):
     tab = screen("squeeze_excite.html#start")
     tab.focus(".graph .node[tabindex='0']")
