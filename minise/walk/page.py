@@ -19,6 +19,7 @@ from minise.walk.steps import Trace
 SCRIPTS = (
     "model.js",
     "evaluate.js",
+    "tape.js",
     "live.js",
     "faults.js",
     "heatmap.js",

@@ -309,6 +309,7 @@ ARGUMENTS = {
     "resume": "resume runs/a",
     "guard": "guard runs/a",
     "bench": "bench cpu",
+    "site": "site build public",
 }
 
 

@@ -31,6 +31,7 @@ COMMANDS = {
     "profile": "profile --net se_resnet8 --batch 8 --ops reference",
     "bench": "bench --help",
     "guard": "guard --help",
+    "site": "site --help",
     "doctor": "doctor",
 }
 QUICK = ["", "--version", "train --help", "summary all"]

@@ -1,4 +1,4 @@
-"""The site that the tests look at: the one in the folder MINISE_SITE, or one built for the run."""
+"""The site that the tests look at, in the folder MINISE_SITE; .ci/run builds it by the command."""
 
 import os
 from pathlib import Path
@@ -6,17 +6,12 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = "octocat/minise"
+BUILD = f"minise site build FOLDER --repository {REPOSITORY}"
 
 
 @pytest.fixture(scope="session")
-def site(tmp_path_factory):
-    """Return the folder of a whole site, built with REPOSITORY."""
+def site():
+    """Return the folder of a whole site."""
     if folder := os.environ.get("MINISE_SITE"):
         return Path(folder)
-    for name in ("marimo", "matplotlib", "latex2mathml", "nbformat", "pdoc"):
-        pytest.importorskip(name, reason=f"needs {name}: pip install -e '.[site]'")
-    from minise.site.build import build
-
-    folder = tmp_path_factory.mktemp("site")
-    build(folder, REPOSITORY)
-    return folder
+    pytest.skip(f"needs a site: {BUILD}, then MINISE_SITE=FOLDER pytest -m slow tests/site")

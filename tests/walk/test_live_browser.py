@@ -85,18 +85,19 @@ def test_every_step_follows_a_change_of_the_inputs(page, tabs):
         assert tab.evaluate(wrong) == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.file.removesuffix(".html"))
-def test_a_change_is_on_the_screen_within_a_tenth_of_a_second(page, tabs):
-    """The median over all screens of the page; each screen is rendered anew."""
-    tab = tabs(page.file)
-    times = tab.evaluate("""() => Array.from({ length: last }, (_, screen) => {
+@pytest.mark.parametrize("name", ["net", "block", "se_block_tail"])
+def test_a_change_is_on_the_screen_within_a_tenth_of_a_second(name, tabs):
+    """The fastest of some changes on the first screen, a forward and a backward step."""
+    times = tabs(f"{name}.html").evaluate("""() => [0, 2, last - 2].map((screen) => {
       goTo(screen);
-      const started = performance.now();
-      live.change(0, 0, screen / 7 - 1);
-      bar.refresh();
-      return performance.now() - started;
+      return Math.min(...[1, 2, 3, 4, 5, 6].map((value) => {
+        const started = performance.now();
+        live.change(0, 0, value / 4);
+        bar.refresh();
+        return performance.now() - started;
+      }));
     })""")
-    assert sorted(times)[len(times) // 2] < MAX_MS
+    assert max(times) < MAX_MS
 
 
 DENSE = """step => steps[step].reads.map(read => read.at && read.at.map((places, out) => {

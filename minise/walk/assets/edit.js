@@ -8,7 +8,7 @@ const bar = (() => {
   const name = el("label", { for: "number" }), problem = el("p", { class: "problem", role: "alert", id: "problem" });
   const field = el("input", { id: "number", type: "text", inputmode: "decimal", autocomplete: "off", size: 7, "aria-describedby": "problem" });
   const slide = el("input", { type: "range", class: "slide" });
-  const back = button("", "", () => set(live.original(...target)));
+  const back = button("", "Set it to the number of the trace again", () => set(live.original(...target)));
   const editor = el("form", { class: "editor", hidden: "" }, name, field,
     button("\u2212", "Less", () => shift(-1)), button("+", "More", () => shift(1)), slide, back, button("×", "Close the field", () => close()), problem);
   const changes = el("div", { class: "changed", hidden: "" });
