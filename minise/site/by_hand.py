@@ -15,7 +15,7 @@ from minise.checks import Array
 from minise.gradcheck import check
 from minise.ops import reference
 from minise.ops.reference.squeeze_excite import SqueezeExciteCache
-from minise.site.evidence import word
+from minise.site.wording import word
 from minise.walk.steps import BACKWARD, FORWARD, Trace
 from minise.walk.trace import trace
 
