@@ -178,7 +178,7 @@ function markGraph(figure, k, chosen) {
     const a = Number(node.dataset.node);
     const states = ["node", (done.has(a) || !stepOfArray.has(a)) && "done", graded.has(a) && "graded", a === now && "now", back && "backward"];
     node.setAttribute("class", states.filter(Boolean).join(" "));
-    const words = [done.has(a) || !stepOfArray.has(a) ? "" : "not computed yet", graded.has(a) ? "gradient computed" : "", ...wrongOf(a).map((wrong) => `${nameOf(wrong)} ${wrong.fault.mark}`)];
+    const words = [done.has(a) || !stepOfArray.has(a) ? "" : "not computed yet", graded.has(a) ? "gradient computed" : "", ...wrongOf(a).map((wrong) => `${nameOf(wrong)} ${markOf(wrong).slice(2)}`)];
     node.setAttribute("aria-label", [arrays[a].name, ...words].filter(Boolean).join(", "));
     if (a === now) node.setAttribute("aria-current", "step");
     else node.removeAttribute("aria-current");
