@@ -14,7 +14,7 @@ from minise.pictures.gating import se_block
 from minise.pictures.svg import Picture
 from minise.site import by_hand, evidence, plots
 from minise.site.charts import figure
-from minise.site.evidence import percent
+from minise.site.wording import percent
 from minise.walk.page import page
 
 WALK = "by_hand.html"  # the walk of the case by hand, in the folder walks/ of the site
