@@ -343,16 +343,22 @@ def _():
     mo.md(r"""
     ## Task: without a skeleton
 
-    Forward subtracts the mean and squares: `centred = x - x.mean()`, `out = centred**2`. Write the
-    whole backward. The cache is `centred`; return `dx`. Two lines are enough: one for each line of
-    forward, last line first. How many routes does $x$ have?
+    Forward subtracts the mean of each row of a table and squares:
+
+    ```python
+    centred = x - x.mean(axis=1, keepdims=True)  # keepdims: the mean is (4, 1), a column
+    out = centred**2
+    ```
+
+    Write the whole backward. The cache is `centred`; return `dx`. Two lines are enough: one for
+    each line of forward, last line first. How many routes does a number of `x` have?
     """)
     return
 
 
 @app.function
 def centred_square_backward(dout, centred):
-    """Return dx of out = (x - mean(x)) ** 2, for x of shape (5,)."""
+    """Return dx of out = (x - mean of the row) ** 2, for x of shape (4, 5)."""
     ...
 
 
@@ -360,21 +366,23 @@ def centred_square_backward(dout, centred):
 def _():
     def centred_square(x):
         """Return out and the cache."""
-        centred = x - x.mean()
+        centred = x - x.mean(axis=1, keepdims=True)
         return centred**2, centred
 
     task = Task(
-        by_gradients(centred_square, [np.random.default_rng(0).standard_normal(5)], names=["x"]),
+        by_gradients(
+            centred_square, [np.random.default_rng(0).standard_normal((4, 5))], names=["x"]
+        ),
         hints=(
             "out = centred**2: rule one. The derivative of a square is twice the number.",
             "centred = x - mean: x has two routes, a direct one, and one through the mean.",
-            "Every number of centred uses the one mean, with a minus: dmean = -dcentred.sum(). "
-            "Rule six gives each x a fifth of dmean.",
+            "All numbers of a row of centred use one mean, with a minus: dmean = "
+            "-dcentred.sum(axis=1, keepdims=True). Rule six gives each x a fifth of dmean.",
         ),
         solution="""
             def centred_square_backward(dout, centred):
                 dcentred = dout * 2 * centred
-                dx = dcentred - dcentred.mean()
+                dx = dcentred - dcentred.mean(axis=1, keepdims=True)
                 return dx
         """,
     )

@@ -24,6 +24,7 @@ FORWARD = "# forward: "
 FORMULA = "# = "
 WHY = re.compile(r"# why(?: if (.+?))?: (.*)")
 CONTINUED = "#      "
+PARTS = ("body", "orelse", "handlers", "finalbody", "cases")  # of a compound statement
 
 
 class Undone(NamedTuple):
@@ -83,11 +84,11 @@ def _statements_in(text: str) -> dict[int, Statement]:
             is_loop = isinstance(node, ast.For | ast.While)
             if is_loop:
                 statements[node.lineno] = Statement(node.lineno, loops, True)
-            elif not hasattr(node, "body"):
+            elif not any(hasattr(node, part) for part in PARTS):
                 lines = range(node.lineno, node.end_lineno + 1)
                 statements.update(dict.fromkeys(lines, Statement(node.lineno, loops, False)))
-            visit(getattr(node, "body", []), loops + is_loop)
-            visit(getattr(node, "orelse", []), loops + is_loop)
+            for part in PARTS:
+                visit(getattr(node, part, []), loops + is_loop)
 
     visit(ast.parse(text).body, 0)
     return statements

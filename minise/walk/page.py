@@ -18,9 +18,10 @@ from minise.walk.steps import Trace
 
 SCRIPTS = (
     "model.js",
-    "faults.js",
     "evaluate.js",
+    "tape.js",
     "live.js",
+    "faults.js",
     "heatmap.js",
     "graph.js",
     "detail.js",

@@ -5,7 +5,8 @@ By lesson: text of the solution, its replacement, part of the answer. At least t
 
 WRONG = {
     "01_chain_rule": [
-        ("dcentred - dcentred.mean()", "dcentred", "0.245642, the derivative of forward is 0.15"),
+        (" - dcentred.mean(axis=1, keepdims=True)", "", "the error is constant per row: the term"),
+        ("mean(axis=1, keepdims=True)", "mean()", "dx: the error is constant per row"),
         ("dout * 2 * centred", "dout * centred", "dx: the gradient is 0.5 times the correct one"),
     ],
     "02_linear": [

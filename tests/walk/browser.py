@@ -1,13 +1,16 @@
-"""Playwright's API and the screens, for the tests that use a page beyond the fixture `opened`."""
+"""Chromium for the tests of pages: Playwright's API, the program and the screens."""
+
+import shutil
 
 import pytest
-
-from tests.walk.conftest import CHROMIUM, DESKTOP, NEEDS
 
 # A new hash is rendered in a later task, so a test waits with `expect`, which runs outside the
 # page: `wait_for_function` evaluates a string, which the page's security policy forbids.
 api = pytest.importorskip(
     "playwright.sync_api", reason="needs Playwright: pip install -e '.[browser]'"
 )
-PHONE = dict(width=360, height=740)
-__all__ = ["CHROMIUM", "DESKTOP", "NEEDS", "PHONE", "api"]
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
+NEEDS = f"needs one of {', '.join(NAMES)}"
+
+DESKTOP, PHONE = dict(width=1280, height=900), dict(width=360, height=740)

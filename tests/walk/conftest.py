@@ -1,24 +1,16 @@
 """Pages in headless Chromium, for the tests that need a browser."""
 
-import shutil
-
 import pytest
 
 from minise.walk.page import write_page
 from tests.walk.pages import walk_of
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
-NEEDS = f"needs one of {', '.join(NAMES)}"
-DESKTOP = dict(width=1280, height=900)
-
 
 @pytest.fixture(scope="module")
 def browser():
     """Start headless Chromium; without it, or without Playwright, skip the test."""
-    api = pytest.importorskip(
-        "playwright.sync_api", reason="needs Playwright: pip install -e '.[browser]'"
-    )
+    from tests.walk.browser import CHROMIUM, NEEDS, api  # skips without Playwright
+
     if CHROMIUM is None:
         pytest.skip(NEEDS)
     with api.sync_playwright() as playwright:
@@ -47,6 +39,8 @@ def opened(browser, files):
     console, requests, contexts = [], [], []
 
     def go(name, hash="", **options):
+        from tests.walk.browser import DESKTOP
+
         context = browser.new_context(**{"viewport": DESKTOP, **options})
         contexts.append(context)
         tab = context.new_page()

@@ -12,13 +12,10 @@ from minise.walk import trace
 from minise.walk.cases import case
 from minise.walk.page import write_page
 from minise.walk.pages import write_pages
-from tests.walk.conftest import DESKTOP
+from tests.walk.browser import DESKTOP, api
 from tests.walk.pages import PAGES
 from tests.walk.students import RIGHT, module, replaced
 
-api = pytest.importorskip(
-    "playwright.sync_api", reason="needs Playwright: pip install -e '.[browser]'"
-)
 PHONE = dict(width=390, height=844)
 MIN_CONTRAST, MIN_CONTRAST_SIGN = (
     4.5,
@@ -104,9 +101,14 @@ def screen(opened, folder):
 @pytest.mark.parametrize("name", SCREENS)
 def test_contrast_targets_and_headings(name, screen):
     """Dimmed cells, cells of full colour and the current step in the contents included."""
-    tab = screen(name, viewport=DESKTOP)
+    tab = screen(name, viewport=DESKTOP, reduced_motion="reduce")  # colours without transitions
     if tab.locator("#entry .all").count():
         tab.click("#entry .all")
+    if "#start" in name:  # with the field for a number, and what was changed
+        tab.dblclick(".inputs td.cell >> nth=0")
+        tab.fill("#number", "0.5")
+        tab.keyboard.press("Enter")
+        assert tab.locator(".changed button").count() == 2
     if "#step" in name:
         assert tab.locator(".lit td.cell:not(.on, .chosen)").count() > 2
     for scheme in ("light", "dark"):
@@ -176,6 +178,17 @@ def test_wrong_lines_and_heirs_are_told_apart_in_words(screen):
     )
     tab.click("#step .fault a >> text=Go to dh")
     assert "Wrong line, inherits from dv too: the mistake is in" in note.inner_text()
+
+
+def test_a_route_that_is_off_is_said_in_words(screen):
+    tab = screen("squeeze_excite.html#step-18")
+    tab.uncheck("[data-term=dx_gate]")
+    mark = tab.locator("#list a[href='#step-18'] .mark")
+    api.expect(mark).to_have_text("\N{BALLOT X} a route is off")
+    label = tab.get_attribute(".graph .node >> nth=0", "aria-label")
+    assert label == "x, gradient computed, dx a route is off"
+    tab.check("[data-term=dx_gate]")
+    api.expect(mark).to_have_count(0)
 
 
 def test_nodes_of_the_graph_are_reached_and_opened_with_keys(screen):

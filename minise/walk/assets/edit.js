@@ -8,7 +8,7 @@ const bar = (() => {
   const name = el("label", { for: "number" }), problem = el("p", { class: "problem", role: "alert", id: "problem" });
   const field = el("input", { id: "number", type: "text", inputmode: "decimal", autocomplete: "off", size: 7, "aria-describedby": "problem" });
   const slide = el("input", { type: "range", class: "slide" });
-  const back = button("", "", () => set(live.original(...target)));
+  const back = button("", "Set it to the number of the trace again", () => set(live.original(...target)));
   const editor = el("form", { class: "editor", hidden: "" }, name, field,
     button("\u2212", "Less", () => shift(-1)), button("+", "More", () => shift(1)), slide, back, button("×", "Close the field", () => close()), problem);
   const changes = el("div", { class: "changed", hidden: "" });
@@ -54,15 +54,20 @@ const bar = (() => {
     showChanges();
   }
 
-  function showChanges() {
+  /** What is changed, in words; "" without a change. */
+  function words(most = SHOWN_CHANGES) {
     const numbers = live.changes().map(([a, entry, value]) => `${entryName(arrays[a], entry)} = ${exact(value)} (was ${exact(Number(live.original(a, entry)))})`);
     const routes = live.routesOff().map(([k, term]) => `route ${term} of ${nameOf(steps[k])} off`);
-    const all = [...numbers, ...routes], rest = all.length - SHOWN_CHANGES;
-    changes.hidden = !all.length && !live.canUndo();
+    const all = [...numbers, ...routes], rest = all.length - most;
+    return all.length ? `Changed: ${all.slice(0, most).join(", ")}${rest > 0 ? ` and ${rest} more` : ""}` : "";
+  }
+
+  function showChanges() {
+    changes.hidden = !live.isChanged() && !live.canUndo();
     changes.replaceChildren(
-      el("span", { role: "status" }, all.length ? `Changed: ${all.slice(0, SHOWN_CHANGES).join(", ")}${rest > 0 ? ` and ${rest} more` : ""}` : "Nothing is changed"),
+      el("span", { role: "status" }, words() || "Nothing is changed"),
       live.canUndo() ? button("Undo", "Undo the last change", () => { live.undo(); refresh(); }) : "",
-      all.length ? button("Reset all", "Set all numbers and routes to those of the trace", () => { live.reset(); refresh(); }) : "");
+      live.isChanged() ? button("Reset all", "Set all numbers and routes to those of the trace", () => { live.reset(); refresh(); }) : "");
   }
 
   /** Edit an entry of an input; `focus` puts the cursor into the field. */
@@ -88,7 +93,7 @@ const bar = (() => {
   });
   slide.addEventListener("input", () => set(slide.value, true));
   document.querySelector(".stage").prepend(editor, changes);
-  return { open, show, refresh };
+  return { open, show, refresh, words };
 })();
 
 /** Mark the changed numbers of a figure and numbers that are not recomputed; edit an input with Enter. */
@@ -123,8 +128,10 @@ function markContents(from = 0) {
   const started = performance.now();
   let k = from;
   for (; k < steps.length && performance.now() - started < 12; k++) {
-    const what = document.querySelector(`#list a[data-screen="${k + 1}"] .what`);
-    if (what && steps[k].check) what.classList.toggle("bad", !steps[k].check.agrees.every(Boolean));
+    const link = document.querySelector(`#list a[data-screen="${k + 1}"]`);
+    link.querySelectorAll(".mark").forEach((mark) => mark.remove());
+    link.querySelector(".what").classList.toggle("bad", isWrong(steps[k]));
+    if (isWrong(steps[k])) link.append(faultMark(steps[k]));
   }
   if (k < steps.length) marking = setTimeout(() => markContents(k), 0);
 }

@@ -96,13 +96,13 @@ function focusNode(root, array) {
   }
 }
 
-/** The steps that compute the gradient of an array, or one term of it, wrongly. */
-const wrongOf = (array) => steps.filter((step) => step.twin === array && isWrong(step));
+/** The steps that compute the gradient of an array, or one term of it, wrongly, as far as checked. */
+const wrongOf = (array) => steps.filter((step) => step.twin === array && (step.fault || live.isChecked(step)) && isWrong(step));
 
 /** The sign of a wrong gradient beside the name of its array: of a wrong line, else of an heir. */
 function signOf(array) {
   const wrong = wrongOf(array);
-  return wrong.length ? ` ${markOf(wrong.find((step) => faultClass(step) === "culprit") || wrong[0])[0]}` : "";
+  return wrong.length ? ` ${signOfFault(wrong.find(isCulprit) || wrong[0])}` : "";
 }
 
 function arc({ from, to }, base, tall, span) {

@@ -84,6 +84,18 @@ const live = (() => {
 
   const near = (a, b) => Math.abs(a - b) <= 8 * Number.EPSILON * Math.abs(b);
 
+  /** The only number that equals the derivative of a term, as 2 * place (+ 1 for minus), else -1. */
+  function factorOfTerm(numbers, slope, derivative, value) {
+    for (const sign of [1, -1]) {
+      let found = -1, count = 0;
+      for (let place = 0; place < numbers.length && count < 2; place++) {
+        if (near(sign * numbers[place], derivative) && near(sign * slope[place], value)) { found = place; count += 1; }
+      }
+      if (count === 1) return 2 * found + (sign < 0 ? 1 : 0);
+    }
+    return -1;
+  }
+
   /** The other factor of each product in a sum, as in minise/walk/data.py. */
   function factorsOf(step, read, { at, by, slopes }) {
     let best = {}, most = 0;
@@ -91,15 +103,9 @@ const live = (() => {
       if (other.sum || !other.at) return;
       const numbers = arrays[other.array].values;
       const codes = at.map((places, out) => {
-        const slope = new Map(other.at[out].map((place, i) => [place, other.slopes[other.by[out][i]]]));
-        return places.map((entry, i) => {
-          for (const sign of [1, -1]) {
-            const same = numbers.flatMap((number, place) =>
-              (near(sign * number, slopes[by[out][i]]) && near(sign * (slope.get(place) || 0), arrays[read.array].values[entry]) ? [place] : []));
-            if (same.length === 1) return 2 * same[0] + (sign < 0 ? 1 : 0);
-          }
-          return -1;
-        });
+        const slope = new Float64Array(numbers.length);
+        other.at[out].forEach((place, i) => { slope[place] = other.slopes[other.by[out][i]]; });
+        return places.map((entry, i) => factorOfTerm(numbers, slope, slopes[by[out][i]], arrays[read.array].values[entry]));
       });
       const count = codes.flat().filter((code) => code >= 0).length;
       if (count > most) [most, best] = [count, { factorOf: k, factors: codes }];
@@ -107,7 +113,10 @@ const live = (() => {
     return best;
   }
 
-  /** Give an object properties that are computed once for every change; `given` without a change. */
+  /**
+   * Give an object properties that are computed once for every change, `given` without a change;
+   * return a function that tells whether they are computed for the present numbers.
+   */
   function follow(object, names, given, compute) {
     let current = null, computedAt = -1;
     const now = () => {
@@ -116,6 +125,7 @@ const live = (() => {
       return current;
     };
     for (const name of names) Object.defineProperty(object, name, { get: () => now()[name] });
+    return () => !values || computedAt === version;
   }
 
   /** The derivatives of the loss in the entries of the value that a check perturbs. */
@@ -158,6 +168,7 @@ const live = (() => {
     return check;
   }
 
+  const isComputed = new Map(); // by step with a check
   steps.forEach((step) => {
     for (const read of step.reads.filter(({ at }) => at)) {
       const { at, by, slopes, factorOf, factors } = read, isKnown = () => known(read.node) && known(step.node);
@@ -166,7 +177,7 @@ const live = (() => {
     }
     if (step.check) {
       const given = step.check;
-      follow(step, ["check"], { check: given }, () => ({ check: checkOf(step, given) }));
+      isComputed.set(step, follow(step, ["check"], { check: given }, () => ({ check: checkOf(step, given) })));
     }
   });
 
@@ -182,6 +193,7 @@ const live = (() => {
   }
 
   return {
+    isChecked: (step) => isComputed.has(step) && isComputed.get(step)(),
     isChanged, isInput, isOff, isOld, problem, inputs: () => [...inputNodes.keys()],
     original: (a, entry) => recorded[a][entry],
     changedEntries: (a) => [...changes.keys()].map((key) => key.split(".").map(Number)).filter(([array]) => array === a).map(([, entry]) => entry),

@@ -38,13 +38,13 @@ function notesOnPaper() {
 }
 
 function showOnPaper() {
-  const inputs = Object.keys(arrays).map(Number).filter((a) => !stepOfArray.has(a) && a <= data.dout);
+  const inputs = Object.keys(arrays).map(Number).filter((a) => arrays[a].limit !== undefined);
   const picture = graphFigure.firstChild.cloneNode(true);
   picture.querySelectorAll(".node").forEach((node) => node.setAttribute("class", "node done"));
   picture.querySelectorAll(".edge").forEach((edge) => edge.setAttribute("class", "edge"));
   paper.replaceChildren(
     el("h1", {}, data.title), el("p", { class: "kicker" }, [data.name, document.getElementById("settings").textContent].filter(Boolean).join(", ")),
-    el("div", { class: "story" }, ...prose(data.story)), el("figure", { class: "graph" }, picture),
+    el("p", { class: "problem" }, bar.words(Infinity)), el("div", { class: "story" }, ...prose(data.story)), el("figure", { class: "graph" }, picture),
     onPaper("Inputs", inputs.map((a) => heatmap(arrays[a], { print: true }))),
     ...steps.map(stepOnPaper), el("section", { class: "sheet" }, ...endScreen()), ...notesOnPaper());
 }

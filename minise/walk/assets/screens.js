@@ -169,7 +169,7 @@ function stepScreen(k) {
   const title = el("h2", {}, array.name, el("span", { class: "shape" }, sizes(array)));
   return [
     el("p", { class: "pass" }, el("b", {}, step.direction === "forward" ? "Forward" : "Backward"), ` · step ${here} of ${steps.length} · ${whereOf(step)}`),
-    title, faultNote(step), oldNote(step), lead(step), ruleBox(step), step.terms.length ? routes(step) : null,
+    title, oldNote(step), faultNote(step), lead(step), ruleBox(step), step.terms.length ? routes(step) : null,
     el("div", { class: "work" },
       sources.length ? el("div", { class: "column reads" }, el("p", { class: "label" }, "reads"), ...sources.map((source) => source.figure)) : null,
       el("div", { class: "column result" }, el("p", { class: "label" }, "result"), result), array.real ? panel : null),
