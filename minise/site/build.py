@@ -114,8 +114,8 @@ def _site(checkout: Checkout, repository: str, api: bool, say: Callable[[str], N
 
     def add(name: str, made: list[Made]) -> None:
         part = Made()
-        for one in made:
-            part.add_all(one)
+        for piece in made:
+            part.add_all(piece)
         if not part.files:
             return
         site.add_all(part)
@@ -130,20 +130,20 @@ def _site(checkout: Checkout, repository: str, api: bool, say: Callable[[str], N
         # what is quick and most often wrong comes first
         pages = [begin(parts.markdown, name) for name in checkout.pages if name != ARTICLE]
         articles = [begin(parts.computed_article)] if ARTICLE in checkout.pages else []
-        lessons = [begin(parts.lesson, *one) for one in _in_order(checkout)]
+        lessons = [begin(parts.lesson, name, around) for name, around in _in_order(checkout)]
         notebooks = [begin(notebook_of, name, repository) for name in checkout.lessons]
         reference = [begin(parts.api)] if api else []
         walks = [begin(parts.walk, number) for number in range(len(ENTRIES))]
         try:
-            add("pages", [one.result() for one in pages])
-            add("article", [one.result() for one in articles])
-            add("lessons", [one.result() for one in lessons])
-            add("notebooks", [one.result() for one in notebooks])
-            add("API reference", [one.result() for one in reference])
-            made = [one.result() for one in walks]
+            add("pages", [future.result() for future in pages])
+            add("article", [future.result() for future in articles])
+            add("lessons", [future.result() for future in lessons])
+            add("notebooks", [future.result() for future in notebooks])
+            add("API reference", [future.result() for future in reference])
+            made = [future.result() for future in walks]
             back = "<a class='home' href='../index.html'>minise</a> "
             index = Made(titles={"walks/index.html": "Every number of a backward pass"})
-            index.files["walks/index.html"] = index_page([one.item for one in made], back)
+            index.files["walks/index.html"] = index_page([walk.item for walk in made], back)
             add("walks", [*made, index])
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -180,7 +180,9 @@ def notebook_of(name: str, repository: str) -> Made:
 def _start(checkout: Checkout, site: Made) -> Made:
     """Make the start page and the index of the search."""
     says = {section.address: section.text for section in reversed(site.sections)}
-    title, body = parts.start(checkout, site.titles, lambda one: _sentence(says.get(one, "")))
+    title, body = parts.start(
+        checkout, site.titles, lambda address: _sentence(says.get(address, ""))
+    )
     made = Made(titles={"index.html": title})
     made.files["index.html"] = page(
         "index.html", title, body, script=asset("search.js"), wide=True, scripts=["search-index.js"]

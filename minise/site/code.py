@@ -33,11 +33,11 @@ def source_page(checkout: Checkout, name: str, known: set[str]) -> str:
         return title + highlighted(checkout.text(name), Path(name).suffix)
     here = posixpath.dirname(f"source/{name}.html")
     items = []
-    for child in sorted(path.iterdir()):
-        inside = child.relative_to(checkout.root).as_posix()
+    for entry in sorted(path.iterdir()):
+        inside = entry.relative_to(checkout.root).as_posix()
         if not checkout.is_source(inside):
             continue
-        label = f"<code>{escape(child.name)}{'/' if child.is_dir() else ''}</code>"
+        label = f"<code>{escape(entry.name)}{'/' if entry.is_dir() else ''}</code>"
         if inside in known:
             address = posixpath.relpath(checkout.address(inside), here)
             label = f"<a href='{escape(address)}'>{label}</a>"

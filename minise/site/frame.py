@@ -11,7 +11,7 @@ from minise.walk.page import asset as walk_asset
 
 WIDE = "wide"  # class of a page that uses the whole width
 HEADING = re.compile(r"<h([23])[^>]*\bid=[\"']([^\"']+)[\"'][^>]*>(.*?)</h\1>", re.DOTALL)
-FEW = 3  # headings from which contents are worth their place
+MIN_HEADINGS = 3  # of a page with contents
 
 
 class Link(NamedTuple):
@@ -65,19 +65,19 @@ def page(
         body=body,
         around=around(root, before, after),
         kind=WIDE if wide else "",
-        scripts="".join(f"<script src='{root}{one}'></script>" for one in scripts),
+        scripts="".join(f"<script src='{root}{file}'></script>" for file in scripts),
         script="\n".join([asset("page.js"), script]),
     )
 
 
 def contents(body: str) -> str:
     """Return a folded list of the headings of a page, or "" if there are few."""
-    found = HEADING.findall(body)
-    if len(found) < FEW:
+    headings = HEADING.findall(body)
+    if len(headings) < MIN_HEADINGS:
         return ""
     items = (
         f"<li class='h{level}'><a href='#{escape(id)}'>{re.sub(r'<[^>]+>', '', title)}</a></li>"
-        for level, id, title in found
+        for level, id, title in headings
     )
     return (
         "<nav class='contents' aria-label='On this page'><details open><summary>On this page"

@@ -39,8 +39,8 @@ class LessonPage:
         self.stem = path.stem
         self.walks: dict[str, str] = {}
         outputs = [cell.output for cell in self.lesson.cells]
-        self._judged = {one.function.__name__ for one in outputs if isinstance(one, Judged)}
-        self._judged |= {one.title for one in outputs if isinstance(one, Answer)}
+        self._judged = {out.function.__name__ for out in outputs if isinstance(out, Judged)}
+        self._judged |= {out.title for out in outputs if isinstance(out, Answer)}
 
     def shown(self) -> Shown:
         """Return the body of the page."""

@@ -198,11 +198,11 @@ def start(
     from minise.site.search import box
 
     def cards(addresses: list[str]) -> str:
-        known = [Link(one, titles[one]) for one in addresses if one in titles]
+        known = [Link(address, titles[address]) for address in addresses if address in titles]
         return list_of([(link, says(link.address)) for link in known])
 
     lessons = [checkout.addresses[name] for name in checkout.lessons]
-    pages = [one for one in checkout.pages.values() if one != "article.html"]
+    pages = [address for address in checkout.pages.values() if address != "article.html"]
     groups = {
         "Begin here": ["article.html", "walks/squeeze_excite.html", "pages/tutorials.html"],
         "Lessons": lessons,
