@@ -17,7 +17,7 @@ def site(
     repository: str = "",
     without_api: bool = False,
 ) -> int:
-    """Build the site of walks, lessons, article, notebooks and API reference.
+    """Build the static site: lessons, walks, article, API reference.
 
     The pages open from disk and make no request. It needs a checkout of the project, and the extra
     site. A folder with an earlier site is replaced at the end.

@@ -23,7 +23,8 @@ def mathml(latex: str, *, block: bool = False) -> str:
     Raises
     ------
     ValueError
-        If a command is not known, which would be shown as it is written.
+        If the formula is not LaTeX, or a command is not known, which would be shown as it is
+        written.
     ImportError
         If latex2mathml is not installed.
     """
@@ -32,7 +33,13 @@ def mathml(latex: str, *, block: bool = False) -> str:
     text = latex.strip()
     for old, new in REPLACED.items():
         text = text.replace(old, new)
-    html: str = convert(text, display="block" if block else "inline")
+    try:
+        html: str = convert(text, display="block" if block else "inline")
+    except Exception as error:  # of many classes
+        raise ValueError(
+            f"mathml: {latex.strip()!r} is not LaTeX that latex2mathml reads "
+            f"({type(error).__name__}): correct the formula"
+        ) from error
     if unknown := re.search(r">\s*(\\[a-zA-Z]+|&)\s*<", html):
         raise ValueError(
             f"mathml: {unknown[1]} in {latex.strip()!r} is not known, expected LaTeX that "

@@ -127,23 +127,24 @@ def _site(checkout: Checkout, repository: str, api: bool, say: Callable[[str], N
         def begin(function: Callable[..., Made], *arguments: Any) -> "Future[Made]":
             return pool.submit(function, *arguments)
 
-        begun = [begin(parts.api)] if api else []
-        lessons = [begin(parts.lesson, *one) for one in _in_order(checkout)]
-        articles = [begin(parts.computed_article)] if ARTICLE in checkout.pages else []
-        walks = [begin(parts.walk, number) for number in range(len(ENTRIES))]
+        # what is quick and most often wrong comes first
         pages = [begin(parts.markdown, name) for name in checkout.pages if name != ARTICLE]
+        articles = [begin(parts.computed_article)] if ARTICLE in checkout.pages else []
+        lessons = [begin(parts.lesson, *one) for one in _in_order(checkout)]
         notebooks = [begin(notebook_of, name, repository) for name in checkout.lessons]
+        reference = [begin(parts.api)] if api else []
+        walks = [begin(parts.walk, number) for number in range(len(ENTRIES))]
         try:
-            add("lessons", [one.result() for one in lessons])
+            add("pages", [one.result() for one in pages])
             add("article", [one.result() for one in articles])
+            add("lessons", [one.result() for one in lessons])
+            add("notebooks", [one.result() for one in notebooks])
+            add("API reference", [one.result() for one in reference])
             made = [one.result() for one in walks]
             back = "<a class='home' href='../index.html'>minise</a> "
             index = Made(titles={"walks/index.html": "Every number of a backward pass"})
             index.files["walks/index.html"] = index_page([one.item for one in made], back)
             add("walks", [*made, index])
-            add("pages", [one.result() for one in pages])
-            add("notebooks", [one.result() for one in notebooks])
-            add("API reference", [one.result() for one in begun])
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

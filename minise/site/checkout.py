@@ -9,7 +9,7 @@ import minise
 MARKDOWN = ("README.md", "minise/bench/README.md", ".github/C*.md", "tutorials/*.md")
 MARKDOWN_PAGES = "tutorials/pages/*.md"
 ARTICLE = "tutorials/article.md"
-TEXT = {"", ".cff", ".cpp", ".cu", ".cuh", ".h", ".json", ".md", ".py", ".toml", ".txt", ".yml"}
+TEXT = {"", ".cff", ".cpp", ".css", ".cu", ".cuh", ".h", ".js", ".json", ".md", ".py", ".toml", ".txt"}
 
 
 class BrokenSite(ValueError):

@@ -100,8 +100,10 @@ def around(root: str, before: Link | None, after: Link | None) -> str:
 @cache
 def style() -> str:
     """Return the style sheet: the walk's colours and fonts, and the site's own rules."""
-    themes = re.findall(r":root[^{]*\{[^}]*\}", walk_asset("page.css"))
-    return "\n".join([*themes, asset("site.css")])
+    css = walk_asset("page.css")
+    screen = re.findall(r"^:root[^{]*\{[^}]*\}", css, re.MULTILINE)
+    paper = re.findall(r"^ +:root[^{]*\{[^}]*\}", css, re.MULTILINE)
+    return "\n".join([*screen, "@media print {", *paper, "}", asset("site.css")])
 
 
 @cache

@@ -158,7 +158,10 @@ def _inline(html: str) -> str:
 def _formula(text: str) -> str:
     """Return a formula that arithmatex wrapped in ||( ||) or ||[ ||]."""
     block = text.startswith("||[")
-    html = mathml(text[3:-3], block=block)
+    try:
+        html = mathml(text[3:-3], block=block)
+    except ValueError as error:
+        raise BrokenSite(f"site: {error}") from error
     return f"<div class='formula'>{html}</div>" if block else html
 
 

@@ -23,6 +23,8 @@ def test_a_command_that_is_not_known_is_refused():
         mathml(r"\qwerty x")
     with pytest.raises(ValueError, match="& in 'a & b' is not known"):
         mathml("a & b")
+    with pytest.raises(ValueError, match="'x_1_2' is not LaTeX .*: correct the formula"):
+        mathml("x_1_2")
 
 
 def test_code_is_highlighted_and_a_table_scrolls_in_its_box():
