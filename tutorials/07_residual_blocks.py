@@ -56,7 +56,7 @@ def _():
 def _():
     STACKS, LAYERS, SIZE = 400, 40, 8
 
-    def draw_rotations(rng):
+    def rotations(rng):
         """Return uniformly distributed rotations and reflections by stack and layer."""
         q, r = np.linalg.qr(rng.standard_normal((STACKS, LAYERS, SIZE, SIZE)))
         return q * np.sign(np.diagonal(r, axis1=-2, axis2=-1))[..., None, :]
@@ -65,13 +65,13 @@ def _():
         steps=[0.0, 0.1, 0.25, 0.5, 1.0], value=0.5, label="norm of the branch", show_value=True
     )
     depth = mo.ui.slider(1, LAYERS, value=20, label="layers", show_value=True)
-    rotations = draw_rotations(np.random.default_rng(0))
+    orthogonal = rotations(np.random.default_rng(0))
     mo.vstack([branch_norm, depth])
-    return SIZE, branch_norm, depth, rotations
+    return SIZE, branch_norm, depth, rotations, orthogonal
 
 
 @app.cell
-def _(SIZE, branch_norm, rotations):
+def _(SIZE, branch_norm, orthogonal):
     def norms_of(weights, shortcut):
         """Return the norm of the gradient after each layer, (layers + 1, stacks)."""
         stacks, layers = weights.shape[:2]
@@ -84,14 +84,21 @@ def _(SIZE, branch_norm, rotations):
         return np.array(norms)
 
     plain, residual = (
-        norms_of(branch_norm.value * rotations, shortcut) for shortcut in (False, True)
+        norms_of(branch_norm.value * orthogonal, shortcut) for shortcut in (False, True)
     )
     return norms_of, plain, residual
 
 
 @app.cell(hide_code=True)
-def _(norms_of, rotations):
-    _without, _with = (norms_of(0.5 * rotations, shortcut)[20] for shortcut in (False, True))
+def _(rotations, norms_of):
+    _as_page = mo.app_meta().mode == "run"  # this mode does not show the code of cells
+    mo.md(python_of(rotations, norms_of)) if _as_page else None
+    return
+
+
+@app.cell(hide_code=True)
+def _(norms_of, orthogonal):
+    _without, _with = (norms_of(0.5 * orthogonal, shortcut)[20] for shortcut in (False, True))
     show(
         Question(
             r"""
@@ -158,10 +165,10 @@ def _(branch_norm):
 
 
 @app.cell(hide_code=True)
-def _(SIZE, norms_of, rotations):
-    _raw, _ = np.linalg.qr(np.random.default_rng(0).standard_normal(rotations.shape))
-    _traces = [round(np.trace(q, axis1=-2, axis2=-1).mean(), 1) + 0.0 for q in (_raw, rotations)]
-    _medians = [np.median(norms_of(0.5 * q, shortcut=True)[20]) for q in (_raw, rotations)]
+def _(SIZE, norms_of, orthogonal):
+    _raw, _ = np.linalg.qr(np.random.default_rng(0).standard_normal(orthogonal.shape))
+    _traces = [round(np.trace(q, axis1=-2, axis2=-1).mean(), 1) + 0.0 for q in (_raw, orthogonal)]
+    _medians = [np.median(norms_of(0.5 * q, shortcut=True)[20]) for q in (_raw, orthogonal)]
     mo.md(f"""
     (Random numbers have traps of their own. `np.linalg.qr` of normal numbers is a rotation, but not
     a uniformly distributed one: it prefers rotations that turn back. The mean trace of its
