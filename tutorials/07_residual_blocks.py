@@ -67,7 +67,7 @@ def _():
     depth = mo.ui.slider(1, LAYERS, value=20, label="layers", show_value=True)
     orthogonal = rotations(np.random.default_rng(0))
     mo.vstack([branch_norm, depth])
-    return SIZE, branch_norm, depth, rotations, orthogonal
+    return SIZE, branch_norm, depth, orthogonal, rotations
 
 
 @app.cell
