@@ -22,8 +22,8 @@ def _():
     rule computes it for arrays, why we go backward, and how far shapes help to find the formula.
     At the end you write two backward passes yourself.
 
-    At a blue line, make a prediction before you unfold the answer: a wrong prediction shows you
-    what to read twice.
+    Three questions ask you to predict. Decide before you unfold the answer: a wrong prediction
+    shows you what to read twice.
 
     You need: derivatives of one variable, and matrix products in NumPy.
     """)

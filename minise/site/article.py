@@ -14,7 +14,7 @@ from minise.pictures.gating import se_block
 from minise.pictures.svg import Picture
 from minise.site import by_hand, evidence, plots
 from minise.site.charts import figure
-from minise.site.evidence import percent
+from minise.site.wording import percent
 from minise.walk.page import page
 
 WALK = "by_hand.html"  # the walk of the case by hand, in the folder walks/ of the site
@@ -88,7 +88,7 @@ def _frame(name: str) -> str:
     number = by_hand.step_number(name)
     return (
         f'<figure class="walk"><iframe loading="lazy" title="The step that computes {name}" '
-        'style="width:100%;height:44rem;border:1px solid var(--rule);border-radius:6px" '
+        'style="width:100%;height:52rem;max-height:92vh;border:1px solid var(--rule)" '
         f'src="site:walks/{WALK}?embed#step-{number}"></iframe>'
         f'<figcaption><a href="site:walks/{WALK}#step-{number}">The step that computes {name}, '
         "on a page of its own</a></figcaption></figure>"

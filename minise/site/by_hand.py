@@ -15,7 +15,7 @@ from minise.checks import Array
 from minise.gradcheck import check
 from minise.ops import reference
 from minise.ops.reference.squeeze_excite import SqueezeExciteCache
-from minise.site.evidence import word
+from minise.site.wording import word
 from minise.walk.steps import BACKWARD, FORWARD, Trace
 from minise.walk.trace import trace
 
@@ -207,17 +207,25 @@ def check_claims() -> None:
     ValueError
         If a statement does not hold.
     """
+    agrees = case().ok and case(exercise=True).ok
+    _require({"each gradient agrees with forward": agrees})
     arrays, answer = intermediates(), intermediates(exercise=True)
     last = arrays["dx_scale"][0, 0, 1, 1], arrays["dx"][0, 0, 1, 1]
-    statements = {
-        "each gradient agrees with forward": case().ok and case(exercise=True).ok,
-        "each entry agrees with the complex step": complex_step_error() < MAX_ERROR,
-        "the hidden unit is positive": bool((arrays["u"] > 0).all()),
-        "the gate route turns the sign of the last pixel": last[0] < 0 < last[1],
-        "dout is zero in the lower row of channel two": not DOUT[0, 1, 1].any(),
-        "G^T ds is dz": np.allclose(gate_jacobian().T @ arrays["ds"].ravel(), arrays["dz"].ravel()),
-        "all entries of the answer differ from zero": bool(answer["dx"].all()),
-    }
+    dz = gate_jacobian().T @ arrays["ds"].ravel()
+    _require(
+        {
+            "each entry agrees with the complex step": complex_step_error() < MAX_ERROR,
+            "the hidden unit is positive": bool((arrays["u"] > 0).all()),
+            "the gate route turns the sign of the last pixel": last[0] < 0 < last[1],
+            "dout is zero in the lower row of channel two": not DOUT[0, 1, 1].any(),
+            "G^T ds is dz": np.allclose(dz, arrays["dz"].ravel()),
+            "all entries of the answer differ from zero": bool(answer["dx"].all()),
+        }
+    )
+
+
+def _require(statements: dict[str, bool]) -> None:
+    """Raise an error for the first statement of the text that does not hold."""
     for statement, holds in statements.items():
         if not holds:
             raise ValueError(

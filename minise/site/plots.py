@@ -8,8 +8,9 @@ from minise import data
 from minise.analysis.intervals import mean_interval
 from minise.pictures.svg import WIDTH, Picture
 from minise.site.charts import RIGHT, Chart
-from minise.site.evidence import paired_differences, signed
+from minise.site.evidence import paired_differences
 from minise.site.measurements.record import read_result
+from minise.site.wording import signed
 
 PLAIN, SE = "forward", "backward"  # roles of colours: the right run and the wrong one, too
 IMAGE = 104  # size of an image in the figure of two images

@@ -33,6 +33,7 @@ HANDLERS: dict[str, Callable[..., Any]] = {}
 class TapedArray(np.ndarray[Any, Any]):
     """An array whose operations are recorded on a tape."""
 
+    means_ndarray = True  # unlike np.matrix: minise.ops.user keeps it as it is
     tape: Tape
     _node: int | None = None
     _base: "TapedArray | None" = None  # the array that this array is a view of

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from minise import nn
+from minise.ops.backend import load_ops
 from minise.tracing.tape import UNKNOWN
 from minise.walk import trace
 from minise.walk.cases import case
@@ -61,6 +62,16 @@ def names_off_the_tape(walked):
 
 def test_a_students_file_is_recorded_too(tmp_path):
     assert names_off_the_tape(student(tmp_path)) == []
+
+
+def test_a_net_that_uses_a_students_op_is_recorded_whole(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(RIGHT)
+    rng = np.random.default_rng(0)
+    net = nn.SEBlock(2, nn.SE(reduction=1), rng=rng, dtype=float)
+    walked = trace(net, rng.standard_normal((1, 2, 2, 1)), ops=load_ops(str(path)))
+    assert {step.file for step in walked.steps} == {"mine.py"}
+    assert names_off_the_tape(walked) == []
 
 
 @pytest.mark.parametrize(

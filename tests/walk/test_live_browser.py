@@ -87,16 +87,21 @@ def test_every_step_follows_a_change_of_the_inputs(page, tabs):
 
 @pytest.mark.parametrize("name", ["net", "block", "se_block_tail"])
 def test_a_change_is_on_the_screen_within_a_tenth_of_a_second(name, tabs):
-    """The fastest of some changes on the first screen, a forward and a backward step."""
-    times = tabs(f"{name}.html").evaluate("""() => [0, 2, last - 2].map((screen) => {
+    """The fastest of up to 30 changes on the first screen, a forward and a backward step."""
+    times = tabs(f"{name}.html").evaluate(
+        """most => [0, 2, last - 2].map((screen) => {
       goTo(screen);
-      return Math.min(...[1, 2, 3, 4, 5, 6].map((value) => {
+      let fastest = Infinity;
+      for (let k = 1; k <= 30 && fastest >= most; k++) {
         const started = performance.now();
-        live.change(0, 0, value / 4);
+        live.change(0, 0, k / 4);
         bar.refresh();
-        return performance.now() - started;
-      }));
-    })""")
+        fastest = Math.min(fastest, performance.now() - started);
+      }
+      return fastest;
+    })""",
+        MAX_MS,
+    )
     assert max(times) < MAX_MS
 
 
@@ -147,13 +152,15 @@ class RouteOff(Rerun):
         _, builder, steps = walked.live.values.args
         super().__init__(input_names(builder), walked.inputs)
         self.event = builder.events[steps[number]]
-        self.code, self.term = builder.calls[steps[number]].source, term
+        self.code = builder.calls[steps[number]].source
+        place = [read.name for read in walked.steps[number].reads].index(term)
+        self.name = builder.steps[steps[number]].reads[place].name  # of the term in the code
 
     def recorded(self, event: Event):
         if event.number != self.event.number:
             return super().recorded(event)
         read = leaves.leaves_of(event.line, event.scope)
-        leaf = next(leaf for leaf in read if leaf.name == self.term)
+        leaf = next(leaf for leaf in read if leaf.name == self.name)
         scope = leaves.with_array(event.scope, leaf, np.zeros_like(leaf.value))
         return self.code.run_line(event.line, scope)
 
@@ -165,6 +172,7 @@ class RouteOff(Rerun):
         ("batch_norm2d", "dcentred", "dcentred_var"),
         ("se_block_tail", "dx", "dx_gate"),
         ("net", "dx", "dx_scale"),
+        ("block", "dx", "db_add"),
     ],
 )
 def test_a_route_stays_off_and_every_later_step_follows(name, step, term, tabs):
@@ -269,6 +277,16 @@ def test_at_a_kink_the_slope_is_that_of_the_code(tabs):
     dx = tab.evaluate("arrays[steps.at(-1).array].values")
     assert (dx[1] != 0, dx[2]) == (True, 0)
     assert tab.evaluate("steps.at(-1).check.agrees.every(Boolean)")
+
+
+def test_numbers_that_overflow_are_shown_and_not_checked(tabs):
+    tab = tabs("batch_norm2d.html")
+    change(tab, [[0, 0, 1e200]])
+    tab.evaluate("goTo(steps.findIndex(step => nameOf(step) === 'dx') + 1)")
+    tab.hover(".result td.cell >> nth=0")
+    assert "not checked for the numbers as they are now" in tab.text_content(".verdict")
+    tab.evaluate("goTo(last)")
+    assert "not checked" in tab.text_content(".summary")
 
 
 def test_a_step_that_cannot_be_recomputed_says_so(tabs, tmp_path):

@@ -252,7 +252,8 @@ class Pair:
             value = np.asarray(value, np.float64 if expected is None else expected.dtype)
         if not isinstance(value, np.ndarray | np.generic) or value.dtype.kind not in "fciub":
             raise self.error(function, f"{label} {describe(value)}, expected an array")
-        if isinstance(value, np.ndarray) and type(value) is not np.ndarray:
+        is_other = isinstance(value, np.ndarray) and type(value) is not np.ndarray
+        if is_other and not getattr(value, "means_ndarray", False):  # as arrays that record a tape
             self.note(f"{label} {describe(value)}, expected numpy.ndarray")
             value = np.asarray(value)  # np.matrix and masked arrays have other semantics
         if expected is None:
@@ -266,7 +267,7 @@ class Pair:
             text = f"{label} {value.dtype}, expected {expected.dtype} as its inputs"
             raise self.error(function, f"{text}: precision is lost")
         self.note(f"{label} {value.dtype} for {expected.dtype} inputs")
-        return np.asarray(value, expected.dtype)
+        return value.astype(expected.dtype)
 
     def expected_out(self, arrays: tuple[Any, ...], settings: dict[str, Any]) -> "_Expected | None":
         """Return shape, dtype and cache class of the reference's result; cached."""

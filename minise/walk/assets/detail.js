@@ -147,7 +147,7 @@ function checkTable(check, entry, value) {
   const best = (check.complex || check.difference)[entry];
   const good = !check.old && check.agrees[entry], withoutRoute = live.routesOff().length > 0;
   const words = good ? "✓ agrees up to rounding"
-    : check.old ? "not computed for the numbers as they are now"
+    : check.old ? "not checked for the numbers as they are now"
       : withoutRoute ? `✗ off by ${medium(best - value)}: a route is switched off`
         : "✗ does not agree";
   return el("div", {}, el("div", { class: "scroll" }, table), el("p", { class: `verdict${good ? "" : " bad"}` }, words));

@@ -23,7 +23,7 @@ const bar = (() => {
     field.setAttribute("aria-invalid", String(Boolean(fault)));
     if (fault) return;
     live.change(...target, Number(text), sliding);
-    refresh();
+    refresh(sliding);
   }
 
   const shift = (way) => {
@@ -31,9 +31,11 @@ const bar = (() => {
     set(Number((current() + way * step).toFixed(12)));
   };
 
-  function refresh() {
+  /** Show all numbers anew; the address follows when a slider is released: browsers limit its changes. */
+  function refresh(sliding = false) {
     show();
-    goTo(here, selected, false);
+    if (sliding) render();
+    else goTo(here, selected, false);
     markContents();
   }
 
@@ -92,6 +94,7 @@ const bar = (() => {
     field.blur();
   });
   slide.addEventListener("input", () => set(slide.value, true));
+  slide.addEventListener("change", () => goTo(here, selected, false));
   document.querySelector(".stage").prepend(editor, changes);
   return { open, show, refresh, words };
 })();

@@ -96,7 +96,7 @@ function listen(figure, array, choose, name) {
     if (event.pointerType !== "mouse" || entry === null) return;
     // all digits, for the eye only: a screen reader would read a title out after the rounded number
     const cell = event.target.closest("td.cell");
-    cell.title = `${entryName(array, entry, name)}: ${exact(JSON.parse(cell.dataset.value))}`;
+    cell.title = `${entryName(array, entry, name)}: ${exact(array.values[entry])}`;
     choose(entry, false);
   });
   figure.addEventListener("pointerleave", (event) => { if (event.pointerType === "mouse") choose(null, false); });

@@ -71,7 +71,7 @@ function endScreen() {
     const good = step.check.agrees.every(Boolean);
     return el("tr", {},
       el("td", {}, el("a", { href: `#step-${k + 1}` }, el("code", {}, nameOf(step)))),
-      el("td", { class: `verdict${good ? "" : " bad"}` }, good ? "✓ correct" : markOf(step)),
+      el("td", { class: `verdict${good ? "" : " bad"}` }, step.check.old ? "not checked" : good ? "✓ correct" : markOf(step)),
       el("td", {}, whereOf(step)),
       el("td", {}, arrays[step.array].shape.join(" × ") || "1"),
       el("td", { class: "number" }, maxDifference.toExponential(1)),
