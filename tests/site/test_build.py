@@ -18,10 +18,12 @@ NEEDED = ("marimo", "matplotlib", "latex2mathml", "nbformat", "pdoc")
 @pytest.fixture
 def files(monkeypatch):
     """Let the packages be there, and the site be one page, which a test may change."""
-    files = {"index.html": "<h1>new</h1>", MARKER: ""}
+    contents = {"index.html": "<h1>new</h1>", MARKER: ""}
     monkeypatch.setattr(module, "MODULES", set())
-    monkeypatch.setattr(module, "_site", lambda *_: Made(files=files, titles={"index.html": "new"}))
-    return files
+    monkeypatch.setattr(
+        module, "_site", lambda *_: Made(files=contents, titles={"index.html": "new"})
+    )
+    return contents
 
 
 def refused(line, capsys):

@@ -138,10 +138,10 @@ def test_derivatives_and_checks_follow_a_change(name, tabs):
         for k, pair in enumerate(tab.evaluate(FACTORS, step.number)):
             factors = step.reads[pair[0]].value.ravel() if pair else []
             for out, row in enumerate(pair[1] if pair else []):
-                for place, code in row:
+                for column, code in row:
                     if code >= 0:
                         factor = (-1 if code % 2 else 1) * factors[code // 2]
-                        slope = step.reads[k].derivative[out, place]
+                        slope = step.reads[k].derivative[out, column]
                         assert abs(factor - slope) <= 1e-9 * abs(slope)
 
 
@@ -153,8 +153,8 @@ class RouteOff(Rerun):
         super().__init__(input_names(builder), walked.inputs)
         self.event = builder.events[steps[number]]
         self.code = builder.calls[steps[number]].source
-        place = [read.name for read in walked.steps[number].reads].index(term)
-        self.name = builder.steps[steps[number]].reads[place].name  # of the term in the code
+        k = [read.name for read in walked.steps[number].reads].index(term)
+        self.name = builder.steps[steps[number]].reads[k].name  # of the term in the code
 
     def recorded(self, event: Event):
         if event.number != self.event.number:
