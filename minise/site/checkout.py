@@ -1,7 +1,6 @@
 """The texts that the site shows, in a checkout of the project, and the address of each page."""
 
 import posixpath
-import re
 from functools import cached_property
 from pathlib import Path
 
@@ -70,7 +69,7 @@ class Checkout:
         path = self.root / name
         if not name or name.startswith(("..", "/")) or "__pycache__" in name:
             return False
-        return path.is_dir() or (path.is_file() and TEXT.fullmatch(path.suffix) is not None)
+        return path.is_dir() or (path.is_file() and path.suffix in TEXT)
 
     def address(self, name: str) -> str:
         """Return the address of a file's page, or "" if it can have none."""

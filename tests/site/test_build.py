@@ -18,12 +18,10 @@ NEEDED = ("marimo", "matplotlib", "latex2mathml", "nbformat", "pdoc")
 @pytest.fixture
 def files(monkeypatch):
     """Let the packages be there, and the site be one page, which a test may change."""
-    contents = {"index.html": "<h1>new</h1>", MARKER: ""}
+    files = {"index.html": "<h1>new</h1>", MARKER: ""}
     monkeypatch.setattr(module, "MODULES", set())
-    monkeypatch.setattr(
-        module, "_site", lambda *_: Made(files=contents, titles={"index.html": "new"})
-    )
-    return contents
+    monkeypatch.setattr(module, "_site", lambda *_: Made(files=files, titles={"index.html": "new"}))
+    return files
 
 
 def refused(line, capsys):
