@@ -289,7 +289,14 @@ def _():
     _pairs = list(zip(*([run[1] for run in both] for both in runs.values()), strict=True))
     cosines = np.array([a @ b / np.linalg.norm(a) / np.linalg.norm(b) for a, b in _pairs])
     missing = np.array([np.linalg.norm(a - b) / np.linalg.norm(a) for a, b in _pairs])
-    return cosines, losses, missing, without_gate_route
+    return cosines, losses, missing, train_net, without_gate_route
+
+
+@app.cell(hide_code=True)
+def _(without_gate_route, train_net):
+    _as_page = mo.app_meta().mode == "run"  # this mode does not show the code of cells
+    mo.md(python_of(without_gate_route, train_net)) if _as_page else None
+    return
 
 
 @app.cell(hide_code=True)

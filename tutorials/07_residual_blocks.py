@@ -67,7 +67,7 @@ def _():
     depth = mo.ui.slider(1, LAYERS, value=20, label="layers", show_value=True)
     turns = rotations(np.random.default_rng(0))
     mo.vstack([branch_norm, depth])
-    return SIZE, branch_norm, depth, turns
+    return SIZE, branch_norm, depth, rotations, turns
 
 
 @app.cell
@@ -85,6 +85,13 @@ def _(SIZE, branch_norm, turns):
 
     plain, residual = (norms_of(branch_norm.value * turns, shortcut) for shortcut in (False, True))
     return norms_of, plain, residual
+
+
+@app.cell(hide_code=True)
+def _(rotations, norms_of):
+    _as_page = mo.app_meta().mode == "run"  # this mode does not show the code of cells
+    mo.md(python_of(rotations, norms_of)) if _as_page else None
+    return
 
 
 @app.cell(hide_code=True)

@@ -206,6 +206,13 @@ def _(images):
 
 
 @app.cell(hide_code=True)
+def _(few_steps):
+    _as_page = mo.app_meta().mode == "run"  # this mode does not show the code of cells
+    mo.md(python_of(few_steps)) if _as_page else None
+    return
+
+
+@app.cell(hide_code=True)
 def _(losses):
     show(
         Question(

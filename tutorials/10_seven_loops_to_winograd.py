@@ -363,6 +363,13 @@ def matrices(finite):
     return a_t, g, b_t
 
 
+@app.cell(hide_code=True)
+def _():
+    _as_page = mo.app_meta().mode == "run"  # this mode does not show the code of cells
+    mo.md(python_of(matrices)) if _as_page else None
+    return
+
+
 @app.cell
 def _():
     POINTS = [0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5, 4.0, -4.0]

@@ -75,7 +75,14 @@ def _():
         scale_kernel(thread, image.ravel(), gates.ravel(), result, pixels=4)
     assert np.array_equal(result.reshape(image.shape), image * gates[:, :, None, None])
     Arrays(1, x=image, s=gates, out=result.reshape(image.shape))
-    return blocks, block, image
+    return block, blocks, image, scale_kernel
+
+
+@app.cell(hide_code=True)
+def _(scale_kernel):
+    _as_page = mo.app_meta().mode == "run"  # this mode does not show the code of cells
+    mo.md(python_of(scale_kernel)) if _as_page else None
+    return
 
 
 @app.cell(hide_code=True)
@@ -142,8 +149,8 @@ def _():
 
     The squeeze is a sum over a whole channel, so the threads must cooperate. Each lane of the warp
     sums every 32nd pixel. Then the sums of the lanes are added in pairs: lane $i$ adds the sum of
-    lane $i + 16$, then of lane $i + 8$, and so on. This takes five steps for 32 lanes, instead of
-    31. Move the slider to see the steps for 8 lanes.
+    lane $i + 16$, then of lane $i + 8$, and so on. 32 lanes take five steps in place of
+    the 31 additions of a single thread. Move the slider to see the steps for 8 lanes.
     """)
     return
 
@@ -331,8 +338,7 @@ def _():
     Fewer passes are also the reason for *fused* ops. The end of a block of [lesson
     7](?file=07_residual_blocks.py) is four ops: normalisation, squeeze and excitation, a sum and a
     ReLU. Called one by one, each writes its result to memory, and the next one reads it again. As
-    one op, `se_block_tail`, they compute the same numbers in fewer passes (pale: read, solid:
-    written):
+    one op, `se_block_tail`, they compute the same numbers in fewer passes:
     """),
             fused_tail(),
         ]
@@ -388,7 +394,14 @@ def _():
     sums = {
         name: [launch(order, waits) for waits in (True, False)] for name, order in orders.items()
     }
-    return numbers, sums
+    return launch, numbers, sum_in_block, sums
+
+
+@app.cell(hide_code=True)
+def _(sum_in_block, launch):
+    _as_page = mo.app_meta().mode == "run"  # this mode does not show the code of cells
+    mo.md(python_of(sum_in_block, launch)) if _as_page else None
+    return
 
 
 @app.cell(hide_code=True)

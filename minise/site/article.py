@@ -88,7 +88,7 @@ def _frame(name: str) -> str:
     number = by_hand.step_number(name)
     return (
         f'<figure class="walk"><iframe loading="lazy" title="The step that computes {name}" '
-        'style="width:100%;height:44rem;border:1px solid var(--rule);border-radius:6px" '
+        'style="width:100%;height:52rem;max-height:92vh;border:1px solid var(--rule)" '
         f'src="site:walks/{WALK}?embed#step-{number}"></iframe>'
         f'<figcaption><a href="site:walks/{WALK}#step-{number}">The step that computes {name}, '
         "on a page of its own</a></figcaption></figure>"
