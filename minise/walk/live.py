@@ -158,7 +158,7 @@ def record(
 
 
 def _value(builder: Builder, events: Mapping[int, Event], step: int) -> Any:
-    return builder.picks[step](events[builder.events[step].number].value)
+    return leaves.element_of(events[builder.events[step].number].value, builder.elements[step])
 
 
 def _node(value: Any) -> int | None:
