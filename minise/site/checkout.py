@@ -1,7 +1,6 @@
 """The texts that the site shows, in a checkout of the project, and the address of each page."""
 
 import posixpath
-import re
 from functools import cached_property
 from pathlib import Path
 
@@ -10,7 +9,8 @@ import minise
 MARKDOWN = ("README.md", "minise/bench/README.md", ".github/C*.md", "tutorials/*.md")
 MARKDOWN_PAGES = "tutorials/pages/*.md"
 ARTICLE = "tutorials/article.md"
-TEXT = re.compile(r"(\.(cff|cpp|css|cuh?|h|js|json|md|py|toml|txt))?")  # suffixes
+LANGUAGES = ("cff", "cpp", "css", "cu", "cuh", "h", "js", "json", "md", "py", "toml", "txt")
+TEXT = {"", *(f".{language}" for language in LANGUAGES)}  # suffixes of files with a page
 
 
 class BrokenSite(ValueError):
@@ -48,11 +48,11 @@ class Checkout:
     def pages(self) -> dict[str, str]:
         """The Markdown files, and the address of each one's page."""
         files = [name for pattern in MARKDOWN for name in self._glob(pattern)]
-        addresses = {name: f"pages/{_stem(name)}.html" for name in files}
-        addresses |= {name: f"pages/{Path(name).stem}.html" for name in self._glob(MARKDOWN_PAGES)}
-        if ARTICLE in addresses:
-            addresses[ARTICLE] = "article.html"
-        return addresses
+        pages = {name: f"pages/{_stem(name)}.html" for name in files}
+        pages |= {name: f"pages/{Path(name).stem}.html" for name in self._glob(MARKDOWN_PAGES)}
+        if ARTICLE in pages:
+            pages[ARTICLE] = "article.html"
+        return pages
 
     @cached_property
     def addresses(self) -> dict[str, str]:
@@ -69,7 +69,7 @@ class Checkout:
         path = self.root / name
         if not name or name.startswith(("..", "/")) or "__pycache__" in name:
             return False
-        return path.is_dir() or (path.is_file() and TEXT.fullmatch(path.suffix) is not None)
+        return path.is_dir() or (path.is_file() and path.suffix in TEXT)
 
     def address(self, name: str) -> str:
         """Return the address of a file's page, or "" if it can have none."""

@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 from minise.walk.page import asset as walk_asset
 
+STYLE, SCRIPT = "site.css", "site.js"  # of pages that share them
 WIDE = "wide"  # class of a page that uses the whole width
 HEADING = re.compile(r"<h([23])[^>]*\bid=[\"']([^\"']+)[\"'][^>]*>(.*?)</h\1>", re.DOTALL)
-MIN_HEADINGS = 3  # of a page with contents
+MIN_HEADINGS = 3  # headings from which contents are worth their place
 
 
 class Link(NamedTuple):
@@ -32,6 +33,7 @@ def page(
     script: str = "",
     scripts: Sequence[str] = (),
     wide: bool = False,
+    shared: bool = False,
 ) -> str:
     """Return a whole page.
 
@@ -53,20 +55,25 @@ def page(
         Addresses of scripts that come before.
     wide : bool
         Whether lines may be longer than those of prose.
+    shared : bool
+        Whether the page shares style and script with others, or has its own.
     """
     root = "../" * address.count("/")
+    link = f"<link rel='stylesheet' href='{root}{STYLE}'>"
     return fill(
         "page.html",
         title=escape(title),
-        style=style(),
+        style=link if shared else f"<style>\n{style()}\n</style>",
         root=root,
         kicker=kicker,
         contents=contents(body),
         body=body,
         around=around(root, before, after),
         kind=WIDE if wide else "",
-        scripts="".join(f"<script src='{root}{file}'></script>" for file in scripts),
-        script="\n".join([asset("page.js"), script]),
+        scripts="".join(f"<script src='{root}{name}'></script>" for name in scripts),
+        script=f"<script src='{root}{SCRIPT}'></script>"
+        if shared
+        else f"<script>\n{program()}{script}\n</script>",
     )
 
 
@@ -95,6 +102,16 @@ def around(root: str, before: Link | None, after: Link | None) -> str:
     return (
         f"<nav class='around' aria-label='Order of reading'>{''.join(links)}</nav>" if links else ""
     )
+
+
+def shared_files() -> dict[str, str]:
+    """Return style and script of the pages that share them."""
+    return {STYLE: style(), SCRIPT: program()}
+
+
+def program() -> str:
+    """Return the script of every page."""
+    return '"use strict";\n' + asset("page.js")
 
 
 @cache

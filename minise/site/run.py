@@ -84,7 +84,7 @@ class Lesson:
             if id not in timed:
                 cells[id].output = _execute(self._graph.cells[id], self.values)
         self.cells = list(cells.values())
-        self._cells = cells
+        self._by_id = cells
         self._read_controls()
         self._try_values()
 
@@ -99,7 +99,7 @@ class Lesson:
 
     def _try_values(self) -> None:
         """Run what depends on controls once for each choice of their values."""
-        of = {id: self._controls_of(id) for id in self._cells}
+        of = {id: self._controls_of(id) for id in self._by_id}
         for names in dict.fromkeys(filter(None, of.values())):
             dependent = [id for id, own in of.items() if set(own) <= set(names) and own]
             showing = [id for id in dependent if of[id] == names]
@@ -110,12 +110,12 @@ class Lesson:
             for places in itertools.product(*(range(len(c.values)) for c in controls)):
                 outputs = self._outputs(names, controls, places, dependent)
                 for id in showing:
-                    self._cells[id].controls = names
-                    self._cells[id].choices[places] = outputs[id]
+                    self._by_id[id].controls = names
+                    self._by_id[id].choices[places] = outputs[id]
 
     def _controls_of(self, id: Any) -> tuple[str, ...]:
         """Return the controls that a cell reads, itself or through the cells above it."""
-        if self._cells[id].timed:
+        if self._by_id[id].timed:
             return ()
         cells = [self._graph.cells[above] for above in (id, *self._graph.ancestors(id))]
         read = {name for cell in cells for name in cell.refs}
@@ -129,8 +129,8 @@ class Lesson:
         before = [element._value for element in elements]
         values, outputs = dict(self.values), {}
         try:
-            for element, control, k in zip(elements, controls, places, strict=True):
-                element._value = control.values[k]
+            for element, control, index in zip(elements, controls, places, strict=True):
+                element._value = control.values[index]
             for id in self._sort(self._graph, dependent):
                 outputs[id] = _execute(self._graph.cells[id], values)
         finally:
@@ -202,10 +202,10 @@ def _thin(control: Control, most: int) -> Control:
     count = len(control.values)
     if count <= most:
         return control
-    spread = {round(k * (count - 1) / (most - 2)) for k in range(most - 1)}
-    indices = sorted({*spread, control.chosen})
+    places = {round(k * (count - 1) / (most - 2)) for k in range(most - 1)}
+    shown = sorted({*places, control.chosen})
     return control._replace(
-        labels=tuple(control.labels[k] for k in indices),
-        values=tuple(control.values[k] for k in indices),
-        chosen=indices.index(control.chosen),
+        labels=tuple(control.labels[k] for k in shown),
+        values=tuple(control.values[k] for k in shown),
+        chosen=shown.index(control.chosen),
     )

@@ -18,12 +18,10 @@ NEEDED = ("marimo", "matplotlib", "latex2mathml", "nbformat", "pdoc")
 @pytest.fixture
 def files(monkeypatch):
     """Let the packages be there, and the site be one page, which a test may change."""
-    contents = {"index.html": "<h1>new</h1>", MARKER: ""}
+    files = {"index.html": "<h1>new</h1>", MARKER: ""}
     monkeypatch.setattr(module, "MODULES", set())
-    monkeypatch.setattr(
-        module, "_site", lambda *_: Made(files=contents, titles={"index.html": "new"})
-    )
-    return contents
+    monkeypatch.setattr(module, "_site", lambda *_: Made(files=files, titles={"index.html": "new"}))
+    return files
 
 
 def refused(line, capsys):
@@ -49,10 +47,9 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path, capsys):
 
 @pytest.mark.parametrize("name", NEEDED)
 def test_a_missing_package_is_named_with_the_command_that_installs_it(name, tmp_path, monkeypatch):
-    find_spec = module.importlib.util.find_spec
+    find = module.importlib.util.find_spec
     monkeypatch.setattr(
-        "importlib.util.find_spec",
-        lambda package, *rest: None if package == name else find_spec("numpy"),
+        "importlib.util.find_spec", lambda asked, *rest: None if asked == name else find("numpy")
     )
     with pytest.raises(ValueError, match=rf"site: {name} cannot be imported.*'\.\[site\]'"):
         check(tmp_path / "new")
@@ -138,7 +135,7 @@ def test_a_second_build_gives_the_same_bytes(site):
     from minise.site import parts
 
     name = "tutorials/06_squeeze_and_excitation.py"
-    around = dict(module._in_order(Checkout()))[name]
+    (around,) = [around for asked, around in module._in_order(Checkout()) if asked == name]
     made = [parts.lesson(name, around), parts.walk(0), module.notebook_of(name, REPOSITORY)]
     for part in made:
         for address, text in part.files.items():

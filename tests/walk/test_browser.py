@@ -19,6 +19,18 @@ from tests.walk.pages import PAGES, walk_of
 from tests.walk.students import RIGHT, module
 
 SE = "squeeze_excite.html"
+SAMPLE = {  # between them they have every kind of screen; the other pages in .ci/long
+    "batch_norm2d-evaluation", "block", "concat", "conv2d-strided", "linear",
+    "max_pool2d-overlapping", "softmax_cross_entropy", "squeeze_excite", "squeeze_excite-max",
+}  # fmt: skip
+each_page = pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, id=name, marks=[] if name in SAMPLE else pytest.mark.long)
+        for page in PAGES
+        for name in [page.file.removesuffix(".html")]
+    ],
+)
 
 
 def numbers(tab, selector):
@@ -29,7 +41,7 @@ def numbers(tab, selector):
     return [json.loads(value) for _, value in sorted(cells)]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.file.removesuffix(".html"))
+@each_page
 def test_every_step_shows_the_traces_numbers(page, opened):
     """From the first screen to the last with the Next button: reads, result, code, check."""
     walked = walk_of(page.file)
@@ -55,7 +67,7 @@ def test_every_step_shows_the_traces_numbers(page, opened):
     assert tab.is_disabled("#next")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.file.removesuffix(".html"))
+@each_page
 def test_a_phone_needs_no_sideways_scroll(page, opened):
     tab = opened(page.file, viewport=PHONE, has_touch=True, is_mobile=True)
     for _ in range(len(walk_of(page.file).steps) + 2):
