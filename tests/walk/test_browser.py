@@ -14,7 +14,7 @@ from minise.walk import trace
 from minise.walk.cases import case
 from minise.walk.page import write_page
 from minise.walk.pages import write_pages
-from tests.walk.browser import DESKTOP, PHONE, api
+from tests.browser import DESKTOP, PHONE, expect
 from tests.walk.pages import PAGES, walk_of
 from tests.walk.students import RIGHT, module
 
@@ -90,12 +90,12 @@ def test_keys_and_links(opened):
         tab.keyboard.press(key)
         assert tab.evaluate("location.hash") == expected
     tab.evaluate("location.hash = '#step-14-entry-4'")
-    api.expect(tab.locator("h3")).to_have_text(re.compile(r"^dz\[1, 1, 0, 0\]"))
+    expect(tab.locator("h3")).to_have_text(re.compile(r"^dz\[1, 1, 0, 0\]"))
     assert tab.get_attribute("#list a[aria-current]", "href") == "#step-14"
     tab.click("#list a[href='#step-2']")
-    api.expect(tab.locator("h2")).to_have_text(re.compile("^u"))
+    expect(tab.locator("h2")).to_have_text(re.compile("^u"))
     tab.evaluate("location.hash = '#step-999'")
-    api.expect(tab.locator("h2")).to_have_text("All gradients")
+    expect(tab.locator("h2")).to_have_text("All gradients")
 
 
 def test_arrows_in_a_table_go_from_number_to_number(opened):
@@ -163,7 +163,7 @@ def test_factors_lead_to_their_step_and_back_returns(opened):
     tab.click("#entry .chip >> text=s[0")
     assert tab.evaluate("location.hash").startswith("#step-5")
     tab.go_back()
-    api.expect(tab.locator("h2")).to_have_text(re.compile("^dx_scale"))
+    expect(tab.locator("h2")).to_have_text(re.compile("^dx_scale"))
     assert tab.evaluate("location.hash") == "#step-7"
 
 

@@ -9,7 +9,7 @@ from minise.walk import trace
 from minise.walk.cases import case
 from minise.walk.live import Rerun, input_names
 from minise.walk.page import write_page
-from tests.walk.browser import DESKTOP, api
+from tests.browser import DESKTOP, expect
 from tests.walk.pages import PAGES, walk_of
 from tests.walk.students import RIGHT, module
 
@@ -258,11 +258,11 @@ def test_a_label_stays_in_its_range(text, tabs):
 def test_a_link_shows_the_changes(tabs):
     tab = tabs("squeeze_excite.html")
     tab.evaluate("location.hash = '#step-18&set=0.0:2.5,1.1:-1&off=17%3Adx_gate'")
-    api.expect(tab.locator(".changed")).to_contain_text("route dx_gate of dx off")
+    expect(tab.locator(".changed")).to_contain_text("route dx_gate of dx off")
     assert tab.evaluate("[arrays[0].values[0], arrays[1].values[1]]") == [2.5, -1]
     assert not tab.is_checked("[data-term=dx_gate]")
     tab.evaluate("location.hash = '#step-17&set=99.0:1,0.999:1,0.0:abc&off=3:x,zz'")
-    api.expect(tab.locator("h2")).to_contain_text("dx_gate")
+    expect(tab.locator("h2")).to_contain_text("dx_gate")
     assert not tab.evaluate("live.isChanged()")
 
 
