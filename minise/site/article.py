@@ -2,8 +2,8 @@
 
 The text has `{{name}}` where a number, a figure or a walk stands, and no number of its own. Small
 numbers are computed here, by the reference ops; those of long runs come from the committed results
-in minise/site/results. Where the text draws a conclusion, `claims` tests it: if the results do not
-show it any more, the article is not built.
+in minise/site/results. Where the text draws a conclusion, `check_claims` tests it: unless the
+results show it, the article is not built.
 """
 
 from collections.abc import Callable

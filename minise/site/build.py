@@ -10,7 +10,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from minise.atomic import TEMPORARY, writing
 from minise.site import parts
@@ -108,14 +108,12 @@ def build(
 
 def _site(checkout: Checkout, repository: str, api: bool, say: Callable[[str], None]) -> Part:
     """Make all files."""
-    from minise.walk.pages import ENTRIES, index_page
-
     site = Part()
 
     def add(name: str, made: list[Part]) -> None:
         part = Part()
-        for task in made:
-            part.add_all(task)
+        for piece in made:
+            part.add_all(piece)
         if not part.files:
             return
         site.add_all(part)
@@ -123,28 +121,10 @@ def _site(checkout: Checkout, repository: str, api: bool, say: Callable[[str], N
         say(f"{name}: {len(part.files)} files, {size / 1e6:.1f} MB")
 
     with ProcessPoolExecutor(PROCESSES, get_context("spawn"), _one_thread) as pool:
-
-        def begin(function: Callable[..., Part], *arguments: Any) -> "Future[Part]":
-            return pool.submit(function, *arguments)
-
-        # first the quick parts, which fail most often
-        pages = [begin(parts.markdown, name) for name in checkout.pages if name != ARTICLE]
-        articles = [begin(parts.computed_article)] if ARTICLE in checkout.pages else []
-        lessons = [begin(parts.lesson, *task) for task in _in_order(checkout)]
-        notebooks = [begin(notebook_of, name, repository) for name in checkout.lessons]
-        reference = [begin(parts.api)] if api else []
-        walks = [begin(parts.walk, number) for number in range(len(ENTRIES))]
         try:
-            add("pages", [task.result() for task in pages])
-            add("article", [task.result() for task in articles])
-            add("lessons", [task.result() for task in lessons])
-            add("notebooks", [task.result() for task in notebooks])
-            add("API reference", [task.result() for task in reference])
-            made = [task.result() for task in walks]
-            back = "<a class='home' href='../index.html'>minise</a> "
-            index = Part(titles={"walks/index.html": "Every number of a backward pass"})
-            index.files["walks/index.html"] = index_page([task.item for task in made], back)
-            add("walks", [*made, index])
+            for name, futures in _begin(pool, checkout, repository, api).items():
+                made = [future.result() for future in futures]
+                add(name, [*made, _index_of_walks(made)] if name == "walks" else made)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -159,6 +139,32 @@ def _site(checkout: Checkout, repository: str, api: bool, say: Callable[[str], N
     site.files[MARKER] = "minise site build replaces this folder.\n"
     site.files[".nojekyll"] = ""
     return site
+
+
+def _begin(
+    pool: ProcessPoolExecutor, checkout: Checkout, repository: str, api: bool
+) -> "dict[str, list[Future[Part]]]":
+    """Start to make all pages in other processes: first the quick ones, which fail most often."""
+    from minise.walk.pages import ENTRIES
+
+    start, lessons = pool.submit, checkout.lessons
+    return {
+        "pages": [start(parts.markdown, name) for name in checkout.pages if name != ARTICLE],
+        "article": [start(parts.computed_article)] if ARTICLE in checkout.pages else [],
+        "lessons": [start(parts.lesson, name, around) for name, around in _in_order(checkout)],
+        "notebooks": [start(notebook_of, name, repository) for name in lessons],
+        "API reference": [start(parts.api)] if api else [],
+        "walks": [start(parts.walk, number) for number in range(len(ENTRIES))],
+    }
+
+
+def _index_of_walks(walks: list[Part]) -> Part:
+    """Make the page that lists the walks."""
+    from minise.walk.pages import index_page
+
+    address, back = "walks/index.html", "<a class='home' href='../index.html'>minise</a> "
+    html = index_page([walk.item for walk in walks], back)
+    return Part(files={address: html}, titles={address: "Every number of a backward pass"})
 
 
 def _in_order(checkout: Checkout) -> Iterator[tuple[str, tuple[Link | None, Link | None]]]:

@@ -15,7 +15,7 @@ from minise.checks import Array
 from minise.gradcheck import check
 from minise.ops import reference
 from minise.ops.reference.squeeze_excite import SqueezeExciteCache
-from minise.site.wording import word
+from minise.site.wording import require, word
 from minise.walk.steps import BACKWARD, FORWARD, Trace
 from minise.walk.trace import trace
 
@@ -27,6 +27,7 @@ ARRAYS = (X, W1, B1, W2, B2)
 DOUT_EXERCISE = np.array([[[[0.0, 0.0], [0.0, 0.0]], [[0.0, 0.0], [0.0, 1.0]]]])
 LARGEST_DENOMINATOR = 64
 MAX_ERROR = 1e-12  # of a number that is written as a fraction
+REMEDY = "which does not hold: correct the op, or the numbers in minise/site/by_hand.py"
 COMPLEX_STEP = 1e-30  # so small that only rounding is left of the error
 
 
@@ -208,11 +209,11 @@ def check_claims() -> None:
         If a statement does not hold.
     """
     agrees = case().ok and case(exercise=True).ok
-    _require({"each gradient agrees with forward": agrees})
+    require({"each gradient agrees with forward": agrees}, REMEDY)
     arrays, answer = intermediates(), intermediates(exercise=True)
     last = arrays["dx_scale"][0, 0, 1, 1], arrays["dx"][0, 0, 1, 1]
     dz = gate_jacobian().T @ arrays["ds"].ravel()
-    _require(
+    require(
         {
             "each entry agrees with the complex step": complex_step_error() < MAX_ERROR,
             "the hidden unit is positive": bool((arrays["u"] > 0).all()),
@@ -220,15 +221,6 @@ def check_claims() -> None:
             "dout is zero in the lower row of channel two": not DOUT[0, 1, 1].any(),
             "G^T ds is dz": np.allclose(dz, arrays["dz"].ravel()),
             "all entries of the answer differ from zero": bool(answer["dx"].all()),
-        }
+        },
+        REMEDY,
     )
-
-
-def _require(statements: dict[str, bool]) -> None:
-    """Raise an error for the first statement of the text that does not hold."""
-    for statement, holds in statements.items():
-        if not holds:
-            raise ValueError(
-                f"article: the text says that {statement}, which does not hold: correct "
-                "the op, or the numbers in minise/site/by_hand.py"
-            )

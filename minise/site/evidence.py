@@ -9,7 +9,7 @@ from minise.analysis.cost import cost_of
 from minise.analysis.gates import CLOSED, OPEN
 from minise.analysis.intervals import Mean, half_width, mean_interval
 from minise.site.measurements.record import read_result
-from minise.site.wording import NO_BREAK, POINTS, interval, percent, signed, word
+from minise.site.wording import NO_BREAK, POINTS, interval, percent, require, signed, word
 
 CONFIDENCE = 0.95  # of every interval
 PAIRS_TO_COME = (5, 10, 20)  # numbers of pairs whose interval the article predicts
@@ -49,12 +49,7 @@ def check_claims() -> None:
         "hardly any gate is saturated": sum(_largest(blocks, k) for k in ("open", "closed")) < 0.05,
         "the gate route is weaker on larger maps": all(sorted(row) == row for row in routes),
     }
-    for statement, holds in statements.items():
-        if not holds:
-            raise ValueError(
-                f"article: the text says that {statement}, which the results do not show: correct "
-                "the text in tutorials/article.md"
-            )
+    require(statements, "which the results do not show: correct the text in tutorials/article.md")
 
 
 def pairs() -> dict[str, str]:

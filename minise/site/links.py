@@ -21,11 +21,11 @@ class Links:
     Parameters
     ----------
     checkout : Checkout
-        Where the files are that links lead to.
+        The files to which links lead.
     name : str
         The file of the text, such as "tutorials/README.md".
     address : str
-        Of the page of the text.
+        Address of the page of the text.
 
     Attributes
     ----------

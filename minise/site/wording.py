@@ -1,4 +1,6 @@
-"""Numbers of the article as text."""
+"""Numbers of the article as text, and a test of what its words say about them."""
+
+from collections.abc import Mapping
 
 from minise.analysis.intervals import Mean
 
@@ -51,3 +53,16 @@ def percent(share: float, digits: int = 0) -> str:
 def interval(mean: Mean, digits: int = 2) -> str:
     """Return the ends of an interval, such as "+0.28 to +0.72"."""
     return f"{signed(mean.low, digits)} to {signed(mean.high, digits)}"
+
+
+def require(statements: Mapping[str, bool], remedy: str) -> None:
+    """Test statements of the article: whether each holds, by its words.
+
+    Raises
+    ------
+    ValueError
+        For the first statement that does not hold; `remedy` says what to correct.
+    """
+    for statement, holds in statements.items():
+        if not holds:
+            raise ValueError(f"article: the text says that {statement}, {remedy}")
