@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from tests import browser as chromium
+
+browser = chromium.browser  # a fixture
 REPOSITORY = "octocat/minise"
 BUILD = f"minise site build FOLDER --repository {REPOSITORY}"
 

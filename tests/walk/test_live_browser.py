@@ -9,7 +9,7 @@ from minise.walk import trace
 from minise.walk.cases import case
 from minise.walk.live import Rerun, input_names
 from minise.walk.page import write_page
-from tests.walk.browser import DESKTOP, api
+from tests.browser import DESKTOP, expect
 from tests.walk.pages import PAGES, walk_of
 from tests.walk.students import RIGHT, module
 
@@ -138,10 +138,10 @@ def test_derivatives_and_checks_follow_a_change(name, tabs):
         for k, pair in enumerate(tab.evaluate(FACTORS, step.number)):
             factors = step.reads[pair[0]].value.ravel() if pair else []
             for out, row in enumerate(pair[1] if pair else []):
-                for place, code in row:
+                for column, code in row:
                     if code >= 0:
                         factor = (-1 if code % 2 else 1) * factors[code // 2]
-                        slope = step.reads[k].derivative[out, place]
+                        slope = step.reads[k].derivative[out, column]
                         assert abs(factor - slope) <= 1e-9 * abs(slope)
 
 
@@ -153,8 +153,8 @@ class RouteOff(Rerun):
         super().__init__(input_names(builder), walked.inputs)
         self.event = builder.events[steps[number]]
         self.code = builder.calls[steps[number]].source
-        place = [read.name for read in walked.steps[number].reads].index(term)
-        self.name = builder.steps[steps[number]].reads[place].name  # of the term in the code
+        k = [read.name for read in walked.steps[number].reads].index(term)
+        self.name = builder.steps[steps[number]].reads[k].name  # of the term in the code
 
     def recorded(self, event: Event):
         if event.number != self.event.number:
@@ -258,11 +258,11 @@ def test_a_label_stays_in_its_range(text, tabs):
 def test_a_link_shows_the_changes(tabs):
     tab = tabs("squeeze_excite.html")
     tab.evaluate("location.hash = '#step-18&set=0.0:2.5,1.1:-1&off=17%3Adx_gate'")
-    api.expect(tab.locator(".changed")).to_contain_text("route dx_gate of dx off")
+    expect(tab.locator(".changed")).to_contain_text("route dx_gate of dx off")
     assert tab.evaluate("[arrays[0].values[0], arrays[1].values[1]]") == [2.5, -1]
     assert not tab.is_checked("[data-term=dx_gate]")
     tab.evaluate("location.hash = '#step-17&set=99.0:1,0.999:1,0.0:abc&off=3:x,zz'")
-    api.expect(tab.locator("h2")).to_contain_text("dx_gate")
+    expect(tab.locator("h2")).to_contain_text("dx_gate")
     assert not tab.evaluate("live.isChanged()")
 
 
@@ -323,3 +323,61 @@ def test_a_frame_shows_one_step_alone(tabs):
         assert not any(map(tab.is_visible, ("h1", ".contents", "#theme")))
     finally:
         tab.goto(tab.url.partition("?")[0])
+
+
+def test_enter_is_undone_at_once(tabs):
+    """Enter in the field is a change of the field and a submission: one change, one Undo."""
+    tab = tabs("relu.html")
+    tab.evaluate("bar.open(0, 0, true)")
+    before = tab.evaluate("arrays[0].values[0]")
+    tab.keyboard.type("\N{MINUS SIGN}3e\N{MINUS SIGN}1")  # as a number of the page is copied
+    tab.keyboard.press("Enter")
+    assert tab.evaluate("arrays[0].values[0]") == -0.3
+    tab.click("text=Undo")
+    assert tab.evaluate("arrays[0].values[0]") == before
+
+
+@pytest.mark.parametrize(
+    ("button", "shown"),
+    [
+        (".inputs td.cell >> nth=1", "document.querySelector('.editor label').textContent"),
+        ("#next", "location.hash.split('&')[0]"),
+        ("[aria-label='Close the field']", "String(document.querySelector('.editor').hidden)"),
+    ],
+)
+def test_a_click_after_typing_changes_the_number_and_does_what_it_says(button, shown, tabs):
+    tab = tabs("relu.html")
+    tab.evaluate("bar.open(0, 0, true)")
+    tab.keyboard.type("3")
+    tab.click(button)
+    assert tab.evaluate("new Promise(done => setTimeout(() => done(arrays[0].values[0]), 50))") == 3
+    assert tab.evaluate(shown) in ("x[0, 1] =", "#step-1", "true")
+    tab.evaluate("bar.open(0, 0, true)")
+    tab.keyboard.type("5")
+    tab.click("[aria-label=More]")
+    assert tab.evaluate("arrays[0].values[0]") == 5.1
+
+
+def test_escape_returns_to_the_number_in_its_table(tabs):
+    tab = tabs("relu.html")
+    tab.evaluate("bar.open(0, 1, true)")
+    tab.keyboard.press("Escape")
+    assert tab.evaluate("document.activeElement.dataset.entry") == "1"
+
+
+@pytest.mark.parametrize("hash", ["#step-1&set=%E0%A4%A", "#step-1&off=%"])
+def test_a_malformed_address_shows_the_step_without_changes(hash, tabs):
+    tab = tabs("relu.html")
+    tab.evaluate("hash => location.hash = hash", hash)
+    api.expect(tab.locator("h2")).to_contain_text("out")
+    assert not tab.evaluate("live.isChanged()")
+
+
+def test_a_gradient_of_rounding_errors_is_not_called_wrong(tabs):
+    """Equal and large weights: dx is a sum of large terms that cancel, so nothing is left of it."""
+    walked, tab = walk_of("net.html"), tabs("net.html")
+    weight = list(walked.inputs).index("fc.weight")
+    change(tab, [[weight, entry, 1e8] for entry in range(walked.inputs["fc.weight"].size)])
+    assert tab.evaluate("steps.every(s => !s.check || s.check.agrees.every(Boolean))")
+    assert tab.evaluate("steps.some(s => s.check && s.check.old)")
+    assert tab.evaluate("steps.some(s => s.check && !s.check.old)")

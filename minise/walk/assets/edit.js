@@ -4,7 +4,7 @@ const SHOWN_CHANGES = 3; // named in the bar
 const STEP = 0.1; // of the buttons for less and more
 
 const bar = (() => {
-  const button = (text, label, onclick) => el("button", { type: "button", class: "quiet", "aria-label": label, title: label, onclick }, text);
+  const button = (text, label, onclick) => el("button", { type: "button", class: "quiet", "aria-label": label, title: label, onclick: () => { commit(); onclick(); } }, text);
   const name = el("label", { for: "number" }), problem = el("p", { class: "problem", role: "alert", id: "problem" });
   const field = el("input", { id: "number", type: "text", inputmode: "decimal", autocomplete: "off", size: 7, "aria-describedby": "problem" });
   const slide = el("input", { type: "range", class: "slide" });
@@ -13,6 +13,8 @@ const bar = (() => {
     button("\u2212", "Less", () => shift(-1)), button("+", "More", () => shift(1)), slide, back, button("×", "Close the field", () => close()), problem);
   const changes = el("div", { class: "changed", hidden: "" });
   let target = null; // [array, entry]
+  let typed = null; // [target, text] of a field that was left, until the click that left it is over
+  let isPressed = false; // a button of the pointer
 
   const current = () => Number(arrays[target[0]].values[target[1]]);
 
@@ -22,8 +24,19 @@ const bar = (() => {
     problem.textContent = fault ? `${fault}. Nothing was changed.` : "";
     field.setAttribute("aria-invalid", String(Boolean(fault)));
     if (fault) return;
-    live.change(...target, Number(text), sliding);
+    live.change(...target, live.numberIn(text), sliding);
     refresh(sliding);
+  }
+
+  /** Set the number that was typed in a field before it was left; a wrong text is dropped. */
+  function commit() {
+    if (!typed) return;
+    const [[a, entry], text] = typed;
+    typed = null;
+    if (target && target[0] === a && target[1] === entry) return set(text);
+    if (live.problem(a, text)) return;
+    live.change(a, entry, live.numberIn(text));
+    refresh();
   }
 
   const shift = (way) => {
@@ -86,14 +99,24 @@ const bar = (() => {
     show();
   }
 
-  editor.addEventListener("submit", (event) => { event.preventDefault(); set(field.value); });
-  field.addEventListener("change", () => set(field.value));
+  editor.addEventListener("submit", (event) => { event.preventDefault(); typed = null; set(field.value); });
+  // to show all numbers anew while a button is pressed would move away what is clicked
+  field.addEventListener("change", () => {
+    typed = [target, field.value];
+    const later = () => setTimeout(commit);
+    if (isPressed) addEventListener("pointerup", later, { once: true });
+    else later();
+  });
+  for (const [event, pressed] of Object.entries({ pointerdown: true, pointerup: false, pointercancel: false })) addEventListener(event, () => { isPressed = pressed; }, true);
   field.addEventListener("keydown", (event) => {
     if (event.key !== "Escape") return;
     open(...target);
     field.blur();
+    typed = null;
+    const figure = document.querySelector(`[data-array="${target[0]}"]`);
+    if (figure) focusCell(figure, target[1]);
   });
-  slide.addEventListener("input", () => set(slide.value, true));
+  slide.addEventListener("input", () => { typed = null; set(slide.value, true); });
   slide.addEventListener("change", () => goTo(here, selected, false));
   document.querySelector(".stage").prepend(editor, changes);
   return { open, show, refresh, words };
@@ -108,6 +131,7 @@ function markLive(figure, a) {
     figure.querySelector("figcaption").append(el("span", { class: "problem" }, "not recomputed: the numbers before the change"));
   }
   if (!live.isInput(a)) return figure;
+  figure.dataset.array = a;
   const edit = (event) => {
     const cell = event.target.closest("td.cell");
     if (!cell || (event.key && event.key !== "Enter")) return;

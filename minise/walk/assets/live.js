@@ -41,18 +41,24 @@ const live = (() => {
     return found;
   }
 
+  /** The value of every node for some inputs, with the routes that are on. */
+  function evaluated(inputs) {
+    const without = nodesOff();
+    return evaluator.evaluate(nodes, tape.guards, inputs, (number, sofar) => {
+      if (!without.has(number)) return null;
+      const replaced = without.get(number).map((node) => [node, evaluator.zeros(sofar[node].shape)]);
+      return evaluator.revalued(nodes, sofar, number, new Map(replaced));
+    });
+  }
+
   function recompute() {
     version += 1;
     values = null;
     arrays.forEach((array, a) => { array.values = recorded[a]; array.old = false; });
     data.loss = recordedLoss;
     if (!isChanged() || !tape) return;
-    const inputs = inputsNow(), without = nodesOff();
-    values = evaluator.evaluate(nodes, tape.guards, inputs, (number, sofar) => {
-      if (!without.has(number)) return null;
-      const replaced = without.get(number).map((node) => [node, evaluator.zeros(sofar[node].shape)]);
-      return evaluator.revalued(nodes, sofar, number, new Map(replaced));
-    });
+    const inputs = inputsNow();
+    values = evaluated(inputs);
     const show = (a, node) => {
       const value = known(node);
       arrays[a].old = value === null;
@@ -146,6 +152,16 @@ const live = (() => {
     return { shape: value.shape, data: slopes };
   }
 
+  /** How far rounding errors of the inputs move a gradient and the slopes that it is compared with. */
+  function roundingOf(step, own, loss) {
+    const now = values, inputs = inputsNow();
+    for (const [a, node] of inputNodes) if (!arrays[a].limit) inputs.get(node).data.forEach((x, k, all) => { all[k] = x * (1 + ((k % 3) - 1) * Number.EPSILON); });
+    values = evaluated(inputs);
+    const pairs = [[known(step.node), own], [lossSlopes(step), loss]];
+    values = now;
+    return Math.max(...pairs.map(([moved, from]) => (moved ? Math.max(...moved.data.map((x, k) => Math.abs(x - from.data[k]))) : Infinity)));
+  }
+
   const REL_TOL = 1e-10; // of a derivative; both sides are exact up to rounding
 
   /** The check of a gradient; one that is broadcast is compared with all entries that it stands for. */
@@ -166,7 +182,8 @@ const live = (() => {
       check.error[entry] = size <= REL_TOL * 1e-3 * scale ? 0 : distance / size;
     });
     const isFinite = own.data.every(Number.isFinite) && check.difference.every(Number.isFinite);
-    return isFinite ? check : { ...check, old: true, agrees: check.agrees.map(() => true) };
+    const isSure = check.agrees.every(Boolean) || roundingOf(step, own, loss) <= REL_TOL * scale;
+    return isFinite && isSure ? check : { ...check, old: true, agrees: check.agrees.map(() => true) };
   }
 
   const isComputed = new Map(); // by step with a check
@@ -182,12 +199,18 @@ const live = (() => {
     }
   });
 
+  /** A part of an address in plain text; "" if it is malformed. */
+  const decoded = (text) => { try { return decodeURIComponent(text); } catch { return ""; } };
+
   const state = () => ({ changes: new Map(changes), off: new Set(off) });
   const restore = (other) => { changes = new Map(other.changes); off = new Set(other.off); recompute(); };
 
+  /** The number that a text is; the minus sign of the page is one too. */
+  const numberIn = (text) => Number(String(text).replace(/^\s*\u2212/, "-").replace(/([eE])\u2212/, "$1-"));
+
   /** Why a text is no number for an entry of an input; "" if it is one. */
   function problem(a, text) {
-    const value = Number(text), { limit } = arrays[a];
+    const value = numberIn(text), { limit } = arrays[a];
     if (String(text).trim() === "" || !Number.isFinite(value)) return `"${text}" is no finite number: enter one such as 0.5 or -2e-3`;
     if (limit && !(Number.isInteger(value) && value >= limit[0] && value <= limit[1])) return `${text} is not in ${limit[0]}, …, ${limit[1]}: enter an integer of this range`;
     return "";
@@ -195,13 +218,14 @@ const live = (() => {
 
   return {
     isChecked: (step) => isComputed.has(step) && isComputed.get(step)(),
-    isChanged, isInput, isOff, isOld, problem, inputs: () => [...inputNodes.keys()],
+    isChanged, isInput, isOff, isOld, numberIn, problem, inputs: () => [...inputNodes.keys()],
     original: (a, entry) => recorded[a][entry],
     changedEntries: (a) => [...changes.keys()].map((key) => key.split(".").map(Number)).filter(([array]) => array === a).map(([, entry]) => entry),
     changes: () => [...changes].map(([key, value]) => [...key.split(".").map(Number), value]),
     routesOff: () => [...off].map((key) => [Number(key.split(".")[0]), key.slice(key.indexOf(".") + 1)]),
     /** Change an entry; the changes while a slider is moved are undone together. */
     change(a, entry, value, sliding = false) {
+      if (Object.is(value, Number(arrays[a].values[entry]))) return;
       const key = `${a}.${entry}`, last = past[past.length - 1];
       if (!sliding || !last || last.key !== key) past.push({ ...state(), key: sliding && key });
       if (value === Number(recorded[a][entry])) changes.delete(key);
@@ -220,11 +244,11 @@ const live = (() => {
     address: () => (changes.size ? `&set=${[...changes].map(([key, value]) => `${key}:${value}`).join(",")}` : "")
       + (off.size ? `&off=${[...off].map((key) => encodeURIComponent(key.replace(".", ":"))).join(",")}` : ""),
     read(address) {
-      const part = (name) => (new RegExp(`&${name}=([^&]*)`).exec(address) || ["", ""])[1].split(",").filter(Boolean).map(decodeURIComponent);
+      const part = (name) => (new RegExp(`&${name}=([^&]*)`).exec(address) || ["", ""])[1].split(",").filter(Boolean).map(decoded);
       const pairs = part("set").map((text) => /^(\d+)\.(\d+):(.+)$/.exec(text)).filter((match) => match && isInput(Number(match[1]))
         && Number(match[2]) < recorded[Number(match[1])].length && !problem(Number(match[1]), match[3]));
       const terms = part("off").map((text) => /^(\d+):(.+)$/.exec(text)).filter((match) => match && steps[match[1]] && steps[match[1]].terms.includes(match[2]));
-      restore({ changes: pairs.map((match) => [`${match[1]}.${match[2]}`, Number(match[3])]), off: terms.map((match) => `${match[1]}.${match[2]}`) });
+      restore({ changes: pairs.map((match) => [`${match[1]}.${match[2]}`, numberIn(match[3])]), off: terms.map((match) => `${match[1]}.${match[2]}`) });
     },
   };
 })();
