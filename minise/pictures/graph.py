@@ -9,10 +9,10 @@ from minise.analysis.cost import cost_of
 from minise.nn import SE, Build, Chain, Layer, Residual, SEBlock, basic_block
 from minise.nn.layer import Module, dotted_name
 from minise.pictures.svg import Canvas, Picture
-from minise.pictures.units import APART, BOX, pair_of_arrows
+from minise.pictures.units import ARROW_OFFSET, BOX, pair_of_arrows
 from minise.walk.cases import small_net
 
-LANE, HALF, SHORTCUT = 134, 118, 428  # x of the boxes, half their width, x of shortcuts
+LANE, HALF_WIDTH, SHORTCUT = 134, 118, 428  # x of the boxes, half their width, x of shortcuts
 NODE, SMALL_NODE, GAP = 18, 12, 22  # radii of a node and of a fork, and length of the arrows
 FORK, SUM = "fork", "+"
 
@@ -81,7 +81,7 @@ def net_graph(net: Layer | None = None, size: int | Sequence[int] = 6) -> Pictur
             _box(canvas, y, row)
             if row.name in shapes:
                 text = ", ".join(map(str, ("N", *shapes[row.name])))
-                canvas.text(LANE + HALF + 14, y + BOX / 2 + 5.5, f"({text})", "soft")
+                canvas.text(LANE + HALF_WIDTH + 14, y + BOX / 2 + 5.5, f"({text})", "soft")
         y += _size(row)
     pair_of_arrows(canvas, LANE, y, y + GAP)
     _node(canvas, y + GAP + NODE, "out")
@@ -114,7 +114,7 @@ def _node(canvas: Canvas, y: float, text: str) -> None:
 def _box(canvas: Canvas, y: float, row: Row) -> None:
     gates = isinstance(row.layer, SEBlock)
     fill, stroke = ("forward-wash", "forward") if gates else ("panel", "soft")
-    canvas.box(LANE - HALF, y, 2 * HALF, BOX, fill, stroke)
+    canvas.box(LANE - HALF_WIDTH, y, 2 * HALF_WIDTH, BOX, fill, stroke)
     kind = type(row.layer).__name__ if row.name else "ReLU"
     label = [(row.name + " ", "ink code"), (kind, "soft")] if row.name else [(kind, "ink")]
     canvas.text(LANE, y + BOX / 2 + 5.5, label, "ink", anchor="middle")
@@ -122,7 +122,7 @@ def _box(canvas: Canvas, y: float, row: Row) -> None:
 
 def _shortcut(canvas: Canvas, top: float, bottom: float, names: tuple[str, ...]) -> None:
     """Draw the way past a branch, forward outside and backward inside."""
-    outer, inner = SHORTCUT + APART, SHORTCUT - APART
+    outer, inner = SHORTCUT + ARROW_OFFSET, SHORTCUT - ARROW_OFFSET
     upper, lower = LANE + SMALL_NODE, LANE + NODE
     canvas.arrow([(upper, top - 7), (outer, top - 7), (outer, bottom + 7), (lower, bottom + 7)])
     canvas.arrow(

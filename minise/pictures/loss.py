@@ -15,7 +15,7 @@ from minise.pictures.svg import Canvas, Picture
 
 LOGITS = (2.0, 1.0, -0.5, 0.5)  # softmax with two decimals sums to 1
 LABEL = 1
-LEFT, COLUMN, WIDE = 108, 88, 48  # x of the first class, distance of classes, width of a bar
+LEFT, CLASS_STEP, BAR_WIDTH = 108, 88, 48  # x of the first class, distance of classes
 
 
 def run() -> dict[str, Array]:
@@ -45,7 +45,7 @@ def softmax_cross_entropy() -> Picture:
     """Return the picture of the logits, the probabilities, the loss and the gradient."""
     values = run()
     canvas = Canvas(740)
-    canvas.box(LEFT + COLUMN * LABEL, 12, COLUMN, 650, "panel", "none")
+    canvas.box(LEFT + CLASS_STEP * LABEL, 12, CLASS_STEP, 650, "panel", "none")
     canvas.text(22, 36, "class", "soft")
     for k in range(len(LOGITS)):
         text, role = (f"label {k}", "ink strong") if k == LABEL else (f"{k}", "soft")
@@ -71,7 +71,7 @@ def softmax_cross_entropy() -> Picture:
 
 
 def _middle(k: int) -> float:
-    return LEFT + COLUMN * (k + 0.5)
+    return LEFT + CLASS_STEP * (k + 0.5)
 
 
 def _list(numbers: Array) -> str:
@@ -89,11 +89,12 @@ def _row(
 ) -> None:
     """Draw numbers as bars on a line at y, unit high for 1."""
     canvas.text(22, y + 5, name, f"{role} strong code")
-    canvas.arrow([(LEFT, y), (LEFT + COLUMN * len(numbers), y)], "soft", head=False, thick=1)
+    canvas.arrow([(LEFT, y), (LEFT + CLASS_STEP * len(numbers), y)], "soft", head=False, thick=1)
     for k, number in enumerate(numbers.tolist()):
         high = abs(number) * unit
         top = y - max(0, number) * unit
-        canvas.box(_middle(k) - WIDE / 2, top, WIDE, high, role, "none", radius=2, opacity=0.75)
+        left = _middle(k) - BAR_WIDTH / 2
+        canvas.box(left, top, BAR_WIDTH, high, role, "none", radius=2, opacity=0.75)
         baseline = y + high + 20 if number < 0 else y - high - 8
         text = f"{number:.{decimals}f}".replace("-", "\N{MINUS SIGN}")
         canvas.text(_middle(k), baseline, text, anchor="middle")

@@ -7,8 +7,8 @@ from typing import NamedTuple
 from minise.ops.reference import fused
 from minise.pictures.svg import Canvas, Picture
 
-LEFT, BAR, HIGH, GAP = 14, 94, 26, 3  # x of the first bar, width and height of a bar, distance
-LINE, APART = 29, 9  # height of a line of bars, and between two ops
+LEFT, BAR_WIDTH, BAR_HEIGHT, BAR_GAP = 14, 94, 26, 3  # LEFT: x of the first bar
+LINE, OP_GAP = 29, 9  # height of a line of bars, and distance between two ops
 
 
 class Passes(NamedTuple):
@@ -110,11 +110,11 @@ def _op(canvas: Canvas | None, y: float, name: str, role: str) -> float:
             canvas.text(LEFT, y + 18.5, "none: it returns dout twice", "soft")
         for j, (array, written) in enumerate(line):
             if canvas:
-                _bar(canvas, LEFT + (BAR + GAP) * j, y + LINE * k, array, role, written)
-    return y + LINE * len(bars) + APART
+                _bar(canvas, LEFT + (BAR_WIDTH + BAR_GAP) * j, y + LINE * k, array, role, written)
+    return y + LINE * len(bars) + OP_GAP
 
 
 def _bar(canvas: Canvas, x: float, y: float, array: str, role: str, written: bool) -> None:
     fill, ink = (role, "paper") if written else (f"{role}-wash", role)
-    canvas.box(x, y, BAR, HIGH, fill, role, radius=3)
-    canvas.text(x + BAR / 2, y + 18.5, array, f"{ink} code", anchor="middle")
+    canvas.box(x, y, BAR_WIDTH, BAR_HEIGHT, fill, role, radius=3)
+    canvas.text(x + BAR_WIDTH / 2, y + 18.5, array, f"{ink} code", anchor="middle")

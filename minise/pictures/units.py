@@ -9,8 +9,8 @@ from minise.pictures.svg import Canvas, Picture
 CHANNELS = 4  # of the unit that is built to read its layers
 LANE, SHORTCUT = 142, 380  # x of the branch and of the shortcut
 NODE, TOP, ROW, BOX = 36, 88, 54, 30  # y of x and of the first box, heights of row and box
-HALF, NARROW = 104, 74  # half the width of a box on the branch, and on the shortcut
-APART = 9  # half the distance between the two arrows of a lane
+HALF_WIDTH, HALF_WIDTH_SHORTCUT = 104, 74  # of the boxes in the two lanes
+ARROW_OFFSET = 9  # half the distance between the two arrows of a lane
 
 Child = tuple[str, Module]
 
@@ -67,10 +67,10 @@ def residual_block() -> Picture:
     canvas = Canvas(out + 40)
     _shortcut(canvas, shortcut, plus)
     pair_of_arrows(canvas, LANE, NODE + 19, TOP)
-    _lane(canvas, LANE, branch, TOP, HALF)
+    _lane(canvas, LANE, branch, TOP, HALF_WIDTH)
     pair_of_arrows(canvas, LANE, TOP + ROW * (len(branch) - 1) + BOX, plus - 18)
     pair_of_arrows(canvas, LANE, plus + 18, plus + 68)
-    _lane(canvas, LANE, after, plus + 68, HALF)
+    _lane(canvas, LANE, after, plus + 68, HALF_WIDTH)
     pair_of_arrows(canvas, LANE, plus + 68 + ROW * (len(after) - 1) + BOX, out - 19)
     for y, name, classes in ((NODE, "x", "code"), (plus, "+", "strong"), (out, "out", "code")):
         canvas.circle(LANE, y, 19)
@@ -94,13 +94,13 @@ def residual_block() -> Picture:
 def _shortcut(canvas: Canvas, boxes: list[tuple[str, str]], plus: float) -> None:
     """Draw the shortcut from x to the sum: forward outside, backward inside."""
     middle = (TOP + plus - BOX) / 2  # y of its box
-    outer, inner = SHORTCUT + APART, SHORTCUT - APART
+    outer, inner = SHORTCUT + ARROW_OFFSET, SHORTCUT - ARROW_OFFSET
     start, end = LANE + 19, middle + BOX
     canvas.arrow([(start, NODE - 8), (outer, NODE - 8), (outer, middle)])
     canvas.arrow([(inner, middle), (inner, NODE + 8), (start, NODE + 8)], "backward")
     canvas.arrow([(outer, end), (outer, plus + 8), (start, plus + 8)])
     canvas.arrow([(start, plus - 8), (inner, plus - 8), (inner, end)], "backward")
-    _lane(canvas, SHORTCUT, boxes, middle, NARROW)
+    _lane(canvas, SHORTCUT, boxes, middle, HALF_WIDTH_SHORTCUT)
     canvas.text(inner - 14, middle - 40, "shortcut", "soft", anchor="end")
 
 
@@ -122,5 +122,5 @@ def _lane(canvas: Canvas, x: float, boxes: list[tuple[str, str]], top: float, ha
 
 def pair_of_arrows(canvas: Canvas, x: float, top: float, bottom: float) -> None:
     """Draw an arrow down and one up."""
-    canvas.arrow([(x - APART, top), (x - APART, bottom)])
-    canvas.arrow([(x + APART, bottom), (x + APART, top)], "backward")
+    canvas.arrow([(x - ARROW_OFFSET, top), (x - ARROW_OFFSET, bottom)])
+    canvas.arrow([(x + ARROW_OFFSET, bottom), (x + ARROW_OFFSET, top)], "backward")

@@ -17,7 +17,7 @@ from minise.site import parts
 from minise.site.checkout import ARTICLE, BrokenSite, Checkout
 from minise.site.frame import Link, asset, page, shared_files
 from minise.site.notebook import notebook
-from minise.site.parts import Made
+from minise.site.parts import Part
 from minise.site.search import index_of
 
 MARKER = ".minise-site"  # in a folder that a build may replace
@@ -25,11 +25,11 @@ MODULES = {"marimo", "matplotlib", "latex2mathml", "nbformat", "pdoc"}
 MAX_BYTES = 15_000_000
 PROCESSES = 2
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
-SOURCES = ("minise/ops/reference",)  # whose files have pages in any case
+SOURCES = ("minise/ops/reference",)  # folders whose files all have pages
 
 
 class Written(NamedTuple):
-    """What a build has written."""
+    """The size of a site."""
 
     pages: int
     size: int  # bytes of all files
@@ -76,13 +76,13 @@ def build(
     Parameters
     ----------
     folder : path
-        Where the site goes: a new or empty folder, or one with an earlier site, which is replaced.
+        The output folder: a new or empty folder, or one with an earlier site, which is replaced.
     repository : str, optional
         "OWNER/NAME" on GitHub, for the badges and the install cells of the notebooks.
     api : bool
         Whether the API reference is built.
     say : callable
-        Is called with a line about each part.
+        Called with a line about each part.
 
     Raises
     ------
@@ -106,14 +106,14 @@ def build(
     return Written(len(site.titles), size)
 
 
-def _site(checkout: Checkout, repository: str, api: bool, say: Callable[[str], None]) -> Made:
+def _site(checkout: Checkout, repository: str, api: bool, say: Callable[[str], None]) -> Part:
     """Make all files."""
     from minise.walk.pages import ENTRIES, index_page
 
-    site = Made()
+    site = Part()
 
-    def add(name: str, made: list[Made]) -> None:
-        part = Made()
+    def add(name: str, made: list[Part]) -> None:
+        part = Part()
         for task in made:
             part.add_all(task)
         if not part.files:
@@ -124,10 +124,10 @@ def _site(checkout: Checkout, repository: str, api: bool, say: Callable[[str], N
 
     with ProcessPoolExecutor(PROCESSES, get_context("spawn"), _one_thread) as pool:
 
-        def begin(function: Callable[..., Made], *arguments: Any) -> "Future[Made]":
+        def begin(function: Callable[..., Part], *arguments: Any) -> "Future[Part]":
             return pool.submit(function, *arguments)
 
-        # what is quick and most often wrong comes first
+        # first the quick parts, which fail most often
         pages = [begin(parts.markdown, name) for name in checkout.pages if name != ARTICLE]
         articles = [begin(parts.computed_article)] if ARTICLE in checkout.pages else []
         lessons = [begin(parts.lesson, *task) for task in _in_order(checkout)]
@@ -142,7 +142,7 @@ def _site(checkout: Checkout, repository: str, api: bool, say: Callable[[str], N
             add("API reference", [task.result() for task in reference])
             made = [task.result() for task in walks]
             back = "<a class='home' href='../index.html'>minise</a> "
-            index = Made(titles={"walks/index.html": "Every number of a backward pass"})
+            index = Part(titles={"walks/index.html": "Every number of a backward pass"})
             index.files["walks/index.html"] = index_page([task.item for task in made], back)
             add("walks", [*made, index])
         except BaseException:
@@ -172,17 +172,17 @@ def _in_order(checkout: Checkout) -> Iterator[tuple[str, tuple[Link | None, Link
         yield name, (links[k], links[k + 2])
 
 
-def notebook_of(name: str, repository: str) -> Made:
+def notebook_of(name: str, repository: str) -> Part:
     """Make the notebook of a lesson."""
     path = Checkout().root / name
-    return Made(files={f"notebooks/{path.stem}.ipynb": notebook(path, repository)})
+    return Part(files={f"notebooks/{path.stem}.ipynb": notebook(path, repository)})
 
 
-def _start(checkout: Checkout, site: Made) -> Made:
-    """Make the start page and the index of the search."""
+def _start(checkout: Checkout, site: Part) -> Part:
+    """Make the start page and the search index."""
     says = {section.address: section.text for section in reversed(site.sections)}
     title, body = parts.start(checkout, site.titles, lambda page: _sentence(says.get(page, "")))
-    made = Made(titles={"index.html": title})
+    made = Part(titles={"index.html": title})
     made.files["index.html"] = page(
         "index.html", title, body, script=asset("search.js"), wide=True, scripts=["search-index.js"]
     )
@@ -190,10 +190,10 @@ def _start(checkout: Checkout, site: Made) -> Made:
     return made
 
 
-def _sentence(text: str, most: int = 160) -> str:
+def _sentence(text: str, max_length: int = 160) -> str:
     """Return the first sentence of a text, or its first words."""
     first = re.split(r"(?<=[.:?]) ", text, maxsplit=1)[0]
-    return first if len(first) <= most else first[:most].rsplit(" ", 1)[0] + " …"
+    return first if len(first) <= max_length else first[:max_length].rsplit(" ", 1)[0] + " …"
 
 
 def _one_thread() -> None:

@@ -20,7 +20,7 @@ class Chart(Canvas):
     Parameters
     ----------
     height : float
-        Height of the whole picture.
+        Height of the picture.
     xs, ys : (float, float)
         First and last value on each axis.
     top, bottom : float
@@ -34,12 +34,12 @@ class Chart(Canvas):
         self.xs, self.ys, self.top, self.bottom = xs, ys, top, bottom
 
     def x(self, value: float) -> float:
-        """Return the place of a value on the horizontal axis."""
+        """Return the x coordinate of a value."""
         share = (value - self.xs[0]) / (self.xs[1] - self.xs[0])
         return LEFT + share * (WIDTH - LEFT - RIGHT)
 
     def y(self, value: float) -> float:
-        """Return the place of a value on the vertical axis."""
+        """Return the y coordinate of a value."""
         share = (value - self.ys[0]) / (self.ys[1] - self.ys[0])
         return self.height - self.bottom - share * (self.height - self.bottom - self.top)
 
@@ -79,7 +79,7 @@ class Chart(Canvas):
         self.line([(x, low), (x, high)], role, thick=2)
 
     def image(self, x: float, y: float, size: float, pixels: Array, label: str) -> None:
-        """Draw an image of uint8 pixels, (3, H, W), as a square at a place on the canvas."""
+        """Draw uint8 pixels, (3, H, W), as a square whose upper left corner is at (x, y)."""
         address = f"data:image/png;base64,{b64encode(png(pixels)).decode()}"
         position = f'x="{x:g}" y="{y:g}" width="{size:g}" height="{size:g}"'
         style = "image-rendering:pixelated"

@@ -14,7 +14,7 @@ from minise.site.wording import NO_BREAK, POINTS, interval, percent, signed, wor
 CONFIDENCE = 0.95  # of every interval
 PAIRS_TO_COME = (5, 10, 20)  # numbers of pairs whose interval the article predicts
 STEP_SHOWN = 17  # whose loss the article quotes
-HALF = 0.5  # gates of two images that differ by more are counted
+MIN_DIFFERENCE = 0.5  # of the gates of two images that count as different
 LOSS_REACHED = 0.1  # the article counts the steps until the loss is below
 
 
@@ -41,12 +41,12 @@ def check_claims() -> None:
         "the net with the mistake is behind": behind.low > 0,
         "another seed makes more difference": mean_interval(shown["right"]).deviation > behind.mean,
         "both learn the images": max(run["wrong"][-1] for run in runs) < LOSS_REACHED,
-        "every block is far above chance": min(shares) > 3 * _most(blocks, "null_share"),
+        "every block is far above chance": min(shares) > 3 * _largest(blocks, "null_share"),
         "the share is largest in the last block": max(shares) == shares[-1],
         "later stages have larger shares": sorted(stages) == stages,
         "the share goes up and down": sorted(shares) != shares,
-        "a gate is mostly a constant": _most(blocks, "deviation_images") < 0.1,
-        "hardly any gate is saturated": _most(blocks, "open") + _most(blocks, "closed") < 0.05,
+        "a gate is mostly a constant": _largest(blocks, "deviation_images") < 0.1,
+        "hardly any gate is saturated": sum(_largest(blocks, k) for k in ("open", "closed")) < 0.05,
         "the gate route is weaker on larger maps": all(sorted(row) == row for row in routes),
     }
     for statement, holds in statements.items():
@@ -130,22 +130,22 @@ def gates() -> dict[str, str]:
         "blocks": word(len(blocks)),
         "share_lowest": percent(min(shares)),
         "share_highest": percent(max(shares)),
-        "null_largest": percent(_most(blocks, "null_share"), 1),
+        "null_largest": percent(_largest(blocks, "null_share"), 1),
         "deviation_low": f"{min(block['deviation_images'] for block in blocks):.2f}",
-        "deviation_high": f"{_most(blocks, 'deviation_images'):.2f}",
+        "deviation_high": f"{_largest(blocks, 'deviation_images'):.2f}",
         "mean_low": f"{min(block['mean'] for block in blocks):.2f}",
-        "mean_high": f"{_most(blocks, 'mean'):.2f}",
+        "mean_high": f"{_largest(blocks, 'mean'):.2f}",
         "open": f"{OPEN:g}",
         "closed": f"{CLOSED:g}",
-        "open_most": percent(_most(blocks, "open"), 1),
-        "closed_most": percent(_most(blocks, "closed"), 1),
+        "open_most": percent(_largest(blocks, "open"), 1),
+        "closed_most": percent(_largest(blocks, "closed"), 1),
     }
     for k, stage in enumerate(_by_stage(blocks), 1):
         texts[f"stage_{k}"] = percent(mean_interval(stage).mean)
     return _named("gates", texts)
 
 
-def _most(blocks: Sequence[dict[str, Any]], name: str) -> float:
+def _largest(blocks: Sequence[dict[str, Any]], name: str) -> float:
     return float(max(block[name] for block in blocks))
 
 
@@ -224,7 +224,7 @@ def two_images() -> dict[str, str]:
         "class_2": second["class"],
         "index_1": str(first["index"]),
         "index_2": str(second["index"]),
-        "flips": str(sum(abs(a - b) > HALF for a, b in zip(*last, strict=True))),
+        "flips": str(sum(abs(a - b) > MIN_DIFFERENCE for a, b in zip(*last, strict=True))),
         "channels": str(len(last[0])),
         "distance": f"{result['distance']:.1f}",
         "median_distance": f"{result['median_distance']:.1f}",

@@ -35,14 +35,14 @@ def page(
     wide: bool = False,
     shared: bool = False,
 ) -> str:
-    """Return a whole page.
+    """Return the HTML of a page in the frame of the site.
 
     Parameters
     ----------
     address : str
-        Of the page, relative to the folder of the site, such as "lessons/02_linear.html".
+        Address of the page, relative to the folder of the site, such as "lessons/02_linear.html".
     title : str
-        Of the page; the body has the heading.
+        Title of the page; the body has the heading.
     body : str
         HTML with headings in order.
     kicker : str

@@ -84,15 +84,15 @@ class LessonPage:
         """Return what a cell shows at each choice of values of the controls above it."""
         if isinstance(cell.output, Trace):  # a page for each choice would be too much
             return self.html_of(cell.output)
-        outputs = {places: self.html_of(output) for places, output in cell.choices.items()}
+        outputs = {indices: self.html_of(output) for indices, output in cell.choices.items()}
         controls = {control.name: control for control in self.lesson.controls.values()}
         own = tuple(controls[name].chosen for name in cell.controls)
         if len(set(outputs.values())) == 1:
             return outputs[own]
         parts = [
-            f"<div data-when='{' '.join(map(str, places))}'{'' if places == own else ' hidden'}>"
+            f"<div data-when='{' '.join(map(str, indices))}'{'' if indices == own else ' hidden'}>"
             f"{html}</div><!--choice-->"
-            for places, html in outputs.items()
+            for indices, html in outputs.items()
         ]
         depends = " ".join(f"control-{name}" for name in cell.controls)
         return f"<div data-depends='{depends}'>{''.join(parts)}</div>"

@@ -1,4 +1,4 @@
-"""The parts of the site, each made in a process of its own: pages with what a search finds."""
+"""The parts of the site, each made in its own process: pages with their search sections."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -45,8 +45,8 @@ def with_shared(address: str, html: str) -> dict[str, str]:
 
 
 @dataclass
-class Made:
-    """Files of the site, and what else follows from making them.
+class Part:
+    """The files of a part of the site, with their titles, search sections and sources.
 
     Attributes
     ----------
@@ -74,7 +74,7 @@ class Made:
         self.titles[address] = title
         self.sections += sections_of(title, address, body)
 
-    def add_all(self, other: "Made") -> None:
+    def add_all(self, other: "Part") -> None:
         """Add the files of another part."""
         self.files |= other.files
         self.titles |= other.titles
@@ -82,9 +82,9 @@ class Made:
         self.sources |= other.sources
 
 
-def lesson(name: str, around: tuple[Link | None, Link | None]) -> Made:
+def lesson(name: str, around: tuple[Link | None, Link | None]) -> Part:
     """Make the page of a lesson, and those of the walks that it shows."""
-    checkout, made = Checkout(), Made()
+    checkout, made = Checkout(), Part()
     address = checkout.addresses[name]
     links = Links(checkout, name, address)
     shown = LessonPage(checkout.root / name).shown()
@@ -98,12 +98,12 @@ def lesson(name: str, around: tuple[Link | None, Link | None]) -> Made:
     return made
 
 
-def walk(number: int) -> Made:
+def walk(number: int) -> Part:
     """Make the page of a walk."""
     from minise.walk.page import page as walk_page
     from minise.walk.pages import ENTRIES, INDEX, index_item, traced
 
-    entry, made = ENTRIES[number], Made()
+    entry, made = ENTRIES[number], Part()
     walked = traced(entry)
     address, title = f"walks/{entry.file}", f"Walk: {entry.file.removesuffix('.html')}"
     made.files |= with_shared(address, walk_page(walked, INDEX))
@@ -115,13 +115,13 @@ def walk(number: int) -> Made:
     return made
 
 
-def markdown(name: str) -> Made:
+def markdown(name: str) -> Part:
     """Make the page of a Markdown file."""
     checkout = Checkout()
     return _page_of(checkout, name, html_of(checkout.text(name)))
 
 
-def article(values: Mapping[str, str], walks: Mapping[str, str]) -> Made:
+def article(values: Mapping[str, str], walks: Mapping[str, str]) -> Part:
     """Make the page of the article.
 
     Parameters
@@ -148,7 +148,7 @@ def article(values: Mapping[str, str], walks: Mapping[str, str]) -> Made:
     return made
 
 
-def computed_article() -> Made:
+def computed_article() -> Part:
     """Make the page of the article with the values that the package computes."""
     from minise.site.article import values, walks
 
@@ -178,8 +178,8 @@ def _frame_of(target: str) -> str:
     return walk_frame(f"walks/{target}", name)
 
 
-def _page_of(checkout: Checkout, name: str, html: str) -> Made:
-    made, address = Made(), checkout.pages[name]
+def _page_of(checkout: Checkout, name: str, html: str) -> Part:
+    made, address = Part(), checkout.pages[name]
     links = Links(checkout, name, address)
     body = links.rewrite(html)
     heading = re.search(r"<h1[^>]*>(.*?)</h1>", body, re.DOTALL)
@@ -191,9 +191,9 @@ def _page_of(checkout: Checkout, name: str, html: str) -> Made:
     return made
 
 
-def sources(names: set[str]) -> Made:
+def sources(names: set[str]) -> Part:
     """Make the pages of source files and folders."""
-    checkout, made = Checkout(), Made()
+    checkout, made = Checkout(), Part()
     for name in sorted(names):
         address = checkout.address(name)
         body = source_page(checkout, name, names)
@@ -202,11 +202,11 @@ def sources(names: set[str]) -> Made:
     return made
 
 
-def api() -> Made:
+def api() -> Part:
     """Make the API reference."""
     from minise.site.api import bodies
 
-    made = Made()
+    made = Part()
     for address, (title, body) in bodies().items():
         made.add(address, title, body, kicker=_way_to_api(address), shared=True)
     return made

@@ -24,7 +24,7 @@ class Control(NamedTuple):
     label: str  # Markdown
     labels: tuple[str, ...]  # of the values
     values: tuple[Any, ...]
-    chosen: int  # the place of the lesson's own value
+    chosen: int  # index of the lesson's own value
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Cell:
     timed: bool = False  # not run, as it reads a clock
     defs: tuple[str, ...] = ()
     controls: tuple[str, ...] = ()  # the controls that change the output
-    choices: dict[tuple[int, ...], Any] = field(default_factory=dict)  # places of values -> output
+    choices: dict[tuple[int, ...], Any] = field(default_factory=dict)  # indices of values -> output
 
 
 class Lesson:
@@ -107,11 +107,11 @@ class Lesson:
             for name, control in zip(names, controls, strict=True):
                 self._elements[name] = (control, self._elements[name][1])
                 self.controls[self._elements[name][1]._id] = control
-            for places in itertools.product(*(range(len(c.values)) for c in controls)):
-                outputs = self._outputs(names, controls, places, dependent)
+            for indices in itertools.product(*(range(len(c.values)) for c in controls)):
+                outputs = self._outputs(names, controls, indices, dependent)
                 for id in showing:
                     self._by_id[id].controls = names
-                    self._by_id[id].choices[places] = outputs[id]
+                    self._by_id[id].choices[indices] = outputs[id]
 
     def _controls_of(self, id: Any) -> tuple[str, ...]:
         """Return the controls that a cell reads, itself or through the cells above it."""
@@ -122,14 +122,14 @@ class Lesson:
         return tuple(name for name in self._elements if name in read)
 
     def _outputs(
-        self, names: Any, controls: list[Control], places: tuple[int, ...], dependent: list[Any]
+        self, names: Any, controls: list[Control], indices: tuple[int, ...], dependent: list[Any]
     ) -> dict[Any, Any]:
         """Return what cells show with some values of the controls."""
         elements = [self._elements[name][1] for name in names]
         before = [element._value for element in elements]
         values, outputs = dict(self.values), {}
         try:
-            for element, control, index in zip(elements, controls, places, strict=True):
+            for element, control, index in zip(elements, controls, indices, strict=True):
                 element._value = control.values[index]
             for id in self._sort(self._graph, dependent):
                 outputs[id] = _execute(self._graph.cells[id], values)
@@ -184,26 +184,26 @@ def _range(start: Any, stop: Any, step: Any) -> Iterator[Any]:
 
 
 def _thinned(controls: list[Control]) -> list[Control]:
-    """Return controls with so few values that all choices together are at most MAX_CHOICES."""
-    most = [MAX_VALUES] * len(controls)
+    """Return the controls with fewer values, so that there are at most MAX_CHOICES choices."""
+    limits = [MAX_VALUES] * len(controls)
     while True:
-        thinned = [_thin(control, n) for control, n in zip(controls, most, strict=True)]
+        thinned = [_thin(control, n) for control, n in zip(controls, limits, strict=True)]
         counts = [len(control.values) for control in thinned]
         product = 1
         for count in counts:
             product *= count
         if product <= MAX_CHOICES:
             return thinned
-        most[counts.index(max(counts))] = max(counts) - 1
+        limits[counts.index(max(counts))] = max(counts) - 1
 
 
-def _thin(control: Control, most: int) -> Control:
-    """Return a control with at most so many values: its own, the ends, and some between."""
-    count = len(control.values)
-    if count <= most:
+def _thin(control: Control, count: int) -> Control:
+    """Return a control with at most `count` values: its own, both ends, and some between."""
+    last = len(control.values) - 1
+    if last < count:
         return control
-    places = {round(k * (count - 1) / (most - 2)) for k in range(most - 1)}
-    shown = sorted({*places, control.chosen})
+    spread = {round(k * last / (count - 2)) for k in range(count - 1)}
+    shown = sorted({*spread, control.chosen})
     return control._replace(
         labels=tuple(control.labels[k] for k in shown),
         values=tuple(control.values[k] for k in shown),

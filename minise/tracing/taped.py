@@ -250,7 +250,7 @@ def input_array(tape: Tape, name: str, value: Array) -> TapedArray:
 
 
 def alias(array: TapedArray) -> TapedArray:
-    """Return a view of a whole array with a node of its own: another name of it."""
+    """Return a view of an array with its own node, for another name of the array."""
     node = array.node
     other = wrap(array.tape, raw(array), array.tape.named(node))
     other._base, other._base_node, other._view = array, node, (SAME, (), {})

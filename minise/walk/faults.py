@@ -1,4 +1,4 @@
-"""Say of a wrong gradient whether its line is wrong or inherits the error of another line."""
+"""Tell wrong lines from lines that inherit the error of another line, and describe both."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -108,7 +108,7 @@ def write_pages(folder: Path, seed: int = 0) -> list[Path]:
     written, items = [], []
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    for entry in [entry for entries in GROUPS.values() for entry in entries]:
+    for entry in ENTRIES:
         walked = traced(entry, seed)
         path = folder / entry.file
         with writing(path):

@@ -221,6 +221,6 @@ def test_each_pass_is_a_bar_with_a_name_of_the_source():
             where = inspect.getsource(fused) if name in ("x", "y", "out") else source
             assert re.search(rf"\b{name}\b", where)
     total = sum(sum(memory.counts([name])) for name in memory.PASSES)
-    assert fused_tail().svg.count(f'width="{memory.BAR}"') == total
+    assert fused_tail().svg.count(f'width="{memory.BAR_WIDTH}"') == total
     for numbers in table()["se_block_tail"]:
         assert "{} read, {} written".format(*numbers) in texts(fused_tail())

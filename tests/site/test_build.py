@@ -8,7 +8,7 @@ import pytest
 from minise.site import build as module
 from minise.site.build import MARKER, build, check
 from minise.site.checkout import BrokenSite, Checkout
-from minise.site.parts import Made
+from minise.site.parts import Part
 from tests.cli.commands import call
 from tests.site.conftest import REPOSITORY
 
@@ -20,7 +20,7 @@ def files(monkeypatch):
     """Let the packages be there, and the site be one page, which a test may change."""
     files = {"index.html": "<h1>new</h1>", MARKER: ""}
     monkeypatch.setattr(module, "MODULES", set())
-    monkeypatch.setattr(module, "_site", lambda *_: Made(files=files, titles={"index.html": "new"}))
+    monkeypatch.setattr(module, "_site", lambda *_: Part(files=files, titles={"index.html": "new"}))
     return files
 
 

@@ -2,9 +2,9 @@
 
 from functools import cache
 
-from minise.walk.pages import GROUPS, traced
+from minise.walk.pages import ENTRIES, traced
 
-PAGES = [page for pages in GROUPS.values() for page in pages]
+PAGES = ENTRIES
 
 
 @cache
