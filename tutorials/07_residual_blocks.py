@@ -65,13 +65,13 @@ def _():
         steps=[0.0, 0.1, 0.25, 0.5, 1.0], value=0.5, label="norm of the branch", show_value=True
     )
     depth = mo.ui.slider(1, LAYERS, value=20, label="layers", show_value=True)
-    turns = rotations(np.random.default_rng(0))
+    orthogonal = rotations(np.random.default_rng(0))
     mo.vstack([branch_norm, depth])
-    return SIZE, branch_norm, depth, rotations, turns
+    return SIZE, branch_norm, depth, orthogonal, rotations
 
 
 @app.cell
-def _(SIZE, branch_norm, turns):
+def _(SIZE, branch_norm, orthogonal):
     def norms_of(weights, shortcut):
         """Return the norm of the gradient after each layer, (layers + 1, stacks)."""
         stacks, layers = weights.shape[:2]
@@ -83,7 +83,9 @@ def _(SIZE, branch_norm, turns):
             norms.append(np.linalg.norm(gradient, axis=(1, 2)))
         return np.array(norms)
 
-    plain, residual = (norms_of(branch_norm.value * turns, shortcut) for shortcut in (False, True))
+    plain, residual = (
+        norms_of(branch_norm.value * orthogonal, shortcut) for shortcut in (False, True)
+    )
     return norms_of, plain, residual
 
 
@@ -95,8 +97,8 @@ def _(rotations, norms_of):
 
 
 @app.cell(hide_code=True)
-def _(norms_of, turns):
-    _without, _with = (norms_of(0.5 * turns, shortcut)[20] for shortcut in (False, True))
+def _(norms_of, orthogonal):
+    _without, _with = (norms_of(0.5 * orthogonal, shortcut)[20] for shortcut in (False, True))
     show(
         Question(
             r"""
@@ -163,10 +165,10 @@ def _(branch_norm):
 
 
 @app.cell(hide_code=True)
-def _(SIZE, norms_of, turns):
-    _raw, _ = np.linalg.qr(np.random.default_rng(0).standard_normal(turns.shape))
-    _traces = [round(np.trace(q, axis1=-2, axis2=-1).mean(), 1) + 0.0 for q in (_raw, turns)]
-    _medians = [np.median(norms_of(0.5 * q, shortcut=True)[20]) for q in (_raw, turns)]
+def _(SIZE, norms_of, orthogonal):
+    _raw, _ = np.linalg.qr(np.random.default_rng(0).standard_normal(orthogonal.shape))
+    _traces = [round(np.trace(q, axis1=-2, axis2=-1).mean(), 1) + 0.0 for q in (_raw, orthogonal)]
+    _medians = [np.median(norms_of(0.5 * q, shortcut=True)[20]) for q in (_raw, orthogonal)]
     mo.md(f"""
     (Random numbers have traps of their own. `np.linalg.qr` of normal numbers is a rotation, but not
     a uniformly distributed one: it prefers rotations that turn back. The mean trace of its

@@ -331,7 +331,7 @@ def _(BUGS):
 @app.cell(hide_code=True)
 def _(caught):
     _zero = caught["BN: zero"]
-    _found = [name for name, share in _zero.items() if share]
+    _detecting = [name for name, share in _zero.items() if share]
     show(
         Question(
             """
@@ -339,7 +339,7 @@ def _(caught):
     before it learns. Which of the six checks detect it?
     """,
             f"""
-    Only {", ".join(f"**{name}**" for name in _found)}. **params** does not look at `dx`. With
+    Only {", ".join(f"**{name}**" for name in _detecting)}. **params** does not look at `dx`. With
     `dout` of ones the right `dx` is zero, too: the sum of a normalised channel is always the same.
     So is the sum of its squares, up to eps, and **out** misses the bug as well (lesson 5).
     """,

@@ -24,11 +24,6 @@ class Mean(NamedTuple):
     high: float
     n: int
 
-    @property
-    def half_width(self) -> float:
-        """Half the width of the interval."""
-        return (self.high - self.low) / 2
-
 
 def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Mean:
     """Return the mean of independent values and its t interval.
@@ -56,8 +51,13 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Mean:
         raise ValueError(f"mean_interval: values has {n} entries, expected at least 2: add values")
     mean = math.fsum(values) / n
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
-    half = t_quantile(n - 1, confidence) * deviation / math.sqrt(n)
+    half = half_width(deviation, n, confidence)
     return Mean(mean, deviation, mean - half, mean + half, n)
+
+
+def half_width(deviation: float, n: int, confidence: float = 0.95) -> float:
+    """Return half the width of the t interval of n values with a standard deviation."""
+    return t_quantile(n - 1, confidence) * deviation / math.sqrt(n)
 
 
 def t_quantile(degrees: int, confidence: float = 0.95) -> float:

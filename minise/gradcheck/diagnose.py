@@ -208,7 +208,10 @@ def _missing_mean(case: Case) -> Iterator[Diagnosis]:
     missing = case.right - case.wrong
     if missing.ndim == 4:
         if _constant_along(missing, (0, 2, 3)):
-            text = "the error is constant per channel: the term through the batch mean is missing "
+            mean = (
+                "batch mean" if len(missing) > 1 else "channel's mean"
+            )  # of the batch or the image
+            text = f"the error is constant per channel: the term through the {mean} is missing "
             text += "or wrongly scaled"
             yield Diagnosis("missing mean term", text)
         if _constant_along(missing, (2, 3)):

@@ -78,7 +78,7 @@ def answers() -> str:
     """Return the sheet with all numbers and the answers to its questions, as Markdown."""
     values, off = recorded(), recorded(OFF)
     numbers = {name: as_text(value) for name, value in values.items()}
-    dead = [name for name in ("dw1", "db1", "dx_gate", "dw2") if not off[name].any()]
+    dead = [name for name in ("dw2", "du", "dw1", "db1", "dz", "dx_gate") if not off[name].any()]
     same = [name for name in ("dw1", "db1", "dw2", "db2") if values[name].any()]
     text = f"""
 ## Answers to the questions

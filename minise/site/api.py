@@ -47,17 +47,17 @@ def bodies() -> dict[str, tuple[str, str]]:
         warnings.simplefilter("error")
         names = walk_specs(list(MODULES))
         modules = {name: pdoc.doc.Module.from_name(name) for name in names}
-        found = {
-            f"api/{name.replace('.', '/')}.html": (name, _tidy(render.html_module(one, modules)))
-            for name, one in modules.items()
+        pages = {
+            f"api/{name.replace('.', '/')}.html": (name, _tidy(render.html_module(module, modules)))
+            for name, module in modules.items()
         }
-    _check_complete("".join(body for _, body in found.values()))
+    _check_complete("".join(body for _, body in pages.values()))
     items = "".join(
         f"<li><a href='{address.removeprefix('api/')}'><code>{name}</code></a> "
         f"{escape(_first(modules[name]))}</li>"
-        for address, (name, _) in found.items()
+        for address, (name, _) in pages.items()
     )
-    return {"api/index.html": ("API reference", f"<h1>API reference</h1><ul>{items}</ul>"), **found}
+    return {"api/index.html": ("API reference", f"<h1>API reference</h1><ul>{items}</ul>"), **pages}
 
 
 def _first(module: object) -> str:

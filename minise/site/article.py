@@ -99,8 +99,8 @@ def costs() -> dict[str, str]:
     """Return the share of the SE blocks in the costs of SE-ResNet-20."""
     cost = cost_of(models.build("se_resnet20", reduction=REDUCTION))
     return {
-        "cost_parameters": percent(cost.se_parameters / cost.parameters, 1),
-        "cost_macs": percent(cost.se_macs / cost.macs, 1),
+        "cost_parameters": percent(cost.se_parameters / (cost.parameters - cost.se_parameters), 1),
+        "cost_macs": percent(cost.se_macs / (cost.macs - cost.se_macs), 1),
     }
 
 

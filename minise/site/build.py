@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from minise.atomic import TEMPORARY, writing
 from minise.site import parts
 from minise.site.checkout import ARTICLE, BrokenSite, Checkout
-from minise.site.frame import Link, asset, page
+from minise.site.frame import Link, asset, page, shared_files
 from minise.site.notebook import notebook
 from minise.site.parts import Made
 from minise.site.search import index_of
@@ -114,8 +114,8 @@ def _site(checkout: Checkout, repository: str, api: bool, say: Callable[[str], N
 
     def add(name: str, made: list[Made]) -> None:
         part = Made()
-        for one in made:
-            part.add_all(one)
+        for task in made:
+            part.add_all(task)
         if not part.files:
             return
         site.add_all(part)
@@ -130,24 +130,25 @@ def _site(checkout: Checkout, repository: str, api: bool, say: Callable[[str], N
         # what is quick and most often wrong comes first
         pages = [begin(parts.markdown, name) for name in checkout.pages if name != ARTICLE]
         articles = [begin(parts.computed_article)] if ARTICLE in checkout.pages else []
-        lessons = [begin(parts.lesson, *one) for one in _in_order(checkout)]
+        lessons = [begin(parts.lesson, *task) for task in _in_order(checkout)]
         notebooks = [begin(notebook_of, name, repository) for name in checkout.lessons]
         reference = [begin(parts.api)] if api else []
         walks = [begin(parts.walk, number) for number in range(len(ENTRIES))]
         try:
-            add("pages", [one.result() for one in pages])
-            add("article", [one.result() for one in articles])
-            add("lessons", [one.result() for one in lessons])
-            add("notebooks", [one.result() for one in notebooks])
-            add("API reference", [one.result() for one in reference])
-            made = [one.result() for one in walks]
+            add("pages", [task.result() for task in pages])
+            add("article", [task.result() for task in articles])
+            add("lessons", [task.result() for task in lessons])
+            add("notebooks", [task.result() for task in notebooks])
+            add("API reference", [task.result() for task in reference])
+            made = [task.result() for task in walks]
             back = "<a class='home' href='../index.html'>minise</a> "
             index = Made(titles={"walks/index.html": "Every number of a backward pass"})
-            index.files["walks/index.html"] = index_page([one.item for one in made], back)
+            index.files["walks/index.html"] = index_page([task.item for task in made], back)
             add("walks", [*made, index])
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+    site.files |= shared_files()
     names = site.sources | {
         path.relative_to(checkout.root).as_posix()
         for folder in SOURCES
@@ -180,7 +181,7 @@ def notebook_of(name: str, repository: str) -> Made:
 def _start(checkout: Checkout, site: Made) -> Made:
     """Make the start page and the index of the search."""
     says = {section.address: section.text for section in reversed(site.sections)}
-    title, body = parts.start(checkout, site.titles, lambda one: _sentence(says.get(one, "")))
+    title, body = parts.start(checkout, site.titles, lambda page: _sentence(says.get(page, "")))
     made = Made(titles={"index.html": title})
     made.files["index.html"] = page(
         "index.html", title, body, script=asset("search.js"), wide=True, scripts=["search-index.js"]

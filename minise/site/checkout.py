@@ -9,7 +9,8 @@ import minise
 MARKDOWN = ("README.md", "minise/bench/README.md", ".github/C*.md", "tutorials/*.md")
 MARKDOWN_PAGES = "tutorials/pages/*.md"
 ARTICLE = "tutorials/article.md"
-TEXT = {"", ".cff", ".cpp", ".css", ".cu", ".cuh", ".h", ".js", ".json", ".md", ".py", ".toml", ".txt"}
+LANGUAGES = ("cff", "cpp", "css", "cu", "cuh", "h", "js", "json", "md", "py", "toml", "txt")
+TEXT = {"", *(f".{language}" for language in LANGUAGES)}  # suffixes of files with a page
 
 
 class BrokenSite(ValueError):
@@ -47,11 +48,11 @@ class Checkout:
     def pages(self) -> dict[str, str]:
         """The Markdown files, and the address of each one's page."""
         files = [name for pattern in MARKDOWN for name in self._glob(pattern)]
-        found = {name: f"pages/{_stem(name)}.html" for name in files}
-        found |= {name: f"pages/{Path(name).stem}.html" for name in self._glob(MARKDOWN_PAGES)}
-        if ARTICLE in found:
-            found[ARTICLE] = "article.html"
-        return found
+        pages = {name: f"pages/{_stem(name)}.html" for name in files}
+        pages |= {name: f"pages/{Path(name).stem}.html" for name in self._glob(MARKDOWN_PAGES)}
+        if ARTICLE in pages:
+            pages[ARTICLE] = "article.html"
+        return pages
 
     @cached_property
     def addresses(self) -> dict[str, str]:

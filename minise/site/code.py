@@ -1,11 +1,14 @@
 """Program text as HTML with the names of Pygments' classes, and pages of source files."""
 
 import posixpath
+import re
 from html import escape
 from pathlib import Path
 
 from minise.site.checkout import Checkout
 
+# parts of the text that have no colour of their own
+PLAIN = re.compile(r'<span class="(?:n|nn|na|nb|bp|fm|vm|nv|o|p|w|x|err|esc)">([^<]*)</span>')
 LEXERS = {".cu": "cuda", ".cuh": "cuda", ".h": "cpp", ".cff": "yaml", ".json": "text"}
 
 
@@ -22,7 +25,7 @@ def highlighted(code: str, suffix: str = ".py") -> str:
     except ClassNotFound:
         lexer = TextLexer()
     html: str = highlight(code.strip("\n"), lexer, HtmlFormatter(cssclass="highlight"))
-    return html.replace("<span></span>", "")
+    return PLAIN.sub(r"\1", html.replace("<span></span>", ""))
 
 
 def source_page(checkout: Checkout, name: str, known: set[str]) -> str:
@@ -33,11 +36,11 @@ def source_page(checkout: Checkout, name: str, known: set[str]) -> str:
         return title + highlighted(checkout.text(name), Path(name).suffix)
     here = posixpath.dirname(f"source/{name}.html")
     items = []
-    for child in sorted(path.iterdir()):
-        inside = child.relative_to(checkout.root).as_posix()
+    for inner in sorted(path.iterdir()):
+        inside = inner.relative_to(checkout.root).as_posix()
         if not checkout.is_source(inside):
             continue
-        label = f"<code>{escape(child.name)}{'/' if child.is_dir() else ''}</code>"
+        label = f"<code>{escape(inner.name)}{'/' if inner.is_dir() else ''}</code>"
         if inside in known:
             address = posixpath.relpath(checkout.address(inside), here)
             label = f"<a href='{escape(address)}'>{label}</a>"

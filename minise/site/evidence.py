@@ -7,7 +7,7 @@ from typing import Any
 from minise import models
 from minise.analysis.cost import cost_of
 from minise.analysis.gates import CLOSED, OPEN
-from minise.analysis.intervals import Mean, mean_interval, t_quantile
+from minise.analysis.intervals import Mean, half_width, mean_interval
 from minise.site.measurements.record import read_result
 from minise.site.wording import NO_BREAK, POINTS, interval, percent, signed, word
 
@@ -94,11 +94,6 @@ def paired_differences(result: dict[str, Any]) -> dict[int, float]:
         seed: POINTS * (se[seed]["test_accuracy"] - plain[seed]["test_accuracy"])
         for seed in sorted(plain)
     }
-
-
-def half_width(deviation: float, count: int) -> float:
-    """Return half the width of the t interval of `count` values with a standard deviation."""
-    return t_quantile(count - 1) * deviation / math.sqrt(count)
 
 
 def deviation_interval(mean: Mean) -> tuple[float, float]:

@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 from minise.walk.page import asset as walk_asset
 
+STYLE, SCRIPT = "site.css", "site.js"  # of pages that share them
 WIDE = "wide"  # class of a page that uses the whole width
 HEADING = re.compile(r"<h([23])[^>]*\bid=[\"']([^\"']+)[\"'][^>]*>(.*?)</h\1>", re.DOTALL)
-FEW = 3  # headings from which contents are worth their place
+MIN_HEADINGS = 3  # headings from which contents are worth their place
 
 
 class Link(NamedTuple):
@@ -32,6 +33,7 @@ def page(
     script: str = "",
     scripts: Sequence[str] = (),
     wide: bool = False,
+    shared: bool = False,
 ) -> str:
     """Return a whole page.
 
@@ -53,31 +55,36 @@ def page(
         Addresses of scripts that come before.
     wide : bool
         Whether lines may be longer than those of prose.
+    shared : bool
+        Whether the page shares style and script with others, or has its own.
     """
     root = "../" * address.count("/")
+    link = f"<link rel='stylesheet' href='{root}{STYLE}'>"
     return fill(
         "page.html",
         title=escape(title),
-        style=style(),
+        style=link if shared else f"<style>\n{style()}\n</style>",
         root=root,
         kicker=kicker,
         contents=contents(body),
         body=body,
         around=around(root, before, after),
         kind=WIDE if wide else "",
-        scripts="".join(f"<script src='{root}{one}'></script>" for one in scripts),
-        script="\n".join([asset("page.js"), script]),
+        scripts="".join(f"<script src='{root}{name}'></script>" for name in scripts),
+        script=f"<script src='{root}{SCRIPT}'></script>"
+        if shared
+        else f"<script>\n{program()}{script}\n</script>",
     )
 
 
 def contents(body: str) -> str:
     """Return a folded list of the headings of a page, or "" if there are few."""
-    found = HEADING.findall(body)
-    if len(found) < FEW:
+    headings = HEADING.findall(body)
+    if len(headings) < MIN_HEADINGS:
         return ""
     items = (
         f"<li class='h{level}'><a href='#{escape(id)}'>{re.sub(r'<[^>]+>', '', title)}</a></li>"
-        for level, id, title in found
+        for level, id, title in headings
     )
     return (
         "<nav class='contents' aria-label='On this page'><details open><summary>On this page"
@@ -95,6 +102,16 @@ def around(root: str, before: Link | None, after: Link | None) -> str:
     return (
         f"<nav class='around' aria-label='Order of reading'>{''.join(links)}</nav>" if links else ""
     )
+
+
+def shared_files() -> dict[str, str]:
+    """Return style and script of the pages that share them."""
+    return {STYLE: style(), SCRIPT: program()}
+
+
+def program() -> str:
+    """Return the script of every page."""
+    return '"use strict";\n' + asset("page.js")
 
 
 @cache

@@ -39,8 +39,8 @@ class LessonPage:
         self.stem = path.stem
         self.walks: dict[str, str] = {}
         outputs = [cell.output for cell in self.lesson.cells]
-        self._judged = {one.function.__name__ for one in outputs if isinstance(one, Judged)}
-        self._judged |= {one.title for one in outputs if isinstance(one, Answer)}
+        self._judged = {shown.function.__name__ for shown in outputs if isinstance(shown, Judged)}
+        self._judged |= {shown.title for shown in outputs if isinstance(shown, Answer)}
 
     def shown(self) -> Shown:
         """Return the body of the page."""
@@ -82,6 +82,8 @@ class LessonPage:
 
     def _choices(self, cell: Cell) -> str:
         """Return what a cell shows at each choice of values of the controls above it."""
+        if isinstance(cell.output, Trace):  # a page for each choice would be too much
+            return self.html_of(cell.output)
         outputs = {places: self.html_of(output) for places, output in cell.choices.items()}
         controls = {control.name: control for control in self.lesson.controls.values()}
         own = tuple(controls[name].chosen for name in cell.controls)

@@ -35,7 +35,7 @@ def _converter() -> Any:
 
     settings = {**_get_extension_configs(), "toc": {"slugify": slug}}
     settings["pymdownx.highlight"] = {"use_pygments": True, "guess_lang": False}
-    return Markdown(extensions=_get_extensions(), extension_configs=settings)
+    return Markdown(extensions=[*_get_extensions(), "md_in_html"], extension_configs=settings)
 
 
 def slug(title: str, separator: str = "-") -> str:

@@ -17,7 +17,31 @@ from minise.site.search import Section, sections_of
 
 BLOCK = re.compile(r"<p>\s*(@@\d+@@)\s*</p>")
 WALK = re.compile(r"\{\{walk:([\w.-]+\.html(?:#[\w-]+)?)\}\}")
+WALK_STYLE, WALK_SCRIPT = "walk.css", "walk.js"
+WALK_PAGE = re.compile(
+    r"(.*?)<style>(.*?)</style>(.*)<script>(\s*\"use strict\";.*)</script>(.*)", re.DOTALL
+)
 UNFILLED = re.compile(r"\{\{[^}]*\}\}")
+
+
+def with_shared(address: str, html: str) -> dict[str, str]:
+    """Return a walk's page as a file, and the style and the script that all walks share.
+
+    Raises
+    ------
+    BrokenSite
+        If the page has not the form of `minise.walk.page`.
+    """
+    form = WALK_PAGE.fullmatch(html)
+    if form is None:
+        raise BrokenSite(f"site: {address} is no page of a walk: see minise/walk/assets/page.html")
+    head, style, middle, script, end = form.groups()
+    head = head.replace("'unsafe-inline'", "'unsafe-inline' 'self' file:")
+    page = (
+        f"{head}<link rel='stylesheet' href='{WALK_STYLE}'>{middle}"
+        f"<script src='{WALK_SCRIPT}'></script>{end}"
+    )
+    return {address: page, f"walks/{WALK_STYLE}": style, f"walks/{WALK_SCRIPT}": script}
 
 
 @dataclass
@@ -67,7 +91,8 @@ def lesson(name: str, around: tuple[Link | None, Link | None]) -> Made:
     body = links.rewrite(shown.body)
     before, after = around
     made.add(address, shown.title, body, before=before, after=after)
-    made.files |= shown.walks
+    for walk_address, html in shown.walks.items():
+        made.files |= with_shared(walk_address, html)
     made.titles |= dict.fromkeys(shown.walks, f"Walk of {shown.title}")
     made.sources = links.sources
     return made
@@ -81,7 +106,7 @@ def walk(number: int) -> Made:
     entry, made = ENTRIES[number], Made()
     walked = traced(entry)
     address, title = f"walks/{entry.file}", f"Walk: {entry.file.removesuffix('.html')}"
-    made.files[address] = walk_page(walked, INDEX)
+    made.files |= with_shared(address, walk_page(walked, INDEX))
     made.titles[address] = title
     made.item = index_item(entry, walked)
     words = [walked.title, *walked.story]
@@ -117,7 +142,8 @@ def article(values: Mapping[str, str], walks: Mapping[str, str]) -> Made:
     for key, block in blocks.items():
         html = html.replace(key, block)
     made = _page_of(checkout, ARTICLE, html)
-    made.files |= {f"walks/{file}": html for file, html in walks.items()}
+    for file, walk_html in walks.items():
+        made.files |= with_shared(f"walks/{file}", walk_html)
     made.titles |= {f"walks/{file}": "Walk of the article" for file in walks}
     return made
 
@@ -171,7 +197,7 @@ def sources(names: set[str]) -> Made:
     for name in sorted(names):
         address = checkout.address(name)
         body = source_page(checkout, name, names)
-        made.files[address] = page(address, name, body, kicker="source", wide=True)
+        made.files[address] = page(address, name, body, kicker="source", wide=True, shared=True)
         made.titles[address] = name
     return made
 
@@ -182,7 +208,7 @@ def api() -> Made:
 
     made = Made()
     for address, (title, body) in bodies().items():
-        made.add(address, title, body, kicker=_way_to_api(address))
+        made.add(address, title, body, kicker=_way_to_api(address), shared=True)
     return made
 
 
@@ -198,11 +224,11 @@ def start(
     from minise.site.search import box
 
     def cards(addresses: list[str]) -> str:
-        known = [Link(one, titles[one]) for one in addresses if one in titles]
+        known = [Link(address, titles[address]) for address in addresses if address in titles]
         return list_of([(link, says(link.address)) for link in known])
 
     lessons = [checkout.addresses[name] for name in checkout.lessons]
-    pages = [one for one in checkout.pages.values() if one != "article.html"]
+    pages = [address for address in checkout.pages.values() if address != "article.html"]
     groups = {
         "Begin here": ["article.html", "walks/squeeze_excite.html", "pages/tutorials.html"],
         "Lessons": lessons,

@@ -68,12 +68,12 @@ class Lesson:
         self._graph, self._sort = app.graph, dataflow.topological_sort
         self.values: dict[str, Any] = {"__file__": str(path), "__name__": "lesson"}
         self.controls: dict[str, Control] = {}
-        found = {}
+        cells = {}
         clocks = {id for id, cell in self._graph.cells.items() if _reads_a_clock(cell.code)}
         timed = clocks.union(*(self._graph.descendants(id) for id in clocks))
         for data in app.cell_manager.cell_data():
             cell = self._graph.cells[data.cell_id]
-            found[data.cell_id] = Cell(
+            cells[data.cell_id] = Cell(
                 data.code,
                 bool(data.config.hide_code),
                 data.name.startswith("*"),
@@ -82,9 +82,9 @@ class Lesson:
             )
         for id in app.execution_order:
             if id not in timed:
-                found[id].output = _execute(self._graph.cells[id], self.values)
-        self.cells = list(found.values())
-        self._found = found
+                cells[id].output = _execute(self._graph.cells[id], self.values)
+        self.cells = list(cells.values())
+        self._by_id = cells
         self._read_controls()
         self._try_values()
 
@@ -99,7 +99,7 @@ class Lesson:
 
     def _try_values(self) -> None:
         """Run what depends on controls once for each choice of their values."""
-        of = {id: self._controls_of(id) for id in self._found}
+        of = {id: self._controls_of(id) for id in self._by_id}
         for names in dict.fromkeys(filter(None, of.values())):
             dependent = [id for id, own in of.items() if set(own) <= set(names) and own]
             showing = [id for id in dependent if of[id] == names]
@@ -110,14 +110,14 @@ class Lesson:
             for places in itertools.product(*(range(len(c.values)) for c in controls)):
                 outputs = self._outputs(names, controls, places, dependent)
                 for id in showing:
-                    self._found[id].controls = names
-                    self._found[id].choices[places] = outputs[id]
+                    self._by_id[id].controls = names
+                    self._by_id[id].choices[places] = outputs[id]
 
     def _controls_of(self, id: Any) -> tuple[str, ...]:
         """Return the controls that a cell reads, itself or through the cells above it."""
-        if self._found[id].timed:
+        if self._by_id[id].timed:
             return ()
-        cells = [self._graph.cells[one] for one in (id, *self._graph.ancestors(id))]
+        cells = [self._graph.cells[above] for above in (id, *self._graph.ancestors(id))]
         read = {name for cell in cells for name in cell.refs}
         return tuple(name for name in self._elements if name in read)
 
@@ -129,8 +129,8 @@ class Lesson:
         before = [element._value for element in elements]
         values, outputs = dict(self.values), {}
         try:
-            for element, control, place in zip(elements, controls, places, strict=True):
-                element._value = control.values[place]
+            for element, control, index in zip(elements, controls, places, strict=True):
+                element._value = control.values[index]
             for id in self._sort(self._graph, dependent):
                 outputs[id] = _execute(self._graph.cells[id], values)
         finally:
@@ -187,13 +187,13 @@ def _thinned(controls: list[Control]) -> list[Control]:
     """Return controls with so few values that all choices together are at most MAX_CHOICES."""
     most = [MAX_VALUES] * len(controls)
     while True:
-        found = [_thin(control, n) for control, n in zip(controls, most, strict=True)]
-        counts = [len(control.values) for control in found]
+        thinned = [_thin(control, n) for control, n in zip(controls, most, strict=True)]
+        counts = [len(control.values) for control in thinned]
         product = 1
         for count in counts:
             product *= count
         if product <= MAX_CHOICES:
-            return found
+            return thinned
         most[counts.index(max(counts))] = max(counts) - 1
 
 
@@ -203,9 +203,9 @@ def _thin(control: Control, most: int) -> Control:
     if count <= most:
         return control
     places = {round(k * (count - 1) / (most - 2)) for k in range(most - 1)}
-    kept = sorted({*places, control.chosen})
+    shown = sorted({*places, control.chosen})
     return control._replace(
-        labels=tuple(control.labels[k] for k in kept),
-        values=tuple(control.values[k] for k in kept),
-        chosen=kept.index(control.chosen),
+        labels=tuple(control.labels[k] for k in shown),
+        values=tuple(control.values[k] for k in shown),
+        chosen=shown.index(control.chosen),
     )

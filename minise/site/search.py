@@ -32,7 +32,7 @@ def sections_of(title: str, address: str, body: str) -> list[Section]:
         body = hidden.sub("", body)
     places = [match for match in SECTION.finditer(body) if _is_section(match)]
     bounds = [0, *(match.start() for match in places), len(body)]
-    found = []
+    sections = []
     for k, (start, end) in enumerate(itertools.pairwise(bounds)):
         html, id = body[start:end], places[k - 1][2] if k else ""
         heading = HEADING.search(html)
@@ -40,8 +40,8 @@ def sections_of(title: str, address: str, body: str) -> list[Section]:
         if text := text_of(html):
             is_top = not k or places[k - 1][1] == "h1"
             where = address if is_top else f"{address}#{id}"
-            found.append(Section(title, where, name, text.removeprefix(name).strip()))
-    return found
+            sections.append(Section(title, where, name, text.removeprefix(name).strip()))
+    return sections
 
 
 def _is_section(match: re.Match[str]) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minise.checks import Array
-from minise.tracing.leaves import is_float
+from minise.tracing.leaves import element_of, is_float
 from minise.tracing.recorder import Event, OpCall, Replacement
 from minise.tracing.slopes import Check
 from minise.tracing.subject import Subject
@@ -114,7 +114,7 @@ class _Passes:
                     self.completed_at[k] = event.number
                     copy[...] = array
             for k in self._gradients_of(event):
-                array = np.asarray(_element(event.value, self.wrong[k].element))
+                array = np.asarray(element_of(event.value, self.wrong[k].element))
                 watched[k] = array, array.copy()
             return event.value
 
@@ -136,7 +136,7 @@ class _Passes:
                 value = call.source.run_line(event.line, event.scope)
             for k in self._gradients_of(event):
                 index = self.wrong[k].element
-                array = np.asarray(_element(value, index))
+                array = np.asarray(element_of(value, index))
                 if k in self.completed_at:
                     filled[k] = array
                     continue
@@ -154,10 +154,6 @@ class _Passes:
     def _run(self, value: Any) -> None:
         _, cache = self.subject.forward(self.subject.inputs, Replacement(None, value))
         self.subject.backward(self.dout, cache)
-
-
-def _element(value: Any, index: int | None) -> Any:
-    return value if index is None else value[index]
 
 
 def _with_element(value: Any, index: int | None, new: Array) -> Any:

@@ -76,11 +76,11 @@ class _Run:
             return
         depth = self.calls[-1][1] + statement.loops
         self.calls[-1] = (*self.calls[-1][:2], depth)
-        place = file, statement.number
-        if place not in self.lines:
+        key = file, statement.number
+        if key not in self.lines:
             text = line_at(file, statement.number, comment=statement.is_loop)
             name, evaluate = frame.f_code.co_name, _evaluator(frame, file)
-            self.lines[place] = Executed(*place, text, name, depth, evaluate)
+            self.lines[key] = Executed(*key, text, name, depth, evaluate)
 
     def _has_helpers(self, file: Path) -> bool:
         return file in self.files or (file.parent == REFERENCE and file != NOTATION)

@@ -54,6 +54,11 @@ def scalars_of(line: Line, scope: Mapping[str, Any]) -> dict[str, Any]:
     return scalars
 
 
+def element_of(value: Any, index: int | None) -> Any:
+    """Return an item of a tuple or a list, or the value itself if the index is None."""
+    return value if index is None else value[index]
+
+
 def array_at(scope: Mapping[str, Any], leaf: Leaf) -> Any:
     """Return the array of a leaf in a scope: the object itself, not a copy."""
     return _value_at(scope[leaf.base], leaf.path)

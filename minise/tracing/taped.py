@@ -327,13 +327,13 @@ def _index(array: TapedArray, key: Any) -> tuple[list[Any] | None, list[Any]]:
             values = part if isinstance(part, TapedArray) else np.asarray(part)
             if values.dtype.kind not in "iu":
                 return None, []
-            _limit(values, size)
+            _record_range(values, size)
             index.append({"array": len(arrays)})
             arrays.append(values)
     return index, arrays
 
 
-def _limit(values: Any, size: int) -> None:
+def _record_range(values: Any, size: int) -> None:
     """Record that the integers of an input index an axis of some size."""
     if isinstance(values, TapedArray):
         tape, node = values.tape, values.node

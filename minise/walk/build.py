@@ -31,10 +31,9 @@ class Builder:
     Attributes
     ----------
     steps : list of Step
-        The steps so far. For step k, `events[k]` is its event, `picks[k]` selects the step's array
-        from the value of the event, `calls[k]` is the call of that event, `values[k]` the
-        recorded object itself, not a copy, and `elements[k]` its position in the value of the
-        event, None if it is that value.
+        The steps so far. For step k, `events[k]` is its event, `calls[k]` the call of that event,
+        `values[k]` the recorded object itself, not a copy, and `elements[k]` its position in the
+        value of the event, None if it is that value.
     inputs : dict of str to ndarray
         The arrays that lines read and no line computed.
     results : dict of int to list
@@ -47,7 +46,6 @@ class Builder:
         self.inputs = dict(inputs)
         self.steps: list[Step] = []
         self.events: list[Event] = []
-        self.picks: list[Callable[[Any], Any]] = []
         self.calls: list[OpCall] = []
         self.values: list[Any] = []
         self.elements: list[int | None] = []
@@ -76,8 +74,8 @@ class Builder:
                 if (source_of_result := self._result_source(call, event)) is not None:
                     names[event.name] = source_of_result
             else:
-                for name, value, pick in _computed_arrays(event):
-                    names[name] = self._step(call, event, direction, name, value, pick)
+                for name, value, element in _computed_arrays(event):
+                    names[name] = self._step(call, event, direction, name, value, element)
 
     def source_in(self, call: OpCall, name: str) -> Source | None:
         """Return the source of a local name of a call, or None."""
@@ -124,8 +122,8 @@ class Builder:
             zip(_result_names(call, len(results)), results, strict=True)
         ):
             if sources[k] is None and leaves.is_float(value):
-                pick = partial(_element, index=k)
-                sources[k] = self._step(call, event, direction, name, value, pick, k)
+                element = k if several else None
+                sources[k] = self._step(call, event, direction, name, value, element, k)
         for value, result_source in zip(reversed(results), reversed(sources), strict=True):
             if result_source is not None:  # an array returned twice has its first source
                 self._by_identity[id(value)] = result_source
@@ -155,7 +153,7 @@ class Builder:
         direction: str,
         name: str,
         value: Any,
-        pick: Callable[[Any], Any],
+        element: int | None,
         index: int = 0,
     ) -> int:
         """Append the step of one event and return its number."""
@@ -182,16 +180,14 @@ class Builder:
                 tuple(dict.fromkeys(explainer.inner)),
                 ", ".join(forward_line.text for forward_line in undone),
                 explainer.reason or (undone[0].reason if undone else ""),
-                tuple(self._reads(call, event, array, pick)),
+                tuple(self._reads(call, event, array, partial(leaves.element_of, index=element))),
                 leaves.scalars_of(event.line, event.scope),
             )
         )
         self.events.append(event)
-        self.picks.append(pick)
         self.calls.append(call)
         self.values.append(value)
-        in_tuple = isinstance(event.value, tuple | list) and isinstance(pick, partial)
-        self.elements.append(pick.keywords["index"] if in_tuple else None)  # type: ignore[attr-defined]
+        self.elements.append(element)
         self._register(value, number)
         return number
 
@@ -239,15 +235,15 @@ class Builder:
             self._by_bits.setdefault(_bits(value), origin)
 
 
-def _computed_arrays(event: Event) -> Iterator[tuple[str, Any, Callable[[Any], Any]]]:
-    """Yield the name, the value and the selector of each array that a line computes."""
+def _computed_arrays(event: Event) -> Iterator[tuple[str, Any, int | None]]:
+    """Yield name, value and position in the event's value of each array that a line computes."""
     value = event.value
     if leaves.is_array(value):
-        yield event.name, value, _itself
+        yield event.name, value, None
     elif isinstance(value, list | tuple) and not hasattr(value, "_fields") and _computes(event):
         for k, element in enumerate(value):
             if leaves.is_float(element):
-                yield f"{event.name}[{k}]", element, partial(_element, index=k)
+                yield f"{event.name}[{k}]", element, k
 
 
 def _computes(event: Event) -> bool:
@@ -255,14 +251,6 @@ def _computes(event: Event) -> bool:
     assert event.line is not None
     right = getattr(ast.parse(event.line.text).body[0], "value", None)
     return not isinstance(right, ast.Tuple | ast.List)
-
-
-def _itself(value: Any) -> Any:
-    return value
-
-
-def _element(value: Any, index: int) -> Any:
-    return value[index] if isinstance(value, tuple | list) else value
 
 
 def _result_names(call: OpCall, count: int) -> list[str]:

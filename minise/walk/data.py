@@ -33,7 +33,7 @@ def data_of(trace: Trace) -> dict[str, Any]:
     arrays = [
         {
             **_array(name, value, _op_reading(trace, name), trace.inputs),
-            "limit": _limit(trace, name),
+            "limit": _allowed_range(trace, name),
         }
         for name, value in trace.inputs.items()
     ]
@@ -175,7 +175,7 @@ def _finite(value: float) -> float | int | str:
     return int(value) if value == int(value) and abs(value) < 2**53 else value
 
 
-def _limit(trace: Trace, name: str) -> list[int] | None:
+def _allowed_range(trace: Trace, name: str) -> list[int] | None:
     """Return the range of an input of integers or flags, or None."""
     kind = trace.inputs[name].dtype.kind
     if kind == "b":

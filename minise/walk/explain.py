@@ -101,9 +101,9 @@ class Explainer:
             for entry in lines
         ]
         evaluate = self._reader(code, line, scope, {}).evaluate
-        places = [(file, line.number, evaluate)]
-        places += [(entry.file, entry.number, entry.evaluate) for entry in lines]
-        reasons = (sources.reason_above(*place) for place in places)
+        lines_run = [(file, line.number, evaluate)]
+        lines_run += [(entry.file, entry.number, entry.evaluate) for entry in lines]
+        reasons = (sources.reason_above(*arguments) for arguments in lines_run)
         self.reason = next(filter(None, reasons), "")
 
     def _written_formulas(self, name: str) -> list[sources.Formula]:

@@ -158,7 +158,7 @@ def record(
 
 
 def _value(builder: Builder, events: Mapping[int, Event], step: int) -> Any:
-    return builder.picks[step](events[builder.events[step].number].value)
+    return leaves.element_of(events[builder.events[step].number].value, builder.elements[step])
 
 
 def _node(value: Any) -> int | None:
@@ -169,11 +169,11 @@ def _read_nodes(builder: Builder, events: Mapping[int, Event], step: int) -> tup
     """Return the node of each array that a step reads, in the order of its reads."""
     event = builder.events[step]
     assert event.line is not None
-    found = list(leaves.leaves_of(event.line, event.scope))
+    unmatched = list(leaves.leaves_of(event.line, event.scope))
     nodes = []
     for read in builder.steps[step].reads:
-        leaf = next(leaf for leaf in found if leaf.name == read.name)
-        found.remove(leaf)
+        leaf = next(leaf for leaf in unmatched if leaf.name == read.name)
+        unmatched.remove(leaf)
         nodes.append(_node(leaves.array_at(events[event.number].scope, leaf)))
     return tuple(nodes)
 

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from tests import browser as chromium
+
+browser = chromium.browser  # a fixture
 REPOSITORY = "octocat/minise"
 BUILD = f"minise site build FOLDER --repository {REPOSITORY}"
 
@@ -13,5 +16,6 @@ BUILD = f"minise site build FOLDER --repository {REPOSITORY}"
 def site():
     """Return the folder of a whole site."""
     if folder := os.environ.get("MINISE_SITE"):
+        assert (Path(folder) / "index.html").is_file(), folder
         return Path(folder)
     pytest.skip(f"needs a site: {BUILD}, then MINISE_SITE=FOLDER pytest -m slow tests/site")

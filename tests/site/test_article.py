@@ -61,14 +61,18 @@ def test_it_takes_about_fifteen_minutes():
 
 
 def test_the_code_shown_computes_the_op():
-    forward, backward = re.findall(r"^```python\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
-    x, w1, b1, w2, b2 = by_hand.ARRAYS
-    scope = dict(np=np, x=x, w1=w1, b1=b1, w2=w2, b2=b2, dout=by_hand.DOUT)
-    exec(forward, scope)
-    exec(backward, scope)
-    out, cache = reference.squeeze_excite_forward(*by_hand.ARRAYS)
+    arrays = [np.asarray(array, float) for array in by_hand.ARRAYS]
+    out, cache = reference.squeeze_excite_forward(*arrays)
+    dout = np.random.default_rng(0).standard_normal(out.shape)
+    names = dict(zip(("x", "w1", "b1", "w2", "b2"), arrays, strict=True))
+    scope = {"np": np, "dout": dout, "H": out.shape[2], "W": out.shape[3], **names}
+    forward, backward, wrong = re.findall(r"^```python\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
+    exec(forward + backward, scope)
     np.testing.assert_allclose(scope["out"], out, rtol=1e-14)
-    np.testing.assert_allclose(scope["dx"], by_hand.without_gate_route(by_hand.DOUT, cache)[0])
+    for name, gradient in zip(names, reference.squeeze_excite_backward(dout, cache), strict=True):
+        np.testing.assert_allclose(scope[f"d{name}"], gradient, rtol=1e-12, err_msg=name)
+    exec(wrong, scope)
+    np.testing.assert_array_equal(scope["dx"], scope["dx_scale"])
 
 
 def test_the_case_by_hand_in_fractions(values):

@@ -1,29 +1,12 @@
 """Every page in headless Chromium without a network, at the widths of a desktop and a phone."""
 
 import itertools
-import shutil
 
 import pytest
 
-api = pytest.importorskip(
-    "playwright.sync_api", reason="needs Playwright: pip install -e '.[browser]'"
-)
-NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason=f"needs one of {', '.join(NAMES)}"),
-]
+pytestmark = pytest.mark.slow
 WIDTHS = {"desktop": dict(width=1400, height=900), "phone": dict(width=390, height=800)}
 ROOMS = ("", "lessons", "pages", "walks", "api", "source")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

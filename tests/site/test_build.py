@@ -16,7 +16,7 @@ NEEDED = ("marimo", "matplotlib", "latex2mathml", "nbformat", "pdoc")
 
 
 @pytest.fixture
-def whole(monkeypatch):
+def files(monkeypatch):
     """Let the packages be there, and the site be one page, which a test may change."""
     files = {"index.html": "<h1>new</h1>", MARKER: ""}
     monkeypatch.setattr(module, "MODULES", set())
@@ -47,9 +47,9 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path, capsys):
 
 @pytest.mark.parametrize("name", NEEDED)
 def test_a_missing_package_is_named_with_the_command_that_installs_it(name, tmp_path, monkeypatch):
-    found = module.importlib.util.find_spec
+    find = module.importlib.util.find_spec
     monkeypatch.setattr(
-        "importlib.util.find_spec", lambda one, *rest: None if one == name else found("numpy")
+        "importlib.util.find_spec", lambda asked, *rest: None if asked == name else find("numpy")
     )
     with pytest.raises(ValueError, match=rf"site: {name} cannot be imported.*'\.\[site\]'"):
         check(tmp_path / "new")
@@ -73,18 +73,18 @@ def test_build_is_the_only_action(tmp_path, capsys):
     assert "serve" in err
 
 
-def test_an_earlier_site_is_replaced_whole(tmp_path, whole):
+def test_an_earlier_site_is_replaced_whole(tmp_path, files):
     folder = tmp_path / "site"
     assert build(folder).pages == 1
     (folder / "old.html").write_text("of the earlier site")
-    whole["index.html"] = "<h1>newer</h1>"
+    files["index.html"] = "<h1>newer</h1>"
     build(folder)
     assert sorted(path.name for path in folder.iterdir()) == [MARKER, "index.html"]
     assert "newer" in (folder / "index.html").read_text()
     assert [path.name for path in tmp_path.iterdir()] == ["site"]
 
 
-def test_an_empty_folder_and_a_link_to_a_folder_are_filled(tmp_path, whole):
+def test_an_empty_folder_and_a_link_to_a_folder_are_filled(tmp_path, files):
     (tmp_path / "empty").mkdir()
     (tmp_path / "link").symlink_to("empty")
     build(tmp_path / "link")
@@ -92,11 +92,11 @@ def test_an_empty_folder_and_a_link_to_a_folder_are_filled(tmp_path, whole):
     assert (tmp_path / "empty" / "index.html").is_file()
 
 
-def test_a_build_that_fails_loses_nothing(tmp_path, whole, monkeypatch):
+def test_a_build_that_fails_loses_nothing(tmp_path, files, monkeypatch):
     folder = tmp_path / "site"
     build(folder)
-    whole["index.html"] = "<h1>newer</h1>"
-    whole["a/page.html"] = "cannot be written"
+    files["index.html"] = "<h1>newer</h1>"
+    files["a/page.html"] = "cannot be written"
     write = Path.write_text
 
     def full(path, *rest, **options):
@@ -111,14 +111,14 @@ def test_a_build_that_fails_loses_nothing(tmp_path, whole, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["site"]
 
 
-def test_a_site_that_is_too_large_is_not_written(tmp_path, whole, monkeypatch):
+def test_a_site_that_is_too_large_is_not_written(tmp_path, files, monkeypatch):
     monkeypatch.setattr(module, "MAX_BYTES", 3)
     with pytest.raises(BrokenSite, match="bytes, expected at most 3"):
         build(tmp_path / "site")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_command_reports_the_result_and_a_broken_text(tmp_path, whole, monkeypatch, capsys):
+def test_the_command_reports_the_result_and_a_broken_text(tmp_path, files, monkeypatch, capsys):
     status, out, _ = call(f"site build {tmp_path / 'site'}", capsys)
     assert status == 0
     assert "1 pages, 0.0 MB" in " ".join(out.split())
@@ -135,7 +135,7 @@ def test_a_second_build_gives_the_same_bytes(site):
     from minise.site import parts
 
     name = "tutorials/06_squeeze_and_excitation.py"
-    (around,) = [around for one, around in module._in_order(Checkout()) if one == name]
+    (around,) = [around for asked, around in module._in_order(Checkout()) if asked == name]
     made = [parts.lesson(name, around), parts.walk(0), module.notebook_of(name, REPOSITORY)]
     for part in made:
         for address, text in part.files.items():

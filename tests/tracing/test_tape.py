@@ -45,13 +45,13 @@ CALLS = {
 
 
 def _chain(np, x):
-    left, whole = x[0].copy(), np.zeros((3, 4))
-    view = whole[1:]
+    left, out = x[0].copy(), np.zeros((3, 4))
+    view = out[1:]
     view[:, 2] = left[1:, 0]
     before = view + 0
-    whole[...] *= 3
+    out[...] *= 3
     view[0] -= left[0]
-    return before * view.sum() + whole[1:] / 2
+    return before * view.sum() + out[1:] / 2
 
 
 @pytest.mark.parametrize("name", CALLS)

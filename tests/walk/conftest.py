@@ -3,20 +3,10 @@
 import pytest
 
 from minise.walk.page import write_page
+from tests import browser as chromium
 from tests.walk.pages import walk_of
 
-
-@pytest.fixture(scope="module")
-def browser():
-    """Start headless Chromium; without it, or without Playwright, skip the test."""
-    from tests.walk.browser import CHROMIUM, NEEDS, api  # skips without Playwright
-
-    if CHROMIUM is None:
-        pytest.skip(NEEDS)
-    with api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
+browser = chromium.browser  # a fixture
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +29,7 @@ def opened(browser, files):
     console, requests, contexts = [], [], []
 
     def go(name, hash="", **options):
-        from tests.walk.browser import DESKTOP
-
-        context = browser.new_context(**{"viewport": DESKTOP, **options})
+        context = browser.new_context(**{"viewport": chromium.DESKTOP, **options})
         contexts.append(context)
         tab = context.new_page()
         tab.on("console", lambda message: console.append(message.text))

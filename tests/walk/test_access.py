@@ -12,7 +12,7 @@ from minise.walk import trace
 from minise.walk.cases import case
 from minise.walk.page import write_page
 from minise.walk.pages import write_pages
-from tests.walk.browser import DESKTOP, api
+from tests.browser import DESKTOP, expect
 from tests.walk.pages import PAGES
 from tests.walk.students import RIGHT, module, replaced
 
@@ -113,7 +113,7 @@ def test_contrast_targets_and_headings(name, screen):
         assert tab.locator(".lit td.cell:not(.on, .chosen)").count() > 2
     for scheme in ("light", "dark"):
         tab.emulate_media(color_scheme=scheme)
-        api.expect(tab.locator("html")).to_have_attribute("data-theme", scheme)
+        expect(tab.locator("html")).to_have_attribute("data-theme", scheme)
         contrasts = tab.evaluate(CONTRASTS)
         assert len(contrasts) >= 7
         assert [contrast for contrast in contrasts if contrast[0] < MIN_CONTRAST] == []
@@ -184,11 +184,11 @@ def test_a_route_that_is_off_is_said_in_words(screen):
     tab = screen("squeeze_excite.html#step-18")
     tab.uncheck("[data-term=dx_gate]")
     mark = tab.locator("#list a[href='#step-18'] .mark")
-    api.expect(mark).to_have_text("\N{BALLOT X} a route is off")
+    expect(mark).to_have_text("\N{BALLOT X} a route is off")
     label = tab.get_attribute(".graph .node >> nth=0", "aria-label")
     assert label == "x, gradient computed, dx a route is off"
     tab.check("[data-term=dx_gate]")
-    api.expect(mark).to_have_count(0)
+    expect(mark).to_have_count(0)
 
 
 def test_nodes_of_the_graph_are_reached_and_opened_with_keys(screen):

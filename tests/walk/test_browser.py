@@ -14,11 +14,23 @@ from minise.walk import trace
 from minise.walk.cases import case
 from minise.walk.page import write_page
 from minise.walk.pages import write_pages
-from tests.walk.browser import DESKTOP, PHONE, api
+from tests.browser import DESKTOP, PHONE, expect
 from tests.walk.pages import PAGES, walk_of
 from tests.walk.students import RIGHT, module
 
 SE = "squeeze_excite.html"
+SAMPLE = {  # between them they have every kind of screen; the other pages in .ci/long
+    "batch_norm2d-evaluation", "block", "concat", "conv2d-strided", "linear",
+    "max_pool2d-overlapping", "softmax_cross_entropy", "squeeze_excite", "squeeze_excite-max",
+}  # fmt: skip
+each_page = pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, id=name, marks=[] if name in SAMPLE else pytest.mark.long)
+        for page in PAGES
+        for name in [page.file.removesuffix(".html")]
+    ],
+)
 
 
 def numbers(tab, selector):
@@ -29,7 +41,7 @@ def numbers(tab, selector):
     return [json.loads(value) for _, value in sorted(cells)]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.file.removesuffix(".html"))
+@each_page
 def test_every_step_shows_the_traces_numbers(page, opened):
     """From the first screen to the last with the Next button: reads, result, code, check."""
     walked = walk_of(page.file)
@@ -55,7 +67,7 @@ def test_every_step_shows_the_traces_numbers(page, opened):
     assert tab.is_disabled("#next")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.file.removesuffix(".html"))
+@each_page
 def test_a_phone_needs_no_sideways_scroll(page, opened):
     tab = opened(page.file, viewport=PHONE, has_touch=True, is_mobile=True)
     for _ in range(len(walk_of(page.file).steps) + 2):
@@ -78,12 +90,12 @@ def test_keys_and_links(opened):
         tab.keyboard.press(key)
         assert tab.evaluate("location.hash") == expected
     tab.evaluate("location.hash = '#step-14-entry-4'")
-    api.expect(tab.locator("h3")).to_have_text(re.compile(r"^dz\[1, 1, 0, 0\]"))
+    expect(tab.locator("h3")).to_have_text(re.compile(r"^dz\[1, 1, 0, 0\]"))
     assert tab.get_attribute("#list a[aria-current]", "href") == "#step-14"
     tab.click("#list a[href='#step-2']")
-    api.expect(tab.locator("h2")).to_have_text(re.compile("^u"))
+    expect(tab.locator("h2")).to_have_text(re.compile("^u"))
     tab.evaluate("location.hash = '#step-999'")
-    api.expect(tab.locator("h2")).to_have_text("All gradients")
+    expect(tab.locator("h2")).to_have_text("All gradients")
 
 
 def test_arrows_in_a_table_go_from_number_to_number(opened):
@@ -151,7 +163,7 @@ def test_factors_lead_to_their_step_and_back_returns(opened):
     tab.click("#entry .chip >> text=s[0")
     assert tab.evaluate("location.hash").startswith("#step-5")
     tab.go_back()
-    api.expect(tab.locator("h2")).to_have_text(re.compile("^dx_scale"))
+    expect(tab.locator("h2")).to_have_text(re.compile("^dx_scale"))
     assert tab.evaluate("location.hash") == "#step-7"
 
 

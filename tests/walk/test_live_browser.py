@@ -9,7 +9,7 @@ from minise.walk import trace
 from minise.walk.cases import case
 from minise.walk.live import Rerun, input_names
 from minise.walk.page import write_page
-from tests.walk.browser import DESKTOP, api
+from tests.browser import DESKTOP, expect
 from tests.walk.pages import PAGES, walk_of
 from tests.walk.students import RIGHT, module
 
@@ -138,10 +138,10 @@ def test_derivatives_and_checks_follow_a_change(name, tabs):
         for k, pair in enumerate(tab.evaluate(FACTORS, step.number)):
             factors = step.reads[pair[0]].value.ravel() if pair else []
             for out, row in enumerate(pair[1] if pair else []):
-                for place, code in row:
+                for column, code in row:
                     if code >= 0:
                         factor = (-1 if code % 2 else 1) * factors[code // 2]
-                        slope = step.reads[k].derivative[out, place]
+                        slope = step.reads[k].derivative[out, column]
                         assert abs(factor - slope) <= 1e-9 * abs(slope)
 
 
@@ -153,8 +153,8 @@ class RouteOff(Rerun):
         super().__init__(input_names(builder), walked.inputs)
         self.event = builder.events[steps[number]]
         self.code = builder.calls[steps[number]].source
-        place = [read.name for read in walked.steps[number].reads].index(term)
-        self.name = builder.steps[steps[number]].reads[place].name  # of the term in the code
+        k = [read.name for read in walked.steps[number].reads].index(term)
+        self.name = builder.steps[steps[number]].reads[k].name  # of the term in the code
 
     def recorded(self, event: Event):
         if event.number != self.event.number:
@@ -258,11 +258,11 @@ def test_a_label_stays_in_its_range(text, tabs):
 def test_a_link_shows_the_changes(tabs):
     tab = tabs("squeeze_excite.html")
     tab.evaluate("location.hash = '#step-18&set=0.0:2.5,1.1:-1&off=17%3Adx_gate'")
-    api.expect(tab.locator(".changed")).to_contain_text("route dx_gate of dx off")
+    expect(tab.locator(".changed")).to_contain_text("route dx_gate of dx off")
     assert tab.evaluate("[arrays[0].values[0], arrays[1].values[1]]") == [2.5, -1]
     assert not tab.is_checked("[data-term=dx_gate]")
     tab.evaluate("location.hash = '#step-17&set=99.0:1,0.999:1,0.0:abc&off=3:x,zz'")
-    api.expect(tab.locator("h2")).to_contain_text("dx_gate")
+    expect(tab.locator("h2")).to_contain_text("dx_gate")
     assert not tab.evaluate("live.isChanged()")
 
 

@@ -20,6 +20,9 @@ const scale = () => el("p", { class: "scale" }, "negative", el("i"), "positive (
 /** Legend of the colours of the graph. */
 const dots = () => el("p", { class: "scale" }, ...[["done", "value computed"], ["graded", "gradient computed"], ["now", "this step"]].flatMap(([kind, text]) => [el("b", { class: `dot ${kind}` }), text]));
 
+/** The number of checked entries of gradients. */
+const checkedCount = steps.filter((step) => step.check).reduce((sum, step) => sum + step.check.agrees.length, 0);
+
 function startScreen() {
   const shown = Object.keys(arrays).map(Number).filter((a) => arrays[a].limit !== undefined);
   const figures = shown.map((a) => {
@@ -36,7 +39,6 @@ function startScreen() {
   const first = steps.find((step) => step.gradientOf === arrays[0].name) || steps.find((step) => step.gradientOf), of = first ? first.gradientOf : arrays[0].name;
   const gradient = first ? nameOf(first) : `d${of}`;
   const counts = Object.entries(data.axes).map(([axis, meaning]) => `${axis} = ${meaning}`).join(", ");
-  const count = steps.filter((step) => step.check).reduce((sum, step) => sum + step.check.agrees.length, 0);
   return [
     el("div", { class: "story" }, ...prose(data.story),
       el("h2", {}, "How to read this"),
@@ -46,7 +48,7 @@ function startScreen() {
       arrays[data.dout].shape.length === 0 ? el("p", {}, "The loss is ", code(arrays[data.out].name), `, which is ${medium(data.loss)}; `, code("dout"), " is its gradient with respect to itself.")
       : el("p", {}, "The loss here is the inner product of ", code("dout"), " and ", code(arrays[data.out].name), `, which is ${medium(data.loss)}. Its gradient with respect to `, code(arrays[data.out].name), " is therefore ", code("dout"), ", the upstream gradient that the backward pass starts from."),
       el("p", {}, "The dots in the graph above are the arrays of the forward pass, computed from left to right; gradients flow back along the same lines. An array with several outgoing lines affects the loss along several routes, and its gradient is the sum of the gradients of these routes."),
-      el("p", {}, "In a step, point at a number or tap it: the numbers that it depends on light up, and its sum is written out. Every entry of every gradient (", String(count), " in all) was checked against a numerical derivative of the forward pass.")),
+      el("p", {}, "In a step, point at a number or tap it: the numbers that it depends on light up, and its sum is written out. Every entry of every gradient (", String(checkedCount), " in all) was checked against a numerical derivative of the forward pass.")),
     el("p", { class: "label", style: "margin-top:1.6rem" }, "Inputs"),
     el("p", { class: "hint live" }, data.tape ? "Click a number to change it, or press Enter on it: every step of both passes is computed again in this page."
       : "The numbers of this page cannot be changed: the code does not run on the arrays that record it."),
