@@ -131,7 +131,7 @@ def _():
     `mean` = sum of `x / M`. $dx = d\text{centred} + d\text{mean} / M$.
 
     So $x$ has three routes to the loss: directly, through the variance and through the mean. The
-    last two can be simplified. A bar denotes the mean over the channel. Insert $d\text{var}$ and
+    last two can be simplified. Every mean is over the channel. Insert $d\text{var}$ and
     $d\text{rstd}$ into the part of the variance, then write $\text{centred} \cdot \text{rstd}$ as
     $\hat x$, twice:
 
@@ -140,17 +140,17 @@ def _():
     &\tfrac{2}{M} \, d\text{var} \cdot \text{centred}\\
     &= \tfrac{2}{M} \big({-\tfrac12} \text{rstd}^3\big)
     \big(\textstyle\sum \gamma \, \text{dout} \cdot \text{centred}\big) \, \text{centred}\\
-    &= -\gamma \, \text{rstd} \, \hat x \, \overline{\text{dout} \, \hat x}
+    &= -\gamma \, \text{rstd} \, \hat x \, \operatorname{mean}(\text{dout} \, \hat x)
     \end{aligned}
     $$
 
     `centred` sums to 0, so this part drops out of the sum in $d\text{mean}$, and
-    $d\text{mean} / M = -\gamma \, \text{rstd} \, \overline{\text{dout}}$. The sum of the three
-    routes is
+    $d\text{mean} / M = -\gamma \, \text{rstd} \, \operatorname{mean}(\text{dout})$. The sum of the
+    three routes is
 
     $$
-    dx = \gamma \, \text{rstd} \, \big(\text{dout} - \overline{\text{dout}} -
-    \hat x \, \overline{\text{dout} \, \hat x}\big)
+    dx = \gamma \, \text{rstd} \, \big(\text{dout} - \operatorname{mean}(\text{dout}) -
+    \hat x \, \operatorname{mean}(\text{dout} \, \hat x)\big)
     $$
     """)
     return
@@ -377,8 +377,9 @@ def _():
     mo.md(r"""
     ## Two formulas for the variance
 
-    In exact arithmetic, the variance is also $\overline{x^2} - \overline{x}^2$, which needs one
-    pass over the image instead of two.
+    In exact arithmetic, the variance is also
+    $\operatorname{mean}(x^2) - \operatorname{mean}(x)^2$, which needs one pass over the image
+    instead of two.
     """)
     return
 
@@ -597,7 +598,9 @@ def _():
     ## Every number
 
     The training code on the four numbers of this lesson, with the loss that depends on the first
-    number of `out` only. Follow `dx` back along its routes.
+    number of `out` only. Follow `dx` back along its routes. It sums `drstd` and `dmean` in another
+    way than your exercise: the sums over `dxhat` that they need are `dgamma` and `dbeta` times
+    `gamma`, and these have been computed already.
     """)
     return
 

@@ -66,7 +66,7 @@ def page(
         style=link if shared else f"<style>\n{style()}\n</style>",
         root=root,
         kicker=kicker,
-        contents=contents(body),
+        contents="" if wide else contents(body),
         body=body,
         around=around(root, before, after),
         kind=WIDE if wide else "",

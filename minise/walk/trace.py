@@ -14,6 +14,7 @@ from minise.nn import Layer
 from minise.ops import reference
 from minise.ops.user.completed import UserOps
 from minise.ops.user.errors import user_errors
+from minise.tracing.instrument import RETURN
 from minise.tracing.leaves import is_float
 from minise.tracing.slopes import Slopes
 from minise.tracing.subject import Subject, net_subject, op_subject
@@ -111,6 +112,7 @@ def _trace(
     dout = _dout(out, target, labels is not None, seed)
     subject.recorder.calls = []
     gradients = _gradients(subject, dout, cache)
+    _check_values(subject, "check this line of backward")
     backwards = subject.recorder.calls
     inputs = dict(zip(subject.names, subject.inputs, strict=True))
     inputs = {name: value for name, value in inputs.items() if value is not None}
@@ -213,12 +215,19 @@ def _check_size_and_values(subject: Subject) -> None:
     floats = [event for event in events if is_float(event.value)]
     count = sum(np.size(event.value) for event in floats)
     refuse_large(subject.names[0], np.shape(subject.inputs[0]), count)
-    for event in floats:
-        if not np.isfinite(event.value).all():
-            raise ValueError(
-                f"walk: {event.name} has NaN or infinity, expected finite numbers: "
-                "check the arrays that you pass"
-            )
+    _check_values(subject, "check the arrays that you pass")
+
+
+def _check_values(subject: Subject, fix: str) -> None:
+    """Check that all numbers that the last pass computed are finite."""
+    for call in subject.recorder.calls:
+        for event in call.events:
+            if is_float(event.value) and not np.isfinite(event.value).all():
+                line = "" if event.line is None else f" in line {event.line.number}"
+                name = "the result" if event.name == RETURN else event.name
+                raise ValueError(
+                    f"walk: {name} has NaN or infinity{line}, expected finite numbers: {fix}"
+                )
 
 
 def refuse_large(name: str, shape: tuple[int, ...], count: int) -> None:

@@ -18,7 +18,7 @@ TUTORIALS = ROOT / "tutorials"
 LESSONS = sorted(TUTORIALS.glob("[0-9]*.py"))
 HOSTS = {
     *("arxiv.org", "github.com", "colab.research.google.com", "marimo.io", "pdoc.dev"),
-    *("www.cs.toronto.edu", "hypothesis.readthedocs.io", "docs.scipy.org", "numpy.org"),
+    *("www.cs.toronto.edu", "hypothesis.readthedocs.io", "semver.org"),
 }
 MAX_BYTES = 15_000_000
 

@@ -181,3 +181,12 @@ def test_the_text_says_which_line_is_wrong(tmp_path):
         "the wrong lines are dv (step 8): mine.py:18, dh (step 9): mine.py:19; "
         "du, dz, dx and 4 more inherit the error"
     )
+
+
+@pytest.mark.parametrize("factor", ["np.inf", "np.log(-s)"])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_backward_that_is_not_finite_names_its_first_line(factor, tmp_path):
+    """Not the last line, to which NaN has spread; and no page can show NaN."""
+    edit = "dv = ds * s * (1 - s)", f"dv = ds * s * (1 - s) * {factor}"
+    with pytest.raises(ValueError, match="walk: dv has NaN or infinity in line 18, expected"):
+        walked(tmp_path / "mine.py", "squeeze_excite", edit, text=RIGHT)

@@ -10,8 +10,8 @@ const plain = (text) => text.toLowerCase().normalize("NFKD").replace(/[\u0300-\u
 function find(words) {
   lowered ||= SECTIONS.map((section) => section.map(plain));
   const hits = [];
-  lowered.forEach(([page, , heading, text], k) => {
-    let score = 0;
+  lowered.forEach(([page, address, heading, text], k) => {
+    let score = address.startsWith("api/") ? -8 : 0; // prose first
     for (const word of words) {
       const found = (heading.includes(word) ? 6 : 0) + (page.includes(word) ? 3 : 0)
         + (text.includes(word) ? 1 : 0);
