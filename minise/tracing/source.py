@@ -1,10 +1,11 @@
 """Read the formulas, comments and docstrings of an op from its source file.
 
-v = …  # = formula           the formula of the line, where the code does not show it
-# forward: v = …             the line of forward that the lines of backward below undo
-# why: A sentence.           the reason for the line below; "#      …" continues it
-# why if training: …         the same, if the expression holds where the line runs
-docstrings                   an op's first paragraphs, its formulas, the Notes of its backward
+    v = …  # = formula           the formula of the line, where the code does not show it
+    # forward: v = …             the line of forward that the lines of backward below undo
+    # why: A sentence.           the reason for the line below; "#      …" continues it
+    # why if training: …         the same, if the expression holds where the line runs
+
+Docstrings give an op's first paragraphs, its formulas and the Notes of its backward.
 """
 
 import ast
