@@ -1,27 +1,42 @@
-// Search in SECTIONS, of search-index.js: every word must occur; titles and headings count more.
+// Search in SECTIONS, of search-index.js. A word counts where a word of the text begins with it.
+// Sections with the most of the words come first; among these prose comes before the API reference,
+// then titles, headings and lessons count more than text.
 const query = document.getElementById("query");
 const list = document.getElementById("found");
 const count = document.getElementById("count");
 const MOST = 30, AROUND = 90;
+const COMMON = new Set("a an and are as at be by do does for from how in is it its of on or that the to what when where which why with".split(" "));
 let lowered = null;
 
 const plain = (text) => text.toLowerCase().normalize("NFKD").replace(/[\u0300-\u036f]/g, "");
 
+/** The words of a query; common ones only if there are no others. */
+function wordsOf(text) {
+  const all = plain(text).split(/\s+/).filter(Boolean);
+  const rare = all.filter((word) => !COMMON.has(word));
+  return rare.length ? rare : all;
+}
+
+/** A pattern for a word at the start of a word. */
+const startOf = (word) => new RegExp(`(?<![\\p{L}\\p{N}])${word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")}`, "u");
+
 function find(words) {
   lowered ||= SECTIONS.map((section) => section.map(plain));
+  const patterns = words.map(startOf), phrase = words.join(" ");
   const hits = [];
   lowered.forEach(([page, address, heading, text], k) => {
-    let score = address.startsWith("api/") ? -8 : 0; // prose first
-    for (const word of words) {
-      const found = (heading.includes(word) ? 6 : 0) + (page.includes(word) ? 3 : 0)
-        + (text.includes(word) ? 1 : 0);
-      if (!found) return;
-      score += found;
+    let score = (text.includes(phrase) || heading.includes(phrase) ? 4 : 0) + (/^(lessons|article)/.test(address) ? 5 : 0);
+    let present = 0;
+    for (const pattern of patterns) {
+      const weight = (pattern.test(heading) ? 6 : 0) + (pattern.test(page) ? 3 : 0) + (pattern.test(text) ? 1 : 0);
+      present += weight > 0;
+      score += weight;
     }
-    if (text.includes(words.join(" ")) || heading.includes(words.join(" "))) score += 4;
-    hits.push([score, k]);
+    if (present) hits.push({ present, prose: !address.startsWith("api/"), score, k });
   });
-  return hits.sort((a, b) => b[0] - a[0] || a[1] - b[1]).map(([, k]) => SECTIONS[k]);
+  const most = Math.max(...hits.map(({ present }) => present));
+  return hits.filter(({ present }) => present === most)
+    .sort((a, b) => b.prose - a.prose || b.score - a.score || a.k - b.k).map(({ k }) => SECTIONS[k]);
 }
 
 // the part of a text around the first word that occurs
@@ -52,11 +67,11 @@ function marked(parent, text, words) {
 }
 
 function show() {
-  const words = plain(query.value).split(/\s+/).filter(Boolean);
+  const words = wordsOf(query.value);
   list.replaceChildren();
   if (!words.length) { count.textContent = ""; return; }
   const hits = find(words);
-  count.textContent = hits.length === 0 ? "Nothing found: use fewer or shorter words"
+  count.textContent = hits.length === 0 ? "Nothing found: use other or shorter words"
     : hits.length === 1 ? "1 section" : `${hits.length} sections${hits.length > MOST ? `, the first ${MOST} shown` : ""}`;
   for (const [page, address, heading, text] of hits.slice(0, MOST)) {
     const item = document.createElement("li"), link = document.createElement("a");
