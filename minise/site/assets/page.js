@@ -28,8 +28,8 @@ function showChoice(name) {
   control.setAttribute("aria-valuetext", label);
   for (const group of document.querySelectorAll(`[data-depends~="${name}"]`)) {
     const names = group.dataset.depends.split(" ");
-    const wanted = names.map((one) => document.getElementById(one).value).join(" ");
-    for (const one of group.children) one.hidden = one.dataset.when !== wanted;
+    const chosen = names.map((id) => document.getElementById(id).value).join(" ");
+    for (const result of group.children) result.hidden = result.dataset.when !== chosen;
   }
 }
 for (const control of document.querySelectorAll("input[data-values]")) {

@@ -149,10 +149,10 @@ const constant = (value) => ({ value, tangent: () => null });
 /** The shape of x.sum(axis, keepdims) and, for each entry of x, the entry that it is added to. */
 const reduced = ([x], { axis, keepdims }, memo) => remember(memo, "reduced", () => {
   const axes = new Set([axis].flat());
-  const kept = x.shape.map((size, k) => (axes.has(k) ? 1 : size));
+  const keptShape = x.shape.map((size, k) => (axes.has(k) ? 1 : size));
   return {
-    shape: keepdims ? kept : x.shape.filter((_, k) => !axes.has(k)),
-    places: broadcastPlaces(kept, x.shape),
+    shape: keepdims ? keptShape : x.shape.filter((_, k) => !axes.has(k)),
+    places: broadcastPlaces(keptShape, x.shape),
     count: sizeOfShape(x.shape.filter((_, k) => axes.has(k))),
   };
 });

@@ -32,13 +32,13 @@ const live = (() => {
 
   /** By the node of a step: the nodes of the terms that are switched off in it. */
   function nodesOff() {
-    const found = new Map();
+    const terms = new Map();
     for (const key of off) {
       const [k, term] = [Number(key.split(".")[0]), key.slice(key.indexOf(".") + 1)], step = steps[k];
       const read = step.reads.find(({ name }) => name === term);
-      if (step.node !== null && read.node !== null) found.set(step.node, [...(found.get(step.node) || []), read.node]);
+      if (step.node !== null && read.node !== null) terms.set(step.node, [...(terms.get(step.node) || []), read.node]);
     }
-    return found;
+    return terms;
   }
 
   /** The value of every node for some inputs, with the routes that are on. */
@@ -93,11 +93,11 @@ const live = (() => {
   /** The only number that equals the derivative of a term, as 2 * place (+ 1 for minus), else -1. */
   function factorOfTerm(numbers, slope, derivative, value) {
     for (const sign of [1, -1]) {
-      let found = -1, count = 0;
+      let match = -1, count = 0;
       for (let place = 0; place < numbers.length && count < 2; place++) {
-        if (near(sign * numbers[place], derivative) && near(sign * slope[place], value)) { found = place; count += 1; }
+        if (near(sign * numbers[place], derivative) && near(sign * slope[place], value)) { match = place; count += 1; }
       }
-      if (count === 1) return 2 * found + (sign < 0 ? 1 : 0);
+      if (count === 1) return 2 * match + (sign < 0 ? 1 : 0);
     }
     return -1;
   }
@@ -194,8 +194,8 @@ const live = (() => {
       follow(read, ["factorOf", "factors"], { factorOf, factors }, () => isKnown() && (read.sum ? factorsOf(step, read, read) : {}));
     }
     if (step.check) {
-      const given = step.check;
-      isComputed.set(step, follow(step, ["check"], { check: given }, () => ({ check: checkOf(step, given) })));
+      const recorded = step.check;
+      isComputed.set(step, follow(step, ["check"], { check: recorded }, () => ({ check: checkOf(step, recorded) })));
     }
   });
 
