@@ -369,7 +369,7 @@ def test_escape_returns_to_the_number_in_its_table(tabs):
 def test_a_malformed_address_shows_the_step_without_changes(hash, tabs):
     tab = tabs("relu.html")
     tab.evaluate("hash => location.hash = hash", hash)
-    api.expect(tab.locator("h2")).to_contain_text("out")
+    expect(tab.locator("h2")).to_contain_text("out")
     assert not tab.evaluate("live.isChanged()")
 
 
