@@ -20,7 +20,7 @@ from minise.site.notebook import notebook
 from minise.site.parts import Part
 from minise.site.search import index_of
 
-MARKER = ".minise-site"  # in a folder that a build may replace
+MARKER = ".minise-site"  # the list of the files of a build, in its folder
 MODULES = {"marimo", "matplotlib", "latex2mathml", "nbformat", "pdoc"}
 MAX_BYTES = 15_000_000
 PROCESSES = 2
@@ -41,8 +41,8 @@ def check(folder: Path, repository: str = "", *, api: bool = True) -> None:
     Raises
     ------
     ValueError
-        If the folder is a file or holds something else than a site, if the repository is not
-        OWNER/NAME, if a package is missing, or if there is no checkout.
+        If the folder is a file, cannot be made, or holds something else than the files of a build,
+        if the repository is not OWNER/NAME, if a package is missing, or if there is no checkout.
     """
     if repository and not REPOSITORY.fullmatch(repository):
         raise ValueError(
@@ -50,10 +50,21 @@ def check(folder: Path, repository: str = "", *, api: bool = True) -> None:
         )
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"site: {folder} is a file, expected a folder: pass another path")
+    above = next(one for one in Path(os.path.realpath(folder)).parents if one.exists())
+    if not (above.is_dir() and os.access(above, os.W_OK | os.X_OK)):
+        raise ValueError(
+            f"site: {folder} cannot be made in {above}, expected a folder that can be written: "
+            "pass another path"
+        )
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MARKER).is_file():
         raise ValueError(
             f"site: {folder} is not empty and holds no earlier site, expected a new or an empty "
             "folder: pass another path"
+        )
+    if folder.is_dir() and (own := _not_of_a_build(folder)):
+        raise ValueError(
+            f"site: {folder} has {own}, which no build has written, expected the files of an "
+            "earlier site: move it elsewhere, or pass another path"
         )
     wanted = MODULES if api else MODULES - {"pdoc"}
     if missing := sorted(name for name in wanted if importlib.util.find_spec(name) is None):
@@ -62,6 +73,17 @@ def check(folder: Path, repository: str = "", *, api: bool = True) -> None:
             "site: pip install -e '.[site]'"
         )
     Checkout()
+
+
+def _not_of_a_build(folder: Path) -> str:
+    """Return the first file in a folder that its MARKER does not list, or ""."""
+    if not any(folder.iterdir()):
+        return ""
+    text = (folder / MARKER).read_text(encoding="utf-8", errors="replace")
+    listed = set(text.splitlines())
+    files = (path for path in sorted(folder.rglob("*")) if path.is_symlink() or not path.is_dir())
+    names = (path.relative_to(folder).as_posix() for path in files)
+    return next((name for name in names if name not in listed), "")
 
 
 def build(
@@ -98,6 +120,7 @@ def build(
     size = sum(len(text.encode()) for text in site.files.values())
     if size > MAX_BYTES:
         raise BrokenSite(f"site: it has {size:,} bytes, expected at most {MAX_BYTES:,}")
+    site.files[MARKER] = "".join(f"{address}\n" for address in sorted({*site.files, MARKER}))
     with _replacing(folder) as new:
         for address, text in site.files.items():
             path = new / address
@@ -136,7 +159,6 @@ def _site(checkout: Checkout, repository: str, api: bool, say: Callable[[str], N
     }
     add("sources", [parts.sources(names)])
     add("search", [_start(checkout, site)])
-    site.files[MARKER] = "minise site build replaces this folder.\n"
     site.files[".nojekyll"] = ""
     return site
 
@@ -231,7 +253,8 @@ def _replacing(folder: Path) -> Iterator[Path]:
                 raise
         finally:
             shutil.rmtree(new, ignore_errors=True)
-            shutil.rmtree(old, ignore_errors=True)
+            if target.exists():
+                shutil.rmtree(old, ignore_errors=True)
 
 
 def _temporary(target: Path) -> Path:

@@ -38,6 +38,16 @@ def test_a_file_is_no_folder(tmp_path, capsys):
     assert (tmp_path / "taken").read_text() == "mine"
 
 
+def test_a_folder_that_cannot_be_made_is_refused_before_the_work(tmp_path, monkeypatch, capsys):
+    (tmp_path / "taken").write_text("mine")
+    err = refused(f"site build {tmp_path / 'taken' / 'a' / 'b'}", capsys)
+    assert f"cannot be made in {tmp_path / 'taken'}, expected a folder that can be written" in err
+    monkeypatch.setattr(module.os, "access", lambda *_: False)
+    assert f"cannot be made in {tmp_path}, expected" in refused(
+        f"site build {tmp_path / 'a'}", capsys
+    )
+
+
 def test_a_folder_with_something_else_is_left_alone(tmp_path, capsys):
     (tmp_path / "thesis.tex").write_text("mine")
     err = refused(f"site build {tmp_path}", capsys)
@@ -75,13 +85,24 @@ def test_build_is_the_only_action(tmp_path, capsys):
 
 def test_an_earlier_site_is_replaced_whole(tmp_path, files):
     folder = tmp_path / "site"
+    files["old.html"] = "of the earlier site"
     assert build(folder).pages == 1
-    (folder / "old.html").write_text("of the earlier site")
+    del files["old.html"]
     files["index.html"] = "<h1>newer</h1>"
     build(folder)
     assert sorted(path.name for path in folder.iterdir()) == [MARKER, "index.html"]
     assert "newer" in (folder / "index.html").read_text()
     assert [path.name for path in tmp_path.iterdir()] == ["site"]
+
+
+@pytest.mark.parametrize("name", ["thesis.tex", "walks/CNAME", ".git/config"])
+def test_a_file_that_no_build_has_written_is_not_deleted(name, tmp_path, files, capsys):
+    folder = tmp_path / "site"
+    build(folder)
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text("mine")
+    assert f"has {name}, which no build has written" in refused(f"site build {folder}", capsys)
+    assert (folder / name).read_text() == "mine"
 
 
 def test_an_empty_folder_and_a_link_to_a_folder_are_filled(tmp_path, files):
