@@ -75,6 +75,9 @@ def test_search_finds_as_one_types_and_is_used_by_keyboard(opened, site):
     tab.keyboard.press("Enter")
     tab.wait_for_url(f"**/{address}")
     tab.go_back()
+    tab.set_viewport_size(WIDTHS["phone"])
+    tab.fill("#query", "batch norm")  # also finds long names of functions
+    assert tab.evaluate("document.documentElement.scrollWidth") <= WIDTHS["phone"]["width"]
     tab.fill("#query", "xyzzy")
     assert tab.text_content("#count").startswith("Nothing found")
     tab.keyboard.press("Escape")
