@@ -144,7 +144,9 @@ def _():
     \end{aligned}
     $$
 
-    `centred` sums to 0, so this part drops out of the sum in $d\text{mean}$, and
+    This part removes from the gradient what is proportional to $\hat x$: to multiply all centred
+    numbers of a channel by one factor does not change `out` (but for $\varepsilon$), because `rstd`
+    undoes it. And `centred` sums to 0, so this part drops out of the sum in $d\text{mean}$, and
     $d\text{mean} / M = -\gamma \, \text{rstd} \, \operatorname{mean}(\text{dout})$. The sum of the
     three routes is
 

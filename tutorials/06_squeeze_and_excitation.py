@@ -176,7 +176,7 @@ def _():
     Now follow one pixel of $x$ forward. It affects `out` in two ways:
 
     1. **through the scale.** $\text{out} = x \cdot s$: the pixel itself is multiplied by its gate.
-       This gives $\text{dx\_scale} = \text{dout} \cdot s$.
+       This gives $dx_\text{scale} = \text{dout} \cdot s$.
     2. **through the gate.** The pixel is part of the mean $z$, all gates depend on the mean, and
        the gates multiply all channels. This gives $dz / (H W)$, because the pixel has a share of
        $1/(HW)$ in its mean.
@@ -414,7 +414,7 @@ def _(gate_input):
         [
             _plot,
             mo.md(
-                f"v = {gate_input.value}: s = {_here:.3f}, s (1 - s) = {_here * (1 - _here):.3f}"
+                f"v = {gate_input.value}: s = {_here:.4f}, s (1 - s) = {_here * (1 - _here):.4f}"
             ),
         ]
     )
@@ -427,8 +427,8 @@ def _():
     ## What a block costs
 
     The two matrices have $2 C R$ numbers and the biases $R + C$, with $R = C / r$. The reduction
-    $r$ is the main setting of the block. The paper uses 16; for the narrow nets that we train on
-    small images, 4 is better.
+    $r$ is the main setting of the block. The paper uses 16. In the narrow nets that we
+    train on small images 16 would leave one hidden unit for 16 channels; we use 4.
     """)
     return
 

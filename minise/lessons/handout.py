@@ -71,7 +71,7 @@ def recorded(b1: Array = B1) -> dict[str, Array]:
 
 def handout() -> str:
     """Return the sheet with blanks, as Markdown."""
-    return _page("The SE block on paper", recorded(), blank=True) + _QUESTIONS
+    return _page("The SE block on paper", recorded(), blank=True) + _QUESTIONS + _LINKS
 
 
 def answers() -> str:
@@ -159,6 +159,11 @@ _QUESTIONS = """
 2. A backward forgets the route through the gate. Which of the five gradients are wrong?
 3. Let b1 be -1. Which gradients become zero?
 4. Why is ds a sum, and why is dz divided by 2?
+"""
+
+_LINKS = """
+The [answers](answers.md) are on a page of their own. The block is derived in the
+[article](../article.md) and in [lesson 6](../06_squeeze_and_excitation.py).
 """
 
 

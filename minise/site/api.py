@@ -66,9 +66,17 @@ def _first(module: object) -> str:
 
 
 def _tidy(html: str) -> str:
-    """Return a page's body without blank lines and without checkboxes that need pdoc's style."""
+    """Return a page's body without blank lines and without checkboxes that need pdoc's style.
+
+    A module that is a default is named without its file.
+    """
     html = re.sub(
         r"<input [^>]*type=\"checkbox\"[^>]*>|<label class=\"view-value.*?</label>", "", html
+    )
+    html = re.sub(
+        r" *<span class=\"kn\">from</span><span class=\"w\"> </span><span class=\"s1\">'[^']*'</span>",
+        "",
+        html,
     )
     return re.sub(r"\n\s*\n+", "\n", html)
 

@@ -18,7 +18,7 @@ from minise.site.wording import percent
 from minise.walk.page import page
 
 WALK = "by_hand.html"  # the walk of the case by hand, in the folder walks/ of the site
-WALK_STEPS = ("s", "dh", "dx")  # shown in the article
+WALK_STEPS = ("z", "dh", "dx")  # shown in the article
 REDUCTION = 4
 
 CAPTIONS: dict[str, tuple[Callable[[], Picture], str]] = {
@@ -51,7 +51,7 @@ CAPTIONS: dict[str, tuple[Callable[[], Picture], str]] = {
     ),
     "losses": (
         plots.losses,
-        "Mean loss over the seeds, with the interval of the mean.",
+        "Mean loss over the seeds. Bands, hardly wider than the lines: intervals of the means.",
     ),
 }
 

@@ -70,7 +70,9 @@ def class_means(position: int) -> Picture:
     by_class = by_class[:, np.argsort(by_class.mean(axis=0))]
     channels = by_class.shape[1]
     chart = Chart(200, (0, channels - 1), (0, 1), bottom=36)
-    chart.axes(f"the {channels} channels", f"mean gate, {layer}", _ticks((0, 0.5, 1), _plain))
+    chart.axes(
+        f"the {channels} channels, by mean gate", f"mean gate, {layer}", _ticks((0, 0.5, 1), _plain)
+    )
     for row in by_class:
         chart.line(list(enumerate(row)), SE, thick=1)
     widest = int(np.ptp(by_class, axis=0).argmax())

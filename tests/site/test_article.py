@@ -47,7 +47,7 @@ def test_every_placeholder_is_filled_and_every_value_is_used(values):
     filled = PLACEHOLDER.sub(lambda match: values[match[1]], TEXT)
     assert "{{" not in filled
     frames = re.findall(r'src="site:walks/by_hand\.html\?embed#step-(\d+)"', filled)
-    assert [by_hand.case().steps[int(number) - 1].name for number in frames] == ["s", "dh", "dx"]
+    assert [by_hand.case().steps[int(number) - 1].name for number in frames] == ["z", "dh", "dx"]
 
 
 def test_no_number_is_typed_in_prose():
