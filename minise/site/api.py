@@ -8,6 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from types import ModuleType
 
+import minise
 from minise.site.checkout import BrokenSite
 
 # Left out: minise.ops.cuda and cost, whose functions are those of the reference and resolve only
@@ -68,16 +69,12 @@ def _first(module: object) -> str:
 def _tidy(html: str) -> str:
     """Return a page's body without blank lines and without checkboxes that need pdoc's style.
 
-    A module that is a default is named without its file.
+    Paths of files begin at the project's folder, so that no page depends on where that is.
     """
     html = re.sub(
         r"<input [^>]*type=\"checkbox\"[^>]*>|<label class=\"view-value.*?</label>", "", html
     )
-    html = re.sub(
-        r" *<span class=\"kn\">from</span><span class=\"w\"> </span><span class=\"s1\">'[^']*'</span>",
-        "",
-        html,
-    )
+    html = html.replace(f"{Path(minise.__file__).parents[1]}/", "")
     return re.sub(r"\n\s*\n+", "\n", html)
 
 

@@ -50,7 +50,8 @@ def check(folder: Path, repository: str = "", *, api: bool = True) -> None:
         )
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"site: {folder} is a file, expected a folder: pass another path")
-    above = next(one for one in Path(os.path.realpath(folder)).parents if one.exists())
+    parents = Path(os.path.realpath(folder)).parents
+    above = next(parent for parent in parents if parent.exists())
     if not (above.is_dir() and os.access(above, os.W_OK | os.X_OK)):
         raise ValueError(
             f"site: {folder} cannot be made in {above}, expected a folder that can be written: "
