@@ -145,7 +145,7 @@ def _site(checkout: Checkout, repository: str, api: bool, say: Callable[[str], N
         size = sum(len(text.encode()) for text in part.files.values())
         say(f"{name}: {len(part.files)} files, {size / 1e6:.1f} MB")
 
-    with ProcessPoolExecutor(PROCESSES, get_context("spawn"), _one_thread) as pool:
+    with _processes() as pool:
 
         def begin(function: Callable[..., Made], *arguments: Any) -> "Future[Made]":
             return pool.submit(function, *arguments)
@@ -181,6 +181,20 @@ def _site(checkout: Checkout, repository: str, api: bool, say: Callable[[str], N
     add("search", [_start(checkout, site)])
     site.files[".nojekyll"] = ""
     return site
+
+
+@contextmanager
+def _processes() -> Iterator[ProcessPoolExecutor]:
+    """Yield processes in which sets have one order, so that two builds print the same."""
+    before = os.environ.get("PYTHONHASHSEED")
+    os.environ["PYTHONHASHSEED"] = "0"
+    try:
+        with ProcessPoolExecutor(PROCESSES, get_context("spawn"), _one_thread) as pool:
+            yield pool
+    finally:
+        del os.environ["PYTHONHASHSEED"]
+        if before is not None:
+            os.environ["PYTHONHASHSEED"] = before
 
 
 def _in_order(checkout: Checkout) -> Iterator[tuple[str, tuple[Link | None, Link | None]]]:
