@@ -144,7 +144,7 @@ def _site(checkout: Checkout, repository: str, api: bool, say: Callable[[str], N
         size = sum(len(text.encode()) for text in part.files.values())
         say(f"{name}: {len(part.files)} files, {size / 1e6:.1f} MB")
 
-    with ProcessPoolExecutor(PROCESSES, get_context("spawn"), _one_thread) as pool:
+    with _processes() as pool:
         try:
             for name, futures in _begin(pool, checkout, repository, api).items():
                 made = [future.result() for future in futures]
@@ -179,6 +179,20 @@ def _begin(
         "API reference": [start(parts.api)] if api else [],
         "walks": [start(parts.walk, number) for number in range(len(ENTRIES))],
     }
+
+
+@contextmanager
+def _processes() -> Iterator[ProcessPoolExecutor]:
+    """Yield processes in which sets have one order, so that two builds print the same."""
+    before = os.environ.get("PYTHONHASHSEED")
+    os.environ["PYTHONHASHSEED"] = "0"
+    try:
+        with ProcessPoolExecutor(PROCESSES, get_context("spawn"), _one_thread) as pool:
+            yield pool
+    finally:
+        del os.environ["PYTHONHASHSEED"]
+        if before is not None:
+            os.environ["PYTHONHASHSEED"] = before
 
 
 def _index_of_walks(walks: list[Part]) -> Part:

@@ -150,6 +150,17 @@ def test_the_command_reports_the_result_and_a_broken_text(tmp_path, files, monke
     assert err.count("\n") == 1
 
 
+def test_sets_have_one_order_in_every_build(monkeypatch):
+    """The API reference prints the default values of arguments, some of which are sets."""
+    monkeypatch.setenv("PYTHONHASHSEED", "7")
+    with module._processes() as pool:
+        first = pool.submit(hash, "a set's member").result()
+    monkeypatch.delenv("PYTHONHASHSEED")
+    with module._processes() as pool:
+        assert pool.submit(hash, "a set's member").result() == first
+    assert "PYTHONHASHSEED" not in module.os.environ
+
+
 @pytest.mark.slow
 def test_a_second_build_gives_the_same_bytes(site):
     """Of a lesson with its walks, an op's walk and a notebook, made in another process."""
