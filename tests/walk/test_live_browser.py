@@ -358,6 +358,14 @@ def test_a_click_after_typing_changes_the_number_and_does_what_it_says(button, s
     assert tab.evaluate("arrays[0].values[0]") == 5.1
 
 
+def test_a_number_typed_in_a_cell_goes_into_the_field(tabs):
+    tab = tabs("relu.html")
+    tab.click(".inputs td.cell >> nth=1")
+    tab.keyboard.type("-2.5")
+    tab.keyboard.press("Enter")
+    assert tab.evaluate("arrays[0].values[1]") == -2.5
+
+
 def test_escape_returns_to_the_number_in_its_table(tabs):
     tab = tabs("relu.html")
     tab.evaluate("bar.open(0, 1, true)")

@@ -122,7 +122,7 @@ const bar = (() => {
   return { open, show, refresh, words };
 })();
 
-/** Mark the changed numbers of a figure and numbers that are not recomputed; edit an input with Enter. */
+/** Mark the changed numbers of a figure and numbers that are not recomputed; edit an input with Enter, or by typing. */
 function markLive(figure, a) {
   const changed = new Set(live.changedEntries(a));
   for (const cell of figure.querySelectorAll("td.cell")) if (changed.has(Number(cell.dataset.entry))) cell.classList.add("edited");
@@ -134,8 +134,9 @@ function markLive(figure, a) {
   figure.dataset.array = a;
   const edit = (event) => {
     const cell = event.target.closest("td.cell");
-    if (!cell || (event.key && event.key !== "Enter")) return;
-    event.preventDefault();
+    const types = /^[-+.\u2212\d]$/.test(event.key || "") && !event.ctrlKey && !event.metaKey && !event.altKey;
+    if (!cell || (event.key && event.key !== "Enter" && !types)) return;
+    if (!types) event.preventDefault(); // what is typed in the cell goes into the field, whose text is selected
     bar.open(a, Number(cell.dataset.entry), true);
   };
   figure.addEventListener("dblclick", edit);
