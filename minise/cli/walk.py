@@ -38,6 +38,7 @@ def walk(
         all: Write the pages of all ops, with an index, into this folder.
     """
     with misuse():
+        from minise.pictures import picture_of
         from minise.walk.cases import case, read_settings  # refuses an op without specification
         from minise.walk.page import check_target, write_page
         from minise.walk.text import lines
@@ -47,7 +48,7 @@ def walk(
         from minise.walk.pages import write_pages
 
         with misuse():
-            written = write_pages(all, seed)
+            written = write_pages(all, seed, picture_of)
         say(console, f"{len(written)} pages and {all / 'index.html'}")
         return 0
     with misuse():
@@ -66,7 +67,7 @@ def walk(
             chosen = from_file(file, chosen, own)
         trace = chosen.trace(ops=_load(ops), seed=seed)
         if html is not None:
-            write_page(trace, html)
+            write_page(trace, html, "" if own else picture_of(chosen.name))
     if html is not None:
         say(console, f"{html}: {len(trace.steps)} steps, {html.stat().st_size / 1e3:,.0f} kB")
     else:

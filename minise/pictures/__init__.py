@@ -30,6 +30,23 @@ PICTURES: dict[str, Callable[[], Picture]] = {
     "fused_tail": fused_tail,
 }
 
+OF_WALKS = {  # the picture of an op or net of `minise walk`
+    "batch_norm2d": batch_norm_axes,
+    "block": residual_block,
+    "conv2d": window,
+    "max_pool2d": max_pool_routes,
+    "net": net_graph,
+    "se_block_tail": fused_tail,
+    "softmax_cross_entropy": softmax_cross_entropy,
+    "squeeze_excite": se_block,
+}
+
+
+def picture_of(subject: str) -> str:
+    """Return the SVG of an op or net of `minise walk`, or "" if it has no picture."""
+    return OF_WALKS[subject]().svg if subject in OF_WALKS else ""
+
+
 __all__ = [
     "PICTURES",
     "Picture",
@@ -37,6 +54,7 @@ __all__ = [
     "fused_tail",
     "max_pool_routes",
     "net_graph",
+    "picture_of",
     "residual_block",
     "se_block",
     "softmax_cross_entropy",

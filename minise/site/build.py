@@ -168,7 +168,7 @@ def _begin(
     pool: ProcessPoolExecutor, checkout: Checkout, repository: str, api: bool
 ) -> "dict[str, list[Future[Part]]]":
     """Start to make all pages in other processes: first the quick ones, which fail most often."""
-    from minise.walk.pages import ENTRIES
+    from minise.walk.pages import entries
 
     start, lessons = pool.submit, checkout.lessons
     return {
@@ -177,7 +177,7 @@ def _begin(
         "lessons": [start(parts.lesson, name, around) for name, around in _in_order(checkout)],
         "notebooks": [start(notebook_of, name, repository) for name in lessons],
         "API reference": [start(parts.api)] if api else [],
-        "walks": [start(parts.walk, number) for number in range(len(ENTRIES))],
+        "walks": [start(parts.walk, number) for number in range(len(entries()))],
     }
 
 

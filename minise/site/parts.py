@@ -100,13 +100,14 @@ def lesson(name: str, around: tuple[Link | None, Link | None]) -> Part:
 
 def walk(number: int) -> Part:
     """Make the page of a walk."""
+    from minise.pictures import picture_of
     from minise.walk.page import page as walk_page
-    from minise.walk.pages import ENTRIES, INDEX, index_item, traced
+    from minise.walk.pages import INDEX, entries, index_item, traced
 
-    entry, made = ENTRIES[number], Part()
-    walked = traced(entry)
+    entry, made = entries()[number], Part()
+    walked, picture = traced(entry), "" if entry.variant else picture_of(entry.subject)
     address, title = f"walks/{entry.file}", f"Walk: {entry.file.removesuffix('.html')}"
-    made.files |= with_shared(address, walk_page(walked, INDEX))
+    made.files |= with_shared(address, walk_page(walked, INDEX, picture))
     made.titles[address] = title
     made.item = index_item(entry, walked)
     words = [walked.title, *walked.story]

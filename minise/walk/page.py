@@ -34,8 +34,17 @@ STYLES = ("page.css", "live.css")
 MAX_BYTES = 1_000_000
 
 
-def page(trace: Trace, home: str = "") -> str:
-    """Return the HTML of a page, with a link to an index at the address `home` if there is one.
+def page(trace: Trace, home: str = "", picture: str = "") -> str:
+    """Return the HTML of a page.
+
+    Parameters
+    ----------
+    trace : Trace
+        The trace to show.
+    home : str, optional
+        Address of an index, to which the page has a link.
+    picture : str, optional
+        SVG for the first screen.
 
     Raises
     ------
@@ -50,6 +59,7 @@ def page(trace: Trace, home: str = "") -> str:
         title=escape(f"{trace.name}: {trace.title}" if trace.title else trace.name),
         style="\n".join(asset(name) for name in STYLES),
         home=fill("home.html", address=escape(home)) if home else "",
+        picture=picture,
         data=text,
         script="\n".join(asset(name) for name in SCRIPTS),
     )
@@ -85,8 +95,8 @@ class NotebookTrace(Trace):
         return folded(self)
 
 
-def write_page(trace: Trace, path: Path) -> None:
-    """Write the page of a trace.
+def write_page(trace: Trace, path: Path, picture: str = "") -> None:
+    """Write the page of a trace, with an SVG on its first screen if there is one.
 
     Raises
     ------
@@ -94,7 +104,7 @@ def write_page(trace: Trace, path: Path) -> None:
         If the folder does not exist, or the path is a folder.
     """
     check_target(path)
-    html = page(trace)
+    html = page(trace, picture=picture)
     with writing(path, len(html)):
         path.write_text(html, encoding="utf-8")
 

@@ -1,7 +1,7 @@
 """Write the pages of all cases, and an index, to a folder: `minise walk --all FOLDER`."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -83,9 +83,13 @@ LISTED = {
     ],
 }
 GROUPS = completed(LISTED)
-ENTRIES = [entry for entries in GROUPS.values() for entry in entries]
 INDEX = "index.html"
 CHOICES = {"squeeze": squeezes, "gate": gates}  # by setting: a docstring with a line per value
+
+
+def entries() -> list[Page]:
+    """Return all pages, in the order of GROUPS."""
+    return [entry for group in GROUPS.values() for entry in group]
 
 
 def traced(entry: Page, seed: int = 0) -> Trace:
@@ -93,8 +97,12 @@ def traced(entry: Page, seed: int = 0) -> Trace:
     return case(entry.subject, None, seed, entry.settings).trace(seed=seed)
 
 
-def write_pages(folder: Path, seed: int = 0) -> list[Path]:
+def write_pages(
+    folder: Path, seed: int = 0, picture_of: Callable[[str], str] = lambda subject: ""
+) -> list[Path]:
     """Write every page and the index, and return the paths of the pages.
+
+    picture_of returns the SVG for the first screen of an op or net, for its default settings.
 
     Raises
     ------
@@ -108,11 +116,12 @@ def write_pages(folder: Path, seed: int = 0) -> list[Path]:
     written, items = [], []
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    for entry in ENTRIES:
+    for entry in entries():
         walked = traced(entry, seed)
         path = folder / entry.file
         with writing(path):
-            path.write_text(page(walked, INDEX), encoding="utf-8")
+            picture = "" if entry.variant else picture_of(entry.subject)
+            path.write_text(page(walked, INDEX, picture), encoding="utf-8")
         written.append(path)
         items.append(index_item(entry, walked))
     with writing(folder / INDEX):
@@ -126,8 +135,8 @@ def index_page(items: Sequence[str], home: str = "") -> str:
     `home` is HTML that stands above the title.
     """
     left, groups = iter(items), []
-    for title, entries in GROUPS.items():
-        own = [next(left) for _ in entries]
+    for title, group in GROUPS.items():
+        own = [next(left) for _ in group]
         groups.append("\n".join([f"<h2>{escape(title)}</h2>", "<ul>", *own, "</ul>"]))
     return fill("index.html", style=asset("page.css"), groups="\n".join(groups), home=home)
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minise.walk.cases import case
+from minise.pictures import OF_WALKS, PICTURES, se_block
+from minise.walk.cases import case, names
 from minise.walk.pages import Page
 from tests.cli.commands import call
 from tests.walk.students import RIGHT
@@ -83,6 +84,17 @@ def test_what_the_specifications_lack_is_told_in_one_line(capsys, monkeypatch):
     status, _, err = call("walk silu", capsys)
     assert (status, err.count("\n")) == (2, 1)
     assert err.startswith("minise: ")
+
+
+def test_a_page_has_the_picture_of_its_op(capsys):
+    for subject in ("se", "relu"):
+        call(f"walk {subject} --html {subject}.html", capsys)
+    call("walk se --settings squeeze=max --html max.html", capsys)
+    assert Path("se.html").read_text().count(se_block().svg) == 1
+    for other in ("relu.html", "max.html"):  # the picture shows the default settings
+        assert '<template id="picture"></template>' in Path(other).read_text()
+    assert set(OF_WALKS) <= set(names())
+    assert set(PICTURES.values()) == set(OF_WALKS.values())
 
 
 def test_all_pages_with_an_index(capsys, monkeypatch):

@@ -95,7 +95,7 @@ def test_is_the_same_each_time_and_as_committed(name):
 
 
 def test_each_copy_and_each_public_name_is_of_a_picture():
-    assert set(pictures.__all__) == {"PICTURES", "Picture", *PICTURES}
+    assert set(pictures.__all__) == {"PICTURES", "Picture", "picture_of", *PICTURES}
     assert all(getattr(pictures, name) is draw for name, draw in PICTURES.items())
     assert {path.stem for path in COPIES.iterdir()} == set(PICTURES)
 

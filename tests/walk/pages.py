@@ -2,9 +2,9 @@
 
 from functools import cache
 
-from minise.walk.pages import ENTRIES, traced
+from minise.walk.pages import entries, traced
 
-PAGES = ENTRIES
+PAGES = entries()
 
 
 @cache

@@ -39,8 +39,9 @@ function startScreen() {
   const first = steps.find((step) => step.gradientOf === arrays[0].name) || steps.find((step) => step.gradientOf), of = first ? first.gradientOf : arrays[0].name;
   const gradient = first ? nameOf(first) : `d${of}`;
   const counts = Object.entries(data.axes).map(([axis, meaning]) => `${axis} = ${meaning}`).join(", ");
+  const drawn = document.getElementById("picture").content.firstElementChild;
   return [
-    el("div", { class: "story" }, ...prose(data.story),
+    el("div", { class: "story" }, ...prose(data.story), drawn && el("figure", { class: "picture" }, drawn.cloneNode(true)),
       el("h2", {}, "How to read this"),
       el("p", {}, "Each step is one line of the training code, run on the small arrays below: first the forward pass, then the backward pass, which goes through the forward lines in reverse order. ",
         code(gradient), " is the gradient of the loss with respect to ", code(of), ": its entries say how fast the loss changes with each entry of ", code(of), ", so it has the shape of ", code(of),
