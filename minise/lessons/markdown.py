@@ -20,11 +20,6 @@ def html_of(markdown: str) -> str:
     ----------
     markdown : str
         Text with formulas in ``$...$``, or in ``$$...$$`` in a paragraph of their own.
-
-    Examples
-    --------
-    >>> "<code>dx</code>" in html_of("the gradient `dx`")
-    True
     """
     import marimo as mo
 
