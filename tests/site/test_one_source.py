@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("marimo", reason="needs marimo: pip install -e '.[site]'")
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 OP = Path("minise", "ops", "reference", "squeeze_excite.py")
