@@ -43,7 +43,10 @@ def test_rungs_are_the_reference(rung, dtype, sizes, kernel, stride, padding):
         np.testing.assert_array_equal(out, expected)
 
 
-@pytest.mark.parametrize("stage", ladder.STAGES)
+@pytest.mark.parametrize(
+    "stage",
+    [pytest.param(stage, marks=[pytest.mark.long] if stage < 3 else []) for stage in ladder.STAGES],
+)
 def test_the_rounding_of_winograd_is_bounded(stage):
     """On the timed shapes; the result differs from register_tiles, so Winograd is in use."""
     from minise.ops.jit.convolution.rounding import rounding

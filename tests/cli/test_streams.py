@@ -94,8 +94,15 @@ def test_closed_streams(streams, status, tmp_path):
     assert run("--version", tmp_path, streams) == (status, "")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize(
+    "verb",
+    [
+        pytest.param(
+            verb, marks=pytest.mark.slow if verb in ("data", "train", "walk") else pytest.mark.long
+        )
+        for verb in VERBS
+    ],
+)
 def test_every_verb_without_a_reader_and_without_output(verb, folder):
     assert run(COMMANDS[verb], folder, "") == (CLOSED_PIPE, "")
     assert run(COMMANDS[verb], folder, ">&-") == (0, "")

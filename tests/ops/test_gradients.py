@@ -58,7 +58,7 @@ def test_to_the_last_digits(case):
 @pytest.mark.parametrize(
     "ops",
     [
-        pytest.param(ops, marks=pytest.mark.slow) if name == "cuda" else ops
+        pytest.param(ops, marks=pytest.mark.long) if name == "cuda" else ops
         for name, ops in BACKENDS.items()
     ],
     ids=BACKENDS,

@@ -194,8 +194,13 @@ MODELS = {
 }
 
 
-@slow
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=slow if name in ("momentum", "accumulate") else long)
+        for name in MODELS
+    ],
+)
 def test_command_line_after_kill(tmp_path, name):
     options = dict(epochs=2, save_every=0.0, **MODELS[name])
     flags = [f"--no-{k.replace('_', '-')}" for k, v in options.items() if v is False]
