@@ -148,7 +148,7 @@ def _test(check: Callable[..., Any], pair: Pair) -> Row:
         try:
             with np.errstate(divide="ignore", invalid="ignore"):  # NaN is rejected
                 result = check(pair.forward, backward, pair.x.copy(), np.random.default_rng(seed))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise _Unfinished(f"it fails: {type(error).__name__}: {error}") from error
         errors.append(_as_number(result))
     accepted = sum(error < BOUND for error in errors)

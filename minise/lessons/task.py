@@ -141,7 +141,7 @@ class Task:
             return TaskAnswer(title, self.judge(function), self.hints)
         except NotJudgeable as error:
             return TaskAnswer(title, hints=self.hints, problem=str(error))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             words = " ".join(str(error).split())
             problem = f"it fails: {type(error).__name__}: {words}"
             return TaskAnswer(title, hints=self.hints, problem=problem)

@@ -1,5 +1,7 @@
 """A task says in one line a result what is missing, wrong or right."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -92,6 +94,7 @@ def test_a_wrong_gradient_has_a_reason(body, says):
         (lambda _: ("a", "b"), "it returns something else than numbers, expected arrays"),
         (lambda x: (x.sum(axis=0), np.nan), "mean: is nan, expected"),
         (lambda x: x.nothing, "it fails: AttributeError"),
+        (lambda x: sys.exit(2), "it fails: SystemExit: 2"),
     ],
 )
 def test_a_wrong_value_has_a_reason(function, says):

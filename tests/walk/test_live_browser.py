@@ -231,7 +231,7 @@ def test_a_weight_is_changed_in_the_step_that_reads_it(tabs):
     assert tab.evaluate("arrays[1].values[0]") == before
 
 
-@pytest.mark.parametrize("text", ["abc", "", "1e999", "NaN", "1,5", "-Infinity"])
+@pytest.mark.parametrize("text", ["abc", "", "1e999", "NaN", "1,5", "-Infinity", "0x10", "1 2"])
 def test_a_text_that_is_no_number_changes_nothing(text, tabs):
     tab = tabs("relu.html")
     tab.dblclick(".inputs td.cell >> nth=0")

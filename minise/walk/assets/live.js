@@ -206,12 +206,15 @@ const live = (() => {
   const restore = (other) => { changes = new Map(other.changes); off = new Set(other.off); recompute(); };
 
   /** The number that a text is; the minus sign of the page is one too. */
-  const numberIn = (text) => Number(String(text).replace(/^\s*\u2212/, "-").replace(/([eE])\u2212/, "$1-"));
+  const numberIn = (text) => {
+    const plain = String(text).trim().replaceAll("\u2212", "-");
+    return /^[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$/i.test(plain) ? Number(plain) : NaN;
+  };
 
   /** Why a text is no number for an entry of an input; "" if it is one. */
   function problem(a, text) {
     const value = numberIn(text), { limit } = arrays[a];
-    if (String(text).trim() === "" || !Number.isFinite(value)) return `"${text}" is no finite number: enter one such as 0.5 or -2e-3`;
+    if (!Number.isFinite(value)) return `"${text}" is no finite number: enter one such as 0.5 or -2e-3`;
     if (limit && !(Number.isInteger(value) && value >= limit[0] && value <= limit[1])) return `${text} is not in ${limit[0]}, …, ${limit[1]}: enter an integer of this range`;
     return "";
   }
