@@ -1,9 +1,8 @@
 """Charts in the style of minise.pictures: axes, lines, bands, points with bars, small images."""
 
-import struct
-import zlib
 from base64 import b64encode
 from collections.abc import Sequence
+from io import BytesIO
 
 import numpy as np
 
@@ -90,15 +89,11 @@ class Chart(Canvas):
 
 def png(pixels: Array) -> bytes:
     """Return an image of uint8 pixels, (3, H, W), as the bytes of a PNG file."""
-    height, width = pixels.shape[1:]
-    rows = np.zeros((height, 1 + 3 * width), np.uint8)  # each begins with a filter's number, 0
-    rows[:, 1:] = pixels.transpose(1, 2, 0).reshape(height, -1)
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)  # 8 bits, RGB
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes(), 9)), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-        for kind, body in chunks
-    )
+    from PIL import Image
+
+    stream = BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))).save(stream, "PNG")
+    return stream.getvalue()
 
 
 def figure(picture: Picture, caption: str) -> str:

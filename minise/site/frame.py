@@ -8,6 +8,7 @@ from importlib.resources import files
 from typing import NamedTuple
 
 from minise.walk.page import asset as walk_asset
+from minise.walk.page import fill
 
 STYLE, SCRIPT = "site.css", "site.js"  # of pages that share them
 WIDE = "wide"  # class of a page that uses the whole width
@@ -61,7 +62,7 @@ def page(
     root = "../" * address.count("/")
     link = f"<link rel='stylesheet' href='{root}{STYLE}'>"
     return fill(
-        "page.html",
+        asset("page.html"),
         title=escape(title),
         style=link if shared else f"<style>\n{style()}\n</style>",
         root=root,
@@ -127,12 +128,6 @@ def style() -> str:
 def asset(name: str) -> str:
     """Return the text of a file in assets."""
     return files("minise.site").joinpath("assets", name).read_text(encoding="utf-8")
-
-
-def fill(name: str, **parts: str) -> str:
-    """Return a template with each {{part}} replaced by the argument of that name."""
-    pieces = re.split(r"\{\{(\w+)\}\}", asset(name))
-    return "".join(parts[piece] if k % 2 else piece for k, piece in enumerate(pieces))
 
 
 def list_of(links: Sequence[tuple[Link, str]], root: str = "") -> str:

@@ -37,11 +37,11 @@ def with_shared(address: str, html: str) -> dict[str, str]:
         raise BrokenSite(f"site: {address} is no page of a walk: see minise/walk/assets/page.html")
     head, style, middle, script, end = form.groups()
     head = head.replace("'unsafe-inline'", "'unsafe-inline' 'self' file:")
-    page = (
+    short = (
         f"{head}<link rel='stylesheet' href='{WALK_STYLE}'>{middle}"
         f"<script src='{WALK_SCRIPT}'></script>{end}"
     )
-    return {address: page, f"walks/{WALK_STYLE}": style, f"walks/{WALK_SCRIPT}": script}
+    return {address: short, f"walks/{WALK_STYLE}": style, f"walks/{WALK_SCRIPT}": script}
 
 
 @dataclass

@@ -55,10 +55,10 @@ def page(trace: Trace, home: str = "", picture: str = "") -> str:
     # "<" in a script element could end the element
     text = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     html = fill(
-        "page.html",
+        asset("page.html"),
         title=escape(f"{trace.name}: {trace.title}" if trace.title else trace.name),
         style="\n".join(asset(name) for name in STYLES),
-        home=fill("home.html", address=escape(home)) if home else "",
+        home=fill(asset("home.html"), address=escape(home)) if home else "",
         picture=picture,
         data=text,
         script="\n".join(asset(name) for name in SCRIPTS),
@@ -127,9 +127,9 @@ def asset(name: str) -> str:
     return files("minise.walk").joinpath("assets", name).read_text(encoding="utf-8")
 
 
-def fill(name: str, **parts: Any) -> str:
+def fill(template: str, **parts: Any) -> str:
     """Return a template with each {{part}} replaced by the argument of that name."""
-    pieces = asset(name).split("{{")
+    pieces = template.split("{{")
     text = pieces[0]
     for piece in pieces[1:]:
         key, _, rest = piece.partition("}}")

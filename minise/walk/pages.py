@@ -138,7 +138,7 @@ def index_page(items: Sequence[str], home: str = "") -> str:
     for title, group in GROUPS.items():
         own = [next(left) for _ in group]
         groups.append("\n".join([f"<h2>{escape(title)}</h2>", "<ul>", *own, "</ul>"]))
-    return fill("index.html", style=asset("page.css"), groups="\n".join(groups), home=home)
+    return fill(asset("index.html"), style=asset("page.css"), groups="\n".join(groups), home=home)
 
 
 def _describe_choice(setting: str, value: str) -> str:

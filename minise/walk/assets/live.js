@@ -103,7 +103,8 @@ const live = (() => {
   }
 
   /** The other factor of each product in a sum, as in minise/walk/data.py. */
-  function factorsOf(step, read, { at, by, slopes }) {
+  function factorsOf(step, read) {
+    const { at, by, slopes } = read;
     let best = {}, most = 0;
     step.reads.forEach((other, k) => {
       if (other.sum || !other.at) return;
@@ -191,7 +192,7 @@ const live = (() => {
     for (const read of step.reads.filter(({ at }) => at)) {
       const { at, by, slopes, factorOf, factors } = read, isKnown = () => known(read.node) && known(step.node);
       follow(read, ["at", "by", "slopes"], { at, by, slopes }, () => isKnown() && derivatives(step, read));
-      follow(read, ["factorOf", "factors"], { factorOf, factors }, () => isKnown() && (read.sum ? factorsOf(step, read, read) : {}));
+      follow(read, ["factorOf", "factors"], { factorOf, factors }, () => isKnown() && (read.sum ? factorsOf(step, read) : {}));
     }
     if (step.check) {
       const recorded = step.check;
