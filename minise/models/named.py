@@ -19,7 +19,7 @@ from minise.ops import cost, reference
 from minise.ops.backend import Backend, load_ops
 
 ARCHITECTURES: dict[str, Architecture] = {**CIFAR_RESNETS, **WIDE_RESNETS}
-WIDTH_STEP = Fraction(1, 96)  # of the widths that are suggested for one that does not fit
+WIDTH_STEP = Fraction(1, 192)  # of the widths that are suggested for one that does not fit
 
 
 def names() -> list[str]:
