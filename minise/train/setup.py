@@ -73,7 +73,7 @@ def prepare(config: TrainConfig, folder: RunFolder | None = None) -> Training:
         ops=config.ops,
         accumulate=config.accumulate,
         num_classes=len(classes),
-        **chosen_settings(config.model, config.se, config.shortcut),
+        **chosen_settings(config.model, config.se, config, config.size),
     )
     net = build_net(config, len(classes), ops)
     augment = Augment(crop=config.crop, flip=config.flip, cutout=config.cutout)
@@ -193,7 +193,7 @@ def _has_data(config: TrainConfig, splits: Sequence[str]) -> bool:
 def build_net(config: TrainConfig, classes: int, ops: Backend | None = None) -> Chain:
     """Build config's net with newly drawn parameters; ops is its back end, if already loaded."""
     ops = load_ops(config.ops, config.threads, config.algorithm) if ops is None else ops
-    settings = chosen_settings(config.model, config.se, config.shortcut)
+    settings = chosen_settings(config.model, config.se, config, config.size)
     rng = np.random.default_rng(config.seed)
     net = models.build(config.model, num_classes=classes, ops=ops, rng=rng, **settings)
     if config.guard:
