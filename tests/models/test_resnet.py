@@ -1,5 +1,6 @@
 """ResNet and ResNeXt: the paper's parameters and multiply-accumulates, SE's stages and sites."""
 
+from functools import cache
 from math import prod
 
 import numpy as np
@@ -61,8 +62,9 @@ ABLATIONS = [
 STATISTICS = 2 * 26_560
 
 
+@cache
 def on_shapes(name, **settings):
-    """Return a net without numbers."""
+    """Return a net without numbers, built once."""
     return models.build(name, ops=cost.Shapes(), **settings)
 
 
