@@ -9,6 +9,7 @@ import pytest
 from minise import models, nn
 from minise.analysis import cost_of
 from minise.gradcheck import assert_gradients
+from minise.ops import cost
 from tests.nn.adapter import as_functions, perturbed
 
 # Hu et al., tables 4 and 5, and He et al., table 6, by arithmetic: learnable numbers only
@@ -135,11 +136,10 @@ NAMES_AND_SHAPES = {
 }
 
 
-def test_every_name_builds_and_runs_and_has_the_names_of_older_checkpoints():
+def test_every_name_has_the_names_and_shapes_of_older_checkpoints():
     unknown = {}
-    x = np.random.default_rng(0).standard_normal((1, 3, 8, 8)).astype(np.float32)
     for name in models.names():
-        net = models.build(name)
+        net = models.build(name, ops=cost.Shapes())
         named = {**net.named_parameters(), **net.named_state()}
         shapes = sorted((key, list(array.shape)) for key, array in named.items())
         digest = hashlib.sha256(json.dumps(shapes).encode()).hexdigest()
@@ -147,9 +147,6 @@ def test_every_name_builds_and_runs_and_has_the_names_of_older_checkpoints():
             unknown[name] = digest[:16]
         else:
             assert digest[:16] == NAMES_AND_SHAPES[name], name
-        logits, cache = net.forward(x, training=True)
-        assert (logits.shape, logits.dtype) == ((1, 10), np.float32)
-        assert net.backward(logits, cache)[0].shape == x.shape
     assert not unknown, f"add to NAMES_AND_SHAPES, once the names are final: {unknown}"
     assert NAMES_AND_SHAPES.keys() == set(models.names())
 
@@ -191,8 +188,13 @@ def test_names_are_those_of_the_pytorch_twin():
         ("se_resnet20", dict(se=True), TypeError, "build: se is a bool, expected an SE or None"),
         ("resnet20", dict(se=4), TypeError, "build: se is a int, expected an SE or None"),
         ("resnet20", dict(se=nn.SE(site="pre")), TypeError, "no SE blocks, but site is set"),
-        ("se_resnet20", dict(ratio=4), TypeError, "no setting ratio, expected any of: shortcut, b"),
-        ("wrn_16_8", dict(shortcut="A"), TypeError, "no setting shortcut nor any other: leave it"),
+        (
+            "se_resnet20",
+            dict(ratio=4),
+            TypeError,
+            "no setting ratio, expected any of: shortcut, width, b",
+        ),
+        ("wrn_16_8", dict(shortcut="A"), TypeError, "no setting shortcut, expected any of: width"),
         ("resnet20", dict(shortcut="C"), ValueError, "shortcut is 'C', expected one of A, B"),
         ("resnet20", dict(num_classes=0), ValueError, "num_classes is 0, expected at least 1"),
         ("se_resnet20", dict(site="here"), ValueError, "site is 'here', expected one of standard"),
