@@ -1,6 +1,7 @@
 """Print the costs of any net as a table: one row per layer, and the totals below."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from minise.analysis.cost import NetCost, cost_of
@@ -61,3 +62,36 @@ def summary(net: Layer, size: int | Sequence[int] = (32, 32), title: str | None 
 
 def _percentage(part: int, total: int) -> str:
     return f"{part / total:.2%}" if total else "0.00%"
+
+
+def paper_totals(cost: NetCost) -> dict[str, int]:
+    """Return the totals of a net by the conventions of the paper and of other publications.
+
+    The keys about SE blocks are absent in a net without any.
+    MACs are those of forward, each line with those of the lines above.
+
+    Examples
+    --------
+    >>> from minise import models
+    >>> from minise.ops import cost
+    >>> totals = paper_totals(cost_of(models.build("se_resnet20", ops=cost.Shapes())))
+    >>> totals["se_weights"], totals["se_formula"]
+    (2016, 2016)
+    """
+    se, counts = cost.excitation, cost.forward
+    parameters = {
+        "parameters": cost.parameters,
+        "parameters_with_statistics": cost.parameters + cost.statistics,
+        "parameters_folded": cost.folded,
+    }
+    unbiased: dict[str, int] = {}
+    excitation: dict[str, int] = {}
+    if se is not None:
+        unbiased = {f"{key}_without_se_biases": n - se.biases for key, n in parameters.items()}
+        sizes = se.weights, se.biases, round(se.formula)
+        excitation = dict(zip(("se_weights", "se_biases", "se_formula"), sizes, strict=True))
+    kinds = {"conv_fc": ("conv", "fc"), "with_se_fc": ("se_fc",)}
+    kinds |= {"with_gate": ("gate",), "with_squeeze": ("squeeze",)}
+    macs = accumulate(sum(counts[kind] for kind in group) for group in kinds.values())
+    totals = dict(zip((f"macs_{key}" for key in kinds), macs, strict=True))
+    return parameters | unbiased | totals | excitation
