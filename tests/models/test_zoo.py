@@ -10,7 +10,7 @@ from minise.gradcheck import adapters
 from minise.ops import cost, wrap
 from minise.ops.backend import load_ops
 from minise.train import SGD, SoftmaxCrossEntropy, train_step
-from tests.models.zoo import REDUCTION, SMALL, batch, small
+from tests.models.zoo import REDUCTION, NETS, batch, small
 from tests.nn.adapter import perturbed
 
 OVER_ALL = pytest.mark.parametrize("name", models.names())
@@ -20,12 +20,12 @@ BACK_ENDS = [("reference", name) for name in models.names()] + [
     for name in models.names()
 ]
 OVER_BACK_ENDS = pytest.mark.parametrize(("ops", "name"), BACK_ENDS)
-LR, MAX_STEPS = 0.02, 40
+LR, MAX_STEPS = 0.01, 40
 STEP = 1e-30  # of the complex step: its square is below the rounding of 1
 
 
 def test_every_architecture_has_a_small_version():
-    assert SMALL.keys() == set(models.named.ARCHITECTURES)
+    assert NETS.keys() == set(models.named.ARCHITECTURES)
 
 
 def without_dropout(net):
@@ -117,7 +117,7 @@ def test_gradients_of_jit_are_those_of_reference(name):
 
 @OVER_ALL
 def test_the_smallest_image_is_named(name):
-    own, _ = SMALL[name.removeprefix("se_")]
+    own, _ = NETS[name.removeprefix("se_")]
     se = dict(reduction=REDUCTION) if name.startswith("se_") else {}
     net = models.build(name, **own, **se, ops=cost.Shapes())
     smallest = net.images.smallest()
