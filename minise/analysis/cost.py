@@ -16,7 +16,8 @@ from minise.analysis.inputs import Size, batch_on, input_shape, on_shapes, size_
 from minise.analysis.ledger import Folds, Recording, Row, class_of
 from minise.analysis.memory import Memory, memory_on
 from minise.checks import check_integer
-from minise.nn import Layer, SEBlock
+from minise.models import Net
+from minise.nn import Chain, Layer, SEBlock
 from minise.nn.layer import Module
 from minise.ops import cost
 from minise.ops.cost.counts import SE_KINDS, Convention, Counts, operations
@@ -188,12 +189,12 @@ def cost_of(net: Layer, size: Size = None, batch_size: int = 1, ops: str = "refe
         for training in (True, False):
             with suppress(Exception):  # such as a compiled function of a user's layer, on shapes
                 return _step(net, back_end, sizes, batch_size, training)
-    channels = input_shape(net, sizes)[0]
     try:
-        return _step(net, None, sizes, batch_size, training=False)
+        return _step(net, None, sizes, batch_size, training=False, explain=True)
     except (ValueError, TypeError, IndexError) as error:
-        if len(sizes) != 2 or hasattr(net, "smallest"):  # a model knows its channels
+        if len(sizes) != 2 or isinstance(net, Net):  # a model knows its channels
             raise
+        channels = input_shape(net, sizes)[0]
         raise ValueError(
             f"cost_of: size is {sizes}, expected the number of channels too, because the net fails "
             f"on {channels} channels, inferred from its first parameters: give "
@@ -207,17 +208,20 @@ def _step(
     sizes: tuple[int, ...],
     batch_size: int,
     training: bool,
+    explain: bool = False,
 ) -> NetCost:
-    """Return the costs of a step on shapes, or of a computed one; its backward may be missing."""
+    """Return the costs of a step on shapes, or of a computed one; its backward may be missing.
+
+    With explain, the error of a model names its smallest image, which takes a search.
+    """
+    twin = copy.deepcopy(net) if shapes is None else on_shapes(net, shapes)
+    if isinstance(twin, Net) and not explain:
+        twin = Chain(*twin.children(), ops=twin.ops)
+    recording, memory = Recording(twin, twin.ops if shapes is None else shapes), None
     if shapes is not None:
-        twin = on_shapes(net, shapes)
-        recording = Recording(twin, shapes)
         memory = memory_on(twin, shapes, batch_size, sizes, training=training)
     else:
-        twin, memory = copy.deepcopy(net), None
-        recording = Recording(twin, twin.ops)
-        x = batch_on(recording, twin, sizes, batch_size)
-        out, cache = twin.forward(x, training)
+        out, cache = twin.forward(batch_on(recording, twin, sizes, batch_size), training)
         with suppress(*() if training else (Exception,)):
             twin.backward(out, cache, needs_dx=False)
     counted: set[int] = set()

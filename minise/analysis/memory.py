@@ -39,11 +39,11 @@ class Memory(NamedTuple):
 
 
 def bytes_text(count: float) -> str:
-    """Return a number of bytes as text, such as "146.1 MB" (10**6 bytes)."""
+    """Return a number of bytes as text, such as "146.1 MB" (10**6 bytes) or "640 B"."""
     for unit, size in (("GB", 1e9), ("MB", 1e6)):
         if count >= size:
             return f"{count / size:,.{2 if unit == 'GB' else 1}f} {unit}"
-    return f"{count / 1e3:,.1f} kB"
+    return f"{count / 1e3:,.1f} kB" if count >= 1e3 else f"{count:.0f} B"
 
 
 def memory_of(

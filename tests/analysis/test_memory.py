@@ -170,7 +170,7 @@ def test_summary_shows_the_memory_of_a_step(capsys):
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ("--batch-size 0", "memory_of: batch_size is 0, expected at least 1"),
+        ("--batch-size 0", "cost_of: batch_size is 0, expected at least 1"),
         ("--batch-size 2 --ops mine", "ops is 'mine', expected one of reference, jit, cuda"),
         ("--batch-size 2 --size 0 4", "cost_of: size (rows) is 0, expected at least 1"),
     ],
