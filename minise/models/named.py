@@ -8,6 +8,8 @@ import numpy as np
 
 from minise.checks import Pair, check_integer, did_you_mean
 from minise.models.architecture import NET_FIELDS, SE_FIELDS, Architecture, NetSettings
+from minise.models.inception import NETS as INCEPTION
+from minise.models.inception_resnet import NETS as INCEPTION_RESNETS
 from minise.models.net import Images, Net
 from minise.models.resnet_cifar import NETS as CIFAR_RESNETS
 from minise.models.wide_resnet import NETS as WIDE_RESNETS
@@ -18,7 +20,12 @@ from minise.nn.streams import Rng, generator
 from minise.ops import cost, reference
 from minise.ops.backend import Backend, load_ops
 
-ARCHITECTURES: dict[str, Architecture] = {**CIFAR_RESNETS, **WIDE_RESNETS}
+ARCHITECTURES: dict[str, Architecture] = {
+    **CIFAR_RESNETS,
+    **INCEPTION,
+    **INCEPTION_RESNETS,
+    **WIDE_RESNETS,
+}
 WIDTH_STEP = Fraction(1, 192)  # of the widths that are suggested for one that does not fit
 
 
