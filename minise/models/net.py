@@ -77,12 +77,14 @@ class Images(NamedTuple):
         processes = self._predicate()
         sides = range(1, max(rows, columns, *self.size) + 1)
         smallest = self._nearest(processes, 1, sides)
-        nearest = [self._nearest(processes, n, sides[smallest - 1 :]) for n in (rows, columns)]
-        if nearest == [rows, columns]:
-            return error
-        fits, remedy = f"a size such as {nearest[0]} x {nearest[1]}", "crop them"
         if min(rows, columns) < smallest:
             fits, remedy = f"at least {smallest} x {smallest}", "choose a net for small images"
+        else:
+            sides = sides[smallest - 1 :]
+            nearest = [self._nearest(processes, side, sides) for side in (rows, columns)]
+            if nearest == [rows, columns]:
+                return error
+            fits, remedy = f"a size such as {nearest[0]} x {nearest[1]}", "crop them"
         return ValueError(f"{wrong} {fits}: resize them, or {remedy} ({error})")
 
 

@@ -133,6 +133,10 @@ NAMES_AND_SHAPES = {
     "se_preact_resnet110": "f8be5058ecec2dcb",
     "se_preact_resnet164": "8b597735253d1864",
     "se_wrn_16_8": "332a37689183ff02",
+    "bn_inception": "4928f853ca674a7e",
+    "inception_resnet_v2": "dcbe7101e4ec7092",
+    "se_bn_inception": "6876e02ae8497516",
+    "se_inception_resnet_v2": "5d8807d6b9bdc6c3",
 }
 
 
