@@ -2,6 +2,8 @@
 
 from minise.models.architecture import Architecture as Architecture
 from minise.models.architecture import NetSettings as NetSettings
+from minise.models.inception import bn_inception as bn_inception
+from minise.models.inception_resnet import inception_resnet_v2 as inception_resnet_v2
 from minise.models.named import architecture as architecture
 from minise.models.named import build as build
 from minise.models.named import names as names

@@ -8,6 +8,8 @@ import numpy as np
 
 from minise.checks import Pair, check_integer, did_you_mean
 from minise.models.architecture import NET_FIELDS, SE_FIELDS, Architecture, NetSettings
+from minise.models.inception import NETS as INCEPTION
+from minise.models.inception_resnet import NETS as INCEPTION_RESNETS
 from minise.models.net import Images, Net
 from minise.models.resnet import NETS as RESNETS
 from minise.models.resnet_cifar import NETS as CIFAR_RESNETS
@@ -25,6 +27,8 @@ ARCHITECTURES: dict[str, Architecture] = {
     **WIDE_RESNETS,
     **RESNETS,
     **SENETS,
+    **INCEPTION,
+    **INCEPTION_RESNETS,
 }
 WIDTH_STEP = Fraction(1, 192)  # of the widths that are suggested for one that does not fit
 

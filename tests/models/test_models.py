@@ -149,6 +149,10 @@ NAMES_AND_SHAPES = {
     "se_resnext50_32x4d": "8d5ed08b21d972be",
     "se_resnext101_32x4d": "69b83daabf47fc8e",
     "se_senet154": "8ffa9577da541910",
+    "bn_inception": "4928f853ca674a7e",
+    "inception_resnet_v2": "dcbe7101e4ec7092",
+    "se_bn_inception": "6876e02ae8497516",
+    "se_inception_resnet_v2": "5d8807d6b9bdc6c3",
 }
 
 

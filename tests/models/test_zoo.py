@@ -10,7 +10,7 @@ from minise.gradcheck import adapters
 from minise.ops import cost, wrap
 from minise.ops.backend import load_ops
 from minise.train import SGD, SoftmaxCrossEntropy, train_step
-from tests.models.zoo import REDUCTION, NETS, batch, small
+from tests.models.zoo import NETS, REDUCTION, batch, small
 from tests.nn.adapter import perturbed
 
 OVER_ALL = pytest.mark.parametrize("name", models.names())

@@ -13,6 +13,8 @@ NETS = {
     "preact_resnet110": (dict(width=0.25), 8),
     "preact_resnet164": (dict(width=0.125), 8),
     "wrn_16_8": (dict(width=1 / 16), 8),
+    "bn_inception": (dict(width=1 / 32), 63),
+    "inception_resnet_v2": (dict(width=1 / 16), 107),
 }
 REDUCTION = 4
 
