@@ -8,6 +8,7 @@ from minise.models.named import names as names
 from minise.models.named import settings as settings
 from minise.models.net import Net as Net
 from minise.models.resnet_cifar import resnet_cifar as resnet_cifar
+from minise.models.shake_shake import shake_shake as shake_shake
 from minise.models.trained import Trained as Trained
 from minise.models.trained import load as load
 from minise.models.wide_resnet import wide_resnet as wide_resnet
