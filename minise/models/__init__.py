@@ -13,6 +13,7 @@ from minise.models.resnet import resnet as resnet
 from minise.models.resnet import resnext as resnext
 from minise.models.resnet_cifar import resnet_cifar as resnet_cifar
 from minise.models.senet import senet154 as senet154
+from minise.models.shake_shake import shake_shake as shake_shake
 from minise.models.trained import Trained as Trained
 from minise.models.trained import load as load
 from minise.models.wide_resnet import wide_resnet as wide_resnet

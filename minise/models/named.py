@@ -14,6 +14,7 @@ from minise.models.net import Images, Net
 from minise.models.resnet import NETS as RESNETS
 from minise.models.resnet_cifar import NETS as CIFAR_RESNETS
 from minise.models.senet import NETS as SENETS
+from minise.models.shake_shake import NETS as SHAKE_SHAKES
 from minise.models.wide_resnet import NETS as WIDE_RESNETS
 from minise.nn import SE, Build, Chain, SEBlock
 from minise.nn.build import as_fraction
@@ -25,6 +26,7 @@ from minise.ops.backend import Backend, load_ops
 ARCHITECTURES: dict[str, Architecture] = {
     **CIFAR_RESNETS,
     **WIDE_RESNETS,
+    **SHAKE_SHAKES,
     **RESNETS,
     **SENETS,
     **INCEPTION,

@@ -93,14 +93,14 @@ class Shake(Join):
     def forward(self, outs: Sequence[Array], training: bool) -> tuple[Array, Any]:
         """Return alpha * outs[0] + (1 - alpha) * outs[1], and the cache."""
         x1, x2 = outs
-        alpha, beta = self._shares(x1, training)
+        alpha, beta = self.shares(x1, training)
         return self.ops.shake_forward(x1, x2, alpha=alpha, beta=beta)
 
     def backward(self, dout: Array, cache: Any) -> list[Array]:
         """Return beta * dout and (1 - beta) * dout."""
         return list(self.ops.shake_backward(dout, cache))
 
-    def _shares(self, x: Array, training: bool) -> tuple[Array, Array]:
+    def shares(self, x: Array, training: bool) -> tuple[Array, Array]:
         """Return alpha and beta (N,), in the dtype of x."""
         N = x.shape[0]
         if (undrawn := shaped(self.ops, (N,), x.dtype)) is not None:

@@ -1,6 +1,7 @@
 """Every architecture, plain and with SE: gradients, training, folded inference, image sizes."""
 
 import copy
+from functools import partial
 
 import numpy as np
 import pytest
@@ -28,11 +29,18 @@ def test_every_architecture_has_a_small_version():
     assert NETS.keys() == set(models.named.ARCHITECTURES)
 
 
+def shares_of_evaluation(shake, x, training):
+    """Return 1/2 for each image, as the shares of Shake in evaluation."""
+    return nn.Shake.shares(shake, x, False)
+
+
 def without_dropout(net):
-    """Set the probability of all dropout layers to 0, so that forward is a function."""
+    """Set dropout's probability to 0 and Shake's shares to 1/2, so that forward is a function."""
     for _, layer in net.layers():
         if isinstance(layer, nn.Dropout):
             layer.p = 0.0
+        if isinstance(layer, nn.Shake):
+            layer.shares = partial(shares_of_evaluation, layer)
     return net
 
 

@@ -85,8 +85,8 @@ def test_a_gradient_check_passes_in_evaluation_and_fails_in_training():
 class EqualShares(nn.Shake):
     """Shake whose gradients are those of forward."""
 
-    def _shares(self, x, training):
-        alpha, _ = super()._shares(x, training)
+    def shares(self, x, training):
+        alpha, _ = super().shares(x, training)
         return alpha, alpha
 
 
