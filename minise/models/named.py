@@ -43,8 +43,10 @@ def names() -> list[str]:
 def architecture(name: str) -> Architecture:
     """Return the architecture of a name; with "se_" it is that of the plain net."""
     if name not in names():
-        hint = did_you_mean(name, names()) or ":"
-        raise ValueError(f"model {name!r} is unknown{hint} expected one of {', '.join(names())}")
+        hint = did_you_mean(name, names()) or ", expected a name such as resnet20 or se_resnet50:"
+        raise ValueError(
+            f"model {name!r} is unknown{hint} models.names() and `minise summary all` list them"
+        )
     return ARCHITECTURES[name.removeprefix("se_")]
 
 

@@ -174,5 +174,5 @@ def test_of_many_classes_the_worst_are_shown():
     assert images == [str(k + 1) for k in order]
     assert correct[:4] == ["0.0%"] * 4
     assert rivals[0] == "c119 (4)"
-    whole = table_of_classes(names[:100], counts[:100, :100])
-    assert (whole.title, whole.row_count) == (None, 100)
+    fewer = table_of_classes(names[:100], counts[:100, :100])
+    assert (fewer.title, fewer.row_count) == (None, 100)

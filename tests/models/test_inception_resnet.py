@@ -71,9 +71,9 @@ def test_modules_and_units():
     assert shapes["conv2d_4a.bn"] == (192, 71, 71)
     assert shapes["conv2d_7b.bn"] == (1536, 8, 8)
     for name, (channels, side, units) in STAGES.items():
-        for place in (name, *units):
-            assert shapes[f"{place}.se"] == (channels, side, side)
-            squeeze = net[f"{place}.se"].params["fc.0.weight"]
+        for layer in (name, *units):
+            assert shapes[f"{layer}.se"] == (channels, side, side)
+            squeeze = net[f"{layer}.se"].params["fc.0.weight"]
             assert squeeze.shape == (channels // 16, channels)
 
 

@@ -133,6 +133,12 @@ NAMES_AND_SHAPES = {
     "se_preact_resnet110": "f8be5058ecec2dcb",
     "se_preact_resnet164": "8b597735253d1864",
     "se_wrn_16_8": "332a37689183ff02",
+    "shake_shake26_2x32d": "ccdb57c5896b48d8",
+    "shake_shake26_2x64d": "f4d1f6a7f64a2789",
+    "shake_shake26_2x96d": "1c2d153bb9b32ce5",
+    "se_shake_shake26_2x32d": "724aab279e33455b",
+    "se_shake_shake26_2x64d": "aa5d1f0430b1d9da",
+    "se_shake_shake26_2x96d": "696ea384170c13ea",
     "resnet18": "78751369115ef90b",
     "resnet34": "39c24ce46fae2f7c",
     "resnet50": "3ee6c80130e2d8cf",
@@ -197,7 +203,7 @@ def test_names_are_those_of_the_pytorch_twin():
     ("name", "settings", "error", "message"),
     [
         ("se_resnet21", {}, ValueError, "'se_resnet21' is unknown: did you mean se_resnet"),
-        ("nothing", {}, ValueError, "expected one of resnet8, resnet20"),
+        ("nothing", {}, ValueError, "unknown, expected a name such as resnet20 or se_r"),
         (
             "resnet20",
             dict(reduction=4),

@@ -92,8 +92,8 @@ class ShakeShake(torch.nn.Module):
             units, channels_in = [], (stem, *widths)[k]
             for i in range(4):
                 strided = 2 if k and not i else 1
-                given = next(shares), reduction, site
-                units.append(Unit(channels_in, channels, strided, *given))
+                settings = next(shares), reduction, site
+                units.append(Unit(channels_in, channels, strided, *settings))
                 channels_in = channels
             self.add_module(f"layer{k + 1}", torch.nn.Sequential(*units))
         self.fc = torch.nn.Linear(widths[-1], classes)
