@@ -32,7 +32,7 @@ def evaluate_run(
     root: Path | None = None,
     ops: str | None = None,
 ) -> int:
-    """Evaluate a trained net: accuracy and confusion per class, top-1 and top-5 error.
+    """Evaluate a trained net: top-1 and top-5 errors, confused classes.
 
     Of more than 100 classes, those with the lowest accuracy are shown.
 
