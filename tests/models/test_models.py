@@ -124,6 +124,9 @@ NAMES_AND_SHAPES = {
     "preact_resnet110": "351524fe6dccf35b",
     "preact_resnet164": "823829c331f0632e",
     "wrn_16_8": "85b251e0a6665198",
+    "shake_shake26_2x32d": "ccdb57c5896b48d8",
+    "shake_shake26_2x64d": "f4d1f6a7f64a2789",
+    "shake_shake26_2x96d": "1c2d153bb9b32ce5",
     "se_resnet8": "e7828999203e7821",
     "se_resnet20": "9c0a3765acdd0619",
     "se_resnet32": "6a48e078c017698c",
@@ -133,6 +136,9 @@ NAMES_AND_SHAPES = {
     "se_preact_resnet110": "f8be5058ecec2dcb",
     "se_preact_resnet164": "8b597735253d1864",
     "se_wrn_16_8": "332a37689183ff02",
+    "se_shake_shake26_2x32d": "724aab279e33455b",
+    "se_shake_shake26_2x64d": "aa5d1f0430b1d9da",
+    "se_shake_shake26_2x96d": "696ea384170c13ea",
 }
 
 

@@ -10,7 +10,7 @@ SMALL = {
     "preact_resnet110": (dict(width=0.25), 8),
     "preact_resnet164": (dict(width=0.125), 8),
     "wrn_16_8": (dict(width=1 / 16), 8),
-    **{f"shake_shake26_2x{d}d": (dict(width=4 / d), 8) for d in (32, 64, 96)},
+    **{f"shake_shake26_2x{d}d": (dict(width=max(4 / d, 1 / 16)), 8) for d in (32, 64, 96)},
 }
 REDUCTION = 4
 
