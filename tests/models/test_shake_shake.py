@@ -93,6 +93,7 @@ def test_every_unit_draws_its_own_shares():
     assert [int(layer.state["draws"]) for layer in shakes] == [2] * 12
 
 
+@pytest.mark.slow
 def test_a_gradient_check_passes_in_evaluation_and_fails_in_training():
     unit = shake_unit(2, 4, 2, nn.Build(rng=0, dtype=np.float64))
     x = np.random.default_rng(0).standard_normal((2, 2, 4, 4))

@@ -15,7 +15,7 @@ NETS = {
     "wrn_16_8": (dict(width=1 / 16), 8),
     "bn_inception": (dict(width=1 / 32), 63),
     "inception_resnet_v2": (dict(width=1 / 16), 107),
-    **{f"shake_shake26_2x{d}d": (dict(width=4 / d), 8) for d in (32, 64, 96)},
+    **{f"shake_shake26_2x{d}d": (dict(width=max(4 / d, 1 / 16)), 8) for d in (32, 64, 96)},
 }
 REDUCTION = 4
 
