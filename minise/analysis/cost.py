@@ -182,13 +182,13 @@ def cost_of(net: Layer, size: Size = None, batch_size: int = 1, ops: str = "refe
         If size is not a valid size, or the net cannot process an input of that size.
     """
     batch_size = check_integer("cost_of", "batch_size", batch_size, 1)
-    sizes, shapes = size_of(net, size), cost.modelled(ops)
-    # a user's back end may compose an op of others, which are to be counted
-    back_ends = (None,) if getattr(net.ops, "composed", ()) else (shapes, None)
-    for back_end in back_ends:
-        for training in (True, False):
-            with suppress(Exception):  # such as a compiled function of a user's layer, on shapes
-                return _step(net, back_end, sizes, batch_size, training)
+    sizes = size_of(net, size)
+    shapes = [cost.modelled(ops), cost.modelled(ops), None, None]
+    if getattr(net.ops, "composed", ()):  # a user's back end composes ops, which are to be counted
+        shapes = [None, None]
+    for back_end, training in zip(shapes, (True, False, True, False), strict=False):
+        with suppress(Exception):  # such as a compiled function of a user's layer, on shapes
+            return _step(net, back_end, sizes, batch_size, training)
     try:
         return _step(net, None, sizes, batch_size, training=False, explain=True)
     except (ValueError, TypeError, IndexError) as error:

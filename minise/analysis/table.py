@@ -28,7 +28,7 @@ PAPER_TITLES = {  # of the numbers of paper_totals
     "macs_with_squeeze": "  + one addition per squeezed element",
     "se_weights": "weights of SE blocks, counted",
     "se_biases": "biases of SE blocks, counted",
-    "se_formula": "weights by 2 / r * sum of C^2 (C / r not rounded)",
+    "se_formula": "weights by 2 / r * sum of C^2 (no biases, C / r exact)",
 }
 
 
@@ -52,6 +52,7 @@ class Grid(NamedTuple):
         from rich.text import Text
 
         table = Table(title=title and Text(title), box=SIMPLE_HEAD, pad_edge=False)
+        table.collapse_padding = True
         for k, name in enumerate(self.head):
             right = k >= self.text_columns
             table.add_column(name, justify="right" if right else "left", overflow="fold")
