@@ -9,7 +9,7 @@ import pytest
 from minise import models, nn
 from minise.analysis import cost_of
 from minise.gradcheck import assert_gradients
-from minise.ops import cost, reference
+from minise.ops import cost
 from tests.nn.adapter import as_functions, perturbed
 
 # Hu et al., tables 4 and 5, and He et al., table 6, by arithmetic: learnable numbers only
@@ -152,13 +152,10 @@ NAMES_AND_SHAPES = {
 }
 
 
-def test_every_name_builds_and_runs_and_has_the_names_of_older_checkpoints():
-    """On shapes; nets for small images also run."""
+def test_every_name_has_the_names_and_shapes_of_older_checkpoints():
     unknown = {}
-    x = np.random.default_rng(0).standard_normal((1, 3, 8, 8)).astype(np.float32)
     for name in models.names():
-        small = models.architecture(name).size == 32
-        net = models.build(name, ops=reference if small else cost.Shapes())
+        net = models.build(name, ops=cost.Shapes())
         named = {**net.named_parameters(), **net.named_state()}
         shapes = sorted((key, list(array.shape)) for key, array in named.items())
         digest = hashlib.sha256(json.dumps(shapes).encode()).hexdigest()
@@ -166,11 +163,6 @@ def test_every_name_builds_and_runs_and_has_the_names_of_older_checkpoints():
             unknown[name] = digest[:16]
         else:
             assert digest[:16] == NAMES_AND_SHAPES[name], name
-        if not small:
-            continue
-        logits, cache = net.forward(x, training=True)
-        assert (logits.shape, logits.dtype) == ((1, 10), np.float32)
-        assert net.backward(logits, cache)[0].shape == x.shape
     assert not unknown, f"add to NAMES_AND_SHAPES, once the names are final: {unknown}"
     assert NAMES_AND_SHAPES.keys() == set(models.names())
 
