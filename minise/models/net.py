@@ -1,7 +1,7 @@
 """Nets that know their name and their images, and say which images they can process."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -99,7 +99,7 @@ class Net(Chain):
         return self.images.size
 
 
-def _processes(net: Chain, ops: Any, side: int) -> bool:
+def _processes(net: Chain, ops: cost.Shapes, side: int) -> bool:
     """Return True if a net can process square images of a side."""
     try:
         Chain.forward(net, ops.shaped((1, 3, side, side), np.float32), training=False)

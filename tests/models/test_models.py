@@ -213,6 +213,35 @@ def test_names_are_those_of_the_pytorch_twin():
         ("wrn_16_8", dict(shortcut="A"), TypeError, "no setting shortcut, expected any of: width"),
         ("resnet20", dict(shortcut="C"), ValueError, "shortcut is 'C', expected one of A, B"),
         ("resnet20", dict(num_classes=0), ValueError, "num_classes is 0, expected at least 1"),
+        (
+            "se_resnet20",
+            dict(site="mix"),
+            ValueError,
+            "se_resnet20: site is 'mix', expected one of",
+        ),
+        (
+            "se_resnet20",
+            dict(stages=(2, 5)),
+            ValueError,
+            "stages is \\(2, 5\\), expected stages from 2",
+        ),
+        (
+            "se_resnet20",
+            dict(reduction=65),
+            ValueError,
+            "reduction is 65, expected at most 64, the",
+        ),
+        (
+            "resnet20",
+            dict(width=0.3),
+            ValueError,
+            "width is 0.3, which leaves 4.8 of 16 channels, ex",
+        ),
+        ("resnet20", dict(width=0.3), ValueError, "the nearest width that fits is 0.3125$"),
+        ("resnet20", dict(width=0.01), ValueError, "the nearest width that fits is 0.0625$"),
+        ("resnet20", dict(width=-1), ValueError, "build: width is -1, expected a number above 0"),
+        ("resnet20", dict(width="wide"), ValueError, "build: width is 'wide', expected a number"),
+        ("resnet20", dict(stem="cifar"), TypeError, "model resnet20 has no setting stem, expected"),
         ("se_resnet20", dict(site="here"), ValueError, "site is 'here', expected one of standard"),
     ],
 )
@@ -224,3 +253,22 @@ def test_messages(name, settings, error, message):
 def test_depth():
     with pytest.raises(ValueError, match="depth is 21, expected 6 n \\+ 2"):
         models.resnet_cifar(21, 10, nn.Build())
+
+
+def test_stages_have_se_blocks_only_where_they_are_chosen():
+    blocks = {"layer1": 0, "layer2": 0, "layer3": 0}
+    for name, layer in models.build("se_resnet20", stages=(4, 2)).layers():
+        blocks[name.partition(".")[0]] = blocks.get(name.partition(".")[0], 0) + (
+            isinstance(layer, nn.SEBlock)
+        )
+    assert (blocks["layer1"], blocks["layer2"], blocks["layer3"]) == (3, 0, 3)
+
+
+def test_the_width_scales_channels_and_keeps_images_and_classes():
+    named = models.build("se_resnet20", width=0.5).named_parameters()
+    assert named["conv1.weight"].shape == (8, 3, 3, 3)
+    assert named["fc.weight"].shape == (10, 32)
+    assert models.build("resnet20", width=1 / 3 + 1 / 24).named_parameters()["fc.weight"].shape == (
+        10,
+        24,
+    )
