@@ -7,9 +7,9 @@ from minise import models
 # name: settings, and the side of an image for which the last stage still has several pixels
 NETS = {
     **{f"resnet{depth}": (dict(width=0.25), 8) for depth in (8, 20, 32, 44, 56, 110)},
-    **{f"resnet{depth}": (dict(width=1 / 16), 33) for depth in (18, 34, 50, 101, 152)},
-    **{f"resnext{depth}_32x4d": (dict(width=1 / 16), 33) for depth in (50, 101)},
-    "senet154": (dict(width=1 / 32), 33),
+    **{f"resnet{depth}": (dict(width=1 / 16), 40) for depth in (18, 34, 50, 101, 152)},
+    **{f"resnext{depth}_32x4d": (dict(width=1 / 16), 40) for depth in (50, 101)},
+    "senet154": (dict(width=1 / 32), 40),
     "preact_resnet110": (dict(width=0.25), 8),
     "preact_resnet164": (dict(width=0.125), 8),
     "wrn_16_8": (dict(width=1 / 16), 8),
