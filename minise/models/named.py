@@ -8,8 +8,12 @@ import numpy as np
 
 from minise.checks import Pair, check_integer, did_you_mean
 from minise.models.architecture import NET_FIELDS, SE_FIELDS, Architecture, NetSettings
+from minise.models.densenet import NETS as DENSENETS
+from minise.models.mobilenet import NETS as MOBILENETS
 from minise.models.net import Images, Net
 from minise.models.resnet_cifar import NETS as CIFAR_RESNETS
+from minise.models.shufflenet import NETS as SHUFFLENETS
+from minise.models.vgg import NETS as VGGS
 from minise.models.wide_resnet import NETS as WIDE_RESNETS
 from minise.nn import SE, Build, Chain, SEBlock
 from minise.nn.build import as_fraction
@@ -18,7 +22,14 @@ from minise.nn.streams import Rng, generator
 from minise.ops import cost, reference
 from minise.ops.backend import Backend, load_ops
 
-ARCHITECTURES: dict[str, Architecture] = {**CIFAR_RESNETS, **WIDE_RESNETS}
+ARCHITECTURES: dict[str, Architecture] = {
+    **CIFAR_RESNETS,
+    **WIDE_RESNETS,
+    **VGGS,
+    **MOBILENETS,
+    **SHUFFLENETS,
+    **DENSENETS,
+}
 WIDTH_STEP = Fraction(1, 192)  # of the widths that are suggested for one that does not fit
 
 

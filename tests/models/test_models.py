@@ -133,6 +133,14 @@ NAMES_AND_SHAPES = {
     "se_preact_resnet110": "f8be5058ecec2dcb",
     "se_preact_resnet164": "8b597735253d1864",
     "se_wrn_16_8": "332a37689183ff02",
+    "vgg16": "72541e7f8955a3e5",
+    "mobilenet": "add0f460c17058d3",
+    "shufflenet": "f6baa5f761d0e8b8",
+    "densenet121": "e3adcdbb253d496c",
+    "se_vgg16": "52620281f374e4d0",
+    "se_mobilenet": "02549b9641c5e1f1",
+    "se_shufflenet": "0fc423bfa8c55ae1",
+    "se_densenet121": "fa3616696f8a77eb",
 }
 
 

@@ -10,6 +10,10 @@ SMALL = {
     "preact_resnet110": (dict(width=0.25), 8),
     "preact_resnet164": (dict(width=0.125), 8),
     "wrn_16_8": (dict(width=1 / 16), 8),
+    "vgg16": (dict(width=1 / 16, size=(64, 64)), 64),
+    "mobilenet": (dict(width=1 / 8), 40),
+    "shufflenet": (dict(width=1 / 4), 64),
+    "densenet121": (dict(width=1 / 16), 64),
 }
 REDUCTION = 4
 
