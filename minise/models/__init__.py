@@ -9,7 +9,10 @@ from minise.models.named import build as build
 from minise.models.named import names as names
 from minise.models.named import settings as settings
 from minise.models.net import Net as Net
+from minise.models.resnet import resnet as resnet
+from minise.models.resnet import resnext as resnext
 from minise.models.resnet_cifar import resnet_cifar as resnet_cifar
+from minise.models.senet import senet154 as senet154
 from minise.models.shufflenet import shufflenet as shufflenet
 from minise.models.trained import Trained as Trained
 from minise.models.trained import load as load

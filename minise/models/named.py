@@ -11,7 +11,9 @@ from minise.models.architecture import NET_FIELDS, SE_FIELDS, Architecture, NetS
 from minise.models.densenet import NETS as DENSENETS
 from minise.models.mobilenet import NETS as MOBILENETS
 from minise.models.net import Images, Net
+from minise.models.resnet import NETS as RESNETS
 from minise.models.resnet_cifar import NETS as CIFAR_RESNETS
+from minise.models.senet import NETS as SENETS
 from minise.models.shufflenet import NETS as SHUFFLENETS
 from minise.models.vgg import NETS as VGGS
 from minise.models.wide_resnet import NETS as WIDE_RESNETS
@@ -25,6 +27,8 @@ from minise.ops.backend import Backend, load_ops
 ARCHITECTURES: dict[str, Architecture] = {
     **CIFAR_RESNETS,
     **WIDE_RESNETS,
+    **RESNETS,
+    **SENETS,
     **VGGS,
     **MOBILENETS,
     **SHUFFLENETS,

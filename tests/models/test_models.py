@@ -113,7 +113,7 @@ def test_gradients_of_a_whole_net(make):
     assert_gradients(forward, backward, [x, *params], rng, mode="complex_step")
 
 
-# Digests of the sorted names and shapes of each net's parameters and state, in version 0.1.0
+# Digests of the sorted names and shapes of each net's parameters and state, as in older checkpoints
 NAMES_AND_SHAPES = {
     "resnet8": "7af0e7949bcc0dd5",
     "resnet20": "b53025a3a9748760",
@@ -133,6 +133,22 @@ NAMES_AND_SHAPES = {
     "se_preact_resnet110": "f8be5058ecec2dcb",
     "se_preact_resnet164": "8b597735253d1864",
     "se_wrn_16_8": "332a37689183ff02",
+    "resnet18": "78751369115ef90b",
+    "resnet34": "39c24ce46fae2f7c",
+    "resnet50": "3ee6c80130e2d8cf",
+    "resnet101": "726221d40d16c089",
+    "resnet152": "7afcf8fec99ddc41",
+    "resnext50_32x4d": "0feb6590c3d48fc8",
+    "resnext101_32x4d": "c983c3f86d8f488e",
+    "senet154": "99bc564bc11c98e3",
+    "se_resnet18": "3846ed701d2dff8f",
+    "se_resnet34": "7a3eee3cfc05b6e7",
+    "se_resnet50": "914d359bf100aa07",
+    "se_resnet101": "76f93b9243a60047",
+    "se_resnet152": "e95155519531ceb6",
+    "se_resnext50_32x4d": "8d5ed08b21d972be",
+    "se_resnext101_32x4d": "69b83daabf47fc8e",
+    "se_senet154": "8ffa9577da541910",
     "vgg16": "72541e7f8955a3e5",
     "mobilenet": "add0f460c17058d3",
     "shufflenet": "f6baa5f761d0e8b8",
