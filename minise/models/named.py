@@ -8,13 +8,17 @@ import numpy as np
 
 from minise.checks import Pair, check_integer, did_you_mean
 from minise.models.architecture import NET_FIELDS, SE_FIELDS, Architecture, NetSettings
+from minise.models.densenet import NETS as DENSENETS
 from minise.models.inception import NETS as INCEPTION
 from minise.models.inception_resnet import NETS as INCEPTION_RESNETS
+from minise.models.mobilenet import NETS as MOBILENETS
 from minise.models.net import Images, Net
 from minise.models.resnet import NETS as RESNETS
 from minise.models.resnet_cifar import NETS as CIFAR_RESNETS
 from minise.models.senet import NETS as SENETS
 from minise.models.shake_shake import NETS as SHAKE_SHAKES
+from minise.models.shufflenet import NETS as SHUFFLENETS
+from minise.models.vgg import NETS as VGGS
 from minise.models.wide_resnet import NETS as WIDE_RESNETS
 from minise.nn import SE, Build, Chain, SEBlock
 from minise.nn.build import as_fraction
@@ -29,8 +33,12 @@ ARCHITECTURES: dict[str, Architecture] = {
     **SHAKE_SHAKES,
     **RESNETS,
     **SENETS,
+    **VGGS,
     **INCEPTION,
     **INCEPTION_RESNETS,
+    **MOBILENETS,
+    **SHUFFLENETS,
+    **DENSENETS,
 }
 WIDTH_STEP = Fraction(1, 192)  # of the widths that are suggested for one that does not fit
 

@@ -23,7 +23,7 @@ from minise.nn.compose import Chain, Child
 from minise.nn.layer import Layer
 from minise.nn.layers import PadChannels
 from minise.nn.pooling import AvgPool2d
-from minise.nn.residual import NormAddReLU, Residual, Tail
+from minise.nn.residual import Residual, Tail, norm_tail
 
 StrideIn = Literal["3x3", "1x1"]
 EXPANSION = 4  # output channels of a bottleneck / its inner channels
@@ -153,11 +153,7 @@ def _unit(
     projection: int = 1,
 ) -> Chain:
     """Return the residual unit for a branch that ends in a convolution without normalisation."""
-    gate = build.se_at("standard", channels)
-    if gate is None or gate.squeeze == "avg":
-        tail: Tail = NormAddReLU(norm, build.norm(channels), gate)
-    else:
-        tail = Tail((norm, build.norm(channels)), ("se", gate))
+    tail = norm_tail(norm, build.norm(channels), build.se_at("standard", channels))
     downsample = _downsample(channels_in, channels, stride, build, shortcut, projection)
     skip = build.chain(("downsample", downsample), ("se", build.se_at("identity", channels)))
     return build.chain(("", Residual(branch, skip, tail)), ("se", build.se_at("post", channels)))

@@ -162,6 +162,14 @@ NAMES_AND_SHAPES = {
     "inception_resnet_v2": "dcbe7101e4ec7092",
     "se_bn_inception": "6876e02ae8497516",
     "se_inception_resnet_v2": "5d8807d6b9bdc6c3",
+    "vgg16": "72541e7f8955a3e5",
+    "mobilenet": "add0f460c17058d3",
+    "shufflenet": "f6baa5f761d0e8b8",
+    "densenet121": "e3adcdbb253d496c",
+    "se_vgg16": "52620281f374e4d0",
+    "se_mobilenet": "02549b9641c5e1f1",
+    "se_shufflenet": "0fc423bfa8c55ae1",
+    "se_densenet121": "fa3616696f8a77eb",
 }
 
 
