@@ -32,7 +32,7 @@ def evaluate_run(
     root: Path | None = None,
     ops: str | None = None,
 ) -> int:
-    """Evaluate a trained net: top-1 and top-5 errors, confused classes.
+    """Evaluate a trained net: accuracy, top-5 error, confusion.
 
     Of more than 100 classes, those with the lowest accuracy are shown.
 
