@@ -63,8 +63,8 @@ class Grid(NamedTuple):
 
 
 def layer_grid(cost: NetCost, convention: Convention = "macs", *, sizes: bool = True) -> Grid:
-    """Return a row for each layer; `sizes` adds the bytes moved, and kept for backward."""
-    head = ("layer", "kind", "output", "parameters", UNITS[convention], "moved", "kept")
+    """Return a row for each layer; `sizes` adds the bytes moved, and saved for backward."""
+    head = ("layer", "kind", "output", "parameters", UNITS[convention], "moved", "saved")
     rows = []
     for row in cost.layers:
         numbers = row.parameters, operations(row.forward, convention)
@@ -72,7 +72,7 @@ def layer_grid(cost: NetCost, convention: Convention = "macs", *, sizes: bool = 
         cells = (
             *(row.layer or "(net)", row.kind, "x".join(map(str, row.shape))),
             *(f"{number:,}" if number else "" for number in numbers),
-            *(bytes_text(size) if size else "" for size in (moved, row.kept)),
+            *(bytes_text(size) if size else "" for size in (moved, row.saved)),
         )
         rows.append(cells if sizes else cells[:-2])
     return Grid(head if sizes else head[:-2], rows, 3)
@@ -83,7 +83,7 @@ def total_grid(cost: NetCost, convention: Convention = "macs") -> Grid:
     unit, se = UNITS[convention], cost.excitation
     counts = [cost.operations(convention, way) for way in ("forward", "backward")]
     parts = [cost.se_operations(convention, way) for way in ("forward", "backward")]
-    own = (0, 0, 0) if se is None else (se.moved_forward, se.moved_backward, se.kept)
+    own = (0, 0, 0) if se is None else (se.moved_forward, se.moved_backward, se.saved)
     lines: list[tuple[str, int, int | None, Any]] = [
         ("parameters", cost.parameters, cost.se_parameters, "{:,}".format),
         ("  and running statistics", cost.parameters + cost.statistics, None, "{:,}".format),
@@ -95,7 +95,7 @@ def total_grid(cost: NetCost, convention: Convention = "macs") -> Grid:
     ]
     if cost.memory is not None:
         lines += [
-            ("kept for backward", cost.memory.saved, own[2], bytes_text),
+            ("saved for backward", cost.memory.saved, own[2], bytes_text),
             ("predicted peak of a step", cost.memory.peak, None, bytes_text),
         ]
     rows = []

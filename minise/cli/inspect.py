@@ -131,7 +131,7 @@ def summary(
     """Show the layers of a net: shapes, parameters, operations.
 
     All numbers are of one image, or of --batch-size images: operations of forward and backward by
-    kind, bytes that the ops read and write ("moved"), bytes kept for backward, and the predicted
+    kind, bytes that the ops read and write ("moved"), bytes saved for backward, and the predicted
     memory of a training step. No step is computed: the net runs on arrays without elements.
 
     Exit status 1 if a parameter or running statistic of a trained net is not finite.

@@ -35,7 +35,7 @@ def test_json_has_all_numbers():
         assert row["operations_forward"] == 2 * layer.macs
         assert (row["excitation"] is None) == (not layer.se)
     totals = values["totals"]
-    for name in ("parameters", "statistics", "folded", "moved_forward", "moved_backward", "kept"):
+    for name in ("parameters", "statistics", "folded", "moved_forward", "moved_backward", "saved"):
         assert totals[name] == getattr(costs, name) == sum(row[name] for row in values["layers"])
     assert totals["backward"] == costs.backward
     assert totals["operations_backward"] == costs.operations("flops", "backward")

@@ -72,7 +72,7 @@ def test_text_fits(capsys, monkeypatch):
     out = shown("se_preact_resnet164", capsys)
     assert max(len(line.rstrip()) for line in out.splitlines()) <= 100
     assert "layer1.0.downsample.0 " in out
-    assert "kept" in out
+    assert "saved" in out
 
 
 def test_one_value_per_channel_is_told(capsys):

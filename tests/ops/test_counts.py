@@ -28,9 +28,9 @@ def calls(op, shapes, backward=None, **settings):
     """Return the recorded calls of forward and backward on shapes; a tuple is an array's shape."""
     ops = wrap.record(cost.Shapes())
     arrays = [shape and ops.ops.shaped(shape, F) for shape in shapes]
-    kept = ("kernel", "stride", "padding")
+    pairs = ("kernel", "stride", "padding")
     settings = {
-        name: ops.ops.shaped(value, F) if isinstance(value, tuple) and name not in kept else value
+        name: ops.ops.shaped(value, F) if isinstance(value, tuple) and name not in pairs else value
         for name, value in settings.items()
     }
     out, cache = getattr(ops, f"{op}_forward")(*arrays, **settings)
