@@ -1,6 +1,7 @@
 """Show the costs of a net: as text, as Markdown, and as JSON."""
 
 import json
+import textwrap
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -56,9 +57,9 @@ class Grid(NamedTuple):
         for k, name in enumerate(self.head):
             right = k >= self.text_columns
             table.add_column(name, justify="right" if right else "left", overflow="fold")
-            table.columns[k].no_wrap = right or k == 0
-        for cells in self.rows:
-            table.add_row(*map(Text, cells))
+            table.columns[k].no_wrap = right or k != 1  # kinds wrap between words
+        for name, *cells in self.rows:
+            table.add_row(*map(Text, (_wrapped(name), *cells)))
         return table
 
 
@@ -238,6 +239,13 @@ def _unit_of(cost: NetCost, size: Size = None) -> str:
     noun = "image" if len(sizes) == 2 else "input"
     count = f"an {noun}" if cost.batch_size == 1 else f"{cost.batch_size:,} {noun}s"
     return f"{count} of {' x '.join(map(str, sizes))}"
+
+
+def _wrapped(name: str, width: int = 26) -> str:
+    """Return a dotted name in lines that end with a dot, if it is longer than a column."""
+    if len(name) <= width or " " in name:
+        return name
+    return textwrap.fill(name.replace(".", ". "), width).replace(". ", ".")
 
 
 def _percentage(part: int, total: int) -> str:

@@ -179,13 +179,16 @@ def summary(
             built = models.build(model, num_classes=num_classes, ops=shapes, **settings)
         cost = cost_of(built, size, 1 if batch_size is None else batch_size, ops)
     if format == "json":
-        say(console, table.json_text(cost, model, convention, paper=paper))
+        document = table.json_text(cost, model, convention, paper=paper)
+        console.out(document, highlight=False)
         return 0
     if not console.is_terminal:
         console.width = max(console.width, TEXT_WIDTH)
-    grids = table.grids_of(cost, convention, paper=paper, sizes=console.width >= TEXT_WIDTH)
+    sizes = format == "markdown" or console.width >= TEXT_WIDTH
+    grids = table.grids_of(cost, convention, paper=paper, sizes=sizes)
     if format == "markdown":
-        say(console, "\n\n".join([f"# {escaped(model)}", *(grid.markdown() for grid in grids)]))
+        parts = [f"# {escaped(model)}", *(grid.markdown() for grid in grids)]
+        console.out("\n\n".join(parts), highlight=False)
         return 0
     for grid, title in zip(grids, (model, *[None] * len(grids)), strict=False):
         console.print(grid.rich(title))

@@ -259,3 +259,23 @@ def test_messages():
         cost_of(net, batch_size=0)
     with pytest.raises(ValueError, match="cost: ops is 'mine', expected one of reference, jit"):
         cost_of(net, ops="mine")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", models.names())
+def test_every_model(name):
+    """At its own size: bytes saved, parameters, and the SE blocks' share add up."""
+    net = shapes_net(name)
+    costs = cost_of(net)
+    assert costs.training
+    assert costs.saved == costs.memory.saved
+    assert costs.parameters == net.parameter_count
+    statistics = (a.size for n, a in net.named_state().items() if "running_" in n)
+    assert costs.statistics == sum(statistics)
+    convolutions = costs.backward["conv"] / costs.forward["conv"]
+    assert 1.9 < convolutions < 2  # all but the dx of the first
+    assert (costs.excitation is not None) == name.startswith("se_")
+    if costs.excitation is not None:
+        plain = cost_of(shapes_net(name.removeprefix("se_")))
+        assert costs.se_parameters == costs.parameters - plain.parameters
+        assert costs.se_macs == costs.macs - plain.macs

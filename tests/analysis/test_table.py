@@ -132,3 +132,16 @@ def test_totals_of_a_net_without_se_blocks_and_of_a_batch():
     assert ("MACs of forward", "42") in totals.rows
     # linear_backward computes dx although no layer needs it
     assert kinds.rows == [("fc", "42", "84"), ("bias", "6", "6")]
+
+
+@pytest.mark.parametrize(("width", "columns"), [(100, 7), (80, 5)])
+def test_long_names_and_numbers(width, columns):
+    """Names wrap after a dot, kinds between words, and numbers and shapes never."""
+    name = "features.denseblock4.denselayer16.norm1"
+    sizes = "1024x112x112", "102,764,544", "1,849,688,064", "128.4 MB", "1.2 GB"
+    cells = (name, "BatchNorm2d, ReLU", *sizes)[:columns]
+    lines = printed(table.Grid(("layer", "kind", *"abcde")[:columns], [cells], 3), width)
+    assert max(len(line.rstrip()) for line in lines) <= width
+    for part in ("features.denseblock4. ", " BatchNorm2d,", *cells[2:]):
+        assert any(part in line for line in lines)
+    assert any(line.startswith(" denselayer16.norm1") and " ReLU" in line for line in lines)
