@@ -1,119 +1,18 @@
-"""The verbs that inspect nets: eval and summary."""
+"""The verb that shows the layers and costs of a net: summary."""
 
-import math
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import tyro
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from minise.checks import escaped
-from minise.cli.words import FAILED, Failure, misuse, say
+from minise.cli.evaluate import check_finite
+from minise.cli.words import misuse, say
 from minise.models import NetSettings
-from minise.nn import SE, Layer
+from minise.nn import SE
 
 TEXT_WIDTH = 100  # columns of the table of layers with bytes
-
-
-def evaluate_run(
-    run: tyro.conf.Positional[Path],
-    checkpoint: Literal["best", "last"] = "best",
-    split: Literal["test", "train"] = "test",
-    data: str | None = None,
-    root: Path | None = None,
-    ops: str | None = None,
-) -> int:
-    """Evaluate a trained net: accuracy and confusion per class.
-
-    Exit status 1 if a parameter, a running statistic or the loss is not finite.
-
-    Example: minise eval runs/se_resnet8-shapes10-1
-
-    Args:
-        run: The run folder, or a checkpoint (.safetensors).
-        checkpoint: Which checkpoint of a run folder; without validation there is only the last.
-        split: Training or test images.
-        data: Data set by name, or a folder with train/ and test/; by default the run's data set.
-        root: Folder that contains the data sets; by default the run's folder of data sets.
-        ops: Back end by name, or a file such as my_ops.py; by default the run's back end.
-    """
-    from threadpoolctl import threadpool_limits
-
-    from minise.data import ImageError
-    from minise.models.trained import check_named, checkpoint_of
-    from minise.ops.guard import NonFiniteError
-    from minise.train import Confusion, SoftmaxCrossEntropy, evaluate
-    from minise.train import checkpoint as checkpoints
-    from minise.train.run_folder import cores
-    from minise.train.setup import (
-        build_net,
-        check_ops_file,
-        check_root,
-        for_evaluation,
-        hint_at_moved_data,
-        load_split,
-    )
-
-    with misuse():
-        path = checkpoint_of(run, checkpoint)
-        saved = checkpoints.load(path)
-        config = saved.config
-        check_named(path, config)
-        check_root("eval", root, data or config.data)
-        config = replace(
-            config, data=data or config.data, root=root or config.root, ops=ops or config.ops
-        )
-        check_ops_file("eval", config.ops, ", or --ops reference")
-        classes = tuple(saved.data["classes"])
-        net = build_net(config, len(classes))
-        checkpoints.restore(net, saved.arrays)
-    check_finite(net, path)
-    with misuse(), hint_at_moved_data(config, split, suggest=data is None and root is None):
-        images = load_split(config, split, classes)
-    with (
-        threadpool_limits(min(config.threads, cores()) or 1, "blas"),
-        np.errstate(over="ignore", invalid="ignore"),  # the loss reports overflow
-    ):
-        confusion = Confusion(len(classes))
-        batches, objective = for_evaluation(images, saved.data), SoftmaxCrossEntropy(net.ops)
-        try:
-            result = evaluate(net, batches, objective, confusion)
-        except (ImageError, NonFiniteError) as error:  # a broken file, or a NaN that a guard found
-            raise Failure(str(error)) from error
-    console = Console()
-    table = Table("class", "images", "correct", "most often confused with")
-    for name, row, label in zip(classes, confusion.counts, range(len(classes)), strict=True):
-        wrong = row.copy()
-        wrong[label] = 0
-        rival = f"{classes[wrong.argmax()]} ({wrong.max()})" if wrong.any() else ""
-        share = f"{row[label] / row.sum():.1%}" if row.sum() else "no images"
-        table.add_row(escape(name), str(row.sum()), share, escape(rival))
-    console.print(table)
-    say(
-        console,
-        f"{split} accuracy {result['accuracy']:.2%}, loss {result['loss']:.4f}, of {path}",
-    )
-    if not math.isfinite(result["loss"]):
-        raise Failure(
-            f"the loss is {result['loss']}, although every parameter and running statistic of "
-            f"{path} is finite: activations overflow in evaluation, so train with a lower lr",
-            FAILED,
-        )
-    return 0
-
-
-def check_finite(net: Layer, path: Path) -> None:
-    """Raise Failure if a parameter or running statistic of a loaded net is not finite."""
-    from minise.train import check_state
-
-    try:
-        check_state(net, hint=": train again, or use an earlier checkpoint")
-    except FloatingPointError as error:
-        raise Failure(f"{path} is not usable: {error}", FAILED) from None
 
 
 def summary(
