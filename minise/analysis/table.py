@@ -2,9 +2,9 @@
 
 import json
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from minise.analysis.cost import LayerCost, NetCost, cost_of
 from minise.analysis.inputs import Size
@@ -15,6 +15,13 @@ from minise.ops.cost.counts import KINDS, Convention, operations
 if TYPE_CHECKING:
     import rich.table
 
+Detail = Literal["narrow", "wide", "full"]
+FIRST = ("layer", "kind", "output", "parameters")
+COLUMNS: dict[Detail, tuple[str, ...]] = {  # of the table of layers
+    "narrow": (*FIRST, "operations"),  # fits 80 characters
+    "wide": (*FIRST, "operations", "moved", "saved"),  # fits 100
+    "full": (*FIRST, "statistics", "folded", "operations", "backward", "moved", "saved"),
+}
 UNITS: dict[Convention, str] = {"macs": "MACs", "flops": "FLOPs", "all": "operations"}
 PAPER_TITLES = {  # of the numbers of paper_totals
     "parameters": "parameters",
@@ -63,20 +70,25 @@ class Grid(NamedTuple):
         return table
 
 
-def layer_grid(cost: NetCost, convention: Convention = "macs", *, sizes: bool = True) -> Grid:
-    """Return a row for each layer; `sizes` adds the bytes moved, and saved for backward."""
-    head = ("layer", "kind", "output", "parameters", UNITS[convention], "moved", "saved")
+def layer_grid(cost: NetCost, convention: Convention = "macs", detail: Detail = "wide") -> Grid:
+    """Return a row for each layer, with the columns of COLUMNS."""
     rows = []
     for row in cost.layers:
-        numbers = row.parameters, operations(row.forward, convention)
-        moved = row.moved_forward + row.moved_backward
-        cells = (
-            *(row.layer or "(net)", row.kind, "x".join(map(str, row.shape))),
-            *(f"{number:,}" if number else "" for number in numbers),
-            *(bytes_text(size) if size else "" for size in (moved, row.saved)),
-        )
-        rows.append(cells if sizes else cells[:-2])
-    return Grid(head if sizes else head[:-2], rows, 3)
+        cells = {
+            "layer": row.layer or "(net)",
+            "kind": row.kind,
+            "output": "x".join(map(str, row.shape)),
+            "parameters": _number(row.parameters),
+            "statistics": _number(row.statistics),
+            "folded": _number(row.folded),
+            "operations": _number(operations(row.forward, convention)),
+            "backward": _number(operations(row.backward, convention)),
+            "moved": _number(row.moved_forward + row.moved_backward, bytes_text),
+            "saved": _number(row.saved, bytes_text),
+        }
+        rows.append(tuple(cells[name] for name in COLUMNS[detail]))
+    titles = {"operations": UNITS[convention], "backward": f"{UNITS[convention]} backward"}
+    return Grid(tuple(titles.get(name, name) for name in COLUMNS[detail]), rows, 3)
 
 
 def total_grid(cost: NetCost, convention: Convention = "macs") -> Grid:
@@ -147,16 +159,16 @@ def paper_grid(cost: NetCost) -> Grid:
 
 
 def grids_of(
-    cost: NetCost, convention: Convention = "macs", *, paper: bool = False, sizes: bool = True
+    cost: NetCost,
+    convention: Convention = "macs",
+    *,
+    paper: bool = False,
+    detail: Detail = "wide",
 ) -> list[Grid]:
     """Return the tables that show a net: its layers and totals, or with `paper` paper_grid."""
     if paper:
         return [paper_grid(cost)]
-    return [
-        layer_grid(cost, convention, sizes=sizes),
-        total_grid(cost, convention),
-        kind_grid(cost),
-    ]
+    return [layer_grid(cost, convention, detail), total_grid(cost, convention), kind_grid(cost)]
 
 
 def json_text(
@@ -246,6 +258,11 @@ def _wrapped(name: str, width: int = 26) -> str:
     if len(name) <= width or " " in name:
         return name
     return textwrap.fill(name.replace(".", ". "), width).replace(". ", ".")
+
+
+def _number(number: int, text: Callable[[int], str] = "{:,}".format) -> str:
+    """Return a number as text, and 0 as an empty cell."""
+    return text(number) if number else ""
 
 
 def _percentage(part: int, total: int) -> str:

@@ -81,14 +81,15 @@ def summary(
         document = table.json_text(cost, model, convention, paper=paper)
         console.out(document, highlight=False)
         return 0
-    if not console.is_terminal:
-        console.width = max(console.width, TEXT_WIDTH)
-    sizes = format == "markdown" or console.width >= TEXT_WIDTH
-    grids = table.grids_of(cost, convention, paper=paper, sizes=sizes)
     if format == "markdown":
+        grids = table.grids_of(cost, convention, paper=paper, detail="full")
         parts = [f"# {escaped(model)}", *(grid.markdown() for grid in grids)]
         console.out("\n\n".join(parts), highlight=False)
         return 0
+    if not console.is_terminal:
+        console.width = max(console.width, TEXT_WIDTH)
+    detail: table.Detail = "wide" if console.width >= TEXT_WIDTH else "narrow"
+    grids = table.grids_of(cost, convention, paper=paper, detail=detail)
     for grid, title in zip(grids, (model, *[None] * len(grids)), strict=False):
         console.print(grid.rich(title))
     if not paper:

@@ -105,11 +105,11 @@ def test_markdown():
         assert len(lines) == 2 + len(grid.rows)
 
 
-@pytest.mark.parametrize(("width", "sizes"), [(100, True), (80, False)])
-def test_tables_of_a_deep_net_fit(width, sizes):
+@pytest.mark.parametrize(("width", "detail"), [(100, "wide"), (80, "narrow")])
+def test_tables_of_a_deep_net_fit(width, detail):
     """No name is cut, and no number wrapped."""
     costs = costs_of("se_preact_resnet164")
-    for grid in table.grids_of(costs, sizes=sizes):
+    for grid in table.grids_of(costs, detail=detail):
         lines = printed(grid, width)
         assert max(len(line.rstrip()) for line in lines) <= width
         for cells in grid.rows:
@@ -123,6 +123,19 @@ def test_the_convention_is_in_the_head():
         assert layers.head[4] == unit
         texts = {row[0]: row[1] for row in totals.rows}
         assert texts[f"{unit} of backward"] == f"{costs.operations(convention, 'backward'):,}"
+
+
+def test_the_full_table_has_all_numbers_of_a_layer():
+    costs = cost_of(nn.Chain(("conv", nn.Conv2d(3, 4, 3)), ("bn", nn.BatchNorm2d(4))), 6, 2)
+    grid = table.layer_grid(costs, "flops", "full")
+    assert grid.head[3:] == (
+        *("parameters", "statistics", "folded", "FLOPs", "FLOPs backward", "moved", "saved"),
+    )
+    flops = f"{2 * 2 * 4 * 16 * 27:,}"
+    assert [row[:8] for row in grid.rows] == [
+        ("conv", "Conv2d", "4x4x4", "108", "", "112", flops, flops),
+        ("bn", "BatchNorm2d", "4x4x4", "8", "8", "", "", ""),
+    ]
 
 
 def test_totals_of_a_net_without_se_blocks_and_of_a_batch():

@@ -116,6 +116,13 @@ BY_HAND = {  # op, shapes, settings, operations of forward and of backward
     "ReLU": ("relu", [X], {}, dict(activation=IMAGE), dict(activation=IMAGE)),
     "sigmoid": ("sigmoid", [(3, 4)], {}, dict(activation=48), dict(activation=36)),
     "sum": ("add", [X, X], {}, dict(sum=IMAGE), {}),
+    "shake": (
+        "shake",
+        [X, X],
+        dict(alpha=(2,), beta=(2,)),
+        dict(sum=3 * IMAGE),
+        dict(sum=2 * IMAGE),
+    ),
     "concatenation": ("concat", [X, X], {}, {}, {}),
 }
 
