@@ -9,8 +9,8 @@ import copy
 import numpy as np
 import pytest
 
-from minise.nn import BatchNorm2d, Dropout
-from tests.nn.adapter import perturbed
+from minise.nn import Dropout
+from tests.nn.adapter import perturbed, with_typical_statistics
 
 torch = pytest.importorskip("torch", reason="needs torch: pip install -e '.[oracle]'")
 
@@ -56,21 +56,6 @@ def assert_close(name, ours, theirs, scale=None):
     assert error <= REL_TOL * largest, f"{name}: {error:.1e} of {largest:.1e}"
 
 
-def with_typical_statistics(net, images, rng):
-    """Set the running statistics to about those of a batch, so that units are alive in evaluation.
-
-    With other statistics nearly every ReLU of a deep net is 0, and so are nearly all gradients.
-    """
-    norms = [layer for _, layer in net.layers() if isinstance(layer, BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 1.0
-    net.forward(rng.standard_normal(images), training=True)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-    return net
-
-
 def assert_twins(net, twin, images=(2, 3, 32, 32), cancelled=None):
     """Assert equal logits and gradients, in evaluation and training, and equal statistics.
 
@@ -78,7 +63,7 @@ def assert_twins(net, twin, images=(2, 3, 32, 32), cancelled=None):
     their gradients are 0 but for rounding, on the scale of the gradient of the weight beside them.
     """
     rng = np.random.default_rng(1)
-    net = with_typical_statistics(perturbed(net, rng), images, rng)
+    net = with_typical_statistics(perturbed(net, rng), rng.standard_normal(images))
     twin = loaded(twin, net)
     for training in (False, True):
         twin.train(training).zero_grad()
