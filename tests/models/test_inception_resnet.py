@@ -71,9 +71,9 @@ def test_modules_and_units():
     assert shapes["conv2d_4a.bn"] == (192, 71, 71)
     assert shapes["conv2d_7b.bn"] == (1536, 8, 8)
     for name, (channels, side, units) in STAGES.items():
-        for place in (name, *units):
-            assert shapes[f"{place}.se"] == (channels, side, side)
-            squeeze = net[f"{place}.se"].params["fc.0.weight"]
+        for layer in (name, *units):
+            assert shapes[f"{layer}.se"] == (channels, side, side)
+            squeeze = net[f"{layer}.se"].params["fc.0.weight"]
             assert squeeze.shape == (channels // 16, channels)
 
 
@@ -89,7 +89,7 @@ def test_factors_and_relus_of_residual_branches():
             assert net[f"{unit}.conv2d"].params["bias"].shape == (channels,)
 
 
-def test_normalisations_and_mean_pool():
+def test_normalisations_pool_and_dropout():
     net = built("inception_resnet_v2")
     norms = [layer for _, layer in net.layers() if isinstance(layer, nn.BatchNorm2d)]
     assert len(norms) == 5 + 7 + 10 * 6 + 4 + 20 * 4 + 7 + 10 * 4 + 1
@@ -97,6 +97,7 @@ def test_normalisations_and_mean_pool():
     (pool,) = (layer for _, layer in net.layers() if isinstance(layer, nn.AvgPool2d))
     assert (pool.kernel, pool.stride, pool.padding) == ((3, 3), (1, 1), (1, 1))
     assert not pool.count_include_pad
+    assert net["dropout"].p == 0.2
 
 
 def test_se_blocks_precede_the_factor():
