@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from minise.cli.inspect import check_finite
+from minise.cli.evaluate import check_finite
 from minise.cli.words import Failure, misuse
 
 
@@ -21,9 +21,9 @@ def predict(
 ) -> int:
     """Predict the classes of image files with a trained net.
 
-    The central square of each image is scaled to the training images' size, and normalised with
-    their mean and standard deviation. Exit status 1 if a parameter, a running statistic or a
-    probability is not finite.
+    The central square of each image is scaled to the training images' size (after --resized-crop,
+    cropped as in evaluation), and normalised with their mean and standard deviation. Exit status 1
+    if a parameter, a running statistic or a probability is not finite.
 
     Example: minise predict runs/se_resnet8-shapes10-1 photo.png
 
@@ -36,7 +36,6 @@ def predict(
     """
     from minise import models
     from minise.checks import check_integer
-    from minise.data import read_image
     from minise.ops.backend import load_ops
 
     with misuse():
@@ -45,9 +44,8 @@ def predict(
         check_integer("predict", "top", top, 1)
         trained = models.load(run, ops=load_ops(ops))
     check_finite(trained.net, run)
-    size = trained.size if size is None else size
     with misuse():
-        pixels = np.stack([read_image(path, size) for path in images])
+        pixels = np.stack([trained.read(path, size) for path in images])
     with np.errstate(over="ignore", invalid="ignore"):  # reported below
         probabilities = trained.predict(pixels)
     for path, row in zip(images, probabilities, strict=True):

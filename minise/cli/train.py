@@ -81,8 +81,14 @@ def train_verb(arguments: Sequence[str]) -> Callable[..., int]:
             settings: The settings of the run.
             config: A run folder, or its config.json; other options override its settings.
         """
+        names = names_of_options(arguments)
         with misuse():
-            chosen = for_model(settings, names_of_options(arguments))
+            if settings.resized_crop and settings.crop and {"crop", "resized_crop"} <= names:
+                raise ValueError(
+                    f"train: --crop {settings.crop} and --resized-crop are both set, expected one "
+                    "of them, because a resized crop replaces the crop with padding: leave one out"
+                )
+            chosen = for_model(settings, names)
         return train_as(chosen)
 
     return train
@@ -126,7 +132,7 @@ def resume(
 
     Args:
         run: The run folder.
-        data: The folder with train/ and test/, if the run's data has moved.
+        data: The folder with train/ and test/ (or val/), if the run's data has moved.
         root: The folder that contains CIFAR, if the run's data has moved.
         ops: The file of the run's back end, if it has moved; with --anyway, another back end.
         threads: Number of threads; by default the run's.

@@ -8,7 +8,9 @@ from typing import Any
 from minise.data.augment import Augment
 from minise.data.batches import Batch, Batches, moments
 from minise.data.cifar import cifar10, cifar100
+from minise.data.crops import evaluation_size
 from minise.data.dataset import Dataset, hold_out
+from minise.data.evaluation import CentreCrop, enlarged, ten_crops
 from minise.data.fingerprint import fingerprint
 from minise.data.folder import image_folder, read_image
 from minise.data.lazy import LazyImages
@@ -23,6 +25,7 @@ __all__ = [
     "Augment",
     "Batch",
     "Batches",
+    "CentreCrop",
     "DataWarning",
     "Dataset",
     "ImageError",
@@ -32,6 +35,8 @@ __all__ = [
     "blocks",
     "cifar10",
     "cifar100",
+    "enlarged",
+    "evaluation_size",
     "fingerprint",
     "hold_out",
     "image_folder",
@@ -42,6 +47,7 @@ __all__ = [
     "shapes10",
     "sheet",
     "stream",
+    "ten_crops",
     "write_png",
 ]
 

@@ -1,19 +1,28 @@
-"""Random crops, flips and cutouts of a batch, determined by four random words per image."""
+"""Random crops, flips and cutouts of a batch, determined by random words of each image."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from minise.checks import check_flag, check_integer, check_triple, check_within
+from minise.data.crops import CROP_WORDS, random_box
 from minise.data.dataset import Bytes
-from minise.data.streams import ROW, Words, integers_below
+from minise.data.lazy import LazyImages
+from minise.data.pictures import part_of, pillow
+from minise.data.streams import ROW, Words, integers_below, rows, rows_at, stream
+
+Draw: TypeAlias = Callable[[NDArray[np.int64]], Words]  # indices (n,) to their random words
+CROP = 4  # default padding in pixels
 
 
 @dataclass(frozen=True)
 class Augment:
-    """Random crop with padding, horizontal flip and cutout.
+    """Random crop with padding, or random resized crop; horizontal flip and cutout.
 
     Parameters
     ----------
@@ -26,6 +35,11 @@ class Augment:
         none.
     fill : tuple of int
         Colour of the padding and the square in 0..255, (red, green, blue).
+    resized_crop : bool
+        Whether a random part of each image (8 to 100 % of its area, aspect ratio 3/4 to 4/3),
+        scaled to the size of the images with an antialiasing filter, replaces the crop with
+        padding. The part is cut out of the image in its file if the images are decoded on use
+        (load(…, lazy=True)), otherwise out of the array. Needs Pillow.
 
     Notes
     -----
@@ -39,14 +53,17 @@ class Augment:
     of its pixel than down and right, as in their code.
     """
 
-    crop: int = 4
+    crop: int = CROP
     flip: bool = True
     cutout: int = 0
     fill: tuple[int, int, int] = (0, 0, 0)
+    resized_crop: bool = False
 
     def __post_init__(self) -> None:
         check_integer("Augment", "crop", self.crop, 0)
         check_flag("Augment", "flip", self.flip)
+        check_flag("Augment", "resized_crop", self.resized_crop)
+        check_one_crop("Augment", self.crop, self.resized_crop)
         check_integer("Augment", "cutout", self.cutout, 0)
         for channel in check_triple("Augment", "fill", self.fill):
             if not (channel.is_integer() and 0 <= channel <= 255):
@@ -55,31 +72,68 @@ class Augment:
                     "scale means in 0..1 by 255 and round them"
                 )
 
+    def __repr__(self) -> str:
+        # a run is resumed if the text is that in its checkpoint, which may lack resized_crop
+        names = [field.name for field in fields(self) if field.name != "resized_crop"]
+        names += ["resized_crop"] * self.resized_crop
+        return f"Augment({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
+
+    @property
+    def words(self) -> int:
+        """The number of random words of an image."""
+        return ROW + CROP_WORDS * self.resized_crop
+
+    def draw(self, seed: int, epoch: int, count: int) -> Draw:
+        """Return a function from indices (n,), below count, to the random words of these images.
+
+        The words (n, self.words) depend on seed, epoch and index only.
+        """
+        table = rows(stream(seed, epoch, "augment"), 0, count, ROW)
+        if not self.resized_crop:
+            return table.__getitem__
+        bits = stream(seed, epoch, "resized crop")
+        return lambda which: np.hstack([table[which], rows_at(bits, which, CROP_WORDS)])
+
     def check(self, shape: tuple[int, ...]) -> None:
-        """Raise ValueError if images of shape (N, 3, H, W) are too small for these settings."""
+        """Raise an error if images of shape (N, 3, H, W) are too small for these settings.
+
+        Raises
+        ------
+        ValueError
+            If crop or cutout is larger than the images.
+        ImportError
+            If a resized crop needs Pillow, and it is not installed.
+        """
         side = min(shape[2:])
-        for name in ("crop", "cutout"):
+        if self.resized_crop:
+            pillow()
+        for name in ("cutout",) if self.resized_crop else ("crop", "cutout"):
             hint = f"the images are {shape[2]} x {shape[3]}"
             check_within("Augment", name, getattr(self, name), 0, side, hint)
 
-    def __call__(self, images: Bytes, words: Words) -> Bytes:
+    def __call__(self, images: Bytes | LazyImages, words: Words) -> Bytes:
         """Return augmented copies of images, of the same shape.
 
         Parameters
         ----------
-        images : ndarray of shape (N, 3, H, W), uint8
+        images : ndarray of shape (N, 3, H, W), uint8, or LazyImages
             Images; they are not changed.
-        words : ndarray of shape (N, 4), uint64
-            Four random words per image: row of the crop, column of the crop, flip, and the cutout's
-            centre, its row in the upper and its column in the lower half.
+        words : ndarray of shape (N, 4) or, with resized_crop, (N, 44), uint64
+            Random words of each image: row of the crop, column of the crop, flip, and the cutout's
+            centre, its row in the upper and its column in the lower half; then those of the resized
+            crop (data.crops.random_box).
         """
         self.check(images.shape)
-        if words.shape != (len(images), ROW):
+        if words.shape != (len(images), self.words):
             raise ValueError(
-                f"Augment: words has shape {words.shape}, expected ({len(images)}, {ROW}): "
-                "pass one row per image, for example rows(stream(...), 0, N)"
+                f"Augment: words has shape {words.shape}, expected ({len(images)}, {self.words}): "
+                "pass one row per image, for example augment.draw(seed, epoch, N)(np.arange(N))"
             )
-        out = self._cropped(images, words) if self.crop else images.copy()
+        if self.resized_crop:
+            out = _resized_crops(images, words[:, ROW:])
+        else:
+            pixels = images[:] if isinstance(images, LazyImages) else images
+            out = self._cropped(pixels, words) if self.crop else pixels.copy()
         if self.flip:
             mirrored = integers_below(words[:, 2], 2) == 1
             out[mirrored] = out[mirrored, :, :, ::-1]
@@ -109,3 +163,24 @@ class Augment:
         start = centre[:, None] - self.cutout // 2
         index = np.arange(size)
         return (start <= index) & (index < start + self.cutout)
+
+
+def check_one_crop(where: str, crop: int, resized_crop: bool, fix: str = "leave one out") -> None:
+    """Raise ValueError if a crop with padding other than the default is set with resized_crop."""
+    if resized_crop and crop not in (0, CROP):
+        raise ValueError(
+            f"{where}: crop is {crop} and resized_crop is True, expected one of them, because a "
+            f"resized crop replaces the crop with padding: {fix}"
+        )
+
+
+def _resized_crops(images: Bytes | LazyImages, words: Words) -> Bytes:
+    """Return a random part of each image, scaled to the images' size; words are (N, 40)."""
+    out = np.empty(images.shape, np.uint8)
+    _, _, H, W = images.shape
+    for k, row in enumerate(words):
+        if isinstance(images, LazyImages):
+            out[k] = images.part(k, partial(random_box, words=row), reduced=True)
+        else:
+            out[k] = part_of(images[k], random_box(H, W, row), (H, W))
+    return out

@@ -7,13 +7,15 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from minise.checks import check_flag, check_integer, check_triple, check_within
-from minise.data.augment import Augment
+from minise.data.augment import Augment, Draw
 from minise.data.dataset import Bytes, Dataset
+from minise.data.evaluation import CentreCrop
 from minise.data.lazy import LazyImages
 from minise.data.prefetch import prefetched
-from minise.data.streams import ROW, Words, rows, stream
+from minise.data.streams import stream
 
 MAX_MOMENTS_IMAGES = 2000  # LazyImages that moments decodes
+MOMENTS_PIXELS = 2**20  # of the images that it decodes at a time: 1,024 of 32 x 32
 
 
 class Batch(NamedTuple):
@@ -36,8 +38,8 @@ class Batches:
         Seed of order and augmentation, which depend only on seed, epoch and the image's index.
     shuffle : bool
         Whether each epoch has its own random order; otherwise the order of the data set.
-    augment : Augment or None
-        Augmentation before normalisation.
+    augment : Augment, CentreCrop or None
+        Augmentation before normalisation, or a crop for evaluation.
     mean, std : sequence of 3 floats
         Mean, 0..1, and standard deviation, at most 1, per channel for images scaled to 0..1: images
         become (image / 255 - mean) / std. Use the training images' values (see `moments`), also
@@ -66,7 +68,7 @@ class Batches:
         *,
         seed: int = 0,
         shuffle: bool = True,
-        augment: Augment | None = None,
+        augment: Augment | CentreCrop | None = None,
         mean: Sequence[float],
         std: Sequence[float],
         dtype: DTypeLike = np.float32,
@@ -115,23 +117,30 @@ class Batches:
         The first `start` batches are neither decoded nor prepared; start is at most len(self).
         """
         check_within("epoch", "start", start, 0, len(self), "an epoch has no more batches")
-        order, words = self.order(epoch), self._words(epoch)
-        batches = (self._prepare(order, words, k) for k in range(start, len(self)))
+        order, draw = self.order(epoch), self._draw(epoch)
+        batches = (self._prepare(order, draw, k) for k in range(start, len(self)))
         return prefetched(batches, self.prefetch) if self.prefetch else batches
 
     def batch(self, epoch: int, k: int) -> Batch:
         """Return batch k of an epoch without the others, bit-identical to `epoch`'s."""
         check_within("batch", "k", k, 0, len(self) - 1, "an epoch has no more batches")
-        return self._prepare(self.order(epoch), self._words(epoch), k)
+        return self._prepare(self.order(epoch), self._draw(epoch), k)
 
-    def _words(self, epoch: int) -> Words:
-        return rows(stream(self.seed, epoch, "augment"), 0, len(self.dataset), ROW)
+    def _draw(self, epoch: int) -> Draw:
+        """Return the function that draws the random words of images in an epoch."""
+        augment = self.augment if isinstance(self.augment, Augment) else Augment()
+        return augment.draw(self.seed, epoch, len(self.dataset))
 
-    def _prepare(self, order: NDArray[np.int64], words: Words, k: int) -> Batch:
+    def _prepare(self, order: NDArray[np.int64], draw: Draw, k: int) -> Batch:
         indices = order[k * self.batch_size : (k + 1) * self.batch_size]
-        images = self.dataset.images[indices]
-        if self.augment is not None:
-            images = self.augment(images, words[indices])
+        source, augment = self.dataset.images, self.augment
+        images: Any
+        if isinstance(source, LazyImages) and isinstance(augment, Augment) and augment.resized_crop:
+            images = source.view(indices)  # the crop decodes them
+        else:
+            images = source[indices]
+        if augment is not None:
+            images = augment(images, draw(indices))
         labels = self.dataset.labels[indices].astype(np.int64)
         return Batch(self._normalised(images), labels)
 
@@ -162,17 +171,18 @@ def moments(dataset: Dataset, seed: int = 0) -> tuple[tuple[float, ...], tuple[f
     images = dataset.images
     if isinstance(images, LazyImages):
         words = stream(seed, 0, "moments").random_raw(len(images))
-        images = images[np.argsort(words, kind="stable")[:MAX_MOMENTS_IMAGES]]
-    mean, std = [], []
-    for c in range(3):
-        count, total, squares = 0, 0, 0
-        for start in range(0, len(images), 1000):
-            pixels = images[start : start + 1000, c].astype(np.uint16)
-            count += pixels.size
-            total += int(pixels.sum(dtype=np.uint64))
-            squares += int((pixels * pixels).sum(dtype=np.uint64))
-        mean.append(total / (255 * count))
-        std.append((count * squares - total**2) ** 0.5 / (255 * count))
+        images = images.view(np.argsort(words, kind="stable")[:MAX_MOMENTS_IMAGES])
+    N, C, H, W = images.shape
+    total, squares, step = [0] * C, [0] * C, max(1, MOMENTS_PIXELS // (H * W))
+    for start in range(0, N, step):
+        decoded = images[start : start + step]
+        for c in range(C):
+            pixels = decoded[:, c].astype(np.uint16)
+            total[c] += int(pixels.sum(dtype=np.uint64))
+            squares[c] += int((pixels * pixels).sum(dtype=np.uint64))
+    count = N * H * W
+    mean = (t / (255 * count) for t in total)
+    std = ((count * s - t**2) ** 0.5 / (255 * count) for t, s in zip(total, squares, strict=True))
     return tuple(mean), tuple(std)
 
 

@@ -9,11 +9,12 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from minise.checks import StrPath, as_absolute, as_path, check_integer
+from minise.checks import Pair, StrPath, as_absolute, as_path, check_integer
+from minise.data.crops import ChooseBox, central_box
 from minise.data.dataset import Bytes, Dataset, numbered_by
 from minise.data.lazy import CACHE_BYTES, LazyImages
 from minise.data.listing import Listing, list_images
-from minise.data.pictures import ImageError, pillow, read_image
+from minise.data.pictures import ImageError, pillow, read_image, read_part
 from minise.data.values import DataWarning
 
 __all__ = ["dataset_of", "image_folder", "read_image"]
@@ -76,20 +77,29 @@ def dataset_of(
     size: int,
     classes: Sequence[str] | None,
     owner: object = "the training images",
+    lazy: bool = False,
 ) -> Dataset:
-    """Return the data set of listed files; `numbered_by` explains classes and owner."""
+    """Return the data set of listed files; `numbered_by` explains classes and owner.
+
+    With lazy, images are decoded on use, whatever their number, and not cached.
+    """
     pillow()
     if text := listing.skipped_text():
         warnings.warn(text, DataWarning, stacklevel=3)
     read, count = _Files(str(as_absolute(listing.root)), listing.paths, size), len(listing.paths)
-    small = count * 3 * size * size <= IN_MEMORY_BYTES
-    images = LazyImages(read, count, size, size, cache_bytes=0 if small else CACHE_BYTES)
+    small = fits_in_memory(count * 3 * size * size)
+    images = LazyImages(read, count, size, size, cache_bytes=0 if small or lazy else CACHE_BYTES)
     dataset = Dataset(f"{listing.root}", images, listing.labels, listing.classes)
     if classes is None:
         _warn_of_spaces(listing)
     else:
         dataset = numbered_by(classes, dataset, where, owner)
-    return replace(dataset, images=np.asarray(images)) if small else dataset
+    return replace(dataset, images=np.asarray(images)) if small and not lazy else dataset
+
+
+def fits_in_memory(nbytes: int) -> bool:
+    """Return True if images of so many bytes are decoded at once."""
+    return nbytes <= IN_MEMORY_BYTES
 
 
 def _warn_of_spaces(listing: Listing) -> None:
@@ -113,8 +123,12 @@ class _Files:
 
     def __call__(self, k: int) -> Bytes:
         """Return image k of shape (3, size, size)."""
+        return self.part(k, central_box, (self.size, self.size), False)
+
+    def part(self, k: int, choose: ChooseBox, size: Pair, reduced: bool) -> Bytes:
+        """Return a part of image k, scaled to (3, rows, columns)."""
         try:
-            return read_image(self.paths[k], self.size)
+            return read_part(self.paths[k], choose, size, reduced=reduced)
         except FileNotFoundError as error:
             raise ImageError(f"{error}: {REMOVED}") from None
 

@@ -1,12 +1,16 @@
 """Images that are decoded when they are indexed, for data sets larger than memory."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from minise.checks import check_integer
+from minise.checks import Pair, check_integer
+from minise.data.crops import ChooseBox, central_box
+from minise.data.pictures import part_of
 
 # Size of the cache of decoded images: 65,536 images of 32 x 32, or 1,337 of 224 x 224.
 CACHE_BYTES = 192 * 2**20
@@ -27,7 +31,9 @@ class LazyImages:
     read : callable
         read(i) returns image i, an ndarray of shape (3, H, W), uint8. Several threads may call it.
         An attribute `fingerprint` describes the images for data.fingerprint: a text, which differs
-        if an image differs, or a function of indices (n,) that returns one for these images.
+        if an image differs, or a function of indices (n,) that returns one for these images. An
+        attribute `part`, a function of (i, choose, size, reduced), returns a part of image i in its
+        full resolution (see the method `part`).
     count : int
         N, the number of images.
     height, width : int
@@ -115,6 +121,41 @@ class LazyImages:
         view.__dict__.update(self.__dict__, _rows=self._rows[which])
         return view
 
+    def part(
+        self, k: int, choose: ChooseBox, size: Pair | None = None, *, reduced: bool = False
+    ) -> NDArray[np.uint8]:
+        """Return a part of image k, scaled.
+
+        Parameters
+        ----------
+        k : int
+            Index of the image.
+        choose : callable
+            choose(height, width) returns the part, a data.crops.Box.
+        size : pair of int, optional
+            Rows and columns of the result; by default (H, W).
+        reduced : bool
+            Whether large JPEG files may be decoded smaller, approximately (pictures.read_part).
+
+        Returns
+        -------
+        ndarray of shape (3, rows, columns), uint8
+            The part of the whole image in the file or, if `read` has no attribute `part`, of the
+            image that it returns.
+        """
+        size = self.shape[2:] if size is None else size
+        if hasattr(self._read, "part"):
+            return self._read.part(int(self._rows[k]), choose, size, reduced)
+        return part_of(self[k], choose(*self.shape[2:]), size)
+
+    def resized(self, height: int, width: int) -> "LazyImages":
+        """Return the same images at another size, read again.
+
+        Each image is the central part of the file, or of the image that `read` returns, with the
+        proportions height : width.
+        """
+        return LazyImages(_Resized(self, (height, width)), len(self), height, width)
+
     def identity(self) -> Iterator[bytes]:
         """Yield bytes that differ if the images differ, as far as `read` tells, without decoding.
 
@@ -147,3 +188,26 @@ class LazyImages:
                 pixels[rows[k]] = image
                 decoded[rows[k]] = True  # set last: other threads may read the pixels from here on
         return images
+
+
+@dataclass(frozen=True)
+class _Resized:
+    """A function that reads images at another size."""
+
+    images: LazyImages
+    size: Pair
+
+    def __call__(self, i: int) -> NDArray[np.uint8]:
+        """Return the central part of image i."""
+        rows, columns = self.size
+        choose = partial(central_box, rows=rows, columns=columns)
+        return self.images.part(i, choose, self.size)
+
+    def part(self, i: int, choose: ChooseBox, size: Pair, reduced: bool) -> NDArray[np.uint8]:
+        """Return a part of image i."""
+        return self.images.part(i, choose, size, reduced=reduced)
+
+    def fingerprint(self, rows: NDArray[np.int64]) -> str:
+        """Return what the images' function says about the images with these indices."""
+        identity = b"".join(self.images.view(rows).identity())
+        return identity.decode("utf-8", "surrogateescape")

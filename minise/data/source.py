@@ -1,5 +1,6 @@
 """Load data sets by name or folder, the values of `--data`, and list which are available."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from minise.data.listing import SPLITS as FOLDER_SPLITS
 from minise.data.listing import list_images
 from minise.data.shapes10 import SIDE, shapes10
 from minise.data.streams import stream
+from minise.data.values import DataWarning
 
 SPLITS = ("train", "test")
 
@@ -32,6 +34,7 @@ def load(
     n: int | None = None,
     size: int = SIDE,
     classes: Sequence[str] | None = None,
+    lazy: bool = False,
 ) -> Dataset:
     """Load a data set by name, or from a folder of images.
 
@@ -41,7 +44,8 @@ def load(
         One of `names`, or a folder with the sub-folders train and test, each as for `image_folder`.
         A name takes precedence over a folder with the same name: for the folder, pass ./cifar10.
     split : {"train", "test", "val"}
-        Training, test or validation images; only folders can have val.
+        Training, test or validation images; only folders can have val. A folder without test, such
+        as ImageNet's, is tested on val.
     root : path or None
         Folder that contains CIFAR; None uses the environment variable MINISE_DATA.
     seed : int
@@ -54,6 +58,9 @@ def load(
     classes : sequence of str, optional
         Names of all classes in the order of their labels, such as those of a trained net. By
         default those of train/, so that a label means the same class in all splits of a folder.
+    lazy : bool
+        Whether a folder's images are decoded on use, whatever their number, and not kept: for
+        Augment(resized_crop=True), which decodes other parts of them in each epoch.
 
     Returns
     -------
@@ -71,12 +78,13 @@ def load(
     Warns
     -----
     DataWarning
-        If files of a folder are not read, or if the split has no images of some classes.
+        If files of a folder are not read, if the split has no images of some classes, or if the
+        test images are those of val.
     """
     if n is not None:
         check_integer("load", "n", n, 1)
     if source not in names():
-        return _folder(source, split, n, size, classes)
+        return _folder(source, split, n, size, classes, lazy)
     check_choice("load", "split", split, SPLITS)
     if size != SIDE:
         raise ValueError(
@@ -109,12 +117,27 @@ def availability(root: StrPath | None = None) -> list[tuple[str, str]]:
 
 
 def has_validation(source: StrPath) -> bool:
-    """Return True if a data set is a folder with its own validation images, in val/."""
-    return source not in names() and (as_path(source) / "val").is_dir()
+    """Return True if a data set is a folder with its own validation images, in val/.
+
+    They are not for validation if the folder has no test/, because they are the test images.
+    """
+    path = as_path(source)
+    return source not in names() and all((path / name).is_dir() for name in ("val", "test"))
+
+
+def split_folder(path: Path, split: str) -> Path | None:
+    """Return the folder of a split, val/ for a test without test/; None if it does not exist."""
+    candidates = ("test", "val") if split == "test" else (split,)
+    return next((path / name for name in candidates if (path / name).is_dir()), None)
 
 
 def _folder(
-    source: StrPath, split: str, n: int | None, size: int, classes: Sequence[str] | None
+    source: StrPath,
+    split: str,
+    n: int | None,
+    size: int,
+    classes: Sequence[str] | None,
+    lazy: bool,
 ) -> Dataset:
     check_choice("load", "split", split, FOLDER_SPLITS)
     check_integer("load", "size", size, 1)
@@ -126,29 +149,33 @@ def _folder(
         kind = "the file " if path.exists() else ""
         raise ValueError(
             f"load: source is {kind}{str(source)!r}, expected one of {', '.join(names())}, or a "
-            f"folder that has train/ and test/ with a sub-folder per class{hint}"
+            f"folder that has train/ and test/ (or val/) with a sub-folder per class{hint}"
         )
     owner: object = "the training images"
     if classes is None and split != "train":
-        owner = _split_folder(path, "train")
+        owner = _existing_folder(path, "train")
         classes = list_images("load", path / "train").classes
-    listing = list_images("load", _split_folder(path, split), () if classes is None else classes)
+    folder = _existing_folder(path, split)
+    if folder.name != split:
+        text = f"{path} has no folder test/, so the test images are those of {folder}"
+        warnings.warn(text, DataWarning, stacklevel=3)
+    listing = list_images("load", folder, () if classes is None else classes)
     count = len(listing.paths)
     order = np.argsort(stream(0, 0, "folder").random_raw(count), kind="stable")
     if n is not None:
         order = order[: _checked_count(source, split, n, count)]
-    dataset = dataset_of("load", listing.take(order), size, classes, owner)
+    dataset = dataset_of("load", listing.take(order), size, classes, owner, lazy)
     return replace(dataset, name=str(source))
 
 
-def _split_folder(path: Path, split: str) -> Path:
+def _existing_folder(path: Path, split: str) -> Path:
     """Return the folder of a split; raise ValueError if it does not exist."""
-    if (path / split).is_dir():
-        return path / split
-    remedy = " with a sub-folder per class: move the classes into them"
-    if split == "test" and (path / "val").is_dir():
-        remedy = ": to test on val/, rename it to test/"
-    raise ValueError(f"load: {path} has no folder {split}/, expected train/ and test/{remedy}")
+    if (folder := split_folder(path, split)) is not None:
+        return folder
+    raise ValueError(
+        f"load: {path} has no folder {split}/, expected train/ and test/ with a "
+        "sub-folder per class: move the classes into them"
+    )
 
 
 def _checked_count(source: StrPath, split: str, n: int, count: int) -> int:

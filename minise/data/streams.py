@@ -17,7 +17,7 @@ from minise.checks import check_choice, check_integer
 Words: TypeAlias = NDArray[np.uint64]
 
 # the index is a key of the stream: only append
-PURPOSES = ("order", "augment", "folder", "layout", "scene", "noise", "moments")
+PURPOSES = ("order", "augment", "folder", "layout", "scene", "noise", "moments", "resized crop")
 ROW = 4  # words per counter value
 
 
@@ -53,6 +53,20 @@ def rows(bits: np.random.Philox, start: int, count: int, width: int = ROW) -> Wo
     counters = -(-width // ROW)
     words = bits.advance(start * counters).random_raw(count * counters * ROW)
     return words.reshape(count, counters * ROW)[:, :width]
+
+
+def rows_at(bits: np.random.Philox, which: NDArray[np.int64], width: int = ROW) -> Words:
+    """Return the rows of a new stream with the indices `which`, drawing only these.
+
+    They are bit-identical to those of ``rows(bits, 0, count, width)[which]``; the stream stays new.
+    """
+    start, counters = bits.state, -(-width // ROW)
+    words = np.empty((len(which), counters * ROW), np.uint64)
+    for k, row in enumerate(which.tolist()):
+        bits.state = start
+        words[k] = bits.advance(row * counters).random_raw(counters * ROW)
+    bits.state = start
+    return words[:, :width]
 
 
 def integers_below(words: Words, bound: int) -> NDArray[np.int64]:

@@ -9,6 +9,9 @@ import numpy as np
 
 from minise.checks import Array, StrPath, did_you_mean
 from minise.data.batches import normaliser
+from minise.data.crops import evaluation_size
+from minise.data.evaluation import CentreCrop
+from minise.data.pictures import read_image
 from minise.data.values import conversion_of
 from minise.files import CHECKPOINT, read
 from minise.models.architecture import NET_FIELDS, NetSettings
@@ -34,6 +37,9 @@ class Trained:
         Mean and standard deviation of red, green and blue, for images scaled to 0..1.
     size : int
         Rows and columns of the training images.
+    resized_crop : bool
+        Whether the net was trained on random resized crops, so that images are to be scaled to
+        data.evaluation_size(size) and cropped to their centre, as `read` does.
     """
 
     net: Net
@@ -41,6 +47,23 @@ class Trained:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     size: int = 32
+    resized_crop: bool = False
+
+    def read(self, path: StrPath, size: int | None = None) -> Array:
+        """Return an image file as evaluation reads it: uint8 (3, size, size).
+
+        Parameters
+        ----------
+        path : path
+            The image file (needs Pillow; see data.read_image).
+        size : int, optional
+            Rows and columns of the result; by default those of the training images.
+        """
+        size = self.size if size is None else size
+        if not self.resized_crop:
+            return read_image(path, size)
+        images = read_image(path, evaluation_size(size))[None]
+        return CentreCrop(size, size)(images)[0]
 
     def normalise(self, images: Array) -> Array:
         """Return (images / 255 - mean) / std, the net's input, for uint8 images (N, 3, H, W)."""
@@ -92,7 +115,8 @@ def load(run: StrPath, *, ops: Backend | str = reference) -> Trained:
     net = build(model, num_classes=len(data["classes"]), ops=ops, **settings)
     restore(net, net_arrays(file), str(path))
     normalisation = tuple(data["mean"]), tuple(data["std"])
-    return Trained(net, tuple(data["classes"]), *normalisation, config.get("size", 32))
+    size, resized_crop = config.get("size", 32), config.get("resized_crop", False)
+    return Trained(net, tuple(data["classes"]), *normalisation, size, resized_crop)
 
 
 def checkpoint_of(run: StrPath, name: str = "best") -> Path:

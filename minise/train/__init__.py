@@ -2,7 +2,7 @@
 
 from minise.train.checkpoint import Checkpoint, load, restore, save
 from minise.train.config import TrainConfig, read_config
-from minise.train.evaluate import Confusion, evaluate
+from minise.train.evaluate import Confusion, evaluate, ten_crop_logits
 from minise.train.finite import NonFiniteLoss, NonFiniteState, check_state
 from minise.train.interrupt import Interrupted
 from minise.train.loop import train
@@ -44,6 +44,7 @@ __all__ = [
     "resume",
     "run",
     "save",
+    "ten_crop_logits",
     "train",
     "train_step",
 ]

@@ -23,6 +23,7 @@ from minise.checks import (
     check_integer,
     check_number,
 )
+from minise.data.augment import check_one_crop
 from minise.data.cifar import LAYOUTS
 from minise.data.source import names as names_of_data
 from minise.models import NetSettings
@@ -70,7 +71,8 @@ class TrainConfig(NetSettings):
     recipe: Recipe | None = None
     """Settings to start from, in minise/train/recipes.py; other options override them."""
     data: str = "cifar10"
-    """cifar10, cifar100, shapes10, or a folder with train/ and test/ folders of class folders."""
+    """cifar10, cifar100, shapes10, or a folder with train/ and test/ (or val/) folders of class
+    folders."""
     root: Path | None = None
     """Folder that contains the data; None uses the environment variable MINISE_DATA."""
     size: int | None = None
@@ -112,6 +114,9 @@ class TrainConfig(NetSettings):
     """Probability that is spread evenly over all classes in the targets."""
     crop: int = 4
     """Padding in pixels before a random crop of the original size."""
+    resized_crop: bool = False
+    """Instead, scale a random part of 8 to 100 % of each image's area to the size, as for ImageNet;
+    evaluation scales images to 8/7 of the size and uses the centre."""
     flip: bool = True
     """Mirror each image with probability 1/2."""
     cutout: int = 0
@@ -160,9 +165,11 @@ class TrainConfig(NetSettings):
         ).items():
             check_integer("train", name, getattr(self, name), least)
             object.__setattr__(self, name, int(getattr(self, name)))  # JSON has no NumPy integers
-        for name in ("nesterov", "decay_all", "flip", "guard"):
+        for name in ("nesterov", "decay_all", "resized_crop", "flip", "guard"):
             check_flag("train", name, getattr(self, name))
             object.__setattr__(self, name, bool(getattr(self, name)))
+        fix = "leave out --crop, or pass --no-resized-crop"
+        check_one_crop("train", self.crop, self.resized_crop, fix)
         if self.recipe is not None:
             check_choice("train", "recipe", self.recipe, get_args(Recipe))
         for name in ("limit", "size"):

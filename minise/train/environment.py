@@ -10,7 +10,7 @@ from dataclasses import is_dataclass
 from typing import Any
 
 from minise.checks import escaped
-from minise.data import Batches, LazyImages
+from minise.data import Augment, Batches, LazyImages
 from minise.files import shortened
 from minise.nn import Layer
 from minise.ops.dependencies import SEPARATOR, UNKNOWN, dependencies
@@ -88,13 +88,15 @@ def _data_entries(name: str, source: BatchSource | None) -> dict[str, str]:
     if source is None:
         return {f"{name} data": "none"}
     entries = {f"{name} data": batches_fingerprint(source)}
+    uses_pillow = isinstance(getattr(getattr(source, "dataset", None), "images", None), LazyImages)
     if isinstance(source, Batches):
+        uses_pillow |= isinstance(source.augment, Augment) and source.augment.resized_crop
         augment, settings = source.augment, ("batch_size", "seed", "shuffle", "drop_last")
         described = augment is None or is_dataclass(augment)
         texts = {key: str(getattr(source, key)) for key in (*settings, "mean", "std", "dtype")}
         texts["augment"] = repr(augment) if described else type(augment).__name__
         parts = (f"{key}={text}" for key, text in texts.items())
         entries[f"{name} batches"] = SEPARATOR.join(parts)
-    if isinstance(getattr(getattr(source, "dataset", None), "images", None), LazyImages):
+    if uses_pillow:
         entries["Pillow version"] = versions(("pillow",))["pillow"]
     return entries

@@ -26,6 +26,7 @@ QUICK = TrainConfig(
     mean=(0.4914, 0.4822, 0.4465),
     std=(0.247, 0.2435, 0.2616),
     crop=4,
+    resized_crop=False,
     flip=True,
     cutout=0,
     model="se_resnet20",

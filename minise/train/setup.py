@@ -10,9 +10,19 @@ import numpy as np
 
 from minise import models
 from minise.checks import check_within
-from minise.data import Augment, Batches, Dataset, DataWarning, hold_out, load, moments
+from minise.data import (
+    Augment,
+    Batches,
+    CentreCrop,
+    Dataset,
+    DataWarning,
+    enlarged,
+    hold_out,
+    load,
+    moments,
+)
 from minise.data.cifar import LAYOUTS, locate
-from minise.data.source import has_validation
+from minise.data.source import has_validation, split_folder
 from minise.data.source import names as names_of_data
 from minise.models.trained import chosen_settings
 from minise.nn import Chain
@@ -30,7 +40,8 @@ from minise.train.training import Result, Training
 if TYPE_CHECKING:
     from rich.console import Console
 
-EVALUATION_BATCH = 250  # images per batch; affects only memory
+EVALUATION_BATCH = 250  # largest number of images per batch; affects only memory
+EVALUATION_PIXELS = 2**22  # largest number of pixels per batch: 83 images of 224 x 224
 SHAPES10_TEST = 2000  # test images to draw: the standard error of an accuracy of 90 % is 0.7 %
 LOOP_SETTINGS = (  # of the config that Training has, too
     *("epochs", "lr", "schedule", "warmup", "accumulate"),
@@ -77,7 +88,8 @@ def prepare(config: TrainConfig, folder: RunFolder | None = None) -> Training:
         **chosen_settings(config.model, config.se, config, config.size),
     )
     net = build_net(config, len(classes), ops)
-    augment = Augment(crop=config.crop, flip=config.flip, cutout=config.cutout)
+    crop = 0 if config.resized_crop else config.crop
+    augment = Augment(crop, config.flip, config.cutout, resized_crop=config.resized_crop)
     seed, size, absolute = config.seed, config.batch_size, with_absolute_paths(config)
     stem = f"{config.model}-{Path(absolute.data).name}"
     return Training(
@@ -85,8 +97,8 @@ def prepare(config: TrainConfig, folder: RunFolder | None = None) -> Training:
         SoftmaxCrossEntropy(net.ops, label_smoothing=config.label_smoothing),
         SGD(net, config.momentum, config.nesterov, config.weight_decay, config.decay_all),
         Batches(train_set, size, seed=seed, augment=augment, mean=mean, std=std),
-        None if val_set is None else for_evaluation(val_set, data),
-        for_evaluation(test_set, data),
+        None if val_set is None else for_evaluation(val_set, data, config.resized_crop),
+        for_evaluation(test_set, data, config.resized_crop),
         SoftmaxCrossEntropy(net.ops),
         folder or create(config.out, config.name, stem),
         settings={**to_dict(absolute), "mean": mean, "std": std},
@@ -153,7 +165,7 @@ def load_split(config: TrainConfig, split: str, classes: Sequence[str] | None = 
     if config.data == "shapes10":
         n = SHAPES10_TEST if split == "test" else config.limit
     settings: dict[str, Any] = dict(root=config.root, seed=config.seed, size=config.size)
-    dataset = load(config.data, split, n=n, classes=classes, **settings)
+    dataset = load(config.data, split, n=n, classes=classes, lazy=config.resized_crop, **settings)
     limited = split == "train" and config.limit is not None and config.limit < len(dataset)
     return dataset.take(slice(config.limit)) if limited else dataset
 
@@ -196,7 +208,7 @@ def check_ops_file(where: str, ops: str, other: str = "") -> None:
 def _has_data(config: TrainConfig, splits: Sequence[str]) -> bool:
     """Return True if the files of a run's data set exist."""
     if config.data not in names_of_data():
-        return all((Path(config.data) / split).is_dir() for split in splits)
+        return all(split_folder(Path(config.data), split) for split in splits)
     try:
         return config.data not in LAYOUTS or bool(locate(config.data, config.root))
     except (OSError, ValueError):
@@ -214,6 +226,28 @@ def build_net(config: TrainConfig, classes: int, ops: Backend | None = None) -> 
     return net
 
 
-def for_evaluation(dataset: Dataset, data: dict[str, Any]) -> Batches:
-    """Return a data set's batches in order, not augmented, normalised like the training images."""
-    return Batches(dataset, EVALUATION_BATCH, shuffle=False, mean=data["mean"], std=data["std"])
+def for_evaluation(
+    dataset: Dataset, data: dict[str, Any], resized_crop: bool = False, crops: int = 1
+) -> Batches:
+    """Return a data set's batches in order, normalised like the training images.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        The images.
+    data : dict
+        mean and std of the training images.
+    resized_crop : bool
+        Whether training used random resized crops: then the images are scaled by 8/7, and only
+        their centre is returned.
+    crops : 1 or 10
+        10 returns the whole of these larger images, for `ten_crop_logits`.
+    """
+    augment = None
+    if resized_crop:
+        _, _, H, W = dataset.images.shape
+        dataset, augment = enlarged(dataset), CentreCrop(H, W) if crops == 1 else None
+    _, _, H, W = dataset.images.shape
+    size = max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // (H * W)))
+    moments = dict(mean=data["mean"], std=data["std"])
+    return Batches(dataset, size, shuffle=False, augment=augment, **moments)

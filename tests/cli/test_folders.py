@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from minise.cli.evaluate import table_of_classes
 from tests.cli.commands import call
 
 Image = pytest.importorskip("PIL.Image")
@@ -136,3 +137,42 @@ def test_many_classes_are_shortened(capsys):
     assert status == 0
     assert "150 classes: 000, 001, " in out
     assert "099 and 50 more" in " ".join(out.split())
+
+
+def test_a_folder_without_test_is_tested_on_val(capsys):
+    shutil.move("photos/test", "photos/val")
+    text = "photos has no folder test/, so the test images are those of .*photos/val$"
+    for line in (TINY, f"eval {RUN}"):
+        status, out, err = call(line, capsys)
+        assert one_line(err, status, text) == 0
+    assert [row[:2] for row in rows(out)] == [("blue", "4"), ("green", "4"), ("red", "4")]
+    shutil.copytree("photos/val", "photos/test")
+    assert call(f"eval {RUN}", capsys) == (0, out, "")
+
+
+def test_eval_of_resized_crops(capsys):
+    assert call(f"{TINY} --resized-crop", capsys)[0] == 0
+    status, out, err = call(f"eval {RUN}", capsys)
+    assert (status, err) == (0, "")
+    assert re.search(r"test accuracy (\S+)%, loss .*\ntop-1 error (\S+)%\n$", out)  # of 3 classes
+    status, out, err = call(f"eval {RUN} --crops 10", capsys)
+    assert (status, err) == (0, "")
+    assert re.search(r"\ntop-1 error \S+% over ten crops\n$", out)
+
+
+def test_of_many_classes_the_worst_are_shown():
+    """Class k has k + 1 images, of which the k // 4 first are correct; 119 has none."""
+    names = [f"c{k}" for k in range(120)]
+    counts = np.zeros((120, 120), int)
+    for k in range(119):
+        counts[k, k], counts[k, 119] = k // 4, k + 1 - k // 4
+    table = table_of_classes(names, counts)
+    assert table.title == "the 30 of 120 classes with the lowest accuracy (1 have no images)"
+    labels, images, correct, rivals = (list(column.cells) for column in table.columns)
+    order = sorted(range(119), key=lambda k: (k // 4 / (k + 1), -k))[:30]
+    assert labels == [names[k] for k in order]
+    assert images == [str(k + 1) for k in order]
+    assert correct[:4] == ["0.0%"] * 4
+    assert rivals[0] == "c119 (4)"
+    fewer = table_of_classes(names[:100], counts[:100, :100])
+    assert (fewer.title, fewer.row_count) == (None, 100)

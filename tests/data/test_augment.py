@@ -1,11 +1,14 @@
 """Augmentation, compared with a loop over images and pixels."""
 
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minise.data import Augment
+from minise.data import Augment, LazyImages
+from minise.data.crops import CROP_WORDS, random_box
 from minise.data.streams import rows, stream
 
 few = settings(max_examples=40)
@@ -79,9 +82,54 @@ def test_cutout_covers_its_square():
     np.testing.assert_array_equal(out, expected)
 
 
+def test_a_resized_crop_is_pillows_crop_and_resize():
+    """Then flip and cutout as without it, by the same words; images of 5 x 9 and of one pixel."""
+    Image = pytest.importorskip("PIL.Image")
+    for size in ((40, 60), (5, 9), (1, 1)):
+        images = np.random.default_rng(0).integers(0, 256, (6, 3, *size), np.uint8)
+        before = images.copy()
+        augment = Augment(resized_crop=True, cutout=min(size) // 2)
+        words = augment.draw(3, 1, 50)(np.arange(7, 13))
+        table = rows(stream(3, 1, "resized crop"), 0, 50, CROP_WORDS)
+        crops = np.empty_like(images)
+        for k, image in enumerate(images):
+            top, left, height, width = random_box(*size, table[7 + k])
+            part = image[:, top : top + height, left : left + width].transpose(1, 2, 0).copy()
+            part = Image.fromarray(part).resize(size[::-1], Image.Resampling.LANCZOS)
+            crops[k] = np.asarray(part).transpose(2, 0, 1)
+        others = rows(stream(3, 1, "augment"), 7, 6)
+        expected = Augment(crop=0, cutout=augment.cutout)(crops, others)
+        np.testing.assert_array_equal(augment(images, words), expected)
+        np.testing.assert_array_equal(images, before)
+        lazy = LazyImages(lambda i, images=images: images[i], 6, *size)
+        np.testing.assert_array_equal(augment(lazy, words), expected)
+
+
+def test_a_resized_crop_changes_no_word_of_the_others():
+    which = np.array([5, 0, 5])
+    plain, resized = (Augment(resized_crop=on).draw(1, 2, 9)(which) for on in (False, True))
+    np.testing.assert_array_equal(plain, rows(stream(1, 2, "augment"), 0, 9)[which])
+    np.testing.assert_array_equal(resized[:, :4], plain)
+    assert resized.shape == (3, 44)
+
+
+def test_texts_by_which_runs_are_compared():
+    assert repr(Augment()) == "Augment(crop=4, flip=True, cutout=0, fill=(0, 0, 0))"
+    text = "Augment(crop=4, flip=True, cutout=0, fill=(0, 0, 0), resized_crop=True)"
+    assert repr(Augment(resized_crop=True)) == text
+
+
+def test_a_resized_crop_needs_pillow(monkeypatch):
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(ImportError, match="needs Pillow: pip install"):
+        Augment(resized_crop=True).check((2, 3, 4, 4))
+    Augment().check((2, 3, 4, 4))
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        (dict(crop=2, resized_crop=True), "crop is 2 and resized_crop is True, expected one of"),
         (dict(crop=-1), "crop is -1, expected at least 0"),
         (dict(cutout=-2), "cutout is -2, expected at least 0"),
         (dict(fill=(0, 0)), r"fill is \(0, 0\), expected three numbers"),
@@ -102,3 +150,5 @@ def test_calls():
         Augment(cutout=5)(images, words)
     with pytest.raises(ValueError, match=r"words has shape \(1, 4\), expected \(2, 4\)"):
         Augment()(images, words[:1])
+    with pytest.raises(ValueError, match=r"words has shape \(2, 4\), expected \(2, 44\): .*draw"):
+        Augment(resized_crop=True)(images, words)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from minise.data import Batches, Dataset, LazyImages, hold_out, moments
 from minise.data.batches import MAX_MOMENTS_IMAGES
+from minise.data.crops import Box
 
 N, H, W = 12, 4, 5
 PIXELS = np.random.default_rng(0).integers(0, 256, (N, 3, H, W), np.uint8)
@@ -153,3 +154,41 @@ def test_moments_of_many_images_are_of_a_sample_by_seed():
     np.testing.assert_allclose(mean, drawn.mean(axis=(0, 2, 3)), rtol=1e-12)
     np.testing.assert_allclose(std, drawn.std(axis=(0, 2, 3)), rtol=1e-9)
     assert moments(dataset, seed=1) == (mean, std) != moments(dataset, seed=2)
+
+
+class Files(Reader):
+    """A read function with `part`, for files whose images are larger."""
+
+    def part(self, i, choose, size, reduced):
+        self.calls.append((i, choose(100, 200), size, reduced))
+        return np.full((3, *size), i, np.uint8)
+
+    def fingerprint(self, rows):
+        return " ".join(map(str, rows))
+
+
+def test_parts_are_cut_out_of_the_files():
+    read = Files()
+    images = lazy(read).view(slice(3, 6))
+    part = images.part(1, lambda height, width: Box(0, 0, height, width), reduced=True)
+    np.testing.assert_array_equal(part, np.full((3, H, W), 4))
+    assert read.calls == [(4, (0, 0, 100, 200), (H, W), True)]
+
+
+def test_parts_of_a_reader_without_them_are_cut_out_of_its_images():
+    images = lazy().view(slice(3, 6))
+    part = images.part(1, lambda height, width: Box(1, 2, height - 1, width - 2), (H - 1, W - 2))
+    np.testing.assert_array_equal(part, PIXELS[4, :, 1:, 2:])
+
+
+def test_resized_images_are_read_again():
+    read = Files()
+    images = lazy(read).view(np.array([7, 2])).resized(10, 10)
+    assert images.shape == (2, 3, 10, 10)
+    assert read.calls == []
+    np.testing.assert_array_equal(images[:, 0, 0, 0], [7, 2])
+    assert [call[1:] for call in read.calls] == [((0, 50, 100, 100), (10, 10), False)] * 2
+    assert list(images.view([1]).identity()) == [b"2"]
+    same = lazy().resized(H, W)
+    np.testing.assert_array_equal(same, PIXELS)
+    assert list(same.identity()) != list(same.view([0]).identity())

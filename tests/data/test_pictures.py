@@ -12,7 +12,9 @@ Image = pytest.importorskip(
     "PIL.Image", reason="Pillow is not installed: pip install -e '.[image]'"
 )
 
-from minise.data import ImageError, read_image  # noqa: E402
+from minise.data import ImageError, pictures, read_image  # noqa: E402
+from minise.data.crops import Box  # noqa: E402
+from minise.data.pictures import read_part  # noqa: E402
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 SIDE = 32
@@ -68,6 +70,85 @@ def test_orientation(tmp_path, suffix, orientation, upright):
     Image.fromarray(pixels).convert("RGB").save(path, exif=exif)
     difference = read_image(path, SIDE) - upright(pixels).astype(float)
     assert np.median(abs(difference)) <= 4  # JPEG and WebP blur the edges
+
+
+def photograph(height, width, scale=1):
+    """Return smooth pixels, with differences of at most 6 / scale levels between neighbours."""
+    y, x = np.mgrid[:height, :width] / scale
+    waves = [np.sin(x / a + y / b) for a, b in ((31, 40), (-50, 23), (17, -60))]
+    return (127 + 100 * np.stack(waves, axis=2)).round().astype(np.uint8)
+
+
+@pytest.mark.parametrize(("suffix", "reduced"), [("png", True), ("jpg", False), ("jpg", True)])
+def test_a_part_is_pillows_crop_and_resize(tmp_path, suffix, reduced):
+    """Exactly: also of a JPEG file unless it can be decoded at half its size."""
+    path, (top, left, height, width) = tmp_path / f"1.{suffix}", Box(21, 30, 70, 50)
+    Image.fromarray(photograph(97, 101)).save(path, quality=95)
+    part = Image.open(path).crop((left, top, left + width, top + height))
+    for size in ((70, 50), (13, 14), (90, 90)):
+        if reduced and size == (13, 14):
+            continue  # test_large_jpeg_files_are_decoded_smaller
+        expected = np.asarray(part.resize(size[::-1], Image.Resampling.LANCZOS))
+        image = read_part(path, lambda h, w: Box(21, 30, h - 27, w - 51), size, reduced=reduced)
+        np.testing.assert_array_equal(image, expected.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize(
+    ("side", "factor"), [(15, 8), (16, 4), (25, 4), (50, 2), (60, 2), (110, 1)]
+)
+def test_large_jpeg_files_are_decoded_smaller(tmp_path, monkeypatch, mode, side, factor):
+    """A part of 241 x 251 pixels of 301 x 409, which is no multiple of a factor.
+
+    The image changes by two levels from pixel to pixel, so a part that is cut out a few pixels
+    beside its place has larger differences.
+    """
+    path, sizes = tmp_path / "1.jpg", []
+    Image.fromarray(photograph(301, 409, 3)).convert(mode).save(path, quality=95)
+    honest = pictures._as_rgb
+    monkeypatch.setattr(
+        pictures, "_as_rgb", lambda image, *rest: sizes.append(image.size) or honest(image, *rest)
+    )
+
+    def choose(height, width):
+        assert (height, width) == (301, 409)
+        return Box(59, 103, 241, 251)
+
+    exact, fast = (read_part(path, choose, (side, side), reduced=on) for on in (False, True))
+    assert sizes == [(409, 301), (-(-409 // factor), -(-301 // factor))]
+    difference = abs(exact.astype(int) - fast)
+    assert difference.mean() < 1
+    assert difference.max() <= (4 if factor > 1 else 0)
+
+
+def test_a_rotated_jpeg_file_is_decoded_whole(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(photograph(160, 240)).save(tmp_path / "1.jpg", exif=exif)
+
+    def choose(height, width):
+        assert (height, width) == (240, 160)
+        return Box(200, 0, 40, 40)
+
+    fast, exact = (
+        read_part(tmp_path / "1.jpg", choose, (5, 5), reduced=on) for on in (True, False)
+    )
+    np.testing.assert_array_equal(fast, exact)
+
+
+@pytest.mark.parametrize("reduced", [False, True])
+def test_a_damaged_file_is_named_when_a_part_is_read(tmp_path, reduced):
+    path = tmp_path / "1.jpg"
+    Image.fromarray(photograph(200, 200)).save(path)
+    path.write_bytes(path.read_bytes()[:2000])
+    for size in ((10, 10), (150, 150)):
+        with pytest.raises(
+            ImageError, match=r"^read_image: .*1\.jpg cannot be read .*: replace or"
+        ):
+            read_part(path, lambda h, w: Box(0, 0, h, w), size, reduced=reduced)
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"1\.jpg does not exist, expected an image file"):
+        read_part(path, lambda h, w: Box(0, 0, h, w), (9, 9), reduced=reduced)
 
 
 def grey16(values, mode="I;16"):

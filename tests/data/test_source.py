@@ -123,12 +123,29 @@ def test_val_is_a_split_of_folders(folder):
     assert not has_validation("cifar10")
 
 
-def test_splits_that_a_folder_lacks(folder):
+def test_a_folder_without_test_is_tested_on_val(folder):
+    """ImageNet's: val/ is then no validation set; with test/, val/ is not read for a test."""
+    shutil.copytree(folder / "test" / "b", folder / "test" / "a" / "x", dirs_exist_ok=True)
+    expected = load(folder, "test", size=2)
     (folder / "test").rename(folder / "val")
+    assert not has_validation(folder)
+    text = f"^{re.escape(str(folder))} has no folder test/, so the test images are those of .*/val$"
+    with pytest.warns(DataWarning, match=text):
+        test = load(folder, "test", size=2)
+    np.testing.assert_array_equal(test.images, expected.images)
+    np.testing.assert_array_equal(test.labels, expected.labels)
+    shutil.copytree(folder / "train", folder / "test")
+    assert has_validation(folder)
+    assert len(load(folder, "test", size=2)) == 21
+
+
+def test_splits_that_a_folder_lacks(folder):
+    shutil.rmtree(folder / "test")
     assert len(load(folder, "train", size=2)) == 21
-    text = r"has no folder test/, expected .*: to test on val/, rename it to test/$"
+    text = "has no folder test/, expected train/ and test/ with a sub-folder per class: move"
     with pytest.raises(ValueError, match=text):
         load(folder, "test")
+    shutil.copytree(folder / "train", folder / "val")
     (folder / "train").rename(folder / "training")
     for split in ("train", "val"):
         with pytest.raises(

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minise.data.streams import PURPOSES, integers_below, rows, stream, uniform
+from minise.data.streams import PURPOSES, integers_below, rows, rows_at, stream, uniform
 
 WORDS = st.lists(st.integers(0, 2**64 - 1), min_size=1).map(lambda w: np.array(w, np.uint64))
 
@@ -23,6 +23,14 @@ def test_rows_of_any_width_start_anywhere(start, count, width):
     part = rows(stream(3, 1, "scene"), start, count, width)
     assert part.shape == (count, width)
     np.testing.assert_array_equal(part, table[start : start + count])
+
+
+@given(st.lists(st.integers(0, 99)), st.integers(1, 41))
+def test_rows_at_indices(which, width):
+    bits, table = stream(3, 1, "resized crop"), rows(stream(3, 1, "resized crop"), 0, 100, width)
+    which = np.array(which, np.int64)
+    for _ in range(2):  # the stream stays new
+        np.testing.assert_array_equal(rows_at(bits, which, width), table[which])
 
 
 def test_every_key_counts():

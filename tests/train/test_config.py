@@ -129,6 +129,7 @@ FIELDS = {
     **dict.fromkeys(("warmup", "momentum", "label_smoothing"), FRACTIONS),
     "schedule": st.sampled_from(["cosine", "steps"]),
     **dict.fromkeys(("nesterov", "decay_all", "flip", "guard"), st.booleans()),
+    "resized_crop": st.just(False),  # with True, test_resized_crop
     **dict.fromkeys(("mean", "std"), CHANNELS),
     "out": PATHS,
     "name": st.text(
@@ -149,6 +150,18 @@ def test_a_round_trip_changes_no_field(tmp_path_factory, settings):
     path = tmp_path_factory.getbasetemp() / "config.json"
     path.write_text(json.dumps({"config": to_dict(config)}, allow_nan=False))
     assert read_config(path) == config
+
+
+@pytest.mark.parametrize("crop", [0, 4])
+def test_resized_crop(crop):
+    config = TrainConfig(resized_crop=True, crop=crop)
+    assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
+    with pytest.raises(
+        ValueError, match="^train: crop is 2 and resized_crop is True, expected one"
+    ):
+        replace(config, crop=2)
+    with pytest.raises(TypeError, match="resized_crop is 1, expected True or False"):
+        TrainConfig(resized_crop=1)
 
 
 def test_an_integer_is_a_number():

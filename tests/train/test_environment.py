@@ -115,6 +115,10 @@ def test_pillow_counts_only_for_images_that_it_decodes():
     lazy = Dataset("lazy", LazyImages(lambda i: PIXELS[i], 4, 8, 8), DATA.labels, DATA.classes)
     assert "Pillow version" in entries(training=batches(lazy))
     assert "Pillow version" not in entries(training=batches())
+    crop = Augment(resized_crop=True)
+    resized, plain = entries(training=batches(augment=crop)), entries(training=batches())
+    assert "Pillow version" in resized
+    assert differences(plain, resized)[0].endswith("resized_crop=True) now")
 
 
 def test_sources_of_a_user():

@@ -11,6 +11,7 @@ from rich.console import Console
 from minise import nn
 from minise.data import Batches, Dataset, DataWarning, ImageError, LazyImages, load, moments
 from minise.train import SGD, SoftmaxCrossEntropy, TrainConfig, checkpoint, fit, prepare, run
+from minise.train.setup import for_evaluation
 
 Image = pytest.importorskip("PIL.Image")
 COLOURS = {"blue": (0, 0, 200), "green": (0, 200, 0), "red": (200, 0, 0)}
@@ -80,6 +81,57 @@ def test_validation_images_of_a_folder(folder):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert prepare(config(folder, val=0)).val is None
+
+
+def test_a_folder_without_test_is_tested_on_val_and_holds_images_out(folder):
+    (folder / "test").rename(folder / "val")
+    with pytest.warns(DataWarning, match="has no folder test/, so the test images are those of"):
+        training = prepare(config(folder))
+    assert [len(b.dataset) for b in (training.train, training.val, training.test)] == [30, 6, 9]
+
+
+@pytest.mark.parametrize("size", [8, 13, 64])
+def test_resized_crops_of_a_folder(folder, monkeypatch, size):
+    """Training and held-out images are read from the files, also if they would fit into memory."""
+    training = prepare(config(folder, size=size, resized_crop=True))
+    assert isinstance(training.train.dataset.images, LazyImages)
+    images, labels = next(iter(training.train.epoch(0)))
+    assert images.shape == (12, 3, size, size)
+    larger = round(size * 8 / 7)
+    for batches in (training.val, training.test):
+        assert batches.dataset.images.shape[2:] == (larger, larger)
+        images, labels = next(iter(batches.epoch(0)))
+        assert images.shape[2:] == (size, size)
+        inner = slice((larger - size) // 2, (larger - size) // 2 + size)
+        centre = batches.dataset.images[: len(images)][:, :, inner, inner] / 255
+        mean, std = (np.reshape(training.data[key], (3, 1, 1)) for key in ("mean", "std"))
+        np.testing.assert_allclose(images, (centre - mean) / std, rtol=0, atol=1e-4)
+    expected, labels = labels_of_colours(training.val)
+    np.testing.assert_array_equal(labels, expected)
+    in_order = [*load(folder, "train").labels][-6:]
+    assert labels.tolist() == in_order  # the last ones, as without resized crops
+    monkeypatch.setattr("minise.data.folder.IN_MEMORY_BYTES", 0)
+    lazy = prepare(config(folder, size=size, resized_crop=True))
+    for ours, theirs in ((training.train, lazy.train), (training.val, lazy.val)):
+        assert isinstance(theirs.dataset.images, LazyImages)
+        for batch, other in zip(ours.epoch(1), theirs.epoch(1), strict=True):
+            np.testing.assert_array_equal(batch.images, other.images)
+
+
+def test_resized_crops_of_images_in_memory(monkeypatch):
+    monkeypatch.setattr("minise.train.setup.SHAPES10_TEST", 10)
+    training = prepare(TrainConfig(data="shapes10", limit=40, val=8, resized_crop=True))
+    assert training.train.batch(0, 0).images.shape == (32, 3, 32, 32)
+    assert training.val.dataset.images.shape == (8, 3, 37, 37)
+    assert training.val.batch(0, 0).images.shape == (8, 3, 32, 32)
+
+
+def test_batches_of_evaluation_are_small_where_images_are_large():
+    for side, count in ((32, 250), (129, 250), (224, 83), (4096, 1)):
+        images = LazyImages(lambda k: np.zeros((3, 1, 1)), 300, side, side)
+        dataset = Dataset("zeros", images, np.zeros(300, int), ("a",))
+        batches = for_evaluation(dataset, {"mean": (0.5,) * 3, "std": (0.5,) * 3})
+        assert batches.batch_size == count
 
 
 def test_size_and_normalisation_are_in_the_checkpoint(folder):
