@@ -139,9 +139,15 @@ def check_number(op: str, setting: str, value: float, text: str, low: float, hig
 
 
 def check_divisor(op: str, setting: str, value: int, axis: str, size: int) -> None:
-    """Check that a setting divides the size of an axis."""
+    """Check that a setting divides the size of an axis; the message names the nearest divisors."""
     if size % value:
-        raise ValueError(f"{op}: {setting} is {value}, expected a divisor of {axis} = {size}")
+        divisors = [divisor for divisor in range(1, size + 1) if size % divisor == 0]
+        below = max(divisor for divisor in divisors if divisor <= value)
+        above = min((divisor for divisor in divisors if divisor > value), default=below)
+        nearest = " or ".join(map(str, sorted({below, above})))
+        raise ValueError(
+            f"{op}: {setting} is {value}, expected a divisor of {axis} = {size}: use {nearest}"
+        )
 
 
 def check_within(function: str, name: str, value: int, low: int, high: int, hint: str) -> None:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import tyro
@@ -14,6 +14,7 @@ from rich.table import Table
 
 from minise.checks import Array
 from minise.cli.words import FAILED, Failure, misuse, say
+from minise.models import NetSettings
 from minise.nn import SE, Layer
 
 if TYPE_CHECKING:
@@ -157,9 +158,9 @@ def check_finite(net: Layer, path: Path) -> None:
 def summary(
     model: tyro.conf.Positional[str],
     se: SE = SE(),  # noqa: B008, it is frozen
-    shortcut: Literal["A", "B"] = "B",
-    num_classes: int = 10,
-    size: tuple[int, int] = (32, 32),
+    net: NetSettings = NetSettings(),  # noqa: B008, it is frozen
+    num_classes: int | None = None,
+    size: tuple[int, int] | None = None,
     batch_size: int | None = None,
     ops: str | None = None,
 ) -> int:
@@ -175,15 +176,16 @@ def summary(
         model: Name of the net, such as se_resnet20 or, without SE, resnet20; "all" lists them. Or a
             run folder or checkpoint, whose settings of the net take precedence over the options.
         se: Settings of the SE blocks.
-        shortcut: Shortcut where the shape changes: zero padding (A) or a 1x1 projection (B).
-        num_classes: Outputs of the last layer.
-        size: Rows and columns of the input image.
+        net: Settings of the net.
+        num_classes: Outputs of the last layer; by default those of the net's paper.
+        size: Rows and columns of the input image; by default those of the net's paper.
         batch_size: Number of images of a training step; shows the predicted memory.
         ops: Back end of that step: reference (the default), jit, or cuda (not measured on a GPU).
     """
     from minise import models
     from minise.analysis import cost_of, memory_of, table_of, totals_of
     from minise.models.trained import chosen_settings
+    from minise.ops.cost import Shapes
 
     console = Console()
     if model == "all":
@@ -197,13 +199,15 @@ def summary(
             )
         ops = ops or "reference"
         if model not in models.names() and Path(model).exists():
-            net = models.load(model).net
-            check_finite(net, Path(model))
+            built = models.load(model).net
+            check_finite(built, Path(model))
         else:
-            settings = chosen_settings(model, se, shortcut)
-            net = models.build(model, num_classes=num_classes, **settings)
-        cost = cost_of(net, size)
-        memory = None if batch_size is None else memory_of(net, batch_size, size, ops)
+            settings = chosen_settings(model, se, net, size)
+            shapes: Any = Shapes()  # no parameters are drawn
+            built = models.build(model, num_classes=num_classes, ops=shapes, **settings)
+        size = size or built.size
+        cost = cost_of(built, size)
+        memory = None if batch_size is None else memory_of(built, batch_size, size, ops)
     console.print(table_of(cost, model))
     say(console, totals_of(cost, size))
     if memory is not None:

@@ -1,54 +1,63 @@
 """Build nets by name; a plain net and its SE twin share one declaration."""
 
-import inspect
-from collections.abc import Callable
-from dataclasses import fields
+from fractions import Fraction
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from minise.checks import check_integer, did_you_mean
-from minise.models.resnet_cifar import resnet_cifar
-from minise.models.wide_resnet import wide_resnet
-from minise.nn import SE, Build, Chain
+from minise.checks import Pair, check_integer, did_you_mean
+from minise.models.architecture import NET_FIELDS, SE_FIELDS, Architecture, NetSettings
+from minise.models.net import Images, Net
+from minise.models.resnet_cifar import NETS as CIFAR_RESNETS
+from minise.models.wide_resnet import NETS as WIDE_RESNETS
+from minise.nn import SE, Build, Chain, SEBlock
+from minise.nn.build import as_fraction
+from minise.nn.layers import pair
 from minise.nn.streams import Rng, generator
-from minise.ops import reference
+from minise.ops import cost, reference
 from minise.ops.backend import Backend, load_ops
 
-PLAIN: dict[str, Callable[..., Chain]] = {
-    **{f"resnet{depth}": partial(resnet_cifar, depth) for depth in (8, 20, 32, 44, 56, 110)},
-    "preact_resnet110": partial(wide_resnet, 18, 1),
-    "preact_resnet164": partial(wide_resnet, 18, 1, bottlenecks=True),
-    "wrn_16_8": partial(wide_resnet, 2, 8),
-}
-NOT_SETTINGS = ("num_classes", "build", "bottlenecks")  # parameters of builders that build() sets
-SE_FIELDS = {field.name for field in fields(SE)}
+ARCHITECTURES: dict[str, Architecture] = {**CIFAR_RESNETS, **WIDE_RESNETS}
+WIDTH_STEP = Fraction(1, 192)  # of the widths that are suggested for one that does not fit
 
 
 def names() -> list[str]:
     """Return the names that `build` accepts."""
-    return [*PLAIN, *(f"se_{name}" for name in PLAIN)]
+    return [*ARCHITECTURES, *(f"se_{name}" for name in ARCHITECTURES)]
+
+
+def architecture(name: str) -> Architecture:
+    """Return the architecture of a name; with "se_" it is that of the plain net."""
+    if name not in names():
+        hint = did_you_mean(name, names()) or ":"
+        raise ValueError(f"model {name!r} is unknown{hint} expected one of {', '.join(names())}")
+    return ARCHITECTURES[name.removeprefix("se_")]
+
+
+def settings(name: str) -> tuple[str, ...]:
+    """Return the names of a model's own settings, without those of SE."""
+    return architecture(name).settings()
 
 
 def build(
     name: str,
     *,
-    num_classes: int = 10,
+    num_classes: int | None = None,
     ops: Backend | str = reference,
     rng: Rng = None,
     dtype: Any = np.float32,
     se: SE | None = None,
     **settings: Any,
-) -> Chain:
+) -> Net:
     """Return a net with newly drawn parameters.
 
     Parameters
     ----------
     name : str
         One of names(); the prefix "se_" adds SE blocks.
-    num_classes : int
-        Outputs of the last layer.
+    num_classes : int, optional
+        Outputs of the last layer, by default those of the paper: 10 for CIFAR, 1000 for ImageNet.
     ops : back end or str
         Back end whose ops the net calls, such as the module minise.ops.reference, or its name.
     rng : numpy.random.Generator or int, optional
@@ -59,17 +68,19 @@ def build(
     se : SE, optional
         Settings of the SE blocks; for names with "se_" the default is SE().
     **settings
-        Fields of SE by name (reduction=4, site="pre", …), and shortcut="A" or "B" for ResNets.
+        Fields of SE by name (reduction=4, site="pre", …), and settings of the net: width=0.5, and
+        those that `models.settings(name)` lists, such as shortcut="A" (see NetSettings).
 
     Returns
     -------
-    Chain
+    Net
         A layer from images (N, 3, H, W) to logits (N, num_classes).
 
     Raises
     ------
     ValueError
-        If the name or a setting's value is unknown; the nearest names are suggested.
+        If the name or a setting's value is unknown, or leaves a fraction of a channel; the nearest
+        that works is suggested.
     TypeError
         If the net has no such setting, or rng is neither a generator nor a seed.
 
@@ -78,42 +89,82 @@ def build(
     >>> build("se_resnet20", reduction=4, bias=False, shortcut="A").parameter_count
     277786
     """
-    _check_name(name)
+    plain = architecture(name)
+    se = _chosen_se(name, se, settings)
+    if unknown := settings.keys() - set(plain.settings()):
+        wanted = [*plain.settings(), *(sorted(SE_FIELDS) if se else [])]
+        raise TypeError(
+            f"model {name} has no setting {', '.join(sorted(unknown))}, expected any of: "
+            f"{', '.join(wanted)}"
+        )
+    net_settings = NetSettings(**{k: v for k, v in settings.items() if k in NET_FIELDS})
+    side, classes = plain.images(net_settings.stem)
+    num_classes = classes if num_classes is None else num_classes
     check_integer("build", "num_classes", num_classes, 1)
+    size: Pair = pair(name, "size", settings.get("size", side), 1)
+    if "size" in settings:
+        settings["size"] = size
+    ops = load_ops(ops) if isinstance(ops, str) else ops
+    own = {key: value for key, value in settings.items() if key != "width"}
+    if se is not None:
+        plain.check_se(name, se)
+
+    def made(ops: Backend, width: float, rng: Rng) -> Chain:
+        parts = Build(ops, rng, dtype, se, width=width)
+        return plain.builder(num_classes=num_classes, build=parts, **own)
+
+    rng = generator("build", 0 if rng is None else rng)
+    try:
+        chain = made(ops, net_settings.width, rng)
+    except ValueError as error:
+        if net_settings.width == 1:
+            raise
+        raise _with_nearest_width(name, net_settings.width, error, made) from None
+    net = Net(*chain.children(), ops=ops)
+    remake = partial(build, name, num_classes=num_classes, se=se, **settings)
+    net.images = Images(name, size, "size" in plain.settings(), remake)
+    _check_reduction(name, net)
+    return net
+
+
+def _chosen_se(name: str, se: SE | None, settings: dict[str, Any]) -> SE | None:
+    """Return the settings of a net's SE blocks; remove their fields from the net's settings."""
     if not isinstance(se, SE | None):
         kind = type(se).__name__
         raise TypeError(f"build: se is a {kind}, expected an SE or None: pass nn.SE(reduction=4)")
     chosen = {key: settings.pop(key) for key in SE_FIELDS & settings.keys()}
-    with_se = name.startswith("se_")
-    if not with_se and (chosen or se):
+    if name.startswith("se_"):
+        return SE(**{**(vars(se) if se else {}), **chosen})
+    if chosen or se:
         changed = [key for key, value in vars(se or SE()).items() if value != getattr(SE(), key)]
         wrong = ", ".join(sorted(chosen) or changed) or "se"
         raise TypeError(f"model {name} has no SE blocks, but {wrong} is set: use se_{name}")
-    unknown = settings.keys() - set(_own_settings(name))
-    if unknown:
-        wanted = ", ".join([*_own_settings(name), *(sorted(SE_FIELDS) if with_se else [])])
-        wanted = f", expected any of: {wanted}" if wanted else " nor any other: leave it out"
-        wrong = ", ".join(sorted(unknown))
-        raise TypeError(f"model {name} has no setting {wrong}{wanted}")
-    if with_se:
-        se = SE(**{**(vars(se) if se else {}), **chosen})
-    ops = load_ops(ops) if isinstance(ops, str) else ops
-    parts = Build(ops, generator("build", 0 if rng is None else rng), dtype, se)
-    return PLAIN[name.removeprefix("se_")](num_classes=num_classes, build=parts, **settings)
+    return None
 
 
-def settings(name: str) -> tuple[str, ...]:
-    """Return the names of a model's own settings, without those of SE."""
-    _check_name(name)
-    return _own_settings(name)
+def _with_nearest_width(name: str, width: float, error: ValueError, made: Any) -> ValueError:
+    """Return an error that names the nearest width of which a net can be built."""
+    steps = round(as_fraction(width) / WIDTH_STEP)
+    for distance in range(steps + round(1 / WIDTH_STEP)):
+        for step in (steps - distance, steps + distance):
+            try:
+                made(cost.Shapes(), float(step * WIDTH_STEP), 0)
+            except ValueError:
+                continue
+            nearest = step * WIDTH_STEP
+            reason = str(error).removeprefix("Build: ").partition(": ")[0]
+            return ValueError(
+                f"{name}: {reason}: the nearest width that fits is {float(nearest):g}"
+            )
+    return error
 
 
-def _own_settings(name: str) -> tuple[str, ...]:
-    builder = PLAIN[name.removeprefix("se_")]
-    return tuple(key for key in inspect.signature(builder).parameters if key not in NOT_SETTINGS)
-
-
-def _check_name(name: str) -> None:
-    if name not in names():
-        hint = did_you_mean(name, names()) or ":"
-        raise ValueError(f"model {name!r} is unknown{hint} expected one of {', '.join(names())}")
+def _check_reduction(name: str, net: Chain) -> None:
+    """Raise ValueError if the reduction of SE blocks exceeds the channels of each of them."""
+    blocks = [module for _, module in net.layers() if isinstance(module, SEBlock)]
+    widest = max((len(block.params["fc.2.weight"]) for block in blocks), default=0)
+    if blocks and blocks[0].se.reduction > widest:
+        raise ValueError(
+            f"{name}: reduction is {blocks[0].se.reduction}, expected at most {widest}, the "
+            f"channels of the widest SE block: use reduction={widest} or less"
+        )

@@ -17,6 +17,7 @@ quickstart and tests; the paper's smallest is resnet20.
 
 from functools import partial
 
+from minise.models.architecture import UNIT_SITES, Architecture
 from minise.nn import Build, Chain, GlobalAvgPool2d, basic_block, stages
 
 WIDTHS = (16, 32, 64)
@@ -39,11 +40,19 @@ def resnet_cifar(depth: int, num_classes: int, build: Build, *, shortcut: str = 
     n, rest = divmod(depth - 2, 6)
     if n < 1 or rest:
         raise ValueError(f"resnet_cifar: depth is {depth}, expected 6 n + 2, such as 20 or 110")
-    unit = partial(basic_block, shortcut=shortcut)
+    unit, widths = partial(basic_block, shortcut=shortcut), build.scaled(*WIDTHS)
     return build.chain(
-        ("conv1", build.conv(3, WIDTHS[0], 3)),
-        ("bn1", build.norm_relu(WIDTHS[0])),
-        *stages(unit, (n, n, n), WIDTHS, WIDTHS[0], build),
+        ("conv1", build.conv(3, widths[0], 3)),
+        ("bn1", build.norm_relu(widths[0])),
+        *stages(unit, (n, n, n), widths, widths[0], build),
         ("avgpool", GlobalAvgPool2d(ops=build.ops)),
-        ("fc", build.linear(WIDTHS[2], num_classes)),
+        ("fc", build.linear(widths[2], num_classes)),
     )
+
+
+NETS = {
+    f"resnet{depth}": Architecture(
+        partial(resnet_cifar, depth), f"ResNet-{depth}", 32, 10, UNIT_SITES, (2, 3, 4)
+    )
+    for depth in (8, 20, 32, 44, 56, 110)
+}

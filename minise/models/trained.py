@@ -14,8 +14,10 @@ from minise.data.evaluation import CentreCrop
 from minise.data.pictures import read_image
 from minise.data.values import conversion_of
 from minise.files import CHECKPOINT, read
+from minise.models.architecture import NET_FIELDS, NetSettings
 from minise.models.named import build, settings
-from minise.nn import SE, Chain
+from minise.models.net import Net
+from minise.nn import SE
 from minise.nn.files import net_arrays, restore
 from minise.ops import reference
 from minise.ops.backend import Backend
@@ -27,7 +29,7 @@ class Trained:
 
     Attributes
     ----------
-    net : Chain
+    net : Net
         A layer from normalised images (N, 3, H, W) to logits (N, classes).
     classes : tuple of str
         Names of the classes in the order of the logits.
@@ -40,7 +42,7 @@ class Trained:
         data.evaluation_size(size) and cropped to their centre, as `read` does.
     """
 
-    net: Chain
+    net: Net
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -108,7 +110,8 @@ def load(run: StrPath, *, ops: Backend | str = reference) -> Trained:
     config, data = file.texts["config"], file.texts["data"]
     check_named(path, config)
     model, se = config["model"], SE(**config.get("se", {}))
-    settings = chosen_settings(model, se, config.get("shortcut", "B"))
+    own = NetSettings(**{name: config[name] for name in NET_FIELDS if name in config})
+    settings = chosen_settings(model, se, own, config.get("size", 32))
     net = build(model, num_classes=len(data["classes"]), ops=ops, **settings)
     restore(net, net_arrays(file), str(path))
     normalisation = tuple(data["mean"]), tuple(data["std"])
@@ -160,8 +163,8 @@ def check_named(path: Path, config: Any) -> None:
         )
 
 
-def chosen_settings(model: str, se: SE, shortcut: str) -> dict[str, Any]:
-    """Return the keyword arguments of `build` for a model.
+def chosen_settings(model: str, se: SE, net: NetSettings, size: Any = None) -> dict[str, Any]:
+    """Return the keyword arguments of `build` for a model; size is that of the images.
 
     They include settings that the model does not have but that differ from their defaults, so that
     `build` raises an error that names them.
@@ -169,6 +172,10 @@ def chosen_settings(model: str, se: SE, shortcut: str) -> dict[str, Any]:
     chosen: dict[str, Any] = {}
     if model.startswith("se_") or se != SE():
         chosen["se"] = se
-    if "shortcut" in settings(model) or shortcut != "B":
-        chosen["shortcut"] = shortcut
+    own = settings(model)
+    for name, default in NET_FIELDS.items():
+        if name in own or getattr(net, name) != default:
+            chosen[name] = getattr(net, name)
+    if "size" in own and size is not None:
+        chosen["size"] = size
     return chosen

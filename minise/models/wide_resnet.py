@@ -15,6 +15,9 @@ Mappings in Deep Residual Networks", arXiv:1603.05027. SE blocks as in Hu et al.
 arXiv:1709.01507: at the end of each branch, before the sum.
 """
 
+from functools import partial
+
+from minise.models.architecture import UNIT_SITES, Architecture
 from minise.nn import Build, Chain, GlobalAvgPool2d, preact_block, preact_bottleneck, stages
 from minise.nn.blocks import EXPANSION
 
@@ -39,14 +42,29 @@ def wide_resnet(
     bottlenecks : bool
         Whether blocks have three convolutions and four times the output channels.
     """
-    widths, counts = [widen * width for width in WIDTHS], (blocks, blocks, blocks)
+    stem, *widths = build.scaled(WIDTHS[0], *(widen * width for width in WIDTHS))
+    counts = (blocks, blocks, blocks)
     expansion = EXPANSION if bottlenecks else 1
     unit = preact_bottleneck if bottlenecks else preact_block
     last = expansion * widths[-1]
     return build.chain(
-        ("conv1", build.conv(3, WIDTHS[0], 3)),
-        *stages(unit, counts, widths, WIDTHS[0], build, expansion=expansion),
+        ("conv1", build.conv(3, stem, 3)),
+        *stages(unit, counts, widths, stem, build, expansion=expansion),
         ("bn1", build.norm_relu(last)),
         ("avgpool", GlobalAvgPool2d(ops=build.ops)),
         ("fc", build.linear(last, num_classes)),
     )
+
+
+NETS = {
+    name: Architecture(builder, title, 32, 10, UNIT_SITES, (2, 3, 4))
+    for name, title, builder in (
+        ("preact_resnet110", "pre-activation ResNet-110", partial(wide_resnet, 18, 1)),
+        (
+            "preact_resnet164",
+            "pre-activation ResNet-164",
+            partial(wide_resnet, 18, 1, bottlenecks=True),
+        ),
+        ("wrn_16_8", "WRN-16-8", partial(wide_resnet, 2, 8)),
+    )
+}

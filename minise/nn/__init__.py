@@ -1,11 +1,11 @@
 """Layers: ops with parameters. A net is a layer, too."""
 
-from minise.nn.blocks import Build as Build
 from minise.nn.blocks import basic_block as basic_block
 from minise.nn.blocks import bottleneck as bottleneck
 from minise.nn.blocks import preact_block as preact_block
 from minise.nn.blocks import preact_bottleneck as preact_bottleneck
 from minise.nn.blocks import stages as stages
+from minise.nn.build import Build as Build
 from minise.nn.compose import Branches as Branches
 from minise.nn.compose import Chain as Chain
 from minise.nn.compose import Sequential as Sequential
@@ -14,23 +14,24 @@ from minise.nn.files import save as save
 from minise.nn.layer import Layer as Layer
 from minise.nn.layer import total as total
 from minise.nn.layer import under as under
-from minise.nn.layers import AvgPool2d as AvgPool2d
 from minise.nn.layers import BatchNorm2d as BatchNorm2d
 from minise.nn.layers import ChannelShuffle as ChannelShuffle
 from minise.nn.layers import Conv2d as Conv2d
 from minise.nn.layers import Dropout as Dropout
 from minise.nn.layers import Flatten as Flatten
-from minise.nn.layers import GlobalAvgPool2d as GlobalAvgPool2d
-from minise.nn.layers import GlobalMaxPool2d as GlobalMaxPool2d
 from minise.nn.layers import HardSigmoid as HardSigmoid
 from minise.nn.layers import Linear as Linear
-from minise.nn.layers import MaxPool2d as MaxPool2d
 from minise.nn.layers import NormReLU as NormReLU
 from minise.nn.layers import PadChannels as PadChannels
 from minise.nn.layers import ReLU as ReLU
+from minise.nn.layers import Scale as Scale
 from minise.nn.layers import Sigmoid as Sigmoid
 from minise.nn.layers import SiLU as SiLU
 from minise.nn.layers import Tanh as Tanh
+from minise.nn.pooling import AvgPool2d as AvgPool2d
+from minise.nn.pooling import GlobalAvgPool2d as GlobalAvgPool2d
+from minise.nn.pooling import GlobalMaxPool2d as GlobalMaxPool2d
+from minise.nn.pooling import MaxPool2d as MaxPool2d
 from minise.nn.residual import NormAddReLU as NormAddReLU
 from minise.nn.residual import Residual as Residual
 from minise.nn.residual import Tail as Tail

@@ -15,80 +15,19 @@ Sources: He et al., "Deep Residual Learning for Image Recognition", arXiv:1512.0
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
+from typing import Literal, get_args
 
 from minise.checks import check_choice, check_integer
+from minise.nn.build import Build
 from minise.nn.compose import Chain, Child
 from minise.nn.layer import Layer
-from minise.nn.layers import AvgPool2d, BatchNorm2d, Conv2d, Linear, NormReLU, PadChannels
+from minise.nn.layers import PadChannels
+from minise.nn.pooling import AvgPool2d
 from minise.nn.residual import NormAddReLU, Residual, Tail
-from minise.nn.squeeze_excite import SE, SEBlock
-from minise.nn.streams import Rng, generator
-from minise.ops import reference
-from minise.ops.backend import Backend
 
+StrideIn = Literal["3x3", "1x1"]
 EXPANSION = 4  # output channels of a bottleneck / its inner channels
 Unit = Callable[[int, int, int, "Build"], Layer]  # channels_in, channels, stride, build
-
-
-@dataclass(frozen=True)
-class Build:
-    """Settings shared by all layers of a net: back end, random generators, dtype, SE settings.
-
-    `rng` is a numpy.random.Generator, an integer seed, or None for a stream that no other layer
-    uses. SE blocks draw from a separate stream, se_rng or one spawned from rng, so that a net and
-    its SE twin have equal weights in all other layers.
-    """
-
-    ops: Backend = reference
-    rng: Rng = None
-    dtype: Any = np.float32
-    se: SE | None = None
-    se_rng: Rng = None
-
-    def __post_init__(self) -> None:
-        """Replace seeds and None by generators, once: layers built from one seed would be equal."""
-        if self.se is not None and not isinstance(self.se, SE):
-            raise TypeError(f"Build: se is {self.se!r}, expected SE(reduction=…) or None")
-        rng = generator("Build", self.rng)
-        se_rng = rng.spawn(1)[0] if self.se_rng is None else generator("Build", self.se_rng)
-        object.__setattr__(self, "rng", rng)
-        object.__setattr__(self, "se_rng", se_rng)
-
-    def conv(
-        self, channels_in: int, channels: int, kernel: int, stride: int = 1, groups: int = 1
-    ) -> Conv2d:
-        """Return a convolution without bias, padded so that stride 1 keeps the size."""
-        shape: dict[str, Any] = {"stride": stride, "padding": kernel // 2, "groups": groups}
-        return Conv2d(channels_in, channels, kernel, **shape, rng=self.rng, **self._options())
-
-    def norm(self, channels: int) -> BatchNorm2d:
-        """Return a batch normalisation."""
-        return BatchNorm2d(channels, **self._options())
-
-    def norm_relu(self, channels: int) -> NormReLU:
-        """Return a batch normalisation fused with a ReLU."""
-        return NormReLU(channels, **self._options())
-
-    def linear(self, inputs: int, outputs: int) -> Linear:
-        """Return a dense layer with a bias."""
-        return Linear(inputs, outputs, rng=self.rng, **self._options())
-
-    def se_at(self, site: str, channels: int) -> SEBlock | None:
-        """Return an SE block if `site` is the chosen site, else None."""
-        if self.se is None or self.se.site != site:
-            return None
-        return SEBlock(channels, self.se, rng=self.se_rng, **self._options())
-
-    def _options(self) -> dict[str, Any]:
-        return {"ops": self.ops, "dtype": self.dtype}
-
-    def chain(self, *children: Child) -> Chain:
-        """Return a chain of layers; without layers, the identity."""
-        return Chain(*children, ops=self.ops)
 
 
 def basic_block(
@@ -115,20 +54,24 @@ def bottleneck(
     groups: int = 1,
     width: int | None = None,
     shortcut: str = "B",
+    stride_in: StrideIn = "3x3",
 ) -> Chain:
-    """Return a unit to (N, 4 * channels, H / stride, W / stride); conv 3x3 has the stride.
+    """Return a unit to (N, 4 * channels, H / stride, W / stride).
 
     The inner convolutions have `width` channels, by default `channels`; the 3x3 convolution has
-    `groups` groups.
+    `groups` groups. The 3x3 convolution has the stride, or with stride_in="1x1" the first 1x1, as
+    in He et al.'s nets ("v1"; the other is known as "v1.5").
     """
     channels_in, channels = _sizes("bottleneck", channels_in, channels)
+    check_choice("bottleneck", "stride_in", stride_in, get_args(StrideIn))
+    first, second = (stride, 1) if stride_in == "1x1" else (1, stride)
     inner = channels if width is None else check_integer("bottleneck", "width", width, 1)
     outer = EXPANSION * channels
     branch = build.chain(
         ("se", build.se_at("pre", channels_in)),
-        ("conv1", build.conv(channels_in, inner, 1)),
+        ("conv1", build.conv(channels_in, inner, 1, first)),
         ("bn1", build.norm_relu(inner)),
-        ("conv2", build.conv(inner, inner, 3, stride, groups=groups)),
+        ("conv2", build.conv(inner, inner, 3, second, groups)),
         ("bn2", build.norm_relu(inner)),
         ("se", build.se_at("3x3", inner)),
         ("conv3", build.conv(inner, outer, 1)),
@@ -182,13 +125,14 @@ def stages(
 ) -> list[tuple[str, Chain]]:
     """Return pairs (name, chain) for layer1, layer2, …: counts[k] units of widths[k] channels each.
 
-    The first unit of each stage but the first has stride 2.
+    The first unit of each stage but the first has stride 2. For `se.stages`, layer1 is stage 2, as
+    in the papers, where stage 1 is the stem.
     """
     named = []
     for k, (count, width) in enumerate(zip(counts, widths, strict=True)):
-        units = []
+        units, at_stage = [], build.at_stage(k + 2)
         for i in range(count):
-            units.append(unit(channels_in, width, 2 if k and not i else 1, build))
+            units.append(unit(channels_in, width, 2 if k and not i else 1, at_stage))
             channels_in = expansion * width
         named.append((f"layer{k + 1}", build.chain(*units)))
     return named

@@ -15,10 +15,11 @@ from minise.ops.backend import Backend
 from minise.ops.reference.gates import GATES
 from minise.ops.reference.squeezes import SQUEEZES
 
-Site = Literal["standard", "pre", "post", "identity", "3x3"]
+UnitSite = Literal["standard", "pre", "post", "identity", "3x3"]  # of a residual unit
+Site = Literal[UnitSite, "mix", "all"]
 Squeeze = Literal["avg", "max", "none"]
 Gate = Literal["sigmoid", "tanh", "relu", "hard_sigmoid"]
-SITES = get_args(Site)
+SITES = get_args(UnitSite)
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,12 @@ class SE:
     ----------
     reduction : int
         The paper's r; the gate has max(1, C // r) hidden units. Use 4 for CIFAR's narrow nets.
-    site : {"standard", "pre", "post", "identity", "3x3"}
+    site : {"standard", "pre", "post", "identity", "3x3", "mix", "all"}
         standard: last on the residual branch, before the sum; pre: first on the branch; post: after
         the sum and its ReLU; identity: on the shortcut; 3x3: after the (first) 3x3 convolution,
-        its normalisation and ReLU.
+        its normalisation and ReLU. In Shake-Shake, mix: after the mixture of the two branches. In
+        Inception-ResNet-v2, all: also after the modules without a shortcut. A net without residual
+        units has only the site standard.
     squeeze : {"avg", "max", "none"}
         Pooling before the gate: mean or maximum over the image, or none.
     gate : {"sigmoid", "tanh", "relu", "hard_sigmoid"}
@@ -40,6 +43,9 @@ class SE:
     bias : bool
         Whether the two dense layers have biases, as in the authors' nets; those of the paper's
         ablations have none.
+    stages : tuple of int, optional
+        Stages of the net that have SE blocks, by default all. Stage 1 is the stem, as in the paper:
+        the stages of a ResNet for ImageNet are 2 to 5, those of a ResNet for CIFAR 2 to 4.
 
     Notes
     -----
@@ -51,14 +57,20 @@ class SE:
     squeeze: Squeeze = "avg"
     gate: Gate = "sigmoid"
     bias: bool = True
+    stages: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError or TypeError if a setting is not valid."""
         check_integer("SE", "reduction", self.reduction, 1)
-        check_choice("SE", "site", self.site, SITES)
+        check_choice("SE", "site", self.site, get_args(Site))
         check_choice("SE", "squeeze", self.squeeze, SQUEEZES)
         check_choice("SE", "gate", self.gate, GATES)
         check_flag("SE", "bias", self.bias)
+        if self.stages is not None:
+            stages = sorted({check_integer("SE", "stages", stage, 1) for stage in self.stages})
+            if not stages:
+                raise ValueError("SE: stages is (), expected at least one stage: None means all")
+            object.__setattr__(self, "stages", tuple(stages))
 
 
 class SEBlock(OpLayer):

@@ -10,7 +10,7 @@ import os
 import re
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from minise.checks import (
 from minise.data.augment import check_one_crop
 from minise.data.cifar import LAYOUTS
 from minise.data.source import names as names_of_data
+from minise.models import NetSettings
 from minise.nn import SE
 from minise.ops.backend import Algorithm, is_file
 from minise.train.json_types import check_fields
@@ -62,8 +63,10 @@ def accepts_old_names(cls: type[T]) -> type[T]:
 
 @accepts_old_names
 @dataclass(frozen=True)
-class TrainConfig:
-    """Settings of a training run."""
+class TrainConfig(NetSettings):
+    """Settings of a training run; those of the net are NetSettings."""
+
+    where: ClassVar[str] = "train"
 
     recipe: Recipe | None = None
     """Settings to start from, in minise/train/recipes.py; other options override them."""
@@ -72,14 +75,12 @@ class TrainConfig:
     folders."""
     root: Path | None = None
     """Folder that contains the data; None uses the environment variable MINISE_DATA."""
-    size: int = 32
-    """Rows and columns to which the images of a folder are scaled."""
+    size: int | None = None
+    """Rows and columns to which the images of a folder are scaled; None: as in the net's paper."""
     limit: int | None = None
     """Number of training images to use (shapes10: to draw; default 10000)."""
     model: str = "se_resnet20"
     """Name of the net; `minise summary all` lists them."""
-    shortcut: Literal["A", "B"] = "B"
-    """Shortcut where a ResNet's shape changes: padding with zeros (A) or a projection (B)."""
     se: SE = field(default_factory=SE)
     """Settings of the SE blocks, for models whose name begins with se_."""
     ops: str = "reference"
@@ -150,8 +151,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Raise ValueError or TypeError for wrong settings, before data is loaded or written."""
+        super().__post_init__()
         for name, least in dict(
-            size=1,
             epochs=1,
             batch_size=1,
             accumulate=1,
@@ -171,9 +172,9 @@ class TrainConfig:
         check_one_crop("train", self.crop, self.resized_crop, fix)
         if self.recipe is not None:
             check_choice("train", "recipe", self.recipe, get_args(Recipe))
-        if self.limit is not None:
-            check_integer("train", "limit", self.limit, 1)
-            object.__setattr__(self, "limit", int(self.limit))
+        for name in ("limit", "size"):
+            if (number := getattr(self, name)) is not None:
+                object.__setattr__(self, name, check_integer("train", name, number, 1))
         if is_file(self.ops):  # an absolute path, so that eval works in any folder
             object.__setattr__(self, "ops", str(Path(self.ops).resolve()))
         check_choice("train", "algorithm", self.algorithm, get_args(Algorithm))

@@ -72,8 +72,10 @@ def _check(where: str, name: str, value: Any, kind: Any) -> None:
         check_choice(where, name, value, get_args(kind))
     elif get_origin(kind) is tuple:
         kinds = get_args(kind)
-        if not isinstance(value, list | tuple) or len(value) != len(kinds):
-            raise TypeError(f"{where}: {name} is {repr(value)}, expected {len(kinds)} values")
+        if not isinstance(value, list | tuple) or (... not in kinds and len(value) != len(kinds)):
+            count = "a list of" if ... in kinds else len(kinds)
+            raise TypeError(f"{where}: {name} is {repr(value)}, expected {count} values")
+        kinds = kinds[:1] * len(value) if ... in kinds else kinds
         for k, (item, item_kind) in enumerate(zip(value, kinds, strict=True)):
             _check(where, f"{name}[{k}]", item, item_kind)
     elif get_origin(kind) in (list, dict):

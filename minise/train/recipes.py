@@ -9,7 +9,10 @@ recipe's settings that this model does not have are left out.
 from collections.abc import Collection
 from dataclasses import fields, replace
 
-from minise.models.named import settings
+from minise.data.shapes10 import SIDE
+from minise.data.source import names as names_of_data
+from minise.models import architecture, settings
+from minise.models.architecture import NET_FIELDS
 from minise.nn import SE
 from minise.train.config import Recipe, TrainConfig
 
@@ -29,6 +32,9 @@ QUICK = TrainConfig(
     model="se_resnet20",
     se=SE(reduction=4, bias=True),
     shortcut="B",
+    geometry="caffe",
+    stem="imagenet",
+    width=1.0,
     ops="jit",
     algorithm="auto",
     epochs=12,
@@ -62,7 +68,8 @@ def for_model(config: TrainConfig, chosen: Collection[str] | None = None) -> Tra
     Returns
     -------
     TrainConfig
-        config, with the default of each setting that the model does not have.
+        config, with the default of each setting that the model does not have, and the size of the
+        images.
 
     Raises
     ------
@@ -71,24 +78,30 @@ def for_model(config: TrainConfig, chosen: Collection[str] | None = None) -> Tra
     ValueError
         If the model is unknown.
     """
-    name, se, shortcut = config.model, SE(), TrainConfig.shortcut  # the defaults
-    without_shortcut = "shortcut" not in settings(name)
+    name, se, own = config.model, SE(), settings(config.model)
+    absent = {field: default for field, default in NET_FIELDS.items() if field not in own}
     se_fields = [] if name.startswith("se_") else [field.name for field in fields(SE)]
     if chosen is None:
-        default = replace(config, se=se, shortcut=shortcut)
+        default = replace(config, se=se, **NET_FIELDS)
         recipe = RECIPES[config.recipe] if config.recipe else default
         values, *inherited = (
-            {**vars(c.se), "shortcut": c.shortcut} for c in (config, default, recipe)
+            {**vars(c.se), **{field: getattr(c, field) for field in NET_FIELDS}}
+            for c in (config, default, recipe)
         )
         chosen = {key for key, value in values.items() if all(value != i[key] for i in inherited)}
     if wrong := [field for field in se_fields if field in chosen]:
         raise TypeError(
             f"model {name} has no SE blocks, but {', '.join(wrong)} is set: use se_{name}"
         )
-    if without_shortcut and "shortcut" in chosen:
-        raise TypeError(f"model {name} has no setting shortcut: leave it out")
+    if wrong := [field for field in absent if field in chosen]:
+        raise TypeError(
+            f"model {name} has no setting {', '.join(wrong)}, expected any of: {', '.join(own)}"
+        )
+    side, _ = architecture(name).images(config.stem)
+    size = SIDE if config.data in names_of_data() else side
     return replace(
         config,
         se=se if se_fields else config.se,
-        shortcut=shortcut if without_shortcut else config.shortcut,
+        size=size if config.size is None else config.size,
+        **absent,
     )

@@ -75,6 +75,7 @@ def prepare(config: TrainConfig, folder: RunFolder | None = None) -> Training:
         remedy = "the last training images are held out for validation, so pass a smaller --val"
         check_within("train", "val", config.val, 0, len(train_set) - 1, remedy)
         train_set, val_set = hold_out(train_set, config.val)
+    warn_of_small_images(config, train_set)
     mean, std = normalisation(config, train_set)
     data = {"mean": mean, "std": std, "classes": classes}
     check_memory(
@@ -84,7 +85,7 @@ def prepare(config: TrainConfig, folder: RunFolder | None = None) -> Training:
         ops=config.ops,
         accumulate=config.accumulate,
         num_classes=len(classes),
-        **chosen_settings(config.model, config.se, config.shortcut),
+        **chosen_settings(config.model, config.se, config, config.size),
     )
     net = build_net(config, len(classes), ops)
     crop = 0 if config.resized_crop else config.crop
@@ -132,6 +133,18 @@ def fit(config: TrainConfig, console: "Console | None" = None) -> Result:
         If a signal stopped the run; then the checkpoint is written.
     """
     return train(prepare(config), console)
+
+
+def warn_of_small_images(config: TrainConfig, images: Dataset) -> None:
+    """Warn if the stem of a net for ImageNet reduces the images to few pixels."""
+    side, used = models.architecture(config.model).size, min(images.images.shape[2:])
+    if "stem" in models.settings(config.model) and config.stem == "imagenet" and 4 * used < side:
+        warnings.warn(
+            f"{config.model} is for images of {side} x {side}, and these are {used} x {used}: its "
+            "first layers reduce them to few pixels; use --stem cifar",
+            DataWarning,
+            stacklevel=3,
+        )
 
 
 def normalisation(config: TrainConfig, images: Dataset) -> tuple[tuple[float, ...], ...]:
@@ -205,7 +218,7 @@ def _has_data(config: TrainConfig, splits: Sequence[str]) -> bool:
 def build_net(config: TrainConfig, classes: int, ops: Backend | None = None) -> Chain:
     """Build config's net with newly drawn parameters; ops is its back end, if already loaded."""
     ops = load_ops(config.ops, config.threads, config.algorithm) if ops is None else ops
-    settings = chosen_settings(config.model, config.se, config.shortcut)
+    settings = chosen_settings(config.model, config.se, config, config.size)
     rng = np.random.default_rng(config.seed)
     net = models.build(config.model, num_classes=classes, ops=ops, rng=rng, **settings)
     if config.guard:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from minise.models import Net
 from minise.nn import Branches, Chain, Residual
 from minise.tracing.instrument import Instrumented
 from minise.tracing.recorder import OpCall
@@ -18,7 +19,7 @@ from minise.tracing.source import (
     title_of,
 )
 
-COMPOSITES = (Chain, Residual, Branches)
+COMPOSITES = (Chain, Net, Residual, Branches)
 JOINS = (
     "The net reads this array at more than one place, and a change of it reaches the loss through "
     "each: the gradients of all its uses add up."

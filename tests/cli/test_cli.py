@@ -215,7 +215,7 @@ def test_data_of_all_kinds(capsys):
         ("summary resnet20 --reduction 4", "no SE blocks, but reduction is set: use se_resnet20"),
         (
             "summary preact_resnet110 --shortcut A",
-            "no setting shortcut nor any other: leave it",
+            "no setting shortcut, expected any of: width",
         ),
         ("train --data shapes10 --threads 4000", "threads is 4000, expected at most"),
         ("train --data shapes10 --threads 4000 --ops jit", "threads is 4000, expected at most"),

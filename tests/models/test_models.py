@@ -9,6 +9,7 @@ import pytest
 from minise import models, nn
 from minise.analysis import cost_of
 from minise.gradcheck import assert_gradients
+from minise.ops import cost
 from tests.nn.adapter import as_functions, perturbed
 
 # Hu et al., tables 4 and 5, and He et al., table 6, by arithmetic: learnable numbers only
@@ -135,11 +136,10 @@ NAMES_AND_SHAPES = {
 }
 
 
-def test_every_name_builds_and_runs_and_has_the_names_of_older_checkpoints():
+def test_every_name_has_the_names_and_shapes_of_older_checkpoints():
     unknown = {}
-    x = np.random.default_rng(0).standard_normal((1, 3, 8, 8)).astype(np.float32)
     for name in models.names():
-        net = models.build(name)
+        net = models.build(name, ops=cost.Shapes())
         named = {**net.named_parameters(), **net.named_state()}
         shapes = sorted((key, list(array.shape)) for key, array in named.items())
         digest = hashlib.sha256(json.dumps(shapes).encode()).hexdigest()
@@ -147,9 +147,6 @@ def test_every_name_builds_and_runs_and_has_the_names_of_older_checkpoints():
             unknown[name] = digest[:16]
         else:
             assert digest[:16] == NAMES_AND_SHAPES[name], name
-        logits, cache = net.forward(x, training=True)
-        assert (logits.shape, logits.dtype) == ((1, 10), np.float32)
-        assert net.backward(logits, cache)[0].shape == x.shape
     assert not unknown, f"add to NAMES_AND_SHAPES, once the names are final: {unknown}"
     assert NAMES_AND_SHAPES.keys() == set(models.names())
 
@@ -191,10 +188,44 @@ def test_names_are_those_of_the_pytorch_twin():
         ("se_resnet20", dict(se=True), TypeError, "build: se is a bool, expected an SE or None"),
         ("resnet20", dict(se=4), TypeError, "build: se is a int, expected an SE or None"),
         ("resnet20", dict(se=nn.SE(site="pre")), TypeError, "no SE blocks, but site is set"),
-        ("se_resnet20", dict(ratio=4), TypeError, "no setting ratio, expected any of: shortcut, b"),
-        ("wrn_16_8", dict(shortcut="A"), TypeError, "no setting shortcut nor any other: leave it"),
+        (
+            "se_resnet20",
+            dict(ratio=4),
+            TypeError,
+            "no setting ratio, expected any of: shortcut, width, b",
+        ),
+        ("wrn_16_8", dict(shortcut="A"), TypeError, "no setting shortcut, expected any of: width"),
         ("resnet20", dict(shortcut="C"), ValueError, "shortcut is 'C', expected one of A, B"),
         ("resnet20", dict(num_classes=0), ValueError, "num_classes is 0, expected at least 1"),
+        (
+            "se_resnet20",
+            dict(site="mix"),
+            ValueError,
+            "se_resnet20: site is 'mix', expected one of",
+        ),
+        (
+            "se_resnet20",
+            dict(stages=(2, 5)),
+            ValueError,
+            "stages is \\(2, 5\\), expected stages from 2",
+        ),
+        (
+            "se_resnet20",
+            dict(reduction=65),
+            ValueError,
+            "reduction is 65, expected at most 64, the",
+        ),
+        (
+            "resnet20",
+            dict(width=0.3),
+            ValueError,
+            "width is 0.3, which leaves 4.8 of 16 channels, ex",
+        ),
+        ("resnet20", dict(width=0.3), ValueError, "the nearest width that fits is 0.3125$"),
+        ("resnet20", dict(width=0.01), ValueError, "the nearest width that fits is 0.0625$"),
+        ("resnet20", dict(width=-1), ValueError, "build: width is -1, expected a number above 0"),
+        ("resnet20", dict(width="wide"), ValueError, "build: width is 'wide', expected a number"),
+        ("resnet20", dict(stem="cifar"), TypeError, "model resnet20 has no setting stem, expected"),
         ("se_resnet20", dict(site="here"), ValueError, "site is 'here', expected one of standard"),
     ],
 )
@@ -206,3 +237,22 @@ def test_messages(name, settings, error, message):
 def test_depth():
     with pytest.raises(ValueError, match="depth is 21, expected 6 n \\+ 2"):
         models.resnet_cifar(21, 10, nn.Build())
+
+
+def test_stages_have_se_blocks_only_where_they_are_chosen():
+    blocks = {"layer1": 0, "layer2": 0, "layer3": 0}
+    for name, layer in models.build("se_resnet20", stages=(4, 2)).layers():
+        blocks[name.partition(".")[0]] = blocks.get(name.partition(".")[0], 0) + (
+            isinstance(layer, nn.SEBlock)
+        )
+    assert (blocks["layer1"], blocks["layer2"], blocks["layer3"]) == (3, 0, 3)
+
+
+def test_the_width_scales_channels_and_keeps_images_and_classes():
+    named = models.build("se_resnet20", width=0.5).named_parameters()
+    assert named["conv1.weight"].shape == (8, 3, 3, 3)
+    assert named["fc.weight"].shape == (10, 32)
+    assert models.build("resnet20", width=1 / 3 + 1 / 24).named_parameters()["fc.weight"].shape == (
+        10,
+        24,
+    )

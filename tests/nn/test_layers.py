@@ -32,6 +32,7 @@ LAYERS = {
     "normalisation and ReLU": lambda: nn.NormReLU(4, dtype=F64),
     "padded shortcut": lambda: nn.Chain(nn.AvgPool2d(1, stride=2), nn.PadChannels(3)),
     "shuffle": lambda: nn.ChannelShuffle(2),
+    "scale": lambda: nn.Scale(-0.2),
     "identity": nn.Sequential,
 }
 

@@ -224,6 +224,33 @@ CONSTRUCTION = {
         r"^AvgPool2d: stride is \(2,\), expected a pair \(rows, columns\)",
     ),
     "fewer channels": (lambda: nn.PadChannels(-1), ValueError, "^PadChannels: channels is -1"),
+    "a scale without end": (
+        lambda: nn.Scale(np.inf),
+        ValueError,
+        "^Scale: factor is inf, expected",
+    ),
+    "an image is scaled": (
+        lambda: nn.Scale(2.0).forward(np.ones((3, 4)), True),
+        ValueError,
+        "^Scale: x has",
+    ),
+    "another stride": (
+        lambda: nn.bottleneck(4, 4, 2, nn.Build(), stride_in="2x2"),
+        ValueError,
+        "^bottleneck: stride_in is '2x2', expected one of 3x3, 1x1",
+    ),
+    "half a channel": (
+        lambda: nn.Build(width=0.5).scale(3),
+        ValueError,
+        "^Build: width is 0.5, which leaves 1.5 of 3 channels, expected a whole number: use a mult",
+    ),
+    "no width": (lambda: nn.Build(width=0), ValueError, "^Build: width is 0, expected a number"),
+    "no stage": (lambda: nn.SE(stages=()), ValueError, "^SE: stages is \\(\\), expected at least"),
+    "half a stage": (
+        lambda: nn.SE(stages=(1.5,)),
+        TypeError,
+        "^SE: stages is 1.5, expected an int",
+    ),
     "no shuffle": (lambda: nn.ChannelShuffle(0), ValueError, "^ChannelShuffle: groups is 0, exp"),
     "dropout of a word": (
         lambda: nn.Dropout("half"),

@@ -63,7 +63,9 @@ def test_groups():
         r"C = 6 as in x and groups = 3: change one of them$",
     ):
         check_arrays("conv2d", CONV, X, WEIGHT, BIAS, groups=3)
-    with pytest.raises(ValueError, match="^conv2d: groups is 4, expected a divisor of C = 6$"):
+    with pytest.raises(
+        ValueError, match="^conv2d: groups is 4, expected a divisor of C = 6: use 3 or 6$"
+    ):
         check_arrays("conv2d", CONV, X, WEIGHT, BIAS, groups=4)
 
 

@@ -109,6 +109,9 @@ FIELDS = {
     "limit": COUNTS,
     "model": st.text(),
     "shortcut": st.sampled_from("AB"),
+    "geometry": st.sampled_from(["caffe", "torchvision"]),
+    "stem": st.sampled_from(["imagenet", "cifar"]),
+    "width": st.floats(1e-6, 1e3),
     "se": st.builds(
         SE,
         reduction=COUNTS,
@@ -116,6 +119,7 @@ FIELDS = {
         squeeze=st.sampled_from(get_args(Squeeze)),
         gate=st.sampled_from(get_args(Gate)),
         bias=st.booleans(),
+        stages=st.none() | st.lists(st.integers(1, 9), min_size=1).map(tuple),
     ),
     "ops": TEXTS.filter(lambda text: "/" not in text),
     "algorithm": st.sampled_from(get_args(Algorithm)),
@@ -132,7 +136,7 @@ FIELDS = {
         st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1
     ).filter(lambda name: name not in (".", "..")),
 }
-OPTIONAL = {"recipe", "root", "limit", "mean", "std", "name"}
+OPTIONAL = {"recipe", "root", "limit", "size", "mean", "std", "name"}
 
 
 def test_the_strategies_name_every_field():

@@ -25,6 +25,7 @@ def test_quick():
     assert to_dict(QUICK) | {"se": None} == to_dict(TrainConfig()) | {
         "recipe": "quick",
         "ops": "jit",
+        "size": 32,
         "val": 0,
         "se": None,
         "mean": (0.4914, 0.4822, 0.4465),

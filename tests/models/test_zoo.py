@@ -1,0 +1,132 @@
+"""Every architecture, plain and with SE: gradients, training, folded inference, image sizes."""
+
+import copy
+
+import numpy as np
+import pytest
+
+from minise import models, nn
+from minise.gradcheck import adapters
+from minise.ops import cost, wrap
+from minise.ops.backend import load_ops
+from minise.train import SGD, SoftmaxCrossEntropy, train_step
+from tests.models.zoo import REDUCTION, SMALL, batch, small
+from tests.nn.adapter import perturbed
+
+OVER_ALL = pytest.mark.parametrize("name", models.names())
+IN_BOTH = "se_resnet50", "mobilenet"  # of which the slow tests run jit, too
+BACK_ENDS = [("reference", name) for name in models.names()] + [
+    pytest.param("jit", name, marks=() if name in IN_BOTH else pytest.mark.long)
+    for name in models.names()
+]
+OVER_BACK_ENDS = pytest.mark.parametrize(("ops", "name"), BACK_ENDS)
+LR, MAX_STEPS = 0.02, 40
+STEP = 1e-30  # of the complex step: its square is below the rounding of 1
+
+
+def test_every_architecture_has_a_small_version():
+    assert SMALL.keys() == set(models.named.ARCHITECTURES)
+
+
+def without_dropout(net):
+    """Set the probability of all dropout layers to 0, so that forward is a function."""
+    for _, layer in net.layers():
+        if isinstance(layer, nn.Dropout):
+            layer.p = 0.0
+    return net
+
+
+@pytest.mark.slow
+@OVER_ALL
+def test_all_gradients_by_a_complex_step(name):
+    """The derivative along a random direction of x and of all parameters, by forward alone.
+
+    Every entry of every gradient contributes to it: an error of a gradient is missed only if it is
+    orthogonal to the direction.
+    """
+    rng = np.random.default_rng(0)
+    net, side = small(name)
+    forward, backward, params = adapters.layer(perturbed(without_dropout(net), rng), True)
+    x, _ = batch(side)
+    inputs = [x, *params.values()]
+    directions = [rng.standard_normal(array.shape) for array in inputs]
+    out, cache = forward(*inputs)
+    dout = rng.standard_normal(out.shape)
+    moved = [array + 1j * STEP * u for array, u in zip(inputs, directions, strict=True)]
+    slope = (dout * forward(*moved)[0].imag).sum() / STEP
+    terms = [
+        (gradient * u).sum() for gradient, u in zip(backward(dout, cache), directions, strict=True)
+    ]
+    # rounding: sums of up to 1e4 products in each of up to 1e3 ops, 2.2e-16 each
+    assert abs(sum(terms) - slope) < 1e-9 * sum(map(abs, terms))
+
+
+@pytest.mark.slow
+@OVER_BACK_ENDS
+def test_it_memorises_a_batch(ops, name):
+    """After a few steps of SGD, every image of the batch has its label."""
+    net, side = small(name, ops=load_ops(ops))
+    x, labels = batch(side, count=5)
+    objective, optimiser = SoftmaxCrossEntropy(net.ops), SGD(without_dropout(net), momentum=0.9)
+    first = train_step(net, objective, optimiser, [(x, labels)], LR)["loss"]
+    for _ in range(MAX_STEPS):
+        result = train_step(net, objective, optimiser, [(x, labels)], LR)
+        if result["accuracy"] == 1 and result["loss"] < first / 4:
+            break
+    assert result["accuracy"] == 1
+    assert result["loss"] < first / 4
+
+
+@pytest.mark.slow
+@OVER_BACK_ENDS
+def test_folded_inference_equals_evaluation(ops, name):
+    """Both agree to half of all digits, as in the tests of composites."""
+    net, side = small(name)
+    perturbed(net, np.random.default_rng(1))
+    x, _ = batch(side)
+    wrap.attach(net, load_ops(ops))
+    expected, logits = net.predict(x), net.inference()(x)
+    assert abs(logits - expected).max() < np.sqrt(np.finfo(float).eps) * abs(expected).max()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=() if n in IN_BOTH else pytest.mark.long) for n in models.names()],
+)
+def test_gradients_of_jit_are_those_of_reference(name):
+    net, side = small(name)
+    perturbed(without_dropout(net), np.random.default_rng(2))
+    x, _ = batch(side)
+    gradients = []
+    for ops in ("reference", "jit"):
+        twin = copy.deepcopy(net)
+        wrap.attach(twin, load_ops(ops))
+        out, cache = twin.forward(x, training=True)
+        dx, grads = twin.backward(np.cos(out), cache)
+        gradients.append({"x": dx, **grads})
+    expected, actual = gradients
+    assert expected.keys() == actual.keys()
+    scale = max(abs(gradient).max() for gradient in expected.values())
+    for key, gradient in expected.items():
+        # rounding: the errors of each of up to 1e3 ops, 1e4 products of 2.2e-16 each
+        assert abs(actual[key] - gradient).max() < 1e-9 * max(abs(gradient).max(), 1e-3 * scale), (
+            key
+        )
+
+
+@OVER_ALL
+def test_the_smallest_image_is_named(name):
+    own, _ = SMALL[name.removeprefix("se_")]
+    se = dict(reduction=REDUCTION) if name.startswith("se_") else {}
+    net = models.build(name, **own, **se, ops=cost.Shapes())
+    smallest = net.images.smallest()
+    if smallest == 1:
+        return
+    rows, columns = smallest - 1, smallest + 40
+    x = np.zeros((1, 3, rows, columns), np.float32)
+    message = f"{name}: images are {rows} x {columns}, expected at least {smallest} x {smallest}"
+    net = models.build(name, **own, **se)
+    for predict in (net.predict, net.inference()):
+        with pytest.raises(ValueError, match=message):
+            predict(x)
