@@ -71,8 +71,8 @@ class Images(NamedTuple):
         if self.fixed:
             fits = f"{self.size[0]} x {self.size[1]}"
             return ValueError(
-                f"{wrong} {fits}: resize them, or build the net with size=({rows}, {columns}) "
-                f"({error})"
+                f"{wrong} {fits}: resize them, or build the net with "
+                f"image_size=({rows}, {columns}) ({error})"
             )
         processes = self._predicate()
         sides = range(1, max(rows, columns, *self.size) + 1)
