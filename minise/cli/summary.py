@@ -1,5 +1,6 @@
 """The verb that shows the layers and costs of a net: summary."""
 
+from json import dumps
 from pathlib import Path
 from typing import Any, Literal
 
@@ -60,7 +61,8 @@ def summary(
 
     console = Console()
     if model == "all":
-        say(console, "\n".join(models.names()))
+        names = models.names()
+        console.out(dumps(names) if format == "json" else "\n".join(names), highlight=False)
         return 0
     with misuse():
         if ops is not None and batch_size is None:

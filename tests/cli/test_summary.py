@@ -6,7 +6,7 @@ import pytest
 
 from minise.analysis import cost_of, table
 from minise.cli import main
-from minise.models import build
+from minise.models import build, names
 from minise.ops import cost
 
 
@@ -27,6 +27,10 @@ def test_json_is_one_document(capsys):
     costs = costs_of("se_resnet8", reduction=4)
     assert values == json.loads(table.json_text(costs, "se_resnet8"))
     assert values["totals"]["parameters"] == costs.parameters
+
+
+def test_json_of_all_names(capsys):
+    assert json.loads(shown("all --format json", capsys)) == names()
 
 
 def test_json_of_a_batch_with_another_back_end(capsys):

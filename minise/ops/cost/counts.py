@@ -6,7 +6,8 @@ Kinds whose unit is a multiply-accumulate (MAC), or the operation in parentheses
     fc           products of dense layers
     se_fc        products of the two dense layers of an SE block
     gate         (multiplication) elements that a gate scales
-    squeeze      (addition) elements of x that a squeeze reads; the maximum counts as the mean
+    squeeze      (addition) elements of x that a squeeze reads, the maximum as the mean; in
+                 backward elements of dx, to which the gradient of the squeeze is added
 
 Kinds whose unit is one addition, multiplication, division, comparison or exponential, once for each
 element of an image; work per channel is not counted:
@@ -50,8 +51,6 @@ ACTIVATIONS = {
     "hard_sigmoid": (4, 3),  # (x + 3) / 6 and two comparisons; dout / 6 and two comparisons
     "silu": (5, 4),  # x * sigmoid(x); dout * (s + out * (1 - s))
 }
-
-
 UNCOUNTED = (  # ops without arithmetic, and the loss, which is not part of a net
     "concat",
     "channel_shuffle",
