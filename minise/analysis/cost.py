@@ -31,7 +31,7 @@ class Excitation(NamedTuple):
     formula: Fraction  # the paper's number of weights, 2 / r * C**2; the net rounds C / r down
     moved_forward: int  # bytes
     moved_backward: int
-    kept: int  # bytes
+    saved: int  # bytes
 
 
 class LayerCost(NamedTuple):
@@ -47,7 +47,7 @@ class LayerCost(NamedTuple):
     backward: Counts
     moved_forward: int  # bytes of the arrays that each op reads and writes
     moved_backward: int
-    kept: int  # bytes that forward allocates and keeps for backward
+    saved: int  # bytes that forward allocates and keeps for backward
     excitation: Excitation | None  # of an SE block
 
     @property
@@ -115,9 +115,9 @@ class NetCost(NamedTuple):
         return int(self.total("moved_backward"))
 
     @property
-    def kept(self) -> int | None:
+    def saved(self) -> int | None:
         """Bytes that forward allocates and keeps for backward; None as memory."""
-        return None if self.memory is None else int(self.total("kept"))
+        return None if self.memory is None else int(self.total("saved"))
 
     @property
     def macs(self) -> int:
@@ -158,7 +158,7 @@ def cost_of(net: Layer, size: Size = None, batch_size: int = 1, ops: str = "refe
     """Return the costs of every layer of a net in a training step.
 
     Every layer with parameters has a row. Computations that a layer does in NumPy, without an op,
-    add no operations, and no bytes but those kept for backward.
+    add no operations, and no bytes but those saved for backward.
 
     Parameters
     ----------
@@ -227,7 +227,7 @@ def _step(
     counted: set[int] = set()
     rows = [
         _row(name, row, recording.modules[name], recording.folds, counted)
-        for name, row in recording.finish().items()
+        for name, row in recording.all_rows().items()
     ]
     return NetCost(rows, input_shape(twin, sizes), batch_size, training, memory)
 
@@ -248,7 +248,7 @@ def _row(name: str, row: Row, modules: list[Module], folds: Folds, counted: set[
         backward=row.backward.operations,
         moved_forward=row.forward.moved,
         moved_backward=row.backward.moved,
-        kept=row.kept,
+        saved=row.saved,
         excitation=_excitation(row, modules, params),
     )
 
@@ -266,14 +266,14 @@ def _excitation(row: Row, modules: list[Module], params: list[Any]) -> Excitatio
         return None
     weights = [array for array in params if array.ndim == 2]
     channels = (len(w2) for w2 in weights[1::2])
-    moved, kept = (row.forward.moved, row.backward.moved), row.kept
+    moved, saved = (row.forward.moved, row.backward.moved), row.saved
     if row.forward.tail_moved is not None:
         moved = row.forward.tail_moved, row.backward.tail_moved or 0
-        kept = row.forward.tail_kept
+        saved = row.forward.tail_saved
     return Excitation(
         sum(array.size for array in weights),
         sum(array.size for array in params if array.ndim == 1),
         sum((Fraction(2 * C**2, blocks[0].se.reduction) for C in channels), Fraction()),
         *moved,
-        kept,
+        saved,
     )

@@ -35,7 +35,7 @@ class Pass:
     operations: Counts = field(default_factory=Counter)
     moved: int = 0  # bytes
     tail_moved: int | None = None  # bytes of an SE block that is fused with other layers
-    tail_kept: int = 0
+    tail_saved: int = 0
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Row:
     kinds: dict[str, None] = field(default_factory=dict)  # in the order of the calls
     forward: Pass = field(default_factory=Pass)
     backward: Pass = field(default_factory=Pass)
-    kept: int = 0  # bytes
+    saved: int = 0  # bytes
 
 
 class Recording(Wrapper):
@@ -58,7 +58,7 @@ class Recording(Wrapper):
         This recording becomes its back end; each layer's forward is replaced by one that is
         observed.
     ops : back end
-        The back end to wrap. If it computes shapes only, the bytes kept for backward are counted.
+        The back end to wrap. If it computes shapes only, the bytes saved for backward are counted.
 
     Attributes
     ----------
@@ -87,7 +87,7 @@ class Recording(Wrapper):
             if hasattr(module, "forward") and "forward" not in vars(module):
                 vars(module)["forward"] = partial(self._run, net, module, first, module.forward)
 
-    def finish(self) -> dict[str, Row]:
+    def all_rows(self) -> dict[str, Row]:
         """Return the rows, with one for each layer with parameters that forward skips."""
         for name, modules in self.modules.items():
             if any(m.params and self._first_names[id(m)] == name for m in modules):
@@ -121,9 +121,9 @@ class Recording(Wrapper):
         counted.operations += self._operations(call)
         counted.moved += bytes_moved(call)
         if call.op == "se_block_tail":
-            moved, kept = tail_bytes(call)
+            moved, saved = tail_bytes(call)
             counted.tail_moved = moved + (counted.tail_moved or 0)
-            counted.tail_kept += kept
+            counted.tail_saved += saved
 
     def _operations(self, call: Call) -> Counts:
         counts = count(call)
@@ -162,7 +162,7 @@ class Recording(Wrapper):
             self._direction = BACKWARD
             for owner, size in (self._ledger.live_by_owner if self._ledger else {}).items():
                 if owner is not None and size:
-                    self.rows.setdefault(owner, Row()).kept = size
+                    self.rows.setdefault(owner, Row()).saved = size
         return returned
 
     def _enter(self, owner: str) -> None:

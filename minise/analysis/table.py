@@ -1,9 +1,10 @@
 """Show the costs of a net: as text, as Markdown, and as JSON."""
 
 import json
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Callable, Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from minise.analysis.cost import LayerCost, NetCost, cost_of
 from minise.analysis.inputs import Size
@@ -14,6 +15,13 @@ from minise.ops.cost.counts import KINDS, Convention, operations
 if TYPE_CHECKING:
     import rich.table
 
+Detail = Literal["narrow", "wide", "full"]
+FIRST = ("layer", "kind", "output", "parameters")
+COLUMNS: dict[Detail, tuple[str, ...]] = {  # of the table of layers
+    "narrow": (*FIRST, "operations"),  # fits 80 characters
+    "wide": (*FIRST, "operations", "moved", "saved"),  # fits 100
+    "full": (*FIRST, "statistics", "folded", "operations", "backward", "moved", "saved"),
+}
 UNITS: dict[Convention, str] = {"macs": "MACs", "flops": "FLOPs", "all": "operations"}
 PAPER_TITLES = {  # of the numbers of paper_totals
     "parameters": "parameters",
@@ -56,26 +64,31 @@ class Grid(NamedTuple):
         for k, name in enumerate(self.head):
             right = k >= self.text_columns
             table.add_column(name, justify="right" if right else "left", overflow="fold")
-            table.columns[k].no_wrap = right or k == 0
-        for cells in self.rows:
-            table.add_row(*map(Text, cells))
+            table.columns[k].no_wrap = right or k != 1  # kinds wrap between words
+        for name, *cells in self.rows:
+            table.add_row(*map(Text, (_wrapped(name), *cells)))
         return table
 
 
-def layer_grid(cost: NetCost, convention: Convention = "macs", *, sizes: bool = True) -> Grid:
-    """Return a row for each layer; `sizes` adds the bytes moved, and kept for backward."""
-    head = ("layer", "kind", "output", "parameters", UNITS[convention], "moved", "kept")
+def layer_grid(cost: NetCost, convention: Convention = "macs", detail: Detail = "wide") -> Grid:
+    """Return a row for each layer, with the columns of COLUMNS."""
     rows = []
     for row in cost.layers:
-        numbers = row.parameters, operations(row.forward, convention)
-        moved = row.moved_forward + row.moved_backward
-        cells = (
-            *(row.layer or "(net)", row.kind, "x".join(map(str, row.shape))),
-            *(f"{number:,}" if number else "" for number in numbers),
-            *(bytes_text(size) if size else "" for size in (moved, row.kept)),
-        )
-        rows.append(cells if sizes else cells[:-2])
-    return Grid(head if sizes else head[:-2], rows, 3)
+        cells = {
+            "layer": row.layer or "(net)",
+            "kind": row.kind,
+            "output": "x".join(map(str, row.shape)),
+            "parameters": _number(row.parameters),
+            "statistics": _number(row.statistics),
+            "folded": _number(row.folded),
+            "operations": _number(operations(row.forward, convention)),
+            "backward": _number(operations(row.backward, convention)),
+            "moved": _number(row.moved_forward + row.moved_backward, bytes_text),
+            "saved": _number(row.saved, bytes_text),
+        }
+        rows.append(tuple(cells[name] for name in COLUMNS[detail]))
+    titles = {"operations": UNITS[convention], "backward": f"{UNITS[convention]} backward"}
+    return Grid(tuple(titles.get(name, name) for name in COLUMNS[detail]), rows, 3)
 
 
 def total_grid(cost: NetCost, convention: Convention = "macs") -> Grid:
@@ -83,7 +96,7 @@ def total_grid(cost: NetCost, convention: Convention = "macs") -> Grid:
     unit, se = UNITS[convention], cost.excitation
     counts = [cost.operations(convention, way) for way in ("forward", "backward")]
     parts = [cost.se_operations(convention, way) for way in ("forward", "backward")]
-    own = (0, 0, 0) if se is None else (se.moved_forward, se.moved_backward, se.kept)
+    own = (0, 0, 0) if se is None else (se.moved_forward, se.moved_backward, se.saved)
     lines: list[tuple[str, int, int | None, Any]] = [
         ("parameters", cost.parameters, cost.se_parameters, "{:,}".format),
         ("  and running statistics", cost.parameters + cost.statistics, None, "{:,}".format),
@@ -95,7 +108,7 @@ def total_grid(cost: NetCost, convention: Convention = "macs") -> Grid:
     ]
     if cost.memory is not None:
         lines += [
-            ("kept for backward", cost.memory.saved, own[2], bytes_text),
+            ("saved for backward", cost.memory.saved, own[2], bytes_text),
             ("predicted peak of a step", cost.memory.peak, None, bytes_text),
         ]
     rows = []
@@ -146,16 +159,16 @@ def paper_grid(cost: NetCost) -> Grid:
 
 
 def grids_of(
-    cost: NetCost, convention: Convention = "macs", *, paper: bool = False, sizes: bool = True
+    cost: NetCost,
+    convention: Convention = "macs",
+    *,
+    paper: bool = False,
+    detail: Detail = "wide",
 ) -> list[Grid]:
     """Return the tables that show a net: its layers and totals, or with `paper` paper_grid."""
     if paper:
         return [paper_grid(cost)]
-    return [
-        layer_grid(cost, convention, sizes=sizes),
-        total_grid(cost, convention),
-        kind_grid(cost),
-    ]
+    return [layer_grid(cost, convention, detail), total_grid(cost, convention), kind_grid(cost)]
 
 
 def json_text(
@@ -238,6 +251,18 @@ def _unit_of(cost: NetCost, size: Size = None) -> str:
     noun = "image" if len(sizes) == 2 else "input"
     count = f"an {noun}" if cost.batch_size == 1 else f"{cost.batch_size:,} {noun}s"
     return f"{count} of {' x '.join(map(str, sizes))}"
+
+
+def _wrapped(name: str, width: int = 26) -> str:
+    """Return a dotted name in lines that end with a dot, if it is longer than a column."""
+    if len(name) <= width or " " in name:
+        return name
+    return textwrap.fill(name.replace(".", ". "), width).replace(". ", ".")
+
+
+def _number(number: int, text: Callable[[int], str] = "{:,}".format) -> str:
+    """Return a number as text, and 0 as an empty cell."""
+    return text(number) if number else ""
 
 
 def _percentage(part: int, total: int) -> str:

@@ -28,7 +28,8 @@ def data(
     Example: minise data shapes10 --split test
 
     Args:
-        source: cifar10, cifar100, shapes10, or a folder with train/ and test/ of class folders.
+        source: cifar10, cifar100, shapes10, or a folder with train/ and test/ (or val/) of class
+            folders.
         split: Training or test images, or a folder's validation images in val/.
         root: Folder of the data sets; by default the environment variable MINISE_DATA.
         png: Write the sheet of samples, magnified four times, to this file (needs Pillow).

@@ -32,9 +32,10 @@ def evaluate_run(
     root: Path | None = None,
     ops: str | None = None,
 ) -> int:
-    """Evaluate a trained net: top-1 and top-5 errors, confused classes.
+    """Evaluate a trained net: accuracy and confusion per class.
 
-    Of more than 100 classes, those with the lowest accuracy are shown.
+    Also the top-1 error and, of at least ten classes, the top-5 error. Of more than 100 classes,
+    only the 30 with the lowest accuracy are shown.
 
     Exit status 1 if a parameter, a running statistic or the loss is not finite.
 

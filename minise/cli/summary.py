@@ -30,7 +30,7 @@ def summary(
     """Show the layers of a net: shapes, parameters, operations.
 
     All numbers are of one image, or of --batch-size images: operations of forward and backward by
-    kind, bytes that the ops read and write ("moved"), bytes kept for backward, and the predicted
+    kind, bytes that the ops read and write ("moved"), bytes saved for backward, and the predicted
     memory of a training step. No step is computed: the net runs on arrays without elements.
 
     Exit status 1 if a parameter or running statistic of a trained net is not finite.
@@ -78,14 +78,18 @@ def summary(
             built = models.build(model, num_classes=num_classes, ops=shapes, **settings)
         cost = cost_of(built, size, 1 if batch_size is None else batch_size, ops)
     if format == "json":
-        say(console, table.json_text(cost, model, convention, paper=paper))
+        document = table.json_text(cost, model, convention, paper=paper)
+        console.out(document, highlight=False)
+        return 0
+    if format == "markdown":
+        grids = table.grids_of(cost, convention, paper=paper, detail="full")
+        parts = [f"# {escaped(model)}", *(grid.markdown() for grid in grids)]
+        console.out("\n\n".join(parts), highlight=False)
         return 0
     if not console.is_terminal:
         console.width = max(console.width, TEXT_WIDTH)
-    grids = table.grids_of(cost, convention, paper=paper, sizes=console.width >= TEXT_WIDTH)
-    if format == "markdown":
-        say(console, "\n\n".join([f"# {escaped(model)}", *(grid.markdown() for grid in grids)]))
-        return 0
+    detail: table.Detail = "wide" if console.width >= TEXT_WIDTH else "narrow"
+    grids = table.grids_of(cost, convention, paper=paper, detail=detail)
     for grid, title in zip(grids, (model, *[None] * len(grids)), strict=False):
         console.print(grid.rich(title))
     if not paper:

@@ -3,7 +3,7 @@
     conv 7x7, 64 channels, stride 2 - norm - ReLU    112x112
     max pool 3x3, stride 2                            56x56
      6 dense layers: 64 to 256 channels               56x56
-    transition: 128 channels, half of the pixels      28x28
+    transition: 128 channels                          28x28
     12 dense layers: 128 to 512 channels              28x28
     transition: 256 channels                          14x14
     24 dense layers: 256 to 1024 channels             14x14
@@ -15,8 +15,9 @@
                     and these 32 channels are the output
     transition      norm - ReLU - 1x1 to half of the channels - average pool 2x2, stride 2
 
-Every layer reads the features of all layers before it in its block and no layer computes them
-again: 32 new channels (the growth) per layer are enough.
+Every layer reads the features of all layers before it in its block, so none has to compute them
+again, and 32 new channels per layer (the growth) are enough. A layer's output is a copy of its
+input with the new channels appended, so memory grows with the square of a block's layers.
 
 An SE block follows each dense block and each transition, a placement of SE-DenseNets in Keras;
 DenseNets are not in the paper of Hu et al.

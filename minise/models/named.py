@@ -145,7 +145,8 @@ def build(
         raise _with_nearest_width(name, net_settings.width, error, made) from None
     net = Net(*chain.children(), ops=ops)
     remake = partial(build, name, num_classes=num_classes, se=se, **settings)
-    net.images = Images(name, size, "size" in plain.settings(), remake)
+    fixed = "size" in plain.settings() and net_settings.stem != "cifar"
+    net.images = Images(name, size, fixed, remake)
     _check_reduction(name, net)
     return net
 

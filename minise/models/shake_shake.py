@@ -33,7 +33,6 @@ from minise.nn.layer import Grads
 from minise.nn.residual import Tail
 
 UNITS, STEM = (4, 4, 4), 16  # depth 26 = 2 * (4 + 4 + 4) + 2
-DEPTH = 2 * sum(UNITS) + 2
 
 
 def shake_shake(channels: int, num_classes: int, build: Build) -> Chain:
@@ -62,8 +61,7 @@ def shake_shake(channels: int, num_classes: int, build: Build) -> Chain:
 def shake_unit(channels_in: int, channels: int, stride: int, build: Build) -> Chain:
     """Return a unit from (N, channels_in, H, W) to (N, channels, H / stride, W / stride)."""
     relu, tail = ("relu", ReLU(ops=build.ops)), Tail(relu=False, ops=build.ops)
-    branches = [("branch1", _branch(channels_in, channels, stride, build))]
-    branches += [("branch2", _branch(channels_in, channels, stride, build))]
+    branches = ((f"branch{k}", _branch(channels_in, channels, stride, build)) for k in (1, 2))
     shaken = Branches(*branches, merge=Shake(ops=build.ops, rng=build.rng))
     mixed = build.chain(("", shaken), ("se", build.se_at("mix", channels)))
     if channels_in == channels:  # then the stride is 1
@@ -117,13 +115,8 @@ class Shift(Layer):
 
 
 NETS = {
-    f"shake_shake26_2x{channels}d": Architecture(
-        partial(shake_shake, channels),
-        f"Shake-Shake {DEPTH} 2x{channels}d",
-        32,
-        10,
-        ("standard", "mix"),
-        (2, 3, 4),
+    f"shake_shake26_2x{d}d": Architecture(
+        partial(shake_shake, d), f"Shake-Shake 26 2x{d}d", 32, 10, ("standard", "mix"), (2, 3, 4)
     )
-    for channels in (32, 64, 96)
+    for d in (32, 64, 96)
 }

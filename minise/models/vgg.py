@@ -1,4 +1,4 @@
-"""VGG-16 with normalisations, plain and with SE blocks: 3x3 convolutions only, in one line.
+"""VGG-16 with normalisations, plain and with SE blocks: a chain of 3x3 convolutions.
 
     2 convolutions of  64 channels, max pool    224x224
     2 convolutions of 128 channels, max pool    112x112
@@ -9,17 +9,18 @@
 
 Each convolution is followed by a normalisation and a ReLU; pools are 2x2 with stride 2. Two 3x3
 convolutions see as many pixels as one 5x5, with fewer weights and a ReLU between. The first dense
-layer has a weight for each pixel and channel, so the net is built for one size of images; it has
-103 of the 138 million parameters.
+layer has a weight for each pixel and channel, so a net is built for one size of images; this layer
+has 103 of the 138 million parameters.
 
-An SE block follows the ReLU of each convolution, because VGG has no residual branch. Its gates are
-near 1/2 at the start and no normalisation follows, so each of the last ones starts far from 1.
+An SE block follows the ReLU of each convolution, because VGG has no residual branch to gate. All
+gates are near 1/2 at the start; the normalisation after the next convolution restores the scale.
 
 Source: Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image
-Recognition", arXiv:1409.1556, with normalisations as trained by Hu et al., arXiv:1709.01507, table
-2. Names of layers as in torchvision's vgg16_bn, whose convolutions have biases, too; an SE block
-has the number of its ReLU. With stem="cifar", the classifier is a global mean and one dense layer,
-as is common for 32x32 images, of which 1x1 is left; it processes images of any size.
+Recognition", arXiv:1409.1556, with normalisations and SE blocks as in Hu et al., arXiv:1709.01507,
+table 2. Names of layers as in torchvision's vgg16_bn, whose convolutions also have biases, although
+the normalisations subtract them; an SE block has the number of its ReLU. With stem="cifar", the
+classifier is a global mean and one dense layer, as is common for 32x32 images, which end as 1x1;
+such a net processes images of any size from 32x32.
 """
 
 from typing import Any
@@ -48,7 +49,7 @@ def vgg16(
     build : Build
         Back end, random numbers, dtype, width and SE settings; 64 width must be a whole number.
     size : int or (int, int)
-        Rows and columns of the images, at least 32.
+        Rows and columns of the images, at least 32; without effect for stem="cifar".
     stem : {"imagenet", "cifar"}
         Classifier of three dense layers, or of one after a global mean.
     """

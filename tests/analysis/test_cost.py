@@ -180,7 +180,7 @@ def test_a_table_for_any_net(capsys):
     cost = summary(nn.Chain(nn.Conv2d(3, 4, 1), Own(4)), 8, "mine [0]")
     lines = capsys.readouterr().out.splitlines()
     assert "mine [0]" in lines[0]
-    assert lines[2].split() == ["layer", "kind", "output", "parameters", "MACs", "moved", "kept"]
+    assert lines[2].split() == ["layer", "kind", "output", "parameters", "MACs", "moved", "saved"]
     assert lines[5].split() == ["1", "Own", "4x8x8", "4", "1.0", "kB"]
     assert lines[-2] == "16 parameters, 0 of them in SE blocks (0.00%)"
     assert "million MACs for an image of 8 x 8, 0.000 million" in lines[-1]

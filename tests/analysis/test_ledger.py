@@ -1,4 +1,4 @@
-"""The ledger of nets: operations, bytes moved and bytes kept, by hand and against real arrays."""
+"""The ledger of nets: operations, bytes moved and bytes saved, by hand and against real arrays."""
 
 from collections import Counter
 from fractions import Fraction
@@ -38,13 +38,13 @@ def test_a_small_net_by_hand():
     assert conv.forward == conv.backward == {"conv": out * 27}  # backward: dweight, and no dx
     assert conv.moved_forward == 4 * (x + 108 + out)
     assert conv.moved_backward == 4 * (out + x + 108 + 108)  # dout, x, weight, dweight
-    assert conv.kept == 4 * out
+    assert conv.saved == 4 * out
 
     assert (bn.parameters, bn.statistics, bn.folded) == (8, 8, 0)
     assert (bn.forward, bn.backward) == ({"norm": 7 * out}, {"norm": 10 * out})
     assert bn.moved_forward == 4 * (out + 4 * 4 + out + 4 * 4)  # the cache has 4 new arrays
     assert bn.moved_backward == 4 * (2 * out + 6 * 4 + out + 2 * 4)
-    assert bn.kept == 4 * (out + 4 * 4)
+    assert bn.saved == 4 * (out + 4 * 4)
 
     weights, biases, units = 2 * 2 * 4, 2 + 4, 4 + 2 + 4  # units are z, h and s of an image
     assert (se.parameters, se.statistics, se.folded) == (22, 0, 22)
@@ -62,16 +62,16 @@ def test_a_small_net_by_hand():
     }
     assert se.moved_forward == 4 * (2 * out + weights + biases + N * units)
     assert se.moved_backward == 4 * (3 * out + 2 * (weights + biases) + N * units)
-    assert se.kept == 4 * (out + N * units)
+    assert se.saved == 4 * (out + N * units)
     assert se.excitation == Excitation(
-        weights, biases, Fraction(16), se.moved_forward, se.moved_backward, se.kept
+        weights, biases, Fraction(16), se.moved_forward, se.moved_backward, se.saved
     )
     assert (conv.excitation, costs.excitation) == (None, se.excitation)
 
 
 def test_layers_add_up_to_the_totals():
     costs = cost_of(shapes_net("se_resnet20"))
-    for name in ("parameters", "statistics", "folded", "moved_forward", "moved_backward", "kept"):
+    for name in ("parameters", "statistics", "folded", "moved_forward", "moved_backward", "saved"):
         assert getattr(costs, name) == sum(getattr(row, name) for row in costs.layers)
     for name in ("forward", "backward"):
         counts = [getattr(row, name) for row in costs.layers]
@@ -94,11 +94,11 @@ def test_conventions():
 
 
 def test_a_batch_has_the_operations_of_its_images():
-    one, many = (cost_of(shapes_net("se_resnet8"), batch_size=n) for n in (1, 5))
+    single, batch = (cost_of(shapes_net("se_resnet8"), batch_size=n) for n in (1, 5))
     for name in ("forward", "backward"):
-        assert getattr(many, name) == {k: 5 * n for k, n in getattr(one, name).items()}
-    assert one.kept < many.kept < 5 * one.kept
-    assert many.parameters == one.parameters
+        assert getattr(batch, name) == {k: 5 * n for k, n in getattr(single, name).items()}
+    assert single.saved < batch.saved < 5 * single.saved
+    assert batch.parameters == single.parameters
 
 
 def bytes_of_caches(net, x):
@@ -136,11 +136,11 @@ NETS = {
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_kept_bytes_are_those_of_the_real_caches(name):
+def test_saved_bytes_are_those_of_the_real_caches(name):
     net = NETS[name]()
     costs = cost_of(net, 8, N)
     x = np.random.default_rng(0).standard_normal((N, 3, 8, 8), np.float32)
-    assert costs.kept == costs.memory.saved == bytes_of_caches(net, x)
+    assert costs.saved == costs.memory.saved == bytes_of_caches(net, x)
 
 
 @pytest.mark.parametrize("ops", ["reference", "jit", "cuda"])
@@ -148,7 +148,7 @@ def test_the_predicted_memory_is_that_of_memory_of(ops):
     net = shapes_net("se_resnet8")
     costs = cost_of(net, batch_size=64, ops=ops)
     assert costs.memory == memory_of(net, 64, ops=ops)
-    assert costs.kept == costs.memory.saved
+    assert costs.saved == costs.memory.saved
 
 
 def test_the_part_of_an_se_block_in_a_fused_op():
@@ -157,7 +157,7 @@ def test_the_part_of_an_se_block_in_a_fused_op():
     plain, se = (cost_of(shapes_net(name, **sizes), 16, 3) for name in ("resnet8", "se_resnet8"))
     part = se.excitation
     assert se.parameters - plain.parameters == part.weights + part.biases
-    assert se.kept - plain.kept == part.kept
+    assert se.saved - plain.saved == part.saved
     assert se.moved_forward - plain.moved_forward == part.moved_forward
     assert se.moved_backward - plain.moved_backward == part.moved_backward
     for way in ("forward", "backward"):
@@ -218,7 +218,7 @@ def test_one_value_per_channel():
     costs = cost_of(shapes_net("se_resnet8"), 4)
     assert not costs.training
     assert cost_of(shapes_net("se_resnet8"), 4, batch_size=2).training
-    assert costs.kept == costs.memory.saved > 0
+    assert costs.saved == costs.memory.saved > 0
     assert costs.backward["conv"] > costs.forward["conv"]
 
 
@@ -259,3 +259,23 @@ def test_messages():
         cost_of(net, batch_size=0)
     with pytest.raises(ValueError, match="cost: ops is 'mine', expected one of reference, jit"):
         cost_of(net, ops="mine")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", models.names())
+def test_every_model(name):
+    """At its own size: bytes saved, parameters, and the SE blocks' share add up."""
+    net = shapes_net(name)
+    costs = cost_of(net)
+    assert costs.training
+    assert costs.saved == costs.memory.saved
+    assert costs.parameters == net.parameter_count
+    statistics = (a.size for n, a in net.named_state().items() if "running_" in n)
+    assert costs.statistics == sum(statistics)
+    convolutions = costs.backward["conv"] / costs.forward["conv"]
+    assert 1.9 < convolutions < 2  # all but the dx of the first
+    assert (costs.excitation is not None) == name.startswith("se_")
+    if costs.excitation is not None:
+        plain = cost_of(shapes_net(name.removeprefix("se_")))
+        assert costs.se_parameters == costs.parameters - plain.parameters
+        assert costs.se_macs == costs.macs - plain.macs

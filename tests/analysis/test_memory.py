@@ -125,11 +125,11 @@ def test_settings_of_a_model():
     assert many - few == 4 * 90 * 65
 
 
-def without_kept(costs):
-    """Return the rows without the bytes kept for backward, which are counted on shapes only."""
-    part = [row.excitation and row.excitation._replace(kept=0) for row in costs.layers]
+def without_saved(costs):
+    """Return the rows without the bytes saved for backward, which are counted on shapes only."""
+    part = [row.excitation and row.excitation._replace(saved=0) for row in costs.layers]
     rows = zip(costs.layers, part, strict=True)
-    return [row._replace(kept=0, excitation=excitation) for row, excitation in rows]
+    return [row._replace(saved=0, excitation=excitation) for row, excitation in rows]
 
 
 @pytest.mark.parametrize("name", ["se_resnet20", "preact_resnet110", "se_wrn_16_8"])
@@ -138,8 +138,8 @@ def test_costs_are_those_of_a_computed_pass(name, monkeypatch):
     ours = cost_of(net, 16)
     monkeypatch.setattr("minise.analysis.cost.on_shapes", None)  # then it computes
     computed = cost_of(net, 16)
-    assert (computed.memory, computed.kept) == (None, None)
-    assert without_kept(computed) == without_kept(ours)
+    assert (computed.memory, computed.saved) == (None, None)
+    assert without_saved(computed) == without_saved(ours)
 
 
 def test_costs_of_a_layer_that_needs_elements():

@@ -35,7 +35,7 @@ def test_json_has_all_numbers():
         assert row["operations_forward"] == 2 * layer.macs
         assert (row["excitation"] is None) == (not layer.se)
     totals = values["totals"]
-    for name in ("parameters", "statistics", "folded", "moved_forward", "moved_backward", "kept"):
+    for name in ("parameters", "statistics", "folded", "moved_forward", "moved_backward", "saved"):
         assert totals[name] == getattr(costs, name) == sum(row[name] for row in values["layers"])
     assert totals["backward"] == costs.backward
     assert totals["operations_backward"] == costs.operations("flops", "backward")
@@ -105,11 +105,11 @@ def test_markdown():
         assert len(lines) == 2 + len(grid.rows)
 
 
-@pytest.mark.parametrize(("width", "sizes"), [(100, True), (80, False)])
-def test_tables_of_a_deep_net_fit(width, sizes):
+@pytest.mark.parametrize(("width", "detail"), [(100, "wide"), (80, "narrow")])
+def test_tables_of_a_deep_net_fit(width, detail):
     """No name is cut, and no number wrapped."""
     costs = costs_of("se_preact_resnet164")
-    for grid in table.grids_of(costs, sizes=sizes):
+    for grid in table.grids_of(costs, detail=detail):
         lines = printed(grid, width)
         assert max(len(line.rstrip()) for line in lines) <= width
         for cells in grid.rows:
@@ -125,6 +125,19 @@ def test_the_convention_is_in_the_head():
         assert texts[f"{unit} of backward"] == f"{costs.operations(convention, 'backward'):,}"
 
 
+def test_the_full_table_has_all_numbers_of_a_layer():
+    costs = cost_of(nn.Chain(("conv", nn.Conv2d(3, 4, 3)), ("bn", nn.BatchNorm2d(4))), 6, 2)
+    grid = table.layer_grid(costs, "flops", "full")
+    assert grid.head[3:] == (
+        *("parameters", "statistics", "folded", "FLOPs", "FLOPs backward", "moved", "saved"),
+    )
+    flops = f"{2 * 2 * 4 * 16 * 27:,}"
+    assert [row[:8] for row in grid.rows] == [
+        ("conv", "Conv2d", "4x4x4", "108", "", "112", flops, flops),
+        ("bn", "BatchNorm2d", "4x4x4", "8", "8", "", "", ""),
+    ]
+
+
 def test_totals_of_a_net_without_se_blocks_and_of_a_batch():
     costs = cost_of(nn.Chain(nn.Linear(7, 2)), (7,), batch_size=3)
     _, totals, kinds = table.grids_of(costs)
@@ -132,3 +145,16 @@ def test_totals_of_a_net_without_se_blocks_and_of_a_batch():
     assert ("MACs of forward", "42") in totals.rows
     # linear_backward computes dx although no layer needs it
     assert kinds.rows == [("fc", "42", "84"), ("bias", "6", "6")]
+
+
+@pytest.mark.parametrize(("width", "columns"), [(100, 7), (80, 5)])
+def test_long_names_and_numbers(width, columns):
+    """Names wrap after a dot, kinds between words, and numbers and shapes never."""
+    name = "features.denseblock4.denselayer16.norm1"
+    sizes = "1024x112x112", "102,764,544", "1,849,688,064", "128.4 MB", "1.2 GB"
+    cells = (name, "BatchNorm2d, ReLU", *sizes)[:columns]
+    lines = printed(table.Grid(("layer", "kind", *"abcde")[:columns], [cells], 3), width)
+    assert max(len(line.rstrip()) for line in lines) <= width
+    for part in ("features.denseblock4. ", " BatchNorm2d,", *cells[2:]):
+        assert any(part in line for line in lines)
+    assert any(line.startswith(" denselayer16.norm1") and " ReLU" in line for line in lines)

@@ -174,5 +174,9 @@ def test_of_many_classes_the_worst_are_shown():
     assert images == [str(k + 1) for k in order]
     assert correct[:4] == ["0.0%"] * 4
     assert rivals[0] == "c119 (4)"
-    fewer = table_of_classes(names[:100], counts[:100, :100])
-    assert (fewer.title, fewer.row_count) == (None, 100)
+    counts[5:] = 0
+    few = table_of_classes(names, counts)
+    assert few.title == "the 5 of 120 classes with the lowest accuracy (115 have no images)"
+    assert few.row_count == 5
+    complete = table_of_classes(names[:100], counts[:100, :100])
+    assert (complete.title, complete.row_count) == (None, 100)

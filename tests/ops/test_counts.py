@@ -28,9 +28,9 @@ def calls(op, shapes, backward=None, **settings):
     """Return the recorded calls of forward and backward on shapes; a tuple is an array's shape."""
     ops = wrap.record(cost.Shapes())
     arrays = [shape and ops.ops.shaped(shape, F) for shape in shapes]
-    kept = ("kernel", "stride", "padding")
+    pairs = ("kernel", "stride", "padding")
     settings = {
-        name: ops.ops.shaped(value, F) if isinstance(value, tuple) and name not in kept else value
+        name: ops.ops.shaped(value, F) if isinstance(value, tuple) and name not in pairs else value
         for name, value in settings.items()
     }
     out, cache = getattr(ops, f"{op}_forward")(*arrays, **settings)
@@ -116,6 +116,13 @@ BY_HAND = {  # op, shapes, settings, operations of forward and of backward
     "ReLU": ("relu", [X], {}, dict(activation=IMAGE), dict(activation=IMAGE)),
     "sigmoid": ("sigmoid", [(3, 4)], {}, dict(activation=48), dict(activation=36)),
     "sum": ("add", [X, X], {}, dict(sum=IMAGE), {}),
+    "shake": (
+        "shake",
+        [X, X],
+        dict(alpha=(2,), beta=(2,)),
+        dict(sum=3 * IMAGE),
+        dict(sum=2 * IMAGE),
+    ),
     "concatenation": ("concat", [X, X], {}, {}, {}),
 }
 

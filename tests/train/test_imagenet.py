@@ -25,6 +25,7 @@ CONFIG = TrainConfig(
     data="places",
     size=SIZE,
     model="se_resnet8",
+    width=0.25,
     resized_crop=True,
     epochs=2,
     batch_size=64,

@@ -1,4 +1,4 @@
-"""Shake-Shake in PyTorch, with the names of minise.models.shake_shake; the shares are given."""
+"""Shake-Shake in PyTorch, with the names of minise.models.shake_shake and shares from a test."""
 
 from tests.models.twins.compare import torch
 
@@ -92,8 +92,8 @@ class ShakeShake(torch.nn.Module):
             units, channels_in = [], (stem, *widths)[k]
             for i in range(4):
                 strided = 2 if k and not i else 1
-                settings = next(shares), reduction, site
-                units.append(Unit(channels_in, channels, strided, *settings))
+                unit = Unit(channels_in, channels, strided, next(shares), reduction, site)
+                units.append(unit)
                 channels_in = channels
             self.add_module(f"layer{k + 1}", torch.nn.Sequential(*units))
         self.fc = torch.nn.Linear(widths[-1], classes)
