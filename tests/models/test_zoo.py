@@ -13,7 +13,7 @@ import pytest
 
 from minise import models, nn
 from minise.gradcheck import adapters
-from minise.ops import cost, wrap
+from minise.ops import wrap
 from minise.ops.backend import load_ops
 from minise.train import SGD, SoftmaxCrossEntropy, train_step
 from tests.models.zoo import NETS, REDUCTION, batch, small
@@ -141,14 +141,13 @@ def test_gradients_of_jit_are_those_of_reference(name):
 def test_the_smallest_image_is_named(name):
     own, _ = NETS[name.removeprefix("se_")]
     se = dict(reduction=REDUCTION) if name.startswith("se_") else {}
-    net = models.build(name, **own, **se, ops=cost.Shapes())
+    net = models.build(name, **own, **se)
     smallest = net.images.smallest()
     if smallest == 1:
         return
     rows, columns = smallest - 1, smallest + 40
     x = np.zeros((1, 3, rows, columns), np.float32)
     message = f"{name}: images are {rows} x {columns}, expected (at least )?{smallest} x {smallest}"
-    net = models.build(name, **own, **se)
     for predict in (net.predict, net.inference()):
         with pytest.raises(ValueError, match=message):
             predict(x)
