@@ -9,10 +9,11 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from minise import models
-from minise.analysis.cost import input_shape, on_shapes
+from minise.analysis.inputs import Size, batch_on, on_shapes, size_of
 from minise.checks import check_integer
 from minise.nn import Layer
 from minise.ops import cost
+from minise.ops.cost.ledger import CachingLedger
 
 
 class Memory(NamedTuple):
@@ -38,17 +39,17 @@ class Memory(NamedTuple):
 
 
 def bytes_text(count: float) -> str:
-    """Return a number of bytes as text, such as "146.1 MB" (10**6 bytes)."""
+    """Return a number of bytes as text, such as "146.1 MB" (10**6 bytes) or "640 B"."""
     for unit, size in (("GB", 1e9), ("MB", 1e6)):
         if count >= size:
             return f"{count / size:,.{2 if unit == 'GB' else 1}f} {unit}"
-    return f"{count / 1e3:,.1f} kB"
+    return f"{count / 1e3:,.1f} kB" if count >= 1e3 else f"{count:.0f} B"
 
 
 def memory_of(
     net: Layer | str,
     batch_size: int,
-    size: Any = (32, 32),
+    size: Size = None,
     ops: str = "reference",
     **settings: Any,
 ) -> Memory:
@@ -60,7 +61,7 @@ def memory_of(
         A net, or the name of a model, whose parameters are not drawn.
     batch_size : int
         Images of a batch.
-    size : int, (int, int), (int, int, int) or (int,)
+    size : int, (int, int), (int, int, int) or (int,), optional
         Size of an image, as in cost_of.
     ops : {"reference", "jit", "cuda"}
         The back end, on which the bytes of temporaries depend. Those of reference are counted line
@@ -92,26 +93,40 @@ def memory_of(
         twin: Layer = models.build(net, ops=cast(Any, shapes), **settings)
     else:
         twin = on_shapes(net, shapes)
-    params = twin.named_parameters()
-    dtype = next((array.dtype for array in params.values()), np.dtype(np.float32))
-    x = shapes.shaped((batch_size, *input_shape(twin, size, "memory_of")), dtype)
+    return memory_on(twin, shapes, batch_size, size_of(twin, size, "memory_of"))
+
+
+def memory_on(
+    net: Layer,
+    shapes: cost.Shapes,
+    batch_size: int,
+    size: tuple[int, ...],
+    *,
+    training: bool = True,
+) -> Memory:
+    """Return the memory of a step of a net whose back end is `shapes` or a wrapper of it."""
+    params = net.named_parameters()
+    x = batch_on(shapes, net, size, batch_size)
     labels = shapes.shaped((batch_size,), np.intp)
     velocities = [shapes.shaped(param.shape, param.dtype) for param in params.values()]
     shapes.ledger.reset()
-    for _ in range(2):  # in the second step, allocators hold what the first one freed
-        saved, gradients = _step(twin, shapes, x, labels, velocities)
+    # in the second step, a caching allocator holds what the first one freed
+    for _ in range(2 if isinstance(shapes.ledger, CachingLedger) else 1):
+        saved, gradients = _step(net, shapes, x, labels, velocities, training)
     peak = round(shapes.ledger.peak)
     own = sum(param.nbytes for param in params.values())
-    statistics = sum(array.nbytes for array in twin.named_state().values())
+    statistics = sum(array.nbytes for array in net.named_state().values())
     return Memory(own, statistics, own, gradients, saved, peak)
 
 
-def _step(net: Layer, ops: Any, x: Any, labels: Any, velocities: list[Any]) -> tuple[int, int]:
+def _step(
+    net: Layer, ops: Any, x: Any, labels: Any, velocities: list[Any], training: bool
+) -> tuple[int, int]:
     """Take a training step; return the bytes saved for backward, and those of the gradients."""
     ledger, before = ops.ledger, ops.ledger.live
     undo = [array.copy() for array in net.named_state().values()]  # to undo a step
     own = ledger.live - before
-    out, cache = net.forward(x, training=True)
+    out, cache = net.forward(x, training=training)
     saved = ledger.live - before - own
     dout = ops.shaped(out.shape, out.dtype)
     if out.ndim == 2:

@@ -15,7 +15,7 @@ Multicore Architectures", Communications of the ACM 52 (2009).
 
 import copy
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from statistics import median
 from typing import Any, NamedTuple
@@ -24,7 +24,6 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from minise import models
-from minise.analysis.cost import macs
 from minise.bench.machine import cores_used_by_others, read_clocks
 from minise.bench.peers import training_step_of
 from minise.bench.result import Result, Table, format_ms, format_number
@@ -33,7 +32,8 @@ from minise.bench.settings import ProfileSettings
 from minise.bench.workloads import batch_of
 from minise.checks import Array
 from minise.nn import Layer
-from minise.ops.user.pair import cache_of
+from minise.ops.cost.counts import macs
+from minise.ops.cost.traffic import bytes_moved
 from minise.ops.wrap import FORWARD, Call, Timing, Wrapper, attach, timed
 
 Key = tuple[str, str, str]  # layer, op, direction
@@ -201,42 +201,6 @@ def _entries(
 
 def _sum(part: dict[Key, Timing]) -> float:
     return sum(timing.seconds for timing in part.values())
-
-
-def bytes_moved(call: Call) -> int:
-    """Return the bytes of the arrays that a call reads and writes, each array counted once.
-
-    A backward reads dout, plus and the arrays of its cache. Results that are views of inputs are
-    not counted; a call all of whose results are views moves 0 bytes.
-    """
-    inputs = list(_arrays(call.arrays))
-    if call.direction != FORWARD:
-        inputs += _arrays([*call.settings.values(), _contents_of(call.cache)])
-    written = [
-        result
-        for result in _arrays(call.results)
-        if not any(np.may_share_memory(result, array) for array in inputs)
-    ]
-    unique = {id(array): array for array in [*inputs, *written]}
-    return sum(array.nbytes for array in unique.values()) if written else 0
-
-
-def _contents_of(cache: Any) -> Any:
-    """Return the contents of a cache as a tuple; a user's cache may be a dict or an object."""
-    cache = cache_of(cache)
-    if isinstance(cache, dict):
-        return tuple(cache.values())
-    attributes = getattr(cache, "__dict__", None)
-    return tuple(attributes.values()) if attributes else cache
-
-
-def _arrays(values: Iterable[Any]) -> Iterator[np.ndarray]:
-    """Yield the arrays among values, and in nested tuples and lists."""
-    for value in values:
-        if isinstance(value, np.ndarray):
-            yield value
-        elif isinstance(value, tuple | list):
-            yield from _arrays(value)
 
 
 def result_of(profile: Profile, settings: ProfileSettings) -> Result:

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minise import models
-from minise.analysis.cost import channels_of, outputs_of, recorded
+from minise.analysis.inputs import channels_of, outputs_of, recorded
 from minise.bench.settings import CompareSettings, NetSettings
 from minise.nn import Build, Chain, Layer
 from minise.ops import reference
@@ -82,7 +82,7 @@ def block_workloads(batch: int) -> list[Workload]:
 def op_workloads(net: Layer, batch: int) -> list[Workload]:
     """Return the most expensive ops of a net, each at every shape that occurs in it."""
     workloads: list[Workload] = []
-    for call in recorded(net, IMAGE_SIZE)[1]:
+    for call in recorded(net, IMAGE_SIZE):
         workload = _workload_of(call, batch)
         if workload and workload not in workloads:
             workloads.append(workload)

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from minise.cli.inspect import check_finite
+from minise.cli.evaluate import check_finite
 from minise.cli.words import Failure, misuse
 
 

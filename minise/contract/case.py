@@ -51,8 +51,12 @@ def draw(
     *,
     integers: bool = False,
     without: Collection[str] = (),
+    independent: bool = False,
 ) -> tuple[list[Any], dict[str, Any]]:
-    """Draw the positional arrays and the keyword arguments of forward, settings included."""
+    """Draw the positional arrays and the keyword arguments of forward, settings included.
+
+    With these keywords backward is forward's derivative (see `differentiable`), unless independent.
+    """
     drawn, keywords = draw_arrays(
         line(case.op), case.sizes, rng, dtype, integers=integers, without=without, **case.settings
     )
@@ -62,7 +66,17 @@ def draw(
         if integers:
             running_var = keywords["running_var"]
             running_var[...] = np.resize([3, 15], running_var.shape)
-    return arrays, {**keywords, **case.settings}
+    if case.op == "shake" and not integers:
+        keywords = {
+            name: rng.random(shares.shape).astype(dtype) for name, shares in keywords.items()
+        }
+    keywords |= case.settings
+    return arrays, keywords if independent else differentiable(case.op, keywords)
+
+
+def differentiable(op: str, keywords: dict[str, Any]) -> dict[str, Any]:
+    """Return keywords with which backward is the derivative of forward: of shake, beta = alpha."""
+    return {**keywords, "beta": keywords["alpha"]} if op == "shake" else keywords
 
 
 def _images_of_distinct_variances(

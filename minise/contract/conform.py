@@ -223,7 +223,7 @@ def check_case(
     """
     rng = np.random.default_rng(case_seed)
     integers = case_seed % 2 == 0 and not SPECS[case.op].rounds_integers
-    inputs, keywords = draw(case, rng, dtype, integers=integers, without=omitted)
+    inputs, keywords = draw(case, rng, dtype, integers=integers, without=omitted, independent=True)
     expected = run_case(reference, case, inputs, keywords, rng, integers=integers)
     run = _run_in_layout(ops, expected, rng, layout)
     for rule in RULES_OF_ONE_RUN:
@@ -308,6 +308,8 @@ def _adapt(
     fit, rng = ops.fits[case.op], np.random.default_rng(case_seed)
     case = case._replace(settings=fit.supported_settings(case.settings))
     without_arrays = omitted | {*fit.unsupported_arrays()}
-    inputs, keywords = draw(case, rng, dtype, integers=integers, without=without_arrays)
+    inputs, keywords = draw(
+        case, rng, dtype, integers=integers, without=without_arrays, independent=True
+    )
     getattr(reference, f"{case.op}_forward")(*inputs, **keywords)
     return case, inputs, keywords, rng

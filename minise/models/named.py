@@ -8,8 +8,17 @@ import numpy as np
 
 from minise.checks import Pair, check_integer, did_you_mean
 from minise.models.architecture import NET_FIELDS, SE_FIELDS, Architecture, NetSettings
+from minise.models.densenet import NETS as DENSENETS
+from minise.models.inception import NETS as INCEPTION
+from minise.models.inception_resnet import NETS as INCEPTION_RESNETS
+from minise.models.mobilenet import NETS as MOBILENETS
 from minise.models.net import Images, Net
+from minise.models.resnet import NETS as RESNETS
 from minise.models.resnet_cifar import NETS as CIFAR_RESNETS
+from minise.models.senet import NETS as SENETS
+from minise.models.shake_shake import NETS as SHAKE_SHAKES
+from minise.models.shufflenet import NETS as SHUFFLENETS
+from minise.models.vgg import NETS as VGGS
 from minise.models.wide_resnet import NETS as WIDE_RESNETS
 from minise.nn import SE, Build, Chain, SEBlock
 from minise.nn.build import as_fraction
@@ -18,7 +27,19 @@ from minise.nn.streams import Rng, generator
 from minise.ops import cost, reference
 from minise.ops.backend import Backend, load_ops
 
-ARCHITECTURES: dict[str, Architecture] = {**CIFAR_RESNETS, **WIDE_RESNETS}
+ARCHITECTURES: dict[str, Architecture] = {
+    **CIFAR_RESNETS,
+    **WIDE_RESNETS,
+    **SHAKE_SHAKES,
+    **RESNETS,
+    **SENETS,
+    **VGGS,
+    **INCEPTION,
+    **INCEPTION_RESNETS,
+    **MOBILENETS,
+    **SHUFFLENETS,
+    **DENSENETS,
+}
 WIDTH_STEP = Fraction(1, 192)  # of the widths that are suggested for one that does not fit
 
 
@@ -30,8 +51,10 @@ def names() -> list[str]:
 def architecture(name: str) -> Architecture:
     """Return the architecture of a name; with "se_" it is that of the plain net."""
     if name not in names():
-        hint = did_you_mean(name, names()) or ":"
-        raise ValueError(f"model {name!r} is unknown{hint} expected one of {', '.join(names())}")
+        hint = did_you_mean(name, names()) or ", expected a name such as resnet20 or se_resnet50:"
+        raise ValueError(
+            f"model {name!r} is unknown{hint} models.names() and `minise summary all` list them"
+        )
     return ARCHITECTURES[name.removeprefix("se_")]
 
 
@@ -122,7 +145,8 @@ def build(
         raise _with_nearest_width(name, net_settings.width, error, made) from None
     net = Net(*chain.children(), ops=ops)
     remake = partial(build, name, num_classes=num_classes, se=se, **settings)
-    net.images = Images(name, size, "size" in plain.settings(), remake)
+    fixed = "size" in plain.settings() and net_settings.stem != "cifar"
+    net.images = Images(name, size, fixed, remake)
     _check_reduction(name, net)
     return net
 

@@ -1,6 +1,8 @@
 """Nets that know their name and their images, and say which images they can process."""
 
 from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -32,14 +34,33 @@ class Images(NamedTuple):
     fixed: bool
     rebuild: Callable[..., Chain]
 
-    def smallest(self, side: int | None = None) -> int:
-        """Return the side of the smallest square image that the net can process, at most `side`."""
+    def smallest(self) -> int:
+        """Return the side of the smallest square image that the net can process."""
+        return self._nearest(self._predicate(), 1, range(1, max(self.size) + 1))
+
+    @staticmethod
+    def _nearest(processes: Callable[[int], bool], side: int, sides: range) -> int:
+        """Return the nearest to a side of those sides that the net can process."""
+        return next(filter(processes, sorted(sides, key=lambda other: abs(other - side))))
+
+    def _predicate(self) -> Callable[[int], bool]:
+        """Return a function that tells if the net can process square images of a side."""
         ops = cost.Shapes()
-        net, low, high = self.rebuild(ops=ops), 0, max(self.size) if side is None else side
-        while high - low > 1:  # high works, low does not
-            middle = (low + high) // 2
-            low, high = (low, middle) if _processes(net, ops, middle) else (middle, high)
-        return high
+        layers = [layer for _, layer in self.rebuild(ops=ops).children()]
+
+        @cache  # because most sides lead to the same shapes behind a few strides
+        def output(k: int, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+            with suppress(ValueError):
+                return layers[k].forward(ops.shaped(shape, np.float32), training=False)[0].shape
+            return None
+
+        def processes(side: int) -> bool:
+            shape: tuple[int, ...] | None = (1, 3, side, side)
+            for k in range(len(layers)):
+                shape = output(k, shape) if shape else None
+            return shape is not None
+
+        return processes
 
     def explained(self, x: Array, error: ValueError) -> ValueError:
         """Return an error that names the images of the right size, or the error itself."""
@@ -53,13 +74,18 @@ class Images(NamedTuple):
                 f"{wrong} {fits}: resize them, or build the net with size=({rows}, {columns}) "
                 f"({error})"
             )
-        smallest = self.smallest()
-        if min(rows, columns) >= smallest:
-            return error
-        return ValueError(
-            f"{wrong} at least {smallest} x {smallest}: resize them, or choose a net for small "
-            f"images ({error})"
-        )
+        processes = self._predicate()
+        sides = range(1, max(rows, columns, *self.size) + 1)
+        smallest = self._nearest(processes, 1, sides)
+        if min(rows, columns) < smallest:
+            fits, remedy = f"at least {smallest} x {smallest}", "choose a net for small images"
+        else:
+            sides = sides[smallest - 1 :]
+            nearest = [self._nearest(processes, side, sides) for side in (rows, columns)]
+            if nearest == [rows, columns]:
+                return error
+            fits, remedy = f"a size such as {nearest[0]} x {nearest[1]}", "crop them"
+        return ValueError(f"{wrong} {fits}: resize them, or {remedy} ({error})")
 
 
 class Net(Chain):
@@ -97,12 +123,3 @@ class Net(Chain):
     def size(self) -> tuple[int, int]:
         """Rows and columns of the images that the net is for."""
         return self.images.size
-
-
-def _processes(net: Chain, ops: cost.Shapes, side: int) -> bool:
-    """Return True if a net can process square images of a side."""
-    try:
-        Chain.forward(net, ops.shaped((1, 3, side, side), np.float32), training=False)
-    except ValueError:
-        return False
-    return True

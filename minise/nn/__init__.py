@@ -11,6 +11,10 @@ from minise.nn.compose import Chain as Chain
 from minise.nn.compose import Sequential as Sequential
 from minise.nn.files import load as load
 from minise.nn.files import save as save
+from minise.nn.joins import Add as Add
+from minise.nn.joins import Concat as Concat
+from minise.nn.joins import Join as Join
+from minise.nn.joins import Shake as Shake
 from minise.nn.layer import Layer as Layer
 from minise.nn.layer import total as total
 from minise.nn.layer import under as under

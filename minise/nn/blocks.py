@@ -23,7 +23,7 @@ from minise.nn.compose import Chain, Child
 from minise.nn.layer import Layer
 from minise.nn.layers import PadChannels
 from minise.nn.pooling import AvgPool2d
-from minise.nn.residual import NormAddReLU, Residual, Tail
+from minise.nn.residual import Residual, Tail, norm_tail
 
 StrideIn = Literal["3x3", "1x1"]
 EXPANSION = 4  # output channels of a bottleneck / its inner channels
@@ -53,30 +53,34 @@ def bottleneck(
     *,
     groups: int = 1,
     width: int | None = None,
+    width_in: int | None = None,
     shortcut: str = "B",
+    projection: int = 1,
     stride_in: StrideIn = "3x3",
 ) -> Chain:
     """Return a unit to (N, 4 * channels, H / stride, W / stride).
 
-    The inner convolutions have `width` channels, by default `channels`; the 3x3 convolution has
-    `groups` groups. The 3x3 convolution has the stride, or with stride_in="1x1" the first 1x1, as
-    in He et al.'s nets ("v1"; the other is known as "v1.5").
+    The inner convolutions have `width` channels, by default `channels`, or the first of them
+    `width_in`; the 3x3 convolution has `groups` groups. The 3x3 convolution has the stride, or with
+    stride_in="1x1" the first 1x1, as in He et al.'s nets ("v1"; the other is known as "v1.5").
+    `projection` is the kernel of shortcut B's convolution if it has a stride.
     """
     channels_in, channels = _sizes("bottleneck", channels_in, channels)
     check_choice("bottleneck", "stride_in", stride_in, get_args(StrideIn))
     first, second = (stride, 1) if stride_in == "1x1" else (1, stride)
     inner = channels if width is None else check_integer("bottleneck", "width", width, 1)
+    reduced = inner if width_in is None else check_integer("bottleneck", "width_in", width_in, 1)
     outer = EXPANSION * channels
     branch = build.chain(
         ("se", build.se_at("pre", channels_in)),
-        ("conv1", build.conv(channels_in, inner, 1, first)),
-        ("bn1", build.norm_relu(inner)),
-        ("conv2", build.conv(inner, inner, 3, second, groups)),
+        ("conv1", build.conv(channels_in, reduced, 1, first)),
+        ("bn1", build.norm_relu(reduced)),
+        ("conv2", build.conv(reduced, inner, 3, second, groups)),
         ("bn2", build.norm_relu(inner)),
         ("se", build.se_at("3x3", inner)),
         ("conv3", build.conv(inner, outer, 1)),
     )
-    return _unit(branch, "bn3", channels_in, outer, stride, build, shortcut)
+    return _unit(branch, "bn3", channels_in, outer, stride, build, shortcut, projection)
 
 
 def preact_block(channels_in: int, channels: int, stride: int, build: Build) -> Chain:
@@ -146,33 +150,29 @@ def _unit(
     stride: int,
     build: Build,
     shortcut: str,
+    projection: int = 1,
 ) -> Chain:
     """Return the residual unit for a branch that ends in a convolution without normalisation."""
-    gate = build.se_at("standard", channels)
-    if gate is None or gate.squeeze == "avg":
-        tail: Tail = NormAddReLU(norm, build.norm(channels), gate)
-    else:
-        tail = Tail((norm, build.norm(channels)), ("se", gate))
-    skip = build.chain(
-        ("downsample", _downsample(channels_in, channels, stride, build, shortcut)),
-        ("se", build.se_at("identity", channels)),
-    )
+    tail = norm_tail(norm, build.norm(channels), build.se_at("standard", channels))
+    downsample = _downsample(channels_in, channels, stride, build, shortcut, projection)
+    skip = build.chain(("downsample", downsample), ("se", build.se_at("identity", channels)))
     return build.chain(("", Residual(branch, skip, tail)), ("se", build.se_at("post", channels)))
 
 
 def _downsample(
-    channels_in: int, channels: int, stride: int, build: Build, shortcut: str
+    channels_in: int, channels: int, stride: int, build: Build, shortcut: str, projection: int
 ) -> Chain | None:
     """Return the shortcut of a unit that changes the shape, option A or B of He et al., else None.
 
     A takes every stride-th pixel (average pooling with a 1x1 window) and appends channels of zeros;
-    B is a normalised 1x1 convolution.
+    B is a normalised 1x1 convolution, whose kernel with a stride is `projection`.
     """
     check_choice("residual unit", "shortcut", shortcut, ("A", "B"))
     if stride == 1 and channels_in == channels:
         return None
     if shortcut == "B":
-        return build.chain(build.conv(channels_in, channels, 1, stride), build.norm(channels))
+        kernel = 1 if stride == 1 else projection
+        return build.chain(build.conv(channels_in, channels, kernel, stride), build.norm(channels))
     if channels < channels_in:
         raise ValueError(
             f"residual unit: channels is {channels}, expected at least channels_in = {channels_in} "

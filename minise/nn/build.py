@@ -64,16 +64,17 @@ class Build:
         without = self.se is not None and self.se.stages and stage not in self.se.stages
         return replace(self, se=None) if without else self
 
-    def scale(self, channels: int) -> int:
-        """Return channels * width, the number of channels in this net for one in the paper's.
+    def scale(self, count: int, of: str = "channels") -> int:
+        """Return count * width, the number of channels in this net for one in the paper's.
 
-        Raises ValueError if the product is not a whole number of at least 1.
+        `of` says what is counted. Raises ValueError if the product is not a whole number of at
+        least 1.
         """
-        scaled = channels * as_fraction(self.width)
+        scaled = count * as_fraction(self.width)
         if scaled.denominator != 1 or scaled < 1:
             raise ValueError(
-                f"Build: width is {self.width:g}, which leaves {float(scaled):g} of {channels} "
-                f"channels, expected a whole number: use a multiple of 1/{channels}"
+                f"Build: width is {self.width:g}, which leaves {float(scaled):g} of {count} {of}, "
+                f"expected a whole number: use a multiple of 1/{count}"
             )
         return int(scaled)
 

@@ -2,7 +2,7 @@
 
     Chain       layers in sequence
     Residual    tail(branch(x), shortcut(x)), in residual.py
-    Branches    several layers with the same input, whose outputs are concatenated or added
+    Branches    several layers with the same input, and a join of their outputs, in joins.py
 
 Each child has a name, which prefixes its parameters: "name.weight". The name "" adds no prefix. A
 composite's cache is a list of its children's caches; backward pops each when it is used, to free
@@ -10,11 +10,11 @@ memory as early as possible.
 """
 
 import copy
-from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 from minise.checks import Array, check_choice
 from minise.nn.inference import Parallel, Steps
+from minise.nn.joins import JOINS, Join
 from minise.nn.layer import (
     Caches,
     Grads,
@@ -156,29 +156,45 @@ class Branches(Composite, Layer):
     ----------
     *children : layer or (str, layer)
         At least one.
-    merge : {"concat", "add"}
-        Concatenate the outputs along channels, or add them.
+    merge : {"concat", "add"} or Join
+        Concatenate the outputs along channels, add them, or merge them by a join such as
+        `Shake()`, whose state is called "merge.seed", …
     ops : back end or str, optional
         By default the back end of the first layer that has parameters.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there is no layer, a child is not a layer, or merge is not one of these or a join of
+        another number of arrays.
     """
 
     def __init__(
         self,
         *children: Child,
-        merge: Literal["concat", "add"] = "concat",
+        merge: Literal["concat", "add"] | Join = "concat",
         ops: Backend | str | None = None,
     ) -> None:
         super().__init__(*children, ops=ops)
-        check_choice("Branches", "merge", merge, ("concat", "add"))
         if not self._children:
             raise ValueError("Branches: the number of layers is 0, expected at least one: pass one")
+        self._branches = tuple(self._children)
         self.merge = merge
+        check_join(merge, len(self._branches))
+        if isinstance(merge, Join):
+            self._children.append(("merge", merge))
+            self.named_arrays()  # raises if two arrays have the same name
+
+    @property
+    def join(self) -> Join:
+        """The join of the outputs."""
+        return self.merge if isinstance(self.merge, Join) else JOINS[self.merge](self.ops)
 
     def forward(self, x: Array, training: bool) -> tuple[Array, Caches]:
         """Return the merged outputs."""
-        pairs = (run_forward(layer, x, training) for _, layer in self._children)
+        pairs = (run_forward(layer, x, training) for _, layer in self._branches)
         outs, caches = zip(*pairs, strict=True)
-        out, cache = self._merged(outs)
+        out, cache = self.join.forward(outs, training)
         return out, self.caches(*caches, cache)
 
     def backward(
@@ -186,10 +202,10 @@ class Branches(Composite, Layer):
     ) -> tuple[Array | None, Grads]:
         """Return dx, the sum of the branches' dx, and all gradients."""
         self.check_cache(cache)
-        douts = self._split(dout, cache[-1])
+        douts = self.join.backward(dout, cache[-1])
         grads: Grads = {}
-        for k in range(len(self._children) - 1, -1, -1):
-            name, layer = self._children[k]
+        for k in range(len(self._branches) - 1, -1, -1):
+            name, layer = self._branches[k]
             # why: Every branch reads the same x, so a change of x reaches out along all of them,
             #      and their gradients add up.
             plus, own = layer.backward(douts[k], cache[k], plus, needs_dx)
@@ -197,30 +213,33 @@ class Branches(Composite, Layer):
             grads = total(under(name, own), grads)
         return plus, grads
 
-    def _merged(self, outs: Sequence[Array]) -> tuple[Array, Any]:
-        if self.merge == "concat":
-            return self.ops.concat_forward(*outs)
-        out, caches = outs[0], []
-        for other in outs[1:]:
-            out, cache = self.ops.add_forward(out, other)
-            caches.append(cache)
-        return out, caches
-
-    def _split(self, dout: Array, cache: Any) -> list[Array]:
-        """Return each branch's dout."""
-        if self.merge == "concat":
-            return list(self.ops.concat_backward(dout, cache))
-        douts = []
-        for add in reversed(cache):
-            dout, other = self.ops.add_backward(dout, add)
-            douts.append(other)
-        return [dout, *reversed(douts)]
-
     def folded(self, before: Steps) -> Steps:
         """Append one step for all branches, each of them folded."""
-        branches = tuple(layer.steps(Steps()) for _, layer in self._children)
-        snapshot = copy.copy(self)  # keeps the back end if this layer's is replaced later
-        return before.then(Parallel(branches, lambda *outs: snapshot._merged(outs)[0]))
+        branches = tuple(layer.steps(Steps()) for _, layer in self._branches)
+        join = copy.deepcopy(self.join)  # keeps state and back end if this layer's are replaced
+        return before.then(Parallel(branches, lambda *outs: join.forward(outs, False)[0]))
+
+
+def check_join(merge: Any, count: int) -> None:
+    """Raise TypeError or ValueError unless merge names a join, or is one, of `count` arrays."""
+    if isinstance(merge, str):
+        check_choice("Branches", "merge", merge, tuple(JOINS))
+    elif not isinstance(merge, Join):
+        raise TypeError(
+            f"Branches: merge is {described(merge)}, expected {' or '.join(map(repr, JOINS))} or a "
+            "join, such as nn.Shake(): derive a class of your own from nn.Join"
+        )
+    elif merge.count not in (None, count):
+        raise ValueError(
+            f"Branches: the number of layers is {count}, expected {merge.count}, because "
+            f"{type(merge).__name__} merges {merge.count} outputs: change the layers, or the join"
+        )
+    elif names := [name for name, _ in merge.names("params")]:
+        raise ValueError(
+            f"Branches: merge has the parameters {', '.join(names)}, expected a join without "
+            "parameters, because its backward returns no gradients of them: put a layer with them "
+            "before or after the join"
+        )
 
 
 def check_layer(where: str, what: str, value: Any) -> None:

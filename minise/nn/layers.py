@@ -23,7 +23,7 @@ from minise.nn.inference import Convolution, Normalisation, Steps
 from minise.nn.init import LINEAR_GAIN, RELU_GAIN, constant, he_normal
 from minise.nn.layer import Grads
 from minise.nn.op_layer import OpLayer, check_cache
-from minise.nn.streams import Rng, generator
+from minise.nn.streams import Rng, draws_from, generator, next_draw
 from minise.ops import reference
 from minise.ops.backend import Backend, shaped
 from minise.ops.shapes import check_arrays
@@ -314,9 +314,7 @@ class Dropout(OpLayer):
         super().__init__(ops)
         below_1 = math.nextafter(1, 0)
         self.p = check_number("Dropout", "p", p, "a number from 0 to below 1", 0, below_1)
-        seed = generator("Dropout", rng).integers(1 << 63)
-        self.state["seed"] = self.ops.asarray(np.array(seed, np.int64))
-        self.state["draws"] = self.ops.asarray(np.zeros((), np.int64))
+        self.state.update(draws_from("Dropout", rng, self.ops))
 
     def forward(self, x: Array, training: bool) -> tuple[Array, Any]:
         """Return an array of the shape of x, and the cache."""
@@ -325,10 +323,7 @@ class Dropout(OpLayer):
             return self.ops.dropout_forward(x, undrawn, p=p)
         keep = np.ones(x.shape, bool)
         if p:
-            seed, draws = (int(self.ops.asnumpy(self.state[name])) for name in ("seed", "draws"))
-            bits = np.random.Philox(key=seed, counter=[0, 0, 0, draws])
-            keep = np.random.Generator(bits).random(x.shape) >= p
-            self.state["draws"][...] += 1
+            keep = next_draw(self).random(x.shape) >= p
         out, cache = self.ops.dropout_forward(x, self.ops.asarray(keep), p=p)
         return out, cache
 

@@ -120,6 +120,13 @@ class NormAddReLU(Tail):
         return dy, dshortcut, grads
 
 
+def norm_tail(name: str, norm: BatchNorm2d, gate: SEBlock | None = None) -> Tail:
+    """Return the tail relu(gate(norm(branch)) + shortcut), as one op where there is one."""
+    if gate is None or gate.squeeze == "avg":
+        return NormAddReLU(name, norm, gate)
+    return Tail((name, norm), ("se", gate))
+
+
 class Residual(Composite, Layer):
     """tail(branch(x), shortcut(x)).
 

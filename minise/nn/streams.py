@@ -8,11 +8,12 @@ in every run.
 
 import os
 import threading
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from minise.checks import as_generator, check_integer
+from minise.checks import Array, as_generator, check_integer
+from minise.ops.backend import Backend
 
 Rng: TypeAlias = np.random.Generator | int | None
 
@@ -93,3 +94,20 @@ def generator(where: str, rng: Rng) -> np.random.Generator:
     with _lock:
         (spawned,) = _sequence.spawn(1)
     return np.random.default_rng(spawned)
+
+
+def draws_from(where: str, rng: Rng, ops: Backend) -> dict[str, Array]:
+    """Return the state of a layer that draws in training: a seed from rng, and a counter of draws.
+
+    Being state, both are in every checkpoint, and a restored layer draws what the saved one would.
+    """
+    seed = generator(where, rng).integers(1 << 63)
+    zero = np.zeros((), np.int64)
+    return {"seed": ops.asarray(np.array(seed, np.int64)), "draws": ops.asarray(zero)}
+
+
+def next_draw(layer: Any) -> np.random.Generator:
+    """Return the generator for a layer's next draw, which depends on its state alone; count it."""
+    seed, draws = (int(layer.ops.asnumpy(layer.state[name])) for name in ("seed", "draws"))
+    layer.state["draws"][...] += 1
+    return np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, 0, draws]))

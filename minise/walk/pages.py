@@ -75,6 +75,7 @@ LISTED = {
         Page("concat"),
         Page("channel_shuffle"),
         Page("dropout"),
+        Page("shake"),
         Page("flatten"),
     ],
     "The loss": [

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 SUM, PRODUCT, POWER, ATOM = range(4)  # precedence of operators, lowest first
 
 GREEK = {
+    "alpha": "\N{GREEK SMALL LETTER ALPHA}",
     "beta": "\N{GREEK SMALL LETTER BETA}",
     "eps": "\N{GREEK SMALL LETTER EPSILON}",
     "gamma": "\N{GREEK SMALL LETTER GAMMA}",

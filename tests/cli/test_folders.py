@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minise.cli.inspect import table_of_classes
+from minise.cli.evaluate import table_of_classes
 from tests.cli.commands import call
 
 Image = pytest.importorskip("PIL.Image")

@@ -2,11 +2,13 @@
 
 import re
 
+import numpy as np
 import pytest
 
 from minise.contract.case import OPS
 from minise.contract.conform import conform
 from minise.ops.backend import load_ops
+from minise.ops.user.errors import OpsError
 
 CONV = """
 import numpy as np
@@ -83,12 +85,37 @@ def dropout_backward(dout, cache):
 """
 
 
-@pytest.mark.parametrize("text", [CONV, NO_BIAS, RELU, LOSS, DROPOUT])
+SHAKE = """
+def shake_forward(x1, x2, alpha, beta):
+    a = alpha.reshape(-1, 1, 1, 1)
+    return a * x1 + (1 - a) * x2, (alpha, beta)
+def shake_backward(dout, cache):
+    b = cache[1].reshape(-1, 1, 1, 1)
+    return b * dout, (1 - b) * dout
+"""
+
+
+@pytest.mark.parametrize("text", [CONV, NO_BIAS, RELU, LOSS, DROPOUT, SHAKE])
 def test_correct_ops_of_another_form_pass(text, tmp_path):
     result = checked(tmp_path, text)
     assert result.problem == ""
     assert result.cases >= 40
     assert result.notes
+
+
+def test_a_shake_whose_backward_is_the_derivative_fails(tmp_path):
+    """Every gradient check passes with beta = alpha; only the comparison tells the two apart."""
+    wrong = SHAKE.replace("cache[1]", "cache[0]")
+    assert "dx1 has an error of up to" in checked(tmp_path, wrong).problem
+
+
+def test_an_array_that_forward_does_not_take_is_named(tmp_path):
+    without = SHAKE.replace("alpha, beta):", "alpha):").replace("(alpha, beta)", "(alpha, alpha)")
+    message = "shake_forward takes no beta, but is called with beta=an array of shape"
+    assert message in checked(tmp_path, without).problem
+    x, share = np.ones((2, 1, 1, 1)), np.ones(2)
+    with pytest.raises(OpsError, match=message):
+        load_ops(str(tmp_path / "my_ops.py")).shake_forward(x, x, alpha=share, beta=share)
 
 
 def test_deviations_in_form_are_noted(tmp_path):

@@ -207,6 +207,11 @@ def test_modes_are_chosen():
     held = partial(reference.dropout_forward, p=0.5)
     mask = [np.ones(3), np.ones(3, bool)]
     assert check(held, reference.dropout_backward, mask).mode == "complex_step"
+    x, ones = np.random.default_rng(0).standard_normal((2, 3, 2, 2)), np.ones(3)
+    running = dict(running_mean=ones, running_var=ones, training=True)
+    held = partial(reference.batch_norm2d_forward, **running)
+    report = check(held, reference.batch_norm2d_backward, [x, ones, ones])
+    assert (report.mode, report.ok) == ("complex_step", True)
     assert check(forward, backward, inputs()).mode == "directional"
 
 

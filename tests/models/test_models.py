@@ -113,7 +113,7 @@ def test_gradients_of_a_whole_net(make):
     assert_gradients(forward, backward, [x, *params], rng, mode="complex_step")
 
 
-# Digests of the sorted names and shapes of each net's parameters and state, in version 0.1.0
+# Digests of the sorted names and shapes of each net's parameters and state, as in older checkpoints
 NAMES_AND_SHAPES = {
     "resnet8": "7af0e7949bcc0dd5",
     "resnet20": "b53025a3a9748760",
@@ -124,6 +124,9 @@ NAMES_AND_SHAPES = {
     "preact_resnet110": "351524fe6dccf35b",
     "preact_resnet164": "823829c331f0632e",
     "wrn_16_8": "85b251e0a6665198",
+    "shake_shake26_2x32d": "ccdb57c5896b48d8",
+    "shake_shake26_2x64d": "f4d1f6a7f64a2789",
+    "shake_shake26_2x96d": "1c2d153bb9b32ce5",
     "se_resnet8": "e7828999203e7821",
     "se_resnet20": "9c0a3765acdd0619",
     "se_resnet32": "6a48e078c017698c",
@@ -133,6 +136,37 @@ NAMES_AND_SHAPES = {
     "se_preact_resnet110": "f8be5058ecec2dcb",
     "se_preact_resnet164": "8b597735253d1864",
     "se_wrn_16_8": "332a37689183ff02",
+    "se_shake_shake26_2x32d": "724aab279e33455b",
+    "se_shake_shake26_2x64d": "aa5d1f0430b1d9da",
+    "se_shake_shake26_2x96d": "696ea384170c13ea",
+    "resnet18": "78751369115ef90b",
+    "resnet34": "39c24ce46fae2f7c",
+    "resnet50": "3ee6c80130e2d8cf",
+    "resnet101": "726221d40d16c089",
+    "resnet152": "7afcf8fec99ddc41",
+    "resnext50_32x4d": "0feb6590c3d48fc8",
+    "resnext101_32x4d": "c983c3f86d8f488e",
+    "senet154": "99bc564bc11c98e3",
+    "se_resnet18": "3846ed701d2dff8f",
+    "se_resnet34": "7a3eee3cfc05b6e7",
+    "se_resnet50": "914d359bf100aa07",
+    "se_resnet101": "76f93b9243a60047",
+    "se_resnet152": "e95155519531ceb6",
+    "se_resnext50_32x4d": "8d5ed08b21d972be",
+    "se_resnext101_32x4d": "69b83daabf47fc8e",
+    "se_senet154": "8ffa9577da541910",
+    "bn_inception": "4928f853ca674a7e",
+    "inception_resnet_v2": "dcbe7101e4ec7092",
+    "se_bn_inception": "6876e02ae8497516",
+    "se_inception_resnet_v2": "5d8807d6b9bdc6c3",
+    "vgg16": "72541e7f8955a3e5",
+    "mobilenet": "add0f460c17058d3",
+    "shufflenet": "f6baa5f761d0e8b8",
+    "densenet121": "e3adcdbb253d496c",
+    "se_vgg16": "52620281f374e4d0",
+    "se_mobilenet": "02549b9641c5e1f1",
+    "se_shufflenet": "0fc423bfa8c55ae1",
+    "se_densenet121": "fa3616696f8a77eb",
 }
 
 
@@ -177,7 +211,7 @@ def test_names_are_those_of_the_pytorch_twin():
     ("name", "settings", "error", "message"),
     [
         ("se_resnet21", {}, ValueError, "'se_resnet21' is unknown: did you mean se_resnet"),
-        ("nothing", {}, ValueError, "expected one of resnet8, resnet20"),
+        ("nothing", {}, ValueError, "unknown, expected a name such as resnet20 or se_r"),
         (
             "resnet20",
             dict(reduction=4),

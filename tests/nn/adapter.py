@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from minise import nn
 from minise.gradcheck import adapters
 
 
@@ -19,3 +20,18 @@ def perturbed(layer, rng):
         if array.dtype.kind == "f":  # a counter is not changed
             array += np.abs(rng.standard_normal(array.shape))
     return layer
+
+
+def with_typical_statistics(net, x):
+    """Set running statistics to those of a batch, so that evaluation is like training.
+
+    With others nearly every ReLU of a deep net is 0, and the logits do not depend on x.
+    """
+    norms = [layer for _, layer in net.layers() if isinstance(layer, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0
+    net.forward(x, training=True)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    return net

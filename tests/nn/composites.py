@@ -42,6 +42,7 @@ COMPOSITES = {
     "added": lambda: nn.Branches(conv(), nn.Chain(), conv(4, 1), merge="add"),
     "added to itself": lambda: nn.Branches(nn.Chain(), nn.Chain(), merge="add"),
     "one branch": lambda: nn.Branches(conv(), merge="add"),
+    "shaken": lambda: nn.Branches(conv(), nn.Chain(), merge=nn.Shake(rng=0)),
     "fire module": lambda: nn.Chain(
         ("squeeze", conv(2, 1)),
         ("relu", nn.ReLU()),

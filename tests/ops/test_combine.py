@@ -1,12 +1,15 @@
-"""Add, concat, channel scale, channel shuffle, dropout: by hand, against loops, and messages."""
+"""Add, concat, channel scale, shuffle, dropout, shake: by hand, against loops, and messages."""
 
 import itertools
+from functools import partial
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minise.gradcheck import check
+from minise.ops import jit, reference
 from tests.ops.cases import BACKENDS, SEEDS, STRATEGIES, direction, draw, few
 from tests.ops.loops import each
 
@@ -252,3 +255,68 @@ def test_dropout_messages(ops):
         ValueError, match=r"^dropout: mask has shape \(1,\), .* the shape \(\) of x"
     ):
         ops.dropout_forward(np.array(1.0), np.ones(1, bool), p=0.5)
+
+
+# Shake
+
+
+@over_backends
+def test_shake_by_hand(ops):
+    x1, x2 = np.array([[[[8.0, 4.0]]], [[[12.0, 0.0]]]]), np.array([[[[0.0, 8.0]]], [[[4.0, 4.0]]]])
+    shares = dict(alpha=np.array([0.25, 1.0]), beta=np.array([0.5, 0.125]))
+    out, cache = ops.shake_forward(x1, x2, **shares)
+    assert out.ravel().tolist() == [0.25 * 8, 0.25 * 4 + 0.75 * 8, 12, 0]
+    dx1, dx2 = ops.shake_backward(np.array([[[[2.0, 4.0]]], [[[8.0, 16.0]]]]), cache)
+    assert dx1.ravel().tolist() == [1, 2, 1, 2]
+    assert dx2.ravel().tolist() == [1, 2, 7, 14]
+
+
+@over_backends
+@few
+@given(case=STRATEGIES["shake"], seed=SEEDS)
+def test_shake(ops, case, seed):
+    rng = np.random.default_rng(seed)
+    (x1, x2), shares = draw(case, rng, np.float32, integers=True, independent=True)
+    alpha, beta = shares["alpha"], shares["beta"]
+    out, cache = ops.shake_forward(x1, x2, **shares)
+    dout = direction(out, rng, integers=True)
+    dx1, dx2 = ops.shake_backward(dout, cache)
+    for n, c, i, j in np.ndindex(x1.shape):
+        at = n, c, i, j
+        assert out[at] == alpha[n] * x1[at] + (1 - alpha[n]) * x2[at]
+        assert dx1[at] == beta[n] * dout[at]
+        assert dx2[at] == (1 - beta[n]) * dout[at]
+
+
+@pytest.mark.parametrize("ops", [reference, jit], ids=["reference", "jit"])
+def test_shakes_backward_is_the_derivative_only_where_beta_is_alpha(ops):
+    rng = np.random.default_rng(0)
+    images = [rng.standard_normal((2, 3, 2, 2)) for _ in range(2)]
+    alpha = np.array([0.2, 0.9])
+    for beta, verdict in ((alpha, "right"), (np.array([0.2, 0.8]), "wrong"), (1 - alpha, "wrong")):
+        forward = partial(ops.shake_forward, alpha=alpha, beta=beta)
+        report = check(forward, ops.shake_backward, images, rng)
+        assert {argument.verdict for argument in report.arguments} == {verdict}
+
+
+@over_backends
+def test_shake_passes_nan_on_from_a_branch_without_a_share(ops):
+    """Multiplied, not selected: a share of 0 does not hide a branch that has diverged."""
+    x1, x2 = np.full((1, 1, 1, 2), np.nan), np.ones((1, 1, 1, 2))
+    for first, second, alpha in ((x1, x2, 0.0), (x2, x1, 1.0)):
+        share = np.array([alpha])
+        out, _ = ops.shake_forward(first, second, alpha=share, beta=share)
+        assert np.isnan(out).all()
+
+
+@over_backends
+def test_shake_messages(ops):
+    x, share = np.ones((2, 3, 4, 5)), np.ones(2)
+    with pytest.raises(ValueError, match=r"^shake: x2 has shape .* H = 4 as in x1: change one"):
+        ops.shake_forward(x, x[:, :, :2], alpha=share, beta=share)
+    with pytest.raises(ValueError, match=r"^shake: beta has shape \(3,\), .* N = 2 as in x1: ch"):
+        ops.shake_forward(x, x, alpha=share, beta=np.ones(3))
+    with pytest.raises(ValueError, match=r"^shake: alpha has shape .* 1 axes, not 4: reshape it"):
+        ops.shake_forward(x, x, alpha=np.ones((2, 1, 1, 1)), beta=share)
+    with pytest.raises(TypeError, match="^shake: alpha has dtype float32, expected float64 as the"):
+        ops.shake_forward(x, x, alpha=share.astype(np.float32), beta=share)

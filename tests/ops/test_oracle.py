@@ -67,6 +67,13 @@ def channel_shuffle(x, *, groups):
     return x.view(N, groups, C // groups, H, W).transpose(1, 2).reshape(N, C, H, W)
 
 
+def shake(x1, x2, *, alpha, beta):
+    """Mix by alpha in forward and by beta in backward, as Gastaldi's code does for Torch."""
+    alpha, beta = (share[:, None, None, None] for share in (alpha, beta))
+    by_beta = beta * x1 + (1 - beta) * x2
+    return by_beta + (alpha * x1 + (1 - alpha) * x2 - by_beta).detach()
+
+
 ORACLES = {  # for ops without a PyTorch function of the same name and arguments
     "avg_pool2d": avg_pool2d,
     "batch_norm2d": batch_norm2d,
@@ -83,6 +90,7 @@ ORACLES = {  # for ops without a PyTorch function of the same name and arguments
     "hard_sigmoid": hard_sigmoid,
     "max_pool2d": max_pool2d,
     "se_block_tail": se_block_tail,
+    "shake": shake,
     "softmax_cross_entropy": F.cross_entropy,
     "squeeze_excite": squeeze_excite,
 }

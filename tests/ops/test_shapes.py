@@ -131,6 +131,15 @@ def test_complex_only_with_complex_step():
         check_arrays("conv2d", CONV, promoted[0], WEIGHT, BIAS, groups=2, complex_step=True)
 
 
+def test_keyword_arrays_may_stay_real_in_a_complex_step():
+    x, gamma, mean = X.astype(complex), np.ones(6, complex), np.ones(6)
+    check_arrays("batch_norm2d", NORM, x, gamma, mean, complex_step=True)
+    with pytest.raises(TypeError, match="running_mean has dtype float32, expected complex128"):
+        check_arrays("batch_norm2d", NORM, x, gamma, mean.astype(np.float32), complex_step=True)
+    with pytest.raises(TypeError, match="running_mean has dtype float64, expected float32"):
+        check_arrays("batch_norm2d", NORM, *(a.astype(np.float32) for a in (X, mean)), mean)
+
+
 @pytest.mark.parametrize("shape", [(), (3,), (2, 3, 4, 5, 6)])
 def test_dots_take_any_shape_but_one(shape):
     a = np.ones(shape)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from minise import models, nn
-from minise.cli.inspect import evaluate_run
+from minise.cli.evaluate import evaluate_run
 from minise.cli.words import Failure
 from minise.files import RUN_FILES
 from minise.nn import files

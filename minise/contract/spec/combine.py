@@ -1,4 +1,4 @@
-"""Test specifications of add, concat, channel_scale, channel_shuffle and dropout."""
+"""Test specifications of add, concat, channel_scale, channel_shuffle, dropout and shake."""
 
 from typing import Any
 
@@ -118,4 +118,30 @@ DROPOUT = Spec(
         ),
     },
 )
-SPECS = (ADD, CONCAT, CHANNEL_SCALE, CHANNEL_SHUFFLE, DROPOUT)
+SHAKE = Spec(
+    op="shake",
+    cases={"plain": Case("shake", ODD)},
+    strategy=cases_with_axes("shake", "NCHW"),
+    magnitudes=sums_of_products("shake"),
+    rounds_integers=False,
+    long_sums=(),
+    walk=Case("shake", dict(N=2, C=2, H=1, W=3)),
+    mistakes={
+        "dx2 gets beta": Mistake(Case("shake", ODD), lambda g, d, c: (g[0], g[0]), {"swapped"}),
+        "the shares are exchanged": Mistake(
+            Case("shake", ODD), lambda g, d, c: g[::-1], {"swapped"}
+        ),
+        "both get dout": Mistake(
+            Case("shake", ODD), lambda g, d, c: (d, d), {"missing scale path"}
+        ),
+        "both get half": Mistake(
+            Case("shake", ODD), lambda g, d, c: (d / 2, d / 2), {"missing scale path"}
+        ),
+        "dx1 has the first image's share": Mistake(
+            Case("shake", ODD),
+            lambda g, d, c: put(g, 0, d * c.beta[0]),
+            {"missing scale path"},
+        ),
+    },
+)
+SPECS = (ADD, CONCAT, CHANNEL_SCALE, CHANNEL_SHUFFLE, DROPOUT, SHAKE)

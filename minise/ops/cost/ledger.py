@@ -3,6 +3,8 @@
 An array holds a `Memory`, which its views share; when the last of them is freed, so is the Memory.
 """
 
+from collections import Counter
+
 
 class Ledger:
     """The bytes of live arrays, and their peak.
@@ -21,6 +23,10 @@ class Ledger:
         Largest number of resident bytes since the last `reset`.
     most_live : int
         Largest value of `live` since a caller last set this attribute.
+    owner : str or None
+        Name under which the bytes of new arrays are counted, until they are freed.
+    live_by_owner : Counter
+        Bytes of the arrays that live, by the name that was `owner` when they were made.
     paused : bool
         True while arrays are made that the modelled back end does not make: these count only if
         `Memory.count` is called.
@@ -31,6 +37,8 @@ class Ledger:
         self.live = self.used = self.cached_bytes = 0  # used and cached by a caching allocator
         self.peak: float = 0
         self.most_live = 0
+        self.owner: str | None = None
+        self.live_by_owner: Counter[str | None] = Counter()
         self.paused = False
 
     def resident(self, workspace: int = 0) -> float:
@@ -110,7 +118,7 @@ class CachingLedger(Ledger):
 class Memory:
     """The memory of an array and of its views: its bytes count as long as it lives."""
 
-    __slots__ = ("counted", "ledger", "pooled", "size")
+    __slots__ = ("counted", "ledger", "owner", "pooled", "size")
 
     def __init__(self, ledger: Ledger, size: int) -> None:
         self.ledger, self.size, self.counted = ledger, size, False
@@ -120,9 +128,11 @@ class Memory:
     def count(self, *, pooled: bool) -> None:
         """Count the bytes, once."""
         if not self.counted:
-            self.counted, self.pooled = True, pooled
+            self.counted, self.pooled, self.owner = True, pooled, self.ledger.owner
+            self.ledger.live_by_owner[self.owner] += self.size
             self.ledger.take(self.size, pooled)
 
     def __del__(self) -> None:
         if self.counted:
+            self.ledger.live_by_owner[self.owner] -= self.size
             self.ledger.give(self.size, self.pooled)

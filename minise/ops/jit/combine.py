@@ -1,4 +1,4 @@
-"""Add, concat, channel scale, channel shuffle and dropout, compiled.
+"""Add, concat, channel scale, channel shuffle, dropout and shake, compiled.
 
 The formulas are in minise/ops/reference/combine.py. Functions that only return views of their
 inputs are the reference's.
@@ -18,6 +18,7 @@ from minise.ops.reference.combine import (
     ChannelShuffleCache,
     ConcatCache,
     DropoutCache,
+    ShakeCache,
 )
 from minise.ops.shapes import check_arrays, check_gradient
 
@@ -88,6 +89,25 @@ def dropout_backward(dout: Array, cache: DropoutCache) -> tuple[Array, None]:
     return _dropped(dout, cache.mask, cache.p), None
 
 
+def shake_forward(x1: Array, x2: Array, *, alpha: Array, beta: Array) -> tuple[Array, ShakeCache]:
+    """See minise.ops.reference.shake_forward; out is channels-last in memory."""
+    check_arrays("shake", SHAPES["shake"], x1, x2, alpha, beta)
+    rows = rows_of(x1)
+    out = empty_like(rows)
+    _mix(rows, rows_of(x2), frozen(alpha), frozen(1 - alpha), out)
+    return images_of(out, *x1.shape[2:]), ShakeCache(beta, x1.shape)
+
+
+def shake_backward(dout: Array, cache: ShakeCache) -> tuple[Array, Array]:
+    """See minise.ops.reference.shake_backward; both gradients are channels-last in memory."""
+    check_gradient("shake", dout, cache.beta, cache.shape)
+    rows = rows_of(dout)
+    dx1, dx2 = empty_like(rows), empty_like(rows)
+    _share(rows, frozen(cache.beta), frozen(1 - cache.beta), dx1, dx2)
+    H, W = dout.shape[2:]
+    return images_of(dx1, H, W), images_of(dx2, H, W)
+
+
 def _shuffled(x: Array, groups: int) -> Array:
     rows = rows_of(x)
     out = empty_like(rows)
@@ -155,3 +175,22 @@ def _shuffle(x, groups, out):
 def _drop(x, mask, keep_prob, out):
     for i in prange(len(x)):
         out[i] = x[i] / keep_prob if mask[i] else 0
+
+
+@kernel
+def _mix(x1, x2, share1, share2, out):
+    N, pixels, C = x1.shape
+    for n in prange(N):
+        for i in range(pixels):
+            for c in range(C):
+                out[n, i, c] = share1[n] * x1[n, i, c] + share2[n] * x2[n, i, c]
+
+
+@kernel
+def _share(dout, share1, share2, dx1, dx2):
+    N, pixels, C = dout.shape
+    for n in prange(N):
+        for i in range(pixels):
+            for c in range(C):
+                dx1[n, i, c] = dout[n, i, c] * share1[n]
+                dx2[n, i, c] = dout[n, i, c] * share2[n]

@@ -1,4 +1,4 @@
-"""Ops that join, scale and permute: add, concat, channel scale, channel shuffle, dropout.
+"""Ops that join, scale and permute: add, concat, channel scale, channel shuffle, dropout, shake.
 
 Their forward and backward passes:
 
@@ -7,6 +7,7 @@ Their forward and backward passes:
     channel_scale    out = x * s, s per channel        dx = dout * s, ds = sum of dout * x
     channel_shuffle  out = channels permuted           the inverse permutation of dout
     dropout          out = x / (1 - p) where kept      dout / (1 - p) where kept
+    shake            out = alpha x1 + (1 - alpha) x2   beta dout, (1 - beta) dout: on purpose
 """
 
 from typing import NamedTuple
@@ -23,6 +24,7 @@ SHAPES = {
     "channel_scale": "x: N C H W, s: N C",
     "channel_shuffle": "x: N C H W",
     "dropout": "x: ..., mask: ... bool",
+    "shake": "x1: N C H W, x2: N C H W; alpha: N, beta: N",
 }
 
 
@@ -59,6 +61,13 @@ class DropoutCache(NamedTuple):
     x: Array  # of any shape
     mask: Array  # of the same, boolean
     p: float
+
+
+class ShakeCache(NamedTuple):
+    """What backward needs from forward: neither of the images, nor alpha."""
+
+    beta: Array  # (N,)
+    shape: tuple[int, int, int, int]  # of x1, x2 and out
 
 
 def add_forward(a: Array, b: Array) -> tuple[Array, AddCache]:
@@ -283,6 +292,91 @@ def dropout_backward(dout: Array, cache: DropoutCache) -> tuple[Array, None]:
     #      out at all, so its slope is 0, and the mask is the one that forward used.
     dx = np.where(cache.mask, dout / (1 - cache.p), 0)
     return dx, None
+
+
+def shake_forward(x1: Array, x2: Array, *, alpha: Array, beta: Array) -> tuple[Array, ShakeCache]:
+    """Return alpha * x1 + (1 - alpha) * x2, two branches mixed by a factor of each image.
+
+    Parameters
+    ----------
+    x1, x2 : ndarray of shape (N, C, H, W)
+        Outputs of two branches.
+    alpha : ndarray of shape (N,)
+        Share of x1 in each image's output. In training the caller draws it uniformly in 0..1, so
+        that the op is pure; in evaluation it is 1/2, the mean.
+    beta : ndarray of shape (N,)
+        Share of x1 in each image's gradient, which only backward uses; drawn like alpha, and
+        independently of it.
+
+    Returns
+    -------
+    out : ndarray of shape (N, C, H, W)
+        A new array, in the dtype of x1.
+    cache : ShakeCache
+        For shake_backward.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes or dtypes disagree.
+
+    Notes
+    -----
+    Source: Gastaldi, "Shake-Shake regularization", arXiv:1705.07485. Shares that are drawn for each
+    image, in forward and in backward, are the paper's variant "Shake-Shake-Image".
+    """
+    check_arrays("shake", SHAPES["shake"], x1, x2, alpha, beta, complex_step=True)
+    rest = 1 - alpha
+    out = alpha[:, None, None, None] * x1 + rest[:, None, None, None] * x2
+    return out, ShakeCache(beta, x1.shape)
+
+
+def shake_backward(dout: Array, cache: ShakeCache) -> tuple[Array, Array]:
+    """Return beta * dout and (1 - beta) * dout, which is the gradient only where beta = alpha.
+
+    Parameters
+    ----------
+    dout : ndarray of shape (N, C, H, W)
+        Gradient of the loss with respect to out.
+    cache : ShakeCache
+        As forward returned it.
+
+    Returns
+    -------
+    dx1, dx2 : ndarray of shape (N, C, H, W)
+        In place of the gradients of the loss with respect to x1 and x2.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If dout does not have the shape and dtype of out.
+
+    Notes
+    -----
+    The derivative of forward is alpha * dout and (1 - alpha) * dout. Backward replaces alpha by
+    another random number: noise in the gradients, as data augmentation is noise in the images. A
+    branch then learns from a gradient that does not tell how large its share of out was, so that
+    the branches cannot rely on each other. The two gradients still add up to dout, and over many
+    draws of beta the mean of each is dout / 2.
+
+    A gradient check therefore passes with beta = alpha, and must fail with any other beta::
+
+        shares = np.array([0.2, 0.9])
+        forward = functools.partial(shake_forward, alpha=shares, beta=shares)
+        gradcheck.check(forward, shake_backward, [x1, x2])
+
+    A check that passed with another beta would tell that backward ignores beta.
+    """
+    check_gradient("shake", dout, cache.beta, cache.shape)
+
+    # forward: out = alpha * x1 + (1 - alpha) * x2
+    # why: The slope of out in x1 is alpha, and beta stands in its place on purpose: an independent
+    #      random share, equal to the slope only where beta = alpha.
+    dx1 = dout * cache.beta[:, None, None, None]
+    # why: The slope of out in x2 is 1 - alpha, and 1 - beta stands in its place, so that dx1 and
+    #      dx2 still add up to dout.
+    dx2 = dout * (1 - cache.beta)[:, None, None, None]
+    return dx1, dx2
 
 
 def _shuffled(x: Array, groups: int) -> Array:

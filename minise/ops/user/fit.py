@@ -165,7 +165,8 @@ class Fit:
             return settings.get("training") is True
         if name in NEUTRAL:
             return value is NEUTRAL[name]
-        return name in WITHOUT_EFFECT or value == self.settings.get(name)
+        is_array = hasattr(value, "shape")
+        return name in WITHOUT_EFFECT or (not is_array and value == self.settings.get(name))
 
     def _differences(self, expected: inspect.Signature) -> list[str]:
         if self.own is None:

@@ -1,10 +1,10 @@
-"""The verbs that inspect nets: eval and summary."""
+"""The verb that evaluates a trained net: eval."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import tyro
@@ -14,8 +14,7 @@ from rich.table import Table
 
 from minise.checks import Array
 from minise.cli.words import FAILED, Failure, misuse, say
-from minise.models import NetSettings
-from minise.nn import SE, Layer
+from minise.nn import Layer
 
 if TYPE_CHECKING:
     from minise.train import Confusion
@@ -153,63 +152,3 @@ def check_finite(net: Layer, path: Path) -> None:
         check_state(net, hint=": train again, or use an earlier checkpoint")
     except FloatingPointError as error:
         raise Failure(f"{path} is not usable: {error}", FAILED) from None
-
-
-def summary(
-    model: tyro.conf.Positional[str],
-    se: SE = SE(),  # noqa: B008, it is frozen
-    net: NetSettings = NetSettings(),  # noqa: B008, it is frozen
-    num_classes: int | None = None,
-    size: tuple[int, int] | None = None,
-    batch_size: int | None = None,
-    ops: str | None = None,
-) -> int:
-    """Show the layers of a net: shapes, parameters, operations.
-
-    With --batch-size also the memory of a training step, predicted without running the step.
-
-    Exit status 1 if a parameter or running statistic of a trained net is not finite.
-
-    Example: minise summary se_resnet20 --reduction 4 --shortcut A
-
-    Args:
-        model: Name of the net, such as se_resnet20 or, without SE, resnet20; "all" lists them. Or a
-            run folder or checkpoint, whose settings of the net take precedence over the options.
-        se: Settings of the SE blocks.
-        net: Settings of the net.
-        num_classes: Outputs of the last layer; by default those of the net's paper.
-        size: Rows and columns of the input image; by default those of the net's paper.
-        batch_size: Number of images of a training step; shows the predicted memory.
-        ops: Back end of that step: reference (the default), jit, or cuda (not measured on a GPU).
-    """
-    from minise import models
-    from minise.analysis import cost_of, memory_of, table_of, totals_of
-    from minise.models.trained import chosen_settings
-    from minise.ops.cost import Shapes
-
-    console = Console()
-    if model == "all":
-        say(console, "\n".join(models.names()))
-        return 0
-    with misuse():
-        if ops is not None and batch_size is None:
-            raise ValueError(
-                f"summary: ops is {ops}, but batch_size is not set, so no memory is predicted: "
-                "pass --batch-size, for example 128"
-            )
-        ops = ops or "reference"
-        if model not in models.names() and Path(model).exists():
-            built = models.load(model).net
-            check_finite(built, Path(model))
-        else:
-            settings = chosen_settings(model, se, net, size)
-            shapes: Any = Shapes()  # no parameters are drawn
-            built = models.build(model, num_classes=num_classes, ops=shapes, **settings)
-        size = size or built.size
-        cost = cost_of(built, size)
-        memory = None if batch_size is None else memory_of(built, batch_size, size, ops)
-    console.print(table_of(cost, model))
-    say(console, totals_of(cost, size))
-    if memory is not None:
-        say(console, memory.text(f"a training step on {batch_size} images with {ops}"))
-    return 0

@@ -1,0 +1,137 @@
+"""ResNet and ResNeXt in PyTorch, with the parameter names of the nets in minise.models.resnet."""
+
+from tests.models.twins.compare import torch
+
+
+def conv(channels_in, channels, kernel, stride=1, groups=1):
+    return torch.nn.Conv2d(
+        channels_in, channels, kernel, stride, kernel // 2, groups=groups, bias=False
+    )
+
+
+class SE(torch.nn.Module):
+    def __init__(self, channels, reduction):
+        super().__init__()
+        hidden = max(1, channels // reduction)
+        self.fc = torch.nn.Sequential(
+            torch.nn.Linear(channels, hidden),
+            torch.nn.ReLU(),
+            torch.nn.Linear(hidden, channels),
+            torch.nn.Sigmoid(),
+        )
+
+    def forward(self, x):
+        return x * self.fc(x.mean((2, 3)))[:, :, None, None]
+
+
+class Residual(torch.nn.Module):
+    """relu(se(branch(x)) + downsample(x)), where branch is the method of a subclass."""
+
+    def __init__(self, channels_in, channels, stride, reduction, kernel=1):
+        super().__init__()
+        self.se = SE(channels, reduction) if reduction else None
+        self.downsample = torch.nn.Sequential()
+        if stride != 1 or channels_in != channels:
+            projection = conv(channels_in, channels, kernel, stride)
+            self.downsample = torch.nn.Sequential(projection, torch.nn.BatchNorm2d(channels))
+
+    def forward(self, x):
+        y = self.branch(x)
+        y = y if self.se is None else self.se(y)
+        return torch.relu(y + self.downsample(x))
+
+
+class Basic(Residual):
+    expansion = 1
+
+    def __init__(self, channels_in, channels, stride, reduction):
+        super().__init__(channels_in, channels, stride, reduction)
+        self.conv1 = conv(channels_in, channels, 3, stride)
+        self.bn1 = torch.nn.BatchNorm2d(channels)
+        self.conv2 = conv(channels, channels, 3)
+        self.bn2 = torch.nn.BatchNorm2d(channels)
+
+    def branch(self, x):
+        y = torch.relu(self.bn1(self.conv1(x)))
+        return self.bn2(self.conv2(y))
+
+
+class Bottleneck(Residual):
+    """1x1 to `first` channels, 3x3 in groups to `inner`, 1x1 to 4 * channels.
+
+    `strides` are those of the first two convolutions, `kernel` is that of the projection.
+    """
+
+    expansion = 4
+
+    def __init__(self, channels_in, channels, strides, reduction, first, inner, groups, kernel=1):
+        stride = max(strides)
+        super().__init__(channels_in, 4 * channels, stride, reduction, kernel)
+        self.conv1 = conv(channels_in, first, 1, strides[0])
+        self.bn1 = torch.nn.BatchNorm2d(first)
+        self.conv2 = conv(first, inner, 3, strides[1], groups)
+        self.bn2 = torch.nn.BatchNorm2d(inner)
+        self.conv3 = conv(inner, 4 * channels, 1)
+        self.bn3 = torch.nn.BatchNorm2d(4 * channels)
+
+    def branch(self, x):
+        y = torch.relu(self.bn1(self.conv1(x)))
+        y = torch.relu(self.bn2(self.conv2(y)))
+        return self.bn3(self.conv3(y))
+
+
+def v1(channels_in, channels, stride, reduction):
+    return Bottleneck(channels_in, channels, (stride, 1), reduction, channels, channels, 1)
+
+
+def v1_5(channels_in, channels, stride, reduction):
+    return Bottleneck(channels_in, channels, (1, stride), reduction, channels, channels, 1)
+
+
+def resnext(groups):
+    """Return a unit whose first stage has 4 channels per group, and each other twice as many."""
+
+    def unit(channels_in, channels, stride, reduction):
+        inner = 2 * channels
+        return Bottleneck(channels_in, channels, (1, stride), reduction, inner, inner, groups)
+
+    return unit
+
+
+def max_pool(geometry):
+    if geometry == "caffe":
+        return torch.nn.MaxPool2d(3, 2, ceil_mode=True)
+    return torch.nn.MaxPool2d(3, 2, padding=1)
+
+
+class Stages(torch.nn.Module):
+    """layer1 to layer4, the mean and the dense layer; a subclass defines `stem`."""
+
+    def __init__(self, unit, counts, width, classes, reduction=None, expansion=4, stem=None):
+        super().__init__()
+        channels = width if stem is None else stem
+        for k, count in enumerate(counts):
+            units = []
+            for i in range(count):
+                stride = 2 if k > 0 and i == 0 else 1
+                units.append(unit(channels, width * 2**k, stride, reduction))
+                channels = expansion * width * 2**k
+            setattr(self, f"layer{k + 1}", torch.nn.Sequential(*units))
+        self.dropout = torch.nn.Identity()
+        self.fc = torch.nn.Linear(channels, classes)
+
+    def forward(self, x):
+        y = self.layer4(self.layer3(self.layer2(self.layer1(self.stem(x)))))
+        return self.fc(self.dropout(y.mean((2, 3))))
+
+
+class ResNet(Stages):
+    def __init__(self, unit, counts, width, classes, reduction=None, expansion=4, geometry="caffe"):
+        super().__init__(unit, counts, width, classes, reduction, expansion)
+        small = geometry is None  # for small images: no pool
+        self.conv1 = conv(3, width, 3) if small else conv(3, width, 7, 2)
+        self.bn1 = torch.nn.BatchNorm2d(width)
+        self.pool = torch.nn.Identity() if small else max_pool(geometry)
+
+    def stem(self, x):
+        return self.pool(torch.relu(self.bn1(self.conv1(x))))
