@@ -102,8 +102,7 @@ class FixedFlatten(Flatten):
         if x.shape[2:] != self.size:
             raise ValueError(
                 f"vgg16: images are {x.shape[2]} x {x.shape[3]} after the last pool, expected "
-                f"{self.size[0]} x {self.size[1]}: build the net with image_size=(rows, columns) of the "
-                "images"
+                f"{self.size[0]} x {self.size[1]}: build the net with image_size=(rows, columns)"
             )
         return super().forward(x, training)
 
