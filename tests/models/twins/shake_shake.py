@@ -56,7 +56,7 @@ class Downsample(torch.nn.Module):
 class Unit(torch.nn.Module):
     def __init__(self, channels_in, channels, stride, shares, reduction, site):
         super().__init__()
-        each, after = (reduction if site == place else None for place in ("standard", "mix"))
+        each, after = (reduction if site == at else None for at in ("standard", "mix"))
         gates = gate(channels, each), gate(channels, each)
         self.branch1, self.branch2 = (Branch(channels_in, channels, stride, se) for se in gates)
         self.merge, self.se = Mix(*shares), gate(channels, after)
