@@ -40,8 +40,13 @@ class Images(NamedTuple):
 
     def explained(self, x: Array, error: ValueError) -> ValueError:
         """Return an error that names the images of the right size, or the error itself."""
-        if getattr(x, "ndim", 0) != 4 or x.shape[1] != 3 or 0 in x.shape:
+        if getattr(x, "ndim", 0) != 4 or 0 in x.shape:
             return error
+        if x.shape[1] != 3:
+            last = "x.transpose(0, 3, 1, 2)" if x.shape[3] == 3 else "convert the images to RGB"
+            return ValueError(
+                f"{self.name}: x has shape {x.shape}, expected (N, 3, H, W): {last} ({error})"
+            )
         rows, columns = x.shape[2:]
         wrong = f"{self.name}: images are {rows} x {columns}, expected"
         if self.fixed:
