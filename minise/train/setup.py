@@ -22,6 +22,7 @@ from minise.data import (
     moments,
 )
 from minise.data.cifar import LAYOUTS, locate
+from minise.data.shapes10 import SIDE
 from minise.data.source import has_validation, split_folder
 from minise.data.source import names as names_of_data
 from minise.models.trained import chosen_settings
@@ -164,7 +165,8 @@ def load_split(config: TrainConfig, split: str, classes: Sequence[str] | None = 
     n = None
     if config.data == "shapes10":
         n = SHAPES10_TEST if split == "test" else config.limit
-    settings: dict[str, Any] = dict(root=config.root, seed=config.seed, size=config.size)
+    size = SIDE if config.size is None else config.size  # None: of a run that had no such setting
+    settings: dict[str, Any] = dict(root=config.root, seed=config.seed, size=size)
     dataset = load(config.data, split, n=n, classes=classes, lazy=config.resized_crop, **settings)
     limited = split == "train" and config.limit is not None and config.limit < len(dataset)
     return dataset.take(slice(config.limit)) if limited else dataset

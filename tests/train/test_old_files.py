@@ -15,6 +15,7 @@ from minise import models, nn
 from minise.nn import SE
 from minise.train import TrainConfig, checkpoint
 from minise.train.config import read_config
+from minise.train.setup import load_split
 
 OLD = Path(__file__).parent / "old_run"
 CONFIG = TrainConfig(
@@ -110,6 +111,11 @@ def test_the_net_computes_what_it_computed(run):
     logits = loaded.net.predict(loaded.normalise(images()))
     bound = 10 * np.sqrt(576) * np.finfo(np.float32).eps * abs(np.array(LOGITS)).max()
     np.testing.assert_allclose(logits, LOGITS, rtol=0, atol=bound)
+
+
+def test_the_images_that_evaluation_reads(run):
+    saved = checkpoint.load(run / "last.safetensors")
+    assert load_split(saved.config, "train").images.shape == (96, 3, 32, 32)
 
 
 def test_its_arrays_are_read_into_a_net(run):
