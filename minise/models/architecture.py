@@ -49,7 +49,7 @@ class Architecture:
     ----------
     builder : callable
         builder(num_classes=…, build=…, **settings) returns the net. The settings are its parameters
-        that are fields of NetSettings, or "size", the rows and columns of the images.
+        that are fields of NetSettings, or "image_size", the rows and columns of the images.
     title : str
         Name in the paper, such as "ResNet-50".
     size : int
@@ -72,7 +72,7 @@ class Architecture:
     def settings(self) -> tuple[str, ...]:
         """Return the names of the settings that the architecture has, without those of SE."""
         parameters = inspect.signature(self.builder).parameters
-        return (*(name for name in (*NET_FIELDS, "size") if name in parameters), "width")
+        return (*(name for name in (*NET_FIELDS, "image_size") if name in parameters), "width")
 
     def images(self, stem: str = "imagenet") -> tuple[int, int]:
         """Return the side of the images that the net is for, and the number of their classes."""

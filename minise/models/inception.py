@@ -21,8 +21,8 @@ stride 2, which have neither branch1 nor a projection after the pool, replace tw
 
 As in Caffe, a mean over a window at the border counts the padding, and pools with stride 2 have no
 padding but a last window that may extend beyond the border. Such a pool reduces n rows to n // 2,
-but a convolution with stride 2 to (n + 1) // 2, so the modules 3c and 4e need even sizes: an image
-has 32 k - 1 to 32 k + 6 rows, and columns, with k of at least 2.
+but a convolution with stride 2 to (n + 1) // 2, so the modules 3c and 4e need even sizes: the
+rows and the columns of an image are each 32 k - 1 to 32 k + 6, with k of at least 2.
 
 SE blocks are on the concatenated output of all ten modules, because there all branches share one
 gate; the module's digit is the stage of `SE.stages`.

@@ -124,9 +124,9 @@ def build(
     side, classes = plain.images(net_settings.stem)
     num_classes = classes if num_classes is None else num_classes
     check_integer("build", "num_classes", num_classes, 1)
-    size: Pair = pair(name, "size", settings.get("size", side), 1)
-    if "size" in settings:
-        settings["size"] = size
+    size: Pair = pair(name, "image_size", settings.get("image_size", side), 1)
+    if "image_size" in settings:
+        settings["image_size"] = size
     ops = load_ops(ops) if isinstance(ops, str) else ops
     own = {key: value for key, value in settings.items() if key != "width"}
     if se is not None:
@@ -145,7 +145,7 @@ def build(
         raise _with_nearest_width(name, net_settings.width, error, made) from None
     net = Net(*chain.children(), ops=ops)
     remake = partial(build, name, num_classes=num_classes, se=se, **settings)
-    fixed = "size" in plain.settings() and net_settings.stem != "cifar"
+    fixed = "image_size" in plain.settings() and net_settings.stem != "cifar"
     net.images = Images(name, size, fixed, remake)
     _check_reduction(name, net)
     return net

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import suppress
-from functools import cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -36,31 +36,7 @@ class Images(NamedTuple):
 
     def smallest(self) -> int:
         """Return the side of the smallest square image that the net can process."""
-        return self._nearest(self._predicate(), 1, range(1, max(self.size) + 1))
-
-    @staticmethod
-    def _nearest(processes: Callable[[int], bool], side: int, sides: range) -> int:
-        """Return the nearest to a side of those sides that the net can process."""
-        return next(filter(processes, sorted(sides, key=lambda other: abs(other - side))))
-
-    def _predicate(self) -> Callable[[int], bool]:
-        """Return a function that tells if the net can process square images of a side."""
-        ops = cost.Shapes()
-        layers = [layer for _, layer in self.rebuild(ops=ops).children()]
-
-        @cache  # because most sides lead to the same shapes behind a few strides
-        def output(k: int, shape: tuple[int, ...]) -> tuple[int, ...] | None:
-            with suppress(ValueError):
-                return layers[k].forward(ops.shaped(shape, np.float32), training=False)[0].shape
-            return None
-
-        def processes(side: int) -> bool:
-            shape: tuple[int, ...] | None = (1, 3, side, side)
-            for k in range(len(layers)):
-                shape = output(k, shape) if shape else None
-            return shape is not None
-
-        return processes
+        return _nearest(_predicate(self.rebuild), 1, range(1, max(self.size) + 1))
 
     def explained(self, x: Array, error: ValueError) -> ValueError:
         """Return an error that names the images of the right size, or the error itself."""
@@ -71,17 +47,17 @@ class Images(NamedTuple):
         if self.fixed:
             fits = f"{self.size[0]} x {self.size[1]}"
             return ValueError(
-                f"{wrong} {fits}: resize them, or build the net with size=({rows}, {columns}) "
-                f"({error})"
+                f"{wrong} {fits}: resize them, or build the net with "
+                f"image_size=({rows}, {columns}) ({error})"
             )
-        processes = self._predicate()
+        processes = _predicate(self.rebuild)
         sides = range(1, max(rows, columns, *self.size) + 1)
-        smallest = self._nearest(processes, 1, sides)
+        smallest = _nearest(processes, 1, sides)
         if min(rows, columns) < smallest:
             fits, remedy = f"at least {smallest} x {smallest}", "choose a net for small images"
         else:
             sides = sides[smallest - 1 :]
-            nearest = [self._nearest(processes, side, sides) for side in (rows, columns)]
+            nearest = [_nearest(processes, side, sides) for side in (rows, columns)]
             if nearest == [rows, columns]:
                 return error
             fits, remedy = f"a size such as {nearest[0]} x {nearest[1]}", "crop them"
@@ -123,3 +99,29 @@ class Net(Chain):
     def size(self) -> tuple[int, int]:
         """Rows and columns of the images that the net is for."""
         return self.images.size
+
+
+@lru_cache(maxsize=4)  # of nets for which an error was raised
+def _predicate(rebuild: Callable[..., Chain]) -> Callable[[int], bool]:
+    """Return a function that tells if a net can process square images of a side."""
+    ops = cost.Shapes()
+    layers = [layer for _, layer in rebuild(ops=ops).children()]
+
+    @cache  # because most sides lead to the same shapes behind a few strides
+    def output(k: int, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+        with suppress(ValueError):
+            return layers[k].forward(ops.shaped(shape, np.float32), training=False)[0].shape
+        return None
+
+    def processes(side: int) -> bool:
+        shape: tuple[int, ...] | None = (1, 3, side, side)
+        for k in range(len(layers)):
+            shape = output(k, shape) if shape else None
+        return shape is not None
+
+    return processes
+
+
+def _nearest(processes: Callable[[int], bool], side: int, sides: range) -> int:
+    """Return the nearest to a side of those sides that the net can process, or else the last."""
+    return next(filter(processes, sorted(sides, key=lambda other: abs(other - side))), sides[-1])

@@ -176,6 +176,6 @@ def chosen_settings(model: str, se: SE, net: NetSettings, size: Any = None) -> d
     for name, default in NET_FIELDS.items():
         if name in own or getattr(net, name) != default:
             chosen[name] = getattr(net, name)
-    if "size" in own and size is not None:
-        chosen["size"] = size
+    if "image_size" in own and size is not None:
+        chosen["image_size"] = size
     return chosen

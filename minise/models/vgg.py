@@ -38,9 +38,9 @@ SMALLEST = 2 ** len(CHANNELS)  # every pool halves the image
 
 
 def vgg16(
-    num_classes: int, build: Build, *, size: int | Pair = 224, stem: str = "imagenet"
+    num_classes: int, build: Build, *, image_size: int | Pair = 224, stem: str = "imagenet"
 ) -> Chain:
-    """Return a net from images (N, 3, *size) to logits (N, num_classes).
+    """Return a net from images (N, 3, *image_size) to logits (N, num_classes).
 
     Parameters
     ----------
@@ -48,13 +48,13 @@ def vgg16(
         Outputs of the last layer.
     build : Build
         Back end, random numbers, dtype, width and SE settings; 64 width must be a whole number.
-    size : int or (int, int)
+    image_size : int or (int, int)
         Rows and columns of the images, at least 32; without effect for stem="cifar".
     stem : {"imagenet", "cifar"}
         Classifier of three dense layers, or of one after a global mean.
     """
     check_choice("vgg16", "stem", stem, ("imagenet", "cifar"))
-    rows, columns = (side // SMALLEST for side in pair("vgg16", "size", size, SMALLEST))
+    rows, columns = (side // SMALLEST for side in pair("vgg16", "image_size", image_size, SMALLEST))
     features, inputs = [], 3
     for k, channels in enumerate(build.scaled(*CHANNELS)):
         at_stage = build.at_stage(k + 1)
@@ -102,8 +102,7 @@ class FixedFlatten(Flatten):
         if x.shape[2:] != self.size:
             raise ValueError(
                 f"vgg16: images are {x.shape[2]} x {x.shape[3]} after the last pool, expected "
-                f"{self.size[0]} x {self.size[1]}: build the net with size=(rows, columns) of the "
-                "images"
+                f"{self.size[0]} x {self.size[1]}: build the net with image_size=(rows, columns)"
             )
         return super().forward(x, training)
 

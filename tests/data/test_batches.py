@@ -59,7 +59,8 @@ def test_a_batch_alone_is_the_batch_of_its_epoch(size, drop_last, epoch, **setti
 
 
 @pytest.mark.parametrize("prefetch", [0, 2])
-def test_an_epoch_from_a_later_batch_on(prefetch):
+@pytest.mark.parametrize("augment", [Augment(crop=1, cutout=3), Augment(resized_crop=True)])
+def test_an_epoch_from_a_later_batch_on(augment, prefetch):
     """Each start yields the same bits as the whole epoch, and decodes no image that it skips."""
     decoded = []
 
@@ -68,7 +69,8 @@ def test_an_epoch_from_a_later_batch_on(prefetch):
         return DATA.images[i]
 
     lazy = Dataset("lazy", LazyImages(read, N, 8, 8, cache_bytes=0), DATA.labels, DATA.classes)
-    settings = dict(mean=MEAN, std=STD, augment=Augment(crop=1, cutout=3), prefetch=prefetch)
+    pytest.importorskip("PIL.Image")
+    settings = dict(mean=MEAN, std=STD, augment=augment, prefetch=prefetch)
     source = Batches(lazy, 4, **settings)
     expected = list(batches(augment=settings["augment"]).epoch(3))
     for start in range(len(source) + 1):
@@ -88,12 +90,13 @@ def test_an_epoch_has_no_batch_before_0_or_after_its_end():
 
 
 @few
-@given(st.integers(1, N), st.integers(1, N))
-def test_an_image_does_not_depend_on_its_batch(size, other):
+@given(st.integers(1, N), st.integers(1, N), st.booleans())
+def test_an_image_does_not_depend_on_its_batch(size, other, resized_crop):
     """Only its index determines crop and flip: sorted by index, epochs are bit-identical."""
     sorted_epochs = []
     for way in (dict(size=size), dict(size=other, shuffle=False)):
-        epoch = batches(augment=Augment(), seed=5, **way).epoch(2)
+        augment = Augment(resized_crop=resized_crop)
+        epoch = batches(augment=augment, seed=5, **way).epoch(2)
         images, labels = (np.concatenate(part) for part in zip(*epoch, strict=True))
         sorted_epochs.append(images[np.argsort(labels)])
     np.testing.assert_array_equal(*sorted_epochs)

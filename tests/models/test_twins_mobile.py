@@ -58,13 +58,13 @@ def test_densenet121(stem, reduction):
 @pytest.mark.parametrize(("stem", "size"), [("imagenet", (64, 100)), ("cifar", (64, 70))])
 def test_vgg16(stem, size, reduction):
     """Masks of dropout are equal; 64x100 images end as 2x3, so that a wrong order would show."""
-    net = vgg16(CLASSES, build(1 / 32, reduction), size=size, stem=stem)
+    net = vgg16(CLASSES, build(1 / 32, reduction), image_size=size, stem=stem)
     pixels = 64 * 96 if stem == "imagenet" else None
     assert_twins(net, VGG16(1 / 32, CLASSES, pixels, reduction), (2, 3, *size))
 
 
 def test_vgg16_flattens_in_the_order_of_channels_also_from_channels_last_memory():
-    net = vgg16(CLASSES, build(1 / 8, None, ops=jit), size=(64, 96))
+    net = vgg16(CLASSES, build(1 / 8, None, ops=jit), image_size=(64, 96))
     x = np.random.default_rng(0).standard_normal((2, 3, 64, 96))
     features = net["features"].predict(x)
     assert not features.flags.c_contiguous

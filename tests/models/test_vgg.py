@@ -15,7 +15,7 @@ COUNTS = [
     ("se_vgg16", dict(bias=False), 138_361_768 + 226_304, 15_484.04),
     ("vgg16", dict(stem="cifar"), 14_724_042, 313.20),
     ("se_vgg16", dict(stem="cifar"), 14_954_834, 313.70),
-    ("vgg16", dict(size=32, num_classes=10), 33_642_442, 332.11),
+    ("vgg16", dict(image_size=32, num_classes=10), 33_642_442, 332.11),
 ]
 
 
@@ -47,7 +47,7 @@ def test_stages_of_se():
 
 
 def test_another_size():
-    net = models.build("vgg16", ops=cost.Shapes(), size=(64, 100))
+    net = models.build("vgg16", ops=cost.Shapes(), image_size=(64, 100))
     assert net["classifier.0"].params["weight"].shape == (4096, 512 * 2 * 3)
     net.forward(net.ops.shaped((1, 3, 64, 127), np.float32), training=True)  # ends as 2x3, too
 
@@ -55,12 +55,14 @@ def test_another_size():
 @pytest.mark.parametrize("size", [(32, 32), (96, 64), (64, 128)])
 def test_images_of_another_size(size):
     """96x64 images have as many pixels as 64x96, but the dense layer's weights would not fit."""
-    net = models.build("vgg16", ops=cost.Shapes(), size=(64, 96))
-    message = f"vgg16: images are {size[0]} x {size[1]}, expected 64 x 96: .* with size="
+    net = models.build("vgg16", ops=cost.Shapes(), image_size=(64, 96))
+    message = f"vgg16: images are {size[0]} x {size[1]}, expected 64 x 96: .* with image_size="
     with pytest.raises(ValueError, match=message):
         net.predict(net.ops.shaped((1, 3, *size), np.float32))
-    own = vgg16(2, nn.Build(rng=0, width=1 / 64), size=(64, 96))
-    message = r"after the last pool, expected 2 x 3: build the net with size=\(rows, columns\)"
+    own = vgg16(2, nn.Build(rng=0, width=1 / 64), image_size=(64, 96))
+    message = (
+        r"after the last pool, expected 2 x 3: build the net with image_size=\(rows, columns\)"
+    )
     for run in (own.predict, own.inference()):
         with pytest.raises(ValueError, match=message):
             run(np.zeros((1, 3, *size), np.float32))
@@ -69,7 +71,7 @@ def test_images_of_another_size(size):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (dict(size=31), "vgg16: size is 31, expected at least 32"),
+        (dict(image_size=31), "vgg16: image_size is 31, expected at least 32"),
         (dict(width=0.3), "width is 0.3, which leaves 19.2 of 64 channels"),
         (dict(site="pre"), "no SE blocks, but site is set"),
         (dict(stem="small"), "stem is 'small', expected one of imagenet, cifar"),

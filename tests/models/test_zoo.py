@@ -1,14 +1,19 @@
 """Every architecture, plain and with SE: gradients, training, folded inference, image sizes."""
 
+import ast
 import copy
+import io
+import sys
+import tokenize
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from minise import models, nn
 from minise.gradcheck import adapters
-from minise.ops import cost, wrap
+from minise.ops import wrap
 from minise.ops.backend import load_ops
 from minise.train import SGD, SoftmaxCrossEntropy, train_step
 from tests.models.zoo import NETS, REDUCTION, batch, small
@@ -21,6 +26,9 @@ BACK_ENDS = [("reference", name) for name in models.names()] + [
     for name in models.names()
 ]
 OVER_BACK_ENDS = pytest.mark.parametrize(("ops", "name"), BACK_ENDS)
+BUILDERS = [plain.builder for plain in models.named.ARCHITECTURES.values()]
+MODULES = {getattr(builder, "func", builder).__module__ for builder in BUILDERS}
+FILES = sorted(Path(sys.modules[name].__file__) for name in MODULES)
 LR = 0.1  # of a net that is not in LOWER_LR
 # many layers of few channels after a ReLU, without gates that shrink branches
 LOWER_LR = {"resnet110": 0.02, "se_resnet110": 0.02, "senet154": 0.005}
@@ -133,14 +141,40 @@ def test_gradients_of_jit_are_those_of_reference(name):
 def test_the_smallest_image_is_named(name):
     own, _ = NETS[name.removeprefix("se_")]
     se = dict(reduction=REDUCTION) if name.startswith("se_") else {}
-    net = models.build(name, **own, **se, ops=cost.Shapes())
+    net = models.build(name, **own, **se)
     smallest = net.images.smallest()
     if smallest == 1:
         return
     rows, columns = smallest - 1, smallest + 40
     x = np.zeros((1, 3, rows, columns), np.float32)
     message = f"{name}: images are {rows} x {columns}, expected (at least )?{smallest} x {smallest}"
-    net = models.build(name, **own, **se)
     for predict in (net.predict, net.inference()):
         with pytest.raises(ValueError, match=message):
             predict(x)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_an_architecture_is_declared_in_sixty_lines(path):
+    assert 10 < len(code_lines(path.read_text())) <= 60
+
+
+def code_lines(text):
+    """Return the numbers of the lines that have code, without comments and docstrings."""
+    tree = ast.parse(text)
+    documented = (node for node in ast.walk(tree) if hasattr(node, "body") and ast_docstring(node))
+    strings = [node.body[0] for node in documented]
+    docs = {n for node in strings for n in range(node.lineno, node.end_lineno + 1)}
+    skipped = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT)
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    lines = {
+        n
+        for t in tokens
+        if t.type not in skipped and t.string
+        for n in range(t.start[0], t.end[0] + 1)
+    }
+    return lines - docs
+
+
+def ast_docstring(node):
+    kinds = ast.Module, ast.ClassDef, ast.FunctionDef
+    return isinstance(node, kinds) and ast.get_docstring(node) is not None

@@ -16,7 +16,7 @@ NETS = {
     "bn_inception": (dict(width=1 / 32), 63),
     "inception_resnet_v2": (dict(width=1 / 16), 107),
     **{f"shake_shake26_2x{d}d": (dict(width=max(4 / d, 1 / 16)), 8) for d in (32, 64, 96)},
-    "vgg16": (dict(width=1 / 16, size=(64, 64)), 64),
+    "vgg16": (dict(width=1 / 16, image_size=(64, 64)), 64),
     "mobilenet": (dict(width=1 / 8), 40),
     "shufflenet": (dict(width=1 / 4), 64),
     "densenet121": (dict(width=1 / 16), 64),

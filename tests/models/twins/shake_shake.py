@@ -1,23 +1,9 @@
 """Shake-Shake in PyTorch, with the names of minise.models.shake_shake and shares from a test."""
 
 from tests.models.twins.compare import torch
+from tests.models.twins.squeeze import gate
 
 F = torch.nn.functional
-
-
-class SE(torch.nn.Module):
-    def __init__(self, channels, reduction):
-        super().__init__()
-        first = torch.nn.Linear(channels, max(1, channels // reduction))
-        second = torch.nn.Linear(first.out_features, channels)
-        self.fc = torch.nn.Sequential(first, torch.nn.ReLU(), second, torch.nn.Sigmoid())
-
-    def forward(self, x):
-        return x * self.fc(x.mean((2, 3)))[:, :, None, None]
-
-
-def gate(channels, reduction, here):
-    return SE(channels, reduction) if reduction and here else torch.nn.Identity()
 
 
 def conv(channels_in, channels, kernel, stride=1):
@@ -70,9 +56,10 @@ class Downsample(torch.nn.Module):
 class Unit(torch.nn.Module):
     def __init__(self, channels_in, channels, stride, shares, reduction, site):
         super().__init__()
-        gates = [gate(channels, reduction, site == "standard") for _ in range(2)]
+        each, after = (reduction if site == at else None for at in ("standard", "mix"))
+        gates = gate(channels, each), gate(channels, each)
         self.branch1, self.branch2 = (Branch(channels_in, channels, stride, se) for se in gates)
-        self.merge, self.se = Mix(*shares), gate(channels, reduction, site == "mix")
+        self.merge, self.se = Mix(*shares), gate(channels, after)
         self.downsample = torch.nn.Identity()
         if channels_in != channels:
             self.downsample = Downsample(channels_in, channels, stride)
