@@ -1,5 +1,8 @@
 """Residual nets for 32x32 images, plain and with SE blocks.
 
+A residual unit adds its branch to its input: a unit that computes nothing is the identity, and the
+gradient of the sum reaches every unit undivided, so that depth does not hinder training.
+
     conv 3x3, 16 channels - norm - ReLU
     n blocks of 16 channels, 32x32
     n blocks of 32 channels, 16x16      the first block has stride 2
@@ -9,6 +12,9 @@
 The depth is the number of layers with weights: 6 n + 2. Where the shape changes, the shortcut is
 option A (every second pixel, zeros for new channels: He's choice for CIFAR, no parameters) or B (a
 normalised 1x1 convolution).
+
+An SE block scales the branch after its last normalisation, before the sum, so that the shortcut
+stays ungated; SE.site chooses another place.
 
 Source: He et al., "Deep Residual Learning for Image Recognition", arXiv:1512.03385, section 4.2.
 SE blocks as in Hu et al., arXiv:1709.01507. resnet8, the smallest of the family, is for the
