@@ -27,9 +27,9 @@ as in torchvision. With stem="cifar", the stem is a 3x3 convolution of stride 1 
 paper's nets for CIFAR: 32x32 images end as 4x4.
 """
 
-from minise.checks import check_choice
-from minise.models.architecture import Architecture
-from minise.nn import AvgPool2d, Branches, Build, Chain, GlobalAvgPool2d, MaxPool2d
+from minise.models.architecture import Architecture, is_small
+from minise.models.resnet import max_pool
+from minise.nn import AvgPool2d, Branches, Build, Chain, GlobalAvgPool2d
 from minise.nn.compose import Child
 
 LAYERS = (6, 12, 24, 16)
@@ -49,15 +49,15 @@ def densenet121(num_classes: int, build: Build, *, stem: str = "imagenet") -> Ch
     stem : {"imagenet", "cifar"}
         conv 7x7 of stride 2, norm, ReLU and a max pool, or conv 3x3 of stride 1.
     """
-    check_choice("densenet121", "stem", stem, ("imagenet", "cifar"))
     growth = build.scale(GROWTH)
     channels = 2 * growth
-    features: list[Child] = [("conv0", build.conv(3, channels, 3))]
-    if stem == "imagenet":
+    if is_small(stem):
+        features: list[Child] = [("conv0", build.conv(3, channels, 3))]
+    else:
         features = [
             ("conv0", build.conv(3, channels, 7, 2)),
             ("norm0", build.norm_relu(channels)),
-            ("pool0", MaxPool2d(3, stride=2, padding=1, ops=build.ops)),
+            ("pool0", max_pool("torchvision", build)),
         ]
     for k, count in enumerate(LAYERS, 1):
         at_stage, layers = build.at_stage(k + 1), []
@@ -99,4 +99,4 @@ def transition(channels: int, build: Build) -> Chain:
     )
 
 
-NETS = {"densenet121": Architecture(densenet121, "DenseNet-121", stages=(2, 3, 4, 5))}
+NETS = {"densenet121": Architecture(densenet121, "DenseNet-121")}

@@ -21,8 +21,7 @@ table 3. Names of layers as in timm. With stem="cifar", the first convolution ha
 32x32 images end as 2x2.
 """
 
-from minise.checks import check_choice
-from minise.models.architecture import Architecture
+from minise.models.architecture import Architecture, is_small
 from minise.nn import Build, Chain, GlobalAvgPool2d, stages
 
 CHANNELS = (64, 128, 256, 512, 1024)
@@ -41,11 +40,10 @@ def mobilenet(num_classes: int, build: Build, *, stem: str = "imagenet") -> Chai
     stem : {"imagenet", "cifar"}
         Stride 2 or 1 of the first convolution.
     """
-    check_choice("mobilenet", "stem", stem, ("imagenet", "cifar"))
     first, *channels = build.scaled(32, *CHANNELS)
     blocks = [chain for _, chain in stages(separable, UNITS, channels, first, build)]
     return build.chain(
-        ("conv_stem", build.conv(3, first, 3, 2 if stem == "imagenet" else 1)),
+        ("conv_stem", build.conv(3, first, 3, 1 if is_small(stem) else 2)),
         ("bn1", build.norm_relu(first)),
         ("blocks", build.chain(*blocks)),
         ("global_pool", GlobalAvgPool2d(ops=build.ops)),

@@ -17,8 +17,9 @@ quickstart and tests; the paper's smallest is resnet20.
 
 from functools import partial
 
-from minise.models.architecture import UNIT_SITES, Architecture
+from minise.models.architecture import Architecture
 from minise.nn import Build, Chain, GlobalAvgPool2d, basic_block, stages
+from minise.nn.squeeze_excite import UNIT_SITES
 
 WIDTHS = (16, 32, 64)
 

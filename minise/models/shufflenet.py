@@ -25,11 +25,19 @@ arXiv:1709.01507, table 3. The input comes first in the concatenation, as in the
 stem="cifar", the first convolution has stride 1 and no pool follows: 32x32 images end as 4x4.
 """
 
-from minise.checks import check_choice
-from minise.models.architecture import Architecture
-from minise.nn import Branches, Build, Chain, ChannelShuffle, ReLU, Residual
+from minise.models.architecture import Architecture, is_small
+from minise.models.resnet import max_pool
+from minise.nn import (
+    AvgPool2d,
+    Branches,
+    Build,
+    Chain,
+    ChannelShuffle,
+    GlobalAvgPool2d,
+    ReLU,
+    Residual,
+)
 from minise.nn.compose import Child
-from minise.nn.pooling import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from minise.nn.residual import norm_tail
 
 UNITS = (4, 8, 4)
@@ -49,11 +57,8 @@ def shufflenet(num_classes: int, build: Build, *, stem: str = "imagenet") -> Cha
     stem : {"imagenet", "cifar"}
         First convolution with stride 2 and a max pool, or with stride 1 alone.
     """
-    check_choice("shufflenet", "stem", stem, ("imagenet", "cifar"))
     channels, group = build.scaled(24, 20)  # 20: inner channels of a group in the first units
-    stride, pool = 1, None
-    if stem == "imagenet":
-        stride, pool = 2, MaxPool2d(3, stride=2, padding=1, ops=build.ops)
+    stride, pool = (1, None) if is_small(stem) else (2, max_pool("torchvision", build))
     layers: list[Child] = [
         ("conv1", build.conv(3, channels, 3, stride)),
         ("bn1", build.norm_relu(channels)),

@@ -25,8 +25,8 @@ such a net processes images of any size from 32x32.
 
 from typing import Any
 
-from minise.checks import Array, Pair, check_choice
-from minise.models.architecture import Architecture
+from minise.checks import Array, Pair
+from minise.models.architecture import Architecture, is_small
 from minise.nn import Build, Chain, Dropout, Flatten, GlobalAvgPool2d, MaxPool2d, ReLU
 from minise.nn.layers import pair
 from minise.ops.backend import Backend
@@ -53,7 +53,6 @@ def vgg16(
     stem : {"imagenet", "cifar"}
         Classifier of three dense layers, or of one after a global mean.
     """
-    check_choice("vgg16", "stem", stem, ("imagenet", "cifar"))
     rows, columns = (side // SMALLEST for side in pair("vgg16", "image_size", image_size, SMALLEST))
     features, inputs = [], 3
     for k, channels in enumerate(build.scaled(*CHANNELS)):
@@ -63,11 +62,10 @@ def vgg16(
             features += [build.conv(inputs, channels, 3), build.norm_relu(channels), gate]
             inputs = channels
         features.append(MaxPool2d(2, ops=build.ops))
-    if stem == "cifar":
-        head = ("avgpool", GlobalAvgPool2d(ops=build.ops))
+    if is_small(stem):
         return build.chain(
             ("features", build.chain(*features)),
-            head,
+            ("avgpool", GlobalAvgPool2d(ops=build.ops)),
             ("classifier", build.linear(inputs, num_classes)),
         )
     hidden = build.scale(HIDDEN)

@@ -17,9 +17,10 @@ arXiv:1709.01507: at the end of each branch, before the sum.
 
 from functools import partial
 
-from minise.models.architecture import UNIT_SITES, Architecture
+from minise.models.architecture import Architecture
 from minise.nn import Build, Chain, GlobalAvgPool2d, preact_block, preact_bottleneck, stages
 from minise.nn.blocks import EXPANSION
+from minise.nn.squeeze_excite import UNIT_SITES
 
 WIDTHS = (16, 32, 64)
 
