@@ -1,26 +1,26 @@
 """DenseNet, plain and with SE blocks: each layer appends its channels to all channels before it.
 
-    conv 7x7, 64 channels, stride 2 - norm - ReLU    112x112
-    max pool 3x3, stride 2                            56x56
-     6 dense layers: 64 to 256 channels               56x56
-    transition: 128 channels                          28x28
-    12 dense layers: 128 to 512 channels              28x28
-    transition: 256 channels                          14x14
-    24 dense layers: 256 to 1024 channels             14x14
-    transition: 512 channels                            7x7
-    16 dense layers: 512 to 1024 channels               7x7
-    norm - ReLU - global mean - linear
+    stage 1    conv 7x7, 64 channels, stride 2 - norm - ReLU    112x112
+               max pool 3x3, stride 2                            56x56
+    stage 2     6 dense layers: 64 to 256 channels               56x56
+               transition: 128 channels                          28x28
+    stage 3    12 dense layers: 128 to 512 channels              28x28
+               transition: 256 channels                          14x14
+    stage 4    24 dense layers: 256 to 1024 channels             14x14
+               transition: 512 channels                            7x7
+    stage 5    16 dense layers: 512 to 1024 channels               7x7
+               norm - ReLU - global mean - linear
 
     dense layer     norm - ReLU - 1x1 to 128 channels - norm - ReLU - 3x3 to 32 channels; the input
                     and these 32 channels are the output
     transition      norm - ReLU - 1x1 to half of the channels - average pool 2x2, stride 2
 
 Every layer reads the features of all layers before it in its block, so none has to compute them
-again, and 32 new channels per layer (the growth) are enough. A layer's output is a copy of its
+again, and 32 new channels per layer (the growth rate) are enough. A layer's output is a copy of its
 input with the new channels appended, so memory grows with the square of a block's layers.
 
-An SE block follows each dense block and each transition, a placement of SE-DenseNets in Keras;
-DenseNets are not in the paper of Hu et al.
+An SE block follows each dense block and each transition. Hu et al. have no DenseNet; this is the
+placement of SE-DenseNets that others have published for Keras.
 
 Source: Huang et al., "Densely Connected Convolutional Networks", arXiv:1608.06993. Names of layers
 as in torchvision. With stem="cifar", the stem is a 3x3 convolution of stride 1 alone, as in the

@@ -1,12 +1,12 @@
 """MobileNet, plain and with SE blocks: convolutions split into a 3x3 and a 1x1 part.
 
-    conv 3x3, 32 channels, stride 2 - norm - ReLU    112x112
-    1 unit of 64 channels                            112x112
-    2 units of 128 channels                           56x56     the first unit has stride 2
-    2 units of 256 channels                           28x28     the first unit has stride 2
-    6 units of 512 channels                           14x14     the first unit has stride 2
-    2 units of 1024 channels                            7x7     the first unit has stride 2
-    global mean - linear
+    stage 1    conv 3x3, 32 channels, stride 2 - norm - ReLU    112x112
+    stage 2    1 unit of 64 channels                            112x112
+    stage 3    2 units of 128 channels                           56x56     the first has stride 2
+    stage 4    2 units of 256 channels                           28x28     the first has stride 2
+    stage 5    6 units of 512 channels                           14x14     the first has stride 2
+    stage 6    2 units of 1024 channels                            7x7     the first has stride 2
+               global mean - linear
 
 A unit has two convolutions, each followed by a normalisation and a ReLU: a depthwise one, 3x3 on
 every channel alone, and a pointwise one, 1x1 over all channels. For C channels, a 3x3 convolution

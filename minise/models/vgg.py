@@ -1,11 +1,12 @@
 """VGG-16 with normalisations, plain and with SE blocks: a chain of 3x3 convolutions.
 
-    2 convolutions of  64 channels, max pool    224x224
-    2 convolutions of 128 channels, max pool    112x112
-    3 convolutions of 256 channels, max pool     56x56
-    3 convolutions of 512 channels, max pool     28x28
-    3 convolutions of 512 channels, max pool     14x14
-    flatten 7x7x512 - linear 4096 - ReLU - dropout - linear 4096 - ReLU - dropout - linear
+    stage 1    2 convolutions of  64 channels, max pool    224x224
+    stage 2    2 convolutions of 128 channels, max pool    112x112
+    stage 3    3 convolutions of 256 channels, max pool     56x56
+    stage 4    3 convolutions of 512 channels, max pool     28x28
+    stage 5    3 convolutions of 512 channels, max pool     14x14
+               flatten 7x7x512 - linear 4096 - ReLU - dropout - linear 4096 - ReLU - dropout -
+               linear
 
 Each convolution is followed by a normalisation and a ReLU; pools are 2x2 with stride 2. Two 3x3
 convolutions see as many pixels as one 5x5, with fewer weights and a ReLU between. The first dense

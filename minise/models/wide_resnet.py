@@ -1,10 +1,10 @@
 """Wide residual nets for 32x32 images, plain and with SE blocks.
 
-    conv 3x3, 16 channels
-    n pre-activation blocks of 16 k channels, 32x32
-    n blocks of 32 k channels, 16x16      the first block has stride 2
-    n blocks of 64 k channels,  8x8       the first block has stride 2
-    norm - ReLU - global mean - linear
+    stage 1    conv 3x3, 16 channels
+    stage 2    n pre-activation units of 16 k channels, 32x32
+    stage 3    n units of 32 k channels, 16x16      the first unit has stride 2
+    stage 4    n units of 64 k channels,  8x8       the first unit has stride 2
+               norm - ReLU - global mean - linear
 
 WRN-d-k has d = 6 n + 4 layers and is k times as wide as the pre-activation ResNet, which is the
 case k = 1 (whose depth is counted as 6 n + 2, or with bottlenecks, whose stages have four times the
