@@ -3,11 +3,11 @@
 A residual unit adds its branch to its input: a unit that computes nothing is the identity, and the
 gradient of the sum reaches every unit undivided, so that depth does not hinder training.
 
-    conv 3x3, 16 channels - norm - ReLU
-    n blocks of 16 channels, 32x32
-    n blocks of 32 channels, 16x16      the first block has stride 2
-    n blocks of 64 channels,  8x8       the first block has stride 2
-    global mean - linear
+    stage 1    conv 3x3, 16 channels - norm - ReLU
+    stage 2    n units of 16 channels, 32x32
+    stage 3    n units of 32 channels, 16x16      the first unit has stride 2
+    stage 4    n units of 64 channels,  8x8       the first unit has stride 2
+               global mean - linear
 
 The depth is the number of layers with weights: 6 n + 2. Where the shape changes, the shortcut is
 option A (every second pixel, zeros for new channels: He's choice for CIFAR, no parameters) or B (a
@@ -17,14 +17,15 @@ An SE block scales the branch after its last normalisation, before the sum, so t
 stays ungated; SE.site chooses another place.
 
 Source: He et al., "Deep Residual Learning for Image Recognition", arXiv:1512.03385, section 4.2.
-SE blocks as in Hu et al., arXiv:1709.01507. resnet8, the smallest of the family, is for the
-quickstart and tests; the paper's smallest is resnet20.
+SE blocks as in Hu et al., arXiv:1709.01507: last on each branch, before the sum. resnet8, the
+smallest of the family, is for the quickstart and tests; the paper's smallest is resnet20.
 """
 
 from functools import partial
 
-from minise.models.architecture import UNIT_SITES, Architecture
+from minise.models.architecture import Architecture
 from minise.nn import Build, Chain, GlobalAvgPool2d, basic_block, stages
+from minise.nn.squeeze_excite import UNIT_SITES
 
 WIDTHS = (16, 32, 64)
 

@@ -19,7 +19,7 @@ UnitSite = Literal["standard", "pre", "post", "identity", "3x3"]  # of a residua
 Site = Literal[UnitSite, "mix", "all"]
 Squeeze = Literal["avg", "max", "none"]
 Gate = Literal["sigmoid", "tanh", "relu", "hard_sigmoid"]
-SITES = get_args(UnitSite)
+UNIT_SITES = get_args(UnitSite)
 
 
 @dataclass(frozen=True)
