@@ -16,6 +16,7 @@ README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", *sorted((ROOT / "tutorials" / "pages").glob("*.md"))]
 LINKED = [*PAGES, ROOT / "minise/bench/README.md", *sorted((ROOT / "tutorials").glob("*.md"))]
 LINKED += sorted((ROOT / ".github").glob("*.md"))
+LINKED += sorted((ROOT / "tutorials" / "pages" / "models").glob("*.md"))
 TEXT = {path.stem: path.read_text() for path in PAGES}
 COMMANDS = [
     "python3 -m venv .venv && .venv/bin/pip install -q -e . && .venv/bin/minise quickstart",
