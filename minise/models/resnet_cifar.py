@@ -1,7 +1,7 @@
 """Residual nets for 32x32 images, plain and with SE blocks.
 
-A residual unit adds its branch to its input: a unit that computes nothing is the identity, and the
-gradient of the sum reaches every unit undivided, so that depth does not hinder training.
+A residual unit adds its branch to its input: with a branch of zeros it is the identity, and the
+shortcut passes the gradient of the sum on unchanged, so that depth does not hinder training.
 
     stage 1    conv 3x3, 16 channels - norm - ReLU
     stage 2    n units of 16 channels, 32x32
@@ -13,12 +13,12 @@ The depth is the number of layers with weights: 6 n + 2. Where the shape changes
 option A (every second pixel, zeros for new channels: He's choice for CIFAR, no parameters) or B (a
 normalised 1x1 convolution).
 
-An SE block scales the branch after its last normalisation, before the sum, so that the shortcut
-stays ungated; SE.site chooses another place.
+An SE block scales the branch after its last normalisation, before the sum, so that no gate scales
+the shortcut; SE.site chooses another place.
 
 Source: He et al., "Deep Residual Learning for Image Recognition", arXiv:1512.03385, section 4.2.
-SE blocks as in Hu et al., arXiv:1709.01507: last on each branch, before the sum. resnet8, the
-smallest of the family, is for the quickstart and tests; the paper's smallest is resnet20.
+SE blocks as in Hu et al., arXiv:1709.01507. resnet8, the smallest of the family, is for the
+quickstart and tests; the paper's smallest is resnet20.
 """
 
 from functools import partial

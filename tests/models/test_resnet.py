@@ -1,6 +1,5 @@
 """ResNet and ResNeXt: the paper's parameters and multiply-accumulates, SE's stages and sites."""
 
-from functools import cache
 from math import prod
 
 import numpy as np
@@ -9,6 +8,7 @@ import pytest
 from minise import models, nn
 from minise.analysis import cost_of
 from minise.ops import cost
+from tests.models.zoo import on_shapes
 
 UNBIASED = dict(bias=False)
 # learnable parameters for 1000 classes: plain, SE with biases (r = 16), SE without biases
@@ -60,12 +60,6 @@ ABLATIONS = [
     (dict(squeeze="none"), ALL // 16, 28.1),
 ]
 STATISTICS = 2 * 26_560
-
-
-@cache
-def on_shapes(name, **settings):
-    """Return a net without numbers, built once."""
-    return models.build(name, ops=cost.Shapes(), **settings)
 
 
 def gigamacs(net):

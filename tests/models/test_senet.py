@@ -5,8 +5,8 @@ import pytest
 
 from minise import models
 from minise.analysis import cost_of
-from minise.ops import cost
-from tests.models.test_resnet import gigamacs, on_shapes
+from tests.models.test_resnet import gigamacs
+from tests.models.zoo import on_shapes
 
 
 def test_parameter_counts():
@@ -74,4 +74,4 @@ def test_stages():
 
 def test_it_has_no_stem_for_small_images():
     with pytest.raises(TypeError, match="model senet154 has no setting stem"):
-        models.build("senet154", ops=cost.Shapes(), stem="cifar")
+        on_shapes("senet154", stem="cifar")

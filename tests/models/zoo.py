@@ -1,8 +1,11 @@
 """Every architecture at a small width and image, for tests that run each of them."""
 
+from functools import cache
+
 import numpy as np
 
 from minise import models
+from minise.ops import cost
 
 # name: settings, and the side of an image for which the last stage still has several pixels
 NETS = {
@@ -22,6 +25,12 @@ NETS = {
     "densenet121": (dict(width=1 / 16), 64),
 }
 REDUCTION = 4
+
+
+@cache
+def on_shapes(name, **settings):
+    """Return a net by name without numbers, built once: its parameters are not drawn."""
+    return models.build(name, ops=cost.Shapes(), **settings)
 
 
 def small(name, **settings):
