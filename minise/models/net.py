@@ -39,9 +39,14 @@ class Images(NamedTuple):
         return _nearest(_predicate(self.rebuild), 1, range(1, max(self.size) + 1))
 
     def explained(self, x: Array, error: ValueError) -> ValueError:
-        """Return an error that suggests a size of images, or `error` if their size is valid."""
-        if getattr(x, "ndim", 0) != 4 or x.shape[1] != 3 or 0 in x.shape:
+        """Return an error that suggests images that fit, or `error` if x is not the cause."""
+        if getattr(x, "ndim", 0) != 4 or 0 in x.shape:
             return error
+        if x.shape[1] != 3:
+            last = "x.transpose(0, 3, 1, 2)" if x.shape[3] == 3 else "convert the images to RGB"
+            return ValueError(
+                f"{self.name}: x has shape {x.shape}, expected (N, 3, H, W): {last} ({error})"
+            )
         rows, columns = x.shape[2:]
         wrong = f"{self.name}: images are {rows} x {columns}, expected"
         if self.fixed:

@@ -54,6 +54,7 @@ class Build:
         if self.se is not None and not isinstance(self.se, SE):
             raise TypeError(f"Build: se is {self.se!r}, expected SE(reduction=…) or None")
         check_width("Build", self.width)
+        check_floating("Build", self.dtype)
         rng = generator("Build", self.rng)
         se_rng = rng.spawn(1)[0] if self.se_rng is None else generator("Build", self.se_rng)
         object.__setattr__(self, "rng", rng)
@@ -148,6 +149,16 @@ def check_width(where: str, width: float) -> float:
     return check_number(
         where, "width", width, f"a number above 0, up to {MAX_WIDTH:g}", 1e-6, MAX_WIDTH
     )
+
+
+def check_floating(where: str, dtype: Any) -> None:
+    """Raise TypeError unless parameters can have a dtype."""
+    try:
+        fits = dtype is not None and np.dtype(dtype).char in "fdgDG"
+    except TypeError:  # what it is, is in no list of NumPy's
+        fits = False
+    if not fits:
+        raise TypeError(f"{where}: dtype is {dtype!r}, expected np.float32 or np.float64")
 
 
 def as_fraction(width: float) -> Fraction:

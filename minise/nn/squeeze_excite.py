@@ -1,5 +1,6 @@
 """The SE block as a layer, and the settings for its use in a net."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -61,12 +62,18 @@ class SE:
 
     def __post_init__(self) -> None:
         """Raise ValueError or TypeError if a setting is not valid."""
-        check_integer("SE", "reduction", self.reduction, 1)
+        # a NumPy integer of few bits would overflow in products with numbers of channels
+        reduction = check_integer("SE", "reduction", self.reduction, 1)
+        object.__setattr__(self, "reduction", reduction)
         check_choice("SE", "site", self.site, get_args(Site))
         check_choice("SE", "squeeze", self.squeeze, SQUEEZES)
         check_choice("SE", "gate", self.gate, GATES)
         check_flag("SE", "bias", self.bias)
         if self.stages is not None:
+            if isinstance(self.stages, str | bytes) or not isinstance(self.stages, Iterable):
+                raise TypeError(
+                    f"SE: stages is {self.stages!r}, expected a tuple of integers such as (2, 3)"
+                )
             stages = sorted({check_integer("SE", "stages", stage, 1) for stage in self.stages})
             if not stages:
                 raise ValueError("SE: stages is (), expected at least one stage: None means all")
