@@ -25,9 +25,9 @@ class NetSettings:
     pooling without padding), or torchvision (v1.5: stride in the 3x3, padded pooling)."""
     stem: Literal["imagenet", "cifar"] = "imagenet"
     """First layers of nets for ImageNet: the paper's, or with cifar, for small images, a 3x3
-    convolution without stride or pooling."""
+    convolution without stride or pooling; of VGG, the last layers."""
     width: float = 1.0
-    """Factor on the numbers of channels of all layers."""
+    """Factor on the numbers of channels of all layers, which must stay whole."""
 
     def __post_init__(self) -> None:
         """Raise ValueError if a setting is not valid."""

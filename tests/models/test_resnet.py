@@ -176,9 +176,12 @@ def test_stem_for_small_images(name):
     assert on_shapes("resnet18", stem="cifar").parameter_count == plain
 
 
-@pytest.mark.parametrize("name", ["resnet50", "se_resnet50"])
-def test_initial_logits_are_moderate(name):
-    net = models.build(name, width=1 / 16, num_classes=10)
+@pytest.mark.parametrize(
+    ("name", "width"),
+    [("resnet50", 1 / 16), ("se_resnet50", 1 / 16), ("senet154", 1 / 32), ("se_senet154", 1 / 32)],
+)
+def test_initial_logits_are_moderate(name, width):
+    net = models.build(name, width=width, num_classes=10)
     x = np.random.default_rng(0).standard_normal((4, 3, 64, 64)).astype(np.float32)
     logits, _ = net.forward(x, training=True)
     assert 0.2 < logits.std() < 5

@@ -43,6 +43,6 @@ def small(name, **settings):
 
 
 def batch(side, count=3, seed=0):
-    """Return images (count, 3, side, side) and labels that brightness of a quadrant gives away."""
+    """Return random images (count, 3, side, side), and the labels 0 to 4 in turn."""
     rng = np.random.default_rng(seed)
     return rng.standard_normal((count, 3, side, side)), np.arange(count) % 5
