@@ -20,7 +20,7 @@ UnitSite = Literal["standard", "pre", "post", "identity", "3x3"]  # of a residua
 Site = Literal[UnitSite, "mix", "all"]
 Squeeze = Literal["avg", "max", "none"]
 Gate = Literal["sigmoid", "tanh", "relu", "hard_sigmoid"]
-SITES = get_args(UnitSite)
+UNIT_SITES = get_args(UnitSite)
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,9 @@ class SE:
         Whether the two dense layers have biases, as in the authors' nets; those of the paper's
         ablations have none.
     stages : tuple of int, optional
-        Stages of the net that have SE blocks, by default all. Stage 1 is the stem, as in the paper:
-        the stages of a ResNet for ImageNet are 2 to 5, those of a ResNet for CIFAR 2 to 4.
+        Stages of the net that have SE blocks, by default all. A ResNet for ImageNet has the stages
+        2 to 5 and one for CIFAR 2 to 4, because stage 1 is the stem; the page or file of each model
+        numbers its stages.
 
     Notes
     -----
