@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from minise import models
 from tests.tables import with_tables
 
 ROOT = Path(__file__).parents[1]
@@ -16,6 +15,7 @@ README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", *sorted((ROOT / "tutorials" / "pages").glob("*.md"))]
 LINKED = [*PAGES, ROOT / "minise/bench/README.md", *sorted((ROOT / "tutorials").glob("*.md"))]
 LINKED += sorted((ROOT / ".github").glob("*.md"))
+LINKED += sorted((ROOT / "tutorials" / "pages" / "models").glob("*.md"))
 TEXT = {path.stem: path.read_text() for path in PAGES}
 COMMANDS = [
     "python3 -m venv .venv && .venv/bin/pip install -q -e . && .venv/bin/minise quickstart",
@@ -126,19 +126,6 @@ def test_the_two_commands_stand_first_and_in_ci():
 
 def test_the_tables_of_ops_and_verbs_are_complete():
     assert with_tables(TEXT["reference"]) == TEXT["reference"], "run `python -m tests.tables`"
-
-
-def test_the_table_of_nets_is_right():
-    """Every number in a row is the count of that net, plain or SE, with one of its shortcuts."""
-    rows = re.findall(
-        r"^\| (\w+) (?:\(.*?\) )?\| ([\d,/ ]+) \| ([\d,/ ]+) \|$", TEXT["reference"], re.MULTILINE
-    )
-    assert len(rows) == 5
-    for name, plain, with_se in rows:
-        for cell, net in ((plain, name), (with_se, f"se_{name}")):
-            shortcuts = [{"shortcut": key} for key in "AB"] if name == "resnet20" else [{}]
-            counts = [models.build(net, **shortcut).parameter_count for shortcut in shortcuts]
-            assert cell == " / ".join(f"{count:,}" for count in counts)
 
 
 @pytest.mark.parametrize("page", LINKED, ids=lambda path: str(path.relative_to(ROOT)))

@@ -1,8 +1,7 @@
 """The ledger of a net: parameters, operations and bytes of every layer, and their totals.
 
 All numbers come from one training step on shapes (minise/ops/cost), so they describe the code that
-trains. The rules by which operations are counted stand in minise/ops/cost/counts.py, those for
-bytes in traffic.py.
+trains. minise/ops/cost/counts.py has the rules for operations, traffic.py those for bytes.
 """
 
 import copy
@@ -30,7 +29,7 @@ class Excitation(NamedTuple):
     biases: int
     formula: Fraction  # the paper's number of weights, 2 / r * C**2; the net rounds C / r down
     moved_forward: int  # bytes
-    moved_backward: int
+    moved_backward: int  # bytes
     saved: int  # bytes
 
 
@@ -210,9 +209,10 @@ def _step(
     training: bool,
     explain: bool = False,
 ) -> NetCost:
-    """Return the costs of a step on shapes, or of a computed one; its backward may be missing.
+    """Return the costs of a step on shapes or, if shapes is None, of a computed step.
 
-    With explain, the error of a model names its smallest image, which takes a search.
+    Outside training, an error of backward is ignored. With explain, the error of a model suggests a
+    size of images, which takes a search.
     """
     twin = copy.deepcopy(net) if shapes is None else on_shapes(net, shapes)
     if isinstance(twin, Net) and not explain:
@@ -233,7 +233,7 @@ def _step(
 
 
 def _row(name: str, row: Row, modules: list[Module], folds: Folds, counted: set[int]) -> LayerCost:
-    """Return one row; shared arrays count in the first layer that uses them."""
+    """Return the costs of a layer; shared arrays count in the first layer that uses them."""
     params = _unique((m.params.values() for m in modules), counted)
     states = ([a for n, a in m.state.items() if n.startswith("running_")] for m in modules)
     folded = sum(0 if id(a) in folds.gone else a.size + folds.biases.get(id(a), 0) for a in params)

@@ -1,4 +1,4 @@
-"""Count what the layers of a net do in a training step, from the calls of their ops.
+"""Count operations and bytes of the layers of a net in a training step, by the calls of their ops.
 
 A `Recording` is a back end around a back end of shapes (minise/ops/wrapper.py). It counts each call
 after it has run and stores no array, so that arrays live as long as without it: one step gives the
@@ -102,7 +102,7 @@ class Recording(Wrapper):
         arrays: Sequence[Any],
         settings: Mapping[str, Any],
     ) -> None:
-        """Count the arrays that the call makes as those of the layer."""
+        """Attribute the arrays that the call makes to the layer."""
         self._enter(layer)
 
     def observe(self, call: Call) -> None:
@@ -148,7 +148,7 @@ class Recording(Wrapper):
         *arguments: Any,
         **settings: Any,
     ) -> Any:
-        """Run a layer's forward, and count the arrays that it makes as those of the layer."""
+        """Run a layer's forward, and attribute the arrays that it makes to the layer."""
         if module is net:
             self._direction, self._steps = FORWARD, self._steps + 1
         self._enter(name)

@@ -1,4 +1,4 @@
-"""Show the costs of a net: as text, as Markdown, and as JSON."""
+"""Format the costs of a net as text, as Markdown and as JSON."""
 
 import json
 import textwrap

@@ -12,11 +12,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from minise.checks import Array
+from minise.checks import Array, Pair
 from minise.cli.words import FAILED, Failure, misuse, say
 from minise.nn import Layer
 
 if TYPE_CHECKING:
+    from minise.data import Batches
     from minise.train import Confusion
 
 MAX_CLASSES, WORST_CLASSES = 100, 30  # rows of eval's table: all, or of more classes the worst
@@ -51,14 +52,8 @@ def evaluate_run(
         root: Folder that contains the data sets; by default the run's folder of data sets.
         ops: Back end by name, or a file such as my_ops.py; by default the run's back end.
     """
-    from threadpoolctl import threadpool_limits
-
-    from minise.data import ImageError
     from minise.models.trained import check_named, checkpoint_of
-    from minise.ops.guard import NonFiniteError
-    from minise.train import Confusion, SoftmaxCrossEntropy, evaluate, ten_crop_logits
     from minise.train import checkpoint as checkpoints
-    from minise.train.run_folder import cores
     from minise.train.setup import (
         build_net,
         check_ops_file,
@@ -90,17 +85,8 @@ def evaluate_run(
     with misuse(), hint_at_moved_data(config, split, suggest=data is None and root is None):
         images = load_split(config, split, classes)
         batches = for_evaluation(images, saved.data, config.resized_crop, crops)
-    with (
-        threadpool_limits(min(config.threads, cores()) or 1, "blas"),
-        np.errstate(over="ignore", invalid="ignore"),  # the loss reports overflow
-    ):
-        confusion = Confusion(len(classes))
-        predict = ten_crop_logits(net, *images.images.shape[2:]) if crops > 1 else None
-        objective = SoftmaxCrossEntropy(net.ops)
-        try:
-            result = evaluate(net, batches, objective, confusion, predict=predict)
-        except (ImageError, NonFiniteError) as error:  # a broken file, or a NaN that a guard found
-            raise Failure(str(error)) from error
+    size = images.images.shape[2:] if crops > 1 else None
+    result, confusion = _evaluated(net, batches, len(classes), config.threads, size)
     console = Console()
     console.print(table_of_classes(classes, confusion.counts))
     say(
@@ -117,8 +103,32 @@ def evaluate_run(
     return 0
 
 
+def _evaluated(
+    net: Layer, batches: "Batches", classes: int, threads: int, ten_crops: Pair | None
+) -> tuple[dict[str, float], "Confusion"]:
+    """Return the loss and accuracy, and the confusion matrix; ten_crops is the size of a crop."""
+    from threadpoolctl import threadpool_limits
+
+    from minise.data import ImageError
+    from minise.ops.guard import NonFiniteError
+    from minise.train import Confusion, SoftmaxCrossEntropy, evaluate, ten_crop_logits
+    from minise.train.run_folder import cores
+
+    confusion, objective = Confusion(classes), SoftmaxCrossEntropy(net.ops)
+    with (
+        threadpool_limits(min(threads, cores()) or 1, "blas"),
+        np.errstate(over="ignore", invalid="ignore"),  # the loss reports overflow
+    ):
+        predict = ten_crop_logits(net, *ten_crops) if ten_crops else None
+        try:
+            result = evaluate(net, batches, objective, confusion, predict=predict)
+        except (ImageError, NonFiniteError) as error:  # a broken file, or a NaN that a guard found
+            raise Failure(str(error)) from error
+    return result, confusion
+
+
 def table_of_classes(classes: Sequence[str], counts: Array) -> Table:
-    """Return the accuracy of every class or, of many, of those with the lowest accuracy."""
+    """Return the accuracy of every class, or of more than 100 those with the lowest accuracy."""
     totals, title = counts.sum(axis=1), None
     shown = np.arange(len(classes))
     if len(classes) > MAX_CLASSES:

@@ -2,7 +2,7 @@
 
 from json import dumps
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 from rich.console import Console
@@ -13,6 +13,10 @@ from minise.cli.words import misuse, say
 from minise.models import NetSettings
 from minise.nn import SE
 
+if TYPE_CHECKING:
+    from minise.analysis import NetCost
+
+Convention = Literal["macs", "flops", "all"]
 TEXT_WIDTH = 100  # columns of the table of layers with bytes
 
 
@@ -26,7 +30,7 @@ def summary(
     ops: str | None = None,
     paper: bool = False,
     format: Literal["text", "json", "markdown"] = "text",
-    convention: Literal["macs", "flops", "all"] = "macs",
+    convention: Convention = "macs",
 ) -> int:
     """Show the layers of a net: shapes, parameters, operations.
 
@@ -50,12 +54,13 @@ def summary(
             jit, or cuda (not measured on a GPU).
         paper: Show only the totals by the conventions of the SENet paper.
         format: text, json (one document with all numbers), or markdown.
-        convention: Which operations are added: macs (as in the paper: convolutions, dense layers,
+        convention: Which operations count: macs (as in the paper: convolutions, dense layers,
             one multiplication per gated element), flops (2 per MAC), or all (2 per MAC, and one for
             each other operation, such as those of batch norm, ReLU and pooling).
     """
     from minise import models
-    from minise.analysis import cost_of, table
+    from minise.analysis import cost_of
+    from minise.analysis.table import json_text
     from minise.models.trained import chosen_settings
     from minise.ops.cost import Shapes
 
@@ -70,7 +75,6 @@ def summary(
                 f"summary: ops is {ops}, but batch_size is not set, so no memory is predicted: "
                 "pass --batch-size, for example 128"
             )
-        ops = ops or "reference"
         if model not in models.names() and Path(model).exists():
             built = models.load(model).net
             check_finite(built, Path(model))
@@ -78,26 +82,42 @@ def summary(
             settings = chosen_settings(model, se, net, size)
             shapes: Any = Shapes()  # no parameters are drawn
             built = models.build(model, num_classes=num_classes, ops=shapes, **settings)
-        cost = cost_of(built, size, 1 if batch_size is None else batch_size, ops)
+        images = 1 if batch_size is None else batch_size
+        cost = cost_of(built, size, images, ops or "reference")
     if format == "json":
-        document = table.json_text(cost, model, convention, paper=paper)
-        console.out(document, highlight=False)
-        return 0
-    if format == "markdown":
-        grids = table.grids_of(cost, convention, paper=paper, detail="full")
-        parts = [f"# {escaped(model)}", *(grid.markdown() for grid in grids)]
-        console.out("\n\n".join(parts), highlight=False)
-        return 0
+        console.out(json_text(cost, model, convention, paper=paper), highlight=False)
+    elif format == "markdown":
+        _print_markdown(console, cost, model, convention, paper)
+    else:
+        _print_text(console, cost, model, convention, paper)
+        if batch_size is not None and cost.memory is not None:
+            step = f"a training step on {batch_size} images with {ops or 'reference'}"
+            say(console, cost.memory.text(step))
+    return 0
+
+
+def _print_markdown(
+    console: Console, cost: "NetCost", title: str, convention: Convention, paper: bool
+) -> None:
+    from minise.analysis.table import grids_of
+
+    grids = grids_of(cost, convention, paper=paper, detail="full")
+    parts = [f"# {escaped(title)}", *(grid.markdown() for grid in grids)]
+    console.out("\n\n".join(parts), highlight=False)
+
+
+def _print_text(
+    console: Console, cost: "NetCost", title: str, convention: Convention, paper: bool
+) -> None:
+    """Print the tables, as wide as the terminal allows, and the totals in words."""
+    from minise.analysis.table import Detail, grids_of, totals_of
+
     if not console.is_terminal:
         console.width = max(console.width, TEXT_WIDTH)
-    detail: table.Detail = "wide" if console.width >= TEXT_WIDTH else "narrow"
-    grids = table.grids_of(cost, convention, paper=paper, detail=detail)
-    for grid, title in zip(grids, (model, *[None] * len(grids)), strict=False):
-        console.print(grid.rich(title))
+    detail: Detail = "wide" if console.width >= TEXT_WIDTH else "narrow"
+    for k, grid in enumerate(grids_of(cost, convention, paper=paper, detail=detail)):
+        console.print(grid.rich(None if k else title))
     if not paper:
-        say(console, table.totals_of(cost))
+        say(console, totals_of(cost))
     if not cost.training:
         say(console, "batch norm has one value per channel, so the net is in evaluation mode")
-    if batch_size is not None and cost.memory is not None:
-        say(console, cost.memory.text(f"a training step on {batch_size} images with {ops}"))
-    return 0

@@ -17,6 +17,7 @@ VERBS = {
     "verify": ("verify", "verify_runs"),
     "profile": ("profile", "profile"),
     "bench": ("bench", "bench"),
+    "reproduce": ("reproduce", "reproduce"),
     "guard": ("guard", "guard"),
     "site": ("site", "site"),
     "doctor": ("doctor", "doctor"),

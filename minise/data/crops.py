@@ -1,4 +1,4 @@
-"""Parts of images to cut out: a random one for training, the central one for evaluation.
+"""Choose the part of an image to cut out: random for training, central for evaluation.
 
 Source: Szegedy et al., "Going deeper with convolutions", arXiv:1409.4842, section 6, for the random
 area and aspect ratio. The paper draws the ratio in 3/4..4/3 without a distribution; here its
@@ -71,9 +71,9 @@ def central_box(height: int, width: int, rows: int = 1, columns: int = 1) -> Box
 
 
 def evaluation_size(size: int) -> int:
-    """Return the number of rows and columns to which images are scaled before a crop of size.
+    """Return the rows and columns to which images are scaled before a crop to size x size.
 
-    It is 8/7 of size, as 256 for 224 (Krizhevsky et al., "ImageNet classification with deep
+    The result is 8/7 of size, as 256 for 224 (Krizhevsky et al., "ImageNet classification with deep
     convolutional neural networks", NIPS 2012).
     """
     return round(size * 8 / 7)

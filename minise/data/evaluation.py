@@ -1,8 +1,8 @@
 """Images for the evaluation of a net that was trained on random resized crops.
 
-A random resized crop magnifies: on average, it shows half of the image. So evaluation magnifies,
-too, as Krizhevsky et al. (NIPS 2012) did: the shorter side of an image is scaled to 8/7 of the size
-of training, 256 for 224, and of its central square the net sees the centre, or ten crops.
+A random resized crop magnifies: on average, it has about half of the image's area. So evaluation
+magnifies too, as Krizhevsky et al. (NIPS 2012) did: the shorter side of an image is scaled to 8/7
+of the training size, 256 for 224, and the net gets the centre of its central square, or ten crops.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ from minise.data.streams import Words
 
 @dataclass(frozen=True)
 class CentreCrop:
-    """The central rows and columns of images, for `Batches` in the place of an augmentation."""
+    """The central rows and columns of images, as the `augment` of `Batches` for evaluation."""
 
     height: int
     width: int

@@ -98,7 +98,7 @@ def dataset_of(
 
 
 def fits_in_memory(nbytes: int) -> bool:
-    """Return True if images of so many bytes are decoded at once."""
+    """Return True if images of this total size are decoded at once."""
     return nbytes <= IN_MEMORY_BYTES
 
 

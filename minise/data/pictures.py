@@ -1,4 +1,4 @@
-"""Read a part of an image file with Pillow, an optional dependency, as 8 bits per channel."""
+"""Read an image file, or a part of it, as uint8 with Pillow, an optional dependency."""
 
 import math
 import os
@@ -157,7 +157,7 @@ def _reduce(file: Any, box: Box, size: Pair) -> int:
 
 
 def _scaled_part(image: Any, box: Box, size: Pair, factor: int = 1) -> NDArray[np.uint8]:
-    """Return a part of an RGB image that was reduced by a factor, in pixels of the whole one."""
+    """Return a part of an RGB image; the box is in pixels of the image before the reduction."""
     Image, _ = pillow()
     left, top = box.left / factor, box.top / factor
     right, bottom = (box.left + box.width) / factor, (box.top + box.height) / factor

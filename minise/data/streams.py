@@ -58,7 +58,7 @@ def rows(bits: np.random.Philox, start: int, count: int, width: int = ROW) -> Wo
 def rows_at(bits: np.random.Philox, which: NDArray[np.int64], width: int = ROW) -> Words:
     """Return the rows of a new stream with the indices `which`, drawing only these.
 
-    They are bit-identical to those of ``rows(bits, 0, count, width)[which]``; the stream stays new.
+    The result is bit-identical to ``rows(bits, 0, count, width)[which]``; bits is left unchanged.
     """
     start, counters = bits.state, -(-width // ROW)
     words = np.empty((len(which), counters * ROW), np.uint64)

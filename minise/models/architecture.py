@@ -1,4 +1,4 @@
-"""What `models.build` knows of an architecture, and the settings that architectures have."""
+"""Describe architectures for `models.build`: their builders, their settings, their SE blocks."""
 
 import inspect
 from collections.abc import Callable
@@ -14,7 +14,7 @@ SE_FIELDS = {field.name for field in fields(SE)}
 
 @dataclass(frozen=True)
 class NetSettings:
-    """Settings of nets that are not of their SE blocks; each net has some of them."""
+    """Settings of a net, without those of its SE blocks; each architecture has some of them."""
 
     where: ClassVar[str] = "build"  # with which error messages begin
 
@@ -25,9 +25,9 @@ class NetSettings:
     pooling without padding), or torchvision (v1.5: stride in the 3x3, padded pooling)."""
     stem: Literal["imagenet", "cifar"] = "imagenet"
     """First layers of nets for ImageNet: the paper's, or with cifar, for small images, a 3x3
-    convolution without stride or pooling."""
+    convolution without stride or pooling; of VGG, the last layers."""
     width: float = 1.0
-    """Factor on the numbers of channels of all layers."""
+    """Factor on the numbers of channels of all layers, which must stay whole."""
 
     def __post_init__(self) -> None:
         """Raise ValueError if a setting is not valid."""
@@ -36,6 +36,12 @@ class NetSettings:
             if choices := get_args(hints[field.name]):
                 check_choice(self.where, field.name, getattr(self, field.name), choices)
         object.__setattr__(self, "width", check_width(self.where, self.width))
+
+
+def is_small(stem: str) -> bool:
+    """Return whether a stem is "cifar", for small images; raise ValueError if it is unknown."""
+    check_choice("build", "stem", stem, ("imagenet", "cifar"))
+    return stem == "cifar"
 
 
 NET_FIELDS: dict[str, Any] = {field.name: field.default for field in fields(NetSettings)}
@@ -75,18 +81,15 @@ class Architecture:
         return (*(name for name in (*NET_FIELDS, "image_size") if name in parameters), "width")
 
     def images(self, stem: str = "imagenet") -> tuple[int, int]:
-        """Return the side of the images that the net is for, and the number of their classes."""
-        return (32, 10) if stem == "cifar" else (self.size, self.classes)
+        """Return the rows (and columns) and the number of classes of the images for a stem."""
+        return (32, 10) if is_small(stem) else (self.size, self.classes)
 
     def check_se(self, name: str, se: SE) -> None:
-        """Raise ValueError if SE blocks cannot have the site, or cannot be in the stages, of se."""
+        """Raise ValueError unless the architecture has the site and the stages of se."""
         check_choice(name, "site", se.site, self.sites)
         unknown = sorted(set(se.stages or ()) - set(self.stages))
         if unknown:
             raise ValueError(
                 f"{name}: stages is {se.stages}, expected stages from {self.stages[0]} to "
-                f"{self.stages[-1]}: stage 1 is the stem, as in the paper"
+                f"{self.stages[-1]}: leave out {', '.join(map(str, unknown))}"
             )
-
-
-UNIT_SITES: tuple[str, ...] = ("standard", "pre", "post", "identity", "3x3")

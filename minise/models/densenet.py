@@ -1,35 +1,35 @@
 """DenseNet, plain and with SE blocks: each layer appends its channels to all channels before it.
 
-    conv 7x7, 64 channels, stride 2 - norm - ReLU    112x112
-    max pool 3x3, stride 2                            56x56
-     6 dense layers: 64 to 256 channels               56x56
-    transition: 128 channels                          28x28
-    12 dense layers: 128 to 512 channels              28x28
-    transition: 256 channels                          14x14
-    24 dense layers: 256 to 1024 channels             14x14
-    transition: 512 channels                            7x7
-    16 dense layers: 512 to 1024 channels               7x7
-    norm - ReLU - global mean - linear
+    stage 1    conv 7x7, 64 channels, stride 2 - norm - ReLU    112x112
+               max pool 3x3, stride 2                            56x56
+    stage 2     6 dense layers: 64 to 256 channels               56x56
+               transition: 128 channels                          28x28
+    stage 3    12 dense layers: 128 to 512 channels              28x28
+               transition: 256 channels                          14x14
+    stage 4    24 dense layers: 256 to 1024 channels             14x14
+               transition: 512 channels                            7x7
+    stage 5    16 dense layers: 512 to 1024 channels               7x7
+               norm - ReLU - global mean - linear
 
     dense layer     norm - ReLU - 1x1 to 128 channels - norm - ReLU - 3x3 to 32 channels; the input
                     and these 32 channels are the output
     transition      norm - ReLU - 1x1 to half of the channels - average pool 2x2, stride 2
 
 Every layer reads the features of all layers before it in its block, so none has to compute them
-again, and 32 new channels per layer (the growth) are enough. A layer's output is a copy of its
+again, and 32 new channels per layer (the growth rate) are enough. A layer's output is a copy of its
 input with the new channels appended, so memory grows with the square of a block's layers.
 
-An SE block follows each dense block and each transition, a placement of SE-DenseNets in Keras;
-DenseNets are not in the paper of Hu et al.
+An SE block follows each dense block and each transition. Hu et al. have no DenseNet; this is the
+placement of SE-DenseNets that others have published for Keras.
 
 Source: Huang et al., "Densely Connected Convolutional Networks", arXiv:1608.06993. Names of layers
 as in torchvision. With stem="cifar", the stem is a 3x3 convolution of stride 1 alone, as in the
 paper's nets for CIFAR: 32x32 images end as 4x4.
 """
 
-from minise.checks import check_choice
-from minise.models.architecture import Architecture
-from minise.nn import AvgPool2d, Branches, Build, Chain, GlobalAvgPool2d, MaxPool2d
+from minise.models.architecture import Architecture, is_small
+from minise.models.resnet import max_pool
+from minise.nn import AvgPool2d, Branches, Build, Chain, GlobalAvgPool2d
 from minise.nn.compose import Child
 
 LAYERS = (6, 12, 24, 16)
@@ -49,15 +49,15 @@ def densenet121(num_classes: int, build: Build, *, stem: str = "imagenet") -> Ch
     stem : {"imagenet", "cifar"}
         conv 7x7 of stride 2, norm, ReLU and a max pool, or conv 3x3 of stride 1.
     """
-    check_choice("densenet121", "stem", stem, ("imagenet", "cifar"))
     growth = build.scale(GROWTH)
     channels = 2 * growth
-    features: list[Child] = [("conv0", build.conv(3, channels, 3))]
-    if stem == "imagenet":
+    if is_small(stem):
+        features: list[Child] = [("conv0", build.conv(3, channels, 3))]
+    else:
         features = [
             ("conv0", build.conv(3, channels, 7, 2)),
             ("norm0", build.norm_relu(channels)),
-            ("pool0", MaxPool2d(3, stride=2, padding=1, ops=build.ops)),
+            ("pool0", max_pool("torchvision", build)),
         ]
     for k, count in enumerate(LAYERS, 1):
         at_stage, layers = build.at_stage(k + 1), []
@@ -99,4 +99,4 @@ def transition(channels: int, build: Build) -> Chain:
     )
 
 
-NETS = {"densenet121": Architecture(densenet121, "DenseNet-121", stages=(2, 3, 4, 5))}
+NETS = {"densenet121": Architecture(densenet121, "DenseNet-121")}

@@ -25,7 +25,7 @@ but a convolution with stride 2 to (n + 1) // 2, so the modules 3c and 4e need e
 rows and the columns of an image are each 32 k - 1 to 32 k + 6, with k of at least 2.
 
 SE blocks are on the concatenated output of all ten modules, because there all branches share one
-gate; the module's digit is the stage of `SE.stages`.
+gate. The digit of a module is its stage in `SE.stages`.
 
 Source: Ioffe and Szegedy, "Batch Normalization", arXiv:1502.03167, appendix; the modules and SE
 blocks as in the authors' nets (BN-Inception and SE-BN-Inception for Caffe) of Hu et al.,
@@ -58,7 +58,15 @@ MODULES: dict[str, Branches] = {  # branches of convolutions (channels, kernel, 
 
 
 def bn_inception(num_classes: int, build: nn.Build) -> nn.Chain:
-    """Return a net from images (N, 3, H, W) to logits (N, num_classes)."""
+    """Return a net from images (N, 3, H, W) to logits (N, num_classes).
+
+    Parameters
+    ----------
+    num_classes : int
+        Outputs of the last layer.
+    build : Build
+        Back end, random numbers, dtype, width and SE settings; 32 width must be a whole number.
+    """
     stem, channels = build.scaled(64, 192)
     layers: list[tuple[str, nn.Layer]] = [
         ("conv1", build.conv_norm(3, stem, 7, 2)),

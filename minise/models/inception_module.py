@@ -1,4 +1,4 @@
-"""Inception modules, declared by tables.
+"""Build Inception modules from tables of their branches.
 
     BRANCHES = (
         [(64, 1)],
@@ -6,14 +6,14 @@
         [AVERAGE, (32, 1)],
     )
 
-A module has several branches with the same input, whose outputs are concatenated: there is a line
-for each branch. A branch is a sequence of parts, and a part one of
+A module has several branches with the same input and concatenates their outputs. Each line is a
+branch, a sequence of parts; a part is one of
 
     (channels, kernel, stride, padding)   convolution, normalisation, ReLU; by default stride is 1
                                           and padding keeps the size at stride 1
     AVERAGE                               a function of `ops` that returns a pool
 
-Numbers of channels are the paper's, and are multiplied by `build.width`.
+Numbers of channels are the paper's; `build.width` multiplies them.
 
 Source: Szegedy et al., "Going deeper with convolutions", arXiv:1409.4842.
 """
@@ -53,10 +53,10 @@ def sequence(channels: int, parts: Iterable[Part], build: nn.Build) -> tuple[lis
 def inception_branches(
     channels: int, branches: Branches, build: nn.Build, *, first: int
 ) -> tuple[nn.Branches, int]:
-    """Return a module from (N, channels, H, W), and the number of output channels.
+    """Return a module for inputs (N, channels, H, W), and its number of output channels.
 
-    Branches are named by index, from f"branch{first}" on. A branch without parts is left out, and
-    its index too; a branch with one part has this layer's names, without another index.
+    Branches are named by index, from f"branch{first}" on; a branch without parts is left out, but
+    its index counts. A branch with several parts is a Chain, one with a single part is this layer.
     """
     named, outputs = [], 0
     for k, parts in enumerate(branches, first):

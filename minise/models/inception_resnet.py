@@ -18,13 +18,13 @@ constant before the sum, which keeps training stable in so wide a net.
     conv2d_7b           1x1: 1536
     global mean - dropout - linear
 
-All convolutions but the projections have a normalisation, with eps 0.001, and a ReLU. Those with
-stride 2 and the stem's conv2d_2a and conv2d_4a have no padding, nor have the 3x3 pools with stride
-2; the mean over a window at the border does not count the padding.
+All convolutions but the projections have a normalisation, with eps 0.001, and a ReLU. Convolutions
+and 3x3 pools with stride 2 have no padding, nor have the stem's conv2d_2a and conv2d_4a; the mean
+over a window at the border does not count the padding.
 
 SE blocks are on the 40 residual branches, after the projection and before the factor, as in ResNets
 (site "standard"); with site "all" also on the outputs of mixed_5b, mixed_6a and mixed_7a, as in
-BN-Inception. The digit of a module is the stage of `SE.stages` of this module and the units after
+BN-Inception. The digit of a module is the stage in `SE.stages` of the module and the units after
 it: 5 (35x35), 6 (17x17) and 7 (8x8).
 
 Source: Szegedy et al., "Inception-v4, Inception-ResNet and the Impact of Residual Connections on
@@ -64,7 +64,16 @@ UNITS: dict[int, tuple[str, int, float, Branches]] = {  # name, number, factor, 
 
 
 def inception_resnet_v2(num_classes: int, build: nn.Build) -> nn.Chain:
-    """Return a net from images (N, 3, H, W) to logits (N, num_classes)."""
+    """Return a net from images (N, 3, H, W) to logits (N, num_classes).
+
+    Parameters
+    ----------
+    num_classes : int
+        Outputs of the last layer.
+    build : Build
+        Back end, random numbers, dtype, width and SE settings; 16 width must be a whole number. Its
+        eps is replaced by 0.001.
+    """
     build = replace(build, eps=EPS)
     stem, channels = sequence(3, STEM.values(), build)
     layers: list[tuple[str, nn.Layer]] = list(zip(STEM, stem, strict=True))

@@ -1,12 +1,12 @@
 """MobileNet, plain and with SE blocks: convolutions split into a 3x3 and a 1x1 part.
 
-    conv 3x3, 32 channels, stride 2 - norm - ReLU    112x112
-    1 unit of 64 channels                            112x112
-    2 units of 128 channels                           56x56     the first unit has stride 2
-    2 units of 256 channels                           28x28     the first unit has stride 2
-    6 units of 512 channels                           14x14     the first unit has stride 2
-    2 units of 1024 channels                            7x7     the first unit has stride 2
-    global mean - linear
+    stage 1    conv 3x3, 32 channels, stride 2 - norm - ReLU    112x112
+    stage 2    1 unit of 64 channels                            112x112
+    stage 3    2 units of 128 channels                           56x56     the first has stride 2
+    stage 4    2 units of 256 channels                           28x28     the first has stride 2
+    stage 5    6 units of 512 channels                           14x14     the first has stride 2
+    stage 6    2 units of 1024 channels                            7x7     the first has stride 2
+               global mean - linear
 
 A unit has two convolutions, each followed by a normalisation and a ReLU: a depthwise one, 3x3 on
 every channel alone, and a pointwise one, 1x1 over all channels. For C channels, a 3x3 convolution
@@ -21,8 +21,7 @@ table 3. Names of layers as in timm. With stem="cifar", the first convolution ha
 32x32 images end as 2x2.
 """
 
-from minise.checks import check_choice
-from minise.models.architecture import Architecture
+from minise.models.architecture import Architecture, is_small
 from minise.nn import Build, Chain, GlobalAvgPool2d, stages
 
 CHANNELS = (64, 128, 256, 512, 1024)
@@ -41,11 +40,10 @@ def mobilenet(num_classes: int, build: Build, *, stem: str = "imagenet") -> Chai
     stem : {"imagenet", "cifar"}
         Stride 2 or 1 of the first convolution.
     """
-    check_choice("mobilenet", "stem", stem, ("imagenet", "cifar"))
     first, *channels = build.scaled(32, *CHANNELS)
     blocks = [chain for _, chain in stages(separable, UNITS, channels, first, build)]
     return build.chain(
-        ("conv_stem", build.conv(3, first, 3, 2 if stem == "imagenet" else 1)),
+        ("conv_stem", build.conv(3, first, 3, 1 if is_small(stem) else 2)),
         ("bn1", build.norm_relu(first)),
         ("blocks", build.chain(*blocks)),
         ("global_pool", GlobalAvgPool2d(ops=build.ops)),

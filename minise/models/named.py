@@ -1,5 +1,6 @@
-"""Build nets by name; a plain net and its SE twin share one declaration."""
+"""The table of all architectures by name, and `build`, which makes a net of them."""
 
+from collections.abc import Callable
 from fractions import Fraction
 from functools import partial
 from typing import Any
@@ -49,7 +50,7 @@ def names() -> list[str]:
 
 
 def architecture(name: str) -> Architecture:
-    """Return the architecture of a name; with "se_" it is that of the plain net."""
+    """Return the architecture of a name; a net and its SE twin have the same."""
     if name not in names():
         hint = did_you_mean(name, names()) or ", expected a name such as resnet20 or se_resnet50:"
         raise ValueError(
@@ -102,8 +103,8 @@ def build(
     Raises
     ------
     ValueError
-        If the name or a setting's value is unknown, or leaves a fraction of a channel; the nearest
-        that works is suggested.
+        If the name or a setting's value is unknown, or if the width leaves a fraction of a channel;
+        the message names the nearest that is valid.
     TypeError
         If the net has no such setting, or rng is neither a generator nor a seed.
 
@@ -114,12 +115,7 @@ def build(
     """
     plain = architecture(name)
     se = _chosen_se(name, se, settings)
-    if unknown := settings.keys() - set(plain.settings()):
-        wanted = [*plain.settings(), *(sorted(SE_FIELDS) if se else [])]
-        raise TypeError(
-            f"model {name} has no setting {', '.join(sorted(unknown))}, expected any of: "
-            f"{', '.join(wanted)}"
-        )
+    _check_settings(name, se, settings)
     net_settings = NetSettings(**{k: v for k, v in settings.items() if k in NET_FIELDS})
     side, classes = plain.images(net_settings.stem)
     num_classes = classes if num_classes is None else num_classes
@@ -129,8 +125,6 @@ def build(
         settings["image_size"] = size
     ops = load_ops(ops) if isinstance(ops, str) else ops
     own = {key: value for key, value in settings.items() if key != "width"}
-    if se is not None:
-        plain.check_se(name, se)
 
     def made(ops: Backend, width: float, rng: Rng) -> Chain:
         parts = Build(ops, rng, dtype, se, width=width)
@@ -166,8 +160,23 @@ def _chosen_se(name: str, se: SE | None, settings: dict[str, Any]) -> SE | None:
     return None
 
 
-def _with_nearest_width(name: str, width: float, error: ValueError, made: Any) -> ValueError:
-    """Return an error that names the nearest width of which a net can be built."""
+def _check_settings(name: str, se: SE | None, settings: dict[str, Any]) -> None:
+    """Raise TypeError for a setting that the net does not have, ValueError for such a site."""
+    plain = architecture(name)
+    if unknown := settings.keys() - set(plain.settings()):
+        wanted = [*plain.settings(), *(sorted(SE_FIELDS) if se else [])]
+        raise TypeError(
+            f"model {name} has no setting {', '.join(sorted(unknown))}, expected any of: "
+            f"{', '.join(wanted)}"
+        )
+    if se is not None:
+        plain.check_se(name, se)
+
+
+def _with_nearest_width(
+    name: str, width: float, error: ValueError, made: Callable[..., Chain]
+) -> ValueError:
+    """Return an error that names the nearest width with which the net can be built."""
     steps = round(as_fraction(width) / WIDTH_STEP)
     for distance in range(steps + round(1 / WIDTH_STEP)):
         for step in (steps - distance, steps + distance):
@@ -184,7 +193,7 @@ def _with_nearest_width(name: str, width: float, error: ValueError, made: Any) -
 
 
 def _check_reduction(name: str, net: Chain) -> None:
-    """Raise ValueError if the reduction of SE blocks exceeds the channels of each of them."""
+    """Raise ValueError if the reduction exceeds the number of channels of every SE block."""
     blocks = [module for _, module in net.layers() if isinstance(module, SEBlock)]
     widest = max((len(block.params["fc.2.weight"]) for block in blocks), default=0)
     if blocks and blocks[0].se.reduction > widest:

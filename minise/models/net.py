@@ -1,4 +1,4 @@
-"""Nets that know their name and their images, and say which images they can process."""
+"""A net that knows its name and the size of its images, for errors about images of other sizes."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -35,13 +35,18 @@ class Images(NamedTuple):
     rebuild: Callable[..., Chain]
 
     def smallest(self) -> int:
-        """Return the side of the smallest square image that the net can process."""
+        """Return the number of rows of the smallest square image that the net can process."""
         return _nearest(_predicate(self.rebuild), 1, range(1, max(self.size) + 1))
 
     def explained(self, x: Array, error: ValueError) -> ValueError:
-        """Return an error that names the images of the right size, or the error itself."""
-        if getattr(x, "ndim", 0) != 4 or x.shape[1] != 3 or 0 in x.shape:
+        """Return an error that suggests images that fit, or `error` if x is not the cause."""
+        if getattr(x, "ndim", 0) != 4 or 0 in x.shape:
             return error
+        if x.shape[1] != 3:
+            last = "x.transpose(0, 3, 1, 2)" if x.shape[3] == 3 else "convert the images to RGB"
+            return ValueError(
+                f"{self.name}: x has shape {x.shape}, expected (N, 3, H, W): {last} ({error})"
+            )
         rows, columns = x.shape[2:]
         wrong = f"{self.name}: images are {rows} x {columns}, expected"
         if self.fixed:
@@ -103,11 +108,11 @@ class Net(Chain):
 
 @lru_cache(maxsize=4)  # of nets for which an error was raised
 def _predicate(rebuild: Callable[..., Chain]) -> Callable[[int], bool]:
-    """Return a function that tells if a net can process square images of a side."""
+    """Return a function of a number of rows: whether the net can process such square images."""
     ops = cost.Shapes()
     layers = [layer for _, layer in rebuild(ops=ops).children()]
 
-    @cache  # because most sides lead to the same shapes behind a few strides
+    @cache  # most sides lead to the same shapes after a few strides
     def output(k: int, shape: tuple[int, ...]) -> tuple[int, ...] | None:
         with suppress(ValueError):
             return layers[k].forward(ops.shaped(shape, np.float32), training=False)[0].shape
@@ -123,5 +128,5 @@ def _predicate(rebuild: Callable[..., Chain]) -> Callable[[int], bool]:
 
 
 def _nearest(processes: Callable[[int], bool], side: int, sides: range) -> int:
-    """Return the nearest to a side of those sides that the net can process, or else the last."""
+    """Return the side nearest to `side` that the net can process, or the last if it can none."""
     return next(filter(processes, sorted(sides, key=lambda other: abs(other - side))), sides[-1])

@@ -31,9 +31,10 @@ Source: He et al., "Deep Residual Learning for Image Recognition", arXiv:1512.03
 from functools import partial
 
 from minise.checks import check_choice
-from minise.models.architecture import UNIT_SITES, Architecture
+from minise.models.architecture import Architecture, is_small
 from minise.nn import Build, Chain, GlobalAvgPool2d, MaxPool2d, basic_block, bottleneck, stages
 from minise.nn.blocks import EXPANSION, Unit
+from minise.nn.squeeze_excite import UNIT_SITES
 
 UNITS = {  # n2 to n5, by depth
     18: (2, 2, 2, 2),
@@ -86,11 +87,10 @@ def resnext(
 def _net(
     depth: int, expansion: int, unit: Unit, num_classes: int, build: Build, geometry: str, stem: str
 ) -> Chain:
-    check_choice("resnet", "stem", stem, ("imagenet", "cifar"))
     if depth not in UNITS:
         raise ValueError(f"resnet: depth is {depth}, expected one of {', '.join(map(str, UNITS))}")
     widths = build.scaled(64, 128, 256, 512)
-    small, pool = stem == "cifar", max_pool(geometry, build)
+    small, pool = is_small(stem), max_pool(geometry, build)
     return build.chain(
         ("conv1", build.conv(3, widths[0], *((3, 1) if small else (7, 2)))),
         ("bn1", build.norm_relu(widths[0])),
@@ -109,12 +109,9 @@ def max_pool(geometry: str, build: Build) -> MaxPool2d:
     return MaxPool2d(3, stride=2, padding=1, ops=build.ops)
 
 
+RESNETS = {f"resnet{d}": (partial(resnet, d), f"ResNet-{d}") for d in UNITS}
+RESNEXTS = {f"resnext{d}_32x4d": (partial(resnext, d), f"ResNeXt-{d} 32x4d") for d in (50, 101)}
 NETS = {
-    f"resnet{depth}": Architecture(partial(resnet, depth), f"ResNet-{depth}", sites=UNIT_SITES)
-    for depth in UNITS
+    name: Architecture(builder, title, sites=UNIT_SITES)
+    for name, (builder, title) in (RESNETS | RESNEXTS).items()
 }
-for depth in (50, 101):
-    builder = partial(resnext, depth)
-    NETS[f"resnext{depth}_32x4d"] = Architecture(
-        builder, f"ResNeXt-{depth} 32x4d", sites=UNIT_SITES
-    )

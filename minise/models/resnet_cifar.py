@@ -1,14 +1,20 @@
 """Residual nets for 32x32 images, plain and with SE blocks.
 
-    conv 3x3, 16 channels - norm - ReLU
-    n blocks of 16 channels, 32x32
-    n blocks of 32 channels, 16x16      the first block has stride 2
-    n blocks of 64 channels,  8x8       the first block has stride 2
-    global mean - linear
+A residual unit adds its branch to its input: with a branch of zeros it is the identity, and the
+shortcut passes the gradient of the sum on unchanged, so that depth does not hinder training.
+
+    stage 1    conv 3x3, 16 channels - norm - ReLU
+    stage 2    n units of 16 channels, 32x32
+    stage 3    n units of 32 channels, 16x16      the first unit has stride 2
+    stage 4    n units of 64 channels,  8x8       the first unit has stride 2
+               global mean - linear
 
 The depth is the number of layers with weights: 6 n + 2. Where the shape changes, the shortcut is
 option A (every second pixel, zeros for new channels: He's choice for CIFAR, no parameters) or B (a
 normalised 1x1 convolution).
+
+An SE block scales the branch after its last normalisation, before the sum, so that no gate scales
+the shortcut; SE.site chooses another place.
 
 Source: He et al., "Deep Residual Learning for Image Recognition", arXiv:1512.03385, section 4.2.
 SE blocks as in Hu et al., arXiv:1709.01507. resnet8, the smallest of the family, is for the
@@ -17,8 +23,9 @@ quickstart and tests; the paper's smallest is resnet20.
 
 from functools import partial
 
-from minise.models.architecture import UNIT_SITES, Architecture
+from minise.models.architecture import Architecture
 from minise.nn import Build, Chain, GlobalAvgPool2d, basic_block, stages
+from minise.nn.squeeze_excite import UNIT_SITES
 
 WIDTHS = (16, 32, 64)
 

@@ -27,10 +27,11 @@ prototxt file. The parameters have the names of timm's `senet154`.
 
 from functools import partial
 
-from minise.models.architecture import UNIT_SITES, Architecture
+from minise.models.architecture import Architecture
 from minise.models.resnet import UNITS, max_pool
 from minise.nn import Build, Chain, Dropout, GlobalAvgPool2d, bottleneck, stages
 from minise.nn.blocks import EXPANSION
+from minise.nn.squeeze_excite import UNIT_SITES
 
 DROPOUT = 0.2
 

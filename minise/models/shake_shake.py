@@ -1,17 +1,17 @@
 """Shake-Shake nets for 32x32 images: residual units with two branches, mixed by random shares.
 
-    conv 3x3, 16 channels - norm
-    4 units of d channels, 32x32        d is 32, 64 or 96
-    4 units of 2 d channels, 16x16      the first unit has stride 2
-    4 units of 4 d channels,  8x8       the first unit has stride 2
-    ReLU - global mean - linear
+    stage 1    conv 3x3, 16 channels - norm
+    stage 2    4 units of d channels, 32x32        d is 32, 64 or 96
+    stage 3    4 units of 2 d channels, 16x16      the first unit has stride 2
+    stage 4    4 units of 4 d channels,  8x8       the first unit has stride 2
+               ReLU - global mean - linear
 
     unit      relu(x) - two branches - mix, sum with the shortcut; no ReLU follows the sum
     branch    conv 3x3, norm, ReLU, conv 3x3, norm, SE at site "standard"
     mix       alpha * branch1 + (1 - alpha) * branch2, SE at site "mix"
 
-In training every image of a batch has its own alpha, and in backward another random share beta
-stands in its place (minise.nn.Shake): the two branches cannot rely on each other, and no gradient
+In training every image of a batch has its own random alpha, which backward replaces by another
+random share beta (minise.nn.Shake): the two branches cannot rely on each other, and no gradient
 tells a branch how large its share of the output was. In evaluation both shares are 1/2.
 
 A unit that changes the number of channels has a shortcut of two 1x1 convolutions, each to half of

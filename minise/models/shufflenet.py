@@ -1,35 +1,43 @@
 """ShuffleNet, plain and with SE blocks: residual units whose 1x1 convolutions have groups, too.
 
-    conv 3x3, 24 channels, stride 2 - norm - ReLU    112x112
-    max pool 3x3, stride 2                            56x56
-     4 units of 240 channels                          28x28     the first unit has stride 2
-     8 units of 480 channels                          14x14     the first unit has stride 2
-     4 units of 960 channels                            7x7     the first unit has stride 2
-    global mean - linear
+    stage 1    conv 3x3, 24 channels, stride 2 - norm - ReLU    112x112
+               max pool 3x3, stride 2                            56x56
+    stage 2     4 units of 240 channels                          28x28     the first has stride 2
+    stage 3     8 units of 480 channels                          14x14     the first has stride 2
+    stage 4     4 units of 960 channels                            7x7     the first has stride 2
+               global mean - linear
 
     unit      1x1 in 3 groups to a quarter of the channels - norm - ReLU - channel shuffle -
               3x3 depthwise - norm - 1x1 in 3 groups - norm - SE; sum with the input; ReLU
 
 Groups of channels that never meet would be three nets side by side: the shuffle gives each group of
 the next convolution a third of the channels of every group before. A unit of stride 2 has no sum:
-the branch's output is appended to the input, average-pooled (3x3, stride 2), and adds only the
-channels that the input lacks. The first 1x1 of all has no groups, because its input has only 24
-channels.
+it concatenates the input, average-pooled (3x3, stride 2), and the branch, which has only the
+channels that the input lacks. The first 1x1 convolution of the net has no groups, because its input
+has only 24 channels.
 
 The SE block is last on the branch, before the sum or the concatenation, as in a ResNet. Hu et al.
-do not state the place; they report 0.6 million parameters more than without SE, which are 0.61 here
-and would be 0.72 at the end of the units.
+do not state the place; they report 0.6 million parameters more than without SE. Without biases
+these are 0.61 million here, and would be 0.72 million at the end of the units.
 
 Source: Zhang et al., "ShuffleNet", arXiv:1707.01083, with g = 3 groups; SE blocks as in Hu et al.,
-arXiv:1709.01507, table 3. The input comes first in the concatenation, as in the authors' code. With
+arXiv:1709.01507, table 3. The input is first in the concatenation, as in the authors' code. With
 stem="cifar", the first convolution has stride 1 and no pool follows: 32x32 images end as 4x4.
 """
 
-from minise.checks import check_choice
-from minise.models.architecture import Architecture
-from minise.nn import Branches, Build, Chain, ChannelShuffle, ReLU, Residual
+from minise.models.architecture import Architecture, is_small
+from minise.models.resnet import max_pool
+from minise.nn import (
+    AvgPool2d,
+    Branches,
+    Build,
+    Chain,
+    ChannelShuffle,
+    GlobalAvgPool2d,
+    ReLU,
+    Residual,
+)
 from minise.nn.compose import Child
-from minise.nn.pooling import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from minise.nn.residual import norm_tail
 
 UNITS = (4, 8, 4)
@@ -49,11 +57,8 @@ def shufflenet(num_classes: int, build: Build, *, stem: str = "imagenet") -> Cha
     stem : {"imagenet", "cifar"}
         First convolution with stride 2 and a max pool, or with stride 1 alone.
     """
-    check_choice("shufflenet", "stem", stem, ("imagenet", "cifar"))
     channels, group = build.scaled(24, 20)  # 20: inner channels of a group in the first units
-    stride, pool = 1, None
-    if stem == "imagenet":
-        stride, pool = 2, MaxPool2d(3, stride=2, padding=1, ops=build.ops)
+    stride, pool = (1, None) if is_small(stem) else (2, max_pool("torchvision", build))
     layers: list[Child] = [
         ("conv1", build.conv(3, channels, 3, stride)),
         ("bn1", build.norm_relu(channels)),
@@ -75,9 +80,10 @@ def shufflenet(num_classes: int, build: Build, *, stem: str = "imagenet") -> Cha
 
 
 def shuffle_unit(channels_in: int, channels: int, build: Build, groups: int) -> Chain:
-    """Return a unit to `channels` channels: at stride 1 if these are channels_in, else at stride 2.
+    """Return a unit from channels_in to `channels` channels.
 
-    The first 1x1 convolution has `groups` groups.
+    If the numbers are equal, its stride is 1 and it adds the input; otherwise its stride is 2 and
+    it concatenates. The first 1x1 convolution has `groups` groups.
     """
     inner, joins = channels // 4, channels != channels_in
     new = channels - channels_in if joins else channels

@@ -1,11 +1,12 @@
 """VGG-16 with normalisations, plain and with SE blocks: a chain of 3x3 convolutions.
 
-    2 convolutions of  64 channels, max pool    224x224
-    2 convolutions of 128 channels, max pool    112x112
-    3 convolutions of 256 channels, max pool     56x56
-    3 convolutions of 512 channels, max pool     28x28
-    3 convolutions of 512 channels, max pool     14x14
-    flatten 7x7x512 - linear 4096 - ReLU - dropout - linear 4096 - ReLU - dropout - linear
+    stage 1    2 convolutions of  64 channels, max pool    224x224
+    stage 2    2 convolutions of 128 channels, max pool    112x112
+    stage 3    3 convolutions of 256 channels, max pool     56x56
+    stage 4    3 convolutions of 512 channels, max pool     28x28
+    stage 5    3 convolutions of 512 channels, max pool     14x14
+               flatten 7x7x512 - linear 4096 - ReLU - dropout - linear 4096 - ReLU - dropout -
+               linear
 
 Each convolution is followed by a normalisation and a ReLU; pools are 2x2 with stride 2. Two 3x3
 convolutions see as many pixels as one 5x5, with fewer weights and a ReLU between. The first dense
@@ -25,8 +26,8 @@ such a net processes images of any size from 32x32.
 
 from typing import Any
 
-from minise.checks import Array, Pair, check_choice
-from minise.models.architecture import Architecture
+from minise.checks import Array, Pair
+from minise.models.architecture import Architecture, is_small
 from minise.nn import Build, Chain, Dropout, Flatten, GlobalAvgPool2d, MaxPool2d, ReLU
 from minise.nn.layers import pair
 from minise.ops.backend import Backend
@@ -53,7 +54,6 @@ def vgg16(
     stem : {"imagenet", "cifar"}
         Classifier of three dense layers, or of one after a global mean.
     """
-    check_choice("vgg16", "stem", stem, ("imagenet", "cifar"))
     rows, columns = (side // SMALLEST for side in pair("vgg16", "image_size", image_size, SMALLEST))
     features, inputs = [], 3
     for k, channels in enumerate(build.scaled(*CHANNELS)):
@@ -63,11 +63,10 @@ def vgg16(
             features += [build.conv(inputs, channels, 3), build.norm_relu(channels), gate]
             inputs = channels
         features.append(MaxPool2d(2, ops=build.ops))
-    if stem == "cifar":
-        head = ("avgpool", GlobalAvgPool2d(ops=build.ops))
+    if is_small(stem):
         return build.chain(
             ("features", build.chain(*features)),
-            head,
+            ("avgpool", GlobalAvgPool2d(ops=build.ops)),
             ("classifier", build.linear(inputs, num_classes)),
         )
     hidden = build.scale(HIDDEN)

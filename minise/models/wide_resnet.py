@@ -1,25 +1,32 @@
-"""Wide residual nets for 32x32 images, plain and with SE blocks.
+"""Wide and pre-activation residual nets for 32x32 images, plain and with SE blocks.
 
-    conv 3x3, 16 channels
-    n pre-activation blocks of 16 k channels, 32x32
-    n blocks of 32 k channels, 16x16      the first block has stride 2
-    n blocks of 64 k channels,  8x8       the first block has stride 2
-    norm - ReLU - global mean - linear
+Pre-activation units have the normalisation and the ReLU before each convolution and none after the
+sum, so that nothing but sums lies on the path of the shortcuts. Wide nets have few units with many
+channels, which processors compute faster than many units with few.
+
+    stage 1    conv 3x3, 16 channels
+    stage 2    n pre-activation units of 16 k channels, 32x32
+    stage 3    n units of 32 k channels, 16x16      the first unit has stride 2
+    stage 4    n units of 64 k channels,  8x8       the first unit has stride 2
+               norm - ReLU - global mean - linear
 
 WRN-d-k has d = 6 n + 4 layers and is k times as wide as the pre-activation ResNet, which is the
 case k = 1 (whose depth is counted as 6 n + 2, or with bottlenecks, whose stages have four times the
 output channels, as 9 n + 2).
 
+An SE block is last on the branch, before the sum; no normalisation follows the last convolution.
+
 Source: Zagoruyko and Komodakis, "Wide Residual Networks", arXiv:1605.07146; He et al., "Identity
 Mappings in Deep Residual Networks", arXiv:1603.05027. SE blocks as in Hu et al.,
-arXiv:1709.01507: at the end of each branch, before the sum.
+arXiv:1709.01507.
 """
 
 from functools import partial
 
-from minise.models.architecture import UNIT_SITES, Architecture
+from minise.models.architecture import Architecture
 from minise.nn import Build, Chain, GlobalAvgPool2d, preact_block, preact_bottleneck, stages
 from minise.nn.blocks import EXPANSION
+from minise.nn.squeeze_excite import UNIT_SITES
 
 WIDTHS = (16, 32, 64)
 

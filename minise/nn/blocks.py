@@ -60,10 +60,10 @@ def bottleneck(
 ) -> Chain:
     """Return a unit to (N, 4 * channels, H / stride, W / stride).
 
-    The inner convolutions have `width` channels, by default `channels`, or the first of them
-    `width_in`; the 3x3 convolution has `groups` groups. The 3x3 convolution has the stride, or with
+    The first 1x1 convolution has `width_in` output channels, by default `width`; the 3x3 has
+    `width`, by default `channels`, in `groups` groups. The 3x3 has the stride, or with
     stride_in="1x1" the first 1x1, as in He et al.'s nets ("v1"; the other is known as "v1.5").
-    `projection` is the kernel of shortcut B's convolution if it has a stride.
+    `projection` is the kernel of shortcut B's convolution where the stride is above 1.
     """
     channels_in, channels = _sizes("bottleneck", channels_in, channels)
     check_choice("bottleneck", "stride_in", stride_in, get_args(StrideIn))
@@ -165,7 +165,7 @@ def _downsample(
     """Return the shortcut of a unit that changes the shape, option A or B of He et al., else None.
 
     A takes every stride-th pixel (average pooling with a 1x1 window) and appends channels of zeros;
-    B is a normalised 1x1 convolution, whose kernel with a stride is `projection`.
+    B is a normalised convolution: 1x1, or with the kernel `projection` if the stride is above 1.
     """
     check_choice("residual unit", "shortcut", shortcut, ("A", "B"))
     if stride == 1 and channels_in == channels:

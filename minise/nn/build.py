@@ -1,4 +1,4 @@
-"""What all layers of a net have in common: back end, random numbers, dtype, width, SE settings."""
+"""Settings that all layers of a net share: back end, random numbers, dtype, width, SE settings."""
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -54,21 +54,22 @@ class Build:
         if self.se is not None and not isinstance(self.se, SE):
             raise TypeError(f"Build: se is {self.se!r}, expected SE(reduction=…) or None")
         check_width("Build", self.width)
+        check_floating("Build", self.dtype)
         rng = generator("Build", self.rng)
         se_rng = rng.spawn(1)[0] if self.se_rng is None else generator("Build", self.se_rng)
         object.__setattr__(self, "rng", rng)
         object.__setattr__(self, "se_rng", se_rng)
 
     def at_stage(self, stage: int) -> Self:
-        """Return these settings for a stage, without SE if `se.stages` does not name the stage."""
+        """Return these settings, without SE if `se.stages` does not contain the stage."""
         without = self.se is not None and self.se.stages and stage not in self.se.stages
         return replace(self, se=None) if without else self
 
     def scale(self, count: int, of: str = "channels") -> int:
-        """Return count * width, the number of channels in this net for one in the paper's.
+        """Return count * width, such as the net's number of channels for the paper's number.
 
-        `of` says what is counted. Raises ValueError if the product is not a whole number of at
-        least 1.
+        `of` is the noun for error messages. Raises ValueError if the product is not a whole number
+        of at least 1.
         """
         scaled = count * as_fraction(self.width)
         if scaled.denominator != 1 or scaled < 1:
@@ -144,10 +145,20 @@ class Build:
 
 
 def check_width(where: str, width: float) -> float:
-    """Return a width as a float; raise ValueError if it is no number above 0."""
+    """Return a width as a float; raise ValueError unless it is a number above 0, up to 1000."""
     return check_number(
         where, "width", width, f"a number above 0, up to {MAX_WIDTH:g}", 1e-6, MAX_WIDTH
     )
+
+
+def check_floating(where: str, dtype: Any) -> None:
+    """Raise TypeError unless parameters can have a dtype."""
+    try:
+        fits = dtype is not None and np.dtype(dtype).char in "fdgDG"
+    except TypeError:  # what it is, is in no list of NumPy's
+        fits = False
+    if not fits:
+        raise TypeError(f"{where}: dtype is {dtype!r}, expected np.float32 or np.float64")
 
 
 def as_fraction(width: float) -> Fraction:

@@ -158,7 +158,7 @@ class Branches(Composite, Layer):
         At least one.
     merge : {"concat", "add"} or Join
         Concatenate the outputs along channels, add them, or merge them by a join such as
-        `Shake()`, whose state is called "merge.seed", …
+        `Shake()`, whose state is named "merge.seed" and so on.
     ops : back end or str, optional
         By default the back end of the first layer that has parameters.
 

@@ -1,4 +1,4 @@
-"""Joins: the end of Branches, which makes one array of the branches' outputs.
+"""Joins: functions that turn the outputs of several branches into one array.
 
 out, cache = join.forward(outs, training)
 douts      = join.backward(dout, cache)
@@ -28,7 +28,7 @@ class Join(Module):
     count: ClassVar[int | None] = None
 
     def forward(self, outs: Sequence[Array], training: bool) -> tuple[Array, Any]:
-        """Return one array of the branches' outputs, and the cache for backward."""
+        """Return one array made of the branches' outputs, and the cache for backward."""
         kind = type(self).__name__
         raise NotImplementedError(f"{kind} has no forward(outs, training) -> (out, cache)")
 
@@ -39,7 +39,7 @@ class Join(Module):
 
 
 class Concat(Join):
-    """The outputs one after the other along the channels."""
+    """The concatenation of the outputs along the channels."""
 
     def forward(self, outs: Sequence[Array], training: bool) -> tuple[Array, Any]:
         """Return the outputs, concatenated along the channels."""
@@ -74,9 +74,9 @@ class Shake(Join):
     """Two outputs mixed by random shares, which differ in forward and in backward.
 
     In training every image of a batch gets a share alpha of the first output in forward, and a
-    share beta of the gradient in backward, both uniform in 0..1. In evaluation both are 1/2. The
-    gradients in training are therefore not those of forward, on purpose: see
-    minise.ops.reference.shake_backward. A gradient check of a net with Shake passes in evaluation.
+    share beta of the gradient in backward, both uniform in 0..1. In evaluation both are 1/2. So the
+    gradients in training are not those of forward, on purpose (see shake_backward in
+    minise.ops.reference); those in evaluation are, and pass a gradient check.
 
     The shares depend on `state["seed"]`, which rng draws, and on `state["draws"]`, the number of
     batches before. Every checkpoint contains both.

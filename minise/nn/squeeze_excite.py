@@ -1,5 +1,6 @@
 """The SE block as a layer, and the settings for its use in a net."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -19,7 +20,7 @@ UnitSite = Literal["standard", "pre", "post", "identity", "3x3"]  # of a residua
 Site = Literal[UnitSite, "mix", "all"]
 Squeeze = Literal["avg", "max", "none"]
 Gate = Literal["sigmoid", "tanh", "relu", "hard_sigmoid"]
-SITES = get_args(UnitSite)
+UNIT_SITES = get_args(UnitSite)
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,9 @@ class SE:
         Whether the two dense layers have biases, as in the authors' nets; those of the paper's
         ablations have none.
     stages : tuple of int, optional
-        Stages of the net that have SE blocks, by default all. Stage 1 is the stem, as in the paper:
-        the stages of a ResNet for ImageNet are 2 to 5, those of a ResNet for CIFAR 2 to 4.
+        Stages of the net that have SE blocks, by default all. A ResNet for ImageNet has the stages
+        2 to 5 and one for CIFAR 2 to 4, because stage 1 is the stem; the page or file of each model
+        numbers its stages.
 
     Notes
     -----
@@ -61,12 +63,18 @@ class SE:
 
     def __post_init__(self) -> None:
         """Raise ValueError or TypeError if a setting is not valid."""
-        check_integer("SE", "reduction", self.reduction, 1)
+        # a NumPy integer of few bits would overflow in products with numbers of channels
+        reduction = check_integer("SE", "reduction", self.reduction, 1)
+        object.__setattr__(self, "reduction", reduction)
         check_choice("SE", "site", self.site, get_args(Site))
         check_choice("SE", "squeeze", self.squeeze, SQUEEZES)
         check_choice("SE", "gate", self.gate, GATES)
         check_flag("SE", "bias", self.bias)
         if self.stages is not None:
+            if isinstance(self.stages, str | bytes) or not isinstance(self.stages, Iterable):
+                raise TypeError(
+                    f"SE: stages is {self.stages!r}, expected a tuple of integers such as (2, 3)"
+                )
             stages = sorted({check_integer("SE", "stages", stage, 1) for stage in self.stages})
             if not stages:
                 raise ValueError("SE: stages is (), expected at least one stage: None means all")

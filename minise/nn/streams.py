@@ -99,7 +99,7 @@ def generator(where: str, rng: Rng) -> np.random.Generator:
 def draws_from(where: str, rng: Rng, ops: Backend) -> dict[str, Array]:
     """Return the state of a layer that draws in training: a seed from rng, and a counter of draws.
 
-    Being state, both are in every checkpoint, and a restored layer draws what the saved one would.
+    Both are in every checkpoint, so a restored layer draws what the saved layer would.
     """
     seed = generator(where, rng).integers(1 << 63)
     zero = np.zeros((), np.int64)
@@ -107,7 +107,7 @@ def draws_from(where: str, rng: Rng, ops: Backend) -> dict[str, Array]:
 
 
 def next_draw(layer: Any) -> np.random.Generator:
-    """Return the generator for a layer's next draw, which depends on its state alone; count it."""
+    """Return the generator for a layer's next draw, and count it; it depends on the state only."""
     seed, draws = (int(layer.ops.asnumpy(layer.state[name])) for name in ("seed", "draws"))
     layer.state["draws"][...] += 1
     return np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, 0, draws]))

@@ -3,7 +3,7 @@
 from minise.nn import SE, Build, Conv2d, basic_block
 from minise.nn.layer import Module
 from minise.nn.residual import Residual
-from minise.nn.squeeze_excite import SITES
+from minise.nn.squeeze_excite import UNIT_SITES
 from minise.pictures.svg import Canvas, Picture
 
 CHANNELS = 4  # of the unit that is built to read its layers
@@ -30,7 +30,7 @@ def lanes(site: str | None) -> dict[str, list[Child]]:
 def sites() -> dict[str, tuple[str, int]]:
     """Return for each site its lane, and the number of other layers before it in the lane."""
     places = {}
-    for site in SITES:
+    for site in UNIT_SITES:
         for lane, children in lanes(site).items():
             names = [name for name, _ in children]
             if "se" in names:

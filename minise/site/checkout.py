@@ -7,7 +7,7 @@ from pathlib import Path
 import minise
 
 MARKDOWN = ("README.md", "minise/bench/README.md", ".github/C*.md", "tutorials/*.md")
-MARKDOWN_PAGES = "tutorials/pages/*.md"
+MARKDOWN_PAGES = "tutorials/pages/"  # a folder; its folders' pages are in folders, too
 ARTICLE = "tutorials/article.md"
 LANGUAGES = ("cff", "cpp", "css", "cu", "cuh", "h", "js", "json", "md", "py", "toml", "txt")
 TEXT = {"", *(f".{language}" for language in LANGUAGES)}  # suffixes of files with a page
@@ -49,7 +49,8 @@ class Checkout:
         """The Markdown files, and the address of each one's page."""
         files = [name for pattern in MARKDOWN for name in self._glob(pattern)]
         pages = {name: f"pages/{_stem(name)}.html" for name in files}
-        pages |= {name: f"pages/{Path(name).stem}.html" for name in self._glob(MARKDOWN_PAGES)}
+        for name in self._glob(f"{MARKDOWN_PAGES}**/*.md"):
+            pages[name] = f"pages/{name.removeprefix(MARKDOWN_PAGES).removesuffix('.md')}.html"
         if ARTICLE in pages:
             pages[ARTICLE] = "article.html"
         return pages

@@ -82,7 +82,7 @@ def ten_crop_logits(net: Layer, height: int, width: int) -> Callable[[Array], Ar
     -------
     callable
         From images (N, C, H, W), at least as large as the crops, to the logarithm (N, K) of the
-        mean of the softmax's probabilities over `data.ten_crops`, whose softmax is this mean.
+        softmax's probabilities, averaged over `data.ten_crops`.
 
     Notes
     -----

@@ -136,7 +136,7 @@ def fit(config: TrainConfig, console: "Console | None" = None) -> Result:
 
 
 def warn_of_small_images(config: TrainConfig, images: Dataset) -> None:
-    """Warn if the stem of a net for ImageNet reduces the images to few pixels."""
+    """Warn if the stem of a net for ImageNet leaves few pixels of the images."""
     side, used = models.architecture(config.model).size, min(images.images.shape[2:])
     if "stem" in models.settings(config.model) and config.stem == "imagenet" and 4 * used < side:
         warnings.warn(
@@ -238,10 +238,10 @@ def for_evaluation(
     data : dict
         mean and std of the training images.
     resized_crop : bool
-        Whether training used random resized crops: then the images are scaled by 8/7, and only
-        their centre is returned.
+        Whether training used random resized crops: then the images are scaled by 8/7 and cropped to
+        their centre.
     crops : 1 or 10
-        10 returns the whole of these larger images, for `ten_crop_logits`.
+        With 10, these larger images are not cropped: `ten_crop_logits` crops them.
     """
     augment = None
     if resized_crop:

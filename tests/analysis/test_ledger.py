@@ -9,7 +9,9 @@ import pytest
 from minise import models, nn
 from minise.analysis import cost_of, memory_of
 from minise.analysis.cost import Excitation
+from minise.analysis.ledger import Folds
 from minise.ops import cost, reference
+from minise.ops.wrap import Call
 
 N, PIXELS = 2, 5 * 6
 
@@ -220,6 +222,33 @@ def test_one_value_per_channel():
     assert cost_of(shapes_net("se_resnet8"), 4, batch_size=2).training
     assert costs.saved == costs.memory.saved > 0
     assert costs.backward["conv"] > costs.forward["conv"]
+
+
+def test_sizes_that_fit_are_searched_only_for_a_message(monkeypatch):
+    """One value per channel needs no search, which runs the net again and again."""
+    sizes = []
+    monkeypatch.setattr(
+        "minise.models.net.Images.explained",
+        lambda images, x, error: sizes.append(x.shape) or error,
+    )
+    assert not cost_of(shapes_net("se_resnet8"), 4).training
+    assert sizes == []
+
+
+def test_an_output_in_the_place_of_a_freed_one_follows_no_convolution():
+    ops, folds = cost.Shapes(), Folds()
+    x, weight, gamma = (
+        ops.shaped(shape, np.float32) for shape in ((1, 3, 4, 4), (4, 3, 1, 1), (4,))
+    )
+    out = ops.conv2d_forward(x, weight)[0]
+    folds.observe(Call("conv", "conv2d", "forward", (x, weight), {}, None, (out,), 0.0))
+    freed, arrays = id(out), []
+    del out
+    while not arrays or (id(arrays[-1]) != freed and len(arrays) < 1000):
+        arrays.append(ops.shaped((1, 4, 4, 4), np.float32))
+    arrays = arrays[-1], gamma, gamma
+    folds.observe(Call("bn", "batch_norm2d", "forward", arrays, {}, None, (x,), 0.0))
+    assert (folds.gone, folds.biases) == (set(), {})
 
 
 def test_the_default_size_is_the_nets_own():

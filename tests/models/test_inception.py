@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from minise import models, nn
+from minise import nn
 from minise.analysis import cost_of
 from minise.analysis.table import paper_totals
-from minise.ops import cost
+from tests.models.zoo import on_shapes
 
 # output channels, hidden units of the SE block with reduction 16, rows and columns at 224x224
 MODULES = {
@@ -23,11 +23,6 @@ MODULES = {
 }
 
 
-def built(name="se_bn_inception", **settings):
-    """Return a net of shapes, whose parameters are not drawn."""
-    return models.build(name, ops=cost.Shapes(), **settings)
-
-
 @pytest.mark.parametrize(
     ("name", "settings", "parameters", "macs"),
     [
@@ -38,21 +33,21 @@ def built(name="se_bn_inception", **settings):
 )
 def test_counts_of_the_authors_nets(name, settings, parameters, macs):
     """Learned parameters; billions of MACs of convolutions, dense layers and gates."""
-    total = cost_of(built(name, **settings), 224)
+    total = cost_of(on_shapes(name, **settings), 224)
     assert total.parameters == parameters
     assert round(total.macs / 1e9, 4) == macs
 
 
 def test_squeezes_add_one_operation_per_element():
     """2.0356 billion with one addition for each element that an SE block averages."""
-    totals = paper_totals(cost_of(built()))
+    totals = paper_totals(cost_of(on_shapes("se_bn_inception")))
     elements = sum(channels * side**2 for channels, _, side in MODULES.values())
     assert totals["macs_with_squeeze"] == totals["macs_with_gate"] + elements
     assert round(totals["macs_with_squeeze"] / 1e9, 4) == 2.0356
 
 
 def test_modules():
-    net = built()
+    net = on_shapes("se_bn_inception")
     shapes = {row.layer: row.shape for row in cost_of(net, 224).layers}
     assert shapes["conv1.bn"] == (64, 112, 112)
     assert shapes["conv2.bn"] == (64, 56, 56)
@@ -65,7 +60,7 @@ def test_modules():
 
 def test_pools_of_modules():
     """As in Caffe: means count the padding, pools with stride 2 have none, and 5b has a maximum."""
-    net = built("bn_inception")
+    net = on_shapes("bn_inception")
     for name in MODULES:
         layers = (layer for _, layer in net[f"inception_{name}"].layers())
         (pool,) = (layer for layer in layers if isinstance(layer, nn.MaxPool2d))
@@ -80,7 +75,7 @@ def test_pools_of_modules():
 
 def test_names():
     """Those of torchvision's GoogLeNet; modules with stride 2 have neither branch1 nor branch4."""
-    names = built().named_parameters()
+    names = on_shapes("se_bn_inception").named_parameters()
     for name in MODULES:
         branches = {key.split(".")[1] for key in names if key.startswith(f"inception_{name}.")}
         others = set() if name in ("3c", "4e") else {"branch1", "branch4"}
@@ -99,14 +94,14 @@ def test_names():
     [((3,), "3a 3b 3c"), ((4,), "4a 4b 4c 4d 4e"), ((3, 5), "3a 3b 3c 5a 5b")],
 )
 def test_stages_of_se_blocks(stages, modules):
-    names = built(stages=stages).named_parameters()
+    names = on_shapes("se_bn_inception", stages=stages).named_parameters()
     with_se = {name.split(".")[0] for name in names if ".se." in name}
     assert with_se == {f"inception_{name}" for name in modules.split()}
 
 
 @pytest.mark.parametrize("width", [1 / 32, 1 / 2, 2])
 def test_width(width):
-    net = built(width=width)
+    net = on_shapes("se_bn_inception", width=width)
     for name, (channels, _, _) in MODULES.items():
         assert len(net[f"inception_{name}.se"].params["fc.2.weight"]) == channels * width
     assert net["fc"].params["weight"].shape == (1000, 1024 * width)
@@ -114,7 +109,7 @@ def test_width(width):
 
 def test_sides_of_images():
     """32 k - 1 to 32 k + 6, because modules 3c and 4e halve an even number of rows; at least 63."""
-    net = built()
+    net = on_shapes("se_bn_inception")
     for rows, columns in ((63, 224), (70, 95), (224, 102), (262, 63)):
         x = net.ops.shaped((1, 3, rows, columns), np.float32)
         assert net.predict(x).shape == (1, 1000)
@@ -129,7 +124,7 @@ def test_sides_of_images():
     ],
 )
 def test_other_sides_are_refused(rows, columns, expected):
-    net = built()
+    net = on_shapes("se_bn_inception")
     x = net.ops.shaped((1, 3, rows, columns), np.float32)
     message = f"se_bn_inception: images are {rows} x {columns}, expected {expected}: "
     with pytest.raises(ValueError, match=message):

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from minise import models, nn
+from minise import nn
 from minise.analysis import cost_of
-from minise.ops import cost
+from tests.models.zoo import on_shapes
 
 # channels, rows and columns at 299x299, units
 STAGES = {
@@ -13,11 +13,6 @@ STAGES = {
     "mixed_6a": (1088, 17, [f"repeat_1.{k}" for k in range(20)]),
     "mixed_7a": (2080, 8, [*(f"repeat_2.{k}" for k in range(9)), "block8"]),
 }
-
-
-def built(name="se_inception_resnet_v2", **settings):
-    """Return a net of shapes, whose parameters are not drawn."""
-    return models.build(name, ops=cost.Shapes(), **settings)
 
 
 @pytest.mark.parametrize(
@@ -35,7 +30,7 @@ def test_counts(name, settings, parameters, se_macs):
 
     The factors of residual branches are constants and no gates: they are not counted.
     """
-    total = cost_of(built(name, **settings), 299)
+    total = cost_of(on_shapes(name, **settings), 299)
     assert total.parameters == parameters
     assert total.macs - total.se_macs == 13_155_794_016
     assert total.se_macs == se_macs
@@ -52,7 +47,7 @@ def test_counts(name, settings, parameters, se_macs):
 )
 def test_the_papers_macs_need_smaller_images(side, grids, macs):
     """11.75 billion, the figure of the SE paper, is not that of 299x299 images."""
-    total = cost_of(built("inception_resnet_v2"), side)
+    total = cost_of(on_shapes("inception_resnet_v2"), side)
     shapes = {row.layer: row.shape for row in total.layers}
     assert (
         tuple(shapes[f"{name}.0.conv2d"][1] for name in ("repeat", "repeat_1", "repeat_2")) == grids
@@ -61,7 +56,7 @@ def test_the_papers_macs_need_smaller_images(side, grids, macs):
 
 
 def test_modules_and_units():
-    net = built(site="all")
+    net = on_shapes("se_inception_resnet_v2", site="all")
     shapes = {row.layer: row.shape for row in cost_of(net, 299).layers}
     assert shapes["conv2d_1a.bn"] == (32, 149, 149)
     assert shapes["conv2d_2b.bn"] == (64, 147, 147)
@@ -76,7 +71,7 @@ def test_modules_and_units():
 
 
 def test_factors_and_relus_of_residual_branches():
-    net = built("inception_resnet_v2")
+    net = on_shapes("inception_resnet_v2")
     factors = {"mixed_5b": 0.17, "mixed_6a": 0.10, "mixed_7a": 0.20}
     for name, (channels, _, units) in STAGES.items():
         for unit in units:
@@ -88,7 +83,7 @@ def test_factors_and_relus_of_residual_branches():
 
 
 def test_normalisations_pool_and_dropout():
-    net = built("inception_resnet_v2")
+    net = on_shapes("inception_resnet_v2")
     norms = [layer for _, layer in net.layers() if isinstance(layer, nn.BatchNorm2d)]
     assert len(norms) == 5 + 7 + 10 * 6 + 4 + 20 * 4 + 7 + 10 * 4 + 1
     assert {norm.eps for norm in norms} == {1e-3}
@@ -99,7 +94,7 @@ def test_normalisations_pool_and_dropout():
 
 
 def test_se_blocks_precede_the_factor():
-    tail = built()["repeat_1.3"].tail.before
+    tail = on_shapes("se_inception_resnet_v2")["repeat_1.3"].tail.before
     assert [type(layer) for _, layer in tail.children()] == [nn.SEBlock, nn.Scale]
 
 
@@ -108,14 +103,14 @@ def test_se_blocks_precede_the_factor():
     ("stages", "modules"), [((5,), ["mixed_5b"]), ((6, 7), ["mixed_6a", "mixed_7a"])]
 )
 def test_stages_of_se_blocks(stages, modules, site):
-    names = built(stages=stages, site=site).named_parameters()
+    names = on_shapes("se_inception_resnet_v2", stages=stages, site=site).named_parameters()
     with_se = {name.partition(".se.")[0] for name in names if ".se." in name}
     units = {unit for module in modules for unit in STAGES[module][2]}
     assert with_se == (units | set(modules) if site == "all" else units)
 
 
 def test_names_are_those_of_timm():
-    names = built().named_parameters()
+    names = on_shapes("se_inception_resnet_v2").named_parameters()
     for name, shape in {
         "conv2d_1a.conv.weight": (32, 3, 3, 3),
         "conv2d_4a.bn.bias": (192,),
@@ -140,7 +135,7 @@ def test_names_are_those_of_timm():
 
 @pytest.mark.parametrize("width", [1 / 16, 1 / 2, 2])
 def test_width(width):
-    net = built(width=width)
+    net = on_shapes("se_inception_resnet_v2", width=width)
     for channels, _, units in STAGES.values():
         for unit in units:
             assert len(net[unit].branch["conv2d"].params["weight"]) == channels * width
@@ -149,7 +144,7 @@ def test_width(width):
 
 def test_the_smallest_image():
     """75 rows leave 3 for mixed_7a."""
-    net = built()
+    net = on_shapes("se_inception_resnet_v2")
     assert net.predict(net.ops.shaped((1, 3, 75, 224), np.float32)).shape == (1, 1000)
     for rows, columns in ((74, 107), (107, 74)):
         with pytest.raises(ValueError, match="images are .*, expected at least 75 x 75"):

@@ -1,6 +1,5 @@
 """ResNet and ResNeXt: the paper's parameters and multiply-accumulates, SE's stages and sites."""
 
-from functools import cache
 from math import prod
 
 import numpy as np
@@ -9,6 +8,7 @@ import pytest
 from minise import models, nn
 from minise.analysis import cost_of
 from minise.ops import cost
+from tests.models.zoo import on_shapes
 
 UNBIASED = dict(bias=False)
 # learnable parameters for 1000 classes: plain, SE with biases (r = 16), SE without biases
@@ -60,12 +60,6 @@ ABLATIONS = [
     (dict(squeeze="none"), ALL // 16, 28.1),
 ]
 STATISTICS = 2 * 26_560
-
-
-@cache
-def on_shapes(name, **settings):
-    """Return a net without numbers, built once."""
-    return models.build(name, ops=cost.Shapes(), **settings)
 
 
 def gigamacs(net):
@@ -182,9 +176,12 @@ def test_stem_for_small_images(name):
     assert on_shapes("resnet18", stem="cifar").parameter_count == plain
 
 
-@pytest.mark.parametrize("name", ["resnet50", "se_resnet50"])
-def test_initial_logits_are_moderate(name):
-    net = models.build(name, width=1 / 16, num_classes=10)
+@pytest.mark.parametrize(
+    ("name", "width"),
+    [("resnet50", 1 / 16), ("se_resnet50", 1 / 16), ("senet154", 1 / 32), ("se_senet154", 1 / 32)],
+)
+def test_initial_logits_are_moderate(name, width):
+    net = models.build(name, width=width, num_classes=10)
     x = np.random.default_rng(0).standard_normal((4, 3, 64, 64)).astype(np.float32)
     logits, _ = net.forward(x, training=True)
     assert 0.2 < logits.std() < 5

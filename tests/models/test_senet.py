@@ -1,12 +1,10 @@
 """SENet-154: the paper's parameters and multiply-accumulates, and its differences from ResNeXt."""
 
-import numpy as np
 import pytest
 
-from minise import models
 from minise.analysis import cost_of
-from minise.ops import cost
-from tests.models.test_resnet import gigamacs, on_shapes
+from tests.models.test_resnet import gigamacs
+from tests.models.zoo import on_shapes
 
 
 def test_parameter_counts():
@@ -53,14 +51,6 @@ def test_stem_and_dropout():
     assert net["dropout"].p == 0.2
 
 
-@pytest.mark.parametrize("name", ["senet154", "se_senet154"])
-def test_initial_logits_are_moderate(name):
-    net = models.build(name, width=1 / 32, num_classes=10)
-    x = np.random.default_rng(0).standard_normal((4, 3, 64, 64)).astype(np.float32)
-    logits, _ = net.forward(x, training=True)
-    assert 0.2 < logits.std() < 5
-
-
 def test_groups_scale_with_the_width():
     assert on_shapes("senet154", width=0.5)["layer4.0.conv2"].groups == 32
     with pytest.raises(ValueError, match="leaves 0.64 of 64 groups.*nearest .* is 0.015625"):
@@ -74,4 +64,4 @@ def test_stages():
 
 def test_it_has_no_stem_for_small_images():
     with pytest.raises(TypeError, match="model senet154 has no setting stem"):
-        models.build("senet154", ops=cost.Shapes(), stem="cifar")
+        on_shapes("senet154", stem="cifar")

@@ -7,14 +7,14 @@ from minise import models, nn
 from minise.analysis import cost_of
 from minise.gradcheck import check_layer
 from minise.models.shake_shake import Shift, shake_unit
-from minise.ops import cost, jit
-from tests.models.zoo import batch, small
+from minise.ops import jit
+from tests.models.zoo import batch, on_shapes, small
 
 NAME = "shake_shake26_2x96d"
 
 
 def count(name, **settings):
-    return models.build(name, ops=cost.Shapes(), **settings).parameter_count
+    return on_shapes(name, **settings).parameter_count
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ def count(name, **settings):
     ],
 )
 def test_counts(channels, parameters, macs):
-    net = models.build(f"shake_shake26_2x{channels}d", ops=cost.Shapes())
+    net = on_shapes(f"shake_shake26_2x{channels}d")
     assert net.parameter_count == parameters
     assert cost_of(net, (32, 32)).macs == macs
 
@@ -41,7 +41,7 @@ def test_counts_with_se(site, biased, unbiased):
 
 
 def test_names():
-    net = models.build(f"se_{NAME}", ops=cost.Shapes())
+    net = on_shapes(f"se_{NAME}")
     names = {**net.named_parameters(), **net.named_state()}
     assert {name.removeprefix("layer2.0.") for name in names if name.startswith("layer2.0.")} == {
         *(f"branch{k}.conv{i}.weight" for k in (1, 2) for i in (1, 2)),
@@ -54,7 +54,7 @@ def test_names():
         *(f"downsample.conv{k}.weight" for k in (1, 2)),
         *(f"merge.{a}" for a in ("seed", "draws")),
     }
-    mixed = models.build(f"se_{NAME}", ops=cost.Shapes(), site="mix", stages=(4,))
+    mixed = on_shapes(f"se_{NAME}", site="mix", stages=(4,))
     assert {n.partition(".se.")[0] for n in mixed.named_parameters() if ".se." in n} == {
         f"layer3.{i}" for i in range(4)
     }

@@ -178,3 +178,14 @@ def code_lines(text):
 def ast_docstring(node):
     kinds = ast.Module, ast.ClassDef, ast.FunctionDef
     return isinstance(node, kinds) and ast.get_docstring(node) is not None
+
+
+@pytest.mark.parametrize(
+    ("shape", "fix"),
+    [((1, 9, 8, 3), "x.transpose\\(0, 3, 1, 2\\)"), ((1, 4, 8, 9), "convert the images to RGB")],
+)
+def test_images_of_other_channels(shape, fix):
+    net, _ = small("resnet8")
+    for run in (lambda x: net.forward(x, training=False), net.inference()):
+        with pytest.raises(ValueError, match=f"^resnet8: x has shape .*, expected .*: {fix}"):
+            run(np.zeros(shape))

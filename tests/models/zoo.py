@@ -1,8 +1,11 @@
 """Every architecture at a small width and image, for tests that run each of them."""
 
+from functools import cache
+
 import numpy as np
 
 from minise import models
+from minise.ops import cost
 
 # name: settings, and the side of an image for which the last stage still has several pixels
 NETS = {
@@ -24,6 +27,12 @@ NETS = {
 REDUCTION = 4
 
 
+@cache
+def on_shapes(name, **settings):
+    """Return a net by name without numbers, built once: its parameters are not drawn."""
+    return models.build(name, ops=cost.Shapes(), **settings)
+
+
 def small(name, **settings):
     """Return a small net by name, in float64, and the side of its images."""
     own, side = NETS[name.removeprefix("se_")]
@@ -34,6 +43,6 @@ def small(name, **settings):
 
 
 def batch(side, count=3, seed=0):
-    """Return images (count, 3, side, side) and labels that brightness of a quadrant gives away."""
+    """Return random images (count, 3, side, side), and the labels 0 to 4 in turn."""
     rng = np.random.default_rng(seed)
     return rng.standard_normal((count, 3, side, side)), np.arange(count) % 5

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from minise import models, nn
-from minise.nn.squeeze_excite import SITES
+from minise.nn.squeeze_excite import UNIT_SITES
 from minise.ops import jit, reference, wrap
 from minise.ops.jit.convolution.algorithm import current_algorithm
 from minise.ops.jit.vector.simd import AS_LOOPS
@@ -49,7 +49,7 @@ FAMILIES = {
 }
 compiled_only = pytest.mark.skipif(AS_LOOPS, reason="too large for kernels that run as Python")
 over_units = pytest.mark.parametrize("unit", UNITS)
-over_sites = pytest.mark.parametrize("site", [None, *SITES])
+over_sites = pytest.mark.parametrize("site", [None, *UNIT_SITES])
 over_families = pytest.mark.parametrize("family", FAMILIES)
 
 
@@ -329,7 +329,7 @@ def test_a_whole_net_is_few_steps():
     assert calls == [*["run_conv2d"] * convolutions, *POOLED]
 
 
-@pytest.mark.parametrize("site", SITES)
+@pytest.mark.parametrize("site", UNIT_SITES)
 def test_se_blocks_that_are_separate_steps(site):
     """It is fused into a convolution before it, the last of a branch or a shortcut's."""
     calls = steps_of(models.build("se_resnet8", reduction=4, site=site), 3)

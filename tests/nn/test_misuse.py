@@ -251,6 +251,31 @@ CONSTRUCTION = {
         TypeError,
         "^SE: stages is 1.5, expected an int",
     ),
+    "one stage as a number": (
+        lambda: nn.SE(stages=3),
+        TypeError,
+        "^SE: stages is 3, expected a tuple of integers",
+    ),
+    "stages as bytes": (
+        lambda: nn.SE(stages=b"3"),
+        TypeError,
+        "^SE: stages is b'3', expected a tuple of integers",
+    ),
+    "parameters of an unknown dtype": (
+        lambda: nn.Build(dtype="float33"),
+        TypeError,
+        "^Build: dtype is 'float33', expected np.float32 or np.float64",
+    ),
+    "integers as parameters": (
+        lambda: nn.Build(dtype=int),
+        TypeError,
+        "^Build: dtype is <class 'int'>, expected np.float32",
+    ),
+    "parameters without a dtype": (
+        lambda: nn.Build(dtype=None),
+        TypeError,
+        "^Build: dtype is None, expected np.float32",
+    ),
     "no shuffle": (lambda: nn.ChannelShuffle(0), ValueError, "^ChannelShuffle: groups is 0, exp"),
     "dropout of a word": (
         lambda: nn.Dropout("half"),
@@ -290,6 +315,11 @@ def test_a_reduction_alone():
     assert block.se == nn.SE(reduction=4)
     assert block.params["fc.0.weight"].shape == (4, 16)
     assert nn.SEBlock(16).se == nn.SE()
+
+
+def test_a_reduction_of_few_bits():
+    assert type(nn.SE(reduction=np.int8(16)).reduction) is int
+    assert nn.SEBlock(256, np.int8(16)).params["fc.0.weight"].shape == (16, 256)
 
 
 @pytest.mark.parametrize(

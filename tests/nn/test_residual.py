@@ -5,7 +5,7 @@ import pytest
 
 from minise import nn
 from minise.gradcheck import assert_gradients
-from minise.nn.squeeze_excite import SITES
+from minise.nn.squeeze_excite import UNIT_SITES
 from minise.ops import reference, wrap
 from tests.nn.adapter import as_functions, perturbed
 
@@ -23,7 +23,7 @@ UNITS = {
     ),
 }
 ALL_UNITS = pytest.mark.parametrize("unit", UNITS.values(), ids=UNITS)
-ALL_SITES = pytest.mark.parametrize("site", [None, *SITES])
+ALL_SITES = pytest.mark.parametrize("site", [None, *UNIT_SITES])
 
 
 def make(unit, site, squeeze="avg"):
@@ -75,7 +75,7 @@ JOINTS = {"add", "batch_norm2d_add_relu", "se_block_tail"}
 
 @pytest.mark.parametrize("squeeze", ["avg", "max"])
 @pytest.mark.parametrize("unit", ORDER)
-@pytest.mark.parametrize("site", SITES)
+@pytest.mark.parametrize("site", UNIT_SITES)
 def test_position_of_the_se_block(unit, site, squeeze):
     layer, recorder = make(UNITS[unit], site, squeeze), wrap.record(reference)
     wrap.attach(layer, recorder)

@@ -217,3 +217,12 @@ def test_bytes_by_hand():
     plus = cost.Shapes().shaped((2, 4, 1, 1), F)
     _, backward = calls("conv2d", [(2, 4, 1, 1), (3, 4, 1, 1)], dict(plus=plus))
     assert bytes_moved(backward) == 4 * (6 + 8 + 8 + 12 + 8 + 12)  # dout, x, plus, w, dx, dw
+
+
+def test_a_result_that_is_also_in_the_cache_counts_once():
+    """Also in the second call of the same shapes, whose cache has another view of it."""
+    ops = wrap.record(cost.Shapes())
+    x = ops.ops.shaped(X, F)
+    for _ in range(2):
+        ops.relu_forward(x)
+    assert [bytes_moved(call) for call in ops.calls] == [2 * 4 * IMAGE] * 2

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from minise.nn import SE, Build, basic_block
-from minise.nn.squeeze_excite import SITES, SEBlock
+from minise.nn.squeeze_excite import UNIT_SITES, SEBlock
 from minise.ops.reference import squeeze_excite
 from minise.pictures import gating, residual_block, se_block, units
 from tests.pictures.layout import boxes
@@ -48,7 +48,7 @@ def test_gradients_are_those_of_backward():
     assert "= dout * s" in texts(se_block())
 
 
-@pytest.mark.parametrize("site", SITES)
+@pytest.mark.parametrize("site", UNIT_SITES)
 def test_each_site_is_where_the_net_has_it(site):
     lane, index = units.sites()[site]
     boxes_of_lane = units.rows(lane)
@@ -64,11 +64,12 @@ def test_each_site_is_where_the_net_has_it(site):
 
 def test_every_layer_and_site_is_drawn():
     drawn = texts(residual_block())
-    for site in SITES:
+    for site in UNIT_SITES:
         assert f"SE {site}" in drawn
-    assert sum(text.startswith("SE ") for text in drawn) == len(SITES)
+    assert sum(text.startswith("SE ") for text in drawn) == len(UNIT_SITES)
     plain = basic_block(4, 4, 1, Build(rng=0))
     for name, layer in plain.layers():
         if name and layer.children() == []:
             assert any(text.startswith(f"{name} {type(layer).__name__}") for text in drawn)
-    assert residual_block().svg.count("stroke-dasharray") == len(SITES) - 1  # all but the default
+    dashed = residual_block().svg.count("stroke-dasharray")
+    assert dashed == len(UNIT_SITES) - 1  # all but the default

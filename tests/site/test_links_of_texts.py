@@ -28,6 +28,9 @@ def rewritten(html, name=LESSON):
         (README, "../minise/ops/reference/norm.py", "../source/minise/ops/reference/norm.py.html"),
         (README, "https://arxiv.org/abs/1709.01507", "https://arxiv.org/abs/1709.01507"),
         ("README.md", "tutorials/pages/design.md", "design.html"),
+        ("README.md", "tutorials/pages/models/vgg.md", "models/vgg.html"),
+        ("tutorials/pages/models/vgg.md", "../models.md", "../models.html"),
+        ("tutorials/pages/models.md", "models/vgg.md", "models/vgg.html"),
     ],
 )
 def test_a_link_leads_to_the_page_of_the_file(name, link, expected):

@@ -135,7 +135,7 @@ def _squeeze_excite_forward(call: Call) -> dict[str, int]:
     """Count x * s, the elements of x that are squeezed, and both dense layers for each z."""
     settings = call.settings.get("squeeze", "avg"), call.settings.get("gate", "sigmoid")
     x, *dense = call.arrays
-    if call.op == "se_block_tail":  # gamma and beta stand before, the shortcut after
+    if call.op == "se_block_tail":  # gamma, beta, the dense layers, the shortcut
         dense = dense[2:6]
     return _excitation(x, dense, *settings, backward=False)
 
@@ -194,7 +194,7 @@ def _joined(*rules: Rule) -> Rule:
 
 
 def _if_any(arrays: list[Any], number: int) -> int:
-    """Return the number, or 0 if no optional array is there."""
+    """Return the number, or 0 if all optional arrays are None."""
     return number if any(array is not None for array in arrays) else 0
 
 

@@ -57,7 +57,7 @@ def _total(arrays: Iterable[np.ndarray]) -> int:
 
 
 def _identity(array: np.ndarray) -> Any:
-    """Return equal values for one array that stands twice in a call, also as equal views."""
+    """Return a key that is equal for an array and for a view of all its elements."""
     return (id(array.memory), array.shape) if isinstance(array, ShapeArray) else id(array)
 
 

@@ -1,6 +1,7 @@
 """ResNet and ResNeXt in PyTorch, with the parameter names of the nets in minise.models.resnet."""
 
 from tests.models.twins.compare import torch
+from tests.models.twins.squeeze import gate
 
 
 def conv(channels_in, channels, kernel, stride=1, groups=1):
@@ -9,36 +10,19 @@ def conv(channels_in, channels, kernel, stride=1, groups=1):
     )
 
 
-class SE(torch.nn.Module):
-    def __init__(self, channels, reduction):
-        super().__init__()
-        hidden = max(1, channels // reduction)
-        self.fc = torch.nn.Sequential(
-            torch.nn.Linear(channels, hidden),
-            torch.nn.ReLU(),
-            torch.nn.Linear(hidden, channels),
-            torch.nn.Sigmoid(),
-        )
-
-    def forward(self, x):
-        return x * self.fc(x.mean((2, 3)))[:, :, None, None]
-
-
 class Residual(torch.nn.Module):
     """relu(se(branch(x)) + downsample(x)), where branch is the method of a subclass."""
 
     def __init__(self, channels_in, channels, stride, reduction, kernel=1):
         super().__init__()
-        self.se = SE(channels, reduction) if reduction else None
+        self.se = gate(channels, reduction)
         self.downsample = torch.nn.Sequential()
         if stride != 1 or channels_in != channels:
             projection = conv(channels_in, channels, kernel, stride)
             self.downsample = torch.nn.Sequential(projection, torch.nn.BatchNorm2d(channels))
 
     def forward(self, x):
-        y = self.branch(x)
-        y = y if self.se is None else self.se(y)
-        return torch.relu(y + self.downsample(x))
+        return torch.relu(self.se(self.branch(x)) + self.downsample(x))
 
 
 class Basic(Residual):

@@ -1,13 +1,10 @@
 """Shake-Shake in PyTorch, with the names of minise.models.shake_shake and shares from a test."""
 
 from tests.models.twins.compare import torch
+from tests.models.twins.resnet import conv
 from tests.models.twins.squeeze import gate
 
 F = torch.nn.functional
-
-
-def conv(channels_in, channels, kernel, stride=1):
-    return torch.nn.Conv2d(channels_in, channels, kernel, stride, kernel // 2, bias=False)
 
 
 class Branch(torch.nn.Module):
