@@ -13,11 +13,11 @@ from tests.nn.adapter import perturbed
 COUNTS = 3, 4, 6, 3
 
 
-def se_resnet50(build, counts=COUNTS, width=64, classes=1000):
+def se_resnet50(build, counts=COUNTS, width=64, classes=1000, kernel=7):
     """Return SE-ResNet-50 for images (N, 3, 224, 224), or a variant with other counts."""
     widths = [width * 2**k for k in range(len(counts))]
     return build.chain(
-        ("conv1", build.conv(3, width, 7, stride=2)),
+        ("conv1", build.conv(3, width, kernel, stride=2)),
         ("bn1", build.norm_relu(width)),
         ("maxpool", nn.MaxPool2d(3, stride=2, padding=1, ops=build.ops)),
         *nn.stages(nn.bottleneck, counts, widths, width, build, expansion=4),
@@ -92,8 +92,8 @@ def test_a_variant_is_costed():
 
 @pytest.mark.slow
 def test_a_variant_is_walked():
-    """The smallest variant: one unit with one inner channel, on 3x3 images."""
-    net = se_resnet50(nn.Build(rng=0, se=nn.SE(4), dtype=np.float64), (1,), 1, 2)
-    x = np.random.default_rng(0).standard_normal((2, 3, 3, 3))
+    """The smallest variant: a 3x3 kernel, one unit with one inner channel, on 2x2 images."""
+    net = se_resnet50(nn.Build(rng=0, se=nn.SE(4), dtype=np.float64), (1,), 1, 2, 3)
+    x = np.random.default_rng(0).standard_normal((2, 3, 2, 2))
     trace = walk.trace(net, x)
     assert trace.steps

@@ -52,8 +52,9 @@ BACKENDS = {
 }
 EPS = float(np.finfo(np.float64).eps)
 
-# MINISE_EXAMPLES reduces the number where the same tests run on another kind of processor
-few = settings(max_examples=int(os.environ.get("MINISE_EXAMPLES", "100")))
+# MINISE_EXAMPLES sets another number: fewer where the same tests run on another kind of processor,
+# more in .ci/long
+few = settings(max_examples=int(os.environ.get("MINISE_EXAMPLES", "30")))
 
 
 def all_equal(ours, theirs):
