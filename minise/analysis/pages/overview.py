@@ -18,20 +18,20 @@ all have: `width` scales the channels, and the fields of `nn.SE` choose the SE b
     minise reproduce all                  # the tables of the SENet paper beside these counts
 
 Counts are of the net without SE blocks and, after the arrow, with them (reduction 16, with biases).
-MACs are those of one image of the paper's size, counted as in the SENet paper: convolutions, dense
-layers, and one for each number that a gate scales.
+MACs are those of one image of the paper's size (side: its rows, and columns), counted as in the
+SENet paper: convolutions, dense layers, and one for each number that a gate scales.
 
 """
 
 
 def overview(families: Sequence[Family]) -> str:
     """Return the page that lists all models, as Markdown."""
-    rows = [(_linked(family, "models"), twins) for family in families for twins in family.twins]
-    lines = ["| net | page | images | parameters | MACs |", "|---|---|---:|---:|---:|"]
-    for link, twins in rows:
-        size = twins.architecture.size
+    rows = [(family, twins) for family in families for twins in family.twins]
+    lines = ["| model | name | side | parameters | MACs |", "|---|---|---:|---:|---:|"]
+    for family, twins in rows:
+        link, size = _linked(family, twins, "models"), twins.architecture.size
         parameters = f"{twins.plain.parameters:,} → {twins.with_se.parameters:,}"
-        cells = f"`{twins.name}`", link, f"{size} x {size}", parameters, _macs(twins)
+        cells = link, f"`{twins.name}`", str(size), parameters, _macs(twins)
         lines.append(f"| {' | '.join(cells)} |")
     return INTRODUCTION + "\n".join(lines) + "\n"
 
@@ -48,9 +48,8 @@ def with_table(readme: str, families: Sequence[Family]) -> str:
     for family in families:
         twins = representative(family)
         source = f"[{family.source}](https://arxiv.org/abs/{family.source})"
-        link = _linked(family, "tutorials/pages/models")
         parameters = f"{twins.plain.parameters / 1e6:.2f} → {twins.with_se.parameters / 1e6:.2f} M"
-        name = f"{link}: `{twins.name}`"
+        name = f"{_linked(family, twins, 'tutorials/pages/models')}, `{twins.name}`"
         cells = name, parameters, _macs(twins), twins.printed(), source
         lines.append(f"| {' | '.join(cells)} |")
     table = "\n".join([BEGIN, "", *lines, "", END])
@@ -71,8 +70,9 @@ def representative(family: Family) -> Twins:
     return printed[0] if printed else family.twins[-1]
 
 
-def _linked(family: Family, folder: str) -> str:
-    return f"[{family.title}]({folder}/{family.file}.md)"
+def _linked(family: Family, twins: Twins, folder: str) -> str:
+    """Return the name of a net in its paper, as a link to its family's page."""
+    return f"[{twins.architecture.title}]({folder}/{family.file}.md)"
 
 
 def _macs(twins: Twins) -> str:
