@@ -40,9 +40,14 @@ def check_choice(op: str, setting: str, value: str, choices: Collection[str]) ->
 
 
 def did_you_mean(value: object, choices: Iterable[str], cutoff: float = 0.6) -> str:
-    """Return ": did you mean …?" with the choices closest to value, case ignored, or ""."""
-    by_case = {choice.casefold(): choice for choice in choices}
-    close = difflib.get_close_matches(str(value).casefold(), by_case, 2, cutoff)
+    """Return ": did you mean …?" with the choices closest to value, case ignored, or "".
+
+    Choices that begin with value, of at least three characters, are the closest.
+    """
+    by_case, word = {choice.casefold(): choice for choice in choices}, str(value).casefold()
+    longer = [name for name in by_case if len(word) > 2 and name.startswith(word) and name != word]
+    matches = difflib.get_close_matches(word, by_case, 2, cutoff)
+    close = list(dict.fromkeys([*sorted(longer, key=len), *matches]))[:2]
     return f": did you mean {' or '.join(by_case[match] for match in close)}?" if close else ""
 
 

@@ -79,3 +79,9 @@ def test_a_path_as_a_word_of_a_command(name):
     assert word.isprintable()
     printed = subprocess.run(["bash", "-c", f"printf %s {word}"], capture_output=True, check=True)
     assert os.fsdecode(printed.stdout) == name
+
+
+def test_longer_names_are_the_closest():
+    names = ["resnet50", "resnext50_32x4d", "resnext101_32x4d", "resnet56"]
+    assert checks.did_you_mean("ResNeXt50", names) == ": did you mean resnext50_32x4d or resnet50?"
+    assert checks.did_you_mean("re", names) == ""

@@ -153,8 +153,12 @@ def paper_totals(cost: NetCost) -> dict[str, int]:
 
 
 def paper_grid(cost: NetCost) -> Grid:
-    """Return the totals of paper_totals as a table."""
-    rows = [(PAPER_TITLES[key], f"{number:,}") for key, number in paper_totals(cost).items()]
+    """Return the totals of paper_totals as a table; those with SE only of a net with SE blocks."""
+    rows = [
+        (PAPER_TITLES[key], f"{number:,}")
+        for key, number in paper_totals(cost).items()
+        if cost.excitation or not key.startswith("macs_with_")
+    ]
     return Grid(("by the paper's conventions", _unit_of(cost)), rows)
 
 
