@@ -137,7 +137,10 @@ def test_gradients_of_jit_are_those_of_reference(name):
 
 
 @pytest.mark.slow
-@OVER_ALL
+@pytest.mark.parametrize(  # SE blocks keep the sizes of images
+    "name",
+    [pytest.param(n, marks=pytest.mark.long if "se_" in n[:3] else ()) for n in models.names()],
+)
 def test_the_smallest_image_is_named(name):
     own, _ = NETS[name.removeprefix("se_")]
     se = dict(reduction=REDUCTION) if name.startswith("se_") else {}
