@@ -45,7 +45,8 @@ def did_you_mean(value: object, choices: Iterable[str], cutoff: float = 0.6) -> 
     Choices that begin with value, of at least three characters, are the closest.
     """
     by_case, word = {choice.casefold(): choice for choice in choices}, str(value).casefold()
-    longer = [name for name in by_case if len(word) > 2 and name.startswith(word) and name != word]
+    begins = len(word) > 2 and word not in by_case
+    longer = [name for name in by_case if begins and name.startswith(word)]
     matches = difflib.get_close_matches(word, by_case, 2, cutoff)
     close = list(dict.fromkeys([*sorted(longer, key=len), *matches]))[:2]
     return f": did you mean {' or '.join(by_case[match] for match in close)}?" if close else ""
