@@ -202,7 +202,7 @@ def test_signals_in_training_by_jit(phase, times):
 @slow
 def test_a_signal_while_a_thread_decodes_images():
     photos(None)
-    process = signalled("minise.data.folder.read_image", SIGTERM, PHOTOS, after=6)
+    process = signalled("minise.data.folder.read_part", SIGTERM, PHOTOS, after=6)
     ended(process, SIGTERM, f"in validation; {LAST} has the state after step 3{TO_CONTINUE}")
 
 
@@ -310,6 +310,7 @@ ARGUMENTS = {
     "guard": "guard runs/a",
     "bench": "bench cpu",
     "site": "site build public",
+    "reproduce": "reproduce overhead",
 }
 
 

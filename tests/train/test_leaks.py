@@ -70,4 +70,4 @@ def test_2000_steps_leak_nothing(ops):
 def test_a_leak_is_noticed():
     grown, objects = growth("reference", leaks=True)
     assert grown > 4 * BOUND_BYTES
-    assert objects >= 0
+    assert abs(objects) < STEPS / 10  # the collector does not track arrays of numbers
