@@ -69,7 +69,11 @@ ARGUMENTS = [
     ("train --limit few", 2, "train: --limit is 'few', expected an integer"),
     ("walk se --shape a b", 2, "walk: --shape is 'a b', expected integers"),
     ("train --ops", 2, "train: --ops has too few values, expected a value"),
-    ("summary resnet20 --size 32", 2, "summary: --size is '32', expected two integers"),
+    (
+        "summary resnet20 --size 32",
+        2,
+        "summary: --size (is '32', expected two integers|has too few values, expected 2 values)",
+    ),
     (
         "train --mean 0.5",
         2,
