@@ -15,9 +15,10 @@ from minise.ops.cost.counts import KINDS, Convention, operations
 if TYPE_CHECKING:
     import rich.table
 
-Detail = Literal["narrow", "wide", "full"]
+Detail = Literal["short", "narrow", "wide", "full"]
 FIRST = ("layer", "kind", "output", "parameters")
 COLUMNS: dict[Detail, tuple[str, ...]] = {  # of the table of layers
+    "short": ("layer", "output", "parameters", "operations"),
     "narrow": (*FIRST, "operations"),  # fits 80 characters
     "wide": (*FIRST, "operations", "moved", "saved"),  # fits 100
     "full": (*FIRST, "statistics", "folded", "operations", "backward", "moved", "saved"),
@@ -64,7 +65,7 @@ class Grid(NamedTuple):
         for k, name in enumerate(self.head):
             right = k >= self.text_columns
             table.add_column(name, justify="right" if right else "left", overflow="fold")
-            table.columns[k].no_wrap = right or k != 1  # kinds wrap between words
+            table.columns[k].no_wrap = name != "kind"  # kinds wrap between words
         for name, *cells in self.rows:
             table.add_row(*map(Text, (_wrapped(name), *cells)))
         return table
@@ -88,7 +89,8 @@ def layer_grid(cost: NetCost, convention: Convention = "macs", detail: Detail = 
         }
         rows.append(tuple(cells[name] for name in COLUMNS[detail]))
     titles = {"operations": UNITS[convention], "backward": f"{UNITS[convention]} backward"}
-    return Grid(tuple(titles.get(name, name) for name in COLUMNS[detail]), rows, 3)
+    head = tuple(titles.get(name, name) for name in COLUMNS[detail])
+    return Grid(head, rows, COLUMNS[detail].index("parameters"))
 
 
 def total_grid(cost: NetCost, convention: Convention = "macs") -> Grid:

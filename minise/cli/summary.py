@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Convention = Literal["macs", "flops", "all"]
 TEXT_WIDTH = 100  # columns of the table of layers with bytes
+MIN_WIDTH_OF_KINDS = 76  # columns of that with the kinds of layers
 
 
 def summary(
@@ -114,7 +115,8 @@ def _print_text(
 
     if not console.is_terminal:
         console.width = max(console.width, TEXT_WIDTH)
-    detail: Detail = "wide" if console.width >= TEXT_WIDTH else "narrow"
+    widths: dict[Detail, int] = {"wide": TEXT_WIDTH, "narrow": MIN_WIDTH_OF_KINDS, "short": 0}
+    detail = next(name for name, width in widths.items() if console.width >= width)
     for k, grid in enumerate(grids_of(cost, convention, paper=paper, detail=detail)):
         console.print(grid.rich(None if k else title))
     if not paper:

@@ -105,7 +105,7 @@ def test_markdown():
         assert len(lines) == 2 + len(grid.rows)
 
 
-@pytest.mark.parametrize(("width", "detail"), [(100, "wide"), (80, "narrow")])
+@pytest.mark.parametrize(("width", "detail"), [(100, "wide"), (80, "narrow"), (66, "short")])
 def test_tables_of_a_deep_net_fit(width, detail):
     """No name is cut, and no number wrapped."""
     costs = costs_of("se_preact_resnet164")
