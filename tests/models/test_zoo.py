@@ -31,7 +31,7 @@ MODULES = {getattr(builder, "func", builder).__module__ for builder in BUILDERS}
 FILES = sorted(Path(sys.modules[name].__file__) for name in MODULES)
 LR = 0.1  # of a net that is not in LOWER_LR
 # many layers of few channels after a ReLU, without gates that shrink branches
-LOWER_LR = {"resnet110": 0.02, "se_resnet110": 0.02, "senet154": 0.005}
+LOWER_LR = {"resnet110": 0.02, "se_resnet110": 0.02, "senet154": 0.002}
 MAX_STEPS = 40
 STEP = 1e-30  # of the complex step: its square is below the rounding of 1
 
