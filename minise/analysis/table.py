@@ -3,9 +3,9 @@
 import json
 import textwrap
 from collections.abc import Callable, Sequence
-from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from minise.analysis import conventions
 from minise.analysis.cost import LayerCost, NetCost, cost_of
 from minise.analysis.inputs import Size
 from minise.analysis.memory import bytes_text
@@ -144,10 +144,9 @@ def paper_totals(cost: NetCost) -> dict[str, int]:
     >>> totals["se_weights"], totals["se_formula"]
     (2016, 2016)
     """
-    se, counts = cost.excitation, cost.forward
-    parameters = [cost.parameters, cost.parameters + cost.statistics, cost.folded]
-    kinds = ("conv", "fc"), ("se_fc",), ("gate",), ("squeeze",)
-    macs = accumulate(sum(counts[kind] for kind in group) for group in kinds)
+    se = cost.excitation
+    parameters = [cost.parameters, conventions.parameters_and_statistics(cost), cost.folded]
+    macs = (count(cost) for count in conventions.MACS)
     unbiased = [number - se.biases if se else 0 for number in parameters]
     parts = (se.weights, se.biases, round(se.formula)) if se else (0, 0, 0)
     numbers = zip(PAPER_TITLES, [*parameters, *unbiased, *macs, *parts], strict=True)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from minise.analysis.paper.conventions import (
+from minise.analysis.conventions import (
     macs_of_layers,
     macs_with_gates,
     parameters,

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from minise.analysis.paper.conventions import parameters
+from minise.analysis.conventions import parameters
 from minise.analysis.paper.declare import Net, PaperTable, Printed, Row
 
 

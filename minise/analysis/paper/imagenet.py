@@ -1,6 +1,6 @@
 """Tables 2 and 3 of the paper, nets for ImageNet, and what section 4 says of SE's overhead."""
 
-from minise.analysis.paper.conventions import (
+from minise.analysis.conventions import (
     macs_of_layers,
     macs_with_gates,
     macs_with_se_layers,

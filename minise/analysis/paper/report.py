@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from minise.analysis.paper import conventions
+from minise.analysis import conventions
 from minise.analysis.paper.comparison import Comparison, digits_of
 from minise.analysis.paper.declare import PaperTable
 
@@ -46,10 +46,11 @@ def with_errors(comparisons: Sequence[Comparison]) -> bool:
 def rows_of(comparisons: Sequence[Comparison]) -> list[tuple[str, ...]]:
     """Return the cells of each row; what repeats the row above is left out."""
     letters, marks = letters_of(comparisons), marks_of(comparisons)
+    has_errors = with_errors(comparisons)
     rows: list[tuple[str, ...]] = []
     before: tuple[str, ...] = ()
     for line in comparisons:
-        name = (line.label, line.errors) if with_errors(comparisons) else (line.label,)
+        name = (line.label, line.errors) if has_errors else (line.label,)
         status = " ".join(filter(None, (line.status, marks.get(line.note, ""))))
         rows.append(
             (

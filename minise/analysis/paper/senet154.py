@@ -1,6 +1,6 @@
 """SENet-154 (Table 8 and the appendix of the paper), and the files of the authors' trained nets."""
 
-from minise.analysis.paper.conventions import (
+from minise.analysis.conventions import (
     bytes_of_release,
     macs_of_layers,
     macs_with_gates,

@@ -4,10 +4,9 @@ import json
 
 import pytest
 
-from minise.analysis import paper
-from minise.analysis.paper import conventions
+from minise.analysis import conventions, paper
+from minise.analysis.conventions import macs_of_layers, parameters
 from minise.analysis.paper.comparison import REL_TOL_MACS, agrees
-from minise.analysis.paper.conventions import macs_of_layers, parameters
 from minise.analysis.paper.declare import Net, PaperTable, Printed, Reading, Row
 from tests.cli.commands import call
 

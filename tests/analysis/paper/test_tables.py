@@ -3,8 +3,8 @@
 import pytest
 
 from minise.analysis import paper
+from minise.analysis.conventions import parameters
 from minise.analysis.paper.comparison import agrees, is_macs, read
-from minise.analysis.paper.conventions import parameters
 from minise.analysis.paper.imagenet import RESNET50, SE_RESNET50
 from tests.cli.commands import call
 

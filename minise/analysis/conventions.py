@@ -41,3 +41,6 @@ def macs_with_gates(cost: NetCost) -> int:
 def macs_with_squeeze(cost: NetCost) -> int:
     """MACs of all these, and one for each number that a squeeze adds."""
     return macs_with_gates(cost) + cost.forward["squeeze"]
+
+
+MACS = (macs_of_layers, macs_with_se_layers, macs_with_gates, macs_with_squeeze)
