@@ -9,6 +9,8 @@ from minise.checks import check_choice
 from minise.nn import SE, Chain
 from minise.nn.build import check_width
 
+Geometry = Literal["caffe", "torchvision"]
+Stem = Literal["imagenet", "cifar"]
 SE_FIELDS = {field.name for field in fields(SE)}
 
 
@@ -20,10 +22,10 @@ class NetSettings:
 
     shortcut: Literal["A", "B"] = "B"
     """Shortcut where a CIFAR ResNet's shape changes: padding with zeros (A) or a projection (B)."""
-    geometry: Literal["caffe", "torchvision"] = "caffe"
+    geometry: Geometry = "caffe"
     """ResNets for ImageNet: caffe, the paper's nets (v1: stride in the first 1x1 convolution, max
     pooling without padding), or torchvision (v1.5: stride in the 3x3, padded pooling)."""
-    stem: Literal["imagenet", "cifar"] = "imagenet"
+    stem: Stem = "imagenet"
     """First layers of nets for ImageNet: the paper's, or with cifar, for small images, a 3x3
     convolution without stride or pooling; of VGG, the last layers."""
     width: float = 1.0
@@ -40,7 +42,7 @@ class NetSettings:
 
 def is_small(stem: str) -> bool:
     """Return whether a stem is "cifar", for small images; raise ValueError if it is unknown."""
-    check_choice("build", "stem", stem, ("imagenet", "cifar"))
+    check_choice("build", "stem", stem, get_args(Stem))
     return stem == "cifar"
 
 

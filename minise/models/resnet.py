@@ -29,9 +29,10 @@ Source: He et al., "Deep Residual Learning for Image Recognition", arXiv:1512.03
 """
 
 from functools import partial
+from typing import get_args
 
 from minise.checks import check_choice
-from minise.models.architecture import Architecture, is_small
+from minise.models.architecture import Architecture, Geometry, is_small
 from minise.nn import Build, Chain, GlobalAvgPool2d, MaxPool2d, basic_block, bottleneck, stages
 from minise.nn.blocks import EXPANSION, Unit
 from minise.nn.squeeze_excite import UNIT_SITES
@@ -103,7 +104,7 @@ def _net(
 
 def max_pool(geometry: str, build: Build) -> MaxPool2d:
     """Return the pool of the stem, 3x3 with stride 2."""
-    check_choice("max_pool", "geometry", geometry, ("caffe", "torchvision"))
+    check_choice("max_pool", "geometry", geometry, get_args(Geometry))
     if geometry == "caffe":
         return MaxPool2d(3, stride=2, ceil_mode=True, ops=build.ops)
     return MaxPool2d(3, stride=2, padding=1, ops=build.ops)
