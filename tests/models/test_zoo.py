@@ -3,7 +3,6 @@
 import ast
 import copy
 import io
-import sys
 import tokenize
 from functools import partial
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 
 from minise import models, nn
+from minise.analysis.pages import families
 from minise.gradcheck import adapters
 from minise.ops import wrap
 from minise.ops.backend import load_ops
@@ -26,9 +26,7 @@ BACK_ENDS = [("reference", name) for name in models.names()] + [
     for name in models.names()
 ]
 OVER_BACK_ENDS = pytest.mark.parametrize(("ops", "name"), BACK_ENDS)
-BUILDERS = [plain.builder for plain in models.named.ARCHITECTURES.values()]
-MODULES = {getattr(builder, "func", builder).__module__ for builder in BUILDERS}
-FILES = sorted(Path(sys.modules[name].__file__) for name in MODULES)
+FILES = [Path(models.__file__).parent / f"{family.file}.py" for family in families()]
 LR = 0.1  # of a net that is not in LOWER_LR
 # many layers of few channels after a ReLU, without gates that shrink branches
 LOWER_LR = {"resnet110": 0.02, "se_resnet110": 0.02, "senet154": 0.002}

@@ -2,7 +2,6 @@
 
 import re
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from inspect import getdoc
@@ -105,13 +104,9 @@ class Family:
 
 def families() -> list[Family]:
     """Return the architectures of `models.names()` by file, in that order."""
-    return [Family(file, dict(pairs)) for file, pairs in _by_file()]
-
-
-def _by_file() -> Iterator[tuple[str, list[tuple[str, Architecture]]]]:
-    files: dict[str, list[tuple[str, Architecture]]] = {}
+    files: dict[str, dict[str, Architecture]] = {}
     for name, architecture in ARCHITECTURES.items():
         builder = getattr(architecture.builder, "func", architecture.builder)
         file = builder.__module__.rpartition(".")[2]
-        files.setdefault(file, []).append((name, architecture))
-    yield from files.items()
+        files.setdefault(file, {})[name] = architecture
+    return [Family(file, architectures) for file, architectures in files.items()]

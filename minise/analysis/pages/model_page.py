@@ -5,10 +5,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from minise import models
+from minise.analysis.conventions import parameters_and_statistics
 from minise.analysis.cost import NetCost
 from minise.analysis.memory import bytes_text
 from minise.analysis.pages.family import Family, Twins
 from minise.analysis.paper import TABLES
+from minise.analysis.table import Grid
 from minise.nn import SE
 from minise.ops import cost
 
@@ -32,37 +34,30 @@ def model_page(family: Family) -> str:
         f"The declaration is [{path}](../../../{path}); [all models](../models.md).",
         "## Parameters and operations",
         COUNTS,
-        _table(
+        Grid(
             ("net", "parameters", "with statistics", "folded"),
-            (
-                (name, *map(_number, (c.parameters, c.parameters + c.statistics, c.folded)))
+            [
+                (name, *map(_number, (c.parameters, parameters_and_statistics(c), c.folded)))
                 for name, c in _costs(family)
-            ),
-        ),
-        _table(
+            ],
+        ).markdown(),
+        Grid(
             ("net", "conv", "dense", "SE dense", "gate", "squeeze", "saved"),
-            (
+            [
                 (name, *(f"{c.forward[kind] / 1e6:,.3f}" for kind in MACS), _saved(c))
                 for name, c in _costs(family)
-            ),
-        ),
+            ],
+        ).markdown(),
         "## Images and SE blocks",
-        _table(
+        Grid(
             ("net", "images", "classes", "SE's parameters", "SE's MACs"),
-            map(_images, family.twins),
-        ),
+            [_images(twins) for twins in family.twins],
+        ).markdown(),
         "\n".join(_settings(family)),
         "## Commands",
         _commands(family),
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """Return a table; all columns but the first are numbers."""
-    heads = list(heads)
-    lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def _costs(family: Family) -> Iterable[tuple[str, NetCost]]:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 
 from minise.analysis.pages.family import Family, Twins
+from minise.analysis.table import Grid
 
 BEGIN, END = "<!-- models: python -m minise.analysis.pages . -->", "<!-- end of models -->"
 HEADS = ("model", "parameters", "MACs", "paper's MACs", "source")
@@ -26,14 +27,19 @@ SENet paper: convolutions, dense layers, and one for each number that a gate sca
 
 def overview(families: Sequence[Family]) -> str:
     """Return the page that lists all models, as Markdown."""
-    rows = [(family, twins) for family in families for twins in family.twins]
-    lines = ["| model | name | side | parameters | MACs |", "|---|---|---:|---:|---:|"]
-    for family, twins in rows:
-        link, size = _linked(family, twins, "models"), twins.architecture.size
-        parameters = f"{twins.plain.parameters:,} → {twins.with_se.parameters:,}"
-        cells = link, f"`{twins.name}`", str(size), parameters, _macs(twins)
-        lines.append(f"| {' | '.join(cells)} |")
-    return INTRODUCTION + "\n".join(lines) + "\n"
+    rows = [
+        (
+            _linked(family, twins, "models"),
+            f"`{twins.name}`",
+            str(twins.architecture.size),
+            f"{twins.plain.parameters:,} → {twins.with_se.parameters:,}",
+            _macs(twins),
+        )
+        for family in families
+        for twins in family.twins
+    ]
+    head = "model", "name", "side", "parameters", "MACs"
+    return f"{INTRODUCTION}{Grid(head, rows, 2).markdown()}\n"
 
 
 def with_table(readme: str, families: Sequence[Family]) -> str:
