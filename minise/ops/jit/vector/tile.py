@@ -41,7 +41,7 @@ from minise.ops.jit.vector.simd import (
 
 ROWS = REGISTERS // 2  # half of the registers hold sums
 ROWS_PER_POINTER = 4  # rows of a that share a pointer register
-UNROLL = {1: 4, 2: 1}  # steps per iteration of the loop, by the number of vectors
+UNROLL = {1: 4, 2: 1 if REGISTERS == 32 else 4}  # steps per iteration, by the number of vectors
 
 
 @np.errstate(over="ignore", invalid="ignore")
