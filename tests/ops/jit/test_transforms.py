@@ -170,17 +170,17 @@ def both(matrix, tiles):
 
 @numba.njit
 def run_inputs(band, at, wide, C, tiles, half, points, to, plane):
-    transform_inputs(band, at, wide, C, tiles, half, points, to, plane)
+    transform_inputs(band, at, wide, C, tiles, half, points, to, C, plane)
 
 
 @numba.njit
 def run_outputs(sums, at, plane, K, tiles, rows, columns, out, to, row):
-    transform_outputs(sums, at, plane, K, tiles, rows, columns, out, to, row)
+    transform_outputs(sums, at, K, plane, K, tiles, rows, columns, out, to, row)
 
 
 @numba.njit
 def run_douts(dout, at, row, K, tiles, dpoints, to, plane):
-    transform_douts(dout, at, row, K, tiles, dpoints, to, plane)
+    transform_douts(dout, at, row, K, tiles, dpoints, to, K, plane)
 
 
 @numba.njit

@@ -58,22 +58,35 @@ def scratch(count, like):
 
 
 @device_function
-def plane_stride(tiles, channels, like):
+def tile_stride(channels, like):
+    """Return the distance, in elements, from one tile of a point to the next.
+
+    From 8 cache lines on it is an odd number of lines: at a power of two, the tiles of a point
+    would compete for the same few cache sets.
+    """
+    line = CACHE_LINE_BYTES // like.itemsize
+    return channels if channels < 8 * line else (-(-channels // line) | 1) * line
+
+
+@device_function
+def plane_stride(tiles, stride, like):
     """Return the distance, in elements, from one point of a block to the next.
 
     It is never a power of two, so that the points do not compete for the same cache sets.
     """
-    return -(-tiles // ROWS) * ROWS * channels + CACHE_LINE_BYTES // like.itemsize
+    return -(-tiles // ROWS) * ROWS * stride + CACHE_LINE_BYTES // like.itemsize
 
 
 @device_function
 def transform_images(x, n, top, strips, wide, origin, band, half, points, at, plane):
     """Pack and transform the pixels of some rows of tiles of an image; return the next index."""
     C, across = x.shape[3], OUT * wide + IN - OUT
+    stride = tile_stride(C, x)
     pack(x, n, 0, C, origin, (1, 1), top * OUT, strips * OUT + IN - OUT, across, band)
     for strip in range(strips):
-        transform_inputs(band, strip * OUT * across * C, across, C, wide, half, points, at, plane)
-        at += wide * C
+        begin = strip * OUT * across * C
+        transform_inputs(band, begin, across, C, wide, half, points, at, stride, plane)
+        at += wide * stride
     return at
 
 

@@ -88,11 +88,11 @@ def _store_points(p0, p1, p2, p3, p4, p5, points, at, plane):
 
 
 @device_function
-def transform_inputs(band, at, wide, C, tiles, half, points, to, plane):
+def transform_inputs(band, at, wide, C, tiles, half, points, to, stride, plane):
     """Transform the pixels of a row of tiles: B.T d B.
 
     band has six rows of `wide` pixels of C channels; results are stored in
-    points[point * plane + to + tile * C + c]. Columns come first, for all tiles at once, since
+    points[point * plane + to + tile * stride + c]. Columns come first, for all tiles at once, since
     neighbouring tiles share two of their six columns.
     """
     lanes, row = lanes_of(band.dtype), wide * C
@@ -113,7 +113,7 @@ def transform_inputs(band, at, wide, C, tiles, half, points, to, plane):
                 d0, d1, d2 = load(half, p), load(half, p + C), load(half, p + 2 * C)
                 d3, d4, d5 = load(half, p + 3 * C), load(half, p + 4 * C), load(half, p + 5 * C)
                 p0, p1, p2, p3, p4, p5 = _inputs(d0, d1, d2, d3, d4, d5)
-                q = r * IN * plane + to + tile * C + c
+                q = r * IN * plane + to + tile * stride + c
                 _store_points(p0, p1, p2, p3, p4, p5, points, q, plane)
 
 
@@ -140,13 +140,16 @@ def _store_row(m0, m1, m2, m3, m4, m5, out, at, K, columns):
 
 
 @device_function
-def transform_outputs(sums, at, plane, K, tiles, rows, columns, out, to, row):
-    """Transform the products of a row of tiles, A.T m A; store `rows`, `columns` of it in out."""
+def transform_outputs(sums, at, stride, plane, K, tiles, rows, columns, out, to, row):
+    """Transform the products of a row of tiles, A.T m A; store `rows`, `columns` of it in out.
+
+    Products are read from sums[point * plane + at + tile * stride + k].
+    """
     lanes = lanes_of(sums.dtype)
     for tile in range(tiles):
         inside = min(OUT, columns - tile * OUT)
         for k in range(0, K, lanes):
-            m, q = at + tile * K + k, to + tile * OUT * K + k
+            m, q = at + tile * stride + k, to + tile * OUT * K + k
             a0, a1, a2, a3 = _column(sums, m, plane)
             b0, b1, b2, b3 = _column(sums, m + plane, plane)
             c0, c1, c2, c3 = _column(sums, m + 2 * plane, plane)
@@ -177,12 +180,15 @@ def _store_dpoints(y0, y1, y2, y3, dpoints, at, plane):
 
 
 @device_function
-def transform_douts(dout, at, row, K, tiles, dpoints, to, plane):
-    """Transform the gradients of a row of tiles: A y A.T, into dpoints[point * plane + to + …]."""
+def transform_douts(dout, at, row, K, tiles, dpoints, to, stride, plane):
+    """Transform the gradients of a row of tiles: A y A.T.
+
+    Results are stored in dpoints[point * plane + to + tile * stride + k].
+    """
     lanes, down = lanes_of(dout.dtype), IN * plane
     for tile in range(tiles):
         for k in range(0, K, lanes):
-            y, q = at + tile * OUT * K + k, to + tile * K + k
+            y, q = at + tile * OUT * K + k, to + tile * stride + k
             a0, a1, a2, a3, a4, a5 = _dcolumn(dout, y, row)
             b0, b1, b2, b3, b4, b5 = _dcolumn(dout, y + K, row)
             c0, c1, c2, c3, c4, c5 = _dcolumn(dout, y + 2 * K, row)

@@ -35,6 +35,7 @@ from minise.ops.jit.convolution.blocks import (
     padded_origin,
     plane_stride,
     scratch,
+    tile_stride,
     transform_images,
 )
 from minise.ops.jit.convolution.epilogue import Correlation, apply_epilogue, bias_or_empty
@@ -44,14 +45,15 @@ from minise.ops.jit.convolution.transforms import (
     IN,
     OUT,
     POINTS,
-    TAP,
     transform_outputs,
-    transform_weights,
+)
+from minise.ops.jit.convolution.winograd_filters import (
+    multiply_tiles,
+    panel_tasks,
+    transform_panels,
 )
 from minise.ops.jit.vector.layout import frozen
 from minise.ops.jit.vector.memory import empty
-from minise.ops.jit.vector.simd import lanes_of
-from minise.ops.jit.vector.tile import ROWS, set_tile
 
 
 def correlation(filters: Array, bias: Array, padding: Pair, shape: tuple[int, ...]) -> Correlation:
@@ -106,28 +108,10 @@ def transformed(weight: Array, groups: int) -> Array:
     return frozen(filters)
 
 
-@inlined
-def _transform_row(row, weight, rotated, filters):
-    """Set one row, which is a channel, of filters (groups, 36, C, K) to the transformed weight.
-
-    weight is (groups, K, C, 3, 3). With `rotated`, the filters are those of dx, rotated by 180
-    degrees, and weight is (groups, C, K, 3, 3): C then counts the channels of dout.
-    """
-    _, _, C, K = filters.shape
-    weights, flat = weight.reshape(-1), filters.reshape(-1)
-    g, c = row // C, row % C
-    taps = np.empty(TAP * TAP * K, filters.dtype)
-    for k in range(K):
-        at = ((g * C + c) * K + k if rotated else (g * K + k) * C + c) * TAP * TAP
-        for tap in range(TAP * TAP):
-            taps[tap * K + k] = weights[at + (TAP * TAP - 1 - tap if rotated else tap)]
-    transform_weights(taps, K, flat, (g * POINTS * C + c) * K, C * K)
-
-
 @kernel
 def _transform_filters(weight, filters):
-    for row in prange(filters.shape[0] * filters.shape[2]):
-        _transform_row(row, weight, False, filters)
+    for task in prange(panel_tasks(filters)):
+        transform_panels(task, weight, False, filters)
 
 
 @inlined
@@ -136,12 +120,10 @@ def _correlate_part(part, parts, cut, origin, x, filters, bias, shortcut, relu, 
     (high, wide, images, rows), (N, OH, OW, K) = cut, out.shape
     C, (groups, _, each, width) = x.shape[3], filters.shape
     stacks = -(-high // rows)
-    blocks, lanes, start = -(-N // images) * stacks, lanes_of(out.dtype), np.zeros(1, np.intp)
+    blocks, room, start = -(-N // images) * stacks, images * rows * wide, np.zeros(1, np.intp)
+    stride, sum_stride = tile_stride(C, out), tile_stride(K, out)
     flat, flat_filters, pixels = out.reshape(-1), filters.reshape(-1), x.reshape(-1)
-    plane, product = (
-        plane_stride(images * rows * wide, C, out),
-        plane_stride(images * rows * wide, K, out),
-    )
+    plane, product = plane_stride(room, stride, out), plane_stride(room, sum_stride, out)
     across, others = OUT * wide + IN - OUT, shortcut.reshape(-1)
     band = scratch((rows * OUT + IN - OUT) * across * C, out)
     half = scratch(IN * across * C, out)
@@ -161,21 +143,19 @@ def _correlate_part(part, parts, cut, origin, x, filters, bias, shortcut, relu, 
                 prefetch_read_slice(others, *now, i, POINTS * groups)
             point, g = i // groups, i % groups
             a, c = point * plane + g * each, point * product + g * width
-            b = (g * POINTS + point) * each * width
-            for m in range(0, at // C, ROWS):
-                for k in range(0, width, 2 * lanes):
-                    p, q = a + m * C, c + m * K + k
-                    right = b + k, width, lanes, min(2, (width - k) // lanes)
-                    set_tile(points, p, C, 1, start, each, flat_filters, *right, sums, q, K)
+            b, tiles = (g * POINTS + point) * each * width, at // stride
+            right = flat_filters, b, each, width
+            multiply_tiles(start, points, a, stride, tiles, *right, sums, c, sum_stride, False)
         at = 0
         for n in range(first, min(N, first + images)):
             for strip in range(top, top + strips):
                 left, to = OH - strip * OUT, (n * OH + strip * OUT) * OW * K
-                transform_outputs(sums, at, product, K, wide, left, OW, flat, to, OW * K)
+                source = sums, at, sum_stride, product
+                transform_outputs(*source, K, wide, left, OW, flat, to, OW * K)
                 if len(bias) or shortcut.size or relu:
                     end = bias, others, relu
                     apply_epilogue(flat, to, K, K, min(OUT, left) * OW, 0, *end, flat, to, K)
-                at += wide * K
+                at += wide * sum_stride
 
 
 @device_function
@@ -195,8 +175,8 @@ def _correlate(filters, bias, origin, cut, x, shortcut, relu, out):
 @kernel
 def _convolve(weight, filters, cut, rotated, bias, origin, x, plus, out):
     """Transform the filters and compute out."""
-    for row in prange(filters.shape[0] * filters.shape[2]):
-        _transform_row(row, weight, rotated, filters)
+    for task in prange(panel_tasks(filters)):
+        transform_panels(task, weight, rotated, filters)
     parts = _parts_of(cut, len(out))
     for part in prange(parts):
         _correlate_part(part, parts, cut, origin, x, filters, bias, plus, False, out)

@@ -19,6 +19,7 @@ from minise.ops.jit.convolution.blocks import (
     padded_origin,
     plane_stride,
     scratch,
+    tile_stride,
     transform_images,
 )
 from minise.ops.jit.convolution.geometry import MAX_PARTS
@@ -61,10 +62,8 @@ def _multiply_part(part, cut, origin, x, dout, parts):
     blocks, lanes = -(-N // images) * stacks, lanes_of(x.dtype)
     start, unpadded_origin = np.zeros(1, np.intp), np.zeros((1, 2), np.intp)
     pixels, douts, total = x.reshape(-1), dout.reshape(-1), parts[part].reshape(-1)
-    plane, product = (
-        plane_stride(images * rows * wide, C, x),
-        plane_stride(images * rows * wide, K, x),
-    )
+    room, stride, dstride = images * rows * wide, tile_stride(C, x), tile_stride(K, x)
+    plane, product = plane_stride(room, stride, x), plane_stride(room, dstride, x)
     across = OUT * wide + IN - OUT
     band = scratch((rows * OUT + IN - OUT) * across * max(C, K), x)
     half = scratch(IN * across * C, x)
@@ -79,8 +78,8 @@ def _multiply_part(part, cut, origin, x, dout, parts):
             pack(dout, n, 0, K, unpadded_origin, (1, 1), top * OUT, strips * OUT, wide * OUT, band)
             for strip in range(strips):
                 begin, row = strip * OUT * OUT * wide * K, OUT * wide * K
-                transform_douts(band, begin, row, K, wide, dpoints, to, product)
-                to += wide * K
+                transform_douts(band, begin, row, K, wide, dpoints, to, dstride, product)
+                to += wide * dstride
         later = block_span(block + 1, high, images, rows, x)
         later_douts = block_span(block + 1, high, images, rows, dout)
         for i in range(POINTS * groups):
@@ -91,8 +90,9 @@ def _multiply_part(part, cut, origin, x, dout, parts):
             for c in range(0, C // groups, ROWS):
                 for k in range(0, width, 2 * lanes):
                     to = ((g * POINTS + point) * filled + c) * width + k
-                    right = b + k, K, lanes, min(2, (width - k) // lanes)
-                    add_tile(points, a + c, 1, C, start, at // C, dpoints, *right, total, to, width)
+                    right = b + k, dstride, lanes, min(2, (width - k) // lanes)
+                    left = a + c, 1, stride, start, at // stride
+                    add_tile(points, *left, dpoints, *right, total, to, width)
 
 
 @inlined
