@@ -175,7 +175,7 @@ def run_inputs(band, at, wide, C, tiles, half, points, to, plane):
 
 @numba.njit
 def run_outputs(sums, at, plane, K, tiles, rows, columns, out, to, row):
-    transform_outputs(sums, at, K, plane, K, tiles, rows, columns, out, to, row)
+    transform_outputs(sums, at, K, plane, K, tiles, rows, columns, out, to, K, row)
 
 
 @numba.njit

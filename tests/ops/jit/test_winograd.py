@@ -58,7 +58,9 @@ CUTS = {  # sizes for each way of splitting images into blocks
     "rows of an image": Sizes(N=1, H=30, W=22),
     "a row each": Sizes(N=1, H=6, W=70, padding=(0, 2)),
     "images together, and a rest": Sizes(N=21, H=4, W=3, padding=(2, 1)),
+    "few tiles": Sizes(N=1, C=2, K=2, H=4, W=5, groups=2),
     **({} if AS_LOOPS else {"two blocks a part": Sizes(N=1, H=66, W=140)}),  # slow as Python
+    **({} if AS_LOOPS else {"few tiles, two runs": Sizes(N=2, C=9, K=5, H=7, W=4, groups=2)}),
 }
 
 

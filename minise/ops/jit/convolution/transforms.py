@@ -127,42 +127,43 @@ def _column(sums, at, plane):
 
 
 @device_function
-def _store_row(m0, m1, m2, m3, m4, m5, out, at, K, columns):
-    """Store A.T m of one row of a tile: the first `columns` results."""
+def _store_row(m0, m1, m2, m3, m4, m5, out, at, pixel, columns):
+    """Store A.T m of one row of a tile: the first `columns` results, `pixel` elements apart."""
     y0, y1, y2, y3 = _outputs(m0, m1, m2, m3, m4, m5)
     store(y0, out, at)
     if columns > 1:
-        store(y1, out, at + K)
+        store(y1, out, at + pixel)
     if columns > 2:
-        store(y2, out, at + 2 * K)
+        store(y2, out, at + 2 * pixel)
     if columns > 3:
-        store(y3, out, at + 3 * K)
+        store(y3, out, at + 3 * pixel)
 
 
 @device_function
-def transform_outputs(sums, at, stride, plane, K, tiles, rows, columns, out, to, row):
+def transform_outputs(sums, at, stride, plane, K, tiles, rows, columns, out, to, pixel, row):
     """Transform the products of a row of tiles, A.T m A; store `rows`, `columns` of it in out.
 
-    Products are read from sums[point * plane + at + tile * stride + k].
+    Products are read from sums[point * plane + at + tile * stride + k], results stored at distances
+    of `pixel` elements from pixel to pixel and `row` from row to row.
     """
     lanes = lanes_of(sums.dtype)
     for tile in range(tiles):
         inside = min(OUT, columns - tile * OUT)
         for k in range(0, K, lanes):
-            m, q = at + tile * stride + k, to + tile * OUT * K + k
+            m, q = at + tile * stride + k, to + tile * OUT * pixel + k
             a0, a1, a2, a3 = _column(sums, m, plane)
             b0, b1, b2, b3 = _column(sums, m + plane, plane)
             c0, c1, c2, c3 = _column(sums, m + 2 * plane, plane)
             d0, d1, d2, d3 = _column(sums, m + 3 * plane, plane)
             e0, e1, e2, e3 = _column(sums, m + 4 * plane, plane)
             f0, f1, f2, f3 = _column(sums, m + 5 * plane, plane)
-            _store_row(a0, b0, c0, d0, e0, f0, out, q, K, inside)
+            _store_row(a0, b0, c0, d0, e0, f0, out, q, pixel, inside)
             if rows > 1:
-                _store_row(a1, b1, c1, d1, e1, f1, out, q + row, K, inside)
+                _store_row(a1, b1, c1, d1, e1, f1, out, q + row, pixel, inside)
             if rows > 2:
-                _store_row(a2, b2, c2, d2, e2, f2, out, q + 2 * row, K, inside)
+                _store_row(a2, b2, c2, d2, e2, f2, out, q + 2 * row, pixel, inside)
             if rows > 3:
-                _store_row(a3, b3, c3, d3, e3, f3, out, q + 3 * row, K, inside)
+                _store_row(a3, b3, c3, d3, e3, f3, out, q + 3 * row, pixel, inside)
 
 
 @device_function

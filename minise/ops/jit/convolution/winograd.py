@@ -47,11 +47,13 @@ from minise.ops.jit.convolution.transforms import (
     POINTS,
     transform_outputs,
 )
+from minise.ops.jit.convolution.winograd_by_filters import convolve_by_filters
 from minise.ops.jit.convolution.winograd_filters import (
     multiply_tiles,
     panel_tasks,
     transform_panels,
 )
+from minise.ops.jit.convolution.winograd_runs import filters_outnumber_tiles
 from minise.ops.jit.vector.layout import frozen
 from minise.ops.jit.vector.memory import empty
 
@@ -72,9 +74,7 @@ def correlate(
 
     The same as correlation(transformed(weight, groups), …), in one kernel.
     """
-    _convolve(
-        *_untransformed(weight, groups, x, out), False, bias, padded_origin(padding), x, plus, out
-    )
+    _fill(weight, groups, False, bias, padding, x, plus, out)
 
 
 def image_gradient(
@@ -82,17 +82,27 @@ def image_gradient(
 ) -> None:
     """Fill dx (N, H, W, C) from dout (N, OH, OW, K), and add plus."""
     dout_padding, no_bias = (2 - padding[0], 2 - padding[1]), bias_or_empty(None, dx)
-    cut = _untransformed(weight, groups, dout, dx)
-    _convolve(*cut, True, no_bias, padded_origin(dout_padding), dout, plus, dx)
+    _fill(weight, groups, True, no_bias, dout_padding, dout, plus, dx)
 
 
-def _untransformed(
-    weight: Array, groups: int, x: Array, out: Array
-) -> tuple[Array, Array, tuple[int, ...]]:
-    """Return the grouped weight, memory for its transformed filters, and the blocks of out."""
-    shape = groups, POINTS, x.shape[3] // groups, out.shape[3] // groups
-    blocks = blocks_of(len(out), out.shape[1:3])
-    return _grouped(weight, groups), empty(shape, weight.dtype), tuple(blocks)
+def _fill(
+    weight: Array,
+    groups: int,
+    rotated: bool,
+    bias: Array,
+    padding: Pair,
+    x: Array,
+    plus: Array,
+    out: Array,
+) -> None:
+    """Fill out from x, or with `rotated`, dx from dout."""
+    C, K, blocks = x.shape[3] // groups, out.shape[3] // groups, blocks_of(len(x), out.shape[1:3])
+    grouped = _grouped(weight, groups)
+    if filters_outnumber_tiles(len(x), blocks, C, K):
+        convolve_by_filters(grouped, rotated, bias, padding, blocks, x, plus, False, out)
+    else:
+        cut = empty((groups, POINTS, C, K), weight.dtype), tuple(blocks)
+        _convolve(grouped, *cut, rotated, bias, padded_origin(padding), x, plus, out)
 
 
 def _grouped(weight: Array, groups: int) -> Array:
@@ -151,7 +161,7 @@ def _correlate_part(part, parts, cut, origin, x, filters, bias, shortcut, relu, 
             for strip in range(top, top + strips):
                 left, to = OH - strip * OUT, (n * OH + strip * OUT) * OW * K
                 source = sums, at, sum_stride, product
-                transform_outputs(*source, K, wide, left, OW, flat, to, OW * K)
+                transform_outputs(*source, K, wide, left, OW, flat, to, K, OW * K)
                 if len(bias) or shortcut.size or relu:
                     end = bias, others, relu
                     apply_epilogue(flat, to, K, K, min(OUT, left) * OW, 0, *end, flat, to, K)

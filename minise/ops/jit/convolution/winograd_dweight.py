@@ -32,6 +32,8 @@ from minise.ops.jit.convolution.transforms import (
     transform_douts,
     transform_dweights,
 )
+from minise.ops.jit.convolution.winograd_dweight_by_filters import weight_gradient_by_filters
+from minise.ops.jit.convolution.winograd_runs import filters_outnumber_tiles
 from minise.ops.jit.vector.memory import empty
 from minise.ops.jit.vector.simd import lanes_of
 from minise.ops.jit.vector.tile import ROWS, add_tile, zero
@@ -43,6 +45,8 @@ def weight_gradient(x: Array, dout: Array, padding: Pair, groups: int) -> Array:
     """Return dweight (K, C // groups, 3, 3) from x (N, H, W, C) and dout (N, OH, OW, K)."""
     C, K = x.shape[3] // groups, dout.shape[3] // groups
     blocks = blocks_of(len(x), dout.shape[1:3])
+    if filters_outnumber_tiles(len(x), blocks, C, K):
+        return weight_gradient_by_filters(x, dout, padding, groups, blocks)
     filled = -(-C // ROWS) * ROWS
     block_count = -(-len(x) // blocks.images) * -(-blocks.high // blocks.rows)
     shape = groups, POINTS, filled, K
