@@ -38,11 +38,11 @@ from minise.ops.jit.convolution.winograd_filters import (
     transform_panel,
 )
 from minise.ops.jit.convolution.winograd_runs import (
-    memory_of_runs,
     run_tasks,
-    size_of_run,
+    shape_of_points,
     transform_run,
 )
+from minise.ops.jit.vector.memory import empty
 from minise.ops.jit.vector.simd import lanes_of
 
 SCRATCH_BYTES = 256 << 10  # of the sums and panels of a task: half of a small L2 cache
@@ -66,7 +66,7 @@ def _correlate_task(task, tasks, cut, weight, rotated, points, C, bias, shortcut
     panels = -(-K // (2 * lanes))
     first = task % tasks * panels // tasks * 2 * lanes
     width = min(K, (task % tasks + 1) * panels // tasks * 2 * lanes) - first
-    plane, sum_stride = plane_stride(tiles, CHANNELS_PER_RUN, out), tile_stride(width, out)
+    plane, sum_stride, flat_points = points.shape[2], tile_stride(width, out), points.reshape(-1)
     product, runs = plane_stride(tiles, sum_stride, out), -(-C // CHANNELS_PER_RUN)
     each = plane_stride(CHANNELS_PER_RUN, width, out)
     filters, sums = scratch(POINTS * each, out), scratch(POINTS * product, out)
@@ -78,9 +78,9 @@ def _correlate_task(task, tasks, cut, weight, rotated, points, C, bias, shortcut
             left = weight, group, c, count, first + k, size
             transform_panel(*left, rotated, filters, k * count, each)
         for point in range(POINTS):
-            at = run * size_of_run(tiles, out) + point * plane
+            at = (run * POINTS + point) * plane
             right = filters, point * each, count, width, sums, point * product, sum_stride
-            multiply_tiles(start, points, at, CHANNELS_PER_RUN, tiles, *right, c > 0)
+            multiply_tiles(start, flat_points, at, CHANNELS_PER_RUN, tiles, *right, c > 0)
     k = group * K + first
     for strip in range(N * high):
         n, top = strip // high, strip % high * OUT
@@ -120,5 +120,7 @@ def convolve_by_filters(
     With `rotated`, weight is (groups, C, K, 3, 3), and the filters are those of dx. bias and
     shortcut may be empty.
     """
-    memory = memory_of_runs(x, blocks, len(weight)), tuple(blocks), bias, padded_origin(padding)
-    _convolve_by_filters(weight, rotated, *memory, x, shortcut, relu, out)
+    tiles = len(x) * blocks.high * blocks.wide
+    points = empty(shape_of_points(tiles, x.shape[3], len(weight), x.dtype), x.dtype)
+    cut = tuple(blocks), bias, padded_origin(padding)
+    _convolve_by_filters(weight, rotated, points, *cut, x, shortcut, relu, out)

@@ -16,8 +16,8 @@ from minise.ops.jit.convolution.blocks import Blocks, padded_origin, plane_strid
 from minise.ops.jit.convolution.transforms import POINTS, TAP, transform_dweights
 from minise.ops.jit.convolution.winograd_filters import CHANNELS_PER_RUN, TAPS
 from minise.ops.jit.convolution.winograd_runs import (
-    memory_of_runs,
     run_tasks,
+    shape_of_points,
     transform_run,
 )
 from minise.ops.jit.vector.memory import empty
@@ -30,10 +30,14 @@ def weight_gradient_by_filters(
 ) -> Array:
     """Return dweight (K, C // groups, 3, 3) from x (N, H, W, C) and dout (N, OH, OW, K)."""
     C, K = x.shape[3] // groups, dout.shape[3] // groups
-    memory = memory_of_runs(x, blocks, groups), memory_of_runs(dout, blocks, groups)
+    tiles = len(x) * blocks.high * blocks.wide
+    points, dpoints = (
+        empty(shape_of_points(tiles, images.shape[3], groups, x.dtype), x.dtype)
+        for images in (x, dout)
+    )
     dweight = empty((groups, K, C, TAP, TAP), x.dtype)
     origins = padded_origin(padding), padded_origin((0, 0))
-    _weight_gradient_by_filters(x, dout, *origins, tuple(blocks), *memory, dweight)
+    _weight_gradient_by_filters(x, dout, *origins, tuple(blocks), points, dpoints, dweight)
     return dweight.reshape(groups * K, C, TAP, TAP)
 
 
@@ -59,16 +63,16 @@ def _multiply_runs(task, tiles, points, dpoints, dweight):
     group, drun, run = task // (runs * druns), task // runs % druns, task % runs
     c, k = run * CHANNELS_PER_RUN, drun * CHANNELS_PER_RUN
     count, width = min(CHANNELS_PER_RUN, C - c), min(CHANNELS_PER_RUN, K - k)
-    plane = plane_stride(tiles, CHANNELS_PER_RUN, dweight)
+    plane, flat, dflat = points.shape[2], points.reshape(-1), dpoints.reshape(-1)
     product = plane_stride(CHANNELS_PER_RUN, width, dweight)
     sums = scratch(POINTS * product, dweight)
     a, b = (group * runs + run) * POINTS * plane, (group * druns + drun) * POINTS * plane
     for point in range(POINTS):
         for i in range(0, count, ROWS):
-            left = points, a + point * plane + i, 1, CHANNELS_PER_RUN, start, tiles
+            left = flat, a + point * plane + i, 1, CHANNELS_PER_RUN, start, tiles
             for j in range(0, width, 2 * lanes):
                 at, vectors = b + point * plane + j, min(2, (width - j) // lanes)
-                right = dpoints, at, CHANNELS_PER_RUN, lanes, vectors
+                right = dflat, at, CHANNELS_PER_RUN, lanes, vectors
                 set_tile(*left, *right, sums, point * product + i * width + j, width)
     taps = scratch(TAPS * count * width, dweight)
     transform_dweights(sums, count * width, product, taps)

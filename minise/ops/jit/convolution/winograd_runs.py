@@ -1,14 +1,16 @@
 """The points of all tiles of a batch, in runs of channels, for algorithms that split the channels.
 
-points has (groups, runs per group, 36, tiles, CHANNELS_PER_RUN): what a task reads of one run is
-contiguous. A group's last run may have fewer channels. Points are CHANNELS_PER_RUN * tiles apart,
-plus a cache line (plane_stride of blocks.py), with tiles rounded up to a register tile's rows.
+What a task reads of a run is contiguous: points is (runs, 36, plane), where a plane is (tiles,
+CHANNELS_PER_RUN), with the tiles rounded up to the rows of a register tile, and a cache line, so
+that the points do not compete for the same cache sets. A group's last run may have fewer channels.
 """
 
+from typing import Any
 
-from minise.checks import Array
+import numpy as np
+
 from minise.ops.jit.compiler.compile import device_function
-from minise.ops.jit.convolution.blocks import Blocks, plane_stride, scratch
+from minise.ops.jit.convolution.blocks import Blocks, scratch
 from minise.ops.jit.convolution.packing import pack
 from minise.ops.jit.convolution.transforms import (
     IN,
@@ -18,7 +20,8 @@ from minise.ops.jit.convolution.transforms import (
     transform_inputs,
 )
 from minise.ops.jit.convolution.winograd_filters import CHANNELS_PER_RUN
-from minise.ops.jit.vector.memory import empty
+from minise.ops.jit.vector.simd import CACHE_LINE_BYTES
+from minise.ops.jit.vector.tile import ROWS
 
 
 def filters_outnumber_tiles(N: int, blocks: Blocks, C: int, K: int) -> bool:
@@ -26,42 +29,34 @@ def filters_outnumber_tiles(N: int, blocks: Blocks, C: int, K: int) -> bool:
     return N * blocks.high * blocks.wide * (C + K) < C * K
 
 
-def memory_of_runs(x: Array, blocks: Blocks, groups: int) -> Array:
-    """Return memory for the points of all tiles of images x (N, H, W, C)."""
-    runs = groups * -(-x.shape[3] // groups // CHANNELS_PER_RUN)
-    size = size_of_run(len(x) * blocks.high * blocks.wide, x)
-    return empty((runs * size,), x.dtype)
-
-
-@device_function
-def size_of_run(tiles, like):
-    """Return the size of the points of a run of channels: 36 planes."""
-    return POINTS * plane_stride(tiles, CHANNELS_PER_RUN, like)
+def shape_of_points(
+    tiles: int, channels: int, groups: int, dtype: np.dtype[Any]
+) -> tuple[int, int, int]:
+    """Return the shape (runs of all groups, 36, plane) of the points of all tiles of a batch."""
+    runs = groups * -(-channels // groups // CHANNELS_PER_RUN)
+    plane = -(-tiles // ROWS) * ROWS * CHANNELS_PER_RUN + CACHE_LINE_BYTES // dtype.itemsize
+    return runs, POINTS, plane
 
 
 @device_function
 def transform_run(task, x, groups, cut, origin, is_dout, points):
     """Transform one run of channels of one row of tiles of x, or with `is_dout`, of dout."""
     (high, wide, _, _), C = cut, x.shape[3] // groups
-    tiles, runs = len(x) * high * wide, -(-C // CHANNELS_PER_RUN)
+    runs = -(-C // CHANNELS_PER_RUN)
     strip, run = task // (groups * runs), task % (groups * runs)
     c = run % runs * CHANNELS_PER_RUN
-    first, count, n, top = (
-        run // runs * C + c,
-        min(CHANNELS_PER_RUN, C - c),
-        strip // high,
-        strip % high * OUT,
-    )
-    across, plane = OUT * wide + IN - OUT, plane_stride(tiles, CHANNELS_PER_RUN, x)
+    first, count = run // runs * C + c, min(CHANNELS_PER_RUN, C - c)
+    n, top = strip // high, strip % high * OUT
+    across, plane, flat = OUT * wide + IN - OUT, points.shape[2], points.reshape(-1)
     band, half = scratch(IN * across * count, x), scratch(IN * across * count, x)
-    to = run * size_of_run(tiles, x) + strip * wide * CHANNELS_PER_RUN
+    to = run * POINTS * plane + strip * wide * CHANNELS_PER_RUN
     if is_dout:
         pack(x, n, first, count, origin, (1, 1), top, OUT, OUT * wide, band)
         row = OUT * wide * count
-        transform_douts(band, 0, row, count, wide, points, to, CHANNELS_PER_RUN, plane)
+        transform_douts(band, 0, row, count, wide, flat, to, CHANNELS_PER_RUN, plane)
     else:
         pack(x, n, first, count, origin, (1, 1), top, IN, across, band)
-        transform_inputs(band, 0, across, count, wide, half, points, to, CHANNELS_PER_RUN, plane)
+        transform_inputs(band, 0, across, count, wide, half, flat, to, CHANNELS_PER_RUN, plane)
 
 
 @device_function
