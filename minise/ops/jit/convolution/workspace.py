@@ -1,9 +1,10 @@
 """The memory that ops need besides their results, for predictions of a step's memory.
 
 Only convolutions and normalisations need much; the other ops write results directly. Those of
-convolutions are declared here, beside the algorithms, from the same sizes: transformed filters and
-the parts of dweight for Winograd's algorithm, panels and parts for the others, and the scratch of a
-block on each thread. minise.ops.cost adds them to the bytes of living arrays.
+convolutions are declared here, beside the algorithms, from the same sizes: for Winograd's
+algorithm, transformed filters and the parts of dweight, or the points of few tiles; for the others,
+panels and parts; and the scratch of a block on each thread. minise.ops.cost adds them to the bytes
+of living arrays.
 """
 
 from math import prod
@@ -16,6 +17,7 @@ from minise.ops.jit.convolution.blocks import blocks_of
 from minise.ops.jit.convolution.geometry import BLOCK_BYTES, MAX_PARTS, windows_in
 from minise.ops.jit.convolution.transforms import IN, OUT, POINTS
 from minise.ops.jit.convolution.winograd_dweight import PART_BYTES
+from minise.ops.jit.convolution.winograd_runs import filters_outnumber_tiles, shape_of_points
 from minise.ops.jit.vector.layout import MAX_CHANNELS
 from minise.ops.jit.vector.tile import ROWS
 from minise.ops.reference.conv import Conv2dCache
@@ -73,10 +75,10 @@ def conv2d_workspace(
     x, weight = cache.x, cache.weight
     pooled = [x.nbytes] if x.shape[1] <= MAX_CHANNELS // 2 else []  # planes are moved
     if algorithm_of(cache) == "winograd":
-        filters, parts, scratch = _winograd(cache)
+        forward, dx, dweight, scratch = _winograd(cache)
         if not backward:
-            return [*pooled, filters], scratch * threads
-        return [*pooled, *([filters] if needs_dx else []), parts], 2 * scratch * threads
+            return [*pooled, *forward], scratch * threads
+        return [*pooled, *(dx if needs_dx else []), *dweight], 2 * scratch * threads
     panels = weight.nbytes * -(-len(weight) // ROWS) * ROWS // len(weight)
     if not backward:
         return pooled, panels + 2 * BLOCK_BYTES * threads
@@ -84,8 +86,11 @@ def conv2d_workspace(
     return pooled, (count + 2) * panels + 3 * BLOCK_BYTES * threads
 
 
-def _winograd(cache: Conv2dCache) -> tuple[int, int, int]:
-    """Return the bytes of the transformed filters, the parts of dweight, and a thread's scratch."""
+def _winograd(cache: Conv2dCache) -> tuple[list[int], list[int], list[int], int]:
+    """Return the bytes of the arrays of forward, dx and dweight, and of a thread's scratch.
+
+    They are transformed filters and parts of dweight, or the points of few tiles.
+    """
     x, weight, groups = cache.x, cache.weight, merged_groups(cache.weight, cache.groups)
     (N, C), K, item = x.shape[:2], len(weight), x.itemsize
     blocks = blocks_of(N, windows_in(cache).grid)
@@ -94,6 +99,18 @@ def _winograd(cache: Conv2dCache) -> tuple[int, int, int]:
     fit = max(2, PART_BYTES // (prod(shape) * item))
     tiles = -(-blocks.images * blocks.rows * blocks.wide // ROWS) * ROWS
     band = (blocks.rows * OUT + IN) * (OUT * blocks.wide + IN) * max(C, K)
-    filters = POINTS * C * K // groups * item
-    parts = min(MAX_PARTS, fit, count) * prod(shape) * item
-    return filters, parts, (band + POINTS * tiles * (C + K)) * item
+    filters = [POINTS * C * K // groups * item]
+    parts = [min(MAX_PARTS, fit, count) * prod(shape) * item]
+    scratch = (band + POINTS * tiles * (C + K)) * item
+
+    def points(size: tuple[int, ...], *channels: int) -> list[int]:
+        """Return the bytes of points, or [] if there are more tiles than filters."""
+        grid = blocks_of(N, size)
+        if not filters_outnumber_tiles(N, grid, C // groups, K // groups):
+            return []
+        total = N * grid.high * grid.wide
+        return [prod(shape_of_points(total, c, groups, x.dtype)) * item for c in channels]
+
+    size, image = windows_in(cache).grid, x.shape[2:]
+    forward, dx = points(size, C) or filters, points(image, K) or filters
+    return forward, dx, points(size, C, K) or parts, scratch
