@@ -13,7 +13,8 @@ A block of tiles (blocks.py) fits into the L2 cache: its pixels, their 36 points
 So memory is read and written once, as in a copy. While a block is multiplied, the pixels of the
 next block and the memory of its own results are prefetched, which hides most of the memory latency.
 Tiles that extend beyond the edge read zeros there, and their results beyond it are not stored.
-Channels and filters must fill vectors.
+Channels and filters must fill vectors. Where the filters have more points than the tiles, it is
+the filters that are split: winograd_by_filters.py.
 
 Rounding: the transforms add terms up to 100 times as large as the results, so float32 loses one
 digit compared with the direct sum (rounding.py derives a bound). The bits differ from those of the

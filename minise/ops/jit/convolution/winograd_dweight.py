@@ -3,7 +3,8 @@
 Tiles, blocks and rounding are as in winograd.py. At every point, each block adds
 transform_inputs(x).T @ transform_douts(dout) to the sum of its part of the batch. The parts depend
 on the shapes only and are added in order, so the result is bit-identical for any number of threads;
-only their total is transformed back.
+only their total is transformed back. Where the parts would exceed the points of all tiles,
+winograd_dweight_by_filters.py needs no parts.
 """
 
 from math import prod
@@ -45,13 +46,14 @@ def weight_gradient(x: Array, dout: Array, padding: Pair, groups: int) -> Array:
     """Return dweight (K, C // groups, 3, 3) from x (N, H, W, C) and dout (N, OH, OW, K)."""
     C, K = x.shape[3] // groups, dout.shape[3] // groups
     blocks = blocks_of(len(x), dout.shape[1:3])
-    if filters_outnumber_tiles(len(x), blocks, C, K):
-        return weight_gradient_by_filters(x, dout, padding, groups, blocks)
     filled = -(-C // ROWS) * ROWS
     block_count = -(-len(x) // blocks.images) * -(-blocks.high // blocks.rows)
     shape = groups, POINTS, filled, K
     fit = max(2, PART_BYTES // (prod(shape) * x.itemsize))
-    parts = empty((min(MAX_PARTS, fit, block_count), *shape), x.dtype)
+    part_count = min(MAX_PARTS, fit, block_count)
+    if filters_outnumber_tiles(len(x), blocks, C, K, part_count):
+        return weight_gradient_by_filters(x, dout, padding, groups, blocks)
+    parts = empty((part_count, *shape), x.dtype)
     dweight = empty((groups, K, C, TAP, TAP), x.dtype)
     _weight_gradient(x, dout, padded_origin(padding), tuple(blocks), parts, dweight)
     return dweight.reshape(groups * K, C, TAP, TAP)

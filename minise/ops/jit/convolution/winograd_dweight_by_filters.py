@@ -1,10 +1,11 @@
 """Winograd's gradient of the weight of few tiles with many filters: the sums stay in cache.
 
 In winograd_dweight.py each part of the batch adds to sums (36, C, K) in memory. With few tiles,
-that takes longer than the products. Here the points of all tiles of x and dout are stored, as in
-winograd_by_filters.py, and the sums are split: each task multiplies one run of channels by one run
-of filters, over all tiles, and transforms the sums back while they are in the L2 cache. There are
-no parts to add, and each sum is one sum over the tiles, in order, for any number of threads.
+that takes longer than the products: half of the time at 128 channels, 28 x 28, batch 4. Here the
+points of all tiles of x and dout are stored, as in winograd_by_filters.py, and the sums are split:
+each task multiplies one run of channels by one run of filters, over all tiles, and transforms the
+sums back while they are in the L2 cache. There are no parts to add, and each sum is one sum over
+the tiles, in order, for any number of threads.
 """
 
 import numpy as np

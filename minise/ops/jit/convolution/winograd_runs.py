@@ -24,9 +24,9 @@ from minise.ops.jit.vector.simd import CACHE_LINE_BYTES
 from minise.ops.jit.vector.tile import ROWS
 
 
-def filters_outnumber_tiles(N: int, blocks: Blocks, C: int, K: int) -> bool:
-    """Return True if the points of all filters are larger than those of all tiles and products."""
-    return N * blocks.high * blocks.wide * (C + K) < C * K
+def filters_outnumber_tiles(N: int, blocks: Blocks, C: int, K: int, parts: int = 1) -> bool:
+    """Return True if `parts` times the points of all filters exceed those of tiles and products."""
+    return N * blocks.high * blocks.wide * (C + K) < parts * C * K
 
 
 def shape_of_points(

@@ -100,17 +100,19 @@ def _winograd(cache: Conv2dCache) -> tuple[list[int], list[int], list[int], int]
     tiles = -(-blocks.images * blocks.rows * blocks.wide // ROWS) * ROWS
     band = (blocks.rows * OUT + IN) * (OUT * blocks.wide + IN) * max(C, K)
     filters = [POINTS * C * K // groups * item]
-    parts = [min(MAX_PARTS, fit, count) * prod(shape) * item]
+    part_count = min(MAX_PARTS, fit, count)
+    parts = [part_count * prod(shape) * item]
     scratch = (band + POINTS * tiles * (C + K)) * item
 
-    def points(size: tuple[int, ...], *channels: int) -> list[int]:
+    def points(size: tuple[int, ...], *channels: int, parts: int = 1) -> list[int]:
         """Return the bytes of points, or [] if there are more tiles than filters."""
         grid = blocks_of(N, size)
-        if not filters_outnumber_tiles(N, grid, C // groups, K // groups):
+        if not filters_outnumber_tiles(N, grid, C // groups, K // groups, parts):
             return []
         total = N * grid.high * grid.wide
         return [prod(shape_of_points(total, c, groups, x.dtype)) * item for c in channels]
 
     size, image = windows_in(cache).grid, x.shape[2:]
     forward, dx = points(size, C) or filters, points(image, K) or filters
-    return forward, dx, points(size, C, K) or parts, scratch
+    dweight = points(size, C, K, parts=part_count) or parts
+    return forward, dx, dweight, scratch
