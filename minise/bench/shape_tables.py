@@ -18,10 +18,14 @@ from minise.bench.settings import ShapesSettings, with_count
 from minise.bench.shapes import BUILT_IN, Shape, shapes_of, shapes_of_net
 
 PASSES = ("forward", "backward")
-COLUMNS = tuple(f"{name}\n{what}" for name in PASSES for what in ("minise", "torch", "ratio"))
+COLUMNS = tuple(
+    f"{what}\n{name}" for name in ("fwd", "bwd") for what in ("minise", "torch", "ratio")
+)
+UNBROKEN = ("", *(name for name in COLUMNS if not name.startswith("ratio")))
 NOTE = (
-    "minise, torch: ms, median over the rounds; torch in the faster of its two memory layouts. "
-    "ratio: torch / minise, median (quartiles) of the ratios within a round; * marks ratios "
+    "fwd, bwd: forward, backward. minise, torch: ms, median over the rounds; torch in the "
+    "faster of its two memory layouts. "
+    "ratio: torch / minise, median and quartiles of the ratios within a round; * marks ratios "
     "below 1, ~ unreliable times (most rounds were disturbed)."
 )
 NO_DX = "Backward from 3 channels computes no gradient of x, the net's images."
@@ -141,7 +145,7 @@ def tables_of(shapes: Shapes) -> Iterator[Table]:
                 totals = [_total(shapes, group, batch, name).cells() for name in PASSES]
                 rows += [[], [f"total of {group.counts.total()}", *totals[0], *totals[1]]]
             heading = f"{group.name}: batch {batch}, float32, {settings.back_end}, {threads}"
-            yield Table(heading, COLUMNS, rows)
+            yield Table(heading, COLUMNS, rows, unbroken=UNBROKEN)
 
 
 def _total(shapes: Shapes, group: Group, batch: int, name: str) -> PassTime:
@@ -179,10 +183,10 @@ def ratio_text(ratio: Spread | None) -> str:
     Examples
     --------
     >>> ratio_text(Spread(0.5, 0.45, 0.625)), ratio_text(Spread(1.25, 1.25, 1.25))
-    ('*0.50 (0.45-0.62)', '1.25')
+    ('*0.50 0.45 0.62', ' 1.25')
     """
     if ratio is None:
         return ""
-    mark = "*" if ratio.median < 1 else ""
+    mark = "*" if ratio.median < 1 else " "
     same = ratio.lower == ratio.upper
-    return f"{mark}{ratio.median:.2f}" + ("" if same else f" ({ratio.lower:.2f}-{ratio.upper:.2f})")
+    return f"{mark}{ratio.median:.2f}" + ("" if same else f" {ratio.lower:.2f} {ratio.upper:.2f}")
