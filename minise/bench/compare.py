@@ -5,7 +5,15 @@ from dataclasses import dataclass, field
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from minise.bench.peers import BASELINE, Checksum, Disagreement, check_agreement, missing, supports
+from minise.bench.peers import (
+    BASELINE,
+    Checksum,
+    Disagreement,
+    check_agreements,
+    first_as_json,
+    missing,
+    supports,
+)
 from minise.bench.result import Result, Table, format_ms
 from minise.bench.rounds import (
     Round,
@@ -34,7 +42,7 @@ class Outcome:
 
     workload: Workload
     memory: dict[str, dict[str, Any]] = field(default_factory=dict)
-    checksums: dict[str, Checksum] = field(default_factory=dict)
+    checksums: dict[str, dict[str, Checksum]] = field(default_factory=dict)
     rounds: list[Round] = field(default_factory=list)
 
     def statistics(self) -> tuple[RoundSelection, dict[str, dict[str, Spread]]]:
@@ -69,17 +77,18 @@ def compare(settings: CompareSettings, workloads: list[Workload], progress: Prog
     names = [BASELINE, *dict.fromkeys(settings.against)]
     comparison.absent = {name: reason for name in names if (reason := missing(name))}
     with TemporaryDirectory() as cache, Workers(comparison, cache) as workers:
-        for workload in workloads:
+        for index, workload in enumerate(workloads, 1):
             if workload["kind"] != "op":
                 workers.close()  # so that memory of other workloads is not measured
             outcome, label = Outcome(workload), title(workload)
+            counted = f"{index} of {len(workloads)}: {label}"
             for name in names:
                 if supports(name, workload) and name not in comparison.absent:
-                    progress(f"{label}: preparing {name}")
+                    progress(f"{counted}: preparing {name}")
                     workers.prepare(name, outcome)
-            check_agreement(label, outcome.checksums, settings.dtype)
+            check_agreements(label, outcome.checksums, settings.dtype)
             measured = [workers.by_name[name] for name in outcome.memory]
-            outcome.rounds = run_rounds(measured, settings.rounds, label, progress)
+            outcome.rounds = run_rounds(measured, settings.rounds, counted, progress)
             comparison.outcomes.append(outcome)
     return comparison
 
@@ -124,11 +133,11 @@ class Workers:
                     self.comparison.starts[name] = {"cold": seconds}
             if name not in self.by_name:
                 self.by_name[name] = self._worker(name)
-            checksum, seconds = self.by_name[name].first_run(workload)
+            checksums, seconds = self.by_name[name].first_run(workload)
             if time_start:
                 self.comparison.starts[name]["warm"] = seconds
             outcome.memory[name] = self.by_name[name].ask("warm")
-            outcome.checksums[name] = checksum
+            outcome.checksums[name] = checksums
         except WorkerError as error:
             if name == BASELINE:
                 raise Disagreement(f"{title(workload)} with {settings.ops}: {error}") from None
@@ -151,7 +160,7 @@ def result_of(comparison: Comparison) -> Result:
         tables.append(ops_table(ops, comparison.settings))
     return Result(
         comparison.settings.as_dict(),
-        [_row(outcome) for outcome in comparison.outcomes],
+        [row_of(outcome) for outcome in comparison.outcomes],
         {"absent": comparison.absent, "start_seconds": comparison.starts},
         "works",
         tables,
@@ -228,7 +237,8 @@ def notes(comparison: Comparison) -> str:
     return "\n".join(lines)
 
 
-def _row(outcome: Outcome) -> dict[str, Any]:
+def row_of(outcome: Outcome) -> dict[str, Any]:
+    """Return the measurements of a workload as a result file stores them."""
     selection, statistics = outcome.statistics()
     return {
         "title": title(outcome.workload),
@@ -238,7 +248,7 @@ def _row(outcome: Outcome) -> dict[str, Any]:
                 "ms": spreads["ms"]._asdict(),
                 "ratio_to_minise": spreads["ratio"]._asdict(),
                 "memory": outcome.memory[name],
-                "first": outcome.checksums[name].as_json(),
+                "first": first_as_json(outcome.checksums[name]),
             }
             for name, spreads in statistics.items()
         },

@@ -3,6 +3,7 @@
     Settings              the file to which the result is written
         LadderSettings      minise bench conv-ladder
         CudaSettings        minise bench cuda
+        ShapesSettings      minise bench shapes
         NetSettings         batch, threads, dtype, back end
             CompareSettings     minise bench cpu
             ScalingSettings     minise bench scaling
@@ -208,6 +209,62 @@ class CompareSettings(NetSettings):
         """Return settings from the dict of as_dict, without the file for the result."""
         tuples = {name: tuple(values[name]) for name in ("what", "against")}
         return cls(**{**values, **tuples, "json": None})
+
+
+@dataclass(frozen=True)
+class ShapesSettings(Settings):
+    """Time every convolution of a net or of a list, forward and backward, against PyTorch.
+
+    PyTorch runs in both memory layouts, NCHW and channels_last; ratios are the time of its faster
+    layout divided by minise's time, so that minise is faster above 1. Without --net and --shapes,
+    the shapes are those of ImageNet nets. A shape is KERNEL[/STRIDE] [gGROUPS] CHANNELS[->FILTERS]
+    @SIZE, such as "3x3/2 g32 256 @56", or "dw/2 64 @112" for a depthwise 3x3 convolution; the
+    padding is (kernel - 1) // 2, or p0, p1, ...
+
+    Example: minise bench shapes --shapes "3x3 16 @8; dw 12 @9x6" --batch 2 --rounds 2
+    """
+
+    net: tuple[str, ...] | None = None
+    """Nets whose distinct convolutions are timed; `minise summary all` lists them."""
+    shapes: tuple[str, ...] | None = None
+    """Shapes, one per argument or separated by semicolons."""
+    batch: tuple[int, ...] = (4, 32)
+    """Batch sizes."""
+    size: int | None = None
+    """Rows and columns of the images of --net (default: those of each net)."""
+    rounds: int = 15
+    """Number of rounds; each implementation is timed once per round."""
+    threads: int = field(default_factory=default_threads)
+    """Number of threads of each implementation."""
+    ops: str = "jit"
+    """Back end of minise: its name, a module such as my_package.my_ops, or a file."""
+    algorithm: Algorithm = "auto"
+    """Convolution algorithm, for back ends with a choice, such as jit."""
+
+    command: ClassVar[str] = "bench shapes"
+
+    def __post_init__(self) -> None:
+        """Check every field; there is a batch size, and --size belongs to --net."""
+        super().__post_init__()
+        examples = {"net": "resnet50", "shapes": '"3x3 64 @56"', "batch": "4 32"}
+        for name, example in examples.items():
+            if getattr(self, name) == ():
+                raise ValueError(
+                    f"{self.command}: {name} is empty, expected values such as {example}: add "
+                    f"them, or omit --{name} for the default"
+                )
+        if self.size is not None:
+            check_integer(self.command, "size", self.size, 1)
+            if not self.net:
+                raise ValueError(
+                    f"{self.command}: size is {self.size}, but no net is named: pass --net, or "
+                    "write the size into the shape, such as 3x3 64 @56"
+                )
+
+    def compared(self) -> CompareSettings:
+        """Return the settings of the comparison with PyTorch in both memory layouts."""
+        shared = {name: getattr(self, name) for name in ("rounds", "threads", "ops", "algorithm")}
+        return CompareSettings(against=("torch", "torch-channels-last"), start=False, **shared)
 
 
 @dataclass(frozen=True)

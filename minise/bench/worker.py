@@ -8,11 +8,12 @@ to sleep.
 Each request and each answer is one line of JSON:
 
     {"do": "make", "workload": …}   builds net and inputs             {"ready": true}
-    {"do": "first"}                 runs once, and compiles           {"first": [value, scale]}
+    {"do": "first"}                 runs once, and compiles           {"first": {name: […]}}
     {"do": "warm"}                  runs for TURN_SECONDS             {"mib": …, "how": …}
     {"do": "turn"}                  runs for TURN_SECONDS             {"seconds": [of each run]}
 
-After an answer {"error": …}, the process exits.
+"first" holds the value and scale of the checksum of each result. A workload may set another
+duration of its turns (turn_seconds). After an answer {"error": …}, the process exits.
 """
 
 import gc
@@ -30,7 +31,7 @@ from typing import Any
 
 import minise
 from minise.bench.machine import PeakMemory, cores_used_by_others, read_clocks
-from minise.bench.peers import Checksum, checksum_of, make
+from minise.bench.peers import Checksum, checksums_of, make
 from minise.bench.rounds import Round, Turn, interleave, time_repeatedly
 from minise.bench.settings import CompareSettings
 from minise.bench.workloads import Workload
@@ -108,11 +109,11 @@ class Worker:
             raise WorkerError(answer["error"].strip().partition("\n")[0][:200])
         return answer
 
-    def first_run(self, workload: Workload) -> tuple[Checksum, float]:
-        """Run a workload once; return its checksum, and the seconds since the process started."""
+    def first_run(self, workload: Workload) -> tuple[dict[str, Checksum], float]:
+        """Run a workload once; return its checksums, and the seconds since the process started."""
         self.ask("make", workload=workload)
-        checksum = Checksum(*self.ask("first")["first"])
-        return checksum, time.perf_counter() - self.started
+        checksums = {name: Checksum(*pair) for name, pair in self.ask("first")["first"].items()}
+        return checksums, time.perf_counter() - self.started
 
     def turn(self, groups: Sequence[int]) -> Turn:
         """Pause, run for one turn, and measure the load by other processes before and during it.
@@ -194,6 +195,7 @@ class Responder:
     def __init__(self, name: str, settings: CompareSettings) -> None:
         self.name, self.settings = name, settings
         self.run: Any = None
+        self.turn_seconds = TURN_SECONDS
         self.peak: Any = None
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -205,13 +207,14 @@ class Responder:
         self.run = None
         gc.collect()
         self.run = make(self.name, workload, self.settings)
+        self.turn_seconds = workload.get("turn_seconds", TURN_SECONDS)
         gc.collect()
         self.peak = PeakMemory()
         return {"ready": True}
 
     def do_first(self) -> dict[str, Any]:
-        """Run once, which compiles, and return the checksum of the result."""
-        first = checksum_of(self.run())
+        """Run once, which compiles, and return the checksum of each result, by name."""
+        first = checksums_of(self.run())
         self.peak.restart()
         return {"first": first}
 
@@ -222,7 +225,7 @@ class Responder:
 
     def do_turn(self) -> dict[str, Any]:
         """Run for one turn, and return the time of each run."""
-        return {"seconds": time_repeatedly(self.run, TURN_SECONDS, max_runs=MAX_RUNS_PER_TURN)}
+        return {"seconds": time_repeatedly(self.run, self.turn_seconds, max_runs=MAX_RUNS_PER_TURN)}
 
 
 def main() -> int:

@@ -1,6 +1,7 @@
 """Workloads: a training step, a forward pass, a block, or one op at its shapes in a net.
 
-A workload is a plain dict, so that it can be sent to another process as JSON.
+A workload is a plain dict, so that it can be sent to another process as JSON. The field "pass" of a
+convolution, "forward" or "backward", selects one pass; without it, both are timed together.
 
 Two blocks with grouped convolutions are timed as units:
 
@@ -110,7 +111,10 @@ def title(workload: Workload) -> str:
     KH, KW = workload["kernel"]
     stride = "" if max(workload["stride"]) == 1 else f" /{max(workload['stride'])}"
     groups = "" if workload["groups"] == 1 else f" in {workload['groups']} groups"
-    return f"conv2d {KH}x{KW}{stride}{groups}, {workload['C']} to {workload['K']}, {size}"
+    direction = f", batch {workload['N']}, {workload['pass']}" if "pass" in workload else ""
+    return (
+        f"conv2d {KH}x{KW}{stride}{groups}, {workload['C']} to {workload['K']}, {size}{direction}"
+    )
 
 
 def _workload_of(call: Call, batch: int) -> Workload | None:

@@ -13,6 +13,7 @@ from minise.bench.settings import (
     LadderSettings,
     ScalingSettings,
     Settings,
+    ShapesSettings,
 )
 from minise.cli.words import FAILED, INTERRUPTED, Failure, misuse, say
 
@@ -21,16 +22,18 @@ if TYPE_CHECKING:
 
 NOTHING_WRITTEN = "interrupted, nothing is written"
 Cpu = Annotated[CompareSettings, tyro.conf.subcommand("cpu", prefix_name=False)]
+Shapes = Annotated[ShapesSettings, tyro.conf.subcommand("shapes", prefix_name=False)]
 Scaling = Annotated[ScalingSettings, tyro.conf.subcommand("scaling", prefix_name=False)]
 Ladder = Annotated[LadderSettings, tyro.conf.subcommand("conv-ladder", prefix_name=False)]
 Cuda = Annotated[CudaSettings, tyro.conf.subcommand("cuda", prefix_name=False)]
 
 
-def bench(of: Cpu | Scaling | Ladder | Cuda) -> int:
+def bench(of: Cpu | Shapes | Scaling | Ladder | Cuda) -> int:
     """Measure the speed of minise and of PyTorch.
 
-    cpu compares training steps, inference or blocks; scaling varies depth and batch size;
-    conv-ladder times ten implementations of a convolution; cuda measures on a GPU.
+    cpu compares training steps, inference or blocks; shapes compares the convolutions of a net or
+    a list; scaling varies depth and batch size; conv-ladder times ten implementations of a
+    convolution; cuda measures on a GPU.
 
     Example: minise bench cpu --net se_resnet8 --batch 8 --rounds 3 --against numpy-im2col
     """
@@ -38,6 +41,8 @@ def bench(of: Cpu | Scaling | Ladder | Cuda) -> int:
         return _ladder(of)
     if isinstance(of, CudaSettings):
         return _cuda(of)
+    if isinstance(of, ShapesSettings):
+        return _shapes(of)
     return _scaling(of) if isinstance(of, ScalingSettings) else _cpu(of)
 
 
@@ -82,6 +87,24 @@ def _cpu(settings: CompareSettings) -> int:
     except Disagreement as error:
         raise Failure(str(error), FAILED) from error
     show(console, result_of(comparison), settings)
+    return 0
+
+
+def _shapes(settings: ShapesSettings) -> int:
+    """Compare the convolutions of nets or of a list with PyTorch's."""
+    from minise.bench.peers import Disagreement
+    from minise.bench.shape_tables import groups_of, measure, result_of
+
+    console = Console()
+    with misuse():
+        settings.compared().load_ops()
+        groups = groups_of(settings)
+    try:
+        with _progress(console, NOTHING_WRITTEN) as progress:
+            shapes = measure(settings, groups, progress)
+    except Disagreement as error:
+        raise Failure(str(error), FAILED) from error
+    show(console, result_of(shapes), settings)
     return 0
 
 

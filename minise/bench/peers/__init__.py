@@ -41,6 +41,7 @@ from minise.train import SGD, SoftmaxCrossEntropy
 
 Run = Callable[[], Any]
 BASELINE = "minise"  # the implementation that all others are compared with
+RESULT = "result"  # name of the only result of a workload
 NUMPY_OPS = {"numpy-im2col": "minise.bench.peers.im2col"}
 IMAGES = ("x", "dout", "shortcut")  # (N, C, H, W)
 COMPILERS = ("c++", "g++", "clang++")  # torch.compile needs one of them
@@ -170,6 +171,25 @@ def checksum_of(result: Any) -> Checksum:
     return Checksum(float(np.sum(array * signs, dtype=np.float64) / root), scale)
 
 
+def checksums_of(result: Any) -> dict[str, Checksum]:
+    """Return the checksum of a result, under the name RESULT, or of each of a dict of arrays."""
+    results = result if isinstance(result, dict) else {RESULT: result}
+    return {name: checksum_of(value) for name, value in results.items() if value is not None}
+
+
+def first_as_json(checksums: dict[str, Checksum]) -> dict[str, Any]:
+    """Return the checksums of a workload as a result file stores them."""
+    by_name = {name: checksum.as_json() for name, checksum in checksums.items()}
+    return by_name.get(RESULT, by_name)
+
+
+def check_agreements(label: str, checksums: Mapping[str, dict[str, Checksum]], dtype: str) -> None:
+    """Check the agreement of each result of a workload; checksums are by implementation."""
+    for result in checksums[BASELINE]:
+        name = label if result == RESULT else f"{label}, {result}"
+        check_agreement(name, {peer: each[result] for peer, each in checksums.items()}, dtype)
+
+
 def check_agreement(
     label: str, checksums: Mapping[str, Checksum], dtype: str, base: str = BASELINE
 ) -> None:
@@ -221,16 +241,37 @@ def _block(ops: Any, workload: Workload, dtype: str) -> Run:
 
 
 def _op(ops: Any, workload: Workload, dtype: str) -> Run:
-    """Return a function that runs one op forward and backward."""
+    """Return a function that runs one op forward and backward, or one pass of it."""
     arrays = _in_layout(ops, arrays_of(workload, dtype))
     dout, inputs = arrays.pop("dout"), list(arrays.values())
     if workload["op"] == "conv2d":
         inputs.append(None)  # no bias
     forward, backward = forward_and_backward_of(ops, workload, dtype)
+    if "pass" in workload:
+        return _one_pass(forward, backward, workload, inputs, dout)
 
     def run() -> Any:
         out, cache = forward(*inputs)
         backward(dout, cache)
         return out
+
+    return run
+
+
+def _one_pass(
+    forward: Callable[..., Any],
+    backward: Callable[..., Any],
+    workload: Workload,
+    inputs: list[Any],
+    dout: Any,
+) -> Run:
+    """Return a function that runs one pass of a convolution; backward returns {name: gradient}."""
+    if workload["pass"] == "forward":
+        return lambda: forward(*inputs)[0]
+    cache, needs_dx = forward(*inputs)[1], workload["needs_dx"]
+
+    def run() -> Any:
+        dx, dweight, *_ = backward(dout, cache, needs_dx=needs_dx)
+        return {"dx": dx if needs_dx else None, "dweight": dweight}
 
     return run

@@ -91,12 +91,36 @@ def _block(layout: Any, workload: Workload, settings: CompareSettings) -> Call:
 
 
 def _op(layout: Any, workload: Workload, settings: CompareSettings) -> Call:
-    """Return a function that runs one op forward and backward, with autograd."""
+    """Return a function that runs one op forward and backward, with autograd, or one pass of it."""
+    if "pass" in workload:
+        return _one_pass(layout, workload, settings)
     arrays = {name: torch.from_numpy(a) for name, a in arrays_of(workload, settings.dtype).items()}
     for name in ("x", "dout"):
         arrays[name] = arrays[name].contiguous(memory_format=layout)
     dout = arrays.pop("dout")
     return _with_gradients(function_of(workload, settings.dtype), [*arrays.values()], dout)
+
+
+def _one_pass(layout: Any, workload: Workload, settings: CompareSettings) -> Call:
+    """Return a function that runs one pass of a convolution, without autograd."""
+    arrays = arrays_of(workload, settings.dtype).items()
+    tensors = {k: torch.from_numpy(a).contiguous(memory_format=layout) for k, a in arrays}
+    x, weight, dout = (tensors[name] for name in ("x", "weight", "dout"))
+    stride, padding, groups = conv_settings(workload).values()
+    needs_dx = workload["needs_dx"]
+
+    def forward() -> Any:
+        with torch.inference_mode():
+            return F.conv2d(x, weight, None, stride, padding, 1, groups)
+
+    def backward() -> Any:
+        dx, dweight, _ = torch.ops.aten.convolution_backward(
+            dout, x, weight, None, stride, padding, (1, 1), False, (0, 0), groups,
+            (needs_dx, True, False),
+        )  # fmt: skip
+        return {"dx": dx, "dweight": dweight}
+
+    return forward if workload["pass"] == "forward" else backward
 
 
 def _with_gradients(
