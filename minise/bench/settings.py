@@ -4,20 +4,24 @@
         LadderSettings      minise bench conv-ladder
         CudaSettings        minise bench cuda
         NetSettings         batch, threads, dtype, back end
-            CompareSettings     minise bench cpu
             ScalingSettings     minise bench scaling
-            ProfileSettings     minise profile
+            SizedSettings       one net by name, size of its images
+                CompareSettings     minise bench cpu
+                ProfileSettings     minise profile
 
 Every field is checked against its declared type at construction.
 """
 
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_origin
 
 from minise.checks import check_choice, check_integer
 from minise.ops.backend import Algorithm, load_ops
 from minise.train.run_folder import check_threads, cores
+
+if TYPE_CHECKING:
+    from minise.models import Net
 
 Dtype = Literal["float32", "float64"]
 CpuKind = Literal["step", "forward", "blocks", "ops"]
@@ -58,7 +62,7 @@ class Settings:
                 self._check(name, element, item)
         elif name == "threads":
             check_threads(self.command, value)
-        elif kind is int:
+        elif kind is int or (kind == int | None and value is not None):
             check_integer(self.command, name, value, 1)
         elif get_origin(kind) is Literal:
             check_choice(self.command, name, str(value), tuple(map(str, get_args(kind))))
@@ -128,7 +132,7 @@ class NetSettings(Settings):
     """Settings of every benchmark of nets."""
 
     batch: int = 128
-    """Batch size: number of 32x32 images."""
+    """Batch size: number of images."""
     threads: int = field(default_factory=default_threads)
     """Number of threads of the back end and of BLAS, in each process."""
     dtype: Dtype = "float32"
@@ -178,7 +182,42 @@ class NetSettings(Settings):
 
 
 @dataclass(frozen=True)
-class CompareSettings(NetSettings):
+class SizedSettings(NetSettings):
+    """Settings of every benchmark of one net by name."""
+
+    net: str = "se_resnet20"
+    """Name of the net; `minise summary all` lists them."""
+    size: int | None = None
+    """Rows and columns of the images (default: those of the net)."""
+
+    def build(self, ops: Any = "reference") -> "Net":
+        """Return the net on a back end, for images of the size.
+
+        Raises
+        ------
+        ValueError, TypeError, ImportError
+            If the net or its back end is unknown, if the net does not have the settings, or if the
+            images are too small for it.
+        """
+        from minise import models
+        from minise.analysis.inputs import recorded
+
+        keywords = self.net_settings(self.net)
+        if self.size is not None and "image_size" in models.settings(self.net):
+            keywords["image_size"] = self.size
+        net = models.build(self.net, ops=ops, **keywords)
+        if self.size is not None:
+            recorded(net, self.size)  # raises if the images do not fit
+        return net
+
+    def heading(self, net: str) -> str:
+        """Return net, reduction, size if set, batch size, dtype and threads as text."""
+        size = f", {self.size}x{self.size} images" if self.size else ""
+        return super().heading(f"{net}{size}")
+
+
+@dataclass(frozen=True)
+class CompareSettings(SizedSettings):
     """Time minise against PyTorch and NumPy with im2col, in interleaved processes.
 
     A step is forward, loss, backward and SGD. Forward is inference (with --batch 1: latency), for
@@ -192,8 +231,6 @@ class CompareSettings(NetSettings):
 
     what: tuple[CpuKind, ...] = ("step",)
     """Workloads to time."""
-    net: str = "se_resnet20"
-    """Name of the net; `minise summary all` lists them."""
     against: tuple[CpuPeer, ...] = ("torch", "torch-channels-last", "torch-compile", "numpy-im2col")
     """Peers; torch-compile compiles the channels-last net, which takes one or two minutes."""
     rounds: int = 9
@@ -245,11 +282,9 @@ class ScalingSettings(NetSettings):
 
 
 @dataclass(frozen=True)
-class ProfileSettings(NetSettings):
+class ProfileSettings(SizedSettings):
     """Settings of `minise profile`."""
 
-    net: str = "se_resnet20"
-    """Name of the net; `minise summary all` lists them."""
     steps: int = 5
     """Number of training steps to time; medians are reported."""
     layers: int = 10

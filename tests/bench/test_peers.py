@@ -9,9 +9,9 @@ from minise.bench.peers import Checksum, Disagreement, check_agreement, checksum
 from minise.bench.settings import CompareSettings
 from minise.bench.workloads import (
     arrays_of,
+    batch_of,
     build_block,
     conv_settings,
-    images_of,
     op_workloads,
     title,
     workloads_of,
@@ -113,7 +113,7 @@ def test_every_op_workload_runs():
 
 def one_step(net):
     """Return the first loss and all gradients of a minise net."""
-    images, labels = images_of(SETTINGS)
+    images, labels = batch_of(net, SETTINGS.batch)
     logits, cache = net.forward(images, training=True)
     loss, loss_cache = reference.softmax_cross_entropy_forward(logits, labels)
     dlogits, _ = reference.softmax_cross_entropy_backward(np.ones(()), loss_cache)
@@ -159,7 +159,7 @@ def test_the_torch_twin_has_our_loss_and_gradients(name, settings):
     net = build(name, settings)
     twin = twin_of(net)
     loss, grads = one_step(net)
-    images, labels = (torch.from_numpy(array) for array in images_of(SETTINGS))
+    images, labels = (torch.from_numpy(array) for array in batch_of(net, SETTINGS.batch))
     twin_loss = torch.nn.functional.cross_entropy(twin(images), labels)
     twin_loss.backward()
     assert float(twin_loss.detach()) == pytest.approx(float(loss), rel=1e-12)

@@ -13,6 +13,7 @@ from minise.bench.settings import (
     ScalingSettings,
     default_threads,
 )
+from minise.bench.workloads import batch_of
 
 
 def test_settings_are_sent_to_a_worker_without_the_result_file():
@@ -81,3 +82,25 @@ def test_headings():
     assert settings.heading("se_resnet8") == "se_resnet8, reduction 16, batch 8, float32, 1 thread"
     assert settings.heading("resnet8") == "resnet8, batch 8, float32, 1 thread"
     assert settings.back_end == "jit, direct"
+
+
+@pytest.mark.parametrize(
+    ("net", "size", "message"),
+    [
+        ("resnet50", 1, "at least 5 x 5"),
+        ("vgg16", 8, "at least 32"),
+        ("se_resnet20", 0, "at least 1"),
+    ],
+)
+def test_images_that_are_too_small_are_refused(net, size, message):
+    with pytest.raises(ValueError, match=message):
+        CompareSettings(net=net, size=size).build()
+
+
+def test_images_have_the_nets_own_size_unless_one_is_set():
+    for net, size, expected in (("resnet8", None, 32), ("resnet8", 12, 12), ("vgg16", 32, 32)):
+        settings = CompareSettings(net=net, size=size)
+        images, labels = batch_of(settings.build(), 2, settings.size)
+        assert images.shape == (2, 3, expected, expected)
+        assert labels.shape == (2,)
+    assert "resnet8, 12x12 images" in CompareSettings(size=12).heading("resnet8")
