@@ -221,7 +221,7 @@ class CompareSettings(SizedSettings):
     """Time minise against PyTorch and NumPy with im2col, in interleaved processes.
 
     A step is forward, loss, backward and SGD. Forward is inference (with --batch 1: latency), for
-    which minise folds batch norm into the convolutions (net.inference()).
+    which minise folds batch norm into the convolutions (net.inference()). Dropout is off.
     Ops (the most expensive ops of the net) and blocks are timed forward and backward. There are two
     blocks with grouped convolutions, on 128 channels of 16x16: 3x3 depthwise and 1x1, each with
     batch norm and ReLU; and 1x1, 3x3 in 32 groups, 1x1, with batch norm and ReLU in between.
@@ -239,6 +239,16 @@ class CompareSettings(SizedSettings):
     """Also time the first run of a process, with an empty and with a warm compilation cache."""
 
     command: ClassVar[str] = "bench cpu"
+
+    def build(self, ops: Any = "reference") -> "Net":
+        """Return the net without dropout: random masks would differ between implementations."""
+        from minise.nn import Dropout
+
+        net = super().build(ops)
+        for _, layer in net.layers():
+            if isinstance(layer, Dropout):
+                layer.p = 0.0
+        return net
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "CompareSettings":

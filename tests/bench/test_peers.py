@@ -170,6 +170,29 @@ def test_the_torch_twin_has_our_loss_and_gradients(name, settings):
         assert_close(net.predict(images.numpy()), twin.eval()(images).numpy())
 
 
+LARGE_NETS = (
+    *("resnet50", "se_resnet50", "se_resnext50_32x4d", "mobilenet", "se_shufflenet", "resnet34"),
+    *("densenet121", "se_vgg16", "se_bn_inception"),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LARGE_NETS)
+def test_the_torch_twin_of_a_net_for_large_images_has_our_results(name):
+    """Inference and the first two losses, at the width of the paper; vgg16 is without dropout."""
+    if reason := peers.missing("torch"):
+        pytest.skip(reason)
+    values = dict(net=name, batch=2, size=64, threads=1, dtype="float64", ops="reference")
+    settings = CompareSettings(**values)
+    logits, losses = {}, {}
+    for peer in ("minise", "torch"):
+        logits[peer] = checksum_of(peers.make(peer, {"kind": "forward"}, settings)())
+        step = peers.make(peer, {"kind": "step"}, settings)
+        losses[peer] = checksum_of(np.array([step(), step()]))
+    check_agreement(name, logits, "float64")
+    check_agreement(name, losses, "float64")
+
+
 @pytest.mark.parametrize("settings", [dict(shortcut="A", site="post"), dict(gate="tanh")])
 def test_a_net_without_a_torch_twin_is_refused(settings):
     pytest.importorskip("torch", reason="needs torch: pip install -e '.[oracle]'")
@@ -183,8 +206,12 @@ def test_a_net_of_the_users_own_has_no_torch_twin():
     pytest.importorskip("torch", reason="needs torch: pip install -e '.[oracle]'")
     from minise.bench.peers.twins import twin_of
 
-    with pytest.raises(ValueError, match="no twin"):
+    with pytest.raises(ValueError, match="no twin of a net of layers 0, 1 is implemented"):
         twin_of(nn.Chain(nn.Conv2d(3, 4, 3), nn.GlobalAvgPool2d()))
+    with pytest.raises(ValueError, match="no twin of inception_resnet_v2 is implemented"):
+        twin_of(models.build("inception_resnet_v2", width=1 / 16))
+    with pytest.raises(ValueError, match="no twin: the net has other parameters"):
+        twin_of(models.build("mobilenet", width=1 / 8))
 
 
 @pytest.mark.slow
