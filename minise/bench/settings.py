@@ -5,6 +5,7 @@
         CudaSettings        minise bench cuda
         NetSettings         batch, threads, dtype, back end
             ScalingSettings     minise bench scaling
+            OverheadSettings    minise bench se-overhead
             SizedSettings       one net by name, size of its images
                 CompareSettings     minise bench cpu
                 ProfileSettings     minise profile
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 Dtype = Literal["float32", "float64"]
 CpuKind = Literal["step", "forward", "blocks", "ops"]
 CpuPeer = Literal["torch", "torch-channels-last", "torch-compile", "numpy-im2col"]
+TorchPeer = Literal["torch", "torch-channels-last", "torch-compile"]
 CudaKind = Literal["se", "tail", "step"]
 CudaPeer = Literal["torch", "torch-graph", "torch-compile"]
 MIN_POINTS_PER_LINE = 3  # a line through two points always fits
@@ -289,6 +291,41 @@ class ScalingSettings(NetSettings):
                 )
         if self.plot is not None:
             check_choice(self.command, "plot's suffix", self.plot.suffix, FIGURE_SUFFIXES)
+
+
+@dataclass(frozen=True)
+class OverheadSettings(NetSettings):
+    """Time a net with SE blocks against the net without them, in interleaved processes.
+
+    A training step and inference of one image are timed in minise and in PyTorch. The times that
+    the paper reports for ResNet-50 and SE-ResNet-50 are printed beside them.
+
+    Example: minise bench se-overhead --nets resnet8 se_resnet8 --batch 4 --rounds 2
+    """
+
+    nets: tuple[str, str] = ("resnet50", "se_resnet50")
+    """Names of the net without and of the net with SE blocks."""
+    batch: int = 16
+    """Batch size of a training step: number of images."""
+    size: int | None = None
+    """Rows and columns of the images (default: those of the net)."""
+    against: tuple[TorchPeer, ...] = ("torch", "torch-channels-last")
+    """Peers; torch-compile compiles the channels-last nets, which takes minutes."""
+    rounds: int = 9
+    """Number of rounds; both nets are timed once per round."""
+
+    command: ClassVar[str] = "bench se-overhead"
+
+    def of(self, net: str, kind: str) -> CompareSettings:
+        """Return the settings of a worker that times a training step or inference of a net."""
+        names = ("size", "threads", "dtype", "ops", "algorithm")
+        return CompareSettings(
+            net=net,
+            batch=self.batch if kind == "step" else 1,
+            reduction=self.reduction if net.startswith("se_") else 16,
+            start=False,
+            **{name: getattr(self, name) for name in names},
+        )
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ def row(*cells):
 def file_rows():
     """Return a row for each result file: date, command, rounds, load by other processes."""
     for name, content in RESULTS.items():
-        measured = content.get("works", [content])
+        measured = content.get("works", content.get("rows", [content]))
         used = sum(len(entry["rounds_kept"]) for entry in measured)
         rounds = sum(len(entry["rounds"]) for entry in measured)
         cores = max(entry["others_at_most_cores"] for entry in measured)

@@ -9,6 +9,7 @@ from minise.bench.settings import (
     CompareSettings,
     CudaSettings,
     LadderSettings,
+    OverheadSettings,
     ProfileSettings,
     ScalingSettings,
     default_threads,
@@ -54,7 +55,8 @@ def test_invalid_values_are_refused(kind, values, message, tmp_path, monkeypatch
 
 
 def test_every_default_is_valid():
-    for kind in (CompareSettings, CudaSettings, LadderSettings, ProfileSettings, ScalingSettings):
+    kinds = (CompareSettings, CudaSettings, LadderSettings, OverheadSettings, ProfileSettings)
+    for kind in (*kinds, ScalingSettings):
         assert kind().command
     assert 1 <= default_threads() <= 2
 
