@@ -42,7 +42,7 @@ class Table:
     rows : sequence of sequence of str
         One cell per column; missing cells at the end are empty. An empty row draws a line.
     left, unbroken : tuple of str
-        Left-aligned columns, and columns that are not wrapped.
+        Left-aligned columns, and columns that are not wrapped (the first column is "").
     """
 
     heading: str
@@ -59,7 +59,7 @@ class Table:
         from rich.text import Text
 
         rendered = table.Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        rendered.add_column("")
+        rendered.add_column("", no_wrap="" in self.unbroken)
         for name in self.columns:
             justify: Any = "left" if name in self.left else "right"
             rendered.add_column(name, justify=justify, no_wrap=name in self.unbroken)

@@ -30,6 +30,8 @@ CpuPeer = Literal["torch", "torch-channels-last", "torch-compile", "numpy-im2col
 TorchPeer = Literal["torch", "torch-channels-last", "torch-compile"]
 CudaKind = Literal["se", "tail", "step"]
 CudaPeer = Literal["torch", "torch-graph", "torch-compile"]
+DEFAULT_PIXELS = 128 * 32**2  # of all images of a batch
+MIN_DEFAULT_BATCH, MAX_DEFAULT_BATCH = 4, 128
 MIN_POINTS_PER_LINE = 3  # a line through two points always fits
 FIGURE_SUFFIXES = (".png", ".svg")
 
@@ -134,7 +136,7 @@ class NetSettings(Settings):
     """Settings of every benchmark of nets."""
 
     batch: int = 128
-    """Batch size: number of images."""
+    """Number of images (default: 128; one net by name: fewer if they are larger than 32x32)."""
     threads: int = field(default_factory=default_threads)
     """Number of threads of the back end and of BLAS, in each process."""
     dtype: Dtype = "float32"
@@ -191,6 +193,24 @@ class SizedSettings(NetSettings):
     """Name of the net; `minise summary all` lists them."""
     size: int | None = None
     """Rows and columns of the images (default: those of the net)."""
+    if TYPE_CHECKING:
+        batch: int = MAX_DEFAULT_BATCH
+    else:  # None only until __post_init__
+        batch: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check every field, and choose the batch size if none is set."""
+        super().__post_init__()
+        if self.batch is None:
+            object.__setattr__(self, "batch", self._default_batch())
+
+    def _default_batch(self) -> int:
+        """Return a batch size for DEFAULT_PIXELS; an unknown net is refused later, by build."""
+        from minise import models
+
+        known = self.net in models.names()
+        side = self.size or (models.architecture(self.net).size if known else 32)
+        return max(MIN_DEFAULT_BATCH, min(MAX_DEFAULT_BATCH, DEFAULT_PIXELS // side**2))
 
     def build(self, ops: Any = "reference") -> "Net":
         """Return the net on a back end, for images of the size.

@@ -99,6 +99,21 @@ def test_images_that_are_too_small_are_refused(net, size, message):
         CompareSettings(net=net, size=size).build()
 
 
+@pytest.mark.parametrize(
+    ("values", "batch"),
+    [
+        (dict(), 128),
+        (dict(net="resnet50"), 4),
+        (dict(net="vgg16", size=64), 32),
+        (dict(net="resnet50", size=8), 128),
+        (dict(net="resnet50", batch=7), 7),
+        (dict(net="no_such_net"), 128),
+    ],
+)
+def test_the_default_batch_size_depends_on_the_images(values, batch):
+    assert CompareSettings(**values).batch == ProfileSettings(**values).batch == batch
+
+
 def test_images_have_the_nets_own_size_unless_one_is_set():
     for net, size, expected in (("resnet8", None, 32), ("resnet8", 12, 12), ("vgg16", 32, 32)):
         settings = CompareSettings(net=net, size=size)
