@@ -10,12 +10,13 @@ Shared by all benchmarks:
 The benchmarks:
 
     compare       `minise bench cpu`: workloads, timed in minise and in its peers
+    overhead      `minise bench se-overhead`: a net with SE blocks against the net without them
     scaling       `minise bench scaling`: time of a training step against depth and batch size
     ladder        `minise bench conv-ladder`: one convolution, from seven Python loops to Winograd
     profile       `minise profile`: time of every op against a roofline
     gpu           `minise bench cuda` and .ci/gpu: the CUDA kernels on a GPU
 
-Shared by compare and gpu:
+Shared by compare, overhead and gpu:
 
     workloads     a training step, a forward pass, blocks of convolutions, the ops of a net
     peers         the implementations: minise, PyTorch in several modes, NumPy with im2col

@@ -31,7 +31,7 @@ from minise.bench.workloads import Workload, title
 
 # implementations that compile in an earlier process, so that the timed process loads from disk
 COMPILING = (BASELINE, "torch-compile")
-COLUMNS = ("ms", "img/s", "times minise's ms", "MiB")
+COLUMNS = ("ms", "img/s", "times\nminise's ms", "MiB\n(ratio)")
 START = "start s\ncold, warm"
 Progress = Callable[[str], None]
 
@@ -44,6 +44,11 @@ class Outcome:
     memory: dict[str, dict[str, Any]] = field(default_factory=dict)
     checksums: dict[str, dict[str, Checksum]] = field(default_factory=dict)
     rounds: list[Round] = field(default_factory=list)
+
+    def memory_ratio(self, name: str) -> float | None:
+        """Return the peak memory divided by that of minise; None if minise's is 0."""
+        base = self.memory[BASELINE]["mib"]
+        return self.memory[name]["mib"] / base if base else None
 
     def statistics(self) -> tuple[RoundSelection, dict[str, dict[str, Spread]]]:
         """Return the selected rounds; by implementation, ms and the ratio to minise's time."""
@@ -180,7 +185,7 @@ def workload_table(outcome: Outcome, comparison: Comparison) -> Table:
             format_ms(spreads["ms"].median),
             f"{1000 * settings.batch / spreads['ms'].median:.0f}",
             _ratio_with_quartiles(spreads["ratio"], name),
-            f"{outcome.memory[name]['mib']:.0f}",
+            _memory_with_ratio(outcome, name),
         ]
         if with_starts:
             row.append(f"{starts[name]['cold']:.1f}, {starts[name]['warm']:.1f}")
@@ -189,7 +194,7 @@ def workload_table(outcome: Outcome, comparison: Comparison) -> Table:
     conditions = settings.conditions if block else settings.heading(settings.net)
     columns = (*COLUMNS, START) if with_starts else COLUMNS
     heading = f"{title(outcome.workload)}: {conditions}"
-    return Table(heading, columns, rows, selection.verdict, unbroken=(START,))
+    return Table(heading, columns, rows, selection.verdict, unbroken=("", START))
 
 
 def ops_table(outcomes: Sequence[Outcome], settings: CompareSettings) -> Table:
@@ -224,7 +229,8 @@ def notes(comparison: Comparison) -> str:
         lines += [
             "ms: median over the rounds. times minise's ms: time as a multiple of minise's, "
             "median (quartiles) of the ratios within a round.",
-            f"MiB: memory in addition to net and inputs: {' or '.join(sorted(methods))}.",
+            f"MiB: memory in addition to net and inputs: {' or '.join(sorted(methods))}; "
+            "(ratio): as a multiple of minise's.",
         ]
     if "block" in kinds:
         lines.append("Blocks are timed forward + backward, with the gradients of their parameters.")
@@ -248,6 +254,7 @@ def row_of(outcome: Outcome) -> dict[str, Any]:
                 "ms": spreads["ms"]._asdict(),
                 "ratio_to_minise": spreads["ratio"]._asdict(),
                 "memory": outcome.memory[name],
+                "memory_ratio_to_minise": outcome.memory_ratio(name),
                 "first": first_as_json(outcome.checksums[name]),
             }
             for name, spreads in statistics.items()
@@ -262,6 +269,11 @@ def _ratio_with_quartiles(ratio: Spread, name: str) -> str:
         return "1"
     middle, lower, upper = map(_format_ratio, ratio)
     return f"{middle} ({lower}-{upper})"
+
+
+def _memory_with_ratio(outcome: Outcome, name: str) -> str:
+    mib, ratio = f"{outcome.memory[name]['mib']:.0f}", outcome.memory_ratio(name)
+    return mib if name == BASELINE or ratio is None else f"{mib} ({_format_ratio(ratio)})"
 
 
 def _format_ratio(ratio: float) -> str:

@@ -23,7 +23,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from minise import models
 from minise.bench.machine import cores_used_by_others, read_clocks
 from minise.bench.peers import training_step_of
 from minise.bench.result import Result, Table, format_ms, format_number
@@ -147,8 +146,7 @@ def prepare(settings: ProfileSettings) -> Layer:
     ValueError, TypeError, ImportError
         If the net or its back end is unknown, or cannot be loaded.
     """
-    ops = settings.load_ops()
-    return models.build(settings.net, ops=ops, **settings.net_settings(settings.net))
+    return settings.build(settings.load_ops())
 
 
 def profile(
@@ -163,10 +161,11 @@ def profile(
     settings : ProfileSettings
         Its net, ops and algorithm only appear in the headings of tables.
     batch : (inputs, labels), optional
-        By default random 32x32 images, with the number of channels that the net expects.
+        By default random images of settings.size, or of the net's own size, with the number of
+        channels that the net expects.
     """
     net, ops = copy.deepcopy(net), net.ops
-    images, labels = batch or batch_of(net, settings.batch)
+    images, labels = batch or batch_of(net, settings.batch, settings.size)
     with threadpool_limits(settings.threads, "blas"):
         start = read_clocks([])
         rates = measure_rates(settings.threads, settings.dtype)

@@ -32,7 +32,7 @@ from minise.bench.rounds import (
     time_repeatedly,
 )
 from minise.bench.settings import ScalingSettings, with_count
-from minise.bench.workloads import images_of
+from minise.bench.workloads import batch_of
 
 TURN_SECONDS = 0.4  # duration of a turn; at least one run
 UNITS = {"depth": "layer", "batch": "image"}
@@ -127,7 +127,8 @@ def prepare(settings: ScalingSettings) -> dict[Point, Run]:
         if point.depth not in nets:
             keywords = settings.net_settings(point.net)
             nets[point.depth] = models.build(point.net, ops=ops, **keywords)
-        steps[point] = training_step_of(nets[point.depth], ops, *images_of(settings, point.batch))
+        net = nets[point.depth]
+        steps[point] = training_step_of(net, ops, *batch_of(net, point.batch))
     return steps
 
 

@@ -5,26 +5,34 @@
         CudaSettings        minise bench cuda
         ShapesSettings      minise bench shapes
         NetSettings         batch, threads, dtype, back end
-            CompareSettings     minise bench cpu
             ScalingSettings     minise bench scaling
-            ProfileSettings     minise profile
+            OverheadSettings    minise bench se-overhead
+            SizedSettings       one net by name, size of its images
+                CompareSettings     minise bench cpu
+                ProfileSettings     minise profile
 
 Every field is checked against its declared type at construction.
 """
 
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_origin
 
 from minise.checks import check_choice, check_integer
 from minise.ops.backend import Algorithm, load_ops
 from minise.train.run_folder import check_threads, cores
 
+if TYPE_CHECKING:
+    from minise.models import Net
+
 Dtype = Literal["float32", "float64"]
 CpuKind = Literal["step", "forward", "blocks", "ops"]
 CpuPeer = Literal["torch", "torch-channels-last", "torch-compile", "numpy-im2col"]
+TorchPeer = Literal["torch", "torch-channels-last", "torch-compile"]
 CudaKind = Literal["se", "tail", "step"]
 CudaPeer = Literal["torch", "torch-graph", "torch-compile"]
+DEFAULT_PIXELS = 128 * 32**2  # of all images of a batch
+MIN_DEFAULT_BATCH, MAX_DEFAULT_BATCH = 4, 128
 MIN_POINTS_PER_LINE = 3  # a line through two points always fits
 FIGURE_SUFFIXES = (".png", ".svg")
 
@@ -59,7 +67,7 @@ class Settings:
                 self._check(name, element, item)
         elif name == "threads":
             check_threads(self.command, value)
-        elif kind is int:
+        elif kind is int or (kind == int | None and value is not None):
             check_integer(self.command, name, value, 1)
         elif get_origin(kind) is Literal:
             check_choice(self.command, name, str(value), tuple(map(str, get_args(kind))))
@@ -129,7 +137,7 @@ class NetSettings(Settings):
     """Settings of every benchmark of nets."""
 
     batch: int = 128
-    """Batch size: number of 32x32 images."""
+    """Number of images (default: 128; one net by name: fewer if they are larger than 32x32)."""
     threads: int = field(default_factory=default_threads)
     """Number of threads of the back end and of BLAS, in each process."""
     dtype: Dtype = "float32"
@@ -179,11 +187,64 @@ class NetSettings(Settings):
 
 
 @dataclass(frozen=True)
-class CompareSettings(NetSettings):
+class SizedSettings(NetSettings):
+    """Settings of every benchmark of one net by name."""
+
+    net: str = "se_resnet20"
+    """Name of the net; `minise summary all` lists them."""
+    size: int | None = None
+    """Rows and columns of the images (default: those of the net)."""
+    if TYPE_CHECKING:
+        batch: int = MAX_DEFAULT_BATCH
+    else:  # None only until __post_init__
+        batch: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check every field, and choose the batch size if none is set."""
+        super().__post_init__()
+        if self.batch is None:
+            object.__setattr__(self, "batch", self._default_batch())
+
+    def _default_batch(self) -> int:
+        """Return a batch size for DEFAULT_PIXELS; an unknown net is refused later, by build."""
+        from minise import models
+
+        known = self.net in models.names()
+        side = self.size or (models.architecture(self.net).size if known else 32)
+        return max(MIN_DEFAULT_BATCH, min(MAX_DEFAULT_BATCH, DEFAULT_PIXELS // side**2))
+
+    def build(self, ops: Any = "reference") -> "Net":
+        """Return the net on a back end, for images of the size.
+
+        Raises
+        ------
+        ValueError, TypeError, ImportError
+            If the net or its back end is unknown, if the net does not have the settings, or if the
+            images are too small for it.
+        """
+        from minise import models
+        from minise.analysis.inputs import recorded
+
+        keywords = self.net_settings(self.net)
+        if self.size is not None and "image_size" in models.settings(self.net):
+            keywords["image_size"] = self.size
+        net = models.build(self.net, ops=ops, **keywords)
+        if self.size is not None:
+            recorded(net, self.size)  # raises if the images do not fit
+        return net
+
+    def heading(self, net: str) -> str:
+        """Return net, reduction, size if set, batch size, dtype and threads as text."""
+        size = f", {self.size}x{self.size} images" if self.size else ""
+        return super().heading(f"{net}{size}")
+
+
+@dataclass(frozen=True)
+class CompareSettings(SizedSettings):
     """Time minise against PyTorch and NumPy with im2col, in interleaved processes.
 
     A step is forward, loss, backward and SGD. Forward is inference (with --batch 1: latency), for
-    which minise folds batch norm into the convolutions (net.inference()).
+    which minise folds batch norm into the convolutions (net.inference()). Dropout is off.
     Ops (the most expensive ops of the net) and blocks are timed forward and backward. There are two
     blocks with grouped convolutions, on 128 channels of 16x16: 3x3 depthwise and 1x1, each with
     batch norm and ReLU; and 1x1, 3x3 in 32 groups, 1x1, with batch norm and ReLU in between.
@@ -193,8 +254,6 @@ class CompareSettings(NetSettings):
 
     what: tuple[CpuKind, ...] = ("step",)
     """Workloads to time."""
-    net: str = "se_resnet20"
-    """Name of the net; `minise summary all` lists them."""
     against: tuple[CpuPeer, ...] = ("torch", "torch-channels-last", "torch-compile", "numpy-im2col")
     """Peers; torch-compile compiles the channels-last net, which takes one or two minutes."""
     rounds: int = 9
@@ -203,6 +262,16 @@ class CompareSettings(NetSettings):
     """Also time the first run of a process, with an empty and with a warm compilation cache."""
 
     command: ClassVar[str] = "bench cpu"
+
+    def build(self, ops: Any = "reference") -> "Net":
+        """Return the net without dropout: random masks would differ between implementations."""
+        from minise.nn import Dropout
+
+        net = super().build(ops)
+        for _, layer in net.layers():
+            if isinstance(layer, Dropout):
+                layer.p = 0.0
+        return net
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "CompareSettings":
@@ -302,11 +371,44 @@ class ScalingSettings(NetSettings):
 
 
 @dataclass(frozen=True)
-class ProfileSettings(NetSettings):
+class OverheadSettings(NetSettings):
+    """Time a net with SE blocks against the net without them, in interleaved processes.
+
+    A training step and inference of one image are timed in minise and in PyTorch. The times that
+    the paper reports for ResNet-50 and SE-ResNet-50 are printed beside them.
+
+    Example: minise bench se-overhead --nets resnet8 se_resnet8 --batch 4 --rounds 2
+    """
+
+    nets: tuple[str, str] = ("resnet50", "se_resnet50")
+    """Names of the net without and of the net with SE blocks."""
+    batch: int = 16
+    """Batch size of a training step: number of images."""
+    size: int | None = None
+    """Rows and columns of the images (default: those of the net)."""
+    against: tuple[TorchPeer, ...] = ("torch", "torch-channels-last")
+    """Peers; torch-compile compiles the channels-last nets, which takes minutes."""
+    rounds: int = 9
+    """Number of rounds; both nets are timed once per round."""
+
+    command: ClassVar[str] = "bench se-overhead"
+
+    def of(self, net: str, kind: str) -> CompareSettings:
+        """Return the settings of a worker that times a training step or inference of a net."""
+        names = ("size", "threads", "dtype", "ops", "algorithm")
+        return CompareSettings(
+            net=net,
+            batch=self.batch if kind == "step" else 1,
+            reduction=self.reduction if net.startswith("se_") else 16,
+            start=False,
+            **{name: getattr(self, name) for name in names},
+        )
+
+
+@dataclass(frozen=True)
+class ProfileSettings(SizedSettings):
     """Settings of `minise profile`."""
 
-    net: str = "se_resnet20"
-    """Name of the net; `minise summary all` lists them."""
     steps: int = 5
     """Number of training steps to time; medians are reported."""
     layers: int = 10

@@ -22,9 +22,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minise import models
-from minise.analysis.inputs import channels_of, outputs_of, recorded
-from minise.bench.settings import CompareSettings, NetSettings
+from minise.analysis.inputs import Size, input_shape, outputs_of, recorded
+from minise.bench.settings import CompareSettings
 from minise.nn import Build, Chain, Layer
 from minise.ops import reference
 from minise.ops.reference.windows import windows_of
@@ -61,11 +60,11 @@ def workloads_of(settings: CompareSettings) -> list[Workload]:
     ValueError, TypeError
         If the net is unknown, or does not have the settings.
     """
-    net = models.build(settings.net, **settings.net_settings(settings.net))
+    net = settings.build()
     workloads: list[Workload] = []
     for what in dict.fromkeys(settings.what):
         if what == "ops":
-            workloads += op_workloads(net, settings.batch)
+            workloads += op_workloads(net, settings.batch, settings.size)
         elif what == "blocks":
             workloads += block_workloads(settings.batch)
         else:
@@ -80,10 +79,10 @@ def block_workloads(batch: int) -> list[Workload]:
     return [{"kind": "block", "block": name, **sizes} for name in BLOCKS]
 
 
-def op_workloads(net: Layer, batch: int) -> list[Workload]:
-    """Return the most expensive ops of a net, each at every shape that occurs in it."""
+def op_workloads(net: Layer, batch: int, size: Size = None) -> list[Workload]:
+    """Return the most expensive ops of a net, each at every shape in it; size as in cost_of."""
     workloads: list[Workload] = []
-    for call in recorded(net, IMAGE_SIZE):
+    for call in recorded(net, size):
         workload = _workload_of(call, batch)
         if workload and workload not in workloads:
             workloads.append(workload)
@@ -179,15 +178,10 @@ def gated_arrays_of(workload: Workload) -> dict[str, np.ndarray]:
     return arrays
 
 
-def images_of(settings: NetSettings, batch: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Return images (N, 3, 32, 32) and labels (N,), drawn from seed 0; N is batch, if given."""
-    return draw_batch((batch or settings.batch, 3, *IMAGE_SIZE), 10, settings.dtype)
-
-
-def batch_of(net: Layer, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return images and labels of the dtype, channels and classes of a net."""
+def batch_of(net: Layer, count: int, size: Size = None) -> tuple[np.ndarray, np.ndarray]:
+    """Return images and labels of the dtype, channels and classes of a net; size as in cost_of."""
     dtype = next((a.dtype for a in net.named_parameters().values()), np.float32)
-    return draw_batch((count, channels_of(net), *IMAGE_SIZE), outputs_of(net), dtype)
+    return draw_batch((count, *input_shape(net, size)), outputs_of(net), dtype)
 
 
 def draw_batch(shape: tuple[int, ...], classes: int, dtype: Any) -> tuple[np.ndarray, np.ndarray]:

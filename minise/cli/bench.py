@@ -11,6 +11,7 @@ from minise.bench.settings import (
     CompareSettings,
     CudaSettings,
     LadderSettings,
+    OverheadSettings,
     ScalingSettings,
     Settings,
     ShapesSettings,
@@ -23,17 +24,18 @@ if TYPE_CHECKING:
 NOTHING_WRITTEN = "interrupted, nothing is written"
 Cpu = Annotated[CompareSettings, tyro.conf.subcommand("cpu", prefix_name=False)]
 Shapes = Annotated[ShapesSettings, tyro.conf.subcommand("shapes", prefix_name=False)]
+Overhead = Annotated[OverheadSettings, tyro.conf.subcommand("se-overhead", prefix_name=False)]
 Scaling = Annotated[ScalingSettings, tyro.conf.subcommand("scaling", prefix_name=False)]
 Ladder = Annotated[LadderSettings, tyro.conf.subcommand("conv-ladder", prefix_name=False)]
 Cuda = Annotated[CudaSettings, tyro.conf.subcommand("cuda", prefix_name=False)]
 
 
-def bench(of: Cpu | Shapes | Scaling | Ladder | Cuda) -> int:
+def bench(of: Cpu | Shapes | Overhead | Scaling | Ladder | Cuda) -> int:
     """Measure the speed of minise and of PyTorch.
 
     cpu compares training steps, inference or blocks; shapes compares the convolutions of a net or
-    a list; scaling varies depth and batch size; conv-ladder times ten implementations of a
-    convolution; cuda measures on a GPU.
+    a list; se-overhead compares a net with and without SE blocks; scaling varies depth and batch
+    size; conv-ladder times ten implementations of a convolution; cuda measures on a GPU.
 
     Example: minise bench cpu --net se_resnet8 --batch 8 --rounds 3 --against numpy-im2col
     """
@@ -43,6 +45,8 @@ def bench(of: Cpu | Shapes | Scaling | Ladder | Cuda) -> int:
         return _cuda(of)
     if isinstance(of, ShapesSettings):
         return _shapes(of)
+    if isinstance(of, OverheadSettings):
+        return _overhead(of)
     return _scaling(of) if isinstance(of, ScalingSettings) else _cpu(of)
 
 
@@ -105,6 +109,23 @@ def _shapes(settings: ShapesSettings) -> int:
     except Disagreement as error:
         raise Failure(str(error), FAILED) from error
     show(console, result_of(shapes), settings)
+    return 0
+
+
+def _overhead(settings: OverheadSettings) -> int:
+    """Compare a net with SE blocks with the net without them."""
+    from minise.bench.overhead import measure, prepare, result_of
+    from minise.bench.peers import Disagreement
+
+    console = Console()
+    with misuse():
+        prepare(settings)
+    try:
+        with _progress(console, NOTHING_WRITTEN) as progress:
+            overhead = measure(settings, progress)
+    except Disagreement as error:
+        raise Failure(str(error), FAILED) from error
+    show(console, result_of(overhead), settings)
     return 0
 
 

@@ -6,7 +6,9 @@ import pytest
 
 from minise.bench import compare as comparing
 from minise.bench import peers
+from minise.bench.compare import Outcome
 from minise.bench.peers import Disagreement
+from minise.bench.rounds import Turn
 from minise.bench.settings import CompareSettings
 from minise.bench.worker import Worker, WorkerError, thread_environment
 from minise.bench.workloads import workloads_of
@@ -54,11 +56,36 @@ def test_a_real_run(comparison):
         expected = outcome.checksums["minise"]["result"]
         assert outcome.checksums[name]["result"] == pytest.approx(expected, rel=1e-5)
         assert outcome.memory[name]["mib"] > 0
+        ratio = outcome.memory[name]["mib"] / outcome.memory["minise"]["mib"]
+        assert outcome.memory_ratio(name) == ratio
     table = text_of(comparing.workload_table(outcome, comparison), width=80)
     assert all(len(line.rstrip()) <= 80 for line in table.splitlines())
     for start in comparison.starts.values():
         assert start.keys() == {"cold", "warm"}
         assert f"{start['cold']:.1f}, {start['warm']:.1f}" in table
+
+
+def test_the_table_of_a_large_net_fits_80_columns():
+    names = ("minise", "torch", "torch-channels-last")
+    memory = {name: {"mib": 1234.0 * k, "how": "peak"} for k, name in enumerate(names, 1)}
+    rounds = [{name: Turn([12.345], 0.0, 0.0) for name in names}]
+    outcome = Outcome({"kind": "step"}, memory, {}, rounds)
+    settings = CompareSettings(net="se_resnext50_32x4d", batch=16, threads=1, size=224)
+    starts = {name: {"cold": 123.4, "warm": 12.3} for name in names}
+    comparison = comparing.Comparison(settings, [outcome], starts=starts)
+    table = text_of(comparing.workload_table(outcome, comparison), width=80)
+    assert all(name in table for name in names)
+    assert "(3.00)" in table  # memory as a multiple of minise's
+    assert outcome.memory_ratio("torch") == 2
+    assert "…" not in table
+
+
+def test_a_net_without_a_torch_twin_is_listed():
+    if reason := peers.missing("torch"):
+        pytest.skip(reason)
+    settings = CompareSettings(net="shake_shake26_2x32d", batch=1, threads=1, start=False)
+    with Worker("torch", settings, None) as worker, pytest.raises(WorkerError, match="no twin of"):
+        worker.ask("make", workload={"kind": "step"})
 
 
 @pytest.mark.slow

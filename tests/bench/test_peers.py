@@ -9,9 +9,9 @@ from minise.bench.peers import Checksum, Disagreement, check_agreement, checksum
 from minise.bench.settings import CompareSettings
 from minise.bench.workloads import (
     arrays_of,
+    batch_of,
     build_block,
     conv_settings,
-    images_of,
     op_workloads,
     title,
     workloads_of,
@@ -113,7 +113,7 @@ def test_every_op_workload_runs():
 
 def one_step(net):
     """Return the first loss and all gradients of a minise net."""
-    images, labels = images_of(SETTINGS)
+    images, labels = batch_of(net, SETTINGS.batch)
     logits, cache = net.forward(images, training=True)
     loss, loss_cache = reference.softmax_cross_entropy_forward(logits, labels)
     dlogits, _ = reference.softmax_cross_entropy_backward(np.ones(()), loss_cache)
@@ -159,7 +159,7 @@ def test_the_torch_twin_has_our_loss_and_gradients(name, settings):
     net = build(name, settings)
     twin = twin_of(net)
     loss, grads = one_step(net)
-    images, labels = (torch.from_numpy(array) for array in images_of(SETTINGS))
+    images, labels = (torch.from_numpy(array) for array in batch_of(net, SETTINGS.batch))
     twin_loss = torch.nn.functional.cross_entropy(twin(images), labels)
     twin_loss.backward()
     assert float(twin_loss.detach()) == pytest.approx(float(loss), rel=1e-12)
@@ -168,6 +168,29 @@ def test_the_torch_twin_has_our_loss_and_gradients(name, settings):
         assert_close(grads[name], parameter.grad.numpy())
     with torch.inference_mode():  # with the running statistics that the step left
         assert_close(net.predict(images.numpy()), twin.eval()(images).numpy())
+
+
+LARGE_NETS = (
+    *("resnet50", "se_resnet50", "se_resnext50_32x4d", "mobilenet", "se_shufflenet", "resnet34"),
+    *("densenet121", "se_vgg16", "se_bn_inception"),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LARGE_NETS)
+def test_the_torch_twin_of_a_net_for_large_images_has_our_results(name):
+    """Inference and the first two losses, at the width of the paper; vgg16 is without dropout."""
+    if reason := peers.missing("torch"):
+        pytest.skip(reason)
+    values = dict(net=name, batch=2, size=64, threads=1, dtype="float64", ops="reference")
+    settings = CompareSettings(**values)
+    logits, losses = {}, {}
+    for peer in ("minise", "torch"):
+        logits[peer] = checksum_of(peers.make(peer, {"kind": "forward"}, settings)())
+        step = peers.make(peer, {"kind": "step"}, settings)
+        losses[peer] = checksum_of(np.array([step(), step()]))
+    check_agreement(name, logits, "float64")
+    check_agreement(name, losses, "float64")
 
 
 @pytest.mark.parametrize("settings", [dict(shortcut="A", site="post"), dict(gate="tanh")])
@@ -183,8 +206,12 @@ def test_a_net_of_the_users_own_has_no_torch_twin():
     pytest.importorskip("torch", reason="needs torch: pip install -e '.[oracle]'")
     from minise.bench.peers.twins import twin_of
 
-    with pytest.raises(ValueError, match="no twin"):
+    with pytest.raises(ValueError, match="no twin of a net of layers 0, 1 is implemented"):
         twin_of(nn.Chain(nn.Conv2d(3, 4, 3), nn.GlobalAvgPool2d()))
+    with pytest.raises(ValueError, match="no twin of inception_resnet_v2 is implemented"):
+        twin_of(models.build("inception_resnet_v2", width=1 / 16))
+    with pytest.raises(ValueError, match="no twin: the net has other parameters"):
+        twin_of(models.build("mobilenet", width=1 / 8))
 
 
 @pytest.mark.slow

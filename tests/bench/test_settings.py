@@ -9,10 +9,12 @@ from minise.bench.settings import (
     CompareSettings,
     CudaSettings,
     LadderSettings,
+    OverheadSettings,
     ProfileSettings,
     ScalingSettings,
     default_threads,
 )
+from minise.bench.workloads import batch_of
 
 
 def test_settings_are_sent_to_a_worker_without_the_result_file():
@@ -53,7 +55,8 @@ def test_invalid_values_are_refused(kind, values, message, tmp_path, monkeypatch
 
 
 def test_every_default_is_valid():
-    for kind in (CompareSettings, CudaSettings, LadderSettings, ProfileSettings, ScalingSettings):
+    kinds = (CompareSettings, CudaSettings, LadderSettings, OverheadSettings, ProfileSettings)
+    for kind in (*kinds, ScalingSettings):
         assert kind().command
     assert 1 <= default_threads() <= 2
 
@@ -81,3 +84,40 @@ def test_headings():
     assert settings.heading("se_resnet8") == "se_resnet8, reduction 16, batch 8, float32, 1 thread"
     assert settings.heading("resnet8") == "resnet8, batch 8, float32, 1 thread"
     assert settings.back_end == "jit, direct"
+
+
+@pytest.mark.parametrize(
+    ("net", "size", "message"),
+    [
+        ("resnet50", 1, "at least 5 x 5"),
+        ("vgg16", 8, "at least 32"),
+        ("se_resnet20", 0, "at least 1"),
+    ],
+)
+def test_images_that_are_too_small_are_refused(net, size, message):
+    with pytest.raises(ValueError, match=message):
+        CompareSettings(net=net, size=size).build()
+
+
+@pytest.mark.parametrize(
+    ("values", "batch"),
+    [
+        (dict(), 128),
+        (dict(net="resnet50"), 4),
+        (dict(net="vgg16", size=64), 32),
+        (dict(net="resnet50", size=8), 128),
+        (dict(net="resnet50", batch=7), 7),
+        (dict(net="no_such_net"), 128),
+    ],
+)
+def test_the_default_batch_size_depends_on_the_images(values, batch):
+    assert CompareSettings(**values).batch == ProfileSettings(**values).batch == batch
+
+
+def test_images_have_the_nets_own_size_unless_one_is_set():
+    for net, size, expected in (("resnet8", None, 32), ("resnet8", 12, 12), ("vgg16", 32, 32)):
+        settings = CompareSettings(net=net, size=size)
+        images, labels = batch_of(settings.build(), 2, settings.size)
+        assert images.shape == (2, 3, expected, expected)
+        assert labels.shape == (2,)
+    assert "resnet8, 12x12 images" in CompareSettings(size=12).heading("resnet8")

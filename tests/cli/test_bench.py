@@ -82,12 +82,25 @@ def test_the_example_of_profile_runs(capsys):
     assert narrow(out)
 
 
+@pytest.mark.slow
+def test_the_example_of_bench_se_overhead_runs(capsys):
+    line = example("bench se-overhead", capsys).replace("--rounds 2", "--rounds 1")
+    status, out, err = call(f"{line} --threads 1 --against torch --json figures.json", capsys)
+    assert (status, err) == (0, "")
+    assert "training step, ms: batch 4, float32, 1 thread" in out
+    assert "minise (jit)" in out
+    assert json.loads(Path("figures.json").read_text())["rows"][0]["batch"] == 4
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
         ("bench cpu --net se_resnet21", "'se_resnet21' is unknown: did you mean se_resnet"),
         ("bench cpu --net resnet8 --reduction 4", "no SE blocks, but reduction is set"),
         ("bench cpu --ops no_such_module", "ops 'no_such_module' is unknown"),
+        ("bench cpu --net resnet50 --size 1", "at least 5 x 5"),
+        ("bench se-overhead --nets resnet8 se_resnet9", "'se_resnet9' is unknown"),
+        ("bench se-overhead --size 1", "at least 5 x 5"),
         ("bench scaling --depths 8 20 21", "'se_resnet21' is unknown"),
         ("profile --net resnet", "'resnet' is unknown: did you mean resnet"),
         ("profile --ops none.py", "'none.py' does not exist"),
@@ -110,6 +123,10 @@ def test_misuse_is_one_line_and_status_2(line, message, capsys):
         ("bench gpu", "gpu"),
         ("bench cpu --against tensorflow", "tensorflow"),
         ("bench cpu --rounds 0", "rounds is 0, expected at least 1"),
+        ("bench cpu --batch 0", "batch is 0, expected at least 1"),
+        ("bench cpu --size 0", "size is 0, expected at least 1"),
+        ("bench se-overhead --batch 0", "batch is 0, expected at least 1"),
+        ("bench se-overhead --nets resnet8", "nets"),
         ("bench cpu --threads 100000", "threads is 100000, expected at most"),
         (
             "bench cpu --json nowhere/figures.json",
@@ -120,6 +137,7 @@ def test_misuse_is_one_line_and_status_2(line, message, capsys):
         ("bench scaling --plot lines.pdf", "suffix is '.pdf', expected one of .png, .svg"),
         ("bench scaling --plot nowhere/lines.png", "create nowhere first"),
         ("bench cpu --algorithm fft", "fft"),
+        ("profile --batch 0", "batch is 0, expected at least 1"),
         ("profile --steps 0", "steps is 0, expected at least 1"),
         ("profile --threads 100000", "threads is 100000, expected at most"),
         ("bench conv-ladder --stage 4", "4"),

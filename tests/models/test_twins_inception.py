@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from minise import models
+from minise.bench.peers.twins.inception import BNInception
 from tests.models.twins.compare import assert_twins
-from tests.models.twins.inception import BNInception
 from tests.models.twins.inception_resnet import InceptionResNetV2
 
 pytestmark = pytest.mark.slow
@@ -20,7 +20,7 @@ def small(name, width, **settings):
 def test_bn_inception(reduction):
     se = {"reduction": reduction} if reduction else {}
     net = small(f"{'se_' if se else ''}bn_inception", 1 / 32, **se)
-    assert_twins(net, BNInception(3, reduction), (2, 3, 63, 97))
+    assert_twins(net, BNInception(1 / 32, 3, reduction), (2, 3, 63, 97))
 
 
 @pytest.mark.parametrize(("reduction", "site"), [(None, "standard"), (4, "standard"), (4, "all")])

@@ -11,11 +11,11 @@ from minise.models.vgg import vgg16
 from minise.ops import jit
 
 pytest.importorskip("torch", reason="needs torch: pip install -e '.[oracle]'")
+from minise.bench.peers.twins.densenet import DenseNet121
+from minise.bench.peers.twins.mobilenet import MobileNet
+from minise.bench.peers.twins.shufflenet import ShuffleNet
+from minise.bench.peers.twins.vgg import VGG16
 from tests.models.twins.compare import assert_twins
-from tests.models.twins.densenet import DenseNet121
-from tests.models.twins.mobilenet import MobileNet
-from tests.models.twins.shufflenet import ShuffleNet
-from tests.models.twins.vgg import VGG16
 
 pytestmark = pytest.mark.slow
 

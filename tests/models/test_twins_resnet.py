@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from minise import models
+from minise.bench.peers.twins.resnet import Basic, ResNet, resnext, v1, v1_5
+from minise.bench.peers.twins.senet import SENet
 from tests.models.twins.compare import assert_twins
-from tests.models.twins.resnet import Basic, ResNet, resnext, v1, v1_5
-from tests.models.twins.senet import SENet
 
 pytestmark = pytest.mark.slow
 

@@ -29,10 +29,10 @@ from minise.bench.workloads import (
     WEIGHT_DECAY,
     Workload,
     arrays_of,
+    batch_of,
     build_block,
     conv_settings,
     draw_batch,
-    images_of,
 )
 from minise.checks import Array
 from minise.nn import Layer
@@ -82,13 +82,14 @@ def make(name: str, workload: Workload, settings: CompareSettings) -> Run:
         return _op(ops, workload, settings.dtype)
     if workload["kind"] == "block":
         return _block(ops, workload, settings.dtype)
-    net = models.build(settings.net, ops=ops, **settings.net_settings(settings.net))
+    net = settings.build(ops)
+    images, labels = batch_of(net, settings.batch, settings.size)
     if workload["kind"] == "forward":
-        images = ops.asarray(images_of(settings)[0])
+        x = ops.asarray(images)
         # im2col is timed without the folding of batch norm that minise applies for inference
         predict = net.predict if name in NUMPY_OPS else net.inference()
-        return lambda: predict(images)
-    return training_step_of(net, ops, *images_of(settings))
+        return lambda: predict(x)
+    return training_step_of(net, ops, images, labels)
 
 
 def training_step_of(net: Layer, ops: Any, images: Array, labels: Array) -> Run:

@@ -28,10 +28,10 @@ from minise.bench.workloads import (
     WEIGHT_DECAY,
     Workload,
     arrays_of,
+    batch_of,
     build_block,
     conv_settings,
     gated_arrays_of,
-    images_of,
 )
 
 WARM_UP_CALLS = 3  # before a capture, on a side stream, as PyTorch requires
@@ -46,10 +46,12 @@ def make(name: str, workload: Workload, settings: CompareSettings) -> Call:
         return _op(layout, workload, settings)
     if workload["kind"] == "block":
         return _block(layout, workload, settings)
-    twin = twin_of(models.build(settings.net, **settings.net_settings(settings.net)))
+    net_of_minise = settings.build()
+    twin = twin_of(net_of_minise)
     twin.to(memory_format=layout)
     net: Any = torch.compile(twin) if name == "torch-compile" else twin
-    images, labels = (torch.from_numpy(array) for array in images_of(settings))
+    batch = batch_of(net_of_minise, settings.batch, settings.size)
+    images, labels = (torch.from_numpy(array) for array in batch)
     images = images.contiguous(memory_format=layout)
     if workload["kind"] == "forward":
         twin.eval()

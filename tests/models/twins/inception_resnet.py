@@ -2,9 +2,9 @@
 
 from functools import partial
 
+from minise.bench.peers.twins.inception import ConvNorm
+from minise.bench.peers.twins.squeeze import gate
 from tests.models.twins.compare import torch
-from tests.models.twins.inception import ConvNorm
-from tests.models.twins.squeeze import gate
 
 nn, F = torch.nn, torch.nn.functional
 Conv = partial(ConvNorm, eps=0.001)

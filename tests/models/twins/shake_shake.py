@@ -1,8 +1,8 @@
 """Shake-Shake in PyTorch, with the names of minise.models.shake_shake and shares from a test."""
 
+from minise.bench.peers.twins.resnet import conv
+from minise.bench.peers.twins.squeeze import gate
 from tests.models.twins.compare import torch
-from tests.models.twins.resnet import conv
-from tests.models.twins.squeeze import gate
 
 F = torch.nn.functional
 

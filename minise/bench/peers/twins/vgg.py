@@ -1,27 +1,37 @@
 """VGG-16 with normalisations in PyTorch, with torchvision's names and optional SE blocks."""
 
-from tests.models.twins.compare import torch
-from tests.models.twins.squeeze import gate
+from typing import Any
 
-nn = torch.nn
-STAGES = (64, 64, "pool", 128, 128, "pool", 256, 256, 256, "pool") + 2 * (512, 512, 512, "pool")
+from torch import nn
+
+from minise.bench.peers.twins.squeeze import gate
+
+STAGES: Any = (64, 64, "pool", 128, 128, "pool", 256, 256, 256, "pool") + 2 * (
+    512,
+    512,
+    512,
+    "pool",
+)
 
 
 class ReLU(nn.ReLU):
     """ReLU and an SE block, called `se`."""
 
-    def __init__(self, channels, reduction):
+    def __init__(self, channels: int, reduction: int | None) -> None:
         super().__init__()
         self.se = gate(channels, reduction)
 
-    def forward(self, x):
+    def forward(self, x: Any) -> Any:
+        """Return the output."""
         return self.se(super().forward(x))
 
 
 class VGG16(nn.Module):
     """The net for images of `pixels` pixels; pixels=None takes their mean, as for CIFAR."""
 
-    def __init__(self, width, classes, pixels, reduction=None):
+    def __init__(
+        self, width: float, classes: int, pixels: int | None, reduction: int | None = None
+    ) -> None:
         super().__init__()
         layers, inputs = [], 3
         for stage in STAGES:
@@ -43,6 +53,7 @@ class VGG16(nn.Module):
             nn.Linear(hidden, classes),
         )
 
-    def forward(self, x):
+    def forward(self, x: Any) -> Any:
+        """Return the output."""
         x = self.features(x)
         return self.classifier(x.mean((2, 3)) if self.pixels is None else x.flatten(1))

@@ -1,24 +1,26 @@
 """DenseNet-121 in PyTorch, with torchvision's names and optional SE blocks."""
 
 from collections import OrderedDict
+from typing import Any
 
-from tests.models.twins.compare import torch
-from tests.models.twins.squeeze import gate
+import torch
+from torch import nn
 
-nn = torch.nn
+from minise.bench.peers.twins.squeeze import gate
 
 
 class DenseLayer(nn.Module):
     """A layer that appends `growth` channels to its input."""
 
-    def __init__(self, inputs, growth):
+    def __init__(self, inputs: int, growth: int) -> None:
         super().__init__()
         self.norm1 = nn.BatchNorm2d(inputs)
         self.conv1 = nn.Conv2d(inputs, 4 * growth, 1, bias=False)
         self.norm2 = nn.BatchNorm2d(4 * growth)
         self.conv2 = nn.Conv2d(4 * growth, growth, 3, padding=1, bias=False)
 
-    def forward(self, x):
+    def forward(self, x: Any) -> Any:
+        """Return the output."""
         y = self.conv1(torch.relu(self.norm1(x)))
         return torch.cat([x, self.conv2(torch.relu(self.norm2(y)))], 1)
 
@@ -26,7 +28,9 @@ class DenseLayer(nn.Module):
 class DenseNet121(nn.Module):
     """The net; small=True is the variant for small images."""
 
-    def __init__(self, width, classes, small=False, reduction=None):
+    def __init__(
+        self, width: float, classes: int, small: bool = False, reduction: int | None = None
+    ) -> None:
         super().__init__()
         growth = int(32 * width)
         channels = 2 * growth
@@ -61,5 +65,6 @@ class DenseNet121(nn.Module):
         self.features = nn.Sequential(layers)
         self.classifier = nn.Linear(channels, classes)
 
-    def forward(self, x):
+    def forward(self, x: Any) -> Any:
+        """Return the output."""
         return self.classifier(torch.relu(self.features(x)).mean((2, 3)))

@@ -1,13 +1,15 @@
 """ShuffleNet v1 with three groups in PyTorch, with optional SE blocks."""
 
-from tests.models.twins.compare import torch
-from tests.models.twins.squeeze import gate
+from typing import Any
 
-nn = torch.nn
-F = nn.functional
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from minise.bench.peers.twins.squeeze import gate
 
 
-def shuffled(x):
+def shuffled(x: Any) -> Any:
     """Return x with channel k of group g at position 3 k + g."""
     return torch.cat([x[:, k :: x.shape[1] // 3] for k in range(x.shape[1] // 3)], 1)
 
@@ -15,7 +17,7 @@ def shuffled(x):
 class Unit(nn.Module):
     """A unit with stride 2 if it has more outputs than inputs."""
 
-    def __init__(self, inputs, outputs, groups, reduction):
+    def __init__(self, inputs: int, outputs: int, groups: int, reduction: int | None) -> None:
         super().__init__()
         self.widens = outputs > inputs
         inner, new = outputs // 4, outputs - inputs if self.widens else outputs
@@ -28,7 +30,8 @@ class Unit(nn.Module):
         self.bn3 = nn.BatchNorm2d(new)
         self.se = gate(new, reduction)
 
-    def forward(self, x):
+    def forward(self, x: Any) -> Any:
+        """Return the output."""
         y = shuffled(F.relu(self.bn1(self.conv1(x))))
         y = self.se(self.bn3(self.conv3(self.bn2(self.conv2(y)))))
         if self.widens:
@@ -39,7 +42,9 @@ class Unit(nn.Module):
 class ShuffleNet(nn.Module):
     """The net; small=True is the variant for small images."""
 
-    def __init__(self, width, classes, small=False, reduction=None):
+    def __init__(
+        self, width: float, classes: int, small: bool = False, reduction: int | None = None
+    ) -> None:
         super().__init__()
         self.small, inputs = small, int(24 * width)
         self.conv1 = nn.Conv2d(3, inputs, 3, 1 if small else 2, 1, bias=False)
@@ -53,7 +58,8 @@ class ShuffleNet(nn.Module):
             inputs = outputs
         self.fc = nn.Linear(inputs, classes)
 
-    def forward(self, x):
+    def forward(self, x: Any) -> Any:
+        """Return the output."""
         x = F.relu(self.bn1(self.conv1(x)))
         x = x if self.small else F.max_pool2d(x, 3, 2, 1)
         x = self.layer3(self.layer2(self.layer1(x)))

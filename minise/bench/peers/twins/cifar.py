@@ -1,8 +1,6 @@
-"""minise's nets and blocks in PyTorch, with the same parameters.
+"""ResNets and pre-activation nets for small images in PyTorch, built from shapes of parameters.
 
-A PyTorch twin is built from the names and shapes of a net's parameters. Supported are ResNets with
-normalised projections (option B) and pre-activation nets, with or without SE blocks; SE blocks at
-the standard site, with average pooling and a sigmoid.
+The shortcuts are normalised projections (option B).
 """
 
 from typing import Any
@@ -10,68 +8,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from minise.nn import Chain, Conv2d, Layer, SEBlock
+from minise.bench.peers.twins.squeeze import SqueezeExcite
 
 Shapes = dict[str, tuple[int, ...]]  # of parameters by name
-RESNET = ["conv1", "bn1", "layer1", "layer2", "layer3", "avgpool", "fc"]
-PREACT = ["conv1", "layer1", "layer2", "layer3", "bn1", "avgpool", "fc"]
 
 
-def twin_of(net: Layer) -> nn.Module:
-    """Return the PyTorch twin of a net, with a copy of its parameters and running statistics.
-
-    Raises
-    ------
-    ValueError
-        If the architecture of the net is not supported.
-    """
-    names = [name for name, _ in net.children()]
-    if names not in (RESNET, PREACT):
-        raise ValueError(
-            f"twins: the layers of the net are {', '.join(names)}, expected a ResNet for small "
-            "images: no twin of other nets is implemented"
-        )
-    se = [layer.se for _, layer in net.layers() if isinstance(layer, SEBlock)]
-    if any((s.site, s.squeeze, s.gate) != ("standard", "avg", "sigmoid") for s in se):
-        raise ValueError(
-            "twins: the net has SE blocks with other settings, expected site='standard', "
-            "squeeze='avg', gate='sigmoid': no twin of others is implemented"
-        )
-    arrays = {name: net.ops.asnumpy(array) for name, array in net.named_parameters().items()}
-    state = {name: net.ops.asnumpy(array) for name, array in net.named_state().items()}
-    twin: nn.Module = Twin({name: a.shape for name, a in arrays.items()}, names == RESNET)
-    twin.to(getattr(torch, str(next(iter(arrays.values())).dtype)))
-    expected = {name for name in twin.state_dict() if not name.endswith("num_batches_tracked")}
-    if expected != arrays.keys() | state.keys():
-        raise ValueError(
-            "twins: the net has other shortcuts, expected projections (shortcut='B'): "
-            "no twin of others is implemented"
-        )
-    copies = {name: torch.from_numpy(array.copy()) for name, array in (arrays | state).items()}
-    twin.load_state_dict(copies, strict=False)
-    return twin
-
-
-def block_twin_of(block: Chain) -> nn.Sequential:
-    """Return the PyTorch twin of a block of minise.bench.workloads, with its parameters."""
-    layers: list[Any] = []
-    for _, layer in block.children():
-        weight = layer.params["weight"]
-        if isinstance(layer, Conv2d):
-            K, C, KH, _ = weight.shape
-            padding: Any = layer.padding
-            channels, groups = C * layer.groups, layer.groups
-            layers.append(nn.Conv2d(channels, K, KH, padding=padding, groups=groups, bias=False))
-        else:
-            layers += [nn.BatchNorm2d(len(weight)), nn.ReLU()]
-    arrays = [block.ops.asnumpy(array) for array in block.named_parameters().values()]
-    twin = nn.Sequential(*layers).to(getattr(torch, str(arrays[0].dtype)))
-    for parameter, array in zip(twin.parameters(), arrays, strict=True):
-        parameter.data.copy_(torch.from_numpy(array))
-    return twin
-
-
-class Twin(nn.Module):
+class SmallResNet(nn.Module):
     """A ResNet: a convolution, three stages, global average pooling, a linear layer."""
 
     def __init__(self, shapes: Shapes, norm_first: bool) -> None:
@@ -149,23 +91,6 @@ class PreActivationUnit(nn.Module):
             y = y if k == 1 else torch.relu(getattr(self, f"bn{k}")(y))
             y = getattr(self, f"conv{k}")(y)
         return self.se(y) + self.downsample(first if self.projects else x)
-
-
-class SqueezeExcite(nn.Module):
-    """An SE block: global average pooling, two linear layers, a sigmoid, a product."""
-
-    def __init__(self, channels: int, hidden: int, bias: bool) -> None:
-        super().__init__()
-        self.fc = nn.Sequential(
-            nn.Linear(channels, hidden, bias=bias),
-            nn.ReLU(),
-            nn.Linear(hidden, channels, bias=bias),
-            nn.Sigmoid(),
-        )
-
-    def forward(self, x: Any) -> Any:
-        """Return x with every channel scaled by its gate."""
-        return x * self.fc(x.mean((2, 3)))[:, :, None, None]
 
 
 def _se(shapes: Shapes) -> nn.Module:
