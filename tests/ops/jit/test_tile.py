@@ -8,7 +8,10 @@ from hypothesis import strategies as st
 
 from minise.ops.jit.vector.simd import lanes_of
 from minise.ops.jit.vector.tile import (
+    MIN_ROWS,
     ROWS,
+    add_rows,
+    add_rows_loops,
     add_tile,
     add_tile_loops,
     copy,
@@ -18,6 +21,7 @@ from minise.ops.jit.vector.tile import (
     zero,
     zero_loops,
 )
+from minise.ops.jit.vector.transpose import transpose, transpose_loops
 from tests.ops.cases import SEEDS, few
 
 over_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -34,6 +38,17 @@ def run_add_tile(a, a0, a_row, a_step, runs, count, b, b0, b_step, b_vector, vec
 @numba.njit
 def run_set_tile(a, a0, a_row, a_step, runs, count, b, b0, b_step, b_vector, vectors, c, c0, c_row):
     set_tile(a, a0, a_row, a_step, runs, count, b, b0, b_step, b_vector, vectors, c, c0, c_row)
+
+
+@numba.njit
+def run_add_rows(a, a0, rows, row_count, runs, count, b, b0, b_vector, vectors, sets, c, c0, c_row):
+    right = b, b0, b_vector, vectors, sets, c, c0, c_row
+    add_rows(a, a0, rows, row_count, runs, count, *right)
+
+
+@numba.njit
+def run_transpose(source, at, stride, target, to):
+    transpose(source, at, stride, target, to)
 
 
 @numba.njit
@@ -89,6 +104,55 @@ def test_tile(run, loops, dtype, count, runs, steps, vectors, panels, room, seed
     assert np.isnan(c[:5]).all()
     assert np.isfinite(c[5 : 5 + ROWS * c_row]).all()
     assert np.isnan(c[5 + ROWS * c_row :]).all()
+
+
+@over_dtypes
+@few
+@given(
+    row_count=st.integers(1, 21),
+    count=st.integers(0, 9),
+    runs=st.lists(st.integers(0, 30), min_size=1, max_size=4),
+    vectors=st.integers(1, 2),
+    sets=st.booleans(),
+    room=st.tuples(st.integers(0, 7), st.integers(0, 7)),
+    seed=SEEDS,
+)
+def test_rows(dtype, row_count, count, runs, vectors, sets, room, seed):
+    """Rows are anywhere in a; rows after the last are written only where there is room."""
+    rng = np.random.default_rng(seed)
+    lanes, step_count = lanes_of(np.dtype(dtype)), len(runs) * count
+    exact = sets and row_count >= MIN_ROWS
+    space = row_count if exact else row_count + MIN_ROWS
+    rows = np.zeros(row_count + MIN_ROWS, np.intp)
+    rows[:row_count] = rng.integers(0, 50, row_count)
+    a = guarded(rng.integers(-3, 4, 50 + max(runs) + count), room[0], dtype)
+    b = guarded(rng.integers(-3, 4, (vectors, step_count, lanes)), 3, dtype)
+    c_row = vectors * lanes + room[1]
+    c = guarded(rng.integers(-3, 4, (space, c_row)), 5, dtype)
+    if sets:  # does not read what it sets
+        c[5:-9].reshape(space, c_row)[:, : vectors * lanes] = np.nan
+    same = c.copy()
+    left = a, room[0], rows, row_count, np.array(runs, np.intp), count
+    right = b, 3, step_count * lanes, vectors, sets
+    run_add_rows(*left, *right, c, 5, c_row)
+    add_rows_loops(*left, *right, same, 5, c_row)
+    end = 5 + row_count * c_row
+    np.testing.assert_array_equal(c[:end], same[:end])
+    assert np.isnan(c[:5]).all()
+    assert np.isnan(c[5 + space * c_row :]).all()
+
+
+@over_dtypes
+def test_transpose(dtype):
+    lanes = lanes_of(np.dtype(dtype))
+    source = np.arange(3 + lanes * (lanes + 2), dtype=dtype)
+    target = guarded(np.zeros((lanes, lanes)), 5, dtype)
+    same = target.copy()
+    run_transpose(source, 3, lanes + 2, target, 5)
+    transpose_loops(source, 3, lanes + 2, same, 5)
+    np.testing.assert_array_equal(target, same)
+    block = source[3:].reshape(lanes, lanes + 2)[:, :lanes]
+    np.testing.assert_array_equal(target[5:-9].reshape(lanes, lanes), block.T)
 
 
 def guarded(values, before, dtype):

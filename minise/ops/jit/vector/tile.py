@@ -19,8 +19,10 @@ image. a, b and c are flat arrays; a0, b0 and c0 are the indices of their first 
 are in elements: a_row and c_row from row to row, a_step and b_step from step to step, b_vector from
 the first vector of b to the second. A row of c is `vectors` adjacent vectors.
 
-`add_tile` adds to c, `set_tile` sets it. `add_tile_loops` and `set_tile_loops` do the same in plain
-loops; they run if Numba is disabled.
+`add_tile` adds to c, `set_tile` sets it. `add_rows` sets or adds to any number of rows, whose
+positions in a are listed, so that they need not be equally spaced; its steps are adjacent elements
+of a. `add_tile_loops`, `set_tile_loops` and `add_rows_loops` do the same in plain loops; they run
+if Numba is disabled.
 """
 
 import numpy as np
@@ -41,6 +43,9 @@ from minise.ops.jit.vector.simd import (
 
 ROWS = REGISTERS // 2  # half of the registers hold sums
 ROWS_PER_POINTER = 4  # rows of a that share a pointer register
+LISTED_ROWS = {1: 8, 2: ROWS // 2}  # rows of a tile of add_rows, by the number of vectors
+MIN_ROWS = max(LISTED_ROWS.values())
+BIT = ir.IntType(1)
 UNROLL = {1: 4, 2: 1 if REGISTERS == 32 else 4}  # steps per iteration, by the number of vectors
 
 
@@ -74,6 +79,27 @@ def set_tile_loops(
     add_tile_loops(
         a, a0, a_row, a_step, runs, count, b, b0, b_step, b_vector, vectors, c, c0, c_row
     )
+
+
+def add_rows_loops(
+    a, a0, rows, row_count, runs, count, b, b0, b_vector, vectors, sets, c, c0, c_row
+):
+    """Add a matrix product to rows of c, or with `sets` set them: the specification of `add_rows`.
+
+    Row r of a begins at a0 + rows[r], and row r of c at c0 + r * c_row. Up to MIN_ROWS - 1 rows
+    more may be computed, so that rows and c must have room for them; not with `sets` and at least
+    MIN_ROWS rows, of which some may be computed twice instead.
+    """
+    lanes = VECTOR_BYTES // c.itemsize
+    for r in range(row_count):
+        for i in range(vectors * lanes):
+            beside = b0 + i // lanes * b_vector + i % lanes
+            total = c.dtype.type(0) if sets else c[c0 + r * c_row + i]
+            for run in range(len(runs)):
+                for s in range(count):
+                    number = a[a0 + rows[r] + runs[run] + s]
+                    total += number * b[beside + (run * count + s) * lanes]
+            c[c0 + r * c_row + i] = total
 
 
 class _Emitter:
@@ -110,50 +136,85 @@ class _Emitter:
         return splat(self.builder, self.builder.load(pointer, align=self.size), self.vector)
 
 
-def _emit_tile(emit, sets, a, a_row, a_step, runs, run_count, count, b, b_step, offsets, c, c_row):
+def _equally_spaced(emit, a, a_row, a_step, height):
+    """Return a function of the first step that returns one of (step, row): pointers to elements."""
+    rows = [emit.builder.mul(a_row, ir.Constant(INDEX, r)) for r in range(height)]
+
+    def from_step(run, first):
+        column = emit.at(emit.at(a, run), first, a_step)
+        quads = [emit.pinned(emit.at(column, rows[r])) for r in range(0, height, ROWS_PER_POINTER)]
+
+        def pointers(u):
+            columns = [emit.at(quad, ir.Constant(INDEX, u), a_step) for quad in quads]
+            return [
+                emit.at(columns[r // ROWS_PER_POINTER], rows[r % ROWS_PER_POINTER])
+                for r in range(height)
+            ]
+
+        return pointers
+
+    return from_step
+
+
+def _listed(emit, a, rows, height):
+    """Return such a function for listed rows: each has a pointer, all share an index."""
+    builder = emit.builder
+    begins = [emit.at(a, builder.load(emit.at(rows, ir.Constant(INDEX, r)))) for r in range(height)]
+
+    def from_step(run, first):
+        index = builder.add(run, first)
+        return lambda u: [
+            emit.at(begin, builder.add(index, ir.Constant(INDEX, u))) for begin in begins
+        ]
+
+    return from_step
+
+
+def _emit_tile(emit, sets, left, span, count, b, b_step, offsets, begins):
     """Emit the instructions of a tile: load the sums, add run after run, store the sums.
 
-    With `sets`, the sums start at 0 instead of the values in c.
+    left gives the pointers to the elements of a, span is the pointer to the runs and their number,
+    begins are the pointers to the rows of c. If `sets`, a
+    bit, is 1, the sums start at 0 instead of the values in c.
     """
-    builder, unroll = emit.builder, UNROLL[len(offsets)]
-    height = ROWS // len(offsets)
-    rows = [builder.mul(a_row, ir.Constant(INDEX, r)) for r in range(height)]
-    begins = [emit.at(c, c_row, ir.Constant(INDEX, r)) for r in range(height)]
-    neighbours = [ir.Constant(INDEX, v * emit.vector.count) for v in range(len(offsets))]
+    builder, vectors = emit.builder, len(offsets)
+    unroll = UNROLL[vectors]
+    neighbours = [ir.Constant(INDEX, v * emit.vector.count) for v in range(vectors)]
     outs = [emit.at(begin, v) for begin in begins for v in neighbours]
     zero = ir.Constant(emit.vector, [0.0] * emit.vector.count)
     sums = [cgutils.alloca_once(builder, emit.vector) for _ in outs]
-    for slot, out in zip(sums, outs, strict=True):
-        builder.store(zero if sets else emit.load(out), slot)
+    with builder.if_else(sets) as (then, otherwise):
+        with then:
+            for slot in sums:
+                builder.store(zero, slot)
+        with otherwise:
+            for slot, out in zip(sums, outs, strict=True):
+                builder.store(emit.load(out), slot)
 
-    def steps(a, b, first, step_count):
+    def steps(run, b, first, step_count):
         """Add `step_count` steps from step `first` on, with the sums in registers."""
         held = [builder.load(slot) for slot in sums]
-        column = emit.at(a, first, a_step)
-        quads = [emit.pinned(emit.at(column, rows[r])) for r in range(0, height, ROWS_PER_POINTER)]
+        pointers = left(run, first)
         for u in range(step_count):
             beside = emit.at(b, builder.add(first, ir.Constant(INDEX, u)), b_step)
-            vectors = [emit.load(emit.at(beside, offset)) for offset in offsets]
-            columns = [emit.at(quad, ir.Constant(INDEX, u), a_step) for quad in quads]
-            for r in range(height):
-                number = emit.splat(
-                    emit.at(columns[r // ROWS_PER_POINTER], rows[r % ROWS_PER_POINTER])
-                )
-                for i, vector in enumerate(vectors, r * len(vectors)):
+            columns = [emit.load(emit.at(beside, offset)) for offset in offsets]
+            for r, pointer in enumerate(pointers(u)):
+                number = emit.splat(pointer)
+                for i, vector in enumerate(columns, r * vectors):
                     held[i] = multiply_add(builder, number, vector, held[i])
         for slot, value in zip(sums, held, strict=True):
             builder.store(value, slot)
 
     iterations = builder.udiv(count, ir.Constant(INDEX, unroll))
     done = builder.mul(iterations, ir.Constant(INDEX, unroll))
-    with cgutils.for_range(builder, run_count, intp=INDEX) as run:
-        here = emit.at(a, builder.load(emit.at(runs, run.index)))
-        beside = emit.at(b, run.index, count, b_step)
+    with cgutils.for_range(builder, span[1], intp=INDEX) as loop:
+        run = builder.load(emit.at(span[0], loop.index))
+        beside = emit.at(b, loop.index, count, b_step)
         with cgutils.for_range(builder, iterations, intp=INDEX) as iteration:
-            steps(here, beside, builder.mul(iteration.index, ir.Constant(INDEX, unroll)), unroll)
+            steps(run, beside, builder.mul(iteration.index, ir.Constant(INDEX, unroll)), unroll)
         if unroll > 1:
             with cgutils.for_range(builder, builder.sub(count, done), intp=INDEX) as rest:
-                steps(here, beside, builder.add(done, rest.index), 1)
+                steps(run, beside, builder.add(done, rest.index), 1)
     for slot, out in zip(sums, outs, strict=True):
         emit.store(builder.load(slot), out)
 
@@ -171,11 +232,47 @@ def _tile(sets, vectors):
                 element_pointer(context, builder, signature.args[i], args[i], args[i + 1])
                 for i in (0, 6, 10)
             ]
-            run = context.make_array(runs)(context, builder, args[4])
-            run_count = builder.extract_value(run.shape, 0)
-            left = pointers[0], args[2], args[3], run.data, run_count, args[5]
+            height = ROWS // vectors
+            left = _equally_spaced(emit, pointers[0], args[2], args[3], height)
+            begins = [emit.at(pointers[2], args[12], ir.Constant(INDEX, r)) for r in range(height)]
+            span = _pointer_and_length(context, builder, runs, args[4])
             offsets = [ir.Constant(INDEX, 0), args[9]][:vectors]
-            _emit_tile(emit, sets, *left, pointers[1], args[8], offsets, pointers[2], args[12])
+            right = args[5], pointers[1], args[8], offsets, begins
+            _emit_tile(emit, ir.Constant(BIT, sets), left, span, *right)
+            return context.get_dummy_value()
+
+        return sig, codegen
+
+    return intrinsic(tile)
+
+
+def _pointer_and_length(context, builder, kind, array):
+    """Return an LLVM pointer to the elements of a 1-D array, and their number."""
+    made = context.make_array(kind)(context, builder, array)
+    return made.data, builder.extract_value(made.shape, 0)
+
+
+def _listed_tile(vectors):
+    """Return an intrinsic that adds a tile of listed rows and `vectors` vectors to c."""
+    height, b_step = LISTED_ROWS[vectors], VECTOR_BYTES
+
+    def tile(typingctx, a, a0, rows, first, runs, count, b, b0, b_vector, sets, c, c0, c_row):
+        at = types.intp
+        sig = types.void(a, at, rows, at, runs, at, b, at, at, types.boolean, c, at, at)
+
+        def codegen(context, builder, signature, args):
+            emit = _Emitter(builder, context.get_data_type(a.dtype))
+            pointers = [
+                element_pointer(context, builder, signature.args[i], args[i], args[i + 1])
+                for i in (0, 2, 6, 10)
+            ]
+            left = _listed(emit, pointers[0], pointers[1], height)
+            lanes = b_step // emit.size
+            begins = [emit.at(pointers[3], args[12], ir.Constant(INDEX, r)) for r in range(height)]
+            span = _pointer_and_length(context, builder, runs, args[4])
+            offsets = [ir.Constant(INDEX, 0), args[8]][:vectors]
+            right = args[5], pointers[2], ir.Constant(INDEX, lanes), offsets, begins
+            _emit_tile(emit, builder.trunc(args[9], BIT), left, span, *right)
             return context.get_dummy_value()
 
         return sig, codegen
@@ -185,6 +282,9 @@ def _tile(sets, vectors):
 
 _add_one, _add_two = _tile(sets=False, vectors=1), _tile(sets=False, vectors=2)
 _set_one, _set_two = _tile(sets=True, vectors=1), _tile(sets=True, vectors=2)
+
+_add_one_listed, _add_two_listed = _listed_tile(1), _listed_tile(2)
+ONE_HEIGHT, TWO_HEIGHT = LISTED_ROWS[1], LISTED_ROWS[2]
 
 
 @force_inlined
@@ -213,6 +313,20 @@ def _set_tile_vectors(
             )
     else:
         _set_one(a, a0, a_row, a_step, runs, count, b, b0, b_step, b_vector, c, c0, c_row)
+
+
+@force_inlined
+def _add_rows_vectors(
+    a, a0, rows, row_count, runs, count, b, b0, b_vector, vectors, sets, c, c0, c_row
+):
+    span, right = (runs, count), (b, b0, b_vector, sets, c)
+    height = TWO_HEIGHT if vectors == 2 else ONE_HEIGHT
+    for first in range(0, row_count, height):
+        r = max(0, min(first, row_count - height)) if sets else first
+        if vectors == 2:
+            _add_two_listed(a, a0, rows, r, *span, *right, c0 + r * c_row, c_row)
+        else:
+            _add_one_listed(a, a0, rows, r, *span, *right, c0 + r * c_row, c_row)
 
 
 def copy_loops(source, at, target, to, count):
@@ -261,5 +375,6 @@ def zero_bytes(typingctx, target, to, count):
 
 add_tile = add_tile_loops if AS_LOOPS else _add_tile_vectors
 set_tile = set_tile_loops if AS_LOOPS else _set_tile_vectors
+add_rows = add_rows_loops if AS_LOOPS else _add_rows_vectors
 copy = copy_loops if AS_LOOPS else copy_bytes
 zero = zero_loops if AS_LOOPS else zero_bytes
