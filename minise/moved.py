@@ -20,8 +20,8 @@ MOVED_BY_PACKAGE = {  # new package: old package, and the modules that moved
     "ops.jit.compiler": ("ops.jit", "compile"),
     "ops.jit.convolution": (
         "ops.jit",
-        "algorithm blocks depthwise direct geometry packing pointwise rounding scatter transforms "
-        "winograd winograd_dweight",
+        "algorithm blocks depthwise direct geometry packing rounding transforms winograd "
+        "winograd_dweight",
     ),
     "ops.jit.normalisation": ("ops.jit", "channels gating passes"),
     "ops.jit.vector": ("ops.jit", "layout memory simd tile"),
@@ -41,7 +41,11 @@ MOVED |= {  # modules whose last component differs, too
     "minise.ops.jit.claims": "minise.ops.jit.compiler.file_lock",
     "minise.ops.jit.compiler.claims": "minise.ops.jit.compiler.file_lock",
     "minise.ops.jit.convolution.finish": "minise.ops.jit.convolution.epilogue",
+    "minise.ops.jit.convolution.pointwise": "minise.ops.jit.convolution.direct",
+    "minise.ops.jit.convolution.scatter": "minise.ops.jit.convolution.direct",
     "minise.ops.jit.finish": "minise.ops.jit.convolution.epilogue",
+    "minise.ops.jit.pointwise": "minise.ops.jit.convolution.direct",
+    "minise.ops.jit.scatter": "minise.ops.jit.convolution.direct",
     "minise.walk.book": "minise.walk.pages",
     "minise.walk.local": "minise.tracing.line_derivative",
     "minise.walk.recorder": "minise.tracing.recorder",

@@ -1,12 +1,12 @@
-"""Convolution, compiled: dispatch to one of four algorithms, and merge small groups.
+"""Convolution, compiled: dispatch to one of three algorithms, and merge small groups.
 
 The formulas are in minise/ops/reference/conv.py. Each algorithm has a file in convolution/:
 
     winograd.py    3 x 3 filters with stride 1, with a quarter of the multiplications
-    pointwise.py   1 x 1 filters: a matrix product over all pixels
     depthwise.py   one filter per channel: elementwise products of vectors
     direct.py      everything else: a matrix product whose left factor is read from a padded image
-    scatter.py     dx of direct.py if there is a stride, or images have few channels
+
+Their gradients of the weight are in files of their own: winograd_dweight.py, direct_dweight.py.
 
 convolution/algorithm.py states the rule; `jit.using(algorithm="direct")` disables winograd.py.
 
@@ -20,14 +20,13 @@ from numba import prange
 
 from minise.checks import Array, Pair, as_pairs
 from minise.ops.jit.compiler.compile import kernel
-from minise.ops.jit.convolution import depthwise, direct, pointwise, winograd, winograd_dweight
+from minise.ops.jit.convolution import depthwise, direct, direct_dweight, winograd, winograd_dweight
 from minise.ops.jit.convolution.algorithm import algorithm_of, merged_groups
 from minise.ops.jit.convolution.epilogue import NO_SHORTCUT, Correlation, bias_or_empty
 from minise.ops.jit.convolution.geometry import MAX_PARTS, sources_in, windows_in
-from minise.ops.jit.convolution.scatter import scatter, scatter_applies
+from minise.ops.jit.convolution.panels import backward_panels, forward_panels
 from minise.ops.jit.vector.layout import frozen, pixels_of
 from minise.ops.jit.vector.memory import empty
-from minise.ops.jit.vector.simd import lanes_of
 from minise.ops.reference.conv import Conv2dCache, check_conv2d, check_conv2d_backward
 
 
@@ -51,7 +50,7 @@ def conv2d_forward(
         dense = merged(weight, groups)
         winograd.correlate(*dense, bias_or_empty(bias, x), padding, pixels, no_shortcut, out)
     else:
-        correlate = correlation_of(algorithm, cache, filters_of(algorithm, weight, groups))
+        correlate = correlation_of(algorithm, cache, filters_of(algorithm, cache))
         correlate(pixels, no_shortcut, False, out)
     return out.transpose(0, 3, 1, 2), cache
 
@@ -75,81 +74,69 @@ def conv2d_backward(
     return dx, _dweight(cache, dpixels), dbias
 
 
-def filters_of(algorithm: str, weight: Array, groups: int) -> Array:
+def filters_of(algorithm: str, cache: Conv2dCache) -> Array:
     """Return the weight in the layout that the algorithm reads in forward."""
+    weight, groups = cache.weight, cache.groups
     if algorithm == "depthwise":
         return frozen(_by_tap(weight))
     dense, fewer = merged(weight, groups)
     if algorithm == "winograd":
         return winograd.transformed(dense, fewer)
-    panels = direct.panels_of(_by_group(dense, fewer).transpose(0, 3, 2, 1), lanes_of(weight.dtype))
-    return panels[0] if algorithm == "pointwise" else panels
+    return forward_panels(dense, fewer, windows_in(cache).tap_indices)
 
 
 def correlation_of(algorithm: str, cache: Conv2dCache, filters: Array) -> Correlation:
     """Return a function that fills out (N, OH, OW, K) for images of the size of cache.x."""
     view, bias = windows_in(cache), bias_or_empty(cache.bias, cache.x)
-    if algorithm == "pointwise":
-        return pointwise.correlation(filters, bias)
     shape = len(cache.x), *view.grid, len(cache.weight)
     if algorithm == "depthwise":
-        return depthwise.correlation(view, filters, bias, shape)
+        return depthwise.correlation(view, filters, bias, len(cache.x))
     if algorithm == "winograd":
         return winograd.correlation(filters, bias, cache.padding, shape)
-    return direct.correlation(view, filters, bias, shape)
+    return direct.correlation(view, filters, bias, shape[0])
 
 
 def _fill_dx(cache: Conv2dCache, dpixels: Array, plus: Array, dx: Array) -> None:
     """Fill dx (N, H, W, C) from dpixels (N, OH, OW, K), plus included."""
-    weight, algorithm, no_bias = cache.weight, algorithm_of(cache), bias_or_empty(None, dx)
-    lanes, arguments = lanes_of(weight.dtype), (dpixels, plus, False, dx)
-    if algorithm == "pointwise":
-        panels = direct.panels_of(weight[None, None, :, :, 0, 0], lanes)
-        pointwise.correlation(panels[0], no_bias)(*arguments)
-    elif algorithm == "depthwise":
-        filters = _by_tap(weight)
+    algorithm, no_bias = algorithm_of(cache), bias_or_empty(None, dx)
+    arguments = dpixels, plus, False, dx
+    if algorithm == "depthwise":
+        filters = _by_tap(cache.weight)
         for source in sources_in(cache):
             source_filters = frozen(filters[list(source.tap_indices)])
-            depthwise.correlation(source, source_filters, no_bias, dx.shape)(*arguments)
-    elif algorithm == "winograd":
-        winograd.image_gradient(*merged(weight, cache.groups), cache.padding, dpixels, plus, dx)
-    else:
-        dense, groups = merged(weight, cache.groups)
-        filters = _by_group(dense, groups).transpose(0, 3, 1, 2)  # (groups, taps, K, C)
-        if scatter_applies(cache, groups):
-            scatter(cache, filters, dpixels, plus, dx)
-        else:
-            (source,) = sources_in(cache)
-            panels = direct.panels_of(filters, lanes)
-            direct.correlation(source, panels, no_bias, dx.shape)(*arguments)
+            depthwise.correlation(source, source_filters, no_bias, len(dx))(*arguments)
+        return
+    dense, groups = merged(cache.weight, cache.groups)
+    if algorithm == "winograd":
+        winograd.image_gradient(dense, groups, cache.padding, dpixels, plus, dx)
+        return
+    sources = sources_in(cache)
+    tap_indices = np.concatenate([source.tap_indices for source in sources])
+    panels, first = backward_panels(dense, groups, tap_indices), 0
+    for source in sources:
+        taps = first, max(1, len(tap_indices))
+        direct.correlation(source, panels, no_bias, len(dx), taps)(*arguments)
+        first += len(source.taps)
 
 
 def _dweight(cache: Conv2dCache, dpixels: Array) -> Array:
     """Return dweight (K, C // groups, KH, KW) from dpixels (N, OH, OW, K)."""
     pixels, weight, view = pixels_of(cache.x), cache.weight, windows_in(cache)
     algorithm = algorithm_of(cache)
-    if algorithm == "pointwise":
-        return pointwise.weight_gradient(pixels, dpixels).T.reshape(weight.shape)
     if algorithm == "depthwise":
         return depthwise.weight_gradient(pixels, dpixels, view).T.reshape(weight.shape)
     groups = merged_groups(weight, cache.groups)
     if algorithm == "winograd":
         ddense = winograd_dweight.weight_gradient(pixels, dpixels, cache.padding, groups)
     else:
-        dfilters = direct.weight_gradient(pixels, dpixels, view, groups)
-        ddense = dfilters.transpose(0, 3, 2, 1).reshape(len(weight), -1, *weight.shape[2:])
+        dfilters = direct_dweight.weight_gradient(pixels, dpixels, view, groups)
+        ddense = dfilters.reshape(len(weight), -1, *weight.shape[2:])
     return np.ascontiguousarray(unmerged(ddense, groups, cache.groups))
 
 
 def _by_tap(weight: Array) -> Array:
     """Return (C, 1, KH, KW) as (taps, C)."""
     return weight.reshape(len(weight), -1).T
-
-
-def _by_group(weight: Array, groups: int) -> Array:
-    """Return (K, C // groups, KH, KW) as (groups, K // groups, C // groups, taps)."""
-    K, C, KH, KW = weight.shape
-    return weight.reshape(groups, K // groups, C, KH * KW)
 
 
 def merged(weight: Array, groups: int) -> tuple[Array, int]:

@@ -69,7 +69,7 @@ class PreparedConv2d:
         cache = Conv2dCache(x, weight, bias, stride, padding, dilation, settings["groups"])
         algorithm = algorithm_of(cache)
         if algorithm not in self.filters:
-            self.filters[algorithm] = filters_of(algorithm, weight, cache.groups)
+            self.filters[algorithm] = filters_of(algorithm, cache)
         correlate = correlation_of(algorithm, cache, self.filters[algorithm])
         plan = Plan((len(x), *windows_in(cache).grid, len(weight)), correlate)
         if len(self.plans) == MAX_CACHED_SHAPES:

@@ -6,10 +6,7 @@ from minise.ops import jit
 
 
 def check_settings(dout, cache, gradients, plus, ops=jit):
-    """Assert that backward with plus, and without dx, has the bits of `gradients` otherwise.
-
-    plus must be integers if dx is scattered, where the sum starts with plus.
-    """
+    """Assert that backward with plus, and without dx, has the bits of `gradients` otherwise."""
     dx, *params = gradients
     dx_with_plus, *params_with_plus = ops.conv2d_backward(dout, cache, plus=plus)
     np.testing.assert_array_equal(dx_with_plus, dx + plus, strict=True)

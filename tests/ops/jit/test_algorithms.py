@@ -12,10 +12,8 @@ from hypothesis import strategies as st
 from minise.ops import jit, reference
 from minise.ops.jit.conv import merged, unmerged
 from minise.ops.jit.convolution.algorithm import algorithm_of, current_algorithm, merged_groups
-from minise.ops.jit.convolution.scatter import scatter_applies
 from minise.ops.jit.vector.layout import pixels_of
 from minise.ops.jit.vector.simd import lanes_of
-from minise.ops.jit.vector.tile import ROWS
 from tests.ops.cases import SEEDS, few
 from tests.ops.jit.backward_settings import check_settings
 from tests.ops.jit.guards import guarded
@@ -62,45 +60,54 @@ def compare(algorithm, dtype, seed, N, C, K, size, kernel, bias, **settings):
 @few
 @given(
     vectors=st.integers(1, 2),
+    more=st.integers(0, 15),
     N=st.integers(1, 3),
-    size=st.tuples(st.integers(3, 9), st.integers(3, 9)),
+    size=st.tuples(st.integers(1, 11), st.integers(1, 11)),
     kernel=PAIRS,
     stride=PAIRS,
-    padding=st.tuples(st.integers(0, 2), st.integers(0, 2)),
+    padding=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    dilation=st.tuples(st.integers(1, 2), st.integers(1, 2)),
     bias=st.booleans(),
     seed=SEEDS,
 )
-def test_depthwise(dtype, vectors, N, size, kernel, stride, padding, bias, seed):
-    C = vectors * lanes_of(np.dtype(dtype))
-    where = {"stride": stride, "padding": padding, "groups": C}
-    compare("depthwise", dtype, seed, N, C, C, size, kernel, bias, **where)
+def test_depthwise(dtype, vectors, more, N, size, kernel, bias, seed, **where):
+    """Also with channels that do not fill vectors, and with windows wider than an image."""
+    lanes = lanes_of(np.dtype(dtype))
+    C = vectors * lanes + more % lanes
+    if any(
+        length + 2 * pad <= (taps - 1) * step
+        for length, pad, taps, step in zip(
+            size, where["padding"], kernel, where["dilation"], strict=True
+        )
+    ):
+        return  # the kernel is larger than the padded image
+    compare("depthwise", dtype, seed, N, C, C, size, kernel, bias, groups=C, **where)
 
 
 @over_dtypes
-def test_depthwise_dilated(dtype):
-    C = lanes_of(np.dtype(dtype))
+@pytest.mark.parametrize("C", [300, 272])
+def test_depthwise_of_many_channels(dtype, C):
+    """Several ranges of channels, blocks of rows, and parts of dweight."""
     where = {"stride": (2, 1), "padding": (2, 3), "dilation": (2, 3), "groups": C}
-    compare("depthwise", dtype, 0, 2, C, C, (9, 8), (3, 2), True, **where)
+    compare("depthwise", dtype, 0, 5, C, C, (29, 18), (3, 2), True, **where)
 
 
 @over_dtypes
-@few
-@given(
-    tiles=st.tuples(st.integers(1, 3), st.integers(1, 3)),
-    N=st.integers(1, 3),
-    size=st.tuples(st.integers(8, 11), st.integers(8, 11)),
-    bias=st.booleans(),
-    seed=SEEDS,
+@pytest.mark.parametrize(
+    ("C", "K", "size", "kernel", "where"),
+    [
+        (600, 40, (7, 7), (3, 3), {"stride": (2, 2), "padding": (1, 1)}),  # weights in pieces
+        (40, 330, (5, 6), (1, 1), {}),  # images together, filters split
+        (530, 270, (9, 9), (1, 1), {"stride": (2, 2)}),  # blocks of channels and filters
+        (3, 40, (70, 60), (7, 7), {"stride": (2, 2), "padding": (3, 3)}),  # several blocks of rows
+        (128, 128, (20, 20), (3, 3), {"stride": (2, 2), "padding": (1, 1), "groups": 32}),
+        (240, 60, (11, 9), (1, 1), {"groups": 3}),
+        (16, 24, (6, 30), (1, 7), {"padding": (0, 3)}),
+        (16, 24, (30, 6), (7, 1), {"padding": (3, 0)}),
+    ],
 )
-def test_pointwise(dtype, tiles, N, size, bias, seed):
-    """Also with pixel counts that do not fill a tile."""
-    compare("pointwise", dtype, seed, N, tiles[0] * ROWS, tiles[1] * ROWS, size, (1, 1), bias)
-
-
-@over_dtypes
-def test_pointwise_of_many_pixels(dtype):
-    """Several blocks of pixels, whose last tiles overlap the previous ones, and several parts."""
-    compare("pointwise", dtype, 0, 5, 8 * ROWS, 2 * ROWS, (23, 31), (1, 1), True)
+def test_direct_in_several_tasks(dtype, C, K, size, kernel, where):
+    compare("direct", dtype, 0, 3, C, K, size, kernel, True, **where)
 
 
 @over_dtypes
@@ -116,10 +123,9 @@ def test_pointwise_of_many_pixels(dtype):
 )
 def test_merged_groups(dtype, groups, each, size, kernel, stride, bias, seed):
     C, K = groups * each[0], groups * each[1]
-    if each == (1, 1) and groups % lanes_of(np.dtype(dtype)) == 0:
+    if each == (1, 1) and groups >= lanes_of(np.dtype(dtype)):
         return  # depthwise, above
     where = {"stride": stride, "padding": (1, 1), "groups": groups}
-
     compare("direct", dtype, seed, 2, C, K, size, kernel, bias, **where)
 
 
@@ -153,16 +159,17 @@ def test_merging_fills_a_vector():
     dilation=st.tuples(st.integers(1, 2), st.integers(1, 2)),
     seed=SEEDS,
 )
-def test_gathered_and_scattered_dx(dtype, channels, groups, N, size, seed, **where):
-    """dx is scattered with a stride or few channels, otherwise gathered; NaN is around arrays."""
+def test_direct_between_guard_bands(dtype, channels, groups, N, size, seed, **where):
+    """NaN is around arrays, and where results are not written."""
     rng, (each, filters), kernel = np.random.default_rng(seed), channels, where.pop("kernel")
     x, weight = (
         rng.integers(-3, 4, shape).astype(dtype)
         for shape in ((N, groups * each, *size), (groups * filters, each, *kernel))
     )
-    out, cache = reference.conv2d_forward(x, weight, None, groups=groups, **where)
+    where["groups"] = groups
+    out, cache = reference.conv2d_forward(x, weight, None, **where)
     dout = rng.integers(-3, 4, out.shape).astype(dtype)
-    expected, *_ = reference.conv2d_backward(dout, cache)
+    expected, *expected_params = reference.conv2d_backward(dout, cache)
     with guarded() as guards:
         laid = cache._replace(x=guards.array(x, NHWC), weight=guards.array(weight))
         dout, plus = (
@@ -171,25 +178,11 @@ def test_gathered_and_scattered_dx(dtype, channels, groups, N, size, seed, **whe
         )
         dx, *params = jit.conv2d_backward(dout, laid)
         np.testing.assert_array_equal(dx, expected)
+        for param, wanted in zip(params, expected_params, strict=True):
+            if wanted is not None:
+                np.testing.assert_array_equal(param, wanted)
+        np.testing.assert_array_equal(jit.conv2d_forward(laid.x, laid.weight, **where)[0], out)
         check_settings(dout, laid, (dx, *params), plus)
-
-
-LANES = lanes_of(np.dtype(np.float32))
-
-
-@pytest.mark.parametrize(
-    ("C", "stride", "scattered"),
-    [
-        (LANES // 2, (1, 1), True),
-        (LANES // 2 + 1, (1, 1), False),
-        (LANES // 2 + 1, (1, 2), True),
-        (4 * LANES, (2, 2), True),
-    ],
-)
-def test_which_dx_is_scattered(C, stride, scattered):
-    x, weight = np.zeros((1, C, 4, 4), np.float32), np.zeros((5, C, 1, 1), np.float32)
-    _, cache = jit.conv2d_forward(x, weight, stride=stride)
-    assert scatter_applies(cache, 1) == scattered
 
 
 @over_dtypes

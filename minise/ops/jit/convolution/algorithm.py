@@ -1,7 +1,7 @@
 """The rule that chooses the algorithm of a convolution, and the setting that overrides it.
 
-direct.py, pointwise.py and depthwise.py compute all products of the formula and their sum, so they
-are exact on small integers. winograd.py computes a quarter of the products and loses about one
+direct.py and depthwise.py compute all products of the formula and their sum, so they are exact on
+small integers. winograd.py computes a quarter of the products and loses about one
 digit of float32. `algorithm_of` is the rule; users override "auto" by
 `jit.using(algorithm="direct")` or, on the command line, `--algorithm direct`.
 """
@@ -15,7 +15,6 @@ import numpy as np
 from minise.checks import Array
 from minise.ops.jit.convolution.depthwise import depthwise_applies
 from minise.ops.jit.convolution.geometry import MAX_CACHED_SIZES
-from minise.ops.jit.convolution.pointwise import pointwise_applies
 from minise.ops.jit.convolution.transforms import TAP
 from minise.ops.jit.vector.simd import lanes_of
 from minise.ops.protocol import Algorithm
@@ -51,10 +50,10 @@ def rule_of_auto() -> str:
 
 
 def algorithm_of(cache: Conv2dCache) -> str:
-    """Return the algorithm of a convolution: winograd, pointwise, depthwise or direct.
+    """Return the algorithm of a convolution: winograd, depthwise or direct.
 
-    1 x 1 and depthwise filters have algorithms of their own if channels fill vectors. Otherwise,
-    "auto" chooses winograd in float32 wherever it applies: measured at 16 to 512 channels, it takes
+    Depthwise filters have an algorithm of their own if channels fill a vector. Otherwise, "auto"
+    chooses winograd in float32 wherever it applies: measured at 16 to 512 channels, it takes
     a fifth to a half of the time of direct. In float64, which users choose for its precision,
     "auto" chooses direct. "winograd" chooses winograd in both dtypes, "direct" in neither.
     """
@@ -68,8 +67,6 @@ def algorithm_of(cache: Conv2dCache) -> str:
 def _algorithm_of(sizes: Conv2dCache, requested: str) -> str:
     """Return the algorithm for a cache with the kinds (shape, dtype) of its arrays as arrays."""
     weight = sizes.weight
-    if pointwise_applies(sizes.x, weight, sizes.stride, sizes.padding, sizes.groups):
-        return "pointwise"
     if depthwise_applies(weight, sizes.groups):
         return "depthwise"
     preferred = requested == "winograd" or (requested == "auto" and weight.dtype.itemsize == 4)

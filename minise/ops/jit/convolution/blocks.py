@@ -10,12 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minise.checks import Array, Pair
+from minise.checks import Pair
 from minise.ops.jit.compiler.compile import device_function
 from minise.ops.jit.convolution.geometry import MAX_CACHED_SIZES
-from minise.ops.jit.convolution.packing import pack
+from minise.ops.jit.convolution.packing import pack_rows
 from minise.ops.jit.convolution.transforms import IN, OUT, transform_inputs
-from minise.ops.jit.vector.layout import frozen
 from minise.ops.jit.vector.simd import CACHE_LINE_BYTES
 from minise.ops.jit.vector.tile import ROWS
 
@@ -42,10 +41,9 @@ def blocks_of(N: int, size: Pair) -> Blocks:
     return Blocks(high, wide, 1, max(1, min(high, tiles // wide)))
 
 
-@lru_cache(MAX_CACHED_SIZES)
-def padded_origin(padding: Pair) -> Array:
-    """Return the argument `planes` of `pack` without a stride: one plane, from the first pixel."""
-    return frozen(np.array([[-padding[0], -padding[1]]], np.intp))
+def padded_origin(padding: Pair) -> Pair:
+    """Return the row and column of the first pixel of padded images."""
+    return -padding[0], -padding[1]
 
 
 @device_function
@@ -82,7 +80,7 @@ def transform_images(x, n, top, strips, wide, origin, band, half, points, at, pl
     """Pack and transform the pixels of some rows of tiles of an image; return the next index."""
     C, across = x.shape[3], OUT * wide + IN - OUT
     stride = tile_stride(C, x)
-    pack(x, n, 0, C, origin, (1, 1), top * OUT, strips * OUT + IN - OUT, across, band)
+    pack_rows(x, n, 0, C, origin, (1, 1), top * OUT, strips * OUT + IN - OUT, across, band, 0)
     for strip in range(strips):
         begin = strip * OUT * across * C
         transform_inputs(band, begin, across, C, wide, half, points, at, stride, plane)

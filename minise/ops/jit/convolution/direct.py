@@ -1,28 +1,30 @@
-"""The direct convolution: register tiles read a padded image in place, without im2col.
+"""The direct convolution: a matrix product whose left factor is read from an image, without im2col.
 
-A block of rows of an image, padded with zeros, is packed in cache as one long row of pixels of C
-elements each (packing.py). From one output pixel to the next, the window moves by one pixel, also
-from the end of a row to the next row, if the few positions between the last window of a row and the
-first of the next are computed and discarded. So all windows read the same `runs` of elements
-relative to their own position, and a convolution is a matrix product without a copy of the windows,
+    out (positions, K) = image (positions, taps * C)  @  weight (taps * C, K)
 
-    out (positions, K) = image (positions, runs * count)  @  weight (runs * count, K)
+A row of the left factor is the window of a position. No window is copied: a register tile
+(vector/tile.py) reads the windows of several positions in place, from the list of their offsets in
+memory, because all windows have the same offsets from tap to tap. Along a row of a window the taps
+are adjacent in memory, so that they form one run of KW * C elements, also with few channels.
 
-whose left factor overlaps itself in memory. Register tiles compute it (vector/tile.py). Filters
-that do not fill vectors are padded with zeros. The weights are stored as `panels`, one per vector
-of filters, so that all weights that a tile reads are adjacent in memory: with a stride of a power
-of two, they would compete for the same cache sets.
+The work is split into tasks: a block of positions (some images, or some rows of one), and a range
+of filters if there are few blocks. A task
 
-All three passes are this product (geometry.py describes which pixels a window sees):
+    packs the pixels that its windows read, with zeros beyond the edge     in the L2 cache
+    for each two vectors of filters:
+        for each PANEL_BYTES of their weights (panels.py)                  in the L1 cache
+            adds the products for all positions to the sums                in the L1 cache
+        adds bias and shortcut, applies the ReLU, and stores the results   (epilogue.py)
+
+So an image is read once from memory and the weights once for each block. The order in which the
+terms of a sum are added is that of the definition: tap by tap, channel by channel.
+
+Both passes that convolve are this product (geometry.py describes which pixels a window sees):
 
     forward   windows of out read x
-    dx        windows of x read dout, if the stride is 1 and channels fill vectors; else scatter.py
-    dweight   (runs * count, K) = image.T @ dout, summed over the positions; dout has zeros at the
-              discarded positions
+    dx        windows of x read dout: with a stride, one view for each remainder of the pixels
 
-Results are bit-identical for any number of threads: a block of out or dx is one iteration of a
-parallel loop. For dweight, the blocks of a batch are split into at most MAX_PARTS parts, which
-depend on the shapes only; each part has its own sum, and the sums are added in order.
+Results are bit-identical for any number of threads: a task writes its own part of out.
 """
 
 from functools import partial
@@ -30,138 +32,115 @@ from functools import partial
 import numpy as np
 from numba import prange
 
-from minise.checks import Array
-from minise.ops.jit.compiler.compile import device_function, kernel
+from minise.checks import Array, Pair
+from minise.ops.jit.compiler.compile import device_function, inlined, kernel
 from minise.ops.jit.convolution.epilogue import Correlation, apply_epilogue
-from minise.ops.jit.convolution.geometry import MAX_PARTS, View, rows_per_block, runs_of
-from minise.ops.jit.convolution.packing import copy_pixels, pack, packed_size
-from minise.ops.jit.vector.layout import frozen
-from minise.ops.jit.vector.simd import lanes_of
-from minise.ops.jit.vector.tile import ROWS, add_tile, set_tile
+from minise.ops.jit.convolution.geometry import MIN_TASKS, View, blocks_of
+from minise.ops.jit.convolution.packing import grid_of, offsets_of, pack_block, runs_of
+from minise.ops.jit.vector.simd import VECTOR_BYTES, lanes_of
+from minise.ops.jit.vector.tile import MIN_ROWS, add_rows, zero
 
-POSITIONS_PER_CHUNK = 128  # of dweight; their elements stay in the L1 cache
+PANEL_BYTES = 16 * 1024  # of two vectors of weights: half of the L1 cache
+PIXEL_BYTES = 256  # of the channels of all groups of a task: some cache lines
+STEPS = PANEL_BYTES // (2 * VECTOR_BYTES)  # weights of a filter that stay in the L1 cache
 
 
-def correlation(view: View, panels: Array, bias: Array, shape: tuple[int, ...]) -> Correlation:
-    """Return a function that fills out, of shape (N, OH, OW, K), at the positions of a view.
+def correlation(
+    view: View, panels: Array, bias: Array, N: int, taps: Pair | None = None
+) -> Correlation:
+    """Return a function that fills the results of N images at the positions of a view.
 
-    panels is panels_of(filters) for filters of shape (groups, taps, C // groups, K // groups).
+    panels are those of panels.py, whose taps from taps[0] on are those of the view; taps[1] is the
+    number of taps of the panels. By default, the panels have the taps of the view.
     """
-    C = max(1, panels.shape[2] // max(1, len(view.taps)))
-    rows = rows_per_block(shape[0], view, C * panels.itemsize)
-    packing = view.planes, view.halo_rows, view.wide, view.step, view.grid
-    return partial(_correlate, packing, *runs_of(view, rows, C), rows, panels, bias)
-
-
-def panels_of(filters: Array, lanes: int) -> Array:
-    """Return filters (groups, taps, C, K) as (groups, K / lanes, taps * C, lanes), zero-padded."""
-    groups, taps, C, K = filters.shape
-    panels = np.zeros((groups, -(-K // lanes), taps * C, lanes), filters.dtype)
-    rows = filters.reshape(groups, taps * C, K)
-    for k in range(0, K, lanes):
-        columns = rows[:, :, k : k + lanes]
-        panels[:, k // lanes, :, : columns.shape[2]] = columns
-    return frozen(panels)
+    first_tap, tap_count = taps or (0, max(1, len(view.taps)))
+    groups, vectors, steps, _ = panels.shape
+    C = max(1, steps // tap_count)
+    group_bytes = C * panels.itemsize
+    together, pairs = max(1, min(groups, PIXEL_BYTES // group_bytes)), -(-vectors // 2)
+    blocks = blocks_of(view, N, together * group_bytes)
+    splits = -(-MIN_TASKS // max(1, blocks.total))  # of the filters, so that there are enough tasks
+    pairs_per_task = min(together * pairs, max(2, -(-groups * pairs // splits)))
+    sizes = blocks.images, blocks.rows, pairs_per_task, first_tap * C, len(view.taps) * C
+    placement = *view.first, *view.spacing
+    return partial(_correlate, view.layout, placement, view.taps, view.merged, sizes, panels, bias)
 
 
 @kernel
-def _correlate(packing, runs, count, rows, panels, bias, source, shortcut, relu, out):
-    """Fill out: pack and multiply one block of rows of one image at a time."""
-    planes, halo_rows, wide, step, grid = packing
-    groups, vectors, T, lanes = panels.shape
-    C, K, width = source.shape[3] // groups, out.shape[3] // groups, vectors * lanes
-    blocks = -(-grid[0] // rows)
-    weights, flat_out = panels.reshape(-1), out.reshape(-1)
-    end = bias, shortcut.reshape(-1), relu
-    room = -(-rows * wide // ROWS) * ROWS * width
-    for block in prange(len(source) * blocks):
-        n, top = block // blocks, block % blocks * rows
-        bottom = min(top + rows, grid[0])
-        image = np.empty(packed_size(len(planes), rows + halo_rows, wide, C), out.dtype)
-        sums = np.empty(room, out.dtype)
-        for g in range(groups):
-            pack(source, n, g * C, C, planes, step, top, rows + halo_rows, wide, image)
-            for v in range(0, vectors, 2):
-                b, two = (g * vectors + v) * T * lanes, min(2, vectors - v)
-                right = lanes, T * lanes, two
-                for m in range(0, (bottom - top) * wide, ROWS):
-                    c = m * width + v * lanes
-                    set_tile(image, m * C, C, 1, runs, count, weights, b, *right, sums, c, width)
-            for p in range(top, bottom):
-                at, channels = (p - top) * wide * width, out.shape[3]
-                to = (n * grid[0] + p) * grid[1] * channels + g * K
-                apply_epilogue(sums, at, width, K, grid[1], g * K, *end, flat_out, to, channels)
+def _correlate(layout, placement, taps, merged, sizes, panels, bias, source, shortcut, relu, out):
+    """Fill out: one block of positions, and one range of pairs of vectors, at a time."""
+    (images, rows, pairs_per_task, _, _), high = sizes, grid_of(layout)[0]
+    pairs = panels.shape[0] * -(-panels.shape[1] // 2)
+    parts, stacks = -(-pairs // pairs_per_task), -(-high // rows)
+    for task in prange(-(-len(out) // images) * stacks * parts):
+        block, begin = task // parts, task % parts * pairs_per_task
+        n, top = block // stacks * images, block % stacks * rows
+        count, bottom = min(images, len(out) - n), min(high, top + rows)
+        span = n, count, top, bottom, begin, min(pairs, begin + pairs_per_task)
+        end = bias, shortcut.reshape(-1), relu
+        _correlate_block(span, layout, placement, taps, merged, sizes[3:], panels, source, end, out)
 
 
-def weight_gradient(x: Array, dout: Array, view: View, groups: int) -> Array:
-    """Return the gradient of the filters, (groups, taps, C // groups, K // groups)."""
-    C, K, taps = x.shape[3] // groups, dout.shape[3] // groups, len(view.taps)
-    rows = rows_per_block(len(x), view, C * x.itemsize)
-    runs, count = runs_of(view, rows, C)
-    shape = groups, len(runs), -(-count // ROWS) * ROWS, -(-K // lanes_of(x.dtype))
-    part_count = min(MAX_PARTS, len(x) * -(-view.grid[0] // rows))
-    parts = np.zeros((part_count, *shape, lanes_of(x.dtype)), x.dtype)
-    _outer_products(x, dout, view.planes, view.halo_rows, view.wide, view.step, runs, rows, parts)
-    total = sum_of_parts(parts).reshape(groups, len(runs), shape[2], -1)
-    return total[:, :, :count, :K].reshape(groups, taps, C, K)
+@inlined
+def _correlate_block(span, layout, placement, taps, merged, steps, panels, source, end, out):
+    """Compute the results of one task.
 
-
-@kernel
-def _outer_products(x, dout, planes, halo_rows, wide, step, runs, rows, parts):
-    """Set each part to the sum of image.T @ dout over its blocks."""
-    OH = dout.shape[1]
-    _, groups, _, T, vectors, lanes = parts.shape
-    C, width = x.shape[3] // groups, vectors * lanes
-    blocks = -(-OH // rows)
-    all_blocks = len(x) * blocks
-    start = np.zeros(1, np.intp)
-    for part in prange(len(parts)):
-        image = np.empty(packed_size(len(planes), rows + halo_rows, wide, C), x.dtype)
-        douts = np.zeros(vectors * rows * wide * lanes, x.dtype)
-        sums = parts[part].reshape(-1)
-        for block in range(part * all_blocks // len(parts), (part + 1) * all_blocks // len(parts)):
-            n, top = block // blocks, block % blocks * rows
-            bottom = min(top + rows, OH)
-            for g in range(groups):
-                pack(x, n, g * C, C, planes, step, top, rows + halo_rows, wide, image)
-                _pack_panels(dout, n, top, bottom, g, groups, rows * wide, wide, lanes, douts)
-                for chunk in range(0, (bottom - top) * wide, POSITIONS_PER_CHUNK):
-                    steps = min(POSITIONS_PER_CHUNK, (bottom - top) * wide - chunk)
-                    for r in range(len(runs)):
-                        for t in range(0, T, ROWS):
-                            a = runs[r] + t + chunk * C
-                            for v in range(0, vectors, 2):
-                                b = (v * rows * wide + chunk) * lanes
-                                c = ((g * len(runs) + r) * T + t) * width + v * lanes
-                                right = b, lanes, rows * wide * lanes, min(2, vectors - v)
-                                add_tile(
-                                    image, a, 1, C, start, steps, douts, *right, sums, c, width
-                                )
+    Sums that are complete after one range of weights are formed in out itself.
+    """
+    n, images, top, bottom, begin, last = span
+    groups, vectors, all_steps, lanes = panels.shape
+    first, T = steps
+    (_, H, W, channels), columns = out.shape, grid_of(layout)[1]
+    C, K, pairs = source.shape[3] // groups, channels // groups, -(-vectors // 2)
+    lowest, width = begin // pairs, (-(-last // pairs) - begin // pairs) * C
+    packed = pack_block(source, n, images, top, bottom, lowest * C, width, layout, taps)
+    offsets = offsets_of(images, bottom - top, layout, width)
+    runs = runs_of(taps, merged if width == C else 1, layout, width)
+    positions, flat = images * (bottom - top) * columns, out.reshape(-1)
+    sums = np.empty(len(offsets) * 2 * lanes, out.dtype)
+    complete = 0 < T <= STEPS and positions >= MIN_ROWS and placement[2] == placement[3] == 1
+    for pair in range(begin, last):
+        g, v = pair // pairs, pair % pairs * 2
+        two = min(2, vectors - v)
+        k, in_place = g * K + v * lanes, complete and (v + two) * lanes <= K
+        target, at, row = sums, 0, two * lanes
+        if in_place:
+            target, at, row = flat, (n * H + top) * W * channels + k, channels
+        elif T == 0:
+            zero(sums, 0, positions * two * lanes)
+        left = packed, (g - lowest) * C, offsets, positions, runs, T // max(1, len(runs))
+        b = ((g * vectors + v) * all_steps + first) * lanes
+        right = panels.reshape(-1), b, all_steps * lanes, two
+        _multiply(*left, *right, target, at, row)
+        if not in_place or len(end[0]) or len(end[1]) or end[2]:
+            _store(target, at, row, span, k, (g + 1) * K, columns, placement, end, out)
 
 
 @device_function
-def _pack_panels(dout, n, top, bottom, g, groups, positions, wide, lanes, panels):
-    """Copy rows of a group of dout to panels[vector, position, lane]; the gaps stay 0."""
-    _, OH, OW, channels = dout.shape
-    K, pixels = channels // groups, dout.reshape(-1)
-    for k in range(0, K, lanes):
-        count = min(lanes, K - k)
+def _multiply(
+    packed, first, offsets, positions, runs, count, weights, b, panel, two, target, at, row
+):
+    """Set target to the products of all positions and two (or one) vectors of filters."""
+    lanes, together = lanes_of(target.dtype), max(1, STEPS // max(1, count))
+    pieces = -(-count // STEPS)
+    for run in range(0, len(runs), together):
+        here = runs[run : run + together]
+        for piece in range(pieces):
+            s, after = piece * count // pieces, (piece + 1) * count // pieces
+            left = packed, first + s, offsets, positions, here, after - s
+            right = weights, b + (run * count + s) * lanes, panel, two
+            add_rows(*left, *right, run + piece == 0, target, at, row)
+
+
+@device_function
+def _store(sums, at, row, span, k, last, columns, placement, end, out):
+    """Store the sums of a block for filters from k on but before `last`, with the epilogue."""
+    n, images, top, bottom, _, _ = span
+    below, beyond, down, right = placement
+    (_, H, W, K), flat = out.shape, out.reshape(-1)
+    width = min(2 * lanes_of(out.dtype), last - k)
+    for i in range(n, n + images):
         for p in range(top, bottom):
-            at = ((n * OH + p) * OW) * channels + g * K + k
-            to = (k // lanes * positions + (p - top) * wide) * lanes
-            copy_pixels(pixels, at, channels, count, OW, panels, to, lanes)
-
-
-@kernel
-def sum_of_parts(parts):
-    """Return the sum over the first axis, added in order."""
-    count = len(parts)
-    numbers = parts.reshape(count, -1)
-    total = np.empty(parts.shape[1:], parts.dtype)
-    flat = total.reshape(-1)
-    for i in prange(len(flat)):
-        element = 0.0
-        for p in range(count):
-            element += numbers[p, i]
-        flat[i] = element
-    return total
+            to = ((i * H + below + p * down) * W + beyond) * K + k
+            apply_epilogue(sums, at, row, width, columns, k, *end, flat, to, right * K)
+            at += columns * row

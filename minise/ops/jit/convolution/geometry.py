@@ -6,50 +6,75 @@ pixels of x and read the pixels of dout to which they contributed. With a stride
 row and column have different remainders contributed through different taps, so there is one view
 for each remainder.
 
-Kernels read a packed image in place (packing.py). With a stride, it is packed as one plane for each
-remainder of row and column, so that in each plane the window moves by one pixel from position to
-position. The taps of a window then have the same offsets from their position everywhere.
+Kernels read a packed image (packing.py): the pixels that a block of positions reads, with zeros
+beyond the edge. `Packing` describes it. Along an axis with a single tap, pixels that no position
+reads are not packed.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 
 from minise.checks import Array, Pair
 from minise.ops.jit.vector.layout import frozen
-from minise.ops.jit.vector.tile import ROWS
+from minise.ops.jit.vector.simd import VECTOR_BYTES
 from minise.ops.reference.conv import Conv2dCache
 from minise.ops.reference.windows import windows_of
 
 MAX_CACHED_SIZES = 4096  # of the functions here that cache their results
-BLOCK_BYTES = 128 * 1024  # largest packed image of a block
+BLOCK_BYTES = 256 * 1024  # largest packed image of a block: half of the L2 cache of most processors
+SUM_BYTES = 16 * 1024  # largest sums of a block for two vectors of filters: half of the L1 cache
 MAX_PARTS = 16  # of a batch, for sums over the batch
+MIN_TASKS = 16  # of a parallel loop, if there are enough positions and channels
+
+
+class Packing(NamedTuple):
+    """How the pixels that positions read are packed; pairs are (rows, columns)."""
+
+    origin: Pair  # image pixel of the first packed pixel of position (0, 0)
+    step: Pair  # image pixels from one packed pixel to the next
+    move: Pair  # packed pixels from one position to the next
+    halo: Pair  # packed pixels that the last position reads after its own
 
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """The pixels that each position of a grid reads, where its result goes, and how to pack them.
+    """The pixels that each position of a grid reads, and where its result goes."""
 
-    Pairs are (rows, columns).
-    """
-
-    tap_indices: tuple[int, ...]  # indices i * KW + j of the taps in the filters
-    step: Pair  # pixels of the image from one position to the next
     grid: Pair  # number of positions
     first: Pair  # pixel of the first result
     spacing: Pair  # pixels from one result to the next
-    planes: Array  # (planes, 2)  row and column of the first image pixel of each plane
-    halo_rows: int  # rows of a plane in addition to those of the block's positions
-    wide: int  # positions in a row, with those that are discarded
-    taps: Array  # (taps, 3)  plane, row, column of each tap, relative to position (0, 0)
+    packing: Packing
+    taps: Array  # (taps, 2)  packed row and column of each tap, relative to its position
+    tap_indices: Array  # (taps,)  indices i * KW + j of the taps in the filters
     merged: int  # taps in a row that are adjacent in memory: they form one run
 
+    @cached_property
+    def layout(self) -> tuple[int, ...]:
+        """The packing and the grid as one tuple of integers, which parallel loops can take."""
+        return tuple(chain(*self.packing, self.grid))
+
     @property
-    def placement(self) -> tuple[Pair, Pair, Pair, Pair]:
-        """Arguments of a kernel: step, grid, first, spacing."""
-        return self.step, self.grid, self.first, self.spacing
+    def pixels(self) -> Array:
+        """The image pixels (taps, 2) that position (0, 0) reads: row and column of each tap."""
+        return frozen(self.taps * self.packing.step + self.packing.origin)
+
+    def packed_size(self, rows: int) -> Pair:
+        """Return the rows and columns of the packed image for some rows of positions."""
+        (down, right), halo = self.packing.move, self.packing.halo
+        return (rows - 1) * down + 1 + halo[0], (self.grid[1] - 1) * right + 1 + halo[1]
+
+
+class Blocks(NamedTuple):
+    """The size of a block of positions: some complete images, or some rows of one image."""
+
+    images: int
+    rows: int
+    total: int  # number of blocks
 
 
 @lru_cache(MAX_CACHED_SIZES)
@@ -112,19 +137,17 @@ def _view(
     first: Pair,
     spacing: Pair,
 ) -> View:
-    """Return the view whose position (0, 0) reads the pixels `seen`, with the planes to pack."""
-    placement = tuple(tap_indices), step, grid, first, spacing
-    if not seen:  # pixels that no window read
-        nothing = np.zeros((0, 3), np.intp)
-        return View(*placement, frozen(nothing[:, :2]), 0, grid[1], frozen(nothing), 1)
-    positions = np.array(seen, np.intp)
-    origin = positions.min(axis=0)
-    inside, rest = np.divmod(positions - origin, step)
-    remainders, plane = np.unique(rest, axis=0, return_inverse=True)
-    taps = np.column_stack([plane.ravel(), inside])
-    halo_rows, beyond = (int(size) for size in inside.max(axis=0))
-    planes, wide = frozen(remainders + origin), grid[1] + beyond
-    return View(*placement, planes, halo_rows, wide, frozen(taps), _merged(taps, beyond + 1))
+    """Return the view whose position (0, 0) reads the pixels `seen`, a step further the next."""
+    positions = np.array(seen, np.intp).reshape(-1, 2)
+    origin = positions.min(axis=0) if seen else np.zeros(2, np.intp)
+    taps = positions - origin
+    halo = [int(length) for length in taps.max(axis=0, initial=0)]
+    pairs = [((s, 1) if h == 0 else (1, s)) for s, h in zip(step, halo, strict=True)]
+    steps, moves = zip(*pairs, strict=True)
+    packing = Packing((int(origin[0]), int(origin[1])), steps, moves, (halo[0], halo[1]))
+    indices = np.asarray(tap_indices, np.intp)
+    merged = _merged(taps, halo[1] + 1)
+    return View(grid, first, spacing, packing, frozen(taps), frozen(indices), merged)
 
 
 def _merged(taps: Array, taps_per_row: int) -> int:
@@ -132,20 +155,19 @@ def _merged(taps: Array, taps_per_row: int) -> int:
     if len(taps) % taps_per_row:
         return 1
     steps = np.diff(taps, axis=0)[np.arange(1, len(taps)) % taps_per_row != 0]
-    return taps_per_row if (steps == (0, 0, 1)).all() else 1
-
-
-def rows_per_block(N: int, view: View, pixel_bytes: int) -> int:
-    """Return the rows of positions per block: as many as fit, but fewer for few images."""
-    row_bytes = max(1, len(view.planes)) * view.wide * pixel_bytes
-    fits = BLOCK_BYTES // row_bytes - view.halo_rows
-    spread = -(-view.grid[0] * N // MAX_PARTS)  # so that even one image has enough blocks
-    return int(max(1, min(view.grid[0], fits, max(spread, ROWS // view.wide))))
+    return taps_per_row if (steps == (0, 1)).all() else 1
 
 
 @lru_cache(MAX_CACHED_SIZES)
-def runs_of(view: View, rows: int, C: int) -> tuple[Array, int]:
-    """Return the offset of each run of elements from a position, and the length of a run."""
-    plane, row, column = view.taps[:: view.merged].T
-    positions = (plane * (rows + view.halo_rows) + row) * view.wide + column
-    return frozen(np.asarray(positions * C, np.intp)), view.merged * C
+def blocks_of(view: View, N: int, pixel_bytes: int) -> Blocks:
+    """Return the blocks of positions whose packed images and sums fit into cache."""
+    (high, wide), (down, _) = view.grid, view.packing.move
+    row_bytes = view.packed_size(1)[1] * pixel_bytes
+    positions = SUM_BYTES // (2 * VECTOR_BYTES)
+    fits = (BLOCK_BYTES // row_bytes - view.packing.halo[0] - 1) // down + 1
+    rows = max(1, min(high, fits, positions // wide))
+    images = 1
+    if rows == high:
+        image_bytes = view.packed_size(rows)[0] * row_bytes
+        images = max(1, min(N, positions // (high * wide), BLOCK_BYTES // image_bytes))
+    return Blocks(images, rows, -(-N // images) * -(-high // rows))

@@ -1,8 +1,11 @@
 """Pack zero-padded blocks of an image into cache, as the convolution kernels read them.
 
-A packed block has one plane for each remainder of row and column by the stride (one plane without
-a stride). Each plane is (rows, pixels, C).
+`pack_rows` packs some rows of one image. `pack_block` packs all pixels that a block of positions
+reads; `offsets_of` and `runs_of` return where a window and its taps are in them. layout is that of
+a View (geometry.py).
 """
+
+import numpy as np
 
 from minise.ops.jit.compiler.compile import device_function
 from minise.ops.jit.vector.simd import (
@@ -17,21 +20,16 @@ from minise.ops.jit.vector.tile import ROWS, copy, zero
 
 
 @device_function
-def packed_size(planes, rows, wide, C):
-    """Return the elements of a packed block, including those that the last tile reads beyond it."""
-    return (max(1, planes) * rows * wide + ROWS + wide) * C
-
-
-@device_function
 def copy_pixels(source, at, source_stride, count, pixels, target, to, target_stride):
     """Copy `count` elements of each pixel of a row; indices and strides are in elements."""
     lanes = lanes_of(target.dtype)
     if source_stride == target_stride == count:  # then the row is contiguous
         copy(source, at, target, to, pixels * count)
-    elif count % lanes == 0:
+    elif count >= lanes:
         for _ in range(pixels):
-            for i in range(0, count, lanes):
+            for i in range(0, count - lanes, lanes):
                 store(load(source, at + i), target, to + i)
+            store(load(source, at + count - lanes), target, to + count - lanes)
             at += source_stride
             to += target_stride
     else:
@@ -43,30 +41,92 @@ def copy_pixels(source, at, source_stride, count, pixels, target, to, target_str
 
 
 @device_function
-def pack(source, n, first, C, planes, step, top, rows, wide, packed):
-    """Copy rows of C channels of image n to zero-padded packed[plane, row, column, channel].
+def pack_rows(source, n, first, count, origin, step, top, rows, wide, packed, at):
+    """Copy `rows` rows of `wide` pixels of image n to packed[at:], and return the next index.
 
-    first is the first channel, top the first row of positions, step the stride.
+    Zeros stand for pixels outside of the image. Each pixel has `count` channels, from the channel
+    `first` on. Packed row r, column q is row origin[0] + (top + r) * step[0], column origin[1] +
+    q * step[1] of the image.
     """
     _, H, W, channels = source.shape
-    pixels = source.reshape(-1)
-    at = 0
-    for plane in range(len(planes)):
-        left = planes[plane, 1]  # the image column of the plane's first column
-        begin = min(wide, max(0, -(left // step[1])))
-        end = max(begin, min(wide, -((left - W) // step[1])))
-        for r in range(rows):
-            h = (top + r) * step[0] + planes[plane, 0]
-            if h < 0 or h >= H:
-                zero(packed, at, wide * C)
-            else:
-                zero(packed, at, begin * C)
-                pixel = (n * H + h) * W + left + begin * step[1]
-                to, stride = at + begin * C, step[1] * channels
-                copy_pixels(pixels, pixel * channels + first, stride, C, end - begin, packed, to, C)
-                zero(packed, at + end * C, (wide - end) * C)
-            at += wide * C
-    zero(packed, at, len(packed) - at)
+    pixels, row = source.reshape(-1), wide * count
+    begin = min(wide, max(0, -(origin[1] // step[1])))
+    end = max(begin, min(wide, -((origin[1] - W) // step[1])))
+    left, stride = origin[1] + begin * step[1], step[1] * channels
+    for r in range(rows):
+        h = origin[0] + (top + r) * step[0]
+        if h < 0 or h >= H or begin == end:
+            zero(packed, at, row)
+        else:
+            zero(packed, at, begin * count)
+            pixel = ((n * H + h) * W + left) * channels + first
+            to = at + begin * count
+            copy_pixels(pixels, pixel, stride, count, end - begin, packed, to, count)
+            zero(packed, at + end * count, row - end * count)
+        at += row
+    return at
+
+
+@device_function
+def grid_of(layout):
+    """Return the rows and columns of positions."""
+    return layout[8], layout[9]
+
+
+@device_function
+def packed_size(rows, layout):
+    """Return the rows and columns of the packed image for some rows of positions."""
+    _, _, _, _, down, right, below, beyond, _, columns = layout
+    return (rows - 1) * down + 1 + below, (columns - 1) * right + 1 + beyond
+
+
+@device_function
+def pack_block(source, n, images, top, bottom, first, count, layout, taps):
+    """Return the packed pixels (images, rows, columns, count) that a block of positions reads.
+
+    They are followed by zeros, as vectors may be read that begin inside of them.
+    """
+    rows, wide = packed_size(bottom - top, layout)
+    room, at = 2 * lanes_of(source.dtype), 0
+    packed = np.empty(images * rows * wide * count + room, source.dtype)
+    origin, step, move = layout[:2], layout[2:4], layout[4]
+    if len(taps):
+        for i in range(n, n + images):
+            at = pack_rows(
+                source, i, first, count, origin, step, top * move, rows, wide, packed, at
+            )
+    zero(packed, at, room)
+    return packed
+
+
+@device_function
+def offsets_of(images, rows, layout, channels):
+    """Return the offset of each position of a block in its packed pixels, and some more of 0."""
+    (high, wide), (down, right), columns = (
+        packed_size(rows, layout),
+        layout[4:6],
+        grid_of(layout)[1],
+    )
+    count = images * rows * columns
+    offsets = np.zeros(-(-count // ROWS) * ROWS, np.intp)
+    m = 0
+    for i in range(images):
+        for p in range(rows):
+            row = (i * high + p * down) * wide
+            for q in range(columns):
+                offsets[m] = (row + q * right) * channels
+                m += 1
+    return offsets
+
+
+@device_function
+def runs_of(taps, merged, layout, channels):
+    """Return the offset of each run of taps from its position."""
+    wide = packed_size(1, layout)[1]
+    runs = np.empty(len(taps) // merged, np.intp)
+    for r in range(len(runs)):
+        runs[r] = (taps[r * merged, 0] * wide + taps[r * merged, 1]) * channels
+    return runs
 
 
 @device_function

@@ -24,7 +24,7 @@ from minise.ops.jit.convolution.blocks import (
     transform_images,
 )
 from minise.ops.jit.convolution.geometry import MAX_PARTS
-from minise.ops.jit.convolution.packing import pack, prefetch_read_slice
+from minise.ops.jit.convolution.packing import pack_rows, prefetch_read_slice
 from minise.ops.jit.convolution.transforms import (
     IN,
     OUT,
@@ -66,7 +66,7 @@ def _multiply_part(part, cut, origin, x, dout, parts):
     _, groups, _, filled, width = parts.shape
     stacks = -(-high // rows)
     blocks, lanes = -(-N // images) * stacks, lanes_of(x.dtype)
-    start, unpadded_origin = np.zeros(1, np.intp), np.zeros((1, 2), np.intp)
+    start = np.zeros(1, np.intp)
     pixels, douts, total = x.reshape(-1), dout.reshape(-1), parts[part].reshape(-1)
     room, stride, dstride = images * rows * wide, tile_stride(C, x), tile_stride(K, x)
     plane, product = plane_stride(room, stride, x), plane_stride(room, dstride, x)
@@ -81,7 +81,8 @@ def _multiply_part(part, cut, origin, x, dout, parts):
         at = to = 0
         for n in range(first, min(N, first + images)):
             at = transform_images(x, n, top, strips, wide, origin, band, half, points, at, plane)
-            pack(dout, n, 0, K, unpadded_origin, (1, 1), top * OUT, strips * OUT, wide * OUT, band)
+            size = strips * OUT, wide * OUT
+            pack_rows(dout, n, 0, K, (0, 0), (1, 1), top * OUT, *size, band, 0)
             for strip in range(strips):
                 begin, row = strip * OUT * OUT * wide * K, OUT * wide * K
                 transform_douts(band, begin, row, K, wide, dpoints, to, dstride, product)

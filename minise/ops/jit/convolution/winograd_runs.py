@@ -11,7 +11,7 @@ import numpy as np
 
 from minise.ops.jit.compiler.compile import device_function
 from minise.ops.jit.convolution.blocks import Blocks, scratch
-from minise.ops.jit.convolution.packing import pack
+from minise.ops.jit.convolution.packing import pack_rows
 from minise.ops.jit.convolution.transforms import (
     IN,
     OUT,
@@ -51,11 +51,11 @@ def transform_run(task, x, groups, cut, origin, is_dout, points):
     band, half = scratch(IN * across * count, x), scratch(IN * across * count, x)
     to = run * POINTS * plane + strip * wide * CHANNELS_PER_RUN
     if is_dout:
-        pack(x, n, first, count, origin, (1, 1), top, OUT, OUT * wide, band)
+        pack_rows(x, n, first, count, origin, (1, 1), top, OUT, OUT * wide, band, 0)
         row = OUT * wide * count
         transform_douts(band, 0, row, count, wide, flat, to, CHANNELS_PER_RUN, plane)
     else:
-        pack(x, n, first, count, origin, (1, 1), top, IN, across, band)
+        pack_rows(x, n, first, count, origin, (1, 1), top, IN, across, band, 0)
         transform_inputs(band, 0, across, count, wide, half, flat, to, CHANNELS_PER_RUN, plane)
 
 

@@ -81,9 +81,8 @@ def conv2d_workspace(
         return [*pooled, *(dx if needs_dx else []), *dweight], 2 * scratch * threads
     panels = weight.nbytes * -(-len(weight) // ROWS) * ROWS // len(weight)
     if not backward:
-        return pooled, panels + 2 * BLOCK_BYTES * threads
-    count = min(MAX_PARTS, len(x) * windows_in(cache).grid[0])
-    return pooled, (count + 2) * panels + 3 * BLOCK_BYTES * threads
+        return [*pooled, panels], 2 * BLOCK_BYTES * threads
+    return [*pooled, *([panels] if needs_dx else []), panels], 3 * BLOCK_BYTES * threads
 
 
 def _winograd(cache: Conv2dCache) -> tuple[list[int], list[int], list[int], int]:
