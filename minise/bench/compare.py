@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from minise.bench.net_settings import CompareSettings
 from minise.bench.peers import (
     BASELINE,
     Checksum,
@@ -25,7 +26,6 @@ from minise.bench.rounds import (
     select_rounds,
     spread,
 )
-from minise.bench.settings import CompareSettings
 from minise.bench.worker import Worker, WorkerError, run_rounds
 from minise.bench.workloads import Workload, title
 

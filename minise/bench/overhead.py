@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
+from minise.bench.net_settings import OverheadSettings
 from minise.bench.peers import BASELINE, Checksum, Disagreement, check_agreements, missing
 from minise.bench.result import Result, Table, format_ms
 from minise.bench.rounds import (
@@ -26,7 +27,6 @@ from minise.bench.rounds import (
     select_rounds,
     spread,
 )
-from minise.bench.settings import OverheadSettings
 from minise.bench.worker import Worker, WorkerError
 from minise.bench.workloads import title
 

@@ -24,10 +24,10 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from minise.bench.machine import cores_used_by_others, read_clocks
+from minise.bench.net_settings import ProfileSettings
 from minise.bench.peers import training_step_of
 from minise.bench.result import Result, Table, format_ms, format_number
 from minise.bench.rounds import describe_load, time_repeatedly
-from minise.bench.settings import ProfileSettings
 from minise.bench.workloads import batch_of
 from minise.checks import Array
 from minise.nn import Layer

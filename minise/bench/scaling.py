@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from minise import models
 from minise.bench.machine import cores_used_by_others, describe, read_clocks
+from minise.bench.net_settings import ScalingSettings
 from minise.bench.peers import Run, training_step_of
 from minise.bench.result import Figure, Panel, Result, Table, format_ms, format_number
 from minise.bench.rounds import (
@@ -31,7 +32,7 @@ from minise.bench.rounds import (
     select_rounds,
     time_repeatedly,
 )
-from minise.bench.settings import ScalingSettings, with_count
+from minise.bench.settings import with_count
 from minise.bench.workloads import batch_of
 
 TURN_SECONDS = 0.4  # duration of a turn; at least one run

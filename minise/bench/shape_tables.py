@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from minise.bench.compare import Comparison, Outcome, Progress, compare, row_of
+from minise.bench.net_settings import CompareSettings
 from minise.bench.peers import BASELINE
 from minise.bench.result import Result, Table, format_ms
 from minise.bench.rounds import Spread, ms_spread, ratios, select_rounds, spread
@@ -80,6 +81,12 @@ def groups_of(settings: ShapesSettings) -> list[Group]:
     return groups or [Group("shapes of ImageNet nets", Counter(shapes_of([BUILT_IN])), False)]
 
 
+def compared(settings: ShapesSettings) -> CompareSettings:
+    """Return the settings of the comparison with PyTorch in both memory layouts."""
+    shared = {name: getattr(settings, name) for name in ("rounds", "threads", "ops", "algorithm")}
+    return CompareSettings(against=("torch", "torch-channels-last"), start=False, **shared)
+
+
 def measure(settings: ShapesSettings, groups: list[Group], progress: Progress) -> Shapes:
     """Time both passes of every distinct shape at every batch size.
 
@@ -92,7 +99,7 @@ def measure(settings: ShapesSettings, groups: list[Group], progress: Progress) -
     batches = dict.fromkeys(settings.batch)
     keys = [(shape, batch, name) for batch in batches for shape in shapes for name in PASSES]
     workloads = [shape.workload(batch, name) for shape, batch, name in keys]
-    comparison = compare(settings.compared(), workloads, progress)
+    comparison = compare(compared(settings), workloads, progress)
     outcomes = dict(zip(keys, comparison.outcomes, strict=True))
     return Shapes(settings, groups, comparison, outcomes)
 
@@ -132,7 +139,7 @@ def result_of(shapes: Shapes) -> Result:
 
 def tables_of(shapes: Shapes) -> Iterator[Table]:
     """Yield a table for each group and batch size."""
-    settings = shapes.settings.compared()
+    settings = compared(shapes.settings)
     threads = with_count(settings.threads, "thread")
     for group in shapes.groups:
         for batch in dict.fromkeys(shapes.settings.batch):

@@ -31,9 +31,9 @@ from typing import Any
 
 import minise
 from minise.bench.machine import PeakMemory, cores_used_by_others, read_clocks
+from minise.bench.net_settings import CompareSettings
 from minise.bench.peers import Checksum, checksums_of, make
 from minise.bench.rounds import Round, Turn, interleave, time_repeatedly
-from minise.bench.settings import CompareSettings
 from minise.bench.workloads import Workload
 from minise.ops.user.errors import OpsError
 

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minise.analysis.inputs import Size, input_shape, outputs_of, recorded
-from minise.bench.settings import CompareSettings
+from minise.bench.net_settings import CompareSettings
 from minise.nn import Build, Chain, Layer
 from minise.ops import reference
 from minise.ops.reference.windows import windows_of

@@ -7,15 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 from rich.console import Console
 
-from minise.bench.settings import (
-    CompareSettings,
-    CudaSettings,
-    LadderSettings,
-    OverheadSettings,
-    ScalingSettings,
-    Settings,
-    ShapesSettings,
-)
+from minise.bench.net_settings import CompareSettings, OverheadSettings, ScalingSettings
+from minise.bench.settings import CudaSettings, LadderSettings, Settings, ShapesSettings
 from minise.cli.words import FAILED, INTERRUPTED, Failure, misuse, say
 
 if TYPE_CHECKING:
@@ -97,11 +90,11 @@ def _cpu(settings: CompareSettings) -> int:
 def _shapes(settings: ShapesSettings) -> int:
     """Compare the convolutions of nets or of a list with PyTorch's."""
     from minise.bench.peers import Disagreement
-    from minise.bench.shape_tables import groups_of, measure, result_of
+    from minise.bench.shape_tables import compared, groups_of, measure, result_of
 
     console = Console()
     with misuse():
-        settings.compared().load_ops()
+        compared(settings).load_ops()
         groups = groups_of(settings)
     try:
         with _progress(console, NOTHING_WRITTEN) as progress:

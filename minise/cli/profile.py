@@ -5,7 +5,7 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from minise.bench.settings import ProfileSettings
+from minise.bench.net_settings import ProfileSettings
 from minise.cli.bench import show
 from minise.cli.words import misuse
 

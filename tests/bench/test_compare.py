@@ -7,9 +7,9 @@ import pytest
 from minise.bench import compare as comparing
 from minise.bench import peers
 from minise.bench.compare import Outcome
+from minise.bench.net_settings import CompareSettings
 from minise.bench.peers import Disagreement
 from minise.bench.rounds import Turn
-from minise.bench.settings import CompareSettings
 from minise.bench.worker import Worker, WorkerError, thread_environment
 from minise.bench.workloads import workloads_of
 from tests.bench.tables import text_of

@@ -5,10 +5,10 @@ import json
 import pytest
 
 from minise.bench import overhead, peers
+from minise.bench.net_settings import OverheadSettings
 from minise.bench.overhead import Overhead, measure, result_of, table_of
 from minise.bench.peers import Checksum, Disagreement
 from minise.bench.rounds import Turn
-from minise.bench.settings import OverheadSettings
 from minise.bench.worker import WorkerError
 from tests.bench.tables import text_of
 
@@ -69,7 +69,7 @@ def test_settings_of_the_two_nets():
 def test_a_peer_that_fails_is_absent_and_minise_must_not_fail(monkeypatch):
     monkeypatch.setattr(overhead, "missing", lambda name: "")
     settings = OverheadSettings(threads=1, nets=("resnet8", "se_resnet8"), against=("torch",))
-    firsts = dict.fromkeys(settings.nets, Checksum(1.0, 1.0))
+    firsts = {net: {"result": Checksum(1.0, 1.0)} for net in settings.nets}
 
     def time_both(settings, kind, name, progress):
         if name == failing:

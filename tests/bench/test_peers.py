@@ -5,8 +5,8 @@ import pytest
 
 from minise import models, nn
 from minise.bench import peers
+from minise.bench.net_settings import CompareSettings
 from minise.bench.peers import Checksum, Disagreement, check_agreement, checksum_of, im2col
-from minise.bench.settings import CompareSettings
 from minise.bench.workloads import (
     arrays_of,
     batch_of,

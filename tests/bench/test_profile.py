@@ -7,8 +7,8 @@ import pytest
 
 from minise import nn
 from minise.bench import profile
+from minise.bench.net_settings import ProfileSettings
 from minise.bench.profile import LOSS, CostRecorder, prepare, result_of
-from minise.bench.settings import ProfileSettings
 from minise.ops import reference
 
 RATES = profile.Rates(macs=1e9, bytes=1e9)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from minise.bench import scaling
+from minise.bench.net_settings import ScalingSettings
 from minise.bench.result import draw_panel, figure_class
 from minise.bench.rounds import Turn
 from minise.bench.scaling import Point, fit, measure, prepare, result_of, series_of, table_of
-from minise.bench.settings import ScalingSettings
 
 SETTINGS = ScalingSettings(
     depths=(20, 8, 32), batches=(2, 1, 4), depth=8, batch=2, threads=1, rounds=3, ops="reference"

@@ -5,15 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from minise.bench.settings import (
+from minise.bench.net_settings import (
     CompareSettings,
-    CudaSettings,
-    LadderSettings,
     OverheadSettings,
     ProfileSettings,
     ScalingSettings,
-    default_threads,
 )
+from minise.bench.settings import CudaSettings, LadderSettings, default_threads
 from minise.bench.workloads import batch_of
 
 

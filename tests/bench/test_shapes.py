@@ -10,7 +10,7 @@ from minise.bench.compare import Comparison, Outcome
 from minise.bench.peers import Checksum, Disagreement, check_agreements, make
 from minise.bench.rounds import Turn
 from minise.bench.settings import ShapesSettings
-from minise.bench.shape_tables import PASSES, Shapes, groups_of, result_of
+from minise.bench.shape_tables import PASSES, Shapes, compared, groups_of, result_of
 from minise.bench.shapes import BUILT_IN, Shape, shape_of, shapes_of, shapes_of_net
 from tests.bench.tables import text_of
 from tests.cli.commands import call
@@ -96,7 +96,7 @@ def test_groups_of_settings():
 def test_implementations_agree_on_each_pass(text):
     names = ["numpy-im2col", "torch", "torch-channels-last"]
     names = [name for name in names if not peers.missing(name)]
-    settings = ShapesSettings(ops="reference", threads=1).compared()
+    settings = compared(ShapesSettings(ops="reference", threads=1))
     for direction in PASSES:
         workload = shape_of(text).workload(2, direction)
         supporting = [name for name in names if peers.supports(name, workload)]
@@ -123,7 +123,7 @@ def measured(settings):
     """Return measurements made up: minise takes 1 ms, PyTorch 2 and 3; backward 0.5 and 0.9."""
     groups = groups_of(settings)
     seconds = {"forward": (1, 2, 3), "backward": (1, 0.5, 0.9)}
-    names = ("minise", *settings.compared().against)
+    names = ("minise", *compared(settings).against)
     outcomes = {}
     for shape in groups[0].counts:
         for name in PASSES:
@@ -133,7 +133,7 @@ def measured(settings):
             memory = {key: {"mib": 1, "how": ""} for key in names}
             outcome = Outcome(shape.workload(4, name), memory, checksums, [a_round] * 3)
             outcomes[shape, 4, name] = outcome
-    comparison = Comparison(settings.compared(), list(outcomes.values()))
+    comparison = Comparison(compared(settings), list(outcomes.values()))
     return Shapes(settings, groups, comparison, outcomes)
 
 

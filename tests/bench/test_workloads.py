@@ -4,7 +4,7 @@ import numpy as np
 
 from minise import nn
 from minise.bench import peers
-from minise.bench.settings import CompareSettings
+from minise.bench.net_settings import CompareSettings
 from minise.bench.workloads import (
     BLOCKS,
     arrays_of,

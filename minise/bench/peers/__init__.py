@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minise import models
-from minise.bench.settings import CompareSettings
+from minise.bench.net_settings import CompareSettings
 from minise.bench.workloads import (
     EPS,
     IMAGE_SIZE,

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from minise import models
 from minise.bench.gpu_clock import MIN_CALLS, Call, calls_on_buffers
+from minise.bench.net_settings import CompareSettings
 from minise.bench.peers.twins import block_twin_of, twin_of
-from minise.bench.settings import CompareSettings
 from minise.bench.workloads import (
     EPS,
     IMAGE_SIZE,
