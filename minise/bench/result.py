@@ -62,7 +62,7 @@ class Table:
         rendered.add_column("", no_wrap="" in self.unbroken)
         for name in self.columns:
             justify: Any = "left" if name in self.left else "right"
-            rendered.add_column(name, justify=justify, no_wrap=name in self.unbroken)
+            rendered.add_column(Text(name), justify=justify, no_wrap=name in self.unbroken)
         for row in self.rows:
             if row:
                 rendered.add_row(*map(Text, row))

@@ -18,14 +18,12 @@ from minise.bench.rounds import Spread, ms_spread, ratios, select_rounds, spread
 from minise.bench.settings import ShapesSettings, with_count
 from minise.bench.shapes import BUILT_IN, Shape, shapes_of, shapes_of_net
 
-PASSES = ("forward", "backward")
-COLUMNS = tuple(
-    f"{what}\n{name}" for name in ("fwd", "bwd") for what in ("minise", "torch", "ratio")
-)
-UNBROKEN = ("", *(name for name in COLUMNS if not name.startswith("ratio")))
+PASSES = {"forward": "fwd", "backward": "bwd"}  # with their names in tables
+COLUMNS = ("pass", "minise\nms", "torch\nms", "ratio\n[quartiles]")
+UNBROKEN = COLUMNS[:-1]
 NOTE = (
-    "fwd, bwd: forward, backward. minise, torch: ms, median over the rounds; torch in the "
-    "faster of its two memory layouts. "
+    "fwd, bwd: forward, backward. minise, torch: median over the rounds; torch in the faster of "
+    "its two memory layouts. "
     "ratio: torch / minise, median and quartiles of the ratios within a round; * marks ratios "
     "below 1, ~ unreliable times (most rounds were disturbed)."
 )
@@ -145,14 +143,19 @@ def tables_of(shapes: Shapes) -> Iterator[Table]:
         for batch in dict.fromkeys(shapes.settings.batch):
             rows: list[list[str]] = []
             for shape, count in group.counts.items():
-                times = [pass_time(shapes.outcomes[shape, batch, name]) for name in PASSES]
                 label = f"{count} x {shape}" if group.is_net else str(shape)
-                rows.append([label, *(cell for time in times for cell in time.cells())])
+                times = {name: pass_time(shapes.outcomes[shape, batch, name]) for name in PASSES}
+                rows += _rows(label, times)
             if group.is_net:
-                totals = [_total(shapes, group, batch, name).cells() for name in PASSES]
-                rows += [[], [f"total of {group.counts.total()}", *totals[0], *totals[1]]]
+                totals = {name: _total(shapes, group, batch, name) for name in PASSES}
+                rows += [[], *_rows(f"total of {group.counts.total()}", totals)]
             heading = f"{group.name}: batch {batch}, float32, {settings.back_end}, {threads}"
-            yield Table(heading, COLUMNS, rows, unbroken=UNBROKEN)
+            yield Table(heading, COLUMNS, rows, left=("pass", COLUMNS[-1]), unbroken=UNBROKEN)
+
+
+def _rows(label: str, times: dict[str, PassTime]) -> list[list[str]]:
+    """Return a row for each pass."""
+    return [[label, PASSES[name], *time.cells()] for name, time in times.items()]
 
 
 def _total(shapes: Shapes, group: Group, batch: int, name: str) -> PassTime:
@@ -190,10 +193,11 @@ def ratio_text(ratio: Spread | None) -> str:
     Examples
     --------
     >>> ratio_text(Spread(0.5, 0.45, 0.625)), ratio_text(Spread(1.25, 1.25, 1.25))
-    ('*0.50 0.45 0.62', ' 1.25')
+    ('*0.50 [0.45, 0.62]', ' 1.25')
     """
     if ratio is None:
         return ""
     mark = "*" if ratio.median < 1 else " "
     same = ratio.lower == ratio.upper
-    return f"{mark}{ratio.median:.2f}" + ("" if same else f" {ratio.lower:.2f} {ratio.upper:.2f}")
+    quartiles = "" if same else f" [{ratio.lower:.2f}, {ratio.upper:.2f}]"
+    return f"{mark}{ratio.median:.2f}{quartiles}"

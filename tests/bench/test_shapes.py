@@ -1,6 +1,8 @@
 """`minise bench shapes`: texts of shapes, the shapes of a net, tables, JSON and failures."""
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,9 +10,9 @@ import pytest
 from minise.bench import peers
 from minise.bench.compare import Comparison, Outcome
 from minise.bench.peers import Checksum, Disagreement, check_agreements, make
-from minise.bench.rounds import Turn
+from minise.bench.rounds import Spread, Turn
 from minise.bench.settings import ShapesSettings
-from minise.bench.shape_tables import PASSES, Shapes, compared, groups_of, result_of
+from minise.bench.shape_tables import PASSES, Shapes, compared, groups_of, ratio_text, result_of
 from minise.bench.shapes import BUILT_IN, Shape, shape_of, shapes_of, shapes_of_net
 from tests.bench.tables import text_of
 from tests.cli.commands import call
@@ -140,12 +142,10 @@ def measured(settings):
 def test_the_table_and_totals_of_a_net():
     result = result_of(measured(ShapesSettings(net=("resnet8",), batch=(4,), threads=1)))
     (table,) = result.tables
-    assert table.rows[1] == ["2 x 3x3 16 @32", "1.00", "2.00", " 2.00", "1.00", "0.500", "*0.50"]
-    assert table.rows[-1] == ["total of 9", "9.00", "18.0", " 2.00", "9.00", "4.50", "*0.50"]
-    for width in (80, 100):
-        text = text_of(table, width)
-        assert max(len(line.rstrip()) for line in text.splitlines()) <= width
-        assert "…" not in text
+    assert table.rows[2] == ["2 x 3x3 16 @32", "fwd", "1.00", "2.00", " 2.00"]
+    assert table.rows[3] == ["2 x 3x3 16 @32", "bwd", "1.00", "0.500", "*0.50"]
+    assert table.rows[-2] == ["total of 9", "fwd", "9.00", "18.0", " 2.00"]
+    assert table.rows[-1] == ["total of 9", "bwd", "9.00", "4.50", "*0.50"]
     content = json.loads(json.dumps(result.as_json()))
     assert [(total["pass"], total["ratio"]) for total in content["totals"]] == [
         ("forward", 2.0),
@@ -157,6 +157,19 @@ def test_the_table_and_totals_of_a_net():
     assert set(row["contestants"]) == {"minise", "torch", "torch-channels-last"}
 
 
+def test_each_row_is_a_line_of_80_columns():
+    """Also the longest text of a shape in the nets, long times and ratios above 10."""
+    (table,) = result_of(measured(ShapesSettings(net=("resnet8",), batch=(4,), threads=1))).tables
+    ratio = ratio_text(Spread(10.5, 10.25, 10.75))
+    longest = ["1 x 3x3/2 g64 1024->2048 @14", "bwd", "~1,234", "12,957", ratio]
+    table = replace(table, rows=[*table.rows, longest])
+    text = text_of(table, 80)
+    assert "[quartiles]" in text
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
+    assert re.search(r"@14 +bwd +~1,234 +12,957 +10.50 \[10.25, 10.75\]", text)
+    assert "…" not in text_of(table, 60)
+
+
 def test_without_pytorch_only_minise_is_timed(monkeypatch):
     shapes = measured(ShapesSettings(shapes=("3x3 4 @8",), batch=(4,), threads=1))
     for outcome in shapes.outcomes.values():
@@ -164,7 +177,8 @@ def test_without_pytorch_only_minise_is_timed(monkeypatch):
         outcome.checksums = {"minise": outcome.checksums["minise"]}
     shapes.comparison.absent = {"torch": "not installed"}
     result = result_of(shapes)
-    assert result.tables[0].rows == [["3x3 4 @8", "1.00", "", "", "1.00", "", ""]]
+    rows = [["3x3 4 @8", name, "1.00", "", ""] for name in ("fwd", "bwd")]
+    assert result.tables[0].rows == rows
     assert result.rows[0]["ratio"] is None
     assert "torch: not installed" in result.notes
 
