@@ -34,6 +34,8 @@ def parse(verb: Callable[..., int], name: str, arguments: Sequence[str]) -> Call
     SystemExit
         With status 0, after --help.
     """
+    if name == "bench":  # its options take lists; of two lists tyro uses the last
+        refuse_repeated(name, arguments)
     box = io.StringIO()
     needs_help = bool({"-h", "--help"} & {*arguments})
     try:
@@ -51,6 +53,18 @@ def parse(verb: Callable[..., int], name: str, arguments: Sequence[str]) -> Call
     if text := box.getvalue():  # standard error may be unwritable
         sys.stderr.write(text)
     return bound
+
+
+def refuse_repeated(verb: str, arguments: Sequence[str]) -> None:
+    """Raise Failure if an option is set twice, of which tyro would use the last values only."""
+    options = [text.partition("=")[0].replace("_", "-") for text in arguments]
+    for option in options:
+        if option.startswith("--") and options.count(option) > 1:
+            raise Failure(
+                f"{verb}: {option} is set twice, expected once with all its values: "
+                f"join them after one {option}",
+                MISUSE,
+            )
 
 
 def _deferred(verb: Callable[..., int]) -> Callable[..., Callable[[], int]]:

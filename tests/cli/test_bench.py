@@ -101,6 +101,8 @@ def test_the_example_of_bench_se_overhead_runs(capsys):
         ("bench cpu --net resnet50 --size 1", "at least 5 x 5"),
         ("bench se-overhead --nets resnet8 se_resnet9", "'se_resnet9' is unknown"),
         ("bench se-overhead --size 1", "at least 5 x 5"),
+        ("bench shapes --shapes '3x3 4 @8' --shapes 'dw 4 @8'", "--shapes is set twice, expected"),
+        ("bench cpu --what step --what=ops", "join them after one --what"),
         ("bench scaling --depths 8 20 21", "'se_resnet21' is unknown"),
         ("profile --net resnet", "'resnet' is unknown: did you mean resnet"),
         ("profile --ops none.py", "'none.py' does not exist"),
