@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from minise import models
+
+pytest.importorskip("torch", reason="needs torch: pip install -e '.[oracle]'")
 from minise.bench.peers.twins.inception import BNInception
 from tests.models.twins.compare import assert_twins
 from tests.models.twins.inception_resnet import InceptionResNetV2

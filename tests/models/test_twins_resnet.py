@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from minise import models
+
+pytest.importorskip("torch", reason="needs torch: pip install -e '.[oracle]'")
 from minise.bench.peers.twins.resnet import Basic, ResNet, resnext, v1, v1_5
 from minise.bench.peers.twins.senet import SENet
 from tests.models.twins.compare import assert_twins
