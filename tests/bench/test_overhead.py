@@ -86,7 +86,7 @@ def test_a_peer_that_fails_is_absent_and_minise_must_not_fail(monkeypatch):
         measure(settings, no_progress)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_real_run():
     against = () if peers.missing("torch") else ("torch",)
     nets = ("resnet8", "se_resnet8")
