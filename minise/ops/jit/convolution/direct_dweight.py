@@ -21,7 +21,7 @@ The parts are added in order, and depend on the shapes only, so that results are
 any number of threads.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import prange
@@ -51,17 +51,27 @@ class Split(NamedTuple):
 
 def weight_gradient(x: Array, dout: Array, view: View, groups: int) -> Array:
     """Return dweight (K, C // groups, taps) from x (N, H, W, C) and dout (N, OH, OW, K)."""
-    C, K, N, taps = x.shape[3] // groups, dout.shape[3] // groups, len(x), len(view.taps)
-    split, parts = _split(C, K, groups, view, N, x.itemsize)
-    blocks = -(-groups // split.groups), -(-K // split.filters), -(-C // split.channels)
-    count = blocks[0] * blocks[1] * blocks[2]
-    lanes = lanes_of(x.dtype)
-    width = taps // split.merged * -(-split.merged * split.channels // lanes) * lanes
-    sums = empty((parts, count, split.groups, split.filters, width), x.dtype)
-    dweight = empty((groups * K, C, taps), x.dtype)
-    sizes = *split, groups, *blocks[1:]
+    C, K, taps = x.shape[3] // groups, dout.shape[3] // groups, len(view.taps)
+    split, shape = split_of(C, K, groups, view, len(x), x.dtype)
+    sums, dweight = empty(shape, x.dtype), empty((groups * K, C, taps), x.dtype)
+    sizes = *split, groups, -(-K // split.filters), -(-C // split.channels)
     _outer_products(x, dout, view.layout, view.taps, sizes, sums, dweight)
     return dweight
+
+
+def split_of(
+    C: int, K: int, groups: int, view: View, N: int, dtype: np.dtype[Any]
+) -> tuple[Split, tuple[int, ...]]:
+    """Return the split of the gradient of N images, and the shape of its sums.
+
+    The shape is (parts, blocks, groups, filters, vectors of all runs); C and K are per group.
+    """
+    split, parts = _split(C, K, groups, view, N, dtype.itemsize)
+    blocks = -(-groups // split.groups) * -(-K // split.filters) * -(-C // split.channels)
+    lanes = lanes_of(dtype)
+    width = -(-split.merged * split.channels // lanes) * lanes
+    runs = len(view.taps) // split.merged
+    return split, (parts, blocks, split.groups, split.filters, runs * width)
 
 
 def _split(C: int, K: int, groups: int, view: View, N: int, itemsize: int) -> tuple[Split, int]:

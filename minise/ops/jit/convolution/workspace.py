@@ -14,6 +14,7 @@ import numba
 
 from minise.ops.jit.convolution.algorithm import algorithm_of, merged_groups
 from minise.ops.jit.convolution.blocks import blocks_of
+from minise.ops.jit.convolution.direct_dweight import split_of
 from minise.ops.jit.convolution.geometry import BLOCK_BYTES, MAX_PARTS, windows_in
 from minise.ops.jit.convolution.transforms import IN, OUT, POINTS
 from minise.ops.jit.convolution.winograd_dweight import PART_BYTES
@@ -82,7 +83,13 @@ def conv2d_workspace(
     panels = weight.nbytes * -(-len(weight) // ROWS) * ROWS // len(weight)
     if not backward:
         return [*pooled, panels], 2 * BLOCK_BYTES * threads
-    return [*pooled, *([panels] if needs_dx else []), panels], 3 * BLOCK_BYTES * threads
+    if algorithm_of(cache) == "depthwise":
+        return pooled, 3 * BLOCK_BYTES * threads
+    groups, view = merged_groups(weight, cache.groups), windows_in(cache)
+    C, K = x.shape[1] // groups, len(weight) // groups
+    _, shape = split_of(C, K, groups, view, len(x), x.dtype)
+    sums = prod(shape) * x.itemsize
+    return [*pooled, *([panels] if needs_dx else []), sums], 3 * BLOCK_BYTES * threads
 
 
 def _winograd(cache: Conv2dCache) -> tuple[list[int], list[int], list[int], int]:
