@@ -177,7 +177,10 @@ LARGE_NETS = (
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", LARGE_NETS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[] if n == "mobilenet" else pytest.mark.long) for n in LARGE_NETS],
+)
 def test_the_torch_twin_of_a_net_for_large_images_has_our_results(name):
     """Inference and the first two losses, at the width of the paper; vgg16 is without dropout."""
     if reason := peers.missing("torch"):
