@@ -82,7 +82,7 @@ def filters_of(algorithm: str, cache: Conv2dCache) -> Array:
     dense, fewer = merged(weight, groups)
     if algorithm == "winograd":
         return winograd.transformed(dense, fewer)
-    return forward_panels(dense, fewer, windows_in(cache).tap_indices)
+    return forward_panels(dense, fewer)
 
 
 def correlation_of(algorithm: str, cache: Conv2dCache, filters: Array) -> Correlation:
@@ -103,7 +103,7 @@ def _fill_dx(cache: Conv2dCache, dpixels: Array, plus: Array, dx: Array) -> None
     if algorithm == "depthwise":
         filters = _by_tap(cache.weight)
         for source in sources_in(cache):
-            source_filters = frozen(filters[list(source.tap_indices)])
+            source_filters = frozen(filters[source.tap_indices])
             depthwise.correlation(source, source_filters, no_bias, len(dx))(*arguments)
         return
     dense, groups = merged(cache.weight, cache.groups)

@@ -31,7 +31,6 @@ from minise.checks import Array
 from minise.ops.jit.compiler.compile import device_function, force_inlined, kernel
 from minise.ops.jit.convolution.epilogue import Correlation, apply_epilogue
 from minise.ops.jit.convolution.geometry import (
-    BLOCK_BYTES,
     MAX_CACHED_SIZES,
     MAX_PARTS,
     MIN_TASKS,
@@ -95,8 +94,7 @@ def _sizes(view: View, N: int, channels_last: Array) -> tuple[int, int, int]:
     ranges = -(-C // CHANNELS)
     pixel_bytes = -(-C // ranges) * item
     images = blocks_of(view, N, pixel_bytes).images
-    fits = BLOCK_BYTES // (view.packed_size(1)[1] * pixel_bytes) - view.packing.halo[0] - 1
-    rows = max(1, min(high, fits // view.packing.move[0] + 1))
+    rows = max(1, min(high, view.rows_that_fit(pixel_bytes)))
     if -(-N // images) * -(-high // rows) * ranges < MIN_TASKS:
         images, rows = 1, max(1, min(rows, -(-high * N * ranges // MIN_TASKS)))
     return images, rows, ranges

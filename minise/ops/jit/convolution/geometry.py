@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import chain
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -58,10 +59,10 @@ class View:
         """The packing and the grid as one tuple of integers, which parallel loops can take."""
         return tuple(chain(*self.packing, self.grid))
 
-    @property
-    def pixels(self) -> Array:
-        """The image pixels (taps, 2) that position (0, 0) reads: row and column of each tap."""
-        return frozen(self.taps * self.packing.step + self.packing.origin)
+    def rows_that_fit(self, pixel_bytes: int) -> int:
+        """Return the rows of positions whose packed image fits into BLOCK_BYTES; it may be < 1."""
+        packed_rows = BLOCK_BYTES // (self.packed_size(1)[1] * pixel_bytes)
+        return (packed_rows - self.packing.halo[0] - 1) // self.packing.move[0] + 1
 
     def packed_size(self, rows: int) -> Pair:
         """Return the rows and columns of the packed image for some rows of positions."""
@@ -161,13 +162,10 @@ def _merged(taps: Array, taps_per_row: int) -> int:
 @lru_cache(MAX_CACHED_SIZES)
 def blocks_of(view: View, N: int, pixel_bytes: int) -> Blocks:
     """Return the blocks of positions whose packed images and sums fit into cache."""
-    (high, wide), (down, _) = view.grid, view.packing.move
-    row_bytes = view.packed_size(1)[1] * pixel_bytes
-    positions = SUM_BYTES // (2 * VECTOR_BYTES)
-    fits = (BLOCK_BYTES // row_bytes - view.packing.halo[0] - 1) // down + 1
-    rows = max(1, min(high, fits, positions // wide))
+    (high, wide), positions = view.grid, SUM_BYTES // (2 * VECTOR_BYTES)
+    rows = max(1, min(high, view.rows_that_fit(pixel_bytes), positions // wide))
     images = 1
     if rows == high:
-        image_bytes = view.packed_size(rows)[0] * row_bytes
+        image_bytes = prod(view.packed_size(rows)) * pixel_bytes
         images = max(1, min(N, positions // (high * wide), BLOCK_BYTES // image_bytes))
     return Blocks(images, rows, -(-N // images) * -(-high // rows))

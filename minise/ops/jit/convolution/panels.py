@@ -35,11 +35,11 @@ class Matrices(NamedTuple):
     rows: int  # of all vectors of a group
 
 
-def forward_panels(weight: Array, groups: int, tap_indices: Array) -> Array:
+def forward_panels(weight: Array, groups: int) -> Array:
     """Return weight (K, C // groups, KH, KW) as panels of filters, for out.
 
     The panels have shape (groups, vectors, taps * C // groups, lanes): vectors of K // groups
-    filters, padded with zeros. tap_indices are all taps in order.
+    filters, padded with zeros.
     """
     K, C, KH, KW = weight.shape
     steps = _steps_of(C, KH * KW)
