@@ -68,39 +68,43 @@ def _progress(console: Console, interrupted: str) -> Iterator[Callable[[str], No
         raise Failure(interrupted, INTERRUPTED) from None
 
 
+@contextmanager
+def _comparison(console: Console) -> Iterator[Callable[[str], None]]:
+    """Show the progress of a comparison; if results disagree, the command fails with the reason."""
+    from minise.bench.peers import Disagreement
+
+    try:
+        with _progress(console, NOTHING_WRITTEN) as progress:
+            yield progress
+    except Disagreement as error:
+        raise Failure(str(error), FAILED) from error
+
+
 def _cpu(settings: CompareSettings) -> int:
     """Compare minise with PyTorch and other implementations."""
     from minise.bench.compare import compare, result_of
-    from minise.bench.peers import Disagreement
     from minise.bench.workloads import workloads_of
 
     console = Console()
     with misuse():
         settings.load_ops()
         workloads = workloads_of(settings)
-    try:
-        with _progress(console, NOTHING_WRITTEN) as progress:
-            comparison = compare(settings, workloads, progress)
-    except Disagreement as error:
-        raise Failure(str(error), FAILED) from error
+    with _comparison(console) as progress:
+        comparison = compare(settings, workloads, progress)
     show(console, result_of(comparison), settings)
     return 0
 
 
 def _shapes(settings: ShapesSettings) -> int:
     """Compare the convolutions of nets or of a list with PyTorch's."""
-    from minise.bench.peers import Disagreement
     from minise.bench.shape_tables import compared, groups_of, measure, result_of
 
     console = Console()
     with misuse():
         compared(settings).load_ops()
         groups = groups_of(settings)
-    try:
-        with _progress(console, NOTHING_WRITTEN) as progress:
-            shapes = measure(settings, groups, progress)
-    except Disagreement as error:
-        raise Failure(str(error), FAILED) from error
+    with _comparison(console) as progress:
+        shapes = measure(settings, groups, progress)
     show(console, result_of(shapes), settings)
     return 0
 
@@ -108,16 +112,12 @@ def _shapes(settings: ShapesSettings) -> int:
 def _overhead(settings: OverheadSettings) -> int:
     """Compare a net with SE blocks with the net without them."""
     from minise.bench.overhead import measure, prepare, result_of
-    from minise.bench.peers import Disagreement
 
     console = Console()
     with misuse():
         prepare(settings)
-    try:
-        with _progress(console, NOTHING_WRITTEN) as progress:
-            overhead = measure(settings, progress)
-    except Disagreement as error:
-        raise Failure(str(error), FAILED) from error
+    with _comparison(console) as progress:
+        overhead = measure(settings, progress)
     show(console, result_of(overhead), settings)
     return 0
 
