@@ -12,12 +12,14 @@ from pathlib import Path
 import numba
 import numpy as np
 import pytest
+from numba.core.codegen import JITCodeLibrary
 
 from minise.gradcheck.strategies.drawing import LAYOUTS
 from minise.ops import jit
 from minise.ops.backend import compile_seconds, on_compile
 from minise.ops.jit.compiler import compile as compiling
 from minise.ops.jit.compiler import file_lock
+from minise.ops.jit.compiler.linking import KernelCompiler
 from tests.ops.cases import CASES, direction, draw
 
 pytestmark = pytest.mark.skipif(
@@ -274,6 +276,36 @@ def test_a_kernel_compiles_once_for_each_dtype():
     counts = {kernel.__name__: len(set(kernel.signatures) - before[kernel]) for kernel in before}
     assert counts
     assert all(count <= 2 for count in counts.values()), counts
+
+
+@compiling.device_function
+def twice(number):
+    return number + number
+
+
+def test_a_kernel_is_optimised_once_with_all_that_it_calls(monkeypatch):
+    def fill(out):
+        for i in numba.prange(len(out)):
+            out[i] = twice(i)
+
+    optimise, optimised = JITCodeLibrary._optimize_final_module, []
+    monkeypatch.setattr(
+        JITCodeLibrary,
+        "_optimize_final_module",
+        lambda library: optimised.append(library.name) or optimise(library),
+    )
+    out = np.empty(5)
+    numba.njit(parallel=True, pipeline_class=KernelCompiler)(fill)(out)
+    assert out.tolist() == [0, 2, 4, 6, 8]
+    (name,) = set(optimised) - {"nrt"}  # Numba's runtime, compiled once in a process
+    assert "fill" in name
+    assert optimised.count(name) == 1
+    assert numba.njit(lambda number: twice(number))(2) == 4
+
+
+def test_python_cannot_call_a_device_function():
+    with pytest.raises(TypeError, match="got twice, which only kernels can call"):
+        twice(1)
 
 
 def test_the_seconds_of_compilation_are_counted_for_each_thread(monkeypatch):

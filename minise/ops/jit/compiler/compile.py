@@ -8,6 +8,7 @@ processor. If several processes need the same kernel, one compiles it and the ot
 """
 
 import atexit
+import gc
 import hashlib
 import os
 import pickle
@@ -30,6 +31,7 @@ from numba.core.registry import CPUDispatcher
 from minise.ops.jit.compiler import threads
 from minise.ops.jit.compiler.cache_folder import folder, read_checked, warn_once, write_checked
 from minise.ops.jit.compiler.file_lock import FileLock
+from minise.ops.jit.compiler.linking import KernelCompiler
 from minise.ops.protocol import Listener
 
 # Waiting OpenMP threads spin. With the default spin count, a training step on two cores takes ten
@@ -43,6 +45,7 @@ FIRST_TRAINING_KERNEL = "norm.forward"  # of the kernels that only training need
 LAST_TRAINING_KERNEL = "norm.backward"
 KERNELS: list[Any] = []  # all kernels of the package
 OPTIONS = dict(error_model="numpy", nogil=True)  # division by zero gives infinity, as in NumPy
+WITHOUT_WRAPPERS = dict(no_cpython_wrapper=True, no_cfunc_wrapper=True)  # for calls from Python
 
 ONLY_PRANGE = dict.fromkeys(  # only prange is parallel: a search for other loops takes time
     ("comprehension", "reduction", "inplace_binop", "setitem", "numpy", "stencil", "fusion"), False
@@ -63,7 +66,9 @@ _compiled: list[str] = []  # names of the kernels compiled in this process
 
 def kernel(function: Callable[..., Any]) -> Any:
     """Decorate a kernel: compile a function whose prange loops run in parallel, and cache it."""
-    dispatcher = numba.njit(parallel=ONLY_PRANGE, **OPTIONS)(function)
+    dispatcher = numba.njit(parallel=ONLY_PRANGE, pipeline_class=KernelCompiler, **OPTIONS)(
+        function
+    )
     if not numba.config.DISABLE_JIT:
         dispatcher._cache = DiskCache(function)
         dispatcher.__class__ = _UnstartedKernel
@@ -71,19 +76,22 @@ def kernel(function: Callable[..., Any]) -> Any:
     return dispatcher
 
 
-def device_function(function: Callable[..., Any]) -> Any:
+def device_function(function: Callable[..., Any], **options: Any) -> Any:
     """Decorate a function that kernels call: its code becomes part of theirs."""
-    return numba.njit(**OPTIONS)(function)
+    dispatcher = numba.njit(**OPTIONS, **WITHOUT_WRAPPERS, **options)(function)
+    if not numba.config.DISABLE_JIT:
+        dispatcher.__class__ = _DeviceFunction
+    return dispatcher
 
 
 def force_inlined(function: Callable[..., Any]) -> Any:
     """Decorate a short device function: LLVM inlines it, as a call costs more than its body."""
-    return numba.njit(forceinline=True, **OPTIONS)(function)
+    return device_function(function, forceinline=True)
 
 
 def inlined(function: Callable[..., Any]) -> Any:
     """Decorate a long function with one caller: Numba inlines it and never compiles it alone."""
-    return numba.njit(inline="always", **OPTIONS)(function)
+    return device_function(function, inline="always")
 
 
 @contextmanager
@@ -126,6 +134,16 @@ def compile_ahead() -> None:
         atexit.register(process.kill)
 
 
+class _DeviceFunction(CPUDispatcher):  # type: ignore[misc]
+    """A compiled device function."""
+
+    def __call__(self, *arguments: Any) -> Any:
+        raise TypeError(
+            f"expected a kernel, got {self.__name__}, which only kernels can call; decorate a "
+            "function that calls it by @kernel, or set NUMBA_DISABLE_JIT=1"
+        )
+
+
 class _Kernel(CPUDispatcher):  # type: ignore[misc]
     """A compiled kernel: calls are Numba's, without overhead."""
 
@@ -133,9 +151,13 @@ class _Kernel(CPUDispatcher):  # type: ignore[misc]
         """Load or compile the kernel, and release its file lock, also after an exception."""
         with global_compiler_lock:
             start, compiles = time.perf_counter(), _thread.compiles
+            collects = gc.isenabled()
+            gc.disable()  # a sixth of the time of a compilation: what it creates, it needs
             try:
                 return super().compile(sig)
             finally:
+                if collects:
+                    gc.enable()
                 _thread.compiles = compiles
                 self._cache.lock.release()
                 _thread.compile_seconds += time.perf_counter() - start
