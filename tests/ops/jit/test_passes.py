@@ -1,10 +1,14 @@
 """The passes of normalisations: vectors compute what the plain loops do, and touch nothing else."""
 
+from functools import cache
+
+import numba
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minise.ops.jit.compiler.compile import OPTIONS
 from minise.ops.jit.norm import NOTHING
 from minise.ops.jit.normalisation import passes
 from minise.ops.jit.normalisation.passes import MIN_BLOCKS, PIXELS_PER_BLOCK, blocks_of
@@ -23,6 +27,12 @@ SIZES = dict(
     rest=st.integers(0, 3),  # channels that do not fill a vector
     seed=SEEDS,
 )
+
+
+@cache
+def compiled(device_function):
+    """Return the device function, compiled so that Python can call it."""
+    return numba.njit(**OPTIONS)(getattr(device_function, "py_func", device_function))
 
 
 class Drawn:
@@ -62,8 +72,8 @@ def test_moments(dtype, level, **sizes):
     x = frozen(drawn.guards.array(drawn.integers(drawn.blocks) + dtype(level)))
     ours, (means, squares) = drawn.empty(*[x.shape[::2]] * 2)
     for block in range(len(x)):
-        passes.moments(block, x, *ours)
-        passes.moments_loops(x[block], 0, means[block], squares[block])
+        compiled(passes.moments)(block, x, *ours)
+        compiled(passes.moments_loops)(x[block], 0, means[block], squares[block])
     pixels, eps = x.shape[1], np.finfo(dtype).eps
     off = 0 if pixels & (pixels - 1) == 0 else eps * (abs(means) + 6)  # x is at most 6 from x[0]
     assert (abs(ours[0] - means) <= 2 * off).all()
@@ -85,9 +95,11 @@ def test_normalise(dtype, switch, relu, **sizes):
     shortcut = drawn.integers(drawn.blocks) if switch else drawn.nothing
     ours, (out,) = drawn.empty(drawn.blocks)
     for block in range(len(x)):
-        passes.normalise(block, x, mean, scale, shift, shortcut, relu, *ours)
+        compiled(passes.normalise)(block, x, mean, scale, shift, shortcut, relu, *ours)
         n, other = block // sizes["parts"], shortcut[block if switch else 0]
-        passes.normalise_loops(x[block], 0, mean, scale[n], shift[n], other, relu, out[block])
+        compiled(passes.normalise_loops)(
+            x[block], 0, mean, scale[n], shift[n], other, relu, out[block]
+        )
     drawn.check(ours, [out])
 
 
@@ -105,10 +117,10 @@ def test_sums(dtype, switch, with_g, **sizes):
     of_g = drawn.blocks if with_g else (1, 0, 0)
     ours, (sum_g, sum_gx, masked) = drawn.empty(*[x.shape[::2]] * 2, of_g)
     for block in range(len(x)):
-        passes.gradient_sums(block, dout, out, x, mean, *ours)
+        compiled(passes.gradient_sums)(block, dout, out, x, mean, *ours)
         arrays = dout[block], out[block if switch else 0], x[block]
         results = sum_g[block], sum_gx[block], masked[block if with_g else 0]
-        passes.gradient_sums_loops(*arrays, 0, mean, *results)
+        compiled(passes.gradient_sums_loops)(*arrays, 0, mean, *results)
     drawn.check(ours, [sum_g, sum_gx, masked])
 
 
@@ -125,9 +137,11 @@ def test_input_gradient(dtype, switch, **sizes):
     mean, slope = drawn.integers(drawn.channel), drawn.integers(drawn.channel)
     ours, (dx,) = drawn.empty(drawn.blocks)
     for block in range(len(x)):
-        passes.input_gradient(block, dout, out, x, scale, shift, mean, slope, *ours)
+        compiled(passes.input_gradient)(block, dout, out, x, scale, shift, mean, slope, *ours)
         n, arrays = block // sizes["parts"], (dout[block], out[block if switch else 0], x[block])
-        passes.input_gradient_loops(*arrays, 0, scale[n], shift[n], mean, slope, dx[block])
+        compiled(passes.input_gradient_loops)(
+            *arrays, 0, scale[n], shift[n], mean, slope, dx[block]
+        )
     drawn.check(ours, [dx])
 
 
