@@ -33,7 +33,7 @@ def run(**values):
     scope="module",
     params=[
         pytest.param({"start": False}, id="training"),
-        pytest.param({"what": ("forward",)}, id="inference and starts"),
+        pytest.param({"what": ("forward",)}, id="inference and starts", marks=pytest.mark.long),
         pytest.param({}, id="training and starts", marks=pytest.mark.long),
     ],
 )

@@ -313,7 +313,7 @@ def test_the_convolution_on_tensor_cores_compiles_without_spills(case, chip):
         assert (use.spilled, use.stack) == (0, 0), kernel
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("line", "wrong"),
     [
@@ -332,7 +332,7 @@ def test_a_bug_in_the_convolution_on_tensor_cores_is_detected(line, wrong):
     assert not relative_error(out, expected) < 1e-3
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     "barrier",
     [

@@ -82,7 +82,7 @@ def test_the_example_of_profile_runs(capsys):
     assert narrow(out)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_example_of_bench_se_overhead_runs(capsys):
     line = example("bench se-overhead", capsys).replace("--rounds 2", "--rounds 1")
     status, out, err = call(f"{line} --threads 1 --against torch --json figures.json", capsys)

@@ -16,10 +16,7 @@ from tests.ops.test_mistakes import pair
 
 CHECKS = 20  # per op and method: 2,300 checks over all ops and methods
 LONG_CHECKS = 2500  # in .ci/long: 260,000 checks of 750,000 gradients
-SEEDS_OF_MISTAKES = [
-    pytest.param(3, marks=pytest.mark.slow),
-    pytest.param(20, marks=pytest.mark.long),
-]
+SEEDS_OF_MISTAKES = 20
 METHODS = ("complex_step", "auto, branches", "auto", "directional, branches", "directional")
 SMOOTH = {"batch_norm2d", "softmax_cross_entropy", "tanh"}
 GATED = {"squeeze_excite", "se_block_tail"}
@@ -90,12 +87,12 @@ def same_gradients(forward, right, wrong, inputs):
     return all(a is b or abs(a - b).max() <= 4 * eps * abs(a).max() for a, b in pairs)
 
 
-@pytest.mark.parametrize("seeds", SEEDS_OF_MISTAKES)
-def test_every_mistake_is_caught_and_most_are_named(seeds):
+@pytest.mark.long
+def test_every_mistake_is_caught_and_most_are_named():
     """Each mistake is caught in every draw but the few in which it changes nothing."""
     right, hidden = 0, []
     for name, mistake in MISTAKES.items():
-        for seed in range(seeds):
+        for seed in range(SEEDS_OF_MISTAKES):
             forward, backward, wrong, inputs, rng = pair(mistake, seed)
             failures = check(forward, wrong, inputs, rng).wrong
             if not failures:
@@ -104,10 +101,10 @@ def test_every_mistake_is_caught_and_most_are_named(seeds):
                 continue
             right += failures[0].diagnosis.kind in mistake.kinds - {"unknown"}
     with_names = [mistake for mistake in MISTAKES.values() if mistake.kinds != {"unknown"}]
-    assert right >= 0.83 * seeds * len(with_names)
+    assert right >= 0.83 * SEEDS_OF_MISTAKES * len(with_names)
     assert len(with_names) >= 0.9 * len(MISTAKES)
-    assert len(hidden) <= 0.01 * seeds * len(MISTAKES)
-    assert max(Counter(hidden).values(), default=0) <= max(1, seeds / 4)
+    assert len(hidden) <= 0.01 * SEEDS_OF_MISTAKES * len(MISTAKES)
+    assert max(Counter(hidden).values(), default=0) <= max(1, SEEDS_OF_MISTAKES / 4)
 
 
 @pytest.mark.parametrize(

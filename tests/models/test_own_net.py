@@ -90,7 +90,7 @@ def test_a_variant_is_costed():
     assert macs["fc"] == 64 * 3
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_variant_is_walked():
     """The smallest variant: a 3x3 kernel, one unit with one inner channel, on 2x2 images."""
     net = se_resnet50(nn.Build(rng=0, se=nn.SE(4), dtype=np.float64), (1,), 1, 2, 3)

@@ -8,29 +8,16 @@ import re
 import socket
 
 import numpy as np
-import pytest
 
 from minise.walk import trace
 from minise.walk.cases import case
 from minise.walk.page import write_page
 from minise.walk.pages import write_pages
 from tests.browser import DESKTOP, PHONE, expect
-from tests.walk.pages import PAGES, walk_of
+from tests.walk.pages import PAGES, each_page, walk_of
 from tests.walk.students import RIGHT, module
 
 SE = "squeeze_excite.html"
-SAMPLE = {  # between them they have every kind of screen; the other pages in .ci/long
-    "batch_norm2d-evaluation", "block", "concat", "conv2d-strided", "linear",
-    "max_pool2d-overlapping", "softmax_cross_entropy", "squeeze_excite", "squeeze_excite-max",
-}  # fmt: skip
-each_page = pytest.mark.parametrize(
-    "page",
-    [
-        pytest.param(page, id=name, marks=[] if name in SAMPLE else pytest.mark.long)
-        for page in PAGES
-        for name in [page.file.removesuffix(".html")]
-    ],
-)
 
 
 def numbers(tab, selector):

@@ -10,7 +10,7 @@ from minise.walk.cases import case
 from minise.walk.live import Rerun, input_names
 from minise.walk.page import write_page
 from tests.browser import DESKTOP, expect
-from tests.walk.pages import PAGES, walk_of
+from tests.walk.pages import each_page, walk_of
 from tests.walk.students import RIGHT, module
 
 TOL = 1e-12  # relative to the largest number of an array: the page sums in another order
@@ -67,7 +67,7 @@ def assert_close(shown, expected, where):
     )
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.file.removesuffix(".html"))
+@each_page
 def test_every_step_follows_a_change_of_the_inputs(page, tabs):
     """Entry by entry the values of NumPy, for changed x, weights, dout, labels and masks."""
     walked, tab = walk_of(page.file), tabs(page.file)

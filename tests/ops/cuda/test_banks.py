@@ -22,7 +22,7 @@ SHAPES = {
 # runs for larger weights than these shapes have, with the device functions of excite_backward
 NOT_RECORDED = {"dense_layer_backward"}
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 
 def recorded(sizes, dtype, edit=lambda text: text):

@@ -226,7 +226,7 @@ def test_damaged_kernels_are_compiled_again(copied):
     rng = np.random.default_rng(1)
     (path,) = kernels_in(copied)
     content = path.read_bytes()
-    for _ in range(20):
+    for _ in range(5):
         path.write_bytes(damaged(content, rng))
         assert compiled(start(copied)) == 1
         assert path.read_bytes() != b""
@@ -342,7 +342,7 @@ print(*names)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_backward_pass_is_compiled_ahead(tmp_path):
     """Its slow kernels, for the types of training."""
     environment = {**os.environ, "MINISE_CACHE": str(tmp_path)}
