@@ -4,6 +4,8 @@ tests/ops/test_conv.py draws shapes of all kinds, for which the algorithm is nea
 the shapes here have other algorithms. test_winograd.py tests Winograd's.
 """
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,7 +15,7 @@ from minise.ops import jit, reference
 from minise.ops.jit.conv import merged, unmerged
 from minise.ops.jit.convolution.algorithm import algorithm_of, current_algorithm, merged_groups
 from minise.ops.jit.vector.layout import pixels_of
-from minise.ops.jit.vector.simd import lanes_of
+from minise.ops.jit.vector.simd import AS_LOOPS, lanes_of
 from tests.ops.cases import SEEDS, few
 from tests.ops.jit.backward_settings import check_settings
 from tests.ops.jit.guards import guarded
@@ -30,6 +32,7 @@ def exact():
 
 
 over_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+compiled = partial(pytest.param, marks=pytest.mark.skipif(AS_LOOPS, reason="slow as Python"))
 PAIRS = st.tuples(st.integers(1, 3), st.integers(1, 3))
 
 
@@ -85,7 +88,7 @@ def test_depthwise(dtype, vectors, more, N, size, kernel, bias, seed, **where):
 
 
 @over_dtypes
-@pytest.mark.parametrize("C", [300, 272])
+@pytest.mark.parametrize("C", [compiled(300), 272])
 def test_depthwise_of_many_channels(dtype, C):
     """Several ranges of channels, blocks of rows, and parts of dweight."""
     where = {"stride": (2, 1), "padding": (2, 3), "dilation": (2, 3), "groups": C}
@@ -96,10 +99,12 @@ def test_depthwise_of_many_channels(dtype, C):
 @pytest.mark.parametrize(
     ("C", "K", "size", "kernel", "where"),
     [
-        (600, 40, (7, 7), (3, 3), {"stride": (2, 2), "padding": (1, 1)}),  # weights in pieces
+        compiled(
+            600, 40, (7, 7), (3, 3), {"stride": (2, 2), "padding": (1, 1)}
+        ),  # weight in pieces
         (40, 330, (5, 6), (1, 1), {}),  # images together, filters split
-        (530, 270, (9, 9), (1, 1), {"stride": (2, 2)}),  # blocks of channels and filters
-        (3, 40, (70, 60), (7, 7), {"stride": (2, 2), "padding": (3, 3)}),  # several blocks of rows
+        compiled(530, 270, (9, 9), (1, 1), {"stride": (2, 2)}),  # blocks of channels and filters
+        compiled(3, 40, (70, 60), (7, 7), {"stride": (2, 2), "padding": (3, 3)}),  # blocks of rows
         (128, 128, (20, 20), (3, 3), {"stride": (2, 2), "padding": (1, 1), "groups": 32}),
         (240, 60, (11, 9), (1, 1), {"groups": 3}),
         (16, 24, (6, 30), (1, 7), {"padding": (0, 3)}),
