@@ -7,6 +7,7 @@ import pytest
 pytestmark = pytest.mark.slow
 WIDTHS = {"desktop": dict(width=1400, height=900), "phone": dict(width=390, height=800)}
 ROOMS = ("", "lessons", "pages", "walks", "api", "source")
+IN_LONG = {"api", "source", "desktop"}  # many pages of one kind: elsewhere only on a phone
 
 
 @pytest.fixture
@@ -31,8 +32,14 @@ def opened(browser, site):
     assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("room", ROOMS)
+@pytest.mark.parametrize(
+    ("room", "width"),
+    [
+        pytest.param(room, width, marks=pytest.mark.long if {room, width} <= IN_LONG else ())
+        for room in ROOMS
+        for width in WIDTHS
+    ],
+)
 def test_every_page_opens_without_a_network_and_without_sideways_scroll(room, width, opened, site):
     tab, wide = opened(width), []
     paths = sorted((site / room).glob("*.html") if not room else (site / room).rglob("*.html"))

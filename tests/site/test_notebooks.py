@@ -29,7 +29,11 @@ def test_every_lesson_has_a_notebook_with_a_badge_and_an_install_cell(site):
         assert "?file=" not in path.read_text()
 
 
-@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, id=path.stem, marks=pytest.mark.long) for path in LESSONS[:-1]]
+    + [pytest.param(LESSONS[-1], id=LESSONS[-1].stem)],
+)
 def test_a_notebook_runs(path, site, tmp_path):
     nbclient = pytest.importorskip("nbclient", reason="needs Jupyter: nbclient")
     nbformat = pytest.importorskip("nbformat", reason="needs nbformat: pip install -e '.[site]'")
