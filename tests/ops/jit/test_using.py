@@ -181,8 +181,9 @@ FULL_VECTORS = dict(N=1, C=LANES, H=5, W=6, K=2 * LANES, KH=3, KW=3)
         ({"KW": 5}, {}, np.float32, None),
         ({}, {"stride": (1, 2)}, np.float32, None),
         ({}, {"dilation": (2, 1)}, np.float32, None),
-        ({"C": 2 * LANES}, {"groups": 2}, np.float32, True),
-        ({"C": 4 * LANES}, {"groups": 2 * LANES}, np.float32, True),  # some groups are merged
+        ({"C": 2 * LANES}, {"groups": 2}, np.float32, False),
+        ({"C": 2 * LANES, "H": 32, "W": 32}, {"groups": 2}, np.float32, True),
+        ({"C": 4 * LANES, "H": 32, "W": 32}, {"groups": 2 * LANES}, np.float32, True),  # merged
         ({"K": LANES}, {"groups": LANES}, np.float32, None),
         ({}, {"padding": (1, 3)}, np.float32, None),
     ],

@@ -6,6 +6,7 @@ digit of float32. `algorithm_of` is the rule; users override "auto" by
 `jit.using(algorithm="direct")` or, on the command line, `--algorithm direct`.
 """
 
+import math
 from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any, get_args
@@ -20,6 +21,9 @@ from minise.ops.jit.vector.simd import lanes_of
 from minise.ops.protocol import Algorithm
 from minise.ops.reference.conv import Conv2dCache
 from minise.ops.shapes import kind_of
+
+# Below this size of a group, in filters x pixels of an image, "auto" does not choose winograd.
+MIN_GROUP_FOR_WINOGRAD = 4096
 
 ALGORITHMS = get_args(Algorithm)
 current_algorithm: ContextVar[str] = ContextVar("algorithm", default="auto")  # set by jit.using
@@ -45,7 +49,8 @@ def rule_of_auto() -> str:
     """Return a description of the rule of "auto" on this machine; `algorithm_of` is the rule."""
     return (
         "Winograd's for 3x3 filters at stride 1 in float32, where a group's channels and filters "
-        f"are multiples of {lanes_of(np.dtype(np.float32))}; else direct"
+        f"are multiples of {lanes_of(np.dtype(np.float32))}, except for groups with few filters "
+        "and pixels; else direct"
     )
 
 
@@ -54,7 +59,9 @@ def algorithm_of(cache: Conv2dCache) -> str:
 
     Depthwise filters have an algorithm of their own if channels fill a vector. Otherwise, "auto"
     chooses winograd in float32 wherever it applies: measured at 16 to 512 channels, it takes
-    a fifth to a half of the time of direct. In float64, which users choose for its precision,
+    a fifth to a half of the time of direct. The exception are groups whose transformed filters are
+    as large as their images: with 32 groups of 512 channels at 14 x 14, or of 1024 at 7 x 7, direct
+    takes 0.7 to 0.95 of winograd's time. In float64, which users choose for its precision,
     "auto" chooses direct. "winograd" chooses winograd in both dtypes, "direct" in neither.
     """
     x: Any = kind_of(cache.x)
@@ -69,8 +76,14 @@ def _algorithm_of(sizes: Conv2dCache, requested: str) -> str:
     weight = sizes.weight
     if depthwise_applies(weight, sizes.groups):
         return "depthwise"
-    preferred = requested == "winograd" or (requested == "auto" and weight.dtype.itemsize == 4)
+    preferred = requested == "winograd" or (requested == "auto" and _winograd_is_faster(sizes))
     return "winograd" if preferred and winograd_applies(sizes) else "direct"
+
+
+def _winograd_is_faster(sizes: Conv2dCache) -> bool:
+    groups, pixels = merged_groups(sizes.weight, sizes.groups), math.prod(sizes.x.shape[2:])
+    few = groups > 1 and sizes.weight.shape[0] // groups * pixels < MIN_GROUP_FOR_WINOGRAD
+    return sizes.weight.dtype.itemsize == 4 and not few
 
 
 def merged_groups(weight: Array, groups: int) -> int:

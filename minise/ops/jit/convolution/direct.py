@@ -35,13 +35,12 @@ from numba import prange
 from minise.checks import Array, Pair
 from minise.ops.jit.compiler.compile import device_function, inlined, kernel
 from minise.ops.jit.convolution.epilogue import Correlation, apply_epilogue
-from minise.ops.jit.convolution.geometry import MIN_TASKS, View, blocks_of
+from minise.ops.jit.convolution.geometry import MIN_TASKS, PIXEL_BYTES, View, blocks_of
 from minise.ops.jit.convolution.packing import grid_of, offsets_of, pack_block, runs_of
 from minise.ops.jit.vector.simd import VECTOR_BYTES, lanes_of
 from minise.ops.jit.vector.tile import MIN_ROWS, add_rows, zero
 
 PANEL_BYTES = 16 * 1024  # of two vectors of weights: half of the L1 cache
-PIXEL_BYTES = 256  # of the channels of all groups of a task: some cache lines
 STEPS = PANEL_BYTES // (2 * VECTOR_BYTES)  # weights of a filter that stay in the L1 cache
 
 

@@ -28,14 +28,14 @@ from numba import prange
 
 from minise.checks import Array
 from minise.ops.jit.compiler.compile import device_function, inlined, kernel
-from minise.ops.jit.convolution.geometry import MAX_PARTS, MIN_TASKS, View, blocks_of
+from minise.ops.jit.convolution.geometry import MAX_PARTS, MIN_TASKS, PIXEL_BYTES, View, blocks_of
 from minise.ops.jit.convolution.packing import offsets_of, pack_block, runs_of
 from minise.ops.jit.vector.memory import empty
 from minise.ops.jit.vector.simd import lanes_of, load, store
 from minise.ops.jit.vector.tile import ROWS, add_tile, copy, zero
 
 SUM_BYTES = 128 * 1024  # of a block of dweight: a quarter of the L2 cache of most processors
-FILTERS = 128  # per block
+FILTERS = 256  # per block
 
 
 class Split(NamedTuple):
@@ -85,7 +85,8 @@ def _split(C: int, K: int, groups: int, view: View, N: int, itemsize: int) -> tu
     channels = min(C, _part(C, max(lanes, SUM_BYTES // (tap_bytes * filters)), lanes))
     together = 1
     if channels >= C and filters >= K:
-        together = max(1, min(groups, SUM_BYTES // (tap_bytes * C * filters)))
+        per_task = max(groups // MIN_TASKS, PIXEL_BYTES // (C * itemsize))
+        together = max(1, min(groups, per_task, SUM_BYTES // (tap_bytes * C * filters)))
     blocks = blocks_of(view, N, together * channels * itemsize)
     tasks = -(-groups // together) * -(-K // filters) * -(-C // channels)
     parts = max(1, min(MAX_PARTS, blocks.total, -(-MIN_TASKS // tasks)))
