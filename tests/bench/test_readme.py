@@ -68,6 +68,18 @@ def workload_rows():
             yield row(f"[{name}](results/{name})", *cells, ", ".join(memory))
 
 
+def shape_rows():
+    """Return, for each convolution, minise's time and PyTorch's as a multiple, both passes."""
+    for content in RESULTS.values():
+        entries = [entry for entry in content.get("rows", ()) if "shape" in entry]
+        for passes in zip(entries[::2], entries[1::2], strict=True):
+            cells = [passes[0]["shape"], str(passes[0]["batch"])]
+            for entry in passes:
+                ratio, time = entry["ratio"], entry["contestants"]["minise"]["ms"]["median"]
+                cells += [f"{time:.3g}", f"{ratio['median']:.2f} ({ratio['lower']:.2f})"]
+            yield row(*cells)
+
+
 def checker_rows():
     """Return a row for each gradient checker."""
     for name, checker in CONTENTS["checkers.json"]["checkers"].items():
@@ -78,7 +90,10 @@ def checker_rows():
 
 
 LINES = README.splitlines()
-TABLES = {rows.__name__: [*rows()] for rows in (file_rows, step_rows, workload_rows, checker_rows)}
+TABLES = {
+    rows.__name__: [*rows()]
+    for rows in (file_rows, step_rows, workload_rows, shape_rows, checker_rows)
+}
 
 
 @pytest.mark.parametrize("rows", TABLES.values(), ids=TABLES)
