@@ -24,7 +24,7 @@ from minise.checks import Pair, check_divisor, check_integer
 from minise.ops import cost
 
 COMMAND = ShapesSettings.command
-TURN_SECONDS = 0.05  # of one pass of one convolution: some calls of the slowest
+TURN_SECONDS = 0.05  # of one pass of one convolution; at least one call
 BUILT_IN = (
     "3x3 64 @224; 3x3 128 @28; 3x3 256 @14; 3x3 512 @7; 7x7/2 3->64 @224; 3x3/2 3->64 @224; "
     "dw 32 @112; dw 512 @14; dw 60 @28; 1x7 128->160 @17; 1x3 192->224 @8; 1x1 64->256 @56; "

@@ -7,7 +7,7 @@ import pytest
 pytestmark = pytest.mark.slow
 WIDTHS = {"desktop": dict(width=1400, height=900), "phone": dict(width=390, height=800)}
 ROOMS = ("", "lessons", "pages", "walks", "api", "source")
-IN_LONG = {"api", "source", "desktop"}  # many pages of one kind: elsewhere only on a phone
+IN_LONG = {("api", "desktop"), ("source", "desktop")}  # many pages, of one kind
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def opened(browser, site):
 @pytest.mark.parametrize(
     ("room", "width"),
     [
-        pytest.param(room, width, marks=pytest.mark.long if {room, width} <= IN_LONG else ())
+        pytest.param(room, width, marks=pytest.mark.long if (room, width) in IN_LONG else ())
         for room in ROOMS
         for width in WIDTHS
     ],

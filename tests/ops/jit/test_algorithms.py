@@ -32,7 +32,7 @@ def exact():
 
 
 over_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
-compiled = partial(pytest.param, marks=pytest.mark.skipif(AS_LOOPS, reason="slow as Python"))
+slow_as_python = partial(pytest.param, marks=pytest.mark.skipif(AS_LOOPS, reason="slow as Python"))
 PAIRS = st.tuples(st.integers(1, 3), st.integers(1, 3))
 
 
@@ -88,7 +88,7 @@ def test_depthwise(dtype, vectors, more, N, size, kernel, bias, seed, **where):
 
 
 @over_dtypes
-@pytest.mark.parametrize("C", [compiled(300), 272])
+@pytest.mark.parametrize("C", [slow_as_python(300), 272])
 def test_depthwise_of_many_channels(dtype, C):
     """Several ranges of channels, blocks of rows, and parts of dweight."""
     where = {"stride": (2, 1), "padding": (2, 3), "dilation": (2, 3), "groups": C}
@@ -99,12 +99,13 @@ def test_depthwise_of_many_channels(dtype, C):
 @pytest.mark.parametrize(
     ("C", "K", "size", "kernel", "where"),
     [
-        compiled(
-            600, 40, (7, 7), (3, 3), {"stride": (2, 2), "padding": (1, 1)}
-        ),  # weight in pieces
+        # weights in pieces
+        slow_as_python(600, 40, (7, 7), (3, 3), {"stride": (2, 2), "padding": (1, 1)}),
         (40, 330, (5, 6), (1, 1), {}),  # images together, filters split
-        compiled(530, 270, (9, 9), (1, 1), {"stride": (2, 2)}),  # blocks of channels and filters
-        compiled(3, 40, (70, 60), (7, 7), {"stride": (2, 2), "padding": (3, 3)}),  # blocks of rows
+        # blocks of channels and filters
+        slow_as_python(530, 270, (9, 9), (1, 1), {"stride": (2, 2)}),
+        # several blocks of rows
+        slow_as_python(3, 40, (70, 60), (7, 7), {"stride": (2, 2), "padding": (3, 3)}),
         (128, 128, (20, 20), (3, 3), {"stride": (2, 2), "padding": (1, 1), "groups": 32}),
         (240, 60, (11, 9), (1, 1), {"groups": 3}),
         (16, 24, (6, 30), (1, 7), {"padding": (0, 3)}),

@@ -59,9 +59,9 @@ def algorithm_of(cache: Conv2dCache) -> str:
 
     Depthwise filters have an algorithm of their own if channels fill a vector. Otherwise, "auto"
     chooses winograd in float32 wherever it applies: measured at 16 to 512 channels, it takes
-    a fifth to a half of the time of direct. The exception are groups whose transformed filters are
-    as large as their images: with 32 groups of 512 channels at 14 x 14, or of 1024 at 7 x 7, direct
-    takes 0.7 to 0.95 of winograd's time. In float64, which users choose for its precision,
+    a fifth to a half of the time of direct. Exceptions are groups whose transformed filters are
+    about as large as their images: with 32 groups of 512 channels at 14 x 14, or of 1024 at 7 x 7,
+    direct takes 0.7 to 0.95 of winograd's time. In float64, which users choose for its precision,
     "auto" chooses direct. "winograd" chooses winograd in both dtypes, "direct" in neither.
     """
     x: Any = kind_of(cache.x)
@@ -81,6 +81,7 @@ def _algorithm_of(sizes: Conv2dCache, requested: str) -> str:
 
 
 def _winograd_is_faster(sizes: Conv2dCache) -> bool:
+    """Return True if "auto" prefers winograd, where it applies."""
     groups, pixels = merged_groups(sizes.weight, sizes.groups), math.prod(sizes.x.shape[2:])
     few = groups > 1 and sizes.weight.shape[0] // groups * pixels < MIN_GROUP_FOR_WINOGRAD
     return sizes.weight.dtype.itemsize == 4 and not few

@@ -77,8 +77,9 @@ def split_of(
 def _split(C: int, K: int, groups: int, view: View, N: int, itemsize: int) -> tuple[Split, int]:
     """Return the split of dweight for C channels and K filters per group, and the parts.
 
-    Blocks are as large as fits into cache, so that few of them read the same pixels. If these are
-    too few tasks, the positions are split into parts; if there are too few positions, the channels.
+    Blocks are as large as fits into cache, so that few of them read the same pixels. They have
+    several groups only as far as enough tasks remain, or cache lines need it. If these are too few
+    tasks, the positions are split into parts; if there are too few positions, the channels.
     """
     lanes, tap_bytes = lanes_of(np.dtype(f"f{itemsize}")), len(view.taps) * itemsize
     filters = _part(K, FILTERS, ROWS)

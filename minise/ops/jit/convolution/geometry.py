@@ -31,7 +31,7 @@ BLOCK_BYTES = 256 * 1024  # largest packed image of a block: half of the L2 cach
 SUM_BYTES = 16 * 1024  # largest sums of a block for two vectors of filters: half of the L1 cache
 MAX_PARTS = 16  # of a batch, for sums over the batch
 MIN_TASKS = 16  # of a parallel loop, if there are enough positions and channels
-PIXEL_BYTES = 128  # of the channels of the groups of a task, at least: two cache lines
+PIXEL_BYTES = 128  # of the channels of narrow groups that share a task: two cache lines
 
 
 class Packing(NamedTuple):
