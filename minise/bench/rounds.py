@@ -32,6 +32,16 @@ class Turn:
         known = [cores for cores in (self.before, self.during) if cores is not None]
         return max(known, default=None)
 
+    @property
+    def median_seconds(self) -> float:
+        """The median time of a run."""
+        return median(self.seconds)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the turn as a result file stores it; a short run has hundreds in a turn."""
+        runs = {"median_seconds": self.median_seconds, "runs": len(self.seconds)}
+        return {**runs, "before": self.before, "during": self.during}
+
 
 Round = Mapping[str, Turn]  # by subject, in the order of execution
 
@@ -122,7 +132,7 @@ def spread(values: Sequence[float]) -> Spread:
 
 def turn_medians(rounds: Sequence[Round], name: str) -> list[float]:
     """Return the median time of a run of a subject in seconds, for each round."""
-    return [median(turns_by_name[name].seconds) for turns_by_name in rounds]
+    return [turns_by_name[name].median_seconds for turns_by_name in rounds]
 
 
 def ms_spread(rounds: Sequence[Round], name: str) -> Spread:
@@ -168,8 +178,10 @@ def describe_load(other_cores: float | None) -> str:
 
 
 def rounds_json(rounds: Sequence[Round]) -> list[dict[str, Any]]:
-    """Return the rounds as a result file stores them."""
-    return [{name: vars(turn) for name, turn in turns_by_name.items()} for turns_by_name in rounds]
+    """Return the rounds as a result file stores them: of each turn, the median time of a run."""
+    return [
+        {name: turn.as_json() for name, turn in turns_by_name.items()} for turns_by_name in rounds
+    ]
 
 
 def _max_other_cores(turns_by_name: Round) -> float | None:

@@ -95,7 +95,7 @@ def test_its_json(comparison):
     (row,) = content["works"]
     assert row["contestants"]["minise"]["ratio_to_minise"]["median"] == 1
     assert len(row["rounds"]) == 2
-    assert row["rounds"][0]["minise"].keys() == {"seconds", "before", "during"}
+    assert row["rounds"][0]["minise"].keys() == {"median_seconds", "runs", "before", "during"}
     assert row["verdict"]
 
 

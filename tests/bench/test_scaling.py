@@ -74,7 +74,7 @@ def test_the_json_has_all_measurements():
     assert series["line"]["slope"] == pytest.approx(16)
     assert [point["batch"] for point in series["points"]] == [1, 2, 4]
     assert len(content["rounds"]) == 3
-    assert content["rounds"][1]["se_resnet8, batch 1"]["seconds"] == pytest.approx([0.042])
+    assert content["rounds"][1]["se_resnet8, batch 1"]["median_seconds"] == pytest.approx(0.042)
 
 
 def test_a_small_measurement(monkeypatch):
