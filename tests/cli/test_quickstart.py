@@ -21,7 +21,7 @@ def assert_passes(shown, folder):
     assert "Back end: reference (NumPy), because" in shown
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_its_settings_pass_85_percent_with_compiled_kernels(tmp_path, monkeypatch, capsys):
     """The same images, parameters and steps, several times as fast."""
     monkeypatch.chdir(tmp_path)

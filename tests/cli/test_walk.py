@@ -64,7 +64,7 @@ def test_a_file_of_ones_own_ops(capsys):
     assert "dv is not forward's gradient, see wrong.py:18: dv = ds * s" in err
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_net_with_a_files_ops_and_the_references(capsys):
     status, out, _ = call("walk block --shape 1 2 2 2 --ops right.py", capsys)
     assert status == 0

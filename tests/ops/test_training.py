@@ -63,7 +63,7 @@ def loss_curve(ops, perturbation=0):
     return np.array(losses)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_fifty_losses_equal_the_references():
     """Training amplifies rounding errors; runs with weights perturbed by eps measure how much.
 

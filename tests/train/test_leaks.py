@@ -66,7 +66,7 @@ def test_2000_steps_leak_nothing(ops):
     assert objects < STEPS / 10  # not even one object in ten steps
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_leak_is_noticed():
     grown, objects = growth("reference", leaks=True)
     assert grown > 4 * BOUND_BYTES

@@ -11,8 +11,11 @@ from minise.walk.cases import case
 from tests.walk.pages import PAGES, walk_of
 from tests.walk.students import RIGHT, module
 
+LARGEST = "block.html"  # its tape takes as long as all others
+FILES = [pytest.param(p.file, marks=pytest.mark.long if p.file == LARGEST else ()) for p in PAGES]
 
-@pytest.fixture(scope="module", params=[page.file for page in PAGES])
+
+@pytest.fixture(scope="module", params=FILES)
 def walked(request):
     return walk_of(request.param)
 

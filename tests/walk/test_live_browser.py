@@ -85,7 +85,9 @@ def test_every_step_follows_a_change_of_the_inputs(page, tabs):
         assert tab.evaluate(wrong) == []
 
 
-@pytest.mark.parametrize("name", ["net", "block", "se_block_tail"])
+@pytest.mark.parametrize(
+    "name", ["net", pytest.param("block", marks=pytest.mark.long), "se_block_tail"]
+)
 def test_a_change_is_on_the_screen_within_a_tenth_of_a_second(name, tabs):
     """The fastest of up to 30 changes on the first screen, a forward and a backward step."""
     times = tabs(f"{name}.html").evaluate(
@@ -172,7 +174,7 @@ class RouteOff(Rerun):
         ("batch_norm2d", "dcentred", "dcentred_var"),
         ("se_block_tail", "dx", "dx_gate"),
         ("net", "dx", "dx_scale"),
-        ("block", "dx", "db_add"),
+        pytest.param("block", "dx", "db_add", marks=pytest.mark.long),
     ],
 )
 def test_a_route_stays_off_and_every_later_step_follows(name, step, term, tabs):

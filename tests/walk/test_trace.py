@@ -229,6 +229,7 @@ def test_a_block_names_its_layers():
     assert {"z", "s", "ds", "dx_gate"} <= {step.name for step in walked.steps}
 
 
+@pytest.mark.slow
 def test_every_sum_of_gradients_of_a_fork_is_explained():
     """Two units: the gradient of the array between them is a sum, too."""
     build = nn.Build(rng=0, dtype=float)
@@ -353,6 +354,7 @@ def test_a_subject_that_is_neither_layer_nor_name_is_refused(subject, message):
         trace(subject, np.ones(3))
 
 
+@pytest.mark.slow
 def test_the_shape_that_is_tried_instead_is_small_enough():
     chosen = case("conv", (2, 4, 16, 16))
     with pytest.raises(ValueError, match="try") as caught:

@@ -221,7 +221,7 @@ def test_a_thousand_damages_are_seen(tmp_path):
         assert other == content or compiling.read_checked(path) is None
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_damaged_kernels_are_compiled_again(copied):
     rng = np.random.default_rng(1)
     (path,) = kernels_in(copied)
