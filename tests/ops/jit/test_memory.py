@@ -82,6 +82,23 @@ def test_cached_memory_is_bounded(used_bytes):
     assert (allocator.cached_bytes, allocator.used_bytes) == (0, used_bytes)
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="there is no /proc/self/statm")
+def test_released_memory_goes_back_to_the_operating_system():
+    """Also where memory allocated later is still in use, which the C library's heap would not."""
+
+    def resident_pages():
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1])
+
+    arrays = [np.copyto(array := empty((300_000,), np.uint8), 1) or array for _ in range(200)]
+    before = resident_pages()
+    del arrays[::2]
+    release()
+    freed = (before - resident_pages()) * os.sysconf("SC_PAGESIZE")
+    assert freed > 0.9 * 100 * 300_000
+    assert all((array == 1).all() for array in arrays)
+
+
 def test_many_threads(used_bytes):
     """Each thread writes its own number into each array, and must read it back."""
     wrong = []
@@ -115,11 +132,12 @@ def counts():
     return allocator.used_bytes
 
 
-def test_a_failed_request_leaves_the_counters_unchanged(used_bytes):
+@pytest.mark.parametrize("size", [1 << 60, 1 << 64])
+def test_a_failed_request_leaves_the_counters_unchanged(used_bytes, size):
     array = empty(BIG, np.float32)
     peak = memory._allocator.peak
-    with pytest.raises(MemoryError):
-        empty((1 << 60,), np.uint8)
+    with pytest.raises(MemoryError, match=f"{size + CACHE_LINE_BYTES:,} bytes"):
+        empty((size,), np.uint8)
     assert counts() == used_bytes + array.nbytes + CACHE_LINE_BYTES
     assert memory._allocator.peak == peak
 
@@ -149,7 +167,7 @@ def test_a_memory_error_at_any_allocation_of_a_step(used_bytes, monkeypatch):
 
     step()
     before = counts()
-    functions = {name: counted(getattr(np, name)) for name in ("empty", "asarray")}
+    functions = {name: counted(getattr(np, name)) for name in ("empty", "asarray", "frombuffer")}
     numpy = types.SimpleNamespace(dtype=np.dtype, uint8=np.uint8, **functions)
     monkeypatch.setattr(memory, "np", numpy)
     step()
@@ -202,12 +220,12 @@ def test_cached_memory_is_returned_before_an_array_is_refused(monkeypatch):
     allocator = memory._CachingAllocator()
     owner = types.SimpleNamespace()
 
-    def limited(size, dtype):
+    def limited(size):
         if allocator.used_bytes + allocator.cached_bytes + size > 1300:
             raise MemoryError(f"Unable to allocate {size}")
-        return np.empty(size, dtype)
+        return np.empty(size, np.uint8)
 
-    monkeypatch.setattr(memory, "np", types.SimpleNamespace(empty=limited, uint8=np.uint8))
+    monkeypatch.setattr(memory, "_mapped", limited)
     allocator.freed += [allocator.allocate(owner, 600) for _ in range(2)]
     assert allocator.allocate(owner, 300).size == 300
     assert (allocator.used_bytes, allocator.cached_bytes) == (300, 0)

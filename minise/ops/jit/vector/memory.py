@@ -10,9 +10,16 @@ the memory freed last comes first, as it may still be in the processor's cache. 
 memory together never exceed SLACK times the peak of used memory: beyond that, the sizes that were
 requested least recently are returned to the operating system, and all of it if an array of another
 size would not fit. Arrays begin at a cache line.
+
+Memory comes from the operating system itself. The heap of the C library returns freed memory only
+from its end, so that it would hold a tenth more than is used and cached: measured, 890 instead of
+844 MiB for a step of MobileNet on 16 images.
 """
 
+import errno
+import mmap
 from collections import deque
+from contextlib import suppress
 from math import prod
 from threading import Lock
 from typing import Any
@@ -24,6 +31,7 @@ from minise.ops.jit.compiler.threads import share_at_fork
 from minise.ops.jit.vector.simd import CACHE_LINE_BYTES
 
 MAX_UNPOOLED_BYTES = 64 * 1024  # up to here NumPy's own allocation costs less per call
+HUGE_PAGES_BYTES = 4 * 1024 * 1024  # from here on in huge pages, as in NumPy: fewer page faults
 SLACK = 1.25  # largest ratio of used and cached memory to the peak of used memory
 
 
@@ -56,10 +64,10 @@ class _CachingAllocator:
                 peak = max(self.peak, self.used_bytes + size)
                 self._drop(int(SLACK * peak) - self.used_bytes - size)
                 try:
-                    memory = np.empty(size, np.uint8)
+                    memory = _mapped(size)
                 except MemoryError:
                     self._drop(0)
-                    memory = np.empty(size, np.uint8)
+                    memory = _mapped(size)
             owner.memory = memory
             self.used_bytes += size
             if self.used_bytes > self.peak:
@@ -98,6 +106,28 @@ class _CachingAllocator:
                 self.cached_bytes -= size
             if not cached:
                 del self.cached[size]
+
+
+def _mapped(size: int) -> Array:
+    """Return memory that goes back to the operating system when it is freed.
+
+    Raises
+    ------
+    MemoryError
+        If there is not as much.
+    """
+    if not hasattr(mmap, "MAP_PRIVATE"):  # Windows
+        return np.empty(size, np.uint8)
+    try:
+        pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except (OSError, OverflowError) as error:
+        if isinstance(error, OSError) and error.errno != errno.ENOMEM:
+            raise
+        raise MemoryError(f"minise: no memory for an array of {size:,} bytes") from error
+    if size >= HUGE_PAGES_BYTES and hasattr(mmap, "MADV_HUGEPAGE"):
+        with suppress(OSError):  # a kernel without huge pages
+            pages.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(pages, np.uint8)
 
 
 class _Allocation:
