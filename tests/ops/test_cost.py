@@ -1,6 +1,7 @@
 """The back end of shapes: the reference's shapes, dtypes, errors, aliases and temporaries."""
 
 import tracemalloc
+import types
 
 import numpy as np
 import pytest
@@ -240,18 +241,17 @@ def test_a_layer_of_the_users_own_in_numpy():
 
 def test_the_caching_allocator_is_imitated():
     rng = np.random.default_rng(0)
-    allocator = memory._CachingAllocator()
-    ledger, living = CachingLedger(smallest=100, slack=memory.SLACK), []
+    region, ledger, living = memory.Region(10_000_000), CachingLedger(smallest=100), []
     for size in rng.choice([1000, 2000, 3000, 7000, 50_000], 300).tolist():
         if living and rng.random() < 0.5:
-            freed, array = living.pop(int(rng.integers(len(living))))
+            freed, owner = living.pop(int(rng.integers(len(living))))
             ledger.give(freed, True)
-            allocator.freed.append(array)
-        owner = type("Owner", (), {})()
-        living.append((size, allocator.allocate(owner, size)))
+            region.freed.append(owner.block)
+        living.append((size, types.SimpleNamespace()))
+        assert region.allocate(living[-1][1], size)
         ledger.take(size, True)
-        counts = allocator.used_bytes, allocator.peak, allocator.cached_bytes
-        assert (ledger.used, ledger.most_used, ledger.cached_bytes) == counts
+        assert (ledger.used, ledger.most_used) == (region.used_bytes, region.peak)
+        assert ledger.resident() == region.peak <= region.touched_bytes < 1.3 * region.peak
 
 
 CONVOLUTIONS = {  # channels, filters, kernel, settings
@@ -269,11 +269,11 @@ CONVOLUTIONS = {  # channels, filters, kernel, settings
 @pytest.mark.parametrize("name", CONVOLUTIONS)
 def test_workspaces_of_jit_are_those_of_its_allocator(name, monkeypatch):
     channels, filters, kernel, settings = CONVOLUTIONS[name]
-    allocator = memory._CachingAllocator()
-    sizes, allocate = [], allocator.allocate
-    monkeypatch.setattr(memory, "_allocator", allocator)
+    sizes, allocate = [], memory._region.allocate
     monkeypatch.setattr(
-        allocator, "allocate", lambda owner, size: (sizes.append(size), allocate(owner, size))[1]
+        memory._region,
+        "allocate",
+        lambda owner, size: (sizes.append(size), allocate(owner, size))[1],
     )
     size = 8 if name == "winograd of few tiles" else 32
     x = np.ones((8, channels, size, size), np.float32)
@@ -291,7 +291,7 @@ def test_workspaces_of_jit_are_those_of_its_allocator(name, monkeypatch):
 
 def counted(sizes):
     """Return the sizes that the allocator of jit is asked for, with its padding."""
-    return sorted(size + 64 for size in sizes if size > memory.MAX_UNPOOLED_BYTES)
+    return sorted(memory.padded(size) for size in sizes if size > memory.MAX_UNPOOLED_BYTES)
 
 
 def columns_of_cuda(x, weight, **settings):

@@ -186,9 +186,9 @@ def modelled(name: str) -> Shapes:
         return Shapes(Ledger(HEAP["reference"]))
     if name == "jit":
         from minise.ops.jit.convolution.workspace import workspace
-        from minise.ops.jit.vector.memory import MAX_UNPOOLED_BYTES, SLACK
+        from minise.ops.jit.vector.memory import MAX_UNPOOLED_BYTES
 
-        return Shapes(CachingLedger(MAX_UNPOOLED_BYTES, SLACK, HEAP["jit"]), workspace)
+        return Shapes(CachingLedger(MAX_UNPOOLED_BYTES, HEAP["jit"]), workspace)
     if name == "cuda":
         from minise.ops.cuda.workspace import workspace as cuda_workspace
 

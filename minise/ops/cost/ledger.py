@@ -65,54 +65,35 @@ class Ledger:
 
 
 class CachingLedger(Ledger):
-    """The bytes of the caching allocator of minise.ops.jit, which reuses memory by size.
+    """The bytes of the caching allocator of minise.ops.jit, which keeps all memory that it used.
 
     Parameters
     ----------
     smallest : int
         Pooled arrays of more bytes than this are from the allocator.
-    slack : float
-        Largest ratio of used and cached bytes to the peak of used bytes.
     heap : float
         Of other arrays, as in Ledger.
     """
 
-    def __init__(self, smallest: int, slack: float, heap: float = 1) -> None:
+    def __init__(self, smallest: int, heap: float = 1) -> None:
         super().__init__(heap)
-        self.smallest, self.slack = smallest, slack
-        self.cached: dict[int, int] = {}  # number of arrays by size, requested last at the end
+        self.smallest = smallest
         self.most_used = 0
 
     def take(self, size: int, pooled: bool) -> None:
-        """Count an array, from the cache if one of its size is cached."""
+        """Count an array, which takes cached memory first."""
         if pooled and size > self.smallest:
-            count = self.cached.pop(size, 0)
-            if count:
-                self.cached_bytes -= size
-            else:
-                self._drop(int(self.slack * max(self.most_used, self.used + size)) - size)
-            if count > 1:
-                self.cached[size] = count - 1
             self.used += size
             self.most_used = max(self.most_used, self.used)
+            self.cached_bytes = self.most_used - self.used
         super().take(size, pooled)
 
     def give(self, size: int, pooled: bool) -> None:
         """Count an array as freed; its memory is cached."""
         super().give(size, pooled)
         if pooled and size > self.smallest:
-            self.cached[size] = self.cached.get(size, 0) + 1
             self.used -= size
             self.cached_bytes += size
-
-    def _drop(self, most: int) -> None:
-        """Drop cached arrays until used and cached bytes are at most `most`."""
-        while self.cached and self.used + self.cached_bytes > most:
-            size = next(iter(self.cached))
-            self.cached_bytes -= size
-            self.cached[size] -= 1
-            if not self.cached[size]:
-                del self.cached[size]
 
 
 class Memory:

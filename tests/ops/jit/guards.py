@@ -18,26 +18,25 @@ NAN = 0xFF  # a byte: all bits set are NaN in every float dtype
 
 
 class Guarded:
-    """An allocator of arrays between bands of NaN; uninitialised arrays are full of NaN.
+    """A region of arrays between bands of NaN; uninitialised arrays are full of NaN.
 
-    It replaces the allocator of minise.ops.jit.vector.memory, so that `empty` returns such arrays.
+    It replaces the region of minise.ops.jit.vector.memory, so that `empty` returns such arrays.
     """
 
     def __init__(self):
         self.outer = []  # (memory with its bands, begin and size of the array in bytes)
-        self.freed = []  # memory that allocations have returned
+        self.freed = []  # blocks that allocations have returned
 
     def allocate(self, owner, size):
-        """Return memory full of NaN for an allocation, whose last cache line is not the array's."""
-        owner.memory = self._between(size, size - CACHE_LINE_BYTES)
-        return owner.memory
+        """Set the owner's block to `size` bytes, all of them NaN; its begin is relative."""
+        owner.block = self._between(size).ctypes.data - memory._pages.address, size
+        return True
 
     def array(self, values, order=None):
         """Return a copy of values between bands, contiguous in memory in the given axis order."""
         axes = tuple(range(values.ndim)) if order is None else order
         laid = np.ascontiguousarray(values.transpose(axes))
-        memory_of = self._between(laid.nbytes, laid.nbytes)
-        copy = memory_of.view(laid.dtype).reshape(laid.shape)
+        copy = self._between(laid.nbytes).view(laid.dtype).reshape(laid.shape)
         copy[...] = laid
         return copy.transpose(np.argsort(axes))
 
@@ -47,10 +46,10 @@ class Guarded:
             assert (outer[:begin] == NAN).all()
             assert (outer[begin + size :] == NAN).all()
 
-    def _between(self, size, used):
+    def _between(self, size):
         outer = np.full(size + 2 * BAND_BYTES + CACHE_LINE_BYTES, NAN, np.uint8)
         begin = BAND_BYTES + -outer.ctypes.data % CACHE_LINE_BYTES
-        self.outer.append((outer, begin, used))
+        self.outer.append((outer, begin, size))
         return outer[begin : begin + size]
 
 
@@ -59,8 +58,9 @@ def guarded():
     """Yield a Guarded that allocates all results and scratch memory; check its bands at the end."""
     guards = Guarded()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(memory, "_allocator", guards)
+        patch.setattr(memory, "_region", guards)
         patch.setattr(memory, "MAX_UNPOOLED_BYTES", -1)
+        patch.setattr(memory, "padded", int)  # so that a band follows the last byte
         if AS_LOOPS:
             patch.setattr(np, "empty", poisoned(np.empty))
         yield guards

@@ -4,6 +4,8 @@ import gc
 import os
 import random
 import signal
+import subprocess
+import sys
 import threading
 import types
 
@@ -17,9 +19,10 @@ from minise.ops.jit.vector import memory
 from minise.ops.jit.vector.memory import (
     CACHE_LINE_BYTES,
     MAX_UNPOOLED_BYTES,
-    SLACK,
+    Region,
     empty,
     empty_like,
+    padded,
     release,
 )
 
@@ -31,7 +34,7 @@ def used_bytes():
     """Empty the cache, and return the bytes in use by arrays of other tests."""
     gc.collect()
     release()
-    return memory._allocator.used_bytes
+    return memory._region.used_bytes
 
 
 def test_freed_memory_comes_back():
@@ -68,18 +71,75 @@ def test_small_and_empty_arrays(shape):
     assert array.dtype == np.float64
 
 
-def test_cached_memory_is_bounded(used_bytes):
-    """Arrays of 1000 different sizes never exceed SLACK times the peak of used memory."""
-    max_peak = used_bytes
-    for count in range(1000):
-        array = empty((MAX_UNPOOLED_BYTES + 100 * count,), np.uint8)
-        max_peak = max(max_peak, used_bytes + 2 * (array.nbytes + CACHE_LINE_BYTES))
-        allocator = memory._allocator
-        assert allocator.peak <= max_peak
-        assert allocator.cached_bytes + allocator.used_bytes <= SLACK * allocator.peak
-    del array
+def random_blocks(region, rng, steps=3000):
+    """Allocate and free blocks at random; yield the list of live ones after each step."""
+    living = []
+    for _ in range(steps):
+        if living and rng.random() < 0.5:
+            region.freed.append(living.pop(rng.randrange(len(living))).block)
+        else:
+            living.append(types.SimpleNamespace())
+            size = rng.choice([64, 128, 192, 640, 6400]) * rng.randrange(1, 9)
+            assert region.allocate(living[-1], size)
+        yield living
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_blocks_in_use_are_apart_and_free_ones_are_joined(seed):
+    region = Region(10_000_000)
+    for living in random_blocks(region, random.Random(seed)):
+        with region.lock:
+            region._count_freed()
+        used = [owner.block for owner in living]
+        ends = [0]
+        for begin, size in sorted([*used, *region.free]):
+            assert begin == ends[-1]
+            ends.append(begin + size)
+        assert ends[-1] == 10_000_000
+        starts = {begin for begin, _ in region.free}
+        assert starts.isdisjoint(begin + size for begin, size in region.free)
+        assert region.used_bytes == sum(size for _, size in used)
+
+
+def test_a_repeated_step_touches_no_new_memory():
+    """Nor does it touch much more than its peak."""
+    region = Region(10_000_000)
+    for _ in range(3):
+        *_, living = random_blocks(region, random.Random(0), 1000)
+        region.freed += [owner.block for owner in living]
+        assert region.touched_bytes < 1.3 * region.peak
+        touched = region.touched_bytes
+    assert touched == region.touched_bytes
+
+
+def test_an_array_that_does_not_fit_is_left_to_numpy(monkeypatch):
+    region = Region(4 * MAX_UNPOOLED_BYTES)
+    monkeypatch.setattr(memory, "_region", region)
+    arrays = [empty(BIG, np.float32) for _ in range(6)]
+    for number, array in enumerate(arrays):
+        array[...] = number
+    assert region.used_bytes == 3 * padded(arrays[0].nbytes)
+    assert [array[0] for array in arrays] == list(range(6))
+    del arrays, array
+    with region.lock:
+        region._count_freed()
+    assert region.used_bytes == 0
+
+
+def test_without_a_region_all_arrays_are_numpys(monkeypatch):
+    monkeypatch.setattr(memory, "_region", Region(0))
+    assert (empty_like(np.zeros((300, 400))) + 1).shape == (300, 400)
     release()
-    assert (allocator.cached_bytes, allocator.used_bytes) == (0, used_bytes)
+
+
+def test_a_limit_of_the_address_space_gives_a_smaller_region():
+    """As `ulimit -v` sets it; half of the limit remains for other memory."""
+    program = (
+        "import resource; resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30));"
+        "from minise.ops.jit.vector import memory; print(memory._pages.size)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert 0 < int(done.stdout) < 4 << 30, done.stderr
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="there is no /proc/self/statm")
@@ -118,28 +178,26 @@ def test_many_threads(used_bytes):
         thread.join()
     assert not wrong
     release()
-    assert memory._allocator.used_bytes == used_bytes
+    assert memory._region.used_bytes == used_bytes
 
 
 def counts():
-    """Return the bytes in use; assert that the cached bytes are those of the cached arrays."""
-    allocator = memory._allocator
-    with allocator.lock:
-        allocator._count_freed()
-    assert allocator.cached_bytes == sum(size * len(a) for size, a in allocator.cached.items())
-    assert all(array.size == size for size, arrays in allocator.cached.items() for array in arrays)
-    assert not allocator.lock.locked()
-    return allocator.used_bytes
+    """Return the bytes in use; assert that they are those of no free block."""
+    region = memory._region
+    with region.lock:
+        region._count_freed()
+    assert region.used_bytes == memory._pages.size - sum(size for _, size in region.free)
+    assert not region.lock.locked()
+    return region.used_bytes
 
 
-@pytest.mark.parametrize("size", [1 << 60, 1 << 64])
-def test_a_failed_request_leaves_the_counters_unchanged(used_bytes, size):
+def test_a_failed_request_leaves_the_counters_unchanged(used_bytes):
     array = empty(BIG, np.float32)
-    peak = memory._allocator.peak
-    with pytest.raises(MemoryError, match=f"{size + CACHE_LINE_BYTES:,} bytes"):
-        empty((size,), np.uint8)
-    assert counts() == used_bytes + array.nbytes + CACHE_LINE_BYTES
-    assert memory._allocator.peak == peak
+    peak = memory._region.peak
+    with pytest.raises(MemoryError):
+        empty((1 << 60,), np.uint8)
+    assert counts() == used_bytes + padded(array.nbytes)
+    assert memory._region.peak == peak
 
 
 @pytest.mark.skipif("NUMBA_DISABLE_JIT" in os.environ, reason="a step takes minutes as Python")
@@ -167,7 +225,7 @@ def test_a_memory_error_at_any_allocation_of_a_step(used_bytes, monkeypatch):
 
     step()
     before = counts()
-    functions = {name: counted(getattr(np, name)) for name in ("empty", "asarray", "frombuffer")}
+    functions = {name: counted(getattr(np, name)) for name in ("empty", "asarray")}
     numpy = types.SimpleNamespace(dtype=np.dtype, uint8=np.uint8, **functions)
     monkeypatch.setattr(memory, "np", numpy)
     step()
@@ -208,27 +266,8 @@ def test_interruptions_leave_the_counters_exact(used_bytes):
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, handler)
-    sizes = [array.nbytes + CACHE_LINE_BYTES for array in arrays]
+    sizes = [padded(array.nbytes) for array in arrays]
     assert counts() == used_bytes + sum(sizes)
     del arrays
     release()
-    assert (counts(), memory._allocator.cached_bytes) == (used_bytes, 0)
-
-
-def test_cached_memory_is_returned_before_an_array_is_refused(monkeypatch):
-    """A MemoryError while memory of other sizes is cached: the second attempt has it."""
-    allocator = memory._CachingAllocator()
-    owner = types.SimpleNamespace()
-
-    def limited(size):
-        if allocator.used_bytes + allocator.cached_bytes + size > 1300:
-            raise MemoryError(f"Unable to allocate {size}")
-        return np.empty(size, np.uint8)
-
-    monkeypatch.setattr(memory, "_mapped", limited)
-    allocator.freed += [allocator.allocate(owner, 600) for _ in range(2)]
-    assert allocator.allocate(owner, 300).size == 300
-    assert (allocator.used_bytes, allocator.cached_bytes) == (300, 0)
-    with pytest.raises(MemoryError, match="Unable to allocate 1100"):
-        allocator.allocate(owner, 1100)
-    assert (allocator.used_bytes, allocator.cached_bytes) == (300, 0)
+    assert counts() == used_bytes
