@@ -37,7 +37,7 @@ from minise.ops.jit.convolution.geometry import (
     View,
     blocks_of,
 )
-from minise.ops.jit.convolution.packing import grid_of, offsets_of, pack_block, packed_size
+from minise.ops.jit.convolution.packing import grid_of, pack_block, packed_size, packed_windows
 from minise.ops.jit.vector.layout import frozen
 from minise.ops.jit.vector.simd import filled, fma, lanes_of, load, store
 from minise.ops.jit.vector.tile import zero
@@ -71,7 +71,7 @@ def weight_gradient(x: Array, dout: Array, view: View) -> Array:
     blocks = -(-N // sizes[0]) * -(-view.grid[0] // sizes[1])
     parts = np.empty((min(MAX_PARTS, blocks), taps, C), x.dtype)
     dweight = np.empty((taps, C), x.dtype)
-    _products(x, dout, view.layout, _lattice(view)[0], sizes, parts, dweight)
+    _products(x, dout, view.layout, view.taps, sizes, parts, dweight)
     return dweight
 
 
@@ -219,7 +219,7 @@ def _store_four(s0, s1, s2, s3, out, to, step):
 
 
 @kernel
-def _products(x, dout, layout, lattice, sizes, parts, dweight):
+def _products(x, dout, layout, taps, sizes, parts, dweight):
     """Compute the sum of pixels times dout for each part, then add the parts in order."""
     (images, rows, ranges), (high, wide) = sizes, grid_of(layout)
     (N, _, _, C), lanes, stacks = dout.shape, lanes_of(x.dtype), -(-high // rows)
@@ -229,16 +229,15 @@ def _products(x, dout, layout, lattice, sizes, parts, dweight):
         width, douts = last - first, dout.reshape(-1)
         total = np.zeros((len(dweight), width), x.dtype)
         sums = np.zeros(len(dweight) * -(-width // lanes) * lanes, x.dtype)
-        runs, _ = _runs(lattice, layout, width)
         for block in range(part * blocks // len(parts), (part + 1) * blocks // len(parts)):
             n, top = block // stacks * images, block % stacks * rows
             count, bottom = min(images, N - n), min(high, top + rows)
-            packed = pack_block(x, n, count, top, bottom, first, width, layout, dweight)
-            offsets = offsets_of(count, bottom - top, layout, width)
+            block_of_x = x, n, count, top, bottom, first, width, layout, taps
+            pixels, offsets, runs = packed_windows(*block_of_x, 1)
             at, positions = (n * high + top) * wide * C + first, count * (bottom - top) * wide
             for m in range(0, positions, TERMS):
                 some = offsets[m : min(m + TERMS, positions)]
-                _add_products(packed, some, runs, douts, at + m * C, C, width, sums)
+                _add_products(pixels, some, runs, douts, at + m * C, C, width, sums)
                 _add_sums(sums, total)
         parts[part, :, first:last] = total
     for t in prange(len(dweight)):
@@ -250,35 +249,35 @@ def _products(x, dout, layout, lattice, sizes, parts, dweight):
 
 
 @device_function
-def _add_products(packed, offsets, runs, douts, at, C, width, sums):
+def _add_products(pixels, offsets, runs, douts, at, C, width, sums):
     """Add the products of a block of positions to sums (taps, vectors of channels)."""
     lanes = lanes_of(sums.dtype)
     stride, four = -(-width // lanes) * lanes, len(offsets) - len(offsets) % TOGETHER
     for m in range(0, four, TOGETHER):
         for i in range(0, width, lanes):
             c = min(i, width - lanes)
-            _add_four(packed, offsets, m, c, runs, douts, at + m * C + c, C, sums, i, stride)
+            _add_four(pixels, offsets, m, c, runs, douts, at + m * C + c, C, sums, i, stride)
     for m in range(four, len(offsets)):
         for i in range(0, width, lanes):
             c, to = min(i, width - lanes), i
             d = load(douts, at + m * C + c)
             for t in range(len(runs)):
-                pixel = load(packed, offsets[m] + runs[t] + c)
+                pixel = load(pixels, offsets[m] + runs[t] + c)
                 store(fma(pixel, d, load(sums, to)), sums, to)
                 to += stride
 
 
 @device_function
-def _add_four(packed, offsets, m, c, runs, douts, at, C, sums, to, stride):
+def _add_four(pixels, offsets, m, c, runs, douts, at, C, sums, to, stride):
     """Add the products of four adjacent positions, for a vector of channels."""
     d0, d1 = load(douts, at), load(douts, at + C)
     d2, d3 = load(douts, at + 2 * C), load(douts, at + 3 * C)
     p0, p1, p2, p3 = offsets[m] + c, offsets[m + 1] + c, offsets[m + 2] + c, offsets[m + 3] + c
     for t in range(len(runs)):
         run = runs[t]
-        a = fma(load(packed, p0 + run), d0, load(sums, to))
-        b = load(packed, p1 + run) * d1
-        a, b = fma(load(packed, p2 + run), d2, a), fma(load(packed, p3 + run), d3, b)
+        a = fma(load(pixels, p0 + run), d0, load(sums, to))
+        b = load(pixels, p1 + run) * d1
+        a, b = fma(load(pixels, p2 + run), d2, a), fma(load(pixels, p3 + run), d3, b)
         store(a + b, sums, to)
         to += stride
 

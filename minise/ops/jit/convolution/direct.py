@@ -8,9 +8,11 @@ memory, because all windows have the same offsets from tap to tap. Along a row o
 are adjacent in memory, so that they form one run of KW * C elements, also with few channels.
 
 The work is split into tasks: a block of positions (some images, or some rows of one), and a range
-of filters if there are few blocks. A task
+of filters if there are few blocks. Each range packs its pixels once more, so blocks become smaller
+first, down to MIN_POSITIONS. A task
 
-    packs the pixels that its windows read, with zeros beyond the edge     in the L2 cache
+    packs the pixels that its windows read, with zeros beyond the edge;
+    if no window reaches beyond it, reads the images themselves            in the L2 cache
     for each two vectors of filters:
         for each PANEL_BYTES of their weights (panels.py)                  in the L1 cache
             adds the products for all positions to the sums                in the L1 cache
@@ -28,6 +30,7 @@ Results are bit-identical for any number of threads: a task writes its own part 
 """
 
 from functools import partial
+from math import prod
 
 import numpy as np
 from numba import prange
@@ -35,12 +38,13 @@ from numba import prange
 from minise.checks import Array, Pair
 from minise.ops.jit.compiler.compile import device_function, inlined, kernel
 from minise.ops.jit.convolution.epilogue import Correlation, apply_epilogue
-from minise.ops.jit.convolution.geometry import MIN_TASKS, PIXEL_BYTES, View, blocks_of
-from minise.ops.jit.convolution.packing import grid_of, offsets_of, pack_block, runs_of
+from minise.ops.jit.convolution.geometry import MIN_TASKS, PIXEL_BYTES, Blocks, View, blocks_of
+from minise.ops.jit.convolution.packing import grid_of, windows_of_block
 from minise.ops.jit.vector.simd import VECTOR_BYTES, lanes_of
 from minise.ops.jit.vector.tile import MIN_ROWS, add_rows, zero
 
 PANEL_BYTES = 16 * 1024  # of two vectors of weights: half of the L1 cache
+MIN_POSITIONS = 64  # of a block, if there are as many
 STEPS = PANEL_BYTES // (2 * VECTOR_BYTES)  # weights of a filter that stay in the L1 cache
 
 
@@ -58,11 +62,19 @@ def correlation(
     group_bytes = C * panels.itemsize
     together, pairs = max(1, min(groups, PIXEL_BYTES // group_bytes)), -(-vectors // 2)
     blocks = blocks_of(view, N, together * group_bytes)
-    splits = -(-MIN_TASKS // max(1, blocks.total))  # of the filters, so that there are enough tasks
+    images, total = _images_per_block(blocks, N, prod(view.grid))
+    splits = -(-MIN_TASKS // max(1, total))  # of the filters, so that there are enough tasks
     pairs_per_task = min(together * pairs, max(2, -(-groups * pairs // splits)))
-    sizes = blocks.images, blocks.rows, pairs_per_task, first_tap * C, len(view.taps) * C
+    sizes = images, blocks.rows, pairs_per_task, first_tap * C, len(view.taps) * C
     placement = *view.first, *view.spacing
     return partial(_correlate, view.layout, placement, view.taps, view.merged, sizes, panels, bias)
+
+
+def _images_per_block(blocks: Blocks, N: int, positions: int) -> Pair:
+    """Return the images of a block, few if that makes more tasks, and the number of blocks."""
+    fewest = max(-(-N // MIN_TASKS), -(-MIN_POSITIONS // max(1, positions)))
+    images = min(blocks.images, fewest)
+    return images, blocks.total if blocks.images == 1 else -(-N // images)
 
 
 @kernel
@@ -92,9 +104,9 @@ def _correlate_block(span, layout, placement, taps, merged, steps, panels, sourc
     (_, H, W, channels), columns = out.shape, grid_of(layout)[1]
     C, K, pairs = source.shape[3] // groups, channels // groups, -(-vectors // 2)
     lowest, width = begin // pairs, (-(-last // pairs) - begin // pairs) * C
-    packed = pack_block(source, n, images, top, bottom, lowest * C, width, layout, taps)
-    offsets = offsets_of(images, bottom - top, layout, width)
-    runs = runs_of(taps, merged if width == C else 1, layout, width)
+    block, together = (source, n, images, top, bottom), merged if width == C else 1
+    sizes = lowest * C, width, layout, taps, together
+    pixels, offsets, runs = windows_of_block(*block, *sizes)
     positions, flat = images * (bottom - top) * columns, out.reshape(-1)
     sums = np.empty(len(offsets) * 2 * lanes, out.dtype)
     complete = 0 < T <= STEPS and positions >= MIN_ROWS and placement[2] == placement[3] == 1
@@ -107,7 +119,7 @@ def _correlate_block(span, layout, placement, taps, merged, steps, panels, sourc
             target, at, row = flat, (n * H + top) * W * channels + k, channels
         elif T == 0:
             zero(sums, 0, positions * two * lanes)
-        left = packed, (g - lowest) * C, offsets, positions, runs, T // max(1, len(runs))
+        left = pixels, (g - lowest) * C, offsets, positions, runs, T // max(1, len(runs))
         b = ((g * vectors + v) * all_steps + first) * lanes
         right = panels.reshape(-1), b, all_steps * lanes, two
         _multiply(*left, *right, target, at, row)
@@ -117,7 +129,7 @@ def _correlate_block(span, layout, placement, taps, merged, steps, panels, sourc
 
 @device_function
 def _multiply(
-    packed, first, offsets, positions, runs, count, weights, b, panel, two, target, at, row
+    pixels, first, offsets, positions, runs, count, weights, b, panel, two, target, at, row
 ):
     """Set target to the products of all positions and two (or one) vectors of filters."""
     lanes, together = lanes_of(target.dtype), max(1, STEPS // max(1, count))
@@ -126,7 +138,7 @@ def _multiply(
         here = runs[run : run + together]
         for piece in range(pieces):
             s, after = piece * count // pieces, (piece + 1) * count // pieces
-            left = packed, first + s, offsets, positions, here, after - s
+            left = pixels, first + s, offsets, positions, here, after - s
             right = weights, b + (run * count + s) * lanes, panel, two
             add_rows(*left, *right, run + piece == 0, target, at, row)
 

@@ -29,7 +29,7 @@ from numba import prange
 from minise.checks import Array
 from minise.ops.jit.compiler.compile import device_function, inlined, kernel
 from minise.ops.jit.convolution.geometry import MAX_PARTS, MIN_TASKS, PIXEL_BYTES, View, blocks_of
-from minise.ops.jit.convolution.packing import offsets_of, pack_block, runs_of
+from minise.ops.jit.convolution.packing import packed_windows
 from minise.ops.jit.vector.memory import empty
 from minise.ops.jit.vector.simd import lanes_of, load, store
 from minise.ops.jit.vector.tile import ROWS, add_tile, copy, zero
@@ -155,29 +155,29 @@ def _add_positions(part, block, x, dout, layout, taps, sizes, sums):
     for step in range(part * blocks // len(sums), (part + 1) * blocks // len(sums)):
         n, top = step // stacks * images, step % stacks * rows
         more, bottom = min(images, N - n), min(OH, top + rows)
-        packed = pack_block(x, n, more, top, bottom, g0 * C + c, pitch, layout, taps)
-        offsets = offsets_of(more, bottom - top, layout, pitch)
-        runs, positions = runs_of(taps, merged, layout, pitch), more * (bottom - top) * OW
+        here = x, n, more, top, bottom, g0 * C + c, pitch, layout, taps, merged
+        pixels, offsets, runs = packed_windows(*here)
+        positions = more * (bottom - top) * OW
         for g in range(together):
             at = (n * OH + top) * OW * dout.shape[3] + (g0 + g) * K + k
             _copy_panels(dout, at, positions, count, left)
             product = left, positions, count, right, total, g * filters * width, width
-            _add_products(packed, g * C, offsets, runs, merged * channels, *product)
+            _add_products(pixels, g * C, offsets, runs, merged * channels, *product)
 
 
 @device_function
 def _add_products(
-    packed, first, offsets, runs, count, left, positions, filters, right, total, to, width
+    pixels, first, offsets, runs, count, left, positions, filters, right, total, to, width
 ):
     """Add the products of all filters and all runs of a block of positions to its sums."""
-    lanes, start, column = lanes_of(packed.dtype), np.zeros(1, np.intp), to
+    lanes, start, column = lanes_of(pixels.dtype), np.zeros(1, np.intp), to
     for r in range(len(runs)):
         for t in range(0, count, 2 * lanes):
             two = min(2, -(-(count - t) // lanes))
             at, b_step = runs[r] + first + t, two * lanes
             for m in range(positions):
                 for v in range(0, b_step, lanes):
-                    store(load(packed, offsets[m] + at + v), right, m * b_step + v)
+                    store(load(pixels, offsets[m] + at + v), right, m * b_step + v)
             for k in range(0, filters, ROWS):
                 a, b = (left, k * positions, 1, ROWS), (right, 0, b_step, lanes, two)
                 add_tile(*a, start, positions, *b, total, column + k * width, width)

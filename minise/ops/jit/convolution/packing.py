@@ -1,8 +1,9 @@
 """Pack zero-padded blocks of an image into cache, as the convolution kernels read them.
 
 `pack_rows` packs some rows of one image. `pack_block` packs all pixels that a block of positions
-reads; `offsets_of` and `runs_of` return where a window and its taps are in them. layout is that of
-a View (geometry.py).
+reads; `packed_windows` also returns where the windows are in them, and `windows_of_block` needs no
+copy if no window reaches beyond an edge, as with 1 x 1 filters. layout is that of a View
+(geometry.py).
 """
 
 import numpy as np
@@ -16,7 +17,7 @@ from minise.ops.jit.vector.simd import (
     prefetch_write,
     store,
 )
-from minise.ops.jit.vector.tile import ROWS, copy, zero
+from minise.ops.jit.vector.tile import MIN_ROWS, copy, zero
 
 
 @device_function
@@ -100,32 +101,65 @@ def pack_block(source, n, images, top, bottom, first, count, layout, taps):
 
 
 @device_function
-def offsets_of(images, rows, layout, channels):
-    """Return the offset of each position of a block in its packed pixels, and some more of 0."""
-    (high, wide), (down, right), columns = (
-        packed_size(rows, layout),
-        layout[4:6],
-        grid_of(layout)[1],
-    )
-    count = images * rows * columns
-    offsets = np.zeros(-(-count // ROWS) * ROWS, np.intp)
+def packed_windows(source, n, images, top, bottom, first, count, layout, taps, merged):
+    """Return the packed pixels that a block of positions reads, and where its windows are in them.
+
+    These are the offset of each position's window in the pixels, and that of each run of `merged`
+    taps in a window.
+    """
+    pixels = pack_block(source, n, images, top, bottom, first, count, layout, taps)
+    rows, wide = packed_size(bottom - top, layout)
+    grid, (down, right), row = (images, bottom - top, grid_of(layout)[1]), layout[4:6], wide * count
+    offsets = offsets_of(0, grid, (rows * row, down * row, right * count))
+    return pixels, offsets, runs_of(taps, merged, row, count)
+
+
+@device_function
+def windows_of_block(source, n, images, top, bottom, first, count, layout, taps, merged):
+    """Return what `packed_windows` does, but without a copy if no window reaches beyond an edge.
+
+    Then the pixels are those of the images themselves. A run must be adjacent in them, too.
+    """
+    (_, H, W, channels), (step, side), (down, right) = source.shape, layout[2:4], layout[4:6]
+    row, column = step * W * channels, side * channels
+    if not _inside(layout, H, W) or (merged > 1 and column != count):
+        return packed_windows(source, n, images, top, bottom, first, count, layout, taps, merged)
+    begin = ((n * H + layout[0] + top * down * step) * W + layout[1]) * channels + first
+    grid = images, bottom - top, grid_of(layout)[1]
+    offsets = offsets_of(begin, grid, (H * W * channels, down * row, right * column))
+    return source.reshape(-1), offsets, runs_of(taps, merged, row, column)
+
+
+@device_function
+def _inside(layout, H, W):
+    """Return True if all windows of images of H x W are inside of them."""
+    high, wide = packed_size(layout[8], layout)
+    below, beyond = layout[0] + (high - 1) * layout[2], layout[1] + (wide - 1) * layout[3]
+    return layout[0] >= 0 and layout[1] >= 0 and below < H and beyond < W
+
+
+@device_function
+def offsets_of(begin, grid, strides):
+    """Return the offset of each position of a grid (images, rows, columns), and some more of 0."""
+    images, rows, columns = grid
+    offsets = np.zeros(images * rows * columns + MIN_ROWS - 1, np.intp)
     m = 0
     for i in range(images):
         for p in range(rows):
-            row = (i * high + p * down) * wide
-            for q in range(columns):
-                offsets[m] = (row + q * right) * channels
+            at = begin + i * strides[0] + p * strides[1]
+            for _ in range(columns):
+                offsets[m] = at
+                at += strides[2]
                 m += 1
     return offsets
 
 
 @device_function
-def runs_of(taps, merged, layout, channels):
-    """Return the offset of each run of taps from its position."""
-    wide = packed_size(1, layout)[1]
+def runs_of(taps, merged, row, column):
+    """Return the offset of each run of taps from its position, for the strides of pixels."""
     runs = np.empty(len(taps) // merged, np.intp)
     for r in range(len(runs)):
-        runs[r] = (taps[r * merged, 0] * wide + taps[r * merged, 1]) * channels
+        runs[r] = taps[r * merged, 0] * row + taps[r * merged, 1] * column
     return runs
 
 

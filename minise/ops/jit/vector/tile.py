@@ -41,12 +41,14 @@ from minise.ops.jit.vector.simd import (
     splat,
 )
 
-ROWS = REGISTERS // 2  # half of the registers hold sums
+ROWS = REGISTERS // 2  # half of the registers hold sums of `add_tile`
 ROWS_PER_POINTER = 4  # rows of a that share a pointer register
-LISTED_ROWS = {1: 8, 2: ROWS // 2}  # rows of a tile of add_rows, by the number of vectors
+# rows of a tile of add_rows, by the number of vectors: 12 of 16 registers hold sums, or 16 of 32
+LISTED_ROWS = {1: 8, 2: {16: 6, 32: 8}[REGISTERS]}
 MIN_ROWS = max(LISTED_ROWS.values())
 BIT = ir.IntType(1)
-UNROLL = {1: 4, 2: 1 if REGISTERS == 32 else 4}  # steps per iteration, by the number of vectors
+UNROLL = 4  # steps per iteration of a tile with fewer than MANY_SUMS, or one vector
+MANY_SUMS = 12  # so many multiply-adds of a step hide the overhead of the loop
 
 
 @np.errstate(over="ignore", invalid="ignore")
@@ -178,7 +180,7 @@ def _emit_tile(emit, sets, left, span, count, b, b_step, offsets, begins):
     bit, is 1, the sums start at 0 instead of the values in c.
     """
     builder, vectors = emit.builder, len(offsets)
-    unroll = UNROLL[vectors]
+    unroll = UNROLL if vectors == 1 or vectors * len(begins) < MANY_SUMS else 1
     neighbours = [ir.Constant(INDEX, v * emit.vector.count) for v in range(vectors)]
     outs = [emit.at(begin, v) for begin in begins for v in neighbours]
     zero = ir.Constant(emit.vector, [0.0] * emit.vector.count)
