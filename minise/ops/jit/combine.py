@@ -20,7 +20,7 @@ from minise.ops.reference.combine import (
     DropoutCache,
     ShakeCache,
 )
-from minise.ops.shapes import check_arrays, check_gradient
+from minise.ops.shapes import check_arrays, check_gradient, without_numbers
 
 
 def add_forward(a: Array, b: Array) -> tuple[Array, AddCache]:
@@ -29,7 +29,7 @@ def add_forward(a: Array, b: Array) -> tuple[Array, AddCache]:
     numbers = flat(a)
     out = empty_like(numbers)
     _add(numbers, flat(b, like=a), out)
-    return unflat(out, a), AddCache(a, b)
+    return unflat(out, a), AddCache(without_numbers(a))
 
 
 def concat_forward(*xs: Array) -> tuple[Array, ConcatCache]:
@@ -41,7 +41,7 @@ def concat_forward(*xs: Array) -> tuple[Array, ConcatCache]:
     for x in xs:
         _copy_channels(rows_of(x), first, out)
         first += x.shape[1]
-    return images_of(out, H, W), ConcatCache(xs)
+    return images_of(out, H, W), ConcatCache(tuple(map(without_numbers, xs)))
 
 
 def channel_scale_forward(x: Array, s: Array) -> tuple[Array, ChannelScaleCache]:
@@ -67,7 +67,7 @@ def channel_shuffle_forward(x: Array, *, groups: int) -> tuple[Array, ChannelShu
     check_integer("channel_shuffle", "groups", groups, 1)
     check_arrays("channel_shuffle", SHAPES["channel_shuffle"], x)
     check_divisor("channel_shuffle", "groups", groups, "C", x.shape[1])
-    return _shuffled(x, groups), ChannelShuffleCache(x, groups)
+    return _shuffled(x, groups), ChannelShuffleCache(without_numbers(x), groups)
 
 
 def channel_shuffle_backward(dout: Array, cache: ChannelShuffleCache) -> tuple[Array]:
@@ -80,7 +80,7 @@ def dropout_forward(x: Array, mask: Array, *, p: float) -> tuple[Array, DropoutC
     """See minise.ops.reference.dropout_forward."""
     check_arrays("dropout", SHAPES["dropout"], x, mask)
     p = check_number("dropout", "p", p, "a number from 0 to below 1", 0, np.nextafter(1, 0))
-    return _dropped(x, mask, p), DropoutCache(x, mask, p)
+    return _dropped(x, mask, p), DropoutCache(without_numbers(x), mask, p)
 
 
 def dropout_backward(dout: Array, cache: DropoutCache) -> tuple[Array, None]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from minise.checks import Array, check_divisor, check_integer, check_number
 from minise.ops.reference.sums import sum_over
-from minise.ops.shapes import check_arrays, check_gradient
+from minise.ops.shapes import Kind, check_arrays, check_gradient, without_numbers
 
 SHAPES = {
     "add": "a: ..., b: ...",
@@ -31,14 +31,13 @@ SHAPES = {
 class AddCache(NamedTuple):
     """What backward needs from forward."""
 
-    a: Array  # of any shape
-    b: Array  # of the same
+    out: Kind  # shape and dtype
 
 
 class ConcatCache(NamedTuple):
     """What backward needs from forward."""
 
-    xs: tuple[Array, ...]  # each (N, its own C, H, W)
+    xs: tuple[Kind, ...]  # shapes (N, its own C, H, W) and dtypes
 
 
 class ChannelScaleCache(NamedTuple):
@@ -51,15 +50,15 @@ class ChannelScaleCache(NamedTuple):
 class ChannelShuffleCache(NamedTuple):
     """What backward needs from forward."""
 
-    x: Array  # (N, C, H, W)
+    x: Kind  # shape (N, C, H, W) and dtype
     groups: int
 
 
 class DropoutCache(NamedTuple):
     """What backward needs from forward."""
 
-    x: Array  # of any shape
-    mask: Array  # of the same, boolean
+    x: Kind  # shape and dtype
+    mask: Array  # of the shape of x, boolean
     p: float
 
 
@@ -92,7 +91,7 @@ def add_forward(a: Array, b: Array) -> tuple[Array, AddCache]:
     """
     check_arrays("add", SHAPES["add"], a, b, complex_step=True)
     out = a + b
-    return out, AddCache(a, b)
+    return out, AddCache(without_numbers(out))
 
 
 def add_backward(dout: Array, cache: AddCache) -> tuple[Array, Array]:
@@ -100,7 +99,7 @@ def add_backward(dout: Array, cache: AddCache) -> tuple[Array, Array]:
 
     Raises ValueError or TypeError if dout does not have the shape and dtype of out.
     """
-    check_gradient("add", dout, cache.a)
+    check_gradient("add", dout, cache.out)
 
     # forward: out = a + b
     # why: a and b each enter out with slope 1, entry by entry, so both get dout as it is: a sum
@@ -130,7 +129,7 @@ def concat_forward(*xs: Array) -> tuple[Array, ConcatCache]:
     """
     check_arrays("concat", SHAPES["concat"], *xs, complex_step=True)
     out = np.concatenate(xs, axis=1)  # = the channels of all xs, one after the other
-    return out, ConcatCache(xs)
+    return out, ConcatCache(tuple(map(without_numbers, xs)))
 
 
 def concat_backward(dout: Array, cache: ConcatCache) -> tuple[Array, ...]:
@@ -141,7 +140,7 @@ def concat_backward(dout: Array, cache: ConcatCache) -> tuple[Array, ...]:
     first = cache.xs[0]
     # why: Not a gradient: these are the places in out where the channels of one input end.
     ends = np.cumsum([x.shape[1] for x in cache.xs])  # = channels of xs[0], of the first two, …
-    check_gradient("concat", dout, first, (len(first), int(ends[-1]), *first.shape[2:]))
+    check_gradient("concat", dout, first, (first.shape[0], int(ends[-1]), *first.shape[2:]))
 
     # forward: out = xs along the channels
     # why: Every number of every input is copied to one place of out, with slope 1, so its gradient
@@ -226,7 +225,7 @@ def channel_shuffle_forward(x: Array, *, groups: int) -> tuple[Array, ChannelShu
     check_arrays("channel_shuffle", SHAPES["channel_shuffle"], x, complex_step=True)
     check_divisor("channel_shuffle", "groups", groups, "C", x.shape[1])
     out = _shuffled(x, groups)
-    return out, ChannelShuffleCache(x, groups)
+    return out, ChannelShuffleCache(without_numbers(x), groups)
 
 
 def channel_shuffle_backward(dout: Array, cache: ChannelShuffleCache) -> tuple[Array]:
@@ -277,7 +276,7 @@ def dropout_forward(x: Array, mask: Array, *, p: float) -> tuple[Array, DropoutC
     check_arrays("dropout", SHAPES["dropout"], x, mask, complex_step=True)
     p = check_number("dropout", "p", p, "a number from 0 to below 1", 0, np.nextafter(1, 0))
     out = np.where(mask, x / (1 - p), 0)
-    return out, DropoutCache(x, mask, p)
+    return out, DropoutCache(without_numbers(x), mask, p)
 
 
 def dropout_backward(dout: Array, cache: DropoutCache) -> tuple[Array, None]:
