@@ -37,7 +37,7 @@ from minise.bench.rounds import Round, Turn, interleave, time_repeatedly
 from minise.bench.workloads import Workload
 from minise.ops.user.errors import OpsError
 
-PAUSE_SECONDS = 0.3  # before each turn: OpenBLAS's threads spin longest, for about 0.1 s
+PAUSE_SECONDS = 0.15  # before each turn: OpenBLAS's threads spin longest, for about 0.1 s
 TURN_SECONDS = 0.8  # duration of a turn; at least one run
 MAX_RUNS_PER_TURN = 200
 # libraries read these variables when loaded, so they are set before a process starts

@@ -5,14 +5,13 @@ from itertools import accumulate, pairwise
 from minise.checks import Array, check_divisor, check_integer
 from minise.ops.cuda.launcher import Launcher
 from minise.ops.reference.combine import SHAPES, ChannelShuffleCache, ConcatCache
-from minise.ops.shapes import check_arrays, check_gradient, without_numbers
+from minise.ops.shapes import Kind, check_arrays, check_gradient
 
 
 def concat_backward(gpu: Launcher, dout: Array, cache: ConcatCache) -> tuple[Array, ...]:
     """See minise.ops.reference.concat_backward."""
-    first = cache.xs[0]
-    ends = list(accumulate((x.shape[1] for x in cache.xs), initial=0))
-    check_gradient("concat", dout, first, (first.shape[0], ends[-1], *first.shape[2:]))
+    check_gradient("concat", dout, Kind(cache.shape, cache.out_dtype))
+    ends = list(accumulate(cache.channels, initial=0))
     return tuple(dout[:, start:end] for start, end in pairwise(ends))
 
 
@@ -23,14 +22,14 @@ def channel_shuffle_forward(
     check_integer("channel_shuffle", "groups", groups, 1)
     check_arrays("channel_shuffle", SHAPES["channel_shuffle"], x)
     check_divisor("channel_shuffle", "groups", groups, "C", x.shape[1])
-    return _shuffled(x, int(groups)), ChannelShuffleCache(without_numbers(x), groups)
+    return _shuffled(x, int(groups)), ChannelShuffleCache(x.shape, x.dtype, groups)
 
 
 def channel_shuffle_backward(
     gpu: Launcher, dout: Array, cache: ChannelShuffleCache
 ) -> tuple[Array]:
     """See minise.ops.reference.channel_shuffle_backward."""
-    check_gradient("channel_shuffle", dout, cache.x)
+    check_gradient("channel_shuffle", dout, Kind(cache.shape, cache.out_dtype))
     return (_shuffled(dout, dout.shape[1] // int(cache.groups)),)
 
 

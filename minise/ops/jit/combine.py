@@ -20,7 +20,7 @@ from minise.ops.reference.combine import (
     DropoutCache,
     ShakeCache,
 )
-from minise.ops.shapes import check_arrays, check_gradient, without_numbers
+from minise.ops.shapes import Kind, check_arrays, check_gradient
 
 
 def add_forward(a: Array, b: Array) -> tuple[Array, AddCache]:
@@ -29,7 +29,7 @@ def add_forward(a: Array, b: Array) -> tuple[Array, AddCache]:
     numbers = flat(a)
     out = empty_like(numbers)
     _add(numbers, flat(b, like=a), out)
-    return unflat(out, a), AddCache(without_numbers(a))
+    return unflat(out, a), AddCache(a.shape, a.dtype)
 
 
 def concat_forward(*xs: Array) -> tuple[Array, ConcatCache]:
@@ -41,7 +41,8 @@ def concat_forward(*xs: Array) -> tuple[Array, ConcatCache]:
     for x in xs:
         _copy_channels(rows_of(x), first, out)
         first += x.shape[1]
-    return images_of(out, H, W), ConcatCache(tuple(map(without_numbers, xs)))
+    images = images_of(out, H, W)
+    return images, ConcatCache(tuple(x.shape[1] for x in xs), images.shape, out.dtype)
 
 
 def channel_scale_forward(x: Array, s: Array) -> tuple[Array, ChannelScaleCache]:
@@ -67,12 +68,12 @@ def channel_shuffle_forward(x: Array, *, groups: int) -> tuple[Array, ChannelShu
     check_integer("channel_shuffle", "groups", groups, 1)
     check_arrays("channel_shuffle", SHAPES["channel_shuffle"], x)
     check_divisor("channel_shuffle", "groups", groups, "C", x.shape[1])
-    return _shuffled(x, groups), ChannelShuffleCache(without_numbers(x), groups)
+    return _shuffled(x, groups), ChannelShuffleCache(x.shape, x.dtype, groups)
 
 
 def channel_shuffle_backward(dout: Array, cache: ChannelShuffleCache) -> tuple[Array]:
     """See minise.ops.reference.channel_shuffle_backward; dx is channels-last in memory."""
-    check_gradient("channel_shuffle", dout, cache.x)
+    check_gradient("channel_shuffle", dout, Kind(cache.shape, cache.out_dtype))
     return (_shuffled(dout, dout.shape[1] // cache.groups),)
 
 
@@ -80,12 +81,12 @@ def dropout_forward(x: Array, mask: Array, *, p: float) -> tuple[Array, DropoutC
     """See minise.ops.reference.dropout_forward."""
     check_arrays("dropout", SHAPES["dropout"], x, mask)
     p = check_number("dropout", "p", p, "a number from 0 to below 1", 0, np.nextafter(1, 0))
-    return _dropped(x, mask, p), DropoutCache(without_numbers(x), mask, p)
+    return _dropped(x, mask, p), DropoutCache(x.dtype, mask, p)
 
 
 def dropout_backward(dout: Array, cache: DropoutCache) -> tuple[Array, None]:
     """See minise.ops.reference.dropout_backward."""
-    check_gradient("dropout", dout, cache.x)
+    check_gradient("dropout", dout, Kind(cache.mask.shape, cache.out_dtype))
     return _dropped(dout, cache.mask, cache.p), None
 
 

@@ -10,13 +10,13 @@ Their forward and backward passes:
     shake            out = alpha x1 + (1 - alpha) x2   beta dout, (1 - beta) dout: on purpose
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from minise.checks import Array, check_divisor, check_integer, check_number
 from minise.ops.reference.sums import sum_over
-from minise.ops.shapes import Kind, check_arrays, check_gradient, without_numbers
+from minise.ops.shapes import Kind, check_arrays, check_gradient
 
 SHAPES = {
     "add": "a: ..., b: ...",
@@ -31,13 +31,16 @@ SHAPES = {
 class AddCache(NamedTuple):
     """What backward needs from forward."""
 
-    out: Kind  # shape and dtype
+    shape: tuple[int, ...]  # of a, b and out
+    out_dtype: np.dtype[Any]
 
 
 class ConcatCache(NamedTuple):
     """What backward needs from forward."""
 
-    xs: tuple[Kind, ...]  # shapes (N, its own C, H, W) and dtypes
+    channels: tuple[int, ...]  # of each of xs
+    shape: tuple[int, ...]  # of out: (N, C, H, W)
+    out_dtype: np.dtype[Any]
 
 
 class ChannelScaleCache(NamedTuple):
@@ -50,14 +53,15 @@ class ChannelScaleCache(NamedTuple):
 class ChannelShuffleCache(NamedTuple):
     """What backward needs from forward."""
 
-    x: Kind  # shape (N, C, H, W) and dtype
+    shape: tuple[int, ...]  # of x and out: (N, C, H, W)
+    out_dtype: np.dtype[Any]
     groups: int
 
 
 class DropoutCache(NamedTuple):
     """What backward needs from forward."""
 
-    x: Kind  # shape and dtype
+    out_dtype: np.dtype[Any]
     mask: Array  # of the shape of x, boolean
     p: float
 
@@ -91,7 +95,7 @@ def add_forward(a: Array, b: Array) -> tuple[Array, AddCache]:
     """
     check_arrays("add", SHAPES["add"], a, b, complex_step=True)
     out = a + b
-    return out, AddCache(without_numbers(out))
+    return out, AddCache(out.shape, out.dtype)
 
 
 def add_backward(dout: Array, cache: AddCache) -> tuple[Array, Array]:
@@ -99,7 +103,7 @@ def add_backward(dout: Array, cache: AddCache) -> tuple[Array, Array]:
 
     Raises ValueError or TypeError if dout does not have the shape and dtype of out.
     """
-    check_gradient("add", dout, cache.out)
+    check_gradient("add", dout, Kind(*cache))
 
     # forward: out = a + b
     # why: a and b each enter out with slope 1, entry by entry, so both get dout as it is: a sum
@@ -129,7 +133,7 @@ def concat_forward(*xs: Array) -> tuple[Array, ConcatCache]:
     """
     check_arrays("concat", SHAPES["concat"], *xs, complex_step=True)
     out = np.concatenate(xs, axis=1)  # = the channels of all xs, one after the other
-    return out, ConcatCache(tuple(map(without_numbers, xs)))
+    return out, ConcatCache(tuple(x.shape[1] for x in xs), out.shape, out.dtype)
 
 
 def concat_backward(dout: Array, cache: ConcatCache) -> tuple[Array, ...]:
@@ -137,10 +141,9 @@ def concat_backward(dout: Array, cache: ConcatCache) -> tuple[Array, ...]:
 
     Raises ValueError or TypeError if dout does not have the shape and dtype of out.
     """
-    first = cache.xs[0]
+    check_gradient("concat", dout, Kind(cache.shape, cache.out_dtype))
     # why: Not a gradient: these are the places in out where the channels of one input end.
-    ends = np.cumsum([x.shape[1] for x in cache.xs])  # = channels of xs[0], of the first two, …
-    check_gradient("concat", dout, first, (first.shape[0], int(ends[-1]), *first.shape[2:]))
+    ends = np.cumsum(cache.channels)  # = channels of xs[0], of the first two, …
 
     # forward: out = xs along the channels
     # why: Every number of every input is copied to one place of out, with slope 1, so its gradient
@@ -225,7 +228,7 @@ def channel_shuffle_forward(x: Array, *, groups: int) -> tuple[Array, ChannelShu
     check_arrays("channel_shuffle", SHAPES["channel_shuffle"], x, complex_step=True)
     check_divisor("channel_shuffle", "groups", groups, "C", x.shape[1])
     out = _shuffled(x, groups)
-    return out, ChannelShuffleCache(without_numbers(x), groups)
+    return out, ChannelShuffleCache(x.shape, x.dtype, groups)
 
 
 def channel_shuffle_backward(dout: Array, cache: ChannelShuffleCache) -> tuple[Array]:
@@ -235,7 +238,7 @@ def channel_shuffle_backward(dout: Array, cache: ChannelShuffleCache) -> tuple[A
 
     Raises ValueError or TypeError if dout does not have the shape and dtype of out.
     """
-    check_gradient("channel_shuffle", dout, cache.x)
+    check_gradient("channel_shuffle", dout, Kind(cache.shape, cache.out_dtype))
 
     # why: Every channel of x is copied to one place of out, with slope 1, so its gradient is dout
     #      at that place: the channels go back to where they came from.
@@ -276,7 +279,7 @@ def dropout_forward(x: Array, mask: Array, *, p: float) -> tuple[Array, DropoutC
     check_arrays("dropout", SHAPES["dropout"], x, mask, complex_step=True)
     p = check_number("dropout", "p", p, "a number from 0 to below 1", 0, np.nextafter(1, 0))
     out = np.where(mask, x / (1 - p), 0)
-    return out, DropoutCache(without_numbers(x), mask, p)
+    return out, DropoutCache(x.dtype, mask, p)
 
 
 def dropout_backward(dout: Array, cache: DropoutCache) -> tuple[Array, None]:
@@ -284,7 +287,7 @@ def dropout_backward(dout: Array, cache: DropoutCache) -> tuple[Array, None]:
 
     Raises ValueError or TypeError if dout does not have the shape and dtype of out.
     """
-    check_gradient("dropout", dout, cache.x)
+    check_gradient("dropout", dout, Kind(cache.mask.shape, cache.out_dtype))
 
     # forward: out = x / (1 - p) where kept, 0 elsewhere
     # why: A kept x is divided by 1 - p, so its slope is 1 / (1 - p); a dropped one does not reach

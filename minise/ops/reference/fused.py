@@ -71,7 +71,7 @@ from minise.ops.reference.squeeze_excite import (
     squeeze_excite_forward,
 )
 from minise.ops.reference.sums import mean_over
-from minise.ops.shapes import check_arrays, check_batch_norm, check_gradient, without_numbers
+from minise.ops.shapes import check_arrays, check_batch_norm, check_gradient
 
 STATISTICS = "running_mean: C, running_var: C"
 SHAPES = {
@@ -264,7 +264,7 @@ def batch_norm2d_add_relu_backward(
     (dtotal,) = relu_backward(dout, ReluCache(cache.out))
 
     # forward: total = y + shortcut
-    dy, dshortcut = add_backward(dtotal, AddCache(without_numbers(cache.out)))
+    dy, dshortcut = add_backward(dtotal, AddCache(cache.out.shape, cache.out.dtype))
 
     # forward: y = batch_norm2d(x, gamma, beta)
     dx, dgamma, dbeta = batch_norm2d_backward(dy, cache.norm)
@@ -359,7 +359,7 @@ def se_block_tail_backward(dout: Array, cache: SeBlockTailCache) -> tuple[Array 
     (dtotal,) = relu_backward(dout, ReluCache(cache.out))
 
     # forward: total = gated + shortcut
-    dgated, dshortcut = add_backward(dtotal, AddCache(without_numbers(cache.out)))
+    dgated, dshortcut = add_backward(dtotal, AddCache(cache.out.shape, cache.out.dtype))
 
     # forward: gated = squeeze_excite(y, w1, b1, w2, b2)
     # y is computed again, because no array between x and out is kept

@@ -111,7 +111,7 @@ class _Pages:
             try:
                 self.memory = mmap.mmap(-1, self.size, flags=flags)
             except OSError:  # a limit of the address space, such as that of `ulimit -v`
-                self.size //= 2
+                self.size //= 4  # leave most of it to others
         self.size = 0 if self.memory is None else self.size
         self.address = np.frombuffer(self.memory, np.uint8).ctypes.data if self.size else 0
         self._advise("MADV_HUGEPAGE", 0, self.size)  # fewer page faults
