@@ -81,7 +81,7 @@ def dropout_forward(x: Array, mask: Array, *, p: float) -> tuple[Array, DropoutC
     """See minise.ops.reference.dropout_forward."""
     check_arrays("dropout", SHAPES["dropout"], x, mask)
     p = check_number("dropout", "p", p, "a number from 0 to below 1", 0, np.nextafter(1, 0))
-    return _dropped(x, mask, p), DropoutCache(x.dtype, mask, p)
+    return _dropped(x, mask, p), DropoutCache(mask, x.dtype, p)
 
 
 def dropout_backward(dout: Array, cache: DropoutCache) -> tuple[Array, None]:

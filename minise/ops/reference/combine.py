@@ -61,8 +61,8 @@ class ChannelShuffleCache(NamedTuple):
 class DropoutCache(NamedTuple):
     """What backward needs from forward."""
 
-    out_dtype: np.dtype[Any]
     mask: Array  # of the shape of x, boolean
+    out_dtype: np.dtype[Any]
     p: float
 
 
@@ -279,7 +279,7 @@ def dropout_forward(x: Array, mask: Array, *, p: float) -> tuple[Array, DropoutC
     check_arrays("dropout", SHAPES["dropout"], x, mask, complex_step=True)
     p = check_number("dropout", "p", p, "a number from 0 to below 1", 0, np.nextafter(1, 0))
     out = np.where(mask, x / (1 - p), 0)
-    return out, DropoutCache(x.dtype, mask, p)
+    return out, DropoutCache(mask, x.dtype, p)
 
 
 def dropout_backward(dout: Array, cache: DropoutCache) -> tuple[Array, None]:
