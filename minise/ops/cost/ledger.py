@@ -78,14 +78,17 @@ class CachingLedger(Ledger):
     def __init__(self, smallest: int, heap: float = 1) -> None:
         super().__init__(heap)
         self.smallest = smallest
-        self.most_used = 0
+
+    @property
+    def most_used(self) -> int:
+        """Largest number of bytes that were in use at once."""
+        return self.used + self.cached_bytes
 
     def take(self, size: int, pooled: bool) -> None:
         """Count an array, which takes cached memory first."""
         if pooled and size > self.smallest:
             self.used += size
-            self.most_used = max(self.most_used, self.used)
-            self.cached_bytes = self.most_used - self.used
+            self.cached_bytes = max(0, self.cached_bytes - size)
         super().take(size, pooled)
 
     def give(self, size: int, pooled: bool) -> None:

@@ -132,6 +132,7 @@ def test_without_a_region_all_arrays_are_numpys(monkeypatch):
     release()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="others do not enforce RLIMIT_AS")
 def test_a_limit_of_the_address_space_gives_a_smaller_region():
     """As `ulimit -v` sets it; most of the limit remains for other memory."""
     program = (

@@ -232,8 +232,8 @@ def _products(x, dout, layout, taps, sizes, parts, dweight):
         for block in range(part * blocks // len(parts), (part + 1) * blocks // len(parts)):
             n, top = block // stacks * images, block % stacks * rows
             count, bottom = min(images, N - n), min(high, top + rows)
-            block_of_x = x, n, count, top, bottom, first, width, layout, taps
-            pixels, offsets, runs = packed_windows(*block_of_x, 1)
+            here = x, n, count, top, bottom, first, width, layout, taps, 1
+            pixels, offsets, runs = packed_windows(*here)
             at, positions = (n * high + top) * wide * C + first, count * (bottom - top) * wide
             for m in range(0, positions, TERMS):
                 some = offsets[m : min(m + TERMS, positions)]

@@ -104,9 +104,9 @@ def _correlate_block(span, layout, placement, taps, merged, steps, panels, sourc
     (_, H, W, channels), columns = out.shape, grid_of(layout)[1]
     C, K, pairs = source.shape[3] // groups, channels // groups, -(-vectors // 2)
     lowest, width = begin // pairs, (-(-last // pairs) - begin // pairs) * C
-    block, together = (source, n, images, top, bottom), merged if width == C else 1
-    sizes = lowest * C, width, layout, taps, together
-    pixels, offsets, runs = windows_of_block(*block, *sizes)
+    taps_per_run = merged if width == C else 1
+    block = source, n, images, top, bottom, lowest * C, width, layout, taps, taps_per_run
+    pixels, offsets, runs = windows_of_block(*block)
     positions, flat = images * (bottom - top) * columns, out.reshape(-1)
     sums = np.empty(len(offsets) * 2 * lanes, out.dtype)
     complete = 0 < T <= STEPS and positions >= MIN_ROWS and placement[2] == placement[3] == 1

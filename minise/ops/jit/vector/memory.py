@@ -119,7 +119,7 @@ class _Pages:
     def unmap(self, begin: int, size: int) -> None:
         """Return the pages that are within a block to the operating system."""
         page = mmap.PAGESIZE
-        first, last = -(-begin // page) * page, min(begin + size, self.size) // page * page
+        first, last = -(-begin // page) * page, (begin + size) // page * page
         if first < last:
             self._advise("MADV_DONTNEED", first, last - first)
 
